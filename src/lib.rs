@@ -1,1 +1,4 @@
 //! config-controller.
+
+pub mod clock;
+pub mod shutdown;
