@@ -1,4 +1,5 @@
 //! config-controller.
 
 pub mod clock;
+pub mod model;
 pub mod shutdown;

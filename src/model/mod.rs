@@ -1,0 +1,5 @@
+//! Pure code.
+
+pub mod render;
+pub mod template;
+pub mod yaml;
