@@ -28,18 +28,24 @@ name_cluster() {
     mark=$folder/.config-controller-cluster
     cgroup=config-controller-$id
     bridge=cc-$id
-    # Not below the folder: `down` must be able to hold it while the folder goes.
-    lock=${TMPDIR:-/tmp}/.config-controller-cluster-$id.lock
+    # Not below the folder: `down` holds it while the folder goes.
+    lock=$folder.lock
     real_node=real-node
     stand_in_node=stand-in-node
     pki=$folder/pki
 }
 
-# One `up`, `down` or `apiserver` at a time for a folder. Started processes must not inherit fd 9.
+# One `up`, `down` or `apiserver` at a time for a folder. Started processes must not inherit fd 9. The
+# file that was locked may be one that a `down` has removed meanwhile; then there is a new one to lock.
 lock_cluster() {
-    exec 9>"$lock"
-    flock -w 600 9 || fail "Another command has been working on $folder for 10 minutes."
+    mkdir -p "$(dirname "$lock")"
+    until [[ $lock -ef /dev/fd/9 ]]; do
+        exec 9>"$lock"
+        flock -w 900 9 || fail "Another command has been working on $folder for 15 minutes."
+    done
 }
+
+unlock_cluster() { rm -f "$lock"; }
 
 # A folder with something else in it is never taken over, nor removed.
 check_folder_is_ours() {

@@ -19,6 +19,7 @@ kernel_settings=(vm/overcommit_memory=1 vm/panic_on_oom=0 kernel/panic=10 kernel
 
 start_node() {
     make_bridge
+    make_pod_cgroup
     write_node_files
     start containerd unshare --mount --propagation private bash "$here/node_namespace" "$folder/node" \
         containerd --config "$folder/node/containerd.toml"
@@ -35,9 +36,26 @@ await_node() {
     await_running 60 kubelet "the node $real_node is ready" node_ready "$real_node"
 }
 
+# Ready, and also rid of the taint that kept pods away until then.
 node_ready() {
-    [[ $(kubectl get node "$1" --request-timeout=5s \
-        -o 'jsonpath={.status.conditions[?(@.type=="Ready")].status}') == True ]]
+    local seen
+    seen=$(kubectl get node "$1" --request-timeout=5s \
+        -o 'jsonpath={.status.conditions[?(@.type=="Ready")].status} {.spec.taints[*].key}') || return 1
+    [[ $seen == True\ * && $seen != *node.kubernetes.io/not-ready* ]]
+}
+
+# kubelet sets limits on its root of cgroups before runc has made it for the first container. With cgroup
+# v1 that root is in every hierarchy, and a new cpuset takes no process before it has been given CPUs.
+make_pod_cgroup() {
+    local hierarchy setting
+    [[ ! -e /sys/fs/cgroup/cgroup.controllers ]] || return 0
+    for hierarchy in /sys/fs/cgroup/*; do
+        [[ -e $hierarchy/cgroup.procs ]] || continue
+        mkdir -p "$hierarchy/$cgroup"
+        for setting in cpuset.cpus cpuset.mems; do
+            [[ ! -e $hierarchy/$setting ]] || cat "$hierarchy/$setting" >"$hierarchy/$cgroup/$setting"
+        done
+    done
 }
 
 make_bridge() {
@@ -133,6 +151,9 @@ failSwapOn: false
 # A full disk is the machine's affair: no pod is evicted for it, and no image of ours removed.
 evictionHard: {}
 imageGCHighThresholdPercent: 100
+# Nobody answers there; without an address kubelet would warn of it at every pod.
+clusterDNS: [$bridge_address]
+clusterDomain: cluster.local
 # No Services, hence no rules for them.
 makeIPTablesUtilChains: false
 resolvConf: $1/resolv.conf
