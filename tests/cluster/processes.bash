@@ -44,6 +44,15 @@ kill_process() {
     await 10 "$1 ends after a kill" stopped "$1"
 }
 
+# signal SIGNAL NAME...
+signal() {
+    local name
+    for name in "${@:2}"; do
+        running "$name" || fail "$name of the cluster in $folder does not run."
+        kill "-$1" "$(cat "$folder/run/$name.pid")"
+    done
+}
+
 our_processes() {
     local root
     root=$(processes_root)
