@@ -1,5 +1,4 @@
 //! config-controller.
 
 pub mod clock;
-pub mod model;
 pub mod shutdown;
