@@ -1,4 +1,6 @@
 //! config-controller.
 
 pub mod clock;
+pub mod kube;
 pub mod shutdown;
+pub mod store;

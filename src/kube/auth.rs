@@ -1,0 +1,518 @@
+//! Which cluster we talk to, and how we say who we are.
+//!
+//! Three ways, in this order: inside a pod, the service account; else the file
+//! that `KUBECONFIG` names; else `~/.kube/config`. What a kubeconfig means is in
+//! [`super::kubeconfig`]; sending is in [`super::transport`]. Tokens are read
+//! here and handed out per request; they appear in no log line and no error.
+
+use super::kubeconfig::{self, Exec, Login, Secret, Source};
+use crate::clock::Clock;
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+mod exec;
+
+/// Where Kubernetes mounts the service account of a pod.
+const SERVICE_ACCOUNT_DIR: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+
+/// A token file is read again when this much time has passed since the last time.
+/// Kubernetes rotates tokens long before they expire; client-go reads as often.
+const TOKEN_REREAD_SECS: u64 = 60;
+
+/// Credentials of an exec plugin are renewed this long before they expire.
+const EXPIRY_MARGIN_SECS: u64 = 10;
+
+/// Longest token or certificate file that is read, in bytes.
+const FILE_BYTES_MAX: u64 = 1024 * 1024;
+
+/// Where CA certificates of the system are, for a kubeconfig that names none.
+const SYSTEM_CA_FILES: [&str; 4] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
+
+/// Why no cluster can be used; a sentence that says what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem(pub String);
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What decides which cluster we talk to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Environment {
+    /// `KUBERNETES_SERVICE_HOST`: set in every pod.
+    pub service_host: Option<String>,
+    /// `KUBERNETES_SERVICE_PORT`.
+    pub service_port: Option<String>,
+    /// `KUBECONFIG`: a path, or several with `:` between them.
+    pub kubeconfig: Option<String>,
+    /// `HOME`.
+    pub home: Option<PathBuf>,
+    /// Folder with `token`, `ca.crt` and `namespace`.
+    pub service_account_dir: PathBuf,
+}
+
+impl Environment {
+    /// That of this process.
+    #[must_use]
+    pub fn of_process() -> Self {
+        let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+        Self {
+            service_host: variable("KUBERNETES_SERVICE_HOST"),
+            service_port: variable("KUBERNETES_SERVICE_PORT"),
+            kubeconfig: variable("KUBECONFIG"),
+            home: variable("HOME").map(PathBuf::from),
+            service_account_dir: SERVICE_ACCOUNT_DIR.into(),
+        }
+    }
+}
+
+/// The address of the API server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Server {
+    /// False only for a loopback address.
+    pub tls: bool,
+    /// Name or address; an IPv6 address without brackets.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// Path before all paths of the API, without `/` at its end; mostly empty.
+    pub base_path: String,
+}
+
+impl Server {
+    /// Reads a URL.
+    ///
+    /// Plain `http://` is taken for a loopback address only, where nobody is in
+    /// between: for a fake API server, and for `kubectl proxy`.
+    ///
+    /// # Errors
+    /// A sentence that says what is wrong with it.
+    pub fn parse(url: &str) -> Result<Self, String> {
+        let bad = |why: &str| Err(format!("the server \"{url}\" {why}"));
+        let (tls, rest) = match url.split_once("://") {
+            Some(("https", rest)) => (true, rest),
+            Some(("http", rest)) => (false, rest),
+            _ => return bad("is no https:// URL"),
+        };
+        let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        let plain_path = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~%:".contains(&byte);
+        if authority.contains('@') || !path.bytes().all(plain_path) {
+            return bad("has parts that a server has not (user, query, fragment or spaces)");
+        }
+        let (host, port) = match authority
+            .strip_prefix('[')
+            .and_then(|rest| rest.split_once(']'))
+        {
+            Some((host, rest)) => (
+                host,
+                rest.strip_prefix(':')
+                    .or_else(|| rest.is_empty().then_some("")),
+            ),
+            None => match authority.split_once(':') {
+                Some((host, port)) => (host, Some(port)),
+                None => (authority, Some("")),
+            },
+        };
+        let port = match port {
+            Some("") => Some(if tls { 443 } else { 80 }),
+            Some(port) => port.parse().ok().filter(|port| *port != 0),
+            None => None,
+        };
+        let Some(port) = port else {
+            return bad("has no possible port");
+        };
+        let is_host = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:".contains(&byte);
+        if host.is_empty() || !host.bytes().all(is_host) {
+            return bad("has no possible host");
+        }
+        let loopback = host == "localhost"
+            || host
+                .parse()
+                .is_ok_and(|address: std::net::IpAddr| address.is_loopback());
+        if !tls && !loopback {
+            return bad(
+                "is not encrypted, so our token could be read by anybody in between: use https://",
+            );
+        }
+        let base_path = path.trim_end_matches('/').into();
+        Ok(Self {
+            tls,
+            host: host.into(),
+            port,
+            base_path,
+        })
+    }
+
+    /// Host (an IPv6 address in brackets) and port, as a URL has them.
+    #[must_use]
+    pub fn authority(&self) -> String {
+        authority(&self.host, self.port)
+    }
+}
+
+/// Host (an IPv6 address in brackets) and port, as a URL has them.
+pub(super) fn authority(host: &str, port: u16) -> String {
+    if host.contains(':') {
+        format!("[{host}]:{port}")
+    } else {
+        format!("{host}:{port}")
+    }
+}
+
+/// A cluster and how to get into it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cluster {
+    /// The API server.
+    pub server: Server,
+    /// The name that its certificate must have, if not that of the address.
+    pub tls_server_name: Option<String>,
+    /// Who signs its certificate (PEM); always there with TLS.
+    pub certificate_authority: Option<Source>,
+    /// Client certificate and key (PEM).
+    pub client_certificate: Option<(Source, Source)>,
+    /// Token or the like.
+    pub login: Login,
+    /// The namespace to use when the settings name none.
+    pub namespace: String,
+    /// Where all of this comes from, for the log.
+    pub origin: String,
+}
+
+/// Finds the cluster.
+///
+/// # Errors
+/// Everything that is wrong with the first of the three ways that is there at
+/// all; when none is, one problem that names the three.
+pub fn resolve(environment: &Environment) -> Result<Cluster, Vec<Problem>> {
+    if environment.service_host.is_some() {
+        return in_cluster(environment);
+    }
+    if let Some(list) = &environment.kubeconfig {
+        // kubectl merges all files; the first that exists is enough for us.
+        let paths = || {
+            list.split(':')
+                .filter(|path| !path.is_empty())
+                .map(Path::new)
+        };
+        return match paths().find(|path| path.exists()) {
+            Some(path) => from_kubeconfig(path),
+            None => Err(vec![Problem(format!(
+                "KUBECONFIG names no file that exists: {list}"
+            ))]),
+        };
+    }
+    let default = environment
+        .home
+        .as_ref()
+        .map(|home| home.join(".kube/config"));
+    match default.filter(|path| path.exists()) {
+        Some(path) => from_kubeconfig(&path),
+        None => Err(vec![Problem(
+            "no Kubernetes cluster is configured: run in a pod with a service account, or set KUBECONFIG to a kubeconfig file, or put one at ~/.kube/config".into(),
+        )]),
+    }
+}
+
+fn in_cluster(environment: &Environment) -> Result<Cluster, Vec<Problem>> {
+    let folder = &environment.service_account_dir;
+    let host = environment.service_host.as_deref().unwrap_or_default();
+    let port = environment.service_port.as_deref().unwrap_or("443");
+    let mut problems = Vec::new();
+    let server = port
+        .parse()
+        .map_err(|_| format!("KUBERNETES_SERVICE_PORT is no port: \"{port}\""))
+        .and_then(|port| Server::parse(&format!("https://{}", authority(host, port))));
+    for name in ["token", "ca.crt"] {
+        if let Err(error) = read_file(&folder.join(name)) {
+            problems.push(Problem(format!(
+                "KUBERNETES_SERVICE_HOST is set, but the service account has no {name}: {error}; let the pod mount its token (automountServiceAccountToken)"
+            )));
+        }
+    }
+    let namespace = read_file(&folder.join("namespace")).ok();
+    let namespace = namespace.and_then(|bytes| String::from_utf8(bytes).ok());
+    let namespace = namespace
+        .map(|text| text.trim().to_owned())
+        .filter(|text| !text.is_empty());
+    let server = server
+        .map_err(|problem| problems.push(Problem(problem)))
+        .ok();
+    match server {
+        Some(server) if problems.is_empty() => Ok(Cluster {
+            server,
+            tls_server_name: None,
+            certificate_authority: Some(Source::File(folder.join("ca.crt"))),
+            client_certificate: None,
+            login: Login::TokenFile(folder.join("token")),
+            namespace: namespace.unwrap_or_else(|| "default".into()),
+            origin: "the service account of this pod".into(),
+        }),
+        _ => Err(problems),
+    }
+}
+
+fn from_kubeconfig(path: &Path) -> Result<Cluster, Vec<Problem>> {
+    let in_file = |problem: String| Problem(format!("kubeconfig {}: {problem}", path.display()));
+    let text = read_file(path).map_err(|error| vec![in_file(error)])?;
+    let text = String::from_utf8_lossy(&text);
+    let folder = path.parent().unwrap_or_else(|| Path::new(""));
+    let selected = kubeconfig::parse(&text, folder)
+        .map_err(|problems| problems.into_iter().map(in_file).collect::<Vec<_>>())?;
+
+    let mut problems = Vec::new();
+    let server = Server::parse(&selected.server)
+        .map_err(|problem| problems.push(problem))
+        .ok();
+    let tls = server.as_ref().is_none_or(|server| server.tls);
+    let certificate_authority = selected.certificate_authority.or_else(system_ca);
+    if tls && certificate_authority.is_none() {
+        problems.push("its cluster has no certificate-authority, and the system has no CA certificates: give one".into());
+    }
+    let (certificate, key) = selected
+        .client_certificate
+        .as_ref()
+        .map_or((None, None), |pair| (Some(&pair.0), Some(&pair.1)));
+    for source in [
+        certificate_authority.as_ref().filter(|_| tls),
+        certificate,
+        key,
+    ]
+    .into_iter()
+    .flatten()
+    {
+        if let Err(error) = read_source(source) {
+            problems.push(error);
+        }
+    }
+    if let Login::TokenFile(path) = &selected.login
+        && let Err(error) = read_token(path)
+    {
+        problems.push(error);
+    }
+    match server {
+        Some(server) if problems.is_empty() => Ok(Cluster {
+            server,
+            tls_server_name: selected.tls_server_name,
+            certificate_authority: certificate_authority.filter(|_| tls),
+            client_certificate: selected.client_certificate,
+            login: selected.login,
+            namespace: selected.namespace.unwrap_or_else(|| "default".into()),
+            origin: format!("kubeconfig {}", path.display()),
+        }),
+        _ => Err(problems.into_iter().map(in_file).collect()),
+    }
+}
+
+fn system_ca() -> Option<Source> {
+    let path = SYSTEM_CA_FILES
+        .iter()
+        .map(Path::new)
+        .find(|path| path.exists())?;
+    Some(Source::File(path.into()))
+}
+
+/// Reads a file of at most [`FILE_BYTES_MAX`].
+fn read_file(path: &Path) -> Result<Vec<u8>, String> {
+    use std::io::Read as _;
+    let read = fs::File::open(path).and_then(|file| {
+        let mut bytes = Vec::new();
+        file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    });
+    let bytes = read.map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    if bytes.len() as u64 > FILE_BYTES_MAX {
+        return Err(format!(
+            "{} is larger than {FILE_BYTES_MAX} bytes",
+            path.display()
+        ));
+    }
+    Ok(bytes)
+}
+
+/// Reads the content, from wherever it is.
+///
+/// # Errors
+/// A sentence that names the file.
+pub(super) fn read_source(source: &Source) -> Result<Vec<u8>, String> {
+    match source {
+        Source::Data(data) => Ok(data.clone()),
+        Source::File(path) => read_file(path),
+    }
+}
+
+fn read_token(path: &Path) -> Result<Secret, String> {
+    let bytes = read_file(path)?;
+    let token = String::from_utf8_lossy(&bytes).trim().to_owned();
+    check_token(token).map_err(|why| format!("the token in {} {why}", path.display()))
+}
+
+fn check_token(token: String) -> Result<Secret, &'static str> {
+    if token.is_empty() {
+        return Err("is empty");
+    }
+    if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err("has characters that no token has");
+    }
+    Ok(Secret(token))
+}
+
+/// A client certificate and its key (PEM).
+#[derive(Clone, PartialEq, Eq)]
+pub struct ClientIdentity {
+    /// The certificate and those that signed it.
+    pub certificate: Vec<u8>,
+    /// Its key.
+    pub key: Vec<u8>,
+}
+
+impl fmt::Debug for ClientIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ClientIdentity(…)")
+    }
+}
+
+/// What proves who we are, at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Proof {
+    /// Goes into the header `Authorization: Bearer …`.
+    pub token: Option<Arc<Secret>>,
+    /// Of an exec plugin; that of a kubeconfig is not in here.
+    pub certificate: Option<Arc<ClientIdentity>>,
+    /// Another number means another proof.
+    pub generation: u64,
+}
+
+/// Our credentials, kept fresh; shared by all connections.
+#[derive(Debug)]
+pub struct Credentials {
+    cluster: Cluster,
+    clock: Arc<dyn Clock>,
+    held: Mutex<Held>,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    proof: Option<Proof>,
+    read_at: Option<Instant>,
+    expires: Option<SystemTime>,
+    failing: bool,
+}
+
+impl Credentials {
+    /// Those of that cluster; nothing is read before it is needed.
+    #[must_use]
+    pub fn new(cluster: &Cluster, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            cluster: cluster.clone(),
+            clock,
+            held: Mutex::default(),
+        }
+    }
+
+    /// What to prove ourselves with now. A token file is read at most every
+    /// minute, a plugin runs when what it gave is about to expire; what was good
+    /// stays in use while reading fails (said once).
+    ///
+    /// # Errors
+    /// A sentence, when there never was anything to use.
+    pub fn current(&self) -> Result<Proof, String> {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        match &held.proof {
+            Some(proof) if !self.is_stale(&held) => Ok(proof.clone()),
+            _ => self.read(&mut held),
+        }
+    }
+
+    /// The API server has refused `used`: reads anew, unless somebody else has done so already.
+    ///
+    /// # Errors
+    /// As [`Self::current`].
+    pub fn renew(&self, used: &Proof) -> Result<Proof, String> {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        match &held.proof {
+            Some(proof) if proof.generation != used.generation => Ok(proof.clone()),
+            _ => self.read(&mut held),
+        }
+    }
+
+    fn is_stale(&self, held: &Held) -> bool {
+        let reread = Duration::from_secs(TOKEN_REREAD_SECS);
+        let read_ago = held
+            .read_at
+            .map(|at| self.clock.now().saturating_duration_since(at));
+        match &self.cluster.login {
+            Login::Anonymous | Login::Token(_) => false,
+            Login::TokenFile(_) => read_ago.is_none_or(|ago| ago >= reread),
+            Login::Exec(_) => held.expires.is_some_and(|expires| {
+                self.clock.wall_now() + Duration::from_secs(EXPIRY_MARGIN_SECS) >= expires
+            }),
+        }
+    }
+
+    fn read(&self, held: &mut Held) -> Result<Proof, String> {
+        let read = match &self.cluster.login {
+            Login::Anonymous => Ok(exec::Given::default()),
+            Login::Token(token) => check_token(token.0.clone())
+                .map(exec::Given::token)
+                .map_err(|why| format!("the token of the {} {why}", self.cluster.origin)),
+            Login::TokenFile(path) => read_token(path).map(exec::Given::token),
+            Login::Exec(plugin) => self.run(plugin),
+        };
+        held.read_at = Some(self.clock.now());
+        match (read, &held.proof) {
+            (Ok(given), old) => {
+                let generation = generation_after(old.as_ref(), &given);
+                let token = given.token.map(Arc::new);
+                let certificate = given.certificate.map(Arc::new);
+                let proof = Proof {
+                    token,
+                    certificate,
+                    generation,
+                };
+                if std::mem::take(&mut held.failing) {
+                    log::info!("credentials can be read again");
+                }
+                held.expires = given.expires;
+                held.proof = Some(proof.clone());
+                Ok(proof)
+            }
+            (Err(error), Some(old)) => {
+                let old = old.clone();
+                if !std::mem::replace(&mut held.failing, true) {
+                    log::error!("keeping the last good credentials: {error}");
+                }
+                Ok(old)
+            }
+            (Err(error), None) => Err(error),
+        }
+    }
+
+    fn run(&self, plugin: &Exec) -> Result<exec::Given, String> {
+        exec::run(plugin, &self.cluster)
+    }
+}
+
+/// Counts up when what was read differs from what is held.
+fn generation_after(old: Option<&Proof>, given: &exec::Given) -> u64 {
+    match old {
+        None => 1,
+        Some(old) => {
+            let same = old.token.as_deref() == given.token.as_ref()
+                && old.certificate.as_deref() == given.certificate.as_ref();
+            old.generation + u64::from(!same)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

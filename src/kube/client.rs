@@ -1,0 +1,251 @@
+//! Typed calls to Kubernetes: one attempt each, decoded, with a classified error.
+//!
+//! No retries here (waiting belongs to the desk) and no memory (that is
+//! [`crate::store`]). What a call means for an instance is decided in
+//! [`crate::app`]; the rights that these calls need are those of our manifests.
+
+use super::error::{Error, Failure};
+use super::request::{self, Propagation, Request, Scope};
+use super::transport::{EventStream, Response, Transport};
+use super::types::{
+    Collection, ConfigMap, JOBS, Job, PODS, Page, Pod, Resource, ResourceVersion, Uid, decode_list,
+};
+use serde_json::Value;
+use std::sync::Arc;
+
+/// What a deletion answered.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Deleted {
+    /// The Job as it is now, with its deletion timestamp; `None` when it is already gone.
+    pub job: Option<Job>,
+}
+
+/// Calls in one namespace; clones share the transport.
+#[derive(Clone, Debug)]
+pub struct Client {
+    transport: Arc<dyn Transport>,
+    namespace: Arc<str>,
+}
+
+impl Client {
+    /// Calls over this transport in this namespace.
+    #[must_use]
+    pub fn new(transport: Arc<dyn Transport>, namespace: &str) -> Self {
+        Self {
+            transport,
+            namespace: namespace.into(),
+        }
+    }
+
+    /// The namespace of all calls.
+    #[must_use]
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// Creates the Job of this manifest.
+    ///
+    /// # Errors
+    /// `AlreadyExists` when there is one of that name; `NotFound` when the
+    /// namespace does not exist; see [`Error::class`] for the others. After one
+    /// that is not [`Error::connect_failed`] the Job may exist all the same.
+    pub fn create_job(&self, manifest: &Value) -> Result<Job, Error> {
+        let name = manifest
+            .pointer("/metadata/name")
+            .and_then(Value::as_str)
+            .unwrap_or_default();
+        let request = request::create(JOBS, &self.namespace, name, manifest)?;
+        self.object(&request)
+    }
+
+    /// The Job of that name, ours or not.
+    ///
+    /// # Errors
+    /// `NotFound` when there is none.
+    pub fn get_job(&self, name: &str) -> Result<Job, Error> {
+        self.object(&request::get(JOBS, &self.namespace, name)?)
+    }
+
+    /// Deletes the Job with this UID: Foreground and with grace 0, its pods end with their own grace.
+    ///
+    /// # Errors
+    /// `NotFound` when there is none of that name, `Conflict` when it has another UID.
+    pub fn delete_job(&self, name: &str, uid: &Uid) -> Result<Deleted, Error> {
+        let foreground = Propagation::Foreground;
+        let request = request::delete(JOBS, &self.namespace, name, uid, foreground, Some(0))?;
+        let response = self.send(&request)?;
+        // The answer is the Job, or a Status without a name of its own when it is gone at once.
+        let job = decode::<Job>(&request, &response).ok();
+        Ok(Deleted {
+            job: job.filter(|job| job.metadata.uid == *uid),
+        })
+    }
+
+    /// The pod of that name.
+    ///
+    /// # Errors
+    /// `NotFound` when there is none.
+    pub fn get_pod(&self, name: &str) -> Result<Pod, Error> {
+        self.object(&request::get(PODS, &self.namespace, name)?)
+    }
+
+    /// Changes the pod with this UID by a merge patch.
+    ///
+    /// # Errors
+    /// `NotFound` when there is none of that name, `Conflict` when it has another UID.
+    pub fn patch_pod(&self, name: &str, uid: &Uid, merge_patch: &Value) -> Result<Pod, Error> {
+        self.object(&request::merge_patch(
+            PODS,
+            &self.namespace,
+            name,
+            uid,
+            merge_patch,
+        )?)
+    }
+
+    /// Deletes the pod with this UID at once (grace 0): only for one whose node is dead.
+    ///
+    /// # Errors
+    /// `NotFound` when there is none of that name, `Conflict` when it has another UID.
+    pub fn delete_pod(&self, name: &str, uid: &Uid) -> Result<(), Error> {
+        let background = Propagation::Background;
+        let request = request::delete(PODS, &self.namespace, name, uid, background, Some(0))?;
+        self.send(&request).map(drop)
+    }
+
+    /// The ConfigMap of that name.
+    ///
+    /// # Errors
+    /// `NotFound` when there is none.
+    pub fn get_config_map(&self, name: &str) -> Result<ConfigMap, Error> {
+        self.object(&request::get(ConfigMap::COLLECTION, &self.namespace, name)?)
+    }
+
+    /// One page of a list. In a namespace that does not exist it is empty, not an error.
+    ///
+    /// # Errors
+    /// `Expired` when the continue token is too old: list anew.
+    pub fn list<K: Resource>(
+        &self,
+        scope: &Scope,
+        continue_token: Option<&str>,
+    ) -> Result<Page<K>, Error> {
+        let request = request::list(K::COLLECTION, scope, continue_token)?;
+        let response = self.send(&request)?;
+        decode_list(&response.body).map_err(|error| not_understood(&request, &error))
+    }
+
+    /// Opens a watch for changes after `version`.
+    ///
+    /// # Errors
+    /// `Expired` when the version is too old: list anew.
+    pub fn watch(
+        &self,
+        collection: Collection,
+        scope: &Scope,
+        version: &ResourceVersion,
+    ) -> Result<Box<dyn EventStream>, Error> {
+        self.transport
+            .open(&request::watch(collection, scope, version)?)
+    }
+
+    fn object<K: Resource>(&self, request: &Request) -> Result<K, Error> {
+        let response = self.send(request)?;
+        decode(request, &response)
+    }
+
+    /// Sends; every answer that is no success becomes an error.
+    fn send(&self, request: &Request) -> Result<Response, Error> {
+        self.transport.send(request)?.into_success(request)
+    }
+}
+
+fn decode<K: Resource>(request: &Request, response: &Response) -> Result<K, Error> {
+    let mut deserializer = serde_json::Deserializer::from_slice(&response.body);
+    K::read(&mut deserializer).map_err(|error| not_understood(request, &error))
+}
+
+fn not_understood(request: &Request, error: &serde_json::Error) -> Error {
+    request.error(Failure::Answer(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kube::error::Class;
+    use serde_json::json;
+    use std::sync::Mutex;
+
+    /// Answers every request with the same, and keeps the requests.
+    #[derive(Debug)]
+    struct Canned(u16, Value, Mutex<Vec<Request>>);
+
+    impl Transport for Canned {
+        fn send(&self, request: &Request) -> Result<Response, Error> {
+            self.2.lock().unwrap().push(request.clone());
+            let body = self.1.to_string().into_bytes();
+            Ok(Response {
+                status: self.0,
+                body,
+                ..Response::default()
+            })
+        }
+
+        fn open(&self, request: &Request) -> Result<Box<dyn EventStream>, Error> {
+            Err(request.error(Failure::Connect("not here".into())))
+        }
+    }
+
+    fn client(code: u16, body: Value) -> (Client, Arc<Canned>) {
+        let transport = Arc::new(Canned(code, body, Mutex::default()));
+        (Client::new(transport.clone(), "apps"), transport)
+    }
+
+    #[test]
+    fn a_job_that_is_not_ours_is_got_all_the_same() {
+        let (client, _) = client(200, json!({"metadata": {"name": "hello-ann", "uid": "u"}}));
+        assert_eq!(client.get_job("hello-ann").unwrap().app_type(), None);
+    }
+
+    #[test]
+    fn a_deletion_answers_the_job_or_that_it_is_gone() {
+        let uid = Uid::from("u");
+        let job = json!({"kind": "Job", "metadata": {"name": "a", "uid": "u", "deletionTimestamp": "2026-01-02T03:04:05Z"}});
+        let (marked, _) = client(200, job);
+        assert!(
+            marked
+                .delete_job("a", &uid)
+                .unwrap()
+                .job
+                .unwrap()
+                .metadata
+                .is_deleting()
+        );
+        let status = json!({"kind": "Status", "metadata": {}, "status": "Success", "details": {"name": "a", "uid": "u"}});
+        let (gone, _) = client(200, status);
+        assert_eq!(gone.delete_job("a", &uid).unwrap().job, None);
+    }
+
+    #[test]
+    fn errors_are_classified_and_empty_names_never_sent() {
+        let (client, transport) = client(409, json!({"reason": "AlreadyExists", "code": 409}));
+        let error = client
+            .create_job(&json!({"metadata": {"name": "a"}}))
+            .unwrap_err();
+        assert_eq!(error.class(), Class::AlreadyExists);
+        assert_eq!(error.name.as_deref(), Some("a"));
+        assert_eq!(transport.2.lock().unwrap().len(), 1);
+        assert_eq!(client.get_job("").unwrap_err().class(), Class::Protocol);
+        assert_eq!(
+            client.delete_pod("", &"u".into()).unwrap_err().class(),
+            Class::Protocol
+        );
+        assert_eq!(transport.2.lock().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn an_answer_that_is_no_object_is_an_error() {
+        let (client, _) = client(200, json!(["not", "a", "job"]));
+        assert_eq!(client.get_job("a").unwrap_err().class(), Class::Protocol);
+    }
+}

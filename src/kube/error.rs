@@ -1,0 +1,369 @@
+//! What can go wrong with a call to Kubernetes.
+//!
+//! Code decides by [`Error::class`], never by text. People get
+//! [`Error::user_message`] (Kubernetes' own sentence where there is one), the
+//! log gets `Display`, which names verb, resource and object. Neither ever
+//! holds a token.
+
+use super::status::Status;
+use std::fmt;
+use std::time::Duration;
+
+/// What is asked of the API server, in RBAC's words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Verb {
+    /// One object.
+    Get,
+    /// All objects, paged.
+    List,
+    /// Changes, as they come.
+    Watch,
+    /// A new object.
+    Create,
+    /// A change of one object.
+    Patch,
+    /// The end of one object.
+    Delete,
+}
+
+impl Verb {
+    /// As RBAC rules spell it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Get => "get",
+            Self::List => "list",
+            Self::Watch => "watch",
+            Self::Create => "create",
+            Self::Patch => "patch",
+            Self::Delete => "delete",
+        }
+    }
+}
+
+impl fmt::Display for Verb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What kind of trouble it is, which decides what happens next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// The object does not exist. (A namespace that does not exist is this too, on a POST.)
+    NotFound,
+    /// An object of that name exists: for our POST, good news.
+    AlreadyExists,
+    /// The object is another one, or has changed, since we looked.
+    Conflict,
+    /// Version or continue token too old: list anew.
+    Expired,
+    /// Too much at once; how long to wait, where the server says so.
+    Throttled {
+        /// From `Retry-After` or the `Status`.
+        retry_after: Option<Duration>,
+    },
+    /// The credentials are not good, also after reading them again.
+    Unauthorized,
+    /// A 403.
+    Forbidden {
+        /// True: a right of ours is missing. False: an admission plug-in (quota,
+        /// webhook) refused what we sent.
+        own_right: bool,
+    },
+    /// The object breaks a rule of its schema (400, 422).
+    Invalid,
+    /// The API server is away, slow, or in trouble (5xx, connection, timeout): try again.
+    Unavailable,
+    /// The answer was none that Kubernetes gives, or the request none that it takes.
+    Protocol,
+}
+
+impl Class {
+    /// A stable word, for metrics and logs.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NotFound => "not_found",
+            Self::AlreadyExists => "already_exists",
+            Self::Conflict => "conflict",
+            Self::Expired => "expired",
+            Self::Throttled { .. } => "throttled",
+            Self::Unauthorized => "unauthorized",
+            Self::Forbidden { own_right: true } => "forbidden",
+            Self::Forbidden { own_right: false } => "refused",
+            Self::Invalid => "invalid",
+            Self::Unavailable => "unavailable",
+            Self::Protocol => "protocol",
+        }
+    }
+}
+
+/// How a call failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The API server (or something before it) answered, but not with success.
+    Status {
+        /// What it said.
+        status: Box<Status>,
+        /// From the `Retry-After` header.
+        retry_after: Option<Duration>,
+    },
+    /// No connection: the request has not reached the server.
+    Connect(String),
+    /// The request may have reached the server; its answer is lost.
+    Lost(String),
+    /// Nothing came for as long as we wait; the request may have reached the server.
+    TimedOut(String),
+    /// No credentials could be had (token file, exec plugin): nothing was sent.
+    Credentials(String),
+    /// The answer could not be understood, or was larger than we take.
+    Answer(String),
+    /// The request could not be made (an empty name, say): nothing was sent.
+    Request(String),
+}
+
+/// A failed call: what was asked, of what, and how it failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Error {
+    /// What was asked.
+    pub verb: Verb,
+    /// The resource (plural), as in RBAC rules.
+    pub resource: &'static str,
+    /// The object, where one was named.
+    pub name: Option<Box<str>>,
+    /// How it failed.
+    pub failure: Failure,
+}
+
+impl Error {
+    /// What kind of trouble it is.
+    ///
+    /// 403: on our POST, one that names a kind and no object is a missing right
+    /// of ours; any other (quota, webhook) refuses what we sent. On all other
+    /// verbs it is a missing right.
+    #[must_use]
+    pub fn class(&self) -> Class {
+        let (status, header) = match &self.failure {
+            Failure::Status {
+                status,
+                retry_after,
+            } => (status, *retry_after),
+            Failure::Connect(_) | Failure::Lost(_) | Failure::TimedOut(_) => {
+                return Class::Unavailable;
+            }
+            Failure::Credentials(_) => return Class::Unauthorized,
+            Failure::Answer(_) | Failure::Request(_) => return Class::Protocol,
+        };
+        let retry_after = header.or_else(|| status.retry_after_seconds().map(Duration::from_secs));
+        match status {
+            status if status.is_not_found() => Class::NotFound,
+            status if status.is_already_exists() => Class::AlreadyExists,
+            status if status.is_conflict() => Class::Conflict,
+            status if status.is_expired() => Class::Expired,
+            status if status.is_throttled() => Class::Throttled { retry_after },
+            status if status.is_unauthorized() => Class::Unauthorized,
+            status if status.is_forbidden() => {
+                let own_right = self.verb != Verb::Create || status.names_kind_only();
+                Class::Forbidden { own_right }
+            }
+            status if status.is_invalid() => Class::Invalid,
+            status if status.code >= 500 => Class::Unavailable,
+            _ => Class::Protocol,
+        }
+    }
+
+    /// Whether the request is known not to have reached the server.
+    #[must_use]
+    pub fn connect_failed(&self) -> bool {
+        matches!(self.failure, Failure::Connect(_) | Failure::Credentials(_))
+    }
+
+    /// How long the server wants us to wait before the next try.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match &self.failure {
+            Failure::Status {
+                status,
+                retry_after,
+            } => retry_after.or_else(|| status.retry_after_seconds().map(Duration::from_secs)),
+            _ => None,
+        }
+    }
+
+    /// A sentence for our callers: Kubernetes' own where there is one.
+    #[must_use]
+    pub fn user_message(&self) -> String {
+        match &self.failure {
+            Failure::Status { status, .. } if !status.message.is_empty() => status.message.clone(),
+            Failure::Status { status, .. } => {
+                format!(
+                    "Kubernetes answered with code {} and no explanation",
+                    status.code
+                )
+            }
+            Failure::Connect(_) => "Kubernetes cannot be reached".into(),
+            Failure::Lost(_) => "the connection to Kubernetes was lost".into(),
+            Failure::TimedOut(_) => "Kubernetes did not answer in time".into(),
+            Failure::Credentials(_) => "our credentials for Kubernetes cannot be read".into(),
+            Failure::Answer(_) => "Kubernetes gave an answer that we do not understand".into(),
+            Failure::Request(reason) => reason.clone(),
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot {} {}", self.verb, self.resource)?;
+        if let Some(name) = &self.name {
+            write!(f, " \"{name}\"")?;
+        }
+        match &self.failure {
+            Failure::Status { status, .. } => {
+                write!(f, ": {} {}", status.code, status.reason)?;
+                if !status.message.is_empty() {
+                    write!(f, ": {}", status.message)?;
+                }
+                Ok(())
+            }
+            Failure::Connect(reason) => write!(f, ": no connection: {reason}"),
+            Failure::Lost(reason) => write!(f, ": connection lost: {reason}"),
+            Failure::TimedOut(reason) => write!(f, ": timed out: {reason}"),
+            Failure::Credentials(reason) => write!(f, ": no credentials: {reason}"),
+            Failure::Answer(reason) => write!(f, ": answer not understood: {reason}"),
+            Failure::Request(reason) => write!(f, ": {reason}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+#[cfg(test)]
+mod tests {
+    use super::{Class, Error, Failure, Verb};
+    use crate::kube::status::Status;
+    use std::time::Duration;
+
+    fn answered(verb: Verb, code: u16, body: &str) -> Error {
+        let status = Box::new(Status::from_body(code, body.as_bytes()));
+        let failure = Failure::Status {
+            status,
+            retry_after: None,
+        };
+        Error {
+            verb,
+            resource: "jobs",
+            name: Some("hello-ann".into()),
+            failure,
+        }
+    }
+
+    #[track_caller]
+    fn check(verb: Verb, code: u16, body: &str, expected: Class) {
+        assert_eq!(answered(verb, code, body).class(), expected);
+    }
+
+    #[test]
+    fn classes() {
+        check(
+            Verb::Get,
+            404,
+            r#"{"reason":"NotFound","code":404}"#,
+            Class::NotFound,
+        );
+        check(
+            Verb::Create,
+            409,
+            r#"{"reason":"AlreadyExists"}"#,
+            Class::AlreadyExists,
+        );
+        check(
+            Verb::Delete,
+            409,
+            r#"{"reason":"Conflict"}"#,
+            Class::Conflict,
+        );
+        check(Verb::List, 410, r#"{"reason":"Expired"}"#, Class::Expired);
+        check(Verb::Watch, 410, r#"{"reason":"Gone"}"#, Class::Expired);
+        check(
+            Verb::Get,
+            401,
+            r#"{"reason":"Unauthorized"}"#,
+            Class::Unauthorized,
+        );
+        check(Verb::Create, 422, r#"{"reason":"Invalid"}"#, Class::Invalid);
+        check(
+            Verb::Create,
+            400,
+            r#"{"reason":"BadRequest"}"#,
+            Class::Invalid,
+        );
+        check(
+            Verb::Get,
+            500,
+            r#"{"reason":"InternalError"}"#,
+            Class::Unavailable,
+        );
+        check(Verb::Get, 503, "apiserver is starting", Class::Unavailable);
+        check(
+            Verb::Get,
+            504,
+            r#"{"reason":"Timeout"}"#,
+            Class::Unavailable,
+        );
+        check(Verb::Get, 302, "", Class::Protocol);
+        let after = Some(Duration::from_secs(2));
+        let throttled = r#"{"reason":"TooManyRequests","details":{"retryAfterSeconds":2}}"#;
+        check(
+            Verb::Get,
+            429,
+            throttled,
+            Class::Throttled { retry_after: after },
+        );
+    }
+
+    #[test]
+    fn a_403_on_our_post_is_a_missing_right_only_when_it_names_no_object() {
+        let right = r#"{"reason":"Forbidden","details":{"kind":"jobs"}}"#;
+        let quota = r#"{"reason":"Forbidden","details":{"kind":"jobs","name":"hello-ann"}}"#;
+        check(
+            Verb::Create,
+            403,
+            right,
+            Class::Forbidden { own_right: true },
+        );
+        check(
+            Verb::Create,
+            403,
+            quota,
+            Class::Forbidden { own_right: false },
+        );
+        check(
+            Verb::Create,
+            403,
+            r#"{"message":"denied"}"#,
+            Class::Forbidden { own_right: false },
+        );
+        check(
+            Verb::Delete,
+            403,
+            quota,
+            Class::Forbidden { own_right: true },
+        );
+    }
+
+    #[test]
+    fn the_log_names_verb_resource_and_object() {
+        let error = answered(
+            Verb::Delete,
+            403,
+            r#"{"reason":"Forbidden","message":"no right"}"#,
+        );
+        assert_eq!(
+            error.to_string(),
+            "cannot delete jobs \"hello-ann\": 403 Forbidden: no right"
+        );
+        assert_eq!(error.user_message(), "no right");
+        assert!(!error.connect_failed());
+    }
+}

@@ -1,0 +1,388 @@
+//! The kubeconfig file: from its text to the one cluster and user that it selects.
+//!
+//! Pure: files that it names are not read here, only resolved against its
+//! folder. Every problem is a sentence that says what to do, and all of them
+//! are reported at once. What is refused is refused for a reason: skipping the
+//! check of the server's certificate (a token would go to whoever answers),
+//! passwords and `auth-provider` (Kubernetes itself has removed both).
+//!
+//! Source: client-go's `clientcmd/api/v1` types and its rules of precedence.
+
+use base64::Engine as _;
+use serde::Deserialize;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// A string that must not be printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(pub String);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+/// Something given in the file, or in another file.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Source {
+    /// The content itself.
+    Data(Vec<u8>),
+    /// Where the content is.
+    File(PathBuf),
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Data(data) => write!(f, "Data({} bytes)", data.len()),
+            Self::File(path) => write!(f, "File({})", path.display()),
+        }
+    }
+}
+
+/// How we say who we are, besides a client certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Login {
+    /// Not at all.
+    Anonymous,
+    /// With this token.
+    Token(Secret),
+    /// With the token in this file, which may change.
+    TokenFile(PathBuf),
+    /// With what this program prints.
+    Exec(Exec),
+}
+
+/// A program that prints credentials (client-go's exec plugin).
+#[derive(Clone, PartialEq, Eq)]
+pub struct Exec {
+    /// `client.authentication.k8s.io/v1` or `…/v1beta1`.
+    pub api_version: String,
+    /// A path, or a name that is looked up in `PATH`.
+    pub command: PathBuf,
+    /// Its arguments.
+    pub args: Vec<String>,
+    /// Variables that it gets in addition to ours.
+    pub env: Vec<(String, String)>,
+    /// Whether it is told about the cluster.
+    pub provide_cluster_info: bool,
+    /// What to do when it is not installed.
+    pub install_hint: Option<String>,
+}
+
+impl fmt::Debug for Exec {
+    /// Without arguments and variables, which may hold secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Exec")
+            .field("command", &self.command)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What the current context of a kubeconfig selects.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Selected {
+    /// URL of the API server.
+    pub server: String,
+    /// The name that the server's certificate must have, if not that of the URL.
+    pub tls_server_name: Option<String>,
+    /// CA certificates (PEM).
+    pub certificate_authority: Option<Source>,
+    /// Client certificate and key (PEM).
+    pub client_certificate: Option<(Source, Source)>,
+    /// Token or the like.
+    pub login: Login,
+    /// Namespace of the context.
+    pub namespace: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct ConfigWire {
+    current_context: Option<String>,
+    clusters: Option<Vec<NamedWire<ClusterWire, Unused, Unused>>>,
+    contexts: Option<Vec<NamedWire<Unused, ContextWire, Unused>>>,
+    users: Option<Vec<NamedWire<Unused, Unused, UserWire>>>,
+}
+
+#[derive(Deserialize)]
+struct Unused {}
+
+#[derive(Deserialize)]
+struct NamedWire<C, X, U> {
+    name: Option<String>,
+    cluster: Option<C>,
+    context: Option<X>,
+    user: Option<U>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct ClusterWire {
+    server: Option<String>,
+    tls_server_name: Option<String>,
+    insecure_skip_tls_verify: Option<bool>,
+    certificate_authority: Option<String>,
+    certificate_authority_data: Option<String>,
+    proxy_url: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct ContextWire {
+    cluster: Option<String>,
+    user: Option<String>,
+    namespace: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct UserWire {
+    client_certificate: Option<String>,
+    client_certificate_data: Option<String>,
+    client_key: Option<String>,
+    client_key_data: Option<String>,
+    token: Option<String>,
+    #[serde(rename = "tokenFile")]
+    token_file: Option<String>,
+    username: Option<String>,
+    password: Option<String>,
+    #[serde(rename = "as")]
+    impersonate: Option<String>,
+    auth_provider: Option<serde::de::IgnoredAny>,
+    exec: Option<ExecWire>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ExecWire {
+    api_version: Option<String>,
+    command: Option<String>,
+    args: Option<Vec<String>>,
+    env: Option<Vec<EnvWire>>,
+    provide_cluster_info: Option<bool>,
+    interactive_mode: Option<String>,
+    install_hint: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct EnvWire {
+    name: String,
+    value: Option<String>,
+}
+
+/// Reads a kubeconfig; `folder` is where it lies.
+///
+/// # Errors
+/// All its problems, each a sentence.
+pub fn parse(text: &str, folder: &Path) -> Result<Selected, Vec<String>> {
+    let wire: ConfigWire = serde_yaml::from_str(text).map_err(|error| {
+        vec![format!(
+            "it is no kubeconfig: {}",
+            one_line(&error.to_string())
+        )]
+    })?;
+    let mut problems = Problems {
+        found: Vec::new(),
+        folder,
+    };
+    let Some(context_name) = wire.current_context.filter(|name| !name.is_empty()) else {
+        return Err(vec![
+            "it has no current-context: set one with kubectl config use-context".into(),
+        ]);
+    };
+    let contexts = wire.contexts.unwrap_or_default();
+    let context = contexts
+        .into_iter()
+        .find(|c| c.name.as_deref() == Some(&context_name));
+    let Some(context) = context.and_then(|named| named.context) else {
+        return Err(vec![format!(
+            "its current-context \"{context_name}\" is not among its contexts"
+        )]);
+    };
+
+    let cluster_name = context.cluster.unwrap_or_default();
+    let clusters = wire.clusters.unwrap_or_default();
+    let cluster = clusters
+        .into_iter()
+        .find(|c| c.name.as_deref() == Some(&cluster_name));
+    let cluster = cluster.and_then(|named| named.cluster);
+    if cluster.is_none() {
+        problems.add(format!(
+            "the cluster \"{cluster_name}\" of its current-context is missing"
+        ));
+    }
+
+    let user_name = context.user.unwrap_or_default();
+    let users = wire.users.unwrap_or_default();
+    let user = users
+        .into_iter()
+        .find(|user| user.name.as_deref() == Some(&user_name));
+    if user.is_none() && !user_name.is_empty() {
+        problems.add(format!(
+            "the user \"{user_name}\" of its current-context is missing"
+        ));
+    }
+    let user = user.and_then(|named| named.user).unwrap_or_default();
+
+    let client_certificate = problems.client_certificate(&user);
+    let login = problems.login(user);
+    let selected = cluster.map(|cluster| Selected {
+        tls_server_name: cluster
+            .tls_server_name
+            .clone()
+            .filter(|name| !name.is_empty()),
+        certificate_authority: problems.cluster(&cluster),
+        server: cluster.server.unwrap_or_default(),
+        client_certificate,
+        login,
+        namespace: context.namespace.filter(|name| !name.is_empty()),
+    });
+    match selected {
+        Some(selected) if problems.found.is_empty() => Ok(selected),
+        _ => Err(problems.found),
+    }
+}
+
+/// The first line of what a parser says, which has the place in it.
+fn one_line(text: &str) -> &str {
+    text.lines().next().unwrap_or_default()
+}
+
+/// What is wrong so far.
+struct Problems<'a> {
+    found: Vec<String>,
+    folder: &'a Path,
+}
+
+impl Problems<'_> {
+    fn add(&mut self, problem: impl Into<String>) {
+        self.found.push(problem.into());
+    }
+
+    /// Checks the cluster, and says where its CA is.
+    fn cluster(&mut self, cluster: &ClusterWire) -> Option<Source> {
+        if cluster.server.as_deref().unwrap_or_default().is_empty() {
+            self.add("its cluster has no server");
+        }
+        if cluster.insecure_skip_tls_verify == Some(true) {
+            self.add("its insecure-skip-tls-verify is refused, since our token would go to whoever answers: give the certificate-authority");
+        }
+        if cluster
+            .proxy_url
+            .as_deref()
+            .is_some_and(|url| !url.is_empty())
+        {
+            self.add("its proxy-url is not supported: use a server that can be reached directly");
+        }
+        let data = &cluster.certificate_authority_data;
+        self.source(
+            "certificate-authority",
+            data,
+            &cluster.certificate_authority,
+        )
+    }
+
+    fn client_certificate(&mut self, user: &UserWire) -> Option<(Source, Source)> {
+        let (data, file) = (&user.client_certificate_data, &user.client_certificate);
+        let certificate = self.source("client-certificate", data, file);
+        let key = self.source("client-key", &user.client_key_data, &user.client_key);
+        match (certificate, key) {
+            (Some(certificate), Some(key)) => Some((certificate, key)),
+            (None, None) => None,
+            (Some(_), None) => {
+                self.add("its user has a client-certificate without client-key");
+                None
+            }
+            (None, Some(_)) => {
+                self.add("its user has a client-key without client-certificate");
+                None
+            }
+        }
+    }
+
+    /// Data before file, as in client-go; base64 is decoded.
+    fn source(
+        &mut self,
+        what: &str,
+        data: &Option<String>,
+        file: &Option<String>,
+    ) -> Option<Source> {
+        if let Some(data) = data.as_deref().filter(|data| !data.is_empty()) {
+            let compact: String = data.split_ascii_whitespace().collect();
+            match base64::engine::general_purpose::STANDARD.decode(compact) {
+                Ok(data) => return Some(Source::Data(data)),
+                Err(error) => self.add(format!("its {what}-data is no base64: {error}")),
+            }
+            return None;
+        }
+        let file = file.as_deref().filter(|file| !file.is_empty())?;
+        Some(Source::File(self.folder.join(file)))
+    }
+
+    fn login(&mut self, user: UserWire) -> Login {
+        if user.auth_provider.is_some() {
+            self.add("its user has an auth-provider, which Kubernetes has removed: use an exec plugin or a token");
+        }
+        if user.username.is_some() || user.password.is_some() {
+            self.add("its user has a username and password, which Kubernetes has removed: use a token or a client certificate");
+        }
+        if user.impersonate.is_some() {
+            self.add("its user impersonates another one (as), which is not supported: use that user's own credentials");
+        }
+        if let Some(file) = user.token_file.filter(|file| !file.is_empty()) {
+            return Login::TokenFile(self.folder.join(file));
+        }
+        if let Some(token) = user.token.filter(|token| !token.is_empty()) {
+            return Login::Token(Secret(token));
+        }
+        match user.exec {
+            Some(exec) => self.exec(exec),
+            None => Login::Anonymous,
+        }
+    }
+
+    fn exec(&mut self, wire: ExecWire) -> Login {
+        let api_version = wire.api_version.unwrap_or_default();
+        const KNOWN: [&str; 2] = [
+            "client.authentication.k8s.io/v1",
+            "client.authentication.k8s.io/v1beta1",
+        ];
+        if !KNOWN.contains(&api_version.as_str()) {
+            self.add(format!(
+                "its exec plugin has the apiVersion \"{api_version}\": {} and {} are supported",
+                KNOWN[0], KNOWN[1]
+            ));
+        }
+        if wire.interactive_mode.as_deref() == Some("Always") {
+            self.add(
+                "its exec plugin has interactiveMode Always, but there is nobody to answer it",
+            );
+        }
+        let command = wire.command.unwrap_or_default();
+        if command.is_empty() {
+            self.add("its exec plugin has no command");
+        }
+        // As in client-go: a path is relative to the file, a bare name is looked up.
+        let has_folder = command.contains('/');
+        let command = if has_folder {
+            self.folder.join(command)
+        } else {
+            command.into()
+        };
+        let env = wire.env.unwrap_or_default().into_iter();
+        Login::Exec(Exec {
+            api_version,
+            command,
+            args: wire.args.unwrap_or_default(),
+            env: env
+                .map(|env| (env.name, env.value.unwrap_or_default()))
+                .collect(),
+            provide_cluster_info: wire.provide_cluster_info.unwrap_or_default(),
+            install_hint: wire.install_hint,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,429 @@
+//! Requests to the API server as values: verb, resource and parameters in, path and body out.
+//!
+//! Pure. A name that is empty or would change the path is refused here, since a
+//! GET on an empty name is a list, and a DELETE on one deletes everything.
+//! Headers that belong to the connection (credentials, user agent) are added by
+//! [`super::transport`].
+
+use super::error::{Error, Failure, Verb};
+use super::types::{Collection, ResourceVersion, Uid};
+use serde_json::{Value, json};
+use std::fmt::Write as _;
+
+/// Objects on one page of a list.
+pub const PAGE_OBJECTS: u32 = 500;
+
+/// How long the API server keeps a watch open; it closes it then, and we resume.
+/// Below 5 minutes, after which load balancers like to cut.
+pub const WATCH_SECS: u32 = 290;
+
+/// An HTTP method.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// GET.
+    Get,
+    /// POST.
+    Post,
+    /// PATCH.
+    Patch,
+    /// DELETE.
+    Delete,
+}
+
+impl Method {
+    /// As it goes over the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Post => "POST",
+            Self::Patch => "PATCH",
+            Self::Delete => "DELETE",
+        }
+    }
+}
+
+/// A request, ready to be sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// What is asked, for errors, logs and metrics.
+    pub verb: Verb,
+    /// Of which resource (plural).
+    pub resource: &'static str,
+    /// Of which object, where one is named.
+    pub name: Option<Box<str>>,
+    /// HTTP method.
+    pub method: Method,
+    /// Path with query, percent-encoded, beginning with `/`.
+    pub path_and_query: String,
+    /// JSON, where there is a body.
+    pub body: Option<Vec<u8>>,
+    /// Of the body.
+    pub content_type: Option<&'static str>,
+}
+
+impl Request {
+    /// An error of this request.
+    #[must_use]
+    pub fn error(&self, failure: Failure) -> Error {
+        Error {
+            verb: self.verb,
+            resource: self.resource,
+            name: self.name.clone(),
+            failure,
+        }
+    }
+}
+
+/// Which objects of a collection: those of a namespace that match a selector.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scope {
+    /// The namespace.
+    pub namespace: String,
+    /// A label selector in Kubernetes' syntax; empty for all.
+    pub label_selector: String,
+    /// A field selector in Kubernetes' syntax; empty for all.
+    pub field_selector: String,
+}
+
+impl Scope {
+    /// All objects of that namespace.
+    #[must_use]
+    pub fn all(namespace: &str) -> Self {
+        Self {
+            namespace: namespace.into(),
+            label_selector: String::new(),
+            field_selector: String::new(),
+        }
+    }
+
+    /// Those with matching labels.
+    #[must_use]
+    pub fn labelled(namespace: &str, label_selector: &str) -> Self {
+        Self {
+            label_selector: label_selector.into(),
+            ..Self::all(namespace)
+        }
+    }
+
+    fn query(&self) -> Query {
+        let mut query = Query::default();
+        if !self.label_selector.is_empty() {
+            query.add("labelSelector", &self.label_selector);
+        }
+        if !self.field_selector.is_empty() {
+            query.add("fieldSelector", &self.field_selector);
+        }
+        query
+    }
+}
+
+/// One page of a list, from the most recent state (`resourceVersion` unset).
+///
+/// # Errors
+/// When the namespace is not possible.
+pub fn list(
+    collection: Collection,
+    scope: &Scope,
+    continue_token: Option<&str>,
+) -> Result<Request, Error> {
+    let mut query = scope.query();
+    query.add("limit", &PAGE_OBJECTS.to_string());
+    if let Some(token) = continue_token {
+        query.add("continue", token);
+    }
+    on_collection(Verb::List, collection, &scope.namespace, &query)
+}
+
+/// Changes after `version`, with bookmarks.
+///
+/// # Errors
+/// When the namespace is not possible.
+pub fn watch(
+    collection: Collection,
+    scope: &Scope,
+    version: &ResourceVersion,
+) -> Result<Request, Error> {
+    let mut query = scope.query();
+    query.add("watch", "1");
+    query.add("allowWatchBookmarks", "true");
+    query.add("timeoutSeconds", &WATCH_SECS.to_string());
+    query.add("resourceVersion", &version.to_string());
+    on_collection(Verb::Watch, collection, &scope.namespace, &query)
+}
+
+/// A new object.
+///
+/// # Errors
+/// When the namespace is not possible.
+pub fn create(
+    collection: Collection,
+    namespace: &str,
+    name: &str,
+    object: &Value,
+) -> Result<Request, Error> {
+    let mut request = on_collection(Verb::Create, collection, namespace, &Query::default())?;
+    request.method = Method::Post;
+    request.name = Some(name.into());
+    Ok(with_body(request, object, "application/json"))
+}
+
+/// One object.
+///
+/// # Errors
+/// When namespace or name are not possible.
+pub fn get(collection: Collection, namespace: &str, name: &str) -> Result<Request, Error> {
+    on_object(Verb::Get, Method::Get, collection, namespace, name)
+}
+
+/// What becomes of what an object owns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Propagation {
+    /// The object stays, marked, until what it owns is gone.
+    Foreground,
+    /// The object goes at once, what it owns follows.
+    Background,
+}
+
+/// The end of the object with this UID; another one of that name is left alone.
+///
+/// # Errors
+/// When namespace or name are not possible, or the UID is empty.
+pub fn delete(
+    collection: Collection,
+    namespace: &str,
+    name: &str,
+    uid: &Uid,
+    propagation: Propagation,
+    grace_secs: Option<u32>,
+) -> Result<Request, Error> {
+    let request = on_object(Verb::Delete, Method::Delete, collection, namespace, name)?;
+    let request = with_uid(request, uid)?;
+    let mut options = json!({
+        "kind": "DeleteOptions",
+        "apiVersion": "v1",
+        "preconditions": {"uid": uid.to_string()},
+        "propagationPolicy": match propagation {
+            Propagation::Foreground => "Foreground",
+            Propagation::Background => "Background",
+        },
+    });
+    if let Some(secs) = grace_secs {
+        options["gracePeriodSeconds"] = json!(secs);
+    }
+    Ok(with_body(request, &options, "application/json"))
+}
+
+/// A JSON merge patch (RFC 7386) of the object with this UID.
+///
+/// The UID goes into the patch: the API server refuses to change one, so that
+/// another object of that name answers with a conflict and stays as it is.
+///
+/// # Errors
+/// When namespace or name are not possible, the UID is empty, or the patch is no object.
+pub fn merge_patch(
+    collection: Collection,
+    namespace: &str,
+    name: &str,
+    uid: &Uid,
+    patch: &Value,
+) -> Result<Request, Error> {
+    let request = on_object(Verb::Patch, Method::Patch, collection, namespace, name)?;
+    let request = with_uid(request, uid)?;
+    let mut patch = patch.clone();
+    let metadata = patch.as_object_mut().and_then(|patch| {
+        patch
+            .entry("metadata")
+            .or_insert_with(|| json!({}))
+            .as_object_mut()
+    });
+    let Some(metadata) = metadata else {
+        return Err(request.error(Failure::Request("the patch is not an object".into())));
+    };
+    metadata.insert("uid".into(), json!(uid.to_string()));
+    Ok(with_body(request, &patch, "application/merge-patch+json"))
+}
+
+fn with_uid(request: Request, uid: &Uid) -> Result<Request, Error> {
+    if uid.is_empty() {
+        return Err(request.error(Failure::Request("the object has no UID".into())));
+    }
+    Ok(request)
+}
+
+fn with_body(mut request: Request, body: &Value, content_type: &'static str) -> Request {
+    request.body = Some(body.to_string().into_bytes());
+    request.content_type = Some(content_type);
+    request
+}
+
+fn on_collection(
+    verb: Verb,
+    collection: Collection,
+    namespace: &str,
+    query: &Query,
+) -> Result<Request, Error> {
+    let Collection { prefix, plural } = collection;
+    let request = Request {
+        verb,
+        resource: plural,
+        name: None,
+        method: Method::Get,
+        path_and_query: format!("/{prefix}/namespaces/{namespace}/{plural}{}", query.0),
+        body: None,
+        content_type: None,
+    };
+    if let Err(reason) = check_segment("namespace", namespace) {
+        return Err(request.error(Failure::Request(reason)));
+    }
+    Ok(request)
+}
+
+fn on_object(
+    verb: Verb,
+    method: Method,
+    collection: Collection,
+    namespace: &str,
+    name: &str,
+) -> Result<Request, Error> {
+    let mut request = on_collection(verb, collection, namespace, &Query::default())?;
+    request.method = method;
+    request.name = Some(name.into());
+    if let Err(reason) = check_segment("name", name) {
+        return Err(request.error(Failure::Request(reason)));
+    }
+    let _ = write!(request.path_and_query, "/{name}");
+    Ok(request)
+}
+
+/// Takes what Kubernetes takes as a name (DNS-1123 subdomain, as far as characters go).
+fn check_segment(what: &str, text: &str) -> Result<(), String> {
+    let possible = text.bytes().all(|byte| {
+        byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'.'
+    });
+    match text {
+        "" => Err(format!("the {what} is empty")),
+        "." | ".." => Err(format!("\"{text}\" is no {what}")),
+        _ if !possible => Err(format!(
+            "\"{}\" is no {what} that Kubernetes takes",
+            text.escape_debug()
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// A query string, with its `?`.
+#[derive(Default)]
+struct Query(String);
+
+impl Query {
+    fn add(&mut self, key: &str, value: &str) {
+        self.0.push(if self.0.is_empty() { '?' } else { '&' });
+        self.0.push_str(key);
+        self.0.push('=');
+        for byte in value.bytes() {
+            match byte {
+                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                    self.0.push(char::from(byte));
+                }
+                _ => {
+                    let _ = write!(self.0, "%{byte:02X}");
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kube::types::{CONFIG_MAPS, JOBS, PODS};
+
+    fn body(request: &Request) -> Value {
+        serde_json::from_slice(request.body.as_deref().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn lists_are_paged_and_selectors_encoded() {
+        let scope = Scope::labelled("apps", "app=config-controller,tier in (a, b)");
+        let request = list(CONFIG_MAPS, &scope, None).unwrap();
+        assert_eq!(
+            request.path_and_query,
+            "/api/v1/namespaces/apps/configmaps?labelSelector=app%3Dconfig-controller%2Ctier%20in%20%28a%2C%20b%29&limit=500"
+        );
+        let next = list(JOBS, &Scope::all("apps"), Some("a/b+c=")).unwrap();
+        assert_eq!(
+            next.path_and_query,
+            "/apis/batch/v1/namespaces/apps/jobs?limit=500&continue=a%2Fb%2Bc%3D"
+        );
+        assert_eq!(
+            (next.verb, next.method, next.body),
+            (Verb::List, Method::Get, None)
+        );
+    }
+
+    #[test]
+    fn watches_resume_at_a_version_and_ask_for_bookmarks() {
+        let request = watch(PODS, &Scope::all("apps"), &"123".into()).unwrap();
+        assert_eq!(
+            request.path_and_query,
+            "/api/v1/namespaces/apps/pods?watch=1&allowWatchBookmarks=true&timeoutSeconds=290&resourceVersion=123"
+        );
+        assert_eq!(request.verb, Verb::Watch);
+    }
+
+    #[test]
+    fn objects_have_their_name_in_the_path() {
+        let request = get(JOBS, "apps", "hello-ann").unwrap();
+        assert_eq!(
+            request.path_and_query,
+            "/apis/batch/v1/namespaces/apps/jobs/hello-ann"
+        );
+        let manifest = json!({"metadata": {"name": "hello-ann"}});
+        let request = create(JOBS, "apps", "hello-ann", &manifest).unwrap();
+        assert_eq!(
+            request.path_and_query,
+            "/apis/batch/v1/namespaces/apps/jobs"
+        );
+        assert_eq!(request.method, Method::Post);
+        assert_eq!(request.content_type, Some("application/json"));
+        assert_eq!(body(&request), manifest);
+    }
+
+    #[test]
+    fn deletes_carry_the_uid() {
+        let uid = Uid::from("8f1f9a0e-7d0c-4f7e-9d66-1f0ac2a7a001");
+        let foreground = Propagation::Foreground;
+        let request = delete(JOBS, "apps", "hello-ann", &uid, foreground, Some(0)).unwrap();
+        assert_eq!(request.method, Method::Delete);
+        let expected = json!({
+            "kind": "DeleteOptions", "apiVersion": "v1",
+            "preconditions": {"uid": "8f1f9a0e-7d0c-4f7e-9d66-1f0ac2a7a001"},
+            "propagationPolicy": "Foreground", "gracePeriodSeconds": 0,
+        });
+        assert_eq!(body(&request), expected);
+        assert!(delete(JOBS, "apps", "a", &Uid::default(), foreground, None).is_err());
+    }
+
+    #[test]
+    fn patches_carry_the_uid() {
+        let uid = Uid::from("u1");
+        let patch = json!({"metadata": {"labels": {"a": null}}});
+        let request = merge_patch(PODS, "apps", "hello-ann-x", &uid, &patch).unwrap();
+        assert_eq!(request.content_type, Some("application/merge-patch+json"));
+        assert_eq!(
+            body(&request),
+            json!({"metadata": {"labels": {"a": null}, "uid": "u1"}})
+        );
+        assert!(merge_patch(PODS, "apps", "x", &uid, &json!([])).is_err());
+    }
+
+    #[test]
+    fn names_that_would_change_the_path_are_refused() {
+        for name in ["", ".", "..", "a/b", "a?b", "a%2Fb", "A", "ä", "a b", "a\0"] {
+            assert!(get(JOBS, "apps", name).is_err(), "{name:?}");
+            assert!(get(JOBS, name, "a").is_err(), "{name:?}");
+        }
+        assert!(get(JOBS, "apps", "hello-a.b").is_ok());
+    }
+}

@@ -1,0 +1,198 @@
+//! The `Status` object: how the API server says no.
+//!
+//! Reasons decide, codes only where there is no reason: a 409 is
+//! `AlreadyExists` or `Conflict`, a 410 `Expired` or `Gone`. What follows from
+//! them is in [`super::error`]; source: apimachinery's `meta/v1` types.
+
+use serde::Deserialize;
+
+/// A `Status` object (meta/v1), as far as we read it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Status {
+    /// The HTTP code.
+    #[serde(deserialize_with = "null_is_default")]
+    pub code: u16,
+    /// One CamelCase word; may be empty.
+    #[serde(deserialize_with = "null_is_default")]
+    pub reason: String,
+    /// A sentence for people.
+    #[serde(deserialize_with = "null_is_default")]
+    pub message: String,
+    /// What it is about, where the API server says so.
+    pub details: Option<Details>,
+}
+
+/// What a [`Status`] is about.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Details {
+    /// Name of the object.
+    pub name: Option<String>,
+    /// The resource (plural), in spite of its name.
+    pub kind: Option<String>,
+    /// Seconds to wait before the next try.
+    pub retry_after_seconds: Option<u64>,
+}
+
+fn null_is_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: Default + Deserialize<'de>,
+{
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+/// Longest text that is taken over from a body that is no `Status`, in characters.
+const FOREIGN_TEXT_CHARS_MAX: usize = 200;
+
+impl Status {
+    /// Reads the body of an answer with that code.
+    ///
+    /// A body that is no `Status` (a proxy in between, plain text of the API
+    /// server while it starts) becomes one with its first characters as message.
+    #[must_use]
+    pub fn from_body(code: u16, body: &[u8]) -> Self {
+        let parsed: Option<Self> = serde_json::from_slice(body).ok();
+        match parsed {
+            Some(status) if !status.message.is_empty() || !status.reason.is_empty() => {
+                Self { code, ..status }
+            }
+            _ => {
+                let text = String::from_utf8_lossy(body);
+                let message = text.trim().chars().take(FOREIGN_TEXT_CHARS_MAX).collect();
+                Self {
+                    code,
+                    message,
+                    ..Self::default()
+                }
+            }
+        }
+    }
+
+    /// The object does not exist.
+    #[must_use]
+    pub fn is_not_found(&self) -> bool {
+        self.is("NotFound", 404)
+    }
+
+    /// An object of that name exists already.
+    #[must_use]
+    pub fn is_already_exists(&self) -> bool {
+        self.reason == "AlreadyExists"
+    }
+
+    /// The object is not (any longer) what the request said it was.
+    #[must_use]
+    pub fn is_conflict(&self) -> bool {
+        self.is("Conflict", 409)
+    }
+
+    /// The version or the continue token is too old: list anew.
+    #[must_use]
+    pub fn is_expired(&self) -> bool {
+        self.reason == "Expired" || self.is("Gone", 410)
+    }
+
+    /// The object breaks a rule of its schema.
+    #[must_use]
+    pub fn is_invalid(&self) -> bool {
+        self.is("Invalid", 422) || self.is("BadRequest", 400)
+    }
+
+    /// A right is missing, or an admission plug-in refused.
+    #[must_use]
+    pub fn is_forbidden(&self) -> bool {
+        self.is("Forbidden", 403)
+    }
+
+    /// The credentials are not (any longer) good.
+    #[must_use]
+    pub fn is_unauthorized(&self) -> bool {
+        self.is("Unauthorized", 401)
+    }
+
+    /// Too much at once, for us or for the server.
+    #[must_use]
+    pub fn is_throttled(&self) -> bool {
+        self.is("TooManyRequests", 429)
+    }
+
+    /// Whether a 403 names a resource but no object: our own missing right.
+    ///
+    /// On a POST, RBAC names the kind and has no name to give; a quota names the
+    /// object, and a webhook gives no details at all (seen on 1.36).
+    #[must_use]
+    pub fn names_kind_only(&self) -> bool {
+        self.details.as_ref().is_some_and(|details| {
+            details.kind.as_deref().is_some_and(|kind| !kind.is_empty())
+                && details.name.as_deref().unwrap_or_default().is_empty()
+        })
+    }
+
+    /// Seconds to wait before the next try, where the server says so.
+    #[must_use]
+    pub fn retry_after_seconds(&self) -> Option<u64> {
+        self.details.as_ref()?.retry_after_seconds
+    }
+
+    fn is(&self, reason: &str, code: u16) -> bool {
+        self.reason == reason || (self.reason.is_empty() && self.code == code)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Status;
+
+    fn read(code: u16, body: &str) -> Status {
+        Status::from_body(code, body.as_bytes())
+    }
+
+    #[test]
+    fn the_reason_decides_before_the_code() {
+        let exists = read(
+            409,
+            r#"{"kind":"Status","reason":"AlreadyExists","code":409}"#,
+        );
+        assert!(exists.is_already_exists() && !exists.is_conflict());
+        let conflict = read(409, r#"{"kind":"Status","reason":"Conflict","code":409}"#);
+        assert!(conflict.is_conflict() && !conflict.is_already_exists());
+        for reason in ["Expired", "Gone"] {
+            let body = format!(r#"{{"reason":"{reason}","message":"too old","code":410}}"#);
+            assert!(read(410, &body).is_expired());
+        }
+        assert!(read(404, "404 page not found").is_not_found());
+    }
+
+    #[test]
+    fn a_foreign_body_becomes_a_short_message() {
+        let status = read(502, &format!("  <html>{}", "x".repeat(1000)));
+        assert_eq!(status.code, 502);
+        assert_eq!(status.message.chars().count(), 200);
+        assert_eq!(read(500, "").message, "");
+        assert_eq!(read(503, "{}").code, 503);
+    }
+
+    #[test]
+    fn nulls_are_taken_as_missing() {
+        let status = read(
+            429,
+            r#"{"reason":null,"message":"slow down","code":null,"details":{"name":null,"retryAfterSeconds":3}}"#,
+        );
+        assert!(status.is_throttled());
+        assert_eq!(status.retry_after_seconds(), Some(3));
+    }
+
+    #[test]
+    fn a_missing_right_names_the_kind_and_no_object() {
+        let right = r#"{"reason":"Forbidden","details":{"group":"batch","kind":"jobs"}}"#;
+        assert!(read(403, right).names_kind_only());
+        let quota =
+            r#"{"reason":"Forbidden","details":{"name":"a","group":"batch","kind":"jobs"}}"#;
+        assert!(!read(403, quota).names_kind_only());
+        let webhook = r#"{"message":"admission webhook \"x\" denied the request: no","code":403}"#;
+        assert!(!read(403, webhook).names_kind_only());
+        assert!(read(403, webhook).is_forbidden());
+    }
+}

@@ -1,0 +1,563 @@
+//! HTTPS to the API server: the only file that names the HTTP and TLS libraries.
+//!
+//! [`Transport`] is what the rest of the program (and the simulation) sees;
+//! [`HttpTransport`] is the real one. One request is one attempt, with two
+//! exceptions that cannot do harm: a pooled connection that was closed under us
+//! is replaced once (never for a POST, whose answer may be lost), and a 401
+//! makes us read our credentials again once. All other repeating belongs to the
+//! desk and the reflectors. Every wait and every body is bounded.
+
+use super::auth::{self, ClientIdentity, Cluster, Credentials, Problem, Proof, Server};
+use super::error::{Error, Failure, Verb};
+use super::request::{Method, Request};
+use super::status::Status;
+use crate::clock::Clock;
+use std::fmt;
+use std::io::{self, Read};
+use std::net::ToSocketAddrs as _;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, TlsProvider};
+use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
+use ureq::{Agent, Timeout, http};
+
+/// Largest answer to a list, in bytes: a page of 500 objects that may each have
+/// 1.5 MiB in etcd is larger in theory, but pages of ours are around 5 MiB.
+pub const LIST_BODY_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// Largest answer to any other request, in bytes: one object, at most 1.5 MiB in
+/// etcd, spelled out in JSON.
+pub const BODY_BYTES_MAX: u64 = 8 * 1024 * 1024;
+
+/// Longest that an idle connection is kept, in seconds.
+const IDLE_SECS_MAX: u64 = 20;
+
+/// Largest head of an answer, in bytes.
+const HEAD_BYTES_MAX: usize = 64 * 1024;
+
+/// How long things may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// How many requests are sent at once at most: the size of the pool.
+    pub connections: usize,
+    /// Until a connection stands, TLS included.
+    pub connect: Duration,
+    /// Until an answer begins, and between two pieces of it.
+    pub answer: Duration,
+    /// How long an open watch may be silent.
+    pub watch_silence: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            connections: 8,
+            connect: Duration::from_secs(3),
+            answer: Duration::from_secs(10),
+            watch_silence: super::watch::SILENCE,
+        }
+    }
+}
+
+/// The answer to a request, success or not.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Response {
+    /// HTTP code.
+    pub status: u16,
+    /// The whole body.
+    pub body: Vec<u8>,
+    /// From the header `Retry-After`, where it holds seconds.
+    pub retry_after: Option<Duration>,
+    /// From the headers `Warning`, as they came.
+    pub warnings: Vec<String>,
+}
+
+impl Response {
+    /// The answer, if it is a success.
+    ///
+    /// # Errors
+    /// What the API server says, if it is none.
+    pub fn into_success(self, request: &Request) -> Result<Self, Error> {
+        if (200..300).contains(&self.status) {
+            return Ok(self);
+        }
+        let status = Box::new(Status::from_body(self.status, &self.body));
+        Err(request.error(Failure::Status {
+            status,
+            retry_after: self.retry_after,
+        }))
+    }
+}
+
+/// An open watch: bytes as they come.
+pub trait EventStream: fmt::Debug + Send {
+    /// Waits for the next bytes and puts them into `buffer`; 0 when the server has ended the watch.
+    ///
+    /// # Errors
+    /// [`Failure::TimedOut`] after a long silence, [`Failure::Lost`] for any other end.
+    fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Failure>;
+}
+
+/// A way to the API server.
+pub trait Transport: fmt::Debug + Send + Sync {
+    /// Sends a request and waits for the whole answer, whatever its code.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    fn send(&self, request: &Request) -> Result<Response, Error>;
+
+    /// Opens a watch.
+    ///
+    /// # Errors
+    /// When there is no answer, or it is no success.
+    fn open(&self, request: &Request) -> Result<Box<dyn EventStream>, Error>;
+}
+
+/// Which of our agents sends: each has its own connections and time limits.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Lane {
+    /// Short calls.
+    Call,
+    /// Lists of the reflectors.
+    List,
+    /// Watches.
+    Watch,
+}
+
+/// HTTPS, with a pool of connections for calls and separate ones for lists and watches.
+pub struct HttpTransport {
+    cluster: Cluster,
+    settings: Settings,
+    credentials: Credentials,
+    agents: Mutex<Agents>,
+}
+
+/// What is built from the files of the moment.
+struct Agents {
+    call: Agent,
+    list: Agent,
+    watch: Agent,
+    ca: Vec<u8>,
+    certificate: Option<Arc<ClientIdentity>>,
+    /// Lists and watches have been ended for good.
+    closed: bool,
+}
+
+impl fmt::Debug for HttpTransport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpTransport")
+            .field("server", &self.cluster.server)
+            .finish_non_exhaustive()
+    }
+}
+
+impl HttpTransport {
+    /// Gets ready to talk to that cluster; nothing is sent yet.
+    ///
+    /// # Errors
+    /// A CA file without certificates, a client certificate that does not fit its key.
+    pub fn new(
+        cluster: &Cluster,
+        settings: Settings,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, Problem> {
+        let ca = read_ca(cluster).map_err(Problem)?;
+        let agents = build(cluster, settings, ca, None)
+            .map_err(|why| Problem(format!("{}: {why}", cluster.origin)))?;
+        Ok(Self {
+            credentials: Credentials::new(cluster, clock),
+            cluster: cluster.clone(),
+            settings,
+            agents: Mutex::new(agents),
+        })
+    }
+
+    /// Ends all lists and watches within milliseconds, and refuses new ones: for the end of the program.
+    pub fn close_watches(&self) {
+        let mut agents = self.agents.lock().unwrap_or_else(PoisonError::into_inner);
+        agents.closed = true;
+        let (list, watch) = (agents.list.clone(), agents.watch.clone());
+        drop(agents);
+        list.shutdown();
+        watch.shutdown();
+    }
+
+    /// The agent for that lane, rebuilt first when an exec plugin has given another certificate.
+    fn agent(&self, lane: Lane, proof: &Proof) -> Result<Agent, Failure> {
+        let mut agents = self.agents.lock().unwrap_or_else(PoisonError::into_inner);
+        if agents.closed && lane != Lane::Call {
+            return Err(Failure::Connect("we are shutting down".into()));
+        }
+        if agents.certificate != proof.certificate {
+            let ca = agents.ca.clone();
+            let built = build(&self.cluster, self.settings, ca, proof.certificate.clone());
+            let closed = agents.closed;
+            *agents = Agents {
+                closed,
+                ..built.map_err(Failure::Credentials)?
+            };
+        }
+        Ok(match lane {
+            Lane::Call => agents.call.clone(),
+            Lane::List => agents.list.clone(),
+            Lane::Watch => agents.watch.clone(),
+        })
+    }
+
+    /// Reads the CA again and builds new agents when it has changed; says whether it has.
+    fn reload_ca(&self) -> bool {
+        let Ok(ca) = read_ca(&self.cluster) else {
+            return false;
+        };
+        let mut agents = self.agents.lock().unwrap_or_else(PoisonError::into_inner);
+        if agents.ca == ca || agents.closed {
+            return false;
+        }
+        match build(&self.cluster, self.settings, ca, agents.certificate.clone()) {
+            Ok(built) => {
+                log::info!("the CA of the API server has changed and was read again");
+                *agents = built;
+                true
+            }
+            Err(why) => {
+                log::error!("keeping the last good CA of the API server: {why}");
+                false
+            }
+        }
+    }
+
+    /// Sends, and repeats once where that can do no harm (see the head of this file).
+    fn answer(&self, lane: Lane, request: &Request) -> Result<http::Response<ureq::Body>, Failure> {
+        if lane == Lane::Watch {
+            self.reload_ca();
+        }
+        let proof = self.credentials.current().map_err(Failure::Credentials)?;
+        let first = match self.attempt(lane, request, &proof) {
+            Err(Failure::Connect(why)) => {
+                if !self.reload_ca() {
+                    return Err(Failure::Connect(why));
+                }
+                self.attempt(lane, request, &proof)
+            }
+            Err(Failure::Lost(_)) if request.method != Method::Post => {
+                self.attempt(lane, request, &proof)
+            }
+            first => first,
+        }?;
+        if first.status().as_u16() != 401 {
+            return Ok(first);
+        }
+        let renewed = self
+            .credentials
+            .renew(&proof)
+            .map_err(Failure::Credentials)?;
+        if renewed.generation == proof.generation {
+            return Ok(first);
+        }
+        self.attempt(lane, request, &renewed)
+    }
+
+    fn attempt(
+        &self,
+        lane: Lane,
+        request: &Request,
+        proof: &Proof,
+    ) -> Result<http::Response<ureq::Body>, Failure> {
+        let agent = self.agent(lane, proof)?;
+        let http = self
+            .http_request(request, proof)
+            .map_err(|error| failure(error.into()))?;
+        let answer = match &request.body {
+            Some(body) => agent.run(http.map(|()| body.as_slice())),
+            None => agent.run(http),
+        };
+        answer.map_err(failure)
+    }
+
+    fn http_request(
+        &self,
+        request: &Request,
+        proof: &Proof,
+    ) -> Result<http::Request<()>, http::Error> {
+        let Server {
+            tls,
+            base_path,
+            port,
+            ..
+        } = &self.cluster.server;
+        let real = self.cluster.server.authority();
+        let name = self.cluster.tls_server_name.as_ref();
+        let named = name.map_or_else(|| real.clone(), |name| auth::authority(name, *port));
+        let scheme = if *tls { "https" } else { "http" };
+        let url = format!("{scheme}://{named}{base_path}{}", request.path_and_query);
+        let mut builder = http::Request::builder()
+            .method(request.method.as_str())
+            .uri(url)
+            .header("host", real)
+            .header("accept", "application/json");
+        if let Some(content_type) = request.content_type {
+            builder = builder.header("content-type", content_type);
+        }
+        if let Some(token) = &proof.token {
+            let mut value = http::HeaderValue::try_from(format!("Bearer {}", token.0))?;
+            value.set_sensitive(true);
+            builder = builder.header("authorization", value);
+        }
+        builder.body(())
+    }
+}
+
+impl Transport for HttpTransport {
+    fn send(&self, request: &Request) -> Result<Response, Error> {
+        let (lane, limit) = match request.verb {
+            Verb::List => (Lane::List, LIST_BODY_BYTES_MAX),
+            _ => (Lane::Call, BODY_BYTES_MAX),
+        };
+        let whole = || read_whole(self.answer(lane, request)?, limit);
+        let response = match whole() {
+            // The answer broke off. Reading it again does no harm.
+            Err(Failure::Lost(_)) if request.method == Method::Get => whole(),
+            other => other,
+        };
+        response.map_err(|failure| request.error(failure))
+    }
+
+    fn open(&self, request: &Request) -> Result<Box<dyn EventStream>, Error> {
+        let answer = self
+            .answer(Lane::Watch, request)
+            .map_err(|why| request.error(why))?;
+        if answer.status().as_u16() == 200 {
+            return Ok(Box::new(HttpStream(answer.into_body().into_reader())));
+        }
+        let whole = read_whole(answer, BODY_BYTES_MAX).map_err(|why| request.error(why))?;
+        let code = whole.status;
+        whole.into_success(request)?;
+        Err(request.error(Failure::Answer(format!("code {code} to a watch"))))
+    }
+}
+
+fn read_whole(mut answer: http::Response<ureq::Body>, limit: u64) -> Result<Response, Failure> {
+    let headers = answer.headers();
+    let text = |value: &http::HeaderValue| value.to_str().ok().map(str::to_owned);
+    let retry_after = headers.get("retry-after").and_then(text);
+    let retry_after = retry_after
+        .and_then(|secs| secs.parse().ok())
+        .map(Duration::from_secs);
+    let warnings = headers.get_all("warning").iter().filter_map(text).collect();
+    let status = answer.status().as_u16();
+    let body = answer
+        .body_mut()
+        .with_config()
+        .limit(limit)
+        .read_to_vec()
+        .map_err(failure)?;
+    Ok(Response {
+        status,
+        body,
+        retry_after,
+        warnings,
+    })
+}
+
+struct HttpStream(ureq::BodyReader<'static>);
+
+impl fmt::Debug for HttpStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("HttpStream")
+    }
+}
+
+impl EventStream for HttpStream {
+    fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Failure> {
+        match self.0.read(buffer).map_err(|error| failure(error.into())) {
+            Err(Failure::Connect(why)) => Err(Failure::Lost(why)),
+            read => read,
+        }
+    }
+}
+
+/// Which of our failures an error of the library is.
+fn failure(error: ureq::Error) -> Failure {
+    use io::ErrorKind as Kind;
+    let text = error.to_string();
+    match error {
+        ureq::Error::Timeout(Timeout::Connect | Timeout::Resolve) => Failure::Connect(text),
+        ureq::Error::Timeout(_) => Failure::TimedOut(text),
+        ureq::Error::HostNotFound | ureq::Error::ConnectionFailed => Failure::Connect(text),
+        ureq::Error::Tls(_) | ureq::Error::Rustls(_) | ureq::Error::Pem(_) => {
+            Failure::Connect(text)
+        }
+        ureq::Error::Io(error) => match error.kind() {
+            Kind::ConnectionRefused
+            | Kind::HostUnreachable
+            | Kind::NetworkUnreachable
+            | Kind::AddrNotAvailable
+            | Kind::NotConnected => Failure::Connect(text),
+            _ if is_bad_certificate(&error) => Failure::Connect(format!(
+                "{text} (the certificate authority that is configured did not sign the API server's certificate, or it is for another name)"
+            )),
+            _ => Failure::Lost(text),
+        },
+        ureq::Error::BadUri(_) | ureq::Error::Http(_) => Failure::Request(text),
+        _ => Failure::Answer(text),
+    }
+}
+
+fn is_bad_certificate(error: &io::Error) -> bool {
+    let inner = error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    matches!(inner, Some(rustls::Error::InvalidCertificate(_)))
+}
+
+fn read_ca(cluster: &Cluster) -> Result<Vec<u8>, String> {
+    cluster
+        .certificate_authority
+        .as_ref()
+        .map_or(Ok(Vec::new()), auth::read_source)
+}
+
+/// Builds agents; `certificate` (of an exec plugin) goes before that of the kubeconfig.
+fn build(
+    cluster: &Cluster,
+    settings: Settings,
+    ca: Vec<u8>,
+    certificate: Option<Arc<ClientIdentity>>,
+) -> Result<Agents, String> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let identity = match (&certificate, &cluster.client_certificate) {
+        (Some(identity), _) => Some(ClientIdentity::clone(identity)),
+        (None, Some((certificate, key))) => Some(ClientIdentity {
+            certificate: auth::read_source(certificate)?,
+            key: auth::read_source(key)?,
+        }),
+        (None, None) => None,
+    };
+    let client_cert = identity
+        .map(|identity| client_cert(&identity, &provider))
+        .transpose()?;
+    let roots = certificates(&ca).map_err(|why| format!("its certificate authority {why}"))?;
+    if cluster.server.tls && roots.is_empty() {
+        return Err("its certificate authority holds no certificate".into());
+    }
+    let tls = TlsConfig::builder()
+        .provider(TlsProvider::Rustls)
+        .root_certs(RootCerts::new_with_certs(&roots))
+        .client_cert(client_cert)
+        .unversioned_rustls_crypto_provider(provider)
+        .build();
+    let agent = |lane: Lane| {
+        let read = if lane == Lane::Watch {
+            settings.watch_silence
+        } else {
+            settings.answer
+        };
+        let config = Agent::config_builder()
+            .tls_config(tls.clone())
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .https_only(cluster.server.tls)
+            .proxy(None)
+            .user_agent(concat!("config-controller/", env!("CARGO_PKG_VERSION")))
+            .max_response_header_size(HEAD_BYTES_MAX)
+            .max_idle_connections(settings.connections)
+            .max_idle_connections_per_host(settings.connections)
+            .max_idle_age(Duration::from_secs(IDLE_SECS_MAX))
+            // Only these limits: the others start a thread per request for DNS.
+            .timeout_connect(Some(settings.connect))
+            .timeout_recv_response(Some(settings.answer))
+            .timeout_per_read(Some(read))
+            .timeout_per_write(Some(settings.answer))
+            .build();
+        let Server { host, port, .. } = &cluster.server;
+        let resolver = ServerResolver {
+            host: host.clone(),
+            port: *port,
+        };
+        Agent::with_parts(config, DefaultConnector::default(), resolver)
+    };
+    let (call, list, watch) = (agent(Lane::Call), agent(Lane::List), agent(Lane::Watch));
+    Ok(Agents {
+        call,
+        list,
+        watch,
+        ca,
+        certificate,
+        closed: false,
+    })
+}
+
+/// Resolves every name to our API server, so that the URL can name what its
+/// certificate names (`tls-server-name`).
+#[derive(Debug)]
+struct ServerResolver {
+    host: String,
+    port: u16,
+}
+
+impl Resolver for ServerResolver {
+    fn resolve(
+        &self,
+        _: &http::Uri,
+        _: &ureq::config::Config,
+        _: NextTimeout,
+    ) -> Result<ResolvedSocketAddrs, ureq::Error> {
+        let mut found = self.empty();
+        let addresses = (self.host.as_str(), self.port).to_socket_addrs();
+        for address in addresses
+            .map_err(|_| ureq::Error::HostNotFound)?
+            .take(ADDRESSES_MAX)
+        {
+            found.push(address);
+        }
+        if found.is_empty() {
+            Err(ureq::Error::HostNotFound)
+        } else {
+            Ok(found)
+        }
+    }
+}
+
+/// How many addresses of a name are tried; the library holds no more than 16.
+const ADDRESSES_MAX: usize = 16;
+
+fn certificates(pem: &[u8]) -> Result<Vec<Certificate<'static>>, String> {
+    let mut certificates = Vec::new();
+    for item in ureq::tls::parse_pem(pem) {
+        if let PemItem::Certificate(certificate) =
+            item.map_err(|error| format!("is no PEM: {error}"))?
+        {
+            certificates.push(certificate);
+        }
+    }
+    Ok(certificates)
+}
+
+/// Makes a client certificate, having checked that the key is its key: the HTTP
+/// library would panic over one that is not.
+fn client_cert(
+    identity: &ClientIdentity,
+    provider: &Arc<rustls::crypto::CryptoProvider>,
+) -> Result<ClientCert, String> {
+    use rustls::pki_types::pem::PemObject as _;
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(&identity.certificate)
+        .collect::<Result<_, _>>()
+        .map_err(|_| "its client certificate is no PEM")?;
+    let key =
+        PrivateKeyDer::from_pem_slice(&identity.key).map_err(|_| "its client key is no PEM")?;
+    rustls::ClientConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?
+        .with_root_certificates(rustls::RootCertStore::empty())
+        .with_client_auth_cert(chain, key)
+        .map_err(|error| format!("its client certificate and client key do not fit: {error}"))?;
+    let chain = certificates(&identity.certificate)?;
+    let key = PrivateKey::from_pem(&identity.key).map_err(|_| "its client key is no PEM")?;
+    Ok(ClientCert::new_with_certs(&chain, key))
+}
+
+#[cfg(test)]
+mod tests;

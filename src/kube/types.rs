@@ -1,0 +1,505 @@
+//! Kubernetes objects, reduced to the fields that we read.
+//!
+//! A store holds thousands of these, so they are lean: no field that nobody
+//! asks for, no spare capacity, labels and annotations filtered to our own keys
+//! while decoding. Decoding is in `types/decode.rs` and `types/wire.rs`; what the fields mean (when
+//! is an instance ready?) is decided in [`crate::model`], not here. Versions
+//! are carried, and compared only in [`crate::store`].
+//!
+//! Field names follow the Kubernetes API reference (batch/v1, core/v1).
+
+mod decode;
+mod pairs;
+mod scalars;
+mod wire;
+
+#[cfg(test)]
+mod tests;
+
+pub use decode::{Page, Skipped, WatchEvent, decode_event, decode_list};
+pub use pairs::Pairs;
+pub use scalars::{ResourceVersion, Timestamp, Uid};
+
+use serde::Deserializer;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::hash::Hash;
+use std::net::IpAddr;
+
+/// What all our label and annotation keys begin with.
+pub const OWN_PREFIX: &str = "config-controller.semafor.ch/";
+
+/// The key (label and annotation) of the app type of an instance.
+const INSTANCE_TYPE: &str = "config-controller.semafor.ch/instance-type";
+
+/// Where objects of one kind live in the API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Collection {
+    /// The path of the group and version: `api/v1` or `apis/batch/v1`.
+    pub prefix: &'static str,
+    /// The plural name of the resource, as in RBAC rules: `pods`.
+    pub plural: &'static str,
+}
+
+/// Jobs (batch/v1).
+pub const JOBS: Collection = Collection {
+    prefix: "apis/batch/v1",
+    plural: "jobs",
+};
+/// Pods (core/v1).
+pub const PODS: Collection = Collection {
+    prefix: "api/v1",
+    plural: "pods",
+};
+/// ConfigMaps (core/v1).
+pub const CONFIG_MAPS: Collection = Collection {
+    prefix: "api/v1",
+    plural: "configmaps",
+};
+/// Events (core/v1).
+pub const EVENTS: Collection = Collection {
+    prefix: "api/v1",
+    plural: "events",
+};
+
+/// A kind of object that we read, list and watch.
+pub trait Resource: Sized + fmt::Debug + Send + Sync + 'static {
+    /// Where its objects live.
+    const COLLECTION: Collection;
+
+    /// What the store's second index is keyed by.
+    type Index: Clone + Eq + Hash + fmt::Debug + Send + Sync;
+
+    /// Reads one object, ours or not.
+    ///
+    /// # Errors
+    /// When it has no name, or a field that we read has a type that it cannot have.
+    fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error>;
+
+    /// Whether the object is one of ours; others are dropped while decoding.
+    fn is_ours(&self) -> bool {
+        true
+    }
+
+    /// Name, UID, version and so on.
+    fn metadata(&self) -> &ObjectMeta;
+
+    /// Its key in the store's second index, if it has one.
+    fn index(&self) -> Option<Self::Index>;
+
+    /// Decodes one object from JSON; `None` when it is well-formed but none of ours.
+    ///
+    /// # Errors
+    /// When it is no JSON, or a field that we read has a type that it cannot have.
+    fn decode(json: &[u8]) -> Result<Option<Self>, serde_json::Error> {
+        let mut deserializer = serde_json::Deserializer::from_slice(json);
+        let object = Self::read(&mut deserializer)?;
+        deserializer.end()?;
+        Ok(Some(object).filter(Self::is_ours))
+    }
+}
+
+/// What every object carries.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ObjectMeta {
+    /// Unique in its namespace at one time.
+    pub name: Box<str>,
+    /// Unique over all time.
+    pub uid: Uid,
+    /// Of this state of the object.
+    pub resource_version: ResourceVersion,
+    /// When the API server took it.
+    pub creation_timestamp: Option<Timestamp>,
+    /// When it is (or was) to be gone; set means that it is being deleted.
+    pub deletion_timestamp: Option<Timestamp>,
+    /// Seconds it is given to end, once it is being deleted.
+    pub deletion_grace_period_seconds: Option<u32>,
+    /// Our labels.
+    pub labels: Pairs,
+    /// Our annotations.
+    pub annotations: Pairs,
+    /// The owner reference with `controller: true`.
+    pub owner: Option<Box<Owner>>,
+}
+
+impl ObjectMeta {
+    /// Whether somebody has asked for its deletion.
+    #[must_use]
+    pub fn is_deleting(&self) -> bool {
+        self.deletion_timestamp.is_some()
+    }
+}
+
+/// The controller of an object: of a pod of ours, its Job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// UID of the owner.
+    pub uid: Uid,
+    /// Name of the owner.
+    pub name: Box<str>,
+}
+
+/// A machine-readable reason and a sentence, each where there is one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Detail {
+    /// One CamelCase word.
+    pub reason: Option<Box<str>>,
+    /// A sentence for people.
+    pub message: Option<Box<str>>,
+}
+
+/// The conditions that we read, of Jobs and of pods; others are dropped while decoding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConditionType {
+    /// Pod: a node was found.
+    PodScheduled,
+    /// Pod: sandbox and network are made; containers can start.
+    PodReadyToStartContainers,
+    /// Pod: all init containers have ended well.
+    Initialized,
+    /// Pod: it can serve.
+    Ready,
+    /// Pod: it is being ended from outside (drain, preemption, eviction).
+    DisruptionTarget,
+    /// Job: ended well.
+    Complete,
+    /// Job: ended badly.
+    Failed,
+    /// Job: will be `Failed` when its pods are gone.
+    FailureTarget,
+    /// Job: will be `Complete` when its pods are gone.
+    SuccessCriteriaMet,
+    /// Job: held back.
+    Suspended,
+}
+
+/// Whether a condition holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ConditionStatus {
+    /// It holds.
+    True,
+    /// It does not hold.
+    False,
+    /// Kubernetes cannot tell.
+    #[default]
+    Unknown,
+}
+
+/// One condition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Condition {
+    /// Which one.
+    pub kind: ConditionType,
+    /// Whether it holds.
+    pub status: ConditionStatus,
+    /// Since when (`lastTransitionTime`).
+    pub since: Option<Timestamp>,
+    /// Why; most conditions that hold give no reason.
+    pub detail: Option<Box<Detail>>,
+}
+
+impl Condition {
+    /// The reason, or the empty string.
+    #[must_use]
+    pub fn reason(&self) -> &str {
+        self.detail
+            .as_deref()
+            .and_then(|detail| detail.reason.as_deref())
+            .unwrap_or_default()
+    }
+
+    /// The sentence, or the empty string.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        self.detail
+            .as_deref()
+            .and_then(|detail| detail.message.as_deref())
+            .unwrap_or_default()
+    }
+}
+
+/// The conditions of one object.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Conditions(pub Box<[Condition]>);
+
+impl Conditions {
+    /// That condition, if the object has it.
+    #[must_use]
+    pub fn get(&self, kind: ConditionType) -> Option<&Condition> {
+        self.0.iter().find(|condition| condition.kind == kind)
+    }
+
+    /// That condition, if it holds.
+    #[must_use]
+    pub fn holds(&self, kind: ConditionType) -> Option<&Condition> {
+        self.get(kind)
+            .filter(|condition| condition.status == ConditionStatus::True)
+    }
+
+    /// Whether that condition holds.
+    #[must_use]
+    pub fn is_true(&self, kind: ConditionType) -> bool {
+        self.holds(kind).is_some()
+    }
+}
+
+/// When a container is run again (pod template).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RestartPolicy {
+    /// Kubernetes' default for pods; not allowed in Jobs.
+    #[default]
+    Always,
+    /// After a failure.
+    OnFailure,
+    /// Never.
+    Never,
+}
+
+/// One Job: an instance, where it is ours.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Job {
+    /// Of the Job itself.
+    pub metadata: ObjectMeta,
+    /// Our labels on its pod template.
+    pub template_labels: Pairs,
+    /// Our annotations on its pod template.
+    pub template_annotations: Pairs,
+    /// Whether it is held back (`spec.suspend`).
+    pub suspend: bool,
+    /// How many failed pods it takes (`spec.backoffLimit`).
+    pub backoff_limit: Option<u32>,
+    /// Of its pod template.
+    pub restart_policy: RestartPolicy,
+    /// What the Job controller says.
+    pub status: JobStatus,
+}
+
+impl Job {
+    /// The raw app type: from an annotation, where it is never altered, else from the template's label.
+    #[must_use]
+    pub fn app_type(&self) -> Option<&str> {
+        self.metadata
+            .annotations
+            .get(INSTANCE_TYPE)
+            .or_else(|| self.template_annotations.get(INSTANCE_TYPE))
+            .or_else(|| self.template_labels.get(INSTANCE_TYPE))
+    }
+}
+
+/// What the Job controller says of a Job.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct JobStatus {
+    /// When the controller took it up; again when it is resumed.
+    pub start_time: Option<Timestamp>,
+    /// When it ended well.
+    pub completion_time: Option<Timestamp>,
+    /// Its ends, and whether it is suspended.
+    pub conditions: Conditions,
+    /// Pods that are pending or running, not being deleted.
+    pub active: u32,
+    /// Pods that are ready.
+    pub ready: u32,
+    /// Pods that ended badly.
+    pub failed: u32,
+    /// Pods that ended well.
+    pub succeeded: u32,
+}
+
+/// The phase of a pod.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PodPhase {
+    /// Taken, but not all containers run.
+    #[default]
+    Pending,
+    /// Bound to a node, at least one container runs.
+    Running,
+    /// All containers ended well and are not run again.
+    Succeeded,
+    /// All containers ended, one of them badly.
+    Failed,
+    /// The node is not heard from.
+    Unknown,
+}
+
+/// One pod.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pod {
+    /// Of the pod.
+    pub metadata: ObjectMeta,
+    /// Where it is in its life.
+    pub phase: PodPhase,
+    /// Why, of the pod as a whole (evicted, node lost).
+    pub detail: Option<Box<Detail>>,
+    /// Its address, once it has one.
+    pub pod_ip: Option<IpAddr>,
+    /// When the kubelet took it up.
+    pub start_time: Option<Timestamp>,
+    /// How far it is.
+    pub conditions: Conditions,
+    /// Its app containers.
+    pub container_statuses: Box<[ContainerStatus]>,
+    /// Its init containers.
+    pub init_container_statuses: Box<[ContainerStatus]>,
+    /// Of its spec.
+    pub restart_policy: RestartPolicy,
+    /// Seconds it is given to end (`spec.terminationGracePeriodSeconds`).
+    pub termination_grace_period_seconds: Option<u32>,
+}
+
+impl Pod {
+    /// The UID of its controller, the Job.
+    #[must_use]
+    pub fn owner_uid(&self) -> Option<&Uid> {
+        self.metadata.owner.as_ref().map(|owner| &owner.uid)
+    }
+}
+
+/// What the kubelet says of one container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContainerStatus {
+    /// Its name in the template.
+    pub name: Box<str>,
+    /// Whether its readiness probe passes (or it has none and runs).
+    pub ready: bool,
+    /// How often it was run again.
+    pub restart_count: u32,
+    /// What it does now.
+    pub state: ContainerState,
+    /// How its previous run ended, if there was one.
+    pub last_terminated: Option<Box<Terminated>>,
+}
+
+/// What a container does.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ContainerState {
+    /// It does not run yet, or not now; why.
+    Waiting(Option<Box<Detail>>),
+    /// It runs, since then.
+    Running(Option<Timestamp>),
+    /// It has ended.
+    Terminated(Box<Terminated>),
+    /// The kubelet has said nothing (Kubernetes reads this as waiting).
+    #[default]
+    Unsaid,
+}
+
+/// How a container ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Terminated {
+    /// Of its process; 0 is a good end.
+    pub exit_code: i32,
+    /// `Completed`, `Error`, `OOMKilled`, ….
+    pub reason: Option<Box<str>>,
+    /// Its termination message, or the end of its log.
+    pub message: Option<Box<str>>,
+    /// When this run began.
+    pub started_at: Option<Timestamp>,
+    /// When this run ended.
+    pub finished_at: Option<Timestamp>,
+}
+
+/// One ConfigMap: templates, where it is labelled so.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ConfigMap {
+    /// Of the ConfigMap.
+    pub metadata: ObjectMeta,
+    /// Its text entries (`data`); `binaryData` is not read.
+    pub data: BTreeMap<String, String>,
+}
+
+/// One Event: a sentence of Kubernetes about another object.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Event {
+    /// Of the Event itself.
+    pub metadata: ObjectMeta,
+    /// Kind of the object that it is about.
+    pub regarding_kind: Box<str>,
+    /// Name of that object.
+    pub regarding_name: Box<str>,
+    /// UID of that object.
+    pub regarding_uid: Uid,
+    /// `Normal` or `Warning`.
+    pub kind: Box<str>,
+    /// One CamelCase word and a sentence.
+    pub detail: Detail,
+    /// How often it happened, at least once.
+    pub count: u32,
+    /// When it happened last.
+    pub last: Option<Timestamp>,
+}
+
+impl Resource for Job {
+    const COLLECTION: Collection = JOBS;
+    /// The raw app type.
+    type Index = Box<str>;
+
+    fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        wire::job(deserializer)
+    }
+
+    fn is_ours(&self) -> bool {
+        self.app_type().is_some()
+    }
+
+    fn metadata(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn index(&self) -> Option<Box<str>> {
+        self.app_type().map(Into::into)
+    }
+}
+
+impl Resource for Pod {
+    const COLLECTION: Collection = PODS;
+    /// The UID of the controller.
+    type Index = Uid;
+
+    fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        wire::pod(deserializer)
+    }
+
+    fn metadata(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn index(&self) -> Option<Uid> {
+        self.owner_uid().cloned()
+    }
+}
+
+impl Resource for ConfigMap {
+    const COLLECTION: Collection = CONFIG_MAPS;
+    /// None: there are few.
+    type Index = ();
+
+    fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        wire::config_map(deserializer)
+    }
+
+    fn metadata(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn index(&self) -> Option<()> {
+        None
+    }
+}
+
+impl Resource for Event {
+    const COLLECTION: Collection = EVENTS;
+    /// The UID of the object that it is about.
+    type Index = Uid;
+
+    fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        wire::event(deserializer)
+    }
+
+    fn metadata(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn index(&self) -> Option<Uid> {
+        Some(self.regarding_uid.clone())
+    }
+}

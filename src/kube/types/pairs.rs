@@ -1,0 +1,155 @@
+//! Our labels and annotations of one object, in one allocation or none.
+//!
+//! Which keys are kept is decided here: those that begin with
+//! [`OWN_PREFIX`](super::OWN_PREFIX), and those of one app type,
+//! `<type>.config-controller.semafor.ch/…`. What they mean is not known here.
+
+use super::OWN_PREFIX;
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
+use std::fmt;
+use std::sync::Arc;
+
+/// Ends each key and each value. A value that contains it is not kept: nothing
+/// that we or Kubernetes write does.
+const END: char = '\0';
+
+/// Keys that nearly every object has, held as one byte: their place in this list, plus 1.
+const COMMON_KEYS: [&str; 4] = [
+    "config-controller.semafor.ch/instance-type",
+    "config-controller.semafor.ch/instance-name",
+    "config-controller.semafor.ch/started-by",
+    "config-controller.semafor.ch/failures",
+];
+
+/// Pairs of strings, sorted by key; only keys that are ours.
+///
+/// Clones share the text. Labels and annotations of an instance are often equal,
+/// and then share it too (see [`Pairs::share`]).
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Pairs(Option<Arc<str>>);
+
+impl Pairs {
+    /// The value of this key.
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<&str> {
+        self.iter()
+            .find(|(own, _)| *own == key)
+            .map(|(_, value)| value)
+    }
+
+    /// All pairs, by key; keys are whole, prefix included.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        let mut parts = self.0.as_deref().unwrap_or_default().split(END);
+        std::iter::from_fn(move || {
+            let key = parts.next().filter(|key| !key.is_empty())?;
+            Some((long_key(key), parts.next()?))
+        })
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// Uses the text of `other` where it is the same, and forgets the own copy.
+    pub(super) fn share(&mut self, other: &Self) {
+        if self == other {
+            *self = other.clone();
+        }
+    }
+}
+
+/// Whether we keep a pair of that key.
+fn is_ours(key: &str) -> bool {
+    key.starts_with(OWN_PREFIX)
+        || key
+            .split_once(OWN_PREFIX)
+            .is_some_and(|(app_type, _)| app_type.ends_with('.'))
+}
+
+/// The key as it is held.
+fn short_key(key: &str) -> String {
+    match COMMON_KEYS.iter().position(|common| *common == key) {
+        Some(place) => char::from(place as u8 + 1).into(),
+        None => key.into(),
+    }
+}
+
+/// The key as it was read.
+fn long_key(key: &str) -> &str {
+    match key.as_bytes() {
+        [place] => COMMON_KEYS
+            .get(usize::from(*place).wrapping_sub(1))
+            .copied()
+            .unwrap_or(key),
+        _ => key,
+    }
+}
+
+impl<K: AsRef<str>, V: AsRef<str>> FromIterator<(K, V)> for Pairs {
+    fn from_iter<I: IntoIterator<Item = (K, V)>>(pairs: I) -> Self {
+        let mut kept: Vec<(K, V)> = pairs
+            .into_iter()
+            .filter(|(key, value)| is_ours(key.as_ref()) && !value.as_ref().contains(END))
+            .collect();
+        kept.sort_by(|(a, _), (b, _)| a.as_ref().cmp(b.as_ref()));
+        let mut text = String::new();
+        for (key, value) in &kept {
+            text.push_str(&short_key(key.as_ref()));
+            text.push(END);
+            text.push_str(value.as_ref());
+            text.push(END);
+        }
+        Self((!text.is_empty()).then(|| text.into()))
+    }
+}
+
+impl fmt::Debug for Pairs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.iter()).finish()
+    }
+}
+
+/// A key, if it is ours.
+struct OurKey(Option<String>);
+
+impl<'de> Deserialize<'de> for OurKey {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        super::scalars::from_text(deserializer, "a key", |key| {
+            Some(Self(is_ours(key).then(|| key.into())))
+        })
+    }
+}
+
+struct PairsVisitor;
+
+impl<'de> Visitor<'de> for PairsVisitor {
+    type Value = Pairs;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a map of strings")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Pairs, A::Error> {
+        let mut kept: Vec<(String, String)> = Vec::new();
+        while let Some(OurKey(key)) = map.next_key()? {
+            match key {
+                Some(key) => {
+                    let value: Option<String> = map.next_value()?;
+                    kept.push((key, value.unwrap_or_default()));
+                }
+                None => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        Ok(kept.into_iter().collect())
+    }
+}
+
+impl<'de> Deserialize<'de> for Pairs {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(PairsVisitor)
+    }
+}

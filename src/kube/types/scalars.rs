@@ -1,0 +1,260 @@
+//! Small values that objects are made of: UIDs, versions, points in time.
+//!
+//! Each is one or two words in memory, since there are many. None of them is
+//! interpreted here beyond what decoding needs.
+
+use serde::de::{self, Deserialize, Deserializer, Visitor};
+use std::fmt;
+use std::num::NonZeroU32;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// The UID of an object: unique over all time.
+///
+/// Kubernetes promises no more than a string; in practice it is a UUID, which
+/// is held as its 16 bytes. What is printed is what was read.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Uid(UidForm);
+
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum UidForm {
+    Uuid([u8; 16]),
+    Text(Box<str>),
+}
+
+impl Default for Uid {
+    fn default() -> Self {
+        Self::from("")
+    }
+}
+
+impl Uid {
+    /// Whether the object came without a UID, which only hand-made ones do.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        matches!(&self.0, UidForm::Text(text) if text.is_empty())
+    }
+}
+
+impl From<&str> for Uid {
+    fn from(text: &str) -> Self {
+        Self(uuid_bytes(text).map_or_else(|| UidForm::Text(text.into()), UidForm::Uuid))
+    }
+}
+
+/// The bytes of a UUID in its usual form: lower case, with hyphens.
+fn uuid_bytes(text: &str) -> Option<[u8; 16]> {
+    const HYPHENS: [usize; 4] = [8, 13, 18, 23];
+    if text.len() != 36 || HYPHENS.iter().any(|&at| text.as_bytes()[at] != b'-') {
+        return None;
+    }
+    let mut digits = text
+        .bytes()
+        .filter(|&byte| byte != b'-')
+        .map(|byte| match byte {
+            b'0'..=b'9' => Some(byte - b'0'),
+            b'a'..=b'f' => Some(byte - b'a' + 10),
+            _ => None,
+        });
+    let mut bytes = [0; 16];
+    for byte in &mut bytes {
+        *byte = digits.next()?? << 4 | digits.next()??;
+    }
+    digits.next().is_none().then_some(bytes)
+}
+
+impl fmt::Display for Uid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            UidForm::Text(text) => f.write_str(text),
+            UidForm::Uuid(bytes) => {
+                for (at, byte) in bytes.iter().enumerate() {
+                    if matches!(at, 4 | 6 | 8 | 10) {
+                        f.write_str("-")?;
+                    }
+                    write!(f, "{byte:02x}")?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Uid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Uid({self})")
+    }
+}
+
+/// The version of an object or a list.
+///
+/// Handed back to the API server as it came. Versions are compared only within
+/// one resource: that is what Kubernetes 1.35 made official (decimal numbers,
+/// larger is newer), and what all versions since 1.31 do. [`crate::store`]
+/// decides by it which state of an object is newer, and nothing else does; the
+/// watch only asks whether the server [went back](Self::is_before). A version
+/// that is no such number is carried, but never compared.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ResourceVersion(VersionForm);
+
+#[derive(Clone, PartialEq, Eq)]
+enum VersionForm {
+    Number(u64),
+    Text(Box<str>),
+}
+
+impl Default for ResourceVersion {
+    fn default() -> Self {
+        Self::from("")
+    }
+}
+
+impl ResourceVersion {
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        matches!(&self.0, VersionForm::Text(text) if text.is_empty())
+    }
+
+    /// Whether this is known to be older than `other`.
+    pub(crate) fn is_before(&self, other: &Self) -> bool {
+        matches!((self.number(), other.number()), (Some(own), Some(other)) if own < other)
+    }
+
+    /// The version as a number, for comparing; for [`crate::store`] only.
+    pub(crate) fn number(&self) -> Option<u64> {
+        match self.0 {
+            VersionForm::Number(number) => Some(number),
+            VersionForm::Text(_) => None,
+        }
+    }
+}
+
+impl From<&str> for ResourceVersion {
+    fn from(text: &str) -> Self {
+        let canonical = text.bytes().all(|byte| byte.is_ascii_digit()) && !text.starts_with('0');
+        let number = text.parse().ok().filter(|_| canonical);
+        Self(number.map_or_else(|| VersionForm::Text(text.into()), VersionForm::Number))
+    }
+}
+
+impl fmt::Display for ResourceVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            VersionForm::Number(number) => write!(f, "{number}"),
+            VersionForm::Text(text) => f.write_str(text),
+        }
+    }
+}
+
+impl fmt::Debug for ResourceVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ResourceVersion({self})")
+    }
+}
+
+/// A point in time as Kubernetes gives it: whole seconds since 1970, UTC.
+///
+/// Finer fractions (only Events and Leases have them) are cut off. Times before
+/// 1970-01-01T00:00:01Z and after 2106 become the nearest one that fits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(NonZeroU32);
+
+impl Timestamp {
+    /// From seconds since 1970.
+    #[must_use]
+    pub fn from_seconds(seconds: i64) -> Self {
+        let seconds = u32::try_from(seconds.max(1)).unwrap_or(u32::MAX);
+        Self(NonZeroU32::new(seconds).unwrap_or(NonZeroU32::MIN))
+    }
+
+    /// Seconds since 1970.
+    #[must_use]
+    pub fn seconds(self) -> i64 {
+        i64::from(self.0.get())
+    }
+
+    /// Milliseconds since 1970.
+    #[must_use]
+    pub fn millis(self) -> i64 {
+        self.seconds() * 1000
+    }
+
+    /// As the system counts time of day.
+    #[must_use]
+    pub fn system_time(self) -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(u64::from(self.0.get()))
+    }
+
+    /// Reads RFC 3339; `None` when it is none.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let time: jiff::Timestamp = text.parse().ok()?;
+        Some(Self::from_seconds(time.as_second()))
+    }
+}
+
+impl From<SystemTime> for Timestamp {
+    fn from(time: SystemTime) -> Self {
+        let seconds = time
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_secs());
+        Self::from_seconds(i64::try_from(seconds).unwrap_or(i64::MAX))
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match jiff::Timestamp::from_second(self.seconds()) {
+            Ok(time) => write!(f, "{time}"),
+            Err(_) => write!(f, "{}s", self.0),
+        }
+    }
+}
+
+impl fmt::Debug for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Timestamp({self})")
+    }
+}
+
+/// Reads a string without keeping it, and makes a value of it.
+struct FromText<T, F>(&'static str, F, std::marker::PhantomData<T>);
+
+impl<T, F: Fn(&str) -> Option<T>> Visitor<'_> for FromText<T, F> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
+        (self.1)(text).ok_or_else(|| E::invalid_value(de::Unexpected::Str(text), &self))
+    }
+}
+
+/// Reads a string with `read`; what it answers `None` to is an error that says `expected`.
+pub(super) fn from_text<'de, T, D: Deserializer<'de>>(
+    deserializer: D,
+    expected: &'static str,
+    read: impl Fn(&str) -> Option<T>,
+) -> Result<T, D::Error> {
+    deserializer.deserialize_str(FromText(expected, read, std::marker::PhantomData))
+}
+
+impl<'de> Deserialize<'de> for Uid {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        from_text(deserializer, "a UID", |text| Some(text.into()))
+    }
+}
+
+impl<'de> Deserialize<'de> for ResourceVersion {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        from_text(deserializer, "a resource version", |text| Some(text.into()))
+    }
+}
+
+impl<'de> Deserialize<'de> for Timestamp {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        from_text(deserializer, "a time in RFC 3339", Self::parse)
+    }
+}

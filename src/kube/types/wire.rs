@@ -1,0 +1,445 @@
+//! The shapes of objects as the API server spells them, and what we keep of them.
+//!
+//! Every field is optional except the name, since `null` and missing are the
+//! same to Kubernetes; unknown fields are skipped. Nothing outside of this
+//! folder sees these structs.
+
+use super::scalars::from_text;
+use super::{
+    Condition, ConditionStatus, ConditionType, Conditions, ConfigMap, ContainerState,
+    ContainerStatus, Detail, Event, Job, JobStatus, ObjectMeta, Owner, Pairs, Pod, PodPhase,
+    ResourceVersion, RestartPolicy, Terminated, Timestamp, Uid,
+};
+use serde::de::{Deserialize, Deserializer};
+use std::collections::BTreeMap;
+
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct MetaWire {
+    name: Box<str>,
+    uid: Option<Uid>,
+    resource_version: Option<ResourceVersion>,
+    creation_timestamp: Option<Timestamp>,
+    deletion_timestamp: Option<Timestamp>,
+    deletion_grace_period_seconds: Option<u32>,
+    labels: Option<Pairs>,
+    annotations: Option<Pairs>,
+    owner_references: Option<Vec<OwnerWire>>,
+}
+
+#[derive(serde::Deserialize)]
+struct OwnerWire {
+    uid: Option<Uid>,
+    name: Option<Box<str>>,
+    controller: Option<bool>,
+}
+
+impl From<MetaWire> for ObjectMeta {
+    fn from(wire: MetaWire) -> Self {
+        let owners = wire.owner_references.unwrap_or_default();
+        let controller = owners
+            .into_iter()
+            .find(|owner| owner.controller == Some(true));
+        let labels = wire.labels.unwrap_or_default();
+        let mut annotations = wire.annotations.unwrap_or_default();
+        annotations.share(&labels);
+        Self {
+            name: wire.name,
+            uid: wire.uid.unwrap_or_default(),
+            resource_version: wire.resource_version.unwrap_or_default(),
+            creation_timestamp: wire.creation_timestamp,
+            deletion_timestamp: wire.deletion_timestamp,
+            deletion_grace_period_seconds: wire.deletion_grace_period_seconds,
+            labels,
+            annotations,
+            owner: controller.map(|owner| {
+                let (uid, name) = (
+                    owner.uid.unwrap_or_default(),
+                    owner.name.unwrap_or_default(),
+                );
+                Box::new(Owner { uid, name })
+            }),
+        }
+    }
+}
+
+fn detail(reason: Option<Box<str>>, message: Option<Box<str>>) -> Option<Box<Detail>> {
+    let reason = reason.filter(|reason| !reason.is_empty());
+    let message = message.filter(|message| !message.is_empty());
+    (reason.is_some() || message.is_some()).then(|| Box::new(Detail { reason, message }))
+}
+
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ConditionWire {
+    #[serde(rename = "type")]
+    kind: Option<KnownCondition>,
+    status: Option<ConditionStatus>,
+    last_transition_time: Option<Timestamp>,
+    reason: Option<Box<str>>,
+    message: Option<Box<str>>,
+}
+
+/// A condition type, if it is one that we read.
+struct KnownCondition(Option<ConditionType>);
+
+impl<'de> Deserialize<'de> for KnownCondition {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        use ConditionType as T;
+        from_text(deserializer, "a condition type", |text| {
+            Some(Self(match text {
+                "PodScheduled" => Some(T::PodScheduled),
+                "PodReadyToStartContainers" => Some(T::PodReadyToStartContainers),
+                "Initialized" => Some(T::Initialized),
+                "Ready" => Some(T::Ready),
+                "DisruptionTarget" => Some(T::DisruptionTarget),
+                "Complete" => Some(T::Complete),
+                "Failed" => Some(T::Failed),
+                "FailureTarget" => Some(T::FailureTarget),
+                "SuccessCriteriaMet" => Some(T::SuccessCriteriaMet),
+                "Suspended" => Some(T::Suspended),
+                _ => None,
+            }))
+        })
+    }
+}
+
+/// Implements `Deserialize` for an enum of words; any other word is the default.
+macro_rules! words {
+    ($kind:ty, $expected:literal, $($word:literal => $value:expr),+ $(,)?) => {
+        impl<'de> Deserialize<'de> for $kind {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                from_text(deserializer, $expected, |text| {
+                    Some(match text {
+                        $($word => $value,)+
+                        _ => Self::default(),
+                    })
+                })
+            }
+        }
+    };
+}
+
+words!(ConditionStatus, "True, False or Unknown", "True" => Self::True, "False" => Self::False);
+words!(RestartPolicy, "a restart policy", "OnFailure" => Self::OnFailure, "Never" => Self::Never);
+words!(
+    PodPhase, "a pod phase",
+    "Running" => Self::Running, "Succeeded" => Self::Succeeded, "Failed" => Self::Failed,
+    "Unknown" => Self::Unknown,
+);
+
+fn conditions(wires: Option<Vec<ConditionWire>>) -> Conditions {
+    let known = wires.unwrap_or_default().into_iter().filter_map(|wire| {
+        let kind = wire.kind?.0?;
+        let status = wire.status.unwrap_or_default();
+        let detail = detail(wire.reason, wire.message);
+        Some(Condition {
+            kind,
+            status,
+            since: wire.last_transition_time,
+            detail,
+        })
+    });
+    Conditions(known.collect())
+}
+
+#[derive(serde::Deserialize)]
+struct JobWire {
+    metadata: MetaWire,
+    spec: Option<JobSpecWire>,
+    status: Option<JobStatusWire>,
+}
+
+#[derive(Default, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct JobSpecWire {
+    suspend: Option<bool>,
+    backoff_limit: Option<u32>,
+    template: Option<TemplateWire>,
+}
+
+#[derive(Default, serde::Deserialize)]
+struct TemplateWire {
+    metadata: Option<TemplateMetaWire>,
+    spec: Option<TemplateSpecWire>,
+}
+
+#[derive(Default, serde::Deserialize)]
+struct TemplateMetaWire {
+    labels: Option<Pairs>,
+    annotations: Option<Pairs>,
+}
+
+#[derive(Default, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct TemplateSpecWire {
+    restart_policy: Option<RestartPolicy>,
+}
+
+#[derive(Default, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct JobStatusWire {
+    start_time: Option<Timestamp>,
+    completion_time: Option<Timestamp>,
+    conditions: Option<Vec<ConditionWire>>,
+    active: Option<u32>,
+    ready: Option<u32>,
+    failed: Option<u32>,
+    succeeded: Option<u32>,
+}
+
+pub(super) fn job<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Job, D::Error> {
+    let wire = JobWire::deserialize(deserializer)?;
+    let spec = wire.spec.unwrap_or_default();
+    let template = spec.template.unwrap_or_default();
+    let template_meta = template.metadata.unwrap_or_default();
+    let status = wire.status.unwrap_or_default();
+    let metadata = ObjectMeta::from(wire.metadata);
+    let mut template_labels = template_meta.labels.unwrap_or_default();
+    template_labels.share(&metadata.labels);
+    let mut template_annotations = template_meta.annotations.unwrap_or_default();
+    template_annotations.share(&template_labels);
+    template_annotations.share(&metadata.annotations);
+    Ok(Job {
+        metadata,
+        template_labels,
+        template_annotations,
+        suspend: spec.suspend.unwrap_or_default(),
+        backoff_limit: spec.backoff_limit,
+        restart_policy: template
+            .spec
+            .unwrap_or_default()
+            .restart_policy
+            .unwrap_or_default(),
+        status: JobStatus {
+            start_time: status.start_time,
+            completion_time: status.completion_time,
+            conditions: conditions(status.conditions),
+            active: status.active.unwrap_or_default(),
+            ready: status.ready.unwrap_or_default(),
+            failed: status.failed.unwrap_or_default(),
+            succeeded: status.succeeded.unwrap_or_default(),
+        },
+    })
+}
+
+#[derive(serde::Deserialize)]
+struct PodWire {
+    metadata: MetaWire,
+    spec: Option<PodSpecWire>,
+    status: Option<PodStatusWire>,
+}
+
+#[derive(Default, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PodSpecWire {
+    restart_policy: Option<RestartPolicy>,
+    termination_grace_period_seconds: Option<u32>,
+}
+
+#[derive(Default, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PodStatusWire {
+    phase: Option<PodPhase>,
+    reason: Option<Box<str>>,
+    message: Option<Box<str>>,
+    #[serde(rename = "podIP")]
+    pod_ip: Option<Address>,
+    start_time: Option<Timestamp>,
+    conditions: Option<Vec<ConditionWire>>,
+    container_statuses: Option<Vec<ContainerWire>>,
+    init_container_statuses: Option<Vec<ContainerWire>>,
+}
+
+/// An address, or none where Kubernetes has written the empty string.
+struct Address(Option<std::net::IpAddr>);
+
+impl<'de> Deserialize<'de> for Address {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        from_text(deserializer, "an IP address", |text| {
+            if text.is_empty() {
+                return Some(Self(None));
+            }
+            text.parse().ok().map(|address| Self(Some(address)))
+        })
+    }
+}
+
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ContainerWire {
+    name: Option<Box<str>>,
+    ready: Option<bool>,
+    restart_count: Option<u32>,
+    state: Option<StateWire>,
+    last_state: Option<StateWire>,
+}
+
+#[derive(Default, serde::Deserialize)]
+struct StateWire {
+    waiting: Option<WaitingWire>,
+    running: Option<RunningWire>,
+    terminated: Option<TerminatedWire>,
+}
+
+#[derive(serde::Deserialize)]
+struct WaitingWire {
+    reason: Option<Box<str>>,
+    message: Option<Box<str>>,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RunningWire {
+    started_at: Option<Timestamp>,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct TerminatedWire {
+    exit_code: Option<i32>,
+    reason: Option<Box<str>>,
+    message: Option<Box<str>>,
+    started_at: Option<Timestamp>,
+    finished_at: Option<Timestamp>,
+}
+
+impl From<TerminatedWire> for Box<Terminated> {
+    fn from(wire: TerminatedWire) -> Self {
+        Self::new(Terminated {
+            exit_code: wire.exit_code.unwrap_or_default(),
+            reason: wire.reason,
+            message: wire.message,
+            started_at: wire.started_at,
+            finished_at: wire.finished_at,
+        })
+    }
+}
+
+impl From<StateWire> for ContainerState {
+    fn from(wire: StateWire) -> Self {
+        match wire {
+            StateWire {
+                terminated: Some(terminated),
+                ..
+            } => Self::Terminated(terminated.into()),
+            StateWire {
+                running: Some(running),
+                ..
+            } => Self::Running(running.started_at),
+            StateWire {
+                waiting: Some(waiting),
+                ..
+            } => Self::Waiting(detail(waiting.reason, waiting.message)),
+            StateWire { .. } => Self::Unsaid,
+        }
+    }
+}
+
+fn containers(wires: Option<Vec<ContainerWire>>) -> Box<[ContainerStatus]> {
+    let statuses = wires
+        .unwrap_or_default()
+        .into_iter()
+        .map(|wire| ContainerStatus {
+            name: wire.name.unwrap_or_default(),
+            ready: wire.ready.unwrap_or_default(),
+            restart_count: wire.restart_count.unwrap_or_default(),
+            state: wire.state.unwrap_or_default().into(),
+            last_terminated: wire
+                .last_state
+                .unwrap_or_default()
+                .terminated
+                .map(Into::into),
+        });
+    statuses.collect()
+}
+
+pub(super) fn pod<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Pod, D::Error> {
+    let wire = PodWire::deserialize(deserializer)?;
+    let spec = wire.spec.unwrap_or_default();
+    let status = wire.status.unwrap_or_default();
+    Ok(Pod {
+        metadata: wire.metadata.into(),
+        phase: status.phase.unwrap_or_default(),
+        detail: detail(status.reason, status.message),
+        pod_ip: status.pod_ip.and_then(|address| address.0),
+        start_time: status.start_time,
+        conditions: conditions(status.conditions),
+        container_statuses: containers(status.container_statuses),
+        init_container_statuses: containers(status.init_container_statuses),
+        restart_policy: spec.restart_policy.unwrap_or_default(),
+        termination_grace_period_seconds: spec.termination_grace_period_seconds,
+    })
+}
+
+#[derive(serde::Deserialize)]
+struct ConfigMapWire {
+    metadata: MetaWire,
+    data: Option<BTreeMap<String, Option<String>>>,
+}
+
+pub(super) fn config_map<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<ConfigMap, D::Error> {
+    let wire = ConfigMapWire::deserialize(deserializer)?;
+    let data = wire.data.unwrap_or_default().into_iter();
+    Ok(ConfigMap {
+        metadata: wire.metadata.into(),
+        data: data
+            .map(|(key, text)| (key, text.unwrap_or_default()))
+            .collect(),
+    })
+}
+
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct EventWire {
+    metadata: MetaWire,
+    involved_object: Option<RegardingWire>,
+    #[serde(rename = "type")]
+    kind: Option<Box<str>>,
+    reason: Option<Box<str>>,
+    message: Option<Box<str>>,
+    count: Option<u32>,
+    last_timestamp: Option<Timestamp>,
+    event_time: Option<Timestamp>,
+    series: Option<SeriesWire>,
+}
+
+#[derive(Default, serde::Deserialize)]
+struct RegardingWire {
+    kind: Option<Box<str>>,
+    name: Option<Box<str>>,
+    uid: Option<Uid>,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct SeriesWire {
+    count: Option<u32>,
+    last_observed_time: Option<Timestamp>,
+}
+
+pub(super) fn event<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Event, D::Error> {
+    let wire = EventWire::deserialize(deserializer)?;
+    let regarding = wire.involved_object.unwrap_or_default();
+    let metadata = ObjectMeta::from(wire.metadata);
+    // Events of the newer API count in `series` and leave the older fields empty.
+    let (series_count, series_last) = wire.series.map_or((None, None), |series| {
+        (series.count, series.last_observed_time)
+    });
+    let last = series_last.or(wire.last_timestamp).or(wire.event_time);
+    Ok(Event {
+        regarding_kind: regarding.kind.unwrap_or_default(),
+        regarding_name: regarding.name.unwrap_or_default(),
+        regarding_uid: regarding.uid.unwrap_or_default(),
+        kind: wire.kind.unwrap_or_default(),
+        detail: Detail {
+            reason: wire.reason,
+            message: wire.message,
+        },
+        count: series_count.or(wire.count).unwrap_or(1).max(1),
+        last: last.or(metadata.creation_timestamp),
+        metadata,
+    })
+}

@@ -1,0 +1,7 @@
+//! placeholder
+/// placeholder
+#[derive(Debug)]
+pub struct Reflector;
+/// placeholder
+#[derive(Debug)]
+pub struct ReflectorHandle;
