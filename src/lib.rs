@@ -1,4 +1,5 @@
 //! config-controller.
 
 pub mod clock;
+pub mod http;
 pub mod shutdown;
