@@ -121,7 +121,7 @@ pub(super) fn parse(bytes: &[u8], limits: &Limits) -> Result<Head, Refusal> {
 fn refusal_of(error: httparse::Error, bytes: &[u8]) -> Refusal {
     match error {
         httparse::Error::TooManyHeaders => Refusal::HeadTooLarge,
-        httparse::Error::Version if names_a_version(bytes) => Refusal::VersionNotSupported,
+        httparse::Error::Version if names_another_version(bytes) => Refusal::VersionNotSupported,
         httparse::Error::Version => Refusal::BadRequest("malformed protocol version"),
         // Also obs-fold (RFC 9112 §5.2), an empty name, whitespace before the
         // colon (§5.1) and a field without a colon.
@@ -132,15 +132,16 @@ fn refusal_of(error: httparse::Error, bytes: &[u8]) -> Refusal {
     }
 }
 
-/// Whether the request line ends with `HTTP/` digit `.` digit (RFC 9112 §2.3),
-/// as the preface of HTTP/2 does (RFC 9113 §3.4).
-fn names_a_version(bytes: &[u8]) -> bool {
+/// Whether the request line ends with `HTTP/` digit `.` digit (RFC 9112 §2.3)
+/// of a version that is not ours, as the preface of HTTP/2 does (RFC 9113 §3.4).
+fn names_another_version(bytes: &[u8]) -> bool {
     let line = bytes
         .split(|&byte| byte == b'\r')
         .next()
         .unwrap_or_default();
     let last = line.rsplit(|&byte| byte == b' ').next().unwrap_or_default();
     match last.strip_prefix(b"HTTP/") {
+        Some(b"1.0" | b"1.1") => false,
         Some([major, b'.', minor]) => major.is_ascii_digit() && minor.is_ascii_digit(),
         _ => false,
     }
