@@ -1,0 +1,199 @@
+//! The templates that are on offer: what ConfigMaps say, read once per change.
+//!
+//! Pure. A broken template stays listed with the sentence why, and never hurts
+//! another. Of two ConfigMaps that offer the same type the first by name wins, as
+//! in 2.7.1, and the other is reported.
+
+use crate::kube::types::ConfigMap;
+use crate::model::job::JobSettings;
+use crate::model::names::AppType;
+use crate::model::template::{Template, TemplateError};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// What the keys of templates end with.
+const SUFFIX: &str = ".yaml";
+
+/// One template on offer.
+#[derive(Clone, Debug)]
+pub struct Offer {
+    /// Name of the ConfigMap.
+    pub config_map: Arc<str>,
+    /// The text as it was read, to see whether it changed.
+    text: Arc<str>,
+    /// The template, or why it cannot be read.
+    pub template: Result<Arc<Template>, Arc<TemplateError>>,
+    /// The settings of its Jobs, or which annotation cannot be read.
+    pub settings: Result<JobSettings, Arc<str>>,
+}
+
+impl Offer {
+    /// What is wrong with this offer, if anything.
+    #[must_use]
+    pub fn problem(&self) -> Option<String> {
+        let template = self.template.as_ref().err().map(ToString::to_string);
+        template.or_else(|| self.settings.as_ref().err().map(ToString::to_string))
+    }
+}
+
+/// All templates on offer by type.
+#[derive(Clone, Debug, Default)]
+pub struct Catalog {
+    offers: BTreeMap<AppType, Offer>,
+    /// Offers that are not used, by type and ConfigMap, so that each is told once.
+    duplicates: BTreeSet<(AppType, Arc<str>)>,
+}
+
+impl Catalog {
+    /// Reads ConfigMaps; what has the same text as in `previous` is not read again.
+    #[must_use]
+    pub fn read(config_maps: &[Arc<ConfigMap>], previous: &Self) -> (Self, Vec<Note>) {
+        let mut sorted: Vec<&Arc<ConfigMap>> = config_maps.iter().collect();
+        sorted.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
+        let mut catalog = Self::default();
+        let mut notes = Vec::new();
+        for config_map in sorted {
+            for (key, text) in &config_map.data {
+                catalog.add(config_map, key, text, previous, &mut notes);
+            }
+        }
+        for app_type in previous.offers.keys().filter(|t| !catalog.offers.contains_key(*t)) {
+            notes.push(Note::Gone(app_type.clone()));
+        }
+        (catalog, notes)
+    }
+
+    fn add(
+        &mut self,
+        config_map: &ConfigMap,
+        key: &str,
+        text: &str,
+        previous: &Self,
+        notes: &mut Vec<Note>,
+    ) {
+        let name = &*config_map.metadata.name;
+        // Keys that are no template are nobody's business (contract A10: only startable types).
+        let Some(Ok(app_type)) = key.strip_suffix(SUFFIX).map(AppType::new) else {
+            return;
+        };
+        if let Some(first) = self.offers.get(&app_type) {
+            let (used, ignored) = (first.config_map.clone(), Arc::from(name));
+            let duplicate = (app_type.clone(), Arc::clone(&ignored));
+            if !previous.duplicates.contains(&duplicate) {
+                notes.push(Note::Duplicate { app_type, used, ignored });
+            }
+            self.duplicates.insert(duplicate);
+            return;
+        }
+        let before = previous.offers.get(&app_type);
+        let template = match before.filter(|before| *before.text == *text && *before.config_map == *name) {
+            Some(before) => before.template.clone(),
+            None => Template::parse(&format!("{name}/{key}"), text)
+                .map(Arc::new)
+                .map_err(Arc::new),
+        };
+        let settings = JobSettings::from_annotations(&config_map.metadata.annotations, app_type.as_str())
+            .map_err(Into::into);
+        let offer = Offer { config_map: name.into(), text: text.into(), template, settings };
+        let problem = offer.problem();
+        let news = before.is_none_or(|before| before.text != offer.text || before.problem() != problem);
+        if news {
+            notes.push(Note::Read {
+                app_type: app_type.clone(),
+                config_map: offer.config_map.clone(),
+                problem,
+            });
+        }
+        self.offers.insert(app_type, offer);
+    }
+
+    /// What is on offer for a type.
+    #[must_use]
+    pub fn get(&self, app_type: &AppType) -> Option<&Offer> {
+        self.offers.get(app_type)
+    }
+
+    /// The types on offer, sorted.
+    pub fn types(&self) -> impl Iterator<Item = &AppType> {
+        self.offers.keys()
+    }
+}
+
+/// Something about the offers that the log should tell, once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Note {
+    /// A template is new or has changed.
+    Read {
+        /// Its type.
+        app_type: AppType,
+        /// Its ConfigMap.
+        config_map: Arc<str>,
+        /// What is wrong with it, if anything.
+        problem: Option<String>,
+    },
+    /// A type is on offer twice.
+    Duplicate {
+        /// The type.
+        app_type: AppType,
+        /// The ConfigMap that is used.
+        used: Arc<str>,
+        /// The one that is not.
+        ignored: Arc<str>,
+    },
+    /// A type is no longer on offer.
+    Gone(AppType),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kube::types::Resource;
+    use serde_json::{Value, json};
+
+    const GOOD: &str = "spec:\n  restartPolicy: Never\n  containers:\n  - name: app\n    image: i\n";
+
+    fn config_map(name: &str, data: Value) -> Arc<ConfigMap> {
+        let text = json!({"metadata": {"name": name}, "data": data}).to_string();
+        Arc::new(ConfigMap::decode(text.as_bytes()).unwrap().unwrap())
+    }
+
+    fn types(catalog: &Catalog) -> Vec<&str> {
+        catalog.types().map(AppType::as_str).collect()
+    }
+
+    #[test]
+    fn only_templates_are_listed_sorted_and_once() {
+        let maps = [
+            config_map("b", json!({"scim.yaml": GOOD, "zeta.yaml": GOOD})),
+            config_map("a", json!({"scim.yaml": GOOD, "notes.txt": "x", "other.yml": "x", ".yaml": GOOD})),
+            config_map("c", json!(null)),
+        ];
+        let (catalog, notes) = Catalog::read(&maps, &Catalog::default());
+        assert_eq!(types(&catalog), ["scim", "zeta"]);
+        assert!(notes.contains(&Note::Duplicate {
+            app_type: AppType::new("scim").unwrap(),
+            used: "a".into(),
+            ignored: "b".into(),
+        }));
+    }
+
+    #[test]
+    fn a_broken_template_stays_listed_and_hurts_no_other() {
+        let maps = [config_map("a", json!({"bad.yaml": "spec: [", "good.yaml": GOOD}))];
+        let (catalog, _) = Catalog::read(&maps, &Catalog::default());
+        assert_eq!(types(&catalog), ["bad", "good"]);
+        assert!(catalog.get(&AppType::new("bad").unwrap()).unwrap().template.is_err());
+        assert!(catalog.get(&AppType::new("good").unwrap()).unwrap().template.is_ok());
+    }
+
+    #[test]
+    fn what_has_not_changed_is_told_once() {
+        let maps = [config_map("a", json!({"bad.yaml": "spec: [", "good.yaml": GOOD}))];
+        let (first, notes) = Catalog::read(&maps, &Catalog::default());
+        assert_eq!(notes.len(), 2);
+        let (second, notes) = Catalog::read(&maps, &first);
+        assert_eq!(notes, []);
+        let (_, notes) = Catalog::read(&[], &second);
+        assert_eq!(notes.len(), 2);
+    }
+}

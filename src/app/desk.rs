@@ -1,0 +1,264 @@
+//! All flights by name: the one machine behind every start, stop and wait.
+//!
+//! Pure: [`Desk::step`] takes what happened and the time, and puts out calls to
+//! Kubernetes and answers for tokens; [`Desk::next_wake`] says when it wants to be
+//! called at the latest. The engine runs it on one thread; the simulation runs the
+//! very same desk with a manual clock.
+
+use super::catalog::Catalog;
+use super::error::Error;
+use super::flight::{Context, Effect, Ensure, Flight, Label, Outcome, Stop};
+use super::history::History;
+use super::view::{Seen, View};
+use super::{Answer, Token};
+use crate::model::job::JobSettings;
+use crate::model::names::InstanceKey;
+use std::collections::{BTreeSet, HashMap};
+use std::time::{Instant, SystemTime};
+
+/// Bounds of the desk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Requests that may wait at the same time.
+    pub parked_max: usize,
+    /// Requests that may wait for one name at the same time.
+    pub parked_per_key_max: usize,
+}
+
+/// Something that happened.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// A request about one name.
+    Asked(InstanceKey, Wish),
+    /// The caller of this token hung up.
+    Abandoned(Token),
+    /// A call about this name has ended.
+    Completed(InstanceKey, Outcome),
+    /// The view of these names has changed.
+    Changed(Vec<InstanceKey>),
+    /// The service ends: answer all who wait.
+    Drain,
+}
+
+/// What a request asks for.
+#[derive(Clone, Debug)]
+pub enum Wish {
+    /// The instance, started if need be.
+    Ensure(Ensure),
+    /// That it stops.
+    Stop(Stop),
+    /// Other meta labels.
+    Label(Label),
+}
+
+impl Wish {
+    fn token(&self) -> Token {
+        match self {
+            Self::Ensure(ensure) => ensure.token,
+            Self::Stop(stop) => stop.token,
+            Self::Label(label) => label.token,
+        }
+    }
+}
+
+/// What time it is and what is known.
+#[derive(Clone, Copy, Debug)]
+pub struct Now<'a> {
+    /// Monotonic time.
+    pub now: Instant,
+    /// Time of day.
+    pub wall: SystemTime,
+    /// What this replica knows of the cluster.
+    pub view: &'a View,
+    /// What is on offer.
+    pub catalog: &'a Catalog,
+}
+
+/// All flights.
+#[derive(Debug)]
+pub struct Desk {
+    limits: Limits,
+    flights: HashMap<InstanceKey, Flight>,
+    /// Which name a waiting request belongs to.
+    tokens: HashMap<Token, InstanceKey>,
+    /// When each flight wants to be woken; the flights of one moment in any order.
+    wakes: BTreeSet<(Instant, InstanceKey)>,
+    wake_of: HashMap<InstanceKey, Instant>,
+    history: History,
+    /// Nobody waits any more.
+    drained: bool,
+}
+
+impl Desk {
+    /// A desk at which nobody waits.
+    #[must_use]
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            flights: HashMap::new(),
+            tokens: HashMap::new(),
+            wakes: BTreeSet::new(),
+            wake_of: HashMap::new(),
+            history: History::default(),
+            drained: false,
+        }
+    }
+
+    /// How many requests wait.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.tokens.len()
+    }
+
+    /// When to call [`Desk::tick`] at the latest.
+    #[must_use]
+    pub fn next_wake(&self) -> Option<Instant> {
+        self.wakes.first().map(|(at, _)| *at)
+    }
+
+    /// Takes one thing that happened.
+    pub fn step(&mut self, input: Input, now: &Now<'_>, out: &mut Vec<Effect>) {
+        let before = out.len();
+        match input {
+            Input::Asked(key, wish) => self.asked(key, wish, now, out),
+            Input::Abandoned(token) => {
+                if let Some(key) = self.tokens.remove(&token) {
+                    self.with_flight(&key, now, out, |flight, _, _| flight.leave(token));
+                }
+            }
+            Input::Completed(key, outcome) => {
+                self.note(&key, now);
+                self.with_flight(&key, now, out, |flight, context, out| {
+                    flight.completed(outcome, context, out);
+                });
+            }
+            Input::Changed(keys) => {
+                for key in keys {
+                    self.note(&key, now);
+                    self.with_flight(&key, now, out, Flight::wake);
+                }
+            }
+            Input::Drain => {
+                self.drained = true;
+                let keys: Vec<InstanceKey> = self.flights.keys().cloned().collect();
+                for key in keys {
+                    self.with_flight(&key, now, out, Flight::drain);
+                }
+            }
+        }
+        self.forget_answered(&out[before..]);
+    }
+
+    /// Wakes the flights whose time has come.
+    pub fn tick(&mut self, now: &Now<'_>, out: &mut Vec<Effect>) {
+        let before = out.len();
+        while let Some((at, key)) = self.wakes.first().cloned() {
+            if at > now.now {
+                break;
+            }
+            self.set_wake(&key, None);
+            self.note(&key, now);
+            self.with_flight(&key, now, out, Flight::wake);
+            // A flight that has nothing to do at its own wake-up would be asked for ever.
+            if self.wake_of.get(&key).is_some_and(|next| *next <= now.now) {
+                self.set_wake(&key, Some(now.now + MINIMUM_NAP));
+            }
+        }
+        self.forget_answered(&out[before..]);
+    }
+
+    fn asked(&mut self, key: InstanceKey, wish: Wish, now: &Now<'_>, out: &mut Vec<Effect>) {
+        let token = wish.token();
+        if let Err(error) = self.admit(&key) {
+            out.push(Effect::Answer(token, Answer::Failed(error)));
+            return;
+        }
+        self.tokens.insert(token, key.clone());
+        self.flights.entry(key.clone()).or_insert_with(|| Flight::new(key.clone()));
+        self.note(&key, now);
+        self.with_flight(&key, now, out, |flight, context, out| match wish {
+            Wish::Ensure(ensure) => flight.join_ensure(ensure, context, out),
+            Wish::Stop(stop) => flight.join_stop(stop, context, out),
+            Wish::Label(label) => flight.join_label(label, context, out),
+        });
+    }
+
+    fn admit(&self, key: &InstanceKey) -> Result<(), Error> {
+        if self.drained {
+            return Err(Error::Draining);
+        }
+        if self.tokens.len() >= self.limits.parked_max {
+            return Err(Error::TooManyRequests("PARKED_MAX"));
+        }
+        let waiting = self.flights.get(key).map_or(0, Flight::waiting);
+        if waiting >= self.limits.parked_per_key_max {
+            return Err(Error::TooManyRequests("PARKED_PER_KEY_MAX"));
+        }
+        Ok(())
+    }
+
+    /// Remembers what the view shows of a name now.
+    fn note(&mut self, key: &InstanceKey, now: &Now<'_>) {
+        let seen = now.view.see(key);
+        let instance = match &seen {
+            Seen::Instance(instance) => Some(&**instance),
+            Seen::Absent | Seen::Foreign => None,
+        };
+        let default = JobSettings::default();
+        let offer = now.catalog.get(&key.app_type);
+        let settings = offer.and_then(|offer| offer.settings.as_ref().ok()).unwrap_or(&default);
+        self.history.note(key, instance, settings, now.wall);
+    }
+
+    /// Runs `act` on the flight of `key`, if there is one, and takes note of its next wake-up.
+    fn with_flight(
+        &mut self,
+        key: &InstanceKey,
+        now: &Now<'_>,
+        out: &mut Vec<Effect>,
+        act: impl FnOnce(&mut Flight, &Context<'_>, &mut Vec<Effect>),
+    ) {
+        let Some(flight) = self.flights.get_mut(key) else {
+            return;
+        };
+        let context = Context {
+            now: now.now,
+            wall: now.wall,
+            view: now.view,
+            catalog: now.catalog,
+            history: &self.history,
+        };
+        act(flight, &context, out);
+        if flight.is_over() {
+            self.flights.remove(key);
+            self.set_wake(key, None);
+        } else {
+            let wake = flight.next_wake(&context);
+            self.set_wake(key, wake);
+        }
+    }
+
+    fn set_wake(&mut self, key: &InstanceKey, at: Option<Instant>) {
+        if let Some(old) = self.wake_of.remove(key) {
+            self.wakes.remove(&(old, key.clone()));
+        }
+        if let Some(at) = at {
+            self.wake_of.insert(key.clone(), at);
+            self.wakes.insert((at, key.clone()));
+        }
+    }
+
+    fn forget_answered(&mut self, effects: &[Effect]) {
+        for effect in effects {
+            if let Effect::Answer(token, _) = effect {
+                self.tokens.remove(token);
+            }
+        }
+    }
+}
+
+/// How soon a flight is woken again that did nothing at its own wake-up.
+const MINIMUM_NAP: std::time::Duration = std::time::Duration::from_millis(10);
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,350 @@
+//! The threads around the desk: one that runs it, and workers that call Kubernetes.
+//!
+//! The desk's thread takes what happened from its inbox, lets the desk decide, and
+//! carries out what comes out: answers go to the [`AnswerSink`], calls into the
+//! workers' queue. A worker makes one attempt of one call, applies what comes back
+//! to the stores, and reports. Waiting and trying again belong to the desk.
+//! No decision is made here.
+
+use super::AnswerSink;
+use super::catalog::{Catalog, Note};
+use super::desk::{Desk, Input, Now};
+use super::error::Error;
+use super::flight::{Call, Effect, Operation, Outcome};
+use super::view::{View, key_of};
+use crate::clock::Clock;
+use crate::kube::types::{ConfigMap, Job, ObjectMeta, Pod};
+use crate::kube::{self, Class, Client};
+use crate::model::labels;
+use crate::model::names::{AppType, InstanceKey, InstanceName};
+use crate::store::{Change, Writer};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// What may wait for the desk's thread: more means that it does not keep up.
+const INBOX_MAX: usize = 65_536;
+
+/// Inputs that the desk takes before it looks at the time again.
+const BATCH: usize = 256;
+
+/// How long the desk's thread sleeps at most, so that its heartbeat goes on.
+const NAP: Duration = Duration::from_secs(1);
+
+/// The way to the desk; clones lead to the same one.
+#[derive(Clone, Debug)]
+pub struct Inbox {
+    sender: SyncSender<Input>,
+}
+
+impl Inbox {
+    /// An inbox and the end at which it is read.
+    #[must_use]
+    pub fn new() -> (Self, Receiver<Input>) {
+        let (sender, receiver) = sync_channel(INBOX_MAX);
+        (Self { sender }, receiver)
+    }
+
+    /// Puts in a request, if there is room.
+    ///
+    /// # Errors
+    /// [`Error::TooManyRequests`] where there is none.
+    pub fn ask(&self, input: Input) -> Result<(), Error> {
+        self.sender.try_send(input).map_err(|error| match error {
+            TrySendError::Full(_) => Error::TooManyRequests("the desk's inbox"),
+            TrySendError::Disconnected(_) => Error::Draining,
+        })
+    }
+
+    /// Puts in what must not be lost, and waits for room.
+    pub fn tell(&self, input: Input) {
+        // After the desk has ended there is nobody to tell.
+        let _ = self.sender.send(input);
+    }
+}
+
+/// The catalog as it is now.
+#[derive(Debug, Default)]
+pub struct Catalogs {
+    current: RwLock<Arc<Catalog>>,
+}
+
+impl Catalogs {
+    /// The catalog as it is now.
+    #[must_use]
+    pub fn current(&self) -> Arc<Catalog> {
+        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Reads the ConfigMaps again, and logs what is new.
+    pub fn update(&self, config_maps: &[Arc<ConfigMap>]) {
+        let (catalog, notes) = Catalog::read(config_maps, &self.current());
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(catalog);
+        for note in notes {
+            log_note(&note);
+        }
+    }
+}
+
+fn log_note(note: &Note) {
+    match note {
+        Note::Read { app_type, config_map, problem: None } => {
+            log::info!("app type {app_type} is on offer, from ConfigMap {config_map}");
+        }
+        Note::Read { app_type, config_map, problem: Some(problem) } => {
+            log::warn!("app type {app_type} of ConfigMap {config_map} cannot be started: {problem}");
+        }
+        Note::Duplicate { app_type, used, ignored } => log::warn!(
+            "app type {app_type} is in two ConfigMaps: {used} is used, {ignored} is not"
+        ),
+        Note::Gone(app_type) => log::info!("app type {app_type} is no longer on offer"),
+    }
+}
+
+/// Writers of the stores that hold instances.
+#[derive(Clone, Debug)]
+pub struct Writers {
+    /// For Jobs.
+    pub jobs: Writer<Job>,
+    /// For pods.
+    pub pods: Writer<Pod>,
+}
+
+/// What the engine is made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// The desk.
+    pub desk: Desk,
+    /// Where what happened comes in.
+    pub receiver: Receiver<Input>,
+    /// The way into the same inbox, for workers.
+    pub inbox: Inbox,
+    /// What there is.
+    pub view: View,
+    /// What is on offer.
+    pub catalogs: Arc<Catalogs>,
+    /// Where answers go.
+    pub sink: Arc<dyn AnswerSink>,
+    /// The way to Kubernetes.
+    pub client: Client,
+    /// Where results go.
+    pub writers: Writers,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// How many workers.
+    pub workers: usize,
+    /// More calls than this never wait, since each belongs to a request that waits.
+    pub calls_max: usize,
+}
+
+/// The running threads.
+#[derive(Debug)]
+pub struct Engine {
+    /// The desk's thread and the workers; they end when their inbox does, or die.
+    pub threads: Vec<JoinHandle<()>>,
+    /// When the desk's thread last came round, in milliseconds since it began.
+    beat: Arc<AtomicU64>,
+    started: Instant,
+    clock: Arc<dyn Clock>,
+}
+
+impl Engine {
+    /// Starts the desk's thread and the workers.
+    ///
+    /// # Errors
+    /// When a thread cannot be started.
+    pub fn start(parts: Parts) -> std::io::Result<Self> {
+        // One place for each name that may have a call under way, so that the desk never blocks.
+        let (calls, queue) = sync_channel::<Call>(parts.calls_max);
+        let queue = Arc::new(Mutex::new(queue));
+        let mut threads = Vec::new();
+        for number in 0..parts.workers {
+            let worker = Worker {
+                queue: Arc::clone(&queue),
+                client: parts.client.clone(),
+                writers: parts.writers.clone(),
+                inbox: parts.inbox.clone(),
+            };
+            let thread = std::thread::Builder::new().name(format!("worker-{number}"));
+            threads.push(thread.spawn(move || worker.run())?);
+        }
+        let beat = Arc::new(AtomicU64::new(0));
+        let clock = Arc::clone(&parts.clock);
+        let started = clock.now();
+        let desk = DeskThread { calls, beat: Arc::clone(&beat), started, parts };
+        threads.push(std::thread::Builder::new().name("desk".into()).spawn(move || desk.run())?);
+        Ok(Self { threads, beat, started, clock })
+    }
+
+    /// How long ago the desk's thread last came round.
+    #[must_use]
+    pub fn since_beat(&self) -> Duration {
+        let beat = Duration::from_millis(self.beat.load(Ordering::Relaxed));
+        (self.clock.now() - self.started).saturating_sub(beat)
+    }
+}
+
+struct DeskThread {
+    calls: SyncSender<Call>,
+    beat: Arc<AtomicU64>,
+    started: Instant,
+    parts: Parts,
+}
+
+impl DeskThread {
+    fn run(mut self) {
+        let mut effects = Vec::new();
+        loop {
+            let now = self.parts.clock.now();
+            let beat = u64::try_from((now - self.started).as_millis()).unwrap_or(u64::MAX);
+            self.beat.store(beat, Ordering::Relaxed);
+            let wait = self.parts.desk.next_wake().map_or(NAP, |at| at.saturating_duration_since(now));
+            match self.parts.receiver.recv_timeout(wait.min(NAP)) {
+                Ok(first) => self.take(first, &mut effects),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            self.with_now(|desk, now| desk.tick(now, &mut effects));
+            self.carry_out(&mut effects);
+        }
+    }
+
+    /// Takes what has come in, up to a batch.
+    fn take(&mut self, first: Input, effects: &mut Vec<Effect>) {
+        let rest = self.parts.receiver.try_iter().take(BATCH).collect::<Vec<_>>();
+        self.with_now(|desk, now| {
+            for input in std::iter::once(first).chain(rest) {
+                desk.step(input, now, effects);
+            }
+        });
+    }
+
+    fn with_now(&mut self, act: impl FnOnce(&mut Desk, &Now<'_>)) {
+        let catalog = self.parts.catalogs.current();
+        let now = Now {
+            now: self.parts.clock.now(),
+            wall: self.parts.clock.wall_now(),
+            view: &self.parts.view,
+            catalog: &catalog,
+        };
+        act(&mut self.parts.desk, &now);
+    }
+
+    fn carry_out(&self, effects: &mut Vec<Effect>) {
+        for effect in effects.drain(..) {
+            match effect {
+                Effect::Answer(token, answer) => self.parts.sink.answer(token, answer),
+                Effect::Call(call) => {
+                    // When the workers have gone the process is about to end.
+                    let _ = self.calls.send(*call);
+                }
+            }
+        }
+    }
+}
+
+struct Worker {
+    queue: Arc<Mutex<Receiver<Call>>>,
+    client: Client,
+    writers: Writers,
+    inbox: Inbox,
+}
+
+impl Worker {
+    fn run(self) {
+        loop {
+            // One worker at a time waits in the queue; the others wait for it.
+            let call = self.queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+            let Ok(call) = call else {
+                return;
+            };
+            let outcome = self.make(&call).unwrap_or_else(|error| {
+                log_failure(&call, &error);
+                Outcome::Failed(error)
+            });
+            self.inbox.tell(Input::Completed(call.key, outcome));
+        }
+    }
+
+    fn make(&self, call: &Call) -> Result<Outcome, kube::Error> {
+        let name = call.key.job_name();
+        match &call.operation {
+            Operation::Create { manifest, by } => {
+                let job = self.client.create_job(manifest)?;
+                log::info!("started {} for {by} (Job {name})", call.key);
+                drop(self.writers.jobs.own_write(job));
+                Ok(Outcome::Done)
+            }
+            Operation::Read => self.read(&name),
+            Operation::Delete { uid, by } => {
+                let deleted = self.client.delete_job(&name, uid);
+                if deleted.as_ref().is_err_and(|error| error.class() == Class::NotFound) {
+                    drop(self.writers.jobs.own_delete(&name, uid));
+                }
+                match by {
+                    Some(by) => log::info!("stopping {} for {by} (Job {name})", call.key),
+                    None => log::info!("replacing {}, which has ended (Job {name})", call.key),
+                }
+                match deleted?.job {
+                    Some(job) => drop(self.writers.jobs.own_write(job)),
+                    None => drop(self.writers.jobs.own_delete(&name, uid)),
+                }
+                Ok(Outcome::Done)
+            }
+            Operation::Label { pod, uid, patch } => {
+                let pod = self.client.patch_pod(pod, uid, patch)?;
+                drop(self.writers.pods.own_write(pod));
+                Ok(Outcome::Done)
+            }
+        }
+    }
+
+    fn read(&self, name: &str) -> Result<Outcome, kube::Error> {
+        match self.client.get_job(name) {
+            Ok(job) if key_of(&job).is_none() => Ok(Outcome::Foreign),
+            Ok(job) => {
+                drop(self.writers.jobs.own_write(job));
+                Ok(Outcome::Done)
+            }
+            Err(error) if error.class() == Class::NotFound => {
+                if let Some(job) = self.writers.jobs.store().get(name) {
+                    drop(self.writers.jobs.own_delete(name, &job.metadata.uid));
+                }
+                Ok(Outcome::Absent)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Says once what a call met; what is the business of the desk alone is not worth a line.
+fn log_failure(call: &Call, error: &kube::Error) {
+    match error.class() {
+        Class::AlreadyExists | Class::Conflict | Class::NotFound => {
+            log::debug!("{}: {error}", call.key);
+        }
+        _ => log::warn!("{}: {error}", call.key),
+    }
+}
+
+/// The names whose view these changes of Jobs touch.
+#[must_use]
+pub fn keys_of_jobs(changes: &[Change<Job>]) -> Vec<InstanceKey> {
+    changes.iter().filter_map(|change| key_of(change.object())).collect()
+}
+
+/// The names whose view these changes of pods touch.
+#[must_use]
+pub fn keys_of_pods(changes: &[Change<Pod>]) -> Vec<InstanceKey> {
+    changes.iter().filter_map(|change| key_of_pod(&change.object().metadata)).collect()
+}
+
+fn key_of_pod(metadata: &ObjectMeta) -> Option<InstanceKey> {
+    let read = |key: &str| metadata.annotations.get(key).or_else(|| metadata.labels.get(key));
+    Some(InstanceKey {
+        app_type: AppType::new(read(labels::INSTANCE_TYPE)?).ok()?,
+        name: InstanceName::new(read(labels::INSTANCE_NAME)?).ok()?,
+    })
+}

@@ -1,0 +1,127 @@
+//! Why the app cannot do what was asked; knows nothing of HTTP.
+//!
+//! Each variant says who has to act: the caller, the author of the template, the
+//! operator, or nobody but time. What status, code and text a variant becomes is
+//! decided in `http/problem.rs` and nowhere else.
+
+use crate::kube;
+use crate::model::names::{InstanceKey, NameError};
+use crate::model::template::TemplateError;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What a caller is told when there is no other answer.
+#[derive(Clone, Debug)]
+pub enum Error {
+    /// No template offers this type; holds those there are. The caller chooses one of them.
+    UnknownType {
+        /// What was asked for.
+        app_type: String,
+        /// What there is.
+        known: Vec<String>,
+    },
+    /// The name cannot be one. The caller chooses another.
+    BadName(NameError),
+    /// The template cannot be read or was refused; its author mends it.
+    TemplateInvalid(Arc<str>),
+    /// The template needs a variable that the caller did not give.
+    VariableMissing {
+        /// The variable's name.
+        variable: String,
+    },
+    /// A value of the caller cannot be put into the template.
+    VariableInvalid(Arc<str>),
+    /// A PATCH has a key or value that cannot be a meta label; holds the sentence which.
+    ReservedKey(Arc<str>),
+    /// The Job name is taken by something else. The caller chooses another name.
+    NameTaken(InstanceKey),
+    /// There is no such instance (to stop, to label, or to find without starting it).
+    NoInstance(InstanceKey),
+    /// The instance was stopped while this request waited for it.
+    Stopped,
+    /// Kubernetes refused the Job by a quota or an admission webhook; holds its sentence.
+    Refused(Arc<str>),
+    /// More requests wait than are allowed; holds the name of the bound. Time helps.
+    TooManyRequests(&'static str),
+    /// We lack a right; the operator grants it. The verb and resource are in the log.
+    NotPermitted,
+    /// The namespace does not exist; the operator makes it or names another.
+    NamespaceMissing,
+    /// Kubernetes cannot be reached or does not answer. Time helps.
+    Unavailable {
+        /// When to ask again.
+        retry_after: Duration,
+    },
+    /// We have not yet seen all that there is. Time helps.
+    NotSynced,
+    /// We are about to end. Another replica helps.
+    Draining,
+    /// A defect of ours.
+    Internal,
+}
+
+impl Error {
+    /// Kubernetes cannot be reached: ask again in a second.
+    pub const UNAVAILABLE: Self = Self::Unavailable { retry_after: Duration::from_secs(1) };
+}
+
+impl From<&TemplateError> for Error {
+    fn from(error: &TemplateError) -> Self {
+        Self::TemplateInvalid(error.to_string().into())
+    }
+}
+
+/// The sentence of Kubernetes, for what is the caller's or the template author's to mend.
+#[must_use]
+pub fn kube_sentence(error: &kube::Error) -> Arc<str> {
+    error.user_message().into()
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::UnknownType { app_type, known } if known.is_empty() => {
+                write!(f, "there is no app type '{app_type}', nor any other: no ConfigMap offers a template")
+            }
+            Self::UnknownType { app_type, known } => {
+                write!(f, "there is no app type '{app_type}'; there are: {}", known.join(", "))
+            }
+            Self::BadName(error) => error.fmt(f),
+            Self::TemplateInvalid(text) => write!(f, "the template cannot be started: {text}"),
+            Self::VariableMissing { variable } => write!(
+                f,
+                "the template needs a value for '{variable}': add {variable}=... to the query"
+            ),
+            Self::VariableInvalid(text) => write!(f, "a value cannot be put into the template: {text}"),
+            Self::ReservedKey(text) => f.write_str(text),
+            Self::NameTaken(key) => write!(
+                f,
+                "the Job name '{}' is taken by something that is not {key}: choose another name",
+                key.job_name()
+            ),
+            Self::NoInstance(key) => write!(f, "there is no instance {key}"),
+            Self::Stopped => f.write_str(
+                "the instance was stopped while this request waited for it: ask again to start a new one",
+            ),
+            Self::Refused(text) => write!(f, "Kubernetes refused to start the instance: {text}"),
+            Self::TooManyRequests(bound) => {
+                write!(f, "too many requests wait ({bound}): ask again later")
+            }
+            Self::NotPermitted => f.write_str(
+                "config-controller lacks a right in its namespace; its log names the verb and the resource",
+            ),
+            Self::NamespaceMissing => {
+                f.write_str("the namespace of the instances does not exist: create it, or set JOB_NAMESPACE")
+            }
+            Self::Unavailable { .. } => {
+                f.write_str("Kubernetes cannot be reached or does not answer: ask again later")
+            }
+            Self::NotSynced => {
+                f.write_str("the state of the namespace has not been read yet: ask again later")
+            }
+            Self::Draining => f.write_str("this replica is about to end: ask again"),
+            Self::Internal => f.write_str("an internal error; the log has the details"),
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! What this replica remembers of a name beyond what the view shows now: since when
+//! it has seen a finding, and how often the name has failed in a row.
+//!
+//! Pure. Kubernetes gives no timestamp for why a container waits, and a failed Job
+//! takes its count of failures with it when it is deleted; both are kept here.
+//! What is remembered is bounded by the instances in the view, and for names that
+//! have gone by [`GONE_MAX`] and [`GONE_KEPT`].
+
+use super::view::Instance;
+use crate::kube::types::{Timestamp, Uid};
+use crate::model::job::{JobSettings, LASTED_LONG};
+use crate::model::labels;
+use crate::model::names::InstanceKey;
+use crate::model::status::{Ending, Finding, InstanceStatus, Outlook};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+/// Names that are remembered after their Job has gone.
+pub const GONE_MAX: usize = 10_000;
+
+/// How long a name is remembered after its Job has gone.
+pub const GONE_KEPT: Duration = Duration::from_secs(600);
+
+/// How an instance failed, and when it may be replaced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// What callers are told.
+    pub finding: Finding,
+    /// From when a GET replaces it; `None` when only a DELETE ends it.
+    pub restart_at: Option<SystemTime>,
+}
+
+#[derive(Clone, Debug)]
+struct Record {
+    uid: Uid,
+    reason: Arc<str>,
+    first_seen: SystemTime,
+    failure: Option<Failure>,
+    /// Failures in a row that the next Job of this name inherits.
+    next_failures: u32,
+    gone_at: Option<SystemTime>,
+}
+
+/// What is remembered, by name.
+#[derive(Clone, Debug, Default)]
+pub struct History {
+    records: HashMap<InstanceKey, Record>,
+}
+
+impl History {
+    /// Takes note of what the view shows of a name now.
+    pub fn note(
+        &mut self,
+        key: &InstanceKey,
+        seen: Option<&Instance>,
+        settings: &JobSettings,
+        wall: SystemTime,
+    ) {
+        let live = seen.filter(|instance| !matches!(instance.status, InstanceStatus::Stopping { .. }));
+        match live {
+            Some(instance) => self.note_live(key, instance, settings, wall),
+            None => self.note_gone(key, wall),
+        }
+    }
+
+    fn note_live(
+        &mut self,
+        key: &InstanceKey,
+        instance: &Instance,
+        settings: &JobSettings,
+        wall: SystemTime,
+    ) {
+        let Some(finding) = trouble(&instance.status, settings) else {
+            self.records.remove(key);
+            return;
+        };
+        let before = self.records.get(key).filter(|record| record.uid == *instance.uid());
+        let same = before.filter(|record| record.reason == finding.reason);
+        let first_seen = same.map_or(wall, |record| record.first_seen);
+        let (failure, next_failures) = failure(instance, finding.clone(), settings, first_seen);
+        let record = Record {
+            uid: instance.uid().clone(),
+            reason: finding.reason,
+            first_seen,
+            failure,
+            next_failures,
+            gone_at: None,
+        };
+        self.records.insert(key.clone(), record);
+    }
+
+    fn note_gone(&mut self, key: &InstanceKey, wall: SystemTime) {
+        let Some(record) = self.records.get_mut(key) else {
+            return;
+        };
+        let kept = match record.gone_at {
+            Some(gone_at) => wall.duration_since(gone_at).unwrap_or_default() <= GONE_KEPT,
+            // A deletion before the delay is over is somebody's wish for a fresh start.
+            None => {
+                let failure = record.failure.as_ref();
+                let restart_at = failure.and_then(|failure| failure.restart_at);
+                restart_at.is_some_and(|restart_at| wall >= restart_at)
+            }
+        };
+        record.gone_at.get_or_insert(wall);
+        if kept {
+            self.shed();
+        } else {
+            self.records.remove(key);
+        }
+    }
+
+    /// Keeps the names that have gone within their bounds.
+    fn shed(&mut self) {
+        let gone = || self.records.iter().filter_map(|(key, record)| Some((record.gone_at?, key)));
+        if gone().count() <= GONE_MAX {
+            return;
+        }
+        if let Some((_, oldest)) = gone().min_by_key(|(gone_at, _)| *gone_at) {
+            let oldest = oldest.clone();
+            self.records.remove(&oldest);
+        }
+    }
+
+    /// When this finding of this Job was first seen here; `wall` where it is new.
+    #[must_use]
+    pub fn first_seen(&self, key: &InstanceKey, uid: &Uid, finding: &Finding, wall: SystemTime) -> SystemTime {
+        self.records
+            .get(key)
+            .filter(|record| record.uid == *uid && record.reason == finding.reason)
+            .map_or(wall, |record| record.first_seen)
+    }
+
+    /// The failure of this Job, if it has failed.
+    #[must_use]
+    pub fn failure(&self, key: &InstanceKey, uid: &Uid) -> Option<&Failure> {
+        self.records.get(key).filter(|record| record.uid == *uid)?.failure.as_ref()
+    }
+
+    /// Failures in a row that a Job of this name carries when it is made now.
+    #[must_use]
+    pub fn failures_before_new(&self, key: &InstanceKey) -> u32 {
+        self.records.get(key).map_or(0, |record| record.next_failures)
+    }
+}
+
+/// What is wrong with an instance, if anything is.
+///
+/// One that ended well sooner than the restart delay counts as failed: a client
+/// that asks again without delay would make a new Job every few seconds.
+fn trouble(status: &InstanceStatus, settings: &JobSettings) -> Option<Finding> {
+    match status {
+        InstanceStatus::Starting(finding) | InstanceStatus::Failed { finding, .. } => Some(finding.clone()),
+        InstanceStatus::Finished(ending) if is_too_short(ending, settings) => Some(ending.finding()),
+        InstanceStatus::Finished(_) | InstanceStatus::Ready { .. } | InstanceStatus::Stopping { .. } => None,
+    }
+}
+
+fn is_too_short(ending: &Ending, settings: &JobSettings) -> bool {
+    ending.lasted.is_some_and(|lasted| lasted < settings.restart_delay)
+}
+
+fn failure(
+    instance: &Instance,
+    finding: Finding,
+    settings: &JobSettings,
+    first_seen: SystemTime,
+) -> (Option<Failure>, u32) {
+    let (at, lasted) = match &instance.status {
+        InstanceStatus::Failed { at, lasted, .. } => (*at, *lasted),
+        InstanceStatus::Finished(ending) => (ending.at, ending.lasted),
+        _ if finding.outlook == Outlook::Never => (None, None),
+        _ => return (None, 0),
+    };
+    let carried = instance.job.metadata.annotations.get(labels::FAILURES);
+    let carried: u32 = carried.and_then(|count| count.parse().ok()).unwrap_or(0);
+    let in_a_row = if lasted.is_some_and(|lasted| lasted >= LASTED_LONG) { 0 } else { carried };
+    let since = at.map_or(first_seen, Timestamp::system_time);
+    let restart_at = since.checked_add(settings.delay_after(in_a_row));
+    let restart_at = restart_at.filter(|_| settings.restart_failed);
+    (Some(Failure { finding, restart_at }), in_a_row.saturating_add(1))
+}

@@ -1,0 +1,216 @@
+//! What the service does: find, start, list, label and stop instances.
+//!
+//! [`App`] is all that the HTTP front may call. What memory can answer it answers
+//! on the caller's thread; the rest it hands to the desk, which answers later
+//! through the [`AnswerSink`]. Inside out: [`view`] and [`catalog`] (what there is),
+//! [`history`] (what is remembered), [`flight`] (one name), [`desk`] (all names),
+//! [`engine`] (the threads around the desk; the only file here with threads).
+//! Nothing here knows of HTTP.
+
+pub mod catalog;
+pub mod desk;
+pub mod engine;
+pub mod error;
+pub mod flight;
+pub mod history;
+mod token;
+pub mod view;
+
+pub use error::Error;
+pub use token::Token;
+
+use crate::clock::Clock;
+use crate::model::labels::MetaChange;
+use crate::model::names::{AppType, InstanceKey};
+use crate::model::status::{Finding, Phase};
+use crate::model::template::Variables;
+use desk::{Input, Wish};
+use engine::{Catalogs, Inbox};
+use flight::{Ensure, Label, Stop};
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use view::{Entry, Ready, View};
+
+/// What a request that waited is answered with.
+#[derive(Clone, Debug)]
+pub enum Answer {
+    /// The instance is ready.
+    Ready(Ready),
+    /// It is not, or not yet.
+    Progress(Progress),
+    /// What was asked for is done.
+    Done,
+    /// It cannot be done.
+    Failed(Error),
+}
+
+/// How far a start has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// What there is to say.
+    pub finding: Finding,
+    /// Whether the caller is told that the start has failed (or probably has).
+    pub is_verdict: bool,
+}
+
+impl Progress {
+    /// The word that clients of 2.7.1 know.
+    #[must_use]
+    pub fn legacy_word(&self) -> &'static str {
+        if self.is_verdict { "app_error" } else { self.finding.phase.legacy_word() }
+    }
+
+    /// How far it has come.
+    #[must_use]
+    pub fn phase(&self) -> Phase {
+        self.finding.phase
+    }
+}
+
+/// Where answers to waiting requests go; the HTTP front implements it.
+pub trait AnswerSink: fmt::Debug + Send + Sync {
+    /// Answers the request that the token names, from any thread; one that no longer waits is ignored.
+    fn answer(&self, token: Token, answer: Answer);
+}
+
+/// How long requests wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Waits {
+    /// Where the request does not say.
+    pub start_wait: Duration,
+    /// At most, whatever the request says.
+    pub start_wait_max: Duration,
+}
+
+/// A request about one instance.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// Whom to answer, if not at once.
+    pub token: Token,
+    /// Which instance.
+    pub key: InstanceKey,
+    /// Who asks, for the log and the Job's annotation.
+    pub by: Arc<str>,
+    /// How long it wants to wait, where it says so.
+    pub wait: Option<Duration>,
+}
+
+/// The service behind the HTTP front; clones share all.
+#[derive(Clone, Debug)]
+pub struct App {
+    view: View,
+    catalogs: Arc<Catalogs>,
+    inbox: Inbox,
+    waits: Waits,
+    clock: Arc<dyn Clock>,
+    drained: Arc<AtomicBool>,
+}
+
+impl App {
+    /// The service over these stores; `inbox` leads to the desk.
+    #[must_use]
+    pub fn new(
+        view: View,
+        catalogs: Arc<Catalogs>,
+        inbox: Inbox,
+        waits: Waits,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self { view, catalogs, inbox, waits, clock, drained: Arc::default() }
+    }
+
+    /// The app types on offer, sorted.
+    ///
+    /// # Errors
+    /// [`Error::NotSynced`]: an empty list would be a lie.
+    pub fn types(&self) -> Result<Vec<AppType>, Error> {
+        self.check_synced()?;
+        Ok(self.catalogs.current().types().cloned().collect())
+    }
+
+    /// The instances of a type, by name; none where nobody knows the type.
+    ///
+    /// # Errors
+    /// [`Error::NotSynced`]: an empty list would be a lie.
+    pub fn instances(&self, app_type: &str) -> Result<Vec<Entry>, Error> {
+        self.check_synced()?;
+        Ok(self.view.entries(app_type))
+    }
+
+    /// Finds an instance or starts it: `Ok` when it is ready, `Err(None)` when the answer comes later.
+    ///
+    /// # Errors
+    /// `Err(Some(_))` where the answer is known at once and is an error.
+    pub fn ensure(&self, asked: Asked, variables: Variables) -> Result<Ready, Option<Error>> {
+        self.check_synced().map_err(Some)?;
+        if let Some(ready) = self.view.ready(&asked.key) {
+            return Ok(ready);
+        }
+        let deadline = self.clock.now() + self.wait(asked.wait);
+        let ensure =
+            Ensure { token: asked.token, variables: Arc::new(variables), by: asked.by, deadline };
+        Err(self.hand_over(asked.key, Wish::Ensure(ensure)).err())
+    }
+
+    /// Stops an instance; the answer comes later unless there is an error.
+    ///
+    /// # Errors
+    /// Where the answer is known at once and is an error.
+    pub fn stop(&self, asked: Asked) -> Result<(), Error> {
+        self.check_synced()?;
+        let deadline = self.clock.now() + self.waits.start_wait;
+        self.hand_over(asked.key, Wish::Stop(Stop { token: asked.token, by: asked.by, deadline }))
+    }
+
+    /// Sets and removes meta labels; the answer comes later unless there is an error.
+    ///
+    /// # Errors
+    /// Where the answer is known at once and is an error.
+    pub fn label(&self, asked: Asked, change: MetaChange) -> Result<(), Error> {
+        self.check_synced()?;
+        let deadline = self.clock.now() + self.wait(asked.wait);
+        self.hand_over(asked.key, Wish::Label(Label { token: asked.token, change, deadline }))
+    }
+
+    /// The caller of this token has hung up.
+    pub fn abandon(&self, token: Token) {
+        self.inbox.tell(Input::Abandoned(token));
+    }
+
+    /// How old the oldest of the views may be.
+    #[must_use]
+    pub fn view_age(&self) -> Duration {
+        let now = self.clock.now();
+        let View { config_maps, jobs, pods } = &self.view;
+        config_maps.age(now).max(jobs.age(now)).max(pods.age(now))
+    }
+
+    /// Whether all that there is has been seen once.
+    #[must_use]
+    pub fn is_synced(&self) -> bool {
+        self.view.is_synced()
+    }
+
+    /// Answers all who wait, and from now on nobody waits any more.
+    pub fn drain(&self) {
+        self.drained.store(true, Ordering::SeqCst);
+        self.inbox.tell(Input::Drain);
+    }
+
+    fn wait(&self, wished: Option<Duration>) -> Duration {
+        wished.map_or(self.waits.start_wait, |wished| wished.min(self.waits.start_wait_max))
+    }
+
+    fn check_synced(&self) -> Result<(), Error> {
+        if self.view.is_synced() { Ok(()) } else { Err(Error::NotSynced) }
+    }
+
+    fn hand_over(&self, key: InstanceKey, wish: Wish) -> Result<(), Error> {
+        if self.drained.load(Ordering::SeqCst) {
+            return Err(Error::Draining);
+        }
+        self.inbox.ask(Input::Asked(key, wish))
+    }
+}

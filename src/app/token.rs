@@ -1,0 +1,17 @@
+//! [`Token`]: the name of one request that waits for its answer.
+//!
+//! A plain value. Whoever holds it can have the request answered through the
+//! [`AnswerSink`](super::AnswerSink); a token whose connection has gone, or whose
+//! request has been answered, is recognised there and ignored.
+
+/// Names one request: the I/O thread that owns its connection, the place of the
+/// connection there, and the number of the request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Token {
+    /// The I/O thread, counted from 0.
+    pub io: u32,
+    /// The place of the connection in that thread's table; places are reused.
+    pub slot: u32,
+    /// The number of the request within that thread; never reused.
+    pub serial: u64,
+}

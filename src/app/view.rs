@@ -1,0 +1,161 @@
+//! What the stores say about instances: the one way from a key to its Job, its pods and its status.
+//!
+//! Pure: it reads memory and never asks Kubernetes. Several replicas, and the
+//! watches within one, may be at different points in time; what is read here is
+//! what this replica knows now. What follows from it is decided in `flight`.
+
+use crate::kube::types::{ConfigMap, Job, Pod, Uid};
+use crate::model::labels::{self, MetaLabels};
+use crate::model::names::{AppType, InstanceKey, InstanceName};
+use crate::model::status::{self, InstanceStatus};
+use crate::store::Store;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// The three stores.
+#[derive(Clone, Debug)]
+pub struct View {
+    /// ConfigMaps with templates.
+    pub config_maps: Store<ConfigMap>,
+    /// Jobs that are instances.
+    pub jobs: Store<Job>,
+    /// Pods of instances.
+    pub pods: Store<Pod>,
+}
+
+/// What there is under the Job name of a key.
+#[derive(Clone, Debug)]
+pub enum Seen {
+    /// Nothing.
+    Absent,
+    /// A Job that is another instance.
+    Foreign,
+    /// The instance.
+    Instance(Box<Instance>),
+}
+
+/// An instance as the stores know it.
+#[derive(Clone, Debug)]
+pub struct Instance {
+    /// Its Job.
+    pub job: Arc<Job>,
+    /// The pod that speaks for it: the newest, one that is not being deleted first.
+    pub pod: Option<Arc<Pod>>,
+    /// Its status.
+    pub status: InstanceStatus,
+}
+
+impl Instance {
+    /// The UID of its Job.
+    #[must_use]
+    pub fn uid(&self) -> &Uid {
+        &self.job.metadata.uid
+    }
+}
+
+/// A ready instance, as callers get it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ready {
+    /// The pod's address.
+    pub ip: IpAddr,
+    /// What PATCH has set.
+    pub meta: MetaLabels,
+}
+
+/// One instance, as lists show it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The instance name as the caller gave it.
+    pub name: String,
+    /// The pod's address, once there is one.
+    pub ip: Option<IpAddr>,
+    /// When the pod was taken up, in seconds since 1970, where it is ready.
+    pub started: Option<i64>,
+    /// What PATCH has set.
+    pub meta: MetaLabels,
+}
+
+impl View {
+    /// Whether all three stores have seen all that there is.
+    #[must_use]
+    pub fn is_synced(&self) -> bool {
+        self.config_maps.is_synced() && self.jobs.is_synced() && self.pods.is_synced()
+    }
+
+    /// What there is under the Job name of this key.
+    #[must_use]
+    pub fn see(&self, key: &InstanceKey) -> Seen {
+        let Some(job) = self.jobs.get(&key.job_name()) else {
+            return Seen::Absent;
+        };
+        if key_of(&job).as_ref() != Some(key) {
+            return Seen::Foreign;
+        }
+        Seen::Instance(Box::new(self.instance(job)))
+    }
+
+    fn instance(&self, job: Arc<Job>) -> Instance {
+        let pods = self.pods.by_index(&job.metadata.uid);
+        let assessment = status::assess(&job, &pods);
+        Instance { job, pod: assessment.pod, status: assessment.status }
+    }
+
+    /// The ready instance of this key, if it is ready: all that a GET needs.
+    #[must_use]
+    pub fn ready(&self, key: &InstanceKey) -> Option<Ready> {
+        match self.see(key) {
+            Seen::Instance(instance) => ready(&instance),
+            Seen::Absent | Seen::Foreign => None,
+        }
+    }
+
+    /// All instances of a type, by name.
+    #[must_use]
+    pub fn entries(&self, app_type: &str) -> Vec<Entry> {
+        let jobs = self.jobs.by_index(app_type);
+        let mut entries: Vec<Entry> =
+            jobs.into_iter().filter_map(|job| self.entry(job)).collect();
+        entries.sort_by(|a, b| a.name.cmp(&b.name));
+        entries
+    }
+
+    fn entry(&self, job: Arc<Job>) -> Option<Entry> {
+        let name = key_of(&job)?.name.to_string();
+        let instance = self.instance(job);
+        let is_ready = matches!(instance.status, InstanceStatus::Ready { .. });
+        let pod = instance.pod.as_deref();
+        Some(Entry {
+            name,
+            ip: pod.and_then(|pod| pod.pod_ip),
+            started: pod.filter(|_| is_ready).and_then(|pod| pod.start_time).map(|t| t.seconds()),
+            meta: pod.map(|pod| labels::meta_labels(&pod.metadata)).unwrap_or_default(),
+        })
+    }
+}
+
+/// The answer that an instance gives a caller, if it is ready.
+#[must_use]
+pub fn ready(instance: &Instance) -> Option<Ready> {
+    let InstanceStatus::Ready { ip } = instance.status else {
+        return None;
+    };
+    let meta = instance.pod.as_deref().map(|pod| labels::meta_labels(&pod.metadata));
+    Some(Ready { ip, meta: meta.unwrap_or_default() })
+}
+
+/// The key that a Job is the instance of: raw from annotations where we made it, from the
+/// template's labels where 2.7.1 did.
+#[must_use]
+pub fn key_of(job: &Job) -> Option<InstanceKey> {
+    let read = |key: &str| {
+        job.metadata
+            .annotations
+            .get(key)
+            .or_else(|| job.template_annotations.get(key))
+            .or_else(|| job.template_labels.get(key))
+    };
+    Some(InstanceKey {
+        app_type: AppType::new(read(labels::INSTANCE_TYPE)?).ok()?,
+        name: InstanceName::new(read(labels::INSTANCE_NAME)?).ok()?,
+    })
+}

@@ -1,0 +1,367 @@
+//! Request heads: finding their end, and reading them strictly. Pure.
+//!
+//! `httparse` reads lines and fields; what it lets through and RFC 9112 (or
+//! prudence: two readers could disagree) does not, is refused here. Each rule
+//! names its section; "kept" rules that a recipient may relax are not relaxed.
+
+use super::body::Framing;
+use crate::http::message::{Headers, Limits, Method, Refusal, Version};
+use std::mem::MaybeUninit;
+
+/// Empty lines before a request line that are ignored (RFC 9112 §2.2 asks for one).
+pub(super) const BLANK_LINES_MAX: u8 = 4;
+
+/// How far the end of a section of fields has been looked for, so that a head
+/// that comes byte by byte is looked at once.
+#[derive(Debug, Default)]
+pub(super) struct Scan {
+    scanned: usize,
+    line_start: usize,
+}
+
+/// What a [`Scan`] has found.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Scanned {
+    Partial,
+    /// The section ends here, with its empty line.
+    Complete(usize),
+}
+
+impl Scan {
+    pub(super) fn has_begun(&self) -> bool {
+        self.scanned > 0
+    }
+
+    /// Looks for the empty line in `bytes`, which begin with the section.
+    ///
+    /// Lines end with CRLF. A bare LF may be taken for a line end by a lenient
+    /// recipient (RFC 9112 §2.2) and is what smuggling is made of: refused. So
+    /// is a first byte that can begin neither a method nor a field name.
+    pub(super) fn go_on(&mut self, bytes: &[u8], limits: &Limits) -> Result<Scanned, Refusal> {
+        if let Some(&first) = bytes.first()
+            && first != b'\r'
+            && !is_token_byte(first)
+        {
+            return Err(Refusal::BadRequest("this is no HTTP request"));
+        }
+        let window = &bytes[..bytes.len().min(limits.head_bytes)];
+        while let Some(found) = window[self.scanned..].iter().position(|&b| b == b'\n') {
+            let line_feed = self.scanned + found;
+            if line_feed == self.line_start || window[line_feed - 1] != b'\r' {
+                return Err(Refusal::BadRequest("a line ends without CR"));
+            }
+            self.scanned = line_feed + 1;
+            if line_feed == self.line_start + 1 {
+                return Ok(Scanned::Complete(line_feed + 1));
+            }
+            self.line_start = line_feed + 1;
+        }
+        self.scanned = window.len();
+        if window.len() < limits.head_bytes {
+            return Ok(Scanned::Partial);
+        }
+        Err(if self.line_start == 0 {
+            Refusal::TargetTooLong
+        } else {
+            Refusal::HeadTooLarge
+        })
+    }
+}
+
+/// A request head, understood.
+#[derive(Debug)]
+pub(super) struct Head {
+    pub(super) method: Method,
+    pub(super) path: String,
+    pub(super) query: Option<String>,
+    pub(super) authority: Option<String>,
+    pub(super) version: Version,
+    pub(super) headers: Headers,
+    pub(super) framing: Framing,
+    pub(super) expects_continue: bool,
+    pub(super) keep_alive: bool,
+}
+
+/// Reads a head that ends with its empty line.
+pub(super) fn parse(bytes: &[u8], limits: &Limits) -> Result<Head, Refusal> {
+    let mut fields = [const { MaybeUninit::uninit() }; Limits::HEADER_COUNT_MAX];
+    let count = limits.header_count.min(Limits::HEADER_COUNT_MAX);
+    let mut parsed = httparse::Request::new(&mut []);
+    match parsed.parse_with_uninit_headers(bytes, &mut fields[..count]) {
+        Ok(httparse::Status::Complete(length)) if length == bytes.len() => {}
+        Ok(_) => return Err(Refusal::BadRequest("malformed request head")),
+        Err(error) => return Err(refusal_of(error, bytes)),
+    }
+    let version = match parsed.version {
+        Some(0) => Version::Http10,
+        _ => Version::Http11,
+    };
+    let method = Method::from_name(parsed.method.unwrap_or_default());
+    let target = Target::parse(&method, parsed.path.unwrap_or_default())?;
+    let facts = Facts::gather(parsed.headers)?;
+    facts.check_host(version)?;
+    let framing = facts.framing(version)?;
+    let mut headers = Headers::with_capacity(parsed.headers.len(), bytes.len());
+    for field in &*parsed.headers {
+        headers.push(field.name, field.value);
+    }
+    Ok(Head {
+        expects_continue: facts.expects_continue(version, framing)?,
+        keep_alive: facts.keep_alive(version),
+        method,
+        path: target.path,
+        query: target.query,
+        authority: target.authority,
+        version,
+        headers,
+        framing,
+    })
+}
+
+fn refusal_of(error: httparse::Error, bytes: &[u8]) -> Refusal {
+    match error {
+        httparse::Error::TooManyHeaders => Refusal::HeadTooLarge,
+        httparse::Error::Version if names_another_version(bytes) => Refusal::VersionNotSupported,
+        httparse::Error::Version => Refusal::BadRequest("malformed protocol version"),
+        // Also obs-fold (RFC 9112 §5.2), an empty name, whitespace before the
+        // colon (§5.1) and a field without a colon.
+        httparse::Error::HeaderName => Refusal::BadRequest("malformed name of a header field"),
+        // NUL, bare CR and other controls (RFC 9110 §5.5, RFC 9112 §2.2).
+        httparse::Error::HeaderValue => Refusal::BadRequest("malformed value of a header field"),
+        _ => Refusal::BadRequest("malformed request line"),
+    }
+}
+
+/// Whether the request line ends with `HTTP/` digit `.` digit (RFC 9112 §2.3)
+/// of a version that is not ours, as the preface of HTTP/2 does (RFC 9113 §3.4).
+fn names_another_version(bytes: &[u8]) -> bool {
+    let line = bytes
+        .split(|&byte| byte == b'\r')
+        .next()
+        .unwrap_or_default();
+    let last = line.rsplit(|&byte| byte == b' ').next().unwrap_or_default();
+    match last.strip_prefix(b"HTTP/") {
+        Some(b"1.0" | b"1.1") => false,
+        Some([major, b'.', minor]) => major.is_ascii_digit() && minor.is_ascii_digit(),
+        _ => false,
+    }
+}
+
+/// A request target (RFC 9112 §3.2).
+#[derive(Debug)]
+struct Target {
+    path: String,
+    query: Option<String>,
+    authority: Option<String>,
+}
+
+impl Target {
+    fn parse(method: &Method, text: &str) -> Result<Self, Refusal> {
+        if *method == Method::Other("CONNECT".into()) {
+            // §3.2.3: authority-form; and RFC 9110 §9.3.6: a tunnel, not for us.
+            return Err(Refusal::NotImplemented("CONNECT is not implemented"));
+        }
+        if text.contains('#') {
+            return Err(Refusal::BadRequest("a target has no fragment"));
+        }
+        if text == "*" {
+            // §3.2.4: asterisk-form is for OPTIONS only.
+            if *method != Method::Options {
+                return Err(Refusal::BadRequest("the target * is for OPTIONS only"));
+            }
+            return Ok(Self::of(text, None));
+        }
+        if text.starts_with('/') {
+            return Ok(Self::of(text, None));
+        }
+        // §3.2.2: absolute-form must be accepted by every server.
+        let rest = strip_scheme(text).ok_or(Refusal::BadRequest("malformed request target"))?;
+        let end = rest.find(['/', '?']).unwrap_or(rest.len());
+        let (authority, path) = rest.split_at(end);
+        // Userinfo is an error (RFC 9110 §4.2.4), and so is an empty host (§4.2.1).
+        if authority.is_empty() || !is_host(authority.as_bytes()) {
+            return Err(Refusal::BadRequest("malformed authority in the target"));
+        }
+        Ok(Self::of(path, Some(authority)))
+    }
+
+    fn of(path_and_query: &str, authority: Option<&str>) -> Self {
+        let (path, query) = match path_and_query.split_once('?') {
+            Some((path, query)) => (path, Some(query.to_owned())),
+            None => (path_and_query, None),
+        };
+        let path = if path.is_empty() { "/" } else { path };
+        Self {
+            path: path.to_owned(),
+            query,
+            authority: authority.map(str::to_owned),
+        }
+    }
+}
+
+/// Schemes are case-insensitive (RFC 3986 §3.1).
+fn strip_scheme(text: &str) -> Option<&str> {
+    let (scheme, rest) = text.split_once("://")?;
+    let known = scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https");
+    known.then_some(rest)
+}
+
+/// Whether every byte may stand in `uri-host [ ":" port ]` (RFC 9110 §7.2,
+/// RFC 3986 §3.2.2). Userinfo, blanks, paths and commas of joined fields may not;
+/// an empty one may.
+fn is_host(text: &[u8]) -> bool {
+    text.iter()
+        .all(|&byte| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=:[]".contains(&byte))
+}
+
+/// The fields that decide about framing and the connection.
+#[derive(Debug, Default)]
+struct Facts<'a> {
+    host: Option<&'a [u8]>,
+    length: Option<&'a [u8]>,
+    codings: Option<Vec<&'a [u8]>>,
+    close: bool,
+    keep_alive: bool,
+    expect: bool,
+    expect_other: bool,
+}
+
+impl<'a> Facts<'a> {
+    fn gather(fields: &[httparse::Header<'a>]) -> Result<Self, Refusal> {
+        let mut facts = Self::default();
+        for field in fields {
+            let is = |name: &str| field.name.eq_ignore_ascii_case(name);
+            match field.name.len() {
+                // RFC 9112 §3.2: more than one Host line is refused.
+                4 if is("host") => set_once(
+                    &mut facts.host,
+                    field.value,
+                    Refusal::BadRequest("more than one Host field"),
+                )?,
+                // RFC 9112 §6.3 rule 5 allows a list of equal values; two
+                // readers could disagree, so one line with one value it is.
+                14 if is("content-length") => set_once(
+                    &mut facts.length,
+                    field.value,
+                    Refusal::BadRequest("more than one Content-Length field"),
+                )?,
+                17 if is("transfer-encoding") => {
+                    let codings = facts.codings.get_or_insert_default();
+                    codings.extend(
+                        field
+                            .value
+                            .split(|&byte| byte == b',')
+                            .map(<[u8]>::trim_ascii),
+                    );
+                }
+                10 if is("connection") => facts.note_connection(field.value),
+                6 if is("expect") => {
+                    facts.expect = true;
+                    facts.expect_other |= !field.value.eq_ignore_ascii_case(b"100-continue");
+                }
+                _ => {}
+            }
+        }
+        Ok(facts)
+    }
+
+    fn note_connection(&mut self, value: &[u8]) {
+        for option in value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii) {
+            self.close |= option.eq_ignore_ascii_case(b"close");
+            self.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
+        }
+    }
+
+    /// RFC 9112 §3.2: an HTTP/1.1 request without Host is refused, and so is an
+    /// invalid value.
+    fn check_host(&self, version: Version) -> Result<(), Refusal> {
+        match self.host {
+            None if version >= Version::Http11 => Err(Refusal::BadRequest("no Host field")),
+            Some(host) if !is_host(host) => Err(Refusal::BadRequest("malformed Host field")),
+            _ => Ok(()),
+        }
+    }
+
+    /// RFC 9112 §6.1 and §6.3.
+    fn framing(&self, version: Version) -> Result<Framing, Refusal> {
+        match (&self.codings, self.length) {
+            // §6.1: may be refused, ought to be handled as an error.
+            (Some(_), Some(_)) => Err(Refusal::BadRequest(
+                "both Content-Length and Transfer-Encoding",
+            )),
+            // §6.1: the framing of such a message is faulty.
+            (Some(_), None) if version < Version::Http11 => {
+                Err(Refusal::BadRequest("Transfer-Encoding in HTTP/1.0"))
+            }
+            (Some(codings), None) => framing_of_codings(codings),
+            (None, Some(length)) => framing_of_length(length),
+            (None, None) => Ok(Framing::Length(0)),
+        }
+    }
+
+    /// RFC 9110 §10.1.1: other expectations are refused with 417, those of
+    /// HTTP/1.0 are ignored, and without a body there is nothing to wait for.
+    fn expects_continue(&self, version: Version, framing: Framing) -> Result<bool, Refusal> {
+        if version < Version::Http11 {
+            return Ok(false);
+        }
+        if self.expect_other {
+            return Err(Refusal::ExpectationFailed);
+        }
+        Ok(self.expect && framing != Framing::Length(0))
+    }
+
+    /// RFC 9112 §9.3: `close` wins; HTTP/1.0 goes on only when it asks to.
+    fn keep_alive(&self, version: Version) -> bool {
+        match version {
+            Version::Http10 => self.keep_alive && !self.close,
+            Version::Http11 => !self.close,
+        }
+    }
+}
+
+fn set_once<'a>(
+    place: &mut Option<&'a [u8]>,
+    value: &'a [u8],
+    refusal: Refusal,
+) -> Result<(), Refusal> {
+    match place.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(refusal),
+    }
+}
+
+/// RFC 9112 §6.1: only `chunked`, once and last, frames a request; RFC 9112 §6.1
+/// also asks for 501 where it is last behind codings that we do not know.
+fn framing_of_codings(codings: &[&[u8]]) -> Result<Framing, Refusal> {
+    let chunked = |coding: &&[u8]| coding.eq_ignore_ascii_case(b"chunked");
+    match codings {
+        [only] if chunked(only) => Ok(Framing::Chunked),
+        [before @ .., last] if chunked(last) && !before.iter().any(chunked) => {
+            if before.iter().any(|coding| coding.is_empty()) {
+                return Err(Refusal::BadRequest("malformed Transfer-Encoding field"));
+            }
+            Err(Refusal::NotImplemented(
+                "the only transfer coding is chunked",
+            ))
+        }
+        _ => Err(Refusal::BadRequest("the transfer coding is not chunked")),
+    }
+}
+
+/// RFC 9110 §8.6: digits and nothing else; what does not fit in 64 bits is only
+/// too large.
+fn framing_of_length(text: &[u8]) -> Result<Framing, Refusal> {
+    if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
+        return Err(Refusal::BadRequest("malformed Content-Length field"));
+    }
+    let text = std::str::from_utf8(text).expect("digits are UTF-8");
+    text.parse()
+        .map(Framing::Length)
+        .map_err(|_| Refusal::BodyTooLarge)
+}
+
+/// `tchar` of RFC 9110 §5.6.2.
+pub(super) fn is_token_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}

@@ -1,0 +1,104 @@
+//! What one connection has to write, and by when. Pure.
+//!
+//! Small bodies are copied behind their heads, so that pipelined answers leave
+//! in one write; a large body stays where it is, and nothing is queued behind it.
+
+use crate::http::message::{Body, Limits, Response};
+use std::time::Instant;
+
+/// Bodies up to this size are copied behind their head.
+const COPY_BYTES_MAX: usize = 16 * 1024;
+
+#[derive(Debug, Default)]
+pub(super) struct Output {
+    bytes: Vec<u8>,
+    written: usize,
+    /// Comes after `bytes`.
+    tail: Option<Body>,
+    tail_written: usize,
+    deadline: Option<Instant>,
+    /// Bytes to be written before the deadline is moved on.
+    step_left: usize,
+}
+
+impl Output {
+    pub(super) fn push(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// Where the head of `response` is to be written, with room for its body.
+    pub(super) fn head_buffer(&mut self, response: &Response) -> &mut Vec<u8> {
+        let body = response.body.len();
+        let body = if body > COPY_BYTES_MAX { 0 } else { body };
+        self.bytes.reserve(320 + body);
+        &mut self.bytes
+    }
+
+    pub(super) fn push_body(&mut self, body: Body) {
+        if body.len() > COPY_BYTES_MAX {
+            debug_assert!(self.tail.is_none(), "nothing is answered behind a tail");
+            self.tail = Some(body);
+            self.tail_written = 0;
+        } else {
+            self.bytes.extend_from_slice(body.as_slice());
+        }
+    }
+
+    pub(super) fn pieces(&self) -> [&[u8]; 2] {
+        let tail = self
+            .tail
+            .as_ref()
+            .map_or(&b""[..], |body| &body.as_slice()[self.tail_written..]);
+        [&self.bytes[self.written..], tail]
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.written == self.bytes.len() && self.tail.is_none()
+    }
+
+    /// Whether no further answer may be queued.
+    pub(super) fn is_full(&self, limits: &Limits) -> bool {
+        self.tail.is_some() || self.bytes.len() - self.written > limits.output_bytes
+    }
+
+    /// The peer must take something from now on, if it does not already.
+    pub(super) fn start_clock(&mut self, now: Instant, limits: &Limits) {
+        if self.deadline.is_none() {
+            self.deadline = Some(now + limits.write_timeout);
+            self.step_left = limits.write_step_bytes;
+        }
+    }
+
+    pub(super) fn advance(&mut self, count: usize, now: Instant, limits: &Limits) {
+        let head = count.min(self.bytes.len() - self.written);
+        self.written += head;
+        self.tail_written += count - head;
+        if self.written == self.bytes.len() {
+            self.bytes = Vec::new();
+            self.written = 0;
+        }
+        if self
+            .tail
+            .as_ref()
+            .is_some_and(|body| self.tail_written >= body.len())
+        {
+            self.tail = None;
+            self.tail_written = 0;
+        }
+        self.step_left = self.step_left.saturating_sub(count);
+        if self.is_empty() {
+            self.deadline = None;
+        } else if self.step_left == 0 {
+            self.deadline = Some(now + limits.write_timeout);
+            self.step_left = limits.write_step_bytes;
+        }
+    }
+
+    pub(super) const fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    pub(super) fn held_bytes(&self) -> usize {
+        self.bytes.capacity() + self.tail.as_ref().map_or(0, Body::owned_bytes)
+    }
+}

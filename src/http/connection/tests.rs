@@ -1,0 +1,116 @@
+//! The rules of RFC 9112 that are kept and those that are refused, by literals.
+//!
+//! [`heard`] feeds each input in one piece and then byte by byte, and demands
+//! that both come to the same.
+
+mod bodies;
+mod heads;
+mod life;
+
+use super::*;
+use std::time::{Duration, SystemTime};
+
+const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 9));
+
+fn limits() -> Arc<Limits> {
+    Arc::new(Limits {
+        head_bytes: 4096,
+        header_count: 10,
+        body_bytes: 1000,
+        ..Limits::default()
+    })
+}
+
+fn date() -> Date {
+    Date::new(SystemTime::UNIX_EPOCH)
+}
+
+/// What a connection has made of an input.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Heard {
+    requests: Vec<Request>,
+    refused: Option<Refusal>,
+    /// What was written, with `202` for each request and the refusals as they are.
+    written: String,
+    closed: bool,
+}
+
+/// Feeds `input` in pieces of `piece` bytes; each request is answered at once.
+fn fed_in_pieces(input: &[u8], piece: usize) -> Heard {
+    let now = Instant::now();
+    let mut connection = Connection::new(PEER, limits(), now);
+    let mut heard = Heard::default();
+    let mut rest = input;
+    while !rest.is_empty() && !connection.is_closed() {
+        let room = connection.room();
+        if room == 0 {
+            break;
+        }
+        let (bytes, behind) = rest.split_at(piece.min(rest.len()).min(room));
+        rest = behind;
+        connection.receive(bytes);
+        loop {
+            let response = match connection.next(now) {
+                Step::Wait => break,
+                Step::Request(request) => {
+                    heard.requests.push(*request);
+                    Response::empty(202)
+                }
+                Step::Refused(refusal) => {
+                    heard.refused = Some(refusal);
+                    refusal.response()
+                }
+            };
+            connection.answer(response, false, &date(), now).unwrap();
+        }
+        heard.written.push_str(&take_output(&mut connection, now));
+    }
+    heard.closed = connection.wants_half_close();
+    heard
+}
+
+fn take_output(connection: &mut Connection, now: Instant) -> String {
+    let output = connection.output().concat();
+    connection.written(output.len(), now);
+    String::from_utf8(output).unwrap()
+}
+
+/// What comes of `input`, however it is cut.
+#[track_caller]
+fn heard(input: &[u8]) -> Heard {
+    let whole = fed_in_pieces(input, usize::MAX);
+    for piece in [1, 2, 7] {
+        let cut = fed_in_pieces(input, piece);
+        assert_eq!(whole, cut, "in pieces of {piece}: {}", input.escape_ascii());
+    }
+    whole
+}
+
+/// The one request that `input` is.
+#[track_caller]
+fn request(input: &str) -> Request {
+    let mut heard = heard(input.as_bytes());
+    assert_eq!(heard.refused, None, "{input:?}");
+    assert_eq!(heard.requests.len(), 1, "{input:?}: {heard:?}");
+    heard.requests.remove(0)
+}
+
+/// Demands that `input` is refused with this status, that nothing of it is
+/// taken for a request, and that the connection ends.
+#[track_caller]
+fn refused(input: impl AsRef<[u8]>, status: u16) {
+    let input = input.as_ref();
+    let heard = heard(input);
+    let got = heard.refused.map(Refusal::status);
+    assert_eq!(got, Some(status), "{}", input.escape_ascii());
+    assert_eq!(heard.requests, [], "{}", input.escape_ascii());
+    assert!(heard.closed);
+    let line = format!("HTTP/1.1 {status} ");
+    assert!(heard.written.starts_with(&line), "{}", heard.written);
+    assert!(heard.written.contains("\r\nConnection: close\r\n"));
+}
+
+/// A GET with these lines between the request line and the empty line.
+fn get(fields: &str) -> String {
+    format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n")
+}

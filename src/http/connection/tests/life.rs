@@ -1,0 +1,309 @@
+//! Answers, deadlines, bounds and the end of a connection.
+
+use super::*;
+
+fn open(now: Instant) -> Connection {
+    Connection::new(PEER, limits(), now)
+}
+
+fn after(now: Instant, millis: u64) -> Instant {
+    now + Duration::from_millis(millis)
+}
+
+/// A connection with this much received, and its next step.
+fn fed(now: Instant, input: &str) -> (Connection, Step) {
+    let mut connection = open(now);
+    connection.receive(input.as_bytes());
+    let step = connection.next(now);
+    (connection, step)
+}
+
+#[test]
+fn one_request_is_in_flight_and_input_ahead_is_bounded() {
+    let now = Instant::now();
+    let (mut connection, step) = fed(now, &get("").repeat(3));
+    assert!(matches!(step, Step::Request(_)));
+    assert!(connection.is_answering());
+    assert_eq!(connection.next(now), Step::Wait);
+    let mut ahead = 0;
+    while connection.room() > 0 {
+        let room = connection.room();
+        connection.receive(&vec![b'x'; room]);
+        ahead += room;
+    }
+    assert!(ahead <= 2 * limits().head_bytes);
+    assert_eq!(connection.next(now), Step::Wait);
+}
+
+#[test]
+fn no_request_is_begun_behind_an_answer_that_is_not_taken() {
+    let now = Instant::now();
+    let (mut connection, step) = fed(now, &get("").repeat(2));
+    assert!(matches!(step, Step::Request(_)));
+    let large = Response::json(200, vec![b'x'; 200_000]);
+    connection.answer(large, false, &date(), now).unwrap();
+    assert_eq!(connection.next(now), Step::Wait);
+    let length = connection.output().concat().len();
+    connection.written(length - 1, now);
+    assert_eq!(connection.next(now), Step::Wait);
+    connection.written(1, now);
+    assert!(matches!(connection.next(now), Step::Request(_)));
+}
+
+#[test]
+fn head_has_the_length_but_not_the_body() {
+    let now = Instant::now();
+    let input = "HEAD / HTTP/1.1\r\nHost: a\r\n\r\n";
+    let (mut connection, _) = fed(now, input);
+    let response = Response::json(200, "12345");
+    connection.answer(response, false, &date(), now).unwrap();
+    let written = take_output(&mut connection, now);
+    assert!(written.contains("\r\nContent-Length: 5\r\n"));
+    assert!(written.ends_with("\r\n\r\n"));
+}
+
+#[test]
+fn a_204_has_no_body_even_if_it_is_given_one() {
+    let now = Instant::now();
+    let (mut connection, _) = fed(now, &get(""));
+    let response = Response::json(204, "12345");
+    connection.answer(response, false, &date(), now).unwrap();
+    assert!(take_output(&mut connection, now).ends_with("\r\n\r\n"));
+}
+
+#[test]
+fn an_answer_that_cannot_be_sent_leaves_the_request_waiting() {
+    let now = Instant::now();
+    let (mut connection, _) = fed(now, &get(""));
+    let bad = Response::empty(200).header("x", "a\nb");
+    assert!(connection.answer(bad, false, &date(), now).is_err());
+    assert!(connection.is_answering() && connection.is_flushed());
+    let good = Response::empty(500);
+    connection.answer(good, false, &date(), now).unwrap();
+    assert!(take_output(&mut connection, now).starts_with("HTTP/1.1 500 "));
+}
+
+#[test]
+fn the_last_answer_is_followed_by_a_half_close_and_a_bounded_wait() {
+    let now = Instant::now();
+    let (mut connection, _) = fed(now, &get(""));
+    connection
+        .answer(Response::empty(200), true, &date(), now)
+        .unwrap();
+    assert!(!connection.wants_half_close(), "not before it is written");
+    assert!(take_output(&mut connection, now).contains("Connection: close"));
+    assert!(connection.wants_half_close());
+    connection.half_closed(now);
+    assert_eq!(connection.room(), limits().linger_bytes);
+    let mut late = Connection::new(PEER, limits(), now);
+    std::mem::swap(&mut late, &mut connection);
+    assert_eq!(late.expire(after(now, 999)), None);
+    assert_eq!(late.expire(after(now, 1000)), Some(Expired::Linger));
+    assert!(late.is_closed());
+}
+
+#[test]
+fn a_lingering_peer_is_read_only_so_far() {
+    let now = Instant::now();
+    let (mut connection, _) = fed(now, &get(""));
+    connection
+        .answer(Response::empty(200), true, &date(), now)
+        .unwrap();
+    take_output(&mut connection, now);
+    connection.half_closed(now);
+    connection.receive(&vec![b'x'; 64 * 1024 - 1]);
+    assert!(!connection.is_closed());
+    connection.receive(b"x");
+    assert!(connection.is_closed());
+}
+
+#[test]
+fn deadlines_of_silence_heads_and_bodies() {
+    let now = Instant::now();
+    let mut idle = open(now);
+    assert_eq!(idle.deadline(), Some(after(now, 75_000)));
+    assert_eq!(idle.expire(after(now, 74_999)), None);
+    assert_eq!(idle.expire(after(now, 75_000)), Some(Expired::Idle));
+    assert!(idle.is_closed());
+
+    let start = after(now, 10_000);
+    let mut head = open(now);
+    head.receive(b"G");
+    assert_eq!(head.next(start), Step::Wait);
+    head.receive(b"E");
+    assert_eq!(head.next(after(start, 4_000)), Step::Wait);
+    assert_eq!(
+        head.deadline(),
+        Some(after(start, 5_000)),
+        "not moved by more"
+    );
+    assert_eq!(head.expire(after(start, 5_000)), Some(Expired::Head));
+    assert_eq!(
+        head.next(after(start, 5_000)),
+        Step::Refused(Refusal::HeadTimeout)
+    );
+
+    let (mut body, _) = fed(
+        now,
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\na",
+    );
+    assert_eq!(body.deadline(), Some(after(now, 10_000)));
+    assert_eq!(body.expire(after(now, 10_000)), Some(Expired::Body));
+    assert_eq!(
+        body.next(after(now, 10_000)),
+        Step::Refused(Refusal::BodyTimeout)
+    );
+}
+
+#[test]
+fn an_empty_line_on_a_silent_connection_is_no_head() {
+    let now = Instant::now();
+    for pieces in [vec!["\r\n"], vec!["\r", "\n"]] {
+        let mut connection = open(now);
+        for piece in pieces {
+            connection.receive(piece.as_bytes());
+            assert_eq!(connection.next(now), Step::Wait);
+        }
+        assert_eq!(connection.deadline(), Some(after(now, 75_000)));
+    }
+}
+
+#[test]
+fn a_request_that_waits_has_no_deadline() {
+    let now = Instant::now();
+    let (connection, step) = fed(now, &get(""));
+    assert!(matches!(step, Step::Request(_)));
+    assert_eq!(connection.deadline(), None);
+}
+
+#[test]
+fn an_answer_must_be_taken_step_by_step() {
+    let now = Instant::now();
+    let (mut connection, _) = fed(now, &get(""));
+    let large = Response::json(200, vec![b'x'; 1_000_000]);
+    connection.answer(large, false, &date(), now).unwrap();
+    assert_eq!(connection.write_deadline(), Some(after(now, 10_000)));
+    let later = after(now, 9_000);
+    connection.written(64 * 1024 - 1, later);
+    assert_eq!(
+        connection.write_deadline(),
+        Some(after(now, 10_000)),
+        "too little"
+    );
+    connection.written(1, later);
+    assert_eq!(connection.write_deadline(), Some(after(later, 10_000)));
+    assert_eq!(
+        connection.expire(after(later, 10_000)),
+        Some(Expired::Write)
+    );
+    assert!(connection.is_closed());
+}
+
+/// RFC 9112 §8: a request that is not whole is not handled.
+#[test]
+fn a_peer_that_leaves_within_a_request_is_forgotten() {
+    let now = Instant::now();
+    for input in [
+        "",
+        "GET / HT",
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\na",
+    ] {
+        let (mut connection, step) = fed(now, input);
+        assert_eq!(step, Step::Wait);
+        connection.peer_closed();
+        assert_eq!(connection.next(now), Step::Wait);
+        assert!(connection.is_closed(), "{input:?}");
+    }
+}
+
+#[test]
+fn a_peer_that_leaves_while_its_request_waits_is_forgotten() {
+    let now = Instant::now();
+    let (mut connection, step) = fed(now, &get(""));
+    assert!(matches!(step, Step::Request(_)));
+    connection.peer_closed();
+    assert!(connection.is_closed());
+}
+
+#[test]
+fn a_half_closed_peer_hears_what_is_being_written() {
+    let now = Instant::now();
+    let (mut connection, _) = fed(now, &get(""));
+    connection
+        .answer(Response::empty(202), false, &date(), now)
+        .unwrap();
+    connection.peer_closed();
+    assert_eq!(connection.next(now), Step::Wait);
+    assert!(!connection.is_closed());
+    assert!(take_output(&mut connection, now).starts_with("HTTP/1.1 202 "));
+    assert!(connection.is_closed());
+}
+
+#[test]
+fn a_refused_connection_waits_for_its_answer_only() {
+    let now = Instant::now();
+    let mut connection = Connection::refused(PEER, limits(), now);
+    assert!(connection.is_answering());
+    let response = Refusal::TooManyConnections.response();
+    connection.answer(response, false, &date(), now).unwrap();
+    assert!(take_output(&mut connection, now).starts_with("HTTP/1.1 503 "));
+    assert!(connection.wants_half_close());
+}
+
+#[test]
+fn shortening_the_silence_counts_from_its_beginning() {
+    let now = Instant::now();
+    let mut connection = open(now);
+    connection.shorten_idle(Duration::from_secs(5));
+    assert_eq!(connection.deadline(), Some(after(now, 5_000)));
+    let (mut receiving, _) = fed(now, "GET");
+    let before = receiving.deadline();
+    receiving.shorten_idle(Duration::from_secs(1));
+    assert_eq!(receiving.deadline(), before);
+}
+
+#[test]
+fn an_idle_connection_holds_no_memory() {
+    let now = Instant::now();
+    let (mut connection, _) = fed(now, &get(""));
+    connection
+        .answer(Response::empty(202), false, &date(), now)
+        .unwrap();
+    take_output(&mut connection, now);
+    assert_eq!(connection.held_bytes(), 0);
+    assert!(
+        size_of::<Connection>() <= 320,
+        "{}",
+        size_of::<Connection>()
+    );
+}
+
+/// Mutated requests: no panic, and however they are cut, the same result.
+#[test]
+fn mutated_input_never_panics_and_cutting_does_not_matter() {
+    let seeds = [
+        get("X: y\r\nConnection: keep-alive\r\n"),
+        "POST /a?b HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3;x=y\r\nabc\r\n0\r\nT: u\r\n\r\n".into(),
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\nabcGET / HTTP/1.0\r\n\r\n".into(),
+    ];
+    let bytes = b"\0\t\n\r +-,:;/*0159aAfgxHT\x7f\x80\xff";
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut random = |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        usize::try_from(state >> 33).unwrap() % below
+    };
+    for round in 0..2_000 {
+        let mut input = seeds[round % seeds.len()].clone().into_bytes();
+        for _ in 0..=random(3) {
+            let at = random(input.len());
+            match random(3) {
+                0 => input[at] = bytes[random(bytes.len())],
+                1 => input.insert(at, bytes[random(bytes.len())]),
+                _ => drop(input.remove(at)),
+            }
+        }
+        heard(&input);
+    }
+}

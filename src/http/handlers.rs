@@ -1,0 +1,287 @@
+//! From a request to the app and back to an answer.
+//!
+//! [`Api`] is the handler that the front calls: it finds the route, asks [`App`], and
+//! writes what comes back as the contract's JSON. It holds no state of instances and
+//! decides nothing about them; what a path means is decided in [`super::router`], what
+//! an error looks like in [`super::problem`].
+
+use super::message::{Request, Response};
+use super::problem::{Problem, Shape};
+use super::router::{self, Route, Routed};
+use super::server::{Handled, Handler, Resumed};
+use super::{body, prefer};
+use crate::app::view::{Entry, Ready};
+use crate::app::{self, Answer, App, Asked, Error, Progress, Token};
+use crate::health::{self, Vitals};
+use crate::model::labels::{MetaChange, MetaLabels, RESERVED};
+use crate::model::names::InstanceKey;
+use crate::model::template::Variables;
+use serde_json::{Map, Value, json};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A view older than this is told in `X-View-Age`.
+const VIEW_AGE_TOLD: Duration = Duration::from_secs(5);
+
+/// What stands in `detail.status` where there is no instance to stop.
+const NO_JOB: &str = "No job found";
+
+/// The handler of all routes.
+#[derive(Debug)]
+pub struct Api {
+    app: App,
+    vitals: Arc<dyn Vitals>,
+    hostname: String,
+}
+
+/// What is kept beside a request that waits: how its answer looks.
+#[derive(Clone, Copy, Debug)]
+pub enum Pending {
+    /// A GET of an instance.
+    Ensure,
+    /// A PATCH.
+    Label,
+    /// A DELETE.
+    Stop,
+}
+
+impl Pending {
+    fn shape(self) -> Shape {
+        match self {
+            Self::Ensure => Shape::Plain,
+            Self::Label => Shape::Detail("error"),
+            Self::Stop => Shape::Detail(NO_JOB),
+        }
+    }
+}
+
+impl app::AnswerSink for super::mailbox::Mailboxes<Answer> {
+    fn answer(&self, token: Token, answer: Answer) {
+        Self::answer(self, token, answer);
+    }
+}
+
+impl Handler for Api {
+    type Answer = Answer;
+    type Pending = Pending;
+
+    fn handle(&self, request: Request, token: Token) -> Handled<Pending> {
+        match router::route(&request.method, &request.path) {
+            Routed::To(route) => self.serve(route, &request, token),
+            Routed::BadName(error, _) => {
+                let shape = match request.method.as_str() {
+                    "PATCH" | "DELETE" => Shape::Detail("error"),
+                    _ => Shape::Plain,
+                };
+                Handled::Reply(problem(&Error::BadName(error), shape))
+            }
+            Routed::Redirect(path) => Handled::Reply(redirect(&path, &request)),
+            Routed::NotFound => Handled::Reply(detail(404, "Not Found")),
+            Routed::MethodNotAllowed(allow) => {
+                Handled::Reply(detail(405, "Method Not Allowed").header("allow", allow))
+            }
+        }
+    }
+
+    fn resume(&self, pending: Pending, answer: Answer) -> Resumed {
+        let response = match answer {
+            Answer::Ready(ready) => self.aged(ready_response(&ready)),
+            Answer::Progress(progress) => self.aged(progress_response(&progress)),
+            Answer::Done => Response::json(200, r#"{"status":"Success"}"#),
+            Answer::Failed(error) => problem(&error, pending.shape()),
+        };
+        Resumed::Final(response)
+    }
+
+    fn abandon(&self, token: Token) {
+        self.app.abandon(token);
+    }
+}
+
+impl Api {
+    /// The handler over this app; `hostname` is what `/info` shows.
+    #[must_use]
+    pub fn new(app: App, vitals: Arc<dyn Vitals>, hostname: String) -> Self {
+        Self { app, vitals, hostname }
+    }
+
+    fn serve(&self, route: Route, request: &Request, token: Token) -> Handled<Pending> {
+        match route {
+            Route::Types => Handled::Reply(self.types()),
+            Route::Instances(app_type) => Handled::Reply(self.instances(&app_type)),
+            Route::Ensure(key) => self.ensure(key, request, token),
+            Route::Label(key) => self.label(key, request, token),
+            Route::Stop(key) => self.stop(key, request, token),
+            Route::Info => Handled::Reply(self.info()),
+            Route::Livez => Handled::Reply(probe(health::live(&self.vitals.signs()))),
+            Route::Readyz => Handled::Reply(probe(health::ready(&self.vitals.signs()))),
+        }
+    }
+
+    fn types(&self) -> Response {
+        match self.app.types() {
+            Ok(types) => {
+                let names: Vec<&str> = types.iter().map(|app_type| app_type.as_str()).collect();
+                self.aged(Response::json(200, json!(names).to_string()))
+            }
+            Err(error) => problem(&error, Shape::Plain),
+        }
+    }
+
+    fn instances(&self, app_type: &str) -> Response {
+        match self.app.instances(app_type) {
+            Ok(entries) => {
+                let entries: Vec<Value> = entries.iter().map(entry_value).collect();
+                self.aged(Response::json(200, Value::from(entries).to_string()))
+            }
+            Err(error) => problem(&error, Shape::Plain),
+        }
+    }
+
+    fn ensure(&self, key: InstanceKey, request: &Request, token: Token) -> Handled<Pending> {
+        let variables = match Variables::from_query(request.query.as_deref().unwrap_or("")) {
+            Ok(variables) => variables,
+            Err(error) => {
+                let error = Error::VariableInvalid(error.to_string().into());
+                return Handled::Reply(problem(&error, Shape::Plain));
+            }
+        };
+        match self.app.ensure(asked(key, request, token), variables) {
+            Ok(ready) => Handled::Reply(self.aged(ready_response(&ready))),
+            Err(None) => Handled::Parked(Pending::Ensure),
+            Err(Some(error)) => Handled::Reply(problem(&error, Shape::Plain)),
+        }
+    }
+
+    fn stop(&self, key: InstanceKey, request: &Request, token: Token) -> Handled<Pending> {
+        parked(self.app.stop(asked(key, request, token)), Pending::Stop)
+    }
+
+    fn label(&self, key: InstanceKey, request: &Request, token: Token) -> Handled<Pending> {
+        let object = match body::object(request.headers.get("content-type"), &request.body) {
+            Ok(object) => object,
+            Err(detail) => {
+                let body = json!({ "detail": detail }).to_string();
+                return Handled::Reply(Response::json(422, body));
+            }
+        };
+        match MetaChange::from_body(&object) {
+            Ok(change) => parked(self.app.label(asked(key, request, token), change), Pending::Label),
+            Err(error) => {
+                let error = Error::ReservedKey(error.to_string().into());
+                Handled::Reply(problem(&error, Pending::Label.shape()))
+            }
+        }
+    }
+
+    fn info(&self) -> Response {
+        let rev = concat!("config-controller ", env!("CARGO_PKG_VERSION"));
+        let body = json!({"status": "UP", "hostname": self.hostname, "rev": rev});
+        Response::json(200, body.to_string())
+    }
+
+    /// Says how old the view is that an answer was read from, where that is worth knowing.
+    fn aged(&self, response: Response) -> Response {
+        let age = self.app.view_age();
+        if age > VIEW_AGE_TOLD {
+            return response.header("x-view-age", age.as_secs().to_string());
+        }
+        response
+    }
+}
+
+fn asked(key: InstanceKey, request: &Request, token: Token) -> Asked {
+    let by = request.peer.to_string().into();
+    Asked { token, key, by, wait: prefer::wait(&request.headers) }
+}
+
+fn parked(handed_over: Result<(), Error>, pending: Pending) -> Handled<Pending> {
+    match handed_over {
+        Ok(()) => Handled::Parked(pending),
+        Err(error) => Handled::Reply(problem(&error, pending.shape())),
+    }
+}
+
+fn problem(error: &Error, shape: Shape) -> Response {
+    Problem::from(error).response(shape)
+}
+
+fn detail(status: u16, text: &str) -> Response {
+    Response::json(status, json!({ "detail": text }).to_string())
+}
+
+/// 307, so that the method and the body stay (contract B2).
+fn redirect(path: &str, request: &Request) -> Response {
+    let host = request.host().unwrap_or_default();
+    let query = request.query.as_ref().map(|query| format!("?{query}")).unwrap_or_default();
+    // A path may hold bytes that a header may not.
+    let target = format!("{path}{query}");
+    let target: String =
+        percent_encoding::utf8_percent_encode(&target, percent_encoding::CONTROLS).collect();
+    Response::empty(307).header("location", format!("http://{host}{target}"))
+}
+
+fn probe(verdict: Result<(), health::Ailment>) -> Response {
+    match verdict {
+        Ok(()) => Response::json(200, r#"{"status":"ok"}"#),
+        Err(ailment) => {
+            let body = json!({"status": "error", "msg": ailment.message, "code": ailment.code});
+            Response::json(503, body.to_string()).header("retry-after", "1")
+        }
+    }
+}
+
+fn ready_response(ready: &Ready) -> Response {
+    let mut body = Map::new();
+    body.insert("ip".into(), json!(ready.ip));
+    add_meta(&mut body, &ready.meta);
+    Response::json(200, Value::Object(body).to_string())
+}
+
+fn progress_response(progress: &Progress) -> Response {
+    let finding = &progress.finding;
+    let mut body = Map::new();
+    body.insert("status".into(), json!(progress.legacy_word()));
+    body.insert("phase".into(), json!(finding.phase.as_str()));
+    body.insert("reason".into(), json!(&*finding.reason));
+    body.insert("msg".into(), json!(&*finding.message));
+    let since = finding.since.map(|since| since.to_string());
+    let optional = [
+        ("since", since.map(Value::from)),
+        ("exitCode", finding.exit_code.map(Value::from)),
+        ("log", finding.last_output.as_deref().map(Value::from)),
+    ];
+    for (key, value) in optional {
+        if let Some(value) = value {
+            body.insert(key.into(), value);
+        }
+    }
+    Response::json(202, Value::Object(body).to_string())
+}
+
+/// One entry of a list, with the fields and types of the contract (3.3).
+fn entry_value(entry: &Entry) -> Value {
+    let ready = entry.started.is_some();
+    #[allow(clippy::cast_precision_loss)] // Seconds since 1970 are far below 2^52.
+    let start = entry.started.map_or(json!(0), |secs| json!(secs as f64));
+    let mut value = Map::new();
+    value.insert("ip".into(), json!(entry.ip));
+    value.insert("name".into(), json!(entry.name));
+    value.insert("sessionID".into(), json!(entry.name));
+    value.insert("hostname".into(), json!(entry.name));
+    value.insert("addr".into(), json!(entry.ip));
+    value.insert("errored".into(), json!(!ready));
+    value.insert("start".into(), start);
+    add_meta(&mut value, &entry.meta);
+    Value::Object(value)
+}
+
+/// Adds meta labels; a reserved key that somebody set by hand on the pod is left out (contract S3).
+fn add_meta(body: &mut Map<String, Value>, meta: &MetaLabels) {
+    for (key, value) in meta.iter().filter(|(key, _)| !RESERVED.contains(&key.as_str())) {
+        body.insert(key.clone(), json!(value));
+    }
+}
+
+#[cfg(test)]
+mod tests;

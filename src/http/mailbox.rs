@@ -1,0 +1,130 @@
+//! [`Mailboxes`]: how other threads reach the I/O threads.
+//!
+//! Each I/O thread has one mailbox. Putting something in wakes the thread's
+//! poller, once for all that comes in before the thread looks. A mailbox is
+//! bounded by what can be put in: one answer for each request that waits, and
+//! one connection for each that was admitted.
+
+use crate::http::token::Token;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+/// Wakes one I/O thread; wake-ups that would come to the same are made once.
+#[derive(Debug, Default)]
+pub(super) struct Bell {
+    waker: OnceLock<mio::Waker>,
+    rung: AtomicBool,
+    /// Wake-ups that went to the kernel.
+    pub(super) rings: AtomicU64,
+}
+
+impl Bell {
+    /// Gives the bell its poller; rings at once if somebody has rung before.
+    pub(super) fn connect(&self, waker: mio::Waker) {
+        let _ = self.waker.set(waker);
+        if self.rung.swap(false, Ordering::SeqCst) {
+            self.ring();
+        }
+    }
+
+    pub(super) fn ring(&self) {
+        if !self.rung.swap(true, Ordering::SeqCst)
+            && let Some(waker) = self.waker.get()
+        {
+            self.rings.fetch_add(1, Ordering::Relaxed);
+            if let Err(error) = waker.wake() {
+                log::error!("an I/O thread could not be woken: {error}");
+                self.rung.store(false, Ordering::SeqCst);
+            }
+        }
+    }
+
+    /// The thread is about to look; to be called before looking.
+    pub(super) fn heard(&self) {
+        self.rung.store(false, Ordering::SeqCst);
+    }
+}
+
+/// The mailboxes of all I/O threads; `A` is what requests are answered with.
+#[derive(Debug)]
+pub struct Mailboxes<A> {
+    pub(super) bells: Arc<[Bell]>,
+    answers: Vec<Mutex<Vec<(Token, A)>>>,
+}
+
+impl<A> Mailboxes<A> {
+    /// Mailboxes for so many I/O threads, at least one. They may be filled
+    /// before the threads run.
+    #[must_use]
+    pub fn new(io_threads: usize) -> Self {
+        let count = io_threads.max(1);
+        Self {
+            bells: (0..count).map(|_| Bell::default()).collect(),
+            answers: (0..count).map(|_| Mutex::default()).collect(),
+        }
+    }
+
+    /// How many I/O threads there are.
+    #[must_use]
+    pub fn io_threads(&self) -> usize {
+        self.answers.len()
+    }
+
+    /// Answers the request that `token` names, from any thread. If it no longer
+    /// waits (hung up, or answered), the answer is dropped and counted.
+    pub fn answer(&self, token: Token, answer: A) {
+        let Some(mailbox) = self.answers.get(token.io as usize) else {
+            return;
+        };
+        mailbox
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push((token, answer));
+        self.bells[token.io as usize].ring();
+    }
+
+    /// Takes all answers for this thread, leaving `into`'s memory for the next.
+    pub(super) fn take(&self, io: usize, into: &mut Vec<(Token, A)>) {
+        let mut mailbox = self.answers[io]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        std::mem::swap(&mut *mailbox, into);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_wait_in_order_for_their_thread() {
+        let mailboxes = Mailboxes::new(2);
+        let token = |io, serial| Token {
+            io,
+            slot: 0,
+            serial,
+        };
+        mailboxes.answer(token(1, 1), "a");
+        mailboxes.answer(token(1, 2), "b");
+        mailboxes.answer(token(7, 3), "no such thread");
+        let mut taken = Vec::new();
+        mailboxes.take(0, &mut taken);
+        assert!(taken.is_empty());
+        mailboxes.take(1, &mut taken);
+        assert_eq!(taken, [(token(1, 1), "a"), (token(1, 2), "b")]);
+    }
+
+    #[test]
+    fn many_rings_wake_once() {
+        let poll = mio::Poll::new().unwrap();
+        let bell = Bell::default();
+        bell.ring();
+        bell.connect(mio::Waker::new(poll.registry(), mio::Token(0)).unwrap());
+        bell.ring();
+        bell.ring();
+        assert_eq!(bell.rings.load(Ordering::Relaxed), 1);
+        bell.heard();
+        bell.ring();
+        assert_eq!(bell.rings.load(Ordering::Relaxed), 2);
+    }
+}

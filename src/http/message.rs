@@ -1,0 +1,326 @@
+//! Values of the HTTP front: requests, answers, refusals, limits.
+//!
+//! Here lives what handlers and the connection machine exchange. Pure: no
+//! sockets, files, threads, environment or wall clock, and nothing that reads
+//! or writes bytes of the protocol (reading is [`crate::http::connection`],
+//! writing is [`crate::http::wire`]), so that handlers can be tested with plain
+//! values.
+
+mod limits;
+mod refusal;
+
+pub use limits::Limits;
+pub use refusal::{Refusal, refusal};
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// The method of a request. Methods are case-sensitive (RFC 9110 §9.1).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Method {
+    /// `GET`
+    Get,
+    /// `HEAD`
+    Head,
+    /// `POST`
+    Post,
+    /// `PUT`
+    Put,
+    /// `PATCH`
+    Patch,
+    /// `DELETE`
+    Delete,
+    /// `OPTIONS`
+    Options,
+    /// Any other token, as it was received.
+    Other(Box<str>),
+}
+
+impl Method {
+    /// The method with this name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Self {
+        match name {
+            "GET" => Self::Get,
+            "HEAD" => Self::Head,
+            "POST" => Self::Post,
+            "PUT" => Self::Put,
+            "PATCH" => Self::Patch,
+            "DELETE" => Self::Delete,
+            "OPTIONS" => Self::Options,
+            other => Self::Other(other.into()),
+        }
+    }
+
+    /// The name as it stands in a request line.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Get => "GET",
+            Self::Head => "HEAD",
+            Self::Post => "POST",
+            Self::Put => "PUT",
+            Self::Patch => "PATCH",
+            Self::Delete => "DELETE",
+            Self::Options => "OPTIONS",
+            Self::Other(name) => name,
+        }
+    }
+}
+
+/// The protocol version of a request; others are refused with 505.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Version {
+    /// HTTP/1.0
+    Http10,
+    /// HTTP/1.1
+    Http11,
+}
+
+/// Header fields of a request, in the order of arrival.
+///
+/// All text is kept in one piece, so that a head costs two allocations.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Headers {
+    text: Vec<u8>,
+    /// Start of the name, start of the value, end of the value.
+    spans: Vec<[u32; 3]>,
+}
+
+impl Headers {
+    /// No fields yet, with room for `fields` of them in `bytes` bytes.
+    #[must_use]
+    pub fn with_capacity(fields: usize, bytes: usize) -> Self {
+        Self {
+            text: Vec::with_capacity(bytes),
+            spans: Vec::with_capacity(fields),
+        }
+    }
+
+    /// Adds a field behind the others.
+    ///
+    /// # Panics
+    /// When all fields together are longer than 4 GiB, which
+    /// [`Limits::head_bytes`] rules out.
+    pub fn push(&mut self, name: &str, value: &[u8]) {
+        let at = |index: usize| u32::try_from(index).expect("heads are bounded far below 4 GiB");
+        let start = at(self.text.len());
+        self.text.extend_from_slice(name.as_bytes());
+        let middle = at(self.text.len());
+        self.text.extend_from_slice(value);
+        self.spans.push([start, middle, at(self.text.len())]);
+    }
+
+    /// How many fields there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.spans.len()
+    }
+
+    /// Whether there is no field.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.spans.is_empty()
+    }
+
+    /// All fields in the order of arrival, names as they were received.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.spans.iter().map(|&[start, middle, end]| {
+            let name = &self.text[start as usize..middle as usize];
+            let value = &self.text[middle as usize..end as usize];
+            let name = std::str::from_utf8(name).expect("pushed as a str");
+            (name, value)
+        })
+    }
+
+    /// The values of all fields with this name, whatever its case.
+    pub fn get_all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+        self.iter()
+            .filter(move |(known, _)| known.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value)
+    }
+
+    /// The first value with this name, whatever its case.
+    #[must_use]
+    pub fn get_bytes(&self, name: &str) -> Option<&[u8]> {
+        self.iter()
+            .find(|(known, _)| known.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value)
+    }
+
+    /// As [`Headers::get_bytes`], where the value is UTF-8; a value that is not
+    /// counts as absent.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.get_bytes(name)
+            .and_then(|value| std::str::from_utf8(value).ok())
+    }
+}
+
+/// A request that was received whole and understood.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// The method.
+    pub method: Method,
+    /// The path as it was received, still percent-encoded; starts with `/`, or
+    /// is `*` for `OPTIONS *`. Bytes outside ASCII are possible (UTF-8).
+    pub path: String,
+    /// What follows the first `?`, as it was received.
+    pub query: Option<String>,
+    /// The authority of an absolute-form target, which replaces `Host`
+    /// (RFC 9112 §3.2.2); see [`Request::host`].
+    pub authority: Option<String>,
+    /// The version of the protocol.
+    pub version: Version,
+    /// The header fields.
+    pub headers: Headers,
+    /// The body, without transfer coding; trailer fields are dropped.
+    pub body: Vec<u8>,
+    /// The address of the peer; IPv4 in IPv6 is shown as IPv4.
+    pub peer: IpAddr,
+}
+
+impl Request {
+    /// A request for `target` (path and query) without headers and body, from
+    /// 127.0.0.1; for tests and for trying handlers.
+    #[must_use]
+    pub fn new(method: Method, target: &str) -> Self {
+        let (path, query) = match target.split_once('?') {
+            Some((path, query)) => (path.to_owned(), Some(query.to_owned())),
+            None => (target.to_owned(), None),
+        };
+        Self {
+            method,
+            path,
+            query,
+            authority: None,
+            version: Version::Http11,
+            headers: Headers::default(),
+            body: Vec::new(),
+            peer: IpAddr::from([127, 0, 0, 1]),
+        }
+    }
+
+    /// The host (and port) that the caller meant: that of an absolute-form
+    /// target, else the `Host` field.
+    #[must_use]
+    pub fn host(&self) -> Option<&str> {
+        self.authority
+            .as_deref()
+            .or_else(|| self.headers.get("host"))
+    }
+}
+
+/// The body of an answer.
+#[derive(Clone, Debug)]
+pub enum Body {
+    /// Bytes of this answer alone.
+    Owned(Vec<u8>),
+    /// Bytes that many answers share.
+    Shared(Arc<[u8]>),
+    /// Bytes that are part of the program.
+    Static(&'static [u8]),
+}
+
+impl Body {
+    /// The bytes.
+    #[must_use]
+    pub fn as_slice(&self) -> &[u8] {
+        match self {
+            Self::Owned(bytes) => bytes,
+            Self::Shared(bytes) => bytes,
+            Self::Static(bytes) => bytes,
+        }
+    }
+
+    /// How many bytes there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.as_slice().len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.as_slice().is_empty()
+    }
+
+    /// How many bytes this answer alone keeps in memory.
+    #[must_use]
+    pub fn owned_bytes(&self) -> usize {
+        match self {
+            Self::Owned(bytes) => bytes.capacity(),
+            Self::Shared(_) | Self::Static(_) => 0,
+        }
+    }
+}
+
+impl PartialEq for Body {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_slice() == other.as_slice()
+    }
+}
+
+impl Eq for Body {}
+
+/// A name or value of a header field of an answer.
+pub type Text = Cow<'static, str>;
+
+/// An answer. `Date`, `Content-Length` and `Connection` are the engine's and
+/// are added on writing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Response {
+    /// The status code, 200 to 599.
+    pub status: u16,
+    /// Header fields in the order in which they are written. A name or value
+    /// that cannot be sent (controls, CR, LF, outside ASCII) turns the answer
+    /// into a 500, since the bug is ours.
+    pub headers: Vec<(Text, Text)>,
+    /// The body; not sent for HEAD, 204 and 304.
+    pub body: Body,
+}
+
+impl Response {
+    /// An answer without headers and body.
+    #[must_use]
+    pub const fn empty(status: u16) -> Self {
+        Self {
+            status,
+            headers: Vec::new(),
+            body: Body::Static(b""),
+        }
+    }
+
+    /// An answer whose body is JSON, already as text.
+    #[must_use]
+    pub fn json(status: u16, body: impl Into<Vec<u8>>) -> Self {
+        Self::with_type(status, "application/json", Body::Owned(body.into()))
+    }
+
+    /// As [`Response::json`], with bytes that other answers share.
+    #[must_use]
+    pub fn json_shared(status: u16, body: Arc<[u8]>) -> Self {
+        Self::with_type(status, "application/json", Body::Shared(body))
+    }
+
+    /// An answer with a body of this media type.
+    #[must_use]
+    pub fn with_type(status: u16, media_type: &'static str, body: Body) -> Self {
+        Self {
+            status,
+            headers: vec![("content-type".into(), media_type.into())],
+            body,
+        }
+    }
+
+    /// The same with one header field more.
+    #[must_use]
+    pub fn header(mut self, name: impl Into<Text>, value: impl Into<Text>) -> Self {
+        self.headers.push((name.into(), value.into()));
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,72 @@
+//! [`Limits`]: every bound of the front in one struct.
+//!
+//! Pure. A limit is enforced where its noun lives: what one connection may do
+//! in [`crate::http::connection`], what all of them may do in
+//! [`crate::http::server`].
+
+use std::time::Duration;
+
+/// The bounds of the front; the defaults are those of the service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections in all; one more is answered 503 and closed.
+    pub connections: usize,
+    /// Connections of one peer: an IPv4 address, or a /64 of IPv6; one more is
+    /// answered 429 and closed.
+    pub connections_per_peer: usize,
+    /// How long a connection may be silent between requests.
+    pub idle_timeout: Duration,
+    /// From the first byte of a head to its last; then 408.
+    pub head_timeout: Duration,
+    /// Bytes of a request head, also of the trailer fields and of all chunk
+    /// extensions of one body; then 431 (414 within the request line).
+    pub head_bytes: usize,
+    /// Header fields of a request, at most [`Limits::HEADER_COUNT_MAX`]; then 431.
+    pub header_count: usize,
+    /// From the end of a head to the last byte of its body; then 408.
+    pub body_timeout: Duration,
+    /// Bytes of a body without transfer coding; then 413.
+    pub body_bytes: usize,
+    /// Within this time a peer must take [`Limits::write_step_bytes`] of an
+    /// answer, or its rest; else it is closed.
+    pub write_timeout: Duration,
+    /// See [`Limits::write_timeout`].
+    pub write_step_bytes: usize,
+    /// While more than this waits to be written, no further request of that
+    /// connection is begun.
+    pub output_bytes: usize,
+    /// Bytes of requests and answers that all connections together may hold;
+    /// a request that would need more is answered 503.
+    pub held_bytes: usize,
+    /// After an answer that ends a connection: how long the peer is read on, so
+    /// that a reset does not overtake the answer (RFC 9112 §9.6).
+    pub linger_timeout: Duration,
+    /// See [`Limits::linger_timeout`]: bytes that are read and dropped.
+    pub linger_bytes: usize,
+}
+
+impl Limits {
+    /// The largest [`Limits::header_count`] that is heeded.
+    pub const HEADER_COUNT_MAX: usize = 256;
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 12_000,
+            connections_per_peer: 8_000,
+            idle_timeout: Duration::from_secs(75),
+            head_timeout: Duration::from_secs(5),
+            head_bytes: 16 * 1024,
+            header_count: 100,
+            body_timeout: Duration::from_secs(10),
+            body_bytes: 1024 * 1024,
+            write_timeout: Duration::from_secs(10),
+            write_step_bytes: 64 * 1024,
+            output_bytes: 64 * 1024,
+            held_bytes: 24 * 1024 * 1024,
+            linger_timeout: Duration::from_secs(1),
+            linger_bytes: 64 * 1024,
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! [`Refusal`]: why the engine itself answers a request with an error.
+//!
+//! Pure. The status and the stable `code` of each cause stand in one table;
+//! the body is the contract's error object, which a handler may replace.
+
+use super::Response;
+
+/// Why the engine answers by itself. Every variant ends the connection, except
+/// [`Refusal::Panicked`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Refusal {
+    /// The head, the target or the framing of the body is not understood; the
+    /// text says what. The caller must send something else.
+    BadRequest(&'static str),
+    /// The head did not arrive within its time.
+    HeadTimeout,
+    /// The body did not arrive within its time.
+    BodyTimeout,
+    /// The body is, or says that it will be, larger than allowed.
+    BodyTooLarge,
+    /// The request line is longer than a head may be.
+    TargetTooLong,
+    /// An `Expect` other than `100-continue`.
+    ExpectationFailed,
+    /// The head is too long or has too many fields.
+    HeadTooLarge,
+    /// A transfer coding or a method that changes the protocol.
+    NotImplemented(&'static str),
+    /// Neither HTTP/1.0 nor HTTP/1.1.
+    VersionNotSupported,
+    /// All places for connections are taken; again after a second.
+    TooManyConnections,
+    /// This peer has taken all the places that one peer may have.
+    TooManyFromPeer,
+    /// Requests and answers of other connections fill the memory set aside for them.
+    NoMemory,
+    /// A handler panicked, or gave an answer that cannot be sent.
+    Panicked,
+}
+
+impl Refusal {
+    /// One of each cause, for tables and tests.
+    pub const ALL: [Self; 13] = [
+        Self::BadRequest("malformed request"),
+        Self::HeadTimeout,
+        Self::BodyTimeout,
+        Self::BodyTooLarge,
+        Self::TargetTooLong,
+        Self::ExpectationFailed,
+        Self::HeadTooLarge,
+        Self::NotImplemented("not implemented"),
+        Self::VersionNotSupported,
+        Self::TooManyConnections,
+        Self::TooManyFromPeer,
+        Self::NoMemory,
+        Self::Panicked,
+    ];
+
+    /// The place of the cause in [`Refusal::ALL`].
+    #[must_use]
+    pub const fn index(self) -> usize {
+        match self {
+            Self::BadRequest(_) => 0,
+            Self::HeadTimeout => 1,
+            Self::BodyTimeout => 2,
+            Self::BodyTooLarge => 3,
+            Self::TargetTooLong => 4,
+            Self::ExpectationFailed => 5,
+            Self::HeadTooLarge => 6,
+            Self::NotImplemented(_) => 7,
+            Self::VersionNotSupported => 8,
+            Self::TooManyConnections => 9,
+            Self::TooManyFromPeer => 10,
+            Self::NoMemory => 11,
+            Self::Panicked => 12,
+        }
+    }
+
+    /// The status code, the stable word, the sentence for the caller, and the
+    /// word for metrics.
+    const fn row(self) -> (u16, &'static str, &'static str, &'static str) {
+        match self {
+            Self::BadRequest(what) => (400, "bad_request", what, "bad_request"),
+            Self::HeadTimeout => (
+                408,
+                "request_timeout",
+                "the request head did not arrive in time",
+                "head_timeout",
+            ),
+            Self::BodyTimeout => (
+                408,
+                "request_timeout",
+                "the request body did not arrive in time",
+                "body_timeout",
+            ),
+            Self::BodyTooLarge => (
+                413,
+                "body_too_large",
+                "the request body is too large",
+                "body_too_large",
+            ),
+            Self::TargetTooLong => (
+                414,
+                "target_too_long",
+                "the request target is too long",
+                "target_too_long",
+            ),
+            Self::ExpectationFailed => (
+                417,
+                "expectation_failed",
+                "the only expectation that is met is 100-continue",
+                "expectation_failed",
+            ),
+            Self::HeadTooLarge => (
+                431,
+                "head_too_large",
+                "the request head is too long or has too many fields",
+                "head_too_large",
+            ),
+            Self::NotImplemented(what) => (501, "not_implemented", what, "not_implemented"),
+            Self::VersionNotSupported => (
+                505,
+                "version_not_supported",
+                "this server speaks HTTP/1.1 and HTTP/1.0",
+                "version_not_supported",
+            ),
+            Self::TooManyConnections => (
+                503,
+                "overloaded",
+                "too many connections",
+                "too_many_connections",
+            ),
+            Self::TooManyFromPeer => (
+                429,
+                "too_many_requests",
+                "too many connections from this address",
+                "too_many_from_peer",
+            ),
+            Self::NoMemory => (
+                503,
+                "overloaded",
+                "too many requests are being received",
+                "no_memory",
+            ),
+            Self::Panicked => (
+                500,
+                "internal",
+                "an internal error; the log of the server says more",
+                "panicked",
+            ),
+        }
+    }
+
+    /// The status code.
+    #[must_use]
+    pub const fn status(self) -> u16 {
+        self.row().0
+    }
+
+    /// The stable word for programs, as in the body's `code`.
+    #[must_use]
+    pub const fn code(self) -> &'static str {
+        self.row().1
+    }
+
+    /// The sentence for people, as in the body's `msg`.
+    #[must_use]
+    pub const fn message(self) -> &'static str {
+        self.row().2
+    }
+
+    /// The word for the label of a metric, one for each cause.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        self.row().3
+    }
+
+    /// Seconds for `Retry-After`, where asking again can help.
+    #[must_use]
+    pub const fn retry_after_secs(self) -> Option<u32> {
+        match self {
+            Self::TooManyConnections | Self::TooManyFromPeer | Self::NoMemory => Some(1),
+            _ => None,
+        }
+    }
+
+    /// The answer as the contract has it.
+    #[must_use]
+    pub fn response(self) -> Response {
+        let response = refusal(self.status(), self.message(), self.code());
+        match self.retry_after_secs() {
+            Some(secs) => response.header("retry-after", secs.to_string()),
+            None => response,
+        }
+    }
+}
+
+/// An error answer in the contract's shape: `{"status":"error","msg":…,"code":…}`.
+#[must_use]
+pub fn refusal(status: u16, message: &str, code: &str) -> Response {
+    let message = serde_json::Value::from(message);
+    let code = serde_json::Value::from(code);
+    Response::json(
+        status,
+        format!(r#"{{"status":"error","msg":{message},"code":{code}}}"#),
+    )
+}

@@ -1,0 +1,48 @@
+//! The `Prefer` header (RFC 7240): options of a request, since its query holds template variables.
+//!
+//! Pure. What is not understood is ignored, as §2 of the RFC asks.
+
+use super::message::Headers;
+use std::time::Duration;
+
+/// The wait that a request asks for with `Prefer: wait=N`, N in whole seconds (RFC 7240 §4.3).
+/// Of several the first counts (§2).
+#[must_use]
+pub fn wait(headers: &Headers) -> Option<Duration> {
+    headers
+        .get_all("prefer")
+        .filter_map(|value| std::str::from_utf8(value).ok())
+        .flat_map(|value| value.split(','))
+        .find_map(|preference| {
+            let (name, value) = preference.split(';').next()?.split_once('=')?;
+            let value = value.trim().trim_matches('"');
+            let is_wait = name.trim().eq_ignore_ascii_case("wait");
+            let digits = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
+            // More digits than fit mean "as long as possible", which the caller's bound cuts.
+            (is_wait && digits).then(|| Duration::from_secs(value.parse().unwrap_or(u32::MAX.into())))
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(values: &[&str], expected_secs: Option<u64>) {
+        let mut headers = Headers::default();
+        for value in values {
+            headers.push("Prefer", value.as_bytes());
+        }
+        assert_eq!(wait(&headers), expected_secs.map(Duration::from_secs));
+    }
+
+    #[test]
+    fn the_first_wait_counts_and_what_is_none_is_ignored() {
+        check(&[], None);
+        check(&["wait=5"], Some(5));
+        check(&["respond-async, WAIT = \"7\"; x=y, wait=9"], Some(7));
+        check(&["handling=lenient", "wait=3"], Some(3));
+        check(&["wait", "wait=", "wait=-1", "wait=1.5", "wait=x"], None);
+        check(&["wait=99999999999999999999999"], Some(u32::MAX.into()));
+    }
+}

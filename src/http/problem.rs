@@ -1,0 +1,125 @@
+//! From an error of the app to status, code and text: the single mapping.
+//!
+//! Pure. The body has one of two shapes, as the contract has it (A1, A2): at top level
+//! for everything that is a GET, wrapped in `detail` for PATCH and DELETE. The codes are
+//! stable words for programs; a caller may rely on them.
+
+use super::message::Response;
+use crate::app::Error;
+use serde_json::{Value, json};
+
+/// An error as a caller gets it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The status code.
+    pub status: u16,
+    /// The stable word.
+    pub code: &'static str,
+    /// The sentence for people.
+    pub message: String,
+    /// Seconds for `Retry-After`, where asking again can help.
+    pub retry_after_secs: Option<u64>,
+}
+
+/// Which of the contract's two shapes the body of an error has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// `{"status":"error","msg":…,"code":…}`
+    Plain,
+    /// `{"detail":{"status":…,"msg":…,"code":…}}`; holds the status word of "there is none".
+    Detail(&'static str),
+}
+
+impl From<&Error> for Problem {
+    fn from(error: &Error) -> Self {
+        let (status, code, retry_after_secs) = match error {
+            Error::UnknownType { .. } => (404, "unknown_type", None),
+            Error::BadName(_) => (422, "bad_name", None),
+            Error::TemplateInvalid(_) => (422, "template_invalid", None),
+            Error::VariableMissing { .. } => (422, "variable_missing", None),
+            Error::VariableInvalid(_) => (422, "variable_invalid", None),
+            Error::ReservedKey(_) => (422, "reserved_key", None),
+            Error::NameTaken(_) => (409, "name_taken", None),
+            Error::NoInstance(_) => (404, "not_found", None),
+            Error::Stopped => (409, "stopped", None),
+            Error::Refused(_) => (403, "refused", None),
+            Error::TooManyRequests(_) => (429, "too_many_requests", Some(1)),
+            Error::NotPermitted => (500, "not_permitted", None),
+            Error::NamespaceMissing => (500, "namespace_missing", None),
+            Error::Unavailable { retry_after } => {
+                (503, "kubernetes_unavailable", Some(retry_after.as_secs().max(1)))
+            }
+            Error::NotSynced => (503, "not_synced", Some(1)),
+            Error::Draining => (503, "draining", Some(1)),
+            Error::Internal => (500, "internal", None),
+        };
+        Self { status, code, message: error.to_string(), retry_after_secs }
+    }
+}
+
+impl Problem {
+    /// The answer in this shape.
+    #[must_use]
+    pub fn response(&self, shape: Shape) -> Response {
+        let body = match shape {
+            Shape::Plain => self.object("error"),
+            Shape::Detail(none) => {
+                let word = if self.code == "not_found" { none } else { "error" };
+                json!({"detail": self.object(word)})
+            }
+        };
+        let response = Response::json(self.status, body.to_string());
+        match self.retry_after_secs {
+            Some(secs) => response.header("retry-after", secs.to_string()),
+            None => response,
+        }
+    }
+
+    fn object(&self, word: &str) -> Value {
+        json!({"status": word, "msg": self.message, "code": self.code})
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[track_caller]
+    fn check(error: &Error, shape: Shape, status: u16, body: &str) {
+        let response = Problem::from(error).response(shape);
+        assert_eq!(response.status, status);
+        assert_eq!(std::str::from_utf8(response.body.as_slice()).unwrap(), body);
+    }
+
+    #[test]
+    fn errors_of_a_get_are_plain_objects() {
+        let error = Error::UnknownType {
+            app_type: "nope".into(),
+            known: vec!["hello".into(), "slow".into()],
+        };
+        check(
+            &error,
+            Shape::Plain,
+            404,
+            r#"{"status":"error","msg":"there is no app type 'nope'; there are: hello, slow","code":"unknown_type"}"#,
+        );
+    }
+
+    #[test]
+    fn errors_of_patch_and_delete_are_wrapped() {
+        check(
+            &Error::Draining,
+            Shape::Detail("No job found"),
+            503,
+            r#"{"detail":{"status":"error","msg":"this replica is about to end: ask again","code":"draining"}}"#,
+        );
+    }
+
+    #[test]
+    fn what_time_can_heal_says_when_to_ask_again() {
+        let error = Error::Unavailable { retry_after: Duration::from_millis(2500) };
+        let response = Problem::from(&error).response(Shape::Plain);
+        assert!(response.headers.contains(&("retry-after".into(), "2".into())));
+    }
+}

@@ -1,0 +1,323 @@
+//! [`Server`]: the I/O threads, each with a poller and connections of its own.
+//!
+//! Here lives what touches sockets and threads; what a connection may do is
+//! decided by [`crate::http::connection`]. The first thread accepts, and gives
+//! each connection to the thread that has the fewest: a back end keeps a few
+//! connections for hours, so an unlucky split (as `SO_REUSEPORT` makes it) would
+//! stay. No thread waits for anything but its poller, and handlers must not
+//! block. Time comes from the given clock only.
+
+mod accept;
+mod admission;
+mod files;
+mod io_thread;
+mod slab;
+mod socket;
+mod stats;
+mod timers;
+mod turn;
+
+pub use stats::{Counter, FrontStats, ThreadStats};
+
+use crate::clock::Clock;
+use crate::http::mailbox::{Bell, Mailboxes};
+use crate::http::message::{Limits, Refusal, Request, Response};
+use crate::http::token::Token;
+use accept::{Accepted, Acceptor};
+use admission::Admission;
+use io_thread::IoThread;
+use std::net::{SocketAddr, TcpListener};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// What the front hands requests to. Its functions run on the I/O threads, so
+/// they must not block; a panic in one is a 500 for that request only.
+pub trait Handler: Send + Sync + 'static {
+    /// What a request that waits is answered with, from any thread.
+    type Answer: Send + 'static;
+    /// What is kept beside a request that waits.
+    type Pending: Send + 'static;
+
+    /// Answers a request, or parks it: then [`Mailboxes::answer`] with `token`
+    /// answers it later.
+    fn handle(&self, request: Request, token: Token) -> Handled<Self::Pending>;
+
+    /// Turns the answer of a parked request into what is sent.
+    fn resume(&self, pending: Self::Pending, answer: Self::Answer) -> Resumed;
+
+    /// The peer of this parked request has gone; an answer would be dropped.
+    fn abandon(&self, token: Token);
+
+    /// The answer where the front refuses by itself.
+    fn refuse(&self, refusal: Refusal) -> Response {
+        refusal.response()
+    }
+}
+
+/// What a handler has made of a request.
+#[derive(Debug)]
+pub enum Handled<P> {
+    /// The answer.
+    Reply(Response),
+    /// The answer comes later; no other request of this connection is begun
+    /// before.
+    Parked(P),
+}
+
+/// What a handler has made of the answer to a parked request. (A stream of
+/// events will be a second variant, with the first of its parts.)
+#[derive(Debug)]
+pub enum Resumed {
+    /// The answer.
+    Final(Response),
+}
+
+/// How the front runs.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// All bounds.
+    pub limits: Limits,
+    /// While the service stops, connections are closed after this silence, and
+    /// no connection before it: a client may believe that it can still use it.
+    pub drain_idle: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            limits: Limits::default(),
+            drain_idle: Duration::from_secs(5),
+        }
+    }
+}
+
+/// What all I/O threads share.
+struct Shared<H: Handler> {
+    handler: Arc<H>,
+    mailboxes: Arc<Mailboxes<H::Answer>>,
+    /// Connections on their way to the thread that will own them.
+    handovers: Vec<Mutex<Vec<Accepted>>>,
+    limits: Arc<Limits>,
+    drain_idle: Duration,
+    admission: Arc<Admission>,
+    clock: Arc<dyn Clock>,
+    started: Instant,
+    stats: Arc<FrontStats>,
+    control: Arc<Control>,
+}
+
+/// What the owner of the [`Server`] tells the threads.
+#[derive(Debug)]
+struct Control {
+    draining: AtomicBool,
+    accepting: AtomicBool,
+    /// The listener is closed, and all that it accepted was handed over.
+    accept_done: AtomicBool,
+    stop_at: Mutex<Option<Instant>>,
+    /// How many threads have ended, and how many connections they cut.
+    ended: Mutex<(usize, usize)>,
+    one_ended: Condvar,
+    bells: Arc<[Bell]>,
+}
+
+impl Control {
+    fn new(bells: Arc<[Bell]>) -> Self {
+        Self {
+            draining: AtomicBool::new(false),
+            accepting: AtomicBool::new(true),
+            accept_done: AtomicBool::new(false),
+            stop_at: Mutex::new(None),
+            ended: Mutex::new((0, 0)),
+            one_ended: Condvar::new(),
+            bells,
+        }
+    }
+
+    fn stop_at(&self) -> Option<Instant> {
+        *self.stop_at.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ring_all(&self) {
+        for bell in self.bells.iter() {
+            bell.ring();
+        }
+    }
+
+    fn thread_ended(&self, cut: usize) {
+        let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        ended.0 += 1;
+        ended.1 += cut;
+        self.one_ended.notify_all();
+    }
+}
+
+/// How a shutdown went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shutdown {
+    /// Connections that were still open at the deadline.
+    pub cut: usize,
+    /// Threads that did not end in time: a handler blocks.
+    pub stuck_threads: usize,
+}
+
+/// The running front. Dropping it leaves the threads running; see
+/// [`Server::shutdown`].
+#[derive(Debug)]
+pub struct Server {
+    control: Arc<Control>,
+    threads: Vec<JoinHandle<()>>,
+    stats: Arc<FrontStats>,
+    clock: Arc<dyn Clock>,
+    address: SocketAddr,
+}
+
+impl Server {
+    /// Starts the I/O threads, as many as there are mailboxes, named `http-0`
+    /// and so on. Raises the limit of open files, and lowers the bound on
+    /// connections to what it allows.
+    ///
+    /// `on_death` is called with a sentence when an I/O thread ends without
+    /// having been told to; the process should then end.
+    ///
+    /// # Errors
+    /// When the listener, a poller or a thread cannot be set up.
+    pub fn start<H: Handler>(
+        listener: TcpListener,
+        handler: Arc<H>,
+        mailboxes: Arc<Mailboxes<H::Answer>>,
+        settings: Settings,
+        clock: Arc<dyn Clock>,
+        on_death: impl Fn(&str) + Send + Sync + 'static,
+    ) -> std::io::Result<Self> {
+        let address = listener.local_addr()?;
+        let threads = mailboxes.io_threads();
+        let mut limits = settings.limits;
+        if let Some(room) = files::room_for_connections() {
+            limits.connections = limits.connections.min(room);
+        }
+        let stats = Arc::new(FrontStats::new(threads));
+        let control = Arc::new(Control::new(Arc::clone(&mailboxes.bells)));
+        let shared = Arc::new(Shared {
+            handler,
+            mailboxes,
+            handovers: (0..threads).map(|_| Mutex::default()).collect(),
+            admission: Arc::new(Admission::new(&limits)),
+            limits: Arc::new(limits),
+            drain_idle: settings.drain_idle,
+            started: clock.now(),
+            clock: Arc::clone(&clock),
+            stats: Arc::clone(&stats),
+            control: Arc::clone(&control),
+        });
+        let mut acceptor = Some(Acceptor::new(listener)?);
+        let on_death = Arc::new(on_death);
+        let mut running = Vec::with_capacity(threads);
+        for io in 0..threads {
+            let thread = IoThread::new(io, Arc::clone(&shared), acceptor.take())?;
+            let on_death = Arc::clone(&on_death);
+            running.push(spawn(io, thread, Arc::clone(&control), on_death)?);
+        }
+        Ok(Self {
+            control,
+            threads: running,
+            stats,
+            clock,
+            address,
+        })
+    }
+
+    /// The address that is listened on.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The counters.
+    #[must_use]
+    pub fn stats(&self) -> Arc<FrontStats> {
+        Arc::clone(&self.stats)
+    }
+
+    /// From now on each answer says `Connection: close` and ends its
+    /// connection, and silent connections are closed after
+    /// [`Settings::drain_idle`]. Connections are accepted and served as before.
+    pub fn drain_begin(&self) {
+        self.control.draining.store(true, Ordering::SeqCst);
+        self.control.ring_all();
+    }
+
+    /// Closes the listener, after all connections that wait in it were accepted.
+    pub fn stop_accepting(&self) {
+        self.control.accepting.store(false, Ordering::SeqCst);
+        self.control.ring_all();
+    }
+
+    /// Drains, stops accepting, and waits for the threads. They end when no
+    /// connection is left, or at `deadline`, when the rest is cut.
+    #[must_use]
+    pub fn shutdown(self, deadline: Instant) -> Shutdown {
+        self.drain_begin();
+        self.stop_accepting();
+        *self
+            .control
+            .stop_at
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(deadline);
+        self.control.ring_all();
+        // A thread in a handler that blocks would never be joined.
+        let grace = Duration::from_secs(1);
+        let patience = deadline.saturating_duration_since(self.clock.now()) + grace;
+        let all = self.threads.len();
+        let ended = self
+            .control
+            .ended
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let (ended, _) = self
+            .control
+            .one_ended
+            .wait_timeout_while(ended, patience, |ended| ended.0 < all)
+            .unwrap_or_else(PoisonError::into_inner);
+        let (count, cut) = *ended;
+        drop(ended);
+        if count == all {
+            for thread in self.threads {
+                // Its panic, if any, has been told to `on_death`.
+                let _ = thread.join();
+            }
+        }
+        Shutdown {
+            cut,
+            stuck_threads: all - count,
+        }
+    }
+}
+
+fn spawn<H: Handler>(
+    io: usize,
+    mut thread: IoThread<H>,
+    control: Arc<Control>,
+    on_death: Arc<impl Fn(&str) + Send + Sync + 'static>,
+) -> std::io::Result<JoinHandle<()>> {
+    let name = format!("http-{io}");
+    let builder = std::thread::Builder::new().name(name.clone());
+    builder.spawn(move || {
+        let result = catch_unwind(AssertUnwindSafe(|| thread.run()));
+        let (cut, cause) = match result {
+            Ok(Ok(cut)) => (cut, None),
+            Ok(Err(error)) => (0, Some(format!("thread {name} ended: {error}"))),
+            Err(_) => (0, Some(format!("thread {name} panicked"))),
+        };
+        drop(thread);
+        control.thread_ended(cut);
+        if let Some(cause) = cause {
+            on_death(&cause);
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,140 @@
+//! [`Admission`]: who may have a place. Counts connections, in all and by peer.
+
+use crate::http::message::{Limits, Refusal};
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Whom a connection is counted for: an IPv4 address, or the /64 of an IPv6
+/// address, since one customer of a provider has a whole /64.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct PeerKey(IpAddr);
+
+impl PeerKey {
+    pub(super) fn of(address: IpAddr) -> Self {
+        match address.to_canonical() {
+            IpAddr::V6(v6) => {
+                let network = v6.to_bits() & !u128::from(u64::MAX);
+                Self(IpAddr::V6(network.into()))
+            }
+            v4 @ IpAddr::V4(_) => Self(v4),
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    all: usize,
+    by_peer: HashMap<PeerKey, usize>,
+}
+
+#[derive(Debug)]
+pub(super) struct Admission {
+    connections_max: usize,
+    per_peer_max: usize,
+    counts: Mutex<Counts>,
+}
+
+impl Admission {
+    pub(super) fn new(limits: &Limits) -> Self {
+        Self {
+            connections_max: limits.connections,
+            per_peer_max: limits.connections_per_peer,
+            counts: Mutex::default(),
+        }
+    }
+
+    fn counts(&self) -> MutexGuard<'_, Counts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A place for this peer, held until the permit is dropped.
+    ///
+    /// # Errors
+    /// [`Refusal::TooManyFromPeer`] or [`Refusal::TooManyConnections`].
+    pub(super) fn admit(self: &Arc<Self>, address: IpAddr) -> Result<Permit, Refusal> {
+        let peer = PeerKey::of(address);
+        let mut counts = self.counts();
+        let of_peer = counts.by_peer.get(&peer).copied().unwrap_or(0);
+        if of_peer >= self.per_peer_max {
+            return Err(Refusal::TooManyFromPeer);
+        }
+        if counts.all >= self.connections_max {
+            return Err(Refusal::TooManyConnections);
+        }
+        counts.all += 1;
+        counts.by_peer.insert(peer, of_peer + 1);
+        Ok(Permit {
+            admission: Arc::clone(self),
+            peer,
+        })
+    }
+}
+
+/// The place of one connection.
+#[derive(Debug)]
+pub(super) struct Permit {
+    admission: Arc<Admission>,
+    peer: PeerKey,
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let mut counts = self.admission.counts();
+        counts.all -= 1;
+        if let Some(of_peer) = counts.by_peer.get_mut(&self.peer) {
+            *of_peer -= 1;
+            if *of_peer == 0 {
+                counts.by_peer.remove(&self.peer);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn admission(connections: usize, connections_per_peer: usize) -> Arc<Admission> {
+        Arc::new(Admission::new(&Limits {
+            connections,
+            connections_per_peer,
+            ..Limits::default()
+        }))
+    }
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_peer_at_its_bound_does_not_take_the_places_of_others() {
+        let admission = admission(3, 2);
+        let first = admission.admit(address("10.0.0.1")).unwrap();
+        let _second = admission.admit(address("::ffff:10.0.0.1")).unwrap();
+        let refused = admission.admit(address("10.0.0.1")).unwrap_err();
+        assert_eq!(refused, Refusal::TooManyFromPeer);
+        let _third = admission.admit(address("10.0.0.2")).unwrap();
+        let refused = admission.admit(address("10.0.0.3")).unwrap_err();
+        assert_eq!(refused, Refusal::TooManyConnections);
+        drop(first);
+        assert!(admission.admit(address("10.0.0.1")).is_ok());
+    }
+
+    #[test]
+    fn a_64_of_ipv6_is_one_peer() {
+        let admission = admission(9, 1);
+        let _first = admission.admit(address("2001:db8:0:1::1")).unwrap();
+        let refused = admission.admit(address("2001:db8:0:1:ffff::2"));
+        assert_eq!(refused.unwrap_err(), Refusal::TooManyFromPeer);
+        assert!(admission.admit(address("2001:db8:0:2::1")).is_ok());
+    }
+
+    #[test]
+    fn nothing_is_remembered_of_peers_that_have_gone() {
+        let admission = admission(9, 9);
+        drop(admission.admit(address("10.0.0.1")).unwrap());
+        assert!(admission.counts().by_peer.is_empty());
+        assert_eq!(admission.counts().all, 0);
+    }
+}

@@ -1,0 +1,106 @@
+//! [`FrontStats`]: what the front counts, for metrics and for tests.
+//!
+//! Each I/O thread counts in memory of its own, so that threads do not fight
+//! for one cache line at tens of thousands of requests a second; readers add up.
+
+use crate::http::message::Refusal;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A number that one thread changes and others read.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    pub(super) fn add(&self, count: u64) {
+        self.0.fetch_add(count, Ordering::Relaxed);
+    }
+
+    pub(super) fn subtract(&self, count: u64) {
+        self.0.fetch_sub(count, Ordering::Relaxed);
+    }
+
+    pub(super) fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    /// The value now.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What one I/O thread counts. Aligned so that two threads never share a line.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct ThreadStats {
+    /// Connections that are open now, without those being refused.
+    pub connections: Counter,
+    /// Requests that wait for an answer from another thread now.
+    pub parked: Counter,
+    /// Bytes of requests and answers held now.
+    pub held_bytes: Counter,
+    /// Connections accepted, refused ones included.
+    pub accepted: Counter,
+    /// Connections closed at once, since neither a place nor an answer was to be had.
+    pub dropped: Counter,
+    /// Errors of `accept`.
+    pub accept_errors: Counter,
+    /// Requests given to the handler.
+    pub requests: Counter,
+    /// Answers of the engine itself, by [`Refusal::index`].
+    pub refused: [Counter; Refusal::ALL.len()],
+    /// Panics of the handler.
+    pub panics: Counter,
+    /// Peers that hung up while their request waited.
+    pub abandoned: Counter,
+    /// Answers whose request no longer waited.
+    pub stale_answers: Counter,
+    /// Connections closed after silence.
+    pub idle_closed: Counter,
+    /// Connections closed since the peer did not take its answer.
+    pub write_timeouts: Counter,
+    /// Connections cut since too many bytes waited to be written.
+    pub shed: Counter,
+    /// Milliseconds from the start of the front to the thread's last round; a
+    /// round comes at least every second.
+    pub last_beat_millis: Counter,
+}
+
+/// What the front counts.
+#[derive(Debug)]
+pub struct FrontStats {
+    /// One for each I/O thread.
+    pub threads: Vec<ThreadStats>,
+}
+
+impl FrontStats {
+    pub(super) fn new(threads: usize) -> Self {
+        Self {
+            threads: (0..threads).map(|_| ThreadStats::default()).collect(),
+        }
+    }
+
+    /// One number over all threads: `stats.sum(|thread| &thread.requests)`.
+    #[must_use]
+    pub fn sum(&self, counter: impl Fn(&ThreadStats) -> &Counter) -> u64 {
+        self.threads
+            .iter()
+            .map(|thread| counter(thread).get())
+            .fold(0, u64::wrapping_add)
+    }
+
+    /// How often the engine has answered so by itself.
+    #[must_use]
+    pub fn refused(&self, cause: Refusal) -> u64 {
+        self.sum(|thread| &thread.refused[cause.index()])
+    }
+
+    /// The oldest of the threads' last rounds, in milliseconds from the start of
+    /// the front.
+    #[must_use]
+    pub fn oldest_beat_millis(&self) -> u64 {
+        let beats = self.threads.iter().map(|t| t.last_beat_millis.get());
+        beats.min().unwrap_or(0)
+    }
+}

@@ -1,0 +1,9 @@
+//! The front through real sockets, on a port of 127.0.0.1 that is free.
+//!
+//! Nothing here sleeps: tests wait for what they expect, and give up after
+//! [`PATIENCE`].
+
+mod bounds;
+mod drain;
+mod harness;
+mod serving;

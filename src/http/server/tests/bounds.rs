@@ -1,0 +1,188 @@
+//! Each bound, reached.
+
+use super::harness::{Front, PATIENCE};
+use crate::http::message::Refusal;
+use std::io::Write as _;
+use std::time::{Duration, Instant};
+
+#[test]
+fn a_head_that_does_not_end_is_refused_in_time() {
+    let front = Front::with(|limits| limits.head_timeout = Duration::from_millis(60));
+    let mut client = front.connect();
+    client.send("GET / HTTP/1.1\r\nHo");
+    let answer = client.read_last();
+    assert_eq!(answer.status, 408);
+    assert!(answer.body.contains("request_timeout"), "{answer:?}");
+    assert_eq!(front.server().stats().refused(Refusal::HeadTimeout), 1);
+}
+
+#[test]
+fn a_body_that_does_not_end_is_refused_in_time() {
+    let front = Front::with(|limits| limits.body_timeout = Duration::from_millis(60));
+    let mut client = front.connect();
+    client.send("POST /echo HTTP/1.1\r\nHost: test\r\nContent-Length: 5\r\n\r\nhe");
+    assert_eq!(client.read_last().status, 408);
+    assert_eq!(front.server().stats().refused(Refusal::BodyTimeout), 1);
+}
+
+#[test]
+fn silence_ends_a_connection_without_a_word() {
+    let front = Front::with(|limits| limits.idle_timeout = Duration::from_millis(60));
+    let mut client = front.connect();
+    assert_eq!(client.get("/").read().status, 200);
+    client.expect_end();
+    assert_eq!(front.server().stats().sum(|thread| &thread.idle_closed), 1);
+}
+
+#[test]
+fn a_head_has_a_bound_and_so_have_its_fields() {
+    let front = Front::with(|limits| {
+        limits.head_bytes = 1024;
+        limits.header_count = 10;
+    });
+    let long = "x".repeat(2000);
+    for (head, status) in [
+        (format!("GET /{long} HTTP/1.1\r\nHost: t\r\n\r\n"), 414),
+        (
+            format!("GET / HTTP/1.1\r\nHost: t\r\nX: {long}\r\n\r\n"),
+            431,
+        ),
+        (
+            format!("GET / HTTP/1.1\r\nHost: t\r\n{}\r\n", "X: y\r\n".repeat(10)),
+            431,
+        ),
+    ] {
+        let mut client = front.connect();
+        assert_eq!(client.send(&head).read_last().status, status);
+    }
+}
+
+#[test]
+fn a_body_over_its_bound_is_refused_while_the_peer_is_still_sending() {
+    let front = Front::with(|limits| limits.body_bytes = 1000);
+    let mut client = front.connect();
+    client.send("POST /echo HTTP/1.1\r\nHost: t\r\nContent-Length: 60000\r\n\r\n");
+    // The answer may be here already; what is still on its way must not destroy it.
+    client.send(&"x".repeat(30_000));
+    client.send(&"x".repeat(30_000));
+    let answer = client.read_last();
+    assert_eq!(answer.status, 413);
+    assert!(answer.body.contains("body_too_large"), "{answer:?}");
+}
+
+#[test]
+fn a_peer_that_never_stops_sending_is_cut() {
+    let front = Front::with(|limits| limits.body_bytes = 1000);
+    let mut client = front.connect();
+    client.send("POST /echo HTTP/1.1\r\nHost: t\r\nContent-Length: 99999999\r\n\r\n");
+    let piece = vec![b'x'; 64 * 1024];
+    let started = Instant::now();
+    while client.stream.write_all(&piece).is_ok() {
+        assert!(started.elapsed() < PATIENCE, "it may go on sending");
+    }
+    front.until("its place is free", |server| {
+        server.stats().sum(|thread| &thread.connections) == 0
+    });
+}
+
+#[test]
+fn one_connection_too_many_is_told_and_a_place_that_is_free_is_given() {
+    let front = Front::with(|limits| limits.connections = 3);
+    let mut clients: Vec<_> = (0..3).map(|_| front.connect()).collect();
+    for client in &mut clients {
+        assert_eq!(client.get("/").read().status, 200);
+    }
+    let answer = front.connect().get("/").read_last();
+    assert_eq!(answer.status, 503);
+    assert!(answer.head.contains("\r\nretry-after: 1\r\n"), "{answer:?}");
+    assert!(answer.body.contains("overloaded"), "{answer:?}");
+    assert_eq!(clients[0].get("/").read().status, 200, "others are served");
+    clients.pop();
+    front.until("its place is free", |server| {
+        server.stats().sum(|thread| &thread.connections) == 2
+    });
+    assert_eq!(front.connect().get("/").read().status, 200);
+}
+
+#[test]
+fn one_peer_cannot_take_all_places() {
+    let front = Front::with(|limits| limits.connections_per_peer = 2);
+    let mut clients: Vec<_> = (0..2).map(|_| front.connect()).collect();
+    for client in &mut clients {
+        assert_eq!(client.get("/").read().status, 200);
+    }
+    let answer = front.connect().read_last();
+    assert_eq!(answer.status, 429);
+    assert!(answer.head.contains("\r\nretry-after: 1\r\n"), "{answer:?}");
+    assert!(answer.body.contains("too_many_requests"), "{answer:?}");
+    assert_eq!(front.server().stats().refused(Refusal::TooManyFromPeer), 1);
+}
+
+#[test]
+fn many_that_are_refused_at_once_do_not_take_the_place_of_one() {
+    let front = Front::with(|limits| limits.connections = 1);
+    let mut only = front.connect();
+    assert_eq!(only.get("/").read().status, 200);
+    let mut refused: Vec<_> = (0..200).map(|_| front.connect()).collect();
+    for client in &mut refused {
+        assert_eq!(client.read().status, 503);
+    }
+    assert_eq!(only.get("/").read().status, 200);
+}
+
+#[test]
+fn a_peer_that_does_not_read_its_answer_is_cut() {
+    let front = Front::with(|limits| limits.write_timeout = Duration::from_millis(60));
+    let mut client = front.connect();
+    client.get("/large");
+    front.until("it is cut", |server| {
+        server.stats().sum(|thread| &thread.write_timeouts) == 1
+    });
+}
+
+#[test]
+fn a_peer_that_sends_without_reading_is_not_read_for_ever() {
+    let front = Front::with(|limits| limits.write_timeout = Duration::from_secs(3600));
+    let mut client = front.connect();
+    let requests = "GET /large HTTP/1.1\r\nHost: t\r\n\r\n".repeat(1000);
+    let timeout = Some(Duration::from_millis(200));
+    client.stream.set_write_timeout(timeout).unwrap();
+    while client.stream.write_all(requests.as_bytes()).is_ok() {}
+    let held = front.server().stats().sum(|thread| &thread.held_bytes);
+    assert!(held < 200 * 1024, "{held}");
+    let mut other = front.connect();
+    assert_eq!(other.get("/").read().status, 200);
+}
+
+#[test]
+fn requests_that_would_fill_the_memory_are_refused_and_others_served() {
+    let front = Front::with(|limits| limits.held_bytes = 400 * 1024);
+    let mut senders: Vec<_> = (0..20).map(|_| front.connect()).collect();
+    for sender in &mut senders {
+        sender.send("POST /echo HTTP/1.1\r\nHost: t\r\nContent-Length: 100000\r\n\r\n");
+        sender.send(&"x".repeat(60_000));
+    }
+    front.until("some are refused", |server| {
+        server.stats().refused(Refusal::NoMemory) > 0
+    });
+    let held = front.server().stats().sum(|thread| &thread.held_bytes);
+    assert!(held <= 600 * 1024, "{held}");
+    assert_eq!(front.connect().get("/").read().status, 200);
+}
+
+#[test]
+fn answers_that_nobody_reads_are_cut_when_they_fill_the_memory() {
+    let front = Front::with(|limits| {
+        limits.held_bytes = 20 * 1024 * 1024;
+        limits.write_timeout = Duration::from_secs(3600);
+    });
+    let mut readers: Vec<_> = (0..20).map(|_| front.connect()).collect();
+    for reader in &mut readers {
+        reader.get("/owned");
+    }
+    front.until("some are cut", |server| {
+        server.stats().sum(|thread| &thread.shed) > 0
+    });
+    let mut other = front.connect();
+    assert_eq!(other.get("/owned").read().body.len(), 4 * 1024 * 1024);
+}

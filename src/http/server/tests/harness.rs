@@ -1,0 +1,238 @@
+//! A small handler behind a real [`Server`], and a client that says what it sends.
+
+use crate::clock::SystemClock;
+use crate::http::mailbox::Mailboxes;
+use crate::http::message::{Body, Limits, Request, Response};
+use crate::http::server::{Handled, Handler, Resumed, Server, Settings, Shutdown};
+use crate::http::token::Token;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+/// How long a test waits for what it expects.
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What the handler tells the test.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Told {
+    Parked(Token),
+    Abandoned(Token),
+}
+
+pub(super) struct TestHandler {
+    tell: Mutex<Sender<Told>>,
+}
+
+impl TestHandler {
+    fn tell(&self, told: Told) {
+        // A test that is over does not listen.
+        let _ = self.tell.lock().unwrap().send(told);
+    }
+}
+
+impl Handler for TestHandler {
+    type Answer = &'static str;
+    type Pending = String;
+
+    fn handle(&self, request: Request, token: Token) -> Handled<String> {
+        match request.path.as_str() {
+            "/park" => {
+                self.tell(Told::Parked(token));
+                Handled::Parked(request.query.unwrap_or_default())
+            }
+            "/panic" => panic!("as the test asked"),
+            "/bad" => Handled::Reply(Response::empty(200).header("x", "a\r\nb: c")),
+            "/echo" => Handled::Reply(Response::json(200, request.body)),
+            "/large" => {
+                let body = Body::Shared(vec![b'x'; 8 * 1024 * 1024].into());
+                Handled::Reply(Response::with_type(200, "text/plain", body))
+            }
+            "/owned" => {
+                let body = Body::Owned(vec![b'x'; 4 * 1024 * 1024]);
+                Handled::Reply(Response::with_type(200, "text/plain", body))
+            }
+            path => Handled::Reply(Response::json(200, format!("\"{path}\""))),
+        }
+    }
+
+    fn resume(&self, pending: String, answer: &'static str) -> Resumed {
+        assert!(answer != "panic", "as the test asked");
+        Resumed::Final(Response::json(200, format!("{pending} {answer}")))
+    }
+
+    fn abandon(&self, token: Token) {
+        self.tell(Told::Abandoned(token));
+    }
+}
+
+/// A running front.
+pub(super) struct Front {
+    server: Option<Server>,
+    pub(super) mailboxes: Arc<Mailboxes<&'static str>>,
+    pub(super) told: Receiver<Told>,
+    pub(super) address: SocketAddr,
+}
+
+impl Front {
+    pub(super) fn start() -> Self {
+        Self::with(|_| {})
+    }
+
+    /// With limits that the test sets.
+    pub(super) fn with(change: impl FnOnce(&mut Limits)) -> Self {
+        Self::with_settings(|settings| change(&mut settings.limits))
+    }
+
+    pub(super) fn with_settings(change: impl FnOnce(&mut Settings)) -> Self {
+        let (tell, told) = channel();
+        let tell = Mutex::new(tell);
+        let mailboxes = Arc::new(Mailboxes::new(2));
+        let mut settings = Settings::default();
+        change(&mut settings);
+        let server = Server::start(
+            TcpListener::bind("127.0.0.1:0").unwrap(),
+            Arc::new(TestHandler { tell }),
+            Arc::clone(&mailboxes),
+            settings,
+            Arc::new(SystemClock),
+            |cause| panic!("{cause}"),
+        )
+        .unwrap();
+        Self {
+            address: server.address(),
+            server: Some(server),
+            mailboxes,
+            told,
+        }
+    }
+
+    pub(super) fn server(&self) -> &Server {
+        self.server.as_ref().unwrap()
+    }
+
+    pub(super) fn connect(&self) -> Client {
+        Client::connect(self.address)
+    }
+
+    /// Waits until the handler tells something.
+    pub(super) fn hear(&self) -> Told {
+        self.told.recv_timeout(PATIENCE).unwrap()
+    }
+
+    pub(super) fn hear_parked(&self) -> Token {
+        match self.hear() {
+            Told::Parked(token) => token,
+            Told::Abandoned(token) => panic!("{token:?} was abandoned"),
+        }
+    }
+
+    /// Waits until `holds`.
+    pub(super) fn until(&self, what: &str, holds: impl Fn(&Server) -> bool) {
+        let started = Instant::now();
+        while !holds(self.server()) {
+            assert!(started.elapsed() < PATIENCE, "not seen in time: {what}");
+            std::thread::yield_now();
+        }
+    }
+
+    pub(super) fn shutdown(mut self, patience: Duration) -> Shutdown {
+        let server = self.server.take().unwrap();
+        server.shutdown(Instant::now() + patience)
+    }
+}
+
+impl Drop for Front {
+    fn drop(&mut self) {
+        if let Some(server) = self.server.take() {
+            let _ = server.shutdown(Instant::now());
+        }
+    }
+}
+
+/// An answer as it came.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) head: String,
+    pub(super) body: String,
+}
+
+impl Answer {
+    pub(super) fn closes(&self) -> bool {
+        self.head.contains("\r\nConnection: close\r\n")
+    }
+}
+
+/// A client that sends what it is told to, byte for byte.
+pub(super) struct Client {
+    pub(super) stream: TcpStream,
+    unread: Vec<u8>,
+}
+
+impl Client {
+    pub(super) fn connect(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        Self {
+            stream,
+            unread: Vec::new(),
+        }
+    }
+
+    pub(super) fn send(&mut self, text: &str) -> &mut Self {
+        self.stream.write_all(text.as_bytes()).unwrap();
+        self
+    }
+
+    pub(super) fn get(&mut self, target: &str) -> &mut Self {
+        self.send(&format!("GET {target} HTTP/1.1\r\nHost: test\r\n\r\n"))
+    }
+
+    /// The next answer.
+    pub(super) fn read(&mut self) -> Answer {
+        let end = loop {
+            if let Some(at) = self.unread.windows(4).position(|w| w == b"\r\n\r\n") {
+                break at + 4;
+            }
+            assert!(self.fill(), "closed within a head: {:?}", self.unread);
+        };
+        let head = String::from_utf8(self.unread.drain(..end).collect()).unwrap();
+        let length = head
+            .lines()
+            .find_map(|line| line.strip_prefix("Content-Length: "))
+            .map_or(0, |length| length.parse().unwrap());
+        while self.unread.len() < length {
+            assert!(self.fill(), "closed within a body of {length} bytes");
+        }
+        let body = String::from_utf8(self.unread.drain(..length).collect()).unwrap();
+        Answer {
+            status: head[9..12].parse().unwrap(),
+            head,
+            body,
+        }
+    }
+
+    /// The next answer, whose connection then ends.
+    pub(super) fn read_last(&mut self) -> Answer {
+        let answer = self.read();
+        assert!(answer.closes(), "{answer:?}");
+        self.expect_end();
+        answer
+    }
+
+    /// Nothing more comes, and the server has closed its side.
+    pub(super) fn expect_end(&mut self) {
+        assert!(self.unread.is_empty(), "{:?}", self.unread);
+        assert!(!self.fill(), "{:?}", self.unread);
+    }
+
+    fn fill(&mut self) -> bool {
+        let mut buffer = [0; 16 * 1024];
+        let count = self.stream.read(&mut buffer).unwrap();
+        self.unread.extend_from_slice(&buffer[..count]);
+        count > 0
+    }
+}

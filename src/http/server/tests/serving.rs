@@ -1,0 +1,190 @@
+//! Requests and answers, at once and later.
+
+use super::harness::{Front, Told};
+use std::net::Shutdown;
+
+#[test]
+fn requests_follow_each_other_on_one_connection() {
+    let front = Front::start();
+    let mut client = front.connect();
+    for path in ["/a", "/b", "/c"] {
+        let answer = client.get(path).read();
+        assert_eq!((answer.status, answer.closes()), (200, false));
+        assert_eq!(answer.body, format!("\"{path}\""));
+    }
+    assert_eq!(front.server().stats().sum(|thread| &thread.requests), 3);
+}
+
+#[test]
+fn a_hundred_requests_at_once_are_answered_in_order() {
+    let front = Front::start();
+    let mut client = front.connect();
+    let all: String = (0..100)
+        .map(|n| format!("GET /{n} HTTP/1.1\r\nHost: test\r\n\r\n"))
+        .collect();
+    client.send(&all);
+    for n in 0..100 {
+        assert_eq!(client.read().body, format!("\"/{n}\""));
+    }
+}
+
+#[test]
+fn a_parked_request_is_answered_from_another_thread() {
+    let front = Front::start();
+    let mut client = front.connect();
+    client.get("/park?first");
+    let token = front.hear_parked();
+    let mailboxes = std::sync::Arc::clone(&front.mailboxes);
+    std::thread::spawn(move || mailboxes.answer(token, "done"))
+        .join()
+        .unwrap();
+    assert_eq!(client.read().body, "first done");
+    assert_eq!(client.get("/next").read().body, "\"/next\"");
+}
+
+#[test]
+fn what_is_sent_behind_a_parked_request_waits_for_it() {
+    let front = Front::start();
+    let mut client = front.connect();
+    client.get("/park?one").get("/two");
+    let token = front.hear_parked();
+    front.mailboxes.answer(token, "answered");
+    assert_eq!(client.read().body, "one answered");
+    assert_eq!(client.read().body, "\"/two\"");
+}
+
+#[test]
+fn a_second_answer_and_one_for_nobody_are_dropped() {
+    let front = Front::start();
+    let mut client = front.connect();
+    client.get("/park?a");
+    let token = front.hear_parked();
+    front.mailboxes.answer(token, "1");
+    front.mailboxes.answer(token, "2");
+    let mut nobody = token;
+    nobody.slot = 99;
+    front.mailboxes.answer(nobody, "3");
+    assert_eq!(client.read().body, "a 1");
+    front.until("both are counted", |server| {
+        server.stats().sum(|thread| &thread.stale_answers) == 2
+    });
+    client.get("/park?b");
+    let second = front.hear_parked();
+    assert_ne!(token, second);
+    front.mailboxes.answer(token, "stale");
+    front.mailboxes.answer(second, "right");
+    assert_eq!(client.read().body, "b right");
+}
+
+#[test]
+fn a_peer_that_hangs_up_while_parked_is_noticed() {
+    let front = Front::start();
+    let mut client = front.connect();
+    client.get("/park");
+    let token = front.hear_parked();
+    drop(client);
+    assert_eq!(front.hear(), Told::Abandoned(token));
+    front.until("its place is free", |server| {
+        server.stats().sum(|thread| &thread.connections) == 0
+    });
+    front.mailboxes.answer(token, "too late");
+    front.until("the answer is dropped", |server| {
+        server.stats().sum(|thread| &thread.stale_answers) == 1
+    });
+}
+
+#[test]
+fn a_peer_that_hangs_up_behind_unread_requests_is_noticed() {
+    let front = Front::start();
+    let mut client = front.connect();
+    client.get("/park");
+    let token = front.hear_parked();
+    // More than is read ahead.
+    client.send(&"GET /next HTTP/1.1\r\nHost: test\r\n\r\n".repeat(4_000));
+    drop(client);
+    assert_eq!(front.hear(), Told::Abandoned(token));
+}
+
+#[test]
+fn a_half_closed_peer_still_hears_what_is_answered_at_once() {
+    let front = Front::start();
+    let mut client = front.connect();
+    client.get("/one").get("/two");
+    client.stream.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(client.read().body, "\"/one\"");
+    assert_eq!(client.read().body, "\"/two\"");
+    client.expect_end();
+}
+
+#[test]
+fn a_panic_is_a_500_and_the_connection_goes_on() {
+    let front = Front::start();
+    let mut client = front.connect();
+    let answer = client.get("/panic").read();
+    assert_eq!((answer.status, answer.closes()), (500, false));
+    assert!(answer.body.contains(r#""code":"internal""#), "{answer:?}");
+    assert_eq!(client.get("/next").read().status, 200);
+
+    client.get("/park");
+    assert!(matches!(front.hear(), Told::Abandoned(_)));
+    front.mailboxes.answer(front.hear_parked(), "panic");
+    assert_eq!(client.read().status, 500);
+    assert_eq!(client.get("/next").read().status, 200);
+    assert_eq!(front.server().stats().sum(|thread| &thread.panics), 2);
+}
+
+#[test]
+fn an_answer_that_cannot_be_sent_is_a_500() {
+    let front = Front::start();
+    let mut client = front.connect();
+    let answer = client.get("/bad").read();
+    assert_eq!(answer.status, 500);
+    assert!(!answer.head.contains("b: c"));
+    assert_eq!(client.get("/next").read().status, 200);
+}
+
+#[test]
+fn a_large_answer_arrives_whole() {
+    let front = Front::start();
+    let mut client = front.connect();
+    let answer = client.get("/large").read();
+    assert_eq!(answer.body.len(), 8 * 1024 * 1024);
+    assert_eq!(client.get("/next").read().status, 200);
+}
+
+#[test]
+fn bodies_arrive_by_length_and_in_chunks() {
+    let front = Front::start();
+    let mut client = front.connect();
+    let head = "POST /echo HTTP/1.1\r\nHost: test\r\n";
+    client.send(&format!("{head}Content-Length: 5\r\n\r\nhello"));
+    assert_eq!(client.read().body, "hello");
+    client.send(&format!(
+        "{head}Transfer-Encoding: chunked\r\n\r\n3\r\nhel\r\n2\r\nlo\r\n0\r\n\r\n"
+    ));
+    assert_eq!(client.read().body, "hello");
+    let large = "x".repeat(1024 * 1024);
+    client.send(&format!("{head}Content-Length: {}\r\n\r\n", large.len()));
+    client.send(&large);
+    assert_eq!(client.read().body, large);
+}
+
+#[test]
+fn connection_close_is_heeded_and_answered() {
+    let front = Front::start();
+    let mut client = front.connect();
+    client.send("GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+    assert_eq!(client.read_last().status, 200);
+}
+
+#[test]
+fn connections_are_shared_out_evenly() {
+    let front = Front::start();
+    let mut clients: Vec<_> = (0..8).map(|_| front.connect()).collect();
+    for client in &mut clients {
+        assert_eq!(client.get("/").read().status, 200);
+    }
+    for thread in &front.server().stats().threads {
+        assert_eq!(thread.connections.get(), 4);
+    }
+}

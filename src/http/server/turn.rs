@@ -1,0 +1,289 @@
+//! One turn of one connection: read, handle, write, as far as it goes.
+//!
+//! What is done for one connection at a time is bounded, so that a peer that
+//! sends without end does not keep its thread from the others.
+
+use super::admission::Permit;
+use super::socket::Socket;
+use super::{Handled, Handler, Resumed, Shared};
+use crate::http::connection::{Connection, Step};
+use crate::http::message::{Refusal, Request, Response};
+use crate::http::server::stats::ThreadStats;
+use crate::http::token::Token;
+use crate::http::wire::Date;
+use std::io::ErrorKind;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+const REQUESTS_PER_TURN: usize = 64;
+const READS_PER_TURN: usize = 16;
+
+/// A connection that holds no more than this is not refused for want of memory.
+const SMALL_BYTES: usize = 4 * 1024;
+
+/// One connection, and what the poller knows of it.
+#[derive(Debug)]
+pub(super) struct Slot<P> {
+    pub(super) connection: Connection,
+    pub(super) socket: Socket,
+    pub(super) parked: Option<(Token, P)>,
+    pub(super) readable: bool,
+    pub(super) writable: bool,
+    /// The poller has seen the peer's end; reading will come to it.
+    pub(super) read_closed: bool,
+    /// As last counted in [`Core::held`].
+    pub(super) held: usize,
+    /// `None` for a connection that is only being refused.
+    pub(super) permit: Option<Permit>,
+}
+
+/// What comes after a turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// Nothing before the poller, a timer or an answer.
+    Wait,
+    /// There is more to do; others first.
+    Again,
+    /// The connection has ended.
+    Closed,
+}
+
+/// What a turn needs besides the connection.
+pub(super) struct Core<H: Handler> {
+    pub(super) io: usize,
+    pub(super) shared: Arc<Shared<H>>,
+    pub(super) now: Instant,
+    pub(super) date: Date,
+    pub(super) scratch: Box<[u8]>,
+    pub(super) serial: u64,
+    /// Whether silent connections have been told to end soon.
+    pub(super) draining: bool,
+    /// Bytes of requests and answers that this thread's connections hold.
+    pub(super) held: usize,
+    pub(super) held_max: usize,
+}
+
+impl<H: Handler> Core<H> {
+    pub(super) fn stats(&self) -> &ThreadStats {
+        &self.shared.stats.threads[self.io]
+    }
+
+    pub(super) fn turn(&mut self, slot: &mut Slot<H::Pending>, place: usize) -> Turn {
+        let mut requests = REQUESTS_PER_TURN;
+        let mut reads = READS_PER_TURN;
+        let turn = loop {
+            let mut moved = false;
+            if slot.readable && reads > 0 {
+                reads -= 1;
+                moved |= self.read(slot);
+                self.note_held(slot);
+            }
+            while requests > 0 {
+                match slot.connection.next(self.now) {
+                    Step::Request(request) => {
+                        requests -= 1;
+                        self.handle(slot, place, *request);
+                    }
+                    Step::Refused(refusal) => self.refuse(slot, refusal),
+                    Step::Wait => break,
+                }
+                moved = true;
+            }
+            moved |= self.refuse_for_memory(slot);
+            moved |= self.write(slot);
+            if slot.connection.wants_half_close() {
+                slot.socket.close_sending();
+                slot.connection.half_closed(self.now);
+                moved = true;
+            }
+            if slot.connection.is_closed() {
+                break Turn::Closed;
+            }
+            if requests == 0 || reads == 0 {
+                break Turn::Again;
+            }
+            if !moved {
+                break Turn::Wait;
+            }
+        };
+        self.note_held(slot);
+        turn
+    }
+
+    /// Reads once; whether something came.
+    fn read(&mut self, slot: &mut Slot<H::Pending>) -> bool {
+        let room = slot.connection.room().min(self.scratch.len());
+        if room == 0 {
+            if slot.read_closed && slot.connection.is_answering() {
+                self.hang_up(slot);
+            }
+            return false;
+        }
+        match slot.socket.read(&mut self.scratch[..room]) {
+            Ok(0) => {
+                slot.readable = false;
+                self.hang_up(slot);
+                true
+            }
+            Ok(count) => {
+                // A short read has emptied the socket; only the end, if the
+                // poller has seen it, is still to be read.
+                slot.readable = count == room || slot.read_closed;
+                slot.connection.receive(&self.scratch[..count]);
+                true
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                slot.readable = false;
+                false
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => true,
+            Err(_) => {
+                self.abort(slot);
+                true
+            }
+        }
+    }
+
+    /// Writes what there is; whether something went.
+    fn write(&mut self, slot: &mut Slot<H::Pending>) -> bool {
+        let mut moved = false;
+        while slot.writable && !slot.connection.is_flushed() {
+            let pieces = slot.connection.output();
+            let length = pieces[0].len() + pieces[1].len();
+            match slot.socket.write(pieces) {
+                Ok(count) => {
+                    slot.writable = count == length;
+                    slot.connection.written(count, self.now);
+                    moved = true;
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => slot.writable = false,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => {
+                    self.abort(slot);
+                    return true;
+                }
+            }
+        }
+        moved
+    }
+
+    fn handle(&mut self, slot: &mut Slot<H::Pending>, place: usize, request: Request) {
+        self.serial += 1;
+        let token = Token {
+            io: u32::try_from(self.io).expect("there are few I/O threads"),
+            slot: u32::try_from(place).expect("there are few connections"),
+            serial: self.serial,
+        };
+        self.stats().requests.add(1);
+        let handler = &self.shared.handler;
+        match catch_unwind(AssertUnwindSafe(|| handler.handle(request, token))) {
+            Ok(Handled::Reply(response)) => self.answer(slot, response),
+            Ok(Handled::Parked(pending)) => {
+                self.stats().parked.add(1);
+                slot.parked = Some((token, pending));
+            }
+            Err(_) => {
+                self.stats().panics.add(1);
+                self.abandon(token);
+                self.refuse(slot, Refusal::Panicked);
+            }
+        }
+    }
+
+    /// Answers the parked request of this connection, if it is the one of `token`.
+    pub(super) fn resume(
+        &mut self,
+        slot: &mut Slot<H::Pending>,
+        token: Token,
+        answer: H::Answer,
+    ) -> bool {
+        let Some((_, pending)) = slot.parked.take_if(|(parked, _)| *parked == token) else {
+            return false;
+        };
+        self.stats().parked.subtract(1);
+        let handler = &self.shared.handler;
+        match catch_unwind(AssertUnwindSafe(|| handler.resume(pending, answer))) {
+            Ok(Resumed::Final(response)) => self.answer(slot, response),
+            Err(_) => {
+                self.stats().panics.add(1);
+                self.refuse(slot, Refusal::Panicked);
+            }
+        }
+        true
+    }
+
+    pub(super) fn refuse(&mut self, slot: &mut Slot<H::Pending>, refusal: Refusal) {
+        self.stats().refused[refusal.index()].add(1);
+        let handler = &self.shared.handler;
+        let response = catch_unwind(AssertUnwindSafe(|| handler.refuse(refusal)))
+            .unwrap_or_else(|_| refusal.response());
+        self.answer(slot, response);
+    }
+
+    fn answer(&mut self, slot: &mut Slot<H::Pending>, response: Response) {
+        let last = self.shared.control.draining.load(Ordering::SeqCst);
+        let connection = &mut slot.connection;
+        if let Err(bad_header) = connection.answer(response, last, &self.date, self.now) {
+            log::error!("an answer cannot be sent: {bad_header}");
+            let refusal = Refusal::Panicked;
+            self.stats().refused[refusal.index()].add(1);
+            slot.connection
+                .answer(refusal.response(), last, &self.date, self.now)
+                .expect("the front's own answers can be sent");
+        }
+    }
+
+    /// Refuses a request that is being received while all memory set aside for
+    /// them is in use.
+    fn refuse_for_memory(&mut self, slot: &mut Slot<H::Pending>) -> bool {
+        self.note_held(slot);
+        if self.held <= self.held_max || slot.held <= SMALL_BYTES || !slot.connection.is_receiving()
+        {
+            return false;
+        }
+        match slot.connection.refuse(Refusal::NoMemory) {
+            Step::Refused(refusal) => self.refuse(slot, refusal),
+            Step::Request(_) | Step::Wait => {}
+        }
+        true
+    }
+
+    /// The peer has closed its side, or more.
+    fn hang_up(&mut self, slot: &mut Slot<H::Pending>) {
+        self.drop_parked(slot);
+        slot.connection.peer_closed();
+    }
+
+    /// The socket is of no use any more.
+    pub(super) fn abort(&mut self, slot: &mut Slot<H::Pending>) {
+        self.drop_parked(slot);
+        slot.connection.close();
+    }
+
+    fn drop_parked(&mut self, slot: &mut Slot<H::Pending>) {
+        if let Some((token, _)) = slot.parked.take() {
+            self.stats().parked.subtract(1);
+            self.stats().abandoned.add(1);
+            self.abandon(token);
+        }
+    }
+
+    fn abandon(&self, token: Token) {
+        let handler = &self.shared.handler;
+        if catch_unwind(AssertUnwindSafe(|| handler.abandon(token))).is_err() {
+            self.stats().panics.add(1);
+        }
+    }
+
+    /// Keeps the sum of what connections hold.
+    pub(super) fn note_held(&mut self, slot: &mut Slot<H::Pending>) {
+        let held = slot.connection.held_bytes();
+        if held != slot.held {
+            self.held = self.held + held - slot.held;
+            slot.held = held;
+            self.stats().held_bytes.set(self.held as u64);
+        }
+    }
+}

@@ -1,0 +1,91 @@
+use super::*;
+use crate::http::message::{Body, Response};
+use std::time::Duration;
+
+fn head(response: &Response, persistence: Persistence) -> String {
+    let date = Date::new(SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777));
+    let mut out = b"before".to_vec();
+    write_head(&mut out, response, persistence, &date).unwrap();
+    String::from_utf8(out).unwrap()
+}
+
+#[test]
+fn a_head_has_date_and_length_and_no_server() {
+    let response = Response::json(200, "{}").header("x-request-id", "7");
+    assert_eq!(
+        head(&response, Persistence::Implied),
+        "beforeHTTP/1.1 200 OK\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n\
+         content-type: application/json\r\nx-request-id: 7\r\nContent-Length: 2\r\n\r\n"
+    );
+}
+
+#[test]
+fn the_connection_field_says_what_the_peer_must_know() {
+    let response = Response::empty(202);
+    assert!(head(&response, Persistence::Close).contains("\r\nConnection: close\r\n"));
+    assert!(head(&response, Persistence::KeepAlive).contains("\r\nConnection: keep-alive\r\n"));
+    assert!(!head(&response, Persistence::Implied).contains("Connection"));
+}
+
+#[test]
+fn an_empty_body_has_length_0_but_204_and_304_have_none() {
+    assert!(head(&Response::empty(307), Persistence::Implied).contains("Content-Length: 0\r\n"));
+    for status in [204, 304] {
+        let text = head(
+            &Response::empty(status).header("x", "y"),
+            Persistence::Close,
+        );
+        assert!(!text.contains("Content-Length"), "{text}");
+        assert!(text.ends_with("x: y\r\n\r\n"), "{text}");
+    }
+}
+
+#[test]
+fn a_large_body_is_not_chunked() {
+    let response = Response::with_type(200, "text/plain", Body::Owned(vec![b'x'; 1_000_000]));
+    let text = head(&response, Persistence::Implied);
+    assert!(text.contains("Content-Length: 1000000\r\n"));
+    assert!(!text.contains("chunked"));
+}
+
+#[test]
+fn what_must_not_be_sent_is_not_sent() {
+    let date = Date::new(SystemTime::UNIX_EPOCH);
+    for (name, value) in [
+        ("x", "a\r\nSet-Cookie: b"),
+        ("x", "a\nb"),
+        ("x", "a\rb"),
+        ("x", "a\0b"),
+        ("x", "ä"),
+        ("x", " a"),
+        ("x", "a "),
+        ("x\r\ny", "a"),
+        ("x y", "a"),
+        ("x:", "a"),
+        ("", "a"),
+        ("Content-Length", "3"),
+        ("connection", "close"),
+        ("Transfer-Encoding", "chunked"),
+        ("Server", "us"),
+        ("date", "today"),
+    ] {
+        let mut out = Vec::new();
+        let response = Response::empty(200).header(name.to_owned(), value.to_owned());
+        let result = write_head(&mut out, &response, Persistence::Implied, &date);
+        assert_eq!(
+            result,
+            Err(BadHeader {
+                name: name.to_owned()
+            })
+        );
+        assert!(out.is_empty());
+    }
+}
+
+#[test]
+fn the_date_moves_with_the_second() {
+    let at = |millis| SystemTime::UNIX_EPOCH + Duration::from_millis(millis);
+    let mut date = Date::new(at(0));
+    date.update(at(1_999));
+    assert_eq!(date.field.value.as_str(), "Thu, 01 Jan 1970 00:00:01 GMT");
+}

@@ -1,0 +1,128 @@
+//! The log: one line an event on standard error, as text or as JSON.
+//!
+//! env_logger filters and writes; here is only what a line looks like. Text that came from
+//! outside is escaped, so that nobody can forge a line, and what follows `Bearer ` is hidden.
+//! Trace is compiled out, since the HTTP client's trace shows tokens.
+
+use crate::config::LogFormat;
+use jiff::Timestamp;
+use std::borrow::Cow;
+use std::fmt::Write as _;
+use std::io::Write as _;
+
+/// Starts the logger of this process; a second call changes nothing.
+pub fn init(filter: &str, format: LogFormat) {
+    let mut builder = env_logger::Builder::new();
+    builder.parse_filters(filter).format(move |out, record| {
+        let line = Line {
+            time: Timestamp::now(),
+            level: record.level(),
+            target: record.target(),
+            message: &record.args().to_string(),
+        };
+        out.write_all(line.render(format).as_bytes())
+    });
+    // Only tests call this twice in a process, and there the first logger is as good.
+    let _ = builder.try_init();
+}
+
+struct Line<'a> {
+    time: Timestamp,
+    level: log::Level,
+    target: &'a str,
+    message: &'a str,
+}
+
+impl Line<'_> {
+    fn render(&self, format: LogFormat) -> String {
+        let message = redact(self.message);
+        let time = format!("{:.3}", self.time);
+        match format {
+            LogFormat::Text => {
+                format!("{time} {:5} {}\n", self.level, escape(&message))
+            }
+            LogFormat::Json => {
+                let object = serde_json::json!({
+                    "time": time,
+                    "level": self.level.as_str().to_ascii_lowercase(),
+                    "target": self.target,
+                    "msg": message,
+                });
+                format!("{object}\n")
+            }
+        }
+    }
+}
+
+/// Control characters as escapes: a line of the log is one event.
+fn escape(text: &str) -> Cow<'_, str> {
+    if !text.contains(char::is_control) {
+        return Cow::Borrowed(text);
+    }
+    let mut escaped = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        if c.is_control() {
+            write!(escaped, "{}", c.escape_default())
+                .expect("a String takes all that is written to it");
+        } else {
+            escaped.push(c);
+        }
+    }
+    Cow::Owned(escaped)
+}
+
+/// Hides the token after each `Bearer `, whatever its case.
+fn redact(text: &str) -> Cow<'_, str> {
+    const SCHEME: &str = "bearer ";
+    // ASCII lower case keeps every byte where it is.
+    let lower = text.to_ascii_lowercase();
+    if !lower.contains(SCHEME) {
+        return Cow::Borrowed(text);
+    }
+    let mut hidden = String::with_capacity(text.len());
+    let mut at = 0;
+    while let Some(found) = lower[at..].find(SCHEME) {
+        let start = at + found + SCHEME.len();
+        let length = text[start..].find([' ', '"', '\'', ',', '\n']).unwrap_or(text.len() - start);
+        hidden.push_str(&text[at..start]);
+        hidden.push_str("[hidden]");
+        at = start + length;
+    }
+    hidden.push_str(&text[at..]);
+    Cow::Owned(hidden)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(message: &str, format: LogFormat, expected: &str) {
+        let time = Timestamp::from_second(1_777_629_600).unwrap();
+        let line = Line { time, level: log::Level::Warn, target: "t", message };
+        assert_eq!(line.render(format), expected);
+    }
+
+    #[test]
+    fn a_line_is_one_event_whatever_is_in_it() {
+        check(
+            "name 'a\n2026 ERROR forged\u{1b}[31m'",
+            LogFormat::Text,
+            "2026-05-01T10:00:00.000Z WARN  name 'a\\n2026 ERROR forged\\u{1b}[31m'\n",
+        );
+        check(
+            "a\nb \"c\"",
+            LogFormat::Json,
+            "{\"time\":\"2026-05-01T10:00:00.000Z\",\"level\":\"warn\",\"target\":\"t\",\"msg\":\"a\\nb \\\"c\\\"\"}\n",
+        );
+    }
+
+    #[test]
+    fn tokens_are_hidden() {
+        check(
+            "authorization: BEARER abc.def, x; Bearer ghi",
+            LogFormat::Text,
+            "2026-05-01T10:00:00.000Z WARN  authorization: BEARER [hidden], x; Bearer [hidden]\n",
+        );
+    }
+}

@@ -1,0 +1,353 @@
+//! From a rendered pod template and a key to the manifest of the Job that is the instance,
+//! and the settings of Jobs that a template's author may give.
+//!
+//! Pure. What a Job sets beyond the template is decided here, with the reason for each
+//! field; how its life goes on is decided in `app/flight.rs`.
+
+use super::duration::parse_duration;
+use super::labels;
+use super::names::{self, InstanceKey};
+use crate::kube::types::Pairs;
+use serde_json::{Map, Value, json};
+use std::time::Duration;
+
+/// First wait after a failure before the same name may be started again.
+pub const RESTART_DELAY: Duration = Duration::from_secs(10);
+
+/// Longest wait after failures in a row.
+pub const RESTART_DELAY_MAX: Duration = Duration::from_secs(300);
+
+/// A Job that lasted this long has not failed "in a row".
+pub const LASTED_LONG: Duration = Duration::from_secs(600);
+
+/// Settings of a template's Jobs, from annotations of its ConfigMap:
+/// `config-controller.semafor.ch/<setting>` for all of its types,
+/// `<type>.config-controller.semafor.ch/<setting>` for one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobSettings {
+    /// `backoff-limit`: how often Kubernetes tries again by itself.
+    pub backoff_limit: Option<u32>,
+    /// `max-lifetime`: when Kubernetes ends the Job.
+    pub max_lifetime: Option<Duration>,
+    /// `ttl-after-finished`: when Kubernetes removes the ended Job.
+    pub ttl_after_finished: Option<Duration>,
+    /// `restart-failed`: whether the next GET replaces a failed instance; `never` keeps it until DELETE.
+    pub restart_failed: bool,
+    /// `restart-delay`: how long a failed instance is kept at least, doubled with each failure in a row.
+    pub restart_delay: Duration,
+}
+
+impl Default for JobSettings {
+    fn default() -> Self {
+        Self {
+            backoff_limit: None,
+            max_lifetime: None,
+            ttl_after_finished: None,
+            restart_failed: true,
+            restart_delay: RESTART_DELAY,
+        }
+    }
+}
+
+impl JobSettings {
+    /// Reads the annotations of a ConfigMap for one of its types.
+    ///
+    /// # Errors
+    /// The first annotation whose value cannot be read, named, with what it takes.
+    pub fn from_annotations(annotations: &Pairs, app_type: &str) -> Result<Self, String> {
+        let find = |setting: &str| {
+            let general = format!("{}{setting}", labels::PREFIX);
+            let special = format!("{app_type}.{general}");
+            annotations
+                .get(&special)
+                .map(|value| (special, value))
+                .or_else(|| annotations.get(&general).map(|value| (general, value)))
+        };
+        let duration = |setting: &str| match find(setting) {
+            None => Ok(None),
+            Some((key, value)) => parse_duration(value).map(Some).ok_or_else(|| {
+                format!("the annotation {key} is '{value}': give a duration such as 10s or 5m")
+            }),
+        };
+        let backoff_limit = match find("backoff-limit") {
+            None => None,
+            Some((key, value)) => Some(value.parse().map_err(|_| {
+                format!("the annotation {key} is '{value}': give a whole number of 0 or more")
+            })?),
+        };
+        let restart_failed = match find("restart-failed") {
+            None => true,
+            Some((_, "never")) => false,
+            Some((_, "after-delay")) => true,
+            Some((key, value)) => {
+                return Err(format!("the annotation {key} is '{value}': give never or after-delay"));
+            }
+        };
+        Ok(Self {
+            backoff_limit,
+            max_lifetime: duration("max-lifetime")?,
+            ttl_after_finished: duration("ttl-after-finished")?,
+            restart_failed,
+            restart_delay: duration("restart-delay")?.unwrap_or(RESTART_DELAY),
+        })
+    }
+
+    /// How long a failed instance is kept, after this many failures before it.
+    #[must_use]
+    pub fn delay_after(&self, failures_before: u32) -> Duration {
+        let factor = 1_u32 << failures_before.min(16);
+        self.restart_delay
+            .saturating_mul(factor)
+            .min(RESTART_DELAY_MAX.max(self.restart_delay))
+    }
+}
+
+/// What a manifest is made of besides the pod template.
+#[derive(Clone, Copy, Debug)]
+pub struct JobParts<'a> {
+    /// The instance.
+    pub key: &'a InstanceKey,
+    /// The template's settings.
+    pub settings: &'a JobSettings,
+    /// Who asked for it.
+    pub started_by: &'a str,
+    /// How many Jobs of this name failed in a row before this one.
+    pub failures: u32,
+}
+
+/// The manifest of the Job: the rendered pod template as it is, with our labels, and what the
+/// Job needs so that one name never has two live pods and a failure is known at once.
+#[must_use]
+pub fn manifest(mut template: Value, parts: &JobParts<'_>) -> Value {
+    mark(&mut template, parts.key);
+    let never = template["spec"]["restartPolicy"] == "Never";
+    keep_last_output(&mut template["spec"]);
+    let mut spec = Map::new();
+    // The default makes the replacement while the old pod still runs: two live pods for one name.
+    spec.insert("podReplacementPolicy".into(), json!("Failed"));
+    if never {
+        // A failure is the end of that Job, and an eviction is not.
+        spec.insert(
+            "podFailurePolicy".into(),
+            json!({"rules": [{
+                "action": "Ignore",
+                "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}],
+            }]}),
+        );
+    }
+    let backoff_limit = parts.settings.backoff_limit.or(never.then_some(0));
+    if let Some(limit) = backoff_limit {
+        spec.insert("backoffLimit".into(), json!(limit));
+    }
+    if let Some(lifetime) = parts.settings.max_lifetime {
+        spec.insert("activeDeadlineSeconds".into(), json!(lifetime.as_secs().max(1)));
+    }
+    if let Some(ttl) = parts.settings.ttl_after_finished {
+        spec.insert("ttlSecondsAfterFinished".into(), json!(ttl.as_secs()));
+    }
+    spec.insert("template".into(), template);
+    let mut metadata = json!({"name": parts.key.job_name()});
+    mark_metadata(&mut metadata, parts.key);
+    let annotations = object_at(&mut metadata, "annotations");
+    annotations.insert(labels::STARTED_BY.into(), json!(parts.started_by));
+    if parts.failures > 0 {
+        annotations.insert(labels::FAILURES.into(), json!(parts.failures.to_string()));
+    }
+    json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec})
+}
+
+fn mark(template: &mut Value, key: &InstanceKey) {
+    let root = template
+        .as_object_mut()
+        .expect("a template's root is checked to be a map when it is read");
+    let metadata = root.entry("metadata").or_insert(Value::Null);
+    if !metadata.is_object() {
+        *metadata = json!({});
+    }
+    mark_metadata(metadata, key);
+}
+
+fn mark_metadata(metadata: &mut Value, key: &InstanceKey) {
+    let (app_type, name) = (key.app_type.as_str(), key.name.as_str());
+    let labels = object_at(metadata, "labels");
+    labels.insert(labels::INSTANCE_TYPE.into(), json!(names::label_value(app_type)));
+    labels.insert(labels::INSTANCE_NAME.into(), json!(names::label_value(name)));
+    let annotations = object_at(metadata, "annotations");
+    annotations.insert(labels::INSTANCE_TYPE.into(), json!(app_type));
+    annotations.insert(labels::INSTANCE_NAME.into(), json!(name));
+}
+
+/// The object under `field`, made where there is none or `null` (contract W14).
+fn object_at<'a>(parent: &'a mut Value, field: &str) -> &'a mut Map<String, Value> {
+    let slot = &mut parent[field];
+    if !slot.is_object() {
+        *slot = json!({});
+    }
+    slot.as_object_mut().expect("it was just made an object")
+}
+
+/// The last log lines of a container that fails reach the caller without the right to read logs.
+fn keep_last_output(spec: &mut Value) {
+    for field in ["containers", "initContainers"] {
+        let containers = spec.get_mut(field).and_then(Value::as_array_mut);
+        for container in containers.into_iter().flatten().filter_map(Value::as_object_mut) {
+            let policy = container.entry("terminationMessagePolicy").or_insert(Value::Null);
+            if policy.is_null() {
+                *policy = json!("FallbackToLogsOnError");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::names::{AppType, InstanceName};
+
+    fn key(name: &str) -> InstanceKey {
+        InstanceKey {
+            app_type: AppType::new("scim").unwrap(),
+            name: InstanceName::new(name).unwrap(),
+        }
+    }
+
+    fn made(template: Value, name: &str, settings: &JobSettings, failures: u32) -> Value {
+        let key = key(name);
+        manifest(template, &JobParts { key: &key, settings, started_by: "10.0.0.1", failures })
+    }
+
+    #[test]
+    fn a_job_carries_the_template_our_labels_and_what_keeps_one_pod_a_name() {
+        let template = json!({
+            "metadata": {"labels": {"a": "b"}, "annotations": {"c": "d"}},
+            "spec": {"restartPolicy": "Never", "containers": [{"name": "app", "image": "i"}]},
+        });
+        let expected = json!({
+            "apiVersion": "batch/v1",
+            "kind": "Job",
+            "metadata": {
+                "name": "scim-n1",
+                "labels": {
+                    "config-controller.semafor.ch/instance-type": "scim",
+                    "config-controller.semafor.ch/instance-name": "n1",
+                },
+                "annotations": {
+                    "config-controller.semafor.ch/instance-type": "scim",
+                    "config-controller.semafor.ch/instance-name": "n1",
+                    "config-controller.semafor.ch/started-by": "10.0.0.1",
+                },
+            },
+            "spec": {
+                "podReplacementPolicy": "Failed",
+                "podFailurePolicy": {"rules": [{
+                    "action": "Ignore",
+                    "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}],
+                }]},
+                "backoffLimit": 0,
+                "template": {
+                    "metadata": {
+                        "labels": {
+                            "a": "b",
+                            "config-controller.semafor.ch/instance-type": "scim",
+                            "config-controller.semafor.ch/instance-name": "n1",
+                        },
+                        "annotations": {
+                            "c": "d",
+                            "config-controller.semafor.ch/instance-type": "scim",
+                            "config-controller.semafor.ch/instance-name": "n1",
+                        },
+                    },
+                    "spec": {
+                        "restartPolicy": "Never",
+                        "containers": [{
+                            "name": "app",
+                            "image": "i",
+                            "terminationMessagePolicy": "FallbackToLogsOnError",
+                        }],
+                    },
+                },
+            },
+        });
+        assert_eq!(made(template, "n1", &JobSettings::default(), 0), expected);
+    }
+
+    #[test]
+    fn on_failure_leaves_the_retries_to_kubernetes() {
+        let template = json!({"spec": {"restartPolicy": "OnFailure", "containers": []}});
+        let job = made(template, "n1", &JobSettings::default(), 0);
+        assert_eq!(job["spec"].get("backoffLimit"), None);
+        assert_eq!(job["spec"].get("podFailurePolicy"), None);
+        assert_eq!(job["spec"]["podReplacementPolicy"], "Failed");
+    }
+
+    #[test]
+    fn settings_of_the_template_and_failures_are_written() {
+        let settings = JobSettings {
+            backoff_limit: Some(2),
+            max_lifetime: Some(Duration::from_secs(60)),
+            ttl_after_finished: Some(Duration::ZERO),
+            ..JobSettings::default()
+        };
+        let template = json!({"metadata": null, "spec": {"restartPolicy": "Never", "containers": []}});
+        let job = made(template, "n1", &settings, 3);
+        assert_eq!(job["spec"]["backoffLimit"], 2);
+        assert_eq!(job["spec"]["activeDeadlineSeconds"], 60);
+        assert_eq!(job["spec"]["ttlSecondsAfterFinished"], 0);
+        assert_eq!(job["metadata"]["annotations"][labels::FAILURES], "3");
+    }
+
+    #[test]
+    fn names_that_are_no_labels_are_kept_raw_in_annotations() {
+        let template = json!({"spec": {"containers": []}});
+        let job = made(template, "bob@x.ch", &JobSettings::default(), 0);
+        let metadata = &job["spec"]["template"]["metadata"];
+        assert_eq!(metadata["annotations"][labels::INSTANCE_NAME], "bob@x.ch");
+        let label = metadata["labels"][labels::INSTANCE_NAME].as_str().unwrap();
+        assert!(names::is_label_value(label) && label.starts_with("bob-x.ch-"), "{label}");
+    }
+
+    #[test]
+    fn a_terminal_policy_of_the_template_is_kept() {
+        let container = json!({"name": "a", "terminationMessagePolicy": "File"});
+        let template = json!({"spec": {"initContainers": [container], "containers": [{"name": "b", "terminationMessagePolicy": null}]}});
+        let job = made(template, "n1", &JobSettings::default(), 0);
+        let spec = &job["spec"]["template"]["spec"];
+        assert_eq!(spec["initContainers"][0]["terminationMessagePolicy"], "File");
+        assert_eq!(spec["containers"][0]["terminationMessagePolicy"], "FallbackToLogsOnError");
+    }
+
+    #[test]
+    fn delays_double_up_to_their_bound() {
+        let settings = JobSettings::default();
+        let secs = |failures| settings.delay_after(failures).as_secs();
+        assert_eq!([secs(0), secs(1), secs(2), secs(4), secs(5), secs(99)], [10, 20, 40, 160, 300, 300]);
+    }
+
+    #[track_caller]
+    fn check_settings(annotations: Value, expected: Result<JobSettings, &str>) {
+        let pairs: Pairs = serde_json::from_value(annotations).unwrap();
+        assert_eq!(JobSettings::from_annotations(&pairs, "scim"), expected.map_err(Into::into));
+    }
+
+    #[test]
+    fn annotations_of_one_type_win_over_those_of_all() {
+        check_settings(json!({}), Ok(JobSettings::default()));
+        check_settings(
+            json!({
+                "config-controller.semafor.ch/restart-delay": "1s",
+                "scim.config-controller.semafor.ch/restart-delay": "2s",
+                "other.config-controller.semafor.ch/restart-delay": "3s",
+                "config-controller.semafor.ch/restart-failed": "never",
+            }),
+            Ok(JobSettings {
+                restart_delay: Duration::from_secs(2),
+                restart_failed: false,
+                ..JobSettings::default()
+            }),
+        );
+        check_settings(
+            json!({"config-controller.semafor.ch/backoff-limit": "-1"}),
+            Err("the annotation config-controller.semafor.ch/backoff-limit is '-1': give a whole number of 0 or more"),
+        );
+    }
+}

@@ -1,0 +1,327 @@
+//! Names: app types, instance names, and the Job name that stands for a pair of them.
+//!
+//! The Job's name is the lock that makes "one name, one instance" true, so its
+//! derivation is a pure function of the pair and of nothing else: every replica,
+//! and the original 2.7.1 for the names that it accepts, derives the same.
+//! Whether something of that name exists is not known here.
+
+use sha2::{Digest, Sha256};
+use std::fmt;
+use std::sync::Arc;
+
+/// Longest app type or instance name, in bytes: what a file name or a ConfigMap key may have.
+pub const NAME_BYTES_MAX: usize = 253;
+
+/// Longest Job name, in characters: Kubernetes copies it into the label `job-name`,
+/// and a label value has at most 63.
+pub const JOB_NAME_CHARS_MAX: usize = 63;
+
+/// Hexadecimal digits of the hash in derived names.
+const HASH_DIGITS: usize = 10;
+
+/// Why a string is no instance name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NameError {
+    /// Nothing at all.
+    Empty,
+    /// More than [`NAME_BYTES_MAX`] bytes; holds how many there are.
+    TooLong(usize),
+    /// A `/`, which would be two path segments.
+    Slash,
+    /// A control character, U+0000 among them; holds it.
+    Control(char),
+    /// `.` or `..`, which clients and proxies resolve before they send them.
+    Dots,
+}
+
+impl fmt::Display for NameError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => write!(f, "the name is empty: give 1 to {NAME_BYTES_MAX} bytes"),
+            Self::TooLong(bytes) => write!(
+                f,
+                "the name has {bytes} bytes: at most {NAME_BYTES_MAX} are possible"
+            ),
+            Self::Slash => write!(f, "the name contains a '/': leave it out"),
+            Self::Control(c) => write!(
+                f,
+                "the name contains the control character U+{:04X}: leave it out",
+                u32::from(*c)
+            ),
+            Self::Dots => write!(
+                f,
+                "'.' and '..' are no names, since clients and proxies resolve them: choose another"
+            ),
+        }
+    }
+}
+
+fn check(text: &str) -> Result<(), NameError> {
+    if text.is_empty() {
+        return Err(NameError::Empty);
+    }
+    if text.len() > NAME_BYTES_MAX {
+        return Err(NameError::TooLong(text.len()));
+    }
+    if text == "." || text == ".." {
+        return Err(NameError::Dots);
+    }
+    for c in text.chars() {
+        if c == '/' {
+            return Err(NameError::Slash);
+        }
+        if c.is_control() {
+            return Err(NameError::Control(c));
+        }
+    }
+    Ok(())
+}
+
+/// What users can start: the key of a template without its `.yaml`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AppType(Arc<str>);
+
+/// The name that a caller gives an instance, as the caller wrote it.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct InstanceName(Arc<str>);
+
+macro_rules! checked_name {
+    ($name:ident) => {
+        impl $name {
+            /// Takes 1 to 253 bytes without `/` and control characters, except `.` and `..`.
+            ///
+            /// # Errors
+            /// [`NameError`] says which of these rules the text breaks.
+            pub fn new(text: &str) -> Result<Self, NameError> {
+                check(text).map(|()| Self(text.into()))
+            }
+
+            /// The text as it was given.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{:?}", &*self.0)
+            }
+        }
+    };
+}
+
+checked_name!(AppType);
+checked_name!(InstanceName);
+
+/// What identifies an instance: its app type and its name.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct InstanceKey {
+    /// The app type.
+    pub app_type: AppType,
+    /// The name.
+    pub name: InstanceName,
+}
+
+impl InstanceKey {
+    /// The name of the Job that is this instance.
+    ///
+    /// `<type>-<name>` where Kubernetes takes that as a name (as 2.7.1 has it), else
+    /// `<slug of type>-<slug of name>-<10 hex digits of SHA-256(type, 0, name)>`.
+    #[must_use]
+    pub fn job_name(&self) -> String {
+        let plain = format!("{}-{}", self.app_type, self.name);
+        if is_dns_subdomain(&plain) && plain.len() <= JOB_NAME_CHARS_MAX {
+            return plain;
+        }
+        let hash = hash_digits(&[self.app_type.as_str(), self.name.as_str()]);
+        // The two slugs share what the hash and two hyphens leave; a short type leaves more to the name.
+        let room = JOB_NAME_CHARS_MAX - HASH_DIGITS - 2;
+        let app_type = slug(self.app_type.as_str(), room / 2, is_dns_char, true);
+        let name = slug(self.name.as_str(), room - app_type.len(), is_dns_char, true);
+        format!("{app_type}-{name}-{hash}")
+    }
+}
+
+impl fmt::Display for InstanceKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.app_type, self.name)
+    }
+}
+
+impl fmt::Debug for InstanceKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}/{:?}", self.app_type, self.name)
+    }
+}
+
+/// The value of a label that stands for `text`: the text itself where Kubernetes takes
+/// it as a label value, else `<slug>-<10 hex digits of its SHA-256>`.
+#[must_use]
+pub fn label_value(text: &str) -> String {
+    if is_label_value(text) {
+        return text.to_owned();
+    }
+    let hash = hash_digits(&[text]);
+    let room = LABEL_CHARS_MAX - HASH_DIGITS - 1;
+    format!("{}-{hash}", slug(text, room, is_label_char, false))
+}
+
+/// Longest label value and longest name part of a label key, in characters (Kubernetes).
+const LABEL_CHARS_MAX: usize = 63;
+
+/// Whether Kubernetes takes `text` as a label value: empty, or at most 63 of
+/// `[A-Za-z0-9_.-]` that begin and end with a letter or digit.
+#[must_use]
+pub fn is_label_value(text: &str) -> bool {
+    text.is_empty() || is_label_name(text)
+}
+
+/// Whether Kubernetes takes `text` as the name part of a label key: as a label value, but not empty.
+#[must_use]
+pub fn is_label_name(text: &str) -> bool {
+    let ends = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+    text.len() <= LABEL_CHARS_MAX
+        && text.chars().all(is_label_char)
+        && ends(text.chars().next())
+        && ends(text.chars().next_back())
+}
+
+/// Whether `text` is a DNS-1123 subdomain (RFC 1123 §2.1 as Kubernetes applies it): labels of
+/// `[a-z0-9-]` that begin and end with a letter or digit, joined by dots.
+fn is_dns_subdomain(text: &str) -> bool {
+    text.split('.').all(|label| {
+        let ends = |c: Option<char>| c.is_some_and(|c| c != '-' && is_dns_char(c));
+        label.chars().all(is_dns_char)
+            && ends(label.chars().next())
+            && ends(label.chars().next_back())
+    })
+}
+
+fn is_dns_char(c: char) -> bool {
+    c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-'
+}
+
+fn is_label_char(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')
+}
+
+/// `text` with each run of refused characters as one hyphen, at most `chars_max` characters
+/// that begin and end with a letter or digit; `x` where nothing is left.
+fn slug(text: &str, chars_max: usize, takes: fn(char) -> bool, lower: bool) -> String {
+    let mut slug = String::new();
+    for c in text.chars() {
+        let c = if lower { c.to_ascii_lowercase() } else { c };
+        let c = if takes(c) { c } else { '-' };
+        if slug.len() == chars_max {
+            break;
+        }
+        let follows_hyphen = slug.is_empty() || slug.ends_with('-');
+        if !(c == '-' && follows_hyphen) {
+            slug.push(c);
+        }
+    }
+    let trimmed = slug.trim_matches(|c: char| !c.is_ascii_alphanumeric());
+    if trimmed.is_empty() { "x".into() } else { trimmed.to_owned() }
+}
+
+/// The first [`HASH_DIGITS`] hexadecimal digits of the SHA-256 of the parts, joined by a zero byte.
+#[must_use]
+pub fn hash_digits(parts: &[&str]) -> String {
+    use fmt::Write;
+    let digest = Sha256::digest(parts.join("\0"));
+    digest.iter().take(HASH_DIGITS / 2).fold(String::new(), |mut digits, byte| {
+        write!(digits, "{byte:02x}").expect("a String takes all that is written to it");
+        digits
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(app_type: &str, name: &str) -> InstanceKey {
+        InstanceKey {
+            app_type: AppType::new(app_type).unwrap(),
+            name: InstanceName::new(name).unwrap(),
+        }
+    }
+
+    #[track_caller]
+    fn check_job_name(app_type: &str, name: &str, expected: &str) {
+        let job_name = key(app_type, name).job_name();
+        assert_eq!(job_name, expected);
+        assert!(is_dns_subdomain(&job_name) && job_name.len() <= JOB_NAME_CHARS_MAX);
+    }
+
+    #[test]
+    fn job_names_are_those_of_the_original_where_kubernetes_takes_them() {
+        check_job_name("scim", "n1", "scim-n1");
+        check_job_name("scim", "a.b", "scim-a.b");
+        check_job_name(
+            "scim",
+            "0f8fad5b-d9cb-469f-a165-70867728950e",
+            "scim-0f8fad5b-d9cb-469f-a165-70867728950e",
+        );
+        let longest = "n".repeat(58);
+        check_job_name("scim", &longest, &format!("scim-{longest}"));
+    }
+
+    #[test]
+    fn other_names_become_a_slug_and_a_hash() {
+        check_job_name("scim", "A_b", "scim-a-b-0e3e87cbd2");
+        check_job_name("scim", "a..b", "scim-a-b-e84a51c62c");
+        check_job_name("scim", "-", "scim-x-37107599f6");
+        check_job_name("scim", "ä", "scim-x-6fa0169d6c");
+        check_job_name("scim", &"n".repeat(59), &format!("scim-{}-887f439162", "n".repeat(47)));
+        let key = key(&"t".repeat(253), &"n".repeat(253));
+        assert_eq!(key.job_name().len(), JOB_NAME_CHARS_MAX);
+    }
+
+    #[test]
+    fn names_that_look_alike_as_slugs_are_different_jobs() {
+        assert_ne!(key("scim", "A").job_name(), key("scim", "a").job_name());
+        assert_ne!(key("scim", "a_b").job_name(), key("scim", "a b").job_name());
+    }
+
+    #[track_caller]
+    fn check_name(text: &str, expected: Result<(), NameError>) {
+        assert_eq!(InstanceName::new(text).map(|_| ()), expected);
+    }
+
+    #[test]
+    fn names_are_checked() {
+        check_name("", Err(NameError::Empty));
+        check_name(&"n".repeat(253), Ok(()));
+        check_name(&"n".repeat(254), Err(NameError::TooLong(254)));
+        check_name("a/b", Err(NameError::Slash));
+        check_name("a\0", Err(NameError::Control('\0')));
+        check_name("a\u{85}", Err(NameError::Control('\u{85}')));
+        check_name(".", Err(NameError::Dots));
+        check_name("..", Err(NameError::Dots));
+        check_name("...", Ok(()));
+        check_name("Ä b,c", Ok(()));
+    }
+
+    #[track_caller]
+    fn check_label_value(text: &str, expected: &str) {
+        let value = label_value(text);
+        assert_eq!(value, expected);
+        assert!(is_label_value(&value), "{value}");
+    }
+
+    #[test]
+    fn label_values_are_raw_where_they_can_be() {
+        check_label_value("", "");
+        check_label_value("A_b.c-d", "A_b.c-d");
+        check_label_value("-a", "a-c274891790");
+        check_label_value(&"v".repeat(63), &"v".repeat(63));
+        check_label_value(&"v".repeat(64), &format!("{}-c354e92947", "v".repeat(52)));
+    }
+}

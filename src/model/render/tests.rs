@@ -1,0 +1,582 @@
+use super::*;
+use crate::model::yaml;
+use serde_json::json;
+
+#[track_caller]
+fn template(text: &str) -> Template {
+    Template::parse("t.yaml", text).unwrap()
+}
+
+fn one(value: &str) -> Variables {
+    [("x", value)].into_iter().collect()
+}
+
+/// One variable at every kind of place.
+const PLACES: &str = r#"
+metadata:
+  labels:
+    plain: ${alternatives['x']}
+    key-${alternatives['x']}: k
+  annotations: {note: "a ${alternatives['x']} b"}
+spec:
+  restartPolicy: Never
+  nodeSelector: {zone: ${alternatives['x']}}
+  containers:
+  - name: app
+    image: reg/app:${alternatives['x']}
+    command: [run, ${alternatives['x']}, '${alternatives['x']}']
+    args:
+    - ${alternatives['x']}
+    - |
+      echo ${alternatives['x']}
+      exit
+    - >-
+      fold ${alternatives['x']}
+      ed
+    env:
+    - name: TZ
+      value: ${alternatives['x']}
+    ports:
+    - containerPort: ${alternatives['x']}
+  terminationGracePeriodSeconds: 1${alternatives['x']}
+"#;
+
+fn expected_at_places(value: &str, port: &Value, grace: &Value) -> Value {
+    json!({
+        "metadata": {
+            "labels": {"plain": value, format!("key-{value}"): "k"},
+            "annotations": {"note": format!("a {value} b")},
+        },
+        "spec": {
+            "restartPolicy": "Never",
+            "nodeSelector": {"zone": value},
+            "containers": [{
+                "name": "app",
+                "image": format!("reg/app:{value}"),
+                "command": ["run", value, value],
+                "args": [value, format!("echo {value}\nexit\n"), format!("fold {value} ed")],
+                "env": [{"name": "TZ", "value": value}],
+                "ports": [{"containerPort": port}],
+            }],
+            "terminationGracePeriodSeconds": grace,
+        },
+    })
+}
+
+#[test]
+fn values_take_their_type_from_the_place() {
+    let template = template(PLACES);
+    for (value, port, grace) in [
+        ("8080", json!(8080), json!(18080)),
+        ("0644", json!(420), json!(10644)),
+        ("yes", json!(true), json!("1yes")),
+        ("", json!(null), json!(1)),
+        ("null", json!(null), json!("1null")),
+        ("1.10", json!(1.1), json!(11.1)),
+        (" 5 ", json!(" 5 "), json!("1 5 ")),
+        ("UTC", json!("UTC"), json!("1UTC")),
+    ] {
+        let rendered = template.render(&one(value));
+        assert_eq!(rendered, Ok(expected_at_places(value, &port, &grace)));
+    }
+}
+
+#[test]
+fn values_cannot_change_the_structure() {
+    let template = template(PLACES);
+    for value in [
+        "UTC\n    securityContext:\n      privileged: true",
+        "x\"\n  hostNetwork: true\n#",
+        "x', evil: true, y: '",
+        "\"",
+        "'",
+        "`",
+        ": ",
+        " #",
+        "#",
+        "- ",
+        "{",
+        "}",
+        "[",
+        "]",
+        "a: b",
+        "- a\n- b",
+        "{a: b}",
+        "[1]",
+        "&a",
+        "*a",
+        "!!binary aGk=",
+        "!foo",
+        "<<",
+        "| ",
+        "|\n",
+        ">-",
+        "---",
+        "\n---\n",
+        "...",
+        "%TAG",
+        "${alternatives['y']}",
+        "${",
+        "}",
+        "% if True:",
+        "## x",
+        "\\",
+        "\\\n",
+        "<% x %>",
+        "\t",
+        "\r\n",
+        "\u{1}\u{7f}\u{85}\u{2028}\u{feff}",
+        "\u{f0000}0\u{f0001}",
+        "\u{f0000}",
+        "ä€😀",
+        "@",
+        "?",
+        "=",
+    ] {
+        let rendered = template.render(&one(value));
+        let grace = json!(format!("1{value}"));
+        assert_eq!(
+            rendered,
+            Ok(expected_at_places(value, &json!(value), &grace))
+        );
+    }
+}
+
+#[test]
+fn an_injection_stays_a_value() {
+    // What made a privileged Job with a hostPath volume of an environment variable.
+    let template = template(
+        "spec:\n  containers:\n  - name: app\n    env:\n    - name: TZ\n      value: ${alternatives['tz']}\n",
+    );
+    let tz = "UTC\n    securityContext: {privileged: true}\n  hostNetwork: true\n  volumes:\n  \
+              - {name: root, hostPath: {path: /}}";
+    let rendered = template.render(&[("tz", tz)].into_iter().collect());
+    let expected = json!({
+        "spec": {"containers": [{"name": "app", "env": [{"name": "TZ", "value": tz}]}]},
+        "metadata": {"labels": {}},
+    });
+    assert_eq!(rendered, Ok(expected));
+}
+
+#[test]
+fn a_value_with_nul_is_refused_by_name() {
+    let template = template(PLACES);
+    let refused = |name: &str| {
+        let name = name.to_owned();
+        Err(RenderError::ValueWithNul { name })
+    };
+    assert_eq!(template.render(&one("a\0b")), refused("x"));
+    // One that is not used does no harm.
+    let unused = [("x", "a"), ("y", "\0")].into_iter().collect();
+    assert!(template.render(&unused).is_ok());
+    let all = self::template(
+        "spec:\n  containers:\n  - args:\n% for k, v in alternatives.items():\n    - ${k}\n% endfor\n",
+    );
+    assert_eq!(
+        all.render(&[("a\0", "")].into_iter().collect()),
+        refused("a\u{fffd}")
+    );
+}
+
+#[test]
+fn where_kubernetes_wants_a_string_it_is_the_text() {
+    let text = r"
+metadata:
+  labels: {a: 0644, b: yes, c: 1.10, d: 2001-01-01, e: 1e400, f: 'x', g: .inf, h: ~, on: off}
+  annotations:
+    &a n: &b 18446744073709551616
+spec:
+  nodeSelector: {a: 1_000}
+  initContainers:
+  - command: [1, no]
+    lifecycle: {preStop: {exec: {command: [sleep, 5]}}}
+  containers:
+  - name: yes
+    args: [0x1F, !!str 12, !!binary aGk=, *b]
+    env:
+    - {name: N, value: 1e3}
+    - name: E
+      value:
+    - {name: F, valueFrom: {fieldRef: {optional: yes}}}
+    livenessProbe: {exec: {command: [on]}, periodSeconds: 0b11}
+  topologySpreadConstraints: [{labelSelector: {matchLabels: {a: 1}}, maxSkew: 1}]
+  volumes:
+  - configMap: {defaultMode: 0644}
+";
+    let expected = json!({
+        "metadata": {
+            "labels": {
+                "a": "0644", "b": "yes", "c": "1.10", "d": "2001-01-01", "e": "1e400", "f": "x",
+                "g": ".inf", "h": null, "true": "off",
+            },
+            "annotations": {"false": "18446744073709551616"},
+        },
+        "spec": {
+            "nodeSelector": {"a": "1_000"},
+            "initContainers": [{
+                "command": ["1", "no"],
+                "lifecycle": {"preStop": {"exec": {"command": ["sleep", "5"]}}},
+            }],
+            "containers": [{
+                "name": true,
+                "args": ["0x1F", "12", "hi", "18446744073709551616"],
+                "env": [
+                    {"name": "N", "value": "1e3"},
+                    {"name": "E", "value": null},
+                    {"name": "F", "valueFrom": {"fieldRef": {"optional": true}}},
+                ],
+                "livenessProbe": {"exec": {"command": ["on"]}, "periodSeconds": 3},
+            }],
+            "topologySpreadConstraints": [{"labelSelector": {"matchLabels": {"a": "1"}}, "maxSkew": 1}],
+            "volumes": [{"configMap": {"defaultMode": 420}}],
+        },
+    });
+    assert_eq!(template(text).render(&Variables::default()), Ok(expected));
+}
+
+#[test]
+fn tags_and_quotes_hold_for_values() {
+    let template = template(
+        "spec:\n  containers:\n  - a: '${alternatives['x']}'\n    b: !!str ${alternatives['x']}\n    \
+         c: !foo ${alternatives['x']}\n    d: \"${alternatives['x']}\"\n    e: ${alternatives['x']}\n",
+    );
+    let rendered = template.render(&one("12")).unwrap();
+    assert_eq!(
+        rendered["spec"]["containers"][0],
+        json!({"a": "12", "b": "12", "c": "12", "d": "12", "e": 12})
+    );
+    let error = template.render(&one("1e400")).unwrap_err();
+    assert!(
+        matches!(&error, RenderError::Invalid(error) if error.line == 7),
+        "{error}"
+    );
+}
+
+#[test]
+fn anchors_and_merges_are_filled_in_everywhere() {
+    let template = template(
+        "base: &base {image: ${alternatives['x']}, name: a}\nspec:\n  containers:\n  - <<: *base\n    \
+         name: b\n  - *base\n",
+    );
+    let rendered = template.render(&one("i:1")).unwrap();
+    assert_eq!(
+        rendered["spec"]["containers"],
+        json!([{"image": "i:1", "name": "b"}, {"image": "i:1", "name": "a"}])
+    );
+}
+
+#[test]
+fn a_value_in_a_key_is_one_key() {
+    let template = template(
+        "metadata:\n  labels:\n    ${alternatives['x']}: 1\n    fixed: 2\n    <<: {m: 3}\nspec:\n  containers: [{a: b}]\n",
+    );
+    for key in ["k", "<<", "yes", "a: b", "", "0644", "x\ny"] {
+        let rendered = template.render(&one(key)).unwrap();
+        let expected = json!({key: "1", "fixed": "2", "m": "3"});
+        assert_eq!(rendered["metadata"]["labels"], expected, "{key}");
+    }
+    let twice = |key: &str, line: u32| {
+        let key = key.to_owned();
+        Err(RenderError::KeyTwice { line, key })
+    };
+    assert_eq!(template.render(&one("fixed")), twice("fixed", 4));
+    assert_eq!(template.render(&one("m")), twice("m", 5));
+}
+
+#[test]
+fn metadata_and_labels_are_made_where_they_are_missing() {
+    let spec = "spec:\n  containers: [{name: a}]\n";
+    let empty = json!({"labels": {}});
+    for (metadata, expected) in [
+        ("", empty.clone()),
+        ("metadata:\n", empty.clone()),
+        ("metadata: {labels: ~}\n", empty.clone()),
+        ("metadata: {labels: {}}\n", empty),
+        ("metadata: {name: x}\n", json!({"name": "x", "labels": {}})),
+        (
+            "metadata: {labels: {a: b}}\n",
+            json!({"labels": {"a": "b"}}),
+        ),
+    ] {
+        let text = format!("{metadata}{spec}");
+        let rendered = template(&text).render(&Variables::default()).unwrap();
+        assert_eq!(rendered["metadata"], expected, "{text}");
+    }
+}
+
+#[test]
+fn the_result_is_bounded() {
+    let once = template("spec:\n  containers:\n  - a: ${alternatives['x']}\n");
+    let keys = "speccontainersa".len();
+    let at_bound = "x".repeat(RENDERED_BYTES_MAX - keys);
+    assert!(once.render(&one(&at_bound)).is_ok());
+    assert_eq!(
+        once.render(&one(&(at_bound + "x"))),
+        Err(RenderError::TooLarge)
+    );
+    let mebibyte = "x".repeat(1024 * 1024);
+    assert_eq!(
+        template(PLACES).render(&one(&mebibyte)),
+        Err(RenderError::TooLarge)
+    );
+    // A value behind aliases counts each time.
+    let aliases = format!(
+        "x: [&a '${{alternatives['x']}}', {}]\nspec:\n  containers: [{{a: b}}]\n",
+        "*a,".repeat(20_000)
+    );
+    let aliases = template(&aliases);
+    assert!(aliases.render(&one("x")).is_ok());
+    assert_eq!(
+        aliases.render(&one(&"x".repeat(10_000))),
+        Err(RenderError::TooLarge)
+    );
+}
+
+#[test]
+fn a_template_may_be_used_often() {
+    let template = template(PLACES);
+    assert_eq!(template.render(&one("a")), template.render(&one("a")));
+    assert_eq!(template.source_name(), "t.yaml");
+}
+
+#[test]
+fn a_forged_placeholder_is_text() {
+    let template = template(
+        "spec:\n  containers:\n  - {a: ${'x'}, b: \"\\U000f00007\\U000f0001\", c: \"\\U000f0000\"}\n",
+    );
+    let rendered = template.render(&Variables::default()).unwrap();
+    // The number of a value that does not exist; what matters is that nothing breaks.
+    assert_eq!(rendered["spec"]["containers"][0]["a"], "x");
+}
+
+mod mutation {
+    //! Mutated templates and values: no panic, and a value never changes the structure.
+
+    use super::*;
+    use std::mem::discriminant;
+
+    /// Marsaglia's xorshift: small, and the same everywhere for the same seed.
+    struct Random(u64);
+
+    impl Random {
+        fn next(&mut self) -> u64 {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            self.0
+        }
+
+        fn below(&mut self, end: usize) -> usize {
+            usize::try_from(self.next() % end as u64).unwrap()
+        }
+
+        fn pick<'a>(&mut self, from: &[&'a str]) -> &'a str {
+            from[self.below(from.len())]
+        }
+    }
+
+    const CONTROLLED: &str = "## c\n% if 'x' in alternatives:\nmetadata:\n  labels: {a: ${alternatives['x']}}\n\
+        % elif alternatives.get('z') == '1':\n%% x\n% else:\nmetadata:\n% endif\nspec:\n  containers:\n  - name: a\n    \
+        env:\n% for k, v in alternatives.items():\n    - name: ${k}\n      value: \"${v}\"\n% endfor\n    args: [a \\\n b]\n";
+    const ANCHORED: &str = "b: &b {p: 0644, q: [yes, ${alternatives['x']}]}\nspec:\n  <<: *b\n  containers:\n  \
+        - {<<: [*b, {r: ~}], s: *b}\n  - ? t\n    : |\n      ${alternatives.get('x', 'd') | trim}\n";
+    const PIECES: &[&str] = &[
+        "${",
+        "}",
+        "${alternatives['x']}",
+        "alternatives",
+        "['x']",
+        "% if True:\n",
+        "% endif\n",
+        "% else:\n",
+        "% for k, v in alternatives.items():\n",
+        "% endfor\n",
+        "##",
+        "%",
+        "\\\n",
+        "<%",
+        "<%text>",
+        "</%text>",
+        "\n",
+        " ",
+        "  ",
+        "\t",
+        ":",
+        ": ",
+        "- ",
+        "-",
+        "?",
+        "? ",
+        "[",
+        "]",
+        "{",
+        "}",
+        ",",
+        "#",
+        " #",
+        "&a ",
+        "*a",
+        "!",
+        "!!str ",
+        "!!binary ",
+        "|",
+        ">",
+        "'",
+        "\"",
+        "%%",
+        "@",
+        "`",
+        "<<: ",
+        "---\n",
+        "...\n",
+        "~",
+        "0",
+        "1e400",
+        ".inf",
+        "yes",
+        "\\",
+        "\u{feff}",
+        "\0",
+        "ä",
+        "\u{f0000}",
+        "\u{f0001}",
+        "\r\n",
+        "(",
+        ")",
+        "|",
+        "in",
+        "not ",
+    ];
+    const VALUES: &[&str] = &[
+        "a",
+        "",
+        "yes",
+        "0644",
+        "1e400",
+        ".inf",
+        "~",
+        "x\ny: z",
+        ": ",
+        " #",
+        "- a",
+        "{",
+        "}",
+        "[",
+        "]",
+        "\"",
+        "'",
+        "${alternatives['x']}",
+        "\u{f0000}0\u{f0001}",
+        "<<",
+        "*b",
+        "&b",
+        "!!str",
+        "|",
+        "\\",
+        "%",
+        "\t",
+        "ä",
+        "\u{1}",
+    ];
+
+    fn mutate(text: &str, random: &mut Random) -> String {
+        let mut chars: Vec<char> = text.chars().collect();
+        for _ in 0..random.below(4) {
+            let at = random.below(chars.len() + 1);
+            match random.below(4) {
+                0 => drop(chars.splice(at..at, random.pick(PIECES).chars())),
+                1 => drop(chars.drain(at..(at + 1 + random.below(8)).min(chars.len()).max(at))),
+                2 => {
+                    let end = (at + random.below(40)).min(chars.len());
+                    let copy = chars[at..end].to_vec();
+                    let to = random.below(chars.len() + 1);
+                    drop(chars.splice(to..to, copy));
+                }
+                _ => {
+                    let end = (at + 1).min(chars.len());
+                    drop(chars.splice(at..end, random.pick(PIECES).chars()));
+                }
+            }
+        }
+        chars.into_iter().collect()
+    }
+
+    fn value(random: &mut Random) -> String {
+        (0..=random.below(3)).map(|_| random.pick(VALUES)).collect()
+    }
+
+    /// Whether lines or texts may be chosen by what a value is, which would be the author's wish.
+    fn chooses_by_value(text: &str) -> bool {
+        let own = |line: &str| CONTROLLED.lines().any(|own| own == line);
+        let control = |line: &str| line.trim_start().starts_with('%');
+        let choice = |expression: &str| ["in", "not"].iter().any(|word| expression.contains(word));
+        let mut expressions = text.split("${").skip(1);
+        text.lines().any(|line| control(line) && !own(line))
+            || expressions.any(|rest| rest.split('}').next().is_some_and(choice))
+    }
+
+    /// The values' marks in the reference rendering; nothing else in a template has them.
+    const MARK: char = '\u{e000}';
+
+    /// Same keys, lengths and types, but for scalars and keys that hold a value.
+    fn assert_same_structure(harmless: &Value, other: &Value, context: &str) {
+        match (harmless, other) {
+            (Value::String(text), other) if text.contains(MARK) => {
+                assert!(!other.is_object() && !other.is_array(), "{context}");
+            }
+            (Value::Array(left), Value::Array(right)) => {
+                assert_eq!(left.len(), right.len(), "{context}");
+                for (left, right) in left.iter().zip(right) {
+                    assert_same_structure(left, right, context);
+                }
+            }
+            (Value::Object(left), Value::Object(right)) => {
+                assert_eq!(left.len(), right.len(), "{context}");
+                for ((left_key, left), (right_key, right)) in left.iter().zip(right) {
+                    assert!(
+                        left_key == right_key || left_key.contains(MARK),
+                        "{context}"
+                    );
+                    assert_same_structure(left, right, context);
+                }
+            }
+            (left, right) => {
+                assert_eq!(discriminant(left), discriminant(right), "{context}");
+                assert_eq!(left, right, "{context}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_panic_and_no_change_of_structure() {
+        let runs = std::env::var("FUZZ_RUNS").map_or(20_000, |runs| runs.parse().unwrap());
+        let seed = std::env::var("FUZZ_SEED").map_or(42, |seed| seed.parse().unwrap());
+        let mut random = Random(seed);
+        let (mut parsed, mut compared) = (0, 0);
+        for _ in 0..runs {
+            let text = mutate(random.pick(&[PLACES, CONTROLLED, ANCHORED]), &mut random);
+            let _ = yaml::parse(&text).and_then(|tree| tree.to_json());
+            let Ok(template) = Template::parse("t", &text) else {
+                continue;
+            };
+            parsed += 1;
+            let (x, y) = (value(&mut random), value(&mut random));
+            let given: Variables = [("x", x), ("y", y)].into_iter().collect();
+            let marks = [("x", format!("a{MARK}x")), ("y", format!("a{MARK}y"))];
+            let harmless = template.render(&marks.into_iter().collect());
+            let (Ok(harmless), Ok(rendered)) = (harmless, template.render(&given)) else {
+                continue;
+            };
+            if chooses_by_value(&text) {
+                continue;
+            }
+            compared += 1;
+            let context = format!("seed {seed}\n{text}\n{given:?}\n{harmless}\n{rendered}");
+            assert_same_structure(&harmless, &rendered, &context);
+        }
+        assert!(
+            parsed > runs / 10 && compared > runs / 20,
+            "{parsed} {compared}"
+        );
+    }
+}

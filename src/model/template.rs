@@ -1,0 +1,267 @@
+//! Templates: what users can start, one entry of a ConfigMap each.
+//!
+//! An entry `<type>.yaml` is a pod template in YAML with `${…}` in it. [`Template::parse`] checks it
+//! when the ConfigMap is read and collects the variables; [`Template::render`] (in `render.rs`) makes
+//! a pod template of it. Each step has a file of its own: `mako.rs` cuts the text into parts, `select.rs` chooses
+//! among them, `expression.rs` works out `${…}`, `fill.rs` puts the values into the parsed YAML.
+//!
+//! A template without control lines is parsed once. One with them is a different text each time, so
+//! it is parsed when it is rendered, and only its control lines and expressions are checked before.
+//!
+//! Nothing here knows of ConfigMaps, of Jobs or of our labels.
+
+mod expression;
+mod fill;
+mod mako;
+mod select;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)] // A test fails by panicking.
+mod tests;
+mod variables;
+
+pub use expression::EXPRESSION_DEPTH_MAX;
+pub use mako::{CONTROL_DEPTH_MAX, PLACEHOLDERS_MAX};
+pub use select::STEPS_MAX;
+pub use variables::{QUERY_BYTES_MAX, VARIABLES_MAX, Variables, VariablesError};
+
+use super::render::{RENDERED_BYTES_MAX, RenderError};
+use super::yaml::{self, Tree};
+use expression::EvaluationError;
+use fill::FillError;
+use mako::Part;
+use select::{SelectError, Selection};
+use serde_json::Value;
+use std::fmt;
+
+/// A pod template that has been checked.
+#[derive(Clone, Debug)]
+pub struct Template {
+    source_name: String,
+    variables: Vec<TemplateVariable>,
+    parts: Vec<Part>,
+    /// The parsed text, where no line of it depends on a value.
+    parsed: Option<Parsed>,
+}
+
+/// A variable that a template uses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TemplateVariable {
+    /// Its name in the query string.
+    pub name: String,
+    /// Whether the template cannot be rendered without it.
+    pub required: bool,
+}
+
+/// A template that cannot be used, and the line on which that shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TemplateError {
+    /// Where the template came from, as given to [`Template::parse`].
+    pub source_name: String,
+    /// The line, from 1.
+    pub line: u32,
+    /// What is wrong there.
+    pub problem: Problem,
+}
+
+/// What is wrong with a template.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Problem {
+    /// `${…}` is not understood. Remedy: in the sentence.
+    Expression(String),
+    /// A control line (`% …`) is not understood. Remedy: in the sentence.
+    Control(String),
+    /// `<%` begins something that would run code. Remedy: write it with `% if` and `${…}`.
+    PythonBlock,
+    /// `<%text>` or `<%doc>` has no end. Remedy: add it.
+    BlockNotClosed(&'static str),
+    /// One of two characters that we use ourselves. Remedy: take it out.
+    PrivateCharacter,
+    /// More than [`PLACEHOLDERS_MAX`] times `${…}`. Remedy: fewer.
+    TooManyPlaceholders,
+    /// The text is not YAML. Remedy: in the sentence.
+    Yaml(yaml::ErrorKind),
+    /// It is YAML, but no pod template. Remedy: in the sentence.
+    Shape(&'static str),
+    /// Two keys of a map are the same. Remedy: rename one.
+    KeyTwice(String),
+}
+
+/// A text that has been parsed, and where its lines come from.
+#[derive(Clone, Debug)]
+struct Parsed {
+    tree: Tree,
+    lines: Vec<u32>,
+}
+
+impl Template {
+    /// Reads a template. `source_name` is what errors call it, say `ConfigMap demo, key app.yaml`.
+    ///
+    /// # Errors
+    ///
+    /// Where something is not understood, with line and remedy.
+    pub fn parse(source_name: &str, text: &str) -> Result<Self, TemplateError> {
+        let at = |(line, problem)| TemplateError {
+            source_name: source_name.to_owned(),
+            line,
+            problem,
+        };
+        if text.len() > yaml::TEXT_BYTES_MAX {
+            return Err(at((1, Problem::Yaml(yaml::ErrorKind::TooLong))));
+        }
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        let source = mako::parse(text).map_err(at)?;
+        let mut template = Self {
+            source_name: source_name.to_owned(),
+            variables: source.variables,
+            parts: source.parts,
+            parsed: None,
+        };
+        if !source.has_control {
+            let selection = Selection::fixed(&template.parts);
+            let parsed = Parsed::parse(&selection).map_err(at)?;
+            // The values are the placeholders: what fails now fails with any value.
+            let tried = fill::fill(&parsed.tree, &selection.values, usize::MAX);
+            tried.map_err(|error| match error {
+                FillError::KeyTwice { line, key } => {
+                    at((selection.line(line), Problem::KeyTwice(key)))
+                }
+                FillError::Unrepresentable { line, why } => {
+                    at((selection.line(line), Problem::Yaml(FillError::number(why))))
+                }
+                FillError::TooLarge => at((1, Problem::Yaml(yaml::ErrorKind::TooMuchText))),
+            })?;
+            template
+                .parts
+                .retain(|part| matches!(part, Part::Value { .. }));
+            template.parsed = Some(parsed);
+        }
+        Ok(template)
+    }
+
+    /// Where the template came from.
+    #[must_use]
+    pub fn source_name(&self) -> &str {
+        &self.source_name
+    }
+
+    /// The variables that it uses, in the order of the text. A loop over all variables adds none.
+    #[must_use]
+    pub fn variables(&self) -> &[TemplateVariable] {
+        &self.variables
+    }
+
+    /// The JSON of the template with `variables` filled in; the work of [`Template::render`].
+    pub(super) fn filled(&self, variables: &Variables) -> Result<Value, RenderError> {
+        if let Some(parsed) = &self.parsed {
+            let values = select::values(&self.parts, variables, RENDERED_BYTES_MAX)
+                .map_err(|error| self.select_error(error))?;
+            return self.fill(parsed, &values, variables);
+        }
+        let selection = select::select(&self.parts, variables, yaml::TEXT_BYTES_MAX)
+            .map_err(|error| self.select_error(error))?;
+        let parsed = Parsed::parse(&selection).map_err(|at| self.invalid(at))?;
+        self.fill(&parsed, &selection.values, variables)
+    }
+
+    fn fill(
+        &self,
+        parsed: &Parsed,
+        values: &[String],
+        variables: &Variables,
+    ) -> Result<Value, RenderError> {
+        if values.iter().any(|value| value.contains('\0')) {
+            let mut given = variables.iter();
+            let culprit = given.find(|(name, value)| name.contains('\0') || value.contains('\0'));
+            // Texts in the template have none, so there is a culprit.
+            let name = culprit.map_or("", |(name, _)| name);
+            let name = name.replace('\0', "\u{fffd}");
+            return Err(RenderError::ValueWithNul { name });
+        }
+        fill::fill(&parsed.tree, values, RENDERED_BYTES_MAX).map_err(|error| match error {
+            FillError::TooLarge => RenderError::TooLarge,
+            FillError::KeyTwice { line, key } => RenderError::KeyTwice {
+                line: parsed.line(line),
+                key,
+            },
+            FillError::Unrepresentable { line, why } => {
+                self.invalid((parsed.line(line), Problem::Yaml(FillError::number(why))))
+            }
+        })
+    }
+
+    fn select_error(&self, error: SelectError) -> RenderError {
+        match error {
+            SelectError::TooLarge => RenderError::TooLarge,
+            SelectError::Evaluation { line, error } => match error {
+                EvaluationError::Missing { name } => RenderError::VariableMissing { name },
+                EvaluationError::NotText => {
+                    let problem = "`in` looks for a text in a text, and one of the two is none; \
+                                   give `get` a default";
+                    self.invalid((line, Problem::Expression(problem.to_owned())))
+                }
+            },
+        }
+    }
+
+    fn invalid(&self, (line, problem): (u32, Problem)) -> RenderError {
+        RenderError::Invalid(TemplateError {
+            source_name: self.source_name.clone(),
+            line,
+            problem,
+        })
+    }
+}
+
+impl Parsed {
+    fn parse(selection: &Selection) -> mako::At<Self> {
+        let tree = yaml::parse(&selection.text)
+            .map_err(|error| (selection.line(error.line), Problem::Yaml(error.kind)))?;
+        fill::check_shape(&tree)
+            .map_err(|(line, problem)| (selection.line(line), Problem::Shape(problem)))?;
+        Ok(Self {
+            tree,
+            lines: selection.lines.clone(),
+        })
+    }
+
+    fn line(&self, line: u32) -> u32 {
+        select::line_of(&self.lines, line)
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Expression(problem) => write!(f, "`${{…}}` is not understood: {problem}"),
+            Self::Control(problem) => f.write_str(problem),
+            Self::PythonBlock => f.write_str(
+                "`<%` begins Python, an include or a definition, which are not run here; \
+                 use `${…}`, `% if` and `% for`, or put the text between `<%text>` and `</%text>`",
+            ),
+            Self::BlockNotClosed(begin) => {
+                write!(f, "`{begin}` has no end; add `{}`", begin.replace('<', "</"))
+            }
+            Self::PrivateCharacter => f.write_str(
+                "the characters U+F0000 and U+F0001 are used to hold the places of values; take them out",
+            ),
+            Self::TooManyPlaceholders => {
+                write!(f, "more than {PLACEHOLDERS_MAX} times `${{…}}`; use fewer")
+            }
+            Self::Yaml(kind) => kind.fmt(f),
+            Self::Shape(problem) => f.write_str(problem),
+            Self::KeyTwice(key) => write!(f, "two keys of one map are `{key}`; rename one"),
+        }
+    }
+}
+
+impl fmt::Display for TemplateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}, line {}: {}",
+            self.source_name, self.line, self.problem
+        )
+    }
+}
+
+impl std::error::Error for TemplateError {}

@@ -1,0 +1,337 @@
+//! The expressions of a template: what may stand in `${…}` and behind `% if`.
+//!
+//! A small part of Python, enough for the forms that templates use: `alternatives['x']`,
+//! `alternatives.get('x', 'default')`, loop variables, literals, comparisons, `in`, `and`, `or`,
+//! `not`, `a if b else c`, and filters. They mean what they mean in Python, `None` included.
+//! There are no calls, no attributes and no arithmetic: an expression can only choose among
+//! values, so it cannot loop, fail in odd ways, or reach anything.
+
+mod parse;
+
+pub(super) use parse::{parse_condition, parse_loop, parse_value};
+
+use super::Variables;
+use std::borrow::Cow;
+use std::cmp::Ordering;
+
+/// How deep an expression may nest.
+pub const EXPRESSION_DEPTH_MAX: usize = 32;
+
+/// The name under which templates know the variables.
+pub(super) const VARIABLES_NAME: &str = "alternatives";
+
+/// An expression that has been checked.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Expression {
+    Literal(Literal),
+    /// A loop variable, by its place among those in scope.
+    Local(usize),
+    /// `alternatives[key]`
+    Variable(Box<Self>),
+    /// `alternatives.get(key, default)`
+    VariableOr(Box<Self>, Box<Self>),
+    /// `key in alternatives`
+    IsGiven(Box<Self>),
+    /// `a in b`, for strings
+    IsPartOf(Box<Self>, Box<Self>),
+    /// `a in (b, c)`
+    IsOneOf(Box<Self>, Vec<Self>),
+    Equal(Box<Self>, Box<Self>),
+    Not(Box<Self>),
+    And(Vec<Self>),
+    Or(Vec<Self>),
+    Choice {
+        condition: Box<Self>,
+        then: Box<Self>,
+        otherwise: Box<Self>,
+    },
+}
+
+/// A value that stands in the template itself.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Literal {
+    None,
+    Bool(bool),
+    Integer(i64),
+    Float(f64),
+    Text(String),
+}
+
+/// `${expression | filters}`
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct ValueExpression {
+    pub(super) expression: Expression,
+    pub(super) filters: Vec<Filter>,
+}
+
+/// What is done to a value's text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Filter {
+    /// `u`: as in a query string
+    Url,
+    /// `h`, `x`: as in HTML and XML
+    Html,
+    /// `trim`: without blanks around it
+    Trim,
+}
+
+/// What a loop goes over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Loop {
+    pub(super) key: String,
+    pub(super) value: String,
+}
+
+/// A value while an expression is worked out.
+#[derive(Clone, Debug)]
+enum Value<'a> {
+    None,
+    Bool(bool),
+    Integer(i64),
+    Float(f64),
+    Text(Cow<'a, str>),
+}
+
+/// What an expression can see.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Scope<'a> {
+    pub(super) variables: &'a Variables,
+    pub(super) locals: &'a [&'a str],
+}
+
+/// Why an expression has no value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum EvaluationError {
+    /// `alternatives['name']`, and nobody gave `name`.
+    Missing { name: String },
+    /// `a in b`, where `b` is no text.
+    NotText,
+}
+
+impl ValueExpression {
+    /// The text that takes the place of `${…}`.
+    pub(super) fn text(&self, scope: Scope<'_>) -> Result<String, EvaluationError> {
+        let mut text = self.expression.evaluate(scope)?.into_text();
+        for filter in &self.filters {
+            text = filter.apply(&text);
+        }
+        Ok(text)
+    }
+}
+
+impl Expression {
+    /// Whether the expression is true in the sense of Python.
+    pub(super) fn is_true(&self, scope: Scope<'_>) -> Result<bool, EvaluationError> {
+        Ok(self.evaluate(scope)?.is_true())
+    }
+
+    fn evaluate<'a>(&'a self, scope: Scope<'a>) -> Result<Value<'a>, EvaluationError> {
+        match self {
+            Self::Literal(literal) => Ok(literal.value()),
+            Self::Local(place) => Ok(Value::Text(scope.locals[*place].into())),
+            Self::Variable(key) => {
+                let key = key.evaluate(scope)?;
+                let found = key.find(scope.variables);
+                found.ok_or_else(|| EvaluationError::Missing {
+                    name: key.into_text(),
+                })
+            }
+            Self::VariableOr(key, default) => {
+                let key = key.evaluate(scope)?;
+                // As in Python, the default is worked out in any case.
+                let default = default.evaluate(scope)?;
+                Ok(key.find(scope.variables).unwrap_or(default))
+            }
+            Self::IsGiven(key) => {
+                let key = key.evaluate(scope)?;
+                Ok(Value::Bool(key.find(scope.variables).is_some()))
+            }
+            Self::IsPartOf(part, whole) => match (part.evaluate(scope)?, whole.evaluate(scope)?) {
+                (Value::Text(part), Value::Text(whole)) => {
+                    Ok(Value::Bool(whole.contains(part.as_ref())))
+                }
+                _ => Err(EvaluationError::NotText),
+            },
+            Self::IsOneOf(one, of) => {
+                let one = one.evaluate(scope)?;
+                let mut found = false;
+                for other in of {
+                    found |= one.equals(&other.evaluate(scope)?);
+                }
+                Ok(Value::Bool(found))
+            }
+            Self::Equal(left, right) => {
+                let equal = left.evaluate(scope)?.equals(&right.evaluate(scope)?);
+                Ok(Value::Bool(equal))
+            }
+            Self::Not(inner) => Ok(Value::Bool(!inner.is_true(scope)?)),
+            Self::And(operands) => decide(operands, scope, false),
+            Self::Or(operands) => decide(operands, scope, true),
+            Self::Choice {
+                condition,
+                then,
+                otherwise,
+            } => {
+                let chosen = if condition.is_true(scope)? {
+                    then
+                } else {
+                    otherwise
+                };
+                chosen.evaluate(scope)
+            }
+        }
+    }
+
+    /// Calls `seen` for each variable with a fixed name, and whether the expression cannot do
+    /// without it when it is worked out (`always`: it will be).
+    pub(super) fn each_variable(&self, always: bool, seen: &mut impl FnMut(&str, bool)) {
+        match self {
+            Self::Literal(_) | Self::Local(_) => {}
+            Self::Variable(key) => key.each_name(always, always, seen),
+            Self::VariableOr(key, default) => {
+                key.each_name(always, false, seen);
+                default.each_variable(always, seen);
+            }
+            Self::IsGiven(key) => key.each_name(always, false, seen),
+            Self::IsPartOf(left, right) | Self::Equal(left, right) => {
+                left.each_variable(always, seen);
+                right.each_variable(always, seen);
+            }
+            Self::IsOneOf(one, of) => {
+                one.each_variable(always, seen);
+                of.iter()
+                    .for_each(|other| other.each_variable(always, seen));
+            }
+            Self::Not(inner) => inner.each_variable(always, seen),
+            Self::And(operands) | Self::Or(operands) => {
+                for (place, operand) in operands.iter().enumerate() {
+                    operand.each_variable(always && place == 0, seen);
+                }
+            }
+            Self::Choice {
+                condition,
+                then,
+                otherwise,
+            } => {
+                condition.each_variable(always, seen);
+                then.each_variable(false, seen);
+                otherwise.each_variable(false, seen);
+            }
+        }
+    }
+
+    /// As [`Self::each_variable`], for an expression that is the name of a variable.
+    fn each_name(&self, always: bool, required: bool, seen: &mut impl FnMut(&str, bool)) {
+        match self {
+            Self::Literal(Literal::Text(name)) => seen(name, required),
+            other => other.each_variable(always, seen),
+        }
+    }
+}
+
+/// The first operand whose truth is `wanted`, else the last: so Python's `and` and `or` choose.
+fn decide<'a>(
+    operands: &'a [Expression],
+    scope: Scope<'a>,
+    wanted: bool,
+) -> Result<Value<'a>, EvaluationError> {
+    let mut value = Value::None;
+    for operand in operands {
+        value = operand.evaluate(scope)?;
+        if value.is_true() == wanted {
+            break;
+        }
+    }
+    Ok(value)
+}
+
+impl Literal {
+    fn value(&self) -> Value<'_> {
+        match self {
+            Self::None => Value::None,
+            Self::Bool(value) => Value::Bool(*value),
+            Self::Integer(value) => Value::Integer(*value),
+            Self::Float(value) => Value::Float(*value),
+            Self::Text(text) => Value::Text(text.into()),
+        }
+    }
+}
+
+impl<'a> Value<'a> {
+    fn find<'v>(&self, variables: &'v Variables) -> Option<Value<'v>> {
+        match self {
+            // Names are texts, so nothing else can be one.
+            Self::Text(name) => variables.get(name).map(|text| Value::Text(text.into())),
+            _ => None,
+        }
+    }
+
+    fn is_true(&self) -> bool {
+        match self {
+            Self::None => false,
+            Self::Bool(value) => *value,
+            Self::Integer(value) => *value != 0,
+            Self::Float(value) => *value != 0.0,
+            Self::Text(text) => !text.is_empty(),
+        }
+    }
+
+    fn as_number(&self) -> Option<f64> {
+        match self {
+            Self::Bool(value) => Some(f64::from(u8::from(*value))),
+            // Literals have at most fifteen digits, so the cast is exact.
+            Self::Integer(value) => Some(*value as f64),
+            Self::Float(value) => Some(*value),
+            Self::None | Self::Text(_) => None,
+        }
+    }
+
+    fn equals(&self, other: &Value<'_>) -> bool {
+        match (self, other) {
+            (Self::None, Value::None) => true,
+            (Self::Text(left), Value::Text(right)) => left == right,
+            _ => match (self.as_number(), other.as_number()) {
+                (Some(left), Some(right)) => left.partial_cmp(&right) == Some(Ordering::Equal),
+                _ => false,
+            },
+        }
+    }
+
+    /// What Python's `str()` makes of it.
+    fn into_text(self) -> String {
+        match self {
+            Self::None => "None".to_owned(),
+            Self::Bool(true) => "True".to_owned(),
+            Self::Bool(false) => "False".to_owned(),
+            Self::Integer(value) => value.to_string(),
+            Self::Float(value) => format!("{value:?}"),
+            Self::Text(text) => text.into_owned(),
+        }
+    }
+}
+
+impl Filter {
+    fn apply(self, text: &str) -> String {
+        match self {
+            Self::Trim => text.trim().to_owned(),
+            Self::Html => text
+                .replace('&', "&amp;")
+                .replace('<', "&lt;")
+                .replace('>', "&gt;")
+                .replace('"', "&#34;")
+                .replace('\'', "&#39;"),
+            Self::Url => {
+                let mut url = String::with_capacity(text.len());
+                for byte in text.bytes() {
+                    match byte {
+                        b' ' => url.push('+'),
+                        b'_' | b'.' | b'-' | b'~' => url.push(char::from(byte)),
+                        byte if byte.is_ascii_alphanumeric() => url.push(char::from(byte)),
+                        byte => url.push_str(&format!("%{byte:02X}")),
+                    }
+                }
+                url
+            }
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! A YAML tree with placeholders becomes the JSON of a pod template.
+//!
+//! This is where a value's type is decided (contract A12): a plain scalar has the type of its final
+//! text, but where Kubernetes wants a string it is the text. A value replaces a placeholder in the
+//! text of one scalar or key, after parsing; so it cannot add keys, entries or documents.
+
+use super::select::{CLOSE, OPEN};
+use crate::model::yaml::{self, Kind, NodeId, Resolved, Scalar, Tree, Unrepresentable, resolve};
+use serde_json::{Map, Value};
+use std::borrow::Cow;
+
+/// Why a tree cannot be filled in; lines are those of the tree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum FillError {
+    /// More bytes than are allowed.
+    TooLarge,
+    /// A placeholder made a key equal to another one of the same map.
+    KeyTwice { line: u32, key: String },
+    /// A number that JSON cannot carry.
+    Unrepresentable { line: u32, why: Unrepresentable },
+}
+
+/// What Kubernetes wants at a place of a pod template.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// By its type.
+    Any,
+    /// A string, or a list or map of strings.
+    Strings,
+    /// The list `env`.
+    EnvList,
+    /// One of its entries.
+    EnvVar,
+}
+
+impl Place {
+    /// The place of the value of `key`. Names suffice: nowhere in a pod template do they mean
+    /// anything else, and so probes, init containers and volume claims are covered as well.
+    fn of_key(self, key: &str) -> Self {
+        match (self, key) {
+            (Self::Strings, _) | (Self::EnvVar, "name" | "value") => Self::Strings,
+            (_, "command" | "args") => Self::Strings,
+            (_, "labels" | "annotations" | "nodeSelector" | "matchLabels") => Self::Strings,
+            (_, "env") => Self::EnvList,
+            _ => Self::Any,
+        }
+    }
+
+    fn of_item(self) -> Self {
+        match self {
+            Self::EnvList => Self::EnvVar,
+            Self::Strings => Self::Strings,
+            Self::Any | Self::EnvVar => Self::Any,
+        }
+    }
+}
+
+/// The JSON of `tree` with `values` in the places of its placeholders; of at most `bytes_max`
+/// bytes of text, keys and values together.
+pub(super) fn fill(tree: &Tree, values: &[String], bytes_max: usize) -> Result<Value, FillError> {
+    let mut filler = Filler {
+        tree,
+        values,
+        bytes_left: bytes_max,
+    };
+    filler.node(tree.root(), Place::Any)
+}
+
+struct Filler<'a> {
+    tree: &'a Tree,
+    values: &'a [String],
+    bytes_left: usize,
+}
+
+impl<'a> Filler<'a> {
+    fn node(&mut self, id: NodeId, place: Place) -> Result<Value, FillError> {
+        let node = self.tree.node(id);
+        match &node.kind {
+            Kind::Scalar(scalar) => self.scalar(scalar, place, node.line),
+            Kind::Sequence(items) => {
+                let place = place.of_item();
+                let items: Result<_, _> =
+                    items.iter().map(|item| self.node(*item, place)).collect();
+                Ok(Value::Array(items?))
+            }
+            Kind::Mapping(entries) => {
+                let mut map = Map::new();
+                for entry in entries {
+                    let key = self.substitute(&entry.key)?;
+                    let value = self.node(entry.value, place.of_key(&entry.key))?;
+                    if map.contains_key(key.as_ref()) {
+                        return Err(FillError::KeyTwice {
+                            line: entry.line,
+                            key: key.into_owned(),
+                        });
+                    }
+                    map.insert(key.into_owned(), value);
+                }
+                Ok(Value::Object(map))
+            }
+        }
+    }
+
+    fn scalar(&mut self, scalar: &'a Scalar, place: Place, line: u32) -> Result<Value, FillError> {
+        let text = self.substitute(&scalar.text)?;
+        let changed = matches!(text, Cow::Owned(_));
+        if place == Place::Strings {
+            // Kubernetes takes null for a string, and a template may say so; a value cannot.
+            let null = scalar.resolved == Resolved::Null && !changed;
+            return Ok(if null {
+                Value::Null
+            } else {
+                Value::String(text.into_owned())
+            });
+        }
+        let resolved = if scalar.plain && changed {
+            Cow::Owned(resolve(&text))
+        } else {
+            Cow::Borrowed(&scalar.resolved)
+        };
+        resolved
+            .to_json(&text)
+            .map_err(|why| FillError::Unrepresentable { line, why })
+    }
+
+    /// Puts the values into `text`. It is read once: what a value contains is not looked at.
+    fn substitute(&mut self, text: &'a str) -> Result<Cow<'a, str>, FillError> {
+        let mut pieces = text.split(OPEN);
+        let first = pieces.next().expect("a split has at least one piece");
+        if first.len() == text.len() {
+            self.spend(text.len())?;
+            return Ok(Cow::Borrowed(text));
+        }
+        self.spend(first.len())?;
+        let mut filled = first.to_owned();
+        for piece in pieces {
+            let value = piece.split_once(CLOSE).and_then(|(number, rest)| {
+                let value = self.values.get(number.parse::<usize>().ok()?)?;
+                Some((value.as_str(), rest))
+            });
+            // An escape in double quotes can write what looks like a placeholder; it stays.
+            let (value, rest) = value.unwrap_or(("", piece));
+            self.spend(value.len() + rest.len())?;
+            filled.push_str(value);
+            filled.push_str(rest);
+        }
+        Ok(Cow::Owned(filled))
+    }
+
+    fn spend(&mut self, bytes: usize) -> Result<(), FillError> {
+        let left = self.bytes_left.checked_sub(bytes);
+        self.bytes_left = left.ok_or(FillError::TooLarge)?;
+        Ok(())
+    }
+}
+
+/// What is wrong with the outermost parts of a pod template, and the line of the tree.
+pub(super) fn check_shape(tree: &Tree) -> Result<(), (u32, &'static str)> {
+    let root = tree.root();
+    let is_map = |id: NodeId| matches!(tree.node(id).kind, Kind::Mapping(_));
+    let is_null = |id: NodeId| match &tree.node(id).kind {
+        Kind::Scalar(scalar) => scalar.resolved == Resolved::Null,
+        Kind::Sequence(_) | Kind::Mapping(_) => false,
+    };
+    let line = |id: NodeId| tree.node(id).line;
+    if !is_map(root) {
+        let problem = "a template is a map with `metadata` and `spec`; begin with `spec:`";
+        return Err((line(root), problem));
+    }
+    if let Some(metadata) = tree.get(root, "metadata").filter(|id| !is_null(*id)) {
+        if !is_map(metadata) {
+            return Err((line(metadata), "`metadata` is a map, with `labels` in it"));
+        }
+        for key in ["labels", "annotations"] {
+            if let Some(strings) = tree.get(metadata, key)
+                && !is_map(strings)
+                && !is_null(strings)
+            {
+                let problem = "`labels` and `annotations` are maps; write `key: value` in them";
+                return Err((line(strings), problem));
+            }
+        }
+    }
+    let missing = "a template needs `spec` with `containers` in it, as in a pod";
+    let spec = tree
+        .get(root, "spec")
+        .ok_or_else(|| (line(root), missing))?;
+    let containers = tree
+        .get(spec, "containers")
+        .ok_or_else(|| (line(spec), missing))?;
+    let problem = "`containers` is a list of at least one container, each a map";
+    match &tree.node(containers).kind {
+        Kind::Sequence(items) if !items.is_empty() => {
+            let odd = items.iter().find(|item| !is_map(**item));
+            odd.map_or(Ok(()), |item| Err((line(*item), problem)))
+        }
+        _ => Err((line(containers), problem)),
+    }
+}
+
+impl FillError {
+    /// What a number that JSON cannot carry is called.
+    pub(super) fn number(why: Unrepresentable) -> yaml::ErrorKind {
+        yaml::Error::unrepresentable(1, why).kind
+    }
+}

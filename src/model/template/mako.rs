@@ -1,0 +1,394 @@
+//! The text rules of templates, those of Mako: what happens before there is any YAML.
+//!
+//! A text is cut into [`Part`]s: plain text, `${…}`, and the blocks of control lines. What is made
+//! of the parts is told in `select.rs`. Whatever would run code (`<% %>`, `<%! %>`, `<%include>`, `<%def>`) is refused here.
+
+use super::expression::{
+    Expression, Loop, ValueExpression, parse_condition, parse_loop, parse_value,
+};
+use super::select::{CLOSE, OPEN};
+use super::{Problem, TemplateVariable};
+
+/// How deep `% if` and `% for` may nest.
+pub const CONTROL_DEPTH_MAX: usize = 16;
+
+/// How many `${…}` a template may have, and how many loops may make of them.
+pub const PLACEHOLDERS_MAX: usize = 4096;
+
+/// A template cut into its parts.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Source {
+    pub(super) parts: Vec<Part>,
+    /// Whether lines are chosen, so that the text differs from rendering to rendering.
+    pub(super) has_control: bool,
+    pub(super) variables: Vec<TemplateVariable>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Part {
+    /// Text as it stands from `line` on.
+    Text { line: u32, text: String },
+    /// `${…}`
+    Value { line: u32, value: ValueExpression },
+    /// `% if` to `% endif`: the first branch whose condition holds.
+    If { branches: Vec<Branch> },
+    /// `% for` to `% endfor`
+    For { body: Vec<Self> },
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Branch {
+    pub(super) line: u32,
+    /// `None` is `% else`.
+    pub(super) condition: Option<Expression>,
+    pub(super) parts: Vec<Part>,
+}
+
+/// A problem and the line on which it is.
+pub(super) type At<T> = Result<T, (u32, Problem)>;
+
+/// Cuts `text` into its parts.
+pub(super) fn parse(text: &str) -> At<Source> {
+    let mut parser = Parser {
+        text,
+        at: 0,
+        line: 1,
+        parts: Vec::new(),
+        open: Vec::new(),
+        locals: Vec::new(),
+        values: 0,
+        has_control: false,
+        variables: Vec::new(),
+    };
+    parser.run()?;
+    Ok(Source {
+        parts: parser.parts,
+        has_control: parser.has_control,
+        variables: parser.variables,
+    })
+}
+
+struct Parser<'a> {
+    text: &'a str,
+    at: usize,
+    line: u32,
+    /// The parts of the innermost block.
+    parts: Vec<Part>,
+    open: Vec<Block>,
+    /// The loop variables in scope.
+    locals: Vec<String>,
+    values: usize,
+    has_control: bool,
+    variables: Vec<TemplateVariable>,
+}
+
+/// A block whose end has not been seen.
+struct Block {
+    line: u32,
+    /// The parts before the block.
+    outside: Vec<Part>,
+    kind: BlockKind,
+}
+
+enum BlockKind {
+    If {
+        done: Vec<Branch>,
+        line: u32,
+        condition: Option<Expression>,
+    },
+    For,
+}
+
+impl<'a> Parser<'a> {
+    fn run(&mut self) -> At<()> {
+        let mut at_line_start = true;
+        while !self.rest().is_empty() {
+            if at_line_start && self.control_or_comment()? {
+                continue;
+            }
+            at_line_start = self.rest_of_line()?;
+        }
+        match self.open.last() {
+            None => Ok(()),
+            Some(block) => {
+                let word = match block.kind {
+                    BlockKind::If { .. } => "if",
+                    BlockKind::For => "for",
+                };
+                let problem = format!("`% {word}` has no end; add `% end{word}`");
+                Err((block.line, Problem::Control(problem)))
+            }
+        }
+    }
+
+    fn rest(&self) -> &'a str {
+        &self.text[self.at..]
+    }
+
+    /// Goes on by `length` bytes and counts the lines among them.
+    fn skip(&mut self, length: usize) -> &'a str {
+        let skipped = &self.text[self.at..self.at + length];
+        self.at += length;
+        let breaks = skipped.bytes().filter(|byte| *byte == b'\n').count();
+        self.line += u32::try_from(breaks).expect("TEXT_BYTES_MAX is far below 2^32");
+        skipped
+    }
+
+    fn push_text(&mut self, line: u32, text: &str) {
+        if !text.is_empty() {
+            let text = text.to_owned();
+            self.parts.push(Part::Text { line, text });
+        }
+    }
+
+    /// Takes what has a meaning only at the beginning of a line; says whether the line is used up.
+    fn control_or_comment(&mut self) -> At<bool> {
+        let rest = self.rest();
+        let content = rest.trim_start_matches([' ', '\t']);
+        let blanks = rest.len() - content.len();
+        if content.starts_with("%%") {
+            self.push_text(self.line, &rest[..blanks]);
+            // One of the two is kept, and with it the rest of the line.
+            self.at += blanks + 1;
+            self.push_text(self.line, "%");
+            self.at += 1;
+            return Ok(false);
+        }
+        if !content.starts_with("##") && !content.starts_with('%') {
+            return Ok(false);
+        }
+        let line = self.line;
+        let length = logical_line(rest);
+        let whole = self.skip(length);
+        if let Some(statement) = whole.trim_start_matches([' ', '\t']).strip_prefix('%') {
+            let statement = statement.replace("\\\r\n", " ").replace("\\\n", " ");
+            self.control(statement.trim(), line)
+                .map_err(|problem| (line, Problem::Control(problem)))?;
+        }
+        Ok(true)
+    }
+
+    /// Takes text up to and with the end of the line; says whether a new line begins.
+    fn rest_of_line(&mut self) -> At<bool> {
+        let rest = self.rest();
+        let line = self.line;
+        let special = |(at, c): (usize, char)| match c {
+            '\n' => true,
+            '$' => rest[at..].starts_with("${"),
+            '<' => rest[at..].starts_with("<%") || rest[at..].starts_with("</%"),
+            '\\' => rest[at..].starts_with("\\\n") || rest[at..].starts_with("\\\r\n"),
+            OPEN | CLOSE => true,
+            _ => false,
+        };
+        let found = rest.char_indices().find(|found| special(*found));
+        let Some((end, c)) = found else {
+            self.push_text(line, rest);
+            self.skip(rest.len());
+            return Ok(false);
+        };
+        let text = if c == '\n' {
+            &rest[..=end]
+        } else {
+            &rest[..end]
+        };
+        self.push_text(line, text);
+        self.skip(text.len());
+        match c {
+            '\n' => return Ok(true),
+            '\\' => {
+                let newline = self.rest().find('\n').expect("it was seen above");
+                self.skip(newline + 1);
+                return Ok(true);
+            }
+            '$' => self.value()?,
+            '<' => self.block()?,
+            _ => return Err((line, Problem::PrivateCharacter)),
+        }
+        Ok(false)
+    }
+
+    fn value(&mut self) -> At<()> {
+        let line = self.line;
+        let problem = |problem: String| (line, Problem::Expression(problem));
+        self.values += 1;
+        if self.values > PLACEHOLDERS_MAX {
+            return Err((line, Problem::TooManyPlaceholders));
+        }
+        self.skip("${".len());
+        let (value, length) = parse_value(self.rest(), &self.locals).map_err(problem)?;
+        self.note(&value.expression, self.open.is_empty());
+        self.skip(length);
+        self.parts.push(Part::Value { line, value });
+        Ok(())
+    }
+
+    fn note(&mut self, expression: &Expression, always: bool) {
+        let variables = &mut self.variables;
+        expression.each_variable(always, &mut |name, required| match variables
+            .iter_mut()
+            .find(|known| known.name == name)
+        {
+            Some(known) => known.required |= required,
+            None => variables.push(TemplateVariable {
+                name: name.to_owned(),
+                required,
+            }),
+        });
+    }
+
+    /// `<%text>` is taken as it stands and `<%doc>` dropped; nothing else begins with `<%`.
+    fn block(&mut self) -> At<()> {
+        let line = self.line;
+        for (begin, end) in [("<%text>", "</%text>"), ("<%doc>", "</%doc>")] {
+            let Some(inside) = self.rest().strip_prefix(begin) else {
+                continue;
+            };
+            let Some(length) = inside.find(end) else {
+                return Err((line, Problem::BlockNotClosed(begin)));
+            };
+            self.skip(begin.len());
+            let line = self.line;
+            let text = self.skip(length);
+            if text.contains([OPEN, CLOSE]) {
+                return Err((line, Problem::PrivateCharacter));
+            }
+            if begin == "<%text>" {
+                self.push_text(line, text);
+            }
+            self.skip(end.len());
+            return Ok(());
+        }
+        Err((line, Problem::PythonBlock))
+    }
+
+    fn control(&mut self, statement: &str, line: u32) -> Result<(), String> {
+        self.has_control = true;
+        let end = statement
+            .find(|c: char| !c.is_ascii_alphabetic())
+            .unwrap_or(statement.len());
+        let (word, rest) = statement.split_at(end);
+        match word {
+            "if" => {
+                let condition = parse_condition(rest, &self.locals)?;
+                self.note(&condition, self.open.is_empty());
+                self.begin(
+                    line,
+                    BlockKind::If {
+                        done: Vec::new(),
+                        line,
+                        condition: Some(condition),
+                    },
+                )
+            }
+            "elif" => {
+                let condition = parse_condition(rest, &self.locals)?;
+                self.note(&condition, false);
+                self.next_branch(word, Some(condition), line)
+            }
+            "else" if ends(rest, ":") => self.next_branch(word, None, line),
+            "for" => {
+                let Loop { key, value } = parse_loop(rest)?;
+                self.begin(line, BlockKind::For)?;
+                self.locals.extend([key, value]);
+                Ok(())
+            }
+            "endif" | "endfor" if ends(rest, "") => self.end(word),
+            _ => Err(format!(
+                "`% {statement}` is no control line that is known here; there are `% if …:`, `% elif …:`, \
+                 `% else:`, `% endif`, `% for k, v in alternatives.items():` and `% endfor`; \
+                 for a line that begins with `%`, write `%%`"
+            )),
+        }
+    }
+
+    fn begin(&mut self, line: u32, kind: BlockKind) -> Result<(), String> {
+        if self.open.len() == CONTROL_DEPTH_MAX {
+            return Err(format!(
+                "control lines nest more than {CONTROL_DEPTH_MAX} deep; make it flatter"
+            ));
+        }
+        let outside = std::mem::take(&mut self.parts);
+        self.open.push(Block {
+            line,
+            outside,
+            kind,
+        });
+        Ok(())
+    }
+
+    fn next_branch(
+        &mut self,
+        word: &str,
+        next: Option<Expression>,
+        next_line: u32,
+    ) -> Result<(), String> {
+        let misplaced = || format!("`% {word}` without its `% if`");
+        let block = self.open.last_mut().ok_or_else(misplaced)?;
+        let BlockKind::If {
+            done,
+            line,
+            condition,
+        } = &mut block.kind
+        else {
+            return Err(misplaced());
+        };
+        if condition.is_none() {
+            return Err(format!("`% {word}` after `% else`; put it before"));
+        }
+        done.push(Branch {
+            line: *line,
+            condition: condition.take(),
+            parts: std::mem::take(&mut self.parts),
+        });
+        (*condition, *line) = (next, next_line);
+        Ok(())
+    }
+
+    fn end(&mut self, word: &str) -> Result<(), String> {
+        let begin = word.trim_start_matches("end");
+        let block = self.open.pop();
+        let block = block.ok_or_else(|| format!("`% {word}` without its `% {begin}`"))?;
+        let parts = std::mem::replace(&mut self.parts, block.outside);
+        self.parts.push(match block.kind {
+            BlockKind::If {
+                done: mut branches,
+                line,
+                condition,
+            } if word == "endif" => {
+                branches.push(Branch {
+                    line,
+                    condition,
+                    parts,
+                });
+                Part::If { branches }
+            }
+            BlockKind::For if word == "endfor" => {
+                self.locals.truncate(self.locals.len() - 2);
+                Part::For { body: parts }
+            }
+            BlockKind::If { .. } => return Err("`% endfor` where `% endif` is due".to_owned()),
+            BlockKind::For => return Err("`% endif` where `% endfor` is due".to_owned()),
+        });
+        Ok(())
+    }
+}
+
+/// Whether nothing but `wanted` and a comment is left of a control line.
+fn ends(rest: &str, wanted: &str) -> bool {
+    let rest = rest.trim_start();
+    let after = rest.strip_prefix(wanted).unwrap_or("?").trim_start();
+    after.is_empty() || after.starts_with('#')
+}
+
+/// The length of the first line with its end, and of those joined to it by `\`.
+fn logical_line(text: &str) -> usize {
+    let mut length = 0;
+    for line in text.split_inclusive('\n') {
+        length += line.len();
+        let content = line.trim_end_matches('\n');
+        if !content.trim_end_matches('\r').ends_with('\\') {
+            break;
+        }
+    }
+    length
+}

@@ -1,0 +1,211 @@
+//! From the parts of a template to the text of one rendering.
+//!
+//! Control lines choose among the parts, and each `${…}` leaves a placeholder in the text, so that
+//! a value never meets the YAML parser: the values go in afterwards (`fill.rs`). Which line of the
+//! template each line of the text comes from is kept, for errors. Loops are bounded by
+//! [`STEPS_MAX`], [`PLACEHOLDERS_MAX`] and the bytes that the caller allows.
+
+use super::Variables;
+use super::expression::{EvaluationError, Scope, ValueExpression};
+use super::mako::{Branch, PLACEHOLDERS_MAX, Part};
+
+/// How many parts a rendering may go through: what bounds loops in loops.
+pub const STEPS_MAX: usize = 100_000;
+
+/// What a placeholder begins with; private use, so no text has it.
+pub(super) const OPEN: char = '\u{f0000}';
+/// What a placeholder ends with.
+pub(super) const CLOSE: char = '\u{f0001}';
+
+/// The text of one rendering, with placeholders for its values.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Selection {
+    pub(super) text: String,
+    /// The line of the template from which each line of `text` comes.
+    pub(super) lines: Vec<u32>,
+    /// The text for each placeholder.
+    pub(super) values: Vec<String>,
+}
+
+/// Why no text could be put together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum SelectError {
+    /// An expression on `line` has no value.
+    Evaluation { line: u32, error: EvaluationError },
+    /// More than `bytes_max`, [`PLACEHOLDERS_MAX`] or [`STEPS_MAX`].
+    TooLarge,
+}
+
+impl Selection {
+    /// The text of `parts`, where no part depends on a value. The values are the placeholders
+    /// themselves.
+    pub(super) fn fixed(parts: &[Part]) -> Self {
+        let mut selection = Self::default();
+        for part in parts {
+            match part {
+                Part::Text { line, text } => selection.push(*line, text),
+                Part::Value { line, .. } => {
+                    let placeholder = selection.push_placeholder(*line);
+                    selection.values.push(placeholder);
+                }
+                Part::If { .. } | Part::For { .. } => {}
+            }
+        }
+        selection
+    }
+
+    fn push(&mut self, line: u32, text: &str) {
+        for (line, piece) in (line..).zip(text.split_inclusive('\n')) {
+            if self.text.is_empty() || self.text.ends_with('\n') {
+                self.lines.push(line);
+            }
+            self.text.push_str(piece);
+        }
+    }
+
+    fn push_placeholder(&mut self, line: u32) -> String {
+        let placeholder = format!("{OPEN}{}{CLOSE}", self.values.len());
+        self.push(line, &placeholder);
+        placeholder
+    }
+
+    /// The line of the template for a line of the text, both from 1.
+    pub(super) fn line(&self, line: u32) -> u32 {
+        line_of(&self.lines, line)
+    }
+}
+
+/// Looks `line`, from 1, up in `lines`.
+pub(super) fn line_of(lines: &[u32], line: u32) -> u32 {
+    let place = usize::try_from(line).unwrap_or(usize::MAX);
+    let last = lines.last().copied().unwrap_or(1);
+    lines.get(place.saturating_sub(1)).copied().unwrap_or(last)
+}
+
+/// The values of `parts` where no line depends on one.
+pub(super) fn values(
+    parts: &[Part],
+    variables: &Variables,
+    bytes_max: usize,
+) -> Result<Vec<String>, SelectError> {
+    let mut selector = Selector::new(variables, bytes_max);
+    for part in parts {
+        if let Part::Value { line, value } = part {
+            let text = selector.evaluate(*line, value, &[])?;
+            selector.selection.values.push(text);
+        }
+    }
+    Ok(selector.selection.values)
+}
+
+/// Chooses the lines of `parts` and works out its values.
+pub(super) fn select(
+    parts: &[Part],
+    variables: &Variables,
+    bytes_max: usize,
+) -> Result<Selection, SelectError> {
+    let mut selector = Selector::new(variables, bytes_max);
+    selector.parts(parts, &mut Vec::new())?;
+    Ok(selector.selection)
+}
+
+struct Selector<'a> {
+    variables: &'a Variables,
+    selection: Selection,
+    bytes_left: usize,
+    steps_left: usize,
+}
+
+impl<'a> Selector<'a> {
+    fn new(variables: &'a Variables, bytes_max: usize) -> Self {
+        Self {
+            variables,
+            selection: Selection::default(),
+            bytes_left: bytes_max,
+            steps_left: STEPS_MAX,
+        }
+    }
+
+    fn parts(&mut self, parts: &[Part], locals: &mut Vec<&'a str>) -> Result<(), SelectError> {
+        for part in parts {
+            self.step()?;
+            match part {
+                Part::Text { line, text } => {
+                    self.spend(text.len())?;
+                    self.selection.push(*line, text);
+                }
+                Part::Value { line, value } => {
+                    let text = self.evaluate(*line, value, locals)?;
+                    if self.selection.values.len() == PLACEHOLDERS_MAX {
+                        return Err(SelectError::TooLarge);
+                    }
+                    self.selection.push_placeholder(*line);
+                    self.selection.values.push(text);
+                }
+                Part::If { branches } => self.choose(branches, locals)?,
+                Part::For { body } => {
+                    for (name, value) in self.variables.iter() {
+                        // An empty body costs a step as well.
+                        self.step()?;
+                        locals.extend([name, value]);
+                        self.parts(body, locals)?;
+                        locals.truncate(locals.len() - 2);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn choose(
+        &mut self,
+        branches: &[Branch],
+        locals: &mut Vec<&'a str>,
+    ) -> Result<(), SelectError> {
+        for branch in branches {
+            self.step()?;
+            let scope = Scope {
+                variables: self.variables,
+                locals,
+            };
+            let holds = match &branch.condition {
+                None => Ok(true),
+                Some(condition) => condition.is_true(scope),
+            };
+            let line = branch.line;
+            if holds.map_err(|error| SelectError::Evaluation { line, error })? {
+                return self.parts(&branch.parts, locals);
+            }
+        }
+        Ok(())
+    }
+
+    fn evaluate(
+        &mut self,
+        line: u32,
+        value: &ValueExpression,
+        locals: &[&str],
+    ) -> Result<String, SelectError> {
+        let scope = Scope {
+            variables: self.variables,
+            locals,
+        };
+        let text = value
+            .text(scope)
+            .map_err(|error| SelectError::Evaluation { line, error })?;
+        self.spend(text.len())?;
+        Ok(text)
+    }
+
+    fn step(&mut self) -> Result<(), SelectError> {
+        let left = self.steps_left.checked_sub(1);
+        self.steps_left = left.ok_or(SelectError::TooLarge)?;
+        Ok(())
+    }
+
+    fn spend(&mut self, bytes: usize) -> Result<(), SelectError> {
+        let left = self.bytes_left.checked_sub(bytes);
+        self.bytes_left = left.ok_or(SelectError::TooLarge)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,187 @@
+//! The values that a caller hands in for a template's `${…}`.
+//!
+//! Only the decoding of a query string lives here, and the bounds that keep it small. Values are
+//! data: nothing here looks into them.
+
+use std::fmt;
+
+/// The longest query string that is decoded, in bytes.
+pub const QUERY_BYTES_MAX: usize = 64 * 1024;
+
+/// How many different variables a query string may hold.
+pub const VARIABLES_MAX: usize = 256;
+
+/// Names and values in the order in which the names first came; the last value of a name counts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Variables {
+    pairs: Vec<(String, String)>,
+}
+
+/// Why a query string is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VariablesError {
+    /// It is longer than [`QUERY_BYTES_MAX`]. Remedy: shorter values.
+    TooLong,
+    /// It has more than [`VARIABLES_MAX`] names. Remedy: fewer.
+    TooMany,
+}
+
+impl Variables {
+    /// Decodes a query string as a form is decoded: pairs between `&`, `+` is a space, `%41` is `A`.
+    /// A pair without `=` has an empty value; empty pairs are skipped; bytes that are no UTF-8
+    /// become U+FFFD; a `%` without two hexadecimal digits stands for itself.
+    ///
+    /// # Errors
+    ///
+    /// Where it is larger than a bound.
+    pub fn from_query(query: &str) -> Result<Self, VariablesError> {
+        if query.len() > QUERY_BYTES_MAX {
+            return Err(VariablesError::TooLong);
+        }
+        let mut variables = Self::default();
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            variables.set(decode(name), decode(value));
+            if variables.pairs.len() > VARIABLES_MAX {
+                return Err(VariablesError::TooMany);
+            }
+        }
+        Ok(variables)
+    }
+
+    /// Gives `name` the value `value`.
+    pub fn set(&mut self, name: String, value: String) {
+        match self.pairs.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, old)) => *old = value,
+            None => self.pairs.push((name, value)),
+        }
+    }
+
+    /// The value of `name`.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&str> {
+        let found = self.pairs.iter().find(|(known, _)| known == name);
+        found.map(|(_, value)| value.as_str())
+    }
+
+    /// All names and values.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.pairs
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.pairs.is_empty()
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.pairs.len()
+    }
+}
+
+impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Variables {
+    fn from_iter<I: IntoIterator<Item = (N, V)>>(pairs: I) -> Self {
+        let mut variables = Self::default();
+        for (name, value) in pairs {
+            variables.set(name.into(), value.into());
+        }
+        variables
+    }
+}
+
+fn decode(text: &str) -> String {
+    let hex = |byte: u8| char::from(byte).to_digit(16);
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, tail @ ..] = rest {
+        rest = tail;
+        let byte = match (first, tail) {
+            (b'+', _) => b' ',
+            (b'%', [high, low, after @ ..]) => match (hex(*high), hex(*low)) {
+                (Some(high), Some(low)) => {
+                    rest = after;
+                    u8::try_from(high * 16 + low).expect("two hexadecimal digits are one byte")
+                }
+                _ => b'%',
+            },
+            _ => *first,
+        };
+        bytes.push(byte);
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+impl fmt::Display for VariablesError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooLong => write!(
+                f,
+                "the query string has more than {QUERY_BYTES_MAX} bytes; use shorter values"
+            ),
+            Self::TooMany => write!(
+                f,
+                "the query string has more than {VARIABLES_MAX} variables; use fewer"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for VariablesError {}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)] // A test fails by panicking.
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(query: &str, expected: &[(&str, &str)]) {
+        let variables = Variables::from_query(query).unwrap();
+        assert_eq!(variables.iter().collect::<Vec<_>>(), expected, "{query}");
+    }
+
+    #[test]
+    fn a_query_is_decoded_as_a_form() {
+        check("", &[]);
+        check("&", &[]);
+        check("utcOffset=120&", &[("utcOffset", "120")]);
+        check(
+            "utcOffset=120&X=a&X=b&E=",
+            &[("utcOffset", "120"), ("X", "b"), ("E", "")],
+        );
+        check("a=1&b=2&a=3", &[("a", "3"), ("b", "2")]);
+        check("a+b=c+d%2B", &[("a b", "c d+")]);
+        check("a", &[("a", "")]);
+        check("=x", &[("", "x")]);
+        check("a=b=c", &[("a", "b=c")]);
+        check("a=%C3%A4%26&%3d=%0A%00", &[("a", "ä&"), ("=", "\n\0")]);
+        check("a=%", &[("a", "%")]);
+        check(
+            "a=%4&b=%zz&c=%+1",
+            &[("a", "%4"), ("b", "%zz"), ("c", "% 1")],
+        );
+        check("a=%FFx%C3", &[("a", "\u{fffd}x\u{fffd}")]);
+        check("a=ä;b=c", &[("a", "ä;b=c")]);
+    }
+
+    #[test]
+    fn a_query_is_bounded() {
+        let at_bound = format!("a={}", "x".repeat(QUERY_BYTES_MAX - 2));
+        assert!(Variables::from_query(&at_bound).is_ok());
+        let beyond = at_bound + "x";
+        assert_eq!(Variables::from_query(&beyond), Err(VariablesError::TooLong));
+        let names = |count: usize| {
+            let pairs: Vec<String> = (0..count).map(|number| format!("v{number}=")).collect();
+            pairs.join("&")
+        };
+        assert!(Variables::from_query(&names(VARIABLES_MAX)).is_ok());
+        assert_eq!(
+            Variables::from_query(&names(VARIABLES_MAX + 1)),
+            Err(VariablesError::TooMany)
+        );
+    }
+}

@@ -1,0 +1,535 @@
+//! YAML as kubectl reads it.
+//!
+//! Here a text becomes a [`Tree`]: the first document of a stream, with aliases and merge keys
+//! resolved and duplicate keys dropped. The syntax is left to an event parser; what a scalar means
+//! is decided by our own table (`scalar.rs`), since no YAML library reads a manifest as kubectl
+//! does, and a `defaultMode: 0644` that becomes 644 is an outage.
+//!
+//! A scalar keeps its text beside its type: who walks the tree decides by the place of a scalar
+//! which of the two is wanted. Nothing here knows of templates or of Kubernetes.
+//!
+//! Everything is bounded ([`TEXT_BYTES_MAX`], [`DEPTH_MAX`], [`NODES_MAX`], [`EXPANDED_BYTES_MAX`])
+//! and checked while reading, so that an alias bomb costs neither time nor memory: an alias is a
+//! reference to the same node, and its size is added up without writing it out.
+
+mod error;
+mod scalar;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)] // A test fails by panicking.
+mod tests;
+
+pub use error::{Error, ErrorKind};
+pub use scalar::{Resolved, Unrepresentable, resolve};
+
+use base64::Engine;
+use granit_parser::{Event, Marker, Parser, ScalarStyle, Span, Tag};
+use serde_json::{Map, Value};
+use std::collections::HashMap;
+
+/// The longest text that is read, in bytes: as much as a ConfigMap can hold.
+pub const TEXT_BYTES_MAX: usize = 1024 * 1024;
+
+/// How deep lists and maps may nest; a pod template needs about twelve.
+pub const DEPTH_MAX: usize = 64;
+
+/// How many scalars, lists and maps a text may have, with each alias counted as what it stands for.
+pub const NODES_MAX: usize = 50_000;
+
+/// How many bytes the scalars and keys may have together, with each alias counted as what it stands for.
+pub const EXPANDED_BYTES_MAX: usize = 2 * 1024 * 1024;
+
+const YAML_TAG: &str = "tag:yaml.org,2002:";
+
+/// A YAML document. Aliases refer to the same node, so it is small even where it stands for much.
+#[derive(Clone, Debug)]
+pub struct Tree {
+    nodes: Vec<Node>,
+    root: NodeId,
+}
+
+/// The place of a node in its [`Tree`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NodeId(u32);
+
+/// A value in a [`Tree`].
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// The line on which it begins, from 1.
+    pub line: u32,
+    /// What it is.
+    pub kind: Kind,
+}
+
+/// What a [`Node`] is.
+#[derive(Clone, Debug)]
+pub enum Kind {
+    /// A single value.
+    Scalar(Scalar),
+    /// A list.
+    Sequence(Vec<NodeId>),
+    /// A map; keys are unique, merge keys are resolved.
+    Mapping(Vec<Entry>),
+}
+
+/// A single value: what was written, and what it means.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Scalar {
+    /// The text as it was written, without quotes and with escapes and line folding undone;
+    /// decoded where the tag was `!!binary`.
+    pub text: String,
+    /// Whether its type comes from its text: it has neither quotes, nor a tag, nor is it a block.
+    pub plain: bool,
+    /// What it is.
+    pub resolved: Resolved,
+}
+
+/// A key and its value.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// The key as JSON has it: `on` is `true`.
+    pub key: String,
+    /// The line of the key, from 1.
+    pub line: u32,
+    /// The value.
+    pub value: NodeId,
+}
+
+impl Tree {
+    /// The outermost value.
+    #[must_use]
+    pub fn root(&self) -> NodeId {
+        self.root
+    }
+
+    /// The node that `id` stands for. `id` must come from this tree.
+    #[must_use]
+    pub fn node(&self, id: NodeId) -> &Node {
+        &self.nodes[id.0 as usize]
+    }
+
+    /// The value of `key` in the map `id`; `None` where that is no map or lacks the key.
+    #[must_use]
+    pub fn get(&self, id: NodeId, key: &str) -> Option<NodeId> {
+        match &self.node(id).kind {
+            Kind::Mapping(entries) => entries
+                .iter()
+                .find(|entry| entry.key == key)
+                .map(|entry| entry.value),
+            Kind::Scalar(_) | Kind::Sequence(_) => None,
+        }
+    }
+
+    /// The document as JSON, each scalar by its type. Keys keep the order of the text.
+    ///
+    /// # Errors
+    ///
+    /// A number that JSON cannot carry.
+    pub fn to_json(&self) -> Result<Value, Error> {
+        self.json_of(self.root)
+    }
+
+    fn json_of(&self, id: NodeId) -> Result<Value, Error> {
+        let node = self.node(id);
+        Ok(match &node.kind {
+            Kind::Scalar(scalar) => scalar
+                .resolved
+                .to_json(&scalar.text)
+                .map_err(|why| Error::unrepresentable(node.line, why))?,
+            Kind::Sequence(items) => {
+                let items: Result<_, _> = items.iter().map(|item| self.json_of(*item)).collect();
+                Value::Array(items?)
+            }
+            Kind::Mapping(entries) => {
+                let mut map = Map::new();
+                for entry in entries {
+                    map.insert(entry.key.clone(), self.json_of(entry.value)?);
+                }
+                Value::Object(map)
+            }
+        })
+    }
+}
+
+impl Error {
+    /// The error for a number on `line` that JSON cannot carry.
+    #[must_use]
+    pub fn unrepresentable(line: u32, why: Unrepresentable) -> Self {
+        let kind = match why {
+            Unrepresentable::NotFinite => ErrorKind::NotFinite,
+            Unrepresentable::TooLarge => ErrorKind::NumberTooLarge,
+        };
+        Self::new(line, kind)
+    }
+}
+
+/// Reads the first document of `text`. An empty text is null.
+///
+/// # Errors
+///
+/// Where `text` is not YAML, or is larger than a bound of this module; with line and remedy.
+pub fn parse(text: &str) -> Result<Tree, Error> {
+    if text.len() > TEXT_BYTES_MAX {
+        return Err(Error::new(1, ErrorKind::TooLong));
+    }
+    refuse_leading_tab(text)?;
+    let options = granit_parser::options! {
+        emit_comments: false,
+        block_scalar_eof_without_line_feed: true,
+        // One more than is allowed, so that the bound is found by our own count.
+        flow_nesting_limit: DEPTH_MAX + 1,
+        block_nesting_limit: DEPTH_MAX + 1,
+    };
+    let mut builder = Builder::default();
+    for next in Parser::new_from_str_with_options(text, options) {
+        let (event, span) = next.map_err(|error| at_tab(text, Error::from_scan(&error)))?;
+        if matches!(event, Event::DocumentEnd | Event::StreamEnd) {
+            break;
+        }
+        builder.take(event, &span)?;
+    }
+    Ok(builder.finish())
+}
+
+/// The parser refuses tabs in the indentation everywhere but before the very first token.
+fn refuse_leading_tab(text: &str) -> Result<(), Error> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    for (number, line) in (1..).zip(text.lines()) {
+        let content = line.trim_start_matches([' ', '\t']);
+        if content.is_empty() || content.starts_with('#') {
+            continue;
+        }
+        let indentation = &line[..line.len() - content.len()];
+        if indentation.contains('\t') {
+            return Err(Error::new(number, ErrorKind::Tab));
+        }
+        break;
+    }
+    Ok(())
+}
+
+/// The parser may report a tab on the line where the value before it began.
+fn at_tab(text: &str, mut error: Error) -> Error {
+    let indented_with_tab = |line: &str| {
+        let content = line.trim_start_matches([' ', '\t']);
+        line[..line.len() - content.len()].contains('\t')
+    };
+    if error.kind == ErrorKind::Tab {
+        let mut lines = (1..).zip(text.lines()).skip(error.line as usize - 1);
+        if let Some((line, _)) = lines.find(|(_, line)| indented_with_tab(line)) {
+            error.line = line;
+        }
+    }
+    error
+}
+
+/// The line of a marker, from 1.
+fn line_of(marker: &Marker) -> u32 {
+    u32::try_from(marker.line().max(1)).unwrap_or(u32::MAX)
+}
+
+/// Puts events together to a tree.
+#[derive(Default)]
+struct Builder {
+    nodes: Vec<Node>,
+    open: Vec<Open>,
+    anchors: HashMap<usize, Anchored>,
+    root: Option<NodeId>,
+    spent: Spent,
+}
+
+/// What has been used up so far, with aliases written out.
+#[derive(Clone, Copy, Default)]
+struct Spent {
+    nodes: usize,
+    bytes: usize,
+}
+
+/// A finished value that aliases may name.
+#[derive(Clone, Copy)]
+struct Anchored {
+    node: NodeId,
+    cost: Spent,
+    height: usize,
+}
+
+/// A list or map whose end has not been seen.
+struct Open {
+    line: u32,
+    anchor: usize,
+    spent_before: Spent,
+    /// The height of its highest child.
+    height: usize,
+    content: Content,
+}
+
+enum Content {
+    Sequence(Vec<NodeId>),
+    Mapping {
+        entries: Vec<Entry>,
+        key: Option<Key>,
+    },
+}
+
+/// A key that waits for its value.
+enum Key {
+    Name { name: String, line: u32 },
+    Merge { line: u32 },
+}
+
+impl Builder {
+    fn take(&mut self, event: Event<'_>, span: &Span) -> Result<(), Error> {
+        let line = line_of(&span.start);
+        match event {
+            Event::Scalar(text, style, anchor, tag) => {
+                self.scalar(&text, style, anchor, tag.as_deref(), line)
+            }
+            Event::SequenceStart(_, anchor, _) => {
+                self.start(Content::Sequence(Vec::new()), anchor, line)
+            }
+            Event::MappingStart(_, anchor, _) => {
+                let content = Content::Mapping {
+                    entries: Vec::new(),
+                    key: None,
+                };
+                self.start(content, anchor, line)
+            }
+            Event::SequenceEnd | Event::MappingEnd => self.end(),
+            Event::Alias(anchor) => self.alias(anchor, line),
+            _ => Ok(()),
+        }
+    }
+
+    fn spend(&mut self, nodes: usize, bytes: usize, line: u32) -> Result<(), Error> {
+        self.spent.nodes = self.spent.nodes.saturating_add(nodes);
+        self.spent.bytes = self.spent.bytes.saturating_add(bytes);
+        if self.spent.nodes > NODES_MAX {
+            return Err(Error::new(line, ErrorKind::TooManyNodes));
+        }
+        if self.spent.bytes > EXPANDED_BYTES_MAX {
+            return Err(Error::new(line, ErrorKind::TooMuchText));
+        }
+        Ok(())
+    }
+
+    fn scalar(
+        &mut self,
+        text: &str,
+        style: ScalarStyle,
+        anchor: usize,
+        tag: Option<&Tag>,
+        line: u32,
+    ) -> Result<(), Error> {
+        let before = self.spent;
+        self.spend(1, text.len(), line)?;
+        let is_key = self.wants_key();
+        let tag = tag.map(|tag| format!("{}{}", tag.handle(), tag.suffix()));
+        let tag = tag.as_deref();
+        let plain = style == ScalarStyle::Plain && tag.is_none();
+        if is_key && text == "<<" && (plain || tag.is_some_and(|tag| tag.ends_with(":merge"))) {
+            self.set_key(Key::Merge { line });
+            return Ok(());
+        }
+        let scalar = read_scalar(text, plain, tag).map_err(|kind| Error::new(line, kind))?;
+        let key = is_key.then(|| scalar.resolved.to_key(&scalar.text));
+        if key.is_none() || anchor != 0 {
+            let node = self.push(Node {
+                line,
+                kind: Kind::Scalar(scalar),
+            });
+            self.remember(anchor, node, before, 0);
+            if key.is_none() {
+                return self.add(node, 0, line);
+            }
+        }
+        let name = key.flatten();
+        let name = name.ok_or_else(|| Error::new(line, ErrorKind::BadKey))?;
+        self.set_key(Key::Name { name, line });
+        Ok(())
+    }
+
+    fn start(&mut self, content: Content, anchor: usize, line: u32) -> Result<(), Error> {
+        if self.wants_key() {
+            return Err(Error::new(line, ErrorKind::BadKey));
+        }
+        if self.open.len() == DEPTH_MAX {
+            return Err(Error::new(line, ErrorKind::TooDeep));
+        }
+        let spent_before = self.spent;
+        self.spend(1, 0, line)?;
+        self.open.push(Open {
+            line,
+            anchor,
+            spent_before,
+            height: 0,
+            content,
+        });
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<(), Error> {
+        let open = self.open.pop().expect("the parser balances its events");
+        let kind = match open.content {
+            Content::Sequence(items) => Kind::Sequence(items),
+            Content::Mapping { entries, .. } => Kind::Mapping(last_wins(entries)),
+        };
+        let node = self.push(Node {
+            line: open.line,
+            kind,
+        });
+        let height = open.height + 1;
+        self.remember(open.anchor, node, open.spent_before, height);
+        self.add(node, height, open.line)
+    }
+
+    fn alias(&mut self, anchor: usize, line: u32) -> Result<(), Error> {
+        // The parser knows the anchor; we do not yet, if its value is still open.
+        let Some(target) = self.anchors.get(&anchor).copied() else {
+            return Err(Error::new(line, ErrorKind::AliasOfItself));
+        };
+        self.spend(target.cost.nodes, target.cost.bytes, line)?;
+        if self.open.len() + target.height > DEPTH_MAX {
+            return Err(Error::new(line, ErrorKind::TooDeep));
+        }
+        if !self.wants_key() {
+            return self.add(target.node, target.height, line);
+        }
+        let name = match &self.nodes[target.node.0 as usize].kind {
+            Kind::Scalar(scalar) => scalar.resolved.to_key(&scalar.text),
+            Kind::Sequence(_) | Kind::Mapping(_) => None,
+        };
+        let name = name.ok_or_else(|| Error::new(line, ErrorKind::BadKey))?;
+        self.set_key(Key::Name { name, line });
+        Ok(())
+    }
+
+    fn wants_key(&self) -> bool {
+        let innermost = self.open.last().map(|open| &open.content);
+        matches!(innermost, Some(Content::Mapping { key: None, .. }))
+    }
+
+    fn set_key(&mut self, new: Key) {
+        if let Some(Content::Mapping { key, .. }) = self.open.last_mut().map(|o| &mut o.content) {
+            *key = Some(new);
+        }
+    }
+
+    fn push(&mut self, node: Node) -> NodeId {
+        let id = NodeId(u32::try_from(self.nodes.len()).expect("NODES_MAX is far below 2^32"));
+        self.nodes.push(node);
+        id
+    }
+
+    fn remember(&mut self, anchor: usize, node: NodeId, before: Spent, height: usize) {
+        if anchor == 0 {
+            return;
+        }
+        let cost = Spent {
+            nodes: self.spent.nodes - before.nodes,
+            bytes: self.spent.bytes - before.bytes,
+        };
+        self.anchors.insert(anchor, Anchored { node, cost, height });
+    }
+
+    /// Adds a finished value to the collection that is open.
+    fn add(&mut self, node: NodeId, height: usize, line: u32) -> Result<(), Error> {
+        let Some(open) = self.open.last_mut() else {
+            self.root = Some(node);
+            return Ok(());
+        };
+        open.height = open.height.max(height);
+        match &mut open.content {
+            Content::Sequence(items) => items.push(node),
+            Content::Mapping { entries, key } => {
+                match key.take().expect("a value in a map comes after its key") {
+                    Key::Name { name, line } => entries.push(Entry {
+                        key: name,
+                        line,
+                        value: node,
+                    }),
+                    Key::Merge { line: at } => {
+                        let merged = merged(&self.nodes, node)
+                            .ok_or_else(|| Error::new(at.max(line), ErrorKind::BadMerge))?;
+                        entries.extend(merged);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> Tree {
+        let root = self.root.unwrap_or_else(|| {
+            self.push(Node {
+                line: 1,
+                kind: Kind::Scalar(Scalar {
+                    text: String::new(),
+                    plain: true,
+                    resolved: Resolved::Null,
+                }),
+            })
+        });
+        Tree {
+            nodes: self.nodes,
+            root,
+        }
+    }
+}
+
+fn read_scalar(text: &str, plain: bool, tag: Option<&str>) -> Result<Scalar, ErrorKind> {
+    let mut text = text.to_owned();
+    let resolved = match tag {
+        None if plain => resolve(&text),
+        None => Resolved::Text,
+        Some(tag) => match tag.strip_prefix(YAML_TAG) {
+            Some("binary") => {
+                let packed: String = text.split_ascii_whitespace().collect();
+                let bytes = base64::engine::general_purpose::STANDARD
+                    .decode(packed)
+                    .map_err(|_| ErrorKind::BadBinary)?;
+                text = String::from_utf8_lossy(&bytes).into_owned();
+                Resolved::Text
+            }
+            Some(known) => scalar::resolve_tagged(known, &text)
+                .ok_or_else(|| ErrorKind::BadTag(known.to_owned()))?,
+            // A tag that nobody knows only says: leave it as it is.
+            None => Resolved::Text,
+        },
+    };
+    Ok(Scalar {
+        text,
+        plain,
+        resolved,
+    })
+}
+
+/// The entries that a merge key brings in, in the order in which they override each other.
+fn merged(nodes: &[Node], value: NodeId) -> Option<Vec<Entry>> {
+    let entries_of = |id: NodeId| match &nodes[id.0 as usize].kind {
+        Kind::Mapping(entries) => Some(entries.as_slice()),
+        Kind::Scalar(_) | Kind::Sequence(_) => None,
+    };
+    if let Kind::Sequence(items) = &nodes[value.0 as usize].kind {
+        let mut all = Vec::new();
+        // The first of a list has precedence, so it comes last.
+        for item in items.iter().rev() {
+            all.extend_from_slice(entries_of(*item)?);
+        }
+        return Some(all);
+    }
+    entries_of(value).map(<[Entry]>::to_vec)
+}
+
+/// Drops all but the last entry of each key, which moves to the place of the first.
+fn last_wins(entries: Vec<Entry>) -> Vec<Entry> {
+    let mut places: HashMap<String, usize> = HashMap::with_capacity(entries.len());
+    let mut kept: Vec<Entry> = Vec::with_capacity(entries.len());
+    for entry in entries {
+        if let Some(place) = places.get(&entry.key) {
+            kept[*place] = entry;
+        } else {
+            places.insert(entry.key.clone(), kept.len());
+            kept.push(entry);
+        }
+    }
+    kept
+}

@@ -1,0 +1,171 @@
+//! What can be wrong with a YAML text, each with a sentence that names the fix.
+
+use super::{DEPTH_MAX, EXPANDED_BYTES_MAX, NODES_MAX, TEXT_BYTES_MAX};
+use granit_parser::ErrorKind as Scan;
+use std::fmt;
+
+/// A YAML text that cannot be read, and the line on which that shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Error {
+    /// The line, from 1.
+    pub line: u32,
+    /// What is wrong there.
+    pub kind: ErrorKind,
+}
+
+/// What is wrong with a YAML text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// The text is longer than [`TEXT_BYTES_MAX`]. Remedy: shorten it.
+    TooLong,
+    /// Collections are nested deeper than [`DEPTH_MAX`]. Remedy: no pod template needs that.
+    TooDeep,
+    /// More than [`NODES_MAX`] values, aliases counted as what they stand for. Remedy: fewer aliases.
+    TooManyNodes,
+    /// More than [`EXPANDED_BYTES_MAX`] of text once aliases are written out. Remedy: fewer aliases.
+    TooMuchText,
+    /// A tab where indentation is expected. Remedy: spaces.
+    Tab,
+    /// An alias names an anchor that was not defined before. Remedy: define it above.
+    UnknownAlias,
+    /// An alias inside of the very value that its anchor names. Remedy: take it out.
+    AliasOfItself,
+    /// A list, a map, null or an enormous number as a key. Remedy: quote the key.
+    BadKey,
+    /// `<<` with something that is not a map or a list of maps. Remedy: give it a map.
+    BadMerge,
+    /// A value that is not what its tag says. Remedy: drop the tag.
+    BadTag(String),
+    /// `!!binary` with something that is not base64. Remedy: encode it.
+    BadBinary,
+    /// `.inf` or `.nan`, which JSON lacks. Remedy: quote it.
+    NotFinite,
+    /// A number of more than 64 bits. Remedy: quote it.
+    NumberTooLarge,
+    /// The text is not YAML; the sentence says what was met and what to do.
+    Syntax(&'static str),
+}
+
+impl Error {
+    pub(super) fn new(line: u32, kind: ErrorKind) -> Self {
+        Self { line, kind }
+    }
+
+    pub(super) fn from_scan(error: &granit_parser::ScanError) -> Self {
+        Self::new(super::line_of(error.marker()), kind_of(error.kind()))
+    }
+}
+
+fn kind_of(scan: &Scan) -> ErrorKind {
+    match scan {
+        Scan::TabNotAllowed
+        | Scan::TabInBlockIndentation
+        | Scan::TabInIndentation
+        | Scan::TabInPlainScalar
+        | Scan::TabAtBlockScalarStart => ErrorKind::Tab,
+        Scan::RecursionLimitExceeded => ErrorKind::TooDeep,
+        Scan::UnknownAnchor => ErrorKind::UnknownAlias,
+        other => ErrorKind::Syntax(sentence_of(other)),
+    }
+}
+
+fn sentence_of(scan: &Scan) -> &'static str {
+    match scan {
+        Scan::UnexpectedEofFlowSequence
+        | Scan::UnexpectedEofFlowMapping
+        | Scan::UnexpectedEofImplicitFlowMapping
+        | Scan::UnclosedFlowCollection { .. }
+        | Scan::ExpectedFlowMappingSeparator
+        | Scan::ExpectedFlowSequenceSeparator
+        | Scan::MisplacedFlowCollectionEnd
+        | Scan::MismatchedFlowCollectionEnd { .. } => {
+            "the brackets do not match; close each `[` and `{`, and put commas between the values"
+        }
+        Scan::UnclosedQuotedScalar
+        | Scan::DocumentIndicatorInQuotedScalar
+        | Scan::UnexpectedEof => "a quote is not closed; add the missing quote",
+        Scan::InvalidTrailingSingleQuotedScalar | Scan::InvalidTrailingDoubleQuotedScalar => {
+            "text follows a closing quote; put quotes around the whole value"
+        }
+        Scan::UnknownQuotedScalarEscape
+        | Scan::InvalidQuotedScalarHexEscape
+        | Scan::InvalidUnicodeEscape => {
+            "a backslash in double quotes begins no known escape; write two, or use single quotes"
+        }
+        Scan::MappingValueNotAllowed | Scan::InvalidColonPlacement => {
+            "a second `: ` in one line; quote the value, or begin a new line"
+        }
+        Scan::SimpleKeyExpected | Scan::InvalidSimpleKey => {
+            "a line without `: ` among the keys of a map; add the colon, or indent the line"
+        }
+        Scan::ExpectedBlockMappingKey
+        | Scan::ExpectedBlockSequenceEntry
+        | Scan::InvalidIndentation
+        | Scan::InvalidQuotedScalarIndent
+        | Scan::InvalidFlowScalarIndent
+        | Scan::InvalidBlockScalarIndent => {
+            "the indentation does not fit the lines above; give the keys of one map the same one"
+        }
+        Scan::BlockSequenceEntryNotAllowed | Scan::BlockEntryInFlowCollection => {
+            "a list may not begin here; put `- ` on a line of its own"
+        }
+        Scan::UnexpectedCharacter { .. } | Scan::BomInsideDocument => {
+            "a character that may not stand here; put quotes around the value"
+        }
+        Scan::UndeclaredTagHandle => "a tag with an unknown prefix; drop the tag",
+        _ => "this is not valid YAML; check indentation, colons and quotes",
+    }
+}
+
+impl fmt::Display for ErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooLong => write!(
+                f,
+                "the text has more than {TEXT_BYTES_MAX} bytes; shorten it"
+            ),
+            Self::TooDeep => write!(
+                f,
+                "lists and maps are nested more than {DEPTH_MAX} deep; make it flatter"
+            ),
+            Self::TooManyNodes => write!(
+                f,
+                "more than {NODES_MAX} values, aliases counted as what they stand for; use fewer"
+            ),
+            Self::TooMuchText => write!(
+                f,
+                "more than {EXPANDED_BYTES_MAX} bytes once aliases are written out; use fewer aliases"
+            ),
+            Self::Tab => f.write_str("a tab in the indentation; use spaces"),
+            Self::UnknownAlias => {
+                f.write_str("an alias (`*name`) without its anchor; define `&name` above it")
+            }
+            Self::AliasOfItself => f.write_str(
+                "an alias (`*name`) inside of the value that `&name` names; take it out",
+            ),
+            Self::BadKey => f.write_str(
+                "a list, a map, null or an enormous number cannot be a key; put quotes around it",
+            ),
+            Self::BadMerge => {
+                f.write_str("`<<` takes a map or a list of maps; give it one, or quote the key")
+            }
+            Self::BadTag(tag) => write!(f, "the value is no `!!{tag}`; drop the tag, or mend it"),
+            Self::BadBinary => f.write_str("`!!binary` takes base64; encode the value"),
+            Self::NotFinite => f.write_str(
+                "`.inf` and `.nan` have no place in JSON; put quotes around it if it is text",
+            ),
+            Self::NumberTooLarge => {
+                f.write_str("the number has more than 64 bits; put quotes around it if it is text")
+            }
+            Self::Syntax(sentence) => f.write_str(sentence),
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {}: {}", self.line, self.kind)
+    }
+}
+
+impl std::error::Error for Error {}

@@ -1,0 +1,270 @@
+//! Who may do what: bearer tokens that rotate, and RBAC rules read from Role
+//! manifests, so that a verb which our own Role lacks fails a test.
+//!
+//! Not modelled: groups, `nonResourceURLs`, aggregated roles, bindings (a role
+//! given here is bound to the service account whose token the fake hands out).
+
+use serde_json::Value;
+
+use super::cluster::resource::Resource;
+use super::cluster::status::{self, Refusal};
+
+/// What a request is about, for RBAC.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wish<'a> {
+    /// get, list, watch, create, update, patch, delete.
+    pub(crate) verb: &'a str,
+    /// The resource.
+    pub(crate) resource: Resource,
+    /// `status` or nothing.
+    pub(crate) subresource: &'a str,
+    /// `""` for all namespaces, or for what has none.
+    pub(crate) namespace: &'a str,
+    /// `""` for collections.
+    pub(crate) name: &'a str,
+}
+
+#[derive(Clone, Debug)]
+struct Rule {
+    /// None: everywhere (a ClusterRole).
+    namespace: Option<String>,
+    groups: Vec<String>,
+    resources: Vec<String>,
+    verbs: Vec<String>,
+    names: Vec<String>,
+}
+
+/// Tokens and rules.
+#[derive(Clone, Debug)]
+pub(crate) struct Access {
+    required: bool,
+    admin_token: String,
+    service_token: String,
+    service_user: String,
+    rules: Option<Vec<Rule>>,
+    rotations: u32,
+}
+
+/// Whom a request comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Caller {
+    /// May do everything.
+    Admin,
+    /// May do what the roles say (everything, if none were given).
+    Service,
+}
+
+impl Access {
+    /// Everybody may do everything.
+    pub(crate) fn open() -> Self {
+        Self {
+            required: false,
+            admin_token: "fake-admin-token".to_owned(),
+            service_token: "fake-service-token-0".to_owned(),
+            service_user: "system:serviceaccount:default:config-controller".to_owned(),
+            rules: None,
+            rotations: 0,
+        }
+    }
+
+    /// From now on a token is needed.
+    pub(crate) fn require_token(&mut self) {
+        self.required = true;
+    }
+
+    /// The service account's user name, as refusals show it.
+    pub(crate) fn set_service_user(&mut self, user: &str) {
+        self.service_user = user.to_owned();
+    }
+
+    /// The token that may do everything.
+    pub(crate) fn admin_token(&self) -> &str {
+        &self.admin_token
+    }
+
+    /// The token of the service account.
+    pub(crate) fn service_token(&self) -> &str {
+        &self.service_token
+    }
+
+    /// Makes the service account's token invalid and returns its new one.
+    pub(crate) fn rotate(&mut self) -> String {
+        self.rotations += 1;
+        self.service_token = format!("fake-service-token-{}", self.rotations);
+        self.service_token.clone()
+    }
+
+    /// Gives the service account the rules of the Roles and ClusterRoles in a
+    /// YAML text; other documents in it are passed over. A Role without a
+    /// namespace of its own is for `namespace`.
+    pub(crate) fn add_roles(&mut self, namespace: &str, yaml: &str) -> Result<(), String> {
+        self.required = true;
+        let documents: Vec<Value> = serde_yaml::from_multiple(yaml).map_err(|e| e.to_string())?;
+        let mut found = false;
+        for document in documents {
+            let scope = match document["kind"].as_str() {
+                Some("Role") => {
+                    let own = document["metadata"]["namespace"].as_str();
+                    Some(own.unwrap_or(namespace).to_owned())
+                }
+                Some("ClusterRole") => None,
+                _ => continue,
+            };
+            found = true;
+            let rules = self.rules.get_or_insert_default();
+            for rule in document["rules"].as_array().into_iter().flatten() {
+                rules.push(Rule {
+                    namespace: scope.clone(),
+                    groups: strings(&rule["apiGroups"]),
+                    resources: strings(&rule["resources"]),
+                    verbs: strings(&rule["verbs"]),
+                    names: strings(&rule["resourceNames"]),
+                });
+            }
+        }
+        if found {
+            Ok(())
+        } else {
+            Err("the text has neither a Role nor a ClusterRole".to_owned())
+        }
+    }
+
+    /// Takes all rules away from the service account.
+    pub(crate) fn clear_roles(&mut self) {
+        self.rules = Some(Vec::new());
+    }
+
+    /// Who calls, by the `Authorization` header or a client certificate.
+    pub(crate) fn authenticate(
+        &self,
+        authorization: Option<&str>,
+        has_certificate: bool,
+    ) -> Result<Caller, Refusal> {
+        let token = authorization.and_then(|header| header.strip_prefix("Bearer "));
+        match token.map(str::trim) {
+            Some(token) if token == self.admin_token => Ok(Caller::Admin),
+            Some(token) if token == self.service_token => Ok(Caller::Service),
+            Some(_) => Err(status::unauthorized()),
+            None if has_certificate || !self.required => Ok(Caller::Admin),
+            None => Err(status::unauthorized()),
+        }
+    }
+
+    /// Whether the caller may do that; 403 with the real one's sentence if not.
+    pub(crate) fn authorize(&self, caller: Caller, wish: Wish<'_>) -> Result<(), Refusal> {
+        let allowed = match (&self.rules, caller) {
+            (_, Caller::Admin) | (None, Caller::Service) => true,
+            (Some(rules), Caller::Service) => rules.iter().any(|rule| rule.allows(wish)),
+        };
+        if allowed {
+            Ok(())
+        } else {
+            Err(self.refuse(wish))
+        }
+    }
+
+    /// The 403 of a missing right.
+    pub(crate) fn refuse(&self, wish: Wish<'_>) -> Refusal {
+        status::forbidden(
+            &self.service_user,
+            wish.verb,
+            wish.resource,
+            wish.subresource,
+            wish.namespace,
+            wish.name,
+        )
+    }
+}
+
+impl Rule {
+    fn allows(&self, wish: Wish<'_>) -> bool {
+        let full = if wish.subresource.is_empty() {
+            wish.resource.plural().to_owned()
+        } else {
+            format!("{}/{}", wish.resource.plural(), wish.subresource)
+        };
+        let has = |list: &[String], text: &str| list.iter().any(|l| l == "*" || l == text);
+        self.namespace
+            .as_deref()
+            .is_none_or(|ns| ns == wish.namespace)
+            && has(&self.groups, wish.resource.group())
+            && has(&self.resources, &full)
+            && has(&self.verbs, wish.verb)
+            && (self.names.is_empty() || self.names.iter().any(|name| name == wish.name))
+    }
+}
+
+fn strings(list: &Value) -> Vec<String> {
+    let all = list.as_array().into_iter().flatten();
+    all.filter_map(|v| v.as_str().map(str::to_owned)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROLE: &str = "\
+apiVersion: v1
+kind: ServiceAccount
+metadata: {name: x}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata: {name: x}
+rules:
+- apiGroups: [batch]
+  resources: [jobs]
+  verbs: [get, list]
+- apiGroups: [\"\"]
+  resources: [configmaps]
+  resourceNames: [only]
+  verbs: [get]
+";
+
+    #[track_caller]
+    fn check(verb: &str, resource: Resource, namespace: &str, name: &str, allowed: bool) {
+        let mut access = Access::open();
+        access.add_roles("ns", ROLE).expect("the text has a Role");
+        let wish = Wish {
+            verb,
+            resource,
+            subresource: "",
+            namespace,
+            name,
+        };
+        assert_eq!(access.authorize(Caller::Service, wish).is_ok(), allowed);
+    }
+
+    #[test]
+    fn rules_are_kept_to() {
+        check("get", Resource::Jobs, "ns", "a", true);
+        check("list", Resource::Jobs, "ns", "", true);
+        check("watch", Resource::Jobs, "ns", "", false);
+        check("list", Resource::Jobs, "other", "", false);
+        check("list", Resource::Pods, "ns", "", false);
+        check("get", Resource::ConfigMaps, "ns", "only", true);
+        check("get", Resource::ConfigMaps, "ns", "another", false);
+    }
+
+    #[test]
+    fn a_rotated_token_is_worth_nothing() {
+        let mut access = Access::open();
+        access.require_token();
+        let header = format!("Bearer {}", access.service_token());
+        assert_eq!(
+            access.authenticate(Some(&header), false),
+            Ok(Caller::Service)
+        );
+        access.rotate();
+        assert_eq!(
+            access
+                .authenticate(Some(&header), false)
+                .map_err(|r| r.code),
+            Err(401)
+        );
+        assert_eq!(
+            access.authenticate(None, false).map_err(|r| r.code),
+            Err(401)
+        );
+    }
+}

@@ -1,0 +1,518 @@
+//! One request on the model: path → verb and resource, who calls, whether they
+//! may, which faults it meets, and what the cluster answers. Pure: `http` turns
+//! bytes into [`Request`] and [`Reply`] into bytes, and an in-process transport
+//! can do the same without any.
+
+use serde_json::{Value, json};
+
+use super::access::{Access, Wish};
+use super::cluster::Cluster;
+use super::cluster::read::{ListOptions, WatchEvent};
+use super::cluster::resource::Resource;
+use super::cluster::selector::Selector;
+use super::cluster::status::{self, Refusal};
+use super::cluster::write::{DeleteOptions, Part};
+use super::dynamics::Dynamics;
+use super::faults::{Fault, FaultPlan};
+
+/// Requests that the journal keeps at most; older ones are forgotten.
+const JOURNAL_MAX: usize = 200_000;
+
+/// How long a watch lasts that does not say it.
+const WATCH_SECS_DEFAULT: u64 = 1800;
+
+/// Everything behind the API.
+#[derive(Debug)]
+pub(crate) struct Model {
+    /// The storage.
+    pub(crate) cluster: Cluster,
+    /// The controllers.
+    pub(crate) dynamics: Dynamics,
+    /// What goes wrong.
+    pub(crate) faults: FaultPlan,
+    /// Who may do what.
+    pub(crate) access: Access,
+    /// What was asked.
+    pub(crate) journal: Vec<Logged>,
+}
+
+/// A request without its bytes.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Request {
+    /// `GET`, `POST`, …
+    pub(crate) method: String,
+    /// Decoded path, without the query.
+    pub(crate) path: String,
+    /// Decoded pairs of the query.
+    pub(crate) query: Vec<(String, String)>,
+    /// The `Content-Type`.
+    pub(crate) content_type: Option<String>,
+    /// The `Authorization` header.
+    pub(crate) authorization: Option<String>,
+    /// The `User-Agent` header.
+    pub(crate) user_agent: String,
+    /// Whether the connection has shown a client certificate of ours.
+    pub(crate) has_certificate: bool,
+    /// The body.
+    pub(crate) body: Vec<u8>,
+}
+
+/// A line of the journal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Logged {
+    /// As RBAC names it: get, list, watch, create, update, patch, delete.
+    pub(crate) verb: String,
+    /// The plural name.
+    pub(crate) resource: String,
+    /// `""` for all.
+    pub(crate) namespace: String,
+    /// `""` for collections.
+    pub(crate) name: String,
+    /// Whether it was a dry run.
+    pub(crate) dry_run: bool,
+    /// The status code; 0 where the connection was dropped.
+    pub(crate) code: u16,
+    /// The `User-Agent`.
+    pub(crate) user_agent: String,
+}
+
+/// An answer with a body.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Answer {
+    /// The status code.
+    pub(crate) code: u16,
+    /// Headers beside those of framing and type.
+    pub(crate) headers: Vec<(&'static str, String)>,
+    /// The body.
+    pub(crate) body: Value,
+}
+
+/// A watch that was let in.
+#[derive(Clone, Debug)]
+pub(crate) struct Watch {
+    /// What is watched.
+    pub(crate) resource: Resource,
+    /// `""` for all.
+    pub(crate) namespace: String,
+    /// What is let through.
+    pub(crate) selector: Selector,
+    /// Events to send at once.
+    pub(crate) first: Vec<WatchEvent>,
+    /// The version to go on from.
+    pub(crate) revision: u64,
+    /// When the server ends it.
+    pub(crate) timeout_secs: u64,
+    /// Whether bookmarks were asked for.
+    pub(crate) bookmarks: bool,
+}
+
+/// What comes out.
+#[derive(Clone, Debug)]
+pub(crate) enum Reply {
+    /// One answer.
+    Answer(Answer),
+    /// A stream.
+    Watch(Box<Watch>),
+    /// The connection is closed without a word.
+    Nothing,
+}
+
+/// A reply, and the faults that whoever sends it has to carry out.
+#[derive(Clone, Debug)]
+pub(crate) struct Outcome {
+    /// The reply.
+    pub(crate) reply: Reply,
+    /// `Delay`, `DropWatchAfter`, `SilentWatch`, `SplitWatch`.
+    pub(crate) faults: Vec<Fault>,
+}
+
+/// What a path and a method ask for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Target {
+    resource: Resource,
+    namespace: String,
+    name: String,
+    subresource: String,
+    verb: &'static str,
+}
+
+impl Request {
+    /// A value of the query; the empty text if it is not there.
+    pub(crate) fn query(&self, name: &str) -> &str {
+        let found = self.query.iter().find(|(key, _)| key == name);
+        found.map_or("", |(_, value)| value)
+    }
+
+    fn is_set(&self, name: &str) -> bool {
+        let known = self.query.iter().find(|(key, _)| key == name);
+        known.is_some_and(|(_, value)| !matches!(value.as_str(), "false" | "0"))
+    }
+
+    fn json(&self) -> Result<Value, Refusal> {
+        serde_json::from_slice(&self.body).map_err(|e| {
+            status::bad_request(format!("couldn't get version/kind; json parse error: {e}"))
+        })
+    }
+
+    fn dry_run(&self) -> Result<bool, Refusal> {
+        match self.query("dryRun") {
+            "" => Ok(false),
+            "All" => Ok(true),
+            other => Err(status::bad_request(format!(
+                "dryRun: Unsupported value: {other:?}: supported values: \"All\""
+            ))),
+        }
+    }
+}
+
+impl Model {
+    /// Carries out one request and writes it into the journal.
+    pub(crate) fn handle(&mut self, request: &Request) -> Outcome {
+        if let Some(answer) = without_resource(request, &self.cluster) {
+            return Outcome {
+                reply: Reply::Answer(answer),
+                faults: Vec::new(),
+            };
+        }
+        let target = match find_target(request) {
+            Ok(target) => target,
+            Err(refusal) => {
+                return Outcome {
+                    reply: Reply::Answer(refused(&refusal)),
+                    faults: Vec::new(),
+                };
+            }
+        };
+        let now = self.cluster.clock().now_ms();
+        let faults = self.faults.meet(target.verb, target.resource.plural(), now);
+        let reply = self.reply(request, &target, &faults);
+        self.log(request, &target, &reply);
+        Outcome { reply, faults }
+    }
+
+    fn reply(&mut self, request: &Request, target: &Target, faults: &[Fault]) -> Reply {
+        if faults.contains(&Fault::Drop) {
+            return Reply::Nothing;
+        }
+        let result = self
+            .admit(request, target, faults)
+            .and_then(|()| self.serve(request, target, faults));
+        match result {
+            Ok(_) if faults.contains(&Fault::LoseAnswer) => Reply::Nothing,
+            Ok(reply) => reply,
+            Err(refusal) => Reply::Answer(refused(&refusal)),
+        }
+    }
+
+    /// Who is it, may they, and what does the fault plan say of it.
+    fn admit(&self, request: &Request, target: &Target, faults: &[Fault]) -> Result<(), Refusal> {
+        let wish = Wish {
+            verb: target.verb,
+            resource: target.resource,
+            subresource: &target.subresource,
+            namespace: &target.namespace,
+            name: &target.name,
+        };
+        for fault in faults {
+            match fault {
+                Fault::TooManyRequests { retry_after_secs } => {
+                    return Err(status::too_many_requests(*retry_after_secs));
+                }
+                Fault::Status(code) => return Err(status::server_error(*code)),
+                Fault::Unauthorized => return Err(status::unauthorized()),
+                Fault::Forbidden => return Err(self.access.refuse(wish)),
+                _ => {}
+            }
+        }
+        let caller = self
+            .access
+            .authenticate(request.authorization.as_deref(), request.has_certificate)?;
+        self.access.authorize(caller, wish)
+    }
+
+    fn serve(
+        &mut self,
+        request: &Request,
+        target: &Target,
+        faults: &[Fault],
+    ) -> Result<Reply, Refusal> {
+        let dry_run = request.dry_run()?;
+        let (resource, namespace) = (target.resource, target.namespace.clone());
+        let key = (resource, namespace.clone(), target.name.clone());
+        let part = if target.subresource.is_empty() {
+            Part::Main
+        } else {
+            Part::Status
+        };
+        let stored = match target.verb {
+            "watch" => return self.watch(request, target, faults),
+            "list" => return self.list(request, target, faults),
+            "delete" => return self.delete(request, target, dry_run),
+            "get" => self.cluster.get(resource, &namespace, &target.name)?,
+            "create" => {
+                check_type(request, JSON_TYPES)?;
+                let body = request.json()?;
+                check_admission(target, &body, faults)?;
+                self.cluster.create(resource, &namespace, body, dry_run)?
+            }
+            "update" => {
+                check_type(request, JSON_TYPES)?;
+                self.cluster.update(&key, request.json()?, part, dry_run)?
+            }
+            "patch" => {
+                check_type(request, &["application/merge-patch+json"])?;
+                let patch = request.json()?;
+                self.cluster.merge_patch(&key, &patch, part, dry_run)?
+            }
+            _ => return Err(status::method_not_allowed()),
+        };
+        let code = if target.verb == "create" { 201 } else { 200 };
+        Ok(Reply::Answer(answer(code, Value::clone(&stored))))
+    }
+
+    fn list(&self, request: &Request, target: &Target, faults: &[Fault]) -> Result<Reply, Refusal> {
+        let mut options = ListOptions {
+            selector: selector(request, target.resource)?,
+            limit: request.query("limit").parse().unwrap_or(0),
+            continue_token: request.query("continue").to_owned(),
+            version: request.query("resourceVersion").to_owned(),
+            exact: request.query("resourceVersionMatch") == "Exact",
+        };
+        let by_name = &target.name;
+        if !by_name.is_empty() {
+            return Err(status::method_not_allowed());
+        }
+        for fault in faults {
+            if let Fault::StaleList(writes) = fault {
+                let oldest = self.cluster.compacted();
+                let then = self.cluster.revision().saturating_sub(*writes).max(oldest);
+                options.version = then.to_string();
+                options.exact = true;
+            }
+        }
+        let mut list = self
+            .cluster
+            .list(target.resource, &target.namespace, &options)?;
+        if faults.contains(&Fault::DuplicateItem)
+            && let Some(items) = list["items"].as_array_mut()
+            && let Some(first) = items.first().cloned()
+        {
+            items.push(first);
+        }
+        Ok(Reply::Answer(answer(200, list)))
+    }
+
+    fn watch(
+        &self,
+        request: &Request,
+        target: &Target,
+        faults: &[Fault],
+    ) -> Result<Reply, Refusal> {
+        if request.is_set("sendInitialEvents") {
+            return Err(status::bad_request(
+                "the fake does not model sendInitialEvents",
+            ));
+        }
+        let mut selector = selector(request, target.resource)?;
+        if !target.name.is_empty() {
+            let by_name = format!("metadata.name={}", target.name);
+            selector = Selector::parse(target.resource, request.query("labelSelector"), &by_name)?;
+        }
+        let version = request.query("resourceVersion");
+        let (first, mut revision) =
+            self.cluster
+                .watch_start(target.resource, &target.namespace, &selector, version)?;
+        for fault in faults {
+            match fault {
+                Fault::StaleWatch(writes) => {
+                    let oldest = self.cluster.compacted();
+                    revision = revision.saturating_sub(*writes).max(oldest);
+                }
+                Fault::GoneAsStatus => {
+                    let namespace = &target.namespace;
+                    self.cluster
+                        .watch_events(target.resource, namespace, &selector, revision)?;
+                }
+                _ => {}
+            }
+        }
+        let timeout_secs = request.query("timeoutSeconds").parse().unwrap_or(0);
+        Ok(Reply::Watch(Box::new(Watch {
+            resource: target.resource,
+            namespace: target.namespace.clone(),
+            selector,
+            first,
+            revision,
+            timeout_secs: if timeout_secs == 0 {
+                WATCH_SECS_DEFAULT
+            } else {
+                timeout_secs
+            },
+            bookmarks: request.is_set("allowWatchBookmarks"),
+        })))
+    }
+
+    fn delete(
+        &mut self,
+        request: &Request,
+        target: &Target,
+        dry_run: bool,
+    ) -> Result<Reply, Refusal> {
+        let body = if request.body.is_empty() {
+            let mut from_query = json!({});
+            let grace = request.query("gracePeriodSeconds").parse::<i64>();
+            if let Ok(secs) = grace {
+                from_query["gracePeriodSeconds"] = json!(secs);
+            }
+            if !request.query("propagationPolicy").is_empty() {
+                from_query["propagationPolicy"] = json!(request.query("propagationPolicy"));
+            }
+            from_query
+        } else {
+            check_type(request, JSON_TYPES)?;
+            request.json()?
+        };
+        let mut options = DeleteOptions::parse(&body)?;
+        options.dry_run |= dry_run;
+        let key = (
+            target.resource,
+            target.namespace.clone(),
+            target.name.clone(),
+        );
+        let mut answer = answer(200, self.cluster.delete(&key, &options)?);
+        if target.resource == Resource::Jobs && options.propagation.is_none() {
+            let warning = "299 - \"child pods are preserved by default when jobs are deleted; set \
+                           propagationPolicy=Background to remove them or set \
+                           propagationPolicy=Orphan to suppress this warning\"";
+            answer.headers.push(("Warning", warning.to_owned()));
+        }
+        Ok(Reply::Answer(answer))
+    }
+
+    fn log(&mut self, request: &Request, target: &Target, reply: &Reply) {
+        if self.journal.len() >= JOURNAL_MAX {
+            self.journal.drain(..JOURNAL_MAX / 2);
+        }
+        self.journal.push(Logged {
+            verb: target.verb.to_owned(),
+            resource: target.resource.plural().to_owned(),
+            namespace: target.namespace.clone(),
+            name: target.name.clone(),
+            dry_run: request.query("dryRun") == "All",
+            code: match reply {
+                Reply::Answer(answer) => answer.code,
+                Reply::Watch(_) => 200,
+                Reply::Nothing => 0,
+            },
+            user_agent: request.user_agent.clone(),
+        });
+    }
+}
+
+const JSON_TYPES: &[&str] = &["application/json"];
+
+fn answer(code: u16, body: Value) -> Answer {
+    Answer {
+        code,
+        headers: Vec::new(),
+        body,
+    }
+}
+
+/// A refusal as an answer.
+pub(crate) fn refused(refusal: &Refusal) -> Answer {
+    let mut answer = answer(refusal.code, refusal.status.clone());
+    if let Some(secs) = refusal.retry_after_secs {
+        answer.headers.push(("Retry-After", secs.to_string()));
+    }
+    answer
+}
+
+/// Version and probes.
+fn without_resource(request: &Request, cluster: &Cluster) -> Option<Answer> {
+    let body = match request.path.as_str() {
+        "/version" => json!({
+            "major": "1", "minor": "36", "gitVersion": "v1.36.0-fake", "platform": "fake",
+        }),
+        "/livez" | "/readyz" | "/healthz" => json!("ok"),
+        "/fake/revision" => json!(cluster.revision()),
+        _ => return None,
+    };
+    Some(answer(200, body))
+}
+
+fn find_target(request: &Request) -> Result<Target, Refusal> {
+    let parts: Vec<&str> = request.path.split('/').skip(1).collect();
+    let (group, rest) = match parts.as_slice() {
+        ["api", "v1", rest @ ..] => ("", rest),
+        ["apis", "batch", "v1", rest @ ..] => ("batch", rest),
+        _ => return Err(status::no_such_path()),
+    };
+    let (namespace, rest) = match rest {
+        ["namespaces", ns, rest @ ..] if !rest.is_empty() && *rest != ["status"] => (*ns, rest),
+        other => ("", other),
+    };
+    let (plural, name, subresource) = match rest {
+        [plural] => (*plural, "", ""),
+        [plural, name] => (*plural, *name, ""),
+        [plural, name, subresource] => (*plural, *name, *subresource),
+        _ => return Err(status::no_such_path()),
+    };
+    let resource = Resource::find(group, plural).ok_or_else(status::no_such_path)?;
+    let fits = resource.namespaced() || namespace.is_empty();
+    let known = subresource.is_empty() || (subresource == "status" && resource.has_status());
+    if !fits || !known || (name.is_empty() && rest.len() > 1) {
+        return Err(status::no_such_path());
+    }
+    let in_one_place = !resource.namespaced() || !namespace.is_empty();
+    let verb = match (request.method.as_str(), name.is_empty()) {
+        ("GET", _) if request.is_set("watch") => "watch",
+        ("GET", true) => "list",
+        ("GET", false) if in_one_place => "get",
+        ("POST", true) if in_one_place => "create",
+        ("PUT", false) if in_one_place => "update",
+        ("PATCH", false) if in_one_place => "patch",
+        ("DELETE", false) if in_one_place => "delete",
+        _ => return Err(status::method_not_allowed()),
+    };
+    Ok(Target {
+        resource,
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+        subresource: subresource.to_owned(),
+        verb,
+    })
+}
+
+fn selector(request: &Request, resource: Resource) -> Result<Selector, Refusal> {
+    Selector::parse(
+        resource,
+        request.query("labelSelector"),
+        request.query("fieldSelector"),
+    )
+}
+
+/// No type at all is taken for JSON, as the real one does for all but patches.
+fn check_type(request: &Request, accepted: &[&str]) -> Result<(), Refusal> {
+    let given = request.content_type.as_deref().unwrap_or("");
+    let essence = given.split(';').next().unwrap_or("").trim();
+    if accepted.contains(&essence) || (essence.is_empty() && accepted == JSON_TYPES) {
+        Ok(())
+    } else {
+        Err(status::unsupported_media_type(&accepted.join(", ")))
+    }
+}
+
+fn check_admission(target: &Target, body: &Value, faults: &[Fault]) -> Result<(), Refusal> {
+    let name = body["metadata"]["name"].as_str().unwrap_or("");
+    for fault in faults {
+        match fault {
+            Fault::Refused(why) => return Err(status::refused(target.resource, name, why)),
+            Fault::Webhook(why) => {
+                return Err(status::denied_by_webhook("fake.example.com", why));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}

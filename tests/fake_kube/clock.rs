@@ -1,0 +1,81 @@
+//! The fake's own time. Every timestamp that the model writes comes from
+//! here, so a test that holds the clock by hand gets the same objects each run.
+//!
+//! What may not live here: anything of the service under test. The service has
+//! a clock of its own; sharing one would let a mistake in it hide on both sides.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// A source of milliseconds since 1970: the machine's clock, or one that stands
+/// still until it is moved.
+#[derive(Clone, Debug)]
+pub(crate) enum Clock {
+    /// The machine's clock.
+    System,
+    /// Stands at this value until [`Clock::advance`] moves it.
+    Manual(Arc<AtomicI64>),
+}
+
+impl Clock {
+    /// A manual clock that stands at 2026-01-01T00:00:00Z.
+    pub(crate) fn manual() -> Self {
+        Self::Manual(Arc::new(AtomicI64::new(1_767_225_600_000)))
+    }
+
+    /// Milliseconds since 1970.
+    pub(crate) fn now_ms(&self) -> i64 {
+        match self {
+            Self::System => SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .map_or(0, |past| {
+                    i64::try_from(past.as_millis()).unwrap_or(i64::MAX)
+                }),
+            Self::Manual(value) => value.load(Ordering::SeqCst),
+        }
+    }
+
+    /// Moves a manual clock forward. The machine's clock cannot be moved: that
+    /// is a mistake of the test, and said so.
+    pub(crate) fn advance(&self, by: Duration) {
+        match self {
+            Self::System => panic!("only a manual clock can be advanced"),
+            Self::Manual(value) => {
+                let millis = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
+                value.fetch_add(millis, Ordering::SeqCst);
+            }
+        }
+    }
+}
+
+/// A moment as Kubernetes writes it: RFC 3339, UTC, whole seconds.
+pub(crate) fn timestamp(ms: i64) -> String {
+    jiff::Timestamp::from_second(ms.div_euclid(1000))
+        .map_or_else(|_| "1970-01-01T00:00:00Z".to_owned(), |t| t.to_string())
+}
+
+/// The milliseconds of a timestamp that [`timestamp`] (or a client) wrote.
+pub(crate) fn parse_timestamp(text: &str) -> Option<i64> {
+    text.parse::<jiff::Timestamp>()
+        .ok()
+        .map(|t| t.as_millisecond())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_manual_clock_stands_until_it_is_moved() {
+        let clock = Clock::manual();
+        assert_eq!(timestamp(clock.now_ms()), "2026-01-01T00:00:00Z");
+        assert_eq!(clock.now_ms(), clock.now_ms());
+        clock.advance(Duration::from_millis(61_500));
+        assert_eq!(timestamp(clock.now_ms()), "2026-01-01T00:01:01Z");
+        assert_eq!(
+            parse_timestamp("2026-01-01T00:01:01Z"),
+            Some(1_767_225_661_000)
+        );
+    }
+}

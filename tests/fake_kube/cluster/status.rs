@@ -1,0 +1,316 @@
+//! `Status` objects, worded as the real API server words them: clients branch
+//! on `code`, `reason` and `details`, people read `message`.
+
+use serde_json::{Map, Value, json};
+
+use super::resource::Resource;
+
+/// A refusal: becomes the HTTP status code and the body of the answer, or the
+/// object of an ERROR event in a watch.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Refusal {
+    /// The HTTP status code.
+    pub(crate) code: u16,
+    /// The whole `Status` object.
+    pub(crate) status: Value,
+    /// Sent as `Retry-After`, where there is one.
+    pub(crate) retry_after_secs: Option<u32>,
+}
+
+/// One entry of `details.causes`.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Cause {
+    /// `FieldValueInvalid`, `FieldValueRequired`, …
+    pub(crate) reason: &'static str,
+    /// What is wrong, without the field's name.
+    pub(crate) message: String,
+    /// The path of the field.
+    pub(crate) field: String,
+}
+
+impl Cause {
+    /// A value that is not allowed.
+    pub(crate) fn invalid(field: impl Into<String>, value: &str, why: &str) -> Self {
+        Self {
+            reason: "FieldValueInvalid",
+            message: format!("Invalid value: {value:?}: {why}"),
+            field: field.into(),
+        }
+    }
+
+    /// A value that is missing.
+    pub(crate) fn required(field: impl Into<String>, why: &str) -> Self {
+        let message = if why.is_empty() {
+            "Required value".to_owned()
+        } else {
+            format!("Required value: {why}")
+        };
+        Self {
+            reason: "FieldValueRequired",
+            message,
+            field: field.into(),
+        }
+    }
+
+    /// A value outside the list of those that there are.
+    pub(crate) fn unsupported(field: impl Into<String>, value: &str, supported: &[&str]) -> Self {
+        let list: Vec<String> = supported.iter().map(|s| format!("{s:?}")).collect();
+        Self {
+            reason: "FieldValueNotSupported",
+            message: format!(
+                "Unsupported value: {value:?}: supported values: {}",
+                list.join(", ")
+            ),
+            field: field.into(),
+        }
+    }
+}
+
+fn refusal(code: u16, reason: &str, message: String, details: Option<Value>) -> Refusal {
+    let mut status = json!({
+        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+        "message": message, "reason": reason,
+    });
+    if let Some(details) = details {
+        status["details"] = details;
+    }
+    status["code"] = json!(code);
+    Refusal {
+        code,
+        status,
+        retry_after_secs: None,
+    }
+}
+
+fn details(resource: Resource, name: &str) -> Value {
+    let mut map = Map::new();
+    if !name.is_empty() {
+        map.insert("name".into(), json!(name));
+    }
+    if !resource.group().is_empty() {
+        map.insert("group".into(), json!(resource.group()));
+    }
+    map.insert("kind".into(), json!(resource.plural()));
+    Value::Object(map)
+}
+
+/// 404 for an object.
+pub(crate) fn not_found(resource: Resource, name: &str) -> Refusal {
+    let message = format!("{} {name:?} not found", resource.qualified());
+    refusal(404, "NotFound", message, Some(details(resource, name)))
+}
+
+/// 404 for a path that names no resource.
+pub(crate) fn no_such_path() -> Refusal {
+    refusal(
+        404,
+        "NotFound",
+        "the server could not find the requested resource".to_owned(),
+        Some(json!({})),
+    )
+}
+
+/// 405: the resource is there, the verb is not.
+pub(crate) fn method_not_allowed() -> Refusal {
+    refusal(
+        405,
+        "MethodNotAllowed",
+        "the server does not allow this method on the requested resource".to_owned(),
+        Some(json!({})),
+    )
+}
+
+/// 409 of a create.
+pub(crate) fn already_exists(resource: Resource, name: &str) -> Refusal {
+    let message = format!("{} {name:?} already exists", resource.qualified());
+    refusal(409, "AlreadyExists", message, Some(details(resource, name)))
+}
+
+/// 409 of a create whose name belongs to an object that is being deleted.
+pub(crate) fn being_deleted(resource: Resource, name: &str) -> Refusal {
+    let message = format!(
+        "object is being deleted: {} {name:?} already exists",
+        resource.qualified()
+    );
+    refusal(409, "AlreadyExists", message, Some(details(resource, name)))
+}
+
+/// 409 of an update whose `resourceVersion` is no longer the current one.
+pub(crate) fn conflict(resource: Resource, name: &str) -> Refusal {
+    let message = format!(
+        "Operation cannot be fulfilled on {} {name:?}: the object has been modified; \
+         please apply your changes to the latest version and try again",
+        resource.qualified()
+    );
+    refusal(409, "Conflict", message, Some(details(resource, name)))
+}
+
+/// 409 of a delete whose precondition names another UID.
+pub(crate) fn uid_conflict(resource: Resource, name: &str, wanted: &str, found: &str) -> Refusal {
+    let message = format!(
+        "Operation cannot be fulfilled on {} {name:?}: the UID in the precondition ({wanted}) \
+         does not match the UID in record ({found}). The object might have been deleted and \
+         then recreated",
+        resource.kind_qualified()
+    );
+    let mut about = details(resource, name);
+    about["kind"] = json!(resource.kind());
+    refusal(409, "Conflict", message, Some(about))
+}
+
+/// 422 with one cause for each wrong field.
+pub(crate) fn invalid(resource: Resource, name: &str, causes: &[Cause]) -> Refusal {
+    let one_by_one: Vec<String> = causes
+        .iter()
+        .map(|c| format!("{}: {}", c.field, c.message))
+        .collect();
+    let text = match one_by_one.as_slice() {
+        [single] => single.clone(),
+        several => format!("[{}]", several.join(", ")),
+    };
+    let message = format!("{} {name:?} is invalid: {text}", resource.kind_qualified());
+    let list: Vec<Value> = causes
+        .iter()
+        .map(|c| json!({"reason": c.reason, "message": c.message, "field": c.field}))
+        .collect();
+    let mut about = details(resource, name);
+    about["kind"] = json!(resource.kind());
+    about["causes"] = Value::Array(list);
+    refusal(422, "Invalid", message, Some(about))
+}
+
+/// 400.
+pub(crate) fn bad_request(message: impl Into<String>) -> Refusal {
+    refusal(400, "BadRequest", message.into(), None)
+}
+
+/// 401.
+pub(crate) fn unauthorized() -> Refusal {
+    refusal(401, "Unauthorized", "Unauthorized".to_owned(), None)
+}
+
+/// 403 of RBAC: no rule gives this user this verb.
+pub(crate) fn forbidden(
+    user: &str,
+    verb: &str,
+    resource: Resource,
+    subresource: &str,
+    namespace: &str,
+    name: &str,
+) -> Refusal {
+    let full = if subresource.is_empty() {
+        resource.plural().to_owned()
+    } else {
+        format!("{}/{subresource}", resource.plural())
+    };
+    let scope = if namespace.is_empty() {
+        "at the cluster scope".to_owned()
+    } else {
+        format!("in the namespace {namespace:?}")
+    };
+    let what = if name.is_empty() {
+        resource.qualified()
+    } else {
+        format!("{} {name:?}", resource.qualified())
+    };
+    let message = format!(
+        "{what} is forbidden: User {user:?} cannot {verb} resource {full:?} in API group {:?} {scope}",
+        resource.group()
+    );
+    refusal(403, "Forbidden", message, Some(details(resource, name)))
+}
+
+/// 403 of an admission plug-in such as the quota: it names the object.
+pub(crate) fn refused(resource: Resource, name: &str, why: &str) -> Refusal {
+    let message = format!("{} {name:?} is forbidden: {why}", resource.qualified());
+    refusal(403, "Forbidden", message, Some(details(resource, name)))
+}
+
+/// 403 of an admission webhook: it has no `details`.
+pub(crate) fn denied_by_webhook(webhook: &str, why: &str) -> Refusal {
+    let message = format!("admission webhook {webhook:?} denied the request: {why}");
+    refusal(403, "Forbidden", message, None)
+}
+
+/// 403 of a create in a namespace that is going away.
+pub(crate) fn namespace_terminating(resource: Resource, name: &str, namespace: &str) -> Refusal {
+    let why = format!(
+        "unable to create new content in namespace {namespace} because it is being terminated"
+    );
+    let mut refusal = refused(resource, name, &why);
+    refusal.status["details"]["causes"] = json!([{
+        "reason": "NamespaceTerminating",
+        "message": format!("namespace {namespace} is being terminated"),
+        "field": "metadata.namespace",
+    }]);
+    refusal
+}
+
+/// 410: the version, or the continue token, is older than the history.
+pub(crate) fn expired(message: impl Into<String>) -> Refusal {
+    refusal(410, "Expired", message.into(), None)
+}
+
+/// 415.
+pub(crate) fn unsupported_media_type(accepted: &str) -> Refusal {
+    let message = format!(
+        "the body of the request was in an unknown format - accepted media types include: {accepted}"
+    );
+    refusal(415, "UnsupportedMediaType", message, None)
+}
+
+/// 429 with `Retry-After`.
+pub(crate) fn too_many_requests(retry_after_secs: u32) -> Refusal {
+    let mut refusal = refusal(
+        429,
+        "TooManyRequests",
+        "Too many requests, please try again later.".to_owned(),
+        Some(json!({"retryAfterSeconds": retry_after_secs})),
+    );
+    refusal.retry_after_secs = Some(retry_after_secs);
+    refusal
+}
+
+/// 5xx.
+pub(crate) fn server_error(code: u16) -> Refusal {
+    let (reason, message) = match code {
+        503 => (
+            "ServiceUnavailable",
+            "the server is currently unable to handle the request",
+        ),
+        504 => (
+            "Timeout",
+            "the server was unable to return a response in the time allotted, but may still be processing the request",
+        ),
+        _ => (
+            "InternalError",
+            "Internal error occurred: a fault was asked for",
+        ),
+    };
+    refusal(code, reason, message.to_owned(), None)
+}
+
+/// 504 of a read that asks for a version from the future.
+pub(crate) fn version_too_large(wanted: u64, current: u64) -> Refusal {
+    let mut refusal = refusal(
+        504,
+        "Timeout",
+        format!("Too large resource version: {wanted}, current: {current}"),
+        Some(json!({
+            "causes": [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}],
+            "retryAfterSeconds": 1,
+        })),
+    );
+    refusal.retry_after_secs = Some(1);
+    refusal
+}
+
+/// The `Status` of success that a DELETE answers with when the object is gone.
+pub(crate) fn deleted(resource: Resource, name: &str, uid: &str) -> Value {
+    let mut about = details(resource, name);
+    about["uid"] = json!(uid);
+    json!({
+        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success",
+        "details": about,
+    })
+}

@@ -1,0 +1,361 @@
+//! What the API server refuses with 422: names, labels, annotations, and the
+//! parts of Jobs and Pods that the service depends on. It is far from all that
+//! the real one checks; what is here is checked as strictly as there.
+
+use serde_json::Value;
+
+use super::resource::Resource;
+use super::status::Cause;
+
+const SUBDOMAIN: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric \
+    characters, '-' or '.', and must start and end with an alphanumeric character (e.g. \
+    'example.com', regex used for validation is \
+    '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
+const LABEL: &str = "a lowercase RFC 1123 label must consist of lower case alphanumeric \
+    characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or \
+    '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')";
+const LABEL_VALUE: &str = "a valid label must be an empty string or consist of alphanumeric \
+    characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. \
+    'MyValue',  or 'my_value',  or '12345', regex used for validation is \
+    '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')";
+const QUALIFIED: &str = "name part must consist of alphanumeric characters, '-', '_' or '.', and \
+    must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or \
+    '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')";
+
+/// The largest sum of annotation keys and values.
+const ANNOTATION_BYTES_MAX: usize = 256 * 1024;
+
+fn is_dns_label(text: &str) -> bool {
+    let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    !text.is_empty() && text.bytes().all(inner) && !text.starts_with('-') && !text.ends_with('-')
+}
+
+fn is_word(text: &str) -> bool {
+    let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+    edge(text.chars().next())
+        && edge(text.chars().next_back())
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+}
+
+/// Why this is no DNS-1123 subdomain.
+pub(crate) fn subdomain_fault(name: &str) -> Option<String> {
+    if name.len() > 253 {
+        return Some("must be no more than 253 bytes".to_owned());
+    }
+    (!name.split('.').all(is_dns_label)).then(|| SUBDOMAIN.to_owned())
+}
+
+/// Why this is no DNS-1123 label.
+pub(crate) fn dns_label_fault(name: &str) -> Option<String> {
+    if name.len() > 63 {
+        return Some("must be no more than 63 bytes".to_owned());
+    }
+    (!is_dns_label(name)).then(|| LABEL.to_owned())
+}
+
+/// Why this is no label (or annotation) key.
+pub(crate) fn label_key_fault(key: &str) -> Option<String> {
+    let name = match key.split_once('/') {
+        None => key,
+        Some(("", _)) => return Some("prefix part must be non-empty".to_owned()),
+        Some((prefix, name)) => {
+            if let Some(why) = subdomain_fault(prefix) {
+                return Some(format!("prefix part {why}"));
+            }
+            name
+        }
+    };
+    if name.is_empty() {
+        return Some("name part must be non-empty".to_owned());
+    }
+    if name.len() > 63 {
+        return Some("name part must be no more than 63 bytes".to_owned());
+    }
+    (!is_word(name)).then(|| QUALIFIED.to_owned())
+}
+
+/// Why this is no label value.
+pub(crate) fn label_value_fault(value: &str) -> Option<String> {
+    if value.len() > 63 {
+        return Some("must be no more than 63 bytes".to_owned());
+    }
+    (!value.is_empty() && !is_word(value)).then(|| LABEL_VALUE.to_owned())
+}
+
+/// A type that does not fit: the decoder's 400, not validation's 422.
+pub(crate) fn decode_fault(resource: Resource, object: &Value) -> Option<String> {
+    let (kind, version) = (resource.kind(), "v1");
+    let place = |path: &str, what: &str, wanted: &str| {
+        format!(
+            "{kind} in version {version:?} cannot be handled as a {kind}: json: cannot unmarshal \
+             {what} into Go struct field {path} of type {wanted}"
+        )
+    };
+    for (path, part) in structs(resource, object) {
+        if !part.is_object() && !part.is_null() {
+            return Some(place(path, type_name(part), "struct"));
+        }
+    }
+    for (path, map) in string_maps(resource, object) {
+        match map {
+            Value::Null => {}
+            Value::Object(map) => {
+                if let Some(wrong) = map.values().find(|v| !v.is_string() && !v.is_null()) {
+                    return Some(place(path, type_name(wrong), "string"));
+                }
+            }
+            other => return Some(place(path, type_name(other), "map[string]string")),
+        }
+    }
+    let spec = pod_spec(resource, object)?;
+    for list in ["initContainers", "containers"] {
+        match &spec[list] {
+            Value::Null => {}
+            Value::Array(all) => {
+                if let Some(wrong) = all.iter().find(|c| !c.is_object()) {
+                    return Some(place(
+                        "PodSpec.containers",
+                        type_name(wrong),
+                        "v1.Container",
+                    ));
+                }
+            }
+            other => {
+                return Some(place(
+                    "PodSpec.containers",
+                    type_name(other),
+                    "[]v1.Container",
+                ));
+            }
+        }
+    }
+    None
+}
+
+fn structs(resource: Resource, object: &Value) -> Vec<(&'static str, &Value)> {
+    let mut parts = vec![
+        ("metadata", &object["metadata"]),
+        ("status", &object["status"]),
+    ];
+    if matches!(
+        resource,
+        Resource::Pods | Resource::Jobs | Resource::Namespaces
+    ) {
+        parts.push(("spec", &object["spec"]));
+    }
+    if resource == Resource::Jobs {
+        let template = &object["spec"]["template"];
+        parts.push(("JobSpec.spec.template", template));
+        parts.push(("JobSpec.spec.template.metadata", &template["metadata"]));
+        parts.push(("JobSpec.spec.template.spec", &template["spec"]));
+    }
+    parts
+}
+
+fn type_name(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
+}
+
+fn string_maps(resource: Resource, object: &Value) -> Vec<(&'static str, &Value)> {
+    let mut maps = vec![
+        ("ObjectMeta.metadata.labels", &object["metadata"]["labels"]),
+        (
+            "ObjectMeta.metadata.annotations",
+            &object["metadata"]["annotations"],
+        ),
+    ];
+    match resource {
+        Resource::ConfigMaps => maps.push(("ConfigMap.data", &object["data"])),
+        Resource::Jobs => {
+            let meta = &object["spec"]["template"]["metadata"];
+            maps.push(("JobSpec.spec.template.metadata.labels", &meta["labels"]));
+            maps.push((
+                "JobSpec.spec.template.metadata.annotations",
+                &meta["annotations"],
+            ));
+        }
+        _ => {}
+    }
+    maps
+}
+
+fn pod_spec(resource: Resource, object: &Value) -> Option<&Value> {
+    match resource {
+        Resource::Pods => Some(&object["spec"]),
+        Resource::Jobs => Some(&object["spec"]["template"]["spec"]),
+        _ => None,
+    }
+}
+
+/// Everything that is wrong with an object that is to be stored.
+pub(crate) fn causes(resource: Resource, object: &Value) -> Vec<Cause> {
+    let mut causes = Vec::new();
+    let name = super::meta(object, "name");
+    let fault = match resource {
+        Resource::Namespaces => dns_label_fault(name),
+        _ => subdomain_fault(name),
+    };
+    if let Some(why) = fault {
+        causes.push(Cause::invalid("metadata.name", name, &why));
+    }
+    check_labels(
+        "metadata.labels",
+        &object["metadata"]["labels"],
+        &mut causes,
+    );
+    check_annotations(
+        "metadata.annotations",
+        &object["metadata"]["annotations"],
+        &mut causes,
+    );
+    match resource {
+        Resource::Jobs => check_job(&object["spec"], &mut causes),
+        Resource::Pods => check_pod_spec("spec", &object["spec"], &mut causes),
+        _ => {}
+    }
+    causes
+}
+
+fn check_labels(field: &str, labels: &Value, causes: &mut Vec<Cause>) {
+    for (key, value) in labels.as_object().into_iter().flatten() {
+        if let Some(why) = label_key_fault(key) {
+            causes.push(Cause::invalid(field, key, &why));
+        }
+        let value = value.as_str().unwrap_or("");
+        if let Some(why) = label_value_fault(value) {
+            causes.push(Cause::invalid(field, value, &why));
+        }
+    }
+}
+
+fn check_annotations(field: &str, annotations: &Value, causes: &mut Vec<Cause>) {
+    let mut bytes = 0;
+    for (key, value) in annotations.as_object().into_iter().flatten() {
+        // Upper case is allowed in the prefix of an annotation.
+        if let Some(why) = label_key_fault(&key.to_ascii_lowercase()) {
+            causes.push(Cause::invalid(field, key, &why));
+        }
+        bytes += key.len() + value.as_str().map_or(0, str::len);
+    }
+    if bytes > ANNOTATION_BYTES_MAX {
+        causes.push(Cause {
+            reason: "FieldValueTooLong",
+            message: format!("Too long: may not be more than {ANNOTATION_BYTES_MAX} bytes"),
+            field: field.to_owned(),
+        });
+    }
+}
+
+fn check_job(spec: &Value, causes: &mut Vec<Cause>) {
+    let template = &spec["template"];
+    check_labels(
+        "spec.template.labels",
+        &template["metadata"]["labels"],
+        causes,
+    );
+    check_annotations(
+        "spec.template.annotations",
+        &template["metadata"]["annotations"],
+        causes,
+    );
+    check_pod_spec("spec.template.spec", &template["spec"], causes);
+    let restart = template["spec"]["restartPolicy"].as_str().unwrap_or("");
+    if matches!(restart, "" | "Always") {
+        causes.push(Cause::required(
+            "spec.template.spec.restartPolicy",
+            "valid values: \"OnFailure\", \"Never\"",
+        ));
+    }
+    let replacement = spec["podReplacementPolicy"].as_str().unwrap_or("");
+    if spec["podFailurePolicy"].is_object() {
+        if restart != "Never" && !restart.is_empty() {
+            causes.push(Cause::invalid(
+                "spec.template.spec.restartPolicy",
+                restart,
+                "only \"Never\" is supported when podFailurePolicy is specified",
+            ));
+        }
+        if replacement == "TerminatingOrFailed" {
+            let field = "spec.podReplacementPolicy";
+            causes.push(Cause::unsupported(field, replacement, &["Failed"]));
+        }
+    } else if !matches!(replacement, "" | "Failed" | "TerminatingOrFailed") {
+        let supported = ["Failed", "TerminatingOrFailed"];
+        causes.push(Cause::unsupported(
+            "spec.podReplacementPolicy",
+            replacement,
+            &supported,
+        ));
+    }
+    for field in [
+        "backoffLimit",
+        "activeDeadlineSeconds",
+        "ttlSecondsAfterFinished",
+    ] {
+        if let Some(number) = spec[field].as_i64().filter(|n| *n < 0) {
+            causes.push(Cause {
+                reason: "FieldValueInvalid",
+                message: format!("Invalid value: {number}: must be greater than or equal to 0"),
+                field: format!("spec.{field}"),
+            });
+        }
+    }
+}
+
+fn check_pod_spec(field: &str, spec: &Value, causes: &mut Vec<Cause>) {
+    let containers = spec["containers"].as_array().map_or(&[][..], Vec::as_slice);
+    if containers.is_empty() {
+        causes.push(Cause::required(format!("{field}.containers"), ""));
+    }
+    let restart = spec["restartPolicy"].as_str().unwrap_or("Always");
+    if !matches!(restart, "" | "Always" | "OnFailure" | "Never") {
+        let field = format!("{field}.restartPolicy");
+        let supported = ["Always", "OnFailure", "Never"];
+        causes.push(Cause::unsupported(field, restart, &supported));
+    }
+    let mut seen: Vec<&str> = Vec::new();
+    for list in ["initContainers", "containers"] {
+        for (at, container) in spec[list].as_array().into_iter().flatten().enumerate() {
+            let field = format!("{field}.{list}[{at}]");
+            let name = container["name"].as_str().unwrap_or("");
+            check_container(&field, name, container, causes);
+            if seen.contains(&name) {
+                causes.push(Cause {
+                    reason: "FieldValueDuplicate",
+                    message: format!("Duplicate value: {name:?}"),
+                    field: format!("{field}.name"),
+                });
+            }
+            seen.push(name);
+        }
+    }
+}
+
+fn check_container(field: &str, name: &str, container: &Value, causes: &mut Vec<Cause>) {
+    if name.is_empty() {
+        causes.push(Cause::required(format!("{field}.name"), ""));
+    } else if let Some(why) = dns_label_fault(name) {
+        causes.push(Cause::invalid(format!("{field}.name"), name, &why));
+    }
+    if container["image"].as_str().unwrap_or("").is_empty() {
+        causes.push(Cause::required(format!("{field}.image"), ""));
+    }
+    let pull = container["imagePullPolicy"].as_str().unwrap_or("Always");
+    if !matches!(pull, "Always" | "IfNotPresent" | "Never") {
+        let supported = ["Always", "IfNotPresent", "Never"];
+        causes.push(Cause::unsupported(
+            format!("{field}.imagePullPolicy"),
+            pull,
+            &supported,
+        ));
+    }
+}

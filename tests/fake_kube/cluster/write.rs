@@ -1,0 +1,480 @@
+//! Writing: create, update, merge patch and delete, with the checks, the
+//! preconditions and the finalizers that the API server puts around them.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value, json};
+
+use super::resource::Resource;
+use super::status::{self, Cause, Refusal};
+use super::{
+    Cluster, Key, add_finalizer, defaults, drop_finalizer, drop_nulls, is_deleting, may_be_removed,
+    meta, validate,
+};
+use crate::fake_kube::clock::timestamp;
+
+/// Seconds that a pod gets to end, where neither it nor the caller says.
+const GRACE_DEFAULT_SECS: i64 = 30;
+
+/// The body of a DELETE.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct DeleteOptions {
+    /// `gracePeriodSeconds`.
+    pub(crate) grace_secs: Option<i64>,
+    /// `propagationPolicy`.
+    pub(crate) propagation: Option<String>,
+    /// `preconditions.uid`.
+    pub(crate) uid: Option<String>,
+    /// `preconditions.resourceVersion`.
+    pub(crate) version: Option<String>,
+    /// `dryRun: ["All"]`.
+    pub(crate) dry_run: bool,
+}
+
+impl DeleteOptions {
+    /// Reads and checks the body.
+    pub(crate) fn parse(body: &Value) -> Result<Self, Refusal> {
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        let propagation = text(&body["propagationPolicy"]);
+        if let Some(policy) = propagation.as_deref()
+            && !matches!(policy, "Foreground" | "Background" | "Orphan")
+        {
+            return Err(status::bad_request(format!(
+                "DeleteOptions.meta.k8s.io \"\" is invalid: propagationPolicy: Unsupported value: \
+                 {policy:?}: supported values: \"Background\", \"Foreground\", \"Orphan\""
+            )));
+        }
+        let dry_run = match body["dryRun"].as_array().map(Vec::as_slice) {
+            None | Some([]) => false,
+            Some([only]) if only == "All" => true,
+            Some(_) => return Err(status::bad_request("dryRun: Unsupported value")),
+        };
+        Ok(Self {
+            grace_secs: body["gracePeriodSeconds"].as_i64(),
+            propagation,
+            uid: text(&body["preconditions"]["uid"]),
+            version: text(&body["preconditions"]["resourceVersion"]),
+            dry_run,
+        })
+    }
+}
+
+/// Which part of an object an update writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// Everything but the status.
+    Main,
+    /// The status only.
+    Status,
+}
+
+impl Cluster {
+    /// Makes an object and returns it as it is stored.
+    pub(crate) fn create(
+        &mut self,
+        resource: Resource,
+        namespace: &str,
+        mut object: Value,
+        dry_run: bool,
+    ) -> Result<Arc<Value>, Refusal> {
+        check_identity(resource, namespace, &object)?;
+        self.generate_name(&mut object);
+        let name = meta(&object, "name").to_owned();
+        if resource.namespaced() {
+            self.check_namespace(resource, namespace, &name)?;
+        }
+        self.stamp_new(resource, namespace, &mut object);
+        defaults::fill(resource, &mut object);
+        drop_nulls(&mut object);
+        let causes = validate::causes(resource, &object);
+        if !causes.is_empty() {
+            return Err(status::invalid(resource, &name, &causes));
+        }
+        let key = (resource, namespace.to_owned(), name.clone());
+        if let Some(existing) = self.object(&key) {
+            return Err(if is_deleting(existing) {
+                status::being_deleted(resource, &name)
+            } else {
+                status::already_exists(resource, &name)
+            });
+        }
+        if dry_run {
+            return Ok(Arc::new(object));
+        }
+        Ok(self.put(key, object))
+    }
+
+    fn generate_name(&mut self, object: &mut Value) {
+        let prefix = meta(object, "generateName").to_owned();
+        if meta(object, "name").is_empty() && !prefix.is_empty() {
+            let name = format!("{prefix}{}", self.new_suffix());
+            object["metadata"]["name"] = json!(name);
+        }
+    }
+
+    fn check_namespace(
+        &self,
+        resource: Resource,
+        namespace: &str,
+        name: &str,
+    ) -> Result<(), Refusal> {
+        let key = (Resource::Namespaces, String::new(), namespace.to_owned());
+        match self.object(&key) {
+            None => Err(status::not_found(Resource::Namespaces, namespace)),
+            Some(ns) if is_deleting(ns) => {
+                Err(status::namespace_terminating(resource, name, namespace))
+            }
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// Replaces what only the server may set.
+    fn stamp_new(&mut self, resource: Resource, namespace: &str, object: &mut Value) {
+        let uid = self.new_uid();
+        let now = self.now();
+        let given = &mut object["metadata"];
+        for field in [
+            "resourceVersion",
+            "deletionTimestamp",
+            "deletionGracePeriodSeconds",
+            "managedFields",
+            "selfLink",
+            "generation",
+        ] {
+            if let Some(map) = given.as_object_mut() {
+                map.shift_remove(field);
+            }
+        }
+        if resource.namespaced() {
+            given["namespace"] = json!(namespace);
+        }
+        given["uid"] = json!(uid);
+        given["creationTimestamp"] = json!(now);
+    }
+
+    /// Replaces an object (PUT), or its status.
+    pub(crate) fn update(
+        &mut self,
+        key: &Key,
+        object: Value,
+        part: Part,
+        dry_run: bool,
+    ) -> Result<Arc<Value>, Refusal> {
+        let (resource, namespace, name) = key;
+        check_identity(*resource, namespace, &object)?;
+        let current = self.get(*resource, namespace, name)?;
+        if meta(&object, "name") != name {
+            return Err(status::bad_request(format!(
+                "the name of the object ({}) does not match the name on the URL ({name})",
+                meta(&object, "name")
+            )));
+        }
+        self.commit(key, &current, object, part, dry_run)
+    }
+
+    /// Applies a JSON merge patch (RFC 7386) to an object, or to its status.
+    pub(crate) fn merge_patch(
+        &mut self,
+        key: &Key,
+        patch: &Value,
+        part: Part,
+        dry_run: bool,
+    ) -> Result<Arc<Value>, Refusal> {
+        let (resource, namespace, name) = key;
+        let current = self.get(*resource, namespace, name)?;
+        if !patch.is_object() {
+            return Err(status::bad_request(
+                "error decoding patch: json: cannot unmarshal into Go value of type map[string]interface {}",
+            ));
+        }
+        let mut object = Value::clone(&current);
+        merge(&mut object, patch);
+        if meta(&object, "name") != name || meta(&object, "namespace") != namespace {
+            return Err(status::bad_request(
+                "the name or the namespace of the object does not match the URL",
+            ));
+        }
+        if let Some(fault) = validate::decode_fault(*resource, &object) {
+            return Err(status::bad_request(fault));
+        }
+        self.commit(key, &current, object, part, dry_run)
+    }
+
+    /// The common end of update and patch: versions, what cannot be changed,
+    /// validation, and the write (none, if nothing changed).
+    fn commit(
+        &mut self,
+        key: &Key,
+        current: &Arc<Value>,
+        mut object: Value,
+        part: Part,
+        dry_run: bool,
+    ) -> Result<Arc<Value>, Refusal> {
+        let (resource, _, name) = key;
+        let version = meta(&object, "resourceVersion");
+        if !version.is_empty() && version != meta(current, "resourceVersion") {
+            return Err(status::conflict(*resource, name));
+        }
+        let uid = meta(&object, "uid");
+        if !uid.is_empty() && uid != meta(current, "uid") {
+            return Err(status::conflict(*resource, name));
+        }
+        keep_fixed(*resource, current, &mut object, part);
+        drop_nulls(&mut object);
+        let mut causes = validate::causes(*resource, &object);
+        immutable(*resource, current, &object, &mut causes);
+        if !causes.is_empty() {
+            return Err(status::invalid(*resource, name, &causes));
+        }
+        if object == **current {
+            return Ok(Arc::clone(current));
+        }
+        if dry_run {
+            return Ok(Arc::new(object));
+        }
+        if may_be_removed(&object) {
+            return Ok(self.remove_as(key, object));
+        }
+        Ok(self.put(key.clone(), object))
+    }
+
+    /// Deletes an object, or starts to. Returns the body of the answer.
+    pub(crate) fn delete(&mut self, key: &Key, options: &DeleteOptions) -> Result<Value, Refusal> {
+        let (resource, namespace, name) = key;
+        let current = self.get(*resource, namespace, name)?;
+        check_preconditions(*resource, name, &current, options)?;
+        let mut object = Value::clone(&current);
+        set_propagation(*resource, &mut object, options.propagation.as_deref());
+        let grace = grace_secs(*resource, &object, options.grace_secs);
+        self.mark_deleted(&mut object, grace);
+        if *resource == Resource::Namespaces {
+            object["status"]["phase"] = json!("Terminating");
+        }
+        let removed = may_be_removed(&object) && *resource != Resource::Namespaces;
+        if options.dry_run {
+            return Ok(answer(*resource, name, object, removed));
+        }
+        let stored = if removed {
+            self.remove_as(key, object)
+        } else if object == *current {
+            current
+        } else {
+            self.put(key.clone(), object)
+        };
+        Ok(answer(*resource, name, Value::clone(&stored), removed))
+    }
+
+    /// Sets the deletion timestamp, or brings an existing one forward.
+    fn mark_deleted(&self, object: &mut Value, grace: i64) {
+        let earlier = object["metadata"]["deletionGracePeriodSeconds"].as_i64();
+        if is_deleting(object) && earlier.is_some_and(|e| e <= grace) {
+            return;
+        }
+        let at = self.clock().now_ms() + grace * 1000;
+        if !is_deleting(object)
+            && let Some(generation) = object["metadata"]["generation"].as_i64()
+        {
+            object["metadata"]["generation"] = json!(generation + 1);
+        }
+        object["metadata"]["deletionTimestamp"] = json!(timestamp(at));
+        object["metadata"]["deletionGracePeriodSeconds"] = json!(grace);
+    }
+}
+
+/// What the path says and what the body says must not disagree.
+fn check_identity(resource: Resource, namespace: &str, object: &Value) -> Result<(), Refusal> {
+    if !object.is_object() {
+        return Err(status::bad_request(
+            "couldn't get version/kind; json parse error: json: cannot unmarshal into Go value",
+        ));
+    }
+    let said = |field: &str, ours: &str| object[field].as_str().is_none_or(|text| text == ours);
+    if !said("kind", resource.kind()) || !said("apiVersion", resource.api_version()) {
+        return Err(status::bad_request(format!(
+            "the object provided is unrecognized (must be of type {}): apiVersion {} and kind {} were given",
+            resource.kind(),
+            object["apiVersion"],
+            object["kind"]
+        )));
+    }
+    if let Some(fault) = validate::decode_fault(resource, object) {
+        return Err(status::bad_request(fault));
+    }
+    let given = meta(object, "namespace");
+    if resource.namespaced() && !given.is_empty() && given != namespace {
+        return Err(status::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ));
+    }
+    if meta(object, "name").is_empty() && meta(object, "generateName").is_empty() {
+        let why = "name or generateName is required";
+        return Err(status::invalid(
+            resource,
+            "",
+            &[Cause::required("metadata.name", why)],
+        ));
+    }
+    Ok(())
+}
+
+/// Puts back what an update cannot change and does not complain about.
+fn keep_fixed(resource: Resource, current: &Value, object: &mut Value, part: Part) {
+    match part {
+        Part::Status => {
+            let status = object["status"].clone();
+            *object = current.clone();
+            object["status"] = status;
+        }
+        Part::Main if resource.has_status() => object["status"] = current["status"].clone(),
+        Part::Main => {}
+    }
+    object["kind"] = current["kind"].clone();
+    object["apiVersion"] = current["apiVersion"].clone();
+    let spec_changed = object["spec"] != current["spec"];
+    let fixed = &current["metadata"];
+    let Some(given) = object["metadata"].as_object_mut() else {
+        return;
+    };
+    for field in [
+        "uid",
+        "creationTimestamp",
+        "resourceVersion",
+        "namespace",
+        "generation",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+    ] {
+        match &fixed[field] {
+            Value::Null => given.shift_remove(field),
+            value => given.insert(field.to_owned(), value.clone()),
+        };
+    }
+    for field in ["labels", "annotations", "finalizers"] {
+        let empty = given.get(field).is_some_and(|value| {
+            value.is_null()
+                || value.as_object().is_some_and(Map::is_empty)
+                || value.as_array().is_some_and(Vec::is_empty)
+        });
+        if empty {
+            given.shift_remove(field);
+        }
+    }
+    if spec_changed && let Some(generation) = fixed["generation"].as_i64() {
+        given.insert("generation".to_owned(), json!(generation + 1));
+    }
+}
+
+fn immutable(resource: Resource, current: &Value, object: &Value, causes: &mut Vec<Cause>) {
+    match resource {
+        Resource::Pods if object["spec"] != current["spec"] => causes.push(Cause {
+            reason: "FieldValueForbidden",
+            message: "Forbidden: pod updates may not change fields other than \
+                      `spec.containers[*].image`,`spec.initContainers[*].image`,\
+                      `spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing \
+                      tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 \
+                      if it was previously negative)"
+                .to_owned(),
+            field: "spec".to_owned(),
+        }),
+        Resource::Jobs => {
+            for field in ["template", "selector", "completions", "completionMode"] {
+                let (was, is) = (&current["spec"][field], &object["spec"][field]);
+                if was != is {
+                    let field = format!("spec.{field}");
+                    causes.push(Cause::invalid(field, &is.to_string(), "field is immutable"));
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+fn check_preconditions(
+    resource: Resource,
+    name: &str,
+    current: &Value,
+    options: &DeleteOptions,
+) -> Result<(), Refusal> {
+    let uid = meta(current, "uid");
+    if let Some(wanted) = options.uid.as_deref().filter(|wanted| *wanted != uid) {
+        return Err(status::uid_conflict(resource, name, wanted, uid));
+    }
+    let version = meta(current, "resourceVersion");
+    if options.version.as_deref().is_some_and(|v| v != version) {
+        return Err(status::conflict(resource, name));
+    }
+    Ok(())
+}
+
+/// The finalizer that a propagation policy asks for. Without a policy, Jobs
+/// leave their pods behind (batch/v1 keeps that for its oldest clients).
+fn set_propagation(resource: Resource, object: &mut Value, policy: Option<&str>) {
+    let held = is_deleting(object);
+    let policy = match policy {
+        Some(policy) => policy,
+        None if held => return,
+        None if resource == Resource::Jobs => "Orphan",
+        None => return,
+    };
+    let (add, drop): (&[&str], &[&str]) = match policy {
+        "Foreground" => (&["foregroundDeletion"], &["orphan"]),
+        "Orphan" => (&["orphan"], &["foregroundDeletion"]),
+        _ => (&[], &["foregroundDeletion", "orphan"]),
+    };
+    for name in drop {
+        drop_finalizer(object, name);
+    }
+    for name in add {
+        add_finalizer(object, name);
+    }
+}
+
+/// Only pods end gracefully, and of those only the ones that a kubelet runs.
+fn grace_secs(resource: Resource, object: &Value, asked: Option<i64>) -> i64 {
+    if resource != Resource::Pods {
+        return 0;
+    }
+    let own = object["spec"]["terminationGracePeriodSeconds"].as_i64();
+    let ended = matches!(
+        object["status"]["phase"].as_str(),
+        Some("Succeeded" | "Failed")
+    );
+    if ended || object["spec"]["nodeName"].as_str().unwrap_or("").is_empty() {
+        return 0;
+    }
+    match asked.or(own).unwrap_or(GRACE_DEFAULT_SECS) {
+        negative if negative < 0 => 1,
+        grace => grace,
+    }
+}
+
+/// A Foreground-deleted object and a pod come back themselves; for what is
+/// gone there is a `Status`.
+fn answer(resource: Resource, name: &str, object: Value, removed: bool) -> Value {
+    if removed && resource != Resource::Pods {
+        status::deleted(resource, name, meta(&object, "uid"))
+    } else {
+        object
+    }
+}
+
+/// RFC 7386: null deletes, objects are merged, everything else replaces.
+pub(crate) fn merge(target: &mut Value, patch: &Value) {
+    let Value::Object(changes) = patch else {
+        *target = patch.clone();
+        return;
+    };
+    if !target.is_object() {
+        *target = Value::Object(Map::new());
+    }
+    let Some(map) = target.as_object_mut() else {
+        return;
+    };
+    for (key, change) in changes {
+        if change.is_null() {
+            map.shift_remove(key);
+        } else {
+            merge(map.entry(key.as_str()).or_insert(Value::Null), change);
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! What is going to happen to a pod: how long each phase takes, and where it
+//! gets stuck or ends. It comes from annotations of the pod (so of the app
+//! type's template), or from a test through `FakeKube::set_fate`.
+
+use serde_json::Value;
+
+/// All annotations that are read here start with this.
+pub(crate) const PREFIX: &str = "fake-kube/";
+
+/// The way a container ends by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Exit {
+    /// How long it runs.
+    pub(crate) after_ms: i64,
+    /// Its exit code.
+    pub(crate) code: i64,
+    /// `Completed`, `Error`, `OOMKilled`; empty: what fits the code.
+    pub(crate) reason: String,
+    /// The termination message.
+    pub(crate) message: String,
+}
+
+/// A pod's future. The default takes no time at all and becomes ready.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Fate {
+    /// `held`: starts only by hand.
+    pub(crate) held: bool,
+    /// `lingers`: once deleted, goes only by hand.
+    pub(crate) lingers: bool,
+    /// `never-ready`: runs, but its probe never passes.
+    pub(crate) never_ready: bool,
+    /// `schedule-ms`: from creation to PodScheduled.
+    pub(crate) schedule_ms: i64,
+    /// `mount-ms`: from there to a sandbox with an address.
+    pub(crate) mount_ms: i64,
+    /// `pull-ms`: from there to running containers.
+    pub(crate) pull_ms: i64,
+    /// `ready-ms`: from there to Ready.
+    pub(crate) ready_ms: i64,
+    /// `restart-ms`: how long a crash loop waits.
+    pub(crate) restart_ms: i64,
+    /// `terminate-ms`: from the deletion to the containers' end.
+    pub(crate) terminate_ms: i64,
+    /// `exit-on-stop`: the exit code on SIGTERM.
+    pub(crate) exit_on_stop: i64,
+    /// `unschedulable`: the scheduler's sentence; the pod stays Pending.
+    pub(crate) unschedulable: Option<String>,
+    /// `waiting`: `<reason>: <message>` that its containers get stuck in before
+    /// they start (ErrImagePull, CreateContainerConfigError, …).
+    pub(crate) waiting: Option<(String, String)>,
+    /// `exit-code`, `exit-after-ms`, `exit-reason`, `exit-message`.
+    pub(crate) exit: Option<Exit>,
+}
+
+impl Fate {
+    /// A pod that moves only by hand, both ways.
+    pub(crate) fn by_hand() -> Self {
+        Self {
+            held: true,
+            lingers: true,
+            ..Self::default()
+        }
+    }
+
+    /// This fate, changed by what a pod's annotations say.
+    pub(crate) fn with_annotations(mut self, annotations: &Value) -> Self {
+        let text = |name: &str| annotations[format!("{PREFIX}{name}")].as_str();
+        let is_set = |name: &str| text(name).map(|value| value == "true");
+        let number = |name: &str| text(name).and_then(|value| value.parse::<i64>().ok());
+        for (flag, name) in [
+            (&mut self.held, "held"),
+            (&mut self.lingers, "lingers"),
+            (&mut self.never_ready, "never-ready"),
+        ] {
+            *flag = is_set(name).unwrap_or(*flag);
+        }
+        for (millis, name) in [
+            (&mut self.schedule_ms, "schedule-ms"),
+            (&mut self.mount_ms, "mount-ms"),
+            (&mut self.pull_ms, "pull-ms"),
+            (&mut self.ready_ms, "ready-ms"),
+            (&mut self.restart_ms, "restart-ms"),
+            (&mut self.terminate_ms, "terminate-ms"),
+            (&mut self.exit_on_stop, "exit-on-stop"),
+        ] {
+            *millis = number(name).unwrap_or(*millis);
+        }
+        if let Some(sentence) = text("unschedulable") {
+            self.unschedulable = Some(sentence.to_owned());
+        }
+        if let Some(stuck) = text("waiting") {
+            let (reason, message) = stuck.split_once(": ").unwrap_or((stuck, ""));
+            self.waiting = Some((reason.to_owned(), message.to_owned()));
+        }
+        if let Some(code) = number("exit-code") {
+            self.exit = Some(Exit {
+                after_ms: number("exit-after-ms").unwrap_or(0),
+                code,
+                reason: text("exit-reason").unwrap_or("").to_owned(),
+                message: text("exit-message").unwrap_or("").to_owned(),
+            });
+        }
+        self
+    }
+}
+
+/// A fate and the pods that it is for.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct FateRule {
+    /// The pod's name, its Job's name, or `*` for every pod.
+    pub(crate) name: String,
+    /// What happens to it.
+    pub(crate) fate: Fate,
+}
+
+impl FateRule {
+    /// Whether the rule is about this pod.
+    pub(crate) fn is_about(&self, pod: &Value) -> bool {
+        let meta = &pod["metadata"];
+        self.name == "*" || meta["name"] == *self.name || meta["labels"]["job-name"] == *self.name
+    }
+}

@@ -1,0 +1,421 @@
+//! Scheduler and kubelet: the life of a pod, one move at a time.
+//!
+//! ```text
+//! New ─▶ Scheduled ─▶ Mounting ─▶ Pulling ─▶ Running ─▶ Ready
+//!                                    ▲          │         │
+//!                                    └─ crash ──┴─────────┴──▶ Ended
+//! ```
+//! A deletion can come at any stage: the containers end after a while, and the
+//! pod goes when its last finalizer does.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::fate::{Exit, Fate};
+use super::{Dynamics, PodChange, containers, controller_uid};
+use crate::fake_kube::clock::timestamp;
+use crate::fake_kube::cluster::resource::Resource;
+use crate::fake_kube::cluster::write::DeleteOptions;
+use crate::fake_kube::cluster::{Cluster, Key, drop_finalizer, has_finalizer, is_deleting, meta};
+
+/// The finalizer with which the Job controller counts pods.
+pub(crate) const TRACKING: &str = "batch.kubernetes.io/job-tracking";
+
+/// How far a pod has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// Stored, nothing more.
+    New,
+    /// It has a node.
+    Scheduled,
+    /// The kubelet has it.
+    Mounting,
+    /// It has an address.
+    Pulling,
+    /// Its containers run.
+    Running,
+    /// Its probes passed.
+    Ready,
+    /// Its containers have ended for good.
+    Ended,
+}
+
+/// A stage, and since when.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PodLife {
+    stage: Stage,
+    since_ms: i64,
+    running_ms: i64,
+    deleted_ms: Option<i64>,
+}
+
+/// A move of a pod by hand.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum PodMove {
+    /// No node fits, says the scheduler.
+    Unschedulable(String),
+    /// The scheduler found the node.
+    Schedule,
+    /// The kubelet took it over.
+    Mount,
+    /// The sandbox has its address.
+    Pull,
+    /// The containers wait, with reason and message (ErrImagePull, …).
+    Wait(String, String),
+    /// The containers run, unready.
+    Run,
+    /// The probes pass (`true`) or fail (`false`).
+    Ready(bool),
+    /// The containers end by themselves.
+    Exit(Exit),
+    /// A drain: DisruptionTarget and a graceful deletion.
+    Evict,
+    /// The kubelet evicts it with this sentence: Failed, not deleted.
+    EvictByKubelet(String),
+    /// The containers of a deleted pod have ended: the pod goes.
+    Terminate,
+}
+
+impl Dynamics {
+    fn fate_of(&self, pod: &Value) -> Fate {
+        let rule = self.fates.iter().rev().find(|rule| rule.is_about(pod));
+        match rule {
+            Some(rule) => rule.fate.clone(),
+            None => {
+                let annotations = &pod["metadata"]["annotations"];
+                self.fate_default.clone().with_annotations(annotations)
+            }
+        }
+    }
+
+    fn life(&mut self, uid: &str, now: i64) -> PodLife {
+        let fresh = PodLife {
+            stage: Stage::New,
+            since_ms: now,
+            running_ms: now,
+            deleted_ms: None,
+        };
+        *self.lives.entry(uid.to_owned()).or_insert(fresh)
+    }
+
+    fn enter(&mut self, uid: &str, stage: Stage, now: i64) {
+        self.life(uid, now);
+        if let Some(life) = self.lives.get_mut(uid) {
+            if stage == Stage::Running && life.stage != Stage::Ready {
+                life.running_ms = now;
+            }
+            life.stage = stage;
+            life.since_ms = now;
+        }
+    }
+
+    /// One move of the pod, if one is due.
+    pub(crate) fn sync_pod(&mut self, cluster: &mut Cluster, key: &Key, now: i64) {
+        let Some(pod) = cluster.object(key).cloned() else {
+            return;
+        };
+        let uid = meta(&pod, "uid").to_owned();
+        let fate = self.fate_of(&pod);
+        let life = self.life(&uid, now);
+        if is_deleting(&pod) {
+            self.sync_deleted(cluster, key, &pod, &fate, now);
+            return;
+        }
+        if matches!(
+            pod["status"]["phase"].as_str(),
+            Some("Succeeded" | "Failed")
+        ) || fate.held
+        {
+            return;
+        }
+        if let Some((wait_ms, next)) = next_move(&pod, &fate, life)
+            && self.is_due(key, life.since_ms + wait_ms, now)
+        {
+            self.make_move(cluster, key, &next);
+            return;
+        }
+        self.exit_when_due(cluster, key, &fate, life, now);
+    }
+
+    fn exit_when_due(
+        &mut self,
+        cluster: &mut Cluster,
+        key: &Key,
+        fate: &Fate,
+        life: PodLife,
+        now: i64,
+    ) {
+        if let Some(exit) = &fate.exit
+            && matches!(life.stage, Stage::Running | Stage::Ready)
+            && self.is_due(key, life.running_ms + exit.after_ms, now)
+        {
+            self.make_move(cluster, key, &PodMove::Exit(exit.clone()));
+        }
+    }
+
+    fn sync_deleted(
+        &mut self,
+        cluster: &mut Cluster,
+        key: &Key,
+        pod: &Arc<Value>,
+        fate: &Fate,
+        now: i64,
+    ) {
+        let uid = meta(pod, "uid").to_owned();
+        let started = self
+            .lives
+            .get_mut(&uid)
+            .map_or(now, |life| *life.deleted_ms.get_or_insert(now));
+        if fate.lingers {
+            return;
+        }
+        let patience = fate.terminate_ms.min(
+            pod["metadata"]["deletionGracePeriodSeconds"]
+                .as_i64()
+                .unwrap_or(0)
+                .max(0)
+                * 1000,
+        );
+        if self.is_due(key, started + patience, now) {
+            self.make_move(cluster, key, &PodMove::Terminate);
+        }
+    }
+
+    /// Makes a move, whoever asked for it. Returns whether it changed the pod.
+    pub(crate) fn make_move(&mut self, cluster: &mut Cluster, key: &Key, next: &PodMove) -> bool {
+        let Some(pod) = cluster.object(key).cloned() else {
+            return false;
+        };
+        let now_ms = cluster.clock().now_ms();
+        let now = timestamp(now_ms);
+        let uid = meta(&pod, "uid").to_owned();
+        if let Some(stage) = stage_after(&pod, next) {
+            self.enter(&uid, stage, now_ms);
+        }
+        match next {
+            PodMove::Pull => {
+                let ip = self.new_address();
+                cluster.change(key, |pod| containers::pulling(pod, ip, &now))
+            }
+            PodMove::Run => self.run(cluster, key, false, &now),
+            PodMove::Ready(true) if pod["status"]["phase"] == "Pending" => {
+                self.run(cluster, key, true, &now)
+            }
+            PodMove::Exit(exit) => self.exit(cluster, key, exit, &now),
+            PodMove::Evict => evict(cluster, key, &now),
+            PodMove::EvictByKubelet(sentence) => {
+                let changed = cluster.change(key, |pod| {
+                    containers::evicted_by_kubelet(pod, sentence, &now)
+                });
+                self.tell_ended(&pod);
+                changed
+            }
+            PodMove::Terminate => self.terminate(cluster, key, &pod, &now),
+            other => cluster.change(key, |pod| simple_edit(pod, other, &now)),
+        }
+    }
+
+    /// The containers start; the hook hears of it before anybody else.
+    fn run(&mut self, cluster: &mut Cluster, key: &Key, ready: bool, now: &str) -> bool {
+        let Some(mut pod) = cluster.object(key).map(|pod| Value::clone(pod)) else {
+            return false;
+        };
+        if pod["status"]["podIP"].is_null() {
+            let ip = self.new_address();
+            containers::scheduled(&mut pod, now);
+            containers::mounting(&mut pod, now);
+            containers::pulling(&mut pod, ip, now);
+        }
+        containers::running(&mut pod, ready, now);
+        if let Some(ip) = address(&pod) {
+            let shown = Arc::new(pod.clone());
+            self.tell(&PodChange::Running { pod: shown, ip });
+        }
+        cluster.change(key, |current| *current = pod)
+    }
+
+    fn exit(&mut self, cluster: &mut Cluster, key: &Key, exit: &Exit, now: &str) -> bool {
+        let Some(pod) = cluster.object(key).cloned() else {
+            return false;
+        };
+        let again = match pod["spec"]["restartPolicy"].as_str() {
+            Some("Never") => false,
+            Some("OnFailure") => exit.code != 0,
+            _ => true,
+        };
+        self.tell_ended(&pod);
+        cluster.change(key, |pod| {
+            if again {
+                containers::crashed(pod, exit, now);
+            } else {
+                containers::ended(pod, exit, now);
+            }
+        })
+    }
+
+    /// The end of a deleted pod, in up to two moves, as a kubelet does it: first
+    /// the status says how the containers ended, then the pod is let go.
+    fn terminate(&mut self, cluster: &mut Cluster, key: &Key, pod: &Arc<Value>, now: &str) -> bool {
+        let over = matches!(
+            pod["status"]["phase"].as_str(),
+            Some("Succeeded" | "Failed")
+        );
+        let ran = !pod["status"]["containerStatuses"].is_null();
+        if ran && !over {
+            let exit = Exit {
+                after_ms: 0,
+                code: self.fate_of(pod).exit_on_stop,
+                reason: String::new(),
+                message: String::new(),
+            };
+            self.tell_ended(pod);
+            return cluster.change(key, |pod| containers::ended(pod, &exit, now));
+        }
+        cluster.change(key, |pod| {
+            pod["metadata"]["deletionGracePeriodSeconds"] = json!(0);
+        })
+    }
+
+    fn tell_ended(&mut self, pod: &Arc<Value>) {
+        if pod["status"]["phase"] == "Running"
+            && let Some(ip) = address(pod)
+        {
+            let pod = Arc::clone(pod);
+            self.tell(&PodChange::Ended { pod, ip });
+        }
+    }
+
+    /// Forgets a pod that is gone, and tells the hook if it still ran.
+    pub(crate) fn pod_is_gone(&mut self, pod: &Arc<Value>) {
+        if self.lives.remove(meta(pod, "uid")).is_some() {
+            self.tell_ended(pod);
+        }
+    }
+
+    /// Lets go of a pod whose Job is gone: nobody will count it any more.
+    pub(crate) fn release_orphan(cluster: &mut Cluster, key: &Key, pod: &Value) -> bool {
+        let job_name = pod["metadata"]["labels"]["job-name"].as_str().unwrap_or("");
+        let job_key = (Resource::Jobs, key.1.clone(), job_name.to_owned());
+        let uid = controller_uid(pod);
+        let job = cluster.object(&job_key).map(|job| meta(job, "uid"));
+        has_finalizer(pod, TRACKING)
+            && (uid.is_none() || job != uid.as_deref())
+            && cluster.change(key, |pod| drop_finalizer(pod, TRACKING))
+    }
+}
+
+fn stage_after(pod: &Value, next: &PodMove) -> Option<Stage> {
+    Some(match next {
+        PodMove::Schedule => Stage::Scheduled,
+        PodMove::Mount => Stage::Mounting,
+        PodMove::Pull => Stage::Pulling,
+        PodMove::Run | PodMove::Ready(false) => Stage::Running,
+        PodMove::Ready(true) => Stage::Ready,
+        PodMove::Exit(exit) => match pod["spec"]["restartPolicy"].as_str() {
+            Some("Never") => Stage::Ended,
+            Some("OnFailure") if exit.code == 0 => Stage::Ended,
+            _ => Stage::Pulling,
+        },
+        PodMove::EvictByKubelet(_) => Stage::Ended,
+        PodMove::Unschedulable(_) | PodMove::Wait(..) | PodMove::Evict | PodMove::Terminate => {
+            return None;
+        }
+    })
+}
+
+/// What a pod does next by itself, and how long after it entered its stage.
+fn next_move(pod: &Value, fate: &Fate, life: PodLife) -> Option<(i64, PodMove)> {
+    match life.stage {
+        Stage::New => match &fate.unschedulable {
+            Some(sentence) => unless_so(pod, PodMove::Unschedulable(sentence.clone())),
+            None => Some((fate.schedule_ms, PodMove::Schedule)),
+        },
+        Stage::Scheduled => Some((0, PodMove::Mount)),
+        Stage::Mounting => Some((fate.mount_ms, PodMove::Pull)),
+        Stage::Pulling => match &fate.waiting {
+            Some((reason, message)) => {
+                let stuck = PodMove::Wait(reason.clone(), message.clone());
+                unless_so(pod, stuck).map(|(_, next)| (fate.pull_ms, next))
+            }
+            None => {
+                let crashed = restarts(pod) > 0;
+                let wait = if crashed {
+                    fate.restart_ms
+                } else {
+                    fate.pull_ms
+                };
+                let at_once = fate.ready_ms == 0 && !fate.never_ready && fate.exit.is_none();
+                Some((
+                    wait,
+                    if at_once {
+                        PodMove::Ready(true)
+                    } else {
+                        PodMove::Run
+                    },
+                ))
+            }
+        },
+        Stage::Running => {
+            let exits_first = fate
+                .exit
+                .as_ref()
+                .is_some_and(|e| e.after_ms <= fate.ready_ms);
+            (!fate.never_ready && !exits_first).then_some((fate.ready_ms, PodMove::Ready(true)))
+        }
+        Stage::Ready | Stage::Ended => None,
+    }
+}
+
+/// The move at once, unless it would change nothing.
+fn unless_so(pod: &Value, next: PodMove) -> Option<(i64, PodMove)> {
+    let mut after = pod.clone();
+    simple_edit(&mut after, &next, "");
+    let stuck = match &next {
+        PodMove::Unschedulable(_) => has_reason(&pod["status"]["conditions"], "Unschedulable"),
+        _ => after["status"]["containerStatuses"] == pod["status"]["containerStatuses"],
+    };
+    (!stuck).then_some((0, next))
+}
+
+fn has_reason(conditions: &Value, reason: &str) -> bool {
+    let mut all = conditions.as_array().into_iter().flatten();
+    all.any(|c| c["reason"] == reason)
+}
+
+fn restarts(pod: &Value) -> i64 {
+    pod["status"]["containerStatuses"][0]["restartCount"]
+        .as_i64()
+        .unwrap_or(0)
+}
+
+fn simple_edit(pod: &mut Value, next: &PodMove, now: &str) {
+    match next {
+        PodMove::Unschedulable(sentence) => containers::unschedulable(pod, sentence, now),
+        PodMove::Schedule => containers::scheduled(pod, now),
+        PodMove::Mount => containers::mounting(pod, now),
+        PodMove::Wait(reason, message) => containers::waiting(pod, reason, message),
+        PodMove::Ready(is) => containers::ready(pod, *is, now),
+        _ => {}
+    }
+}
+
+/// What the eviction API does.
+fn evict(cluster: &mut Cluster, key: &Key, now: &str) -> bool {
+    let marked = cluster.change(key, |pod| {
+        super::set_condition(
+            pod,
+            "DisruptionTarget",
+            true,
+            "EvictionByEvictionAPI",
+            "Eviction API: evicting",
+            now,
+        );
+    });
+    marked && cluster.delete(key, &DeleteOptions::default()).is_ok()
+}
+
+fn address(pod: &Value) -> Option<Ipv4Addr> {
+    pod["status"]["podIP"].as_str()?.parse().ok()
+}

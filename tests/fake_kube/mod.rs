@@ -1,0 +1,538 @@
+//! `fake_kube`: a Kubernetes API server in memory, for tests and the sandbox.
+//!
+//! It is strict where the service depends on the real one, and independent of
+//! the service: it stores raw JSON and parses selectors itself, and may not use
+//! any type of `config_controller`. Else a wrong field name would be wrong on
+//! both sides and pass. What the service relies on is checked against this fake
+//! always, and against a real cluster on request, by `it/conformance.rs`.
+//!
+//! | module | pure | what |
+//! |---|---|---|
+//! | `cluster` | yes | objects, versions, history, compaction, selectors, validation |
+//! | `dynamics` | yes | Job controller, scheduler, kubelet, garbage collector |
+//! | `faults` | yes | what goes wrong, by hand or from a seed |
+//! | `access` | yes | tokens, RBAC from our own Role |
+//! | `api` | yes | one request on all of these |
+//! | `clock` | yes | the fake's time |
+//! | `http` | no | sockets, threads, TLS |
+//!
+//! # What is modelled
+//! configmaps, pods, events, namespaces (`v1`) and jobs (`batch/v1`): create,
+//! get, list (selectors, pages of one version), watch (selectors, bookmarks,
+//! 410), update, merge patch, delete (preconditions, grace, propagation), the
+//! `status` subresource, dry run; one version counter; 4xx as `Status` objects
+//! in the real server's words; RBAC; Jobs with one pod at a time.
+//!
+//! # What is not
+//! - Other kinds, other versions, discovery, OpenAPI, exec, logs, eviction as a
+//!   subresource, deletecollection (405), tables, protobuf, CBOR.
+//! - Patches other than JSON merge patches (415); server-side apply.
+//! - `managedFields`; unknown fields are stored, and no `Warning` tells of them;
+//!   `fieldValidation` is ignored. Only what `cluster/validate.rs` names is
+//!   validated.
+//! - `sendInitialEvents` (400). A watch's `resourceVersion` from the future waits
+//!   silently.
+//! - Compaction is by the number of writes, or by hand; not by time.
+//! - Namespaces hold no `kube-root-ca.crt`; their deletion is not graceful.
+//! - Jobs: one completion, one pod at a time; no Indexed Jobs, no
+//!   `successPolicy`; `podFailurePolicy` only as `Ignore` on pod conditions.
+//! - Pods: all containers of a pod start, become ready and end together; init
+//!   containers succeed at once; images are not looked at; probes, volumes,
+//!   resources and nodes do not exist; every pod is on one node.
+//! - A ResourceQuota, Pod Security or a webhook is a fault or a refusal that a
+//!   test asks for, not an object.
+//! - Events: one for each pod a Job makes, or cannot make; none of the kubelet.
+
+// Included by several targets; each of them uses a part of it.
+#![allow(dead_code)]
+
+pub(crate) mod access;
+pub(crate) mod api;
+pub(crate) mod clock;
+pub(crate) mod cluster;
+pub(crate) mod dynamics;
+pub(crate) mod faults;
+pub(crate) mod http;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde_json::Value;
+
+use access::Access;
+use api::{Logged, Model};
+use clock::Clock;
+use cluster::resource::Resource;
+use cluster::status::Refusal;
+use cluster::write::{DeleteOptions, Part};
+use cluster::{Cluster, Key};
+use dynamics::fate::{Fate, FateRule};
+use dynamics::pods::PodMove;
+use dynamics::{Dynamics, PodAddresses, PodChange, PodHook};
+use faults::{FaultPlan, FaultRule};
+use http::tls::Tls;
+use http::{Server, Shared};
+
+/// Writes that are remembered, unless the builder says otherwise.
+const HISTORY_DEFAULT: usize = 100_000;
+
+/// A running fake. It stops when it is dropped.
+#[derive(Debug)]
+pub(crate) struct FakeKube {
+    shared: Arc<Shared>,
+    server: Server,
+}
+
+/// How a fake is to be.
+pub(crate) struct Builder {
+    clock: Clock,
+    history_max: usize,
+    auto: bool,
+    bookmark_every: Duration,
+    fate: Fate,
+    addresses: PodAddresses,
+    hook: Option<PodHook>,
+    access: Access,
+    namespaces: Vec<String>,
+    tls: bool,
+    port: u16,
+}
+
+impl FakeKube {
+    /// A fake with nothing in it, the machine's clock, controllers that run by
+    /// themselves, open to everybody, without TLS.
+    pub(crate) fn builder() -> Builder {
+        Builder {
+            clock: Clock::System,
+            history_max: HISTORY_DEFAULT,
+            auto: true,
+            bookmark_every: Duration::from_secs(60),
+            fate: Fate::default(),
+            addresses: PodAddresses::Each(127, 88),
+            hook: None,
+            access: Access::open(),
+            namespaces: Vec::new(),
+            tls: false,
+            port: 0,
+        }
+    }
+}
+
+impl Builder {
+    /// A clock that stands still until [`FakeKube::advance`].
+    pub(crate) fn manual_clock(mut self) -> Self {
+        self.clock = Clock::manual();
+        self
+    }
+
+    /// Controllers move only by [`FakeKube::step`] and [`FakeKube::settle`].
+    pub(crate) fn by_hand(mut self) -> Self {
+        self.auto = false;
+        self
+    }
+
+    /// Forgets all but this many writes: older watches are answered 410.
+    pub(crate) fn history_max(mut self, writes: usize) -> Self {
+        self.history_max = writes;
+        self
+    }
+
+    /// The pause between two bookmarks of a watch (the real one: a minute).
+    pub(crate) fn bookmark_every(mut self, pause: Duration) -> Self {
+        self.bookmark_every = pause;
+        self
+    }
+
+    /// What happens to pods without annotations or rules of their own.
+    pub(crate) fn fate(mut self, fate: Fate) -> Self {
+        self.fate = fate;
+        self
+    }
+
+    /// Where pods get their addresses from; else each one of 127.88.0.0/16.
+    pub(crate) fn pod_addresses(mut self, addresses: PodAddresses) -> Self {
+        self.addresses = addresses;
+        self
+    }
+
+    /// Is called when a pod starts to run (before anybody can see it) and when
+    /// it ends. It must not call the fake.
+    pub(crate) fn on_pod(mut self, hook: impl FnMut(&PodChange) + Send + 'static) -> Self {
+        self.hook = Some(Box::new(hook));
+        self
+    }
+
+    /// Makes this namespace (`default` is always there).
+    pub(crate) fn namespace(mut self, name: &str) -> Self {
+        self.namespaces.push(name.to_owned());
+        self
+    }
+
+    /// Asks every caller for a token.
+    pub(crate) fn require_token(mut self) -> Self {
+        self.access.require_token();
+        self
+    }
+
+    /// Gives the service account in `namespace` the rules of the Roles in a YAML
+    /// text, and no others; asks every caller for a token.
+    pub(crate) fn role(mut self, namespace: &str, yaml: &str) -> Self {
+        let user = format!("system:serviceaccount:{namespace}:config-controller");
+        self.access.set_service_user(&user);
+        self.access
+            .add_roles(namespace, yaml)
+            .expect("the role given to the fake is valid YAML with a Role in it");
+        self
+    }
+
+    /// Speaks TLS, with a CA made for this fake alone.
+    pub(crate) fn tls(mut self) -> Self {
+        self.tls = true;
+        self
+    }
+
+    /// Listens on this port instead of a free one.
+    pub(crate) fn port(mut self, port: u16) -> Self {
+        self.port = port;
+        self
+    }
+
+    /// The model alone, without sockets and threads: for simulations.
+    pub(crate) fn model(self) -> Model {
+        let mut cluster = Cluster::new(self.clock, self.history_max);
+        for namespace in &self.namespaces {
+            cluster.ensure_namespace(namespace);
+        }
+        Model {
+            cluster,
+            dynamics: Dynamics::new(self.addresses, self.fate, self.hook),
+            faults: FaultPlan::default(),
+            access: self.access,
+            journal: Vec::new(),
+        }
+    }
+
+    /// Starts it.
+    pub(crate) fn start(self) -> io::Result<FakeKube> {
+        let tls = self.tls.then(Tls::generate);
+        let (auto, bookmark_every, port) = (self.auto, self.bookmark_every, self.port);
+        let shared = Shared::new(self.model(), auto, bookmark_every);
+        let server = Server::start(Arc::clone(&shared), tls, port)?;
+        Ok(FakeKube { shared, server })
+    }
+}
+
+/// Where to reach it, and as whom.
+impl FakeKube {
+    /// `http://127.0.0.1:<port>`, or https.
+    pub(crate) fn url(&self) -> String {
+        http::url(self.server.address(), self.server.tls().is_some())
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.server.address()
+    }
+
+    /// The certificates, if it speaks TLS.
+    pub(crate) fn tls(&self) -> Option<&Tls> {
+        self.server.tls()
+    }
+
+    /// The token of the service account, which may do what the roles say.
+    pub(crate) fn token(&self) -> String {
+        self.shared.lock().access.service_token().to_owned()
+    }
+
+    /// The token that may do everything.
+    pub(crate) fn admin_token(&self) -> String {
+        self.shared.lock().access.admin_token().to_owned()
+    }
+
+    /// Makes the service account's token invalid at once; returns the new one.
+    pub(crate) fn rotate_token(&self) -> String {
+        self.shared.with(|model| model.access.rotate())
+    }
+
+    /// A kubeconfig for this namespace with the service account's token.
+    pub(crate) fn kubeconfig(&self, namespace: &str) -> String {
+        let user = format!("{{token: {}}}", self.token());
+        self.kubeconfig_for(namespace, &user)
+    }
+
+    /// A kubeconfig with a client certificate that may do everything; needs TLS.
+    pub(crate) fn kubeconfig_with_certificate(&self, namespace: &str) -> String {
+        let tls = self.tls().expect("a client certificate needs TLS");
+        let user = format!(
+            "{{client-certificate-data: {}, client-key-data: {}}}",
+            BASE64.encode(&tls.client_cert_pem),
+            BASE64.encode(&tls.client_key_pem)
+        );
+        self.kubeconfig_for(namespace, &user)
+    }
+
+    fn kubeconfig_for(&self, namespace: &str, user: &str) -> String {
+        let ca = self.tls().map_or(String::new(), |tls| {
+            format!(
+                ", certificate-authority-data: {}",
+                BASE64.encode(&tls.ca_pem)
+            )
+        });
+        let url = self.url();
+        format!(
+            "apiVersion: v1\nkind: Config\ncurrent-context: fake\n\
+             clusters:\n- name: fake\n  cluster: {{server: \"{url}\"{ca}}}\n\
+             users:\n- name: fake\n  user: {user}\n\
+             contexts:\n- name: fake\n  context: {{cluster: fake, user: fake, namespace: {namespace}}}\n"
+        )
+    }
+}
+
+/// What is stored.
+impl FakeKube {
+    /// Makes an object, or replaces the one of that name; its kind says where
+    /// it belongs. As an administrator: no RBAC, no faults, no journal.
+    pub(crate) fn apply(&self, namespace: &str, object: &Value) -> Result<Arc<Value>, Refusal> {
+        let resource = Resource::ALL
+            .into_iter()
+            .find(|r| object["kind"] == r.kind())
+            .expect("an object given to the fake has a kind that the fake knows");
+        let name = cluster::meta(object, "name").to_owned();
+        let key = (resource, namespace.to_owned(), name);
+        self.shared.with(|model| {
+            if model.cluster.object(&key).is_some() {
+                model
+                    .cluster
+                    .update(&key, object.clone(), Part::Main, false)
+            } else {
+                model
+                    .cluster
+                    .create(resource, namespace, object.clone(), false)
+            }
+        })
+    }
+
+    /// Like [`FakeKube::apply`], from YAML.
+    pub(crate) fn apply_yaml(&self, namespace: &str, yaml: &str) -> Result<Arc<Value>, Refusal> {
+        let object: Value =
+            serde_yaml::from_str(yaml).expect("an object given to the fake is YAML");
+        self.apply(namespace, &object)
+    }
+
+    /// The object of that name, if it is there.
+    pub(crate) fn get(
+        &self,
+        resource: Resource,
+        namespace: &str,
+        name: &str,
+    ) -> Option<Arc<Value>> {
+        let key = (resource, namespace.to_owned(), name.to_owned());
+        self.shared.lock().cluster.object(&key).cloned()
+    }
+
+    /// All objects of a resource, in one namespace or (`""`) in all.
+    pub(crate) fn all(&self, resource: Resource, namespace: &str) -> Vec<Arc<Value>> {
+        let model = self.shared.lock();
+        let objects = model.cluster.objects(resource, namespace);
+        objects.map(|(_, object)| Arc::clone(object)).collect()
+    }
+
+    /// Deletes an object as `kubectl delete` does: in the background, or with
+    /// the given propagation policy.
+    pub(crate) fn delete(
+        &self,
+        resource: Resource,
+        namespace: &str,
+        name: &str,
+        propagation: &str,
+    ) -> Result<Value, Refusal> {
+        let options = DeleteOptions {
+            propagation: Some(propagation.to_owned()),
+            ..DeleteOptions::default()
+        };
+        let key = (resource, namespace.to_owned(), name.to_owned());
+        self.shared
+            .with(|model| model.cluster.delete(&key, &options))
+    }
+
+    /// Anything else, on the model itself.
+    pub(crate) fn with<T>(&self, act: impl FnOnce(&mut Model) -> T) -> T {
+        self.shared.with(act)
+    }
+
+    /// Forgets all history: watches that are behind get 410.
+    pub(crate) fn compact(&self) {
+        self.shared.with(|model| model.cluster.compact());
+    }
+
+    /// Waits until the model satisfies this, at most until the deadline; false
+    /// if it never did.
+    pub(crate) fn wait_until(
+        &self,
+        deadline: Instant,
+        mut satisfied: impl FnMut(&Model) -> bool,
+    ) -> bool {
+        let mut model = self.shared.lock();
+        loop {
+            if satisfied(&model) {
+                return true;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            model = self.shared.wait(model, left);
+        }
+    }
+}
+
+/// What happens to it.
+impl FakeKube {
+    /// Decides what happens to a pod: by its name, its Job's name, or `*`.
+    pub(crate) fn set_fate(&self, name: &str, fate: Fate) {
+        let name = name.to_owned();
+        self.shared
+            .with(|model| model.dynamics.set_fate(FateRule { name, fate }));
+    }
+
+    /// Lets the API server refuse every pod with this sentence, or none.
+    pub(crate) fn refuse_pods(&self, sentence: Option<&str>) {
+        let sentence = sentence.map(str::to_owned);
+        self.shared
+            .with(|model| model.dynamics.refuse_pods(sentence));
+    }
+
+    /// Makes one move of a pod, whatever its fate. Returns whether it changed.
+    pub(crate) fn move_pod(&self, namespace: &str, name: &str, next: &PodMove) -> bool {
+        let key: Key = (Resource::Pods, namespace.to_owned(), name.to_owned());
+        self.shared.with(|model| {
+            let Model {
+                cluster, dynamics, ..
+            } = model;
+            dynamics.make_move(cluster, &key, next)
+        })
+    }
+
+    /// The newest pod of a Job (by its name), live or not.
+    pub(crate) fn pod_of(&self, namespace: &str, job: &str) -> Option<Arc<Value>> {
+        self.all(Resource::Pods, namespace)
+            .into_iter()
+            .filter(|pod| pod["metadata"]["labels"]["job-name"] == job)
+            .max_by_key(|pod| {
+                let version = cluster::meta(pod, "resourceVersion").parse::<u64>();
+                (
+                    cluster::meta(pod, "creationTimestamp").to_owned(),
+                    version.unwrap_or(0),
+                )
+            })
+    }
+
+    /// One round of all controllers. Returns whether anything happened.
+    pub(crate) fn step(&self) -> bool {
+        self.shared.with(|model| {
+            let Model {
+                cluster, dynamics, ..
+            } = model;
+            dynamics.step(cluster)
+        })
+    }
+
+    /// Rounds until nothing more is due now.
+    pub(crate) fn settle(&self) {
+        self.shared.with(|model| {
+            let Model {
+                cluster, dynamics, ..
+            } = model;
+            dynamics.settle(cluster);
+        });
+    }
+
+    /// Moves a manual clock forward. With controllers by hand, they have yet to
+    /// be told ([`FakeKube::settle`]).
+    pub(crate) fn advance(&self, by: Duration) {
+        self.shared.with(|model| model.cluster.clock().advance(by));
+    }
+
+    /// Lets the controllers run by themselves, or no longer.
+    pub(crate) fn set_auto(&self, auto: bool) {
+        self.shared.auto.store(auto, Ordering::SeqCst);
+        self.shared.with(|_| ());
+    }
+}
+
+/// What goes wrong.
+impl FakeKube {
+    /// Adds a fault.
+    pub(crate) fn fault(&self, rule: FaultRule) {
+        self.shared.with(|model| model.faults.add(rule));
+    }
+
+    /// Draws faults from a seed for so many of a thousand requests.
+    pub(crate) fn seed_faults(&self, seed: u64, per_thousand: u64) {
+        self.shared
+            .with(|model| model.faults.seed(seed, per_thousand));
+    }
+
+    /// From now on nothing goes wrong.
+    pub(crate) fn clear_faults(&self) {
+        self.shared.with(|model| model.faults.clear());
+    }
+
+    /// Takes all rights from the service account, or gives it those of a role.
+    pub(crate) fn set_role(&self, namespace: &str, yaml: Option<&str>) {
+        self.shared.with(|model| {
+            model.access.clear_roles();
+            if let Some(yaml) = yaml {
+                let added = model.access.add_roles(namespace, yaml);
+                added.expect("the role given to the fake is valid YAML with a Role in it");
+            }
+        });
+    }
+
+    /// The API server is away: connections are refused, open ones are cut.
+    pub(crate) fn stop_listening(&self) {
+        self.server.stop();
+    }
+
+    /// It is back, on the same port, with everything that it had stored.
+    pub(crate) fn start_listening(&self) {
+        self.server
+            .restart()
+            .expect("the fake gets its own port back");
+    }
+
+    /// Cuts all open connections; new ones are taken.
+    pub(crate) fn cut_connections(&self) {
+        self.server.cut_connections();
+    }
+}
+
+/// What was asked.
+impl FakeKube {
+    /// All requests since the start or the last [`FakeKube::clear_requests`].
+    pub(crate) fn requests(&self) -> Vec<Logged> {
+        self.shared.lock().journal.clone()
+    }
+
+    /// How many requests there were with this verb (as RBAC names it) and this
+    /// resource (plural); `*` is any.
+    pub(crate) fn count(&self, verb: &str, resource: &str) -> usize {
+        let model = self.shared.lock();
+        let is = |wanted: &str, text: &str| wanted == "*" || wanted == text;
+        let counted = model
+            .journal
+            .iter()
+            .filter(|r| is(verb, &r.verb) && is(resource, &r.resource));
+        counted.count()
+    }
+
+    /// Starts counting anew.
+    pub(crate) fn clear_requests(&self) {
+        self.shared.with(|model| model.journal.clear());
+    }
+}
