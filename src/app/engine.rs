@@ -90,15 +90,29 @@ impl Catalogs {
 
 fn log_note(note: &Note) {
     match note {
-        Note::Read { app_type, config_map, problem: None } => {
+        Note::Read {
+            app_type,
+            config_map,
+            problem: None,
+        } => {
             log::info!("app type {app_type} is on offer, from ConfigMap {config_map}");
         }
-        Note::Read { app_type, config_map, problem: Some(problem) } => {
-            log::warn!("app type {app_type} of ConfigMap {config_map} cannot be started: {problem}");
+        Note::Read {
+            app_type,
+            config_map,
+            problem: Some(problem),
+        } => {
+            log::warn!(
+                "app type {app_type} of ConfigMap {config_map} cannot be started: {problem}"
+            );
         }
-        Note::Duplicate { app_type, used, ignored } => log::warn!(
-            "app type {app_type} is in two ConfigMaps: {used} is used, {ignored} is not"
-        ),
+        Note::Duplicate {
+            app_type,
+            used,
+            ignored,
+        } => {
+            log::warn!("app type {app_type} is in two ConfigMaps: {used} is used, {ignored} is not")
+        }
         Note::Gone(app_type) => log::info!("app type {app_type} is no longer on offer"),
     }
 }
@@ -173,9 +187,23 @@ impl Engine {
         let beat = Arc::new(AtomicU64::new(0));
         let clock = Arc::clone(&parts.clock);
         let started = clock.now();
-        let desk = DeskThread { calls, beat: Arc::clone(&beat), started, parts };
-        threads.push(std::thread::Builder::new().name("desk".into()).spawn(move || desk.run())?);
-        Ok(Self { threads, beat, started, clock })
+        let desk = DeskThread {
+            calls,
+            beat: Arc::clone(&beat),
+            started,
+            parts,
+        };
+        threads.push(
+            std::thread::Builder::new()
+                .name("desk".into())
+                .spawn(move || desk.run())?,
+        );
+        Ok(Self {
+            threads,
+            beat,
+            started,
+            clock,
+        })
     }
 
     /// How long ago the desk's thread last came round.
@@ -200,7 +228,11 @@ impl DeskThread {
             let now = self.parts.clock.now();
             let beat = u64::try_from((now - self.started).as_millis()).unwrap_or(u64::MAX);
             self.beat.store(beat, Ordering::Relaxed);
-            let wait = self.parts.desk.next_wake().map_or(NAP, |at| at.saturating_duration_since(now));
+            let wait = self
+                .parts
+                .desk
+                .next_wake()
+                .map_or(NAP, |at| at.saturating_duration_since(now));
             match self.parts.receiver.recv_timeout(wait.min(NAP)) {
                 Ok(first) => self.take(first, &mut effects),
                 Err(RecvTimeoutError::Timeout) => {}
@@ -213,7 +245,12 @@ impl DeskThread {
 
     /// Takes what has come in, up to a batch.
     fn take(&mut self, first: Input, effects: &mut Vec<Effect>) {
-        let rest = self.parts.receiver.try_iter().take(BATCH).collect::<Vec<_>>();
+        let rest = self
+            .parts
+            .receiver
+            .try_iter()
+            .take(BATCH)
+            .collect::<Vec<_>>();
         self.with_now(|desk, now| {
             for input in std::iter::once(first).chain(rest) {
                 desk.step(input, now, effects);
@@ -256,7 +293,11 @@ impl Worker {
     fn run(self) {
         loop {
             // One worker at a time waits in the queue; the others wait for it.
-            let call = self.queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+            let call = self
+                .queue
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .recv();
             let Ok(call) = call else {
                 return;
             };
@@ -280,7 +321,10 @@ impl Worker {
             Operation::Read => self.read(&name),
             Operation::Delete { uid, by } => {
                 let deleted = self.client.delete_job(&name, uid);
-                if deleted.as_ref().is_err_and(|error| error.class() == Class::NotFound) {
+                if deleted
+                    .as_ref()
+                    .is_err_and(|error| error.class() == Class::NotFound)
+                {
                     drop(self.writers.jobs.own_delete(&name, uid));
                 }
                 match by {
@@ -332,17 +376,28 @@ fn log_failure(call: &Call, error: &kube::Error) {
 /// The names whose view these changes of Jobs touch.
 #[must_use]
 pub fn keys_of_jobs(changes: &[Change<Job>]) -> Vec<InstanceKey> {
-    changes.iter().filter_map(|change| key_of(change.object())).collect()
+    changes
+        .iter()
+        .filter_map(|change| key_of(change.object()))
+        .collect()
 }
 
 /// The names whose view these changes of pods touch.
 #[must_use]
 pub fn keys_of_pods(changes: &[Change<Pod>]) -> Vec<InstanceKey> {
-    changes.iter().filter_map(|change| key_of_pod(&change.object().metadata)).collect()
+    changes
+        .iter()
+        .filter_map(|change| key_of_pod(&change.object().metadata))
+        .collect()
 }
 
 fn key_of_pod(metadata: &ObjectMeta) -> Option<InstanceKey> {
-    let read = |key: &str| metadata.annotations.get(key).or_else(|| metadata.labels.get(key));
+    let read = |key: &str| {
+        metadata
+            .annotations
+            .get(key)
+            .or_else(|| metadata.labels.get(key))
+    };
     Some(InstanceKey {
         app_type: AppType::new(read(labels::INSTANCE_TYPE)?).ok()?,
         name: InstanceName::new(read(labels::INSTANCE_NAME)?).ok()?,
