@@ -167,6 +167,9 @@ impl Error {
                 let own_right = self.verb != Verb::Create || status.names_kind_only();
                 Class::Forbidden { own_right }
             }
+            // A patch with another UID in it is refused as a change of the UID
+            // (seen on 1.36); a deletion with one is a 409.
+            status if status.is_invalid() && status.names_uid() => Class::Conflict,
             status if status.is_invalid() => Class::Invalid,
             status if status.code >= 500 => Class::Unavailable,
             _ => Class::Protocol,

@@ -217,7 +217,8 @@ pub fn delete(
 /// A JSON merge patch (RFC 7386) of the object with this UID.
 ///
 /// The UID goes into the patch: the API server refuses to change one, so that
-/// another object of that name answers with a conflict and stays as it is.
+/// another object of that name stays as it is (the answer is a 422 about
+/// `metadata.uid`, which [`Error::class`] takes for the conflict that it is).
 ///
 /// # Errors
 /// When namespace or name are not possible, the UID is empty, or the patch is no object.

@@ -33,6 +33,16 @@ pub struct Details {
     pub kind: Option<String>,
     /// Seconds to wait before the next try.
     pub retry_after_seconds: Option<u64>,
+    /// What exactly is wrong, field by field.
+    pub causes: Option<Vec<Cause>>,
+}
+
+/// One thing that is wrong with an object.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Cause {
+    /// Path of the field, as `metadata.uid`.
+    pub field: Option<String>,
 }
 
 fn null_is_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
@@ -128,6 +138,17 @@ impl Status {
             details.kind.as_deref().is_some_and(|kind| !kind.is_empty())
                 && details.name.as_deref().unwrap_or_default().is_empty()
         })
+    }
+
+    /// Whether the UID of the object is among what is wrong: it is another object.
+    #[must_use]
+    pub fn names_uid(&self) -> bool {
+        let causes = self
+            .details
+            .as_ref()
+            .and_then(|details| details.causes.as_deref());
+        let mut causes = causes.unwrap_or_default().iter();
+        causes.any(|cause| cause.field.as_deref() == Some("metadata.uid"))
     }
 
     /// Seconds to wait before the next try, where the server says so.

@@ -68,7 +68,7 @@ pub trait Resource: Sized + fmt::Debug + Send + Sync + 'static {
     const COLLECTION: Collection;
 
     /// What the store's second index is keyed by.
-    type Index: Clone + Eq + Hash + fmt::Debug + Send + Sync;
+    type Index: ?Sized + Eq + Hash;
 
     /// Reads one object, ours or not.
     ///
@@ -85,7 +85,7 @@ pub trait Resource: Sized + fmt::Debug + Send + Sync + 'static {
     fn metadata(&self) -> &ObjectMeta;
 
     /// Its key in the store's second index, if it has one.
-    fn index(&self) -> Option<Self::Index>;
+    fn index(&self) -> Option<&Self::Index>;
 
     /// Decodes one object from JSON; `None` when it is well-formed but none of ours.
     ///
@@ -118,8 +118,6 @@ pub struct ObjectMeta {
     pub labels: Pairs,
     /// Our annotations.
     pub annotations: Pairs,
-    /// The owner reference with `controller: true`.
-    pub owner: Option<Box<Owner>>,
 }
 
 impl ObjectMeta {
@@ -128,15 +126,6 @@ impl ObjectMeta {
     pub fn is_deleting(&self) -> bool {
         self.deletion_timestamp.is_some()
     }
-}
-
-/// The controller of an object: of a pod of ours, its Job.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Owner {
-    /// UID of the owner.
-    pub uid: Uid,
-    /// Name of the owner.
-    pub name: Box<str>,
 }
 
 /// A machine-readable reason and a sentence, each where there is one.
@@ -326,6 +315,8 @@ pub enum PodPhase {
 pub struct Pod {
     /// Of the pod.
     pub metadata: ObjectMeta,
+    /// UID of its controller (the owner reference with `controller: true`): its Job.
+    pub owner_uid: Option<Uid>,
     /// Where it is in its life.
     pub phase: PodPhase,
     /// Why, of the pod as a whole (evicted, node lost).
@@ -344,14 +335,6 @@ pub struct Pod {
     pub restart_policy: RestartPolicy,
     /// Seconds it is given to end (`spec.terminationGracePeriodSeconds`).
     pub termination_grace_period_seconds: Option<u32>,
-}
-
-impl Pod {
-    /// The UID of its controller, the Job.
-    #[must_use]
-    pub fn owner_uid(&self) -> Option<&Uid> {
-        self.metadata.owner.as_ref().map(|owner| &owner.uid)
-    }
 }
 
 /// What the kubelet says of one container.
@@ -431,7 +414,7 @@ pub struct Event {
 impl Resource for Job {
     const COLLECTION: Collection = JOBS;
     /// The raw app type.
-    type Index = Box<str>;
+    type Index = str;
 
     fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         wire::job(deserializer)
@@ -445,8 +428,8 @@ impl Resource for Job {
         &self.metadata
     }
 
-    fn index(&self) -> Option<Box<str>> {
-        self.app_type().map(Into::into)
+    fn index(&self) -> Option<&str> {
+        self.app_type()
     }
 }
 
@@ -463,8 +446,8 @@ impl Resource for Pod {
         &self.metadata
     }
 
-    fn index(&self) -> Option<Uid> {
-        self.owner_uid().cloned()
+    fn index(&self) -> Option<&Uid> {
+        self.owner_uid.as_ref()
     }
 }
 
@@ -481,7 +464,7 @@ impl Resource for ConfigMap {
         &self.metadata
     }
 
-    fn index(&self) -> Option<()> {
+    fn index(&self) -> Option<&()> {
         None
     }
 }
@@ -499,7 +482,7 @@ impl Resource for Event {
         &self.metadata
     }
 
-    fn index(&self) -> Option<Uid> {
-        Some(self.regarding_uid.clone())
+    fn index(&self) -> Option<&Uid> {
+        Some(&self.regarding_uid)
     }
 }

@@ -267,7 +267,7 @@ impl<K: Resource> Running<K> {
                 Effect::Watching(is_open) => writer.watching(is_open),
                 Effect::Skipped(skipped) => {
                     self.pulse.skipped.fetch_add(1, Ordering::Relaxed);
-                    let (name, reason) = (skipped.name.escape_debug(), &skipped.reason);
+                    let (name, reason) = (&skipped.name, &skipped.reason);
                     log::warn!(
                         "skipping \"{name}\" of {resource}, which cannot be decoded: {reason}"
                     );
@@ -301,7 +301,6 @@ fn log_restart(
     failing: &mut Option<Instant>,
     now: Instant,
 ) {
-    let why = why.escape_debug();
     match cause {
         Cause::Closed => log::debug!("watch of {resource} begins again: {why}"),
         Cause::Silent | Cause::Lost | Cause::Expired => {

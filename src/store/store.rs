@@ -16,7 +16,7 @@ use crate::kube::types::{Resource, ResourceVersion, Uid};
 use crate::kube::watch::{SILENCE, StoreEvent};
 use std::borrow::Borrow;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
-use std::hash::{Hash, Hasher};
+use std::hash::{BuildHasher as _, Hash, Hasher, RandomState};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
@@ -95,16 +95,15 @@ impl<K: Resource> Store<K> {
     /// The objects with that key in the second index (of Jobs: the app type; of
     /// pods: the UID of the controller), by name.
     #[must_use]
-    pub fn by_index<Q>(&self, key: &Q) -> Vec<Arc<K>>
-    where
-        K::Index: Borrow<Q>,
-        Q: Eq + Hash + ?Sized,
-    {
-        self.view()
-            .index
-            .get(key)
-            .map(|entry| entry.as_slice().to_vec())
-            .unwrap_or_default()
+    pub fn by_index(&self, key: &K::Index) -> Vec<Arc<K>> {
+        let view = self.view();
+        let group = view.index.get(&view.hasher.hash_one(key));
+        let objects = group.map(Group::as_slice).unwrap_or_default().iter();
+        // Another key may have the same hash.
+        objects
+            .filter(|object| object.index() == Some(key))
+            .cloned()
+            .collect()
     }
 
     /// All objects, by name.
@@ -223,7 +222,9 @@ impl<K: Resource> Writer<K> {
 #[derive(Debug)]
 struct View<K: Resource> {
     objects: HashSet<Named<K>>,
-    index: HashMap<K::Index, Entry<K>>,
+    /// By the hash of the index key: the keys themselves are in the objects.
+    index: HashMap<u64, Group<K>>,
+    hasher: RandomState,
     /// Version that the view reflects: all that happened before is in it.
     version: ResourceVersion,
     /// A list that has begun and is not complete.
@@ -248,6 +249,7 @@ impl<K: Resource> View<K> {
         Self {
             objects: HashSet::new(),
             index: HashMap::new(),
+            hasher: RandomState::new(),
             version: ResourceVersion::default(),
             pending: None,
             gone: Gone::default(),
@@ -398,11 +400,8 @@ impl<K: Resource> View<K> {
             self.unindex(old);
         }
         if let Some(key) = object.index() {
-            let entry = self
-                .index
-                .entry(key)
-                .or_insert_with(|| Entry::Many(Vec::new()));
-            entry.add(object.clone());
+            let hash = self.hasher.hash_one(key);
+            self.index.entry(hash).or_default().add(object.clone());
         }
         self.objects.insert(Named(object.clone()));
         Change {
@@ -427,10 +426,11 @@ impl<K: Resource> View<K> {
 
     fn unindex(&mut self, object: &Arc<K>) {
         let Some(key) = object.index() else { return };
-        if let Some(entry) = self.index.get_mut(&key) {
-            entry.take(&object.metadata().name);
-            if entry.as_slice().is_empty() {
-                self.index.remove(&key);
+        let hash = self.hasher.hash_one(key);
+        if let Some(group) = self.index.get_mut(&hash) {
+            group.take(&object.metadata().name);
+            if group.as_slice().is_empty() {
+                self.index.remove(&hash);
             }
         }
     }
@@ -476,12 +476,18 @@ impl<K: Resource> Eq for Named<K> {}
 
 /// The objects with one index key, by name; mostly one (a Job has one pod).
 #[derive(Debug)]
-enum Entry<K> {
+enum Group<K> {
     One(Arc<K>),
-    Many(Vec<Arc<K>>),
+    Many(Box<Vec<Arc<K>>>),
 }
 
-impl<K: Resource> Entry<K> {
+impl<K> Default for Group<K> {
+    fn default() -> Self {
+        Self::Many(Box::default())
+    }
+}
+
+impl<K: Resource> Group<K> {
     fn as_slice(&self) -> &[Arc<K>] {
         match self {
             Self::One(object) => std::slice::from_ref(object),
@@ -491,7 +497,7 @@ impl<K: Resource> Entry<K> {
 
     fn add(&mut self, object: Arc<K>) {
         match self {
-            Self::One(held) => *self = Self::Many(vec![held.clone()]),
+            Self::One(held) => *self = Self::Many(Box::new(vec![held.clone()])),
             Self::Many(objects) if objects.is_empty() => {
                 *self = Self::One(object);
                 return;
@@ -506,7 +512,7 @@ impl<K: Resource> Entry<K> {
 
     fn take(&mut self, name: &str) {
         match self {
-            Self::One(held) if *held.metadata().name == *name => *self = Self::Many(Vec::new()),
+            Self::One(held) if *held.metadata().name == *name => *self = Self::default(),
             Self::One(_) => {}
             Self::Many(objects) => {
                 let at = objects.binary_search_by(|held| (*held.metadata().name).cmp(name));

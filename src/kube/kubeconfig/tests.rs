@@ -1,1 +1,156 @@
+//! Kubeconfigs, good and bad.
 
+use super::{Login, Secret, Selected, Source, parse};
+use std::path::Path;
+
+/// A kubeconfig with these lines in its cluster and its user.
+fn config(cluster: &[&str], user: &[&str]) -> String {
+    let block = |lines: &[&str]| {
+        lines
+            .iter()
+            .map(|line| format!("    {line}\n"))
+            .collect::<String>()
+    };
+    format!(
+        "apiVersion: v1\nkind: Config\npreferences: {{}}\ncurrent-context: dev\ncontexts:\n- name: other\n  context: {{cluster: none, user: none}}\n- name: dev\n  context:\n    cluster: c\n    user: u\n    namespace: apps\nclusters:\n- name: c\n  cluster:\n    server: https://10.0.0.1:6443\n{}users:\n- name: u\n  user:\n    x-unknown: 1\n{}",
+        block(cluster),
+        block(user)
+    )
+}
+
+fn good(cluster: &[&str], user: &[&str]) -> Selected {
+    parse(&config(cluster, user), Path::new("/home/ann/.kube")).unwrap()
+}
+
+#[track_caller]
+fn check_bad(text: &str, expected: &[&str]) {
+    let problems = parse(text, Path::new("/k")).unwrap_err();
+    assert_eq!(problems.len(), expected.len(), "{problems:#?}");
+    for (problem, expected) in problems.iter().zip(expected) {
+        assert!(
+            problem.contains(expected),
+            "{problem:?} should contain {expected:?}"
+        );
+    }
+}
+
+#[test]
+fn the_current_context_selects_cluster_user_and_namespace() {
+    let selected = good(&["certificate-authority: ca.pem"], &["token: abc"]);
+    assert_eq!(selected.server, "https://10.0.0.1:6443");
+    assert_eq!(selected.namespace.as_deref(), Some("apps"));
+    assert_eq!(selected.login, Login::Token(Secret("abc".into())));
+    let ca = selected.certificate_authority.unwrap();
+    assert_eq!(ca, Source::File("/home/ann/.kube/ca.pem".into()));
+}
+
+#[test]
+fn paths_are_relative_to_the_file_and_data_goes_first() {
+    let cluster = [
+        "certificate-authority: /abs/ca.pem",
+        "certificate-authority-data: YWJj",
+    ];
+    let user = [
+        "client-certificate: c.pem",
+        "client-key: ../k.pem",
+        "tokenFile: t",
+        "token: no",
+    ];
+    let selected = good(&cluster, &user);
+    assert_eq!(
+        selected.certificate_authority,
+        Some(Source::Data(b"abc".to_vec()))
+    );
+    let (certificate, key) = selected.client_certificate.unwrap();
+    assert_eq!(certificate, Source::File("/home/ann/.kube/c.pem".into()));
+    assert_eq!(key, Source::File("/home/ann/.kube/../k.pem".into()));
+    assert_eq!(selected.login, Login::TokenFile("/home/ann/.kube/t".into()));
+}
+
+#[test]
+fn an_exec_plugin() {
+    let user = [
+        "exec:",
+        "  apiVersion: client.authentication.k8s.io/v1",
+        "  command: ./bin/login",
+        "  args: [get-token, --cluster, \"7\"]",
+        "  env: [{name: A, value: b}]",
+        "  provideClusterInfo: true",
+        "  interactiveMode: IfAvailable",
+    ];
+    let Login::Exec(exec) = good(&[], &user).login else {
+        panic!()
+    };
+    assert_eq!(exec.command, Path::new("/home/ann/.kube/./bin/login"));
+    assert_eq!(exec.args, ["get-token", "--cluster", "7"]);
+    assert_eq!(exec.env, [("A".to_owned(), "b".to_owned())]);
+    assert!(exec.provide_cluster_info);
+    let user =
+        ["exec: {apiVersion: client.authentication.k8s.io/v1beta1, command: aws, env: null}"];
+    let Login::Exec(exec) = good(&[], &user).login else {
+        panic!()
+    };
+    assert_eq!(exec.command, Path::new("aws"));
+}
+
+#[test]
+fn secrets_are_not_printed() {
+    let exec = ["exec: {apiVersion: client.authentication.k8s.io/v1, command: c, args: [s3cret]}"];
+    for user in [&["token: s3cret"][..], &exec] {
+        let printed = format!("{:?}", good(&[], user));
+        assert!(!printed.contains("s3cret"), "{printed}");
+    }
+}
+
+#[test]
+fn what_is_no_kubeconfig() {
+    check_bad("", &["no current-context"]);
+    check_bad("just text", &["no kubeconfig"]);
+    check_bad("a: [", &["no kubeconfig"]);
+    check_bad("current-context: \"\"", &["no current-context"]);
+    check_bad(
+        "current-context: dev",
+        &["\"dev\" is not among its contexts"],
+    );
+    check_bad(
+        "current-context: d\ncontexts: [{name: d, context: {cluster: c, user: u}}]",
+        &["cluster \"c\"", "user \"u\""],
+    );
+}
+
+#[test]
+fn what_is_refused_is_refused_with_a_reason_and_all_at_once() {
+    check_bad(
+        &config(
+            &[
+                "insecure-skip-tls-verify: true",
+                "proxy-url: http://p",
+                "certificate-authority-data: '%'",
+            ],
+            &[
+                "username: a",
+                "password: b",
+                "client-key-data: YQ==",
+                "auth-provider: {name: gcp}",
+                "as: root",
+            ],
+        ),
+        &[
+            "client-key without client-certificate",
+            "auth-provider",
+            "username and password",
+            "impersonates",
+            "insecure-skip-tls-verify is refused",
+            "proxy-url",
+            "certificate-authority-data is no base64",
+        ],
+    );
+    check_bad(
+        &config(&[], &["client-certificate: c"]),
+        &["without client-key"],
+    );
+    check_bad(
+        &config(&[], &["exec: {apiVersion: v0, interactiveMode: Always}"]),
+        &["apiVersion \"v0\"", "interactiveMode Always", "no command"],
+    );
+}

@@ -1,1 +1,355 @@
+//! The transport against a small server on the loopback address that does what
+//! each test says. TLS is left to the tests on the fake API server and on the
+//! real cluster.
 
+use super::*;
+use crate::clock::SystemClock;
+use crate::kube::error::Class;
+use crate::kube::kubeconfig::{Login, Secret, Source};
+use crate::kube::request::{self, Scope};
+use crate::kube::types::{JOBS, PODS};
+use serde_json::json;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+use std::time::Instant;
+
+/// A server that hands each connection, with its number, to a function.
+struct Peer {
+    address: String,
+    /// Heads (and bodies) of the requests that came.
+    requests: Receiver<String>,
+}
+
+/// One connection of a [`Peer`].
+struct Wire {
+    stream: BufReader<TcpStream>,
+    requests: Sender<String>,
+}
+
+impl Peer {
+    fn new(serve: impl Fn(usize, &mut Wire) + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let (sender, requests) = channel();
+        let serve = Arc::new(serve);
+        thread::spawn(move || {
+            for (number, stream) in listener.incoming().enumerate() {
+                let (serve, requests) = (serve.clone(), sender.clone());
+                let stream = BufReader::new(stream.unwrap());
+                thread::spawn(move || serve(number, &mut Wire { stream, requests }));
+            }
+        });
+        Self { address, requests }
+    }
+
+    fn transport(&self, login: Login) -> HttpTransport {
+        let settings = Settings {
+            answer: Duration::from_millis(400),
+            watch_silence: Duration::from_millis(400),
+            ..Settings::default()
+        };
+        let cluster = cluster(&format!("http://{}", self.address), login);
+        HttpTransport::new(&cluster, settings, Arc::new(SystemClock)).unwrap()
+    }
+
+    fn request(&self) -> String {
+        self.requests.recv_timeout(Duration::from_secs(5)).unwrap()
+    }
+}
+
+impl Wire {
+    /// Reads one request; false when the client has closed.
+    fn receive(&mut self) -> bool {
+        let (mut head, mut length) = (String::new(), 0);
+        loop {
+            let start = head.len();
+            if self.stream.read_line(&mut head).unwrap_or(0) == 0 {
+                return false;
+            }
+            let line = head[start..].to_ascii_lowercase();
+            if let Some(value) = line.strip_prefix("content-length:") {
+                length = value.trim().parse().unwrap();
+            }
+            if line == "\r\n" {
+                break;
+            }
+        }
+        let mut body = vec![0; length];
+        self.stream.read_exact(&mut body).unwrap();
+        self.requests
+            .send(head + &String::from_utf8(body).unwrap())
+            .unwrap();
+        true
+    }
+
+    fn say(&mut self, text: &str) {
+        let _ = self.stream.get_mut().write_all(text.as_bytes());
+    }
+
+    fn answer(&mut self, code: u16, body: &str) {
+        let length = body.len();
+        self.say(&format!(
+            "HTTP/1.1 {code} X\r\nContent-Length: {length}\r\n\r\n{body}"
+        ));
+    }
+}
+
+fn cluster(url: &str, login: Login) -> Cluster {
+    Cluster {
+        server: Server::parse(url).unwrap(),
+        tls_server_name: None,
+        certificate_authority: None,
+        client_certificate: None,
+        login,
+        namespace: "apps".into(),
+        origin: "test".into(),
+    }
+}
+
+fn get() -> Request {
+    request::get(JOBS, "apps", "a").unwrap()
+}
+
+fn post() -> Request {
+    request::create(JOBS, "apps", "a", &json!({"metadata": {"name": "a"}})).unwrap()
+}
+
+fn watch() -> Request {
+    request::watch(PODS, &Scope::all("apps"), &"1".into()).unwrap()
+}
+
+const STREAM_HEAD: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+
+#[test]
+fn what_goes_over_the_wire_and_what_comes_back() {
+    let peer = Peer::new(|_, wire| {
+        while wire.receive() {
+            wire.say("HTTP/1.1 429 Slow\r\nContent-Length: 2\r\nRetry-After: 7\r\nWarning: 299 - \"a\"\r\nWarning: 299 - \"b\"\r\n\r\n{}");
+        }
+    });
+    let transport = peer.transport(Login::Token(Secret("tok".into())));
+    let response = transport.send(&post()).unwrap();
+    assert_eq!(
+        (response.status, response.retry_after),
+        (429, Some(Duration::from_secs(7)))
+    );
+    assert_eq!(response.warnings, ["299 - \"a\"", "299 - \"b\""]);
+    let error = response.into_success(&post()).unwrap_err();
+    assert_eq!(error.retry_after(), Some(Duration::from_secs(7)));
+    let sent = peer.request();
+    assert!(
+        sent.starts_with("POST /apis/batch/v1/namespaces/apps/jobs HTTP/1.1\r\n"),
+        "{sent}"
+    );
+    for line in [
+        format!("host: {}", peer.address).as_str(),
+        "authorization: Bearer tok",
+        "content-type: application/json",
+        "accept: application/json",
+        "user-agent: config-controller/",
+        "{\"metadata\":{\"name\":\"a\"}}",
+    ] {
+        assert!(sent.contains(line), "{line} is not in {sent}");
+    }
+}
+
+#[test]
+fn a_connection_that_was_closed_under_us_is_replaced_but_a_post_is_not_repeated() {
+    // Answers one request on each connection, reads the next, and closes.
+    let peer = Peer::new(|_, wire| {
+        if wire.receive() {
+            wire.answer(200, "{}");
+            let _ = wire.receive();
+        }
+    });
+    let transport = peer.transport(Login::Anonymous);
+    assert_eq!(transport.send(&get()).unwrap().status, 200);
+    assert_eq!(transport.send(&get()).unwrap().status, 200);
+    // The second connection is in the pool now, and closes when it is used.
+    let error = transport.send(&post()).unwrap_err();
+    assert!(matches!(error.failure, Failure::Lost(_)), "{error:?}");
+    assert_eq!(
+        (error.class(), error.connect_failed()),
+        (Class::Unavailable, false)
+    );
+    let count = std::iter::from_fn(|| peer.requests.try_recv().ok()).count();
+    assert_eq!(count, 4, "GET, GET lost, GET, POST lost");
+}
+
+#[test]
+fn an_answer_that_breaks_off_is_read_again_once() {
+    let peer = Peer::new(|number, wire| {
+        if wire.receive() && number == 0 {
+            wire.say("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{\"half");
+        } else {
+            wire.answer(200, "{}");
+        }
+    });
+    let transport = peer.transport(Login::Anonymous);
+    assert_eq!(transport.send(&get()).unwrap().body, b"{}");
+}
+
+#[test]
+fn after_a_401_the_token_is_read_again_once() {
+    let path = std::env::temp_dir().join(format!("kube-transport-{}", std::process::id()));
+    std::fs::write(&path, "old").unwrap();
+    let peer = Peer::new(|_, wire| {
+        while wire.receive() {
+            wire.answer(401, "{}");
+        }
+    });
+    let transport = peer.transport(Login::TokenFile(path.clone()));
+    assert_eq!(transport.send(&get()).unwrap().status, 401);
+    assert!(peer.request().contains("Bearer old"));
+    assert!(
+        peer.requests.try_recv().is_err(),
+        "the same token again is no use"
+    );
+    std::fs::write(&path, "new").unwrap();
+    assert_eq!(transport.send(&get()).unwrap().status, 401);
+    assert!(peer.request().contains("Bearer old"));
+    assert!(peer.request().contains("Bearer new"));
+    std::fs::remove_file(&path).unwrap();
+}
+
+#[test]
+fn nobody_there_is_told_from_an_answer_that_does_not_come() {
+    let free = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let gone = cluster(&format!("http://{free}"), Login::Anonymous);
+    let clock = Arc::new(SystemClock);
+    let transport = HttpTransport::new(&gone, Settings::default(), clock.clone()).unwrap();
+    assert!(transport.send(&post()).unwrap_err().connect_failed());
+    let nameless = cluster("https://no-such-host.invalid", Login::Anonymous);
+    assert!(
+        HttpTransport::new(&nameless, Settings::default(), clock).is_err(),
+        "no CA"
+    );
+
+    let silent = Peer::new(|_, wire| while wire.receive() {});
+    let transport = silent.transport(Login::Anonymous);
+    let error = transport.send(&post()).unwrap_err();
+    assert!(matches!(error.failure, Failure::TimedOut(_)), "{error:?}");
+}
+
+#[test]
+fn answers_are_bounded() {
+    let peer = Peer::new(|_, wire| {
+        while wire.receive() {
+            wire.answer(
+                200,
+                &"x".repeat(usize::try_from(BODY_BYTES_MAX).unwrap() + 1),
+            );
+        }
+    });
+    let transport = peer.transport(Login::Anonymous);
+    let error = transport.send(&get()).unwrap_err();
+    assert_eq!(error.class(), Class::Protocol);
+    let list = request::list(JOBS, &Scope::all("apps"), None).unwrap();
+    assert!(transport.send(&list).is_ok());
+}
+
+#[test]
+fn a_watch_streams_until_it_ends_or_is_silent() {
+    let peer = Peer::new(|number, wire| {
+        let _ = wire.receive();
+        wire.say(&format!("{STREAM_HEAD}3\r\n{{}}\n\r\n"));
+        if number == 0 {
+            wire.say("0\r\n\r\n");
+        }
+        let _ = wire.receive();
+    });
+    let transport = peer.transport(Login::Anonymous);
+    let mut buffer = [0; 100];
+    let mut stream = transport.open(&watch()).unwrap();
+    assert_eq!(stream.read(&mut buffer), Ok(3));
+    assert_eq!(stream.read(&mut buffer), Ok(0));
+    // The first connection is back in the pool, and its end goes unnoticed.
+    let mut stream = loop {
+        let mut stream = transport.open(&watch()).unwrap();
+        if stream.read(&mut buffer) == Ok(3) {
+            break stream;
+        }
+    };
+    let start = Instant::now();
+    let end = stream.read(&mut buffer);
+    assert!(matches!(end, Err(Failure::TimedOut(_))), "{end:?}");
+    assert!(start.elapsed() >= Duration::from_millis(300));
+}
+
+#[test]
+fn a_watch_that_is_refused_is_an_error_with_its_status() {
+    let peer = Peer::new(|_, wire| {
+        while wire.receive() {
+            wire.answer(410, r#"{"kind":"Status","reason":"Expired","code":410}"#);
+        }
+    });
+    let error = peer.transport(Login::Anonymous).open(&watch()).unwrap_err();
+    assert_eq!(error.class(), Class::Expired);
+}
+
+#[test]
+fn watches_are_ended_from_another_thread_and_calls_go_on() {
+    let peer = Peer::new(|_, wire| {
+        while wire.receive() {
+            if wire.stream.buffer().is_empty() {
+                wire.answer(200, "{}");
+            }
+        }
+    });
+    let stuck = Peer::new(|_, wire| {
+        let _ = wire.receive();
+        wire.say(STREAM_HEAD);
+        thread::sleep(Duration::from_secs(60));
+    });
+    let settings = Settings::default();
+    let cluster_of = |peer: &Peer| cluster(&format!("http://{}", peer.address), Login::Anonymous);
+    let clock = Arc::new(SystemClock);
+    let transport = HttpTransport::new(&cluster_of(&stuck), settings, clock.clone()).unwrap();
+    let transport = Arc::new(transport);
+    let mut stream = transport.open(&watch()).unwrap();
+    let reader = thread::spawn(move || stream.read(&mut [0; 10]));
+    thread::sleep(Duration::from_millis(50));
+    let start = Instant::now();
+    transport.close_watches();
+    assert!(reader.join().unwrap().is_err());
+    assert!(
+        start.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        start.elapsed()
+    );
+    assert!(transport.open(&watch()).unwrap_err().connect_failed());
+
+    let transport = HttpTransport::new(&cluster_of(&peer), settings, clock).unwrap();
+    transport.close_watches();
+    assert_eq!(transport.send(&get()).unwrap().status, 200);
+}
+
+#[test]
+fn a_ca_without_certificates_and_keys_that_are_none_are_problems() {
+    #[track_caller]
+    fn check(change: impl Fn(&mut Cluster), expected: &str) {
+        let mut bad = cluster("https://k8s.test", Login::Anonymous);
+        change(&mut bad);
+        let clock = Arc::new(SystemClock);
+        let problem = HttpTransport::new(&bad, Settings::default(), clock).unwrap_err();
+        assert!(problem.0.contains(expected), "{problem}");
+    }
+    let data = |text: &str| Source::Data(text.as_bytes().to_vec());
+    check(
+        |cluster| cluster.certificate_authority = Some(data("no PEM")),
+        "holds no certificate",
+    );
+    check(
+        |cluster| cluster.certificate_authority = Some(Source::File("/no/ca".into())),
+        "/no/ca",
+    );
+    check(
+        |cluster| cluster.client_certificate = Some((data(""), data(""))),
+        "client key",
+    );
+}

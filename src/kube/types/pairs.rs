@@ -153,3 +153,13 @@ impl<'de> Deserialize<'de> for Pairs {
         deserializer.deserialize_map(PairsVisitor)
     }
 }
+
+/// The sizes of the allocations behind these, each counted once; for the test of memory.
+#[cfg(test)]
+pub(super) fn heap_bytes(all: &[&Pairs]) -> Option<Vec<usize>> {
+    const COUNTS: usize = 16;
+    let mut texts: Vec<&Arc<str>> = all.iter().filter_map(|pairs| pairs.0.as_ref()).collect();
+    texts.sort_by_key(|text| text.as_ptr());
+    texts.dedup_by(|a, b| Arc::ptr_eq(a, b));
+    Some(texts.iter().map(|text| COUNTS + text.len()).collect())
+}

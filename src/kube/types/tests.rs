@@ -1,1 +1,420 @@
+//! Decoding, with literals as Kubernetes 1.36 gives them (shortened).
 
+use super::*;
+use serde_json::{Value, json};
+
+const JOB: &str = r#"{
+  "apiVersion": "batch/v1", "kind": "Job",
+  "metadata": {
+    "name": "hello-ann", "namespace": "apps", "uid": "2293ff2d-892e-4d55-a8d3-375647fb5084",
+    "resourceVersion": "4376", "generation": 1, "creationTimestamp": "2026-11-22T19:10:40Z",
+    "labels": {"config-controller.semafor.ch/instance-type": "hello", "config-controller.semafor.ch/instance-name": "ann", "other": "x"},
+    "annotations": {"config-controller.semafor.ch/instance-type": "hello", "config-controller.semafor.ch/instance-name": "ann", "config-controller.semafor.ch/started-by": "10.128.0.17"}
+  },
+  "spec": {
+    "parallelism": 1, "completions": 1, "backoffLimit": 0, "suspend": false, "podReplacementPolicy": "Failed",
+    "template": {
+      "metadata": {
+        "creationTimestamp": null,
+        "labels": {"job-name": "hello-ann", "config-controller.semafor.ch/instance-name": "ann", "config-controller.semafor.ch/instance-type": "hello"},
+        "annotations": {"config-controller.semafor.ch/instance-type": "hello", "config-controller.semafor.ch/instance-name": "ann"}
+      },
+      "spec": {"restartPolicy": "Never", "containers": [{"name": "app", "image": "hello"}]}
+    }
+  },
+  "status": {"startTime": "2026-11-22T19:10:40Z", "active": 1, "ready": 1, "terminating": 0, "uncountedTerminatedPods": {}}
+}"#;
+
+const POD: &str = r#"{
+  "metadata": {
+    "name": "hello-ann-75rhn", "generateName": "hello-ann-", "uid": "6b4a0e83-73e4-4558-b840-90f4107e594f",
+    "resourceVersion": "4377", "creationTimestamp": "2026-11-22T19:10:40Z",
+    "finalizers": ["batch.kubernetes.io/job-tracking"],
+    "labels": {"batch.kubernetes.io/job-name": "hello-ann", "config-controller.semafor.ch/instance-name": "ann", "config-controller.semafor.ch/instance-type": "hello"},
+    "annotations": {"config-controller.semafor.ch/instance-name": "ann", "config-controller.semafor.ch/instance-type": "hello"},
+    "ownerReferences": [{"apiVersion": "batch/v1", "kind": "Job", "controller": true, "name": "hello-ann", "uid": "2293ff2d-892e-4d55-a8d3-375647fb5084"}]
+  },
+  "spec": {"restartPolicy": "Never", "terminationGracePeriodSeconds": 30, "nodeName": "n1"},
+  "status": {
+    "phase": "Running", "podIP": "10.1.2.3", "podIPs": [{"ip": "10.1.2.3"}], "hostIP": "10.0.0.1", "startTime": "2026-11-22T19:10:41Z",
+    "conditions": [
+      {"type": "PodReadyToStartContainers", "status": "True", "lastProbeTime": null, "lastTransitionTime": "2026-11-22T19:10:42Z"},
+      {"type": "Initialized", "status": "True", "lastProbeTime": null, "lastTransitionTime": "2026-11-22T19:10:41Z"},
+      {"type": "Ready", "status": "True", "lastProbeTime": null, "lastTransitionTime": "2026-11-22T19:10:43Z"},
+      {"type": "ContainersReady", "status": "True", "lastProbeTime": null, "lastTransitionTime": "2026-11-22T19:10:43Z"},
+      {"type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": "2026-11-22T19:10:40Z"}
+    ],
+    "containerStatuses": [{"name": "app", "ready": true, "started": true, "restartCount": 0, "lastState": {}, "state": {"running": {"startedAt": "2026-11-22T19:10:42Z"}}}]
+  }
+}"#;
+
+fn job(text: &str) -> Option<Job> {
+    Job::decode(text.as_bytes()).unwrap()
+}
+
+fn pod(value: &Value) -> Pod {
+    Pod::read(value).unwrap()
+}
+
+#[test]
+fn a_job_of_ours() {
+    let job = job(JOB).unwrap();
+    assert_eq!(&*job.metadata.name, "hello-ann");
+    assert_eq!(
+        job.metadata.uid.to_string(),
+        "2293ff2d-892e-4d55-a8d3-375647fb5084"
+    );
+    assert_eq!(job.metadata.resource_version.to_string(), "4376");
+    assert_eq!(
+        job.metadata.creation_timestamp.unwrap().seconds(),
+        1_795_374_640
+    );
+    let started_by = "config-controller.semafor.ch/started-by";
+    assert_eq!(
+        job.metadata.annotations.get(started_by),
+        Some("10.128.0.17")
+    );
+    assert_eq!(job.metadata.labels.iter().count(), 2);
+    assert_eq!(job.metadata.labels.get("other"), None);
+    assert_eq!(job.index(), Some("hello"));
+    assert_eq!(
+        (job.status.active, job.status.ready, job.backoff_limit),
+        (1, 1, Some(0))
+    );
+    assert_eq!(job.restart_policy, RestartPolicy::Never);
+}
+
+#[test]
+fn a_job_of_the_original_has_labels_on_its_template_only_and_others_are_dropped() {
+    let template = |labels: Value| {
+        json!({"metadata": {"name": "a"}, "spec": {"template": {"metadata": {"labels": labels}}}})
+            .to_string()
+    };
+    let ours = job(&template(
+        json!({"config-controller.semafor.ch/instance-type": "hello"}),
+    ));
+    assert_eq!(ours.unwrap().app_type(), Some("hello"));
+    assert_eq!(job(&template(json!({"app": "x"}))), None);
+    assert_eq!(job(r#"{"metadata": {"name": "a"}}"#), None);
+}
+
+#[test]
+fn a_ready_pod() {
+    let pod = Pod::decode(POD.as_bytes()).unwrap().unwrap();
+    assert_eq!(pod.pod_ip.unwrap().to_string(), "10.1.2.3");
+    assert_eq!(pod.phase, PodPhase::Running);
+    assert_eq!(
+        pod.owner_uid.as_ref().unwrap().to_string(),
+        "2293ff2d-892e-4d55-a8d3-375647fb5084"
+    );
+    let ready = pod.conditions.holds(ConditionType::Ready).unwrap();
+    assert_eq!(ready.since.unwrap().to_string(), "2026-11-22T19:10:43Z");
+    assert_eq!((ready.reason(), ready.message()), ("", ""));
+    assert!(pod.container_statuses[0].ready);
+    assert!(matches!(
+        pod.container_statuses[0].state,
+        ContainerState::Running(Some(_))
+    ));
+}
+
+#[test]
+fn the_states_of_containers() {
+    let status = |state: Value, last: Value| json!({"metadata": {"name": "p"}, "status": {"containerStatuses": [{"name": "a", "restartCount": 2, "state": state, "lastState": last}]}});
+    let waiting = json!({"waiting": {"reason": "CrashLoopBackOff", "message": "back-off"}});
+    let ended = json!({"terminated": {"exitCode": 137, "reason": "OOMKilled", "message": "m", "finishedAt": "2026-01-02T03:04:05Z"}});
+    let pod = pod(&status(waiting, ended));
+    let container = &pod.container_statuses[0];
+    let ContainerState::Waiting(Some(detail)) = &container.state else {
+        panic!("{container:?}")
+    };
+    assert_eq!(detail.reason.as_deref(), Some("CrashLoopBackOff"));
+    let last = container.last_terminated.as_ref().unwrap();
+    assert_eq!(
+        (last.exit_code, last.reason.as_deref()),
+        (137, Some("OOMKilled"))
+    );
+    let unsaid = super::tests::pod(&status(json!({}), Value::Null));
+    assert_eq!(unsaid.container_statuses[0].state, ContainerState::Unsaid);
+}
+
+#[test]
+fn nulls_and_missing_fields_are_the_same() {
+    let nulls = json!({
+        "metadata": {"name": "p", "labels": null, "annotations": null, "ownerReferences": null, "deletionTimestamp": null, "uid": null, "resourceVersion": null},
+        "spec": null,
+        "status": {"phase": null, "podIP": null, "conditions": null, "containerStatuses": null, "reason": null},
+    });
+    assert_eq!(pod(&nulls), pod(&json!({"metadata": {"name": "p"}})));
+    assert_eq!(
+        pod(&json!({"metadata": {"name": "p"}, "status": {"podIP": ""}})).pod_ip,
+        None
+    );
+    let unknown = json!({"metadata": {"name": "p"}, "status": {"phase": "Dreaming", "conditions": [{"type": "Odd", "status": "True"}]}});
+    assert_eq!(pod(&unknown).phase, PodPhase::Pending);
+}
+
+#[test]
+fn an_undecodable_item_leaves_the_others() {
+    let good: Value = serde_json::from_str(POD).unwrap();
+    let mut bad = good.clone();
+    bad["metadata"]["name"] = json!("bad");
+    bad["status"]["podIP"] = json!(["10.1.2.3"]);
+    let list = json!({"kind": "PodList", "metadata": {"resourceVersion": "9", "continue": "t"}, "items": [bad, good, {"spec": {}}, 7]});
+    let page: Page<Pod> = decode_list(list.to_string().as_bytes()).unwrap();
+    assert_eq!(page.items.len(), 1);
+    assert_eq!(
+        (page.version, page.continue_token.as_deref()),
+        ("9".into(), Some("t"))
+    );
+    let names: Vec<_> = page.skipped.iter().map(|skipped| &*skipped.name).collect();
+    assert_eq!(names, ["bad", "?", "?"]);
+    assert!(
+        page.skipped[0].reason.contains("IP address"),
+        "{}",
+        page.skipped[0].reason
+    );
+
+    let event = json!({"type": "MODIFIED", "object": bad});
+    let event: WatchEvent<Pod> = decode_event(event.to_string().as_bytes()).unwrap();
+    let WatchEvent::Skipped(skipped, version) = event else {
+        panic!("{event:?}")
+    };
+    assert_eq!((&*skipped.name, version), ("bad", "4377".into()));
+}
+
+#[test]
+fn an_empty_list_and_none_at_all() {
+    let empty = br#"{"metadata": {"resourceVersion": "9", "continue": ""}, "items": null}"#;
+    let page: Page<Pod> = decode_list(empty).unwrap();
+    assert!(page.items.is_empty() && page.continue_token.is_none());
+    for bad in ["", "[", "7", "{\"items\": 7}", "{\"metadata\": {}"] {
+        assert!(decode_list::<Pod>(bad.as_bytes()).is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn foreign_jobs_of_a_page_are_dropped() {
+    let ours: Value = serde_json::from_str(JOB).unwrap();
+    let list =
+        json!({"metadata": {"resourceVersion": "9"}, "items": [{"metadata": {"name": "a"}}, ours]});
+    let page: Page<Job> = decode_list(list.to_string().as_bytes()).unwrap();
+    assert_eq!((page.items.len(), page.skipped.len()), (1, 0));
+}
+
+fn event(text: &str) -> Result<WatchEvent<Job>, serde_json::Error> {
+    decode_event(text.as_bytes())
+}
+
+#[test]
+fn watch_events() {
+    let line = |kind: &str, object: &str| format!(r#"{{"type":"{kind}","object":{object}}}"#);
+    assert!(matches!(
+        event(&line("ADDED", JOB)),
+        Ok(WatchEvent::Added(_))
+    ));
+    assert!(matches!(
+        event(&line("MODIFIED", JOB)),
+        Ok(WatchEvent::Modified(_))
+    ));
+    assert!(matches!(
+        event(&line("DELETED", JOB)),
+        Ok(WatchEvent::Deleted(_))
+    ));
+    let foreign = r#"{"metadata": {"name": "a", "resourceVersion": "8"}}"#;
+    let Ok(WatchEvent::Foreign(metadata)) = event(&line("MODIFIED", foreign)) else {
+        panic!()
+    };
+    assert_eq!(metadata.resource_version, "8".into());
+    let bookmark = r#"{"kind":"Job","metadata":{"resourceVersion":"12746","creationTimestamp":null},"spec":{"template":{"metadata":{},"spec":{"containers":null}}},"status":{}}"#;
+    let Ok(WatchEvent::Bookmark(version)) = event(&line("BOOKMARK", bookmark)) else {
+        panic!()
+    };
+    assert_eq!(version, "12746".into());
+    let expired = r#"{"kind":"Status","status":"Failure","message":"too old resource version: 1 (3114)","reason":"Expired","code":410}"#;
+    let Ok(WatchEvent::Error(status)) = event(&line("ERROR", expired)) else {
+        panic!()
+    };
+    assert!(status.is_expired());
+    // The order of fields in JSON means nothing.
+    let turned = format!(r#"{{"object":{JOB},"type":"ADDED"}}"#);
+    assert!(matches!(event(&turned), Ok(WatchEvent::Added(_))));
+}
+
+#[test]
+fn what_is_no_watch_event() {
+    for bad in [
+        "",
+        "{}",
+        "{\"type\":\"ADDED\"",
+        "{\"type\":7,\"object\":{}}",
+        "[]",
+        "{\"object\":{}}",
+    ] {
+        assert!(event(bad).is_err(), "{bad}");
+    }
+    let unknown = event(r#"{"type":"RENAMED","object":{"metadata":{"name":"a"}}}"#);
+    assert!(
+        matches!(unknown, Ok(WatchEvent::Skipped(..))),
+        "{unknown:?}"
+    );
+}
+
+#[test]
+fn random_changes_of_the_input_never_panic() {
+    let mut seed = 1_u64;
+    let mut random = |below: usize| {
+        seed = seed
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(seed >> 33).unwrap() % below
+    };
+    let line = format!(r#"{{"type":"MODIFIED","object":{POD}}}"#);
+    for _ in 0..3000 {
+        let mut bytes = line.clone().into_bytes();
+        for _ in 0..=random(4) {
+            let at = random(bytes.len());
+            match random(3) {
+                0 => bytes[at] = u8::try_from(random(256)).unwrap(),
+                1 => bytes.truncate(at + 1),
+                _ => drop(bytes.drain(at..(at + random(20)).min(bytes.len()))),
+            }
+            if bytes.is_empty() {
+                bytes.push(b'{');
+            }
+        }
+        let _ = decode_event::<Pod>(&bytes);
+        let _ = decode_list::<Job>(&bytes);
+    }
+}
+
+#[test]
+fn events_of_both_generations() {
+    let old = json!({"metadata": {"name": "e"}, "involvedObject": {"kind": "Pod", "name": "p", "uid": "u"}, "type": "Warning", "reason": "FailedMount", "message": "m", "count": 3, "lastTimestamp": "2026-01-02T03:04:05Z"});
+    let event = Event::read(&old).unwrap();
+    assert_eq!((&*event.regarding_kind, event.count), ("Pod", 3));
+    assert_eq!(event.index(), Some(&"u".into()));
+    let new = json!({"metadata": {"name": "e"}, "involvedObject": {}, "eventTime": "2026-01-02T03:04:05.123456Z", "lastTimestamp": null, "series": {"count": 7, "lastObservedTime": "2026-01-02T03:05:05.5Z"}});
+    let event = Event::read(&new).unwrap();
+    assert_eq!(
+        (event.count, event.last.unwrap().to_string().as_str()),
+        (7, "2026-01-02T03:05:05Z")
+    );
+}
+
+#[test]
+fn pairs_keep_our_keys_only() {
+    let raw = json!({
+        "config-controller.semafor.ch/meta-user": "bob",
+        "hello.config-controller.semafor.ch/backoff-limit": "3",
+        "xconfig-controller.semafor.ch/no": "1",
+        "kubectl.kubernetes.io/last-applied-configuration": "long",
+        "config-controller.semafor.ch/instance-type": null,
+        "config-controller.semafor.ch/nul": "a\0b",
+    });
+    let pairs: Pairs = serde_json::from_value(raw).unwrap();
+    let all: Vec<_> = pairs.iter().collect();
+    let expected = [
+        ("config-controller.semafor.ch/instance-type", ""),
+        ("config-controller.semafor.ch/meta-user", "bob"),
+        ("hello.config-controller.semafor.ch/backoff-limit", "3"),
+    ];
+    assert_eq!(all, expected);
+    assert_eq!(
+        pairs.get("config-controller.semafor.ch/meta-user"),
+        Some("bob")
+    );
+    assert_eq!(pairs.get("config-controller.semafor.ch/meta"), None);
+    assert!(
+        serde_json::from_value::<Pairs>(json!({"a": "b"}))
+            .unwrap()
+            .is_empty()
+    );
+}
+
+#[test]
+fn scalars_are_printed_as_they_were_read() {
+    for text in [
+        "2293ff2d-892e-4d55-a8d3-375647fb5084",
+        "2293FF2D-892e-4d55-a8d3-375647fb5084",
+        "u1",
+        "",
+        "2293ff2d-892e-4d55-a8d3-375647fb508-",
+    ] {
+        assert_eq!(Uid::from(text).to_string(), text);
+    }
+    for text in [
+        "0",
+        "1",
+        "007",
+        "18446744073709551615",
+        "18446744073709551616",
+        "x",
+        "",
+    ] {
+        assert_eq!(ResourceVersion::from(text).to_string(), text);
+    }
+    assert!(ResourceVersion::from("9").is_before(&"10".into()));
+    assert!(!ResourceVersion::from("x").is_before(&"10".into()));
+    assert_eq!(
+        Timestamp::parse("2026-01-02T03:04:05+01:00")
+            .unwrap()
+            .to_string(),
+        "2026-01-02T02:04:05Z"
+    );
+    assert_eq!(
+        Timestamp::parse("1900-01-01T00:00:00Z").unwrap().seconds(),
+        1
+    );
+    assert_eq!(Timestamp::parse("yesterday"), None);
+}
+
+/// What the allocator takes for that many bytes: 8 more, in steps of 16, at least 32.
+fn heap(bytes: usize) -> usize {
+    if bytes == 0 {
+        0
+    } else {
+        (bytes + 8).next_multiple_of(16).max(32)
+    }
+}
+
+fn heap_sum(sizes: Vec<usize>) -> usize {
+    sizes.into_iter().map(heap).sum()
+}
+
+/// What an instance (a Job and its ready pod) takes, index included, counted and
+/// not measured. Whoever adds a field sees here what it costs.
+#[test]
+fn an_instance_takes_few_bytes() {
+    const COUNTS: usize = 16;
+    let job = job(JOB).unwrap();
+    let pod = Pod::decode(POD.as_bytes()).unwrap().unwrap();
+    let pairs = [
+        &job.metadata.labels,
+        &job.metadata.annotations,
+        &job.template_labels,
+        &job.template_annotations,
+    ];
+    let of_job = heap(size_of::<Job>() + COUNTS)
+        + heap(job.metadata.name.len())
+        + pairs::heap_bytes(&pairs).map_or(0, heap_sum);
+    let of_pod = heap(size_of::<Pod>() + COUNTS)
+        + heap(pod.metadata.name.len())
+        + pairs::heap_bytes(&[&pod.metadata.labels, &pod.metadata.annotations]).map_or(0, heap_sum)
+        + heap(pod.conditions.0.len() * size_of::<Condition>())
+        + heap(size_of::<ContainerStatus>())
+        + heap(pod.container_statuses[0].name.len());
+    // In the store: a pointer in each set of names, with a control byte, half
+    // full at worst; one in the vector of the app type; one entry of the index by owner.
+    let of_index = 2 * 2 * (8 + 1) + 8 + 2 * (8 + 16 + 1);
+    println!(
+        "Job {of_job}, Pod {of_pod}, index {of_index}: {}",
+        of_job + of_pod + of_index
+    );
+    println!(
+        "  Job struct {}, Pod struct {}, meta {}",
+        size_of::<Job>(),
+        size_of::<Pod>(),
+        size_of::<ObjectMeta>()
+    );
+    assert!(of_job + of_pod + of_index <= 960);
+}

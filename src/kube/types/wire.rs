@@ -7,7 +7,7 @@
 use super::scalars::from_text;
 use super::{
     Condition, ConditionStatus, ConditionType, Conditions, ConfigMap, ContainerState,
-    ContainerStatus, Detail, Event, Job, JobStatus, ObjectMeta, Owner, Pairs, Pod, PodPhase,
+    ContainerStatus, Detail, Event, Job, JobStatus, ObjectMeta, Pairs, Pod, PodPhase,
     ResourceVersion, RestartPolicy, Terminated, Timestamp, Uid,
 };
 use serde::de::{Deserialize, Deserializer};
@@ -30,16 +30,16 @@ struct MetaWire {
 #[derive(serde::Deserialize)]
 struct OwnerWire {
     uid: Option<Uid>,
-    name: Option<Box<str>>,
     controller: Option<bool>,
+}
+
+fn controller_uid(owners: Option<Vec<OwnerWire>>) -> Option<Uid> {
+    let mut owners = owners.unwrap_or_default().into_iter();
+    owners.find(|owner| owner.controller == Some(true))?.uid
 }
 
 impl From<MetaWire> for ObjectMeta {
     fn from(wire: MetaWire) -> Self {
-        let owners = wire.owner_references.unwrap_or_default();
-        let controller = owners
-            .into_iter()
-            .find(|owner| owner.controller == Some(true));
         let labels = wire.labels.unwrap_or_default();
         let mut annotations = wire.annotations.unwrap_or_default();
         annotations.share(&labels);
@@ -52,13 +52,6 @@ impl From<MetaWire> for ObjectMeta {
             deletion_grace_period_seconds: wire.deletion_grace_period_seconds,
             labels,
             annotations,
-            owner: controller.map(|owner| {
-                let (uid, name) = (
-                    owner.uid.unwrap_or_default(),
-                    owner.name.unwrap_or_default(),
-                );
-                Box::new(Owner { uid, name })
-            }),
         }
     }
 }
@@ -355,10 +348,11 @@ fn containers(wires: Option<Vec<ContainerWire>>) -> Box<[ContainerStatus]> {
 }
 
 pub(super) fn pod<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Pod, D::Error> {
-    let wire = PodWire::deserialize(deserializer)?;
+    let mut wire = PodWire::deserialize(deserializer)?;
     let spec = wire.spec.unwrap_or_default();
     let status = wire.status.unwrap_or_default();
     Ok(Pod {
+        owner_uid: controller_uid(wire.metadata.owner_references.take()),
         metadata: wire.metadata.into(),
         phase: status.phase.unwrap_or_default(),
         detail: detail(status.reason, status.message),

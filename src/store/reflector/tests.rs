@@ -1,1 +1,184 @@
+//! The thread with a scripted transport: lists, one watch after the other, the end.
 
+use super::*;
+use crate::clock::SystemClock;
+use crate::kube::Error;
+use crate::kube::request::Request;
+use crate::kube::transport::{Response, Transport};
+use crate::kube::types::{CONFIG_MAPS, ConfigMap};
+use crate::kube::watch::POLL;
+use crate::store::store;
+use serde_json::json;
+use std::sync::Mutex;
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+/// Lists one object, `a`; each watch gives what the test sends to it.
+#[derive(Debug)]
+struct Scripted {
+    watches: Mutex<Receiver<Receiver<Vec<u8>>>>,
+    requests: Mutex<Vec<String>>,
+}
+
+#[derive(Debug)]
+struct Pieces(Receiver<Vec<u8>>);
+
+impl EventStream for Pieces {
+    fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Failure> {
+        // The end of the channel is the end of the watch, in good order.
+        let Ok(piece) = self.0.recv() else {
+            return Ok(0);
+        };
+        if piece.is_empty() {
+            return Err(Failure::Lost("reset".into()));
+        }
+        buffer[..piece.len()].copy_from_slice(&piece);
+        Ok(piece.len())
+    }
+}
+
+impl Transport for Scripted {
+    fn send(&self, request: &Request) -> Result<Response, Error> {
+        self.requests
+            .lock()
+            .unwrap()
+            .push(request.path_and_query.clone());
+        let body = json!({
+            "metadata": {"resourceVersion": "10"},
+            "items": [{"metadata": {"name": "a", "uid": "1", "resourceVersion": "5"}}],
+        });
+        Ok(Response {
+            status: 200,
+            body: body.to_string().into(),
+            ..Response::default()
+        })
+    }
+
+    fn open(&self, request: &Request) -> Result<Box<dyn EventStream>, Error> {
+        self.requests
+            .lock()
+            .unwrap()
+            .push(request.path_and_query.clone());
+        match self.watches.lock().unwrap().recv() {
+            Ok(pieces) => Ok(Box::new(Pieces(pieces))),
+            Err(_) => Err(request.error(Failure::Connect("over".into()))),
+        }
+    }
+}
+
+struct Harness {
+    handle: ReflectorHandle,
+    store: store::Store<ConfigMap>,
+    changes: Receiver<usize>,
+    watches: Sender<Receiver<Vec<u8>>>,
+    transport: Arc<Scripted>,
+    stop: Stop,
+}
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+impl Harness {
+    fn new() -> Self {
+        let (watches, watch_receiver) = channel();
+        let (change_sender, changes) = channel();
+        let transport = Arc::new(Scripted {
+            watches: Mutex::new(watch_receiver),
+            requests: Mutex::default(),
+        });
+        let (writer, store) = store::new(SystemClock.now());
+        let stop = Stop::new();
+        let reflector = Reflector {
+            client: Client::new(transport.clone(), "apps"),
+            scope: Scope::all("apps"),
+            writer,
+            clock: Arc::new(SystemClock),
+            stop: stop.clone(),
+            poll: POLL,
+            seed: 1,
+            on_change: Box::new(move |changes: &[Change<ConfigMap>]| {
+                for change in changes {
+                    assert_ne!(&*change.object().metadata.name, "panic");
+                }
+                change_sender.send(changes.len()).unwrap();
+            }),
+        };
+        let handle = reflector.spawn().unwrap();
+        Self {
+            handle,
+            store,
+            changes,
+            watches,
+            transport,
+            stop,
+        }
+    }
+
+    /// Opens the next watch; what is sent is read, and an empty piece breaks it.
+    fn open(&self) -> Sender<Vec<u8>> {
+        let (sender, receiver) = channel();
+        self.watches.send(receiver).unwrap();
+        sender
+    }
+
+    #[track_caller]
+    fn changed(&self, expected: usize) {
+        assert_eq!(self.changes.recv_timeout(PATIENCE), Ok(expected));
+    }
+}
+
+fn added(name: &str, version: &str) -> Vec<u8> {
+    let object = json!({"metadata": {"name": name, "uid": name, "resourceVersion": version}});
+    format!("{}\n", json!({"type": "ADDED", "object": object})).into()
+}
+
+#[test]
+fn it_lists_watches_resumes_and_ends() {
+    let harness = Harness::new();
+    harness.changed(1);
+    assert!(harness.store.is_synced());
+    let watch = harness.open();
+    let line = added("b", "11");
+    watch.send(line[..9].to_vec()).unwrap();
+    watch.send(line[9..].to_vec()).unwrap();
+    harness.changed(1);
+    assert_eq!(harness.store.len(), 2);
+    assert_eq!(harness.handle.pulse.events(), 1);
+    watch.send(Vec::new()).unwrap();
+    let watch = harness.open();
+    watch.send(added("c", "12")).unwrap();
+    harness.changed(1);
+    assert_eq!(harness.handle.pulse.restarts(Cause::Lost), 1);
+    assert_eq!(harness.store.age(SystemClock.now()), Duration::ZERO);
+    let requests = harness.transport.requests.lock().unwrap().clone();
+    assert_eq!(requests.len(), 3, "{requests:?}");
+    assert!(requests[1].ends_with("&resourceVersion=10"), "{requests:?}");
+    assert!(requests[2].ends_with("&resourceVersion=11"), "{requests:?}");
+    assert_eq!(harness.handle.pulse.resource(), CONFIG_MAPS.plural);
+
+    assert!(!harness.handle.is_finished());
+    harness.stop.set();
+    drop((watch, harness.watches));
+    harness.handle.join().unwrap();
+}
+
+#[test]
+fn a_watch_that_sends_nonsense_is_listed_anew() {
+    let harness = Harness::new();
+    harness.changed(1);
+    let watch = harness.open();
+    watch.send(b"nonsense\n".to_vec()).unwrap();
+    // The same list again: nothing has changed, but the owner is told of it.
+    harness.changed(0);
+    assert_eq!(harness.handle.pulse.restarts(Cause::Broken), 1);
+    harness.stop.set();
+    drop((watch, harness.watches));
+    harness.handle.join().unwrap();
+}
+
+#[test]
+fn a_panic_is_noticed() {
+    let harness = Harness::new();
+    harness.changed(1);
+    let watch = harness.open();
+    watch.send(added("panic", "11")).unwrap();
+    assert!(harness.handle.join().is_err());
+}

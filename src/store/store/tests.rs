@@ -1,17 +1,14 @@
 //! The store told by hand: events in, view out.
 
 use super::*;
-use crate::kube::types::{ConfigMap, Job, Owner, Pod, Timestamp};
+use crate::kube::types::{ConfigMap, Job, Pod};
 
 fn pod(name: &str, uid: &str, version: &str) -> Pod {
     let mut pod = Pod::default();
     pod.metadata.name = name.into();
     pod.metadata.uid = uid.into();
     pod.metadata.resource_version = version.into();
-    pod.metadata.owner = Some(Box::new(Owner {
-        uid: "job".into(),
-        name: "j".into(),
-    }));
+    pod.owner_uid = Some("job".into());
     pod
 }
 
@@ -223,10 +220,7 @@ fn an_own_deletion_is_not_undone_by_events_on_their_way() {
 fn a_successor_of_the_same_name_replaces_and_is_reindexed() {
     let (writer, store) = synced(&[("a", "1", "5")], "5");
     let mut successor = pod("a", "2", "9");
-    successor.metadata.owner = Some(Box::new(Owner {
-        uid: "job2".into(),
-        name: "j".into(),
-    }));
+    successor.owner_uid = Some("job2".into());
     assert_eq!(writer.apply(StoreEvent::Apply(successor)).len(), 1);
     assert!(store.by_index(&Uid::from("job")).is_empty());
     assert_eq!(store.by_index(&Uid::from("job2")).len(), 1);
@@ -282,21 +276,4 @@ fn what_is_known_to_be_gone_is_bounded() {
     }
     assert_eq!((gone.uids.len(), gone.order.len()), (GONE_MAX, GONE_MAX));
     assert!(!gone.contains(&"9".into()) && gone.contains(&"10".into()));
-}
-
-/// Bytes on the heap, as the allocator hands them out (16-byte steps, 8 of overhead).
-fn heap(bytes: usize) -> usize {
-    if bytes == 0 {
-        0
-    } else {
-        (bytes + 8).next_multiple_of(16).max(32)
-    }
-}
-
-#[test]
-fn an_instance_takes_few_bytes() {
-    let _ = Timestamp::from_seconds(0);
-    let job = size_of::<Job>();
-    let pod = size_of::<Pod>();
-    println!("Job {job}, Pod {pod}, {}", heap(job + 16) + heap(pod + 16));
 }
