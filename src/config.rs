@@ -32,7 +32,11 @@ impl Setting {
 }
 
 const fn setting(name: &'static str, default: &'static str, help: &'static str) -> Setting {
-    Setting { name, default, help }
+    Setting {
+        name,
+        default,
+        help,
+    }
 }
 
 /// All settings, in the order of the documentation.
@@ -47,7 +51,11 @@ pub const SETTINGS: &[Setting] = &[
         "config-controller.semafor.ch/template",
         "Label selector of the ConfigMaps that hold templates",
     ),
-    setting("SERVICE_PORT", "3333", "Port to listen on; 0 lets the system choose"),
+    setting(
+        "SERVICE_PORT",
+        "3333",
+        "Port to listen on; 0 lets the system choose",
+    ),
     setting(
         "LISTEN",
         "::",
@@ -63,31 +71,83 @@ pub const SETTINGS: &[Setting] = &[
         "10s",
         "How long a request waits for its instance before it is answered 202",
     ),
-    setting("START_WAIT_MAX", "300s", "Longest wait that a caller may ask for with `Prefer: wait=N`"),
+    setting(
+        "START_WAIT_MAX",
+        "300s",
+        "Longest wait that a caller may ask for with `Prefer: wait=N`",
+    ),
     setting(
         "DRAIN_DELAY",
         "5s",
         "After SIGTERM, how long requests are accepted as before, while endpoints are taken away",
     ),
-    setting("DRAIN", "15s", "After SIGTERM, when the program ends at the latest"),
-    setting("POLL", "2s", "Pause between two lists of a resource that may not be watched"),
+    setting(
+        "DRAIN",
+        "15s",
+        "After SIGTERM, when the program ends at the latest",
+    ),
+    setting(
+        "POLL",
+        "2s",
+        "Pause between two lists of a resource that may not be watched",
+    ),
     setting("IO_THREADS", "2", "Threads that serve connections"),
-    setting("WORKERS", "8", "Threads that call Kubernetes, each with at most one call"),
-    setting("PARKED_MAX", "6000", "Requests that may wait at the same time"),
-    setting("PARKED_PER_KEY_MAX", "1000", "Requests that may wait for the same instance at the same time"),
-    setting("CONNECTIONS_MAX", "12000", "Connections that may be open at the same time"),
+    setting(
+        "WORKERS",
+        "8",
+        "Threads that call Kubernetes, each with at most one call",
+    ),
+    setting(
+        "PARKED_MAX",
+        "6000",
+        "Requests that may wait at the same time",
+    ),
+    setting(
+        "PARKED_PER_KEY_MAX",
+        "1000",
+        "Requests that may wait for the same instance at the same time",
+    ),
+    setting(
+        "CONNECTIONS_MAX",
+        "12000",
+        "Connections that may be open at the same time",
+    ),
     setting(
         "CONNECTIONS_PER_PEER_MAX",
         "8000",
         "Connections that one peer address (IPv6: one /64 network) may have open at the same time",
     ),
-    setting("IDLE_TIMEOUT", "75s", "How long a connection may be idle between two requests; more than 5s"),
-    setting("HEAD_TIMEOUT", "5s", "How long the head of a request may take to arrive"),
-    setting("HEAD_BYTES_MAX", "16384", "Size of a request head, in bytes"),
+    setting(
+        "IDLE_TIMEOUT",
+        "75s",
+        "How long a connection may be idle between two requests; more than 5s",
+    ),
+    setting(
+        "HEAD_TIMEOUT",
+        "5s",
+        "How long the head of a request may take to arrive",
+    ),
+    setting(
+        "HEAD_BYTES_MAX",
+        "16384",
+        "Size of a request head, in bytes",
+    ),
     setting("HEADERS_MAX", "100", "Header lines of a request"),
-    setting("BODY_TIMEOUT", "10s", "How long the body of a request may take to arrive"),
-    setting("BODY_BYTES_MAX", "1048576", "Size of a request body, in bytes"),
-    setting("LOG_LEVEL", "info", "error, warn, info or debug; RUST_LOG, in env_logger's syntax, wins"),
+    setting(
+        "BODY_TIMEOUT",
+        "10s",
+        "How long the body of a request may take to arrive",
+    ),
+    setting(
+        "BODY_BYTES_MAX",
+        "1048576",
+        "Size of a request body, in bytes",
+    ),
+    setting(
+        "LOG_LEVEL",
+        "info",
+        "error, warn, info or debug; RUST_LOG, in env_logger's syntax, wins",
+    ),
     setting("LOG_FORMAT", "text", "text, or json for one object a line"),
 ];
 
@@ -199,7 +259,10 @@ impl fmt::Display for Problem {
 ///
 /// # Errors
 /// Every problem that was found, in the order of the table.
-pub fn parse<I>(arguments: I, environment: &BTreeMap<String, String>) -> Result<Command, Vec<Problem>>
+pub fn parse<I>(
+    arguments: I,
+    environment: &BTreeMap<String, String>,
+) -> Result<Command, Vec<Problem>>
 where
     I: IntoIterator<Item = String>,
 {
@@ -209,7 +272,11 @@ where
         Flags::Version => return Ok(Command::Version),
         Flags::Values(values) => values,
     };
-    let mut reader = Reader { flags: &flags, environment, problems };
+    let mut reader = Reader {
+        flags: &flags,
+        environment,
+        problems,
+    };
     let config = reader.config();
     if reader.problems.is_empty() {
         Ok(Command::Serve(Box::new(config)))
@@ -312,12 +379,18 @@ impl Reader<'_> {
             );
         }
         if config.start_wait > config.start_wait_max {
-            self.problem("START_WAIT", "is longer than START_WAIT_MAX: give at most that");
+            self.problem(
+                "START_WAIT",
+                "is longer than START_WAIT_MAX: give at most that",
+            );
         }
         if config.drain_delay > config.drain {
             self.problem("DRAIN_DELAY", "is longer than DRAIN: give at most that");
         }
-        for (name, value) in [("POLL", config.poll), ("HEAD_TIMEOUT", config.front.head_timeout)] {
+        for (name, value) in [
+            ("POLL", config.poll),
+            ("HEAD_TIMEOUT", config.front.head_timeout),
+        ] {
             if value.is_zero() {
                 self.problem(name, "is zero: give at least 1ms");
             }
@@ -369,7 +442,10 @@ impl Reader<'_> {
     fn duration(&mut self, name: &str) -> Duration {
         let text = self.text(name);
         parse_duration(&text).unwrap_or_else(|| {
-            self.problem(name, &format!("is '{text}': give a duration such as 500ms, 10s or 5m"));
+            self.problem(
+                name,
+                &format!("is '{text}': give a duration such as 500ms, 10s or 5m"),
+            );
             parse_duration(Self::default(name)).expect("the defaults of the table are tested")
         })
     }
@@ -389,7 +465,12 @@ impl Reader<'_> {
     }
 
     fn cluster(&self) -> ClusterSources {
-        let owned = |name: &str| self.environment.get(name).filter(|v| !v.is_empty()).cloned();
+        let owned = |name: &str| {
+            self.environment
+                .get(name)
+                .filter(|v| !v.is_empty())
+                .cloned()
+        };
         ClusterSources {
             service_host: owned("KUBERNETES_SERVICE_HOST")
                 .filter(|_| !self.flags.contains_key("KUBECONFIG")),
@@ -406,7 +487,10 @@ impl Reader<'_> {
             // The original's deployments may carry Python's names for levels.
             "warning" => "warn".to_owned(),
             _ => {
-                self.problem("LOG_LEVEL", &format!("is '{level}': give error, warn, info or debug"));
+                self.problem(
+                    "LOG_LEVEL",
+                    &format!("is '{level}': give error, warn, info or debug"),
+                );
                 "info".to_owned()
             }
         };
@@ -463,9 +547,18 @@ pub fn help() -> String {
 /// What the program's exit codes mean.
 pub const EXIT_CODES: &[(u8, &str)] = &[
     (0, "stopped when asked, or help was printed"),
-    (1, "could not start: the port, a file or a thread was not to be had"),
-    (2, "the settings or the cluster configuration are wrong; all problems were printed"),
-    (3, "a thread that the service cannot do without died; restart it"),
+    (
+        1,
+        "could not start: the port, a file or a thread was not to be had",
+    ),
+    (
+        2,
+        "the settings or the cluster configuration are wrong; all problems were printed",
+    ),
+    (
+        3,
+        "a thread that the service cannot do without died; restart it",
+    ),
 ];
 
 /// The address that stands for all addresses of both families.
@@ -476,7 +569,10 @@ mod tests {
     use super::*;
 
     fn environment(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-        pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+        pairs
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+            .collect()
     }
 
     fn arguments(words: &[&str]) -> Vec<String> {
@@ -502,7 +598,10 @@ mod tests {
         let config = serve(&[], &[]);
         assert_eq!(config.port, 3333);
         assert_eq!(config.namespace, None);
-        assert_eq!(config.configmap_selector, "config-controller.semafor.ch/template");
+        assert_eq!(
+            config.configmap_selector,
+            "config-controller.semafor.ch/template"
+        );
         assert_eq!(config.listen, ALL_ADDRESSES);
         assert_eq!(config.start_wait, Duration::from_secs(10));
         assert_eq!(config.front.connections_max, 12_000);
@@ -512,7 +611,11 @@ mod tests {
     fn a_flag_wins_over_its_variable_and_an_empty_variable_is_none() {
         let config = serve(
             &["serve", "--service-port=4000", "--job-namespace", "apps"],
-            &[("SERVICE_PORT", "5000"), ("START_WAIT", ""), ("DRAIN", "20s")],
+            &[
+                ("SERVICE_PORT", "5000"),
+                ("START_WAIT", ""),
+                ("DRAIN", "20s"),
+            ],
         );
         assert_eq!(config.port, 4000);
         assert_eq!(config.namespace.as_deref(), Some("apps"));
@@ -547,8 +650,14 @@ mod tests {
 
     #[test]
     fn help_and_version_are_commands() {
-        assert_eq!(parse(arguments(&["--help"]), &environment(&[])), Ok(Command::Help));
-        assert_eq!(parse(arguments(&["-V"]), &environment(&[])), Ok(Command::Version));
+        assert_eq!(
+            parse(arguments(&["--help"]), &environment(&[])),
+            Ok(Command::Help)
+        );
+        assert_eq!(
+            parse(arguments(&["-V"]), &environment(&[])),
+            Ok(Command::Version)
+        );
         let help = help();
         for setting in SETTINGS {
             assert!(help.contains(&setting.flag()) && help.contains(setting.name));

@@ -40,11 +40,18 @@ pub struct Ailment {
 /// # Errors
 /// The thread that has not come round.
 pub fn live(signs: &Signs) -> Result<(), Ailment> {
-    match signs.since_beat.iter().find(|(_, since)| *since > SILENT_MAX) {
+    match signs
+        .since_beat
+        .iter()
+        .find(|(_, since)| *since > SILENT_MAX)
+    {
         None => Ok(()),
         Some((thread, since)) => Err(Ailment {
             code: "internal",
-            message: format!("the thread {thread} has not come round for {} s", since.as_secs()),
+            message: format!(
+                "the thread {thread} has not come round for {} s",
+                since.as_secs()
+            ),
         }),
     }
 }
@@ -55,11 +62,17 @@ pub fn live(signs: &Signs) -> Result<(), Ailment> {
 /// That it has not yet seen all there is, or that it is ending.
 pub fn ready(signs: &Signs) -> Result<(), Ailment> {
     if signs.stopping {
-        return Err(Ailment { code: "draining", message: "this replica is about to end".into() });
+        return Err(Ailment {
+            code: "draining",
+            message: "this replica is about to end".into(),
+        });
     }
     if !signs.synced {
         let message = "the state of the namespace has not been read yet".into();
-        return Err(Ailment { code: "not_synced", message });
+        return Err(Ailment {
+            code: "not_synced",
+            message,
+        });
     }
     Ok(())
 }
@@ -70,15 +83,25 @@ mod tests {
 
     #[test]
     fn a_thread_that_does_not_come_round_is_told_at_the_bound() {
-        let signs = |since| Signs { since_beat: vec![("desk".into(), since)], ..Signs::default() };
+        let signs = |since| Signs {
+            since_beat: vec![("desk".into(), since)],
+            ..Signs::default()
+        };
         assert_eq!(live(&signs(SILENT_MAX)), Ok(()));
         let ailment = live(&signs(SILENT_MAX + Duration::from_secs(1))).unwrap_err();
-        assert_eq!(ailment.message, "the thread desk has not come round for 61 s");
+        assert_eq!(
+            ailment.message,
+            "the thread desk has not come round for 61 s"
+        );
     }
 
     #[test]
     fn ready_means_synced_and_not_stopping() {
-        let signs = |synced, stopping| Signs { synced, stopping, ..Signs::default() };
+        let signs = |synced, stopping| Signs {
+            synced,
+            stopping,
+            ..Signs::default()
+        };
         assert_eq!(ready(&signs(true, false)), Ok(()));
         assert_eq!(ready(&signs(false, false)).unwrap_err().code, "not_synced");
         assert_eq!(ready(&signs(true, true)).unwrap_err().code, "draining");

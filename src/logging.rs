@@ -83,7 +83,9 @@ fn redact(text: &str) -> Cow<'_, str> {
     let mut at = 0;
     while let Some(found) = lower[at..].find(SCHEME) {
         let start = at + found + SCHEME.len();
-        let length = text[start..].find([' ', '"', '\'', ',', '\n']).unwrap_or(text.len() - start);
+        let length = text[start..]
+            .find([' ', '"', '\'', ',', '\n'])
+            .unwrap_or(text.len() - start);
         hidden.push_str(&text[at..start]);
         hidden.push_str("[hidden]");
         at = start + length;
@@ -99,7 +101,12 @@ mod tests {
     #[track_caller]
     fn check(message: &str, format: LogFormat, expected: &str) {
         let time = Timestamp::from_second(1_777_629_600).unwrap();
-        let line = Line { time, level: log::Level::Warn, target: "t", message };
+        let line = Line {
+            time,
+            level: log::Level::Warn,
+            target: "t",
+            message,
+        };
         assert_eq!(line.render(format), expected);
     }
 

@@ -57,7 +57,11 @@ impl Catalog {
                 catalog.add(config_map, key, text, previous, &mut notes);
             }
         }
-        for app_type in previous.offers.keys().filter(|t| !catalog.offers.contains_key(*t)) {
+        for app_type in previous
+            .offers
+            .keys()
+            .filter(|t| !catalog.offers.contains_key(*t))
+        {
             notes.push(Note::Gone(app_type.clone()));
         }
         (catalog, notes)
@@ -80,23 +84,35 @@ impl Catalog {
             let (used, ignored) = (first.config_map.clone(), Arc::from(name));
             let duplicate = (app_type.clone(), Arc::clone(&ignored));
             if !previous.duplicates.contains(&duplicate) {
-                notes.push(Note::Duplicate { app_type, used, ignored });
+                notes.push(Note::Duplicate {
+                    app_type,
+                    used,
+                    ignored,
+                });
             }
             self.duplicates.insert(duplicate);
             return;
         }
         let before = previous.offers.get(&app_type);
-        let template = match before.filter(|before| *before.text == *text && *before.config_map == *name) {
-            Some(before) => before.template.clone(),
-            None => Template::parse(&format!("{name}/{key}"), text)
-                .map(Arc::new)
-                .map_err(Arc::new),
+        let template =
+            match before.filter(|before| *before.text == *text && *before.config_map == *name) {
+                Some(before) => before.template.clone(),
+                None => Template::parse(&format!("{name}/{key}"), text)
+                    .map(Arc::new)
+                    .map_err(Arc::new),
+            };
+        let settings =
+            JobSettings::from_annotations(&config_map.metadata.annotations, app_type.as_str())
+                .map_err(Into::into);
+        let offer = Offer {
+            config_map: name.into(),
+            text: text.into(),
+            template,
+            settings,
         };
-        let settings = JobSettings::from_annotations(&config_map.metadata.annotations, app_type.as_str())
-            .map_err(Into::into);
-        let offer = Offer { config_map: name.into(), text: text.into(), template, settings };
         let problem = offer.problem();
-        let news = before.is_none_or(|before| before.text != offer.text || before.problem() != problem);
+        let news =
+            before.is_none_or(|before| before.text != offer.text || before.problem() != problem);
         if news {
             notes.push(Note::Read {
                 app_type: app_type.clone(),
@@ -150,7 +166,8 @@ mod tests {
     use crate::kube::types::Resource;
     use serde_json::{Value, json};
 
-    const GOOD: &str = "spec:\n  restartPolicy: Never\n  containers:\n  - name: app\n    image: i\n";
+    const GOOD: &str =
+        "spec:\n  restartPolicy: Never\n  containers:\n  - name: app\n    image: i\n";
 
     fn config_map(name: &str, data: Value) -> Arc<ConfigMap> {
         let text = json!({"metadata": {"name": name}, "data": data}).to_string();
@@ -165,7 +182,10 @@ mod tests {
     fn only_templates_are_listed_sorted_and_once() {
         let maps = [
             config_map("b", json!({"scim.yaml": GOOD, "zeta.yaml": GOOD})),
-            config_map("a", json!({"scim.yaml": GOOD, "notes.txt": "x", "other.yml": "x", ".yaml": GOOD})),
+            config_map(
+                "a",
+                json!({"scim.yaml": GOOD, "notes.txt": "x", "other.yml": "x", ".yaml": GOOD}),
+            ),
             config_map("c", json!(null)),
         ];
         let (catalog, notes) = Catalog::read(&maps, &Catalog::default());
@@ -179,16 +199,34 @@ mod tests {
 
     #[test]
     fn a_broken_template_stays_listed_and_hurts_no_other() {
-        let maps = [config_map("a", json!({"bad.yaml": "spec: [", "good.yaml": GOOD}))];
+        let maps = [config_map(
+            "a",
+            json!({"bad.yaml": "spec: [", "good.yaml": GOOD}),
+        )];
         let (catalog, _) = Catalog::read(&maps, &Catalog::default());
         assert_eq!(types(&catalog), ["bad", "good"]);
-        assert!(catalog.get(&AppType::new("bad").unwrap()).unwrap().template.is_err());
-        assert!(catalog.get(&AppType::new("good").unwrap()).unwrap().template.is_ok());
+        assert!(
+            catalog
+                .get(&AppType::new("bad").unwrap())
+                .unwrap()
+                .template
+                .is_err()
+        );
+        assert!(
+            catalog
+                .get(&AppType::new("good").unwrap())
+                .unwrap()
+                .template
+                .is_ok()
+        );
     }
 
     #[test]
     fn what_has_not_changed_is_told_once() {
-        let maps = [config_map("a", json!({"bad.yaml": "spec: [", "good.yaml": GOOD}))];
+        let maps = [config_map(
+            "a",
+            json!({"bad.yaml": "spec: [", "good.yaml": GOOD}),
+        )];
         let (first, notes) = Catalog::read(&maps, &Catalog::default());
         assert_eq!(notes.len(), 2);
         let (second, notes) = Catalog::read(&maps, &first);

@@ -174,7 +174,9 @@ impl Desk {
             return;
         }
         self.tokens.insert(token, key.clone());
-        self.flights.entry(key.clone()).or_insert_with(|| Flight::new(key.clone()));
+        self.flights
+            .entry(key.clone())
+            .or_insert_with(|| Flight::new(key.clone()));
         self.note(&key, now);
         self.with_flight(&key, now, out, |flight, context, out| match wish {
             Wish::Ensure(ensure) => flight.join_ensure(ensure, context, out),
@@ -206,7 +208,9 @@ impl Desk {
         };
         let default = JobSettings::default();
         let offer = now.catalog.get(&key.app_type);
-        let settings = offer.and_then(|offer| offer.settings.as_ref().ok()).unwrap_or(&default);
+        let settings = offer
+            .and_then(|offer| offer.settings.as_ref().ok())
+            .unwrap_or(&default);
         self.history.note(key, instance, settings, now.wall);
     }
 

@@ -18,10 +18,11 @@ use crate::kube::{self, Class, Client};
 use crate::model::labels;
 use crate::model::names::{AppType, InstanceKey, InstanceName};
 use crate::store::{Change, Writer};
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// What may wait for the desk's thread: more means that it does not keep up.
@@ -90,15 +91,29 @@ impl Catalogs {
 
 fn log_note(note: &Note) {
     match note {
-        Note::Read { app_type, config_map, problem: None } => {
+        Note::Read {
+            app_type,
+            config_map,
+            problem: None,
+        } => {
             log::info!("app type {app_type} is on offer, from ConfigMap {config_map}");
         }
-        Note::Read { app_type, config_map, problem: Some(problem) } => {
-            log::warn!("app type {app_type} of ConfigMap {config_map} cannot be started: {problem}");
+        Note::Read {
+            app_type,
+            config_map,
+            problem: Some(problem),
+        } => {
+            log::warn!(
+                "app type {app_type} of ConfigMap {config_map} cannot be started: {problem}"
+            );
         }
-        Note::Duplicate { app_type, used, ignored } => log::warn!(
-            "app type {app_type} is in two ConfigMaps: {used} is used, {ignored} is not"
-        ),
+        Note::Duplicate {
+            app_type,
+            used,
+            ignored,
+        } => {
+            log::warn!("app type {app_type} is in two ConfigMaps: {used} is used, {ignored} is not")
+        }
         Note::Gone(app_type) => log::info!("app type {app_type} is no longer on offer"),
     }
 }
@@ -113,7 +128,6 @@ pub struct Writers {
 }
 
 /// What the engine is made of.
-#[derive(Debug)]
 pub struct Parts {
     /// The desk.
     pub desk: Desk,
@@ -137,17 +151,25 @@ pub struct Parts {
     pub workers: usize,
     /// More calls than this never wait, since each belongs to a request that waits.
     pub calls_max: usize,
+    /// Told when a thread dies, with a sentence; the process should then end.
+    pub on_death: Box<dyn Fn(&str) + Send + Sync>,
 }
 
-/// The running threads.
+/// The running threads; they end with the process.
 #[derive(Debug)]
 pub struct Engine {
-    /// The desk's thread and the workers; they end when their inbox does, or die.
-    pub threads: Vec<JoinHandle<()>>,
     /// When the desk's thread last came round, in milliseconds since it began.
     beat: Arc<AtomicU64>,
     started: Instant,
     clock: Arc<dyn Clock>,
+}
+
+impl fmt::Debug for Parts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Parts")
+            .field("workers", &self.workers)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Engine {
@@ -159,7 +181,7 @@ impl Engine {
         // One place for each name that may have a call under way, so that the desk never blocks.
         let (calls, queue) = sync_channel::<Call>(parts.calls_max);
         let queue = Arc::new(Mutex::new(queue));
-        let mut threads = Vec::new();
+        let on_death: OnDeath = parts.on_death.into();
         for number in 0..parts.workers {
             let worker = Worker {
                 queue: Arc::clone(&queue),
@@ -167,15 +189,32 @@ impl Engine {
                 writers: parts.writers.clone(),
                 inbox: parts.inbox.clone(),
             };
-            let thread = std::thread::Builder::new().name(format!("worker-{number}"));
-            threads.push(thread.spawn(move || worker.run())?);
+            spawn(
+                format!("worker-{number}"),
+                Arc::clone(&on_death),
+                move || worker.run(),
+            )?;
         }
         let beat = Arc::new(AtomicU64::new(0));
         let clock = Arc::clone(&parts.clock);
         let started = clock.now();
-        let desk = DeskThread { calls, beat: Arc::clone(&beat), started, parts };
-        threads.push(std::thread::Builder::new().name("desk".into()).spawn(move || desk.run())?);
-        Ok(Self { threads, beat, started, clock })
+        let desk = DeskThread {
+            desk: parts.desk,
+            receiver: parts.receiver,
+            calls,
+            view: parts.view,
+            catalogs: parts.catalogs,
+            sink: parts.sink,
+            clock: parts.clock,
+            beat: Arc::clone(&beat),
+            started,
+        };
+        spawn("desk".into(), on_death, move || desk.run())?;
+        Ok(Self {
+            beat,
+            started,
+            clock,
+        })
     }
 
     /// How long ago the desk's thread last came round.
@@ -186,22 +225,48 @@ impl Engine {
     }
 }
 
+type OnDeath = Arc<dyn Fn(&str) + Send + Sync>;
+
+/// Starts a thread that lives as long as the process; if it panics, that is told.
+fn spawn(
+    name: String,
+    on_death: OnDeath,
+    run: impl FnOnce() + Send + 'static,
+) -> std::io::Result<()> {
+    std::thread::Builder::new()
+        .name(name.clone())
+        .spawn(move || {
+            if catch_unwind(AssertUnwindSafe(run)).is_err() {
+                on_death(&format!("thread {name} panicked"));
+            }
+        })?;
+    Ok(())
+}
+
 struct DeskThread {
+    desk: Desk,
+    receiver: Receiver<Input>,
     calls: SyncSender<Call>,
+    view: View,
+    catalogs: Arc<Catalogs>,
+    sink: Arc<dyn AnswerSink>,
+    clock: Arc<dyn Clock>,
     beat: Arc<AtomicU64>,
     started: Instant,
-    parts: Parts,
 }
 
 impl DeskThread {
     fn run(mut self) {
         let mut effects = Vec::new();
         loop {
-            let now = self.parts.clock.now();
+            let now = self.clock.now();
             let beat = u64::try_from((now - self.started).as_millis()).unwrap_or(u64::MAX);
             self.beat.store(beat, Ordering::Relaxed);
-            let wait = self.parts.desk.next_wake().map_or(NAP, |at| at.saturating_duration_since(now));
-            match self.parts.receiver.recv_timeout(wait.min(NAP)) {
+            let wait = self
+                .desk
+                .next_wake()
+                .map_or(NAP, |at| at.saturating_duration_since(now));
+            match self.receiver.recv_timeout(wait.min(NAP)) {
                 Ok(first) => self.take(first, &mut effects),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -213,7 +278,7 @@ impl DeskThread {
 
     /// Takes what has come in, up to a batch.
     fn take(&mut self, first: Input, effects: &mut Vec<Effect>) {
-        let rest = self.parts.receiver.try_iter().take(BATCH).collect::<Vec<_>>();
+        let rest = self.receiver.try_iter().take(BATCH).collect::<Vec<_>>();
         self.with_now(|desk, now| {
             for input in std::iter::once(first).chain(rest) {
                 desk.step(input, now, effects);
@@ -222,20 +287,20 @@ impl DeskThread {
     }
 
     fn with_now(&mut self, act: impl FnOnce(&mut Desk, &Now<'_>)) {
-        let catalog = self.parts.catalogs.current();
+        let catalog = self.catalogs.current();
         let now = Now {
-            now: self.parts.clock.now(),
-            wall: self.parts.clock.wall_now(),
-            view: &self.parts.view,
+            now: self.clock.now(),
+            wall: self.clock.wall_now(),
+            view: &self.view,
             catalog: &catalog,
         };
-        act(&mut self.parts.desk, &now);
+        act(&mut self.desk, &now);
     }
 
     fn carry_out(&self, effects: &mut Vec<Effect>) {
         for effect in effects.drain(..) {
             match effect {
-                Effect::Answer(token, answer) => self.parts.sink.answer(token, answer),
+                Effect::Answer(token, answer) => self.sink.answer(token, answer),
                 Effect::Call(call) => {
                     // When the workers have gone the process is about to end.
                     let _ = self.calls.send(*call);
@@ -256,7 +321,11 @@ impl Worker {
     fn run(self) {
         loop {
             // One worker at a time waits in the queue; the others wait for it.
-            let call = self.queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+            let call = self
+                .queue
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .recv();
             let Ok(call) = call else {
                 return;
             };
@@ -280,7 +349,10 @@ impl Worker {
             Operation::Read => self.read(&name),
             Operation::Delete { uid, by } => {
                 let deleted = self.client.delete_job(&name, uid);
-                if deleted.as_ref().is_err_and(|error| error.class() == Class::NotFound) {
+                if deleted
+                    .as_ref()
+                    .is_err_and(|error| error.class() == Class::NotFound)
+                {
                     drop(self.writers.jobs.own_delete(&name, uid));
                 }
                 match by {
@@ -332,17 +404,28 @@ fn log_failure(call: &Call, error: &kube::Error) {
 /// The names whose view these changes of Jobs touch.
 #[must_use]
 pub fn keys_of_jobs(changes: &[Change<Job>]) -> Vec<InstanceKey> {
-    changes.iter().filter_map(|change| key_of(change.object())).collect()
+    changes
+        .iter()
+        .filter_map(|change| key_of(change.object()))
+        .collect()
 }
 
 /// The names whose view these changes of pods touch.
 #[must_use]
 pub fn keys_of_pods(changes: &[Change<Pod>]) -> Vec<InstanceKey> {
-    changes.iter().filter_map(|change| key_of_pod(&change.object().metadata)).collect()
+    changes
+        .iter()
+        .filter_map(|change| key_of_pod(&change.object().metadata))
+        .collect()
 }
 
 fn key_of_pod(metadata: &ObjectMeta) -> Option<InstanceKey> {
-    let read = |key: &str| metadata.annotations.get(key).or_else(|| metadata.labels.get(key));
+    let read = |key: &str| {
+        metadata
+            .annotations
+            .get(key)
+            .or_else(|| metadata.labels.get(key))
+    };
     Some(InstanceKey {
         app_type: AppType::new(read(labels::INSTANCE_TYPE)?).ok()?,
         name: InstanceName::new(read(labels::INSTANCE_NAME)?).ok()?,

@@ -63,7 +63,9 @@ pub enum Error {
 
 impl Error {
     /// Kubernetes cannot be reached: ask again in a second.
-    pub const UNAVAILABLE: Self = Self::Unavailable { retry_after: Duration::from_secs(1) };
+    pub const UNAVAILABLE: Self = Self::Unavailable {
+        retry_after: Duration::from_secs(1),
+    };
 }
 
 impl From<&TemplateError> for Error {

@@ -246,7 +246,10 @@ impl Flight {
 
     /// Somebody asks for the instance.
     pub fn join_ensure(&mut self, ensure: Ensure, context: &Context<'_>, out: &mut Vec<Effect>) {
-        self.callers.push(Caller { ensure, stance: Stance::Any });
+        self.callers.push(Caller {
+            ensure,
+            stance: Stance::Any,
+        });
         self.go_on(context, out);
     }
 
@@ -318,8 +321,15 @@ impl Flight {
         let deadlines = deadlines
             .chain(self.stops.iter().map(|stop| stop.deadline))
             .chain(self.labels.iter().map(|label| label.deadline));
-        let retry = self.trouble.as_ref().filter(|_| self.asked.is_none()).map(|t| t.retry_at);
-        deadlines.chain(retry).chain(self.verdict_due(context)).min()
+        let retry = self
+            .trouble
+            .as_ref()
+            .filter(|_| self.asked.is_none())
+            .map(|t| t.retry_at);
+        deadlines
+            .chain(retry)
+            .chain(self.verdict_due(context))
+            .min()
     }
 
     /// When the finding that callers wait on becomes a verdict.
@@ -333,7 +343,10 @@ impl Flight {
         let at = self.verdict_at(&instance, finding, context)?;
         let waits = |caller: &Caller| matches!(caller.stance, Stance::Ready(_));
         let in_time = at.duration_since(context.wall).ok()?;
-        self.callers.iter().any(waits).then(|| context.now + in_time)
+        self.callers
+            .iter()
+            .any(waits)
+            .then(|| context.now + in_time)
     }
 
     fn verdict_at(
@@ -343,7 +356,9 @@ impl Flight {
         context: &Context<'_>,
     ) -> Option<SystemTime> {
         let first_seen =
-            context.history.first_seen(&self.key, instance.uid(), finding, context.wall);
+            context
+                .history
+                .first_seen(&self.key, instance.uid(), finding, context.wall);
         finding.verdict_from(first_seen)
     }
 
@@ -368,11 +383,16 @@ impl Flight {
             return;
         };
         self.asked = Some(asked);
-        out.push(Effect::Call(Box::new(Call { key: self.key.clone(), operation })));
+        out.push(Effect::Call(Box::new(Call {
+            key: self.key.clone(),
+            operation,
+        })));
     }
 
     fn is_pausing(&self, now: Instant) -> bool {
-        self.trouble.as_ref().is_some_and(|trouble| now < trouble.retry_at)
+        self.trouble
+            .as_ref()
+            .is_some_and(|trouble| now < trouble.retry_at)
     }
 
     fn remember_verdict(&mut self, seen: &Seen, context: &Context<'_>) {
@@ -450,7 +470,12 @@ impl Flight {
         }
     }
 
-    fn settle_unready(&self, caller: &Caller, instance: &Instance, context: &Context<'_>) -> Settled {
+    fn settle_unready(
+        &self,
+        caller: &Caller,
+        instance: &Instance,
+        context: &Context<'_>,
+    ) -> Settled {
         let uid = instance.uid();
         let found = self.verdict_on(instance, context);
         match (&caller.stance, found) {
@@ -503,12 +528,20 @@ impl Flight {
     }
 
     fn answer_stops(&mut self, answer: &Answer, out: &mut Vec<Effect>) {
-        out.extend(self.stops.drain(..).map(|stop| Effect::Answer(stop.token, answer.clone())));
+        out.extend(
+            self.stops
+                .drain(..)
+                .map(|stop| Effect::Answer(stop.token, answer.clone())),
+        );
     }
 
     fn answer_labels(&mut self, out: &mut Vec<Effect>) {
         let answer = Answer::Failed(Error::NoInstance(self.key.clone()));
-        out.extend(self.labels.drain(..).map(|label| Effect::Answer(label.token, answer.clone())));
+        out.extend(
+            self.labels
+                .drain(..)
+                .map(|label| Effect::Answer(label.token, answer.clone())),
+        );
     }
 
     /// Kubernetes itself says that there is nothing to stop or to label.
@@ -558,12 +591,17 @@ impl Flight {
             Seen::Instance(instance) => match &instance.status {
                 InstanceStatus::Starting(finding) => finding.clone(),
                 InstanceStatus::Stopping { since } => Finding::stopping(*since),
-                InstanceStatus::Failed { .. } | InstanceStatus::Finished(_) => Finding::stopping(None),
+                InstanceStatus::Failed { .. } | InstanceStatus::Finished(_) => {
+                    Finding::stopping(None)
+                }
                 InstanceStatus::Ready { .. } => Finding::admitting(),
             },
             Seen::Absent | Seen::Foreign => Finding::admitting(),
         };
-        Progress { finding, is_verdict: false }
+        Progress {
+            finding,
+            is_verdict: false,
+        }
     }
 
     fn next_operation(
@@ -590,7 +628,10 @@ impl Flight {
         let uid = instance.uid();
         let stopping = matches!(instance.status, InstanceStatus::Stopping { .. });
         if let Some(stop) = self.stops.first().filter(|_| !stopping) {
-            let operation = Operation::Delete { uid: uid.clone(), by: Some(stop.by.clone()) };
+            let operation = Operation::Delete {
+                uid: uid.clone(),
+                by: Some(stop.by.clone()),
+            };
             return Some((Asked::Delete, operation));
         }
         if let (Some(label), Some(pod)) = (self.labels.front(), &instance.pod) {
@@ -603,14 +644,21 @@ impl Flight {
         }
         let replaced = |caller: &Caller| caller.stance == Stance::Replacement(uid.clone());
         if !stopping && self.callers.iter().any(replaced) {
-            let operation = Operation::Delete { uid: uid.clone(), by: None };
+            let operation = Operation::Delete {
+                uid: uid.clone(),
+                by: None,
+            };
             return Some((Asked::Delete, operation));
         }
         None
     }
 
     /// Makes the Job for the first caller whose values fit the template; others hear why theirs do not.
-    fn create(&mut self, context: &Context<'_>, out: &mut Vec<Effect>) -> Option<(Asked, Operation)> {
+    fn create(
+        &mut self,
+        context: &Context<'_>,
+        out: &mut Vec<Effect>,
+    ) -> Option<(Asked, Operation)> {
         while let Some(caller) = self.callers.first() {
             match self.manifest(&caller.ensure, context) {
                 Ok(manifest) => {
@@ -630,10 +678,19 @@ impl Flight {
         let app_type = &self.key.app_type;
         let Some(offer) = context.catalog.get(app_type) else {
             let known = context.catalog.types().map(ToString::to_string).collect();
-            return Err(Error::UnknownType { app_type: app_type.to_string(), known });
+            return Err(Error::UnknownType {
+                app_type: app_type.to_string(),
+                known,
+            });
         };
-        let template = offer.template.as_ref().map_err(|error| Error::from(&**error))?;
-        let settings = offer.settings.as_ref().map_err(|text| Error::TemplateInvalid(text.clone()))?;
+        let template = offer
+            .template
+            .as_ref()
+            .map_err(|error| Error::from(&**error))?;
+        let settings = offer
+            .settings
+            .as_ref()
+            .map_err(|text| Error::TemplateInvalid(text.clone()))?;
         let rendered = template.render(&ensure.variables).map_err(render_error)?;
         let parts = JobParts {
             key: &self.key,
@@ -684,7 +741,11 @@ impl Flight {
                 self.try_again(told, error.connect_failed(), error, context, out);
             }
             (
-                Class::NotFound | Class::Conflict | Class::Expired | Class::Invalid | Class::Protocol,
+                Class::NotFound
+                | Class::Conflict
+                | Class::Expired
+                | Class::Invalid
+                | Class::Protocol,
                 _,
             ) => self.give_up(&Error::Internal, out),
         }
@@ -698,14 +759,19 @@ impl Flight {
         context: &Context<'_>,
         out: &mut Vec<Effect>,
     ) {
-        let before = self.trouble.take().filter(|trouble| trouble.impatient == impatient);
+        let before = self
+            .trouble
+            .take()
+            .filter(|trouble| trouble.impatient == impatient);
         let tries = before.as_ref().map_or(0, |trouble| trouble.tries);
         let since = before.map_or(context.now, |trouble| trouble.since);
         if impatient && context.now >= since + PATIENCE {
             self.give_up(&told, out);
             return;
         }
-        let pause = RETRY_PAUSE.saturating_mul(1 << tries.min(8)).min(RETRY_PAUSE_MAX);
+        let pause = RETRY_PAUSE
+            .saturating_mul(1 << tries.min(8))
+            .min(RETRY_PAUSE_MAX);
         let pause = error.retry_after().unwrap_or(pause).max(pause);
         self.trouble = Some(Trouble {
             since,
@@ -747,12 +813,17 @@ enum Settled {
 }
 
 fn verdict(finding: &Finding) -> Answer {
-    Answer::Progress(Progress { finding: finding.clone(), is_verdict: true })
+    Answer::Progress(Progress {
+        finding: finding.clone(),
+        is_verdict: true,
+    })
 }
 
 fn render_error(error: RenderError) -> Error {
     match error {
-        RenderError::VariableMissing { name } => Error::VariableMissing { variable: name.to_string() },
+        RenderError::VariableMissing { name } => Error::VariableMissing {
+            variable: name.to_string(),
+        },
         RenderError::Invalid(error) => Error::from(&error),
         other => Error::VariableInvalid(other.to_string().into()),
     }

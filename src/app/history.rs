@@ -57,7 +57,8 @@ impl History {
         settings: &JobSettings,
         wall: SystemTime,
     ) {
-        let live = seen.filter(|instance| !matches!(instance.status, InstanceStatus::Stopping { .. }));
+        let live =
+            seen.filter(|instance| !matches!(instance.status, InstanceStatus::Stopping { .. }));
         match live {
             Some(instance) => self.note_live(key, instance, settings, wall),
             None => self.note_gone(key, wall),
@@ -75,7 +76,10 @@ impl History {
             self.records.remove(key);
             return;
         };
-        let before = self.records.get(key).filter(|record| record.uid == *instance.uid());
+        let before = self
+            .records
+            .get(key)
+            .filter(|record| record.uid == *instance.uid());
         let same = before.filter(|record| record.reason == finding.reason);
         let first_seen = same.map_or(wall, |record| record.first_seen);
         let (failure, next_failures) = failure(instance, finding.clone(), settings, first_seen);
@@ -113,7 +117,11 @@ impl History {
 
     /// Keeps the names that have gone within their bounds.
     fn shed(&mut self) {
-        let gone = || self.records.iter().filter_map(|(key, record)| Some((record.gone_at?, key)));
+        let gone = || {
+            self.records
+                .iter()
+                .filter_map(|(key, record)| Some((record.gone_at?, key)))
+        };
         if gone().count() <= GONE_MAX {
             return;
         }
@@ -125,7 +133,13 @@ impl History {
 
     /// When this finding of this Job was first seen here; `wall` where it is new.
     #[must_use]
-    pub fn first_seen(&self, key: &InstanceKey, uid: &Uid, finding: &Finding, wall: SystemTime) -> SystemTime {
+    pub fn first_seen(
+        &self,
+        key: &InstanceKey,
+        uid: &Uid,
+        finding: &Finding,
+        wall: SystemTime,
+    ) -> SystemTime {
         self.records
             .get(key)
             .filter(|record| record.uid == *uid && record.reason == finding.reason)
@@ -135,13 +149,19 @@ impl History {
     /// The failure of this Job, if it has failed.
     #[must_use]
     pub fn failure(&self, key: &InstanceKey, uid: &Uid) -> Option<&Failure> {
-        self.records.get(key).filter(|record| record.uid == *uid)?.failure.as_ref()
+        self.records
+            .get(key)
+            .filter(|record| record.uid == *uid)?
+            .failure
+            .as_ref()
     }
 
     /// Failures in a row that a Job of this name carries when it is made now.
     #[must_use]
     pub fn failures_before_new(&self, key: &InstanceKey) -> u32 {
-        self.records.get(key).map_or(0, |record| record.next_failures)
+        self.records
+            .get(key)
+            .map_or(0, |record| record.next_failures)
     }
 }
 
@@ -151,14 +171,22 @@ impl History {
 /// that asks again without delay would make a new Job every few seconds.
 fn trouble(status: &InstanceStatus, settings: &JobSettings) -> Option<Finding> {
     match status {
-        InstanceStatus::Starting(finding) | InstanceStatus::Failed { finding, .. } => Some(finding.clone()),
-        InstanceStatus::Finished(ending) if is_too_short(ending, settings) => Some(ending.finding()),
-        InstanceStatus::Finished(_) | InstanceStatus::Ready { .. } | InstanceStatus::Stopping { .. } => None,
+        InstanceStatus::Starting(finding) | InstanceStatus::Failed { finding, .. } => {
+            Some(finding.clone())
+        }
+        InstanceStatus::Finished(ending) if is_too_short(ending, settings) => {
+            Some(ending.finding())
+        }
+        InstanceStatus::Finished(_)
+        | InstanceStatus::Ready { .. }
+        | InstanceStatus::Stopping { .. } => None,
     }
 }
 
 fn is_too_short(ending: &Ending, settings: &JobSettings) -> bool {
-    ending.lasted.is_some_and(|lasted| lasted < settings.restart_delay)
+    ending
+        .lasted
+        .is_some_and(|lasted| lasted < settings.restart_delay)
 }
 
 fn failure(
@@ -175,9 +203,19 @@ fn failure(
     };
     let carried = instance.job.metadata.annotations.get(labels::FAILURES);
     let carried: u32 = carried.and_then(|count| count.parse().ok()).unwrap_or(0);
-    let in_a_row = if lasted.is_some_and(|lasted| lasted >= LASTED_LONG) { 0 } else { carried };
+    let in_a_row = if lasted.is_some_and(|lasted| lasted >= LASTED_LONG) {
+        0
+    } else {
+        carried
+    };
     let since = at.map_or(first_seen, Timestamp::system_time);
     let restart_at = since.checked_add(settings.delay_after(in_a_row));
     let restart_at = restart_at.filter(|_| settings.restart_failed);
-    (Some(Failure { finding, restart_at }), in_a_row.saturating_add(1))
+    (
+        Some(Failure {
+            finding,
+            restart_at,
+        }),
+        in_a_row.saturating_add(1),
+    )
 }

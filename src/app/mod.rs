@@ -59,7 +59,11 @@ impl Progress {
     /// The word that clients of 2.7.1 know.
     #[must_use]
     pub fn legacy_word(&self) -> &'static str {
-        if self.is_verdict { "app_error" } else { self.finding.phase.legacy_word() }
+        if self.is_verdict {
+            "app_error"
+        } else {
+            self.finding.phase.legacy_word()
+        }
     }
 
     /// How far it has come.
@@ -118,7 +122,14 @@ impl App {
         waits: Waits,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self { view, catalogs, inbox, waits, clock, drained: Arc::default() }
+        Self {
+            view,
+            catalogs,
+            inbox,
+            waits,
+            clock,
+            drained: Arc::default(),
+        }
     }
 
     /// The app types on offer, sorted.
@@ -149,8 +160,12 @@ impl App {
             return Ok(ready);
         }
         let deadline = self.clock.now() + self.wait(asked.wait);
-        let ensure =
-            Ensure { token: asked.token, variables: Arc::new(variables), by: asked.by, deadline };
+        let ensure = Ensure {
+            token: asked.token,
+            variables: Arc::new(variables),
+            by: asked.by,
+            deadline,
+        };
         Err(self.hand_over(asked.key, Wish::Ensure(ensure)).err())
     }
 
@@ -161,7 +176,14 @@ impl App {
     pub fn stop(&self, asked: Asked) -> Result<(), Error> {
         self.check_synced()?;
         let deadline = self.clock.now() + self.waits.start_wait;
-        self.hand_over(asked.key, Wish::Stop(Stop { token: asked.token, by: asked.by, deadline }))
+        self.hand_over(
+            asked.key,
+            Wish::Stop(Stop {
+                token: asked.token,
+                by: asked.by,
+                deadline,
+            }),
+        )
     }
 
     /// Sets and removes meta labels; the answer comes later unless there is an error.
@@ -171,7 +193,14 @@ impl App {
     pub fn label(&self, asked: Asked, change: MetaChange) -> Result<(), Error> {
         self.check_synced()?;
         let deadline = self.clock.now() + self.wait(asked.wait);
-        self.hand_over(asked.key, Wish::Label(Label { token: asked.token, change, deadline }))
+        self.hand_over(
+            asked.key,
+            Wish::Label(Label {
+                token: asked.token,
+                change,
+                deadline,
+            }),
+        )
     }
 
     /// The caller of this token has hung up.
@@ -183,7 +212,11 @@ impl App {
     #[must_use]
     pub fn view_age(&self) -> Duration {
         let now = self.clock.now();
-        let View { config_maps, jobs, pods } = &self.view;
+        let View {
+            config_maps,
+            jobs,
+            pods,
+        } = &self.view;
         config_maps.age(now).max(jobs.age(now)).max(pods.age(now))
     }
 
@@ -200,11 +233,17 @@ impl App {
     }
 
     fn wait(&self, wished: Option<Duration>) -> Duration {
-        wished.map_or(self.waits.start_wait, |wished| wished.min(self.waits.start_wait_max))
+        wished.map_or(self.waits.start_wait, |wished| {
+            wished.min(self.waits.start_wait_max)
+        })
     }
 
     fn check_synced(&self) -> Result<(), Error> {
-        if self.view.is_synced() { Ok(()) } else { Err(Error::NotSynced) }
+        if self.view.is_synced() {
+            Ok(())
+        } else {
+            Err(Error::NotSynced)
+        }
     }
 
     fn hand_over(&self, key: InstanceKey, wish: Wish) -> Result<(), Error> {

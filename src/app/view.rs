@@ -97,7 +97,11 @@ impl View {
     fn instance(&self, job: Arc<Job>) -> Instance {
         let pods = self.pods.by_index(&job.metadata.uid);
         let assessment = status::assess(&job, &pods);
-        Instance { job, pod: assessment.pod, status: assessment.status }
+        Instance {
+            job,
+            pod: assessment.pod,
+            status: assessment.status,
+        }
     }
 
     /// The ready instance of this key, if it is ready: all that a GET needs.
@@ -113,8 +117,7 @@ impl View {
     #[must_use]
     pub fn entries(&self, app_type: &str) -> Vec<Entry> {
         let jobs = self.jobs.by_index(app_type);
-        let mut entries: Vec<Entry> =
-            jobs.into_iter().filter_map(|job| self.entry(job)).collect();
+        let mut entries: Vec<Entry> = jobs.into_iter().filter_map(|job| self.entry(job)).collect();
         entries.sort_by(|a, b| a.name.cmp(&b.name));
         entries
     }
@@ -127,8 +130,13 @@ impl View {
         Some(Entry {
             name,
             ip: pod.and_then(|pod| pod.pod_ip),
-            started: pod.filter(|_| is_ready).and_then(|pod| pod.start_time).map(|t| t.seconds()),
-            meta: pod.map(|pod| labels::meta_labels(&pod.metadata)).unwrap_or_default(),
+            started: pod
+                .filter(|_| is_ready)
+                .and_then(|pod| pod.start_time)
+                .map(|t| t.seconds()),
+            meta: pod
+                .map(|pod| labels::meta_labels(&pod.metadata))
+                .unwrap_or_default(),
         })
     }
 }
@@ -139,8 +147,14 @@ pub fn ready(instance: &Instance) -> Option<Ready> {
     let InstanceStatus::Ready { ip } = instance.status else {
         return None;
     };
-    let meta = instance.pod.as_deref().map(|pod| labels::meta_labels(&pod.metadata));
-    Some(Ready { ip, meta: meta.unwrap_or_default() })
+    let meta = instance
+        .pod
+        .as_deref()
+        .map(|pod| labels::meta_labels(&pod.metadata));
+    Some(Ready {
+        ip,
+        meta: meta.unwrap_or_default(),
+    })
 }
 
 /// The key that a Job is the instance of: raw from annotations where we made it, from the

@@ -19,10 +19,10 @@ mod turn;
 
 pub use stats::{Counter, FrontStats, ThreadStats};
 
+use crate::app::Token;
 use crate::clock::Clock;
 use crate::http::mailbox::{Bell, Mailboxes};
 use crate::http::message::{Limits, Refusal, Request, Response};
-use crate::http::token::Token;
 use accept::{Accepted, Acceptor};
 use admission::Admission;
 use io_thread::IoThread;

@@ -27,10 +27,30 @@ mod tests {
 
     #[test]
     fn durations() {
-        for (text, millis) in [("500ms", 500), ("10", 10_000), ("10s", 10_000), ("5m", 300_000), ("1h", 3_600_000)] {
-            assert_eq!(parse_duration(text), Some(Duration::from_millis(millis)), "{text}");
+        for (text, millis) in [
+            ("500ms", 500),
+            ("10", 10_000),
+            ("10s", 10_000),
+            ("5m", 300_000),
+            ("1h", 3_600_000),
+        ] {
+            assert_eq!(
+                parse_duration(text),
+                Some(Duration::from_millis(millis)),
+                "{text}"
+            );
         }
-        for text in ["", "s", "-1s", "+1s", "1.5s", "1d", "99999999999999999999s", "10000h", "1 s"] {
+        for text in [
+            "",
+            "s",
+            "-1s",
+            "+1s",
+            "1.5s",
+            "1d",
+            "99999999999999999999s",
+            "10000h",
+            "1 s",
+        ] {
             assert_eq!(parse_duration(text), None, "{text}");
         }
     }

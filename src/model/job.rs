@@ -80,7 +80,9 @@ impl JobSettings {
             Some((_, "never")) => false,
             Some((_, "after-delay")) => true,
             Some((key, value)) => {
-                return Err(format!("the annotation {key} is '{value}': give never or after-delay"));
+                return Err(format!(
+                    "the annotation {key} is '{value}': give never or after-delay"
+                ));
             }
         };
         Ok(Self {
@@ -140,7 +142,10 @@ pub fn manifest(mut template: Value, parts: &JobParts<'_>) -> Value {
         spec.insert("backoffLimit".into(), json!(limit));
     }
     if let Some(lifetime) = parts.settings.max_lifetime {
-        spec.insert("activeDeadlineSeconds".into(), json!(lifetime.as_secs().max(1)));
+        spec.insert(
+            "activeDeadlineSeconds".into(),
+            json!(lifetime.as_secs().max(1)),
+        );
     }
     if let Some(ttl) = parts.settings.ttl_after_finished {
         spec.insert("ttlSecondsAfterFinished".into(), json!(ttl.as_secs()));
@@ -170,8 +175,14 @@ fn mark(template: &mut Value, key: &InstanceKey) {
 fn mark_metadata(metadata: &mut Value, key: &InstanceKey) {
     let (app_type, name) = (key.app_type.as_str(), key.name.as_str());
     let labels = object_at(metadata, "labels");
-    labels.insert(labels::INSTANCE_TYPE.into(), json!(names::label_value(app_type)));
-    labels.insert(labels::INSTANCE_NAME.into(), json!(names::label_value(name)));
+    labels.insert(
+        labels::INSTANCE_TYPE.into(),
+        json!(names::label_value(app_type)),
+    );
+    labels.insert(
+        labels::INSTANCE_NAME.into(),
+        json!(names::label_value(name)),
+    );
     let annotations = object_at(metadata, "annotations");
     annotations.insert(labels::INSTANCE_TYPE.into(), json!(app_type));
     annotations.insert(labels::INSTANCE_NAME.into(), json!(name));
@@ -190,8 +201,14 @@ fn object_at<'a>(parent: &'a mut Value, field: &str) -> &'a mut Map<String, Valu
 fn keep_last_output(spec: &mut Value) {
     for field in ["containers", "initContainers"] {
         let containers = spec.get_mut(field).and_then(Value::as_array_mut);
-        for container in containers.into_iter().flatten().filter_map(Value::as_object_mut) {
-            let policy = container.entry("terminationMessagePolicy").or_insert(Value::Null);
+        for container in containers
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_object_mut)
+        {
+            let policy = container
+                .entry("terminationMessagePolicy")
+                .or_insert(Value::Null);
             if policy.is_null() {
                 *policy = json!("FallbackToLogsOnError");
             }
@@ -213,7 +230,15 @@ mod tests {
 
     fn made(template: Value, name: &str, settings: &JobSettings, failures: u32) -> Value {
         let key = key(name);
-        manifest(template, &JobParts { key: &key, settings, started_by: "10.0.0.1", failures })
+        manifest(
+            template,
+            &JobParts {
+                key: &key,
+                settings,
+                started_by: "10.0.0.1",
+                failures,
+            },
+        )
     }
 
     #[test]
@@ -288,7 +313,8 @@ mod tests {
             ttl_after_finished: Some(Duration::ZERO),
             ..JobSettings::default()
         };
-        let template = json!({"metadata": null, "spec": {"restartPolicy": "Never", "containers": []}});
+        let template =
+            json!({"metadata": null, "spec": {"restartPolicy": "Never", "containers": []}});
         let job = made(template, "n1", &settings, 3);
         assert_eq!(job["spec"]["backoffLimit"], 2);
         assert_eq!(job["spec"]["activeDeadlineSeconds"], 60);
@@ -303,7 +329,10 @@ mod tests {
         let metadata = &job["spec"]["template"]["metadata"];
         assert_eq!(metadata["annotations"][labels::INSTANCE_NAME], "bob@x.ch");
         let label = metadata["labels"][labels::INSTANCE_NAME].as_str().unwrap();
-        assert!(names::is_label_value(label) && label.starts_with("bob-x.ch-"), "{label}");
+        assert!(
+            names::is_label_value(label) && label.starts_with("bob-x.ch-"),
+            "{label}"
+        );
     }
 
     #[test]
@@ -312,21 +341,33 @@ mod tests {
         let template = json!({"spec": {"initContainers": [container], "containers": [{"name": "b", "terminationMessagePolicy": null}]}});
         let job = made(template, "n1", &JobSettings::default(), 0);
         let spec = &job["spec"]["template"]["spec"];
-        assert_eq!(spec["initContainers"][0]["terminationMessagePolicy"], "File");
-        assert_eq!(spec["containers"][0]["terminationMessagePolicy"], "FallbackToLogsOnError");
+        assert_eq!(
+            spec["initContainers"][0]["terminationMessagePolicy"],
+            "File"
+        );
+        assert_eq!(
+            spec["containers"][0]["terminationMessagePolicy"],
+            "FallbackToLogsOnError"
+        );
     }
 
     #[test]
     fn delays_double_up_to_their_bound() {
         let settings = JobSettings::default();
         let secs = |failures| settings.delay_after(failures).as_secs();
-        assert_eq!([secs(0), secs(1), secs(2), secs(4), secs(5), secs(99)], [10, 20, 40, 160, 300, 300]);
+        assert_eq!(
+            [secs(0), secs(1), secs(2), secs(4), secs(5), secs(99)],
+            [10, 20, 40, 160, 300, 300]
+        );
     }
 
     #[track_caller]
     fn check_settings(annotations: Value, expected: Result<JobSettings, &str>) {
         let pairs: Pairs = serde_json::from_value(annotations).unwrap();
-        assert_eq!(JobSettings::from_annotations(&pairs, "scim"), expected.map_err(Into::into));
+        assert_eq!(
+            JobSettings::from_annotations(&pairs, "scim"),
+            expected.map_err(Into::into)
+        );
     }
 
     #[test]
@@ -347,7 +388,9 @@ mod tests {
         );
         check_settings(
             json!({"config-controller.semafor.ch/backoff-limit": "-1"}),
-            Err("the annotation config-controller.semafor.ch/backoff-limit is '-1': give a whole number of 0 or more"),
+            Err(
+                "the annotation config-controller.semafor.ch/backoff-limit is '-1': give a whole number of 0 or more",
+            ),
         );
     }
 }

@@ -117,7 +117,12 @@ impl MetaChange {
     /// A change that sets all of these.
     #[must_use]
     pub fn setting(labels: MetaLabels) -> Self {
-        Self(labels.into_iter().map(|(key, value)| (key, Some(value))).collect())
+        Self(
+            labels
+                .into_iter()
+                .map(|(key, value)| (key, Some(value)))
+                .collect(),
+        )
     }
 
     /// Whether there is nothing to change.
@@ -161,7 +166,10 @@ mod tests {
     #[track_caller]
     fn check_patch(input: Value, labels: Value, annotations: Value) {
         let patch = MetaChange::from_body(&body(input)).unwrap().merge_patch();
-        assert_eq!(patch, json!({"metadata": {"labels": labels, "annotations": annotations}}));
+        assert_eq!(
+            patch,
+            json!({"metadata": {"labels": labels, "annotations": annotations}})
+        );
     }
 
     #[test]
@@ -199,7 +207,10 @@ mod tests {
         let labels = &patch["metadata"]["labels"];
         assert_eq!(labels["config-controller.semafor.ch/meta-n"], "1.5");
         assert_eq!(labels["config-controller.semafor.ch/meta-b"], "true");
-        assert_eq!(labels["config-controller.semafor.ch/meta-gone"], Value::Null);
+        assert_eq!(
+            labels["config-controller.semafor.ch/meta-gone"],
+            Value::Null
+        );
     }
 
     #[track_caller]

@@ -228,7 +228,11 @@ fn slug(text: &str, chars_max: usize, takes: fn(char) -> bool, lower: bool) -> S
         }
     }
     let trimmed = slug.trim_matches(|c: char| !c.is_ascii_alphanumeric());
-    if trimmed.is_empty() { "x".into() } else { trimmed.to_owned() }
+    if trimmed.is_empty() {
+        "x".into()
+    } else {
+        trimmed.to_owned()
+    }
 }
 
 /// The first [`HASH_DIGITS`] hexadecimal digits of the SHA-256 of the parts, joined by a zero byte.
@@ -236,10 +240,13 @@ fn slug(text: &str, chars_max: usize, takes: fn(char) -> bool, lower: bool) -> S
 pub fn hash_digits(parts: &[&str]) -> String {
     use fmt::Write;
     let digest = Sha256::digest(parts.join("\0"));
-    digest.iter().take(HASH_DIGITS / 2).fold(String::new(), |mut digits, byte| {
-        write!(digits, "{byte:02x}").expect("a String takes all that is written to it");
-        digits
-    })
+    digest
+        .iter()
+        .take(HASH_DIGITS / 2)
+        .fold(String::new(), |mut digits, byte| {
+            write!(digits, "{byte:02x}").expect("a String takes all that is written to it");
+            digits
+        })
 }
 
 #[cfg(test)]
@@ -279,7 +286,11 @@ mod tests {
         check_job_name("scim", "a..b", "scim-a-b-e84a51c62c");
         check_job_name("scim", "-", "scim-x-37107599f6");
         check_job_name("scim", "ä", "scim-x-6fa0169d6c");
-        check_job_name("scim", &"n".repeat(59), &format!("scim-{}-887f439162", "n".repeat(47)));
+        check_job_name(
+            "scim",
+            &"n".repeat(59),
+            &format!("scim-{}-887f439162", "n".repeat(47)),
+        );
         let key = key(&"t".repeat(253), &"n".repeat(253));
         assert_eq!(key.job_name().len(), JOB_NAME_CHARS_MAX);
     }

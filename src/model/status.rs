@@ -56,7 +56,9 @@ impl Phase {
     #[must_use]
     pub fn legacy_word(self) -> &'static str {
         match self {
-            Self::Admitting | Self::Creating | Self::Scheduling | Self::Stopping => "node_not_ready",
+            Self::Admitting | Self::Creating | Self::Scheduling | Self::Stopping => {
+                "node_not_ready"
+            }
             Self::Mounting
             | Self::Pulling
             | Self::Initialising
@@ -134,7 +136,10 @@ impl Finding {
             since: None,
             exit_code: None,
             last_output: None,
-            outlook: Outlook::Wait { budget: phase.budget(), from: None },
+            outlook: Outlook::Wait {
+                budget: phase.budget(),
+                from: None,
+            },
         }
     }
 
@@ -173,7 +178,10 @@ impl Finding {
     }
 
     fn unbounded(mut self) -> Self {
-        self.outlook = Outlook::Wait { budget: None, from: None };
+        self.outlook = Outlook::Wait {
+            budget: None,
+            from: None,
+        };
         self
     }
 
@@ -190,9 +198,9 @@ impl Finding {
     pub fn verdict_from(&self, first_seen: SystemTime) -> Option<SystemTime> {
         match self.outlook {
             Outlook::Never => Some(self.since.map_or(first_seen, Timestamp::system_time)),
-            Outlook::Wait { budget, from } => {
-                from.map_or(first_seen, Timestamp::system_time).checked_add(budget?)
-            }
+            Outlook::Wait { budget, from } => from
+                .map_or(first_seen, Timestamp::system_time)
+                .checked_add(budget?),
         }
     }
 }
@@ -217,7 +225,9 @@ impl Ending {
         } else {
             "the instance reached the longest lifetime that its template allows"
         };
-        let mut finding = Finding::new(Phase::Starting, self.reason, message).since(self.at).never();
+        let mut finding = Finding::new(Phase::Starting, self.reason, message)
+            .since(self.at)
+            .never();
         finding.exit_code = (self.reason == COMPLETED).then_some(0);
         finding
     }
@@ -273,21 +283,29 @@ fn newest(pods: &[Arc<Pod>]) -> Option<Arc<Pod>> {
     pods.iter()
         .max_by_key(|pod| {
             let meta = &pod.metadata;
-            (meta.deletion_timestamp.is_none(), meta.creation_timestamp, meta.name.clone())
+            (
+                meta.deletion_timestamp.is_none(),
+                meta.creation_timestamp,
+                meta.name.clone(),
+            )
         })
         .cloned()
 }
 
 fn status_of(job: &Job, pod: Option<&Pod>) -> InstanceStatus {
     if job.metadata.is_deleting() {
-        return InstanceStatus::Stopping { since: job.metadata.deletion_timestamp };
+        return InstanceStatus::Stopping {
+            since: job.metadata.deletion_timestamp,
+        };
     }
     if let Some(ended) = job_ended(job, pod) {
         return ended;
     }
     if job.suspend {
         let finding = Finding::new(Phase::Creating, "Suspended", "the Job is suspended");
-        return InstanceStatus::Starting(finding.since(job.metadata.creation_timestamp).unbounded());
+        return InstanceStatus::Starting(
+            finding.since(job.metadata.creation_timestamp).unbounded(),
+        );
     }
     let Some(pod) = pod.filter(|pod| !pod.metadata.is_deleting()) else {
         let finding = Finding::new(Phase::Creating, "NoPod", "the Job has no pod yet");
@@ -314,21 +332,39 @@ fn job_ended(job: &Job, pod: Option<&Pod>) -> Option<InstanceStatus> {
     let good = holds(ConditionType::Complete).or_else(|| holds(ConditionType::SuccessCriteriaMet));
     if let Some(condition) = good {
         let at = condition.since;
-        let ending = Ending { reason: COMPLETED, at, lasted: lasted(job, at) };
+        let ending = Ending {
+            reason: COMPLETED,
+            at,
+            lasted: lasted(job, at),
+        };
         return Some(InstanceStatus::Finished(ending));
     }
     let bad = holds(ConditionType::Failed).or_else(|| holds(ConditionType::FailureTarget))?;
     let at = bad.since;
     if bad.reason() == DEADLINE_EXCEEDED {
-        let ending = Ending { reason: DEADLINE_EXCEEDED, at, lasted: lasted(job, at) };
+        let ending = Ending {
+            reason: DEADLINE_EXCEEDED,
+            at,
+            lasted: lasted(job, at),
+        };
         return Some(InstanceStatus::Finished(ending));
     }
     let of_job = || {
-        let reason = Some(bad.reason()).filter(|reason| !reason.is_empty()).unwrap_or("Failed");
+        let reason = Some(bad.reason())
+            .filter(|reason| !reason.is_empty())
+            .unwrap_or("Failed");
         Finding::new(Phase::Starting, reason, bad.message())
     };
-    let finding = pod.and_then(ended_badly).unwrap_or_else(of_job).since(at).never();
-    Some(InstanceStatus::Failed { finding, at, lasted: lasted(job, at) })
+    let finding = pod
+        .and_then(ended_badly)
+        .unwrap_or_else(of_job)
+        .since(at)
+        .never();
+    Some(InstanceStatus::Failed {
+        finding,
+        at,
+        lasted: lasted(job, at),
+    })
 }
 
 /// What a pod that nothing will run again says, before its Job says so.
@@ -341,25 +377,44 @@ fn pod_ended(job: &Job, pod: &Pod) -> Option<InstanceStatus> {
     if let Some(finding) = ended_badly(pod) {
         let at = finding.since;
         let lasted = lasted(job, at);
-        return Some(InstanceStatus::Failed { finding: finding.never(), at, lasted });
+        return Some(InstanceStatus::Failed {
+            finding: finding.never(),
+            at,
+            lasted,
+        });
     }
-    let ended: Vec<&Terminated> = pod.container_statuses.iter().filter_map(terminated).collect();
+    let ended: Vec<&Terminated> = pod
+        .container_statuses
+        .iter()
+        .filter_map(terminated)
+        .collect();
     if ended.is_empty() {
         return None;
     }
     let at = ended.iter().filter_map(|ended| ended.finished_at).max();
-    let ending = Ending { reason: COMPLETED, at, lasted: lasted(job, at) };
+    let ending = Ending {
+        reason: COMPLETED,
+        at,
+        lasted: lasted(job, at),
+    };
     if ended.len() == pod.container_statuses.len() {
         return Some(InstanceStatus::Finished(ending));
     }
     // One of several containers has ended: the pod is never ready again, and does not end by itself.
     let lasted = ending.lasted;
-    Some(InstanceStatus::Failed { finding: ending.finding(), at, lasted })
+    Some(InstanceStatus::Failed {
+        finding: ending.finding(),
+        at,
+        lasted,
+    })
 }
 
 /// The containers of a pod in the order in which they run, with the phase that they belong to.
 fn containers(pod: &Pod) -> impl Iterator<Item = (Phase, &ContainerStatus)> {
-    let init = pod.init_container_statuses.iter().map(|c| (Phase::Initialising, c));
+    let init = pod
+        .init_container_statuses
+        .iter()
+        .map(|c| (Phase::Initialising, c));
     init.chain(pod.container_statuses.iter().map(|c| (Phase::Starting, c)))
 }
 
@@ -373,7 +428,11 @@ fn ended_badly(pod: &Pod) -> Option<Finding> {
 
 fn container_failure(phase: Phase, container: &ContainerStatus, ended: &Terminated) -> Finding {
     let reason = ended.reason.as_deref().unwrap_or("Error");
-    let kind = if phase == Phase::Initialising { "init container" } else { "container" };
+    let kind = if phase == Phase::Initialising {
+        "init container"
+    } else {
+        "container"
+    };
     let name = &container.name;
     let message = match reason {
         "OOMKilled" => format!(
@@ -383,7 +442,11 @@ fn container_failure(phase: Phase, container: &ContainerStatus, ended: &Terminat
     };
     let mut finding = Finding::new(phase, reason, message);
     finding.exit_code = Some(ended.exit_code);
-    finding.last_output = ended.message.as_deref().filter(|m| !m.is_empty()).map(Into::into);
+    finding.last_output = ended
+        .message
+        .as_deref()
+        .filter(|m| !m.is_empty())
+        .map(Into::into);
     finding
 }
 
