@@ -8,7 +8,7 @@ use super::error::{Error, Failure};
 use super::request::{self, Propagation, Request, Scope};
 use super::transport::{EventStream, Response, Transport};
 use super::types::{
-    Collection, ConfigMap, JOBS, Job, PODS, Page, Pod, Resource, ResourceVersion, Uid, decode_list,
+    ConfigMap, JOBS, Job, PODS, Page, Pod, Resource, ResourceVersion, Uid, decode_list,
 };
 use serde_json::Value;
 use std::sync::Arc;
@@ -139,14 +139,13 @@ impl Client {
     ///
     /// # Errors
     /// `Expired` when the version is too old: list anew.
-    pub fn watch(
+    pub fn watch<K: Resource>(
         &self,
-        collection: Collection,
         scope: &Scope,
         version: &ResourceVersion,
     ) -> Result<Box<dyn EventStream>, Error> {
         self.transport
-            .open(&request::watch(collection, scope, version)?)
+            .open(&request::watch(K::COLLECTION, scope, version)?)
     }
 
     fn object<K: Resource>(&self, request: &Request) -> Result<K, Error> {

@@ -1,15 +1,54 @@
-//! List and watch.
+//! List and watch: how a copy of a collection is kept up to date, as a pure machine.
+//!
+//! ```text
+//!          ┌────────────── 410, went back, broken ───────────────┐
+//!          ▼                                                     │
+//! Start ─▶ Listing ──last page──▶ Opening ──open──▶ Watching ────┤
+//!          ▲ │ ▲ more pages         │ ▲                │ closed, │
+//!          │ └─┘                    │ └── same version ┘ silent, │
+//!          └──── every POLL ────────┘ watch refused      lost    │
+//! ```
+//!
+//! [`Watch::step`] takes what has happened and the time; it answers what is to be
+//! told to the store and what to do next. It does nothing itself: lists, streams
+//! and waits belong to [`crate::store::reflector`] (and to the simulation). How
+//! long a back-off lasts is decided there, too.
+//!
+//! Rules, from client-go's reflector and from trying: list pages of one list are
+//! one state; a watch resumes at the last version that was seen, bookmarks
+//! included; 410 (as answer or as event) means list anew; a 403 is believed only
+//! after 5 s, since an API server that has just started gives it to everybody.
 
-use super::types::{Resource, ResourceVersion, Uid};
-use std::time::Duration;
+mod lines;
+#[cfg(test)]
+mod tests;
+
+pub use lines::{LINE_BYTES_MAX, Lines, TooLong};
+
+use super::error::{Class, Error};
+use super::status::Status;
+use super::types::{ObjectMeta, Page, Resource, ResourceVersion, Skipped, Uid, WatchEvent};
+use std::time::{Duration, Instant};
 
 /// How long an open watch may be silent before it is given up: a quiet one gets
 /// a bookmark every 60 s.
 pub const SILENCE: Duration = Duration::from_secs(90);
 
+/// How long a 403 must last before it is believed.
+pub const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How often to list while the right to watch is missing, unless the settings say otherwise.
+pub const POLL: Duration = Duration::from_secs(2);
+
+/// How often to try a refused watch again.
+pub const WATCH_AGAIN: Duration = Duration::from_secs(60);
+
+/// A watch that ends sooner, and without an event, counts as failed.
+pub const SHORT: Duration = Duration::from_secs(1);
+
 /// What a list or watch tells the store.
-#[derive(Debug)]
-pub enum StoreEvent<K: Resource> {
+#[derive(Debug, PartialEq)]
+pub enum StoreEvent<K> {
     /// A list begins.
     Init,
     /// An object of that list.
@@ -29,4 +68,454 @@ pub enum StoreEvent<K: Resource> {
     },
     /// Nothing else happened up to this version.
     Progress(ResourceVersion),
+}
+
+/// What has happened.
+#[derive(Debug)]
+pub enum Input<K> {
+    /// It begins, or a wait is over.
+    Woken,
+    /// A page of a list was asked for.
+    Listed(Result<Page<K>, Error>),
+    /// A watch was asked for.
+    Opened(Result<(), Error>),
+    /// A line of the watch came, or one that cannot be read (why).
+    Event(Result<WatchEvent<K>, String>),
+    /// The watch is over.
+    Ended(End),
+}
+
+/// How a watch ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The server closed it in good order.
+    Closed,
+    /// Nothing was heard for [`SILENCE`].
+    Silent,
+    /// The connection broke (why).
+    Lost(String),
+}
+
+/// What to do next; an open watch is closed unless this is [`Next::Read`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Ask for a page of a list.
+    List {
+        /// Where it begins; `None` for the first.
+        continue_token: Option<String>,
+    },
+    /// Ask for a watch after this version.
+    Open {
+        /// The last version that was seen.
+        version: ResourceVersion,
+    },
+    /// Wait for the next line of the open watch.
+    Read,
+    /// Wait this long, exactly.
+    Wait(Duration),
+    /// Wait as after a failure, and not less than this.
+    BackOff {
+        /// From `Retry-After`.
+        at_least: Duration,
+    },
+}
+
+/// Why a list or watch was begun again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The server closed the watch, as it does every few minutes.
+    Closed,
+    /// Nothing was heard for [`SILENCE`].
+    Silent,
+    /// The connection broke.
+    Lost,
+    /// The version was too old: listed anew.
+    Expired,
+    /// The watch ended at once without an event.
+    Short,
+    /// The server sent an error or something unreadable: listed anew.
+    Broken,
+    /// The server went back to an older version: listed anew.
+    WentBack,
+    /// A list or the opening of a watch failed.
+    Failed,
+}
+
+impl Cause {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 8] = [
+        Self::Closed,
+        Self::Silent,
+        Self::Lost,
+        Self::Expired,
+        Self::Short,
+        Self::Broken,
+        Self::WentBack,
+        Self::Failed,
+    ];
+
+    /// A stable word, for metrics and logs.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Silent => "silent",
+            Self::Lost => "lost",
+            Self::Expired => "expired",
+            Self::Short => "short",
+            Self::Broken => "broken",
+            Self::WentBack => "went_back",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// What to tell others.
+#[derive(Debug, PartialEq)]
+pub enum Effect<K> {
+    /// The store.
+    Store(StoreEvent<K>),
+    /// The store: Kubernetes was heard from.
+    Heard,
+    /// The store: a watch is open, or not any more.
+    Watching(bool),
+    /// Log and metrics: it begins again, and why; a sentence for the log.
+    Restart(Cause, String),
+    /// Log and metrics: an object was skipped.
+    Skipped(Skipped),
+    /// Log: a right is missing, and what is done without it. Said once.
+    Refused(Error),
+}
+
+/// The answer to one [`Input`].
+#[derive(Debug, PartialEq)]
+pub struct Step<K> {
+    /// What to tell others, in this order.
+    pub effects: Vec<Effect<K>>,
+    /// What to do next.
+    pub next: Next,
+}
+
+/// Where the machine is.
+#[derive(Debug)]
+enum State {
+    /// Waits until it is woken, and lists then, from the given page.
+    ListLater { continue_token: Option<String> },
+    /// Waits for a page.
+    Listing { continue_token: Option<String> },
+    /// Waits until it is woken, and opens a watch then.
+    OpenLater,
+    /// Waits for a watch to be opened.
+    Opening,
+    /// Waits for lines.
+    Watching { since: Instant, events: bool },
+}
+
+/// Keeps a copy of one collection up to date.
+#[derive(Debug)]
+pub struct Watch {
+    state: State,
+    version: ResourceVersion,
+    poll: Duration,
+    refused_since: Option<Instant>,
+    refused_said: bool,
+    /// While the watch is refused: when to try it again.
+    watch_again: Option<Instant>,
+}
+
+impl Watch {
+    /// Begins with a list; `poll` is how often to list while the watch is refused.
+    #[must_use]
+    pub fn new(poll: Duration) -> Self {
+        Self {
+            state: State::ListLater {
+                continue_token: None,
+            },
+            version: ResourceVersion::default(),
+            poll,
+            refused_since: None,
+            refused_said: false,
+            watch_again: None,
+        }
+    }
+
+    /// Takes what has happened `now`. The first input is [`Input::Woken`]; which
+    /// ones can follow is said by [`Step::next`]. Any other is taken as lateness
+    /// of a stream that was given up, and changes nothing.
+    pub fn step<K: Resource>(&mut self, input: Input<K>, now: Instant) -> Step<K> {
+        let mut effects = Vec::new();
+        let next = match input {
+            Input::Woken => self.woken(&mut effects),
+            Input::Listed(Ok(page)) => self.listed(page, now, &mut effects),
+            Input::Listed(Err(error)) => self.list_failed(error, now, &mut effects),
+            Input::Opened(Ok(())) => self.opened(now, &mut effects),
+            Input::Opened(Err(error)) => self.open_failed(error, now, &mut effects),
+            Input::Event(event) => self.event(event, &mut effects),
+            Input::Ended(end) => self.ended(end, now, &mut effects),
+        };
+        Step { effects, next }
+    }
+
+    fn woken<K>(&mut self, effects: &mut Vec<Effect<K>>) -> Next {
+        match &mut self.state {
+            State::ListLater { continue_token } => {
+                let token = continue_token.take();
+                self.list(token, effects)
+            }
+            State::OpenLater => self.open(),
+            State::Listing { continue_token } => Next::List {
+                continue_token: continue_token.clone(),
+            },
+            State::Opening => Next::Open {
+                version: self.version.clone(),
+            },
+            State::Watching { .. } => Next::Read,
+        }
+    }
+
+    fn list<K>(&mut self, token: Option<String>, effects: &mut Vec<Effect<K>>) -> Next {
+        if token.is_none() {
+            effects.push(Effect::Store(StoreEvent::Init));
+        }
+        self.state = State::Listing {
+            continue_token: token.clone(),
+        };
+        Next::List {
+            continue_token: token,
+        }
+    }
+
+    fn open(&mut self) -> Next {
+        self.state = State::Opening;
+        Next::Open {
+            version: self.version.clone(),
+        }
+    }
+
+    /// Lists anew after a back-off.
+    fn relist<K>(
+        &mut self,
+        cause: Cause,
+        why: impl Into<String>,
+        effects: &mut Vec<Effect<K>>,
+    ) -> Next {
+        effects.push(Effect::Watching(false));
+        effects.push(Effect::Restart(cause, why.into()));
+        self.state = State::ListLater {
+            continue_token: None,
+        };
+        Next::BackOff {
+            at_least: Duration::ZERO,
+        }
+    }
+
+    fn listed<K>(&mut self, page: Page<K>, now: Instant, effects: &mut Vec<Effect<K>>) -> Next {
+        let asked = match &self.state {
+            State::Listing { continue_token } => continue_token.clone(),
+            _ => None,
+        };
+        if page.version.is_empty()
+            || (page.continue_token.is_some() && page.continue_token == asked)
+        {
+            let why = "the list has no version, or its pages do not end";
+            return self.relist(Cause::Broken, why, effects);
+        }
+        effects.push(Effect::Heard);
+        effects.extend(page.skipped.into_iter().map(Effect::Skipped));
+        let items = page.items.into_iter();
+        effects.extend(items.map(|item| Effect::Store(StoreEvent::InitApply(item))));
+        if page.continue_token.is_some() {
+            return self.list(page.continue_token, effects);
+        }
+        self.version = page.version.clone();
+        effects.push(Effect::Store(StoreEvent::InitDone(page.version)));
+        match self.watch_again {
+            Some(again) if now < again => {
+                self.state = State::ListLater {
+                    continue_token: None,
+                };
+                Next::Wait(self.poll)
+            }
+            _ => {
+                if self.watch_again.is_none() {
+                    self.allowed();
+                }
+                self.open()
+            }
+        }
+    }
+
+    fn list_failed<K>(&mut self, error: Error, now: Instant, effects: &mut Vec<Effect<K>>) -> Next {
+        let at_least = error.retry_after().unwrap_or_default();
+        if let Class::Forbidden { .. } = error.class() {
+            self.state = State::ListLater {
+                continue_token: None,
+            };
+            return self.refused(error, now, effects);
+        }
+        if self.watch_again.is_none() {
+            self.allowed();
+        }
+        if error.class() == Class::Expired {
+            return self.relist(Cause::Expired, error.to_string(), effects);
+        }
+        effects.push(Effect::Restart(Cause::Failed, error.to_string()));
+        let asked = match &mut self.state {
+            State::Listing { continue_token } => continue_token.take(),
+            _ => None,
+        };
+        self.state = State::ListLater {
+            continue_token: asked,
+        };
+        Next::BackOff { at_least }
+    }
+
+    fn opened<K>(&mut self, now: Instant, effects: &mut Vec<Effect<K>>) -> Next {
+        self.allowed();
+        self.watch_again = None;
+        self.state = State::Watching {
+            since: now,
+            events: false,
+        };
+        effects.extend([Effect::Heard, Effect::Watching(true)]);
+        Next::Read
+    }
+
+    fn open_failed<K>(&mut self, error: Error, now: Instant, effects: &mut Vec<Effect<K>>) -> Next {
+        let at_least = error.retry_after().unwrap_or_default();
+        match error.class() {
+            Class::Expired => self.relist(Cause::Expired, error.to_string(), effects),
+            Class::Forbidden { .. } => {
+                self.state = State::OpenLater;
+                let next = self.refused(error, now, effects);
+                if let Next::Wait(_) = next {
+                    self.watch_again = Some(now + WATCH_AGAIN);
+                    self.state = State::ListLater {
+                        continue_token: None,
+                    };
+                }
+                next
+            }
+            _ => {
+                if self.watch_again.is_none() {
+                    self.allowed();
+                }
+                effects.push(Effect::Restart(Cause::Failed, error.to_string()));
+                self.state = State::OpenLater;
+                Next::BackOff { at_least }
+            }
+        }
+    }
+
+    /// Nothing is refused (any more).
+    fn allowed(&mut self) {
+        self.refused_since = None;
+        self.refused_said = false;
+    }
+
+    /// A 403: tried again soon for a while, then seldom.
+    fn refused<K>(&mut self, error: Error, now: Instant, effects: &mut Vec<Effect<K>>) -> Next {
+        let since = *self.refused_since.get_or_insert(now);
+        let believed = self.refused_said || now.saturating_duration_since(since) >= PATIENCE;
+        if !believed {
+            effects.push(Effect::Restart(Cause::Failed, error.to_string()));
+            return Next::BackOff {
+                at_least: Duration::ZERO,
+            };
+        }
+        if !std::mem::replace(&mut self.refused_said, true) {
+            effects.push(Effect::Refused(error));
+        }
+        Next::Wait(self.poll)
+    }
+
+    fn event<K: Resource>(
+        &mut self,
+        event: Result<WatchEvent<K>, String>,
+        effects: &mut Vec<Effect<K>>,
+    ) -> Next {
+        let State::Watching { events, .. } = &mut self.state else {
+            return self.woken(effects);
+        };
+        *events = true;
+        effects.push(Effect::Heard);
+        match event {
+            Ok(WatchEvent::Added(object) | WatchEvent::Modified(object)) => {
+                self.seen(&object.metadata().resource_version);
+                effects.push(Effect::Store(StoreEvent::Apply(object)));
+            }
+            Ok(WatchEvent::Deleted(object)) => self.deleted(object.metadata(), effects),
+            Ok(WatchEvent::Foreign(metadata)) => self.deleted(&metadata, effects),
+            Ok(WatchEvent::Bookmark(version)) => {
+                if version.is_before(&self.version) {
+                    let why = format!("its version went back from {} to {version}", self.version);
+                    return self.relist(Cause::WentBack, why, effects);
+                }
+                self.seen(&version);
+                effects.push(Effect::Store(StoreEvent::Progress(version)));
+            }
+            Ok(WatchEvent::Skipped(skipped, version)) => {
+                self.seen(&version);
+                effects.push(Effect::Skipped(skipped));
+            }
+            Ok(WatchEvent::Error(status)) => return self.error_event(&status, effects),
+            Err(why) => return self.relist(Cause::Broken, why, effects),
+        }
+        Next::Read
+    }
+
+    fn deleted<K>(&mut self, metadata: &ObjectMeta, effects: &mut Vec<Effect<K>>) {
+        self.seen(&metadata.resource_version);
+        effects.push(Effect::Store(StoreEvent::Delete {
+            name: metadata.name.clone(),
+            uid: metadata.uid.clone(),
+            version: metadata.resource_version.clone(),
+        }));
+    }
+
+    /// An ERROR event ends a watch. After any but 410, too, a list is the safe
+    /// way on: the same version might give the same error for ever.
+    fn error_event<K>(&mut self, status: &Status, effects: &mut Vec<Effect<K>>) -> Next {
+        let cause = if status.is_expired() {
+            Cause::Expired
+        } else {
+            Cause::Broken
+        };
+        let why = format!("{} {}: {}", status.code, status.reason, status.message);
+        self.relist(cause, why, effects)
+    }
+
+    fn seen(&mut self, version: &ResourceVersion) {
+        if !version.is_empty() {
+            self.version = version.clone();
+        }
+    }
+
+    fn ended<K>(&mut self, end: End, now: Instant, effects: &mut Vec<Effect<K>>) -> Next {
+        let State::Watching { since, events } = self.state else {
+            return self.woken(effects);
+        };
+        let short = !events && now.saturating_duration_since(since) < SHORT;
+        let (cause, why) = match end {
+            End::Closed if short => (Cause::Short, "it ended at once".into()),
+            End::Closed => {
+                effects.push(Effect::Heard);
+                (Cause::Closed, "the server closed it".into())
+            }
+            End::Silent => (
+                Cause::Silent,
+                format!("nothing for {} s", SILENCE.as_secs()),
+            ),
+            End::Lost(why) => (Cause::Lost, why),
+        };
+        effects.push(Effect::Watching(false));
+        effects.push(Effect::Restart(cause, why));
+        if short {
+            self.state = State::OpenLater;
+            return Next::BackOff {
+                at_least: Duration::ZERO,
+            };
+        }
+        self.open()
+    }
 }

@@ -11,5 +11,5 @@ pub mod reflector;
 pub mod store;
 
 pub use crate::kube::watch::StoreEvent;
-pub use reflector::{Reflector, ReflectorHandle};
+pub use reflector::{OnChange, Pulse, Reflector, ReflectorHandle};
 pub use store::{Change, Store, Writer};

@@ -1,7 +1,358 @@
-//! placeholder
-/// placeholder
+//! The thread that keeps one store up to date.
+//!
+//! It does what the machine in [`crate::kube::watch`] says: lists, watches,
+//! waits, tells the store. Decisions are there; here are only calls, the log,
+//! and the counters that metrics and the liveness probe read. It ends when the
+//! program stops: [`Stop`] is set, and `HttpTransport::close_watches` ends the
+//! read that it may be blocked in.
+
+use super::backoff::Backoff;
+use super::store::{Change, Writer};
+use crate::clock::Clock;
+use crate::kube::Client;
+use crate::kube::error::Failure;
+use crate::kube::request::Scope;
+use crate::kube::transport::EventStream;
+use crate::kube::types::{Resource, decode_event};
+use crate::kube::watch::{Cause, Effect, End, Input, Lines, Next, SILENCE, Watch};
+use crate::shutdown::Stop;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+/// A reflector that has not given a sign of life for this long hangs: a read
+/// waits for [`SILENCE`], a page of a list a few times the limits of one call.
+pub const BEAT_LATEST: Duration = Duration::from_secs(2 * SILENCE.as_secs());
+
+/// How many bytes of a watch are read at once.
+const READ_BYTES: usize = 16 * 1024;
+
+/// Is called with what has changed for readers.
+///
+/// After a complete list it is called even if nothing has changed, so that its
+/// owner learns of the first sync.
+pub type OnChange<K> = Box<dyn Fn(&[Change<K>]) + Send>;
+
+/// What a reflector needs.
+pub struct Reflector<K: Resource> {
+    /// Lists and watches through it.
+    pub client: Client,
+    /// Of which objects.
+    pub scope: Scope,
+    /// The store that is kept up to date.
+    pub writer: Writer<K>,
+    /// For deadlines and heartbeats.
+    pub clock: Arc<dyn Clock>,
+    /// When to end.
+    pub stop: Stop,
+    /// How often to list while the right to watch is missing.
+    pub poll: Duration,
+    /// Of the jitter.
+    pub seed: u64,
+    /// Who is told of changes.
+    pub on_change: OnChange<K>,
+}
+
+impl<K: Resource> fmt::Debug for Reflector<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reflector")
+            .field("scope", &self.scope)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Signs of life and counts of one reflector.
 #[derive(Debug)]
-pub struct Reflector;
-/// placeholder
+pub struct Pulse {
+    resource: &'static str,
+    started: Instant,
+    beat_millis: AtomicU64,
+    events: AtomicU64,
+    skipped: AtomicU64,
+    restarts: [AtomicU64; Cause::ALL.len()],
+}
+
+impl Pulse {
+    fn new(resource: &'static str, now: Instant) -> Self {
+        Self {
+            resource,
+            started: now,
+            beat_millis: AtomicU64::new(0),
+            events: AtomicU64::new(0),
+            skipped: AtomicU64::new(0),
+            restarts: Default::default(),
+        }
+    }
+
+    /// The resource (plural) that is watched.
+    #[must_use]
+    pub fn resource(&self) -> &'static str {
+        self.resource
+    }
+
+    /// When the thread last came round; see [`BEAT_LATEST`].
+    #[must_use]
+    pub fn last_beat(&self) -> Instant {
+        self.started + Duration::from_millis(self.beat_millis.load(Ordering::Relaxed))
+    }
+
+    /// Watch events so far, bookmarks included.
+    #[must_use]
+    pub fn events(&self) -> u64 {
+        self.events.load(Ordering::Relaxed)
+    }
+
+    /// Objects that could not be decoded, so far.
+    #[must_use]
+    pub fn skipped(&self) -> u64 {
+        self.skipped.load(Ordering::Relaxed)
+    }
+
+    /// How often a list or watch was begun again for that cause, so far.
+    #[must_use]
+    pub fn restarts(&self, cause: Cause) -> u64 {
+        self.restarts[cause as usize].load(Ordering::Relaxed)
+    }
+
+    fn beat(&self, now: Instant) {
+        let millis = now.saturating_duration_since(self.started).as_millis();
+        self.beat_millis
+            .store(u64::try_from(millis).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+}
+
+/// A running reflector.
 #[derive(Debug)]
-pub struct ReflectorHandle;
+pub struct ReflectorHandle {
+    /// Its signs of life.
+    pub pulse: Arc<Pulse>,
+    thread: JoinHandle<()>,
+}
+
+impl ReflectorHandle {
+    /// Whether the thread has ended. Before the stop flag is set, that is a bug
+    /// (a panic), and the process should end: all state is in the cluster.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.thread.is_finished()
+    }
+
+    /// Waits for the thread to end.
+    ///
+    /// # Errors
+    /// When it has panicked.
+    pub fn join(self) -> thread::Result<()> {
+        self.thread.join()
+    }
+}
+
+impl<K: Resource> Reflector<K> {
+    /// Starts the thread, which is named after the resource (`watch-pods`).
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub fn spawn(self) -> io::Result<ReflectorHandle> {
+        let resource = K::COLLECTION.plural;
+        let pulse = Arc::new(Pulse::new(resource, self.clock.now()));
+        let backoff = Backoff::new(self.seed);
+        let running = Running {
+            pulse: pulse.clone(),
+            reflector: self,
+            backoff,
+            failing: None,
+        };
+        let builder = thread::Builder::new().name(format!("watch-{resource}"));
+        let thread = builder.spawn(move || running.run())?;
+        Ok(ReflectorHandle { pulse, thread })
+    }
+}
+
+struct Running<K: Resource> {
+    reflector: Reflector<K>,
+    pulse: Arc<Pulse>,
+    backoff: Backoff,
+    /// Since when nothing is heard, once that has been logged.
+    failing: Option<Instant>,
+}
+
+/// An open watch, and what has come of it.
+struct Open {
+    stream: Box<dyn EventStream>,
+    lines: Lines,
+    buffer: Vec<u8>,
+}
+
+impl<K: Resource> Running<K> {
+    fn run(mut self) {
+        let mut watch = Watch::new(self.reflector.poll);
+        let mut open: Option<Open> = None;
+        let mut input = Input::Woken;
+        while !self.reflector.stop.is_set() {
+            let now = self.reflector.clock.now();
+            self.pulse.beat(now);
+            let step = watch.step(input, now);
+            self.tell(step.effects, now);
+            if step.next != Next::Read {
+                open = None;
+            }
+            input = match self.perform(step.next, &mut open) {
+                Some(input) => input,
+                None => return,
+            };
+        }
+    }
+
+    /// Does what comes next; `None` when the program stops meanwhile.
+    fn perform(&mut self, next: Next, open: &mut Option<Open>) -> Option<Input<K>> {
+        let Reflector {
+            client,
+            scope,
+            stop,
+            clock,
+            ..
+        } = &self.reflector;
+        let wait = match next {
+            Next::List { continue_token } => {
+                return Some(Input::Listed(client.list(scope, continue_token.as_deref())));
+            }
+            Next::Open { version } => {
+                let opened = client.watch::<K>(scope, &version).map(|stream| {
+                    let (lines, buffer) = (Lines::new(), vec![0; READ_BYTES]);
+                    *open = Some(Open {
+                        stream,
+                        lines,
+                        buffer,
+                    });
+                });
+                return Some(Input::Opened(opened));
+            }
+            Next::Read => {
+                let open = open.as_mut().expect("reading follows opening");
+                return Some(open.next(&self.pulse));
+            }
+            Next::Wait(wait) => wait,
+            Next::BackOff { at_least } => self
+                .backoff
+                .after_failure(clock.now())
+                .max(at_least.min(RETRY_AFTER_MAX)),
+        };
+        if stop.wait(wait) {
+            None
+        } else {
+            Some(Input::Woken)
+        }
+    }
+
+    fn tell(&mut self, effects: Vec<Effect<K>>, now: Instant) {
+        let writer = &self.reflector.writer;
+        let resource = self.pulse.resource;
+        let mut changes = Vec::new();
+        let mut complete = false;
+        for effect in effects {
+            match effect {
+                Effect::Store(event) => {
+                    complete |= matches!(event, super::StoreEvent::InitDone(_));
+                    changes.extend(writer.apply(event));
+                }
+                Effect::Heard => {
+                    writer.heard(now);
+                    if let Some(since) = self.failing.take() {
+                        let secs = now.saturating_duration_since(since).as_secs_f32();
+                        log::info!("{resource} are heard of again, after {secs:.1} s");
+                    }
+                }
+                Effect::Watching(is_open) => writer.watching(is_open),
+                Effect::Skipped(skipped) => {
+                    self.pulse.skipped.fetch_add(1, Ordering::Relaxed);
+                    let (name, reason) = (skipped.name.escape_debug(), &skipped.reason);
+                    log::warn!(
+                        "skipping \"{name}\" of {resource}, which cannot be decoded: {reason}"
+                    );
+                }
+                Effect::Refused(error) => {
+                    let poll = self.reflector.poll.as_secs_f32();
+                    log::error!(
+                        "{error}; listing {resource} every {poll} s until that right is granted"
+                    );
+                }
+                Effect::Restart(cause, why) => {
+                    self.pulse.restarts[cause as usize].fetch_add(1, Ordering::Relaxed);
+                    log_restart(resource, cause, &why, &mut self.failing, now);
+                }
+            }
+        }
+        if complete || !changes.is_empty() {
+            (self.reflector.on_change)(&changes);
+        }
+    }
+}
+
+/// Longest `Retry-After` that is heeded: nobody is served by an old view.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(10);
+
+/// Says why it begins again: usual causes only to those who debug, an outage once.
+fn log_restart(
+    resource: &str,
+    cause: Cause,
+    why: &str,
+    failing: &mut Option<Instant>,
+    now: Instant,
+) {
+    let why = why.escape_debug();
+    match cause {
+        Cause::Closed => log::debug!("watch of {resource} begins again: {why}"),
+        Cause::Silent | Cause::Lost | Cause::Expired => {
+            log::info!(
+                "watch of {resource} begins again ({}): {why}",
+                cause.as_str()
+            );
+        }
+        Cause::Short | Cause::Broken | Cause::WentBack | Cause::Failed => {
+            if failing.is_none() {
+                *failing = Some(now);
+                log::warn!(
+                    "{resource} are not heard of ({}): {why}; trying on",
+                    cause.as_str()
+                );
+            } else {
+                log::debug!(
+                    "{resource} are still not heard of ({}): {why}",
+                    cause.as_str()
+                );
+            }
+        }
+    }
+}
+
+impl Open {
+    /// Waits for the next line, and reads it.
+    fn next<K: Resource>(&mut self, pulse: &Pulse) -> Input<K> {
+        loop {
+            if let Some(line) = self.lines.next_line() {
+                pulse.events.fetch_add(1, Ordering::Relaxed);
+                return Input::Event(decode_event(line).map_err(|error| error.to_string()));
+            }
+            let read = match self.stream.read(&mut self.buffer) {
+                Ok(0) if self.lines.has_rest() => {
+                    return Input::Ended(End::Lost("it ended within a line".into()));
+                }
+                Ok(0) => return Input::Ended(End::Closed),
+                Ok(read) => read,
+                Err(Failure::TimedOut(_)) => return Input::Ended(End::Silent),
+                Err(Failure::Lost(why) | Failure::Connect(why)) => {
+                    return Input::Ended(End::Lost(why));
+                }
+                Err(other) => return Input::Event(Err(format!("{other:?}"))),
+            };
+            if self.lines.push(&self.buffer[..read]).is_err() {
+                return Input::Event(Err("a line is too long".into()));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,333 @@
+//! Scenarios of the machine: inputs in, steps out; no sockets, a clock turned by hand.
+
+use super::*;
+use crate::kube::error::{Failure, Verb};
+use crate::kube::types::ConfigMap;
+
+/// A machine and its clock.
+struct Scenario {
+    watch: Watch,
+    now: Instant,
+}
+
+fn config_map(name: &str, version: &str) -> ConfigMap {
+    let mut object = ConfigMap::default();
+    object.metadata.name = name.into();
+    object.metadata.uid = Uid::from(name);
+    object.metadata.resource_version = version.into();
+    object
+}
+
+fn page(names: &[&str], version: &str, continue_token: Option<&str>) -> Input<ConfigMap> {
+    Input::Listed(Ok(Page {
+        items: names.iter().map(|name| config_map(name, version)).collect(),
+        version: version.into(),
+        continue_token: continue_token.map(Into::into),
+        skipped: Vec::new(),
+    }))
+}
+
+fn error(verb: Verb, code: u16, reason: &str) -> Error {
+    let body = format!(r#"{{"reason":"{reason}","message":"m","code":{code}}}"#);
+    let status = Box::new(Status::from_body(code, body.as_bytes()));
+    let failure = Failure::Status {
+        status,
+        retry_after: None,
+    };
+    Error {
+        verb,
+        resource: "configmaps",
+        name: None,
+        failure,
+    }
+}
+
+fn away(verb: Verb) -> Error {
+    let failure = Failure::Connect("refused".into());
+    Error {
+        verb,
+        resource: "configmaps",
+        name: None,
+        failure,
+    }
+}
+
+fn list(continue_token: Option<&str>) -> Next {
+    Next::List {
+        continue_token: continue_token.map(Into::into),
+    }
+}
+
+fn open(version: &str) -> Next {
+    Next::Open {
+        version: version.into(),
+    }
+}
+
+const BACK_OFF: Next = Next::BackOff {
+    at_least: Duration::ZERO,
+};
+
+impl Scenario {
+    fn new() -> Self {
+        Self {
+            watch: Watch::new(POLL),
+            now: Instant::now(),
+        }
+    }
+
+    /// One that has listed `a` at version 10 and has an open watch, 2 s old.
+    fn watching() -> Self {
+        let mut scenario = Self::new();
+        scenario.check(Input::Woken, list(None));
+        scenario.check(page(&["a"], "10", None), open("10"));
+        scenario.check(Input::Opened(Ok(())), Next::Read);
+        scenario.after(2.0);
+        scenario
+    }
+
+    fn after(&mut self, secs: f64) -> &mut Self {
+        self.now += Duration::from_secs_f64(secs);
+        self
+    }
+
+    #[track_caller]
+    fn check(&mut self, input: Input<ConfigMap>, next: Next) -> Vec<Effect<ConfigMap>> {
+        let step = self.watch.step(input, self.now);
+        assert_eq!(step.next, next);
+        step.effects
+    }
+}
+
+/// The causes of restarts among these.
+fn causes(effects: &[Effect<ConfigMap>]) -> Vec<Cause> {
+    let cause = |effect: &Effect<_>| match effect {
+        Effect::Restart(cause, _) => Some(*cause),
+        _ => None,
+    };
+    effects.iter().filter_map(cause).collect()
+}
+
+fn refusals(effects: &[Effect<ConfigMap>]) -> usize {
+    effects
+        .iter()
+        .filter(|effect| matches!(effect, Effect::Refused(_)))
+        .count()
+}
+
+#[test]
+fn a_list_of_several_pages_is_one_state() {
+    let mut scenario = Scenario::new();
+    let effects = scenario.check(Input::Woken, list(None));
+    assert_eq!(effects, [Effect::Store(StoreEvent::Init)]);
+    let effects = scenario.check(page(&["a"], "10", Some("t1")), list(Some("t1")));
+    let apply = |name| Effect::Store(StoreEvent::InitApply(config_map(name, "10")));
+    assert_eq!(effects, [Effect::Heard, apply("a")]);
+    let effects = scenario.check(page(&["b"], "10", None), open("10"));
+    let done = Effect::Store(StoreEvent::InitDone("10".into()));
+    assert_eq!(effects, [Effect::Heard, apply("b"), done]);
+    let effects = scenario.check(Input::Opened(Ok(())), Next::Read);
+    assert_eq!(effects, [Effect::Heard, Effect::Watching(true)]);
+}
+
+#[test]
+fn a_page_that_fails_is_asked_for_again_and_an_expired_token_begins_anew() {
+    let mut scenario = Scenario::new();
+    scenario.check(Input::Woken, list(None));
+    scenario.check(page(&["a"], "10", Some("t1")), list(Some("t1")));
+    let effects = scenario.check(Input::Listed(Err(away(Verb::List))), BACK_OFF);
+    assert_eq!(causes(&effects), [Cause::Failed]);
+    assert_eq!(scenario.check(Input::Woken, list(Some("t1"))), []);
+    let expired = error(Verb::List, 410, "Expired");
+    let effects = scenario.check(Input::Listed(Err(expired)), BACK_OFF);
+    assert_eq!(causes(&effects), [Cause::Expired]);
+    let effects = scenario.check(Input::Woken, list(None));
+    assert_eq!(effects, [Effect::Store(StoreEvent::Init)]);
+}
+
+#[test]
+fn pages_that_do_not_end_or_have_no_version_are_given_up() {
+    for bad in [page(&[], "10", Some("t1")), page(&[], "", None)] {
+        let mut scenario = Scenario::new();
+        scenario.check(Input::Woken, list(None));
+        scenario.check(page(&[], "10", Some("t1")), list(Some("t1")));
+        assert_eq!(causes(&scenario.check(bad, BACK_OFF)), [Cause::Broken]);
+        scenario.check(Input::Woken, list(None));
+    }
+}
+
+#[test]
+fn events_and_bookmarks_move_the_version_at_which_it_resumes() {
+    let ends = [(End::Closed, Cause::Closed), (End::Silent, Cause::Silent)];
+    for (end, cause) in ends
+        .into_iter()
+        .chain([(End::Lost("reset".into()), Cause::Lost)])
+    {
+        let mut scenario = Scenario::watching();
+        let added = WatchEvent::Added(config_map("b", "11"));
+        let effects = scenario.check(Input::Event(Ok(added)), Next::Read);
+        assert_eq!(
+            effects[1],
+            Effect::Store(StoreEvent::Apply(config_map("b", "11")))
+        );
+        scenario.check(
+            Input::Event(Ok(WatchEvent::Bookmark("20".into()))),
+            Next::Read,
+        );
+        let gone = WatchEvent::Deleted(config_map("a", "21"));
+        let effects = scenario.check(Input::Event(Ok(gone)), Next::Read);
+        let (name, uid, version) = ("a".into(), "a".into(), "21".into());
+        assert_eq!(
+            effects[1],
+            Effect::Store(StoreEvent::Delete { name, uid, version })
+        );
+        let effects = scenario.check(Input::Ended(end), open("21"));
+        assert_eq!(causes(&effects), [cause]);
+        assert!(effects.contains(&Effect::Watching(false)));
+    }
+}
+
+#[test]
+fn an_old_version_is_listed_anew_by_answer_and_by_event() {
+    let mut scenario = Scenario::watching();
+    let status = *match error(Verb::Watch, 410, "Expired").failure {
+        Failure::Status { status, .. } => status,
+        other => panic!("{other:?}"),
+    };
+    let effects = scenario.check(Input::Event(Ok(WatchEvent::Error(status))), BACK_OFF);
+    assert_eq!(causes(&effects), [Cause::Expired]);
+    scenario.check(Input::Woken, list(None));
+
+    let mut scenario = Scenario::watching();
+    scenario.check(Input::Ended(End::Closed), open("10"));
+    let gone = error(Verb::Watch, 410, "Gone");
+    let effects = scenario.check(Input::Opened(Err(gone)), BACK_OFF);
+    assert_eq!(causes(&effects), [Cause::Expired]);
+    scenario.check(Input::Woken, list(None));
+}
+
+#[test]
+fn other_errors_unreadable_lines_and_older_bookmarks_are_listed_anew() {
+    let internal = Status {
+        code: 500,
+        reason: "InternalError".into(),
+        ..Status::default()
+    };
+    let cases = [
+        (Ok(WatchEvent::Error(internal)), Cause::Broken),
+        (Err("no JSON".into()), Cause::Broken),
+        (Ok(WatchEvent::Bookmark("9".into())), Cause::WentBack),
+    ];
+    for (event, cause) in cases {
+        let mut scenario = Scenario::watching();
+        assert_eq!(
+            causes(&scenario.check(Input::Event(event), BACK_OFF)),
+            [cause]
+        );
+        scenario.check(Input::Woken, list(None));
+    }
+}
+
+#[test]
+fn a_watch_that_ends_at_once_without_an_event_is_a_failure() {
+    let mut scenario = Scenario::watching();
+    scenario.check(Input::Ended(End::Closed), open("10"));
+    scenario.check(Input::Opened(Ok(())), Next::Read);
+    scenario.after(0.9);
+    let effects = scenario.check(Input::Ended(End::Closed), BACK_OFF);
+    assert_eq!(causes(&effects), [Cause::Short]);
+    assert!(!effects.contains(&Effect::Heard));
+    scenario.check(Input::Woken, open("10"));
+    scenario.check(Input::Opened(Ok(())), Next::Read);
+    scenario.check(
+        Input::Event(Ok(WatchEvent::Bookmark("12".into()))),
+        Next::Read,
+    );
+    scenario.check(Input::Ended(End::Closed), open("12"));
+}
+
+#[test]
+fn a_watch_that_cannot_be_opened_is_tried_again_at_the_same_version() {
+    let mut scenario = Scenario::watching();
+    scenario.check(Input::Ended(End::Lost("reset".into())), open("10"));
+    for _ in 0..3 {
+        scenario.check(Input::Opened(Err(away(Verb::Watch))), BACK_OFF);
+        scenario.check(Input::Woken, open("10"));
+    }
+    let mut busy = error(Verb::Watch, 429, "TooManyRequests");
+    if let Failure::Status { retry_after, .. } = &mut busy.failure {
+        *retry_after = Some(Duration::from_secs(3));
+    }
+    let at_least = Duration::from_secs(3);
+    scenario.check(Input::Opened(Err(busy)), Next::BackOff { at_least });
+}
+
+#[test]
+fn a_refused_watch_is_polled_after_five_seconds_and_tried_again_every_minute() {
+    let mut scenario = Scenario::new();
+    scenario.check(Input::Woken, list(None));
+    scenario.check(page(&["a"], "10", None), open("10"));
+    let refused = || Input::Opened(Err(error(Verb::Watch, 403, "Forbidden")));
+    for _ in 0..5 {
+        assert_eq!(refusals(&scenario.check(refused(), BACK_OFF)), 0);
+        scenario.after(1.0).check(Input::Woken, open("10"));
+    }
+    assert_eq!(refusals(&scenario.check(refused(), Next::Wait(POLL))), 1);
+    let mut polls = 0;
+    loop {
+        scenario.after(2.0).check(Input::Woken, list(None));
+        polls += 1;
+        let step = scenario.watch.step(page(&["a"], "11", None), scenario.now);
+        if step.next == open("11") {
+            break;
+        }
+        assert_eq!(step.next, Next::Wait(POLL));
+    }
+    assert_eq!(polls, 30);
+    assert_eq!(refusals(&scenario.check(refused(), Next::Wait(POLL))), 0);
+    // Granted in the end: a watch like any other, and a later refusal is said again.
+    scenario.after(60.0).check(Input::Woken, list(None));
+    scenario.check(page(&["a"], "12", None), open("12"));
+    scenario.check(Input::Opened(Ok(())), Next::Read);
+    scenario
+        .after(60.0)
+        .check(Input::Ended(End::Closed), open("12"));
+    scenario.check(refused(), BACK_OFF);
+    scenario.after(5.0).check(Input::Woken, open("12"));
+    assert_eq!(refusals(&scenario.check(refused(), Next::Wait(POLL))), 1);
+}
+
+#[test]
+fn a_refused_list_is_believed_only_when_it_lasts() {
+    let mut scenario = Scenario::new();
+    let refused = || Input::Listed(Err(error(Verb::List, 403, "Forbidden")));
+    scenario.check(Input::Woken, list(None));
+    scenario.check(refused(), BACK_OFF);
+    scenario.after(4.0).check(Input::Woken, list(None));
+    // Something else in between: the patience begins anew.
+    scenario.check(Input::Listed(Err(away(Verb::List))), BACK_OFF);
+    scenario.after(4.0).check(Input::Woken, list(None));
+    scenario.check(refused(), BACK_OFF);
+    scenario.after(5.0).check(Input::Woken, list(None));
+    assert_eq!(refusals(&scenario.check(refused(), Next::Wait(POLL))), 1);
+    scenario.after(2.0).check(Input::Woken, list(None));
+    assert_eq!(refusals(&scenario.check(refused(), Next::Wait(POLL))), 0);
+    scenario.after(2.0).check(Input::Woken, list(None));
+    scenario.check(page(&[], "10", None), open("10"));
+}
+
+#[test]
+fn an_object_that_cannot_be_decoded_is_reported_and_passed() {
+    let mut scenario = Scenario::watching();
+    let skipped = Skipped {
+        name: "bad".into(),
+        reason: "no".into(),
+    };
+    let event = Input::Event(Ok(WatchEvent::Skipped(skipped.clone(), "15".into())));
+    assert!(
+        scenario
+            .check(event, Next::Read)
+            .contains(&Effect::Skipped(skipped))
+    );
+    scenario.check(Input::Ended(End::Closed), open("15"));
+}
