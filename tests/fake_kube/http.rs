@@ -242,9 +242,12 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.shared.alive.store(false, Ordering::SeqCst);
         self.stop();
-        self.shared.changed.notify_all();
+        // Under the lock, or the runner could miss it between its look at the
+        // flag and its sleep.
+        let shared = Arc::clone(&self.shared);
+        self.shared
+            .with(|_| shared.alive.store(false, Ordering::SeqCst));
         if let Some(runner) = self.runner.take() {
             let _ = runner.join();
         }

@@ -110,7 +110,7 @@ impl FakeKube {
     /// themselves, open to everybody, without TLS.
     pub(crate) fn builder() -> Builder {
         Builder {
-            clock: Clock::System,
+            clock: Clock::system(),
             history_max: HISTORY_DEFAULT,
             auto: true,
             bookmark_every: Duration::from_secs(60),
@@ -126,7 +126,7 @@ impl FakeKube {
 }
 
 impl Builder {
-    /// A clock that stands still until [`FakeKube::advance`].
+    /// A clock that stands still but for [`FakeKube::advance`].
     pub(crate) fn manual_clock(mut self) -> Self {
         self.clock = Clock::manual();
         self
@@ -454,8 +454,8 @@ impl FakeKube {
         });
     }
 
-    /// Moves a manual clock forward. With controllers by hand, they have yet to
-    /// be told ([`FakeKube::settle`]).
+    /// Moves the clock forward, also one that runs: pauses, deadlines and TTLs
+    /// are over sooner. With controllers by hand, they have yet to be told ([`FakeKube::settle`]).
     pub(crate) fn advance(&self, by: Duration) {
         self.shared.with(|model| model.cluster.clock().advance(by));
     }

@@ -98,6 +98,13 @@ impl Ground {
         }
     }
 
+    /// Lets a pause be over sooner; a real cluster takes its time.
+    fn hasten(&self, by: Duration) {
+        if let Some(fake) = &self.fake {
+            fake.advance(by);
+        }
+    }
+
     /// The path of a collection of this namespace.
     fn all(&self, plural: &str) -> String {
         let group = match plural {

@@ -1,5 +1,7 @@
 //! What becomes of a Job: its pod, the phases of it, ends, evictions.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::{Ground, checks, condition, exits, is_deleting, is_true, job, name, uid, version};
@@ -226,8 +228,14 @@ fn an_evicted_pod_is_replaced_after_its_end(ground: &Ground) {
             "EvictionByEvictionAPI"
         );
     }
-    let mut two_lived = false;
     let query = "labelSelector=job-name%3Da";
+    ground.wait("pods", query, |pods| {
+        let old = pods.get(name(&old));
+        old.is_none_or(|pod| pod["status"]["phase"] != "Running")
+    });
+    // The Job controller's pause after a pod that ended.
+    ground.hasten(Duration::from_secs(10));
+    let mut two_lived = false;
     ground.wait("pods", query, |pods| {
         let runs = |pod: &&Value| pod["status"]["phase"] == "Running";
         two_lived |= pods.values().filter(runs).count() > 1;

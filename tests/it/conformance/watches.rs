@@ -115,7 +115,7 @@ fn bookmarks_come_only_when_asked_for(ground: &Ground) {
     // A bookmark says that the watch has come further than it began, so
     // something must have happened outside of its selector.
     let after = version(&ground.config_map("b", &json!({}))).to_owned();
-    let query = format!("labelSelector=l&resourceVersion={from}&timeoutSeconds=4");
+    let query = format!("labelSelector=l&resourceVersion={from}&timeoutSeconds=3");
     assert_eq!(follow(ground, &query).count(), 0);
     let asked = format!("{query}&allowWatchBookmarks=true");
     let bookmark = follow(ground, &asked).next().expect("one before the end");
