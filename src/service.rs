@@ -16,7 +16,7 @@ use crate::app::view::View;
 use crate::app::{Answer, AnswerSink, App, Waits};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
-use crate::health::{Signs, Vitals};
+use crate::health::{Beat, Signs, Vitals};
 use crate::http::handlers::Api;
 use crate::http::listener;
 use crate::http::mailbox::Mailboxes;
@@ -29,14 +29,16 @@ use crate::kube::transport::{self, HttpTransport, Transport};
 use crate::kube::types::{ConfigMap, Job, Pod, Resource};
 use crate::model::labels;
 use crate::shutdown::{self, Stop};
+use crate::store::reflector::{BEAT_LATEST, Pulse};
 use crate::store::{self, Change, Reflector, ReflectorHandle, Writer};
+use crate::threads::OnDeath;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
 
 /// Why the service did not start, or did not go on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -152,24 +154,31 @@ struct Signals {
     view: View,
     stopping: AtomicBool,
     engine: Engine,
-    reflectors: Mutex<Vec<ReflectorHandle>>,
+    pulses: Vec<Arc<Pulse>>,
+    clock: Arc<dyn Clock>,
 }
 
 impl Vitals for Signals {
     fn signs(&self) -> Signs {
-        let reflectors = self
-            .reflectors
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let mut since_beat: Vec<(String, Duration)> = reflectors
+        let now = self.clock.now();
+        let mut beats: Vec<Beat> = self
+            .pulses
             .iter()
-            .map(|reflector| (reflector.name().to_owned(), reflector.since_beat()))
+            .map(|pulse| Beat {
+                thread: pulse.resource(),
+                since: now.saturating_duration_since(pulse.last_beat()),
+                latest: BEAT_LATEST,
+            })
             .collect();
-        since_beat.push(("desk".into(), self.engine.since_beat()));
+        beats.push(Beat {
+            thread: "desk",
+            since: self.engine.since_beat(),
+            latest: engine::BEAT_LATEST,
+        });
         Signs {
             synced: self.view.is_synced(),
             stopping: self.stopping.load(Ordering::SeqCst),
-            since_beat,
+            beats,
         }
     }
 }
@@ -218,7 +227,7 @@ impl Service {
             clock: Arc::clone(&clock),
             workers: config.workers,
             calls_max: config.parked_max,
-            on_death: Box::new(on_death(&endings)),
+            on_death: on_death(&endings),
         })
         .map_err(|error| Error::Start(format!("a thread cannot be started: {error}")))?;
         let stop = Stop::new();
@@ -229,6 +238,7 @@ impl Service {
             clock: &clock,
             stop: &stop,
             endings: &endings,
+            seed: seed(&*clock),
         };
         let reflectors = reflecting.start(stores, &catalogs, &inbox)?;
         let waits = Waits {
@@ -240,7 +250,8 @@ impl Service {
             view,
             stopping: AtomicBool::new(false),
             engine,
-            reflectors: Mutex::new(reflectors),
+            pulses: reflectors.iter().map(|r| Arc::clone(&r.pulse)).collect(),
+            clock: Arc::clone(&clock),
         });
         let api = Api::new(
             app.clone(),
@@ -350,6 +361,7 @@ struct Reflecting<'a> {
     clock: &'a Arc<dyn Clock>,
     stop: &'a Stop,
     endings: &'a Sender<Ending>,
+    seed: u64,
 }
 
 impl Reflecting<'_> {
@@ -386,26 +398,34 @@ impl Reflecting<'_> {
         selector: &str,
         on_change: impl Fn(&[Change<K>]) + Send + 'static,
     ) -> Result<ReflectorHandle, Error> {
-        let scope = Scope::new(self.namespace, selector);
+        let scope = Scope::labelled(self.namespace, selector);
         Reflector {
             client: self.client.clone(),
             scope,
             writer,
             poll: self.config.poll,
+            // The jitter differs between the replicas, which start at different times.
+            seed: self.seed,
             clock: Arc::clone(self.clock),
             stop: self.stop.clone(),
             on_change: Box::new(on_change),
-            on_death: Box::new(on_death(self.endings)),
+            on_death: on_death(self.endings),
         }
-        .start()
+        .spawn()
         .map_err(|error| Error::Start(format!("a thread cannot be started: {error}")))
     }
 }
 
-fn on_death(endings: &Sender<Ending>) -> impl Fn(&str) + Send + Sync + 'static {
+fn on_death(endings: &Sender<Ending>) -> OnDeath {
     let endings = endings.clone();
     // When nobody listens any more, the service is ending anyway.
-    move |cause: &str| drop(endings.send(Ending::Died(cause.to_owned())))
+    Arc::new(move |cause| drop(endings.send(Ending::Died(cause.to_owned()))))
+}
+
+/// A number that differs from process to process.
+fn seed(clock: &dyn Clock) -> u64 {
+    let since_epoch = clock.wall_now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    since_epoch.subsec_nanos().into()
 }
 
 fn front_settings(config: &Config) -> FrontSettings {

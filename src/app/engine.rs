@@ -18,8 +18,8 @@ use crate::kube::{self, Class, Client};
 use crate::model::labels;
 use crate::model::names::{AppType, InstanceKey, InstanceName};
 use crate::store::{Change, Writer};
+use crate::threads::{self, OnDeath};
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -30,6 +30,9 @@ const INBOX_MAX: usize = 65_536;
 
 /// Inputs that the desk takes before it looks at the time again.
 const BATCH: usize = 256;
+
+/// When the desk's thread that has not come round is taken for dead.
+pub const BEAT_LATEST: Duration = Duration::from_secs(60);
 
 /// How long the desk's thread sleeps at most, so that its heartbeat goes on.
 const NAP: Duration = Duration::from_secs(1);
@@ -152,7 +155,7 @@ pub struct Parts {
     /// More calls than this never wait, since each belongs to a request that waits.
     pub calls_max: usize,
     /// Told when a thread dies, with a sentence; the process should then end.
-    pub on_death: Box<dyn Fn(&str) + Send + Sync>,
+    pub on_death: OnDeath,
 }
 
 /// The running threads; they end with the process.
@@ -181,7 +184,7 @@ impl Engine {
         // One place for each name that may have a call under way, so that the desk never blocks.
         let (calls, queue) = sync_channel::<Call>(parts.calls_max);
         let queue = Arc::new(Mutex::new(queue));
-        let on_death: OnDeath = parts.on_death.into();
+        let on_death = parts.on_death;
         for number in 0..parts.workers {
             let worker = Worker {
                 queue: Arc::clone(&queue),
@@ -209,7 +212,7 @@ impl Engine {
             beat: Arc::clone(&beat),
             started,
         };
-        spawn("desk".into(), on_death, move || desk.run())?;
+        threads::spawn("desk".into(), on_death, move || desk.run())?;
         Ok(Self {
             beat,
             started,
@@ -223,24 +226,6 @@ impl Engine {
         let beat = Duration::from_millis(self.beat.load(Ordering::Relaxed));
         (self.clock.now() - self.started).saturating_sub(beat)
     }
-}
-
-type OnDeath = Arc<dyn Fn(&str) + Send + Sync>;
-
-/// Starts a thread that lives as long as the process; if it panics, that is told.
-fn spawn(
-    name: String,
-    on_death: OnDeath,
-    run: impl FnOnce() + Send + 'static,
-) -> std::io::Result<()> {
-    std::thread::Builder::new()
-        .name(name.clone())
-        .spawn(move || {
-            if catch_unwind(AssertUnwindSafe(run)).is_err() {
-                on_death(&format!("thread {name} panicked"));
-            }
-        })?;
-    Ok(())
 }
 
 struct DeskThread {
