@@ -48,17 +48,14 @@ pub struct Ailment {
 /// # Errors
 /// The thread that has not come round.
 pub fn live(signs: &Signs) -> Result<(), Ailment> {
-    match signs
-        .since_beat
-        .iter()
-        .find(|(_, since)| *since > SILENT_MAX)
-    {
+    match signs.beats.iter().find(|beat| beat.since > beat.latest) {
         None => Ok(()),
-        Some((thread, since)) => Err(Ailment {
+        Some(beat) => Err(Ailment {
             code: "internal",
             message: format!(
-                "the thread {thread} has not come round for {} s",
-                since.as_secs()
+                "the thread {} has not come round for {} s",
+                beat.thread,
+                beat.since.as_secs()
             ),
         }),
     }
@@ -93,12 +90,19 @@ mod tests {
     fn a_thread_that_does_not_come_round_is_told_at_the_bound() {
         let latest = Duration::from_secs(60);
         let signs = |since| Signs {
-            beats: vec![Beat { thread: "desk", since, latest }],
+            beats: vec![Beat {
+                thread: "desk",
+                since,
+                latest,
+            }],
             ..Signs::default()
         };
         assert_eq!(live(&signs(latest)), Ok(()));
         let ailment = live(&signs(latest + Duration::from_secs(1))).unwrap_err();
-        assert_eq!(ailment.message, "the thread desk has not come round for 61 s");
+        assert_eq!(
+            ailment.message,
+            "the thread desk has not come round for 61 s"
+        );
     }
 
     #[test]

@@ -35,9 +35,9 @@ use crate::threads::OnDeath;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 /// Why the service did not start, or did not go on.
@@ -424,7 +424,10 @@ fn on_death(endings: &Sender<Ending>) -> OnDeath {
 
 /// A number that differs from process to process.
 fn seed(clock: &dyn Clock) -> u64 {
-    let since_epoch = clock.wall_now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let since_epoch = clock
+        .wall_now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
     since_epoch.subsec_nanos().into()
 }
 

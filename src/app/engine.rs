@@ -192,7 +192,7 @@ impl Engine {
                 writers: parts.writers.clone(),
                 inbox: parts.inbox.clone(),
             };
-            spawn(
+            threads::spawn(
                 format!("worker-{number}"),
                 Arc::clone(&on_death),
                 move || worker.run(),

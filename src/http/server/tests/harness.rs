@@ -97,7 +97,7 @@ impl Front {
             Arc::clone(&mailboxes),
             settings,
             Arc::new(SystemClock),
-            |cause| panic!("{cause}"),
+            Arc::new(|cause: &str| panic!("{cause}")),
         )
         .unwrap();
         Self {
