@@ -481,17 +481,19 @@ impl Reader<'_> {
     }
 
     fn log_filter(&mut self) -> String {
+        // What libraries say below a warning is of no use to an operator.
+        let of_us = |level: &str| format!("warn,config_controller={level}");
         let level = self.text("LOG_LEVEL");
         let filter = match level.to_ascii_lowercase().as_str() {
-            "error" | "warn" | "info" | "debug" => level.to_ascii_lowercase(),
+            level @ ("error" | "warn" | "info" | "debug") => of_us(level),
             // The original's deployments may carry Python's names for levels.
-            "warning" => "warn".to_owned(),
+            "warning" => of_us("warn"),
             _ => {
                 self.problem(
                     "LOG_LEVEL",
                     &format!("is '{level}': give error, warn, info or debug"),
                 );
-                "info".to_owned()
+                of_us("info")
             }
         };
         self.environment

@@ -6,9 +6,6 @@
 use std::fmt;
 use std::time::Duration;
 
-/// A thread that has not come round for this long is taken for dead.
-pub const SILENT_MAX: Duration = Duration::from_secs(60);
-
 /// What is known of the process.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Signs {
@@ -16,8 +13,19 @@ pub struct Signs {
     pub synced: bool,
     /// Whether the process is ending.
     pub stopping: bool,
-    /// How long ago each thread last came round, by name.
-    pub since_beat: Vec<(String, Duration)>,
+    /// The threads that must come round.
+    pub beats: Vec<Beat>,
+}
+
+/// The heartbeat of one thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Beat {
+    /// What the thread is called.
+    pub thread: &'static str,
+    /// How long ago it last came round.
+    pub since: Duration,
+    /// After how long it is taken for dead.
+    pub latest: Duration,
 }
 
 /// Where the signs come from.
@@ -40,17 +48,14 @@ pub struct Ailment {
 /// # Errors
 /// The thread that has not come round.
 pub fn live(signs: &Signs) -> Result<(), Ailment> {
-    match signs
-        .since_beat
-        .iter()
-        .find(|(_, since)| *since > SILENT_MAX)
-    {
+    match signs.beats.iter().find(|beat| beat.since > beat.latest) {
         None => Ok(()),
-        Some((thread, since)) => Err(Ailment {
+        Some(beat) => Err(Ailment {
             code: "internal",
             message: format!(
-                "the thread {thread} has not come round for {} s",
-                since.as_secs()
+                "the thread {} has not come round for {} s",
+                beat.thread,
+                beat.since.as_secs()
             ),
         }),
     }
@@ -83,12 +88,17 @@ mod tests {
 
     #[test]
     fn a_thread_that_does_not_come_round_is_told_at_the_bound() {
+        let latest = Duration::from_secs(60);
         let signs = |since| Signs {
-            since_beat: vec![("desk".into(), since)],
+            beats: vec![Beat {
+                thread: "desk",
+                since,
+                latest,
+            }],
             ..Signs::default()
         };
-        assert_eq!(live(&signs(SILENT_MAX)), Ok(()));
-        let ailment = live(&signs(SILENT_MAX + Duration::from_secs(1))).unwrap_err();
+        assert_eq!(live(&signs(latest)), Ok(()));
+        let ailment = live(&signs(latest + Duration::from_secs(1))).unwrap_err();
         assert_eq!(
             ailment.message,
             "the thread desk has not come round for 61 s"

@@ -8,5 +8,7 @@ pub mod http;
 pub mod kube;
 pub mod logging;
 pub mod model;
+pub mod service;
 pub mod shutdown;
 pub mod store;
+pub mod threads;

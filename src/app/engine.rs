@@ -18,10 +18,11 @@ use crate::kube::{self, Class, Client};
 use crate::model::labels;
 use crate::model::names::{AppType, InstanceKey, InstanceName};
 use crate::store::{Change, Writer};
+use crate::threads::{self, OnDeath};
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// What may wait for the desk's thread: more means that it does not keep up.
@@ -29,6 +30,9 @@ const INBOX_MAX: usize = 65_536;
 
 /// Inputs that the desk takes before it looks at the time again.
 const BATCH: usize = 256;
+
+/// When the desk's thread that has not come round is taken for dead.
+pub const BEAT_LATEST: Duration = Duration::from_secs(60);
 
 /// How long the desk's thread sleeps at most, so that its heartbeat goes on.
 const NAP: Duration = Duration::from_secs(1);
@@ -127,7 +131,6 @@ pub struct Writers {
 }
 
 /// What the engine is made of.
-#[derive(Debug)]
 pub struct Parts {
     /// The desk.
     pub desk: Desk,
@@ -151,17 +154,25 @@ pub struct Parts {
     pub workers: usize,
     /// More calls than this never wait, since each belongs to a request that waits.
     pub calls_max: usize,
+    /// Told when a thread dies, with a sentence; the process should then end.
+    pub on_death: OnDeath,
 }
 
-/// The running threads.
+/// The running threads; they end with the process.
 #[derive(Debug)]
 pub struct Engine {
-    /// The desk's thread and the workers; they end when their inbox does, or die.
-    pub threads: Vec<JoinHandle<()>>,
     /// When the desk's thread last came round, in milliseconds since it began.
     beat: Arc<AtomicU64>,
     started: Instant,
     clock: Arc<dyn Clock>,
+}
+
+impl fmt::Debug for Parts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Parts")
+            .field("workers", &self.workers)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Engine {
@@ -173,7 +184,7 @@ impl Engine {
         // One place for each name that may have a call under way, so that the desk never blocks.
         let (calls, queue) = sync_channel::<Call>(parts.calls_max);
         let queue = Arc::new(Mutex::new(queue));
-        let mut threads = Vec::new();
+        let on_death = parts.on_death;
         for number in 0..parts.workers {
             let worker = Worker {
                 queue: Arc::clone(&queue),
@@ -181,25 +192,28 @@ impl Engine {
                 writers: parts.writers.clone(),
                 inbox: parts.inbox.clone(),
             };
-            let thread = std::thread::Builder::new().name(format!("worker-{number}"));
-            threads.push(thread.spawn(move || worker.run())?);
+            threads::spawn(
+                format!("worker-{number}"),
+                Arc::clone(&on_death),
+                move || worker.run(),
+            )?;
         }
         let beat = Arc::new(AtomicU64::new(0));
         let clock = Arc::clone(&parts.clock);
         let started = clock.now();
         let desk = DeskThread {
+            desk: parts.desk,
+            receiver: parts.receiver,
             calls,
+            view: parts.view,
+            catalogs: parts.catalogs,
+            sink: parts.sink,
+            clock: parts.clock,
             beat: Arc::clone(&beat),
             started,
-            parts,
         };
-        threads.push(
-            std::thread::Builder::new()
-                .name("desk".into())
-                .spawn(move || desk.run())?,
-        );
+        threads::spawn("desk".into(), on_death, move || desk.run())?;
         Ok(Self {
-            threads,
             beat,
             started,
             clock,
@@ -215,25 +229,29 @@ impl Engine {
 }
 
 struct DeskThread {
+    desk: Desk,
+    receiver: Receiver<Input>,
     calls: SyncSender<Call>,
+    view: View,
+    catalogs: Arc<Catalogs>,
+    sink: Arc<dyn AnswerSink>,
+    clock: Arc<dyn Clock>,
     beat: Arc<AtomicU64>,
     started: Instant,
-    parts: Parts,
 }
 
 impl DeskThread {
     fn run(mut self) {
         let mut effects = Vec::new();
         loop {
-            let now = self.parts.clock.now();
+            let now = self.clock.now();
             let beat = u64::try_from((now - self.started).as_millis()).unwrap_or(u64::MAX);
             self.beat.store(beat, Ordering::Relaxed);
             let wait = self
-                .parts
                 .desk
                 .next_wake()
                 .map_or(NAP, |at| at.saturating_duration_since(now));
-            match self.parts.receiver.recv_timeout(wait.min(NAP)) {
+            match self.receiver.recv_timeout(wait.min(NAP)) {
                 Ok(first) => self.take(first, &mut effects),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -245,12 +263,7 @@ impl DeskThread {
 
     /// Takes what has come in, up to a batch.
     fn take(&mut self, first: Input, effects: &mut Vec<Effect>) {
-        let rest = self
-            .parts
-            .receiver
-            .try_iter()
-            .take(BATCH)
-            .collect::<Vec<_>>();
+        let rest = self.receiver.try_iter().take(BATCH).collect::<Vec<_>>();
         self.with_now(|desk, now| {
             for input in std::iter::once(first).chain(rest) {
                 desk.step(input, now, effects);
@@ -259,20 +272,20 @@ impl DeskThread {
     }
 
     fn with_now(&mut self, act: impl FnOnce(&mut Desk, &Now<'_>)) {
-        let catalog = self.parts.catalogs.current();
+        let catalog = self.catalogs.current();
         let now = Now {
-            now: self.parts.clock.now(),
-            wall: self.parts.clock.wall_now(),
-            view: &self.parts.view,
+            now: self.clock.now(),
+            wall: self.clock.wall_now(),
+            view: &self.view,
             catalog: &catalog,
         };
-        act(&mut self.parts.desk, &now);
+        act(&mut self.desk, &now);
     }
 
     fn carry_out(&self, effects: &mut Vec<Effect>) {
         for effect in effects.drain(..) {
             match effect {
-                Effect::Answer(token, answer) => self.parts.sink.answer(token, answer),
+                Effect::Answer(token, answer) => self.sink.answer(token, answer),
                 Effect::Call(call) => {
                     // When the workers have gone the process is about to end.
                     let _ = self.calls.send(*call);

@@ -46,7 +46,12 @@ fn not_an_object(input: &Value) -> Value {
 
 /// `application/json`, or anything under `application/` that ends with `+json`.
 fn is_json(content_type: Option<&str>) -> bool {
-    let media_type = content_type.unwrap_or("").split(';').next().unwrap_or("").trim();
+    let media_type = content_type
+        .unwrap_or("")
+        .split(';')
+        .next()
+        .unwrap_or("")
+        .trim();
     let media_type = media_type.to_ascii_lowercase();
     media_type
         .strip_prefix("application/")
@@ -56,7 +61,10 @@ fn is_json(content_type: Option<&str>) -> bool {
 /// Where in the body reading ended, counted in bytes from 0.
 fn offset(body: &[u8], error: &serde_json::Error) -> usize {
     let lines = body.split_inclusive(|byte| *byte == b'\n');
-    let before: usize = lines.take(error.line().saturating_sub(1)).map(<[u8]>::len).sum();
+    let before: usize = lines
+        .take(error.line().saturating_sub(1))
+        .map(<[u8]>::len)
+        .sum();
     (before + error.column().saturating_sub(1)).min(body.len())
 }
 
@@ -73,19 +81,22 @@ mod tests {
 
     #[test]
     fn objects_are_taken() {
-        for content_type in ["application/json", "application/json; charset=utf-8", "Application/merge-patch+JSON"] {
+        for content_type in [
+            "application/json",
+            "application/json; charset=utf-8",
+            "Application/merge-patch+JSON",
+        ] {
             assert_eq!(object(Some(content_type), b"{\"a\": 1}").unwrap()["a"], 1);
         }
     }
 
     #[test]
     fn what_is_no_object_is_named_as_by_the_original() {
-        let missing = json!([{"type":"missing","loc":["body"],"msg":"Field required","input":null}]);
+        let missing =
+            json!([{"type":"missing","loc":["body"],"msg":"Field required","input":null}]);
         check_refused(JSON, "", missing.clone());
         check_refused(JSON, "null", missing);
-        let dict = |input: Value| {
-            json!([{"type":"dict_type","loc":["body"],"msg":"Input should be a valid dictionary","input":input}])
-        };
+        let dict = |input: Value| json!([{"type":"dict_type","loc":["body"],"msg":"Input should be a valid dictionary","input":input}]);
         check_refused(JSON, "[]", dict(json!([])));
         check_refused(JSON, "\"x\"", dict(json!("x")));
         check_refused(Some("text/plain"), "{}", dict(json!("{}")));

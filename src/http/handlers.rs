@@ -102,7 +102,11 @@ impl Api {
     /// The handler over this app; `hostname` is what `/info` shows.
     #[must_use]
     pub fn new(app: App, vitals: Arc<dyn Vitals>, hostname: String) -> Self {
-        Self { app, vitals, hostname }
+        Self {
+            app,
+            vitals,
+            hostname,
+        }
     }
 
     fn serve(&self, route: Route, request: &Request, token: Token) -> Handled<Pending> {
@@ -166,7 +170,10 @@ impl Api {
             }
         };
         match MetaChange::from_body(&object) {
-            Ok(change) => parked(self.app.label(asked(key, request, token), change), Pending::Label),
+            Ok(change) => parked(
+                self.app.label(asked(key, request, token), change),
+                Pending::Label,
+            ),
             Err(error) => {
                 let error = Error::ReservedKey(error.to_string().into());
                 Handled::Reply(problem(&error, Pending::Label.shape()))
@@ -192,7 +199,12 @@ impl Api {
 
 fn asked(key: InstanceKey, request: &Request, token: Token) -> Asked {
     let by = request.peer.to_string().into();
-    Asked { token, key, by, wait: prefer::wait(&request.headers) }
+    Asked {
+        token,
+        key,
+        by,
+        wait: prefer::wait(&request.headers),
+    }
 }
 
 fn parked(handed_over: Result<(), Error>, pending: Pending) -> Handled<Pending> {
@@ -213,7 +225,11 @@ fn detail(status: u16, text: &str) -> Response {
 /// 307, so that the method and the body stay (contract B2).
 fn redirect(path: &str, request: &Request) -> Response {
     let host = request.host().unwrap_or_default();
-    let query = request.query.as_ref().map(|query| format!("?{query}")).unwrap_or_default();
+    let query = request
+        .query
+        .as_ref()
+        .map(|query| format!("?{query}"))
+        .unwrap_or_default();
     // A path may hold bytes that a header may not.
     let target = format!("{path}{query}");
     let target: String =
@@ -278,7 +294,10 @@ fn entry_value(entry: &Entry) -> Value {
 
 /// Adds meta labels; a reserved key that somebody set by hand on the pod is left out (contract S3).
 fn add_meta(body: &mut Map<String, Value>, meta: &MetaLabels) {
-    for (key, value) in meta.iter().filter(|(key, _)| !RESERVED.contains(&key.as_str())) {
+    for (key, value) in meta
+        .iter()
+        .filter(|(key, _)| !RESERVED.contains(&key.as_str()))
+    {
         body.insert(key.clone(), json!(value));
     }
 }

@@ -5,7 +5,7 @@
 //! bounded by what can be put in: one answer for each request that waits, and
 //! one connection for each that was admitted.
 
-use crate::http::token::Token;
+use crate::app::Token;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 

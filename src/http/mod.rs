@@ -1,21 +1,27 @@
-//! Our own HTTP/1.1 front: from bytes on a socket to a [`message::Request`],
-//! and from a [`message::Response`] back to bytes.
+//! The HTTP front: from bytes on a socket to the app, and from its answers back to bytes.
 //!
-//! Inside out: [`message`] holds the values, [`connection`] is one connection
-//! as a pure state machine, [`wire`] writes answers, [`mailbox`] carries answers
-//! from other threads to the I/O thread that owns the connection, and
-//! [`server`] is the only place with sockets and threads.
+//! Inside out: [`message`] holds the values, [`connection`] is one connection as a
+//! pure state machine, [`wire`] writes answers, [`mailbox`] carries answers from other
+//! threads to the I/O thread that owns the connection, and [`server`] is the only
+//! place with sockets and threads; so far nothing knows a route or an app. Above it,
+//! pure but for the calls into [`crate::app`]: [`router`] (which route), [`prefer`] and
+//! [`body`] (what a request says), [`handlers`] (what happens), [`problem`] (what an
+//! error looks like).
 //!
-//! What is absent: no thread per connection, no async runtime, no unbounded
-//! queue or buffer (each bound is a field of [`message::Limits`]), and nothing
-//! here knows a route, an app or Kubernetes.
+//! What is absent: no thread per connection, no async runtime, no unbounded queue or
+//! buffer (each bound is a field of [`message::Limits`]).
 
 // A test that unwraps fails where it should.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod body;
 pub mod connection;
+pub mod handlers;
+pub mod listener;
 pub mod mailbox;
 pub mod message;
+pub mod prefer;
+pub mod problem;
+pub mod router;
 pub mod server;
-pub mod token;
 pub mod wire;

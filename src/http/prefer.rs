@@ -19,7 +19,8 @@ pub fn wait(headers: &Headers) -> Option<Duration> {
             let is_wait = name.trim().eq_ignore_ascii_case("wait");
             let digits = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
             // More digits than fit mean "as long as possible", which the caller's bound cuts.
-            (is_wait && digits).then(|| Duration::from_secs(value.parse().unwrap_or(u32::MAX.into())))
+            (is_wait && digits)
+                .then(|| Duration::from_secs(value.parse().unwrap_or(u32::MAX.into())))
         })
 }
 

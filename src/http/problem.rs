@@ -46,14 +46,21 @@ impl From<&Error> for Problem {
             Error::TooManyRequests(_) => (429, "too_many_requests", Some(1)),
             Error::NotPermitted => (500, "not_permitted", None),
             Error::NamespaceMissing => (500, "namespace_missing", None),
-            Error::Unavailable { retry_after } => {
-                (503, "kubernetes_unavailable", Some(retry_after.as_secs().max(1)))
-            }
+            Error::Unavailable { retry_after } => (
+                503,
+                "kubernetes_unavailable",
+                Some(retry_after.as_secs().max(1)),
+            ),
             Error::NotSynced => (503, "not_synced", Some(1)),
             Error::Draining => (503, "draining", Some(1)),
             Error::Internal => (500, "internal", None),
         };
-        Self { status, code, message: error.to_string(), retry_after_secs }
+        Self {
+            status,
+            code,
+            message: error.to_string(),
+            retry_after_secs,
+        }
     }
 }
 
@@ -64,7 +71,11 @@ impl Problem {
         let body = match shape {
             Shape::Plain => self.object("error"),
             Shape::Detail(none) => {
-                let word = if self.code == "not_found" { none } else { "error" };
+                let word = if self.code == "not_found" {
+                    none
+                } else {
+                    "error"
+                };
                 json!({"detail": self.object(word)})
             }
         };
@@ -118,8 +129,14 @@ mod tests {
 
     #[test]
     fn what_time_can_heal_says_when_to_ask_again() {
-        let error = Error::Unavailable { retry_after: Duration::from_millis(2500) };
+        let error = Error::Unavailable {
+            retry_after: Duration::from_millis(2500),
+        };
         let response = Problem::from(&error).response(Shape::Plain);
-        assert!(response.headers.contains(&("retry-after".into(), "2".into())));
+        assert!(
+            response
+                .headers
+                .contains(&("retry-after".into(), "2".into()))
+        );
     }
 }

@@ -66,7 +66,11 @@ pub enum Resource {
 pub const ROUTES: &[(Resource, &str, &str)] = &[
     (Resource::Types, "/app", "GET, HEAD"),
     (Resource::Instances, "/app/{type}", "GET, HEAD"),
-    (Resource::Instance, "/app/{type}/{name}", "DELETE, GET, PATCH"),
+    (
+        Resource::Instance,
+        "/app/{type}/{name}",
+        "DELETE, GET, PATCH",
+    ),
     (Resource::Info, "/info", "GET, HEAD"),
     (Resource::Livez, "/livez", "GET, HEAD"),
     (Resource::Readyz, "/readyz", "GET, HEAD"),
@@ -79,7 +83,9 @@ pub fn route(method: &Method, path: &str) -> Routed {
         return Routed::NotFound;
     };
     let segments: Vec<Cow<'_, str>> = rest.split('/').map(decode).collect();
-    let significant = segments.iter().rposition(|segment| !segment.chars().all(|c| c == '/'));
+    let significant = segments
+        .iter()
+        .rposition(|segment| !segment.chars().all(|c| c == '/'));
     let kept = significant.map_or(0, |last| last + 1);
     if kept < segments.len() {
         return redirect(path, rest, &segments, kept);
@@ -174,10 +180,26 @@ mod tests {
     fn paths_and_methods() {
         check(Method::Get, "/app", Routed::To(Route::Types));
         check(Method::Head, "/app", Routed::To(Route::Types));
-        check(Method::Get, "/app/scim", Routed::To(Route::Instances("scim".into())));
-        check(Method::Get, "/app/scim/n1", Routed::To(Route::Ensure(key("scim", "n1"))));
-        check(Method::Patch, "/app/scim/n1", Routed::To(Route::Label(key("scim", "n1"))));
-        check(Method::Delete, "/app/scim/n1", Routed::To(Route::Stop(key("scim", "n1"))));
+        check(
+            Method::Get,
+            "/app/scim",
+            Routed::To(Route::Instances("scim".into())),
+        );
+        check(
+            Method::Get,
+            "/app/scim/n1",
+            Routed::To(Route::Ensure(key("scim", "n1"))),
+        );
+        check(
+            Method::Patch,
+            "/app/scim/n1",
+            Routed::To(Route::Label(key("scim", "n1"))),
+        );
+        check(
+            Method::Delete,
+            "/app/scim/n1",
+            Routed::To(Route::Stop(key("scim", "n1"))),
+        );
         check(Method::Get, "/info", Routed::To(Route::Info));
         check(Method::Get, "/livez", Routed::To(Route::Livez));
         check(Method::Get, "/readyz", Routed::To(Route::Readyz));
@@ -185,7 +207,17 @@ mod tests {
 
     #[test]
     fn unknown_paths() {
-        for path in ["/", "/favicon.ico", "//app", "/App", "/app/a/b/c", "*", "/app/a//b", "//", "/infos/"] {
+        for path in [
+            "/",
+            "/favicon.ico",
+            "//app",
+            "/App",
+            "/app/a/b/c",
+            "*",
+            "/app/a//b",
+            "//",
+            "/infos/",
+        ] {
             check(Method::Get, path, Routed::NotFound);
         }
     }
@@ -193,8 +225,16 @@ mod tests {
     #[test]
     fn known_paths_name_their_methods() {
         check(Method::Post, "/app", Routed::MethodNotAllowed("GET, HEAD"));
-        check(Method::Head, "/app/a/b", Routed::MethodNotAllowed("DELETE, GET, PATCH"));
-        check(Method::Options, "/app/a/b", Routed::MethodNotAllowed("DELETE, GET, PATCH"));
+        check(
+            Method::Head,
+            "/app/a/b",
+            Routed::MethodNotAllowed("DELETE, GET, PATCH"),
+        );
+        check(
+            Method::Options,
+            "/app/a/b",
+            Routed::MethodNotAllowed("DELETE, GET, PATCH"),
+        );
     }
 
     #[test]
@@ -202,21 +242,37 @@ mod tests {
         check(Method::Get, "/app/", Routed::Redirect("/app".into()));
         check(Method::Get, "/app//", Routed::Redirect("/app".into()));
         check(Method::Get, "/app/%2F", Routed::Redirect("/app".into()));
-        check(Method::Delete, "/app/a%20b/c/", Routed::Redirect("/app/a%20b/c".into()));
+        check(
+            Method::Delete,
+            "/app/a%20b/c/",
+            Routed::Redirect("/app/a%20b/c".into()),
+        );
         check(Method::Get, "/nope/", Routed::NotFound);
     }
 
     #[test]
     fn segments_are_decoded() {
-        check(Method::Get, "/app/sc%69m/%C3%A4%20b", Routed::To(Route::Ensure(key("scim", "ä b"))));
-        check(Method::Get, "/app/a/b%zz", Routed::To(Route::Ensure(key("a", "b%zz"))));
+        check(
+            Method::Get,
+            "/app/sc%69m/%C3%A4%20b",
+            Routed::To(Route::Ensure(key("scim", "ä b"))),
+        );
+        check(
+            Method::Get,
+            "/app/a/b%zz",
+            Routed::To(Route::Ensure(key("a", "b%zz"))),
+        );
         check(Method::Get, "/app/a/b%2Fc", Routed::NotFound);
         check(Method::Get, "/app%2Fa", Routed::NotFound);
     }
 
     #[track_caller]
     fn check_bad(path: &str, expected: NameError) {
-        check(Method::Get, path, Routed::BadName(expected, Resource::Instance));
+        check(
+            Method::Get,
+            path,
+            Routed::BadName(expected, Resource::Instance),
+        );
     }
 
     #[test]
@@ -225,6 +281,9 @@ mod tests {
         check_bad("/app/a/%2e%2E", NameError::Dots);
         check_bad("/app/../a", NameError::Dots);
         check_bad("/app/a/b%00", NameError::Control('\0'));
-        check_bad(&format!("/app/a/{}", "n".repeat(300)), NameError::TooLong(300));
+        check_bad(
+            &format!("/app/a/{}", "n".repeat(300)),
+            NameError::TooLong(300),
+        );
     }
 }

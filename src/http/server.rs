@@ -19,10 +19,11 @@ mod turn;
 
 pub use stats::{Counter, FrontStats, ThreadStats};
 
+use crate::app::Token;
 use crate::clock::Clock;
 use crate::http::mailbox::{Bell, Mailboxes};
 use crate::http::message::{Limits, Refusal, Request, Response};
-use crate::http::token::Token;
+use crate::threads::OnDeath;
 use accept::{Accepted, Acceptor};
 use admission::Admission;
 use io_thread::IoThread;
@@ -190,7 +191,7 @@ impl Server {
         mailboxes: Arc<Mailboxes<H::Answer>>,
         settings: Settings,
         clock: Arc<dyn Clock>,
-        on_death: impl Fn(&str) + Send + Sync + 'static,
+        on_death: OnDeath,
     ) -> std::io::Result<Self> {
         let address = listener.local_addr()?;
         let threads = mailboxes.io_threads();
@@ -213,7 +214,6 @@ impl Server {
             control: Arc::clone(&control),
         });
         let mut acceptor = Some(Acceptor::new(listener)?);
-        let on_death = Arc::new(on_death);
         let mut running = Vec::with_capacity(threads);
         for io in 0..threads {
             let thread = IoThread::new(io, Arc::clone(&shared), acceptor.take())?;
@@ -300,7 +300,7 @@ fn spawn<H: Handler>(
     io: usize,
     mut thread: IoThread<H>,
     control: Arc<Control>,
-    on_death: Arc<impl Fn(&str) + Send + Sync + 'static>,
+    on_death: OnDeath,
 ) -> std::io::Result<JoinHandle<()>> {
     let name = format!("http-{io}");
     let builder = std::thread::Builder::new().name(name.clone());

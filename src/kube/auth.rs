@@ -16,7 +16,7 @@ use std::time::{Duration, Instant, SystemTime};
 mod exec;
 
 /// Where Kubernetes mounts the service account of a pod.
-const SERVICE_ACCOUNT_DIR: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+pub const SERVICE_ACCOUNT_DIR: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
 /// A token file is read again when this much time has passed since the last time.
 /// Kubernetes rotates tokens long before they expire; client-go reads as often.

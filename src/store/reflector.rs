@@ -16,6 +16,7 @@ use crate::kube::transport::EventStream;
 use crate::kube::types::{Resource, decode_event};
 use crate::kube::watch::{Cause, Effect, End, Input, Lines, Next, SILENCE, Watch};
 use crate::shutdown::Stop;
+use crate::threads::{self, OnDeath};
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -54,6 +55,8 @@ pub struct Reflector<K: Resource> {
     pub seed: u64,
     /// Who is told of changes.
     pub on_change: OnChange<K>,
+    /// Is told when the thread dies.
+    pub on_death: OnDeath,
 }
 
 impl<K: Resource> fmt::Debug for Reflector<K> {
@@ -133,13 +136,6 @@ pub struct ReflectorHandle {
 }
 
 impl ReflectorHandle {
-    /// Whether the thread has ended. Before the stop flag is set, that is a bug
-    /// (a panic), and the process should end: all state is in the cluster.
-    #[must_use]
-    pub fn is_finished(&self) -> bool {
-        self.thread.is_finished()
-    }
-
     /// Waits for the thread to end.
     ///
     /// # Errors
@@ -158,14 +154,14 @@ impl<K: Resource> Reflector<K> {
         let resource = K::COLLECTION.plural;
         let pulse = Arc::new(Pulse::new(resource, self.clock.now()));
         let backoff = Backoff::new(self.seed);
+        let on_death = Arc::clone(&self.on_death);
         let running = Running {
             pulse: pulse.clone(),
             reflector: self,
             backoff,
             failing: None,
         };
-        let builder = thread::Builder::new().name(format!("watch-{resource}"));
-        let thread = builder.spawn(move || running.run())?;
+        let thread = threads::spawn(format!("watch-{resource}"), on_death, move || running.run())?;
         Ok(ReflectorHandle { pulse, thread })
     }
 }

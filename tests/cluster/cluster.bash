@@ -47,9 +47,10 @@ lock_cluster() {
 
 unlock_cluster() { rm -f "$lock"; }
 
-# A folder with something else in it is never taken over, nor removed.
+# A folder with something else in it is never taken over, nor removed. The cgroup tells of a cluster
+# whose mark was removed with the rest of the folder while it ran.
 check_folder_is_ours() {
-    [[ -e $mark || ! -e $folder ]] || [[ -d $folder && -z $(ls -A "$folder") ]] ||
+    [[ -e $mark || ! -e $folder || -d $(processes_root) ]] || [[ -d $folder && -z $(ls -A "$folder") ]] ||
         fail "$folder is not empty and not a cluster's folder."
 }
 

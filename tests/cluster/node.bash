@@ -141,10 +141,9 @@ authentication:
   x509: {clientCAFile: $pki/ca.crt}
 authorization: {mode: AlwaysAllow}
 containerRuntimeEndpoint: unix:///run/containerd/containerd.sock
-# Pods' cgroups are all below the cluster's own, with no classes of service between.
+# Pods' cgroups are all below the cluster's own.
 cgroupDriver: cgroupfs
 cgroupRoot: /$cgroup
-cgroupsPerQOS: false
 enforceNodeAllocatable: []
 failCgroupV1: false
 failSwapOn: false

@@ -47,7 +47,7 @@ check_machine() {
         command -v apt-get >/dev/null || cannot "Missing on this machine: ${missing[*]} (names of Debian's packages)."
         say "Installing Debian's packages: ${missing[*]}"
         export DEBIAN_FRONTEND=noninteractive
-        { apt-get update -qq && apt-get install -qq --no-install-recommends "${missing[@]}"; } >&2 ||
+        { apt-get update -qq && apt-get install -qq --no-install-recommends "${missing[@]}"; } >/dev/null ||
             cannot "Missing on this machine, and apt-get could not install: ${missing[*]}."
         mapfile -t missing < <(missing_packages)
         ((${#missing[@]} == 0)) || cannot "Still missing after apt-get installed it: ${missing[*]}."

@@ -10,8 +10,8 @@ clear_processes() {
 }
 
 clear_remains() {
-    clear_processes
     check_folder_is_ours
+    clear_processes
     # Nothing is mounted below it (node.bash says why), but if ever: not over to another filesystem.
     rm -rf --one-file-system -- "$folder"
 }

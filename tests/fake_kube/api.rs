@@ -10,9 +10,10 @@ use super::cluster::Cluster;
 use super::cluster::read::{ListOptions, WatchEvent};
 use super::cluster::resource::Resource;
 use super::cluster::selector::Selector;
-use super::cluster::status::{self, Refusal};
+use super::cluster::status::{self, Cause, Refusal};
 use super::cluster::write::{DeleteOptions, Part};
 use super::dynamics::Dynamics;
+use super::dynamics::pods::PodMove;
 use super::faults::{Fault, FaultPlan};
 
 /// Requests that the journal keeps at most; older ones are forgotten.
@@ -158,9 +159,12 @@ impl Request {
         match self.query("dryRun") {
             "" => Ok(false),
             "All" => Ok(true),
-            other => Err(status::bad_request(format!(
-                "dryRun: Unsupported value: {other:?}: supported values: \"All\""
-            ))),
+            other => {
+                let given = json!([other]).to_string();
+                let mut cause = Cause::unsupported("dryRun", "", &["All"]);
+                cause.message = format!("Unsupported value: {given}: supported values: \"All\"");
+                Err(status::invalid_options("CreateOptions", &cause))
+            }
         }
     }
 }
@@ -244,6 +248,9 @@ impl Model {
         } else {
             Part::Status
         };
+        if target.subresource == "eviction" {
+            return self.evict(target);
+        }
         let stored = match target.verb {
             "watch" => return self.watch(request, target, faults),
             "list" => return self.list(request, target, faults),
@@ -260,7 +267,7 @@ impl Model {
                 self.cluster.update(&key, request.json()?, part, dry_run)?
             }
             "patch" => {
-                check_type(request, &["application/merge-patch+json"])?;
+                check_patch_type(request)?;
                 let patch = request.json()?;
                 self.cluster.merge_patch(&key, &patch, part, dry_run)?
             }
@@ -268,6 +275,22 @@ impl Model {
         };
         let code = if target.verb == "create" { 201 } else { 200 };
         Ok(Reply::Answer(answer(code, Value::clone(&stored))))
+    }
+
+    /// The eviction API, as a drain uses it. There are no disruption budgets.
+    fn evict(&mut self, target: &Target) -> Result<Reply, Refusal> {
+        let key = (
+            Resource::Pods,
+            target.namespace.clone(),
+            target.name.clone(),
+        );
+        self.cluster.get(key.0, &key.1, &key.2)?;
+        self.dynamics
+            .make_move(&mut self.cluster, &key, &PodMove::Evict);
+        let done = json!({
+            "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201,
+        });
+        Ok(Reply::Answer(answer(201, done)))
     }
 
     fn list(&self, request: &Request, target: &Target, faults: &[Fault]) -> Result<Reply, Refusal> {
@@ -460,7 +483,12 @@ fn find_target(request: &Request) -> Result<Target, Refusal> {
     };
     let resource = Resource::find(group, plural).ok_or_else(status::no_such_path)?;
     let fits = resource.namespaced() || namespace.is_empty();
-    let known = subresource.is_empty() || (subresource == "status" && resource.has_status());
+    let known = match subresource {
+        "" => true,
+        "status" => resource.has_status(),
+        "eviction" => resource == Resource::Pods && request.method == "POST",
+        _ => false,
+    };
     if !fits || !known || (name.is_empty() && rest.len() > 1) {
         return Err(status::no_such_path());
     }
@@ -470,6 +498,7 @@ fn find_target(request: &Request) -> Result<Target, Refusal> {
         ("GET", true) => "list",
         ("GET", false) if in_one_place => "get",
         ("POST", true) if in_one_place => "create",
+        ("POST", false) if subresource == "eviction" => "create",
         ("PUT", false) if in_one_place => "update",
         ("PATCH", false) if in_one_place => "patch",
         ("DELETE", false) if in_one_place => "delete",
@@ -501,6 +530,11 @@ fn check_type(request: &Request, accepted: &[&str]) -> Result<(), Refusal> {
     } else {
         Err(status::unsupported_media_type(&accepted.join(", ")))
     }
+}
+
+fn check_patch_type(request: &Request) -> Result<(), Refusal> {
+    check_type(request, &["application/merge-patch+json"])
+        .map_err(|_| status::unsupported_patch_type())
 }
 
 fn check_admission(target: &Target, body: &Value, faults: &[Fault]) -> Result<(), Refusal> {

@@ -8,44 +8,46 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// A source of milliseconds since 1970: the machine's clock, or one that stands
-/// still until it is moved.
+/// Milliseconds since 1970, from a clock that runs or from one that stands still.
+/// Both can be moved forward.
 #[derive(Clone, Debug)]
-pub(crate) enum Clock {
-    /// The machine's clock.
-    System,
-    /// Stands at this value until [`Clock::advance`] moves it.
-    Manual(Arc<AtomicI64>),
+pub(crate) struct Clock {
+    runs: bool,
+    /// What was added by hand; for a clock that stands, the time itself.
+    ahead_ms: Arc<AtomicI64>,
 }
 
 impl Clock {
-    /// A manual clock that stands at 2026-01-01T00:00:00Z.
+    /// The machine's clock.
+    pub(crate) fn system() -> Self {
+        Self {
+            runs: true,
+            ahead_ms: Arc::new(AtomicI64::new(0)),
+        }
+    }
+
+    /// A clock that stands at 2026-01-01T00:00:00Z.
     pub(crate) fn manual() -> Self {
-        Self::Manual(Arc::new(AtomicI64::new(1_767_225_600_000)))
+        Self {
+            runs: false,
+            ahead_ms: Arc::new(AtomicI64::new(1_767_225_600_000)),
+        }
     }
 
     /// Milliseconds since 1970.
     pub(crate) fn now_ms(&self) -> i64 {
-        match self {
-            Self::System => SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .map_or(0, |past| {
-                    i64::try_from(past.as_millis()).unwrap_or(i64::MAX)
-                }),
-            Self::Manual(value) => value.load(Ordering::SeqCst),
+        let ahead = self.ahead_ms.load(Ordering::SeqCst);
+        if !self.runs {
+            return ahead;
         }
+        let past = SystemTime::now().duration_since(UNIX_EPOCH);
+        past.map_or(0, |past| i64::try_from(past.as_millis()).unwrap_or(0)) + ahead
     }
 
-    /// Moves a manual clock forward. The machine's clock cannot be moved: that
-    /// is a mistake of the test, and said so.
+    /// Moves it forward.
     pub(crate) fn advance(&self, by: Duration) {
-        match self {
-            Self::System => panic!("only a manual clock can be advanced"),
-            Self::Manual(value) => {
-                let millis = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
-                value.fetch_add(millis, Ordering::SeqCst);
-            }
-        }
+        let millis = i64::try_from(by.as_millis()).unwrap_or(0);
+        self.ahead_ms.fetch_add(millis, Ordering::SeqCst);
     }
 }
 

@@ -357,8 +357,11 @@ pub(crate) fn emit_event(
     let now = cluster.now();
     let namespace = meta(about, "namespace").to_owned();
     let uid = &about["metadata"]["uid"];
+    // Normal ones name something new each time; looking for them would cost a
+    // pass over all events for each pod.
     let same = cluster
         .objects(Resource::Events, &namespace)
+        .filter(|_| kind != "Normal")
         .find(|(_, event)| {
             event["involvedObject"]["uid"] == *uid
                 && event["reason"] == reason

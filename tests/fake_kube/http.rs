@@ -28,6 +28,9 @@ use wire::Incoming;
 /// How often an idle watch looks whether its client is still there.
 const WATCH_LOOK: Duration = Duration::from_millis(50);
 
+/// How long before the end of a watch its last bookmark is sent.
+const BOOKMARK_BEFORE_END: Duration = Duration::from_secs(2);
+
 /// The longest sleep of the thread that lets the controllers run.
 const RUNNER_SLEEP: Duration = Duration::from_secs(1);
 
@@ -239,9 +242,12 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.shared.alive.store(false, Ordering::SeqCst);
         self.stop();
-        self.shared.changed.notify_all();
+        // Under the lock, or the runner could miss it between its look at the
+        // flag and its sleep.
+        let shared = Arc::clone(&self.shared);
+        self.shared
+            .with(|_| shared.alive.store(false, Ordering::SeqCst));
         if let Some(runner) = self.runner.take() {
             let _ = runner.join();
         }
@@ -367,6 +373,7 @@ impl Front {
     ) -> io::Result<bool> {
         let end = Instant::now() + Duration::from_secs(watch.timeout_secs);
         let mut heard = Instant::now();
+        let mut said_last = false;
         for event in std::mem::take(&mut watch.first) {
             if !sender.send(&event)? {
                 return Ok(false);
@@ -378,7 +385,10 @@ impl Front {
             }
             let bookmark_every =
                 Duration::from_millis(self.shared.bookmark_ms.load(Ordering::SeqCst));
-            let bookmark_due = watch.bookmarks && heard.elapsed() >= bookmark_every;
+            // Like the real one, one more just before the end.
+            let last_due = !said_last && Instant::now() + BOOKMARK_BEFORE_END >= end;
+            let bookmark_due = watch.bookmarks && (last_due || heard.elapsed() >= bookmark_every);
+            said_last |= last_due;
             let mut events = match self.next_events(&mut watch, end, bookmark_due) {
                 Ok(events) => events,
                 Err(last) => {

@@ -24,8 +24,8 @@
 //! in the real server's words; RBAC; Jobs with one pod at a time.
 //!
 //! # What is not
-//! - Other kinds, other versions, discovery, OpenAPI, exec, logs, eviction as a
-//!   subresource, deletecollection (405), tables, protobuf, CBOR.
+//! - Other kinds, other versions, discovery, OpenAPI, exec, logs,
+//!   deletecollection (405), tables, protobuf, CBOR.
 //! - Patches other than JSON merge patches (415); server-side apply.
 //! - `managedFields`; unknown fields are stored, and no `Warning` tells of them;
 //!   `fieldValidation` is ignored. Only what `cluster/validate.rs` names is
@@ -41,6 +41,8 @@
 //!   resources and nodes do not exist; every pod is on one node.
 //! - A ResourceQuota, Pod Security or a webhook is a fault or a refusal that a
 //!   test asks for, not an object.
+//! - Fields that nothing of ours reads: `observedGeneration`, `hostIPs`, default
+//!   tolerations and volumes of a pod, `resources` of its status.
 //! - Events: one for each pod a Job makes, or cannot make; none of the kubelet.
 
 // Included by several targets; each of them uses a part of it.
@@ -108,7 +110,7 @@ impl FakeKube {
     /// themselves, open to everybody, without TLS.
     pub(crate) fn builder() -> Builder {
         Builder {
-            clock: Clock::System,
+            clock: Clock::system(),
             history_max: HISTORY_DEFAULT,
             auto: true,
             bookmark_every: Duration::from_secs(60),
@@ -124,7 +126,7 @@ impl FakeKube {
 }
 
 impl Builder {
-    /// A clock that stands still until [`FakeKube::advance`].
+    /// A clock that stands still but for [`FakeKube::advance`].
     pub(crate) fn manual_clock(mut self) -> Self {
         self.clock = Clock::manual();
         self
@@ -452,8 +454,8 @@ impl FakeKube {
         });
     }
 
-    /// Moves a manual clock forward. With controllers by hand, they have yet to
-    /// be told ([`FakeKube::settle`]).
+    /// Moves the clock forward, also one that runs: pauses, deadlines and TTLs
+    /// are over sooner. With controllers by hand, they have yet to be told ([`FakeKube::settle`]).
     pub(crate) fn advance(&self, by: Duration) {
         self.shared.with(|model| model.cluster.clock().advance(by));
     }
@@ -487,6 +489,8 @@ impl FakeKube {
     pub(crate) fn set_role(&self, namespace: &str, yaml: Option<&str>) {
         self.shared.with(|model| {
             model.access.clear_roles();
+            let user = format!("system:serviceaccount:{namespace}:config-controller");
+            model.access.set_service_user(&user);
             if let Some(yaml) = yaml {
                 let added = model.access.add_roles(namespace, yaml);
                 added.expect("the role given to the fake is valid YAML with a Role in it");

@@ -3,7 +3,16 @@
 //! | module | what it shows |
 //! |---|---|
 //! | `conformance` | what we rely on from the API server, on the fake and (with `CLUSTER_TESTS=1`) on a real cluster |
-//! | `raw_kube` | the plain client that these tests speak to an API server with |
+//!
+//! What the tests stand on:
+//!
+//! | module | what it is |
+//! |---|---|
+//! | `fake_kube` | the fake API server, with tests of its own |
+//! | `raw_kube` | a plain client for an API server |
 
 #[path = "../fake_kube/mod.rs"]
 mod fake_kube;
+
+mod conformance;
+mod raw_kube;

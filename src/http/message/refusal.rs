@@ -76,78 +76,22 @@ impl Refusal {
         }
     }
 
-    /// The status code, the stable word, the sentence for the caller, and the
-    /// word for metrics.
-    const fn row(self) -> (u16, &'static str, &'static str, &'static str) {
+    /// The status code, the stable word, and the word for metrics.
+    const fn row(self) -> (u16, &'static str, &'static str) {
         match self {
-            Self::BadRequest(what) => (400, "bad_request", what, "bad_request"),
-            Self::HeadTimeout => (
-                408,
-                "request_timeout",
-                "the request head did not arrive in time",
-                "head_timeout",
-            ),
-            Self::BodyTimeout => (
-                408,
-                "request_timeout",
-                "the request body did not arrive in time",
-                "body_timeout",
-            ),
-            Self::BodyTooLarge => (
-                413,
-                "body_too_large",
-                "the request body is too large",
-                "body_too_large",
-            ),
-            Self::TargetTooLong => (
-                414,
-                "target_too_long",
-                "the request target is too long",
-                "target_too_long",
-            ),
-            Self::ExpectationFailed => (
-                417,
-                "expectation_failed",
-                "the only expectation that is met is 100-continue",
-                "expectation_failed",
-            ),
-            Self::HeadTooLarge => (
-                431,
-                "head_too_large",
-                "the request head is too long or has too many fields",
-                "head_too_large",
-            ),
-            Self::NotImplemented(what) => (501, "not_implemented", what, "not_implemented"),
-            Self::VersionNotSupported => (
-                505,
-                "version_not_supported",
-                "this server speaks HTTP/1.1 and HTTP/1.0",
-                "version_not_supported",
-            ),
-            Self::TooManyConnections => (
-                503,
-                "overloaded",
-                "too many connections",
-                "too_many_connections",
-            ),
-            Self::TooManyFromPeer => (
-                429,
-                "too_many_requests",
-                "too many connections from this address",
-                "too_many_from_peer",
-            ),
-            Self::NoMemory => (
-                503,
-                "overloaded",
-                "too many requests are being received",
-                "no_memory",
-            ),
-            Self::Panicked => (
-                500,
-                "internal",
-                "an internal error; the log of the server says more",
-                "panicked",
-            ),
+            Self::BadRequest(_) => (400, "bad_request", "bad_request"),
+            Self::HeadTimeout => (408, "request_timeout", "head_timeout"),
+            Self::BodyTimeout => (408, "request_timeout", "body_timeout"),
+            Self::BodyTooLarge => (413, "body_too_large", "body_too_large"),
+            Self::TargetTooLong => (414, "target_too_long", "target_too_long"),
+            Self::ExpectationFailed => (417, "expectation_failed", "expectation_failed"),
+            Self::HeadTooLarge => (431, "head_too_large", "head_too_large"),
+            Self::NotImplemented(_) => (501, "not_implemented", "not_implemented"),
+            Self::VersionNotSupported => (505, "version_not_supported", "version_not_supported"),
+            Self::TooManyConnections => (503, "overloaded", "too_many_connections"),
+            Self::TooManyFromPeer => (429, "too_many_requests", "too_many_from_peer"),
+            Self::NoMemory => (503, "overloaded", "no_memory"),
+            Self::Panicked => (500, "internal", "panicked"),
         }
     }
 
@@ -166,13 +110,26 @@ impl Refusal {
     /// The sentence for people, as in the body's `msg`.
     #[must_use]
     pub const fn message(self) -> &'static str {
-        self.row().2
+        match self {
+            Self::BadRequest(what) | Self::NotImplemented(what) => what,
+            Self::HeadTimeout => "the request head did not arrive in time",
+            Self::BodyTimeout => "the request body did not arrive in time",
+            Self::BodyTooLarge => "the request body is too large",
+            Self::TargetTooLong => "the request target is too long",
+            Self::ExpectationFailed => "the only expectation that is met is 100-continue",
+            Self::HeadTooLarge => "the request head is too long or has too many fields",
+            Self::VersionNotSupported => "this server speaks HTTP/1.1 and HTTP/1.0",
+            Self::TooManyConnections => "too many connections",
+            Self::TooManyFromPeer => "too many connections from this address",
+            Self::NoMemory => "too many requests are being received",
+            Self::Panicked => "an internal error; the log of the server says more",
+        }
     }
 
     /// The word for the label of a metric, one for each cause.
     #[must_use]
     pub const fn label(self) -> &'static str {
-        self.row().3
+        self.row().2
     }
 
     /// Seconds for `Retry-After`, where asking again can help.

@@ -6,10 +6,10 @@
 use super::admission::Permit;
 use super::socket::Socket;
 use super::{Handled, Handler, Resumed, Shared};
+use crate::app::Token;
 use crate::http::connection::{Connection, Step};
 use crate::http::message::{Refusal, Request, Response};
 use crate::http::server::stats::ThreadStats;
-use crate::http::token::Token;
 use crate::http::wire::Date;
 use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -63,8 +63,15 @@ fn fill_job(job: &mut Value) {
     ] {
         spec["template"]["metadata"]["labels"][key] = value.clone();
     }
+    default(spec, "manualSelector", json!(false));
     if spec["template"]["spec"].is_object() {
         fill_pod_spec(&mut spec["template"]["spec"], "Always");
+    }
+    // A Job without labels of its own shows those of its template.
+    let template_labels = spec["template"]["metadata"]["labels"].clone();
+    let own = &mut job["metadata"]["labels"];
+    if own.as_object().is_none_or(|labels| labels.is_empty()) {
+        *own = template_labels;
     }
 }
 

@@ -54,7 +54,7 @@ impl WatchEvent {
     pub(crate) fn bookmark(resource: Resource, revision: u64) -> Self {
         let mut object = json!({
             "kind": resource.kind(), "apiVersion": resource.api_version(),
-            "metadata": {"resourceVersion": revision.to_string(), "creationTimestamp": null},
+            "metadata": {"resourceVersion": revision.to_string()},
         });
         match resource {
             Resource::Pods => {
@@ -63,7 +63,7 @@ impl WatchEvent {
             }
             Resource::Jobs => {
                 object["spec"] = json!({"template": {
-                    "metadata": {"creationTimestamp": null},
+                    "metadata": {},
                     "spec": {"containers": null},
                 }});
                 object["status"] = json!({});
@@ -106,13 +106,14 @@ impl Cluster {
             if after
                 .as_ref()
                 .is_some_and(|(ns, name)| (&key.1, &key.2) <= (ns, name))
-                || !options.selector.matches(object)
             {
                 continue;
             }
+            // Whatever comes after a full page counts, chosen or not: the real
+            // one does not look that far ahead, so a last page may be empty.
             if options.limit > 0 && items.len() == options.limit {
                 left += 1;
-            } else {
+            } else if options.selector.matches(object) {
                 items.push(without_kind(object));
                 last = Some(key);
             }
@@ -144,7 +145,9 @@ impl Cluster {
                 ));
             }
             let token = read_continue(&options.continue_token).ok_or_else(|| {
-                status::bad_request("continue key is not valid: illegal base64 data")
+                status::bad_request(
+                    "invalid continue token: continue key is not valid: illegal base64 data",
+                )
             })?;
             let (revision, ns, name) = token;
             let start = Some((ns, name));
@@ -292,7 +295,7 @@ fn parse_version(text: &str) -> Result<u64, Refusal> {
         return Ok(0);
     }
     text.parse().map_err(|_| {
-        status::bad_request(format!("resourceVersion: Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax"))
+        status::unclassified(format!("resourceVersion: Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax"))
     })
 }
 

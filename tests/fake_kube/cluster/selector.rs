@@ -135,10 +135,13 @@ fn parse_fields(resource: Resource, text: &str) -> Result<Vec<(String, String, b
             ))
         })?;
         if !selectable(resource).contains(&path) {
+            let known: Vec<String> = selectable(resource)
+                .iter()
+                .map(|f| format!("{f:?}"))
+                .collect();
             return Err(status::bad_request(format!(
-                "Unable to find {:?} that match label selector \"\", field selector {text:?}: \
-                 field label not supported: {path}",
-                resource.qualified()
+                "{path:?} is not a known field selector: only {}",
+                known.join(", ")
             )));
         }
         found.push((path.to_owned(), value.to_owned(), equal));
@@ -188,12 +191,12 @@ fn parse_labels(text: &str) -> Result<Vec<Requirement>, Refusal> {
 
 fn parse_label(term: &str) -> Result<Requirement, String> {
     let (key, test) = label_test(term)?;
-    if let Some(why) = validate::label_key_fault(key) {
+    if let Some(why) = validate::label_key_faults(key).first() {
         return Err(format!("<nil>: Invalid value: {key:?}: {why}"));
     }
     if let Test::In(values) | Test::NotIn(values) = &test {
         for value in values {
-            if let Some(why) = validate::label_value_fault(value) {
+            if let Some(why) = validate::label_value_faults(value).first() {
                 return Err(format!("values[0][{key}]: Invalid value: {value:?}: {why}"));
             }
         }

@@ -179,6 +179,40 @@ pub(crate) fn invalid(resource: Resource, name: &str, causes: &[Cause]) -> Refus
     refusal(422, "Invalid", message, Some(about))
 }
 
+/// 422 of a patch after which the object could not be decoded: it names neither
+/// kind nor object.
+pub(crate) fn invalid_patch(patched: &Value, fault: &str) -> Refusal {
+    let why = fault.split_once(": ").map_or(fault, |(_, why)| why);
+    let message = format!("Invalid value: {:?}: {why}", patched.to_string());
+    let about = json!({"causes": [
+        {"reason": "FieldValueInvalid", "message": message, "field": "patch"},
+    ]});
+    let whole = format!(" \"\" is invalid: patch: {message}");
+    refusal(422, "Invalid", whole, Some(about))
+}
+
+/// 422 of the options of a request.
+pub(crate) fn invalid_options(kind: &str, cause: &Cause) -> Refusal {
+    let message = format!(
+        "{kind}.meta.k8s.io \"\" is invalid: {}: {}",
+        cause.field, cause.message
+    );
+    let about = json!({
+        "group": "meta.k8s.io", "kind": kind,
+        "causes": [{"reason": cause.reason, "message": cause.message, "field": cause.field}],
+    });
+    refusal(422, "Invalid", message, Some(about))
+}
+
+/// 500 without a reason: what the real one answers where nobody thought of one.
+pub(crate) fn unclassified(message: impl Into<String>) -> Refusal {
+    let mut refusal = refusal(500, "", message.into(), None);
+    if let Some(status) = refusal.status.as_object_mut() {
+        status.shift_remove("reason");
+    }
+    refusal
+}
+
 /// 400.
 pub(crate) fn bad_request(message: impl Into<String>) -> Refusal {
     refusal(400, "BadRequest", message.into(), None)
@@ -257,6 +291,12 @@ pub(crate) fn unsupported_media_type(accepted: &str) -> Refusal {
         "the body of the request was in an unknown format - accepted media types include: {accepted}"
     );
     refusal(415, "UnsupportedMediaType", message, None)
+}
+
+/// 415 of a patch.
+pub(crate) fn unsupported_patch_type() -> Refusal {
+    let message = "415: Unsupported Media Type".to_owned();
+    refusal(415, "UnsupportedMediaType", message, Some(json!({})))
 }
 
 /// 429 with `Retry-After`.

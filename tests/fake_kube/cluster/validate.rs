@@ -55,33 +55,41 @@ pub(crate) fn dns_label_fault(name: &str) -> Option<String> {
     (!is_dns_label(name)).then(|| LABEL.to_owned())
 }
 
-/// Why this is no label (or annotation) key.
-pub(crate) fn label_key_fault(key: &str) -> Option<String> {
+/// Why this is no label (or annotation) key; there may be several reasons.
+pub(crate) fn label_key_faults(key: &str) -> Vec<String> {
+    let mut faults = Vec::new();
     let name = match key.split_once('/') {
         None => key,
-        Some(("", _)) => return Some("prefix part must be non-empty".to_owned()),
         Some((prefix, name)) => {
-            if let Some(why) = subdomain_fault(prefix) {
-                return Some(format!("prefix part {why}"));
+            if prefix.is_empty() {
+                faults.push("prefix part must be non-empty".to_owned());
+            } else if let Some(why) = subdomain_fault(prefix) {
+                faults.push(format!("prefix part {why}"));
             }
             name
         }
     };
     if name.is_empty() {
-        return Some("name part must be non-empty".to_owned());
+        faults.push("name part must be non-empty".to_owned());
+    } else if name.len() > 63 {
+        faults.push("name part must be no more than 63 bytes".to_owned());
     }
-    if name.len() > 63 {
-        return Some("name part must be no more than 63 bytes".to_owned());
+    if !is_word(name) {
+        faults.push(QUALIFIED.to_owned());
     }
-    (!is_word(name)).then(|| QUALIFIED.to_owned())
+    faults
 }
 
-/// Why this is no label value.
-pub(crate) fn label_value_fault(value: &str) -> Option<String> {
+/// Why this is no label value; there may be several reasons.
+pub(crate) fn label_value_faults(value: &str) -> Vec<String> {
+    let mut faults = Vec::new();
     if value.len() > 63 {
-        return Some("must be no more than 63 bytes".to_owned());
+        faults.push("must be no more than 63 bytes".to_owned());
     }
-    (!value.is_empty() && !is_word(value)).then(|| LABEL_VALUE.to_owned())
+    if !value.is_empty() && !is_word(value) {
+        faults.push(LABEL_VALUE.to_owned());
+    }
+    faults
 }
 
 /// A type that does not fit: the decoder's 400, not validation's 422.
@@ -227,11 +235,11 @@ pub(crate) fn causes(resource: Resource, object: &Value) -> Vec<Cause> {
 
 fn check_labels(field: &str, labels: &Value, causes: &mut Vec<Cause>) {
     for (key, value) in labels.as_object().into_iter().flatten() {
-        if let Some(why) = label_key_fault(key) {
+        for why in label_key_faults(key) {
             causes.push(Cause::invalid(field, key, &why));
         }
         let value = value.as_str().unwrap_or("");
-        if let Some(why) = label_value_fault(value) {
+        for why in label_value_faults(value) {
             causes.push(Cause::invalid(field, value, &why));
         }
     }
@@ -241,7 +249,7 @@ fn check_annotations(field: &str, annotations: &Value, causes: &mut Vec<Cause>) 
     let mut bytes = 0;
     for (key, value) in annotations.as_object().into_iter().flatten() {
         // Upper case is allowed in the prefix of an annotation.
-        if let Some(why) = label_key_fault(&key.to_ascii_lowercase()) {
+        for why in label_key_faults(&key.to_ascii_lowercase()) {
             causes.push(Cause::invalid(field, key, &why));
         }
         bytes += key.len() + value.as_str().map_or(0, str::len);

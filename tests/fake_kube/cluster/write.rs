@@ -39,15 +39,18 @@ impl DeleteOptions {
         if let Some(policy) = propagation.as_deref()
             && !matches!(policy, "Foreground" | "Background" | "Orphan")
         {
-            return Err(status::bad_request(format!(
-                "DeleteOptions.meta.k8s.io \"\" is invalid: propagationPolicy: Unsupported value: \
-                 {policy:?}: supported values: \"Background\", \"Foreground\", \"Orphan\""
-            )));
+            let known = ["Foreground", "Background", "Orphan", "nil"];
+            let cause = Cause::unsupported("propagationPolicy", policy, &known);
+            return Err(status::invalid_options("DeleteOptions", &cause));
         }
         let dry_run = match body["dryRun"].as_array().map(Vec::as_slice) {
             None | Some([]) => false,
             Some([only]) if only == "All" => true,
-            Some(_) => return Err(status::bad_request("dryRun: Unsupported value")),
+            Some(_) => {
+                let given = body["dryRun"].to_string();
+                let cause = Cause::unsupported("dryRun", &given, &["All"]);
+                return Err(status::invalid_options("DeleteOptions", &cause));
+            }
         };
         Ok(Self {
             grace_secs: body["gracePeriodSeconds"].as_i64(),
@@ -78,6 +81,10 @@ impl Cluster {
         dry_run: bool,
     ) -> Result<Arc<Value>, Refusal> {
         check_identity(resource, namespace, &object)?;
+        if !meta(&object, "resourceVersion").is_empty() {
+            let message = "resourceVersion should not be set on objects to be created";
+            return Err(status::unclassified(message));
+        }
         self.generate_name(&mut object);
         let name = meta(&object, "name").to_owned();
         if resource.namespaced() {
@@ -195,7 +202,7 @@ impl Cluster {
             ));
         }
         if let Some(fault) = validate::decode_fault(*resource, &object) {
-            return Err(status::bad_request(fault));
+            return Err(status::invalid_patch(&object, &fault));
         }
         self.commit(key, &current, object, part, dry_run)
     }
@@ -284,9 +291,10 @@ impl Cluster {
 /// What the path says and what the body says must not disagree.
 fn check_identity(resource: Resource, namespace: &str, object: &Value) -> Result<(), Refusal> {
     if !object.is_object() {
-        return Err(status::bad_request(
-            "couldn't get version/kind; json parse error: json: cannot unmarshal into Go value",
-        ));
+        return Err(status::bad_request(format!(
+            "the object provided is unrecognized (must be of type {}): couldn't get version/kind",
+            resource.kind()
+        )));
     }
     let said = |field: &str, ours: &str| object[field].as_str().is_none_or(|text| text == ours);
     if !said("kind", resource.kind()) || !said("apiVersion", resource.api_version()) {

@@ -1,10 +1,10 @@
 //! A small handler behind a real [`Server`], and a client that says what it sends.
 
+use crate::app::Token;
 use crate::clock::SystemClock;
 use crate::http::mailbox::Mailboxes;
 use crate::http::message::{Body, Limits, Request, Response};
 use crate::http::server::{Handled, Handler, Resumed, Server, Settings, Shutdown};
-use crate::http::token::Token;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -97,7 +97,7 @@ impl Front {
             Arc::clone(&mailboxes),
             settings,
             Arc::new(SystemClock),
-            |cause| panic!("{cause}"),
+            Arc::new(|cause: &str| panic!("{cause}")),
         )
         .unwrap();
         Self {

@@ -1,0 +1,70 @@
+//! The listening socket: both address families where there are two.
+//!
+//! Sockets are opened here; who accepts from them is [`super::server`].
+
+use socket2::{Domain, Protocol, Socket, Type};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+
+/// Connections that may wait to be accepted; the system may allow fewer.
+const BACKLOG: i32 = 4096;
+
+/// Listens on this address and port; port 0 lets the system choose.
+///
+/// `::` means all addresses of both families, and where the machine has no IPv6
+/// all of IPv4.
+///
+/// # Errors
+/// When the address is not the machine's, the port is taken, or a right is missing.
+pub fn listen(ip: IpAddr, port: u16) -> io::Result<TcpListener> {
+    match bind(ip, port) {
+        Err(error) if ip == IpAddr::V6(Ipv6Addr::UNSPECIFIED) && lacks_ipv6(&error) => {
+            bind(Ipv4Addr::UNSPECIFIED.into(), port)
+        }
+        other => other,
+    }
+}
+
+fn bind(ip: IpAddr, port: u16) -> io::Result<TcpListener> {
+    let domain = if ip.is_ipv6() {
+        Domain::IPV6
+    } else {
+        Domain::IPV4
+    };
+    let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+    if ip.is_ipv6() {
+        socket.set_only_v6(ip != IpAddr::V6(Ipv6Addr::UNSPECIFIED))?;
+    }
+    // Connections of a predecessor that still linger must not keep us from starting.
+    socket.set_reuse_address(true)?;
+    socket.bind(&SocketAddr::new(ip, port).into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// The kernel has no IPv6 (EAFNOSUPPORT), or no IPv6 address (EADDRNOTAVAIL).
+fn lacks_ipv6(error: &io::Error) -> bool {
+    const EAFNOSUPPORT: i32 = 97;
+    error.raw_os_error() == Some(EAFNOSUPPORT) || error.kind() == io::ErrorKind::AddrNotAvailable
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpStream;
+
+    #[test]
+    fn all_addresses_means_both_families() {
+        let listener = listen(Ipv6Addr::UNSPECIFIED.into(), 0).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+    }
+
+    #[test]
+    fn a_port_in_use_is_an_error() {
+        let first = listen(Ipv4Addr::LOCALHOST.into(), 0).unwrap();
+        let port = first.local_addr().unwrap().port();
+        let error = listen(Ipv4Addr::LOCALHOST.into(), port).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+    }
+}

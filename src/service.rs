@@ -1,0 +1,458 @@
+//! The service: wires the parts, starts the threads, and stops them in order.
+//!
+//! Nothing is decided here but the order of starting and stopping:
+//!
+//! - start: stores, desk and workers, reflectors, and last the front, so that a
+//!   request finds all that it needs;
+//! - stop: `/readyz` fails, `DRAIN_DELAY` passes, who waits is answered, the front
+//!   ends its connections, and last the threads behind it end.
+//!
+//! A thread that the service cannot do without takes the process with it: all state
+//! is in the cluster, so a restart is the best repair.
+
+use crate::app::desk::{Desk, Input, Limits as DeskLimits};
+use crate::app::engine::{self, Catalogs, Engine, Inbox, Parts, Writers};
+use crate::app::view::View;
+use crate::app::{Answer, AnswerSink, App, Waits};
+use crate::clock::{Clock, SystemClock};
+use crate::config::Config;
+use crate::health::{Beat, Signs, Vitals};
+use crate::http::handlers::Api;
+use crate::http::listener;
+use crate::http::mailbox::Mailboxes;
+use crate::http::message::Limits;
+use crate::http::server::{Server, Settings as FrontSettings};
+use crate::kube::Client;
+use crate::kube::auth::{self, Environment};
+use crate::kube::request::Scope;
+use crate::kube::transport::{self, HttpTransport, Transport};
+use crate::kube::types::{ConfigMap, Job, Pod, Resource};
+use crate::model::labels;
+use crate::shutdown::{self, Stop};
+use crate::store::reflector::{BEAT_LATEST, Pulse};
+use crate::store::{self, Change, Reflector, ReflectorHandle, Writer};
+use crate::threads::OnDeath;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{Duration, Instant, SystemTime};
+
+/// Why the service did not start, or did not go on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Error {
+    /// The cluster configuration is wrong; all that is wrong with it.
+    Cluster(Vec<String>),
+    /// Something of the machine was not to be had.
+    Start(String),
+    /// A thread that the service cannot do without has ended.
+    Died(String),
+}
+
+impl Error {
+    /// The exit code of the process, as [`crate::config::EXIT_CODES`] explains them.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Start(_) => 1,
+            Self::Cluster(_) => 2,
+            Self::Died(_) => 3,
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cluster(problems) => {
+                let lines: Vec<String> = problems
+                    .iter()
+                    .map(|problem| format!("config-controller: {problem}"))
+                    .collect();
+                f.write_str(&lines.join("\n"))
+            }
+            Self::Start(text) | Self::Died(text) => write!(f, "config-controller: {text}"),
+        }
+    }
+}
+
+/// Something that ends the service.
+#[derive(Clone, Debug)]
+enum Ending {
+    /// Somebody asked for it, for the first time or again.
+    Asked,
+    /// A thread has died.
+    Died(String),
+}
+
+/// Runs the service of this process until a signal ends it.
+///
+/// # Errors
+/// When it cannot start, or a thread that it needs has died.
+pub fn run(config: &Config) -> Result<(), Error> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let (transport, namespace, origin) = connect(config, &clock)?;
+    let closing = Arc::clone(&transport);
+    let service = Service::start(config, transport, &namespace, clock)?;
+    log::info!(
+        "config-controller {} serves namespace {namespace} ({origin}) on {}",
+        env!("CARGO_PKG_VERSION"),
+        service.address()
+    );
+    let (first, second) = (service.endings.clone(), service.endings.clone());
+    // Whoever is told may be gone already, when the service has ended by itself.
+    let tell = |to: Sender<Ending>| move || drop(to.send(Ending::Asked));
+    shutdown::on_signals(tell(first), tell(second))
+        .map_err(|error| Error::Start(format!("signals cannot be handled: {error}")))?;
+    let ended = service.wait_and_drain(config);
+    closing.close_watches();
+    ended
+}
+
+/// Finds the cluster and gets ready to talk to it.
+fn connect(
+    config: &Config,
+    clock: &Arc<dyn Clock>,
+) -> Result<(Arc<HttpTransport>, String, String), Error> {
+    let sources = &config.cluster;
+    let environment = Environment {
+        service_host: sources.service_host.clone(),
+        service_port: sources.service_port.clone(),
+        kubeconfig: sources.kubeconfig.clone(),
+        home: sources.home.clone().map(PathBuf::from),
+        service_account_dir: auth::SERVICE_ACCOUNT_DIR.into(),
+    };
+    let cluster = auth::resolve(&environment)
+        .map_err(|problems| Error::Cluster(problems.iter().map(ToString::to_string).collect()))?;
+    let settings = transport::Settings {
+        connections: config.workers,
+        ..transport::Settings::default()
+    };
+    let transport = HttpTransport::new(&cluster, settings, Arc::clone(clock))
+        .map_err(|problem| Error::Cluster(vec![problem.to_string()]))?;
+    let namespace = config.namespace.clone().unwrap_or(cluster.namespace);
+    Ok((Arc::new(transport), namespace, cluster.origin))
+}
+
+/// A running service.
+#[derive(Debug)]
+pub struct Service {
+    server: Server,
+    app: App,
+    vitals: Arc<Signals>,
+    stop: Stop,
+    endings: Sender<Ending>,
+    ended: Receiver<Ending>,
+    clock: Arc<dyn Clock>,
+}
+
+/// The signs of life of this process.
+#[derive(Debug)]
+struct Signals {
+    view: View,
+    stopping: AtomicBool,
+    engine: Engine,
+    pulses: Vec<Arc<Pulse>>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Vitals for Signals {
+    fn signs(&self) -> Signs {
+        let now = self.clock.now();
+        let mut beats: Vec<Beat> = self
+            .pulses
+            .iter()
+            .map(|pulse| Beat {
+                thread: pulse.resource(),
+                since: now.saturating_duration_since(pulse.last_beat()),
+                latest: BEAT_LATEST,
+            })
+            .collect();
+        beats.push(Beat {
+            thread: "desk",
+            since: self.engine.since_beat(),
+            latest: engine::BEAT_LATEST,
+        });
+        Signs {
+            synced: self.view.is_synced(),
+            stopping: self.stopping.load(Ordering::SeqCst),
+            beats,
+        }
+    }
+}
+
+impl Service {
+    /// Starts all threads; requests are answered from here on.
+    ///
+    /// # Errors
+    /// When the port or a thread is not to be had.
+    pub fn start(
+        config: &Config,
+        transport: Arc<dyn Transport>,
+        namespace: &str,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, Error> {
+        let listener = listener::listen(config.listen, config.port).map_err(|error| {
+            let at = SocketAddr::new(config.listen, config.port);
+            Error::Start(format!(
+                "cannot listen on {at}: {error}; set SERVICE_PORT or LISTEN"
+            ))
+        })?;
+        let (endings, ended) = channel();
+        let client = Client::new(transport, namespace);
+        let now = clock.now();
+        let stores = Stores::new(now);
+        let view = stores.view();
+        let catalogs = Arc::new(Catalogs::default());
+        let mailboxes = Arc::new(Mailboxes::<Answer>::new(config.io_threads));
+        let (inbox, receiver) = Inbox::new();
+        let limits = DeskLimits {
+            parked_max: config.parked_max,
+            parked_per_key_max: config.parked_per_key_max,
+        };
+        let engine = Engine::start(Parts {
+            desk: Desk::new(limits),
+            receiver,
+            inbox: inbox.clone(),
+            view: view.clone(),
+            catalogs: Arc::clone(&catalogs),
+            sink: Arc::clone(&mailboxes) as Arc<dyn AnswerSink>,
+            client: client.clone(),
+            writers: Writers {
+                jobs: stores.jobs.clone(),
+                pods: stores.pods.clone(),
+            },
+            clock: Arc::clone(&clock),
+            workers: config.workers,
+            calls_max: config.parked_max,
+            on_death: on_death(&endings),
+        })
+        .map_err(|error| Error::Start(format!("a thread cannot be started: {error}")))?;
+        let stop = Stop::new();
+        let reflecting = Reflecting {
+            config,
+            client,
+            namespace,
+            clock: &clock,
+            stop: &stop,
+            endings: &endings,
+            seed: seed(&*clock),
+        };
+        let reflectors = reflecting.start(stores, &catalogs, &inbox)?;
+        let waits = Waits {
+            start_wait: config.start_wait,
+            start_wait_max: config.start_wait_max,
+        };
+        let app = App::new(view.clone(), catalogs, inbox, waits, Arc::clone(&clock));
+        let vitals = Arc::new(Signals {
+            view,
+            stopping: AtomicBool::new(false),
+            engine,
+            pulses: reflectors.iter().map(|r| Arc::clone(&r.pulse)).collect(),
+            clock: Arc::clone(&clock),
+        });
+        let api = Api::new(
+            app.clone(),
+            Arc::clone(&vitals) as Arc<dyn Vitals>,
+            hostname(),
+        );
+        let server = Server::start(
+            listener,
+            Arc::new(api),
+            mailboxes,
+            front_settings(config),
+            Arc::clone(&clock),
+            on_death(&endings),
+        )
+        .map_err(|error| Error::Start(format!("the front cannot be started: {error}")))?;
+        Ok(Self {
+            server,
+            app,
+            vitals,
+            stop,
+            endings,
+            ended,
+            clock,
+        })
+    }
+
+    /// The address that is listened on.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.server.address()
+    }
+
+    /// Whether all that there is has been seen once.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.app.is_synced()
+    }
+
+    /// Waits until the service is asked to end or a thread dies, and drains in the first case.
+    fn wait_and_drain(self, config: &Config) -> Result<(), Error> {
+        match self.ended.recv() {
+            Ok(Ending::Died(cause)) => return Err(Error::Died(cause)),
+            Ok(Ending::Asked) | Err(_) => log::info!("stopping: asked to"),
+        }
+        self.drain(config.drain_delay, config.drain)
+    }
+
+    /// Ends the service: for `delay` all goes on but `/readyz`, then who waits is answered, and
+    /// after `longest` in all it is over. A second signal cuts the delay short.
+    ///
+    /// # Errors
+    /// When a thread dies meanwhile.
+    pub fn drain(self, delay: Duration, longest: Duration) -> Result<(), Error> {
+        let deadline = self.clock.now() + longest;
+        self.vitals.stopping.store(true, Ordering::SeqCst);
+        self.server.drain_begin();
+        if let Ok(Ending::Died(cause)) = self.ended.recv_timeout(delay) {
+            return Err(Error::Died(cause));
+        }
+        self.app.drain();
+        let shutdown = self.server.shutdown(deadline);
+        self.stop.set();
+        if shutdown.cut > 0 || shutdown.stuck_threads > 0 {
+            log::warn!(
+                "stopped after {} s with {} connections still open and {} threads still busy",
+                longest.as_secs(),
+                shutdown.cut,
+                shutdown.stuck_threads
+            );
+        } else {
+            log::info!("stopped");
+        }
+        Ok(())
+    }
+}
+
+/// The writers of all stores.
+struct Stores {
+    config_maps: Writer<ConfigMap>,
+    jobs: Writer<Job>,
+    pods: Writer<Pod>,
+}
+
+impl Stores {
+    fn new(now: Instant) -> Self {
+        Self {
+            config_maps: store::store::new(now).0,
+            jobs: store::store::new(now).0,
+            pods: store::store::new(now).0,
+        }
+    }
+
+    fn view(&self) -> View {
+        View {
+            config_maps: self.config_maps.store(),
+            jobs: self.jobs.store(),
+            pods: self.pods.store(),
+        }
+    }
+}
+
+/// What all reflectors are made of.
+struct Reflecting<'a> {
+    config: &'a Config,
+    client: Client,
+    namespace: &'a str,
+    clock: &'a Arc<dyn Clock>,
+    stop: &'a Stop,
+    endings: &'a Sender<Ending>,
+    seed: u64,
+}
+
+impl Reflecting<'_> {
+    fn start(
+        &self,
+        stores: Stores,
+        catalogs: &Arc<Catalogs>,
+        inbox: &Inbox,
+    ) -> Result<Vec<ReflectorHandle>, Error> {
+        let config_maps = stores.config_maps.store();
+        let catalogs = Arc::clone(catalogs);
+        let (of_jobs, of_pods) = (inbox.clone(), inbox.clone());
+        Ok(vec![
+            self.spawn(
+                stores.config_maps,
+                &self.config.configmap_selector,
+                move |_| {
+                    catalogs.update(&config_maps.snapshot());
+                },
+            )?,
+            // Jobs of 2.7.1 carry our labels on their pod template only: no selector finds them.
+            self.spawn(stores.jobs, "", move |changes| {
+                of_jobs.tell(Input::Changed(engine::keys_of_jobs(changes)));
+            })?,
+            self.spawn(stores.pods, labels::INSTANCE_NAME, move |changes| {
+                of_pods.tell(Input::Changed(engine::keys_of_pods(changes)));
+            })?,
+        ])
+    }
+
+    fn spawn<K: Resource>(
+        &self,
+        writer: Writer<K>,
+        selector: &str,
+        on_change: impl Fn(&[Change<K>]) + Send + 'static,
+    ) -> Result<ReflectorHandle, Error> {
+        let scope = Scope::labelled(self.namespace, selector);
+        Reflector {
+            client: self.client.clone(),
+            scope,
+            writer,
+            poll: self.config.poll,
+            // The jitter differs between the replicas, which start at different times.
+            seed: self.seed,
+            clock: Arc::clone(self.clock),
+            stop: self.stop.clone(),
+            on_change: Box::new(on_change),
+            on_death: on_death(self.endings),
+        }
+        .spawn()
+        .map_err(|error| Error::Start(format!("a thread cannot be started: {error}")))
+    }
+}
+
+fn on_death(endings: &Sender<Ending>) -> OnDeath {
+    let endings = endings.clone();
+    // When nobody listens any more, the service is ending anyway.
+    Arc::new(move |cause| drop(endings.send(Ending::Died(cause.to_owned()))))
+}
+
+/// A number that differs from process to process.
+fn seed(clock: &dyn Clock) -> u64 {
+    let since_epoch = clock
+        .wall_now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    since_epoch.subsec_nanos().into()
+}
+
+fn front_settings(config: &Config) -> FrontSettings {
+    let front = &config.front;
+    FrontSettings {
+        limits: Limits {
+            connections: front.connections_max,
+            connections_per_peer: front.connections_per_peer_max,
+            idle_timeout: front.idle_timeout,
+            head_timeout: front.head_timeout,
+            head_bytes: front.head_bytes_max,
+            header_count: front.headers_max,
+            body_timeout: front.body_timeout,
+            body_bytes: front.body_bytes_max,
+            ..Limits::default()
+        },
+        ..FrontSettings::default()
+    }
+}
+
+/// The name of the pod, which is the name of its host.
+fn hostname() -> String {
+    rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned()
+}

@@ -1,0 +1,199 @@
+//! Tokens, RBAC, quotas: who hears which 4xx.
+
+use serde_json::{Value, json};
+
+use super::{Ground, checks, job};
+use crate::fake_kube::faults::{Fault, FaultRule};
+use crate::raw_kube::RawKube;
+
+checks! {
+    a_wrong_token_is_unauthorized,
+    a_missing_right_is_forbidden,
+    a_quota_on_jobs_names_the_job,
+    a_quota_on_pods_is_an_event_of_the_job,
+}
+
+const ROLE: &str = "\
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata: {name: config-controller}
+rules:
+- apiGroups: [batch]
+  resources: [jobs]
+  verbs: [get, list]
+";
+
+/// Somebody who has the rights of [`ROLE`] and no others.
+fn restricted(ground: &Ground) -> RawKube {
+    if let Some(fake) = &ground.fake {
+        fake.set_role(&ground.namespace, Some(ROLE));
+        return ground.api.with_token(&fake.token());
+    }
+    let account = "config-controller";
+    ground.make("serviceaccounts", &json!({"metadata": {"name": account}}));
+    let role: Value = serde_yaml::from_str(ROLE).expect("a Role");
+    ground.make("roles", &role);
+    let subject = json!({"kind": "ServiceAccount", "name": account, "namespace": ground.namespace});
+    let binding = json!({
+        "metadata": {"name": account}, "subjects": [subject],
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": account},
+    });
+    ground.make("rolebindings", &binding);
+    let path = format!("{}/token", ground.one("serviceaccounts", account));
+    let request =
+        json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}});
+    let made = ground.api.post(&path, &request).expect(201);
+    let token = made["status"]["token"].as_str().expect("a token");
+    let server = server_and_ca();
+    let api = RawKube::secure(&server.0, &server.1, Some(token));
+    // The authorizer learns of the binding through a watch of its own.
+    let deadline = std::time::Instant::now() + super::PATIENCE;
+    while api.get(&ground.all("jobs")).code != 200 {
+        assert!(
+            std::time::Instant::now() < deadline,
+            "the binding never came"
+        );
+        std::thread::yield_now();
+    }
+    api
+}
+
+/// Of the real cluster, without the client certificate.
+fn server_and_ca() -> (String, String) {
+    let path = std::env::var("KUBECONFIG").expect("on a cluster there is a kubeconfig");
+    let text = std::fs::read_to_string(path).expect("it can be read");
+    crate::raw_kube::server_and_ca(&text)
+}
+
+fn a_wrong_token_is_unauthorized(ground: &Ground) {
+    let stranger = match &ground.fake {
+        Some(_) => ground.api.with_token("wrong"),
+        None => {
+            let server = server_and_ca();
+            RawKube::secure(&server.0, &server.1, Some("wrong"))
+        }
+    };
+    let refusal = stranger
+        .get(&ground.all("jobs"))
+        .expect_refusal(401, "Unauthorized");
+    assert_eq!(refusal["message"], "Unauthorized");
+}
+
+fn a_missing_right_is_forbidden(ground: &Ground) {
+    let api = restricted(ground);
+    let user = format!(
+        "system:serviceaccount:{}:config-controller",
+        ground.namespace
+    );
+    let place = format!("in the namespace \"{}\"", ground.namespace);
+    let all = ground.all("jobs");
+    api.get(&all).expect(200);
+
+    let refusal = api
+        .post(&all, &job("a", &json!({})))
+        .expect_refusal(403, "Forbidden");
+    let said = format!(
+        "jobs.batch is forbidden: User \"{user}\" cannot create resource \"jobs\" in API group \"batch\" {place}"
+    );
+    assert_eq!(refusal["message"], *said);
+    assert_eq!(
+        refusal["details"],
+        json!({"group": "batch", "kind": "jobs"})
+    );
+
+    let refusal = api
+        .patch(&ground.one("pods", "p"), &json!({}))
+        .expect_refusal(403, "Forbidden");
+    let said = format!(
+        "pods \"p\" is forbidden: User \"{user}\" cannot patch resource \"pods\" in API group \"\" {place}"
+    );
+    assert_eq!(refusal["message"], *said);
+    assert_eq!(refusal["details"], json!({"name": "p", "kind": "pods"}));
+
+    let watch = api.get(&format!("{all}?watch=1"));
+    let message = watch.message().to_owned();
+    assert!(
+        message.contains("cannot watch resource \"jobs\""),
+        "{message}"
+    );
+    watch.expect_refusal(403, "Forbidden");
+    let everywhere = api.get("/apis/batch/v1/jobs");
+    assert!(everywhere.message().ends_with("at the cluster scope"));
+    everywhere.expect_refusal(403, "Forbidden");
+}
+
+/// Limits what the namespace may hold; the fake refuses what it is told to.
+fn quota(ground: &Ground, what: &str) {
+    let object = json!({"metadata": {"name": "quota"}, "spec": {"hard": {what: "0"}}});
+    ground.make("resourcequotas", &object);
+    let path = ground.all("resourcequotas");
+    ground.wait_at(&path, "", |quotas| {
+        quotas.values().any(|q| !q["status"]["hard"].is_null())
+    });
+}
+
+/// Waits until admission knows the quota, which it learns through a watch.
+fn wait_until_refused(ground: &Ground) {
+    let path = format!("{}?dryRun=All", ground.all("jobs"));
+    let deadline = std::time::Instant::now() + super::PATIENCE;
+    while ground.api.post(&path, &job("a", &json!({}))).code != 403 {
+        assert!(std::time::Instant::now() < deadline, "the quota never came");
+        std::thread::yield_now();
+    }
+}
+
+fn a_quota_on_jobs_names_the_job(ground: &Ground) {
+    match &ground.fake {
+        Some(fake) => {
+            let why = "exceeded quota: quota, requested: count/jobs.batch=1, used: \
+                       count/jobs.batch=0, limited: count/jobs.batch=0";
+            let fault = Fault::Refused(why.to_owned());
+            fake.fault(FaultRule::new("create", "jobs", fault));
+        }
+        None => {
+            quota(ground, "count/jobs.batch");
+            wait_until_refused(ground);
+        }
+    }
+    let refusal = ground
+        .api
+        .post(&ground.all("jobs"), &job("a", &json!({})))
+        .expect_refusal(403, "Forbidden");
+    let message = refusal["message"].as_str().unwrap_or("");
+    assert!(
+        message.starts_with("jobs.batch \"a\" is forbidden: exceeded quota: quota, requested:"),
+        "{message}"
+    );
+    let details = json!({"name": "a", "group": "batch", "kind": "jobs"});
+    assert_eq!(refusal["details"], details);
+}
+
+fn a_quota_on_pods_is_an_event_of_the_job(ground: &Ground) {
+    match &ground.fake {
+        Some(fake) => fake.refuse_pods(Some(
+            "pods \"a-x\" is forbidden: exceeded quota: quota, requested: pods=1, used: pods=0, limited: pods=0",
+        )),
+        None => quota(ground, "pods"),
+    }
+    let made = ground.make("jobs", &job("a", &json!({})));
+    let events = ground.wait("events", "fieldSelector=type!%3DNormal", |events| {
+        events.values().any(|e| e["reason"] == "FailedCreate")
+    });
+    let event = events
+        .values()
+        .find(|e| e["reason"] == "FailedCreate")
+        .expect("it was waited for");
+    let message = event["message"].as_str().unwrap_or("");
+    assert!(
+        message.starts_with("Error creating: pods \"a-"),
+        "{message}"
+    );
+    assert!(message.contains("exceeded quota: quota"), "{message}");
+    assert_eq!(event["involvedObject"]["uid"], super::uid(&made));
+    assert_eq!(event["involvedObject"]["kind"], "Job");
+    let job = ground.api.get(&ground.one("jobs", "a")).expect(200);
+    assert!(
+        job["status"]["conditions"].is_null(),
+        "the Job says nothing of it"
+    );
+}

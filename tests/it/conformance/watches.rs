@@ -1,0 +1,170 @@
+//! Order, selectors, bookmarks, old versions.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::{Ground, checks, name, version};
+
+checks! {
+    a_watch_tells_what_came_after_its_version_in_order,
+    a_watch_without_a_version_begins_with_what_is_there,
+    leaving_a_selector_is_deleted_and_entering_is_added,
+    a_watch_of_a_field_shows_one_object,
+    a_watch_ends_when_its_time_is_over,
+    bookmarks_come_only_when_asked_for,
+    a_watch_from_a_forgotten_version_is_expired,
+    a_watch_resumes_without_loss,
+}
+
+fn told(event: &Value) -> (&str, &str) {
+    (event["type"].as_str().unwrap_or(""), name(&event["object"]))
+}
+
+fn follow(ground: &Ground, query: &str) -> impl Iterator<Item = Value> + use<> {
+    let path = format!("{}?watch=1&{query}", ground.all("configmaps"));
+    let events = ground.api.watch(&path);
+    events.map(|event| event.expect("whole lines"))
+}
+
+fn set(ground: &Ground, name: &str, label: Option<&str>) {
+    let change = json!({"metadata": {"labels": {"l": label}}});
+    ground
+        .api
+        .patch(&ground.one("configmaps", name), &change)
+        .expect(200);
+}
+
+fn a_watch_tells_what_came_after_its_version_in_order(ground: &Ground) {
+    ground.config_map("before", &json!({}));
+    let from = version(&ground.config_map("start", &json!({}))).to_owned();
+    ground.config_map("a", &json!({}));
+    set(ground, "a", Some("1"));
+    let deleted = ground
+        .api
+        .delete(&ground.one("configmaps", "a"), &json!({}));
+    deleted.expect(200);
+    let mut events = follow(ground, &format!("resourceVersion={from}&timeoutSeconds=30"));
+    let mut last = from.parse::<u64>().expect("a number");
+    for expected in ["ADDED", "MODIFIED", "DELETED"] {
+        let event = events.next().expect("the watch goes on");
+        assert_eq!(told(&event), (expected, "a"));
+        assert_eq!(event["object"]["kind"], "ConfigMap");
+        let now = version(&event["object"]).parse::<u64>().expect("a number");
+        assert!(now > last, "versions only rise");
+        last = now;
+    }
+    ground.config_map("b", &json!({}));
+    assert_eq!(told(&events.next().expect("still open")), ("ADDED", "b"));
+}
+
+fn a_watch_without_a_version_begins_with_what_is_there(ground: &Ground) {
+    ground.config_map("a", &json!({"l": "1"}));
+    let mut events = follow(ground, "labelSelector=l&timeoutSeconds=30");
+    assert_eq!(told(&events.next().expect("at once")), ("ADDED", "a"));
+    ground.config_map("b", &json!({"l": "1"}));
+    assert_eq!(told(&events.next().expect("later")), ("ADDED", "b"));
+}
+
+fn leaving_a_selector_is_deleted_and_entering_is_added(ground: &Ground) {
+    let from = version(&ground.config_map("a", &json!({"l": "1"}))).to_owned();
+    let query = format!("labelSelector=l%3D1&resourceVersion={from}&timeoutSeconds=30");
+    let mut events = follow(ground, &query);
+    set(ground, "a", Some("2"));
+    let left = events.next().expect("it left");
+    assert_eq!(told(&left), ("DELETED", "a"));
+    assert_eq!(left["object"]["metadata"]["labels"]["l"], "1", "as it was");
+    let now = ground.api.get(&ground.one("configmaps", "a")).expect(200);
+    assert_eq!(version(&left["object"]), version(&now));
+    set(ground, "a", Some("1"));
+    assert_eq!(told(&events.next().expect("it came back")), ("ADDED", "a"));
+    set(ground, "a", None);
+    assert_eq!(
+        told(&events.next().expect("it left again")),
+        ("DELETED", "a")
+    );
+}
+
+fn a_watch_of_a_field_shows_one_object(ground: &Ground) {
+    let from = version(&ground.config_map("a", &json!({}))).to_owned();
+    let field = "fieldSelector=metadata.name%3Dc";
+    let query = format!("{field}&resourceVersion={from}&timeoutSeconds=30");
+    let mut events = follow(ground, &query);
+    ground.config_map("b", &json!({}));
+    ground.config_map("c", &json!({}));
+    assert_eq!(told(&events.next().expect("only c")), ("ADDED", "c"));
+}
+
+fn a_watch_ends_when_its_time_is_over(ground: &Ground) {
+    let from = version(&ground.config_map("a", &json!({}))).to_owned();
+    let began = Instant::now();
+    let events = follow(ground, &format!("resourceVersion={from}&timeoutSeconds=1"));
+    let seen = events
+        .filter(|e| name(&e["object"]) != "kube-root-ca.crt")
+        .count();
+    assert_eq!(seen, 0);
+    let took = began.elapsed();
+    assert!(
+        took >= Duration::from_millis(900) && took < Duration::from_secs(10),
+        "{took:?}"
+    );
+}
+
+fn bookmarks_come_only_when_asked_for(ground: &Ground) {
+    let from = version(&ground.config_map("a", &json!({"l": "1"}))).to_owned();
+    // A bookmark says that the watch has come further than it began, so
+    // something must have happened outside of its selector.
+    let after = version(&ground.config_map("b", &json!({}))).to_owned();
+    // Less than 5 s is too short for the real one's, 2 s before the end.
+    let query = format!("labelSelector=l&resourceVersion={from}&timeoutSeconds=5");
+    let asked = format!("{query}&allowWatchBookmarks=true");
+    let bookmark = std::thread::scope(|scope| {
+        let plain = scope.spawn(|| follow(ground, &query).count());
+        let bookmark = follow(ground, &asked).next();
+        assert_eq!(plain.join().ok(), Some(0), "nobody asked for one");
+        bookmark.expect("one before the end")
+    });
+    assert_eq!(bookmark["type"], "BOOKMARK");
+    let object = &bookmark["object"];
+    assert_eq!(object["kind"], "ConfigMap");
+    assert_eq!(object["apiVersion"], "v1");
+    assert_eq!(name(object), "");
+    let number = |text: &str| text.parse::<u64>().expect("a number");
+    assert!(number(version(object)) >= number(&after));
+}
+
+fn a_watch_from_a_forgotten_version_is_expired(ground: &Ground) {
+    let mut events = follow(ground, "resourceVersion=1&timeoutSeconds=30");
+    let event = events.next().expect("one event");
+    if ground.fake.is_none() && event["type"] == "ADDED" {
+        // A cluster that was set up just now has forgotten nothing yet.
+        return;
+    }
+    assert_eq!(event["type"], "ERROR");
+    let status = &event["object"];
+    assert_eq!(status["kind"], "Status");
+    assert_eq!(status["code"], 410);
+    assert_eq!(status["reason"], "Expired");
+    let message = status["message"].as_str().unwrap_or("");
+    assert!(
+        message.starts_with("too old resource version: 1 ("),
+        "{message}"
+    );
+    assert!(events.next().is_none(), "that was the end");
+}
+
+fn a_watch_resumes_without_loss(ground: &Ground) {
+    let from = version(&ground.config_map("a", &json!({}))).to_owned();
+    let mut first = follow(ground, &format!("resourceVersion={from}&timeoutSeconds=30"));
+    ground.config_map("b", &json!({}));
+    let event = first.find(|e| name(&e["object"]) == "b").expect("it came");
+    let reached = version(&event["object"]).to_owned();
+    drop(first);
+    ground.config_map("c", &json!({}));
+    let query = format!("resourceVersion={reached}&timeoutSeconds=30");
+    let mut second = follow(ground, &query).filter(|e| name(&e["object"]) != "kube-root-ca.crt");
+    assert_eq!(
+        told(&second.next().expect("only what is new")),
+        ("ADDED", "c")
+    );
+}

@@ -1,0 +1,392 @@
+//! Versions, create, update, merge patch, validation.
+
+use serde_json::{Value, json};
+
+use super::{Ground, checks, job, name, uid, version};
+
+checks! {
+    every_write_makes_a_new_version,
+    a_create_answers_with_what_was_stored,
+    a_job_gets_its_defaults,
+    a_name_that_is_taken_is_already_exists,
+    a_namespace_that_does_not_exist_takes_nothing,
+    what_is_not_there_is_not_found,
+    a_merge_patch_sets_and_null_removes,
+    a_patch_that_changes_nothing_makes_no_version,
+    a_patch_needs_its_content_type,
+    an_old_version_is_a_conflict,
+    bad_names_and_labels_are_invalid,
+    a_job_without_restart_policy_or_containers_is_invalid,
+    a_new_object_may_not_have_a_version,
+    what_is_no_object_is_a_bad_request,
+    a_dry_run_stores_nothing,
+    names_are_generated,
+    a_jobs_template_cannot_be_changed,
+    a_status_is_written_apart,
+}
+
+fn number(object: &Value) -> u64 {
+    version(object).parse().expect("a version is a number")
+}
+
+fn every_write_makes_a_new_version(ground: &Ground) {
+    let first = ground.config_map("a", &json!({}));
+    let second = ground.config_map("b", &json!({}));
+    assert!(number(&second) > number(&first));
+    let patched = ground
+        .api
+        .patch(&ground.one("configmaps", "a"), &json!({"data": {"k": "w"}}))
+        .expect(200);
+    assert!(number(&patched) > number(&second));
+    let list = ground.list("configmaps", "");
+    assert!(number(&list) >= number(&patched));
+}
+
+fn a_create_answers_with_what_was_stored(ground: &Ground) {
+    let made = ground.config_map("a", &json!({"l": "1"}));
+    assert_eq!(made["kind"], "ConfigMap");
+    assert_eq!(made["apiVersion"], "v1");
+    assert_eq!(made["metadata"]["namespace"], *ground.namespace);
+    assert_eq!(uid(&made).len(), 36);
+    let created = made["metadata"]["creationTimestamp"].as_str();
+    assert!(
+        created.is_some_and(|t| t.len() == 20 && t.ends_with('Z')),
+        "{created:?}"
+    );
+    let got = ground.api.get(&ground.one("configmaps", "a")).expect(200);
+    assert_eq!(got, made);
+}
+
+fn a_job_gets_its_defaults(ground: &Ground) {
+    let plain = json!({"metadata": {"name": "a"}, "spec": {"suspend": true, "template": {
+        "spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "x"}]},
+    }}});
+    let made = ground.make("jobs", &plain);
+    let spec = &made["spec"];
+    assert_eq!(spec["backoffLimit"], 6);
+    assert_eq!(spec["completions"], 1);
+    assert_eq!(spec["parallelism"], 1);
+    assert_eq!(spec["completionMode"], "NonIndexed");
+    assert_eq!(spec["podReplacementPolicy"], "TerminatingOrFailed");
+    assert_eq!(made["status"], json!({}));
+    assert_eq!(made["metadata"]["generation"], 1);
+    let labels = &spec["template"]["metadata"]["labels"];
+    for key in ["controller-uid", "batch.kubernetes.io/controller-uid"] {
+        assert_eq!(labels[key], uid(&made));
+    }
+    for key in ["job-name", "batch.kubernetes.io/job-name"] {
+        assert_eq!(labels[key], "a");
+    }
+    assert_eq!(made["metadata"]["labels"], *labels, "a Job without labels");
+    let mut labelled = job("b", &json!({"suspend": true}));
+    labelled["metadata"]["labels"] = json!({"own": "1"});
+    let labelled = ground.make("jobs", &labelled);
+    assert_eq!(labelled["metadata"]["labels"], json!({"own": "1"}));
+    let pod = &spec["template"]["spec"];
+    assert_eq!(pod["terminationGracePeriodSeconds"], 30);
+    assert_eq!(pod["containers"][0]["imagePullPolicy"], "Always");
+    assert_eq!(pod["containers"][0]["terminationMessagePolicy"], "File");
+    let selector = &spec["selector"]["matchLabels"]["batch.kubernetes.io/controller-uid"];
+    assert_eq!(selector, uid(&made));
+}
+
+fn a_name_that_is_taken_is_already_exists(ground: &Ground) {
+    let spec = json!({"suspend": true});
+    ground.make("jobs", &job("a", &spec));
+    let refusal = ground
+        .api
+        .post(&ground.all("jobs"), &job("a", &spec))
+        .expect_refusal(409, "AlreadyExists");
+    assert_eq!(refusal["message"], "jobs.batch \"a\" already exists");
+    let details = json!({"name": "a", "group": "batch", "kind": "jobs"});
+    assert_eq!(refusal["details"], details);
+}
+
+fn a_namespace_that_does_not_exist_takes_nothing(ground: &Ground) {
+    let path = "/api/v1/namespaces/not-there/configmaps";
+    let refusal = ground
+        .api
+        .post(path, &json!({"metadata": {"name": "a"}}))
+        .expect_refusal(404, "NotFound");
+    assert_eq!(refusal["message"], "namespaces \"not-there\" not found");
+    assert_eq!(
+        refusal["details"],
+        json!({"name": "not-there", "kind": "namespaces"})
+    );
+}
+
+fn what_is_not_there_is_not_found(ground: &Ground) {
+    let path = ground.one("jobs", "a");
+    let refusal = ground.api.get(&path).expect_refusal(404, "NotFound");
+    assert_eq!(refusal["message"], "jobs.batch \"a\" not found");
+    let details = json!({"name": "a", "group": "batch", "kind": "jobs"});
+    assert_eq!(refusal["details"], details);
+    ground
+        .api
+        .patch(&path, &json!({}))
+        .expect_refusal(404, "NotFound");
+    ground
+        .api
+        .delete(&path, &json!({}))
+        .expect_refusal(404, "NotFound");
+    let pod = ground.one("pods", "a");
+    let refusal = ground.api.get(&pod).expect_refusal(404, "NotFound");
+    assert_eq!(refusal["message"], "pods \"a\" not found");
+    assert_eq!(refusal["details"], json!({"name": "a", "kind": "pods"}));
+}
+
+fn a_merge_patch_sets_and_null_removes(ground: &Ground) {
+    ground.config_map("a", &json!({"keep": "1", "drop": "2"}));
+    let change = json!({"metadata": {
+        "labels": {"drop": null, "absent": null, "new": "3"},
+        "annotations": {"note": "4"},
+    }});
+    let patched = ground
+        .api
+        .patch(&ground.one("configmaps", "a"), &change)
+        .expect(200);
+    assert_eq!(
+        patched["metadata"]["labels"],
+        json!({"keep": "1", "new": "3"})
+    );
+    assert_eq!(patched["metadata"]["annotations"], json!({"note": "4"}));
+    assert_eq!(patched["data"], json!({"k": "v"}));
+}
+
+fn a_patch_that_changes_nothing_makes_no_version(ground: &Ground) {
+    let made = ground.config_map("a", &json!({"l": "1"}));
+    let change = json!({"metadata": {"labels": {"l": "1", "absent": null}}});
+    let patched = ground
+        .api
+        .patch(&ground.one("configmaps", "a"), &change)
+        .expect(200);
+    assert_eq!(version(&patched), version(&made));
+}
+
+fn a_patch_needs_its_content_type(ground: &Ground) {
+    ground.config_map("a", &json!({}));
+    let path = ground.one("configmaps", "a");
+    let got = ground.api.send("PATCH", &path, "application/json", "{}");
+    got.expect_refusal(415, "UnsupportedMediaType");
+    let all = ground.all("configmaps");
+    let got = ground.api.send("POST", &all, "text/plain", "{}");
+    got.expect_refusal(415, "UnsupportedMediaType");
+}
+
+fn an_old_version_is_a_conflict(ground: &Ground) {
+    let made = ground.config_map("a", &json!({}));
+    let path = ground.one("configmaps", "a");
+    ground
+        .api
+        .patch(&path, &json!({"data": {"k": "w"}}))
+        .expect(200);
+    let old = ground.api.put(&path, &made);
+    assert!(
+        old.message().contains("the object has been modified"),
+        "{}",
+        old.body
+    );
+    let refusal = old.expect_refusal(409, "Conflict");
+    assert_eq!(
+        refusal["details"],
+        json!({"name": "a", "kind": "configmaps"})
+    );
+    let change = json!({"metadata": {"resourceVersion": version(&made)}, "data": {"k": "x"}});
+    ground
+        .api
+        .patch(&path, &change)
+        .expect_refusal(409, "Conflict");
+    let mut without = made.clone();
+    without["metadata"]["resourceVersion"] = json!("");
+    ground.api.put(&path, &without).expect(200);
+}
+
+#[track_caller]
+fn invalid_fields(ground: &Ground, plural: &str, object: &Value) -> Vec<String> {
+    let refusal = ground
+        .api
+        .post(&ground.all(plural), object)
+        .expect_refusal(422, "Invalid");
+    let causes = refusal["details"]["causes"].as_array().expect("causes");
+    let fields = causes.iter().filter_map(|c| c["field"].as_str());
+    fields.map(str::to_owned).collect()
+}
+
+fn bad_names_and_labels_are_invalid(ground: &Ground) {
+    let named = |name: &str| json!({"metadata": {"name": name}});
+    for bad in ["A", "a_b", "-a", "a-", "a/b", ""] {
+        assert_eq!(
+            invalid_fields(ground, "configmaps", &named(bad)),
+            ["metadata.name"],
+            "{bad}"
+        );
+    }
+    let long = "a".repeat(254);
+    assert_eq!(
+        invalid_fields(ground, "configmaps", &named(&long)),
+        ["metadata.name"]
+    );
+    ground.make("configmaps", &named(&long[..253]));
+    for (key, value) in [
+        ("k", "a b"),
+        ("k", "ü"),
+        ("k", "-a"),
+        ("a/b/c", "v"),
+        ("-k", "v"),
+    ] {
+        let object = json!({"metadata": {"name": "a", "labels": {key: value}}});
+        assert_eq!(
+            invalid_fields(ground, "configmaps", &object),
+            ["metadata.labels"],
+            "{key}={value}"
+        );
+    }
+    let object = json!({"metadata": {"name": "a", "labels": {"": "v"}}});
+    let twice = ["metadata.labels", "metadata.labels"];
+    assert_eq!(invalid_fields(ground, "configmaps", &object), twice);
+    let long = "a".repeat(64);
+    let object = json!({"metadata": {"name": "a", "labels": {"k": long}}});
+    assert_eq!(
+        invalid_fields(ground, "configmaps", &object),
+        ["metadata.labels"]
+    );
+    let made = ground.config_map("a", &json!({}));
+    let change = json!({"metadata": {"labels": {"k": "bob@x.ch"}}});
+    let path = ground.one("configmaps", name(&made));
+    let refusal = ground
+        .api
+        .patch(&path, &change)
+        .expect_refusal(422, "Invalid");
+    assert_eq!(refusal["details"]["kind"], "ConfigMap");
+    assert_eq!(
+        refusal["details"]["causes"][0]["reason"],
+        "FieldValueInvalid"
+    );
+    let numbers = json!({"metadata": {"labels": {"k": 1}}});
+    let refusal = ground
+        .api
+        .patch(&path, &numbers)
+        .expect_refusal(422, "Invalid");
+    assert_eq!(refusal["details"]["causes"][0]["field"], "patch");
+}
+
+fn a_job_without_restart_policy_or_containers_is_invalid(ground: &Ground) {
+    let without = |field: &str| {
+        let mut object = job("a", &json!({}));
+        object["spec"]["template"]["spec"][field] = Value::Null;
+        object
+    };
+    let restart = "spec.template.spec.restartPolicy";
+    assert_eq!(
+        invalid_fields(ground, "jobs", &without("restartPolicy")),
+        [restart]
+    );
+    let containers = "spec.template.spec.containers";
+    assert_eq!(
+        invalid_fields(ground, "jobs", &without("containers")),
+        [containers]
+    );
+    let long = "a".repeat(64);
+    let fields = invalid_fields(ground, "jobs", &job(&long, &json!({})));
+    assert!(
+        fields.contains(&"spec.template.labels".to_owned()),
+        "{fields:?}"
+    );
+    ground.make("jobs", &job(&long[..63], &json!({"suspend": true})));
+    let refusal = ground
+        .api
+        .post(&ground.all("jobs"), &without("restartPolicy"))
+        .expect_refusal(422, "Invalid");
+    assert_eq!(
+        refusal["message"],
+        "Job.batch \"a\" is invalid: spec.template.spec.restartPolicy: Required value: \
+         valid values: \"OnFailure\", \"Never\""
+    );
+    let policy = json!({"podFailurePolicy": {"rules": [{
+        "action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}],
+    }]}, "template": {"spec": {"restartPolicy": "OnFailure"}}});
+    let fields = invalid_fields(ground, "jobs", &job("a", &policy));
+    assert_eq!(fields, [restart]);
+}
+
+fn a_new_object_may_not_have_a_version(ground: &Ground) {
+    let object = json!({"metadata": {"name": "a", "resourceVersion": "7"}});
+    let got = ground.api.post(&ground.all("configmaps"), &object);
+    assert_eq!((got.code, got.reason()), (500, ""));
+}
+
+fn what_is_no_object_is_a_bad_request(ground: &Ground) {
+    let all = ground.all("configmaps");
+    for body in ["{", "[]", "7"] {
+        let got = ground.api.send("POST", &all, "application/json", body);
+        got.expect_refusal(400, "BadRequest");
+    }
+    let elsewhere = json!({"metadata": {"name": "a", "namespace": "default"}});
+    ground
+        .api
+        .post(&all, &elsewhere)
+        .expect_refusal(400, "BadRequest");
+    let other_kind = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}});
+    ground
+        .api
+        .post(&all, &other_kind)
+        .expect_refusal(400, "BadRequest");
+    let wrong_type = json!({"metadata": {"name": "a"}, "data": {"k": 7}});
+    ground
+        .api
+        .post(&all, &wrong_type)
+        .expect_refusal(400, "BadRequest");
+}
+
+fn a_dry_run_stores_nothing(ground: &Ground) {
+    let path = format!("{}?dryRun=All", ground.all("jobs"));
+    let answer = ground.api.post(&path, &job("a", &json!({}))).expect(201);
+    assert!(!uid(&answer).is_empty());
+    assert_eq!(version(&answer), "");
+    ground
+        .api
+        .get(&ground.one("jobs", "a"))
+        .expect_refusal(404, "NotFound");
+    let broken = json!({"template": {"spec": {"restartPolicy": "Always"}}});
+    ground
+        .api
+        .post(&path, &job("a", &broken))
+        .expect_refusal(422, "Invalid");
+    let wrong = format!("{}?dryRun=Some", ground.all("configmaps"));
+    let refusal = ground
+        .api
+        .post(&wrong, &json!({"metadata": {"name": "a"}}))
+        .expect_refusal(422, "Invalid");
+    assert_eq!(refusal["details"]["kind"], "CreateOptions");
+}
+
+fn names_are_generated(ground: &Ground) {
+    let object = json!({"metadata": {"generateName": "some-"}});
+    let first = ground.make("configmaps", &object);
+    let second = ground.make("configmaps", &object);
+    assert!(name(&first).starts_with("some-") && name(&first).len() == 10);
+    assert_ne!(name(&first), name(&second));
+}
+
+fn a_jobs_template_cannot_be_changed(ground: &Ground) {
+    ground.make("jobs", &job("a", &json!({"suspend": true})));
+    let path = ground.one("jobs", "a");
+    let change = json!({"spec": {"completions": 3}});
+    ground
+        .api
+        .patch(&path, &change)
+        .expect_refusal(422, "Invalid");
+    let change = json!({"metadata": {"annotations": {"a": "b"}}});
+    let patched = ground.api.patch(&path, &change).expect(200);
+    assert_eq!(patched["metadata"]["annotations"]["a"], "b");
+}
+
+fn a_status_is_written_apart(ground: &Ground) {
+    let made = ground.make("jobs", &job("a", &json!({"suspend": true})));
+    let path = ground.one("jobs", "a");
+    let both = json!({"metadata": {"labels": {"l": "1"}}, "status": {"active": 7}});
+    let patched = ground.api.patch(&path, &both).expect(200);
+    assert_ne!(patched["status"]["active"], 7, "the status is left alone");
+    assert_eq!(patched["metadata"]["labels"]["l"], "1");
+    assert_eq!(uid(&patched), uid(&made));
+}
