@@ -83,6 +83,13 @@ impl<A> Mailboxes<A> {
         self.bells[token.io as usize].ring();
     }
 
+    /// How often a poller was woken, for metrics.
+    #[must_use]
+    pub fn wake_ups(&self) -> u64 {
+        let rings = self.bells.iter().map(|bell| &bell.rings);
+        rings.map(|rings| rings.load(Ordering::Relaxed)).sum()
+    }
+
     /// Takes all answers for this thread, leaving `into`'s memory for the next.
     pub(super) fn take(&self, io: usize, into: &mut Vec<(Token, A)>) {
         let mut mailbox = self.answers[io]

@@ -7,3 +7,4 @@ mod bounds;
 mod drain;
 mod harness;
 mod serving;
+mod threads;

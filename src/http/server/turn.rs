@@ -116,6 +116,9 @@ impl<H: Handler> Core<H> {
     fn read(&mut self, slot: &mut Slot<H::Pending>) -> bool {
         let room = slot.connection.room().min(self.scratch.len());
         if room == 0 {
+            // The end was seen before it could be read. (A peer that has sent
+            // more than the kernel takes for us cannot even send its end; it
+            // keeps its place until its request is answered.)
             if slot.read_closed && slot.connection.is_answering() {
                 self.hang_up(slot);
             }

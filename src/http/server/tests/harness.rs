@@ -26,6 +26,12 @@ pub(super) struct TestHandler {
 }
 
 impl TestHandler {
+    pub(super) fn new() -> (Self, Receiver<Told>) {
+        let (tell, told) = channel();
+        let tell = Mutex::new(tell);
+        (Self { tell }, told)
+    }
+
     fn tell(&self, told: Told) {
         // A test that is over does not listen.
         let _ = self.tell.lock().unwrap().send(told);
@@ -86,14 +92,13 @@ impl Front {
     }
 
     pub(super) fn with_settings(change: impl FnOnce(&mut Settings)) -> Self {
-        let (tell, told) = channel();
-        let tell = Mutex::new(tell);
+        let (handler, told) = TestHandler::new();
         let mailboxes = Arc::new(Mailboxes::new(2));
         let mut settings = Settings::default();
         change(&mut settings);
         let server = Server::start(
             TcpListener::bind("127.0.0.1:0").unwrap(),
-            Arc::new(TestHandler { tell }),
+            Arc::new(handler),
             Arc::clone(&mailboxes),
             settings,
             Arc::new(SystemClock),

@@ -1,0 +1,70 @@
+//! Signs of life of the I/O threads, and of their death.
+
+use super::harness::{Front, PATIENCE, TestHandler};
+use crate::clock::Clock;
+use crate::http::mailbox::Mailboxes;
+use crate::http::server::{Server, Settings};
+use std::net::TcpListener;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
+use std::time::{Instant, SystemTime};
+
+#[test]
+fn a_thread_without_work_still_shows_that_it_lives() {
+    let front = Front::start();
+    let before = front.server().stats().oldest_beat_millis();
+    front.until("all threads go round", |server| {
+        server.stats().oldest_beat_millis() > before
+    });
+}
+
+#[test]
+fn answers_at_once_need_no_mail() {
+    let front = Front::start();
+    let mut client = front.connect();
+    for _ in 0..100 {
+        assert_eq!(client.get("/").read().status, 200);
+    }
+    assert_eq!(front.mailboxes.wake_ups(), 0);
+}
+
+/// A clock that breaks, so that the threads that ask it die.
+#[derive(Debug, Default)]
+struct Breaking {
+    broken: AtomicBool,
+}
+
+impl Clock for Breaking {
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+
+    fn wall_now(&self) -> SystemTime {
+        assert!(!self.broken.load(Ordering::SeqCst), "as the test asked");
+        SystemTime::now()
+    }
+}
+
+#[test]
+fn the_death_of_a_thread_is_told() {
+    let (handler, _told) = TestHandler::new();
+    let clock = Arc::new(Breaking::default());
+    let (tell, deaths) = channel();
+    let tell = Mutex::new(tell);
+    let server = Server::start(
+        TcpListener::bind("127.0.0.1:0").unwrap(),
+        Arc::new(handler),
+        Arc::new(Mailboxes::new(2)),
+        Settings::default(),
+        Arc::clone(&clock) as Arc<dyn Clock>,
+        move |cause| tell.lock().unwrap().send(cause.to_owned()).unwrap(),
+    )
+    .unwrap();
+    clock.broken.store(true, Ordering::SeqCst);
+    let mut causes = [(); 2].map(|()| deaths.recv_timeout(PATIENCE).unwrap());
+    causes.sort();
+    assert_eq!(causes, ["thread http-0 panicked", "thread http-1 panicked"]);
+    let shutdown = server.shutdown(Instant::now());
+    assert_eq!(shutdown.stuck_threads, 0);
+}
