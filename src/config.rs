@@ -412,7 +412,9 @@ impl Reader<'_> {
     }
 
     fn text(&self, name: &str) -> String {
-        self.raw(name).unwrap_or(Self::default(name)).to_owned()
+        self.raw(name)
+            .unwrap_or_else(|| Self::default(name))
+            .to_owned()
     }
 
     fn problem(&mut self, name: &str, text: &str) {

@@ -1,4 +1,63 @@
-//! config-controller.
+//! config-controller hands out app instances in a Kubernetes namespace.
+//!
+//! `GET /app/<type>/<name>` answers with the address of that instance and starts it first
+//! if it does not run. An app type is a pod template in a labelled ConfigMap, an instance
+//! is a Job. All state is in the cluster: a replica that is killed loses nothing, and any
+//! number of them run side by side without knowing of each other.
+//!
+//! # The way of a request
+//!
+//! ```text
+//! socket ─▶ http::server ─▶ http::connection ─▶ http::handlers ─▶ app::App ──▶ app::view ─▶ store
+//!               ▲            (bytes ⇄ values)     (route, JSON)      │  reads are answered at once
+//!               │                                                    ▼
+//!            mailbox ◀──────────── answers ◀────────────────── app::desk (starts, stops, waits)
+//!                                                                │            ▲
+//!                                             calls, one attempt ▼            │ outcomes, changes
+//!                                                          app::engine ─▶ kube::client ─▶ Kubernetes
+//!                                                                             │
+//!                                              store::reflector ◀── watches ◀─┘
+//! ```
+//!
+//! Data flows one way: `main → service → http → app → {store, kube, model}`, `store → kube`,
+//! `model → kube::types`. Nothing points back; `tests/it/tidy.rs` holds us to that.
+//!
+//! # In reading order
+//!
+//! | module | what lives there |
+//! |---|---|
+//! | [`model`] | names, labels, templates, Jobs, statuses: pure computation |
+//! | [`kube`] | the Kubernetes API: objects, requests, watches, credentials, HTTPS |
+//! | [`store`] | what the watches say, in memory; the threads that keep it so |
+//! | [`app`] | what the service does; the desk decides, the engine carries out |
+//! | [`http`] | the HTTP front: connections, routes, JSON |
+//! | [`service`] | wiring, the order of starting and stopping |
+//! | [`config`], [`health`], [`logging`] | settings, probes, the log |
+//! | [`clock`], [`shutdown`], [`threads`] | time, signals, threads as values |
+//!
+//! # Invariants
+//!
+//! - **The Job's name is the lock.** It is a pure function of type and name
+//!   ([`model::names`]); the API server lets one Job of a name exist. There is no other lock.
+//! - **One desk decides.** Every start, stop and wait is a flight at the [`app::desk`], a pure
+//!   machine without threads and clock. At most one call per name is under way.
+//! - **Reads cost nothing.** Whatever a GET of a ready instance or a list needs is in the
+//!   stores; no handler calls Kubernetes.
+//! - **Waiting costs no thread.** A request that waits is a token in the desk.
+//! - **Versions are compared in [`store::store`] only**, and what our own writes return is in
+//!   the store before the caller hears of it.
+//! - **Nobody panics on input.** A panic in a handler is one 500; a panic in a thread that the
+//!   service cannot do without ends the process ([`threads`]), which loses nothing.
+//! - **Files name one foreign crate:** the HTTP and TLS client in `kube/transport.rs` only,
+//!   `tiny_http` in `http/wire.rs` only.
+//!
+//! # What is deliberately absent
+//!
+//! No async runtime, no leader election, no database, no lock, no second cache, no thread per
+//! connection or per waiting request, no retry below the desk.
+
+// A test that unwraps fails where it should.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod app;
 pub mod clock;

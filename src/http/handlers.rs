@@ -279,7 +279,10 @@ fn progress_response(progress: &Progress) -> Response {
 fn entry_value(entry: &Entry) -> Value {
     let ready = entry.started.is_some();
     #[allow(clippy::cast_precision_loss)] // Seconds since 1970 are far below 2^52.
-    let start = entry.started.map_or(json!(0), |secs| json!(secs as f64));
+    let start = match entry.started {
+        Some(secs) => json!(secs as f64),
+        None => json!(0),
+    };
     let mut value = Map::new();
     value.insert("ip".into(), json!(entry.ip));
     value.insert("name".into(), json!(entry.name));

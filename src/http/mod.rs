@@ -11,9 +11,6 @@
 //! What is absent: no thread per connection, no async runtime, no unbounded queue or
 //! buffer (each bound is a field of [`message::Limits`]).
 
-// A test that unwraps fails where it should.
-#![cfg_attr(test, allow(clippy::unwrap_used))]
-
 pub mod body;
 pub mod connection;
 pub mod handlers;

@@ -137,7 +137,8 @@ pub fn manifest(mut template: Value, parts: &JobParts<'_>) -> Value {
             }]}),
         );
     }
-    let backoff_limit = parts.settings.backoff_limit.or(never.then_some(0));
+    let default_limit = never.then_some(0);
+    let backoff_limit = parts.settings.backoff_limit.or(default_limit);
     if let Some(limit) = backoff_limit {
         spec.insert("backoffLimit".into(), json!(limit));
     }

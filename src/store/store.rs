@@ -478,6 +478,10 @@ impl<K: Resource> Eq for Named<K> {}
 #[derive(Debug)]
 enum Group<K> {
     One(Arc<K>),
+    #[allow(
+        clippy::box_collection,
+        reason = "most have one object, and a Vec would triple the size of all"
+    )]
     Many(Box<Vec<Arc<K>>>),
 }
 

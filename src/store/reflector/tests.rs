@@ -67,6 +67,7 @@ impl Transport for Scripted {
 
 struct Harness {
     handle: ReflectorHandle,
+    deaths: Receiver<String>,
     store: store::Store<ConfigMap>,
     changes: Receiver<usize>,
     watches: Sender<Receiver<Vec<u8>>>,
@@ -86,6 +87,7 @@ impl Harness {
         });
         let (writer, store) = store::new(SystemClock.now());
         let stop = Stop::new();
+        let (death_sender, deaths) = channel();
         let reflector = Reflector {
             client: Client::new(transport.clone(), "apps"),
             scope: Scope::all("apps"),
@@ -100,10 +102,12 @@ impl Harness {
                 }
                 change_sender.send(changes.len()).unwrap();
             }),
+            on_death: Arc::new(move |cause| death_sender.send(cause.to_owned()).unwrap()),
         };
         let handle = reflector.spawn().unwrap();
         Self {
             handle,
+            deaths,
             store,
             changes,
             watches,
@@ -154,7 +158,7 @@ fn it_lists_watches_resumes_and_ends() {
     assert!(requests[2].ends_with("&resourceVersion=11"), "{requests:?}");
     assert_eq!(harness.handle.pulse.resource(), CONFIG_MAPS.plural);
 
-    assert!(!harness.handle.is_finished());
+    assert_eq!(harness.deaths.try_recv().ok(), None);
     harness.stop.set();
     drop((watch, harness.watches));
     harness.handle.join().unwrap();
@@ -180,5 +184,8 @@ fn a_panic_is_noticed() {
     harness.changed(1);
     let watch = harness.open();
     watch.send(added("panic", "11")).unwrap();
-    assert!(harness.handle.join().is_err());
+    assert_eq!(
+        harness.deaths.recv().unwrap(),
+        "thread watch-configmaps panicked"
+    );
 }

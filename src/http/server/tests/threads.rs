@@ -58,7 +58,7 @@ fn the_death_of_a_thread_is_told() {
         Arc::new(Mailboxes::new(2)),
         Settings::default(),
         Arc::clone(&clock) as Arc<dyn Clock>,
-        move |cause| tell.lock().unwrap().send(cause.to_owned()).unwrap(),
+        Arc::new(move |cause: &str| tell.lock().unwrap().send(cause.to_owned()).unwrap()),
     )
     .unwrap();
     clock.broken.store(true, Ordering::SeqCst);
