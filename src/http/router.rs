@@ -2,7 +2,7 @@
 //!
 //! Pure. Paths are decoded here and nowhere else; whether what a path names exists
 //! is not known here. Adding an endpoint touches [`Route`], [`ROUTES`] and
-//! [`Router::route`]'s match, and the compiler names the handler that is missing.
+//! the matches below, and the compiler names the handler that is missing.
 
 use super::message::Method;
 use crate::model::names::{AppType, InstanceKey, InstanceName, NameError};

@@ -235,7 +235,7 @@ fn slug(text: &str, chars_max: usize, takes: fn(char) -> bool, lower: bool) -> S
     }
 }
 
-/// The first [`HASH_DIGITS`] hexadecimal digits of the SHA-256 of the parts, joined by a zero byte.
+/// The first ten hexadecimal digits of the SHA-256 of the parts, joined by a zero byte.
 #[must_use]
 pub fn hash_digits(parts: &[&str]) -> String {
     use fmt::Write;

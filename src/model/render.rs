@@ -6,7 +6,6 @@
 //! makes a Job of the result, are added elsewhere.
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)] // A test fails by panicking.
 mod tests;
 
 use super::template::{Template, TemplateError, Variables};

@@ -15,7 +15,6 @@ mod fill;
 mod mako;
 mod select;
 #[cfg(test)]
-#[allow(clippy::unwrap_used)] // A test fails by panicking.
 mod tests;
 mod variables;
 

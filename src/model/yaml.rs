@@ -15,7 +15,6 @@
 mod error;
 mod scalar;
 #[cfg(test)]
-#[allow(clippy::unwrap_used)] // A test fails by panicking.
 mod tests;
 
 pub use error::{Error, ErrorKind};

@@ -24,7 +24,7 @@ const COMMON_KEYS: [&str; 4] = [
 /// Pairs of strings, sorted by key; only keys that are ours.
 ///
 /// Clones share the text. Labels and annotations of an instance are often equal,
-/// and then share it too (see [`Pairs::share`]).
+/// and then share it too (see `Pairs::share`).
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Pairs(Option<Arc<str>>);
 

@@ -91,7 +91,7 @@ impl fmt::Debug for Uid {
 /// one resource: that is what Kubernetes 1.35 made official (decimal numbers,
 /// larger is newer), and what all versions since 1.31 do. [`crate::store`]
 /// decides by it which state of an object is newer, and nothing else does; the
-/// watch only asks whether the server [went back](Self::is_before). A version
+/// watch only asks whether the server went back. A version
 /// that is no such number is carried, but never compared.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ResourceVersion(VersionForm);

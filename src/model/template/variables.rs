@@ -134,7 +134,6 @@ impl fmt::Display for VariablesError {
 impl std::error::Error for VariablesError {}
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)] // A test fails by panicking.
 mod tests {
     use super::*;
 
