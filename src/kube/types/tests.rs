@@ -122,8 +122,8 @@ fn the_states_of_containers() {
     let status = |state: Value, last: Value| json!({"metadata": {"name": "p"}, "status": {"containerStatuses": [{"name": "a", "restartCount": 2, "state": state, "lastState": last}]}});
     let waiting = json!({"waiting": {"reason": "CrashLoopBackOff", "message": "back-off"}});
     let ended = json!({"terminated": {"exitCode": 137, "reason": "OOMKilled", "message": "m", "finishedAt": "2026-01-02T03:04:05Z"}});
-    let pod = pod(&status(waiting, ended));
-    let container = &pod.container_statuses[0];
+    let crashing = pod(&status(waiting, ended));
+    let container = &crashing.container_statuses[0];
     let ContainerState::Waiting(Some(detail)) = &container.state else {
         panic!("{container:?}")
     };
@@ -133,7 +133,7 @@ fn the_states_of_containers() {
         (last.exit_code, last.reason.as_deref()),
         (137, Some("OOMKilled"))
     );
-    let unsaid = super::tests::pod(&status(json!({}), Value::Null));
+    let unsaid = pod(&status(json!({}), Value::Null));
     assert_eq!(unsaid.container_statuses[0].state, ContainerState::Unsaid);
 }
 

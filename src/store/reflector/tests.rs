@@ -69,6 +69,7 @@ struct Harness {
     handle: ReflectorHandle,
     store: store::Store<ConfigMap>,
     changes: Receiver<usize>,
+    deaths: Receiver<String>,
     watches: Sender<Receiver<Vec<u8>>>,
     transport: Arc<Scripted>,
     stop: Stop,
@@ -80,6 +81,7 @@ impl Harness {
     fn new() -> Self {
         let (watches, watch_receiver) = channel();
         let (change_sender, changes) = channel();
+        let (death_sender, deaths) = channel();
         let transport = Arc::new(Scripted {
             watches: Mutex::new(watch_receiver),
             requests: Mutex::default(),
@@ -100,12 +102,14 @@ impl Harness {
                 }
                 change_sender.send(changes.len()).unwrap();
             }),
+            on_death: Arc::new(move |cause| death_sender.send(cause.to_owned()).unwrap()),
         };
         let handle = reflector.spawn().unwrap();
         Self {
             handle,
             store,
             changes,
+            deaths,
             watches,
             transport,
             stop,
@@ -154,7 +158,6 @@ fn it_lists_watches_resumes_and_ends() {
     assert!(requests[2].ends_with("&resourceVersion=11"), "{requests:?}");
     assert_eq!(harness.handle.pulse.resource(), CONFIG_MAPS.plural);
 
-    assert!(!harness.handle.is_finished());
     harness.stop.set();
     drop((watch, harness.watches));
     harness.handle.join().unwrap();
@@ -180,5 +183,6 @@ fn a_panic_is_noticed() {
     harness.changed(1);
     let watch = harness.open();
     watch.send(added("panic", "11")).unwrap();
-    assert!(harness.handle.join().is_err());
+    let cause = harness.deaths.recv_timeout(PATIENCE).unwrap();
+    assert!(cause.contains("watch-configmaps"), "{cause}");
 }
