@@ -231,6 +231,12 @@ pub struct Ending {
 }
 
 impl Ending {
+    /// Whether it was ended since it had lived as long as its template allows.
+    #[must_use]
+    pub fn reached_lifetime(&self) -> bool {
+        self.reason == DEADLINE_EXCEEDED
+    }
+
     /// What someone hears who waited for this instance to become ready.
     #[must_use]
     pub fn finding(&self) -> Finding {
