@@ -107,7 +107,8 @@ fn ended(code: i32, reason: &str) -> Value {
 /// the second from which it runs where Kubernetes gives one.
 fn line(assessment: &Assessment) -> String {
     let zero = Timestamp::parse(T0).unwrap().seconds();
-    let secs = |t: Option<Timestamp>| t.map_or("?".into(), |t| (t.seconds() - zero).to_string());
+    let secs =
+        |t: Option<Timestamp>| t.map_or_else(|| "?".into(), |t| (t.seconds() - zero).to_string());
     let told = |finding: &Finding| {
         let outlook = match finding.outlook {
             Outlook::Never => "never".into(),
@@ -129,13 +130,13 @@ fn line(assessment: &Assessment) -> String {
             at,
             lasted,
         } => {
-            let lasted = lasted.map_or("?".into(), |lasted| lasted.as_secs().to_string());
+            let lasted = lasted.map_or_else(|| "?".into(), |lasted| lasted.as_secs().to_string());
             format!("failed {} at {} after {lasted}", told(finding), secs(*at))
         }
         InstanceStatus::Finished(ending) => {
             let lasted = ending
                 .lasted
-                .map_or("?".into(), |lasted| lasted.as_secs().to_string());
+                .map_or_else(|| "?".into(), |lasted| lasted.as_secs().to_string());
             format!(
                 "finished {} at {} after {lasted}",
                 ending.reason,
