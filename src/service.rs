@@ -111,8 +111,12 @@ pub fn run(config: &Config) -> Result<(), Error> {
     ended
 }
 
-/// Finds the cluster and gets ready to talk to it.
-fn connect(
+/// Finds the cluster and gets ready to talk to it: the way there, the namespace, and where
+/// all of this comes from.
+///
+/// # Errors
+/// [`Error::Cluster`] with everything that is wrong with the cluster configuration.
+pub fn connect(
     config: &Config,
     clock: &Arc<dyn Clock>,
 ) -> Result<(Arc<HttpTransport>, String, String), Error> {
