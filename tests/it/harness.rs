@@ -348,6 +348,16 @@ impl Ground {
         self.kube.clear_requests();
     }
 
+    /// Counts requests from here on, where no watch is open.
+    pub(crate) fn count_from_nothing(&self) {
+        self.kube.clear_requests();
+    }
+
+    /// Where that replica listens.
+    pub(crate) fn address(&self, replica: usize) -> SocketAddr {
+        self.replicas[replica].address
+    }
+
     /// The client of that replica.
     pub(crate) fn replica(&self, number: usize) -> Client {
         Client::new(self.replicas[number].address)

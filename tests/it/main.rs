@@ -19,8 +19,15 @@ mod raw_kube;
 
 mod apps;
 mod conformance;
+mod input;
 mod labels;
+mod limits;
+mod outage;
 mod reads;
+mod replicas;
+mod shutdown;
 mod start;
 mod stop;
+mod templates;
 mod wait;
+mod watch;
