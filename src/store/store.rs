@@ -475,6 +475,10 @@ impl<K: Resource> PartialEq for Named<K> {
 impl<K: Resource> Eq for Named<K> {}
 
 /// The objects with one index key, by name; mostly one (a Job has one pod).
+#[allow(
+    clippy::box_collection,
+    reason = "the many cases of one object pay for the few of many"
+)]
 #[derive(Debug)]
 enum Group<K> {
     One(Arc<K>),

@@ -122,8 +122,8 @@ fn the_states_of_containers() {
     let status = |state: Value, last: Value| json!({"metadata": {"name": "p"}, "status": {"containerStatuses": [{"name": "a", "restartCount": 2, "state": state, "lastState": last}]}});
     let waiting = json!({"waiting": {"reason": "CrashLoopBackOff", "message": "back-off"}});
     let ended = json!({"terminated": {"exitCode": 137, "reason": "OOMKilled", "message": "m", "finishedAt": "2026-01-02T03:04:05Z"}});
-    let looping = pod(&status(waiting, ended));
-    let container = &looping.container_statuses[0];
+    let crashing = pod(&status(waiting, ended));
+    let container = &crashing.container_statuses[0];
     let ContainerState::Waiting(Some(detail)) = &container.state else {
         panic!("{container:?}")
     };
