@@ -759,10 +759,11 @@ impl Flight {
         context: &Context<'_>,
         out: &mut Vec<Effect>,
     ) {
-        let before = self
-            .trouble
-            .take()
-            .filter(|trouble| trouble.impatient == impatient);
+        // Patience with one kind of failure is not used up by another: after an outage come 403s.
+        let kind = std::mem::discriminant(&told);
+        let before = self.trouble.take().filter(|trouble| {
+            trouble.impatient == impatient && std::mem::discriminant(&trouble.error) == kind
+        });
         let tries = before.as_ref().map_or(0, |trouble| trouble.tries);
         let since = before.map_or(context.now, |trouble| trouble.since);
         if impatient && context.now >= since + PATIENCE {
