@@ -340,11 +340,12 @@ impl Worker {
                 {
                     drop(self.writers.jobs.own_delete(&name, uid));
                 }
+                let deleted = deleted?;
                 match by {
                     Some(by) => log::info!("stopping {} for {by} (Job {name})", call.key),
                     None => log::info!("replacing {}, which has ended (Job {name})", call.key),
                 }
-                match deleted?.job {
+                match deleted.job {
                     Some(job) => drop(self.writers.jobs.own_write(job)),
                     None => drop(self.writers.jobs.own_delete(&name, uid)),
                 }
