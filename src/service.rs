@@ -151,7 +151,7 @@ pub struct Service {
 /// The signs of life of this process.
 #[derive(Debug)]
 struct Signals {
-    view: View,
+    app: App,
     stopping: AtomicBool,
     engine: Engine,
     pulses: Vec<Arc<Pulse>>,
@@ -176,7 +176,7 @@ impl Vitals for Signals {
             latest: engine::BEAT_LATEST,
         });
         Signs {
-            synced: self.view.is_synced(),
+            synced: self.app.is_synced(),
             stopping: self.stopping.load(Ordering::SeqCst),
             beats,
         }
@@ -245,9 +245,9 @@ impl Service {
             start_wait: config.start_wait,
             start_wait_max: config.start_wait_max,
         };
-        let app = App::new(view.clone(), catalogs, inbox, waits, Arc::clone(&clock));
+        let app = App::new(view, catalogs, inbox, waits, Arc::clone(&clock));
         let vitals = Arc::new(Signals {
-            view,
+            app: app.clone(),
             stopping: AtomicBool::new(false),
             engine,
             pulses: reflectors.iter().map(|r| Arc::clone(&r.pulse)).collect(),
