@@ -438,7 +438,11 @@ fn the_readme_has_every_setting() {
     for setting in SETTINGS {
         let name = format!("`{}`", setting.name);
         let row = rows.iter().find(|row| row[0] == name);
-        let expected = [name.as_str(), setting.default, setting.help];
+        let default = match setting.default {
+            "" => "–".to_owned(),
+            default => format!("`{default}`"),
+        };
+        let expected = [name.as_str(), default.as_str(), setting.help];
         if row.is_none_or(|row| row[..] != expected) {
             offences.push(format!("| {} |", expected.join(" | ")));
         }
