@@ -148,5 +148,5 @@ fn a_late_wake_answers_all_that_is_due() {
     let answers = out.iter().filter(|e| matches!(e, Effect::Answer(..)));
     assert_eq!(answers.count(), 5);
     assert_eq!(scene.desk.waiting(), 0);
-    assert!(scene.desk.tokens.get(&token(0)).is_none());
+    assert!(!scene.desk.tokens.contains_key(&token(0)));
 }
