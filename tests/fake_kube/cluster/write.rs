@@ -204,6 +204,11 @@ impl Cluster {
         if let Some(fault) = validate::decode_fault(*resource, &object) {
             return Err(status::invalid_patch(&object, &fault));
         }
+        let uid = meta(&object, "uid");
+        if uid != meta(&current, "uid") {
+            let cause = Cause::invalid("metadata.uid".to_owned(), uid, "field is immutable");
+            return Err(status::invalid(*resource, name, &[cause]));
+        }
         self.commit(key, &current, object, part, dry_run)
     }
 

@@ -23,6 +23,7 @@ checks! {
     names_are_generated,
     a_jobs_template_cannot_be_changed,
     a_status_is_written_apart,
+    a_patch_for_another_uid_changes_nothing,
 }
 
 fn number(object: &Value) -> u64 {
@@ -389,4 +390,19 @@ fn a_status_is_written_apart(ground: &Ground) {
     assert_ne!(patched["status"]["active"], 7, "the status is left alone");
     assert_eq!(patched["metadata"]["labels"]["l"], "1");
     assert_eq!(uid(&patched), uid(&made));
+}
+
+/// What tells us that a pod was replaced by another of the same name.
+fn a_patch_for_another_uid_changes_nothing(ground: &Ground) {
+    ground.make("jobs", &job("a", &json!({"suspend": true})));
+    let path = ground.one("jobs", "a");
+    let other = "00000000-0000-4000-8000-000000000000";
+    let change = json!({"metadata": {"uid": other, "labels": {"l": "1"}}});
+    let refused = ground
+        .api
+        .patch(&path, &change)
+        .expect_refusal(422, "Invalid");
+    assert_eq!(refused["details"]["causes"][0]["field"], "metadata.uid");
+    let read = ground.api.get(&path).expect(200);
+    assert!(read["metadata"]["labels"]["l"].is_null());
 }

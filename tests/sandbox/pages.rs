@@ -1,0 +1,188 @@
+//! The pages of the pods: what stands in for the apps that a cluster would run.
+//!
+//! A page is a thread with a socket at a pod's address that answers every HTTP
+//! request with the names of the instances that run there, one a line; that is
+//! one name, unless all pods share an address. It begins when a pod begins to
+//! run and ends with it. Everything is bounded: the number of pages, and what
+//! one request may send and how long it may take.
+//!
+//! Nothing is known here of how pods come and go: [`Pages::on_pod`] is told.
+
+use crate::console::Console;
+use crate::fake_kube::cluster::meta;
+use crate::fake_kube::dynamics::PodChange;
+use crate::narrator::instance;
+use crate::network::Network;
+use std::collections::{BTreeMap, HashMap};
+use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Pages that are open at the same time at most.
+const PAGES_MAX: usize = 256;
+
+/// How long one request may take; the next one waits for it.
+const REQUEST_MAX: Duration = Duration::from_millis(500);
+
+/// Bytes of a request's head at most.
+const HEAD_BYTES_MAX: usize = 8 * 1024;
+
+/// How much stack a page's thread needs, amply.
+const STACK_BYTES: usize = 256 * 1024;
+
+/// All pages that are open, by their address.
+#[derive(Debug)]
+pub(crate) struct Pages {
+    port: u16,
+    open: HashMap<Ipv4Addr, Page>,
+    console: Console,
+}
+
+/// One open page.
+#[derive(Debug)]
+struct Page {
+    shown: Arc<Shown>,
+    address: SocketAddr,
+    /// Whether it stays when nothing runs there.
+    stays: bool,
+}
+
+/// What a page's thread looks at.
+#[derive(Debug, Default)]
+struct Shown {
+    /// The instances that run there, by the UIDs of their pods.
+    names: Mutex<BTreeMap<String, String>>,
+    over: AtomicBool,
+}
+
+impl Shown {
+    fn names(&self) -> MutexGuard<'_, BTreeMap<String, String>> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Pages {
+    /// No pages yet, but for the one that all pods share, if they share one.
+    pub(crate) fn new(network: &Network, console: Console) -> io::Result<Self> {
+        let mut pages = Self {
+            port: network.port,
+            open: HashMap::new(),
+            console,
+        };
+        if let Some(listener) = network.shared_page()? {
+            let page = Page::open(listener, true)?;
+            pages.open.insert(network.first_address(), page);
+        }
+        Ok(pages)
+    }
+
+    /// Takes note of a pod that begins to run, or ends.
+    pub(crate) fn on_pod(&mut self, change: &PodChange) {
+        match change {
+            PodChange::Running { pod, ip } => {
+                if let Err(why) = self.show(*ip, meta(pod, "uid"), instance(pod)) {
+                    let (name, port) = (instance(pod), self.port);
+                    let text = format!("{name} has no page at http://{ip}:{port}/: {why}");
+                    self.console.say("sandbox", &text);
+                }
+            }
+            PodChange::Ended { pod, ip } => self.hide(*ip, meta(pod, "uid")),
+        }
+    }
+
+    fn show(&mut self, ip: Ipv4Addr, uid: &str, name: String) -> Result<(), String> {
+        if !self.open.contains_key(&ip) {
+            if self.open.len() >= PAGES_MAX {
+                return Err(format!(
+                    "{PAGES_MAX} pages are open, and more are not opened"
+                ));
+            }
+            let page = TcpListener::bind((ip, self.port))
+                .and_then(|listener| Page::open(listener, false))
+                .map_err(|error| error.to_string())?;
+            self.open.insert(ip, page);
+        }
+        if let Some(page) = self.open.get(&ip) {
+            page.shown.names().insert(uid.to_owned(), name);
+        }
+        Ok(())
+    }
+
+    fn hide(&mut self, ip: Ipv4Addr, uid: &str) {
+        let Some(page) = self.open.get(&ip) else {
+            return;
+        };
+        page.shown.names().remove(uid);
+        if !page.stays && page.shown.names().is_empty() {
+            page.close();
+            self.open.remove(&ip);
+        }
+    }
+}
+
+impl Page {
+    fn open(listener: TcpListener, stays: bool) -> io::Result<Self> {
+        let address = listener.local_addr()?;
+        let shown = Arc::new(Shown::default());
+        let looked_at = Arc::clone(&shown);
+        std::thread::Builder::new()
+            .name("page".to_owned())
+            .stack_size(STACK_BYTES)
+            .spawn(move || serve(&listener, &looked_at))?;
+        Ok(Self {
+            shown,
+            address,
+            stays,
+        })
+    }
+
+    /// Ends the page's thread, at the latest after the request that it has at hand.
+    fn close(&self) {
+        self.shown.over.store(true, Ordering::SeqCst);
+        // Wakes it; where that fails, the next request does.
+        let _ = TcpStream::connect_timeout(&self.address, REQUEST_MAX);
+    }
+}
+
+/// Answers one connection after the other.
+fn serve(listener: &TcpListener, shown: &Shown) {
+    for connection in listener.incoming() {
+        if shown.over.load(Ordering::SeqCst) {
+            return;
+        }
+        // A client that breaks off, or that is too slow, hears nothing more.
+        let _ = connection.and_then(|connection| answer(connection, shown));
+    }
+}
+
+fn answer(mut connection: TcpStream, shown: &Shown) -> io::Result<()> {
+    let deadline = Instant::now() + REQUEST_MAX;
+    connection.set_write_timeout(Some(REQUEST_MAX))?;
+    let mut head = Vec::new();
+    while !head.windows(4).any(|bytes| bytes == b"\r\n\r\n") {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() || head.len() > HEAD_BYTES_MAX {
+            return Err(ErrorKind::InvalidData.into());
+        }
+        connection.set_read_timeout(Some(left))?;
+        let mut buffer = [0; 1024];
+        match connection.read(&mut buffer)? {
+            0 => return Ok(()),
+            count => head.extend_from_slice(&buffer[..count]),
+        }
+    }
+    let body: String = shown.names().values().map(|n| format!("{n}\n")).collect();
+    let length = body.len();
+    let body = if head.starts_with(b"HEAD ") {
+        ""
+    } else {
+        &body
+    };
+    write!(
+        connection,
+        "HTTP/1.1 200 OK\r\ncontent-type: text/plain; charset=utf-8\r\n\
+         content-length: {length}\r\nconnection: close\r\n\r\n{body}"
+    )
+}
