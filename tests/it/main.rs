@@ -16,3 +16,4 @@ mod fake_kube;
 
 mod conformance;
 mod raw_kube;
+mod sandbox;
