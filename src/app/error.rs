@@ -126,7 +126,7 @@ impl fmt::Display for Error {
                 f.write_str("Kubernetes cannot be reached or does not answer: ask again later")
             }
             Self::NotSynced => {
-                f.write_str("the state of the namespace has not been read yet: ask again later")
+                f.write_str("the state of the namespace has not been read yet: ask again later; while this lasts, the log says why")
             }
             Self::Draining => f.write_str("this replica is about to end: ask again"),
             Self::Internal => f.write_str("an internal error; the log has the details"),

@@ -118,6 +118,8 @@ fn container_failure(phase: Phase, container: &ContainerStatus, ended: &Terminat
     finding.last_output = ended
         .message
         .as_deref()
+        // What comes from the container's log ends with a line break.
+        .map(str::trim_end)
         .filter(|m| !m.is_empty())
         .map(Into::into);
     finding
