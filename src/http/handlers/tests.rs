@@ -336,7 +336,7 @@ fn errors_that_time_heals_say_when_to_ask_again() {
 #[test]
 fn before_the_first_list_nothing_is_claimed() {
     let bench = Bench::over(World::unsynced(), Signs::default());
-    let msg = "the state of the namespace has not been read yet: ask again later; while this lasts, the log says why";
+    let msg = Error::NotSynced;
     let plain = format!(r#"{{"status":"error","msg":"{msg}","code":"not_synced"}}"#);
     for target in ["/app", "/app/scim", "/app/scim/n1"] {
         let response = bench.get(target);
