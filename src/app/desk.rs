@@ -88,6 +88,8 @@ pub struct Desk {
     history: History,
     /// Nobody waits any more.
     drained: bool,
+    /// How many wishes of its own the desk has had.
+    own_wishes: u64,
 }
 
 impl Desk {
@@ -102,6 +104,7 @@ impl Desk {
             wake_of: HashMap::new(),
             history: History::default(),
             drained: false,
+            own_wishes: 0,
         }
     }
 
@@ -136,6 +139,7 @@ impl Desk {
             Input::Changed(keys) => {
                 for key in keys {
                     self.note(&key, now);
+                    self.pass_on_labels(&key, now);
                     self.with_flight(&key, now, out, Flight::wake);
                 }
             }
@@ -220,6 +224,32 @@ impl Desk {
         self.history.note(key, instance, settings, now.wall);
     }
 
+    /// Has the meta labels of a pod that was replaced set on its successor.
+    fn pass_on_labels(&mut self, key: &InstanceKey, now: &Now<'_>) {
+        let Seen::Instance(instance) = now.view.see(key) else {
+            return;
+        };
+        let Some(change) = self.history.inheritance(key, &instance) else {
+            return;
+        };
+        let full = self.flights.len() >= self.limits.parked_max && !self.flights.contains_key(key);
+        if self.drained || full {
+            return;
+        }
+        let flight = self
+            .flights
+            .entry(key.clone())
+            .or_insert_with(|| Flight::new(key.clone()));
+        if !flight.has_own_label() {
+            self.own_wishes += 1;
+            flight.add_label(Label {
+                token: Token::own(self.own_wishes),
+                change,
+                deadline: now.now + OWN_LABEL_TIME,
+            });
+        }
+    }
+
     /// Runs `act` on the flight of `key`, if there is one, and takes note of its next wake-up.
     fn with_flight(
         &mut self,
@@ -270,6 +300,9 @@ impl Desk {
         });
     }
 }
+
+/// How long a label of the desk's own is tried; the next change of the pod tries again.
+const OWN_LABEL_TIME: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// How soon a flight is woken again that did nothing at its own wake-up.
 const MINIMUM_NAP: std::time::Duration = std::time::Duration::from_millis(10);

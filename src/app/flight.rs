@@ -264,8 +264,19 @@ impl Flight {
 
     /// Somebody asks to label the instance.
     pub fn join_label(&mut self, label: Label, context: &Context<'_>, out: &mut Vec<Effect>) {
-        self.labels.push_back(label);
+        self.add_label(label);
         self.go_on(context, out);
+    }
+
+    /// A label that is set when the flight goes on.
+    pub(super) fn add_label(&mut self, label: Label) {
+        self.labels.push_back(label);
+    }
+
+    /// Whether a label of the desk's own is still to be set.
+    #[must_use]
+    pub fn has_own_label(&self) -> bool {
+        self.labels.iter().any(|label| label.token.is_own())
     }
 
     /// A caller no longer waits: it hung up. What it has started goes on, and so does a stop

@@ -1,18 +1,21 @@
 //! What this replica remembers of a name beyond what the view shows now: since when
-//! it has seen a finding, and how often the name has failed in a row.
+//! it has seen a finding, how often the name has failed in a row, and which pod of its
+//! Job had meta labels last.
 //!
-//! Pure. Kubernetes gives no timestamp for why a container waits, and a failed Job
-//! takes its count of failures with it when it is deleted; both are kept here.
+//! Pure. Kubernetes gives no timestamp for why a container waits, a failed Job takes its
+//! count of failures with it when it is deleted, and a pod that is replaced its meta
+//! labels; these are kept here.
 //! What is remembered is bounded by the instances in the view, and for names that
 //! have gone by [`GONE_MAX`] and [`GONE_KEPT`].
 
 use super::view::Instance;
-use crate::kube::types::{Timestamp, Uid};
+use crate::kube::types::{Pod, Timestamp, Uid};
 use crate::model::job::{JobSettings, LASTED_LONG};
-use crate::model::labels;
+use crate::model::labels::{self, MetaChange};
 use crate::model::names::InstanceKey;
 use crate::model::status::{Ending, Finding, InstanceStatus, Outlook, Phase};
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 /// Names that are remembered after their Job has gone.
@@ -58,6 +61,8 @@ pub struct History {
     records: HashMap<InstanceKey, Record>,
     /// The names that have gone, and since when.
     gone: BTreeSet<(SystemTime, InstanceKey)>,
+    /// By name the Job and that pod of it that had meta labels last.
+    labelled: HashMap<InstanceKey, (Uid, Arc<Pod>)>,
 }
 
 impl History {
@@ -69,12 +74,76 @@ impl History {
         settings: &JobSettings,
         wall: SystemTime,
     ) {
+        self.note_labelled(key, seen);
         let live =
             seen.filter(|instance| !matches!(instance.status, InstanceStatus::Stopping { .. }));
         match live {
             Some(instance) => self.note_live(key, instance, settings, wall),
             None => self.note_gone(key, wall),
         }
+    }
+
+    fn note_labelled(&mut self, key: &InstanceKey, seen: Option<&Instance>) {
+        let Some(instance) = seen else {
+            self.labelled.remove(key);
+            return;
+        };
+        // As long as its successor lacks something, the predecessor is not forgotten.
+        if self.inheritance(key, instance).is_some() {
+            if let Some(predecessor) = self.predecessor(key, instance) {
+                let of_job = (instance.uid().clone(), predecessor);
+                self.labelled.insert(key.clone(), of_job);
+            }
+            return;
+        }
+        let Some(pod) = &instance.pod else {
+            // Its Job has no pod at this moment: the next one inherits.
+            if self
+                .labelled
+                .get(key)
+                .is_some_and(|(uid, _)| uid != instance.uid())
+            {
+                self.labelled.remove(key);
+            }
+            return;
+        };
+        let is_bare = labels::meta_labels(&pod.metadata).is_empty();
+        if is_bare && instance.predecessor.is_none() {
+            self.labelled.remove(key);
+        } else {
+            let of_job = (instance.uid().clone(), Arc::clone(pod));
+            self.labelled.insert(key.clone(), of_job);
+        }
+    }
+
+    /// The pod whose meta labels the pod of this instance inherits, if there is one.
+    fn predecessor(&self, key: &InstanceKey, instance: &Instance) -> Option<Arc<Pod>> {
+        let pod = instance.pod.as_ref()?;
+        let remembered = self.labelled.get(key);
+        remembered
+            .filter(|(uid, known)| uid == instance.uid() && known.metadata.uid != pod.metadata.uid)
+            .map(|(_, known)| Arc::clone(known))
+            .or_else(|| {
+                instance
+                    .predecessor
+                    .clone()
+                    .filter(|_| remembered.is_none())
+            })
+    }
+
+    /// What the pod of this instance lacks of its predecessor's meta labels: a pod that the
+    /// Job controller replaces must not lose what callers have attached to the instance.
+    #[must_use]
+    pub fn inheritance(&self, key: &InstanceKey, instance: &Instance) -> Option<MetaChange> {
+        let pod = instance
+            .pod
+            .as_ref()
+            .filter(|pod| !pod.metadata.is_deleting())?;
+        let predecessor = self.predecessor(key, instance)?;
+        let own = labels::meta_labels(&pod.metadata);
+        let mut inherited = labels::meta_labels(&predecessor.metadata);
+        inherited.retain(|key, _| !own.contains_key(key));
+        (!inherited.is_empty()).then(|| MetaChange::setting(inherited))
     }
 
     fn note_live(

@@ -15,3 +15,22 @@ pub struct Token {
     /// The number of the request within that thread; never reused.
     pub serial: u64,
 }
+
+impl Token {
+    /// The I/O thread that there never is: such a token names a wish of the desk's own.
+    const OWN: u32 = u32::MAX;
+
+    /// The name of a wish of the desk's own, which nobody waits for.
+    pub(super) const fn own(serial: u64) -> Self {
+        Self {
+            io: Self::OWN,
+            slot: 0,
+            serial,
+        }
+    }
+
+    /// Whether it names a wish of the desk's own.
+    pub(super) const fn is_own(self) -> bool {
+        self.io == Self::OWN
+    }
+}

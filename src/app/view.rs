@@ -41,6 +41,8 @@ pub struct Instance {
     pub job: Arc<Job>,
     /// The pod that speaks for it: the newest, one that is not being deleted first.
     pub pod: Option<Arc<Pod>>,
+    /// The pod of the same Job that came before and has meta labels.
+    pub predecessor: Option<Arc<Pod>>,
     /// Its status.
     pub status: InstanceStatus,
 }
@@ -99,9 +101,16 @@ impl View {
     fn instance(&self, job: Arc<Job>) -> Instance {
         let pods = self.pods.by_index(&job.metadata.uid);
         let assessment = status::assess(&job, &pods);
+        let pod = assessment.pod;
+        let before = pods.iter().filter(|known| {
+            pod.as_ref().is_some_and(|pod| !Arc::ptr_eq(pod, known))
+                && !labels::meta_labels(&known.metadata).is_empty()
+        });
+        let predecessor = before.max_by_key(|pod| pod.metadata.creation_timestamp);
         Instance {
             job,
-            pod: assessment.pod,
+            predecessor: predecessor.cloned(),
+            pod,
             status: assessment.status,
         }
     }

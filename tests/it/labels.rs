@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::fake_kube::dynamics::fate::Fate;
+use crate::fake_kube::dynamics::pods::PodMove;
 use crate::harness::{Answer, Ground, NAMESPACE, PREFIX, eventually};
 
 const PATH: &str = "/app/hello/ann";
@@ -237,4 +238,36 @@ fn two_patches_at_once_both_hold() {
     for n in 0..20 {
         assert_eq!(found[format!("k{n}")], "v", "k{n}");
     }
+}
+
+/// The pod is replaced by the Job controller, and its successor has what was attached.
+fn replaced_by(evict: &PodMove) {
+    let ground = started();
+    success(&ground.patch(PATH, &json!({"username": "bob", "mail": "bob@x.ch"})));
+    let before = ground.get(PATH).expect(200)["ip"].clone();
+    ground.move_pod("hello-ann", evict);
+    let after = eventually("the successor has the labels", || {
+        let answer = ground.get(PATH);
+        let found = Some(answer.json()).filter(|_| answer.status == 200)?;
+        (found["ip"] != before && found["username"] == "bob").then_some(found)
+    });
+    assert_eq!(after["mail"], "bob@x.ch");
+    success(&ground.patch(PATH, &json!({"username": null, "mail": null})));
+    let bare = ground.get(PATH).expect(200);
+    assert!(
+        bare["username"].is_null() && bare["mail"].is_null(),
+        "{bare}"
+    );
+}
+
+#[test]
+fn a_pod_that_is_replaced_passes_its_labels_on() {
+    replaced_by(&PodMove::Evict);
+}
+
+#[test]
+fn a_pod_that_failed_and_stays_passes_its_labels_on() {
+    replaced_by(&PodMove::EvictByKubelet(
+        "The node was low on memory.".into(),
+    ));
 }
