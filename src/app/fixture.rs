@@ -38,6 +38,11 @@ pub(crate) fn merge(base: &mut Value, patch: &Value) {
     }
 }
 
+/// [`T0`] as Kubernetes' own value.
+pub(crate) fn t0() -> Timestamp {
+    Timestamp::parse(T0).unwrap()
+}
+
 pub(crate) fn key(app_type: &str, name: &str) -> InstanceKey {
     InstanceKey {
         app_type: AppType::new(app_type).unwrap(),
@@ -126,7 +131,7 @@ impl World {
     }
 
     pub(crate) fn wall(&self) -> SystemTime {
-        Timestamp::parse(T0).unwrap().system_time() + self.elapsed
+        t0().system_time() + self.elapsed
     }
 
     /// The timestamp that Kubernetes would give now.

@@ -4,11 +4,10 @@ use super::*;
 use crate::app::Waits;
 use crate::app::desk::{Input, Wish};
 use crate::app::engine::{Catalogs, Inbox};
-use crate::app::fixture::{World, decode, key, n1, ready_pod, token};
+use crate::app::fixture::{World, decode, key, n1, ready_pod, t0, token};
 use crate::clock::Clock;
 use crate::health::{Beat, Signs};
 use crate::http::message::Method;
-use crate::kube::types::Timestamp;
 use crate::model::status::{Finding, Phase};
 use std::sync::Mutex;
 use std::sync::mpsc::Receiver;
@@ -249,7 +248,7 @@ fn progress_has_the_word_of_the_original_first() {
     finding.phase = Phase::Starting;
     finding.reason = "OOMKilled".into();
     finding.message = "too much".into();
-    finding.since = Timestamp::parse("2026-05-01T10:00:00Z");
+    finding.since = Some(t0());
     finding.exit_code = Some(137);
     finding.last_output = Some("last \"words\"".into());
     check(
