@@ -344,7 +344,7 @@ impl Session {
                 return Ok(Received { count, emptied });
             }
             match self.read_records(stream) {
-                Ok(short) => emptied = short,
+                Ok(records) => emptied = records.emptied,
                 Err(error) if error.kind() == ErrorKind::WouldBlock && count > 0 => {
                     let emptied = true;
                     return Ok(Received { count, emptied });
@@ -358,9 +358,24 @@ impl Session {
         Ok(Received::some(count))
     }
 
-    /// Reads once from the socket, and works off the records that are whole; says whether that
-    /// was all that there was.
-    fn read_records(&mut self, stream: &mut (impl Read + Write)) -> io::Result<bool> {
+    /// Goes on with the handshake only, while nothing else can be read.
+    ///
+    /// # Errors
+    /// As [`Session::read`], and [`ErrorKind::UnexpectedEof`] when the peer has gone.
+    pub fn shake_hands(&mut self, stream: &mut (impl Read + Write)) -> io::Result<()> {
+        for _ in 0..READS_AT_ONCE {
+            if self.handshake_by.is_none() {
+                return Ok(());
+            }
+            if self.read_records(stream)?.count == 0 {
+                return Err(ErrorKind::UnexpectedEof.into());
+            }
+        }
+        Err(ErrorKind::Interrupted.into())
+    }
+
+    /// Reads once from the socket, and works off the records that are whole.
+    fn read_records(&mut self, stream: &mut (impl Read + Write)) -> io::Result<Received> {
         let mut tap = Tap {
             stream: &mut *stream,
             records: &mut self.records,
@@ -384,7 +399,8 @@ impl Session {
                     let why = "the peer sends records without content";
                     return Err(io::Error::new(ErrorKind::InvalidData, why));
                 }
-                Ok(short)
+                let emptied = short;
+                Ok(Received { count, emptied })
             }
             Err(error) => {
                 if !self.met_plain_http() {

@@ -46,6 +46,14 @@ impl Socket {
         Ok(Received { count, emptied })
     }
 
+    /// Goes on with a handshake of TLS, while nothing is to be read.
+    pub(super) fn shake_hands(&mut self) -> io::Result<()> {
+        match &mut self.tls {
+            Some(tls) => tls.shake_hands(&mut self.stream),
+            None => Ok(()),
+        }
+    }
+
     /// Whether [`Socket::write`] has something to do, with an answer or without.
     pub(super) fn has_to_write(&self, answer: bool) -> bool {
         match &self.tls {

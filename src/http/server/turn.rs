@@ -129,6 +129,10 @@ impl<H: Handler> Core<H> {
     /// Reads once; whether something came.
     fn read(&mut self, slot: &mut Slot<H::Pending>) -> bool {
         let room = slot.connection.room().min(self.scratch.len());
+        if room == 0 && slot.socket.handshake_by().is_some() {
+            let outcome = slot.socket.shake_hands();
+            return self.after_reading(slot, outcome);
+        }
         if room == 0 {
             // The end was seen before it could be read. (A peer that has sent
             // more than the kernel takes for us cannot even send its end; it
@@ -150,16 +154,21 @@ impl<H: Handler> Core<H> {
                 slot.connection.receive(&self.scratch[..count]);
                 true
             }
+            Err(error) => self.after_reading(slot, Err(error)),
+        }
+    }
+
+    /// Whether a read that brought no bytes for the connection has moved anything.
+    fn after_reading(&mut self, slot: &mut Slot<H::Pending>, outcome: std::io::Result<()>) -> bool {
+        match outcome {
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 slot.readable = false;
-                false
+                return false;
             }
-            Err(error) if error.kind() == ErrorKind::Interrupted => true,
-            Err(error) => {
-                self.fail(slot, &error);
-                true
-            }
+            Err(error) if error.kind() != ErrorKind::Interrupted => self.fail(slot, &error),
+            Ok(()) | Err(_) => {}
         }
+        true
     }
 
     /// Reading has failed. A peer that does not know that this port is HTTPS is told.
