@@ -5,7 +5,7 @@
 //! each read and write, never waits, and says by [`Session::has_to_write`] and
 //! [`Session::deadline`] when it wants to be called again.
 //!
-//! An idle session keeps about 7 KiB, a busy one at most 60 KiB more: one record being
+//! An idle session keeps about 8 KiB, a busy one at most 60 KiB more: one record being
 //! received and one being sent, or a handshake of [`QUIET_BYTES_MAX`].
 //! [`Session::held_bytes`] counts what depends on the peer.
 

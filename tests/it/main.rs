@@ -14,15 +14,18 @@
 //! | `replicas` | several replicas on one API server |
 //! | `limits` | bounds on those who wait |
 //! | `input` | bad input changes nothing |
+//! | `https` | the port with a certificate |
 //! | `shutdown` | the end of a replica |
 //! | `binary` | the program: arguments, exit codes, signals, a kill |
 //! | `conformance` | what we rely on from the API server, on the fake and (with `CLUSTER_TESTS=1`) on a real cluster |
+//! | `end_to_end` | with `CLUSTER_TESTS=1`: our own program on a real cluster, with real pods |
 //! | `tidy` | rules of this repository |
 //!
 //! What the tests stand on:
 //!
 //! | module | what it is |
 //! |---|---|
+//! | `cluster` | the real cluster: whose it is, how it comes up, and that it goes |
 //! | `fake_kube` | the fake API server, with tests of its own |
 //! | `harness` | the service in this process, and a plain HTTP client |
 //! | `raw_kube` | a plain client for an API server |
@@ -30,12 +33,15 @@
 #[path = "../fake_kube/mod.rs"]
 mod fake_kube;
 
+mod cluster;
 mod harness;
 mod raw_kube;
 
 mod apps;
 mod binary;
 mod conformance;
+mod end_to_end;
+mod https;
 mod input;
 mod labels;
 mod limits;

@@ -91,7 +91,12 @@ impl Trust {
         Self::with(pair, &[&TLS13, &TLS12])
     }
 
-    pub(in crate::http) fn with(pair: &Pair, can: &[&'static SupportedProtocolVersion]) -> Self {
+    /// Speaks nothing newer than TLS 1.2.
+    pub(in crate::http) fn of_old(pair: &Pair) -> Self {
+        Self::with(pair, &[&TLS12])
+    }
+
+    fn with(pair: &Pair, can: &[&'static SupportedProtocolVersion]) -> Self {
         let mut roots = RootCertStore::empty();
         roots.add(pair.certificate.clone()).unwrap();
         let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
@@ -116,6 +121,11 @@ impl Trust {
         }
         Ok(peer)
     }
+}
+
+/// Whether an earlier session of this client went on.
+pub(in crate::http) fn is_resumed(peer: &Peer) -> bool {
+    peer.conn.handshake_kind() == Some(rustls::HandshakeKind::Resumed)
 }
 
 /// Where the moment of accepting is after the files may be looked at again.
