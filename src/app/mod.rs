@@ -11,6 +11,8 @@ pub mod catalog;
 pub mod desk;
 pub mod engine;
 pub mod error;
+#[cfg(test)]
+pub(crate) mod fixture;
 pub mod flight;
 pub mod history;
 mod token;

@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use crate::fake_kube::cluster::resource::Resource;
+use crate::fake_kube::faults::{Fault, FaultRule};
 use crate::harness::{Answer, Ground, NAMESPACE, eventually};
 
 /// An instance, and what the API server holds of it.
@@ -112,17 +113,21 @@ fn a_namespace_that_does_not_exist() {
 #[test]
 fn a_namespace_that_goes_away() {
     let ground = Ground::new();
-    ground.start_instance("/app/hello/ann");
+    // The templates stay known, so that a start gets as far as Kubernetes.
+    let silent = FaultRule::new("watch", "configmaps", Fault::SilentWatch);
+    ground.count_from_here();
+    ground.kube.fault(silent);
+    ground.kube.cut_connections();
+    eventually("the watch is silent", || {
+        (ground.kube.count("watch", "configmaps") > 0).then_some(())
+    });
     let forgotten = ground.kube.with(|model| {
         let key = (Resource::Namespaces, String::new(), NAMESPACE.to_owned());
         let options = crate::fake_kube::cluster::write::DeleteOptions::default();
         model.cluster.delete(&key, &options).is_ok()
     });
     assert!(forgotten);
-    let told = eventually("the namespace is gone", || {
-        let answer = ground.get("/app/hello/new");
-        (answer.status == 500).then_some(answer)
-    });
+    let told = ground.get("/app/hello/new");
     told.expect_error(500, "namespace_missing");
 }
 

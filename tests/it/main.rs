@@ -19,6 +19,7 @@
 //! | `binary` | the program: arguments, exit codes, signals, a kill |
 //! | `conformance` | what we rely on from the API server, on the fake and (with `CLUSTER_TESTS=1`) on a real cluster |
 //! | `end_to_end` | with `CLUSTER_TESTS=1`: our own program on a real cluster, with real pods |
+//! | `sandbox` | the sandbox does what it tells people to try |
 //! | `tidy` | rules of this repository |
 //!
 //! What the tests stand on:
@@ -48,6 +49,7 @@ mod limits;
 mod outage;
 mod reads;
 mod replicas;
+mod sandbox;
 mod shutdown;
 mod start;
 mod stop;

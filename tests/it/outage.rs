@@ -14,7 +14,10 @@ fn reads_go_on_while_the_api_server_is_away() {
     let ip = ground.start_instance("/app/hello/ann");
     ground.kube.stop_listening();
     let ready = format!(r#"{{"ip":"{ip}"}}"#);
-    let starting = ground.client().begin_get("/app/hello/new");
+    let client = ground.client();
+    let starting = client.begin_get("/app/hello/new");
+    let patching = client.begin_patch("/app/hello/ann", &json!({"k": "v"}));
+    let deleting = client.begin("DELETE", "/app/hello/ann", &[], "");
     let mut reads = 0;
     while !starting.is_answered() {
         ground.get("/app/hello/ann").expect_text(200, &ready);
@@ -26,10 +29,10 @@ fn reads_go_on_while_the_api_server_is_away() {
     let refused = starting.finish();
     refused.expect_error(503, "kubernetes_unavailable");
     assert!(refused.header("retry-after").parse::<u64>().is_ok());
-    let patched = ground.patch("/app/hello/ann", &json!({"k": "v"}));
-    patched.expect_detail(503, "error", "kubernetes_unavailable");
-    let deleted = ground.delete("/app/hello/ann");
-    deleted.expect_detail(503, "error", "kubernetes_unavailable");
+    for refused in [patching, deleting] {
+        let refused = refused.finish();
+        refused.expect_detail(503, "error", "kubernetes_unavailable");
+    }
     ground.kube.start_listening();
     eventually("starts work again", || {
         (ground.get("/app/hello/new").status == 200).then_some(())

@@ -167,7 +167,7 @@ fn each_of_the_large_crates_has_its_home() {
 /// The modules that a module may name, besides itself; nothing points back.
 const LAYERS: &[(&str, &[&str])] = &[
     ("model", &["kube::types"]),
-    ("kube", &["clock", "model::", "threads", "shutdown"]),
+    ("kube", &["clock"]),
     ("store", &["kube", "clock", "shutdown", "threads"]),
     ("app", &["store", "kube", "model", "clock", "threads"]),
     (
@@ -181,7 +181,9 @@ fn layers_point_one_way() {
     let modules = ["app", "http", "kube", "model", "store", "service"];
     let mut offences = Vec::new();
     for (layer, allowed) in LAYERS {
-        for source in sources(&format!("src/{layer}")) {
+        // Tests make what comes from below by hand.
+        let sources = sources(&format!("src/{layer}"));
+        for source in sources.iter().filter(|s| !s.path.ends_with("/tests.rs")) {
             for line in source.code().filter(|line| line.contains("crate::")) {
                 for module in modules.iter().filter(|module| *module != layer) {
                     let named = line.contains(&format!("crate::{module}::"))
@@ -438,7 +440,11 @@ fn the_readme_has_every_setting() {
     for setting in SETTINGS {
         let name = format!("`{}`", setting.name);
         let row = rows.iter().find(|row| row[0] == name);
-        let expected = [name.as_str(), setting.default, setting.help];
+        let default = match setting.default {
+            "" => "–".to_owned(),
+            default => format!("`{default}`"),
+        };
+        let expected = [name.as_str(), default.as_str(), setting.help];
         if row.is_none_or(|row| row[..] != expected) {
             offences.push(format!("| {} |", expected.join(" | ")));
         }

@@ -106,7 +106,22 @@ fn signed_again(ground: &Ground<'_>, key: &Path, token: &str, earlier_secs: i64)
     sign.args(["dgst", "-sha256", "-sign"]).arg(key);
     cluster::output(sign.arg("-out").arg(&signature).arg(&unsigned));
     let signature = std::fs::read(&signature).expect("it was written");
-    format!("{text}.{}", BASE64.encode(signature))
+    format!("{text}.{}", BASE64.encode(plain_signature(&signature)))
+}
+
+/// A signature of P-256 as tokens have it, two numbers of 32 bytes, from the DER that openssl
+/// writes: a sequence of two integers, each with a length, a sign, and no zeros in front.
+fn plain_signature(der: &[u8]) -> Vec<u8> {
+    let mut rest = &der[2..];
+    let mut plain = Vec::new();
+    for _ in 0..2 {
+        let (number, after) = rest[2..].split_at(rest[1].into());
+        let sign = number.len().saturating_sub(32);
+        plain.resize(plain.len() + 32_usize.saturating_sub(number.len()), 0);
+        plain.extend(&number[sign..]);
+        rest = after;
+    }
+    plain
 }
 
 #[test]

@@ -63,24 +63,27 @@ impl Got {
     }
 }
 
-/// The program, with this environment and nothing else.
-pub(super) fn command(environment: &[(&str, &str)]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_config-controller"));
+const PROGRAM: &str = env!("CARGO_BIN_EXE_config-controller");
+
+/// The environment of the program: this and nothing else.
+fn prepare<'a>(command: &'a mut Command, environment: &[(&str, &str)]) -> &'a mut Command {
     command
         .env_clear()
         .envs([("LISTEN", "127.0.0.1"), ("SERVICE_PORT", "0")])
         .envs(environment.iter().copied())
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .stderr(Stdio::piped());
-    command
+        .stderr(Stdio::piped())
 }
 
 impl Program {
     /// Starts the program and waits until it listens.
     #[track_caller]
     pub(super) fn start(kubeconfig: &Path, environment: &[(&str, &str)]) -> Self {
-        let mut child = command(environment)
+        // It becomes the program, which does not outlive the tests even if they are killed.
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", PROGRAM]);
+        let mut child = prepare(&mut command, environment)
             .env("KUBECONFIG", kubeconfig)
             .spawn()
             .expect("the program can be run");
@@ -234,7 +237,7 @@ impl Drop for Program {
 
 /// Runs the program to its end, and returns how it ended and what it printed.
 pub(super) fn run_to_end(environment: &[(&str, &str)]) -> (ExitStatus, String) {
-    let done = command(environment)
+    let done = prepare(&mut Command::new(PROGRAM), environment)
         .output()
         .expect("the program can be run");
     (
