@@ -10,6 +10,7 @@ use crate::model::duration::parse_duration;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// One setting, as the documentation shows it.
@@ -60,6 +61,16 @@ pub const SETTINGS: &[Setting] = &[
         "LISTEN",
         "::",
         "Address to listen on; `::` is all addresses of both families, or 0.0.0.0 where there is no IPv6",
+    ),
+    setting(
+        "TLS_CERT",
+        "",
+        "PEM file with the certificate of the port and its chain; with TLS_KEY it makes the port HTTPS; read again when it changes",
+    ),
+    setting(
+        "TLS_KEY",
+        "",
+        "PEM file with the key of that certificate, without a passphrase",
     ),
     setting(
         "KUBECONFIG",
@@ -182,6 +193,8 @@ pub struct Config {
     pub listen: IpAddr,
     /// Port to listen on; 0 lets the system choose.
     pub port: u16,
+    /// Certificate and key, where the port is HTTPS.
+    pub tls: Option<TlsFiles>,
     /// Where the cluster is described, as the environment says.
     pub cluster: ClusterSources,
     /// Wait of a request that does not say how long.
@@ -208,6 +221,15 @@ pub struct Config {
     pub log_filter: String,
     /// How log lines look.
     pub log_format: LogFormat,
+}
+
+/// The files that make the port HTTPS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// `TLS_CERT`: the certificate and its chain.
+    pub certificate: PathBuf,
+    /// `TLS_KEY`: its key.
+    pub key: PathBuf,
 }
 
 /// Bounds of connections and requests.
@@ -340,6 +362,7 @@ impl Reader<'_> {
             configmap_selector: self.text("CONFIGMAP_SELECTOR"),
             listen: self.parsed("LISTEN", "an IP address such as 127.0.0.1 or ::"),
             port: self.parsed("SERVICE_PORT", "a port from 0 to 65535"),
+            tls: self.tls(),
             cluster: self.cluster(),
             start_wait: self.duration("START_WAIT"),
             start_wait_max: self.duration("START_WAIT_MAX"),
@@ -464,6 +487,21 @@ impl Reader<'_> {
             );
         }
         Some(namespace)
+    }
+
+    fn tls(&mut self) -> Option<TlsFiles> {
+        let file = |name| self.raw(name).map(PathBuf::from);
+        let missing = match (file("TLS_CERT"), file("TLS_KEY")) {
+            (Some(certificate), Some(key)) => return Some(TlsFiles { certificate, key }),
+            (None, None) => return None,
+            (Some(_), None) => "TLS_KEY",
+            (None, Some(_)) => "TLS_CERT",
+        };
+        self.problem(
+            missing,
+            "is missing: HTTPS needs TLS_CERT and TLS_KEY, and plain HTTP neither",
+        );
+        None
     }
 
     fn cluster(&self) -> ClusterSources {
@@ -650,6 +688,21 @@ mod tests {
                 "IDLE_TIMEOUT is 5s or less: clients of the contract keep idle connections for 4 s, so give more than 5s",
             ],
         );
+    }
+
+    #[test]
+    fn https_needs_certificate_and_key() {
+        let both = serve(&["--tls-key=k.pem"], &[("TLS_CERT", "c.pem")]);
+        let tls = TlsFiles {
+            certificate: "c.pem".into(),
+            key: "k.pem".into(),
+        };
+        assert_eq!(both.tls, Some(tls));
+        assert_eq!(serve(&[], &[("TLS_CERT", ""), ("TLS_KEY", "")]).tls, None);
+        let rest = "is missing: HTTPS needs TLS_CERT and TLS_KEY, and plain HTTP neither";
+        let missing = |name: &str| format!("{name} {rest}");
+        check_problems(&[], &[("TLS_CERT", "c.pem")], &[&missing("TLS_KEY")]);
+        check_problems(&[], &[("TLS_KEY", "k.pem")], &[&missing("TLS_CERT")]);
     }
 
     #[test]

@@ -48,8 +48,9 @@
 //!   the store before the caller hears of it.
 //! - **Nobody panics on input.** A panic in a handler is one 500; a panic in a thread that the
 //!   service cannot do without ends the process ([`threads`]), which loses nothing.
-//! - **Files name one foreign crate:** the HTTP and TLS client in `kube/transport.rs` only,
-//!   `tiny_http` in `http/wire.rs` only.
+//! - **Foreign crates are named in few files:** the HTTP client in `kube/transport.rs` only,
+//!   TLS there for the client and in `http/tls.rs` for the server, `tiny_http` in
+//!   `http/wire.rs` only.
 //!
 //! # What is deliberately absent
 //!

@@ -22,6 +22,7 @@ use crate::http::listener;
 use crate::http::mailbox::Mailboxes;
 use crate::http::message::Limits;
 use crate::http::server::{Server, Settings as FrontSettings};
+use crate::http::tls::Tls;
 use crate::kube::Client;
 use crate::kube::auth::{self, Environment};
 use crate::kube::request::Scope;
@@ -45,6 +46,8 @@ use std::time::{Duration, Instant, SystemTime};
 pub enum Error {
     /// The cluster configuration is wrong; all that is wrong with it.
     Cluster(Vec<String>),
+    /// What a setting names is not what it should be.
+    Setting(String),
     /// Something of the machine was not to be had.
     Start(String),
     /// A thread that the service cannot do without has ended.
@@ -57,7 +60,7 @@ impl Error {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Start(_) => 1,
-            Self::Cluster(_) => 2,
+            Self::Cluster(_) | Self::Setting(_) => 2,
             Self::Died(_) => 3,
         }
     }
@@ -73,7 +76,9 @@ impl fmt::Display for Error {
                     .collect();
                 f.write_str(&lines.join("\n"))
             }
-            Self::Start(text) | Self::Died(text) => write!(f, "config-controller: {text}"),
+            Self::Setting(text) | Self::Start(text) | Self::Died(text) => {
+                write!(f, "config-controller: {text}")
+            }
         }
     }
 }
@@ -191,13 +196,14 @@ impl Service {
     /// Starts all threads; requests are answered from here on.
     ///
     /// # Errors
-    /// When the port or a thread is not to be had.
+    /// When the port, a thread or the certificate of the port is not to be had.
     pub fn start(
         config: &Config,
         transport: Arc<dyn Transport>,
         namespace: &str,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, Error> {
+        let front = front_settings(config)?;
         let listener = listener::listen(config.listen, config.port).map_err(|error| {
             let at = SocketAddr::new(config.listen, config.port);
             Error::Start(format!(
@@ -266,7 +272,7 @@ impl Service {
             listener,
             Arc::new(api),
             mailboxes,
-            front_settings(config),
+            front,
             Arc::clone(&clock),
             on_death(&endings),
         )
@@ -435,9 +441,15 @@ fn seed(clock: &dyn Clock) -> u64 {
     since_epoch.subsec_nanos().into()
 }
 
-fn front_settings(config: &Config) -> FrontSettings {
+fn front_settings(config: &Config) -> Result<FrontSettings, Error> {
     let front = &config.front;
-    FrontSettings {
+    let tls = config.tls.as_ref().map(|files| {
+        Tls::load(&files.certificate, &files.key)
+            .map(Arc::new)
+            .map_err(|problem| Error::Setting(problem.to_string()))
+    });
+    Ok(FrontSettings {
+        tls: tls.transpose()?,
         limits: Limits {
             connections: front.connections_max,
             connections_per_peer: front.connections_per_peer_max,
@@ -450,7 +462,7 @@ fn front_settings(config: &Config) -> FrontSettings {
             ..Limits::default()
         },
         ..FrontSettings::default()
-    }
+    })
 }
 
 /// The name of the pod, which is the name of its host.

@@ -105,6 +105,7 @@ impl Input {
 #[derive(Debug)]
 pub struct Connection {
     peer: IpAddr,
+    secure: bool,
     limits: Arc<Limits>,
     input: Input,
     output: Output,
@@ -126,6 +127,7 @@ impl Connection {
         let deadline = Some(now + limits.idle_timeout);
         Self {
             peer,
+            secure: false,
             limits,
             input: Input::default(),
             output: Output::default(),
@@ -148,6 +150,11 @@ impl Connection {
         });
         connection.deadline = None;
         connection
+    }
+
+    /// What is received comes through TLS; requests will say so.
+    pub const fn set_secure(&mut self) {
+        self.secure = true;
     }
 
     /// The address of the peer.
@@ -295,6 +302,7 @@ impl Connection {
             headers: head.headers,
             body: Vec::new(),
             peer: self.peer,
+            secure: self.secure,
         };
         self.blank_lines = 0;
         self.deadline = Some(now + self.limits.body_timeout);

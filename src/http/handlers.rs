@@ -9,7 +9,7 @@ use super::message::{Request, Response};
 use super::problem::{Problem, Shape};
 use super::router::{self, Route, Routed};
 use super::server::{Handled, Handler, Resumed};
-use super::{body, prefer};
+use super::{body, origin, prefer};
 use crate::app::view::{Entry, Ready};
 use crate::app::{self, Answer, App, Asked, Error, Progress, Token};
 use crate::health::{self, Vitals};
@@ -110,6 +110,14 @@ impl Api {
     }
 
     fn serve(&self, route: Route, request: &Request, token: Token) -> Handled<Pending> {
+        if let Some(problem) = origin::refusal(&route, &request.headers) {
+            let shape = match route {
+                Route::Label(_) => Pending::Label.shape(),
+                Route::Stop(_) => Pending::Stop.shape(),
+                _ => Shape::Plain,
+            };
+            return Handled::Reply(problem.response(shape));
+        }
         match route {
             Route::Types => Handled::Reply(self.types()),
             Route::Instances(app_type) => Handled::Reply(self.instances(&app_type)),
@@ -235,7 +243,8 @@ fn redirect(path: &str, request: &Request) -> Response {
         percent_encoding::utf8_percent_encode(&target, percent_encoding::CONTROLS).collect();
     // HTTP/1.0 needs no host; a path alone is relative to whatever was asked (RFC 9110 §10.2.2).
     let origin = request.host().filter(|host| !host.is_empty());
-    let origin = origin.map(|host| format!("http://{host}"));
+    let scheme = if request.secure { "https" } else { "http" };
+    let origin = origin.map(|host| format!("{scheme}://{host}"));
     Response::empty(307).header("location", origin.unwrap_or_default() + &target)
 }
 

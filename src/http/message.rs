@@ -179,6 +179,8 @@ pub struct Request {
     pub body: Vec<u8>,
     /// The address of the peer; IPv4 in IPv6 is shown as IPv4.
     pub peer: IpAddr,
+    /// Whether the request came through TLS.
+    pub secure: bool,
 }
 
 impl Request {
@@ -199,6 +201,7 @@ impl Request {
             headers: Headers::default(),
             body: Vec::new(),
             peer: IpAddr::from([127, 0, 0, 1]),
+            secure: false,
         }
     }
 

@@ -2,11 +2,12 @@
 //!
 //! Inside out: [`message`] holds the values, [`connection`] is one connection as a
 //! pure state machine, [`wire`] writes answers, [`mailbox`] carries answers from other
-//! threads to the I/O thread that owns the connection, and [`server`] is the only
-//! place with sockets and threads; so far nothing knows a route or an app. Above it,
-//! pure but for the calls into [`crate::app`]: [`router`] (which route), [`prefer`] and
-//! [`body`] (what a request says), [`handlers`] (what happens), [`problem`] (what an
-//! error looks like).
+//! threads to the I/O thread that owns the connection, [`tls`] lies between socket and
+//! connection where the port is HTTPS, and [`server`] is the only place with sockets
+//! and threads; so far nothing knows a route or an app. Above it, pure but for the
+//! calls into [`crate::app`]: [`router`] (which route), [`prefer`] and [`body`] (what a
+//! request says), [`origin`] (whose page it came from), [`handlers`] (what happens),
+//! [`problem`] (what an error looks like).
 //!
 //! What is absent: no thread per connection, no async runtime, no unbounded queue or
 //! buffer (each bound is a field of [`message::Limits`]).
@@ -17,8 +18,10 @@ pub mod handlers;
 pub mod listener;
 pub mod mailbox;
 pub mod message;
+pub mod origin;
 pub mod prefer;
 pub mod problem;
 pub mod router;
 pub mod server;
+pub mod tls;
 pub mod wire;

@@ -23,6 +23,7 @@ use crate::app::Token;
 use crate::clock::Clock;
 use crate::http::mailbox::{Bell, Mailboxes};
 use crate::http::message::{Limits, Refusal, Request, Response};
+use crate::http::tls::Tls;
 use crate::threads::OnDeath;
 use accept::{Accepted, Acceptor};
 use admission::Admission;
@@ -84,6 +85,8 @@ pub struct Settings {
     /// While the service stops, connections are closed after this silence, and
     /// no connection before it: a client may believe that it can still use it.
     pub drain_idle: Duration,
+    /// Certificate and key, where the port is HTTPS.
+    pub tls: Option<Arc<Tls>>,
 }
 
 impl Default for Settings {
@@ -91,6 +94,7 @@ impl Default for Settings {
         Self {
             limits: Limits::default(),
             drain_idle: Duration::from_secs(5),
+            tls: None,
         }
     }
 }
@@ -103,6 +107,7 @@ struct Shared<H: Handler> {
     handovers: Vec<Mutex<Vec<Accepted>>>,
     limits: Arc<Limits>,
     drain_idle: Duration,
+    tls: Option<Arc<Tls>>,
     admission: Arc<Admission>,
     clock: Arc<dyn Clock>,
     started: Instant,
@@ -208,6 +213,7 @@ impl Server {
             admission: Arc::new(Admission::new(&limits)),
             limits: Arc::new(limits),
             drain_idle: settings.drain_idle,
+            tls: settings.tls,
             started: clock.now(),
             clock: Arc::clone(&clock),
             stats: Arc::clone(&stats),

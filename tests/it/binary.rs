@@ -203,6 +203,23 @@ fn a_port_in_use_is_one_sentence() {
 }
 
 #[test]
+fn a_certificate_that_is_not_there_is_one_sentence() {
+    let ground = Ground::builder().unstarted().start();
+    let folder = TemporaryFolder::new();
+    let missing = folder.path("tls.crt");
+    let output = run(program()
+        .env("KUBECONFIG", ground.kubeconfig())
+        .env("LISTEN", "127.0.0.1")
+        .env("SERVICE_PORT", "0")
+        .env("TLS_CERT", &missing)
+        .env("TLS_KEY", folder.path("tls.key")));
+    let lines = said(&output, 2);
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(lines[0].contains("TLS_CERT"), "{lines:?}");
+    assert!(lines[0].contains("cannot be read"), "{lines:?}");
+}
+
+#[test]
 fn sigterm_and_sigint_end_it_with_0() {
     let ground = Ground::builder().unstarted().start();
     for signal in ["TERM", "INT"] {

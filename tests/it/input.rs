@@ -130,3 +130,27 @@ fn a_namespace_that_goes_away() {
     let told = ground.get("/app/hello/new");
     told.expect_error(500, "namespace_missing");
 }
+
+#[test]
+fn a_page_of_another_site() {
+    let (ground, before) = started();
+    let client = ground.client();
+    let from = |site| [("Sec-Fetch-Site", site)];
+    for path in ["/app/hello/ann", "/app/hello/new"] {
+        let answer = client.begin("GET", path, &from("cross-site"), "").finish();
+        answer.expect_error(403, "forbidden");
+    }
+    for method in ["PATCH", "DELETE"] {
+        let pending = client.begin(method, "/app/hello/ann", &from("cross-site"), "{}");
+        pending.finish().expect_detail(403, "error", "forbidden");
+    }
+    for site in ["same-origin", "same-site", "none"] {
+        let answer = client.begin("GET", "/app/hello/ann", &from(site), "");
+        answer.finish().expect(200);
+    }
+    let lists = client
+        .begin("GET", "/app", &from("cross-site"), "")
+        .finish();
+    lists.expect(200);
+    check_unchanged(&ground, &before);
+}

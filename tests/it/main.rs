@@ -14,6 +14,7 @@
 //! | `replicas` | several replicas on one API server |
 //! | `limits` | bounds on those who wait |
 //! | `input` | bad input changes nothing |
+//! | `https` | the port with a certificate |
 //! | `shutdown` | the end of a replica |
 //! | `binary` | the program: arguments, exit codes, signals, a kill |
 //! | `conformance` | what we rely on from the API server, on the fake and (with `CLUSTER_TESTS=1`) on a real cluster |
@@ -41,6 +42,7 @@ mod apps;
 mod binary;
 mod conformance;
 mod end_to_end;
+mod https;
 mod input;
 mod labels;
 mod limits;

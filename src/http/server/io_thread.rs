@@ -177,7 +177,7 @@ impl<H: Handler> IoThread<H> {
             Turn::Closed => self.remove(place),
             Turn::Again => self.again.push(place),
             Turn::Wait => {
-                let deadline = slot.connection.deadline();
+                let deadline = slot.deadline();
                 self.timers.arm(place, deadline, self.core.now);
                 if !slot.connection.is_flushed() && self.core.held > self.core.held_max {
                     self.shed();
@@ -190,8 +190,9 @@ impl<H: Handler> IoThread<H> {
         let Some(mut slot) = self.slots.remove(place) else {
             return;
         };
+        slot.socket.part();
         self.core.abort(&mut slot);
-        self.core.note_held(&mut slot);
+        self.core.let_go(&mut slot);
         if slot.permit.is_some() {
             self.core.stats().connections.subtract(1);
         } else {
@@ -229,7 +230,7 @@ impl<H: Handler> IoThread<H> {
             for place in self.slots.taken() {
                 if let Some(slot) = self.slots.get_mut(place) {
                     slot.connection.shorten_idle(self.core.shared.drain_idle);
-                    let deadline = slot.connection.deadline();
+                    let deadline = slot.deadline();
                     self.timers.arm(place, deadline, self.core.now);
                 }
             }
@@ -286,8 +287,12 @@ impl<H: Handler> IoThread<H> {
         }
     }
 
-    /// What can be sent to a peer for whom there is neither a place nor a file.
+    /// What can be sent to a peer for whom there is neither a place nor a file; with TLS
+    /// nothing can.
     fn busy_answer(&self) -> Vec<u8> {
+        if self.core.shared.tls.is_some() {
+            return Vec::new();
+        }
         let response = Refusal::TooManyConnections.response();
         let mut busy = Vec::new();
         wire::write_head(&mut busy, &response, Persistence::Close, &self.core.date)
@@ -356,9 +361,14 @@ impl<H: Handler> IoThread<H> {
         if self.core.draining {
             connection.shorten_idle(self.core.shared.drain_idle);
         }
+        let shared = &self.core.shared;
+        let session = shared.tls.as_ref().map(|tls| {
+            connection.set_secure();
+            tls.session(now, shared.limits.head_timeout)
+        });
         let mut slot = Slot {
             connection,
-            socket: Socket::Plain(stream),
+            socket: Socket::new(stream, session),
             parked: None,
             readable: false,
             writable: true,
@@ -386,8 +396,17 @@ impl<H: Handler> IoThread<H> {
             let Some(slot) = self.slots.get_mut(place) else {
                 continue;
             };
-            let expired = slot.connection.expire(self.core.now);
             let stats = self.core.stats();
+            if slot
+                .socket
+                .handshake_by()
+                .is_some_and(|at| at <= self.core.now)
+            {
+                stats.handshakes_failed.add(1);
+                self.remove(place);
+                continue;
+            }
+            let expired = slot.connection.expire(self.core.now);
             match expired {
                 Some(Expired::Idle) => stats.idle_closed.add(1),
                 Some(Expired::Write) => stats.write_timeouts.add(1),
@@ -398,7 +417,7 @@ impl<H: Handler> IoThread<H> {
             } else if expired.is_some() {
                 self.turn(place);
             } else {
-                let deadline = slot.connection.deadline();
+                let deadline = slot.deadline();
                 self.timers.arm(place, deadline, self.core.now);
             }
         }

@@ -46,6 +46,8 @@ pub struct ThreadStats {
     pub dropped: Counter,
     /// Errors of `accept`.
     pub accept_errors: Counter,
+    /// TLS handshakes that failed or took too long.
+    pub handshakes_failed: Counter,
     /// Requests given to the handler.
     pub requests: Counter,
     /// Answers of the engine itself, by [`Refusal::index`].

@@ -8,3 +8,4 @@ mod drain;
 mod harness;
 mod serving;
 mod threads;
+mod tls;

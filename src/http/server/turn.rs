@@ -4,12 +4,13 @@
 //! sends without end does not keep its thread from the others.
 
 use super::admission::Permit;
-use super::socket::Socket;
+use super::socket::{Sent, Socket};
 use super::{Handled, Handler, Resumed, Shared};
 use crate::app::Token;
 use crate::http::connection::{Connection, Step};
 use crate::http::message::{Refusal, Request, Response};
 use crate::http::server::stats::ThreadStats;
+use crate::http::tls::Received;
 use crate::http::wire::Date;
 use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -22,6 +23,9 @@ const READS_PER_TURN: usize = 16;
 
 /// A connection that holds no more than this is not refused for want of memory.
 const SMALL_BYTES: usize = 4 * 1024;
+
+/// What a peer is told that sends plain HTTP to a port with TLS.
+const SPEAKS_HTTPS: &str = "this port speaks HTTPS: use https://";
 
 /// One connection, and what the poller knows of it.
 #[derive(Debug)]
@@ -37,6 +41,16 @@ pub(super) struct Slot<P> {
     pub(super) held: usize,
     /// `None` for a connection that is only being refused.
     pub(super) permit: Option<Permit>,
+}
+
+impl<P> Slot<P> {
+    /// When to look at it, if nothing happens before.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        match (self.connection.deadline(), self.socket.handshake_by()) {
+            (Some(connection), Some(socket)) => Some(connection.min(socket)),
+            (connection, socket) => connection.or(socket),
+        }
+    }
 }
 
 /// What comes after a turn.
@@ -115,6 +129,10 @@ impl<H: Handler> Core<H> {
     /// Reads once; whether something came.
     fn read(&mut self, slot: &mut Slot<H::Pending>) -> bool {
         let room = slot.connection.room().min(self.scratch.len());
+        if room == 0 && slot.socket.handshake_by().is_some() {
+            let outcome = slot.socket.shake_hands();
+            return self.after_reading(slot, outcome);
+        }
         if room == 0 {
             // The end was seen before it could be read. (A peer that has sent
             // more than the kernel takes for us cannot even send its end; it
@@ -125,40 +143,59 @@ impl<H: Handler> Core<H> {
             return false;
         }
         match slot.socket.read(&mut self.scratch[..room]) {
-            Ok(0) => {
+            Ok(Received { count: 0, .. }) => {
                 slot.readable = false;
                 self.hang_up(slot);
                 true
             }
-            Ok(count) => {
-                // A short read has emptied the socket; only the end, if the
-                // poller has seen it, is still to be read.
-                slot.readable = count == room || slot.read_closed;
+            Ok(Received { count, emptied }) => {
+                // Only the end, if the poller has seen it, is still to be read.
+                slot.readable = !emptied || slot.read_closed;
                 slot.connection.receive(&self.scratch[..count]);
                 true
             }
+            Err(error) => self.after_reading(slot, Err(error)),
+        }
+    }
+
+    /// Whether a read that brought no bytes for the connection has moved anything.
+    fn after_reading(&mut self, slot: &mut Slot<H::Pending>, outcome: std::io::Result<()>) -> bool {
+        match outcome {
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 slot.readable = false;
-                false
+                return false;
             }
-            Err(error) if error.kind() == ErrorKind::Interrupted => true,
-            Err(_) => {
-                self.abort(slot);
-                true
-            }
+            Err(error) if error.kind() != ErrorKind::Interrupted => self.fail(slot, &error),
+            Ok(()) | Err(_) => {}
+        }
+        true
+    }
+
+    /// Reading has failed. A peer that does not know that this port is HTTPS is told.
+    fn fail(&mut self, slot: &mut Slot<H::Pending>, error: &std::io::Error) {
+        if slot.socket.handshake_by().is_some() {
+            self.stats().handshakes_failed.add(1);
+            log::debug!("{}: no TLS handshake: {error}", slot.connection.peer());
+        }
+        if !slot.socket.fall_back(error) {
+            self.abort(slot);
+        } else if let Step::Refused(refusal) =
+            slot.connection.refuse(Refusal::BadRequest(SPEAKS_HTTPS))
+        {
+            self.refuse(slot, refusal);
         }
     }
 
     /// Writes what there is; whether something went.
     fn write(&mut self, slot: &mut Slot<H::Pending>) -> bool {
         let mut moved = false;
-        while slot.writable && !slot.connection.is_flushed() {
-            let pieces = slot.connection.output();
-            let length = pieces[0].len() + pieces[1].len();
-            match slot.socket.write(pieces) {
-                Ok(count) => {
-                    slot.writable = count == length;
-                    slot.connection.written(count, self.now);
+        while slot.writable && slot.socket.has_to_write(!slot.connection.is_flushed()) {
+            match slot.socket.write(slot.connection.output()) {
+                Ok(Sent { count, filled }) => {
+                    slot.writable = !filled;
+                    if count > 0 {
+                        slot.connection.written(count, self.now);
+                    }
                     moved = true;
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => slot.writable = false,
@@ -242,9 +279,17 @@ impl<H: Handler> Core<H> {
     /// them is in use.
     fn refuse_for_memory(&mut self, slot: &mut Slot<H::Pending>) -> bool {
         self.note_held(slot);
-        if self.held <= self.held_max || slot.held <= SMALL_BYTES || !slot.connection.is_receiving()
-        {
+        if self.held <= self.held_max || slot.held <= SMALL_BYTES {
             return false;
+        }
+        if !slot.connection.is_receiving() {
+            let record = slot.socket.held_bytes() > SMALL_BYTES && slot.connection.is_flushed();
+            if record {
+                // A record of TLS that is not whole; nothing can be said before its end.
+                self.stats().refused[Refusal::NoMemory.index()].add(1);
+                self.abort(slot);
+            }
+            return record;
         }
         match slot.connection.refuse(Refusal::NoMemory) {
             Step::Refused(refusal) => self.refuse(slot, refusal),
@@ -282,7 +327,18 @@ impl<H: Handler> Core<H> {
 
     /// Keeps the sum of what connections hold.
     pub(super) fn note_held(&mut self, slot: &mut Slot<H::Pending>) {
-        let held = slot.connection.held_bytes();
+        self.hold(
+            slot,
+            slot.connection.held_bytes() + slot.socket.held_bytes(),
+        );
+    }
+
+    /// The connection is about to be dropped, and holds nothing any more.
+    pub(super) fn let_go(&mut self, slot: &mut Slot<H::Pending>) {
+        self.hold(slot, 0);
+    }
+
+    fn hold(&mut self, slot: &mut Slot<H::Pending>, held: usize) {
         if held != slot.held {
             self.held = self.held + held - slot.held;
             slot.held = held;

@@ -50,6 +50,7 @@ impl Handler for TestHandler {
             }
             "/panic" => panic!("as the test asked"),
             "/bad" => Handled::Reply(Response::empty(200).header("x", "a\r\nb: c")),
+            "/secure" => Handled::Reply(Response::json(200, request.secure.to_string())),
             "/echo" => Handled::Reply(Response::json(200, request.body)),
             "/large" => {
                 let body = Body::Shared(vec![b'x'; 8 * 1024 * 1024].into());
@@ -171,8 +172,8 @@ impl Answer {
 }
 
 /// A client that sends what it is told to, byte for byte.
-pub(super) struct Client {
-    pub(super) stream: TcpStream,
+pub(super) struct Client<S = TcpStream> {
+    pub(super) stream: S,
     unread: Vec<u8>,
 }
 
@@ -181,6 +182,12 @@ impl Client {
         let stream = TcpStream::connect(address).unwrap();
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        Self::over(stream)
+    }
+}
+
+impl<S: Read + Write> Client<S> {
+    pub(super) fn over(stream: S) -> Self {
         Self {
             stream,
             unread: Vec::new(),

@@ -1,0 +1,492 @@
+//! TLS on the port: the only file that names the TLS library for the server's side.
+//!
+//! [`Tls`] holds certificate and key, and reads them again when the files change;
+//! [`Session`] is TLS on one connection. A session owns no socket: it is given one for
+//! each read and write, never waits, and says by [`Session::has_to_write`] and
+//! [`Session::deadline`] when it wants to be called again.
+//!
+//! An idle session keeps about 8 KiB, a busy one at most 60 KiB more: one record being
+//! received and one being sent, or a handshake of [`QUIET_BYTES_MAX`].
+//! [`Session::held_bytes`] counts what depends on the peer.
+
+mod records;
+
+use records::Records;
+use rustls::crypto::ring;
+use rustls::pki_types::pem::{self, PemObject as _};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::ServerSessionMemoryCache;
+use rustls::version::{TLS12, TLS13};
+use rustls::{InconsistentKeys, ServerConfig, ServerConnection};
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// The files are looked at on accepting, at most this often.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// Largest file that is read, in bytes.
+const FILE_BYTES_MAX: u64 = 1024 * 1024;
+
+/// Sessions that can be resumed: about 300 bytes each, two for a handshake.
+const RESUMABLE_MAX: usize = 1024;
+
+/// Bytes of an answer that are encrypted at a time: one record (RFC 8446 §5.1).
+const RECORD_BYTES: usize = 16 * 1024;
+
+/// Most bytes without content that a peer may send in a row: a handshake, or records that
+/// carry nothing. One record with content is smaller.
+pub const QUIET_BYTES_MAX: usize = 20 * 1024;
+
+/// How often a session reads from its socket before it looks at others.
+const READS_AT_ONCE: usize = 16;
+
+/// Why certificate and key cannot be used; a sentence that says what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem(String);
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What a file looked like; `None` where there was none.
+type Look = Option<(u64, u64, i64, i64)>;
+
+/// The files of certificate and key.
+#[derive(Clone, Debug)]
+struct Files {
+    certificate: PathBuf,
+    key: PathBuf,
+}
+
+impl Files {
+    fn look(&self) -> [Look; 2] {
+        [&self.certificate, &self.key].map(|path| {
+            let of = fs::metadata(path).ok()?;
+            Some((of.ino(), of.len(), of.mtime(), of.mtime_nsec()))
+        })
+    }
+
+    fn read(&self) -> Result<Arc<ServerConfig>, Problem> {
+        let chain = self.chain()?;
+        let key = self.key()?;
+        let provider = Arc::new(ring::default_provider());
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&TLS13, &TLS12])
+            .map(|builder| builder.with_no_client_auth())
+            .and_then(|builder| builder.with_single_cert(chain, key))
+            .map_err(|error| self.unfit(&error))?;
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        config.session_storage = ServerSessionMemoryCache::new(RESUMABLE_MAX);
+        let config = Arc::new(config);
+        ServerConnection::new(Arc::clone(&config)).map_err(|error| self.unfit(&error))?;
+        Ok(config)
+    }
+
+    fn chain(&self) -> Result<Vec<CertificateDer<'static>>, Problem> {
+        let text = read("TLS_CERT", &self.certificate)?;
+        let at = self.certificate.display();
+        let chain: Result<Vec<_>, pem::Error> = CertificateDer::pem_slice_iter(&text).collect();
+        match chain {
+            Ok(chain) if chain.is_empty() => Err(Problem(format!(
+                "TLS_CERT '{at}' holds no certificate: give a PEM file with the server's certificate and then its chain"
+            ))),
+            Ok(chain) => Ok(chain),
+            Err(error) => Err(Problem(format!("TLS_CERT '{at}' is no PEM file: {error}"))),
+        }
+    }
+
+    fn key(&self) -> Result<PrivateKeyDer<'static>, Problem> {
+        let text = read("TLS_KEY", &self.key)?;
+        let at = self.key.display();
+        PrivateKeyDer::from_pem_slice(&text).map_err(|error| match error {
+            pem::Error::NoItemsFound => Problem(format!(
+                "TLS_KEY '{at}' holds no private key: give a PEM file with one (PKCS #8, PKCS #1 or SEC1) that has no passphrase"
+            )),
+            error => Problem(format!("TLS_KEY '{at}' is no PEM file: {error}")),
+        })
+    }
+
+    fn unfit(&self, error: &rustls::Error) -> Problem {
+        let (certificate, key) = (self.certificate.display(), self.key.display());
+        Problem(match error {
+            rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
+                format!(
+                    "TLS_KEY '{key}' does not belong to the first certificate in TLS_CERT '{certificate}'"
+                )
+            }
+            error => {
+                format!("TLS_CERT '{certificate}' and TLS_KEY '{key}' cannot be used: {error}")
+            }
+        })
+    }
+}
+
+fn read(setting: &str, path: &Path) -> Result<Vec<u8>, Problem> {
+    let unreadable = |why: &dyn fmt::Display| {
+        Problem(format!(
+            "{setting} '{}' cannot be read: {why}",
+            path.display()
+        ))
+    };
+    let mut text = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut text))
+        .map_err(|error| unreadable(&error))?;
+    if text.len() as u64 > FILE_BYTES_MAX {
+        return Err(unreadable(&"it is larger than 1 MiB"));
+    }
+    Ok(text)
+}
+
+/// Certificate and key, as they are in their files.
+pub struct Tls {
+    files: Files,
+    current: Mutex<Current>,
+}
+
+struct Current {
+    config: Arc<ServerConfig>,
+    /// What the files looked like when `config` was read.
+    looked: [Look; 2],
+    look_again: Option<Instant>,
+    /// The problem of the files that was logged last.
+    told: Option<Problem>,
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tls")
+            .field("files", &self.files)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Tls {
+    /// Reads certificate chain and key (PEM), and checks that they belong together.
+    ///
+    /// # Errors
+    /// [`Problem`] where a file is missing, is not what it should be, or does not fit the other.
+    pub fn load(certificate: &Path, key: &Path) -> Result<Self, Problem> {
+        let files = Files {
+            certificate: certificate.to_owned(),
+            key: key.to_owned(),
+        };
+        let looked = files.look();
+        let config = files.read()?;
+        Ok(Self {
+            files,
+            current: Mutex::new(Current {
+                config,
+                looked,
+                look_again: None,
+                told: None,
+            }),
+        })
+    }
+
+    /// TLS for a connection that was accepted at `now`; its handshake may take so long.
+    ///
+    /// Files that have changed are read before, a few times a minute at most, and on the
+    /// calling thread: that is a millisecond. Where they cannot be used, the last good
+    /// pair stays, and the log says so once.
+    ///
+    /// # Panics
+    /// Never: what could fail was tried when the files were read.
+    pub fn session(&self, now: Instant, handshake: Duration) -> Session {
+        self.look(now);
+        let config = Arc::clone(&self.current().config);
+        let tls = ServerConnection::new(config).expect("tried when the files were read");
+        Session {
+            tls,
+            records: Records::default(),
+            quiet: 0,
+            taken: 0,
+            handshake_by: Some(now + handshake),
+            first: None,
+            closing: false,
+        }
+    }
+
+    fn current(&self) -> MutexGuard<'_, Current> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn look(&self, now: Instant) {
+        let mut current = self.current();
+        if current.look_again.is_some_and(|at| now < at) {
+            return;
+        }
+        current.look_again = Some(now + LOOK_EVERY);
+        let looked = current.looked;
+        // Other threads accept meanwhile.
+        drop(current);
+        let look = self.files.look();
+        if look == looked {
+            return;
+        }
+        let read = self.files.read();
+        let mut current = self.current();
+        match read {
+            Ok(config) => {
+                log::info!("the certificate of the port has changed and was read again");
+                current.config = config;
+                current.looked = look;
+                current.told = None;
+            }
+            Err(problem) if current.told.as_ref() != Some(&problem) => {
+                log::error!("keeping the last good certificate of the port: {problem}");
+                current.told = Some(problem);
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+/// What came of reading.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Received {
+    /// How many bytes; 0 means that the peer has ended its side.
+    pub count: usize,
+    /// There was no more.
+    pub emptied: bool,
+}
+
+impl Received {
+    /// So many bytes, and perhaps more.
+    const fn some(count: usize) -> Self {
+        let emptied = false;
+        Self { count, emptied }
+    }
+}
+
+/// TLS on one connection.
+pub struct Session {
+    tls: ServerConnection,
+    records: Records,
+    /// Bytes since the last content.
+    quiet: usize,
+    /// Bytes of the answer that are encrypted and not yet sent whole.
+    taken: usize,
+    /// `None` once the handshake is over.
+    handshake_by: Option<Instant>,
+    /// The first byte that the peer has sent.
+    first: Option<u8>,
+    /// The sending side is to be closed, or is.
+    closing: bool,
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("handshake_by", &self.handshake_by)
+            .field("taken", &self.taken)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A socket that is being read, and what came.
+struct Tap<'a, S> {
+    stream: &'a mut S,
+    records: &'a mut Records,
+    first: &'a mut Option<u8>,
+    count: usize,
+    short: bool,
+}
+
+impl<S: Read> Read for Tap<'_, S> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let count = self.stream.read(into)?;
+        let bytes = &into[..count];
+        self.first.get_or_insert(*bytes.first().unwrap_or(&0));
+        self.records.pass(bytes);
+        self.count = count;
+        self.short = count < into.len();
+        Ok(count)
+    }
+}
+
+impl Session {
+    /// Reads from the socket and decrypts into `into`. A peer that goes without a farewell
+    /// (RFC 8446 §6.1) counts as one that has ended its side: lengths of HTTP show what is missing.
+    ///
+    /// # Errors
+    /// [`ErrorKind::WouldBlock`] when nothing is there, [`ErrorKind::Interrupted`] when there may
+    /// be more behind what carried no content, and else what ends the connection: errors of the
+    /// socket, and [`ErrorKind::InvalidData`] for bytes that are no TLS, of which the peer is told.
+    pub fn read(
+        &mut self,
+        stream: &mut (impl Read + Write),
+        into: &mut [u8],
+    ) -> io::Result<Received> {
+        let mut count = 0;
+        let mut emptied = false;
+        for _ in 0..READS_AT_ONCE {
+            match self.tls.reader().read(&mut into[count..]) {
+                Ok(0) => return Ok(Received::some(count)),
+                Ok(more) => count += more,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
+                    return Ok(Received::some(count));
+                }
+                Err(error) => return Err(error),
+            }
+            if count == into.len() {
+                return Ok(Received::some(count));
+            }
+            if count > 0 && emptied {
+                return Ok(Received { count, emptied });
+            }
+            match self.read_records(stream) {
+                Ok(records) => emptied = records.emptied,
+                Err(error) if error.kind() == ErrorKind::WouldBlock && count > 0 => {
+                    let emptied = true;
+                    return Ok(Received { count, emptied });
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        if count == 0 {
+            return Err(ErrorKind::Interrupted.into());
+        }
+        Ok(Received::some(count))
+    }
+
+    /// Goes on with the handshake only, while nothing else can be read.
+    ///
+    /// # Errors
+    /// As [`Session::read`], and [`ErrorKind::UnexpectedEof`] when the peer has gone.
+    pub fn shake_hands(&mut self, stream: &mut (impl Read + Write)) -> io::Result<()> {
+        for _ in 0..READS_AT_ONCE {
+            if self.handshake_by.is_none() {
+                return Ok(());
+            }
+            if self.read_records(stream)?.count == 0 {
+                return Err(ErrorKind::UnexpectedEof.into());
+            }
+        }
+        Err(ErrorKind::Interrupted.into())
+    }
+
+    /// Reads once from the socket, and works off the records that are whole.
+    fn read_records(&mut self, stream: &mut (impl Read + Write)) -> io::Result<Received> {
+        let mut tap = Tap {
+            stream: &mut *stream,
+            records: &mut self.records,
+            first: &mut self.first,
+            count: 0,
+            short: false,
+        };
+        self.tls.read_tls(&mut tap)?;
+        let Tap { count, short, .. } = tap;
+        self.quiet += count;
+        match self.tls.process_new_packets() {
+            Ok(state) => {
+                if self.handshake_by.is_some() && !self.tls.is_handshaking() {
+                    self.handshake_by = None;
+                    self.quiet = self.records.pending();
+                }
+                if state.plaintext_bytes_to_read() > 0 {
+                    self.quiet = self.records.pending();
+                }
+                if self.quiet > QUIET_BYTES_MAX {
+                    let why = "the peer sends records without content";
+                    return Err(io::Error::new(ErrorKind::InvalidData, why));
+                }
+                let emptied = short;
+                Ok(Received { count, emptied })
+            }
+            Err(error) => {
+                if !self.met_plain_http() {
+                    // The alert that says why; the peer may be gone.
+                    let _ = self.flush(stream);
+                }
+                Err(io::Error::new(ErrorKind::InvalidData, error))
+            }
+        }
+    }
+
+    /// Sends of `pieces` what the socket takes, and what else waits to be sent; says how many
+    /// bytes of `pieces` have left whole. Until then `pieces` must begin with the same bytes on
+    /// the next call: a record that was begun holds them.
+    ///
+    /// # Errors
+    /// [`ErrorKind::WouldBlock`] when the socket is full, else what ends the connection.
+    pub fn write(&mut self, stream: &mut impl Write, pieces: [&[u8]; 2]) -> io::Result<usize> {
+        self.flush(stream)?;
+        if self.taken == 0 && self.handshake_by.is_none() && !self.closing {
+            let [head, tail] = pieces;
+            let head = &head[..head.len().min(RECORD_BYTES)];
+            let tail = &tail[..tail.len().min(RECORD_BYTES - head.len())];
+            if !head.is_empty() || !tail.is_empty() {
+                let slices = [IoSlice::new(head), IoSlice::new(tail)];
+                self.taken = self.tls.writer().write_vectored(&slices)?;
+                if self.taken == 0 {
+                    return Err(ErrorKind::WriteZero.into());
+                }
+                self.flush(stream)?;
+            }
+        }
+        Ok(std::mem::take(&mut self.taken))
+    }
+
+    /// Whether [`Session::write`] has something to do, with an answer or without.
+    #[must_use]
+    pub fn has_to_write(&self, answer: bool) -> bool {
+        self.tls.wants_write() || (answer && self.handshake_by.is_none() && !self.closing)
+    }
+
+    fn flush(&mut self, stream: &mut impl Write) -> io::Result<()> {
+        while self.tls.wants_write() {
+            if self.tls.write_tls(stream)? == 0 {
+                return Err(ErrorKind::WriteZero.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Says farewell (RFC 8446 §6.1), unless an answer is cut off, which must show; says whether
+    /// all has been sent. Nothing can be written after it.
+    pub fn close_sending(&mut self, stream: &mut impl Write) -> bool {
+        if !self.closing && self.taken == 0 {
+            self.closing = true;
+            self.tls.send_close_notify();
+        }
+        self.flush(stream).is_ok()
+    }
+
+    /// Whether the sending side is to be closed.
+    #[must_use]
+    pub const fn is_closing(&self) -> bool {
+        self.closing
+    }
+
+    /// By when the handshake must be over; `None` once it is.
+    #[must_use]
+    pub const fn deadline(&self) -> Option<Instant> {
+        self.handshake_by
+    }
+
+    /// Whether what the peer has sent instead of a handshake looks like plain HTTP: a method,
+    /// and not the type of a handshake record.
+    #[must_use]
+    pub fn met_plain_http(&self) -> bool {
+        let letter = self.first.is_some_and(|first| first.is_ascii_uppercase());
+        self.handshake_by.is_some() && letter
+    }
+
+    /// How many bytes are kept for what the peer has begun to send, or does not take.
+    #[must_use]
+    pub const fn held_bytes(&self) -> usize {
+        self.quiet + self.taken
+    }
+}
+
+#[cfg(test)]
+pub(in crate::http) mod tests;
