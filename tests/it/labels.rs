@@ -242,7 +242,13 @@ fn two_patches_at_once_both_hold() {
 
 /// The pod is replaced by the Job controller, and its successor has what was attached.
 fn replaced_by(evict: &PodMove) {
-    let ground = started();
+    // An app that ends with 0 when it is told to stop has Completed, and is not replaced.
+    let fate = Fate {
+        exit_on_stop: 143,
+        ..Fate::default()
+    };
+    let ground = Ground::builder().fate(fate).start();
+    ground.start_instance(PATH);
     success(&ground.patch(PATH, &json!({"username": "bob", "mail": "bob@x.ch"})));
     let before = ground.get(PATH).expect(200)["ip"].clone();
     ground.move_pod("hello-ann", evict);
