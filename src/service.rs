@@ -266,7 +266,7 @@ impl Service {
             listener,
             Arc::new(api),
             mailboxes,
-            front_settings(config),
+            front_settings(config, seed(&*clock)),
             Arc::clone(&clock),
             on_death(&endings),
         )
@@ -432,10 +432,13 @@ fn seed(clock: &dyn Clock) -> u64 {
         .wall_now()
         .duration_since(SystemTime::UNIX_EPOCH)
         .unwrap_or_default();
-    since_epoch.subsec_nanos().into()
+    // The lower half of the nanoseconds since 1970, and who we are among those of this moment.
+    let nanos = since_epoch.as_secs().wrapping_mul(1_000_000_000);
+    let nanos = nanos.wrapping_add(since_epoch.subsec_nanos().into());
+    nanos ^ u64::from(std::process::id()).rotate_left(48)
 }
 
-fn front_settings(config: &Config) -> FrontSettings {
+fn front_settings(config: &Config, id_seed: u64) -> FrontSettings {
     let front = &config.front;
     FrontSettings {
         limits: Limits {
@@ -449,6 +452,7 @@ fn front_settings(config: &Config) -> FrontSettings {
             body_bytes: front.body_bytes_max,
             ..Limits::default()
         },
+        id_seed,
         ..FrontSettings::default()
     }
 }

@@ -6,12 +6,12 @@
 //! to the stores, and reports. Waiting and trying again belong to the desk.
 //! No decision is made here.
 
-use super::AnswerSink;
 use super::catalog::{Catalog, Note};
 use super::desk::{Desk, Input, Now};
 use super::error::Error;
 use super::flight::{Call, Effect, Operation, Outcome};
 use super::view::{View, key_of};
+use super::{AnswerSink, Origin};
 use crate::clock::Clock;
 use crate::kube::types::{ConfigMap, Job, ObjectMeta, Pod};
 use crate::kube::{self, Class, Client};
@@ -391,7 +391,19 @@ fn log_failure(call: &Call, error: &kube::Error) {
         Class::AlreadyExists | Class::Conflict | Class::NotFound => {
             log::debug!("{}: {error}", call.key);
         }
-        _ => log::warn!("{}: {error}", call.key),
+        _ => match origin(&call.operation) {
+            Some(by) => log::warn!("{} for {by}: {error}", call.key),
+            None => log::warn!("{}: {error}", call.key),
+        },
+    }
+}
+
+/// Who asked for this, where it is not for all who wait.
+fn origin(operation: &Operation) -> Option<&Origin> {
+    match operation {
+        Operation::Create { by, .. } => Some(by),
+        Operation::Delete { by, .. } => by.as_ref(),
+        Operation::Read | Operation::Label { .. } => None,
     }
 }
 

@@ -13,10 +13,12 @@ pub mod engine;
 pub mod error;
 pub mod flight;
 pub mod history;
+mod request_id;
 mod token;
 pub mod view;
 
 pub use error::Error;
+pub use request_id::{RequestId, RequestIds};
 pub use token::Token;
 
 use crate::clock::Clock;
@@ -88,6 +90,22 @@ pub struct Waits {
     pub start_wait_max: Duration,
 }
 
+/// Who asks, and by which request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The caller.
+    pub who: Arc<str>,
+    /// The request.
+    pub request: RequestId,
+}
+
+/// As log lines have it.
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (request {})", self.who, self.request)
+    }
+}
+
 /// A request about one instance.
 #[derive(Clone, Debug)]
 pub struct Asked {
@@ -96,7 +114,7 @@ pub struct Asked {
     /// Which instance.
     pub key: InstanceKey,
     /// Who asks, for the log and the Job's annotation.
-    pub by: Arc<str>,
+    pub by: Origin,
     /// How long it wants to wait, where it says so.
     pub wait: Option<Duration>,
 }

@@ -18,6 +18,7 @@ mod body;
 mod head;
 mod output;
 
+use crate::app::RequestId;
 use crate::http::message::{Limits, Method, Refusal, Request, Response, Version};
 use crate::http::wire::{self, BadHeader, Date, Persistence};
 use body::{Decoder, Progress};
@@ -295,6 +296,7 @@ impl Connection {
             headers: head.headers,
             body: Vec::new(),
             peer: self.peer,
+            id: RequestId::default(),
         };
         self.blank_lines = 0;
         self.deadline = Some(now + self.limits.body_timeout);

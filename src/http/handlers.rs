@@ -11,7 +11,7 @@ use super::router::{self, Route, Routed};
 use super::server::{Handled, Handler, Resumed};
 use super::{body, prefer};
 use crate::app::view::{Entry, Ready};
-use crate::app::{self, Answer, App, Asked, Error, Progress, Token};
+use crate::app::{self, Answer, App, Asked, Error, Origin, Progress, Token};
 use crate::health::{self, Vitals};
 use crate::model::labels::{MetaChange, MetaLabels, RESERVED};
 use crate::model::names::InstanceKey;
@@ -198,7 +198,10 @@ impl Api {
 }
 
 fn asked(key: InstanceKey, request: &Request, token: Token) -> Asked {
-    let by = request.peer.to_string().into();
+    let by = Origin {
+        who: request.peer.to_string().into(),
+        request: request.id.clone(),
+    };
     Asked {
         token,
         key,

@@ -84,6 +84,8 @@ pub struct Settings {
     /// While the service stops, connections are closed after this silence, and
     /// no connection before it: a client may believe that it can still use it.
     pub drain_idle: Duration,
+    /// Differs from process to process: the names of requests follow from it.
+    pub id_seed: u64,
 }
 
 impl Default for Settings {
@@ -91,6 +93,7 @@ impl Default for Settings {
         Self {
             limits: Limits::default(),
             drain_idle: Duration::from_secs(5),
+            id_seed: 0,
         }
     }
 }
@@ -103,6 +106,7 @@ struct Shared<H: Handler> {
     handovers: Vec<Mutex<Vec<Accepted>>>,
     limits: Arc<Limits>,
     drain_idle: Duration,
+    id_seed: u64,
     admission: Arc<Admission>,
     clock: Arc<dyn Clock>,
     started: Instant,
@@ -208,6 +212,7 @@ impl Server {
             admission: Arc::new(Admission::new(&limits)),
             limits: Arc::new(limits),
             drain_idle: settings.drain_idle,
+            id_seed: settings.id_seed,
             started: clock.now(),
             clock: Arc::clone(&clock),
             stats: Arc::clone(&stats),

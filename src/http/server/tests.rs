@@ -6,5 +6,6 @@
 mod bounds;
 mod drain;
 mod harness;
+mod request_ids;
 mod serving;
 mod threads;
