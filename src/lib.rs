@@ -21,6 +21,9 @@
 //!
 //! Data flows one way: `main → service → http → app → {store, kube, model}`, `store → kube`,
 //! `model → kube::types`. Nothing points back; `tests/it/tidy.rs` holds us to that.
+//! [`metrics`] is a leaf, as [`clock`] is: whoever has something to count may import it.
+//! Pure files count nothing; the threads around them do (of the desk: [`app::engine`]), and
+//! what the stores and the front know anyway is read when `/metrics` is asked for.
 //!
 //! # In reading order
 //!
@@ -32,7 +35,9 @@
 //! | [`app`] | what the service does; the desk decides, the engine carries out |
 //! | [`http`] | the HTTP front: connections, routes, JSON |
 //! | [`service`] | wiring, the order of starting and stopping |
+//! | [`scrape`] | what `/metrics` says, read from all parts |
 //! | [`config`], [`health`], [`logging`] | settings, probes, the log |
+//! | [`metrics`], [`process`] | the table of metrics and their counters; what the system says of us |
 //! | [`clock`], [`shutdown`], [`threads`] | time, signals, threads as values |
 //!
 //! # Invariants
@@ -49,7 +54,7 @@
 //! - **Nobody panics on input.** A panic in a handler is one 500; a panic in a thread that the
 //!   service cannot do without ends the process ([`threads`]), which loses nothing.
 //! - **Files name one foreign crate:** the HTTP and TLS client in `kube/transport.rs` only,
-//!   `tiny_http` in `http/wire.rs` only.
+//!   `tiny_http` in `http/wire.rs` only, `prometheus` in `metrics.rs` only.
 //!
 //! # What is deliberately absent
 //!
@@ -66,7 +71,10 @@ pub mod health;
 pub mod http;
 pub mod kube;
 pub mod logging;
+pub mod metrics;
 pub mod model;
+pub mod process;
+pub mod scrape;
 pub mod service;
 pub mod shutdown;
 pub mod store;

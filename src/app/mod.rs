@@ -8,12 +8,14 @@
 //! Nothing here knows of HTTP.
 
 pub mod catalog;
+mod counting;
 pub mod desk;
 pub mod engine;
 pub mod error;
 pub mod flight;
 pub mod history;
 mod request_id;
+pub mod starts;
 mod token;
 pub mod view;
 

@@ -2,6 +2,7 @@
 //!
 //! | module | what it shows |
 //! |---|---|
+//! | `metrics` | every metric is documented, moves, and is taken by Prometheus' own checker |
 //! | `conformance` | what we rely on from the API server, on the fake and (with `CLUSTER_TESTS=1`) on a real cluster |
 //!
 //! What the tests stand on:
@@ -20,6 +21,7 @@ mod raw_kube;
 mod apps;
 mod conformance;
 mod labels;
+mod metrics;
 mod reads;
 mod start;
 mod stop;
