@@ -21,6 +21,9 @@
 //!
 //! Data flows one way: `main → service → http → app → {store, kube, model}`, `store → kube`,
 //! `model → kube::types`. Nothing points back; `tests/it/tidy.rs` holds us to that.
+//! [`metrics`] is a leaf, as [`clock`] is: whoever has something to count may import it.
+//! Pure files count nothing; the threads around them do (of the desk: [`app::engine`]), and
+//! what the stores and the front know anyway is read when `/metrics` is asked for.
 //!
 //! # In reading order
 //!
@@ -32,7 +35,9 @@
 //! | [`app`] | what the service does; the desk decides, the engine carries out |
 //! | [`http`] | the HTTP front: connections, routes, JSON |
 //! | [`service`] | wiring, the order of starting and stopping |
+//! | [`scrape`] | what `/metrics` says, read from all parts |
 //! | [`config`], [`health`], [`logging`] | settings, probes, the log |
+//! | [`metrics`], [`process`] | the table of metrics and their counters; what the system says of us |
 //! | [`clock`], [`shutdown`], [`threads`] | time, signals, threads as values |
 //!
 //! # Invariants
@@ -50,7 +55,7 @@
 //!   service cannot do without ends the process ([`threads`]), which loses nothing.
 //! - **Foreign crates are named in few files:** the HTTP client in `kube/transport.rs` only,
 //!   TLS there for the client and in `http/tls.rs` for the server, `tiny_http` in
-//!   `http/wire.rs` only.
+//!   `http/wire.rs` only, `prometheus` in `metrics.rs` only.
 //!
 //! # What is deliberately absent
 //!
@@ -67,7 +72,10 @@ pub mod health;
 pub mod http;
 pub mod kube;
 pub mod logging;
+pub mod metrics;
 pub mod model;
+pub mod process;
+pub mod scrape;
 pub mod service;
 pub mod shutdown;
 pub mod store;

@@ -17,18 +17,22 @@ use crate::app::{Answer, AnswerSink, App, Waits};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::health::{Beat, Signs, Vitals};
-use crate::http::handlers::Api;
+use crate::http::handlers::{Api, Watched};
 use crate::http::listener;
 use crate::http::mailbox::Mailboxes;
 use crate::http::message::Limits;
+use crate::http::router;
 use crate::http::server::{Server, Settings as FrontSettings};
 use crate::http::tls::Tls;
 use crate::kube::Client;
 use crate::kube::auth::{self, Environment};
+use crate::kube::metered::Metered;
 use crate::kube::request::Scope;
 use crate::kube::transport::{self, HttpTransport, Transport};
 use crate::kube::types::{ConfigMap, Job, Pod, Resource};
+use crate::metrics::{Metrics, Scrape};
 use crate::model::labels;
+use crate::scrape::Numbers;
 use crate::shutdown::{self, Stop};
 use crate::store::reflector::{BEAT_LATEST, Pulse};
 use crate::store::{self, Change, Reflector, ReflectorHandle, Writer};
@@ -203,7 +207,7 @@ impl Service {
         namespace: &str,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, Error> {
-        let front = front_settings(config)?;
+        let front = front_settings(config, seed(&*clock))?;
         let listener = listener::listen(config.listen, config.port).map_err(|error| {
             let at = SocketAddr::new(config.listen, config.port);
             Error::Start(format!(
@@ -211,7 +215,9 @@ impl Service {
             ))
         })?;
         let (endings, ended) = channel();
-        let client = Client::new(transport, namespace);
+        let metrics = Arc::new(Metrics::new(config.io_threads, &router::route_labels()));
+        let metered = Metered::new(transport, Arc::clone(&metrics), Arc::clone(&clock));
+        let client = Client::new(Arc::new(metered), namespace);
         let now = clock.now();
         let stores = Stores::new(now);
         let view = stores.view();
@@ -235,6 +241,7 @@ impl Service {
                 pods: stores.pods.clone(),
             },
             clock: Arc::clone(&clock),
+            metrics: Arc::clone(&metrics),
             workers: config.workers,
             calls_max: config.parked_max,
             on_death: on_death(&endings),
@@ -255,18 +262,31 @@ impl Service {
             start_wait: config.start_wait,
             start_wait_max: config.start_wait_max,
         };
+        let pulses: Vec<_> = reflectors.iter().map(|r| Arc::clone(&r.pulse)).collect();
+        let numbers = Arc::new(Numbers::new(
+            Arc::clone(&metrics),
+            view.clone(),
+            Arc::clone(&catalogs),
+            pulses.clone(),
+            Arc::clone(&clock),
+        ));
         let app = App::new(view, catalogs, inbox, waits, Arc::clone(&clock));
         let vitals = Arc::new(Signals {
             app: app.clone(),
             stopping: AtomicBool::new(false),
             engine,
-            pulses: reflectors.iter().map(|r| Arc::clone(&r.pulse)).collect(),
+            pulses,
             clock: Arc::clone(&clock),
         });
         let api = Api::new(
             app.clone(),
             Arc::clone(&vitals) as Arc<dyn Vitals>,
             hostname(),
+            Watched {
+                metrics,
+                scrape: Arc::clone(&numbers) as Arc<dyn Scrape>,
+                clock: Arc::clone(&clock),
+            },
         );
         let server = Server::start(
             listener,
@@ -277,6 +297,7 @@ impl Service {
             on_death(&endings),
         )
         .map_err(|error| Error::Start(format!("the front cannot be started: {error}")))?;
+        numbers.set_front(server.stats());
         Ok(Self {
             server,
             app,
@@ -438,10 +459,13 @@ fn seed(clock: &dyn Clock) -> u64 {
         .wall_now()
         .duration_since(SystemTime::UNIX_EPOCH)
         .unwrap_or_default();
-    since_epoch.subsec_nanos().into()
+    // The lower half of the nanoseconds since 1970, and who we are among those of this moment.
+    let nanos = since_epoch.as_secs().wrapping_mul(1_000_000_000);
+    let nanos = nanos.wrapping_add(since_epoch.subsec_nanos().into());
+    nanos ^ u64::from(std::process::id()).rotate_left(48)
 }
 
-fn front_settings(config: &Config) -> Result<FrontSettings, Error> {
+fn front_settings(config: &Config, id_seed: u64) -> Result<FrontSettings, Error> {
     let front = &config.front;
     let tls = config.tls.as_ref().map(|files| {
         Tls::load(&files.certificate, &files.key)
@@ -461,6 +485,7 @@ fn front_settings(config: &Config) -> Result<FrontSettings, Error> {
             body_bytes: front.body_bytes_max,
             ..Limits::default()
         },
+        id_seed,
         ..FrontSettings::default()
     })
 }

@@ -6,15 +6,17 @@
 //! to the stores, and reports. Waiting and trying again belong to the desk.
 //! No decision is made here.
 
-use super::AnswerSink;
 use super::catalog::{Catalog, Note};
+use super::counting::Counting;
 use super::desk::{Desk, Input, Now};
 use super::error::Error;
 use super::flight::{Call, Effect, Operation, Outcome};
 use super::view::{View, key_of};
+use super::{AnswerSink, Origin};
 use crate::clock::Clock;
 use crate::kube::types::{ConfigMap, Job, ObjectMeta, Pod};
 use crate::kube::{self, Class, Client};
+use crate::metrics::Metrics;
 use crate::model::labels;
 use crate::model::names::{AppType, InstanceKey, InstanceName};
 use crate::store::{Change, Writer};
@@ -159,6 +161,8 @@ pub struct Parts {
     pub writers: Writers,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// Where starts and stops are counted.
+    pub metrics: Arc<Metrics>,
     /// How many workers.
     pub workers: usize,
     /// More calls than this never wait, since each belongs to a request that waits.
@@ -194,12 +198,18 @@ impl Engine {
         let (calls, queue) = sync_channel::<Call>(parts.calls_max);
         let queue = Arc::new(Mutex::new(queue));
         let on_death = parts.on_death;
+        let counting = Arc::new(Counting::new(
+            parts.metrics,
+            Arc::clone(&parts.catalogs),
+            Arc::clone(&parts.clock),
+        ));
         for number in 0..parts.workers {
             let worker = Worker {
                 queue: Arc::clone(&queue),
                 client: parts.client.clone(),
                 writers: parts.writers.clone(),
                 inbox: parts.inbox.clone(),
+                counting: Arc::clone(&counting),
             };
             threads::spawn(
                 format!("worker-{number}"),
@@ -217,6 +227,7 @@ impl Engine {
             view: parts.view,
             catalogs: parts.catalogs,
             sink: parts.sink,
+            counting,
             clock: parts.clock,
             beat: Arc::clone(&beat),
             started,
@@ -244,6 +255,7 @@ struct DeskThread {
     view: View,
     catalogs: Arc<Catalogs>,
     sink: Arc<dyn AnswerSink>,
+    counting: Arc<Counting>,
     clock: Arc<dyn Clock>,
     beat: Arc<AtomicU64>,
     started: Instant,
@@ -272,9 +284,12 @@ impl DeskThread {
 
     /// Takes what has come in, up to a batch.
     fn take(&mut self, first: Input, effects: &mut Vec<Effect>) {
-        let rest = self.receiver.try_iter().take(BATCH).collect::<Vec<_>>();
+        let mut inputs = vec![first];
+        inputs.extend(self.receiver.try_iter().take(BATCH));
+        let keys = inputs.iter().flat_map(keys_of);
+        self.counting.look(keys, &self.view);
         self.with_now(|desk, now| {
-            for input in std::iter::once(first).chain(rest) {
+            for input in inputs {
                 desk.step(input, now, effects);
             }
         });
@@ -304,11 +319,21 @@ impl DeskThread {
     }
 }
 
+/// The names whose view may be another than before this.
+fn keys_of(input: &Input) -> &[InstanceKey] {
+    match input {
+        Input::Changed(keys) => keys,
+        Input::Completed(key, _) => std::slice::from_ref(key),
+        _ => &[],
+    }
+}
+
 struct Worker {
     queue: Arc<Mutex<Receiver<Call>>>,
     client: Client,
     writers: Writers,
     inbox: Inbox,
+    counting: Arc<Counting>,
 }
 
 impl Worker {
@@ -325,6 +350,9 @@ impl Worker {
             };
             let outcome = self.make(&call).unwrap_or_else(|error| {
                 log_failure(&call, &error);
+                if matches!(call.operation, Operation::Create { .. }) {
+                    self.counting.not_begun(&call.key, &error);
+                }
                 Outcome::Failed(error)
             });
             self.inbox.tell(Input::Completed(call.key, outcome));
@@ -335,9 +363,12 @@ impl Worker {
         let name = call.key.job_name();
         match &call.operation {
             Operation::Create { manifest, by } => {
+                let begun = self.counting.now();
                 let job = self.client.create_job(manifest)?;
                 log::info!("started {} for {by} (Job {name})", call.key);
+                let uid = job.metadata.uid.clone();
                 drop(self.writers.jobs.own_write(job));
+                self.counting.begun(&call.key, &uid, begun);
                 Ok(Outcome::Done)
             }
             Operation::Read => self.read(&name),
@@ -354,6 +385,7 @@ impl Worker {
                     Some(by) => log::info!("stopping {} for {by} (Job {name})", call.key),
                     None => log::info!("replacing {}, which has ended (Job {name})", call.key),
                 }
+                self.counting.stopped(&call.key, by.is_some());
                 match deleted.job {
                     Some(job) => drop(self.writers.jobs.own_write(job)),
                     None => drop(self.writers.jobs.own_delete(&name, uid)),
@@ -394,7 +426,19 @@ fn log_failure(call: &Call, error: &kube::Error) {
         Class::AlreadyExists | Class::Conflict | Class::NotFound => {
             log::debug!("{}: {error}", call.key);
         }
-        _ => log::warn!("{}: {error}", call.key),
+        _ => match origin(&call.operation) {
+            Some(by) => log::warn!("{} for {by}: {error}", call.key),
+            None => log::warn!("{}: {error}", call.key),
+        },
+    }
+}
+
+/// Who asked for this, where it is not for all who wait.
+fn origin(operation: &Operation) -> Option<&Origin> {
+    match operation {
+        Operation::Create { by, .. } => Some(by),
+        Operation::Delete { by, .. } => by.as_ref(),
+        Operation::Read | Operation::Label { .. } => None,
     }
 }
 

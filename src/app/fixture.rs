@@ -8,7 +8,7 @@ use super::catalog::Catalog;
 use super::desk::{Desk, Input, Limits, Now, Wish};
 use super::flight::{Effect, Ensure, Label, Operation, Outcome, Stop};
 use super::view::View;
-use super::{Answer, Token};
+use super::{Answer, Origin, RequestId, Token};
 use crate::kube::error::{Error, Failure, Verb};
 use crate::kube::status::Status;
 use crate::kube::types::{ConfigMap, Job, Pod, Resource, Timestamp, Uid};
@@ -297,7 +297,7 @@ impl Scene {
         let ensure = Ensure {
             token: token(n),
             variables: Arc::new(Variables::from_query(query).unwrap()),
-            by: "ann".into(),
+            by: origin("ann"),
             deadline: self.world.instant() + Duration::from_secs(wait_secs),
         };
         self.step(Input::Asked(key.clone(), Wish::Ensure(ensure)))
@@ -307,7 +307,7 @@ impl Scene {
     pub(crate) fn stop(&mut self, n: u64) -> Vec<String> {
         let stop = Stop {
             token: token(n),
-            by: "bob".into(),
+            by: origin("bob"),
             deadline: self.world.instant() + Duration::from_secs(10),
         };
         self.step(Input::Asked(n1(), Wish::Stop(stop)))
@@ -386,14 +386,15 @@ pub(crate) fn line(effect: &Effect) -> String {
     match effect {
         Effect::Call(call) => match &call.operation {
             Operation::Create { manifest, by } => {
+                let who = &by.who;
                 let annotations = &manifest["metadata"]["annotations"];
                 match annotations["config-controller.semafor.ch/failures"].as_str() {
-                    Some(failures) => format!("call create for {by} after {failures}"),
-                    None => format!("call create for {by}"),
+                    Some(failures) => format!("call create for {who} after {failures}"),
+                    None => format!("call create for {who}"),
                 }
             }
             Operation::Read => "call read".into(),
-            Operation::Delete { uid, by: Some(by) } => format!("call delete {uid} for {by}"),
+            Operation::Delete { uid, by: Some(by) } => format!("call delete {uid} for {}", by.who),
             Operation::Delete { uid, by: None } => format!("call replace {uid}"),
             Operation::Label { pod, .. } => format!("call label {pod}"),
         },
@@ -491,4 +492,12 @@ pub(crate) fn no_connection(verb: Verb) -> Error {
 /// The UID from a text, for those who need none else.
 pub(crate) fn uid(text: &str) -> Uid {
     text.into()
+}
+
+/// Who asks, by a request without a name.
+pub(crate) fn origin(who: &str) -> Origin {
+    Origin {
+        who: who.into(),
+        request: RequestId::default(),
+    }
 }

@@ -24,7 +24,7 @@ use super::catalog::Catalog;
 use super::error::Error;
 use super::history::History;
 use super::view::{Instance, Seen, View};
-use super::{Answer, Token};
+use super::{Answer, Origin, Token};
 use crate::kube;
 use crate::kube::types::Uid;
 use crate::model::job::{self, JobParts};
@@ -85,7 +85,7 @@ pub enum Operation {
         /// The manifest.
         manifest: Value,
         /// Who asked.
-        by: Arc<str>,
+        by: Origin,
     },
     /// GET the Job of the name.
     Read,
@@ -94,7 +94,7 @@ pub enum Operation {
         /// Which Job.
         uid: Uid,
         /// Who asked, or `None` for a replacement.
-        by: Option<Arc<str>>,
+        by: Option<Origin>,
     },
     /// PATCH the pod, if it is still this one.
     Label {
@@ -128,7 +128,7 @@ pub struct Ensure {
     /// Values for the template.
     pub variables: Arc<Variables>,
     /// Who asks.
-    pub by: Arc<str>,
+    pub by: Origin,
     /// When to answer at the latest.
     pub deadline: Instant,
 }
@@ -139,7 +139,7 @@ pub struct Stop {
     /// Whom to answer.
     pub token: Token,
     /// Who asks.
-    pub by: Arc<str>,
+    pub by: Origin,
     /// When to answer at the latest.
     pub deadline: Instant,
 }
@@ -522,7 +522,7 @@ impl Flight {
         let parts = JobParts {
             key: &self.key,
             settings,
-            started_by: &ensure.by,
+            started_by: &ensure.by.who,
             failures: context.history.failures_before_new(&self.key),
         };
         Ok(job::manifest(rendered, &parts))

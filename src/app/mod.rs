@@ -8,6 +8,7 @@
 //! Nothing here knows of HTTP.
 
 pub mod catalog;
+mod counting;
 pub mod desk;
 pub mod engine;
 pub mod error;
@@ -15,10 +16,13 @@ pub mod error;
 pub(crate) mod fixture;
 pub mod flight;
 pub mod history;
+mod request_id;
+pub mod starts;
 mod token;
 pub mod view;
 
 pub use error::Error;
+pub use request_id::{RequestId, RequestIds};
 pub use token::Token;
 
 use crate::clock::Clock;
@@ -90,6 +94,22 @@ pub struct Waits {
     pub start_wait_max: Duration,
 }
 
+/// Who asks, and by which request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The caller.
+    pub who: Arc<str>,
+    /// The request.
+    pub request: RequestId,
+}
+
+/// As log lines have it.
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (request {})", self.who, self.request)
+    }
+}
+
 /// A request about one instance.
 #[derive(Clone, Debug)]
 pub struct Asked {
@@ -98,7 +118,7 @@ pub struct Asked {
     /// Which instance.
     pub key: InstanceKey,
     /// Who asks, for the log and the Job's annotation.
-    pub by: Arc<str>,
+    pub by: Origin,
     /// How long it wants to wait, where it says so.
     pub wait: Option<Duration>,
 }

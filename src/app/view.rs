@@ -4,13 +4,15 @@
 //! watches within one, may be at different points in time; what is read here is
 //! what this replica knows now. What follows from it is decided in `flight`.
 
-use crate::kube::types::{ConfigMap, Job, Pod, Uid};
+use crate::kube::types::{ConfigMap, Job, Pod, Resource, Uid};
 use crate::model::labels::{self, MetaLabels};
 use crate::model::names::{AppType, InstanceKey, InstanceName};
 use crate::model::status::{self, InstanceStatus};
 use crate::store::Store;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// The three stores.
 #[derive(Clone, Debug)]
@@ -22,6 +24,9 @@ pub struct View {
     /// Pods of instances.
     pub pods: Store<Pod>,
 }
+
+/// The words for statuses in metrics, in the order of [`View::counts`].
+pub const STATUS_WORDS: [&str; 5] = ["starting", "ready", "failed", "finished", "stopping"];
 
 /// What there is under the Job name of a key.
 #[derive(Clone, Debug)]
@@ -131,6 +136,43 @@ impl View {
         let mut entries: Vec<Entry> = jobs.into_iter().filter_map(|job| self.entry(job)).collect();
         entries.sort_by(|a, b| a.name.cmp(&b.name));
         entries
+    }
+
+    /// How many instances of each type are in which status; see [`STATUS_WORDS`].
+    #[must_use]
+    pub fn counts(&self) -> BTreeMap<String, [u64; STATUS_WORDS.len()]> {
+        // The view is not locked while statuses are read from it.
+        let mut jobs = Vec::with_capacity(self.jobs.len());
+        self.jobs.for_each(|job| jobs.push(Arc::clone(job)));
+        let mut counts = BTreeMap::<String, [u64; STATUS_WORDS.len()]>::new();
+        for job in jobs {
+            let instance = self.instance(Arc::clone(&job));
+            let place = match instance.status {
+                InstanceStatus::Starting(_) => 0,
+                InstanceStatus::Ready { .. } => 1,
+                InstanceStatus::Failed { .. } => 2,
+                InstanceStatus::Finished(_) => 3,
+                InstanceStatus::Stopping { .. } => 4,
+            };
+            let Some(app_type) = job.index() else {
+                continue;
+            };
+            match counts.get_mut(app_type) {
+                Some(known) => known[place] += 1,
+                None => counts.entry(app_type.to_owned()).or_default()[place] = 1,
+            }
+        }
+        counts
+    }
+
+    /// How old the view of each resource may be.
+    #[must_use]
+    pub fn ages(&self, now: Instant) -> [(&'static str, Duration); 3] {
+        [
+            (ConfigMap::COLLECTION.plural, self.config_maps.age(now)),
+            (Job::COLLECTION.plural, self.jobs.age(now)),
+            (Pod::COLLECTION.plural, self.pods.age(now)),
+        ]
     }
 
     fn entry(&self, job: Arc<Job>) -> Option<Entry> {

@@ -18,6 +18,7 @@ mod body;
 mod head;
 mod output;
 
+use crate::app::RequestId;
 use crate::http::message::{Limits, Method, Refusal, Request, Response, Version};
 use crate::http::wire::{self, BadHeader, Date, Persistence};
 use body::{Decoder, Progress};
@@ -303,6 +304,7 @@ impl Connection {
             body: Vec::new(),
             peer: self.peer,
             secure: self.secure,
+            id: RequestId::default(),
         };
         self.blank_lines = 0;
         self.deadline = Some(now + self.limits.body_timeout);

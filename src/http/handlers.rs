@@ -5,14 +5,16 @@
 //! decides nothing about them; what a path means is decided in [`super::router`], what
 //! an error looks like in [`super::problem`].
 
-use super::message::{Request, Response};
+use super::message::{Body, Request, Response};
 use super::problem::{Problem, Shape};
-use super::router::{self, Route, Routed};
+use super::router::{self, Resource, Route, Routed};
 use super::server::{Handled, Handler, Resumed};
 use super::{body, origin, prefer};
 use crate::app::view::{Entry, Ready};
-use crate::app::{self, Answer, App, Asked, Error, Progress, Token};
+use crate::app::{self, Answer, App, Asked, Error, Origin, Progress, Token};
+use crate::clock::Clock;
 use crate::health::{self, Vitals};
+use crate::metrics::{self, Metrics, Scrape};
 use crate::model::labels::{MetaChange, MetaLabels, RESERVED};
 use crate::model::names::InstanceKey;
 use crate::model::template::Variables;
@@ -32,6 +34,18 @@ pub struct Api {
     app: App,
     vitals: Arc<dyn Vitals>,
     hostname: String,
+    watched: Watched,
+}
+
+/// What requests are counted with.
+#[derive(Clone, Debug)]
+pub struct Watched {
+    /// Where they are counted.
+    pub metrics: Arc<Metrics>,
+    /// What `/metrics` answers.
+    pub scrape: Arc<dyn Scrape>,
+    /// How long they take.
+    pub clock: Arc<dyn Clock>,
 }
 
 /// What is kept beside a request that waits: how its answer looks.
@@ -53,6 +67,14 @@ impl Pending {
             Self::Stop => Shape::Detail(NO_JOB),
         }
     }
+
+    fn method(self) -> &'static str {
+        match self {
+            Self::Ensure => "GET",
+            Self::Label => "PATCH",
+            Self::Stop => "DELETE",
+        }
+    }
 }
 
 impl app::AnswerSink for super::mailbox::Mailboxes<Answer> {
@@ -66,21 +88,16 @@ impl Handler for Api {
     type Pending = Pending;
 
     fn handle(&self, request: Request, token: Token) -> Handled<Pending> {
-        match router::route(&request.method, &request.path) {
-            Routed::To(route) => self.serve(route, &request, token),
-            Routed::BadName(error, _) => {
-                let shape = match request.method.as_str() {
-                    "PATCH" | "DELETE" => Shape::Detail("error"),
-                    _ => Shape::Plain,
-                };
-                Handled::Reply(problem(&Error::BadName(error), shape))
-            }
-            Routed::Redirect(path) => Handled::Reply(redirect(&path, &request)),
-            Routed::NotFound => Handled::Reply(detail(404, "Not Found")),
-            Routed::MethodNotAllowed(allow) => {
-                Handled::Reply(detail(405, "Method Not Allowed").header("allow", allow))
-            }
+        let begun = self.watched.clock.now();
+        let routed = router::route(&request.method, &request.path);
+        let (place, thread) = (routed.place(), token.io as usize);
+        let handled = self.dispatch(routed, &request, token);
+        if let Handled::Reply(response) = &handled {
+            let http = &self.watched.metrics.http;
+            http.answered(thread, place, request.method.as_str(), response.status);
+            http.took(thread, place, self.watched.clock.now() - begun);
         }
+        handled
     }
 
     fn resume(&self, pending: Pending, answer: Answer) -> Resumed {
@@ -88,8 +105,12 @@ impl Handler for Api {
             Answer::Ready(ready) => self.aged(ready_response(&ready)),
             Answer::Progress(progress) => self.aged(progress_response(&progress)),
             Answer::Done => Response::json(200, r#"{"status":"Success"}"#),
-            Answer::Failed(error) => problem(&error, pending.shape()),
+            Answer::Failed(error) => self.problem(&error, pending.shape()),
         };
+        // Which thread this is does not matter: few requests come this way.
+        let place = Resource::Instance as usize;
+        let http = &self.watched.metrics.http;
+        http.answered(0, place, pending.method(), response.status);
         Resumed::Final(response)
     }
 
@@ -101,11 +122,30 @@ impl Handler for Api {
 impl Api {
     /// The handler over this app; `hostname` is what `/info` shows.
     #[must_use]
-    pub fn new(app: App, vitals: Arc<dyn Vitals>, hostname: String) -> Self {
+    pub fn new(app: App, vitals: Arc<dyn Vitals>, hostname: String, watched: Watched) -> Self {
         Self {
             app,
             vitals,
             hostname,
+            watched,
+        }
+    }
+
+    fn dispatch(&self, routed: Routed, request: &Request, token: Token) -> Handled<Pending> {
+        match routed {
+            Routed::To(route) => self.serve(route, request, token),
+            Routed::BadName(error, _) => {
+                let shape = match request.method.as_str() {
+                    "PATCH" | "DELETE" => Shape::Detail("error"),
+                    _ => Shape::Plain,
+                };
+                Handled::Reply(problem(&Error::BadName(error), shape))
+            }
+            Routed::Redirect(path) => Handled::Reply(redirect(&path, request)),
+            Routed::NotFound => Handled::Reply(detail(404, "Not Found")),
+            Routed::MethodNotAllowed(allow) => {
+                Handled::Reply(detail(405, "Method Not Allowed").header("allow", allow))
+            }
         }
     }
 
@@ -127,6 +167,7 @@ impl Api {
             Route::Info => Handled::Reply(self.info()),
             Route::Livez => Handled::Reply(probe(health::live(&self.vitals.signs()))),
             Route::Readyz => Handled::Reply(probe(health::ready(&self.vitals.signs()))),
+            Route::Metrics => Handled::Reply(self.metrics()),
         }
     }
 
@@ -161,12 +202,12 @@ impl Api {
         match self.app.ensure(asked(key, request, token), variables) {
             Ok(ready) => Handled::Reply(self.aged(ready_response(&ready))),
             Err(None) => Handled::Parked(Pending::Ensure),
-            Err(Some(error)) => Handled::Reply(problem(&error, Shape::Plain)),
+            Err(Some(error)) => Handled::Reply(self.problem(&error, Shape::Plain)),
         }
     }
 
     fn stop(&self, key: InstanceKey, request: &Request, token: Token) -> Handled<Pending> {
-        parked(self.app.stop(asked(key, request, token)), Pending::Stop)
+        self.parked(self.app.stop(asked(key, request, token)), Pending::Stop)
     }
 
     fn label(&self, key: InstanceKey, request: &Request, token: Token) -> Handled<Pending> {
@@ -178,7 +219,7 @@ impl Api {
             }
         };
         match MetaChange::from_body(&object) {
-            Ok(change) => parked(
+            Ok(change) => self.parked(
                 self.app.label(asked(key, request, token), change),
                 Pending::Label,
             ),
@@ -187,6 +228,30 @@ impl Api {
                 Handled::Reply(problem(&error, Pending::Label.shape()))
             }
         }
+    }
+
+    fn parked(&self, handed_over: Result<(), Error>, pending: Pending) -> Handled<Pending> {
+        match handed_over {
+            Ok(()) => Handled::Parked(pending),
+            Err(error) => Handled::Reply(self.problem(&error, pending.shape())),
+        }
+    }
+
+    /// As the function, for what the app answers: it may be at a bound, which is counted.
+    fn problem(&self, error: &Error, shape: Shape) -> Response {
+        if let Error::TooManyRequests(bound) = error {
+            // Bounds that are settings are named after them.
+            let setting = bound.bytes().all(|b| b.is_ascii_uppercase() || b == b'_');
+            let cause = bound.to_ascii_lowercase();
+            let cause = if setting { &cause } else { "desk_inbox" };
+            self.watched.metrics.rejected(cause);
+        }
+        problem(error, shape)
+    }
+
+    fn metrics(&self) -> Response {
+        let text = self.watched.scrape.text();
+        Response::with_type(200, metrics::MEDIA_TYPE, Body::Owned(text.into()))
     }
 
     fn info(&self) -> Response {
@@ -206,19 +271,15 @@ impl Api {
 }
 
 fn asked(key: InstanceKey, request: &Request, token: Token) -> Asked {
-    let by = request.peer.to_string().into();
+    let by = Origin {
+        who: request.peer.to_string().into(),
+        request: request.id.clone(),
+    };
     Asked {
         token,
         key,
         by,
         wait: prefer::wait(&request.headers),
-    }
-}
-
-fn parked(handed_over: Result<(), Error>, pending: Pending) -> Handled<Pending> {
-    match handed_over {
-        Ok(()) => Handled::Parked(pending),
-        Err(error) => Handled::Reply(problem(&error, pending.shape())),
     }
 }
 

@@ -12,6 +12,7 @@ mod refusal;
 pub use limits::Limits;
 pub use refusal::{Refusal, refusal};
 
+use crate::app::RequestId;
 use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -181,6 +182,9 @@ pub struct Request {
     pub peer: IpAddr,
     /// Whether the request came through TLS.
     pub secure: bool,
+    /// Its name in the log and in `X-Request-Id`; the engine gives it before it
+    /// hands the request on.
+    pub id: RequestId,
 }
 
 impl Request {
@@ -202,6 +206,7 @@ impl Request {
             body: Vec::new(),
             peer: IpAddr::from([127, 0, 0, 1]),
             secure: false,
+            id: RequestId::default(),
         }
     }
 
@@ -270,8 +275,8 @@ impl Eq for Body {}
 /// A name or value of a header field of an answer.
 pub type Text = Cow<'static, str>;
 
-/// An answer. `Date`, `Content-Length` and `Connection` are the engine's and
-/// are added on writing.
+/// An answer. `Date`, `Content-Length`, `Connection` and `X-Request-Id` are the
+/// engine's and are added on writing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Response {
     /// The status code, 200 to 599.
@@ -282,6 +287,8 @@ pub struct Response {
     pub headers: Vec<(Text, Text)>,
     /// The body; not sent for HEAD, 204 and 304.
     pub body: Body,
+    /// The name of its request; the engine gives it.
+    pub request_id: Option<RequestId>,
 }
 
 impl Response {
@@ -292,6 +299,7 @@ impl Response {
             status,
             headers: Vec::new(),
             body: Body::Static(b""),
+            request_id: None,
         }
     }
 
@@ -314,6 +322,7 @@ impl Response {
             status,
             headers: vec![("content-type".into(), media_type.into())],
             body,
+            request_id: None,
         }
     }
 

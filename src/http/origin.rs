@@ -25,7 +25,12 @@ pub fn refusal(route: &Route, headers: &Headers) -> Option<Problem> {
 const fn changes(route: &Route) -> bool {
     match route {
         Route::Ensure(_) | Route::Label(_) | Route::Stop(_) => true,
-        Route::Types | Route::Instances(_) | Route::Info | Route::Livez | Route::Readyz => false,
+        Route::Types
+        | Route::Instances(_)
+        | Route::Info
+        | Route::Livez
+        | Route::Readyz
+        | Route::Metrics => false,
     }
 }
 

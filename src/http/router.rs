@@ -5,6 +5,7 @@
 //! the matches below, and the compiler names the handler that is missing.
 
 use super::message::Method;
+use crate::metrics::OTHER;
 use crate::model::names::{AppType, InstanceKey, InstanceName, NameError};
 use std::borrow::Cow;
 
@@ -27,6 +28,8 @@ pub enum Route {
     Livez,
     /// `GET /readyz`
     Readyz,
+    /// `GET /metrics`
+    Metrics,
 }
 
 /// What a request line leads to.
@@ -44,6 +47,35 @@ pub enum Routed {
     MethodNotAllowed(&'static str),
 }
 
+impl Routed {
+    /// The place of the route in [`route_labels`].
+    #[must_use]
+    pub fn place(&self) -> usize {
+        let resource = match self {
+            Self::To(route) => route.resource(),
+            Self::BadName(_, resource) => *resource,
+            Self::Redirect(_) | Self::NotFound | Self::MethodNotAllowed(_) => return ROUTES.len(),
+        };
+        resource as usize
+    }
+}
+
+impl Route {
+    /// Its path.
+    #[must_use]
+    pub fn resource(&self) -> Resource {
+        match self {
+            Self::Types => Resource::Types,
+            Self::Instances(_) => Resource::Instances,
+            Self::Ensure(_) | Self::Label(_) | Self::Stop(_) => Resource::Instance,
+            Self::Info => Resource::Info,
+            Self::Livez => Resource::Livez,
+            Self::Readyz => Resource::Readyz,
+            Self::Metrics => Resource::Metrics,
+        }
+    }
+}
+
 /// A path, whatever the method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Resource {
@@ -59,6 +91,8 @@ pub enum Resource {
     Livez,
     /// `/readyz`
     Readyz,
+    /// `/metrics`
+    Metrics,
 }
 
 /// Every path with the methods that it takes, as `Allow` lists them (RFC 9110 §10.2.1).
@@ -74,7 +108,16 @@ pub const ROUTES: &[(Resource, &str, &str)] = &[
     (Resource::Info, "/info", "GET, HEAD"),
     (Resource::Livez, "/livez", "GET, HEAD"),
     (Resource::Readyz, "/readyz", "GET, HEAD"),
+    (Resource::Metrics, "/metrics", "GET, HEAD"),
 ];
+
+/// The paths as metrics name them, each in the place of its [`Resource`]; the last stands
+/// for what leads to none of them.
+#[must_use]
+pub fn route_labels() -> Vec<&'static str> {
+    let paths = ROUTES.iter().map(|(_, path, _)| *path);
+    paths.chain([OTHER]).collect()
+}
 
 /// Finds the route of a request.
 #[must_use]
@@ -111,6 +154,7 @@ fn resource(segments: &[Cow<'_, str>]) -> Option<Resource> {
         ["info"] => Some(Resource::Info),
         ["livez"] => Some(Resource::Livez),
         ["readyz"] => Some(Resource::Readyz),
+        ["metrics"] => Some(Resource::Metrics),
         _ => None,
     }
 }
@@ -135,6 +179,7 @@ fn of_resource(resource: Resource, method: &Method, segments: &[Cow<'_, str>]) -
         (Resource::Info, _) if read => Routed::To(Route::Info),
         (Resource::Livez, _) if read => Routed::To(Route::Livez),
         (Resource::Readyz, _) if read => Routed::To(Route::Readyz),
+        (Resource::Metrics, _) if read => Routed::To(Route::Metrics),
         _ => {
             let row = ROUTES.iter().find(|(known, _, _)| *known == resource);
             let (_, _, allow) = row.expect("every resource has a row in the table");
@@ -203,6 +248,19 @@ mod tests {
         check(Method::Get, "/info", Routed::To(Route::Info));
         check(Method::Get, "/livez", Routed::To(Route::Livez));
         check(Method::Get, "/readyz", Routed::To(Route::Readyz));
+    }
+
+    #[test]
+    fn metrics_name_a_request_by_its_path() {
+        for (place, (resource, _, _)) in ROUTES.iter().enumerate() {
+            assert_eq!(*resource as usize, place);
+        }
+        let label = |method, path| route_labels()[route(&method, path).place()];
+        assert_eq!(label(Method::Head, "/metrics"), "/metrics");
+        assert_eq!(label(Method::Get, "/app/a/b"), "/app/{type}/{name}");
+        assert_eq!(label(Method::Get, "/app/a/.."), "/app/{type}/{name}");
+        assert_eq!(label(Method::Post, "/app/a/b"), OTHER);
+        assert_eq!(label(Method::Get, "/nope"), OTHER);
     }
 
     #[test]

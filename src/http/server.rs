@@ -87,6 +87,8 @@ pub struct Settings {
     pub drain_idle: Duration,
     /// Certificate and key, where the port is HTTPS.
     pub tls: Option<Arc<Tls>>,
+    /// Differs from process to process: the names of requests follow from it.
+    pub id_seed: u64,
 }
 
 impl Default for Settings {
@@ -95,6 +97,7 @@ impl Default for Settings {
             limits: Limits::default(),
             drain_idle: Duration::from_secs(5),
             tls: None,
+            id_seed: 0,
         }
     }
 }
@@ -108,6 +111,7 @@ struct Shared<H: Handler> {
     limits: Arc<Limits>,
     drain_idle: Duration,
     tls: Option<Arc<Tls>>,
+    id_seed: u64,
     admission: Arc<Admission>,
     clock: Arc<dyn Clock>,
     started: Instant,
@@ -214,6 +218,7 @@ impl Server {
             limits: Arc::new(limits),
             drain_idle: settings.drain_idle,
             tls: settings.tls,
+            id_seed: settings.id_seed,
             started: clock.now(),
             clock: Arc::clone(&clock),
             stats: Arc::clone(&stats),

@@ -89,7 +89,8 @@ fn date_field(second: u64) -> Header {
 /// Appends the head of `response` to `out`, up to and with the empty line.
 ///
 /// The head has `Date` and, unless the status forbids it, `Content-Length`
-/// with the length of the body, also when the body will not be sent (HEAD).
+/// with the length of the body, also when the body will not be sent (HEAD), and
+/// last `X-Request-Id`, where the request has a name.
 ///
 /// # Errors
 /// [`BadHeader`] when a name or value must not be sent; `out` is unchanged.
@@ -120,6 +121,9 @@ pub fn write_head(
     if !may_have_length(response.status) {
         remove_length(out, start);
     }
+    if let Some(id) = &response.request_id {
+        push_last_field(out, b"X-Request-Id: ", id.as_str());
+    }
     Ok(())
 }
 
@@ -127,7 +131,13 @@ pub fn write_head(
 /// tabs, without blanks at its ends (RFC 9110 §5.1, §5.5), and if it is not one
 /// of those that the engine writes.
 fn checked_field(name: &str, value: &str) -> Option<Header> {
-    let engines = ["connection", "content-length", "date", "server"];
+    let engines = [
+        "connection",
+        "content-length",
+        "date",
+        "server",
+        "x-request-id",
+    ];
     let hop = ["transfer-encoding", "trailer", "upgrade"];
     let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     let is_text = |byte: u8| byte == b'\t' || (b' '..=b'~').contains(&byte);
@@ -163,6 +173,14 @@ fn set_connection(out: &mut Vec<u8>, start: usize, persistence: Persistence) {
         "the writer's first field is Server"
     );
     out.splice(at..at + SERVER_LINE.len(), line.iter().copied());
+}
+
+/// Puts one more field before the empty line; its value was checked when it was made.
+fn push_last_field(out: &mut Vec<u8>, name: &[u8], value: &str) {
+    out.truncate(out.len() - b"\r\n".len());
+    out.extend_from_slice(name);
+    out.extend_from_slice(value.as_bytes());
+    out.extend_from_slice(b"\r\n\r\n");
 }
 
 /// 1xx and 204 have no `Content-Length`, and that of a 304 would have to be

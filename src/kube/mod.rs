@@ -14,6 +14,7 @@ pub mod auth;
 pub mod client;
 pub mod error;
 pub mod kubeconfig;
+pub mod metered;
 pub mod request;
 pub mod status;
 pub mod transport;

@@ -17,6 +17,7 @@
 //! | `https` | the port with a certificate |
 //! | `shutdown` | the end of a replica |
 //! | `binary` | the program: arguments, exit codes, signals, a kill |
+//! | `metrics` | every metric is documented, moves, and is taken by Prometheus' own checker |
 //! | `conformance` | what we rely on from the API server, on the fake and (with `CLUSTER_TESTS=1`) on a real cluster |
 //! | `end_to_end` | with `CLUSTER_TESTS=1`: our own program on a real cluster, with real pods |
 //! | `sandbox` | the sandbox does what it tells people to try |
@@ -46,6 +47,7 @@ mod https;
 mod input;
 mod labels;
 mod limits;
+mod metrics;
 mod outage;
 mod reads;
 mod replicas;

@@ -8,6 +8,7 @@ use crate::app::fixture::{World, decode, key, n1, ready_pod, t0, token};
 use crate::clock::Clock;
 use crate::health::{Beat, Signs};
 use crate::http::message::Method;
+use crate::metrics::{Metrics, Scrape};
 use crate::model::status::{Finding, Phase};
 use std::sync::Mutex;
 use std::sync::mpsc::Receiver;
@@ -36,6 +37,16 @@ struct FixedSigns(Signs);
 impl Vitals for FixedSigns {
     fn signs(&self) -> Signs {
         self.0.clone()
+    }
+}
+
+/// What `/metrics` answers here.
+#[derive(Debug)]
+struct NoScrape;
+
+impl Scrape for NoScrape {
+    fn text(&self) -> String {
+        "metrics".into()
     }
 }
 
@@ -68,7 +79,12 @@ impl Bench {
         catalogs.update(&[Arc::new(decode(&map))]);
         let of_app = Arc::clone(&clock) as Arc<dyn Clock>;
         let app = App::new(world.view.clone(), catalogs, inbox, waits, of_app);
-        let api = Api::new(app, Arc::new(FixedSigns(signs)), "here".into());
+        let watched = Watched {
+            metrics: Arc::new(Metrics::new(1, &router::route_labels())),
+            scrape: Arc::new(NoScrape),
+            clock: Arc::clone(&clock) as Arc<dyn Clock>,
+        };
+        let api = Api::new(app, Arc::new(FixedSigns(signs)), "here".into(), watched);
         Self {
             world,
             api,
@@ -194,7 +210,7 @@ fn a_start_is_handed_to_the_desk_with_its_variables_and_deadline() {
         panic!("no start");
     };
     assert_eq!((key, ensure.token), (n1(), token(7)));
-    assert_eq!(&*ensure.by, "127.0.0.1");
+    assert_eq!(&*ensure.by.who, "127.0.0.1");
     let pairs: Vec<(&str, &str)> = ensure.variables.iter().collect();
     assert_eq!(
         pairs,

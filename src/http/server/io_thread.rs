@@ -10,7 +10,7 @@ use super::socket::Socket;
 use super::timers::Timers;
 use super::turn::{Core, Slot, Turn};
 use super::{Handler, Shared};
-use crate::app::Token;
+use crate::app::{RequestIds, Token};
 use crate::http::connection::{Connection, Expired};
 use crate::http::message::Refusal;
 use crate::http::wire::{self, Date, Persistence};
@@ -70,6 +70,7 @@ impl<H: Handler> IoThread<H> {
             date: Date::new(shared.clock.wall_now()),
             scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
             serial: 0,
+            ids: RequestIds::new(shared.id_seed, io as u64),
             draining: false,
             held: 0,
             held_max: shared.limits.held_bytes / shared.mailboxes.io_threads(),
@@ -289,11 +290,12 @@ impl<H: Handler> IoThread<H> {
 
     /// What can be sent to a peer for whom there is neither a place nor a file; with TLS
     /// nothing can.
-    fn busy_answer(&self) -> Vec<u8> {
+    fn busy_answer(&mut self) -> Vec<u8> {
         if self.core.shared.tls.is_some() {
             return Vec::new();
         }
-        let response = Refusal::TooManyConnections.response();
+        let mut response = Refusal::TooManyConnections.response();
+        response.request_id = Some(self.core.ids.make());
         let mut busy = Vec::new();
         wire::write_head(&mut busy, &response, Persistence::Close, &self.core.date)
             .expect("the front's own answers can be sent");
@@ -370,6 +372,7 @@ impl<H: Handler> IoThread<H> {
             connection,
             socket: Socket::new(stream, session),
             parked: None,
+            request_id: None,
             readable: false,
             writable: true,
             read_closed: false,

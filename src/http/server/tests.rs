@@ -6,6 +6,7 @@
 mod bounds;
 mod drain;
 mod harness;
+mod request_ids;
 mod serving;
 mod threads;
 mod tls;

@@ -6,7 +6,7 @@
 use super::admission::Permit;
 use super::socket::{Sent, Socket};
 use super::{Handled, Handler, Resumed, Shared};
-use crate::app::Token;
+use crate::app::{RequestId, RequestIds, Token};
 use crate::http::connection::{Connection, Step};
 use crate::http::message::{Refusal, Request, Response};
 use crate::http::server::stats::ThreadStats;
@@ -33,6 +33,8 @@ pub(super) struct Slot<P> {
     pub(super) connection: Connection,
     pub(super) socket: Socket,
     pub(super) parked: Option<(Token, P)>,
+    /// The name of the request that is being answered.
+    pub(super) request_id: Option<RequestId>,
     pub(super) readable: bool,
     pub(super) writable: bool,
     /// The poller has seen the peer's end; reading will come to it.
@@ -72,6 +74,7 @@ pub(super) struct Core<H: Handler> {
     pub(super) date: Date,
     pub(super) scratch: Box<[u8]>,
     pub(super) serial: u64,
+    pub(super) ids: RequestIds,
     /// Whether silent connections have been told to end soon.
     pub(super) draining: bool,
     /// Bytes of requests and answers that this thread's connections hold.
@@ -209,7 +212,7 @@ impl<H: Handler> Core<H> {
         moved
     }
 
-    fn handle(&mut self, slot: &mut Slot<H::Pending>, place: usize, request: Request) {
+    fn handle(&mut self, slot: &mut Slot<H::Pending>, place: usize, mut request: Request) {
         self.serial += 1;
         let token = Token {
             io: u32::try_from(self.io).expect("there are few I/O threads"),
@@ -217,6 +220,11 @@ impl<H: Handler> Core<H> {
             serial: self.serial,
         };
         self.stats().requests.add(1);
+        let given = request.headers.get_bytes("x-request-id");
+        request.id = given
+            .and_then(RequestId::given)
+            .unwrap_or_else(|| self.ids.make());
+        slot.request_id = Some(request.id.clone());
         let handler = &self.shared.handler;
         match catch_unwind(AssertUnwindSafe(|| handler.handle(request, token))) {
             Ok(Handled::Reply(response)) => self.answer(slot, response),
@@ -225,7 +233,7 @@ impl<H: Handler> Core<H> {
                 slot.parked = Some((token, pending));
             }
             Err(_) => {
-                self.stats().panics.add(1);
+                self.note_panic(slot);
                 self.abandon(token);
                 self.refuse(slot, Refusal::Panicked);
             }
@@ -247,11 +255,19 @@ impl<H: Handler> Core<H> {
         match catch_unwind(AssertUnwindSafe(|| handler.resume(pending, answer))) {
             Ok(Resumed::Final(response)) => self.answer(slot, response),
             Err(_) => {
-                self.stats().panics.add(1);
+                self.note_panic(slot);
                 self.refuse(slot, Refusal::Panicked);
             }
         }
         true
+    }
+
+    /// What panicked has been written by the panic itself; here is said for whom.
+    fn note_panic(&self, slot: &Slot<H::Pending>) {
+        self.stats().panics.add(1);
+        if let Some(id) = &slot.request_id {
+            log::error!("the handler of request {id} panicked");
+        }
     }
 
     pub(super) fn refuse(&mut self, slot: &mut Slot<H::Pending>, refusal: Refusal) {
@@ -262,15 +278,20 @@ impl<H: Handler> Core<H> {
         self.answer(slot, response);
     }
 
-    fn answer(&mut self, slot: &mut Slot<H::Pending>, response: Response) {
+    fn answer(&mut self, slot: &mut Slot<H::Pending>, mut response: Response) {
         let last = self.shared.control.draining.load(Ordering::SeqCst);
+        // What is refused before it is a whole request gets its name here.
+        let id = slot.request_id.take().unwrap_or_else(|| self.ids.make());
+        response.request_id = Some(id.clone());
         let connection = &mut slot.connection;
         if let Err(bad_header) = connection.answer(response, last, &self.date, self.now) {
-            log::error!("an answer cannot be sent: {bad_header}");
+            log::error!("the answer to request {id} cannot be sent: {bad_header}");
             let refusal = Refusal::Panicked;
             self.stats().refused[refusal.index()].add(1);
+            let mut response = refusal.response();
+            response.request_id = Some(id);
             slot.connection
-                .answer(refusal.response(), last, &self.date, self.now)
+                .answer(response, last, &self.date, self.now)
                 .expect("the front's own answers can be sent");
         }
     }

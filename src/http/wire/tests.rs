@@ -1,4 +1,5 @@
 use super::*;
+use crate::app::RequestId;
 use crate::http::message::{Body, Response};
 use std::time::Duration;
 
@@ -11,11 +12,11 @@ fn head(response: &Response, persistence: Persistence) -> String {
 
 #[test]
 fn a_head_has_date_and_length_and_no_server() {
-    let response = Response::json(200, "{}").header("x-request-id", "7");
+    let response = Response::json(200, "{}").header("x-other", "7");
     assert_eq!(
         head(&response, Persistence::Implied),
         "beforeHTTP/1.1 200 OK\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n\
-         content-type: application/json\r\nx-request-id: 7\r\nContent-Length: 2\r\n\r\n"
+         content-type: application/json\r\nx-other: 7\r\nContent-Length: 2\r\n\r\n"
     );
 }
 
@@ -37,6 +38,16 @@ fn an_empty_body_has_length_0_but_204_and_304_have_none() {
         );
         assert!(!text.contains("Content-Length"), "{text}");
         assert!(text.ends_with("x: y\r\n\r\n"), "{text}");
+    }
+}
+
+#[test]
+fn the_name_of_the_request_comes_last() {
+    for status in [200, 204] {
+        let mut response = Response::empty(status);
+        response.request_id = RequestId::given(b"abc");
+        let text = head(&response, Persistence::Close);
+        assert!(text.ends_with("\r\nX-Request-Id: abc\r\n\r\n"), "{text}");
     }
 }
 

@@ -127,7 +127,7 @@ impl Game {
         let wait = [0, 1, 5, 10, 30][self.dice.roll(5) as usize];
         let deadline = self.world.instant() + Duration::from_secs(wait);
         self.waiting.insert(self.asked, deadline);
-        let by = Arc::from("ann");
+        let by = crate::app::fixture::origin("ann");
         let wish = match self.dice.roll(10) {
             0 => Wish::Stop(Stop {
                 token,

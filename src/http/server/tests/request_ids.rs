@@ -1,0 +1,60 @@
+//! Every answer names its request.
+
+use super::harness::{Answer, Front};
+
+fn id(answer: &Answer) -> &str {
+    let mut fields = answer
+        .head
+        .lines()
+        .filter_map(|line| line.strip_prefix("X-Request-Id: "));
+    let id = fields.next().expect("every answer names its request");
+    assert_eq!(fields.next(), None, "it does so once");
+    id
+}
+
+#[test]
+fn a_request_without_a_name_gets_one_of_its_own() {
+    let front = Front::start();
+    let mut client = front.connect();
+    let first = client.get("/a").read();
+    let second = client.get("/a").read();
+    assert_eq!(id(&first).len(), 16);
+    assert_ne!(id(&first), id(&second));
+}
+
+#[test]
+fn the_name_that_a_caller_gave_comes_back_if_it_is_harmless() {
+    let front = Front::start();
+    let mut client = front.connect();
+    let mut ask = |name: &str| {
+        let head = format!("GET / HTTP/1.1\r\nHost: test\r\nx-request-ID: {name}\r\n\r\n");
+        id(&client.send(&head).read()).to_owned()
+    };
+    assert_eq!(ask("Root=1-abc:7"), "Root=1-abc:7");
+    assert_ne!(ask("a,b"), "a,b");
+    assert_ne!(ask("\"a\""), "\"a\"");
+}
+
+#[test]
+fn a_parked_request_keeps_its_name() {
+    let front = Front::start();
+    let mut client = front.connect();
+    client.send("GET /park?one HTTP/1.1\r\nHost: test\r\nX-Request-Id: mine\r\n\r\n");
+    let token = front.hear_parked();
+    front.mailboxes.answer(token, "answered");
+    assert_eq!(id(&client.read()), "mine");
+    assert_ne!(id(&client.get("/").read()), "mine");
+}
+
+#[test]
+fn refusals_and_panics_are_named_too() {
+    let front = Front::with(|limits| limits.connections = 1);
+    let mut client = front.connect();
+    client.send("GET /panic HTTP/1.1\r\nHost: test\r\nX-Request-Id: ill\r\n\r\n");
+    let answer = client.read();
+    assert_eq!((answer.status, id(&answer)), (500, "ill"));
+    let one_too_many = front.connect().read_last();
+    assert_eq!((one_too_many.status, id(&one_too_many).len()), (503, 16));
+    let answer = client.send("nonsense\r\n\r\n").read_last();
+    assert_eq!((answer.status, id(&answer).len()), (400, 16));
+}

@@ -1,0 +1,126 @@
+//! [`Metered`]: a transport that counts what goes over another.
+//!
+//! It changes nothing. What the transport repeats by itself (see
+//! [`super::transport`]) counts once, as the call that was asked for.
+
+use super::error::{Error, Failure};
+use super::request::Request;
+use super::transport::{EventStream, Response, Transport};
+use crate::clock::Clock;
+use crate::metrics::Metrics;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Counts the calls that go over a transport.
+#[derive(Debug)]
+pub struct Metered {
+    inner: Arc<dyn Transport>,
+    metrics: Arc<Metrics>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Metered {
+    /// Counts the calls over `inner`.
+    #[must_use]
+    pub fn new(inner: Arc<dyn Transport>, metrics: Arc<Metrics>, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            inner,
+            metrics,
+            clock,
+        }
+    }
+
+    fn count(&self, request: &Request, begun: Instant, code: &str) {
+        let secs = self.clock.now().saturating_duration_since(begun);
+        let verb = request.verb.as_str();
+        self.metrics
+            .called(verb, request.resource, code, secs.as_secs_f64());
+    }
+}
+
+impl Transport for Metered {
+    fn send(&self, request: &Request) -> Result<Response, Error> {
+        let begun = self.clock.now();
+        let result = self.inner.send(request);
+        let code = match &result {
+            Ok(response) => response.status.to_string(),
+            Err(error) => code(error),
+        };
+        self.count(request, begun, &code);
+        result
+    }
+
+    fn open(&self, request: &Request) -> Result<Box<dyn EventStream>, Error> {
+        let begun = self.clock.now();
+        let result = self.inner.open(request);
+        let code = match &result {
+            Ok(_) => "200".to_owned(),
+            Err(error) => code(error),
+        };
+        self.count(request, begun, &code);
+        result
+    }
+}
+
+/// The code of the answer, or a word for why there was none.
+fn code(error: &Error) -> String {
+    let word = match &error.failure {
+        Failure::Status { status, .. } => return status.code.to_string(),
+        Failure::Connect(_) => "connect",
+        Failure::Lost(_) => "lost",
+        Failure::TimedOut(_) => "timed_out",
+        Failure::Credentials(_) => "credentials",
+        Failure::Answer(_) => "answer",
+        Failure::Request(_) => "request",
+    };
+    word.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SystemClock;
+    use crate::kube::Client;
+    use crate::metrics::{KUBE_REQUEST_DURATION, KUBE_REQUESTS, Sheet};
+
+    /// Answers with this code, or not at all.
+    #[derive(Debug)]
+    struct Canned(Option<u16>);
+
+    impl Transport for Canned {
+        fn send(&self, request: &Request) -> Result<Response, Error> {
+            let status = self
+                .0
+                .ok_or_else(|| request.error(Failure::Lost("gone".into())))?;
+            Ok(Response {
+                status,
+                ..Response::default()
+            })
+        }
+
+        fn open(&self, request: &Request) -> Result<Box<dyn EventStream>, Error> {
+            Err(request.error(Failure::Connect("not here".into())))
+        }
+    }
+
+    #[test]
+    fn calls_are_counted_by_what_became_of_them() {
+        let metrics = Arc::new(Metrics::new(1, &[]));
+        for answer in [Some(404), Some(404), None] {
+            let (inner, clock) = (Arc::new(Canned(answer)), Arc::new(SystemClock));
+            let metered = Metered::new(inner, Arc::clone(&metrics), clock);
+            let _ = Client::new(Arc::new(metered), "apps").get_job("a");
+        }
+        let mut sheet = Sheet::default();
+        metrics.lay_on(&mut sheet);
+        let text = sheet.text();
+        let (requests, durations) = (KUBE_REQUESTS.name, KUBE_REQUEST_DURATION.name);
+        for line in [
+            format!("{requests}{{code=\"404\",resource=\"jobs\",verb=\"get\"}} 2\n"),
+            format!("{requests}{{code=\"lost\",resource=\"jobs\",verb=\"get\"}} 1\n"),
+            format!("{durations}_count{{resource=\"jobs\",verb=\"get\"}} 3\n"),
+        ] {
+            assert!(text.contains(&line), "{line} is not in {text}");
+        }
+    }
+}

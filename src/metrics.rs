@@ -1,0 +1,302 @@
+//! Every metric that is published: names, labels, meaning, and the counters behind them.
+//!
+//! A leaf: it knows nothing of the service, and whoever has something to count may
+//! import it. [`ALL`] is the table that the README shows. What happens rarely is
+//! counted in the typed fields of [`Metrics`]; requests are counted in [`Tally`],
+//! which costs them three additions; and what somebody else keeps (the front's
+//! counters, the stores) is read when somebody asks, by [`crate::scrape`], and
+//! laid on the same [`Sheet`]. There are no globals.
+//!
+//! The only file that names the Prometheus crate.
+
+mod families;
+mod tally;
+
+pub use families::*;
+pub use tally::{METHODS, Tally};
+
+use prometheus::core::Collector;
+use prometheus::proto::{self, MetricFamily, MetricType};
+use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts, TextEncoder};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+
+/// The media type of what [`Sheet::text`] writes.
+pub const MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// The value of a label for all that has no value of its own.
+pub const OTHER: &str = "_other";
+
+/// Different reasons that are told apart; Kubernetes, its nodes and its webhooks make them up.
+const REASONS_MAX: usize = 64;
+
+/// What a metric is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Kind {
+    /// It only grows.
+    Counter,
+    /// It goes up and down.
+    Gauge,
+    /// How often, and how much, by size; with the bounds.
+    Histogram(&'static [f64]),
+}
+
+impl Kind {
+    /// As Prometheus spells it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram(_) => "histogram",
+        }
+    }
+}
+
+/// One metric, as the documentation shows it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Family {
+    /// Its full name.
+    pub name: &'static str,
+    /// What it is.
+    pub kind: Kind,
+    /// Its labels, in the order in which values are given.
+    pub labels: &'static [&'static str],
+    /// One sentence for people.
+    pub help: &'static str,
+}
+
+/// The counters of a service.
+#[derive(Debug)]
+pub struct Metrics {
+    /// HTTP requests.
+    pub http: Tally,
+    starts: IntCounterVec,
+    start_duration: HistogramVec,
+    stops: IntCounterVec,
+    rejected: IntCounterVec,
+    kube_requests: IntCounterVec,
+    kube_duration: HistogramVec,
+    reasons: Mutex<BTreeSet<Box<str>>>,
+}
+
+impl Metrics {
+    /// Counters at zero, for so many I/O threads and these routes.
+    #[must_use]
+    pub fn new(io_threads: usize, routes: &[&'static str]) -> Self {
+        Self {
+            http: Tally::new(io_threads, routes, bounds(&HTTP_REQUEST_DURATION)),
+            starts: counters(&STARTS),
+            start_duration: histograms(&START_DURATION),
+            stops: counters(&STOPS),
+            rejected: counters(&REJECTED),
+            kube_requests: counters(&KUBE_REQUESTS),
+            kube_duration: histograms(&KUBE_REQUEST_DURATION),
+            reasons: Mutex::default(),
+        }
+    }
+
+    /// A start of ours has come to its end; `app_type` is one on offer, or [`OTHER`].
+    pub fn start_ended(&self, app_type: &str, result: &str, reason: &str) {
+        let reason = self.bounded(reason);
+        let labels = [app_type, result, reason.as_str()];
+        self.starts.with_label_values(&labels).inc();
+    }
+
+    /// So many seconds after we made its Job an instance was ready.
+    pub fn start_took(&self, app_type: &str, secs: f64) {
+        self.start_duration
+            .with_label_values(&[app_type])
+            .observe(secs);
+    }
+
+    /// We have stopped an instance.
+    pub fn stopped(&self, app_type: &str, cause: &str) {
+        self.stops.with_label_values(&[app_type, cause]).inc();
+    }
+
+    /// A request was turned away at a bound behind the front.
+    pub fn rejected(&self, cause: &str) {
+        self.rejected.with_label_values(&[cause]).inc();
+    }
+
+    /// A call to Kubernetes has ended after so many seconds.
+    pub fn called(&self, verb: &str, resource: &str, code: &str, secs: f64) {
+        self.kube_requests
+            .with_label_values(&[verb, resource, code])
+            .inc();
+        self.kube_duration
+            .with_label_values(&[verb, resource])
+            .observe(secs);
+    }
+
+    /// All that is counted here.
+    pub fn lay_on(&self, sheet: &mut Sheet) {
+        self.http.lay_on(sheet);
+        for counters in [
+            &self.starts,
+            &self.stops,
+            &self.rejected,
+            &self.kube_requests,
+        ] {
+            sheet.collect(counters);
+        }
+        sheet.collect(&self.start_duration);
+        sheet.collect(&self.kube_duration);
+    }
+
+    /// The reason, or [`OTHER`] where there are too many different ones already.
+    fn bounded(&self, reason: &str) -> String {
+        let mut reasons = self.reasons.lock().unwrap_or_else(PoisonError::into_inner);
+        if !reasons.contains(reason) {
+            if reasons.len() >= REASONS_MAX {
+                return OTHER.to_owned();
+            }
+            reasons.insert(reason.into());
+        }
+        reason.to_owned()
+    }
+}
+
+fn bounds(family: &Family) -> &'static [f64] {
+    match family.kind {
+        Kind::Histogram(bounds) => bounds,
+        Kind::Counter | Kind::Gauge => &[],
+    }
+}
+
+fn counters(family: &'static Family) -> IntCounterVec {
+    IntCounterVec::new(Opts::new(family.name, family.help), family.labels)
+        .expect("the table of metrics has good names, as a test shows")
+}
+
+fn histograms(family: &'static Family) -> HistogramVec {
+    let options = HistogramOpts::new(family.name, family.help).buckets(bounds(family).to_vec());
+    HistogramVec::new(options, family.labels)
+        .expect("the table of metrics has good names, as a test shows")
+}
+
+/// How many values there were up to each bound, in all, and their sum.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Distribution {
+    /// Bounds, and how many values were at most that, ascending.
+    pub buckets: Vec<(f64, u64)>,
+    /// How many values in all.
+    pub count: u64,
+    /// Their sum.
+    pub sum: f64,
+}
+
+/// What one answer to a scrape says.
+#[derive(Default)]
+pub struct Sheet {
+    families: BTreeMap<&'static str, MetricFamily>,
+}
+
+impl fmt::Debug for Sheet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.families.keys()).finish()
+    }
+}
+
+impl Sheet {
+    /// Lays down one value; `labels` in the order of [`Family::labels`].
+    pub fn value(&mut self, family: &'static Family, labels: &[&str], value: f64) {
+        let mut metric = metric(family, labels);
+        if family.kind == Kind::Counter {
+            let mut counter = proto::Counter::default();
+            counter.set_value(value);
+            metric.set_counter(counter);
+        } else {
+            let mut gauge = proto::Gauge::default();
+            gauge.set_value(value);
+            metric.set_gauge(gauge);
+        }
+        self.add(family, vec![metric]);
+    }
+
+    /// Lays down a number of things.
+    #[allow(clippy::cast_precision_loss)] // The format has no other numbers than these.
+    pub fn count(&mut self, family: &'static Family, labels: &[&str], count: u64) {
+        self.value(family, labels, count as f64);
+    }
+
+    /// Lays down a distribution.
+    pub fn distribution(
+        &mut self,
+        family: &'static Family,
+        labels: &[&str],
+        distribution: &Distribution,
+    ) {
+        let mut histogram = proto::Histogram::default();
+        histogram.set_sample_count(distribution.count);
+        histogram.set_sample_sum(distribution.sum);
+        let buckets = distribution.buckets.iter().map(|&(bound, count)| {
+            let mut bucket = proto::Bucket::default();
+            bucket.set_upper_bound(bound);
+            bucket.set_cumulative_count(count);
+            bucket
+        });
+        histogram.set_bucket(buckets.collect());
+        let mut metric = metric(family, labels);
+        metric.set_histogram(histogram);
+        self.add(family, vec![metric]);
+    }
+
+    fn collect(&mut self, collector: &impl Collector) {
+        for mut collected in collector.collect() {
+            let family = ALL.iter().find(|family| family.name == collected.name());
+            if let Some(family) = family {
+                self.add(family, collected.take_metric());
+            }
+        }
+    }
+
+    fn add(&mut self, family: &'static Family, metrics: Vec<proto::Metric>) {
+        if metrics.is_empty() {
+            return;
+        }
+        let known = self.families.entry(family.name).or_insert_with(|| {
+            let mut new = MetricFamily::default();
+            new.set_name(family.name.to_owned());
+            new.set_help(family.help.to_owned());
+            new.set_field_type(match family.kind {
+                Kind::Counter => MetricType::COUNTER,
+                Kind::Gauge => MetricType::GAUGE,
+                Kind::Histogram(_) => MetricType::HISTOGRAM,
+            });
+            new
+        });
+        known.mut_metric().extend(metrics);
+    }
+
+    /// The text, sorted by name.
+    #[must_use]
+    pub fn text(self) -> String {
+        let families: Vec<MetricFamily> = self.families.into_values().collect();
+        TextEncoder::new()
+            .encode_to_string(&families)
+            .expect("families without values are not laid down")
+    }
+}
+
+fn metric(family: &Family, labels: &[&str]) -> proto::Metric {
+    debug_assert_eq!(family.labels.len(), labels.len(), "{}", family.name);
+    let pairs = family.labels.iter().zip(labels).map(|(name, value)| {
+        let mut pair = proto::LabelPair::default();
+        pair.set_name((*name).to_owned());
+        pair.set_value((*value).to_owned());
+        pair
+    });
+    proto::Metric::from_label(pairs.collect())
+}
+
+/// Where the text of a scrape comes from.
+pub trait Scrape: fmt::Debug + Send + Sync {
+    /// The text now.
+    fn text(&self) -> String;
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,190 @@
+//! [`Tally`]: HTTP requests, counted where every nanosecond is a request less.
+//!
+//! Each I/O thread has cells of its own, found by three small numbers, so that
+//! counting is an addition to memory that nobody else writes; whoever asks adds
+//! up. No lock, no text, no hash on the way of a request.
+
+use super::{Distribution, HTTP_REQUEST_DURATION, HTTP_REQUESTS, OTHER, Sheet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// The methods that are told apart; the last stands for all others.
+pub const METHODS: [&str; 8] = [
+    "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", OTHER,
+];
+
+/// The status codes that are told apart; 0 stands for all others.
+const CODES: [u16; 24] = [
+    200, 201, 202, 204, 304, 307, 400, 401, 403, 404, 405, 408, 409, 413, 414, 415, 417, 422, 429,
+    431, 500, 501, 503, 0,
+];
+
+/// What one thread counts. Aligned so that two threads never share a line.
+#[derive(Debug)]
+#[repr(align(128))]
+struct Cells {
+    /// By route, method and code.
+    requests: Box<[AtomicU64]>,
+    /// By route and bound; behind the last bound the rest.
+    times: Box<[AtomicU64]>,
+    /// By route.
+    nanos: Box<[AtomicU64]>,
+}
+
+/// How often which route was answered how, and how fast.
+#[derive(Debug)]
+pub struct Tally {
+    routes: Box<[&'static str]>,
+    bounds: &'static [f64],
+    bounds_nanos: Box<[u64]>,
+    threads: Box<[Cells]>,
+}
+
+impl Tally {
+    /// Zeros, for so many threads (at least one) and these routes.
+    pub(super) fn new(threads: usize, routes: &[&'static str], bounds: &'static [f64]) -> Self {
+        let zeros = |count: usize| (0..count).map(|_| AtomicU64::new(0)).collect();
+        let cells = || Cells {
+            requests: zeros(routes.len() * METHODS.len() * CODES.len()),
+            times: zeros(routes.len() * (bounds.len() + 1)),
+            nanos: zeros(routes.len()),
+        };
+        let nanos = |secs: &f64| nanos_of(Duration::from_secs_f64(*secs));
+        Self {
+            routes: routes.into(),
+            bounds,
+            bounds_nanos: bounds.iter().map(nanos).collect(),
+            threads: (0..threads.max(1)).map(|_| cells()).collect(),
+        }
+    }
+
+    /// A request was answered; `route` is its place in the list of routes. A place
+    /// that does not exist counts nowhere.
+    pub fn answered(&self, thread: usize, route: usize, method: &str, code: u16) {
+        let method = METHODS.iter().position(|known| *known == method);
+        let method = method.unwrap_or(METHODS.len() - 1);
+        let code = CODES.iter().position(|known| *known == code);
+        let code = code.unwrap_or(CODES.len() - 1);
+        let place = (route * METHODS.len() + method) * CODES.len() + code;
+        let cells = &self.threads[thread % self.threads.len()];
+        if let Some(cell) = cells.requests.get(place) {
+            cell.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// A request of that route was answered at once, after so long.
+    pub fn took(&self, thread: usize, route: usize, time: Duration) {
+        let nanos = nanos_of(time);
+        let above = |bound: &&u64| **bound < nanos;
+        let bucket = self.bounds_nanos.iter().take_while(above).count();
+        let cells = &self.threads[thread % self.threads.len()];
+        let place = route * (self.bounds.len() + 1) + bucket;
+        if let (Some(time), Some(sum)) = (cells.times.get(place), cells.nanos.get(route)) {
+            time.fetch_add(1, Ordering::Relaxed);
+            sum.fetch_add(nanos, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn lay_on(&self, sheet: &mut Sheet) {
+        for (place, count) in self.sums(|cells| &cells.requests) {
+            let (rest, code) = (place / CODES.len(), CODES[place % CODES.len()]);
+            let (route, method) = (rest / METHODS.len(), METHODS[rest % METHODS.len()]);
+            let text = code.to_string();
+            let code = if code == 0 { OTHER } else { &text };
+            sheet.count(&HTTP_REQUESTS, &[self.routes[route], method, code], count);
+        }
+        let mut times = vec![0; self.routes.len() * (self.bounds.len() + 1)];
+        for (place, count) in self.sums(|cells| &cells.times) {
+            times[place] = count;
+        }
+        for (route, nanos) in self.sums(|cells| &cells.nanos) {
+            let from = route * (self.bounds.len() + 1);
+            let times = &times[from..=from + self.bounds.len()];
+            let labels = [self.routes[route]];
+            sheet.distribution(
+                &HTTP_REQUEST_DURATION,
+                &labels,
+                &self.cumulate(times, nanos),
+            );
+        }
+    }
+
+    fn cumulate(&self, times: &[u64], nanos: u64) -> Distribution {
+        let mut count = 0;
+        let buckets = self.bounds.iter().zip(times).map(|(bound, times)| {
+            count += times;
+            (*bound, count)
+        });
+        Distribution {
+            buckets: buckets.collect(),
+            count: times.iter().sum(),
+            sum: Duration::from_nanos(nanos).as_secs_f64(),
+        }
+    }
+
+    /// All that is not zero, over all threads.
+    fn sums(&self, of: impl Fn(&Cells) -> &[AtomicU64]) -> Vec<(usize, u64)> {
+        let sum = |place: usize| {
+            let cells = self.threads.iter().map(|cells| &of(cells)[place]);
+            let counts = cells.map(|cell| cell.load(Ordering::Relaxed));
+            (place, counts.fold(0, u64::wrapping_add))
+        };
+        let sums = (0..of(&self.threads[0]).len()).map(sum);
+        sums.filter(|(_, count)| *count > 0).collect()
+    }
+}
+
+fn nanos_of(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::Metrics;
+
+    fn text(tally: &Metrics) -> String {
+        let mut sheet = Sheet::default();
+        tally.lay_on(&mut sheet);
+        sheet.text()
+    }
+
+    #[test]
+    fn answers_are_counted_over_all_threads() {
+        let metrics = Metrics::new(2, &["/a", "/b"]);
+        for thread in [0, 1, 1] {
+            metrics.http.answered(thread, 1, "GET", 200);
+        }
+        metrics.http.answered(0, 0, "BREW", 418);
+        metrics.http.answered(0, 2, "GET", 200);
+        let text = text(&metrics);
+        let name = HTTP_REQUESTS.name;
+        for line in [
+            format!("{name}{{route=\"/b\",method=\"GET\",code=\"200\"}} 3\n"),
+            format!("{name}{{route=\"/a\",method=\"_other\",code=\"_other\"}} 1\n"),
+        ] {
+            assert!(text.contains(&line), "{line} is not in {text}");
+        }
+        assert_eq!(text.matches(&format!("{name}{{")).count(), 2);
+    }
+
+    #[test]
+    fn times_fall_into_the_bucket_whose_bound_they_do_not_pass() {
+        let metrics = Metrics::new(1, &["/a"]);
+        for micros in [10, 11, 2_000_000] {
+            metrics.http.took(0, 0, Duration::from_micros(micros));
+        }
+        let text = text(&metrics);
+        let name = HTTP_REQUEST_DURATION.name;
+        for line in [
+            format!("{name}_bucket{{route=\"/a\",le=\"0.00001\"}} 1\n"),
+            format!("{name}_bucket{{route=\"/a\",le=\"0.000025\"}} 2\n"),
+            format!("{name}_bucket{{route=\"/a\",le=\"1\"}} 2\n"),
+            format!("{name}_bucket{{route=\"/a\",le=\"+Inf\"}} 3\n"),
+            format!("{name}_sum{{route=\"/a\"}} 2.000021\n"),
+            format!("{name}_count{{route=\"/a\"}} 3\n"),
+        ] {
+            assert!(text.contains(&line), "{line} is not in {text}");
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! `/metrics`: every metric is documented, moves, and is text that Prometheus' own checker takes.
+
+use std::collections::BTreeSet;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use config_controller::metrics::{ALL, MEDIA_TYPE, OTHER};
+use serde_json::json;
+
+use crate::fake_kube::faults::{Fault, FaultRule};
+use crate::harness::{Ground, eventually, repository};
+
+/// The value of a sample; `None` while there is none.
+fn value(ground: &Ground, sample: &str) -> Option<f64> {
+    let text = ground.get("/metrics").text;
+    let line = text.lines().find_map(|line| line.strip_prefix(sample));
+    line.and_then(|rest| rest.strip_prefix(' '))
+        .map(|number| number.parse().expect("a sample is a number"))
+}
+
+/// Waits until a sample has this value.
+#[track_caller]
+fn wait(ground: &Ground, sample: &str, wanted: f64) {
+    eventually(sample, || {
+        // What is costly is counted once a second of the service's time.
+        ground.advance(Duration::from_millis(100));
+        (value(ground, sample) == Some(wanted)).then_some(())
+    });
+}
+
+#[test]
+fn the_answer_is_text_and_head_has_none() {
+    let ground = Ground::new();
+    let answer = ground.get("/metrics");
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.header("content-type"), MEDIA_TYPE);
+    let head = ground.client().begin("HEAD", "/metrics", &[], "").finish();
+    assert_eq!((head.status, head.text.as_str()), (200, ""));
+    assert_eq!(
+        ground
+            .client()
+            .begin("POST", "/metrics", &[], "")
+            .finish()
+            .status,
+        405
+    );
+}
+
+#[test]
+fn requests_are_counted_by_route_method_and_code() {
+    let ground = Ground::new();
+    ground.start_instance("/app/hello/ann");
+    ground.start_instance("/app/hello/ann");
+    ground.get("/nope").expect(404);
+    ground.delete("/app/hello/bob").expect(404);
+    let requests = |route: &str, method: &str, code: u16| {
+        let name = "config_controller_http_requests_total";
+        let labels = format!("route=\"{route}\",method=\"{method}\",code=\"{code}\"");
+        value(&ground, &format!("{name}{{{labels}}}"))
+    };
+    assert_eq!(requests("/app/{type}/{name}", "GET", 200), Some(2.0));
+    assert_eq!(requests("/app/{type}/{name}", "DELETE", 404), Some(1.0));
+    assert_eq!(requests(OTHER, "GET", 404), Some(1.0));
+    // The first GET waited for its instance; its wait is no time of the service.
+    let timed = "config_controller_http_request_duration_seconds_count";
+    let timed = value(
+        &ground,
+        &format!("{timed}{{route=\"/app/{{type}}/{{name}}\"}}"),
+    );
+    assert_eq!(timed, Some(1.0));
+}
+
+#[test]
+fn starts_and_stops_are_counted_by_how_they_end() {
+    let broken = "spec: {containers: [{image: i}]}";
+    let ground = Ground::builder().template("broken", broken).start();
+    ground.start_instance("/app/hello/ann");
+    let starts = |labels: &str| format!("config_controller_starts_total{{{labels}}}");
+    wait(
+        &ground,
+        &starts("reason=\"\",result=\"ready\",type=\"hello\""),
+        1.0,
+    );
+    wait(
+        &ground,
+        "config_controller_start_duration_seconds_count{type=\"hello\"}",
+        1.0,
+    );
+    wait(
+        &ground,
+        "config_controller_instances{type=\"hello\",status=\"ready\"}",
+        1.0,
+    );
+    ground.delete("/app/hello/ann").expect(200);
+    let stops = "config_controller_stops_total{cause=\"asked\",type=\"hello\"}";
+    wait(&ground, stops, 1.0);
+    wait(
+        &ground,
+        "config_controller_instances{type=\"hello\",status=\"ready\"}",
+        0.0,
+    );
+    ground.get("/app/broken/ann").expect(422);
+    assert_eq!(
+        value(&ground, "config_controller_template_valid{type=\"hello\"}"),
+        Some(1.0)
+    );
+}
+
+#[test]
+fn what_callers_make_up_is_no_label() {
+    let ground = Ground::new();
+    ground.get("/app/made-up/ann").expect(404);
+    ground.client().begin("BREW", "/app", &[], "").finish();
+    let text = ground.get("/metrics").text;
+    assert!(
+        !text.contains("made-up") && !text.contains("BREW"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_request_beyond_the_bound_is_counted() {
+    let ground = Ground::builder()
+        .fate(crate::fake_kube::dynamics::fate::Fate::by_hand())
+        .setting("PARKED_PER_KEY_MAX", "1")
+        .start();
+    let first = ground.client().begin_get("/app/hello/ann");
+    ground.wait_job("hello-ann");
+    wait(&ground, "config_controller_waiting_requests", 1.0);
+    ground
+        .get("/app/hello/ann")
+        .expect_error(429, "too_many_requests");
+    let rejected = "config_controller_rejected_total{cause=\"parked_per_key_max\"}";
+    assert_eq!(value(&ground, rejected), Some(1.0));
+    drop(first);
+    wait(&ground, "config_controller_abandoned_requests_total", 1.0);
+    wait(&ground, "config_controller_waiting_requests", 0.0);
+}
+
+#[test]
+fn calls_to_kubernetes_are_counted_by_their_code() {
+    let ground = Ground::new();
+    ground
+        .kube
+        .fault(FaultRule::new("create", "jobs", Fault::Status(503)).times(1));
+    ground.start_instance("/app/hello/ann");
+    let calls = |code: &str| {
+        let name = "config_controller_kube_requests_total";
+        value(
+            &ground,
+            &format!("{name}{{code=\"{code}\",resource=\"jobs\",verb=\"create\"}}"),
+        )
+    };
+    assert_eq!((calls("503"), calls("201")), (Some(1.0), Some(1.0)));
+}
+
+/// A scrape after a little of everything.
+fn busy_text() -> String {
+    let ground = Ground::new();
+    ground.start_instance("/app/hello/ann");
+    let started = "config_controller_starts_total{reason=\"\",result=\"ready\",type=\"hello\"}";
+    wait(&ground, started, 1.0);
+    ground
+        .patch("/app/hello/ann", &json!({"a": "b"}))
+        .expect(200);
+    ground.delete("/app/hello/ann").expect(200);
+    let stopped = "config_controller_stops_total{cause=\"asked\",type=\"hello\"}";
+    wait(&ground, stopped, 1.0);
+    ground.get("/metrics").text
+}
+
+#[test]
+fn every_metric_of_the_table_is_published() {
+    let text = busy_text();
+    let published: BTreeSet<&str> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE "))
+        .filter_map(|line| line.split(' ').next())
+        .collect();
+    let declared: BTreeSet<&str> = ALL.iter().map(|family| family.name).collect();
+    assert_eq!(published, declared);
+}
+
+#[test]
+fn every_metric_is_in_the_readme() {
+    let readme = std::fs::read_to_string(repository().join("README.md")).expect("the README");
+    for family in ALL {
+        let labels: Vec<String> = family.labels.iter().map(|l| format!("`{l}`")).collect();
+        let row = format!(
+            "| `{}` | {} | {} | {} |",
+            family.name,
+            family.kind.as_str(),
+            labels.join(", "),
+            family.help
+        );
+        assert!(readme.contains(&row), "the README lacks the row\n{row}");
+    }
+    let rows = readme.lines().filter(|line| {
+        line.starts_with("| `config_controller_") || line.starts_with("| `process_")
+    });
+    assert_eq!(rows.count(), ALL.len(), "the README has a row too many");
+}
+
+#[test]
+fn prometheus_own_checker_takes_the_text() {
+    let child = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let Ok(mut child) = child else {
+        let wanted = std::env::var("CLUSTER_TESTS").is_ok_and(|value| value == "1");
+        assert!(
+            !wanted,
+            "promtool is missing; it is in Debian's package prometheus"
+        );
+        eprintln!("not checked: promtool is missing");
+        return;
+    };
+    let mut stdin = child.stdin.take().expect("its input is a pipe");
+    stdin
+        .write_all(busy_text().as_bytes())
+        .expect("promtool reads");
+    drop(stdin);
+    let output = child.wait_with_output().expect("promtool ends");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() && said.is_empty(), "{said}");
+}
