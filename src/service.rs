@@ -111,8 +111,12 @@ pub fn run(config: &Config) -> Result<(), Error> {
     ended
 }
 
-/// Finds the cluster and gets ready to talk to it.
-fn connect(
+/// Finds the cluster and gets ready to talk to it: the way there, the namespace, and where
+/// all of this comes from.
+///
+/// # Errors
+/// [`Error::Cluster`] with everything that is wrong with the cluster configuration.
+pub fn connect(
     config: &Config,
     clock: &Arc<dyn Clock>,
 ) -> Result<(Arc<HttpTransport>, String, String), Error> {
@@ -151,7 +155,7 @@ pub struct Service {
 /// The signs of life of this process.
 #[derive(Debug)]
 struct Signals {
-    view: View,
+    app: App,
     stopping: AtomicBool,
     engine: Engine,
     pulses: Vec<Arc<Pulse>>,
@@ -176,7 +180,7 @@ impl Vitals for Signals {
             latest: engine::BEAT_LATEST,
         });
         Signs {
-            synced: self.view.is_synced(),
+            synced: self.app.is_synced(),
             stopping: self.stopping.load(Ordering::SeqCst),
             beats,
         }
@@ -245,9 +249,9 @@ impl Service {
             start_wait: config.start_wait,
             start_wait_max: config.start_wait_max,
         };
-        let app = App::new(view.clone(), catalogs, inbox, waits, Arc::clone(&clock));
+        let app = App::new(view, catalogs, inbox, waits, Arc::clone(&clock));
         let vitals = Arc::new(Signals {
-            view,
+            app: app.clone(),
             stopping: AtomicBool::new(false),
             engine,
             pulses: reflectors.iter().map(|r| Arc::clone(&r.pulse)).collect(),

@@ -20,7 +20,7 @@ use crate::model::names::{AppType, InstanceKey, InstanceName};
 use crate::store::{Change, Writer};
 use crate::threads::{self, OnDeath};
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -73,6 +73,7 @@ impl Inbox {
 #[derive(Debug, Default)]
 pub struct Catalogs {
     current: RwLock<Arc<Catalog>>,
+    is_read: AtomicBool,
 }
 
 impl Catalogs {
@@ -82,10 +83,18 @@ impl Catalogs {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Whether the ConfigMaps have been read once. That is a moment after their store has seen
+    /// them all; until then the catalog is empty, and no answer may be made from it.
+    #[must_use]
+    pub fn is_read(&self) -> bool {
+        self.is_read.load(Ordering::SeqCst)
+    }
+
     /// Reads the ConfigMaps again, and logs what is new.
     pub fn update(&self, config_maps: &[Arc<ConfigMap>]) {
         let (catalog, notes) = Catalog::read(config_maps, &self.current());
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(catalog);
+        self.is_read.store(true, Ordering::SeqCst);
         for note in notes {
             log_note(&note);
         }

@@ -554,12 +554,18 @@ impl Flight {
     fn expire(&mut self, seen: &Seen, now: Instant, out: &mut Vec<Effect>) {
         let progress = self.progress(seen);
         let trouble = self.trouble.as_ref().map(|trouble| trouble.error.clone());
+        let known = self.verdict.as_ref();
         self.callers.retain(|caller| {
             let waits = now < caller.ensure.deadline;
             if !waits {
-                let blocked = matches!(caller.stance, Stance::Any | Stance::Replacement(_));
-                let answer = match &trouble {
-                    Some(error) if blocked => Answer::Failed(error.clone()),
+                let answer = match (&caller.stance, &trouble, known) {
+                    // Its wait is shorter than the hold: the truth is all that is left to tell.
+                    (Stance::Verdict(uid, _), _, Some((of, finding))) if of == uid => {
+                        verdict(finding)
+                    }
+                    (Stance::Any | Stance::Replacement(_), Some(error), _) => {
+                        Answer::Failed(error.clone())
+                    }
                     _ => Answer::Progress(progress.clone()),
                 };
                 out.push(Effect::Answer(caller.ensure.token, answer));

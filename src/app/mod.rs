@@ -223,7 +223,7 @@ impl App {
     /// Whether all that there is has been seen once.
     #[must_use]
     pub fn is_synced(&self) -> bool {
-        self.view.is_synced()
+        self.view.is_synced() && self.catalogs.is_read()
     }
 
     /// Answers all who wait, and from now on nobody waits any more.
@@ -239,7 +239,7 @@ impl App {
     }
 
     fn check_synced(&self) -> Result<(), Error> {
-        if self.view.is_synced() {
+        if self.is_synced() {
             Ok(())
         } else {
             Err(Error::NotSynced)

@@ -14,5 +14,13 @@
 #[path = "../fake_kube/mod.rs"]
 mod fake_kube;
 
-mod conformance;
+mod harness;
 mod raw_kube;
+
+mod apps;
+mod conformance;
+mod labels;
+mod reads;
+mod start;
+mod stop;
+mod wait;

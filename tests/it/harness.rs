@@ -1,0 +1,714 @@
+//! What the behaviour tests stand on: our service in this process, over a real
+//! socket on both sides, with the fake API server behind it.
+//!
+//! - [`Ground`] is one fake with one or more replicas of the service. They get
+//!   the rights of our own Role and no others, so a verb that it lacks fails.
+//! - [`Client`] is the tests' own HTTP client: it sends bytes and reads bytes.
+//!   A request that waits is a [`Pending`], not a thread, so that 100 of them
+//!   cost nothing and a test sees whether one has been answered yet.
+//! - [`eventually`] waits for a condition. There are no other waits: nothing
+//!   here sleeps and then hopes.
+
+use std::fmt::Write as _;
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use config_controller::clock::Clock;
+use config_controller::config::{self, Command, Config};
+use config_controller::kube::transport::HttpTransport;
+use config_controller::service::{self, Service};
+use serde_json::{Value, json};
+
+use crate::fake_kube::cluster::resource::Resource;
+use crate::fake_kube::dynamics::fate::Fate;
+use crate::fake_kube::dynamics::pods::PodMove;
+use crate::fake_kube::{self, FakeKube};
+
+/// How long a test waits for what must come; the machine may be busy.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The namespace of all behaviour tests.
+pub(crate) const NAMESPACE: &str = "default";
+
+/// What all our label and annotation keys begin with.
+pub(crate) const PREFIX: &str = "config-controller.semafor.ch/";
+
+/// The Role that we ship.
+pub(crate) const ROLE: &str = include_str!("../../manifests/base/role.yaml");
+
+/// A pod template that runs once.
+pub(crate) const TEMPLATE: &str = "\
+spec:
+  restartPolicy: Never
+  containers:
+  - name: app
+    image: example/app:1
+";
+
+/// Waits until `satisfied` gives a value, and returns it; fails the test after [`PATIENCE`].
+#[track_caller]
+pub(crate) fn eventually<T>(what: &str, mut satisfied: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = satisfied() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "did not happen: {what}");
+        // The condition is asked again at once, but others may run meanwhile.
+        std::thread::yield_now();
+    }
+}
+
+/// The system's clock, which a test can move forward.
+#[derive(Debug, Default)]
+pub(crate) struct MovableClock {
+    ahead_ms: AtomicU64,
+}
+
+impl MovableClock {
+    fn ahead(&self) -> Duration {
+        Duration::from_millis(self.ahead_ms.load(Ordering::SeqCst))
+    }
+}
+
+impl Clock for MovableClock {
+    fn now(&self) -> Instant {
+        Instant::now() + self.ahead()
+    }
+
+    fn wall_now(&self) -> SystemTime {
+        SystemTime::now() + self.ahead()
+    }
+}
+
+/// A folder that goes with its value.
+#[derive(Debug)]
+pub(crate) struct TemporaryFolder(PathBuf);
+
+impl TemporaryFolder {
+    pub(crate) fn new() -> Self {
+        static COUNTER: AtomicU32 = AtomicU32::new(0);
+        let count = COUNTER.fetch_add(1, Ordering::SeqCst);
+        let name = format!("config-controller-it-{}-{count}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&path).expect("a temporary folder can be made");
+        Self(path)
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.path(name);
+        std::fs::write(&path, text).expect("a temporary file can be written");
+        path
+    }
+}
+
+impl Drop for TemporaryFolder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// How a [`Ground`] is to be.
+pub(crate) struct Builder {
+    kube: fake_kube::Builder,
+    role: String,
+    templates: Vec<(String, String)>,
+    annotations: Value,
+    settings: Vec<(String, String)>,
+    namespace: String,
+    unstarted: bool,
+}
+
+/// A fake API server and the replicas of the service that stand before it.
+#[derive(Debug)]
+pub(crate) struct Ground {
+    /// The fake.
+    pub(crate) kube: FakeKube,
+    /// Time as the replicas see it.
+    pub(crate) clock: Arc<MovableClock>,
+    folder: TemporaryFolder,
+    settings: Vec<(String, String)>,
+    namespace: String,
+    replicas: Vec<Replica>,
+}
+
+#[derive(Debug)]
+struct Replica {
+    address: SocketAddr,
+    transport: Arc<HttpTransport>,
+    service: Option<Service>,
+}
+
+impl Ground {
+    /// One replica, the app type `hello` whose pods are ready at once, our own Role.
+    pub(crate) fn builder() -> Builder {
+        Builder {
+            kube: FakeKube::builder(),
+            role: ROLE.to_owned(),
+            templates: vec![("hello".to_owned(), TEMPLATE.to_owned())],
+            annotations: json!({}),
+            settings: Vec::new(),
+            namespace: NAMESPACE.to_owned(),
+            unstarted: false,
+        }
+    }
+
+    /// As [`Ground::builder`] has it, ready for requests.
+    pub(crate) fn new() -> Self {
+        Self::builder().start()
+    }
+
+    /// As [`Ground::new`], but pods come and go only by hand.
+    pub(crate) fn by_hand() -> Self {
+        Self::builder().fate(Fate::by_hand()).start()
+    }
+}
+
+impl Builder {
+    /// Changes the fake.
+    pub(crate) fn kube(
+        mut self,
+        change: impl FnOnce(fake_kube::Builder) -> fake_kube::Builder,
+    ) -> Self {
+        self.kube = change(self.kube);
+        self
+    }
+
+    /// What becomes of pods.
+    pub(crate) fn fate(self, fate: Fate) -> Self {
+        self.kube(|kube| kube.fate(fate))
+    }
+
+    /// Another Role than ours.
+    pub(crate) fn role(mut self, yaml: &str) -> Self {
+        self.role = yaml.to_owned();
+        self
+    }
+
+    /// One more app type.
+    pub(crate) fn template(mut self, app_type: &str, text: &str) -> Self {
+        self.templates.push((app_type.to_owned(), text.to_owned()));
+        self
+    }
+
+    /// An annotation of the ConfigMap, without our prefix: a setting of its types.
+    pub(crate) fn annotation(mut self, setting: &str, value: &str) -> Self {
+        self.annotations[format!("{PREFIX}{setting}")] = json!(value);
+        self
+    }
+
+    /// A setting of the service.
+    pub(crate) fn setting(mut self, name: &str, value: &str) -> Self {
+        self.settings.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Works in this namespace, which is not made.
+    pub(crate) fn namespace(mut self, name: &str) -> Self {
+        self.namespace = name.to_owned();
+        self
+    }
+
+    /// No replica yet: see [`Ground::add_replica`].
+    pub(crate) fn unstarted(mut self) -> Self {
+        self.unstarted = true;
+        self
+    }
+
+    /// Starts all, and waits until it is ready.
+    #[track_caller]
+    pub(crate) fn start(self) -> Ground {
+        let kube = self
+            .kube
+            .role(&self.namespace, &self.role)
+            .start()
+            .expect("the fake starts");
+        let types: Vec<(&str, &str)> = self
+            .templates
+            .iter()
+            .map(|(app_type, text)| (app_type.as_str(), text.as_str()))
+            .collect();
+        if self.namespace == NAMESPACE {
+            apply_templates(&kube, "templates", &types, self.annotations);
+        }
+        let mut ground = Ground {
+            kube,
+            clock: Arc::default(),
+            folder: TemporaryFolder::new(),
+            settings: self.settings,
+            namespace: self.namespace,
+            replicas: Vec::new(),
+        };
+        ground.give_token();
+        if !self.unstarted {
+            ground.add_replica();
+            ground.wait_ready(0);
+        }
+        ground
+    }
+}
+
+/// Makes or replaces a ConfigMap with these app types.
+pub(crate) fn apply_templates(
+    kube: &FakeKube,
+    name: &str,
+    types: &[(&str, &str)],
+    annotations: Value,
+) {
+    let mut data = json!({});
+    for (app_type, text) in types {
+        data[format!("{app_type}.yaml")] = json!(text);
+    }
+    let object = json!({
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {
+            "name": name,
+            "labels": {format!("{PREFIX}template"): "true"},
+            "annotations": annotations,
+        },
+        "data": data,
+    });
+    kube.apply(NAMESPACE, &object)
+        .expect("a ConfigMap is taken");
+}
+
+/// The replicas.
+impl Ground {
+    /// Starts one more replica, which need not be ready yet; returns its number.
+    pub(crate) fn add_replica(&mut self) -> usize {
+        let config = self.config();
+        let clock: Arc<dyn Clock> = Arc::clone(&self.clock) as Arc<dyn Clock>;
+        let (transport, namespace, _) =
+            service::connect(&config, &clock).expect("the fake's kubeconfig is good");
+        let shared = Arc::clone(&transport);
+        let service =
+            Service::start(&config, shared, &namespace, clock).expect("the service starts");
+        self.replicas.push(Replica {
+            address: service.address(),
+            transport,
+            service: Some(service),
+        });
+        self.replicas.len() - 1
+    }
+
+    fn config(&self) -> Config {
+        let kubeconfig = self.kubeconfig();
+        let mut environment = std::collections::BTreeMap::from([
+            ("KUBECONFIG".to_owned(), kubeconfig.display().to_string()),
+            ("SERVICE_PORT".to_owned(), "0".to_owned()),
+            ("LISTEN".to_owned(), "127.0.0.1".to_owned()),
+        ]);
+        environment.extend(self.settings.iter().cloned());
+        match config::parse([], &environment) {
+            Ok(Command::Serve(config)) => *config,
+            other => panic!("the settings of a test are good: {other:?}"),
+        }
+    }
+
+    /// A kubeconfig whose token is in a file, so that it can rotate.
+    pub(crate) fn kubeconfig(&self) -> PathBuf {
+        let text = self.kube.kubeconfig(&self.namespace);
+        let inline = format!("{{token: {}}}", self.kube.token());
+        let file = format!("{{tokenFile: {}}}", self.folder.path("token").display());
+        assert!(text.contains(&inline), "the kubeconfig has the token in it");
+        self.folder
+            .write("kubeconfig", &text.replace(&inline, &file))
+    }
+
+    /// Writes the token that is good now where the replicas read it.
+    pub(crate) fn give_token(&self) {
+        self.folder.write("token", &self.kube.token());
+    }
+
+    /// Waits until that replica has seen all there is.
+    #[track_caller]
+    pub(crate) fn wait_ready(&self, replica: usize) {
+        let client = self.replica(replica);
+        eventually("the service is ready", || {
+            (client.get("/readyz").status == 200).then_some(())
+        });
+    }
+
+    /// Waits until all replicas watch all there is to watch, and counts requests from here on.
+    #[track_caller]
+    pub(crate) fn count_from_here(&self) {
+        let wanted = 3 * self.replicas.len();
+        eventually("all watches are open", || {
+            (self.kube.count("watch", "*") >= wanted).then_some(())
+        });
+        self.kube.clear_requests();
+    }
+
+    /// The client of that replica.
+    pub(crate) fn replica(&self, number: usize) -> Client {
+        Client::new(self.replicas[number].address)
+    }
+
+    /// The client of the first replica.
+    pub(crate) fn client(&self) -> Client {
+        self.replica(0)
+    }
+
+    /// Takes the first replica's service, to end it.
+    pub(crate) fn take_service(&mut self) -> Service {
+        let service = self.replicas[0].service.take();
+        service.expect("the first replica runs")
+    }
+
+    /// Moves the replicas' time and the fake's forward.
+    pub(crate) fn advance(&self, by: Duration) {
+        self.kube.advance(by);
+        let millis = u64::try_from(by.as_millis()).expect("a test moves by less than an age");
+        self.clock.ahead_ms.fetch_add(millis, Ordering::SeqCst);
+    }
+
+    /// A request to the first replica.
+    #[track_caller]
+    pub(crate) fn get(&self, path: &str) -> Answer {
+        self.client().get(path)
+    }
+
+    /// A PATCH with a JSON body.
+    #[track_caller]
+    pub(crate) fn patch(&self, path: &str, body: &Value) -> Answer {
+        self.client().patch(path, body)
+    }
+
+    /// A DELETE.
+    #[track_caller]
+    pub(crate) fn delete(&self, path: &str) -> Answer {
+        self.client().delete(path)
+    }
+
+    /// Starts an instance and returns its address.
+    #[track_caller]
+    pub(crate) fn start_instance(&self, path: &str) -> String {
+        let answer = self.get(path).expect(200);
+        let ip = answer["ip"].as_str();
+        ip.expect("a ready instance has an address").to_owned()
+    }
+}
+
+impl Drop for Ground {
+    fn drop(&mut self) {
+        for replica in &mut self.replicas {
+            if let Some(service) = replica.service.take() {
+                let _ = service.drain(Duration::ZERO, Duration::ZERO);
+            }
+            replica.transport.close_watches();
+        }
+    }
+}
+
+/// What is in the cluster.
+impl Ground {
+    /// The Job of that name.
+    pub(crate) fn job(&self, name: &str) -> Option<Arc<Value>> {
+        self.kube.get(Resource::Jobs, NAMESPACE, name)
+    }
+
+    /// The names of all Jobs.
+    pub(crate) fn jobs(&self) -> Vec<String> {
+        let jobs = self.kube.all(Resource::Jobs, NAMESPACE);
+        jobs.iter().map(|job| name_of(job)).collect()
+    }
+
+    /// Waits until there is such a Job.
+    #[track_caller]
+    pub(crate) fn wait_job(&self, name: &str) -> Arc<Value> {
+        eventually("the Job is made", || self.job(name))
+    }
+
+    /// Waits until the Job has a live pod, and returns that pod's name.
+    #[track_caller]
+    pub(crate) fn wait_pod(&self, job: &str) -> String {
+        eventually("the Job has a pod", || {
+            let pod = self.kube.pod_of(NAMESPACE, job)?;
+            let live = pod["metadata"]["deletionTimestamp"].is_null();
+            live.then(|| name_of(&pod))
+        })
+    }
+
+    /// Waits for the Job's pod, and makes this move with it.
+    #[track_caller]
+    pub(crate) fn move_pod(&self, job: &str, next: &PodMove) {
+        let pod = self.wait_pod(job);
+        assert!(self.kube.move_pod(NAMESPACE, &pod, next), "{next:?}");
+    }
+
+    /// Makes the Job's pod ready.
+    #[track_caller]
+    pub(crate) fn make_ready(&self, job: &str) {
+        self.move_pod(job, &PodMove::Ready(true));
+    }
+}
+
+/// An object's name.
+pub(crate) fn name_of(object: &Value) -> String {
+    let name = object["metadata"]["name"].as_str();
+    name.expect("an object has a name").to_owned()
+}
+
+/// A plain HTTP client for one address; each request has a connection of its own.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Client {
+    address: SocketAddr,
+}
+
+impl Client {
+    pub(crate) fn new(address: SocketAddr) -> Self {
+        Self { address }
+    }
+
+    #[track_caller]
+    pub(crate) fn get(&self, path: &str) -> Answer {
+        self.begin("GET", path, &[], "").finish()
+    }
+
+    #[track_caller]
+    pub(crate) fn delete(&self, path: &str) -> Answer {
+        self.begin("DELETE", path, &[], "").finish()
+    }
+
+    #[track_caller]
+    pub(crate) fn patch(&self, path: &str, body: &Value) -> Answer {
+        self.begin_patch(path, body).finish()
+    }
+
+    /// Sends a PATCH, whose answer may come later.
+    #[track_caller]
+    pub(crate) fn begin_patch(&self, path: &str, body: &Value) -> Pending {
+        let json = [("Content-Type", "application/json")];
+        self.begin("PATCH", path, &json, &body.to_string())
+    }
+
+    /// Sends a GET, whose answer may come later.
+    #[track_caller]
+    pub(crate) fn begin_get(&self, path: &str) -> Pending {
+        self.begin("GET", path, &[], "")
+    }
+
+    /// Sends anything; the answer may come later.
+    #[track_caller]
+    pub(crate) fn begin(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Pending {
+        self.try_begin(method, path, headers, body)
+            .expect("the service takes a request")
+    }
+
+    /// As [`Client::begin`], where the service may be gone.
+    pub(crate) fn try_begin(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> std::io::Result<Pending> {
+        let mut connection = Connection::open(self.address)?;
+        let mut all = vec![("Connection", "close")];
+        all.extend_from_slice(headers);
+        connection.send(method, path, &all, body)?;
+        Ok(Pending {
+            connection,
+            request: format!("{method} {path}"),
+        })
+    }
+}
+
+/// A connection that stays open between requests.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    stream: TcpStream,
+    address: SocketAddr,
+    received: Vec<u8>,
+}
+
+impl Connection {
+    pub(crate) fn open(address: SocketAddr) -> std::io::Result<Self> {
+        let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_nodelay(true)?;
+        Ok(Self {
+            stream,
+            address,
+            received: Vec::new(),
+        })
+    }
+
+    /// Sends a request.
+    pub(crate) fn send(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> std::io::Result<()> {
+        let mut text = format!("{method} {path} HTTP/1.1\r\nHost: {}\r\n", self.address);
+        for (name, value) in headers {
+            let _ = write!(text, "{name}: {value}\r\n");
+        }
+        if !body.is_empty() {
+            let _ = write!(text, "Content-Length: {}\r\n", body.len());
+        }
+        text.push_str("\r\n");
+        text.push_str(body);
+        self.stream.write_all(text.as_bytes())
+    }
+
+    /// Reads one answer, with its body if it says that it has one.
+    pub(crate) fn read(&mut self, to_head: bool) -> std::io::Result<Answer> {
+        loop {
+            if let Some((answer, length)) = Answer::parse(&self.received, to_head) {
+                self.received.drain(..length);
+                return Ok(answer);
+            }
+            let mut buffer = [0; 16 * 1024];
+            match self.stream.read(&mut buffer)? {
+                0 => return Err(ErrorKind::UnexpectedEof.into()),
+                read => self.received.extend_from_slice(&buffer[..read]),
+            }
+        }
+    }
+}
+
+/// A request that was sent.
+#[derive(Debug)]
+pub(crate) struct Pending {
+    connection: Connection,
+    request: String,
+}
+
+impl Pending {
+    /// Whether (the beginning of) an answer has come.
+    pub(crate) fn is_answered(&self) -> bool {
+        let stream = &self.connection.stream;
+        stream.set_nonblocking(true).expect("a socket's mode");
+        let peeked = stream.peek(&mut [0]);
+        stream.set_nonblocking(false).expect("a socket's mode");
+        !matches!(peeked, Err(error) if error.kind() == ErrorKind::WouldBlock)
+    }
+
+    /// Waits for the answer.
+    #[track_caller]
+    pub(crate) fn finish(self) -> Answer {
+        let request = self.request.clone();
+        match self.try_finish() {
+            Ok(answer) => answer,
+            Err(error) => panic!("{request} is not answered: {error}"),
+        }
+    }
+
+    /// Waits for the answer, where the service may go away instead.
+    pub(crate) fn try_finish(mut self) -> std::io::Result<Answer> {
+        let to_head = self.request.starts_with("HEAD ");
+        self.connection.read(to_head)
+    }
+}
+
+/// An answer.
+#[derive(Clone, Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) text: String,
+    headers: Vec<(String, String)>,
+}
+
+impl Answer {
+    /// The first answer in these bytes, and how many of them it is; None while it is not complete.
+    fn parse(bytes: &[u8], to_head: bool) -> Option<(Self, usize)> {
+        let end = bytes.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
+        let head = std::str::from_utf8(&bytes[..end]).expect("a head is text");
+        let mut lines = head.split("\r\n").filter(|line| !line.is_empty());
+        let status = lines.next().and_then(|line| line.split(' ').nth(1));
+        let status = status.and_then(|code| code.parse().ok());
+        let headers: Vec<(String, String)> = lines
+            .filter_map(|line| line.split_once(':'))
+            .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
+            .collect();
+        let mut answer = Self {
+            status: status.expect("an answer has a status"),
+            text: String::new(),
+            headers,
+        };
+        let length = answer.header("content-length").parse().unwrap_or(0);
+        let length = if to_head { 0 } else { length };
+        let body = bytes.get(end..end + length)?;
+        answer.text = String::from_utf8(body.to_vec()).expect("a body is text");
+        Some((answer, end + length))
+    }
+
+    /// A header's value; the empty text if it is not there.
+    pub(crate) fn header(&self, name: &str) -> &str {
+        let found = self.headers.iter().find(|(known, _)| known == name);
+        found.map_or("", |(_, value)| value)
+    }
+
+    /// The body as JSON.
+    #[track_caller]
+    pub(crate) fn json(&self) -> Value {
+        match serde_json::from_str(&self.text) {
+            Ok(value) => value,
+            Err(error) => panic!("no JSON ({error}): {} {:?}", self.status, self.text),
+        }
+    }
+
+    /// The body of an answer with this status; anything else fails the test.
+    #[track_caller]
+    pub(crate) fn expect(&self, status: u16) -> Value {
+        assert_eq!(self.status, status, "{}", self.text);
+        self.json()
+    }
+
+    /// Checks status and exact text.
+    #[track_caller]
+    pub(crate) fn expect_text(&self, status: u16, text: &str) {
+        assert_eq!((self.status, self.text.as_str()), (status, text));
+    }
+
+    /// Checks that this is an error of a GET with that code; returns its sentence.
+    #[track_caller]
+    pub(crate) fn expect_error(&self, status: u16, code: &str) -> String {
+        let body = self.expect(status);
+        assert_eq!(
+            (&body["status"], &body["code"]),
+            (&json!("error"), &json!(code))
+        );
+        sentence(&body)
+    }
+
+    /// Checks that this is an error of a PATCH or DELETE; returns its sentence.
+    #[track_caller]
+    pub(crate) fn expect_detail(&self, status: u16, word: &str, code: &str) -> String {
+        let body = &self.expect(status)["detail"];
+        assert_eq!(
+            (&body["status"], &body["code"]),
+            (&json!(word), &json!(code))
+        );
+        sentence(body)
+    }
+}
+
+#[track_caller]
+fn sentence(body: &Value) -> String {
+    let text = body["msg"].as_str();
+    text.expect("an error has a sentence").to_owned()
+}
+
+/// The root of the repository.
+pub(crate) fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
