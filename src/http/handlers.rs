@@ -5,9 +5,13 @@
 //! decides nothing about them; what a path means is decided in [`super::router`], what
 //! an error looks like in [`super::problem`].
 
+mod entrance;
+
+use super::auth::Caller;
+use super::auth::gate::Gate;
 use super::message::{Request, Response};
 use super::problem::{Problem, Shape};
-use super::router::{self, Route, Routed};
+use super::router::{Route, Routed};
 use super::server::{Handled, Handler, Resumed};
 use super::{body, prefer};
 use crate::app::view::{Entry, Ready};
@@ -16,6 +20,7 @@ use crate::health::{self, Vitals};
 use crate::model::labels::{MetaChange, MetaLabels, RESERVED};
 use crate::model::names::InstanceKey;
 use crate::model::template::Variables;
+use entrance::Held;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,10 +37,11 @@ pub struct Api {
     app: App,
     vitals: Arc<dyn Vitals>,
     hostname: String,
+    gate: Gate,
 }
 
 /// What is kept beside a request that waits: how its answer looks.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub enum Pending {
     /// A GET of an instance.
     Ensure,
@@ -43,12 +49,14 @@ pub enum Pending {
     Label,
     /// A DELETE.
     Stop,
+    /// Any request whose token is being reviewed.
+    Review(Box<Held>),
 }
 
 impl Pending {
-    fn shape(self) -> Shape {
+    fn shape(&self) -> Shape {
         match self {
-            Self::Ensure => Shape::Plain,
+            Self::Ensure | Self::Review(_) => Shape::Plain,
             Self::Label => Shape::Detail("error"),
             Self::Stop => Shape::Detail(NO_JOB),
         }
@@ -66,29 +74,20 @@ impl Handler for Api {
     type Pending = Pending;
 
     fn handle(&self, request: Request, token: Token) -> Handled<Pending> {
-        match router::route(&request.method, &request.path) {
-            Routed::To(route) => self.serve(route, &request, token),
-            Routed::BadName(error, _) => {
-                let shape = match request.method.as_str() {
-                    "PATCH" | "DELETE" => Shape::Detail("error"),
-                    _ => Shape::Plain,
-                };
-                Handled::Reply(problem(&Error::BadName(error), shape))
-            }
-            Routed::Redirect(path) => Handled::Reply(redirect(&path, &request)),
-            Routed::NotFound => Handled::Reply(detail(404, "Not Found")),
-            Routed::MethodNotAllowed(allow) => {
-                Handled::Reply(detail(405, "Method Not Allowed").header("allow", allow))
-            }
-        }
+        self.enter(request, token)
     }
 
-    fn resume(&self, pending: Pending, answer: Answer) -> Resumed {
+    fn resume(&self, pending: Pending, answer: Answer) -> Resumed<Pending> {
         let response = match answer {
             Answer::Ready(ready) => self.aged(ready_response(&ready)),
             Answer::Progress(progress) => self.aged(progress_response(&progress)),
             Answer::Done => Response::json(200, r#"{"status":"Success"}"#),
             Answer::Failed(error) => problem(&error, pending.shape()),
+            Answer::Reviewed(result) => match pending {
+                Pending::Review(held) => return self.resume_reviewed(&held, result),
+                // Only a request that waits for its review is answered with one.
+                pending => problem(&Error::Internal, pending.shape()),
+            },
         };
         Resumed::Final(response)
     }
@@ -99,33 +98,66 @@ impl Handler for Api {
 }
 
 impl Api {
-    /// The handler over this app; `hostname` is what `/info` shows.
+    /// The handler over this app, behind this gate; `hostname` is what `/info` shows.
     #[must_use]
-    pub fn new(app: App, vitals: Arc<dyn Vitals>, hostname: String) -> Self {
+    pub fn new(app: App, vitals: Arc<dyn Vitals>, hostname: String, gate: Gate) -> Self {
         Self {
             app,
             vitals,
             hostname,
+            gate,
         }
     }
 
-    fn serve(&self, route: Route, request: &Request, token: Token) -> Handled<Pending> {
+    /// Answers a request that was let in.
+    fn admitted(
+        &self,
+        routed: Routed,
+        request: &Request,
+        caller: &Caller,
+        token: Token,
+    ) -> Handled<Pending> {
+        match routed {
+            Routed::To(route) => self.serve(route, request, caller, token),
+            Routed::BadName(error, _) => {
+                let shape = match request.method.as_str() {
+                    "PATCH" | "DELETE" => Shape::Detail("error"),
+                    _ => Shape::Plain,
+                };
+                Handled::Reply(problem(&Error::BadName(error), shape))
+            }
+            Routed::Redirect(path) => Handled::Reply(redirect(&path, request)),
+            Routed::NotFound => Handled::Reply(detail(404, "Not Found")),
+            Routed::MethodNotAllowed(allow) => {
+                Handled::Reply(detail(405, "Method Not Allowed").header("allow", allow))
+            }
+        }
+    }
+
+    fn serve(
+        &self,
+        route: Route,
+        request: &Request,
+        caller: &Caller,
+        token: Token,
+    ) -> Handled<Pending> {
         match route {
-            Route::Types => Handled::Reply(self.types()),
+            Route::Types => Handled::Reply(self.types(caller)),
             Route::Instances(app_type) => Handled::Reply(self.instances(&app_type)),
-            Route::Ensure(key) => self.ensure(key, request, token),
-            Route::Label(key) => self.label(key, request, token),
-            Route::Stop(key) => self.stop(key, request, token),
+            Route::Ensure(key) => self.ensure(asked(key, request, caller, token), request),
+            Route::Label(key) => self.label(asked(key, request, caller, token), request),
+            Route::Stop(key) => self.stop(asked(key, request, caller, token)),
             Route::Info => Handled::Reply(self.info()),
             Route::Livez => Handled::Reply(probe(health::live(&self.vitals.signs()))),
             Route::Readyz => Handled::Reply(probe(health::ready(&self.vitals.signs()))),
         }
     }
 
-    fn types(&self) -> Response {
+    fn types(&self, caller: &Caller) -> Response {
         match self.app.types() {
             Ok(types) => {
-                let names: Vec<&str> = types.iter().map(|app_type| app_type.as_str()).collect();
+                let names = types.iter().map(|app_type| app_type.as_str());
+                let names: Vec<&str> = names.filter(|name| caller.types.contain(name)).collect();
                 self.aged(Response::json(200, json!(names).to_string()))
             }
             Err(error) => problem(&error, Shape::Plain),
@@ -142,7 +174,7 @@ impl Api {
         }
     }
 
-    fn ensure(&self, key: InstanceKey, request: &Request, token: Token) -> Handled<Pending> {
+    fn ensure(&self, asked: Asked, request: &Request) -> Handled<Pending> {
         let variables = match Variables::from_query(request.query.as_deref().unwrap_or("")) {
             Ok(variables) => variables,
             Err(error) => {
@@ -150,18 +182,18 @@ impl Api {
                 return Handled::Reply(problem(&error, Shape::Plain));
             }
         };
-        match self.app.ensure(asked(key, request, token), variables) {
+        match self.app.ensure(asked, variables) {
             Ok(ready) => Handled::Reply(self.aged(ready_response(&ready))),
             Err(None) => Handled::Parked(Pending::Ensure),
             Err(Some(error)) => Handled::Reply(problem(&error, Shape::Plain)),
         }
     }
 
-    fn stop(&self, key: InstanceKey, request: &Request, token: Token) -> Handled<Pending> {
-        parked(self.app.stop(asked(key, request, token)), Pending::Stop)
+    fn stop(&self, asked: Asked) -> Handled<Pending> {
+        parked(self.app.stop(asked), Pending::Stop)
     }
 
-    fn label(&self, key: InstanceKey, request: &Request, token: Token) -> Handled<Pending> {
+    fn label(&self, asked: Asked, request: &Request) -> Handled<Pending> {
         let object = match body::object(request.headers.get("content-type"), &request.body) {
             Ok(object) => object,
             Err(detail) => {
@@ -170,10 +202,7 @@ impl Api {
             }
         };
         match MetaChange::from_body(&object) {
-            Ok(change) => parked(
-                self.app.label(asked(key, request, token), change),
-                Pending::Label,
-            ),
+            Ok(change) => parked(self.app.label(asked, change), Pending::Label),
             Err(error) => {
                 let error = Error::ReservedKey(error.to_string().into());
                 Handled::Reply(problem(&error, Pending::Label.shape()))
@@ -197,8 +226,8 @@ impl Api {
     }
 }
 
-fn asked(key: InstanceKey, request: &Request, token: Token) -> Asked {
-    let by = request.peer.to_string().into();
+fn asked(key: InstanceKey, request: &Request, caller: &Caller, token: Token) -> Asked {
+    let by = caller.shown(request.peer);
     Asked {
         token,
         key,

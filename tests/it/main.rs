@@ -2,6 +2,7 @@
 //!
 //! | module | what it shows |
 //! |---|---|
+//! | `auth` | who may call, and that nobody else does |
 //! | `conformance` | what we rely on from the API server, on the fake and (with `CLUSTER_TESTS=1`) on a real cluster |
 //!
 //! What the tests stand on:
@@ -18,6 +19,7 @@ mod harness;
 mod raw_kube;
 
 mod apps;
+mod auth;
 mod conformance;
 mod labels;
 mod reads;
