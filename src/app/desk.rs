@@ -19,7 +19,8 @@ use std::time::{Instant, SystemTime};
 /// Bounds of the desk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Requests that may wait at the same time.
+    /// Requests that may wait at the same time, and names that may be in work: a name can
+    /// outlive its callers, but never without bound.
     pub parked_max: usize,
     /// Requests that may wait for one name at the same time.
     pub parked_per_key_max: usize,
@@ -146,7 +147,7 @@ impl Desk {
                 }
             }
         }
-        self.forget_answered(&out[before..]);
+        self.keep_wanted(before, out);
     }
 
     /// Wakes the flights whose time has come.
@@ -164,16 +165,17 @@ impl Desk {
                 self.set_wake(&key, Some(now.now + MINIMUM_NAP));
             }
         }
-        self.forget_answered(&out[before..]);
+        self.keep_wanted(before, out);
     }
 
     fn asked(&mut self, key: InstanceKey, wish: Wish, now: &Now<'_>, out: &mut Vec<Effect>) {
         let token = wish.token();
-        if let Err(error) = self.admit(&key) {
+        let admitted = self.admit(&key);
+        self.tokens.insert(token, key.clone());
+        if let Err(error) = admitted {
             out.push(Effect::Answer(token, Answer::Failed(error)));
             return;
         }
-        self.tokens.insert(token, key.clone());
         self.flights
             .entry(key.clone())
             .or_insert_with(|| Flight::new(key.clone()));
@@ -190,6 +192,10 @@ impl Desk {
             return Err(Error::Draining);
         }
         if self.tokens.len() >= self.limits.parked_max {
+            return Err(Error::TooManyRequests("PARKED_MAX"));
+        }
+        // Each name has at most one call under way, so this bounds the calls as well.
+        if self.flights.len() >= self.limits.parked_max && !self.flights.contains_key(key) {
             return Err(Error::TooManyRequests("PARKED_MAX"));
         }
         let waiting = self.flights.get(key).map_or(0, Flight::waiting);
@@ -252,12 +258,16 @@ impl Desk {
         }
     }
 
-    fn forget_answered(&mut self, effects: &[Effect]) {
-        for effect in effects {
-            if let Effect::Answer(token, _) = effect {
-                self.tokens.remove(token);
+    /// Takes answered requests off the list, and drops answers to requests whose callers hung up.
+    fn keep_wanted(&mut self, before: usize, out: &mut Vec<Effect>) {
+        let mut at = 0;
+        out.retain(|effect| {
+            at += 1;
+            match effect {
+                Effect::Answer(token, _) if at > before => self.tokens.remove(token).is_some(),
+                _ => true,
             }
-        }
+        });
     }
 }
 

@@ -349,11 +349,12 @@ impl Worker {
                 {
                     drop(self.writers.jobs.own_delete(&name, uid));
                 }
+                let deleted = deleted?;
                 match by {
                     Some(by) => log::info!("stopping {} for {by} (Job {name})", call.key),
                     None => log::info!("replacing {}, which has ended (Job {name})", call.key),
                 }
-                match deleted?.job {
+                match deleted.job {
                     Some(job) => drop(self.writers.jobs.own_write(job)),
                     None => drop(self.writers.jobs.own_delete(&name, uid)),
                 }
@@ -368,6 +369,8 @@ impl Worker {
     }
 
     fn read(&self, name: &str) -> Result<Outcome, kube::Error> {
+        // What is there now, since a new Job of the name may be seen while the answer is on its way.
+        let held = self.writers.jobs.store().get(name);
         match self.client.get_job(name) {
             Ok(job) if key_of(&job).is_none() => Ok(Outcome::Foreign),
             Ok(job) => {
@@ -375,7 +378,7 @@ impl Worker {
                 Ok(Outcome::Done)
             }
             Err(error) if error.class() == Class::NotFound => {
-                if let Some(job) = self.writers.jobs.store().get(name) {
+                if let Some(job) = held {
                     drop(self.writers.jobs.own_delete(name, &job.metadata.uid));
                 }
                 Ok(Outcome::Absent)
@@ -395,12 +398,13 @@ fn log_failure(call: &Call, error: &kube::Error) {
     }
 }
 
-/// The names whose view these changes of Jobs touch.
+/// The names whose view these changes of Jobs touch: what was there may have been another instance.
 #[must_use]
 pub fn keys_of_jobs(changes: &[Change<Job>]) -> Vec<InstanceKey> {
     changes
         .iter()
-        .filter_map(|change| key_of(change.object()))
+        .flat_map(|change| [&change.old, &change.new])
+        .filter_map(|job| key_of(job.as_deref()?))
         .collect()
 }
 
@@ -409,7 +413,8 @@ pub fn keys_of_jobs(changes: &[Change<Job>]) -> Vec<InstanceKey> {
 pub fn keys_of_pods(changes: &[Change<Pod>]) -> Vec<InstanceKey> {
     changes
         .iter()
-        .filter_map(|change| key_of_pod(&change.object().metadata))
+        .flat_map(|change| [&change.old, &change.new])
+        .filter_map(|pod| key_of_pod(&pod.as_deref()?.metadata))
         .collect()
 }
 

@@ -42,6 +42,9 @@ pub enum Error {
     Stopped,
     /// Kubernetes refused the Job by a quota or an admission webhook; holds its sentence.
     Refused(Arc<str>),
+    /// As many instances run as are allowed, and the one that this request waited for was given up.
+    /// Time helps.
+    LimitReached,
     /// More requests wait than are allowed; holds the name of the bound. Time helps.
     TooManyRequests(&'static str),
     /// We lack a right; the operator grants it. The verb and resource are in the log.
@@ -107,6 +110,9 @@ impl fmt::Display for Error {
                 "the instance was stopped while this request waited for it: ask again to start a new one",
             ),
             Self::Refused(text) => write!(f, "Kubernetes refused to start the instance: {text}"),
+            Self::LimitReached => f.write_str(
+                "as many instances run as are allowed, and the one that waited was stopped: ask again later",
+            ),
             Self::TooManyRequests(bound) => {
                 write!(f, "too many requests wait ({bound}): ask again later")
             }
@@ -120,7 +126,7 @@ impl fmt::Display for Error {
                 f.write_str("Kubernetes cannot be reached or does not answer: ask again later")
             }
             Self::NotSynced => {
-                f.write_str("the state of the namespace has not been read yet: ask again later")
+                f.write_str("the state of the namespace has not been read yet: ask again later; while this lasts, the log says why")
             }
             Self::Draining => f.write_str("this replica is about to end: ask again"),
             Self::Internal => f.write_str("an internal error; the log has the details"),

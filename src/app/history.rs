@@ -11,9 +11,8 @@ use crate::kube::types::{Timestamp, Uid};
 use crate::model::job::{JobSettings, LASTED_LONG};
 use crate::model::labels;
 use crate::model::names::InstanceKey;
-use crate::model::status::{Ending, Finding, InstanceStatus, Outlook};
-use std::collections::HashMap;
-use std::sync::Arc;
+use crate::model::status::{Ending, Finding, InstanceStatus, Outlook, Phase};
+use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, SystemTime};
 
 /// Names that are remembered after their Job has gone.
@@ -34,7 +33,7 @@ pub struct Failure {
 #[derive(Clone, Debug)]
 struct Record {
     uid: Uid,
-    reason: Arc<str>,
+    ailment: Ailment,
     first_seen: SystemTime,
     failure: Option<Failure>,
     /// Failures in a row that the next Job of this name inherits.
@@ -42,10 +41,23 @@ struct Record {
     gone_at: Option<SystemTime>,
 }
 
+/// What a budget runs for. Reasons change to and fro while the trouble is the same:
+/// `ErrImagePull` and `ImagePullBackOff` take turns.
+type Ailment = (Phase, Option<Duration>, bool);
+
+fn ailment(finding: &Finding) -> Ailment {
+    match finding.outlook {
+        Outlook::Never => (finding.phase, None, true),
+        Outlook::Wait { budget, .. } => (finding.phase, budget, false),
+    }
+}
+
 /// What is remembered, by name.
 #[derive(Clone, Debug, Default)]
 pub struct History {
     records: HashMap<InstanceKey, Record>,
+    /// The names that have gone, and since when.
+    gone: BTreeSet<(SystemTime, InstanceKey)>,
 }
 
 impl History {
@@ -73,61 +85,64 @@ impl History {
         wall: SystemTime,
     ) {
         let Some(finding) = trouble(&instance.status, settings) else {
-            self.records.remove(key);
+            self.forget(key);
             return;
         };
         let before = self
             .records
             .get(key)
             .filter(|record| record.uid == *instance.uid());
-        let same = before.filter(|record| record.reason == finding.reason);
+        let same = before.filter(|record| record.ailment == ailment(&finding));
         let first_seen = same.map_or(wall, |record| record.first_seen);
         let (failure, next_failures) = failure(instance, finding.clone(), settings, first_seen);
         let record = Record {
             uid: instance.uid().clone(),
-            reason: finding.reason,
+            ailment: ailment(&finding),
             first_seen,
             failure,
             next_failures,
             gone_at: None,
         };
+        self.forget(key);
         self.records.insert(key.clone(), record);
     }
 
+    fn forget(&mut self, key: &InstanceKey) {
+        let gone_at = self.records.remove(key).and_then(|record| record.gone_at);
+        if let Some(gone_at) = gone_at {
+            self.gone.remove(&(gone_at, key.clone()));
+        }
+    }
+
     fn note_gone(&mut self, key: &InstanceKey, wall: SystemTime) {
+        self.shed(wall);
         let Some(record) = self.records.get_mut(key) else {
             return;
         };
-        let kept = match record.gone_at {
-            Some(gone_at) => wall.duration_since(gone_at).unwrap_or_default() <= GONE_KEPT,
-            // A deletion before the delay is over is somebody's wish for a fresh start.
-            None => {
-                let failure = record.failure.as_ref();
-                let restart_at = failure.and_then(|failure| failure.restart_at);
-                restart_at.is_some_and(|restart_at| wall >= restart_at)
-            }
-        };
-        record.gone_at.get_or_insert(wall);
-        if kept {
-            self.shed();
+        if record.gone_at.is_some() {
+            return;
+        }
+        // A deletion before the delay is over is somebody's wish for a fresh start.
+        let failure = record.failure.as_ref();
+        let restart_at = failure.and_then(|failure| failure.restart_at);
+        if restart_at.is_some_and(|restart_at| wall >= restart_at) {
+            record.gone_at = Some(wall);
+            self.gone.insert((wall, key.clone()));
+            self.shed(wall);
         } else {
             self.records.remove(key);
         }
     }
 
     /// Keeps the names that have gone within their bounds.
-    fn shed(&mut self) {
-        let gone = || {
-            self.records
-                .iter()
-                .filter_map(|(key, record)| Some((record.gone_at?, key)))
-        };
-        if gone().count() <= GONE_MAX {
-            return;
-        }
-        if let Some((_, oldest)) = gone().min_by_key(|(gone_at, _)| *gone_at) {
-            let oldest = oldest.clone();
-            self.records.remove(&oldest);
+    fn shed(&mut self, wall: SystemTime) {
+        while let Some((gone_at, key)) = self.gone.first() {
+            let age = wall.duration_since(*gone_at).unwrap_or_default();
+            if age <= GONE_KEPT && self.gone.len() <= GONE_MAX {
+                break;
+            }
+            let key = key.clone();
+            self.forget(&key);
         }
     }
 
@@ -142,7 +157,7 @@ impl History {
     ) -> SystemTime {
         self.records
             .get(key)
-            .filter(|record| record.uid == *uid && record.reason == finding.reason)
+            .filter(|record| record.uid == *uid && record.ailment == ailment(finding))
             .map_or(wall, |record| record.first_seen)
     }
 
@@ -184,8 +199,10 @@ fn trouble(status: &InstanceStatus, settings: &JobSettings) -> Option<Finding> {
 }
 
 fn is_too_short(ending: &Ending, settings: &JobSettings) -> bool {
+    let ended_itself = !ending.reached_lifetime();
     ending
         .lasted
+        .filter(|_| ended_itself)
         .is_some_and(|lasted| lasted < settings.restart_delay)
 }
 
@@ -219,3 +236,6 @@ fn failure(
         in_a_row.saturating_add(1),
     )
 }
+
+#[cfg(test)]
+mod tests;

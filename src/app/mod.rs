@@ -12,6 +12,8 @@ pub mod catalog;
 pub mod desk;
 pub mod engine;
 pub mod error;
+#[cfg(test)]
+pub(crate) mod fixture;
 pub mod flight;
 pub mod history;
 pub mod review;
@@ -214,7 +216,9 @@ impl App {
     /// Where the answer is known at once and is an error.
     pub fn label(&self, asked: Asked, change: MetaChange) -> Result<(), Error> {
         self.check_synced()?;
-        let deadline = self.clock.now() + self.wait(asked.wait);
+        // A wish to wait longer is for the pod; one to wait less would cut the change itself short.
+        let wait = self.wait(asked.wait).max(self.waits.start_wait);
+        let deadline = self.clock.now() + wait;
         self.hand_over(
             asked.key,
             Wish::Label(Label {

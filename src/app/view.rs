@@ -67,8 +67,10 @@ pub struct Ready {
 pub struct Entry {
     /// The instance name as the caller gave it.
     pub name: String,
-    /// The pod's address, once there is one.
+    /// The pod's address, once there is one and while the pod is not on its way out.
     pub ip: Option<IpAddr>,
+    /// Whether it is ready.
+    pub is_ready: bool,
     /// When the pod was taken up, in seconds since 1970, where it is ready.
     pub started: Option<i64>,
     /// What PATCH has set.
@@ -123,13 +125,17 @@ impl View {
     }
 
     fn entry(&self, job: Arc<Job>) -> Option<Entry> {
-        let name = key_of(&job)?.name.to_string();
+        // A Job of another name, made by hand, can be neither found nor stopped by its key.
+        let key = key_of(&job).filter(|key| *key.job_name() == *job.metadata.name)?;
         let instance = self.instance(job);
         let is_ready = matches!(instance.status, InstanceStatus::Ready { .. });
         let pod = instance.pod.as_deref();
         Some(Entry {
-            name,
-            ip: pod.and_then(|pod| pod.pod_ip),
+            name: key.name.to_string(),
+            ip: pod
+                .filter(|pod| !pod.metadata.is_deleting())
+                .and_then(|pod| pod.pod_ip),
+            is_ready,
             started: pod
                 .filter(|_| is_ready)
                 .and_then(|pod| pod.start_time)
@@ -173,3 +179,6 @@ pub fn key_of(job: &Job) -> Option<InstanceKey> {
         name: InstanceName::new(read(labels::INSTANCE_NAME)?).ok()?,
     })
 }
+
+#[cfg(test)]
+mod tests;

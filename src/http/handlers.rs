@@ -253,7 +253,6 @@ fn detail(status: u16, text: &str) -> Response {
 
 /// 307, so that the method and the body stay (contract B2).
 fn redirect(path: &str, request: &Request) -> Response {
-    let host = request.host().unwrap_or_default();
     let query = request
         .query
         .as_ref()
@@ -263,7 +262,10 @@ fn redirect(path: &str, request: &Request) -> Response {
     let target = format!("{path}{query}");
     let target: String =
         percent_encoding::utf8_percent_encode(&target, percent_encoding::CONTROLS).collect();
-    Response::empty(307).header("location", format!("http://{host}{target}"))
+    // HTTP/1.0 needs no host; a path alone is relative to whatever was asked (RFC 9110 §10.2.2).
+    let origin = request.host().filter(|host| !host.is_empty());
+    let origin = origin.map(|host| format!("http://{host}"));
+    Response::empty(307).header("location", origin.unwrap_or_default() + &target)
 }
 
 fn probe(verdict: Result<(), health::Ailment>) -> Response {
@@ -306,7 +308,6 @@ fn progress_response(progress: &Progress) -> Response {
 
 /// One entry of a list, with the fields and types of the contract (3.3).
 fn entry_value(entry: &Entry) -> Value {
-    let ready = entry.started.is_some();
     #[allow(clippy::cast_precision_loss)] // Seconds since 1970 are far below 2^52.
     let start = match entry.started {
         Some(secs) => json!(secs as f64),
@@ -318,7 +319,7 @@ fn entry_value(entry: &Entry) -> Value {
     value.insert("sessionID".into(), json!(entry.name));
     value.insert("hostname".into(), json!(entry.name));
     value.insert("addr".into(), json!(entry.ip));
-    value.insert("errored".into(), json!(!ready));
+    value.insert("errored".into(), json!(!entry.is_ready));
     value.insert("start".into(), start);
     add_meta(&mut value, &entry.meta);
     Value::Object(value)

@@ -44,13 +44,14 @@ impl From<&Error> for Problem {
             Error::NoInstance(_) => (404, "not_found", None),
             Error::Stopped => (409, "stopped", None),
             Error::Refused(_) => (403, "refused", None),
+            Error::LimitReached => (429, "limit_reached", Some(1)),
             Error::TooManyRequests(_) => (429, "too_many_requests", Some(1)),
             Error::NotPermitted => (500, "not_permitted", None),
             Error::NamespaceMissing => (500, "namespace_missing", None),
             Error::Unavailable { retry_after } => (
                 503,
                 "kubernetes_unavailable",
-                Some(retry_after.as_secs().max(1)),
+                Some(whole_secs(*retry_after)),
             ),
             Error::NotSynced => (503, "not_synced", Some(1)),
             Error::Draining => (503, "draining", Some(1)),
@@ -95,7 +96,7 @@ impl From<&Denied> for Problem {
                 format!("'{user}' is not among the service accounts that may call"),
             ),
             Denied::TooMany { retry_after } => {
-                retry_after_secs = Some(retry_after.as_secs() + 1);
+                retry_after_secs = Some(whole_secs(*retry_after));
                 let message = "too many wrong tokens came from this address: ask again later";
                 (429, "too_many_requests", message.into())
             }
@@ -107,6 +108,12 @@ impl From<&Denied> for Problem {
             retry_after_secs,
         }
     }
+}
+
+/// Rounded up, since asking earlier does not help; at least 1.
+fn whole_secs(duration: std::time::Duration) -> u64 {
+    let begun = u64::from(duration.subsec_nanos() > 0);
+    (duration.as_secs() + begun).max(1)
 }
 
 impl Problem {
@@ -181,7 +188,7 @@ mod tests {
         assert!(
             response
                 .headers
-                .contains(&("retry-after".into(), "2".into()))
+                .contains(&("retry-after".into(), "3".into()))
         );
     }
 }

@@ -227,6 +227,9 @@ impl fmt::Display for Error {
                 if !status.message.is_empty() {
                     write!(f, ": {}", status.message)?;
                 }
+                if status.is_unauthorized() {
+                    f.write_str(" (our token or client certificate is not accepted: it has expired, or is of another cluster)")?;
+                }
                 Ok(())
             }
             Failure::Connect(reason) => write!(f, ": no connection: {reason}"),
@@ -368,5 +371,14 @@ mod tests {
         );
         assert_eq!(error.user_message(), "no right");
         assert!(!error.connect_failed());
+    }
+
+    #[test]
+    fn a_401_says_what_may_be_wrong_with_the_credentials() {
+        let body = r#"{"reason":"Unauthorized","message":"Unauthorized"}"#;
+        assert_eq!(
+            answered(Verb::List, 401, body).to_string(),
+            "cannot list jobs \"hello-ann\": 401 Unauthorized: Unauthorized (our token or client certificate is not accepted: it has expired, or is of another cluster)"
+        );
     }
 }

@@ -1,13 +1,15 @@
 //! From a Job and its pods to the status of the instance: the one place that knows what "ready" means.
 //!
 //! Pure, and without a clock: where time decides, the finding says from when its
-//! budget runs and how long it is, and whoever asks compares. The order of the
-//! checks is the order in which a start goes through its phases.
+//! budget runs and how long it is, and whoever asks compares. What one pod says is
+//! read in `status/pods.rs`; here stand the words, and what the Job says.
 
-use crate::kube::types::{
-    Condition, ConditionStatus, ConditionType, ContainerState, ContainerStatus, Detail, Job, Pod,
-    RestartPolicy, Terminated, Timestamp,
-};
+mod pods;
+#[cfg(test)]
+mod tests;
+
+use crate::kube::types::{ConditionType, Job, Pod, Timestamp};
+use pods::{ended_badly, pod_ended, progress};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -72,7 +74,7 @@ impl Phase {
     pub fn budget(self) -> Option<Duration> {
         let secs = match self {
             Self::Admitting | Self::Stopping => return None,
-            Self::Creating => 15,
+            Self::Creating => return Some(NO_POD_BUDGET),
             Self::Scheduling => 600,
             Self::Mounting | Self::Pulling | Self::Initialising | Self::Readying => 300,
             Self::Starting => 10,
@@ -80,6 +82,9 @@ impl Phase {
         Some(Duration::from_secs(secs))
     }
 }
+
+/// How long a Job may be without a pod, besides what its controller waits after a failure.
+const NO_POD_BUDGET: Duration = Duration::from_secs(15);
 
 /// How long an image may fail to be pulled before the caller is told; the next try may still succeed.
 pub const PULL_ERROR_BUDGET: Duration = Duration::from_secs(10);
@@ -177,6 +182,14 @@ impl Finding {
         self
     }
 
+    /// Counts the budget from `from` instead of from when it is like this.
+    fn counted_from(mut self, start: Option<Timestamp>) -> Self {
+        if let Outlook::Wait { from, .. } = &mut self.outlook {
+            *from = start;
+        }
+        self
+    }
+
     fn unbounded(mut self) -> Self {
         self.outlook = Outlook::Wait {
             budget: None,
@@ -197,7 +210,8 @@ impl Finding {
     #[must_use]
     pub fn verdict_from(&self, first_seen: SystemTime) -> Option<SystemTime> {
         match self.outlook {
-            Outlook::Never => Some(self.since.map_or(first_seen, Timestamp::system_time)),
+            // Never later than it was seen: the clock of Kubernetes may be ahead of ours.
+            Outlook::Never => Some(first_seen),
             Outlook::Wait { budget, from } => from
                 .map_or(first_seen, Timestamp::system_time)
                 .checked_add(budget?),
@@ -217,11 +231,17 @@ pub struct Ending {
 }
 
 impl Ending {
+    /// Whether it was ended since it had lived as long as its template allows.
+    #[must_use]
+    pub fn reached_lifetime(&self) -> bool {
+        self.reason == DEADLINE_EXCEEDED
+    }
+
     /// What someone hears who waited for this instance to become ready.
     #[must_use]
     pub fn finding(&self) -> Finding {
         let message = if self.reason == COMPLETED {
-            "the app ended by itself with exit code 0 before it was ready"
+            "the app ended by itself with exit code 0"
         } else {
             "the instance reached the longest lifetime that its template allows"
         };
@@ -308,16 +328,56 @@ fn status_of(job: &Job, pod: Option<&Pod>) -> InstanceStatus {
         );
     }
     let Some(pod) = pod.filter(|pod| !pod.metadata.is_deleting()) else {
-        let finding = Finding::new(Phase::Creating, "NoPod", "the Job has no pod yet");
-        return InstanceStatus::Starting(finding.since(job.metadata.creation_timestamp));
+        return InstanceStatus::Starting(without_pod(job, pod));
     };
     if let Some(ended) = pod_ended(job, pod) {
         return ended;
     }
     match pod.pod_ip {
         Some(ip) if pod.conditions.is_true(ConditionType::Ready) => InstanceStatus::Ready { ip },
-        _ => InstanceStatus::Starting(progress(pod)),
+        _ => InstanceStatus::Starting(progress(job, pod)),
     }
+}
+
+/// A Job that has no pod, or only one that is on its way out and is replaced when it is gone.
+///
+/// The time of a pod that has gone is known to nobody, and one that was evicted is not even
+/// counted, so without a pod the budget runs from when this was first seen: a Job that has run
+/// for a day and whose pod is replaced at this moment is no start that has failed.
+fn without_pod(job: &Job, leaving: Option<&Pod>) -> Finding {
+    let message = match leaving {
+        Some(_) => "the pod is being stopped; the Job makes a new one when it is gone",
+        None => "the Job has no pod yet",
+    };
+    let budget = NO_POD_BUDGET + controller_pause(job);
+    Finding::new(Phase::Creating, "NoPod", message)
+        .since(leaving.map_or(job.metadata.creation_timestamp, |pod| {
+            pod.metadata.deletion_timestamp
+        }))
+        .counted_from(leaving.and_then(|pod| pod.metadata.deletion_timestamp))
+        .within(budget)
+}
+
+/// How long the Job controller waits before it makes the next pod: 10 s after the first that
+/// failed, doubled with each, at most 10 min.
+fn controller_pause(job: &Job) -> Duration {
+    match job.status.failed {
+        0 => Duration::ZERO,
+        failed => Duration::from_secs(600.min(10 << failed.min(7) >> 1)),
+    }
+}
+
+/// The verdict on a Job that had ended before somebody asked for its deletion.
+///
+/// A deletion ends pods as well, so only what the Job said before it counts.
+#[must_use]
+pub fn ended_before_deletion(job: &Job, pod: Option<&Pod>) -> Option<Finding> {
+    let (finding, at) = match job_ended(job, pod)? {
+        InstanceStatus::Failed { finding, at, .. } => (finding, at),
+        InstanceStatus::Finished(ending) => (ending.finding(), ending.at),
+        _ => return None,
+    };
+    (at? <= job.metadata.deletion_timestamp?).then_some(finding)
 }
 
 fn lasted(job: &Job, until: Option<Timestamp>) -> Option<Duration> {
@@ -326,10 +386,11 @@ fn lasted(job: &Job, until: Option<Timestamp>) -> Option<Duration> {
 }
 
 /// What the Job's own conditions say of its end. SuccessCriteriaMet and FailureTarget come
-/// before Complete and Failed, while pods are still ending (Kubernetes, "Job termination").
+/// before Complete and Failed, while pods are still ending (Kubernetes, "Job termination"),
+/// and stay beside them: the end is when the first of the two came, so that it does not move.
 fn job_ended(job: &Job, pod: Option<&Pod>) -> Option<InstanceStatus> {
     let holds = |kind| job.status.conditions.holds(kind);
-    let good = holds(ConditionType::Complete).or_else(|| holds(ConditionType::SuccessCriteriaMet));
+    let good = holds(ConditionType::SuccessCriteriaMet).or_else(|| holds(ConditionType::Complete));
     if let Some(condition) = good {
         let at = condition.since;
         let ending = Ending {
@@ -339,7 +400,7 @@ fn job_ended(job: &Job, pod: Option<&Pod>) -> Option<InstanceStatus> {
         };
         return Some(InstanceStatus::Finished(ending));
     }
-    let bad = holds(ConditionType::Failed).or_else(|| holds(ConditionType::FailureTarget))?;
+    let bad = holds(ConditionType::FailureTarget).or_else(|| holds(ConditionType::Failed))?;
     let at = bad.since;
     if bad.reason() == DEADLINE_EXCEEDED {
         let ending = Ending {
@@ -365,171 +426,4 @@ fn job_ended(job: &Job, pod: Option<&Pod>) -> Option<InstanceStatus> {
         at,
         lasted: lasted(job, at),
     })
-}
-
-/// What a pod that nothing will run again says, before its Job says so.
-fn pod_ended(job: &Job, pod: &Pod) -> Option<InstanceStatus> {
-    let retried = pod.restart_policy != RestartPolicy::Never
-        || pod.conditions.is_true(ConditionType::DisruptionTarget);
-    if retried {
-        return None;
-    }
-    if let Some(finding) = ended_badly(pod) {
-        let at = finding.since;
-        let lasted = lasted(job, at);
-        return Some(InstanceStatus::Failed {
-            finding: finding.never(),
-            at,
-            lasted,
-        });
-    }
-    let ended: Vec<&Terminated> = pod
-        .container_statuses
-        .iter()
-        .filter_map(terminated)
-        .collect();
-    if ended.is_empty() {
-        return None;
-    }
-    let at = ended.iter().filter_map(|ended| ended.finished_at).max();
-    let ending = Ending {
-        reason: COMPLETED,
-        at,
-        lasted: lasted(job, at),
-    };
-    if ended.len() == pod.container_statuses.len() {
-        return Some(InstanceStatus::Finished(ending));
-    }
-    // One of several containers has ended: the pod is never ready again, and does not end by itself.
-    let lasted = ending.lasted;
-    Some(InstanceStatus::Failed {
-        finding: ending.finding(),
-        at,
-        lasted,
-    })
-}
-
-/// The containers of a pod in the order in which they run, with the phase that they belong to.
-fn containers(pod: &Pod) -> impl Iterator<Item = (Phase, &ContainerStatus)> {
-    let init = pod
-        .init_container_statuses
-        .iter()
-        .map(|c| (Phase::Initialising, c));
-    init.chain(pod.container_statuses.iter().map(|c| (Phase::Starting, c)))
-}
-
-/// The first container of a pod that ended with a failure.
-fn ended_badly(pod: &Pod) -> Option<Finding> {
-    containers(pod).find_map(|(phase, container)| {
-        let ended = terminated(container).filter(|ended| ended.exit_code != 0)?;
-        Some(container_failure(phase, container, ended).since(ended.finished_at))
-    })
-}
-
-fn container_failure(phase: Phase, container: &ContainerStatus, ended: &Terminated) -> Finding {
-    let reason = ended.reason.as_deref().unwrap_or("Error");
-    let kind = if phase == Phase::Initialising {
-        "init container"
-    } else {
-        "container"
-    };
-    let name = &container.name;
-    let message = match reason {
-        "OOMKilled" => format!(
-            "{kind} '{name}' used more memory than its limit and was killed: raise the limit or use less"
-        ),
-        _ => format!("{kind} '{name}' ended with exit code {}", ended.exit_code),
-    };
-    let mut finding = Finding::new(phase, reason, message);
-    finding.exit_code = Some(ended.exit_code);
-    finding.last_output = ended
-        .message
-        .as_deref()
-        .filter(|m| !m.is_empty())
-        .map(Into::into);
-    finding
-}
-
-fn terminated(container: &ContainerStatus) -> Option<&Terminated> {
-    match &container.state {
-        ContainerState::Terminated(ended) => Some(ended),
-        _ => None,
-    }
-}
-
-/// How far a pod that has not ended and is not ready has come.
-fn progress(pod: &Pod) -> Finding {
-    let scheduled = pod.conditions.get(ConditionType::PodScheduled);
-    let Some(scheduled) = scheduled.filter(|condition| condition.status == ConditionStatus::True)
-    else {
-        let said = |text: fn(&Condition) -> &str| scheduled.map(text).filter(|t| !t.is_empty());
-        let reason = said(Condition::reason).unwrap_or("Scheduling");
-        let message = said(Condition::message).unwrap_or("the pod waits for a node");
-        return Finding::new(Phase::Scheduling, reason, message)
-            .since(pod.metadata.creation_timestamp);
-    };
-    if let Some(finding) = containers(pod).find_map(|(phase, c)| blocked(phase, c)) {
-        return finding;
-    }
-    if let Some(sandbox) = pod.conditions.get(ConditionType::PodReadyToStartContainers)
-        && sandbox.status != ConditionStatus::True
-    {
-        let message = "the node prepares the pod's volumes and network";
-        return Finding::new(Phase::Mounting, "Mounting", message).since(sandbox.since);
-    }
-    let waits = |c: &ContainerStatus| {
-        matches!(c.state, ContainerState::Waiting(_) | ContainerState::Unsaid)
-    };
-    let initialised = pod.conditions.get(ConditionType::Initialized);
-    if initialised.is_some_and(|c| c.status != ConditionStatus::True)
-        && !pod.init_container_statuses.iter().all(waits)
-    {
-        let message = "the pod's init containers run";
-        return Finding::new(Phase::Initialising, "Initialising", message).since(scheduled.since);
-    }
-    if pod.container_statuses.is_empty() || pod.container_statuses.iter().any(waits) {
-        let message = "the node fetches the image and makes the container";
-        return Finding::new(Phase::Pulling, "ContainerCreating", message).since(scheduled.since);
-    }
-    let started = pod.container_statuses.iter().filter_map(|c| match c.state {
-        ContainerState::Running(since) => since,
-        _ => None,
-    });
-    let message = "the app runs and its readiness probe has not passed yet";
-    Finding::new(Phase::Readying, "NotReady", message).since(started.max())
-}
-
-/// A container that waits for a reason that a start without trouble does not have.
-fn blocked(phase: Phase, container: &ContainerStatus) -> Option<Finding> {
-    match &container.state {
-        ContainerState::Waiting(detail) => waiting(phase, container, detail.as_deref()?),
-        // It ended, and its pod's restart policy will run it again.
-        ContainerState::Terminated(ended) if ended.exit_code != 0 => {
-            Some(container_failure(phase, container, ended).within(CRASH_BUDGET))
-        }
-        _ => None,
-    }
-}
-
-fn waiting(phase: Phase, container: &ContainerStatus, detail: &Detail) -> Option<Finding> {
-    let reason = detail.reason.as_deref()?;
-    let finding = |phase| Finding::new(phase, reason, detail.message.as_deref().unwrap_or(""));
-    match reason {
-        "InvalidImageName" | "ErrImageNeverPull" => Some(finding(Phase::Pulling).never()),
-        "ErrImagePull" | "ImagePullBackOff" | "RegistryUnavailable" | "ImageInspectError" => {
-            Some(finding(Phase::Pulling).within(PULL_ERROR_BUDGET))
-        }
-        "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => {
-            Some(finding(Phase::Starting))
-        }
-        "CrashLoopBackOff" => {
-            let mut crash = match container.last_terminated.as_deref() {
-                Some(ended) => container_failure(phase, container, ended),
-                None => finding(phase),
-            };
-            crash.reason = reason.into();
-            Some(crash.within(CRASH_BUDGET))
-        }
-        _ => None,
-    }
 }

@@ -271,7 +271,7 @@ impl<K: Resource> Running<K> {
                 Effect::Refused(error) => {
                     let poll = self.reflector.poll.as_secs_f32();
                     log::error!(
-                        "{error}; listing {resource} every {poll} s until that right is granted"
+                        "{error}; listing {resource} every {poll} s until that right is granted (is it the namespace that is meant, and is the Role bound in it?)"
                     );
                 }
                 Effect::Restart(cause, why) => {

@@ -201,9 +201,8 @@ impl Model {
     fn review(&mut self, request: &Request) -> Outcome {
         let now = self.cluster.clock().now_ms();
         let faults = self.faults.meet("create", "tokenreviews", now);
-        let lost = faults.contains(&Fault::Drop);
         let reply = match self.try_review(request, &faults) {
-            _ if lost => Reply::Nothing,
+            _ if faults.contains(&Fault::Drop) => Reply::Nothing,
             Ok(review) => Reply::Answer(answer(201, review)),
             Err(refusal) => Reply::Answer(refused(&refusal)),
         };

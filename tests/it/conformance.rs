@@ -1,6 +1,6 @@
 //! What we rely on from the API server, as tests. Each check runs against the
-//! fake always, and with `CLUSTER_TESTS=1` against the cluster of `KUBECONFIG`
-//! too, in a namespace of its own. Where the two differ, the fake is wrong.
+//! fake always, and with `CLUSTER_TESTS=1` against a real cluster too, in a
+//! namespace of its own. Where the two differ, the fake is wrong.
 //!
 //! | module | area |
 //! |---|---|
@@ -24,6 +24,7 @@ mod watches;
 mod writes;
 
 use std::collections::BTreeMap;
+use std::sync::RwLockReadGuard;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -62,6 +63,8 @@ struct Ground {
     api: RawKube,
     namespace: String,
     fake: Option<FakeKube>,
+    /// On a cluster: those who must be alone wait for us.
+    others: Option<RwLockReadGuard<'static, ()>>,
 }
 
 impl Ground {
@@ -73,12 +76,10 @@ impl Ground {
 
     /// None unless the cluster tests were asked for.
     fn cluster() -> Option<Self> {
-        if std::env::var("CLUSTER_TESTS").as_deref() != Ok("1") {
-            return None;
-        }
-        let path = std::env::var("KUBECONFIG").expect("CLUSTER_TESTS=1 needs KUBECONFIG");
-        let text = std::fs::read_to_string(&path).expect("the kubeconfig can be read");
-        let ground = Self::in_new_namespace(RawKube::from_kubeconfig(&text), None);
+        let cluster = crate::cluster::shared()?;
+        let others = crate::cluster::beside_others();
+        let mut ground = Self::in_new_namespace(cluster.api(), None);
+        ground.others = Some(others);
         // Pods are refused until the controllers have made this.
         let account = format!("/api/v1/namespaces/{}/serviceaccounts", ground.namespace);
         ground.wait_at(&account, "", |accounts| accounts.contains_key("default"));
@@ -95,6 +96,7 @@ impl Ground {
             api,
             namespace,
             fake,
+            others: None,
         }
     }
 

@@ -2,27 +2,58 @@
 //!
 //! | module | what it shows |
 //! |---|---|
+//! | `apps` | lists, `/info`, probes, 404, 405, redirects |
+//! | `start` | one GET makes one Job, whoever else asks, and whatever its name |
+//! | `wait` | how long a start is waited for, what a 202 says, how a failure is told |
+//! | `stop` | DELETE, and a start while the same name goes |
+//! | `labels` | PATCH, and what reads show of it |
+//! | `reads` | what memory can answer makes no call to Kubernetes |
+//! | `templates` | ConfigMaps that are edited, broken or deleted |
+//! | `watch` | the view while watches break, expire or are not allowed |
+//! | `outage` | Kubernetes away, slow, or out of sorts |
+//! | `replicas` | several replicas on one API server |
+//! | `limits` | bounds on those who wait |
+//! | `input` | bad input changes nothing |
+//! | `shutdown` | the end of a replica |
+//! | `binary` | the program: arguments, exit codes, signals, a kill |
 //! | `auth` | who may call, and that nobody else does |
 //! | `conformance` | what we rely on from the API server, on the fake and (with `CLUSTER_TESTS=1`) on a real cluster |
+//! | `end_to_end` | with `CLUSTER_TESTS=1`: our own program on a real cluster, with real pods |
+//! | `sandbox` | the sandbox does what it tells people to try |
+//! | `tidy` | rules of this repository |
 //!
 //! What the tests stand on:
 //!
 //! | module | what it is |
 //! |---|---|
+//! | `cluster` | the real cluster: whose it is, how it comes up, and that it goes |
 //! | `fake_kube` | the fake API server, with tests of its own |
+//! | `harness` | the service in this process, and a plain HTTP client |
 //! | `raw_kube` | a plain client for an API server |
 
 #[path = "../fake_kube/mod.rs"]
 mod fake_kube;
 
+mod cluster;
 mod harness;
 mod raw_kube;
 
 mod apps;
 mod auth;
+mod binary;
 mod conformance;
+mod end_to_end;
+mod input;
 mod labels;
+mod limits;
+mod outage;
 mod reads;
+mod replicas;
+mod sandbox;
+mod shutdown;
 mod start;
 mod stop;
+mod templates;
+mod tidy;
 mod wait;
+mod watch;

@@ -72,7 +72,10 @@ fn sentences(change: &Change, page_port: u16) -> Vec<String> {
         Resource::Events | Resource::Namespaces => return Vec::new(),
     };
     let was = before.map(|object| situation(object, page_port));
-    let is = after.map_or("is gone".to_owned(), |object| situation(object, page_port));
+    let is = after.map_or_else(
+        || "is gone".to_owned(),
+        |object| situation(object, page_port),
+    );
     let mut said = Vec::new();
     if was.as_ref() != Some(&is) {
         said.push(format!("{kind} {name} {is}"));

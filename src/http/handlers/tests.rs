@@ -1,1 +1,571 @@
+//! Requests by literals, and the exact bytes of the answers; what waits is taken from the desk's inbox.
 
+use super::*;
+use crate::app::Waits;
+use crate::app::desk::{Input, Wish};
+use crate::app::engine::{Catalogs, Inbox};
+use crate::app::fixture::{World, decode, key, n1, ready_pod, token};
+use crate::clock::Clock;
+use crate::health::{Beat, Signs};
+use crate::http::auth::gate::Mode;
+use crate::http::message::Method;
+use crate::kube::types::Timestamp;
+use crate::model::status::{Finding, Phase};
+use std::sync::Mutex;
+use std::sync::mpsc::Receiver;
+use std::time::{Instant, SystemTime};
+
+/// A clock that is turned by hand.
+#[derive(Debug)]
+struct Manual {
+    began: Instant,
+    passed: Mutex<Duration>,
+}
+
+impl Clock for Manual {
+    fn now(&self) -> Instant {
+        self.began + *self.passed.lock().unwrap()
+    }
+
+    fn wall_now(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH
+    }
+}
+
+#[derive(Debug, Default)]
+struct FixedSigns(Signs);
+
+impl Vitals for FixedSigns {
+    fn signs(&self) -> Signs {
+        self.0.clone()
+    }
+}
+
+/// The handler over a world, and the end of the inbox at which the desk would read.
+struct Bench {
+    world: World,
+    api: Api,
+    clock: Arc<Manual>,
+    inbox: Receiver<Input>,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self::over(World::new(), Signs::default())
+    }
+
+    fn over(world: World, signs: Signs) -> Self {
+        let clock = Arc::new(Manual {
+            began: world.instant(),
+            passed: Mutex::default(),
+        });
+        let (inbox, receiver) = Inbox::new();
+        let waits = Waits {
+            start_wait: Duration::from_secs(10),
+            start_wait_max: Duration::from_secs(300),
+        };
+        let catalogs = Arc::new(Catalogs::default());
+        let map =
+            json!({"metadata": {"name": "apps"}, "data": {"zeta.yaml": "x", "scim.yaml": "x"}});
+        catalogs.update(&[Arc::new(decode(&map))]);
+        let of_app = Arc::clone(&clock) as Arc<dyn Clock>;
+        let app = App::new(world.view.clone(), catalogs, inbox, waits, of_app, None);
+        let of_gate = Arc::clone(&clock) as Arc<dyn Clock>;
+        let gate = Gate::new(Mode::Open, 20, of_gate);
+        let api = Api::new(app, Arc::new(FixedSigns(signs)), "here".into(), gate);
+        Self {
+            world,
+            api,
+            clock,
+            inbox: receiver,
+        }
+    }
+
+    fn send(&self, request: Request) -> Handled<Pending> {
+        self.api.handle(request, token(7))
+    }
+
+    fn get(&self, target: &str) -> Response {
+        reply(self.send(Request::new(Method::Get, target)))
+    }
+
+    fn patch(&self, content_type: &str, body: &str) -> Handled<Pending> {
+        let mut request = Request::new(Method::Patch, "/app/scim/n1");
+        request
+            .headers
+            .push("Content-Type", content_type.as_bytes());
+        request.body = body.into();
+        self.send(request)
+    }
+
+    /// The wish that has just been handed to the desk.
+    fn wish(&self) -> (InstanceKey, Wish) {
+        match self.inbox.try_recv().unwrap() {
+            Input::Asked(key, wish) => (key, wish),
+            other => panic!("no wish: {other:?}"),
+        }
+    }
+
+    fn seconds_from_now(&self, deadline: Instant) -> u64 {
+        (deadline - self.clock.now()).as_secs()
+    }
+}
+
+#[track_caller]
+fn reply(handled: Handled<Pending>) -> Response {
+    match handled {
+        Handled::Reply(response) => response,
+        Handled::Parked(pending) => panic!("parked as {pending:?}"),
+    }
+}
+
+fn header<'a>(response: &'a Response, name: &str) -> Option<&'a str> {
+    let found = response.headers.iter().find(|(known, _)| known == name);
+    found.map(|(_, value)| value.as_ref())
+}
+
+#[track_caller]
+fn check(response: &Response, status: u16, body: &str) {
+    let text = std::str::from_utf8(response.body.as_slice()).unwrap();
+    assert_eq!((response.status, text), (status, body));
+    if !body.is_empty() {
+        assert_eq!(header(response, "content-type"), Some("application/json"));
+    }
+}
+
+fn resumed(bench: &Bench, pending: Pending, answer: Answer) -> Response {
+    let Resumed::Final(response) = bench.api.resume(pending, answer) else {
+        panic!("it waits on");
+    };
+    response
+}
+
+#[test]
+fn types() {
+    check(&Bench::new().get("/app"), 200, r#"["scim","zeta"]"#);
+    check(&Bench::new().get("/app?x=y"), 200, r#"["scim","zeta"]"#);
+}
+
+#[test]
+fn a_list_has_the_fields_of_the_contract_in_their_order() {
+    let mut bench = Bench::new();
+    let mut pod = ready_pod("10.1.2.3");
+    pod["metadata"] = json!({
+        "labels": {
+            "config-controller.semafor.ch/meta-username": "bob",
+            "config-controller.semafor.ch/meta-ip": "6.6.6.6",
+            "config-controller.semafor.ch/meta-name": "other",
+            "config-controller.semafor.ch/meta-sessionID": "s1",
+        },
+        "annotations": {"config-controller.semafor.ch/meta.0123456789": r#"["mail","ä@x"]"#},
+    });
+    bench.world.job("u1", json!({}));
+    bench.world.pod("u1", pod);
+    bench.world.job_of(&key("scim", "n2"), "u2", json!({}));
+    let expected = concat!(
+        r#"[{"ip":"10.1.2.3","name":"n1","sessionID":"s1","hostname":"n1","addr":"10.1.2.3","#,
+        r#""errored":false,"start":1777629600.0,"mail":"ä@x","username":"bob"},"#,
+        r#"{"ip":null,"name":"n2","sessionID":"n2","hostname":"n2","addr":null,"#,
+        r#""errored":true,"start":0}]"#,
+    );
+    check(&bench.get("/app/scim"), 200, expected);
+    check(&bench.get("/app/nope"), 200, "[]");
+}
+
+#[test]
+fn a_ready_instance_is_answered_on_the_spot() {
+    let mut bench = Bench::new();
+    let mut pod = ready_pod("10.1.2.3");
+    pod["metadata"] = json!({"labels": {
+        "config-controller.semafor.ch/meta-username": "bob",
+        "config-controller.semafor.ch/meta-ip": "6.6.6.6",
+        "config-controller.semafor.ch/meta-connected": "true",
+    }});
+    bench.world.job("u1", json!({}));
+    bench.world.pod("u1", pod);
+    let expected = r#"{"ip":"10.1.2.3","connected":"true","username":"bob"}"#;
+    check(&bench.get("/app/scim/n1?utcOffset=120"), 200, expected);
+    assert!(bench.inbox.try_recv().is_err());
+}
+
+#[test]
+fn a_start_is_handed_to_the_desk_with_its_variables_and_deadline() {
+    let bench = Bench::new();
+    let request = Request::new(Method::Get, "/app/scim/n1?utcOffset=120&X=a&X=b&E=&s=a+b&");
+    assert!(matches!(
+        bench.send(request),
+        Handled::Parked(Pending::Ensure)
+    ));
+    let (key, Wish::Ensure(ensure)) = bench.wish() else {
+        panic!("no start");
+    };
+    assert_eq!((key, ensure.token), (n1(), token(7)));
+    assert_eq!(&*ensure.by, "127.0.0.1");
+    let pairs: Vec<(&str, &str)> = ensure.variables.iter().collect();
+    assert_eq!(
+        pairs,
+        [("utcOffset", "120"), ("X", "b"), ("E", ""), ("s", "a b")]
+    );
+    assert_eq!(bench.seconds_from_now(ensure.deadline), 10);
+}
+
+#[test]
+fn a_caller_may_wish_to_wait_longer_or_less() {
+    let bench = Bench::new();
+    for (wish, secs) in [("wait=60", 60), ("wait=999", 300), ("wait=0", 0)] {
+        let mut request = Request::new(Method::Get, "/app/scim/n1");
+        request.headers.push("Prefer", wish.as_bytes());
+        bench.send(request);
+        let (_, Wish::Ensure(ensure)) = bench.wish() else {
+            panic!("no start");
+        };
+        assert_eq!(bench.seconds_from_now(ensure.deadline), secs, "{wish}");
+    }
+    // A change is not cut short.
+    for (wish, secs) in [("wait=60", 60), ("wait=0", 10)] {
+        let mut request = Request::new(Method::Patch, "/app/scim/n1");
+        request.headers.push("Prefer", wish.as_bytes());
+        request.headers.push("Content-Type", b"application/json");
+        request.body = b"{}".to_vec();
+        bench.send(request);
+        let (_, Wish::Label(label)) = bench.wish() else {
+            panic!("no label");
+        };
+        assert_eq!(bench.seconds_from_now(label.deadline), secs, "{wish}");
+    }
+}
+
+#[test]
+fn progress_has_the_word_of_the_original_first() {
+    let bench = Bench::new();
+    let mut finding = Finding::admitting();
+    let told = |finding: &Finding, is_verdict: bool| {
+        let progress = Progress {
+            finding: finding.clone(),
+            is_verdict,
+        };
+        resumed(&bench, Pending::Ensure, Answer::Progress(progress))
+    };
+    check(
+        &told(&finding, false),
+        202,
+        r#"{"status":"node_not_ready","phase":"admitting","reason":"Admitting","msg":"the Job is being created"}"#,
+    );
+    finding.phase = Phase::Starting;
+    finding.reason = "OOMKilled".into();
+    finding.message = "too much".into();
+    finding.since = Timestamp::parse("2026-05-01T10:00:00Z");
+    finding.exit_code = Some(137);
+    finding.last_output = Some("last \"words\"".into());
+    check(
+        &told(&finding, true),
+        202,
+        r#"{"status":"app_error","phase":"starting","reason":"OOMKilled","msg":"too much","since":"2026-05-01T10:00:00Z","exitCode":137,"log":"last \"words\""}"#,
+    );
+}
+
+#[test]
+fn answers_of_the_desk() {
+    let bench = Bench::new();
+    let none = || Answer::Failed(Error::NoInstance(n1()));
+    for pending in [Pending::Label, Pending::Stop] {
+        check(
+            &resumed(&bench, pending, Answer::Done),
+            200,
+            r#"{"status":"Success"}"#,
+        );
+    }
+    check(
+        &resumed(&bench, Pending::Stop, none()),
+        404,
+        r#"{"detail":{"status":"No job found","msg":"there is no instance scim/n1","code":"not_found"}}"#,
+    );
+    check(
+        &resumed(&bench, Pending::Label, none()),
+        404,
+        r#"{"detail":{"status":"error","msg":"there is no instance scim/n1","code":"not_found"}}"#,
+    );
+    let stopped = resumed(&bench, Pending::Ensure, Answer::Failed(Error::Stopped));
+    check(
+        &stopped,
+        409,
+        r#"{"status":"error","msg":"the instance was stopped while this request waited for it: ask again to start a new one","code":"stopped"}"#,
+    );
+}
+
+#[test]
+fn errors_that_time_heals_say_when_to_ask_again() {
+    let bench = Bench::new();
+    for (error, status, code, retry_after) in [
+        (Error::UNAVAILABLE, 503, "kubernetes_unavailable", Some("1")),
+        (
+            Error::Unavailable {
+                retry_after: Duration::from_millis(7001),
+            },
+            503,
+            "kubernetes_unavailable",
+            Some("8"),
+        ),
+        (Error::NotSynced, 503, "not_synced", Some("1")),
+        (Error::Draining, 503, "draining", Some("1")),
+        (Error::LimitReached, 429, "limit_reached", Some("1")),
+        (
+            Error::TooManyRequests("PARKED_MAX"),
+            429,
+            "too_many_requests",
+            Some("1"),
+        ),
+        (Error::NotPermitted, 500, "not_permitted", None),
+        (Error::Refused("no".into()), 403, "refused", None),
+        (
+            Error::TemplateInvalid("no".into()),
+            422,
+            "template_invalid",
+            None,
+        ),
+        (Error::NameTaken(n1()), 409, "name_taken", None),
+        (Error::Internal, 500, "internal", None),
+    ] {
+        let response = resumed(&bench, Pending::Ensure, Answer::Failed(error));
+        assert_eq!(response.status, status, "{code}");
+        assert_eq!(header(&response, "retry-after"), retry_after, "{code}");
+        let body: Value = serde_json::from_slice(response.body.as_slice()).unwrap();
+        assert_eq!(
+            (&body["status"], &body["code"]),
+            (&json!("error"), &json!(code))
+        );
+        assert!(body["msg"].is_string());
+    }
+}
+
+#[test]
+fn before_the_first_list_nothing_is_claimed() {
+    let bench = Bench::over(World::unsynced(), Signs::default());
+    let msg = Error::NotSynced;
+    let plain = format!(r#"{{"status":"error","msg":"{msg}","code":"not_synced"}}"#);
+    for target in ["/app", "/app/scim", "/app/scim/n1"] {
+        let response = bench.get(target);
+        check(&response, 503, &plain);
+        assert_eq!(header(&response, "retry-after"), Some("1"));
+    }
+    let wrapped = format!(r#"{{"detail":{plain}}}"#);
+    let delete = Request::new(Method::Delete, "/app/scim/n1");
+    check(&reply(bench.send(delete)), 503, &wrapped);
+    check(&reply(bench.patch("application/json", "{}")), 503, &wrapped);
+}
+
+#[test]
+fn an_old_view_says_so() {
+    let mut bench = Bench::new();
+    bench.world.job("u1", json!({}));
+    bench.world.ready("u1", "10.0.0.1");
+    let age =
+        |bench: &Bench, target: &str| header(&bench.get(target), "x-view-age").map(str::to_owned);
+    *bench.clock.passed.lock().unwrap() = Duration::from_secs(5);
+    assert_eq!(age(&bench, "/app"), None);
+    *bench.clock.passed.lock().unwrap() = Duration::from_secs(17);
+    for target in ["/app", "/app/scim", "/app/scim/n1"] {
+        assert_eq!(age(&bench, target), Some("17".into()), "{target}");
+    }
+    assert_eq!(age(&bench, "/info"), None);
+    // While all watches are open, silence is no age.
+    bench.world.config_maps.watching(true);
+    bench.world.pods.watching(true);
+    assert_eq!(age(&bench, "/app"), Some("17".into()));
+    bench.world.jobs.watching(true);
+    assert_eq!(age(&bench, "/app"), None);
+}
+
+#[test]
+fn a_stop_and_a_label_are_handed_to_the_desk() {
+    let bench = Bench::new();
+    let delete = Request::new(Method::Delete, "/app/scim/n1");
+    assert!(matches!(bench.send(delete), Handled::Parked(Pending::Stop)));
+    assert!(matches!(bench.wish(), (_, Wish::Stop(_))));
+    let handled = bench.patch(
+        "application/json",
+        r#"{"username":"bob","n":1,"b":true,"x":null}"#,
+    );
+    assert!(matches!(handled, Handled::Parked(Pending::Label)));
+    let (_, Wish::Label(label)) = bench.wish() else {
+        panic!("no label");
+    };
+    let patch = label.change.merge_patch();
+    let labels = &patch["metadata"]["labels"];
+    let expected = json!({
+        "config-controller.semafor.ch/meta-b": "true",
+        "config-controller.semafor.ch/meta-n": "1",
+        "config-controller.semafor.ch/meta-username": "bob",
+        "config-controller.semafor.ch/meta-x": null,
+    });
+    assert_eq!(*labels, expected);
+    bench.api.abandon(token(9));
+    assert!(matches!(
+        bench.inbox.try_recv().unwrap(),
+        Input::Abandoned(left) if left == token(9)
+    ));
+}
+
+#[test]
+fn bodies_that_cannot_be_labels() {
+    let bench = Bench::new();
+    let json = "application/json";
+    for (content_type, body, expected) in [
+        (
+            json,
+            "",
+            r#"[{"type":"missing","loc":["body"],"msg":"Field required","input":null}]"#,
+        ),
+        (
+            json,
+            "null",
+            r#"[{"type":"missing","loc":["body"],"msg":"Field required","input":null}]"#,
+        ),
+        (
+            json,
+            "[]",
+            r#"[{"type":"dict_type","loc":["body"],"msg":"Input should be a valid dictionary","input":[]}]"#,
+        ),
+        (
+            "text/plain",
+            "{}",
+            r#"[{"type":"dict_type","loc":["body"],"msg":"Input should be a valid dictionary","input":"{}"}]"#,
+        ),
+        (
+            json,
+            "{a}",
+            r#"[{"type":"json_invalid","loc":["body",1],"msg":"JSON decode error","input":{},"ctx":{"error":"key must be a string at line 1 column 2"}}]"#,
+        ),
+    ] {
+        let response = reply(bench.patch(content_type, body));
+        check(&response, 422, &format!(r#"{{"detail":{expected}}}"#));
+    }
+    check(
+        &reply(bench.patch(json, r#"{"a":"b","ip":"6.6.6.6"}"#)),
+        422,
+        r#"{"detail":{"status":"error","msg":"'ip' is reserved, since answers use it for the instance itself: choose another key","code":"reserved_key"}}"#,
+    );
+    for body in [r#"{"a":{}}"#, r#"{"a":[1]}"#, r#"{"":"x"}"#] {
+        assert_eq!(reply(bench.patch(json, body)).status, 422);
+    }
+    assert!(bench.inbox.try_recv().is_err());
+}
+
+#[test]
+fn names_and_queries_that_cannot_be() {
+    let bench = Bench::new();
+    let dots = "'.' and '..' are no names, since clients and proxies resolve them: choose another";
+    let plain = format!(r#"{{"status":"error","msg":"{dots}","code":"bad_name"}}"#);
+    check(&bench.get("/app/scim/.."), 422, &plain);
+    for method in [Method::Patch, Method::Delete] {
+        let response = reply(bench.send(Request::new(method, "/app/scim/..")));
+        check(&response, 422, &format!(r#"{{"detail":{plain}}}"#));
+    }
+    let long = format!("/app/scim/{}", "n".repeat(300));
+    assert_eq!(bench.get(&long).status, 422);
+    assert_eq!(bench.get("/app/scim/a%00b").status, 422);
+    assert_eq!(bench.get("/app/scim/a%2Fb").status, 404);
+    let many: String = (0..300).map(|n| format!("v{n}=x&")).collect();
+    let response = bench.get(&format!("/app/scim/n1?{many}"));
+    assert_eq!(response.status, 422);
+    assert!(bench.inbox.try_recv().is_err());
+}
+
+#[test]
+fn unknown_paths_and_methods() {
+    let bench = Bench::new();
+    for target in ["/", "/favicon.ico", "//app", "/App", "/app/a/b/c"] {
+        check(&bench.get(target), 404, r#"{"detail":"Not Found"}"#);
+    }
+    for (method, target, allow) in [
+        (Method::Post, "/app", "GET, HEAD"),
+        (Method::Head, "/app/scim/n1", "DELETE, GET, PATCH"),
+        (Method::Options, "/app/scim/n1", "DELETE, GET, PATCH"),
+        (Method::Other("BREW".into()), "/info", "GET, HEAD"),
+    ] {
+        let response = reply(bench.send(Request::new(method, target)));
+        check(&response, 405, r#"{"detail":"Method Not Allowed"}"#);
+        assert_eq!(header(&response, "allow"), Some(allow));
+    }
+}
+
+#[test]
+fn slashes_at_the_end_are_redirected_with_host_and_query() {
+    let bench = Bench::new();
+    let redirected = |method: Method, target: &str, host: Option<&str>| {
+        let mut request = Request::new(method, target);
+        if let Some(host) = host {
+            request.headers.push("Host", host.as_bytes());
+        }
+        let response = reply(bench.send(request));
+        check(&response, 307, "");
+        header(&response, "location").unwrap().to_owned()
+    };
+    let host = Some("cc:3333");
+    assert_eq!(redirected(Method::Get, "/app/", host), "http://cc:3333/app");
+    assert_eq!(
+        redirected(Method::Delete, "/app/a%20b/c/?x=1&y=/", host),
+        "http://cc:3333/app/a%20b/c?x=1&y=/"
+    );
+    assert_eq!(
+        redirected(Method::Get, "/app/ä/", host),
+        "http://cc:3333/app/%C3%A4"
+    );
+    assert_eq!(redirected(Method::Get, "/app/?q", None), "/app?q");
+    let mut absolute = Request::new(Method::Get, "/app/");
+    absolute.authority = Some("other:80".into());
+    absolute.headers.push("Host", b"cc:3333");
+    let response = reply(bench.send(absolute));
+    assert_eq!(header(&response, "location"), Some("http://other:80/app"));
+}
+
+#[test]
+fn probes_and_info() {
+    let bench = Bench::new();
+    check(
+        &bench.get("/info"),
+        200,
+        concat!(
+            r#"{"status":"UP","hostname":"here","rev":"config-controller "#,
+            env!("CARGO_PKG_VERSION"),
+            r#""}"#
+        ),
+    );
+    check(&bench.get("/livez"), 200, r#"{"status":"ok"}"#);
+    let unready = bench.get("/readyz");
+    check(
+        &unready,
+        503,
+        r#"{"status":"error","msg":"the state of the namespace has not been read yet","code":"not_synced"}"#,
+    );
+    assert_eq!(header(&unready, "retry-after"), Some("1"));
+    let late = Beat {
+        thread: "desk",
+        since: Duration::from_secs(61),
+        latest: Duration::from_secs(60),
+    };
+    let signs = Signs {
+        synced: true,
+        beats: vec![late],
+        ..Signs::default()
+    };
+    let bench = Bench::over(World::new(), signs);
+    assert_eq!(bench.get("/livez").status, 503);
+    check(&bench.get("/readyz"), 200, r#"{"status":"ok"}"#);
+}
+
+#[test]
+fn after_the_drain_only_memory_answers() {
+    let mut bench = Bench::new();
+    bench.world.job("u1", json!({}));
+    bench.world.ready("u1", "10.0.0.1");
+    bench.api.app.drain();
+    assert!(matches!(bench.inbox.try_recv().unwrap(), Input::Drain));
+    check(&bench.get("/app/scim/n1"), 200, r#"{"ip":"10.0.0.1"}"#);
+    check(
+        &bench.get("/app/scim/n2"),
+        503,
+        r#"{"status":"error","msg":"this replica is about to end: ask again","code":"draining"}"#,
+    );
+    assert!(bench.inbox.try_recv().is_err());
+}

@@ -60,9 +60,8 @@ fn restricted(ground: &Ground) -> RawKube {
 
 /// Of the real cluster, without the client certificate.
 fn server_and_ca() -> (String, String) {
-    let path = std::env::var("KUBECONFIG").expect("on a cluster there is a kubeconfig");
-    let text = std::fs::read_to_string(path).expect("it can be read");
-    crate::raw_kube::server_and_ca(&text)
+    let cluster = crate::cluster::shared().expect("these tests were asked for");
+    crate::raw_kube::server_and_ca(&cluster.kubeconfig_text())
 }
 
 fn a_wrong_token_is_unauthorized(ground: &Ground) {

@@ -1,0 +1,435 @@
+//! Chance plays callers, other replicas, kubelets, the network and the clock against one desk, with
+//! a little model of Kubernetes behind it. What must hold whatever happens is asserted at every step.
+
+use super::*;
+use crate::app::Answer;
+use crate::app::fixture::{
+    World, conflict, decode, exists, line, lost, merge, no_connection, no_right, not_found,
+    ready_pod, throttled, unavailable,
+};
+use crate::app::flight::{Call, Operation};
+use crate::kube::types::{Job, Pod, Uid};
+use crate::kube::watch::StoreEvent;
+use crate::model::labels::MetaChange;
+use crate::model::template::Variables;
+use serde_json::Value;
+use std::sync::Arc;
+
+/// Numbers that look random (splitmix64).
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % sides
+    }
+}
+
+/// A Job as Kubernetes has it; there is at most one of a name.
+struct Live {
+    uid: String,
+    job: Value,
+    pod: Option<Value>,
+    ended: bool,
+}
+
+/// What the watch is going to say.
+enum News {
+    Job(InstanceKey, Value),
+    Pod(InstanceKey, Value),
+    Gone(InstanceKey, String, String),
+}
+
+struct Game {
+    dice: Dice,
+    world: World,
+    desk: Desk,
+    names: Vec<InstanceKey>,
+    live: HashMap<InstanceKey, Live>,
+    news: std::collections::VecDeque<News>,
+    calls: Vec<Call>,
+    /// Who waits, and until when.
+    waiting: HashMap<u64, Instant>,
+    asked: u64,
+    jobs: u64,
+    faults: bool,
+    answers: HashMap<String, u64>,
+}
+
+impl Game {
+    fn new(seed: u64) -> Self {
+        Self {
+            dice: Dice(seed),
+            world: World::new(),
+            desk: Desk::new(Limits {
+                parked_max: 12,
+                parked_per_key_max: 5,
+            }),
+            names: (0..4).map(|n| key("scim", &format!("n{n}"))).collect(),
+            live: HashMap::new(),
+            news: std::collections::VecDeque::new(),
+            calls: Vec::new(),
+            waiting: HashMap::new(),
+            asked: 0,
+            jobs: 0,
+            faults: true,
+            answers: HashMap::new(),
+        }
+    }
+
+    fn any_name(&mut self) -> InstanceKey {
+        let at = self.dice.roll(self.names.len() as u64) as usize;
+        self.names[at].clone()
+    }
+
+    fn step(&mut self, input: Input) {
+        let mut out = Vec::new();
+        self.desk.step(input, &self.world.now(), &mut out);
+        self.take(out);
+    }
+
+    /// Every effect is for somebody who waits, and in time; one call a name at a time.
+    fn take(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Answer(token, ref answer) => {
+                    let deadline = self.waiting.remove(&token.serial);
+                    let deadline = deadline.expect("answered once, and only who waits");
+                    assert!(self.world.instant() <= deadline, "{}", line(&effect));
+                    let kind = match answer {
+                        Answer::Progress(progress) => progress.legacy_word().to_owned(),
+                        Answer::Ready(_) => "ready".to_owned(),
+                        _ => line(&effect).split_once(' ').unwrap().1.to_owned(),
+                    };
+                    *self.answers.entry(kind).or_default() += 1;
+                }
+                Effect::Call(call) => {
+                    assert!(
+                        self.calls.iter().all(|other| other.key != call.key),
+                        "two calls for {}",
+                        call.key
+                    );
+                    self.calls.push(*call);
+                }
+            }
+        }
+        assert_eq!(self.desk.waiting(), self.waiting.len());
+        assert!(self.calls.len() <= self.desk.limits.parked_max);
+    }
+
+    fn ask(&mut self) {
+        let key = self.any_name();
+        self.asked += 1;
+        let token = token(self.asked);
+        let wait = [0, 1, 5, 10, 30][self.dice.roll(5) as usize];
+        let deadline = self.world.instant() + Duration::from_secs(wait);
+        self.waiting.insert(self.asked, deadline);
+        let by = Arc::from("ann");
+        let wish = match self.dice.roll(10) {
+            0 => Wish::Stop(Stop {
+                token,
+                by,
+                deadline,
+            }),
+            1 => Wish::Label(Label {
+                token,
+                change: MetaChange::default(),
+                deadline,
+            }),
+            _ => Wish::Ensure(Ensure {
+                token,
+                variables: Arc::new(Variables::default()),
+                by,
+                deadline,
+            }),
+        };
+        self.step(Input::Asked(key, wish));
+    }
+
+    fn hang_up(&mut self) {
+        let mut waiting: Vec<u64> = self.waiting.keys().copied().collect();
+        waiting.sort_unstable();
+        if !waiting.is_empty() {
+            let n = waiting[self.dice.roll(waiting.len() as u64) as usize];
+            self.waiting.remove(&n);
+            self.step(Input::Abandoned(token(n)));
+        }
+    }
+
+    /// Time passes, and the desk is woken when it wants to be, never twice in one moment.
+    fn pass(&mut self, millis: u64) {
+        let end = self.world.instant() + Duration::from_millis(millis);
+        while let Some(at) = self.desk.next_wake().filter(|at| *at <= end) {
+            self.world
+                .pass(at.saturating_duration_since(self.world.instant()));
+            let mut out = Vec::new();
+            self.desk.tick(&self.world.now(), &mut out);
+            self.take(out);
+            assert!(self.desk.next_wake().is_none_or(|next| next > at));
+        }
+        self.world
+            .pass(end.saturating_duration_since(self.world.instant()));
+        let now = self.world.instant();
+        assert!(self.waiting.values().all(|deadline| *deadline > now));
+    }
+
+    fn create(&mut self, key: &InstanceKey) -> bool {
+        if self.live.contains_key(key) {
+            return false;
+        }
+        self.jobs += 1;
+        let uid = format!("u{}", self.jobs);
+        let job = self.world.job_json(key, &uid, &json!({}));
+        self.news.push_back(News::Job(key.clone(), job.clone()));
+        let live = Live {
+            uid,
+            job,
+            pod: None,
+            ended: false,
+        };
+        self.live.insert(key.clone(), live);
+        true
+    }
+
+    /// Kubernetes changes a Job, and its version.
+    fn change(&mut self, key: &InstanceKey, patch: &Value) {
+        let version =
+            self.world.job_json(key, "", &json!({}))["metadata"]["resourceVersion"].take();
+        let live = self.live.get_mut(key).unwrap();
+        merge(&mut live.job, patch);
+        live.job["metadata"]["resourceVersion"] = version;
+        let job = live.job.clone();
+        self.news.push_back(News::Job(key.clone(), job));
+    }
+
+    fn delete(&mut self, key: &InstanceKey) {
+        let stamp = self.world.stamp();
+        if self.live[key].job["metadata"]["deletionTimestamp"].is_null() {
+            self.change(key, &json!({"metadata": {"deletionTimestamp": stamp}}));
+        }
+    }
+
+    /// The kubelet and the controllers do something about one name.
+    fn cluster(&mut self, chance: u64) {
+        let key = self.any_name();
+        let stamp = self.world.stamp();
+        let Some(live) = self.live.get_mut(&key) else {
+            if chance == 0 {
+                self.create(&key);
+            }
+            return;
+        };
+        let uid = live.uid.clone();
+        if !live.job["metadata"]["deletionTimestamp"].is_null() {
+            let version =
+                self.world.job_json(&key, "", &json!({}))["metadata"]["resourceVersion"].take();
+            self.live.remove(&key);
+            let version = version.as_str().unwrap().to_owned();
+            self.news.push_back(News::Gone(key, uid, version));
+            return;
+        }
+        if chance == 0 {
+            self.delete(&key);
+        } else if chance < 4 && !live.ended {
+            live.ended = true;
+            let kind = if chance == 1 { "Complete" } else { "Failed" };
+            let ended = json!([{"type": kind, "status": "True", "lastTransitionTime": stamp}]);
+            self.change(&key, &json!({"status": {"conditions": ended}}));
+        } else if live.pod.is_none() {
+            let number: u64 = uid[1..].parse().unwrap();
+            let mut pod = ready_pod(&format!("10.0.{}.{}", number / 250, number % 250));
+            let version =
+                self.world.job_json(&key, "", &json!({}))["metadata"]["resourceVersion"].take();
+            let meta = json!({"metadata": {
+                "name": format!("p-{uid}"), "uid": format!("p-{uid}"), "resourceVersion": version,
+                "ownerReferences": [{"uid": uid, "controller": true}],
+            }});
+            merge(&mut pod, &meta);
+            self.live.get_mut(&key).unwrap().pod = Some(pod.clone());
+            self.news.push_back(News::Pod(key, pod));
+        }
+    }
+
+    /// The watch says the next thing.
+    fn hear(&mut self) {
+        let key = match self.news.pop_front() {
+            None => return,
+            Some(News::Job(key, job)) => {
+                drop(self.world.jobs.apply(StoreEvent::Apply(decode(&job))));
+                key
+            }
+            Some(News::Pod(key, pod)) => {
+                drop(
+                    self.world
+                        .pods
+                        .apply(StoreEvent::Apply(decode::<Pod>(&pod))),
+                );
+                key
+            }
+            Some(News::Gone(key, uid, version)) => {
+                drop(self.world.jobs.apply(StoreEvent::Delete {
+                    name: key.job_name().into(),
+                    uid: uid.as_str().into(),
+                    version: version.as_str().into(),
+                }));
+                key
+            }
+        };
+        self.step(Input::Changed(vec![key]));
+    }
+
+    /// A worker makes one of the calls.
+    fn work(&mut self) {
+        if self.calls.is_empty() {
+            return;
+        }
+        let at = self.dice.roll(self.calls.len() as u64) as usize;
+        let call = self.calls.remove(at);
+        let fault = if self.faults { self.dice.roll(20) } else { 99 };
+        let verb = Verb::Create;
+        let outcome = match fault {
+            0 => Outcome::Failed(no_connection(verb)),
+            1 => Outcome::Failed(lost(verb)),
+            2 => Outcome::Failed(unavailable(verb)),
+            3 => Outcome::Failed(no_right(verb)),
+            4 => Outcome::Failed(throttled(2)),
+            5 if matches!(call.operation, Operation::Create { .. }) => {
+                Outcome::Failed(conflict(verb))
+            }
+            6 => {
+                // Done, and nobody is told.
+                let _ = self.make(&call, false);
+                Outcome::Failed(lost(verb))
+            }
+            _ => self.make(&call, true),
+        };
+        self.step(Input::Completed(call.key, outcome));
+    }
+
+    fn make(&mut self, call: &Call, told: bool) -> Outcome {
+        let key = &call.key;
+        match &call.operation {
+            Operation::Create { manifest, .. } => {
+                assert_eq!(manifest["metadata"]["name"], key.job_name());
+                if !self.create(key) {
+                    return Outcome::Failed(exists());
+                }
+            }
+            Operation::Read if !self.live.contains_key(key) => {
+                if let Some(job) = self.world.view.jobs.get(&key.job_name()) {
+                    self.own_delete(key, &job.metadata.uid, told);
+                }
+                return Outcome::Absent;
+            }
+            Operation::Read => {}
+            Operation::Delete { uid, by } => match self.live.get(key) {
+                None => {
+                    self.own_delete(key, uid, told);
+                    return Outcome::Failed(not_found(Verb::Delete));
+                }
+                Some(live) if Uid::from(&*live.uid) != *uid => {
+                    return Outcome::Failed(conflict(Verb::Delete));
+                }
+                Some(live) => {
+                    assert!(by.is_some() || live.ended, "{key} was well and is replaced");
+                    self.delete(key);
+                }
+            },
+            Operation::Label { uid, .. } => {
+                let pod = self.live.get(key).and_then(|live| live.pod.as_ref());
+                let same = pod
+                    .is_some_and(|pod| Uid::from(pod["metadata"]["uid"].as_str().unwrap()) == *uid);
+                return if same {
+                    Outcome::Done
+                } else {
+                    Outcome::Failed(not_found(Verb::Patch))
+                };
+            }
+        }
+        if told {
+            let job: Job = decode(&self.live[key].job);
+            drop(self.world.jobs.own_write(job));
+        }
+        Outcome::Done
+    }
+
+    fn own_delete(&mut self, key: &InstanceKey, uid: &Uid, told: bool) {
+        if told {
+            drop(self.world.jobs.own_delete(&key.job_name(), uid));
+        }
+    }
+
+    fn turn(&mut self) {
+        match self.dice.roll(20) {
+            0..5 => self.ask(),
+            5 => self.hang_up(),
+            6..11 => self.work(),
+            11..15 => self.hear(),
+            15..18 => {
+                let chance = self.dice.roll(12);
+                self.cluster(chance);
+            }
+            _ => {
+                let millis = self.dice.roll(1500);
+                self.pass(millis);
+            }
+        }
+    }
+
+    /// Nothing fails any more and nobody new asks: all are answered, and nothing is left behind.
+    fn end(&mut self) {
+        self.faults = false;
+        for _ in 0..200 {
+            self.work();
+            self.hear();
+            self.pass(500);
+        }
+        while !self.calls.is_empty() || !self.news.is_empty() {
+            self.work();
+            self.hear();
+        }
+        assert_eq!(self.waiting.len(), 0);
+        let Desk {
+            flights,
+            tokens,
+            wakes,
+            wake_of,
+            ..
+        } = &self.desk;
+        assert!(flights.is_empty(), "{flights:?}");
+        assert!(tokens.is_empty() && wakes.is_empty() && wake_of.is_empty());
+    }
+}
+
+#[test]
+fn ten_thousand_things_happen() {
+    for seed in 0..2 {
+        let mut game = Game::new(seed);
+        for _ in 0..10_000 {
+            game.turn();
+        }
+        game.end();
+        assert!(!game.answers.contains_key("Internal"), "{:?}", game.answers);
+        // The game is worth something only if all kinds of answers come up.
+        for kind in [
+            "ready",
+            "node_not_ready",
+            "app_error",
+            "done",
+            "Stopped",
+            "NoInstance",
+            "NotPermitted",
+            "Unavailable",
+            "TooManyRequests",
+        ] {
+            assert!(
+                game.answers.contains_key(kind),
+                "no {kind} with seed {seed}: {:?}",
+                game.answers
+            );
+        }
+    }
+}

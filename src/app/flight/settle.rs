@@ -1,0 +1,281 @@
+//! What each request gets from what there is: an answer, or what it waits for from here on.
+//!
+//! Pure, as all of [`super`]. Nothing here makes a call.
+
+use super::{Context, Effect, Ensure, Flight, VERDICT_HOLD};
+use crate::app::error::Error;
+use crate::app::view::{self, Instance, Seen};
+use crate::app::{Answer, Progress};
+use crate::kube::types::Uid;
+use crate::model::status::{self, Finding, InstanceStatus};
+use std::time::Instant;
+
+/// What a caller waits for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Stance {
+    /// For any instance: a new one where there is none.
+    Any,
+    /// For this Job to become ready.
+    Ready(Uid),
+    /// To be told, at that time, the verdict on this Job that was known when it asked.
+    Verdict(Uid, Instant),
+    /// For this Job to go, since it has ended, and a new one.
+    Replacement(Uid),
+}
+
+impl Stance {
+    /// Whether it waits for something that a call of ours brings about.
+    pub(super) fn needs_call(&self) -> bool {
+        matches!(self, Self::Any | Self::Replacement(_))
+    }
+}
+
+/// A request for the instance, and what it waits for.
+#[derive(Clone, Debug)]
+pub(super) struct Caller {
+    pub(super) ensure: Ensure,
+    pub(super) stance: Stance,
+}
+
+enum Settled {
+    Answered(Answer),
+    Waits(Stance),
+}
+
+impl Flight {
+    /// Keeps what those who wait for a Job have to hear when it goes.
+    pub(super) fn remember(&mut self, seen: &Seen, context: &Context<'_>) {
+        let Seen::Instance(instance) = seen else {
+            return;
+        };
+        if let Some(finding) = self.verdict_on(instance, context) {
+            self.verdict = Some((instance.uid().clone(), finding));
+        }
+        if instance.job.suspend {
+            self.suspended = Some(instance.uid().clone());
+        }
+    }
+
+    /// The verdict on an instance, if there is one now.
+    fn verdict_on(&self, instance: &Instance, context: &Context<'_>) -> Option<Finding> {
+        match &instance.status {
+            InstanceStatus::Ready { .. } => None,
+            InstanceStatus::Stopping { .. } => {
+                status::ended_before_deletion(&instance.job, instance.pod.as_deref())
+            }
+            InstanceStatus::Failed { finding, .. } => Some(finding.clone()),
+            InstanceStatus::Finished(ending) => Some(ending.finding()),
+            InstanceStatus::Starting(finding) => self
+                .verdict_at(instance, finding, context)
+                .filter(|at| *at <= context.wall)
+                .map(|_| finding.clone()),
+        }
+    }
+
+    pub(super) fn settle_callers(
+        &mut self,
+        seen: &Seen,
+        context: &Context<'_>,
+        out: &mut Vec<Effect>,
+    ) {
+        for mut caller in std::mem::take(&mut self.callers) {
+            match self.settle(&caller, seen, context) {
+                Settled::Waits(stance) => {
+                    caller.stance = stance;
+                    self.callers.push(caller);
+                }
+                Settled::Answered(answer) => {
+                    out.push(Effect::Answer(caller.ensure.token, answer));
+                }
+            }
+        }
+    }
+
+    /// What one caller gets from what there is now.
+    fn settle(&self, caller: &Caller, seen: &Seen, context: &Context<'_>) -> Settled {
+        let instance = match seen {
+            Seen::Foreign => {
+                return Settled::Answered(Answer::Failed(Error::NameTaken(self.key.clone())));
+            }
+            Seen::Absent => return self.settle_without(caller, None),
+            Seen::Instance(instance) => instance,
+        };
+        if matches!(instance.status, InstanceStatus::Stopping { .. }) {
+            return self.settle_without(caller, Some(instance.uid()));
+        }
+        match &caller.stance {
+            Stance::Ready(own) | Stance::Verdict(own, _) if own != instance.uid() => {
+                return self.settle_without(caller, None);
+            }
+            _ => {}
+        }
+        if let Some(ready) = view::ready(instance) {
+            return Settled::Answered(Answer::Ready(ready));
+        }
+        self.settle_unready(caller, instance, context)
+    }
+
+    /// The Job that a caller may have waited for is gone or going.
+    fn settle_without(&self, caller: &Caller, going: Option<&Uid>) -> Settled {
+        match &caller.stance {
+            Stance::Any => Settled::Waits(Stance::Any),
+            Stance::Replacement(uid) if going == Some(uid) => Settled::Waits(caller.stance.clone()),
+            Stance::Replacement(_) => Settled::Waits(Stance::Any),
+            Stance::Ready(uid) | Stance::Verdict(uid, _) => Settled::Answered(self.last_of(uid)),
+        }
+    }
+
+    /// What those hear who waited for this Job, now that it goes.
+    fn last_of(&self, uid: &Uid) -> Answer {
+        match &self.verdict {
+            Some((of, finding)) if of == uid => verdict(finding),
+            _ if self.suspended.as_ref() == Some(uid) => Answer::Failed(Error::LimitReached),
+            _ => Answer::Failed(Error::Stopped),
+        }
+    }
+
+    fn settle_unready(
+        &self,
+        caller: &Caller,
+        instance: &Instance,
+        context: &Context<'_>,
+    ) -> Settled {
+        let uid = instance.uid();
+        let Some(finding) = self.verdict_on(instance, context) else {
+            return Settled::Waits(Stance::Ready(uid.clone()));
+        };
+        match &caller.stance {
+            // It waited before the verdict was known: it is told at once.
+            Stance::Ready(_) => Settled::Answered(verdict(&finding)),
+            Stance::Verdict(_, until) if *until <= context.now => {
+                Settled::Answered(verdict(&finding))
+            }
+            Stance::Verdict(..) => Settled::Waits(caller.stance.clone()),
+            Stance::Replacement(own) if own == uid => Settled::Waits(caller.stance.clone()),
+            Stance::Any | Stance::Replacement(_) => {
+                Settled::Waits(if self.may_replace(instance, context) {
+                    Stance::Replacement(uid.clone())
+                } else {
+                    Stance::Verdict(uid.clone(), context.now + VERDICT_HOLD)
+                })
+            }
+        }
+    }
+
+    /// Whether a request that comes now replaces this instance, on which there is a verdict.
+    fn may_replace(&self, instance: &Instance, context: &Context<'_>) -> bool {
+        match context.history.failure(&self.key, instance.uid()) {
+            Some(failure) => failure.restart_at.is_some_and(|at| at <= context.wall),
+            None => matches!(instance.status, InstanceStatus::Finished(_)),
+        }
+    }
+
+    /// Answers stops and labels that need no call.
+    pub(super) fn settle_others(&mut self, seen: &Seen, out: &mut Vec<Effect>) {
+        match seen {
+            Seen::Foreign => self.nothing_there(out),
+            Seen::Absent => {}
+            Seen::Instance(instance) => {
+                let ended = matches!(
+                    instance.status,
+                    InstanceStatus::Failed { .. } | InstanceStatus::Finished(_)
+                );
+                if matches!(instance.status, InstanceStatus::Stopping { .. }) {
+                    self.answer_stops(&Answer::Done, out);
+                }
+                if ended && instance.pod.is_none() {
+                    self.answer_labels(&Answer::Failed(Error::NoInstance(self.key.clone())), out);
+                }
+            }
+        }
+    }
+
+    pub(super) fn answer_stops(&mut self, answer: &Answer, out: &mut Vec<Effect>) {
+        let stops = self.stops.drain(..);
+        out.extend(stops.map(|stop| Effect::Answer(stop.token, answer.clone())));
+    }
+
+    pub(super) fn answer_labels(&mut self, answer: &Answer, out: &mut Vec<Effect>) {
+        let labels = self.labels.drain(..);
+        out.extend(labels.map(|label| Effect::Answer(label.token, answer.clone())));
+    }
+
+    /// Kubernetes itself says that there is nothing to stop or to label.
+    pub(super) fn nothing_there(&mut self, out: &mut Vec<Effect>) {
+        let answer = Answer::Failed(Error::NoInstance(self.key.clone()));
+        self.answer_stops(&answer, out);
+        self.answer_labels(&answer, out);
+    }
+
+    /// Answers those whose time is over.
+    pub(super) fn expire(&mut self, seen: &Seen, now: Instant, out: &mut Vec<Effect>) {
+        let over = |deadline: Instant| deadline <= now;
+        for caller in std::mem::take(&mut self.callers) {
+            if !over(caller.ensure.deadline) {
+                self.callers.push(caller);
+                continue;
+            }
+            let answer = match self.trouble_of_start() {
+                Some(error) if caller.stance.needs_call() => Answer::Failed(error),
+                _ => self.so_far(&caller, seen),
+            };
+            out.push(Effect::Answer(caller.ensure.token, answer));
+        }
+        let late = self.trouble_of_start().unwrap_or(Error::UNAVAILABLE);
+        self.stops.retain(|stop| {
+            let waits = !over(stop.deadline);
+            if !waits {
+                out.push(Effect::Answer(stop.token, Answer::Failed(late.clone())));
+            }
+            waits
+        });
+        let late = self.late_label(seen);
+        self.labels.retain(|label| {
+            let waits = !over(label.deadline);
+            if !waits {
+                out.push(Effect::Answer(label.token, Answer::Failed(late.clone())));
+            }
+            waits
+        });
+    }
+
+    /// Why a label has come to nothing in time: for want of a pod, or of Kubernetes.
+    fn late_label(&self, seen: &Seen) -> Error {
+        let awaits_pod = matches!(seen, Seen::Instance(instance) if instance.pod.is_none());
+        match &self.trouble {
+            Some(trouble) => trouble.error.clone(),
+            None if awaits_pod => Error::NoInstance(self.key.clone()),
+            None => Error::UNAVAILABLE,
+        }
+    }
+
+    /// What a caller hears that can wait no longer.
+    pub(super) fn so_far(&self, caller: &Caller, seen: &Seen) -> Answer {
+        match (&caller.stance, &self.verdict) {
+            (Stance::Verdict(own, _), Some((uid, finding))) if own == uid => verdict(finding),
+            _ => Answer::Progress(Progress {
+                finding: progress(seen),
+                is_verdict: false,
+            }),
+        }
+    }
+}
+
+fn progress(seen: &Seen) -> Finding {
+    match seen {
+        Seen::Instance(instance) => match &instance.status {
+            InstanceStatus::Starting(finding) => finding.clone(),
+            InstanceStatus::Stopping { since } => Finding::stopping(*since),
+            InstanceStatus::Failed { .. } | InstanceStatus::Finished(_) => Finding::stopping(None),
+            InstanceStatus::Ready { .. } => Finding::admitting(),
+        },
+        Seen::Absent | Seen::Foreign => Finding::admitting(),
+    }
+}
+
+fn verdict(finding: &Finding) -> Answer {
+    Answer::Progress(Progress {
+        finding: finding.clone(),
+        is_verdict: true,
+    })
+}

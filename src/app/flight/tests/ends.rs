@@ -1,0 +1,171 @@
+//! Instances that have ended, or cannot become ready: verdicts, delays and replacements.
+
+use super::{NOTHING, failed_after, starting};
+use crate::app::fixture::{Scene, conflict, n1, ready_pod, waiting_pod};
+use crate::app::flight::VERDICT_HOLD;
+use crate::kube::error::Verb;
+use serde_json::json;
+
+#[test]
+fn what_has_ended_well_is_replaced_at_once() {
+    let mut scene = Scene::new();
+    scene.pass(60.0);
+    scene.world.ended("u1", "Complete", json!({}));
+    assert_eq!(scene.get(1), ["call replace u1"]);
+    scene.world.deleting("u1");
+    assert_eq!(scene.done(), NOTHING);
+    assert_eq!(scene.get(2), NOTHING);
+    scene.world.job_gone("u1");
+    assert_eq!(scene.changed(), ["call create for ann"]);
+    scene.world.job("u2", json!({}));
+    scene.world.ready("u2", "10.0.0.2");
+    assert_eq!(scene.done(), ["1: ready 10.0.0.2", "2: ready 10.0.0.2"]);
+    scene.check_empty();
+}
+
+#[test]
+fn a_replacement_that_is_not_gone_in_time_is_progress() {
+    let mut scene = Scene::new();
+    scene.pass(60.0);
+    scene.world.ended("u1", "Complete", json!({}));
+    scene.get(1);
+    scene.world.deleting("u1");
+    scene.done();
+    assert_eq!(scene.pass(10.0), ["1: node_not_ready Stopping"]);
+    scene.check_empty();
+}
+
+#[test]
+fn a_replacement_that_another_made_first() {
+    let mut scene = Scene::new();
+    scene.pass(60.0);
+    scene.world.ended("u1", "Complete", json!({}));
+    scene.get(1);
+    assert_eq!(scene.fails(conflict(Verb::Delete)), ["call read"]);
+    scene.world.job("u2", json!({}));
+    assert_eq!(scene.done(), NOTHING);
+    scene.world.ready("u2", "10.0.0.2");
+    assert_eq!(scene.changed(), ["1: ready 10.0.0.2"]);
+}
+
+#[test]
+fn an_end_during_the_start_is_told_to_those_who_wait() {
+    for (condition, reason) in [
+        ("Complete", "Completed"),
+        ("Failed", "BackoffLimitExceeded"),
+    ] {
+        let mut scene = starting();
+        scene.pass(2.0);
+        scene.world.ended("u1", condition, json!({}));
+        assert_eq!(scene.changed(), [format!("1: app_error {reason}")]);
+        scene.check_empty();
+    }
+}
+
+#[test]
+fn a_known_verdict_is_held_for_a_second() {
+    let mut scene = failed_after(60.0);
+    assert_eq!(scene.get(1), NOTHING);
+    assert_eq!(scene.pass(VERDICT_HOLD.as_secs_f64() - 0.01), NOTHING);
+    assert_eq!(scene.pass(0.01), ["1: app_error BackoffLimitExceeded"]);
+    scene.check_empty();
+    // It gives way to a shorter deadline, and to the end of the Job.
+    assert_eq!(
+        scene.get_of(2, &n1(), "", 0),
+        ["2: app_error BackoffLimitExceeded"]
+    );
+    scene.get(3);
+    scene.world.deleting("u1");
+    assert_eq!(scene.changed(), ["3: app_error BackoffLimitExceeded"]);
+}
+
+#[test]
+fn a_failed_instance_is_replaced_after_its_delay() {
+    let mut scene = failed_after(60.0);
+    scene.pass(9.99);
+    assert_eq!(scene.get(1), NOTHING);
+    scene.pass(0.01);
+    assert_eq!(scene.get(2), ["call replace u1"]);
+    scene.world.deleting("u1");
+    assert_eq!(scene.done(), ["1: app_error BackoffLimitExceeded"]);
+    scene.world.job_gone("u1");
+    assert_eq!(scene.changed(), ["call create for ann after 1"]);
+}
+
+#[test]
+fn a_failed_instance_that_is_kept() {
+    let mut scene = Scene::new();
+    scene
+        .world
+        .offer(json!({"config-controller.semafor.ch/restart-failed": "never"}));
+    scene.world.ended("u1", "Failed", json!({}));
+    scene.pass(100_000.0);
+    assert_eq!(scene.get(1), NOTHING);
+    assert_eq!(scene.pass(1.0), ["1: app_error BackoffLimitExceeded"]);
+    assert_eq!(scene.stop(2), ["call delete u1 for bob"]);
+    scene.world.job_gone("u1");
+    assert_eq!(scene.done(), ["2: done"]);
+    assert_eq!(scene.get(3), ["call create for ann"]);
+}
+
+#[test]
+fn a_start_that_cannot_succeed_but_has_not_ended() {
+    let mut scene = starting();
+    scene.world.pod("u1", waiting_pod("InvalidImageName"));
+    assert_eq!(scene.changed(), ["1: app_error InvalidImageName"]);
+    scene.pass(9.9);
+    assert_eq!(scene.get(2), NOTHING);
+    assert_eq!(scene.pass(1.0), ["2: app_error InvalidImageName"]);
+    assert_eq!(scene.get(3), ["call replace u1"]);
+    // It has become ready all the same.
+    let mut scene = starting();
+    scene.world.pod("u1", waiting_pod("InvalidImageName"));
+    scene.changed();
+    scene.pass(60.0);
+    scene.world.ready("u1", "10.0.0.1");
+    assert_eq!(scene.get(2), ["2: ready 10.0.0.1"]);
+}
+
+#[test]
+fn what_may_still_succeed_is_told_after_its_budget() {
+    let mut scene = starting();
+    scene.world.pod("u1", waiting_pod("ErrImagePull"));
+    assert_eq!(scene.changed(), NOTHING);
+    assert_eq!(scene.get_of(2, &n1(), "", 300), NOTHING);
+    assert_eq!(scene.pass(4.0), NOTHING);
+    // The same trouble under its other name.
+    scene.world.pod("u1", waiting_pod("ImagePullBackOff"));
+    assert_eq!(scene.changed(), NOTHING);
+    assert_eq!(scene.pass(5.9), NOTHING);
+    assert_eq!(
+        scene.pass(0.2),
+        [
+            "1: app_error ImagePullBackOff",
+            "2: app_error ImagePullBackOff"
+        ]
+    );
+    assert_eq!(scene.get(3), NOTHING);
+    assert_eq!(scene.pass(1.0), ["3: app_error ImagePullBackOff"]);
+    // A verdict of maybe replaces nothing.
+    scene.pass(1000.0);
+    assert_eq!(scene.get(4), NOTHING);
+    scene.world.ready("u1", "10.0.0.1");
+    assert_eq!(scene.changed(), ["4: ready 10.0.0.1"]);
+    scene.check_empty();
+}
+
+#[test]
+fn a_drained_pod_is_no_failed_start() {
+    let mut scene = Scene::new();
+    scene.world.job("u1", json!({}));
+    scene.world.ready("u1", "10.0.0.1");
+    scene.changed();
+    scene.pass(86_400.0);
+    let mut leaving = ready_pod("10.0.0.1");
+    leaving["metadata"] = json!({"deletionTimestamp": scene.world.stamp()});
+    scene.world.pod("u1", leaving);
+    assert_eq!(scene.get(1), NOTHING);
+    assert_eq!(scene.pass(9.0), NOTHING);
+    scene.world.pod("u1", json!({"metadata": {"name": "p-new", "uid": "p-new"}, "status": ready_pod("10.0.0.2")["status"]}));
+    assert_eq!(scene.changed(), ["1: ready 10.0.0.2"]);
+}

@@ -1,0 +1,616 @@
+//! Each row: a Job and its pods as the API server spells them, and what is made of them.
+//!
+//! What is made of them is written as one line, see [`line`].
+
+use super::*;
+use crate::kube::types::Resource;
+use serde_json::{Value, json};
+
+const T0: &str = "2026-05-01T10:00:00Z";
+
+/// T0 and so many seconds.
+fn at(secs: i64) -> String {
+    let zero = Timestamp::parse(T0).unwrap().seconds();
+    Timestamp::from_seconds(zero + secs).to_string()
+}
+
+/// JSON merge patch (RFC 7386), to say how an object differs from the usual.
+fn merge(base: &mut Value, patch: &Value) {
+    let (Some(base), Some(patch)) = (base.as_object_mut(), patch.as_object()) else {
+        *base = patch.clone();
+        return;
+    };
+    for (key, value) in patch {
+        merge(base.entry(key.clone()).or_insert(Value::Null), value);
+    }
+}
+
+/// A Job of restart policy Never, made at T0.
+fn job(patch: Value) -> Job {
+    let mut json = json!({
+        "metadata": {
+            "name": "scim-n1", "uid": "u1", "creationTimestamp": T0,
+            "annotations": {
+                "config-controller.semafor.ch/instance-type": "scim",
+                "config-controller.semafor.ch/instance-name": "n1",
+            },
+        },
+        "spec": {"backoffLimit": 0, "template": {"spec": {"restartPolicy": "Never"}}},
+        "status": {"startTime": T0},
+    });
+    merge(&mut json, &patch);
+    Job::decode(json.to_string().as_bytes()).unwrap().unwrap()
+}
+
+fn conditions(conditions: &[(&str, &str, i64)]) -> Value {
+    conditions
+        .iter()
+        .map(|(kind, status, since)| json!({"type": kind, "status": status, "lastTransitionTime": at(*since)}))
+        .collect()
+}
+
+/// A Job with one condition that holds.
+fn job_with(kind: &str, since: i64, reason: &str) -> Job {
+    let message = "says the controller";
+    job(json!({"status": {"conditions": [{
+        "type": kind, "status": "True", "lastTransitionTime": at(since), "reason": reason, "message": message,
+    }]}}))
+}
+
+/// A pod that waits for a node, made a second after its Job.
+fn pod(patch: Value) -> Arc<Pod> {
+    let mut json = json!({
+        "metadata": {"name": "scim-n1-a", "uid": "p1", "creationTimestamp": at(1)},
+        "spec": {"restartPolicy": "Never"},
+        "status": {"phase": "Pending"},
+    });
+    merge(&mut json, &patch);
+    Arc::new(Pod::decode(json.to_string().as_bytes()).unwrap().unwrap())
+}
+
+/// A pod that has a node since second 2 and its network since second 3.
+fn on_node(status: Value) -> Arc<Pod> {
+    in_policy("Never", status)
+}
+
+fn in_policy(policy: &str, status: Value) -> Arc<Pod> {
+    let ready_to_start = [
+        ("PodScheduled", "True", 2),
+        ("PodReadyToStartContainers", "True", 3),
+    ];
+    let mut whole = json!({"conditions": conditions(&ready_to_start)});
+    merge(&mut whole, &status);
+    pod(json!({"spec": {"restartPolicy": policy}, "status": whole}))
+}
+
+/// A pod that is ready.
+fn ready(name: &str, made: i64, ip: &str) -> Value {
+    json!({
+        "metadata": {"name": name, "creationTimestamp": at(made)},
+        "status": {"phase": "Running", "podIP": ip, "conditions": conditions(&[("PodScheduled", "True", 2), ("Ready", "True", 5)])},
+    })
+}
+
+fn container(state: Value) -> Value {
+    json!([{"name": "app", "ready": false, "restartCount": 0, "state": state}])
+}
+
+fn waiting(reason: &str) -> Value {
+    json!({"waiting": {"reason": reason, "message": "says the kubelet"}})
+}
+
+fn ended(code: i32, reason: &str) -> Value {
+    json!({"terminated": {"exitCode": code, "reason": reason, "message": "last words", "startedAt": at(4), "finishedAt": at(9)}})
+}
+
+/// `status phase reason outlook legacy-word`; the outlook is `never`, `wait`, or the budget, with
+/// the second from which it runs where Kubernetes gives one.
+fn line(assessment: &Assessment) -> String {
+    let zero = Timestamp::parse(T0).unwrap().seconds();
+    let secs =
+        |t: Option<Timestamp>| t.map_or_else(|| "?".into(), |t| (t.seconds() - zero).to_string());
+    let told = |finding: &Finding| {
+        let outlook = match finding.outlook {
+            Outlook::Never => "never".into(),
+            Outlook::Wait { budget: None, .. } => "wait".into(),
+            Outlook::Wait {
+                budget: Some(budget),
+                from,
+            } => format!("{}s@{}", budget.as_secs(), secs(from)),
+        };
+        let word = finding.phase.legacy_word();
+        let phase = finding.phase.as_str();
+        format!("{phase} {} {outlook} {word}", finding.reason)
+    };
+    match &assessment.status {
+        InstanceStatus::Ready { ip } => format!("ready {ip}"),
+        InstanceStatus::Starting(finding) => format!("starting {}", told(finding)),
+        InstanceStatus::Failed {
+            finding,
+            at,
+            lasted,
+        } => {
+            let lasted = lasted.map_or_else(|| "?".into(), |lasted| lasted.as_secs().to_string());
+            format!("failed {} at {} after {lasted}", told(finding), secs(*at))
+        }
+        InstanceStatus::Finished(ending) => {
+            let lasted = ending
+                .lasted
+                .map_or_else(|| "?".into(), |lasted| lasted.as_secs().to_string());
+            format!(
+                "finished {} at {} after {lasted}",
+                ending.reason,
+                secs(ending.at)
+            )
+        }
+        InstanceStatus::Stopping { since } => format!("stopping {}", secs(*since)),
+    }
+}
+
+#[track_caller]
+fn check(job: &Job, pods: &[Arc<Pod>], expected: &str) {
+    assert_eq!(line(&assess(job, pods)), expected);
+}
+
+/// The status of a usual Job with this one pod.
+#[track_caller]
+fn check_pod(pod: Arc<Pod>, expected: &str) {
+    check(&job(json!({})), &[pod], expected);
+}
+
+fn finding(job: &Job, pods: &[Arc<Pod>]) -> Finding {
+    match assess(job, pods).status {
+        InstanceStatus::Starting(finding) | InstanceStatus::Failed { finding, .. } => finding,
+        other => panic!("no finding in {other:?}"),
+    }
+}
+
+#[test]
+fn a_job_without_a_pod() {
+    check(
+        &job(json!({})),
+        &[],
+        "starting creating NoPod 15s@? node_not_ready",
+    );
+    let retried = job(json!({"status": {"failed": 2}}));
+    check(
+        &retried,
+        &[],
+        "starting creating NoPod 35s@? node_not_ready",
+    );
+    let often = job(json!({"status": {"failed": 99}}));
+    check(&often, &[], "starting creating NoPod 615s@? node_not_ready");
+    let suspended = job(json!({"spec": {"suspend": true}}));
+    check(
+        &suspended,
+        &[],
+        "starting creating Suspended wait node_not_ready",
+    );
+}
+
+#[test]
+fn a_pod_on_its_way_out_is_replaced_when_it_is_gone() {
+    let leaving = pod(
+        json!({"metadata": {"deletionTimestamp": at(40)}, "status": {
+            "phase": "Running", "podIP": "10.0.0.1", "conditions": conditions(&[("Ready", "True", 5)]),
+        }}),
+    );
+    check_pod(leaving, "starting creating NoPod 15s@40 node_not_ready");
+}
+
+#[test]
+fn a_pod_that_waits_for_a_node() {
+    check_pod(
+        pod(json!({})),
+        "starting scheduling Scheduling 600s@1 node_not_ready",
+    );
+    let unschedulable = pod(json!({"status": {"conditions": [{
+        "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes are available", "lastTransitionTime": at(1),
+    }]}}));
+    let told = finding(&job(json!({})), std::slice::from_ref(&unschedulable));
+    assert_eq!(&*told.message, "0/3 nodes are available");
+    check_pod(
+        unschedulable,
+        "starting scheduling Unschedulable 600s@1 node_not_ready",
+    );
+}
+
+#[test]
+fn a_pod_on_its_node_phase_by_phase() {
+    let mounting = conditions(&[
+        ("PodScheduled", "True", 2),
+        ("PodReadyToStartContainers", "False", 2),
+    ]);
+    check_pod(
+        pod(json!({"status": {"conditions": mounting}})),
+        "starting mounting Mounting 300s@2 pulling_image",
+    );
+    check_pod(
+        on_node(json!({})),
+        "starting pulling ContainerCreating 300s@3 pulling_image",
+    );
+    check_pod(
+        on_node(json!({"containerStatuses": container(waiting("ContainerCreating"))})),
+        "starting pulling ContainerCreating 300s@3 pulling_image",
+    );
+    let running = container(json!({"running": {"startedAt": at(7)}}));
+    check_pod(
+        on_node(json!({"phase": "Running", "containerStatuses": running})),
+        "starting readying NotReady 300s@7 pulling_image",
+    );
+    // An old kubelet has no PodReadyToStartContainers.
+    check_pod(
+        pod(
+            json!({"status": {"conditions": conditions(&[("PodScheduled", "True", 2)]), "containerStatuses": container(waiting("ContainerCreating"))}}),
+        ),
+        "starting pulling ContainerCreating 300s@2 pulling_image",
+    );
+}
+
+#[test]
+fn init_containers() {
+    let initialising = |state: Value, more: Value| {
+        let mut status = json!({
+            "conditions": conditions(&[("PodScheduled", "True", 2), ("PodReadyToStartContainers", "True", 3), ("Initialized", "False", 2)]),
+            "initContainerStatuses": [{"name": "prepare", "state": state}],
+            "containerStatuses": container(waiting("PodInitializing")),
+        });
+        merge(&mut status, &more);
+        status
+    };
+    let running = initialising(json!({"running": {"startedAt": at(4)}}), json!({}));
+    check_pod(
+        on_node(running),
+        "starting initialising Initialising 300s@3 pulling_image",
+    );
+    // Its image is still fetched.
+    check_pod(
+        on_node(initialising(waiting("PodInitializing"), json!({}))),
+        "starting pulling ContainerCreating 300s@3 pulling_image",
+    );
+    let failed = initialising(ended(7, "Error"), json!({"phase": "Failed"}));
+    check_pod(
+        on_node(failed.clone()),
+        "failed initialising Error never pulling_image at 9 after 9",
+    );
+    let told = finding(&job(json!({})), &[on_node(failed)]);
+    assert_eq!(
+        &*told.message,
+        "init container 'prepare' ended with exit code 7"
+    );
+    let retried = initialising(waiting("CrashLoopBackOff"), json!({}));
+    check_pod(
+        in_policy("OnFailure", retried),
+        "starting initialising CrashLoopBackOff 10s@? pulling_image",
+    );
+    // After a long init phase the fetch of the app's image has its own budget.
+    let done = initialising(
+        ended(0, "Completed"),
+        json!({"conditions": conditions(&[("PodScheduled", "True", 2), ("PodReadyToStartContainers", "True", 3), ("Initialized", "True", 200)])}),
+    );
+    check_pod(
+        on_node(done),
+        "starting pulling ContainerCreating 300s@200 pulling_image",
+    );
+}
+
+#[test]
+fn images_that_cannot_be_had() {
+    for (reason, message, expected) in [
+        ("ErrImagePull", "connection refused", "10s@?"),
+        ("ImagePullBackOff", "Back-off pulling image", "10s@?"),
+        ("RegistryUnavailable", "", "10s@?"),
+        ("ImageInspectError", "", "10s@?"),
+        ("InvalidImageName", "", "never"),
+        ("ErrImageNeverPull", "", "never"),
+        (
+            "ErrImagePull",
+            "failed to resolve reference \"r/x:1\": r/x:1: not found",
+            "never",
+        ),
+        (
+            "ImagePullBackOff",
+            "Back-off pulling image \"r/x\": ErrImagePull: unexpected status from HEAD request to http://r/v2/x/manifests/1: 403 Forbidden",
+            "never",
+        ),
+        (
+            "ErrImagePull",
+            "failed to authorize: unexpected status: 401 Unauthorized",
+            "never",
+        ),
+        ("ErrImagePull", "dial tcp: lookup r: no such host", "10s@?"),
+    ] {
+        let state = json!({"waiting": {"reason": reason, "message": message}});
+        check_pod(
+            on_node(json!({"containerStatuses": container(state)})),
+            &format!("starting pulling {reason} {expected} pulling_image"),
+        );
+    }
+}
+
+#[test]
+fn containers_that_cannot_be_made() {
+    for reason in [
+        "CreateContainerConfigError",
+        "CreateContainerError",
+        "RunContainerError",
+    ] {
+        let waits = on_node(json!({"containerStatuses": container(waiting(reason))}));
+        let told = finding(&job(json!({})), std::slice::from_ref(&waits));
+        assert_eq!(&*told.message, "says the kubelet");
+        check_pod(
+            waits,
+            &format!("starting starting {reason} 10s@? pulling_image"),
+        );
+    }
+}
+
+#[test]
+fn an_app_that_ends_where_nothing_runs_it_again() {
+    let failed =
+        |state: Value| on_node(json!({"phase": "Failed", "containerStatuses": container(state)}));
+    check_pod(
+        failed(ended(1, "Error")),
+        "failed starting Error never pulling_image at 9 after 9",
+    );
+    check_pod(
+        failed(ended(137, "OOMKilled")),
+        "failed starting OOMKilled never pulling_image at 9 after 9",
+    );
+    let told = finding(&job(json!({})), &[failed(ended(137, "OOMKilled"))]);
+    assert_eq!(told.exit_code, Some(137));
+    assert_eq!(told.last_output.as_deref(), Some("last words"));
+    assert!(told.message.contains("memory"), "{}", told.message);
+    check_pod(
+        on_node(
+            json!({"phase": "Succeeded", "containerStatuses": container(ended(0, "Completed"))}),
+        ),
+        "finished Completed at 9 after 9",
+    );
+}
+
+#[test]
+fn one_of_two_containers_has_ended() {
+    let two = |state: Value| {
+        json!({"phase": "Running", "containerStatuses": [
+            {"name": "app", "state": state}, {"name": "side", "state": {"running": {}}, "ready": true},
+        ]})
+    };
+    check_pod(
+        on_node(two(ended(0, "Completed"))),
+        "failed starting Completed never pulling_image at 9 after 9",
+    );
+    check_pod(
+        on_node(two(ended(2, "Error"))),
+        "failed starting Error never pulling_image at 9 after 9",
+    );
+    // No other pod is made while this one runs, whatever the limit.
+    let retried = job(json!({"spec": {"backoffLimit": 6}}));
+    check(
+        &retried,
+        &[on_node(two(ended(2, "Error")))],
+        "failed starting Error never pulling_image at 9 after 9",
+    );
+    // A sidecar that is ended after the app has ended well is no failure.
+    let sidecar = json!({
+        "phase": "Succeeded", "containerStatuses": container(ended(0, "Completed")),
+        "initContainerStatuses": [{"name": "side", "state": ended(143, "Error")}],
+    });
+    check_pod(on_node(sidecar), "finished Completed at 9 after 9");
+}
+
+#[test]
+fn a_failed_pod_with_retries_left_is_no_end() {
+    let failed =
+        || on_node(json!({"phase": "Failed", "containerStatuses": container(ended(1, "Error"))}));
+    let retries = |spec: Value, status: Value| job(json!({"spec": spec, "status": status}));
+    // As 2.7.1 makes them: no limit said, so six.
+    let legacy = retries(json!({"backoffLimit": null}), json!({}));
+    check(
+        &legacy,
+        &[failed()],
+        "starting starting Error 10s@9 pulling_image",
+    );
+    let counted = retries(json!({"backoffLimit": 2}), json!({"failed": 2}));
+    check(
+        &counted,
+        &[failed()],
+        "starting starting Error 10s@29 pulling_image",
+    );
+    let over = retries(json!({"backoffLimit": 2}), json!({"failed": 3}));
+    check(
+        &over,
+        &[failed()],
+        "failed starting Error never pulling_image at 9 after 9",
+    );
+}
+
+#[test]
+fn an_evicted_pod_is_not_the_end() {
+    let evicted = on_node(json!({
+        "phase": "Failed",
+        "conditions": conditions(&[("PodScheduled", "True", 2), ("DisruptionTarget", "True", 8), ("PodReadyToStartContainers", "False", 9)]),
+        "containerStatuses": container(ended(143, "Error")),
+    }));
+    check_pod(evicted, "starting starting Error 10s@9 pulling_image");
+    // Refused by its node before any container was made.
+    let refused = json!({"phase": "Failed", "reason": "OutOfcpu", "message": "Node didn't have enough resource"});
+    check_pod(
+        on_node(refused),
+        "failed starting OutOfcpu never pulling_image at ? after ?",
+    );
+}
+
+#[test]
+fn a_container_that_kubernetes_runs_again() {
+    let policy = "OnFailure";
+    check_pod(
+        in_policy(
+            policy,
+            json!({"phase": "Running", "containerStatuses": container(ended(1, "Error"))}),
+        ),
+        "starting starting Error 10s@9 pulling_image",
+    );
+    let looping = json!([{"name": "app", "restartCount": 1, "state": waiting("CrashLoopBackOff"), "lastState": ended(1, "Error")}]);
+    let looping = in_policy(
+        policy,
+        json!({"phase": "Running", "containerStatuses": looping}),
+    );
+    let told = finding(&job(json!({})), std::slice::from_ref(&looping));
+    assert_eq!(&*told.message, "container 'app' ended with exit code 1");
+    assert_eq!(told.exit_code, Some(1));
+    check_pod(
+        looping,
+        "starting starting CrashLoopBackOff 10s@9 pulling_image",
+    );
+}
+
+#[test]
+fn a_ready_pod_needs_its_address() {
+    check_pod(pod(ready("a", 1, "10.0.0.1")), "ready 10.0.0.1");
+    check_pod(pod(ready("a", 1, "fd00::1")), "ready fd00::1");
+    let mut nowhere = ready("a", 1, "10.0.0.1");
+    nowhere["status"]["podIP"] = Value::Null;
+    nowhere["status"]["containerStatuses"] = container(json!({"running": {"startedAt": at(4)}}));
+    check_pod(
+        pod(nowhere),
+        "starting readying NotReady 300s@4 pulling_image",
+    );
+}
+
+#[test]
+fn the_newest_pod_that_is_not_leaving_speaks() {
+    let usual = job(json!({}));
+    let old = pod(ready("z", 1, "10.0.0.1"));
+    let new = pod(ready("a", 2, "10.0.0.2"));
+    check(&usual, &[old.clone(), new.clone()], "ready 10.0.0.2");
+    check(&usual, &[new, old.clone()], "ready 10.0.0.2");
+    let mut leaving = ready("b", 3, "10.0.0.3");
+    leaving["metadata"]["deletionTimestamp"] = json!(at(9));
+    check(&usual, &[old, pod(leaving)], "ready 10.0.0.1");
+    let dead = pod(
+        json!({"metadata": {"name": "0"}, "status": {"phase": "Failed", "containerStatuses": container(ended(1, "Error"))}}),
+    );
+    let retry = pod(json!({"metadata": {"creationTimestamp": at(20)}}));
+    check(
+        &usual,
+        &[retry, dead],
+        "starting scheduling Scheduling 600s@20 node_not_ready",
+    );
+}
+
+#[test]
+fn what_the_job_says_wins() {
+    let up = [pod(ready("a", 1, "10.0.0.1"))];
+    let deleted = job(json!({"metadata": {"deletionTimestamp": at(30)}}));
+    check(&deleted, &up, "stopping 30");
+    for good in ["Complete", "SuccessCriteriaMet"] {
+        check(
+            &job_with(good, 60, ""),
+            &up,
+            "finished Completed at 60 after 60",
+        );
+    }
+    for bad in ["Failed", "FailureTarget"] {
+        check(
+            &job_with(bad, 60, "DeadlineExceeded"),
+            &up,
+            "finished DeadlineExceeded at 60 after 60",
+        );
+        check(
+            &job_with(bad, 60, "BackoffLimitExceeded"),
+            &[],
+            "failed starting BackoffLimitExceeded never pulling_image at 60 after 60",
+        );
+        check(
+            &job_with(bad, 60, ""),
+            &[],
+            "failed starting Failed never pulling_image at 60 after 60",
+        );
+    }
+    let told = finding(&job_with("Failed", 60, "BackoffLimitExceeded"), &[]);
+    assert_eq!(&*told.message, "says the controller");
+}
+
+#[test]
+fn the_pod_knows_better_why_a_job_failed() {
+    let pods = [on_node(
+        json!({"phase": "Failed", "containerStatuses": container(ended(3, "Error"))}),
+    )];
+    let failed = job_with("Failed", 60, "BackoffLimitExceeded");
+    check(
+        &failed,
+        &pods,
+        "failed starting Error never pulling_image at 60 after 60",
+    );
+    assert_eq!(finding(&failed, &pods).exit_code, Some(3));
+}
+
+#[test]
+fn the_end_of_a_job_does_not_move() {
+    let both = conditions(&[("Failed", "True", 70), ("FailureTarget", "True", 60)]);
+    check(
+        &job(json!({"status": {"conditions": both}})),
+        &[],
+        "failed starting Failed never pulling_image at 60 after 60",
+    );
+    let not = conditions(&[("Failed", "False", 70), ("Complete", "Unknown", 60)]);
+    check(
+        &job(json!({"status": {"conditions": not}})),
+        &[],
+        "starting creating NoPod 15s@? node_not_ready",
+    );
+    let unborn = job(
+        json!({"status": {"startTime": null, "conditions": conditions(&[("Failed", "True", 70)])}}),
+    );
+    check(
+        &unborn,
+        &[],
+        "failed starting Failed never pulling_image at 70 after ?",
+    );
+}
+
+#[test]
+fn only_an_end_before_the_deletion_is_a_verdict() {
+    let deleted = |failed_at: i64| {
+        job(json!({
+            "metadata": {"deletionTimestamp": at(60)},
+            "status": {"conditions": conditions(&[("FailureTarget", "True", failed_at)])},
+        }))
+    };
+    let reason = |job: &Job| ended_before_deletion(job, None).map(|f| f.reason.to_string());
+    assert_eq!(reason(&deleted(60)), Some("Failed".into()));
+    assert_eq!(reason(&deleted(61)), None);
+    assert_eq!(reason(&job(json!({}))), None);
+}
+
+#[test]
+fn verdicts_and_their_time() {
+    let seen = Timestamp::parse(&at(100)).unwrap().system_time();
+    let secs = |finding: &Finding| {
+        let verdict = finding.verdict_from(seen)?;
+        let zero = Timestamp::parse(T0).unwrap().system_time();
+        Some(verdict.duration_since(zero).unwrap().as_secs())
+    };
+    let of = |pod: Arc<Pod>| finding(&job(json!({})), &[pod]);
+    assert_eq!(secs(&of(pod(json!({})))), Some(601));
+    let pull = |reason| on_node(json!({"containerStatuses": container(waiting(reason))}));
+    assert_eq!(secs(&of(pull("ErrImagePull"))), Some(110));
+    assert_eq!(secs(&of(pull("InvalidImageName"))), Some(100));
+    assert_eq!(secs(&Finding::admitting()), None);
+    assert_eq!(secs(&Finding::stopping(None)), None);
+}
+
+#[test]
+fn legacy_words_cover_all_phases() {
+    use Phase::{
+        Admitting, Creating, Initialising, Mounting, Pulling, Readying, Scheduling, Starting,
+        Stopping,
+    };
+    for phase in [Admitting, Creating, Scheduling, Stopping] {
+        assert_eq!(phase.legacy_word(), "node_not_ready", "{phase:?}");
+    }
+    for phase in [Mounting, Pulling, Initialising, Starting, Readying] {
+        assert_eq!(phase.legacy_word(), "pulling_image", "{phase:?}");
+    }
+}

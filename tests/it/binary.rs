@@ -1,0 +1,329 @@
+//! The program itself: arguments, exit codes, signals, and a kill in the middle of its work.
+
+use std::collections::BTreeSet;
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio};
+use std::sync::{Arc, Mutex};
+
+use config_controller::config::SETTINGS;
+
+use crate::fake_kube::FakeKube;
+use crate::fake_kube::cluster::resource::Resource;
+use crate::fake_kube::dynamics::PodChange;
+use crate::harness::{
+    Answer, Client, Ground, NAMESPACE, TEMPLATE, TemporaryFolder, apply_templates, eventually,
+};
+
+/// The program with an empty environment: what is not set here is not set.
+fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_config-controller"));
+    command.env_clear().stdin(Stdio::null());
+    command
+}
+
+/// Runs it to its end.
+#[track_caller]
+fn run(command: &mut Command) -> Output {
+    command.output().expect("the program can be run")
+}
+
+/// The lines on its standard error; nothing may be on the other stream.
+#[track_caller]
+fn said(output: &Output, code: i32) -> Vec<String> {
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(code), "{text}");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "");
+    text.lines().map(str::to_owned).collect()
+}
+
+/// A program that serves. It is killed when it is dropped.
+struct Running {
+    child: Child,
+    log: BufReader<ChildStderr>,
+    client: Client,
+    line: String,
+}
+
+impl Running {
+    /// Starts it, and waits until it says where it listens.
+    #[track_caller]
+    fn start(kubeconfig: &Path) -> Self {
+        let mut child = program()
+            .env("KUBECONFIG", kubeconfig)
+            .env("SERVICE_PORT", "0")
+            .env("LISTEN", "127.0.0.1")
+            .env("DRAIN_DELAY", "0s")
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program can be run");
+        let log = child.stderr.take().expect("its standard error is ours");
+        let mut log = BufReader::new(log);
+        let (line, address) = listening(&mut log);
+        let client = Client::new(address);
+        Self {
+            child,
+            log,
+            client,
+            line,
+        }
+    }
+
+    #[track_caller]
+    fn wait_ready(&self) {
+        eventually("it is ready", || {
+            (self.client.get("/readyz").status == 200).then_some(())
+        });
+    }
+
+    /// Sends a signal by its number.
+    fn signal(&self, name: &str) {
+        let id = self.child.id().to_string();
+        let sent = Command::new("kill").args(["-s", name, &id]).status();
+        assert!(sent.expect("there is a kill program").success());
+    }
+
+    /// Waits for its end; returns how, and the rest of its log.
+    fn ended(mut self) -> (ExitStatus, String) {
+        let mut rest = String::new();
+        let _ = self.log.read_to_string(&mut rest);
+        let status = self.child.wait().expect("a child can be waited for");
+        (status, rest)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Reads the log up to the line that says where it listens.
+#[track_caller]
+fn listening(log: &mut BufReader<ChildStderr>) -> (String, SocketAddr) {
+    let mut all = String::new();
+    loop {
+        let mut line = String::new();
+        let read = log.read_line(&mut line).expect("a log is text");
+        assert!(read > 0, "it ended before it served: {all}");
+        let last = line.trim_end().rsplit(' ').next().unwrap_or_default();
+        if let Ok(address) = last.parse()
+            && line.contains(" serves namespace ")
+        {
+            return (line, address);
+        }
+        all.push_str(&line);
+    }
+}
+
+#[test]
+fn help_names_every_setting() {
+    let output = run(program().arg("--help"));
+    assert_eq!(output.status.code(), Some(0));
+    let text = String::from_utf8(output.stdout).expect("help is text");
+    for setting in SETTINGS {
+        assert!(text.contains(&setting.flag()), "{}", setting.name);
+        assert!(text.contains(setting.help), "{}", setting.name);
+    }
+    assert!(text.contains("Exit codes"));
+}
+
+#[test]
+fn version_is_the_packages() {
+    let output = run(program().arg("--version"));
+    assert_eq!(output.status.code(), Some(0));
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(
+        text,
+        concat!("config-controller ", env!("CARGO_PKG_VERSION"), "\n")
+    );
+}
+
+#[test]
+fn all_problems_of_the_settings_are_told_at_once() {
+    let output = run(program()
+        .env("START_WAIT", "soon")
+        .env("SERVICE_PORT", "99999")
+        .env("JOB_NAMESPACE", "No_Such")
+        .arg("--workers=0")
+        .arg("--nonsense=1"));
+    let lines = said(&output, 2);
+    assert_eq!(lines.len(), 5, "{lines:?}");
+    for (name, line) in [
+        "--nonsense",
+        "JOB_NAMESPACE",
+        "SERVICE_PORT",
+        "START_WAIT",
+        "WORKERS",
+    ]
+    .iter()
+    .zip(&lines)
+    {
+        assert!(line.starts_with("config-controller: "), "{line}");
+        assert!(line.contains(name), "{line}");
+    }
+}
+
+#[test]
+fn without_any_cluster_it_says_what_to_do() {
+    let folder = TemporaryFolder::new();
+    let output = run(program().env("HOME", folder.path("")));
+    let lines = said(&output, 2);
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(lines[0].contains("no Kubernetes cluster is configured"));
+    assert!(lines[0].contains("KUBECONFIG"));
+}
+
+#[test]
+fn a_kubeconfig_that_is_none_is_told_with_all_that_is_wrong() {
+    let folder = TemporaryFolder::new();
+    let output = run(program().env("KUBECONFIG", folder.path("nothing")));
+    assert!(said(&output, 2)[0].contains("names no file that exists"));
+    let file = folder.write("broken", "clusters: [");
+    let output = run(program().env("KUBECONFIG", &file));
+    let lines = said(&output, 2);
+    assert!(lines[0].contains(&file.display().to_string()), "{lines:?}");
+}
+
+#[test]
+fn a_port_in_use_is_one_sentence() {
+    let ground = Ground::builder().unstarted().start();
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = taken.local_addr().expect("an address").port().to_string();
+    let output = run(program()
+        .env("KUBECONFIG", ground.kubeconfig())
+        .env("LISTEN", "127.0.0.1")
+        .env("SERVICE_PORT", &port));
+    let lines = said(&output, 1);
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(lines[0].contains(&port), "{lines:?}");
+    assert!(lines[0].contains("SERVICE_PORT"), "{lines:?}");
+}
+
+#[test]
+fn sigterm_and_sigint_end_it_with_0() {
+    let ground = Ground::builder().unstarted().start();
+    for signal in ["TERM", "INT"] {
+        let running = Running::start(&ground.kubeconfig());
+        running.wait_ready();
+        running.client.get("/app/hello/ann").expect(200);
+        assert!(running.line.contains("namespace default"));
+        running.signal(signal);
+        let (status, log) = running.ended();
+        assert_eq!(status.code(), Some(0), "{log}");
+        assert!(log.contains("stopped"), "{log}");
+    }
+    assert_eq!(ground.jobs(), ["hello-ann"], "instances go on");
+}
+
+#[test]
+fn a_wrong_ca_is_told_in_the_log_and_to_callers() {
+    let folder = TemporaryFolder::new();
+    let server = FakeKube::builder().tls().start().expect("the fake starts");
+    let other = FakeKube::builder().tls().start().expect("the fake starts");
+    let wrong = other
+        .kubeconfig(NAMESPACE)
+        .replace(&other.url(), &server.url());
+    let mut running = Running::start(&folder.write("kubeconfig", &wrong));
+    let refused: Answer = running.client.get("/app/hello/ann");
+    refused.expect_error(503, "not_synced");
+    let mut line = String::new();
+    while !line.contains("certificate") {
+        line.clear();
+        let read = running.log.read_line(&mut line).expect("a log is text");
+        assert!(read > 0, "it ended without a word on the certificate");
+    }
+    assert_eq!(server.requests(), []);
+}
+
+#[test]
+fn over_tls_it_works_as_well() {
+    let folder = TemporaryFolder::new();
+    let server = FakeKube::builder().tls().start().expect("the fake starts");
+    apply_templates(&server, "t", &[("hello", TEMPLATE)], serde_json::json!({}));
+    let kubeconfig = server.kubeconfig(NAMESPACE);
+    let running = Running::start(&folder.write("kubeconfig", &kubeconfig));
+    running.wait_ready();
+    running.client.get("/app/hello/ann").expect(200);
+}
+
+/// Pods that run at the same time, by the Job that they are of.
+#[derive(Default)]
+struct Census {
+    running: BTreeSet<(String, String)>,
+    doubled: Vec<String>,
+}
+
+impl Census {
+    fn note(&mut self, change: &PodChange) {
+        let text = |pod: &serde_json::Value, path: &str| {
+            let found = pod.pointer(path).and_then(|value| value.as_str());
+            found.unwrap_or_default().to_owned()
+        };
+        let id = |pod: &serde_json::Value| {
+            (
+                text(pod, "/metadata/labels/job-name"),
+                text(pod, "/metadata/uid"),
+            )
+        };
+        match change {
+            PodChange::Running { pod, .. } => {
+                let (job, uid) = id(pod);
+                if self.running.iter().any(|(known, _)| *known == job) {
+                    self.doubled.push(job.clone());
+                }
+                self.running.insert((job, uid));
+            }
+            PodChange::Ended { pod, .. } => {
+                self.running.remove(&id(pod));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_kill_in_the_middle_of_50_starts_loses_nothing() {
+    let census: Arc<Mutex<Census>> = Arc::default();
+    let hook = Arc::clone(&census);
+    let ground = Ground::builder()
+        .kube(|kube| {
+            kube.on_pod(move |change| hook.lock().expect("no test has failed").note(change))
+        })
+        .unstarted()
+        .start();
+    let names: Vec<String> = (0..50).map(|n| format!("/app/hello/n{n}")).collect();
+    let mut first = Running::start(&ground.kubeconfig());
+    first.wait_ready();
+    let callers: Vec<_> = names
+        .iter()
+        .map(|name| first.client.try_begin("GET", name, &[], ""))
+        .collect();
+    eventually("some of them are started", || {
+        (ground.jobs().len() >= 10).then_some(())
+    });
+    first.child.kill().expect("it can be killed");
+    let answers = callers.into_iter().filter_map(Result::ok);
+    let answered = answers.filter_map(|caller| caller.try_finish().ok());
+    assert!(answered.into_iter().all(|answer| answer.status == 200));
+    let second = Running::start(&ground.kubeconfig());
+    second.wait_ready();
+    let again: Vec<_> = names
+        .iter()
+        .map(|name| second.client.begin_get(name))
+        .collect();
+    let mut addresses = BTreeSet::new();
+    for caller in again {
+        let answer = caller.finish().expect(200);
+        addresses.insert(answer["ip"].as_str().expect("an address").to_owned());
+    }
+    assert_eq!(addresses.len(), names.len());
+    assert_eq!(ground.jobs().len(), names.len());
+    assert_eq!(
+        ground.kube.all(Resource::Pods, NAMESPACE).len(),
+        names.len()
+    );
+    let census = census.lock().expect("no test has failed");
+    assert_eq!(census.doubled, [""; 0], "had two live pods at once");
+}

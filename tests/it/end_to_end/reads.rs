@@ -1,0 +1,40 @@
+//! What a ready instance costs the API server: nothing.
+
+use super::LONG_WAIT;
+use super::ground::Ground;
+use super::program::Program;
+use super::wire::Relay;
+use crate::cluster;
+use crate::raw_kube::server_and_ca;
+
+#[test]
+fn a_ready_instance_is_answered_without_a_call() {
+    let Some(cluster) = cluster::shared() else {
+        return;
+    };
+    let _others = cluster::beside_others();
+    let ground = Ground::new(cluster);
+    let (server, _) = server_and_ca(&cluster.kubeconfig_text());
+    let relay = Relay::start(&server);
+    let kubeconfig = ground.kubeconfig(&ground.token(), Some(&relay.url), None);
+    let program = Program::start_ready(&kubeconfig, &[]);
+    let before = relay.sent_bytes();
+    program.get_prefer("/app/hello/ann", LONG_WAIT).ip();
+    assert!(
+        relay.sent_bytes() > before,
+        "a start is heard of on the wire"
+    );
+
+    // A watch that is renewed says something too, about every five minutes: then it is tried again.
+    let is_silent = || {
+        let before = relay.sent_bytes();
+        for _ in 0..200 {
+            program.get("/app/hello/ann").ip();
+            program.get("/app/hello").expect(200);
+            program.get("/app").expect(200);
+        }
+        relay.sent_bytes() == before
+    };
+    assert!((0..3).any(|_| is_silent()), "bytes go to the API server");
+    cluster::say("FIGURE bytes to the API server during 600 reads: 0");
+}

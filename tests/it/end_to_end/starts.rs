@@ -1,0 +1,90 @@
+//! Many callers at once, and starts of a name that is on its way out.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::LONG_WAIT;
+use super::ground::{Ground, real};
+use super::program::{Program, page};
+use crate::cluster;
+
+#[test]
+fn a_hundred_callers_of_a_new_name_get_one_instance() {
+    const CALLERS: usize = 100;
+    let Some(cluster) = cluster::shared() else {
+        return;
+    };
+    let _others = cluster::beside_others();
+    let ground = Ground::new(cluster);
+    let program = ground.program();
+    let version = ground.version("jobs");
+    let addresses: Vec<_> = std::thread::scope(|scope| {
+        let ask = || program.get_prefer("/app/hello/ann", LONG_WAIT).ip();
+        let callers: Vec<_> = (0..CALLERS).map(|_| scope.spawn(ask)).collect();
+        let join = |caller: std::thread::ScopedJoinHandle<'_, _>| caller.join().expect("200");
+        callers.into_iter().map(join).collect()
+    });
+    assert_eq!(addresses.len(), CALLERS);
+    assert_eq!(addresses.iter().collect::<BTreeSet<_>>().len(), 1);
+    assert_eq!(page(addresses[0]), "ann");
+    let mut made = ground.events_since("jobs", &version);
+    made.retain(|event| event["type"] == "ADDED");
+    assert_eq!(made.len(), 1, "{made:#?}");
+}
+
+#[test]
+fn a_start_during_our_delete_gets_the_new_instance() {
+    check_restart(|_, program| {
+        program.delete("/app/stubborn/ann").expect(200);
+    });
+}
+
+#[test]
+fn a_start_during_a_foreground_delete_of_kubectl_gets_the_new_instance() {
+    check_restart(|ground, _| delete_by_kubectl(ground, "foreground"));
+}
+
+#[test]
+fn a_start_during_a_background_delete_of_kubectl_gets_the_new_instance() {
+    check_restart(|ground, _| delete_by_kubectl(ground, "background"));
+}
+
+fn delete_by_kubectl(ground: &Ground<'_>, cascade: &str) {
+    let cascade = format!("--cascade={cascade}");
+    ground.kubectl(&["delete", "job", "stubborn-ann", &cascade, "--wait=false"]);
+}
+
+/// Deletes an instance whose pod goes on answering for 3 s, and asks for it again at once.
+#[track_caller]
+fn check_restart(delete: impl Fn(&Ground<'_>, &Program)) {
+    let Some(cluster) = cluster::shared() else {
+        return;
+    };
+    let _others = cluster::beside_others();
+    let ground = Ground::new(cluster);
+    let stubborn = real("stubborn", 3, &[("IGNORE_TERM", "1")]);
+    ground.offer("stubborn", "stubborn", &stubborn);
+    let program = ground.program();
+    let old_ip = program.get_prefer("/app/stubborn/ann", LONG_WAIT).ip();
+    let old_uid = ground.job_uid("stubborn-ann");
+
+    delete(&ground, &program);
+    let new_ip = program.get_prefer("/app/stubborn/ann", LONG_WAIT).ip();
+    let (owner, new_uid) = (ground.owner_of(new_ip), ground.job_uid("stubborn-ann"));
+    assert_ne!(new_ip, old_ip);
+    assert_ne!(new_uid, old_uid);
+    assert_eq!(
+        owner, new_uid,
+        "the address is that of a pod of the new Job"
+    );
+    assert_eq!(page(new_ip), "stubborn");
+    assert_eq!(program.get("/app/stubborn/ann").ip(), new_ip);
+    assert_eq!(program.names("stubborn"), ["ann"]);
+    assert!(
+        ground
+            .list("jobs")
+            .iter()
+            .all(|job| job["metadata"]["deletionTimestamp"] == Value::Null)
+    );
+}

@@ -1,0 +1,77 @@
+//! Templates that change while the program runs, go, or are broken.
+
+use serde_json::json;
+
+use super::ground::{Ground, real};
+use super::program::page;
+use super::{LONG_WAIT, eventually};
+use crate::cluster;
+
+#[test]
+fn an_edited_template_is_for_the_next_instance_only() {
+    let Some(cluster) = cluster::shared() else {
+        return;
+    };
+    let _others = cluster::beside_others();
+    let ground = Ground::new(cluster);
+    ground.offer("pages", "page", &real("first", 1, &[]));
+    let program = ground.program();
+    let old = program.get_prefer("/app/page/old", LONG_WAIT).ip();
+    let uid = ground.job_uid("page-old");
+
+    ground.offer("pages", "page", &real("second", 1, &[]));
+    // The new text is seen within milliseconds, but after the API server's answer to us.
+    program.wait_log("app type page is on offer");
+    eventually("the program has read the new template", || {
+        (program.count_log("app type page is on offer") == 2).then_some(())
+    });
+    let new = program.get_prefer("/app/page/new", LONG_WAIT).ip();
+    assert_eq!(page(new), "second");
+
+    assert_eq!(program.get("/app/page/old").ip(), old);
+    assert_eq!(page(old), "first");
+    assert_eq!(ground.job_uid("page-old"), uid);
+}
+
+#[test]
+fn instances_outlive_their_template_and_can_be_stopped() {
+    let Some(cluster) = cluster::shared() else {
+        return;
+    };
+    let _others = cluster::beside_others();
+    let ground = Ground::new(cluster);
+    let program = ground.program();
+    let ip = program.get_prefer("/app/hello/ann", LONG_WAIT).ip();
+
+    ground.kubectl(&["delete", "configmap", "demo-apps"]);
+    eventually("the types are gone", || {
+        (program.get("/app").expect(200) == json!([])).then_some(())
+    });
+    assert_eq!(program.get("/app/hello/bob").code, 404);
+    assert_eq!(program.names("hello"), ["ann"]);
+    assert_eq!(program.get("/app/hello/ann").ip(), ip);
+    assert_eq!(page(ip), "ann");
+    program.delete("/app/hello/ann").expect(200);
+    eventually("the pod is gone", || {
+        ground.list("pods").is_empty().then_some(())
+    });
+    assert_eq!(program.get("/app/hello/ann").code, 404);
+}
+
+#[test]
+fn a_broken_template_hurts_no_other() {
+    let Some(cluster) = cluster::shared() else {
+        return;
+    };
+    let _others = cluster::beside_others();
+    let ground = Ground::new(cluster);
+    ground.offer("broken", "broken", "spec:\n  containers: [\n");
+    let program = ground.program();
+    program.wait_log("app type broken of ConfigMap broken cannot be started");
+    let refused = program.get("/app/broken/ann").expect(422);
+    assert_eq!(refused["code"], "template_invalid", "{refused}");
+    assert_eq!(
+        page(program.get_prefer("/app/hello/ann", LONG_WAIT).ip()),
+        "ann"
+    );
+}

@@ -1,0 +1,262 @@
+//! The tests' own HTTP client: it sends bytes, reads bytes, and knows nothing of the service.
+//!
+//! A request that waits is a [`Pending`], not a thread, so that 100 of them cost nothing and a
+//! test sees whether one has been answered yet.
+
+use std::fmt::Write as _;
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+
+use serde_json::{Value, json};
+
+use super::PATIENCE;
+
+/// A plain HTTP client for one address; each request has a connection of its own.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Client {
+    address: SocketAddr,
+}
+
+impl Client {
+    pub(crate) fn new(address: SocketAddr) -> Self {
+        Self { address }
+    }
+
+    #[track_caller]
+    pub(crate) fn get(&self, path: &str) -> Answer {
+        self.begin("GET", path, &[], "").finish()
+    }
+
+    #[track_caller]
+    pub(crate) fn delete(&self, path: &str) -> Answer {
+        self.begin("DELETE", path, &[], "").finish()
+    }
+
+    #[track_caller]
+    pub(crate) fn patch(&self, path: &str, body: &Value) -> Answer {
+        self.begin_patch(path, body).finish()
+    }
+
+    /// Sends a PATCH, whose answer may come later.
+    #[track_caller]
+    pub(crate) fn begin_patch(&self, path: &str, body: &Value) -> Pending {
+        let json = [("Content-Type", "application/json")];
+        self.begin("PATCH", path, &json, &body.to_string())
+    }
+
+    /// Sends a GET, whose answer may come later.
+    #[track_caller]
+    pub(crate) fn begin_get(&self, path: &str) -> Pending {
+        self.begin("GET", path, &[], "")
+    }
+
+    /// Sends anything; the answer may come later.
+    #[track_caller]
+    pub(crate) fn begin(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Pending {
+        self.try_begin(method, path, headers, body)
+            .expect("the service takes a request")
+    }
+
+    /// As [`Client::begin`], where the service may be gone.
+    pub(crate) fn try_begin(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> std::io::Result<Pending> {
+        let mut connection = Connection::open(self.address)?;
+        let mut all = vec![("Connection", "close")];
+        all.extend_from_slice(headers);
+        connection.send(method, path, &all, body)?;
+        Ok(Pending {
+            connection,
+            request: format!("{method} {path}"),
+        })
+    }
+}
+
+/// A connection that stays open between requests.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    stream: TcpStream,
+    address: SocketAddr,
+    received: Vec<u8>,
+}
+
+impl Connection {
+    pub(crate) fn open(address: SocketAddr) -> std::io::Result<Self> {
+        let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_nodelay(true)?;
+        Ok(Self {
+            stream,
+            address,
+            received: Vec::new(),
+        })
+    }
+
+    /// Sends a request.
+    pub(crate) fn send(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> std::io::Result<()> {
+        let mut text = format!("{method} {path} HTTP/1.1\r\nHost: {}\r\n", self.address);
+        for (name, value) in headers {
+            let _ = write!(text, "{name}: {value}\r\n");
+        }
+        if !body.is_empty() {
+            let _ = write!(text, "Content-Length: {}\r\n", body.len());
+        }
+        text.push_str("\r\n");
+        text.push_str(body);
+        self.stream.write_all(text.as_bytes())
+    }
+
+    /// Reads one answer, with its body if it says that it has one.
+    pub(crate) fn read(&mut self, to_head: bool) -> std::io::Result<Answer> {
+        loop {
+            if let Some((answer, length)) = Answer::parse(&self.received, to_head) {
+                self.received.drain(..length);
+                return Ok(answer);
+            }
+            let mut buffer = [0; 16 * 1024];
+            match self.stream.read(&mut buffer)? {
+                0 => return Err(ErrorKind::UnexpectedEof.into()),
+                read => self.received.extend_from_slice(&buffer[..read]),
+            }
+        }
+    }
+}
+
+/// A request that was sent.
+#[derive(Debug)]
+pub(crate) struct Pending {
+    connection: Connection,
+    request: String,
+}
+
+impl Pending {
+    /// Whether (the beginning of) an answer has come.
+    pub(crate) fn is_answered(&self) -> bool {
+        let stream = &self.connection.stream;
+        stream.set_nonblocking(true).expect("a socket's mode");
+        let peeked = stream.peek(&mut [0]);
+        stream.set_nonblocking(false).expect("a socket's mode");
+        !matches!(peeked, Err(error) if error.kind() == ErrorKind::WouldBlock)
+    }
+
+    /// Waits for the answer.
+    #[track_caller]
+    pub(crate) fn finish(self) -> Answer {
+        let request = self.request.clone();
+        match self.try_finish() {
+            Ok(answer) => answer,
+            Err(error) => panic!("{request} is not answered: {error}"),
+        }
+    }
+
+    /// Waits for the answer, where the service may go away instead.
+    pub(crate) fn try_finish(mut self) -> std::io::Result<Answer> {
+        let to_head = self.request.starts_with("HEAD ");
+        self.connection.read(to_head)
+    }
+}
+
+/// An answer.
+#[derive(Clone, Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) text: String,
+    headers: Vec<(String, String)>,
+}
+
+impl Answer {
+    /// The first answer in these bytes, and how many of them it is; None while it is not complete.
+    fn parse(bytes: &[u8], to_head: bool) -> Option<(Self, usize)> {
+        let end = bytes.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
+        let head = std::str::from_utf8(&bytes[..end]).expect("a head is text");
+        let mut lines = head.split("\r\n").filter(|line| !line.is_empty());
+        let status = lines.next().and_then(|line| line.split(' ').nth(1));
+        let status = status.and_then(|code| code.parse().ok());
+        let headers: Vec<(String, String)> = lines
+            .filter_map(|line| line.split_once(':'))
+            .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
+            .collect();
+        let mut answer = Self {
+            status: status.expect("an answer has a status"),
+            text: String::new(),
+            headers,
+        };
+        let length = answer.header("content-length").parse().unwrap_or(0);
+        let length = if to_head { 0 } else { length };
+        let body = bytes.get(end..end + length)?;
+        answer.text = String::from_utf8(body.to_vec()).expect("a body is text");
+        Some((answer, end + length))
+    }
+
+    /// A header's value; the empty text if it is not there.
+    pub(crate) fn header(&self, name: &str) -> &str {
+        let found = self.headers.iter().find(|(known, _)| known == name);
+        found.map_or("", |(_, value)| value)
+    }
+
+    /// The body as JSON.
+    #[track_caller]
+    pub(crate) fn json(&self) -> Value {
+        match serde_json::from_str(&self.text) {
+            Ok(value) => value,
+            Err(error) => panic!("no JSON ({error}): {} {:?}", self.status, self.text),
+        }
+    }
+
+    /// The body of an answer with this status; anything else fails the test.
+    #[track_caller]
+    pub(crate) fn expect(&self, status: u16) -> Value {
+        assert_eq!(self.status, status, "{}", self.text);
+        self.json()
+    }
+
+    /// Checks status and exact text.
+    #[track_caller]
+    pub(crate) fn expect_text(&self, status: u16, text: &str) {
+        assert_eq!((self.status, self.text.as_str()), (status, text));
+    }
+
+    /// Checks that this is an error of a GET with that code; returns its sentence.
+    #[track_caller]
+    pub(crate) fn expect_error(&self, status: u16, code: &str) -> String {
+        let body = self.expect(status);
+        assert_eq!(
+            (&body["status"], &body["code"]),
+            (&json!("error"), &json!(code))
+        );
+        sentence(&body)
+    }
+
+    /// Checks that this is an error of a PATCH or DELETE; returns its sentence.
+    #[track_caller]
+    pub(crate) fn expect_detail(&self, status: u16, word: &str, code: &str) -> String {
+        let body = &self.expect(status)["detail"];
+        assert_eq!(
+            (&body["status"], &body["code"]),
+            (&json!(word), &json!(code))
+        );
+        sentence(body)
+    }
+}
+
+#[track_caller]
+fn sentence(body: &Value) -> String {
+    let text = body["msg"].as_str();
+    text.expect("an error has a sentence").to_owned()
+}

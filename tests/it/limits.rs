@@ -1,0 +1,95 @@
+//! Bounds on those who wait, each at the bound.
+
+use crate::fake_kube::dynamics::fate::Fate;
+use crate::harness::{Ground, Pending, eventually};
+
+/// Waits until all but `waiting` of these are answered, checks that those are 429, and returns
+/// the ones that wait.
+#[track_caller]
+fn check_refused(requests: Vec<Pending>, waiting: usize, bound: &str) -> Vec<Pending> {
+    let refused = requests.len() - waiting;
+    eventually("those beyond the bound are answered", || {
+        let answered = requests.iter().filter(|r| r.is_answered()).count();
+        assert!(answered <= refused, "{answered} are answered");
+        (answered == refused).then_some(())
+    });
+    let (answered, waiting): (Vec<_>, Vec<_>) =
+        requests.into_iter().partition(Pending::is_answered);
+    for request in answered {
+        let answer = request.finish();
+        let sentence = answer.expect_error(429, "too_many_requests");
+        assert!(sentence.contains(bound), "{sentence}");
+        assert_eq!(answer.header("retry-after"), "1");
+    }
+    waiting
+}
+
+#[test]
+fn only_so_many_wait_for_one_name() {
+    let ground = Ground::builder()
+        .fate(Fate::by_hand())
+        .setting("PARKED_PER_KEY_MAX", "3")
+        .start();
+    let client = ground.client();
+    let requests: Vec<_> = (0..8).map(|_| client.begin_get("/app/hello/ann")).collect();
+    let waiting = check_refused(requests, 3, "PARKED_PER_KEY_MAX");
+    // Another name is not concerned, nor is what is read from memory.
+    let other = client.begin_get("/app/hello/bob");
+    ground.make_ready("hello-bob");
+    other.finish().expect(200);
+    ground.make_ready("hello-ann");
+    for request in waiting {
+        request.finish().expect(200);
+    }
+    // All who waited are gone: there is room again.
+    let next = client.begin_get("/app/hello/cem");
+    ground.make_ready("hello-cem");
+    next.finish().expect(200);
+}
+
+#[test]
+fn only_so_many_wait_in_all() {
+    let ground = Ground::builder()
+        .fate(Fate::by_hand())
+        .setting("PARKED_MAX", "4")
+        .start();
+    let client = ground.client();
+    let names = ["a", "b", "c", "d", "e", "f", "g"];
+    let requests: Vec<_> = names
+        .iter()
+        .map(|name| client.begin_get(&format!("/app/hello/{name}")))
+        .collect();
+    let waiting = check_refused(requests, 4, "PARKED_MAX");
+    eventually("those who wait have their Jobs", || {
+        (ground.jobs().len() == 4).then_some(())
+    });
+    ground.get("/app/hello").expect(200);
+    for job in ground.jobs() {
+        ground.make_ready(&job);
+    }
+    for request in waiting {
+        request.finish().expect(200);
+    }
+}
+
+#[test]
+fn who_hangs_up_makes_room() {
+    let ground = Ground::builder()
+        .fate(Fate::by_hand())
+        .setting("PARKED_PER_KEY_MAX", "1")
+        .start();
+    let client = ground.client();
+    let first = client.begin_get("/app/hello/ann");
+    ground.wait_pod("hello-ann");
+    client
+        .get("/app/hello/ann")
+        .expect_error(429, "too_many_requests");
+    drop(first);
+    let second = eventually("there is room", || {
+        let hurried = [("Prefer", "wait=0")];
+        let answer = client.begin("GET", "/app/hello/ann", &hurried, "").finish();
+        (answer.status == 202).then(|| client.begin_get("/app/hello/ann"))
+    });
+    ground.make_ready("hello-ann");
+    second.finish().expect(200);
+}

@@ -1,0 +1,391 @@
+//! The sandbox, as a newcomer meets it: the example is run as a program of its own, what it
+//! prints is read, and what it says to try is tried.
+//!
+//! The `curl` lines of its guide are carried out here without curl, word by word, so that a line
+//! that does not do what is written above it fails a test. Nothing is known here of how the
+//! sandbox is made.
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+use std::io::{BufRead as _, BufReader};
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+/// How long a test waits for what must come.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long the sandbox may take to stop; the promise is two seconds on a machine at rest.
+const STOP_MAX: Duration = Duration::from_secs(5);
+
+/// The example that `cargo test` has built beside this program.
+fn program() -> PathBuf {
+    let test = std::env::current_exe().expect("a test knows its own path");
+    let built = test.ancestors().nth(2).expect("it lies in target/…/deps");
+    let path = built.join("examples").join("sandbox");
+    assert!(
+        path.exists(),
+        "{} is not there: build it with cargo build --example sandbox",
+        path.display()
+    );
+    path
+}
+
+fn run_to_end(arguments: &[&str]) -> Output {
+    let output = Command::new(program()).args(arguments).output();
+    output.expect("the sandbox can be run")
+}
+
+/// A running sandbox; it is killed where a test fails.
+struct Sandbox {
+    child: Child,
+    incoming: Receiver<String>,
+    lines: Vec<String>,
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        // Both fail where it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Sandbox {
+    /// Starts one on a free port, and waits until its guide is there.
+    fn start(arguments: &[&str]) -> Self {
+        let mut child = Command::new(program())
+            .args(["--port", "0"])
+            .args(arguments)
+            // What points to a real cluster must not matter.
+            .env("KUBECONFIG", "/nowhere")
+            .env("SERVICE_PORT", "1")
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the sandbox can be run");
+        let output = child.stdout.take().expect("its output is piped");
+        let (sender, incoming) = channel();
+        std::thread::spawn(move || {
+            let lines = BufReader::new(output).lines();
+            for line in lines.map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        let mut sandbox = Self {
+            child,
+            incoming,
+            lines: Vec::new(),
+        };
+        sandbox.line("Ctrl-C stops everything.");
+        sandbox
+    }
+
+    /// The first line with this in it, said already or yet to come.
+    #[track_caller]
+    fn line(&mut self, part: &str) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        if let Some(line) = self.lines.iter().find(|line| line.contains(part)) {
+            return line.clone();
+        }
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let Ok(line) = self.incoming.recv_timeout(left) else {
+                panic!("\"{part}\" was not said, but:\n{}", self.lines.join("\n"));
+            };
+            self.lines.push(line.clone());
+            if line.contains(part) {
+                return line;
+            }
+        }
+    }
+
+    /// The service's URL.
+    fn url(&mut self) -> String {
+        let line = self.line("The service listens at ");
+        line.rsplit(' ').next().expect("a last word").to_owned()
+    }
+
+    /// The `curl` lines of the guide.
+    fn curl_lines(&self) -> Vec<String> {
+        let lines = self.lines.iter().map(|line| line.trim());
+        let curls = lines.filter(|line| line.starts_with("curl "));
+        curls.map(str::to_owned).collect()
+    }
+
+    /// Asks it to end, and returns its exit code.
+    #[track_caller]
+    fn stop(&mut self, signal: Signal) -> Option<i32> {
+        let pid = i32::try_from(self.child.id()).expect("a process id is an i32");
+        let pid = Pid::from_raw(pid).expect("a process id is not 0");
+        kill_process(pid, signal).expect("a child can be signalled");
+        let deadline = Instant::now() + STOP_MAX;
+        // Its output ends when it does.
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.incoming.recv_timeout(left) {
+                Ok(line) => self.lines.push(line),
+                Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => break,
+                Err(_) => panic!("it goes on after {STOP_MAX:?}"),
+            }
+        }
+        self.child.wait().expect("a child can be waited for").code()
+    }
+}
+
+/// Sends a request; the status code and the body.
+fn send(
+    method: &str,
+    url: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> Result<(u16, String), ureq::Error> {
+    let agent: ureq::Agent = ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .proxy(None)
+        .timeout_global(Some(PATIENCE))
+        .build()
+        .into();
+    let mut request = ureq::http::Request::builder().method(method).uri(url);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let mut response = match body {
+        "" => agent.run(request.body(())?)?,
+        _ => agent.run(request.body(body.to_owned())?)?,
+    };
+    let text = response.body_mut().read_to_string()?;
+    Ok((response.status().as_u16(), text))
+}
+
+#[track_caller]
+fn get(url: &str) -> (u16, String) {
+    send("GET", url, &[], "").expect("an answer")
+}
+
+/// Does what a `curl` line says.
+#[track_caller]
+fn curl(line: &str) -> (u16, String) {
+    let words = shell_words(line);
+    let (mut method, mut headers, mut body, mut url) = ("GET", Vec::new(), "", "");
+    let mut words = words.iter().map(String::as_str).skip(1);
+    while let Some(word) = words.next() {
+        match word {
+            "-s" | "-i" => {}
+            "-X" => method = words.next().expect("a method after -X"),
+            "-d" => body = words.next().expect("a body after -d"),
+            "-H" => {
+                let header = words.next().and_then(|header| header.split_once(": "));
+                headers.push(header.expect("a header after -H"));
+            }
+            _ => {
+                assert!(url.is_empty() && !word.starts_with('-'), "{word} in {line}");
+                url = word;
+            }
+        }
+    }
+    send(method, url, &headers, body).unwrap_or_else(|error| panic!("{line}: {error}"))
+}
+
+/// The words of a line, as any shell cuts it, as far as our lines need it.
+fn shell_words(line: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    let mut quoted = false;
+    for c in line.chars() {
+        match c {
+            '\'' => quoted = !quoted,
+            ' ' if !quoted => words.push(String::new()),
+            '#' | '"' | '$' | '&' | '*' | '?' | '\\' if !quoted => panic!("unquoted {c}: {line}"),
+            c => words.last_mut().expect("never empty").push(c),
+        }
+    }
+    words
+}
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|_| panic!("not JSON: {text}"))
+}
+
+/// Asks again until the answer is the wanted one.
+#[track_caller]
+fn eventually(wanted: &str, ask: impl Fn() -> String) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let answer = ask();
+        if answer == wanted {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{answer} instead of {wanted}");
+    }
+}
+
+#[test]
+fn every_line_of_the_guide_does_what_is_written_above_it() {
+    let mut sandbox = Sandbox::start(&[]);
+    let curls = sandbox.curl_lines();
+    let [
+        types,
+        ensure,
+        page,
+        list,
+        patch,
+        again,
+        delete,
+        list_again,
+        slow,
+        slow_again,
+        nothing,
+    ] = curls.as_slice()
+    else {
+        panic!("other lines than this test knows: {curls:#?}");
+    };
+    assert_eq!(curl(types), (200, r#"["hello","slow"]"#.into()));
+
+    let (code, answer) = curl(ensure);
+    let ip = json(&answer)["ip"].as_str().expect("an ip").to_owned();
+    assert_eq!((code, json(&answer)), (200, json!({ "ip": ip })));
+    let url = page.rsplit(' ').next().expect("a last word");
+    assert!(url.starts_with(&format!("http://{ip}:")), "{url} for {ip}");
+    assert_eq!(curl(page), (200, "hello/ann\n".into()));
+
+    let (code, answer) = curl(list);
+    let entries = json(&answer);
+    assert_eq!((code, entries.as_array().map(Vec::len)), (200, Some(1)));
+    assert_eq!(entries[0]["name"], "ann");
+    assert_eq!(entries[0]["ip"], ip);
+    assert_eq!(entries[0]["errored"], false);
+
+    assert_eq!(curl(patch), (200, r#"{"status":"Success"}"#.into()));
+    let (code, answer) = curl(again);
+    let labelled = json!({"ip": ip, "username": "ann"});
+    assert_eq!((code, json(&answer)), (200, labelled));
+
+    assert_eq!(curl(delete), (200, r#"{"status":"Success"}"#.into()));
+    eventually("[]", || curl(list_again).1);
+    assert!(send("GET", url, &[], "").is_err(), "its page is gone");
+
+    let (code, answer) = curl(slow);
+    assert_eq!(code, 202, "{answer}");
+    assert!(json(&answer)["phase"].is_string(), "{answer}");
+    let (code, answer) = curl(slow_again);
+    assert_eq!(code, 200, "{answer}");
+    assert_ne!(json(&answer)["ip"], ip);
+
+    let (code, answer) = curl(nothing);
+    assert_eq!(code, 404);
+    let told = json(&answer);
+    assert_eq!(told["code"], "unknown_type");
+    let told = told["msg"].as_str().expect("a sentence");
+    assert!(told.contains("hello") && told.contains("slow"), "{told}");
+
+    tells_of_the_start_of_slow(&mut sandbox);
+    assert_eq!(sandbox.stop(Signal::INT), Some(0));
+}
+
+/// All phases were said, in this order.
+#[track_caller]
+fn tells_of_the_start_of_slow(sandbox: &mut Sandbox) {
+    sandbox.line("is ready: slow/bob answers at http://127.");
+    let said = sandbox.lines.join("\n");
+    let mut rest = said.as_str();
+    for part in [
+        "Kubernetes: Job slow-bob created",
+        "Kubernetes: pod slow-bob-",
+        "is being scheduled",
+        "has a node",
+        "is pulling its image",
+        "is starting",
+        "is ready: slow/bob answers",
+    ] {
+        let Some(at) = rest.find(part) else {
+            panic!("\"{part}\" is missing or too early in:\n{said}");
+        };
+        rest = &rest[at..];
+    }
+    assert!(said.contains("service: started slow/bob"), "{said}");
+}
+
+#[test]
+fn sigterm_ends_it_and_answers_who_waits() {
+    let mut sandbox = Sandbox::start(&[]);
+    let url = format!("{}/app/slow/carl", sandbox.url());
+    let waiting = std::thread::spawn(move || get(&url));
+    sandbox.line("Job slow-carl created");
+    assert_eq!(sandbox.stop(Signal::TERM), Some(0));
+    let (code, answer) = waiting.join().expect("an answer");
+    assert_eq!(code, 202, "{answer}");
+}
+
+#[test]
+fn with_one_address_one_page_names_what_runs() {
+    let mut sandbox = Sandbox::start(&["--one-address"]);
+    sandbox.line("All pods share the address 127.0.0.1");
+    let url = sandbox.url();
+    let page = sandbox.curl_lines()[2].clone();
+    assert!(page.contains(" http://127.0.0.1:"), "{page}");
+    assert_eq!(curl(&page), (200, String::new()));
+    for name in ["ann", "bob"] {
+        let answer = get(&format!("{url}/app/hello/{name}"));
+        assert_eq!(answer, (200, r#"{"ip":"127.0.0.1"}"#.into()));
+    }
+    assert_eq!(curl(&page).1, "hello/ann\nhello/bob\n");
+    let bob = format!("{url}/app/hello/bob");
+    let (code, answer) = send("DELETE", &bob, &[], "").expect("an answer");
+    assert_eq!(code, 200, "{answer}");
+    eventually("hello/ann\n", || curl(&page).1);
+    assert_eq!(sandbox.stop(Signal::INT), Some(0));
+}
+
+#[test]
+fn two_of_them_do_not_get_into_each_others_way() {
+    let (mut one, mut other) = (Sandbox::start(&[]), Sandbox::start(&[]));
+    for (sandbox, name) in [(&mut one, "ann"), (&mut other, "bob")] {
+        let (code, answer) = get(&format!("{}/app/hello/{name}", sandbox.url()));
+        assert_eq!(code, 200, "{answer}");
+        assert_eq!(curl(&sandbox.curl_lines()[2]).1, format!("hello/{name}\n"));
+    }
+}
+
+#[test]
+fn a_port_in_use_is_said_in_one_sentence() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = taken.local_addr().expect("an address").port();
+    let output = run_to_end(&["--port", &port.to_string()]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    let begin = format!("Port {port} of 127.0.0.1 is in use: ");
+    assert!(said.starts_with(&begin), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(output.stdout.is_empty());
+}
+
+#[test]
+fn a_bad_argument_is_said_in_one_sentence_beside_the_usage() {
+    for (arguments, sentence) in [
+        (
+            &["--prot", "1"][..],
+            "'--prot' is no argument of the sandbox.",
+        ),
+        (
+            &["--port"],
+            "--port needs a number from 0 to 65535 after it.",
+        ),
+        (
+            &["--port=70000"],
+            "--port needs a number from 0 to 65535, and '70000' is none.",
+        ),
+        (&["extra"], "'extra' is no argument of the sandbox."),
+    ] {
+        let output = run_to_end(arguments);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        let begin = format!("{sentence}\n\nUsage: cargo run --example sandbox");
+        assert!(said.starts_with(&begin), "{said}");
+    }
+    let help = run_to_end(&["--help"]);
+    assert_eq!(help.status.code(), Some(0));
+    assert!(help.stdout.starts_with(b"Usage: cargo run"));
+}

@@ -1,0 +1,138 @@
+//! Templates: what happens when a ConfigMap is edited, broken, or deleted.
+
+use serde_json::json;
+
+use crate::fake_kube::cluster::resource::Resource;
+use crate::harness::{Ground, NAMESPACE, TEMPLATE, apply_templates, eventually};
+
+#[track_caller]
+fn see_types(ground: &Ground, expected: &str) {
+    eventually("the types are as they should be", || {
+        (ground.get("/app").text == expected).then_some(())
+    });
+}
+
+fn image(ground: &Ground, job: &str) -> String {
+    let job = ground.job(job).expect("the Job is there");
+    let container = &job["spec"]["template"]["spec"]["containers"][0];
+    container["image"].as_str().expect("an image").to_owned()
+}
+
+#[test]
+fn an_edit_is_for_the_next_instance() {
+    let ground = Ground::new();
+    let ip = ground.start_instance("/app/hello/ann");
+    let edited = TEMPLATE.replace("example/app:1", "example/app:2");
+    // The type beside it tells when the edit has been seen.
+    let types = [("hello", edited.as_str()), ("mark", TEMPLATE)];
+    apply_templates(&ground.kube, "templates", &types, json!({}));
+    see_types(&ground, r#"["hello","mark"]"#);
+    ground.start_instance("/app/hello/bob");
+    assert_eq!(image(&ground, "hello-bob"), "example/app:2");
+    assert_eq!(image(&ground, "hello-ann"), "example/app:1");
+    let again = ground.get("/app/hello/ann");
+    again.expect_text(200, &format!(r#"{{"ip":"{ip}"}}"#));
+    assert_eq!(ground.kube.count("delete", "*"), 0);
+}
+
+#[test]
+fn instances_outlive_their_template() {
+    let ground = Ground::new();
+    let ip = ground.start_instance("/app/hello/ann");
+    ground
+        .kube
+        .delete(Resource::ConfigMaps, NAMESPACE, "templates", "Background")
+        .expect("the ConfigMap is deleted");
+    see_types(&ground, "[]");
+    let told = ground
+        .get("/app/hello/new")
+        .expect_error(404, "unknown_type");
+    assert!(told.contains("no ConfigMap offers a template"), "{told}");
+    let list = ground.get("/app/hello").expect(200);
+    assert_eq!(list[0]["name"], "ann");
+    let again = ground.get("/app/hello/ann");
+    again.expect_text(200, &format!(r#"{{"ip":"{ip}"}}"#));
+    ground
+        .patch("/app/hello/ann", &json!({"k": "v"}))
+        .expect(200);
+    ground.delete("/app/hello/ann").expect(200);
+    eventually("the list is empty", || {
+        (ground.get("/app/hello").text == "[]").then_some(())
+    });
+}
+
+#[test]
+fn a_broken_template_hurts_no_other() {
+    let ground = Ground::builder().template("bad", "spec: [").start();
+    ground.get("/app").expect_text(200, r#"["bad","hello"]"#);
+    let told = ground
+        .get("/app/bad/ann")
+        .expect_error(422, "template_invalid");
+    assert!(told.contains("line"), "it says where: {told}");
+    ground.start_instance("/app/hello/ann");
+    assert_eq!(ground.jobs(), ["hello-ann"]);
+}
+
+#[test]
+fn a_template_that_kubernetes_refuses_is_422_with_its_sentence() {
+    let text = TEMPLATE.replace("Never", "Always");
+    let ground = Ground::builder().template("bad", &text).start();
+    let told = ground
+        .get("/app/bad/ann")
+        .expect_error(422, "template_invalid");
+    assert!(told.contains("restartPolicy"), "{told}");
+    assert_eq!(ground.jobs(), [""; 0]);
+}
+
+#[test]
+fn a_setting_that_cannot_be_read_is_told_at_the_start() {
+    let ground = Ground::builder()
+        .annotation("restart-delay", "soon")
+        .start();
+    let told = ground
+        .get("/app/hello/ann")
+        .expect_error(422, "template_invalid");
+    assert!(told.contains("restart-delay"), "{told}");
+}
+
+#[test]
+fn a_new_config_map_is_a_new_type() {
+    let ground = Ground::new();
+    apply_templates(&ground.kube, "more", &[("more", TEMPLATE)], json!({}));
+    see_types(&ground, r#"["hello","more"]"#);
+    ground.start_instance("/app/more/ann");
+}
+
+#[test]
+fn a_config_map_without_our_label_is_none_of_ours() {
+    let ground = Ground::new();
+    let object = json!({
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "others"},
+        "data": {"others.yaml": TEMPLATE},
+    });
+    ground.kube.apply(NAMESPACE, &object).expect("it is taken");
+    apply_templates(&ground.kube, "more", &[("more", TEMPLATE)], json!({}));
+    see_types(&ground, r#"["hello","more"]"#);
+    ground
+        .get("/app/others/ann")
+        .expect_error(404, "unknown_type");
+}
+
+/// Contract W12 and W15: no data at all, keys that are no templates, the same type twice.
+#[test]
+fn odd_config_maps_do_no_harm() {
+    let ground = Ground::new();
+    apply_templates(&ground.kube, "empty", &[], json!({}));
+    apply_templates(&ground.kube, "z-twice", &[("hello", "spec: [")], json!({}));
+    let object = json!({
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "keys", "labels": {"config-controller.semafor.ch/template": "true"}},
+        "data": {"notes.txt": "x", "other.yml": TEMPLATE, "mark.yaml": TEMPLATE},
+    });
+    ground.kube.apply(NAMESPACE, &object).expect("it is taken");
+    see_types(&ground, r#"["hello","mark"]"#);
+    ground.start_instance("/app/hello/ann");
+}
