@@ -6,6 +6,10 @@
 //! All problems are collected, so that they are told at once and not one a restart.
 //! What the values mean is decided where they are used.
 
+mod auth;
+
+pub use auth::Auth;
+
 use crate::model::duration::parse_duration;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -155,6 +159,26 @@ pub const SETTINGS: &[Setting] = &[
         "Size of a request body, in bytes",
     ),
     setting(
+        "AUTH",
+        "none",
+        "Who may call: none (everybody who reaches the port), token (bearer tokens of a file) or kubernetes (tokens of service accounts)",
+    ),
+    setting(
+        "AUTH_TOKENS_FILE",
+        "",
+        "With AUTH=token, the file of the tokens: `TOKEN [NAME [TYPE,TYPE...]]` on each line; read again when it changes",
+    ),
+    setting(
+        "AUTH_ALLOW",
+        "",
+        "With AUTH=kubernetes, the service accounts that may call, as namespace/name, parted by commas",
+    ),
+    setting(
+        "AUTH_FAILURES_MAX",
+        "20",
+        "Wrong tokens of one peer address (IPv6: one /64 network) in a minute, after which its tokens are refused for the rest of it",
+    ),
+    setting(
         "LOG_LEVEL",
         "info",
         "error, warn, info or debug; RUST_LOG, in env_logger's syntax, wins",
@@ -217,6 +241,10 @@ pub struct Config {
     pub parked_per_key_max: usize,
     /// Bounds of the HTTP front.
     pub front: FrontLimits,
+    /// How callers are known.
+    pub auth: Auth,
+    /// Wrong tokens of one peer address in a minute.
+    pub auth_failures_max: usize,
     /// Log filter in env_logger's syntax.
     pub log_filter: String,
     /// How log lines look.
@@ -374,6 +402,8 @@ impl Reader<'_> {
             parked_max: self.number("PARKED_MAX", 1, 1_000_000),
             parked_per_key_max: self.number("PARKED_PER_KEY_MAX", 1, 1_000_000),
             front: self.front(),
+            auth: self.auth(),
+            auth_failures_max: self.number("AUTH_FAILURES_MAX", 1, 1_000_000),
             log_filter: self.log_filter(),
             log_format: self.log_format(),
         };

@@ -33,7 +33,7 @@
 //! | [`kube`] | the Kubernetes API: objects, requests, watches, credentials, HTTPS |
 //! | [`store`] | what the watches say, in memory; the threads that keep it so |
 //! | [`app`] | what the service does; the desk decides, the engine carries out |
-//! | [`http`] | the HTTP front: connections, routes, JSON |
+//! | [`http`] | the HTTP front: connections, who may call, routes, JSON |
 //! | [`service`] | wiring, the order of starting and stopping |
 //! | [`scrape`] | what `/metrics` says, read from all parts |
 //! | [`config`], [`health`], [`logging`] | settings, probes, the log |
@@ -47,7 +47,9 @@
 //! - **One desk decides.** Every start, stop and wait is a flight at the [`app::desk`], a pure
 //!   machine without threads and clock. At most one call per name is under way.
 //! - **Reads cost nothing.** Whatever a GET of a ready instance or a list needs is in the
-//!   stores; no handler calls Kubernetes.
+//!   stores; no handler calls Kubernetes (an unknown token is reviewed by [`app::review`]).
+//! - **Nobody gets past the gate unasked.** Every request passes [`http::auth::gate`] before it
+//!   is looked at; a new route is closed unless [`http::auth::is_open`] names it.
 //! - **Waiting costs no thread.** A request that waits is a token in the desk.
 //! - **Versions are compared in [`store::store`] only**, and what our own writes return is in
 //!   the store before the caller hears of it.

@@ -48,20 +48,44 @@ impl Line<'_> {
                     "target": self.target,
                     "msg": message,
                 });
-                format!("{object}\n")
+                format!("{}\n", escape_json(&object.to_string()))
             }
         }
     }
 }
 
-/// Control characters as escapes: a line of the log is one event.
+/// Whether a character does something to a terminal or a reader instead of being shown:
+/// controls, line and paragraph separators, changes of the direction of writing.
+fn acts(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// JSON escapes what is below space by itself; the rest of what acts as JSON has it.
+fn escape_json(object: &str) -> Cow<'_, str> {
+    if !object.contains(acts) {
+        return Cow::Borrowed(object);
+    }
+    let mut escaped = String::with_capacity(object.len() + 16);
+    for c in object.chars() {
+        if acts(c) {
+            write!(escaped, "\\u{:04x}", u32::from(c))
+                .expect("a String takes all that is written to it");
+        } else {
+            escaped.push(c);
+        }
+    }
+    Cow::Owned(escaped)
+}
+
+/// What acts as escapes: a line of the log is one event.
 fn escape(text: &str) -> Cow<'_, str> {
-    if !text.contains(char::is_control) {
+    if !text.contains(acts) {
         return Cow::Borrowed(text);
     }
     let mut escaped = String::with_capacity(text.len() + 16);
     for c in text.chars() {
-        if c.is_control() {
+        if acts(c) {
             write!(escaped, "{}", c.escape_default())
                 .expect("a String takes all that is written to it");
         } else {
@@ -116,6 +140,16 @@ mod tests {
             "name 'a\n2026 ERROR forged\u{1b}[31m'",
             LogFormat::Text,
             "2026-05-01T10:00:00.000Z WARN  name 'a\\n2026 ERROR forged\\u{1b}[31m'\n",
+        );
+        check(
+            "a\u{2028}b\u{202e}c\u{9b}d ä",
+            LogFormat::Text,
+            "2026-05-01T10:00:00.000Z WARN  a\\u{2028}b\\u{202e}c\\u{9b}d ä\n",
+        );
+        check(
+            "\u{9b}\u{2028}\t",
+            LogFormat::Json,
+            "{\"time\":\"2026-05-01T10:00:00.000Z\",\"level\":\"warn\",\"target\":\"t\",\"msg\":\"\\u009b\\u2028\\t\"}\n",
         );
         check(
             "a\nb \"c\"",

@@ -288,7 +288,6 @@ mod tests {
         // No type is on offer here, so all are of one that is not.
         let line = "config_controller_instances{type=\"_other\",status=\"ready\"} 10000\n";
         assert!(text.contains(line), "{text}");
-        println!("a scrape with 10,000 instances took {took:?}");
         add_instance(&jobs, &pods, 10_000);
         assert!(
             numbers.text().contains(line),

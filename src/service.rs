@@ -12,11 +12,14 @@
 
 use crate::app::desk::{Desk, Input, Limits as DeskLimits};
 use crate::app::engine::{self, Catalogs, Engine, Inbox, Parts, Writers};
+use crate::app::review::Reviews;
 use crate::app::view::View;
 use crate::app::{Answer, AnswerSink, App, Waits};
 use crate::clock::{Clock, SystemClock};
-use crate::config::Config;
+use crate::config::{Auth, Config};
 use crate::health::{Beat, Signs, Vitals};
+use crate::http::auth::file::TokensFile;
+use crate::http::auth::gate::{Gate, Mode};
 use crate::http::handlers::{Api, Watched};
 use crate::http::listener;
 use crate::http::mailbox::Mailboxes;
@@ -39,7 +42,7 @@ use crate::store::{self, Change, Reflector, ReflectorHandle, Writer};
 use crate::threads::OnDeath;
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -50,8 +53,8 @@ use std::time::{Duration, Instant, SystemTime};
 pub enum Error {
     /// The cluster configuration is wrong; all that is wrong with it.
     Cluster(Vec<String>),
-    /// What a setting names is not what it should be.
-    Setting(String),
+    /// A file that the settings name is wrong; all that is wrong with it.
+    Settings(Vec<String>),
     /// Something of the machine was not to be had.
     Start(String),
     /// A thread that the service cannot do without has ended.
@@ -64,7 +67,7 @@ impl Error {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Start(_) => 1,
-            Self::Cluster(_) | Self::Setting(_) => 2,
+            Self::Cluster(_) | Self::Settings(_) => 2,
             Self::Died(_) => 3,
         }
     }
@@ -73,14 +76,14 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Cluster(problems) => {
+            Self::Cluster(problems) | Self::Settings(problems) => {
                 let lines: Vec<String> = problems
                     .iter()
                     .map(|problem| format!("config-controller: {problem}"))
                     .collect();
                 f.write_str(&lines.join("\n"))
             }
-            Self::Setting(text) | Self::Start(text) | Self::Died(text) => {
+            Self::Start(text) | Self::Died(text) => {
                 write!(f, "config-controller: {text}")
             }
         }
@@ -208,6 +211,7 @@ impl Service {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, Error> {
         let front = front_settings(config, seed(&*clock))?;
+        let mode = auth_mode(config)?;
         let listener = listener::listen(config.listen, config.port).map_err(|error| {
             let at = SocketAddr::new(config.listen, config.port);
             Error::Start(format!(
@@ -248,6 +252,15 @@ impl Service {
         })
         .map_err(|error| Error::Start(format!("a thread cannot be started: {error}")))?;
         let stop = Stop::new();
+        let guard = Guard {
+            failures_max: config.auth_failures_max,
+            client: &client,
+            sink: &mailboxes,
+            clock: &clock,
+            stop: &stop,
+            endings: &endings,
+        };
+        let (gate, reviews) = guard.start(mode)?;
         let reflecting = Reflecting {
             config,
             client,
@@ -270,7 +283,7 @@ impl Service {
             pulses.clone(),
             Arc::clone(&clock),
         ));
-        let app = App::new(view, catalogs, inbox, waits, Arc::clone(&clock));
+        let app = App::new(view, catalogs, inbox, waits, Arc::clone(&clock), reviews);
         let vitals = Arc::new(Signals {
             app: app.clone(),
             stopping: AtomicBool::new(false),
@@ -282,6 +295,7 @@ impl Service {
             app.clone(),
             Arc::clone(&vitals) as Arc<dyn Vitals>,
             hostname(),
+            gate,
             Watched {
                 metrics,
                 scrape: Arc::clone(&numbers) as Arc<dyn Scrape>,
@@ -447,6 +461,52 @@ impl Reflecting<'_> {
     }
 }
 
+/// How callers are known; reads the file of the tokens, where the settings name one.
+fn auth_mode(config: &Config) -> Result<Mode, Error> {
+    Ok(match &config.auth {
+        Auth::None => Mode::Open,
+        Auth::Token { file } => {
+            let file = TokensFile::open(Path::new(file)).map_err(Error::Settings)?;
+            Mode::Tokens(Arc::new(file))
+        }
+        Auth::Kubernetes { allow } => Mode::Kubernetes(
+            allow
+                .iter()
+                .map(|account| account.as_str().into())
+                .collect(),
+        ),
+    })
+}
+
+/// What the gate and the threads behind it are made of.
+struct Guard<'a> {
+    failures_max: usize,
+    client: &'a Client,
+    sink: &'a Arc<Mailboxes<Answer>>,
+    clock: &'a Arc<dyn Clock>,
+    stop: &'a Stop,
+    endings: &'a Sender<Ending>,
+}
+
+impl Guard<'_> {
+    fn start(&self, mode: Mode) -> Result<(Gate, Option<Reviews>), Error> {
+        let clock = || Arc::clone(self.clock);
+        let on_death = on_death(self.endings);
+        let started = match &mode {
+            Mode::Open => Ok(None),
+            Mode::Tokens(file) => TokensFile::watch(file, self.stop, on_death).map(|()| None),
+            Mode::Kubernetes(_) => {
+                let sink = Arc::clone(self.sink) as Arc<dyn AnswerSink>;
+                Reviews::start(self.client, sink, clock(), &on_death).map(Some)
+            }
+        };
+        let reviews = started
+            .map_err(|error| Error::Start(format!("a thread cannot be started: {error}")))?;
+        let failures_max = u32::try_from(self.failures_max).unwrap_or(u32::MAX);
+        Ok((Gate::new(mode, failures_max, clock()), reviews))
+    }
+}
+
 fn on_death(endings: &Sender<Ending>) -> OnDeath {
     let endings = endings.clone();
     // When nobody listens any more, the service is ending anyway.
@@ -470,7 +530,7 @@ fn front_settings(config: &Config, id_seed: u64) -> Result<FrontSettings, Error>
     let tls = config.tls.as_ref().map(|files| {
         Tls::load(&files.certificate, &files.key)
             .map(Arc::new)
-            .map_err(|problem| Error::Setting(problem.to_string()))
+            .map_err(|problem| Error::Settings(vec![problem.to_string()]))
     });
     Ok(FrontSettings {
         tls: tls.transpose()?,

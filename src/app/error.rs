@@ -117,7 +117,7 @@ impl fmt::Display for Error {
                 write!(f, "too many requests wait ({bound}): ask again later")
             }
             Self::NotPermitted => f.write_str(
-                "config-controller lacks a right in its namespace; its log names the verb and the resource",
+                "config-controller lacks a right; its log names the verb and the resource",
             ),
             Self::NamespaceMissing => {
                 f.write_str("the namespace of the instances does not exist: create it, or set JOB_NAMESPACE")

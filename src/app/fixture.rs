@@ -409,6 +409,7 @@ fn answer_line(answer: &Answer) -> String {
             format!("{} {}", progress.legacy_word(), progress.finding.reason)
         }
         Answer::Done => "done".into(),
+        Answer::Reviewed(result) => format!("reviewed {result:?}"),
         Answer::Failed(error) => {
             let name = format!("{error:?}");
             let end = name.find(|c: char| !c.is_alphanumeric());

@@ -4,7 +4,8 @@
 //! on the caller's thread; the rest it hands to the desk, which answers later
 //! through the [`AnswerSink`]. Inside out: [`view`] and [`catalog`] (what there is),
 //! [`history`] (what is remembered), [`flight`] (one name), [`desk`] (all names),
-//! [`engine`] (the threads around the desk; the only file here with threads).
+//! [`engine`] (the threads around the desk). Beside them, with threads of its own,
+//! [`review`]: whose token is it.
 //! Nothing here knows of HTTP.
 
 pub mod catalog;
@@ -17,6 +18,7 @@ pub(crate) mod fixture;
 pub mod flight;
 pub mod history;
 mod request_id;
+pub mod review;
 pub mod starts;
 mod token;
 pub mod view;
@@ -33,6 +35,7 @@ use crate::model::template::Variables;
 use desk::{Input, Wish};
 use engine::{Catalogs, Inbox};
 use flight::{Ensure, Label, Stop};
+use review::{Bearer, Reviews, Verdict};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -50,6 +53,8 @@ pub enum Answer {
     Done,
     /// It cannot be done.
     Failed(Error),
+    /// Whose token it is, or why that could not be found out.
+    Reviewed(Result<Verdict, Error>),
 }
 
 /// How far a start has come.
@@ -132,10 +137,12 @@ pub struct App {
     waits: Waits,
     clock: Arc<dyn Clock>,
     drained: Arc<AtomicBool>,
+    reviews: Option<Reviews>,
 }
 
 impl App {
-    /// The service over these stores; `inbox` leads to the desk.
+    /// The service over these stores; `inbox` leads to the desk, `reviews` to whoever knows
+    /// the tokens of Kubernetes.
     #[must_use]
     pub fn new(
         view: View,
@@ -143,6 +150,7 @@ impl App {
         inbox: Inbox,
         waits: Waits,
         clock: Arc<dyn Clock>,
+        reviews: Option<Reviews>,
     ) -> Self {
         Self {
             view,
@@ -151,7 +159,21 @@ impl App {
             waits,
             clock,
             drained: Arc::default(),
+            reviews,
         }
+    }
+
+    /// Whose token this is; `None` where `token` is answered with [`Answer::Reviewed`] later.
+    ///
+    /// # Errors
+    /// [`Error::Draining`], [`Error::TooManyRequests`], and [`Error::Internal`] where this
+    /// service does not review tokens.
+    pub fn review(&self, bearer: &Bearer, token: Token) -> Result<Option<Verdict>, Error> {
+        let reviews = self.reviews.as_ref().ok_or(Error::Internal)?;
+        if self.drained.load(Ordering::SeqCst) {
+            return Err(Error::Draining);
+        }
+        reviews.ask(bearer, token)
     }
 
     /// The app types on offer, sorted.
@@ -229,6 +251,9 @@ impl App {
 
     /// The caller of this token has hung up.
     pub fn abandon(&self, token: Token) {
+        if let Some(reviews) = &self.reviews {
+            reviews.abandon(token);
+        }
         self.inbox.tell(Input::Abandoned(token));
     }
 
@@ -253,6 +278,9 @@ impl App {
     /// Answers all who wait, and from now on nobody waits any more.
     pub fn drain(&self) {
         self.drained.store(true, Ordering::SeqCst);
+        if let Some(reviews) = &self.reviews {
+            reviews.drain();
+        }
         self.inbox.tell(Input::Drain);
     }
 

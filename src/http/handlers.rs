@@ -5,6 +5,10 @@
 //! decides nothing about them; what a path means is decided in [`super::router`], what
 //! an error looks like in [`super::problem`].
 
+mod entrance;
+
+use super::auth::Caller;
+use super::auth::gate::Gate;
 use super::message::{Body, Request, Response};
 use super::problem::{Problem, Shape};
 use super::router::{self, Resource, Route, Routed};
@@ -18,6 +22,7 @@ use crate::metrics::{self, Metrics, Scrape};
 use crate::model::labels::{MetaChange, MetaLabels, RESERVED};
 use crate::model::names::InstanceKey;
 use crate::model::template::Variables;
+use entrance::Held;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,6 +40,7 @@ pub struct Api {
     vitals: Arc<dyn Vitals>,
     hostname: String,
     watched: Watched,
+    gate: Gate,
 }
 
 /// What requests are counted with.
@@ -49,7 +55,7 @@ pub struct Watched {
 }
 
 /// What is kept beside a request that waits: how its answer looks.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub enum Pending {
     /// A GET of an instance.
     Ensure,
@@ -57,22 +63,25 @@ pub enum Pending {
     Label,
     /// A DELETE.
     Stop,
+    /// Any request whose token is being reviewed.
+    Review(Box<Held>),
 }
 
 impl Pending {
-    fn shape(self) -> Shape {
+    fn shape(&self) -> Shape {
         match self {
-            Self::Ensure => Shape::Plain,
+            Self::Ensure | Self::Review(_) => Shape::Plain,
             Self::Label => Shape::Detail("error"),
             Self::Stop => Shape::Detail(NO_JOB),
         }
     }
 
-    fn method(self) -> &'static str {
+    fn method(&self) -> &str {
         match self {
             Self::Ensure => "GET",
             Self::Label => "PATCH",
             Self::Stop => "DELETE",
+            Self::Review(held) => held.method(),
         }
     }
 }
@@ -91,21 +100,30 @@ impl Handler for Api {
         let begun = self.watched.clock.now();
         let routed = router::route(&request.method, &request.path);
         let (place, thread) = (routed.place(), token.io as usize);
-        let handled = self.dispatch(routed, &request, token);
+        let method = request.method.clone();
+        let handled = self.enter(routed, request, token);
         if let Handled::Reply(response) = &handled {
             let http = &self.watched.metrics.http;
-            http.answered(thread, place, request.method.as_str(), response.status);
+            http.answered(thread, place, method.as_str(), response.status);
             http.took(thread, place, self.watched.clock.now() - begun);
         }
         handled
     }
 
-    fn resume(&self, pending: Pending, answer: Answer) -> Resumed {
+    fn resume(&self, pending: Pending, answer: Answer) -> Resumed<Pending> {
+        let (pending, answer) = match (pending, answer) {
+            (Pending::Review(held), Answer::Reviewed(result)) => {
+                return self.resume_reviewed(&held, result);
+            }
+            other => other,
+        };
         let response = match answer {
             Answer::Ready(ready) => self.aged(ready_response(&ready)),
             Answer::Progress(progress) => self.aged(progress_response(&progress)),
             Answer::Done => Response::json(200, r#"{"status":"Success"}"#),
             Answer::Failed(error) => self.problem(&error, pending.shape()),
+            // Only a request that waits for its review is answered with one.
+            Answer::Reviewed(_) => problem(&Error::Internal, pending.shape()),
         };
         // Which thread this is does not matter: few requests come this way.
         let place = Resource::Instance as usize;
@@ -120,20 +138,34 @@ impl Handler for Api {
 }
 
 impl Api {
-    /// The handler over this app; `hostname` is what `/info` shows.
+    /// The handler over this app, behind this gate; `hostname` is what `/info` shows.
     #[must_use]
-    pub fn new(app: App, vitals: Arc<dyn Vitals>, hostname: String, watched: Watched) -> Self {
+    pub fn new(
+        app: App,
+        vitals: Arc<dyn Vitals>,
+        hostname: String,
+        gate: Gate,
+        watched: Watched,
+    ) -> Self {
         Self {
             app,
             vitals,
             hostname,
+            gate,
             watched,
         }
     }
 
-    fn dispatch(&self, routed: Routed, request: &Request, token: Token) -> Handled<Pending> {
+    /// Answers a request that was let in.
+    fn admitted(
+        &self,
+        routed: Routed,
+        request: &Request,
+        caller: &Caller,
+        token: Token,
+    ) -> Handled<Pending> {
         match routed {
-            Routed::To(route) => self.serve(route, request, token),
+            Routed::To(route) => self.serve(route, request, caller, token),
             Routed::BadName(error, _) => {
                 let shape = match request.method.as_str() {
                     "PATCH" | "DELETE" => Shape::Detail("error"),
@@ -149,7 +181,13 @@ impl Api {
         }
     }
 
-    fn serve(&self, route: Route, request: &Request, token: Token) -> Handled<Pending> {
+    fn serve(
+        &self,
+        route: Route,
+        request: &Request,
+        caller: &Caller,
+        token: Token,
+    ) -> Handled<Pending> {
         if let Some(problem) = origin::refusal(&route, &request.headers) {
             let shape = match route {
                 Route::Label(_) => Pending::Label.shape(),
@@ -159,11 +197,11 @@ impl Api {
             return Handled::Reply(problem.response(shape));
         }
         match route {
-            Route::Types => Handled::Reply(self.types()),
+            Route::Types => Handled::Reply(self.types(caller)),
             Route::Instances(app_type) => Handled::Reply(self.instances(&app_type)),
-            Route::Ensure(key) => self.ensure(key, request, token),
-            Route::Label(key) => self.label(key, request, token),
-            Route::Stop(key) => self.stop(key, request, token),
+            Route::Ensure(key) => self.ensure(asked(key, request, caller, token), request),
+            Route::Label(key) => self.label(asked(key, request, caller, token), request),
+            Route::Stop(key) => self.stop(asked(key, request, caller, token)),
             Route::Info => Handled::Reply(self.info()),
             Route::Livez => Handled::Reply(probe(health::live(&self.vitals.signs()))),
             Route::Readyz => Handled::Reply(probe(health::ready(&self.vitals.signs()))),
@@ -171,10 +209,11 @@ impl Api {
         }
     }
 
-    fn types(&self) -> Response {
+    fn types(&self, caller: &Caller) -> Response {
         match self.app.types() {
             Ok(types) => {
-                let names: Vec<&str> = types.iter().map(|app_type| app_type.as_str()).collect();
+                let names = types.iter().map(|app_type| app_type.as_str());
+                let names: Vec<&str> = names.filter(|name| caller.types.contain(name)).collect();
                 self.aged(Response::json(200, json!(names).to_string()))
             }
             Err(error) => problem(&error, Shape::Plain),
@@ -191,7 +230,7 @@ impl Api {
         }
     }
 
-    fn ensure(&self, key: InstanceKey, request: &Request, token: Token) -> Handled<Pending> {
+    fn ensure(&self, asked: Asked, request: &Request) -> Handled<Pending> {
         let variables = match Variables::from_query(request.query.as_deref().unwrap_or("")) {
             Ok(variables) => variables,
             Err(error) => {
@@ -199,18 +238,18 @@ impl Api {
                 return Handled::Reply(problem(&error, Shape::Plain));
             }
         };
-        match self.app.ensure(asked(key, request, token), variables) {
+        match self.app.ensure(asked, variables) {
             Ok(ready) => Handled::Reply(self.aged(ready_response(&ready))),
             Err(None) => Handled::Parked(Pending::Ensure),
             Err(Some(error)) => Handled::Reply(self.problem(&error, Shape::Plain)),
         }
     }
 
-    fn stop(&self, key: InstanceKey, request: &Request, token: Token) -> Handled<Pending> {
-        self.parked(self.app.stop(asked(key, request, token)), Pending::Stop)
+    fn stop(&self, asked: Asked) -> Handled<Pending> {
+        self.parked(self.app.stop(asked), Pending::Stop)
     }
 
-    fn label(&self, key: InstanceKey, request: &Request, token: Token) -> Handled<Pending> {
+    fn label(&self, asked: Asked, request: &Request) -> Handled<Pending> {
         let object = match body::object(request.headers.get("content-type"), &request.body) {
             Ok(object) => object,
             Err(detail) => {
@@ -219,10 +258,7 @@ impl Api {
             }
         };
         match MetaChange::from_body(&object) {
-            Ok(change) => self.parked(
-                self.app.label(asked(key, request, token), change),
-                Pending::Label,
-            ),
+            Ok(change) => self.parked(self.app.label(asked, change), Pending::Label),
             Err(error) => {
                 let error = Error::ReservedKey(error.to_string().into());
                 Handled::Reply(problem(&error, Pending::Label.shape()))
@@ -270,9 +306,9 @@ impl Api {
     }
 }
 
-fn asked(key: InstanceKey, request: &Request, token: Token) -> Asked {
+fn asked(key: InstanceKey, request: &Request, caller: &Caller, token: Token) -> Asked {
     let by = Origin {
-        who: request.peer.to_string().into(),
+        who: caller.shown(request.peer),
         request: request.id.clone(),
     };
     Asked {

@@ -14,6 +14,7 @@ pub use refusal::{Refusal, refusal};
 
 use crate::app::RequestId;
 use std::borrow::Cow;
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -82,11 +83,31 @@ pub enum Version {
 /// Header fields of a request, in the order of arrival.
 ///
 /// All text is kept in one piece, so that a head costs two allocations.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Headers {
     text: Vec<u8>,
     /// Start of the name, start of the value, end of the value.
     spans: Vec<[u32; 3]>,
+}
+
+/// Shows no credentials, so that no log line made in a hurry does.
+impl fmt::Debug for Headers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let secret = |name: &str| {
+            ["authorization", "proxy-authorization", "cookie"]
+                .iter()
+                .any(|known| name.eq_ignore_ascii_case(known))
+        };
+        let mut map = f.debug_map();
+        for (name, value) in self.iter() {
+            if secret(name) {
+                map.entry(&name, &"[hidden]");
+            } else {
+                map.entry(&name, &String::from_utf8_lossy(value));
+            }
+        }
+        map.finish()
+    }
 }
 
 impl Headers {

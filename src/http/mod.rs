@@ -6,12 +6,14 @@
 //! connection where the port is HTTPS, and [`server`] is the only place with sockets
 //! and threads; so far nothing knows a route or an app. Above it, pure but for the
 //! calls into [`crate::app`]: [`router`] (which route), [`prefer`] and [`body`] (what a
-//! request says), [`origin`] (whose page it came from), [`handlers`] (what happens),
+//! request says), [`origin`] (whose page it came from),
+//! [`auth`] (who may call), [`handlers`] (what happens),
 //! [`problem`] (what an error looks like).
 //!
 //! What is absent: no thread per connection, no async runtime, no unbounded queue or
 //! buffer (each bound is a field of [`message::Limits`]).
 
+pub mod auth;
 pub mod body;
 pub mod connection;
 pub mod handlers;

@@ -1,9 +1,10 @@
-//! From an error of the app to status, code and text: the single mapping.
+//! From an error of the app, or of who may call, to status, code and text: the single mapping.
 //!
 //! Pure. The body has one of two shapes, as the contract has it (A1, A2): at top level
 //! for everything that is a GET, wrapped in `detail` for PATCH and DELETE. The codes are
 //! stable words for programs; a caller may rely on them.
 
+use super::auth::Denied;
 use super::message::Response;
 use crate::app::Error;
 use serde_json::{Value, json};
@@ -60,6 +61,50 @@ impl From<&Error> for Problem {
             status,
             code,
             message: error.to_string(),
+            retry_after_secs,
+        }
+    }
+}
+
+impl From<&Denied> for Problem {
+    fn from(denied: &Denied) -> Self {
+        let mut retry_after_secs = None;
+        let (status, code, message) = match denied {
+            Denied::Missing => (
+                401,
+                "unauthorized",
+                "this service asks for a token: send it as 'Authorization: Bearer TOKEN'".into(),
+            ),
+            Denied::Malformed => (
+                401,
+                "unauthorized",
+                "the Authorization header is not one 'Bearer TOKEN'".into(),
+            ),
+            Denied::Unknown => (
+                401,
+                "unauthorized",
+                "the token is not known here, or not any more".into(),
+            ),
+            Denied::Forbidden(app_type) => (
+                403,
+                "forbidden",
+                format!("this token may not use the app type '{app_type}'"),
+            ),
+            Denied::NotListed(user) => (
+                403,
+                "forbidden",
+                format!("'{user}' is not among the service accounts that may call"),
+            ),
+            Denied::TooMany { retry_after } => {
+                retry_after_secs = Some(whole_secs(*retry_after));
+                let message = "too many wrong tokens came from this address: ask again later";
+                (429, "too_many_requests", message.into())
+            }
+        };
+        Self {
+            status,
+            code,
+            message,
             retry_after_secs,
         }
     }

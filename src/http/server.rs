@@ -17,6 +17,7 @@ mod stats;
 mod timers;
 mod turn;
 
+pub(in crate::http) use admission::PeerKey;
 pub use stats::{Counter, FrontStats, ThreadStats};
 
 use crate::app::Token;
@@ -48,7 +49,7 @@ pub trait Handler: Send + Sync + 'static {
     fn handle(&self, request: Request, token: Token) -> Handled<Self::Pending>;
 
     /// Turns the answer of a parked request into what is sent.
-    fn resume(&self, pending: Self::Pending, answer: Self::Answer) -> Resumed;
+    fn resume(&self, pending: Self::Pending, answer: Self::Answer) -> Resumed<Self::Pending>;
 
     /// The peer of this parked request has gone; an answer would be dropped.
     fn abandon(&self, token: Token);
@@ -72,9 +73,11 @@ pub enum Handled<P> {
 /// What a handler has made of the answer to a parked request. (A stream of
 /// events will be a second variant, with the first of its parts.)
 #[derive(Debug)]
-pub enum Resumed {
+pub enum Resumed<P> {
     /// The answer.
     Final(Response),
+    /// The request goes on waiting, for another answer to the same token.
+    Parked(P),
 }
 
 /// How the front runs.

@@ -8,7 +8,7 @@ use super::error::{Error, Failure};
 use super::request::{self, Propagation, Request, Scope};
 use super::transport::{EventStream, Response, Transport};
 use super::types::{
-    ConfigMap, JOBS, Job, PODS, Page, Pod, Resource, ResourceVersion, Uid, decode_list,
+    ConfigMap, JOBS, Job, PODS, Page, Pod, Resource, ResourceVersion, TokenReview, Uid, decode_list,
 };
 use serde_json::Value;
 use std::sync::Arc;
@@ -148,6 +148,18 @@ impl Client {
             .open(&request::watch(K::COLLECTION, scope, version)?)
     }
 
+    /// The user whose token this is; `None` when it is nobody's, or not made for that audience.
+    ///
+    /// # Errors
+    /// `Forbidden` when we may not ask (no Role can grant that: `system:auth-delegator`).
+    pub fn review_token(&self, token: &str, audience: &str) -> Result<Option<Box<str>>, Error> {
+        let request = request::review_token(token, audience);
+        let response = self.send(&request)?;
+        let review: TokenReview = serde_json::from_slice(&response.body)
+            .map_err(|error| not_understood(&request, &error))?;
+        Ok(review.into_user(audience))
+    }
+
     fn object<K: Resource>(&self, request: &Request) -> Result<K, Error> {
         let response = self.send(request)?;
         decode(request, &response)
@@ -240,6 +252,24 @@ mod tests {
             Class::Protocol
         );
         assert_eq!(transport.2.lock().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_review_asks_for_the_audience_and_its_answer_is_checked() {
+        let status = json!({"authenticated": true, "user": {"username": "u"}, "audiences": ["us"]});
+        let (client, transport) = client(201, json!({"spec": {}, "status": status}));
+        assert_eq!(
+            client.review_token("t", "us").unwrap().as_deref(),
+            Some("u")
+        );
+        assert_eq!(client.review_token("t", "them").unwrap(), None);
+        let sent = transport.2.lock().unwrap()[0].clone();
+        let body: Value = serde_json::from_slice(&sent.body.unwrap()).unwrap();
+        assert_eq!(body["spec"], json!({"token": "t", "audiences": ["us"]}));
+        assert_eq!(
+            sent.path_and_query,
+            "/apis/authentication.k8s.io/v1/tokenreviews"
+        );
     }
 
     #[test]

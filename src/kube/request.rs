@@ -168,6 +168,26 @@ pub fn create(
     Ok(with_body(request, object, "application/json"))
 }
 
+/// Whose token this is, made for that audience (TokenReview, which is in no namespace).
+#[must_use]
+pub fn review_token(token: &str, audience: &str) -> Request {
+    let review = json!({
+        "kind": "TokenReview",
+        "apiVersion": "authentication.k8s.io/v1",
+        "spec": {"token": token, "audiences": [audience]},
+    });
+    let request = Request {
+        verb: Verb::Create,
+        resource: "tokenreviews",
+        name: None,
+        method: Method::Post,
+        path_and_query: "/apis/authentication.k8s.io/v1/tokenreviews".into(),
+        body: None,
+        content_type: None,
+    };
+    with_body(request, &review, "application/json")
+}
+
 /// One object.
 ///
 /// # Errors

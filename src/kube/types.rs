@@ -10,6 +10,7 @@
 
 mod decode;
 mod pairs;
+mod review;
 mod scalars;
 mod wire;
 
@@ -18,6 +19,7 @@ mod tests;
 
 pub use decode::{Page, Skipped, WatchEvent, decode_event, decode_list};
 pub use pairs::Pairs;
+pub use review::TokenReview;
 pub use scalars::{ResourceVersion, Timestamp, Uid};
 
 use serde::Deserializer;

@@ -1,10 +1,12 @@
 //! Who may do what: bearer tokens that rotate, and RBAC rules read from Role
 //! manifests, so that a verb which our own Role lacks fails a test.
 //!
+//! Tokens of others than us exist only to be reviewed (TokenReview).
+//!
 //! Not modelled: groups, `nonResourceURLs`, aggregated roles, bindings (a role
 //! given here is bound to the service account whose token the fake hands out).
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::cluster::resource::Resource;
 use super::cluster::status::{self, Refusal};
@@ -43,6 +45,17 @@ pub(crate) struct Access {
     service_user: String,
     rules: Option<Vec<Rule>>,
     rotations: u32,
+    /// Whether the service account is bound to system:auth-delegator.
+    may_review: bool,
+    others: Vec<Other>,
+}
+
+/// A token that calls us not.
+#[derive(Clone, Debug)]
+struct Other {
+    token: String,
+    user: String,
+    audience: String,
 }
 
 /// Whom a request comes from.
@@ -64,6 +77,8 @@ impl Access {
             service_user: "system:serviceaccount:default:config-controller".to_owned(),
             rules: None,
             rotations: 0,
+            may_review: false,
+            others: Vec::new(),
         }
     }
 
@@ -147,6 +162,56 @@ impl Access {
             Some(_) => Err(status::unauthorized()),
             None if has_certificate || !self.required => Ok(Caller::Admin),
             None => Err(status::unauthorized()),
+        }
+    }
+
+    /// Binds the service account to system:auth-delegator, or no longer.
+    pub(crate) fn set_may_review(&mut self, may: bool) {
+        self.may_review = may;
+    }
+
+    /// Makes a token of this user for this audience.
+    pub(crate) fn add_token(&mut self, token: &str, user: &str, audience: &str) {
+        self.others.push(Other {
+            token: token.to_owned(),
+            user: user.to_owned(),
+            audience: audience.to_owned(),
+        });
+    }
+
+    /// Makes all tokens of this user invalid.
+    pub(crate) fn remove_tokens(&mut self, user: &str) {
+        self.others.retain(|other| other.user != user);
+    }
+
+    /// Whether the caller may create a TokenReview; 403 as of 1.36 if not.
+    pub(crate) fn authorize_review(&self, caller: Caller) -> Result<(), Refusal> {
+        if caller == Caller::Admin || self.rules.is_none() || self.may_review {
+            Ok(())
+        } else {
+            Err(status::forbidden_review(&self.service_user))
+        }
+    }
+
+    /// The status of a TokenReview with this spec, as of 1.36.
+    pub(crate) fn review(&self, spec: &Value) -> Value {
+        let token = spec["token"].as_str().unwrap_or("");
+        let Some(other) = self.others.iter().find(|other| other.token == token) else {
+            return json!({"user": {}, "error": "invalid bearer token"});
+        };
+        let mut wanted = spec["audiences"].as_array().into_iter().flatten();
+        if wanted.any(|audience| *audience == other.audience.as_str()) {
+            json!({
+                "authenticated": true,
+                "user": {"username": other.user, "groups": ["system:authenticated"]},
+                "audiences": [other.audience],
+            })
+        } else {
+            let error = format!(
+                "[invalid bearer token, token audiences [{:?}] is invalid for the target audiences {}]",
+                other.audience, spec["audiences"]
+            );
+            json!({"user": {}, "error": error})
         }
     }
 

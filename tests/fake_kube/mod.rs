@@ -21,7 +21,7 @@
 //! get, list (selectors, pages of one version), watch (selectors, bookmarks,
 //! 410), update, merge patch, delete (preconditions, grace, propagation), the
 //! `status` subresource, dry run; one version counter; 4xx as `Status` objects
-//! in the real server's words; RBAC; Jobs with one pod at a time.
+//! in the real server's words; RBAC; TokenReviews; Jobs with one pod at a time.
 //!
 //! # What is not
 //! - Other kinds, other versions, discovery, OpenAPI, exec, logs,
@@ -259,6 +259,22 @@ impl FakeKube {
     /// Makes the service account's token invalid at once; returns the new one.
     pub(crate) fn rotate_token(&self) -> String {
         self.shared.with(|model| model.access.rotate())
+    }
+
+    /// Makes a token of this user for this audience, which a TokenReview finds.
+    pub(crate) fn add_token(&self, token: &str, user: &str, audience: &str) {
+        self.shared
+            .with(|model| model.access.add_token(token, user, audience));
+    }
+
+    /// Makes all tokens of this user invalid.
+    pub(crate) fn remove_tokens(&self, user: &str) {
+        self.shared.with(|model| model.access.remove_tokens(user));
+    }
+
+    /// Binds the service account to system:auth-delegator, or no longer.
+    pub(crate) fn set_may_review(&self, may: bool) {
+        self.shared.with(|model| model.access.set_may_review(may));
     }
 
     /// A kubeconfig for this namespace with the service account's token.

@@ -18,6 +18,7 @@
 //! | `shutdown` | the end of a replica |
 //! | `binary` | the program: arguments, exit codes, signals, a kill |
 //! | `metrics` | every metric is documented, moves, and is taken by Prometheus' own checker |
+//! | `auth` | who may call, and that nobody else does |
 //! | `conformance` | what we rely on from the API server, on the fake and (with `CLUSTER_TESTS=1`) on a real cluster |
 //! | `end_to_end` | with `CLUSTER_TESTS=1`: our own program on a real cluster, with real pods |
 //! | `sandbox` | the sandbox does what it tells people to try |
@@ -40,6 +41,7 @@ mod harness;
 mod raw_kube;
 
 mod apps;
+mod auth;
 mod binary;
 mod conformance;
 mod end_to_end;

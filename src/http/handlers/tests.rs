@@ -7,6 +7,7 @@ use crate::app::engine::{Catalogs, Inbox};
 use crate::app::fixture::{World, decode, key, n1, ready_pod, t0, token};
 use crate::clock::Clock;
 use crate::health::{Beat, Signs};
+use crate::http::auth::gate::Mode;
 use crate::http::message::Method;
 use crate::metrics::{Metrics, Scrape};
 use crate::model::status::{Finding, Phase};
@@ -78,13 +79,21 @@ impl Bench {
             json!({"metadata": {"name": "apps"}, "data": {"zeta.yaml": "x", "scim.yaml": "x"}});
         catalogs.update(&[Arc::new(decode(&map))]);
         let of_app = Arc::clone(&clock) as Arc<dyn Clock>;
-        let app = App::new(world.view.clone(), catalogs, inbox, waits, of_app);
+        let app = App::new(world.view.clone(), catalogs, inbox, waits, of_app, None);
         let watched = Watched {
             metrics: Arc::new(Metrics::new(1, &router::route_labels())),
             scrape: Arc::new(NoScrape),
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
         };
-        let api = Api::new(app, Arc::new(FixedSigns(signs)), "here".into(), watched);
+        let of_gate = Arc::clone(&clock) as Arc<dyn Clock>;
+        let gate = Gate::new(Mode::Open, 20, of_gate);
+        let api = Api::new(
+            app,
+            Arc::new(FixedSigns(signs)),
+            "here".into(),
+            gate,
+            watched,
+        );
         Self {
             world,
             api,
@@ -146,7 +155,9 @@ fn check(response: &Response, status: u16, body: &str) {
 }
 
 fn resumed(bench: &Bench, pending: Pending, answer: Answer) -> Response {
-    let Resumed::Final(response) = bench.api.resume(pending, answer);
+    let Resumed::Final(response) = bench.api.resume(pending, answer) else {
+        panic!("it waits on");
+    };
     response
 }
 

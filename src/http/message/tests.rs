@@ -23,6 +23,15 @@ fn a_value_that_is_not_utf8_is_there_as_bytes_only() {
 }
 
 #[test]
+fn debug_output_shows_no_credentials() {
+    let mut headers = Headers::default();
+    headers.push("Authorization", b"Bearer secret");
+    headers.push("X-One", b"a\nb");
+    let shown = format!("{headers:?}");
+    assert_eq!(shown, r#"{"Authorization": "[hidden]", "X-One": "a\nb"}"#);
+}
+
+#[test]
 fn refusals_have_the_shape_of_the_contract() {
     let response = Refusal::BadRequest("a \"quoted\" word").response();
     assert_eq!(response.status, 400);

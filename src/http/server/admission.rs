@@ -8,10 +8,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// Whom a connection is counted for: an IPv4 address, or the /64 of an IPv6
 /// address, since one customer of a provider has a whole /64.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct PeerKey(IpAddr);
+pub(in crate::http) struct PeerKey(IpAddr);
 
 impl PeerKey {
-    pub(super) fn of(address: IpAddr) -> Self {
+    pub(in crate::http) fn of(address: IpAddr) -> Self {
         match address.to_canonical() {
             IpAddr::V6(v6) => {
                 let network = v6.to_bits() & !u128::from(u64::MAX);

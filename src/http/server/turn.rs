@@ -254,6 +254,10 @@ impl<H: Handler> Core<H> {
         let handler = &self.shared.handler;
         match catch_unwind(AssertUnwindSafe(|| handler.resume(pending, answer))) {
             Ok(Resumed::Final(response)) => self.answer(slot, response),
+            Ok(Resumed::Parked(pending)) => {
+                self.stats().parked.add(1);
+                slot.parked = Some((token, pending));
+            }
             Err(_) => {
                 self.note_panic(slot);
                 self.refuse(slot, Refusal::Panicked);

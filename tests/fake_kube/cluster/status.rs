@@ -254,6 +254,16 @@ pub(crate) fn forbidden(
     refusal(403, "Forbidden", message, Some(details(resource, name)))
 }
 
+/// 403 of RBAC for a TokenReview.
+pub(crate) fn forbidden_review(user: &str) -> Refusal {
+    let message = format!(
+        "tokenreviews.authentication.k8s.io is forbidden: User {user:?} cannot create resource \
+         \"tokenreviews\" in API group \"authentication.k8s.io\" at the cluster scope"
+    );
+    let details = json!({"group": "authentication.k8s.io", "kind": "tokenreviews"});
+    refusal(403, "Forbidden", message, Some(details))
+}
+
 /// 403 of an admission plug-in such as the quota: it names the object.
 pub(crate) fn refused(resource: Resource, name: &str, why: &str) -> Refusal {
     let message = format!("{} {name:?} is forbidden: {why}", resource.qualified());

@@ -64,7 +64,7 @@ impl Handler for TestHandler {
         }
     }
 
-    fn resume(&self, pending: String, answer: &'static str) -> Resumed {
+    fn resume(&self, pending: String, answer: &'static str) -> Resumed<String> {
         assert!(answer != "panic", "as the test asked");
         Resumed::Final(Response::json(200, format!("{pending} {answer}")))
     }

@@ -1,0 +1,138 @@
+//! The settings that say who may call.
+
+use super::Reader;
+
+/// How callers are known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Auth {
+    /// Not at all: everybody who reaches the port may call.
+    None,
+    /// By bearer tokens.
+    Token {
+        /// The file that they stand in.
+        file: String,
+    },
+    /// By the tokens of service accounts.
+    Kubernetes {
+        /// Those that may call, as `namespace/name`.
+        allow: Vec<String>,
+    },
+}
+
+impl Reader<'_> {
+    pub(super) fn auth(&mut self) -> Auth {
+        let word = self.text("AUTH");
+        let file = self.raw("AUTH_TOKENS_FILE").map(str::to_owned);
+        let allow = self.raw("AUTH_ALLOW").map(str::to_owned);
+        if !matches!(word.as_str(), "none" | "token" | "kubernetes") {
+            let text = format!("is '{word}': give none, token or kubernetes");
+            self.problem("AUTH", &text);
+            return Auth::None;
+        }
+        // Else a forgotten AUTH would leave the port open without a word.
+        if file.is_some() && word != "token" {
+            let text = format!("is set, but AUTH is {word}: set AUTH=token, or leave it out");
+            self.problem("AUTH_TOKENS_FILE", &text);
+        }
+        if allow.is_some() && word != "kubernetes" {
+            let text = format!("is set, but AUTH is {word}: set AUTH=kubernetes, or leave it out");
+            self.problem("AUTH_ALLOW", &text);
+        }
+        match (word.as_str(), file, allow) {
+            ("token", Some(file), _) => Auth::Token { file },
+            ("token", None, _) => {
+                self.problem(
+                    "AUTH_TOKENS_FILE",
+                    "is missing: AUTH=token needs a file of tokens",
+                );
+                Auth::None
+            }
+            ("kubernetes", _, allow) => Auth::Kubernetes {
+                allow: self.allowed(allow.as_deref().unwrap_or_default()),
+            },
+            _ => Auth::None,
+        }
+    }
+
+    fn allowed(&mut self, list: &str) -> Vec<String> {
+        let entries = list.split([',', ' ']).filter(|entry| !entry.is_empty());
+        let (good, bad): (Vec<&str>, Vec<&str>) = entries.partition(|entry| is_account(entry));
+        for entry in &bad {
+            let text = format!("names '{entry}': give service accounts as namespace/name");
+            self.problem("AUTH_ALLOW", &text);
+        }
+        if good.is_empty() && bad.is_empty() {
+            let text = "is missing: AUTH=kubernetes needs the service accounts that may call, as namespace/name";
+            self.problem("AUTH_ALLOW", text);
+        }
+        good.into_iter().map(str::to_owned).collect()
+    }
+}
+
+/// Whether both are names that Kubernetes takes, as far as characters go.
+fn is_account(entry: &str) -> bool {
+    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-.".contains(c);
+    let is_name = |name: &str| !name.is_empty() && name.chars().all(fits);
+    entry
+        .split_once('/')
+        .is_some_and(|(namespace, name)| is_name(namespace) && is_name(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Auth;
+    use crate::config::{Command, parse};
+
+    fn auth(pairs: &[(&str, &str)]) -> Result<Auth, Vec<String>> {
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        match parse([], &pairs.iter().map(owned).collect()) {
+            Ok(Command::Serve(config)) => Ok(config.auth),
+            Ok(other) => panic!("{other:?}"),
+            Err(problems) => Err(problems.iter().map(ToString::to_string).collect()),
+        }
+    }
+
+    #[track_caller]
+    fn check_problems(pairs: &[(&str, &str)], expected: &[&str]) {
+        let problems = auth(pairs).unwrap_err();
+        assert_eq!(problems.len(), expected.len(), "{problems:?}");
+        for (problem, words) in problems.iter().zip(expected) {
+            assert!(problem.contains(words), "{problem}");
+        }
+    }
+
+    #[test]
+    fn the_three_ways() {
+        assert_eq!(auth(&[]), Ok(Auth::None));
+        let file = "/etc/tokens".to_owned();
+        assert_eq!(
+            auth(&[("AUTH", "token"), ("AUTH_TOKENS_FILE", "/etc/tokens")]),
+            Ok(Auth::Token { file })
+        );
+        let allow = vec!["apps/portal".to_owned(), "other/daemon".to_owned()];
+        assert_eq!(
+            auth(&[
+                ("AUTH", "kubernetes"),
+                ("AUTH_ALLOW", "apps/portal, other/daemon,")
+            ]),
+            Ok(Auth::Kubernetes { allow })
+        );
+    }
+
+    #[test]
+    fn nothing_leaves_the_port_open_by_mistake() {
+        check_problems(&[("AUTH", "Token")], &["AUTH is 'Token'"]);
+        check_problems(&[("AUTH", "token")], &["AUTH_TOKENS_FILE is missing"]);
+        check_problems(&[("AUTH", "kubernetes")], &["AUTH_ALLOW is missing"]);
+        check_problems(
+            &[("AUTH_TOKENS_FILE", "/x"), ("AUTH_ALLOW", "a/b")],
+            &[
+                "AUTH_TOKENS_FILE is set, but AUTH is none",
+                "AUTH_ALLOW is set, but AUTH is none",
+            ],
+        );
+        let list = "portal,a/b/c,A/b,/b,a/";
+        let names = ["'portal'", "'a/b/c'", "'A/b'", "'/b'", "'a/'"];
+        check_problems(&[("AUTH", "kubernetes"), ("AUTH_ALLOW", list)], &names);
+    }
+}

@@ -1,0 +1,204 @@
+//! Wrong tokens by peer address, so that guessing is slow.
+//!
+//! Pure, and bounded in memory. An address with too many failures in a window is refused,
+//! unlooked, for the rest of it; who asks from there with a token that was good in this
+//! window, with a failure before, goes on being let in, so that one broken client behind a
+//! proxy does not shut out the others for good. IPv6 counts by /64. Where the table is full
+//! of addresses, all further ones share one record: many attackers cannot make room for more.
+
+use crate::app::review::Bearer;
+use crate::http::server::PeerKey;
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+/// How long failures are remembered.
+pub const WINDOW: Duration = Duration::from_secs(60);
+
+/// Addresses that are remembered.
+pub const PEERS_MAX: usize = 4096;
+
+/// Good tokens that are remembered of an address.
+const GOOD_MAX: usize = 16;
+
+/// Failures by address.
+#[derive(Debug)]
+pub struct Attempts {
+    failures_max: u32,
+    records: HashMap<PeerKey, Record>,
+    /// Of all addresses for which there is no room.
+    rest: Option<Record>,
+    cleaned: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Record {
+    since: Instant,
+    failures: u32,
+    /// Beginnings of digests: this only says whether a token is looked at.
+    good: Vec<[u8; 8]>,
+}
+
+impl Record {
+    fn is_over(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.since) >= WINDOW
+    }
+}
+
+impl Attempts {
+    /// Nobody has failed; so many failures are allowed in a window.
+    #[must_use]
+    pub fn new(failures_max: u32) -> Self {
+        Self {
+            failures_max,
+            records: HashMap::new(),
+            rest: None,
+            cleaned: None,
+        }
+    }
+
+    /// Whether nothing is remembered.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty() && self.rest.is_none()
+    }
+
+    /// How long tokens of this address are still refused without a look.
+    #[must_use]
+    pub fn refused_for(&self, peer: IpAddr, bearer: &Bearer, now: Instant) -> Option<Duration> {
+        let record = match self.records.get(&PeerKey::of(peer)) {
+            Some(record) => record,
+            None if self.records.len() >= PEERS_MAX => self.rest.as_ref()?,
+            None => return None,
+        };
+        let refused = record.failures >= self.failures_max
+            && !record.is_over(now)
+            && !record.good.contains(&beginning(bearer));
+        refused.then(|| (record.since + WINDOW).saturating_duration_since(now))
+    }
+
+    /// A wrong token came from there; says whether the address is refused from now on.
+    pub fn failed(&mut self, peer: IpAddr, now: Instant) -> bool {
+        self.clean(now);
+        let fresh = Record {
+            since: now,
+            failures: 0,
+            good: Vec::new(),
+        };
+        let key = PeerKey::of(peer);
+        let has_room = self.records.len() < PEERS_MAX || self.records.contains_key(&key);
+        let record = if has_room {
+            self.records.entry(key).or_insert(fresh)
+        } else {
+            self.rest.get_or_insert(fresh)
+        };
+        if record.is_over(now) {
+            (record.since, record.failures) = (now, 0);
+        }
+        record.failures = record.failures.saturating_add(1);
+        record.failures == self.failures_max
+    }
+
+    /// A good token came from there.
+    pub fn passed(&mut self, peer: IpAddr, bearer: &Bearer) {
+        let Some(record) = self.records.get_mut(&PeerKey::of(peer)) else {
+            return;
+        };
+        let beginning = beginning(bearer);
+        if record.good.len() < GOOD_MAX && !record.good.contains(&beginning) {
+            record.good.push(beginning);
+        }
+    }
+
+    /// Forgets what is over, at most once a second: it goes over the whole table.
+    fn clean(&mut self, now: Instant) {
+        let pause = Duration::from_secs(1);
+        let due = |at: Instant| now.saturating_duration_since(at) >= pause;
+        if self.cleaned.is_none_or(due) {
+            self.cleaned = Some(now);
+            self.records.retain(|_, record| !record.is_over(now));
+            self.rest.take_if(|record| record.is_over(now));
+        }
+    }
+}
+
+fn beginning(bearer: &Bearer) -> [u8; 8] {
+    let mut beginning = [0; 8];
+    beginning.copy_from_slice(&bearer.digest()[..8]);
+    beginning
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    fn refused(attempts: &Attempts, peer: &str, token: &str, now: Instant) -> Option<u64> {
+        let left = attempts.refused_for(address(peer), &Bearer::new(token), now);
+        left.map(|left| left.as_secs())
+    }
+
+    #[test]
+    fn an_address_is_refused_from_the_last_allowed_failure_to_the_end_of_the_window() {
+        let start = Instant::now();
+        let at = |secs| start + Duration::from_secs(secs);
+        let mut attempts = Attempts::new(3);
+        assert!(attempts.is_empty());
+        let peer = address("10.0.0.1");
+        assert!(!attempts.failed(peer, at(0)));
+        assert!(!attempts.failed(peer, at(10)));
+        assert_eq!(refused(&attempts, "10.0.0.1", "any", at(10)), None);
+        assert!(attempts.failed(peer, at(20)));
+        assert!(!attempts.failed(peer, at(21)), "told once");
+        assert_eq!(refused(&attempts, "10.0.0.1", "any", at(21)), Some(39));
+        assert_eq!(refused(&attempts, "10.0.0.2", "any", at(21)), None);
+        assert_eq!(refused(&attempts, "10.0.0.1", "any", at(60)), None);
+        assert!(!attempts.failed(peer, at(60)), "a new window");
+    }
+
+    #[test]
+    fn a_token_that_was_good_from_there_is_looked_at_all_the_same() {
+        let now = Instant::now();
+        let mut attempts = Attempts::new(2);
+        let peer = address("10.0.0.1");
+        let _ = attempts.failed(peer, now);
+        attempts.passed(peer, &Bearer::new("good"));
+        let _ = attempts.failed(peer, now);
+        assert_eq!(refused(&attempts, "10.0.0.1", "good", now), None);
+        assert_eq!(refused(&attempts, "10.0.0.1", "other", now), Some(60));
+    }
+
+    #[test]
+    fn a_64_of_ipv6_is_one_address() {
+        let now = Instant::now();
+        let mut attempts = Attempts::new(1);
+        let _ = attempts.failed(address("2001:db8::1"), now);
+        assert_eq!(refused(&attempts, "2001:db8::2", "any", now), Some(60));
+        assert_eq!(refused(&attempts, "2001:db8:0:1::2", "any", now), None);
+    }
+
+    #[test]
+    fn the_table_is_bounded_and_what_has_no_room_shares_a_record() {
+        let now = Instant::now();
+        let mut attempts = Attempts::new(2);
+        let peer = |number: usize| IpAddr::from(u32::try_from(number).unwrap().to_be_bytes());
+        for number in 0..PEERS_MAX + 2 {
+            let _ = attempts.failed(peer(number), now);
+        }
+        assert_eq!(attempts.records.len(), PEERS_MAX);
+        let any = Bearer::new("any");
+        assert_eq!(attempts.refused_for(peer(0), &any, now), None);
+        assert!(
+            attempts
+                .refused_for(peer(PEERS_MAX + 7), &any, now)
+                .is_some()
+        );
+        let later = now + WINDOW;
+        let _ = attempts.failed(peer(0), later);
+        assert_eq!(attempts.records.len(), 1);
+        assert!(attempts.rest.is_none());
+    }
+}

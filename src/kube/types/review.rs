@@ -1,0 +1,68 @@
+//! TokenReview (authentication.k8s.io/v1): whose token is it, and for whom was it made.
+
+use serde::Deserialize;
+
+/// What the API server has found out about a token.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub struct TokenReview {
+    status: Option<ReviewStatus>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+struct ReviewStatus {
+    authenticated: Option<bool>,
+    user: Option<ReviewedUser>,
+    audiences: Option<Vec<String>>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+struct ReviewedUser {
+    username: Option<Box<str>>,
+}
+
+impl TokenReview {
+    /// The user whose token it is, where it was made for this audience. A server that names
+    /// no audience does not know of them: then the token is good for the API server itself
+    /// (API reference, `status.audiences`), thus not for us.
+    #[must_use]
+    pub fn into_user(self, audience: &str) -> Option<Box<str>> {
+        let status = self.status?;
+        let audiences = status.audiences.unwrap_or_default();
+        let for_us = audiences.iter().any(|known| known == audience);
+        let user = status.user?.username?;
+        let good = status.authenticated == Some(true) && for_us && !user.is_empty();
+        good.then_some(user)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(json: &str, expected: Option<&str>) {
+        let review: TokenReview = serde_json::from_str(json).unwrap();
+        assert_eq!(review.into_user("us").as_deref(), expected, "{json}");
+    }
+
+    #[test]
+    fn a_user_counts_only_for_our_audience() {
+        check(
+            r#"{"kind":"TokenReview","spec":{"token":"t"},"status":{"authenticated":true,"user":{"username":"u","groups":["g"]},"audiences":["us"]}}"#,
+            Some("u"),
+        );
+        for none in [
+            r#"{"status":{"authenticated":true,"user":{"username":"u"},"audiences":["other"]}}"#,
+            r#"{"status":{"authenticated":true,"user":{"username":"u"}}}"#,
+            r#"{"status":{"authenticated":true,"user":{"username":""},"audiences":["us"]}}"#,
+            r#"{"status":{"authenticated":true,"user":{},"audiences":["us"]}}"#,
+            r#"{"status":{"authenticated":false,"user":{"username":"u"},"audiences":["us"]}}"#,
+            // As 1.36 answers to a wrong token.
+            r#"{"status":{"user":{},"error":"invalid bearer token"}}"#,
+            r#"{"status":null}"#,
+            "{}",
+        ] {
+            check(none, None);
+        }
+    }
+}

@@ -1,0 +1,436 @@
+//! Who may call: tokens of a file, tokens of Kubernetes, and what nobody learns without one.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use config_controller::http::router::ROUTES;
+use serde_json::json;
+
+use crate::fake_kube::dynamics::fate::Fate;
+use crate::fake_kube::faults::{Fault, FaultRule};
+use crate::harness::{
+    Answer, Client, Ground, PREFIX, Pending, TEMPLATE, TemporaryFolder, eventually,
+};
+
+const PORTAL: &str = "portal-0123456789abcdef";
+const DAEMON: &str = "daemon-0123456789abcdef";
+const WRONG: &str = "wrong-0123456789abcdef";
+
+const METHODS: &[&str] = &[
+    "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "BREW",
+];
+
+/// A ground with `AUTH=token`, and the folder of its file.
+struct Guarded {
+    ground: Ground,
+    folder: TemporaryFolder,
+}
+
+impl Guarded {
+    /// `portal` may use all types, `daemon` only `hello`.
+    fn new() -> Self {
+        Self::with(|builder| builder)
+    }
+
+    fn with(change: impl FnOnce(crate::harness::Builder) -> crate::harness::Builder) -> Self {
+        let folder = TemporaryFolder::new();
+        let text = format!("# who may call\n{PORTAL} portal\n{DAEMON} daemon hello\n");
+        let file = folder.write("tokens", &text);
+        let builder = Ground::builder()
+            .template("other", TEMPLATE)
+            .setting("AUTH", "token")
+            .setting("AUTH_TOKENS_FILE", &file.display().to_string());
+        let ground = change(builder).start();
+        Self { ground, folder }
+    }
+
+    fn client(&self) -> Client {
+        self.ground.client()
+    }
+}
+
+fn begin(client: Client, token: &str, method: &str, path: &str, body: &str) -> Pending {
+    let value = format!("Bearer {token}");
+    let headers = [
+        ("Authorization", value.as_str()),
+        ("Content-Type", "application/json"),
+    ];
+    client.begin(method, path, &headers, body)
+}
+
+#[track_caller]
+fn ask(client: Client, token: &str, method: &str, path: &str) -> Answer {
+    begin(client, token, method, path, "").finish()
+}
+
+#[track_caller]
+fn get(client: Client, token: &str, path: &str) -> Answer {
+    ask(client, token, "GET", path)
+}
+
+/// Each path with each method, and some that are none.
+fn everything() -> impl Iterator<Item = (&'static str, String)> {
+    let paths = ROUTES.iter().map(|(_, path, _)| (*path).to_owned());
+    let odd = [
+        "/",
+        "/metrics",
+        "/nope",
+        "/app/",
+        "/livez/",
+        "//livez",
+        "/app/hello/..",
+    ];
+    let paths: Vec<String> = paths.chain(odd.map(str::to_owned)).collect();
+    METHODS.iter().flat_map(move |method| {
+        let filled = |path: &String| path.replace("{type}", "hello").replace("{name}", "ann");
+        let paths: Vec<_> = paths.iter().map(filled).collect();
+        paths.into_iter().map(move |path| (*method, path))
+    })
+}
+
+/// Whether somebody without a token may ask for this: the kubelet asks for it.
+fn is_probe(method: &str, path: &str) -> bool {
+    matches!(method, "GET" | "HEAD") && matches!(path, "/livez" | "/readyz")
+}
+
+#[track_caller]
+fn check_turned_away(method: &str, path: &str, answer: &Answer) {
+    assert_eq!(answer.status, 401, "{method} {path}: {}", answer.text);
+    assert_eq!(
+        answer.header("www-authenticate"),
+        "Bearer",
+        "{method} {path}"
+    );
+    match method {
+        "HEAD" => assert_eq!(answer.text, ""),
+        "PATCH" | "DELETE" => drop(answer.expect_detail(401, "error", "unauthorized")),
+        _ => drop(answer.expect_error(401, "unauthorized")),
+    }
+}
+
+#[test]
+fn without_a_token_nothing_but_the_probes_answers() {
+    let guarded = Guarded::with(|builder| builder.setting("AUTH_FAILURES_MAX", "1000"));
+    let client = guarded.client();
+    let mut walked = 0;
+    for (method, path) in everything() {
+        let plain = client.begin(method, &path, &[], "").finish();
+        if is_probe(method, &path) {
+            assert_eq!(plain.status, 200, "{method} {path}");
+            continue;
+        }
+        check_turned_away(method, &path, &plain);
+        check_turned_away(method, &path, &ask(client, WRONG, method, &path));
+        for odd in [
+            "Basic cG9ydGFsOng=",
+            "Bearer",
+            &format!("Token {PORTAL}"),
+            PORTAL,
+        ] {
+            let answer = client.begin(method, &path, &[("Authorization", odd)], "");
+            check_turned_away(method, &path, &answer.finish());
+        }
+        let known = ask(client, PORTAL, method, &path);
+        assert_ne!(known.status, 401, "{method} {path}: {}", known.text);
+        walked += 1;
+    }
+    assert!(walked > METHODS.len() * ROUTES.len() - 5);
+}
+
+#[test]
+fn a_request_that_is_turned_away_changes_nothing() {
+    let guarded = Guarded::new();
+    let client = guarded.client();
+    get(client, PORTAL, "/app/hello/ann").expect(200);
+    guarded.ground.count_from_here();
+    for token in [&PORTAL[..PORTAL.len() - 1], &format!("{PORTAL}0"), ""] {
+        assert_eq!(get(client, token, "/app/hello/bob").status, 401);
+        assert_eq!(ask(client, token, "DELETE", "/app/hello/ann").status, 401);
+        let patch = begin(client, token, "PATCH", "/app/hello/ann", r#"{"a":"b"}"#);
+        assert_eq!(patch.finish().status, 401);
+    }
+    assert_eq!(guarded.ground.jobs(), ["hello-ann"]);
+    for verb in ["create", "patch", "delete"] {
+        assert_eq!(guarded.ground.kube.count(verb, "*"), 0, "{verb}");
+    }
+}
+
+#[test]
+fn a_token_sees_and_uses_its_types_alone() {
+    let guarded = Guarded::new();
+    let client = guarded.client();
+    get(client, PORTAL, "/app").expect_text(200, r#"["hello","other"]"#);
+    get(client, DAEMON, "/app").expect_text(200, r#"["hello"]"#);
+    get(client, DAEMON, "/app/hello/ann").expect(200);
+    get(client, PORTAL, "/app/other/bob").expect(200);
+    get(client, DAEMON, "/app/hello").expect(200);
+    ask(client, DAEMON, "PATCH", "/app/hello/ann").expect(422);
+    for path in ["/app/other", "/app/other/bob", "/app/nope/bob"] {
+        let sentence = get(client, DAEMON, path).expect_error(403, "forbidden");
+        assert!(sentence.starts_with("this token may not use the app type '"));
+    }
+    for method in ["PATCH", "DELETE"] {
+        let answer = ask(client, DAEMON, method, "/app/other/bob");
+        let _ = answer.expect_detail(403, "error", "forbidden");
+    }
+    assert_eq!(guarded.ground.jobs().len(), 2);
+    ask(client, DAEMON, "DELETE", "/app/hello/ann").expect(200);
+}
+
+#[test]
+fn the_job_says_by_name_who_started_it() {
+    let guarded = Guarded::new();
+    get(guarded.client(), DAEMON, "/app/hello/ann").expect(200);
+    let job = guarded.ground.wait_job("hello-ann");
+    let annotation = &job["metadata"]["annotations"][format!("{PREFIX}started-by")];
+    assert_eq!(*annotation, json!("daemon"));
+}
+
+#[test]
+fn tokens_rotate_without_a_restart() {
+    let guarded = Guarded::new();
+    let client = guarded.client();
+    let (folder, new) = (&guarded.folder, "fresh-0123456789abcdef");
+    assert_eq!(get(client, new, "/info").status, 401);
+    // A mounted Secret changes by a rename, too.
+    let next = folder.write("next", &format!("{new} portal\n"));
+    std::fs::rename(next, folder.path("tokens")).expect("a file can be renamed");
+    eventually("the new token is good", || {
+        // Asking with it meanwhile would count as guessing.
+        (get(client, PORTAL, "/info").status == 401).then_some(())
+    });
+    get(client, new, "/info").expect(200);
+}
+
+#[test]
+fn guessing_is_slowed_for_its_address_until_the_minute_is_over() {
+    let guarded = Guarded::with(|builder| builder.setting("AUTH_FAILURES_MAX", "3"));
+    let client = guarded.client();
+    assert_eq!(get(client, WRONG, "/app").status, 401);
+    get(client, PORTAL, "/app").expect(200);
+    assert_eq!(get(client, WRONG, "/app").status, 401);
+    assert_eq!(get(client, WRONG, "/app").status, 401);
+    let slowed = get(client, WRONG, "/app");
+    let _ = slowed.expect_error(429, "too_many_requests");
+    let secs: u64 = slowed.header("retry-after").parse().expect("seconds");
+    assert!((1..=61).contains(&secs), "{secs}");
+    // Not even a good token is looked at, but for one that was seen from there.
+    assert_eq!(get(client, DAEMON, "/app").status, 429);
+    get(client, PORTAL, "/app").expect(200);
+    // Nothing is guessed here.
+    assert_eq!(client.get("/app").status, 401);
+    assert_eq!(client.get("/livez").status, 200);
+    guarded.ground.advance(Duration::from_secs(60));
+    get(client, DAEMON, "/app").expect(200);
+    assert_eq!(get(client, WRONG, "/app").status, 401);
+}
+
+const PORTAL_USER: &str = "system:serviceaccount:apps:portal";
+const STRANGER_USER: &str = "system:serviceaccount:apps:stranger";
+const STRANGER: &str = "stranger-0123456789abcdef";
+
+/// `AUTH=kubernetes`; `apps/portal` may call, `apps/stranger` is known to Kubernetes alone.
+fn reviewed(fate: Fate) -> Ground {
+    let ground = Ground::builder()
+        .fate(fate)
+        .setting("AUTH", "kubernetes")
+        .setting("AUTH_ALLOW", "apps/portal,apps/daemon")
+        .start();
+    let kube = &ground.kube;
+    kube.set_may_review(true);
+    kube.add_token(PORTAL, PORTAL_USER, "config-controller");
+    kube.add_token(STRANGER, STRANGER_USER, "config-controller");
+    kube.add_token(
+        DAEMON,
+        "system:serviceaccount:apps:daemon",
+        "another-service",
+    );
+    ground
+}
+
+fn reviews(ground: &Ground) -> usize {
+    ground.kube.count("create", "tokenreviews")
+}
+
+#[test]
+fn service_accounts_on_the_list_may_call() {
+    let ground = reviewed(Fate::default());
+    let client = ground.client();
+    assert_eq!(client.get("/app").status, 401);
+    assert_eq!(reviews(&ground), 0);
+    get(client, PORTAL, "/app").expect_text(200, r#"["hello"]"#);
+    let sentence = get(client, STRANGER, "/app").expect_error(403, "forbidden");
+    assert!(sentence.contains(STRANGER_USER), "{sentence}");
+    // A token for another audience is of no use here, whoever owns it.
+    check_turned_away("GET", "/app", &get(client, DAEMON, "/app"));
+    check_turned_away(
+        "DELETE",
+        "/app/hello/a",
+        &ask(client, WRONG, "DELETE", "/app/hello/a"),
+    );
+    get(client, PORTAL, "/app/hello/ann").expect(200);
+    let job = ground.wait_job("hello-ann");
+    let annotation = &job["metadata"]["annotations"][format!("{PREFIX}started-by")];
+    assert_eq!(*annotation, json!("apps/portal"));
+    // One review a token: the rest was remembered.
+    assert_eq!(reviews(&ground), 4);
+}
+
+#[test]
+fn a_revoked_token_is_good_for_half_a_minute_at_most() {
+    let ground = reviewed(Fate::default());
+    let client = ground.client();
+    get(client, PORTAL, "/info").expect(200);
+    ground.kube.remove_tokens(PORTAL_USER);
+    get(client, PORTAL, "/info").expect(200);
+    ground.advance(Duration::from_secs(30));
+    assert_eq!(get(client, PORTAL, "/info").status, 401);
+    ground
+        .kube
+        .add_token(PORTAL, PORTAL_USER, "config-controller");
+    assert_eq!(get(client, PORTAL, "/info").status, 401);
+    ground.advance(Duration::from_secs(5));
+    get(client, PORTAL, "/info").expect(200);
+    assert_eq!(reviews(&ground), 3);
+}
+
+#[test]
+fn a_request_waits_for_its_review_and_then_for_its_instance() {
+    let ground = reviewed(Fate::by_hand());
+    let first = begin(ground.client(), PORTAL, "GET", "/app/hello/ann", "");
+    let second = begin(ground.client(), PORTAL, "GET", "/app/hello/ann", "");
+    ground.make_ready("hello-ann");
+    first.finish().expect(200);
+    second.finish().expect(200);
+    assert_eq!(ground.jobs(), ["hello-ann"]);
+    let patch = begin(
+        ground.client(),
+        PORTAL,
+        "PATCH",
+        "/app/hello/ann",
+        r#"{"a":"b"}"#,
+    );
+    patch.finish().expect(200);
+}
+
+#[test]
+fn a_slow_review_keeps_nobody_else_waiting() {
+    let ground = reviewed(Fate::default());
+    let client = ground.client();
+    get(client, PORTAL, "/app").expect(200);
+    let slow = Fault::Delay(Duration::from_secs(3600));
+    ground
+        .kube
+        .fault(FaultRule::new("create", "tokenreviews", slow));
+    let waiting: Vec<Pending> = (0..10)
+        .map(|number| begin(client, &format!("{WRONG}{number}"), "GET", "/app", ""))
+        .collect();
+    get(client, PORTAL, "/app").expect(200);
+    get(client, PORTAL, "/app/hello/ann").expect(200);
+    assert!(waiting.iter().all(|pending| !pending.is_answered()));
+    ground.kube.cut_connections();
+    ground.kube.clear_faults();
+}
+
+#[test]
+fn without_kubernetes_only_remembered_tokens_are_good() {
+    let ground = reviewed(Fate::default());
+    let client = ground.client();
+    get(client, PORTAL, "/app").expect(200);
+    ground.kube.stop_listening();
+    get(client, PORTAL, "/app").expect(200);
+    let answer = get(client, STRANGER, "/app");
+    let _ = answer.expect_error(503, "kubernetes_unavailable");
+    assert_eq!(answer.header("retry-after"), "1");
+    let answer = ask(client, STRANGER, "DELETE", "/app/hello/ann");
+    let _ = answer.expect_detail(503, "error", "kubernetes_unavailable");
+    ground.kube.start_listening();
+    eventually("tokens are reviewed again", || {
+        (get(client, STRANGER, "/app").status == 403).then_some(())
+    });
+    // That the API server was away is nobody's guess.
+    for number in 0..15 {
+        assert_eq!(get(client, &format!("{WRONG}{number}"), "/app").status, 401);
+    }
+}
+
+#[test]
+fn without_the_right_to_review_the_operator_is_called_for() {
+    let ground = reviewed(Fate::default());
+    ground.kube.set_may_review(false);
+    let answer = get(ground.client(), PORTAL, "/app");
+    let _ = answer.expect_error(500, "not_permitted");
+    ground.kube.set_may_review(true);
+    get(ground.client(), PORTAL, "/app").expect(200);
+}
+
+/// Sees all that is logged in this process, at every level and by every library, before
+/// anything is hidden.
+struct Watcher;
+
+static LEAKED: AtomicBool = AtomicBool::new(false);
+static SEEN: AtomicUsize = AtomicUsize::new(0);
+
+/// In every token of the test below, and nowhere else.
+const MARK: &str = "s3cr3tmark0123456789";
+
+impl log::Log for Watcher {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        let line = record.args().to_string();
+        if line.contains(MARK) {
+            LEAKED.store(true, Ordering::SeqCst);
+        }
+        if line.contains("marked-caller") {
+            SEEN.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+#[test]
+fn tokens_are_never_logged() {
+    log::set_logger(&Watcher).expect("no other test sets a logger");
+    log::set_max_level(log::LevelFilter::Trace);
+    let folder = TemporaryFolder::new();
+    let good = format!("good.{MARK}");
+    let file = folder.write("tokens", &format!("{good} marked-caller\n"));
+    let ground = Ground::builder()
+        .setting("AUTH", "token")
+        .setting("AUTH_TOKENS_FILE", &file.display().to_string())
+        .setting("AUTH_FAILURES_MAX", "2")
+        .start();
+    let client = ground.client();
+    get(client, &good, "/app/hello/ann").expect(200);
+    for number in 0..4 {
+        let _ = get(client, &format!("wrong{number}.{MARK}"), "/app/hello/ann");
+    }
+    folder.write(
+        "tokens",
+        &format!("{good} a b {MARK}\n{MARK}\u{e4}\n{MARK} {MARK}\u{e4}"),
+    );
+    let kubernetes = reviewed(Fate::default());
+    let client = kubernetes.client();
+    let portal = format!("portal.{MARK}");
+    kubernetes
+        .kube
+        .add_token(&portal, PORTAL_USER, "config-controller");
+    get(client, &portal, "/app").expect(200);
+    assert_eq!(get(client, &format!("other.{MARK}"), "/app").status, 401);
+    for fault in [Fault::Status(500), Fault::Drop] {
+        kubernetes
+            .kube
+            .fault(FaultRule::new("create", "tokenreviews", fault));
+        assert_eq!(get(client, &format!("new.{MARK}"), "/app").status, 503);
+        kubernetes.kube.clear_faults();
+    }
+    kubernetes.kube.set_may_review(false);
+    assert_eq!(get(client, &format!("new.{MARK}"), "/app").status, 500);
+    drop((ground, kubernetes));
+    assert!(SEEN.load(Ordering::SeqCst) > 0, "the log is watched");
+    assert!(!LEAKED.load(Ordering::SeqCst));
+}
