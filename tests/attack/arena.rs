@@ -77,6 +77,8 @@ pub(crate) struct Outcome {
     pub(crate) files_after: usize,
     pub(crate) beside: Seen,
     pub(crate) after: After,
+    /// As the strike says.
+    pub(crate) spares_others: bool,
 }
 
 /// How a server is started for a strike; an error says why not on this machine.
@@ -127,6 +129,7 @@ pub(crate) fn strike(target: &mut Target, strike: &Strike) -> Result<Outcome, St
         files_after,
         beside,
         after,
+        spares_others: strike.spares_others,
     })
 }
 

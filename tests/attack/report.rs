@@ -101,7 +101,10 @@ impl Report {
                     o.files_after,
                     ms(o.beside.p99),
                     self.factor(o),
-                    failed(&o.beside),
+                    match o.spares_others {
+                        true => failed(&o.beside),
+                        false => format!("{}; not judged: no file for anybody", failed(&o.beside)),
+                    },
                     after(&o.after),
                 ),
             };
@@ -110,7 +113,8 @@ impl Report {
 
     fn goals(&self, out: &mut String) {
         let worst = |unit: fn(&Self, &Outcome) -> f64| {
-            let values = self.outcomes().map(|(title, o)| (unit(self, o), title));
+            let judged = self.outcomes().filter(|(_, o)| o.spares_others);
+            let values = judged.map(|(title, o)| (unit(self, o), title));
             values
                 .max_by(|a, b| a.0.total_cmp(&b.0))
                 .unwrap_or_default()

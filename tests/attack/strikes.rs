@@ -59,6 +59,9 @@ pub(crate) struct Strike {
     pub(crate) title: &'static str,
     pub(crate) start: Start,
     pub(crate) whom: For,
+    /// Whether others can be served as before: not while the process may open no file at all,
+    /// where all that is asked is that it tells them so, and comes back.
+    pub(crate) spares_others: bool,
     pub(crate) run: fn(&Aim) -> Result<String, String>,
 }
 
@@ -70,6 +73,7 @@ const fn strike(name: &'static str, title: &'static str, run: Run) -> Strike {
         title,
         start: Start::Plain,
         whom: For::All,
+        spares_others: true,
         run,
     }
 }
@@ -77,6 +81,14 @@ const fn strike(name: &'static str, title: &'static str, run: Run) -> Strike {
 const fn started(start: Start, name: &'static str, title: &'static str, run: Run) -> Strike {
     let plain = strike(name, title, run);
     Strike { start, ..plain }
+}
+
+const fn without_files(name: &'static str, title: &'static str, run: Run) -> Strike {
+    let plain = strike(name, title, run);
+    Strike {
+        spares_others: false,
+        ..plain
+    }
 }
 
 const fn of_service(name: &'static str, title: &'static str, run: Run) -> Strike {
@@ -161,7 +173,7 @@ pub(crate) const ALL: &[Strike] = &[
         "700 connections, 256 open files allowed",
         connections::files,
     ),
-    strike(
+    without_files(
         "nofiles",
         "the limit of open files falls while it runs",
         connections::no_files,
