@@ -78,7 +78,7 @@ pub(crate) struct Outcome {
     pub(crate) beside: Seen,
     pub(crate) after: After,
     /// As the strike says.
-    pub(crate) spares_others: bool,
+    pub(crate) unjudged: Option<&'static str>,
 }
 
 /// How a server is started for a strike; an error says why not on this machine.
@@ -129,7 +129,7 @@ pub(crate) fn strike(target: &mut Target, strike: &Strike) -> Result<Outcome, St
         files_after,
         beside,
         after,
-        spares_others: strike.spares_others,
+        unjudged: strike.unjudged,
     })
 }
 

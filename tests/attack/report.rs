@@ -101,10 +101,7 @@ impl Report {
                     o.files_after,
                     ms(o.beside.p99),
                     self.factor(o),
-                    match o.spares_others {
-                        true => failed(&o.beside),
-                        false => format!("{}; not judged: no file for anybody", failed(&o.beside)),
-                    },
+                    failed(o),
                     after(&o.after),
                 ),
             };
@@ -113,7 +110,7 @@ impl Report {
 
     fn goals(&self, out: &mut String) {
         let worst = |unit: fn(&Self, &Outcome) -> f64| {
-            let judged = self.outcomes().filter(|(_, o)| o.spares_others);
+            let judged = self.outcomes().filter(|(_, o)| o.unjudged.is_none());
             let values = judged.map(|(title, o)| (unit(self, o), title));
             values
                 .max_by(|a, b| a.0.total_cmp(&b.0))
@@ -211,11 +208,13 @@ fn met(is: bool) -> &'static str {
     if is { "met" } else { "**not met**" }
 }
 
-fn failed(beside: &Seen) -> String {
-    match beside.failed {
+fn failed(o: &Outcome) -> String {
+    let failed = match o.beside.failed {
         0 => String::new(),
-        failed => format!(", **{failed} of {} failed**", beside.asked),
-    }
+        failed => format!(", **{failed} of {} failed**", o.beside.asked),
+    };
+    let why = o.unjudged.map(|why| format!("; not judged: {why}"));
+    failed + &why.unwrap_or_default()
 }
 
 fn after(after: &After) -> String {
@@ -236,6 +235,6 @@ fn tiny(o: &Outcome) -> String {
         o.files_after
     );
     let _ = write!(cell, "; {}; p99 beside {}", o.note, ms(o.beside.p99));
-    let _ = write!(cell, "{}; {}", failed(&o.beside), after(&o.after));
+    let _ = write!(cell, "{}; {}", failed(o), after(&o.after));
     cell
 }

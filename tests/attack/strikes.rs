@@ -59,9 +59,8 @@ pub(crate) struct Strike {
     pub(crate) title: &'static str,
     pub(crate) start: Start,
     pub(crate) whom: For,
-    /// Whether others can be served as before: not while the process may open no file at all,
-    /// where all that is asked is that it tells them so, and comes back.
-    pub(crate) spares_others: bool,
+    /// Why the client beside it is not judged, if so.
+    pub(crate) unjudged: Option<&'static str>,
     pub(crate) run: fn(&Aim) -> Result<String, String>,
 }
 
@@ -73,7 +72,7 @@ const fn strike(name: &'static str, title: &'static str, run: Run) -> Strike {
         title,
         start: Start::Plain,
         whom: For::All,
-        spares_others: true,
+        unjudged: None,
         run,
     }
 }
@@ -83,10 +82,11 @@ const fn started(start: Start, name: &'static str, title: &'static str, run: Run
     Strike { start, ..plain }
 }
 
-const fn without_files(name: &'static str, title: &'static str, run: Run) -> Strike {
+/// One beside which nobody can be served as before.
+const fn unjudged(why: &'static str, name: &'static str, title: &'static str, run: Run) -> Strike {
     let plain = strike(name, title, run);
     Strike {
-        spares_others: false,
+        unjudged: Some(why),
         ..plain
     }
 }
@@ -173,7 +173,8 @@ pub(crate) const ALL: &[Strike] = &[
         "700 connections, 256 open files allowed",
         connections::files,
     ),
-    without_files(
+    unjudged(
+        "no file for anybody",
         "nofiles",
         "the limit of open files falls while it runs",
         connections::no_files,
@@ -184,12 +185,14 @@ pub(crate) const ALL: &[Strike] = &[
         "400 connections, 300 threads allowed",
         connections::threads,
     ),
-    strike(
+    unjudged(
+        "full load",
         "alive64",
         "no attack: 64 keep-alive clients at once",
         polite::keep_alive_64,
     ),
-    strike(
+    unjudged(
+        "full load",
         "alive256",
         "no attack: 256 keep-alive clients at once",
         polite::keep_alive_256,
