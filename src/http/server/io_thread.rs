@@ -108,6 +108,9 @@ impl<H: Handler> IoThread<H> {
                 self.take_event(event);
             }
             for place in again {
+                if let Some(slot) = self.slots.get_mut(place) {
+                    slot.again = false;
+                }
                 self.turn(place);
             }
             self.take_mail();
@@ -165,7 +168,10 @@ impl<H: Handler> IoThread<H> {
                 slot.read_closed |= event.is_read_closed() || event.is_error();
                 slot.readable |= event.is_readable() || slot.read_closed;
                 slot.writable |= event.is_writable();
-                self.turn(place);
+                // One that has a turn to come in this round gets no second one.
+                if !slot.again {
+                    self.turn(place);
+                }
             }
         }
     }
@@ -176,7 +182,11 @@ impl<H: Handler> IoThread<H> {
         };
         match self.core.turn(slot, place) {
             Turn::Closed => self.remove(place),
-            Turn::Again => self.again.push(place),
+            Turn::Again if slot.again => {}
+            Turn::Again => {
+                slot.again = true;
+                self.again.push(place);
+            }
             Turn::Wait => {
                 let deadline = slot.deadline();
                 self.timers.arm(place, deadline, self.core.now);
@@ -376,6 +386,7 @@ impl<H: Handler> IoThread<H> {
             readable: false,
             writable: true,
             read_closed: false,
+            again: false,
             held: 0,
             permit,
         };

