@@ -282,9 +282,7 @@ mod tests {
         let metrics = Arc::new(Metrics::new(1, &[]));
         let (catalogs, clock) = (Arc::default(), Arc::new(Still(now)));
         let numbers = Numbers::new(metrics, view, catalogs, Vec::new(), clock);
-        let begun = Instant::now();
         let text = numbers.text();
-        let took = begun.elapsed();
         // No type is on offer here, so all are of one that is not.
         let line = "config_controller_instances{type=\"_other\",status=\"ready\"} 10000\n";
         assert!(text.contains(line), "{text}");
