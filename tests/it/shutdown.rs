@@ -1,9 +1,14 @@
 //! The end of a replica: nobody who asks is left without an answer.
 
-use std::time::Duration;
+use std::io::{BufRead as _, BufReader, ErrorKind, Read as _};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use crate::fake_kube::dynamics::fate::Fate;
-use crate::harness::{Connection, Ground, eventually};
+use crate::harness::{Client, Connection, Ground, eventually};
 
 /// Long enough for a busy machine to look at what goes on meanwhile.
 const DELAY: Duration = Duration::from_secs(3);
@@ -61,4 +66,189 @@ fn who_waits_at_the_end_is_answered_202_and_later_ones_503() {
     let ended = ending.join().expect("the draining thread ends");
     assert_eq!(ended, Ok(()));
     assert_eq!(ground.jobs(), ["hello-ann"]);
+}
+
+/// Requests that wait when the end comes, each for an instance of its own.
+const PARKED: usize = 500;
+
+/// How long a connection may be silent before it is closed, once the end has begun.
+const IDLE: Duration = Duration::from_secs(5);
+
+/// Sends a GET for each of [`PARKED`] names on connections that stay open, and waits until all
+/// of them wait. A request waits before its Job is made, so the Jobs tell.
+#[track_caller]
+fn park(ground: &Ground, address: SocketAddr) -> Vec<Connection> {
+    let before = ground.jobs().len();
+    let parked = (0..PARKED).map(|number| {
+        let mut connection = Connection::open(address).expect("a connection");
+        let path = format!("/app/hello/n{number}");
+        let sent = connection.send("GET", &path, &[], "");
+        sent.expect("a request");
+        connection
+    });
+    let parked = parked.collect();
+    eventually("all wait", || {
+        (ground.jobs().len() == before + PARKED).then_some(())
+    });
+    parked
+}
+
+/// A connection that has had an answer and is kept; and when its silence began at the earliest.
+#[track_caller]
+fn keep(address: SocketAddr) -> (Connection, Instant) {
+    let mut idle = Connection::open(address).expect("a connection");
+    let since = Instant::now();
+    idle.send("GET", "/livez", &[], "").expect("a request");
+    let answer = idle.read(false).expect("an answer");
+    assert_eq!((answer.status, answer.header("connection")), (200, ""));
+    (idle, since)
+}
+
+/// One who waited is told how far the start is, and that this connection ends.
+#[track_caller]
+fn check_202(parked: &mut Connection) {
+    let answer = parked.read(false).expect("who waits is answered");
+    assert_eq!(answer.header("connection"), "close");
+    assert_eq!(answer.header("content-type"), "application/json");
+    let told = answer.expect(202);
+    assert_eq!(told["status"], "node_not_ready");
+}
+
+/// Who comes after that, on a connection that was kept, is sent elsewhere.
+#[track_caller]
+fn check_late(idle: &mut Connection) {
+    let sent = idle.send("GET", "/app/hello/late", &[], "");
+    sent.expect("a request");
+    let late = idle.read(false).expect("an answer");
+    late.expect_error(503, "draining");
+    assert_eq!(late.header("connection"), "close");
+}
+
+/// Waits until the other side closes this one, and checks that it was not too early.
+#[track_caller]
+fn check_closed_when_idle((mut idle, since): (Connection, Instant)) {
+    let end = idle.read(false).expect_err("it is closed");
+    assert_eq!(end.kind(), ErrorKind::UnexpectedEof);
+    assert!(since.elapsed() >= IDLE, "{:?}", since.elapsed());
+}
+
+#[test]
+fn with_500_who_wait_all_are_answered_and_nobody_is_cut_off() {
+    let mut ground = Ground::builder()
+        .fate(Fate::by_hand())
+        .setting("START_WAIT", "300s")
+        .start();
+    let (client, address) = (ground.client(), ground.address(0));
+    let witness = client.begin_get("/app/hello/ann");
+    ground.make_ready("hello-ann");
+    witness.finish().expect(200);
+    let mut parked = park(&ground, address);
+    let witness = client.begin_get("/app/hello/witness");
+    ground.wait_job("hello-witness");
+    let (mut kept, idle) = (keep(address).0, keep(address));
+    let service = ground.take_service();
+    let delay = Duration::from_secs(2);
+    let began = Instant::now();
+    let ending = std::thread::spawn(move || service.drain(delay, LONGEST));
+    eventually("readyz says so", || {
+        let answer = client.get("/readyz");
+        (answer.status == 503).then(|| answer.expect_error(503, "draining"))
+    });
+    client.get("/app/hello/ann").expect(200);
+    let answered = witness.is_answered();
+    assert!(
+        !answered || began.elapsed() >= delay,
+        "those who wait go on waiting"
+    );
+    check_202(&mut parked[0]);
+    assert!(began.elapsed() >= delay, "{:?}", began.elapsed());
+    check_late(&mut kept);
+    parked[1..].iter_mut().for_each(check_202);
+    witness.finish().expect(202);
+    check_closed_when_idle(idle);
+    let ended = ending.join().expect("the draining thread ends");
+    assert_eq!(ended, Ok(()));
+    assert!(began.elapsed() < LONGEST, "{:?}", began.elapsed());
+    assert_eq!(ground.jobs().len(), PARKED + 2, "instances go on");
+}
+
+/// The program, killed when it is dropped, and a thread that gathers its log.
+struct Program {
+    child: Child,
+    log: Option<JoinHandle<String>>,
+}
+
+impl Program {
+    /// Starts it, and waits until it says where it listens.
+    #[track_caller]
+    fn start(kubeconfig: &Path) -> (Self, SocketAddr) {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_config-controller"))
+            .env_clear()
+            .env("KUBECONFIG", kubeconfig)
+            .env("SERVICE_PORT", "0")
+            .env("LISTEN", "127.0.0.1")
+            .env("START_WAIT", "300s")
+            .env("DRAIN_DELAY", "1s")
+            .env("DRAIN", format!("{}s", LONGEST.as_secs()))
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program can be run");
+        let log = child.stderr.take().expect("its standard error is ours");
+        let mut log = BufReader::new(log);
+        let mut line = String::new();
+        while !line.contains(" serves namespace ") {
+            line.clear();
+            let read = log.read_line(&mut line).expect("a log is text");
+            assert!(read > 0, "it ended before it served");
+        }
+        let address = line.trim_end().rsplit(' ').next();
+        let address = address.and_then(|text| text.parse().ok());
+        let gather = move || {
+            let mut rest = String::new();
+            log.read_to_string(&mut rest).expect("a log is text");
+            rest
+        };
+        let log = Some(std::thread::spawn(gather));
+        (Self { child, log }, address.expect("it says where"))
+    }
+
+    /// How it ended, and its log.
+    fn ended(mut self) -> (ExitStatus, String) {
+        let log = self.log.take().expect("it is taken once");
+        let log = log.join().expect("the log is read to its end");
+        (self.child.wait().expect("a child can be waited for"), log)
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn sigterm_with_500_who_wait_ends_the_program_with_0() {
+    let ground = Ground::builder().fate(Fate::by_hand()).unstarted().start();
+    let (program, address) = Program::start(&ground.kubeconfig());
+    eventually("it is ready", || {
+        let ready = Client::new(address).get("/readyz");
+        (ready.status == 200).then_some(())
+    });
+    let mut parked = park(&ground, address);
+    let (mut kept, idle) = (keep(address).0, keep(address));
+    let began = Instant::now();
+    let id = program.child.id().to_string();
+    let sent = Command::new("kill").args(["-s", "TERM", &id]).status();
+    assert!(sent.expect("there is a kill program").success());
+    check_202(&mut parked[0]);
+    check_late(&mut kept);
+    parked[1..].iter_mut().for_each(check_202);
+    check_closed_when_idle(idle);
+    let (status, log) = program.ended();
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert!(began.elapsed() < LONGEST, "{:?}", began.elapsed());
+    assert!(log.trim_end().ends_with("stopped"), "nothing is cut: {log}");
+    assert_eq!(ground.jobs().len(), PARKED, "instances go on");
 }
