@@ -248,8 +248,9 @@ impl Connection {
             }
             Scanned::Complete(length) => {
                 let head = head::parse(&self.input.as_slice()[..length], &self.limits)?;
-                self.input.consume(length);
+                // A refusal of the body still has to know the method, which stands in the head.
                 self.begin_body(head, now)?;
+                self.input.consume(length);
                 Ok(true)
             }
         }
