@@ -189,7 +189,7 @@ pub struct Server {
 
 impl Server {
     /// Starts the I/O threads, as many as there are mailboxes, named `http-0`
-    /// and so on. Raises the limit of open files, and lowers the bound on
+    /// and so on. Raises the limit of open files, and lowers the bounds on
     /// connections to what it allows.
     ///
     /// `on_death` is called with a sentence when an I/O thread ends without
@@ -209,7 +209,7 @@ impl Server {
         let threads = mailboxes.io_threads();
         let mut limits = settings.limits;
         if let Some(room) = files::room_for_connections() {
-            limits.connections = limits.connections.min(room);
+            files::fit(&mut limits, room);
         }
         let stats = Arc::new(FrontStats::new(threads));
         let control = Arc::new(Control::new(Arc::clone(&mailboxes.bells)));

@@ -1,5 +1,6 @@
 //! The limit of open files: each connection is one.
 
+use crate::http::message::Limits;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Files that are not connections: logs, pollers, connections to Kubernetes.
@@ -22,4 +23,35 @@ pub(super) fn room_for_connections() -> Option<usize> {
     }
     let files = getrlimit(Resource::Nofile).current?;
     Some(usize::try_from(files.saturating_sub(OTHER_FILES)).unwrap_or(usize::MAX))
+}
+
+/// Lowers the bound on connections to this room, and the one for a peer in proportion: else one
+/// peer could take all the places.
+pub(super) fn fit(limits: &mut Limits, room: usize) {
+    if room < limits.connections {
+        let per_peer = limits.connections_per_peer.saturating_mul(room) / limits.connections;
+        limits.connections_per_peer = per_peer.max(1);
+        limits.connections = room;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_files_are_few_one_peer_cannot_take_all_the_places() {
+        let mut limits = Limits::default();
+        fit(&mut limits, 192);
+        assert_eq!(
+            (limits.connections, limits.connections_per_peer),
+            (192, 128)
+        );
+        let before = Limits::default();
+        let mut limits = before.clone();
+        fit(&mut limits, before.connections);
+        assert_eq!(limits, before, "room enough");
+        fit(&mut limits, 0);
+        assert_eq!(limits.connections_per_peer, 1);
+    }
 }

@@ -18,7 +18,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-const REQUESTS_PER_TURN: usize = 64;
+/// Few enough that tens of pipelining peers do not keep others waiting for milliseconds, many
+/// enough that their answers leave in few writes.
+const REQUESTS_PER_TURN: usize = 16;
 const READS_PER_TURN: usize = 16;
 
 /// A connection that holds no more than this is not refused for want of memory.
