@@ -10,7 +10,7 @@
 TARGET=${CARGO_TARGET_DIR:-target}
 export SERVICE="$TARGET/release/config-controller"
 export BARE="$TARGET/bare/release/bare"
-TOOLS="$TARGET/tools/examples"
+export TOOLS="$TARGET/tools/examples"
 
 build() {
     local profile=(--profile tools
