@@ -8,7 +8,7 @@ use super::error::{Error, Failure};
 use super::request::{self, Propagation, Request, Scope};
 use super::transport::{EventStream, Response, Transport};
 use super::types::{
-    ConfigMap, JOBS, Job, PODS, Page, Pod, Resource, ResourceVersion, TokenReview, Uid, decode_list,
+    JOBS, Job, PODS, Page, Pod, Resource, ResourceVersion, TokenReview, Uid, decode_list,
 };
 use serde_json::Value;
 use std::sync::Arc;
@@ -81,14 +81,6 @@ impl Client {
         })
     }
 
-    /// The pod of that name.
-    ///
-    /// # Errors
-    /// `NotFound` when there is none.
-    pub fn get_pod(&self, name: &str) -> Result<Pod, Error> {
-        self.object(&request::get(PODS, &self.namespace, name)?)
-    }
-
     /// Changes the pod with this UID by a merge patch.
     ///
     /// # Errors
@@ -111,14 +103,6 @@ impl Client {
         let background = Propagation::Background;
         let request = request::delete(PODS, &self.namespace, name, uid, background, Some(0))?;
         self.send(&request).map(drop)
-    }
-
-    /// The ConfigMap of that name.
-    ///
-    /// # Errors
-    /// `NotFound` when there is none.
-    pub fn get_config_map(&self, name: &str) -> Result<ConfigMap, Error> {
-        self.object(&request::get(ConfigMap::COLLECTION, &self.namespace, name)?)
     }
 
     /// One page of a list. In a namespace that does not exist it is empty, not an error.
