@@ -10,7 +10,7 @@ use super::catalog::{Catalog, Note};
 use super::counting::Counting;
 use super::desk::{Desk, Input, Now};
 use super::error::Error;
-use super::flight::{Call, Effect, Operation, Outcome};
+use super::flight::{Call, Cause, Effect, OVERDUE_AFTER, Operation, Outcome};
 use super::view::{View, key_of};
 use super::{AnswerSink, Origin};
 use crate::clock::Clock;
@@ -372,7 +372,7 @@ impl Worker {
                 Ok(Outcome::Done)
             }
             Operation::Read => self.read(&name),
-            Operation::Delete { uid, by } => {
+            Operation::Delete { uid, cause } => {
                 let deleted = self.client.delete_job(&name, uid);
                 if deleted
                     .as_ref()
@@ -381,15 +381,31 @@ impl Worker {
                     drop(self.writers.jobs.own_delete(&name, uid));
                 }
                 let deleted = deleted?;
-                match by {
-                    Some(by) => log::info!("stopping {} for {by} (Job {name})", call.key),
-                    None => log::info!("replacing {}, which has ended (Job {name})", call.key),
+                match cause {
+                    Cause::Asked(by) => log::info!("stopping {} for {by} (Job {name})", call.key),
+                    Cause::Ended => {
+                        log::info!("replacing {}, which has ended (Job {name})", call.key);
+                    }
+                    Cause::Stuck => log::warn!(
+                        "stopping {}, a pod of which does not go (Job {name})",
+                        call.key
+                    ),
                 }
-                self.counting.stopped(&call.key, by.is_some());
+                self.counting.stopped(&call.key, cause);
                 match deleted.job {
                     Some(job) => drop(self.writers.jobs.own_write(job)),
                     None => drop(self.writers.jobs.own_delete(&name, uid)),
                 }
+                Ok(Outcome::Done)
+            }
+            Operation::Remove { pod, uid } => {
+                self.client.delete_pod(pod, uid)?;
+                log::warn!(
+                    "removed pod {pod} of {}, which was still there {} s after its grace was over: is its node gone?",
+                    call.key,
+                    OVERDUE_AFTER.as_secs()
+                );
+                self.counting.removed(&call.key);
                 Ok(Outcome::Done)
             }
             Operation::Label { pod, uid, patch } => {
@@ -436,9 +452,15 @@ fn log_failure(call: &Call, error: &kube::Error) {
 /// Who asked for this, where it is not for all who wait.
 fn origin(operation: &Operation) -> Option<&Origin> {
     match operation {
-        Operation::Create { by, .. } => Some(by),
-        Operation::Delete { by, .. } => by.as_ref(),
-        Operation::Read | Operation::Label { .. } => None,
+        Operation::Create { by, .. }
+        | Operation::Delete {
+            cause: Cause::Asked(by),
+            ..
+        } => Some(by),
+        Operation::Delete { .. }
+        | Operation::Remove { .. }
+        | Operation::Read
+        | Operation::Label { .. } => None,
     }
 }
 
