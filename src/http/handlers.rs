@@ -13,7 +13,7 @@ use super::message::{Body, Request, Response};
 use super::problem::{Problem, Shape};
 use super::router::{self, Resource, Route, Routed};
 use super::server::{Handled, Handler, Resumed};
-use super::{body, origin, prefer};
+use super::{body, origin, prefer, timing};
 use crate::app::view::{Entry, Ready};
 use crate::app::{self, Answer, App, Asked, Error, Origin, Progress, Token};
 use crate::clock::Clock;
@@ -57,8 +57,8 @@ pub struct Watched {
 /// What is kept beside a request that waits: how its answer looks.
 #[derive(Debug)]
 pub enum Pending {
-    /// A GET of an instance.
-    Ensure,
+    /// A GET of this instance.
+    Ensure(InstanceKey),
     /// A PATCH.
     Label,
     /// A DELETE.
@@ -70,7 +70,7 @@ pub enum Pending {
 impl Pending {
     fn shape(&self) -> Shape {
         match self {
-            Self::Ensure | Self::Review(_) => Shape::Plain,
+            Self::Ensure(_) | Self::Review(_) => Shape::Plain,
             Self::Label => Shape::Detail("error"),
             Self::Stop => Shape::Detail(NO_JOB),
         }
@@ -78,7 +78,7 @@ impl Pending {
 
     fn method(&self) -> &str {
         match self {
-            Self::Ensure => "GET",
+            Self::Ensure(_) => "GET",
             Self::Label => "PATCH",
             Self::Stop => "DELETE",
             Self::Review(held) => held.method(),
@@ -118,8 +118,8 @@ impl Handler for Api {
             other => other,
         };
         let response = match answer {
-            Answer::Ready(ready) => self.aged(ready_response(&ready)),
-            Answer::Progress(progress) => self.aged(progress_response(&progress)),
+            Answer::Ready(ready) => self.timed(&pending, ready_response(&ready)),
+            Answer::Progress(progress) => self.timed(&pending, progress_response(&progress)),
             Answer::Done => Response::json(200, r#"{"status":"Success"}"#),
             Answer::Failed(error) => self.problem(&error, pending.shape()),
             // Only a request that waits for its review is answered with one.
@@ -238,9 +238,10 @@ impl Api {
                 return Handled::Reply(problem(&error, Shape::Plain));
             }
         };
+        let key = asked.key.clone();
         match self.app.ensure(asked, variables) {
             Ok(ready) => Handled::Reply(self.aged(ready_response(&ready))),
-            Err(None) => Handled::Parked(Pending::Ensure),
+            Err(None) => Handled::Parked(Pending::Ensure(key)),
             Err(Some(error)) => Handled::Reply(self.problem(&error, Shape::Plain)),
         }
     }
@@ -294,6 +295,18 @@ impl Api {
         let rev = concat!("config-controller ", env!("CARGO_PKG_VERSION"));
         let body = json!({"status": "UP", "hostname": self.hostname, "rev": rev});
         Response::json(200, body.to_string())
+    }
+
+    /// Says where the time of a start has gone that an answer had to wait for.
+    fn timed(&self, pending: &Pending, response: Response) -> Response {
+        let response = self.aged(response);
+        let Pending::Ensure(key) = pending else {
+            return response;
+        };
+        match self.app.timings(key) {
+            Some(timings) => response.header("server-timing", timing::server_timing(&timings)),
+            None => response,
+        }
     }
 
     /// Says how old the view is that an answer was read from, where that is worth knowing.
