@@ -78,18 +78,21 @@ impl Counting {
             .phase_took(Phase::Admitting.as_str(), took.as_secs_f64());
         if !followed {
             self.with_type(key, |app_type| {
-                self.metrics.start_ended(app_type, "unknown", "");
+                self.metrics.start_ended(app_type, "unknown", "too_many");
             });
         }
     }
 
-    /// Our call has made no Job; where it will be repeated nothing is told yet.
+    /// Our call has made no Job, as far as we know; where it will be repeated and nothing was
+    /// made nothing is told yet.
     pub(super) fn not_begun(&self, key: &InstanceKey, error: &kube::Error) {
         let class = error.class();
-        let result = match class {
-            Class::Forbidden { own_right: false } => "denied",
+        let (result, reason) = match class {
+            Class::Forbidden { own_right: false } => ("denied", class.as_str()),
             // A namespace that does not exist.
-            Class::Invalid | Class::NotFound | Class::Protocol => "failed",
+            Class::Invalid | Class::NotFound | Class::Protocol => ("failed", class.as_str()),
+            // If it was made, its start is nobody's to follow: another replica may have made it.
+            Class::Unavailable if error.is_ambiguous() => ("unknown", "answer_lost"),
             Class::Forbidden { own_right: true }
             | Class::AlreadyExists
             | Class::Conflict
@@ -99,7 +102,7 @@ impl Counting {
             | Class::Unavailable => return,
         };
         self.with_type(key, |app_type| {
-            self.metrics.start_ended(app_type, result, class.as_str());
+            self.metrics.start_ended(app_type, result, reason);
         });
     }
 

@@ -59,7 +59,7 @@ families! {
         "From the whole request to its answer, of requests that were answered at once; those that waited for an instance are not in it";
     /// See its help.
     STARTS = "config_controller_starts_total", COUNTER, ["type", "result", "reason"],
-        "Starts of this replica by how they ended: `ready`, `failed` (it cannot succeed any more; one that is only late goes on), `denied` (a quota or webhook refused it), `finished` (it ended well before it was ready), `stopped`, `unknown` (too many at once to follow)";
+        "Starts of this replica by how they ended: `ready`, `failed` (it cannot succeed any more; one that is only late goes on), `denied` (a quota or webhook refused it), `finished` (it ended well before it was ready), `stopped`, `unknown` (too many at once to follow, or the answer to the call was lost: if the Job was made, nobody counts its start)";
     /// See its help.
     START_DURATION = "config_controller_start_duration_seconds", START_SECS, ["type"],
         "From the call that made the Job to the ready pod, of starts of this replica";
