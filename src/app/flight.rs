@@ -64,6 +64,22 @@ pub struct Context<'a> {
     pub history: &'a History,
 }
 
+impl Context<'_> {
+    /// When this finding on an instance that is on its way becomes a verdict, if it stays as it is.
+    #[must_use]
+    pub fn verdict_at(
+        &self,
+        key: &InstanceKey,
+        instance: &Instance,
+        finding: &Finding,
+    ) -> Option<SystemTime> {
+        let uid = instance.uid();
+        let first_seen = self.history.first_seen(key, uid, finding, self.wall);
+        let settings = self.catalog.settings(&key.app_type);
+        finding.verdict_from(first_seen, &settings.budgets)
+    }
+}
+
 /// What a flight wants done.
 #[derive(Clone, Debug)]
 pub enum Effect {
@@ -391,27 +407,13 @@ impl Flight {
         let InstanceStatus::Starting(finding) = &instance.status else {
             return None;
         };
-        let at = self.verdict_at(&instance, finding, context)?;
+        let at = context.verdict_at(&self.key, &instance, finding)?;
         let waits = |caller: &Caller| matches!(caller.stance, Stance::Ready(_));
         let in_time = at.duration_since(context.wall).ok()?;
         self.callers
             .iter()
             .any(waits)
             .then(|| context.now + in_time)
-    }
-
-    fn verdict_at(
-        &self,
-        instance: &Instance,
-        finding: &Finding,
-        context: &Context<'_>,
-    ) -> Option<SystemTime> {
-        let first_seen =
-            context
-                .history
-                .first_seen(&self.key, instance.uid(), finding, context.wall);
-        let settings = context.catalog.settings(&self.key.app_type);
-        finding.verdict_from(first_seen, &settings.budgets)
     }
 
     /// Whether a call is under way that makes the Job.

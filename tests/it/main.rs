@@ -18,6 +18,7 @@
 //! | `https` | the port with a certificate |
 //! | `shutdown` | the end of a replica |
 //! | `binary` | the program: arguments, exit codes, signals, a kill |
+//! | `timing` | where the time of a start went, as its answers say |
 //! | `metrics` | every metric is documented, moves, and is taken by Prometheus' own checker |
 //! | `auth` | who may call, and that nobody else does |
 //! | `conformance` | what we rely on from the API server, on the fake and (with `CLUSTER_TESTS=1`) on a real cluster |
@@ -63,5 +64,6 @@ mod start;
 mod stop;
 mod templates;
 mod tidy;
+mod timing;
 mod wait;
 mod watch;

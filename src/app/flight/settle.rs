@@ -65,8 +65,8 @@ impl Flight {
             }
             InstanceStatus::Failed { finding, .. } => Some(finding.clone()),
             InstanceStatus::Finished(ending) => Some(ending.finding()),
-            InstanceStatus::Starting(finding) => self
-                .verdict_at(instance, finding, context)
+            InstanceStatus::Starting(finding) => context
+                .verdict_at(&self.key, instance, finding)
                 .filter(|at| *at <= context.wall)
                 .map(|_| finding.clone()),
         }
