@@ -181,23 +181,34 @@ fn what_a_202_says(scene: &Scene) -> Outcome {
     })
 }
 
+fn exit(code: i64) -> Exit {
+    Exit {
+        after_ms: 0,
+        code,
+        reason: String::new(),
+        message: "no licence".to_owned(),
+    }
+}
+
+/// Pods that end with that code before they are ready.
 fn exits(code: i64) -> Fate {
     Fate {
-        exit: Some(Exit {
-            after_ms: 0,
-            code,
-            reason: String::new(),
-            message: "no licence".to_owned(),
-        }),
+        exit: Some(exit(code)),
         never_ready: true,
         ..Fate::default()
     }
 }
 
 fn last_words() -> Outcome {
-    let ground = Fake::builder().fate(exits(7)).start();
-    let told = hello(&ground, PATIENT)?.json(202)?;
+    let ground = Fake::by_hand();
+    let waiting = begin(ground.address(0), "GET", "/app/hello/ann", PATIENT, "")?;
+    ground.move_pod("hello-ann", &PodMove::Run);
+    // The container has ended, and the Job does not say so yet.
+    ground.kube.set_auto(false);
+    ground.move_pod("hello-ann", &PodMove::Exit(exit(7)));
+    let told = waiting.finish()?.json(202)?;
     same("the word", &told["status"], &json!("app_error"))?;
+    same("the reason", &told["reason"], &json!("Error"))?;
     same("the exit code", &told["exitCode"], &json!(7))?;
     same("the last words", &told["log"], &json!("no licence"))
 }
@@ -292,13 +303,7 @@ fn finished_instances() -> Outcome {
     let ground = Fake::new();
     let first = ground.start_instance("/app/hello/ann");
     ground.advance(Duration::from_secs(60));
-    let done = PodMove::Exit(Exit {
-        after_ms: 0,
-        code: 0,
-        reason: String::new(),
-        message: String::new(),
-    });
-    ground.move_pod("hello-ann", &done);
+    ground.move_pod("hello-ann", &PodMove::Exit(exit(0)));
     soon("its end is seen", || {
         let list = answered(ground.address(0), "GET", "/app/hello", &[], "")?.json(200)?;
         same("errored", &list[0]["errored"], &json!(true))

@@ -543,7 +543,10 @@ fn unknown_types(scene: &Scene) -> Outcome {
 
 fn tokens() -> Outcome {
     let folder = crate::harness::TemporaryFolder::new();
-    let file = folder.write("tokens", "all-types-secret all\nbye-secret bye bye\n");
+    let file = folder.write(
+        "tokens",
+        "all-types-secret-of-the-test all\nother-secret-of-the-test bye bye\n",
+    );
     let file = file.display().to_string();
     let ground = Fake::builder()
         .setting("AUTH", "token")
@@ -560,8 +563,8 @@ fn tokens() -> Outcome {
     without.error(401, "unauthorized")?;
     holds(challenge.starts_with("Bearer"), || challenge)?;
     asked("wrong")?.error(401, "unauthorized")?;
-    asked("bye-secret")?.error(403, "forbidden")?;
-    asked("all-types-secret")?.is(200)?;
+    asked("other-secret-of-the-test")?.error(403, "forbidden")?;
+    asked("all-types-secret-of-the-test")?.is(200)?;
     // Probes have no token.
     let client: Client = ground.client();
     eventually("it is alive", || {

@@ -349,39 +349,59 @@ fn a_job_without_pods() -> Outcome {
     get(&ground, PATIENT)?.is(200).map(drop)
 }
 
-/// An instance that was ready and is being deleted, and whose pod goes only by hand; returns the
-/// address of that pod and its name.
-fn dying() -> Outcome<(Fake, String, String)> {
+/// A ready instance whose pod goes only by hand; its address and the name of its pod.
+fn lingering() -> Outcome<(Fake, String, String)> {
     let ground = Fake::by_hand();
-    let address = ground.address(0);
-    let asked = begin(address, "GET", "/app/hello/ann", PATIENT, "")?;
+    let asked = begin(ground.address(0), "GET", "/app/hello/ann", PATIENT, "")?;
     ground.make_ready("hello-ann");
     let found = asked.finish()?.json(200)?;
     let pod = ground.wait_pod("hello-ann");
-    answered(address, "DELETE", "/app/hello/ann", &[], "")?.exactly(200, SUCCESS)?;
     let ip = found["ip"].as_str().ok_or("it has an address")?;
     Ok((ground, ip.to_owned(), pod))
 }
 
-fn dying_pods_do_not_count() -> Outcome {
-    let (ground, ip, pod) = dying()?;
-    let told = get(&ground, HURRIED)?.json(202)?;
-    holds(!told.to_string().contains(&ip), || told.to_string())?;
+fn stop(ground: &Fake) -> Outcome {
+    let answer = answered(ground.address(0), "DELETE", "/app/hello/ann", &[], "")?;
+    answer.exactly(200, SUCCESS).map(drop)
+}
+
+/// The address is not answered by a GET that does not wait, nor by the list.
+fn is_not_shown(ground: &Fake, ip: &str) -> Outcome {
+    let told = get(ground, HURRIED)?.json(202)?;
+    holds(!told.to_string().contains(ip), || told.to_string())?;
     let list = answered(ground.address(0), "GET", "/app/hello", &[], "")?.is(200)?;
-    holds(!list.text().contains(&ip), || list.text().to_owned())?;
-    let pod = ground.kube.get(Resource::Pods, NAMESPACE, &pod);
-    holds(pod.is_some(), || "the pod is still there".to_owned())
+    holds(!list.text().contains(ip), || list.text().to_owned())
+}
+
+fn dying_pods_do_not_count() -> Outcome {
+    // The Job is on its way out, and its pod does not know yet.
+    let (ground, ip, pod) = lingering()?;
+    ground.kube.set_auto(false);
+    stop(&ground)?;
+    is_not_shown(&ground, &ip)?;
+    // Now the pod is on its way out, too.
+    ground.kube.set_auto(true);
+    soon("the pod is being deleted", || {
+        let pod = ground.kube.get(Resource::Pods, NAMESPACE, &pod);
+        let pod = pod.ok_or("the pod is gone already")?;
+        let going = pod["metadata"]["deletionTimestamp"].is_string();
+        holds(going, || "it is not".to_owned())
+    })?;
+    is_not_shown(&ground, &ip)
 }
 
 fn start_during_a_stop() -> Outcome {
-    let (ground, ip, pod) = dying()?;
+    let (ground, ip, pod) = lingering()?;
+    stop(&ground)?;
     let waiting = begin(ground.address(0), "GET", "/app/hello/ann", PATIENT, "")?;
     let told = get(&ground, HURRIED)?.json(202)?;
     same("the phase", &told["phase"], &json!("stopping"))?;
     holds(!waiting.is_answered(), || "it waits".to_owned())?;
-    ground.kube.set_fate("hello-ann", Fate::default());
-    let went = ground.kube.move_pod(NAMESPACE, &pod, &PodMove::Terminate);
-    holds(went, || "the old pod goes".to_owned())?;
+    soon("the old pod goes", || {
+        let went = ground.kube.move_pod(NAMESPACE, &pod, &PodMove::Terminate);
+        holds(went, || "it is not being deleted".to_owned())
+    })?;
+    ground.make_ready("hello-ann");
     let found = waiting.finish()?.json(200)?;
     holds(found["ip"] != ip.as_str(), || found.to_string())?;
     same("POSTs", ground.kube.count("create", "jobs"), 2)
