@@ -76,7 +76,7 @@ pub struct Ready {
 pub struct Entry {
     /// The instance name as the caller gave it.
     pub name: String,
-    /// The pod's address, once there is one and while the pod is not on its way out.
+    /// The pod's address, once there is one and while neither the pod nor its Job is on its way out.
     pub ip: Option<IpAddr>,
     /// Whether it is ready.
     pub is_ready: bool,
@@ -211,11 +211,13 @@ impl View {
         let key = own_key_of(&job)?;
         let instance = self.instance(job);
         let is_ready = matches!(instance.status, InstanceStatus::Ready { .. });
+        // The pod of a Job that is being deleted follows it, whether or not we have seen that yet.
+        let is_stopping = matches!(instance.status, InstanceStatus::Stopping { .. });
         let pod = instance.pod.as_deref();
         Some(Entry {
             name: key.name.to_string(),
             ip: pod
-                .filter(|pod| !pod.metadata.is_deleting())
+                .filter(|pod| !is_stopping && !pod.metadata.is_deleting())
                 .and_then(|pod| pod.pod_ip),
             is_ready,
             started: pod

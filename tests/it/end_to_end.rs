@@ -22,11 +22,11 @@
 //! | `wire` | a relay before the API server that counts what passes |
 
 mod crash;
-mod ground;
+pub(crate) mod ground;
 mod main_job;
 mod misconfigured;
 mod outage;
-mod program;
+pub(crate) mod program;
 mod reads;
 mod starts;
 mod templates;

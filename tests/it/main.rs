@@ -22,6 +22,7 @@
 //! | `metrics` | every metric is documented, moves, and is taken by Prometheus' own checker |
 //! | `auth` | who may call, and that nobody else does |
 //! | `conformance` | what we rely on from the API server, on the fake and (with `CLUSTER_TESTS=1`) on a real cluster |
+//! | `contract` | the wire contract as a table: on the fake, on a real cluster, at a URL |
 //! | `end_to_end` | with `CLUSTER_TESTS=1`: our own program on a real cluster, with real pods |
 //! | `fuzz` | mutated input for everything that reads bytes from outside |
 //! | `sandbox` | the sandbox does what it tells people to try |
@@ -48,6 +49,7 @@ mod apps;
 mod auth;
 mod binary;
 mod conformance;
+mod contract;
 mod end_to_end;
 mod https;
 mod input;
