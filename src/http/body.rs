@@ -164,7 +164,7 @@ mod tests {
             ("{\"a\":x}", 5, "Expecting value"),
             ("{} {}", 3, "Extra data"),
             ("{\"a\":\"\\q\"}", 7, "Invalid \\\\escape"),
-            ("{\"a\":\"\n\"}", 6, "Invalid control character at"),
+            ("{\"a\":\"\n\"}", 7, "Invalid control character at"),
             ("{\"a\":\"b", 7, "Unterminated string starting at"),
         ] {
             let error = object(JSON, body.as_bytes()).unwrap_err();
