@@ -257,8 +257,12 @@ fn its_instance_of_several_pods_is_one_instance() {
     let newest = ground.kube.pod_of(NAMESPACE, "page-ann").expect("a pod");
     for replica in [0, 1] {
         let client = ground.replica(replica);
-        let found = client.get("/app/page/ann").expect(200);
-        assert_eq!(found["ip"], newest["status"]["podIP"]);
+        see_label(
+            client,
+            "/app/page/ann",
+            "ip",
+            newest["status"]["podIP"].as_str().expect("an address"),
+        );
         // What was attached to the pod before is attached to its successor.
         see_label(client, "/app/page/ann", "connected", "true");
         see_label(client, "/app/page/ann", "sessionID", "s-1");

@@ -52,9 +52,15 @@ fn those_who_wait_here_hear_that_it_has_stopped_it() {
         .map(|(replica, path)| ground.replica(*replica).begin_get(path))
         .collect();
     ground.wait_pod("page-ann");
-    // From here on both know the Job that they wait for.
-    see_names(ground.replica(0), "page", &["ann"]);
-    see_names(ground.replica(1), "page", &["ann"]);
+    for client in [ground.replica(0), ground.replica(1)] {
+        eventually("they wait", || {
+            let metrics = client.get("/metrics").text;
+            let waiting = metrics.contains("config_controller_waiting_requests 2\n");
+            waiting.then_some(())
+        });
+        // A request that takes its turn: from here on they wait for this very Job.
+        patched(client, "/app/page/ann", &json!({"k": "v"}));
+    }
     assert_eq!(theirs.delete("page", "ann"), success());
     for caller in callers {
         let sentence = caller.finish().expect_error(409, "stopped");
