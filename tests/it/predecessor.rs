@@ -81,6 +81,15 @@ fn see_label(client: Client, path: &str, key: &str, value: &str) {
     });
 }
 
+/// Waits until a replica shows that the only instance is ready, or that it is not.
+#[track_caller]
+fn see_errored(client: Client, errored: bool) {
+    eventually("the list shows how it is", || {
+        let list = client.get("/app/page").expect(200);
+        (list[0]["errored"] == errored).then_some(())
+    });
+}
+
 #[track_caller]
 fn patched(client: Client, path: &str, body: &Value) {
     let answer = client.patch(path, body);
@@ -309,8 +318,7 @@ fn its_labels_are_shown() {
 /// 2.7.1 cannot get out of this (W2): the Job is there, and no pod comes.
 #[test]
 fn its_job_without_a_pod_is_waited_for_and_can_be_stopped() {
-    let builder = Ground::builder().template("page", BARE);
-    let ground = builder.setting("START_WAIT", "200ms").start();
+    let ground = Ground::builder().template("page", BARE).start();
     let theirs = predecessor(&ground);
     ground
         .kube
@@ -319,7 +327,9 @@ fn its_job_without_a_pod_is_waited_for_and_can_be_stopped() {
         theirs.start("page", name).expect("it is started");
     }
     see_names(ground.client(), "page", &["ann", "bob"]);
-    let waits = ground.get("/app/page/ann").expect(202);
+    let soon = [("Prefer", "wait=1")];
+    let waiting = ground.client().begin("GET", "/app/page/ann", &soon, "");
+    let waits = waiting.finish().expect(202);
     assert_eq!(waits["status"], "node_not_ready");
     assert_eq!(theirs.delete("page", "bob").0, 404);
     ground.delete("/app/page/bob").expect(200);
@@ -337,6 +347,9 @@ fn its_instance_that_has_ended_is_started_anew() {
     let (ground, theirs) = both(BARE, held());
     theirs.start("page", "ann").expect("it is started");
     ground.make_ready("page-ann");
+    for replica in [0, 1] {
+        see_errored(ground.replica(replica), false);
+    }
     let before = uid(&ground, "page-ann");
     ground.advance(Duration::from_secs(3600));
     let well = Exit {
@@ -345,10 +358,7 @@ fn its_instance_that_has_ended_is_started_anew() {
     };
     ground.move_pod("page-ann", &PodMove::Exit(well));
     for replica in [0, 1] {
-        eventually("the end is seen", || {
-            let list = ground.replica(replica).get("/app/page").expect(200);
-            (list[0]["errored"] == true).then_some(())
-        });
+        see_errored(ground.replica(replica), true);
     }
     let callers = [0, 1].map(|replica| ground.replica(replica).begin_get("/app/page/ann"));
     eventually("another Job is made", || {
@@ -371,8 +381,8 @@ fn a_start_waits_until_what_2_7_1_stops_is_gone() {
     theirs.start("page", "ann").expect("it is started");
     ground.make_ready("page-ann");
     let old = ground.kube.pod_of(NAMESPACE, "page-ann").expect("a pod");
-    see_names(ground.replica(0), "page", &["ann"]);
-    see_names(ground.replica(1), "page", &["ann"]);
+    see_errored(ground.replica(0), false);
+    see_errored(ground.replica(1), false);
     assert_eq!(theirs.delete("page", "ann"), success());
     for replica in [0, 1] {
         eventually("the deletion is seen", || {
