@@ -178,7 +178,10 @@ impl View {
         self.jobs.for_each(|job| jobs.push(Arc::clone(job)));
         let mut counts = BTreeMap::<String, [u64; STATUS_WORDS.len()]>::new();
         for job in jobs {
-            let instance = self.instance(Arc::clone(&job));
+            let Some(key) = own_key_of(&job) else {
+                continue;
+            };
+            let instance = self.instance(job);
             let place = match instance.status {
                 InstanceStatus::Starting(_) => 0,
                 InstanceStatus::Ready { .. } => 1,
@@ -186,12 +189,9 @@ impl View {
                 InstanceStatus::Finished(_) => 3,
                 InstanceStatus::Stopping { .. } => 4,
             };
-            let Some(app_type) = job.index() else {
-                continue;
-            };
-            match counts.get_mut(app_type) {
+            match counts.get_mut(key.app_type.as_str()) {
                 Some(known) => known[place] += 1,
-                None => counts.entry(app_type.to_owned()).or_default()[place] = 1,
+                None => counts.entry(key.app_type.to_string()).or_default()[place] = 1,
             }
         }
         counts

@@ -13,6 +13,7 @@
 //! | `watch` | the view while watches break, expire or are not allowed |
 //! | `outage` | Kubernetes away, slow, or out of sorts |
 //! | `replicas` | several replicas on one API server |
+//! | `predecessor` | 2.7.1: its instances, a roll-back to it, its Role |
 //! | `limits` | bounds on those who wait |
 //! | `input` | bad input changes nothing |
 //! | `https` | the port with a certificate |
@@ -58,6 +59,7 @@ mod legacy;
 mod limits;
 mod metrics;
 mod outage;
+mod predecessor;
 mod reads;
 mod replicas;
 mod sandbox;

@@ -194,7 +194,7 @@ impl Flight {
                     InstanceStatus::Failed { .. } | InstanceStatus::Finished(_)
                 );
                 if matches!(instance.status, InstanceStatus::Stopping { .. }) {
-                    self.deletion_begun(instance.uid(), out);
+                    self.deletion_begun(instance.uid(), |_| true, out);
                 }
                 if ended && instance.pod.is_none() {
                     self.answer_labels(&Answer::Failed(Error::NoInstance(self.key.clone())), out);
