@@ -69,5 +69,6 @@ mod stop;
 mod templates;
 mod tidy;
 mod timing;
+mod verdicts;
 mod wait;
 mod watch;
