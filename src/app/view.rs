@@ -8,13 +8,13 @@ use crate::kube::types::{ConfigMap, Job, Pod, Resource, Uid};
 use crate::model::labels::{self, MetaLabels};
 use crate::model::names::{AppType, InstanceKey, InstanceName};
 use crate::model::status::{self, InstanceStatus};
-use crate::store::Store;
+use crate::store::{EventStore, Store};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// The three stores.
+/// The three stores, and what Events say.
 #[derive(Clone, Debug)]
 pub struct View {
     /// ConfigMaps with templates.
@@ -23,6 +23,8 @@ pub struct View {
     pub jobs: Store<Job>,
     /// Pods of instances.
     pub pods: Store<Pod>,
+    /// What Kubernetes' Events say of Jobs and pods, as far as we may read them.
+    pub events: EventStore,
 }
 
 /// The words for statuses in metrics, in the order of [`View::counts`].
@@ -115,7 +117,7 @@ impl View {
 
     fn instance(&self, job: Arc<Job>) -> Instance {
         let pods = self.pods.by_index(&job.metadata.uid);
-        let assessment = status::assess(&job, &pods);
+        let assessment = status::assess(&job, &pods, &|uid| self.events.of(uid));
         let pod = assessment.pod;
         let before = pods.iter().filter(|known| {
             pod.as_ref().is_some_and(|pod| !Arc::ptr_eq(pod, known))
@@ -178,7 +180,10 @@ impl View {
         self.jobs.for_each(|job| jobs.push(Arc::clone(job)));
         let mut counts = BTreeMap::<String, [u64; STATUS_WORDS.len()]>::new();
         for job in jobs {
-            let instance = self.instance(Arc::clone(&job));
+            let Some(key) = own_key_of(&job) else {
+                continue;
+            };
+            let instance = self.instance(job);
             let place = match instance.status {
                 InstanceStatus::Starting(_) => 0,
                 InstanceStatus::Ready { .. } => 1,
@@ -186,12 +191,9 @@ impl View {
                 InstanceStatus::Finished(_) => 3,
                 InstanceStatus::Stopping { .. } => 4,
             };
-            let Some(app_type) = job.index() else {
-                continue;
-            };
-            match counts.get_mut(app_type) {
+            match counts.get_mut(key.app_type.as_str()) {
                 Some(known) => known[place] += 1,
-                None => counts.entry(app_type.to_owned()).or_default()[place] = 1,
+                None => counts.entry(key.app_type.to_string()).or_default()[place] = 1,
             }
         }
         counts

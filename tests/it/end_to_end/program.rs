@@ -188,6 +188,17 @@ impl Program {
         self.send("GET", path, prefer, "")
     }
 
+    /// How many requests wait, as its metrics say.
+    #[track_caller]
+    pub(super) fn waiting(&self) -> usize {
+        let got = self.agent.get(format!("{}/metrics", self.base)).call();
+        let text = got.expect("it answers").body_mut().read_to_string();
+        let text = text.expect("metrics are text");
+        let mut lines = text.lines();
+        let number = lines.find_map(|l| l.strip_prefix("config_controller_waiting_requests "));
+        number.and_then(|n| n.parse().ok()).expect("a gauge")
+    }
+
     /// PATCH with that body.
     #[track_caller]
     pub(super) fn patch(&self, path: &str, body: &str) -> Got {
