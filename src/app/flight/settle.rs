@@ -48,7 +48,12 @@ impl Flight {
         let Seen::Instance(instance) = seen else {
             return;
         };
-        if let Some(finding) = self.verdict_on(instance, context) {
+        let finding = match &instance.status {
+            // Whether or not it is told yet: its Job may go before.
+            InstanceStatus::Failed { finding, .. } => Some(finding.clone()),
+            _ => self.verdict_on(instance, context),
+        };
+        if let Some(finding) = finding {
             self.verdict = Some((instance.uid().clone(), finding));
         }
         if instance.job.suspend {
@@ -61,11 +66,11 @@ impl Flight {
         match &instance.status {
             InstanceStatus::Ready { .. } => None,
             InstanceStatus::Stopping { .. } => {
-                status::ended_before_deletion(&instance.job, instance.pod.as_deref())
+                let witness = context.history.witness(&self.key, instance);
+                status::ended_before_deletion(&instance.job, witness.map(|pod| &**pod))
             }
-            InstanceStatus::Failed { finding, .. } => Some(finding.clone()),
             InstanceStatus::Finished(ending) => Some(ending.finding()),
-            InstanceStatus::Starting(finding) => context
+            InstanceStatus::Failed { finding, .. } | InstanceStatus::Starting(finding) => context
                 .verdict_at(&self.key, instance, finding)
                 .filter(|at| *at <= context.wall)
                 .map(|_| finding.clone()),
@@ -267,6 +272,9 @@ impl Flight {
     pub(super) fn so_far(&self, caller: &Caller, seen: &Seen) -> Answer {
         match (&caller.stance, &self.verdict) {
             (Stance::Verdict(own, _), Some((uid, finding))) if own == uid => verdict(finding),
+            (Stance::Ready(own), Some((uid, finding))) if own == uid && has_failed(seen) => {
+                verdict(finding)
+            }
             _ => Answer::Progress(Progress {
                 finding: progress(seen),
                 is_verdict: false,
@@ -278,6 +286,11 @@ impl Flight {
 /// Whether the instance ended well, and is not there any more for one who only looks for it.
 fn is_over(instance: &Instance) -> bool {
     matches!(instance.status, InstanceStatus::Finished(_))
+}
+
+/// Whether it has, and its pod may yet say why.
+fn has_failed(seen: &Seen) -> bool {
+    matches!(seen, Seen::Instance(instance) if matches!(instance.status, InstanceStatus::Failed { .. }))
 }
 
 fn progress(seen: &Seen) -> Finding {
