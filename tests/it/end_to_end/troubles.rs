@@ -1,0 +1,132 @@
+//! Pod templates of apps that have trouble, each of one kind; all run on the real node.
+
+use serde_json::{Value, json};
+
+/// The image that the node has.
+pub(super) const IMAGE: &str = "config-controller-demo:1";
+
+/// A template whose pod becomes ready, with these changes to its pod spec.
+pub(super) fn app(change: impl FnOnce(&mut Value)) -> Value {
+    let mut template = json!({"spec": {
+        "restartPolicy": "Never",
+        "terminationGracePeriodSeconds": 1,
+        // Nothing of it asks the API server, and what is looked at stays short.
+        "automountServiceAccountToken": false,
+        "enableServiceLinks": false,
+        "containers": [{
+            "name": "main",
+            "image": IMAGE,
+            "imagePullPolicy": "IfNotPresent",
+            "readinessProbe": {"httpGet": {"path": "/", "port": 8080}, "periodSeconds": 1},
+        }],
+    }});
+    change(&mut template["spec"]);
+    template
+}
+
+/// The same, with changes to its container.
+pub(super) fn container(change: impl FnOnce(&mut Value)) -> Value {
+    app(|spec| change(&mut spec["containers"][0]))
+}
+
+/// The same, with these variables.
+pub(super) fn with_env(variables: &[(&str, &str)]) -> Value {
+    container(|main| main["env"] = env(variables))
+}
+
+/// Another template, whose containers are run again when they fail.
+pub(super) fn on_failure(mut template: Value) -> Value {
+    template["spec"]["restartPolicy"] = json!("OnFailure");
+    template
+}
+
+/// An image that is not on the node.
+pub(super) fn image(name: &str) -> Value {
+    container(|main| main["image"] = json!(name))
+}
+
+/// An image that may not be pulled and is not there.
+pub(super) fn never_pulled() -> Value {
+    container(|main| {
+        main["image"] = json!("not-on-this-node:1");
+        main["imagePullPolicy"] = json!("Never");
+    })
+}
+
+/// A program that is not in the image.
+pub(super) fn bad_command() -> Value {
+    container(|main| main["command"] = json!(["/no-such-program"]))
+}
+
+/// Ends with that code and that last line on stderr.
+pub(super) fn exits(code: &str, line: &str) -> Value {
+    with_env(&[("EXIT_CODE", code), ("EXIT_MESSAGE", line)])
+}
+
+/// Takes more memory than it may.
+pub(super) fn out_of_memory() -> Value {
+    container(|main| {
+        main["env"] = env(&[("EAT_MIB", "200")]);
+        main["resources"] = json!({"limits": {"memory": "32Mi"}});
+    })
+}
+
+/// A variable from the Secret `password`.
+pub(super) fn secret_variable() -> Value {
+    container(|main| {
+        main["env"] = json!([{"name": "PASSWORD", "valueFrom": {
+            "secretKeyRef": {"name": "password", "key": "word"}}}]);
+    })
+}
+
+/// A volume from the ConfigMap `settings`.
+pub(super) fn config_volume() -> Value {
+    app(|spec| {
+        spec["volumes"] = json!([{"name": "settings", "configMap": {"name": "settings"}}]);
+        spec["containers"][0]["volumeMounts"] =
+            json!([{"name": "settings", "mountPath": "/settings"}]);
+    })
+}
+
+/// For nodes with that label only.
+pub(super) fn selecting(label: &str) -> Value {
+    app(|spec| spec["nodeSelector"] = json!({ label: "yes" }))
+}
+
+/// May do what the Pod Security level `restricted` forbids.
+pub(super) fn privileged() -> Value {
+    container(|main| main["securityContext"] = json!({"privileged": true}))
+}
+
+/// Asks for that much memory.
+pub(super) fn with_memory(quantity: &str) -> Value {
+    container(|main| main["resources"] = json!({"limits": {"memory": quantity}}))
+}
+
+/// Its init container ends with exit code 4.
+pub(super) fn failing_init() -> Value {
+    app(|spec| {
+        spec["initContainers"] = json!([{
+            "name": "prepare", "image": IMAGE, "imagePullPolicy": "IfNotPresent",
+            "env": env(&[("EXIT_CODE", "4"), ("EXIT_MESSAGE", "no database to prepare")]),
+        }]);
+    })
+}
+
+/// Its readiness probe asks where nobody listens.
+pub(super) fn never_ready() -> Value {
+    container(|main| main["readinessProbe"]["httpGet"]["port"] = json!(8081))
+}
+
+/// Goes on after SIGTERM until it is killed, as apps do that know no signals.
+pub(super) fn stubborn() -> Value {
+    with_env(&[("IGNORE_TERM", "1")])
+}
+
+/// Variables of a container.
+fn env(variables: &[(&str, &str)]) -> Value {
+    variables
+        .iter()
+        .map(|(name, value)| json!({"name": name, "value": value}))
+        .collect()
+}
