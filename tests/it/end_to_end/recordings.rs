@@ -29,7 +29,7 @@ use crate::raw_kube::{Got, RawKube};
 use cases::{CASES, Case};
 
 /// Largest recording, in bytes: it must stay reviewable.
-const BYTES_MAX: usize = 60_000;
+const BYTES_MAX: usize = 100_000;
 
 /// How long a case waits for what must come.
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -154,8 +154,9 @@ impl<'a> Scene<'a> {
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             let Ok(record) = self.coming.recv_timeout(left) else {
-                let said: Vec<_> = self.records.iter().map(|r| &r.object["status"]).collect();
-                panic!("waited {PATIENCE:?} in vain for {what}: {said:#?}");
+                let last = self.records.iter().rev().take(5);
+                let last: Vec<_> = last.map(|record| record.object.to_string()).collect();
+                panic!("waited {PATIENCE:?} in vain for {what}; the last that was said: {last:#?}");
             };
             let found = (record.kind == kind && record.change != "DELETED")
                 .then(|| is_it(&record.object).then(|| record.object.clone()))
@@ -329,7 +330,6 @@ fn recordings_are_made_when_asked_for() {
     });
 }
 
-/// What the recordings say of their case, for those who do not read all of them.
 #[test]
 fn each_case_has_its_recording() {
     let entries = std::fs::read_dir(folder()).expect("there are recordings");

@@ -1,6 +1,5 @@
 //! The cases that are recorded: what is started, what is done meanwhile, and until when it is watched.
 
-use std::net::TcpListener;
 use std::time::Duration;
 
 use config_controller::model::job::JobSettings;
@@ -91,16 +90,11 @@ pub(super) const CASES: &[Case] = &[
         "registry-refuses-connection",
         "connection refused",
         |scene| {
-            let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
-            let address = free.expect("a port is free");
-            scene.start(troubles::image(&format!("{address}/team/app:1")));
+            // Nobody listens on port 1.
+            scene.start(troubles::image("127.0.0.1:1/team/app:1"));
             scene.until_pod("ImagePullBackOff");
         },
     ),
-    case("registry-has-no-address", "no such host", |scene| {
-        scene.start(troubles::image("registry.invalid/team/app:1"));
-        scene.until_pod("ImagePullBackOff");
-    }),
     case("invalid-image-name", "InvalidImageName", |scene| {
         scene.start(troubles::image("No/Such:Image:Name"));
         scene.until_pod("InvalidImageName");
@@ -156,14 +150,7 @@ pub(super) const CASES: &[Case] = &[
         scene.start(troubles::never_ready());
         scene.until_event("Unhealthy");
     }),
-    case("liveness-fails", "Killing", |scene| {
-        scene.start(troubles::container(|main| {
-            main["livenessProbe"] = json!({
-                "httpGet": {"path": "/", "port": 8081}, "periodSeconds": 1, "failureThreshold": 2});
-            main["readinessProbe"]["httpGet"]["port"] = json!(8081);
-        }));
-        scene.until_job("\"Failed\"");
-    }),
+    case("liveness-fails", "Killing", liveness_fails),
     // Ends of what was ready.
     case("evicted", "DisruptionTarget", evicted),
     case(
@@ -326,6 +313,16 @@ fn crash_loop(scene: &mut Scene<'_>) {
     };
     let template = troubles::on_failure(troubles::exits("3", "no licence"));
     scene.start_with(template, &settings);
+    scene.until_job("\"Failed\"");
+}
+
+fn liveness_fails(scene: &mut Scene<'_>) {
+    let mut template = troubles::stubborn();
+    let main = &mut template["spec"]["containers"][0];
+    main["readinessProbe"]["httpGet"]["port"] = json!(8081);
+    main["livenessProbe"] = main["readinessProbe"].clone();
+    scene.start(template);
+    scene.until_event("Killing");
     scene.until_job("\"Failed\"");
 }
 
