@@ -64,7 +64,7 @@ pub(super) const CASES: &[Case] = &[
     case("registry-401", "401 Unauthorized", |scene| {
         pull(scene, "r401")
     }),
-    case("registry-401-basic", "no basic auth credentials", |scene| {
+    case("registry-401-basic", "401 Unauthorized", |scene| {
         pull(scene, "r401-basic")
     }),
     case("registry-401-no-token", "401 Unauthorized", |scene| {
