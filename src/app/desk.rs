@@ -11,7 +11,6 @@ use super::flight::{Context, Effect, Ensure, Flight, Label, Outcome, Stop};
 use super::history::History;
 use super::view::{Seen, View};
 use super::{Answer, Token};
-use crate::model::job::JobSettings;
 use crate::model::names::InstanceKey;
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Instant, SystemTime};
@@ -216,11 +215,7 @@ impl Desk {
             Seen::Instance(instance) => Some(&**instance),
             Seen::Absent | Seen::Foreign => None,
         };
-        let default = JobSettings::default();
-        let offer = now.catalog.get(&key.app_type);
-        let settings = offer
-            .and_then(|offer| offer.settings.as_ref().ok())
-            .unwrap_or(&default);
+        let settings = now.catalog.settings(&key.app_type);
         self.history.note(key, instance, settings, now.wall);
     }
 

@@ -19,6 +19,7 @@ use crate::kube::{self, Class, Client};
 use crate::metrics::Metrics;
 use crate::model::labels;
 use crate::model::names::{AppType, InstanceKey, InstanceName};
+use crate::model::status::Budgets;
 use crate::store::{Change, Writer};
 use crate::threads::{self, OnDeath};
 use std::fmt;
@@ -79,6 +80,15 @@ pub struct Catalogs {
 }
 
 impl Catalogs {
+    /// Nothing on offer yet; where no annotation says otherwise, these budgets hold.
+    #[must_use]
+    pub fn new(budgets: Budgets) -> Self {
+        Self {
+            current: RwLock::new(Arc::new(Catalog::new(budgets))),
+            is_read: AtomicBool::new(false),
+        }
+    }
+
     /// The catalog as it is now.
     #[must_use]
     pub fn current(&self) -> Arc<Catalog> {

@@ -377,7 +377,8 @@ impl Flight {
             context
                 .history
                 .first_seen(&self.key, instance.uid(), finding, context.wall);
-        finding.verdict_from(first_seen)
+        let settings = context.catalog.settings(&self.key.app_type);
+        finding.verdict_from(first_seen, &settings.budgets)
     }
 
     fn see(&self, context: &Context<'_>) -> Seen {
