@@ -14,8 +14,9 @@ mod cases;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use config_controller::model::job::{JobParts, JobSettings, manifest};
@@ -24,8 +25,9 @@ use serde_json::{Value, json};
 
 use super::ground::{Ground, text};
 use super::registry::Registry;
+use super::watcher::{Record, is_ready, says, watch};
 use crate::cluster;
-use crate::raw_kube::{Got, RawKube};
+use crate::raw_kube::Got;
 use cases::{CASES, Case};
 
 /// Largest recording, in bytes: it must stay reviewable.
@@ -43,23 +45,10 @@ const TAIL_MAX: Duration = Duration::from_secs(4);
 /// How many cases are recorded at once.
 const AT_ONCE: usize = 6;
 
-/// How long one watch lasts before it is opened again: shorter than the client's patience with silence.
-const WATCH_SECS: u64 = 25;
-
-/// Something that was said of a case.
-#[derive(Debug)]
-struct Record {
-    at: Instant,
-    /// `ADDED`, `MODIFIED` or `DELETED`.
-    change: String,
-    kind: &'static str,
-    object: Value,
-}
-
 /// One case while it is recorded, in a namespace of its own.
 #[derive(Debug)]
 struct Scene<'a> {
-    ground: Ground<'a>,
+    ground: Rc<Ground<'a>>,
     registry: &'a Registry,
     began: Instant,
     coming: Receiver<Record>,
@@ -70,19 +59,9 @@ impl<'a> Scene<'a> {
     #[track_caller]
     fn new(cluster: &'a cluster::Cluster, registry: &'a Registry) -> Self {
         let ground = Ground::new(cluster);
-        let (tell, coming) = channel();
-        for (plural, kind) in [("jobs", "Job"), ("pods", "Pod"), ("events", "Event")] {
-            let watch = Watch {
-                api: ground.api.clone(),
-                path: ground.all(plural),
-                version: ground.version(plural),
-                kind,
-            };
-            let tell = tell.clone();
-            std::thread::spawn(move || watch.run(&tell));
-        }
+        let coming = watch(&ground);
         Self {
-            ground,
+            ground: Rc::new(ground),
             registry,
             began: Instant::now(),
             coming,
@@ -129,15 +108,6 @@ impl<'a> Scene<'a> {
             kind: "Status",
             object,
         });
-    }
-
-    /// Makes an object in the namespace of the case.
-    #[track_caller]
-    fn make(&self, plural: &str, object: &Value) {
-        self.ground
-            .api
-            .post(&self.ground.all(plural), object)
-            .expect(201);
     }
 
     /// Changes the only pod, Job or whatever it is of that name.
@@ -237,54 +207,6 @@ impl<'a> Scene<'a> {
             .replace(&self.ground.namespace, "apps")
             .replace(&self.registry.host(), "127.0.0.1:5000")
     }
-}
-
-/// A watch that is opened again whenever it ends, until nobody listens.
-struct Watch {
-    api: RawKube,
-    path: String,
-    version: String,
-    kind: &'static str,
-}
-
-impl Watch {
-    fn run(mut self, tell: &Sender<Record>) {
-        loop {
-            let query = format!(
-                "watch=1&resourceVersion={}&timeoutSeconds={WATCH_SECS}",
-                self.version
-            );
-            for event in self.api.watch(&format!("{}?{query}", self.path)) {
-                let at = Instant::now();
-                let mut event = event.expect("whole lines");
-                let object = event["object"].take();
-                self.version = text(&object["metadata"]["resourceVersion"]);
-                let record = Record {
-                    at,
-                    change: text(&event["type"]),
-                    kind: self.kind,
-                    object,
-                };
-                if tell.send(record).is_err() {
-                    return;
-                }
-            }
-        }
-    }
-}
-
-/// Whether an object says this word anywhere in what somebody has found out about it.
-fn says(object: &Value, word: &str) -> bool {
-    let found_out = [&object["status"], &object["reason"], &object["message"]];
-    found_out
-        .iter()
-        .any(|value| value.to_string().contains(word))
-}
-
-fn is_ready(pod: &Value) -> bool {
-    let conditions = pod["status"]["conditions"].as_array();
-    let mut conditions = conditions.into_iter().flatten();
-    conditions.any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
 }
 
 fn folder() -> PathBuf {

@@ -1,14 +1,15 @@
 //! The cases that are recorded: what is started, what is done meanwhile, and until when it is watched.
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use config_controller::model::job::JobSettings;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::super::eventually;
 use super::super::ground::text;
-use super::super::troubles;
-use super::{Scene, is_ready, says};
+use super::super::troubles::{self, NodeLabel};
+use super::super::watcher::{is_ready, says};
+use super::Scene;
 
 /// A case.
 pub(super) struct Case {
@@ -182,48 +183,28 @@ fn pull(scene: &mut Scene<'_>, refusal: &str) {
     scene.until_pod("ErrImagePull");
 }
 
-/// A quota that the API server already knows how much of is used; else it would refuse all.
-fn make_quota(scene: &Scene<'_>, hard: &Value) {
-    scene.make(
-        "resourcequotas",
-        &json!({"metadata": {"name": "small"}, "spec": {"hard": hard}}),
-    );
-    eventually("the quota is counted", || {
-        let quotas = scene.ground.list("resourcequotas");
-        quotas[0]["status"]["hard"].is_object().then_some(())
-    });
-}
-
 fn quota_on_jobs(scene: &mut Scene<'_>) {
-    make_quota(scene, &json!({"count/jobs.batch": "0"}));
+    troubles::make_quota(&scene.ground, "count/jobs.batch", "0");
     scene.start_refused(troubles::app(|_| ()), 403);
 }
 
 fn quota_on_pods(scene: &mut Scene<'_>) {
-    make_quota(scene, &json!({"pods": "0"}));
+    troubles::make_quota(&scene.ground, "pods", "0");
     scene.start(troubles::app(|_| ()));
     scene.until_event("exceeded quota");
     scene.for_a_while(Duration::from_secs(3));
-    let more = json!({"spec": {"hard": {"pods": "5"}}});
-    scene.change("resourcequotas", "small", &more);
+    troubles::raise_quota(&scene.ground, "pods", "5");
     scene.until_ready();
 }
 
 fn pod_security(scene: &mut Scene<'_>) {
-    let path = format!("/api/v1/namespaces/{}", scene.ground.namespace);
-    let enforced =
-        json!({"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}});
-    scene.ground.api.patch(&path, &enforced).expect(200);
+    troubles::restrict(&scene.ground);
     scene.start(troubles::privileged());
     scene.until_event("FailedCreate");
 }
 
 fn limit_range(scene: &mut Scene<'_>) {
-    let limits = json!([{"type": "Container", "max": {"memory": "64Mi"}}]);
-    scene.make(
-        "limitranges",
-        &json!({"metadata": {"name": "small"}, "spec": {"limits": limits}}),
-    );
+    troubles::limit_memory(&scene.ground, "64Mi");
     scene.start(troubles::with_memory("128Mi"));
     scene.until_event("FailedCreate");
 }
@@ -233,7 +214,8 @@ fn no_service_account(scene: &mut Scene<'_>) {
         spec["serviceAccountName"] = json!("worker")
     }));
     scene.until_event("FailedCreate");
-    scene.make("serviceaccounts", &json!({"metadata": {"name": "worker"}}));
+    let account = json!({"metadata": {"name": "worker"}});
+    troubles::make(&scene.ground, "serviceaccounts", &account);
     scene.until_ready();
 }
 
@@ -250,29 +232,19 @@ fn suspended(scene: &mut Scene<'_>) {
 }
 
 fn unschedulable(scene: &mut Scene<'_>) {
-    // A label of this case alone: all nodes are everybody's.
     let label = format!("recordings/{}", scene.ground.namespace);
     scene.start(troubles::selecting(&label));
     scene.until_pod("Unschedulable");
     scene.for_a_while(Duration::from_secs(2));
-    let node = scene.ground.cluster.fact("CLUSTER_NODE");
-    let node = node.expect("recordings are made on a cluster of tests/cluster");
-    let path = format!("/api/v1/nodes/{node}");
-    let set = |value: Value| json!({"metadata": {"labels": {&label: value}}});
-    scene
-        .ground
-        .api
-        .patch(&path, &set(json!("yes")))
-        .expect(200);
+    let ground = Rc::clone(&scene.ground);
+    let _label = NodeLabel::set(&ground, &label);
     scene.until_ready();
-    scene.ground.api.patch(&path, &set(Value::Null)).expect(200);
 }
 
 fn config_map_for_volume(scene: &mut Scene<'_>) {
     scene.start(troubles::config_volume());
     scene.until_event("FailedMount");
-    let settings = json!({"metadata": {"name": "settings"}, "data": {"colour": "blue"}});
-    scene.make("configmaps", &settings);
+    troubles::make_settings(&scene.ground);
     scene.until_ready();
 }
 
@@ -291,8 +263,7 @@ fn no_sandbox(scene: &mut Scene<'_>) {
 fn secret_appears(scene: &mut Scene<'_>) {
     scene.start(troubles::secret_variable());
     scene.until_pod("CreateContainerConfigError");
-    let secret = json!({"metadata": {"name": "password"}, "stringData": {"word": "sesame"}});
-    scene.make("secrets", &secret);
+    troubles::make_secret(&scene.ground);
     scene.until_ready();
 }
 
