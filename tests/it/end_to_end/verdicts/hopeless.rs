@@ -14,7 +14,7 @@ use super::super::ground::Ground;
 use super::super::program::Program;
 use super::super::registry::Registry;
 use super::super::{LONG_WAIT, troubles};
-use super::{Heard, Words, offer, tries};
+use super::{Heard, PULL_ERRORS, Words, offer, tries};
 use crate::cluster;
 
 /// When a caller must know.
@@ -63,7 +63,7 @@ fn a_pod_that_is_refused_is_told_within_a_second() {
     let ground = Ground::new(cluster);
     troubles::restrict(&ground);
     troubles::limit_memory(&ground, "64Mi");
-    let refused = |says| Words::new("creating", "FailedCreate", says);
+    let refused = |says| Words::new("creating", &["FailedCreate"], says);
     let decides = ("Event", "FailedCreate");
     try_all(
         &ground,
@@ -90,7 +90,7 @@ fn images(registry: &Registry) -> Vec<Hopeless> {
         app_type,
         template: troubles::image(&registry.image(refusal)),
         decides: ("Pod", "ErrImagePull"),
-        words: Words::new("pulling", "ErrImagePull", says),
+        words: Words::new("pulling", PULL_ERRORS, says),
     };
     let mut cases = vec![
         refused("missing-image", "r404", &["not found"]),
@@ -103,13 +103,13 @@ fn images(registry: &Registry) -> Vec<Hopeless> {
         app_type: "bad-image-name",
         template: troubles::image("No/Such:Image:Name"),
         decides: ("Pod", "InvalidImageName"),
-        words: Words::new("pulling", "InvalidImageName", &["must be lowercase"]),
+        words: Words::new("pulling", &["InvalidImageName"], &["must be lowercase"]),
     });
     cases.push(Hopeless {
         app_type: "image-not-there",
         template: troubles::never_pulled(),
         decides: ("Pod", "ErrImageNeverPull"),
-        words: Words::new("pulling", "ErrImageNeverPull", &["not present"]),
+        words: Words::new("pulling", &["ErrImageNeverPull"], &["not present"]),
     });
     cases
 }
@@ -122,32 +122,32 @@ fn programs() -> Vec<Hopeless> {
             app_type: "bad-command",
             template: troubles::bad_command(),
             decides,
-            words: Words::new("starting", "StartError", &["/no-such-program"]).ended(128, None),
+            words: Words::new("starting", &["StartError"], &["/no-such-program"]).ended(128, None),
         },
         Hopeless {
             app_type: "exit-3",
             template: troubles::exits("3", "no licence"),
             decides,
-            words: Words::new("starting", "Error", &["'main'", "exit code 3"])
+            words: Words::new("starting", &["Error"], &["'main'", "exit code 3"])
                 .ended(3, Some("no licence")),
         },
         Hopeless {
             app_type: "exit-0",
             template: troubles::exits("0", "nothing to do"),
             decides,
-            words: Words::new("starting", "Completed", &["exit code 0"]).ended(0, None),
+            words: Words::new("starting", &["Completed"], &["exit code 0"]).ended(0, None),
         },
         Hopeless {
             app_type: "out-of-memory",
             template: troubles::out_of_memory(),
             decides,
-            words: Words::new("starting", "OOMKilled", &["'main'", "memory"]).ended(137, None),
+            words: Words::new("starting", &["OOMKilled"], &["'main'", "memory"]).ended(137, None),
         },
         Hopeless {
             app_type: "init-fails",
             template: troubles::failing_init(),
             decides,
-            words: Words::new("initialising", "Error", &["'prepare'", "exit code 4"])
+            words: Words::new("initialising", &["Error"], &["'prepare'", "exit code 4"])
                 .ended(4, Some("no database to prepare")),
         },
     ]
