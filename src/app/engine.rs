@@ -14,13 +14,13 @@ use super::flight::{Call, Effect, Operation, Outcome};
 use super::view::{View, key_of};
 use super::{AnswerSink, Origin};
 use crate::clock::Clock;
-use crate::kube::types::{ConfigMap, Job, ObjectMeta, Pod};
+use crate::kube::types::{ConfigMap, Job, ObjectMeta, Pod, Uid};
 use crate::kube::{self, Class, Client};
 use crate::metrics::Metrics;
 use crate::model::labels;
 use crate::model::names::{AppType, InstanceKey, InstanceName};
 use crate::model::status::Budgets;
-use crate::store::{Change, Writer};
+use crate::store::{Change, EventWriter, Writer};
 use crate::threads::{self, OnDeath};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -149,6 +149,16 @@ pub struct Writers {
     pub jobs: Writer<Job>,
     /// For pods.
     pub pods: Writer<Pod>,
+    /// For what Events say.
+    pub events: EventWriter,
+}
+
+impl Writers {
+    /// Kubernetes has told us that this Job is gone.
+    fn job_gone(&self, name: &str, uid: &Uid) {
+        drop(self.jobs.own_delete(name, uid));
+        self.events.forget(uid);
+    }
 }
 
 /// What the engine is made of.
@@ -388,7 +398,7 @@ impl Worker {
                     .as_ref()
                     .is_err_and(|error| error.class() == Class::NotFound)
                 {
-                    drop(self.writers.jobs.own_delete(&name, uid));
+                    self.writers.job_gone(&name, uid);
                 }
                 let deleted = deleted?;
                 match by {
@@ -398,7 +408,7 @@ impl Worker {
                 self.counting.stopped(&call.key, by.is_some());
                 match deleted.job {
                     Some(job) => drop(self.writers.jobs.own_write(job)),
-                    None => drop(self.writers.jobs.own_delete(&name, uid)),
+                    None => self.writers.job_gone(&name, uid),
                 }
                 Ok(Outcome::Done)
             }
@@ -421,7 +431,7 @@ impl Worker {
             }
             Err(error) if error.class() == Class::NotFound => {
                 if let Some(job) = held {
-                    drop(self.writers.jobs.own_delete(name, &job.metadata.uid));
+                    self.writers.job_gone(name, &job.metadata.uid);
                 }
                 Ok(Outcome::Absent)
             }
@@ -472,7 +482,7 @@ pub fn keys_of_pods(changes: &[Change<Pod>]) -> Vec<InstanceKey> {
         .collect()
 }
 
-fn key_of_pod(metadata: &ObjectMeta) -> Option<InstanceKey> {
+pub(super) fn key_of_pod(metadata: &ObjectMeta) -> Option<InstanceKey> {
     let read = |key: &str| {
         metadata
             .annotations

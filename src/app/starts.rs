@@ -119,6 +119,7 @@ mod tests {
                 config_maps,
                 jobs: jobs_seen,
                 pods: pods_seen,
+                events: crate::store::EventStore::default(),
             };
             Self { view, jobs, pods }
         }

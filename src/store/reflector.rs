@@ -6,11 +6,12 @@
 //! program stops: [`Stop`] is set, and `HttpTransport::close_watches` ends the
 //! read that it may be blocked in.
 
+use super::StoreEvent;
 use super::backoff::Backoff;
 use super::store::{Change, Writer};
 use crate::clock::Clock;
 use crate::kube::Client;
-use crate::kube::error::Failure;
+use crate::kube::error::{Error, Failure};
 use crate::kube::request::Scope;
 use crate::kube::transport::EventStream;
 use crate::kube::types::{Resource, decode_event};
@@ -37,20 +38,48 @@ const READ_BYTES: usize = 16 * 1024;
 /// owner learns of the first sync.
 pub type OnChange<K> = Box<dyn Fn(&[Change<K>]) + Send>;
 
+/// Where a reflector puts what it hears.
+pub trait Sink<K>: Send + 'static {
+    /// Takes what a list or watch says; answers what has changed for readers.
+    fn apply(&self, event: StoreEvent<K>) -> Vec<Change<K>>;
+
+    /// Kubernetes was heard from.
+    fn heard(&self, now: Instant);
+
+    /// A watch is open, or not any more.
+    fn watching(&self, open: bool);
+}
+
+impl<K: Resource> Sink<K> for Writer<K> {
+    fn apply(&self, event: StoreEvent<K>) -> Vec<Change<K>> {
+        Self::apply(self, event)
+    }
+
+    fn heard(&self, now: Instant) {
+        Self::heard(self, now);
+    }
+
+    fn watching(&self, open: bool) {
+        Self::watching(self, open);
+    }
+}
+
 /// What a reflector needs.
-pub struct Reflector<K: Resource> {
+pub struct Reflector<K: Resource, S = Writer<K>> {
     /// Lists and watches through it.
     pub client: Client,
     /// Of which objects.
     pub scope: Scope,
     /// The store that is kept up to date.
-    pub writer: Writer<K>,
+    pub writer: S,
     /// For deadlines and heartbeats.
     pub clock: Arc<dyn Clock>,
     /// When to end.
     pub stop: Stop,
     /// How often to list while the right to watch is missing.
     pub poll: Duration,
+    /// What is lost while that right is missing; `None` where lists make up for it.
+    pub loss: Option<&'static str>,
     /// Of the jitter.
     pub seed: u64,
     /// Who is told of changes.
@@ -59,7 +88,7 @@ pub struct Reflector<K: Resource> {
     pub on_death: OnDeath,
 }
 
-impl<K: Resource> fmt::Debug for Reflector<K> {
+impl<K: Resource, S> fmt::Debug for Reflector<K, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Reflector")
             .field("scope", &self.scope)
@@ -145,7 +174,7 @@ impl ReflectorHandle {
     }
 }
 
-impl<K: Resource> Reflector<K> {
+impl<K: Resource, S: Sink<K>> Reflector<K, S> {
     /// Starts the thread, which is named after the resource (`watch-pods`).
     ///
     /// # Errors
@@ -166,8 +195,8 @@ impl<K: Resource> Reflector<K> {
     }
 }
 
-struct Running<K: Resource> {
-    reflector: Reflector<K>,
+struct Running<K: Resource, S> {
+    reflector: Reflector<K, S>,
     pulse: Arc<Pulse>,
     backoff: Backoff,
     /// Since when nothing is heard, once that has been logged.
@@ -181,7 +210,7 @@ struct Open {
     buffer: Vec<u8>,
 }
 
-impl<K: Resource> Running<K> {
+impl<K: Resource, S: Sink<K>> Running<K, S> {
     fn run(mut self) {
         let mut watch = Watch::new(self.reflector.poll);
         let mut open: Option<Open> = None;
@@ -250,7 +279,7 @@ impl<K: Resource> Running<K> {
         for effect in effects {
             match effect {
                 Effect::Store(event) => {
-                    complete |= matches!(event, super::StoreEvent::InitDone(_));
+                    complete |= matches!(event, StoreEvent::InitDone(_));
                     changes.extend(writer.apply(event));
                 }
                 Effect::Heard => {
@@ -268,12 +297,7 @@ impl<K: Resource> Running<K> {
                         "skipping \"{name}\" of {resource}, which cannot be decoded: {reason}"
                     );
                 }
-                Effect::Refused(error) => {
-                    let poll = self.reflector.poll.as_secs_f32();
-                    log::error!(
-                        "{error}; listing {resource} every {poll} s until that right is granted (is it the namespace that is meant, and is the Role bound in it?)"
-                    );
-                }
+                Effect::Refused(error) => self.refused(&error),
                 Effect::Restart(cause, why) => {
                     self.pulse.restarts[cause as usize].fetch_add(1, Ordering::Relaxed);
                     log_restart(resource, cause, &why, &mut self.failing, now);
@@ -282,6 +306,21 @@ impl<K: Resource> Running<K> {
         }
         if complete || !changes.is_empty() {
             (self.reflector.on_change)(&changes);
+        }
+    }
+}
+
+impl<K: Resource, S> Running<K, S> {
+    /// Says that a right is missing, and what that means.
+    fn refused(&self, error: &Error) {
+        let (resource, poll) = (self.pulse.resource, self.reflector.poll.as_secs_f32());
+        match self.reflector.loss {
+            Some(loss) => log::warn!(
+                "{error}; doing without {resource}: {loss}; asked again every {poll} s until that right is granted"
+            ),
+            None => log::error!(
+                "{error}; listing {resource} every {poll} s until that right is granted (is it the namespace that is meant, and is the Role bound in it?)"
+            ),
         }
     }
 }

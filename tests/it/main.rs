@@ -61,5 +61,6 @@ mod start;
 mod stop;
 mod templates;
 mod tidy;
+mod verdicts;
 mod wait;
 mod watch;

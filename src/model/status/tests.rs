@@ -2,6 +2,8 @@
 //!
 //! What is made of them is written as one line, see [`line`].
 
+mod said;
+
 use super::*;
 use crate::kube::types::Resource;
 use serde_json::{Value, json};
@@ -153,7 +155,7 @@ fn line(assessment: &Assessment) -> String {
 
 #[track_caller]
 fn check(job: &Job, pods: &[Arc<Pod>], expected: &str) {
-    assert_eq!(line(&assess(job, pods)), expected);
+    assert_eq!(line(&assess(job, pods, &|_| Vec::new())), expected);
 }
 
 /// The status of a usual Job with this one pod.
@@ -163,7 +165,7 @@ fn check_pod(pod: Arc<Pod>, expected: &str) {
 }
 
 fn finding(job: &Job, pods: &[Arc<Pod>]) -> Finding {
-    match assess(job, pods).status {
+    match assess(job, pods, &|_| Vec::new()).status {
         InstanceStatus::Starting(finding) | InstanceStatus::Failed { finding, .. } => finding,
         other => panic!("no finding in {other:?}"),
     }
@@ -212,7 +214,10 @@ fn a_pod_that_waits_for_a_node() {
         "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes are available", "lastTransitionTime": at(1),
     }]}}));
     let told = finding(&job(json!({})), std::slice::from_ref(&unschedulable));
-    assert_eq!(&*told.message, "0/3 nodes are available");
+    assert_eq!(
+        &*told.message,
+        "no node takes the pod: add one, or change what the template asks for (0/3 nodes are available)"
+    );
     check_pod(
         unschedulable,
         "starting scheduling Unschedulable 600s@1 node_not_ready",
@@ -221,6 +226,11 @@ fn a_pod_that_waits_for_a_node() {
 
 #[test]
 fn a_pod_on_its_node_phase_by_phase() {
+    // The kubelet has not taken it up yet.
+    check_pod(
+        pod(json!({"status": {"conditions": conditions(&[("PodScheduled", "True", 2)])}})),
+        "starting mounting Mounting 300s@2 pulling_image",
+    );
     let mounting = conditions(&[
         ("PodScheduled", "True", 2),
         ("PodReadyToStartContainers", "False", 2),
@@ -338,10 +348,15 @@ fn containers_that_cannot_be_made() {
         "CreateContainerConfigError",
         "CreateContainerError",
         "RunContainerError",
+        "AReasonOfTomorrow",
     ] {
         let waits = on_node(json!({"containerStatuses": container(waiting(reason))}));
         let told = finding(&job(json!({})), std::slice::from_ref(&waits));
-        assert_eq!(&*told.message, "says the kubelet");
+        assert!(
+            told.message.contains("(says the kubelet)"),
+            "{}",
+            told.message
+        );
         check_pod(
             waits,
             &format!("starting starting {reason} 10s@? pulling_image"),

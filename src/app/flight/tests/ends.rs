@@ -169,3 +169,38 @@ fn a_drained_pod_is_no_failed_start() {
     scene.world.pod("u1", json!({"metadata": {"name": "p-new", "uid": "p-new"}, "status": ready_pod("10.0.0.2")["status"]}));
     assert_eq!(scene.changed(), ["1: ready 10.0.0.2"]);
 }
+
+#[test]
+fn a_pod_that_is_refused_is_told_and_tried_again_after_the_delay() {
+    let refused = |why: &str| format!("Error creating: pods \"p\" is forbidden: {why}");
+    let mut scene = starting();
+    let never = refused("violates PodSecurity \"restricted:latest\"");
+    scene.world.event("u1", "FailedCreate", &never);
+    assert_eq!(scene.changed(), ["1: app_error FailedCreate"]);
+    scene.pass(9.9);
+    assert_eq!(scene.get(2), NOTHING);
+    assert_eq!(scene.pass(1.0), ["2: app_error FailedCreate"]);
+    assert_eq!(scene.get(3), ["call replace u1"]);
+    // A quota may be raised.
+    let mut scene = starting();
+    let maybe = refused("exceeded quota: q");
+    scene.world.event("u1", "FailedCreate", &maybe);
+    assert_eq!(scene.changed(), NOTHING);
+    scene.get_of(2, &n1(), "", 300);
+    let until_told = scene.pass(9.9);
+    assert_eq!(until_told, NOTHING);
+    assert_eq!(scene.pass(0.2), ["1: node_not_ready FailedCreate"]);
+    assert_eq!(scene.pass(5.0), ["2: app_error FailedCreate"]);
+}
+
+#[test]
+fn budgets_are_those_of_the_type() {
+    let mut scene = starting();
+    scene
+        .world
+        .offer(json!({"scim.config-controller.semafor.ch/start-budget.pull-error": "3s"}));
+    scene.world.pod("u1", waiting_pod("ErrImagePull"));
+    assert_eq!(scene.changed(), NOTHING);
+    assert_eq!(scene.pass(2.9), NOTHING);
+    assert_eq!(scene.pass(0.2), ["1: app_error ErrImagePull"]);
+}
