@@ -383,6 +383,13 @@ impl Flight {
         finding.verdict_from(first_seen, &settings.budgets)
     }
 
+    /// Whether a deletion of ours is under way.
+    fn is_deleting(&self) -> bool {
+        self.asked
+            .as_ref()
+            .is_some_and(|asked| asked.whose.kind() == Kind::Delete)
+    }
+
     fn see(&self, context: &Context<'_>) -> Seen {
         match context.view.see(&self.key) {
             Seen::Absent if self.foreign => Seen::Foreign,

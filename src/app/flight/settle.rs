@@ -147,7 +147,13 @@ impl Flight {
     ) -> Settled {
         let uid = instance.uid();
         let Some(finding) = self.verdict_on(instance, context) else {
-            return Settled::Waits(Stance::Ready(uid.clone()));
+            // Its pod may be seen to go before the Job is, and then it looks like one that starts.
+            let replaced = self.is_deleting() && caller.stance == Stance::Replacement(uid.clone());
+            return Settled::Waits(if replaced {
+                caller.stance.clone()
+            } else {
+                Stance::Ready(uid.clone())
+            });
         };
         match &caller.stance {
             // It waited before the verdict was known: it is told at once.
