@@ -15,6 +15,8 @@ use std::time::Instant;
 pub(super) enum Stance {
     /// For any instance: a new one where there is none.
     Any,
+    /// The same, and there was none when it asked.
+    Next,
     /// For this Job to become ready.
     Ready(Uid),
     /// To be told, at that time, the verdict on this Job that was known when it asked.
@@ -26,7 +28,7 @@ pub(super) enum Stance {
 impl Stance {
     /// Whether it waits for something that a call of ours brings about.
     pub(super) fn needs_call(&self) -> bool {
-        matches!(self, Self::Any | Self::Replacement(_))
+        matches!(self, Self::Any | Self::Next | Self::Replacement(_))
     }
 }
 
@@ -123,9 +125,8 @@ impl Flight {
     /// The Job that a caller may have waited for is gone or going.
     fn settle_without(&self, caller: &Caller, going: Option<&Uid>) -> Settled {
         match &caller.stance {
-            Stance::Any => Settled::Waits(Stance::Any),
             Stance::Replacement(uid) if going == Some(uid) => Settled::Waits(caller.stance.clone()),
-            Stance::Replacement(_) => Settled::Waits(Stance::Any),
+            Stance::Any | Stance::Next | Stance::Replacement(_) => Settled::Waits(Stance::Next),
             Stance::Ready(uid) | Stance::Verdict(uid, _) => Settled::Answered(self.last_of(uid)),
         }
     }
@@ -163,13 +164,15 @@ impl Flight {
             }
             Stance::Verdict(..) => Settled::Waits(caller.stance.clone()),
             Stance::Replacement(own) if own == uid => Settled::Waits(caller.stance.clone()),
-            Stance::Any | Stance::Replacement(_) => {
-                Settled::Waits(if self.may_replace(instance, context) {
-                    Stance::Replacement(uid.clone())
-                } else {
-                    Stance::Verdict(uid.clone(), context.now + VERDICT_HOLD)
-                })
+            _ if self.may_replace(instance, context) => {
+                Settled::Waits(Stance::Replacement(uid.clone()))
             }
+            Stance::Any => {
+                let until = context.now + VERDICT_HOLD;
+                Settled::Waits(Stance::Verdict(uid.clone(), until))
+            }
+            // It asked before there was this Job, whose verdict may be known as soon as the Job is.
+            Stance::Next | Stance::Replacement(_) => Settled::Answered(verdict(&finding)),
         }
     }
 

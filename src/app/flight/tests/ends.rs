@@ -104,6 +104,26 @@ fn a_known_verdict_is_held_for_a_second() {
 }
 
 #[test]
+fn a_verdict_that_is_known_as_soon_as_the_job_is_told_at_once() {
+    let mut scene = Scene::new();
+    scene.get(1);
+    scene.world.job("u1", json!({}));
+    scene.world.pod("u1", waiting_pod("InvalidImageName"));
+    assert_eq!(scene.done(), ["1: app_error InvalidImageName"]);
+    scene.check_empty();
+    // Who asks now is held; the next Job is another matter.
+    assert_eq!(scene.get(2), NOTHING);
+    assert_eq!(scene.pass(1.0), ["2: app_error InvalidImageName"]);
+    scene.pass(60.0);
+    assert_eq!(scene.get(3), ["call replace u1"]);
+    scene.world.job_gone("u1");
+    assert_eq!(scene.done(), ["call create for ann after 1"]);
+    scene.world.job("u2", json!({}));
+    scene.world.pod("u2", waiting_pod("InvalidImageName"));
+    assert_eq!(scene.done(), ["3: app_error InvalidImageName"]);
+}
+
+#[test]
 fn a_failed_instance_is_replaced_after_its_delay() {
     let mut scene = failed_after(60.0);
     scene.pass(9.99);
