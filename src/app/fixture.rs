@@ -212,6 +212,16 @@ impl World {
         drop(self.pods.apply(StoreEvent::Apply(decode(&pod))));
     }
 
+    /// The watch shows that the pod `p-<uid>` is gone.
+    pub(crate) fn pod_gone(&mut self, uid: &str) {
+        let version = self.next_version();
+        drop(self.pods.apply(StoreEvent::Delete {
+            name: format!("p-{uid}").as_str().into(),
+            uid: format!("p-{uid}").as_str().into(),
+            version: version.as_str().into(),
+        }));
+    }
+
     /// The watch shows an Event about the object with that UID.
     pub(crate) fn event(&mut self, uid: &str, reason: &str, message: &str) {
         let version = self.next_version();

@@ -355,7 +355,9 @@ impl Flight {
         let Seen::Instance(instance) = self.see(context) else {
             return None;
         };
-        let InstanceStatus::Starting(finding) = &instance.status else {
+        let (InstanceStatus::Starting(finding) | InstanceStatus::Failed { finding, .. }) =
+            &instance.status
+        else {
             return None;
         };
         let at = self.verdict_at(&instance, finding, context)?;
@@ -381,9 +383,20 @@ impl Flight {
         finding.verdict_from(first_seen, &settings.budgets)
     }
 
+    /// Whether a deletion of ours is under way.
+    fn is_deleting(&self) -> bool {
+        self.asked
+            .as_ref()
+            .is_some_and(|asked| asked.whose.kind() == Kind::Delete)
+    }
+
     fn see(&self, context: &Context<'_>) -> Seen {
         match context.view.see(&self.key) {
             Seen::Absent if self.foreign => Seen::Foreign,
+            Seen::Instance(mut instance) => {
+                context.history.recall(&self.key, &mut instance);
+                Seen::Instance(instance)
+            }
             seen => seen,
         }
     }

@@ -13,7 +13,7 @@ mod tests;
 pub use budgets::{Budget, Budgets};
 
 use crate::kube::types::{ConditionType, Event, EventReason, Job, Pod, Timestamp, Uid};
-use pods::{ended_badly, pod_ended, progress};
+use pods::{has_ended, last_failure, pod_ended, progress};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -108,9 +108,16 @@ pub enum Outlook {
         /// when it was first seen.
         from: Option<Timestamp>,
     },
+    /// It cannot succeed any more, and why is about to be said: the Job was seen to fail before
+    /// its pod was seen to end.
+    Unsaid,
     /// It cannot succeed any more.
     Never,
 }
+
+/// How long the pod of a Job that has failed is waited for, to say why. The two are watched apart,
+/// so either can be seen first; the pod of a dead node says nothing any more.
+pub const LAST_WORDS_WAIT: Duration = Duration::from_millis(500);
 
 /// What there is to say about an instance that is not ready.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -206,6 +213,11 @@ impl Finding {
         self
     }
 
+    fn unsaid(mut self) -> Self {
+        self.outlook = Outlook::Unsaid;
+        self
+    }
+
     fn never(mut self) -> Self {
         self.outlook = Outlook::Never;
         self
@@ -220,6 +232,7 @@ impl Finding {
         match self.outlook {
             // Never later than it was seen: the clock of Kubernetes may be ahead of ours.
             Outlook::Never => Some(first_seen),
+            Outlook::Unsaid => first_seen.checked_add(LAST_WORDS_WAIT),
             Outlook::Wait {
                 budget,
                 pause,
@@ -409,6 +422,19 @@ fn controller_pause(job: &Job) -> Duration {
     }
 }
 
+/// Whether a pod says why it failed, or did the last time.
+#[must_use]
+pub fn says_why(pod: &Pod) -> bool {
+    last_failure(pod).is_some()
+}
+
+/// The status of a Job that has failed, where `witness`, a pod of it that has gone, said why.
+#[must_use]
+pub fn with_witness(job: &Job, witness: &Pod, status: &InstanceStatus) -> InstanceStatus {
+    let told = job_ended(job, Some(witness));
+    told.unwrap_or_else(|| status.clone())
+}
+
 /// The verdict on a Job that had ended before somebody asked for its deletion.
 ///
 /// A deletion ends pods as well, so only what the Job said before it counts.
@@ -458,11 +484,12 @@ fn job_ended(job: &Job, pod: Option<&Pod>) -> Option<InstanceStatus> {
             .unwrap_or("Failed");
         Finding::new(Phase::Starting, reason, bad.message())
     };
-    let finding = pod
-        .and_then(ended_badly)
-        .unwrap_or_else(of_job)
-        .since(at)
-        .never();
+    let finding = match pod.and_then(last_failure) {
+        Some(finding) => finding.never(),
+        None if pod.is_some_and(|pod| !has_ended(pod)) => of_job().unsaid(),
+        None => of_job().never(),
+    };
+    let finding = finding.since(at);
     Some(InstanceStatus::Failed {
         finding,
         at,

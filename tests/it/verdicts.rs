@@ -5,9 +5,9 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::fake_kube::cluster::resource::Resource;
-use crate::fake_kube::dynamics::fate::Fate;
+use crate::fake_kube::dynamics::fate::{Exit, Fate};
 use crate::fake_kube::dynamics::pods::PodMove;
-use crate::harness::{Builder, Ground, NAMESPACE, ROLE, eventually};
+use crate::harness::{Builder, Ground, NAMESPACE, ROLE, TEMPLATE, eventually, name_of};
 
 /// Pods by hand, and requests that wait a moment only.
 fn impatient() -> Builder {
@@ -170,7 +170,7 @@ fn an_event_that_is_gone_is_no_longer_told() {
     told(&ground, "creating", "FailedCreate");
     ground.kube.set_auto(false);
     for event in ground.kube.all(Resource::Events, NAMESPACE) {
-        let name = crate::harness::name_of(&event);
+        let name = name_of(&event);
         let gone = ground
             .kube
             .delete(Resource::Events, NAMESPACE, &name, "Background");
@@ -202,4 +202,48 @@ fn without_the_right_to_events_it_does_without() {
         (ground.get("/app/hello/ann").status == 200).then_some(())
     });
     assert_eq!(ground.kube.count("watch", "events"), 0);
+}
+
+/// A Job that Kubernetes retries deletes its pod when it gives up.
+#[test]
+fn a_verdict_outlives_its_pod() {
+    let text = TEMPLATE.replace("Never", "OnFailure");
+    let ground = patient()
+        .template("again", &text)
+        .annotation("backoff-limit", "0")
+        .start();
+    let waiting = ground.client().begin_get("/app/again/ann");
+    ground.move_pod("again-ann", &PodMove::Run);
+    let crash = Exit {
+        after_ms: 0,
+        code: 3,
+        reason: String::new(),
+        message: "no licence\n".to_owned(),
+    };
+    ground.move_pod("again-ann", &PodMove::Exit(crash));
+    let check = |body: &Value| {
+        assert_eq!(body["status"], "app_error");
+        assert_eq!(body["reason"], "Error");
+        assert_eq!(body["exitCode"], 3);
+        assert_eq!(body["log"], "no licence");
+    };
+    check(&waiting.finish().expect(202));
+    let pod = eventually("the Job deletes its pod", || {
+        let pod = ground.kube.pod_of(NAMESPACE, "again-ann")?;
+        let deleting = pod["metadata"]["deletionTimestamp"].is_string();
+        deleting.then(|| name_of(&pod))
+    });
+    for _ in 0..2 {
+        // How its containers ended, then its end.
+        ground.kube.move_pod(NAMESPACE, &pod, &PodMove::Terminate);
+    }
+    eventually("the pod is gone", || {
+        ground
+            .kube
+            .pod_of(NAMESPACE, "again-ann")
+            .is_none()
+            .then_some(())
+    });
+    check(&ground.get("/app/again/ann").expect(202));
+    assert_eq!(ground.kube.count("create", "jobs"), 1);
 }

@@ -50,7 +50,12 @@ impl Flight {
         let Seen::Instance(instance) = seen else {
             return;
         };
-        if let Some(finding) = self.verdict_on(instance, context) {
+        let finding = match &instance.status {
+            // Whether or not it is told yet: its Job may go before.
+            InstanceStatus::Failed { finding, .. } => Some(finding.clone()),
+            _ => self.verdict_on(instance, context),
+        };
+        if let Some(finding) = finding {
             self.verdict = Some((instance.uid().clone(), finding));
         }
         if instance.job.suspend {
@@ -63,11 +68,11 @@ impl Flight {
         match &instance.status {
             InstanceStatus::Ready { .. } => None,
             InstanceStatus::Stopping { .. } => {
-                status::ended_before_deletion(&instance.job, instance.pod.as_deref())
+                let witness = context.history.witness(&self.key, instance);
+                status::ended_before_deletion(&instance.job, witness.map(|pod| &**pod))
             }
-            InstanceStatus::Failed { finding, .. } => Some(finding.clone()),
             InstanceStatus::Finished(ending) => Some(ending.finding()),
-            InstanceStatus::Starting(finding) => self
+            InstanceStatus::Failed { finding, .. } | InstanceStatus::Starting(finding) => self
                 .verdict_at(instance, finding, context)
                 .filter(|at| *at <= context.wall)
                 .map(|_| finding.clone()),
@@ -143,7 +148,13 @@ impl Flight {
     ) -> Settled {
         let uid = instance.uid();
         let Some(finding) = self.verdict_on(instance, context) else {
-            return Settled::Waits(Stance::Ready(uid.clone()));
+            // Its pod may be seen to go before the Job is, and then it looks like one that starts.
+            let replaced = self.is_deleting() && caller.stance == Stance::Replacement(uid.clone());
+            return Settled::Waits(if replaced {
+                caller.stance.clone()
+            } else {
+                Stance::Ready(uid.clone())
+            });
         };
         match &caller.stance {
             // It waited before the verdict was known: it is told at once.
@@ -256,12 +267,20 @@ impl Flight {
     pub(super) fn so_far(&self, caller: &Caller, seen: &Seen) -> Answer {
         match (&caller.stance, &self.verdict) {
             (Stance::Verdict(own, _), Some((uid, finding))) if own == uid => verdict(finding),
+            (Stance::Ready(own), Some((uid, finding))) if own == uid && has_failed(seen) => {
+                verdict(finding)
+            }
             _ => Answer::Progress(Progress {
                 finding: progress(seen),
                 is_verdict: false,
             }),
         }
     }
+}
+
+/// Whether it has, and its pod may yet say why.
+fn has_failed(seen: &Seen) -> bool {
+    matches!(seen, Seen::Instance(instance) if matches!(instance.status, InstanceStatus::Failed { .. }))
 }
 
 fn progress(seen: &Seen) -> Finding {

@@ -99,6 +99,26 @@ pub(super) fn ended_badly(pod: &Pod) -> Option<Finding> {
     })
 }
 
+/// Why a pod failed, or why it did before it was run again: what counts once its Job has failed.
+pub(super) fn last_failure(pod: &Pod) -> Option<Finding> {
+    if pod.phase == PodPhase::Succeeded {
+        return None;
+    }
+    let before = || {
+        containers(pod).find_map(|(phase, container)| {
+            let last = container.last_terminated.as_deref();
+            let ended = last.filter(|ended| ended.exit_code != 0)?;
+            Some(container_failure(phase, container, ended).since(ended.finished_at))
+        })
+    };
+    ended_badly(pod).or_else(before)
+}
+
+/// Whether a pod has said all that it will say.
+pub(super) fn has_ended(pod: &Pod) -> bool {
+    matches!(pod.phase, PodPhase::Succeeded | PodPhase::Failed)
+}
+
 fn container_failure(phase: Phase, container: &ContainerStatus, ended: &Terminated) -> Finding {
     let reason = ended.reason.as_deref().unwrap_or("Error");
     let kind = if phase == Phase::Initialising {
