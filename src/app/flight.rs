@@ -304,6 +304,13 @@ impl Flight {
         asked.is_some_and(|asked| asked.whose.kind() == Kind::Create)
     }
 
+    /// Whether a deletion of ours is under way.
+    fn is_deleting(&self) -> bool {
+        self.asked
+            .as_ref()
+            .is_some_and(|asked| asked.whose.kind() == Kind::Delete)
+    }
+
     fn see(&self, context: &Context<'_>) -> Seen {
         match context.view.see(&self.key) {
             Seen::Absent if self.foreign => Seen::Foreign,

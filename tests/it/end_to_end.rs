@@ -15,11 +15,16 @@
 //! | `predecessor` | 2.7.1's instances, a roll-back to it, its Role |
 //! | `crash` | `kill -9` in the middle of 50 starts |
 //! | `misconfigured` | wrong CA, bad tokens, no such namespace, no cluster at all |
+//! | `verdicts` | why a start has not succeeded: the right words, and soon |
+//! | `recordings` | what Kubernetes says of starts, as data for the tests that need no cluster |
 //!
 //! | what they stand on | |
 //! |---|---|
 //! | `ground` | a namespace with our manifests, and who may look into it |
 //! | `program` | our program as a process, its log, and an HTTP client for it |
+//! | `registry` | a registry that refuses each image in its own way |
+//! | `troubles` | templates of apps that have trouble |
+//! | `watcher` | what the API server says, heard by the test itself |
 //! | `wire` | a relay before the API server that counts what passes |
 
 mod crash;
@@ -30,8 +35,13 @@ mod outage;
 mod predecessor;
 pub(crate) mod program;
 mod reads;
+mod recordings;
+mod registry;
 mod starts;
 mod templates;
+mod troubles;
+mod verdicts;
+mod watcher;
 mod wire;
 
 use std::time::{Duration, Instant};

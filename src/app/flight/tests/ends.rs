@@ -49,6 +49,29 @@ fn a_replacement_that_another_made_first() {
     assert_eq!(scene.changed(), ["1: ready 10.0.0.2"]);
 }
 
+/// The deletion shows in the pod first, while the Job is seen neither to go nor to have ended.
+#[test]
+fn a_replacement_whose_pod_goes_before_its_job() {
+    let mut scene = Scene::new();
+    scene.world.job("u1", json!({}));
+    scene.pass(60.0);
+    let ended = json!({"status": {"phase": "Succeeded", "containerStatuses": [
+        {"name": "app", "state": {"terminated": {"exitCode": 0}}},
+    ]}});
+    scene.world.pod("u1", ended);
+    assert_eq!(scene.get(1), ["call replace u1"]);
+    scene.world.pod_gone("u1");
+    assert_eq!(scene.changed(), NOTHING);
+    scene.world.ended("u1", "Complete", json!({}));
+    assert_eq!(scene.changed(), NOTHING);
+    scene.world.job_gone("u1");
+    assert_eq!(scene.done(), ["call create for ann"]);
+    scene.world.job("u2", json!({}));
+    scene.world.ready("u2", "10.0.0.2");
+    assert_eq!(scene.done(), ["1: ready 10.0.0.2"]);
+    scene.check_empty();
+}
+
 #[test]
 fn an_end_during_the_start_is_told_to_those_who_wait() {
     for (condition, reason) in [
@@ -78,6 +101,26 @@ fn a_known_verdict_is_held_for_a_second() {
     scene.get(3);
     scene.world.deleting("u1");
     assert_eq!(scene.changed(), ["3: app_error BackoffLimitExceeded"]);
+}
+
+#[test]
+fn a_verdict_that_is_known_as_soon_as_the_job_is_told_at_once() {
+    let mut scene = Scene::new();
+    scene.get(1);
+    scene.world.job("u1", json!({}));
+    scene.world.pod("u1", waiting_pod("InvalidImageName"));
+    assert_eq!(scene.done(), ["1: app_error InvalidImageName"]);
+    scene.check_empty();
+    // Who asks now is held; the next Job is another matter.
+    assert_eq!(scene.get(2), NOTHING);
+    assert_eq!(scene.pass(1.0), ["2: app_error InvalidImageName"]);
+    scene.pass(60.0);
+    assert_eq!(scene.get(3), ["call replace u1"]);
+    scene.world.job_gone("u1");
+    assert_eq!(scene.done(), ["call create for ann after 1"]);
+    scene.world.job("u2", json!({}));
+    scene.world.pod("u2", waiting_pod("InvalidImageName"));
+    assert_eq!(scene.done(), ["3: app_error InvalidImageName"]);
 }
 
 #[test]
