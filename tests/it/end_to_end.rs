@@ -13,12 +13,16 @@
 //! | `reads` | a ready instance is answered without a call to Kubernetes |
 //! | `outage` | the API server is away for 20 s |
 //! | `crash` | `kill -9` in the middle of 50 starts |
+//! | `scale` | 300 names, 3,000 callers, three replicas, one of them killed |
+//! | `storms` | starts and stops at random leave nothing behind |
+//! | `visibility` | how soon the other replica shows what one has written |
 //! | `misconfigured` | wrong CA, bad tokens, no such namespace, no cluster at all |
 //!
 //! | what they stand on | |
 //! |---|---|
 //! | `ground` | a namespace with our manifests, and who may look into it |
 //! | `program` | our program as a process, its log, and an HTTP client for it |
+//! | `recorder` | every change of Jobs and pods, and the rules that hold of them |
 //! | `wire` | a relay before the API server that counts what passes |
 
 mod crash;
@@ -28,8 +32,12 @@ mod misconfigured;
 mod outage;
 mod program;
 mod reads;
+mod recorder;
+mod scale;
 mod starts;
+mod storms;
 mod templates;
+mod visibility;
 mod wire;
 
 use std::time::{Duration, Instant};
@@ -53,5 +61,16 @@ fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
             "waited {PATIENCE:?} in vain: {what}"
         );
         std::thread::park_timeout(Duration::from_millis(20));
+    }
+}
+
+/// A whole number of the environment; one that is none fails the test.
+#[track_caller]
+fn number_from_env(name: &str, otherwise: usize) -> usize {
+    match std::env::var(name) {
+        Ok(text) => text
+            .parse()
+            .unwrap_or_else(|_| panic!("{name}={text}: give a whole number")),
+        Err(_) => otherwise,
     }
 }

@@ -1,5 +1,6 @@
 //! A namespace for one test, with our manifests in it, seen with an administrator's eyes.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -8,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::program::Program;
 use crate::cluster::Cluster;
+use crate::harness::PREFIX;
 use crate::raw_kube::{RawKube, server_and_ca};
 
 /// A namespace with our service account, Role and demo templates.
@@ -117,9 +119,29 @@ impl<'a> Ground<'a> {
     /// Puts a template into a ConfigMap of its own, in place of what that held.
     #[track_caller]
     pub(super) fn offer(&self, config_map: &str, app_type: &str, template: &str) {
+        self.offer_with(config_map, app_type, template, &[]);
+    }
+
+    /// The same, with these settings of its Jobs.
+    #[track_caller]
+    pub(super) fn offer_with(
+        &self,
+        config_map: &str,
+        app_type: &str,
+        template: &str,
+        settings: &[(&str, &str)],
+    ) {
+        let settings: BTreeMap<String, &str> = settings
+            .iter()
+            .map(|(name, value)| (format!("{PREFIX}{name}"), *value))
+            .collect();
         let object = json!({
             "apiVersion": "v1", "kind": "ConfigMap",
-            "metadata": {"name": config_map, "labels": {"config-controller.semafor.ch/template": "true"}},
+            "metadata": {
+                "name": config_map,
+                "labels": {format!("{PREFIX}template"): "true"},
+                "annotations": settings,
+            },
             "data": {format!("{app_type}.yaml"): template},
         });
         let path = self.all("configmaps");

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::{PATIENCE, eventually};
+use crate::harness::Client;
 
 /// A running program; it is killed when this is dropped.
 #[derive(Debug)]
@@ -174,6 +175,12 @@ impl Program {
     fn send(&self, method: &str, path: &str, prefer: &str, body: &str) -> Got {
         let got = self.try_send(method, path, prefer, body);
         got.unwrap_or_else(|error| panic!("{method} {path}: {error}"))
+    }
+
+    /// The tests' plain client: for many requests at once, and for what is no JSON.
+    pub(super) fn client(&self) -> Client {
+        let (_, address) = self.base.rsplit_once('/').expect("a URL has slashes");
+        Client::new(address.parse().expect("an address with a port"))
     }
 
     /// GET.
