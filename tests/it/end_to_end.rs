@@ -13,6 +13,9 @@
 //! | `reads` | a ready instance is answered without a call to Kubernetes |
 //! | `outage` | the API server is away for 20 s |
 //! | `crash` | `kill -9` in the middle of 50 starts |
+//! | `nodes` | a node that is drained, a node that is dead |
+//! | `lifecycles` | how instances end, and what comes after the end |
+//! | `deletions` | a stop at every phase of a start, a start at every point of a stop |
 //! | `scale` | 300 names, 3,000 callers, three replicas, one of them killed |
 //! | `storms` | starts and stops at random leave nothing behind |
 //! | `visibility` | how soon the other replica shows what one has written |
@@ -26,9 +29,12 @@
 //! | `wire` | a relay before the API server that counts what passes |
 
 mod crash;
+mod deletions;
 mod ground;
+mod lifecycles;
 mod main_job;
 mod misconfigured;
+mod nodes;
 mod outage;
 mod program;
 mod reads;

@@ -146,8 +146,11 @@ pub(super) fn with_two_live_pods<'a>(
 /// No instance has had a second live pod before the first had ended.
 #[track_caller]
 pub(super) fn check_one_live_pod(seen: &[Sighting]) {
-    for instance in with_two_live_pods(seen, |one| &one.instance) {
-        let story: Vec<_> = seen.iter().filter(|one| one.instance == instance).collect();
+    if let Some(instance) = with_two_live_pods(seen, |one| &one.instance).first() {
+        let story: Vec<_> = seen
+            .iter()
+            .filter(|one| one.instance == *instance)
+            .collect();
         panic!("{instance} has had two live pods at once: {story:#?}");
     }
 }
