@@ -225,7 +225,7 @@ impl Service {
         let now = clock.now();
         let stores = Stores::new(now);
         let view = stores.view();
-        let catalogs = Arc::new(Catalogs::default());
+        let catalogs = Arc::new(Catalogs::new(config.start_budgets));
         let mailboxes = Arc::new(Mailboxes::<Answer>::new(config.io_threads));
         let (inbox, receiver) = Inbox::new();
         let limits = DeskLimits {

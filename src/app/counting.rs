@@ -4,6 +4,7 @@
 //! the replica whose call made or deleted the Job.
 
 use super::engine::Catalogs;
+use super::flight::Cause;
 use super::starts::{Ended, Starts};
 use super::view::View;
 use crate::clock::Clock;
@@ -87,10 +88,19 @@ impl Counting {
         }
     }
 
-    /// Our call has deleted the Job, since a caller asked or since it had ended.
-    pub(super) fn stopped(&self, key: &InstanceKey, asked: bool) {
-        let cause = if asked { "asked" } else { "replaced" };
+    /// Our call has deleted the Job. One whose pod does not go is counted when that is removed.
+    pub(super) fn stopped(&self, key: &InstanceKey, cause: &Cause) {
+        let cause = match cause {
+            Cause::Asked(_) => "asked",
+            Cause::Ended => "replaced",
+            Cause::Stuck => return,
+        };
         self.with_type(key, |app_type| self.metrics.stopped(app_type, cause));
+    }
+
+    /// Our call has removed a pod that did not go.
+    pub(super) fn removed(&self, key: &InstanceKey) {
+        self.with_type(key, |app_type| self.metrics.stopped(app_type, "forced"));
     }
 
     fn starts(&self) -> MutexGuard<'_, Starts> {

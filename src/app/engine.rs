@@ -3,22 +3,24 @@
 //! The desk's thread takes what happened from its inbox, lets the desk decide, and
 //! carries out what comes out: answers go to the [`AnswerSink`], calls into the
 //! workers' queue. A worker makes one attempt of one call, applies what comes back
-//! to the stores, and reports. Waiting and trying again belong to the desk.
-//! No decision is made here.
+//! to the stores, and reports; [`Hands`] is how, and the simulation has the same.
+//! Waiting and trying again belong to the desk. No decision is made here.
 
 use super::catalog::{Catalog, Note};
 use super::counting::Counting;
 use super::desk::{Desk, Input, Now};
 use super::error::Error;
-use super::flight::{Call, Effect, Operation, Outcome};
+use super::flight::{Call, Cause, Effect, OVERDUE_AFTER, Operation, Outcome};
 use super::view::{View, key_of};
 use super::{AnswerSink, Origin};
 use crate::clock::Clock;
+use crate::kube::client::Deleted;
 use crate::kube::types::{ConfigMap, Job, ObjectMeta, Pod};
 use crate::kube::{self, Class, Client};
 use crate::metrics::Metrics;
 use crate::model::labels;
 use crate::model::names::{AppType, InstanceKey, InstanceName};
+use crate::model::status::Budgets;
 use crate::store::{Change, Writer};
 use crate::threads::{self, OnDeath};
 use std::fmt;
@@ -49,7 +51,13 @@ impl Inbox {
     /// An inbox and the end at which it is read.
     #[must_use]
     pub fn new() -> (Self, Receiver<Input>) {
-        let (sender, receiver) = sync_channel(INBOX_MAX);
+        Self::with_room(INBOX_MAX)
+    }
+
+    /// An inbox for so many inputs: the memory for all of them is taken at once.
+    #[must_use]
+    pub fn with_room(inputs: usize) -> (Self, Receiver<Input>) {
+        let (sender, receiver) = sync_channel(inputs);
         (Self { sender }, receiver)
     }
 
@@ -79,6 +87,15 @@ pub struct Catalogs {
 }
 
 impl Catalogs {
+    /// Nothing on offer yet; where no annotation says otherwise, these budgets hold.
+    #[must_use]
+    pub fn new(budgets: Budgets) -> Self {
+        Self {
+            current: RwLock::new(Arc::new(Catalog::new(budgets))),
+            is_read: AtomicBool::new(false),
+        }
+    }
+
     /// The catalog as it is now.
     #[must_use]
     pub fn current(&self) -> Arc<Catalog> {
@@ -198,18 +215,18 @@ impl Engine {
         let (calls, queue) = sync_channel::<Call>(parts.calls_max);
         let queue = Arc::new(Mutex::new(queue));
         let on_death = parts.on_death;
-        let counting = Arc::new(Counting::new(
+        let hands = Hands::new(
+            parts.client,
+            parts.writers,
             parts.metrics,
             Arc::clone(&parts.catalogs),
             Arc::clone(&parts.clock),
-        ));
+        );
         for number in 0..parts.workers {
             let worker = Worker {
                 queue: Arc::clone(&queue),
-                client: parts.client.clone(),
-                writers: parts.writers.clone(),
+                hands: hands.clone(),
                 inbox: parts.inbox.clone(),
-                counting: Arc::clone(&counting),
             };
             threads::spawn(
                 format!("worker-{number}"),
@@ -227,7 +244,7 @@ impl Engine {
             view: parts.view,
             catalogs: parts.catalogs,
             sink: parts.sink,
-            counting,
+            counting: hands.counting,
             clock: parts.clock,
             beat: Arc::clone(&beat),
             started,
@@ -330,10 +347,8 @@ fn keys_of(input: &Input) -> &[InstanceKey] {
 
 struct Worker {
     queue: Arc<Mutex<Receiver<Call>>>,
-    client: Client,
-    writers: Writers,
+    hands: Hands,
     inbox: Inbox,
-    counting: Arc<Counting>,
 }
 
 impl Worker {
@@ -348,75 +363,164 @@ impl Worker {
             let Ok(call) = call else {
                 return;
             };
-            let outcome = self.make(&call).unwrap_or_else(|error| {
-                log_failure(&call, &error);
-                if matches!(call.operation, Operation::Create { .. }) {
-                    self.counting.not_begun(&call.key, &error);
-                }
-                Outcome::Failed(error)
-            });
-            self.inbox.tell(Input::Completed(call.key, outcome));
+            let key = call.key.clone();
+            let outcome = self.hands.apply(self.hands.ask(call));
+            self.inbox.tell(Input::Completed(key, outcome));
+        }
+    }
+}
+
+/// Carries out the desk's calls: [`Hands::ask`] talks to Kubernetes and touches nothing here,
+/// [`Hands::apply`] touches the stores and talks to nobody. Much may happen in between.
+#[derive(Clone, Debug)]
+pub struct Hands {
+    client: Client,
+    writers: Writers,
+    counting: Arc<Counting>,
+}
+
+/// A call that was made, and what came back.
+#[derive(Debug)]
+pub struct Asked {
+    call: Call,
+    begun: Instant,
+    /// The Job of that name when a read was asked for, since a new one may be seen while the
+    /// answer is on its way.
+    held: Option<Arc<Job>>,
+    reply: Result<Reply, kube::Error>,
+}
+
+/// What Kubernetes returned.
+#[derive(Debug)]
+enum Reply {
+    Job(Job),
+    Deleted(Deleted),
+    Pod(Pod),
+    Removed,
+}
+
+impl Hands {
+    /// Hands that use this client and apply what it returns to these stores.
+    #[must_use]
+    pub fn new(
+        client: Client,
+        writers: Writers,
+        metrics: Arc<Metrics>,
+        catalogs: Arc<Catalogs>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self {
+            client,
+            writers,
+            counting: Arc::new(Counting::new(metrics, catalogs, clock)),
         }
     }
 
-    fn make(&self, call: &Call) -> Result<Outcome, kube::Error> {
+    /// Makes one attempt of a call.
+    #[must_use]
+    pub fn ask(&self, call: Call) -> Asked {
         let name = call.key.job_name();
-        match &call.operation {
-            Operation::Create { manifest, by } => {
-                let begun = self.counting.now();
-                let job = self.client.create_job(manifest)?;
-                log::info!("started {} for {by} (Job {name})", call.key);
-                let uid = job.metadata.uid.clone();
-                drop(self.writers.jobs.own_write(job));
-                self.counting.begun(&call.key, &uid, begun);
-                Ok(Outcome::Done)
+        let begun = self.counting.now();
+        let mut held = None;
+        let reply = match &call.operation {
+            Operation::Create { manifest, .. } => self.client.create_job(manifest).map(Reply::Job),
+            Operation::Read => {
+                held = self.writers.jobs.store().get(&name);
+                self.client.get_job(&name).map(Reply::Job)
             }
-            Operation::Read => self.read(&name),
-            Operation::Delete { uid, by } => {
-                let deleted = self.client.delete_job(&name, uid);
-                if deleted
-                    .as_ref()
-                    .is_err_and(|error| error.class() == Class::NotFound)
-                {
-                    drop(self.writers.jobs.own_delete(&name, uid));
+            Operation::Delete { uid, .. } => self.client.delete_job(&name, uid).map(Reply::Deleted),
+            Operation::Label { pod, uid, patch } => {
+                self.client.patch_pod(pod, uid, patch).map(Reply::Pod)
+            }
+            Operation::Remove { pod, uid } => {
+                self.client.delete_pod(pod, uid).map(|()| Reply::Removed)
+            }
+        };
+        Asked {
+            call,
+            begun,
+            held,
+            reply,
+        }
+    }
+
+    /// Puts into the stores what a call returned, and says how it ended.
+    #[must_use]
+    pub fn apply(&self, asked: Asked) -> Outcome {
+        let call = asked.call;
+        match asked.reply {
+            Ok(reply) => self.succeeded(&call, reply, asked.begun),
+            Err(error) => self.failed(&call, asked.held, error),
+        }
+    }
+
+    fn succeeded(&self, call: &Call, reply: Reply, begun: Instant) -> Outcome {
+        let (key, name) = (&call.key, call.key.job_name());
+        match reply {
+            Reply::Job(job) => match &call.operation {
+                Operation::Create { by, .. } => {
+                    log::info!("started {key} for {by} (Job {name})");
+                    let uid = job.metadata.uid.clone();
+                    drop(self.writers.jobs.own_write(job));
+                    self.counting.begun(key, &uid, begun);
                 }
-                let deleted = deleted?;
-                match by {
-                    Some(by) => log::info!("stopping {} for {by} (Job {name})", call.key),
-                    None => log::info!("replacing {}, which has ended (Job {name})", call.key),
+                _ if key_of(&job).is_none() => return Outcome::Foreign,
+                _ => drop(self.writers.jobs.own_write(job)),
+            },
+            Reply::Deleted(deleted) => {
+                if let Operation::Delete { cause, .. } = &call.operation {
+                    log_deletion(key, &name, cause);
+                    self.counting.stopped(key, cause);
                 }
-                self.counting.stopped(&call.key, by.is_some());
                 match deleted.job {
                     Some(job) => drop(self.writers.jobs.own_write(job)),
-                    None => drop(self.writers.jobs.own_delete(&name, uid)),
+                    None => self.forget(call),
                 }
-                Ok(Outcome::Done)
             }
-            Operation::Label { pod, uid, patch } => {
-                let pod = self.client.patch_pod(pod, uid, patch)?;
-                drop(self.writers.pods.own_write(pod));
-                Ok(Outcome::Done)
+            Reply::Pod(pod) => drop(self.writers.pods.own_write(pod)),
+            // What keeps it, if anything does, the watch will say.
+            Reply::Removed => {
+                log::warn!(
+                    "removed the pod of {key}, which was still there {} s after its grace was over: is its node gone?",
+                    OVERDUE_AFTER.as_secs()
+                );
+                self.counting.removed(key);
             }
         }
+        Outcome::Done
     }
 
-    fn read(&self, name: &str) -> Result<Outcome, kube::Error> {
-        // What is there now, since a new Job of the name may be seen while the answer is on its way.
-        let held = self.writers.jobs.store().get(name);
-        match self.client.get_job(name) {
-            Ok(job) if key_of(&job).is_none() => Ok(Outcome::Foreign),
-            Ok(job) => {
-                drop(self.writers.jobs.own_write(job));
-                Ok(Outcome::Done)
-            }
-            Err(error) if error.class() == Class::NotFound => {
+    fn failed(&self, call: &Call, held: Option<Arc<Job>>, error: kube::Error) -> Outcome {
+        let is_gone = error.class() == Class::NotFound;
+        match &call.operation {
+            Operation::Read if is_gone => {
                 if let Some(job) = held {
-                    drop(self.writers.jobs.own_delete(name, &job.metadata.uid));
+                    let name = call.key.job_name();
+                    drop(self.writers.jobs.own_delete(&name, &job.metadata.uid));
                 }
-                Ok(Outcome::Absent)
+                return Outcome::Absent;
             }
-            Err(error) => Err(error),
+            Operation::Delete { .. } if is_gone => self.forget(call),
+            Operation::Create { .. } => self.counting.not_begun(&call.key, &error),
+            _ => {}
         }
+        log_failure(call, &error);
+        Outcome::Failed(error)
+    }
+
+    /// The Job that was to be deleted is gone.
+    fn forget(&self, call: &Call) {
+        if let Operation::Delete { uid, .. } = &call.operation {
+            drop(self.writers.jobs.own_delete(&call.key.job_name(), uid));
+        }
+    }
+}
+
+fn log_deletion(key: &InstanceKey, job: &str, cause: &Cause) {
+    match cause {
+        Cause::Asked(by) => log::info!("stopping {key} for {by} (Job {job})"),
+        Cause::Ended => log::info!("replacing {key}, which has ended (Job {job})"),
+        Cause::Stuck => log::warn!("stopping {key}, a pod of which does not go (Job {job})"),
     }
 }
 
@@ -436,9 +540,15 @@ fn log_failure(call: &Call, error: &kube::Error) {
 /// Who asked for this, where it is not for all who wait.
 fn origin(operation: &Operation) -> Option<&Origin> {
     match operation {
-        Operation::Create { by, .. } => Some(by),
-        Operation::Delete { by, .. } => by.as_ref(),
-        Operation::Read | Operation::Label { .. } => None,
+        Operation::Create { by, .. }
+        | Operation::Delete {
+            cause: Cause::Asked(by),
+            ..
+        } => Some(by),
+        Operation::Delete { .. }
+        | Operation::Remove { .. }
+        | Operation::Read
+        | Operation::Label { .. } => None,
     }
 }
 

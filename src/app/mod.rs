@@ -34,7 +34,7 @@ use crate::model::status::{Finding, Phase};
 use crate::model::template::Variables;
 use desk::{Input, Wish};
 use engine::{Catalogs, Inbox};
-use flight::{Ensure, Label, Stop};
+use flight::{Ensure, Intent, Label, Stop};
 use review::{Bearer, Reviews, Verdict};
 use std::fmt;
 use std::sync::Arc;
@@ -198,7 +198,12 @@ impl App {
     ///
     /// # Errors
     /// `Err(Some(_))` where the answer is known at once and is an error.
-    pub fn ensure(&self, asked: Asked, variables: Variables) -> Result<Ready, Option<Error>> {
+    pub fn ensure(
+        &self,
+        asked: Asked,
+        variables: Variables,
+        intent: Intent,
+    ) -> Result<Ready, Option<Error>> {
         self.check_synced().map_err(Some)?;
         if let Some(ready) = self.view.ready(&asked.key) {
             return Ok(ready);
@@ -206,6 +211,7 @@ impl App {
         let deadline = self.clock.now() + self.wait(asked.wait);
         let ensure = Ensure {
             token: asked.token,
+            intent,
             variables: Arc::new(variables),
             by: asked.by,
             deadline,
@@ -213,19 +219,37 @@ impl App {
         Err(self.hand_over(asked.key, Wish::Ensure(ensure)).err())
     }
 
-    /// Stops an instance; the answer comes later unless there is an error.
+    /// The first instance, by type and name, among these types whose name or whose meta label
+    /// `sessionID` is this one.
+    ///
+    /// # Errors
+    /// [`Error::NotSynced`]: an instance that has not been seen yet is not gone.
+    pub fn find(
+        &self,
+        name_or_session: &str,
+        among: impl Fn(&str) -> bool,
+    ) -> Result<Option<InstanceKey>, Error> {
+        self.check_synced()?;
+        Ok(self.view.find(name_or_session, among))
+    }
+
+    /// Stops an instance; the answer comes later unless there is an error. Where the request says
+    /// how long it waits, it waits for the Job to be gone.
     ///
     /// # Errors
     /// Where the answer is known at once and is an error.
     pub fn stop(&self, asked: Asked) -> Result<(), Error> {
         self.check_synced()?;
-        let deadline = self.clock.now() + self.waits.start_wait;
+        let now = self.clock.now();
+        let wish = asked.wait.filter(|wait| !wait.is_zero());
         self.hand_over(
             asked.key,
             Wish::Stop(Stop {
                 token: asked.token,
                 by: asked.by,
-                deadline,
+                // A wish to wait is for the end; the deletion itself is not cut short by it.
+                deadline: now + self.waits.start_wait,
+                until: wish.map(|wish| now + self.wait(Some(wish))),
             }),
         )
     }

@@ -48,6 +48,8 @@ pub struct Instance {
     pub pod: Option<Arc<Pod>>,
     /// The pod of the same Job that came before and has meta labels.
     pub predecessor: Option<Arc<Pod>>,
+    /// Of its pods that are being deleted the one whose grace ends first.
+    pub leaving: Option<Arc<Pod>>,
     /// Its status.
     pub status: InstanceStatus,
 }
@@ -84,6 +86,14 @@ pub struct Entry {
     pub meta: MetaLabels,
 }
 
+impl Entry {
+    /// The session that it belongs to: what PATCH has set, else its name (contract 3.3).
+    #[must_use]
+    pub fn session(&self) -> &str {
+        self.meta.get(labels::SESSION_ID).unwrap_or(&self.name)
+    }
+}
+
 impl View {
     /// Whether all three stores have seen all that there is.
     #[must_use]
@@ -112,9 +122,12 @@ impl View {
                 && !labels::meta_labels(&known.metadata).is_empty()
         });
         let predecessor = before.max_by_key(|pod| pod.metadata.creation_timestamp);
+        let leaving = pods.iter().filter(|pod| pod.metadata.is_deleting());
+        let leaving = leaving.min_by_key(|pod| pod.metadata.deletion_timestamp);
         Instance {
             job,
             predecessor: predecessor.cloned(),
+            leaving: leaving.cloned(),
             pod,
             status: assessment.status,
         }
@@ -136,6 +149,25 @@ impl View {
         let mut entries: Vec<Entry> = jobs.into_iter().filter_map(|job| self.entry(job)).collect();
         entries.sort_by(|a, b| a.name.cmp(&b.name));
         entries
+    }
+
+    /// The first instance, by type and name, among these types whose name or whose meta label
+    /// `sessionID` is this one.
+    #[must_use]
+    pub fn find(&self, name_or_session: &str, among: impl Fn(&str) -> bool) -> Option<InstanceKey> {
+        let mut jobs = Vec::with_capacity(self.jobs.len());
+        self.jobs.for_each(|job| jobs.push(Arc::clone(job)));
+        let is_it = |job: &Arc<Job>, key: &InstanceKey| {
+            key.name.as_str() == name_or_session
+                || self
+                    .entry(Arc::clone(job))
+                    .is_some_and(|entry| entry.session() == name_or_session)
+        };
+        let keys = jobs.iter().filter_map(|job| {
+            let key = own_key_of(job).filter(|key| among(key.app_type.as_str()))?;
+            is_it(job, &key).then_some(key)
+        });
+        keys.min()
     }
 
     /// How many instances of each type are in which status; see [`STATUS_WORDS`].
@@ -176,8 +208,7 @@ impl View {
     }
 
     fn entry(&self, job: Arc<Job>) -> Option<Entry> {
-        // A Job of another name, made by hand, can be neither found nor stopped by its key.
-        let key = key_of(&job).filter(|key| *key.job_name() == *job.metadata.name)?;
+        let key = own_key_of(&job)?;
         let instance = self.instance(job);
         let is_ready = matches!(instance.status, InstanceStatus::Ready { .. });
         let pod = instance.pod.as_deref();
@@ -229,6 +260,12 @@ pub fn key_of(job: &Job) -> Option<InstanceKey> {
         app_type: AppType::new(read(labels::INSTANCE_TYPE)?).ok()?,
         name: InstanceName::new(read(labels::INSTANCE_NAME)?).ok()?,
     })
+}
+
+/// As [`key_of`], for a Job that has the name that its key asks for: another one, made by hand,
+/// can be neither found nor stopped by its key.
+fn own_key_of(job: &Job) -> Option<InstanceKey> {
+    key_of(job).filter(|key| *key.job_name() == *job.metadata.name)
 }
 
 #[cfg(test)]

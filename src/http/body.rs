@@ -1,5 +1,7 @@
 //! The body of a PATCH: JSON to meta labels, with the 422 bodies that clients of 2.7.1 know.
 //!
+//! The same shape tells that a query lacks what it must have.
+//!
 //! Pure. The array under `detail`, its `type`, `loc` and `msg` are the contract's
 //! (part B section 3.5); the order of the checks is, too.
 
@@ -26,12 +28,43 @@ pub fn object(content_type: Option<&str>, body: &[u8]) -> Result<Map<String, Val
             "loc": ["body", offset(body, &error)],
             "msg": "JSON decode error",
             "input": {},
-            "ctx": {"error": error.to_string()},
+            "ctx": {"error": original_words(&error.to_string())},
         }])),
     }
 }
 
-fn missing(location: &Value) -> Value {
+/// What the original's parser says where ours says this.
+fn original_words(ours: &str) -> &'static str {
+    let table = [
+        (
+            "key must be a string",
+            "Expecting property name enclosed in double quotes",
+        ),
+        (
+            "trailing comma",
+            "Expecting property name enclosed in double quotes",
+        ),
+        (
+            "EOF while parsing an object",
+            "Expecting property name enclosed in double quotes",
+        ),
+        ("expected `:`", "Expecting ':' delimiter"),
+        ("expected `,`", "Expecting ',' delimiter"),
+        ("EOF while parsing a list", "Expecting ',' delimiter"),
+        (
+            "EOF while parsing a string",
+            "Unterminated string starting at",
+        ),
+        ("control character", "Invalid control character at"),
+        ("escape", "Invalid \\\\escape"),
+        ("trailing characters", "Extra data"),
+    ];
+    let row = table.iter().find(|(said, _)| ours.contains(said));
+    row.map_or("Expecting value", |(_, words)| words)
+}
+
+/// The value of `detail` where something is missing at this place.
+pub fn missing(location: &Value) -> Value {
     json!([{"type": "missing", "loc": location, "msg": "Field required", "input": null}])
 }
 
@@ -104,11 +137,27 @@ mod tests {
     }
 
     #[test]
-    fn broken_json_says_where() {
-        let error = object(JSON, b"{a}").unwrap_err();
-        assert_eq!(error[0]["type"], "json_invalid");
-        assert_eq!(error[0]["loc"], json!(["body", 1]));
-        assert_eq!(error[0]["msg"], "JSON decode error");
+    fn broken_json_says_where_and_what_in_the_words_of_the_original() {
+        for (body, at, words) in [
+            (
+                "{a}",
+                1,
+                "Expecting property name enclosed in double quotes",
+            ),
+            ("{", 1, "Expecting property name enclosed in double quotes"),
+            ("{\"a\"}", 4, "Expecting ':' delimiter"),
+            ("{\"a\":1 2}", 7, "Expecting ',' delimiter"),
+            ("{\"a\":x}", 5, "Expecting value"),
+            ("{} {}", 3, "Extra data"),
+            ("{\"a\":\"\\q\"}", 8, "Invalid \\\\escape"),
+            ("{\"a\":\"\n\"}", 6, "Invalid control character at"),
+            ("{\"a\":\"b", 7, "Unterminated string starting at"),
+        ] {
+            let error = object(JSON, body.as_bytes()).unwrap_err();
+            assert_eq!(error[0]["ctx"]["error"], words, "{body}");
+            assert_eq!(error[0]["loc"], json!(["body", at]), "{body}");
+            assert_eq!(error[0]["msg"], "JSON decode error");
+        }
         let error = object(JSON, b"{\n\"a\": \xff}").unwrap_err();
         assert_eq!(error[0]["type"], "json_invalid");
     }

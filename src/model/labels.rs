@@ -32,6 +32,10 @@ const META_LABEL: &str = "config-controller.semafor.ch/meta-";
 /// What the annotation of a meta label begins with; the hash of its key follows.
 const META_ANNOTATION: &str = "config-controller.semafor.ch/meta.";
 
+/// The meta label that names the session of an instance; lists show the instance's name where it
+/// is not set (contract 3.3).
+pub const SESSION_ID: &str = "sessionID";
+
 /// Keys that PATCH may not set, since the contract gives them another meaning in answers.
 pub const RESERVED: [&str; 6] = ["ip", "addr", "name", "hostname", "errored", "start"];
 

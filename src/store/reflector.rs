@@ -4,7 +4,8 @@
 //! waits, tells the store. Decisions are there; here are only calls, the log,
 //! and the counters that metrics and the liveness probe read. It ends when the
 //! program stops: [`Stop`] is set, and `HttpTransport::close_watches` ends the
-//! read that it may be blocked in.
+//! read that it may be blocked in. [`Running`] is all of this without the thread,
+//! for the simulation.
 
 use super::backoff::Backoff;
 use super::store::{Change, Writer};
@@ -152,26 +153,36 @@ impl<K: Resource> Reflector<K> {
     /// When the system gives no thread.
     pub fn spawn(self) -> io::Result<ReflectorHandle> {
         let resource = K::COLLECTION.plural;
-        let pulse = Arc::new(Pulse::new(resource, self.clock.now()));
-        let backoff = Backoff::new(self.seed);
         let on_death = Arc::clone(&self.on_death);
-        let running = Running {
-            pulse: pulse.clone(),
-            reflector: self,
-            backoff,
-            failing: None,
-        };
+        let running = Running::new(self);
+        let pulse = Arc::clone(&running.pulse);
         let thread = threads::spawn(format!("watch-{resource}"), on_death, move || running.run())?;
         Ok(ReflectorHandle { pulse, thread })
     }
 }
 
-struct Running<K: Resource> {
+/// What a reflector's thread runs: by turns it does what is [`next`](Self::next), which talks to
+/// Kubernetes and touches nothing here, and takes what has come of it, which touches the store
+/// and talks to nobody. Much may happen in between.
+pub struct Running<K: Resource> {
     reflector: Reflector<K>,
     pulse: Arc<Pulse>,
     backoff: Backoff,
     /// Since when nothing is heard, once that has been logged.
     failing: Option<Instant>,
+    watch: Watch,
+    next: Next,
+    open: Option<Open>,
+}
+
+impl<K: Resource> fmt::Debug for Running<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Running")
+            .field("reflector", &self.reflector)
+            .field("watch", &self.watch)
+            .field("next", &self.next)
+            .finish_non_exhaustive()
+    }
 }
 
 /// An open watch, and what has come of it.
@@ -182,64 +193,89 @@ struct Open {
 }
 
 impl<K: Resource> Running<K> {
-    fn run(mut self) {
-        let mut watch = Watch::new(self.reflector.poll);
-        let mut open: Option<Open> = None;
-        let mut input = Input::Woken;
-        while !self.reflector.stop.is_set() {
-            let now = self.reflector.clock.now();
-            self.pulse.beat(now);
-            let step = watch.step(input, now);
-            self.tell(step.effects, now);
-            if step.next != Next::Read {
-                open = None;
-            }
-            input = match self.perform(step.next, &mut open) {
-                Some(input) => input,
-                None => return,
-            };
+    /// A reflector that has done nothing yet.
+    #[must_use]
+    pub fn new(reflector: Reflector<K>) -> Self {
+        let now = reflector.clock.now();
+        Self {
+            pulse: Arc::new(Pulse::new(K::COLLECTION.plural, now)),
+            backoff: Backoff::new(reflector.seed),
+            failing: None,
+            watch: Watch::new(reflector.poll),
+            next: Next::Wait(Duration::ZERO),
+            open: None,
+            reflector,
         }
     }
 
-    /// Does what comes next; `None` when the program stops meanwhile.
-    fn perform(&mut self, next: Next, open: &mut Option<Open>) -> Option<Input<K>> {
-        let Reflector {
-            client,
-            scope,
-            stop,
-            clock,
-            ..
-        } = &self.reflector;
-        let wait = match next {
+    /// What is done next.
+    #[must_use]
+    pub fn next(&self) -> &Next {
+        &self.next
+    }
+
+    fn run(mut self) {
+        loop {
+            let input = self.perform();
+            if self.reflector.stop.is_set() {
+                return;
+            }
+            let wait = self.take(input);
+            if let Some(wait) = wait
+                && self.reflector.stop.wait(wait)
+            {
+                return;
+            }
+        }
+    }
+
+    /// Does what is next: asks for a list or a watch, or reads the next line of the open one.
+    /// A wait is over by now.
+    #[must_use]
+    pub fn perform(&mut self) -> Input<K> {
+        let Reflector { client, scope, .. } = &self.reflector;
+        match &self.next {
             Next::List { continue_token } => {
-                return Some(Input::Listed(client.list(scope, continue_token.as_deref())));
+                Input::Listed(client.list(scope, continue_token.as_deref()))
             }
             Next::Open { version } => {
-                let opened = client.watch::<K>(scope, &version).map(|stream| {
+                let opened = client.watch::<K>(scope, version).map(|stream| {
                     let (lines, buffer) = (Lines::new(), vec![0; READ_BYTES]);
-                    *open = Some(Open {
+                    self.open = Some(Open {
                         stream,
                         lines,
                         buffer,
                     });
                 });
-                return Some(Input::Opened(opened));
+                Input::Opened(opened)
             }
             Next::Read => {
-                let open = open.as_mut().expect("reading follows opening");
-                return Some(open.next(&self.pulse));
+                let open = self.open.as_mut().expect("reading follows opening");
+                open.next(&self.pulse)
             }
-            Next::Wait(wait) => wait,
-            Next::BackOff { at_least } => self
-                .backoff
-                .after_failure(clock.now())
-                .max(at_least.min(RETRY_AFTER_MAX)),
-        };
-        if stop.wait(wait) {
-            None
-        } else {
-            Some(Input::Woken)
+            Next::Wait(_) | Next::BackOff { .. } => Input::Woken,
         }
+    }
+
+    /// Takes what has come of that; answers how long to wait before it goes on, if at all.
+    pub fn take(&mut self, input: Input<K>) -> Option<Duration> {
+        let now = self.reflector.clock.now();
+        self.pulse.beat(now);
+        let step = self.watch.step(input, now);
+        self.tell(step.effects, now);
+        if step.next != Next::Read {
+            self.open = None;
+        }
+        let wait = match step.next {
+            Next::Wait(wait) => Some(wait),
+            Next::BackOff { at_least } => {
+                let wait = self.backoff.after_failure(now);
+                Some(wait.max(at_least.min(RETRY_AFTER_MAX)))
+            }
+            Next::List { .. } | Next::Open { .. } | Next::Read => None,
+        };
+        self.next = step.next;
+        wait
     }
 
     fn tell(&mut self, effects: Vec<Effect<K>>, now: Instant) {

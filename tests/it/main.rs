@@ -8,6 +8,7 @@
 //! | `stop` | DELETE, and a start while the same name goes |
 //! | `labels` | PATCH, and what reads show of it |
 //! | `reads` | what memory can answer makes no call to Kubernetes |
+//! | `legacy` | the older routes |
 //! | `templates` | ConfigMaps that are edited, broken or deleted |
 //! | `watch` | the view while watches break, expire or are not allowed |
 //! | `outage` | Kubernetes away, slow, or out of sorts |
@@ -50,6 +51,7 @@ mod end_to_end;
 mod https;
 mod input;
 mod labels;
+mod legacy;
 mod limits;
 mod metrics;
 mod outage;
