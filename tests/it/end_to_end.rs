@@ -14,7 +14,8 @@
 //! | `outage` | the API server is away for 20 s |
 //! | `crash` | `kill -9` in the middle of 50 starts |
 //! | `nodes` | a node that is drained, a node that is dead |
-//! | `lifecycles` | how instances end, and what comes after the end |
+//! | `lifecycles` | Jobs without a pod, Jobs with several pods |
+//! | `endings` | how instances end, and what comes after the end |
 //! | `deletions` | a stop at every phase of a start, a start at every point of a stop |
 //! | `scale` | 300 names, 3,000 callers, three replicas, one of them killed |
 //! | `storms` | starts and stops at random leave nothing behind |
@@ -30,6 +31,7 @@
 
 mod crash;
 mod deletions;
+mod endings;
 mod ground;
 mod lifecycles;
 mod main_job;

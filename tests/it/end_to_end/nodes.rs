@@ -3,12 +3,13 @@
 //! On stand-in nodes of the test's own, so that no other test loses its pods.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use super::ground::{Ground, text};
 use super::program::Program;
-use super::recorder::{self, Recorder};
+use super::recorder::{self, Recorder, Sighting};
 use super::{LONG_WAIT, eventually};
 use crate::cluster;
 
@@ -124,6 +125,8 @@ fn the_instances_of_a_drained_node_come_back_on_another_with_their_labels() {
 
     check_nodes(&ground, &second);
     let (jobs, pods) = (jobs.finish(), pods.finish());
+    let went_on = |one: &Sighting| one.is_leaving && one.phase == "Running";
+    assert!(pods.iter().any(went_on), "nothing was at stake");
     recorder::check_one_live_pod(&pods);
     for name in DRAINED {
         let instance = format!("lingering/{name}");
@@ -164,7 +167,7 @@ fn read_on(program: &Program, is_over: &AtomicBool) {
             };
             assert!(is_fine, "{}: {}", got.code, got.body);
         }
-        std::thread::park_timeout(std::time::Duration::from_millis(20));
+        std::thread::park_timeout(Duration::from_millis(20));
     }
 }
 
@@ -191,4 +194,111 @@ fn stop(ground: &Ground<'_>, program: &Program) {
     eventually("all is gone", || {
         (ground.list("jobs").is_empty() && ground.list("pods") == Vec::<Value>::new()).then_some(())
     });
+}
+
+/// Grace of the pods on the dead node.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// How long after the end of its grace a pod is waited for (design, "Stopping").
+const OVERDUE_AFTER: Duration = Duration::from_secs(30);
+
+/// What else it takes until the next instance is ready: some calls, and a start.
+const SLACK: Duration = Duration::from_secs(10);
+
+/// Its pods are deleted, by a DELETE through us or by hand, and nobody confirms their end.
+#[test]
+fn the_names_on_a_dead_node_are_free_again_soon_after_their_grace() {
+    let Some(cluster) = cluster::shared() else {
+        return;
+    };
+    let _others = cluster::beside_others();
+    let ground = Ground::new(cluster);
+    let hanging = template(&ground, 2, "stand-in/does: hang-on-delete");
+    ground.offer("dead", "dead", &hanging);
+    let node = Node::new(&ground, "dead");
+    let kubeconfig = ground.kubeconfig(&ground.token(), None, None);
+    let replicas = [(); 2].map(|()| Program::start_ready(&kubeconfig, &[]));
+    let pods = Recorder::start(&ground, "pods");
+    let names = ["by-us", "by-hand"];
+    for name in names {
+        replicas[0]
+            .get_prefer(&format!("/app/dead/{name}"), LONG_WAIT)
+            .ip();
+    }
+    // What is started anew behaves, or it could not be cleared away.
+    ground.offer("dead", "dead", &template(&ground, 2, ""));
+    for program in &replicas {
+        eventually("the new template is read", || {
+            (program.count_log("app type dead is on offer") == 2).then_some(())
+        });
+    }
+
+    let began = Instant::now();
+    replicas[0].delete("/app/dead/by-us").expect(200);
+    let by_hand = "--selector=job-name=dead-by-hand";
+    ground.kubectl(&["delete", "pod", by_hand, "--wait=false"]);
+    std::thread::scope(|scope| {
+        for program in &replicas {
+            for name in names {
+                scope.spawn(move || check_free_again(program, name, began));
+            }
+        }
+    });
+
+    recorder::check_one_live_pod(&pods.finish());
+    replicas.iter().for_each(check_counted);
+    for name in names {
+        check_told(&replicas, name);
+        replicas[0].delete(&format!("/app/dead/{name}")).expect(200);
+    }
+    eventually("all is gone", || {
+        ground.list("pods").is_empty().then_some(())
+    });
+    drop(node);
+}
+
+/// Asks until there is an instance again, which is when the old pod has been given up and soon.
+#[track_caller]
+fn check_free_again(program: &Program, name: &str, began: Instant) {
+    let path = format!("/app/dead/{name}");
+    eventually("there is an instance again", || {
+        let got = program.get_prefer(&path, "wait=10");
+        // Who waits for an instance that is given up hears of that; and that a Job has no pod for
+        // so long is told as well.
+        let is_fine = got.code == 200 || got.code == 202 || got.body["code"] == "stopped";
+        assert!(is_fine, "{}: {}", got.code, got.body);
+        (got.code == 200).then_some(())
+    });
+    let took = began.elapsed();
+    cluster::say(&format!(
+        "FIGURE dead node: {name} was free again after {took:?}"
+    ));
+    assert!(
+        took + Duration::from_secs(1) >= GRACE + OVERDUE_AFTER,
+        "{took:?}"
+    );
+    assert!(took <= GRACE + OVERDUE_AFTER + SLACK, "{took:?}");
+}
+
+/// It is told by each replica that removed the pod, once; two may do so at the same moment.
+#[track_caller]
+fn check_told(replicas: &[Program; 2], name: &str) {
+    let line = format!("removed the pod of dead/{name}");
+    let told = replicas.each_ref().map(|program| program.count_log(&line));
+    assert!(told.iter().all(|count| *count <= 1), "{name}: {told:?}");
+    assert!(told.contains(&1), "{name}: {told:?}");
+}
+
+/// What a replica counts is what it logs.
+#[track_caller]
+fn check_counted(program: &Program) {
+    let text = program.client().get("/metrics").text;
+    let line = text.lines().find(|line| {
+        line.starts_with("config_controller_stops_total{")
+            && line.contains(r#"type="dead""#)
+            && line.contains(r#"cause="forced""#)
+    });
+    let count = line.and_then(|line| line.rsplit(' ').next());
+    let count: usize = count.map_or(0, |count| count.parse().expect("a count"));
+    assert_eq!(count, program.count_log("removed the pod of dead/"));
 }
