@@ -61,10 +61,12 @@ fn a_start_can_be_stopped_in_each_of_its_phases() {
     for (phase, template) in &templates {
         ground.offer(phase, phase, template);
     }
-    let kubeconfig = ground.kubeconfig(&ground.token(), None, None);
-    let replicas = [(); 2].map(|()| Program::start_ready(&kubeconfig, &[]));
+    let replicas = ground.replicas::<2>();
     let jobs = Recorder::start(&ground, "jobs");
     let waiting = templates.map(|(phase, _)| (phase, begin_at_each(&replicas, &path(phase))));
+    for program in &replicas {
+        program.await_waiting(waiting.len());
+    }
     for (phase, waiting) in waiting {
         check_stop_in(&replicas, phase, waiting);
     }
@@ -135,8 +137,7 @@ fn a_start_at_any_point_of_a_stop_gets_the_one_new_instance() {
         "stubborn",
         &real("stubborn", 3, &[("IGNORE_TERM", "1")]),
     );
-    let kubeconfig = ground.kubeconfig(&ground.token(), None, None);
-    let replicas = [(); 2].map(|()| Program::start_ready(&kubeconfig, &[]));
+    let replicas = ground.replicas::<2>();
     let (jobs, pods) = (
         Recorder::start(&ground, "jobs"),
         Recorder::start(&ground, "pods"),

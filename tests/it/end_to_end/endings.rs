@@ -102,7 +102,7 @@ fn a_pod_that_is_deleted_by_hand_is_a_failure_and_replaced_after_the_delay() {
     let ground = Ground::new(cluster);
     let stubborn = real("stubborn", 1, &[("IGNORE_TERM", "1")]);
     ground.offer_with("app", "app", &stubborn, SOON);
-    let program = ground.program();
+    let [program] = ground.replicas();
     let jobs = Recorder::start(&ground, "jobs");
     let old = start(&ground, &program, "ann");
     delete_pod(&ground, "ann");
@@ -137,7 +137,7 @@ fn an_app_that_ends_well_when_it_is_told_to_has_finished() {
     // So that none of them ends sooner than a failure is kept.
     let settings = [("restart-delay", "1s")];
     ground.offer_with("app", "app", &real("polite", 5, &[]), &settings);
-    let program = ground.program();
+    let [program] = ground.replicas();
     for (name, end) in [
         ("deleted", delete_pod as fn(&Ground<'_>, &str)),
         ("evicted", evict),
@@ -173,7 +173,7 @@ fn an_evicted_pod_comes_back_in_the_same_job_with_its_labels() {
     let ground = Ground::new(cluster);
     let stubborn = real("stubborn", 2, &[("IGNORE_TERM", "1")]);
     ground.offer("app", "app", &stubborn);
-    let program = ground.program();
+    let [program] = ground.replicas();
     let pods = Recorder::start(&ground, "pods");
     let old = start(&ground, &program, "ann");
     let labels = r#"{"username": "ann", "note": "ä ö ü"}"#;
@@ -199,56 +199,78 @@ fn an_evicted_pod_comes_back_in_the_same_job_with_its_labels() {
 
 #[test]
 fn an_app_that_ends_well_at_once_is_told_as_completed_and_started_again_after_the_delay() {
-    check_ends_at_once("0", "Completed", &Value::Null);
+    // Sooner than it is kept as a failure, else it would be a good end.
+    check_ends_at_once(0, "Completed", "10s", &[10]);
 }
 
 #[test]
 fn an_app_that_fails_again_and_again_is_started_after_longer_and_longer_delays() {
-    check_ends_at_once("3", "Error", &json!(3));
+    check_ends_at_once(3, "Error", "1s", &[1, 2, 4]);
 }
 
-/// An app that ends at once is started again after 1, 2 and 4 s, however often it is asked for.
+/// An app that ends at once is started again after these delays, however often it is asked for.
 #[track_caller]
-fn check_ends_at_once(exit_code: &str, reason: &str, told_code: &Value) {
+fn check_ends_at_once(exit_code: i32, reason: &str, restart_delay: &str, delays_secs: &[i64]) {
     let Some(cluster) = cluster::shared() else {
         return;
     };
     let _others = cluster::beside_others();
     let ground = Ground::new(cluster);
-    let ends = real(
-        "",
-        1,
-        &[("EXIT_CODE", exit_code), ("EXIT_MESSAGE", "no licence")],
-    );
-    ground.offer_with("app", "app", &ends, &[("restart-delay", "1s")]);
-    let program = ground.program();
+    let exit_code_text = exit_code.to_string();
+    let variables = [
+        ("EXIT_CODE", exit_code_text.as_str()),
+        ("EXIT_MESSAGE", "no licence"),
+    ];
+    let ends = real("", 1, &variables);
+    ground.offer_with("app", "app", &ends, &[("restart-delay", restart_delay)]);
+    let [program] = ground.replicas();
     let jobs = Recorder::start(&ground, "jobs");
-    let mut previous: Option<(String, Timestamp)> = None;
-    for (count, delay_secs) in [(None, 0), (Some("1"), 1), (Some("2"), 2), (Some("3"), 4)] {
-        let (uid, created) = eventually("there is another Job", || {
+    let mut previous: Option<Run> = None;
+    for count in 0..=delays_secs.len() {
+        let run = eventually("there is another Job", || {
             let got = program.get_prefer(&path("ann"), LONG_WAIT).expect(202);
-            assert_eq!(
-                (&got["status"], &got["reason"]),
-                (&json!("app_error"), &json!(reason)),
-                "{got}"
-            );
-            assert_eq!(got["exitCode"], *told_code, "{got}");
-            let job = job(&ground, "ann");
-            let uid = text(&job["metadata"]["uid"]);
-            let is_new = previous.as_ref().is_none_or(|(old, _)| *old != uid);
-            is_new.then(|| {
-                assert_eq!(failures(&job), count);
-                (uid, time(&job["metadata"]["creationTimestamp"]))
-            })
+            let told = (&got["status"], &got["reason"], &got["exitCode"]);
+            let expected = (&json!("app_error"), &json!(reason), &json!(exit_code));
+            assert_eq!(told, expected, "{got}");
+            let run = Run::of(&ground, "ann");
+            let is_new = previous.as_ref().is_none_or(|old| old.uid != run.uid);
+            is_new.then_some(run)
         });
-        if let Some((_, ended)) = previous {
-            let waited = created.duration_since(ended).as_secs();
-            assert!(waited >= delay_secs, "failure {count:?}: {waited} s");
+        let carried = (count > 0).then(|| count.to_string());
+        assert_eq!(run.failures, carried);
+        if let Some(previous) = previous {
+            let waited = run.created.duration_since(previous.ended).as_secs();
+            assert!(
+                waited >= delays_secs[count - 1],
+                "failure {count}: {waited} s"
+            );
         }
-        let status = &pod(&ground, "ann")["status"]["containerStatuses"][0];
-        previous = Some((uid, time(&status["state"]["terminated"]["finishedAt"])));
+        previous = Some(run);
     }
-    assert_eq!(recorder::made_for(&jobs.finish(), "app/ann").len(), 4);
+    let made = recorder::made_for(&jobs.finish(), "app/ann").len();
+    assert_eq!(made, delays_secs.len() + 1);
+}
+
+/// A Job whose app has ended, and when.
+struct Run {
+    uid: String,
+    failures: Option<String>,
+    created: Timestamp,
+    ended: Timestamp,
+}
+
+impl Run {
+    #[track_caller]
+    fn of(ground: &Ground<'_>, name: &str) -> Self {
+        let job = job(ground, name);
+        let status = &pod(ground, name)["status"]["containerStatuses"][0];
+        Self {
+            uid: text(&job["metadata"]["uid"]),
+            failures: failures(&job).map(str::to_owned),
+            created: time(&job["metadata"]["creationTimestamp"]),
+            ended: time(&status["state"]["terminated"]["finishedAt"]),
+        }
+    }
 }
 
 #[test]
@@ -260,7 +282,7 @@ fn an_instance_that_reached_its_lifetime_is_replaced_at_once() {
     let ground = Ground::new(cluster);
     let settings = [("max-lifetime", "4s")];
     ground.offer_with("app", "app", &real("short", 1, &[]), &settings);
-    let program = ground.program();
+    let [program] = ground.replicas();
     let old = start(&ground, &program, "ann");
     eventually("the Job has ended", || {
         holds(&job(&ground, "ann"), "Failed").then_some(())

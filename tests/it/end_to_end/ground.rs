@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::{Value, json};
 
-use super::program::Program;
+use super::program::{PATIENT, Program};
 use crate::cluster::Cluster;
 use crate::harness::PREFIX;
 use crate::raw_kube::{RawKube, server_and_ca};
@@ -94,6 +94,13 @@ impl<'a> Ground<'a> {
     pub(super) fn program(&self) -> Program {
         let kubeconfig = self.kubeconfig(&self.token(), None, None);
         Program::start_ready(&kubeconfig, &[])
+    }
+
+    /// So many replicas of it, for whom a slow machine is no failure of an instance.
+    #[track_caller]
+    pub(super) fn replicas<const COUNT: usize>(&self) -> [Program; COUNT] {
+        let kubeconfig = self.kubeconfig(&self.token(), None, None);
+        [(); COUNT].map(|()| Program::start_ready(&kubeconfig, PATIENT))
     }
 
     /// The path of a collection of this namespace.

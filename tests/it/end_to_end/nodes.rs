@@ -94,8 +94,7 @@ fn the_instances_of_a_drained_node_come_back_on_another_with_their_labels() {
     let lingering = template(&ground, 10, "stand-in/ends-after: 2s");
     ground.offer("lingering", "lingering", &lingering);
     let first = Node::new(&ground, "first");
-    let kubeconfig = ground.kubeconfig(&ground.token(), None, None);
-    let replicas = [(); 2].map(|()| Program::start_ready(&kubeconfig, &[]));
+    let replicas = ground.replicas::<2>();
     let (jobs, pods) = (
         Recorder::start(&ground, "jobs"),
         Recorder::start(&ground, "pods"),
@@ -216,8 +215,7 @@ fn the_names_on_a_dead_node_are_free_again_soon_after_their_grace() {
     let hanging = template(&ground, 2, "stand-in/does: hang-on-delete");
     ground.offer("dead", "dead", &hanging);
     let node = Node::new(&ground, "dead");
-    let kubeconfig = ground.kubeconfig(&ground.token(), None, None);
-    let replicas = [(); 2].map(|()| Program::start_ready(&kubeconfig, &[]));
+    let replicas = ground.replicas::<2>();
     let pods = Recorder::start(&ground, "pods");
     let names = ["by-us", "by-hand"];
     for name in names {
@@ -292,13 +290,7 @@ fn check_told(replicas: &[Program; 2], name: &str) {
 /// What a replica counts is what it logs.
 #[track_caller]
 fn check_counted(program: &Program) {
-    let text = program.client().get("/metrics").text;
-    let line = text.lines().find(|line| {
-        line.starts_with("config_controller_stops_total{")
-            && line.contains(r#"type="dead""#)
-            && line.contains(r#"cause="forced""#)
-    });
-    let count = line.and_then(|line| line.rsplit(' ').next());
-    let count: usize = count.map_or(0, |count| count.parse().expect("a count"));
+    let labels = [r#"type="dead""#, r#"cause="forced""#];
+    let count = program.metric("config_controller_stops_total", &labels);
     assert_eq!(count, program.count_log("removed the pod of dead/"));
 }

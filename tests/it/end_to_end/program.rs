@@ -66,6 +66,13 @@ impl Got {
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_config-controller");
 
+/// Settings with which a machine that is busy with other things makes no verdict of it.
+pub(super) const PATIENT: &[(&str, &str)] = &[
+    ("START_BUDGET_CREATING", "10m"),
+    ("START_BUDGET_PULL_ERROR", "10m"),
+    ("START_BUDGET_STARTING", "10m"),
+];
+
 /// The environment of the program: this and nothing else.
 fn prepare<'a>(command: &'a mut Command, environment: &[(&str, &str)]) -> &'a mut Command {
     command
@@ -181,6 +188,28 @@ impl Program {
     pub(super) fn client(&self) -> Client {
         let (_, address) = self.base.rsplit_once('/').expect("a URL has slashes");
         Client::new(address.parse().expect("an address with a port"))
+    }
+
+    /// The value of a metric, with all of these labels where it has any; 0 where it has none yet.
+    #[track_caller]
+    pub(super) fn metric(&self, name: &str, labels: &[&str]) -> usize {
+        let text = self.client().get("/metrics").text;
+        let is_it = |line: &&str| {
+            let rest = line.strip_prefix(name);
+            let rest = rest.filter(|rest| rest.starts_with(['{', ' ']));
+            rest.is_some_and(|rest| labels.iter().all(|label| rest.contains(label)))
+        };
+        let line = text.lines().find(is_it);
+        let value = line.and_then(|line| line.rsplit(' ').next());
+        value.map_or(0, |value| value.parse().expect("a whole number"))
+    }
+
+    /// Waits until so many requests wait here.
+    #[track_caller]
+    pub(super) fn await_waiting(&self, count: usize) {
+        eventually("the requests wait", || {
+            (self.metric("config_controller_waiting_requests", &[]) == count).then_some(())
+        });
     }
 
     /// GET.

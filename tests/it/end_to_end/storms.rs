@@ -3,6 +3,7 @@
 //! `STORM_SECS` says how long (8), `STORM_SEED` in which order (else one that is printed).
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::Value;
@@ -10,11 +11,14 @@ use serde_json::Value;
 use super::ground::{Ground, STAND_IN};
 use super::program::{Got, Program};
 use super::recorder::{self, Recorder, Sighting};
-use super::{LONG_WAIT, eventually, number_from_env};
+use super::{LONG_WAIT, PATIENCE, eventually, number_from_env};
 use crate::cluster;
 
 const NAMES: u64 = 20;
 const CLIENTS: u64 = 50;
+
+/// How often an instance must have been ready for a caller: without that it is no storm.
+const READY_MIN: usize = 20;
 
 /// How long a start, and a stop, may take when the storm is over.
 const CALM: Duration = Duration::from_secs(2);
@@ -33,8 +37,7 @@ fn a_storm_of_starts_and_stops_leaves_nothing_behind() {
     let _alone = cluster::alone();
     let ground = Ground::new(cluster);
     ground.offer("stand-in", "stand-in", STAND_IN);
-    let kubeconfig = ground.kubeconfig(&ground.token(), None, None);
-    let replicas = [(); 2].map(|()| Program::start_ready(&kubeconfig, &[]));
+    let replicas = ground.replicas::<2>();
     let pods = Recorder::start(&ground, "pods");
 
     let length = Duration::from_secs(number_from_env("STORM_SECS", 8) as u64);
@@ -77,15 +80,24 @@ fn check_pods(pods: &[Sighting]) {
 /// The storm itself; every answer in it is checked.
 #[track_caller]
 fn storm(replicas: &[Program; 2], length: Duration, seed: u64) -> Tally {
-    let end = Instant::now() + length;
+    let (begun, ready) = (Instant::now(), AtomicUsize::new(0));
+    // On a slow machine it goes on until there has been a storm, but not for ever.
+    let is_over = || {
+        let lasted = begun.elapsed();
+        let enough = ready.load(Ordering::SeqCst) >= READY_MIN || lasted >= length + PATIENCE;
+        lasted >= length && enough
+    };
+    let (is_over, ready) = (&is_over, &ready);
     let tallies: Vec<Tally> = std::thread::scope(|scope| {
         let client = |number| {
             scope.spawn(move || {
                 let mut random = Random(seed.wrapping_add(number));
                 let mut tally = Tally::new();
-                while Instant::now() < end {
+                while !is_over() {
                     let program = &replicas[random.below(2) as usize];
-                    *tally.entry(one_request(program, &mut random)).or_default() += 1;
+                    let answer = one_request(program, &mut random);
+                    ready.fetch_add(usize::from(answer == "GET 200"), Ordering::SeqCst);
+                    *tally.entry(answer).or_default() += 1;
                 }
                 tally
             })
