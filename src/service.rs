@@ -283,7 +283,9 @@ impl Service {
             pulses.clone(),
             Arc::clone(&clock),
         ));
-        let app = App::new(view, catalogs, inbox, waits, Arc::clone(&clock), reviews);
+        let following = engine.following();
+        let app_clock = Arc::clone(&clock);
+        let app = App::new(view, catalogs, inbox, waits, app_clock, reviews, following);
         let vitals = Arc::new(Signals {
             app: app.clone(),
             stopping: AtomicBool::new(false),

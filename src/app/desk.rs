@@ -116,6 +116,12 @@ impl Desk {
         self.tokens.len()
     }
 
+    /// What is remembered of names.
+    #[must_use]
+    pub fn history(&self) -> &History {
+        &self.history
+    }
+
     /// When to call [`Desk::tick`] at the latest.
     #[must_use]
     pub fn next_wake(&self) -> Option<Instant> {

@@ -7,7 +7,7 @@
 //! Waiting and trying again belong to the desk. No decision is made here.
 
 use super::catalog::{Catalog, Note};
-use super::counting::Counting;
+use super::counting::{Counting, Following};
 use super::desk::{Desk, Input, Now};
 use super::error::Error;
 use super::flight::{Call, Cause, Effect, OVERDUE_AFTER, Operation, Outcome};
@@ -195,6 +195,7 @@ pub struct Engine {
     beat: Arc<AtomicU64>,
     started: Instant,
     clock: Arc<dyn Clock>,
+    following: Following,
 }
 
 impl fmt::Debug for Parts {
@@ -235,6 +236,7 @@ impl Engine {
             )?;
         }
         let beat = Arc::new(AtomicU64::new(0));
+        let following = hands.counting.following();
         let clock = Arc::clone(&parts.clock);
         let started = clock.now();
         let desk = DeskThread {
@@ -254,7 +256,14 @@ impl Engine {
             beat,
             started,
             clock,
+            following,
         })
+    }
+
+    /// How the starts of this replica go.
+    #[must_use]
+    pub fn following(&self) -> Following {
+        self.following.clone()
     }
 
     /// How long ago the desk's thread last came round.
@@ -285,16 +294,16 @@ impl DeskThread {
             let now = self.clock.now();
             let beat = u64::try_from((now - self.started).as_millis()).unwrap_or(u64::MAX);
             self.beat.store(beat, Ordering::Relaxed);
-            let wait = self
-                .desk
-                .next_wake()
-                .map_or(NAP, |at| at.saturating_duration_since(now));
+            let wakes = [self.desk.next_wake(), self.counting.next_wake()];
+            let wake = wakes.into_iter().flatten().min();
+            let wait = wake.map_or(NAP, |at| at.saturating_duration_since(now));
             match self.receiver.recv_timeout(wait.min(NAP)) {
                 Ok(first) => self.take(first, &mut effects),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             self.with_now(|desk, now| desk.tick(now, &mut effects));
+            self.counting.tick(&self.view, self.desk.history());
             self.carry_out(&mut effects);
         }
     }
@@ -304,7 +313,7 @@ impl DeskThread {
         let mut inputs = vec![first];
         inputs.extend(self.receiver.try_iter().take(BATCH));
         let keys = inputs.iter().flat_map(keys_of);
-        self.counting.look(keys, &self.view);
+        self.counting.look(keys, &self.view, self.desk.history());
         self.with_now(|desk, now| {
             for input in inputs {
                 desk.step(input, now, effects);

@@ -64,6 +64,22 @@ pub struct Context<'a> {
     pub history: &'a History,
 }
 
+impl Context<'_> {
+    /// When this finding on an instance that is on its way becomes a verdict, if it stays as it is.
+    #[must_use]
+    pub fn verdict_at(
+        &self,
+        key: &InstanceKey,
+        instance: &Instance,
+        finding: &Finding,
+    ) -> Option<SystemTime> {
+        let uid = instance.uid();
+        let first_seen = self.history.first_seen(key, uid, finding, self.wall);
+        let settings = self.catalog.settings(&key.app_type);
+        finding.verdict_from(first_seen, &settings.budgets)
+    }
+}
+
 /// What a flight wants done.
 #[derive(Clone, Debug)]
 pub enum Effect {
@@ -205,8 +221,9 @@ enum Whose {
     Create(Arc<Variables>),
     /// For all who need to know.
     Read,
-    /// For all who stop it or wait for its successor.
-    Delete(Uid),
+    /// For those who had asked to stop it by then, and those who wait for its successor. Who asks
+    /// later may mean another Job than this one.
+    Delete { uid: Uid, stops: Vec<Token> },
     /// For nobody: a pod does not go. Says whether the pod itself is removed, or first its Job.
     Force { pod: bool },
     /// For this request.
@@ -218,7 +235,7 @@ impl Whose {
         match self {
             Self::Create(_) => Kind::Create,
             Self::Read => Kind::Read,
-            Self::Delete(_) => Kind::Delete,
+            Self::Delete { .. } => Kind::Delete,
             Self::Force { .. } => Kind::Force,
             Self::Label(_) => Kind::Label,
         }
@@ -340,7 +357,9 @@ impl Flight {
             (_, Outcome::Absent) => self.nothing_there(out),
             // Its finalizer may keep it for a moment.
             (Whose::Force { pod: true }, Outcome::Done) => self.pause_force(now),
-            (Whose::Delete(uid), Outcome::Done) => self.deletion_begun(uid, out),
+            (Whose::Delete { uid, stops }, Outcome::Done) => {
+                self.deletion_begun(uid, |token| stops.contains(&token), out);
+            }
             (Whose::Label(token), Outcome::Done) => {
                 self.labels.retain(|label| label.token != *token);
                 out.push(Effect::Answer(*token, Answer::Done));
@@ -391,27 +410,13 @@ impl Flight {
         let InstanceStatus::Starting(finding) = &instance.status else {
             return None;
         };
-        let at = self.verdict_at(&instance, finding, context)?;
+        let at = context.verdict_at(&self.key, &instance, finding)?;
         let waits = |caller: &Caller| matches!(caller.stance, Stance::Ready(_));
         let in_time = at.duration_since(context.wall).ok()?;
         self.callers
             .iter()
             .any(waits)
             .then(|| context.now + in_time)
-    }
-
-    fn verdict_at(
-        &self,
-        instance: &Instance,
-        finding: &Finding,
-        context: &Context<'_>,
-    ) -> Option<SystemTime> {
-        let first_seen =
-            context
-                .history
-                .first_seen(&self.key, instance.uid(), finding, context.wall);
-        let settings = context.catalog.settings(&self.key.app_type);
-        finding.verdict_from(first_seen, &settings.budgets)
     }
 
     /// Whether a call is under way that makes the Job.
@@ -509,7 +514,11 @@ impl Flight {
                 let uid = instance.uid().clone();
                 let by = self.stops.first().map(|stop| stop.by.clone());
                 let cause = by.map_or(Cause::Ended, Cause::Asked);
-                Some((Whose::Delete(uid.clone()), Operation::Delete { uid, cause }))
+                let whose = Whose::Delete {
+                    uid: uid.clone(),
+                    stops: self.stops.iter().map(|stop| stop.token).collect(),
+                };
+                Some((whose, Operation::Delete { uid, cause }))
             }
             (Kind::Force, Seen::Instance(instance)) => {
                 let operation = stop::force(instance)?;

@@ -4,8 +4,8 @@
 //! on the caller's thread; the rest it hands to the desk, which answers later
 //! through the [`AnswerSink`]. Inside out: [`view`] and [`catalog`] (what there is),
 //! [`history`] (what is remembered), [`flight`] (one name), [`desk`] (all names),
-//! [`engine`] (the threads around the desk). Beside them, with threads of its own,
-//! [`review`]: whose token is it.
+//! [`engine`] (the threads around the desk), [`starts`] and [`timeline`] (how the starts
+//! of this replica go). Beside them, with threads of its own, [`review`]: whose token is it.
 //! Nothing here knows of HTTP.
 
 pub mod catalog;
@@ -20,9 +20,11 @@ pub mod history;
 mod request_id;
 pub mod review;
 pub mod starts;
+pub mod timeline;
 mod token;
 pub mod view;
 
+pub use counting::Following;
 pub use error::Error;
 pub use request_id::{RequestId, RequestIds};
 pub use token::Token;
@@ -30,7 +32,7 @@ pub use token::Token;
 use crate::clock::Clock;
 use crate::model::labels::MetaChange;
 use crate::model::names::{AppType, InstanceKey};
-use crate::model::status::{Finding, Phase};
+use crate::model::status::{Finding, InstanceStatus, Phase};
 use crate::model::template::Variables;
 use desk::{Input, Wish};
 use engine::{Catalogs, Inbox};
@@ -40,7 +42,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use view::{Entry, Ready, View};
+use timeline::Timings;
+use view::{Entry, Ready, Seen, View};
 
 /// What a request that waited is answered with.
 #[derive(Clone, Debug)]
@@ -138,11 +141,12 @@ pub struct App {
     clock: Arc<dyn Clock>,
     drained: Arc<AtomicBool>,
     reviews: Option<Reviews>,
+    following: Following,
 }
 
 impl App {
     /// The service over these stores; `inbox` leads to the desk, `reviews` to whoever knows
-    /// the tokens of Kubernetes.
+    /// the tokens of Kubernetes, `following` to the starts of this replica.
     #[must_use]
     pub fn new(
         view: View,
@@ -151,6 +155,7 @@ impl App {
         waits: Waits,
         clock: Arc<dyn Clock>,
         reviews: Option<Reviews>,
+        following: Following,
     ) -> Self {
         Self {
             view,
@@ -160,6 +165,7 @@ impl App {
             clock,
             drained: Arc::default(),
             reviews,
+            following,
         }
     }
 
@@ -217,6 +223,21 @@ impl App {
             deadline,
         };
         Err(self.hand_over(asked.key, Wish::Ensure(ensure)).err())
+    }
+
+    /// Where the time of this instance's start has gone, if it has a Job that is not on its way
+    /// out: as this replica saw it if the start is its own, else as its pod says.
+    #[must_use]
+    pub fn timings(&self, key: &InstanceKey) -> Option<Timings> {
+        let Seen::Instance(instance) = self.view.see(key) else {
+            return None;
+        };
+        if matches!(instance.status, InstanceStatus::Stopping { .. }) {
+            return None;
+        }
+        self.following
+            .timings(key, &instance, self.clock.now())
+            .or_else(|| Timings::of_pod(&instance, self.clock.wall_now()))
     }
 
     /// The first instance, by type and name, among these types whose name or whose meta label

@@ -76,7 +76,7 @@ pub struct Ready {
 pub struct Entry {
     /// The instance name as the caller gave it.
     pub name: String,
-    /// The pod's address, once there is one and while the pod is not on its way out.
+    /// The pod's address, once there is one and while neither the pod nor its Job is on its way out.
     pub ip: Option<IpAddr>,
     /// Whether it is ready.
     pub is_ready: bool,
@@ -178,7 +178,10 @@ impl View {
         self.jobs.for_each(|job| jobs.push(Arc::clone(job)));
         let mut counts = BTreeMap::<String, [u64; STATUS_WORDS.len()]>::new();
         for job in jobs {
-            let instance = self.instance(Arc::clone(&job));
+            let Some(key) = own_key_of(&job) else {
+                continue;
+            };
+            let instance = self.instance(job);
             let place = match instance.status {
                 InstanceStatus::Starting(_) => 0,
                 InstanceStatus::Ready { .. } => 1,
@@ -186,12 +189,9 @@ impl View {
                 InstanceStatus::Finished(_) => 3,
                 InstanceStatus::Stopping { .. } => 4,
             };
-            let Some(app_type) = job.index() else {
-                continue;
-            };
-            match counts.get_mut(app_type) {
+            match counts.get_mut(key.app_type.as_str()) {
                 Some(known) => known[place] += 1,
-                None => counts.entry(app_type.to_owned()).or_default()[place] = 1,
+                None => counts.entry(key.app_type.to_string()).or_default()[place] = 1,
             }
         }
         counts
@@ -211,11 +211,13 @@ impl View {
         let key = own_key_of(&job)?;
         let instance = self.instance(job);
         let is_ready = matches!(instance.status, InstanceStatus::Ready { .. });
+        // The pod of a Job that is being deleted follows it, whether or not we have seen that yet.
+        let is_stopping = matches!(instance.status, InstanceStatus::Stopping { .. });
         let pod = instance.pod.as_deref();
         Some(Entry {
             name: key.name.to_string(),
             ip: pod
-                .filter(|pod| !pod.metadata.is_deleting())
+                .filter(|pod| !is_stopping && !pod.metadata.is_deleting())
                 .and_then(|pod| pod.pod_ip),
             is_ready,
             started: pod

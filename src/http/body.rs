@@ -91,14 +91,28 @@ fn is_json(content_type: Option<&str>) -> bool {
         .is_some_and(|subtype| subtype == "json" || subtype.ends_with("+json"))
 }
 
-/// Where in the body reading ended, counted in bytes from 0.
+/// Where in the body the trouble is, counted in bytes from 0: where reading ended, or where the
+/// string began that has no end.
 fn offset(body: &[u8], error: &serde_json::Error) -> usize {
+    if error.is_eof() {
+        let in_string = error.to_string().contains("a string");
+        return last_quote(body).filter(|_| in_string).unwrap_or(body.len());
+    }
     let lines = body.split_inclusive(|byte| *byte == b'\n');
     let before: usize = lines
         .take(error.line().saturating_sub(1))
         .map(<[u8]>::len)
         .sum();
     (before + error.column().saturating_sub(1)).min(body.len())
+}
+
+/// The last quote that is not escaped.
+fn last_quote(body: &[u8]) -> Option<usize> {
+    let is_escaped = |at: usize| {
+        let slashes = body[..at].iter().rev().take_while(|byte| **byte == b'\\');
+        slashes.count() % 2 == 1
+    };
+    (0..body.len()).rfind(|at| body[*at] == b'"' && !is_escaped(*at))
 }
 
 #[cfg(test)]
@@ -149,8 +163,8 @@ mod tests {
             ("{\"a\":1 2}", 7, "Expecting ',' delimiter"),
             ("{\"a\":x}", 5, "Expecting value"),
             ("{} {}", 3, "Extra data"),
-            ("{\"a\":\"\\q\"}", 8, "Invalid \\\\escape"),
-            ("{\"a\":\"\n\"}", 6, "Invalid control character at"),
+            ("{\"a\":\"\\q\"}", 7, "Invalid \\\\escape"),
+            ("{\"a\":\"\n\"}", 7, "Invalid control character at"),
             ("{\"a\":\"b", 7, "Unterminated string starting at"),
         ] {
             let error = object(JSON, body.as_bytes()).unwrap_err();

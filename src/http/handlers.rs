@@ -14,7 +14,7 @@ use super::message::{Body, Request, Response};
 use super::problem::{Problem, Shape};
 use super::router::{self, Resource, Route, Routed};
 use super::server::{Handled, Handler, Resumed};
-use super::{body, origin, prefer};
+use super::{body, origin, prefer, timing};
 use crate::app::flight::Intent;
 use crate::app::view::{Entry, Ready};
 use crate::app::{self, Answer, App, Asked, Error, Origin, Progress, Token};
@@ -60,14 +60,14 @@ pub struct Watched {
 /// What is kept beside a request that waits: how its answer looks.
 #[derive(Debug)]
 pub enum Pending {
-    /// A GET of an instance.
-    Ensure,
+    /// A GET of this instance.
+    Ensure(InstanceKey),
     /// A PATCH.
     Label,
     /// A DELETE.
     Stop,
     /// A start by the older route.
-    Create,
+    Create(InstanceKey),
     /// A stop by the older route.
     Release,
     /// Any request whose token is being reviewed.
@@ -77,7 +77,7 @@ pub enum Pending {
 impl Pending {
     fn shape(&self) -> Shape {
         match self {
-            Self::Ensure | Self::Create | Self::Review(_) => Shape::Plain,
+            Self::Ensure(_) | Self::Create(_) | Self::Review(_) => Shape::Plain,
             Self::Label => Shape::Detail("error"),
             Self::Stop => Shape::Detail(NO_JOB),
             Self::Release => Shape::Detail(legacy::NOT_FOUND),
@@ -86,8 +86,8 @@ impl Pending {
 
     fn resource(&self) -> Resource {
         match self {
-            Self::Ensure | Self::Label | Self::Stop => Resource::Instance,
-            Self::Create => Resource::LegacyCreate,
+            Self::Ensure(_) | Self::Label | Self::Stop => Resource::Instance,
+            Self::Create(_) => Resource::LegacyCreate,
             Self::Release => Resource::LegacyRelease,
             Self::Review(held) => held.resource(),
         }
@@ -95,7 +95,7 @@ impl Pending {
 
     fn method(&self) -> &str {
         match self {
-            Self::Ensure | Self::Create | Self::Release => "GET",
+            Self::Ensure(_) | Self::Create(_) | Self::Release => "GET",
             Self::Label => "PATCH",
             Self::Stop => "DELETE",
             Self::Review(held) => held.method(),
@@ -135,12 +135,14 @@ impl Handler for Api {
             other => other,
         };
         let response = match answer {
-            answer if matches!(pending, Pending::Create) => self.aged(legacy::created(&answer)),
-            Answer::Ready(ready) => self.aged(ready_response(&ready)),
+            answer if matches!(pending, Pending::Create(_)) => {
+                self.timed(&pending, legacy::created(&answer))
+            }
+            Answer::Ready(ready) => self.timed(&pending, ready_response(&ready)),
             Answer::Progress(progress) if matches!(pending, Pending::Stop) => {
                 going_response(&progress)
             }
-            Answer::Progress(progress) => self.aged(progress_response(&progress)),
+            Answer::Progress(progress) => self.timed(&pending, progress_response(&progress)),
             Answer::Done => Response::json(200, r#"{"status":"Success"}"#),
             Answer::Failed(error) => self.problem(&error, pending.shape()),
             // Only a request that waits for its review is answered with one.
@@ -261,6 +263,7 @@ impl Api {
             Ok(variables) => variables,
             Err(error) => return Handled::Reply(problem(&error, Shape::Plain)),
         };
+        let key = asked.key.clone();
         let intent = if prefer::create(&request.headers) {
             Intent::Start
         } else {
@@ -268,7 +271,7 @@ impl Api {
         };
         match self.app.ensure(asked, variables, intent) {
             Ok(ready) => Handled::Reply(self.aged(ready_response(&ready))),
-            Err(None) => Handled::Parked(Pending::Ensure),
+            Err(None) => Handled::Parked(Pending::Ensure(key)),
             Err(Some(error)) => Handled::Reply(self.problem(&error, Shape::Plain)),
         }
     }
@@ -322,6 +325,18 @@ impl Api {
         let rev = concat!("config-controller ", env!("CARGO_PKG_VERSION"));
         let body = json!({"status": "UP", "hostname": self.hostname, "rev": rev});
         Response::json(200, body.to_string())
+    }
+
+    /// Says where the time of a start has gone that an answer had to wait for.
+    fn timed(&self, pending: &Pending, response: Response) -> Response {
+        let response = self.aged(response);
+        let (Pending::Ensure(key) | Pending::Create(key)) = pending else {
+            return response;
+        };
+        match self.app.timings(key) {
+            Some(timings) => response.header("server-timing", timing::server_timing(&timings)),
+            None => response,
+        }
     }
 
     /// Says how old the view is that an answer was read from, where that is worth knowing.

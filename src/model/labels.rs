@@ -44,7 +44,9 @@ pub type MetaLabels = BTreeMap<String, String>;
 
 /// The meta labels that an object carries, in both forms.
 ///
-/// An annotation that is not `["key","value"]` is left out: it is not ours.
+/// An annotation that is not `["key","value"]` is left out: it is not ours. Where a key has both
+/// forms the label counts: we remove one form when we write the other, so it is what somebody
+/// else (2.7.1 after a roll-back) has written since.
 #[must_use]
 pub fn meta_labels(object: &ObjectMeta) -> MetaLabels {
     let labels = object.labels.iter().filter_map(|(key, value)| {
@@ -56,7 +58,8 @@ pub fn meta_labels(object: &ObjectMeta) -> MetaLabels {
         .iter()
         .filter(|(key, _)| key.starts_with(META_ANNOTATION))
         .filter_map(|(_, pair)| serde_json::from_str::<(String, String)>(pair).ok());
-    labels.chain(annotations).collect()
+    // Of a key that is there twice the last one stays.
+    annotations.chain(labels).collect()
 }
 
 /// Why the body of a PATCH cannot become meta labels.
@@ -162,6 +165,7 @@ impl MetaChange {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kube::types::{Pod, Resource as _};
 
     fn body(value: Value) -> Map<String, Value> {
         value.as_object().unwrap().clone()
@@ -215,6 +219,22 @@ mod tests {
             labels["config-controller.semafor.ch/meta-gone"],
             Value::Null
         );
+    }
+
+    #[test]
+    fn of_both_forms_the_label_counts() {
+        let pod = json!({"metadata": {
+            "name": "p",
+            "labels": {"config-controller.semafor.ch/meta-username": "bob"},
+            "annotations": {
+                "config-controller.semafor.ch/meta.16f78a7d63": "[\"username\",\"bob@x.ch\"]",
+                "config-controller.semafor.ch/meta.c8687a08aa": "[\"a b\",\"c\"]",
+            },
+        }});
+        let pod = Pod::decode(pod.to_string().as_bytes()).unwrap().unwrap();
+        let expected = [("a b", "c"), ("username", "bob")];
+        let expected = expected.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        assert_eq!(meta_labels(&pod.metadata), MetaLabels::from(expected));
     }
 
     #[track_caller]

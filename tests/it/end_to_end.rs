@@ -12,6 +12,7 @@
 //! | `starts` | many callers at once, and a start while the same name is being deleted |
 //! | `reads` | a ready instance is answered without a call to Kubernetes |
 //! | `outage` | the API server is away for 20 s |
+//! | `predecessor` | 2.7.1's instances, a roll-back to it, its Role |
 //! | `crash` | `kill -9` in the middle of 50 starts |
 //! | `nodes` | a node that is drained, a node that is dead |
 //! | `lifecycles` | Jobs without a pod, Jobs with several pods |
@@ -32,13 +33,14 @@
 mod crash;
 mod deletions;
 mod endings;
-mod ground;
+pub(crate) mod ground;
 mod lifecycles;
 mod main_job;
 mod misconfigured;
 mod nodes;
 mod outage;
-mod program;
+mod predecessor;
+pub(crate) mod program;
 mod reads;
 mod recorder;
 mod scale;

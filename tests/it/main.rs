@@ -13,14 +13,17 @@
 //! | `watch` | the view while watches break, expire or are not allowed |
 //! | `outage` | Kubernetes away, slow, or out of sorts |
 //! | `replicas` | several replicas on one API server |
+//! | `predecessor` | 2.7.1: its instances, a roll-back to it, its Role |
 //! | `limits` | bounds on those who wait |
 //! | `input` | bad input changes nothing |
 //! | `https` | the port with a certificate |
 //! | `shutdown` | the end of a replica |
 //! | `binary` | the program: arguments, exit codes, signals, a kill |
+//! | `timing` | where the time of a start went, as its answers say |
 //! | `metrics` | every metric is documented, moves, and is taken by Prometheus' own checker |
 //! | `auth` | who may call, and that nobody else does |
 //! | `conformance` | what we rely on from the API server, on the fake and (with `CLUSTER_TESTS=1`) on a real cluster |
+//! | `contract` | the wire contract as a table: on the fake, on a real cluster, at a URL |
 //! | `end_to_end` | with `CLUSTER_TESTS=1`: our own program on a real cluster, with real pods |
 //! | `fuzz` | mutated input for everything that reads bytes from outside |
 //! | `sandbox` | the sandbox does what it tells people to try |
@@ -47,6 +50,7 @@ mod apps;
 mod auth;
 mod binary;
 mod conformance;
+mod contract;
 mod end_to_end;
 mod https;
 mod input;
@@ -55,6 +59,7 @@ mod legacy;
 mod limits;
 mod metrics;
 mod outage;
+mod predecessor;
 mod reads;
 mod replicas;
 mod sandbox;
@@ -63,5 +68,6 @@ mod start;
 mod stop;
 mod templates;
 mod tidy;
+mod timing;
 mod wait;
 mod watch;

@@ -280,7 +280,8 @@ fn a_pod_that_does_not_go_is_removed_30_s_after_its_grace() {
     let ground = Ground::by_hand();
     start(&ground);
     ground.delete("/app/hello/ann").expect(200);
-    let waiting = ground.client().begin_get("/app/hello/ann");
+    let headers = [("Prefer", "wait=300")];
+    let waiting = ground.client().begin("GET", "/app/hello/ann", &headers, "");
     ground.advance(Duration::from_secs(59));
     assert_eq!(ground.kube.count("delete", "pods"), 0);
     // The grace of a pod is 30 s where its template says nothing.
@@ -289,7 +290,7 @@ fn a_pod_that_does_not_go_is_removed_30_s_after_its_grace() {
         (ground.kube.count("delete", "pods") == 1).then_some(())
     });
     ground.make_ready("hello-ann");
-    waiting.finish();
+    waiting.finish().expect(200);
     let metrics = ground.get("/metrics").text;
     let line = r#"config_controller_stops_total{cause="forced",type="hello"} 1"#;
     assert!(metrics.contains(line), "{metrics}");

@@ -224,6 +224,8 @@ const PURE: &[&str] = &[
     "src/app/error.rs",
     "src/app/history.rs",
     "src/app/review/memory.rs",
+    "src/app/starts.rs",
+    "src/app/timeline.rs",
     "src/app/token.rs",
     "src/app/view.rs",
     "src/http/auth.rs",
@@ -235,6 +237,7 @@ const PURE: &[&str] = &[
     "src/http/prefer.rs",
     "src/http/problem.rs",
     "src/http/router.rs",
+    "src/http/timing.rs",
 ];
 
 /// What a pure file may not name. Addresses are values, sockets are not.

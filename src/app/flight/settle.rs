@@ -65,8 +65,8 @@ impl Flight {
             }
             InstanceStatus::Failed { finding, .. } => Some(finding.clone()),
             InstanceStatus::Finished(ending) => Some(ending.finding()),
-            InstanceStatus::Starting(finding) => self
-                .verdict_at(instance, finding, context)
+            InstanceStatus::Starting(finding) => context
+                .verdict_at(&self.key, instance, finding)
                 .filter(|at| *at <= context.wall)
                 .map(|_| finding.clone()),
         }
@@ -194,7 +194,7 @@ impl Flight {
                     InstanceStatus::Failed { .. } | InstanceStatus::Finished(_)
                 );
                 if matches!(instance.status, InstanceStatus::Stopping { .. }) {
-                    self.deletion_begun(instance.uid(), out);
+                    self.deletion_begun(instance.uid(), |_| true, out);
                 }
                 if ended && instance.pod.is_none() {
                     self.answer_labels(&Answer::Failed(Error::NoInstance(self.key.clone())), out);

@@ -64,9 +64,15 @@ impl Flight {
         }
     }
 
-    /// The deletion of this Job has begun.
-    pub(super) fn deletion_begun(&mut self, uid: &Uid, out: &mut Vec<Effect>) {
-        for Stop { token, until, .. } in self.stops.drain(..) {
+    /// The deletion of this Job has begun, which is what these of the stops have asked for.
+    pub(super) fn deletion_begun(
+        &mut self,
+        uid: &Uid,
+        these: impl Fn(Token) -> bool,
+        out: &mut Vec<Effect>,
+    ) {
+        let begun = self.stops.extract_if(.., |stop| these(stop.token));
+        for Stop { token, until, .. } in begun {
             match until {
                 None => out.push(Effect::Answer(token, Answer::Done)),
                 Some(until) => self.goings.push(Going {

@@ -108,7 +108,12 @@ impl Flight {
             // The engine has taken it out of the view.
             (Class::NotFound, Kind::Delete) => {
                 self.trouble = None;
-                self.answer_stops(&Answer::Done, out);
+                if let Whose::Delete { stops, .. } = &asked.whose {
+                    let gone = self
+                        .stops
+                        .extract_if(.., |stop| stops.contains(&stop.token));
+                    out.extend(gone.map(|stop| Effect::Answer(stop.token, Answer::Done)));
+                }
             }
             (Class::NotFound, Kind::Create) => {
                 self.give_up(&asked.whose, &Error::NamespaceMissing, out);
@@ -247,7 +252,9 @@ impl Flight {
                 self.labels.retain(|label| label.token != *sent);
                 out.push(Effect::Answer(*sent, failed));
             }
-            Whose::Read | Whose::Delete(_) | Whose::Force { .. } => self.give_up(whose, error, out),
+            Whose::Read | Whose::Delete { .. } | Whose::Force { .. } => {
+                self.give_up(whose, error, out)
+            }
         }
     }
 

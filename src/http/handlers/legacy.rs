@@ -48,11 +48,11 @@ impl Api {
         };
         let asked = Asked {
             wait: Some(CREATE_WAIT),
-            ..asked(key, request, caller, token)
+            ..asked(key.clone(), request, caller, token)
         };
         match self.app.ensure(asked, variables, Intent::StartOrStop) {
             Ok(ready) => Handled::Reply(self.aged(created(&Answer::Ready(ready)))),
-            Err(None) => Handled::Parked(Pending::Create),
+            Err(None) => Handled::Parked(Pending::Create(key)),
             Err(Some(error)) => Handled::Reply(self.problem(&error, Shape::Plain)),
         }
     }
