@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use serde_json::Value;
 
@@ -21,6 +22,8 @@ const WATCH_SECS: u32 = 1;
 /// What one event says of a Job or a pod.
 #[derive(Clone, Debug)]
 pub(super) struct Sighting {
+    /// When it was read from the watch.
+    pub(super) at: Instant,
     /// `ADDED`, `MODIFIED` or `DELETED`.
     pub(super) change: String,
     /// `<type>/<name>` of the instance; the object's own name where it is none of ours.
@@ -40,6 +43,7 @@ impl Sighting {
         let metadata = &object["metadata"];
         let raw = |key: &str| metadata["annotations"][format!("{PREFIX}{key}")].as_str();
         Self {
+            at: Instant::now(),
             change: text(&event["type"]),
             instance: match (raw("instance-type"), raw("instance-name")) {
                 (Some(app_type), Some(name)) => format!("{app_type}/{name}"),
@@ -161,6 +165,7 @@ mod tests {
 
     fn pod(change: &str, uid: &str, phase: &str) -> Sighting {
         Sighting {
+            at: Instant::now(),
             change: change.into(),
             instance: "t/ann".into(),
             uid: uid.into(),
