@@ -28,15 +28,7 @@ fn words_have_types() {
         check(text, "false");
     }
     for text in [
-        "~",
-        "null",
-        "Null",
-        "NULL",
-        "",
-        "\n",
-        "# c",
-        "---",
-        "---\n---\nb",
+        "~", "null", "Null", "NULL", "", "\n", "# c", "---", "---\n---",
     ] {
         check(text, "null");
     }
@@ -224,9 +216,22 @@ fn tags_are_heeded_dropped_or_refused() {
 
 #[test]
 fn documents_and_encodings() {
-    check("--- a\n--- b", r#""a""#);
-    check("a: 1\n---\nb: [", r#"{"a":1}"#);
+    check("---\na: 1", r#"{"a":1}"#);
+    check("# c\n--- # c\na: 1\n--- # c\n# d\n", r#"{"a":1}"#);
     check("a: 1\n...\n", r#"{"a":1}"#);
+    check("%YAML 1.1\n---\na: 1\n...\n---\n~\n", r#"{"a":1}"#);
+    // kubectl's library takes the first and drops the others, which nobody can want.
+    for (text, line) in [
+        ("--- a\n--- b", 2),
+        ("---\n---\nb", 2),
+        ("a: 1\n---\n\nb: [", 2),
+        ("a: &a 1\n---\n- &b\n", 2),
+        ("a: 1\n---\n---\n''", 3),
+        ("a: 1\n---\n!!str\n", 2),
+        ("a: 1\n...\n---\nb: 1\n", 3),
+    ] {
+        check_error(text, line, ErrorKind::SecondDocument);
+    }
     check("\u{feff}a: b", r#"{"a":"b"}"#);
     check("a: b\r\nc: d\r\n", r#"{"a":"b","c":"d"}"#);
     check("a:\tb", r#"{"a":"b"}"#);
