@@ -319,6 +319,24 @@ fn the_result_is_bounded() {
         template(PLACES).render(&one(&mebibyte)),
         Err(RenderError::TooLarge)
     );
+    // In JSON a quote is two bytes, and most control characters are six.
+    for (text, bytes) in [
+        ("\"", 2),
+        ("\\", 2),
+        ("\n", 2),
+        ("\u{8}", 2),
+        ("\u{1}", 6),
+        ("\u{7f}", 1),
+    ] {
+        let fit = text.repeat((RENDERED_BYTES_MAX - keys) / bytes);
+        let rendered = once.render(&one(&fit)).unwrap();
+        assert!(
+            rendered.to_string().len() <= RENDERED_BYTES_MAX + 64,
+            "{text:?}"
+        );
+        let beyond = once.render(&one(&(fit + text)));
+        assert_eq!(beyond, Err(RenderError::TooLarge), "{text:?}");
+    }
     // A value behind aliases counts each time.
     let aliases = format!(
         "x: [&a '${{alternatives['x']}}', {}]\nspec:\n  containers: [{{a: b}}]\n",
