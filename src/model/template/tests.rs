@@ -1,6 +1,9 @@
 use super::*;
 use serde_json::json;
 
+mod fuzz;
+mod grammar;
+
 /// A template whose one container has `args`, each line of `lines` one entry.
 fn with_args(lines: &str) -> String {
     format!("spec:\n  containers:\n  - name: app\n    args:\n{lines}")
@@ -228,6 +231,15 @@ fn values_are_what_python_makes_of_them() {
         ("alternatives.get('y') is None", "True"),
         ("alternatives.get('x') is not None", "True"),
         ("(('x'))", "x"),
+    ] {
+        check_value(inside, query, expected);
+    }
+}
+
+#[test]
+fn filters_do_what_those_of_mako_do() {
+    let query = "x=a+b&q=%3Ca%3E%26%22%27&s=++t++";
+    for (inside, expected) in [
         ("alternatives['x'] | u", "a+b"),
         ("alternatives['q'] | u", "%3Ca%3E%26%22%27"),
         ("alternatives['q'] | h", "&lt;a&gt;&amp;&#34;&#39;"),
