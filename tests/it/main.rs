@@ -9,6 +9,7 @@
 //! | `labels` | PATCH, and what reads show of it |
 //! | `reads` | what memory can answer makes no call to Kubernetes |
 //! | `templates` | ConfigMaps that are edited, broken or deleted |
+//! | `values` | what callers send for templates: data, whatever it looks like |
 //! | `watch` | the view while watches break, expire or are not allowed |
 //! | `outage` | Kubernetes away, slow, or out of sorts |
 //! | `replicas` | several replicas on one API server |
@@ -61,5 +62,6 @@ mod start;
 mod stop;
 mod templates;
 mod tidy;
+mod values;
 mod wait;
 mod watch;
