@@ -384,13 +384,18 @@ fn dying_pods_do_not_count() -> Outcome {
     is_not_shown(&ground, &ip)?;
     // Now the pod is on its way out, too.
     ground.kube.set_auto(true);
+    is_deleted(&ground, &pod)?;
+    is_not_shown(&ground, &ip)
+}
+
+/// Waits until the garbage collector has come to the pod of a Job that was deleted.
+fn is_deleted(ground: &Fake, pod: &str) -> Outcome {
     soon("the pod is being deleted", || {
-        let pod = ground.kube.get(Resource::Pods, NAMESPACE, &pod);
+        let pod = ground.kube.get(Resource::Pods, NAMESPACE, pod);
         let pod = pod.ok_or("the pod is gone already")?;
         let going = pod["metadata"]["deletionTimestamp"].is_string();
         holds(going, || "it is not".to_owned())
-    })?;
-    is_not_shown(&ground, &ip)
+    })
 }
 
 fn start_during_a_stop() -> Outcome {
@@ -400,10 +405,9 @@ fn start_during_a_stop() -> Outcome {
     let told = get(&ground, HURRIED)?.json(202)?;
     same("the phase", &told["phase"], &json!("stopping"))?;
     holds(!waiting.is_answered(), || "it waits".to_owned())?;
-    soon("the old pod goes", || {
-        let went = ground.kube.move_pod(NAMESPACE, &pod, &PodMove::Terminate);
-        holds(went, || "it is not being deleted".to_owned())
-    })?;
+    is_deleted(&ground, &pod)?;
+    let went = ground.kube.move_pod(NAMESPACE, &pod, &PodMove::Terminate);
+    holds(went, || "the old pod does not go".to_owned())?;
     ground.make_ready("hello-ann");
     let found = waiting.finish()?.json(200)?;
     holds(found["ip"] != ip.as_str(), || found.to_string())?;
