@@ -54,6 +54,7 @@ mod limits;
 mod metrics;
 mod outage;
 mod reads;
+mod recordings;
 mod replicas;
 mod sandbox;
 mod shutdown;
