@@ -62,6 +62,7 @@ mod metrics;
 mod outage;
 mod predecessor;
 mod reads;
+mod recordings;
 mod replicas;
 mod sandbox;
 mod shutdown;

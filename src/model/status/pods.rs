@@ -23,7 +23,7 @@ pub(super) fn pod_ended(job: &Job, pod: &Pod) -> Option<InstanceStatus> {
         return None;
     }
     if let Some(finding) = ended_badly(pod) {
-        if pod.phase == PodPhase::Failed && has_retries(job) {
+        if has_retries(job) && is_over(pod) {
             return None;
         }
         let at = finding.since;
@@ -58,6 +58,17 @@ pub(super) fn pod_ended(job: &Job, pod: &Pod) -> Option<InstanceStatus> {
         at,
         lasted,
     })
+}
+
+/// Whether nothing of a pod that has failed runs any more: its phase comes up to a second later.
+fn is_over(pod: &Pod) -> bool {
+    let ended = |container: &ContainerStatus| terminated(container).is_some();
+    let failed = |c: &ContainerStatus| terminated(c).is_some_and(|ended| ended.exit_code != 0);
+    let runs = |c: &ContainerStatus| matches!(c.state, ContainerState::Running(_));
+    // After an init container that failed no app container is begun any more.
+    let never_begun =
+        pod.init_container_statuses.iter().any(failed) && !pod.container_statuses.iter().any(runs);
+    pod.phase == PodPhase::Failed || pod.container_statuses.iter().all(ended) || never_begun
 }
 
 /// Whether the Job controller may make another pod after one that failed. The Job's count may or

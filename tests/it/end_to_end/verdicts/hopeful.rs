@@ -14,10 +14,11 @@ use super::{Heard, PULL_ERRORS, TRIES_FULL, Words, ask_until, is_verdict, offer,
 use crate::cluster;
 
 /// A budget that is long enough to see that it is waited for, in seconds.
-const BUDGET_SECS: u64 = 3;
+const BUDGET_SECS: u64 = 4;
 
-/// Kubernetes' timestamps are whole seconds, so a budget may seem to begin this much sooner.
-const COARSE: Duration = Duration::from_secs(1);
+/// How much sooner than we hear of its trouble a budget may begin: Kubernetes' timestamps are whole
+/// seconds, and the kubelet tells a status up to a second after it came to be.
+const COARSE: Duration = Duration::from_secs(2);
 
 /// How long somebody keeps asking for a pod that no node takes, when there is time for it.
 const LONG_UNSCHEDULABLE: Duration = Duration::from_secs(60);
