@@ -20,7 +20,7 @@ pub(super) fn pod_ended(job: &Job, pod: &Pod) -> Option<InstanceStatus> {
         return None;
     }
     if let Some(finding) = ended_badly(pod) {
-        if pod.phase == PodPhase::Failed && has_retries(job) {
+        if ends_by_itself(pod) && has_retries(job) {
             return None;
         }
         let at = finding.since;
@@ -62,6 +62,20 @@ pub(super) fn pod_ended(job: &Job, pod: &Pod) -> Option<InstanceStatus> {
 fn has_retries(job: &Job) -> bool {
     let limit = job.backoff_limit.unwrap_or(BACKOFF_LIMIT_DEFAULT);
     limit > 0 && job.status.failed <= limit
+}
+
+/// Whether a pod of restart policy Never, a container of which has failed, has come to its end or is
+/// about to: nothing of it runs any more. The kubelet says that of the containers some tenths of a
+/// second before it says it of the pod (seen: phase Running, all containers terminated).
+fn ends_by_itself(pod: &Pod) -> bool {
+    let is_over = |container: &ContainerStatus| terminated(container).is_some();
+    let failed_first = |container: &ContainerStatus| {
+        terminated(container).is_some_and(|ended| ended.exit_code != 0)
+    };
+    pod.phase == PodPhase::Failed
+        // The app's containers are never made after an init container has failed.
+        || pod.init_container_statuses.iter().any(failed_first)
+        || pod.container_statuses.iter().all(is_over)
 }
 
 /// The containers of a pod in the order in which they run, with the phase that they belong to.
