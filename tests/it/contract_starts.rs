@@ -301,15 +301,18 @@ fn session_names(scene: &Scene) -> Outcome {
 }
 
 fn two_at_once(scene: &Scene) -> Outcome {
-    let path = scene.path("twice");
+    let name = scene.name("twice");
+    let path = scene.path_of(scene.app_type(), &name);
     let asked: Outcome<Vec<_>> = (0..2)
         .map(|_| scene.begin("GET", &path, PATIENT, ""))
         .collect();
     let mut found = Vec::new();
     for one in asked? {
-        found.push(one.finish()?.json(200)?);
+        found.push(one.finish()?.json(200)?["ip"].clone());
     }
-    same("both are told the same", &found[0], &found[1])
+    same("both are told the same", &found[0], &found[1])?;
+    let entry = scene.entry(scene.app_type(), &name)?;
+    same("which is that of the only one", &entry["ip"], &found[0])
 }
 
 fn get(ground: &Fake, headers: &[(&str, &str)]) -> Outcome<Reply> {

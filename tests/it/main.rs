@@ -10,6 +10,7 @@
 //! | `reads` | what memory can answer makes no call to Kubernetes |
 //! | `legacy` | the older routes |
 //! | `templates` | ConfigMaps that are edited, broken or deleted |
+//! | `values` | what callers send for templates: data, whatever it looks like |
 //! | `watch` | the view while watches break, expire or are not allowed |
 //! | `outage` | Kubernetes away, slow, or out of sorts |
 //! | `replicas` | several replicas on one API server |
@@ -69,5 +70,7 @@ mod stop;
 mod templates;
 mod tidy;
 mod timing;
+mod values;
+mod verdicts;
 mod wait;
 mod watch;

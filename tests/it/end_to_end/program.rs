@@ -147,6 +147,13 @@ impl Program {
         lines.iter().filter(|line| line.contains(part)).count()
     }
 
+    /// How many lines of the log have all of these in them so far.
+    pub(super) fn count_log_of(&self, parts: &[&str]) -> usize {
+        let lines = self.log.lines();
+        let has_all = |line: &&String| parts.iter().all(|part| line.contains(part));
+        lines.iter().filter(has_all).count()
+    }
+
     /// Sends a request; `Err` when the connection broke.
     pub(super) fn try_send(
         &self,
