@@ -445,6 +445,24 @@ fn a_failed_pod_with_retries_left_is_no_end() {
         &[failed()],
         "starting starting Error 10s@9 pulling_image",
     );
+    // The containers are over a moment before the pod is.
+    for phase in ["Running", "Pending"] {
+        let ending = json!({"phase": phase, "containerStatuses": container(ended(1, "Error"))});
+        check(
+            &legacy,
+            &[on_node(ending)],
+            "starting starting Error 10s@9 pulling_image",
+        );
+    }
+    let first = json!({
+        "phase": "Pending", "containerStatuses": container(json!({})),
+        "initContainerStatuses": [{"name": "first", "state": ended(1, "Error")}],
+    });
+    check(
+        &legacy,
+        &[on_node(first)],
+        "starting initialising Error 10s@9 pulling_image",
+    );
     let counted = retries(json!({"backoffLimit": 2}), json!({"failed": 2}));
     check(
         &counted,
