@@ -21,6 +21,7 @@
 //! | `auth` | who may call, and that nobody else does |
 //! | `conformance` | what we rely on from the API server, on the fake and (with `CLUSTER_TESTS=1`) on a real cluster |
 //! | `end_to_end` | with `CLUSTER_TESTS=1`: our own program on a real cluster, with real pods |
+//! | `simulation` | seeded schedules of everything that can happen, on one thread |
 //! | `fuzz` | mutated input for everything that reads bytes from outside |
 //! | `sandbox` | the sandbox does what it tells people to try |
 //! | `tidy` | rules of this repository |
@@ -57,6 +58,7 @@ mod reads;
 mod replicas;
 mod sandbox;
 mod shutdown;
+mod simulation;
 mod start;
 mod stop;
 mod templates;
