@@ -4,7 +4,7 @@
 //! What happens next is decided in [`super::moves`]. Here is how it happens, and the ledger of who
 //! waits for what.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -96,6 +96,8 @@ pub(super) struct World {
     ids: RequestIds,
     serial: u64,
     waiting: BTreeMap<u64, Waiting>,
+    /// Who has hung up; an answer may have been on its way.
+    hung_up: BTreeSet<u64>,
     /// The instances whose last word was a stop that was answered.
     stopped: BTreeMap<Pair, bool>,
     /// By replica the Jobs whose deletion it has answered, as long as it must remember them.
@@ -131,6 +133,7 @@ impl World {
             ids: RequestIds::new(seed, 0),
             serial: 0,
             waiting: BTreeMap::new(),
+            hung_up: BTreeSet::new(),
             stopped: BTreeMap::new(),
             deleted: vec![Vec::new(); count],
             calls: BTreeMap::new(),
@@ -331,6 +334,7 @@ impl World {
                 serial,
             });
         }
+        self.hung_up.insert(serial);
         self.tell(|| format!("{serial}: hangs up"));
         true
     }
@@ -422,6 +426,9 @@ impl World {
     fn answered(&mut self, token: Token, answer: &Answer) -> Result<(), Breach> {
         self.look()?;
         let serial = token.serial;
+        if self.hung_up.remove(&serial) {
+            return Ok(());
+        }
         let Some(waiting) = self.waiting.remove(&serial) else {
             return check(Promise::AnsweredOnce, false, || {
                 format!("{serial} does not wait")
