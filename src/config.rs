@@ -11,6 +11,7 @@ mod auth;
 pub use auth::Auth;
 
 use crate::model::duration::parse_duration;
+use crate::model::status::{Budget, Budgets};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
@@ -90,6 +91,46 @@ pub const SETTINGS: &[Setting] = &[
         "START_WAIT_MAX",
         "300s",
         "Longest wait that a caller may ask for with `Prefer: wait=N`",
+    ),
+    setting(
+        "START_BUDGET_CREATING",
+        "15s",
+        "How long a start may be without a pod before its caller is told that it probably fails; a template's annotation `start-budget.creating` wins, and so for those below",
+    ),
+    setting(
+        "START_BUDGET_SCHEDULING",
+        "10m",
+        "The same, for a pod without a node",
+    ),
+    setting(
+        "START_BUDGET_MOUNTING",
+        "5m",
+        "The same, while the node prepares volumes and network",
+    ),
+    setting(
+        "START_BUDGET_PULLING",
+        "5m",
+        "The same, while the image is being fetched",
+    ),
+    setting(
+        "START_BUDGET_PULL_ERROR",
+        "10s",
+        "The same, once the image could not be fetched",
+    ),
+    setting(
+        "START_BUDGET_INITIALISING",
+        "5m",
+        "The same, while init containers run",
+    ),
+    setting(
+        "START_BUDGET_STARTING",
+        "10s",
+        "The same, for a container that cannot be made, or that fails and is run again",
+    ),
+    setting(
+        "START_BUDGET_READYING",
+        "5m",
+        "The same, until the readiness probe passes",
     ),
     setting(
         "DRAIN_DELAY",
@@ -225,6 +266,8 @@ pub struct Config {
     pub start_wait: Duration,
     /// Longest wait of a request.
     pub start_wait_max: Duration,
+    /// How long a start may be held up by what, where a template does not say.
+    pub start_budgets: Budgets,
     /// How long requests are accepted after SIGTERM.
     pub drain_delay: Duration,
     /// When the program ends after SIGTERM at the latest.
@@ -394,6 +437,7 @@ impl Reader<'_> {
             cluster: self.cluster(),
             start_wait: self.duration("START_WAIT"),
             start_wait_max: self.duration("START_WAIT_MAX"),
+            start_budgets: self.start_budgets(),
             drain_delay: self.duration("DRAIN_DELAY"),
             drain: self.duration("DRAIN"),
             poll: self.duration("POLL"),
@@ -409,6 +453,15 @@ impl Reader<'_> {
         };
         self.check_relations(&config);
         config
+    }
+
+    fn start_budgets(&mut self) -> Budgets {
+        let mut budgets = Budgets::default();
+        for budget in Budget::ALL {
+            let name = budget.as_str().to_ascii_uppercase().replace('-', "_");
+            budgets.set(budget, self.duration(&format!("START_BUDGET_{name}")));
+        }
+        budgets
     }
 
     fn front(&mut self) -> FrontLimits {
@@ -677,6 +730,19 @@ mod tests {
         assert_eq!(config.listen, ALL_ADDRESSES);
         assert_eq!(config.start_wait, Duration::from_secs(10));
         assert_eq!(config.front.connections_max, 12_000);
+        assert_eq!(config.start_budgets, Budgets::default());
+    }
+
+    #[test]
+    fn each_budget_has_its_setting() {
+        let config = serve(
+            &["--start-budget-pull-error=3s"],
+            &[("START_BUDGET_READYING", "4s")],
+        );
+        let mut budgets = Budgets::default();
+        budgets.set(Budget::PullError, Duration::from_secs(3));
+        budgets.set(Budget::Readying, Duration::from_secs(4));
+        assert_eq!(config.start_budgets, budgets);
     }
 
     #[test]

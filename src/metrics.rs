@@ -74,6 +74,8 @@ pub struct Metrics {
     pub http: Tally,
     starts: IntCounterVec,
     start_duration: HistogramVec,
+    phase_duration: HistogramVec,
+    time_to_verdict: HistogramVec,
     stops: IntCounterVec,
     rejected: IntCounterVec,
     kube_requests: IntCounterVec,
@@ -89,6 +91,8 @@ impl Metrics {
             http: Tally::new(io_threads, routes, bounds(&HTTP_REQUEST_DURATION)),
             starts: counters(&STARTS),
             start_duration: histograms(&START_DURATION),
+            phase_duration: histograms(&START_PHASE_DURATION),
+            time_to_verdict: histograms(&TIME_TO_VERDICT),
             stops: counters(&STOPS),
             rejected: counters(&REJECTED),
             kube_requests: counters(&KUBE_REQUESTS),
@@ -108,6 +112,20 @@ impl Metrics {
     pub fn start_took(&self, app_type: &str, secs: f64) {
         self.start_duration
             .with_label_values(&[app_type])
+            .observe(secs);
+    }
+
+    /// A start of ours was in this phase for so many seconds.
+    pub fn phase_took(&self, phase: &'static str, secs: f64) {
+        self.phase_duration
+            .with_label_values(&[phase])
+            .observe(secs);
+    }
+
+    /// So many seconds after we made its Job it was known that a start has failed, or probably has.
+    pub fn verdict_took(&self, secs: f64) {
+        self.time_to_verdict
+            .with_label_values::<&str>(&[])
             .observe(secs);
     }
 
@@ -142,8 +160,14 @@ impl Metrics {
         ] {
             sheet.collect(counters);
         }
-        sheet.collect(&self.start_duration);
-        sheet.collect(&self.kube_duration);
+        for histograms in [
+            &self.start_duration,
+            &self.phase_duration,
+            &self.time_to_verdict,
+            &self.kube_duration,
+        ] {
+            sheet.collect(histograms);
+        }
     }
 
     /// The reason, or [`OTHER`] where there are too many different ones already.
@@ -173,8 +197,13 @@ fn counters(family: &'static Family) -> IntCounterVec {
 
 fn histograms(family: &'static Family) -> HistogramVec {
     let options = HistogramOpts::new(family.name, family.help).buckets(bounds(family).to_vec());
-    HistogramVec::new(options, family.labels)
-        .expect("the table of metrics has good names, as a test shows")
+    let histograms = HistogramVec::new(options, family.labels)
+        .expect("the table of metrics has good names, as a test shows");
+    if family.labels.is_empty() {
+        // The one that there is, is there from the beginning.
+        histograms.with_label_values::<&str>(&[]);
+    }
+    histograms
 }
 
 /// How many values there were up to each bound, in all, and their sum.

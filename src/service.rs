@@ -225,7 +225,7 @@ impl Service {
         let now = clock.now();
         let stores = Stores::new(now);
         let view = stores.view();
-        let catalogs = Arc::new(Catalogs::default());
+        let catalogs = Arc::new(Catalogs::new(config.start_budgets));
         let mailboxes = Arc::new(Mailboxes::<Answer>::new(config.io_threads));
         let (inbox, receiver) = Inbox::new();
         let limits = DeskLimits {
@@ -283,7 +283,9 @@ impl Service {
             pulses.clone(),
             Arc::clone(&clock),
         ));
-        let app = App::new(view, catalogs, inbox, waits, Arc::clone(&clock), reviews);
+        let following = engine.following();
+        let app_clock = Arc::clone(&clock);
+        let app = App::new(view, catalogs, inbox, waits, app_clock, reviews, following);
         let vitals = Arc::new(Signals {
             app: app.clone(),
             stopping: AtomicBool::new(false),

@@ -7,6 +7,7 @@
 use crate::kube::types::ConfigMap;
 use crate::model::job::JobSettings;
 use crate::model::names::AppType;
+use crate::model::status::Budgets;
 use crate::model::template::{Template, TemplateError};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -42,15 +43,30 @@ pub struct Catalog {
     offers: BTreeMap<AppType, Offer>,
     /// Offers that are not used, by type and ConfigMap, so that each is told once.
     duplicates: BTreeSet<(AppType, Arc<str>)>,
+    /// What holds where no annotation says otherwise.
+    defaults: JobSettings,
 }
 
 impl Catalog {
+    /// Nothing on offer; where no annotation says otherwise, these budgets hold.
+    #[must_use]
+    pub fn new(budgets: Budgets) -> Self {
+        let defaults = JobSettings {
+            budgets,
+            ..JobSettings::default()
+        };
+        Self {
+            defaults,
+            ..Self::default()
+        }
+    }
+
     /// Reads ConfigMaps; what has the same text as in `previous` is not read again.
     #[must_use]
     pub fn read(config_maps: &[Arc<ConfigMap>], previous: &Self) -> (Self, Vec<Note>) {
         let mut sorted: Vec<&Arc<ConfigMap>> = config_maps.iter().collect();
         sorted.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
-        let mut catalog = Self::default();
+        let mut catalog = Self::new(previous.defaults.budgets);
         let mut notes = Vec::new();
         for config_map in sorted {
             for (key, text) in &config_map.data {
@@ -101,8 +117,9 @@ impl Catalog {
                     .map(Arc::new)
                     .map_err(Arc::new),
             };
+        let annotations = &config_map.metadata.annotations;
         let settings =
-            JobSettings::from_annotations(&config_map.metadata.annotations, app_type.as_str())
+            JobSettings::from_annotations(annotations, app_type.as_str(), self.defaults.budgets)
                 .map_err(Into::into);
         let offer = Offer {
             config_map: name.into(),
@@ -127,6 +144,14 @@ impl Catalog {
     #[must_use]
     pub fn get(&self, app_type: &AppType) -> Option<&Offer> {
         self.offers.get(app_type)
+    }
+
+    /// The settings of a type's Jobs; the defaults where it is not on offer or they cannot be read.
+    #[must_use]
+    pub fn settings(&self, app_type: &AppType) -> &JobSettings {
+        self.get(app_type)
+            .and_then(|offer| offer.settings.as_ref().ok())
+            .unwrap_or(&self.defaults)
     }
 
     /// The types on offer, sorted.
@@ -219,6 +244,33 @@ mod tests {
                 .template
                 .is_ok()
         );
+    }
+
+    #[test]
+    fn the_budgets_of_the_process_hold_where_no_annotation_says_otherwise() {
+        use crate::model::status::Budget;
+        use std::time::Duration;
+        let secs = Duration::from_secs;
+        let mut of_process = Budgets::default();
+        of_process.set(Budget::Mounting, secs(7));
+        of_process.set(Budget::Pulling, secs(8));
+        let text = json!({
+            "metadata": {"name": "a", "annotations": {"config-controller.semafor.ch/start-budget.pulling": "9s"}},
+            "data": {"scim.yaml": GOOD},
+        });
+        let map = Arc::new(
+            ConfigMap::decode(text.to_string().as_bytes())
+                .unwrap()
+                .unwrap(),
+        );
+        let (catalog, _) = Catalog::read(&[map], &Catalog::new(of_process));
+        let budget = |name: &str, budget| {
+            let app_type = AppType::new(name).unwrap();
+            catalog.settings(&app_type).budgets.get(budget)
+        };
+        assert_eq!(budget("scim", Budget::Mounting), secs(7));
+        assert_eq!(budget("scim", Budget::Pulling), secs(9));
+        assert_eq!(budget("gone", Budget::Pulling), secs(8));
     }
 
     #[test]

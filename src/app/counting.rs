@@ -1,18 +1,38 @@
-//! [`Counting`]: what the engine does, told in metrics.
+//! [`Counting`]: what the engine does, told in metrics; and [`Following`]: how its starts go.
 //!
 //! Nothing is decided here, and nothing here can fail. A start or stop is counted by
 //! the replica whose call made or deleted the Job.
 
 use super::engine::Catalogs;
-use super::starts::{Ended, Starts};
-use super::view::View;
+use super::flight::{Cause, Context};
+use super::history::History;
+use super::starts::{Ended, News, Starts};
+use super::timeline::Timings;
+use super::view::{Instance, View};
 use crate::clock::Clock;
 use crate::kube::types::Uid;
 use crate::kube::{self, Class};
 use crate::metrics::{Metrics, OTHER};
 use crate::model::names::InstanceKey;
+use crate::model::status::Phase;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
+
+/// The starts of this replica, as the engine follows them; clones share them.
+#[derive(Clone, Debug, Default)]
+pub struct Following(Arc<Mutex<Starts>>);
+
+impl Following {
+    /// See [`Starts::timings`].
+    #[must_use]
+    pub fn timings(&self, key: &InstanceKey, instance: &Instance, now: Instant) -> Option<Timings> {
+        self.lock().timings(key, instance, now)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Starts> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// Counts starts and stops; shared by the desk's thread and the workers.
 #[derive(Debug)]
@@ -20,7 +40,7 @@ pub(super) struct Counting {
     metrics: Arc<Metrics>,
     catalogs: Arc<Catalogs>,
     clock: Arc<dyn Clock>,
-    starts: Mutex<Starts>,
+    following: Following,
 }
 
 impl Counting {
@@ -33,7 +53,7 @@ impl Counting {
             metrics,
             catalogs,
             clock,
-            starts: Mutex::default(),
+            following: Following::default(),
         }
     }
 
@@ -41,22 +61,38 @@ impl Counting {
         self.clock.now()
     }
 
+    /// The starts that are followed here.
+    pub(super) fn following(&self) -> Following {
+        self.following.clone()
+    }
+
     /// Our call has made this Job.
     pub(super) fn begun(&self, key: &InstanceKey, uid: &Uid, begun: Instant) {
-        if !self.starts().begin(key, uid, begun) {
+        let admitted = self.clock.now();
+        let (followed, before) = self.following.lock().begin(key, uid, begun, admitted);
+        if let Some(news) = before {
+            self.tell(key, &news);
+        }
+        let took = admitted.saturating_duration_since(begun);
+        self.metrics
+            .phase_took(Phase::Admitting.as_str(), took.as_secs_f64());
+        if !followed {
             self.with_type(key, |app_type| {
-                self.metrics.start_ended(app_type, "unknown", "");
+                self.metrics.start_ended(app_type, "unknown", "too_many");
             });
         }
     }
 
-    /// Our call has made no Job; where it will be repeated nothing is told yet.
+    /// Our call has made no Job, as far as we know; where it will be repeated and nothing was
+    /// made nothing is told yet.
     pub(super) fn not_begun(&self, key: &InstanceKey, error: &kube::Error) {
         let class = error.class();
-        let result = match class {
-            Class::Forbidden { own_right: false } => "denied",
+        let (result, reason) = match class {
+            Class::Forbidden { own_right: false } => ("denied", class.as_str()),
             // A namespace that does not exist.
-            Class::Invalid | Class::NotFound | Class::Protocol => "failed",
+            Class::Invalid | Class::NotFound | Class::Protocol => ("failed", class.as_str()),
+            // If it was made, its start is nobody's to follow: another replica may have made it.
+            Class::Unavailable if error.is_ambiguous() => ("unknown", "answer_lost"),
             Class::Forbidden { own_right: true }
             | Class::AlreadyExists
             | Class::Conflict
@@ -66,35 +102,85 @@ impl Counting {
             | Class::Unavailable => return,
         };
         self.with_type(key, |app_type| {
-            self.metrics.start_ended(app_type, result, class.as_str());
+            self.metrics.start_ended(app_type, result, reason);
         });
     }
 
     /// The view of these names may have changed.
-    pub(super) fn look<'a>(&self, keys: impl Iterator<Item = &'a InstanceKey>, view: &View) {
-        let mut starts = self.starts();
-        for key in keys {
-            let Some(ended) = starts.look(key, view, self.clock.now()) else {
-                continue;
-            };
-            self.with_type(key, |app_type| {
-                self.metrics
-                    .start_ended(app_type, ended.result(), ended.reason());
-                if let Ended::Ready(took) = ended {
-                    self.metrics.start_took(app_type, took.as_secs_f64());
+    pub(super) fn look<'a>(
+        &self,
+        keys: impl Iterator<Item = &'a InstanceKey>,
+        view: &View,
+        history: &History,
+    ) {
+        let mut starts = self.following.lock();
+        self.with_context(view, history, |context| {
+            for key in keys {
+                if let Some(news) = starts.look(key, context) {
+                    self.tell(key, &news);
                 }
-            });
-        }
+            }
+        });
     }
 
-    /// Our call has deleted the Job, since a caller asked or since it had ended.
-    pub(super) fn stopped(&self, key: &InstanceKey, asked: bool) {
-        let cause = if asked { "asked" } else { "replaced" };
+    /// Time may have passed.
+    pub(super) fn tick(&self, view: &View, history: &History) {
+        let mut starts = self.following.lock();
+        self.with_context(view, history, |context| {
+            for (key, news) in starts.tick(context) {
+                self.tell(&key, &news);
+            }
+        });
+    }
+
+    /// When to call [`Counting::tick`] at the latest.
+    pub(super) fn next_wake(&self) -> Option<Instant> {
+        self.following.lock().next_wake()
+    }
+
+    fn with_context(&self, view: &View, history: &History, act: impl FnOnce(&Context<'_>)) {
+        let catalog = self.catalogs.current();
+        act(&Context {
+            now: self.clock.now(),
+            wall: self.clock.wall_now(),
+            view,
+            catalog: &catalog,
+            history,
+        });
+    }
+
+    fn tell(&self, key: &InstanceKey, news: &News) {
+        if let Some((phase, took)) = news.phase {
+            self.metrics.phase_took(phase.as_str(), took.as_secs_f64());
+        }
+        if let Some(took) = news.verdict {
+            self.metrics.verdict_took(took.as_secs_f64());
+        }
+        let Some(ended) = &news.ended else {
+            return;
+        };
+        self.with_type(key, |app_type| {
+            self.metrics
+                .start_ended(app_type, ended.result(), ended.reason());
+            if let Ended::Ready(took) = ended {
+                self.metrics.start_took(app_type, took.as_secs_f64());
+            }
+        });
+    }
+
+    /// Our call has deleted the Job. One whose pod does not go is counted when that is removed.
+    pub(super) fn stopped(&self, key: &InstanceKey, cause: &Cause) {
+        let cause = match cause {
+            Cause::Asked(_) => "asked",
+            Cause::Ended => "replaced",
+            Cause::Stuck => return,
+        };
         self.with_type(key, |app_type| self.metrics.stopped(app_type, cause));
     }
 
-    fn starts(&self) -> MutexGuard<'_, Starts> {
-        self.starts.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Our call has removed a pod that did not go.
+    pub(super) fn removed(&self, key: &InstanceKey) {
+        self.with_type(key, |app_type| self.metrics.stopped(app_type, "forced"));
     }
 
     /// The type as the label has it: one that is on offer, so that callers cannot make up more.

@@ -7,11 +7,10 @@
 
 use super::catalog::Catalog;
 use super::error::Error;
-use super::flight::{Context, Effect, Ensure, Flight, Label, Outcome, Stop};
+use super::flight::{self, Context, Effect, Ensure, Flight, Label, Outcome, Stop};
 use super::history::History;
 use super::view::{Seen, View};
 use super::{Answer, Token};
-use crate::model::job::JobSettings;
 use crate::model::names::InstanceKey;
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Instant, SystemTime};
@@ -85,6 +84,8 @@ pub struct Desk {
     /// When each flight wants to be woken; the flights of one moment in any order.
     wakes: BTreeSet<(Instant, InstanceKey)>,
     wake_of: HashMap<InstanceKey, Instant>,
+    /// When a pod of each name is overdue to go; as many as there are pods on their way out.
+    overdue: HashMap<InstanceKey, Instant>,
     history: History,
     /// Nobody waits any more.
     drained: bool,
@@ -102,6 +103,7 @@ impl Desk {
             tokens: HashMap::new(),
             wakes: BTreeSet::new(),
             wake_of: HashMap::new(),
+            overdue: HashMap::new(),
             history: History::default(),
             drained: false,
             own_wishes: 0,
@@ -112,6 +114,12 @@ impl Desk {
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.tokens.len()
+    }
+
+    /// What is remembered of names.
+    #[must_use]
+    pub fn history(&self) -> &History {
+        &self.history
     }
 
     /// When to call [`Desk::tick`] at the latest.
@@ -163,6 +171,9 @@ impl Desk {
             }
             self.set_wake(&key, None);
             self.note(&key, now);
+            if self.overdue.get(&key).is_some_and(|at| *at <= now.now) {
+                self.own_flight(&key);
+            }
             self.with_flight(&key, now, out, Flight::wake);
             // A flight that has nothing to do at its own wake-up would be asked for ever.
             if self.wake_of.get(&key).is_some_and(|next| *next <= now.now) {
@@ -216,12 +227,26 @@ impl Desk {
             Seen::Instance(instance) => Some(&**instance),
             Seen::Absent | Seen::Foreign => None,
         };
-        let default = JobSettings::default();
-        let offer = now.catalog.get(&key.app_type);
-        let settings = offer
-            .and_then(|offer| offer.settings.as_ref().ok())
-            .unwrap_or(&default);
+        let settings = now.catalog.settings(&key.app_type);
         self.history.note(key, instance, settings, now.wall);
+        let overdue = instance.and_then(flight::overdue_at).map(|at| {
+            let ahead = at.duration_since(now.wall).unwrap_or_default();
+            now.now + ahead
+        });
+        match overdue {
+            Some(at) => drop(self.overdue.insert(key.clone(), at)),
+            None => drop(self.overdue.remove(key)),
+        }
+    }
+
+    /// The flight of a name that the desk itself has something to do for, if there is room.
+    fn own_flight(&mut self, key: &InstanceKey) -> Option<&mut Flight> {
+        let full = self.flights.len() >= self.limits.parked_max && !self.flights.contains_key(key);
+        if self.drained || full {
+            return None;
+        }
+        let new = || Flight::new(key.clone());
+        Some(self.flights.entry(key.clone()).or_insert_with(new))
     }
 
     /// Has the meta labels of a pod that was replaced set on its successor.
@@ -232,21 +257,17 @@ impl Desk {
         let Some(change) = self.history.inheritance(key, &instance) else {
             return;
         };
-        let full = self.flights.len() >= self.limits.parked_max && !self.flights.contains_key(key);
-        if self.drained || full {
+        let wish = self.own_wishes + 1;
+        let Some(flight) = self.own_flight(key) else {
             return;
-        }
-        let flight = self
-            .flights
-            .entry(key.clone())
-            .or_insert_with(|| Flight::new(key.clone()));
+        };
         if !flight.has_own_label() {
-            self.own_wishes += 1;
             flight.add_label(Label {
-                token: Token::own(self.own_wishes),
+                token: Token::own(wish),
                 change,
                 deadline: now.now + OWN_LABEL_TIME,
             });
+            self.own_wishes = wish;
         }
     }
 
@@ -258,7 +279,9 @@ impl Desk {
         out: &mut Vec<Effect>,
         act: impl FnOnce(&mut Flight, &Context<'_>, &mut Vec<Effect>),
     ) {
+        let overdue = self.overdue.get(key).copied();
         let Some(flight) = self.flights.get_mut(key) else {
+            self.set_wake(key, overdue);
             return;
         };
         let context = Context {
@@ -271,9 +294,11 @@ impl Desk {
         act(flight, &context, out);
         if flight.is_over() {
             self.flights.remove(key);
-            self.set_wake(key, None);
+            self.set_wake(key, overdue);
         } else {
-            let wake = flight.next_wake(&context);
+            // One that is overdue already has its flight, which knows when to try again.
+            let overdue = overdue.filter(|at| *at > now.now);
+            let wake = flight.next_wake(&context).into_iter().chain(overdue).min();
             self.set_wake(key, wake);
         }
     }

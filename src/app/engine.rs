@@ -7,10 +7,10 @@
 //! Waiting and trying again belong to the desk. No decision is made here.
 
 use super::catalog::{Catalog, Note};
-use super::counting::Counting;
+use super::counting::{Counting, Following};
 use super::desk::{Desk, Input, Now};
 use super::error::Error;
-use super::flight::{Call, Effect, Operation, Outcome};
+use super::flight::{Call, Cause, Effect, OVERDUE_AFTER, Operation, Outcome};
 use super::view::{View, key_of};
 use super::{AnswerSink, Origin};
 use crate::clock::Clock;
@@ -20,6 +20,7 @@ use crate::kube::{self, Class, Client};
 use crate::metrics::Metrics;
 use crate::model::labels;
 use crate::model::names::{AppType, InstanceKey, InstanceName};
+use crate::model::status::Budgets;
 use crate::store::{Change, Writer};
 use crate::threads::{self, OnDeath};
 use std::fmt;
@@ -86,6 +87,15 @@ pub struct Catalogs {
 }
 
 impl Catalogs {
+    /// Nothing on offer yet; where no annotation says otherwise, these budgets hold.
+    #[must_use]
+    pub fn new(budgets: Budgets) -> Self {
+        Self {
+            current: RwLock::new(Arc::new(Catalog::new(budgets))),
+            is_read: AtomicBool::new(false),
+        }
+    }
+
     /// The catalog as it is now.
     #[must_use]
     pub fn current(&self) -> Arc<Catalog> {
@@ -185,6 +195,7 @@ pub struct Engine {
     beat: Arc<AtomicU64>,
     started: Instant,
     clock: Arc<dyn Clock>,
+    following: Following,
 }
 
 impl fmt::Debug for Parts {
@@ -225,6 +236,7 @@ impl Engine {
             )?;
         }
         let beat = Arc::new(AtomicU64::new(0));
+        let following = hands.counting.following();
         let clock = Arc::clone(&parts.clock);
         let started = clock.now();
         let desk = DeskThread {
@@ -244,7 +256,14 @@ impl Engine {
             beat,
             started,
             clock,
+            following,
         })
+    }
+
+    /// How the starts of this replica go.
+    #[must_use]
+    pub fn following(&self) -> Following {
+        self.following.clone()
     }
 
     /// How long ago the desk's thread last came round.
@@ -275,16 +294,16 @@ impl DeskThread {
             let now = self.clock.now();
             let beat = u64::try_from((now - self.started).as_millis()).unwrap_or(u64::MAX);
             self.beat.store(beat, Ordering::Relaxed);
-            let wait = self
-                .desk
-                .next_wake()
-                .map_or(NAP, |at| at.saturating_duration_since(now));
+            let wakes = [self.desk.next_wake(), self.counting.next_wake()];
+            let wake = wakes.into_iter().flatten().min();
+            let wait = wake.map_or(NAP, |at| at.saturating_duration_since(now));
             match self.receiver.recv_timeout(wait.min(NAP)) {
                 Ok(first) => self.take(first, &mut effects),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             self.with_now(|desk, now| desk.tick(now, &mut effects));
+            self.counting.tick(&self.view, self.desk.history());
             self.carry_out(&mut effects);
         }
     }
@@ -294,7 +313,7 @@ impl DeskThread {
         let mut inputs = vec![first];
         inputs.extend(self.receiver.try_iter().take(BATCH));
         let keys = inputs.iter().flat_map(keys_of);
-        self.counting.look(keys, &self.view);
+        self.counting.look(keys, &self.view, self.desk.history());
         self.with_now(|desk, now| {
             for input in inputs {
                 desk.step(input, now, effects);
@@ -386,6 +405,7 @@ enum Reply {
     Job(Job),
     Deleted(Deleted),
     Pod(Pod),
+    Removed,
 }
 
 impl Hands {
@@ -421,6 +441,9 @@ impl Hands {
             Operation::Label { pod, uid, patch } => {
                 self.client.patch_pod(pod, uid, patch).map(Reply::Pod)
             }
+            Operation::Remove { pod, uid } => {
+                self.client.delete_pod(pod, uid).map(|()| Reply::Removed)
+            }
         };
         Asked {
             call,
@@ -454,18 +477,24 @@ impl Hands {
                 _ => drop(self.writers.jobs.own_write(job)),
             },
             Reply::Deleted(deleted) => {
-                let by = origin(&call.operation);
-                match by {
-                    Some(by) => log::info!("stopping {key} for {by} (Job {name})"),
-                    None => log::info!("replacing {key}, which has ended (Job {name})"),
+                if let Operation::Delete { cause, .. } = &call.operation {
+                    log_deletion(key, &name, cause);
+                    self.counting.stopped(key, cause);
                 }
-                self.counting.stopped(key, by.is_some());
                 match deleted.job {
                     Some(job) => drop(self.writers.jobs.own_write(job)),
                     None => self.forget(call),
                 }
             }
             Reply::Pod(pod) => drop(self.writers.pods.own_write(pod)),
+            // What keeps it, if anything does, the watch will say.
+            Reply::Removed => {
+                log::warn!(
+                    "removed the pod of {key}, which was still there {} s after its grace was over: is its node gone?",
+                    OVERDUE_AFTER.as_secs()
+                );
+                self.counting.removed(key);
+            }
         }
         Outcome::Done
     }
@@ -496,6 +525,14 @@ impl Hands {
     }
 }
 
+fn log_deletion(key: &InstanceKey, job: &str, cause: &Cause) {
+    match cause {
+        Cause::Asked(by) => log::info!("stopping {key} for {by} (Job {job})"),
+        Cause::Ended => log::info!("replacing {key}, which has ended (Job {job})"),
+        Cause::Stuck => log::warn!("stopping {key}, a pod of which does not go (Job {job})"),
+    }
+}
+
 /// Says once what a call met; what is the business of the desk alone is not worth a line.
 fn log_failure(call: &Call, error: &kube::Error) {
     match error.class() {
@@ -512,9 +549,15 @@ fn log_failure(call: &Call, error: &kube::Error) {
 /// Who asked for this, where it is not for all who wait.
 fn origin(operation: &Operation) -> Option<&Origin> {
     match operation {
-        Operation::Create { by, .. } => Some(by),
-        Operation::Delete { by, .. } => by.as_ref(),
-        Operation::Read | Operation::Label { .. } => None,
+        Operation::Create { by, .. }
+        | Operation::Delete {
+            cause: Cause::Asked(by),
+            ..
+        } => Some(by),
+        Operation::Delete { .. }
+        | Operation::Remove { .. }
+        | Operation::Read
+        | Operation::Label { .. } => None,
     }
 }
 

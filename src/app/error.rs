@@ -38,6 +38,8 @@ pub enum Error {
     NameTaken(InstanceKey),
     /// There is no such instance (to stop, to label, or to find without starting it).
     NoInstance(InstanceKey),
+    /// No instance has this name or session (to stop it).
+    NoSession(Box<str>),
     /// The instance was stopped while this request waited for it.
     Stopped,
     /// Kubernetes refused the Job by a quota or an admission webhook; holds its sentence.
@@ -106,6 +108,7 @@ impl fmt::Display for Error {
                 key.job_name()
             ),
             Self::NoInstance(key) => write!(f, "there is no instance {key}"),
+            Self::NoSession(name) => write!(f, "there is no instance with the name or session '{name}'"),
             Self::Stopped => f.write_str(
                 "the instance was stopped while this request waited for it: ask again to start a new one",
             ),

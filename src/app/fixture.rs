@@ -6,7 +6,7 @@
 
 use super::catalog::Catalog;
 use super::desk::{Desk, Input, Limits, Now, Wish};
-use super::flight::{Effect, Ensure, Label, Operation, Outcome, Stop};
+use super::flight::{Cause, Effect, Ensure, Intent, Label, Operation, Outcome, Stop};
 use super::view::View;
 use super::{Answer, Origin, RequestId, Token};
 use crate::kube::error::{Error, Failure, Verb};
@@ -208,6 +208,22 @@ impl World {
         drop(self.pods.apply(StoreEvent::Apply(decode(&pod))));
     }
 
+    /// The watch shows that the pod of this Job is on its way out; its grace ends now.
+    pub(crate) fn pod_leaving(&mut self, uid: &str) {
+        let leaving = json!({"metadata": {"deletionTimestamp": self.stamp()}});
+        self.pod(uid, leaving);
+    }
+
+    /// The watch shows that the pod of this Job is gone.
+    pub(crate) fn pod_gone(&mut self, uid: &str) {
+        let (name, version) = (format!("p-{uid}"), self.next_version());
+        drop(self.pods.apply(StoreEvent::Delete {
+            uid: name.as_str().into(),
+            name: name.into(),
+            version: version.as_str().into(),
+        }));
+    }
+
     /// The watch shows that the pod of this Job is ready.
     pub(crate) fn ready(&mut self, uid: &str, ip: &str) {
         self.pod(uid, ready_pod(ip));
@@ -294,8 +310,25 @@ impl Scene {
         query: &str,
         wait_secs: u64,
     ) -> Vec<String> {
+        self.ensure(n, key, query, wait_secs, Intent::Start)
+    }
+
+    /// Request number `n` asks for scim/n1 and means this by it; it waits for 10 s.
+    pub(crate) fn get_meaning(&mut self, n: u64, intent: Intent) -> Vec<String> {
+        self.ensure(n, &n1(), "", 10, intent)
+    }
+
+    fn ensure(
+        &mut self,
+        n: u64,
+        key: &InstanceKey,
+        query: &str,
+        wait_secs: u64,
+        intent: Intent,
+    ) -> Vec<String> {
         let ensure = Ensure {
             token: token(n),
+            intent,
             variables: Arc::new(Variables::from_query(query).unwrap()),
             by: origin("ann"),
             deadline: self.world.instant() + Duration::from_secs(wait_secs),
@@ -305,10 +338,17 @@ impl Scene {
 
     /// Request number `n` stops scim/n1.
     pub(crate) fn stop(&mut self, n: u64) -> Vec<String> {
+        self.stop_and_wait(n, None)
+    }
+
+    /// Request number `n` stops scim/n1, and waits so many seconds for its end.
+    pub(crate) fn stop_and_wait(&mut self, n: u64, wait_secs: Option<u64>) -> Vec<String> {
+        let now = self.world.instant();
         let stop = Stop {
             token: token(n),
             by: origin("bob"),
-            deadline: self.world.instant() + Duration::from_secs(10),
+            deadline: now + Duration::from_secs(10),
+            until: wait_secs.map(|secs| now + Duration::from_secs(secs)),
         };
         self.step(Input::Asked(n1(), Wish::Stop(stop)))
     }
@@ -394,8 +434,12 @@ pub(crate) fn line(effect: &Effect) -> String {
                 }
             }
             Operation::Read => "call read".into(),
-            Operation::Delete { uid, by: Some(by) } => format!("call delete {uid} for {}", by.who),
-            Operation::Delete { uid, by: None } => format!("call replace {uid}"),
+            Operation::Delete { uid, cause } => match cause {
+                Cause::Asked(by) => format!("call delete {uid} for {}", by.who),
+                Cause::Ended => format!("call replace {uid}"),
+                Cause::Stuck => format!("call force {uid}"),
+            },
+            Operation::Remove { pod, .. } => format!("call remove {pod}"),
             Operation::Label { pod, .. } => format!("call label {pod}"),
         },
         Effect::Answer(token, answer) => format!("{}: {}", token.serial, answer_line(answer)),

@@ -12,13 +12,17 @@
 //!   └─ gone ── Stopping ◀── Delete ── any of them  (those who waited for it hear "stopped")
 //! ```
 //!
-//! What a caller gets from what there is stands in `flight/settle.rs`, what follows from a call
-//! that failed in `flight/trouble.rs`.
+//! What a caller gets from what there is stands in `flight/settle.rs`, those who stop it in
+//! `flight/stop.rs`, what follows from a call that failed in `flight/trouble.rs`.
 
 mod settle;
+mod stop;
 #[cfg(test)]
 mod tests;
 mod trouble;
+
+pub(super) use stop::overdue_at;
+pub use stop::{OVERDUE_AFTER, Stop};
 
 use super::catalog::Catalog;
 use super::error::Error;
@@ -38,6 +42,7 @@ use settle::{Caller, Stance};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
+use stop::Going;
 use trouble::Trouble;
 
 /// How long a verdict that is already known is held before it is told again, so that a client
@@ -57,6 +62,22 @@ pub struct Context<'a> {
     pub catalog: &'a Catalog,
     /// What this replica remembers.
     pub history: &'a History,
+}
+
+impl Context<'_> {
+    /// When this finding on an instance that is on its way becomes a verdict, if it stays as it is.
+    #[must_use]
+    pub fn verdict_at(
+        &self,
+        key: &InstanceKey,
+        instance: &Instance,
+        finding: &Finding,
+    ) -> Option<SystemTime> {
+        let uid = instance.uid();
+        let first_seen = self.history.first_seen(key, uid, finding, self.wall);
+        let settings = self.catalog.settings(&key.app_type);
+        finding.verdict_from(first_seen, &settings.budgets)
+    }
 }
 
 /// What a flight wants done.
@@ -93,8 +114,15 @@ pub enum Operation {
     Delete {
         /// Which Job.
         uid: Uid,
-        /// Who asked, or `None` for a replacement.
-        by: Option<Origin>,
+        /// Why.
+        cause: Cause,
+    },
+    /// DELETE the pod without waiting for its node, if it is still this one.
+    Remove {
+        /// Name of the pod.
+        pod: Box<str>,
+        /// Which pod.
+        uid: Uid,
     },
     /// PATCH the pod, if it is still this one.
     Label {
@@ -105,6 +133,17 @@ pub enum Operation {
         /// The merge patch.
         patch: Value,
     },
+}
+
+/// Why a Job is deleted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// This caller asked for it.
+    Asked(Origin),
+    /// It has ended, and a new one is to take its place.
+    Ended,
+    /// A pod of it does not go (see [`stop::OVERDUE_AFTER`]).
+    Stuck,
 }
 
 /// How a call ended; what it returned is in the stores by then.
@@ -120,24 +159,26 @@ pub enum Outcome {
     Failed(kube::Error),
 }
 
+/// What a request for the instance may bring about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Intent {
+    /// Nothing: it waits for an instance that is there.
+    Find,
+    /// A start.
+    Start,
+    /// A start, and a stop where the instance is not ready in time.
+    StartOrStop,
+}
+
 /// A request to find or start the instance.
 #[derive(Clone, Debug)]
 pub struct Ensure {
     /// Whom to answer.
     pub token: Token,
+    /// What it may bring about.
+    pub intent: Intent,
     /// Values for the template.
     pub variables: Arc<Variables>,
-    /// Who asks.
-    pub by: Origin,
-    /// When to answer at the latest.
-    pub deadline: Instant,
-}
-
-/// A request to stop the instance.
-#[derive(Clone, Debug)]
-pub struct Stop {
-    /// Whom to answer.
-    pub token: Token,
     /// Who asks.
     pub by: Origin,
     /// When to answer at the latest.
@@ -161,6 +202,8 @@ enum Kind {
     Create,
     Read,
     Delete,
+    /// Whatever gets rid of a pod that does not go.
+    Force,
     Label,
 }
 
@@ -178,8 +221,11 @@ enum Whose {
     Create(Arc<Variables>),
     /// For all who need to know.
     Read,
-    /// For all who stop it or wait for its successor.
-    Delete,
+    /// For those who had asked to stop it by then, and those who wait for its successor. Who asks
+    /// later may mean another Job than this one.
+    Delete { uid: Uid, stops: Vec<Token> },
+    /// For nobody: a pod does not go. Says whether the pod itself is removed, or first its Job.
+    Force { pod: bool },
     /// For this request.
     Label(Token),
 }
@@ -189,7 +235,8 @@ impl Whose {
         match self {
             Self::Create(_) => Kind::Create,
             Self::Read => Kind::Read,
-            Self::Delete => Kind::Delete,
+            Self::Delete { .. } => Kind::Delete,
+            Self::Force { .. } => Kind::Force,
             Self::Label(_) => Kind::Label,
         }
     }
@@ -201,7 +248,10 @@ pub struct Flight {
     key: InstanceKey,
     callers: Vec<Caller>,
     stops: Vec<Stop>,
+    goings: Vec<Going>,
     labels: VecDeque<Label>,
+    /// A pod does not go, and it is for us to see to it.
+    forces: bool,
     asked: Option<Asked>,
     trouble: Option<Trouble>,
     /// How often in a row Kubernetes had something else than the view showed.
@@ -224,6 +274,8 @@ impl Flight {
             key,
             callers: Vec::new(),
             stops: Vec::new(),
+            goings: Vec::new(),
+            forces: false,
             labels: VecDeque::new(),
             asked: None,
             trouble: None,
@@ -235,16 +287,16 @@ impl Flight {
         }
     }
 
-    /// Whether nobody waits and no call is under way: it can be dropped.
+    /// Whether nobody waits and no call is under way or to be made: it can be dropped.
     #[must_use]
     pub fn is_over(&self) -> bool {
-        self.waiting() == 0 && self.asked.is_none()
+        self.waiting() == 0 && self.asked.is_none() && !self.forces
     }
 
     /// How many requests wait.
     #[must_use]
     pub fn waiting(&self) -> usize {
-        self.callers.len() + self.stops.len() + self.labels.len()
+        self.callers.len() + self.stops.len() + self.goings.len() + self.labels.len()
     }
 
     /// Somebody asks for the instance.
@@ -253,12 +305,6 @@ impl Flight {
             ensure,
             stance: Stance::Any,
         });
-        self.go_on(context, out);
-    }
-
-    /// Somebody asks to stop the instance.
-    pub fn join_stop(&mut self, stop: Stop, context: &Context<'_>, out: &mut Vec<Effect>) {
-        self.stops.push(stop);
         self.go_on(context, out);
     }
 
@@ -295,13 +341,13 @@ impl Flight {
         if let Some(asked) = self.asked.take() {
             match outcome {
                 Outcome::Failed(error) => self.failed(&asked, &error, context, out),
-                done => self.succeeded(&asked.whose, &done, out),
+                done => self.succeeded(&asked.whose, &done, context.now, out),
             }
         }
         self.go_on(context, out);
     }
 
-    fn succeeded(&mut self, whose: &Whose, outcome: &Outcome, out: &mut Vec<Effect>) {
+    fn succeeded(&mut self, whose: &Whose, outcome: &Outcome, now: Instant, out: &mut Vec<Effect>) {
         self.trouble = None;
         self.foreign = matches!(outcome, Outcome::Foreign);
         if !matches!(whose, Whose::Read) {
@@ -309,7 +355,11 @@ impl Flight {
         }
         match (whose, outcome) {
             (_, Outcome::Absent) => self.nothing_there(out),
-            (Whose::Delete, Outcome::Done) => self.answer_stops(&Answer::Done, out),
+            // Its finalizer may keep it for a moment.
+            (Whose::Force { pod: true }, Outcome::Done) => self.pause_force(now),
+            (Whose::Delete { uid, stops }, Outcome::Done) => {
+                self.deletion_begun(uid, |token| stops.contains(&token), out);
+            }
             (Whose::Label(token), Outcome::Done) => {
                 self.labels.retain(|label| label.token != *token);
                 out.push(Effect::Answer(*token, Answer::Done));
@@ -327,6 +377,7 @@ impl Flight {
             let answer = self.so_far(&caller, &seen);
             out.push(Effect::Answer(caller.ensure.token, answer));
         }
+        self.answer_goings(&seen, |_| true, out);
         let stops = self.stops.drain(..).map(|stop| stop.token);
         for token in stops.chain(self.labels.drain(..).map(|label| label.token)) {
             out.push(Effect::Answer(token, Answer::Failed(Error::Draining)));
@@ -342,8 +393,9 @@ impl Flight {
         });
         let deadlines = deadlines
             .chain(self.stops.iter().map(|stop| stop.deadline))
+            .chain(self.goings.iter().map(|going| going.until))
             .chain(self.labels.iter().map(|label| label.deadline));
-        let retry = self.retry_at(&self.see(context));
+        let retry = self.retry_at(&self.see(context), context);
         deadlines
             .chain(retry)
             .chain(self.verdict_due(context))
@@ -358,7 +410,7 @@ impl Flight {
         let InstanceStatus::Starting(finding) = &instance.status else {
             return None;
         };
-        let at = self.verdict_at(&instance, finding, context)?;
+        let at = context.verdict_at(&self.key, &instance, finding)?;
         let waits = |caller: &Caller| matches!(caller.stance, Stance::Ready(_));
         let in_time = at.duration_since(context.wall).ok()?;
         self.callers
@@ -367,17 +419,10 @@ impl Flight {
             .then(|| context.now + in_time)
     }
 
-    fn verdict_at(
-        &self,
-        instance: &Instance,
-        finding: &Finding,
-        context: &Context<'_>,
-    ) -> Option<SystemTime> {
-        let first_seen =
-            context
-                .history
-                .first_seen(&self.key, instance.uid(), finding, context.wall);
-        finding.verdict_from(first_seen)
+    /// Whether a call is under way that makes the Job.
+    pub(super) fn is_creating(&self) -> bool {
+        let asked = self.asked.as_ref();
+        asked.is_some_and(|asked| asked.whose.kind() == Kind::Create)
     }
 
     fn see(&self, context: &Context<'_>) -> Seen {
@@ -393,6 +438,7 @@ impl Flight {
         let seen = self.see(context);
         self.remember(&seen, context);
         self.settle_callers(&seen, context, out);
+        self.give_up_starts(context.now);
         self.settle_others(&seen, out);
         self.call(&seen, context, out);
         self.expire(&seen, context.now, out);
@@ -402,8 +448,9 @@ impl Flight {
         if self.asked.is_some() {
             return;
         }
+        self.forces = stop::is_forced(seen, context.wall);
         let Some(kind) = self
-            .due(seen)
+            .due(seen, context)
             .filter(|due| !self.is_pausing(*due, context.now))
         else {
             return;
@@ -422,7 +469,7 @@ impl Flight {
     }
 
     /// The kind of call that is to be made next.
-    fn due(&self, seen: &Seen) -> Option<Kind> {
+    fn due(&self, seen: &Seen, context: &Context<'_>) -> Option<Kind> {
         if self.must_read && !self.is_over() {
             return Some(Kind::Read);
         }
@@ -431,7 +478,9 @@ impl Flight {
             // The view may lag behind another replica's write: only Kubernetes can say "not found".
             Seen::Absent if !self.stops.is_empty() || !self.labels.is_empty() => Some(Kind::Read),
             Seen::Absent => (!self.callers.is_empty()).then_some(Kind::Create),
-            Seen::Instance(instance) => self.due_on(instance),
+            Seen::Instance(instance) => self
+                .due_on(instance)
+                .or_else(|| stop::is_forced(seen, context.wall).then_some(Kind::Force)),
         }
     }
 
@@ -464,7 +513,17 @@ impl Flight {
             (Kind::Delete, Seen::Instance(instance)) => {
                 let uid = instance.uid().clone();
                 let by = self.stops.first().map(|stop| stop.by.clone());
-                Some((Whose::Delete, Operation::Delete { uid, by }))
+                let cause = by.map_or(Cause::Ended, Cause::Asked);
+                let whose = Whose::Delete {
+                    uid: uid.clone(),
+                    stops: self.stops.iter().map(|stop| stop.token).collect(),
+                };
+                Some((whose, Operation::Delete { uid, cause }))
+            }
+            (Kind::Force, Seen::Instance(instance)) => {
+                let operation = stop::force(instance)?;
+                let pod = matches!(operation, Operation::Remove { .. });
+                Some((Whose::Force { pod }, operation))
             }
             (Kind::Label, Seen::Instance(instance)) => {
                 let (label, pod) = (self.labels.front()?, instance.pod.as_ref()?);
@@ -475,7 +534,7 @@ impl Flight {
                 };
                 Some((Whose::Label(label.token), operation))
             }
-            (Kind::Delete | Kind::Label, _) => None,
+            (Kind::Delete | Kind::Force | Kind::Label, _) => None,
         }
     }
 

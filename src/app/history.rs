@@ -13,8 +13,9 @@ use crate::kube::types::{Pod, Timestamp, Uid};
 use crate::model::job::{JobSettings, LASTED_LONG};
 use crate::model::labels::{self, MetaChange};
 use crate::model::names::InstanceKey;
-use crate::model::status::{Ending, Finding, InstanceStatus, Outlook, Phase};
+use crate::model::status::{Budget, Ending, Finding, InstanceStatus, Outlook, Phase};
 use std::collections::{BTreeSet, HashMap};
+use std::mem::{Discriminant, discriminant};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -46,13 +47,14 @@ struct Record {
 
 /// What a budget runs for. Reasons change to and fro while the trouble is the same:
 /// `ErrImagePull` and `ImagePullBackOff` take turns.
-type Ailment = (Phase, Option<Duration>, bool);
+type Ailment = (Phase, Discriminant<Outlook>, Option<(Budget, Duration)>);
 
 fn ailment(finding: &Finding) -> Ailment {
-    match finding.outlook {
-        Outlook::Never => (finding.phase, None, true),
-        Outlook::Wait { budget, .. } => (finding.phase, budget, false),
-    }
+    let runs = match finding.outlook {
+        Outlook::Wait { budget, pause, .. } => budget.map(|budget| (budget, pause)),
+        Outlook::Never => None,
+    };
+    (finding.phase, discriminant(&finding.outlook), runs)
 }
 
 /// What is remembered, by name.

@@ -4,8 +4,8 @@
 //! on the caller's thread; the rest it hands to the desk, which answers later
 //! through the [`AnswerSink`]. Inside out: [`view`] and [`catalog`] (what there is),
 //! [`history`] (what is remembered), [`flight`] (one name), [`desk`] (all names),
-//! [`engine`] (the threads around the desk). Beside them, with threads of its own,
-//! [`review`]: whose token is it.
+//! [`engine`] (the threads around the desk), [`starts`] and [`timeline`] (how the starts
+//! of this replica go). Beside them, with threads of its own, [`review`]: whose token is it.
 //! Nothing here knows of HTTP.
 
 pub mod catalog;
@@ -20,9 +20,11 @@ pub mod history;
 mod request_id;
 pub mod review;
 pub mod starts;
+pub mod timeline;
 mod token;
 pub mod view;
 
+pub use counting::Following;
 pub use error::Error;
 pub use request_id::{RequestId, RequestIds};
 pub use token::Token;
@@ -30,17 +32,18 @@ pub use token::Token;
 use crate::clock::Clock;
 use crate::model::labels::MetaChange;
 use crate::model::names::{AppType, InstanceKey};
-use crate::model::status::{Finding, Phase};
+use crate::model::status::{Finding, InstanceStatus, Phase};
 use crate::model::template::Variables;
 use desk::{Input, Wish};
 use engine::{Catalogs, Inbox};
-use flight::{Ensure, Label, Stop};
+use flight::{Ensure, Intent, Label, Stop};
 use review::{Bearer, Reviews, Verdict};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use view::{Entry, Ready, View};
+use timeline::Timings;
+use view::{Entry, Ready, Seen, View};
 
 /// What a request that waited is answered with.
 #[derive(Clone, Debug)]
@@ -138,11 +141,12 @@ pub struct App {
     clock: Arc<dyn Clock>,
     drained: Arc<AtomicBool>,
     reviews: Option<Reviews>,
+    following: Following,
 }
 
 impl App {
     /// The service over these stores; `inbox` leads to the desk, `reviews` to whoever knows
-    /// the tokens of Kubernetes.
+    /// the tokens of Kubernetes, `following` to the starts of this replica.
     #[must_use]
     pub fn new(
         view: View,
@@ -151,6 +155,7 @@ impl App {
         waits: Waits,
         clock: Arc<dyn Clock>,
         reviews: Option<Reviews>,
+        following: Following,
     ) -> Self {
         Self {
             view,
@@ -160,6 +165,7 @@ impl App {
             clock,
             drained: Arc::default(),
             reviews,
+            following,
         }
     }
 
@@ -198,7 +204,12 @@ impl App {
     ///
     /// # Errors
     /// `Err(Some(_))` where the answer is known at once and is an error.
-    pub fn ensure(&self, asked: Asked, variables: Variables) -> Result<Ready, Option<Error>> {
+    pub fn ensure(
+        &self,
+        asked: Asked,
+        variables: Variables,
+        intent: Intent,
+    ) -> Result<Ready, Option<Error>> {
         self.check_synced().map_err(Some)?;
         if let Some(ready) = self.view.ready(&asked.key) {
             return Ok(ready);
@@ -206,6 +217,7 @@ impl App {
         let deadline = self.clock.now() + self.wait(asked.wait);
         let ensure = Ensure {
             token: asked.token,
+            intent,
             variables: Arc::new(variables),
             by: asked.by,
             deadline,
@@ -213,19 +225,52 @@ impl App {
         Err(self.hand_over(asked.key, Wish::Ensure(ensure)).err())
     }
 
-    /// Stops an instance; the answer comes later unless there is an error.
+    /// Where the time of this instance's start has gone, if it has a Job that is not on its way
+    /// out: as this replica saw it if the start is its own, else as its pod says.
+    #[must_use]
+    pub fn timings(&self, key: &InstanceKey) -> Option<Timings> {
+        let Seen::Instance(instance) = self.view.see(key) else {
+            return None;
+        };
+        if matches!(instance.status, InstanceStatus::Stopping { .. }) {
+            return None;
+        }
+        self.following
+            .timings(key, &instance, self.clock.now())
+            .or_else(|| Timings::of_pod(&instance, self.clock.wall_now()))
+    }
+
+    /// The first instance, by type and name, among these types whose name or whose meta label
+    /// `sessionID` is this one.
+    ///
+    /// # Errors
+    /// [`Error::NotSynced`]: an instance that has not been seen yet is not gone.
+    pub fn find(
+        &self,
+        name_or_session: &str,
+        among: impl Fn(&str) -> bool,
+    ) -> Result<Option<InstanceKey>, Error> {
+        self.check_synced()?;
+        Ok(self.view.find(name_or_session, among))
+    }
+
+    /// Stops an instance; the answer comes later unless there is an error. Where the request says
+    /// how long it waits, it waits for the Job to be gone.
     ///
     /// # Errors
     /// Where the answer is known at once and is an error.
     pub fn stop(&self, asked: Asked) -> Result<(), Error> {
         self.check_synced()?;
-        let deadline = self.clock.now() + self.waits.start_wait;
+        let now = self.clock.now();
+        let wish = asked.wait.filter(|wait| !wait.is_zero());
         self.hand_over(
             asked.key,
             Wish::Stop(Stop {
                 token: asked.token,
                 by: asked.by,
-                deadline,
+                // A wish to wait is for the end; the deletion itself is not cut short by it.
+                deadline: now + self.waits.start_wait,
+                until: wish.map(|wish| now + self.wait(Some(wish))),
             }),
         )
     }

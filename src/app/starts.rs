@@ -1,19 +1,25 @@
-//! The starts of this replica that are under way: how each ends, and how long it took.
+//! The starts of this replica that are under way: how each goes, how it ends, and how long it takes.
 //!
-//! Pure. Nothing is decided by this; it is told in metrics, whether a caller still
-//! waits or not. What counts as an end is the first of: the instance is ready; it
-//! cannot succeed any more; it ended; its Job is going or gone.
+//! Pure. Nothing is decided by this; it is told in metrics and in a header of answers,
+//! whether a caller still waits or not. What counts as an end is the first of: the
+//! instance is ready; it cannot succeed any more; it ended; its Job is going or gone.
+//! A verdict that comes of a budget alone is told once and is no end: the start may still pass.
 
-use super::view::{Seen, View};
+use super::flight::Context;
+use super::timeline::{Timeline, Timings};
+use super::view::{Instance, Seen};
 use crate::kube::types::Uid;
 use crate::model::names::InstanceKey;
-use crate::model::status::{InstanceStatus, Outlook};
-use std::collections::HashMap;
+use crate::model::status::{InstanceStatus, Outlook, Phase};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// Starts that are followed at the same time; an image that never comes is one for long.
 pub const FOLLOWED_MAX: usize = 10_000;
+
+/// How long the timeline of a start that has ended is kept for the answers that tell of its end.
+const ENDED_KEPT: Duration = Duration::from_secs(5);
 
 /// How a start ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,34 +57,191 @@ impl Ended {
     }
 }
 
-/// The starts that are under way.
+/// What is new about a start; each thing is told once.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct News {
+    /// The phase that is over, and how long it lasted.
+    pub phase: Option<(Phase, Duration)>,
+    /// It is known that the start has failed, or probably has: so long after its Job was asked for.
+    pub verdict: Option<Duration>,
+    /// How it ended.
+    pub ended: Option<Ended>,
+}
+
+#[derive(Clone, Debug)]
+struct Start {
+    uid: Uid,
+    begun: Instant,
+    timeline: Timeline,
+    has_verdict: bool,
+    has_ended: bool,
+    /// When to look again, or to forget it, though nothing changes.
+    wake: Option<Instant>,
+}
+
+/// The starts that are under way, and for [`ENDED_KEPT`] those that were.
 #[derive(Debug, Default)]
 pub struct Starts {
-    followed: HashMap<InstanceKey, (Uid, Instant)>,
+    followed: HashMap<InstanceKey, Start>,
+    /// The wake-ups of all of them.
+    wakes: BTreeSet<(Instant, InstanceKey)>,
 }
 
 impl Starts {
-    /// We have made this Job, asked for at `begun`; whether its start can be followed.
-    pub fn begin(&mut self, key: &InstanceKey, uid: &Uid, begun: Instant) -> bool {
-        let room = self.followed.len() < FOLLOWED_MAX || self.followed.contains_key(key);
-        if room {
-            self.followed.insert(key.clone(), (uid.clone(), begun));
+    /// Our call, begun and answered at these moments, has made this Job; whether its start can be
+    /// followed. The second is what there is to say of the start that it takes the place of.
+    pub fn begin(
+        &mut self,
+        key: &InstanceKey,
+        uid: &Uid,
+        begun: Instant,
+        admitted: Instant,
+    ) -> (bool, Option<News>) {
+        // One Job of a name follows another: what was there is gone, though that was not seen yet.
+        let before = self.gone(key, admitted);
+        if self.followed.len() >= FOLLOWED_MAX {
+            self.forget_ended();
         }
-        room
+        let has_room = self.followed.len() < FOLLOWED_MAX;
+        if has_room {
+            let start = Start {
+                uid: uid.clone(),
+                begun,
+                timeline: Timeline::new(begun, admitted),
+                has_verdict: false,
+                has_ended: false,
+                wake: None,
+            };
+            self.followed.insert(key.clone(), start);
+        }
+        (has_room, before)
     }
 
-    /// How the start of this name has ended, if it is one of ours and has; told once.
-    pub fn look(&mut self, key: &InstanceKey, view: &View, now: Instant) -> Option<Ended> {
-        let (uid, begun) = self.followed.get(key)?;
-        let ended = match view.see(key) {
-            Seen::Instance(instance) if instance.uid() == uid => {
-                let took = now.saturating_duration_since(*begun);
-                end_of(&instance.status, took)?
-            }
-            Seen::Instance(_) | Seen::Absent | Seen::Foreign => Ended::Stopped,
+    /// What is new about the start of this name, if it is one of ours and goes on.
+    pub fn look(&mut self, key: &InstanceKey, context: &Context<'_>) -> Option<News> {
+        let start = self.followed.get_mut(key)?;
+        if start.has_ended {
+            return None;
+        }
+        let seen = context.view.see(key);
+        let instance = match &seen {
+            Seen::Instance(instance) if *instance.uid() == start.uid => instance,
+            Seen::Instance(_) | Seen::Absent | Seen::Foreign => return self.gone(key, context.now),
         };
-        self.followed.remove(key);
-        Some(ended)
+        let took = context.now.saturating_duration_since(start.begun);
+        let ended = end_of(&instance.status, took);
+        if ended == Some(Ended::Stopped) {
+            return self.gone(key, context.now);
+        }
+        let phase = see(&mut start.timeline, &instance.status, context.now);
+        let due = verdict_at(key, instance, context).filter(|_| !start.has_verdict);
+        let in_time = due.map(|at| at.duration_since(context.wall).unwrap_or_default());
+        start.has_verdict |= in_time == Some(Duration::ZERO);
+        start.has_ended = ended.is_some();
+        let wake = if start.has_ended {
+            Some(ENDED_KEPT)
+        } else {
+            in_time.filter(|in_time| !in_time.is_zero())
+        };
+        let news = News {
+            phase,
+            verdict: in_time.filter(Duration::is_zero).map(|_| took),
+            ended,
+        };
+        self.set_wake(key, wake.and_then(|wait| context.now.checked_add(wait)));
+        (news != News::default()).then_some(news)
+    }
+
+    /// When to call [`Starts::tick`] at the latest.
+    #[must_use]
+    pub fn next_wake(&self) -> Option<Instant> {
+        self.wakes.first().map(|(at, _)| *at)
+    }
+
+    /// What time alone has brought about.
+    pub fn tick(&mut self, context: &Context<'_>) -> Vec<(InstanceKey, News)> {
+        let mut all = Vec::new();
+        while let Some((at, key)) = self.wakes.first().cloned() {
+            if at > context.now {
+                break;
+            }
+            self.set_wake(&key, None);
+            if self.followed.get(&key).is_some_and(|start| start.has_ended) {
+                self.followed.remove(&key);
+            } else if let Some(news) = self.look(&key, context) {
+                all.push((key, news));
+            }
+        }
+        all
+    }
+
+    /// Where the time of this instance's start went, if it is one of ours that goes on or has
+    /// ended a moment ago.
+    #[must_use]
+    pub fn timings(&self, key: &InstanceKey, instance: &Instance, now: Instant) -> Option<Timings> {
+        let start = self.followed.get(key)?;
+        // What the answer says may not have been looked at here.
+        (start.uid == *instance.uid()).then(|| {
+            let mut timeline = start.timeline.clone();
+            see(&mut timeline, &instance.status, now);
+            timeline.timings(now)
+        })
+    }
+
+    /// The Job is going or gone: what there is to say of its start, if that had not ended.
+    fn gone(&mut self, key: &InstanceKey, now: Instant) -> Option<News> {
+        self.set_wake(key, None);
+        let mut start = self.followed.remove(key)?;
+        let open = start.timeline.end(now)?;
+        Some(News {
+            phase: Some(open),
+            verdict: None,
+            ended: Some(Ended::Stopped),
+        })
+    }
+
+    fn set_wake(&mut self, key: &InstanceKey, at: Option<Instant>) {
+        let Some(start) = self.followed.get_mut(key) else {
+            return;
+        };
+        if let Some(old) = std::mem::replace(&mut start.wake, at) {
+            self.wakes.remove(&(old, key.clone()));
+        }
+        if let Some(at) = at {
+            self.wakes.insert((at, key.clone()));
+        }
+    }
+
+    fn forget_ended(&mut self) {
+        self.followed.retain(|_, start| !start.has_ended);
+        let followed = &self.followed;
+        self.wakes.retain(|(_, key)| followed.contains_key(key));
+    }
+}
+
+/// Takes down what the status says of how far the start has come.
+fn see(
+    timeline: &mut Timeline,
+    status: &InstanceStatus,
+    now: Instant,
+) -> Option<(Phase, Duration)> {
+    match status {
+        InstanceStatus::Starting(finding) => {
+            timeline.see(finding.phase, finding.outlook == Outlook::Never, now)
+        }
+        InstanceStatus::Ready { .. } => timeline.see(Phase::Readying, true, now),
+        InstanceStatus::Failed { finding, .. } => timeline.see(finding.phase, true, now),
+        InstanceStatus::Finished(ending) => timeline.see(ending.finding().phase, true, now),
+        InstanceStatus::Stopping { .. } => timeline.end(now),
+    }
+}
+
+/// When it is known that the start has failed, or probably has, if it stays as it is.
+fn verdict_at(key: &InstanceKey, instance: &Instance, context: &Context<'_>) -> Option<SystemTime> {
+    match &instance.status {
+        InstanceStatus::Starting(finding) => context.verdict_at(key, instance, finding),
+        InstanceStatus::Failed { .. } | InstanceStatus::Finished(_) => Some(context.wall),
+        InstanceStatus::Ready { .. } | InstanceStatus::Stopping { .. } => None,
     }
 }
 
@@ -96,107 +259,4 @@ fn end_of(status: &InstanceStatus, took: Duration) -> Option<Ended> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::kube::types::{ConfigMap, Job, Pod, Resource};
-    use crate::model::labels;
-    use crate::model::names::{AppType, InstanceName};
-    use crate::store::{Writer, store};
-    use serde_json::{Value, json};
-
-    struct Cluster {
-        view: View,
-        jobs: Writer<Job>,
-        pods: Writer<Pod>,
-    }
-
-    impl Cluster {
-        fn new(now: Instant) -> Self {
-            let (jobs, jobs_seen) = store::new(now);
-            let (pods, pods_seen) = store::new(now);
-            let (_, config_maps) = store::new::<ConfigMap>(now);
-            let view = View {
-                config_maps,
-                jobs: jobs_seen,
-                pods: pods_seen,
-            };
-            Self { view, jobs, pods }
-        }
-
-        fn job(&self, uid: &str, status: &Value) {
-            let names = json!({labels::INSTANCE_TYPE: "hello", labels::INSTANCE_NAME: "ann"});
-            let job = json!({
-                "metadata": {"name": "hello-ann", "uid": uid, "resourceVersion": "7", "annotations": names, "labels": names},
-                "spec": {"template": {"metadata": {"labels": names}}},
-                "status": status,
-            });
-            let job = Job::decode(job.to_string().as_bytes()).unwrap().unwrap();
-            drop(self.jobs.own_write(job));
-        }
-
-        fn ready_pod(&self, uid: &str) {
-            let pod = json!({
-                "metadata": {
-                    "name": "hello-ann-x", "uid": "p", "resourceVersion": "8",
-                    "ownerReferences": [{"controller": true, "uid": uid, "kind": "Job", "name": "hello-ann"}],
-                },
-                "status": {"podIP": "127.0.0.9", "conditions": [{"type": "Ready", "status": "True"}]},
-            });
-            let pod = Pod::decode(pod.to_string().as_bytes()).unwrap().unwrap();
-            drop(self.pods.own_write(pod));
-        }
-    }
-
-    fn ann() -> InstanceKey {
-        InstanceKey {
-            app_type: AppType::new("hello").unwrap(),
-            name: InstanceName::new("ann").unwrap(),
-        }
-    }
-
-    #[test]
-    fn a_start_ends_once_when_its_pod_is_ready() {
-        let now = Instant::now();
-        let (cluster, mut starts) = (Cluster::new(now), Starts::default());
-        cluster.job("u", &json!({}));
-        assert!(starts.begin(&ann(), &"u".into(), now));
-        let later = now + Duration::from_secs(2);
-        assert_eq!(starts.look(&ann(), &cluster.view, later), None);
-        cluster.ready_pod("u");
-        let ended = starts.look(&ann(), &cluster.view, later);
-        assert_eq!(ended, Some(Ended::Ready(Duration::from_secs(2))));
-        assert_eq!(starts.look(&ann(), &cluster.view, later), None);
-    }
-
-    #[test]
-    fn failure_and_deletion_end_a_start_too() {
-        let now = Instant::now();
-        let (cluster, mut starts) = (Cluster::new(now), Starts::default());
-        let failed = json!({"conditions": [{"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded"}]});
-        cluster.job("u", &failed);
-        starts.begin(&ann(), &"u".into(), now);
-        let ended = starts.look(&ann(), &cluster.view, now).unwrap();
-        assert_eq!(
-            (ended.result(), ended.reason()),
-            ("failed", "BackoffLimitExceeded")
-        );
-        starts.begin(&ann(), &"another".into(), now);
-        assert_eq!(
-            starts.look(&ann(), &cluster.view, now),
-            Some(Ended::Stopped)
-        );
-    }
-
-    #[test]
-    fn what_is_followed_is_bounded() {
-        let mut starts = Starts::default();
-        let key = |number: usize| InstanceKey {
-            app_type: AppType::new("hello").unwrap(),
-            name: InstanceName::new(&format!("n{number}")).unwrap(),
-        };
-        let now = Instant::now();
-        assert!((0..FOLLOWED_MAX).all(|n| starts.begin(&key(n), &"u".into(), now)));
-        assert!(!starts.begin(&key(FOLLOWED_MAX), &"u".into(), now));
-        assert!(starts.begin(&key(0), &"v".into(), now));
-    }
-}
+mod tests;

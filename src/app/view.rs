@@ -48,6 +48,8 @@ pub struct Instance {
     pub pod: Option<Arc<Pod>>,
     /// The pod of the same Job that came before and has meta labels.
     pub predecessor: Option<Arc<Pod>>,
+    /// Of its pods that are being deleted the one whose grace ends first.
+    pub leaving: Option<Arc<Pod>>,
     /// Its status.
     pub status: InstanceStatus,
 }
@@ -74,7 +76,7 @@ pub struct Ready {
 pub struct Entry {
     /// The instance name as the caller gave it.
     pub name: String,
-    /// The pod's address, once there is one and while the pod is not on its way out.
+    /// The pod's address, once there is one and while neither the pod nor its Job is on its way out.
     pub ip: Option<IpAddr>,
     /// Whether it is ready.
     pub is_ready: bool,
@@ -82,6 +84,14 @@ pub struct Entry {
     pub started: Option<i64>,
     /// What PATCH has set.
     pub meta: MetaLabels,
+}
+
+impl Entry {
+    /// The session that it belongs to: what PATCH has set, else its name (contract 3.3).
+    #[must_use]
+    pub fn session(&self) -> &str {
+        self.meta.get(labels::SESSION_ID).unwrap_or(&self.name)
+    }
 }
 
 impl View {
@@ -112,9 +122,12 @@ impl View {
                 && !labels::meta_labels(&known.metadata).is_empty()
         });
         let predecessor = before.max_by_key(|pod| pod.metadata.creation_timestamp);
+        let leaving = pods.iter().filter(|pod| pod.metadata.is_deleting());
+        let leaving = leaving.min_by_key(|pod| pod.metadata.deletion_timestamp);
         Instance {
             job,
             predecessor: predecessor.cloned(),
+            leaving: leaving.cloned(),
             pod,
             status: assessment.status,
         }
@@ -138,6 +151,25 @@ impl View {
         entries
     }
 
+    /// The first instance, by type and name, among these types whose name or whose meta label
+    /// `sessionID` is this one.
+    #[must_use]
+    pub fn find(&self, name_or_session: &str, among: impl Fn(&str) -> bool) -> Option<InstanceKey> {
+        let mut jobs = Vec::with_capacity(self.jobs.len());
+        self.jobs.for_each(|job| jobs.push(Arc::clone(job)));
+        let is_it = |job: &Arc<Job>, key: &InstanceKey| {
+            key.name.as_str() == name_or_session
+                || self
+                    .entry(Arc::clone(job))
+                    .is_some_and(|entry| entry.session() == name_or_session)
+        };
+        let keys = jobs.iter().filter_map(|job| {
+            let key = own_key_of(job).filter(|key| among(key.app_type.as_str()))?;
+            is_it(job, &key).then_some(key)
+        });
+        keys.min()
+    }
+
     /// How many instances of each type are in which status; see [`STATUS_WORDS`].
     #[must_use]
     pub fn counts(&self) -> BTreeMap<String, [u64; STATUS_WORDS.len()]> {
@@ -146,7 +178,10 @@ impl View {
         self.jobs.for_each(|job| jobs.push(Arc::clone(job)));
         let mut counts = BTreeMap::<String, [u64; STATUS_WORDS.len()]>::new();
         for job in jobs {
-            let instance = self.instance(Arc::clone(&job));
+            let Some(key) = own_key_of(&job) else {
+                continue;
+            };
+            let instance = self.instance(job);
             let place = match instance.status {
                 InstanceStatus::Starting(_) => 0,
                 InstanceStatus::Ready { .. } => 1,
@@ -154,12 +189,9 @@ impl View {
                 InstanceStatus::Finished(_) => 3,
                 InstanceStatus::Stopping { .. } => 4,
             };
-            let Some(app_type) = job.index() else {
-                continue;
-            };
-            match counts.get_mut(app_type) {
+            match counts.get_mut(key.app_type.as_str()) {
                 Some(known) => known[place] += 1,
-                None => counts.entry(app_type.to_owned()).or_default()[place] = 1,
+                None => counts.entry(key.app_type.to_string()).or_default()[place] = 1,
             }
         }
         counts
@@ -176,15 +208,16 @@ impl View {
     }
 
     fn entry(&self, job: Arc<Job>) -> Option<Entry> {
-        // A Job of another name, made by hand, can be neither found nor stopped by its key.
-        let key = key_of(&job).filter(|key| *key.job_name() == *job.metadata.name)?;
+        let key = own_key_of(&job)?;
         let instance = self.instance(job);
         let is_ready = matches!(instance.status, InstanceStatus::Ready { .. });
+        // The pod of a Job that is being deleted follows it, whether or not we have seen that yet.
+        let is_stopping = matches!(instance.status, InstanceStatus::Stopping { .. });
         let pod = instance.pod.as_deref();
         Some(Entry {
             name: key.name.to_string(),
             ip: pod
-                .filter(|pod| !pod.metadata.is_deleting())
+                .filter(|pod| !is_stopping && !pod.metadata.is_deleting())
                 .and_then(|pod| pod.pod_ip),
             is_ready,
             started: pod
@@ -229,6 +262,12 @@ pub fn key_of(job: &Job) -> Option<InstanceKey> {
         app_type: AppType::new(read(labels::INSTANCE_TYPE)?).ok()?,
         name: InstanceName::new(read(labels::INSTANCE_NAME)?).ok()?,
     })
+}
+
+/// As [`key_of`], for a Job that has the name that its key asks for: another one, made by hand,
+/// can be neither found nor stopped by its key.
+fn own_key_of(job: &Job) -> Option<InstanceKey> {
+    key_of(job).filter(|key| *key.job_name() == *job.metadata.name)
 }
 
 #[cfg(test)]

@@ -108,8 +108,13 @@ fn app_type(routed: &Routed) -> Option<&str> {
         return None;
     };
     match route {
-        Route::Instances(app_type) => Some(app_type),
+        Route::Instances(app_type)
+        | Route::LegacyInstances(app_type)
+        | Route::LegacyCreate(app_type) => Some(app_type),
         Route::Ensure(key) | Route::Label(key) | Route::Stop(key) => Some(key.app_type.as_str()),
+        // Of which type the instance to release is, is not known yet: its handler looks only
+        // among the types that the caller may use.
+        Route::LegacyRelease(_) => None,
         Route::Types | Route::Info | Route::Livez | Route::Readyz | Route::Metrics => None,
     }
 }
@@ -206,6 +211,9 @@ mod tests {
         check_may(Method::Get, "/app/hello", Ok(()));
         check_may(Method::Get, "/app/slow", Err("slow"));
         check_may(Method::Get, "/app/Hello", Err("Hello"));
+        check_may(Method::Get, "/api/slow", Err("slow"));
+        check_may(Method::Get, "/create/slow", Err("slow"));
+        check_may(Method::Get, "/release/ann", Ok(()));
         check_may(Method::Get, "/app/hel%6Co/ann", Ok(()));
         check_may(Method::Get, "/app/slow/hello", Err("slow"));
         check_may(Method::Patch, "/app/slow/ann", Err("slow"));

@@ -1,5 +1,7 @@
 //! The body of a PATCH: JSON to meta labels, with the 422 bodies that clients of 2.7.1 know.
 //!
+//! The same shape tells that a query lacks what it must have.
+//!
 //! Pure. The array under `detail`, its `type`, `loc` and `msg` are the contract's
 //! (part B section 3.5); the order of the checks is, too.
 
@@ -26,12 +28,43 @@ pub fn object(content_type: Option<&str>, body: &[u8]) -> Result<Map<String, Val
             "loc": ["body", offset(body, &error)],
             "msg": "JSON decode error",
             "input": {},
-            "ctx": {"error": error.to_string()},
+            "ctx": {"error": original_words(&error.to_string())},
         }])),
     }
 }
 
-fn missing(location: &Value) -> Value {
+/// What the original's parser says where ours says this.
+fn original_words(ours: &str) -> &'static str {
+    let table = [
+        (
+            "key must be a string",
+            "Expecting property name enclosed in double quotes",
+        ),
+        (
+            "trailing comma",
+            "Expecting property name enclosed in double quotes",
+        ),
+        (
+            "EOF while parsing an object",
+            "Expecting property name enclosed in double quotes",
+        ),
+        ("expected `:`", "Expecting ':' delimiter"),
+        ("expected `,`", "Expecting ',' delimiter"),
+        ("EOF while parsing a list", "Expecting ',' delimiter"),
+        (
+            "EOF while parsing a string",
+            "Unterminated string starting at",
+        ),
+        ("control character", "Invalid control character at"),
+        ("escape", "Invalid \\\\escape"),
+        ("trailing characters", "Extra data"),
+    ];
+    let row = table.iter().find(|(said, _)| ours.contains(said));
+    row.map_or("Expecting value", |(_, words)| words)
+}
+
+/// The value of `detail` where something is missing at this place.
+pub fn missing(location: &Value) -> Value {
     json!([{"type": "missing", "loc": location, "msg": "Field required", "input": null}])
 }
 
@@ -58,14 +91,28 @@ fn is_json(content_type: Option<&str>) -> bool {
         .is_some_and(|subtype| subtype == "json" || subtype.ends_with("+json"))
 }
 
-/// Where in the body reading ended, counted in bytes from 0.
+/// Where in the body the trouble is, counted in bytes from 0: where reading ended, or where the
+/// string began that has no end.
 fn offset(body: &[u8], error: &serde_json::Error) -> usize {
+    if error.is_eof() {
+        let in_string = error.to_string().contains("a string");
+        return last_quote(body).filter(|_| in_string).unwrap_or(body.len());
+    }
     let lines = body.split_inclusive(|byte| *byte == b'\n');
     let before: usize = lines
         .take(error.line().saturating_sub(1))
         .map(<[u8]>::len)
         .sum();
     (before + error.column().saturating_sub(1)).min(body.len())
+}
+
+/// The last quote that is not escaped.
+fn last_quote(body: &[u8]) -> Option<usize> {
+    let is_escaped = |at: usize| {
+        let slashes = body[..at].iter().rev().take_while(|byte| **byte == b'\\');
+        slashes.count() % 2 == 1
+    };
+    (0..body.len()).rfind(|at| body[*at] == b'"' && !is_escaped(*at))
 }
 
 #[cfg(test)]
@@ -104,11 +151,27 @@ mod tests {
     }
 
     #[test]
-    fn broken_json_says_where() {
-        let error = object(JSON, b"{a}").unwrap_err();
-        assert_eq!(error[0]["type"], "json_invalid");
-        assert_eq!(error[0]["loc"], json!(["body", 1]));
-        assert_eq!(error[0]["msg"], "JSON decode error");
+    fn broken_json_says_where_and_what_in_the_words_of_the_original() {
+        for (body, at, words) in [
+            (
+                "{a}",
+                1,
+                "Expecting property name enclosed in double quotes",
+            ),
+            ("{", 1, "Expecting property name enclosed in double quotes"),
+            ("{\"a\"}", 4, "Expecting ':' delimiter"),
+            ("{\"a\":1 2}", 7, "Expecting ',' delimiter"),
+            ("{\"a\":x}", 5, "Expecting value"),
+            ("{} {}", 3, "Extra data"),
+            ("{\"a\":\"\\q\"}", 7, "Invalid \\\\escape"),
+            ("{\"a\":\"\n\"}", 7, "Invalid control character at"),
+            ("{\"a\":\"b", 7, "Unterminated string starting at"),
+        ] {
+            let error = object(JSON, body.as_bytes()).unwrap_err();
+            assert_eq!(error[0]["ctx"]["error"], words, "{body}");
+            assert_eq!(error[0]["loc"], json!(["body", at]), "{body}");
+            assert_eq!(error[0]["msg"], "JSON decode error");
+        }
         let error = object(JSON, b"{\n\"a\": \xff}").unwrap_err();
         assert_eq!(error[0]["type"], "json_invalid");
     }

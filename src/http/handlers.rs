@@ -6,6 +6,7 @@
 //! an error looks like in [`super::problem`].
 
 mod entrance;
+mod legacy;
 
 use super::auth::Caller;
 use super::auth::gate::Gate;
@@ -13,14 +14,16 @@ use super::message::{Body, Request, Response};
 use super::problem::{Problem, Shape};
 use super::router::{self, Resource, Route, Routed};
 use super::server::{Handled, Handler, Resumed};
-use super::{body, origin, prefer};
+use super::{body, origin, prefer, timing};
+use crate::app::flight::Intent;
 use crate::app::view::{Entry, Ready};
 use crate::app::{self, Answer, App, Asked, Error, Origin, Progress, Token};
 use crate::clock::Clock;
 use crate::health::{self, Vitals};
 use crate::metrics::{self, Metrics, Scrape};
-use crate::model::labels::{MetaChange, MetaLabels, RESERVED};
+use crate::model::labels::{MetaChange, MetaLabels, RESERVED, SESSION_ID};
 use crate::model::names::InstanceKey;
+use crate::model::status::Finding;
 use crate::model::template::Variables;
 use entrance::Held;
 use serde_json::{Map, Value, json};
@@ -57,12 +60,16 @@ pub struct Watched {
 /// What is kept beside a request that waits: how its answer looks.
 #[derive(Debug)]
 pub enum Pending {
-    /// A GET of an instance.
-    Ensure,
+    /// A GET of this instance.
+    Ensure(InstanceKey),
     /// A PATCH.
     Label,
     /// A DELETE.
     Stop,
+    /// A start by the older route.
+    Create(InstanceKey),
+    /// A stop by the older route.
+    Release,
     /// Any request whose token is being reviewed.
     Review(Box<Held>),
 }
@@ -70,15 +77,25 @@ pub enum Pending {
 impl Pending {
     fn shape(&self) -> Shape {
         match self {
-            Self::Ensure | Self::Review(_) => Shape::Plain,
+            Self::Ensure(_) | Self::Create(_) | Self::Review(_) => Shape::Plain,
             Self::Label => Shape::Detail("error"),
             Self::Stop => Shape::Detail(NO_JOB),
+            Self::Release => Shape::Detail(legacy::NOT_FOUND),
+        }
+    }
+
+    fn resource(&self) -> Resource {
+        match self {
+            Self::Ensure(_) | Self::Label | Self::Stop => Resource::Instance,
+            Self::Create(_) => Resource::LegacyCreate,
+            Self::Release => Resource::LegacyRelease,
+            Self::Review(held) => held.resource(),
         }
     }
 
     fn method(&self) -> &str {
         match self {
-            Self::Ensure => "GET",
+            Self::Ensure(_) | Self::Create(_) | Self::Release => "GET",
             Self::Label => "PATCH",
             Self::Stop => "DELETE",
             Self::Review(held) => held.method(),
@@ -118,15 +135,21 @@ impl Handler for Api {
             other => other,
         };
         let response = match answer {
-            Answer::Ready(ready) => self.aged(ready_response(&ready)),
-            Answer::Progress(progress) => self.aged(progress_response(&progress)),
+            answer if matches!(pending, Pending::Create(_)) => {
+                self.timed(&pending, legacy::created(&answer))
+            }
+            Answer::Ready(ready) => self.timed(&pending, ready_response(&ready)),
+            Answer::Progress(progress) if matches!(pending, Pending::Stop) => {
+                going_response(&progress)
+            }
+            Answer::Progress(progress) => self.timed(&pending, progress_response(&progress)),
             Answer::Done => Response::json(200, r#"{"status":"Success"}"#),
             Answer::Failed(error) => self.problem(&error, pending.shape()),
             // Only a request that waits for its review is answered with one.
             Answer::Reviewed(_) => problem(&Error::Internal, pending.shape()),
         };
         // Which thread this is does not matter: few requests come this way.
-        let place = Resource::Instance as usize;
+        let place = pending.resource() as usize;
         let http = &self.watched.metrics.http;
         http.answered(0, place, pending.method(), response.status);
         Resumed::Final(response)
@@ -192,16 +215,21 @@ impl Api {
             let shape = match route {
                 Route::Label(_) => Pending::Label.shape(),
                 Route::Stop(_) => Pending::Stop.shape(),
+                Route::LegacyRelease(_) => Pending::Release.shape(),
                 _ => Shape::Plain,
             };
             return Handled::Reply(problem.response(shape));
         }
         match route {
             Route::Types => Handled::Reply(self.types(caller)),
-            Route::Instances(app_type) => Handled::Reply(self.instances(&app_type)),
+            Route::Instances(app_type) | Route::LegacyInstances(app_type) => {
+                Handled::Reply(self.instances(&app_type))
+            }
             Route::Ensure(key) => self.ensure(asked(key, request, caller, token), request),
             Route::Label(key) => self.label(asked(key, request, caller, token), request),
             Route::Stop(key) => self.stop(asked(key, request, caller, token)),
+            Route::LegacyCreate(app_type) => self.create(&app_type, request, caller, token),
+            Route::LegacyRelease(name) => self.release(&name, request, caller, token),
             Route::Info => Handled::Reply(self.info()),
             Route::Livez => Handled::Reply(probe(health::live(&self.vitals.signs()))),
             Route::Readyz => Handled::Reply(probe(health::ready(&self.vitals.signs()))),
@@ -231,16 +259,19 @@ impl Api {
     }
 
     fn ensure(&self, asked: Asked, request: &Request) -> Handled<Pending> {
-        let variables = match Variables::from_query(request.query.as_deref().unwrap_or("")) {
+        let variables = match variables(request) {
             Ok(variables) => variables,
-            Err(error) => {
-                let error = Error::VariableInvalid(error.to_string().into());
-                return Handled::Reply(problem(&error, Shape::Plain));
-            }
+            Err(error) => return Handled::Reply(problem(&error, Shape::Plain)),
         };
-        match self.app.ensure(asked, variables) {
+        let key = asked.key.clone();
+        let intent = if prefer::create(&request.headers) {
+            Intent::Start
+        } else {
+            Intent::Find
+        };
+        match self.app.ensure(asked, variables, intent) {
             Ok(ready) => Handled::Reply(self.aged(ready_response(&ready))),
-            Err(None) => Handled::Parked(Pending::Ensure),
+            Err(None) => Handled::Parked(Pending::Ensure(key)),
             Err(Some(error)) => Handled::Reply(self.problem(&error, Shape::Plain)),
         }
     }
@@ -296,6 +327,18 @@ impl Api {
         Response::json(200, body.to_string())
     }
 
+    /// Says where the time of a start has gone that an answer had to wait for.
+    fn timed(&self, pending: &Pending, response: Response) -> Response {
+        let response = self.aged(response);
+        let (Pending::Ensure(key) | Pending::Create(key)) = pending else {
+            return response;
+        };
+        match self.app.timings(key) {
+            Some(timings) => response.header("server-timing", timing::server_timing(&timings)),
+            None => response,
+        }
+    }
+
     /// Says how old the view is that an answer was read from, where that is worth knowing.
     fn aged(&self, response: Response) -> Response {
         let age = self.app.view_age();
@@ -304,6 +347,12 @@ impl Api {
         }
         response
     }
+}
+
+/// The values for the template: all that the query says.
+fn variables(request: &Request) -> Result<Variables, Error> {
+    let query = request.query.as_deref().unwrap_or("");
+    Variables::from_query(query).map_err(|error| Error::VariableInvalid(error.to_string().into()))
 }
 
 fn asked(key: InstanceKey, request: &Request, caller: &Caller, token: Token) -> Asked {
@@ -363,9 +412,25 @@ fn ready_response(ready: &Ready) -> Response {
 }
 
 fn progress_response(progress: &Progress) -> Response {
-    let finding = &progress.finding;
     let mut body = Map::new();
     body.insert("status".into(), json!(progress.legacy_word()));
+    add_finding(&mut body, &progress.finding);
+    Response::json(202, Value::Object(body).to_string())
+}
+
+/// The answer to a DELETE that waited for the Job to be gone, which it is not yet.
+fn going_response(progress: &Progress) -> Response {
+    let body = json!({
+        "status": "Stopping",
+        "phase": progress.phase().as_str(),
+        "msg": "the instance is being stopped, and its pod has not ended yet",
+        "since": progress.finding.since.map(|since| since.to_string()),
+    });
+    Response::json(202, body.to_string())
+}
+
+/// Adds what there is to say about an instance that is not ready.
+fn add_finding(body: &mut Map<String, Value>, finding: &Finding) {
     body.insert("phase".into(), json!(finding.phase.as_str()));
     body.insert("reason".into(), json!(&*finding.reason));
     body.insert("msg".into(), json!(&*finding.message));
@@ -380,7 +445,6 @@ fn progress_response(progress: &Progress) -> Response {
             body.insert(key.into(), value);
         }
     }
-    Response::json(202, Value::Object(body).to_string())
 }
 
 /// One entry of a list, with the fields and types of the contract (3.3).
@@ -393,7 +457,7 @@ fn entry_value(entry: &Entry) -> Value {
     let mut value = Map::new();
     value.insert("ip".into(), json!(entry.ip));
     value.insert("name".into(), json!(entry.name));
-    value.insert("sessionID".into(), json!(entry.name));
+    value.insert(SESSION_ID.into(), json!(entry.name));
     value.insert("hostname".into(), json!(entry.name));
     value.insert("addr".into(), json!(entry.ip));
     value.insert("errored".into(), json!(!entry.is_ready));

@@ -8,7 +8,7 @@
 //! calls into [`crate::app`]: [`router`] (which route), [`prefer`] and [`body`] (what a
 //! request says), [`origin`] (whose page it came from),
 //! [`auth`] (who may call), [`handlers`] (what happens),
-//! [`problem`] (what an error looks like).
+//! [`problem`] (what an error looks like), [`timing`] (where the time of a start went).
 //!
 //! What is absent: no thread per connection, no async runtime, no unbounded queue or
 //! buffer (each bound is a field of [`message::Limits`]).
@@ -25,5 +25,6 @@ pub mod prefer;
 pub mod problem;
 pub mod router;
 pub mod server;
+pub mod timing;
 pub mod tls;
 pub mod wire;

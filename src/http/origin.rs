@@ -24,9 +24,14 @@ pub fn refusal(route: &Route, headers: &Headers) -> Option<Problem> {
 /// Whether a request for this route may change something.
 const fn changes(route: &Route) -> bool {
     match route {
-        Route::Ensure(_) | Route::Label(_) | Route::Stop(_) => true,
+        Route::Ensure(_)
+        | Route::Label(_)
+        | Route::Stop(_)
+        | Route::LegacyCreate(_)
+        | Route::LegacyRelease(_) => true,
         Route::Types
         | Route::Instances(_)
+        | Route::LegacyInstances(_)
         | Route::Info
         | Route::Livez
         | Route::Readyz
@@ -65,6 +70,9 @@ mod tests {
         for method in [Method::Get, Method::Patch, Method::Delete] {
             check(method, "/app/hello/ann", &["cross-site"], true);
         }
+        for path in ["/create/hello", "/release/ann"] {
+            check(Method::Get, path, &["cross-site"], true);
+        }
     }
 
     #[test]
@@ -83,7 +91,14 @@ mod tests {
 
     #[test]
     fn reading_is_open_to_all() {
-        for path in ["/app", "/app/hello", "/info", "/livez", "/readyz"] {
+        for path in [
+            "/app",
+            "/app/hello",
+            "/api/hello",
+            "/info",
+            "/livez",
+            "/readyz",
+        ] {
             check(Method::Get, path, &["cross-site"], false);
         }
     }

@@ -12,17 +12,32 @@ const WAIT_SECS_MAX: u64 = 1 << 32;
 /// Of several the first counts (§2).
 #[must_use]
 pub fn wait(headers: &Headers) -> Option<Duration> {
+    preferences(headers, "wait").find_map(|value| {
+        let digits = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
+        // More digits than fit mean "as long as possible", which the caller's bound cuts.
+        digits.then(|| Duration::from_secs(value.parse().unwrap_or(WAIT_SECS_MAX)))
+    })
+}
+
+/// Whether the request may start what it does not find: not with `Prefer: create=false`, a
+/// preference of our own.
+#[must_use]
+pub fn create(headers: &Headers) -> bool {
+    preferences(headers, "create")
+        .find_map(|value| value.to_ascii_lowercase().parse().ok())
+        .unwrap_or(true)
+}
+
+/// The values that are given to a preference, in their order.
+fn preferences<'a>(headers: &'a Headers, wanted: &'a str) -> impl Iterator<Item = &'a str> {
     headers
         .get_all("prefer")
         .filter_map(|value| std::str::from_utf8(value).ok())
         .flat_map(|value| value.split(','))
-        .find_map(|preference| {
+        .filter_map(move |preference| {
             let (name, value) = preference.split(';').next()?.split_once('=')?;
-            let value = value.trim().trim_matches('"');
-            let is_wait = name.trim().eq_ignore_ascii_case("wait");
-            let digits = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
-            // More digits than fit mean "as long as possible", which the caller's bound cuts.
-            (is_wait && digits).then(|| Duration::from_secs(value.parse().unwrap_or(WAIT_SECS_MAX)))
+            let is_it = name.trim().eq_ignore_ascii_case(wanted);
+            is_it.then(|| value.trim().trim_matches('"'))
         })
 }
 
@@ -30,13 +45,32 @@ pub fn wait(headers: &Headers) -> Option<Duration> {
 mod tests {
     use super::*;
 
-    #[track_caller]
-    fn check(values: &[&str], expected_secs: Option<u64>) {
+    fn prefer(values: &[&str]) -> Headers {
         let mut headers = Headers::default();
         for value in values {
             headers.push("Prefer", value.as_bytes());
         }
-        assert_eq!(wait(&headers), expected_secs.map(Duration::from_secs));
+        headers
+    }
+
+    #[track_caller]
+    fn check(values: &[&str], expected_secs: Option<u64>) {
+        let expected = expected_secs.map(Duration::from_secs);
+        assert_eq!(wait(&prefer(values)), expected);
+    }
+
+    #[test]
+    fn creation_is_asked_for_unless_it_is_declined() {
+        for (values, expected) in [
+            (&[][..], true),
+            (&["create=false"], false),
+            (&["wait=3, CREATE = \"False\""], false),
+            (&["create=true"], true),
+            (&["create", "create=", "create=no"], true),
+            (&["create=false", "create=true"], false),
+        ] {
+            assert_eq!(create(&prefer(values)), expected, "{values:?}");
+        }
     }
 
     #[test]

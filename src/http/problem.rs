@@ -41,7 +41,7 @@ impl From<&Error> for Problem {
             Error::VariableInvalid(_) => (422, "variable_invalid", None),
             Error::ReservedKey(_) => (422, "reserved_key", None),
             Error::NameTaken(_) => (409, "name_taken", None),
-            Error::NoInstance(_) => (404, "not_found", None),
+            Error::NoInstance(_) | Error::NoSession(_) => (404, "not_found", None),
             Error::Stopped => (409, "stopped", None),
             Error::Refused(_) => (403, "refused", None),
             Error::LimitReached => (429, "limit_reached", Some(1)),

@@ -22,6 +22,12 @@ pub enum Route {
     Label(InstanceKey),
     /// `DELETE /app/{type}/{name}`
     Stop(InstanceKey),
+    /// `GET /api/{type}`, an older name of [`Route::Instances`]
+    LegacyInstances(String),
+    /// `GET /create/{type}?sessionID=…`; the name of the instance stands in the query
+    LegacyCreate(String),
+    /// `GET /release/{name}`: whichever instance has this name or session
+    LegacyRelease(String),
     /// `GET /info`
     Info,
     /// `GET /livez`
@@ -68,6 +74,9 @@ impl Route {
             Self::Types => Resource::Types,
             Self::Instances(_) => Resource::Instances,
             Self::Ensure(_) | Self::Label(_) | Self::Stop(_) => Resource::Instance,
+            Self::LegacyInstances(_) => Resource::LegacyInstances,
+            Self::LegacyCreate(_) => Resource::LegacyCreate,
+            Self::LegacyRelease(_) => Resource::LegacyRelease,
             Self::Info => Resource::Info,
             Self::Livez => Resource::Livez,
             Self::Readyz => Resource::Readyz,
@@ -85,6 +94,12 @@ pub enum Resource {
     Instances,
     /// `/app/{type}/{name}`
     Instance,
+    /// `/api/{type}`
+    LegacyInstances,
+    /// `/create/{type}`
+    LegacyCreate,
+    /// `/release/{name}`
+    LegacyRelease,
     /// `/info`
     Info,
     /// `/livez`
@@ -96,7 +111,8 @@ pub enum Resource {
 }
 
 /// Every path with the methods that it takes, as `Allow` lists them (RFC 9110 §10.2.1).
-/// HEAD is taken where GET has no effect: a GET of an instance starts it.
+/// HEAD is taken where GET has no effect: a GET of an instance starts it, and the older
+/// routes start and stop by GET.
 pub const ROUTES: &[(Resource, &str, &str)] = &[
     (Resource::Types, "/app", "GET, HEAD"),
     (Resource::Instances, "/app/{type}", "GET, HEAD"),
@@ -105,6 +121,9 @@ pub const ROUTES: &[(Resource, &str, &str)] = &[
         "/app/{type}/{name}",
         "DELETE, GET, PATCH",
     ),
+    (Resource::LegacyInstances, "/api/{type}", "GET, HEAD"),
+    (Resource::LegacyCreate, "/create/{type}", "GET"),
+    (Resource::LegacyRelease, "/release/{name}", "GET"),
     (Resource::Info, "/info", "GET, HEAD"),
     (Resource::Livez, "/livez", "GET, HEAD"),
     (Resource::Readyz, "/readyz", "GET, HEAD"),
@@ -151,6 +170,9 @@ fn resource(segments: &[Cow<'_, str>]) -> Option<Resource> {
         ["app", app_type, name] if !app_type.is_empty() && !name.is_empty() => {
             Some(Resource::Instance)
         }
+        ["api", app_type] if !app_type.is_empty() => Some(Resource::LegacyInstances),
+        ["create", app_type] if !app_type.is_empty() => Some(Resource::LegacyCreate),
+        ["release", name] if !name.is_empty() => Some(Resource::LegacyRelease),
         ["info"] => Some(Resource::Info),
         ["livez"] => Some(Resource::Livez),
         ["readyz"] => Some(Resource::Readyz),
@@ -170,9 +192,13 @@ fn redirect(path: &str, rest: &str, segments: &[Cow<'_, str>], kept: usize) -> R
 
 fn of_resource(resource: Resource, method: &Method, segments: &[Cow<'_, str>]) -> Routed {
     let read = matches!(method, Method::Get | Method::Head);
+    let last = |route: fn(String) -> Route| Routed::To(route(segments[1].to_string()));
     match (resource, method) {
         (Resource::Types, _) if read => Routed::To(Route::Types),
-        (Resource::Instances, _) if read => Routed::To(Route::Instances(segments[1].to_string())),
+        (Resource::Instances, _) if read => last(Route::Instances),
+        (Resource::LegacyInstances, _) if read => last(Route::LegacyInstances),
+        (Resource::LegacyCreate, Method::Get) => last(Route::LegacyCreate),
+        (Resource::LegacyRelease, Method::Get) => last(Route::LegacyRelease),
         (Resource::Instance, Method::Get) => instance(segments, Route::Ensure),
         (Resource::Instance, Method::Patch) => instance(segments, Route::Label),
         (Resource::Instance, Method::Delete) => instance(segments, Route::Stop),
@@ -245,6 +271,21 @@ mod tests {
             "/app/scim/n1",
             Routed::To(Route::Stop(key("scim", "n1"))),
         );
+        check(
+            Method::Head,
+            "/api/scim",
+            Routed::To(Route::LegacyInstances("scim".into())),
+        );
+        check(
+            Method::Get,
+            "/create/sc%69m",
+            Routed::To(Route::LegacyCreate("scim".into())),
+        );
+        check(
+            Method::Get,
+            "/release/n1",
+            Routed::To(Route::LegacyRelease("n1".into())),
+        );
         check(Method::Get, "/info", Routed::To(Route::Info));
         check(Method::Get, "/livez", Routed::To(Route::Livez));
         check(Method::Get, "/readyz", Routed::To(Route::Readyz));
@@ -275,6 +316,11 @@ mod tests {
             "/app/a//b",
             "//",
             "/infos/",
+            "/api",
+            "/create",
+            "/release",
+            "/release/",
+            "/create/a/b",
         ] {
             check(Method::Get, path, Routed::NotFound);
         }
@@ -287,6 +333,12 @@ mod tests {
             Method::Head,
             "/app/a/b",
             Routed::MethodNotAllowed("DELETE, GET, PATCH"),
+        );
+        check(Method::Head, "/create/a", Routed::MethodNotAllowed("GET"));
+        check(
+            Method::Delete,
+            "/release/a",
+            Routed::MethodNotAllowed("GET"),
         );
         check(
             Method::Options,

@@ -14,6 +14,13 @@ use tiny_http::{HTTPVersion, Header, StatusCode};
 /// Its place is where our `Connection` field goes.
 const SERVER_LINE: &[u8] = b"Server: tiny-http (Rust)\r\n";
 
+/// The status line of 422 as the writer has it, and as RFC 9110 §15.5.21 and the contract (B2)
+/// have it.
+const UNPROCESSABLE: (&[u8], &[u8]) = (
+    b"HTTP/1.1 422 Unprocessable Entity\r\n",
+    b"HTTP/1.1 422 Unprocessable Content\r\n",
+);
+
 /// What the head says about the connection (RFC 9112 §9.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Persistence {
@@ -118,6 +125,9 @@ pub fn write_head(
         .raw_print(&mut *out, HTTPVersion(1, 1), &[], true, None)
         .expect("writing into memory cannot fail");
     set_connection(out, start, persistence);
+    if response.status == 422 {
+        set_reason(out, start);
+    }
     if !may_have_length(response.status) {
         remove_length(out, start);
     }
@@ -173,6 +183,16 @@ fn set_connection(out: &mut Vec<u8>, start: usize, persistence: Persistence) {
         "the writer's first field is Server"
     );
     out.splice(at..at + SERVER_LINE.len(), line.iter().copied());
+}
+
+/// Puts the reason phrase of today in the place of an older one.
+fn set_reason(out: &mut Vec<u8>, start: usize) {
+    let (old, new) = UNPROCESSABLE;
+    assert!(
+        out[start..].starts_with(old),
+        "the writer's own status line"
+    );
+    out.splice(start..start + old.len(), new.iter().copied());
 }
 
 /// Puts one more field before the empty line; its value was checked when it was made.

@@ -182,6 +182,12 @@ impl Error {
         matches!(self.failure, Failure::Connect(_) | Failure::Credentials(_))
     }
 
+    /// Whether the request may have reached the server, and nobody knows what came of it.
+    #[must_use]
+    pub fn is_ambiguous(&self) -> bool {
+        matches!(self.failure, Failure::Lost(_) | Failure::TimedOut(_))
+    }
+
     /// How long the server wants us to wait before the next try.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {

@@ -139,11 +139,13 @@ pub enum Cause {
     WentBack,
     /// A list or the opening of a watch failed.
     Failed,
+    /// A list or watch was answered 403, which is not believed yet.
+    Refused,
 }
 
 impl Cause {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Closed,
         Self::Silent,
         Self::Lost,
@@ -152,6 +154,7 @@ impl Cause {
         Self::Broken,
         Self::WentBack,
         Self::Failed,
+        Self::Refused,
     ];
 
     /// A stable word, for metrics and logs.
@@ -166,6 +169,7 @@ impl Cause {
             Self::Broken => "broken",
             Self::WentBack => "went_back",
             Self::Failed => "failed",
+            Self::Refused => "refused",
         }
     }
 }
@@ -418,7 +422,7 @@ impl Watch {
         let since = *self.refused_since.get_or_insert(now);
         let believed = self.refused_said || now.saturating_duration_since(since) >= PATIENCE;
         if !believed {
-            effects.push(Effect::Restart(Cause::Failed, error.to_string()));
+            effects.push(Effect::Restart(Cause::Refused, error.to_string()));
             return Next::BackOff {
                 at_least: Duration::ZERO,
             };

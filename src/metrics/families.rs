@@ -40,6 +40,11 @@ const START_SECS: Kind = Kind::Histogram(&[
     0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 60.0, 120.0, 300.0, 600.0,
 ]);
 
+/// Seconds of one phase of a start: from the answer to a call up to an image that is large.
+const PHASE_SECS: Kind = Kind::Histogram(&[
+    0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0,
+]);
+
 /// Seconds that a call to Kubernetes takes; it is given up after 10.
 const KUBE_SECS: Kind = Kind::Histogram(&[
     0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
@@ -54,10 +59,16 @@ families! {
         "From the whole request to its answer, of requests that were answered at once; those that waited for an instance are not in it";
     /// See its help.
     STARTS = "config_controller_starts_total", COUNTER, ["type", "result", "reason"],
-        "Starts of this replica by how they ended: `ready`, `failed` (it cannot succeed any more), `denied` (a quota or webhook refused it), `finished` (it ended well before it was ready), `stopped`, `unknown` (too many at once to follow)";
+        "Starts of this replica by how they ended: `ready`, `failed` (it cannot succeed any more; one that is only late goes on), `denied` (a quota or webhook refused it), `finished` (it ended well before it was ready), `stopped`, `unknown` (too many at once to follow, or the answer to the call was lost: if the Job was made, nobody counts its start)";
     /// See its help.
     START_DURATION = "config_controller_start_duration_seconds", START_SECS, ["type"],
         "From the call that made the Job to the ready pod, of starts of this replica";
+    /// See its help.
+    START_PHASE_DURATION = "config_controller_start_phase_duration_seconds", PHASE_SECS, ["phase"],
+        "How long starts of this replica were in each phase that it saw, as the 202 names them, until the next phase or the end of the start";
+    /// See its help.
+    TIME_TO_VERDICT = "config_controller_time_to_verdict_seconds", START_SECS, [],
+        "From the call that made the Job until this replica knew that the start has failed, or probably has since a phase took longer than its budget; once for each start";
     /// See its help.
     STOPS = "config_controller_stops_total", COUNTER, ["type", "cause"],
         "Jobs that this replica deleted: `asked` by a caller, or `replaced` since they had ended";

@@ -7,6 +7,7 @@
 use super::duration::parse_duration;
 use super::labels;
 use super::names::{self, InstanceKey};
+use super::status::{Budget, Budgets};
 use crate::kube::types::Pairs;
 use serde_json::{Map, Value, json};
 use std::time::Duration;
@@ -35,6 +36,8 @@ pub struct JobSettings {
     pub restart_failed: bool,
     /// `restart-delay`: how long a failed instance is kept at least, doubled with each failure in a row.
     pub restart_delay: Duration,
+    /// `start-budget.<phase>`: when a start that is held up is told as probably failed.
+    pub budgets: Budgets,
 }
 
 impl Default for JobSettings {
@@ -45,16 +48,23 @@ impl Default for JobSettings {
             ttl_after_finished: None,
             restart_failed: true,
             restart_delay: RESTART_DELAY,
+            budgets: Budgets::default(),
         }
     }
 }
 
 impl JobSettings {
-    /// Reads the annotations of a ConfigMap for one of its types.
+    /// Reads the annotations of a ConfigMap for one of its types; a budget that none of them
+    /// names is as in `budgets`.
     ///
     /// # Errors
     /// The first annotation whose value cannot be read, named, with what it takes.
-    pub fn from_annotations(annotations: &Pairs, app_type: &str) -> Result<Self, String> {
+    pub fn from_annotations(
+        annotations: &Pairs,
+        app_type: &str,
+        mut budgets: Budgets,
+    ) -> Result<Self, String> {
+        check_budget_names(annotations, app_type)?;
         let find = |setting: &str| {
             let general = format!("{}{setting}", labels::PREFIX);
             let special = format!("{app_type}.{general}");
@@ -85,12 +95,18 @@ impl JobSettings {
                 ));
             }
         };
+        for budget in Budget::ALL {
+            if let Some(limit) = duration(&format!("{START_BUDGET}{}", budget.as_str()))? {
+                budgets.set(budget, limit);
+            }
+        }
         Ok(Self {
             backoff_limit,
             max_lifetime: duration("max-lifetime")?,
             ttl_after_finished: duration("ttl-after-finished")?,
             restart_failed,
             restart_delay: duration("restart-delay")?.unwrap_or(RESTART_DELAY),
+            budgets,
         })
     }
 
@@ -102,6 +118,26 @@ impl JobSettings {
             .saturating_mul(factor)
             .min(RESTART_DELAY_MAX.max(self.restart_delay))
     }
+}
+
+/// What the settings of budgets begin with.
+const START_BUDGET: &str = "start-budget.";
+
+/// A budget that there is none of would silently have no effect.
+fn check_budget_names(annotations: &Pairs, app_type: &str) -> Result<(), String> {
+    for (key, _) in annotations.iter() {
+        let own = key.strip_prefix(app_type).and_then(|k| k.strip_prefix('.'));
+        let setting = own.unwrap_or(key).strip_prefix(labels::PREFIX);
+        let phase = setting.and_then(|setting| setting.strip_prefix(START_BUDGET));
+        let known = Budget::ALL.map(Budget::as_str);
+        if let Some(phase) = phase.filter(|phase| !known.contains(phase)) {
+            return Err(format!(
+                "the annotation {key} names '{phase}', for which there is no budget: give one of {}",
+                known.join(", ")
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// What a manifest is made of besides the pod template.
@@ -366,7 +402,7 @@ mod tests {
     fn check_settings(annotations: Value, expected: Result<JobSettings, &str>) {
         let pairs: Pairs = serde_json::from_value(annotations).unwrap();
         assert_eq!(
-            JobSettings::from_annotations(&pairs, "scim"),
+            JobSettings::from_annotations(&pairs, "scim", Budgets::default()),
             expected.map_err(Into::into)
         );
     }
@@ -392,6 +428,38 @@ mod tests {
             Err(
                 "the annotation config-controller.semafor.ch/backoff-limit is '-1': give a whole number of 0 or more",
             ),
+        );
+    }
+    #[test]
+    fn budgets_are_given_by_phase() {
+        let budget = |phase: &str| format!("config-controller.semafor.ch/start-budget.{phase}");
+        for known in Budget::ALL {
+            let mut budgets = Budgets::default();
+            budgets.set(known, Duration::from_secs(90));
+            check_settings(
+                json!({budget(known.as_str()): "5s", format!("scim.{}", budget(known.as_str())): "90s"}),
+                Ok(JobSettings {
+                    budgets,
+                    ..JobSettings::default()
+                }),
+            );
+        }
+        check_settings(
+            json!({budget("pulling"): "soon"}),
+            Err(
+                "the annotation config-controller.semafor.ch/start-budget.pulling is 'soon': give a duration such as 10s or 5m",
+            ),
+        );
+        check_settings(
+            json!({format!("scim.{}", budget("fetching")): "5s"}),
+            Err(
+                "the annotation scim.config-controller.semafor.ch/start-budget.fetching names 'fetching', for which there is no budget: give one of creating, scheduling, mounting, pulling, pull-error, initialising, starting, readying",
+            ),
+        );
+        // That of another type is its own business.
+        check_settings(
+            json!({format!("other.{}", budget("fetching")): "5s"}),
+            Ok(JobSettings::default()),
         );
     }
 }

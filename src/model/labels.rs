@@ -32,6 +32,10 @@ const META_LABEL: &str = "config-controller.semafor.ch/meta-";
 /// What the annotation of a meta label begins with; the hash of its key follows.
 const META_ANNOTATION: &str = "config-controller.semafor.ch/meta.";
 
+/// The meta label that names the session of an instance; lists show the instance's name where it
+/// is not set (contract 3.3).
+pub const SESSION_ID: &str = "sessionID";
+
 /// Keys that PATCH may not set, since the contract gives them another meaning in answers.
 pub const RESERVED: [&str; 6] = ["ip", "addr", "name", "hostname", "errored", "start"];
 
@@ -40,7 +44,9 @@ pub type MetaLabels = BTreeMap<String, String>;
 
 /// The meta labels that an object carries, in both forms.
 ///
-/// An annotation that is not `["key","value"]` is left out: it is not ours.
+/// An annotation that is not `["key","value"]` is left out: it is not ours. Where a key has both
+/// forms the label counts: we remove one form when we write the other, so it is what somebody
+/// else (2.7.1 after a roll-back) has written since.
 #[must_use]
 pub fn meta_labels(object: &ObjectMeta) -> MetaLabels {
     let labels = object.labels.iter().filter_map(|(key, value)| {
@@ -52,7 +58,8 @@ pub fn meta_labels(object: &ObjectMeta) -> MetaLabels {
         .iter()
         .filter(|(key, _)| key.starts_with(META_ANNOTATION))
         .filter_map(|(_, pair)| serde_json::from_str::<(String, String)>(pair).ok());
-    labels.chain(annotations).collect()
+    // Of a key that is there twice the last one stays.
+    annotations.chain(labels).collect()
 }
 
 /// Why the body of a PATCH cannot become meta labels.
@@ -158,6 +165,7 @@ impl MetaChange {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kube::types::{Pod, Resource as _};
 
     fn body(value: Value) -> Map<String, Value> {
         value.as_object().unwrap().clone()
@@ -211,6 +219,22 @@ mod tests {
             labels["config-controller.semafor.ch/meta-gone"],
             Value::Null
         );
+    }
+
+    #[test]
+    fn of_both_forms_the_label_counts() {
+        let pod = json!({"metadata": {
+            "name": "p",
+            "labels": {"config-controller.semafor.ch/meta-username": "bob"},
+            "annotations": {
+                "config-controller.semafor.ch/meta.16f78a7d63": "[\"username\",\"bob@x.ch\"]",
+                "config-controller.semafor.ch/meta.c8687a08aa": "[\"a b\",\"c\"]",
+            },
+        }});
+        let pod = Pod::decode(pod.to_string().as_bytes()).unwrap().unwrap();
+        let expected = [("a b", "c"), ("username", "bob")];
+        let expected = expected.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        assert_eq!(meta_labels(&pod.metadata), MetaLabels::from(expected));
     }
 
     #[track_caller]

@@ -4,9 +4,12 @@
 //! budget runs and how long it is, and whoever asks compares. What one pod says is
 //! read in `status/pods.rs`; here stand the words, and what the Job says.
 
+mod budgets;
 mod pods;
 #[cfg(test)]
 mod tests;
+
+pub use budgets::{Budget, Budgets};
 
 use crate::kube::types::{ConditionType, Job, Pod, Timestamp};
 use pods::{ended_badly, pod_ended, progress};
@@ -69,28 +72,21 @@ impl Phase {
         }
     }
 
-    /// How long a start may stay in this phase before its caller is told that something is wrong.
+    /// Which budget a start in this phase runs on.
     #[must_use]
-    pub fn budget(self) -> Option<Duration> {
-        let secs = match self {
-            Self::Admitting | Self::Stopping => return None,
-            Self::Creating => return Some(NO_POD_BUDGET),
-            Self::Scheduling => 600,
-            Self::Mounting | Self::Pulling | Self::Initialising | Self::Readying => 300,
-            Self::Starting => 10,
-        };
-        Some(Duration::from_secs(secs))
+    pub fn budget(self) -> Option<Budget> {
+        match self {
+            Self::Admitting | Self::Stopping => None,
+            Self::Creating => Some(Budget::Creating),
+            Self::Scheduling => Some(Budget::Scheduling),
+            Self::Mounting => Some(Budget::Mounting),
+            Self::Pulling => Some(Budget::Pulling),
+            Self::Initialising => Some(Budget::Initialising),
+            Self::Starting => Some(Budget::Starting),
+            Self::Readying => Some(Budget::Readying),
+        }
     }
 }
-
-/// How long a Job may be without a pod, besides what its controller waits after a failure.
-const NO_POD_BUDGET: Duration = Duration::from_secs(15);
-
-/// How long an image may fail to be pulled before the caller is told; the next try may still succeed.
-pub const PULL_ERROR_BUDGET: Duration = Duration::from_secs(10);
-
-/// How long a container that Kubernetes runs again may fail before the caller is told.
-pub const CRASH_BUDGET: Duration = Duration::from_secs(10);
 
 /// Reason of an instance that ended with exit code 0.
 const COMPLETED: &str = "Completed";
@@ -103,8 +99,10 @@ const DEADLINE_EXCEEDED: &str = "DeadlineExceeded";
 pub enum Outlook {
     /// It may succeed, and after its budget the caller is told that it probably does not.
     Wait {
-        /// How long it may stay like this.
-        budget: Option<Duration>,
+        /// What bounds how long it may stay like this; `None` where nothing does.
+        budget: Option<Budget>,
+        /// What Kubernetes itself waits besides, before it tries again.
+        pause: Duration,
         /// From when the budget runs, where Kubernetes has a timestamp for it; else from
         /// when it was first seen.
         from: Option<Timestamp>,
@@ -143,6 +141,7 @@ impl Finding {
             last_output: None,
             outlook: Outlook::Wait {
                 budget: phase.budget(),
+                pause: Duration::ZERO,
                 from: None,
             },
         }
@@ -175,9 +174,16 @@ impl Finding {
         self
     }
 
-    fn within(mut self, limit: Duration) -> Self {
+    fn within(mut self, own: Budget) -> Self {
         if let Outlook::Wait { budget, .. } = &mut self.outlook {
-            *budget = Some(limit);
+            *budget = Some(own);
+        }
+        self
+    }
+
+    fn besides(mut self, controller_pause: Duration) -> Self {
+        if let Outlook::Wait { pause, .. } = &mut self.outlook {
+            *pause = controller_pause;
         }
         self
     }
@@ -193,6 +199,7 @@ impl Finding {
     fn unbounded(mut self) -> Self {
         self.outlook = Outlook::Wait {
             budget: None,
+            pause: Duration::ZERO,
             from: None,
         };
         self
@@ -208,13 +215,18 @@ impl Finding {
     /// `first_seen` is when whoever asks saw this finding first; it stands in where
     /// Kubernetes gives no timestamp.
     #[must_use]
-    pub fn verdict_from(&self, first_seen: SystemTime) -> Option<SystemTime> {
+    pub fn verdict_from(&self, first_seen: SystemTime, budgets: &Budgets) -> Option<SystemTime> {
         match self.outlook {
             // Never later than it was seen: the clock of Kubernetes may be ahead of ours.
             Outlook::Never => Some(first_seen),
-            Outlook::Wait { budget, from } => from
+            Outlook::Wait {
+                budget,
+                pause,
+                from,
+            } => from
                 .map_or(first_seen, Timestamp::system_time)
-                .checked_add(budget?),
+                .checked_add(budgets.get(budget?))?
+                .checked_add(pause),
         }
     }
 }
@@ -349,13 +361,12 @@ fn without_pod(job: &Job, leaving: Option<&Pod>) -> Finding {
         Some(_) => "the pod is being stopped; the Job makes a new one when it is gone",
         None => "the Job has no pod yet",
     };
-    let budget = NO_POD_BUDGET + controller_pause(job);
     Finding::new(Phase::Creating, "NoPod", message)
         .since(leaving.map_or(job.metadata.creation_timestamp, |pod| {
             pod.metadata.deletion_timestamp
         }))
         .counted_from(leaving.and_then(|pod| pod.metadata.deletion_timestamp))
-        .within(budget)
+        .besides(controller_pause(job))
 }
 
 /// How long the Job controller waits before it makes the next pod: 10 s after the first that

@@ -335,6 +335,8 @@ fn log_restart(
 ) {
     match cause {
         Cause::Closed => log::debug!("watch of {resource} begins again: {why}"),
+        // If it lasts, it is said once, as the missing right that it is.
+        Cause::Refused => log::debug!("{resource} are refused so far: {why}"),
         Cause::Silent | Cause::Lost | Cause::Expired => {
             log::info!(
                 "watch of {resource} begins again ({}): {why}",

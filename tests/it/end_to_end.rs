@@ -12,6 +12,7 @@
 //! | `starts` | many callers at once, and a start while the same name is being deleted |
 //! | `reads` | a ready instance is answered without a call to Kubernetes |
 //! | `outage` | the API server is away for 20 s |
+//! | `predecessor` | 2.7.1's instances, a roll-back to it, its Role |
 //! | `crash` | `kill -9` in the middle of 50 starts |
 //! | `misconfigured` | wrong CA, bad tokens, no such namespace, no cluster at all |
 //!
@@ -22,11 +23,12 @@
 //! | `wire` | a relay before the API server that counts what passes |
 
 mod crash;
-mod ground;
+pub(crate) mod ground;
 mod main_job;
 mod misconfigured;
 mod outage;
-mod program;
+mod predecessor;
+pub(crate) mod program;
 mod reads;
 mod starts;
 mod templates;

@@ -8,18 +8,22 @@
 //! | `stop` | DELETE, and a start while the same name goes |
 //! | `labels` | PATCH, and what reads show of it |
 //! | `reads` | what memory can answer makes no call to Kubernetes |
+//! | `legacy` | the older routes |
 //! | `templates` | ConfigMaps that are edited, broken or deleted |
 //! | `watch` | the view while watches break, expire or are not allowed |
 //! | `outage` | Kubernetes away, slow, or out of sorts |
 //! | `replicas` | several replicas on one API server |
+//! | `predecessor` | 2.7.1: its instances, a roll-back to it, its Role |
 //! | `limits` | bounds on those who wait |
 //! | `input` | bad input changes nothing |
 //! | `https` | the port with a certificate |
 //! | `shutdown` | the end of a replica |
 //! | `binary` | the program: arguments, exit codes, signals, a kill |
+//! | `timing` | where the time of a start went, as its answers say |
 //! | `metrics` | every metric is documented, moves, and is taken by Prometheus' own checker |
 //! | `auth` | who may call, and that nobody else does |
 //! | `conformance` | what we rely on from the API server, on the fake and (with `CLUSTER_TESTS=1`) on a real cluster |
+//! | `contract` | the wire contract as a table: on the fake, on a real cluster, at a URL |
 //! | `end_to_end` | with `CLUSTER_TESTS=1`: our own program on a real cluster, with real pods |
 //! | `simulation` | seeded schedules of everything that can happen, on one thread |
 //! | `fuzz` | mutated input for everything that reads bytes from outside |
@@ -47,13 +51,16 @@ mod apps;
 mod auth;
 mod binary;
 mod conformance;
+mod contract;
 mod end_to_end;
 mod https;
 mod input;
 mod labels;
+mod legacy;
 mod limits;
 mod metrics;
 mod outage;
+mod predecessor;
 mod reads;
 mod replicas;
 mod sandbox;
@@ -63,5 +70,6 @@ mod start;
 mod stop;
 mod templates;
 mod tidy;
+mod timing;
 mod wait;
 mod watch;

@@ -8,6 +8,8 @@ use std::time::Duration;
 use config_controller::metrics::{ALL, MEDIA_TYPE, OTHER};
 use serde_json::json;
 
+use crate::fake_kube::dynamics::fate::{Exit, Fate};
+use crate::fake_kube::dynamics::pods::PodMove;
 use crate::fake_kube::faults::{Fault, FaultRule};
 use crate::harness::{Ground, eventually, repository};
 
@@ -107,6 +109,159 @@ fn starts_and_stops_are_counted_by_how_they_end() {
     );
 }
 
+/// Has an instance of `hello` started by the first replica, and does not wait for it.
+#[track_caller]
+fn begin(ground: &Ground, name: &str) {
+    let path = format!("/app/hello/{name}");
+    let request = ground
+        .client()
+        .begin("GET", &path, &[("Prefer", "wait=0")], "");
+    request.finish().expect(202);
+    ground.wait_job(&format!("hello-{name}"));
+}
+
+/// How many starts of `hello` have ended so.
+fn starts(result: &str, reason: &str) -> String {
+    let labels = format!("reason=\"{reason}\",result=\"{result}\",type=\"hello\"");
+    format!("config_controller_starts_total{{{labels}}}")
+}
+
+const VERDICTS: &str = "config_controller_time_to_verdict_seconds_count";
+
+/// How many phases of that kind are over.
+fn phases(phase: &str) -> String {
+    format!("config_controller_start_phase_duration_seconds_count{{phase=\"{phase}\"}}")
+}
+
+#[test]
+fn phases_of_a_start_are_counted_when_they_end() {
+    let ground = Ground::by_hand();
+    begin(&ground, "ann");
+    ground.wait_pod("hello-ann");
+    wait(&ground, &phases("admitting"), 1.0);
+    wait(&ground, &phases("creating"), 1.0);
+    assert_eq!(value(&ground, &phases("scheduling")), None);
+    ground.move_pod("hello-ann", &PodMove::Run);
+    wait(&ground, &phases("scheduling"), 1.0);
+    assert_eq!(value(&ground, &phases("readying")), None);
+    ground.make_ready("hello-ann");
+    wait(&ground, &phases("readying"), 1.0);
+    wait(&ground, &starts("ready", ""), 1.0);
+    // The durations are those of the start: together as long as the whole.
+    let sum = |family: &str| {
+        let text = ground.get("/metrics").text;
+        let lines = text.lines().filter(|line| line.starts_with(family));
+        let values = lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+        values.sum::<f64>()
+    };
+    let phases = sum("config_controller_start_phase_duration_seconds_sum");
+    let whole = sum("config_controller_start_duration_seconds_sum");
+    assert!((phases - whole).abs() < 0.001, "{phases} {whole}");
+    assert_eq!(value(&ground, VERDICTS), Some(0.0));
+}
+
+#[test]
+fn a_start_that_fails_is_a_verdict() {
+    let ground = Ground::by_hand();
+    begin(&ground, "ann");
+    ground.move_pod("hello-ann", &PodMove::Run);
+    let exit = Exit {
+        after_ms: 0,
+        code: 3,
+        reason: String::new(),
+        message: String::new(),
+    };
+    ground.move_pod("hello-ann", &PodMove::Exit(exit));
+    wait(&ground, &starts("failed", "Error"), 1.0);
+    wait(&ground, VERDICTS, 1.0);
+    // What is said of it later is nothing new.
+    begin(&ground, "ann");
+    ground.delete("/app/hello/ann").expect(200);
+    assert_eq!(value(&ground, VERDICTS), Some(1.0));
+    assert_eq!(value(&ground, &starts("stopped", "")), None);
+}
+
+/// Nobody waits, and nothing happens but that time passes.
+#[test]
+fn a_start_that_is_late_is_a_verdict_once_and_no_end() {
+    let ground = Ground::by_hand();
+    begin(&ground, "ann");
+    for next in [PodMove::Schedule, PodMove::Mount, PodMove::Pull] {
+        ground.move_pod("hello-ann", &next);
+    }
+    let stuck = PodMove::Wait("ErrImagePull".to_owned(), "connection refused".to_owned());
+    ground.move_pod("hello-ann", &stuck);
+    eventually("the trouble is seen", || {
+        let client = ground.client();
+        let told = client.begin("GET", "/app/hello/ann", &[("Prefer", "wait=0")], "");
+        (told.finish().expect(202)["reason"] == "ErrImagePull").then_some(())
+    });
+    assert_eq!(value(&ground, VERDICTS), Some(0.0));
+    ground.advance(Duration::from_secs(12));
+    wait(&ground, VERDICTS, 1.0);
+    assert_eq!(value(&ground, &starts("failed", "ErrImagePull")), None);
+    ground.make_ready("hello-ann");
+    wait(&ground, &starts("ready", ""), 1.0);
+    assert_eq!(value(&ground, VERDICTS), Some(1.0));
+}
+
+#[test]
+fn every_other_end_of_a_start_has_its_word() {
+    let ground = Ground::by_hand();
+    begin(&ground, "stopped");
+    ground.wait_pod("hello-stopped");
+    ground.delete("/app/hello/stopped").expect(200);
+    wait(&ground, &starts("stopped", ""), 1.0);
+
+    begin(&ground, "finished");
+    let exit = Exit {
+        after_ms: 0,
+        code: 0,
+        reason: String::new(),
+        message: String::new(),
+    };
+    ground.move_pod("hello-finished", &PodMove::Run);
+    ground.move_pod("hello-finished", &PodMove::Exit(exit));
+    wait(&ground, &starts("finished", "Completed"), 1.0);
+    wait(&ground, VERDICTS, 1.0);
+
+    let quota = Fault::Refused("exceeded quota".to_owned());
+    ground
+        .kube
+        .fault(FaultRule::new("create", "jobs", quota).times(1));
+    ground.get("/app/hello/denied").expect_error(403, "refused");
+    wait(&ground, &starts("denied", "refused"), 1.0);
+}
+
+#[test]
+fn a_start_whose_answer_is_lost_is_unknown() {
+    let ground = Ground::new();
+    ground
+        .kube
+        .fault(FaultRule::new("create", "jobs", Fault::LoseAnswer).times(1));
+    ground.start_instance("/app/hello/ann");
+    wait(&ground, &starts("unknown", "answer_lost"), 1.0);
+    assert_eq!(value(&ground, &starts("ready", "")), None);
+    assert_eq!(ground.jobs(), ["hello-ann"]);
+}
+
+#[test]
+fn the_replica_that_made_the_job_reports_its_start() {
+    let mut ground = Ground::by_hand();
+    let other = ground.add_replica();
+    ground.wait_ready(other);
+    begin(&ground, "ann");
+    let waiting = ground.replica(other).begin_get("/app/hello/ann");
+    ground.make_ready("hello-ann");
+    waiting.finish().expect(200);
+    wait(&ground, &starts("ready", ""), 1.0);
+    let text = ground.replica(other).get("/metrics").text;
+    for family in ["starts_total", "start_phase_duration_seconds_count"] {
+        let sample = format!("config_controller_{family}{{");
+        assert!(!text.contains(&sample), "{text}");
+    }
+}
+
 #[test]
 fn what_callers_make_up_is_no_label() {
     let ground = Ground::new();
@@ -122,7 +277,7 @@ fn what_callers_make_up_is_no_label() {
 #[test]
 fn a_request_beyond_the_bound_is_counted() {
     let ground = Ground::builder()
-        .fate(crate::fake_kube::dynamics::fate::Fate::by_hand())
+        .fate(Fate::by_hand())
         .setting("PARKED_PER_KEY_MAX", "1")
         .start();
     let first = ground.client().begin_get("/app/hello/ann");

@@ -280,3 +280,22 @@ fn job(job_name: &str, app_type: &str, name: &str) -> Value {
         }},
     })
 }
+
+#[test]
+fn who_only_looks_starts_nothing() {
+    let ground = Ground::by_hand();
+    let look = |name: &str| {
+        let headers = [("Prefer", "create=false")];
+        let path = format!("/app/hello/{name}");
+        ground.client().begin("GET", &path, &headers, "")
+    };
+    look("ann").finish().expect_error(404, "not_found");
+    assert!(ground.jobs().is_empty());
+    let starting = ground.client().begin_get("/app/hello/ann");
+    ground.wait_pod("hello-ann");
+    let looking = look("ann");
+    ground.make_ready("hello-ann");
+    let (started, found) = (starting.finish().expect(200), looking.finish().expect(200));
+    assert_eq!(started, found);
+    assert_eq!(look("ann").finish().expect(200), found);
+}

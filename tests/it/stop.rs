@@ -1,5 +1,7 @@
 //! Stopping: DELETE, what those hear who wait, and a start while the same name goes.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use crate::fake_kube::cluster::resource::Resource;
@@ -236,4 +238,60 @@ fn see_phase(ground: &Ground, phase: &str) {
         let told = client.begin("GET", "/app/hello/ann", &hurried, "").finish();
         (told.expect(202)["phase"] == phase).then_some(())
     });
+}
+
+#[test]
+fn delete_can_wait_until_the_job_is_gone() {
+    let ground = Ground::by_hand();
+    start(&ground);
+    let headers = [("Prefer", "wait=60")];
+    let waiting = ground
+        .client()
+        .begin("DELETE", "/app/hello/ann", &headers, "");
+    // Another that does not wait is answered when the deletion has begun.
+    ground.delete("/app/hello/ann").expect(200);
+    assert_eq!(ground.jobs(), ["hello-ann"]);
+    let pod = ground.kube.pod_of(NAMESPACE, "hello-ann").expect("it ends");
+    assert!(
+        ground
+            .kube
+            .move_pod(NAMESPACE, &name_of(&pod), &PodMove::Terminate)
+    );
+    waiting.finish().expect_text(200, r#"{"status":"Success"}"#);
+    assert!(ground.jobs().is_empty());
+}
+
+#[test]
+fn delete_says_so_when_the_job_is_not_gone_in_time() {
+    let ground = Ground::by_hand();
+    start(&ground);
+    let headers = [("Prefer", "wait=1")];
+    let waiting = ground
+        .client()
+        .begin("DELETE", "/app/hello/ann", &headers, "");
+    let answer = waiting.finish().expect(202);
+    assert_eq!(answer["status"], "Stopping");
+    assert_eq!(answer["phase"], "stopping");
+    assert!(answer["since"].is_string(), "{answer}");
+}
+
+#[test]
+fn a_pod_that_does_not_go_is_removed_30_s_after_its_grace() {
+    let ground = Ground::by_hand();
+    start(&ground);
+    ground.delete("/app/hello/ann").expect(200);
+    let headers = [("Prefer", "wait=300")];
+    let waiting = ground.client().begin("GET", "/app/hello/ann", &headers, "");
+    ground.advance(Duration::from_secs(59));
+    assert_eq!(ground.kube.count("delete", "pods"), 0);
+    // The grace of a pod is 30 s where its template says nothing.
+    ground.advance(Duration::from_secs(2));
+    eventually("the pod is removed", || {
+        (ground.kube.count("delete", "pods") == 1).then_some(())
+    });
+    ground.make_ready("hello-ann");
+    waiting.finish().expect(200);
+    let metrics = ground.get("/metrics").text;
+    let line = r#"config_controller_stops_total{cause="forced",type="hello"} 1"#;
+    assert!(metrics.contains(line), "{metrics}");
 }

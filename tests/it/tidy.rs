@@ -3,11 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use config_controller::config::SETTINGS;
 use serde_json::{Value, json};
 
 use crate::fake_kube::FakeKube;
+use crate::fake_kube::dynamics::fate::Fate;
 use crate::harness::{Ground, NAMESPACE, ROLE, eventually, repository};
 
 /// Longest file, in lines.
@@ -222,6 +224,8 @@ const PURE: &[&str] = &[
     "src/app/error.rs",
     "src/app/history.rs",
     "src/app/review/memory.rs",
+    "src/app/starts.rs",
+    "src/app/timeline.rs",
     "src/app/token.rs",
     "src/app/view.rs",
     "src/http/auth.rs",
@@ -233,6 +237,7 @@ const PURE: &[&str] = &[
     "src/http/prefer.rs",
     "src/http/problem.rs",
     "src/http/router.rs",
+    "src/http/timing.rs",
 ];
 
 /// What a pure file may not name. Addresses are values, sockets are not.
@@ -511,6 +516,23 @@ fn the_role_grants_what_is_used_and_no_more() {
     ground
         .get("/app/hello/taken")
         .expect_error(409, "name_taken");
+    // A pod that does not go is removed: its node is dead.
+    ground.kube.set_fate(
+        "hello-dead",
+        Fate {
+            lingers: true,
+            ..Fate::default()
+        },
+    );
+    ground.start_instance("/app/hello/dead");
+    ground.delete("/app/hello/dead").expect(200);
+    eventually("the deletion is seen", || {
+        ground
+            .kube
+            .pod_of(NAMESPACE, "hello-dead")
+            .filter(|pod| !pod["metadata"]["deletionTimestamp"].is_null())
+    });
+    ground.advance(Duration::from_secs(61));
     let refused = ground.kube.requests();
     let refused: Vec<_> = refused.iter().filter(|r| r.code == 403).collect();
     assert!(refused.is_empty(), "{refused:?}");

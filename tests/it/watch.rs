@@ -9,7 +9,7 @@ use crate::fake_kube::faults::{Fault, FaultRule};
 use crate::harness::{Ground, NAMESPACE, PREFIX, eventually};
 
 /// The Role of 2.7.1's chart (contract B 4.5): no watch on Jobs and ConfigMaps.
-const ROLE_OF_THE_ORIGINAL: &str = "\
+pub(crate) const ROLE_OF_THE_ORIGINAL: &str = "\
 apiVersion: rbac.authorization.k8s.io/v1
 kind: Role
 metadata: {name: config-controller}

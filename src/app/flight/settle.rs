@@ -2,7 +2,7 @@
 //!
 //! Pure, as all of [`super`]. Nothing here makes a call.
 
-use super::{Context, Effect, Ensure, Flight, VERDICT_HOLD};
+use super::{Context, Effect, Ensure, Flight, Intent, VERDICT_HOLD};
 use crate::app::error::Error;
 use crate::app::view::{self, Instance, Seen};
 use crate::app::{Answer, Progress};
@@ -65,8 +65,8 @@ impl Flight {
             }
             InstanceStatus::Failed { finding, .. } => Some(finding.clone()),
             InstanceStatus::Finished(ending) => Some(ending.finding()),
-            InstanceStatus::Starting(finding) => self
-                .verdict_at(instance, finding, context)
+            InstanceStatus::Starting(finding) => context
+                .verdict_at(&self.key, instance, finding)
                 .filter(|at| *at <= context.wall)
                 .map(|_| finding.clone()),
         }
@@ -118,11 +118,19 @@ impl Flight {
     /// The Job that a caller may have waited for is gone or going.
     fn settle_without(&self, caller: &Caller, going: Option<&Uid>) -> Settled {
         match &caller.stance {
+            Stance::Any if self.finds_nothing(caller) => {
+                Settled::Answered(Answer::Failed(Error::NoInstance(self.key.clone())))
+            }
             Stance::Any => Settled::Waits(Stance::Any),
             Stance::Replacement(uid) if going == Some(uid) => Settled::Waits(caller.stance.clone()),
             Stance::Replacement(_) => Settled::Waits(Stance::Any),
             Stance::Ready(uid) | Stance::Verdict(uid, _) => Settled::Answered(self.last_of(uid)),
         }
+    }
+
+    /// Whether this caller wants no start, and nobody else has one under way.
+    fn finds_nothing(&self, caller: &Caller) -> bool {
+        caller.ensure.intent == Intent::Find && !self.is_creating()
     }
 
     /// What those hear who waited for this Job, now that it goes.
@@ -152,8 +160,12 @@ impl Flight {
             }
             Stance::Verdict(..) => Settled::Waits(caller.stance.clone()),
             Stance::Replacement(own) if own == uid => Settled::Waits(caller.stance.clone()),
+            Stance::Any if caller.ensure.intent == Intent::Find && is_over(instance) => {
+                Settled::Answered(Answer::Failed(Error::NoInstance(self.key.clone())))
+            }
             Stance::Any | Stance::Replacement(_) => {
-                Settled::Waits(if self.may_replace(instance, context) {
+                let may_start = caller.ensure.intent != Intent::Find;
+                Settled::Waits(if may_start && self.may_replace(instance, context) {
                     Stance::Replacement(uid.clone())
                 } else {
                     Stance::Verdict(uid.clone(), context.now + VERDICT_HOLD)
@@ -172,6 +184,7 @@ impl Flight {
 
     /// Answers stops and labels that need no call.
     pub(super) fn settle_others(&mut self, seen: &Seen, out: &mut Vec<Effect>) {
+        self.settle_goings(seen, out);
         match seen {
             Seen::Foreign => self.nothing_there(out),
             Seen::Absent => {}
@@ -181,7 +194,7 @@ impl Flight {
                     InstanceStatus::Failed { .. } | InstanceStatus::Finished(_)
                 );
                 if matches!(instance.status, InstanceStatus::Stopping { .. }) {
-                    self.answer_stops(&Answer::Done, out);
+                    self.deletion_begun(instance.uid(), |_| true, out);
                 }
                 if ended && instance.pod.is_none() {
                     self.answer_labels(&Answer::Failed(Error::NoInstance(self.key.clone())), out);
@@ -229,6 +242,7 @@ impl Flight {
             }
             waits
         });
+        self.answer_goings(seen, over, out);
         let late = self.late_label(seen);
         self.labels.retain(|label| {
             let waits = !over(label.deadline);
@@ -259,6 +273,11 @@ impl Flight {
             }),
         }
     }
+}
+
+/// Whether the instance ended well, and is not there any more for one who only looks for it.
+fn is_over(instance: &Instance) -> bool {
+    matches!(instance.status, InstanceStatus::Finished(_))
 }
 
 fn progress(seen: &Seen) -> Finding {

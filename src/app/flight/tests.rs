@@ -2,6 +2,8 @@
 
 mod calls;
 mod ends;
+mod intents;
+mod overdue;
 mod stops;
 
 use crate::app::fixture::{Scene, exists, key, n1, waiting_pod};

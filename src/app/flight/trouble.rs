@@ -23,6 +23,9 @@ const RETRY_PAUSE_MAX: Duration = Duration::from_secs(1);
 /// suffer from what was said to somebody else.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(10);
 
+/// Pause between two tries to get rid of a pod that does not go.
+const FORCE_PAUSE: Duration = Duration::from_secs(5);
+
 /// So often in a row Kubernetes may have something else than the view shows before that is
 /// looked at in peace.
 const RACES_AT_ONCE: u32 = 3;
@@ -52,6 +55,18 @@ pub(super) struct Trouble {
 }
 
 impl Flight {
+    /// Leaves a pod that does not go alone for a while.
+    pub(super) fn pause_force(&mut self, now: Instant) {
+        self.trouble = Some(Trouble {
+            kind: Kind::Force,
+            since: now,
+            tries: 1,
+            retry_at: now + FORCE_PAUSE,
+            test: None,
+            error: Error::UNAVAILABLE,
+        });
+    }
+
     /// Whether a call of this kind has to wait, since the last one failed.
     pub(super) fn is_pausing(&self, kind: Kind, now: Instant) -> bool {
         self.trouble
@@ -60,15 +75,16 @@ impl Flight {
     }
 
     /// When to try the call again that is due and failed before.
-    pub(super) fn retry_at(&self, seen: &Seen) -> Option<Instant> {
+    pub(super) fn retry_at(&self, seen: &Seen, context: &Context<'_>) -> Option<Instant> {
         let trouble = self.trouble.as_ref().filter(|_| self.asked.is_none())?;
-        (self.due(seen) == Some(trouble.kind)).then_some(trouble.retry_at)
+        (self.due(seen, context) == Some(trouble.kind)).then_some(trouble.retry_at)
     }
 
     /// What those hear at their deadline who wait for a start or a stop.
     pub(super) fn trouble_of_start(&self) -> Option<Error> {
         let trouble = self.trouble.as_ref()?;
-        (trouble.kind != Kind::Label).then(|| trouble.error.clone())
+        let concerns = !matches!(trouble.kind, Kind::Label | Kind::Force);
+        concerns.then(|| trouble.error.clone())
     }
 
     /// A call has failed: who hears of it now, and what is tried again.
@@ -81,6 +97,10 @@ impl Flight {
     ) {
         let kind = asked.whose.kind();
         match (error.class(), kind) {
+            // It has gone by itself, or another replica was faster: look what is there.
+            (Class::NotFound | Class::Conflict, Kind::Force) => self.look_again(error, context),
+            // Nobody waits for this call, so there is time.
+            (_, Kind::Force) => self.pause_force(context.now),
             // Somebody was faster, or the answer to an earlier try was lost: look what is there.
             (Class::AlreadyExists, Kind::Create) | (Class::Conflict, Kind::Delete) => {
                 self.look_again(error, context);
@@ -88,7 +108,12 @@ impl Flight {
             // The engine has taken it out of the view.
             (Class::NotFound, Kind::Delete) => {
                 self.trouble = None;
-                self.answer_stops(&Answer::Done, out);
+                if let Whose::Delete { stops, .. } = &asked.whose {
+                    let gone = self
+                        .stops
+                        .extract_if(.., |stop| stops.contains(&stop.token));
+                    out.extend(gone.map(|stop| Effect::Answer(stop.token, Answer::Done)));
+                }
             }
             (Class::NotFound, Kind::Create) => {
                 self.give_up(&asked.whose, &Error::NamespaceMissing, out);
@@ -207,6 +232,8 @@ impl Flight {
                 self.answer_stops(&failed, out);
             }
             Kind::Label => self.answer_labels(&failed, out),
+            // Nobody waits for it.
+            Kind::Force => {}
         }
     }
 
@@ -225,7 +252,9 @@ impl Flight {
                 self.labels.retain(|label| label.token != *sent);
                 out.push(Effect::Answer(*sent, failed));
             }
-            Whose::Read | Whose::Delete => self.give_up(whose, error, out),
+            Whose::Read | Whose::Delete { .. } | Whose::Force { .. } => {
+                self.give_up(whose, error, out)
+            }
         }
     }
 

@@ -7,7 +7,7 @@ use crate::http::auth::Denied;
 use crate::http::auth::gate::Entry;
 use crate::http::message::{Method, Request, Response};
 use crate::http::problem::{Problem, Shape};
-use crate::http::router::{self, Routed};
+use crate::http::router::{self, Resource, Routed};
 use crate::http::server::{Handled, Resumed};
 
 /// A request that waits until Kubernetes has said whose token it carries.
@@ -22,6 +22,15 @@ impl Held {
     /// The name of its method.
     pub(super) fn method(&self) -> &str {
         self.request.method.as_str()
+    }
+
+    /// The path that it asks for, as metrics name it.
+    pub(super) fn resource(&self) -> Resource {
+        match router::route(&self.request.method, &self.request.path) {
+            Routed::To(route) => route.resource(),
+            // What is no route is answered at once, whatever its token; this one waits.
+            _ => Resource::Instance,
+        }
     }
 }
 

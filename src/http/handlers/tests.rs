@@ -1,10 +1,10 @@
 //! Requests by literals, and the exact bytes of the answers; what waits is taken from the desk's inbox.
 
 use super::*;
-use crate::app::Waits;
 use crate::app::desk::{Input, Wish};
 use crate::app::engine::{Catalogs, Inbox};
 use crate::app::fixture::{World, decode, key, n1, ready_pod, t0, token};
+use crate::app::{Following, Waits};
 use crate::clock::Clock;
 use crate::health::{Beat, Signs};
 use crate::http::auth::gate::Mode;
@@ -79,7 +79,8 @@ impl Bench {
             json!({"metadata": {"name": "apps"}, "data": {"zeta.yaml": "x", "scim.yaml": "x"}});
         catalogs.update(&[Arc::new(decode(&map))]);
         let of_app = Arc::clone(&clock) as Arc<dyn Clock>;
-        let app = App::new(world.view.clone(), catalogs, inbox, waits, of_app, None);
+        let (view, following) = (world.view.clone(), Following::default());
+        let app = App::new(view, catalogs, inbox, waits, of_app, None, following);
         let watched = Watched {
             metrics: Arc::new(Metrics::new(1, &router::route_labels())),
             scrape: Arc::new(NoScrape),
@@ -215,7 +216,7 @@ fn a_start_is_handed_to_the_desk_with_its_variables_and_deadline() {
     let request = Request::new(Method::Get, "/app/scim/n1?utcOffset=120&X=a&X=b&E=&s=a+b&");
     assert!(matches!(
         bench.send(request),
-        Handled::Parked(Pending::Ensure)
+        Handled::Parked(Pending::Ensure(_))
     ));
     let (key, Wish::Ensure(ensure)) = bench.wish() else {
         panic!("no start");
@@ -265,7 +266,7 @@ fn progress_has_the_word_of_the_original_first() {
             finding: finding.clone(),
             is_verdict,
         };
-        resumed(&bench, Pending::Ensure, Answer::Progress(progress))
+        resumed(&bench, Pending::Ensure(n1()), Answer::Progress(progress))
     };
     check(
         &told(&finding, false),
@@ -306,7 +307,11 @@ fn answers_of_the_desk() {
         404,
         r#"{"detail":{"status":"error","msg":"there is no instance scim/n1","code":"not_found"}}"#,
     );
-    let stopped = resumed(&bench, Pending::Ensure, Answer::Failed(Error::Stopped));
+    let stopped = resumed(
+        &bench,
+        Pending::Ensure(n1()),
+        Answer::Failed(Error::Stopped),
+    );
     check(
         &stopped,
         409,
@@ -347,7 +352,7 @@ fn errors_that_time_heals_say_when_to_ask_again() {
         (Error::NameTaken(n1()), 409, "name_taken", None),
         (Error::Internal, 500, "internal", None),
     ] {
-        let response = resumed(&bench, Pending::Ensure, Answer::Failed(error));
+        let response = resumed(&bench, Pending::Ensure(n1()), Answer::Failed(error));
         assert_eq!(response.status, status, "{code}");
         assert_eq!(header(&response, "retry-after"), retry_after, "{code}");
         let body: Value = serde_json::from_slice(response.body.as_slice()).unwrap();
@@ -455,7 +460,7 @@ fn bodies_that_cannot_be_labels() {
         (
             json,
             "{a}",
-            r#"[{"type":"json_invalid","loc":["body",1],"msg":"JSON decode error","input":{},"ctx":{"error":"key must be a string at line 1 column 2"}}]"#,
+            r#"[{"type":"json_invalid","loc":["body",1],"msg":"JSON decode error","input":{},"ctx":{"error":"Expecting property name enclosed in double quotes"}}]"#,
         ),
     ] {
         let response = reply(bench.patch(content_type, body));

@@ -52,6 +52,13 @@ fn the_name_of_the_request_comes_last() {
 }
 
 #[test]
+fn the_reason_of_422_is_that_of_the_contract() {
+    let text = head(&Response::json(422, "{}"), Persistence::Close);
+    let line = "beforeHTTP/1.1 422 Unprocessable Content\r\nConnection: close\r\n";
+    assert!(text.starts_with(line), "{text}");
+}
+
+#[test]
 fn a_large_body_is_not_chunked() {
     let response = Response::with_type(200, "text/plain", Body::Owned(vec![b'x'; 1_000_000]));
     let text = head(&response, Persistence::Implied);

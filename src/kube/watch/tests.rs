@@ -269,7 +269,9 @@ fn a_refused_watch_is_polled_after_five_seconds_and_tried_again_every_minute() {
     scenario.check(page(&["a"], "10", None), open("10"));
     let refused = || Input::Opened(Err(error(Verb::Watch, 403, "Forbidden")));
     for _ in 0..5 {
-        assert_eq!(refusals(&scenario.check(refused(), BACK_OFF)), 0);
+        let effects = scenario.check(refused(), BACK_OFF);
+        assert_eq!(refusals(&effects), 0);
+        assert_eq!(causes(&effects), [Cause::Refused]);
         scenario.after(1.0).check(Input::Woken, open("10"));
     }
     assert_eq!(refusals(&scenario.check(refused(), Next::Wait(POLL))), 1);

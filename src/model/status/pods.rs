@@ -3,10 +3,7 @@
 //! Pure, as all of [`super`]. The order of the checks is the order in which a start goes through
 //! its phases.
 
-use super::{
-    COMPLETED, CRASH_BUDGET, Ending, Finding, InstanceStatus, PULL_ERROR_BUDGET, Phase,
-    controller_pause, lasted,
-};
+use super::{Budget, COMPLETED, Ending, Finding, InstanceStatus, Phase, controller_pause, lasted};
 use crate::kube::types::{
     Condition, ConditionStatus, ConditionType, ContainerState, ContainerStatus, Detail, Job, Pod,
     PodPhase, RestartPolicy, Terminated, Timestamp,
@@ -192,7 +189,7 @@ fn between_pods(job: &Job, failure: Finding) -> Finding {
     let ended = failure.since;
     let pause = i64::try_from(controller_pause(job).as_secs()).unwrap_or(0);
     let next = ended.map(|ended| Timestamp::from_seconds(ended.seconds() + pause));
-    failure.within(CRASH_BUDGET).counted_from(next)
+    failure.within(Budget::Starting).counted_from(next)
 }
 
 /// Whether a registry has answered that it will not give this image. There is no other sign
@@ -217,7 +214,7 @@ fn blocked(phase: Phase, container: &ContainerStatus) -> Option<Finding> {
         // It ended, and its pod's restart policy will run it again.
         ContainerState::Terminated(ended) if ended.exit_code != 0 => {
             let failure = container_failure(phase, container, ended);
-            Some(failure.since(ended.finished_at).within(CRASH_BUDGET))
+            Some(failure.since(ended.finished_at).within(Budget::Starting))
         }
         _ => None,
     }
@@ -232,7 +229,7 @@ fn waiting(phase: Phase, container: &ContainerStatus, detail: &Detail) -> Option
             Some(finding(Phase::Pulling).never())
         }
         "ErrImagePull" | "ImagePullBackOff" | "RegistryUnavailable" | "ImageInspectError" => {
-            Some(finding(Phase::Pulling).within(PULL_ERROR_BUDGET))
+            Some(finding(Phase::Pulling).within(Budget::PullError))
         }
         "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => {
             Some(finding(Phase::Starting))
@@ -244,7 +241,7 @@ fn waiting(phase: Phase, container: &ContainerStatus, detail: &Detail) -> Option
                 None => finding(phase),
             };
             crash.reason = reason.into();
-            Some(crash.within(CRASH_BUDGET))
+            Some(crash.within(Budget::Starting))
         }
         _ => None,
     }

@@ -115,8 +115,12 @@ fn line(assessment: &Assessment) -> String {
             Outlook::Wait { budget: None, .. } => "wait".into(),
             Outlook::Wait {
                 budget: Some(budget),
+                pause,
                 from,
-            } => format!("{}s@{}", budget.as_secs(), secs(from)),
+            } => {
+                let budget = Budgets::default().get(budget) + pause;
+                format!("{}s@{}", budget.as_secs(), secs(from))
+            }
         };
         let word = finding.phase.legacy_word();
         let phase = finding.phase.as_str();
@@ -588,7 +592,7 @@ fn only_an_end_before_the_deletion_is_a_verdict() {
 fn verdicts_and_their_time() {
     let seen = Timestamp::parse(&at(100)).unwrap().system_time();
     let secs = |finding: &Finding| {
-        let verdict = finding.verdict_from(seen)?;
+        let verdict = finding.verdict_from(seen, &Budgets::default())?;
         let zero = Timestamp::parse(T0).unwrap().system_time();
         Some(verdict.duration_since(zero).unwrap().as_secs())
     };

@@ -12,11 +12,11 @@ use crate::raw_kube::{RawKube, server_and_ca};
 
 /// A namespace with our service account, Role and demo templates.
 #[derive(Debug)]
-pub(super) struct Ground<'a> {
+pub(crate) struct Ground<'a> {
     pub(super) cluster: &'a Cluster,
     /// As an administrator.
     pub(super) api: RawKube,
-    pub(super) namespace: String,
+    pub(crate) namespace: String,
     /// For the files of this test.
     pub(super) folder: PathBuf,
 }
@@ -25,7 +25,7 @@ impl<'a> Ground<'a> {
     /// A new namespace, with the manifests of `manifests/base` (without the Deployment) and
     /// `manifests/demo`.
     #[track_caller]
-    pub(super) fn new(cluster: &'a Cluster) -> Self {
+    pub(crate) fn new(cluster: &'a Cluster) -> Self {
         static COUNTER: AtomicU32 = AtomicU32::new(0);
         let count = COUNTER.fetch_add(1, Ordering::SeqCst);
         let namespace = format!("e2e-{}-{count}", std::process::id());
@@ -89,7 +89,7 @@ impl<'a> Ground<'a> {
 
     /// Our program, with a token of our service account, once it is ready.
     #[track_caller]
-    pub(super) fn program(&self) -> Program {
+    pub(crate) fn program(&self) -> Program {
         let kubeconfig = self.kubeconfig(&self.token(), None, None);
         Program::start_ready(&kubeconfig, &[])
     }

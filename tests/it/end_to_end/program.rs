@@ -1,7 +1,7 @@
 //! Our program as a process: its environment, its log, its end, and an HTTP client for it.
 
 use std::io::{BufRead as _, BufReader};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -13,7 +13,7 @@ use super::{PATIENCE, eventually};
 
 /// A running program; it is killed when this is dropped.
 #[derive(Debug)]
-pub(super) struct Program {
+pub(crate) struct Program {
     child: Child,
     log: Arc<Log>,
     base: String,
@@ -109,7 +109,7 @@ impl Program {
 
     /// The same, and waits until it has seen all that there is.
     #[track_caller]
-    pub(super) fn start_ready(kubeconfig: &Path, environment: &[(&str, &str)]) -> Self {
+    pub(crate) fn start_ready(kubeconfig: &Path, environment: &[(&str, &str)]) -> Self {
         let program = Self::start(kubeconfig, environment);
         eventually("the program is ready", || {
             (program.get("/readyz").code == 200).then_some(())
@@ -134,7 +134,7 @@ impl Program {
     }
 
     /// How many lines of the log have this in them so far.
-    pub(super) fn count_log(&self, part: &str) -> usize {
+    pub(crate) fn count_log(&self, part: &str) -> usize {
         let lines = self.log.lines();
         lines.iter().filter(|line| line.contains(part)).count()
     }
@@ -188,6 +188,17 @@ impl Program {
         self.send("GET", path, prefer, "")
     }
 
+    /// How many requests wait, as its metrics say.
+    #[track_caller]
+    pub(super) fn waiting(&self) -> usize {
+        let got = self.agent.get(format!("{}/metrics", self.base)).call();
+        let text = got.expect("it answers").body_mut().read_to_string();
+        let text = text.expect("metrics are text");
+        let mut lines = text.lines();
+        let number = lines.find_map(|l| l.strip_prefix("config_controller_waiting_requests "));
+        number.and_then(|n| n.parse().ok()).expect("a gauge")
+    }
+
     /// PATCH with that body.
     #[track_caller]
     pub(super) fn patch(&self, path: &str, body: &str) -> Got {
@@ -214,13 +225,34 @@ impl Program {
         entries.iter().map(name).collect()
     }
 
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        let address = self.base.strip_prefix("http://");
+        let address = address.and_then(|address| address.parse().ok());
+        address.expect("it said where")
+    }
+
+    /// Asks the program to end, as the kubelet does.
+    pub(crate) fn terminate(&self) {
+        self.signal(rustix::process::Signal::TERM);
+    }
+
+    /// Waits for its end.
+    pub(crate) fn ended(&mut self) -> ExitStatus {
+        self.child.wait().expect("a child can be waited for")
+    }
+
     /// Kills the program as a machine's failure would.
     pub(super) fn kill(&self) {
+        self.signal(rustix::process::Signal::KILL);
+    }
+
+    fn signal(&self, signal: rustix::process::Signal) {
         let id = i32::try_from(self.child.id()).ok();
         let id = id
             .and_then(rustix::process::Pid::from_raw)
             .expect("a process has an id");
-        rustix::process::kill_process(id, rustix::process::Signal::KILL).expect("it can be killed");
+        rustix::process::kill_process(id, signal).expect("it can be sent a signal");
     }
 }
 

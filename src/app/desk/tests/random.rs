@@ -7,7 +7,7 @@ use crate::app::fixture::{
     World, conflict, decode, exists, line, lost, merge, no_connection, no_right, not_found,
     ready_pod, throttled, unavailable,
 };
-use crate::app::flight::{Call, Operation};
+use crate::app::flight::{Call, Cause, Intent, Operation};
 use crate::kube::types::{Job, Pod, Uid};
 use crate::kube::watch::StoreEvent;
 use crate::model::labels::MetaChange;
@@ -133,6 +133,7 @@ impl Game {
                 token,
                 by,
                 deadline,
+                until: [None, Some(deadline)][self.dice.roll(2) as usize],
             }),
             1 => Wish::Label(Label {
                 token,
@@ -141,6 +142,7 @@ impl Game {
             }),
             _ => Wish::Ensure(Ensure {
                 token,
+                intent: [Intent::Start, Intent::Find][self.dice.roll(2) as usize],
                 variables: Arc::new(Variables::default()),
                 by,
                 deadline,
@@ -325,7 +327,7 @@ impl Game {
                 return Outcome::Absent;
             }
             Operation::Read => {}
-            Operation::Delete { uid, by } => match self.live.get(key) {
+            Operation::Delete { uid, cause } => match self.live.get(key) {
                 None => {
                     self.own_delete(key, uid, told);
                     return Outcome::Failed(not_found(Verb::Delete));
@@ -334,10 +336,15 @@ impl Game {
                     return Outcome::Failed(conflict(Verb::Delete));
                 }
                 Some(live) => {
-                    assert!(by.is_some() || live.ended, "{key} was well and is replaced");
+                    assert!(
+                        *cause != Cause::Ended || live.ended,
+                        "{key} was well and is replaced"
+                    );
                     self.delete(key);
                 }
             },
+            // No pod here is on its way out.
+            Operation::Remove { .. } => panic!("{key}: a pod is removed"),
             Operation::Label { uid, .. } => {
                 let pod = self.live.get(key).and_then(|live| live.pod.as_ref());
                 let same = pod

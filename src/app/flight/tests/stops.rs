@@ -32,6 +32,32 @@ fn a_stop_that_the_watch_shows_ends_those_who_wait() {
     assert_eq!(scene.changed(), ["1: Stopped"]);
 }
 
+/// The answer to a deletion is late, and what it has deleted is long gone: whoever asks now
+/// means what is there now.
+#[test]
+fn a_late_answer_to_a_deletion_is_for_those_who_had_asked_by_then() {
+    for fails in [false, true] {
+        let mut scene = Scene::new();
+        scene.world.ended("u1", "Failed", json!({}));
+        scene.changed();
+        assert_eq!(scene.stop(1), ["call delete u1 for bob"]);
+        // Another replica has started the next one.
+        scene.world.job_gone("u1");
+        scene.world.job("u2", json!({}));
+        assert_eq!(scene.changed(), NOTHING);
+        assert_eq!(scene.stop(2), NOTHING);
+        let late = if fails {
+            scene.fails(not_found(Verb::Delete))
+        } else {
+            scene.done()
+        };
+        assert_eq!(late, ["1: done", "call delete u2 for bob"]);
+        scene.world.deleting("u2");
+        assert_eq!(scene.done(), ["2: done"]);
+        scene.check_empty();
+    }
+}
+
 #[test]
 fn a_suspended_job_that_goes_was_a_limit() {
     let mut scene = starting();

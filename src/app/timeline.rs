@@ -1,0 +1,177 @@
+//! Where the time of a start went, phase by phase.
+//!
+//! Pure. What an answer tells comes from one of two sources, never from a mix of both:
+//!
+//! - The replica whose call made the Job has a [`Timeline`], by its own monotonic clock: each
+//!   moment from that call on belongs to the phase that its view showed then, so the durations
+//!   add up to the time since the call. A phase that came and went between two looks took no
+//!   time that anybody here could see.
+//! - Any other replica, or one that was restarted, has the timestamps that Kubernetes left on the
+//!   pod ([`Timings::of_pod`]): whole seconds, from the pod's creation on. How long the call and
+//!   the Job controller took is not told then: the Job of a pod that was replaced may be a day old.
+
+use super::view::Instance;
+use crate::kube::types::{ConditionStatus, ConditionType, ContainerState, Pod, Timestamp};
+use crate::model::status::{InstanceStatus, Phase};
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant, SystemTime};
+
+/// The phases of a start, in the order of [`Phase`].
+const PHASES: [Phase; 8] = [
+    Phase::Admitting,
+    Phase::Creating,
+    Phase::Scheduling,
+    Phase::Mounting,
+    Phase::Pulling,
+    Phase::Initialising,
+    Phase::Starting,
+    Phase::Readying,
+];
+
+/// How long a start was in each phase, from the first that is known to the furthest that it reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Timings(Vec<(Phase, Duration)>);
+
+impl Timings {
+    /// The phases in order, with the one that goes on up to now.
+    pub fn iter(&self) -> impl Iterator<Item = (Phase, Duration)> {
+        self.0.iter().copied()
+    }
+
+    fn between(first: Phase, furthest: Phase, spent: &BTreeMap<Phase, Duration>) -> Self {
+        let reached = PHASES
+            .into_iter()
+            .filter(|phase| (first..=furthest).contains(phase));
+        let spent = |phase| spent.get(&phase).copied().unwrap_or_default();
+        Self(reached.map(|phase| (phase, spent(phase))).collect())
+    }
+
+    /// What Kubernetes' own timestamps say of an instance, if it has a pod that speaks for it.
+    ///
+    /// Of a start that has ended without success only those phases are told that Kubernetes gives
+    /// the end of.
+    #[must_use]
+    pub fn of_pod(instance: &Instance, wall: SystemTime) -> Option<Self> {
+        let open = match &instance.status {
+            InstanceStatus::Stopping { .. } => return None,
+            // Between two pods: the time of the one that goes is not the time of this start.
+            InstanceStatus::Starting(finding) if finding.phase < Phase::Scheduling => return None,
+            InstanceStatus::Starting(finding) => Some(finding.phase),
+            InstanceStatus::Ready { .. }
+            | InstanceStatus::Failed { .. }
+            | InstanceStatus::Finished(_) => None,
+        };
+        let pod = instance.pod.as_deref()?;
+        let mut begun = pod.metadata.creation_timestamp?;
+        let (mut spent, mut furthest) = (BTreeMap::new(), Phase::Scheduling);
+        let mut add = |phase, took| {
+            *spent.entry(phase).or_default() += took;
+            furthest = furthest.max(phase);
+        };
+        for (phase, end) in ends(pod) {
+            let Some(end) = end else {
+                continue;
+            };
+            add(phase, secs_between(begun, end));
+            begun = begun.max(end);
+        }
+        if let Some(phase) = open {
+            // It was ready before: the time until then is not the time of this wait.
+            let unready = pod.conditions.get(ConditionType::Ready);
+            let unready = unready.filter(|ready| ready.status != ConditionStatus::True);
+            let begun = begun.max(unready.and_then(|ready| ready.since).unwrap_or(begun));
+            add(phase, secs_between(begun, wall.into()));
+        }
+        Some(Self::between(Phase::Scheduling, furthest, &spent))
+    }
+}
+
+/// When each phase of a pod ended, in the order in which they end.
+fn ends(pod: &Pod) -> [(Phase, Option<Timestamp>); 5] {
+    let since = |kind| pod.conditions.holds(kind).and_then(|holds| holds.since);
+    // Without init containers this holds from the beginning and ends nothing.
+    let has_init = !pod.init_container_statuses.is_empty();
+    let initialised = since(ConditionType::Initialized).filter(|_| has_init);
+    let started = |container: &ContainerState| match container {
+        ContainerState::Running(since) => *since,
+        _ => None,
+    };
+    let started: Option<Vec<Timestamp>> = pod
+        .container_statuses
+        .iter()
+        .map(|container| started(&container.state))
+        .collect();
+    [
+        (Phase::Scheduling, since(ConditionType::PodScheduled)),
+        (
+            Phase::Mounting,
+            since(ConditionType::PodReadyToStartContainers),
+        ),
+        (Phase::Initialising, initialised),
+        (
+            Phase::Pulling,
+            started.and_then(|all| all.into_iter().max()),
+        ),
+        (Phase::Readying, since(ConditionType::Ready)),
+    ]
+}
+
+fn secs_between(begin: Timestamp, end: Timestamp) -> Duration {
+    let secs = end.seconds() - begin.seconds();
+    Duration::from_secs(u64::try_from(secs).unwrap_or(0))
+}
+
+/// Where the time of a start of ours went, by our own clock.
+#[derive(Clone, Debug)]
+pub struct Timeline {
+    spent: BTreeMap<Phase, Duration>,
+    furthest: Phase,
+    /// The phase that goes on, and since when; `None` when the start has ended.
+    open: Option<(Phase, Instant)>,
+}
+
+impl Timeline {
+    /// Of a start whose Job was asked for at `begun`, and taken by Kubernetes at `admitted`.
+    #[must_use]
+    pub fn new(begun: Instant, admitted: Instant) -> Self {
+        let admitting = admitted.saturating_duration_since(begun);
+        Self {
+            spent: BTreeMap::from([(Phase::Admitting, admitting)]),
+            furthest: Phase::Creating,
+            open: Some((Phase::Creating, admitted)),
+        }
+    }
+
+    /// The view shows the start in this phase, in which it may have come to its end; gives the
+    /// phase that is over by this, and how long it lasted.
+    pub fn see(&mut self, phase: Phase, is_end: bool, now: Instant) -> Option<(Phase, Duration)> {
+        let (open, since) = self.open?;
+        self.furthest = self.furthest.max(phase);
+        if open == phase && !is_end {
+            return None;
+        }
+        let took = now.saturating_duration_since(since);
+        *self.spent.entry(open).or_default() += took;
+        self.open = (!is_end).then_some((phase, now));
+        Some((open, took))
+    }
+
+    /// The start has come to its end in the phase that goes on, which is given.
+    pub fn end(&mut self, now: Instant) -> Option<(Phase, Duration)> {
+        let (open, _) = self.open?;
+        self.see(open, true, now)
+    }
+
+    /// Where the time has gone until now.
+    #[must_use]
+    pub fn timings(&self, now: Instant) -> Timings {
+        let mut spent = self.spent.clone();
+        if let Some((phase, since)) = self.open {
+            *spent.entry(phase).or_default() += now.saturating_duration_since(since);
+        }
+        Timings::between(Phase::Admitting, self.furthest, &spent)
+    }
+}
+
+#[cfg(test)]
+mod tests;

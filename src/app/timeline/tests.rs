@@ -1,0 +1,193 @@
+//! Where the time goes: by our own clock, and by Kubernetes' timestamps.
+
+use super::*;
+use crate::app::fixture::{World, n1, t0};
+use crate::app::view::Seen;
+use serde_json::{Value, json};
+
+const MS: Duration = Duration::from_millis(1);
+
+/// As lines: phase and milliseconds.
+fn shown(timings: &Timings) -> String {
+    let shown = timings
+        .iter()
+        .map(|(phase, took)| format!("{} {}", phase.as_str(), took.as_millis()));
+    shown.collect::<Vec<_>>().join(", ")
+}
+
+#[test]
+fn every_phase_is_in_the_order_of_its_kind() {
+    assert!(PHASES.is_sorted());
+    assert!(!PHASES.contains(&Phase::Stopping));
+}
+
+#[test]
+fn each_moment_belongs_to_the_phase_that_was_seen() {
+    let begun = Instant::now();
+    let at = |ms: u32| begun + MS * ms;
+    let mut timeline = Timeline::new(begun, at(7));
+    assert_eq!(
+        shown(&timeline.timings(at(10))),
+        "admitting 7, creating 3",
+        "the phase that goes on is told up to now"
+    );
+    assert_eq!(timeline.see(Phase::Creating, false, at(15)), None);
+    let left = timeline.see(Phase::Scheduling, false, at(20));
+    assert_eq!(left, Some((Phase::Creating, 13 * MS)));
+    // Mounting was too short to be seen.
+    timeline.see(Phase::Pulling, false, at(50));
+    assert_eq!(
+        shown(&timeline.timings(at(60))),
+        "admitting 7, creating 13, scheduling 30, mounting 0, pulling 10"
+    );
+    let left = timeline.see(Phase::Readying, true, at(90));
+    assert_eq!(left, Some((Phase::Pulling, 40 * MS)));
+    let ready = "admitting 7, creating 13, scheduling 30, mounting 0, pulling 40, \
+                 initialising 0, starting 0, readying 0";
+    assert_eq!(shown(&timeline.timings(at(90))), ready);
+    // It is over: nothing is added any more.
+    assert_eq!(timeline.see(Phase::Pulling, false, at(99)), None);
+    assert_eq!(timeline.end(at(99)), None);
+    assert_eq!(shown(&timeline.timings(at(1000))), ready);
+    let all: Duration = timeline.timings(at(90)).iter().map(|(_, took)| took).sum();
+    assert_eq!(all, 90 * MS, "nothing is lost or told twice");
+}
+
+/// The image of an init container is pulled, it runs, and the app's image is pulled.
+#[test]
+fn a_phase_that_comes_again_adds_up() {
+    let begun = Instant::now();
+    let at = |ms: u32| begun + MS * ms;
+    let mut timeline = Timeline::new(begun, begun);
+    for (phase, ms) in [
+        (Phase::Pulling, 0),
+        (Phase::Initialising, 10),
+        (Phase::Pulling, 15),
+        (Phase::Readying, 40),
+    ] {
+        timeline.see(phase, false, at(ms));
+    }
+    let shown = shown(&timeline.timings(at(43)));
+    assert!(
+        shown.ends_with("pulling 35, initialising 5, starting 0, readying 3"),
+        "{shown}"
+    );
+}
+
+fn secs_after(secs: i64) -> String {
+    Timestamp::from_seconds(t0().seconds() + secs).to_string()
+}
+
+fn condition(kind: &str, holds: bool, secs: i64) -> Value {
+    let status = if holds { "True" } else { "False" };
+    json!({"type": kind, "status": status, "lastTransitionTime": secs_after(secs)})
+}
+
+/// What is told, 100 s after the pod's creation, of one with this status.
+#[track_caller]
+fn check(status: &Value, expected: Option<&str>) {
+    let mut world = World::new();
+    world.job("u1", json!({}));
+    world.pod("u1", json!({ "status": status }));
+    world.pass(Duration::from_secs(100));
+    let Seen::Instance(instance) = world.view.see(&n1()) else {
+        panic!("there is an instance");
+    };
+    let timings = Timings::of_pod(&instance, world.wall());
+    assert_eq!(timings.as_ref().map(shown).as_deref(), expected);
+}
+
+#[test]
+fn a_pod_tells_when_its_phases_ended() {
+    check(&json!({"phase": "Pending"}), Some("scheduling 100000"));
+    let mut conditions = vec![condition("PodScheduled", true, 2)];
+    let mut pod = json!({"phase": "Pending", "conditions": conditions});
+    let waiting = json!([{"name": "app", "state": {"waiting": {"reason": "ContainerCreating"}}}]);
+    pod["containerStatuses"] = waiting;
+    // The kubelet has said nothing yet; without init containers Initialized says nothing.
+    conditions.push(condition("Initialized", true, 3));
+    conditions.push(condition("PodReadyToStartContainers", false, 3));
+    pod["conditions"] = json!(conditions);
+    check(&pod, Some("scheduling 2000, mounting 98000"));
+    conditions[2] = condition("PodReadyToStartContainers", true, 10);
+    pod["conditions"] = json!(conditions);
+    check(&pod, Some("scheduling 2000, mounting 8000, pulling 90000"));
+    pod["phase"] = json!("Running");
+    pod["podIP"] = json!("10.0.0.1");
+    let running = json!({"running": {"startedAt": secs_after(40)}});
+    pod["containerStatuses"] = json!([{"name": "app", "state": running}]);
+    conditions.push(condition("Ready", false, 3));
+    pod["conditions"] = json!(conditions);
+    let so_far = "scheduling 2000, mounting 8000, pulling 30000, initialising 0, starting 0";
+    check(&pod, Some(&format!("{so_far}, readying 60000")));
+    conditions[3] = condition("Ready", true, 45);
+    pod["conditions"] = json!(conditions);
+    check(&pod, Some(&format!("{so_far}, readying 5000")));
+    // It was ready for long: what is told is the time since it is not.
+    conditions[3] = condition("Ready", false, 94);
+    pod["conditions"] = json!(conditions);
+    check(&pod, Some(&format!("{so_far}, readying 6000")));
+}
+
+#[test]
+fn init_containers_end_before_the_apps_image_is_pulled() {
+    let ended =
+        json!([{"name": "init", "state": {"terminated": {"exitCode": 0, "reason": "Completed"}}}]);
+    let pod = json!({
+        "phase": "Pending",
+        "conditions": [
+            condition("PodScheduled", true, 0),
+            condition("PodReadyToStartContainers", true, 1),
+            condition("Initialized", true, 6),
+        ],
+        "initContainerStatuses": ended,
+        "containerStatuses": [{"name": "app", "state": {"waiting": {"reason": "PodInitializing"}}}],
+    });
+    check(
+        &pod,
+        Some("scheduling 0, mounting 1000, pulling 94000, initialising 5000"),
+    );
+}
+
+/// When it ended is another matter than how long its phases took.
+#[test]
+fn of_a_pod_that_has_failed_only_what_kubernetes_says_is_told() {
+    let ended = json!({"exitCode": 3, "reason": "Error", "finishedAt": secs_after(9)});
+    let pod = json!({
+        "phase": "Failed",
+        "conditions": [condition("PodScheduled", true, 4), condition("PodReadyToStartContainers", false, 9)],
+        "containerStatuses": [{"name": "app", "state": {"terminated": ended}}],
+    });
+    check(&pod, Some("scheduling 4000"));
+}
+
+/// Timestamps that contradict each other make no time run backwards.
+#[test]
+fn timestamps_in_a_wrong_order_are_no_time() {
+    let pod = json!({
+        "phase": "Pending",
+        "conditions": [condition("PodScheduled", true, -5), condition("PodReadyToStartContainers", true, 200)],
+        "containerStatuses": [{"name": "app", "state": {"waiting": {"reason": "ContainerCreating"}}}],
+    });
+    check(&pod, Some("scheduling 0, mounting 200000, pulling 0"));
+}
+
+#[test]
+fn without_a_pod_that_stays_there_is_nothing_to_tell() {
+    let mut world = World::new();
+    let told = |world: &World| match world.view.see(&n1()) {
+        Seen::Instance(instance) => Timings::of_pod(&instance, world.wall()),
+        other => panic!("there is an instance: {other:?}"),
+    };
+    world.job("u1", json!({}));
+    assert_eq!(told(&world), None);
+    world.pod(
+        "u1",
+        json!({"metadata": {"deletionTimestamp": secs_after(0)}}),
+    );
+    assert_eq!(told(&world), None);
+    world.ready("u1", "10.0.0.1");
+    assert!(told(&world).is_some());
+    world.deleting("u1");
+    assert_eq!(told(&world), None);
+}

@@ -1,0 +1,477 @@
+//! The wire contract as a table: what the original speaks, as amended by our own decisions.
+//!
+//! A row has an id of the contract, a sentence, what it needs, and what is sent and expected.
+//! Where the sentence names 2.7.1, that release fails the row. The same rows run
+//!
+//! 1. on the fake (`cargo test`);
+//! 2. on a real cluster, with our program (`CLUSTER_TESTS=1`);
+//! 3. on any server: `CONTRACT_URL=http://host:port cargo test --test it contract::at_a_url`.
+//!    `CONTRACT_TYPE` names a type that it can start; with `KUBECONFIG` and `CONTRACT_NAMESPACE`
+//!    rows that look at objects run too. What cannot run there is listed with the reason.
+//!
+//! | module | rows |
+//! |---|---|
+//! | `http` | part B section 2: paths, methods, framing; A15, A17, A18 |
+//! | `reads` | sections 3.1 to 3.3: `/info`, `/app`, lists |
+//! | `starts` | section 3.4: GET of an instance |
+//! | `failures` | starts that do not succeed |
+//! | `labels` | section 3.5: PATCH |
+//! | `stops` | section 3.6: DELETE |
+//! | `legacy` | sections 3.7 and 3.8: `/create`, `/release` |
+//! | `templates` | section 5: templates and their variables |
+//! | `life` | bounds, the end of a replica, Kubernetes away, an upgrade from 2.7.1 |
+//!
+//! | what they stand on | |
+//! |---|---|
+//! | `ground` | the servers under test |
+//! | `scene` | requests, answers and checks |
+//! | `types` | app types that mean the same everywhere |
+
+#[path = "contract_failures.rs"]
+mod failures;
+#[path = "contract_ground.rs"]
+mod ground;
+#[path = "contract_http.rs"]
+mod http;
+#[path = "contract_labels.rs"]
+mod labels;
+#[path = "contract_legacy.rs"]
+mod legacy;
+#[path = "contract_life.rs"]
+mod life;
+#[path = "contract_reads.rs"]
+mod reads;
+#[path = "contract_scene.rs"]
+mod scene;
+#[path = "contract_starts.rs"]
+mod starts;
+#[path = "contract_stops.rs"]
+mod stops;
+#[path = "contract_templates.rs"]
+mod templates;
+#[path = "contract_types.rs"]
+mod types;
+
+use std::any::Any;
+use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use crate::cluster::{self, say};
+use ground::{AtUrl, Ground, Need, OnCluster, OnFake};
+use scene::{Outcome, Scene};
+
+/// One line of the contract.
+struct Row {
+    id: &'static str,
+    says: &'static str,
+    needs: &'static [Need],
+    run: Run,
+}
+
+/// How a row is checked.
+enum Run {
+    /// One request after the other, each with its exact answer.
+    Exchanges(&'static [Exchange]),
+    /// A story, on any ground that has what it needs.
+    Scene(fn(&Scene) -> Outcome),
+    /// A story with a fake of its own.
+    Fake(fn() -> Outcome),
+}
+
+/// A row of single requests, which need nothing but HTTP.
+const fn exchanges(id: &'static str, says: &'static str, run: &'static [Exchange]) -> Row {
+    let run = Run::Exchanges(run);
+    let needs = &[];
+    Row {
+        id,
+        says,
+        needs,
+        run,
+    }
+}
+
+/// A row that is a story.
+const fn scene(
+    id: &'static str,
+    says: &'static str,
+    needs: &'static [Need],
+    run: fn(&Scene) -> Outcome,
+) -> Row {
+    let run = Run::Scene(run);
+    Row {
+        id,
+        says,
+        needs,
+        run,
+    }
+}
+
+/// A row that makes its own fake.
+const fn fake(id: &'static str, says: &'static str, run: fn() -> Outcome) -> Row {
+    let run = Run::Fake(run);
+    let needs = &[Need::Fake];
+    Row {
+        id,
+        says,
+        needs,
+        run,
+    }
+}
+
+/// A request and its answer. In all texts `<type>` stands for a type that can be started, `<new>`
+/// for a name that nobody has, and `<host>` for what the request has in its Host header.
+struct Exchange {
+    method: &'static str,
+    path: &'static str,
+    headers: &'static [(&'static str, &'static str)],
+    body: &'static str,
+    status: u16,
+    answer: Body,
+    answer_headers: &'static [(&'static str, &'static str)],
+}
+
+/// What the body of an answer must be.
+#[derive(Clone, Copy)]
+enum Body {
+    /// These bytes.
+    Exactly(&'static str),
+    /// `{"status":"error","msg":…,"code":…}` with this code.
+    Error(&'static str),
+    /// The same in `detail`, with this word and code.
+    Detail(&'static str, &'static str),
+    /// Whatever: the headers count.
+    Any,
+}
+
+/// A request without headers and body of its own.
+const fn ask(method: &'static str, path: &'static str, status: u16, answer: Body) -> Exchange {
+    Exchange {
+        method,
+        path,
+        headers: &[],
+        body: "",
+        status,
+        answer,
+        answer_headers: &[],
+    }
+}
+
+impl Exchange {
+    /// With these headers and this body.
+    const fn sending(
+        self,
+        headers: &'static [(&'static str, &'static str)],
+        body: &'static str,
+    ) -> Self {
+        Self {
+            headers,
+            body,
+            ..self
+        }
+    }
+
+    /// Answered with these headers; the empty text is none.
+    const fn with(self, answer_headers: &'static [(&'static str, &'static str)]) -> Self {
+        Self {
+            answer_headers,
+            ..self
+        }
+    }
+
+    fn check(&self, scene: &Scene) -> Outcome {
+        let fill = |text: &str| {
+            text.replace("<type>", scene.app_type())
+                .replace("<host>", &scene.host())
+                .replace("<new>", &scene.name("new"))
+        };
+        let path = fill(self.path);
+        let mut reply = scene.ask(self.method, &path, self.headers, &fill(self.body))?;
+        for (name, value) in self.answer_headers {
+            // The instance that the path names is the one in the answer.
+            let value = match value.strip_prefix("http://<host>") {
+                Some("<path>") => format!("http://{}{}", scene.host(), without_slash(&path)),
+                _ => fill(value),
+            };
+            reply = reply.has(name, &value)?;
+        }
+        match self.answer {
+            Body::Exactly(text) => reply.exactly(self.status, text).map(drop),
+            Body::Error(code) => reply.error(self.status, code).map(drop),
+            Body::Detail(word, code) => reply.detail(self.status, word, code).map(drop),
+            Body::Any => reply.is(self.status).map(drop),
+        }
+    }
+}
+
+/// A path and its query without the slash between them.
+fn without_slash(target: &str) -> String {
+    let (path, query) = match target.split_once('?') {
+        Some((path, query)) => (path, format!("?{query}")),
+        None => (target, String::new()),
+    };
+    format!("{}{query}", path.trim_end_matches('/'))
+}
+
+/// All rows.
+fn table() -> Vec<&'static Row> {
+    [
+        http::ROWS,
+        reads::ROWS,
+        starts::ROWS,
+        failures::ROWS,
+        labels::ROWS,
+        stops::ROWS,
+        legacy::ROWS,
+        templates::ROWS,
+        life::ROWS,
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// The lines of part B's sections 2 and 3, by the names that the rows give them.
+const LINES: &[&str] = &[
+    // 2. Generic HTTP behaviour.
+    "B2.headers",
+    "B2.json",
+    "B2.cors",
+    "B2.keep-alive",
+    "B2.404",
+    "B2.405",
+    "B2.307",
+    "B2.307-encoded",
+    "B2.404-encoded",
+    "B2.decoding",
+    "B2.500",
+    "B2.422",
+    "B2.envelopes",
+    "B2.docs",
+    // 3.1 GET /info.
+    "B3.1",
+    // 3.2 GET /app.
+    "B3.2",
+    "B3.2-query",
+    "B3.2-error",
+    // 3.3 GET /app/{type} and /api/{type}.
+    "B3.3-entry",
+    "B3.3-pending",
+    "B3.3-failed",
+    "B3.3-meta",
+    "B3.3-session",
+    "B3.3-unknown",
+    "B3.3-api",
+    // 3.4 GET /app/{type}/{name}.
+    "B3.4-once",
+    "B3.4-ready",
+    "B3.4-node_not_ready",
+    "B3.4-pulling_image",
+    "B3.4-app_error",
+    "B3.4-error",
+    "B3.4-hang-up",
+    // 3.5 PATCH.
+    "B3.5-ok",
+    "B3.5-label",
+    "B3.5-none",
+    "B3.5-refused",
+    "B3.5-dict_type",
+    "B3.5-missing",
+    "B3.5-json_invalid",
+    "B3.5-content-type",
+    "B3.5-order",
+    "B3.5-null",
+    // 3.6 DELETE.
+    "B3.6-none",
+    "B3.6-ok",
+    "B3.6-at-once",
+    "B3.6-podless",
+    // 3.7 GET /create/{type}.
+    "B3.7-missing",
+    "B3.7-empty",
+    "B3.7-ok",
+    "B3.7-variables",
+    "B3.7-error",
+    "B3.7-408",
+    "B3.7-loop",
+    // 3.8 GET /release/{name}.
+    "B3.8-name",
+    "B3.8-session",
+    "B3.8-none",
+    "B3.8-template-gone",
+];
+
+/// Every id that the table must have.
+fn required() -> BTreeSet<String> {
+    let numbered = |letter: &'static str, last: usize| {
+        (1..=last).map(move |number| format!("{letter}{number}"))
+    };
+    // S4 is about deployment, W23 and W24 about the original's own repository.
+    let secure = ["S1", "S2", "S3", "S5", "S6"].map(str::to_owned);
+    numbered("V", 14)
+        .chain(numbered("A", 18))
+        .chain(numbered("W", 22))
+        .chain(secure)
+        .chain(LINES.iter().map(|line| (*line).to_owned()))
+        .collect()
+}
+
+#[test]
+fn the_table_has_every_line_of_the_contract_once() {
+    let rows = table();
+    let ids: BTreeSet<String> = rows.iter().map(|row| row.id.to_owned()).collect();
+    let missing: Vec<String> = required().difference(&ids).cloned().collect();
+    assert!(missing.is_empty(), "no row has the id of {missing:?}");
+    for id in &ids {
+        let count = rows.iter().filter(|row| row.id == id).count();
+        assert_eq!(count, 1, "{id}");
+        // What is not required itself is a part of what is: `A17-413` of `A17`.
+        let of = id.split('-').next().unwrap_or(id);
+        let known = required().contains(id) || required().contains(of);
+        assert!(known, "{id} is no line of the contract");
+    }
+}
+
+#[test]
+fn every_row_says_what_it_is_about() {
+    for row in table() {
+        assert!(row.says.len() > 20, "{}: {:?}", row.id, row.says);
+        // What was wrong in 2.7.1 is told with what it did.
+        let was_wrong = row.id.starts_with('W') || row.id.starts_with('S');
+        assert!(
+            !was_wrong || row.says.contains("2.7.1"),
+            "{} does not say what 2.7.1 does",
+            row.id
+        );
+    }
+}
+
+/// What became of the rows on a ground.
+#[derive(Default)]
+struct Report {
+    held: usize,
+    failed: Vec<String>,
+    not_run: Vec<String>,
+}
+
+/// Calls what it is given with a ground: one of its own for each row, or the same for all.
+type Lend<'a> = &'a (dyn Fn(&mut dyn FnMut(&dyn Ground)) + Sync);
+
+/// Runs all rows, so many at once, each on the ground that it is lent.
+fn run_all(at_once: usize, lend: Lend) -> Report {
+    let rows = table();
+    let next = AtomicUsize::new(0);
+    let report = Mutex::new(Report::default());
+    std::thread::scope(|scope| {
+        for _ in 0..at_once {
+            scope.spawn(|| {
+                while let Some(row) = rows.get(next.fetch_add(1, Ordering::SeqCst)) {
+                    let result = run(row, lend);
+                    let mut report = report.lock().unwrap_or_else(PoisonError::into_inner);
+                    let told = |why: &str| format!("{}: {}\n    {why}", row.id, row.says);
+                    match result {
+                        Ok(()) => report.held += 1,
+                        Err(Trouble::NotRun(why)) => report.not_run.push(told(why)),
+                        Err(Trouble::Failed(why)) => report.failed.push(told(&why)),
+                    }
+                }
+            });
+        }
+    });
+    let mut report = report.into_inner().unwrap_or_else(PoisonError::into_inner);
+    report.failed.sort();
+    report.not_run.sort();
+    report
+}
+
+enum Trouble {
+    NotRun(&'static str),
+    Failed(String),
+}
+
+fn run(row: &Row, lend: Lend) -> Result<(), Trouble> {
+    // What the harness finds wrong it tells by a panic.
+    let result = catch_unwind(AssertUnwindSafe(|| {
+        let mut result = Ok(());
+        lend(&mut |ground| result = run_on(row, ground));
+        result
+    }));
+    result.unwrap_or_else(|panic| Err(Trouble::Failed(words(&*panic))))
+}
+
+fn run_on(row: &Row, ground: &dyn Ground) -> Result<(), Trouble> {
+    if let Some(why) = row.needs.iter().find_map(|need| ground.lacks(*need)) {
+        return Err(Trouble::NotRun(why));
+    }
+    let outcome = match row.run {
+        Run::Fake(story) => story(),
+        Run::Scene(story) => story(&Scene::new(ground)),
+        Run::Exchanges(exchanges) => {
+            let scene = Scene::new(ground);
+            exchanges.iter().try_for_each(|one| one.check(&scene))
+        }
+    };
+    outcome.map_err(Trouble::Failed)
+}
+
+/// What a panic says.
+fn words(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+    text.unwrap_or("a panic without words").to_owned()
+}
+
+/// Tells what did not run, and fails with all rows that failed.
+#[track_caller]
+fn judge(place: &str, report: &Report) {
+    for row in &report.not_run {
+        say(&format!("NOT RUN {place}: {row}"));
+    }
+    let (held, failed) = (report.held, report.failed.len());
+    let total = held + failed + report.not_run.len();
+    say(&format!(
+        "{held} of {total} rows of the contract hold {place}, {failed} do not"
+    ));
+    assert!(held + failed > 0, "no row of the contract ran {place}");
+    let told = report.failed.join("\n");
+    assert!(
+        failed == 0,
+        "{place} these rows of the contract fail:\n{told}"
+    );
+}
+
+/// Many rows wait for something most of their time.
+const ROWS_AT_ONCE: usize = 8;
+
+#[test]
+fn on_the_fake() {
+    let report = run_all(ROWS_AT_ONCE, &|act| act(&OnFake::new()));
+    judge("on the fake", &report);
+    assert!(report.not_run.is_empty(), "the fake can do everything");
+}
+
+#[test]
+fn on_a_cluster() {
+    let Some(cluster) = cluster::shared() else {
+        return;
+    };
+    let ground = OnCluster::new(cluster);
+    let report = run_all(ROWS_AT_ONCE, &|act| act(&ground));
+    judge("on a cluster", &report);
+}
+
+#[test]
+fn at_a_url() {
+    let Some(found) = AtUrl::from_environment() else {
+        say(
+            "SKIPPED: the contract at a URL; CONTRACT_URL=http://HOST:PORT holds that server to it.",
+        );
+        return;
+    };
+    let ground = found.unwrap_or_else(|sentence| panic!("{sentence}"));
+    let place = format!("at {}", ground.address());
+    // One after the other: others may use that server, too.
+    let report = run_all(1, &|act| act(&ground));
+    judge(&place, &report);
+}

@@ -1,0 +1,411 @@
+//! Rows about starts that do not succeed, and errors of a GET.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::ground::Need::Types;
+use super::scene::{
+    HURRIED, JSON, Outcome, PATIENT, Reply, SUCCESS, Scene, answered, begin, holds, keys, same,
+    soon,
+};
+use super::{Row, fake, scene};
+use crate::fake_kube::dynamics::fate::{Exit, Fate};
+use crate::fake_kube::dynamics::pods::PodMove;
+use crate::fake_kube::faults::{Fault, FaultRule};
+use crate::harness::{Ground as Fake, TEMPLATE};
+
+pub(super) const ROWS: &[Row] = &[
+    scene(
+        "B3.4-app_error",
+        "a container that ended with another code than 0 is 202 app_error, without waiting further",
+        &[Types],
+        app_error,
+    ),
+    scene(
+        "A1",
+        "each error of a start has the status of its cause, where 2.7.1 says 404 to all; always an object with status, msg and code",
+        &[Types],
+        statuses_of_errors,
+    ),
+    fake(
+        "A1-403",
+        "403 refused for a quota and for an admission webhook, with their own sentence",
+        refused_by_kubernetes,
+    ),
+    scene(
+        "A3",
+        "a 202 says phase, reason, msg and since beside the word, and for a container that ended its exitCode",
+        &[Types],
+        what_a_202_says,
+    ),
+    fake(
+        "A3-log",
+        "a container that ended is told with its last words",
+        last_words,
+    ),
+    scene(
+        "W7",
+        "the same verdict asked for again is held for 1 s and more; 2.7.1 answers at once, 20 times a second",
+        &[Types],
+        a_verdict_is_held,
+    ),
+    scene(
+        "W9",
+        "a failing pull is told with its reason, and in the end as app_error; 2.7.1 says pulling_image for ever",
+        &[Types],
+        a_failing_pull,
+    ),
+    scene(
+        "W14",
+        "a template without metadata, or whose labels are null, starts; 2.7.1 answers 404 `'labels'`",
+        &[Types],
+        templates_without_labels,
+    ),
+    fake(
+        "A8",
+        "a failed instance keeps its verdict for restart-delay and is then replaced; `restart-failed: never` keeps it until DELETE",
+        failed_instances,
+    ),
+    fake(
+        "W6",
+        "a finished instance is replaced by the next GET; in 2.7.1 exit 0 is pulling_image for ever, and a failure app_error for ever",
+        finished_instances,
+    ),
+    fake(
+        "A17-409",
+        "who waits for an instance that is stopped meanwhile hears 409 stopped",
+        stopped_meanwhile,
+    ),
+    fake(
+        "A17-429",
+        "one waiting request more than the bound is 429 too_many_requests with Retry-After",
+        too_many_wait,
+    ),
+    fake(
+        "A17-503",
+        "before the first sync /app, lists and instances are 503 not_synced with Retry-After, never an empty array",
+        before_the_first_sync,
+    ),
+    fake(
+        "S5",
+        "an error tells nothing of the API server's headers, hosts and users; 2.7.1 shows them all",
+        nothing_leaks,
+    ),
+];
+
+/// Every answer comes within this, unless it is held on purpose.
+const AT_ONCE: Duration = Duration::from_secs(30);
+
+fn app_error(scene: &Scene) -> Outcome {
+    let path = scene.path_of("failing", &scene.name("bad"));
+    let begun = Instant::now();
+    let told = scene.ask("GET", &path, &[("Prefer", "wait=120")], "")?;
+    let told = told.json(202)?;
+    same("the word", &told["status"], &json!("app_error"))?;
+    let took = begun.elapsed();
+    holds(took < AT_ONCE, || format!("it took {took:?}"))
+}
+
+fn statuses_of_errors(scene: &Scene) -> Outcome {
+    for (app_type, status, code) in [
+        ("no-such-type", 404, "unknown_type"),
+        ("broken", 422, "template_invalid"),
+        ("python", 422, "template_invalid"),
+        ("refused", 422, "template_invalid"),
+        ("needy", 422, "variable_missing"),
+    ] {
+        let path = scene.path_of(app_type, &scene.name("wrong"));
+        scene.get(&path)?.error(status, code)?;
+        let listed = scene.entries(app_type)?;
+        same("nothing is left of it", listed, Vec::new())?;
+    }
+    let name = scene.name("taken");
+    scene.start(&scene.path_of("a", &format!("b-{name}")))?;
+    scene
+        .get(&format!("/app/a-b/{name}"))?
+        .error(409, "name_taken")
+        .map(drop)
+}
+
+fn hello(ground: &Fake, headers: &[(&str, &str)]) -> Outcome<Reply> {
+    answered(ground.address(0), "GET", "/app/hello/ann", headers, "")
+}
+
+fn refused_by_kubernetes() -> Outcome {
+    let ground = Fake::new();
+    for (fault, words) in [
+        (
+            Fault::Refused("exceeded quota: jobs, requested: count/jobs.batch=1".to_owned()),
+            "exceeded quota: jobs",
+        ),
+        (
+            Fault::Webhook("admission webhook \"w\" denied the request: no".to_owned()),
+            "denied the request: no",
+        ),
+    ] {
+        let rule = FaultRule::new("create", "jobs", fault).times(1);
+        ground.kube.fault(rule);
+        let sentence = hello(&ground, &[])?.error(403, "refused")?;
+        holds(sentence.contains(words), || sentence)?;
+    }
+    hello(&ground, PATIENT)?.is(200).map(drop)
+}
+
+fn what_a_202_says(scene: &Scene) -> Outcome {
+    let path = scene.path_of("failing", &scene.name("says"));
+    let told = soon("the verdict", || {
+        let told = scene.get(&path)?.json(202)?;
+        same("the word", &told["status"], &json!("app_error"))?;
+        Ok(told)
+    })?;
+    let expected = ["status", "phase", "reason", "msg", "since", "exitCode"];
+    holds(keys(&told).starts_with(&expected), || told.to_string())?;
+    same("the reason", &told["reason"], &json!("Error"))?;
+    same("the exit code", &told["exitCode"], &json!(1))?;
+    for field in ["phase", "msg"] {
+        holds(told[field].is_string(), || told.to_string())?;
+    }
+    let since = told["since"].as_str().unwrap_or_default();
+    let since = since.parse::<jiff::Timestamp>();
+    holds(since.is_ok(), || told.to_string())?;
+    let path = scene.path_of("unschedulable", &scene.name("says"));
+    soon("the scheduler's sentence", || {
+        let told = scene.ask("GET", &path, HURRIED, "")?.json(202)?;
+        same("the phase", &told["phase"], &json!("scheduling"))?;
+        same("the reason", &told["reason"], &json!("Unschedulable"))?;
+        let sentence = told["msg"].as_str().unwrap_or_default();
+        holds(sentence.contains("nodes are available"), || {
+            told.to_string()
+        })
+    })
+}
+
+fn exit(code: i64) -> Exit {
+    Exit {
+        after_ms: 0,
+        code,
+        reason: String::new(),
+        message: "no licence".to_owned(),
+    }
+}
+
+/// Pods that end with that code before they are ready.
+fn exits(code: i64) -> Fate {
+    Fate {
+        exit: Some(exit(code)),
+        never_ready: true,
+        ..Fate::default()
+    }
+}
+
+fn last_words() -> Outcome {
+    let ground = Fake::by_hand();
+    let waiting = begin(ground.address(0), "GET", "/app/hello/ann", PATIENT, "")?;
+    ground.move_pod("hello-ann", &PodMove::Run);
+    // The container has ended, and the Job does not say so yet.
+    ground.kube.set_auto(false);
+    ground.move_pod("hello-ann", &PodMove::Exit(exit(7)));
+    let told = waiting.finish()?.json(202)?;
+    same("the word", &told["status"], &json!("app_error"))?;
+    same("the reason", &told["reason"], &json!("Error"))?;
+    same("the exit code", &told["exitCode"], &json!(7))?;
+    same("the last words", &told["log"], &json!("no licence"))
+}
+
+fn a_verdict_is_held(scene: &Scene) -> Outcome {
+    let path = scene.path_of("failing", &scene.name("held"));
+    let ask = || scene.get(&path)?.json(202);
+    let is_verdict = |told: &Value| told["status"] == "app_error";
+    soon("the verdict", || {
+        let told = ask()?;
+        holds(is_verdict(&told), || told.to_string())
+    })?;
+    for _ in 0..2 {
+        let begun = Instant::now();
+        let told = ask()?;
+        let took = begun.elapsed();
+        holds(is_verdict(&told), || told.to_string())?;
+        let held = took >= Duration::from_secs(1);
+        holds(held, || format!("it came again after {took:?}"))?;
+    }
+    Ok(())
+}
+
+fn a_failing_pull(scene: &Scene) -> Outcome {
+    let path = scene.path_of("unpullable", &scene.name("pull"));
+    let ask = || {
+        scene
+            .ask("GET", &path, &[("Prefer", "wait=1")], "")?
+            .json(202)
+    };
+    soon("the reason", || {
+        let told = ask()?;
+        same("the reason", &told["reason"], &json!("ImagePullBackOff"))?;
+        let word = told["status"].as_str().unwrap_or_default();
+        let known = ["pulling_image", "app_error"].contains(&word);
+        holds(known, || told.to_string())
+    })?;
+    // A pull may still succeed for a while, which passes sooner where time can be moved.
+    scene.hasten(Duration::from_secs(60));
+    soon("the verdict", || {
+        let told = ask()?;
+        same("the word", &told["status"], &json!("app_error"))?;
+        same("the reason", &told["reason"], &json!("ImagePullBackOff"))
+    })
+}
+
+fn templates_without_labels(scene: &Scene) -> Outcome {
+    for app_type in ["ready", "bare"] {
+        let name = scene.name("bare");
+        scene.start(&scene.path_of(app_type, &name))?;
+        let entry = scene.entry(app_type, &name)?;
+        same("it is ready", &entry["errored"], &json!(false))?;
+    }
+    Ok(())
+}
+
+fn verdict(ground: &Fake) -> Outcome {
+    let told = hello(ground, PATIENT)?.json(202)?;
+    same("the word", &told["status"], &json!("app_error"))
+}
+
+fn failed_instances() -> Outcome {
+    let ground = Fake::builder().fate(exits(3)).start();
+    verdict(&ground)?;
+    ground.kube.set_fate("hello-ann", Fate::default());
+    verdict(&ground)?;
+    same("POSTs so far", ground.kube.count("create", "jobs"), 1)?;
+    ground.advance(Duration::from_secs(12));
+    hello(&ground, PATIENT)?.is(200)?;
+    same("POSTs", ground.kube.count("create", "jobs"), 2)?;
+
+    let kept = Fake::builder()
+        .annotation("restart-failed", "never")
+        .fate(exits(3))
+        .start();
+    verdict(&kept)?;
+    kept.kube.set_fate("hello-ann", Fate::default());
+    kept.advance(Duration::from_secs(3600));
+    verdict(&kept)?;
+    let path = "/app/hello/ann";
+    answered(kept.address(0), "DELETE", path, &[], "")?.exactly(200, SUCCESS)?;
+    hello(&kept, PATIENT)?.is(200).map(drop)
+}
+
+fn finished_instances() -> Outcome {
+    // Completed while somebody waits: it is told, not waited for.
+    let ground = Fake::builder().fate(exits(0)).start();
+    let told = hello(&ground, PATIENT)?.json(202)?;
+    same("the word", &told["status"], &json!("app_error"))?;
+    same("the reason", &told["reason"], &json!("Completed"))?;
+    // Completed after a while: the next GET has a new one.
+    let ground = Fake::new();
+    let first = ground.start_instance("/app/hello/ann");
+    ground.advance(Duration::from_secs(60));
+    ground.move_pod("hello-ann", &PodMove::Exit(exit(0)));
+    soon("its end is seen", || {
+        let list = answered(ground.address(0), "GET", "/app/hello", &[], "")?.json(200)?;
+        same("errored", &list[0]["errored"], &json!(true))
+    })?;
+    let found = hello(&ground, PATIENT)?.json(200)?;
+    holds(found["ip"] != first.as_str(), || found.to_string())
+}
+
+fn stopped_meanwhile() -> Outcome {
+    let ground = Fake::by_hand();
+    let address = ground.address(0);
+    let waiting = begin(address, "GET", "/app/hello/ann", PATIENT, "")?;
+    ground.wait_pod("hello-ann");
+    soon("the instance is known", || {
+        let told = hello(&ground, HURRIED)?.json(202)?;
+        same("the phase", &told["phase"], &json!("scheduling"))
+    })?;
+    answered(address, "DELETE", "/app/hello/ann", &[], "")?.exactly(200, SUCCESS)?;
+    let sentence = waiting.finish()?.error(409, "stopped")?;
+    holds(sentence.contains("ask again"), || sentence)
+}
+
+fn too_many_wait() -> Outcome {
+    let ground = Fake::builder()
+        .fate(Fate::by_hand())
+        .setting("PARKED_PER_KEY_MAX", "1")
+        .start();
+    let waiting = begin(ground.address(0), "GET", "/app/hello/ann", PATIENT, "")?;
+    ground.wait_pod("hello-ann");
+    let refused = hello(&ground, &[])?.has("retry-after", "1")?;
+    refused.error(429, "too_many_requests")?;
+    ground.make_ready("hello-ann");
+    waiting.finish()?.is(200).map(drop)
+}
+
+fn before_the_first_sync() -> Outcome {
+    let mut ground = Fake::builder().unstarted().start();
+    ground.kube.stop_listening();
+    ground.add_replica();
+    let address = ground.address(0);
+    for path in [
+        "/app",
+        "/app/hello",
+        "/api/hello",
+        "/app/hello/ann",
+        "/create/hello?sessionID=ann",
+    ] {
+        let refused = answered(address, "GET", path, &[], "")?;
+        refused.has("retry-after", "1")?.error(503, "not_synced")?;
+    }
+    for (method, path) in [
+        ("DELETE", "/app/hello/ann"),
+        ("PATCH", "/app/hello/ann"),
+        ("GET", "/release/ann"),
+    ] {
+        let body = if method == "PATCH" { "{}" } else { "" };
+        let refused = answered(address, method, path, JSON, body)?;
+        refused.detail(503, "error", "not_synced")?;
+    }
+    answered(address, "GET", "/info", &[], "")?.is(200)?;
+    ground.kube.start_listening();
+    ground.wait_ready(0);
+    hello(&ground, PATIENT)?.is(200).map(drop)
+}
+
+fn nothing_leaks() -> Outcome {
+    let refused_template = TEMPLATE.replace("Never", "Always");
+    let ground = Fake::builder()
+        .template("bad", &refused_template)
+        .setting("START_WAIT", "500ms")
+        .start();
+    let host = ground.kube.address().to_string();
+    let port = ground.kube.address().port().to_string();
+    let secrets = [
+        host.as_str(),
+        port.as_str(),
+        "system:serviceaccount",
+        "HTTPHeaderDict",
+        "resourceVersion",
+        "Audit-Id",
+        "default-token",
+    ];
+    let ask = |path: &str| answered(ground.address(0), "GET", path, &[], "");
+    let mut told = vec![ask("/app/bad/x")?, ask("/app/nope/x")?];
+    ground
+        .kube
+        .fault(FaultRule::new("create", "jobs", Fault::Forbidden));
+    told.push(ask("/app/hello/a")?);
+    ground.kube.clear_faults();
+    ground
+        .kube
+        .fault(FaultRule::new("create", "jobs", Fault::Status(500)));
+    told.push(ask("/app/hello/b")?);
+    ground.kube.clear_faults();
+    ground.kube.stop_listening();
+    told.push(ask("/app/hello/c")?);
+    for reply in told {
+        holds(reply.status() >= 400, || reply.text().to_owned())?;
+        let leaked = secrets
+            .iter()
+            .find(|secret| reply.text().contains(**secret));
+        holds(leaked.is_none(), || format!("{leaked:?}: {}", reply.text()))?;
+    }
+    Ok(())
+}

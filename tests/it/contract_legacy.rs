@@ -1,0 +1,361 @@
+//! Rows about the routes of old clients: `/create` and `/release` (part B sections 3.7 and 3.8).
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::ground::Need::{Edit, Objects, Types};
+use super::http::MISSING_SESSION;
+use super::scene::{Asked, Outcome, SUCCESS, Scene, answered, begin, holds, same, soon};
+use super::{Body, Row, ask, exchanges, fake, scene};
+use crate::harness::Ground as Fake;
+
+pub(super) const ROWS: &[Row] = &[
+    exchanges(
+        "B3.7-missing",
+        "/create without sessionID is 422 missing, byte for byte",
+        &[
+            ask("GET", "/create/<type>", 422, MISSING),
+            ask("GET", "/create/<type>?", 422, MISSING),
+            ask(
+                "GET",
+                "/create/<type>?sessionid=a&x=sessionID",
+                422,
+                MISSING,
+            ),
+            ask("GET", "/create/no-such-type", 422, MISSING),
+        ],
+    ),
+    exchanges(
+        "B3.7-empty",
+        "an empty sessionID is there, and is no name; in 2.7.1 it is 200 with an error text",
+        &[
+            ask(
+                "GET",
+                "/create/<type>?sessionID=",
+                422,
+                Body::Error("bad_name"),
+            ),
+            ask(
+                "GET",
+                "/create/<type>?sessionID",
+                422,
+                Body::Error("bad_name"),
+            ),
+        ],
+    ),
+    scene(
+        "B3.7-ok",
+        "/create is 200 {\"hostname\":ip,\"addr\":ip} of the instance whose name is the sessionID",
+        &[],
+        create,
+    ),
+    scene(
+        "B3.7-variables",
+        "all query parameters of /create are variables, sessionID among them",
+        &[Types, Objects],
+        create_variables,
+    ),
+    exchanges(
+        "B3.7-error",
+        "an error of /create has the status and the body of a GET's",
+        &[
+            ask(
+                "GET",
+                "/create/no-such-type?sessionID=<new>",
+                404,
+                Body::Error("unknown_type"),
+            ),
+            ask(
+                "GET",
+                "/create/<type>?sessionID=..",
+                422,
+                Body::Error("bad_name"),
+            ),
+            ask(
+                "GET",
+                "/create/<type>?sessionID=a%2Fb",
+                422,
+                Body::Error("bad_name"),
+            ),
+        ],
+    ),
+    fake(
+        "B3.7-408",
+        "after 300 s /create is 408 {\"status\":\"Could not provision app\"}, and the instance is deleted",
+        create_gives_up,
+    ),
+    fake(
+        "B3.7-loop",
+        "/create waits without asking Kubernetes again and again",
+        create_waits_quietly,
+    ),
+    scene(
+        "A13",
+        "/create is 502 start_failed when the verdict is in, and has A1's statuses, where 2.7.1 says 200 to all",
+        &[Types],
+        create_tells_failures,
+    ),
+    scene(
+        "W19",
+        "an error of /create is no address: not 200 with the error text as hostname and addr, as in 2.7.1",
+        &[],
+        errors_are_no_addresses,
+    ),
+    scene(
+        "V9",
+        "/create without sessionID is 422, with it 200; /release by name and by the sessionID of PATCH",
+        &[],
+        create_and_release,
+    ),
+    scene(
+        "B3.8-name",
+        "/release of a name stops that instance: 200 {\"status\":\"Success\"}",
+        &[],
+        release_by_name,
+    ),
+    scene(
+        "B3.8-session",
+        "/release of a sessionID that PATCH has set stops that instance; an address is no name",
+        &[],
+        release_by_session,
+    ),
+    exchanges(
+        "B3.8-none",
+        "/release of what is not there is 404 with the words `Not found`",
+        &[
+            ask(
+                "GET",
+                "/release/<new>",
+                404,
+                Body::Detail("Not found", "not_found"),
+            ),
+            ask(
+                "GET",
+                "/release/10.1.2.3",
+                404,
+                Body::Detail("Not found", "not_found"),
+            ),
+        ],
+    ),
+    scene(
+        "B3.8-template-gone",
+        "an instance whose template is gone can be released; in 2.7.1 it cannot",
+        &[Edit],
+        release_without_a_template,
+    ),
+];
+
+const MISSING: Body = Body::Exactly(MISSING_SESSION);
+
+/// The path of a /create, and of the instance that it makes.
+fn creating(scene: &Scene, app_type: &str, stem: &str) -> (String, String, String) {
+    let name = scene.name(stem);
+    let create = format!("/create/{app_type}?sessionID={name}");
+    let path = scene.path_of(app_type, &name);
+    (name, create, path)
+}
+
+fn create(scene: &Scene) -> Outcome {
+    let (name, create, path) = creating(scene, scene.app_type(), "create");
+    let made = scene.get(&create)?.is(200)?;
+    let text = made.text().to_owned();
+    let ip = made.json(200)?["addr"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned();
+    let expected = format!(r#"{{"hostname":"{ip}","addr":"{ip}"}}"#);
+    same("its body", text, expected.clone())?;
+    let entry = scene.entry(scene.app_type(), &name)?;
+    same("its address", &entry["ip"], &json!(ip))?;
+    // It is found again, by either route, whatever labels it has.
+    scene.patch(&path, &json!({"username": "bob"}))?.is(200)?;
+    scene.get(&create)?.exactly(200, &expected)?;
+    let found = scene.get(&path)?.json(200)?;
+    same("its address", &found["ip"], &json!(ip))
+}
+
+fn create_variables(scene: &Scene) -> Outcome {
+    let (name, create, _) = creating(scene, "vars", "create");
+    scene.get(&format!("{create}&X=a&X=b&E=&P=1+2"))?.is(200)?;
+    let job = scene.kube().get("jobs", &format!("vars-{name}"));
+    let job = job.ok_or("there is no Job")?;
+    let env = &job["spec"]["template"]["spec"]["containers"][0]["env"];
+    for (variable, value) in [
+        ("sessionID", name.as_str()),
+        ("X", "b"),
+        ("E", ""),
+        ("P", "1 2"),
+    ] {
+        let pairs = env.as_array().into_iter().flatten();
+        let own: Vec<&str> = pairs
+            .filter(|pair| pair["name"] == variable)
+            .map(|pair| pair["value"].as_str().unwrap_or_default())
+            .collect();
+        same(variable, own, vec![value])?;
+    }
+    Ok(())
+}
+
+/// A /create whose instance has a pod that goes on only by hand.
+fn waiting_create() -> Outcome<(Fake, Asked)> {
+    let ground = Fake::by_hand();
+    ground.count_from_here();
+    let path = "/create/hello?sessionID=ann";
+    let waiting = begin(ground.address(0), "GET", path, &[], "")?;
+    ground.wait_pod("hello-ann");
+    Ok((ground, waiting))
+}
+
+/// Wakes the service, so that it looks at its clock.
+fn wake(ground: &Fake) -> Outcome {
+    let missing = answered(ground.address(0), "DELETE", "/app/hello/nobody", &[], "")?;
+    missing.is(404).map(drop)
+}
+
+fn create_gives_up() -> Outcome {
+    let (ground, waiting) = waiting_create()?;
+    ground.advance(Duration::from_secs(200));
+    wake(&ground)?;
+    holds(!waiting.is_answered(), || "it waits for 300 s".to_owned())?;
+    ground.advance(Duration::from_secs(101));
+    soon("it is answered", || {
+        wake(&ground)?;
+        holds(waiting.is_answered(), || "it waits still".to_owned())
+    })?;
+    let told = waiting.finish()?;
+    told.exactly(408, r#"{"status":"Could not provision app"}"#)?;
+    soon("the instance is deleted", || {
+        let going = ground.job("hello-ann");
+        let going = going.is_none_or(|job| job["metadata"]["deletionTimestamp"].is_string());
+        holds(going, || "the Job is there".to_owned())
+    })
+}
+
+fn create_waits_quietly() -> Outcome {
+    let (ground, waiting) = waiting_create()?;
+    for _ in 0..30 {
+        ground.advance(Duration::from_secs(1));
+        wake(&ground)?;
+    }
+    holds(!waiting.is_answered(), || "it waits".to_owned())?;
+    same("POSTs", ground.kube.count("create", "jobs"), 1)?;
+    let all = ground.kube.requests();
+    let more = all.iter().filter(|one| one.name.starts_with("hello-ann"));
+    same("calls about it beside that", more.count(), 0)?;
+    let lists = all.iter().filter(|one| one.verb == "list");
+    same("lists", lists.count(), 0)?;
+    ground.make_ready("hello-ann");
+    waiting.finish()?.is(200).map(drop)
+}
+
+fn create_tells_failures(scene: &Scene) -> Outcome {
+    for (app_type, status, code) in [
+        ("failing", 502, "start_failed"),
+        ("broken", 422, "template_invalid"),
+        ("refused", 422, "template_invalid"),
+        ("needy", 422, "variable_missing"),
+        ("no-such-type", 404, "unknown_type"),
+    ] {
+        let (_, create, _) = creating(scene, app_type, "create");
+        scene.get(&create)?.error(status, code)?;
+    }
+    let name = scene.name("taken");
+    scene.start(&scene.path_of("a", &format!("b-{name}")))?;
+    let taken = scene.get(&format!("/create/a-b?sessionID={name}"))?;
+    taken.error(409, "name_taken").map(drop)
+}
+
+fn errors_are_no_addresses(scene: &Scene) -> Outcome {
+    let (_, create, _) = creating(scene, "no-such-type", "create");
+    let told = scene.get(&create)?.json(404)?;
+    for field in ["hostname", "addr"] {
+        holds(told[field].is_null(), || told.to_string())?;
+    }
+    Ok(())
+}
+
+/// Checks that an instance is on its way out, or gone.
+fn is_released(scene: &Scene, app_type: &str, name: &str) -> Outcome {
+    soon("it is gone", || {
+        let listed = scene.entry(app_type, name).is_ok();
+        holds(!listed, || format!("{name} is listed"))
+    })
+}
+
+fn create_and_release(scene: &Scene) -> Outcome {
+    let (name, create, path) = creating(scene, scene.app_type(), "session");
+    scene
+        .get(&format!("/create/{}", scene.app_type()))?
+        .exactly(422, MISSING_SESSION)?;
+    scene.get(&create)?.is(200)?;
+    let session = scene.name("sid");
+    let body = json!({"sessionID": session});
+    scene.patch(&path, &body)?.exactly(200, SUCCESS)?;
+    // Its sessionID is another now, and its name still is its name.
+    scene
+        .get(&format!("/release/{name}"))?
+        .exactly(200, SUCCESS)?;
+    is_released(scene, scene.app_type(), &name)?;
+    let (name, create, path) = creating(scene, scene.app_type(), "session");
+    scene.get(&create)?.is(200)?;
+    scene.patch(&path, &body)?.exactly(200, SUCCESS)?;
+    scene
+        .get(&format!("/release/{session}"))?
+        .exactly(200, SUCCESS)?;
+    is_released(scene, scene.app_type(), &name)
+}
+
+fn release_by_name(scene: &Scene) -> Outcome {
+    for (stem, in_path) in [("plain", "plain"), ("Not dns_", "Not%20dns_")] {
+        let unique = scene.name("r");
+        let path = scene.path_of(scene.app_type(), &format!("{in_path}{unique}"));
+        scene.start(&path)?;
+        let released = scene.get(&format!("/release/{in_path}{unique}"))?;
+        released.exactly(200, SUCCESS)?;
+        is_released(scene, scene.app_type(), &format!("{stem}{unique}"))?;
+    }
+    Ok(())
+}
+
+fn release_by_session(scene: &Scene) -> Outcome {
+    let name = scene.name("by");
+    let path = scene.path_of(scene.app_type(), &name);
+    let ip = scene.start(&path)?;
+    let session = format!("{} with space@x", scene.name("sid"));
+    let body = json!({"sessionID": session});
+    scene.patch(&path, &body)?.exactly(200, SUCCESS)?;
+    let by_address = scene.get(&format!("/release/{ip}"))?;
+    by_address.detail(404, "Not found", "not_found")?;
+    let in_path = session.replace(' ', "%20");
+    scene
+        .get(&format!("/release/{in_path}"))?
+        .exactly(200, SUCCESS)?;
+    is_released(scene, scene.app_type(), &name)
+}
+
+fn release_without_a_template(scene: &Scene) -> Outcome {
+    let app_type = scene.name("fleeting");
+    let template = super::types::TYPES[0].1;
+    let data = json!({format!("{app_type}.yaml"): template});
+    scene.kube().offer(&app_type, &data, &json!({}));
+    let name = scene.name("left");
+    let path = scene.path_of(&app_type, &name);
+    let is_listed = || -> Outcome<bool> {
+        let types = scene.get("/app")?.json(200)?;
+        Ok(types.to_string().contains(&app_type))
+    };
+    let outcome = soon("the type is offered", || {
+        holds(is_listed()?, || "it is not listed".to_owned())
+    })
+    .and_then(|()| scene.start(&path));
+    scene.kube().delete("configmaps", &app_type);
+    outcome?;
+    soon("the type is gone", || {
+        holds(!is_listed()?, || "it is listed".to_owned())
+    })?;
+    scene
+        .get(&format!("/release/{name}"))?
+        .exactly(200, SUCCESS)?;
+    is_released(scene, &app_type, &name)
+}

@@ -1,0 +1,386 @@
+//! Rows about what a server must stand: many who wait, Kubernetes away, its own end, the Role of
+//! 2.7.1, and instances of 2.7.1.
+
+use serde_json::{Value, json};
+
+use super::ground::Need::{Edit, Objects, Types};
+use super::scene::{
+    JSON, Outcome, PATIENT, Reply, SUCCESS, Scene, answered, begin, holds, keys, same, soon,
+};
+use super::{Row, fake, scene};
+use crate::end_to_end::program::Program;
+use crate::fake_kube::dynamics::fate::Fate;
+use crate::fake_kube::faults::{Fault, FaultRule};
+use crate::harness::{Connection, Ground as Fake, PREFIX};
+
+pub(super) const ROWS: &[Row] = &[
+    fake(
+        "V10",
+        "with Kubernetes away every answer is JSON, and no connection is cut",
+        kubernetes_away,
+    ),
+    fake(
+        "W20",
+        "DELETE, PATCH, lists, /app and /release are JSON whatever Kubernetes answers; 2.7.1 says 500 as text",
+        kubernetes_in_trouble,
+    ),
+    scene(
+        "V11",
+        "while 200 wait, /info is answered before any of them",
+        &[Types],
+        two_hundred_wait,
+    ),
+    scene(
+        "W3",
+        "60 who wait keep nobody from /info, lists and ready instances; in 2.7.1 40 of them occupy all threads",
+        &[Types],
+        sixty_wait,
+    ),
+    fake(
+        "W22",
+        "1,000 GETs of a ready instance make no call to Kubernetes; 2.7.1 makes three each, with new clients and pools",
+        reads_cost_nothing,
+    ),
+    fake(
+        "S6",
+        "waiting requests and bodies have bounds, told with 429 and 413; 2.7.1 has none",
+        bounds,
+    ),
+    scene(
+        "V12",
+        "an instance of 2.7.1 is listed, found again, labelled and deleted; ours has what 2.7.1 looks for",
+        &[Types, Objects, Edit],
+        upgrade_and_roll_back,
+    ),
+    fake(
+        "V13",
+        "on SIGTERM all who wait get their 202 as JSON, idle connections get their 5 s, and the program ends with 0",
+        sigterm,
+    ),
+    fake(
+        "V14",
+        "everything works with the rights of 2.7.1's Role, and nothing but a watch is ever refused",
+        rights_of_the_original,
+    ),
+    fake(
+        "A14",
+        "without the right to watch it says so once for each resource, and polls",
+        says_once_that_it_polls,
+    ),
+];
+
+fn ask(ground: &Fake, method: &str, path: &str) -> Outcome<Reply> {
+    let (headers, body) = match method {
+        "PATCH" => (JSON, r#"{"k":"v"}"#),
+        _ => (&[][..], ""),
+    };
+    answered(ground.address(0), method, path, headers, body)
+}
+
+fn kubernetes_away() -> Outcome {
+    let ground = Fake::new();
+    let ip = ground.start_instance("/app/hello/ann");
+    ground.kube.stop_listening();
+    // One connection for all of it: none of these ends it.
+    let mut connection = Connection::open(ground.address(0)).map_err(|error| error.to_string())?;
+    for (method, path, status) in [
+        ("GET", "/app", 200),
+        ("GET", "/app/hello/ann", 200),
+        ("GET", "/app/hello/new", 503),
+        ("PATCH", "/app/hello/ann", 503),
+        ("DELETE", "/app/hello/ann", 503),
+        ("GET", "/release/ann", 503),
+        ("GET", "/release/nobody", 404),
+        ("GET", "/app/hello", 200),
+        ("GET", "/info", 200),
+    ] {
+        let body = if method == "PATCH" {
+            r#"{"k":"v"}"#
+        } else {
+            ""
+        };
+        let sent = connection.send(method, path, JSON, body);
+        let answer = sent.and_then(|()| connection.read(false));
+        let answer = answer.map_err(|error| format!("{method} {path}: {error}"))?;
+        Reply::new(format!("{method} {path}"), answer)?.is(status)?;
+    }
+    ask(&ground, "GET", "/app/hello/new")?.error(503, "kubernetes_unavailable")?;
+    ask(&ground, "PATCH", "/app/hello/ann")?.detail(503, "error", "kubernetes_unavailable")?;
+    ask(&ground, "DELETE", "/app/hello/ann")?.detail(503, "error", "kubernetes_unavailable")?;
+    ask(&ground, "GET", "/release/ann")?.detail(503, "error", "kubernetes_unavailable")?;
+    let create = ask(&ground, "GET", "/create/hello?sessionID=new")?;
+    create.error(503, "kubernetes_unavailable")?;
+    let found = format!(r#"{{"ip":"{ip}"}}"#);
+    ask(&ground, "GET", "/app/hello/ann")?.exactly(200, &found)?;
+    ground.kube.start_listening();
+    soon("all is well again", || {
+        ask(&ground, "DELETE", "/app/hello/ann")?.is(200).map(drop)
+    })
+}
+
+fn kubernetes_in_trouble() -> Outcome {
+    for fault in [Fault::Status(500), Fault::Forbidden, Fault::Unauthorized] {
+        let ground = Fake::builder().setting("START_WAIT", "300ms").start();
+        answered(ground.address(0), "GET", "/app/hello/ann", PATIENT, "")?.is(200)?;
+        for verb in ["create", "patch", "delete", "get"] {
+            ground.kube.fault(FaultRule::new(verb, "*", fault.clone()));
+        }
+        for (method, path) in [
+            ("PATCH", "/app/hello/ann"),
+            ("DELETE", "/app/hello/ann"),
+            ("GET", "/release/ann"),
+        ] {
+            let answer = ask(&ground, method, path)?;
+            holds([500, 503].contains(&answer.status()), || {
+                answer.text().to_owned()
+            })?;
+            let status = answer.status();
+            let detail = answer.json(status)?;
+            same("it is wrapped", keys(&detail), vec!["detail"])?;
+            let word = &detail["detail"]["status"];
+            same("its word", word, &json!("error"))?;
+        }
+        for path in ["/app", "/app/hello"] {
+            let list = ask(&ground, "GET", path)?.json(200)?;
+            holds(list.is_array(), || list.to_string())?;
+        }
+    }
+    Ok(())
+}
+
+/// Lets so many wait for ten names, and asks for other things meanwhile.
+fn crowd(scene: &Scene, waiting: usize) -> Outcome {
+    let beside = scene.path("beside");
+    scene.start(&beside)?;
+    let names: Vec<String> = (0..10).map(|_| scene.name("crowd")).collect();
+    let asked: Outcome<Vec<_>> = (0..waiting)
+        .map(|number| {
+            let path = scene.path_of("unready", &names[number % names.len()]);
+            scene.begin("GET", &path, PATIENT, "")
+        })
+        .collect();
+    let asked = asked?;
+    for name in &names {
+        soon("it is being started", || scene.entry("unready", name))?;
+    }
+    for _ in 0..50 {
+        scene.get("/info")?.is(200)?;
+        scene.get(&scene.list())?.is(200)?;
+        scene.get(&beside)?.is(200)?;
+    }
+    // Had those been served in turn, or had they taken a minute, these were answered by now.
+    let early = asked.iter().filter(|one| one.is_answered()).count();
+    same("how many were answered before that", early, 0)
+}
+
+fn two_hundred_wait(scene: &Scene) -> Outcome {
+    crowd(scene, 200)
+}
+
+fn sixty_wait(scene: &Scene) -> Outcome {
+    crowd(scene, 60)
+}
+
+fn reads_cost_nothing() -> Outcome {
+    let ground = Fake::new();
+    ground.start_instance("/app/hello/ann");
+    ground.count_from_here();
+    for _ in 0..1000 {
+        ask(&ground, "GET", "/app/hello/ann")?.is(200)?;
+    }
+    for path in ["/app", "/app/hello", "/api/hello", "/info"] {
+        ask(&ground, "GET", path)?.is(200)?;
+    }
+    same("calls", ground.kube.count("*", "*"), 0)
+}
+
+fn bounds() -> Outcome {
+    let ground = Fake::builder()
+        .fate(Fate::by_hand())
+        .setting("PARKED_MAX", "2")
+        .setting("BODY_BYTES_MAX", "100")
+        .start();
+    let address = ground.address(0);
+    let mut waiting = Vec::new();
+    for name in ["a", "b"] {
+        let path = format!("/app/hello/{name}");
+        waiting.push(begin(address, "GET", &path, PATIENT, "")?);
+        ground.wait_pod(&format!("hello-{name}"));
+    }
+    let refused = ask(&ground, "GET", "/app/hello/c")?;
+    refused
+        .has("retry-after", "1")?
+        .error(429, "too_many_requests")?;
+    let body = format!(r#"{{"k":"{}"}}"#, "v".repeat(100));
+    let refused = answered(address, "PATCH", "/app/hello/a", JSON, &body)?;
+    refused.error(413, "body_too_large")?;
+    for name in ["a", "b"] {
+        ground.make_ready(&format!("hello-{name}"));
+    }
+    for one in waiting {
+        one.finish()?.is(200)?;
+    }
+    Ok(())
+}
+
+/// A Job as 2.7.1 makes it: nothing of ours on the Job, two labels on the pod template.
+fn job_of_the_original(app_type: &str, name: &str) -> Value {
+    let template: Value = serde_yaml::from_str(super::types::TYPES[0].1).expect("it is YAML");
+    json!({
+        "apiVersion": "batch/v1", "kind": "Job",
+        "metadata": {"name": format!("{app_type}-{name}")},
+        "spec": {"template": {
+            "metadata": {"labels": {
+                format!("{PREFIX}instance-name"): name,
+                format!("{PREFIX}instance-type"): app_type,
+            }},
+            "spec": template["spec"],
+        }},
+    })
+}
+
+fn upgrade_and_roll_back(scene: &Scene) -> Outcome {
+    let (app_type, name) = (scene.app_type(), scene.name("old"));
+    let path = scene.path_of(app_type, &name);
+    let job_name = format!("{app_type}-{name}");
+    scene
+        .kube()
+        .put("jobs", &job_of_the_original(app_type, &name));
+    let ip = soon("it is listed", || {
+        let entry = scene.entry(app_type, &name)?;
+        same("errored", &entry["errored"], &json!(false))?;
+        Ok(entry["ip"].clone())
+    })?;
+    let uid = |scene: &Scene| {
+        scene
+            .kube()
+            .get("jobs", &job_name)
+            .map(|job| job["metadata"]["uid"].clone())
+    };
+    let before = uid(scene);
+    let bare = json!({"ip": ip}).to_string();
+    scene.get(&path)?.exactly(200, &bare)?;
+    same("no new Job is made", uid(scene), before)?;
+    let body = json!({"username": "bob"});
+    scene.patch(&path, &body)?.exactly(200, SUCCESS)?;
+    let found = json!({"ip": ip, "username": "bob"}).to_string();
+    scene.get(&path)?.exactly(200, &found)?;
+    scene.delete(&path)?.exactly(200, SUCCESS)?;
+    soon("it is gone", || same("the Job", uid(scene), None))?;
+
+    // The reverse: 2.7.1 finds pods by job-name and by instance-type, and reads these labels.
+    let name = scene.name("new");
+    let path = scene.path_of(app_type, &name);
+    scene.start(&path)?;
+    scene.patch(&path, &body)?.exactly(200, SUCCESS)?;
+    let pod = scene.kube().pod_of(&format!("{app_type}-{name}"));
+    let pod = pod.ok_or("there is no pod with that job-name")?;
+    let labels = &pod["metadata"]["labels"];
+    for (key, value) in [
+        ("instance-type", app_type),
+        ("instance-name", &name),
+        ("meta-username", "bob"),
+    ] {
+        let found = &labels[format!("{PREFIX}{key}")];
+        same(key, found, &json!(value))?;
+    }
+    Ok(())
+}
+
+/// Who waits when SIGTERM comes.
+const PARKED: usize = 40;
+
+fn sigterm() -> Outcome {
+    let ground = Fake::builder().fate(Fate::by_hand()).unstarted().start();
+    let settings = [
+        ("START_WAIT", "300s"),
+        ("DRAIN_DELAY", "1s"),
+        ("DRAIN", "60s"),
+    ];
+    let mut program = Program::start_ready(&ground.kubeconfig(), &settings);
+    let address = program.address();
+    let asked: Outcome<Vec<_>> = (0..PARKED)
+        .map(|number| begin(address, "GET", &format!("/app/hello/n{number}"), &[], ""))
+        .collect();
+    let asked = asked?;
+    // A request waits before its Job is made, so the Jobs tell.
+    soon("all wait", || same("Jobs", ground.jobs().len(), PARKED))?;
+    program.terminate();
+    for one in asked {
+        let told = one.finish()?.has("connection", "close")?.json(202)?;
+        same("the word", &told["status"], &json!("node_not_ready"))?;
+    }
+    let status = program.ended();
+    same("the exit code", status.code(), Some(0))?;
+    same("instances go on", ground.jobs().len(), PARKED)
+}
+
+/// What the chart of 2.7.1 grants (part B section 4.5).
+const ROLE: &str = "\
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata: {name: config-controller}
+rules:
+- apiGroups: [batch]
+  resources: [jobs]
+  verbs: [get, list, create, delete]
+- apiGroups: ['']
+  resources: [configmaps]
+  verbs: [get, list]
+- apiGroups: ['']
+  resources: [pods]
+  verbs: [get, watch, list, delete, patch]
+";
+
+/// Starts, labels, lists and stops an instance.
+fn whole_life(ask: impl Fn(&str, &str) -> Outcome<Reply>) -> Outcome {
+    let found = soon("it is ready", || ask("GET", "/app/hello/ann")?.json(200))?;
+    ask("PATCH", "/app/hello/ann")?.exactly(200, SUCCESS)?;
+    let labelled = json!({"ip": found["ip"], "k": "v"}).to_string();
+    ask("GET", "/app/hello/ann")?.exactly(200, &labelled)?;
+    ask("GET", "/app")?.exactly(200, r#"["hello"]"#)?;
+    let list = ask("GET", "/app/hello")?.json(200)?;
+    same("the list", &list[0]["name"], &json!("ann"))?;
+    ask("DELETE", "/app/hello/ann")?.exactly(200, SUCCESS)?;
+    soon("it is gone", || {
+        ask("GET", "/app/hello")?.exactly(200, "[]").map(drop)
+    })?;
+    ask("GET", "/create/hello?sessionID=bob")?.is(200)?;
+    ask("GET", "/release/bob")?.exactly(200, SUCCESS).map(drop)
+}
+
+fn rights_of_the_original() -> Outcome {
+    let ground = Fake::builder().role(ROLE).setting("POLL", "50ms").start();
+    whole_life(|method, path| ask(&ground, method, path))?;
+    let requests = ground.kube.requests();
+    let refused = requests.iter().filter(|one| one.code == 403);
+    let mut others = refused.filter(|one| one.verb != "watch");
+    same(
+        "refused beside watches",
+        others.next().map(|one| format!("{one:?}")),
+        None,
+    )
+}
+
+fn says_once_that_it_polls() -> Outcome {
+    let ground = Fake::builder().role(ROLE).unstarted().start();
+    let settings = [("POLL", "50ms")];
+    let program = Program::start_ready(&ground.kubeconfig(), &settings);
+    whole_life(|method, path| {
+        let (headers, body) = match method {
+            "PATCH" => (JSON, r#"{"k":"v"}"#),
+            _ => (&[][..], ""),
+        };
+        answered(program.address(), method, path, headers, body)
+    })?;
+    // Far longer than POLL: were it said each time, it would have been said again.
+    soon("Jobs are listed again and again", || {
+        let lists = ground.kube.count("list", "jobs");
+        holds(lists > 40, || format!("{lists} lists"))
+    })?;
+    for (resource, expected) in [("jobs", 1), ("configmaps", 1), ("pods", 0)] {
+        let said = program.count_log(&format!("listing {resource} every"));
+        same(resource, said, expected)?;
+    }
+    Ok(())
+}

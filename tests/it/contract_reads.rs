@@ -1,0 +1,479 @@
+//! Rows about what is read: `/info`, `/app`, and the lists of instances (part B sections 3.1 to 3.3).
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use super::ground::Need::{Edit, Objects, Types};
+use super::scene::{HURRIED, Outcome, SUCCESS, Scene, answered, holds, keys, same, soon};
+use super::{Body, Row, ask, exchanges, fake, scene};
+use crate::fake_kube::dynamics::fate::Fate;
+use crate::fake_kube::dynamics::pods::PodMove;
+use crate::harness::{Ground as Fake, PREFIX, TEMPLATE, apply_templates};
+
+pub(super) const ROWS: &[Row] = &[
+    scene(
+        "B3.1",
+        "GET /info is {\"status\":\"UP\",\"hostname\":…,\"rev\":…}, and rev names config-controller",
+        &[],
+        info,
+    ),
+    scene(
+        "B3.2",
+        "GET /app lists the `.yaml` keys of all ConfigMaps of the selector",
+        &[Objects],
+        types_are_those_of_the_config_maps,
+    ),
+    fake(
+        "V1",
+        "GET /app with the keys scim.yaml and zeta.yaml is [\"scim\",\"zeta\"]",
+        two_keys,
+    ),
+    scene(
+        "B3.2-query",
+        "query parameters of GET /app are ignored",
+        &[],
+        a_query_of_app_is_ignored,
+    ),
+    fake(
+        "B3.2-error",
+        "with Kubernetes away GET /app and the lists are arrays still, where 2.7.1 answers 500 as text",
+        reads_without_kubernetes,
+    ),
+    scene(
+        "A10",
+        "startable types once, sorted; a broken template stays listed, where 2.7.1 lists whatever keys there are",
+        &[Types],
+        types_are_sorted,
+    ),
+    scene(
+        "W12",
+        "a ConfigMap without data harms nothing; 2.7.1 answers 500 to /app and /release, and 404 to starts",
+        &[Types, Edit],
+        a_config_map_without_data,
+    ),
+    scene(
+        "W15",
+        "keys that are not .yaml are no types, and a type is listed once; 2.7.1 lists them verbatim and repeatedly",
+        &[Types, Edit],
+        odd_keys,
+    ),
+    scene(
+        "B3.3-entry",
+        "an entry of a ready instance, byte for byte: its fields in order, start as a float, meta labels last",
+        &[Objects],
+        a_ready_entry,
+    ),
+    scene(
+        "V2",
+        "the types of an entry: ip a string, errored false, start a float of seconds",
+        &[],
+        types_of_an_entry,
+    ),
+    scene(
+        "B3.3-pending",
+        "an entry of an instance that is not ready, byte for byte: ip null, errored true, start the integer 0",
+        &[Types],
+        a_pending_entry,
+    ),
+    scene(
+        "B3.3-failed",
+        "a failed instance is listed as errored",
+        &[Types],
+        a_failed_entry,
+    ),
+    scene(
+        "B3.3-meta",
+        "meta labels are strings, and come after the fields of the instance",
+        &[],
+        meta_labels_are_strings,
+    ),
+    scene(
+        "B3.3-session",
+        "sessionID is the name until it is set, and keeps its place",
+        &[],
+        session_id,
+    ),
+    exchanges(
+        "B3.3-unknown",
+        "a type that nobody knows has no instances: [] and never 404",
+        &[
+            ask("GET", "/app/no-such-type", 200, Body::Exactly("[]")),
+            ask("GET", "/api/no-such-type", 200, Body::Exactly("[]")),
+            ask("GET", "/app/No%20such_type", 200, Body::Exactly("[]")),
+        ],
+    ),
+    scene(
+        "B3.3-api",
+        "GET /api/{type} is the same as GET /app/{type}",
+        &[],
+        api_is_app,
+    ),
+    fake(
+        "A9",
+        "one entry an instance, of its newest pod that is not terminating; 2.7.1 lists each pod",
+        one_entry_an_instance,
+    ),
+    fake(
+        "W8",
+        "with several pods in a Job the newest decides, and labels are read from and written to it; 2.7.1 takes the first by name, which may be dead",
+        the_newest_pod_decides,
+    ),
+    scene(
+        "W11",
+        "an instance that is pending hides no other; 2.7.1 ends the list at the first one without conditions",
+        &[Types],
+        pending_hides_nothing,
+    ),
+    scene(
+        "W13",
+        "a pod with our type label and no name label is no instance; 2.7.1 answers the list with 500",
+        &[Edit],
+        a_pod_without_a_name,
+    ),
+];
+
+fn info(scene: &Scene) -> Outcome {
+    let info = scene.get("/info")?.json(200)?;
+    same("its keys", keys(&info), vec!["status", "hostname", "rev"])?;
+    same("its status", &info["status"], &json!("UP"))?;
+    holds(info["hostname"].is_string(), || info.to_string())?;
+    let rev = info["rev"].as_str().unwrap_or_default();
+    holds(rev.starts_with("config-controller"), || rev.to_owned())
+}
+
+fn types_are_those_of_the_config_maps(scene: &Scene) -> Outcome {
+    let label = format!("{PREFIX}template");
+    let offered = || {
+        let config_maps = scene.kube().list("configmaps");
+        let ours = config_maps
+            .iter()
+            .filter(|map| !map["metadata"]["labels"][&label].is_null());
+        let data = ours.filter_map(|map| map["data"].as_object());
+        let keys = data.flat_map(|data| data.keys());
+        let types = keys.filter_map(|key| key.strip_suffix(".yaml"));
+        types.map(str::to_owned).collect::<BTreeSet<String>>()
+    };
+    soon("both are the same", || {
+        let expected = json!(offered()).to_string();
+        scene.get("/app")?.exactly(200, &expected).map(drop)
+    })
+}
+
+fn two_keys() -> Outcome {
+    let ground = Fake::new();
+    let types = [("zeta", TEMPLATE), ("scim", TEMPLATE)];
+    apply_templates(&ground.kube, "templates", &types, json!({}));
+    soon("the ConfigMap is seen", || {
+        let answer = answered(ground.address(0), "GET", "/app", &[], "")?;
+        answer.exactly(200, r#"["scim","zeta"]"#).map(drop)
+    })
+}
+
+fn a_query_of_app_is_ignored(scene: &Scene) -> Outcome {
+    soon("both are the same", || {
+        let plain = scene.get("/app")?.is(200)?;
+        let asked = scene.get("/app?type=x&x=%zz&&")?;
+        asked.exactly(200, plain.text()).map(drop)
+    })
+}
+
+fn reads_without_kubernetes() -> Outcome {
+    let ground = Fake::new();
+    let ip = ground.start_instance("/app/hello/ann");
+    ground.kube.stop_listening();
+    let read = |path: &str| answered(ground.address(0), "GET", path, &[], "");
+    read("/app")?.exactly(200, r#"["hello"]"#)?;
+    let list = read("/app/hello")?.json(200)?;
+    same("the list has it", &list[0]["ip"], &json!(ip))?;
+    let found = format!(r#"{{"ip":"{ip}"}}"#);
+    read("/app/hello/ann")?.exactly(200, &found)?;
+    read("/info")?.is(200).map(drop)
+}
+
+fn types_are_sorted(scene: &Scene) -> Outcome {
+    let types = scene.get("/app")?.json(200)?;
+    let types: Vec<&str> = types
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect();
+    let sorted: BTreeSet<&str> = types.iter().copied().collect();
+    same("sorted and unique", &types, &sorted.into_iter().collect())?;
+    for (app_type, _) in super::types::TYPES {
+        holds(types.contains(app_type), || format!("{app_type} is listed"))?;
+    }
+    let broken = scene.get("/app/broken/x")?;
+    broken.error(422, "template_invalid").map(drop)
+}
+
+/// Waits until the server has seen all ConfigMaps there are now.
+fn config_maps_are_seen(scene: &Scene, mark: &str) -> Outcome {
+    let data = json!({format!("{mark}.yaml"): TEMPLATE});
+    scene.kube().offer(mark, &data, &json!({}));
+    soon("the new type is listed", || {
+        let types = scene.get("/app")?.json(200)?;
+        let listed = types
+            .as_array()
+            .is_some_and(|types| types.contains(&json!(mark)));
+        holds(listed, || types.to_string())
+    })
+}
+
+fn a_config_map_without_data(scene: &Scene) -> Outcome {
+    // It sorts before all others, which is where it does most harm.
+    let (empty, mark) = (scene.name("a-empty"), scene.name("z-mark"));
+    scene.kube().offer(&empty, &Value::Null, &json!({}));
+    let outcome = config_maps_are_seen(scene, &mark)
+        .and_then(|()| scene.start(&scene.path("beside-empty")))
+        .and_then(|_| {
+            let nobody = format!("/release/{}", scene.name("nobody"));
+            scene.get(&nobody)?.detail(404, "Not found", "not_found")
+        });
+    for name in [&empty, &mark] {
+        scene.kube().delete("configmaps", name);
+    }
+    outcome.map(drop)
+}
+
+fn odd_keys(scene: &Scene) -> Outcome {
+    let (odd, mark) = (scene.name("odd"), scene.name("z-mark"));
+    let (text, yml) = (format!("{odd}.txt"), format!("{odd}-2.yml"));
+    // The type that all use is offered a second time, too.
+    let again = format!("{}.yaml", scene.app_type());
+    let data = json!({&text: "x", &yml: TEMPLATE, again: "spec: ["});
+    scene.kube().offer(&odd, &data, &json!({}));
+    let outcome = config_maps_are_seen(scene, &mark).and_then(|()| {
+        let types = scene.get("/app")?.json(200)?;
+        let types = types.as_array().cloned().unwrap_or_default();
+        let count = |name: &str| types.iter().filter(|listed| **listed == name).count();
+        same("how often it is listed", count(scene.app_type()), 1)?;
+        for name in [odd.as_str(), &text, &yml, &format!("{odd}-2")] {
+            same(name, count(name), 0)?;
+        }
+        scene.start(&scene.path("beside-odd"))
+    });
+    for name in [&odd, &mark] {
+        scene.kube().delete("configmaps", name);
+    }
+    outcome.map(drop)
+}
+
+fn a_ready_entry(scene: &Scene) -> Outcome {
+    let (app_type, name) = (scene.app_type(), scene.name("entry"));
+    let path = scene.path_of(app_type, &name);
+    let ip = scene.start(&path)?;
+    let body = json!({"username": "bob", "connected": "true"});
+    scene.patch(&path, &body)?.exactly(200, SUCCESS)?;
+    let pod = scene.kube().pod_of(&format!("{app_type}-{name}"));
+    let pod = pod.ok_or("the instance has a pod")?;
+    let started = pod["status"]["startTime"].as_str().unwrap_or_default();
+    let started: jiff::Timestamp = started
+        .parse()
+        .map_err(|error| format!("{started:?}: {error}"))?;
+    let expected = format!(
+        r#"{{"ip":"{ip}","name":"{name}","sessionID":"{name}","hostname":"{name}","addr":"{ip}","errored":false,"start":{}.0,"connected":"true","username":"bob"}}"#,
+        started.as_second()
+    );
+    let list = scene.get(&scene.list())?.is(200)?;
+    holds(list.text().contains(&expected), || {
+        format!("{expected} is in {}", list.text())
+    })
+}
+
+fn types_of_an_entry(scene: &Scene) -> Outcome {
+    let name = scene.name("typed");
+    let ip = scene.start(&scene.path_of(scene.app_type(), &name))?;
+    let entry = scene.entry(scene.app_type(), &name)?;
+    let fields = [
+        "ip",
+        "name",
+        "sessionID",
+        "hostname",
+        "addr",
+        "errored",
+        "start",
+    ];
+    same("its keys in order", keys(&entry), fields.to_vec())?;
+    for (field, expected) in [
+        ("ip", json!(ip)),
+        ("addr", json!(ip)),
+        ("name", json!(name)),
+        ("sessionID", json!(name)),
+        ("hostname", json!(name)),
+        ("errored", json!(false)),
+    ] {
+        same(field, &entry[field], &expected)?;
+    }
+    // Not before 2020, and whole seconds.
+    let start = entry["start"].as_f64().unwrap_or_default();
+    let is_time = entry["start"].is_f64() && start > 1_577_836_800.0 && start.fract() == 0.0;
+    holds(is_time, || entry.to_string())
+}
+
+fn a_pending_entry(scene: &Scene) -> Outcome {
+    let name = scene.name("pending");
+    let path = scene.path_of("unschedulable", &name);
+    scene.ask("GET", &path, HURRIED, "")?.is(202)?;
+    let expected = format!(
+        r#"{{"ip":null,"name":"{name}","sessionID":"{name}","hostname":"{name}","addr":null,"errored":true,"start":0}}"#
+    );
+    soon("it is listed", || {
+        let list = scene.get("/app/unschedulable")?.is(200)?;
+        holds(list.text().contains(&expected), || list.text().to_owned())
+    })?;
+    let name = scene.name("unready");
+    let path = scene.path_of("unready", &name);
+    scene.ask("GET", &path, HURRIED, "")?.is(202)?;
+    soon("it is listed with its address", || {
+        let entry = scene.entry("unready", &name)?;
+        same("it has an address", entry["ip"].is_string(), true)?;
+        same("both are the same", &entry["ip"], &entry["addr"])?;
+        same("it counts as errored", &entry["errored"], &json!(true))?;
+        same("it is not ready", &entry["start"], &json!(0))
+    })
+}
+
+fn a_failed_entry(scene: &Scene) -> Outcome {
+    let name = scene.name("failed");
+    let path = scene.path_of("failing", &name);
+    soon("the verdict", || {
+        let told = scene.get(&path)?.json(202)?;
+        same("status", &told["status"], &json!("app_error"))
+    })?;
+    let entry = scene.entry("failing", &name)?;
+    same("it is errored", &entry["errored"], &json!(true))?;
+    same("it is not ready", &entry["start"], &json!(0))
+}
+
+fn meta_labels_are_strings(scene: &Scene) -> Outcome {
+    let name = scene.name("meta");
+    let path = scene.path_of(scene.app_type(), &name);
+    scene.start(&path)?;
+    let body = json!({"lastConnection": "1777629600000", "connected": "true"});
+    scene.patch(&path, &body)?.exactly(200, SUCCESS)?;
+    let entry = scene.entry(scene.app_type(), &name)?;
+    let expected = ["start", "connected", "lastConnection"];
+    same("the last keys", &keys(&entry)[6..], &expected[..])?;
+    same("a flag", &entry["connected"], &json!("true"))?;
+    let last = &entry["lastConnection"];
+    same("a number", last, &json!("1777629600000"))
+}
+
+fn session_id(scene: &Scene) -> Outcome {
+    let name = scene.name("session");
+    let path = scene.path_of(scene.app_type(), &name);
+    scene.start(&path)?;
+    let entry = scene.entry(scene.app_type(), &name)?;
+    same("at first", &entry["sessionID"], &json!(name))?;
+    let session = scene.name("s");
+    let body = json!({"sessionID": session});
+    scene.patch(&path, &body)?.exactly(200, SUCCESS)?;
+    let entry = scene.entry(scene.app_type(), &name)?;
+    same("once it is set", &entry["sessionID"], &json!(session))?;
+    same("its place", keys(&entry)[2], "sessionID")?;
+    same("nothing is added", keys(&entry).len(), 7)
+}
+
+fn api_is_app(scene: &Scene) -> Outcome {
+    let name = scene.name("api");
+    scene.start(&scene.path_of(scene.app_type(), &name))?;
+    // Others may start and stop instances between the two.
+    soon("both are the same", || {
+        let app = scene.get(&scene.list())?.is(200)?;
+        holds(app.text().contains(&name), || app.text().to_owned())?;
+        let api = scene.get(&format!("/api/{}", scene.app_type()))?;
+        api.exactly(200, app.text()).map(drop)
+    })
+}
+
+/// An instance whose first pod was evicted by the kubelet and stays as Failed, so that its Job
+/// has two; returns the address of the first.
+fn two_pods() -> (Fake, String) {
+    let fate = Fate {
+        exit_on_stop: 143,
+        ..Fate::default()
+    };
+    let ground = Fake::builder().fate(fate).start();
+    let before = ground.start_instance("/app/hello/ann");
+    let evicted = PodMove::EvictByKubelet("The node was low on memory.".to_owned());
+    ground.move_pod("hello-ann", &evicted);
+    (ground, before)
+}
+
+fn one_entry_an_instance() -> Outcome {
+    let (ground, before) = two_pods();
+    soon("the second pod is the one that is listed", || {
+        let list = answered(ground.address(0), "GET", "/app/hello", &[], "")?.json(200)?;
+        same("entries", list.as_array().map(Vec::len), Some(1))?;
+        same("it is ready", &list[0]["errored"], &json!(false))?;
+        holds(list[0]["ip"] != before.as_str(), || list.to_string())
+    })?;
+    let pods = crate::fake_kube::cluster::resource::Resource::Pods;
+    same("pods", ground.kube.all(pods, "default").len(), 2)
+}
+
+fn the_newest_pod_decides() -> Outcome {
+    let (ground, before) = two_pods();
+    let get = || answered(ground.address(0), "GET", "/app/hello/ann", &[], "");
+    let after = soon("the second pod is ready", || {
+        let found = get()?.json(200)?;
+        holds(found["ip"] != before.as_str(), || found.to_string())?;
+        Ok(found["ip"].clone())
+    })?;
+    let body = json!({"username": "bob"});
+    let patched = ground.patch("/app/hello/ann", &body);
+    same("the patch", patched.text.as_str(), SUCCESS)?;
+    let expected = json!({"ip": after, "username": "bob"});
+    get()?.exactly(200, &expected.to_string())?;
+    let pod = ground.kube.pod_of("default", "hello-ann");
+    let pod = pod.ok_or("there is a pod")?;
+    same("the label is on that pod", &pod["status"]["podIP"], &after)?;
+    let label = &pod["metadata"]["labels"][format!("{PREFIX}meta-username")];
+    same("the label", label, &json!("bob"))
+}
+
+fn pending_hides_nothing(scene: &Scene) -> Outcome {
+    let (pending, ready) = (scene.name("a-pending"), scene.name("b-ready"));
+    let path = scene.path_of("mixed", &pending);
+    scene
+        .ask("GET", &format!("{path}?pending"), HURRIED, "")?
+        .is(202)?;
+    let ip = scene.start(&scene.path_of("mixed", &ready))?;
+    let found = soon("the pending one is listed", || {
+        scene.entry("mixed", &pending)
+    })?;
+    same("it has no address", &found["ip"], &json!(null))?;
+    let found = scene.entry("mixed", &ready)?;
+    same("the other is there", &found["ip"], &json!(ip))
+}
+
+fn a_pod_without_a_name(scene: &Scene) -> Outcome {
+    let name = scene.name("nameless");
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {
+            "name": name,
+            "labels": {format!("{PREFIX}instance-type"): scene.app_type()},
+        },
+        "spec": {
+            "restartPolicy": "Never",
+            "nodeSelector": {"example.org/nowhere": "true"},
+            "containers": [{"name": "main", "image": "stand-in"}],
+        },
+    });
+    scene.kube().put("pods", &pod);
+    // What comes after it is seen after it, too.
+    let other = scene.name("named");
+    let outcome = scene
+        .start(&scene.path_of(scene.app_type(), &other))
+        .and_then(|_| scene.entry(scene.app_type(), &other))
+        .and_then(|_| scene.entries(scene.app_type()))
+        .and_then(|entries| {
+            let named = entries.iter().all(|entry| entry["name"].is_string());
+            holds(named, || json!(entries).to_string())
+        });
+    scene.kube().delete("pods", &name);
+    outcome
+}

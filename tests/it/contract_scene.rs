@@ -1,0 +1,381 @@
+//! What rows are written with: requests, answers, and what an answer must be.
+//!
+//! Nothing here panics where a server is wrong: a row says what it found, and all rows are
+//! reported together.
+
+use std::cell::RefCell;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::ground::{Ground, Kube};
+use crate::harness::{Answer, Client, PATIENCE, Pending};
+
+/// What a row comes to: the sentence is what was wrong.
+pub(super) type Outcome<T = ()> = Result<T, String>;
+
+/// The headers of a PATCH.
+pub(super) const JSON: &[(&str, &str)] = &[("Content-Type", "application/json")];
+
+/// Asks for an answer at once.
+pub(super) const HURRIED: &[(&str, &str)] = &[("Prefer", "wait=0")];
+
+/// Asks for the longest wait that any row needs.
+pub(super) const PATIENT: &[(&str, &str)] = &[("Prefer", "wait=60")];
+
+/// Fails with this sentence unless it holds.
+pub(super) fn holds(is: bool, what: impl FnOnce() -> String) -> Outcome {
+    if is { Ok(()) } else { Err(what()) }
+}
+
+/// Fails unless both are the same.
+pub(super) fn same<T: PartialEq + std::fmt::Debug>(what: &str, found: T, expected: T) -> Outcome {
+    holds(found == expected, || {
+        format!("{what}: {found:?} instead of {expected:?}")
+    })
+}
+
+/// Asks again until there is a value; fails after [`PATIENCE`] with the last reason.
+pub(super) fn soon<T>(what: &str, mut probe: impl FnMut() -> Outcome<T>) -> Outcome<T> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match probe() {
+            Ok(found) => return Ok(found),
+            Err(last) if Instant::now() >= deadline => {
+                return Err(format!(
+                    "did not come: {what}; the last that was seen: {last}"
+                ));
+            }
+            // Others may run meanwhile; a server at the other end of a network is spared.
+            Err(_) => std::thread::park_timeout(Duration::from_millis(10)),
+        }
+    }
+}
+
+/// One row on one ground. What it starts is stopped when it is over.
+pub(super) struct Scene<'a> {
+    ground: &'a dyn Ground,
+    started: RefCell<Vec<String>>,
+}
+
+impl<'a> Scene<'a> {
+    pub(super) fn new(ground: &'a dyn Ground) -> Self {
+        Self {
+            ground,
+            started: RefCell::default(),
+        }
+    }
+
+    /// The type whose instances become ready.
+    pub(super) fn app_type(&self) -> &str {
+        self.ground.app_type()
+    }
+
+    /// `host:port` of the server.
+    pub(super) fn host(&self) -> String {
+        self.ground.address().to_string()
+    }
+
+    /// What is behind the server.
+    pub(super) fn kube(&self) -> &Kube {
+        let kube = self.ground.kube();
+        kube.expect("a row that looks at objects says that it needs them")
+    }
+
+    /// Lets a pause be over sooner, where time can be moved.
+    pub(super) fn hasten(&self, by: Duration) {
+        self.ground.hasten(by);
+    }
+
+    /// A name that nobody has had.
+    pub(super) fn name(&self, stem: &str) -> String {
+        static COUNTER: AtomicU32 = AtomicU32::new(0);
+        let count = COUNTER.fetch_add(1, Ordering::SeqCst);
+        format!("{stem}-{:x}-{count}", std::process::id())
+    }
+
+    /// The path of this instance, which is stopped in the end.
+    pub(super) fn path_of(&self, app_type: &str, segment: &str) -> String {
+        let path = format!("/app/{app_type}/{segment}");
+        self.started.borrow_mut().push(path.clone());
+        path
+    }
+
+    /// The path of a new instance that becomes ready.
+    pub(super) fn path(&self, stem: &str) -> String {
+        self.path_of(self.app_type(), &self.name(stem))
+    }
+
+    /// The list that instances of that path are in.
+    pub(super) fn list(&self) -> String {
+        format!("/app/{}", self.app_type())
+    }
+
+    /// Sends anything.
+    pub(super) fn ask(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Outcome<Reply> {
+        answered(self.ground.address(), method, path, headers, body)
+    }
+
+    pub(super) fn get(&self, path: &str) -> Outcome<Reply> {
+        self.ask("GET", path, &[], "")
+    }
+
+    pub(super) fn delete(&self, path: &str) -> Outcome<Reply> {
+        self.ask("DELETE", path, &[], "")
+    }
+
+    pub(super) fn patch(&self, path: &str, body: &Value) -> Outcome<Reply> {
+        self.ask("PATCH", path, JSON, &body.to_string())
+    }
+
+    /// Sends a request, whose answer may come later.
+    pub(super) fn begin(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Outcome<Asked> {
+        begin(self.ground.address(), method, path, headers, body)
+    }
+
+    /// Starts an instance; returns its address.
+    pub(super) fn start(&self, path: &str) -> Outcome<String> {
+        let body = soon("the instance is ready", || {
+            self.ask("GET", path, PATIENT, "")?.json(200)
+        })?;
+        let ip = body["ip"].as_str();
+        let ip = ip.ok_or_else(|| format!("a ready instance has no ip: {body}"))?;
+        Ok(ip.to_owned())
+    }
+
+    /// The entry of this name in the list of a type.
+    pub(super) fn entry(&self, app_type: &str, name: &str) -> Outcome<Value> {
+        let found = self.entries(app_type)?;
+        let mut own = found.iter().filter(|entry| entry["name"] == name);
+        match (own.next(), own.next()) {
+            (Some(entry), None) => Ok(entry.clone()),
+            (None, _) => Err(format!("{name} is not listed: {}", json!(found))),
+            (Some(_), Some(_)) => Err(format!("{name} is listed twice: {}", json!(found))),
+        }
+    }
+
+    /// The list of a type.
+    pub(super) fn entries(&self, app_type: &str) -> Outcome<Vec<Value>> {
+        let reply = self.get(&format!("/app/{app_type}"))?;
+        match reply.json(200)? {
+            Value::Array(entries) => Ok(entries),
+            other => Err(format!("a list is no array: {other}")),
+        }
+    }
+
+    /// Sends these bytes and returns all that comes until the server closes.
+    pub(super) fn raw(&self, bytes: &str) -> Outcome<String> {
+        let mut stream = self.connect()?;
+        let told = |error: std::io::Error| format!("{bytes:?}: {error}");
+        stream.write_all(bytes.as_bytes()).map_err(told)?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).map_err(told)?;
+        Ok(answer)
+    }
+
+    /// A plain connection.
+    pub(super) fn connect(&self) -> Outcome<TcpStream> {
+        let address = self.ground.address();
+        let open = || {
+            let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+            stream.set_read_timeout(Some(PATIENCE))?;
+            Ok(stream)
+        };
+        open().map_err(|error: std::io::Error| format!("{address}: {error}"))
+    }
+}
+
+impl Drop for Scene<'_> {
+    fn drop(&mut self) {
+        for path in self.started.borrow().iter() {
+            // It may never have come so far, or the server may be gone.
+            let _ = self.delete(path);
+        }
+    }
+}
+
+/// Sends a request; the answer may come later.
+pub(super) fn begin(
+    address: std::net::SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> Outcome<Asked> {
+    let what = format!("{method} {path}");
+    match Client::new(address).try_begin(method, path, headers, body) {
+        Ok(pending) => Ok(Asked { what, pending }),
+        Err(error) => Err(format!("{what} cannot be sent: {error}")),
+    }
+}
+
+/// Sends a request and waits for the answer.
+pub(super) fn answered(
+    address: std::net::SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> Outcome<Reply> {
+    begin(address, method, path, headers, body)?.finish()
+}
+
+/// A request that was sent.
+pub(super) struct Asked {
+    what: String,
+    pending: Pending,
+}
+
+impl Asked {
+    /// Whether an answer has come.
+    pub(super) fn is_answered(&self) -> bool {
+        self.pending.is_answered()
+    }
+
+    /// Waits for the answer.
+    pub(super) fn finish(self) -> Outcome<Reply> {
+        match self.pending.try_finish() {
+            Ok(answer) => Reply::new(self.what, answer),
+            Err(error) => Err(format!("{} is not answered: {error}", self.what)),
+        }
+    }
+}
+
+/// An answer that keeps the rules of all answers ([`Reply::new`]).
+pub(super) struct Reply {
+    what: String,
+    answer: Answer,
+}
+
+impl Reply {
+    /// Checks what every answer must have, whatever the request (part B section 2, A18).
+    pub(super) fn new(what: String, answer: Answer) -> Outcome<Self> {
+        let reply = Self { what, answer };
+        let text = reply.text();
+        let length = reply.header("content-length");
+        if !reply.what.starts_with("HEAD ") {
+            let expected = text.len().to_string();
+            same(&reply.told("its content-length"), length, &expected)?;
+        }
+        let date = reply.header("date");
+        // IMF-fixdate, RFC 9110 §5.6.7.
+        holds(date.len() == 29 && date.ends_with(" GMT"), || {
+            reply.told(&format!("its date is {date:?}"))
+        })?;
+        same(&reply.told("its server header"), reply.header("server"), "")?;
+        if text.is_empty() {
+            return Ok(reply);
+        }
+        let kind = reply.header("content-type");
+        same(&reply.told("its content-type"), kind, "application/json")?;
+        // Reading keeps the order of keys, and writing is compact and escapes no UTF-8.
+        let value: Value = serde_json::from_str(text)
+            .map_err(|error| reply.told(&format!("it is no JSON ({error})")))?;
+        same(
+            &reply.told("its JSON is not compact"),
+            text,
+            &value.to_string(),
+        )?;
+        Ok(reply)
+    }
+
+    /// A sentence with the request and the answer in front.
+    fn told(&self, what: &str) -> String {
+        let (status, text) = (self.answer.status, self.text());
+        format!("{}: {status} {text}: {what}", self.what)
+    }
+
+    pub(super) fn status(&self) -> u16 {
+        self.answer.status
+    }
+
+    pub(super) fn text(&self) -> &str {
+        &self.answer.text
+    }
+
+    /// A header's value; the empty text if it is not there.
+    pub(super) fn header(&self, name: &str) -> &str {
+        self.answer.header(name)
+    }
+
+    /// Checks a header; the empty text is none.
+    pub(super) fn has(self, name: &str, value: &str) -> Outcome<Self> {
+        same(&self.told(name), self.header(name), value)?;
+        Ok(self)
+    }
+
+    /// Checks the status.
+    pub(super) fn is(self, status: u16) -> Outcome<Self> {
+        holds(self.answer.status == status, || {
+            self.told(&format!("{status} was expected"))
+        })?;
+        Ok(self)
+    }
+
+    /// Checks status and exact body.
+    pub(super) fn exactly(self, status: u16, text: &str) -> Outcome<Self> {
+        let reply = self.is(status)?;
+        same(&reply.told("its body"), reply.text(), text)?;
+        Ok(reply)
+    }
+
+    /// Checks the status; returns the body.
+    pub(super) fn json(self, status: u16) -> Outcome<Value> {
+        let reply = self.is(status)?;
+        serde_json::from_str(reply.text()).map_err(|error| reply.told(&error.to_string()))
+    }
+
+    /// Checks an error of a GET: `{"status":"error","msg":…,"code":…}`; returns its sentence.
+    pub(super) fn error(self, status: u16, code: &str) -> Outcome<String> {
+        let what = self.told("an error in the plain shape");
+        let body = self.json(status)?;
+        sentence(&what, &body, "error", code)
+    }
+
+    /// Checks an error of PATCH, DELETE or /release, wrapped in `detail`; returns its sentence.
+    pub(super) fn detail(self, status: u16, word: &str, code: &str) -> Outcome<String> {
+        let what = self.told("an error wrapped in detail");
+        let body = self.json(status)?;
+        same(&what, keys(&body), vec!["detail"])?;
+        sentence(&what, &body["detail"], word, code)
+    }
+}
+
+/// Checks the keys of an error in their order, and its words.
+fn sentence(what: &str, body: &Value, word: &str, code: &str) -> Outcome<String> {
+    let expected = ["status", "msg", "code"];
+    holds(keys(body).starts_with(&expected), || {
+        format!("{what} begins with the keys {expected:?}")
+    })?;
+    same(what, &body["status"], &json!(word))?;
+    same(what, &body["code"], &json!(code))?;
+    let text = body["msg"].as_str().filter(|text| !text.is_empty());
+    let text = text.ok_or_else(|| format!("{what} has a sentence"))?;
+    Ok(text.to_owned())
+}
+
+/// The keys of an object in their order.
+pub(super) fn keys(object: &Value) -> Vec<&str> {
+    let found = object.as_object();
+    found.map_or(Vec::new(), |object| {
+        object.keys().map(String::as_str).collect()
+    })
+}
+
+/// The body of a success of PATCH, DELETE and /release.
+pub(super) const SUCCESS: &str = r#"{"status":"Success"}"#;

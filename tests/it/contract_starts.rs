@@ -1,0 +1,448 @@
+//! Rows about GET of an instance that can be started (part B section 3.4).
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::ground::Need::{Objects, Types};
+use super::scene::{
+    HURRIED, Outcome, PATIENT, Reply, SUCCESS, Scene, answered, begin, holds, keys, same, soon,
+};
+use super::{Body, Row, ask, exchanges, fake, scene};
+use crate::fake_kube::cluster::resource::Resource;
+use crate::fake_kube::dynamics::fate::Fate;
+use crate::fake_kube::dynamics::pods::PodMove;
+use crate::harness::{Ground as Fake, NAMESPACE};
+
+pub(super) const ROWS: &[Row] = &[
+    scene(
+        "B3.4-once",
+        "whatever there is of an instance, a GET makes no second one",
+        &[Objects],
+        one_job,
+    ),
+    scene(
+        "B3.4-ready",
+        "ready is 200 {\"ip\":…} and nothing but ip and meta labels, without a wait",
+        &[],
+        ready,
+    ),
+    scene(
+        "V3",
+        "the query is form-decoded, all of it is variables: + is a space, empty values stay, the last duplicate wins",
+        &[Types, Objects],
+        variables,
+    ),
+    scene(
+        "B3.4-node_not_ready",
+        "nothing scheduled yet is 202 node_not_ready, at the end of the wait",
+        &[Types],
+        node_not_ready,
+    ),
+    scene(
+        "B3.4-pulling_image",
+        "scheduled and not ready is 202 pulling_image, at the end of the wait",
+        &[Types],
+        pulling_image,
+    ),
+    scene(
+        "V4",
+        "a GET that cannot be answered takes 10 s, for node_not_ready and for pulling_image",
+        &[Types],
+        a_long_poll_takes_ten_seconds,
+    ),
+    exchanges(
+        "B3.4-error",
+        "an error is {\"status\":\"error\",\"msg\":…} at top level, with a code",
+        &[
+            ask(
+                "GET",
+                "/app/no-such-type/<new>",
+                404,
+                Body::Error("unknown_type"),
+            ),
+            ask(
+                "GET",
+                "/app/no-such-type/<new>?a=1&a=2",
+                404,
+                Body::Error("unknown_type"),
+            ),
+        ],
+    ),
+    scene(
+        "B3.4-hang-up",
+        "a caller that hangs up leaves its start behind",
+        &[Objects],
+        hang_up,
+    ),
+    scene(
+        "A4",
+        "any name without / and control characters works in GET, lists, PATCH and DELETE; 2.7.1 refuses what is not DNS-1123",
+        &[],
+        any_name,
+    ),
+    scene(
+        "W1",
+        "a 24-character base64 session id of Keycloak starts an instance; in 2.7.1 each such name is 404",
+        &[],
+        session_names,
+    ),
+    scene(
+        "W4",
+        "two GETs at once get the same instance; in 2.7.1 the second is 404 for the 409 of its own POST",
+        &[],
+        two_at_once,
+    ),
+    fake(
+        "W5",
+        "a GET after the first 10 s without a pod is 202 again; in 2.7.1 it creates again and is 404",
+        polls_without_a_pod,
+    ),
+    fake(
+        "W2",
+        "a Job without pods is starting, is listed and can be deleted; in 2.7.1 GET and DELETE are 404 for ever",
+        a_job_without_pods,
+    ),
+    fake(
+        "W10",
+        "the address of a pod that is on its way out is never answered; 2.7.1 counts dying pods and DELETED events",
+        dying_pods_do_not_count,
+    ),
+    fake(
+        "A7",
+        "a start during a stop waits until that Job is gone, and makes a new one; 2.7.1 answers 404",
+        start_during_a_stop,
+    ),
+    scene(
+        "W16",
+        "type `a`, name `b-c` and type `a-b`, name `c` do not meet: 409 name_taken; in 2.7.1 they share a Job",
+        &[Types],
+        two_pairs_one_job_name,
+    ),
+    fake(
+        "A16",
+        "Prefer: wait=N says how long a GET waits, up to a cap",
+        prefer_wait,
+    ),
+];
+
+/// The Job of an instance whose name is a valid part of it.
+fn job_uid(scene: &Scene, name: &str) -> Outcome<Value> {
+    let job = format!("{}-{name}", scene.app_type());
+    let job = scene.kube().get("jobs", &job);
+    Ok(job.ok_or("there is no Job")?["metadata"]["uid"].clone())
+}
+
+fn one_job(scene: &Scene) -> Outcome {
+    let name = scene.name("once");
+    let path = scene.path_of(scene.app_type(), &name);
+    let first = scene.start(&path)?;
+    let uid = job_uid(scene, &name)?;
+    for _ in 0..3 {
+        let again = scene.get(&path)?.json(200)?;
+        same("its address", &again["ip"], &json!(first))?;
+    }
+    same("its Job", job_uid(scene, &name)?, uid)
+}
+
+fn ready(scene: &Scene) -> Outcome {
+    let path = scene.path("ready");
+    let ip = scene.start(&path)?;
+    let bare = format!(r#"{{"ip":"{ip}"}}"#);
+    scene.get(&path)?.exactly(200, &bare)?;
+    // Even who does not want to wait gets it: nothing is waited for.
+    scene.ask("GET", &path, HURRIED, "")?.exactly(200, &bare)?;
+    let body = json!({"username": "bob"});
+    scene.patch(&path, &body)?.exactly(200, SUCCESS)?;
+    let found = format!(r#"{{"ip":"{ip}","username":"bob"}}"#);
+    scene
+        .get(&format!("{path}?utcOffset=120&"))?
+        .exactly(200, &found)?;
+    Ok(())
+}
+
+fn variables(scene: &Scene) -> Outcome {
+    let name = scene.name("vars");
+    let path = scene.path_of("vars", &name);
+    let query = "utcOffset=120&X=a&X=b&E=&PLUS=1+2&ENC=%2B%26%3D%C3%A4&FLAG&";
+    scene.start(&format!("{path}?{query}"))?;
+    let job = scene.kube().get("jobs", &format!("vars-{name}"));
+    let job = job.ok_or("there is no Job")?;
+    let env = &job["spec"]["template"]["spec"]["containers"][0]["env"];
+    let expected = [
+        ("FIXED", "fixed"),
+        ("utcOffset", "120"),
+        ("X", "b"),
+        ("E", ""),
+        ("PLUS", "1 2"),
+        ("ENC", "+&=ä"),
+        ("FLAG", ""),
+    ];
+    let pairs = env.as_array().into_iter().flatten().map(|pair| {
+        let text = |key: &str| pair[key].as_str().unwrap_or_default().to_owned();
+        (text("name"), text("value"))
+    });
+    let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    same(
+        "the variables",
+        pairs.collect::<Vec<_>>(),
+        expected.to_vec(),
+    )
+}
+
+/// Waits for a second in vain, and is told this word.
+fn waits_in_vain(scene: &Scene, app_type: &str, word: &str, phases: &[&str]) -> Outcome {
+    let path = scene.path_of(app_type, &scene.name("vain"));
+    soon("the pod has come so far", || {
+        let begun = Instant::now();
+        let told = scene.ask("GET", &path, &[("Prefer", "wait=1")], "")?;
+        let body = told.json(202)?;
+        holds(begun.elapsed() >= Duration::from_secs(1), || {
+            format!("answered after {:?}: {body}", begun.elapsed())
+        })?;
+        same("the word", &body["status"], &json!(word))?;
+        let phase = body["phase"].as_str().unwrap_or_default();
+        holds(phases.contains(&phase), || body.to_string())?;
+        let begins = ["status", "phase", "reason", "msg"];
+        holds(keys(&body).starts_with(&begins), || body.to_string())
+    })
+}
+
+fn node_not_ready(scene: &Scene) -> Outcome {
+    waits_in_vain(scene, "unschedulable", "node_not_ready", &["scheduling"])
+}
+
+fn pulling_image(scene: &Scene) -> Outcome {
+    waits_in_vain(scene, "unready", "pulling_image", &["readying"])
+}
+
+/// Less than a busy machine needs; more than the client's own 300 s it must never be.
+const LONG_POLL_MAX: Duration = Duration::from_secs(60);
+
+fn a_long_poll_takes_ten_seconds(scene: &Scene) -> Outcome {
+    let words = [
+        ("unschedulable", "node_not_ready"),
+        ("unready", "pulling_image"),
+    ];
+    let begun = Instant::now();
+    let mut asked = Vec::new();
+    for (app_type, word) in words {
+        let path = scene.path_of(app_type, &scene.name("poll"));
+        asked.push((scene.begin("GET", &path, &[], "")?, word));
+    }
+    for (one, word) in asked {
+        let told = one.finish()?.json(202)?;
+        let took = begun.elapsed();
+        same("the word", &told["status"], &json!(word))?;
+        let in_time = took >= Duration::from_secs(9) && took < LONG_POLL_MAX;
+        holds(in_time, || format!("{word} took {took:?}"))?;
+    }
+    Ok(())
+}
+
+fn hang_up(scene: &Scene) -> Outcome {
+    let name = scene.name("gone");
+    let path = scene.path_of(scene.app_type(), &name);
+    drop(scene.begin("GET", &path, &[], "")?);
+    soon("the Job is made all the same", || job_uid(scene, &name))?;
+    soon("it becomes ready", || {
+        let entry = scene.entry(scene.app_type(), &name)?;
+        same("errored", &entry["errored"], &json!(false))
+    })
+}
+
+/// Starts, labels, lists and stops an instance by this name, given as it is and as in a path.
+fn lives(scene: &Scene, name: &str, segment: &str) -> Outcome {
+    let app_type = scene.app_type();
+    let path = scene.path_of(app_type, segment);
+    let ip = scene.start(&path)?;
+    let body = json!({"username": "bob"});
+    scene.patch(&path, &body)?.exactly(200, SUCCESS)?;
+    let found = json!({"ip": ip, "username": "bob"}).to_string();
+    scene.get(&path)?.exactly(200, &found)?;
+    let entry = scene.entry(app_type, name)?;
+    for field in ["name", "sessionID", "hostname"] {
+        same(field, &entry[field], &json!(name))?;
+    }
+    scene.delete(&path)?.exactly(200, SUCCESS)?;
+    soon("it is gone", || {
+        let listed = scene.entry(app_type, name).is_ok();
+        holds(!listed, || format!("{name} is still listed"))
+    })
+}
+
+fn any_name(scene: &Scene) -> Outcome {
+    let unique = scene.name("n");
+    let long = "n".repeat(253 - unique.len());
+    // What stands before and after it, as it is; and what stands before it in a path.
+    for (before, after, in_path) in [
+        ("Abc_9-XY", "", "Abc_9-XY"),
+        ("-leading.and", "trailing_", "-leading.and"),
+        ("with space", "", "with%20space"),
+        ("Zürich", "", "Z%C3%BCrich"),
+        ("a,b=c!", "", "a,b=c!"),
+        ("dots.in.it", "", "dots.in.it"),
+        ("", long.as_str(), ""),
+    ] {
+        let name = format!("{before}{unique}{after}");
+        lives(scene, &name, &format!("{in_path}{unique}{after}"))?;
+    }
+    Ok(())
+}
+
+fn session_names(scene: &Scene) -> Outcome {
+    // 24 characters as Keycloak 26.5 makes them, some with an end that is no label value.
+    for stem in ["kS3xJ_-0dQwEr7", "_Zy9-AbCdEfGh1", "-0aB1cD2eF3gH4"] {
+        let unique = scene.name("S");
+        let sid = format!("{stem}{unique}");
+        lives(scene, &sid, &sid)?;
+    }
+    Ok(())
+}
+
+fn two_at_once(scene: &Scene) -> Outcome {
+    let path = scene.path("twice");
+    let asked: Outcome<Vec<_>> = (0..2)
+        .map(|_| scene.begin("GET", &path, PATIENT, ""))
+        .collect();
+    let mut found = Vec::new();
+    for one in asked? {
+        found.push(one.finish()?.json(200)?);
+    }
+    same("both are told the same", &found[0], &found[1])
+}
+
+fn get(ground: &Fake, headers: &[(&str, &str)]) -> Outcome<Reply> {
+    answered(ground.address(0), "GET", "/app/hello/ann", headers, "")
+}
+
+fn polls_without_a_pod() -> Outcome {
+    let ground = Fake::new();
+    ground.kube.set_auto(false);
+    for _ in 0..3 {
+        let told = get(&ground, &[("Prefer", "wait=1")])?.json(202)?;
+        same("the word", &told["status"], &json!("node_not_ready"))?;
+    }
+    ground.kube.set_auto(true);
+    get(&ground, PATIENT)?.is(200)?;
+    same("POSTs", ground.kube.count("create", "jobs"), 1)
+}
+
+fn a_job_without_pods() -> Outcome {
+    let ground = Fake::new();
+    let refusal = "pods \"hello-ann\" is forbidden: exceeded quota: pods";
+    ground.kube.refuse_pods(Some(refusal));
+    let told = get(&ground, HURRIED)?.json(202)?;
+    same("the word", &told["status"], &json!("node_not_ready"))?;
+    let list = "/app/hello";
+    let listed = soon("it is listed", || {
+        let list = answered(ground.address(0), "GET", list, &[], "")?.json(200)?;
+        same("entries", list.as_array().map(Vec::len), Some(1))?;
+        Ok(list[0].clone())
+    })?;
+    same("it is not ready", &listed["errored"], &json!(true))?;
+    let path = "/app/hello/ann";
+    let deleted = answered(ground.address(0), "DELETE", path, &[], "")?;
+    deleted.exactly(200, SUCCESS)?;
+    soon("the Job is gone", || same("Jobs", ground.jobs().len(), 0))?;
+    ground.kube.refuse_pods(None);
+    get(&ground, PATIENT)?.is(200).map(drop)
+}
+
+/// A ready instance whose pod goes only by hand; its address and the name of its pod.
+fn lingering() -> Outcome<(Fake, String, String)> {
+    let ground = Fake::by_hand();
+    let asked = begin(ground.address(0), "GET", "/app/hello/ann", PATIENT, "")?;
+    ground.make_ready("hello-ann");
+    let found = asked.finish()?.json(200)?;
+    let pod = ground.wait_pod("hello-ann");
+    let ip = found["ip"].as_str().ok_or("it has an address")?;
+    Ok((ground, ip.to_owned(), pod))
+}
+
+fn stop(ground: &Fake) -> Outcome {
+    let answer = answered(ground.address(0), "DELETE", "/app/hello/ann", &[], "")?;
+    answer.exactly(200, SUCCESS).map(drop)
+}
+
+/// The address is not answered by a GET that does not wait, nor by the list.
+fn is_not_shown(ground: &Fake, ip: &str) -> Outcome {
+    let told = get(ground, HURRIED)?.json(202)?;
+    holds(!told.to_string().contains(ip), || told.to_string())?;
+    let list = answered(ground.address(0), "GET", "/app/hello", &[], "")?.is(200)?;
+    holds(!list.text().contains(ip), || list.text().to_owned())
+}
+
+fn dying_pods_do_not_count() -> Outcome {
+    // The Job is on its way out, and its pod does not know yet.
+    let (ground, ip, pod) = lingering()?;
+    ground.kube.set_auto(false);
+    stop(&ground)?;
+    is_not_shown(&ground, &ip)?;
+    // Now the pod is on its way out, too.
+    ground.kube.set_auto(true);
+    soon("the pod is being deleted", || {
+        let pod = ground.kube.get(Resource::Pods, NAMESPACE, &pod);
+        let pod = pod.ok_or("the pod is gone already")?;
+        let going = pod["metadata"]["deletionTimestamp"].is_string();
+        holds(going, || "it is not".to_owned())
+    })?;
+    is_not_shown(&ground, &ip)
+}
+
+fn start_during_a_stop() -> Outcome {
+    let (ground, ip, pod) = lingering()?;
+    stop(&ground)?;
+    let waiting = begin(ground.address(0), "GET", "/app/hello/ann", PATIENT, "")?;
+    let told = get(&ground, HURRIED)?.json(202)?;
+    same("the phase", &told["phase"], &json!("stopping"))?;
+    holds(!waiting.is_answered(), || "it waits".to_owned())?;
+    soon("the old pod goes", || {
+        let went = ground.kube.move_pod(NAMESPACE, &pod, &PodMove::Terminate);
+        holds(went, || "it is not being deleted".to_owned())
+    })?;
+    ground.make_ready("hello-ann");
+    let found = waiting.finish()?.json(200)?;
+    holds(found["ip"] != ip.as_str(), || found.to_string())?;
+    same("POSTs", ground.kube.count("create", "jobs"), 2)
+}
+
+fn two_pairs_one_job_name(scene: &Scene) -> Outcome {
+    let name = scene.name("c");
+    let (longer, shorter) = (format!("b-{name}"), name);
+    scene.start(&scene.path_of("a", &longer))?;
+    let other = format!("/app/a-b/{shorter}");
+    scene.get(&other)?.error(409, "name_taken")?;
+    scene
+        .patch(&other, &json!({"k": "v"}))?
+        .detail(404, "error", "not_found")?;
+    scene
+        .delete(&other)?
+        .detail(404, "No job found", "not_found")?;
+    let found = scene.entry("a", &longer)?;
+    same("the first is untouched", keys(&found).len(), 7)?;
+    let listed = scene.entry("a-b", &shorter).is_ok();
+    holds(!listed, || "the other is not listed".to_owned())
+}
+
+fn prefer_wait() -> Outcome {
+    let ground = Fake::builder()
+        .fate(Fate::by_hand())
+        .setting("START_WAIT", "100ms")
+        .setting("START_WAIT_MAX", "2s")
+        .start();
+    for (prefer, wait) in [
+        ("wait=1", 1),
+        ("respond-async, wait=1", 1),
+        ("wait=3600", 2),
+    ] {
+        let begun = Instant::now();
+        let told = get(&ground, &[("Prefer", prefer)])?;
+        told.is(202)?;
+        let took = begun.elapsed();
+        // Without the header it were 100 ms, without the cap an hour.
+        let in_time = took >= Duration::from_secs(wait) && took < LONG_POLL_MAX;
+        holds(in_time, || format!("{prefer} took {took:?}"))?;
+    }
+    Ok(())
+}

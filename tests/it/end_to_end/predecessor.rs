@@ -1,0 +1,381 @@
+//! 2.7.1 before us, after us, and its chart's Role: on real pods.
+//!
+//! 2.7.1 itself is `predecessor::original`: its calls, made with the token of the same service
+//! account, so these tests also show that our Role is enough for a roll-back of the image alone.
+
+use std::net::IpAddr;
+use std::time::Instant;
+
+use serde_json::{Value, json};
+
+use super::ground::{Ground, STAND_IN, real, text};
+use super::program::{Got, Program, page};
+use super::{LONG_WAIT, eventually};
+use crate::cluster::{self, Cluster};
+use crate::predecessor::original::{Predecessor, success};
+use crate::raw_kube::{RawKube, server_and_ca};
+use crate::watch::ROLE_OF_THE_ORIGINAL;
+
+const META_USERNAME: &str = "config-controller.semafor.ch/meta-username";
+
+/// A namespace where this template is the app type `page`, and 2.7.1 in it.
+fn beside<'a>(cluster: &'a Cluster, template: &str) -> (Ground<'a>, Predecessor) {
+    let ground = Ground::new(cluster);
+    ground.offer("pages", "page", template);
+    let theirs = Predecessor::new(service_account(&ground), &ground.namespace);
+    (ground, theirs)
+}
+
+/// The API server, as our service account.
+fn service_account(ground: &Ground<'_>) -> RawKube {
+    let (server, ca) = server_and_ca(&ground.cluster.kubeconfig_text());
+    RawKube::secure(&server, &ca, Some(&ground.token()))
+}
+
+/// This template with labels, without which 2.7.1 starts nothing.
+fn labelled(template: &str) -> String {
+    format!("metadata: {{labels: {{team: red}}}}{template}")
+}
+
+/// What 2.7.1 answers once it does not ask for patience any more, as its clients do.
+#[track_caller]
+fn settled(theirs: &Predecessor, name: &str) -> Value {
+    eventually("2.7.1 finds it ready", || {
+        let (code, body) = theirs.get("page", name);
+        assert!(code == 200 || code == 202, "{code} {body}");
+        (code == 200).then_some(body)
+    })
+}
+
+/// 2.7.1's PATCH until it works: any change by the kubelet in between is a conflict (W17).
+#[track_caller]
+fn patched_by(theirs: &Predecessor, name: &str, body: &Value) {
+    eventually("2.7.1 has patched it", || {
+        (theirs.patch("page", name, body) == success()).then_some(())
+    });
+}
+
+#[track_caller]
+fn see_names(program: &Program, expected: &[&str]) {
+    eventually("the list is as it should be", || {
+        (program.names("page") == expected).then_some(())
+    });
+}
+
+#[track_caller]
+fn see_label(program: &Program, path: &str, key: &str, value: &str) {
+    eventually("the label is seen", || {
+        (program.get(path).expect(200)[key] == value).then_some(())
+    });
+}
+
+#[track_caller]
+fn patched(program: &Program, path: &str, body: &Value) {
+    let done = program.patch(path, &body.to_string()).expect(200);
+    assert_eq!(done, json!({"status": "Success"}));
+}
+
+#[test]
+fn what_2_7_1_has_started_lives_on() {
+    let Some(cluster) = cluster::shared() else {
+        return;
+    };
+    let _others = cluster::beside_others();
+    let (ground, theirs) = beside(cluster, &labelled(&real("theirs", 1, &[])));
+    let programs = [ground.program(), ground.program()];
+    let (path, job) = ("/app/page/ann.of.cleves", "page-ann.of.cleves");
+    theirs
+        .start("page", "ann.of.cleves")
+        .expect("it is started");
+    // Asked while it starts, by turns at both.
+    let ips: Vec<IpAddr> = std::thread::scope(|scope| {
+        let ask = |turn: usize| programs[turn % 2].get_prefer(path, LONG_WAIT).ip();
+        let callers: Vec<_> = (0..4).map(|turn| scope.spawn(move || ask(turn))).collect();
+        let join = |caller: std::thread::ScopedJoinHandle<'_, _>| caller.join().expect("200");
+        callers.into_iter().map(join).collect()
+    });
+    assert!(ips.iter().all(|ip| *ip == ips[0]), "{ips:?}");
+    assert_eq!(page(ips[0]), "theirs");
+    assert_eq!(settled(&theirs, "ann.of.cleves")["ip"], json!(ips[0]));
+    let uid = ground.job_uid(job);
+    for (turn, program) in programs.iter().cycle().take(4).enumerate() {
+        see_names(program, &["ann.of.cleves"]);
+        let name = format!("bob-{turn}");
+        patched(program, path, &json!({"username": name}));
+        assert_eq!(program.get(path).expect(200)["username"], json!(name));
+        let pods = ground.list("pods");
+        assert_eq!(pods[0]["metadata"]["labels"][META_USERNAME], json!(name));
+    }
+    see_label(&programs[0], path, "username", "bob-3");
+    let list = programs[0].get("/app/page").expect(200);
+    assert_eq!((200, list), theirs.list("page"));
+    assert_eq!(ground.job_uid(job), uid);
+    assert_eq!(
+        (ground.list("jobs").len(), ground.list("pods").len()),
+        (1, 1)
+    );
+    programs[1].delete(path).expect(200);
+    see_names(&programs[0], &[]);
+    eventually("Job and pod are gone", || {
+        (ground.list("jobs").is_empty() && ground.list("pods").is_empty()).then_some(())
+    });
+    assert_eq!(programs[0].delete(path).code, 404);
+    let new = programs[0].get_prefer(path, LONG_WAIT).ip();
+    assert_ne!(ground.owner_of(new), uid);
+}
+
+/// Ends a stand-in's pod as one whose app has ended with 1; returns its name.
+#[track_caller]
+fn fail_pod(ground: &Ground<'_>) -> String {
+    let running = |pod: &&Value| pod["status"]["phase"] == "Running";
+    let pod = eventually("a pod runs", || {
+        ground.list("pods").iter().find(running).cloned()
+    });
+    let name = text(&pod["metadata"]["name"]);
+    let mut status = pod["status"].clone();
+    status["phase"] = json!("Failed");
+    for condition in status["conditions"].as_array_mut().expect("conditions") {
+        if condition["type"] == "Ready" {
+            condition["status"] = json!("False");
+        }
+    }
+    let now = pod["status"]["startTime"].clone();
+    status["containerStatuses"][0]["ready"] = json!(false);
+    status["containerStatuses"][0]["state"] = json!({"terminated": {
+        "exitCode": 1, "reason": "Error", "startedAt": now, "finishedAt": now,
+    }});
+    let path = format!("{}/{name}/status", ground.all("pods"));
+    ground
+        .api
+        .patch(&path, &json!({"status": status}))
+        .expect(200);
+    name
+}
+
+/// Kubernetes makes the next pod 10 s after the first has failed, and keeps both.
+#[test]
+fn of_several_pods_the_newest_is_the_instance() {
+    let Some(cluster) = cluster::shared() else {
+        return;
+    };
+    let _others = cluster::beside_others();
+    let (ground, theirs) = beside(cluster, &labelled(STAND_IN));
+    let programs = [ground.program(), ground.program()];
+    settled(&theirs, "ann");
+    patched_by(&theirs, "ann", &json!({"connected": "true"}));
+    let failed = fail_pod(&ground);
+    let path = "/app/page/ann";
+    let live = || {
+        let pods = ground.list("pods");
+        let is_dead = |pod: &&Value| pod["metadata"]["name"] == failed;
+        assert!(pods.iter().any(|pod| is_dead(&pod)), "the dead one stays");
+        pods.iter().find(|pod| !is_dead(pod)).cloned()
+    };
+    let ip = eventually("another pod is ready", || {
+        let pod = live()?;
+        let ip = pod["status"]["podIP"].as_str();
+        ip.map(str::to_owned)
+    });
+    for program in &programs {
+        eventually("the other pod is the instance", || {
+            let found = program.get_prefer(path, LONG_WAIT).expect(200);
+            (found["ip"] == ip && found["connected"] == "true").then_some(())
+        });
+        assert_eq!(program.names("page"), ["ann"]);
+    }
+    let labels = live().expect("it is there")["metadata"]["labels"].clone();
+    assert_eq!(
+        labels["config-controller.semafor.ch/meta-connected"],
+        "true"
+    );
+    assert_eq!(ground.list("jobs").len(), 1);
+    programs[1].delete(path).expect(200);
+    see_names(&programs[0], &[]);
+}
+
+/// The template has `labels: null`, of which 2.7.1 can start nothing; what we start it can use.
+#[test]
+fn what_we_have_started_is_in_the_hands_of_2_7_1_after_a_roll_back() {
+    let Some(cluster) = cluster::shared() else {
+        return;
+    };
+    let _others = cluster::beside_others();
+    let template = format!("metadata: {{labels: null}}{}", real("ours", 1, &[]));
+    let (ground, theirs) = beside(cluster, &template);
+    assert_eq!(theirs.get("page", "bob").0, 404);
+    let programs = [ground.program(), ground.program()];
+    let path = "/app/page/ann";
+    let ip = programs[0].get_prefer(path, LONG_WAIT).ip();
+    let uid = ground.job_uid("page-ann");
+    assert_eq!(settled(&theirs, "ann"), json!({"ip": ip}));
+    patched(
+        &programs[1],
+        path,
+        &json!({"username": "bob@example.ch", "k": "v"}),
+    );
+    assert_eq!(settled(&theirs, "ann"), json!({"ip": ip, "k": "v"}));
+    patched_by(
+        &theirs,
+        "ann",
+        &json!({"username": "bob", "connected": "true"}),
+    );
+    for program in &programs {
+        see_label(program, path, "connected", "true");
+        assert_eq!(program.get(path).expect(200), settled(&theirs, "ann"));
+        let list = program.get("/app/page").expect(200);
+        assert_eq!((200, list), theirs.list("page"));
+    }
+    assert_eq!(ground.job_uid("page-ann"), uid);
+    assert_eq!(theirs.delete("page", "ann"), success());
+    see_names(&programs[0], &[]);
+    see_names(&programs[1], &[]);
+    eventually("Job and pod are gone", || {
+        (ground.list("jobs").is_empty() && ground.list("pods").is_empty()).then_some(())
+    });
+}
+
+#[test]
+fn those_who_wait_here_hear_that_2_7_1_has_stopped_it() {
+    let Some(cluster) = cluster::shared() else {
+        return;
+    };
+    let _others = cluster::beside_others();
+    let slow = real("slow", 1, &[("START_DELAY_SECS", "600")]);
+    let (ground, theirs) = beside(cluster, &labelled(&slow));
+    let programs = [ground.program(), ground.program()];
+    let path = "/app/page/ann";
+    let answers: Vec<Got> = std::thread::scope(|scope| {
+        let ask = |turn: usize| programs[turn % 2].get_prefer(path, LONG_WAIT);
+        let callers: Vec<_> = (0..4).map(|turn| scope.spawn(move || ask(turn))).collect();
+        for program in &programs {
+            eventually("they wait", || (program.waiting() == 2).then_some(()));
+            // A request that takes its turn: from here on they wait for this very Job.
+            patched(program, path, &json!({"k": "v"}));
+        }
+        assert_eq!(theirs.delete("page", "ann"), success());
+        let join = |caller: std::thread::ScopedJoinHandle<'_, _>| caller.join().expect("it ends");
+        callers.into_iter().map(join).collect()
+    });
+    for answer in answers {
+        assert_eq!(answer.expect(409)["code"], "stopped");
+    }
+}
+
+/// Binds the Role of 2.7.1's chart in place of ours, and waits until it is in force.
+#[track_caller]
+fn restrict(ground: &Ground<'_>) {
+    let file = ground.folder.join("role.yaml");
+    std::fs::write(&file, ROLE_OF_THE_ORIGINAL).expect("the file can be written");
+    ground.kubectl(&["apply", &format!("--filename={}", file.display())]);
+    let api = service_account(ground);
+    let watch = format!("{}?watch=1&timeoutSeconds=1", ground.all("jobs"));
+    eventually("the watch is refused", || {
+        (api.get(&watch).code == 403).then_some(())
+    });
+}
+
+/// The app type `fails`, whose pods end with 3 and may be replaced a second later.
+#[track_caller]
+fn offer_failing(ground: &Ground<'_>) {
+    let object = json!({
+        "apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {
+            "name": "failing",
+            "labels": {"config-controller.semafor.ch/template": "true"},
+            "annotations": {"config-controller.semafor.ch/restart-delay": "1s"},
+        },
+        "data": {"fails.yaml": real("fails", 1, &[("EXIT_CODE", "3")])},
+    });
+    ground
+        .api
+        .post(&ground.all("configmaps"), &object)
+        .expect(201);
+}
+
+#[test]
+fn the_role_of_2_7_1_is_enough() {
+    let Some(cluster) = cluster::shared() else {
+        return;
+    };
+    let _others = cluster::beside_others();
+    let (ground, theirs) = beside(cluster, &labelled(&real("ours", 1, &[])));
+    offer_failing(&ground);
+    restrict(&ground);
+    let kubeconfig = ground.kubeconfig(&ground.token(), None, None);
+    let start = || Program::start_ready(&kubeconfig, &[]);
+    let programs = [start(), start()];
+    for program in &programs {
+        for plural in ["jobs", "configmaps"] {
+            program.wait_log(&format!("listing {plural} every 2 s"));
+        }
+    }
+    check_life(&ground, &programs);
+    check_failure(&ground, &programs);
+    check_edit(&ground, &programs[0]);
+    // What 2.7.1 makes and stops is seen as well, a list later.
+    settled(&theirs, "bob");
+    for program in &programs {
+        see_names(program, &["ann", "bob"]);
+    }
+    assert_eq!(theirs.delete("page", "bob"), success());
+    for program in &programs {
+        see_names(program, &["ann"]);
+        assert_eq!(program.get("/readyz").code, 200);
+        assert_eq!(program.count_log("until that right is granted"), 2);
+        // These two are the errors that there are, and there is no warning.
+        assert_eq!(program.count_log(" ERROR "), 2);
+        assert_eq!(program.count_log(" WARN "), 0);
+    }
+}
+
+/// Started at one, labelled and stopped at the other, and started anew.
+#[track_caller]
+fn check_life(ground: &Ground<'_>, programs: &[Program; 2]) {
+    let (path, job) = ("/app/page/ann", "page-ann");
+    let ip = programs[0].get_prefer(path, LONG_WAIT).ip();
+    assert_eq!(page(ip), "ours");
+    assert_eq!(programs[1].get_prefer(path, LONG_WAIT).ip(), ip);
+    for program in programs {
+        see_names(program, &["ann"]);
+        patched(program, path, &json!({"k": "v", "mail": "a@b.ch"}));
+        assert_eq!(program.get(path).expect(200)["mail"], "a@b.ch");
+    }
+    let before = ground.job_uid(job);
+    programs[1].delete(path).expect(200);
+    programs[1].get_prefer(path, LONG_WAIT).ip();
+    assert_ne!(ground.job_uid(job), before);
+    see_names(&programs[0], &["ann"]);
+}
+
+#[track_caller]
+fn check_failure(ground: &Ground<'_>, programs: &[Program; 2]) {
+    let path = "/app/fails/ann";
+    let failed = programs[0].get_prefer(path, LONG_WAIT).expect(202);
+    assert_eq!(
+        (&failed["status"], &failed["exitCode"]),
+        (&json!("app_error"), &json!(3))
+    );
+    let before = ground.job_uid("fails-ann");
+    eventually("another is made after the delay", || {
+        programs[0].get_prefer(path, LONG_WAIT).expect(202);
+        (ground.job_uid("fails-ann") != before).then_some(())
+    });
+    programs[0].delete(path).expect(200);
+    eventually("it is listed no more", || {
+        programs[1].names("fails").is_empty().then_some(())
+    });
+}
+
+#[track_caller]
+fn check_edit(ground: &Ground<'_>, program: &Program) {
+    ground.offer("late", "late", STAND_IN);
+    let edited = Instant::now();
+    eventually("the new type is offered", || {
+        let types = program.get("/app").expect(200);
+        types.as_array()?.contains(&json!("late")).then_some(())
+    });
+    let seconds = edited.elapsed().as_secs_f32();
+    cluster::say(&format!(
+        "FIGURE an edited template without the right to watch (POLL 2 s) was seen after {seconds:.1} s"
+    ));
+}

@@ -1,0 +1,148 @@
+//! The older routes: `/api/{type}`, `/create/{type}` and `/release/{name}`.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::fake_kube::dynamics::fate::{Exit, Fate};
+use crate::fake_kube::dynamics::pods::PodMove;
+use crate::harness::{Ground, TEMPLATE, eventually};
+
+#[test]
+fn api_lists_as_app_does() {
+    let ground = Ground::new();
+    ground.start_instance("/app/hello/ann");
+    assert_eq!(ground.get("/api/hello").text, ground.get("/app/hello").text);
+    assert_eq!(ground.get("/api/nobody").text, "[]");
+}
+
+#[test]
+fn create_answers_with_the_address_once_it_is_ready() {
+    let ground = Ground::by_hand();
+    let waiting = ground.client().begin_get("/create/hello?sessionID=ann");
+    ground.make_ready("hello-ann");
+    let created = waiting.finish().expect(200);
+    let ip = ground.start_instance("/app/hello/ann");
+    assert_eq!(created, json!({"hostname": ip, "addr": ip}));
+    // One that is ready is answered from memory.
+    assert_eq!(
+        ground.get("/create/hello?sessionID=ann").expect(200),
+        created
+    );
+    assert_eq!(ground.jobs(), ["hello-ann"]);
+}
+
+#[test]
+fn create_gives_all_its_parameters_to_the_template() {
+    let template = TEMPLATE.to_owned()
+        + "    env:\n    - {name: SESSION, value: \"${alternatives['sessionID']}\"}\n    - {name: TZ, value: \"${alternatives['tz']}\"}\n";
+    let ground = Ground::builder().template("zoned", &template).start();
+    let path = "/create/zoned?sessionID=ann";
+    ground.get(path).expect_error(422, "variable_missing");
+    ground.get(&format!("{path}&tz=a+b")).expect(200);
+    let job = ground.job("zoned-ann").expect("it was started");
+    let env = &job["spec"]["template"]["spec"]["containers"][0]["env"];
+    assert_eq!(env[0]["value"], "ann");
+    assert_eq!(env[1]["value"], "a b");
+}
+
+#[test]
+fn create_says_what_is_missing_or_wrong() {
+    let ground = Ground::new();
+    ground.get("/create/hello").expect_text(
+        422,
+        r#"{"detail":[{"type":"missing","loc":["query","sessionID"],"msg":"Field required","input":null}]}"#,
+    );
+    ground
+        .get("/create/hello?sessionID=")
+        .expect_error(422, "bad_name");
+    ground
+        .get("/create/nope?sessionID=a")
+        .expect_error(404, "unknown_type");
+    assert!(ground.jobs().is_empty());
+}
+
+#[test]
+fn create_tells_a_failed_start_as_an_error() {
+    let ground = Ground::by_hand();
+    let waiting = ground.client().begin_get("/create/hello?sessionID=ann");
+    ground.move_pod(
+        "hello-ann",
+        &PodMove::Exit(Exit {
+            code: 3,
+            message: "no licence".into(),
+            after_ms: 0,
+            reason: String::new(),
+        }),
+    );
+    let answer = waiting.finish();
+    answer.expect_error(502, "start_failed");
+    let body = answer.expect(502);
+    assert_eq!(
+        (&body["exitCode"], &body["log"]),
+        (&json!(3), &json!("no licence"))
+    );
+}
+
+#[test]
+fn create_gives_up_after_300_seconds_and_stops_what_it_started() {
+    let ground = Ground::by_hand();
+    let waiting = ground.client().begin_get("/create/hello?sessionID=ann");
+    ground.wait_pod("hello-ann");
+    ground.advance(Duration::from_secs(299));
+    eventually("it is seen to start", || {
+        (ground.get("/app/hello").text != "[]").then_some(())
+    });
+    assert_eq!(ground.kube.count("delete", "jobs"), 0);
+    ground.advance(Duration::from_secs(2));
+    let answer = waiting.finish();
+    answer.expect_text(408, r#"{"status":"Could not provision app"}"#);
+    assert_eq!(ground.kube.count("delete", "jobs"), 1);
+}
+
+#[test]
+fn release_stops_by_name_and_by_session() {
+    let ground = Ground::new();
+    for name in ["ann", "bob"] {
+        ground.start_instance(&format!("/app/hello/{name}"));
+    }
+    ground
+        .patch("/app/hello/bob", &json!({"sessionID": "s-1"}))
+        .expect(200);
+    ground
+        .get("/release/s-1")
+        .expect_text(200, r#"{"status":"Success"}"#);
+    ground
+        .get("/release/ann")
+        .expect_text(200, r#"{"status":"Success"}"#);
+    eventually("both are gone", || ground.jobs().is_empty().then_some(()));
+    let sentence = ground
+        .get("/release/s-1")
+        .expect_detail(404, "Not found", "not_found");
+    assert_eq!(
+        sentence,
+        "there is no instance with the name or session 's-1'"
+    );
+}
+
+#[test]
+fn release_needs_no_template_and_no_pod() {
+    let ground = Ground::builder()
+        .fate(Fate::by_hand())
+        .setting("START_WAIT", "100ms")
+        .start();
+    ground.get("/app/hello/ann").expect(202);
+    ground
+        .kube
+        .delete(
+            crate::fake_kube::cluster::resource::Resource::ConfigMaps,
+            crate::harness::NAMESPACE,
+            "templates",
+            "Background",
+        )
+        .expect("it was there");
+    eventually("the type is gone", || {
+        (ground.get("/app").text == "[]").then_some(())
+    });
+    ground.get("/release/ann").expect(200);
+}

@@ -1,0 +1,284 @@
+//! The Role of 2.7.1's chart (A14): no watch on Jobs and ConfigMaps, which are listed instead.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::{BARE, patched, see_label, see_names, uid};
+use crate::harness::{
+    Client, Ground, NAMESPACE, ROLE, TemporaryFolder, apply_templates, eventually,
+};
+use crate::watch::ROLE_OF_THE_ORIGINAL;
+
+/// A template of pods that fail at once.
+const FAILS: &str = "\
+metadata: {annotations: {fake-kube/exit-code: \"3\"}}
+spec:
+  restartPolicy: Never
+  containers: [{name: app, image: example/app:1}]
+";
+
+/// How long a refusal has to last until it is believed.
+const BELIEVED_AFTER: Duration = Duration::from_secs(5);
+
+/// How long until a refused watch is tried again.
+const WATCH_AGAIN: Duration = Duration::from_secs(60);
+
+/// Two replicas under that Role, which list instead of watching.
+fn restricted() -> Ground {
+    let mut ground = Ground::builder()
+        .role(ROLE_OF_THE_ORIGINAL)
+        .setting("POLL", "50ms")
+        .template("page", BARE)
+        .template("fails", FAILS)
+        .start();
+    let second = ground.add_replica();
+    ground.wait_ready(second);
+    // By the second refusal the replica has taken note of the first.
+    each_has(&ground, "watch", 2);
+    ground.advance(BELIEVED_AFTER);
+    each_has(&ground, "list", 2);
+    ground
+}
+
+/// How many calls of this kind that replica has made.
+#[track_caller]
+fn calls(client: Client, verb: &str, resource: &str) -> u64 {
+    let text = client.get("/metrics").text;
+    let [verb, resource] = [
+        format!("verb=\"{verb}\""),
+        format!("resource=\"{resource}\""),
+    ];
+    let is_meant = |line: &&str| {
+        line.starts_with("config_controller_kube_requests_total{")
+            && line.contains(&verb)
+            && line.contains(&resource)
+    };
+    let number = |line: &str| line.rsplit_once(' ')?.1.parse::<u64>().ok();
+    let lines = text.lines().filter(is_meant);
+    lines.map(|line| number(line).expect("a counter")).sum()
+}
+
+/// Waits until each replica has made so many calls of this kind, for Jobs and for ConfigMaps.
+#[track_caller]
+fn each_has(ground: &Ground, verb: &str, count: u64) {
+    for replica in [0, 1] {
+        for resource in ["jobs", "configmaps"] {
+            let client = ground.replica(replica);
+            eventually("it is called often enough", || {
+                (calls(client, verb, resource) >= count).then_some(())
+            });
+        }
+    }
+}
+
+/// Waits until each replica has listed Jobs and ConfigMaps so many times more.
+#[track_caller]
+fn lists(ground: &Ground, more: u64) {
+    let now = |replica| {
+        let client = ground.replica(replica);
+        ["jobs", "configmaps"].map(|resource| calls(client, "list", resource))
+    };
+    let most = [now(0), now(1)].concat().into_iter().max();
+    each_has(ground, "list", most.expect("there are four") + more);
+}
+
+#[test]
+fn every_route_works_and_nothing_but_the_watch_is_refused() {
+    let ground = restricted();
+    let (first, second) = (ground.replica(0), ground.replica(1));
+    let types = json!(["fails", "hello", "page"]);
+    assert_eq!(first.get("/app").expect(200), types);
+    let ip = ground.start_instance("/app/page/ann");
+    assert_eq!(second.get("/app/page/ann").expect(200)["ip"], json!(ip));
+    for client in [first, second] {
+        see_names(client, "page", &["ann"]);
+        patched(
+            client,
+            "/app/page/ann",
+            &json!({"k": "v", "mail": "a@b.ch"}),
+        );
+        assert_eq!(client.get("/app/page/ann").expect(200)["mail"], "a@b.ch");
+    }
+    check_restart(&ground);
+    check_failure(&ground);
+    for path in ["/readyz", "/livez", "/metrics", "/info"] {
+        assert_eq!(first.get(path).status, 200, "{path}");
+    }
+    let refused: BTreeSet<_> = ground
+        .kube
+        .requests()
+        .into_iter()
+        .filter(|request| request.code == 403)
+        .map(|request| format!("{} {}", request.verb, request.resource))
+        .collect();
+    assert_eq!(
+        refused.into_iter().collect::<Vec<_>>(),
+        ["watch configmaps", "watch jobs"]
+    );
+}
+
+/// Stopped at one replica, and started anew by those who ask at once: the lists tell when the
+/// old Job is gone.
+#[track_caller]
+fn check_restart(ground: &Ground) {
+    let before = uid(ground, "page-ann");
+    ground.replica(1).delete("/app/page/ann").expect(200);
+    ground.replica(1).get("/app/page/ann").expect(200);
+    assert_ne!(uid(ground, "page-ann"), before);
+    see_names(ground.replica(0), "page", &["ann"]);
+}
+
+/// A start that failed is told, and after its delay it is replaced.
+#[track_caller]
+fn check_failure(ground: &Ground) {
+    let failed = ground.get("/app/fails/ann").expect(202);
+    assert_eq!(failed["status"], "app_error");
+    let before = uid(ground, "fails-ann");
+    eventually("another is made after the delay", || {
+        ground.advance(Duration::from_secs(10));
+        ground.get("/app/fails/ann").expect(202);
+        (uid(ground, "fails-ann") != before).then_some(())
+    });
+    ground.delete("/app/fails/ann").expect(200);
+    see_names(ground.replica(1), "fails", &[]);
+}
+
+/// A list that begins after the edit shows it, and what a list shows is in use when the next
+/// one has ended. So an edit is seen within the time of two lists at most.
+#[test]
+fn an_edited_template_is_seen_by_the_next_list() {
+    let ground = restricted();
+    for (app_type, types) in [
+        ("new", json!(["fails", "hello", "new", "page"])),
+        ("newer", json!(["fails", "hello", "newer", "page"])),
+    ] {
+        apply_templates(&ground.kube, "more", &[(app_type, BARE)], json!({}));
+        // The first to end may have begun before the edit, the second shows it, the third
+        // began after that was in use.
+        lists(&ground, 3);
+        for replica in [0, 1] {
+            assert_eq!(ground.replica(replica).get("/app").expect(200), types);
+        }
+    }
+    ground.start_instance("/app/newer/ann");
+    ground.get("/app/new/ann").expect_error(404, "unknown_type");
+}
+
+/// How often Jobs and ConfigMaps were to be watched, with success or without.
+fn watches(ground: &Ground) -> usize {
+    ground.kube.count("watch", "jobs") + ground.kube.count("watch", "configmaps")
+}
+
+/// A minute later each of two replicas tries the watch of each of two resources, once.
+#[track_caller]
+fn a_minute_later(ground: &Ground) {
+    let before = watches(ground);
+    lists(ground, 8);
+    assert_eq!(watches(ground), before, "not within the minute");
+    ground.advance(WATCH_AGAIN);
+    eventually("it is tried again", || {
+        (watches(ground) == before + 4).then_some(())
+    });
+}
+
+#[test]
+fn the_watch_is_tried_every_minute_and_used_once_it_is_granted() {
+    let ground = restricted();
+    a_minute_later(&ground);
+    lists(&ground, 8);
+    a_minute_later(&ground);
+    lists(&ground, 8);
+    ground.kube.set_role(NAMESPACE, Some(ROLE));
+    // Listed until the minute is over, and then no more.
+    a_minute_later(&ground);
+    // With the watch open there is no list, and what happens is seen all the same.
+    ground.start_instance("/app/page/ann");
+    see_names(ground.replica(1), "page", &["ann"]);
+    ground.kube.clear_requests();
+    for round in 0..5 {
+        let (name, label) = (format!("n{round}"), format!("v{round}"));
+        let path = format!("/app/page/{name}");
+        ground.start_instance(&path);
+        patched(ground.replica(1), &path, &json!({"k": label}));
+        see_label(ground.replica(0), &path, "k", &label);
+        ground.replica(1).delete(&path).expect(200);
+        see_names(ground.replica(0), "page", &["ann"]);
+    }
+    assert_eq!(ground.kube.count("list", "*"), 0);
+}
+
+/// The program itself under that Role, with its log in a file. It is killed when it is dropped.
+struct Running {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Running {
+    fn start(ground: &Ground, folder: &TemporaryFolder) -> Self {
+        let log = folder.path("log");
+        let file = File::create(&log).expect("a temporary file can be made");
+        let child = Command::new(env!("CARGO_BIN_EXE_config-controller"))
+            .env_clear()
+            .env("KUBECONFIG", ground.kubeconfig())
+            .envs([
+                ("SERVICE_PORT", "0"),
+                ("LISTEN", "127.0.0.1"),
+                ("POLL", "20ms"),
+            ])
+            .stdin(Stdio::null())
+            .stderr(file)
+            .spawn()
+            .expect("the program can be run");
+        Self { child, log }
+    }
+
+    fn lines(&self) -> Vec<String> {
+        let text = std::fs::read_to_string(&self.log).expect("a log is text");
+        text.lines().map(str::to_owned).collect()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The only test here that waits for real time: 5 s, until the refusal is believed.
+#[test]
+fn the_refusal_is_said_once() {
+    let builder = Ground::builder().role(ROLE_OF_THE_ORIGINAL).unstarted();
+    let ground = builder.start();
+    let folder = TemporaryFolder::new();
+    let program = Running::start(&ground, &folder);
+    let refusals = || {
+        let mut lines = program.lines();
+        lines.retain(|line| line.contains("until that right is granted"));
+        lines
+    };
+    eventually("both refusals are said", || {
+        (refusals().len() >= 2).then_some(())
+    });
+    let before = ground.kube.count("list", "jobs");
+    eventually("Jobs are listed on and on", || {
+        (ground.kube.count("list", "jobs") > before + 100).then_some(())
+    });
+    let said = refusals();
+    assert_eq!(said.len(), 2, "{said:#?}");
+    for resource in ["jobs", "configmaps"] {
+        let sentence = format!("cannot watch resource \"{resource}\"");
+        assert!(
+            said.iter().any(|line| line.contains(&sentence)),
+            "{said:#?}"
+        );
+    }
+    let loud = |line: &String| line.contains("WARN") || line.contains("ERROR");
+    let all = program.lines();
+    assert_eq!(all.iter().filter(|line| loud(line)).count(), 2, "{all:#?}");
+}

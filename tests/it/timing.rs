@@ -1,0 +1,158 @@
+//! `Server-Timing`: where the time of a start went, as its answers say.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::fake_kube::dynamics::fate::{Exit, Fate};
+use crate::fake_kube::dynamics::pods::PodMove;
+use crate::harness::{Answer, Client, Ground, eventually};
+
+/// The header's words, in the order of a start.
+const WORDS: [&str; 8] = [
+    "admit", "create", "schedule", "mount", "pull", "init", "start", "ready",
+];
+
+/// What the header says; nothing where there is none. W3C Server Timing, §2:
+/// `name;dur=number, …`, where a name is a token.
+#[track_caller]
+fn timings(answer: &Answer) -> Vec<(String, u64)> {
+    let header = answer.header("server-timing");
+    let metrics = header.split(", ").filter(|metric| !metric.is_empty());
+    metrics
+        .map(|metric| {
+            let (name, duration) = metric.split_once(";dur=").expect(header);
+            assert!(WORDS.contains(&name), "{header}");
+            (name.to_owned(), duration.parse().expect(header))
+        })
+        .collect()
+}
+
+fn words(timings: &[(String, u64)]) -> Vec<&str> {
+    timings.iter().map(|(word, _)| word.as_str()).collect()
+}
+
+#[track_caller]
+fn of(timings: &[(String, u64)], word: &str) -> u64 {
+    let found = timings.iter().find(|(known, _)| known == word);
+    found.unwrap_or_else(|| panic!("{word}: {timings:?}")).1
+}
+
+/// Pods by hand, and requests that do not wait.
+fn impatient() -> Ground {
+    Ground::builder()
+        .fate(Fate::by_hand())
+        .setting("START_WAIT", "0s")
+        .start()
+}
+
+/// Asks until the answer is a 202 in this phase.
+#[track_caller]
+fn wait_phase(client: &Client, phase: &str) -> Answer {
+    eventually(phase, || {
+        let answer = client.get("/app/hello/ann");
+        (answer.expect(202)["phase"] == phase).then_some(answer)
+    })
+}
+
+#[test]
+fn the_header_grows_with_the_phases_of_a_start() {
+    let ground = impatient();
+    let client = ground.client();
+    ground.kube.set_auto(false);
+    eventually("the Job is known to be its own", || {
+        let creating = wait_phase(&client, "creating");
+        (words(&timings(&creating)) == WORDS[..2]).then_some(())
+    });
+    ground.kube.set_auto(true);
+    ground.wait_pod("hello-ann");
+    for (moves, phase, word) in [
+        (vec![], "scheduling", "schedule"),
+        (vec![PodMove::Schedule, PodMove::Mount], "mounting", "mount"),
+        (vec![PodMove::Pull], "pulling", "pull"),
+        (vec![PodMove::Run], "readying", "ready"),
+    ] {
+        for next in &moves {
+            ground.move_pod("hello-ann", next);
+        }
+        let before = timings(&wait_phase(&client, phase));
+        assert_eq!(words(&before), WORDS[..before.len()]);
+        // Time that passes belongs to the phase that the replica sees.
+        ground.advance(Duration::from_secs(5));
+        let later = timings(&wait_phase(&client, phase));
+        assert!(of(&later, word) >= of(&before, word) + 5000, "{later:?}");
+    }
+    let waiting = client.begin("GET", "/app/hello/ann", &[("Prefer", "wait=300")], "");
+    ground.make_ready("hello-ann");
+    let ready = waiting.finish();
+    ready.expect(200);
+    let ready = timings(&ready);
+    assert_eq!(words(&ready), WORDS);
+    for word in ["schedule", "mount", "pull", "ready"] {
+        assert!(of(&ready, word) >= 5000, "{ready:?}");
+    }
+}
+
+#[test]
+fn what_did_not_have_to_wait_has_no_header() {
+    let ground = Ground::new();
+    ground.start_instance("/app/hello/ann");
+    let again = ground.get("/app/hello/ann");
+    again.expect(200);
+    let others = [
+        again,
+        ground.get("/app/hello"),
+        ground.get("/app/nope/ann"),
+        ground.patch("/app/hello/ann", &json!({"k": "v"})),
+        ground.delete("/app/hello/ann"),
+    ];
+    for answer in others {
+        assert_eq!(answer.header("server-timing"), "", "{}", answer.text);
+    }
+}
+
+#[test]
+fn a_verdict_has_the_timings_of_its_start() {
+    let ground = Ground::by_hand();
+    let waiting = ground.client().begin_get("/app/hello/ann");
+    ground.move_pod("hello-ann", &PodMove::Run);
+    let exit = Exit {
+        after_ms: 0,
+        code: 3,
+        reason: String::new(),
+        message: String::new(),
+    };
+    ground.move_pod("hello-ann", &PodMove::Exit(exit));
+    let told = waiting.finish();
+    assert_eq!(told.expect(202)["status"], "app_error");
+    let told = timings(&told);
+    assert_eq!(words(&told)[..7], WORDS[..7], "{told:?}");
+}
+
+/// The one that made the Job measures; the other has only what Kubernetes left on the pod.
+#[test]
+fn a_replica_that_did_not_start_it_tells_what_kubernetes_says() {
+    let mut ground = impatient();
+    let other = ground.add_replica();
+    ground.wait_ready(other);
+    let (own, other) = (ground.client(), ground.replica(other));
+    ground.kube.set_auto(false);
+    wait_phase(&own, "creating");
+    let creating = wait_phase(&other, "creating");
+    assert_eq!(timings(&creating), [], "there is no pod yet");
+    ground.kube.set_auto(true);
+    ground.wait_pod("hello-ann");
+    ground.advance(Duration::from_secs(7));
+    ground.move_pod("hello-ann", &PodMove::Schedule);
+    ground.move_pod("hello-ann", &PodMove::Mount);
+    ground.advance(Duration::from_secs(20));
+    ground.move_pod("hello-ann", &PodMove::Pull);
+    ground.move_pod("hello-ann", &PodMove::Run);
+    let told = timings(&wait_phase(&other, "readying"));
+    assert_eq!(words(&told), WORDS[2..]);
+    assert!(told.iter().all(|(_, took)| took % 1000 == 0), "{told:?}");
+    assert!(of(&told, "schedule") >= 7000, "{told:?}");
+    assert!(of(&told, "mount") >= 20_000, "{told:?}");
+    assert_eq!(words(&timings(&wait_phase(&own, "readying"))), WORDS);
+    assert_eq!(ground.jobs(), ["hello-ann"]);
+}
