@@ -15,7 +15,7 @@ use super::view::{View, key_of};
 use super::{AnswerSink, Origin};
 use crate::clock::Clock;
 use crate::kube::client::Deleted;
-use crate::kube::types::{ConfigMap, Job, ObjectMeta, Pod};
+use crate::kube::types::{ConfigMap, Job, ObjectMeta, Pod, Uid};
 use crate::kube::{self, Class, Client};
 use crate::metrics::Metrics;
 use crate::model::labels;
@@ -477,7 +477,9 @@ impl Hands {
                 _ => drop(self.writers.jobs.own_write(job)),
             },
             Reply::Deleted(deleted) => {
-                if let Operation::Delete { cause, .. } = &call.operation {
+                if let Operation::Delete { uid, cause } = &call.operation
+                    && !self.is_deleting(&name, uid)
+                {
                     log_deletion(key, &name, cause);
                     self.counting.stopped(key, cause);
                 }
@@ -515,6 +517,12 @@ impl Hands {
         }
         log_failure(call, &error);
         Outcome::Failed(error)
+    }
+
+    /// Whether the Job was seen to be on its way out.
+    fn is_deleting(&self, name: &str, uid: &Uid) -> bool {
+        let seen = self.writers.jobs.store().get(name);
+        seen.is_some_and(|job| job.metadata.uid == *uid && job.metadata.is_deleting())
     }
 
     /// The Job that was to be deleted is gone.

@@ -486,7 +486,9 @@ impl Flight {
 
     fn due_on(&self, instance: &Instance) -> Option<Kind> {
         let stopping = matches!(instance.status, InstanceStatus::Stopping { .. });
-        if !stopping && !self.stops.is_empty() {
+        // Also where the view shows that it is being deleted: the view may lag behind, and another
+        // Job of this name be there by now. Only Kubernetes can say which.
+        if !self.stops.is_empty() {
             return Some(Kind::Delete);
         }
         if !self.labels.is_empty() && instance.pod.is_some() {

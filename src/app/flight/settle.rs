@@ -193,9 +193,6 @@ impl Flight {
                     instance.status,
                     InstanceStatus::Failed { .. } | InstanceStatus::Finished(_)
                 );
-                if matches!(instance.status, InstanceStatus::Stopping { .. }) {
-                    self.deletion_begun(instance.uid(), |_| true, out);
-                }
                 if ended && instance.pod.is_none() {
                     self.answer_labels(&Answer::Failed(Error::NoInstance(self.key.clone())), out);
                 }
@@ -257,8 +254,9 @@ impl Flight {
     fn late_label(&self, seen: &Seen) -> Error {
         let awaits_pod = matches!(seen, Seen::Instance(instance) if instance.pod.is_none());
         match &self.trouble {
+            // Whatever the last try met: there is nothing to try.
+            _ if awaits_pod => Error::NoInstance(self.key.clone()),
             Some(trouble) => trouble.error.clone(),
-            None if awaits_pod => Error::NoInstance(self.key.clone()),
             None => Error::UNAVAILABLE,
         }
     }

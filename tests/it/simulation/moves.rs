@@ -110,8 +110,10 @@ impl World {
         let waits = [None, None, Some(0), Some(1), Some(5), Some(30)];
         let wait = self.dice.pick(&waits).map(Duration::from_secs);
         let wish = match self.dice.roll(10) {
-            0 | 1 => Wish::Stop,
+            0 => Wish::Stop,
+            1 => self.dice.pick(&[Wish::Stop, Wish::StopAndWait]),
             2 => Wish::Label,
+            3 => self.dice.pick(&[Wish::Find, Wish::EnsureOrStop]),
             _ => Wish::Ensure,
         };
         self.ask(number, &pair, wish, wait)

@@ -9,7 +9,7 @@
 use std::net::IpAddr;
 use std::time::Instant;
 
-use config_controller::model::status::{Finding, Outlook, Phase};
+use config_controller::model::status::{Budget, Finding, Outlook};
 use serde_json::Value;
 
 use super::truth::{Line, has_ended, is_deleting, ready_address};
@@ -72,7 +72,7 @@ impl Promise {
                 "a caller is told that the instance was stopped only if one was since the request was made"
             }
             Self::StopIsDone => {
-                "when a DELETE is answered as done, no Job that lived when it was asked for still lives"
+                "when a DELETE is answered as done, the deletion of every Job that was there when it was asked for has begun, or is over where the caller waited for that"
             }
             Self::StopFindsNothingOnlyIfSo => {
                 "a DELETE is answered 404 only if there was no living Job at some moment since it was asked for"
@@ -185,9 +185,8 @@ pub(super) fn verdict_is_true(
     let holds = line.is_some_and(|line| match finding.outlook {
         Outlook::Never => is_hopeless(line, floors),
         Outlook::Wait { budget, .. } => budget.is_some_and(|budget| {
-            let budget_ms = i64::try_from(budget.as_millis()).unwrap_or(i64::MAX);
-            let begun = begun_ms(line, finding.phase, budget_ms, floors);
-            begun.is_some_and(|begun| begun + budget_ms - SLACK_MS <= now_ms)
+            let begun = begun_ms(line, budget, floors);
+            begun.is_some_and(|begun| begun + budget_ms(budget) - SLACK_MS <= now_ms)
         }),
     });
     check(Promise::VerdictIsTrue, holds, || {
@@ -218,7 +217,7 @@ fn is_hopeless(line: &Line, floors: Floors) -> bool {
 }
 
 /// Since when at least the trouble of that phase has lasted, as far as a replica may know.
-fn begun_ms(line: &Line, phase: Phase, budget_ms: i64, floors: Floors) -> Option<i64> {
+fn begun_ms(line: &Line, budget: Budget, floors: Floors) -> Option<i64> {
     let waits = |pod: &Value, reasons: &[&str]| {
         let why = container_state(pod, "waiting").and_then(|why| why["reason"].as_str());
         why.is_some_and(|why| reasons.contains(&why))
@@ -238,22 +237,31 @@ fn begun_ms(line: &Line, phase: Phase, budget_ms: i64, floors: Floors) -> Option
         pods.map(|pod| pod.first().at_ms).min()
     };
     let unready = |pod: &Value| ready_address(pod).is_none();
-    match phase {
-        Phase::Admitting | Phase::Stopping => None,
-        Phase::Creating => {
+    match budget {
+        Budget::Creating => {
             let jobs = line.jobs.iter();
             let seen = jobs.filter(|job| job.since(floors.jobs).any(|s| s.object.is_some()));
             seen.map(|job| job.first().at_ms).min()
         }
-        Phase::Pulling if budget_ms <= 10_000 => of_pods(&|pod| waits(pod, &PULL_ERRORS)),
-        Phase::Starting => of_pods(&|pod| {
+        Budget::PullError => of_pods(&|pod| waits(pod, &PULL_ERRORS)),
+        Budget::Starting => of_pods(&|pod| {
             let config = ["CreateContainerConfigError", "CrashLoopBackOff"];
             waits(pod, &config) || container_state(pod, "terminated").is_some()
         }),
-        Phase::Scheduling => created(&|pod| !has_condition(pod, "PodScheduled")),
-        Phase::Mounting | Phase::Pulling | Phase::Initialising | Phase::Readying => {
+        Budget::Scheduling => created(&|pod| !has_condition(pod, "PodScheduled")),
+        Budget::Mounting | Budget::Pulling | Budget::Initialising | Budget::Readying => {
             created(&unready)
         }
+    }
+}
+
+/// How long a start may stay in trouble (design, "Verdicts").
+fn budget_ms(budget: Budget) -> i64 {
+    match budget {
+        Budget::PullError | Budget::Starting => 10_000,
+        Budget::Creating => 15_000,
+        Budget::Mounting | Budget::Pulling | Budget::Initialising | Budget::Readying => 300_000,
+        Budget::Scheduling => 600_000,
     }
 }
 
@@ -276,10 +284,18 @@ pub(super) fn stopped_is_true(line: Option<&Line>, floors: Floors) -> Result<(),
     })
 }
 
-/// [`Promise::StopIsDone`]; `asked` is the revision at which it was asked for.
-pub(super) fn stop_is_done(line: Option<&Line>, asked: u64) -> Result<(), Breach> {
-    let mut live = line.into_iter().flat_map(Line::live_jobs);
-    let survivor = live.find(|job| job.first().revision <= asked);
+/// [`Promise::StopIsDone`]; `asked` is the revision at which it was asked for. Where the caller
+/// waited for that, the Job must be gone; else it is enough that its deletion has begun.
+pub(super) fn stop_is_done(
+    line: Option<&Line>,
+    asked: u64,
+    must_be_gone: bool,
+) -> Result<(), Breach> {
+    let mut jobs = line.into_iter().flat_map(|line| &line.jobs);
+    let survivor = jobs.find(|job| {
+        let is_there = |now: &Value| must_be_gone || !is_deleting(now);
+        job.first().revision <= asked && job.now().is_some_and(|now| is_there(now))
+    });
     check(Promise::StopIsDone, survivor.is_none(), || {
         let uid = survivor.map_or("", |job| &*job.uid);
         format!("Job {uid} was there at {asked} and still lives")

@@ -12,7 +12,7 @@ use config_controller::app::desk::{Desk, Input, Limits, Now};
 use config_controller::app::engine::{self, Asked, Catalogs, Hands, Inbox, Writers};
 use config_controller::app::flight::{Call, Effect, Operation};
 use config_controller::app::view::View;
-use config_controller::app::{Answer, App, Token, Waits};
+use config_controller::app::{Answer, App, Following, Token, Waits};
 use config_controller::clock::Clock;
 use config_controller::kube::Client;
 use config_controller::kube::request::Scope;
@@ -148,6 +148,7 @@ impl Replica {
                 WAITS,
                 Arc::clone(&clock),
                 None,
+                Following::default(),
             ),
             view,
             loops,

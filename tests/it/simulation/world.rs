@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use config_controller::app::desk::Limits;
-use config_controller::app::flight::Operation;
+use config_controller::app::flight::{Intent, Operation};
 use config_controller::app::{Answer, Asked, Error, Origin, RequestIds, Token};
 use config_controller::clock::Clock;
 use config_controller::model::labels::MetaChange;
@@ -34,6 +34,9 @@ const CALLS_MAX: usize = 6;
 /// The time for which calls are counted.
 const CALLS_WINDOW: Duration = Duration::from_secs(1);
 
+/// How long a start that was given up may take to be stopped.
+const GIVE_UP_TIME: Duration = Duration::from_secs(10);
+
 /// How often time stands still for the reflectors, so that a jump does not pass for a silence.
 const BREATH: Duration = Duration::from_secs(30);
 
@@ -41,8 +44,26 @@ const BREATH: Duration = Duration::from_secs(30);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wish {
     Ensure,
+    /// The instance if it is there; it is not started.
+    Find,
+    /// The instance, or its stop where it is not ready in time.
+    EnsureOrStop,
     Stop,
+    /// A stop that is answered when the Job is gone.
+    StopAndWait,
     Label,
+}
+
+impl Wish {
+    /// Whether it may start the instance.
+    fn starts(self) -> bool {
+        matches!(self, Self::Ensure | Self::EnsureOrStop)
+    }
+
+    /// Whether it stops the instance, whatever happens.
+    fn stops(self) -> bool {
+        matches!(self, Self::Stop | Self::StopAndWait)
+    }
 }
 
 /// A request that waits for its answer.
@@ -228,13 +249,14 @@ impl World {
         }
     }
 
-    /// How long a request for an instance waits, in seconds, and as it says so.
+    /// How long a request waits at most.
     fn wait_of(wish: Wish, wait: Option<Duration>) -> Duration {
-        let wait_or = wait.unwrap_or(WAITS.start_wait).min(WAITS.start_wait_max);
+        let wait = wait.unwrap_or(WAITS.start_wait).min(WAITS.start_wait_max);
         match wish {
-            Wish::Ensure => wait_or,
+            Wish::Ensure | Wish::Find => wait,
+            Wish::EnsureOrStop => wait + GIVE_UP_TIME,
             Wish::Stop => WAITS.start_wait,
-            Wish::Label => wait_or.max(WAITS.start_wait),
+            Wish::StopAndWait | Wish::Label => wait.max(WAITS.start_wait),
         }
     }
 
@@ -263,20 +285,21 @@ impl World {
                 who: "sim".into(),
                 request: self.ids.make(),
             },
-            wait,
+            wait: wait.filter(|_| wish != Wish::Stop),
         };
         let floors = replica.floors();
+        let app = &replica.app;
+        let ensure = |asked, intent| match app.ensure(asked, Variables::default(), intent) {
+            Ok(ready) => Some(Answer::Ready(ready)),
+            Err(Some(error)) => Some(Answer::Failed(error)),
+            Err(None) => None,
+        };
         let answered = match wish {
-            Wish::Ensure => match replica.app.ensure(asked, Variables::default()) {
-                Ok(ready) => Some(Answer::Ready(ready)),
-                Err(Some(error)) => Some(Answer::Failed(error)),
-                Err(None) => None,
-            },
-            Wish::Stop => replica.app.stop(asked).err().map(Answer::Failed),
-            Wish::Label => {
-                let change = label_of(serial);
-                replica.app.label(asked, change).err().map(Answer::Failed)
-            }
+            Wish::Ensure => ensure(asked, Intent::Start),
+            Wish::Find => ensure(asked, Intent::Find),
+            Wish::EnsureOrStop => ensure(asked, Intent::StartOrStop),
+            Wish::Stop | Wish::StopAndWait => app.stop(asked).err().map(Answer::Failed),
+            Wish::Label => app.label(asked, label_of(serial)).err().map(Answer::Failed),
         };
         let waiting = Waiting {
             pair: pair.clone(),
@@ -285,10 +308,10 @@ impl World {
             deadline: self.time.now() + Self::wait_of(wish, wait),
             floors,
             asked: self.truth.revision(),
-            is_last_word: wish == Wish::Stop && !self.is_wanted(number, pair),
+            is_last_word: wish.stops() && !self.is_wanted(number, pair),
         };
         self.tell(|| format!("{serial}: {wish:?} {pair:?} of replica {number}, wait {wait:?}"));
-        if wish == Wish::Ensure {
+        if wish.starts() {
             self.stopped.insert(pair.clone(), false);
             let stops = self
                 .waiting
@@ -310,7 +333,7 @@ impl World {
         let mut waiting = self.waiting.values();
         let others = self.replicas.iter().enumerate();
         let mut others = others.filter(|(other, _)| *other != number);
-        waiting.any(|other| other.wish == Wish::Ensure && other.pair == *pair)
+        waiting.any(|other| other.wish.starts() && other.pair == *pair)
             || others.any(|(_, replica)| {
                 let calls = replica.iter().flat_map(|replica| &replica.calls);
                 let mut creating = calls.filter(|call| call.will_create(&key));
@@ -382,7 +405,7 @@ impl World {
             format!("{parked} wait, {} calls", replica.calls.len())
         })?;
         promises::answered_in_time(mine().map(|w| w.deadline), self.time.now())?;
-        for waiting in mine().filter(|waiting| waiting.wish == Wish::Ensure) {
+        for waiting in mine().filter(|w| matches!(w.wish, Wish::Ensure | Wish::Find)) {
             let is_ready = replica.view.ready(&key_of(&waiting.pair)).is_some();
             check(Promise::NobodyWaitsForWhatIsReady, !is_ready, || {
                 format!("{waiting:?}")
@@ -449,12 +472,13 @@ impl World {
                 promises::verdict_is_true(line, &progress.finding, floors, now_ms)?;
             }
             Answer::Failed(Error::Stopped) => promises::stopped_is_true(line, floors)?,
-            Answer::Failed(Error::NoInstance(_)) if waiting.wish == Wish::Stop => {
+            Answer::Failed(Error::NoInstance(_)) if waiting.wish.stops() => {
                 promises::stop_finds_nothing_only_if_so(line, waiting.asked)?;
                 self.stop_is_answered(&waiting);
             }
-            Answer::Done if waiting.wish == Wish::Stop => {
-                promises::stop_is_done(line, waiting.asked)?;
+            Answer::Done if waiting.wish.stops() => {
+                let must_be_gone = waiting.wish == Wish::StopAndWait;
+                promises::stop_is_done(line, waiting.asked, must_be_gone)?;
                 self.stop_is_answered(&waiting);
             }
             Answer::Failed(error) => self.error_is_fair(error)?,
@@ -662,6 +686,7 @@ fn verb_of(operation: &Operation) -> String {
         Operation::Create { .. } => "create".to_owned(),
         Operation::Read => "read".to_owned(),
         Operation::Delete { uid, .. } => format!("delete {uid}"),
+        Operation::Remove { pod, .. } => format!("removal of pod {pod}"),
         Operation::Label { pod, .. } => format!("label {pod}"),
     }
 }

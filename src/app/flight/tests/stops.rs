@@ -13,9 +13,25 @@ fn a_stop_ends_those_who_wait_and_later_ones_start_anew() {
     scene.world.deleting("u1");
     assert_eq!(scene.done(), ["2: done", "1: Stopped"]);
     assert_eq!(scene.get(3), NOTHING);
-    assert_eq!(scene.stop(4), ["4: done"]);
+    // It may be gone by now, and another one be there, for all that is known.
+    assert_eq!(scene.stop(4), ["call delete u1 for bob"]);
+    assert_eq!(scene.done(), ["4: done"]);
     scene.world.job_gone("u1");
     assert_eq!(scene.changed(), ["call create for ann"]);
+}
+
+/// The view lags behind: it shows a Job on its way out, and there is its successor.
+#[test]
+fn a_stop_of_what_is_on_its_way_out_hits_its_successor() {
+    let mut scene = starting();
+    scene.world.deleting("u1");
+    scene.changed();
+    assert_eq!(scene.stop(2), ["call delete u1 for bob"]);
+    assert_eq!(scene.fails(conflict(Verb::Delete)), ["call read"]);
+    scene.world.job("u2", json!({}));
+    assert_eq!(scene.done(), ["call delete u2 for bob"]);
+    scene.world.deleting("u2");
+    assert_eq!(scene.done(), ["2: done"]);
 }
 
 #[test]
