@@ -473,8 +473,13 @@ impl Hands {
                     drop(self.writers.jobs.own_write(job));
                     self.counting.begun(key, &uid, begun);
                 }
-                _ if key_of(&job).is_none() => return Outcome::Foreign,
-                _ => drop(self.writers.jobs.own_write(job)),
+                _ => {
+                    let is_this = key_of(&job).as_ref() == Some(key);
+                    drop(self.writers.jobs.own_write(job));
+                    if !is_this {
+                        return Outcome::Foreign;
+                    }
+                }
             },
             Reply::Deleted(deleted) => {
                 if let Operation::Delete { uid, cause } = &call.operation

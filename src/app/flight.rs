@@ -151,7 +151,7 @@ pub enum Cause {
 pub enum Outcome {
     /// It did what was asked.
     Done,
-    /// A read found a Job that is not ours.
+    /// A read found a Job that is not this instance.
     Foreign,
     /// A read found nothing.
     Absent,
@@ -219,8 +219,9 @@ struct Asked {
 enum Whose {
     /// For all who wait for an instance; made with these values of one of them.
     Create(Arc<Variables>),
-    /// For all who need to know.
-    Read,
+    /// For all who need to know; with those who had asked by then to stop or label it. Who asks
+    /// later may mean a Job that this read has not seen.
+    Read(Vec<Token>),
     /// For those who had asked to stop it by then, and those who wait for its successor. Who asks
     /// later may mean another Job than this one.
     Delete { uid: Uid, stops: Vec<Token> },
@@ -234,7 +235,7 @@ impl Whose {
     fn kind(&self) -> Kind {
         match self {
             Self::Create(_) => Kind::Create,
-            Self::Read => Kind::Read,
+            Self::Read(_) => Kind::Read,
             Self::Delete { .. } => Kind::Delete,
             Self::Force { .. } => Kind::Force,
             Self::Label(_) => Kind::Label,
@@ -350,11 +351,13 @@ impl Flight {
     fn succeeded(&mut self, whose: &Whose, outcome: &Outcome, now: Instant, out: &mut Vec<Effect>) {
         self.trouble = None;
         self.foreign = matches!(outcome, Outcome::Foreign);
-        if !matches!(whose, Whose::Read) {
+        if !matches!(whose, Whose::Read(_)) {
             self.races = 0;
         }
         match (whose, outcome) {
-            (_, Outcome::Absent) => self.nothing_there(out),
+            (Whose::Read(asked), Outcome::Absent | Outcome::Foreign) => {
+                self.nothing_there(|token| asked.contains(&token), out);
+            }
             // Its finalizer may keep it for a moment.
             (Whose::Force { pod: true }, Outcome::Done) => self.pause_force(now),
             (Whose::Delete { uid, stops }, Outcome::Done) => {
@@ -474,9 +477,11 @@ impl Flight {
             return Some(Kind::Read);
         }
         match seen {
-            Seen::Foreign => None,
             // The view may lag behind another replica's write: only Kubernetes can say "not found".
-            Seen::Absent if !self.stops.is_empty() || !self.labels.is_empty() => Some(Kind::Read),
+            Seen::Absent | Seen::Foreign if !self.stops.is_empty() || !self.labels.is_empty() => {
+                Some(Kind::Read)
+            }
+            Seen::Foreign => None,
             Seen::Absent => (!self.callers.is_empty()).then_some(Kind::Create),
             Seen::Instance(instance) => self
                 .due_on(instance)
@@ -510,7 +515,9 @@ impl Flight {
             (Kind::Create, _) => self.create(context, out),
             (Kind::Read, _) => {
                 self.must_read = false;
-                Some((Whose::Read, Operation::Read))
+                let stops = self.stops.iter().map(|stop| stop.token);
+                let labels = self.labels.iter().map(|label| label.token);
+                Some((Whose::Read(stops.chain(labels).collect()), Operation::Read))
             }
             (Kind::Delete, Seen::Instance(instance)) => {
                 let uid = instance.uid().clone();

@@ -45,6 +45,9 @@ use world::{Profile, Tally, World};
 /// How many schedules run where nobody says how many.
 const SCHEDULES: u64 = 300;
 
+/// How many schedules a broken API server gets, to be found out.
+const BROKEN_SCHEDULES: u64 = 200;
+
 /// Steps of a failed schedule that are printed.
 const TAIL: usize = 60;
 
@@ -179,4 +182,36 @@ fn no_schedule_breaks_a_promise() {
     let tally = run_all(first, count).unwrap_or_else(|found| panic!("{}", found.report()));
     let secs = begun.elapsed().as_secs_f64();
     eprintln!("{count} schedules from {first} on in {secs:.1} s; what came up: {tally:#?}");
+}
+
+#[test]
+fn schedules_that_have_found_something_find_nothing_any_more() {
+    for (seed, what) in REGRESSIONS {
+        if let Err((breach, _)) = run(*seed, Broken::Not, false) {
+            panic!("{what}\n{}", found(*seed, Broken::Not, breach).report());
+        }
+    }
+}
+
+/// A simulation that finds nothing proves nothing, unless it finds what is there.
+#[test]
+fn an_api_server_that_is_broken_is_found_out() {
+    let expected = [
+        (Broken::NamesAreNotUnique, Promise::OneJob),
+        (Broken::IgnoresUids, Promise::CallHitsItsTarget),
+        (Broken::KeepsWhatIsDeleted, Promise::StopIsDone),
+        (Broken::HidesDeletions, Promise::ReadyIsTrue),
+        (Broken::ShortensLists, Promise::ViewIsTruth),
+        (Broken::TalksNonsense, Promise::NoDefectIsTold),
+    ];
+    for (broken, promise) in expected {
+        let found = (0..BROKEN_SCHEDULES).find_map(|seed| {
+            let (breach, _) = run(seed, broken, false).err()?;
+            (breach.promise == promise).then_some(seed)
+        });
+        assert!(
+            found.is_some(),
+            "{broken:?} does not break {promise:?} in {BROKEN_SCHEDULES} schedules"
+        );
+    }
 }

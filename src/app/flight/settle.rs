@@ -5,7 +5,7 @@
 use super::{Context, Effect, Ensure, Flight, Intent, VERDICT_HOLD};
 use crate::app::error::Error;
 use crate::app::view::{self, Instance, Seen};
-use crate::app::{Answer, Progress};
+use crate::app::{Answer, Progress, Token};
 use crate::kube::types::Uid;
 use crate::model::status::{self, Finding, InstanceStatus};
 use std::time::Instant;
@@ -48,8 +48,12 @@ impl Flight {
         let Seen::Instance(instance) = seen else {
             return;
         };
-        if let Some(finding) = self.verdict_on(instance, context) {
-            self.verdict = Some((instance.uid().clone(), finding));
+        let stopping = matches!(instance.status, InstanceStatus::Stopping { .. });
+        match self.verdict_on(instance, context) {
+            Some(finding) => self.verdict = Some((instance.uid().clone(), finding)),
+            // What holds no longer is told to nobody. What held until a deletion is.
+            None if !stopping => self.verdict = None,
+            None => {}
         }
         if instance.job.suspend {
             self.suspended = Some(instance.uid().clone());
@@ -186,8 +190,7 @@ impl Flight {
     pub(super) fn settle_others(&mut self, seen: &Seen, out: &mut Vec<Effect>) {
         self.settle_goings(seen, out);
         match seen {
-            Seen::Foreign => self.nothing_there(out),
-            Seen::Absent => {}
+            Seen::Foreign | Seen::Absent => {}
             Seen::Instance(instance) => {
                 let ended = matches!(
                     instance.status,
@@ -210,11 +213,23 @@ impl Flight {
         out.extend(labels.map(|label| Effect::Answer(label.token, answer.clone())));
     }
 
-    /// Kubernetes itself says that there is nothing to stop or to label.
-    pub(super) fn nothing_there(&mut self, out: &mut Vec<Effect>) {
+    /// Kubernetes itself says that there is nothing to stop or to label, to these who had asked.
+    pub(super) fn nothing_there(&mut self, these: impl Fn(Token) -> bool, out: &mut Vec<Effect>) {
+        let stops = self.stops.extract_if(.., |stop| these(stop.token));
+        let mut told: Vec<Token> = stops.map(|stop| stop.token).collect();
+        let labels = std::mem::take(&mut self.labels);
+        for label in labels {
+            if these(label.token) {
+                told.push(label.token);
+            } else {
+                self.labels.push_back(label);
+            }
+        }
         let answer = Answer::Failed(Error::NoInstance(self.key.clone()));
-        self.answer_stops(&answer, out);
-        self.answer_labels(&answer, out);
+        out.extend(
+            told.into_iter()
+                .map(|token| Effect::Answer(token, answer.clone())),
+        );
     }
 
     /// Answers those whose time is over.

@@ -32,16 +32,6 @@ pub(super) enum Broken {
 }
 
 impl Broken {
-    /// All that are.
-    pub(super) const ALL: [Self; 6] = [
-        Self::NamesAreNotUnique,
-        Self::IgnoresUids,
-        Self::KeepsWhatIsDeleted,
-        Self::HidesDeletions,
-        Self::ShortensLists,
-        Self::TalksNonsense,
-    ];
-
     pub(super) fn spoil_request(self, request: &mut Request, model: &Model) {
         let is_job = request.path.contains("/jobs");
         match (self, request.method.as_str()) {

@@ -71,7 +71,7 @@ impl World {
                     let number = self.any_replica();
                     self.run_desk(number)?
                 }
-                30..41 => self.a_call_arrives(),
+                30..41 => self.a_call_arrives()?,
                 41..52 => self.an_answer_arrives(),
                 52..72 => self.somebody_reflects()?,
                 72..82 => self.controllers_step(),
@@ -119,21 +119,15 @@ impl World {
         self.ask(number, &pair, wish, wait)
     }
 
-    fn a_call_arrives(&mut self) -> bool {
+    fn a_call_arrives(&mut self) -> Result<bool, Breach> {
         let (number, roll) = (self.any_replica(), self.dice.roll(64));
-        let Some(replica) = &mut self.replicas[number] else {
-            return false;
-        };
-        if replica.calls.is_empty() {
-            return false;
+        let calls = self.replicas[number]
+            .as_ref()
+            .map_or(0, |replica| replica.calls.len());
+        if calls == 0 {
+            return Ok(false);
         }
-        let at = roll % replica.calls.len();
-        let carried = replica.carry(at);
-        if carried {
-            let key = replica.calls[at].key().clone();
-            self.tell(|| format!("the API server gets replica {number}'s call for {key}"));
-        }
-        carried
+        self.carry(number, roll % calls)
     }
 
     fn an_answer_arrives(&mut self) -> bool {
@@ -412,8 +406,14 @@ impl World {
             format!("{unfinished} wait or are under way")
         })?;
         self.views_are_true()?;
-        for pair in self.profile.pairs.clone() {
-            self.starts_and_stops(&pair)?;
+        let pairs = self.profile.pairs.clone();
+        for pair in &pairs {
+            self.comes_about(pair, Wish::Stop)?;
+        }
+        for pair in &pairs {
+            for wish in [Wish::Ensure, Wish::Ensure, Wish::Stop] {
+                self.comes_about(pair, wish)?;
+            }
         }
         self.views_are_true()?;
         let left = |resource| {
@@ -491,32 +491,30 @@ impl World {
         Ok(())
     }
 
-    fn starts_and_stops(&mut self, pair: &Pair) -> Result<(), Breach> {
-        for wish in [Wish::Stop, Wish::Ensure, Wish::Ensure, Wish::Stop] {
-            let number = self.any_replica();
-            let before = self.server().requests;
-            let is_ready = |world: &Self| {
-                let replica = world.replicas[number].as_ref();
-                replica.is_some_and(|replica| replica.view.ready(&key_of(pair)).is_some())
-            };
-            let was_ready = is_ready(self);
-            let asked = self.ask(number, pair, wish, None)?;
-            let serial = self.last_serial();
-            if was_ready && wish == Wish::Ensure {
-                let free = !self.waits(serial) && self.server().requests == before;
-                check(Promise::ReadsCostNothing, free, || format!("{pair:?}"))?;
-            }
-            for _ in 0..8 {
-                self.settle()?;
-                self.pass(Duration::from_millis(500))?;
-            }
-            self.settle()?;
-            let done = asked && !self.waits(serial) && is_ready(self) == (wish == Wish::Ensure);
-            check(Promise::StartsAndStops, done, || {
-                format!("{wish:?} of {pair:?}")
-            })?;
+    /// Somebody asks for the instance or for its stop, and gets it.
+    fn comes_about(&mut self, pair: &Pair, wish: Wish) -> Result<(), Breach> {
+        let number = self.any_replica();
+        let before = self.server().requests;
+        let is_ready = |world: &Self| {
+            let replica = world.replicas[number].as_ref();
+            replica.is_some_and(|replica| replica.view.ready(&key_of(pair)).is_some())
+        };
+        let was_ready = is_ready(self);
+        let asked = self.ask(number, pair, wish, None)?;
+        let serial = self.last_serial();
+        if was_ready && wish == Wish::Ensure {
+            let free = !self.waits(serial) && self.server().requests == before;
+            check(Promise::ReadsCostNothing, free, || format!("{pair:?}"))?;
         }
-        Ok(())
+        for _ in 0..8 {
+            self.settle()?;
+            self.pass(Duration::from_millis(500))?;
+        }
+        self.settle()?;
+        let done = asked && !self.waits(serial) && is_ready(self) == (wish == Wish::Ensure);
+        check(Promise::StartsAndStops, done, || {
+            format!("{wish:?} of {pair:?}")
+        })
     }
 }
 

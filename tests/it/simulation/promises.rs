@@ -12,7 +12,8 @@ use std::time::Instant;
 use config_controller::model::status::{Budget, Finding, Outlook};
 use serde_json::Value;
 
-use super::truth::{Line, has_ended, is_deleting, ready_address};
+use super::truth::{Life, Line, has_ended, is_deleting, ready_address};
+use crate::fake_kube::cluster::meta;
 use crate::fake_kube::dynamics::has_condition;
 
 /// A promise that was broken.
@@ -36,6 +37,7 @@ pub(super) enum Promise {
     StopFindsNothingOnlyIfSo,
     StopLasts,
     DeletionIsRemembered,
+    CallHitsItsTarget,
     AnsweredOnce,
     AnsweredInTime,
     NobodyWaitsForWhatIsReady,
@@ -82,6 +84,9 @@ impl Promise {
             }
             Self::DeletionIsRemembered => {
                 "a replica that has answered a DELETE does not hand out that Job again"
+            }
+            Self::CallHitsItsTarget => {
+                "a call changes the object that it was decided for, and no other of that name"
             }
             Self::AnsweredOnce => "who waits is answered once, and nobody else is",
             Self::AnsweredInTime => "who waits is answered by the deadline",
@@ -190,7 +195,9 @@ pub(super) fn verdict_is_true(
         }),
     });
     check(Promise::VerdictIsTrue, holds, || {
-        format!("{finding:?}, {floors:?}")
+        let pods = line.into_iter().flat_map(|line| &line.pods);
+        let known: Vec<_> = pods.map(Life::outline).collect();
+        format!("{finding:?}, {floors:?}, at {now_ms}; its pods: {known:?}")
     })
 }
 
@@ -311,6 +318,19 @@ pub(super) fn stop_finds_nothing_only_if_so(line: Option<&Line>, asked: u64) -> 
         Promise::StopFindsNothingOnlyIfSo,
         all_the_time.is_none(),
         || format!("a Job was there at {asked} and is there now"),
+    )
+}
+
+/// [`Promise::CallHitsItsTarget`]: what a call has changed, as it was before.
+pub(super) fn call_hits_its_target(
+    target: Option<&str>,
+    changed: Option<&Value>,
+) -> Result<(), Breach> {
+    let hit = changed.map(|object| meta(object, "uid"));
+    check(
+        Promise::CallHitsItsTarget,
+        hit.is_none() || hit == target,
+        || format!("{hit:?} was hit, {target:?} was meant"),
     )
 }
 

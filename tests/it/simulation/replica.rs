@@ -280,8 +280,6 @@ pub(super) trait Looping {
     fn can_go(&mut self, server: &Server, now: Instant) -> bool;
     /// Does it: asks Kubernetes, or takes what came back.
     fn go(&mut self);
-    /// When its wait is over, if it waits.
-    fn wake(&self) -> Option<Instant>;
     /// The revision up to which it has seen all.
     fn seen(&self) -> u64;
     /// Its open watch.
@@ -360,13 +358,6 @@ impl<K: Resource> Looping for Loop<K> {
                     _ => self.take(input),
                 }
             }
-        }
-    }
-
-    fn wake(&self) -> Option<Instant> {
-        match self.turn {
-            Turn::Waits(until) => Some(until),
-            _ => None,
         }
     }
 

@@ -339,14 +339,6 @@ impl Pipe {
         true
     }
 
-    /// A bookmark now, if the watch has nothing else to say.
-    pub(super) fn bookmark(&mut self, server: &Server) {
-        if self.queue.is_empty() && self.watch.revision == server.model.cluster.revision() {
-            let bookmark = WatchEvent::bookmark(self.watch.resource, self.watch.revision);
-            self.queue.push_back(bookmark);
-        }
-    }
-
     /// It is slow no longer.
     pub(super) fn mend(&mut self) {
         self.frozen_until = None;

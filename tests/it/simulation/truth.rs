@@ -55,6 +55,19 @@ impl Life {
         self.states[before.saturating_sub(1)..].iter()
     }
 
+    /// Revision, time and phase of each state.
+    pub(super) fn outline(&self) -> Vec<(u64, i64, &str)> {
+        let states = self.states.iter();
+        let shown = states.map(|state| {
+            let phase = state
+                .object
+                .as_deref()
+                .and_then(|pod| pod["status"]["phase"].as_str());
+            (state.revision, state.at_ms, phase.unwrap_or("-"))
+        });
+        shown.collect()
+    }
+
     /// When it first was as `is` says, in milliseconds since 1970.
     pub(super) fn first_ms(&self, is: impl Fn(&Value) -> bool) -> Option<i64> {
         let mut states = self.states.iter();

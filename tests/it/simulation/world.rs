@@ -271,6 +271,14 @@ impl World {
         let Some(replica) = &self.replicas[number] else {
             return Ok(false);
         };
+        let wait = match wish {
+            Wish::Stop => None,
+            // Without a wish to wait it would be a plain stop.
+            Wish::StopAndWait => wait
+                .filter(|wait| !wait.is_zero())
+                .or(Some(WAITS.start_wait)),
+            _ => wait,
+        };
         self.serial += 1;
         let serial = self.serial;
         let token = Token {
@@ -285,7 +293,7 @@ impl World {
                 who: "sim".into(),
                 request: self.ids.make(),
             },
-            wait: wait.filter(|_| wish != Wish::Stop),
+            wait,
         };
         let floors = replica.floors();
         let app = &replica.app;
@@ -412,6 +420,26 @@ impl World {
             })?;
         }
         Ok(())
+    }
+
+    /// The API server gets a replica's call in that place; false where it has got it already.
+    pub(super) fn carry(&mut self, number: usize, at: usize) -> Result<bool, Breach> {
+        let Some(replica) = &mut self.replicas[number] else {
+            return Ok(false);
+        };
+        let target = match &replica.calls[at] {
+            UnderWay::There(call) => target_of(&call.operation),
+            UnderWay::Back(..) => return Ok(false),
+        };
+        let before = lock(&self.server).model.cluster.revision();
+        replica.carry(at);
+        let key = replica.calls[at].key().clone();
+        self.tell(|| format!("the API server gets replica {number}'s call for {key}"));
+        let server = lock(&self.server);
+        for change in server.model.cluster.changes_after(before) {
+            promises::call_hits_its_target(target.as_deref(), change.before.as_deref())?;
+        }
+        Ok(true)
     }
 
     /// A desk wants this call made.
@@ -625,11 +653,14 @@ impl World {
             let mut more = self.pump()?;
             more |= self.run_all_desks()?;
             for number in 0..self.replicas.len() {
-                while let Some(replica) = &mut self.replicas[number]
-                    && !replica.calls.is_empty()
+                while self.replicas[number]
+                    .as_ref()
+                    .is_some_and(|replica| !replica.calls.is_empty())
                 {
-                    replica.carry(0);
-                    replica.bring_back(0);
+                    self.carry(number, 0)?;
+                    if let Some(replica) = &mut self.replicas[number] {
+                        replica.bring_back(0);
+                    }
                     more = true;
                 }
                 self.look()?;
@@ -678,6 +709,16 @@ fn label_of(serial: u64) -> MetaChange {
     let key = if serial % 3 == 0 { "user" } else { "session" };
     body.insert(key.to_owned(), json!(serial.to_string()));
     MetaChange::from_body(&body).expect("a label of a schedule is one")
+}
+
+/// The UID of the object that a call is to change; `None` for a new one.
+fn target_of(operation: &Operation) -> Option<String> {
+    match operation {
+        Operation::Create { .. } | Operation::Read => None,
+        Operation::Delete { uid, .. }
+        | Operation::Remove { uid, .. }
+        | Operation::Label { uid, .. } => Some(uid.to_string()),
+    }
 }
 
 /// What a call does, in a word, and to which Job.

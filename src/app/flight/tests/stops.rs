@@ -74,6 +74,22 @@ fn a_late_answer_to_a_deletion_is_for_those_who_had_asked_by_then() {
     }
 }
 
+/// The answer to a read is late, and the Job has been made since: whoever asks now means that.
+#[test]
+fn a_late_answer_to_a_read_is_for_those_who_had_asked_by_then() {
+    for outcome in [Outcome::Absent, Outcome::Foreign] {
+        let mut scene = Scene::new();
+        assert_eq!(scene.stop(1), ["call read"]);
+        assert_eq!(scene.stop(2), NOTHING);
+        assert_eq!(scene.label(3), NOTHING);
+        assert_eq!(scene.ends(outcome), ["1: NoInstance", "call read"]);
+        scene.world.job("u1", json!({}));
+        assert_eq!(scene.done(), ["call delete u1 for bob"]);
+        scene.world.deleting("u1");
+        assert_eq!(scene.done(), ["2: done"]);
+    }
+}
+
 #[test]
 fn a_suspended_job_that_goes_was_a_limit() {
     let mut scene = starting();
