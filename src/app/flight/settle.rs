@@ -5,7 +5,7 @@
 use super::{Context, Effect, Ensure, Flight, Intent, VERDICT_HOLD};
 use crate::app::error::Error;
 use crate::app::view::{self, Instance, Seen};
-use crate::app::{Answer, Progress};
+use crate::app::{Answer, Progress, Token};
 use crate::kube::types::Uid;
 use crate::model::status::{self, Finding, InstanceStatus};
 use std::time::Instant;
@@ -50,13 +50,17 @@ impl Flight {
         let Seen::Instance(instance) = seen else {
             return;
         };
+        let stopping = matches!(instance.status, InstanceStatus::Stopping { .. });
         let finding = match &instance.status {
             // Whether or not it is told yet: its Job may go before.
             InstanceStatus::Failed { finding, .. } => Some(finding.clone()),
             _ => self.verdict_on(instance, context),
         };
-        if let Some(finding) = finding {
-            self.verdict = Some((instance.uid().clone(), finding));
+        match finding {
+            Some(finding) => self.verdict = Some((instance.uid().clone(), finding)),
+            // What holds no longer is told to nobody. What held until a deletion is.
+            None if !stopping => self.verdict = None,
+            None => {}
         }
         if instance.job.suspend {
             self.suspended = Some(instance.uid().clone());
@@ -199,16 +203,12 @@ impl Flight {
     pub(super) fn settle_others(&mut self, seen: &Seen, out: &mut Vec<Effect>) {
         self.settle_goings(seen, out);
         match seen {
-            Seen::Foreign => self.nothing_there(out),
-            Seen::Absent => {}
+            Seen::Foreign | Seen::Absent => {}
             Seen::Instance(instance) => {
                 let ended = matches!(
                     instance.status,
                     InstanceStatus::Failed { .. } | InstanceStatus::Finished(_)
                 );
-                if matches!(instance.status, InstanceStatus::Stopping { .. }) {
-                    self.deletion_begun(instance.uid(), |_| true, out);
-                }
                 if ended && instance.pod.is_none() {
                     self.answer_labels(&Answer::Failed(Error::NoInstance(self.key.clone())), out);
                 }
@@ -226,11 +226,23 @@ impl Flight {
         out.extend(labels.map(|label| Effect::Answer(label.token, answer.clone())));
     }
 
-    /// Kubernetes itself says that there is nothing to stop or to label.
-    pub(super) fn nothing_there(&mut self, out: &mut Vec<Effect>) {
+    /// Kubernetes itself says that there is nothing to stop or to label, to these who had asked.
+    pub(super) fn nothing_there(&mut self, these: impl Fn(Token) -> bool, out: &mut Vec<Effect>) {
+        let stops = self.stops.extract_if(.., |stop| these(stop.token));
+        let mut told: Vec<Token> = stops.map(|stop| stop.token).collect();
+        let labels = std::mem::take(&mut self.labels);
+        for label in labels {
+            if these(label.token) {
+                told.push(label.token);
+            } else {
+                self.labels.push_back(label);
+            }
+        }
         let answer = Answer::Failed(Error::NoInstance(self.key.clone()));
-        self.answer_stops(&answer, out);
-        self.answer_labels(&answer, out);
+        out.extend(
+            told.into_iter()
+                .map(|token| Effect::Answer(token, answer.clone())),
+        );
     }
 
     /// Answers those whose time is over.
@@ -270,8 +282,9 @@ impl Flight {
     fn late_label(&self, seen: &Seen) -> Error {
         let awaits_pod = matches!(seen, Seen::Instance(instance) if instance.pod.is_none());
         match &self.trouble {
+            // Whatever the last try met: there is nothing to try.
+            _ if awaits_pod => Error::NoInstance(self.key.clone()),
             Some(trouble) => trouble.error.clone(),
-            None if awaits_pod => Error::NoInstance(self.key.clone()),
             None => Error::UNAVAILABLE,
         }
     }
