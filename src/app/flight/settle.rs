@@ -159,7 +159,14 @@ impl Flight {
         context: &Context<'_>,
     ) -> Settled {
         let uid = instance.uid();
-        let Some(finding) = self.verdict_on(instance, context) else {
+        let due = self.verdict_on(instance, context);
+        let is_due = due.is_some();
+        let known = match &instance.status {
+            // Its pod may yet say why; that it has failed is known.
+            InstanceStatus::Failed { finding, .. } => Some(finding.clone()),
+            _ => due,
+        };
+        let Some(finding) = known else {
             // Its pod may be seen to go before the Job is, and then it looks like one that starts.
             let replaced = self.is_deleting() && caller.stance == Stance::Replacement(uid.clone());
             return Settled::Waits(if replaced {
@@ -169,6 +176,9 @@ impl Flight {
             });
         };
         match &caller.stance {
+            Stance::Ready(_) | Stance::Next if !is_due => {
+                Settled::Waits(Stance::Ready(uid.clone()))
+            }
             // It waited before the verdict was known: it is told at once.
             Stance::Ready(_) => Settled::Answered(verdict(&finding)),
             Stance::Verdict(_, until) if *until <= context.now => {
