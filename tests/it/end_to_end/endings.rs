@@ -200,7 +200,7 @@ fn an_evicted_pod_comes_back_in_the_same_job_with_its_labels() {
 #[test]
 fn an_app_that_ends_well_at_once_is_told_as_completed_and_started_again_after_the_delay() {
     // Sooner than it is kept as a failure, else it would be a good end.
-    check_ends_at_once(0, "Completed", "10s", &[10]);
+    check_ends_at_once(0, "Completed", "6s", &[6]);
 }
 
 #[test]
