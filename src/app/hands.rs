@@ -52,8 +52,8 @@ pub struct Hands {
 pub struct Asked {
     call: Call,
     begun: Instant,
-    /// The Job of that name when a read was asked for, since a new one may be seen while the
-    /// answer is on its way.
+    /// The Job of that name as it was seen when the call was made, since another may be seen
+    /// while the answer is on its way.
     held: Option<Arc<Job>>,
     reply: Result<Reply, kube::Error>,
 }
@@ -89,13 +89,10 @@ impl Hands {
     pub fn ask(&self, call: Call) -> Asked {
         let name = call.key.job_name();
         let begun = self.counting.now();
-        let mut held = None;
+        let held = self.writers.jobs.store().get(&name);
         let reply = match &call.operation {
             Operation::Create { manifest, .. } => self.client.create_job(manifest).map(Reply::Job),
-            Operation::Read => {
-                held = self.writers.jobs.store().get(&name);
-                self.client.get_job(&name).map(Reply::Job)
-            }
+            Operation::Read => self.client.get_job(&name).map(Reply::Job),
             Operation::Delete { uid, .. } => self.client.delete_job(&name, uid).map(Reply::Deleted),
             Operation::Label { pod, uid, patch } => {
                 self.client.patch_pod(pod, uid, patch).map(Reply::Pod)
@@ -117,12 +114,18 @@ impl Hands {
     pub fn apply(&self, asked: Asked) -> Outcome {
         let call = asked.call;
         match asked.reply {
-            Ok(reply) => self.succeeded(&call, reply, asked.begun),
+            Ok(reply) => self.succeeded(&call, reply, asked.held, asked.begun),
             Err(error) => self.failed(&call, asked.held, error),
         }
     }
 
-    fn succeeded(&self, call: &Call, reply: Reply, begun: Instant) -> Outcome {
+    fn succeeded(
+        &self,
+        call: &Call,
+        reply: Reply,
+        held: Option<Arc<Job>>,
+        begun: Instant,
+    ) -> Outcome {
         let (key, name) = (&call.key, call.key.job_name());
         match reply {
             Reply::Job(job) => match &call.operation {
@@ -142,7 +145,7 @@ impl Hands {
             },
             Reply::Deleted(deleted) => {
                 if let Operation::Delete { uid, cause } = &call.operation
-                    && !self.is_deleting(&name, uid)
+                    && !is_deleting(held.as_deref(), uid)
                 {
                     log_deletion(key, &name, cause);
                     self.counting.stopped(key, cause);
@@ -183,18 +186,17 @@ impl Hands {
         Outcome::Failed(error)
     }
 
-    /// Whether the Job was seen to be on its way out.
-    fn is_deleting(&self, name: &str, uid: &Uid) -> bool {
-        let seen = self.writers.jobs.store().get(name);
-        seen.is_some_and(|job| job.metadata.uid == *uid && job.metadata.is_deleting())
-    }
-
     /// The Job that was to be deleted is gone.
     fn forget(&self, call: &Call) {
         if let Operation::Delete { uid, .. } = &call.operation {
             self.writers.job_gone(&call.key.job_name(), uid);
         }
     }
+}
+
+/// Whether this Job had been seen to be on its way out: then it is not our call that stops it.
+fn is_deleting(held: Option<&Job>, uid: &Uid) -> bool {
+    held.is_some_and(|job| job.metadata.uid == *uid && job.metadata.is_deleting())
 }
 
 fn log_deletion(key: &InstanceKey, job: &str, cause: &Cause) {
