@@ -275,6 +275,7 @@ mod tests {
             config_maps,
             jobs: jobs_seen,
             pods: pods_seen,
+            events: crate::store::EventStore::default(),
         };
         for number in 0..10_000 {
             add_instance(&jobs, &pods, number);

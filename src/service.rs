@@ -10,10 +10,12 @@
 //! A thread that the service cannot do without takes the process with it: all state
 //! is in the cluster, so a restart is the best repair.
 
-use crate::app::desk::{Desk, Input, Limits as DeskLimits};
-use crate::app::engine::{self, Catalogs, Engine, Inbox, Parts, Writers};
+mod reflecting;
+
+use crate::app::desk::{Desk, Limits as DeskLimits};
+use crate::app::engine::{self, Catalogs, Engine, Inbox, Parts};
+use crate::app::hands::Writers;
 use crate::app::review::Reviews;
-use crate::app::view::View;
 use crate::app::{Answer, AnswerSink, App, Waits};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Auth, Config};
@@ -30,23 +32,20 @@ use crate::http::tls::Tls;
 use crate::kube::Client;
 use crate::kube::auth::{self, Environment};
 use crate::kube::metered::Metered;
-use crate::kube::request::Scope;
 use crate::kube::transport::{self, HttpTransport, Transport};
-use crate::kube::types::{ConfigMap, Job, Pod, Resource};
 use crate::metrics::{Metrics, Scrape};
-use crate::model::labels;
 use crate::scrape::Numbers;
 use crate::shutdown::{self, Stop};
 use crate::store::reflector::{BEAT_LATEST, Pulse};
-use crate::store::{self, Change, Reflector, ReflectorHandle, Writer};
 use crate::threads::OnDeath;
+use reflecting::{Reflecting, Stores};
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 /// Why the service did not start, or did not go on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -243,6 +242,7 @@ impl Service {
             writers: Writers {
                 jobs: stores.jobs.clone(),
                 pods: stores.pods.clone(),
+                events: stores.events.clone(),
             },
             clock: Arc::clone(&clock),
             metrics: Arc::clone(&metrics),
@@ -270,7 +270,7 @@ impl Service {
             endings: &endings,
             seed: seed(&*clock),
         };
-        let reflectors = reflecting.start(stores, &catalogs, &inbox)?;
+        let reflectors = reflecting.start(stores, &catalogs, &inbox, &view)?;
         let waits = Waits {
             start_wait: config.start_wait,
             start_wait_max: config.start_wait_max,
@@ -372,94 +372,6 @@ impl Service {
             log::info!("stopped");
         }
         Ok(())
-    }
-}
-
-/// The writers of all stores.
-struct Stores {
-    config_maps: Writer<ConfigMap>,
-    jobs: Writer<Job>,
-    pods: Writer<Pod>,
-}
-
-impl Stores {
-    fn new(now: Instant) -> Self {
-        Self {
-            config_maps: store::store::new(now).0,
-            jobs: store::store::new(now).0,
-            pods: store::store::new(now).0,
-        }
-    }
-
-    fn view(&self) -> View {
-        View {
-            config_maps: self.config_maps.store(),
-            jobs: self.jobs.store(),
-            pods: self.pods.store(),
-        }
-    }
-}
-
-/// What all reflectors are made of.
-struct Reflecting<'a> {
-    config: &'a Config,
-    client: Client,
-    namespace: &'a str,
-    clock: &'a Arc<dyn Clock>,
-    stop: &'a Stop,
-    endings: &'a Sender<Ending>,
-    seed: u64,
-}
-
-impl Reflecting<'_> {
-    fn start(
-        &self,
-        stores: Stores,
-        catalogs: &Arc<Catalogs>,
-        inbox: &Inbox,
-    ) -> Result<Vec<ReflectorHandle>, Error> {
-        let config_maps = stores.config_maps.store();
-        let catalogs = Arc::clone(catalogs);
-        let (of_jobs, of_pods) = (inbox.clone(), inbox.clone());
-        Ok(vec![
-            self.spawn(
-                stores.config_maps,
-                &self.config.configmap_selector,
-                move |_| {
-                    catalogs.update(&config_maps.snapshot());
-                },
-            )?,
-            // Jobs of 2.7.1 carry our labels on their pod template only: no selector finds them.
-            self.spawn(stores.jobs, "", move |changes| {
-                of_jobs.tell(Input::Changed(engine::keys_of_jobs(changes)));
-            })?,
-            self.spawn(stores.pods, labels::INSTANCE_NAME, move |changes| {
-                of_pods.tell(Input::Changed(engine::keys_of_pods(changes)));
-            })?,
-        ])
-    }
-
-    fn spawn<K: Resource>(
-        &self,
-        writer: Writer<K>,
-        selector: &str,
-        on_change: impl Fn(&[Change<K>]) + Send + 'static,
-    ) -> Result<ReflectorHandle, Error> {
-        let scope = Scope::labelled(self.namespace, selector);
-        Reflector {
-            client: self.client.clone(),
-            scope,
-            writer,
-            poll: self.config.poll,
-            // The jitter differs between the replicas, which start at different times.
-            seed: self.seed,
-            clock: Arc::clone(self.clock),
-            stop: self.stop.clone(),
-            on_change: Box::new(on_change),
-            on_death: on_death(self.endings),
-        }
-        .spawn()
-        .map_err(|error| Error::Start(format!("a thread cannot be started: {error}")))
     }
 }
 

@@ -6,22 +6,22 @@
 //! to the stores, and reports; [`Hands`] is how, and the simulation has the same.
 //! Waiting and trying again belong to the desk. No decision is made here.
 
+use super::AnswerSink;
 use super::catalog::{Catalog, Note};
 use super::counting::{Counting, Following};
 use super::desk::{Desk, Input, Now};
 use super::error::Error;
-use super::flight::{Call, Cause, Effect, OVERDUE_AFTER, Operation, Outcome};
+use super::flight::{Call, Effect};
+use super::hands::{Hands, Writers};
 use super::view::{View, key_of};
-use super::{AnswerSink, Origin};
 use crate::clock::Clock;
-use crate::kube::client::Deleted;
-use crate::kube::types::{ConfigMap, Job, ObjectMeta, Pod, Uid};
-use crate::kube::{self, Class, Client};
+use crate::kube::Client;
+use crate::kube::types::{ConfigMap, Job, ObjectMeta, Pod};
 use crate::metrics::Metrics;
 use crate::model::labels;
 use crate::model::names::{AppType, InstanceKey, InstanceName};
 use crate::model::status::Budgets;
-use crate::store::{Change, Writer};
+use crate::store::Change;
 use crate::threads::{self, OnDeath};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -147,15 +147,6 @@ fn log_note(note: &Note) {
         }
         Note::Gone(app_type) => log::info!("app type {app_type} is no longer on offer"),
     }
-}
-
-/// Writers of the stores that hold instances.
-#[derive(Clone, Debug)]
-pub struct Writers {
-    /// For Jobs.
-    pub jobs: Writer<Job>,
-    /// For pods.
-    pub pods: Writer<Pod>,
 }
 
 /// What the engine is made of.
@@ -379,198 +370,6 @@ impl Worker {
     }
 }
 
-/// Carries out the desk's calls: [`Hands::ask`] talks to Kubernetes and touches nothing here,
-/// [`Hands::apply`] touches the stores and talks to nobody. Much may happen in between.
-#[derive(Clone, Debug)]
-pub struct Hands {
-    client: Client,
-    writers: Writers,
-    counting: Arc<Counting>,
-}
-
-/// A call that was made, and what came back.
-#[derive(Debug)]
-pub struct Asked {
-    call: Call,
-    begun: Instant,
-    /// The Job of that name when a read was asked for, since a new one may be seen while the
-    /// answer is on its way.
-    held: Option<Arc<Job>>,
-    reply: Result<Reply, kube::Error>,
-}
-
-/// What Kubernetes returned.
-#[derive(Debug)]
-enum Reply {
-    Job(Job),
-    Deleted(Deleted),
-    Pod(Pod),
-    Removed,
-}
-
-impl Hands {
-    /// Hands that use this client and apply what it returns to these stores.
-    #[must_use]
-    pub fn new(
-        client: Client,
-        writers: Writers,
-        metrics: Arc<Metrics>,
-        catalogs: Arc<Catalogs>,
-        clock: Arc<dyn Clock>,
-    ) -> Self {
-        Self {
-            client,
-            writers,
-            counting: Arc::new(Counting::new(metrics, catalogs, clock)),
-        }
-    }
-
-    /// Makes one attempt of a call.
-    #[must_use]
-    pub fn ask(&self, call: Call) -> Asked {
-        let name = call.key.job_name();
-        let begun = self.counting.now();
-        let mut held = None;
-        let reply = match &call.operation {
-            Operation::Create { manifest, .. } => self.client.create_job(manifest).map(Reply::Job),
-            Operation::Read => {
-                held = self.writers.jobs.store().get(&name);
-                self.client.get_job(&name).map(Reply::Job)
-            }
-            Operation::Delete { uid, .. } => self.client.delete_job(&name, uid).map(Reply::Deleted),
-            Operation::Label { pod, uid, patch } => {
-                self.client.patch_pod(pod, uid, patch).map(Reply::Pod)
-            }
-            Operation::Remove { pod, uid } => {
-                self.client.delete_pod(pod, uid).map(|()| Reply::Removed)
-            }
-        };
-        Asked {
-            call,
-            begun,
-            held,
-            reply,
-        }
-    }
-
-    /// Puts into the stores what a call returned, and says how it ended.
-    #[must_use]
-    pub fn apply(&self, asked: Asked) -> Outcome {
-        let call = asked.call;
-        match asked.reply {
-            Ok(reply) => self.succeeded(&call, reply, asked.begun),
-            Err(error) => self.failed(&call, asked.held, error),
-        }
-    }
-
-    fn succeeded(&self, call: &Call, reply: Reply, begun: Instant) -> Outcome {
-        let (key, name) = (&call.key, call.key.job_name());
-        match reply {
-            Reply::Job(job) => match &call.operation {
-                Operation::Create { by, .. } => {
-                    log::info!("started {key} for {by} (Job {name})");
-                    let uid = job.metadata.uid.clone();
-                    drop(self.writers.jobs.own_write(job));
-                    self.counting.begun(key, &uid, begun);
-                }
-                // It may be another instance: the watch tells of that, or those who wait for it would
-                // not hear that it is there.
-                _ if key_of(&job).as_ref() != Some(key) => return Outcome::Foreign,
-                _ => drop(self.writers.jobs.own_write(job)),
-            },
-            Reply::Deleted(deleted) => {
-                if let Operation::Delete { uid, cause } = &call.operation
-                    && !self.is_deleting(&name, uid)
-                {
-                    log_deletion(key, &name, cause);
-                    self.counting.stopped(key, cause);
-                }
-                match deleted.job {
-                    Some(job) => drop(self.writers.jobs.own_write(job)),
-                    None => self.forget(call),
-                }
-            }
-            Reply::Pod(pod) => drop(self.writers.pods.own_write(pod)),
-            // What keeps it, if anything does, the watch will say.
-            Reply::Removed => {
-                log::warn!(
-                    "removed the pod of {key}, which was still there {} s after its grace was over: is its node gone?",
-                    OVERDUE_AFTER.as_secs()
-                );
-                self.counting.removed(key);
-            }
-        }
-        Outcome::Done
-    }
-
-    fn failed(&self, call: &Call, held: Option<Arc<Job>>, error: kube::Error) -> Outcome {
-        let is_gone = error.class() == Class::NotFound;
-        match &call.operation {
-            Operation::Read if is_gone => {
-                if let Some(job) = held {
-                    let name = call.key.job_name();
-                    drop(self.writers.jobs.own_delete(&name, &job.metadata.uid));
-                }
-                return Outcome::Absent;
-            }
-            Operation::Delete { .. } if is_gone => self.forget(call),
-            Operation::Create { .. } => self.counting.not_begun(&call.key, &error),
-            _ => {}
-        }
-        log_failure(call, &error);
-        Outcome::Failed(error)
-    }
-
-    /// Whether the Job was seen to be on its way out.
-    fn is_deleting(&self, name: &str, uid: &Uid) -> bool {
-        let seen = self.writers.jobs.store().get(name);
-        seen.is_some_and(|job| job.metadata.uid == *uid && job.metadata.is_deleting())
-    }
-
-    /// The Job that was to be deleted is gone.
-    fn forget(&self, call: &Call) {
-        if let Operation::Delete { uid, .. } = &call.operation {
-            drop(self.writers.jobs.own_delete(&call.key.job_name(), uid));
-        }
-    }
-}
-
-fn log_deletion(key: &InstanceKey, job: &str, cause: &Cause) {
-    match cause {
-        Cause::Asked(by) => log::info!("stopping {key} for {by} (Job {job})"),
-        Cause::Ended => log::info!("replacing {key}, which has ended (Job {job})"),
-        Cause::Stuck => log::warn!("stopping {key}, a pod of which does not go (Job {job})"),
-    }
-}
-
-/// Says once what a call met; what is the business of the desk alone is not worth a line.
-fn log_failure(call: &Call, error: &kube::Error) {
-    match error.class() {
-        Class::AlreadyExists | Class::Conflict | Class::NotFound => {
-            log::debug!("{}: {error}", call.key);
-        }
-        _ => match origin(&call.operation) {
-            Some(by) => log::warn!("{} for {by}: {error}", call.key),
-            None => log::warn!("{}: {error}", call.key),
-        },
-    }
-}
-
-/// Who asked for this, where it is not for all who wait.
-fn origin(operation: &Operation) -> Option<&Origin> {
-    match operation {
-        Operation::Create { by, .. }
-        | Operation::Delete {
-            cause: Cause::Asked(by),
-            ..
-        } => Some(by),
-        Operation::Delete { .. }
-        | Operation::Remove { .. }
-        | Operation::Read
-        | Operation::Label { .. } => None,
-    }
-}
-
 /// The names whose view these changes of Jobs touch: what was there may have been another instance.
 #[must_use]
 pub fn keys_of_jobs(changes: &[Change<Job>]) -> Vec<InstanceKey> {
@@ -591,7 +390,7 @@ pub fn keys_of_pods(changes: &[Change<Pod>]) -> Vec<InstanceKey> {
         .collect()
 }
 
-fn key_of_pod(metadata: &ObjectMeta) -> Option<InstanceKey> {
+pub(super) fn key_of_pod(metadata: &ObjectMeta) -> Option<InstanceKey> {
     let read = |key: &str| {
         metadata
             .annotations

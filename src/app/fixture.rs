@@ -16,7 +16,7 @@ use crate::kube::watch::StoreEvent;
 use crate::model::labels::MetaChange;
 use crate::model::names::{AppType, InstanceKey, InstanceName};
 use crate::model::template::Variables;
-use crate::store::Writer;
+use crate::store::{EventWriter, Sink as _, Writer};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -63,6 +63,7 @@ pub(crate) struct World {
     pub(crate) config_maps: Writer<ConfigMap>,
     pub(crate) jobs: Writer<Job>,
     pub(crate) pods: Writer<Pod>,
+    pub(crate) events: EventWriter,
     pub(crate) view: View,
     pub(crate) catalog: Catalog,
 }
@@ -83,10 +84,12 @@ impl World {
         let (config_maps, _) = crate::store::store::new(started);
         let (jobs, _) = crate::store::store::new(started);
         let (pods, _) = crate::store::store::new(started);
+        let (events, _) = crate::store::events::new();
         let view = View {
             config_maps: config_maps.store(),
             jobs: jobs.store(),
             pods: pods.store(),
+            events: events.store(),
         };
         Self {
             started,
@@ -95,6 +98,7 @@ impl World {
             config_maps,
             jobs,
             pods,
+            events,
             view,
             catalog: Catalog::default(),
         }
@@ -222,6 +226,17 @@ impl World {
             name: name.into(),
             version: version.as_str().into(),
         }));
+    }
+
+    /// The watch shows an Event about the object with that UID.
+    pub(crate) fn event(&mut self, uid: &str, reason: &str, message: &str) {
+        let version = self.next_version();
+        let event = json!({
+            "metadata": {"name": format!("e{version}"), "uid": format!("e{version}"), "resourceVersion": version},
+            "involvedObject": {"kind": "Job", "name": "any", "uid": uid},
+            "reason": reason, "message": message, "lastTimestamp": self.stamp(),
+        });
+        drop(self.events.apply(StoreEvent::Apply(decode(&event))));
     }
 
     /// The watch shows that the pod of this Job is ready.

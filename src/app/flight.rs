@@ -15,12 +15,14 @@
 //! What a caller gets from what there is stands in `flight/settle.rs`, those who stop it in
 //! `flight/stop.rs`, what follows from a call that failed in `flight/trouble.rs`.
 
+mod call;
 mod settle;
 mod stop;
 #[cfg(test)]
 mod tests;
 mod trouble;
 
+pub use call::{Call, Cause, Effect, Operation, Outcome};
 pub(super) use stop::overdue_at;
 pub use stop::{OVERDUE_AFTER, Stop};
 
@@ -29,7 +31,6 @@ use super::error::Error;
 use super::history::History;
 use super::view::{Instance, Seen, View};
 use super::{Answer, Origin, Token};
-use crate::kube;
 use crate::kube::types::Uid;
 use crate::model::job::{self, JobParts};
 use crate::model::labels::MetaChange;
@@ -37,6 +38,7 @@ use crate::model::names::InstanceKey;
 use crate::model::render::RenderError;
 use crate::model::status::{Finding, InstanceStatus};
 use crate::model::template::Variables;
+use call::{Asked, Kind, Whose};
 use serde_json::Value;
 use settle::{Caller, Stance};
 use std::collections::VecDeque;
@@ -80,85 +82,6 @@ impl Context<'_> {
     }
 }
 
-/// What a flight wants done.
-#[derive(Clone, Debug)]
-pub enum Effect {
-    /// Answer this request; nobody will answer it again.
-    Answer(Token, Answer),
-    /// Make this call, apply what it returns to the stores, and report its outcome.
-    Call(Box<Call>),
-}
-
-/// One call to Kubernetes for one name.
-#[derive(Clone, Debug)]
-pub struct Call {
-    /// The name.
-    pub key: InstanceKey,
-    /// What to do.
-    pub operation: Operation,
-}
-
-/// What is asked of Kubernetes.
-#[derive(Clone, Debug)]
-pub enum Operation {
-    /// POST this Job.
-    Create {
-        /// The manifest.
-        manifest: Value,
-        /// Who asked.
-        by: Origin,
-    },
-    /// GET the Job of the name.
-    Read,
-    /// DELETE the Job, if it is still this one.
-    Delete {
-        /// Which Job.
-        uid: Uid,
-        /// Why.
-        cause: Cause,
-    },
-    /// DELETE the pod without waiting for its node, if it is still this one.
-    Remove {
-        /// Name of the pod.
-        pod: Box<str>,
-        /// Which pod.
-        uid: Uid,
-    },
-    /// PATCH the pod, if it is still this one.
-    Label {
-        /// Name of the pod.
-        pod: Box<str>,
-        /// Which pod.
-        uid: Uid,
-        /// The merge patch.
-        patch: Value,
-    },
-}
-
-/// Why a Job is deleted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Cause {
-    /// This caller asked for it.
-    Asked(Origin),
-    /// It has ended, and a new one is to take its place.
-    Ended,
-    /// A pod of it does not go (see [`stop::OVERDUE_AFTER`]).
-    Stuck,
-}
-
-/// How a call ended; what it returned is in the stores by then.
-#[derive(Clone, Debug)]
-pub enum Outcome {
-    /// It did what was asked.
-    Done,
-    /// A read found a Job that is not this instance.
-    Foreign,
-    /// A read found nothing.
-    Absent,
-    /// It failed.
-    Failed(kube::Error),
-}
-
 /// What a request for the instance may bring about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Intent {
@@ -194,53 +117,6 @@ pub struct Label {
     pub change: MetaChange,
     /// When to answer at the latest.
     pub deadline: Instant,
-}
-
-/// A kind of call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Create,
-    Read,
-    Delete,
-    /// Whatever gets rid of a pod that does not go.
-    Force,
-    Label,
-}
-
-/// The call that is under way.
-#[derive(Clone, Debug)]
-struct Asked {
-    whose: Whose,
-    since: Instant,
-}
-
-/// For whom a call is made.
-#[derive(Clone, Debug)]
-enum Whose {
-    /// For all who wait for an instance; made with these values of one of them.
-    Create(Arc<Variables>),
-    /// For all who need to know; with those who had asked by then to stop or label it. Who asks
-    /// later may mean a Job that this read has not seen.
-    Read(Vec<Token>),
-    /// For those who had asked to stop it by then, and those who wait for its successor. Who asks
-    /// later may mean another Job than this one.
-    Delete { uid: Uid, stops: Vec<Token> },
-    /// For nobody: a pod does not go. Says whether the pod itself is removed, or first its Job.
-    Force { pod: bool },
-    /// For this request.
-    Label(Token),
-}
-
-impl Whose {
-    fn kind(&self) -> Kind {
-        match self {
-            Self::Create(_) => Kind::Create,
-            Self::Read(_) => Kind::Read,
-            Self::Delete { .. } => Kind::Delete,
-            Self::Force { .. } => Kind::Force,
-            Self::Label(_) => Kind::Label,
-        }
-    }
 }
 
 /// One name's callers and calls.
@@ -410,7 +286,9 @@ impl Flight {
         let Seen::Instance(instance) = self.see(context) else {
             return None;
         };
-        let InstanceStatus::Starting(finding) = &instance.status else {
+        let (InstanceStatus::Starting(finding) | InstanceStatus::Failed { finding, .. }) =
+            &instance.status
+        else {
             return None;
         };
         let at = context.verdict_at(&self.key, &instance, finding)?;
@@ -428,9 +306,20 @@ impl Flight {
         asked.is_some_and(|asked| asked.whose.kind() == Kind::Create)
     }
 
+    /// Whether a deletion of ours is under way.
+    fn is_deleting(&self) -> bool {
+        self.asked
+            .as_ref()
+            .is_some_and(|asked| asked.whose.kind() == Kind::Delete)
+    }
+
     fn see(&self, context: &Context<'_>) -> Seen {
         match context.view.see(&self.key) {
             Seen::Absent if self.foreign => Seen::Foreign,
+            Seen::Instance(mut instance) => {
+                context.history.recall(&self.key, &mut instance);
+                Seen::Instance(instance)
+            }
             seen => seen,
         }
     }

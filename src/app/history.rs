@@ -3,17 +3,22 @@
 //! Job had meta labels last.
 //!
 //! Pure. Kubernetes gives no timestamp for why a container waits, a failed Job takes its
-//! count of failures with it when it is deleted, and a pod that is replaced its meta
-//! labels; these are kept here.
-//! What is remembered is bounded by the instances in the view, and for names that
-//! have gone by [`GONE_MAX`] and [`GONE_KEPT`].
+//! count of failures with it when it is deleted, a pod that is replaced its meta
+//! labels, and one that has gone what it said last; these are kept here.
+//! What is remembered is bounded by the instances in the view, for names that
+//! have gone by [`GONE_MAX`] and [`GONE_KEPT`], for pods by [`LOST_MAX`] and [`LOST_KEPT`].
+
+mod last_words;
+
+pub use last_words::{LOST_KEPT, LOST_MAX};
 
 use super::view::Instance;
 use crate::kube::types::{Pod, Timestamp, Uid};
 use crate::model::job::{JobSettings, LASTED_LONG};
 use crate::model::labels::{self, MetaChange};
 use crate::model::names::InstanceKey;
-use crate::model::status::{Budget, Ending, Finding, InstanceStatus, Outlook, Phase};
+use crate::model::status::{self, Budget, Ending, Finding, InstanceStatus, Outlook, Phase};
+use last_words::LastWords;
 use std::collections::{BTreeSet, HashMap};
 use std::mem::{Discriminant, discriminant};
 use std::sync::Arc;
@@ -52,7 +57,7 @@ type Ailment = (Phase, Discriminant<Outlook>, Option<(Budget, Duration)>);
 fn ailment(finding: &Finding) -> Ailment {
     let runs = match finding.outlook {
         Outlook::Wait { budget, pause, .. } => budget.map(|budget| (budget, pause)),
-        Outlook::Never => None,
+        Outlook::Unsaid | Outlook::Never => None,
     };
     (finding.phase, discriminant(&finding.outlook), runs)
 }
@@ -65,6 +70,7 @@ pub struct History {
     gone: BTreeSet<(SystemTime, InstanceKey)>,
     /// By name the Job and that pod of it that had meta labels last.
     labelled: HashMap<InstanceKey, (Uid, Arc<Pod>)>,
+    last_words: LastWords,
 }
 
 impl History {
@@ -77,6 +83,7 @@ impl History {
         wall: SystemTime,
     ) {
         self.note_labelled(key, seen);
+        self.last_words.note(key, seen, wall);
         let live =
             seen.filter(|instance| !matches!(instance.status, InstanceStatus::Stopping { .. }));
         match live {
@@ -240,6 +247,29 @@ impl History {
             .filter(|record| record.uid == *uid)?
             .failure
             .as_ref()
+    }
+
+    /// The pod that says why this instance failed: its own, or the one that did before it had gone.
+    #[must_use]
+    pub fn witness<'a>(
+        &'a self,
+        key: &InstanceKey,
+        instance: &'a Instance,
+    ) -> Option<&'a Arc<Pod>> {
+        let own = instance.pod.as_ref();
+        own.filter(|pod| status::says_why(pod))
+            .or_else(|| self.last_words.of(key, instance.uid()))
+            .or(own)
+    }
+
+    /// Has an instance that failed tell why, where its pod has gone.
+    pub fn recall(&self, key: &InstanceKey, instance: &mut Instance) {
+        if matches!(instance.status, InstanceStatus::Failed { .. })
+            && let Some(witness) = self.last_words.of(key, instance.uid())
+            && !instance.pod.as_deref().is_some_and(status::says_why)
+        {
+            instance.status = status::with_witness(&instance.job, witness, &instance.status);
+        }
     }
 
     /// Failures in a row that a Job of this name carries when it is made now.

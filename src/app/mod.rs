@@ -4,8 +4,9 @@
 //! on the caller's thread; the rest it hands to the desk, which answers later
 //! through the [`AnswerSink`]. Inside out: [`view`] and [`catalog`] (what there is),
 //! [`history`] (what is remembered), [`flight`] (one name), [`desk`] (all names),
-//! [`engine`] (the threads around the desk), [`starts`] and [`timeline`] (how the starts
-//! of this replica go). Beside them, with threads of its own, [`review`]: whose token is it.
+//! [`hands`] (its calls), [`engine`] (the threads around it), [`starts`] and [`timeline`] (how the starts
+//! of this replica go). Beside them, [`events`] (whom Kubernetes' Events concern) and, with
+//! threads of its own, [`review`]: whose token is it.
 //! Nothing here knows of HTTP.
 
 pub mod catalog;
@@ -13,9 +14,11 @@ mod counting;
 pub mod desk;
 pub mod engine;
 pub mod error;
+pub mod events;
 #[cfg(test)]
 pub(crate) mod fixture;
 pub mod flight;
+pub mod hands;
 pub mod history;
 mod request_id;
 pub mod review;
@@ -310,6 +313,8 @@ impl App {
             config_maps,
             jobs,
             pods,
+            // Nobody waits for Events, and nothing is wrong where there are none.
+            events: _,
         } = &self.view;
         config_maps.age(now).max(jobs.age(now)).max(pods.age(now))
     }

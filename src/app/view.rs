@@ -8,13 +8,13 @@ use crate::kube::types::{ConfigMap, Job, Pod, Resource, Uid};
 use crate::model::labels::{self, MetaLabels};
 use crate::model::names::{AppType, InstanceKey, InstanceName};
 use crate::model::status::{self, InstanceStatus};
-use crate::store::Store;
+use crate::store::{EventStore, Store};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// The three stores.
+/// The three stores, and what Events say.
 #[derive(Clone, Debug)]
 pub struct View {
     /// ConfigMaps with templates.
@@ -23,6 +23,8 @@ pub struct View {
     pub jobs: Store<Job>,
     /// Pods of instances.
     pub pods: Store<Pod>,
+    /// What Kubernetes' Events say of Jobs and pods, as far as we may read them.
+    pub events: EventStore,
 }
 
 /// The words for statuses in metrics, in the order of [`View::counts`].
@@ -115,7 +117,7 @@ impl View {
 
     fn instance(&self, job: Arc<Job>) -> Instance {
         let pods = self.pods.by_index(&job.metadata.uid);
-        let assessment = status::assess(&job, &pods);
+        let assessment = status::assess(&job, &pods, &|uid| self.events.of(uid));
         let pod = assessment.pod;
         let before = pods.iter().filter(|known| {
             pod.as_ref().is_some_and(|pod| !Arc::ptr_eq(pod, known))

@@ -165,7 +165,7 @@ mod tests {
             ("{} {}", 3, "Extra data"),
             ("{\"a\":\"\\q\"}", 7, "Invalid \\\\escape"),
             ("{\"a\":\"\n\"}", 7, "Invalid control character at"),
-            ("{\"a\":\"b", 7, "Unterminated string starting at"),
+            ("{\"a\":\"b", 5, "Unterminated string starting at"),
         ] {
             let error = object(JSON, body.as_bytes()).unwrap_err();
             assert_eq!(error[0]["ctx"]["error"], words, "{body}");

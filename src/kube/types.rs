@@ -392,23 +392,75 @@ pub struct ConfigMap {
     pub data: BTreeMap<String, String>,
 }
 
+/// The kinds of objects whose Events we read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RegardingKind {
+    /// A Job.
+    Job,
+    /// A pod.
+    Pod,
+    /// Anything else; its Events are dropped while decoding.
+    #[default]
+    Other,
+}
+
+/// What the Events that we read are about; others are dropped while decoding.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EventReason {
+    /// Job: a pod of it was refused.
+    FailedCreate,
+    /// Pod: a volume cannot be mounted.
+    FailedMount,
+    /// Pod: a volume cannot be attached to the node.
+    FailedAttachVolume,
+    /// Pod: a raw block volume cannot be mapped.
+    FailedMapVolume,
+    /// Pod: its sandbox or its network cannot be made.
+    FailedCreatePodSandBox,
+    /// Pod: an image cannot be pulled (`Failed` in the API, which says many other things).
+    FailedPull,
+    /// Pod: a probe does not pass.
+    Unhealthy,
+    /// Anything else.
+    #[default]
+    Other,
+}
+
+impl EventReason {
+    /// As Kubernetes spells it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::FailedCreate => "FailedCreate",
+            Self::FailedMount => "FailedMount",
+            Self::FailedAttachVolume => "FailedAttachVolume",
+            Self::FailedMapVolume => "FailedMapVolume",
+            Self::FailedCreatePodSandBox => "FailedCreatePodSandBox",
+            Self::FailedPull => "Failed",
+            Self::Unhealthy => "Unhealthy",
+            Self::Other => "",
+        }
+    }
+}
+
+/// How much of an Event's message is kept, in bytes; Kubernetes itself writes no longer ones.
+pub const EVENT_MESSAGE_BYTES_MAX: usize = 1024;
+
 /// One Event: a sentence of Kubernetes about another object.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Event {
     /// Of the Event itself.
     pub metadata: ObjectMeta,
     /// Kind of the object that it is about.
-    pub regarding_kind: Box<str>,
+    pub regarding_kind: RegardingKind,
     /// Name of that object.
     pub regarding_name: Box<str>,
     /// UID of that object.
     pub regarding_uid: Uid,
-    /// `Normal` or `Warning`.
-    pub kind: Box<str>,
-    /// One CamelCase word and a sentence.
-    pub detail: Detail,
-    /// How often it happened, at least once.
-    pub count: u32,
+    /// What it is about.
+    pub reason: EventReason,
+    /// The sentence, at most [`EVENT_MESSAGE_BYTES_MAX`] of it.
+    pub message: Box<str>,
     /// When it happened last.
     pub last: Option<Timestamp>,
 }
@@ -478,6 +530,10 @@ impl Resource for Event {
 
     fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         wire::event(deserializer)
+    }
+
+    fn is_ours(&self) -> bool {
+        self.reason != EventReason::Other && self.regarding_kind != RegardingKind::Other
     }
 
     fn metadata(&self) -> &ObjectMeta {

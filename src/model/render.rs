@@ -12,8 +12,9 @@ use super::template::{Template, TemplateError, Variables};
 use serde_json::{Map, Value};
 use std::fmt;
 
-/// How many bytes the keys and values of a rendered template may have together: as much as
-/// Kubernetes stores for one object, roughly.
+/// How many bytes the keys and values of a rendered template may have together, as they stand in
+/// JSON: as much as Kubernetes stores for one object, roughly, and below the 3 MiB of a request that
+/// its API server reads.
 pub const RENDERED_BYTES_MAX: usize = 1024 * 1024;
 
 /// Why a template cannot be rendered with the variables that were given.

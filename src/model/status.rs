@@ -6,13 +6,14 @@
 
 mod budgets;
 mod pods;
+mod sentences;
 #[cfg(test)]
 mod tests;
 
 pub use budgets::{Budget, Budgets};
 
-use crate::kube::types::{ConditionType, Job, Pod, Timestamp};
-use pods::{ended_badly, pod_ended, progress};
+use crate::kube::types::{ConditionType, Event, EventReason, Job, Pod, Timestamp, Uid};
+use pods::{has_ended, last_failure, pod_ended, progress};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -107,9 +108,16 @@ pub enum Outlook {
         /// when it was first seen.
         from: Option<Timestamp>,
     },
+    /// It cannot succeed any more, and why is about to be said: the Job was seen to fail before
+    /// its pod was seen to end.
+    Unsaid,
     /// It cannot succeed any more.
     Never,
 }
+
+/// How long the pod of a Job that has failed is waited for, to say why. The two are watched apart,
+/// so either can be seen first; the pod of a dead node says nothing any more.
+pub const LAST_WORDS_WAIT: Duration = Duration::from_millis(500);
 
 /// What there is to say about an instance that is not ready.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -205,6 +213,11 @@ impl Finding {
         self
     }
 
+    fn unsaid(mut self) -> Self {
+        self.outlook = Outlook::Unsaid;
+        self
+    }
+
     fn never(mut self) -> Self {
         self.outlook = Outlook::Never;
         self
@@ -219,6 +232,7 @@ impl Finding {
         match self.outlook {
             // Never later than it was seen: the clock of Kubernetes may be ahead of ours.
             Outlook::Never => Some(first_seen),
+            Outlook::Unsaid => first_seen.checked_add(LAST_WORDS_WAIT),
             Outlook::Wait {
                 budget,
                 pause,
@@ -302,11 +316,23 @@ pub struct Assessment {
     pub pod: Option<Arc<Pod>>,
 }
 
-/// Reads the status of an instance from its Job and the pods whose controller is that Job.
+/// What Kubernetes' Events say of the object with that UID: nothing, where we may not read them.
+pub type Said<'a> = &'a dyn Fn(&Uid) -> Vec<Arc<Event>>;
+
+/// The Event about this object that was written last, of those with such a reason.
+fn last_said(said: Said<'_>, uid: &Uid, reasons: &[EventReason]) -> Option<Arc<Event>> {
+    let events = said(uid).into_iter();
+    events
+        .filter(|event| reasons.contains(&event.reason))
+        .max_by_key(|event| event.last)
+}
+
+/// Reads the status of an instance from its Job, the pods whose controller is that Job, and what
+/// is said of them.
 #[must_use]
-pub fn assess(job: &Job, pods: &[Arc<Pod>]) -> Assessment {
+pub fn assess(job: &Job, pods: &[Arc<Pod>], said: Said<'_>) -> Assessment {
     let pod = newest(pods);
-    let status = status_of(job, pod.as_deref());
+    let status = status_of(job, pod.as_deref(), said);
     Assessment { status, pod }
 }
 
@@ -324,7 +350,7 @@ fn newest(pods: &[Arc<Pod>]) -> Option<Arc<Pod>> {
         .cloned()
 }
 
-fn status_of(job: &Job, pod: Option<&Pod>) -> InstanceStatus {
+fn status_of(job: &Job, pod: Option<&Pod>, said: Said<'_>) -> InstanceStatus {
     if job.metadata.is_deleting() {
         return InstanceStatus::Stopping {
             since: job.metadata.deletion_timestamp,
@@ -340,14 +366,14 @@ fn status_of(job: &Job, pod: Option<&Pod>) -> InstanceStatus {
         );
     }
     let Some(pod) = pod.filter(|pod| !pod.metadata.is_deleting()) else {
-        return InstanceStatus::Starting(without_pod(job, pod));
+        return InstanceStatus::Starting(without_pod(job, pod, said));
     };
     if let Some(ended) = pod_ended(job, pod) {
         return ended;
     }
     match pod.pod_ip {
         Some(ip) if pod.conditions.is_true(ConditionType::Ready) => InstanceStatus::Ready { ip },
-        _ => InstanceStatus::Starting(progress(job, pod)),
+        _ => InstanceStatus::Starting(progress(job, pod, said)),
     }
 }
 
@@ -356,17 +382,35 @@ fn status_of(job: &Job, pod: Option<&Pod>) -> InstanceStatus {
 /// The time of a pod that has gone is known to nobody, and one that was evicted is not even
 /// counted, so without a pod the budget runs from when this was first seen: a Job that has run
 /// for a day and whose pod is replaced at this moment is no start that has failed.
-fn without_pod(job: &Job, leaving: Option<&Pod>) -> Finding {
-    let message = match leaving {
-        Some(_) => "the pod is being stopped; the Job makes a new one when it is gone",
-        None => "the Job has no pod yet",
+fn without_pod(job: &Job, leaving: Option<&Pod>, said: Said<'_>) -> Finding {
+    let refusal = last_said(said, &job.metadata.uid, &[EventReason::FailedCreate])
+        // One from before the pod that is leaving is over.
+        .filter(|event| leaving.is_none_or(|pod| event.last > pod.metadata.deletion_timestamp));
+    let (finding, is_hopeless) = match refusal {
+        Some(event) => {
+            let told = sentences::refused_pod(&event.message);
+            let finding = Finding::new(Phase::Creating, "FailedCreate", told.sentence);
+            (finding, told.is_hopeless)
+        }
+        None => {
+            let message = match leaving {
+                Some(_) => "the pod is being stopped; the Job makes a new one when it is gone",
+                None => "the Job has no pod yet",
+            };
+            (Finding::new(Phase::Creating, "NoPod", message), false)
+        }
     };
-    Finding::new(Phase::Creating, "NoPod", message)
+    let finding = finding
         .since(leaving.map_or(job.metadata.creation_timestamp, |pod| {
             pod.metadata.deletion_timestamp
         }))
         .counted_from(leaving.and_then(|pod| pod.metadata.deletion_timestamp))
-        .besides(controller_pause(job))
+        .besides(controller_pause(job));
+    if is_hopeless {
+        finding.never()
+    } else {
+        finding
+    }
 }
 
 /// How long the Job controller waits before it makes the next pod: 10 s after the first that
@@ -376,6 +420,19 @@ fn controller_pause(job: &Job) -> Duration {
         0 => Duration::ZERO,
         failed => Duration::from_secs(600.min(10 << failed.min(7) >> 1)),
     }
+}
+
+/// Whether a pod says why it failed, or did the last time.
+#[must_use]
+pub fn says_why(pod: &Pod) -> bool {
+    last_failure(pod).is_some()
+}
+
+/// The status of a Job that has failed, where `witness`, a pod of it that has gone, said why.
+#[must_use]
+pub fn with_witness(job: &Job, witness: &Pod, status: &InstanceStatus) -> InstanceStatus {
+    let told = job_ended(job, Some(witness));
+    told.unwrap_or_else(|| status.clone())
 }
 
 /// The verdict on a Job that had ended before somebody asked for its deletion.
@@ -427,11 +484,12 @@ fn job_ended(job: &Job, pod: Option<&Pod>) -> Option<InstanceStatus> {
             .unwrap_or("Failed");
         Finding::new(Phase::Starting, reason, bad.message())
     };
-    let finding = pod
-        .and_then(ended_badly)
-        .unwrap_or_else(of_job)
-        .since(at)
-        .never();
+    let finding = match pod.and_then(last_failure) {
+        Some(finding) => finding.never(),
+        None if pod.is_some_and(|pod| !has_ended(pod)) => of_job().unsaid(),
+        None => of_job().never(),
+    };
+    let finding = finding.since(at);
     Some(InstanceStatus::Failed {
         finding,
         at,

@@ -194,7 +194,7 @@ impl Template {
             SelectError::Evaluation { line, error } => match error {
                 EvaluationError::Missing { name } => RenderError::VariableMissing { name },
                 EvaluationError::NotText => {
-                    let problem = "`in` looks for a text in a text, and one of the two is none; \
+                    let problem = "`in` and `alternatives[…]` take texts, and a value here is none; \
                                    give `get` a default";
                     self.invalid((line, Problem::Expression(problem.to_owned())))
                 }

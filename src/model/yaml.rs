@@ -1,7 +1,7 @@
 //! YAML as kubectl reads it.
 //!
-//! Here a text becomes a [`Tree`]: the first document of a stream, with aliases and merge keys
-//! resolved and duplicate keys dropped. The syntax is left to an event parser; what a scalar means
+//! Here a text becomes a [`Tree`]: its one document, with aliases and merge keys resolved and
+//! duplicate keys dropped. The syntax is left to an event parser; what a scalar means
 //! is decided by our own table (`scalar.rs`), since no YAML library reads a manifest as kubectl
 //! does, and a `defaultMode: 0644` that becomes 644 is an outage.
 //!
@@ -161,11 +161,13 @@ impl Error {
     }
 }
 
-/// Reads the first document of `text`. An empty text is null.
+/// Reads the document in `text`. An empty text is null. Behind the end of the document there may be
+/// others that hold nothing, as a `---` at the end makes one.
 ///
 /// # Errors
 ///
-/// Where `text` is not YAML, or is larger than a bound of this module; with line and remedy.
+/// Where `text` is not YAML, has a second document, or is larger than a bound of this module; with
+/// line and remedy.
 pub fn parse(text: &str) -> Result<Tree, Error> {
     if text.len() > TEXT_BYTES_MAX {
         return Err(Error::new(1, ErrorKind::TooLong));
@@ -179,14 +181,35 @@ pub fn parse(text: &str) -> Result<Tree, Error> {
         block_nesting_limit: DEPTH_MAX + 1,
     };
     let mut builder = Builder::default();
+    let mut documents = 0;
+    let mut begins = 1;
     for next in Parser::new_from_str_with_options(text, options) {
         let (event, span) = next.map_err(|error| at_tab(text, Error::from_scan(&error)))?;
-        if matches!(event, Event::DocumentEnd | Event::StreamEnd) {
-            break;
+        if matches!(event, Event::DocumentStart(..)) {
+            documents += 1;
+            begins = line_of(&span.start);
+        } else if documents <= 1 {
+            builder.take(event, &span)?;
+        } else if holds_something(&event) {
+            // kubectl's library would drop it without a word.
+            return Err(Error::new(begins, ErrorKind::SecondDocument));
         }
-        builder.take(event, &span)?;
     }
     Ok(builder.finish())
+}
+
+/// Whether a document with this event in it is more than its `---`.
+fn holds_something(event: &Event<'_>) -> bool {
+    match event {
+        Event::Scalar(text, style, anchor, tag) => {
+            *style != ScalarStyle::Plain
+                || *anchor != 0
+                || tag.is_some()
+                || resolve(text) != Resolved::Null
+        }
+        Event::SequenceStart(..) | Event::MappingStart(..) | Event::Alias(_) => true,
+        _ => false,
+    }
 }
 
 /// The parser refuses tabs in the indentation everywhere but before the very first token.

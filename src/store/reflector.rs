@@ -7,11 +7,12 @@
 //! read that it may be blocked in. [`Running`] is all of this without the thread,
 //! for the simulation.
 
+use super::StoreEvent;
 use super::backoff::Backoff;
 use super::store::{Change, Writer};
 use crate::clock::Clock;
 use crate::kube::Client;
-use crate::kube::error::Failure;
+use crate::kube::error::{Error, Failure};
 use crate::kube::request::Scope;
 use crate::kube::transport::EventStream;
 use crate::kube::types::{Resource, decode_event};
@@ -38,20 +39,48 @@ const READ_BYTES: usize = 16 * 1024;
 /// owner learns of the first sync.
 pub type OnChange<K> = Box<dyn Fn(&[Change<K>]) + Send>;
 
+/// Where a reflector puts what it hears.
+pub trait Sink<K>: Send + 'static {
+    /// Takes what a list or watch says; answers what has changed for readers.
+    fn apply(&self, event: StoreEvent<K>) -> Vec<Change<K>>;
+
+    /// Kubernetes was heard from.
+    fn heard(&self, now: Instant);
+
+    /// A watch is open, or not any more.
+    fn watching(&self, open: bool);
+}
+
+impl<K: Resource> Sink<K> for Writer<K> {
+    fn apply(&self, event: StoreEvent<K>) -> Vec<Change<K>> {
+        Self::apply(self, event)
+    }
+
+    fn heard(&self, now: Instant) {
+        Self::heard(self, now);
+    }
+
+    fn watching(&self, open: bool) {
+        Self::watching(self, open);
+    }
+}
+
 /// What a reflector needs.
-pub struct Reflector<K: Resource> {
+pub struct Reflector<K: Resource, S = Writer<K>> {
     /// Lists and watches through it.
     pub client: Client,
     /// Of which objects.
     pub scope: Scope,
     /// The store that is kept up to date.
-    pub writer: Writer<K>,
+    pub writer: S,
     /// For deadlines and heartbeats.
     pub clock: Arc<dyn Clock>,
     /// When to end.
     pub stop: Stop,
     /// How often to list while the right to watch is missing.
     pub poll: Duration,
+    /// What is lost while that right is missing; `None` where lists make up for it.
+    pub loss: Option<&'static str>,
     /// Of the jitter.
     pub seed: u64,
     /// Who is told of changes.
@@ -60,7 +89,7 @@ pub struct Reflector<K: Resource> {
     pub on_death: OnDeath,
 }
 
-impl<K: Resource> fmt::Debug for Reflector<K> {
+impl<K: Resource, S> fmt::Debug for Reflector<K, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Reflector")
             .field("scope", &self.scope)
@@ -146,7 +175,7 @@ impl ReflectorHandle {
     }
 }
 
-impl<K: Resource> Reflector<K> {
+impl<K: Resource, S: Sink<K>> Reflector<K, S> {
     /// Starts the thread, which is named after the resource (`watch-pods`).
     ///
     /// # Errors
@@ -164,8 +193,8 @@ impl<K: Resource> Reflector<K> {
 /// What a reflector's thread runs: by turns it does what is [`next`](Self::next), which talks to
 /// Kubernetes and touches nothing here, and takes what has come of it, which touches the store
 /// and talks to nobody. Much may happen in between.
-pub struct Running<K: Resource> {
-    reflector: Reflector<K>,
+pub struct Running<K: Resource, S = Writer<K>> {
+    reflector: Reflector<K, S>,
     pulse: Arc<Pulse>,
     backoff: Backoff,
     /// Since when nothing is heard, once that has been logged.
@@ -175,7 +204,7 @@ pub struct Running<K: Resource> {
     open: Option<Open>,
 }
 
-impl<K: Resource> fmt::Debug for Running<K> {
+impl<K: Resource, S> fmt::Debug for Running<K, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Running")
             .field("reflector", &self.reflector)
@@ -192,10 +221,10 @@ struct Open {
     buffer: Vec<u8>,
 }
 
-impl<K: Resource> Running<K> {
+impl<K: Resource, S: Sink<K>> Running<K, S> {
     /// A reflector that has done nothing yet.
     #[must_use]
-    pub fn new(reflector: Reflector<K>) -> Self {
+    pub fn new(reflector: Reflector<K, S>) -> Self {
         let now = reflector.clock.now();
         Self {
             pulse: Arc::new(Pulse::new(K::COLLECTION.plural, now)),
@@ -286,7 +315,7 @@ impl<K: Resource> Running<K> {
         for effect in effects {
             match effect {
                 Effect::Store(event) => {
-                    complete |= matches!(event, super::StoreEvent::InitDone(_));
+                    complete |= matches!(event, StoreEvent::InitDone(_));
                     changes.extend(writer.apply(event));
                 }
                 Effect::Heard => {
@@ -304,12 +333,7 @@ impl<K: Resource> Running<K> {
                         "skipping \"{name}\" of {resource}, which cannot be decoded: {reason}"
                     );
                 }
-                Effect::Refused(error) => {
-                    let poll = self.reflector.poll.as_secs_f32();
-                    log::error!(
-                        "{error}; listing {resource} every {poll} s until that right is granted (is it the namespace that is meant, and is the Role bound in it?)"
-                    );
-                }
+                Effect::Refused(error) => self.refused(&error),
                 Effect::Restart(cause, why) => {
                     self.pulse.restarts[cause as usize].fetch_add(1, Ordering::Relaxed);
                     log_restart(resource, cause, &why, &mut self.failing, now);
@@ -318,6 +342,21 @@ impl<K: Resource> Running<K> {
         }
         if complete || !changes.is_empty() {
             (self.reflector.on_change)(&changes);
+        }
+    }
+}
+
+impl<K: Resource, S> Running<K, S> {
+    /// Says that a right is missing, and what that means.
+    fn refused(&self, error: &Error) {
+        let (resource, poll) = (self.pulse.resource, self.reflector.poll.as_secs_f32());
+        match self.reflector.loss {
+            Some(loss) => log::warn!(
+                "{error}; doing without {resource}: {loss}; asked again every {poll} s until that right is granted"
+            ),
+            None => log::error!(
+                "{error}; listing {resource} every {poll} s until that right is granted (is it the namespace that is meant, and is the Role bound in it?)"
+            ),
         }
     }
 }

@@ -43,7 +43,8 @@
 //!   test asks for, not an object.
 //! - Fields that nothing of ours reads: `observedGeneration`, `hostIPs`, default
 //!   tolerations and volumes of a pod, `resources` of its status.
-//! - Events: one for each pod a Job makes, or cannot make; none of the kubelet.
+//! - Events: one for each pod a Job makes, or cannot make; of the kubelet those
+//!   that a test asks for. They stay until they are deleted.
 
 // Included by several targets; each of them uses a part of it.
 #![allow(dead_code)]

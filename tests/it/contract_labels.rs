@@ -103,13 +103,25 @@ pub(super) const ROWS: &[Row] = &[
     ),
     scene(
         "V5",
-        "PATCH, then GET sees the label; a PATCH of a failed pod is 200; of a missing one 404; of {} 200",
-        &[Types],
+        "PATCH, then GET sees the label, each time; a PATCH of {} is 200, and one of a missing instance 404",
+        &[],
         patch_then_get,
     ),
     scene(
+        "V5-failed",
+        "a PATCH of a failed pod is 200, and its label is listed",
+        &[Types],
+        patch_of_a_failed_pod,
+    ),
+    scene(
         "W17",
-        "20 PATCHes at once, beside a change by others, all hold; in 2.7.1 those that meet another change are 404 and lost",
+        "20 PATCHes at once all hold; in 2.7.1 those that meet another change of the pod are 404 and lost",
+        &[],
+        concurrent_patches,
+    ),
+    scene(
+        "W17-others",
+        "a PATCH holds beside a change by others, where 2.7.1 sends the whole pod with its old version",
         &[Edit],
         concurrent_changes,
     ),
@@ -121,9 +133,15 @@ pub(super) const ROWS: &[Row] = &[
     ),
     scene(
         "S3",
-        "a label never replaces the address or the name of an instance, where 2.7.1 sends users wherever `ip` says",
-        &[Edit],
+        "a PATCH never replaces the address or the name of an instance, where 2.7.1 sends users wherever `ip` says",
+        &[],
         labels_replace_nothing,
+    ),
+    scene(
+        "S3-by-hand",
+        "a label `meta-ip` that somebody has set on the pod is not shown; 2.7.1 answers it as the address",
+        &[Edit],
+        labels_by_hand,
     ),
 ];
 
@@ -336,17 +354,51 @@ fn patch_then_get(scene: &Scene) -> Outcome {
         same("what GET says", &found["username"], &value)?;
     }
     set(scene, &path, &json!({}))?;
+    let missing = scene.patch(&scene.path("missing"), &json!({"a": "b"}))?;
+    missing.detail(404, "error", "not_found").map(drop)
+}
+
+fn patch_of_a_failed_pod(scene: &Scene) -> Outcome {
     let name = scene.name("failed");
     let failed = scene.path_of("failing", &name);
-    soon("the verdict", || {
+    // The Job's verdict may be seen before its pod is: the exit code tells that the pod is.
+    soon("the end of the pod", || {
         let told = scene.get(&failed)?.json(202)?;
-        same("the word", &told["status"], &json!("app_error"))
+        same("the word", &told["status"], &json!("app_error"))?;
+        same("the exit code", &told["exitCode"], &json!(1))
     })?;
     set(scene, &failed, &json!({"username": "bob"}))?;
     let entry = scene.entry("failing", &name)?;
-    same("the label", &entry["username"], &json!("bob"))?;
-    let missing = scene.patch(&scene.path("missing"), &json!({"a": "b"}))?;
-    missing.detail(404, "error", "not_found").map(drop)
+    same("the label", &entry["username"], &json!("bob"))
+}
+
+/// So many PATCHes at once, each with a key of its own.
+const AT_ONCE: usize = 20;
+
+/// Sends them, with `between` after each, and checks that all of them hold.
+fn all_hold(scene: &Scene, path: &str, between: impl Fn(usize)) -> Outcome {
+    let body = |n: usize| json!({format!("k{n}"): format!("v{n}")}).to_string();
+    let asked: Outcome<Vec<_>> = (0..AT_ONCE)
+        .map(|n| {
+            let asked = scene.begin("PATCH", path, JSON, &body(n));
+            between(n);
+            asked
+        })
+        .collect();
+    for one in asked? {
+        one.finish()?.exactly(200, SUCCESS)?;
+    }
+    let found = scene.get(path)?.json(200)?;
+    for n in 0..AT_ONCE {
+        let key = format!("k{n}");
+        same(&key, &found[&key], &json!(format!("v{n}")))?;
+    }
+    Ok(())
+}
+
+fn concurrent_patches(scene: &Scene) -> Outcome {
+    let (path, _) = started(scene, "both")?;
+    all_hold(scene, &path, |_| ())
 }
 
 fn concurrent_changes(scene: &Scene) -> Outcome {
@@ -356,25 +408,10 @@ fn concurrent_changes(scene: &Scene) -> Outcome {
     let job = format!("{}-{name}", scene.app_type());
     let pod = scene.kube().pod_of(&job).ok_or("there is no pod")?;
     let pod = pod["metadata"]["name"].as_str().unwrap_or_default();
-    let body = |n: usize| json!({format!("k{n}"): format!("v{n}")}).to_string();
-    let asked: Outcome<Vec<_>> = (0..20)
-        .map(|n| {
-            let asked = scene.begin("PATCH", &path, JSON, &body(n));
-            // Somebody else changes the pod between any two.
-            let change = json!({"metadata": {"annotations": {"example.org/n": n.to_string()}}});
-            scene.kube().patch("pods", pod, &change);
-            asked
-        })
-        .collect();
-    for one in asked? {
-        one.finish()?.exactly(200, SUCCESS)?;
-    }
-    let found = scene.get(&path)?.json(200)?;
-    for n in 0..20 {
-        let key = format!("k{n}");
-        same(&key, &found[&key], &json!(format!("v{n}")))?;
-    }
-    Ok(())
+    all_hold(scene, &path, |n| {
+        let change = json!({"metadata": {"annotations": {"example.org/n": n.to_string()}}});
+        scene.kube().patch("pods", pod, &change);
+    })
 }
 
 fn one_bad_value(scene: &Scene) -> Outcome {
@@ -398,14 +435,20 @@ fn one_bad_value(scene: &Scene) -> Outcome {
 }
 
 fn labels_replace_nothing(scene: &Scene) -> Outcome {
-    let name = scene.name("mine");
-    let path = scene.path_of(scene.app_type(), &name);
-    let ip = scene.start(&path)?;
+    let (path, ip) = started(scene, "mine")?;
     for (key, value) in [("ip", "6.6.6.6"), ("name", "other"), ("addr", "6.6.6.6")] {
         let refused = scene.patch(&path, &json!({key: value}))?;
         refused.detail(422, "error", "reserved_key")?;
+        let bare = format!(r#"{{"ip":"{ip}"}}"#);
+        scene.get(&path)?.exactly(200, &bare)?;
     }
-    // Whoever may change pods can set the label by hand; it is not shown.
+    Ok(())
+}
+
+fn labels_by_hand(scene: &Scene) -> Outcome {
+    let name = scene.name("mine");
+    let path = scene.path_of(scene.app_type(), &name);
+    let ip = scene.start(&path)?;
     let job = format!("{}-{name}", scene.app_type());
     let pod = scene.kube().pod_of(&job).ok_or("there is no pod")?;
     let pod = pod["metadata"]["name"].as_str().unwrap_or_default();
@@ -415,11 +458,11 @@ fn labels_replace_nothing(scene: &Scene) -> Outcome {
         format!("{PREFIX}meta-seen"): "yes",
     }}});
     scene.kube().patch("pods", pod, &by_hand);
-    let expected = format!(r#"{{"ip":"{ip}","seen":"yes"}}"#);
     soon("the change is seen", || {
         let found = scene.get(&path)?.json(200)?;
         same("the change", &found["seen"], &json!("yes"))
     })?;
+    let expected = format!(r#"{{"ip":"{ip}","seen":"yes"}}"#);
     scene.get(&path)?.exactly(200, &expected)?;
     let entry = scene.entry(scene.app_type(), &name)?;
     same("its address", &entry["ip"], &json!(ip))

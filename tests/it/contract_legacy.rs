@@ -268,6 +268,7 @@ fn create_tells_failures(scene: &Scene) -> Outcome {
 
 fn errors_are_no_addresses(scene: &Scene) -> Outcome {
     let (_, create, _) = creating(scene, "no-such-type", "create");
+    scene.get(&create)?.error(404, "unknown_type")?;
     let told = scene.get(&create)?.json(404)?;
     for field in ["hostname", "addr"] {
         holds(told[field].is_null(), || told.to_string())?;

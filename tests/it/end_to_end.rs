@@ -14,24 +14,50 @@
 //! | `outage` | the API server is away for 20 s |
 //! | `predecessor` | 2.7.1's instances, a roll-back to it, its Role |
 //! | `crash` | `kill -9` in the middle of 50 starts |
+//! | `nodes` | a node that is drained, a node that is dead |
+//! | `lifecycles` | Jobs without a pod, Jobs with several pods |
+//! | `endings` | how instances end, and what comes after the end |
+//! | `deletions` | a stop at every phase of a start, a start at every point of a stop |
+//! | `scale` | 300 names, 3,000 callers, three replicas, one of them killed |
+//! | `storms` | starts and stops at random leave nothing behind |
+//! | `visibility` | how soon the other replica shows what one has written |
 //! | `misconfigured` | wrong CA, bad tokens, no such namespace, no cluster at all |
+//! | `verdicts` | why a start has not succeeded: the right words, and soon |
+//! | `recordings` | what Kubernetes says of starts, as data for the tests that need no cluster |
 //!
 //! | what they stand on | |
 //! |---|---|
 //! | `ground` | a namespace with our manifests, and who may look into it |
 //! | `program` | our program as a process, its log, and an HTTP client for it |
+//! | `registry` | a registry that refuses each image in its own way |
+//! | `troubles` | templates of apps that have trouble |
+//! | `watcher` | what the API server says, heard by the test itself |
+//! | `recorder` | every change of Jobs and pods, and the rules that hold of them |
 //! | `wire` | a relay before the API server that counts what passes |
 
 mod crash;
+mod deletions;
+mod endings;
 pub(crate) mod ground;
+mod lifecycles;
 mod main_job;
 mod misconfigured;
+mod nodes;
 mod outage;
 mod predecessor;
 pub(crate) mod program;
 mod reads;
+mod recorder;
+mod recordings;
+mod registry;
+mod scale;
 mod starts;
+mod storms;
 mod templates;
+mod troubles;
+mod verdicts;
+mod visibility;
+mod watcher;
 mod wire;
 
 use std::time::{Duration, Instant};
@@ -55,5 +81,16 @@ fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
             "waited {PATIENCE:?} in vain: {what}"
         );
         std::thread::park_timeout(Duration::from_millis(20));
+    }
+}
+
+/// A whole number of the environment; one that is none fails the test.
+#[track_caller]
+fn number_from_env(name: &str, otherwise: usize) -> usize {
+    match std::env::var(name) {
+        Ok(text) => text
+            .parse()
+            .unwrap_or_else(|_| panic!("{name}={text}: give a whole number")),
+        Err(_) => otherwise,
     }
 }

@@ -341,7 +341,8 @@ impl Ground {
     /// Waits until all replicas watch all there is to watch, and counts requests from here on.
     #[track_caller]
     pub(crate) fn count_from_here(&self) {
-        let wanted = 3 * self.replicas.len();
+        // ConfigMaps, Jobs, pods, Events.
+        let wanted = 4 * self.replicas.len();
         eventually("all watches are open", || {
             (self.kube.count("watch", "*") >= wanted).then_some(())
         });

@@ -10,6 +10,7 @@
 //! | `reads` | what memory can answer makes no call to Kubernetes |
 //! | `legacy` | the older routes |
 //! | `templates` | ConfigMaps that are edited, broken or deleted |
+//! | `values` | what callers send for templates: data, whatever it looks like |
 //! | `watch` | the view while watches break, expire or are not allowed |
 //! | `outage` | Kubernetes away, slow, or out of sorts |
 //! | `replicas` | several replicas on one API server |
@@ -62,6 +63,7 @@ mod metrics;
 mod outage;
 mod predecessor;
 mod reads;
+mod recordings;
 mod replicas;
 mod sandbox;
 mod shutdown;
@@ -71,5 +73,7 @@ mod stop;
 mod templates;
 mod tidy;
 mod timing;
+mod values;
+mod verdicts;
 mod wait;
 mod watch;

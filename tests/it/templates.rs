@@ -73,6 +73,97 @@ fn a_broken_template_hurts_no_other() {
     assert_eq!(ground.jobs(), ["hello-ann"]);
 }
 
+/// A type, its text, the line of the fault, and what is said of it.
+const BROKEN: &[(&str, &str, &str, &str)] = &[
+    ("python", "spec:\n<% import os %>\n", "line 2", "`<%`"),
+    ("module", "<%! import os %>\nspec:\n", "line 1", "`<%`"),
+    ("include", "a: 1\n<%include file='x'/>\n", "line 2", "`<%`"),
+    ("def", "a: 1\nb: 2\n<%def name='f()'>\n", "line 3", "`<%`"),
+    ("shell", "a: 1\nb: ${HOME}\n", "line 2", "`$HOME`"),
+    (
+        "call",
+        "a: ${open('/etc/passwd')}\n",
+        "line 1",
+        "alternatives",
+    ),
+    (
+        "while",
+        "a: 1\n% while True:\n",
+        "line 2",
+        "`% while True:`",
+    ),
+    (
+        "unclosed",
+        "a: 1\n% if 'x' in alternatives:\n",
+        "line 2",
+        "`% endif`",
+    ),
+    ("tab", "a:\n\tb: 1\n", "line 2", "tab"),
+    ("alias", "a: 1\nb: 2\nc: *d\n", "line 3", "alias"),
+    (
+        "documents",
+        "spec: {containers: [{name: a}]}\n---\na: 1\n",
+        "line 2",
+        "document",
+    ),
+    (
+        "infinite",
+        "spec: {containers: [{name: a}]}\nb: .inf\n",
+        "line 2",
+        ".inf",
+    ),
+    ("empty", "", "line 1", "`spec:`"),
+    ("list", "- a\n", "line 1", "`spec:`"),
+    (
+        "containers",
+        "spec:\n  containers: []\n",
+        "line 2",
+        "containers",
+    ),
+];
+
+/// Contract A10: each is listed, and a start says what is wrong with it, and where.
+#[test]
+fn every_kind_of_broken_template_is_listed_and_told() {
+    let mut builder = Ground::builder();
+    for (app_type, text, ..) in BROKEN {
+        builder = builder.template(app_type, text);
+    }
+    let ground = builder.start();
+    let mut types: Vec<&str> = BROKEN.iter().map(|(app_type, ..)| *app_type).collect();
+    types.push("hello");
+    types.sort_unstable();
+    assert_eq!(ground.get("/app").expect(200), json!(types));
+    for (app_type, _, line, said) in BROKEN {
+        let told = ground.get(&format!("/app/{app_type}/ann?x=1"));
+        let told = told.expect_error(422, "template_invalid");
+        assert!(
+            told.contains(line) && told.contains(said),
+            "{app_type}: {told}"
+        );
+        assert!(told.contains(&format!("{app_type}.yaml")), "{told}");
+        ground
+            .get(&format!("/app/{app_type}"))
+            .expect_text(200, "[]");
+    }
+    ground.start_instance("/app/hello/ann");
+    assert_eq!(ground.jobs(), ["hello-ann"]);
+}
+
+/// With some values only: the others go on.
+#[test]
+fn a_template_that_some_values_break() {
+    let text = format!("{TEMPLATE}% if 'x' in alternatives:\n    args: [\n% endif\n");
+    let ground = Ground::builder().template("half", &text).start();
+    let told = ground.get("/app/half/ann?x=1");
+    let told = told.expect_error(422, "template_invalid");
+    assert!(
+        told.contains("line ") && told.contains("brackets"),
+        "{told}"
+    );
+    ground.start_instance("/app/half/ann");
+}
+
 #[test]
 fn a_template_that_kubernetes_refuses_is_422_with_its_sentence() {
     let text = TEMPLATE.replace("Never", "Always");

@@ -15,6 +15,8 @@ use std::time::Instant;
 pub(super) enum Stance {
     /// For any instance: a new one where there is none.
     Any,
+    /// The same, and there was none when it asked.
+    Next,
     /// For this Job to become ready.
     Ready(Uid),
     /// To be told, at that time, the verdict on this Job that was known when it asked.
@@ -26,7 +28,7 @@ pub(super) enum Stance {
 impl Stance {
     /// Whether it waits for something that a call of ours brings about.
     pub(super) fn needs_call(&self) -> bool {
-        matches!(self, Self::Any | Self::Replacement(_))
+        matches!(self, Self::Any | Self::Next | Self::Replacement(_))
     }
 }
 
@@ -49,7 +51,12 @@ impl Flight {
             return;
         };
         let stopping = matches!(instance.status, InstanceStatus::Stopping { .. });
-        match self.verdict_on(instance, context) {
+        let finding = match &instance.status {
+            // Whether or not it is told yet: its Job may go before.
+            InstanceStatus::Failed { finding, .. } => Some(finding.clone()),
+            _ => self.verdict_on(instance, context),
+        };
+        match finding {
             Some(finding) => self.verdict = Some((instance.uid().clone(), finding)),
             // What holds no longer is told to nobody. What held until a deletion is.
             None if !stopping => self.verdict = None,
@@ -65,11 +72,11 @@ impl Flight {
         match &instance.status {
             InstanceStatus::Ready { .. } => None,
             InstanceStatus::Stopping { .. } => {
-                status::ended_before_deletion(&instance.job, instance.pod.as_deref())
+                let witness = context.history.witness(&self.key, instance);
+                status::ended_before_deletion(&instance.job, witness.map(|pod| &**pod))
             }
-            InstanceStatus::Failed { finding, .. } => Some(finding.clone()),
             InstanceStatus::Finished(ending) => Some(ending.finding()),
-            InstanceStatus::Starting(finding) => context
+            InstanceStatus::Failed { finding, .. } | InstanceStatus::Starting(finding) => context
                 .verdict_at(&self.key, instance, finding)
                 .filter(|at| *at <= context.wall)
                 .map(|_| finding.clone()),
@@ -122,12 +129,11 @@ impl Flight {
     /// The Job that a caller may have waited for is gone or going.
     fn settle_without(&self, caller: &Caller, going: Option<&Uid>) -> Settled {
         match &caller.stance {
-            Stance::Any if self.finds_nothing(caller) => {
+            Stance::Any | Stance::Next if self.finds_nothing(caller) => {
                 Settled::Answered(Answer::Failed(Error::NoInstance(self.key.clone())))
             }
-            Stance::Any => Settled::Waits(Stance::Any),
             Stance::Replacement(uid) if going == Some(uid) => Settled::Waits(caller.stance.clone()),
-            Stance::Replacement(_) => Settled::Waits(Stance::Any),
+            Stance::Any | Stance::Next | Stance::Replacement(_) => Settled::Waits(Stance::Next),
             Stance::Ready(uid) | Stance::Verdict(uid, _) => Settled::Answered(self.last_of(uid)),
         }
     }
@@ -153,10 +159,26 @@ impl Flight {
         context: &Context<'_>,
     ) -> Settled {
         let uid = instance.uid();
-        let Some(finding) = self.verdict_on(instance, context) else {
-            return Settled::Waits(Stance::Ready(uid.clone()));
+        let due = self.verdict_on(instance, context);
+        let is_due = due.is_some();
+        let known = match &instance.status {
+            // Its pod may yet say why; that it has failed is known.
+            InstanceStatus::Failed { finding, .. } => Some(finding.clone()),
+            _ => due,
+        };
+        let Some(finding) = known else {
+            // Its pod may be seen to go before the Job is, and then it looks like one that starts.
+            let replaced = self.is_deleting() && caller.stance == Stance::Replacement(uid.clone());
+            return Settled::Waits(if replaced {
+                caller.stance.clone()
+            } else {
+                Stance::Ready(uid.clone())
+            });
         };
         match &caller.stance {
+            Stance::Ready(_) | Stance::Next if !is_due => {
+                Settled::Waits(Stance::Ready(uid.clone()))
+            }
             // It waited before the verdict was known: it is told at once.
             Stance::Ready(_) => Settled::Answered(verdict(&finding)),
             Stance::Verdict(_, until) if *until <= context.now => {
@@ -164,17 +186,18 @@ impl Flight {
             }
             Stance::Verdict(..) => Settled::Waits(caller.stance.clone()),
             Stance::Replacement(own) if own == uid => Settled::Waits(caller.stance.clone()),
-            Stance::Any if caller.ensure.intent == Intent::Find && is_over(instance) => {
+            _ if caller.ensure.intent == Intent::Find && is_over(instance) => {
                 Settled::Answered(Answer::Failed(Error::NoInstance(self.key.clone())))
             }
-            Stance::Any | Stance::Replacement(_) => {
-                let may_start = caller.ensure.intent != Intent::Find;
-                Settled::Waits(if may_start && self.may_replace(instance, context) {
-                    Stance::Replacement(uid.clone())
-                } else {
-                    Stance::Verdict(uid.clone(), context.now + VERDICT_HOLD)
-                })
+            _ if caller.ensure.intent != Intent::Find && self.may_replace(instance, context) => {
+                Settled::Waits(Stance::Replacement(uid.clone()))
             }
+            Stance::Any => {
+                let until = context.now + VERDICT_HOLD;
+                Settled::Waits(Stance::Verdict(uid.clone(), until))
+            }
+            // It asked before there was this Job, whose verdict may be known as soon as the Job is.
+            Stance::Next | Stance::Replacement(_) => Settled::Answered(verdict(&finding)),
         }
     }
 
@@ -280,6 +303,9 @@ impl Flight {
     pub(super) fn so_far(&self, caller: &Caller, seen: &Seen) -> Answer {
         match (&caller.stance, &self.verdict) {
             (Stance::Verdict(own, _), Some((uid, finding))) if own == uid => verdict(finding),
+            (Stance::Ready(own), Some((uid, finding))) if own == uid && has_failed(seen) => {
+                verdict(finding)
+            }
             _ => Answer::Progress(Progress {
                 finding: progress(seen),
                 is_verdict: false,
@@ -291,6 +317,11 @@ impl Flight {
 /// Whether the instance ended well, and is not there any more for one who only looks for it.
 fn is_over(instance: &Instance) -> bool {
     matches!(instance.status, InstanceStatus::Finished(_))
+}
+
+/// Whether it has, and its pod may yet say why.
+fn has_failed(seen: &Seen) -> bool {
+    matches!(seen, Seen::Instance(instance) if matches!(instance.status, InstanceStatus::Failed { .. }))
 }
 
 fn progress(seen: &Seen) -> Finding {

@@ -47,6 +47,10 @@ impl Past {
         self.note();
     }
 
+    fn check_no_words(&self) {
+        assert_eq!(self.history.last_words.len(), 0, "{:?}", self.history);
+    }
+
     fn gone(&mut self, uid: &str) {
         self.world.job_gone(uid);
         self.note();
@@ -236,4 +240,94 @@ fn one_trouble_has_one_beginning_whatever_it_is_called() {
     past.world.job("u2", json!({}));
     past.world.pod("u2", waiting_pod("ErrImagePull"));
     assert_eq!(begun(&past), 0);
+}
+
+/// What makes a pod one whose container has ended with this exit code.
+fn failed_pod(code: i32) -> Value {
+    json!({"status": {"phase": "Failed", "containerStatuses": [
+        {"name": "app", "state": {"terminated": {"exitCode": code, "message": "farewell"}}},
+    ]}})
+}
+
+/// The exit code that the failed instance tells, after what is remembered was recalled.
+fn told(past: &Past) -> Option<i32> {
+    let Seen::Instance(mut instance) = past.world.view.see(&n1()) else {
+        panic!("it is there");
+    };
+    past.history.recall(&n1(), &mut instance);
+    match instance.status {
+        InstanceStatus::Failed { finding, .. } => finding.exit_code,
+        other => panic!("it has failed: {other:?}"),
+    }
+}
+
+#[test]
+fn what_a_pod_said_last_outlives_it() {
+    let mut past = Past::new();
+    past.world.job("u1", json!({}));
+    past.world.pod("u1", failed_pod(3));
+    past.note();
+    past.world.pod_gone("u1");
+    past.note();
+    past.ended("u1", "Failed", 0);
+    assert_eq!(told(&past), Some(3));
+    past.pass(LOST_KEPT.as_secs());
+    past.note();
+    assert_eq!(told(&past), Some(3));
+    past.pass(1);
+    past.note();
+    assert_eq!(told(&past), None);
+    past.check_no_words();
+}
+
+#[test]
+fn what_is_remembered_of_a_pod_is_of_its_job_alone() {
+    let mut past = Past::new();
+    past.world.job("u1", json!({}));
+    past.world.pod("u1", failed_pod(3));
+    past.note();
+    past.world.pod_gone("u1");
+    past.ended("u2", "Failed", 0);
+    assert_eq!(told(&past), None);
+    past.check_no_words();
+    // What has become ready is past it, and what has gone is forgotten.
+    past.world.pod("u2", failed_pod(4));
+    past.note();
+    past.world
+        .job("u2", json!({"status": {"conditions": null}}));
+    past.world.ready("u2", "10.0.0.2");
+    past.note();
+    past.check_no_words();
+    past.world.pod("u2", failed_pod(5));
+    past.note();
+    assert_eq!(past.history.last_words.len(), 1);
+    past.gone("u2");
+    past.check_no_words();
+}
+
+#[test]
+fn so_many_pods_that_have_gone_are_remembered() {
+    let mut past = Past::new();
+    past.world.job("u1", json!({}));
+    let see = |past: &Past| match past.world.view.see(&n1()) {
+        Seen::Instance(instance) => instance,
+        _ => panic!("it is there"),
+    };
+    past.world.pod("u1", failed_pod(3));
+    let failed = see(&past);
+    past.world.pod_gone("u1");
+    let without = see(&past);
+    for n in 0..=LOST_MAX {
+        let key = key("scim", &n.to_string());
+        let wall = past.world.wall() + Duration::from_nanos(n as u64);
+        past.history.note(&key, Some(&failed), &past.settings, wall);
+        past.history
+            .note(&key, Some(&without), &past.settings, wall);
+    }
+    let known = |n: usize| {
+        let key = key("scim", &n.to_string());
+        past.history.last_words.of(&key, &uid("u1")).is_some()
+    };
+    assert_eq!(past.history.last_words.len(), LOST_MAX);
+    assert_eq!((known(0), known(1), known(LOST_MAX)), (false, true, true));
 }

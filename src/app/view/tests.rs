@@ -122,10 +122,7 @@ fn a_list_shows_what_is_being_stopped_as_not_ready() {
     let mut world = World::new();
     world.deleting("u1");
     world.ready("u1", "10.0.0.1");
-    assert_eq!(
-        entries(&world),
-        [("n1".into(), Some("10.0.0.1".into()), false, None)]
-    );
+    assert_eq!(entries(&world), [("n1".into(), None, false, None)]);
     assert_eq!(world.view.ready(&n1()), None);
 }
 

@@ -287,18 +287,75 @@ fn random_changes_of_the_input_never_panic() {
     }
 }
 
+fn warning(reason: &str, more: Value) -> Value {
+    let mut event = json!({
+        "metadata": {"name": "e", "uid": "e1"}, "involvedObject": {"kind": "Pod", "name": "p", "uid": "u"},
+        "type": "Warning", "reason": reason, "message": "m",
+    });
+    for (key, value) in more.as_object().unwrap() {
+        event[key] = value.clone();
+    }
+    event
+}
+
 #[test]
 fn events_of_both_generations() {
-    let old = json!({"metadata": {"name": "e"}, "involvedObject": {"kind": "Pod", "name": "p", "uid": "u"}, "type": "Warning", "reason": "FailedMount", "message": "m", "count": 3, "lastTimestamp": "2026-01-02T03:04:05Z"});
-    let event = Event::read(&old).unwrap();
-    assert_eq!((&*event.regarding_kind, event.count), ("Pod", 3));
-    assert_eq!(event.index(), Some(&"u".into()));
-    let new = json!({"metadata": {"name": "e"}, "involvedObject": {}, "eventTime": "2026-01-02T03:04:05.123456Z", "lastTimestamp": null, "series": {"count": 7, "lastObservedTime": "2026-01-02T03:05:05.5Z"}});
-    let event = Event::read(&new).unwrap();
+    let last = |more: Value| {
+        let event = Event::read(&warning("FailedMount", more)).unwrap();
+        event.last.map(|last| last.to_string())
+    };
+    let time = |text: &str| Some(text.to_owned());
+    let old = json!({"count": 3, "lastTimestamp": "2026-01-02T03:04:05Z", "eventTime": null});
+    assert_eq!(last(old), time("2026-01-02T03:04:05Z"));
+    let new = json!({"eventTime": "2026-01-02T03:04:05.123456Z", "lastTimestamp": null});
+    assert_eq!(last(new), time("2026-01-02T03:04:05Z"));
+    let series = json!({
+        "eventTime": "2026-01-02T03:04:05.123456Z", "lastTimestamp": null,
+        "series": {"count": 7, "lastObservedTime": "2026-01-02T03:05:05.5Z"},
+    });
+    assert_eq!(last(series), time("2026-01-02T03:05:05Z"));
+    assert_eq!(last(json!({})), None);
+}
+
+#[test]
+fn events_that_we_read_and_others() {
+    let read = |event: Value| Event::decode(event.to_string().as_bytes()).unwrap();
+    let mount = read(warning("FailedMount", json!({}))).unwrap();
     assert_eq!(
-        (event.count, event.last.unwrap().to_string().as_str()),
-        (7, "2026-01-02T03:05:05Z")
+        (mount.regarding_kind, &*mount.regarding_name),
+        (RegardingKind::Pod, "p")
     );
+    assert_eq!(
+        (mount.reason, &*mount.message),
+        (EventReason::FailedMount, "m")
+    );
+    assert_eq!(mount.index(), Some(&"u".into()));
+    let pull = |message: &str| read(warning("Failed", json!({"message": message})));
+    let failed = pull("Failed to pull image \"a\": no").map(|event| event.reason);
+    assert_eq!(failed, Some(EventReason::FailedPull));
+    assert_eq!(pull("Error: ErrImagePull"), None);
+    assert_eq!(read(warning("BackOff", json!({}))), None);
+    assert_eq!(
+        read(warning(
+            "FailedMount",
+            json!({"involvedObject": {"kind": "Node"}})
+        )),
+        None
+    );
+    assert_eq!(read(json!({"metadata": {"name": "e"}})), None);
+}
+
+#[test]
+fn long_messages_of_events_are_cut() {
+    let read = |message: String| {
+        let event = Event::read(&warning("FailedMount", json!({"message": message}))).unwrap();
+        event.message.len()
+    };
+    let max = EVENT_MESSAGE_BYTES_MAX;
+    assert_eq!(read("m".repeat(max)), max);
+    assert_eq!(read("m".repeat(max + 1)), max);
+    // Not within a character.
+    assert_eq!(read(format!("{}ü", "m".repeat(max - 1))), max - 1);
 }
 
 #[test]

@@ -7,8 +7,9 @@
 use super::scalars::from_text;
 use super::{
     Condition, ConditionStatus, ConditionType, Conditions, ConfigMap, ContainerState,
-    ContainerStatus, Detail, Event, Job, JobStatus, ObjectMeta, Pairs, Pod, PodPhase,
-    ResourceVersion, RestartPolicy, Terminated, Timestamp, Uid,
+    ContainerStatus, Detail, EVENT_MESSAGE_BYTES_MAX, Event, EventReason, Job, JobStatus,
+    ObjectMeta, Pairs, Pod, PodPhase, RegardingKind, ResourceVersion, RestartPolicy, Terminated,
+    Timestamp, Uid,
 };
 use serde::de::{Deserialize, Deserializer};
 use std::collections::BTreeMap;
@@ -385,16 +386,25 @@ pub(super) fn config_map<'de, D: Deserializer<'de>>(
     })
 }
 
+words!(RegardingKind, "a kind", "Job" => Self::Job, "Pod" => Self::Pod);
+words!(
+    EventReason, "a reason",
+    "FailedCreate" => Self::FailedCreate, "FailedMount" => Self::FailedMount,
+    "FailedAttachVolume" => Self::FailedAttachVolume, "FailedMapVolume" => Self::FailedMapVolume,
+    "FailedCreatePodSandBox" => Self::FailedCreatePodSandBox, "Failed" => Self::FailedPull,
+    "Unhealthy" => Self::Unhealthy,
+);
+
+/// How the kubelet begins the one of its `Failed` Events that says why an image was not pulled.
+const PULL_FAILED: &str = "Failed to pull image ";
+
 #[derive(serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct EventWire {
     metadata: MetaWire,
     involved_object: Option<RegardingWire>,
-    #[serde(rename = "type")]
-    kind: Option<Box<str>>,
-    reason: Option<Box<str>>,
+    reason: Option<EventReason>,
     message: Option<Box<str>>,
-    count: Option<u32>,
     last_timestamp: Option<Timestamp>,
     event_time: Option<Timestamp>,
     series: Option<SeriesWire>,
@@ -402,7 +412,7 @@ struct EventWire {
 
 #[derive(Default, serde::Deserialize)]
 struct RegardingWire {
-    kind: Option<Box<str>>,
+    kind: Option<RegardingKind>,
     name: Option<Box<str>>,
     uid: Option<Uid>,
 }
@@ -410,29 +420,35 @@ struct RegardingWire {
 #[derive(serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct SeriesWire {
-    count: Option<u32>,
     last_observed_time: Option<Timestamp>,
+}
+
+/// The beginning of a text, of at most so many bytes.
+fn cut(text: Box<str>, bytes_max: usize) -> Box<str> {
+    if text.len() <= bytes_max {
+        return text;
+    }
+    text[..text.floor_char_boundary(bytes_max)].into()
 }
 
 pub(super) fn event<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Event, D::Error> {
     let wire = EventWire::deserialize(deserializer)?;
     let regarding = wire.involved_object.unwrap_or_default();
     let metadata = ObjectMeta::from(wire.metadata);
-    // Events of the newer API count in `series` and leave the older fields empty.
-    let (series_count, series_last) = wire.series.map_or((None, None), |series| {
-        (series.count, series.last_observed_time)
-    });
+    // Events of the newer API count in `series` and leave `lastTimestamp` empty.
+    let series_last = wire.series.and_then(|series| series.last_observed_time);
     let last = series_last.or(wire.last_timestamp).or(wire.event_time);
+    let message = wire.message.unwrap_or_default();
+    let reason = match wire.reason.unwrap_or_default() {
+        EventReason::FailedPull if !message.starts_with(PULL_FAILED) => EventReason::Other,
+        reason => reason,
+    };
     Ok(Event {
         regarding_kind: regarding.kind.unwrap_or_default(),
         regarding_name: regarding.name.unwrap_or_default(),
         regarding_uid: regarding.uid.unwrap_or_default(),
-        kind: wire.kind.unwrap_or_default(),
-        detail: Detail {
-            reason: wire.reason,
-            message: wire.message,
-        },
-        count: series_count.or(wire.count).unwrap_or(1).max(1),
+        reason,
+        message: cut(message, EVENT_MESSAGE_BYTES_MAX),
         last: last.or(metadata.creation_timestamp),
         metadata,
     })

@@ -3,10 +3,13 @@
 //! Pure, as all of [`super`]. The order of the checks is the order in which a start goes through
 //! its phases.
 
-use super::{Budget, COMPLETED, Ending, Finding, InstanceStatus, Phase, controller_pause, lasted};
+use super::{
+    Budget, COMPLETED, Ending, Finding, InstanceStatus, Phase, Said, controller_pause, last_said,
+    lasted, sentences,
+};
 use crate::kube::types::{
-    Condition, ConditionStatus, ConditionType, ContainerState, ContainerStatus, Detail, Job, Pod,
-    PodPhase, RestartPolicy, Terminated, Timestamp,
+    Condition, ConditionStatus, ConditionType, ContainerState, ContainerStatus, Detail,
+    EventReason, Job, Pod, PodPhase, RestartPolicy, Terminated, Timestamp,
 };
 
 /// How many failed pods a Job takes that says nothing of it (Kubernetes).
@@ -20,7 +23,7 @@ pub(super) fn pod_ended(job: &Job, pod: &Pod) -> Option<InstanceStatus> {
         return None;
     }
     if let Some(finding) = ended_badly(pod) {
-        if pod.phase == PodPhase::Failed && has_retries(job) {
+        if has_retries(job) && is_over(pod) {
             return None;
         }
         let at = finding.since;
@@ -55,6 +58,17 @@ pub(super) fn pod_ended(job: &Job, pod: &Pod) -> Option<InstanceStatus> {
         at,
         lasted,
     })
+}
+
+/// Whether nothing of a pod that has failed runs any more: its phase comes up to a second later.
+fn is_over(pod: &Pod) -> bool {
+    let ended = |container: &ContainerStatus| terminated(container).is_some();
+    let failed = |c: &ContainerStatus| terminated(c).is_some_and(|ended| ended.exit_code != 0);
+    let runs = |c: &ContainerStatus| matches!(c.state, ContainerState::Running(_));
+    // After an init container that failed no app container is begun any more.
+    let never_begun =
+        pod.init_container_statuses.iter().any(failed) && !pod.container_statuses.iter().any(runs);
+    pod.phase == PodPhase::Failed || pod.container_statuses.iter().all(ended) || never_begun
 }
 
 /// Whether the Job controller may make another pod after one that failed. The Job's count may or
@@ -96,6 +110,26 @@ pub(super) fn ended_badly(pod: &Pod) -> Option<Finding> {
     })
 }
 
+/// Why a pod failed, or why it did before it was run again: what counts once its Job has failed.
+pub(super) fn last_failure(pod: &Pod) -> Option<Finding> {
+    if pod.phase == PodPhase::Succeeded {
+        return None;
+    }
+    let before = || {
+        containers(pod).find_map(|(phase, container)| {
+            let last = container.last_terminated.as_deref();
+            let ended = last.filter(|ended| ended.exit_code != 0)?;
+            Some(container_failure(phase, container, ended).since(ended.finished_at))
+        })
+    };
+    ended_badly(pod).or_else(before)
+}
+
+/// Whether a pod has said all that it will say.
+pub(super) fn has_ended(pod: &Pod) -> bool {
+    matches!(pod.phase, PodPhase::Succeeded | PodPhase::Failed)
+}
+
 fn container_failure(phase: Phase, container: &ContainerStatus, ended: &Terminated) -> Finding {
     let reason = ended.reason.as_deref().unwrap_or("Error");
     let kind = if phase == Phase::Initialising {
@@ -108,6 +142,8 @@ fn container_failure(phase: Phase, container: &ContainerStatus, ended: &Terminat
         "OOMKilled" => format!(
             "{kind} '{name}' used more memory than its limit and was killed: raise the limit or use less"
         ),
+        // It never ran: the message is the container runtime's.
+        "StartError" => sentences::not_started(name, ended.message.as_deref().unwrap_or_default()),
         _ => format!("{kind} '{name}' ended with exit code {}", ended.exit_code),
     };
     let mut finding = Finding::new(phase, reason, message);
@@ -115,6 +151,7 @@ fn container_failure(phase: Phase, container: &ContainerStatus, ended: &Terminat
     finding.last_output = ended
         .message
         .as_deref()
+        .filter(|_| reason != "StartError")
         // What comes from the container's log ends with a line break.
         .map(str::trim_end)
         .filter(|m| !m.is_empty())
@@ -130,30 +167,30 @@ fn terminated(container: &ContainerStatus) -> Option<&Terminated> {
 }
 
 /// How far a pod that has not ended and is not ready has come.
-pub(super) fn progress(job: &Job, pod: &Pod) -> Finding {
+pub(super) fn progress(job: &Job, pod: &Pod, said: Said<'_>) -> Finding {
     let scheduled = pod.conditions.get(ConditionType::PodScheduled);
     let Some(scheduled) = scheduled.filter(|condition| condition.status == ConditionStatus::True)
     else {
-        let said = |text: fn(&Condition) -> &str| scheduled.map(text).filter(|t| !t.is_empty());
-        let reason = said(Condition::reason).unwrap_or("Scheduling");
-        let message = said(Condition::message).unwrap_or("the pod waits for a node");
-        return Finding::new(Phase::Scheduling, reason, message)
-            .since(pod.metadata.creation_timestamp);
+        return scheduling(pod, scheduled);
     };
     if pod.phase == PodPhase::Failed
         && let Some(finding) = ended_badly(pod)
     {
         return between_pods(job, finding);
     }
-    if let Some(finding) = containers(pod).find_map(|(phase, c)| blocked(phase, c)) {
+    let blocked = containers(pod).find_map(|(phase, c)| blocked(phase, c, pod, said));
+    if let Some(finding) = blocked {
         return finding;
     }
     let sandbox = pod.conditions.get(ConditionType::PodReadyToStartContainers);
-    if let Some(sandbox) = sandbox.filter(|sandbox| sandbox.status != ConditionStatus::True)
-        && pod.phase == PodPhase::Pending
-    {
-        let message = "the node prepares the pod's volumes and network";
-        return Finding::new(Phase::Mounting, "Mounting", message).since(sandbox.since);
+    let has_sandbox = match sandbox {
+        Some(sandbox) => sandbox.status == ConditionStatus::True,
+        // The kubelet has not taken it up yet, or is one without this condition.
+        None => !pod.container_statuses.is_empty(),
+    };
+    if !has_sandbox && pod.phase == PodPhase::Pending {
+        let since = sandbox.map_or(scheduled.since, |sandbox| sandbox.since);
+        return mounting(pod, said).since(since);
     }
     let waits = |c: &ContainerStatus| {
         matches!(c.state, ContainerState::Waiting(_) | ContainerState::Unsaid)
@@ -180,8 +217,50 @@ pub(super) fn progress(job: &Job, pod: &Pod) -> Finding {
         ContainerState::Running(since) => since,
         _ => None,
     });
-    let message = "the app runs and its readiness probe has not passed yet";
-    Finding::new(Phase::Readying, "NotReady", message).since(started.max())
+    readying(pod, said).since(started.max())
+}
+
+fn scheduling(pod: &Pod, scheduled: Option<&Condition>) -> Finding {
+    let said = |text: fn(&Condition) -> &str| scheduled.map(text).filter(|t| !t.is_empty());
+    let reason = said(Condition::reason).unwrap_or("Scheduling");
+    let message = match said(Condition::message) {
+        Some(words) if reason == "Unschedulable" => format!(
+            "no node takes the pod: add one, or change what the template asks for ({words})"
+        ),
+        Some(words) => words.to_owned(),
+        None => "the pod waits for a node".to_owned(),
+    };
+    Finding::new(Phase::Scheduling, reason, message).since(pod.metadata.creation_timestamp)
+}
+
+fn mounting(pod: &Pod, said: Said<'_>) -> Finding {
+    let reasons = [
+        EventReason::FailedMount,
+        EventReason::FailedAttachVolume,
+        EventReason::FailedMapVolume,
+        EventReason::FailedCreatePodSandBox,
+    ];
+    let Some(event) = last_said(said, &pod.metadata.uid, &reasons) else {
+        let message = "the node prepares the pod's volumes and network";
+        return Finding::new(Phase::Mounting, "Mounting", message);
+    };
+    let is_sandbox = event.reason == EventReason::FailedCreatePodSandBox;
+    let message = sentences::not_mounted(is_sandbox, &event.message);
+    Finding::new(Phase::Mounting, event.reason.as_str(), message)
+}
+
+fn readying(pod: &Pod, said: Said<'_>) -> Finding {
+    let runs = "the app runs and its readiness probe has not passed yet";
+    match last_said(said, &pod.metadata.uid, &[EventReason::Unhealthy]) {
+        Some(event) => {
+            let message = format!(
+                "{runs}: check the app, or the probe in the template ({})",
+                event.message.trim_end()
+            );
+            Finding::new(Phase::Readying, "Unhealthy", message)
+        }
+        None => Finding::new(Phase::Readying, "NotReady", runs),
+    }
 }
 
 /// A pod that failed, while its Job will make another: after the Job controller's own pause.
@@ -192,25 +271,15 @@ fn between_pods(job: &Job, failure: Finding) -> Finding {
     failure.within(Budget::Starting).counted_from(next)
 }
 
-/// Whether a registry has answered that it will not give this image. There is no other sign
-/// of it than the sentence that the container runtime gives (these are containerd's).
-fn is_hopeless(detail: &Detail) -> bool {
-    let said = detail.message.as_deref().unwrap_or_default();
-    let words = [
-        "401 Unauthorized",
-        "403 Forbidden",
-        "404 Not Found",
-        "manifest unknown",
-        "pull access denied",
-        "authorization failed",
-    ];
-    words.iter().any(|words| said.contains(words)) || said.trim_end().ends_with(": not found")
-}
-
 /// A container that waits for a reason that a start without trouble does not have.
-fn blocked(phase: Phase, container: &ContainerStatus) -> Option<Finding> {
+fn blocked(
+    phase: Phase,
+    container: &ContainerStatus,
+    pod: &Pod,
+    said: Said<'_>,
+) -> Option<Finding> {
     match &container.state {
-        ContainerState::Waiting(detail) => waiting(phase, container, detail.as_deref()?),
+        ContainerState::Waiting(detail) => waiting(phase, container, detail.as_deref()?, pod, said),
         // It ended, and its pod's restart policy will run it again.
         ContainerState::Terminated(ended) if ended.exit_code != 0 => {
             let failure = container_failure(phase, container, ended);
@@ -220,29 +289,59 @@ fn blocked(phase: Phase, container: &ContainerStatus) -> Option<Finding> {
     }
 }
 
-fn waiting(phase: Phase, container: &ContainerStatus, detail: &Detail) -> Option<Finding> {
+fn waiting(
+    phase: Phase,
+    container: &ContainerStatus,
+    detail: &Detail,
+    pod: &Pod,
+    said: Said<'_>,
+) -> Option<Finding> {
     let reason = detail.reason.as_deref()?;
-    let finding = |phase| Finding::new(phase, reason, detail.message.as_deref().unwrap_or(""));
+    let message = detail.message.as_deref().unwrap_or_default();
     match reason {
-        "InvalidImageName" | "ErrImageNeverPull" => Some(finding(Phase::Pulling).never()),
-        "ErrImagePull" | "ImagePullBackOff" if is_hopeless(detail) => {
-            Some(finding(Phase::Pulling).never())
-        }
-        "ErrImagePull" | "ImagePullBackOff" | "RegistryUnavailable" | "ImageInspectError" => {
-            Some(finding(Phase::Pulling).within(Budget::PullError))
-        }
-        "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => {
-            Some(finding(Phase::Starting))
-        }
+        // What a start without trouble shows.
+        "ContainerCreating" | "PodInitializing" => None,
+        "InvalidImageName"
+        | "ErrImageNeverPull"
+        | "ErrImagePull"
+        | "ImagePullBackOff"
+        | "RegistryUnavailable"
+        | "ImageInspectError"
+        | "SignatureValidationFailed" => Some(no_image(container, reason, message, pod, said)),
         "CrashLoopBackOff" => {
             // Counted from the crash, as while the container is still shown as ended.
             let mut crash = match container.last_terminated.as_deref() {
                 Some(ended) => container_failure(phase, container, ended).since(ended.finished_at),
-                None => finding(phase),
+                None => Finding::new(phase, reason, message),
             };
             crash.reason = reason.into();
             Some(crash.within(Budget::Starting))
         }
-        _ => None,
+        // CreateContainerConfigError, CreateContainerError, RunContainerError, and what is to come.
+        _ => {
+            let message = sentences::not_started(&container.name, message);
+            Some(Finding::new(Phase::Starting, reason, message))
+        }
+    }
+}
+
+fn no_image(
+    container: &ContainerStatus,
+    reason: &str,
+    message: &str,
+    pod: &Pod,
+    said: Said<'_>,
+) -> Finding {
+    let pull = Some(message).filter(|message| sentences::is_bare_back_off(message));
+    let event = pull.and_then(|_| last_said(said, &pod.metadata.uid, &[EventReason::FailedPull]));
+    // Another container's image may be the one that the Event is about.
+    let of_it = event.filter(|event| sentences::is_same_image(message, &event.message));
+    let message = of_it.as_deref().map_or(message, |event| &event.message);
+    let told = sentences::no_image(&container.name, reason, message);
+    let finding = Finding::new(Phase::Pulling, reason, told.sentence).within(Budget::PullError);
+    if told.is_hopeless {
+        finding.never()
+    } else {
+        finding
     }
 }

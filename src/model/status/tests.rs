@@ -2,6 +2,8 @@
 //!
 //! What is made of them is written as one line, see [`line`].
 
+mod said;
+
 use super::*;
 use crate::kube::types::Resource;
 use serde_json::{Value, json};
@@ -112,6 +114,7 @@ fn line(assessment: &Assessment) -> String {
     let told = |finding: &Finding| {
         let outlook = match finding.outlook {
             Outlook::Never => "never".into(),
+            Outlook::Unsaid => "unsaid".into(),
             Outlook::Wait { budget: None, .. } => "wait".into(),
             Outlook::Wait {
                 budget: Some(budget),
@@ -153,7 +156,7 @@ fn line(assessment: &Assessment) -> String {
 
 #[track_caller]
 fn check(job: &Job, pods: &[Arc<Pod>], expected: &str) {
-    assert_eq!(line(&assess(job, pods)), expected);
+    assert_eq!(line(&assess(job, pods, &|_| Vec::new())), expected);
 }
 
 /// The status of a usual Job with this one pod.
@@ -163,7 +166,7 @@ fn check_pod(pod: Arc<Pod>, expected: &str) {
 }
 
 fn finding(job: &Job, pods: &[Arc<Pod>]) -> Finding {
-    match assess(job, pods).status {
+    match assess(job, pods, &|_| Vec::new()).status {
         InstanceStatus::Starting(finding) | InstanceStatus::Failed { finding, .. } => finding,
         other => panic!("no finding in {other:?}"),
     }
@@ -212,7 +215,10 @@ fn a_pod_that_waits_for_a_node() {
         "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes are available", "lastTransitionTime": at(1),
     }]}}));
     let told = finding(&job(json!({})), std::slice::from_ref(&unschedulable));
-    assert_eq!(&*told.message, "0/3 nodes are available");
+    assert_eq!(
+        &*told.message,
+        "no node takes the pod: add one, or change what the template asks for (0/3 nodes are available)"
+    );
     check_pod(
         unschedulable,
         "starting scheduling Unschedulable 600s@1 node_not_ready",
@@ -221,6 +227,11 @@ fn a_pod_that_waits_for_a_node() {
 
 #[test]
 fn a_pod_on_its_node_phase_by_phase() {
+    // The kubelet has not taken it up yet.
+    check_pod(
+        pod(json!({"status": {"conditions": conditions(&[("PodScheduled", "True", 2)])}})),
+        "starting mounting Mounting 300s@2 pulling_image",
+    );
     let mounting = conditions(&[
         ("PodScheduled", "True", 2),
         ("PodReadyToStartContainers", "False", 2),
@@ -338,10 +349,15 @@ fn containers_that_cannot_be_made() {
         "CreateContainerConfigError",
         "CreateContainerError",
         "RunContainerError",
+        "AReasonOfTomorrow",
     ] {
         let waits = on_node(json!({"containerStatuses": container(waiting(reason))}));
         let told = finding(&job(json!({})), std::slice::from_ref(&waits));
-        assert_eq!(&*told.message, "says the kubelet");
+        assert!(
+            told.message.contains("(says the kubelet)"),
+            "{}",
+            told.message
+        );
         check_pod(
             waits,
             &format!("starting starting {reason} 10s@? pulling_image"),
@@ -407,6 +423,20 @@ fn one_of_two_containers_has_ended() {
 fn a_failed_pod_with_retries_left_is_no_end() {
     let failed =
         || on_node(json!({"phase": "Failed", "containerStatuses": container(ended(1, "Error"))}));
+    // The kubelet says that the pod has failed a second after its container.
+    let about_to = json!({"phase": "Running", "containerStatuses": container(ended(1, "Error"))});
+    let init_failed = json!({
+        "initContainerStatuses": [{"name": "prepare", "state": ended(4, "Error")}],
+        "containerStatuses": container(waiting("PodInitializing")),
+    });
+    let one_more = job(json!({"spec": {"backoffLimit": 1}}));
+    for (status, phase) in [(about_to, "starting"), (init_failed, "initialising")] {
+        check(
+            &one_more,
+            &[on_node(status)],
+            &format!("starting {phase} Error 10s@9 pulling_image"),
+        );
+    }
     let retries = |spec: Value, status: Value| job(json!({"spec": spec, "status": status}));
     // As 2.7.1 makes them: no limit said, so six.
     let legacy = retries(json!({"backoffLimit": null}), json!({}));
@@ -414,6 +444,24 @@ fn a_failed_pod_with_retries_left_is_no_end() {
         &legacy,
         &[failed()],
         "starting starting Error 10s@9 pulling_image",
+    );
+    // The containers are over a moment before the pod is.
+    for phase in ["Running", "Pending"] {
+        let ending = json!({"phase": phase, "containerStatuses": container(ended(1, "Error"))});
+        check(
+            &legacy,
+            &[on_node(ending)],
+            "starting starting Error 10s@9 pulling_image",
+        );
+    }
+    let first = json!({
+        "phase": "Pending", "containerStatuses": container(json!({})),
+        "initContainerStatuses": [{"name": "first", "state": ended(1, "Error")}],
+    });
+    check(
+        &legacy,
+        &[on_node(first)],
+        "starting initialising Error 10s@9 pulling_image",
     );
     let counted = retries(json!({"backoffLimit": 2}), json!({"failed": 2}));
     check(
@@ -551,6 +599,58 @@ fn the_pod_knows_better_why_a_job_failed() {
 }
 
 #[test]
+fn a_pod_that_has_not_said_it_yet_is_waited_for() {
+    let failed = job_with("FailureTarget", 60, "BackoffLimitExceeded");
+    let job_says = |outlook| {
+        format!("failed starting BackoffLimitExceeded {outlook} pulling_image at 60 after 60")
+    };
+    let running = json!({"phase": "Running", "containerStatuses": container(json!({"running": {"startedAt": at(7)}}))});
+    check(&failed, &[on_node(running.clone())], &job_says("unsaid"));
+    let mut leaving = Pod::clone(&on_node(running));
+    leaving.metadata.deletion_timestamp = Timestamp::parse(&at(59));
+    check(&failed, &[Arc::new(leaving)], &job_says("unsaid"));
+    check(&failed, &[], &job_says("never"));
+    // It has ended, and has nothing to say.
+    check(
+        &failed,
+        &[on_node(json!({"phase": "Succeeded"}))],
+        &job_says("never"),
+    );
+}
+
+/// A Job that is retried ends its pod when it gives up, whatever the container does at that time.
+#[test]
+fn the_last_crash_is_why_a_retried_job_has_failed() {
+    let failed = job_with("FailureTarget", 60, "BackoffLimitExceeded");
+    for state in [
+        waiting("CrashLoopBackOff"),
+        json!({"running": {"startedAt": at(59)}}),
+        json!({"terminated": {"exitCode": 0}}),
+    ] {
+        let crashed = json!([{"name": "app", "restartCount": 7, "state": state, "lastState": ended(3, "Error")}]);
+        let crashed = in_policy(
+            "OnFailure",
+            json!({"phase": "Running", "containerStatuses": crashed}),
+        );
+        check(
+            &failed,
+            std::slice::from_ref(&crashed),
+            "failed starting Error never pulling_image at 60 after 60",
+        );
+        let told = finding(&failed, std::slice::from_ref(&crashed));
+        assert_eq!(told.exit_code, Some(3));
+        assert_eq!(told.last_output.as_deref(), Some("last words"));
+        // It has gone, and is remembered.
+        let gone = assess(&failed, &[], &|_| Vec::new()).status;
+        let told = with_witness(&failed, &crashed, &gone);
+        let InstanceStatus::Failed { finding, .. } = told else {
+            panic!("{told:?}");
+        };
+        assert_eq!(finding.exit_code, Some(3));
+    }
+}
+
+#[test]
 fn the_end_of_a_job_does_not_move() {
     let both = conditions(&[("Failed", "True", 70), ("FailureTarget", "True", 60)]);
     check(
@@ -601,6 +701,13 @@ fn verdicts_and_their_time() {
     let pull = |reason| on_node(json!({"containerStatuses": container(waiting(reason))}));
     assert_eq!(secs(&of(pull("ErrImagePull"))), Some(110));
     assert_eq!(secs(&of(pull("InvalidImageName"))), Some(100));
+    assert_eq!(secs(&of(pod(json!({}))).unsaid()), Some(100));
+    assert_eq!(
+        Finding::admitting()
+            .unsaid()
+            .verdict_from(seen, &Budgets::default()),
+        Some(seen + LAST_WORDS_WAIT)
+    );
     assert_eq!(secs(&Finding::admitting()), None);
     assert_eq!(secs(&Finding::stopping(None)), None);
 }

@@ -104,7 +104,7 @@ pub(super) struct Scope<'a> {
 pub(super) enum EvaluationError {
     /// `alternatives['name']`, and nobody gave `name`.
     Missing { name: String },
-    /// `a in b`, where `b` is no text.
+    /// `a in b` or `alternatives[a]`, where `a` or `b` is no text.
     NotText,
 }
 
@@ -130,11 +130,15 @@ impl Expression {
             Self::Literal(literal) => Ok(literal.value()),
             Self::Local(place) => Ok(Value::Text(scope.locals[*place].into())),
             Self::Variable(key) => {
-                let key = key.evaluate(scope)?;
-                let found = key.find(scope.variables);
-                found.ok_or_else(|| EvaluationError::Missing {
-                    name: key.into_text(),
-                })
+                let Value::Text(name) = key.evaluate(scope)? else {
+                    return Err(EvaluationError::NotText);
+                };
+                match scope.variables.get(&name) {
+                    Some(text) => Ok(Value::Text(text.into())),
+                    None => Err(EvaluationError::Missing {
+                        name: name.into_owned(),
+                    }),
+                }
             }
             Self::VariableOr(key, default) => {
                 let key = key.evaluate(scope)?;
@@ -304,16 +308,30 @@ impl<'a> Value<'a> {
             Self::Bool(true) => "True".to_owned(),
             Self::Bool(false) => "False".to_owned(),
             Self::Integer(value) => value.to_string(),
-            Self::Float(value) => format!("{value:?}"),
+            Self::Float(value) => float_text(value),
             Self::Text(text) => text.into_owned(),
         }
     }
 }
 
+/// A float as Python writes it: the exponent, from 1e-05 down, has two digits at least.
+fn float_text(value: f64) -> String {
+    let text = format!("{value:?}");
+    match text.split_once("e-") {
+        Some((mantissa, exponent)) => format!("{mantissa}e-{exponent:0>2}"),
+        None => text,
+    }
+}
+
+/// What Python's `strip()` takes off: the white space of Unicode and four separators of ASCII.
+fn is_blank(c: char) -> bool {
+    c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c)
+}
+
 impl Filter {
     fn apply(self, text: &str) -> String {
         match self {
-            Self::Trim => text.trim().to_owned(),
+            Self::Trim => text.trim_matches(is_blank).to_owned(),
             Self::Html => text
                 .replace('&', "&amp;")
                 .replace('<', "&lt;")

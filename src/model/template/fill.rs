@@ -56,7 +56,7 @@ impl Place {
 }
 
 /// The JSON of `tree` with `values` in the places of its placeholders; of at most `bytes_max`
-/// bytes of text, keys and values together.
+/// bytes of text, keys and values together, as they stand in JSON.
 pub(super) fn fill(tree: &Tree, values: &[String], bytes_max: usize) -> Result<Value, FillError> {
     let mut filler = Filler {
         tree,
@@ -128,10 +128,10 @@ impl<'a> Filler<'a> {
         let mut pieces = text.split(OPEN);
         let first = pieces.next().expect("a split has at least one piece");
         if first.len() == text.len() {
-            self.spend(text.len())?;
+            self.spend(json_bytes(text))?;
             return Ok(Cow::Borrowed(text));
         }
-        self.spend(first.len())?;
+        self.spend(json_bytes(first))?;
         let mut filled = first.to_owned();
         for piece in pieces {
             let value = piece.split_once(CLOSE).and_then(|(number, rest)| {
@@ -140,7 +140,7 @@ impl<'a> Filler<'a> {
             });
             // An escape in double quotes can write what looks like a placeholder; it stays.
             let (value, rest) = value.unwrap_or(("", piece));
-            self.spend(value.len() + rest.len())?;
+            self.spend(json_bytes(value) + json_bytes(rest))?;
             filled.push_str(value);
             filled.push_str(rest);
         }
@@ -152,6 +152,17 @@ impl<'a> Filler<'a> {
         self.bytes_left = left.ok_or(FillError::TooLarge)?;
         Ok(())
     }
+}
+
+/// How long `text` is in JSON, without its quotes: a control character there is six bytes, which
+/// would make a text of 1 MiB larger than what the API server reads.
+fn json_bytes(text: &str) -> usize {
+    let escapes = text.bytes().map(|byte| match byte {
+        b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 0x08 | 0x0c => 1,
+        0x00..=0x1f => 5,
+        _ => 0,
+    });
+    text.len() + escapes.sum::<usize>()
 }
 
 /// What is wrong with the outermost parts of a pod template, and the line of the tree.

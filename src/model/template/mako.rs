@@ -288,6 +288,12 @@ impl<'a> Parser<'a> {
             "else" if ends(rest, ":") => self.next_branch(word, None, line),
             "for" => {
                 let Loop { key, value } = parse_loop(rest)?;
+                // Python would go on with the inner loop's last value once that has ended.
+                if let Some(known) = [&key, &value].into_iter().find(|n| self.locals.contains(n)) {
+                    return Err(format!(
+                        "`{known}` belongs to the loop around this one; use another name"
+                    ));
+                }
                 self.begin(line, BlockKind::For)?;
                 self.locals.extend([key, value]);
                 Ok(())

@@ -1,6 +1,9 @@
 use super::*;
 use serde_json::json;
 
+mod fuzz;
+mod grammar;
+
 /// A template whose one container has `args`, each line of `lines` one entry.
 fn with_args(lines: &str) -> String {
     format!("spec:\n  containers:\n  - name: app\n    args:\n{lines}")
@@ -157,6 +160,20 @@ fn names_that_are_not_known_are_refused_with_a_hint() {
         "a: ${'x' |}",
         "a: ${'x' is 'x'}",
         "a: ${# x}",
+        "a: ${alternatives[1]}",
+        "a: ${alternatives[None]}",
+        "a: ${alternatives['x'}",
+        "a: ${alternatives.get('x', default='d')}",
+        "a: ${alternatives['x'][0]}",
+        "a: ${alternatives.items()}",
+        "a: ${len(alternatives)}",
+        "a: ${'a' 'b'}",
+        "a: ${f'{x}'}",
+        "a: ${'a' == 'b' in alternatives}",
+        "a: ${x := 1}",
+        "a: ${loop.index}",
+        "a: ${'a',}",
+        "a: ${'a'; 'b'}",
     ] {
         check_error(text, 1, "`");
     }
@@ -192,6 +209,10 @@ fn values_are_what_python_makes_of_them() {
         ("5", "5"),
         ("1.0", "1.0"),
         ("1.50", "1.5"),
+        ("0.0001", "0.0001"),
+        ("0.00001", "1e-05"),
+        ("0.00000000000025", "2.5e-13"),
+        ("99999999999999.5", "99999999999999.5"),
         ("True", "True"),
         ("None", "None"),
         ("'a' == 'a'", "True"),
@@ -210,12 +231,33 @@ fn values_are_what_python_makes_of_them() {
         ("alternatives.get('y') is None", "True"),
         ("alternatives.get('x') is not None", "True"),
         ("(('x'))", "x"),
+    ] {
+        check_value(inside, query, expected);
+    }
+}
+
+#[test]
+fn filters_do_what_those_of_mako_do() {
+    let query = "x=a+b&q=%3Ca%3E%26%22%27&s=++t++";
+    for (inside, expected) in [
         ("alternatives['x'] | u", "a+b"),
         ("alternatives['q'] | u", "%3Ca%3E%26%22%27"),
         ("alternatives['q'] | h", "&lt;a&gt;&amp;&#34;&#39;"),
         ("alternatives['q'] | n", "<a>&\"'"),
         ("alternatives['s'] | trim", "t"),
         ("alternatives['s']|trim,u", "t"),
+        ("alternatives['s'] | u, trim", "++t++"),
+        (
+            "'\u{1c}\u{1f}\u{85}\u{a0}\u{2028}\u{3000}t\u{b}\u{1e}' | trim",
+            "t",
+        ),
+        ("'\u{200b}\u{feff}t' | trim", "\u{200b}\u{feff}t"),
+        ("alternatives['q'] | x", "&lt;a&gt;&amp;&#34;&#39;"),
+        (
+            "alternatives['q'] | h, h",
+            "&amp;lt;a&amp;gt;&amp;amp;&amp;#34;&amp;#39;",
+        ),
+        ("alternatives.get('y') | str", "None"),
         ("'ä~/' | u", "%C3%A4~%2F"),
     ] {
         check_value(inside, query, expected);
@@ -235,8 +277,16 @@ fn a_missing_variable_is_named() {
     // As in Python, a default is worked out even if it is not needed.
     let text = with_args("    - ${alternatives.get('a', alternatives['b'])}\n");
     assert_eq!(render(&text, "a=1"), missing("b"));
-    let text = with_args("    - ${'x' in alternatives.get('a')}\n");
-    assert!(matches!(render(&text, ""), Err(RenderError::Invalid(_))));
+    for text in [
+        "'x' in alternatives.get('a')",
+        "alternatives[alternatives.get('a')]",
+    ] {
+        let text = with_args(&format!("    - ${{{text}}}\n"));
+        let Err(RenderError::Invalid(error)) = render(&text, "None=x") else {
+            panic!("{text}");
+        };
+        assert_eq!(error.line, 5, "{error}");
+    }
 }
 
 #[test]
@@ -258,6 +308,9 @@ fn loops_go_over_all_variables() {
     let text = "% for k, v in alternatives.items():\n${k}=${v};\n% endfor\n.";
     check_text(text, "b=1&a=2&b=3", "b=3;\na=2;\n.");
     check_text(text, "", ".");
+    // A name is free again where its loop has ended.
+    let twice = "% for k, v in alternatives.items():\n${v}\n% endfor\n".repeat(2) + ".";
+    check_text(&twice, "a=1&b=2", "1\n2\n1\n2\n.");
     let text = "% for (k, v) in alternatives.items():\n% for l, w in alternatives.items():\n\
                 % if k != l:\n${k}${w}\n% endif\n% endfor\n% endfor\n.";
     check_text(text, "a=1&b=2", "a2\nb1\n.");
@@ -300,6 +353,11 @@ fn control_lines_that_do_not_fit_are_refused() {
             "% for alternatives, v in alternatives.items():\n% endfor",
             1,
             "cannot be called",
+        ),
+        (
+            "% for k, v in alternatives.items():\n% for v, w in alternatives.items():\n% endfor\n% endfor",
+            2,
+            "`v` belongs to the loop around",
         ),
         ("% while True:\n% endwhile", 1, "no control line"),
         ("a: 1\n% import os\n", 2, "no control line"),
@@ -347,14 +405,16 @@ fn placeholders_and_steps_are_bounded() {
     let line = u32::try_from(PLACEHOLDERS_MAX + 5).unwrap();
     check_error(&many(PLACEHOLDERS_MAX + 1), line, "times `${…}`");
     let loops = |depth: usize, body: &str| {
-        let begin = "% for k, v in alternatives.items():\n".repeat(depth);
+        let begin: String = (0..depth)
+            .map(|n| format!("% for k{n}, v{n} in alternatives.items():\n"))
+            .collect();
         let end = "% endfor\n".repeat(depth);
         format!("spec: {{containers: [{{name: a}}]}}\n{begin}{body}{end}")
     };
     let query: Vec<String> = (0..VARIABLES_MAX).map(|n| format!("v{n}=1")).collect();
     let query = query.join("&");
-    assert!(render(&loops(1, "# ${k}\n"), &query).is_ok());
-    for (depth, body) in [(2, "# ${k}\n"), (8, ""), (3, "x\n"), (16, "\n")] {
+    assert!(render(&loops(1, "# ${k0}\n"), &query).is_ok());
+    for (depth, body) in [(2, "# ${k0}\n"), (8, ""), (3, "x\n"), (16, "\n")] {
         let rendered = render(&loops(depth, body), &query);
         assert_eq!(rendered, Err(RenderError::TooLarge), "{depth}");
     }

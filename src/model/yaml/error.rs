@@ -24,6 +24,8 @@ pub enum ErrorKind {
     TooManyNodes,
     /// More than [`EXPANDED_BYTES_MAX`] of text once aliases are written out. Remedy: fewer aliases.
     TooMuchText,
+    /// More than one document. Remedy: a text of its own for each.
+    SecondDocument,
     /// A tab where indentation is expected. Remedy: spaces.
     Tab,
     /// An alias names an anchor that was not defined before. Remedy: define it above.
@@ -135,6 +137,9 @@ impl fmt::Display for ErrorKind {
             Self::TooMuchText => write!(
                 f,
                 "more than {EXPANDED_BYTES_MAX} bytes once aliases are written out; use fewer aliases"
+            ),
+            Self::SecondDocument => f.write_str(
+                "a second document begins here, and one is all that is read; take it out",
             ),
             Self::Tab => f.write_str("a tab in the indentation; use spaces"),
             Self::UnknownAlias => {

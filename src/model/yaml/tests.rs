@@ -28,15 +28,7 @@ fn words_have_types() {
         check(text, "false");
     }
     for text in [
-        "~",
-        "null",
-        "Null",
-        "NULL",
-        "",
-        "\n",
-        "# c",
-        "---",
-        "---\n---\nb",
+        "~", "null", "Null", "NULL", "", "\n", "# c", "---", "---\n---",
     ] {
         check(text, "null");
     }
@@ -224,9 +216,22 @@ fn tags_are_heeded_dropped_or_refused() {
 
 #[test]
 fn documents_and_encodings() {
-    check("--- a\n--- b", r#""a""#);
-    check("a: 1\n---\nb: [", r#"{"a":1}"#);
+    check("---\na: 1", r#"{"a":1}"#);
+    check("# c\n--- # c\na: 1\n--- # c\n# d\n", r#"{"a":1}"#);
     check("a: 1\n...\n", r#"{"a":1}"#);
+    check("%YAML 1.1\n---\na: 1\n...\n---\n~\n", r#"{"a":1}"#);
+    // kubectl's library takes the first and drops the others, which nobody can want.
+    for (text, line) in [
+        ("--- a\n--- b", 2),
+        ("---\n---\nb", 2),
+        ("a: 1\n---\n\nb: [", 2),
+        ("a: &a 1\n---\n- &b\n", 2),
+        ("a: 1\n---\n---\n''", 3),
+        ("a: 1\n---\n!!str\n", 2),
+        ("a: 1\n...\n---\nb: 1\n", 3),
+    ] {
+        check_error(text, line, ErrorKind::SecondDocument);
+    }
     check("\u{feff}a: b", r#"{"a":"b"}"#);
     check("a: b\r\nc: d\r\n", r#"{"a":"b","c":"d"}"#);
     check("a:\tb", r#"{"a":"b"}"#);
@@ -383,4 +388,46 @@ fn hostile_texts_are_refused_or_read_in_little_time() {
         let text = piece.repeat(TEXT_BYTES_MAX / piece.len());
         let _ = parse(&text);
     }
+}
+
+/// One text for each row of what was measured of kubectl, and for what a parser of YAML 1.2 would
+/// make something else of.
+#[test]
+fn a_manifest_is_read_as_kubectl_reads_it() {
+    check(
+        "a: [yes, no, on, off, y, n]",
+        r#"{"a":[true,false,true,false,true,false]}"#,
+    );
+    check("on: a", r#"{"true":"a"}"#);
+    check("y: a\nn: b", r#"{"true":"a","false":"b"}"#);
+    check(
+        "[0644, 010, 1_000, 0o644, 0x1F, 0b11, 08]",
+        "[420,8,1000,420,31,3,8]",
+    );
+    check("[12:30:45, 2026-05-01]", r#"["12:30:45","2026-05-01"]"#);
+    check("a: 1\na: 2", r#"{"a":2}"#);
+    check(
+        "b: &b {x: 1}\nc: {<<: *b, z: 2}",
+        r#"{"b":{"x":1},"c":{"x":1,"z":2}}"#,
+    );
+    check("---\na: 1\n", r#"{"a":1}"#);
+    check_error("a: 1\n---\nb: 1\n", 2, ErrorKind::SecondDocument);
+    check("[!foo bar, !!binary aGk=]", r#"["bar","hi"]"#);
+    check_error("a: .inf", 1, ErrorKind::NotFinite);
+    check_error("a: 1e400", 1, ErrorKind::NumberTooLarge);
+    check_error("a: 18446744073709551616", 1, ErrorKind::NumberTooLarge);
+    check(
+        "[18446744073709551615, -9223372036854775808]",
+        "[18446744073709551615,-9223372036854775808]",
+    );
+    check_error("a:\n  b: 1\n\tc: 2\n", 3, ErrorKind::Tab);
+    check("\u{feff}a: b\r\nc: d\r\n", r#"{"a":"b","c":"d"}"#);
+    check("", "null");
+    check("a:\nb: ''\nc: ~", r#"{"a":null,"b":"","c":null}"#);
+    check_error("a: *x", 1, ErrorKind::UnknownAlias);
+    check_error("a: &x [*x]", 1, ErrorKind::AliasOfItself);
+    check(
+        "{1: a, 1.5: b, true: c, 0x10: d}",
+        r#"{"1":"a","1.5":"b","true":"c","16":"d"}"#,
+    );
 }

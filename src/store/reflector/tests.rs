@@ -95,6 +95,7 @@ impl Harness {
             clock: Arc::new(SystemClock),
             stop: stop.clone(),
             poll: POLL,
+            loss: None,
             seed: 1,
             on_change: Box::new(move |changes: &[Change<ConfigMap>]| {
                 for change in changes {

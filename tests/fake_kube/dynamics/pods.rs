@@ -14,7 +14,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::fate::{Exit, Fate};
-use super::{Dynamics, PodChange, containers, controller_uid};
+use super::{Dynamics, PodChange, containers, controller_uid, emit_event};
 use crate::fake_kube::clock::timestamp;
 use crate::fake_kube::cluster::resource::Resource;
 use crate::fake_kube::cluster::write::DeleteOptions;
@@ -76,6 +76,8 @@ pub(crate) enum PodMove {
     EvictByKubelet(String),
     /// The containers of a deleted pod have ended: the pod goes.
     Terminate,
+    /// The kubelet warns of something, with reason and message; the pod stays as it is.
+    Warn(String, String),
 }
 
 impl Dynamics {
@@ -213,6 +215,10 @@ impl Dynamics {
                 changed
             }
             PodMove::Terminate => self.terminate(cluster, key, &pod, &now),
+            PodMove::Warn(reason, message) => {
+                emit_event(cluster, &pod, "Warning", reason, message, "kubelet");
+                true
+            }
             other => cluster.change(key, |pod| simple_edit(pod, other, &now)),
         }
     }
@@ -319,7 +325,11 @@ fn stage_after(pod: &Value, next: &PodMove) -> Option<Stage> {
             _ => Stage::Pulling,
         },
         PodMove::EvictByKubelet(_) => Stage::Ended,
-        PodMove::Unschedulable(_) | PodMove::Wait(..) | PodMove::Evict | PodMove::Terminate => {
+        PodMove::Unschedulable(_)
+        | PodMove::Wait(..)
+        | PodMove::Evict
+        | PodMove::Terminate
+        | PodMove::Warn(..) => {
             return None;
         }
     })

@@ -11,6 +11,8 @@ checks! {
     a_watch_without_a_version_begins_with_what_is_there,
     leaving_a_selector_is_deleted_and_entering_is_added,
     a_watch_of_a_field_shows_one_object,
+    a_watch_of_warnings_leaves_out_what_is_normal,
+    an_event_of_the_newer_api_is_read_by_the_older,
     a_watch_ends_when_its_time_is_over,
     bookmarks_come_only_when_asked_for,
     a_watch_from_a_forgotten_version_is_expired,
@@ -93,6 +95,68 @@ fn a_watch_of_a_field_shows_one_object(ground: &Ground) {
     ground.config_map("b", &json!({}));
     ground.config_map("c", &json!({}));
     assert_eq!(told(&events.next().expect("only c")), ("ADDED", "c"));
+}
+
+/// As the service watches Events.
+fn a_watch_of_warnings_leaves_out_what_is_normal(ground: &Ground) {
+    let query = "fieldSelector=type!%3DNormal";
+    let from = version(&ground.list("events", query)).to_owned();
+    let event = |name: &str, kind: &str| {
+        json!({
+            "metadata": {"name": name}, "type": kind, "reason": "R", "message": "m",
+            "involvedObject": {"kind": "Pod", "name": "p", "namespace": ground.namespace, "uid": "u"},
+        })
+    };
+    for (name, kind) in [
+        ("a", "Normal"),
+        ("b", "Warning"),
+        ("c", "Normal"),
+        ("d", "Warning"),
+    ] {
+        ground.make("events", &event(name, kind));
+    }
+    let path = format!(
+        "{}?watch=1&{query}&allowWatchBookmarks=true&resourceVersion={from}&timeoutSeconds=30",
+        ground.all("events")
+    );
+    let mut events = ground
+        .api
+        .watch(&path)
+        .map(|event| event.expect("whole lines"));
+    let first = events.next().expect("the first warning");
+    assert_eq!(told(&first), ("ADDED", "b"));
+    assert_eq!(first["object"]["kind"], "Event");
+    assert_eq!(first["object"]["apiVersion"], "v1");
+    assert_eq!(told(&events.next().expect("the next")), ("ADDED", "d"));
+    // Counted once more, as the kubelet does.
+    let change = json!({"count": 2});
+    ground
+        .api
+        .patch(&ground.one("events", "b"), &change)
+        .expect(200);
+    assert_eq!(told(&events.next().expect("it changed")), ("MODIFIED", "b"));
+    ground
+        .api
+        .delete(&ground.one("events", "d"), &json!({}))
+        .expect(200);
+    assert_eq!(told(&events.next().expect("it went")), ("DELETED", "d"));
+}
+
+/// What is written by the newer API is read by the older, which has other fields for the time.
+fn an_event_of_the_newer_api_is_read_by_the_older(ground: &Ground) {
+    let event = json!({
+        "metadata": {"name": "e"}, "type": "Warning", "reason": "R", "message": "m",
+        "involvedObject": {"kind": "Pod", "name": "p", "namespace": ground.namespace, "uid": "u"},
+        "eventTime": "2026-01-02T03:04:05.123456Z", "action": "A",
+        "reportingComponent": "tests/it", "reportingInstance": "tests",
+        "series": {"count": 7, "lastObservedTime": "2026-01-02T03:05:05.500000Z"},
+    });
+    ground.make("events", &event);
+    let read = ground.api.get(&ground.one("events", "e")).expect(200);
+    assert!(read["lastTimestamp"].is_null(), "{read}");
+    for field in ["eventTime", "series"] {
+        assert_eq!(read[field], event[field]);
+    }
 }
 
 fn a_watch_ends_when_its_time_is_over(ground: &Ground) {

@@ -1,13 +1,15 @@
 //! A namespace for one test, with our manifests in it, seen with an administrator's eyes.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::{Value, json};
 
-use super::program::Program;
+use super::program::{PATIENT, Program};
 use crate::cluster::Cluster;
+use crate::harness::PREFIX;
 use crate::raw_kube::{RawKube, server_and_ca};
 
 /// A namespace with our service account, Role and demo templates.
@@ -94,6 +96,13 @@ impl<'a> Ground<'a> {
         Program::start_ready(&kubeconfig, &[])
     }
 
+    /// So many replicas of it, for whom a slow machine is no failure of an instance.
+    #[track_caller]
+    pub(super) fn replicas<const COUNT: usize>(&self) -> [Program; COUNT] {
+        let kubeconfig = self.kubeconfig(&self.token(), None, None);
+        [(); COUNT].map(|()| Program::start_ready(&kubeconfig, PATIENT))
+    }
+
     /// The path of a collection of this namespace.
     pub(super) fn all(&self, plural: &str) -> String {
         let group = if plural == "jobs" {
@@ -117,9 +126,29 @@ impl<'a> Ground<'a> {
     /// Puts a template into a ConfigMap of its own, in place of what that held.
     #[track_caller]
     pub(super) fn offer(&self, config_map: &str, app_type: &str, template: &str) {
+        self.offer_with(config_map, app_type, template, &[]);
+    }
+
+    /// The same, with these settings of its Jobs.
+    #[track_caller]
+    pub(super) fn offer_with(
+        &self,
+        config_map: &str,
+        app_type: &str,
+        template: &str,
+        settings: &[(&str, &str)],
+    ) {
+        let settings: BTreeMap<String, &str> = settings
+            .iter()
+            .map(|(name, value)| (format!("{PREFIX}{name}"), *value))
+            .collect();
         let object = json!({
             "apiVersion": "v1", "kind": "ConfigMap",
-            "metadata": {"name": config_map, "labels": {"config-controller.semafor.ch/template": "true"}},
+            "metadata": {
+                "name": config_map,
+                "labels": {format!("{PREFIX}template"): "true"},
+                "annotations": settings,
+            },
             "data": {format!("{app_type}.yaml"): template},
         });
         let path = self.all("configmaps");

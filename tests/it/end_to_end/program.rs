@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::{PATIENCE, eventually};
+use crate::harness::Client;
 
 /// A running program; it is killed when this is dropped.
 #[derive(Debug)]
@@ -64,6 +65,13 @@ impl Got {
 }
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_config-controller");
+
+/// Settings with which a machine that is busy with other things makes no verdict of it.
+pub(super) const PATIENT: &[(&str, &str)] = &[
+    ("START_BUDGET_CREATING", "10m"),
+    ("START_BUDGET_PULL_ERROR", "10m"),
+    ("START_BUDGET_STARTING", "10m"),
+];
 
 /// The environment of the program: this and nothing else.
 fn prepare<'a>(command: &'a mut Command, environment: &[(&str, &str)]) -> &'a mut Command {
@@ -139,6 +147,13 @@ impl Program {
         lines.iter().filter(|line| line.contains(part)).count()
     }
 
+    /// How many lines of the log have all of these in them so far.
+    pub(super) fn count_log_of(&self, parts: &[&str]) -> usize {
+        let lines = self.log.lines();
+        let has_all = |line: &&String| parts.iter().all(|part| line.contains(part));
+        lines.iter().filter(has_all).count()
+    }
+
     /// Sends a request; `Err` when the connection broke.
     pub(super) fn try_send(
         &self,
@@ -174,6 +189,34 @@ impl Program {
     fn send(&self, method: &str, path: &str, prefer: &str, body: &str) -> Got {
         let got = self.try_send(method, path, prefer, body);
         got.unwrap_or_else(|error| panic!("{method} {path}: {error}"))
+    }
+
+    /// The tests' plain client: for many requests at once, and for what is no JSON.
+    pub(super) fn client(&self) -> Client {
+        let (_, address) = self.base.rsplit_once('/').expect("a URL has slashes");
+        Client::new(address.parse().expect("an address with a port"))
+    }
+
+    /// The value of a metric, with all of these labels where it has any; 0 where it has none yet.
+    #[track_caller]
+    pub(super) fn metric(&self, name: &str, labels: &[&str]) -> usize {
+        let text = self.client().get("/metrics").text;
+        let is_it = |line: &&str| {
+            let rest = line.strip_prefix(name);
+            let rest = rest.filter(|rest| rest.starts_with(['{', ' ']));
+            rest.is_some_and(|rest| labels.iter().all(|label| rest.contains(label)))
+        };
+        let line = text.lines().find(is_it);
+        let value = line.and_then(|line| line.rsplit(' ').next());
+        value.map_or(0, |value| value.parse().expect("a whole number"))
+    }
+
+    /// Waits until so many requests wait here.
+    #[track_caller]
+    pub(super) fn await_waiting(&self, count: usize) {
+        eventually("the requests wait", || {
+            (self.metric("config_controller_waiting_requests", &[]) == count).then_some(())
+        });
     }
 
     /// GET.

@@ -188,7 +188,7 @@ pub(super) fn verdict_is_true(
     now_ms: i64,
 ) -> Result<(), Breach> {
     let holds = line.is_some_and(|line| match finding.outlook {
-        Outlook::Never => is_hopeless(line, floors),
+        Outlook::Never | Outlook::Unsaid => is_hopeless(line, floors),
         Outlook::Wait { budget, .. } => budget.is_some_and(|budget| {
             let begun = begun_ms(line, budget, floors);
             begun.is_some_and(|begun| begun + budget_ms(budget) - SLACK_MS <= now_ms)

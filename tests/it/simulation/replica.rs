@@ -9,8 +9,9 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use config_controller::app::desk::{Desk, Input, Limits, Now};
-use config_controller::app::engine::{self, Asked, Catalogs, Hands, Inbox, Writers};
+use config_controller::app::engine::{self, Catalogs, Inbox};
 use config_controller::app::flight::{Call, Effect, Operation};
+use config_controller::app::hands::{Asked, Hands, Writers};
 use config_controller::app::view::View;
 use config_controller::app::{Answer, App, Following, Token, Waits};
 use config_controller::clock::Clock;
@@ -24,7 +25,7 @@ use config_controller::model::labels;
 use config_controller::model::names::InstanceKey;
 use config_controller::shutdown::Stop;
 use config_controller::store::reflector::Running;
-use config_controller::store::{OnChange, Reflector, Writer, store};
+use config_controller::store::{OnChange, Reflector, Writer, events, store};
 
 use super::dice::Time;
 use super::promises::Floors;
@@ -101,14 +102,18 @@ impl Replica {
         let catalogs = Arc::new(Catalogs::default());
         let config_maps = store::new::<ConfigMap>(now).0;
         let (jobs, pods) = (store::new::<Job>(now).0, store::new::<Pod>(now).0);
+        // As under a Role without the right to read Events.
+        let events = events::new().0;
         let view = View {
             config_maps: config_maps.store(),
             jobs: jobs.store(),
             pods: pods.store(),
+            events: events.store(),
         };
         let writers = Writers {
             jobs: jobs.clone(),
             pods: pods.clone(),
+            events: events.clone(),
         };
         let making = Making {
             client: &client,
@@ -259,6 +264,7 @@ impl Making<'_> {
             clock: Arc::clone(self.clock),
             stop: Stop::new(),
             poll: POLL,
+            loss: None,
             seed: self.seed,
             on_change,
             on_death: Arc::new(|_| ()),

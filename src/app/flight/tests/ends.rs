@@ -4,7 +4,8 @@ use super::{NOTHING, failed_after, starting};
 use crate::app::fixture::{Scene, conflict, n1, ready_pod, waiting_pod};
 use crate::app::flight::VERDICT_HOLD;
 use crate::kube::error::Verb;
-use serde_json::json;
+use crate::model::status::LAST_WORDS_WAIT;
+use serde_json::{Value, json};
 
 #[test]
 fn what_has_ended_well_is_replaced_at_once() {
@@ -70,6 +71,29 @@ fn a_replacement_that_another_made_first() {
     assert_eq!(scene.changed(), ["1: ready 10.0.0.2"]);
 }
 
+/// The deletion shows in the pod first, while the Job is seen neither to go nor to have ended.
+#[test]
+fn a_replacement_whose_pod_goes_before_its_job() {
+    let mut scene = Scene::new();
+    scene.world.job("u1", json!({}));
+    scene.pass(60.0);
+    let ended = json!({"status": {"phase": "Succeeded", "containerStatuses": [
+        {"name": "app", "state": {"terminated": {"exitCode": 0}}},
+    ]}});
+    scene.world.pod("u1", ended);
+    assert_eq!(scene.get(1), ["call replace u1"]);
+    scene.world.pod_gone("u1");
+    assert_eq!(scene.changed(), NOTHING);
+    scene.world.ended("u1", "Complete", json!({}));
+    assert_eq!(scene.changed(), NOTHING);
+    scene.world.job_gone("u1");
+    assert_eq!(scene.done(), ["call create for ann"]);
+    scene.world.job("u2", json!({}));
+    scene.world.ready("u2", "10.0.0.2");
+    assert_eq!(scene.done(), ["1: ready 10.0.0.2"]);
+    scene.check_empty();
+}
+
 #[test]
 fn an_end_during_the_start_is_told_to_those_who_wait() {
     for (condition, reason) in [
@@ -99,6 +123,26 @@ fn a_known_verdict_is_held_for_a_second() {
     scene.get(3);
     scene.world.deleting("u1");
     assert_eq!(scene.changed(), ["3: app_error BackoffLimitExceeded"]);
+}
+
+#[test]
+fn a_verdict_that_is_known_as_soon_as_the_job_is_told_at_once() {
+    let mut scene = Scene::new();
+    scene.get(1);
+    scene.world.job("u1", json!({}));
+    scene.world.pod("u1", waiting_pod("InvalidImageName"));
+    assert_eq!(scene.done(), ["1: app_error InvalidImageName"]);
+    scene.check_empty();
+    // Who asks now is held; the next Job is another matter.
+    assert_eq!(scene.get(2), NOTHING);
+    assert_eq!(scene.pass(1.0), ["2: app_error InvalidImageName"]);
+    scene.pass(60.0);
+    assert_eq!(scene.get(3), ["call replace u1"]);
+    scene.world.job_gone("u1");
+    assert_eq!(scene.done(), ["call create for ann after 1"]);
+    scene.world.job("u2", json!({}));
+    scene.world.pod("u2", waiting_pod("InvalidImageName"));
+    assert_eq!(scene.done(), ["3: app_error InvalidImageName"]);
 }
 
 #[test]
@@ -190,4 +234,114 @@ fn a_drained_pod_is_no_failed_start() {
     assert_eq!(scene.pass(9.0), NOTHING);
     scene.world.pod("u1", json!({"metadata": {"name": "p-new", "uid": "p-new"}, "status": ready_pod("10.0.0.2")["status"]}));
     assert_eq!(scene.changed(), ["1: ready 10.0.0.2"]);
+}
+
+#[test]
+fn a_pod_that_is_refused_is_told_and_tried_again_after_the_delay() {
+    let refused = |why: &str| format!("Error creating: pods \"p\" is forbidden: {why}");
+    let mut scene = starting();
+    let never = refused("violates PodSecurity \"restricted:latest\"");
+    scene.world.event("u1", "FailedCreate", &never);
+    assert_eq!(scene.changed(), ["1: app_error FailedCreate"]);
+    scene.pass(9.9);
+    assert_eq!(scene.get(2), NOTHING);
+    assert_eq!(scene.pass(1.0), ["2: app_error FailedCreate"]);
+    assert_eq!(scene.get(3), ["call replace u1"]);
+    // A quota may be raised.
+    let mut scene = starting();
+    let maybe = refused("exceeded quota: q");
+    scene.world.event("u1", "FailedCreate", &maybe);
+    assert_eq!(scene.changed(), NOTHING);
+    scene.get_of(2, &n1(), "", 300);
+    let until_told = scene.pass(9.9);
+    assert_eq!(until_told, NOTHING);
+    assert_eq!(scene.pass(0.2), ["1: node_not_ready FailedCreate"]);
+    assert_eq!(scene.pass(5.0), ["2: app_error FailedCreate"]);
+}
+
+#[test]
+fn budgets_are_those_of_the_type() {
+    let mut scene = starting();
+    scene
+        .world
+        .offer(json!({"scim.config-controller.semafor.ch/start-budget.pull-error": "3s"}));
+    scene.world.pod("u1", waiting_pod("ErrImagePull"));
+    assert_eq!(scene.changed(), NOTHING);
+    assert_eq!(scene.pass(2.9), NOTHING);
+    assert_eq!(scene.pass(0.2), ["1: app_error ErrImagePull"]);
+}
+
+/// The end of a start whose pod failed with this exit code.
+fn failed_pod(code: i32) -> Value {
+    json!({"status": {"phase": "Failed", "containerStatuses": [
+        {"name": "app", "state": {"terminated": {"exitCode": code, "reason": "Error"}}},
+    ]}})
+}
+
+/// The Job and its pod are watched apart: either may be seen to fail first.
+#[test]
+fn a_job_that_has_failed_before_its_pod_says_why() {
+    let running = json!({"status": {"phase": "Running"}});
+    let failing = || {
+        let mut scene = starting();
+        scene.world.pod("u1", running.clone());
+        scene.world.ended("u1", "FailureTarget", json!({}));
+        assert_eq!(scene.changed(), NOTHING);
+        scene
+    };
+    let wait = LAST_WORDS_WAIT.as_secs_f64();
+    let mut scene = failing();
+    assert_eq!(scene.pass(wait - 0.1), NOTHING);
+    scene.world.pod("u1", failed_pod(3));
+    assert_eq!(scene.changed(), ["1: app_error Error"]);
+    scene.check_empty();
+    // A pod that never says it.
+    let mut scene = failing();
+    assert_eq!(scene.get(2), NOTHING);
+    assert_eq!(scene.pass(wait), ["1: app_error BackoffLimitExceeded"]);
+    // Who asks when it is known to have failed is held as ever, whatever is heard meanwhile.
+    scene.world.pod("u1", failed_pod(3));
+    assert_eq!(scene.changed(), NOTHING);
+    let rest = VERDICT_HOLD.as_secs_f64() - wait;
+    assert_eq!(scene.pass(rest - 0.01), NOTHING);
+    assert_eq!(scene.pass(0.02), ["2: app_error Error"]);
+    // Its pod is seen only after somebody was told.
+    let mut scene = starting();
+    scene.world.ended("u1", "FailureTarget", json!({}));
+    assert_eq!(scene.changed(), ["1: app_error BackoffLimitExceeded"]);
+    assert_eq!(scene.get(2), NOTHING);
+    scene.world.pod("u1", running.clone());
+    assert_eq!(scene.changed(), NOTHING);
+    scene.world.pod("u1", failed_pod(3));
+    assert_eq!(scene.changed(), NOTHING);
+    assert_eq!(
+        scene.pass(VERDICT_HOLD.as_secs_f64()),
+        ["2: app_error Error"]
+    );
+    // It can be waited for no longer, or goes.
+    let mut scene = failing();
+    assert_eq!(
+        scene.get_of(2, &n1(), "", 0),
+        ["2: app_error BackoffLimitExceeded"]
+    );
+    scene.world.job_gone("u1");
+    assert_eq!(scene.changed(), ["1: app_error BackoffLimitExceeded"]);
+    scene.check_empty();
+}
+
+#[test]
+fn a_verdict_outlives_its_pod() {
+    let mut scene = starting();
+    scene.world.pod("u1", failed_pod(3));
+    assert_eq!(scene.changed(), ["1: app_error Error"]);
+    scene.world.ended("u1", "Failed", json!({}));
+    scene.changed();
+    scene.world.pod_gone("u1");
+    scene.changed();
+    assert_eq!(scene.get(2), NOTHING);
+    scene.pass(0.5);
+    // Its own end came before the deletion, and is told as it was.
+    let ended = json!({"metadata": {"deletionTimestamp": scene.world.stamp()}});
+    scene.world.ended("u1", "Failed", ended);
+    assert_eq!(scene.changed(), ["2: app_error Error"]);
 }

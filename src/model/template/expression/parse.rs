@@ -331,6 +331,12 @@ impl<'a> Parser<'a> {
     fn variable(&mut self) -> Result<Expression, String> {
         if self.take_symbol("[")? {
             let key = self.choice()?;
+            if matches!(&key, Expression::Literal(literal) if !matches!(literal, Literal::Text(_)))
+            {
+                return Err(
+                    "the name of a variable is a text; write `alternatives['x']`".to_owned(),
+                );
+            }
             self.expect_symbol("]")?;
             return Ok(Expression::Variable(key.into()));
         }

@@ -1,0 +1,116 @@
+//! Which names Kubernetes' Events concern, and which of them are out of date.
+//!
+//! Pure. What Events say is read where statuses are, in [`crate::model::status`].
+
+use super::engine::key_of_pod;
+use super::view::{View, key_of};
+use crate::kube::types::{ConditionType, Event, Job, Pod, RegardingKind, Resource, Uid};
+use crate::model::names::InstanceKey;
+use crate::store::Change;
+
+/// The names whose status these Events may change: those of their Jobs and pods, as far as the
+/// view has them.
+#[must_use]
+pub fn keys_of_events(changes: &[Change<Event>], view: &View) -> Vec<InstanceKey> {
+    changes
+        .iter()
+        .filter_map(|change| key_of_event(change.new.as_deref()?, view))
+        .collect()
+}
+
+fn key_of_event(event: &Event, view: &View) -> Option<InstanceKey> {
+    let (name, uid) = (&event.regarding_name, &event.regarding_uid);
+    match event.regarding_kind {
+        RegardingKind::Job => key_of(&*view.jobs.get(name).filter(|job| is(&**job, uid))?),
+        RegardingKind::Pod => {
+            let pod = view.pods.get(name).filter(|pod| is(&**pod, uid))?;
+            key_of_pod(&pod.metadata)
+        }
+        RegardingKind::Other => None,
+    }
+}
+
+fn is<K: Resource>(object: &K, uid: &Uid) -> bool {
+    object.metadata().uid == *uid
+}
+
+/// The Jobs of which nothing that was said holds any more: those that are gone.
+pub fn jobs_past(changes: &[Change<Job>]) -> impl Iterator<Item = &Uid> {
+    let gone = changes.iter().filter(|change| change.new.is_none());
+    gone.map(|change| &change.object().metadata.uid)
+}
+
+/// The objects of which nothing that was said holds any more: pods that are gone or ready, and
+/// Jobs whose pod was refused before and is there now.
+pub fn pods_past(changes: &[Change<Pod>]) -> impl Iterator<Item = &Uid> {
+    changes.iter().flat_map(|change| {
+        let pod = change.object();
+        let over = change.new.is_none() || pod.conditions.is_true(ConditionType::Ready);
+        let is_new = change.old.is_none();
+        let own = Some(&pod.metadata.uid).filter(|_| over);
+        own.into_iter()
+            .chain(pod.owner_uid.as_ref().filter(|_| is_new))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::app::fixture::{World, decode, n1, ready_pod, waiting_pod};
+    use serde_json::{Value, json};
+    use std::sync::Arc;
+
+    fn event(kind: &str, name: &str, uid: &str) -> Change<Event> {
+        let event = json!({
+            "metadata": {"name": "e", "uid": "e"}, "reason": "FailedCreate", "message": "m",
+            "involvedObject": {"kind": kind, "name": name, "uid": uid},
+        });
+        Change {
+            old: None,
+            new: Some(Arc::new(decode(&event))),
+        }
+    }
+
+    #[test]
+    fn an_event_concerns_the_name_of_its_job_or_pod() {
+        let mut world = World::new();
+        world.job("u1", json!({}));
+        let names = json!({
+            "config-controller.semafor.ch/instance-type": "scim",
+            "config-controller.semafor.ch/instance-name": "n1",
+        });
+        world.pod("u1", json!({"metadata": {"labels": names}}));
+        let keys = |kind, name, uid| keys_of_events(&[event(kind, name, uid)], &world.view);
+        assert_eq!(keys("Job", "scim-n1", "u1"), [n1()]);
+        assert_eq!(keys("Pod", "p-u1", "p-u1"), [n1()]);
+        // Of a predecessor, and of somebody else.
+        assert_eq!(keys("Job", "scim-n1", "u0"), []);
+        assert_eq!(keys("Pod", "p-u1", "p-u0"), []);
+        assert_eq!(keys("Pod", "other", "p-u1"), []);
+    }
+
+    fn pod(patch: &Value) -> Arc<Pod> {
+        let mut pod = json!({"metadata": {
+            "name": "p", "uid": "p", "ownerReferences": [{"uid": "u1", "controller": true}],
+        }});
+        crate::app::fixture::merge(&mut pod, patch);
+        Arc::new(decode(&pod))
+    }
+
+    #[test]
+    fn what_was_said_of_pods_that_are_gone_or_ready_is_over() {
+        let waits = pod(&waiting_pod("ContainerCreating"));
+        let ready = pod(&ready_pod("10.0.0.1"));
+        let past = |old: Option<&Arc<Pod>>, new: Option<&Arc<Pod>>| -> Vec<String> {
+            let change = Change {
+                old: old.cloned(),
+                new: new.cloned(),
+            };
+            pods_past(&[change]).map(ToString::to_string).collect()
+        };
+        assert_eq!(past(None, Some(&waits)), ["u1"]);
+        assert_eq!(past(Some(&waits), Some(&waits)), [""; 0]);
+        assert_eq!(past(Some(&waits), Some(&ready)), ["p"]);
+        assert_eq!(past(Some(&waits), None), ["p"]);
+    }
+}

@@ -1,0 +1,161 @@
+//! What Events add to a status, and what holds without them.
+
+use super::*;
+
+/// Events about one object, by reason and message, each written a second after the one before,
+/// the first at that second.
+fn events(first: i64, said: &[(&str, &str)]) -> Vec<Arc<Event>> {
+    let each = said.iter().zip(first..).map(|((reason, message), at_sec)| {
+        let event = json!({
+            "metadata": {"name": "e", "uid": "e"}, "reason": reason, "message": message,
+            "involvedObject": {"kind": "Pod", "name": "p", "uid": "any"}, "lastTimestamp": at(at_sec),
+        });
+        Arc::new(Event::decode(event.to_string().as_bytes()).unwrap().unwrap())
+    });
+    each.collect()
+}
+
+/// With these Events about the object with that UID.
+#[track_caller]
+fn check_said(
+    job: &Job,
+    pods: &[Arc<Pod>],
+    uid: &str,
+    events: &[Arc<Event>],
+    expected: &str,
+) -> Assessment {
+    let about: Uid = uid.into();
+    let assessment = assess(job, pods, &|uid| {
+        let is_it = *uid == about;
+        events.iter().filter(|_| is_it).cloned().collect()
+    });
+    assert_eq!(line(&assessment), expected);
+    assessment
+}
+
+fn message(assessment: &Assessment) -> &str {
+    match &assessment.status {
+        InstanceStatus::Starting(finding) => &finding.message,
+        other => panic!("no start: {other:?}"),
+    }
+}
+
+#[test]
+fn a_pod_that_is_refused() {
+    let usual = job(json!({}));
+    let refused = |why: &str| {
+        events(
+            1,
+            &[(
+                "FailedCreate",
+                &format!("Error creating: pods \"a\" is forbidden: {why}"),
+            )],
+        )
+    };
+    for (why, outlook) in [
+        ("violates PodSecurity \"restricted:latest\": x", "never"),
+        (
+            "maximum cpu usage per Container is 1, but limit is 2",
+            "never",
+        ),
+        ("exceeded quota: q, requested: pods=1", "15s@?"),
+        ("error looking up service account a/b", "15s@?"),
+    ] {
+        let expected = format!("starting creating FailedCreate {outlook} node_not_ready");
+        let told = check_said(&usual, &[], "u1", &refused(why), &expected);
+        assert!(message(&told).contains(why), "{}", message(&told));
+    }
+    // What is said of a predecessor, and what was said before the last pod.
+    let quota = refused("exceeded quota: q");
+    let none = "starting creating NoPod 15s@? node_not_ready";
+    check_said(&usual, &[], "u0", &quota, none);
+    let leaving = pod(json!({"metadata": {"deletionTimestamp": at(40)}}));
+    let none = "starting creating NoPod 15s@40 node_not_ready";
+    check_said(&usual, &[leaving], "u1", &quota, none);
+    // A pod that is there was not refused.
+    let there = "starting scheduling Scheduling 600s@1 node_not_ready";
+    check_said(&usual, &[pod(json!({}))], "u1", &quota, there);
+}
+
+#[test]
+fn a_pod_that_is_not_mounted() {
+    let on_node = pod(json!({"status": {
+        "conditions": conditions(&[("PodScheduled", "True", 2), ("PodReadyToStartContainers", "False", 3)]),
+        "containerStatuses": container(waiting("ContainerCreating")),
+    }}));
+    let usual = job(json!({}));
+    let mount = (
+        "FailedMount",
+        "MountVolume.SetUp failed for volume \"v\" : secret \"s\" not found",
+    );
+    let sandbox = (
+        "FailedCreatePodSandBox",
+        "Failed to create pod sandbox: no network",
+    );
+    for (said, reason, words) in [
+        (&[mount][..], "FailedMount", "the Secret 's' does not exist"),
+        (
+            &[mount, sandbox],
+            "FailedCreatePodSandBox",
+            "the pod's sandbox",
+        ),
+        (
+            &[sandbox, mount],
+            "FailedMount",
+            "the Secret 's' does not exist",
+        ),
+        (
+            &[("FailedAttachVolume", "Multi-Attach error")],
+            "FailedAttachVolume",
+            "Multi-Attach",
+        ),
+        (
+            &[("FailedMapVolume", "no device")],
+            "FailedMapVolume",
+            "no device",
+        ),
+        (
+            &[("Unhealthy", "not of this phase")],
+            "Mounting",
+            "prepares",
+        ),
+        (&[], "Mounting", "prepares"),
+    ] {
+        let expected = format!("starting mounting {reason} 300s@3 pulling_image");
+        let pods = std::slice::from_ref(&on_node);
+        let told = check_said(&usual, pods, "p1", &events(4, said), &expected);
+        assert!(message(&told).contains(words), "{}", message(&told));
+    }
+}
+
+#[test]
+fn a_probe_that_does_not_pass() {
+    let running = on_node(json!({
+        "phase": "Running", "containerStatuses": container(json!({"running": {"startedAt": at(7)}})),
+    }));
+    let words = "Readiness probe failed: HTTP probe failed with statuscode: 503\n";
+    let said = events(8, &[("Unhealthy", words)]);
+    let expected = "starting readying Unhealthy 300s@7 pulling_image";
+    let told = check_said(&job(json!({})), &[running], "p1", &said, expected);
+    assert_eq!(
+        message(&told),
+        "the app runs and its readiness probe has not passed yet: check the app, or the probe in the template (Readiness probe failed: HTTP probe failed with statuscode: 503)"
+    );
+}
+
+/// Before 1.32 a back-off did not say why.
+#[test]
+fn a_back_off_that_does_not_say_why() {
+    let usual = job(json!({}));
+    let state = json!({"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling image \"r/x:1\""}});
+    let backs_off = [on_node(json!({"containerStatuses": container(state)}))];
+    let failed = |image: &str| {
+        let words = format!("Failed to pull image \"{image}\": {image}: not found");
+        events(4, &[("Failed", &words)])
+    };
+    let never = "starting pulling ImagePullBackOff never pulling_image";
+    check_said(&usual, &backs_off, "p1", &failed("r/x:1"), never);
+    let maybe = "starting pulling ImagePullBackOff 10s@? pulling_image";
+    check_said(&usual, &backs_off, "p1", &failed("r/other:1"), maybe);
+    check_said(&usual, &backs_off, "p1", &[], maybe);
+}

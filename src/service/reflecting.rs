@@ -1,0 +1,151 @@
+//! The stores and the reflectors that keep them: what is watched, and who is told of changes.
+//!
+//! Wiring only, as all of [`super`].
+
+use super::{Ending, Error, on_death};
+use crate::app::desk::Input;
+use crate::app::engine::{self, Catalogs, Inbox};
+use crate::app::events;
+use crate::app::view::View;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::kube::Client;
+use crate::kube::request::Scope;
+use crate::kube::types::{ConfigMap, Event, Job, Pod, Resource};
+use crate::kube::watch::WATCH_AGAIN;
+use crate::model::labels;
+use crate::shutdown::Stop;
+use crate::store::{self, Change, EventWriter, Reflector, ReflectorHandle, Sink, Writer};
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::time::Instant;
+
+/// The writers of all stores.
+pub(super) struct Stores {
+    config_maps: Writer<ConfigMap>,
+    pub(super) jobs: Writer<Job>,
+    pub(super) pods: Writer<Pod>,
+    pub(super) events: EventWriter,
+}
+
+impl Stores {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            config_maps: store::store::new(now).0,
+            jobs: store::store::new(now).0,
+            pods: store::store::new(now).0,
+            events: store::events::new().0,
+        }
+    }
+
+    pub(super) fn view(&self) -> View {
+        View {
+            config_maps: self.config_maps.store(),
+            jobs: self.jobs.store(),
+            pods: self.pods.store(),
+            events: self.events.store(),
+        }
+    }
+}
+
+/// What all reflectors are made of.
+pub(super) struct Reflecting<'a> {
+    pub(super) config: &'a Config,
+    pub(super) client: Client,
+    pub(super) namespace: &'a str,
+    pub(super) clock: &'a Arc<dyn Clock>,
+    pub(super) stop: &'a Stop,
+    pub(super) endings: &'a Sender<Ending>,
+    pub(super) seed: u64,
+}
+
+impl Reflecting<'_> {
+    pub(super) fn start(
+        &self,
+        stores: Stores,
+        catalogs: &Arc<Catalogs>,
+        inbox: &Inbox,
+        view: &View,
+    ) -> Result<Vec<ReflectorHandle>, Error> {
+        let config_maps = stores.config_maps.store();
+        let catalogs = Arc::clone(catalogs);
+        let (of_jobs, of_pods) = (inbox.clone(), inbox.clone());
+        let (jobs_said, pods_said) = (stores.events.clone(), stores.events.clone());
+        let templates = self.scope(&self.config.configmap_selector);
+        Ok(vec![
+            spawn(self.reflector(stores.config_maps, templates, move |_| {
+                catalogs.update(&config_maps.snapshot());
+            }))?,
+            // Jobs of 2.7.1 carry our labels on their pod template only: no selector finds them.
+            spawn(self.reflector(stores.jobs, self.scope(""), move |changes| {
+                events::jobs_past(changes).for_each(|uid| jobs_said.forget(uid));
+                of_jobs.tell(Input::Changed(engine::keys_of_jobs(changes)));
+            }))?,
+            spawn(self.reflector(
+                stores.pods,
+                self.scope(labels::INSTANCE_NAME),
+                move |changes| {
+                    events::pods_past(changes).for_each(|uid| pods_said.forget(uid));
+                    of_pods.tell(Input::Changed(engine::keys_of_pods(changes)));
+                },
+            ))?,
+            spawn(self.of_events(stores.events, inbox, view))?,
+        ])
+    }
+
+    /// The reflector that the service can do without: it is not asked for more often than a
+    /// watch that was refused.
+    fn of_events(
+        &self,
+        writer: EventWriter,
+        inbox: &Inbox,
+        view: &View,
+    ) -> Reflector<Event, EventWriter> {
+        let (inbox, view) = (inbox.clone(), view.clone());
+        let scope = Scope {
+            field_selector: "type!=Normal".into(),
+            ..self.scope("")
+        };
+        Reflector {
+            poll: WATCH_AGAIN,
+            loss: Some("why a pod is refused, not mounted or not ready is told in less detail"),
+            ..self.reflector(writer, scope, move |changes| {
+                let keys = events::keys_of_events(changes, &view);
+                if !keys.is_empty() {
+                    inbox.tell(Input::Changed(keys));
+                }
+            })
+        }
+    }
+
+    fn scope(&self, label_selector: &str) -> Scope {
+        Scope::labelled(self.namespace, label_selector)
+    }
+
+    fn reflector<K: Resource, S: Sink<K>>(
+        &self,
+        writer: S,
+        scope: Scope,
+        on_change: impl Fn(&[Change<K>]) + Send + 'static,
+    ) -> Reflector<K, S> {
+        Reflector {
+            client: self.client.clone(),
+            scope,
+            writer,
+            poll: self.config.poll,
+            loss: None,
+            // The jitter differs between the replicas, which start at different times.
+            seed: self.seed,
+            clock: Arc::clone(self.clock),
+            stop: self.stop.clone(),
+            on_change: Box::new(on_change),
+            on_death: on_death(self.endings),
+        }
+    }
+}
+
+fn spawn<K: Resource, S: Sink<K>>(reflector: Reflector<K, S>) -> Result<ReflectorHandle, Error> {
+    reflector
+        .spawn()
+        .map_err(|error| Error::Start(format!("a thread cannot be started: {error}")))
+}

@@ -1,0 +1,298 @@
+//! Instances that end, by themselves or by others' hands, and what the next GET gets, with real pods.
+
+use std::net::IpAddr;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::ground::{Ground, real, text};
+use super::program::{Program, page};
+use super::recorder::{self, Recorder};
+use super::{LONG_WAIT, eventually};
+use crate::cluster;
+use crate::harness::PREFIX;
+
+/// An instance that has been ready.
+struct Old {
+    ip: IpAddr,
+    uid: String,
+}
+
+#[track_caller]
+fn start(ground: &Ground<'_>, program: &Program, name: &str) -> Old {
+    let ip = program.get_prefer(&path(name), LONG_WAIT).ip();
+    let uid = ground.job_uid(&format!("app-{name}"));
+    Old { ip, uid }
+}
+
+fn path(name: &str) -> String {
+    format!("/app/app/{name}")
+}
+
+#[track_caller]
+fn job(ground: &Ground<'_>, name: &str) -> Value {
+    let path = format!("{}/app-{name}", ground.all("jobs"));
+    ground.api.get(&path).expect(200)
+}
+
+/// The newest pod of a name.
+#[track_caller]
+fn pod(ground: &Ground<'_>, name: &str) -> Value {
+    let pods = ground.list("pods");
+    let own = pods
+        .into_iter()
+        .filter(|pod| pod["metadata"]["labels"]["job-name"] == format!("app-{name}"));
+    let newest = own.max_by_key(|pod| text(&pod["metadata"]["creationTimestamp"]));
+    newest.expect("the name has a pod")
+}
+
+#[track_caller]
+fn time(value: &Value) -> Timestamp {
+    text(value).parse().expect("a timestamp")
+}
+
+/// Whether this condition of a Job holds.
+fn holds(job: &Value, kind: &str) -> bool {
+    let conditions = job["status"]["conditions"].as_array();
+    let mut all = conditions.into_iter().flatten();
+    all.any(|one| one["type"] == kind && one["status"] == "True")
+}
+
+/// How many failures in a row a Job carries.
+fn failures(job: &Value) -> Option<&str> {
+    job["metadata"]["annotations"][format!("{PREFIX}failures")].as_str()
+}
+
+#[track_caller]
+fn evict(ground: &Ground<'_>, name: &str) {
+    let pod = text(&pod(ground, name)["metadata"]["name"]);
+    let eviction = json!({
+        "apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod},
+    });
+    let path = format!("{}/{pod}/eviction", ground.all("pods"));
+    ground.api.post(&path, &eviction).expect(201);
+}
+
+#[track_caller]
+fn delete_pod(ground: &Ground<'_>, name: &str) {
+    let selector = format!("--selector=job-name=app-{name}");
+    ground.kubectl(&["delete", "pod", &selector, "--wait=false"]);
+}
+
+/// Asks until there is an instance of another Job; until then a verdict may be told.
+#[track_caller]
+fn until_replaced(ground: &Ground<'_>, program: &Program, name: &str, old: &Old) -> Old {
+    eventually("there is a new instance", || {
+        let got = program.get_prefer(&path(name), "wait=5");
+        assert!([200, 202].contains(&got.code), "{}: {}", got.code, got.body);
+        let is_new = got.code == 200 && ground.job_uid(&format!("app-{name}")) != old.uid;
+        is_new.then(|| start(ground, program, name))
+    })
+}
+
+/// Settings of a template whose instances are replaced so soon after they failed.
+const SOON: &[(&str, &str)] = &[("restart-delay", "2s")];
+
+#[test]
+fn a_pod_that_is_deleted_by_hand_is_a_failure_and_replaced_after_the_delay() {
+    let Some(cluster) = cluster::shared() else {
+        return;
+    };
+    let _others = cluster::beside_others();
+    let ground = Ground::new(cluster);
+    let stubborn = real("stubborn", 1, &[("IGNORE_TERM", "1")]);
+    ground.offer_with("app", "app", &stubborn, SOON);
+    let [program] = ground.replicas();
+    let jobs = Recorder::start(&ground, "jobs");
+    let old = start(&ground, &program, "ann");
+    delete_pod(&ground, "ann");
+    eventually("the Job has failed", || {
+        holds(&job(&ground, "ann"), "Failed").then_some(())
+    });
+    let failed = job(&ground, "ann");
+    let new = until_replaced(&ground, &program, "ann", &old);
+    assert_eq!(page(new.ip), "stubborn");
+    let next = job(&ground, "ann");
+    assert_eq!(failures(&next), Some("1"));
+    let ended = failed["status"]["conditions"].as_array();
+    let ended = ended
+        .into_iter()
+        .flatten()
+        .map(|one| time(&one["lastTransitionTime"]));
+    let waited = time(&next["metadata"]["creationTimestamp"])
+        .duration_since(ended.min().expect("its pod has ended"));
+    assert!(waited.as_secs() >= 2, "{failed} {next}");
+    assert_eq!(
+        recorder::made_for(&jobs.finish(), "app/ann"),
+        [old.uid, new.uid]
+    );
+}
+
+#[test]
+fn an_app_that_ends_well_when_it_is_told_to_has_finished() {
+    let Some(cluster) = cluster::shared() else {
+        return;
+    };
+    let _others = cluster::beside_others();
+    let ground = Ground::new(cluster);
+    // So that none of them ends sooner than a failure is kept.
+    let settings = [("restart-delay", "1s")];
+    ground.offer_with("app", "app", &real("polite", 5, &[]), &settings);
+    let [program] = ground.replicas();
+    for (name, end) in [
+        ("deleted", delete_pod as fn(&Ground<'_>, &str)),
+        ("evicted", evict),
+    ] {
+        let old = start(&ground, &program, name);
+        let began = time(&job(&ground, name)["status"]["startTime"]);
+        eventually("it has lasted long enough", || {
+            (Timestamp::now().duration_since(began).as_secs() >= 3).then_some(())
+        });
+        end(&ground, name);
+        eventually("the Job is complete", || {
+            holds(&job(&ground, name), "Complete").then_some(())
+        });
+        eventually("the list says so", || {
+            let list = program.get("/app/app").expect(200);
+            let mut entries = list.as_array().into_iter().flatten();
+            let own = entries.find(|entry| entry["name"] == name)?;
+            (own["errored"] == true).then_some(())
+        });
+        // At once, and without a word of failure.
+        let new = start(&ground, &program, name);
+        assert_ne!(new.uid, old.uid, "{name}");
+        assert_eq!(failures(&job(&ground, name)), None, "{name}");
+    }
+}
+
+#[test]
+fn an_evicted_pod_comes_back_in_the_same_job_with_its_labels() {
+    let Some(cluster) = cluster::shared() else {
+        return;
+    };
+    let _others = cluster::beside_others();
+    let ground = Ground::new(cluster);
+    let stubborn = real("stubborn", 2, &[("IGNORE_TERM", "1")]);
+    ground.offer("app", "app", &stubborn);
+    let [program] = ground.replicas();
+    let pods = Recorder::start(&ground, "pods");
+    let old = start(&ground, &program, "ann");
+    let labels = r#"{"username": "ann", "note": "ä ö ü"}"#;
+    program.patch(&path("ann"), labels).expect(200);
+    evict(&ground, "ann");
+    let new = eventually("another pod is ready", || {
+        let got = program.get_prefer(&path("ann"), "wait=5");
+        let is_waiting = got.code == 202 && got.body["status"] != "app_error";
+        assert!(got.code == 200 || is_waiting, "{}: {}", got.code, got.body);
+        let is_new = got.code == 200 && got.body["ip"] != old.ip.to_string();
+        is_new.then(|| got.ip())
+    });
+    assert_eq!(page(new), "stubborn");
+    assert_eq!(ground.owner_of(new), old.uid);
+    let labelled = json!({"ip": new, "username": "ann", "note": "ä ö ü"});
+    eventually("it has the labels of its predecessor", || {
+        (program.get(&path("ann")).expect(200) == labelled).then_some(())
+    });
+    let pods = pods.finish();
+    recorder::check_one_live_pod(&pods);
+    assert_eq!(recorder::made_for(&pods, "app/ann").len(), 2);
+}
+
+#[test]
+fn an_app_that_ends_well_at_once_is_told_as_completed_and_started_again_after_the_delay() {
+    // Sooner than it is kept as a failure, else it would be a good end.
+    check_ends_at_once(0, "Completed", "6s", &[6]);
+}
+
+#[test]
+fn an_app_that_fails_again_and_again_is_started_after_longer_and_longer_delays() {
+    check_ends_at_once(3, "Error", "1s", &[1, 2, 4]);
+}
+
+/// An app that ends at once is started again after these delays, however often it is asked for.
+#[track_caller]
+fn check_ends_at_once(exit_code: i32, reason: &str, restart_delay: &str, delays_secs: &[i64]) {
+    let Some(cluster) = cluster::shared() else {
+        return;
+    };
+    let _others = cluster::beside_others();
+    let ground = Ground::new(cluster);
+    let exit_code_text = exit_code.to_string();
+    let variables = [
+        ("EXIT_CODE", exit_code_text.as_str()),
+        ("EXIT_MESSAGE", "no licence"),
+    ];
+    let ends = real("", 1, &variables);
+    ground.offer_with("app", "app", &ends, &[("restart-delay", restart_delay)]);
+    let [program] = ground.replicas();
+    let jobs = Recorder::start(&ground, "jobs");
+    let mut previous: Option<Run> = None;
+    for count in 0..=delays_secs.len() {
+        let run = eventually("there is another Job", || {
+            let got = program.get_prefer(&path("ann"), LONG_WAIT).expect(202);
+            let told = (&got["status"], &got["reason"], &got["exitCode"]);
+            let expected = (&json!("app_error"), &json!(reason), &json!(exit_code));
+            assert_eq!(told, expected, "{got}");
+            let run = Run::of(&ground, "ann");
+            let is_new = previous.as_ref().is_none_or(|old| old.uid != run.uid);
+            is_new.then_some(run)
+        });
+        let carried = (count > 0).then(|| count.to_string());
+        assert_eq!(run.failures, carried);
+        if let Some(previous) = previous {
+            let waited = run.created.duration_since(previous.ended).as_secs();
+            assert!(
+                waited >= delays_secs[count - 1],
+                "failure {count}: {waited} s"
+            );
+        }
+        previous = Some(run);
+    }
+    let made = recorder::made_for(&jobs.finish(), "app/ann").len();
+    assert_eq!(made, delays_secs.len() + 1);
+}
+
+/// A Job whose app has ended, and when.
+struct Run {
+    uid: String,
+    failures: Option<String>,
+    created: Timestamp,
+    ended: Timestamp,
+}
+
+impl Run {
+    #[track_caller]
+    fn of(ground: &Ground<'_>, name: &str) -> Self {
+        let job = job(ground, name);
+        let status = &pod(ground, name)["status"]["containerStatuses"][0];
+        Self {
+            uid: text(&job["metadata"]["uid"]),
+            failures: failures(&job).map(str::to_owned),
+            created: time(&job["metadata"]["creationTimestamp"]),
+            ended: time(&status["state"]["terminated"]["finishedAt"]),
+        }
+    }
+}
+
+#[test]
+fn an_instance_that_reached_its_lifetime_is_replaced_at_once() {
+    let Some(cluster) = cluster::shared() else {
+        return;
+    };
+    let _others = cluster::beside_others();
+    let ground = Ground::new(cluster);
+    let settings = [("max-lifetime", "4s")];
+    ground.offer_with("app", "app", &real("short", 1, &[]), &settings);
+    let [program] = ground.replicas();
+    let old = start(&ground, &program, "ann");
+    eventually("the Job has ended", || {
+        holds(&job(&ground, "ann"), "Failed").then_some(())
+    });
+    eventually("the program knows", || {
+        (program.get("/app/app").expect(200)[0]["errored"] == true).then_some(())
+    });
+    let new = start(&ground, &program, "ann");
+    assert_ne!(new.uid, old.uid);
+    assert_eq!(page(new.ip), "short");
+    assert_eq!(failures(&job(&ground, "ann")), None);
+}

@@ -1,0 +1,246 @@
+//! Jobs without a pod, and Jobs that have several, with real pods and Kubernetes' own controllers.
+
+use std::net::IpAddr;
+
+use serde_json::json;
+
+use super::ground::{Ground, real};
+use super::program::{Program, page};
+use super::recorder::{self, Recorder};
+use super::{LONG_WAIT, eventually};
+use crate::cluster;
+use crate::harness::{Answer, PREFIX, Pending};
+
+#[track_caller]
+fn begin(program: &Program, path: &str) -> Pending {
+    let prefer = [("Prefer", LONG_WAIT)];
+    program.client().begin("GET", path, &prefer, "")
+}
+
+/// Nobody says that it has failed.
+#[track_caller]
+fn check_waits(answer: &Answer) {
+    let waits = answer.status == 202 && answer.json()["status"] != "app_error";
+    assert!(
+        answer.status == 200 || waits,
+        "{}: {}",
+        answer.status,
+        answer.text
+    );
+}
+
+/// Asks until the instance is ready; until then no caller may hear that it has failed.
+#[track_caller]
+fn until_ready(program: &Program, path: &str) -> IpAddr {
+    eventually("the instance is ready", || {
+        let got = program.get_prefer(path, "wait=5");
+        let waits = got.code == 202 && got.body["status"] != "app_error";
+        let is_fine = got.code == 200 || waits;
+        assert!(is_fine, "{}: {}", got.code, got.body);
+        (got.code == 200).then(|| got.ip())
+    })
+}
+
+#[test]
+fn a_job_that_a_quota_keeps_without_a_pod_is_waited_for_and_can_be_stopped() {
+    let Some(cluster) = cluster::shared() else {
+        return;
+    };
+    let _others = cluster::beside_others();
+    let ground = Ground::new(cluster);
+    let [program] = ground.replicas();
+    let quota = json!({"metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}});
+    let quotas = ground.all("resourcequotas");
+    ground.api.post(&quotas, &quota).expect(201);
+    eventually("the quota holds", || {
+        let quota = ground.api.get(&format!("{quotas}/none")).expect(200);
+        (quota["status"]["hard"]["pods"] == "0").then_some(())
+    });
+
+    let got = program.get_prefer("/app/hello/ann", "wait=1").expect(202);
+    assert_eq!(got["status"], "node_not_ready", "{got}");
+    assert_eq!(got["phase"], "creating", "{got}");
+    assert_eq!(program.names("hello"), ["ann"]);
+    program.delete("/app/hello/ann").expect(200);
+    eventually("the Job is gone", || {
+        ground.list("jobs").is_empty().then_some(())
+    });
+
+    let waiting = begin(&program, "/app/hello/ann");
+    eventually("there is a Job", || {
+        ground.has_job("hello-ann").then_some(())
+    });
+    let uid = ground.job_uid("hello-ann");
+    ground.kubectl(&["delete", "resourcequota", "none"]);
+    check_waits(&waiting.finish());
+    let ip = until_ready(&program, "/app/hello/ann");
+    assert_eq!(page(ip), "ann");
+    assert_eq!(ground.owner_of(ip), uid, "it is the Job that waited");
+}
+
+#[test]
+fn a_suspended_job_is_waited_for_and_given_up() {
+    let Some(cluster) = cluster::shared() else {
+        return;
+    };
+    let _others = cluster::beside_others();
+    let ground = Ground::new(cluster);
+    let [program] = ground.replicas();
+    let (path, object) = (
+        "/app/hello/ann",
+        format!("{}/hello-ann", ground.all("jobs")),
+    );
+    program.get_prefer(path, LONG_WAIT).ip();
+    let uid = ground.job_uid("hello-ann");
+    let suspend = |yes: bool| {
+        let patch = json!({"spec": {"suspend": yes}});
+        ground.api.patch(&object, &patch).expect(200);
+    };
+    let is_suspended = || {
+        let got = program.get_prefer(path, "wait=0");
+        got.code == 202 && got.body["reason"] == "Suspended"
+    };
+
+    suspend(true);
+    eventually("it says so", || is_suspended().then_some(()));
+    let waiting = begin(&program, path);
+    suspend(false);
+    waiting.finish().expect(200);
+    assert_eq!(ground.job_uid("hello-ann"), uid);
+
+    suspend(true);
+    eventually("it says so again", || is_suspended().then_some(()));
+    let waiting = begin(&program, path);
+    program.await_waiting(1);
+    program.delete(path).expect(200);
+    waiting.finish().expect_error(429, "limit_reached");
+    program.get_prefer(path, LONG_WAIT).ip();
+    assert_ne!(ground.job_uid("hello-ann"), uid);
+}
+
+/// A template whose app ends with the code that the ConfigMap `mood` says, and serves without it.
+fn moody(restart_policy: &str) -> String {
+    let env = "    - name: EXIT_CODE\n      valueFrom: {configMapKeyRef: {name: mood, key: code, optional: true}}\n";
+    let template = real("moody", 1, &[]);
+    let template = template.replace(
+        "restartPolicy: Never",
+        &format!("restartPolicy: {restart_policy}"),
+    );
+    template.replace("    env:\n", &format!("    env:\n{env}"))
+}
+
+#[track_caller]
+fn set_mood(ground: &Ground<'_>, code: &str) {
+    let mood = json!({"metadata": {"name": "mood"}, "data": {"code": code}});
+    ground
+        .api
+        .post(&ground.all("configmaps"), &mood)
+        .expect(201);
+}
+
+#[track_caller]
+fn forget_mood(ground: &Ground<'_>) {
+    let path = format!("{}/mood", ground.all("configmaps"));
+    ground.api.delete(&path, &json!({})).expect(200);
+}
+
+#[test]
+fn of_several_pods_of_a_retried_job_the_newest_counts() {
+    let Some(cluster) = cluster::shared() else {
+        return;
+    };
+    let _others = cluster::beside_others();
+    let ground = Ground::new(cluster);
+    ground.offer_with("moody", "moody", &moody("Never"), &[("backoff-limit", "4")]);
+    set_mood(&ground, "3");
+    let [program] = ground.replicas();
+    let pods = Recorder::start(&ground, "pods");
+    let waiting = begin(&program, "/app/moody/ann");
+    eventually("the first pod has failed", || {
+        let pods = ground.list("pods");
+        pods.iter()
+            .any(|pod| pod["status"]["phase"] == "Failed")
+            .then_some(())
+    });
+    forget_mood(&ground);
+    // The Job controller makes the next one 10 s after the first has failed.
+    check_waits(&waiting.finish());
+    let ip = until_ready(&program, "/app/moody/ann");
+    assert_eq!(page(ip), "moody");
+
+    let made = recorder::made_for(&pods.finish(), "moody/ann").len();
+    assert!(made >= 2, "{made}");
+    assert_eq!(ground.list("pods").len(), made, "those that failed stay");
+    let list = program.get("/app/moody").expect(200);
+    assert_eq!(list.as_array().map(Vec::len), Some(1), "{list}");
+    assert_eq!(
+        (&list[0]["ip"], &list[0]["errored"]),
+        (&json!(ip), &json!(false))
+    );
+    program
+        .patch("/app/moody/ann", r#"{"username": "ann"}"#)
+        .expect(200);
+    let label = format!("{PREFIX}meta-username");
+    for pod in ground.list("pods") {
+        let is_new = pod["status"]["podIP"] == json!(ip);
+        assert_eq!(pod["metadata"]["labels"][&label] == "ann", is_new, "{pod}");
+    }
+}
+
+#[test]
+fn an_app_that_kubernetes_runs_again_is_found_when_it_runs() {
+    let Some(cluster) = cluster::shared() else {
+        return;
+    };
+    let _others = cluster::beside_others();
+    let ground = Ground::new(cluster);
+    ground.offer("moody", "moody", &moody("OnFailure"));
+    set_mood(&ground, "3");
+    let [program] = ground.replicas();
+    let waiting = begin(&program, "/app/moody/ann");
+    eventually("it has been run again", || {
+        let pods = ground.list("pods");
+        let restarts = &pods.first()?["status"]["containerStatuses"][0]["restartCount"];
+        (restarts.as_u64()? > 0).then_some(())
+    });
+    forget_mood(&ground);
+    check_waits(&waiting.finish());
+    let ip = until_ready(&program, "/app/moody/ann");
+    assert_eq!(page(ip), "moody");
+    assert_eq!(
+        (ground.list("jobs").len(), ground.list("pods").len()),
+        (1, 1)
+    );
+}
+
+#[test]
+fn a_job_that_has_used_up_its_retries_has_failed() {
+    let Some(cluster) = cluster::shared() else {
+        return;
+    };
+    let _others = cluster::beside_others();
+    let ground = Ground::new(cluster);
+    let settings = [("backoff-limit", "0"), ("restart-failed", "never")];
+    ground.offer_with("moody", "moody", &moody("OnFailure"), &settings);
+    set_mood(&ground, "3");
+    let [program] = ground.replicas();
+    let got = program.get_prefer("/app/moody/ann", LONG_WAIT).expect(202);
+    assert_eq!(got["status"], "app_error", "{got}");
+    eventually("the Job has failed, and its pod is gone", || {
+        let conditions = ground.list("jobs")[0]["status"]["conditions"].clone();
+        let mut conditions = conditions.as_array()?.iter();
+        let has_failed = conditions.any(|one| one["type"] == "Failed" && one["status"] == "True");
+        (has_failed && ground.list("pods").is_empty()).then_some(())
+    });
+    let uid = ground.job_uid("moody-ann");
+    let got = program.get_prefer("/app/moody/ann", LONG_WAIT).expect(202);
+    assert_eq!(got["status"], "app_error", "{got}");
+    assert_eq!(
+        ground.job_uid("moody-ann"),
+        uid,
+        "it is kept until somebody stops it"
+    );
+    program.delete("/app/moody/ann").expect(200);
+    forget_mood(&ground);
+    assert_eq!(page(until_ready(&program, "/app/moody/ann")), "moody");
+}

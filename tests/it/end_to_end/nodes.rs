@@ -1,0 +1,296 @@
+//! Nodes that go: one that is drained, and one that is dead.
+//!
+//! On stand-in nodes of the test's own, so that no other test loses its pods.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::ground::{Ground, text};
+use super::program::Program;
+use super::recorder::{self, Recorder, Sighting};
+use super::{LONG_WAIT, eventually};
+use crate::cluster;
+
+/// What a node of a test has as label, with the test's namespace as value.
+const GROUP: &str = "tests/group";
+
+/// A stand-in node; it is deleted when this is dropped.
+struct Node<'a> {
+    ground: &'a Ground<'a>,
+    name: String,
+}
+
+impl<'a> Node<'a> {
+    /// A new node, once it is ready and takes pods.
+    #[track_caller]
+    fn new(ground: &'a Ground<'a>, suffix: &str) -> Self {
+        let name = format!("{}-{suffix}", ground.namespace);
+        let object = json!({
+            "metadata": {
+                "name": name,
+                "annotations": {"kwok.x-k8s.io/node": "fake"},
+                "labels": {GROUP: ground.namespace, "kubernetes.io/hostname": name},
+            },
+            "spec": {"taints": [
+                {"key": "kwok.x-k8s.io/node", "value": "fake", "effect": "NoSchedule"},
+            ]},
+        });
+        ground.api.post("/api/v1/nodes", &object).expect(201);
+        let node = Self { ground, name };
+        eventually("the node is ready", || {
+            let object = ground.api.get(&node.path()).expect(200);
+            let conditions = object["status"]["conditions"].as_array()?;
+            let ready = conditions.iter().find(|one| one["type"] == "Ready")?;
+            let taints = object["spec"]["taints"].as_array()?;
+            // The node controller's taint goes a moment after the node is ready.
+            (ready["status"] == "True" && taints.len() == 1).then_some(())
+        });
+        node
+    }
+
+    fn path(&self) -> String {
+        format!("/api/v1/nodes/{}", self.name)
+    }
+}
+
+impl Drop for Node<'_> {
+    fn drop(&mut self) {
+        // A test that failed because of the server must fail with its own words.
+        let _ = self.ground.api.try_send("DELETE", &self.path(), "", "");
+    }
+}
+
+/// A template of pods for the nodes of this test, with these annotations.
+fn template(ground: &Ground<'_>, grace_secs: u32, annotations: &str) -> String {
+    format!(
+        "
+metadata: {{annotations: {{{annotations}}}}}
+spec:
+  nodeSelector: {{{GROUP}: {}}}
+  tolerations: [{{key: kwok.x-k8s.io/node, operator: Exists}}]
+  restartPolicy: Never
+  terminationGracePeriodSeconds: {grace_secs}
+  containers:
+  - {{name: main, image: stand-in}}
+",
+        ground.namespace
+    )
+}
+
+const DRAINED: [&str; 3] = ["ann", "bob", "eve"];
+
+/// What is attached to each instance, in both forms: as a label and as an annotation.
+const LABELS: &str = r#"{"username": "ann", "note": "ä ö ü"}"#;
+
+#[test]
+fn the_instances_of_a_drained_node_come_back_on_another_with_their_labels() {
+    let Some(cluster) = cluster::shared() else {
+        return;
+    };
+    let _others = cluster::beside_others();
+    let ground = Ground::new(cluster);
+    let lingering = template(&ground, 10, "stand-in/ends-after: 2s");
+    ground.offer("lingering", "lingering", &lingering);
+    let first = Node::new(&ground, "first");
+    let replicas = ground.replicas::<2>();
+    let (jobs, pods) = (
+        Recorder::start(&ground, "jobs"),
+        Recorder::start(&ground, "pods"),
+    );
+    for name in DRAINED {
+        replicas[0].get_prefer(&path(name), LONG_WAIT).ip();
+        replicas[0].patch(&path(name), LABELS).expect(200);
+    }
+    check_nodes(&ground, &first);
+    let second = Node::new(&ground, "second");
+
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| read_on(&replicas[1], &is_over));
+        // It returns when the pods have gone.
+        ground.kubectl(&["drain", &first.name, "--timeout=60s"]);
+        for name in DRAINED {
+            for program in &replicas {
+                eventually("the instance is back with its labels", || {
+                    has_labels(program, name).then_some(())
+                });
+            }
+        }
+        is_over.store(true, Ordering::SeqCst);
+        reader.join().expect("its checks hold");
+    });
+
+    check_nodes(&ground, &second);
+    let (jobs, pods) = (jobs.finish(), pods.finish());
+    let went_on = |one: &Sighting| one.is_leaving && one.phase == "Running";
+    assert!(pods.iter().any(went_on), "nothing was at stake");
+    recorder::check_one_live_pod(&pods);
+    for name in DRAINED {
+        let instance = format!("lingering/{name}");
+        assert_eq!(
+            recorder::made_for(&jobs, &instance).len(),
+            1,
+            "the Job stays"
+        );
+        assert_eq!(
+            recorder::made_for(&pods, &instance).len(),
+            2,
+            "two pods in turn"
+        );
+    }
+    stop(&ground, &replicas[0]);
+}
+
+fn path(name: &str) -> String {
+    format!("/app/lingering/{name}")
+}
+
+/// Whether it is ready, with all that was attached to it.
+#[track_caller]
+fn has_labels(program: &Program, name: &str) -> bool {
+    let got = program.get_prefer(&path(name), LONG_WAIT).expect(200);
+    got["username"] == "ann" && got["note"] == "ä ö ü"
+}
+
+/// Asks for an instance until it is told to stop: it is there, or on its way, at every moment.
+fn read_on(program: &Program, is_over: &AtomicBool) {
+    while !is_over.load(Ordering::SeqCst) {
+        for name in DRAINED {
+            let got = program.get_prefer(&path(name), "wait=0");
+            let is_fine = match got.code {
+                200 => got.body["ip"].is_string(),
+                202 => got.body["status"] != "app_error",
+                _ => false,
+            };
+            assert!(is_fine, "{}: {}", got.code, got.body);
+        }
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+}
+
+/// All pods are on that node.
+#[track_caller]
+fn check_nodes(ground: &Ground<'_>, node: &Node<'_>) {
+    let pods = ground.list("pods");
+    let nodes: Vec<String> = pods
+        .iter()
+        .map(|pod| text(&pod["spec"]["nodeName"]))
+        .collect();
+    assert_eq!(nodes, [(); DRAINED.len()].map(|()| node.name.clone()));
+}
+
+/// Nothing may be left on a node that goes with the test.
+#[track_caller]
+fn stop(ground: &Ground<'_>, program: &Program) {
+    for name in DRAINED {
+        assert_eq!(
+            program.delete(&path(name)).expect(200),
+            json!({"status": "Success"})
+        );
+    }
+    eventually("all is gone", || {
+        (ground.list("jobs").is_empty() && ground.list("pods") == Vec::<Value>::new()).then_some(())
+    });
+}
+
+/// Grace of the pods on the dead node.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// How long after the end of its grace a pod is waited for (design, "Stopping").
+const OVERDUE_AFTER: Duration = Duration::from_secs(30);
+
+/// What else it takes until the next instance is ready: some calls, and a start.
+const SLACK: Duration = Duration::from_secs(10);
+
+/// Its pods are deleted, by a DELETE through us or by hand, and nobody confirms their end.
+#[test]
+fn the_names_on_a_dead_node_are_free_again_soon_after_their_grace() {
+    let Some(cluster) = cluster::shared() else {
+        return;
+    };
+    let _others = cluster::beside_others();
+    let ground = Ground::new(cluster);
+    let hanging = template(&ground, 2, "stand-in/does: hang-on-delete");
+    ground.offer("dead", "dead", &hanging);
+    let node = Node::new(&ground, "dead");
+    let replicas = ground.replicas::<2>();
+    let pods = Recorder::start(&ground, "pods");
+    let names = ["by-us", "by-hand"];
+    for name in names {
+        replicas[0]
+            .get_prefer(&format!("/app/dead/{name}"), LONG_WAIT)
+            .ip();
+    }
+    // What is started anew behaves, or it could not be cleared away.
+    ground.offer("dead", "dead", &template(&ground, 2, ""));
+    for program in &replicas {
+        eventually("the new template is read", || {
+            (program.count_log("app type dead is on offer") == 2).then_some(())
+        });
+    }
+
+    let began = Instant::now();
+    replicas[0].delete("/app/dead/by-us").expect(200);
+    let by_hand = "--selector=job-name=dead-by-hand";
+    ground.kubectl(&["delete", "pod", by_hand, "--wait=false"]);
+    std::thread::scope(|scope| {
+        for program in &replicas {
+            for name in names {
+                scope.spawn(move || check_free_again(program, name, began));
+            }
+        }
+    });
+
+    recorder::check_one_live_pod(&pods.finish());
+    replicas.iter().for_each(check_counted);
+    for name in names {
+        check_told(&replicas, name);
+        replicas[0].delete(&format!("/app/dead/{name}")).expect(200);
+    }
+    eventually("all is gone", || {
+        ground.list("pods").is_empty().then_some(())
+    });
+    drop(node);
+}
+
+/// Asks until there is an instance again, which is when the old pod has been given up and soon.
+#[track_caller]
+fn check_free_again(program: &Program, name: &str, began: Instant) {
+    let path = format!("/app/dead/{name}");
+    eventually("there is an instance again", || {
+        let got = program.get_prefer(&path, "wait=10");
+        // Who waits for an instance that is given up hears of that; and that a Job has no pod for
+        // so long is told as well.
+        let is_fine = got.code == 200 || got.code == 202 || got.body["code"] == "stopped";
+        assert!(is_fine, "{}: {}", got.code, got.body);
+        (got.code == 200).then_some(())
+    });
+    let took = began.elapsed();
+    cluster::say(&format!(
+        "FIGURE dead node: {name} was free again after {took:?}"
+    ));
+    assert!(
+        took + Duration::from_secs(1) >= GRACE + OVERDUE_AFTER,
+        "{took:?}"
+    );
+    assert!(took <= GRACE + OVERDUE_AFTER + SLACK, "{took:?}");
+}
+
+/// It is told by each replica that removed the pod, once; two may do so at the same moment.
+#[track_caller]
+fn check_told(replicas: &[Program; 2], name: &str) {
+    let line = format!("removed the pod of dead/{name}");
+    let told = replicas.each_ref().map(|program| program.count_log(&line));
+    assert!(told.iter().all(|count| *count <= 1), "{name}: {told:?}");
+    assert!(told.contains(&1), "{name}: {told:?}");
+}
+
+/// What a replica counts is what it logs.
+#[track_caller]
+fn check_counted(program: &Program) {
+    let labels = [r#"type="dead""#, r#"cause="forced""#];
+    let count = program.metric("config_controller_stops_total", &labels);
+    assert_eq!(count, program.count_log("removed the pod of dead/"));
+}

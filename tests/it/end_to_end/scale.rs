@@ -1,0 +1,196 @@
+//! 300 names at once, ten callers each, at three replicas of which one is killed in the middle.
+//!
+//! `SCALE_RUNS` says how often (1), `SCALE_NAMES` with how many names (300).
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use super::ground::{Ground, STAND_IN};
+use super::program::Program;
+use super::recorder::{self, Recorder};
+use super::{LONG_WAIT, number_from_env};
+use crate::cluster;
+use crate::harness::Pending;
+
+const NAMES: usize = 300;
+const CALLERS: usize = 10;
+const REPLICAS: usize = 3;
+
+#[test]
+fn many_starts_while_one_of_three_replicas_is_killed() {
+    let Some(cluster) = cluster::shared() else {
+        return;
+    };
+    let _alone = cluster::alone();
+    let names = number_from_env("SCALE_NAMES", NAMES);
+    for run in 0..number_from_env("SCALE_RUNS", 1) {
+        check_run(&Ground::new(cluster), names, run % REPLICAS);
+    }
+}
+
+/// A request that waits, at which replica, and for which name.
+struct Caller {
+    name: usize,
+    replica: usize,
+    pending: Pending,
+}
+
+/// What the callers of one run have heard.
+#[derive(Debug, Default)]
+struct Heard {
+    /// By name the addresses that callers were given.
+    addresses: BTreeMap<usize, Vec<String>>,
+    /// How often a connection to the killed replica broke, or was not had.
+    broken: usize,
+    /// The longest time from the first request to an answer.
+    latest: Duration,
+}
+
+#[track_caller]
+fn check_run(ground: &Ground<'_>, names: usize, victim: usize) {
+    ground.offer("stand-in", "stand-in", STAND_IN);
+    let replicas = ground.replicas();
+    let (jobs, pods) = (
+        Recorder::start(ground, "jobs"),
+        Recorder::start(ground, "pods"),
+    );
+    let version = ground.version("jobs");
+    let (heard, killed_at) = std::thread::scope(|scope| {
+        let killer = || kill_after(ground, &version, names / 3, &replicas[victim]);
+        let killer = scope.spawn(killer);
+        let heard = ask_all(&replicas, names, victim);
+        (heard, killer.join().expect("the kill is carried out"))
+    });
+    cluster::say(&format!(
+        "FIGURE {names} names x {CALLERS} callers at {REPLICAS} replicas, number {victim} killed after {killed_at} Jobs: \
+         {} callers lost their connection and asked another; all had their address after {} ms",
+        heard.broken,
+        heard.latest.as_millis()
+    ));
+    check_answers(&heard, names);
+    check_cluster(ground, names, &jobs.finish(), &pods.finish());
+    let survivor = &replicas[(victim + 1) % REPLICAS];
+    assert_eq!(survivor.names("stand-in").len(), names);
+}
+
+/// Every caller was given an address, and the callers of a name the same.
+#[track_caller]
+fn check_answers(heard: &Heard, names: usize) {
+    assert!(heard.broken > 0, "killed too late to show anything");
+    assert_eq!(heard.addresses.len(), names);
+    for (name, addresses) in &heard.addresses {
+        assert_eq!(addresses.len(), CALLERS, "{name}");
+        assert!(
+            addresses.iter().all(|ip| *ip == addresses[0]),
+            "{name}: {addresses:?}"
+        );
+    }
+}
+
+/// One Job and one pod for each name, ever, and nothing else.
+#[track_caller]
+fn check_cluster(
+    ground: &Ground<'_>,
+    names: usize,
+    jobs: &[recorder::Sighting],
+    pods: &[recorder::Sighting],
+) {
+    for seen in [jobs, pods] {
+        let made = recorder::made(seen);
+        assert_eq!(made.len(), names);
+        assert!(made.values().all(|count| *count == 1), "{made:?}");
+        assert!(
+            seen.iter()
+                .all(|one| one.change != "DELETED" && !one.is_leaving)
+        );
+    }
+    recorder::check_one_live_pod(pods);
+    for plural in ["jobs", "pods"] {
+        assert_eq!(ground.list(plural).len(), names, "{plural}");
+    }
+}
+
+/// Kills the program once so many Jobs have been made, and returns how many.
+fn kill_after(ground: &Ground<'_>, version: &str, count: usize, program: &Program) -> usize {
+    let path = ground.all("jobs");
+    let events = ground
+        .api
+        .watch(&format!("{path}?watch=1&resourceVersion={version}"));
+    let mut added = 0;
+    for event in events {
+        let event = event.expect("whole lines");
+        added += usize::from(event["type"] == "ADDED");
+        if added >= count {
+            break;
+        }
+    }
+    program.kill();
+    assert!(added >= count, "the watch ended after {added} Jobs");
+    added
+}
+
+/// Asks for each name so often, all at once, and hears every answer; those whose connection to
+/// the victim breaks ask the next replica.
+#[track_caller]
+fn ask_all(replicas: &[Program; REPLICAS], names: usize, victim: usize) -> Heard {
+    let mut heard = Heard::default();
+    let began = Instant::now();
+    let mut waiting = VecDeque::with_capacity(names * CALLERS);
+    for caller in 0..CALLERS {
+        for name in 0..names {
+            waiting.push_back(ask(replicas, name, caller + name, victim, &mut heard));
+        }
+    }
+    while let Some(caller) = waiting.pop_front() {
+        match caller.pending.try_finish() {
+            // Who is not served in time asks again.
+            Ok(answer) if answer.status == 202 => {
+                assert_ne!(answer.json()["status"], "app_error", "{}", answer.text);
+                let again = ask(replicas, caller.name, caller.replica, victim, &mut heard);
+                waiting.push_back(again);
+            }
+            Ok(answer) => {
+                let ip = answer.expect(200)["ip"].as_str().map(str::to_owned);
+                let ip = ip.expect("a ready instance has an ip");
+                heard.addresses.entry(caller.name).or_default().push(ip);
+                heard.latest = began.elapsed();
+            }
+            Err(error) => {
+                assert_eq!(caller.replica, victim, "only its callers may hear {error}");
+                heard.broken += 1;
+                let next = victim + 1;
+                waiting.push_back(ask(replicas, caller.name, next, victim, &mut heard));
+            }
+        }
+    }
+    heard
+}
+
+/// Sends one request, to the replica after the victim where that is already gone.
+#[track_caller]
+fn ask(
+    replicas: &[Program; REPLICAS],
+    name: usize,
+    replica: usize,
+    victim: usize,
+    heard: &mut Heard,
+) -> Caller {
+    let replica = replica % REPLICAS;
+    let path = format!("/app/stand-in/n{name}");
+    let headers = [("Prefer", LONG_WAIT)];
+    match replicas[replica]
+        .client()
+        .try_begin("GET", &path, &headers, "")
+    {
+        Ok(pending) => Caller {
+            name,
+            replica,
+            pending,
+        },
+        Err(error) => {
+            assert_eq!(replica, victim, "only the victim may be gone: {error}");
+            heard.broken += 1;
+            ask(replicas, name, victim + 1, victim, heard)
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! Starts and stops of the same few names at random, by many clients at two replicas.
+//!
+//! `STORM_SECS` says how long (8), `STORM_SEED` in which order (else one that is printed).
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use serde_json::Value;
+
+use super::ground::{Ground, STAND_IN};
+use super::program::{Got, Program};
+use super::recorder::{self, Recorder, Sighting};
+use super::{LONG_WAIT, PATIENCE, eventually, number_from_env};
+use crate::cluster;
+
+const NAMES: u64 = 20;
+const CLIENTS: u64 = 50;
+
+/// How often an instance must have been ready for a caller: without that it is no storm.
+const READY_MIN: usize = 20;
+
+/// How long a start, and a stop, may take when the storm is over.
+const CALM: Duration = Duration::from_secs(2);
+
+/// How often a name is tried that was slower than that.
+const CALM_TRIES: usize = 3;
+
+/// How often there was which answer, by method and status code with the word that explains it.
+type Tally = BTreeMap<String, usize>;
+
+#[test]
+fn a_storm_of_starts_and_stops_leaves_nothing_behind() {
+    let Some(cluster) = cluster::shared() else {
+        return;
+    };
+    let _alone = cluster::alone();
+    let ground = Ground::new(cluster);
+    ground.offer("stand-in", "stand-in", STAND_IN);
+    let replicas = ground.replicas::<2>();
+    let pods = Recorder::start(&ground, "pods");
+
+    let length = Duration::from_secs(number_from_env("STORM_SECS", 8) as u64);
+    let clock = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let clock = clock.map_or(0, |since| since.as_secs() as usize);
+    let seed = number_from_env("STORM_SEED", clock) as u64;
+    let tally = storm(&replicas, length, seed);
+    cluster::say(&format!(
+        "FIGURE storm of {CLIENTS} clients on {NAMES} names for {length:?} (STORM_SEED={seed}): {tally:?}"
+    ));
+
+    stop_all(&replicas);
+    eventually("no Job and no pod is left", || {
+        (ground.list("jobs").is_empty() && ground.list("pods").is_empty()).then_some(())
+    });
+    let pods = pods.finish();
+    check_pods(&pods);
+    check_calm(&ground, &replicas[0]);
+}
+
+/// There was a storm, and in it no Job has ever had two live pods.
+///
+/// A name may: a Job whose deletion comes right after its creation can be gone before the garbage
+/// collector knows of its pod, which then ends while the next Job of that name has one already.
+/// How often that was is printed.
+#[track_caller]
+fn check_pods(pods: &[Sighting]) {
+    let made = recorder::made(pods);
+    assert!(made.values().any(|count| *count > 1), "no storm: {made:?}");
+    let jobs = recorder::with_two_live_pods(pods, |pod| &pod.owner);
+    assert!(jobs.is_empty(), "Jobs with two live pods: {jobs:?}");
+    let names = recorder::with_two_live_pods(pods, |pod| &pod.instance);
+    cluster::say(&format!(
+        "FIGURE pods in the storm: {}, with {} names that had a live one of a Job that was gone beside that of the next Job",
+        made.values().sum::<usize>(),
+        names.len()
+    ));
+}
+
+/// The storm itself; every answer in it is checked.
+#[track_caller]
+fn storm(replicas: &[Program; 2], length: Duration, seed: u64) -> Tally {
+    let (begun, ready) = (Instant::now(), AtomicUsize::new(0));
+    // On a slow machine it goes on until there has been a storm, but not for ever.
+    let is_over = || {
+        let lasted = begun.elapsed();
+        let enough = ready.load(Ordering::SeqCst) >= READY_MIN || lasted >= length + PATIENCE;
+        lasted >= length && enough
+    };
+    let (is_over, ready) = (&is_over, &ready);
+    let tallies: Vec<Tally> = std::thread::scope(|scope| {
+        let client = |number| {
+            scope.spawn(move || {
+                let mut random = Random(seed.wrapping_add(number));
+                let mut tally = Tally::new();
+                while !is_over() {
+                    let program = &replicas[random.below(2) as usize];
+                    let answer = one_request(program, &mut random);
+                    ready.fetch_add(usize::from(answer == "GET 200"), Ordering::SeqCst);
+                    *tally.entry(answer).or_default() += 1;
+                }
+                tally
+            })
+        };
+        let clients: Vec<_> = (0..CLIENTS).map(client).collect();
+        let join = |client: std::thread::ScopedJoinHandle<'_, Tally>| client.join();
+        let tallies = clients.into_iter().map(join);
+        tallies
+            .map(|tally| tally.expect("its checks hold"))
+            .collect()
+    });
+    let mut sum = Tally::new();
+    for (answer, count) in tallies.into_iter().flatten() {
+        *sum.entry(answer).or_default() += count;
+    }
+    sum
+}
+
+/// Sends one request at random, more starts than stops, so that some of them come to be ready, and returns what came of it if that is one of the contract's.
+#[track_caller]
+fn one_request(program: &Program, random: &mut Random) -> String {
+    let path = format!("/app/stand-in/n{}", random.below(NAMES));
+    let (method, got) = match random.below(10) {
+        0..7 => {
+            let prefer = format!("wait={}", random.below(3));
+            ("GET", program.get_prefer(&path, &prefer))
+        }
+        7..9 => ("DELETE", program.delete(&path)),
+        _ => ("PATCH", program.patch(&path, r#"{"username": "ann"}"#)),
+    };
+    check_answer(method, &got);
+    let detail = &got.body["detail"];
+    let words = [&got.body["status"], &got.body["code"], &detail["code"]];
+    let words = words.into_iter().filter_map(Value::as_str);
+    let words: Vec<&str> = words
+        .filter(|word| !["error", "Success"].contains(word))
+        .collect();
+    format!("{method} {} {}", got.code, words.join(" "))
+        .trim_end()
+        .to_owned()
+}
+
+#[track_caller]
+fn check_answer(method: &str, got: &Got) {
+    let (plain, wrapped) = (&got.body["code"], &got.body["detail"]["code"]);
+    let is_fine = match (method, got.code) {
+        ("GET", 200) => got.body["ip"].is_string(),
+        // Nothing that these pods do is a failure.
+        ("GET", 202) => ["node_not_ready", "pulling_image"]
+            .map(Value::from)
+            .contains(&got.body["status"]),
+        ("GET", 409) => plain == "stopped",
+        ("DELETE" | "PATCH", 200) => got.body["status"] == "Success",
+        ("DELETE" | "PATCH", 404) => wrapped == "not_found",
+        _ => false,
+    };
+    assert!(is_fine, "{method}: {} {}", got.code, got.body);
+}
+
+/// Stops every name through each replica: a start that a replica has under way without a caller
+/// is over before it stops the same name.
+#[track_caller]
+fn stop_all(replicas: &[Program; 2]) {
+    for program in replicas {
+        for name in 0..NAMES {
+            let got = program.delete(&format!("/app/stand-in/n{name}"));
+            assert!([200, 404].contains(&got.code), "{}: {}", got.code, got.body);
+        }
+    }
+}
+
+/// Every name can be started, and stopped until nothing is left of it, soon.
+///
+/// A name that the storm has left in disorder is slow each time; the machine, now and then.
+#[track_caller]
+fn check_calm(ground: &Ground<'_>, program: &Program) {
+    let (mut starts, mut stops, mut repeated) = (Vec::new(), Vec::new(), 0);
+    for name in 0..NAMES {
+        let mut tries = (0..CALM_TRIES).map(|_| start_and_stop(ground, program, name));
+        let (start, stop) = tries
+            .find(|(start, stop)| {
+                let is_soon = *start <= CALM && *stop <= CALM;
+                repeated += usize::from(!is_soon);
+                is_soon
+            })
+            .unwrap_or_else(|| panic!("n{name} is not started and stopped within {CALM:?}"));
+        starts.push(start);
+        stops.push(stop);
+    }
+    let longest = |took: &[Duration]| took.iter().max().copied().unwrap_or_default();
+    cluster::say(&format!(
+        "FIGURE after the storm, of {NAMES} names: longest start {:?}, longest stop until the Job was gone {:?}; \
+         {repeated} tries took more than {CALM:?} and were repeated",
+        longest(&starts),
+        longest(&stops)
+    ));
+    assert!(ground.list("pods").is_empty());
+}
+
+/// How long a start took, and a stop until its Job was gone.
+#[track_caller]
+fn start_and_stop(ground: &Ground<'_>, program: &Program, name: u64) -> (Duration, Duration) {
+    let path = format!("/app/stand-in/n{name}");
+    let began = Instant::now();
+    program.get_prefer(&path, LONG_WAIT).ip();
+    let start = began.elapsed();
+    let began = Instant::now();
+    program.delete(&path).expect(200);
+    let job = format!("{}/stand-in-n{name}", ground.all("jobs"));
+    eventually("the Job is gone", || {
+        (ground.api.get(&job).code == 404).then_some(())
+    });
+    (start, began.elapsed())
+}
+
+/// Numbers that look random (splitmix64), the same for the same seed.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % bound
+    }
+}

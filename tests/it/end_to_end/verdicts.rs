@@ -1,0 +1,178 @@
+//! Why a start has not succeeded: on a real cluster callers hear the right words, and soon.
+//!
+//! | module | what it shows |
+//! |---|---|
+//! | `hopeless` | a start that cannot succeed is told so within a second of the status that says it |
+//! | `hopeful` | one that still may is not given up, and its caller hears what is in its way |
+//!
+//! `VERDICT_TRIES=20` makes the runs long, as the published figures want it; 5 is what each run of the
+//! tests has time for.
+
+mod hopeful;
+mod hopeless;
+
+use std::sync::mpsc::Receiver;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use serde_json::{Value, json};
+
+use super::eventually;
+use super::ground::Ground;
+use super::program::{Got, Program};
+use super::watcher::{Record, says, watch};
+
+/// How many tries the published figures are of.
+const TRIES_FULL: usize = 20;
+
+/// The kubelet's reasons for an image that it could not pull.
+const PULL_ERRORS: &[&str] = &["ErrImagePull", "ImagePullBackOff"];
+
+/// How often each hopeless start is tried.
+fn tries() -> usize {
+    let asked = std::env::var("VERDICT_TRIES").ok();
+    asked.map_or(5, |tries| tries.parse().expect("VERDICT_TRIES is a number"))
+}
+
+/// Offers a template under a type, with settings for its Jobs.
+#[track_caller]
+fn offer(ground: &Ground<'_>, app_type: &str, template: &Value, settings: &[(&str, &str)]) {
+    let annotations = settings
+        .iter()
+        .map(|(name, value)| {
+            let key = format!("config-controller.semafor.ch/{name}");
+            (key, json!(value))
+        })
+        .collect::<serde_json::Map<_, _>>();
+    let config_map = json!({
+        "metadata": {
+            "name": format!("template-{app_type}"),
+            "labels": {"config-controller.semafor.ch/template": "true"},
+            "annotations": annotations,
+        },
+        "data": {format!("{app_type}.yaml"): template.to_string()},
+    });
+    let path = ground.all("configmaps");
+    ground.api.post(&path, &config_map).expect(201);
+}
+
+/// What the test itself has heard from the API server.
+#[derive(Clone, Debug, Default)]
+struct Heard(Arc<Mutex<Vec<Record>>>);
+
+impl Heard {
+    /// Listens to a namespace from now on.
+    #[track_caller]
+    fn listen(ground: &Ground<'_>) -> Self {
+        let heard = Self::default();
+        let (to, coming): (_, Receiver<Record>) = (heard.clone(), watch(ground));
+        std::thread::spawn(move || {
+            for record in coming {
+                to.records().push(record);
+            }
+        });
+        heard
+    }
+
+    fn records(&self) -> std::sync::MutexGuard<'_, Vec<Record>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// When that word came first, of an object of that kind that belongs to that Job.
+    #[track_caller]
+    fn when(&self, job: &str, (kind, word): (&str, &str)) -> Instant {
+        // The program may have heard of it a moment before us.
+        eventually("the status that decides", || {
+            let records = self.records();
+            let of_it = records.iter().filter(|record| {
+                record.kind == kind && job_of(record) == job && says(&record.object, word)
+            });
+            of_it.map(|record| record.at).min()
+        })
+    }
+}
+
+/// The name of the Job that something was said of; that of a pod's event is not known.
+fn job_of(record: &Record) -> &str {
+    let name = match record.kind {
+        "Pod" => &record.object["metadata"]["labels"]["job-name"],
+        "Event" => &record.object["involvedObject"]["name"],
+        _ => &record.object["metadata"]["name"],
+    };
+    name.as_str().unwrap_or_default()
+}
+
+/// What a caller who cannot get an instance is to hear.
+#[derive(Clone, Copy, Debug)]
+struct Words {
+    phase: &'static str,
+    /// One of these: the kubelet's own may change while the trouble is the same.
+    reasons: &'static [&'static str],
+    /// Parts of the sentence.
+    says: &'static [&'static str],
+    exit_code: Option<i64>,
+    log: Option<&'static str>,
+}
+
+impl Words {
+    const fn new(
+        phase: &'static str,
+        reasons: &'static [&'static str],
+        says: &'static [&'static str],
+    ) -> Self {
+        Self {
+            phase,
+            reasons,
+            says,
+            exit_code: None,
+            log: None,
+        }
+    }
+
+    /// The same, of a container that ended.
+    const fn ended(mut self, exit_code: i64, log: Option<&'static str>) -> Self {
+        self.exit_code = Some(exit_code);
+        self.log = log;
+        self
+    }
+
+    fn has_reason_of(&self, got: &Got) -> bool {
+        let reason = got.body["reason"].as_str().unwrap_or_default();
+        self.reasons.contains(&reason)
+    }
+
+    /// Checks what a caller heard, with this word for clients of 2.7.1.
+    #[track_caller]
+    fn check(&self, status: &str, got: &Got) {
+        let body = &got.body;
+        assert_eq!(got.code, 202, "{body}");
+        let words = [&body["status"], &body["phase"]];
+        assert_eq!(words, [status, self.phase], "{body}");
+        assert!(self.has_reason_of(got), "not {:?}: {body}", self.reasons);
+        let msg = body["msg"].as_str().unwrap_or_default();
+        for part in self.says {
+            assert!(msg.contains(part), "no {part:?} in {body}");
+        }
+        assert_eq!(body["exitCode"].as_i64(), self.exit_code, "{body}");
+        assert_eq!(body["log"].as_str(), self.log, "{body}");
+    }
+}
+
+/// Asks for an instance again and again, as webtens does, until an answer is what is waited for;
+/// returns all answers.
+#[track_caller]
+fn ask_until(program: &Program, path: &str, what: &str, done: impl Fn(&Got) -> bool) -> Vec<Got> {
+    let mut answers = Vec::new();
+    eventually(what, || {
+        let got = program.get_prefer(path, "wait=1");
+        let is_done = done(&got);
+        answers.push(got);
+        is_done.then_some(())
+    });
+    answers
+}
+
+/// Whether this is a verdict.
+fn is_verdict(got: &Got) -> bool {
+    got.body["status"] == "app_error"
+}

@@ -1,0 +1,252 @@
+//! Starts that may still succeed: their callers are told what is in the way, and to give up only
+//! after the budget of the template; what passes, passes.
+
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::super::LONG_WAIT;
+use super::super::ground::Ground;
+use super::super::program::{Got, Program};
+use super::super::registry::Registry;
+use super::super::troubles::{self, NodeLabel};
+use super::{Heard, PULL_ERRORS, TRIES_FULL, Words, ask_until, is_verdict, offer, tries};
+use crate::cluster;
+
+/// A budget that is long enough to see that it is waited for, in seconds.
+const BUDGET_SECS: u64 = 4;
+
+/// How much sooner than we hear of its trouble a budget may begin: Kubernetes' timestamps are whole
+/// seconds, and the kubelet tells a status up to a second after it came to be.
+const COARSE: Duration = Duration::from_secs(2);
+
+/// How long somebody keeps asking for a pod that no node takes, when there is time for it.
+const LONG_UNSCHEDULABLE: Duration = Duration::from_secs(60);
+
+/// A start that is told to be given up once its budget is spent, and not sooner.
+struct Budgeted {
+    app_type: &'static str,
+    template: Value,
+    /// The annotation of its budget.
+    budget: &'static str,
+    /// What begins the budget: a kind of object, and its word.
+    begins: (&'static str, &'static str),
+    words: Words,
+}
+
+/// Asks until there is a verdict, and checks that it came after the budget and not sooner.
+#[track_caller]
+fn check_budget(ground: &Ground<'_>, program: &Program, heard: &Heard, case: &Budgeted) {
+    let budget = format!("{BUDGET_SECS}s");
+    offer(
+        ground,
+        case.app_type,
+        &case.template,
+        &[(case.budget, &budget)],
+    );
+    program.wait_log(&format!("app type {} is on offer", case.app_type));
+    let path = format!("/app/{}/ann", case.app_type);
+    let answers = ask_until(program, &path, "a verdict", is_verdict);
+    let told = Instant::now();
+    let (verdict, before) = answers.split_last().expect("there are answers");
+    case.words.check("app_error", verdict);
+    let legacy = match case.words.phase {
+        "creating" | "scheduling" => "node_not_ready",
+        _ => "pulling_image",
+    };
+    let in_time = before.iter().find(|got| case.words.has_reason_of(got));
+    let in_time = in_time.unwrap_or_else(|| panic!("nobody heard what is in the way: {before:?}"));
+    case.words.check(legacy, in_time);
+    let began = heard.when(&format!("{}-ann", case.app_type), case.begins);
+    let after = told.saturating_duration_since(began);
+    cluster::say(&format!(
+        "FIGURE | {} | told after {} ms of its trouble, {BUDGET_SECS} s is its budget |",
+        case.app_type,
+        after.as_millis()
+    ));
+    assert!(
+        after + COARSE >= Duration::from_secs(BUDGET_SECS),
+        "told too soon: {after:?}"
+    );
+}
+
+#[test]
+fn a_start_with_trouble_is_given_up_after_its_budget() {
+    let Some(cluster) = cluster::shared() else {
+        return;
+    };
+    let _others = cluster::beside_others();
+    let registry = Registry::start();
+    let ground = Ground::new(cluster);
+    let heard = Heard::listen(&ground);
+    let program = ground.program();
+    let crashing = troubles::on_failure(troubles::exits("3", "no licence"));
+    std::thread::scope(|scope| {
+        for case in [
+            Budgeted {
+                app_type: "registry-500",
+                template: troubles::image(&registry.image("r500")),
+                budget: "start-budget.pull-error",
+                begins: ("Pod", "ErrImagePull"),
+                words: Words::new("pulling", PULL_ERRORS, &["500 Internal Server Error"]),
+            },
+            Budgeted {
+                app_type: "registry-silent",
+                template: troubles::image(&registry.image("never")),
+                budget: "start-budget.pulling",
+                begins: ("Pod", "PodScheduled"),
+                words: Words::new("pulling", &["ContainerCreating"], &["image"]),
+            },
+            Budgeted {
+                app_type: "no-probe",
+                template: troubles::never_ready(),
+                budget: "start-budget.readying",
+                begins: ("Pod", "\"running\""),
+                words: Words::new("readying", &["Unhealthy"], &["Readiness probe failed: Get"]),
+            },
+            Budgeted {
+                app_type: "crashing",
+                template: crashing,
+                budget: "start-budget.starting",
+                begins: ("Pod", "\"terminated\""),
+                words: Words::new("starting", &["CrashLoopBackOff", "Error"], &["exit code 3"])
+                    .ended(3, Some("no licence")),
+            },
+        ] {
+            let (ground, program, heard) = (&ground, &program, &heard);
+            scope.spawn(move || check_budget(ground, program, heard, &case));
+        }
+    });
+}
+
+#[test]
+fn a_missing_secret_is_told_and_once_there_the_start_passes() {
+    let Some(cluster) = cluster::shared() else {
+        return;
+    };
+    let _others = cluster::beside_others();
+    let ground = Ground::new(cluster);
+    let heard = Heard::listen(&ground);
+    let program = ground.program();
+    let case = Budgeted {
+        app_type: "secretive",
+        template: troubles::secret_variable(),
+        budget: "start-budget.starting",
+        begins: ("Pod", "CreateContainerConfigError"),
+        words: Words::new(
+            "starting",
+            &["CreateContainerConfigError"],
+            &["secret \"password\" not found"],
+        ),
+    };
+    check_budget(&ground, &program, &heard, &case);
+    troubles::make_secret(&ground);
+    ask_until(&program, "/app/secretive/ann", "it is ready", is_ready);
+}
+
+#[test]
+fn a_missing_volume_is_told_and_once_there_the_start_passes() {
+    let Some(cluster) = cluster::shared() else {
+        return;
+    };
+    let _others = cluster::beside_others();
+    let ground = Ground::new(cluster);
+    offer(&ground, "mounting", &troubles::config_volume(), &[]);
+    let program = ground.program();
+    let words = Words::new(
+        "mounting",
+        &["FailedMount"],
+        &["configmap \"settings\" not found"],
+    );
+    check_hopeful(&program, "/app/mounting/ann", "pulling_image", &words);
+    troubles::make_settings(&ground);
+    check_passes(&program, "/app/mounting/ann");
+}
+
+#[test]
+fn a_quota_on_pods_is_told_and_once_raised_the_start_passes() {
+    let Some(cluster) = cluster::shared() else {
+        return;
+    };
+    let _others = cluster::beside_others();
+    let ground = Ground::new(cluster);
+    troubles::make_quota(&ground, "pods", "0");
+    offer(&ground, "plain", &troubles::app(|_| ()), &[]);
+    let program = ground.program();
+    let words = Words::new(
+        "creating",
+        &["FailedCreate"],
+        &["exceeded quota: small", "limited: pods=0"],
+    );
+    check_hopeful(&program, "/app/plain/ann", "node_not_ready", &words);
+    troubles::raise_quota(&ground, "pods", "5");
+    check_passes(&program, "/app/plain/ann");
+}
+
+#[test]
+fn a_quota_on_jobs_refuses_at_once_and_once_raised_the_start_passes() {
+    let Some(cluster) = cluster::shared() else {
+        return;
+    };
+    let _others = cluster::beside_others();
+    let ground = Ground::new(cluster);
+    troubles::make_quota(&ground, "count/jobs.batch", "0");
+    offer(&ground, "plain", &troubles::app(|_| ()), &[]);
+    let program = ground.program();
+    let refused = program.get_prefer("/app/plain/ann", LONG_WAIT).expect(403);
+    assert_eq!(refused["code"], "refused", "{refused}");
+    let msg = refused["msg"].as_str().unwrap_or_default();
+    assert!(msg.contains("exceeded quota: small"), "{refused}");
+    troubles::raise_quota(&ground, "count/jobs.batch", "5");
+    // The API server goes by the old figure for a moment.
+    ask_until(&program, "/app/plain/ann", "it is ready", is_ready);
+}
+
+#[test]
+fn who_keeps_asking_for_a_pod_without_a_node_gets_it_when_there_is_one() {
+    let Some(cluster) = cluster::shared() else {
+        return;
+    };
+    let _others = cluster::beside_others();
+    let ground = Ground::new(cluster);
+    let label = format!("verdicts/{}", ground.namespace);
+    offer(&ground, "homeless", &troubles::selecting(&label), &[]);
+    let program = ground.program();
+    let words = Words::new(
+        "scheduling",
+        &["Unschedulable"],
+        &["0/2 nodes are available"],
+    );
+    let (began, mut polls) = (Instant::now(), 0);
+    while polls < 10 || (tries() >= TRIES_FULL && began.elapsed() < LONG_UNSCHEDULABLE) {
+        let got = program.get_prefer("/app/homeless/ann", "wait=1");
+        words.check("node_not_ready", &got);
+        polls += 1;
+    }
+    cluster::say(&format!(
+        "FIGURE asked {polls} times in {} s for a pod without a node, and never told to give up",
+        began.elapsed().as_secs()
+    ));
+    let _label = NodeLabel::set(&ground, &label);
+    check_passes(&program, "/app/homeless/ann");
+}
+
+fn is_ready(got: &Got) -> bool {
+    got.code == 200
+}
+
+/// Asks until the answer has these words, and is not told to give up meanwhile.
+#[track_caller]
+fn check_hopeful(program: &Program, path: &str, status: &str, words: &Words) {
+    let is_it = |got: &Got| words.has_reason_of(got) || is_verdict(got);
+    let answers = ask_until(program, path, words.phase, is_it);
+    words.check(status, answers.last().expect("there are answers"));
+}
+
+/// Asks until the instance is there, and is not told to give up meanwhile.
+#[track_caller]
+fn check_passes(program: &Program, path: &str) {
+    let answers = ask_until(program, path, "it is ready", is_ready);
+    let verdict = answers.iter().find(|got| is_verdict(got));
+    assert!(verdict.is_none(), "{verdict:?}");
+}

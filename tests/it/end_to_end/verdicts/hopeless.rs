@@ -1,0 +1,227 @@
+//! Starts that cannot succeed: the caller hears why, within a second of the status that says so.
+//!
+//! The time is measured in this process alone: from the moment when a watch of the test's own got
+//! the deciding status from the API server until the caller's answer was there.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::super::ground::Ground;
+use super::super::program::Program;
+use super::super::registry::Registry;
+use super::super::{LONG_WAIT, troubles};
+use super::{Heard, PULL_ERRORS, Words, offer, tries};
+use crate::cluster;
+
+/// When a caller must know.
+const SOON: Duration = Duration::from_secs(1);
+
+/// How many starts are tried at once.
+const AT_ONCE: usize = 4;
+
+/// A start that cannot succeed.
+struct Hopeless {
+    app_type: &'static str,
+    template: Value,
+    /// The kind of the object that decides, and its word.
+    decides: (&'static str, &'static str),
+    words: Words,
+}
+
+/// How long one try took.
+#[derive(Clone, Copy, Debug)]
+struct Took {
+    /// From the request.
+    whole: Duration,
+    /// From the status that decides.
+    after_status: Duration,
+}
+
+#[test]
+fn a_pod_that_can_never_run_is_told_within_a_second() {
+    let Some(cluster) = cluster::shared() else {
+        return;
+    };
+    let _alone = cluster::alone();
+    let registry = Registry::start();
+    let ground = Ground::new(cluster);
+    let mut cases = images(&registry);
+    cases.extend(programs());
+    try_all(&ground, &cases);
+}
+
+#[test]
+fn a_pod_that_is_refused_is_told_within_a_second() {
+    let Some(cluster) = cluster::shared() else {
+        return;
+    };
+    let _alone = cluster::alone();
+    let ground = Ground::new(cluster);
+    troubles::restrict(&ground);
+    troubles::limit_memory(&ground, "64Mi");
+    let refused = |says| Words::new("creating", &["FailedCreate"], says);
+    let decides = ("Event", "FailedCreate");
+    try_all(
+        &ground,
+        &[
+            Hopeless {
+                app_type: "pod-security",
+                template: troubles::privileged(),
+                decides,
+                words: refused(&["violates PodSecurity", "privileged"]),
+            },
+            Hopeless {
+                app_type: "limit-range",
+                template: troubles::with_memory("128Mi"),
+                decides,
+                words: refused(&["maximum memory usage per Container is 64Mi"]),
+            },
+        ],
+    );
+}
+
+/// Images that the node cannot get.
+fn images(registry: &Registry) -> Vec<Hopeless> {
+    let refused = |app_type, refusal, says| Hopeless {
+        app_type,
+        template: troubles::image(&registry.image(refusal)),
+        decides: ("Pod", "ErrImagePull"),
+        words: Words::new("pulling", PULL_ERRORS, says),
+    };
+    let mut cases = vec![
+        refused("missing-image", "r404", &["not found"]),
+        refused("registry-401", "r401", &["401 Unauthorized"]),
+        refused("registry-401-token", "r401-no-token", &["401 Unauthorized"]),
+        refused("registry-401-scope", "r401-scope", &["insufficient_scope"]),
+        refused("registry-403", "r403", &["403 Forbidden"]),
+    ];
+    cases.push(Hopeless {
+        app_type: "bad-image-name",
+        template: troubles::image("No/Such:Image:Name"),
+        decides: ("Pod", "InvalidImageName"),
+        words: Words::new("pulling", &["InvalidImageName"], &["must be lowercase"]),
+    });
+    cases.push(Hopeless {
+        app_type: "image-not-there",
+        template: troubles::never_pulled(),
+        decides: ("Pod", "ErrImageNeverPull"),
+        words: Words::new("pulling", &["ErrImageNeverPull"], &["not present"]),
+    });
+    cases
+}
+
+/// Programs that end before they are ready.
+fn programs() -> Vec<Hopeless> {
+    let decides = ("Pod", "\"terminated\"");
+    vec![
+        Hopeless {
+            app_type: "bad-command",
+            template: troubles::bad_command(),
+            decides,
+            words: Words::new("starting", &["StartError"], &["/no-such-program"]).ended(128, None),
+        },
+        Hopeless {
+            app_type: "exit-3",
+            template: troubles::exits("3", "no licence"),
+            decides,
+            words: Words::new("starting", &["Error"], &["'main'", "exit code 3"])
+                .ended(3, Some("no licence")),
+        },
+        Hopeless {
+            app_type: "exit-0",
+            template: troubles::exits("0", "nothing to do"),
+            decides,
+            words: Words::new("starting", &["Completed"], &["exit code 0"]).ended(0, None),
+        },
+        Hopeless {
+            app_type: "out-of-memory",
+            template: troubles::out_of_memory(),
+            decides,
+            words: Words::new("starting", &["OOMKilled"], &["'main'", "memory"]).ended(137, None),
+        },
+        Hopeless {
+            app_type: "init-fails",
+            template: troubles::failing_init(),
+            decides,
+            words: Words::new("initialising", &["Error"], &["'prepare'", "exit code 4"])
+                .ended(4, Some("no database to prepare")),
+        },
+    ]
+}
+
+/// Tries all of them in turn, a few at once, and prints how long it took until they were told.
+#[track_caller]
+fn try_all(ground: &Ground<'_>, cases: &[Hopeless]) {
+    for case in cases {
+        offer(ground, case.app_type, &case.template, &[]);
+    }
+    let heard = Heard::listen(ground);
+    let program = ground.program();
+    let next = AtomicUsize::new(0);
+    let all = Mutex::new(BTreeMap::<usize, Vec<Took>>::new());
+    std::thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| {
+                loop {
+                    let number = next.fetch_add(1, Ordering::SeqCst);
+                    let (number, case) = (number / cases.len(), number % cases.len());
+                    if number >= tries() {
+                        return;
+                    }
+                    let took = try_one(&program, &heard, &cases[case], number);
+                    let mut all = all.lock().expect("nobody failed");
+                    all.entry(case).or_default().push(took);
+                }
+            });
+        }
+    });
+    let all = all.into_inner().expect("nobody failed");
+    assert_eq!(all.len(), cases.len());
+    cluster::say(
+        "FIGURE | hopeless start | tries | ms after the status: p50 | slowest | ms after the request: p50 |",
+    );
+    for (case, tries) in &all {
+        cluster::say(&row(cases[*case].app_type, tries));
+    }
+    let slowest = all.values().flatten().map(|took| took.after_status).max();
+    let slowest = slowest.expect("there were tries");
+    assert!(slowest <= SOON, "{slowest:?}");
+}
+
+fn try_one(program: &Program, heard: &Heard, case: &Hopeless, number: usize) -> Took {
+    let name = format!("n{number}");
+    let path = format!("/app/{}/{name}", case.app_type);
+    let began = Instant::now();
+    let got = program.get_prefer(&path, LONG_WAIT);
+    let told = Instant::now();
+    case.words.check("app_error", &got);
+    let decided = heard.when(&format!("{}-{name}", case.app_type), case.decides);
+    // Else its kubelet goes on trying beside the next.
+    program.delete(&path).expect(200);
+    Took {
+        whole: told - began,
+        // The program may hear of it a moment before us.
+        after_status: told.saturating_duration_since(decided),
+    }
+}
+
+fn row(app_type: &str, tries: &[Took]) -> String {
+    let sorted = |of: fn(&Took) -> Duration| {
+        let mut millis: Vec<f64> = tries.iter().map(|t| of(t).as_secs_f64() * 1e3).collect();
+        millis.sort_by(f64::total_cmp);
+        millis
+    };
+    let (after, whole) = (sorted(|t| t.after_status), sorted(|t| t.whole));
+    let middle = tries.len() / 2;
+    format!(
+        "FIGURE | {app_type} | {} | {:.1} | {:.1} | {:.0} |",
+        tries.len(),
+        after[middle],
+        after[tries.len() - 1],
+        whole[middle]
+    )
+}

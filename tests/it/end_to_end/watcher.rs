@@ -1,0 +1,91 @@
+//! What the API server says of a namespace, heard by a test itself and at the moment when it comes.
+
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Instant;
+
+use serde_json::Value;
+
+use super::ground::{Ground, text};
+use crate::raw_kube::RawKube;
+
+/// How long one watch lasts before it is opened again: shorter than the client's patience with silence.
+const WATCH_SECS: u64 = 25;
+
+/// Something that was said.
+#[derive(Debug)]
+pub(super) struct Record {
+    /// When it came.
+    pub(super) at: Instant,
+    /// `ADDED`, `MODIFIED` or `DELETED`.
+    pub(super) change: String,
+    /// `Job`, `Pod` or `Event`.
+    pub(super) kind: &'static str,
+    /// The object, as it was sent.
+    pub(super) object: Value,
+}
+
+/// All that is said of the Jobs, Pods and Events of a namespace from now on.
+#[track_caller]
+pub(super) fn watch(ground: &Ground<'_>) -> Receiver<Record> {
+    let (tell, coming) = channel();
+    for (plural, kind) in [("jobs", "Job"), ("pods", "Pod"), ("events", "Event")] {
+        let watch = Watch {
+            api: ground.api.clone(),
+            path: ground.all(plural),
+            version: ground.version(plural),
+            kind,
+        };
+        let tell = tell.clone();
+        std::thread::spawn(move || watch.run(&tell));
+    }
+    coming
+}
+
+/// A watch that is opened again whenever it ends, until nobody listens.
+struct Watch {
+    api: RawKube,
+    path: String,
+    version: String,
+    kind: &'static str,
+}
+
+impl Watch {
+    fn run(mut self, tell: &Sender<Record>) {
+        loop {
+            let query = format!(
+                "watch=1&resourceVersion={}&timeoutSeconds={WATCH_SECS}",
+                self.version
+            );
+            for event in self.api.watch(&format!("{}?{query}", self.path)) {
+                let at = Instant::now();
+                let mut event = event.expect("whole lines");
+                let object = event["object"].take();
+                self.version = text(&object["metadata"]["resourceVersion"]);
+                let record = Record {
+                    at,
+                    change: text(&event["type"]),
+                    kind: self.kind,
+                    object,
+                };
+                if tell.send(record).is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Whether an object says this word anywhere in what somebody has found out about it.
+pub(super) fn says(object: &Value, word: &str) -> bool {
+    let found_out = [&object["status"], &object["reason"], &object["message"]];
+    found_out
+        .iter()
+        .any(|value| value.to_string().contains(word))
+}
+
+/// Whether a pod is ready.
+pub(super) fn is_ready(pod: &Value) -> bool {
+    let conditions = pod["status"]["conditions"].as_array();
+    let mut conditions = conditions.into_iter().flatten();
+    conditions.any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
+}

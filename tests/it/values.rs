@@ -1,0 +1,337 @@
+//! What callers send for a template: data, whatever it looks like.
+
+use serde_json::{Value, json};
+
+use crate::harness::Ground;
+
+/// Every form that a template may have, with the value of `x` in it.
+const EACH_FORM: &str = r###"
+## dropped ${HOME} <%
+metadata:
+  annotations:
+    plain: a ${alternatives['x']} b
+    double: "a ${alternatives["x"]} b"
+    single: 'a ${alternatives['x']} b'
+spec:
+  restartPolicy: Never
+  containers:
+  - name: app
+    image: example/app:1
+    command: [run, ${alternatives['x']}, '${ alternatives [ 'x' ] }']
+    args:
+    - ${alternatives['x']}
+    - ${alternatives.get('x', 'd')}
+    - ${alternatives.get("nope", "d")}
+    - ${alternatives.get('nope')}
+    - ${alternatives.get('nope') or alternatives['x']}
+    - ${alternatives['x'] if 'x' in alternatives else 'd'}
+    - ${alternatives['x'] | u}
+    - ${alternatives['x'] | h}
+    - ${alternatives['x'] | trim}
+    - |
+      %% d ${alternatives['x']} \
+      joined $HOME $(X) $$ {{x}} 5%
+      ## dropped
+      <%text>${HOME} % if</%text> <%doc>${HOME}</%doc># end
+    - >-
+      folded
+      ${alternatives['x']}
+    # a comment with ${alternatives['x']}
+% if 'nope' in alternatives:
+    - wrong
+% elif alternatives['x'] == alternatives.get('x') and not 'x' not in alternatives:
+    - elif ${alternatives['x']}
+% else:
+    - wrong
+% endif
+% if alternatives.get('x') != alternatives['x'] or 'nope' in alternatives:
+    - wrong
+% endif
+    env:
+    - name: FIRST
+      value: ${alternatives['x']}
+% for k, v in alternatives.items():
+    - name: V_${k}
+      value: ${v}
+% endfor
+"###;
+
+/// Texts that might be taken for something else on their way.
+const NASTY: &[&str] = &[
+    "",
+    "a",
+    "'",
+    "\"",
+    "\"'\"",
+    "a\nb",
+    "\n",
+    "\r\n",
+    "a: b",
+    ": ",
+    "#",
+    " # c",
+    "{",
+    "}",
+    "[",
+    "]",
+    "{a: b}",
+    "- ",
+    "- a\n- b",
+    "&a",
+    "*a",
+    "&a x",
+    "!!binary aGk=",
+    "${",
+    "${alternatives['y']}",
+    "${'x'}",
+    "%",
+    "% if True:",
+    "\n% endif\n",
+    "%%",
+    "##",
+    "\n## c",
+    "\\",
+    "a\\\n",
+    "<% x %>",
+    "</%text>",
+    "<<",
+    "---",
+    "\n---\nb: c",
+    "...",
+    "~",
+    "null",
+    "yes",
+    "0644",
+    "1e400",
+    ".inf",
+    "|",
+    ">-",
+    "\t",
+    " a ",
+    "\u{1}\u{8}\u{c}\u{1b}\u{1f}.",
+    "\u{7f}\u{80}\u{85}",
+    "\u{2028}\u{2029}",
+    "\u{feff}a",
+    "\u{fffd}\u{fffe}\u{ffff}",
+    "ä€",
+    "😀👩‍💻",
+    "\u{f0000}0\u{f0001}",
+    "\u{10ffff}",
+    "+",
+    "&",
+    "=",
+    "a=b&c=d",
+    "?",
+    "/../",
+    "%2541",
+    "$(FIRST)",
+    "{{x}}",
+    "UTC\n    securityContext: {privileged: true}\n  hostNetwork: true",
+];
+
+/// In a query, with all that might mean something there escaped.
+fn encoded(text: &str) -> String {
+    let escape = |byte: u8| match byte {
+        b'_' | b'.' | b'-' | b'~' => char::from(byte).to_string(),
+        byte if byte.is_ascii_alphanumeric() => char::from(byte).to_string(),
+        byte => format!("%{byte:02X}"),
+    };
+    text.bytes().map(escape).collect()
+}
+
+fn html(text: &str) -> String {
+    let text = text.replace('&', "&amp;").replace('<', "&lt;");
+    let text = text.replace('>', "&gt;").replace('"', "&#34;");
+    text.replace('\'', "&#39;")
+}
+
+/// The pod template of the Job of that instance.
+fn pod_template(ground: &Ground, job: &str) -> Value {
+    let job = ground.job(job).expect("the Job is there");
+    job["spec"]["template"].clone()
+}
+
+/// The value without its texts.
+fn shape(value: &Value) -> Value {
+    match value {
+        Value::String(_) => json!(""),
+        Value::Array(items) => items.iter().map(shape).collect(),
+        Value::Object(fields) => {
+            let fields = fields
+                .iter()
+                .map(|(key, value)| (key.clone(), shape(value)));
+            Value::Object(fields.collect())
+        }
+        other => other.clone(),
+    }
+}
+
+/// Starts an instance with `x` as `query` has it, and checks that `x` is `value` at each place.
+#[track_caller]
+fn check_each_form(ground: &Ground, name: &str, query: &str, value: &str) {
+    ground.start_instance(&format!("/app/each/{name}?x={query}"));
+    let found = pod_template(ground, &format!("each-{name}"));
+    let block =
+        format!("% d {value}       joined $HOME $(X) $$ {{{{x}}}} 5%\n${{HOME}} % if # end\n");
+    let container = &found["spec"]["containers"][0];
+    assert_eq!(
+        container["command"],
+        json!(["run", value, value]),
+        "{value:?}"
+    );
+    let args = json!([
+        value,
+        value,
+        "d",
+        "None",
+        value,
+        value,
+        encoded(value).replace("%20", "+"),
+        html(value),
+        value.trim(),
+        block,
+        format!("folded {value}"),
+        format!("elif {value}"),
+    ]);
+    assert_eq!(container["args"], args, "{value:?}");
+    let env = json!([{"name": "FIRST", "value": value}, {"name": "V_x", "value": value}]);
+    assert_eq!(container["env"], env, "{value:?}");
+    let padded = json!(format!("a {value} b"));
+    let annotations = &found["metadata"]["annotations"];
+    for style in ["plain", "double", "single"] {
+        assert_eq!(annotations[style], padded, "{value:?}");
+    }
+    // As with harmless values, whatever the texts are.
+    let harmless = pod_template(ground, "each-harmless");
+    assert_eq!(shape(&found["spec"]), shape(&harmless["spec"]), "{value:?}");
+}
+
+#[test]
+fn every_form_takes_any_text() {
+    let ground = Ground::builder().template("each", EACH_FORM).start();
+    ground.start_instance("/app/each/harmless?x=harmless");
+    for (number, value) in NASTY.iter().enumerate() {
+        check_each_form(&ground, &format!("v{number}"), &encoded(value), value);
+    }
+    let long = "x#: ".repeat(1_000);
+    check_each_form(&ground, "long", &encoded(&long), &long);
+    // Bytes that are no UTF-8, and percent signs that begin no escape.
+    check_each_form(&ground, "bytes", "%FFa%C3", "\u{fffd}a\u{fffd}");
+    check_each_form(&ground, "percent", "%zz%4", "%zz%4");
+    check_each_form(&ground, "last-wins", "1&x=2", "2");
+}
+
+#[test]
+fn a_value_that_is_needed_is_named() {
+    let ground = Ground::builder().template("each", EACH_FORM).start();
+    for query in ["", "?", "?y=1", "?X=1"] {
+        let told = ground.get(&format!("/app/each/ann{query}"));
+        let told = told.expect_error(422, "variable_missing");
+        assert!(told.contains("'x'"), "{told}");
+    }
+    assert_eq!(ground.jobs(), [""; 0]);
+}
+
+#[test]
+fn values_that_no_container_can_have() {
+    let ground = Ground::builder().template("each", EACH_FORM).start();
+    // Kubernetes takes a NUL, and then the container never starts.
+    for (query, said) in [("x=a%00b", "`x`"), ("x=a&b%00=c", "NUL")] {
+        let told = ground.get(&format!("/app/each/ann?{query}"));
+        let told = told.expect_error(422, "variable_invalid");
+        assert!(told.contains(said), "{told}");
+    }
+    // Where it is not used, it does no harm.
+    ground.start_instance("/app/hello/ann?x=%00");
+    assert_eq!(ground.jobs(), ["hello-ann"]);
+}
+
+#[test]
+fn values_are_bounded() {
+    let repeated = "    - \"${alternatives['x']}\"\n".repeat(64);
+    let text = format!(
+        "spec:\n  restartPolicy: Never\n  containers:\n  - name: app\n    image: a\n    args:\n{repeated}"
+    );
+    let ground = Ground::builder()
+        .template("each", EACH_FORM)
+        .template(
+            "once",
+            &text.replace(&repeated, "    - ${alternatives['x']}\n"),
+        )
+        .template("many", &text)
+        .setting("HEAD_BYTES_MAX", "131072")
+        .start();
+    let names = |count: usize| -> String { (1..count).map(|n| format!("&v{n}=")).collect() };
+    ground.start_instance(&format!("/app/each/names?x=1{}", names(256)));
+    let long = |bytes: usize| "a".repeat(bytes - "x=".len());
+    ground.start_instance(&format!("/app/once/long?x={}", long(64 * 1024)));
+    let found = pod_template(&ground, "once-long");
+    assert_eq!(
+        found["spec"]["containers"][0]["args"],
+        json!([long(64 * 1024)])
+    );
+    // In JSON a control character is six bytes: 64 of these texts make just less than 1 MiB.
+    ground.start_instance(&format!("/app/many/ann?x={}", "%01".repeat(2_700)));
+    let jobs = ground.jobs().len();
+    for (path, status, code, said) in [
+        (
+            format!("/app/each/ann?x=1{}", names(257)),
+            422,
+            "variable_invalid",
+            "256 variables",
+        ),
+        (
+            format!("/app/each/ann?x={}", long(64 * 1024 + 1)),
+            422,
+            "variable_invalid",
+            "65536 bytes",
+        ),
+        (
+            format!("/app/many/bob?x={}", "%01".repeat(2_731)),
+            422,
+            "variable_invalid",
+            "1048576 bytes",
+        ),
+        (
+            format!("/app/many/bob?x={}", "%22".repeat(10_000)),
+            422,
+            "variable_invalid",
+            "1048576 bytes",
+        ),
+        (
+            format!("/app/each/ann?x={}", long(1024 * 1024)),
+            414,
+            "target_too_long",
+            "",
+        ),
+    ] {
+        let told = ground.get(&path).expect_error(status, code);
+        assert!(told.contains(said), "{told}");
+    }
+    assert_eq!(ground.jobs().len(), jobs);
+}
+
+/// A key or a number that a value made impossible is told as what it is, and hurts nobody.
+#[test]
+fn values_that_kubernetes_refuses_are_told() {
+    let text = "metadata:\n  labels:\n    fixed: a\n    ${alternatives.get('key', 'k')}: ${alternatives.get('label', 'l')}\n\
+                spec:\n  restartPolicy: Never\n  terminationGracePeriodSeconds: ${alternatives.get('grace', '5')}\n  \
+                containers:\n  - {name: app, image: a}\n";
+    let ground = Ground::builder().template("picky", text).start();
+    for (query, code, said) in [
+        ("key=fixed", "variable_invalid", "`fixed`"),
+        ("grace=.inf", "template_invalid", ".inf"),
+        ("grace=1e400", "template_invalid", "64 bits"),
+        ("label=a%0Ab", "template_invalid", "label"),
+        ("key=a%20b", "template_invalid", "label"),
+    ] {
+        let told = ground.get(&format!("/app/picky/ann?{query}"));
+        let told = told.expect_error(422, code);
+        assert!(told.contains(said), "{query}: {told}");
+    }
+    assert_eq!(ground.jobs(), [""; 0]);
+    ground.start_instance("/app/picky/ann?grace=0x10&key=yes&label=0644");
+    let found = pod_template(&ground, "picky-ann");
+    assert_eq!(found["spec"]["terminationGracePeriodSeconds"], 16);
+    assert_eq!(found["metadata"]["labels"]["yes"], "0644");
+}
