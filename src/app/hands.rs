@@ -135,13 +135,10 @@ impl Hands {
                     drop(self.writers.jobs.own_write(job));
                     self.counting.begun(key, &uid, begun);
                 }
-                _ => {
-                    let is_this = key_of(&job).as_ref() == Some(key);
-                    drop(self.writers.jobs.own_write(job));
-                    if !is_this {
-                        return Outcome::Foreign;
-                    }
-                }
+                // It may be another instance: the watch tells of that, or those who wait for it would
+                // not hear that it is there.
+                _ if key_of(&job).as_ref() != Some(key) => return Outcome::Foreign,
+                _ => drop(self.writers.jobs.own_write(job)),
             },
             Reply::Deleted(deleted) => {
                 if let Operation::Delete { uid, cause } = &call.operation

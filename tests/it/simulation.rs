@@ -49,7 +49,7 @@ const SCHEDULES: u64 = 300;
 const BROKEN_SCHEDULES: u64 = 200;
 
 /// Steps of a failed schedule that are printed.
-const TAIL: usize = 60;
+const TAIL: usize = 80;
 
 /// Seeds that have found something, and what.
 const REGRESSIONS: &[(u64, &str)] = &[];

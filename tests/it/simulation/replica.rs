@@ -283,7 +283,7 @@ impl Making<'_> {
 /// A reflector, whatever it reflects.
 pub(super) trait Looping {
     /// Whether it can do something now.
-    fn can_go(&mut self, server: &Server, now: Instant) -> bool;
+    fn can_go(&mut self, server: &mut Server, now: Instant) -> bool;
     /// Does it: asks Kubernetes, or takes what came back.
     fn go(&mut self);
     /// The revision up to which it has seen all.
@@ -340,7 +340,7 @@ fn version_of<K: Resource>(input: &watch::Input<K>) -> Option<String> {
 }
 
 impl<K: Resource> Looping for Loop<K> {
-    fn can_go(&mut self, server: &Server, now: Instant) -> bool {
+    fn can_go(&mut self, server: &mut Server, now: Instant) -> bool {
         match (&self.turn, &self.pipe) {
             (Turn::Waits(until), _) => *until <= now,
             (Turn::Begins, Some(pipe)) => lock(pipe).prepare(server, now),

@@ -4,7 +4,7 @@
 //! What happens next is decided in [`super::moves`]. Here is how it happens, and the ledger of who
 //! waits for what.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -117,8 +117,9 @@ pub(super) struct World {
     ids: RequestIds,
     serial: u64,
     waiting: BTreeMap<u64, Waiting>,
-    /// Who has hung up; an answer may have been on its way.
-    hung_up: BTreeSet<u64>,
+    /// Who has hung up since the replica's desk came round: an answer may still be on its way,
+    /// and what was asked for is still begun.
+    hung_up: BTreeMap<u64, Waiting>,
     /// The instances whose last word was a stop that was answered.
     stopped: BTreeMap<Pair, bool>,
     /// By replica the Jobs whose deletion it has answered, as long as it must remember them.
@@ -154,7 +155,7 @@ impl World {
             ids: RequestIds::new(seed, 0),
             serial: 0,
             waiting: BTreeMap::new(),
-            hung_up: BTreeSet::new(),
+            hung_up: BTreeMap::new(),
             stopped: BTreeMap::new(),
             deleted: vec![Vec::new(); count],
             calls: BTreeMap::new(),
@@ -209,6 +210,7 @@ impl World {
             }
         }
         self.waiting.retain(|_, waiting| waiting.replica != number);
+        self.hung_up.retain(|_, gone| gone.replica != number);
         self.calls.retain(|(of, _), _| *of != number);
         self.tell(|| format!("replica {number} is killed"));
     }
@@ -338,7 +340,7 @@ impl World {
     /// Whether somebody waits for the instance, or another replica is about to make its Job.
     fn is_wanted(&self, number: usize, pair: &Pair) -> bool {
         let key = key_of(pair);
-        let mut waiting = self.waiting.values();
+        let mut waiting = self.waiting.values().chain(self.hung_up.values());
         let others = self.replicas.iter().enumerate();
         let mut others = others.filter(|(other, _)| *other != number);
         waiting.any(|other| other.wish.starts() && other.pair == *pair)
@@ -365,7 +367,7 @@ impl World {
                 serial,
             });
         }
-        self.hung_up.insert(serial);
+        self.hung_up.insert(serial, waiting);
         self.tell(|| format!("{serial}: hangs up"));
         true
     }
@@ -393,6 +395,7 @@ impl World {
                 replica.calls.push(UnderWay::There(call));
             }
         }
+        self.hung_up.retain(|_, gone| gone.replica != number);
         self.check_desk(number)?;
         Ok(happened)
     }
@@ -477,7 +480,7 @@ impl World {
     fn answered(&mut self, token: Token, answer: &Answer) -> Result<(), Breach> {
         self.look()?;
         let serial = token.serial;
-        if self.hung_up.remove(&serial) {
+        if self.hung_up.remove(&serial).is_some() {
             return Ok(());
         }
         let Some(waiting) = self.waiting.remove(&serial) else {
@@ -621,11 +624,16 @@ impl World {
         };
         let looping = &mut replica.loops[which];
         let can_go = {
-            let server = lock(&self.server);
-            looping.can_go(&server, self.time.now())
+            let mut server = lock(&self.server);
+            looping.can_go(&mut server, self.time.now())
         };
         if can_go {
+            let before = looping.seen();
             looping.go();
+            let seen = looping.seen();
+            if seen != before {
+                self.tell(|| format!("replica {number} knows {} of {seen}", what(which)));
+            }
             self.look()?;
         }
         Ok(can_go)
@@ -719,6 +727,11 @@ fn target_of(operation: &Operation) -> Option<String> {
         | Operation::Remove { uid, .. }
         | Operation::Label { uid, .. } => Some(uid.to_string()),
     }
+}
+
+/// What the reflector in that place reflects.
+pub(super) fn what(which: usize) -> &'static str {
+    ["ConfigMaps", "Jobs", "pods"][which]
 }
 
 /// What a call does, in a word, and to which Job.
