@@ -176,6 +176,10 @@ impl Hands {
                 return Outcome::Absent;
             }
             Operation::Delete { .. } if is_gone => self.forget(call),
+            // The watch may be late to say so, and till then it would be removed again and again.
+            Operation::Remove { pod, uid } if is_gone => {
+                drop(self.writers.pods.own_delete(pod, uid));
+            }
             Operation::Create { .. } => self.counting.not_begun(&call.key, &error),
             _ => {}
         }

@@ -11,12 +11,13 @@ use config_controller::clock::Clock;
 use serde_json::Value;
 
 use super::broken::Broken;
+use super::callers::Wish;
 use super::dice::Dice;
 use super::promises::{Breach, Promise, check};
 use super::replica::UnderWay;
 use super::server::{Cut, lock};
 use super::truth::Pair;
-use super::world::{Profile, Wish, World, key_of, what};
+use super::world::{Profile, World, key_of, what};
 use crate::fake_kube::cluster::resource::Resource;
 use crate::fake_kube::cluster::write::DeleteOptions;
 use crate::fake_kube::cluster::{Key, is_deleting, meta};
