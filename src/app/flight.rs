@@ -227,11 +227,13 @@ impl Flight {
     fn succeeded(&mut self, whose: &Whose, outcome: &Outcome, now: Instant, out: &mut Vec<Effect>) {
         self.trouble = None;
         self.foreign = matches!(outcome, Outcome::Foreign);
-        if !matches!(whose, Whose::Read) {
+        if !matches!(whose, Whose::Read(_)) {
             self.races = 0;
         }
         match (whose, outcome) {
-            (_, Outcome::Absent) => self.nothing_there(out),
+            (Whose::Read(asked), Outcome::Absent | Outcome::Foreign) => {
+                self.nothing_there(|token| asked.contains(&token), out);
+            }
             // Its finalizer may keep it for a moment.
             (Whose::Force { pod: true }, Outcome::Done) => self.pause_force(now),
             (Whose::Delete { uid, stops }, Outcome::Done) => {
@@ -364,9 +366,11 @@ impl Flight {
             return Some(Kind::Read);
         }
         match seen {
-            Seen::Foreign => None,
             // The view may lag behind another replica's write: only Kubernetes can say "not found".
-            Seen::Absent if !self.stops.is_empty() || !self.labels.is_empty() => Some(Kind::Read),
+            Seen::Absent | Seen::Foreign if !self.stops.is_empty() || !self.labels.is_empty() => {
+                Some(Kind::Read)
+            }
+            Seen::Foreign => None,
             Seen::Absent => (!self.callers.is_empty()).then_some(Kind::Create),
             Seen::Instance(instance) => self
                 .due_on(instance)
@@ -376,7 +380,9 @@ impl Flight {
 
     fn due_on(&self, instance: &Instance) -> Option<Kind> {
         let stopping = matches!(instance.status, InstanceStatus::Stopping { .. });
-        if !stopping && !self.stops.is_empty() {
+        // Also where the view shows that it is being deleted: the view may lag behind, and another
+        // Job of this name be there by now. Only Kubernetes can say which.
+        if !self.stops.is_empty() {
             return Some(Kind::Delete);
         }
         if !self.labels.is_empty() && instance.pod.is_some() {
@@ -398,7 +404,9 @@ impl Flight {
             (Kind::Create, _) => self.create(context, out),
             (Kind::Read, _) => {
                 self.must_read = false;
-                Some((Whose::Read, Operation::Read))
+                let stops = self.stops.iter().map(|stop| stop.token);
+                let labels = self.labels.iter().map(|label| label.token);
+                Some((Whose::Read(stops.chain(labels).collect()), Operation::Read))
             }
             (Kind::Delete, Seen::Instance(instance)) => {
                 let uid = instance.uid().clone();

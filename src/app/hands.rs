@@ -132,11 +132,18 @@ impl Hands {
                     drop(self.writers.jobs.own_write(job));
                     self.counting.begun(key, &uid, begun);
                 }
-                _ if key_of(&job).is_none() => return Outcome::Foreign,
-                _ => drop(self.writers.jobs.own_write(job)),
+                _ => {
+                    let is_this = key_of(&job).as_ref() == Some(key);
+                    drop(self.writers.jobs.own_write(job));
+                    if !is_this {
+                        return Outcome::Foreign;
+                    }
+                }
             },
             Reply::Deleted(deleted) => {
-                if let Operation::Delete { cause, .. } = &call.operation {
+                if let Operation::Delete { uid, cause } = &call.operation
+                    && !self.is_deleting(&name, uid)
+                {
                     log_deletion(key, &name, cause);
                     self.counting.stopped(key, cause);
                 }
@@ -174,6 +181,12 @@ impl Hands {
         }
         log_failure(call, &error);
         Outcome::Failed(error)
+    }
+
+    /// Whether the Job was seen to be on its way out.
+    fn is_deleting(&self, name: &str, uid: &Uid) -> bool {
+        let seen = self.writers.jobs.store().get(name);
+        seen.is_some_and(|job| job.metadata.uid == *uid && job.metadata.is_deleting())
     }
 
     /// The Job that was to be deleted is gone.

@@ -361,9 +361,11 @@ fn patch_then_get(scene: &Scene) -> Outcome {
 fn patch_of_a_failed_pod(scene: &Scene) -> Outcome {
     let name = scene.name("failed");
     let failed = scene.path_of("failing", &name);
-    soon("the verdict", || {
+    // The Job's verdict may be seen before its pod is: the exit code tells that the pod is.
+    soon("the end of the pod", || {
         let told = scene.get(&failed)?.json(202)?;
-        same("the word", &told["status"], &json!("app_error"))
+        same("the word", &told["status"], &json!("app_error"))?;
+        same("the exit code", &told["exitCode"], &json!(1))
     })?;
     set(scene, &failed, &json!({"username": "bob"}))?;
     let entry = scene.entry("failing", &name)?;

@@ -11,7 +11,6 @@ use super::scene::{
 use super::{Body, Row, ask, exchanges, fake, scene};
 use crate::fake_kube::cluster::resource::Resource;
 use crate::fake_kube::dynamics::fate::Fate;
-use crate::fake_kube::dynamics::pods::PodMove;
 use crate::harness::{Ground as Fake, NAMESPACE};
 
 pub(super) const ROWS: &[Row] = &[
@@ -384,13 +383,18 @@ fn dying_pods_do_not_count() -> Outcome {
     is_not_shown(&ground, &ip)?;
     // Now the pod is on its way out, too.
     ground.kube.set_auto(true);
+    is_deleted(&ground, &pod)?;
+    is_not_shown(&ground, &ip)
+}
+
+/// Waits until the garbage collector has come to the pod of a Job that was deleted.
+fn is_deleted(ground: &Fake, pod: &str) -> Outcome {
     soon("the pod is being deleted", || {
-        let pod = ground.kube.get(Resource::Pods, NAMESPACE, &pod);
+        let pod = ground.kube.get(Resource::Pods, NAMESPACE, pod);
         let pod = pod.ok_or("the pod is gone already")?;
         let going = pod["metadata"]["deletionTimestamp"].is_string();
         holds(going, || "it is not".to_owned())
-    })?;
-    is_not_shown(&ground, &ip)
+    })
 }
 
 fn start_during_a_stop() -> Outcome {
@@ -400,11 +404,10 @@ fn start_during_a_stop() -> Outcome {
     let told = get(&ground, HURRIED)?.json(202)?;
     same("the phase", &told["phase"], &json!("stopping"))?;
     holds(!waiting.is_answered(), || "it waits".to_owned())?;
-    soon("the old pod goes", || {
-        let went = ground.kube.move_pod(NAMESPACE, &pod, &PodMove::Terminate);
-        holds(went, || "it is not being deleted".to_owned())
-    })?;
-    ground.make_ready("hello-ann");
+    is_deleted(&ground, &pod)?;
+    holds(!waiting.is_answered(), || "it waits still".to_owned())?;
+    // From now on pods go, and become ready, by themselves.
+    ground.kube.set_fate("hello-ann", Fate::default());
     let found = waiting.finish()?.json(200)?;
     holds(found["ip"] != ip.as_str(), || found.to_string())?;
     same("POSTs", ground.kube.count("create", "jobs"), 2)

@@ -26,6 +26,7 @@
 //! | `conformance` | what we rely on from the API server, on the fake and (with `CLUSTER_TESTS=1`) on a real cluster |
 //! | `contract` | the wire contract as a table: on the fake, on a real cluster, at a URL |
 //! | `end_to_end` | with `CLUSTER_TESTS=1`: our own program on a real cluster, with real pods |
+//! | `simulation` | seeded schedules of everything that can happen, on one thread |
 //! | `fuzz` | mutated input for everything that reads bytes from outside |
 //! | `sandbox` | the sandbox does what it tells people to try |
 //! | `tidy` | rules of this repository |
@@ -62,9 +63,11 @@ mod metrics;
 mod outage;
 mod predecessor;
 mod reads;
+mod recordings;
 mod replicas;
 mod sandbox;
 mod shutdown;
+mod simulation;
 mod start;
 mod stop;
 mod templates;

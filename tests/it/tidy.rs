@@ -375,7 +375,7 @@ fn dependencies_are_those_that_were_looked_at() {
 
 /// Compares with a file of `tests/it/golden`; `UPDATE_EXPECT=1` writes it anew.
 #[track_caller]
-fn check_golden(name: &str, text: &str) {
+pub(crate) fn check_golden(name: &str, text: &str) {
     let path = repository().join("tests/it/golden").join(name);
     if std::env::var("UPDATE_EXPECT").as_deref() == Ok("1") {
         std::fs::write(&path, text).expect("a golden file can be written");

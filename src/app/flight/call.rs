@@ -82,7 +82,7 @@ pub enum Cause {
 pub enum Outcome {
     /// It did what was asked.
     Done,
-    /// A read found a Job that is not ours.
+    /// A read found a Job that is not this instance.
     Foreign,
     /// A read found nothing.
     Absent,
@@ -113,8 +113,9 @@ pub(super) struct Asked {
 pub(super) enum Whose {
     /// For all who wait for an instance; made with these values of one of them.
     Create(Arc<Variables>),
-    /// For all who need to know.
-    Read,
+    /// For all who need to know; with those who had asked by then to stop or label it. Who asks
+    /// later may mean a Job that this read has not seen.
+    Read(Vec<Token>),
     /// For those who had asked to stop it by then, and those who wait for its successor. Who asks
     /// later may mean another Job than this one.
     Delete { uid: Uid, stops: Vec<Token> },
@@ -128,7 +129,7 @@ impl Whose {
     pub(super) fn kind(&self) -> Kind {
         match self {
             Self::Create(_) => Kind::Create,
-            Self::Read => Kind::Read,
+            Self::Read(_) => Kind::Read,
             Self::Delete { .. } => Kind::Delete,
             Self::Force { .. } => Kind::Force,
             Self::Label(_) => Kind::Label,

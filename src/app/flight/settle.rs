@@ -5,7 +5,7 @@
 use super::{Context, Effect, Ensure, Flight, Intent, VERDICT_HOLD};
 use crate::app::error::Error;
 use crate::app::view::{self, Instance, Seen};
-use crate::app::{Answer, Progress};
+use crate::app::{Answer, Progress, Token};
 use crate::kube::types::Uid;
 use crate::model::status::{self, Finding, InstanceStatus};
 use std::time::Instant;
@@ -50,13 +50,17 @@ impl Flight {
         let Seen::Instance(instance) = seen else {
             return;
         };
+        let stopping = matches!(instance.status, InstanceStatus::Stopping { .. });
         let finding = match &instance.status {
             // Whether or not it is told yet: its Job may go before.
             InstanceStatus::Failed { finding, .. } => Some(finding.clone()),
             _ => self.verdict_on(instance, context),
         };
-        if let Some(finding) = finding {
-            self.verdict = Some((instance.uid().clone(), finding));
+        match finding {
+            Some(finding) => self.verdict = Some((instance.uid().clone(), finding)),
+            // What holds no longer is told to nobody. What held until a deletion is.
+            None if !stopping => self.verdict = None,
+            None => {}
         }
         if instance.job.suspend {
             self.suspended = Some(instance.uid().clone());
@@ -155,7 +159,14 @@ impl Flight {
         context: &Context<'_>,
     ) -> Settled {
         let uid = instance.uid();
-        let Some(finding) = self.verdict_on(instance, context) else {
+        let due = self.verdict_on(instance, context);
+        let is_due = due.is_some();
+        let known = match &instance.status {
+            // Its pod may yet say why; that it has failed is known.
+            InstanceStatus::Failed { finding, .. } => Some(finding.clone()),
+            _ => due,
+        };
+        let Some(finding) = known else {
             // Its pod may be seen to go before the Job is, and then it looks like one that starts.
             let replaced = self.is_deleting() && caller.stance == Stance::Replacement(uid.clone());
             return Settled::Waits(if replaced {
@@ -165,6 +176,9 @@ impl Flight {
             });
         };
         match &caller.stance {
+            Stance::Ready(_) | Stance::Next if !is_due => {
+                Settled::Waits(Stance::Ready(uid.clone()))
+            }
             // It waited before the verdict was known: it is told at once.
             Stance::Ready(_) => Settled::Answered(verdict(&finding)),
             Stance::Verdict(_, until) if *until <= context.now => {
@@ -199,16 +213,12 @@ impl Flight {
     pub(super) fn settle_others(&mut self, seen: &Seen, out: &mut Vec<Effect>) {
         self.settle_goings(seen, out);
         match seen {
-            Seen::Foreign => self.nothing_there(out),
-            Seen::Absent => {}
+            Seen::Foreign | Seen::Absent => {}
             Seen::Instance(instance) => {
                 let ended = matches!(
                     instance.status,
                     InstanceStatus::Failed { .. } | InstanceStatus::Finished(_)
                 );
-                if matches!(instance.status, InstanceStatus::Stopping { .. }) {
-                    self.deletion_begun(instance.uid(), |_| true, out);
-                }
                 if ended && instance.pod.is_none() {
                     self.answer_labels(&Answer::Failed(Error::NoInstance(self.key.clone())), out);
                 }
@@ -226,11 +236,23 @@ impl Flight {
         out.extend(labels.map(|label| Effect::Answer(label.token, answer.clone())));
     }
 
-    /// Kubernetes itself says that there is nothing to stop or to label.
-    pub(super) fn nothing_there(&mut self, out: &mut Vec<Effect>) {
+    /// Kubernetes itself says that there is nothing to stop or to label, to these who had asked.
+    pub(super) fn nothing_there(&mut self, these: impl Fn(Token) -> bool, out: &mut Vec<Effect>) {
+        let stops = self.stops.extract_if(.., |stop| these(stop.token));
+        let mut told: Vec<Token> = stops.map(|stop| stop.token).collect();
+        let labels = std::mem::take(&mut self.labels);
+        for label in labels {
+            if these(label.token) {
+                told.push(label.token);
+            } else {
+                self.labels.push_back(label);
+            }
+        }
         let answer = Answer::Failed(Error::NoInstance(self.key.clone()));
-        self.answer_stops(&answer, out);
-        self.answer_labels(&answer, out);
+        out.extend(
+            told.into_iter()
+                .map(|token| Effect::Answer(token, answer.clone())),
+        );
     }
 
     /// Answers those whose time is over.
@@ -270,8 +292,9 @@ impl Flight {
     fn late_label(&self, seen: &Seen) -> Error {
         let awaits_pod = matches!(seen, Seen::Instance(instance) if instance.pod.is_none());
         match &self.trouble {
+            // Whatever the last try met: there is nothing to try.
+            _ if awaits_pod => Error::NoInstance(self.key.clone()),
             Some(trouble) => trouble.error.clone(),
-            None if awaits_pod => Error::NoInstance(self.key.clone()),
             None => Error::UNAVAILABLE,
         }
     }

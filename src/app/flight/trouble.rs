@@ -252,7 +252,7 @@ impl Flight {
                 self.labels.retain(|label| label.token != *sent);
                 out.push(Effect::Answer(*sent, failed));
             }
-            Whose::Read | Whose::Delete { .. } | Whose::Force { .. } => {
+            Whose::Read(_) | Whose::Delete { .. } | Whose::Force { .. } => {
                 self.give_up(whose, error, out)
             }
         }

@@ -23,7 +23,7 @@ pub(super) fn pod_ended(job: &Job, pod: &Pod) -> Option<InstanceStatus> {
         return None;
     }
     if let Some(finding) = ended_badly(pod) {
-        if ends_by_itself(pod) && has_retries(job) {
+        if has_retries(job) && is_over(pod) {
             return None;
         }
         let at = finding.since;
@@ -60,25 +60,22 @@ pub(super) fn pod_ended(job: &Job, pod: &Pod) -> Option<InstanceStatus> {
     })
 }
 
+/// Whether nothing of a pod that has failed runs any more: its phase comes up to a second later.
+fn is_over(pod: &Pod) -> bool {
+    let ended = |container: &ContainerStatus| terminated(container).is_some();
+    let failed = |c: &ContainerStatus| terminated(c).is_some_and(|ended| ended.exit_code != 0);
+    let runs = |c: &ContainerStatus| matches!(c.state, ContainerState::Running(_));
+    // After an init container that failed no app container is begun any more.
+    let never_begun =
+        pod.init_container_statuses.iter().any(failed) && !pod.container_statuses.iter().any(runs);
+    pod.phase == PodPhase::Failed || pod.container_statuses.iter().all(ended) || never_begun
+}
+
 /// Whether the Job controller may make another pod after one that failed. The Job's count may or
 /// may not yet have this pod in it; in doubt its own condition, a second later, decides.
 fn has_retries(job: &Job) -> bool {
     let limit = job.backoff_limit.unwrap_or(BACKOFF_LIMIT_DEFAULT);
     limit > 0 && job.status.failed <= limit
-}
-
-/// Whether a pod of restart policy Never, a container of which has failed, has come to its end or is
-/// about to: nothing of it runs any more. The kubelet says that of the containers some tenths of a
-/// second before it says it of the pod (seen: phase Running, all containers terminated).
-fn ends_by_itself(pod: &Pod) -> bool {
-    let is_over = |container: &ContainerStatus| terminated(container).is_some();
-    let failed_first = |container: &ContainerStatus| {
-        terminated(container).is_some_and(|ended| ended.exit_code != 0)
-    };
-    pod.phase == PodPhase::Failed
-        // The app's containers are never made after an init container has failed.
-        || pod.init_container_statuses.iter().any(failed_first)
-        || pod.container_statuses.iter().all(is_over)
 }
 
 /// The containers of a pod in the order in which they run, with the phase that they belong to.

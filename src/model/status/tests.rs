@@ -423,6 +423,20 @@ fn one_of_two_containers_has_ended() {
 fn a_failed_pod_with_retries_left_is_no_end() {
     let failed =
         || on_node(json!({"phase": "Failed", "containerStatuses": container(ended(1, "Error"))}));
+    // The kubelet says that the pod has failed a second after its container.
+    let about_to = json!({"phase": "Running", "containerStatuses": container(ended(1, "Error"))});
+    let init_failed = json!({
+        "initContainerStatuses": [{"name": "prepare", "state": ended(4, "Error")}],
+        "containerStatuses": container(waiting("PodInitializing")),
+    });
+    let one_more = job(json!({"spec": {"backoffLimit": 1}}));
+    for (status, phase) in [(about_to, "starting"), (init_failed, "initialising")] {
+        check(
+            &one_more,
+            &[on_node(status)],
+            &format!("starting {phase} Error 10s@9 pulling_image"),
+        );
+    }
     let retries = |spec: Value, status: Value| job(json!({"spec": spec, "status": status}));
     // As 2.7.1 makes them: no limit said, so six.
     let legacy = retries(json!({"backoffLimit": null}), json!({}));

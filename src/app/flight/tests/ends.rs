@@ -276,17 +276,26 @@ fn a_job_that_has_failed_before_its_pod_says_why() {
     // A pod that never says it.
     let mut scene = failing();
     assert_eq!(scene.get(2), NOTHING);
-    let mut told = scene.pass(wait);
-    told.sort();
+    assert_eq!(scene.pass(wait), ["1: app_error BackoffLimitExceeded"]);
+    // Who asks when it is known to have failed is held as ever, whatever is heard meanwhile.
+    scene.world.pod("u1", failed_pod(3));
+    assert_eq!(scene.changed(), NOTHING);
+    let rest = VERDICT_HOLD.as_secs_f64() - wait;
+    assert_eq!(scene.pass(rest - 0.01), NOTHING);
+    assert_eq!(scene.pass(0.02), ["2: app_error Error"]);
+    // Its pod is seen only after somebody was told.
+    let mut scene = starting();
+    scene.world.ended("u1", "FailureTarget", json!({}));
+    assert_eq!(scene.changed(), ["1: app_error BackoffLimitExceeded"]);
+    assert_eq!(scene.get(2), NOTHING);
+    scene.world.pod("u1", running.clone());
+    assert_eq!(scene.changed(), NOTHING);
+    scene.world.pod("u1", failed_pod(3));
+    assert_eq!(scene.changed(), NOTHING);
     assert_eq!(
-        told,
-        [
-            "1: app_error BackoffLimitExceeded",
-            "2: app_error BackoffLimitExceeded"
-        ]
+        scene.pass(VERDICT_HOLD.as_secs_f64()),
+        ["2: app_error Error"]
     );
-    assert_eq!(scene.get(3), NOTHING);
-    assert_eq!(scene.pass(1.0), ["3: app_error BackoffLimitExceeded"]);
     // It can be waited for no longer, or goes.
     let mut scene = failing();
     assert_eq!(

@@ -13,9 +13,25 @@ fn a_stop_ends_those_who_wait_and_later_ones_start_anew() {
     scene.world.deleting("u1");
     assert_eq!(scene.done(), ["2: done", "1: Stopped"]);
     assert_eq!(scene.get(3), NOTHING);
-    assert_eq!(scene.stop(4), ["4: done"]);
+    // It may be gone by now, and another one be there, for all that is known.
+    assert_eq!(scene.stop(4), ["call delete u1 for bob"]);
+    assert_eq!(scene.done(), ["4: done"]);
     scene.world.job_gone("u1");
     assert_eq!(scene.changed(), ["call create for ann"]);
+}
+
+/// The view lags behind: it shows a Job on its way out, and there is its successor.
+#[test]
+fn a_stop_of_what_is_on_its_way_out_hits_its_successor() {
+    let mut scene = starting();
+    scene.world.deleting("u1");
+    scene.changed();
+    assert_eq!(scene.stop(2), ["call delete u1 for bob"]);
+    assert_eq!(scene.fails(conflict(Verb::Delete)), ["call read"]);
+    scene.world.job("u2", json!({}));
+    assert_eq!(scene.done(), ["call delete u2 for bob"]);
+    scene.world.deleting("u2");
+    assert_eq!(scene.done(), ["2: done"]);
 }
 
 #[test]
@@ -55,6 +71,22 @@ fn a_late_answer_to_a_deletion_is_for_those_who_had_asked_by_then() {
         scene.world.deleting("u2");
         assert_eq!(scene.done(), ["2: done"]);
         scene.check_empty();
+    }
+}
+
+/// The answer to a read is late, and the Job has been made since: whoever asks now means that.
+#[test]
+fn a_late_answer_to_a_read_is_for_those_who_had_asked_by_then() {
+    for outcome in [Outcome::Absent, Outcome::Foreign] {
+        let mut scene = Scene::new();
+        assert_eq!(scene.stop(1), ["call read"]);
+        assert_eq!(scene.stop(2), NOTHING);
+        assert_eq!(scene.label(3), NOTHING);
+        assert_eq!(scene.ends(outcome), ["1: NoInstance", "call read"]);
+        scene.world.job("u1", json!({}));
+        assert_eq!(scene.done(), ["call delete u1 for bob"]);
+        scene.world.deleting("u1");
+        assert_eq!(scene.done(), ["2: done"]);
     }
 }
 

@@ -1,0 +1,88 @@
+//! API servers that are broken on purpose: each must be found out, and by the promise it breaks.
+//!
+//! The program is not changed for this; its world is. What holds here for a broken server would
+//! hold for a broken program that does the same.
+
+use serde_json::{Value, json};
+
+use crate::fake_kube::api::{Model, Reply, Request};
+use crate::fake_kube::cluster::Key;
+use crate::fake_kube::cluster::read::WatchEvent;
+use crate::fake_kube::cluster::resource::Resource;
+use crate::harness::NAMESPACE;
+
+/// What is wrong with the API server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Broken {
+    /// Nothing.
+    #[default]
+    Not,
+    /// A Job whose name is taken is made all the same, beside the other.
+    NamesAreNotUnique,
+    /// A deletion hits whatever has that name, whatever its UID.
+    IgnoresUids,
+    /// A deletion is answered as if it were done, and is not.
+    KeepsWhatIsDeleted,
+    /// Watches do not tell of deletions.
+    HidesDeletions,
+    /// Lists leave out their last object.
+    ShortensLists,
+    /// Whatever is created is refused, with an answer that nobody has ever seen.
+    TalksNonsense,
+}
+
+impl Broken {
+    pub(super) fn spoil_request(self, request: &mut Request, model: &Model) {
+        let is_job = request.path.contains("/jobs");
+        match (self, request.method.as_str()) {
+            (Self::NamesAreNotUnique, "POST") if is_job => rename_if_taken(request, model),
+            (Self::IgnoresUids, "DELETE") => edit(request, |body| {
+                body["preconditions"] = json!({});
+            }),
+            (Self::KeepsWhatIsDeleted, "DELETE") => edit(request, |body| {
+                body["dryRun"] = json!(["All"]);
+            }),
+            _ => {}
+        }
+    }
+
+    pub(super) fn spoil_reply(self, request: &Request, reply: &mut Reply) {
+        let Reply::Answer(answer) = reply else {
+            return;
+        };
+        match self {
+            Self::ShortensLists if answer.body["items"].is_array() => {
+                if let Some(items) = answer.body["items"].as_array_mut() {
+                    items.pop();
+                }
+            }
+            Self::TalksNonsense if request.method == "POST" => {
+                answer.code = 418;
+                answer.body = json!("teapot");
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn lets_through(self, event: &WatchEvent) -> bool {
+        let marks = event.object["metadata"]["deletionTimestamp"].is_string();
+        self != Self::HidesDeletions || (event.kind != "DELETED" && !marks)
+    }
+}
+
+fn edit(request: &mut Request, change: impl FnOnce(&mut Value)) {
+    if let Ok(mut body) = serde_json::from_slice(&request.body) {
+        change(&mut body);
+        request.body = body.to_string().into_bytes();
+    }
+}
+
+fn rename_if_taken(request: &mut Request, model: &Model) {
+    edit(request, |body| {
+        let name = body["metadata"]["name"].as_str().unwrap_or("").to_owned();
+        let key: Key = (Resource::Jobs, NAMESPACE.to_owned(), name.clone());
+        if model.cluster.object(&key).is_some() {
+            body["metadata"]["name"] = json!(format!("{name}-again"));
+        }
+    });
+}

@@ -1,0 +1,84 @@
+//! Chance and time, both from the schedule's seed and nothing else.
+//!
+//! The same seed rolls the same numbers, so a failure is found again. Time stands still unless a
+//! schedule moves it; the fake API server has its own clock, which is moved with it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use config_controller::clock::Clock;
+
+/// Numbers that look random (SplitMix64).
+#[derive(Clone, Debug)]
+pub(super) struct Dice(u64);
+
+impl Dice {
+    pub(super) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    pub(super) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// A number below `sides`.
+    pub(super) fn roll(&mut self, sides: usize) -> usize {
+        let sides = u64::try_from(sides.max(1)).expect("a count fits 64 bits");
+        usize::try_from(self.next() % sides).expect("it is below a count")
+    }
+
+    /// Whether something happens that happens so often in a thousand.
+    pub(super) fn chance(&mut self, per_thousand: usize) -> bool {
+        self.roll(1000) < per_thousand
+    }
+
+    pub(super) fn pick<T: Copy>(&mut self, of: &[T]) -> T {
+        of[self.roll(of.len())]
+    }
+}
+
+/// The moment at which the fake's manual clock begins, in seconds since 1970.
+const BEGIN_SECS: u64 = 1_767_225_600;
+
+/// Time as all replicas of a schedule see it.
+#[derive(Clone, Debug)]
+pub(super) struct Time {
+    started: Instant,
+    nanos: Arc<AtomicU64>,
+}
+
+impl Time {
+    pub(super) fn new() -> Self {
+        Self {
+            started: Instant::now(),
+            nanos: Arc::default(),
+        }
+    }
+
+    /// What has passed since the schedule began.
+    pub(super) fn passed(&self) -> Duration {
+        Duration::from_nanos(self.nanos.load(Ordering::Relaxed))
+    }
+
+    /// Moves it forward to this moment, if that is not past.
+    pub(super) fn move_to(&self, at: Instant) {
+        let passed = at.saturating_duration_since(self.started).as_nanos();
+        let nanos = u64::try_from(passed).expect("a schedule lasts less than an age");
+        self.nanos.fetch_max(nanos, Ordering::Relaxed);
+    }
+}
+
+impl Clock for Time {
+    fn now(&self) -> Instant {
+        self.started + self.passed()
+    }
+
+    fn wall_now(&self) -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(BEGIN_SECS) + self.passed()
+    }
+}

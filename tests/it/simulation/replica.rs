@@ -1,0 +1,377 @@
+//! One replica without its threads: the very parts of the service, moved one step at a time.
+//!
+//! The desk, the stores, the reflectors, the hands and [`App`] are the service's own; missing are
+//! the HTTP front and the loops of the threads. What each thread does in one go is one step here,
+//! and whatever can happen between two steps of different threads can happen between two of these.
+
+use std::sync::mpsc::Receiver;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::{Duration, Instant};
+
+use config_controller::app::desk::{Desk, Input, Limits, Now};
+use config_controller::app::engine::{self, Catalogs, Inbox};
+use config_controller::app::flight::{Call, Effect, Operation};
+use config_controller::app::hands::{Asked, Hands, Writers};
+use config_controller::app::view::View;
+use config_controller::app::{Answer, App, Following, Token, Waits};
+use config_controller::clock::Clock;
+use config_controller::kube::Client;
+use config_controller::kube::request::Scope;
+use config_controller::kube::transport::Transport;
+use config_controller::kube::types::{ConfigMap, Job, Pod, Resource, ResourceVersion, WatchEvent};
+use config_controller::kube::watch::{self, Next, POLL};
+use config_controller::metrics::Metrics;
+use config_controller::model::labels;
+use config_controller::model::names::InstanceKey;
+use config_controller::shutdown::Stop;
+use config_controller::store::reflector::Running;
+use config_controller::store::{OnChange, Reflector, Writer, events, store};
+
+use super::dice::Time;
+use super::promises::Floors;
+use super::server::{Link, Pipe, Server, lock};
+use crate::harness::{NAMESPACE, PREFIX};
+
+/// Inputs that fit into a replica's inbox; it is emptied long before.
+const INBOX_ROOM: usize = 1024;
+
+/// How long requests wait, as in the default settings.
+pub(super) const WAITS: Waits = Waits {
+    start_wait: Duration::from_secs(10),
+    start_wait_max: Duration::from_secs(300),
+};
+
+/// One replica.
+pub(super) struct Replica {
+    /// What the front calls.
+    pub(super) app: App,
+    /// What it knows.
+    pub(super) view: View,
+    /// Its reflectors: ConfigMaps, Jobs, pods.
+    pub(super) loops: [Box<dyn Looping>; 3],
+    /// The calls that are under way.
+    pub(super) calls: Vec<UnderWay>,
+    desk: Desk,
+    inbox: Inbox,
+    receiver: Receiver<Input>,
+    catalogs: Arc<Catalogs>,
+    hands: Hands,
+    time: Time,
+}
+
+/// A call on its way there or back.
+pub(super) enum UnderWay {
+    /// The API server has not yet got it.
+    There(Call),
+    /// The API server has carried it out, or it has failed.
+    Back(InstanceKey, Box<Asked>),
+}
+
+impl UnderWay {
+    /// The name that it is for.
+    pub(super) fn key(&self) -> &InstanceKey {
+        match self {
+            Self::There(call) => &call.key,
+            Self::Back(key, _) => key,
+        }
+    }
+
+    /// Whether it is going to create a Job of that name.
+    pub(super) fn will_create(&self, key: &InstanceKey) -> bool {
+        matches!(self, Self::There(Call { key: of, operation: Operation::Create { .. } }) if of == key)
+    }
+}
+
+/// What came out of the desk.
+#[derive(Default)]
+pub(super) struct Out {
+    /// Answers, in the order of their tokens.
+    pub(super) answers: Vec<(Token, Answer)>,
+    /// Calls, in the order of their names.
+    pub(super) calls: Vec<Call>,
+}
+
+impl Replica {
+    /// One that knows nothing yet.
+    pub(super) fn new(server: &Arc<Mutex<Server>>, time: &Time, limits: Limits, seed: u64) -> Self {
+        let clock: Arc<dyn Clock> = Arc::new(time.clone());
+        let now = time.now();
+        let link = Arc::new(Link::new(Arc::clone(server), time.clone()));
+        let client = Client::new(Arc::clone(&link) as Arc<dyn Transport>, NAMESPACE);
+        let (inbox, receiver) = Inbox::with_room(INBOX_ROOM);
+        let catalogs = Arc::new(Catalogs::default());
+        let config_maps = store::new::<ConfigMap>(now).0;
+        let (jobs, pods) = (store::new::<Job>(now).0, store::new::<Pod>(now).0);
+        // As under a Role without the right to read Events.
+        let events = events::new().0;
+        let view = View {
+            config_maps: config_maps.store(),
+            jobs: jobs.store(),
+            pods: pods.store(),
+            events: events.store(),
+        };
+        let writers = Writers {
+            jobs: jobs.clone(),
+            pods: pods.clone(),
+            events: events.clone(),
+        };
+        let making = Making {
+            client: &client,
+            clock: &clock,
+            link: &link,
+            seed,
+        };
+        let (read, known) = (Arc::clone(&catalogs), config_maps.store());
+        let (of_jobs, of_pods) = (inbox.clone(), inbox.clone());
+        // As `service.rs` wires them.
+        let loops: [Box<dyn Looping>; 3] = [
+            making.looping(
+                config_maps,
+                &format!("{PREFIX}template=true"),
+                Box::new(move |_| read.update(&known.snapshot())),
+            ),
+            making.looping(
+                jobs,
+                "",
+                Box::new(move |changes| {
+                    of_jobs.tell(Input::Changed(engine::keys_of_jobs(changes)));
+                }),
+            ),
+            making.looping(
+                pods,
+                labels::INSTANCE_NAME,
+                Box::new(move |changes| {
+                    of_pods.tell(Input::Changed(engine::keys_of_pods(changes)));
+                }),
+            ),
+        ];
+        Self {
+            app: App::new(
+                view.clone(),
+                Arc::clone(&catalogs),
+                inbox.clone(),
+                WAITS,
+                Arc::clone(&clock),
+                None,
+                Following::default(),
+            ),
+            view,
+            loops,
+            calls: Vec::new(),
+            desk: Desk::new(limits),
+            inbox,
+            receiver,
+            hands: Hands::new(client, writers, metrics(), Arc::clone(&catalogs), clock),
+            catalogs,
+            time: time.clone(),
+        }
+    }
+
+    /// The desk's thread comes round: it takes what has come in, and looks at the time.
+    pub(super) fn run_desk(&mut self) -> Out {
+        let catalog = self.catalogs.current();
+        let now = Now {
+            now: self.time.now(),
+            wall: self.time.wall_now(),
+            view: &self.view,
+            catalog: &catalog,
+        };
+        let mut effects = Vec::new();
+        for input in self.receiver.try_iter() {
+            self.desk.step(input, &now, &mut effects);
+        }
+        self.desk.tick(&now, &mut effects);
+        let mut out = Out::default();
+        for effect in effects {
+            match effect {
+                Effect::Answer(token, answer) => out.answers.push((token, answer)),
+                Effect::Call(call) => out.calls.push(*call),
+            }
+        }
+        // The order in which the desk goes through names is up to the hash of the day.
+        out.answers.sort_by_key(|(token, _)| *token);
+        out.calls.sort_by(|a, b| a.key.cmp(&b.key));
+        out
+    }
+
+    /// When the desk wants to come round.
+    pub(super) fn next_wake(&self) -> Option<Instant> {
+        self.desk.next_wake()
+    }
+
+    /// How many requests wait at the desk.
+    pub(super) fn waiting(&self) -> usize {
+        self.desk.waiting()
+    }
+
+    /// The API server gets the call in that place; its answer is on its way.
+    pub(super) fn carry(&mut self, at: usize) -> bool {
+        let UnderWay::There(call) = &self.calls[at] else {
+            return false;
+        };
+        let key = call.key.clone();
+        let asked = self.hands.ask(call.clone());
+        self.calls[at] = UnderWay::Back(key, Box::new(asked));
+        true
+    }
+
+    /// The answer to the call in that place arrives.
+    pub(super) fn bring_back(&mut self, at: usize) -> bool {
+        if let UnderWay::There(_) = &self.calls[at] {
+            return false;
+        }
+        let UnderWay::Back(key, asked) = self.calls.swap_remove(at) else {
+            return false;
+        };
+        let outcome = self.hands.apply(*asked);
+        self.inbox.tell(Input::Completed(key, outcome));
+        true
+    }
+
+    /// How far its views have come.
+    pub(super) fn floors(&self) -> Floors {
+        Floors {
+            jobs: self.loops[1].seen(),
+            pods: self.loops[2].seen(),
+        }
+    }
+}
+
+/// Metrics are counted and not looked at here; one for all spares making them.
+fn metrics() -> Arc<Metrics> {
+    static METRICS: OnceLock<Arc<Metrics>> = OnceLock::new();
+    Arc::clone(METRICS.get_or_init(|| Arc::new(Metrics::new(1, &[]))))
+}
+
+struct Making<'a> {
+    client: &'a Client,
+    clock: &'a Arc<dyn Clock>,
+    link: &'a Arc<Link>,
+    seed: u64,
+}
+
+impl Making<'_> {
+    fn looping<K: Resource>(
+        &self,
+        writer: Writer<K>,
+        selector: &str,
+        on_change: OnChange<K>,
+    ) -> Box<dyn Looping> {
+        let reflector = Reflector {
+            client: self.client.clone(),
+            scope: Scope::labelled(NAMESPACE, selector),
+            writer,
+            clock: Arc::clone(self.clock),
+            stop: Stop::new(),
+            poll: POLL,
+            loss: None,
+            seed: self.seed,
+            on_change,
+            on_death: Arc::new(|_| ()),
+        };
+        Box::new(Loop {
+            running: Running::new(reflector),
+            turn: Turn::Begins,
+            link: Arc::clone(self.link),
+            clock: Arc::clone(self.clock),
+            pipe: None,
+            seen: 0,
+        })
+    }
+}
+
+/// A reflector, whatever it reflects.
+pub(super) trait Looping {
+    /// Whether it can do something now.
+    fn can_go(&mut self, server: &Server, now: Instant) -> bool;
+    /// Does it: asks Kubernetes, or takes what came back.
+    fn go(&mut self);
+    /// The revision up to which it has seen all.
+    fn seen(&self) -> u64;
+    /// Its open watch.
+    fn pipe(&self) -> Option<&Arc<Mutex<Pipe>>>;
+}
+
+/// Where a reflector's thread is.
+enum Turn<K: Resource> {
+    Begins,
+    Waits(Instant),
+    /// The answer to a list or to the opening of a watch is on its way.
+    Back(watch::Input<K>),
+}
+
+struct Loop<K: Resource> {
+    running: Running<K>,
+    turn: Turn<K>,
+    link: Arc<Link>,
+    clock: Arc<dyn Clock>,
+    pipe: Option<Arc<Mutex<Pipe>>>,
+    seen: u64,
+}
+
+impl<K: Resource> Loop<K> {
+    fn take(&mut self, input: watch::Input<K>) {
+        if let Some(seen) = version_of(&input).and_then(|version| version.parse().ok()) {
+            self.seen = seen;
+        }
+        let wait = self.running.take(input);
+        if *self.running.next() != Next::Read {
+            self.pipe = None;
+        }
+        self.turn = wait.map_or(Turn::Begins, |wait| Turn::Waits(self.clock.now() + wait));
+    }
+}
+
+/// The version that a store reflects after this.
+fn version_of<K: Resource>(input: &watch::Input<K>) -> Option<String> {
+    let text = |version: &ResourceVersion| Some(version.to_string());
+    match input {
+        watch::Input::Listed(Ok(page)) if page.continue_token.is_none() => text(&page.version),
+        watch::Input::Event(Ok(event)) => match event {
+            WatchEvent::Added(object)
+            | WatchEvent::Modified(object)
+            | WatchEvent::Deleted(object) => text(&object.metadata().resource_version),
+            WatchEvent::Foreign(metadata) => text(&metadata.resource_version),
+            WatchEvent::Bookmark(version) => text(version),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+impl<K: Resource> Looping for Loop<K> {
+    fn can_go(&mut self, server: &Server, now: Instant) -> bool {
+        match (&self.turn, &self.pipe) {
+            (Turn::Waits(until), _) => *until <= now,
+            (Turn::Begins, Some(pipe)) => lock(pipe).prepare(server, now),
+            (Turn::Begins, None) | (Turn::Back(_), _) => true,
+        }
+    }
+
+    fn go(&mut self) {
+        match std::mem::replace(&mut self.turn, Turn::Begins) {
+            Turn::Back(input) => self.take(input),
+            Turn::Begins | Turn::Waits(_) => {
+                let input = self.running.perform();
+                if let watch::Input::Opened(Ok(())) = input {
+                    self.pipe = self.link.take_opened();
+                }
+                match input {
+                    watch::Input::Listed(_) | watch::Input::Opened(_) => {
+                        self.turn = Turn::Back(input);
+                    }
+                    // A line that was read and not yet taken is as good as one not yet read.
+                    _ => self.take(input),
+                }
+            }
+        }
+    }
+
+    fn seen(&self) -> u64 {
+        self.seen
+    }
+
+    fn pipe(&self) -> Option<&Arc<Mutex<Pipe>>> {
+        self.pipe.as_ref()
+    }
+}

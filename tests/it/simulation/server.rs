@@ -1,0 +1,365 @@
+//! The API server of a schedule, and the replicas' ways to it: the fake's model without sockets.
+//!
+//! [`Link`] is a [`Transport`] that hands each request to [`Model::handle`]. Watches are [`Pipe`]s:
+//! nothing comes out of one unless the schedule lets it, so that it can lag, break within a line,
+//! fall silent or end. What goes wrong with a request is drawn here, from the schedule's seed.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use config_controller::clock::Clock;
+use config_controller::kube::Error;
+use config_controller::kube::error::Failure;
+use config_controller::kube::request::Request;
+use config_controller::kube::transport::{EventStream, Response, Transport};
+use config_controller::kube::watch::SILENCE;
+use percent_encoding::percent_decode_str;
+
+use super::broken::Broken;
+use super::dice::{Dice, Time};
+use crate::fake_kube::api::{self, Model, Reply, Watch};
+use crate::fake_kube::cluster::read::WatchEvent;
+use crate::fake_kube::faults::{Fault, FaultRule};
+
+/// The pause between two bookmarks of a watch.
+const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
+
+/// The API server.
+#[derive(Debug)]
+pub(super) struct Server {
+    /// The fake itself.
+    pub(super) model: Model,
+    /// Of a thousand requests so many meet a fault.
+    pub(super) faults_per_thousand: usize,
+    /// No connection is to be had until then.
+    pub(super) away_until: Option<Instant>,
+    /// Every request is answered 403 until then.
+    pub(super) forbidden_until: Option<Instant>,
+    /// What is wrong with this server on purpose.
+    pub(super) broken: Broken,
+    /// Requests so far: all, and those that create a Job.
+    pub(super) requests: u64,
+    pub(super) posts: u64,
+    /// Lists that showed an older state than there was, so far.
+    pub(super) stale_lists: u64,
+    dice: Dice,
+    time: Time,
+}
+
+impl Server {
+    pub(super) fn new(model: Model, seed: u64, time: Time, broken: Broken) -> Self {
+        Self {
+            model,
+            faults_per_thousand: 0,
+            away_until: None,
+            forbidden_until: None,
+            broken,
+            requests: 0,
+            posts: 0,
+            stale_lists: 0,
+            dice: Dice::new(seed),
+            time,
+        }
+    }
+
+    /// From now on it answers as it should.
+    pub(super) fn mend(&mut self) {
+        self.faults_per_thousand = 0;
+        self.away_until = None;
+        self.forbidden_until = None;
+    }
+
+    fn lasts(&self, until: Option<Instant>) -> bool {
+        until.is_some_and(|until| self.time.now() < until)
+    }
+
+    /// What goes wrong with the next request.
+    fn draw(&mut self, verb: &str) -> Option<Fault> {
+        if self.lasts(self.forbidden_until) {
+            return Some(Fault::Forbidden);
+        }
+        if !self.dice.chance(self.faults_per_thousand) {
+            return None;
+        }
+        let few = u64::try_from(self.dice.roll(8)).expect("it is below 8");
+        let retry_after_secs = u32::try_from(self.dice.roll(4)).expect("it is below 4");
+        let status = self.dice.pick(&[500, 502, 503, 504]);
+        Some(match (verb, self.dice.roll(9)) {
+            (_, 0 | 1) => Fault::TooManyRequests { retry_after_secs },
+            (_, 2 | 3) => Fault::Status(status),
+            (_, 4) => Fault::Drop,
+            ("watch", 5) => Fault::StaleWatch(few),
+            ("watch", 6) => Fault::SplitWatch,
+            ("watch", 7) => Fault::SilentWatch,
+            ("watch", _) => Fault::GoneAsStatus,
+            ("list", 5 | 6) => {
+                self.stale_lists += 1;
+                Fault::StaleList(few)
+            }
+            ("list", _) => Fault::DuplicateItem,
+            (_, 5) => Fault::Forbidden,
+            _ => Fault::LoseAnswer,
+        })
+    }
+
+    fn handle(&mut self, request: &Request) -> Result<api::Outcome, Failure> {
+        self.requests += 1;
+        if self.lasts(self.away_until) {
+            return Err(Failure::Connect("connection refused".into()));
+        }
+        let verb = request.verb.as_str();
+        self.posts += u64::from(verb == "create");
+        let fault = self.draw(verb);
+        if fault == Some(Fault::Drop) && self.dice.chance(500) {
+            return Err(Failure::Connect("connection refused".into()));
+        }
+        if let Some(fault) = fault {
+            let rule = FaultRule::new("*", "*", fault);
+            self.model.faults.add(rule.times(1));
+        }
+        let mut asked = translate(request);
+        let broken = self.broken;
+        broken.spoil_request(&mut asked, &self.model);
+        let mut outcome = self.model.handle(&asked);
+        broken.spoil_reply(&asked, &mut outcome.reply);
+        self.model.faults.clear();
+        Ok(outcome)
+    }
+}
+
+/// A request as the fake takes it.
+fn translate(request: &Request) -> api::Request {
+    let decode = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+    let (path, query) = request
+        .path_and_query
+        .split_once('?')
+        .unwrap_or((&request.path_and_query, ""));
+    let pairs = query.split('&').filter(|pair| !pair.is_empty());
+    let pairs = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+    api::Request {
+        method: request.method.as_str().to_owned(),
+        path: decode(path),
+        query: pairs
+            .map(|(key, value)| (decode(key), decode(value)))
+            .collect(),
+        content_type: request.content_type.map(str::to_owned),
+        body: request.body.clone().unwrap_or_default(),
+        ..api::Request::default()
+    }
+}
+
+/// Takes a lock; a schedule runs on one thread, so nobody else has it.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A replica's way to the API server.
+#[derive(Debug)]
+pub(super) struct Link {
+    server: Arc<Mutex<Server>>,
+    time: Time,
+    /// The watch that was opened last and nobody has taken yet.
+    opened: Mutex<Option<Arc<Mutex<Pipe>>>>,
+}
+
+impl Link {
+    pub(super) fn new(server: Arc<Mutex<Server>>, time: Time) -> Self {
+        Self {
+            server,
+            time,
+            opened: Mutex::default(),
+        }
+    }
+
+    /// The inside of the watch that was opened last.
+    pub(super) fn take_opened(&self) -> Option<Arc<Mutex<Pipe>>> {
+        lock(&self.opened).take()
+    }
+}
+
+impl Transport for Link {
+    fn send(&self, request: &Request) -> Result<Response, Error> {
+        let outcome = lock(&self.server).handle(request);
+        let answer = match outcome.map_err(|failure| request.error(failure))?.reply {
+            Reply::Answer(answer) => answer,
+            Reply::Nothing | Reply::Watch(_) => {
+                return Err(request.error(Failure::Lost("connection reset".into())));
+            }
+        };
+        let seconds = answer
+            .headers
+            .iter()
+            .find(|(name, _)| *name == "Retry-After");
+        let seconds = seconds.and_then(|(_, value)| value.parse().ok());
+        Ok(Response {
+            status: answer.code,
+            body: answer.body.to_string().into_bytes(),
+            retry_after: seconds.map(Duration::from_secs),
+            warnings: Vec::new(),
+        })
+    }
+
+    fn open(&self, request: &Request) -> Result<Box<dyn EventStream>, Error> {
+        let outcome = lock(&self.server).handle(request);
+        let outcome = outcome.map_err(|failure| request.error(failure))?;
+        let watch = match outcome.reply {
+            Reply::Watch(watch) => *watch,
+            Reply::Nothing => {
+                return Err(request.error(Failure::Lost("connection reset".into())));
+            }
+            Reply::Answer(answer) => {
+                let refused = Response {
+                    status: answer.code,
+                    body: answer.body.to_string().into_bytes(),
+                    ..Response::default()
+                };
+                refused.into_success(request)?;
+                return Err(request.error(Failure::Answer("no watch".into())));
+            }
+        };
+        let pipe = Arc::new(Mutex::new(Pipe {
+            queue: watch.first.iter().cloned().collect(),
+            opened: self.time.now(),
+            heard: self.time.now(),
+            is_silent: outcome.faults.contains(&Fault::SilentWatch),
+            is_split: outcome.faults.contains(&Fault::SplitWatch),
+            frozen_until: None,
+            cut: None,
+            pieces: VecDeque::new(),
+            watch,
+        }));
+        *lock(&self.opened) = Some(Arc::clone(&pipe));
+        Ok(Box::new(Stream(pipe)))
+    }
+}
+
+/// How a watch is cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cut {
+    /// In good order.
+    Closed,
+    /// Between two lines.
+    Lost,
+    /// Within the next line.
+    WithinLine,
+}
+
+/// An open watch, seen from the server.
+#[derive(Debug)]
+pub(super) struct Pipe {
+    watch: Watch,
+    queue: VecDeque<WatchEvent>,
+    opened: Instant,
+    heard: Instant,
+    is_silent: bool,
+    is_split: bool,
+    /// Nothing arrives until then: this view is stale.
+    pub(super) frozen_until: Option<Instant>,
+    /// It ends before the next line.
+    pub(super) cut: Option<Cut>,
+    /// What the reader gets next, piece by piece.
+    pieces: VecDeque<Result<Vec<u8>, Failure>>,
+}
+
+impl Pipe {
+    /// Whether the reader can get something now; puts it in place.
+    pub(super) fn prepare(&mut self, server: &Server, now: Instant) -> bool {
+        if !self.pieces.is_empty() {
+            return true;
+        }
+        if now.saturating_duration_since(self.heard) >= SILENCE {
+            self.pieces
+                .push_back(Err(Failure::TimedOut("silent".into())));
+            return true;
+        }
+        if self.is_silent || self.frozen_until.is_some_and(|until| now < until) {
+            return false;
+        }
+        match self.cut {
+            Some(Cut::Closed) => self.pieces.push_back(Ok(Vec::new())),
+            Some(Cut::Lost) => self.lose(),
+            Some(Cut::WithinLine) | None => return self.prepare_line(server, now),
+        }
+        true
+    }
+
+    fn lose(&mut self) {
+        let lost = Failure::Lost("connection reset".into());
+        self.pieces.push_back(Err(lost));
+    }
+
+    fn prepare_line(&mut self, server: &Server, now: Instant) -> bool {
+        let cluster = &server.model.cluster;
+        if self.queue.is_empty() && cluster.revision() > self.watch.revision {
+            let Watch {
+                resource,
+                namespace,
+                selector,
+                revision,
+                ..
+            } = &self.watch;
+            match cluster.watch_events(*resource, namespace, selector, *revision) {
+                Ok(events) => {
+                    let kept = events
+                        .into_iter()
+                        .filter(|event| server.broken.lets_through(event));
+                    self.queue.extend(kept);
+                    self.watch.revision = cluster.revision();
+                }
+                Err(refusal) => {
+                    self.queue.push_back(WatchEvent::error(&refusal));
+                    self.cut = Some(Cut::Closed);
+                }
+            }
+        }
+        let ends = self.opened + Duration::from_secs(self.watch.timeout_secs);
+        let event = match self.queue.pop_front() {
+            Some(event) => event,
+            None if now >= ends => {
+                self.pieces.push_back(Ok(Vec::new()));
+                return true;
+            }
+            None if now.saturating_duration_since(self.heard) >= BOOKMARK_EVERY => {
+                WatchEvent::bookmark(self.watch.resource, self.watch.revision)
+            }
+            None => return false,
+        };
+        self.heard = now;
+        let line = event.line().into_bytes();
+        let (head, tail) = line.split_at(line.len() / 2);
+        if self.cut == Some(Cut::WithinLine) {
+            self.pieces.push_back(Ok(head.to_vec()));
+            self.lose();
+        } else if self.is_split {
+            self.pieces.extend([Ok(head.to_vec()), Ok(tail.to_vec())]);
+        } else {
+            self.pieces.push_back(Ok(line));
+        }
+        true
+    }
+
+    /// It is slow no longer.
+    pub(super) fn mend(&mut self) {
+        self.frozen_until = None;
+    }
+}
+
+/// The reader's end of a [`Pipe`].
+#[derive(Debug)]
+struct Stream(Arc<Mutex<Pipe>>);
+
+impl EventStream for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Failure> {
+        let mut pipe = lock(&self.0);
+        let piece = pipe.pieces.pop_front();
+        let mut piece = piece.expect("a schedule reads only what is there")?;
+        let length = piece.len().min(buffer.len());
+        buffer[..length].copy_from_slice(&piece[..length]);
+        let rest = piece.split_off(length);
+        if !rest.is_empty() {
+            pipe.pieces.push_front(Ok(rest));
+        }
+        Ok(length)
+    }
+}
