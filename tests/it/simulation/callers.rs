@@ -277,7 +277,11 @@ impl World {
 
 fn label_of(serial: u64) -> MetaChange {
     let mut body = Map::new();
-    let key = if serial % 3 == 0 { "user" } else { "session" };
+    let key = if serial.is_multiple_of(3) {
+        "user"
+    } else {
+        "session"
+    };
     body.insert(key.to_owned(), json!(serial.to_string()));
     MetaChange::from_body(&body).expect("a label of a schedule is one")
 }

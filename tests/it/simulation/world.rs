@@ -33,6 +33,9 @@ const CALLS_MAX: usize = 6;
 /// The time for which calls are counted.
 const CALLS_WINDOW: Duration = Duration::from_secs(1);
 
+/// What a reflector has to do at one moment at most, so that one that spins is noticed.
+const TURNS_MAX: usize = 10_000;
+
 /// How often time stands still for the reflectors, so that a jump does not pass for a silence.
 const BREATH: Duration = Duration::from_secs(30);
 
@@ -385,8 +388,13 @@ impl World {
         let mut happened = false;
         for number in 0..self.replicas.len() {
             for which in 0..3 {
+                let mut turns = 0;
                 while self.reflect(number, which)? {
                     happened = true;
+                    turns += 1;
+                    check(Promise::Bounded, turns < TURNS_MAX, || {
+                        format!("the reflector of {} goes round and round", what(which))
+                    })?;
                 }
             }
             self.run_desk(number)?;
@@ -448,8 +456,8 @@ const BEGIN_MS: i64 = 1_767_225_600_000;
 /// The service's own name for a pair.
 pub(super) fn key_of(pair: &Pair) -> InstanceKey {
     InstanceKey {
-        app_type: AppType::new(&*pair.0).expect("a type of a schedule is one"),
-        name: InstanceName::new(&*pair.1).expect("a name of a schedule is one"),
+        app_type: AppType::new(&pair.0).expect("a type of a schedule is one"),
+        name: InstanceName::new(&pair.1).expect("a name of a schedule is one"),
     }
 }
 
