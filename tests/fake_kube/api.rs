@@ -392,9 +392,8 @@ impl Model {
                 .watch_start(target.resource, &target.namespace, &selector, version)?;
         for fault in faults {
             match fault {
-                // One that is too old already is answered as ever.
-                Fault::StaleWatch(writes) if revision >= self.cluster.compacted() => {
-                    let oldest = self.cluster.compacted();
+                Fault::StaleWatch(writes) => {
+                    let oldest = self.cluster.compacted().min(revision);
                     revision = revision.saturating_sub(*writes).max(oldest);
                 }
                 Fault::GoneAsStatus => {

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use config_controller::app::flight::Intent;
-use config_controller::app::{Answer, Asked, Error, Origin, Token};
+use config_controller::app::{Answer, App, Asked, Error, Origin, Token};
 use config_controller::clock::Clock;
 use config_controller::model::labels::MetaChange;
 use config_controller::model::template::Variables;
@@ -106,19 +106,7 @@ impl World {
             wait,
         };
         let floors = replica.floors();
-        let app = &replica.app;
-        let ensure = |asked, intent| match app.ensure(asked, Variables::default(), intent) {
-            Ok(ready) => Some(Answer::Ready(ready)),
-            Err(Some(error)) => Some(Answer::Failed(error)),
-            Err(None) => None,
-        };
-        let answered = match wish {
-            Wish::Ensure => ensure(asked, Intent::Start),
-            Wish::Find => ensure(asked, Intent::Find),
-            Wish::EnsureOrStop => ensure(asked, Intent::StartOrStop),
-            Wish::Stop | Wish::StopAndWait => app.stop(asked).err().map(Answer::Failed),
-            Wish::Label => app.label(asked, label_of(serial)).err().map(Answer::Failed),
-        };
+        let answered = hand_over(&replica.app, asked, wish);
         let waiting = Waiting {
             pair: pair.clone(),
             replica: number,
@@ -272,6 +260,23 @@ impl World {
         check(Promise::DeletionIsRemembered, handed_out.is_none(), || {
             format!("pod {handed_out:?}")
         })
+    }
+}
+
+/// Calls the service; what it answers at once, if anything.
+fn hand_over(app: &App, asked: Asked, wish: Wish) -> Option<Answer> {
+    let serial = asked.token.serial;
+    let ensure = |asked, intent| match app.ensure(asked, Variables::default(), intent) {
+        Ok(ready) => Some(Answer::Ready(ready)),
+        Err(Some(error)) => Some(Answer::Failed(error)),
+        Err(None) => None,
+    };
+    match wish {
+        Wish::Ensure => ensure(asked, Intent::Start),
+        Wish::Find => ensure(asked, Intent::Find),
+        Wish::EnsureOrStop => ensure(asked, Intent::StartOrStop),
+        Wish::Stop | Wish::StopAndWait => app.stop(asked).err().map(Answer::Failed),
+        Wish::Label => app.label(asked, label_of(serial)).err().map(Answer::Failed),
     }
 }
 
