@@ -590,9 +590,7 @@ fn check_admission(target: &Target, body: &Value, faults: &[Fault]) -> Result<()
     for fault in faults {
         match fault {
             Fault::Refused(why) => return Err(status::refused(target.resource, name, why)),
-            Fault::Webhook(why) => {
-                return Err(status::denied_by_webhook("fake.example.com", why));
-            }
+            Fault::Webhook(why) => return Err(status::denied_by_webhook("fake.example.com", why)),
             _ => {}
         }
     }
