@@ -14,9 +14,9 @@
 //!            mailbox ◀──────────── answers ◀────────────────── app::desk (starts, stops, waits)
 //!                                                                │            ▲
 //!                                             calls, one attempt ▼            │ outcomes, changes
-//!                                                          app::engine ─▶ kube::client ─▶ Kubernetes
-//!                                                                             │
-//!                                              store::reflector ◀── watches ◀─┘
+//!                                                  app::{engine, hands} ─▶ kube::client ─▶ Kubernetes
+//!                                                                               │
+//!                                                store::reflector ◀── watches ◀─┘
 //! ```
 //!
 //! Data flows one way: `main → service → http → app → {store, kube, model}`, `store → kube`,
@@ -45,7 +45,11 @@
 //! - **The Job's name is the lock.** It is a pure function of type and name
 //!   ([`model::names`]); the API server lets one Job of a name exist. There is no other lock.
 //! - **One desk decides.** Every start, stop and wait is a flight at the [`app::desk`], a pure
-//!   machine without threads and clock. At most one call per name is under way.
+//!   machine without threads and clock. At most one call per name is under way, and its answer is
+//!   for those who had asked by then: who asks later may mean another Job.
+//! - **Views lag, apart from each other.** Jobs and pods are watched apart, Events may lack, and other
+//!   replicas write: what is not in the view may be there, and only Kubernetes says "not found".
+//!   `tests/it/simulation` runs the desk, the stores and the watches against all of that.
 //! - **Reads cost nothing.** Whatever a GET of a ready instance or a list needs is in the
 //!   stores; no handler calls Kubernetes (an unknown token is reviewed by [`app::review`]).
 //! - **Nobody gets past the gate unasked.** Every request passes [`http::auth::gate`] before it
