@@ -79,7 +79,7 @@ struct Start {
     wake: Option<Instant>,
 }
 
-/// The starts that are under way, and for [`ENDED_KEPT`] those that were.
+/// The starts that are under way, and for a few seconds those that were.
 #[derive(Debug, Default)]
 pub struct Starts {
     followed: HashMap<InstanceKey, Start>,
