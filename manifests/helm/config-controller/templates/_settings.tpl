@@ -36,8 +36,7 @@
 {{- end }}
 {{- range $name, $value := .Values.settings }}
 - name: {{ $name }}
-  {{- /* YAML's numbers arrive as floats, which would be written with an exponent. */}}
-  value: {{ kindIs "float64" $value | ternary (int64 $value) $value | toString | quote }}
+  value: {{ include "config-controller.text" $value | quote }}
 {{- end }}
 {{- with .Values.extraEnv }}
 {{ toYaml . }}
@@ -46,4 +45,9 @@
 
 {{- define "config-controller.scheme" -}}
 {{- empty .Values.tlsSecret | not | ternary "HTTPS" "HTTP" }}
+{{- end }}
+
+{{/* A text or a whole number. Numbers of YAML arrive as floats, which would get an exponent. */}}
+{{- define "config-controller.text" -}}
+{{- kindIs "float64" . | ternary (int64 .) . }}
 {{- end }}
