@@ -25,7 +25,7 @@ pub(crate) struct Ground<'a> {
 
 impl<'a> Ground<'a> {
     /// A new namespace, with the manifests of `manifests/base` (without the Deployment) and
-    /// `manifests/demo`.
+    /// the app types of `manifests/demo`.
     #[track_caller]
     pub(crate) fn new(cluster: &'a Cluster) -> Self {
         static COUNTER: AtomicU32 = AtomicU32::new(0);
@@ -42,7 +42,10 @@ impl<'a> Ground<'a> {
         ground.kubectl(&["create", "namespace", &ground.namespace]);
         let manifests = concat!(env!("CARGO_MANIFEST_DIR"), "/manifests");
         let files = ["service-account", "role", "role-binding"];
-        let mut apply = vec!["apply".to_owned(), format!("--filename={manifests}/demo")];
+        let mut apply = vec![
+            "apply".to_owned(),
+            format!("--filename={manifests}/demo/hello.yaml"),
+        ];
         apply.extend(files.map(|file| format!("--filename={manifests}/base/{file}.yaml")));
         ground.kubectl(&apply.iter().map(String::as_str).collect::<Vec<_>>());
         ground

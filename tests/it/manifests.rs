@@ -1,0 +1,221 @@
+//! `manifests/`: what is rendered, that its parts agree, and that a real cluster takes it.
+//!
+//! | module | what it shows |
+//! |---|---|
+//! | (here) | base, chart and program agree; from the golden renders, so without helm |
+//! | `chart` | with `CLUSTER_TESTS=1`: helm renders the goldens, and refuses values that are wrong |
+//! | `installed` | with `CLUSTER_TESTS=1`: base and chart on a real cluster, and an upgrade from 2.7.1's chart |
+//! | `monitoring` | alerts and dashboard: their metrics, and each alert in a trial by promtool |
+//! | `tools` | what these stand on: helm, kubeconform, a namespace |
+
+mod chart;
+mod installed;
+mod monitoring;
+mod tools;
+
+use std::collections::BTreeSet;
+
+use config_controller::config::SETTINGS;
+use serde_json::{Value, json};
+
+use crate::harness::{ROLE, repository};
+
+/// The renders of the chart that are kept: the golden file, and the values in this folder.
+const RENDERS: &[(&str, Option<&str>)] = &[
+    ("chart-default.yaml", None),
+    ("chart-original.yaml", Some("original.values.yaml")),
+    ("chart-own.yaml", Some("own.values.yaml")),
+    ("chart-tokens.yaml", Some("tokens.values.yaml")),
+];
+
+/// Settings that have values of their own in the chart, or are none of a pod's.
+const NOT_IN_SETTINGS: &[&str] = &[
+    "AUTH",
+    "AUTH_ALLOW",
+    "AUTH_TOKENS_FILE",
+    "CONFIGMAP_SELECTOR",
+    "JOB_NAMESPACE",
+    "KUBECONFIG",
+    "SERVICE_PORT",
+    "TLS_CERT",
+    "TLS_KEY",
+];
+
+/// A file of the repository.
+#[track_caller]
+fn text_of(path: &str) -> String {
+    std::fs::read_to_string(repository().join(path))
+        .unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// The objects of a text with several YAML documents.
+#[track_caller]
+fn objects(yaml: &str) -> Vec<Value> {
+    let documents = yaml.split("\n---\n").map(str::trim);
+    let read = |text: &str| serde_yaml::from_str(text).expect("a document is YAML");
+    let all = documents.filter(|text| !text.is_empty()).map(read);
+    all.filter(|object: &Value| !object.is_null()).collect()
+}
+
+/// The objects of a golden render.
+#[track_caller]
+fn rendered(golden: &str) -> Vec<Value> {
+    objects(&text_of(&format!("tests/it/golden/{golden}")))
+}
+
+/// The only object of that kind.
+#[track_caller]
+fn only(objects: &[Value], kind: &str) -> Value {
+    let found: Vec<&Value> = objects.iter().filter(|o| o["kind"] == kind).collect();
+    assert_eq!(found.len(), 1, "one {kind}");
+    found[0].clone()
+}
+
+#[test]
+fn the_chart_grants_what_the_base_grants() {
+    let base: Value = serde_yaml::from_str(ROLE).expect("the Role is YAML");
+    for (golden, _) in RENDERS {
+        let role = only(&rendered(golden), "Role");
+        assert_eq!(role["rules"], base["rules"], "{golden}");
+        let binding = only(&rendered(golden), "RoleBinding");
+        let metadata = |object: &Value, key: &str| object["metadata"][key].clone();
+        assert_eq!(binding["roleRef"]["name"], metadata(&role, "name"));
+        assert_eq!(
+            metadata(&binding, "namespace"),
+            metadata(&role, "namespace")
+        );
+        let account = only(&rendered(golden), "ServiceAccount");
+        let subject = &binding["subjects"][0];
+        assert_eq!(subject["name"], metadata(&account, "name"), "{golden}");
+        assert_eq!(subject["namespace"], metadata(&account, "namespace"));
+        let pod = &only(&rendered(golden), "Deployment")["spec"]["template"]["spec"];
+        assert_eq!(pod["serviceAccountName"], metadata(&account, "name"));
+    }
+}
+
+/// The Deployment without what the chart must have otherwise: names, labels, and the environment.
+fn comparable(mut deployment: Value) -> Value {
+    let spec = &mut deployment["spec"];
+    spec["selector"] = json!("");
+    spec["template"]["metadata"] = json!("");
+    let pod = &mut spec["template"]["spec"];
+    pod["serviceAccountName"] = json!("");
+    pod["topologySpreadConstraints"][0]["labelSelector"] = json!("");
+    let container = &mut pod["containers"][0];
+    let container = container.as_object_mut().expect("a container is an object");
+    container.remove("env");
+    for probe in ["livenessProbe", "readinessProbe"] {
+        // HTTP is what Kubernetes takes where nothing is said.
+        container[probe]["httpGet"]["scheme"] = json!("HTTP");
+    }
+    deployment["spec"].take()
+}
+
+#[test]
+fn the_chart_runs_what_the_base_runs() {
+    let base = objects(&text_of("manifests/base/deployment.yaml"));
+    let chart = only(&rendered("chart-default.yaml"), "Deployment");
+    assert_eq!(comparable(chart), comparable(only(&base, "Deployment")));
+}
+
+/// A chart that keeps a Service's or a budget's selector and not the pods' labels serves nobody.
+#[test]
+fn all_selectors_find_the_pods() {
+    let mut renders: Vec<Vec<Value>> = RENDERS.iter().map(|(golden, _)| rendered(golden)).collect();
+    let parts = [
+        "deployment",
+        "service",
+        "pod-disruption-budget",
+        "network-policy",
+    ];
+    let base = parts.map(|part| objects(&text_of(&format!("manifests/base/{part}.yaml"))));
+    renders.push(base.concat());
+    for objects in renders {
+        let spec = &only(&objects, "Deployment")["spec"];
+        let labels = &spec["template"]["metadata"]["labels"];
+        assert_eq!(&spec["selector"]["matchLabels"], labels);
+        assert_eq!(&only(&objects, "Service")["spec"]["selector"], labels);
+        let spread = &spec["template"]["spec"]["topologySpreadConstraints"][0];
+        assert_eq!(&spread["labelSelector"]["matchLabels"], labels);
+        for object in &objects {
+            let key = match object["kind"].as_str() {
+                Some("PodDisruptionBudget") => "selector",
+                Some("NetworkPolicy") => "podSelector",
+                _ => continue,
+            };
+            assert_eq!(&object["spec"][key]["matchLabels"], labels, "{object}");
+        }
+    }
+}
+
+#[test]
+fn manifests_are_of_this_version() {
+    let version = env!("CARGO_PKG_VERSION");
+    let chart: Value =
+        serde_yaml::from_str(&text_of("manifests/helm/config-controller/Chart.yaml"))
+            .expect("Chart.yaml is YAML");
+    assert_eq!(
+        (&chart["version"], &chart["appVersion"]),
+        (&json!(version), &json!(version))
+    );
+    for path in ["base/deployment.yaml", "demo/kustomization.yaml"] {
+        let text = text_of(&format!("manifests/{path}"));
+        let named = [
+            format!("config-controller:{version}\n"),
+            format!("newTag: {version}\n"),
+        ];
+        assert!(
+            named.iter().any(|tag| text.contains(tag)),
+            "{path} names {version}"
+        );
+    }
+}
+
+/// A misspelt setting would be an environment variable that nobody reads.
+#[test]
+fn the_schema_names_each_setting() {
+    let schema = text_of("manifests/helm/config-controller/values.schema.json");
+    let schema: Value = serde_json::from_str(&schema).expect("a schema is JSON");
+    let named = schema["properties"]["settings"]["properties"].as_object();
+    let named: BTreeSet<&str> = named
+        .expect("an object")
+        .keys()
+        .map(String::as_str)
+        .collect();
+    let all: BTreeSet<&str> = SETTINGS.iter().map(|setting| setting.name).collect();
+    let elsewhere: BTreeSet<&str> = NOT_IN_SETTINGS.iter().copied().collect();
+    assert!(elsewhere.is_subset(&all), "{elsewhere:?}");
+    let expected: BTreeSet<&str> = all.difference(&elsewhere).copied().collect();
+    assert_eq!(
+        named, expected,
+        "properties of `settings` in values.schema.json"
+    );
+}
+
+/// What a parent chart or a caller of 2.7.1's chart knows each value by.
+#[test]
+fn each_value_is_in_the_schema() {
+    let folder = "manifests/helm/config-controller";
+    let schema: Value = serde_json::from_str(&text_of(&format!("{folder}/values.schema.json")))
+        .expect("a schema is JSON");
+    let values: Value =
+        serde_yaml::from_str(&text_of(&format!("{folder}/values.yaml"))).expect("values are YAML");
+    let keys = |object: &Value| -> BTreeSet<String> {
+        object
+            .as_object()
+            .expect("an object")
+            .keys()
+            .cloned()
+            .collect()
+    };
+    let mut in_schema = keys(&schema["properties"]);
+    // Helm's own, which need no default.
+    assert!(in_schema.remove("global") && in_schema.remove("enabled"));
+    assert_eq!(keys(&values), in_schema);
+    let original: Value = serde_yaml::from_str(&text_of("tests/it/manifests/original.values.yaml"))
+        .expect("values are YAML");
+    let own: Value = serde_yaml::from_str(&text_of("tests/it/manifests/own.values.yaml"))
+        .expect("values are YAML");
+    let set: BTreeSet<String> = keys(&original).union(&keys(&own)).cloned().collect();
+    assert_eq!(set, in_schema, "each value is set in a render");
+}

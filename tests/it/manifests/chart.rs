@@ -1,0 +1,135 @@
+//! What helm makes of the chart: the goldens, no complaint, and a clear word on values that are wrong.
+
+use super::tools::{CHART, Helm, Kubeconform};
+use super::{RENDERS, text_of};
+use crate::cluster;
+use crate::tidy::check_golden;
+
+/// The argument that gives helm a file of this folder.
+fn values(file: Option<&str>) -> Vec<String> {
+    let argument = |file: &str| format!("--values=tests/it/manifests/{file}");
+    file.map(argument).into_iter().collect()
+}
+
+#[track_caller]
+fn template(helm: &Helm, file: Option<&str>) -> String {
+    let values = values(file);
+    helm.template(
+        "portal",
+        &values.iter().map(String::as_str).collect::<Vec<_>>(),
+    )
+}
+
+#[test]
+fn it_renders_as_ever() {
+    let Some(cluster) = cluster::shared() else {
+        return;
+    };
+    let helm = Helm::new(cluster);
+    for (golden, file) in RENDERS {
+        check_golden(golden, &template(&helm, *file));
+    }
+}
+
+#[test]
+fn helm_finds_nothing_to_complain_of() {
+    let Some(cluster) = cluster::shared() else {
+        return;
+    };
+    let helm = Helm::new(cluster);
+    for (_, file) in RENDERS {
+        let values = values(*file);
+        let values: Vec<&str> = values.iter().map(String::as_str).collect();
+        helm.run(&[&["lint", "--strict", CHART], values.as_slice()].concat());
+    }
+}
+
+#[test]
+fn kubeconform_takes_base_and_chart_and_nothing_misspelt() {
+    let Some(cluster) = cluster::shared() else {
+        return;
+    };
+    let kubeconform = Kubeconform::new(cluster);
+    let helm = Helm::new(cluster);
+    let mut all: Vec<String> = [
+        "manifests/base",
+        "manifests/demo",
+        "manifests/auth-delegator",
+    ]
+    .iter()
+    .map(|folder| cluster.kubectl(&["kustomize", folder]))
+    .collect();
+    all.push(text_of("manifests/quota/resource-quota.yaml"));
+    all.extend(RENDERS.iter().map(|(_, file)| template(&helm, *file)));
+    for yaml in &all {
+        let (taken, said) = kubeconform.judge(yaml);
+        assert!(taken && said.contains("Skipped: 0"), "{said}");
+        let count = yaml
+            .lines()
+            .filter(|line| line.starts_with("kind: "))
+            .count();
+        assert!(
+            said.contains(&format!("Valid: {count},")),
+            "{count}: {said}"
+        );
+    }
+    for (right, wrong) in [
+        ("replicas: 2", "replicas: two"),
+        ("readOnlyRootFilesystem:", "readOnlyRootFileSystem:"),
+        ("sessionAffinity:", "sessionAffinty:"),
+    ] {
+        assert!(all[0].contains(right), "the base has {right}");
+        let (taken, said) = kubeconform.judge(&all[0].replace(right, wrong));
+        assert!(!taken, "{wrong} is taken: {said}");
+    }
+}
+
+#[test]
+fn values_that_are_wrong_are_refused_by_name() {
+    let Some(cluster) = cluster::shared() else {
+        return;
+    };
+    let helm = Helm::new(cluster);
+    for (values, word) in [
+        ("settings.START_WIAT=20s", "START_WIAT"),
+        ("replica=3", "replica"),
+        ("image.pullPolicy=Sometimes", "/image/pullPolicy"),
+        (
+            "imageCredentials.registry=registry.example",
+            "'username', 'password'",
+        ),
+        ("auth.mode=token", "auth.tokensSecret"),
+        ("auth.mode=kubernetes", "auth.allow"),
+        ("auth.mode=open", "/auth/mode"),
+        ("auth.allow={portal}", "/auth/allow/0"),
+        ("otel.enabled=true", "otel.endpoint"),
+    ] {
+        let said = helm.refuse_template(&["--set", values]);
+        assert!(said.contains(word), "{values}: {said}");
+    }
+}
+
+/// The rule of 2.7.1's chart, by which an upgrade finds what is there.
+#[test]
+fn a_release_of_the_charts_name_does_not_say_it_twice() {
+    let Some(cluster) = cluster::shared() else {
+        return;
+    };
+    let helm = Helm::new(cluster);
+    let long = "n".repeat(70);
+    for (release, name, expected) in [
+        ("config-controller", "", "config-controller".to_owned()),
+        ("apps", "", "apps-config-controller".to_owned()),
+        ("apps", "starter", "apps-starter".to_owned()),
+        ("starter", "starter", "starter".to_owned()),
+        ("apps", &long, format!("apps-{}", "n".repeat(58))),
+    ] {
+        let name = format!("nameOverride={name}");
+        let rendered = helm.template(release, &["--set", &name]);
+        let deployment = super::only(&super::objects(&rendered), "Deployment");
+        assert_eq!(
+            deployment["metadata"]["name"], expected,
+            "{release}, {name}"
+        );
+    }
+}

@@ -1,0 +1,112 @@
+//! Alerts and dashboard: they name metrics that there are, and Prometheus' own tool takes the rules
+//! and sees each alert come when it should, and no other.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+
+use config_controller::metrics::{ALL, Kind};
+use serde_json::Value;
+
+use super::text_of;
+use crate::cluster::output;
+use crate::harness::TemporaryFolder;
+
+fn rules() -> Value {
+    let text = text_of("manifests/monitoring/prometheus-rule.yaml");
+    let mut rule: Value = serde_yaml::from_str(&text).expect("the rules are YAML");
+    rule["spec"].take()
+}
+
+fn dashboard() -> Value {
+    let text = text_of("manifests/monitoring/grafana-dashboard.json");
+    serde_json::from_str(&text).expect("the dashboard is JSON")
+}
+
+/// The texts of all members called `expr`, however deep.
+fn expressions(value: &Value, found: &mut Vec<String>) {
+    match value {
+        Value::Object(members) => {
+            for (key, member) in members {
+                match member.as_str().filter(|_| key == "expr") {
+                    Some(text) => found.push(text.to_owned()),
+                    None => expressions(member, found),
+                }
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| expressions(item, found)),
+        _ => {}
+    }
+}
+
+/// The names of samples that there are: those of a histogram have their endings.
+fn samples() -> BTreeSet<String> {
+    let mut all = BTreeSet::new();
+    for family in ALL {
+        match family.kind {
+            Kind::Histogram(_) => {
+                let endings = ["bucket", "count", "sum"];
+                all.extend(endings.map(|ending| format!("{}_{ending}", family.name)));
+            }
+            _ => {
+                all.insert(family.name.to_owned());
+            }
+        }
+    }
+    all
+}
+
+#[test]
+fn alerts_and_dashboard_name_metrics_that_there_are() {
+    let samples = samples();
+    for (part, least) in [(rules(), 7), (dashboard(), 14)] {
+        let mut found = Vec::new();
+        expressions(&part, &mut found);
+        assert!(found.len() >= least, "{found:?}");
+        for expression in found {
+            let words = expression.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+            let ours = |word: &&str| {
+                word.starts_with("config_controller_") || word.starts_with("process_")
+            };
+            let named: Vec<&str> = words.filter(ours).collect();
+            assert!(!named.is_empty(), "{expression} names no metric of ours");
+            for name in named {
+                assert!(samples.contains(name), "{expression}: there is no {name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn each_alert_comes_when_it_should_and_no_other() {
+    let there = Command::new("promtool").arg("--version").output().is_ok();
+    if !there {
+        let wanted = std::env::var("CLUSTER_TESTS").is_ok_and(|value| value == "1");
+        assert!(
+            !wanted,
+            "promtool is missing; it is in Debian's package prometheus"
+        );
+        eprintln!("not checked: promtool is missing");
+        return;
+    }
+    let folder = TemporaryFolder::new();
+    // JSON is YAML, too.
+    let rules_file = folder.write("rules.json", &rules().to_string());
+    output(
+        Command::new("promtool")
+            .args(["check", "rules"])
+            .arg(rules_file),
+    );
+    let cases = text_of("tests/it/manifests/alerts.test.yaml");
+    for rule in rules()["groups"][0]["rules"]
+        .as_array()
+        .expect("a list of rules")
+    {
+        let name = rule["alert"].as_str().expect("a rule is an alert");
+        assert!(
+            cases.contains(&format!("alertname=\"{name}\"")),
+            "{name} is tried"
+        );
+    }
+    let cases = folder.write("alerts.test.yaml", &cases);
+    output(Command::new("promtool").args(["test", "rules"]).arg(cases));
+}
