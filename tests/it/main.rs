@@ -22,6 +22,7 @@
 //! | `binary` | the program: arguments, exit codes, signals, a kill |
 //! | `timing` | where the time of a start went, as its answers say |
 //! | `metrics` | every metric is documented, moves, and is taken by Prometheus' own checker |
+//! | `openapi` | router, OpenAPI document, errors and real answers say the same |
 //! | `auth` | who may call, and that nobody else does |
 //! | `conformance` | what we rely on from the API server, on the fake and (with `CLUSTER_TESTS=1`) on a real cluster |
 //! | `contract` | the wire contract as a table: on the fake, on a real cluster, at a URL |
@@ -60,6 +61,7 @@ mod labels;
 mod legacy;
 mod limits;
 mod metrics;
+mod openapi;
 mod outage;
 mod predecessor;
 mod reads;

@@ -234,6 +234,7 @@ const PURE: &[&str] = &[
     "src/http/body.rs",
     "src/http/connection",
     "src/http/message",
+    "src/http/openapi",
     "src/http/prefer.rs",
     "src/http/problem.rs",
     "src/http/router.rs",

@@ -119,7 +119,8 @@ fn a_pod_that_is_deleted_by_hand_is_a_failure_and_replaced_after_the_delay() {
         .into_iter()
         .flatten()
         .map(|one| time(&one["lastTransitionTime"]));
-    let waited = time(&next["metadata"]["creationTimestamp"]).duration_since(ended.min().expect("its pod has ended"));
+    let waited = time(&next["metadata"]["creationTimestamp"])
+        .duration_since(ended.min().expect("its pod has ended"));
     assert!(waited.as_secs() >= 2, "{failed} {next}");
     assert_eq!(
         recorder::made_for(&jobs.finish(), "app/ann"),
