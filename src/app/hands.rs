@@ -52,8 +52,8 @@ pub struct Hands {
 pub struct Asked {
     call: Call,
     begun: Instant,
-    /// The Job of that name when a read was asked for, since a new one may be seen while the
-    /// answer is on its way.
+    /// The Job of that name as it was seen when the call was made, since another may be seen
+    /// while the answer is on its way.
     held: Option<Arc<Job>>,
     reply: Result<Reply, kube::Error>,
 }
@@ -89,13 +89,10 @@ impl Hands {
     pub fn ask(&self, call: Call) -> Asked {
         let name = call.key.job_name();
         let begun = self.counting.now();
-        let mut held = None;
+        let held = self.writers.jobs.store().get(&name);
         let reply = match &call.operation {
             Operation::Create { manifest, .. } => self.client.create_job(manifest).map(Reply::Job),
-            Operation::Read => {
-                held = self.writers.jobs.store().get(&name);
-                self.client.get_job(&name).map(Reply::Job)
-            }
+            Operation::Read => self.client.get_job(&name).map(Reply::Job),
             Operation::Delete { uid, .. } => self.client.delete_job(&name, uid).map(Reply::Deleted),
             Operation::Label { pod, uid, patch } => {
                 self.client.patch_pod(pod, uid, patch).map(Reply::Pod)
@@ -117,12 +114,18 @@ impl Hands {
     pub fn apply(&self, asked: Asked) -> Outcome {
         let call = asked.call;
         match asked.reply {
-            Ok(reply) => self.succeeded(&call, reply, asked.begun),
+            Ok(reply) => self.succeeded(&call, reply, asked.held, asked.begun),
             Err(error) => self.failed(&call, asked.held, error),
         }
     }
 
-    fn succeeded(&self, call: &Call, reply: Reply, begun: Instant) -> Outcome {
+    fn succeeded(
+        &self,
+        call: &Call,
+        reply: Reply,
+        held: Option<Arc<Job>>,
+        begun: Instant,
+    ) -> Outcome {
         let (key, name) = (&call.key, call.key.job_name());
         match reply {
             Reply::Job(job) => match &call.operation {
@@ -132,17 +135,14 @@ impl Hands {
                     drop(self.writers.jobs.own_write(job));
                     self.counting.begun(key, &uid, begun);
                 }
-                _ => {
-                    let is_this = key_of(&job).as_ref() == Some(key);
-                    drop(self.writers.jobs.own_write(job));
-                    if !is_this {
-                        return Outcome::Foreign;
-                    }
-                }
+                // It may be another instance: the watch tells of that, or those who wait for it would
+                // not hear that it is there.
+                _ if key_of(&job).as_ref() != Some(key) => return Outcome::Foreign,
+                _ => drop(self.writers.jobs.own_write(job)),
             },
             Reply::Deleted(deleted) => {
                 if let Operation::Delete { uid, cause } = &call.operation
-                    && !self.is_deleting(&name, uid)
+                    && !is_deleting(held.as_deref(), uid)
                 {
                     log_deletion(key, &name, cause);
                     self.counting.stopped(key, cause);
@@ -176,17 +176,15 @@ impl Hands {
                 return Outcome::Absent;
             }
             Operation::Delete { .. } if is_gone => self.forget(call),
+            // The watch may be late to say so, and till then it would be removed again and again.
+            Operation::Remove { pod, uid } if is_gone => {
+                drop(self.writers.pods.own_delete(pod, uid));
+            }
             Operation::Create { .. } => self.counting.not_begun(&call.key, &error),
             _ => {}
         }
         log_failure(call, &error);
         Outcome::Failed(error)
-    }
-
-    /// Whether the Job was seen to be on its way out.
-    fn is_deleting(&self, name: &str, uid: &Uid) -> bool {
-        let seen = self.writers.jobs.store().get(name);
-        seen.is_some_and(|job| job.metadata.uid == *uid && job.metadata.is_deleting())
     }
 
     /// The Job that was to be deleted is gone.
@@ -195,6 +193,11 @@ impl Hands {
             self.writers.job_gone(&call.key.job_name(), uid);
         }
     }
+}
+
+/// Whether this Job had been seen to be on its way out: then it is not our call that stops it.
+fn is_deleting(held: Option<&Job>, uid: &Uid) -> bool {
+    held.is_some_and(|job| job.metadata.uid == *uid && job.metadata.is_deleting())
 }
 
 fn log_deletion(key: &InstanceKey, job: &str, cause: &Cause) {

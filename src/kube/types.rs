@@ -346,6 +346,9 @@ pub struct ContainerStatus {
     pub name: Box<str>,
     /// Whether its readiness probe passes (or it has none and runs).
     pub ready: bool,
+    /// Whether it is an init container that runs beside the app, and is always run again
+    /// (Kubernetes, "Sidecar Containers").
+    pub is_sidecar: bool,
     /// How often it was run again.
     pub restart_count: u32,
     /// What it does now.

@@ -71,7 +71,7 @@ families! {
         "From the call that made the Job until this replica knew that the start has failed, or probably has since a phase took longer than its budget; once for each start";
     /// See its help.
     STOPS = "config_controller_stops_total", COUNTER, ["type", "cause"],
-        "Jobs that this replica deleted: `asked` by a caller, or `replaced` since they had ended";
+        "What this replica stopped: Jobs `asked` for by a caller or `replaced` since they had ended, and pods removed by force (`forced`) whose node is dead";
     /// See its help.
     INSTANCES = "config_controller_instances", GAUGE, ["type", "status"],
         "Instances in the namespace, the same on all replicas: take the maximum; counted at most once a second";

@@ -393,7 +393,7 @@ impl Model {
         for fault in faults {
             match fault {
                 Fault::StaleWatch(writes) => {
-                    let oldest = self.cluster.compacted();
+                    let oldest = self.cluster.compacted().min(revision);
                     revision = revision.saturating_sub(*writes).max(oldest);
                 }
                 Fault::GoneAsStatus => {

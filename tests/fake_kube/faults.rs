@@ -34,7 +34,7 @@ pub(crate) enum Fault {
     StaleList(u64),
     /// A list has its first item twice.
     DuplicateItem,
-    /// A watch starts so many writes earlier than it was asked to.
+    /// A watch starts so many writes earlier than it was asked to; one that is too old stays so.
     StaleWatch(u64),
     /// A watch is cut after so many bytes, in the middle of a line.
     DropWatchAfter(usize),

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::ground::Need::{Edit, Objects, Types};
 use super::http::MISSING_SESSION;
-use super::scene::{Asked, Outcome, SUCCESS, Scene, answered, begin, holds, same, soon};
+use super::scene::{Asked, HURRIED, Outcome, SUCCESS, Scene, answered, begin, holds, same, soon};
 use super::{Body, Row, ask, exchanges, fake, scene};
 use crate::harness::Ground as Fake;
 
@@ -204,6 +204,11 @@ fn waiting_create() -> Outcome<(Fake, Asked)> {
     let path = "/create/hello?sessionID=ann";
     let waiting = begin(ground.address(0), "GET", path, &[], "")?;
     ground.wait_pod("hello-ann");
+    // Time is moved only when the service has seen the pod: without one its patience is short.
+    soon("its pod is seen", || {
+        let told = answered(ground.address(0), "GET", "/app/hello/ann", HURRIED, "")?;
+        same("phase", &told.json(202)?["phase"], &json!("scheduling"))
+    })?;
     Ok((ground, waiting))
 }
 

@@ -229,6 +229,14 @@ struct PodWire {
 struct PodSpecWire {
     restart_policy: Option<RestartPolicy>,
     termination_grace_period_seconds: Option<u32>,
+    init_containers: Option<Vec<InitContainerWire>>,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct InitContainerWire {
+    name: Option<Box<str>>,
+    restart_policy: Option<RestartPolicy>,
 }
 
 #[derive(Default, serde::Deserialize)]
@@ -337,6 +345,7 @@ fn containers(wires: Option<Vec<ContainerWire>>) -> Box<[ContainerStatus]> {
         .map(|wire| ContainerStatus {
             name: wire.name.unwrap_or_default(),
             ready: wire.ready.unwrap_or_default(),
+            is_sidecar: false,
             restart_count: wire.restart_count.unwrap_or_default(),
             state: wire.state.unwrap_or_default().into(),
             last_terminated: wire
@@ -352,6 +361,17 @@ pub(super) fn pod<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Pod, D::
     let mut wire = PodWire::deserialize(deserializer)?;
     let spec = wire.spec.unwrap_or_default();
     let status = wire.status.unwrap_or_default();
+    let mut init_container_statuses = containers(status.init_container_statuses);
+    for init in spec.init_containers.into_iter().flatten() {
+        if init.restart_policy == Some(RestartPolicy::Always) {
+            let sidecar = init_container_statuses
+                .iter_mut()
+                .find(|status| Some(&status.name) == init.name.as_ref());
+            if let Some(sidecar) = sidecar {
+                sidecar.is_sidecar = true;
+            }
+        }
+    }
     Ok(Pod {
         owner_uid: controller_uid(wire.metadata.owner_references.take()),
         metadata: wire.metadata.into(),
@@ -361,7 +381,7 @@ pub(super) fn pod<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Pod, D::
         start_time: status.start_time,
         conditions: conditions(status.conditions),
         container_statuses: containers(status.container_statuses),
-        init_container_statuses: containers(status.init_container_statuses),
+        init_container_statuses,
         restart_policy: spec.restart_policy.unwrap_or_default(),
         termination_grace_period_seconds: spec.termination_grace_period_seconds,
     })

@@ -63,7 +63,9 @@ pub(super) fn pod_ended(job: &Job, pod: &Pod) -> Option<InstanceStatus> {
 /// Whether nothing of a pod that has failed runs any more: its phase comes up to a second later.
 fn is_over(pod: &Pod) -> bool {
     let ended = |container: &ContainerStatus| terminated(container).is_some();
-    let failed = |c: &ContainerStatus| terminated(c).is_some_and(|ended| ended.exit_code != 0);
+    let failed = |c: &ContainerStatus| {
+        !c.is_sidecar && terminated(c).is_some_and(|ended| ended.exit_code != 0)
+    };
     let runs = |c: &ContainerStatus| matches!(c.state, ContainerState::Running(_));
     // After an init container that failed no app container is begun any more.
     let never_begun =
@@ -90,12 +92,14 @@ fn containers(pod: &Pod) -> impl Iterator<Item = (Phase, &ContainerStatus)> {
 /// Why a pod failed: its first container that ended with a failure, or what the pod as a whole says
 /// (evicted, or refused by the kubelet before any container was made).
 ///
-/// A pod that ended well may have a container that did not: a sidecar that was ended with it.
+/// A pod that ended well may have a container that did not: one that was ended with it. A sidecar
+/// that fails is run again whatever the pod's restart policy, and ends nothing.
 pub(super) fn ended_badly(pod: &Pod) -> Option<Finding> {
     if pod.phase == PodPhase::Succeeded {
         return None;
     }
-    let container = containers(pod).find_map(|(phase, container)| {
+    let mut lasting = containers(pod).filter(|(_, container)| !container.is_sidecar);
+    let container = lasting.find_map(|(phase, container)| {
         let ended = terminated(container).filter(|ended| ended.exit_code != 0)?;
         Some(container_failure(phase, container, ended).since(ended.finished_at))
     });

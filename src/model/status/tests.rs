@@ -420,6 +420,25 @@ fn one_of_two_containers_has_ended() {
 }
 
 #[test]
+fn a_sidecar_that_fails_is_run_again_whatever_the_policy() {
+    let sidecar = json!({"initContainers": [{"name": "side", "restartPolicy": "Always"}]});
+    let with = |spec: &Value, app: Value| {
+        let status = json!({
+            "phase": "Pending", "containerStatuses": container(app),
+            "conditions": conditions(&[("PodScheduled", "True", 2)]),
+            "initContainerStatuses": [{"name": "side", "state": ended(1, "Error")}],
+        });
+        pod(json!({"spec": spec, "status": status}))
+    };
+    let waits = || waiting("PodInitializing");
+    let crash = "starting initialising Error 10s@9 pulling_image";
+    check_pod(with(&sidecar, waits()), crash);
+    let once = json!({"initContainers": [{"name": "side"}]});
+    let failed = "failed initialising Error never pulling_image at 9 after 9";
+    check_pod(with(&once, waits()), failed);
+}
+
+#[test]
 fn a_failed_pod_with_retries_left_is_no_end() {
     let failed =
         || on_node(json!({"phase": "Failed", "containerStatuses": container(ended(1, "Error"))}));

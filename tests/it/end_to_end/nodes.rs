@@ -2,7 +2,7 @@
 //!
 //! On stand-in nodes of the test's own, so that no other test loses its pods.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -106,9 +106,11 @@ fn the_instances_of_a_drained_node_come_back_on_another_with_their_labels() {
     check_nodes(&ground, &first);
     let second = Node::new(&ground, "second");
 
-    let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        let reader = scope.spawn(|| read_on(&replicas[1], &is_over));
+        // The reader ends when this end of the channel is gone, also when a check here fails.
+        let (stop_reader, stopped) = channel();
+        let program = &replicas[1];
+        let reader = scope.spawn(move || read_on(program, &stopped));
         // It returns when the pods have gone.
         ground.kubectl(&["drain", &first.name, "--timeout=60s"]);
         for name in DRAINED {
@@ -118,7 +120,7 @@ fn the_instances_of_a_drained_node_come_back_on_another_with_their_labels() {
                 });
             }
         }
-        is_over.store(true, Ordering::SeqCst);
+        drop(stop_reader);
         reader.join().expect("its checks hold");
     });
 
@@ -155,8 +157,9 @@ fn has_labels(program: &Program, name: &str) -> bool {
 }
 
 /// Asks for an instance until it is told to stop: it is there, or on its way, at every moment.
-fn read_on(program: &Program, is_over: &AtomicBool) {
-    while !is_over.load(Ordering::SeqCst) {
+fn read_on(program: &Program, stop: &Receiver<()>) {
+    let pause = Duration::from_millis(20);
+    while stop.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
         for name in DRAINED {
             let got = program.get_prefer(&path(name), "wait=0");
             let is_fine = match got.code {
@@ -166,7 +169,6 @@ fn read_on(program: &Program, is_over: &AtomicBool) {
             };
             assert!(is_fine, "{}: {}", got.code, got.body);
         }
-        std::thread::park_timeout(Duration::from_millis(20));
     }
 }
 

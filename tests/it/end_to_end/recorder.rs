@@ -69,7 +69,14 @@ impl Sighting {
 #[derive(Debug)]
 pub(super) struct Recorder {
     is_over: Arc<AtomicBool>,
-    thread: JoinHandle<Vec<Sighting>>,
+    thread: Option<JoinHandle<Vec<Sighting>>>,
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        // A test that has failed waits for nothing more, but the watch must not go on.
+        self.is_over.store(true, Ordering::SeqCst);
+    }
 }
 
 impl Recorder {
@@ -81,14 +88,16 @@ impl Recorder {
         let is_over = Arc::new(AtomicBool::new(false));
         let seen_over = Arc::clone(&is_over);
         let thread = std::thread::spawn(move || record(&api, &path, version, &seen_over));
+        let thread = Some(thread);
         Self { is_over, thread }
     }
 
     /// All that has happened until now.
     #[track_caller]
-    pub(super) fn finish(self) -> Vec<Sighting> {
+    pub(super) fn finish(mut self) -> Vec<Sighting> {
         self.is_over.store(true, Ordering::SeqCst);
-        self.thread.join().expect("the watch has gone on")
+        let thread = self.thread.take().expect("it is finished once");
+        thread.join().expect("the watch has gone on")
     }
 }
 

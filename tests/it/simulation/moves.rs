@@ -11,12 +11,13 @@ use config_controller::clock::Clock;
 use serde_json::Value;
 
 use super::broken::Broken;
+use super::callers::Wish;
 use super::dice::Dice;
 use super::promises::{Breach, Promise, check};
 use super::replica::UnderWay;
 use super::server::{Cut, lock};
 use super::truth::Pair;
-use super::world::{Profile, Wish, World, key_of};
+use super::world::{Profile, World, key_of, what};
 use crate::fake_kube::cluster::resource::Resource;
 use crate::fake_kube::cluster::write::DeleteOptions;
 use crate::fake_kube::cluster::{Key, is_deleting, meta};
@@ -154,12 +155,6 @@ impl World {
         let mut done = 0;
         while done < most && self.reflect(number, which)? {
             done += 1;
-        }
-        if done > 0 {
-            self.tell(|| {
-                let what = ["ConfigMaps", "Jobs", "pods"][which];
-                format!("replica {number} hears of {what}, {done} times")
-            });
         }
         Ok(done > 0)
     }
@@ -305,7 +300,7 @@ impl World {
             let _ = self.somebody_interferes();
         }
         self.look()?;
-        self.server().model.cluster.compact();
+        self.server().compact();
         self.count("unobserved");
         self.tell(|| "history is forgotten".to_owned());
         Ok(true)
@@ -328,10 +323,6 @@ impl World {
         self.tell(|| format!("replica {number}'s watch of {} ends: {cut:?}", what(which)));
         true
     }
-}
-
-fn what(which: usize) -> &'static str {
-    ["ConfigMaps", "Jobs", "pods"][which]
 }
 
 /// What may become of a pod next.

@@ -121,30 +121,7 @@ impl Replica {
             link: &link,
             seed,
         };
-        let (read, known) = (Arc::clone(&catalogs), config_maps.store());
-        let (of_jobs, of_pods) = (inbox.clone(), inbox.clone());
-        // As `service.rs` wires them.
-        let loops: [Box<dyn Looping>; 3] = [
-            making.looping(
-                config_maps,
-                &format!("{PREFIX}template=true"),
-                Box::new(move |_| read.update(&known.snapshot())),
-            ),
-            making.looping(
-                jobs,
-                "",
-                Box::new(move |changes| {
-                    of_jobs.tell(Input::Changed(engine::keys_of_jobs(changes)));
-                }),
-            ),
-            making.looping(
-                pods,
-                labels::INSTANCE_NAME,
-                Box::new(move |changes| {
-                    of_pods.tell(Input::Changed(engine::keys_of_pods(changes)));
-                }),
-            ),
-        ];
+        let loops = making.loops(config_maps, jobs, pods, &catalogs, &inbox);
         Self {
             app: App::new(
                 view.clone(),
@@ -251,6 +228,40 @@ struct Making<'a> {
 }
 
 impl Making<'_> {
+    /// The three reflectors, as `service.rs` wires them.
+    fn loops(
+        &self,
+        config_maps: Writer<ConfigMap>,
+        jobs: Writer<Job>,
+        pods: Writer<Pod>,
+        catalogs: &Arc<Catalogs>,
+        inbox: &Inbox,
+    ) -> [Box<dyn Looping>; 3] {
+        let (read, known) = (Arc::clone(catalogs), config_maps.store());
+        let (of_jobs, of_pods) = (inbox.clone(), inbox.clone());
+        [
+            self.looping(
+                config_maps,
+                &format!("{PREFIX}template=true"),
+                Box::new(move |_| read.update(&known.snapshot())),
+            ),
+            self.looping(
+                jobs,
+                "",
+                Box::new(move |changes| {
+                    of_jobs.tell(Input::Changed(engine::keys_of_jobs(changes)));
+                }),
+            ),
+            self.looping(
+                pods,
+                labels::INSTANCE_NAME,
+                Box::new(move |changes| {
+                    of_pods.tell(Input::Changed(engine::keys_of_pods(changes)));
+                }),
+            ),
+        ]
+    }
+
     fn looping<K: Resource>(
         &self,
         writer: Writer<K>,
@@ -283,7 +294,7 @@ impl Making<'_> {
 /// A reflector, whatever it reflects.
 pub(super) trait Looping {
     /// Whether it can do something now.
-    fn can_go(&mut self, server: &Server, now: Instant) -> bool;
+    fn can_go(&mut self, server: &mut Server, now: Instant) -> bool;
     /// Does it: asks Kubernetes, or takes what came back.
     fn go(&mut self);
     /// The revision up to which it has seen all.
@@ -340,7 +351,7 @@ fn version_of<K: Resource>(input: &watch::Input<K>) -> Option<String> {
 }
 
 impl<K: Resource> Looping for Loop<K> {
-    fn can_go(&mut self, server: &Server, now: Instant) -> bool {
+    fn can_go(&mut self, server: &mut Server, now: Instant) -> bool {
         match (&self.turn, &self.pipe) {
             (Turn::Waits(until), _) => *until <= now,
             (Turn::Begins, Some(pipe)) => lock(pipe).prepare(server, now),

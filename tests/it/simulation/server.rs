@@ -19,8 +19,12 @@ use percent_encoding::percent_decode_str;
 use super::broken::Broken;
 use super::dice::{Dice, Time};
 use crate::fake_kube::api::{self, Model, Reply, Watch};
+use crate::fake_kube::cluster::meta;
 use crate::fake_kube::cluster::read::WatchEvent;
+use crate::fake_kube::cluster::resource::Resource;
+use crate::fake_kube::cluster::selector::Selector;
 use crate::fake_kube::faults::{Fault, FaultRule};
+use crate::harness::NAMESPACE;
 
 /// The pause between two bookmarks of a watch.
 const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
@@ -41,6 +45,8 @@ pub(super) struct Server {
     /// Requests so far: all, and those that create a Job.
     pub(super) requests: u64,
     pub(super) posts: u64,
+    /// By watched resource the lines that its watches send, made once for all who watch.
+    feeds: Vec<Feed>,
     /// Lists that showed an older state than there was, so far.
     pub(super) stale_lists: u64,
     dice: Dice,
@@ -57,6 +63,7 @@ impl Server {
             broken,
             requests: 0,
             posts: 0,
+            feeds: Vec::new(),
             stale_lists: 0,
             dice: Dice::new(seed),
             time,
@@ -68,6 +75,50 @@ impl Server {
         self.faults_per_thousand = 0;
         self.away_until = None;
         self.forbidden_until = None;
+    }
+
+    /// Forgets all history; watches that are behind hear of it.
+    pub(super) fn compact(&mut self) {
+        for feed in &mut self.feeds {
+            feed.extend(&self.model, self.broken);
+        }
+        self.model.cluster.compact();
+    }
+
+    /// What the watches of that resource say, up to now.
+    fn feed(&mut self, watch: &Watch) -> &Feed {
+        let known = self
+            .feeds
+            .iter()
+            .position(|feed| feed.resource == watch.resource);
+        let at = known.unwrap_or_else(|| {
+            self.feeds.push(Feed {
+                resource: watch.resource,
+                selector: watch.selector.clone(),
+                revision: self.model.cluster.compacted(),
+                lines: Vec::new(),
+            });
+            self.feeds.len() - 1
+        });
+        self.feeds[at].extend(&self.model, self.broken);
+        &self.feeds[at]
+    }
+
+    /// What a watch hears that asks for what is forgotten.
+    fn refusal(&self, watch: &Watch) -> Option<WatchEvent> {
+        let Watch {
+            resource,
+            namespace,
+            selector,
+            revision,
+            ..
+        } = watch;
+        let cluster = &self.model.cluster;
+        if *revision >= cluster.compacted() {
+            return None;
+        }
+        let refused = cluster.watch_events(*resource, namespace, selector, *revision);
+        refused.err().map(|refusal| WatchEvent::error(&refusal))
     }
 
     fn lasts(&self, until: Option<Instant>) -> bool {
@@ -125,6 +176,40 @@ impl Server {
         broken.spoil_reply(&asked, &mut outcome.reply);
         self.model.faults.clear();
         Ok(outcome)
+    }
+}
+
+/// What the watches of one resource say. All replicas watch it with the same selector.
+#[derive(Debug)]
+struct Feed {
+    resource: Resource,
+    selector: Selector,
+    revision: u64,
+    lines: Vec<(u64, Arc<[u8]>)>,
+}
+
+impl Feed {
+    fn extend(&mut self, model: &Model, broken: Broken) {
+        let cluster = &model.cluster;
+        if cluster.revision() == self.revision {
+            return;
+        }
+        let events = cluster.watch_events(self.resource, NAMESPACE, &self.selector, self.revision);
+        for event in events.expect("a feed is extended before history is forgotten") {
+            let revision = meta(&event.object, "resourceVersion").parse();
+            let revision = revision.expect("an event has a version, which is a number");
+            if broken.lets_through(&event) {
+                self.lines
+                    .push((revision, event.line().into_bytes().into()));
+            }
+        }
+        self.revision = cluster.revision();
+    }
+
+    /// The first line after that revision.
+    fn after(&self, revision: u64) -> Option<&(u64, Arc<[u8]>)> {
+        let from = self.lines.partition_point(|(of, _)| *of <= revision);
+        self.lines.get(from)
     }
 }
 
@@ -218,8 +303,13 @@ impl Transport for Link {
                 return Err(request.error(Failure::Answer("no watch".into())));
             }
         };
+        let refusal = {
+            let mut server = lock(&self.server);
+            server.feed(&watch);
+            server.refusal(&watch)
+        };
         let pipe = Arc::new(Mutex::new(Pipe {
-            queue: watch.first.iter().cloned().collect(),
+            refusal,
             opened: self.time.now(),
             heard: self.time.now(),
             is_silent: outcome.faults.contains(&Fault::SilentWatch),
@@ -249,7 +339,8 @@ pub(super) enum Cut {
 #[derive(Debug)]
 pub(super) struct Pipe {
     watch: Watch,
-    queue: VecDeque<WatchEvent>,
+    /// Its only line, where it asks for what is forgotten.
+    refusal: Option<WatchEvent>,
     opened: Instant,
     heard: Instant,
     is_silent: bool,
@@ -264,7 +355,7 @@ pub(super) struct Pipe {
 
 impl Pipe {
     /// Whether the reader can get something now; puts it in place.
-    pub(super) fn prepare(&mut self, server: &Server, now: Instant) -> bool {
+    pub(super) fn prepare(&mut self, server: &mut Server, now: Instant) -> bool {
         if !self.pieces.is_empty() {
             return true;
         }
@@ -284,49 +375,41 @@ impl Pipe {
         true
     }
 
+    fn next_line(&mut self, server: &mut Server) -> Option<Arc<[u8]>> {
+        let feed = server.feed(&self.watch);
+        let (revision, line) = feed.after(self.watch.revision)?;
+        self.watch.revision = *revision;
+        Some(Arc::clone(line))
+    }
+
     fn lose(&mut self) {
         let lost = Failure::Lost("connection reset".into());
         self.pieces.push_back(Err(lost));
     }
 
-    fn prepare_line(&mut self, server: &Server, now: Instant) -> bool {
-        let cluster = &server.model.cluster;
-        if self.queue.is_empty() && cluster.revision() > self.watch.revision {
-            let Watch {
-                resource,
-                namespace,
-                selector,
-                revision,
-                ..
-            } = &self.watch;
-            match cluster.watch_events(*resource, namespace, selector, *revision) {
-                Ok(events) => {
-                    let kept = events
-                        .into_iter()
-                        .filter(|event| server.broken.lets_through(event));
-                    self.queue.extend(kept);
-                    self.watch.revision = cluster.revision();
-                }
-                Err(refusal) => {
-                    self.queue.push_back(WatchEvent::error(&refusal));
-                    self.cut = Some(Cut::Closed);
-                }
-            }
-        }
+    fn prepare_line(&mut self, server: &mut Server, now: Instant) -> bool {
         let ends = self.opened + Duration::from_secs(self.watch.timeout_secs);
-        let event = match self.queue.pop_front() {
-            Some(event) => event,
+        let next = match self.refusal.take() {
+            Some(refusal) => {
+                self.cut = Some(Cut::Closed);
+                Some(refusal.line().into_bytes().into())
+            }
+            None => self.next_line(server),
+        };
+        let line: Arc<[u8]> = match next {
+            Some(line) => line,
             None if now >= ends => {
                 self.pieces.push_back(Ok(Vec::new()));
                 return true;
             }
             None if now.saturating_duration_since(self.heard) >= BOOKMARK_EVERY => {
-                WatchEvent::bookmark(self.watch.resource, self.watch.revision)
+                self.watch.revision = server.model.cluster.revision();
+                let bookmark = WatchEvent::bookmark(self.watch.resource, self.watch.revision);
+                bookmark.line().into_bytes().into()
             }
             None => return false,
         };
         self.heard = now;
-        let line = event.line().into_bytes();
         let (head, tail) = line.split_at(line.len() / 2);
         if self.cut == Some(Cut::WithinLine) {
             self.pieces.push_back(Ok(head.to_vec()));
@@ -334,7 +417,7 @@ impl Pipe {
         } else if self.is_split {
             self.pieces.extend([Ok(head.to_vec()), Ok(tail.to_vec())]);
         } else {
-            self.pieces.push_back(Ok(line));
+            self.pieces.push_back(Ok(line.to_vec()));
         }
         true
     }

@@ -1,26 +1,25 @@
 //! One schedule's world: an API server, its controllers and kubelets, replicas, and those who
 //! call them; and what is checked after every step.
 //!
-//! What happens next is decided in [`super::moves`]. Here is how it happens, and the ledger of who
-//! waits for what.
+//! What happens next is decided in [`super::moves`]. Here is how it happens; who waits for what
+//! stands in [`super::callers`].
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use config_controller::app::RequestIds;
 use config_controller::app::desk::Limits;
-use config_controller::app::flight::{Intent, Operation};
-use config_controller::app::{Answer, Asked, Error, Origin, RequestIds, Token};
+use config_controller::app::flight::Operation;
 use config_controller::clock::Clock;
-use config_controller::model::labels::MetaChange;
 use config_controller::model::names::{AppType, InstanceKey, InstanceName};
-use config_controller::model::template::Variables;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::broken::Broken;
+use super::callers::{Waiting, Wish};
 use super::dice::{Dice, Time};
-use super::promises::{self, Breach, Floors, Promise, check};
-use super::replica::{Replica, UnderWay, WAITS};
+use super::promises::{self, Breach, Promise, check};
+use super::replica::{Replica, UnderWay};
 use super::server::{Server, lock};
 use super::truth::{Pair, Truth};
 use crate::fake_kube::FakeKube;
@@ -34,51 +33,11 @@ const CALLS_MAX: usize = 6;
 /// The time for which calls are counted.
 const CALLS_WINDOW: Duration = Duration::from_secs(1);
 
-/// How long a start that was given up may take to be stopped.
-const GIVE_UP_TIME: Duration = Duration::from_secs(10);
+/// What a reflector has to do at one moment at most, so that one that spins is noticed.
+const TURNS_MAX: usize = 10_000;
 
 /// How often time stands still for the reflectors, so that a jump does not pass for a silence.
 const BREATH: Duration = Duration::from_secs(30);
-
-/// What a caller wants.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wish {
-    Ensure,
-    /// The instance if it is there; it is not started.
-    Find,
-    /// The instance, or its stop where it is not ready in time.
-    EnsureOrStop,
-    Stop,
-    /// A stop that is answered when the Job is gone.
-    StopAndWait,
-    Label,
-}
-
-impl Wish {
-    /// Whether it may start the instance.
-    fn starts(self) -> bool {
-        matches!(self, Self::Ensure | Self::EnsureOrStop)
-    }
-
-    /// Whether it stops the instance, whatever happens.
-    fn stops(self) -> bool {
-        matches!(self, Self::Stop | Self::StopAndWait)
-    }
-}
-
-/// A request that waits for its answer.
-#[derive(Clone, Debug)]
-struct Waiting {
-    pair: Pair,
-    replica: usize,
-    wish: Wish,
-    deadline: Instant,
-    floors: Floors,
-    /// The revision at which it was made.
-    asked: u64,
-    /// Of a stop: nobody has wanted the instance since it was asked for.
-    is_last_word: bool,
-}
 
 /// How a schedule is to be.
 #[derive(Clone, Debug)]
@@ -114,20 +73,21 @@ pub(super) struct World {
     pub(super) tally: Tally,
     /// What has happened, where somebody wants to read it.
     pub(super) story: Option<Vec<String>>,
-    ids: RequestIds,
-    serial: u64,
-    waiting: BTreeMap<u64, Waiting>,
-    /// Who has hung up; an answer may have been on its way.
-    hung_up: BTreeSet<u64>,
+    pub(super) ids: RequestIds,
+    pub(super) serial: u64,
+    pub(super) waiting: BTreeMap<u64, Waiting>,
+    /// Who has hung up since the replica's desk came round: an answer may still be on its way,
+    /// and what was asked for is still begun.
+    pub(super) hung_up: BTreeMap<u64, Waiting>,
     /// The instances whose last word was a stop that was answered.
-    stopped: BTreeMap<Pair, bool>,
+    pub(super) stopped: BTreeMap<Pair, bool>,
     /// By replica the Jobs whose deletion it has answered, as long as it must remember them.
-    deleted: Vec<Vec<(Pair, String)>>,
+    pub(super) deleted: Vec<Vec<(Pair, String)>>,
     /// When each replica made calls for each name, and what gave it reasons to.
-    calls: BTreeMap<(usize, InstanceKey), VecDeque<Instant>>,
-    reasons: VecDeque<(Instant, Pair)>,
+    pub(super) calls: BTreeMap<(usize, InstanceKey), VecDeque<Instant>>,
+    pub(super) reasons: VecDeque<(Instant, Pair)>,
     /// Lists that went back to an older state, so far.
-    stale_lists: u64,
+    pub(super) stale_lists: u64,
 }
 
 impl World {
@@ -154,7 +114,7 @@ impl World {
             ids: RequestIds::new(seed, 0),
             serial: 0,
             waiting: BTreeMap::new(),
-            hung_up: BTreeSet::new(),
+            hung_up: BTreeMap::new(),
             stopped: BTreeMap::new(),
             deleted: vec![Vec::new(); count],
             calls: BTreeMap::new(),
@@ -209,6 +169,7 @@ impl World {
             }
         }
         self.waiting.retain(|_, waiting| waiting.replica != number);
+        self.hung_up.retain(|_, gone| gone.replica != number);
         self.calls.retain(|(of, _), _| *of != number);
         self.tell(|| format!("replica {number} is killed"));
     }
@@ -249,127 +210,6 @@ impl World {
         }
     }
 
-    /// How long a request waits at most.
-    fn wait_of(wish: Wish, wait: Option<Duration>) -> Duration {
-        let wait = wait.unwrap_or(WAITS.start_wait).min(WAITS.start_wait_max);
-        match wish {
-            Wish::Ensure | Wish::Find => wait,
-            Wish::EnsureOrStop => wait + GIVE_UP_TIME,
-            Wish::Stop => WAITS.start_wait,
-            Wish::StopAndWait | Wish::Label => wait.max(WAITS.start_wait),
-        }
-    }
-
-    /// Somebody asks a replica for something; false where it is down.
-    pub(super) fn ask(
-        &mut self,
-        number: usize,
-        pair: &Pair,
-        wish: Wish,
-        wait: Option<Duration>,
-    ) -> Result<bool, Breach> {
-        let Some(replica) = &self.replicas[number] else {
-            return Ok(false);
-        };
-        let wait = match wish {
-            Wish::Stop => None,
-            // Without a wish to wait it would be a plain stop.
-            Wish::StopAndWait => wait
-                .filter(|wait| !wait.is_zero())
-                .or(Some(WAITS.start_wait)),
-            _ => wait,
-        };
-        self.serial += 1;
-        let serial = self.serial;
-        let token = Token {
-            io: 0,
-            slot: 0,
-            serial,
-        };
-        let asked = Asked {
-            token,
-            key: key_of(pair),
-            by: Origin {
-                who: "sim".into(),
-                request: self.ids.make(),
-            },
-            wait,
-        };
-        let floors = replica.floors();
-        let app = &replica.app;
-        let ensure = |asked, intent| match app.ensure(asked, Variables::default(), intent) {
-            Ok(ready) => Some(Answer::Ready(ready)),
-            Err(Some(error)) => Some(Answer::Failed(error)),
-            Err(None) => None,
-        };
-        let answered = match wish {
-            Wish::Ensure => ensure(asked, Intent::Start),
-            Wish::Find => ensure(asked, Intent::Find),
-            Wish::EnsureOrStop => ensure(asked, Intent::StartOrStop),
-            Wish::Stop | Wish::StopAndWait => app.stop(asked).err().map(Answer::Failed),
-            Wish::Label => app.label(asked, label_of(serial)).err().map(Answer::Failed),
-        };
-        let waiting = Waiting {
-            pair: pair.clone(),
-            replica: number,
-            wish,
-            deadline: self.time.now() + Self::wait_of(wish, wait),
-            floors,
-            asked: self.truth.revision(),
-            is_last_word: wish.stops() && !self.is_wanted(number, pair),
-        };
-        self.tell(|| format!("{serial}: {wish:?} {pair:?} of replica {number}, wait {wait:?}"));
-        if wish.starts() {
-            self.stopped.insert(pair.clone(), false);
-            let stops = self
-                .waiting
-                .values_mut()
-                .filter(|other| other.pair == *pair);
-            stops.for_each(|stop| stop.is_last_word = false);
-        }
-        self.reasons.push_back((self.time.now(), pair.clone()));
-        self.waiting.insert(serial, waiting);
-        if let Some(answer) = answered {
-            self.answered(token, &answer)?;
-        }
-        Ok(true)
-    }
-
-    /// Whether somebody waits for the instance, or another replica is about to make its Job.
-    fn is_wanted(&self, number: usize, pair: &Pair) -> bool {
-        let key = key_of(pair);
-        let mut waiting = self.waiting.values();
-        let others = self.replicas.iter().enumerate();
-        let mut others = others.filter(|(other, _)| *other != number);
-        waiting.any(|other| other.wish.starts() && other.pair == *pair)
-            || others.any(|(_, replica)| {
-                let calls = replica.iter().flat_map(|replica| &replica.calls);
-                let mut creating = calls.filter(|call| call.will_create(&key));
-                creating.next().is_some()
-            })
-    }
-
-    /// Somebody who waits hangs up; false where nobody waits.
-    pub(super) fn hang_up(&mut self) -> bool {
-        let at = self.dice.roll(self.waiting.len());
-        let Some((&serial, _)) = self.waiting.iter().nth(at) else {
-            return false;
-        };
-        let Some(waiting) = self.waiting.remove(&serial) else {
-            return false;
-        };
-        if let Some(replica) = &self.replicas[waiting.replica] {
-            replica.app.abandon(Token {
-                io: 0,
-                slot: 0,
-                serial,
-            });
-        }
-        self.hung_up.insert(serial);
-        self.tell(|| format!("{serial}: hangs up"));
-        true
-    }
-
     /// The desk of a replica runs; what comes of it is checked.
     pub(super) fn run_desk(&mut self, number: usize) -> Result<bool, Breach> {
         let Some(replica) = &mut self.replicas[number] else {
@@ -393,6 +233,7 @@ impl World {
                 replica.calls.push(UnderWay::There(call));
             }
         }
+        self.hung_up.retain(|_, gone| gone.replica != number);
         self.check_desk(number)?;
         Ok(happened)
     }
@@ -473,100 +314,6 @@ impl World {
         )
     }
 
-    /// An answer reaches its caller, and is compared with what was.
-    fn answered(&mut self, token: Token, answer: &Answer) -> Result<(), Breach> {
-        self.look()?;
-        let serial = token.serial;
-        if self.hung_up.remove(&serial) {
-            return Ok(());
-        }
-        let Some(waiting) = self.waiting.remove(&serial) else {
-            return check(Promise::AnsweredOnce, false, || {
-                format!("{serial} does not wait")
-            });
-        };
-        let word = word_of(answer);
-        self.tell(|| format!("{serial}: is answered {word}"));
-        self.count(&format!("{:?} {word}", waiting.wish));
-        let line = self.truth.line(&waiting.pair);
-        let now_ms = self.server().model.cluster.clock().now_ms();
-        let floors = waiting.floors;
-        match answer {
-            Answer::Ready(ready) => {
-                promises::ready_is_true(line, ready.ip, floors)?;
-                self.deletion_is_remembered(&waiting, &ready.ip.to_string())?;
-            }
-            Answer::Progress(progress) if progress.is_verdict => {
-                promises::verdict_is_true(line, &progress.finding, floors, now_ms)?;
-            }
-            Answer::Failed(Error::Stopped) => promises::stopped_is_true(line, floors)?,
-            Answer::Failed(Error::NoInstance(_)) if waiting.wish.stops() => {
-                promises::stop_finds_nothing_only_if_so(line, waiting.asked)?;
-                self.stop_is_answered(&waiting);
-            }
-            Answer::Done if waiting.wish.stops() => {
-                let must_be_gone = waiting.wish == Wish::StopAndWait;
-                promises::stop_is_done(line, waiting.asked, must_be_gone)?;
-                self.stop_is_answered(&waiting);
-            }
-            Answer::Failed(error) => self.error_is_fair(error)?,
-            Answer::Done | Answer::Progress(_) | Answer::Reviewed(_) => {}
-        }
-        Ok(())
-    }
-
-    fn error_is_fair(&self, error: &Error) -> Result<(), Breach> {
-        let defect = matches!(error, Error::Internal);
-        check(Promise::NoDefectIsTold, !defect, || error.to_string())?;
-        let fair = matches!(
-            error,
-            Error::NoInstance(_)
-                | Error::NameTaken(_)
-                | Error::NotSynced
-                | Error::TooManyRequests(_)
-        );
-        check(
-            Promise::CalmHasNoErrors,
-            fair || !self.profile.is_calm,
-            || error.to_string(),
-        )
-    }
-
-    fn stop_is_answered(&mut self, stop: &Waiting) {
-        if stop.is_last_word {
-            self.stopped.insert(stop.pair.clone(), true);
-        }
-        if let Some(line) = self.truth.line(&stop.pair) {
-            let old = line
-                .jobs
-                .iter()
-                .filter(|job| job.first().revision <= stop.asked);
-            let gone = old.map(|job| (stop.pair.clone(), job.uid.clone()));
-            self.deleted[stop.replica].extend(gone);
-        }
-    }
-
-    fn deletion_is_remembered(&self, waiting: &Waiting, ip: &str) -> Result<(), Breach> {
-        let pods = self
-            .truth
-            .line(&waiting.pair)
-            .into_iter()
-            .flat_map(|line| &line.pods);
-        let owners = pods.filter(|pod| {
-            let mut states = pod.since(0).filter_map(|state| state.object.as_deref());
-            states.any(|pod| pod["status"]["podIP"] == ip)
-        });
-        let deleted = &self.deleted[waiting.replica];
-        let mut known = owners.filter(|pod| {
-            let mut deleted = deleted.iter();
-            deleted.any(|(pair, uid)| *pair == waiting.pair && pod.owner.as_ref() == Some(uid))
-        });
-        let handed_out = known.next().map(|pod| pod.uid.clone());
-        check(Promise::DeletionIsRemembered, handed_out.is_none(), || {
-            format!("pod {handed_out:?}")
-        })
-    }
-
     /// Time passes. Desks come round when they want to; reflectors at least every [`BREATH`].
     pub(super) fn pass(&mut self, duration: Duration) -> Result<(), Breach> {
         let end = self.time.now() + duration;
@@ -621,11 +368,16 @@ impl World {
         };
         let looping = &mut replica.loops[which];
         let can_go = {
-            let server = lock(&self.server);
-            looping.can_go(&server, self.time.now())
+            let mut server = lock(&self.server);
+            looping.can_go(&mut server, self.time.now())
         };
         if can_go {
+            let before = looping.seen();
             looping.go();
+            let seen = looping.seen();
+            if seen != before {
+                self.tell(|| format!("replica {number} knows {} of {seen}", what(which)));
+            }
             self.look()?;
         }
         Ok(can_go)
@@ -636,8 +388,13 @@ impl World {
         let mut happened = false;
         for number in 0..self.replicas.len() {
             for which in 0..3 {
+                let mut turns = 0;
                 while self.reflect(number, which)? {
                     happened = true;
+                    turns += 1;
+                    check(Promise::Bounded, turns < TURNS_MAX, || {
+                        format!("the reflector of {} goes round and round", what(which))
+                    })?;
                 }
             }
             self.run_desk(number)?;
@@ -699,16 +456,9 @@ const BEGIN_MS: i64 = 1_767_225_600_000;
 /// The service's own name for a pair.
 pub(super) fn key_of(pair: &Pair) -> InstanceKey {
     InstanceKey {
-        app_type: AppType::new(&*pair.0).expect("a type of a schedule is one"),
-        name: InstanceName::new(&*pair.1).expect("a name of a schedule is one"),
+        app_type: AppType::new(&pair.0).expect("a type of a schedule is one"),
+        name: InstanceName::new(&pair.1).expect("a name of a schedule is one"),
     }
-}
-
-fn label_of(serial: u64) -> MetaChange {
-    let mut body = Map::new();
-    let key = if serial % 3 == 0 { "user" } else { "session" };
-    body.insert(key.to_owned(), json!(serial.to_string()));
-    MetaChange::from_body(&body).expect("a label of a schedule is one")
 }
 
 /// The UID of the object that a call is to change; `None` for a new one.
@@ -721,6 +471,11 @@ fn target_of(operation: &Operation) -> Option<String> {
     }
 }
 
+/// What the reflector in that place reflects.
+pub(super) fn what(which: usize) -> &'static str {
+    ["ConfigMaps", "Jobs", "pods"][which]
+}
+
 /// What a call does, in a word, and to which Job.
 fn verb_of(operation: &Operation) -> String {
     match operation {
@@ -729,21 +484,6 @@ fn verb_of(operation: &Operation) -> String {
         Operation::Delete { uid, .. } => format!("delete {uid}"),
         Operation::Remove { pod, .. } => format!("removal of pod {pod}"),
         Operation::Label { pod, .. } => format!("label {pod}"),
-    }
-}
-
-/// What a caller hears, in a word.
-fn word_of(answer: &Answer) -> String {
-    match answer {
-        Answer::Ready(_) => "ready".to_owned(),
-        Answer::Progress(progress) if progress.is_verdict => "app_error".to_owned(),
-        Answer::Progress(_) => "progress".to_owned(),
-        Answer::Done => "done".to_owned(),
-        Answer::Failed(error) => {
-            let text = format!("{error:?}");
-            text.split(['(', ' ']).next().unwrap_or("").to_owned()
-        }
-        Answer::Reviewed(_) => "reviewed".to_owned(),
     }
 }
 

@@ -199,7 +199,8 @@ fn a_retry_that_has_become_pointless_wakes_nobody() {
     scene.fails(not_found(Verb::Patch));
     drop(scene.world.pods.own_delete("p-u1", &uid("p-u1")));
     scene.changed();
-    assert_eq!(scene.pass(10.0), ["1: Unavailable"]);
+    // What the last try met is over once the pod is gone.
+    assert_eq!(scene.pass(10.0), ["1: NoInstance"]);
     assert_eq!(scene.wakes, 1);
     scene.check_empty();
 }

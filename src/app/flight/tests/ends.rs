@@ -24,6 +24,28 @@ fn what_has_ended_well_is_replaced_at_once() {
     scene.check_empty();
 }
 
+/// Who waited on a verdict and then, since it held no longer, for the instance, hears of the
+/// stop and not of what was wrong before.
+#[test]
+fn a_verdict_that_holds_no_longer_is_told_to_nobody() {
+    let mut scene = starting();
+    scene
+        .world
+        .pod("u1", waiting_pod("CreateContainerConfigError"));
+    scene.changed();
+    scene.pass(10.0);
+    assert_eq!(scene.get(2), NOTHING);
+    let runs = json!({"status": {
+        "phase": "Running",
+        "conditions": [{"type": "PodScheduled", "status": "True"}],
+        "containerStatuses": [{"name": "app", "state": {"running": {}}}],
+    }});
+    scene.world.pod("u1", runs);
+    assert_eq!(scene.changed(), NOTHING);
+    scene.world.deleting("u1");
+    assert_eq!(scene.changed(), ["2: Stopped"]);
+}
+
 #[test]
 fn a_replacement_that_is_not_gone_in_time_is_progress() {
     let mut scene = Scene::new();

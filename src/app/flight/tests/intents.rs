@@ -91,8 +91,10 @@ fn a_stop_waits_until_the_job_is_gone_where_its_caller_wants_that() {
     assert_eq!(scene.stop_and_wait(2, Some(30)), ["call delete u1 for bob"]);
     scene.world.deleting("u1");
     assert_eq!(scene.done(), ["1: Stopped"]);
-    assert_eq!(scene.stop_and_wait(3, Some(60)), NOTHING);
-    assert_eq!(scene.stop(4), ["4: done"]);
+    assert_eq!(scene.stop_and_wait(3, Some(60)), ["call delete u1 for bob"]);
+    assert_eq!(scene.done(), NOTHING);
+    assert_eq!(scene.stop(4), ["call delete u1 for bob"]);
+    assert_eq!(scene.done(), ["4: done"]);
     scene.pass(20.0);
     scene.world.job_gone("u1");
     assert_eq!(scene.changed(), ["2: done", "3: done"]);
