@@ -20,6 +20,7 @@
 //! | `https` | the port with a certificate |
 //! | `shutdown` | the end of a replica |
 //! | `binary` | the program: arguments, exit codes, signals, a kill |
+//! | `check` | `config-controller check`: rights, templates, files |
 //! | `timing` | where the time of a start went, as its answers say |
 //! | `metrics` | every metric is documented, moves, and is taken by Prometheus' own checker |
 //! | `openapi` | router, OpenAPI document, errors and real answers say the same |
@@ -52,6 +53,7 @@ mod raw_kube;
 mod apps;
 mod auth;
 mod binary;
+mod check;
 mod conformance;
 mod contract;
 mod end_to_end;

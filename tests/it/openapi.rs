@@ -92,7 +92,9 @@ fn described(response: &Value, answer: &Answer) -> Result<(), String> {
             Some((_, header)) => {
                 let schema = &resolved(&PARSED, header)["schema"];
                 let value = match schema["type"].as_str() {
-                    Some("integer") => value.parse::<u64>().map_or(json!(value), Value::from),
+                    Some("integer") => value
+                        .parse::<u64>()
+                        .map_or_else(|_| json!(value), Value::from),
                     _ => json!(value),
                 };
                 wrong.extend(faults(&PARSED, schema, &value, name));

@@ -464,7 +464,7 @@ fn the_readme_has_every_setting() {
 }
 
 /// What a Role grants, as verb and resource.
-fn granted(yaml: &str) -> BTreeSet<(String, String)> {
+pub(crate) fn granted(yaml: &str) -> BTreeSet<(String, String)> {
     let role: Value = serde_yaml::from_str(yaml).expect("the Role is YAML");
     let strings = |list: &Value| -> Vec<String> {
         let all = list.as_array().into_iter().flatten();
