@@ -232,6 +232,8 @@ pub const SETTINGS: &[Setting] = &[
 pub enum Command {
     /// Run the service.
     Serve(Box<Config>),
+    /// Look whether all that the service needs is there, or at these files alone, and end.
+    Check(Box<Config>, Vec<String>),
     /// Print the help and end.
     Help,
     /// Print the version and end.
@@ -360,7 +362,13 @@ where
     I: IntoIterator<Item = String>,
 {
     let mut problems = Vec::new();
-    let flags = match parse_flags(arguments, &mut problems) {
+    let mut arguments = arguments.into_iter().peekable();
+    let is_check = arguments.peek().is_some_and(|first| first == "check");
+    if is_check || arguments.peek().is_some_and(|first| first == "serve") {
+        arguments.next();
+    }
+    let mut files = is_check.then(Vec::new);
+    let flags = match parse_flags(arguments, files.as_mut(), &mut problems) {
         Flags::Help => return Ok(Command::Help),
         Flags::Version => return Ok(Command::Version),
         Flags::Values(values) => values,
@@ -371,11 +379,14 @@ where
         problems,
     };
     let config = reader.config();
-    if reader.problems.is_empty() {
-        Ok(Command::Serve(Box::new(config)))
-    } else {
-        Err(reader.problems)
+    if !reader.problems.is_empty() {
+        return Err(reader.problems);
     }
+    let config = Box::new(config);
+    Ok(match files {
+        Some(files) => Command::Check(config, files),
+        None => Command::Serve(config),
+    })
 }
 
 enum Flags {
@@ -384,16 +395,18 @@ enum Flags {
     Values(BTreeMap<&'static str, String>),
 }
 
-fn parse_flags<I>(arguments: I, problems: &mut Vec<Problem>) -> Flags
-where
-    I: IntoIterator<Item = String>,
-{
+/// What does not begin with a hyphen goes to `files`, where files may be named.
+fn parse_flags(
+    mut arguments: impl Iterator<Item = String>,
+    mut files: Option<&mut Vec<String>>,
+    problems: &mut Vec<Problem>,
+) -> Flags {
     let mut values = BTreeMap::new();
-    let mut arguments = arguments.into_iter().peekable();
-    if arguments.peek().is_some_and(|first| first == "serve") {
-        arguments.next();
-    }
     while let Some(argument) = arguments.next() {
+        if let Some(files) = files.as_mut().filter(|_| !argument.starts_with('-')) {
+            files.push(argument);
+            continue;
+        }
         let (flag, attached) = match argument.split_once('=') {
             Some((flag, value)) => (flag.to_owned(), Some(value.to_owned())),
             None => (argument, None),
@@ -646,7 +659,10 @@ pub fn help() -> String {
         "Hands out app instances in a Kubernetes namespace: one GET answers with the address\n\
          of an instance, starting it first if it does not run.\n\n\
          Usage: config-controller [serve] [--SETTING=VALUE ...]\n       \
+         config-controller check [--SETTING=VALUE ...] [FILE ...]\n       \
          config-controller --help | --version\n\n\
+         `check` looks whether the service may do what it needs, and whether the templates of the\n\
+         namespace are good; with FILEs (manifests with ConfigMaps, or bare templates) at those alone.\n\n\
          Each setting is an environment variable or a flag; the flag wins.\n\n",
     );
     for setting in SETTINGS {
@@ -671,10 +687,13 @@ pub fn help() -> String {
 
 /// What the program's exit codes mean.
 pub const EXIT_CODES: &[(u8, &str)] = &[
-    (0, "stopped when asked, or help was printed"),
+    (
+        0,
+        "stopped when asked, or what was asked for was printed; `check`: all is good, or works with less",
+    ),
     (
         1,
-        "could not start: the port, a file or a thread was not to be had",
+        "could not start: the port, a file or a thread was not to be had; `check`: something has to be mended",
     ),
     (
         2,
@@ -799,6 +818,21 @@ mod tests {
         let missing = |name: &str| format!("{name} {rest}");
         check_problems(&[], &[("TLS_CERT", "c.pem")], &[&missing("TLS_KEY")]);
         check_problems(&[], &[("TLS_KEY", "k.pem")], &[&missing("TLS_CERT")]);
+    }
+
+    #[test]
+    fn check_takes_flags_and_files() {
+        let words = ["check", "a.yaml", "--job-namespace", "apps", "b.yaml"];
+        let config = serve(&["--job-namespace=apps"], &[]);
+        let files = arguments(&["a.yaml", "b.yaml"]);
+        assert_eq!(
+            parse(arguments(&words), &environment(&[])),
+            Ok(Command::Check(Box::new(config), files))
+        );
+        let expected =
+            "'a.yaml' is no argument of config-controller: see --help for those there are";
+        check_problems(&["a.yaml"], &[], &[expected]);
+        check_problems(&["serve", "a.yaml"], &[], &[expected]);
     }
 
     #[test]

@@ -36,6 +36,7 @@
 //! | [`http`] | the HTTP front: connections, who may call, routes, JSON |
 //! | [`service`] | wiring, the order of starting and stopping |
 //! | [`scrape`] | what `/metrics` says, read from all parts |
+//! | [`check`] | what `config-controller check` finds: our rights, the templates |
 //! | [`config`], [`health`], [`logging`] | settings, probes, the log |
 //! | [`metrics`], [`process`] | the table of metrics and their counters; what the system says of us |
 //! | [`clock`], [`shutdown`], [`threads`] | time, signals, threads as values |
@@ -72,6 +73,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod app;
+pub mod check;
 pub mod clock;
 pub mod config;
 pub mod health;

@@ -1,9 +1,12 @@
 //! The program: reads its arguments and environment, runs the service, and says by its
 //! exit code how that went. The codes are listed in `config::EXIT_CODES`.
 
+use config_controller::clock::{Clock, SystemClock};
+use config_controller::config::Config;
 use config_controller::config::{self, Command};
-use config_controller::{logging, service};
+use config_controller::{check, logging, service};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 fn main() -> ExitCode {
     let environment = std::env::vars().collect();
@@ -16,6 +19,7 @@ fn main() -> ExitCode {
             println!("config-controller {}", env!("CARGO_PKG_VERSION"));
             ExitCode::SUCCESS
         }
+        Ok(Command::Check(config, files)) => checked(&config, &files),
         Ok(Command::Serve(config)) => {
             logging::init(&config.log_filter, config.log_format);
             match service::run(&config) {
@@ -31,6 +35,26 @@ fn main() -> ExitCode {
                 eprintln!("config-controller: {problem}");
             }
             ExitCode::from(2)
+        }
+    }
+}
+
+/// Prints what is found, and says by the exit code whether something has to be mended.
+fn checked(config: &Config, files: &[String]) -> ExitCode {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let report = if files.is_empty() {
+        check::cluster(config, &clock)
+    } else {
+        Ok(check::files(config, files))
+    };
+    match report {
+        Ok(report) => {
+            print!("{report}");
+            ExitCode::from(u8::from(!report.is_good()))
+        }
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::from(error.exit_code())
         }
     }
 }

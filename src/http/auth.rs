@@ -115,7 +115,13 @@ fn app_type(routed: &Routed) -> Option<&str> {
         // Of which type the instance to release is, is not known yet: its handler looks only
         // among the types that the caller may use.
         Route::LegacyRelease(_) => None,
-        Route::Types | Route::Info | Route::Livez | Route::Readyz | Route::Metrics => None,
+        Route::Types
+        | Route::Info
+        | Route::Livez
+        | Route::Readyz
+        | Route::Metrics
+        | Route::OpenApi
+        | Route::Docs => None,
     }
 }
 

@@ -14,7 +14,7 @@ use super::message::{Body, Request, Response};
 use super::problem::{Problem, Shape};
 use super::router::{self, Resource, Route, Routed};
 use super::server::{Handled, Handler, Resumed};
-use super::{body, origin, prefer, timing};
+use super::{body, openapi, origin, prefer, timing};
 use crate::app::flight::Intent;
 use crate::app::view::{Entry, Ready};
 use crate::app::{self, Answer, App, Asked, Error, Origin, Progress, Token};
@@ -234,6 +234,8 @@ impl Api {
             Route::Livez => Handled::Reply(probe(health::live(&self.vitals.signs()))),
             Route::Readyz => Handled::Reply(probe(health::ready(&self.vitals.signs()))),
             Route::Metrics => Handled::Reply(self.metrics()),
+            Route::OpenApi => Handled::Reply(openapi::document()),
+            Route::Docs => Handled::Reply(openapi::docs()),
         }
     }
 

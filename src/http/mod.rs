@@ -8,7 +8,8 @@
 //! calls into [`crate::app`]: [`router`] (which route), [`prefer`] and [`body`] (what a
 //! request says), [`origin`] (whose page it came from),
 //! [`auth`] (who may call), [`handlers`] (what happens),
-//! [`problem`] (what an error looks like), [`timing`] (where the time of a start went).
+//! [`problem`] (what an error looks like), [`timing`] (where the time of a start went),
+//! [`openapi`] (all of this as a document, and as a page).
 //!
 //! What is absent: no thread per connection, no async runtime, no unbounded queue or
 //! buffer (each bound is a field of [`message::Limits`]).
@@ -20,6 +21,7 @@ pub mod handlers;
 pub mod listener;
 pub mod mailbox;
 pub mod message;
+pub mod openapi;
 pub mod origin;
 pub mod prefer;
 pub mod problem;

@@ -35,7 +35,9 @@ const fn changes(route: &Route) -> bool {
         | Route::Info
         | Route::Livez
         | Route::Readyz
-        | Route::Metrics => false,
+        | Route::Metrics
+        | Route::OpenApi
+        | Route::Docs => false,
     }
 }
 

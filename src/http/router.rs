@@ -36,6 +36,10 @@ pub enum Route {
     Readyz,
     /// `GET /metrics`
     Metrics,
+    /// `GET /openapi.json`
+    OpenApi,
+    /// `GET /docs`
+    Docs,
 }
 
 /// What a request line leads to.
@@ -81,6 +85,8 @@ impl Route {
             Self::Livez => Resource::Livez,
             Self::Readyz => Resource::Readyz,
             Self::Metrics => Resource::Metrics,
+            Self::OpenApi => Resource::OpenApi,
+            Self::Docs => Resource::Docs,
         }
     }
 }
@@ -108,6 +114,10 @@ pub enum Resource {
     Readyz,
     /// `/metrics`
     Metrics,
+    /// `/openapi.json`
+    OpenApi,
+    /// `/docs`
+    Docs,
 }
 
 /// Every path with the methods that it takes, as `Allow` lists them (RFC 9110 §10.2.1).
@@ -128,6 +138,8 @@ pub const ROUTES: &[(Resource, &str, &str)] = &[
     (Resource::Livez, "/livez", "GET, HEAD"),
     (Resource::Readyz, "/readyz", "GET, HEAD"),
     (Resource::Metrics, "/metrics", "GET, HEAD"),
+    (Resource::OpenApi, "/openapi.json", "GET, HEAD"),
+    (Resource::Docs, "/docs", "GET, HEAD"),
 ];
 
 /// The paths as metrics name them, each in the place of its [`Resource`]; the last stands
@@ -177,6 +189,8 @@ fn resource(segments: &[Cow<'_, str>]) -> Option<Resource> {
         ["livez"] => Some(Resource::Livez),
         ["readyz"] => Some(Resource::Readyz),
         ["metrics"] => Some(Resource::Metrics),
+        ["openapi.json"] => Some(Resource::OpenApi),
+        ["docs"] => Some(Resource::Docs),
         _ => None,
     }
 }
@@ -206,6 +220,8 @@ fn of_resource(resource: Resource, method: &Method, segments: &[Cow<'_, str>]) -
         (Resource::Livez, _) if read => Routed::To(Route::Livez),
         (Resource::Readyz, _) if read => Routed::To(Route::Readyz),
         (Resource::Metrics, _) if read => Routed::To(Route::Metrics),
+        (Resource::OpenApi, _) if read => Routed::To(Route::OpenApi),
+        (Resource::Docs, _) if read => Routed::To(Route::Docs),
         _ => {
             let row = ROUTES.iter().find(|(known, _, _)| *known == resource);
             let (_, _, allow) = row.expect("every resource has a row in the table");

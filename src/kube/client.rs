@@ -4,11 +4,12 @@
 //! [`crate::store`]). What a call means for an instance is decided in
 //! [`crate::app`]; the rights that these calls need are those of our manifests.
 
-use super::error::{Error, Failure};
+use super::error::{Error, Failure, Verb};
 use super::request::{self, Propagation, Request, Scope};
 use super::transport::{EventStream, Response, Transport};
 use super::types::{
-    JOBS, Job, PODS, Page, Pod, Resource, ResourceVersion, TokenReview, Uid, decode_list,
+    AccessReview, JOBS, Job, PODS, Page, Pod, Resource, ResourceVersion, TokenReview, Uid,
+    decode_list,
 };
 use serde_json::Value;
 use std::sync::Arc;
@@ -142,6 +143,25 @@ impl Client {
         let review: TokenReview = serde_json::from_slice(&response.body)
             .map_err(|error| not_understood(&request, &error))?;
         Ok(review.into_user(audience))
+    }
+
+    /// Whether we may do that, in our namespace or, for what is in none, in the cluster.
+    ///
+    /// # Errors
+    /// When nobody can be asked.
+    pub fn may(
+        &self,
+        verb: Verb,
+        group: &str,
+        resource: &str,
+        in_namespace: bool,
+    ) -> Result<bool, Error> {
+        let namespace = if in_namespace { self.namespace() } else { "" };
+        let request = request::review_own_access(verb, group, resource, namespace);
+        let response = self.send(&request)?;
+        let review: AccessReview = serde_json::from_slice(&response.body)
+            .map_err(|error| not_understood(&request, &error))?;
+        Ok(review.is_allowed())
     }
 
     fn object<K: Resource>(&self, request: &Request) -> Result<K, Error> {

@@ -188,6 +188,29 @@ pub fn review_token(token: &str, audience: &str) -> Request {
     with_body(request, &review, "application/json")
 }
 
+/// Whether we may do that ourselves (SelfSubjectAccessReview, which everybody may ask); `group` is
+/// empty for core/v1, `namespace` for what is in none.
+#[must_use]
+pub fn review_own_access(verb: Verb, group: &str, resource: &str, namespace: &str) -> Request {
+    let review = json!({
+        "kind": "SelfSubjectAccessReview",
+        "apiVersion": "authorization.k8s.io/v1",
+        "spec": {"resourceAttributes": {
+            "verb": verb.as_str(), "group": group, "resource": resource, "namespace": namespace,
+        }},
+    });
+    let request = Request {
+        verb: Verb::Create,
+        resource: "selfsubjectaccessreviews",
+        name: None,
+        method: Method::Post,
+        path_and_query: "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews".into(),
+        body: None,
+        content_type: None,
+    };
+    with_body(request, &review, "application/json")
+}
+
 /// One object.
 ///
 /// # Errors

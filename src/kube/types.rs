@@ -19,7 +19,7 @@ mod tests;
 
 pub use decode::{Page, Skipped, WatchEvent, decode_event, decode_list};
 pub use pairs::Pairs;
-pub use review::TokenReview;
+pub use review::{AccessReview, TokenReview};
 pub use scalars::{ResourceVersion, Timestamp, Uid};
 
 use serde::Deserializer;

@@ -215,6 +215,27 @@ impl Access {
         }
     }
 
+    /// The status of a SelfSubjectAccessReview with this spec, as of 1.36.
+    pub(crate) fn review_access(&self, caller: Caller, spec: &Value) -> Value {
+        let asked = &spec["resourceAttributes"];
+        let text = |name: &str| asked[name].as_str().unwrap_or("");
+        let allowed = match Resource::find(text("group"), text("resource")) {
+            Some(resource) => {
+                let wish = Wish {
+                    verb: text("verb"),
+                    resource,
+                    subresource: text("subresource"),
+                    namespace: text("namespace"),
+                    name: text("name"),
+                };
+                self.authorize(caller, wish).is_ok()
+            }
+            None if text("resource") == "tokenreviews" => self.authorize_review(caller).is_ok(),
+            None => caller == Caller::Admin,
+        };
+        json!({"allowed": allowed})
+    }
+
     /// Whether the caller may do that; 403 with the real one's sentence if not.
     pub(crate) fn authorize(&self, caller: Caller, wish: Wish<'_>) -> Result<(), Refusal> {
         let allowed = match (&self.rules, caller) {

@@ -3,6 +3,8 @@
 //! bytes into [`Request`] and [`Reply`] into bytes, and an in-process transport
 //! can do the same without any.
 
+mod reviews;
+
 use serde_json::{Value, json};
 
 use super::access::{Access, Wish};
@@ -172,8 +174,8 @@ impl Request {
 impl Model {
     /// Carries out one request and writes it into the journal.
     pub(crate) fn handle(&mut self, request: &Request) -> Outcome {
-        if request.path == REVIEWS {
-            return self.review(request);
+        if let Some(kind) = reviews::Kind::of(&request.path) {
+            return self.review(kind, request);
         }
         if let Some(answer) = without_resource(request, &self.cluster) {
             return Outcome {
@@ -195,48 +197,6 @@ impl Model {
         let reply = self.reply(request, &target, &faults);
         self.log(request, &target, &reply);
         Outcome { reply, faults }
-    }
-
-    /// A TokenReview: nothing is stored, and its answer is all there is of it.
-    fn review(&mut self, request: &Request) -> Outcome {
-        let now = self.cluster.clock().now_ms();
-        let faults = self.faults.meet("create", "tokenreviews", now);
-        let reply = match self.try_review(request, &faults) {
-            _ if faults.contains(&Fault::Drop) => Reply::Nothing,
-            Ok(review) => Reply::Answer(answer(201, review)),
-            Err(refusal) => Reply::Answer(refused(&refusal)),
-        };
-        self.journal.push(Logged {
-            verb: "create".to_owned(),
-            resource: "tokenreviews".to_owned(),
-            namespace: String::new(),
-            name: String::new(),
-            dry_run: false,
-            code: match &reply {
-                Reply::Answer(answer) => answer.code,
-                Reply::Watch(_) | Reply::Nothing => 0,
-            },
-            user_agent: request.user_agent.clone(),
-        });
-        Outcome { reply, faults }
-    }
-
-    fn try_review(&self, request: &Request, faults: &[Fault]) -> Result<Value, Refusal> {
-        if let Some(Fault::Status(code)) = faults.first() {
-            return Err(status::server_error(*code));
-        }
-        let credentials = request.authorization.as_deref();
-        let caller = self
-            .access
-            .authenticate(credentials, request.has_certificate)?;
-        if request.method != "POST" {
-            return Err(status::method_not_allowed());
-        }
-        self.access.authorize_review(caller)?;
-        check_type(request, JSON_TYPES)?;
-        let mut review = request.json()?;
-        review["status"] = self.access.review(&review["spec"]);
-        Ok(review)
     }
 
     fn reply(&mut self, request: &Request, target: &Target, faults: &[Fault]) -> Reply {
@@ -495,9 +455,6 @@ pub(crate) fn refused(refusal: &Refusal) -> Answer {
     }
     answer
 }
-
-/// Where tokens are reviewed.
-const REVIEWS: &str = "/apis/authentication.k8s.io/v1/tokenreviews";
 
 /// Version and probes.
 fn without_resource(request: &Request, cluster: &Cluster) -> Option<Answer> {

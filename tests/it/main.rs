@@ -20,10 +20,12 @@
 //! | `https` | the port with a certificate |
 //! | `shutdown` | the end of a replica |
 //! | `binary` | the program: arguments, exit codes, signals, a kill |
+//! | `check` | `config-controller check`: rights, templates, files |
 //! | `image` | the image is the same, whichever way it is built |
 //! | `timing` | where the time of a start went, as its answers say |
 //! | `metrics` | every metric is documented, moves, and is taken by Prometheus' own checker |
 //! | `manifests` | manifests and chart: their goldens, that they agree, and (with `CLUSTER_TESTS=1`) that a cluster takes them |
+//! | `openapi` | router, OpenAPI document, errors and real answers say the same |
 //! | `auth` | who may call, and that nobody else does |
 //! | `conformance` | what we rely on from the API server, on the fake and (with `CLUSTER_TESTS=1`) on a real cluster |
 //! | `contract` | the wire contract as a table: on the fake, on a real cluster, at a URL |
@@ -53,6 +55,7 @@ mod raw_kube;
 mod apps;
 mod auth;
 mod binary;
+mod check;
 mod conformance;
 mod contract;
 mod end_to_end;
@@ -64,6 +67,7 @@ mod legacy;
 mod limits;
 mod manifests;
 mod metrics;
+mod openapi;
 mod outage;
 mod predecessor;
 mod reads;

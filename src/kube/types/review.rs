@@ -1,4 +1,5 @@
-//! TokenReview (authentication.k8s.io/v1): whose token is it, and for whom was it made.
+//! TokenReview (authentication.k8s.io/v1): whose token is it, and for whom was it made; and
+//! SelfSubjectAccessReview (authorization.k8s.io/v1): may we do that ourselves.
 
 use serde::Deserialize;
 
@@ -18,6 +19,26 @@ struct ReviewStatus {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 struct ReviewedUser {
     username: Option<Box<str>>,
+}
+
+/// What the API server says of a right of ours.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub struct AccessReview {
+    status: Option<AccessStatus>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+struct AccessStatus {
+    allowed: Option<bool>,
+}
+
+impl AccessReview {
+    /// Whether it is there; what is not said is not.
+    #[must_use]
+    pub fn is_allowed(&self) -> bool {
+        let status = self.status.as_ref();
+        status.and_then(|status| status.allowed) == Some(true)
+    }
 }
 
 impl TokenReview {
@@ -43,6 +64,19 @@ mod tests {
     fn check(json: &str, expected: Option<&str>) {
         let review: TokenReview = serde_json::from_str(json).unwrap();
         assert_eq!(review.into_user("us").as_deref(), expected, "{json}");
+    }
+
+    #[test]
+    fn a_right_that_is_not_said_to_be_there_is_not() {
+        for (json, expected) in [
+            (r#"{"status":{"allowed":true,"reason":"RBAC: …"}}"#, true),
+            (r#"{"status":{"allowed":false}}"#, false),
+            (r#"{"status":{}}"#, false),
+            ("{}", false),
+        ] {
+            let review: AccessReview = serde_json::from_str(json).unwrap();
+            assert_eq!(review.is_allowed(), expected, "{json}");
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ use crate::raw_kube::RawKube;
 checks! {
     a_wrong_token_is_unauthorized,
     a_missing_right_is_forbidden,
+    what_one_may_do_can_be_asked,
     a_quota_on_jobs_names_the_job,
     a_quota_on_pods_is_an_event_of_the_job,
 }
@@ -119,6 +120,28 @@ fn a_missing_right_is_forbidden(ground: &Ground) {
     let everywhere = api.get("/apis/batch/v1/jobs");
     assert!(everywhere.message().ends_with("at the cluster scope"));
     everywhere.expect_refusal(403, "Forbidden");
+}
+
+fn what_one_may_do_can_be_asked(ground: &Ground) {
+    let api = restricted(ground);
+    let may = |verb: &str, group: &str, resource: &str, namespace: &str| {
+        let asked =
+            json!({"verb": verb, "group": group, "resource": resource, "namespace": namespace});
+        let review = json!({
+            "apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview",
+            "spec": {"resourceAttributes": asked},
+        });
+        let path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
+        let answer = api.post(path, &review).expect(201);
+        answer["status"]["allowed"].as_bool().expect("a word on it")
+    };
+    let own = ground.namespace.as_str();
+    assert!(may("list", "batch", "jobs", own));
+    assert!(!may("watch", "batch", "jobs", own));
+    assert!(!may("list", "batch", "jobs", ""));
+    assert!(!may("list", "", "jobs", own));
+    assert!(!may("list", "", "pods", own));
+    assert!(!may("create", "authentication.k8s.io", "tokenreviews", ""));
 }
 
 /// Limits what the namespace may hold; the fake refuses what it is told to.

@@ -1,0 +1,227 @@
+//! `config-controller check`: its table and its exit code, for Roles that lack something and for
+//! templates that are broken, in the cluster and in files.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use config_controller::check::{FILE_BYTES_MAX, RIGHTS};
+use serde_json::json;
+
+use crate::harness::{Ground, NAMESPACE, ROLE, TEMPLATE, TemporaryFolder, apply_templates};
+use crate::tidy::granted;
+use crate::watch::ROLE_OF_THE_ORIGINAL;
+
+/// Runs `check` with these arguments; returns its exit code, its table and its complaints.
+fn check(kubeconfig: Option<&Path>, arguments: &[&str]) -> (Option<i32>, Vec<String>, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_config-controller"));
+    command.env_clear().stdin(Stdio::null());
+    if let Some(kubeconfig) = kubeconfig {
+        command.env("KUBECONFIG", kubeconfig);
+    }
+    let output = command.arg("check").args(arguments).output();
+    let output = output.expect("the program can be run");
+    let table = String::from_utf8(output.stdout).expect("a table is text");
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    let lines = table.lines().map(str::to_owned).collect();
+    (output.status.code(), lines, told)
+}
+
+/// The lines that begin with that word, with single blanks.
+fn with(word: &str, lines: &[String]) -> Vec<String> {
+    let lines = lines.iter().filter(|line| line.starts_with(word));
+    lines
+        .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+        .collect()
+}
+
+#[test]
+fn what_is_checked_is_what_our_role_grants() {
+    let checked: BTreeSet<(String, String)> = RIGHTS
+        .iter()
+        .map(|(verb, _, resource, _)| (verb.as_str().to_owned(), (*resource).to_owned()))
+        .collect();
+    assert_eq!(checked, granted(ROLE));
+    assert_eq!(checked.len(), RIGHTS.len());
+}
+
+#[test]
+fn under_our_role_all_is_good_and_nothing_is_changed() {
+    let needs = TEMPLATE.replace("app:1", "app:${alternatives['tag']}");
+    let ground = Ground::builder().template("needs", &needs);
+    let ground = ground.unstarted().start();
+    let (code, lines, told) = check(Some(&ground.kubeconfig()), &[]);
+    assert_eq!((code, told.as_str()), (Some(0), ""), "{lines:?}");
+    assert_eq!(lines.len(), 1 + RIGHTS.len() + 2, "{lines:?}");
+    assert_eq!(with("ok", &lines).len(), lines.len(), "{lines:?}");
+    assert!(lines[0].contains("namespace default"), "{lines:?}");
+    let found = with("ok template", &with("ok", &lines));
+    let expected = [
+        "ok template hello of templates",
+        "ok template needs of templates needs tag",
+    ];
+    assert_eq!(found, expected);
+    let asked: BTreeSet<(String, String)> = ground
+        .kube
+        .requests()
+        .into_iter()
+        .map(|request| (request.verb, request.resource))
+        .collect();
+    let asked: Vec<String> = asked.iter().map(|(v, r)| format!("{v} {r}")).collect();
+    assert_eq!(
+        asked,
+        ["create selfsubjectaccessreviews", "list configmaps"]
+    );
+}
+
+#[test]
+fn under_the_originals_role_it_works_with_less() {
+    let ground = Ground::builder()
+        .role(ROLE_OF_THE_ORIGINAL)
+        .unstarted()
+        .start();
+    let (code, lines, told) = check(Some(&ground.kubeconfig()), &[]);
+    assert_eq!((code, told.as_str()), (Some(0), ""), "{lines:?}");
+    let warned: Vec<String> = with("warn", &lines);
+    let what: Vec<&str> = warned
+        .iter()
+        .map(|line| line.split(" missing").next().expect("a first part"))
+        .collect();
+    assert_eq!(
+        what,
+        [
+            "warn watch jobs.batch",
+            "warn watch configmaps",
+            "warn list events",
+            "warn watch events"
+        ]
+    );
+}
+
+#[test]
+fn each_right_that_is_needed_is_missed() {
+    let all = "[create, delete, get, list, watch]";
+    for right in ["create", "delete", "get", "list"] {
+        let ground = Ground::builder().role(&ROLE.replace(all, &all.replace(right, "update")));
+        let ground = ground.unstarted().start();
+        let (code, lines, _) = check(Some(&ground.kubeconfig()), &[]);
+        assert_eq!(code, Some(1), "{lines:?}");
+        let missing = format!("FAIL {right} jobs.batch missing: grant it to the service account");
+        assert_eq!(with("FAIL", &lines), [missing]);
+    }
+}
+
+#[test]
+fn whoever_reviews_tokens_needs_a_right_that_no_role_grants() {
+    let ground = Ground::builder().unstarted().start();
+    let arguments = ["--auth=kubernetes", "--auth-allow=apps/portal"];
+    let (code, lines, _) = check(Some(&ground.kubeconfig()), &arguments);
+    assert_eq!(code, Some(1), "{lines:?}");
+    let expected =
+        "FAIL create tokenreviews.authentication.k8s.io missing: apply manifests/auth-delegator";
+    assert_eq!(with("FAIL", &lines), [expected]);
+    ground.kube.set_may_review(true);
+    assert_eq!(check(Some(&ground.kubeconfig()), &arguments).0, Some(0));
+}
+
+#[test]
+fn a_broken_template_fails_and_a_second_offer_is_a_warning() {
+    let ground = Ground::builder()
+        .template("broken", "spec: [")
+        .unstarted()
+        .start();
+    apply_templates(&ground.kube, "zz", &[("hello", TEMPLATE)], json!({}));
+    let (code, lines, _) = check(Some(&ground.kubeconfig()), &[]);
+    assert_eq!(code, Some(1), "{lines:?}");
+    let failed = with("FAIL", &lines);
+    assert_eq!(failed.len(), 1, "{lines:?}");
+    let begin = "FAIL template broken of templates templates/broken.yaml, line ";
+    assert!(failed[0].starts_with(begin), "{failed:?}");
+    let doubled = "warn template hello of zz not used: templates offers that type, too";
+    assert_eq!(with("warn", &lines), [doubled]);
+}
+
+#[test]
+fn an_api_server_that_is_away_is_one_line() {
+    let ground = Ground::builder().unstarted().start();
+    let folder = TemporaryFolder::new();
+    let kubeconfig = std::fs::read_to_string(ground.kubeconfig()).expect("a kubeconfig");
+    let away = kubeconfig.replace(&ground.kube.url(), "http://127.0.0.1:1");
+    let (code, lines, _) = check(Some(&folder.write("away", &away)), &[]);
+    assert_eq!(code, Some(1), "{lines:?}");
+    assert_eq!(with("FAIL", &lines).len(), 1, "{lines:?}");
+    assert!(lines[1].contains("the API server"), "{lines:?}");
+}
+
+#[test]
+fn settings_that_are_wrong_are_told_with_code_2() {
+    let (code, lines, told) = check(None, &["--start-wait=soon"]);
+    assert_eq!((code, lines.len()), (Some(2), 0));
+    assert!(told.contains("START_WAIT"), "{told}");
+}
+
+#[test]
+fn files_are_looked_at_without_a_cluster() {
+    let folder = TemporaryFolder::new();
+    let write = |name: &str, text: &str| folder.write(name, text).display().to_string();
+    let bare = write("bare.yaml", TEMPLATE);
+    let control = write(
+        "control.yaml",
+        "% if alternatives['big'] == '1':\nspec: {containers: [{name: a, image: b}]}\n% else:\nspec: {containers: [{name: a, image: c}]}\n% endif\n",
+    );
+    let manifest = write(
+        "manifest.yaml",
+        "kind: Secret\n---\nkind: ConfigMap\nmetadata: {name: apps}\ndata:\n  one.yaml: 'spec: {containers: [{name: a, image: b}]}'\n  two.yaml: 'spec: ['\n  notes.txt: 'spec: ['\n",
+    );
+    let other = write("other.yaml", "kind: Secret\n");
+    let demo = concat!(env!("CARGO_MANIFEST_DIR"), "/manifests/demo/hello.yaml");
+    let (code, lines, told) = check(None, &[&bare, &control, demo]);
+    assert_eq!((code, told.as_str()), (Some(0), ""), "{lines:?}");
+    let good = with("ok", &lines);
+    assert_eq!(good.len(), 4, "{lines:?}");
+    assert!(good[1].ends_with("control.yaml needs big"), "{good:?}");
+    assert_eq!(good[2], "ok template hello of demo-apps");
+    let missing = folder.path("none.yaml").display().to_string();
+    let (code, lines, _) = check(None, &[&manifest, &other, &missing]);
+    assert_eq!(code, Some(1), "{lines:?}");
+    assert_eq!(with("ok", &lines), ["ok template one of apps"]);
+    let failed = with("FAIL", &lines);
+    assert_eq!(failed.len(), 3, "{lines:?}");
+    assert!(
+        failed[0].ends_with("there is no ConfigMap in it"),
+        "{failed:?}"
+    );
+    assert!(failed[1].contains("cannot be read"), "{failed:?}");
+    assert!(
+        failed[2].starts_with("FAIL template two of apps apps/two.yaml, line 1"),
+        "{failed:?}"
+    );
+}
+
+#[test]
+fn a_file_is_read_up_to_its_bound() {
+    let folder = TemporaryFolder::new();
+    let most = usize::try_from(FILE_BYTES_MAX).expect("a few MiB");
+    let rest = "# \n".len();
+    let remark = |bytes: usize| format!("#{}\n", "x".repeat(bytes - rest + 1));
+    for (bytes, refused) in [(most, false), (most + 1, true)] {
+        let file = folder.write("large.yaml", &remark(bytes));
+        assert_eq!(
+            std::fs::metadata(&file).expect("it is there").len(),
+            bytes as u64
+        );
+        let (_, lines, _) = check(None, &[&file.display().to_string()]);
+        assert_eq!(lines[0].contains("it has more than"), refused, "{lines:?}");
+    }
+}
+
+/// What the namespace of a test is called, in the table's first line.
+#[test]
+fn the_namespace_can_be_named() {
+    let ground = Ground::builder().unstarted().start();
+    let (code, lines, _) = check(Some(&ground.kubeconfig()), &["--job-namespace=elsewhere"]);
+    assert_ne!(NAMESPACE, "elsewhere");
+    assert!(lines[0].contains("namespace elsewhere"), "{lines:?}");
+    // Our Role is one of the other namespace.
+    assert_eq!(code, Some(1), "{lines:?}");
+}

@@ -1,0 +1,534 @@
+//! The OpenAPI document, the router, the errors and real answers: all say the same.
+//!
+//! [`check`] holds one answer to the document. It is used here for each operation, and by the
+//! rows of the contract for every answer that they get from a server of ours.
+
+pub(crate) mod schema;
+
+use std::collections::BTreeSet;
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use config_controller::http::message::{Method, Refusal};
+use config_controller::http::openapi::DOCUMENT;
+use config_controller::http::router::{self, ROUTES, Routed};
+use serde_json::{Value, json};
+
+use crate::fake_kube::dynamics::fate::Fate;
+use crate::harness::{Answer, Client, Ground, TEMPLATE, TemporaryFolder, eventually, repository};
+use schema::{faults, resolved};
+
+static PARSED: LazyLock<Value> =
+    LazyLock::new(|| serde_json::from_str(DOCUMENT).expect("the document is JSON"));
+
+/// Headers of HTTP itself, which no operation has to name.
+const OF_HTTP: [&str; 6] = [
+    "allow",
+    "connection",
+    "content-length",
+    "content-type",
+    "date",
+    "location",
+];
+
+/// Holds an answer to what the document says of that request.
+///
+/// # Errors
+/// What is wrong, in a sentence.
+pub(crate) fn check(method: &str, target: &str, answer: &Answer) -> Result<(), String> {
+    let path = target.split('?').next().unwrap_or_default();
+    let routed = router::route(&Method::from_name(method), path);
+    let status = answer.status;
+    match routed {
+        Routed::To(_) | Routed::BadName(..) => {}
+        Routed::Redirect(_) if status == 307 => return Ok(()),
+        Routed::NotFound if answer.text == r#"{"detail":"Not Found"}"# => return Ok(()),
+        Routed::MethodNotAllowed(_) if status == 405 => return Ok(()),
+        // Not let in, which the document says once for all.
+        _ => return refused(answer),
+    }
+    let path = ROUTES[routed.place()].1;
+    let operation = &PARSED["paths"][path][method.to_ascii_lowercase()];
+    let named = &operation["responses"][status.to_string()];
+    let response = if named.is_null() {
+        &operation["responses"]["default"]
+    } else {
+        named
+    };
+    if named.is_null() && !is_of_the_front(answer) {
+        return Err(format!("the document knows no {status} of {method} {path}"));
+    }
+    described(resolved(&PARSED, response), answer)
+}
+
+/// Whether the front itself gives this status, whatever was asked.
+fn is_of_the_front(answer: &Answer) -> bool {
+    Refusal::ALL
+        .iter()
+        .any(|refusal| refusal.status() == answer.status)
+}
+
+fn refused(answer: &Answer) -> Result<(), String> {
+    let name = match answer.status {
+        401 => "Unauthorized",
+        429 => "TooMany",
+        503 => "Unavailable",
+        _ if is_of_the_front(answer) => "Refused",
+        status => return Err(format!("{status} is no answer where there is no route")),
+    };
+    described(&PARSED["components"]["responses"][name], answer)
+}
+
+/// Holds headers and body to a Response Object.
+fn described(response: &Value, answer: &Answer) -> Result<(), String> {
+    let mut wrong = Vec::new();
+    let declared = response["headers"].as_object();
+    let find = |name: &str| {
+        let mut all = declared.into_iter().flatten();
+        all.find(|(known, _)| known.eq_ignore_ascii_case(name))
+    };
+    for (name, value) in answer.headers() {
+        match find(name) {
+            Some((_, header)) => {
+                let schema = &resolved(&PARSED, header)["schema"];
+                let value = match schema["type"].as_str() {
+                    Some("integer") => value
+                        .parse::<u64>()
+                        .map_or_else(|_| json!(value), Value::from),
+                    _ => json!(value),
+                };
+                wrong.extend(faults(&PARSED, schema, &value, name));
+            }
+            None if OF_HTTP.contains(&name.as_str()) => {}
+            None => wrong.push(format!("the header {name} is not described")),
+        }
+    }
+    for (name, header) in declared.into_iter().flatten() {
+        let required = resolved(&PARSED, header)["required"] == true;
+        if required && answer.header(&name.to_ascii_lowercase()).is_empty() {
+            wrong.push(format!("the header {name} is missing"));
+        }
+    }
+    if !answer.text.is_empty() {
+        let kind = answer.header("content-type").split(';').next();
+        let media = &response["content"][kind.unwrap_or_default()];
+        match kind {
+            _ if media.is_null() => wrong.push(format!("no body of type {kind:?} is described")),
+            Some("application/json") => {
+                wrong.extend(faults(&PARSED, &media["schema"], &answer.json(), "body"));
+            }
+            _ => {}
+        }
+    }
+    if wrong.is_empty() {
+        return Ok(());
+    }
+    Err(format!("against the document: {}", wrong.join("; ")))
+}
+
+/// Operations as path, method and object.
+fn operations() -> Vec<(&'static str, &'static str, &'static Value)> {
+    let paths = PARSED["paths"].as_object().expect("paths");
+    let all = paths.iter().flat_map(|(path, item)| {
+        let methods = item.as_object().expect("a path item").iter();
+        methods.map(move |(method, operation)| (path.as_str(), method.as_str(), operation))
+    });
+    all.collect()
+}
+
+#[test]
+fn each_route_and_method_is_in_the_document_and_vice_versa() {
+    let routed: BTreeSet<(&str, String)> = ROUTES
+        .iter()
+        .flat_map(|(_, path, methods)| {
+            let methods = methods.split(", ");
+            methods.map(|method| (*path, method.to_ascii_lowercase()))
+        })
+        .collect();
+    let written = operations().into_iter();
+    let written: BTreeSet<(&str, String)> = written
+        .map(|(path, method, _)| (path, method.to_owned()))
+        .collect();
+    assert_eq!(written, routed);
+    assert_eq!(PARSED["info"]["version"], env!("CARGO_PKG_VERSION"));
+}
+
+/// What stands in the path is what the operation's parameters are.
+#[test]
+fn each_operation_has_its_parameters_and_a_name_of_its_own() {
+    let mut names = BTreeSet::new();
+    for (path, method, operation) in operations() {
+        let in_path = path.split('/').filter_map(|part| {
+            let name = part.strip_prefix('{')?.strip_suffix('}')?;
+            Some(name.to_owned())
+        });
+        let parameters = operation["parameters"].as_array().expect("parameters");
+        let written = parameters.iter().map(|one| resolved(&PARSED, one));
+        let written = written.filter(|one| one["in"] == "path");
+        let written = written.map(|one| one["name"].as_str().expect("a name").to_owned());
+        assert_eq!(
+            in_path.collect::<BTreeSet<_>>(),
+            written.collect::<BTreeSet<_>>(),
+            "{method} {path}"
+        );
+        let name = operation["operationId"].as_str().expect("a name");
+        assert!(names.insert(name), "{name} is there twice");
+        let responses = operation["responses"].as_object().expect("responses");
+        assert!(responses.contains_key("default"), "{method} {path}");
+    }
+}
+
+/// Status and code of every error that our sources write: `(404, "unknown_type", …`.
+fn written_codes() -> BTreeSet<(u64, String)> {
+    let mut found: BTreeSet<(u64, String)> = Refusal::ALL
+        .iter()
+        .map(|refusal| (u64::from(refusal.status()), refusal.code().to_owned()))
+        .collect();
+    let source = |path: &str| {
+        let text = std::fs::read_to_string(repository().join(path)).expect("a source of ours");
+        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+        code.split_whitespace().collect::<String>()
+    };
+    for part in source("src/http/problem.rs").split('(') {
+        if let Some((status, rest)) = part.split_once(",\"")
+            && let Ok(status) = status.parse()
+            && let Some((code, _)) = rest.split_once('"')
+        {
+            found.insert((status, code.to_owned()));
+        }
+    }
+    let from_problem = found.len() - Refusal::ALL.len();
+    assert!(from_problem > 10, "the errors of problem.rs are found");
+    // All that fails a probe is 503.
+    for part in source("src/health.rs").split("code:\"").skip(1) {
+        let code = part.split('"').next().expect("a word");
+        found.insert((503, code.to_owned()));
+    }
+    // `/create` alone has this one.
+    found.insert((502, "start_failed".to_owned()));
+    found
+}
+
+/// The codes that a schema allows, wherever in it they stand.
+fn codes_in(schema: &Value, found: &mut BTreeSet<String>) {
+    let code = &resolved(&PARSED, schema)["properties"]["code"];
+    let own = &schema["properties"]["code"];
+    let words = [&code["const"]]
+        .into_iter()
+        .chain(own["enum"].as_array().into_iter().flatten());
+    found.extend(words.filter_map(Value::as_str).map(str::to_owned));
+    if !schema["properties"]["detail"].is_null() {
+        codes_in(&schema["properties"]["detail"], found);
+    }
+    for part in schema["anyOf"].as_array().into_iter().flatten() {
+        codes_in(part, found);
+    }
+}
+
+#[test]
+fn each_error_is_described_and_no_other() {
+    let written = written_codes();
+    let listed = PARSED["components"]["schemas"]["ErrorCode"]["oneOf"].as_array();
+    let mut described = BTreeSet::new();
+    for code in listed.expect("the codes") {
+        assert!(code["description"].is_string(), "{code}");
+        for status in code["x-status"].as_array().expect("statuses") {
+            let word = code["const"].as_str().expect("a word");
+            described.insert((status.as_u64().expect("a number"), word.to_owned()));
+        }
+    }
+    assert_eq!(described, written);
+    let mut used = BTreeSet::new();
+    for (path, method, operation) in operations() {
+        for (status, response) in operation["responses"].as_object().expect("responses") {
+            let content = &resolved(&PARSED, response)["content"]["application/json"];
+            let mut codes = BTreeSet::new();
+            codes_in(&content["schema"], &mut codes);
+            for code in codes {
+                let all = written.iter().filter(|(_, known)| *known == code);
+                let of_code: Vec<u64> = all.map(|(status, _)| *status).collect();
+                match status.parse::<u64>() {
+                    Ok(status) => {
+                        assert!(of_code.contains(&status), "{method} {path} {status} {code}");
+                        used.insert((status, code));
+                    }
+                    Err(_) => used.extend(of_code.into_iter().map(|of| (of, code.clone()))),
+                }
+            }
+        }
+    }
+    let unused: Vec<_> = written.difference(&used).collect();
+    assert!(unused.is_empty(), "no operation has {unused:?}");
+}
+
+/// Every place in the document that has examples, as schema and example.
+fn examples<'a>(at: &str, value: &'a Value, found: &mut Vec<(String, &'a Value, &'a Value)>) {
+    if let Some(object) = value.as_object() {
+        let schema = &value["schema"];
+        if schema.is_object() {
+            let before = found.len();
+            if let Some(one) = object.get("example") {
+                found.push((at.to_owned(), schema, one));
+            }
+            for (name, one) in value["examples"].as_object().into_iter().flatten() {
+                found.push((format!("{at}/{name}"), schema, &one["value"]));
+            }
+            assert!(found.len() > before, "{at} has a schema and no example");
+        }
+        for (name, inner) in object {
+            examples(&format!("{at}/{name}"), inner, found);
+        }
+    }
+    for (number, inner) in value.as_array().into_iter().flatten().enumerate() {
+        examples(&format!("{at}/{number}"), inner, found);
+    }
+}
+
+#[test]
+fn each_example_is_what_it_is_an_example_of() {
+    let mut found = Vec::new();
+    for part in ["paths", "components"] {
+        examples(part, &PARSED[part], &mut found);
+    }
+    assert!(found.len() > 80, "only {} examples", found.len());
+    let wrong: Vec<String> = found
+        .into_iter()
+        .flat_map(|(at, schema, example)| faults(&PARSED, schema, example, &at))
+        .collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Requests to a server of ours, each answer held to the document.
+struct Held {
+    client: Client,
+    seen: BTreeSet<(String, String, u16)>,
+}
+
+impl Held {
+    fn new(ground: &Ground) -> Self {
+        Self {
+            client: ground.client(),
+            seen: BTreeSet::new(),
+        }
+    }
+
+    #[track_caller]
+    fn ask(&mut self, method: &str, target: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+        let answer = self.client.begin(method, target, headers, body).finish();
+        self.hold(method, target, &answer);
+        answer
+    }
+
+    #[track_caller]
+    fn hold(&mut self, method: &str, target: &str, answer: &Answer) {
+        if let Err(why) = check(method, target, answer) {
+            let begin: String = answer.text.chars().take(500).collect();
+            panic!("{method} {target}: {} {begin}: {why}", answer.status);
+        }
+        let routed = router::route(
+            &Method::from_name(method),
+            target.split('?').next().unwrap_or_default(),
+        );
+        if matches!(routed, Routed::To(_)) {
+            let path = ROUTES[routed.place()].1.to_owned();
+            let method = method.to_ascii_lowercase();
+            self.seen.insert((path, method, answer.status));
+        }
+    }
+}
+
+const JSON: (&str, &str) = ("Content-Type", "application/json");
+const CROSS_SITE: (&str, &str) = ("Sec-Fetch-Site", "cross-site");
+const NO_HEADER: (&str, &str) = ("", "");
+
+const FAILS: &str = "\
+metadata: {annotations: {fake-kube/exit-code: \"3\"}}
+spec:
+  restartPolicy: Never
+  containers: [{name: app, image: example/app:1}]
+";
+
+/// What is sent to the ground of [`real_answers_are_as_the_document_says`], in this order: method,
+/// target, a header or none, body.
+const EXCHANGES: &[(&str, &str, (&str, &str), &str)] = &[
+    (
+        "GET",
+        "/app/hello/ann?utcOffset=120",
+        ("X-Request-Id", "mine"),
+        "",
+    ),
+    (
+        "PATCH",
+        "/app/hello/ann",
+        JSON,
+        r#"{"username":"ann@x","n":1}"#,
+    ),
+    ("GET", "/app/hello/ann", NO_HEADER, ""),
+    ("GET", "/create/hello?sessionID=bob", NO_HEADER, ""),
+    ("GET", "/create/hello", NO_HEADER, ""),
+    ("GET", "/create/nope?sessionID=a", NO_HEADER, ""),
+    ("GET", "/create/fails?sessionID=a", NO_HEADER, ""),
+    ("GET", "/release/bob", NO_HEADER, ""),
+    ("GET", "/release/nobody", NO_HEADER, ""),
+    ("GET", "/app/fails/a", NO_HEADER, ""),
+    ("PATCH", "/app/hello/ann", JSON, "[]"),
+    ("PATCH", "/app/hello/ann", JSON, ""),
+    ("PATCH", "/app/hello/ann", JSON, "{"),
+    ("PATCH", "/app/hello/ann", JSON, r#"{"ip":"1"}"#),
+    ("PATCH", "/app/hello/nobody", JSON, "{}"),
+    ("PATCH", "/app/hello/..", JSON, "{}"),
+    ("GET", "/app/nope/a", NO_HEADER, ""),
+    ("GET", "/app/needs/a", NO_HEADER, ""),
+    ("GET", "/app/needs/a?tag=%00", NO_HEADER, ""),
+    ("GET", "/app/broken/a", NO_HEADER, ""),
+    ("GET", "/app/hello/%00", NO_HEADER, ""),
+    ("GET", "/app/hello/zoe", ("Prefer", "create=false"), ""),
+    ("GET", "/app/hello/ann", CROSS_SITE, ""),
+    ("DELETE", "/app/hello/ann", CROSS_SITE, ""),
+    ("GET", "/release/ann", CROSS_SITE, ""),
+    ("GET", "/create/hello?sessionID=a", CROSS_SITE, ""),
+    // What lists say while there are instances.
+    ("GET", "/app/hello", NO_HEADER, ""),
+    ("DELETE", "/app/hello/ann", ("Prefer", "wait=20"), ""),
+    ("DELETE", "/app/hello/ann", NO_HEADER, ""),
+    ("DELETE", "/app/hello/..", NO_HEADER, ""),
+    ("GET", "/nope", NO_HEADER, ""),
+    ("GET", "/app/", NO_HEADER, ""),
+    ("POST", "/app", NO_HEADER, ""),
+    ("TRACE", "/app", NO_HEADER, ""),
+    ("CONNECT", "/app", NO_HEADER, ""),
+    ("GET", "/app", ("Expect", "a miracle"), ""),
+];
+
+/// Each operation, with each of its good answers, and the errors that are easily had.
+#[test]
+fn real_answers_are_as_the_document_says() {
+    let needs = TEMPLATE.replace("app:1", "app:${alternatives['tag']}");
+    let ground = Ground::builder()
+        .template("needs", &needs)
+        .template("broken", "spec: [")
+        .template("fails", FAILS)
+        .start();
+    let mut held = Held::new(&ground);
+    for (method, target, header, body) in EXCHANGES {
+        let headers = if header.0.is_empty() {
+            &[][..]
+        } else {
+            &[*header]
+        };
+        held.ask(method, target, headers, body);
+    }
+    for (_, path, methods) in ROUTES.iter().filter(|row| row.2 == "GET, HEAD") {
+        for method in methods.split(", ") {
+            held.ask(method, &path.replace("{type}", "hello"), &[], "");
+        }
+    }
+    starts_and_stops_that_take_longer(&mut held.seen);
+    let good: BTreeSet<(String, String, u16)> = operations()
+        .into_iter()
+        .flat_map(|(path, method, operation)| {
+            let all = operation["responses"]
+                .as_object()
+                .expect("responses")
+                .keys();
+            let good = all.filter_map(|status| status.parse().ok().filter(|code| *code < 300));
+            good.map(move |code| (path.to_owned(), method.to_owned(), code))
+        })
+        .collect();
+    let missing: Vec<_> = good.difference(&held.seen).collect();
+    assert!(missing.is_empty(), "not seen: {missing:?}");
+}
+
+/// The 202 of a start and of a stop, and the 408 of `/create`.
+fn starts_and_stops_that_take_longer(seen: &mut BTreeSet<(String, String, u16)>) {
+    let lingers = Fate {
+        lingers: true,
+        ..Fate::by_hand()
+    };
+    let ground = Ground::builder().fate(lingers).start();
+    let mut held = Held::new(&ground);
+    held.ask("GET", "/app/hello/ann", &[("Prefer", "wait=0")], "");
+    ground.make_ready("hello-ann");
+    eventually("it is ready", || {
+        let answer = held.ask("GET", "/app/hello/ann", &[("Prefer", "wait=0")], "");
+        (answer.status == 200).then_some(())
+    });
+    let pending = ground
+        .client()
+        .begin("DELETE", "/app/hello/ann", &[("Prefer", "wait=1")], "");
+    let answer = pending.finish();
+    held.hold("DELETE", "/app/hello/ann", &answer);
+    let pending = ground.client().begin_get("/create/hello?sessionID=late");
+    ground.wait_pod("hello-late");
+    ground.advance(Duration::from_secs(301));
+    let answer = pending.finish();
+    assert_eq!(answer.status, 408, "{}", answer.text);
+    held.hold("GET", "/create/hello?sessionID=late", &answer);
+    seen.extend(held.seen);
+}
+
+#[test]
+fn answers_to_those_without_a_token_are_described_and_both_routes_ask_for_one() {
+    let folder = TemporaryFolder::new();
+    let file = folder.write("tokens", "0123456789abcdefgh - hello\n");
+    let ground = Ground::builder()
+        .setting("AUTH", "token")
+        .setting("AUTH_TOKENS_FILE", &file.display().to_string())
+        .start();
+    let mut held = Held::new(&ground);
+    for (path, method, operation) in operations() {
+        let target = path.replace("{type}", "hello").replace("{name}", "ann");
+        let method = method.to_ascii_uppercase();
+        let answer = held.ask(&method, &target, &[], "");
+        let open = operation["security"].is_array();
+        assert_eq!(answer.status == 401, !open, "{method} {target}");
+    }
+    let token = [("Authorization", "Bearer 0123456789abcdefgh")];
+    for path in ["/openapi.json", "/docs"] {
+        assert_eq!(held.ask("GET", path, &token, "").status, 200);
+    }
+    for (method, path) in [
+        ("GET", "/app/slow"),
+        ("GET", "/app/slow/a"),
+        ("PATCH", "/app/slow/a"),
+        ("DELETE", "/app/slow/a"),
+    ] {
+        assert_eq!(held.ask(method, path, &token, "").status, 403);
+    }
+    held.ask("GET", "/nope", &[], "");
+}
+
+#[test]
+fn the_document_is_served_as_it_is_written() {
+    let ground = Ground::new();
+    let answer = ground.get("/openapi.json");
+    assert_eq!(answer.expect(200), *PARSED);
+    assert_eq!(answer.header("content-type"), "application/json");
+    assert!(!answer.text.contains('\n'), "it is compact");
+}
+
+#[test]
+fn the_page_has_all_and_loads_nothing() {
+    let ground = Ground::new();
+    let page = ground.get("/docs");
+    assert_eq!(page.status, 200);
+    assert_eq!(page.header("content-type"), "text/html; charset=utf-8");
+    for (path, method, operation) in operations().iter().filter(|one| one.1 != "head") {
+        let name = operation["operationId"].as_str().expect("a name");
+        let heading = format!("id=\"{name}\"");
+        assert!(page.text.contains(&heading), "{method} {path}");
+    }
+    let codes = PARSED["components"]["schemas"]["ErrorCode"]["oneOf"].as_array();
+    for code in codes.expect("the codes") {
+        let row = format!("id=\"code-{}\"", code["const"].as_str().expect("a word"));
+        assert!(page.text.contains(&row), "{code}");
+    }
+    for outside in ["://", "src=", "<link", "<script", "@import", "url("] {
+        assert!(!page.text.contains(outside), "{outside}");
+    }
+    // What is linked to is there.
+    for link in page.text.split("href=\"#").skip(1) {
+        let target = link.split('"').next().expect("an anchor");
+        assert!(page.text.contains(&format!("id=\"{target}\"")), "{target}");
+    }
+}
