@@ -209,8 +209,7 @@ impl Desk {
         if self.tokens.len() >= self.limits.parked_max {
             return Err(Error::TooManyRequests("PARKED_MAX"));
         }
-        // Each name has at most one call under way, so this bounds the calls as well.
-        if self.flights.len() >= self.limits.parked_max && !self.flights.contains_key(key) {
+        if !self.has_room(key) {
             return Err(Error::TooManyRequests("PARKED_MAX"));
         }
         let waiting = self.flights.get(key).map_or(0, Flight::waiting);
@@ -218,6 +217,12 @@ impl Desk {
             return Err(Error::TooManyRequests("PARKED_PER_KEY_MAX"));
         }
         Ok(())
+    }
+
+    /// Whether there may be a flight of this name. Each has at most one call under way, so this
+    /// bounds the calls as well.
+    fn has_room(&self, key: &InstanceKey) -> bool {
+        self.flights.len() < self.limits.parked_max || self.flights.contains_key(key)
     }
 
     /// Remembers what the view shows of a name now.
@@ -241,8 +246,7 @@ impl Desk {
 
     /// The flight of a name that the desk itself has something to do for, if there is room.
     fn own_flight(&mut self, key: &InstanceKey) -> Option<&mut Flight> {
-        let full = self.flights.len() >= self.limits.parked_max && !self.flights.contains_key(key);
-        if self.drained || full {
+        if self.drained || !self.has_room(key) {
             return None;
         }
         let new = || Flight::new(key.clone());

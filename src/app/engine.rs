@@ -13,13 +13,12 @@ use super::desk::{Desk, Input, Now};
 use super::error::Error;
 use super::flight::{Call, Effect};
 use super::hands::{Hands, Writers};
-use super::view::{View, key_of};
+use super::view::{View, key_of, key_of_pod};
 use crate::clock::Clock;
 use crate::kube::Client;
-use crate::kube::types::{ConfigMap, Job, ObjectMeta, Pod};
+use crate::kube::types::{ConfigMap, Job, Pod};
 use crate::metrics::Metrics;
-use crate::model::labels;
-use crate::model::names::{AppType, InstanceKey, InstanceName};
+use crate::model::names::InstanceKey;
 use crate::model::status::Budgets;
 use crate::store::Change;
 use crate::threads::{self, OnDeath};
@@ -388,17 +387,4 @@ pub fn keys_of_pods(changes: &[Change<Pod>]) -> Vec<InstanceKey> {
         .flat_map(|change| [&change.old, &change.new])
         .filter_map(|pod| key_of_pod(&pod.as_deref()?.metadata))
         .collect()
-}
-
-pub(super) fn key_of_pod(metadata: &ObjectMeta) -> Option<InstanceKey> {
-    let read = |key: &str| {
-        metadata
-            .annotations
-            .get(key)
-            .or_else(|| metadata.labels.get(key))
-    };
-    Some(InstanceKey {
-        app_type: AppType::new(read(labels::INSTANCE_TYPE)?).ok()?,
-        name: InstanceName::new(read(labels::INSTANCE_NAME)?).ok()?,
-    })
 }

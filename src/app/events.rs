@@ -2,8 +2,7 @@
 //!
 //! Pure. What Events say is read where statuses are, in [`crate::model::status`].
 
-use super::engine::key_of_pod;
-use super::view::{View, key_of};
+use super::view::{View, key_of, key_of_pod};
 use crate::kube::types::{ConditionType, Event, Job, Pod, RegardingKind, Resource, Uid};
 use crate::model::names::InstanceKey;
 use crate::store::Change;

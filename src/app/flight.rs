@@ -274,16 +274,16 @@ impl Flight {
             .chain(self.stops.iter().map(|stop| stop.deadline))
             .chain(self.goings.iter().map(|going| going.until))
             .chain(self.labels.iter().map(|label| label.deadline));
-        let retry = self.retry_at(&self.see(context), context);
+        let seen = self.see(context);
         deadlines
-            .chain(retry)
-            .chain(self.verdict_due(context))
+            .chain(self.retry_at(&seen, context))
+            .chain(self.verdict_due(&seen, context))
             .min()
     }
 
     /// When the finding that callers wait on becomes a verdict.
-    fn verdict_due(&self, context: &Context<'_>) -> Option<Instant> {
-        let Seen::Instance(instance) = self.see(context) else {
+    fn verdict_due(&self, seen: &Seen, context: &Context<'_>) -> Option<Instant> {
+        let Seen::Instance(instance) = seen else {
             return None;
         };
         let (InstanceStatus::Starting(finding) | InstanceStatus::Failed { finding, .. }) =
@@ -291,7 +291,7 @@ impl Flight {
         else {
             return None;
         };
-        let at = context.verdict_at(&self.key, &instance, finding)?;
+        let at = context.verdict_at(&self.key, instance, finding)?;
         let waits = |caller: &Caller| matches!(caller.stance, Stance::Ready(_));
         let in_time = at.duration_since(context.wall).ok()?;
         self.callers
@@ -300,17 +300,10 @@ impl Flight {
             .then(|| context.now + in_time)
     }
 
-    /// Whether a call is under way that makes the Job.
-    pub(super) fn is_creating(&self) -> bool {
+    /// Whether a call of this kind is under way.
+    fn is_calling(&self, kind: Kind) -> bool {
         let asked = self.asked.as_ref();
-        asked.is_some_and(|asked| asked.whose.kind() == Kind::Create)
-    }
-
-    /// Whether a deletion of ours is under way.
-    fn is_deleting(&self) -> bool {
-        self.asked
-            .as_ref()
-            .is_some_and(|asked| asked.whose.kind() == Kind::Delete)
+        asked.is_some_and(|asked| asked.whose.kind() == kind)
     }
 
     fn see(&self, context: &Context<'_>) -> Seen {

@@ -4,9 +4,9 @@
 //! watches within one, may be at different points in time; what is read here is
 //! what this replica knows now. What follows from it is decided in `flight`.
 
-use crate::kube::types::{ConfigMap, Job, Pod, Resource, Uid};
+use crate::kube::types::{ConfigMap, Job, ObjectMeta, Pod, Resource, Uid};
 use crate::model::labels::{self, MetaLabels};
-use crate::model::names::{AppType, InstanceKey, InstanceName};
+use crate::model::names::InstanceKey;
 use crate::model::status::{self, InstanceStatus};
 use crate::store::{EventStore, Store};
 use std::collections::BTreeMap;
@@ -157,8 +157,7 @@ impl View {
     /// `sessionID` is this one.
     #[must_use]
     pub fn find(&self, name_or_session: &str, among: impl Fn(&str) -> bool) -> Option<InstanceKey> {
-        let mut jobs = Vec::with_capacity(self.jobs.len());
-        self.jobs.for_each(|job| jobs.push(Arc::clone(job)));
+        let jobs = self.all_jobs();
         let is_it = |job: &Arc<Job>, key: &InstanceKey| {
             key.name.as_str() == name_or_session
                 || self
@@ -175,11 +174,8 @@ impl View {
     /// How many instances of each type are in which status; see [`STATUS_WORDS`].
     #[must_use]
     pub fn counts(&self) -> BTreeMap<String, [u64; STATUS_WORDS.len()]> {
-        // The view is not locked while statuses are read from it.
-        let mut jobs = Vec::with_capacity(self.jobs.len());
-        self.jobs.for_each(|job| jobs.push(Arc::clone(job)));
         let mut counts = BTreeMap::<String, [u64; STATUS_WORDS.len()]>::new();
-        for job in jobs {
+        for job in self.all_jobs() {
             let Some(key) = own_key_of(&job) else {
                 continue;
             };
@@ -197,6 +193,13 @@ impl View {
             }
         }
         counts
+    }
+
+    /// All Jobs, taken out: the view is not locked while statuses are read from it.
+    fn all_jobs(&self) -> Vec<Arc<Job>> {
+        let mut jobs = Vec::with_capacity(self.jobs.len());
+        self.jobs.for_each(|job| jobs.push(Arc::clone(job)));
+        jobs
     }
 
     /// How old the view of each resource may be.
@@ -260,10 +263,23 @@ pub fn key_of(job: &Job) -> Option<InstanceKey> {
             .or_else(|| job.template_annotations.get(key))
             .or_else(|| job.template_labels.get(key))
     };
-    Some(InstanceKey {
-        app_type: AppType::new(read(labels::INSTANCE_TYPE)?).ok()?,
-        name: InstanceName::new(read(labels::INSTANCE_NAME)?).ok()?,
+    key_from(read)
+}
+
+/// The key that a pod says it belongs to: raw from annotations where we made it, from its labels
+/// where 2.7.1 did.
+#[must_use]
+pub fn key_of_pod(metadata: &ObjectMeta) -> Option<InstanceKey> {
+    key_from(|key| {
+        metadata
+            .annotations
+            .get(key)
+            .or_else(|| metadata.labels.get(key))
     })
+}
+
+fn key_from<'a>(read: impl Fn(&str) -> Option<&'a str>) -> Option<InstanceKey> {
+    InstanceKey::new(read(labels::INSTANCE_TYPE)?, read(labels::INSTANCE_NAME)?).ok()
 }
 
 /// As [`key_of`], for a Job that has the name that its key asks for: another one, made by hand,

@@ -6,7 +6,7 @@
 
 use super::message::Method;
 use crate::metrics::OTHER;
-use crate::model::names::{AppType, InstanceKey, InstanceName, NameError};
+use crate::model::names::{InstanceKey, NameError};
 use std::borrow::Cow;
 
 /// What was asked for.
@@ -231,11 +231,7 @@ fn of_resource(resource: Resource, method: &Method, segments: &[Cow<'_, str>]) -
 }
 
 fn instance(segments: &[Cow<'_, str>], route: fn(InstanceKey) -> Route) -> Routed {
-    let key = AppType::new(&segments[1]).and_then(|app_type| {
-        let name = InstanceName::new(&segments[2])?;
-        Ok(InstanceKey { app_type, name })
-    });
-    match key {
+    match InstanceKey::new(&segments[1], &segments[2]) {
         Ok(key) => Routed::To(route(key)),
         Err(error) => Routed::BadName(error, Resource::Instance),
     }
@@ -252,10 +248,7 @@ mod tests {
     use super::*;
 
     fn key(app_type: &str, name: &str) -> InstanceKey {
-        InstanceKey {
-            app_type: AppType::new(app_type).unwrap(),
-            name: InstanceName::new(name).unwrap(),
-        }
+        InstanceKey::new(app_type, name).unwrap()
     }
 
     #[track_caller]

@@ -130,6 +130,17 @@ pub struct InstanceKey {
 }
 
 impl InstanceKey {
+    /// The key of these two texts.
+    ///
+    /// # Errors
+    /// [`NameError`] says which rule the type, else the name, breaks.
+    pub fn new(app_type: &str, name: &str) -> Result<Self, NameError> {
+        Ok(Self {
+            app_type: AppType::new(app_type)?,
+            name: InstanceName::new(name)?,
+        })
+    }
+
     /// The name of the Job that is this instance.
     ///
     /// `<type>-<name>` where Kubernetes takes that as a name (as 2.7.1 has it), else

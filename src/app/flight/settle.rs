@@ -2,7 +2,7 @@
 //!
 //! Pure, as all of [`super`]. Nothing here makes a call.
 
-use super::{Context, Effect, Ensure, Flight, Intent, VERDICT_HOLD};
+use super::{Context, Effect, Ensure, Flight, Intent, Kind, VERDICT_HOLD};
 use crate::app::error::Error;
 use crate::app::view::{self, Instance, Seen};
 use crate::app::{Answer, Progress, Token};
@@ -140,7 +140,7 @@ impl Flight {
 
     /// Whether this caller wants no start, and nobody else has one under way.
     fn finds_nothing(&self, caller: &Caller) -> bool {
-        caller.ensure.intent == Intent::Find && !self.is_creating()
+        caller.ensure.intent == Intent::Find && !self.is_calling(Kind::Create)
     }
 
     /// What those hear who waited for this Job, now that it goes.
@@ -168,7 +168,8 @@ impl Flight {
         };
         let Some(finding) = known else {
             // Its pod may be seen to go before the Job is, and then it looks like one that starts.
-            let replaced = self.is_deleting() && caller.stance == Stance::Replacement(uid.clone());
+            let replaced =
+                self.is_calling(Kind::Delete) && caller.stance == Stance::Replacement(uid.clone());
             return Settled::Waits(if replaced {
                 caller.stance.clone()
             } else {

@@ -13,7 +13,7 @@ use crate::http::message::{Request, Response};
 use crate::http::problem::Shape;
 use crate::http::server::Handled;
 use crate::model::labels::SESSION_ID;
-use crate::model::names::{AppType, InstanceKey, InstanceName, NameError};
+use crate::model::names::InstanceKey;
 use serde_json::{Map, Value, json};
 use std::time::Duration;
 
@@ -42,7 +42,7 @@ impl Api {
             let body = json!({ "detail": detail }).to_string();
             return Handled::Reply(Response::json(422, body));
         };
-        let key = match key(app_type, session) {
+        let key = match InstanceKey::new(app_type, session) {
             Ok(key) => key,
             Err(error) => return Handled::Reply(problem(&Error::BadName(error), Shape::Plain)),
         };
@@ -82,13 +82,6 @@ impl Api {
             Err(error) => Handled::Reply(problem(&error, shape)),
         }
     }
-}
-
-fn key(app_type: &str, name: &str) -> Result<InstanceKey, NameError> {
-    Ok(InstanceKey {
-        app_type: AppType::new(app_type)?,
-        name: InstanceName::new(name)?,
-    })
 }
 
 /// The answer of `/create` (contract 3.7, A13).
