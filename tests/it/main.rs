@@ -21,6 +21,7 @@
 //! | `shutdown` | the end of a replica |
 //! | `binary` | the program: arguments, exit codes, signals, a kill |
 //! | `check` | `config-controller check`: rights, templates, files |
+//! | `image` | the image is the same, whichever way it is built |
 //! | `timing` | where the time of a start went, as its answers say |
 //! | `metrics` | every metric is documented, moves, and is taken by Prometheus' own checker |
 //! | `manifests` | manifests and chart: their goldens, that they agree, and (with `CLUSTER_TESTS=1`) that a cluster takes them |
@@ -59,6 +60,7 @@ mod conformance;
 mod contract;
 mod end_to_end;
 mod https;
+mod image;
 mod input;
 mod labels;
 mod legacy;

@@ -1,0 +1,101 @@
+//! The image is the same whichever way it is built, and is the one that the manifests run.
+//! That it can be built, and how large it is, is for `tests/image/build` to show.
+
+use std::collections::BTreeMap;
+
+use crate::harness::repository;
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+fn text(path: &str) -> String {
+    let text = std::fs::read_to_string(repository().join(path));
+    text.unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// What the last stage of the Containerfile says, by instruction; lines that go on are joined.
+fn last_stage() -> BTreeMap<String, String> {
+    let joined = text("Containerfile").replace("\\\n", " ");
+    let mut stage = BTreeMap::new();
+    for line in joined.lines() {
+        let Some((instruction, rest)) = line.split_once(' ') else {
+            continue;
+        };
+        if instruction == "FROM" {
+            stage.clear();
+        }
+        if !instruction.starts_with('#') {
+            let rest = rest.split_whitespace().collect::<Vec<_>>().join(" ");
+            stage.insert(instruction.to_owned(), rest);
+        }
+    }
+    stage
+}
+
+/// `name="value"` of a LABEL instruction.
+fn labels(line: &str) -> BTreeMap<String, String> {
+    let pairs = line.split("\" ").filter_map(|pair| pair.split_once("=\""));
+    pairs
+        .map(|(name, value)| (name.to_owned(), value.trim_end_matches('"').to_owned()))
+        .collect()
+}
+
+/// The JSON that `tests/image/build` writes, with its variables as they stand there.
+fn configuration() -> serde_json::Value {
+    let script = text("tests/image/build");
+    let (_, rest) = script.split_once("<<JSON\n").expect("a here document");
+    let (json, _) = rest.split_once("\nJSON\n").expect("its end");
+    serde_json::from_str(json).expect("it is JSON")
+}
+
+#[test]
+fn both_ways_make_the_same_image() {
+    let stage = last_stage();
+    assert_eq!(stage["FROM"], "scratch");
+    assert_eq!(stage["COPY"], "--from=build /image/ /");
+    assert!(!stage.contains_key("RUN"), "{stage:?}");
+
+    let config = &configuration()["config"];
+    assert_eq!(config["User"], stage["USER"]);
+    assert_eq!(config["WorkingDir"], stage["WORKDIR"]);
+    let entrypoint: serde_json::Value =
+        serde_json::from_str(&stage["ENTRYPOINT"]).expect("an entry point without a shell");
+    assert_eq!(config["Entrypoint"], entrypoint);
+    let port = format!("{}/tcp", stage["EXPOSE"]);
+    assert!(config["ExposedPorts"][port].is_object(), "{config}");
+    let mut expected = labels(&stage["LABEL"]);
+    let version = expected.insert("org.opencontainers.image.version".into(), "$version".into());
+    assert_eq!(version.as_deref(), Some(VERSION));
+    assert_eq!(config["Labels"], serde_json::json!(expected));
+}
+
+#[test]
+fn the_manifests_run_that_image_as_its_user() {
+    let deployment = text("manifests/base/deployment.yaml");
+    let deployment: serde_json::Value = serde_yaml::from_str(&deployment).expect("it is YAML");
+    let pod = &deployment["spec"]["template"]["spec"];
+    let context = &pod["securityContext"];
+    let user = format!("{}:{}", context["runAsUser"], context["runAsGroup"]);
+    assert_eq!(last_stage()["USER"], user);
+    let image = format!("config-controller:{VERSION}");
+    assert_eq!(pod["containers"][0]["image"], image);
+}
+
+#[test]
+fn the_base_has_the_rust_that_we_ask_for() {
+    let manifest = text("Cargo.toml");
+    let wanted = manifest
+        .lines()
+        .find_map(|line| line.strip_prefix("rust-version = "));
+    let wanted = wanted.expect("Cargo.toml says which").trim_matches('"');
+    let base = format!("ARG BASE=rust:{wanted}-");
+    assert!(text("Containerfile").contains(&base), "{base}");
+}
+
+#[test]
+fn every_builder_leaves_out_the_same() {
+    assert_eq!(text(".containerignore"), text(".dockerignore"));
+    assert_eq!(
+        text(".dockerignore").lines().find(|l| !l.starts_with('#')),
+        Some("*")
+    );
+}
