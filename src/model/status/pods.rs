@@ -221,7 +221,11 @@ pub(super) fn progress(job: &Job, pod: &Pod, said: Said<'_>) -> Finding {
         ContainerState::Running(since) => since,
         _ => None,
     });
-    readying(pod, said).since(started.max())
+    // It may have been ready, for a day perhaps: then it is like this since it is not any more.
+    let unready = pod.conditions.get(ConditionType::Ready);
+    let unready = unready.filter(|ready| ready.status != ConditionStatus::True);
+    let since = started.max().max(unready.and_then(|ready| ready.since));
+    readying(pod, said).since(since)
 }
 
 fn scheduling(pod: &Pod, scheduled: Option<&Condition>) -> Finding {
