@@ -454,6 +454,9 @@ pub(crate) fn line(effect: &Effect) -> String {
                 Cause::Ended => format!("call replace {uid}"),
                 Cause::Stuck => format!("call force {uid}"),
             },
+            Operation::Remove {
+                pod, is_kept: true, ..
+            } => format!("call remove {pod}, which is kept"),
             Operation::Remove { pod, .. } => format!("call remove {pod}"),
             Operation::Label { pod, .. } => format!("call label {pod}"),
         },

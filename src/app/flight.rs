@@ -129,6 +129,8 @@ pub struct Flight {
     labels: VecDeque<Label>,
     /// A pod does not go, and it is for us to see to it.
     forces: bool,
+    /// The pod that Kubernetes has taken the removal of.
+    removed: Option<Uid>,
     asked: Option<Asked>,
     trouble: Option<Trouble>,
     /// How often in a row Kubernetes had something else than the view showed.
@@ -153,6 +155,7 @@ impl Flight {
             stops: Vec::new(),
             goings: Vec::new(),
             forces: false,
+            removed: None,
             labels: VecDeque::new(),
             asked: None,
             trouble: None,
@@ -206,6 +209,7 @@ impl Flight {
     /// or a label that was asked for: only its answer is lost.
     pub fn leave(&mut self, token: Token) {
         self.callers.retain(|caller| caller.ensure.token != token);
+        self.goings.retain(|going| going.token != token);
     }
 
     /// The view has changed, or time has come to [`Flight::next_wake`].
@@ -235,7 +239,10 @@ impl Flight {
                 self.nothing_there(|token| asked.contains(&token), out);
             }
             // Its finalizer may keep it for a moment.
-            (Whose::Force { pod: true }, Outcome::Done) => self.pause_force(now),
+            (Whose::Force { pod: Some(pod) }, Outcome::Done) => {
+                self.removed = Some(pod.clone());
+                self.pause_force(now);
+            }
             (Whose::Delete { uid, stops }, Outcome::Done) => {
                 self.deletion_begun(uid, |token| stops.contains(&token), out);
             }
@@ -350,6 +357,10 @@ impl Flight {
         out.push(Effect::Call(Box::new(Call {
             key: self.key.clone(),
             operation,
+            is_again: self
+                .trouble
+                .as_ref()
+                .is_some_and(|trouble| trouble.kind == kind),
         })));
     }
 
@@ -412,8 +423,11 @@ impl Flight {
                 Some((whose, Operation::Delete { uid, cause }))
             }
             (Kind::Force, Seen::Instance(instance)) => {
-                let operation = stop::force(instance)?;
-                let pod = matches!(operation, Operation::Remove { .. });
+                let operation = stop::force(instance, self.removed.as_ref())?;
+                let pod = match &operation {
+                    Operation::Remove { uid, .. } => Some(uid.clone()),
+                    _ => None,
+                };
                 Some((Whose::Force { pod }, operation))
             }
             (Kind::Label, Seen::Instance(instance)) => {

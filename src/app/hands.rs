@@ -97,7 +97,7 @@ impl Hands {
             Operation::Label { pod, uid, patch } => {
                 self.client.patch_pod(pod, uid, patch).map(Reply::Pod)
             }
-            Operation::Remove { pod, uid } => {
+            Operation::Remove { pod, uid, .. } => {
                 self.client.delete_pod(pod, uid).map(|()| Reply::Removed)
             }
         };
@@ -153,16 +153,29 @@ impl Hands {
                 }
             }
             Reply::Pod(pod) => drop(self.writers.pods.own_write(pod)),
-            // What keeps it, if anything does, the watch will say.
-            Reply::Removed => {
-                log::warn!(
-                    "removed the pod of {key}, which was still there {} s after its grace was over: is its node gone?",
-                    OVERDUE_AFTER.as_secs()
-                );
-                self.counting.removed(key);
-            }
+            Reply::Removed => self.removed(call),
         }
         Outcome::Done
+    }
+
+    /// A pod that did not go was removed. What keeps it, if anything does, the watch will say.
+    fn removed(&self, call: &Call) {
+        if let Operation::Remove {
+            is_kept: true, pod, ..
+        } = &call.operation
+        {
+            log::debug!(
+                "the pod {pod} of {} is still there: who has put a finalizer on it?",
+                call.key
+            );
+            return;
+        }
+        log::warn!(
+            "removed the pod of {}, which was still there {} s after its grace was over: is its node gone?",
+            call.key,
+            OVERDUE_AFTER.as_secs()
+        );
+        self.counting.removed(&call.key);
     }
 
     fn failed(&self, call: &Call, held: Option<Arc<Job>>, error: kube::Error) -> Outcome {
@@ -177,7 +190,7 @@ impl Hands {
             }
             Operation::Delete { .. } if is_gone => self.forget(call),
             // The watch may be late to say so, and till then it would be removed again and again.
-            Operation::Remove { pod, uid } if is_gone => {
+            Operation::Remove { pod, uid, .. } if is_gone => {
                 drop(self.writers.pods.own_delete(pod, uid));
             }
             Operation::Create { .. } => self.counting.not_begun(&call.key, &error),
@@ -208,12 +221,14 @@ fn log_deletion(key: &InstanceKey, job: &str, cause: &Cause) {
     }
 }
 
-/// Says once what a call met; what is the business of the desk alone is not worth a line.
+/// Says once what a call met, however often it is tried again; what is the business of the desk
+/// alone is not worth a line.
 fn log_failure(call: &Call, error: &kube::Error) {
     match error.class() {
         Class::AlreadyExists | Class::Conflict | Class::NotFound => {
             log::debug!("{}: {error}", call.key);
         }
+        _ if call.is_again => log::debug!("{}, again: {error}", call.key),
         _ => match origin(&call.operation) {
             Some(by) => log::warn!("{} for {by}: {error}", call.key),
             None => log::warn!("{}: {error}", call.key),

@@ -123,18 +123,25 @@ impl Starts {
         if start.has_ended {
             return None;
         }
-        let seen = context.view.see(key);
-        let instance = match &seen {
+        let mut seen = context.view.see(key);
+        let instance = match &mut seen {
             Seen::Instance(instance) if *instance.uid() == start.uid => instance,
             Seen::Instance(_) | Seen::Absent | Seen::Foreign => return self.gone(key, context.now),
         };
+        context.history.recall(key, instance);
         let took = context.now.saturating_duration_since(start.begun);
         let ended = end_of(&instance.status, took);
         if ended == Some(Ended::Stopped) {
             return self.gone(key, context.now);
         }
-        let phase = see(&mut start.timeline, &instance.status, context.now);
-        let due = verdict_at(key, instance, context).filter(|_| !start.has_verdict);
+        let due = verdict_at(key, instance, context);
+        // It has failed, and why is about to be said.
+        let ended = ended.filter(|_| due.is_none_or(|at| at <= context.wall));
+        let phase = match &instance.status {
+            InstanceStatus::Failed { .. } if ended.is_none() => None,
+            status => see(&mut start.timeline, status, context.now),
+        };
+        let due = due.filter(|_| !start.has_verdict);
         let in_time = due.map(|at| at.duration_since(context.wall).unwrap_or_default());
         start.has_verdict |= in_time == Some(Duration::ZERO);
         start.has_ended = ended.is_some();
@@ -239,8 +246,10 @@ fn see(
 /// When it is known that the start has failed, or probably has, if it stays as it is.
 fn verdict_at(key: &InstanceKey, instance: &Instance, context: &Context<'_>) -> Option<SystemTime> {
     match &instance.status {
-        InstanceStatus::Starting(finding) => context.verdict_at(key, instance, finding),
-        InstanceStatus::Failed { .. } | InstanceStatus::Finished(_) => Some(context.wall),
+        InstanceStatus::Starting(finding) | InstanceStatus::Failed { finding, .. } => {
+            context.verdict_at(key, instance, finding)
+        }
+        InstanceStatus::Finished(_) => Some(context.wall),
         InstanceStatus::Ready { .. } | InstanceStatus::Stopping { .. } => None,
     }
 }

@@ -90,15 +90,14 @@ impl Timings {
 fn ends(pod: &Pod) -> [(Phase, Option<Timestamp>); 5] {
     let since = |kind| pod.conditions.holds(kind).and_then(|holds| holds.since);
     // Without init containers this holds from the beginning and ends nothing.
-    let has_init = !pod.init_container_statuses.is_empty();
+    let has_init = pod.init_containers().next().is_some();
     let initialised = since(ConditionType::Initialized).filter(|_| has_init);
     let started = |container: &ContainerState| match container {
         ContainerState::Running(since) => *since,
         _ => None,
     };
     let started: Option<Vec<Timestamp>> = pod
-        .container_statuses
-        .iter()
+        .app_containers()
         .map(|container| started(&container.state))
         .collect();
     [

@@ -260,8 +260,7 @@ pub fn key_of(job: &Job) -> Option<InstanceKey> {
         job.metadata
             .annotations
             .get(key)
-            .or_else(|| job.template_annotations.get(key))
-            .or_else(|| job.template_labels.get(key))
+            .or_else(|| job.template.get(key))
     };
     key_from(read)
 }

@@ -8,6 +8,7 @@
 //!
 //! Field names follow the Kubernetes API reference (batch/v1, core/v1).
 
+mod conditions;
 mod decode;
 mod pairs;
 mod review;
@@ -17,6 +18,7 @@ mod wire;
 #[cfg(test)]
 mod tests;
 
+pub use conditions::{Condition, ConditionStatus, ConditionType, Conditions};
 pub use decode::{Page, Skipped, WatchEvent, decode_event, decode_list};
 pub use pairs::Pairs;
 pub use review::{AccessReview, TokenReview};
@@ -33,6 +35,9 @@ pub const OWN_PREFIX: &str = "config-controller.semafor.ch/";
 
 /// The key (label and annotation) of the app type of an instance.
 const INSTANCE_TYPE: &str = "config-controller.semafor.ch/instance-type";
+
+/// The key (label and annotation) of its name.
+const INSTANCE_NAME: &str = "config-controller.semafor.ch/instance-name";
 
 /// Where objects of one kind live in the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,9 +119,7 @@ pub struct ObjectMeta {
     pub creation_timestamp: Option<Timestamp>,
     /// When it is (or was) to be gone; set means that it is being deleted.
     pub deletion_timestamp: Option<Timestamp>,
-    /// Seconds it is given to end, once it is being deleted.
-    pub deletion_grace_period_seconds: Option<u32>,
-    /// Our labels.
+    /// Our labels; without type and name of the instance where the annotations say the same.
     pub labels: Pairs,
     /// Our annotations.
     pub annotations: Pairs,
@@ -139,101 +142,6 @@ pub struct Detail {
     pub message: Option<Box<str>>,
 }
 
-/// The conditions that we read, of Jobs and of pods; others are dropped while decoding.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ConditionType {
-    /// Pod: a node was found.
-    PodScheduled,
-    /// Pod: sandbox and network are made; containers can start.
-    PodReadyToStartContainers,
-    /// Pod: all init containers have ended well.
-    Initialized,
-    /// Pod: it can serve.
-    Ready,
-    /// Pod: it is being ended from outside (drain, preemption, eviction).
-    DisruptionTarget,
-    /// Job: ended well.
-    Complete,
-    /// Job: ended badly.
-    Failed,
-    /// Job: will be `Failed` when its pods are gone.
-    FailureTarget,
-    /// Job: will be `Complete` when its pods are gone.
-    SuccessCriteriaMet,
-    /// Job: held back.
-    Suspended,
-}
-
-/// Whether a condition holds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ConditionStatus {
-    /// It holds.
-    True,
-    /// It does not hold.
-    False,
-    /// Kubernetes cannot tell.
-    #[default]
-    Unknown,
-}
-
-/// One condition.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Condition {
-    /// Which one.
-    pub kind: ConditionType,
-    /// Whether it holds.
-    pub status: ConditionStatus,
-    /// Since when (`lastTransitionTime`).
-    pub since: Option<Timestamp>,
-    /// Why; most conditions that hold give no reason.
-    pub detail: Option<Box<Detail>>,
-}
-
-impl Condition {
-    /// The reason, or the empty string.
-    #[must_use]
-    pub fn reason(&self) -> &str {
-        self.detail
-            .as_deref()
-            .and_then(|detail| detail.reason.as_deref())
-            .unwrap_or_default()
-    }
-
-    /// The sentence, or the empty string.
-    #[must_use]
-    pub fn message(&self) -> &str {
-        self.detail
-            .as_deref()
-            .and_then(|detail| detail.message.as_deref())
-            .unwrap_or_default()
-    }
-}
-
-/// The conditions of one object.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Conditions(pub Box<[Condition]>);
-
-impl Conditions {
-    /// That condition, if the object has it.
-    #[must_use]
-    pub fn get(&self, kind: ConditionType) -> Option<&Condition> {
-        self.0.iter().find(|condition| condition.kind == kind)
-    }
-
-    /// That condition, if it holds.
-    #[must_use]
-    pub fn holds(&self, kind: ConditionType) -> Option<&Condition> {
-        self.get(kind)
-            .filter(|condition| condition.status == ConditionStatus::True)
-    }
-
-    /// Whether that condition holds.
-    #[must_use]
-    pub fn is_true(&self, kind: ConditionType) -> bool {
-        self.holds(kind).is_some()
-    }
-}
-
 /// When a container is run again (pod template).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RestartPolicy {
@@ -251,14 +159,13 @@ pub enum RestartPolicy {
 pub struct Job {
     /// Of the Job itself.
     pub metadata: ObjectMeta,
-    /// Our labels on its pod template.
-    pub template_labels: Pairs,
-    /// Our annotations on its pod template.
-    pub template_annotations: Pairs,
+    /// Type and name of the instance, from the annotations of its pod template, else from the
+    /// labels there; without what its own annotations say.
+    pub template: Pairs,
     /// Whether it is held back (`spec.suspend`).
     pub suspend: bool,
-    /// How many failed pods it takes (`spec.backoffLimit`).
-    pub backoff_limit: Option<u32>,
+    /// How many failed pods it takes (`spec.backoffLimit`, with Kubernetes' default).
+    pub backoff_limit: u32,
     /// Of its pod template.
     pub restart_policy: RestartPolicy,
     /// What the Job controller says.
@@ -272,8 +179,7 @@ impl Job {
         self.metadata
             .annotations
             .get(INSTANCE_TYPE)
-            .or_else(|| self.template_annotations.get(INSTANCE_TYPE))
-            .or_else(|| self.template_labels.get(INSTANCE_TYPE))
+            .or_else(|| self.template.get(INSTANCE_TYPE))
     }
 }
 
@@ -282,18 +188,10 @@ impl Job {
 pub struct JobStatus {
     /// When the controller took it up; again when it is resumed.
     pub start_time: Option<Timestamp>,
-    /// When it ended well.
-    pub completion_time: Option<Timestamp>,
     /// Its ends, and whether it is suspended.
     pub conditions: Conditions,
-    /// Pods that are pending or running, not being deleted.
-    pub active: u32,
-    /// Pods that are ready.
-    pub ready: u32,
     /// Pods that ended badly.
     pub failed: u32,
-    /// Pods that ended well.
-    pub succeeded: u32,
 }
 
 /// The phase of a pod.
@@ -329,32 +227,70 @@ pub struct Pod {
     pub start_time: Option<Timestamp>,
     /// How far it is.
     pub conditions: Conditions,
-    /// Its app containers.
-    pub container_statuses: Box<[ContainerStatus]>,
-    /// Its init containers.
-    pub init_container_statuses: Box<[ContainerStatus]>,
+    /// Its containers, init containers first.
+    pub containers: Box<[ContainerStatus]>,
     /// Of its spec.
     pub restart_policy: RestartPolicy,
-    /// Seconds it is given to end (`spec.terminationGracePeriodSeconds`).
-    pub termination_grace_period_seconds: Option<u32>,
+}
+
+impl Pod {
+    /// Its app containers.
+    pub fn app_containers(&self) -> impl Iterator<Item = &ContainerStatus> + Clone {
+        let all = self.containers.iter();
+        all.filter(|container| container.kind == ContainerKind::App)
+    }
+
+    /// Its init containers, sidecars among them.
+    pub fn init_containers(&self) -> impl Iterator<Item = &ContainerStatus> + Clone {
+        let all = self.containers.iter();
+        all.filter(|container| container.kind != ContainerKind::App)
+    }
+}
+
+/// What a container is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ContainerKind {
+    /// It prepares the pod.
+    Init,
+    /// An init container that runs beside the app, and is always run again (Kubernetes, "Sidecar
+    /// Containers").
+    Sidecar,
+    /// The app.
+    App,
 }
 
 /// What the kubelet says of one container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ContainerStatus {
-    /// Its name in the template.
-    pub name: Box<str>,
-    /// Whether its readiness probe passes (or it has none and runs).
-    pub ready: bool,
-    /// Whether it is an init container that runs beside the app, and is always run again
-    /// (Kubernetes, "Sidecar Containers").
-    pub is_sidecar: bool,
-    /// How often it was run again.
-    pub restart_count: u32,
+    /// What it is for.
+    pub kind: ContainerKind,
     /// What it does now.
     pub state: ContainerState,
+    /// What there is to tell of it; `None` while it runs for the first time.
+    pub story: Option<Box<Story>>,
+}
+
+impl ContainerStatus {
+    /// Its name in the template; empty while it runs for the first time.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.story.as_deref().map_or("", |story| &story.name)
+    }
+
     /// How its previous run ended, if there was one.
-    pub last_terminated: Option<Box<Terminated>>,
+    #[must_use]
+    pub fn last_terminated(&self) -> Option<&Terminated> {
+        self.story.as_deref()?.last_terminated.as_ref()
+    }
+}
+
+/// What there is to tell of a container that does not just run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Story {
+    /// Its name in the template.
+    pub name: Box<str>,
+    /// How its previous run ended, if there was one.
+    pub last_terminated: Option<Terminated>,
 }
 
 /// What a container does.
@@ -380,8 +316,6 @@ pub struct Terminated {
     pub reason: Option<Box<str>>,
     /// Its termination message, or the end of its log.
     pub message: Option<Box<str>>,
-    /// When this run began.
-    pub started_at: Option<Timestamp>,
     /// When this run ended.
     pub finished_at: Option<Timestamp>,
 }

@@ -449,7 +449,9 @@ pub fn ended_before_deletion(job: &Job, pod: Option<&Pod>) -> Option<Finding> {
 }
 
 fn lasted(job: &Job, until: Option<Timestamp>) -> Option<Duration> {
-    let secs = until?.seconds() - job.status.start_time?.seconds();
+    // A pod may be seen to end before the Job is seen to have been taken up.
+    let begun = job.status.start_time.or(job.metadata.creation_timestamp);
+    let secs = until?.seconds() - begun?.seconds();
     Some(Duration::from_secs(u64::try_from(secs).unwrap_or(0)))
 }
 
@@ -486,7 +488,7 @@ fn job_ended(job: &Job, pod: Option<&Pod>) -> Option<InstanceStatus> {
     };
     let finding = match pod.and_then(last_failure) {
         Some(finding) => finding.never(),
-        None if pod.is_some_and(|pod| !has_ended(pod)) => of_job().unsaid(),
+        None if pod.is_none_or(|pod| !has_ended(pod)) => of_job().unsaid(),
         None => of_job().never(),
     };
     let finding = finding.since(at);

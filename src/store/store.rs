@@ -97,10 +97,10 @@ impl<K: Resource> Store<K> {
     #[must_use]
     pub fn by_index(&self, key: &K::Index) -> Vec<Arc<K>> {
         let view = self.view();
-        let group = view.index.get(&view.hasher.hash_one(key));
-        let objects = group.map(Group::as_slice).unwrap_or_default().iter();
+        let objects = view.index.get(view.hasher.hash_one(key));
         // Another key may have the same hash.
         objects
+            .iter()
             .filter(|object| object.index() == Some(key))
             .cloned()
             .collect()
@@ -223,7 +223,7 @@ impl<K: Resource> Writer<K> {
 struct View<K: Resource> {
     objects: HashSet<Named<K>>,
     /// By the hash of the index key: the keys themselves are in the objects.
-    index: HashMap<u64, Group<K>>,
+    index: Index<K>,
     hasher: RandomState,
     /// Version that the view reflects: all that happened before is in it.
     version: ResourceVersion,
@@ -248,7 +248,7 @@ impl<K: Resource> View<K> {
     fn new(now: Instant) -> Self {
         Self {
             objects: HashSet::new(),
-            index: HashMap::new(),
+            index: Index::default(),
             hasher: RandomState::new(),
             version: ResourceVersion::default(),
             pending: None,
@@ -401,7 +401,7 @@ impl<K: Resource> View<K> {
         }
         if let Some(key) = object.index() {
             let hash = self.hasher.hash_one(key);
-            self.index.entry(hash).or_default().add(object.clone());
+            self.index.add(hash, object.clone());
         }
         self.objects.insert(Named(object.clone()));
         Change {
@@ -427,12 +427,7 @@ impl<K: Resource> View<K> {
     fn unindex(&mut self, object: &Arc<K>) {
         let Some(key) = object.index() else { return };
         let hash = self.hasher.hash_one(key);
-        if let Some(group) = self.index.get_mut(&hash) {
-            group.take(&object.metadata().name);
-            if group.as_slice().is_empty() {
-                self.index.remove(&hash);
-            }
-        }
+        self.index.remove(hash, &object.metadata().name);
     }
 }
 
@@ -474,58 +469,56 @@ impl<K: Resource> PartialEq for Named<K> {
 
 impl<K: Resource> Eq for Named<K> {}
 
-/// The objects with one index key, by name; mostly one (a Job has one pod).
-#[allow(
-    clippy::box_collection,
-    reason = "the many cases of one object pay for the few of many"
-)]
+/// The objects by their index key, whose hash stands for it: mostly one has a key to itself (a Job
+/// has one pod), and the many of them pay for the few of others.
 #[derive(Debug)]
-enum Group<K> {
-    One(Arc<K>),
-    #[allow(
-        clippy::box_collection,
-        reason = "most have one object, and a Vec would triple the size of all"
-    )]
-    Many(Box<Vec<Arc<K>>>),
+struct Index<K> {
+    single: HashMap<u64, Arc<K>>,
+    /// By name.
+    several: HashMap<u64, Vec<Arc<K>>>,
 }
 
-impl<K> Default for Group<K> {
+impl<K> Default for Index<K> {
     fn default() -> Self {
-        Self::Many(Box::default())
+        Self {
+            single: HashMap::new(),
+            several: HashMap::new(),
+        }
     }
 }
 
-impl<K: Resource> Group<K> {
-    fn as_slice(&self) -> &[Arc<K>] {
-        match self {
-            Self::One(object) => std::slice::from_ref(object),
-            Self::Many(objects) => objects,
+impl<K: Resource> Index<K> {
+    /// Those with that hash, by name.
+    fn get(&self, hash: u64) -> &[Arc<K>] {
+        match self.several.get(&hash) {
+            Some(several) => several,
+            None => self.single.get(&hash).map_or(&[], std::slice::from_ref),
         }
     }
 
-    fn add(&mut self, object: Arc<K>) {
-        match self {
-            Self::One(held) => *self = Self::Many(Box::new(vec![held.clone()])),
-            Self::Many(objects) if objects.is_empty() => {
-                *self = Self::One(object);
+    fn add(&mut self, hash: u64, object: Arc<K>) {
+        if !self.several.contains_key(&hash) {
+            let Some(other) = self.single.remove(&hash) else {
+                self.single.insert(hash, object);
                 return;
-            }
-            Self::Many(_) => {}
+            };
+            self.several.insert(hash, vec![other]);
         }
-        if let Self::Many(objects) = self {
-            let at = objects.partition_point(|held| held.metadata().name < object.metadata().name);
-            objects.insert(at, object);
-        }
+        let several = self.several.entry(hash).or_default();
+        let at = several.partition_point(|held| held.metadata().name < object.metadata().name);
+        several.insert(at, object);
     }
 
-    fn take(&mut self, name: &str) {
-        match self {
-            Self::One(held) if *held.metadata().name == *name => *self = Self::default(),
-            Self::One(_) => {}
-            Self::Many(objects) => {
-                let at = objects.binary_search_by(|held| (*held.metadata().name).cmp(name));
-                at.ok().map(|at| objects.remove(at));
-            }
+    /// Takes out the one of that name, which is there.
+    fn remove(&mut self, hash: u64, name: &str) {
+        let Some(several) = self.several.get_mut(&hash) else {
+            self.single.remove(&hash);
+            return;
+        };
+        let at = several.binary_search_by(|held| (*held.metadata().name).cmp(name));
+        at.ok().map(|at| several.remove(at));
+        if several.is_empty() {
+            self.several.remove(&hash);
         }
     }
 }

@@ -127,6 +127,11 @@ fn a_namespace_that_goes_away() {
         model.cluster.delete(&key, &options).is_ok()
     });
     assert!(forgotten);
+    // Until it is empty it is on its way out, and a start is refused.
+    eventually("it is gone", || {
+        let found = ground.kube.get(Resource::Namespaces, "", NAMESPACE);
+        found.is_none().then_some(())
+    });
     let told = ground.get("/app/hello/new");
     told.expect_error(500, "namespace_missing");
 }

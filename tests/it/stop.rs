@@ -286,10 +286,10 @@ fn a_pod_that_does_not_go_is_removed_30_s_after_its_grace() {
     ground.delete("/app/hello/ann").expect(200);
     let headers = [("Prefer", "wait=300")];
     let waiting = ground.client().begin("GET", "/app/hello/ann", &headers, "");
-    ground.advance(Duration::from_secs(59));
+    ground.advance(Duration::from_secs(40));
     assert_eq!(ground.kube.count("delete", "pods"), 0);
     // The grace of a pod is 30 s where its template says nothing.
-    ground.advance(Duration::from_secs(2));
+    ground.advance(Duration::from_secs(21));
     eventually("the pod is removed", || {
         (ground.kube.count("delete", "pods") == 1).then_some(())
     });

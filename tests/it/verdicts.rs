@@ -76,10 +76,10 @@ fn a_quota_is_waited_for_and_then_told() {
     let body = told(&ground, "creating", "FailedCreate");
     assert_eq!(body["status"], "node_not_ready");
     check_message(&body, "exceeded quota");
-    ground.advance(Duration::from_secs(98));
+    ground.advance(Duration::from_secs(60));
     let body = ground.get("/app/hello/ann").expect(202);
     assert_eq!(body["status"], "node_not_ready");
-    ground.advance(Duration::from_secs(3));
+    ground.advance(Duration::from_secs(41));
     let body = eventually("the verdict is told", || {
         let body = ground.get("/app/hello/ann").expect(202);
         (body["status"] == "app_error").then_some(body)
@@ -136,12 +136,12 @@ fn a_budget_of_the_template_wins_over_the_setting() {
     let stuck = PodMove::Wait("ErrImagePull".to_owned(), "connection refused".to_owned());
     ground.move_pod("hello-ann", &stuck);
     told(&ground, "pulling", "ErrImagePull");
-    ground.advance(Duration::from_secs(98));
+    ground.advance(Duration::from_secs(60));
     assert_eq!(
         ground.get("/app/hello/ann").expect(202)["status"],
         "pulling_image"
     );
-    ground.advance(Duration::from_secs(3));
+    ground.advance(Duration::from_secs(41));
     eventually("the verdict is told", || {
         let body = ground.get("/app/hello/ann").expect(202);
         (body["status"] == "app_error").then_some(())

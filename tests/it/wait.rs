@@ -136,6 +136,7 @@ fn a_waiting_caller_hears_of_a_failure_at_once() {
 #[test]
 fn a_known_verdict_is_held_for_a_second() {
     let ground = Ground::builder()
+        .annotation("restart-delay", "100s")
         .fate(failing(3))
         .setting("START_WAIT", "300s")
         .start();
@@ -167,7 +168,10 @@ fn failing(code: i64) -> Fate {
 /// A caller whose own wait is shorter than the hold is told the verdict, not a phase.
 #[test]
 fn a_known_verdict_is_told_at_the_end_of_a_short_wait() {
-    let ground = Ground::builder().fate(failing(3)).start();
+    let ground = Ground::builder()
+        .annotation("restart-delay", "100s")
+        .fate(failing(3))
+        .start();
     ground.get("/app/hello/ann").expect(202);
     let told = prefer(&ground.client(), "/app/hello/ann", "wait=0").expect(202);
     assert_eq!(told["status"], "app_error");
@@ -176,7 +180,10 @@ fn a_known_verdict_is_told_at_the_end_of_a_short_wait() {
 
 #[test]
 fn a_failed_instance_is_replaced_after_its_delay() {
-    let ground = Ground::builder().fate(failing(3)).start();
+    let ground = Ground::builder()
+        .annotation("restart-delay", "100s")
+        .fate(failing(3))
+        .start();
     ground.get("/app/hello/ann").expect(202);
     ground.kube.set_fate("hello-ann", Fate::default());
     assert_eq!(
@@ -184,7 +191,7 @@ fn a_failed_instance_is_replaced_after_its_delay() {
         "app_error"
     );
     let failed = ground.job("hello-ann").expect("the failed Job is kept");
-    ground.advance(Duration::from_secs(12));
+    ground.advance(Duration::from_secs(102));
     ground.get("/app/hello/ann").expect(200);
     let replaced = ground.job("hello-ann").expect("there is a new Job");
     assert_ne!(failed["metadata"]["uid"], replaced["metadata"]["uid"]);
@@ -260,7 +267,11 @@ fn an_instance_that_ended_well_after_a_while_is_replaced_at_once() {
 
 #[test]
 fn a_pull_error_is_waited_for_and_then_told() {
-    let ground = impatient();
+    let ground = Ground::builder()
+        .fate(Fate::by_hand())
+        .setting("START_WAIT", "300ms")
+        .setting("START_BUDGET_PULL_ERROR", "100s")
+        .start();
     ground.get("/app/hello/ann").expect(202);
     for next in [PodMove::Schedule, PodMove::Mount, PodMove::Pull] {
         ground.move_pod("hello-ann", &next);
@@ -268,7 +279,7 @@ fn a_pull_error_is_waited_for_and_then_told() {
     let stuck = PodMove::Wait("ErrImagePull".to_owned(), "connection refused".to_owned());
     ground.move_pod("hello-ann", &stuck);
     check_progress(&ground, "pulling_image", "pulling", "ErrImagePull");
-    ground.advance(Duration::from_secs(12));
+    ground.advance(Duration::from_secs(102));
     let told = eventually("the verdict is told", || {
         let told = ground.get("/app/hello/ann").expect(202);
         (told["status"] == "app_error").then_some(told)

@@ -73,6 +73,26 @@ fn callers_that_hang_up_leave_no_more_work_than_is_allowed() {
     );
 }
 
+/// The deletion has begun, so there is nothing left to do for who waited for its end.
+#[test]
+fn callers_that_hang_up_while_a_job_goes_are_forgotten() {
+    let mut scene = Scene::with_limits(Limits {
+        parked_per_key_max: 1,
+        ..ROOMY
+    });
+    scene.world.job("u1", json!({}));
+    for n in 0..3 {
+        assert_eq!(
+            scene.stop_and_wait(n, Some(300)),
+            ["call delete u1 for bob"]
+        );
+        scene.world.deleting("u1");
+        assert_eq!(scene.done(), NOTHING);
+        scene.hang_up(n);
+        scene.check_empty();
+    }
+}
+
 #[test]
 fn unknown_tokens_names_and_answers_are_nothing() {
     let mut scene = Scene::new();

@@ -27,6 +27,8 @@ pub struct Call {
     pub key: InstanceKey,
     /// What to do.
     pub operation: Operation,
+    /// Whether the same was tried just before and has failed, so that why was said.
+    pub is_again: bool,
 }
 
 /// What is asked of Kubernetes.
@@ -54,6 +56,8 @@ pub enum Operation {
         pod: Box<str>,
         /// Which pod.
         uid: Uid,
+        /// Whether Kubernetes has taken that before, and something keeps it.
+        is_kept: bool,
     },
     /// PATCH the pod, if it is still this one.
     Label {
@@ -119,8 +123,8 @@ pub(super) enum Whose {
     /// For those who had asked to stop it by then, and those who wait for its successor. Who asks
     /// later may mean another Job than this one.
     Delete { uid: Uid, stops: Vec<Token> },
-    /// For nobody: a pod does not go. Says whether the pod itself is removed, or first its Job.
-    Force { pod: bool },
+    /// For nobody: a pod does not go. Says which pod is removed, if not its Job first.
+    Force { pod: Option<Uid> },
     /// For this request.
     Label(Token),
 }

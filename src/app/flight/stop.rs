@@ -35,7 +35,7 @@ pub struct Stop {
 /// A request whose stop has begun, and that waits for this Job to be gone.
 #[derive(Clone, Debug)]
 pub(super) struct Going {
-    token: Token,
+    pub(super) token: Token,
     uid: Uid,
     pub(super) until: Instant,
 }
@@ -138,7 +138,8 @@ pub(super) fn is_forced(seen: &Seen, wall: SystemTime) -> bool {
 }
 
 /// The next call that gets rid of the pod: the Job first, since its finalizer keeps the pod.
-pub(super) fn force(instance: &Instance) -> Option<Operation> {
+/// `removed` is the pod that Kubernetes has taken the removal of.
+pub(super) fn force(instance: &Instance, removed: Option<&Uid>) -> Option<Operation> {
     if !matches!(instance.status, InstanceStatus::Stopping { .. }) {
         return Some(Operation::Delete {
             uid: instance.uid().clone(),
@@ -149,5 +150,6 @@ pub(super) fn force(instance: &Instance) -> Option<Operation> {
     Some(Operation::Remove {
         pod: pod.name.clone(),
         uid: pod.uid.clone(),
+        is_kept: removed == Some(&pod.uid),
     })
 }

@@ -41,7 +41,7 @@ enum Test {
 #[derive(Clone, Debug)]
 pub(super) struct Trouble {
     /// The kind of call that has failed last.
-    kind: Kind,
+    pub(super) kind: Kind,
     /// Since when nothing but this kind of failure was heard, where [`PATIENCE`] bounds it.
     since: Instant,
     /// How often.

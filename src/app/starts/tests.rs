@@ -4,6 +4,7 @@ use super::*;
 use crate::app::fixture::{World, key, n1, waiting_pod};
 use crate::app::history::History;
 use crate::model::job::JobSettings;
+use crate::model::status::LAST_WORDS_WAIT;
 use serde_json::json;
 
 /// A replica that follows its start of scim/n1.
@@ -122,15 +123,44 @@ fn a_failure_is_an_end_and_a_verdict() {
     let mut follower = Follower::new();
     follower.pass(5);
     follower.world.ended("u1", "Failed", json!({}));
-    let news = follower.look().unwrap();
+    // Its pod may yet say why.
+    assert_eq!(follower.look(), None);
+    let due = follower.starts.next_wake().unwrap();
+    assert_eq!(due, follower.world.instant() + LAST_WORDS_WAIT);
+    follower.world.pass(LAST_WORDS_WAIT);
+    let news = follower.tick().pop().unwrap();
     let ended = news.ended.unwrap();
     assert_eq!(
         (ended.result(), ended.reason()),
         ("failed", "BackoffLimitExceeded")
     );
-    assert_eq!(news.verdict, Some(secs(6)));
-    assert_eq!(news.phase, Some((Phase::Creating, secs(5))));
+    let took = secs(5) + LAST_WORDS_WAIT;
+    assert_eq!(news.verdict, Some(secs(1) + took));
+    assert_eq!(news.phase, Some((Phase::Creating, took)));
     assert_eq!(follower.look(), None);
+}
+
+/// As callers hear it: a Job that is retried deletes its pod when it fails.
+#[test]
+fn a_pod_that_has_gone_says_why_it_failed() {
+    for is_gone in [false, true] {
+        let mut follower = Follower::new();
+        let crashing = json!({"spec": {"restartPolicy": "OnFailure"}, "status": {
+            "phase": "Running",
+            "conditions": [{"type": "PodScheduled", "status": "True"}],
+            "containerStatuses": [{"name": "app", "state": {"running": {}},
+                "lastState": {"terminated": {"exitCode": 3, "reason": "Error"}}}],
+        }});
+        follower.world.pod("u1", crashing);
+        follower.look();
+        if is_gone {
+            follower.world.pod_gone("u1");
+            follower.look();
+        }
+        follower.world.ended("u1", "Failed", json!({}));
+        let news = follower.look().unwrap();
+        assert_eq!(news.ended, Some(Ended::Failed("Error".into())));
+    }
 }
 
 #[test]

@@ -4,10 +4,9 @@
 //! [`OWN_PREFIX`](super::OWN_PREFIX), and those of one app type,
 //! `<type>.config-controller.semafor.ch/…`. What they mean is not known here.
 
-use super::OWN_PREFIX;
+use super::{INSTANCE_NAME, INSTANCE_TYPE, OWN_PREFIX};
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use std::fmt;
-use std::sync::Arc;
 
 /// Ends each key and each value. A value that contains it is not kept: nothing
 /// that we or Kubernetes write does.
@@ -15,18 +14,15 @@ const END: char = '\0';
 
 /// Keys that nearly every object has, held as one byte: their place in this list, plus 1.
 const COMMON_KEYS: [&str; 4] = [
-    "config-controller.semafor.ch/instance-type",
-    "config-controller.semafor.ch/instance-name",
+    INSTANCE_TYPE,
+    INSTANCE_NAME,
     "config-controller.semafor.ch/started-by",
     "config-controller.semafor.ch/failures",
 ];
 
 /// Pairs of strings, sorted by key; only keys that are ours.
-///
-/// Clones share the text. Labels and annotations of an instance are often equal,
-/// and then share it too (see `Pairs::share`).
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct Pairs(Option<Arc<str>>);
+pub struct Pairs(Option<Box<str>>);
 
 impl Pairs {
     /// The value of this key.
@@ -52,11 +48,27 @@ impl Pairs {
         self.0.is_none()
     }
 
-    /// Uses the text of `other` where it is the same, and forgets the own copy.
-    pub(super) fn share(&mut self, other: &Self) {
-        if self == other {
-            *self = other.clone();
+    /// Forgets type and name of the instance where `others` say the same: labels and annotations
+    /// of an instance mostly do, and there are many.
+    pub(super) fn forget_told_by(&mut self, others: &Self) {
+        let is_told = |(key, value): &(&str, &str)| {
+            [INSTANCE_TYPE, INSTANCE_NAME].contains(key) && others.get(key) == Some(*value)
+        };
+        if self.iter().any(|pair| is_told(&pair)) {
+            *self = self.iter().filter(|pair| !is_told(pair)).collect();
         }
+    }
+
+    /// Type and name of the instance from the first of these that says so; what `own` says is
+    /// left out.
+    pub(super) fn identity(from: [&Self; 2], own: &Self) -> Self {
+        let keys = [INSTANCE_TYPE, INSTANCE_NAME].into_iter();
+        let unsaid = keys.filter(|key| own.get(key).is_none());
+        let found = unsaid.filter_map(|key| {
+            let value = from.iter().find_map(|pairs| pairs.get(key))?;
+            Some((key, value))
+        });
+        found.collect()
     }
 }
 
@@ -154,12 +166,8 @@ impl<'de> Deserialize<'de> for Pairs {
     }
 }
 
-/// The sizes of the allocations behind these, each counted once; for the test of memory.
+/// The size of the allocation behind these; for the test of memory.
 #[cfg(test)]
-pub(super) fn heap_bytes(all: &[&Pairs]) -> Option<Vec<usize>> {
-    const COUNTS: usize = 16;
-    let mut texts: Vec<&Arc<str>> = all.iter().filter_map(|pairs| pairs.0.as_ref()).collect();
-    texts.sort_by_key(|text| text.as_ptr());
-    texts.dedup_by(|a, b| Arc::ptr_eq(a, b));
-    Some(texts.iter().map(|text| COUNTS + text.len()).collect())
+pub(super) fn heap_bytes(pairs: &Pairs) -> usize {
+    pairs.0.as_ref().map_or(0, |text| text.len())
 }

@@ -74,13 +74,10 @@ fn a_job_of_ours() {
         job.metadata.annotations.get(started_by),
         Some("10.128.0.17")
     );
-    assert_eq!(job.metadata.labels.iter().count(), 2);
-    assert_eq!(job.metadata.labels.get("other"), None);
+    // Its annotations say all that its labels and its template do.
+    assert!(job.metadata.labels.is_empty() && job.template.is_empty());
     assert_eq!(job.index(), Some("hello"));
-    assert_eq!(
-        (job.status.active, job.status.ready, job.backoff_limit),
-        (1, 1, Some(0))
-    );
+    assert_eq!((job.status.failed, job.backoff_limit), (0, 0));
     assert_eq!(job.restart_policy, RestartPolicy::Never);
 }
 
@@ -93,7 +90,9 @@ fn a_job_of_the_original_has_labels_on_its_template_only_and_others_are_dropped(
     let ours = job(&template(
         json!({"config-controller.semafor.ch/instance-type": "hello"}),
     ));
-    assert_eq!(ours.unwrap().app_type(), Some("hello"));
+    let ours = ours.unwrap();
+    assert_eq!(ours.app_type(), Some("hello"));
+    assert_eq!(ours.backoff_limit, 6, "Kubernetes' default");
     assert_eq!(job(&template(json!({"app": "x"}))), None);
     assert_eq!(job(r#"{"metadata": {"name": "a"}}"#), None);
 }
@@ -110,11 +109,9 @@ fn a_ready_pod() {
     let ready = pod.conditions.holds(ConditionType::Ready).unwrap();
     assert_eq!(ready.since.unwrap().to_string(), "2026-11-22T19:10:43Z");
     assert_eq!((ready.reason(), ready.message()), ("", ""));
-    assert!(pod.container_statuses[0].ready);
-    assert!(matches!(
-        pod.container_statuses[0].state,
-        ContainerState::Running(Some(_))
-    ));
+    let container = &pod.containers[0];
+    assert!(matches!(container.state, ContainerState::Running(Some(_))));
+    assert_eq!((container.kind, container.name()), (ContainerKind::App, ""));
 }
 
 #[test]
@@ -123,18 +120,77 @@ fn the_states_of_containers() {
     let waiting = json!({"waiting": {"reason": "CrashLoopBackOff", "message": "back-off"}});
     let ended = json!({"terminated": {"exitCode": 137, "reason": "OOMKilled", "message": "m", "finishedAt": "2026-01-02T03:04:05Z"}});
     let crashing = pod(&status(waiting, ended));
-    let container = &crashing.container_statuses[0];
+    let container = &crashing.containers[0];
+    assert_eq!(container.name(), "a");
     let ContainerState::Waiting(Some(detail)) = &container.state else {
         panic!("{container:?}")
     };
     assert_eq!(detail.reason.as_deref(), Some("CrashLoopBackOff"));
-    let last = container.last_terminated.as_ref().unwrap();
+    let last = container.last_terminated().unwrap();
     assert_eq!(
         (last.exit_code, last.reason.as_deref()),
         (137, Some("OOMKilled"))
     );
     let unsaid = pod(&status(json!({}), Value::Null));
-    assert_eq!(unsaid.container_statuses[0].state, ContainerState::Unsaid);
+    assert_eq!(unsaid.containers[0].state, ContainerState::Unsaid);
+    let again = json!({"running": {}});
+    let before = json!({"terminated": {"exitCode": 3}});
+    let again = pod(&status(again, before));
+    assert_eq!(again.containers[0].name(), "a");
+}
+
+#[test]
+fn conditions_are_kept_by_kind_and_those_of_others_are_not() {
+    let condition = |kind: &str, status: &str, reason: &str| json!({"type": kind, "status": status, "reason": reason, "lastTransitionTime": "2026-01-02T03:04:05Z"});
+    let pod = pod(
+        &json!({"metadata": {"name": "p"}, "status": {"conditions": [
+            condition("PodScheduled", "False", "Unschedulable"),
+            condition("Ready", "True", ""),
+            // Anybody may give a pod conditions.
+            condition("Complete", "True", "Mine"),
+            condition("example.com/gate", "True", ""),
+        ]}}),
+    );
+    let scheduled = pod.conditions.get(ConditionType::PodScheduled).unwrap();
+    assert_eq!(
+        (scheduled.status, scheduled.reason(), scheduled.message()),
+        (ConditionStatus::False, "Unschedulable", "")
+    );
+    assert!(scheduled.since.is_some());
+    assert!(pod.conditions.holds(ConditionType::PodScheduled).is_none());
+    let ready = pod.conditions.holds(ConditionType::Ready).unwrap();
+    assert_eq!(ready.detail, None);
+    for other in ConditionType::of_pods() {
+        let known = [ConditionType::PodScheduled, ConditionType::Ready].contains(other);
+        assert_eq!(pod.conditions.get(*other).is_some(), known, "{other:?}");
+    }
+    let conditions = json!([
+        condition("Failed", "True", "BackoffLimitExceeded"),
+        condition("Ready", "True", "")
+    ]);
+    let failed = json!({"metadata": {"name": "j"}, "status": {"conditions": conditions}});
+    let failed = Job::read(&failed).unwrap().status.conditions;
+    assert!(failed.is_true(ConditionType::Failed));
+    let others = ConditionType::of_jobs()
+        .iter()
+        .filter(|kind| **kind != ConditionType::Failed);
+    assert_eq!(
+        others.filter(|kind| failed.get(**kind).is_some()).count(),
+        0
+    );
+}
+
+#[test]
+fn labels_that_differ_from_the_annotations_are_kept() {
+    let key = |name: &str| format!("config-controller.semafor.ch/{name}");
+    let pod = pod(&json!({"metadata": {
+        "name": "p",
+        "labels": {key("instance-type"): "hello", key("instance-name"): "slug-1", key("meta-k"): "v"},
+        "annotations": {key("instance-type"): "hello", key("instance-name"): "A_b", key("meta-k"): "v"},
+    }}));
+    let labels: Vec<_> = pod.metadata.labels.iter().collect();
+    let (name, meta) = (key("instance-name"), key("meta-k"));
+    assert_eq!(labels, [(&*name, "slug-1"), (&*meta, "v")]);
 }
 
 #[test]
@@ -434,10 +490,6 @@ fn heap(bytes: usize) -> usize {
     }
 }
 
-fn heap_sum(sizes: Vec<usize>) -> usize {
-    sizes.into_iter().map(heap).sum()
-}
-
 /// What an instance (a Job and its ready pod) takes, index included, counted and
 /// not measured. Whoever adds a field sees here what it costs.
 #[test]
@@ -445,24 +497,20 @@ fn an_instance_takes_few_bytes() {
     const COUNTS: usize = 16;
     let job = job(JOB).unwrap();
     let pod = Pod::decode(POD.as_bytes()).unwrap().unwrap();
-    let pairs = [
-        &job.metadata.labels,
-        &job.metadata.annotations,
-        &job.template_labels,
-        &job.template_annotations,
-    ];
-    let of_job = heap(size_of::<Job>() + COUNTS)
-        + heap(job.metadata.name.len())
-        + pairs::heap_bytes(&pairs).map_or(0, heap_sum);
+    let of_pairs = |pairs: &Pairs| heap(pairs::heap_bytes(pairs));
+    let of_meta = |meta: &ObjectMeta| {
+        heap(meta.name.len()) + of_pairs(&meta.labels) + of_pairs(&meta.annotations)
+    };
+    let of_job = heap(size_of::<Job>() + COUNTS) + of_meta(&job.metadata) + of_pairs(&job.template);
+    assert_eq!(job.status.conditions, Conditions::default());
     let of_pod = heap(size_of::<Pod>() + COUNTS)
-        + heap(pod.metadata.name.len())
-        + pairs::heap_bytes(&[&pod.metadata.labels, &pod.metadata.annotations]).map_or(0, heap_sum)
-        + heap(pod.conditions.0.len() * size_of::<Condition>())
-        + heap(size_of::<ContainerStatus>())
-        + heap(pod.container_statuses[0].name.len());
+        + of_meta(&pod.metadata)
+        + heap(Conditions::BYTES)
+        + heap(size_of::<ContainerStatus>());
+    assert_eq!(pod.containers[0].story, None);
     // In the store: a pointer in each set of names, with a control byte, half
     // full at worst; one in the vector of the app type; one entry of the index by owner.
-    let of_index = 2 * 2 * (8 + 1) + 8 + 2 * (8 + 16 + 1);
+    let of_index = 2 * 2 * (8 + 1) + 8 + 2 * (8 + 8 + 1);
     println!(
         "Job {of_job}, Pod {of_pod}, index {of_index}: {}",
         of_job + of_pod + of_index
@@ -473,5 +521,5 @@ fn an_instance_takes_few_bytes() {
         size_of::<Pod>(),
         size_of::<ObjectMeta>()
     );
-    assert!(of_job + of_pod + of_index <= 960);
+    assert!(of_job + of_pod + of_index <= 700);
 }

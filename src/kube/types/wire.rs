@@ -6,10 +6,10 @@
 
 use super::scalars::from_text;
 use super::{
-    Condition, ConditionStatus, ConditionType, Conditions, ConfigMap, ContainerState,
+    ConditionStatus, ConditionType, Conditions, ConfigMap, ContainerKind, ContainerState,
     ContainerStatus, Detail, EVENT_MESSAGE_BYTES_MAX, Event, EventReason, Job, JobStatus,
-    ObjectMeta, Pairs, Pod, PodPhase, RegardingKind, ResourceVersion, RestartPolicy, Terminated,
-    Timestamp, Uid,
+    ObjectMeta, Pairs, Pod, PodPhase, RegardingKind, ResourceVersion, RestartPolicy, Story,
+    Terminated, Timestamp, Uid,
 };
 use serde::de::{Deserialize, Deserializer};
 use std::collections::BTreeMap;
@@ -22,7 +22,6 @@ struct MetaWire {
     resource_version: Option<ResourceVersion>,
     creation_timestamp: Option<Timestamp>,
     deletion_timestamp: Option<Timestamp>,
-    deletion_grace_period_seconds: Option<u32>,
     labels: Option<Pairs>,
     annotations: Option<Pairs>,
     owner_references: Option<Vec<OwnerWire>>,
@@ -41,26 +40,25 @@ fn controller_uid(owners: Option<Vec<OwnerWire>>) -> Option<Uid> {
 
 impl From<MetaWire> for ObjectMeta {
     fn from(wire: MetaWire) -> Self {
-        let labels = wire.labels.unwrap_or_default();
-        let mut annotations = wire.annotations.unwrap_or_default();
-        annotations.share(&labels);
+        let annotations = wire.annotations.unwrap_or_default();
+        let mut labels = wire.labels.unwrap_or_default();
+        labels.forget_told_by(&annotations);
         Self {
             name: wire.name,
             uid: wire.uid.unwrap_or_default(),
             resource_version: wire.resource_version.unwrap_or_default(),
             creation_timestamp: wire.creation_timestamp,
             deletion_timestamp: wire.deletion_timestamp,
-            deletion_grace_period_seconds: wire.deletion_grace_period_seconds,
             labels,
             annotations,
         }
     }
 }
 
-fn detail(reason: Option<Box<str>>, message: Option<Box<str>>) -> Option<Box<Detail>> {
+fn detail(reason: Option<Box<str>>, message: Option<Box<str>>) -> Option<Detail> {
     let reason = reason.filter(|reason| !reason.is_empty());
     let message = message.filter(|message| !message.is_empty());
-    (reason.is_some() || message.is_some()).then(|| Box::new(Detail { reason, message }))
+    (reason.is_some() || message.is_some()).then_some(Detail { reason, message })
 }
 
 #[derive(serde::Deserialize)]
@@ -122,20 +120,26 @@ words!(
     "Unknown" => Self::Unknown,
 );
 
-fn conditions(wires: Option<Vec<ConditionWire>>) -> Conditions {
-    let known = wires.unwrap_or_default().into_iter().filter_map(|wire| {
-        let kind = wire.kind?.0?;
-        let status = wire.status.unwrap_or_default();
-        let detail = detail(wire.reason, wire.message);
-        Some(Condition {
+/// Those of these kinds; the kinds of other objects are no business of this one.
+fn conditions(wires: Option<Vec<ConditionWire>>, kinds: &[ConditionType]) -> Conditions {
+    let mut known = Conditions::default();
+    for wire in wires.unwrap_or_default() {
+        let kind = wire.kind.and_then(|kind| kind.0);
+        let Some(kind) = kind.filter(|kind| kinds.contains(kind)) else {
+            continue;
+        };
+        known.set(
             kind,
-            status,
-            since: wire.last_transition_time,
-            detail,
-        })
-    });
-    Conditions(known.collect())
+            wire.status.unwrap_or_default(),
+            wire.last_transition_time,
+            detail(wire.reason, wire.message),
+        );
+    }
+    known
 }
+
+/// How many failed pods a Job takes that says nothing of it (Kubernetes).
+const BACKOFF_LIMIT_DEFAULT: u32 = 6;
 
 #[derive(serde::Deserialize)]
 struct JobWire {
@@ -174,12 +178,8 @@ struct TemplateSpecWire {
 #[serde(rename_all = "camelCase")]
 struct JobStatusWire {
     start_time: Option<Timestamp>,
-    completion_time: Option<Timestamp>,
     conditions: Option<Vec<ConditionWire>>,
-    active: Option<u32>,
-    ready: Option<u32>,
     failed: Option<u32>,
-    succeeded: Option<u32>,
 }
 
 pub(super) fn job<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Job, D::Error> {
@@ -189,17 +189,15 @@ pub(super) fn job<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Job, D::
     let template_meta = template.metadata.unwrap_or_default();
     let status = wire.status.unwrap_or_default();
     let metadata = ObjectMeta::from(wire.metadata);
-    let mut template_labels = template_meta.labels.unwrap_or_default();
-    template_labels.share(&metadata.labels);
-    let mut template_annotations = template_meta.annotations.unwrap_or_default();
-    template_annotations.share(&template_labels);
-    template_annotations.share(&metadata.annotations);
+    let of_template = [
+        &template_meta.annotations.unwrap_or_default(),
+        &template_meta.labels.unwrap_or_default(),
+    ];
     Ok(Job {
+        template: Pairs::identity(of_template, &metadata.annotations),
         metadata,
-        template_labels,
-        template_annotations,
         suspend: spec.suspend.unwrap_or_default(),
-        backoff_limit: spec.backoff_limit,
+        backoff_limit: spec.backoff_limit.unwrap_or(BACKOFF_LIMIT_DEFAULT),
         restart_policy: template
             .spec
             .unwrap_or_default()
@@ -207,12 +205,8 @@ pub(super) fn job<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Job, D::
             .unwrap_or_default(),
         status: JobStatus {
             start_time: status.start_time,
-            completion_time: status.completion_time,
-            conditions: conditions(status.conditions),
-            active: status.active.unwrap_or_default(),
-            ready: status.ready.unwrap_or_default(),
+            conditions: conditions(status.conditions, ConditionType::of_jobs()),
             failed: status.failed.unwrap_or_default(),
-            succeeded: status.succeeded.unwrap_or_default(),
         },
     })
 }
@@ -228,7 +222,6 @@ struct PodWire {
 #[serde(rename_all = "camelCase")]
 struct PodSpecWire {
     restart_policy: Option<RestartPolicy>,
-    termination_grace_period_seconds: Option<u32>,
     init_containers: Option<Vec<InitContainerWire>>,
 }
 
@@ -271,8 +264,6 @@ impl<'de> Deserialize<'de> for Address {
 #[serde(rename_all = "camelCase")]
 struct ContainerWire {
     name: Option<Box<str>>,
-    ready: Option<bool>,
-    restart_count: Option<u32>,
     state: Option<StateWire>,
     last_state: Option<StateWire>,
 }
@@ -302,19 +293,17 @@ struct TerminatedWire {
     exit_code: Option<i32>,
     reason: Option<Box<str>>,
     message: Option<Box<str>>,
-    started_at: Option<Timestamp>,
     finished_at: Option<Timestamp>,
 }
 
-impl From<TerminatedWire> for Box<Terminated> {
+impl From<TerminatedWire> for Terminated {
     fn from(wire: TerminatedWire) -> Self {
-        Self::new(Terminated {
+        Self {
             exit_code: wire.exit_code.unwrap_or_default(),
             reason: wire.reason,
             message: wire.message,
-            started_at: wire.started_at,
             finished_at: wire.finished_at,
-        })
+        }
     }
 }
 
@@ -324,7 +313,7 @@ impl From<StateWire> for ContainerState {
             StateWire {
                 terminated: Some(terminated),
                 ..
-            } => Self::Terminated(terminated.into()),
+            } => Self::Terminated(Box::new(terminated.into())),
             StateWire {
                 running: Some(running),
                 ..
@@ -332,58 +321,57 @@ impl From<StateWire> for ContainerState {
             StateWire {
                 waiting: Some(waiting),
                 ..
-            } => Self::Waiting(detail(waiting.reason, waiting.message)),
+            } => Self::Waiting(detail(waiting.reason, waiting.message).map(Box::new)),
             StateWire { .. } => Self::Unsaid,
         }
     }
 }
 
-fn containers(wires: Option<Vec<ContainerWire>>) -> Box<[ContainerStatus]> {
-    let statuses = wires
-        .unwrap_or_default()
-        .into_iter()
-        .map(|wire| ContainerStatus {
-            name: wire.name.unwrap_or_default(),
-            ready: wire.ready.unwrap_or_default(),
-            is_sidecar: false,
-            restart_count: wire.restart_count.unwrap_or_default(),
-            state: wire.state.unwrap_or_default().into(),
-            last_terminated: wire
-                .last_state
-                .unwrap_or_default()
-                .terminated
-                .map(Into::into),
-        });
-    statuses.collect()
+fn container(wire: ContainerWire, kind: ContainerKind) -> ContainerStatus {
+    let state = wire.state.unwrap_or_default().into();
+    let last = wire.last_state.unwrap_or_default().terminated;
+    let story = Story {
+        name: wire.name.unwrap_or_default(),
+        last_terminated: last.map(Into::into),
+    };
+    let just_runs = matches!(state, ContainerState::Running(_)) && story.last_terminated.is_none();
+    ContainerStatus {
+        kind,
+        state,
+        story: (!just_runs).then(|| Box::new(story)),
+    }
 }
 
 pub(super) fn pod<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Pod, D::Error> {
     let mut wire = PodWire::deserialize(deserializer)?;
     let spec = wire.spec.unwrap_or_default();
     let status = wire.status.unwrap_or_default();
-    let mut init_container_statuses = containers(status.init_container_statuses);
-    for init in spec.init_containers.into_iter().flatten() {
-        if init.restart_policy == Some(RestartPolicy::Always) {
-            let sidecar = init_container_statuses
-                .iter_mut()
-                .find(|status| Some(&status.name) == init.name.as_ref());
-            if let Some(sidecar) = sidecar {
-                sidecar.is_sidecar = true;
-            }
-        }
-    }
+    let inits = spec.init_containers.unwrap_or_default().into_iter();
+    let sidecars: Vec<Option<Box<str>>> = inits
+        .filter(|init| init.restart_policy == Some(RestartPolicy::Always))
+        .map(|init| init.name)
+        .collect();
+    let inits = status.init_container_statuses.unwrap_or_default();
+    let inits = inits.into_iter().map(|wire| {
+        let kind = if sidecars.contains(&wire.name) {
+            ContainerKind::Sidecar
+        } else {
+            ContainerKind::Init
+        };
+        container(wire, kind)
+    });
+    let apps = status.container_statuses.unwrap_or_default().into_iter();
+    let apps = apps.map(|wire| container(wire, ContainerKind::App));
     Ok(Pod {
         owner_uid: controller_uid(wire.metadata.owner_references.take()),
         metadata: wire.metadata.into(),
         phase: status.phase.unwrap_or_default(),
-        detail: detail(status.reason, status.message),
+        detail: detail(status.reason, status.message).map(Box::new),
         pod_ip: status.pod_ip.and_then(|address| address.0),
         start_time: status.start_time,
-        conditions: conditions(status.conditions),
-        container_statuses: containers(status.container_statuses),
-        init_container_statuses,
+        conditions: conditions(status.conditions, ConditionType::of_pods()),
+        containers: inits.chain(apps).collect(),
         restart_policy: spec.restart_policy.unwrap_or_default(),
-        termination_grace_period_seconds: spec.termination_grace_period_seconds,
     })
 }
 

@@ -8,12 +8,9 @@ use super::{
     lasted, sentences,
 };
 use crate::kube::types::{
-    Condition, ConditionStatus, ConditionType, ContainerState, ContainerStatus, Detail,
-    EventReason, Job, Pod, PodPhase, RestartPolicy, Terminated, Timestamp,
+    Condition, ConditionStatus, ConditionType, ContainerKind, ContainerState, ContainerStatus,
+    Detail, EventReason, Job, Pod, PodPhase, RestartPolicy, Terminated, Timestamp,
 };
-
-/// How many failed pods a Job takes that says nothing of it (Kubernetes).
-const BACKOFF_LIMIT_DEFAULT: u32 = 6;
 
 /// What a pod that nothing will run again says, before its Job says so.
 pub(super) fn pod_ended(job: &Job, pod: &Pod) -> Option<InstanceStatus> {
@@ -34,11 +31,7 @@ pub(super) fn pod_ended(job: &Job, pod: &Pod) -> Option<InstanceStatus> {
             lasted,
         });
     }
-    let ended: Vec<&Terminated> = pod
-        .container_statuses
-        .iter()
-        .filter_map(terminated)
-        .collect();
+    let ended: Vec<&Terminated> = pod.app_containers().filter_map(terminated).collect();
     if ended.is_empty() {
         return None;
     }
@@ -48,7 +41,7 @@ pub(super) fn pod_ended(job: &Job, pod: &Pod) -> Option<InstanceStatus> {
         at,
         lasted: lasted(job, at),
     };
-    if ended.len() == pod.container_statuses.len() {
+    if ended.len() == pod.app_containers().count() {
         return Some(InstanceStatus::Finished(ending));
     }
     // One of several containers has ended: the pod is never ready again, and does not end by itself.
@@ -64,29 +57,27 @@ pub(super) fn pod_ended(job: &Job, pod: &Pod) -> Option<InstanceStatus> {
 fn is_over(pod: &Pod) -> bool {
     let ended = |container: &ContainerStatus| terminated(container).is_some();
     let failed = |c: &ContainerStatus| {
-        !c.is_sidecar && terminated(c).is_some_and(|ended| ended.exit_code != 0)
+        c.kind != ContainerKind::Sidecar && terminated(c).is_some_and(|ended| ended.exit_code != 0)
     };
     let runs = |c: &ContainerStatus| matches!(c.state, ContainerState::Running(_));
     // After an init container that failed no app container is begun any more.
-    let never_begun =
-        pod.init_container_statuses.iter().any(failed) && !pod.container_statuses.iter().any(runs);
-    pod.phase == PodPhase::Failed || pod.container_statuses.iter().all(ended) || never_begun
+    let never_begun = pod.init_containers().any(failed) && !pod.app_containers().any(runs);
+    pod.phase == PodPhase::Failed || pod.app_containers().all(ended) || never_begun
 }
 
 /// Whether the Job controller may make another pod after one that failed. The Job's count may or
 /// may not yet have this pod in it; in doubt its own condition, a second later, decides.
 fn has_retries(job: &Job) -> bool {
-    let limit = job.backoff_limit.unwrap_or(BACKOFF_LIMIT_DEFAULT);
+    let limit = job.backoff_limit;
     limit > 0 && job.status.failed <= limit
 }
 
 /// The containers of a pod in the order in which they run, with the phase that they belong to.
 fn containers(pod: &Pod) -> impl Iterator<Item = (Phase, &ContainerStatus)> {
-    let init = pod
-        .init_container_statuses
-        .iter()
-        .map(|c| (Phase::Initialising, c));
-    init.chain(pod.container_statuses.iter().map(|c| (Phase::Starting, c)))
+    pod.containers.iter().map(|container| match container.kind {
+        ContainerKind::Init | ContainerKind::Sidecar => (Phase::Initialising, container),
+        ContainerKind::App => (Phase::Starting, container),
+    })
 }
 
 /// Why a pod failed: its first container that ended with a failure, or what the pod as a whole says
@@ -98,7 +89,8 @@ pub(super) fn ended_badly(pod: &Pod) -> Option<Finding> {
     if pod.phase == PodPhase::Succeeded {
         return None;
     }
-    let mut lasting = containers(pod).filter(|(_, container)| !container.is_sidecar);
+    let mut lasting =
+        containers(pod).filter(|(_, container)| container.kind != ContainerKind::Sidecar);
     let container = lasting.find_map(|(phase, container)| {
         let ended = terminated(container).filter(|ended| ended.exit_code != 0)?;
         Some(container_failure(phase, container, ended).since(ended.finished_at))
@@ -121,7 +113,7 @@ pub(super) fn last_failure(pod: &Pod) -> Option<Finding> {
     }
     let before = || {
         containers(pod).find_map(|(phase, container)| {
-            let last = container.last_terminated.as_deref();
+            let last = container.last_terminated();
             let ended = last.filter(|ended| ended.exit_code != 0)?;
             Some(container_failure(phase, container, ended).since(ended.finished_at))
         })
@@ -141,7 +133,7 @@ fn container_failure(phase: Phase, container: &ContainerStatus, ended: &Terminat
     } else {
         "container"
     };
-    let name = &container.name;
+    let name = container.name();
     let message = match reason {
         "OOMKilled" => format!(
             "{kind} '{name}' used more memory than its limit and was killed: raise the limit or use less"
@@ -190,7 +182,7 @@ pub(super) fn progress(job: &Job, pod: &Pod, said: Said<'_>) -> Finding {
     let has_sandbox = match sandbox {
         Some(sandbox) => sandbox.status == ConditionStatus::True,
         // The kubelet has not taken it up yet, or is one without this condition.
-        None => !pod.container_statuses.is_empty(),
+        None => pod.app_containers().next().is_some(),
     };
     if !has_sandbox && pod.phase == PodPhase::Pending {
         let since = sandbox.map_or(scheduled.since, |sandbox| sandbox.since);
@@ -200,7 +192,7 @@ pub(super) fn progress(job: &Job, pod: &Pod, said: Said<'_>) -> Finding {
         matches!(c.state, ContainerState::Waiting(_) | ContainerState::Unsaid)
     };
     let initialised = pod.conditions.get(ConditionType::Initialized);
-    let holds = |condition: Option<&Condition>| {
+    let holds = |condition: Option<Condition<'_>>| {
         condition
             .filter(|condition| condition.status == ConditionStatus::True)?
             .since
@@ -208,26 +200,32 @@ pub(super) fn progress(job: &Job, pod: &Pod, said: Said<'_>) -> Finding {
     // Each phase begins when the one before it ended.
     let begun = scheduled.since.max(holds(sandbox)).max(holds(initialised));
     if initialised.is_some_and(|c| c.status != ConditionStatus::True)
-        && !pod.init_container_statuses.iter().all(waits)
+        && !pod.init_containers().all(waits)
     {
         let message = "the pod's init containers run";
         return Finding::new(Phase::Initialising, "Initialising", message).since(begun);
     }
-    if pod.container_statuses.is_empty() || pod.container_statuses.iter().any(waits) {
+    let apps = pod.app_containers();
+    if apps.clone().next().is_none() || apps.clone().any(waits) {
         let message = "the node fetches the image and makes the container";
         return Finding::new(Phase::Pulling, "ContainerCreating", message).since(begun);
     }
-    let started = pod.container_statuses.iter().filter_map(|c| match c.state {
+    let started = apps.filter_map(|c| match c.state {
         ContainerState::Running(since) => since,
         _ => None,
     });
-    readying(pod, said).since(started.max())
+    // It may have been ready, for a day perhaps: then it is like this since it is not any more.
+    let unready = pod.conditions.get(ConditionType::Ready);
+    let unready = unready.filter(|ready| ready.status != ConditionStatus::True);
+    let since = started.max().max(unready.and_then(|ready| ready.since));
+    readying(pod, said).since(since)
 }
 
-fn scheduling(pod: &Pod, scheduled: Option<&Condition>) -> Finding {
-    let said = |text: fn(&Condition) -> &str| scheduled.map(text).filter(|t| !t.is_empty());
-    let reason = said(Condition::reason).unwrap_or("Scheduling");
-    let message = match said(Condition::message) {
+fn scheduling(pod: &Pod, scheduled: Option<Condition<'_>>) -> Finding {
+    let reason = scheduled.map(Condition::reason).filter(|r| !r.is_empty());
+    let reason = reason.unwrap_or("Scheduling");
+    let words = scheduled.map(Condition::message);
+    let message = match words.filter(|words| !words.is_empty()) {
         Some(words) if reason == "Unschedulable" => format!(
             "no node takes the pod: add one, or change what the template asks for ({words})"
         ),
@@ -314,7 +312,7 @@ fn waiting(
         | "SignatureValidationFailed" => Some(no_image(container, reason, message, pod, said)),
         "CrashLoopBackOff" => {
             // Counted from the crash, as while the container is still shown as ended.
-            let mut crash = match container.last_terminated.as_deref() {
+            let mut crash = match container.last_terminated() {
                 Some(ended) => container_failure(phase, container, ended).since(ended.finished_at),
                 None => Finding::new(phase, reason, message),
             };
@@ -323,7 +321,7 @@ fn waiting(
         }
         // CreateContainerConfigError, CreateContainerError, RunContainerError, and what is to come.
         _ => {
-            let message = sentences::not_started(&container.name, message);
+            let message = sentences::not_started(container.name(), message);
             Some(Finding::new(Phase::Starting, reason, message))
         }
     }
@@ -341,7 +339,7 @@ fn no_image(
     // Another container's image may be the one that the Event is about.
     let of_it = event.filter(|event| sentences::is_same_image(message, &event.message));
     let message = of_it.as_deref().map_or(message, |event| &event.message);
-    let told = sentences::no_image(&container.name, reason, message);
+    let told = sentences::no_image(container.name(), reason, message);
     let finding = Finding::new(Phase::Pulling, reason, told.sentence).within(Budget::PullError);
     if told.is_hopeless {
         finding.never()

@@ -89,8 +89,16 @@ pub(super) fn not_started(container: &str, message: &str) -> String {
     told(false, &sentence, words).sentence
 }
 
-/// What is named by a template and is not there.
+/// What is named by a template and is not there, or not known to be.
 fn missing(words: &str) -> Option<String> {
+    // The kubelet waits a second for what it has not read before: on a busy node that is too short.
+    let unread = [("secret", "Secret"), ("configmap", "ConfigMap")];
+    let is_it = |word: &str| words.contains(&format!("failed to sync {word} cache"));
+    if let Some((_, kind)) = unread.iter().find(|(word, _)| is_it(word)) {
+        return Some(format!(
+            "the node has not read a {kind} of the template yet, it is tried again"
+        ));
+    }
     // CreateContainerConfigError: `couldn't find key K in Secret NAMESPACE/NAME`.
     if let Some((_, rest)) = words.split_once("couldn't find key ") {
         let mut parts = rest.split_whitespace();

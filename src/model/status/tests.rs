@@ -253,6 +253,17 @@ fn a_pod_on_its_node_phase_by_phase() {
         on_node(json!({"phase": "Running", "containerStatuses": running})),
         "starting readying NotReady 300s@7 pulling_image",
     );
+    // It was ready before: its budget is not spent by the time for which it was.
+    let unready = conditions(&[
+        ("PodScheduled", "True", 2),
+        ("PodReadyToStartContainers", "True", 3),
+        ("Ready", "False", 90_000),
+    ]);
+    let running = container(json!({"running": {"startedAt": at(7)}}));
+    check_pod(
+        on_node(json!({"phase": "Running", "conditions": unready, "containerStatuses": running})),
+        "starting readying NotReady 300s@90000 pulling_image",
+    );
     // An old kubelet has no PodReadyToStartContainers.
     check_pod(
         pod(
@@ -591,12 +602,12 @@ fn what_the_job_says_wins() {
         check(
             &job_with(bad, 60, "BackoffLimitExceeded"),
             &[],
-            "failed starting BackoffLimitExceeded never pulling_image at 60 after 60",
+            "failed starting BackoffLimitExceeded unsaid pulling_image at 60 after 60",
         );
         check(
             &job_with(bad, 60, ""),
             &[],
-            "failed starting Failed never pulling_image at 60 after 60",
+            "failed starting Failed unsaid pulling_image at 60 after 60",
         );
     }
     let told = finding(&job_with("Failed", 60, "BackoffLimitExceeded"), &[]);
@@ -628,7 +639,8 @@ fn a_pod_that_has_not_said_it_yet_is_waited_for() {
     let mut leaving = Pod::clone(&on_node(running));
     leaving.metadata.deletion_timestamp = Timestamp::parse(&at(59));
     check(&failed, &[Arc::new(leaving)], &job_says("unsaid"));
-    check(&failed, &[], &job_says("never"));
+    // It may not have been seen at all.
+    check(&failed, &[], &job_says("unsaid"));
     // It has ended, and has nothing to say.
     check(
         &failed,
@@ -675,7 +687,7 @@ fn the_end_of_a_job_does_not_move() {
     check(
         &job(json!({"status": {"conditions": both}})),
         &[],
-        "failed starting Failed never pulling_image at 60 after 60",
+        "failed starting Failed unsaid pulling_image at 60 after 60",
     );
     let not = conditions(&[("Failed", "False", 70), ("Complete", "Unknown", 60)]);
     check(
@@ -689,7 +701,7 @@ fn the_end_of_a_job_does_not_move() {
     check(
         &unborn,
         &[],
-        "failed starting Failed never pulling_image at 70 after ?",
+        "failed starting Failed unsaid pulling_image at 70 after 70",
     );
 }
 

@@ -141,6 +141,12 @@ impl Words {
         self.reasons.contains(&reason)
     }
 
+    /// Whether the sentence is this one.
+    fn has_sentence_of(&self, got: &Got) -> bool {
+        let msg = got.body["msg"].as_str().unwrap_or_default();
+        self.has_reason_of(got) && self.says.iter().all(|part| msg.contains(part))
+    }
+
     /// Checks what a caller heard, with this word for clients of 2.7.1.
     #[track_caller]
     fn check(&self, status: &str, got: &Got) {

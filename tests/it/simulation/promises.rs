@@ -256,8 +256,12 @@ fn begun_ms(line: &Line, budget: Budget, floors: Floors) -> Option<i64> {
             waits(pod, &config) || container_state(pod, "terminated").is_some()
         }),
         Budget::Scheduling => created(&|pod| !has_condition(pod, "PodScheduled")),
-        Budget::Mounting | Budget::Pulling | Budget::Initialising | Budget::Readying => {
-            created(&unready)
+        Budget::Mounting | Budget::Pulling | Budget::Initialising => created(&unready),
+        // However long it was ready before.
+        Budget::Readying => {
+            let pods = line.pods.iter();
+            let lasting = pods.filter_map(|pod| pod.lasting_ms(floors.pods, unready));
+            lasting.min()
         }
     }
 }

@@ -78,7 +78,7 @@ impl UnderWay {
 
     /// Whether it is going to create a Job of that name.
     pub(super) fn will_create(&self, key: &InstanceKey) -> bool {
-        matches!(self, Self::There(Call { key: of, operation: Operation::Create { .. } }) if of == key)
+        matches!(self, Self::There(Call { key: of, operation: Operation::Create { .. }, .. }) if of == key)
     }
 }
 

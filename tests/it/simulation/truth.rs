@@ -55,6 +55,24 @@ impl Life {
         self.states[before.saturating_sub(1)..].iter()
     }
 
+    /// Since when it had been as `is` says, without a break, at some moment after this revision was
+    /// the newest; the longest time, in milliseconds since 1970.
+    pub(super) fn lasting_ms(&self, floor: u64, is: impl Fn(&Value) -> bool) -> Option<i64> {
+        let (mut begun, mut found) = (None, None);
+        let before = self.states.partition_point(|state| state.revision <= floor);
+        for (at, state) in self.states.iter().enumerate() {
+            if state.object.as_deref().is_some_and(&is) {
+                begun = begun.or(Some(state.at_ms));
+            } else {
+                begun = None;
+            }
+            if at >= before.saturating_sub(1) {
+                found = found.or(begun);
+            }
+        }
+        found
+    }
+
     /// Revision, time and phase of each state.
     pub(super) fn outline(&self) -> Vec<(u64, i64, &str)> {
         let states = self.states.iter();

@@ -1,13 +1,15 @@
 //! Calls that fail: what is tried again, when, and who hears of it.
 
 use super::NOTHING;
+use crate::app::desk::{Input, Wish};
 use crate::app::fixture::{
-    Scene, conflict, exists, invalid, key, lost, n1, no_connection, no_right, not_found, refused,
-    throttled, uid, unavailable,
+    Scene, conflict, exists, invalid, key, lost, n1, no_connection, no_right, not_found, origin,
+    refused, throttled, token, uid, unavailable,
 };
-use crate::app::flight::Outcome;
+use crate::app::flight::{Effect, Outcome, Stop};
 use crate::kube::error::Verb;
 use serde_json::json;
+use std::time::Duration;
 
 #[test]
 fn a_create_whose_answer_was_lost_is_repeated() {
@@ -45,6 +47,42 @@ fn trouble_is_retried_with_longer_and_longer_pauses_until_the_deadline() {
     scene.fails(throttled(9));
     assert_eq!(scene.pass(10.0), ["1: Unavailable"]);
     scene.check_empty();
+}
+
+/// Why a call has failed is said once, however often it is tried.
+#[test]
+fn a_call_that_is_tried_again_says_so() {
+    let mut scene = Scene::new();
+    let mut again = Vec::new();
+    scene.get(1);
+    for _ in 0..2 {
+        scene.fails(unavailable(Verb::Create));
+        scene.world.pass(Duration::from_secs(1));
+        let mut out = Vec::new();
+        scene.desk.tick(&scene.world.now(), &mut out);
+        again.extend(out.into_iter().map(is_again));
+    }
+    scene.fails(exists());
+    scene.world.job("u1", json!({}));
+    scene.done();
+    let mut out = Vec::new();
+    let stop = Wish::Stop(Stop {
+        token: token(2),
+        by: origin("bob"),
+        deadline: scene.world.instant() + Duration::from_secs(10),
+        until: None,
+    });
+    let asked = Input::Asked(n1(), stop);
+    scene.desk.step(asked, &scene.world.now(), &mut out);
+    again.extend(out.into_iter().map(is_again));
+    assert_eq!(again, [true, true, false]);
+}
+
+fn is_again(effect: Effect) -> bool {
+    match effect {
+        Effect::Call(call) => call.is_again,
+        Effect::Answer(..) => panic!("it is a call"),
+    }
 }
 
 #[test]
@@ -159,7 +197,7 @@ fn values_that_do_not_fit_are_the_fault_of_who_sent_them() {
     assert_eq!(scene.get_of(3, &zoned, "", 10), NOTHING);
     assert_eq!(scene.get_of(4, &zoned, "zone=b", 10), NOTHING);
     assert_eq!(scene.get_of(5, &zoned, "zone=a", 10), NOTHING);
-    let fails = crate::app::desk::Input::Completed(zoned, Outcome::Failed(invalid(Verb::Create)));
+    let fails = Input::Completed(zoned, Outcome::Failed(invalid(Verb::Create)));
     assert_eq!(
         scene.step(fails),
         [

@@ -53,10 +53,19 @@ fn what_keeps_it_after_that_is_given_time() {
     assert_eq!(scene.pass(30.0), ["call remove p-u1"]);
     assert_eq!(scene.done(), NOTHING);
     assert_eq!(scene.changed(), NOTHING);
-    assert_eq!(scene.pass(5.0), ["call remove p-u1"]);
+    // What has been told is not told each time.
+    assert_eq!(scene.pass(5.0), ["call remove p-u1, which is kept"]);
     assert_eq!(scene.fails(unavailable(Verb::Delete)), NOTHING);
     assert_eq!(scene.pass(4.9), NOTHING);
-    assert_eq!(scene.pass(0.1), ["call remove p-u1"]);
+    assert_eq!(scene.pass(0.1), ["call remove p-u1, which is kept"]);
+}
+
+#[test]
+fn one_whose_removal_fails_first_is_told_when_it_is_removed() {
+    let mut scene = leaving();
+    assert_eq!(scene.pass(30.0), ["call remove p-u1"]);
+    assert_eq!(scene.fails(unavailable(Verb::Delete)), NOTHING);
+    assert_eq!(scene.pass(5.0), ["call remove p-u1"]);
 }
 
 #[test]

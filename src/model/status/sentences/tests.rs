@@ -88,6 +88,11 @@ fn what_is_not_mounted() {
             r#"a volume of the pod cannot be mounted, it is tried again (MountVolume.SetUp failed for volume "data" : references non-existent secret key: k)"#,
         ),
         (
+            false,
+            r#"MountVolume.SetUp failed for volume "settings" : failed to sync configmap cache: timed out waiting for the condition"#,
+            r#"the node has not read a ConfigMap of the template yet, it is tried again (MountVolume.SetUp failed for volume "settings" : failed to sync configmap cache: timed out waiting for the condition)"#,
+        ),
+        (
             true,
             r#"Failed to create pod sandbox: rpc error: code = Unknown desc = failed to get sandbox runtime: no runtime for "none" is configured"#,
             r#"the node cannot make the pod's sandbox, it is tried again (failed to get sandbox runtime: no runtime for "none" is configured)"#,
@@ -103,6 +108,10 @@ fn containers_that_do_not_start() {
         (
             r#"secret "password" not found"#,
             r#"the Secret 'password' does not exist: create it, or correct its name in the template (secret "password" not found)"#,
+        ),
+        (
+            "failed to sync secret cache: timed out waiting for the condition",
+            "the node has not read a Secret of the template yet, it is tried again (failed to sync secret cache: timed out waiting for the condition)",
         ),
         (
             "couldn't find key token in Secret apps/password",

@@ -49,14 +49,24 @@ fn check_budget(ground: &Ground<'_>, program: &Program, heard: &Heard, case: &Bu
     let answers = ask_until(program, &path, "a verdict", is_verdict);
     let told = Instant::now();
     let (verdict, before) = answers.split_last().expect("there are answers");
-    case.words.check("app_error", verdict);
+    // On a busy node the kubelet says first that it has not read what it is in want of: the reason
+    // is the same, and the sentence comes with its next try.
+    let reason = Words {
+        says: &[],
+        ..case.words
+    };
+    reason.check("app_error", verdict);
+    let is_whole = |got: &Got| is_verdict(got) && case.words.has_sentence_of(got);
+    if !is_whole(verdict) {
+        ask_until(program, &path, "the sentence", is_whole);
+    }
     let legacy = match case.words.phase {
         "creating" | "scheduling" => "node_not_ready",
         _ => "pulling_image",
     };
     let in_time = before.iter().find(|got| case.words.has_reason_of(got));
     let in_time = in_time.unwrap_or_else(|| panic!("nobody heard what is in the way: {before:?}"));
-    case.words.check(legacy, in_time);
+    reason.check(legacy, in_time);
     let began = heard.when(&format!("{}-ann", case.app_type), case.begins);
     let after = told.saturating_duration_since(began);
     cluster::say(&format!(
@@ -238,7 +248,7 @@ fn is_ready(got: &Got) -> bool {
 /// Asks until the answer has these words, and is not told to give up meanwhile.
 #[track_caller]
 fn check_hopeful(program: &Program, path: &str, status: &str, words: &Words) {
-    let is_it = |got: &Got| words.has_reason_of(got) || is_verdict(got);
+    let is_it = |got: &Got| words.has_sentence_of(got) || is_verdict(got);
     let answers = ask_until(program, path, words.phase, is_it);
     words.check(status, answers.last().expect("there are answers"));
 }

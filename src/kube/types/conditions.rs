@@ -1,0 +1,162 @@
+//! Conditions of Jobs and pods: those that we read, in one allocation of fixed size, or none.
+//!
+//! What they mean is not known here.
+
+use super::{Detail, Timestamp};
+
+/// The conditions that we read, of Jobs and of pods; others are dropped while decoding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConditionType {
+    /// Pod: a node was found.
+    PodScheduled,
+    /// Pod: sandbox and network are made; containers can start.
+    PodReadyToStartContainers,
+    /// Pod: all init containers have ended well.
+    Initialized,
+    /// Pod: it can serve.
+    Ready,
+    /// Pod: it is being ended from outside (drain, preemption, eviction).
+    DisruptionTarget,
+    /// Job: ended well.
+    Complete,
+    /// Job: ended badly.
+    Failed,
+    /// Job: will be `Failed` when its pods are gone.
+    FailureTarget,
+    /// Job: will be `Complete` when its pods are gone.
+    SuccessCriteriaMet,
+    /// Job: held back.
+    Suspended,
+}
+
+/// How many kinds a pod, or a Job, can have; they come in this order in [`ConditionType`].
+const PLACES: usize = 5;
+
+impl ConditionType {
+    /// All of them, those of pods first.
+    const ALL: [Self; 2 * PLACES] = [
+        Self::PodScheduled,
+        Self::PodReadyToStartContainers,
+        Self::Initialized,
+        Self::Ready,
+        Self::DisruptionTarget,
+        Self::Complete,
+        Self::Failed,
+        Self::FailureTarget,
+        Self::SuccessCriteriaMet,
+        Self::Suspended,
+    ];
+
+    /// Those of pods.
+    pub(super) fn of_pods() -> &'static [Self] {
+        &Self::ALL[..PLACES]
+    }
+
+    /// Those of Jobs.
+    pub(super) fn of_jobs() -> &'static [Self] {
+        &Self::ALL[PLACES..]
+    }
+
+    /// Where it is kept: a Job and a pod have none in common.
+    fn place(self) -> usize {
+        self as usize % PLACES
+    }
+}
+
+/// Whether a condition holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ConditionStatus {
+    /// It holds.
+    True,
+    /// It does not hold.
+    False,
+    /// Kubernetes cannot tell.
+    #[default]
+    Unknown,
+}
+
+/// One condition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Condition<'a> {
+    /// Whether it holds.
+    pub status: ConditionStatus,
+    /// Since when (`lastTransitionTime`).
+    pub since: Option<Timestamp>,
+    /// Why; most conditions that hold give no reason.
+    pub detail: Option<&'a Detail>,
+}
+
+impl<'a> Condition<'a> {
+    /// The reason, or the empty string.
+    #[must_use]
+    pub fn reason(self) -> &'a str {
+        let reason = self.detail.and_then(|detail| detail.reason.as_deref());
+        reason.unwrap_or_default()
+    }
+
+    /// The sentence, or the empty string.
+    #[must_use]
+    pub fn message(self) -> &'a str {
+        let message = self.detail.and_then(|detail| detail.message.as_deref());
+        message.unwrap_or_default()
+    }
+}
+
+/// The conditions of one object: of a Job or of a pod.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Conditions(Option<Box<Known>>);
+
+/// By [`ConditionType::place`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Known {
+    since: [Option<Timestamp>; PLACES],
+    status: [Option<ConditionStatus>; PLACES],
+    details: Option<Box<[Option<Detail>; PLACES]>>,
+}
+
+impl Conditions {
+    /// That condition, if the object has it.
+    #[must_use]
+    pub fn get(&self, kind: ConditionType) -> Option<Condition<'_>> {
+        let (known, place) = (self.0.as_deref()?, kind.place());
+        let details = known.details.as_deref();
+        Some(Condition {
+            status: known.status[place]?,
+            since: known.since[place],
+            detail: details.and_then(|details| details[place].as_ref()),
+        })
+    }
+
+    /// That condition, if it holds.
+    #[must_use]
+    pub fn holds(&self, kind: ConditionType) -> Option<Condition<'_>> {
+        self.get(kind)
+            .filter(|condition| condition.status == ConditionStatus::True)
+    }
+
+    /// Whether that condition holds.
+    #[must_use]
+    pub fn is_true(&self, kind: ConditionType) -> bool {
+        self.holds(kind).is_some()
+    }
+
+    /// Takes down a condition.
+    pub(super) fn set(
+        &mut self,
+        kind: ConditionType,
+        status: ConditionStatus,
+        since: Option<Timestamp>,
+        detail: Option<Detail>,
+    ) {
+        let (known, place) = (self.0.get_or_insert_default(), kind.place());
+        known.status[place] = Some(status);
+        known.since[place] = since;
+        if detail.is_some() || known.details.is_some() {
+            known.details.get_or_insert_default()[place] = detail;
+        }
+    }
+
+    /// What the allocation of those without a reason takes; for the test of memory.
+    #[cfg(test)]
+    pub(super) const BYTES: usize = size_of::<Known>();
+}
