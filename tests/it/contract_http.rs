@@ -563,6 +563,14 @@ fn tokens() -> Outcome {
     without.error(401, "unauthorized")?;
     holds(challenge.starts_with("Bearer"), || challenge)?;
     asked("wrong")?.error(401, "unauthorized")?;
+    for (method, path) in [
+        ("PATCH", "/app/hello/ann"),
+        ("DELETE", "/app/hello/ann"),
+        ("GET", "/release/ann"),
+    ] {
+        let without = answered(address, method, path, JSON, "")?;
+        without.detail(401, "error", "unauthorized")?;
+    }
     asked("other-secret-of-the-test")?.error(403, "forbidden")?;
     asked("all-types-secret-of-the-test")?.is(200)?;
     // Probes have no token.

@@ -7,7 +7,7 @@ use crate::http::auth::Denied;
 use crate::http::auth::gate::Entry;
 use crate::http::message::{Method, Request, Response};
 use crate::http::problem::{Problem, Shape};
-use crate::http::router::{self, Resource, Routed};
+use crate::http::router::{self, Resource, Route, Routed};
 use crate::http::server::{Handled, Resumed};
 
 /// A request that waits until Kubernetes has said whose token it carries.
@@ -39,7 +39,9 @@ impl Api {
     pub(super) fn enter(&self, routed: Routed, request: Request, token: Token) -> Handled<Pending> {
         let bearer = match self.gate.enter(&request, &routed) {
             Entry::In(caller) => return self.admitted(routed, &request, &caller, token),
-            Entry::Out(denied) => return Handled::Reply(turned_away(&denied, &request.method)),
+            Entry::Out(denied) => {
+                return Handled::Reply(turned_away(&denied, shape(&routed, &request.method)));
+            }
             Entry::Review(bearer) => bearer,
         };
         match self.app.review(&bearer, token) {
@@ -49,7 +51,7 @@ impl Api {
                 token,
                 bearer,
             }))),
-            Err(error) => Handled::Reply(failed(&error, &request.method)),
+            Err(error) => Handled::Reply(failed(&error, shape(&routed, &request.method))),
         }
     }
 
@@ -68,7 +70,7 @@ impl Api {
         let place = routed.place();
         let handled = match result {
             Ok(verdict) => self.reviewed(routed, request, bearer, &verdict, *token),
-            Err(error) => Handled::Reply(failed(&error, &request.method)),
+            Err(error) => Handled::Reply(failed(&error, shape(&routed, &request.method))),
         };
         match handled {
             Handled::Reply(response) => {
@@ -90,29 +92,31 @@ impl Api {
     ) -> Handled<Pending> {
         match self.gate.reviewed(bearer, request.peer, &routed, verdict) {
             Ok(caller) => self.admitted(routed, request, &caller, token),
-            Err(denied) => Handled::Reply(turned_away(&denied, &request.method)),
+            Err(denied) => Handled::Reply(turned_away(&denied, shape(&routed, &request.method))),
         }
     }
 }
 
 /// The answer to a request that is not let in; 401 says how to (RFC 9110 §11.6.1).
-fn turned_away(denied: &Denied, method: &Method) -> Response {
+fn turned_away(denied: &Denied, shape: Shape) -> Response {
     let problem = Problem::from(denied);
-    let response = problem.response(shape(method));
+    let response = problem.response(shape);
     if problem.status == 401 {
         return response.header("www-authenticate", "Bearer");
     }
     response
 }
 
-fn failed(error: &Error, method: &Method) -> Response {
-    Problem::from(error).response(shape(method))
+fn failed(error: &Error, shape: Shape) -> Response {
+    Problem::from(error).response(shape)
 }
 
-/// As the errors of that method look (contract A2).
-fn shape(method: &Method) -> Shape {
-    match method {
-        Method::Patch | Method::Delete => Shape::Detail("error"),
+/// As the errors of that route look (contract A2).
+fn shape(routed: &Routed, method: &Method) -> Shape {
+    match (routed, method) {
+        (Routed::To(Route::LegacyRelease(_)), _) | (_, Method::Patch | Method::Delete) => {
+            Shape::Detail("error")
+        }
         _ => Shape::Plain,
     }
 }
