@@ -13,7 +13,8 @@ use super::{Row, fake, scene};
 use crate::fake_kube::dynamics::fate::{Exit, Fate};
 use crate::fake_kube::dynamics::pods::PodMove;
 use crate::fake_kube::faults::{Fault, FaultRule};
-use crate::harness::{Ground as Fake, TEMPLATE};
+use crate::harness::{Connection, Ground as Fake, PREFIX, TEMPLATE};
+use crate::raw_kube::RawKube;
 
 pub(super) const ROWS: &[Row] = &[
     scene(
@@ -81,6 +82,16 @@ pub(super) const ROWS: &[Row] = &[
         "A17-429",
         "one waiting request more than the bound is 429 too_many_requests with Retry-After",
         too_many_wait,
+    ),
+    fake(
+        "A17-limit",
+        "who has joined an instance that a cap keeps from running, and that is stopped, hears 429 limit_reached with Retry-After",
+        capped_and_stopped,
+    ),
+    fake(
+        "A17-draining",
+        "once the time to take endpoints away is over, whatever is asked is 503 draining with Retry-After, in the shape of its route",
+        draining,
     ),
     fake(
         "A17-503",
@@ -338,6 +349,87 @@ fn too_many_wait() -> Outcome {
     refused.error(429, "too_many_requests")?;
     ground.make_ready("hello-ann");
     waiting.finish()?.is(200).map(drop)
+}
+
+fn capped_and_stopped() -> Outcome {
+    let ground = Fake::new();
+    let admin = RawKube::plain(&ground.kube.url(), Some(&ground.kube.admin_token()));
+    let job = json!({
+        "apiVersion": "batch/v1", "kind": "Job",
+        "metadata": {"name": "hello-ann"},
+        "spec": {"suspend": true, "template": {
+            "metadata": {"labels": {
+                format!("{PREFIX}instance-name"): "ann",
+                format!("{PREFIX}instance-type"): "hello",
+            }},
+            "spec": {"restartPolicy": "Never", "containers": [{"name": "app", "image": "a"}]},
+        }},
+    });
+    let made = admin.post("/apis/batch/v1/namespaces/default/jobs", &job);
+    same("the Job is made", made.code, 201)?;
+    soon("it is told", || {
+        let told = hello(&ground, HURRIED)?.json(202)?;
+        same("the reason", &told["reason"], &json!("Suspended"))
+    })?;
+    let who_wait = |count: usize| {
+        soon("so many wait", || {
+            let told = ground.get("/metrics").text;
+            let wanted = format!("config_controller_waiting_requests {count}\n");
+            holds(told.contains(&wanted), || told)
+        })
+    };
+    // One that was answered just now may still be counted.
+    who_wait(0)?;
+    let waiting = begin(ground.address(0), "GET", "/app/hello/ann", PATIENT, "")?;
+    who_wait(1)?;
+    answered(ground.address(0), "DELETE", "/app/hello/ann", &[], "")?.exactly(200, SUCCESS)?;
+    let told = waiting.finish()?.has("retry-after", "1")?;
+    told.error(429, "limit_reached")?;
+    hello(&ground, PATIENT)?.is(200).map(drop)
+}
+
+/// When a replica has ended at the latest; it ends when its last connection has.
+const DRAIN: Duration = Duration::from_secs(60);
+
+fn draining() -> Outcome {
+    let mut ground = Fake::builder().fate(Fate::by_hand()).start();
+    let address = ground.address(0);
+    let requests = [
+        ("GET", "/app/hello/new"),
+        ("GET", "/create/hello?sessionID=new"),
+        ("PATCH", "/app/hello/new"),
+        ("DELETE", "/app/hello/new"),
+    ];
+    // Connections that are open by then: no others are taken.
+    let mut open = Vec::new();
+    for (method, path) in requests {
+        let mut connection = Connection::open(address).map_err(|error| error.to_string())?;
+        let sent = connection.send("GET", "/info", &[], "");
+        let answer = sent.and_then(|()| connection.read(false));
+        let status = answer.map_err(|error| error.to_string())?.status;
+        same("an answer before", status, 200)?;
+        open.push((method, path, connection));
+    }
+    let waiting = begin(address, "GET", "/app/hello/ann", PATIENT, "")?;
+    ground.wait_pod("hello-ann");
+    let service = ground.take_service();
+    let ending = std::thread::spawn(move || service.drain(Duration::ZERO, DRAIN));
+    let told = waiting.finish()?.has("connection", "close")?.json(202)?;
+    same("the word", &told["status"], &json!("node_not_ready"))?;
+    for (method, path, mut connection) in open {
+        let body = if method == "PATCH" { "{}" } else { "" };
+        let sent = connection.send(method, path, JSON, body);
+        let answer = sent.and_then(|()| connection.read(false));
+        let answer = answer.map_err(|error| format!("{method} {path}: {error}"))?;
+        let told = Reply::new(format!("{method} {path}"), answer)?.has("retry-after", "1")?;
+        match method {
+            "GET" => told.error(503, "draining")?,
+            _ => told.detail(503, "error", "draining")?,
+        };
+    }
+    let ended = ending.join().map_err(|_| "the end panics")?;
+    same("the end", ended, Ok(()))?;
+    same("instances", ground.jobs(), vec!["hello-ann".to_owned()])
 }
 
 fn before_the_first_sync() -> Outcome {

@@ -93,6 +93,11 @@ pub(super) const ROWS: &[Row] = &[
         two_at_once,
     ),
     fake(
+        "W4-at-once",
+        "two GETs before there is a pod are both answered with it; 2.7.1 answers the second at once with the 409 as 404",
+        two_before_the_pod,
+    ),
+    fake(
         "W5",
         "a GET after the first 10 s without a pod is 202 again; in 2.7.1 it creates again and is 404",
         polls_without_a_pod,
@@ -316,6 +321,26 @@ fn two_at_once(scene: &Scene) -> Outcome {
 
 fn get(ground: &Fake, headers: &[(&str, &str)]) -> Outcome<Reply> {
     answered(ground.address(0), "GET", "/app/hello/ann", headers, "")
+}
+
+fn two_before_the_pod() -> Outcome {
+    let ground = Fake::new();
+    ground.kube.set_auto(false);
+    let ask = || begin(ground.address(0), "GET", "/app/hello/ann", PATIENT, "");
+    let first = ask()?;
+    ground.wait_job("hello-ann");
+    let second = ask()?;
+    // Only when the second has been looked at may there be a pod.
+    soon("the Job is asked for a second time, or both wait", || {
+        let tried = ground.kube.count("create", "jobs") > 1;
+        let waiting = ground.get("/metrics").text;
+        let both = waiting.contains("config_controller_waiting_requests 2\n");
+        holds(tried || both, || waiting)
+    })?;
+    ground.kube.set_auto(true);
+    let found = [first, second].map(|one| one.finish()?.json(200));
+    let [first, second] = found;
+    same("both are told the same", &first?["ip"], &second?["ip"])
 }
 
 fn polls_without_a_pod() -> Outcome {

@@ -84,11 +84,11 @@ pub(super) const TYPES: &[(&str, &str)] = &[
             "    args: [\"${alternatives['tz']}\"]\n    env:\n    - {name: OPTIONAL, value: \"${alternatives.get('x', 'default')}\"}\n"
         ),
     ),
-    // All control lines.
+    // All control lines, a remark, and a line that is joined to the next.
     (
         "branches",
         spec!(
-            "    args:\n% if alternatives.get('x') == '1':\n    - one\n% elif 'x' in alternatives:\n    - other\n% else:\n    - none\n% endif\n    - $(X) $X $$ 50%\n"
+            "    args:\n% if alternatives.get('x') == '1':\n    - one\n% elif 'x' in alternatives:\n    - other\n% else:\n    - none\n% endif\n    ## ${nothing}\n    - $(X) $X $$ 50%\\\n joined\n"
         ),
     ),
     // YAML 1.1 as kubectl reads it.

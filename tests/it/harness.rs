@@ -9,6 +9,7 @@
 
 mod http;
 
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -49,10 +50,52 @@ spec:
     image: example/app:1
 ";
 
+/// What may stand before the fake in the place of our service; it goes when it is dropped.
+pub(crate) trait Stand: std::fmt::Debug + Send {
+    /// Where it listens.
+    fn address(&self) -> SocketAddr;
+}
+
+/// How such a one is started: on that fake, with the token of the service's account.
+pub(crate) type StartStand = fn(&FakeKube) -> Box<dyn Stand>;
+
+thread_local! {
+    static INSTEAD: Cell<Option<StartStand>> = const { Cell::new(None) };
+}
+
+/// Runs this with something else in the place of each replica that this thread starts.
+pub(crate) fn instead_of_the_service<T>(start: StartStand, run: impl FnOnce() -> T) -> T {
+    /// Also where it panics.
+    struct Back;
+    impl Drop for Back {
+        fn drop(&mut self) {
+            INSTEAD.set(None);
+        }
+    }
+    INSTEAD.set(Some(start));
+    let _back = Back;
+    run()
+}
+
+/// Whether it is our service that this thread starts.
+pub(crate) fn is_the_service() -> bool {
+    INSTEAD.get().is_none()
+}
+
+/// How long this thread waits for what must come: less for what is no service of ours, which
+/// must not come up to it.
+pub(crate) fn patience() -> Duration {
+    if is_the_service() {
+        PATIENCE
+    } else {
+        PATIENCE / 4
+    }
+}
+
 /// Waits until `satisfied` gives a value, and returns it; fails the test after [`PATIENCE`].
 #[track_caller]
 pub(crate) fn eventually<T>(what: &str, mut satisfied: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + patience();
     loop {
         if let Some(found) = satisfied() {
             return found;
@@ -143,8 +186,10 @@ pub(crate) struct Ground {
 #[derive(Debug)]
 struct Replica {
     address: SocketAddr,
-    transport: Arc<HttpTransport>,
+    transport: Option<Arc<HttpTransport>>,
     service: Option<Service>,
+    /// What stands in its place, if anything does.
+    _instead: Option<Box<dyn Stand>>,
 }
 
 impl Ground {
@@ -285,6 +330,16 @@ pub(crate) fn apply_templates(
 impl Ground {
     /// Starts one more replica, which need not be ready yet; returns its number.
     pub(crate) fn add_replica(&mut self) -> usize {
+        if let Some(start) = INSTEAD.get() {
+            let other = start(&self.kube);
+            self.replicas.push(Replica {
+                address: other.address(),
+                transport: None,
+                service: None,
+                _instead: Some(other),
+            });
+            return self.replicas.len() - 1;
+        }
         let config = self.config();
         let clock: Arc<dyn Clock> = Arc::clone(&self.clock) as Arc<dyn Clock>;
         let (transport, namespace, _) =
@@ -294,8 +349,9 @@ impl Ground {
             Service::start(&config, shared, &namespace, clock).expect("the service starts");
         self.replicas.push(Replica {
             address: service.address(),
-            transport,
+            transport: Some(transport),
             service: Some(service),
+            _instead: None,
         });
         self.replicas.len() - 1
     }
@@ -332,6 +388,10 @@ impl Ground {
     /// Waits until that replica has seen all there is.
     #[track_caller]
     pub(crate) fn wait_ready(&self, replica: usize) {
+        if self.replicas[replica].transport.is_none() {
+            // It has no probe.
+            return;
+        }
         let client = self.replica(replica);
         eventually("the service is ready", || {
             (client.get("/readyz").status == 200).then_some(())
@@ -342,7 +402,8 @@ impl Ground {
     #[track_caller]
     pub(crate) fn count_from_here(&self) {
         // ConfigMaps, Jobs, pods, Events.
-        let wanted = 4 * self.replicas.len();
+        let ours = self.replicas.iter().filter(|r| r.transport.is_some());
+        let wanted = 4 * ours.count();
         eventually("all watches are open", || {
             (self.kube.count("watch", "*") >= wanted).then_some(())
         });
@@ -415,7 +476,9 @@ impl Drop for Ground {
             if let Some(service) = replica.service.take() {
                 let _ = service.drain(Duration::ZERO, Duration::ZERO);
             }
-            replica.transport.close_watches();
+            if let Some(transport) = &replica.transport {
+                transport.close_watches();
+            }
         }
     }
 }

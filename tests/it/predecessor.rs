@@ -7,9 +7,12 @@
 //! | `rollback` | instances that we have made, in the hands of 2.7.1 |
 //! | `foreign` | what else is in the namespace: half-labelled, unlabelled, ambiguous |
 //! | `role` | the Role of 2.7.1's chart |
-//! | `original` | what these stand on: 2.7.1 as Kubernetes sees it |
+//! | `original`, `mako` | what these stand on: 2.7.1 as Kubernetes sees it |
+//! | `front` | 2.7.1 as its clients see it, for the rows of the contract |
 
 mod foreign;
+pub(crate) mod front;
+mod mako;
 pub(crate) mod original;
 mod role;
 mod rollback;

@@ -263,6 +263,10 @@ fn values_are_bounded() {
         .start();
     let names = |count: usize| -> String { (1..count).map(|n| format!("&v{n}=")).collect() };
     ground.start_instance(&format!("/app/each/names?x=1{}", names(256)));
+    // As much as a query has room for, at each place.
+    ground.start_instance("/app/each/harmless?x=harmless");
+    let much = "x#: ".repeat(6_500);
+    check_each_form(&ground, "much", &encoded(&much), &much);
     let long = |bytes: usize| "a".repeat(bytes - "x=".len());
     ground.start_instance(&format!("/app/once/long?x={}", long(64 * 1024)));
     let found = pod_template(&ground, "once-long");

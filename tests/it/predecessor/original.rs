@@ -3,12 +3,16 @@
 //! Written from the description of the original's wire behaviour alone, so that it cannot share
 //! a mistake with us: nothing of `config_controller` may be used here. Its bugs are in it too
 //! (one entry a pod, the first pod speaks, a pending pod hides the others), since a roll-back
-//! brings them back. Templates are taken as they are: values for variables are not modelled.
+//! brings them back, and since the rows of the contract are to be seen failing on them
+//! (`contract/original`). How it speaks to its clients is in `front`.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
+use super::mako;
 use crate::fake_kube::clock::parse_timestamp;
-use crate::raw_kube::RawKube;
+use crate::raw_kube::{Got, RawKube};
 
 const PREFIX: &str = "config-controller.semafor.ch/";
 
@@ -21,6 +25,7 @@ pub(crate) struct Predecessor {
     api: RawKube,
     namespace: String,
     patch_type: &'static str,
+    labels_needed: bool,
 }
 
 impl Predecessor {
@@ -30,6 +35,7 @@ impl Predecessor {
             api,
             namespace: namespace.to_owned(),
             patch_type: "application/strategic-merge-patch+json",
+            labels_needed: true,
         }
     }
 
@@ -42,34 +48,79 @@ impl Predecessor {
         }
     }
 
+    /// The same, but a template may do without `metadata.labels`, as long as it does not say
+    /// that they are null: those of the contract's rows do without, and each of their starts
+    /// would fail for that reason alone (W14).
+    pub(crate) fn without_labels(self) -> Self {
+        Self {
+            labels_needed: false,
+            ..self
+        }
+    }
+
     fn path(&self, group: &str, plural: &str) -> String {
         format!("/{group}/namespaces/{}/{plural}", self.namespace)
     }
 
     fn pods(&self, key: &str, value: &str) -> Result<Vec<Value>, String> {
-        let key = key.replace('/', "%2F");
+        let selector = escaped(&format!("{key}={value}"));
         let path = self.path("api/v1", "pods");
-        self.list_of(&format!("{path}?labelSelector={key}%3D{value}"))
+        self.list_of(&format!("{path}?labelSelector={selector}"))
     }
 
     fn list_of(&self, path: &str) -> Result<Vec<Value>, String> {
-        let got = self.api.get(path);
+        let got = self.call("GET", path, "", "")?;
         if got.code != 200 {
-            return Err(exception(got.code, got.reason()));
+            return Err(exception(&got));
         }
         Ok(array(&got.body["items"]).to_vec())
     }
 
+    fn call(&self, method: &str, path: &str, kind: &str, body: &str) -> Result<Got, String> {
+        self.api
+            .try_send(method, path, kind, body)
+            .map_err(|error| format!("HTTPConnectionPool: Max retries exceeded: {error}"))
+    }
+
+    /// `GET /app`: the keys of all ConfigMaps, as they are.
+    pub(crate) fn types(&self) -> Result<Vec<String>, String> {
+        let mut types = Vec::new();
+        for map in self.templates()? {
+            let data = map["data"].as_object();
+            let data = data.ok_or("'NoneType' object has no attribute 'keys'")?;
+            // As the API server writes them.
+            let keys = data.keys().collect::<BTreeSet<_>>().into_iter();
+            types.extend(keys.map(|key| key.strip_suffix(".yaml").unwrap_or(key).to_owned()));
+        }
+        Ok(types)
+    }
+
+    fn templates(&self) -> Result<Vec<Value>, String> {
+        let path = self.path("api/v1", "configmaps");
+        let selector = escaped(&format!("{PREFIX}template"));
+        self.list_of(&format!("{path}?labelSelector={selector}"))
+    }
+
     /// `GET /app/{type}/{name}`: find, or start and wait for 10 s.
     pub(crate) fn get(&self, app_type: &str, name: &str) -> Said {
-        self.find_or_start(app_type, name)
+        self.get_with(app_type, name, &[])
+    }
+
+    /// The same, with values for the template.
+    pub(crate) fn get_with(&self, app_type: &str, name: &str, given: &mako::Given) -> Said {
+        self.find_or_start(app_type, name, given)
             .unwrap_or_else(|why| (404, json!({"status": "error", "msg": why})))
     }
 
-    fn find_or_start(&self, app_type: &str, name: &str) -> Result<Said, String> {
+    fn find_or_start(
+        &self,
+        app_type: &str,
+        name: &str,
+        given: &mako::Given,
+    ) -> Result<Said, String> {
         let job = format!("{app_type}-{name}");
         if self.pods("job-name", &job)?.is_empty() {
-            self.start(app_type, name)?;
+            self.start_with(app_type, name, given)?;
         }
         let ip = match self.wait(&job) {
             Ok(ip) => ip,
@@ -84,25 +135,37 @@ impl Predecessor {
 
     /// Makes the Job of an instance, from the first ConfigMap that has the type.
     pub(crate) fn start(&self, app_type: &str, name: &str) -> Result<(), String> {
-        let path = self.path("api/v1", "configmaps");
-        let selector = format!("{PREFIX}template").replace('/', "%2F");
+        self.start_with(app_type, name, &[])
+    }
+
+    fn start_with(&self, app_type: &str, name: &str, given: &mako::Given) -> Result<(), String> {
         let key = format!("{app_type}.yaml");
-        let maps = self.list_of(&format!("{path}?labelSelector={selector}"))?;
-        let text = maps.iter().find_map(|map| map["data"][&key].as_str());
+        let mut text = None;
+        for map in self.templates()? {
+            let data = map["data"].as_object();
+            let data = data.ok_or("argument of type 'NoneType' is not iterable")?;
+            text = text.or_else(|| data.get(&key)?.as_str().map(str::to_owned));
+        }
         let text = text.ok_or_else(|| format!("No configs found for app {key}"))?;
-        let template: Value = serde_yaml::from_str(text).map_err(|error| error.to_string())?;
+        let text = mako::render(&text, given)?;
+        let mut template: Value = serde_yaml::from_str(&text).map_err(|error| error.to_string())?;
+        if !self.labels_needed && template["metadata"].get("labels").is_none() {
+            template["metadata"]["labels"] = json!({});
+        }
         let job = job(app_type, name, template)?;
-        let made = self.api.post(&self.path("apis/batch/v1", "jobs"), &job);
+        let path = self.path("apis/batch/v1", "jobs");
+        let made = self.call("POST", &path, "application/json", &job.to_string())?;
         match made.code {
             201 => Ok(()),
-            code => Err(exception(code, made.reason())),
+            _ => Err(exception(&made)),
         }
     }
 
     /// The address of the Job's pod, or the word of the 202.
     fn wait(&self, job: &str) -> Result<String, &'static str> {
         let path = self.path("api/v1", "pods");
-        let query = format!("labelSelector=job-name%3D{job}&timeoutSeconds=10&watch=True");
+        let selector = escaped(&format!("job-name={job}"));
+        let query = format!("labelSelector={selector}&timeoutSeconds=10&watch=True");
         let mut word = "node_not_ready";
         for event in self.api.watch(&format!("{path}?{query}")) {
             let event = event.expect("whole lines");
@@ -186,10 +249,10 @@ impl Predecessor {
         let name = pod["metadata"]["name"].as_str().expect("a pod has a name");
         let path = format!("{}/{name}", self.path("api/v1", "pods"));
         let text = pod.to_string();
-        let got = self.api.send("PATCH", &path, self.patch_type, &text);
+        let got = self.call("PATCH", &path, self.patch_type, &text)?;
         match got.code {
             200 => Ok(()),
-            code => Err(exception(code, got.reason())),
+            _ => Err(exception(&got)),
         }
     }
 
@@ -206,8 +269,8 @@ impl Predecessor {
         }
         let path = format!("{}/{job}", self.path("apis/batch/v1", "jobs"));
         let options = json!({"gracePeriodSeconds": 0, "propagationPolicy": "Foreground"});
-        match self.api.delete(&path, &options).code {
-            200 => success(),
+        match self.call("DELETE", &path, "application/json", &options.to_string()) {
+            Ok(got) if got.code == 200 => success(),
             _ => crash,
         }
     }
@@ -231,8 +294,20 @@ pub(crate) fn success() -> Said {
     (200, json!({"status": "Success"}))
 }
 
-fn exception(code: u16, reason: &str) -> String {
-    format!("({code})\nReason: {reason}")
+/// What its client library says, and it shows to whoever asks (S5).
+fn exception(got: &Got) -> String {
+    let (code, reason) = (got.code, got.reason());
+    let kind = got.header("content-type");
+    let headers = format!("HTTPHeaderDict({{'Content-Type': '{kind}'}})");
+    let body = &got.body;
+    format!(
+        "({code})\nReason: {reason}\nHTTP response headers: {headers}\nHTTP response body: {body}\n"
+    )
+}
+
+/// As a query has it.
+fn escaped(text: &str) -> String {
+    percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string()
 }
 
 fn array(value: &Value) -> &[Value] {
@@ -253,8 +328,8 @@ fn epoch_secs(time: &Value) -> f64 {
 
 /// Meta labels come last, and override.
 fn add_meta_labels(answer: &mut Value, pod: &Value) {
-    let labels = pod["metadata"]["labels"].as_object();
-    for (key, value) in labels.into_iter().flatten() {
+    let labels = pod["metadata"]["labels"].as_object().into_iter().flatten();
+    for (key, value) in labels.collect::<BTreeMap<_, _>>() {
         if let Some(key) = key.strip_prefix(&format!("{PREFIX}meta-")) {
             answer[key] = value.clone();
         }
