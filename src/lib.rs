@@ -21,7 +21,7 @@
 //!
 //! Data flows one way: `main → service → http → app → {store, kube, model}`, `store → kube`,
 //! `model → kube::types`. Nothing points back; `tests/it/tidy.rs` holds us to that.
-//! [`metrics`] is a leaf, as [`clock`] is: whoever has something to count may import it.
+//! [`metrics`] and [`traces`] are leaves, as [`clock`] is: whoever has something to count or to tell may import them.
 //! Pure files count nothing; the threads around them do (of the desk: [`app::engine`]), and
 //! what the stores and the front know anyway is read when `/metrics` is asked for.
 //!
@@ -39,6 +39,7 @@
 //! | [`check`] | what `config-controller check` finds: our rights, the templates |
 //! | [`config`], [`health`], [`logging`] | settings, probes, the log |
 //! | [`metrics`], [`process`] | the table of metrics and their counters; what the system says of us |
+//! | [`traces`] | requests and starts as spans for a collector (OTLP) |
 //! | [`clock`], [`shutdown`], [`threads`] | time, signals, threads as values |
 //!
 //! # Invariants
@@ -60,9 +61,10 @@
 //!   the store before the caller hears of it.
 //! - **Nobody panics on input.** A panic in a handler is one 500; a panic in a thread that the
 //!   service cannot do without ends the process ([`threads`]), which loses nothing.
-//! - **Foreign crates are named in few files:** the HTTP client in `kube/transport.rs` only,
-//!   TLS there for the client and in `http/tls.rs` for the server, `tiny_http` in
-//!   `http/wire.rs` only, `prometheus` in `metrics.rs` only.
+//! - **Foreign crates are named in few files:** the HTTP client in `kube/transport.rs` (for the API
+//!   server) and `traces/post.rs` (for the collector of traces), TLS there for the clients and in
+//!   `http/tls.rs` for the server, `tiny_http` in `http/wire.rs` only, `prometheus` in `metrics.rs`
+//!   only, OpenTelemetry in `traces/otlp.rs` only.
 //!
 //! # What is deliberately absent
 //!
@@ -88,3 +90,4 @@ pub mod service;
 pub mod shutdown;
 pub mod store;
 pub mod threads;
+pub mod traces;
