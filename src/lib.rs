@@ -50,7 +50,8 @@
 //!   machine without threads and clock. At most one call per name is under way, and its answer is
 //!   for those who had asked by then: who asks later may mean another Job.
 //! - **Views lag, apart from each other.** Jobs and pods are watched apart, Events may lack, and other
-//!   replicas write: what is not in the view may be there, and only Kubernetes says "not found".
+//!   replicas write: what is not in the view may be there, and only Kubernetes says "not found"
+//!   to who changes something (a GET that starts nothing is told what the view shows).
 //!   `tests/it/simulation` runs the desk, the stores and the watches against all of that.
 //! - **Reads cost nothing.** Whatever a GET of a ready instance or a list needs is in the
 //!   stores; no handler calls Kubernetes (an unknown token is reviewed by [`app::review`]).
