@@ -251,3 +251,49 @@ impl Record {
         self.step(Phase::Admitting, took, answered);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::app::fixture;
+
+    fn context(span: u8) -> Context {
+        Context {
+            trace_id: [7; 16],
+            span_id: [span; 8],
+            is_sampled: true,
+            is_remote: false,
+            state: None,
+        }
+    }
+
+    fn origin(span: u8) -> Origin {
+        Origin {
+            trace: Some(context(span)),
+            ..fixture::origin("ann")
+        }
+    }
+
+    #[test]
+    fn what_is_taken_down_of_a_start_has_bounds() {
+        let (now, wall) = (Instant::now(), SystemTime::UNIX_EPOCH);
+        let mut record = Record::new(context(1), (now, wall));
+        let second = Duration::from_secs(1);
+        for end in 1..200 {
+            record.step(Phase::Pulling, second, now + second * end);
+            record.join(&origin(u8::try_from(end).unwrap()));
+        }
+        record.join(&fixture::origin("ann"));
+        let key = InstanceKey::new("hello", "ann").unwrap();
+        let work = record.work(&key, "ready", "", now + second * 200);
+        assert_eq!((work.steps.len(), work.links.len()), (STEPS_MAX, LINKS_MAX));
+        // The first is the parent itself, and the last has no span.
+        assert_eq!(work.links[0], context(2));
+        let joined = ("config_controller.joined", Value::Number(198));
+        assert!(work.attributes.contains(&joined));
+        assert_eq!(work.steps[1].begin, wall + second);
+        assert_eq!(work.steps[1].end, wall + second * 2);
+        assert_eq!((work.begin, work.end), (wall, wall + second * 200));
+        assert_eq!(work.error, None);
+    }
+}

@@ -86,22 +86,7 @@ fn a_start_is_a_child_of_the_request_that_made_its_job() {
 
     let start = collector.wait("start");
     let request = collector.wait(GET);
-    assert_eq!(hex(&request.trace_id), TRACE);
-    assert_eq!(hex(&request.parent_span_id), CALLER);
-    assert_eq!(request.trace_state, "vendor=x");
-    assert_eq!(request.kind(), SpanKind::Server);
-    assert_eq!(code(&request), StatusCode::Unset);
-    for (name, value) in [
-        ("http.request.method", "GET"),
-        ("http.route", "/app/{type}/{name}"),
-        ("http.response.status_code", "200"),
-        ("url.path", "/app/hello/ann"),
-        ("url.scheme", "http"),
-        ("client.address", "127.0.0.1"),
-        ("error.type", ""),
-    ] {
-        assert_eq!(word(&request, name), value, "{name}");
-    }
+    check_request(&request);
     assert_eq!(start.parent_span_id, request.span_id);
     assert_eq!(start.trace_id, request.trace_id);
     assert_eq!(start.links, []);
@@ -134,6 +119,26 @@ fn a_start_is_a_child_of_the_request_that_made_its_job() {
     let mut made = made.filter(|asked| asked.verb == "create" && asked.resource == "jobs");
     let told = made.next().expect("the Job was asked for").traceparent;
     assert_eq!(told, format!("00-{TRACE}-{}-01", hex(&request.span_id)));
+}
+
+#[track_caller]
+fn check_request(request: &Span) {
+    assert_eq!(hex(&request.trace_id), TRACE);
+    assert_eq!(hex(&request.parent_span_id), CALLER);
+    assert_eq!(request.trace_state, "vendor=x");
+    assert_eq!(request.kind(), SpanKind::Server);
+    assert_eq!(code(request), StatusCode::Unset);
+    for (name, value) in [
+        ("http.request.method", "GET"),
+        ("http.route", "/app/{type}/{name}"),
+        ("http.response.status_code", "200"),
+        ("url.path", "/app/hello/ann"),
+        ("url.scheme", "http"),
+        ("client.address", "127.0.0.1"),
+        ("error.type", ""),
+    ] {
+        assert_eq!(word(request, name), value, "{name}");
+    }
 }
 
 #[track_caller]
