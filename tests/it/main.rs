@@ -34,6 +34,7 @@
 //! | `simulation` | seeded schedules of everything that can happen, on one thread |
 //! | `fuzz` | mutated input for everything that reads bytes from outside |
 //! | `sandbox` | the sandbox does what it tells people to try |
+//! | `readme` | the README speaks of what there is |
 //! | `tidy` | rules of this repository |
 //!
 //! What the tests stand on:
@@ -71,6 +72,7 @@ mod metrics;
 mod openapi;
 mod outage;
 mod predecessor;
+mod readme;
 mod reads;
 mod recordings;
 mod replicas;

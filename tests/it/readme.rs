@@ -1,0 +1,171 @@
+//! What the README says of things that have names elsewhere: its links lead somewhere, the errors,
+//! alerts and log lines of its troubleshooting exist, its rights are those of the Role.
+//!
+//! Its tables of settings and metrics are held in `tidy` and `metrics`, beside what they list.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use config_controller::http::openapi::DOCUMENT;
+use serde_json::Value;
+
+use crate::harness::{ROLE, repository};
+use crate::tidy::granted;
+
+/// Fewest rows that the troubleshooting table has.
+const TROUBLES_MIN: usize = 15;
+
+fn read(path: impl AsRef<Path>) -> String {
+    let path = repository().join(path);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// What stands under a heading, up to the next one of the same or a higher level.
+fn section(readme: &str, heading: &str) -> String {
+    let level = heading.len() - heading.trim_start_matches('#').len();
+    let mut lines = readme.lines().skip_while(|line| *line != heading);
+    assert!(lines.next().is_some(), "the README has no {heading}");
+    let ends = |line: &str| {
+        let marks = line.len() - line.trim_start_matches('#').len();
+        (1..=level).contains(&marks) && line[marks..].starts_with(' ')
+    };
+    let lines: Vec<&str> = lines.take_while(|line| !ends(line)).collect();
+    lines.join("\n")
+}
+
+/// The anchor that a heading gets where Markdown is shown.
+fn anchor(heading: &str) -> String {
+    let kept = heading.trim_start_matches('#').trim().chars();
+    let kept = kept.filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+    kept.collect::<String>().to_lowercase().replace(' ', "-")
+}
+
+#[test]
+fn links_lead_somewhere() {
+    let readme = read("README.md");
+    let mut fenced = false;
+    let headings = readme.lines().filter(|line| {
+        fenced ^= line.starts_with("```");
+        !fenced && line.starts_with('#')
+    });
+    let anchors: BTreeSet<String> = headings.map(anchor).collect();
+    let targets: Vec<&str> = readme
+        .split("](")
+        .skip(1)
+        .filter_map(|rest| rest.split(')').next())
+        .collect();
+    assert!(targets.len() > 20, "the links are found");
+    for target in targets {
+        match target.strip_prefix('#') {
+            Some(anchor) => assert!(anchors.contains(anchor), "no heading is #{anchor}"),
+            None => assert!(repository().join(target).exists(), "{target} is not there"),
+        }
+    }
+}
+
+/// All that the program's sources say.
+fn sources() -> String {
+    let mut text = String::new();
+    let mut folders = vec![repository().join("src")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).expect("a folder of the sources") {
+            let path = entry.expect("an entry of a folder").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                text.push_str(&read(&path));
+            }
+        }
+    }
+    text
+}
+
+/// The words of a schema that is an `enum`, or a `oneOf` of constants, each with its statuses.
+fn words(name: &str) -> BTreeMap<String, Vec<u64>> {
+    let document: Value = serde_json::from_str(DOCUMENT).expect("the document is JSON");
+    let schema = &document["components"]["schemas"][name];
+    let listed = schema["enum"].as_array().or(schema["oneOf"].as_array());
+    let listed = listed.expect("the schema lists words").iter();
+    listed
+        .map(|one| {
+            let word = one.as_str().or(one["const"].as_str()).expect("a word");
+            let statuses = one["x-status"].as_array().into_iter().flatten();
+            (
+                word.to_owned(),
+                statuses.filter_map(Value::as_u64).collect(),
+            )
+        })
+        .collect()
+}
+
+/// A status and a word as in "403 `refused`", wherever they stand so.
+fn statuses(text: &str) -> Vec<(u64, &str)> {
+    let parts: Vec<&str> = text.split('`').collect();
+    let pairs = parts.windows(2).step_by(2);
+    pairs
+        .filter_map(|pair| {
+            let before = pair[0].strip_suffix(' ')?;
+            let status = before.get(before.len().checked_sub(3)?..)?;
+            Some((status.parse().ok()?, pair[1]))
+        })
+        .collect()
+}
+
+#[test]
+fn troubleshooting_quotes_what_there_is() {
+    let readme = read("README.md");
+    let section = section(&readme, "## Troubleshooting");
+    let rows: Vec<&str> = section.lines().filter(|l| l.starts_with("| ")).collect();
+    // Beside the heading of the table.
+    assert!(rows.len() > TROUBLES_MIN, "only {} rows", rows.len());
+    let (codes, phases, said) = (words("ErrorCode"), words("Phase"), sources());
+    let alerts = read("manifests/monitoring/prometheus-rule.yaml");
+    let mut seen = 0;
+    for row in rows {
+        for (status, word) in statuses(row) {
+            let known = match status {
+                202 => phases.contains_key(word),
+                _ => codes.get(word).is_some_and(|all| all.contains(&status)),
+            };
+            assert!(known, "no answer is {status} {word}: {row}");
+            seen += 1;
+        }
+        for quoted in row.split('"').skip(1).step_by(2) {
+            for piece in quoted.split('…').map(str::trim).filter(|p| !p.is_empty()) {
+                assert!(said.contains(piece), "nothing says '{piece}': {row}");
+            }
+            seen += 1;
+        }
+        for alert in row.split('`').filter(|w| w.starts_with("ConfigController")) {
+            let line = format!("- alert: {alert}\n");
+            assert!(alerts.contains(&line), "there is no alert {alert}");
+            seen += 1;
+        }
+    }
+    assert!(seen > 25, "only {seen} of them were found");
+    for line in alerts.lines() {
+        if let Some(alert) = line.trim().strip_prefix("- alert: ") {
+            assert!(section.contains(alert), "nothing is said of {alert}");
+        }
+    }
+}
+
+#[test]
+fn rights_are_those_of_the_role() {
+    let readme = read("README.md");
+    let section = section(&readme, "## Security");
+    let table = section.split("| resource | verbs | why |").nth(1);
+    let table = table.expect("there is the table of rights").trim_start();
+    let mut resource = String::new();
+    let mut written = BTreeSet::new();
+    for row in table.lines().skip(1).take_while(|l| l.starts_with('|')) {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        if !cells[1].is_empty() {
+            resource = cells[1].to_lowercase();
+        }
+        for verb in cells[2].split('`').skip(1).step_by(2) {
+            written.insert((verb.to_owned(), resource.clone()));
+        }
+    }
+    assert_eq!(written, granted(ROLE));
+}
