@@ -21,7 +21,7 @@
 //!
 //! Data flows one way: `main → service → http → app → {store, kube, model}`, `store → kube`,
 //! `model → kube::types`. Nothing points back; `tests/it/tidy.rs` holds us to that.
-//! [`metrics`] is a leaf, as [`clock`] is: whoever has something to count may import it.
+//! [`metrics`] is a leaf, as [`clock`] is: whoever has something to count may import it. So is [`yaml`].
 //! Pure files count nothing; the threads around them do (of the desk: [`app::engine`]), and
 //! what the stores and the front know anyway is read when `/metrics` is asked for.
 //!
@@ -40,6 +40,7 @@
 //! | [`config`], [`health`], [`logging`] | settings, probes, the log |
 //! | [`metrics`], [`process`] | the table of metrics and their counters; what the system says of us |
 //! | [`clock`], [`shutdown`], [`threads`] | time, signals, threads as values |
+//! | [`yaml`] | YAML as kubectl reads it, for templates and kubeconfigs |
 //!
 //! # Invariants
 //!
@@ -88,3 +89,4 @@ pub mod service;
 pub mod shutdown;
 pub mod store;
 pub mod threads;
+pub mod yaml;
