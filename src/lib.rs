@@ -21,7 +21,8 @@
 //!
 //! Data flows one way: `main → service → http → app → {store, kube, model}`, `store → kube`,
 //! `model → kube::types`. Nothing points back; `tests/it/tidy.rs` holds us to that.
-//! [`metrics`] and [`traces`] are leaves, as [`clock`] is: whoever has something to count or to tell may import them.
+//! [`metrics`], [`traces`] and [`yaml`] are leaves, as [`clock`] is: whoever has something to count, to tell or to
+//! read may import them.
 //! Pure files count nothing; the threads around them do (of the desk: [`app::engine`]), and
 //! what the stores and the front know anyway is read when `/metrics` is asked for.
 //!
@@ -41,6 +42,7 @@
 //! | [`metrics`], [`process`] | the table of metrics and their counters; what the system says of us |
 //! | [`traces`] | requests and starts as spans for a collector (OTLP) |
 //! | [`clock`], [`shutdown`], [`threads`] | time, signals, threads as values |
+//! | [`yaml`] | YAML as kubectl reads it, for templates and kubeconfigs |
 //!
 //! # Invariants
 //!
@@ -92,3 +94,4 @@ pub mod shutdown;
 pub mod store;
 pub mod threads;
 pub mod traces;
+pub mod yaml;

@@ -334,12 +334,6 @@ impl Response {
         Self::with_type(status, "application/json", Body::Owned(body.into()))
     }
 
-    /// As [`Response::json`], with bytes that other answers share.
-    #[must_use]
-    pub fn json_shared(status: u16, body: Arc<[u8]>) -> Self {
-        Self::with_type(status, "application/json", Body::Shared(body))
-    }
-
     /// An answer with a body of this media type.
     #[must_use]
     pub fn with_type(status: u16, media_type: &'static str, body: Body) -> Self {

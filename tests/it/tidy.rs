@@ -254,6 +254,7 @@ const PURE: &[&str] = &[
     "src/http/timing.rs",
     "src/traces/context.rs",
     "src/traces/settings.rs",
+    "src/yaml",
 ];
 
 /// What a pure file may not name. Addresses are values, sockets are not.
