@@ -54,7 +54,7 @@ fn paths_are_relative_to_the_file_and_data_goes_first() {
         "client-certificate: c.pem",
         "client-key: ../k.pem",
         "tokenFile: t",
-        "token: no",
+        "token: other",
     ];
     let selected = good(&cluster, &user);
     assert_eq!(
