@@ -15,6 +15,7 @@ use crate::kube::{self, Client};
 use crate::model::status::Budgets;
 use crate::model::template::Template;
 use crate::service;
+use serde::Deserialize as _;
 use serde_json::Value;
 use std::fmt;
 use std::fs::File;
@@ -276,7 +277,10 @@ fn read(path: &Path) -> Result<String, String> {
 /// A file is a manifest where all that is in it has a `kind`; else it is a template, which need
 /// not even be YAML before its control lines are gone.
 fn of_text(path: &str, text: &str, config_maps: &mut Vec<Arc<ConfigMap>>, report: &mut Report) {
-    let documents = serde_yaml::from_multiple::<Value>(text).unwrap_or_default();
+    let documents: Result<Vec<Value>, _> = serde_yaml::Deserializer::from_str(text)
+        .map(Value::deserialize)
+        .collect();
+    let documents = documents.unwrap_or_default();
     let is_manifest = |document: &Value| document["kind"].is_string();
     let manifests: Vec<&Value> = documents.iter().filter(|one| !one.is_null()).collect();
     if manifests.is_empty() || !manifests.iter().all(|one| is_manifest(one)) {

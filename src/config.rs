@@ -7,6 +7,7 @@
 //! What the values mean is decided where they are used.
 
 mod auth;
+mod traces;
 
 pub use auth::Auth;
 
@@ -225,6 +226,102 @@ pub const SETTINGS: &[Setting] = &[
         "error, warn, info or debug; RUST_LOG, in env_logger's syntax, wins",
     ),
     setting("LOG_FORMAT", "text", "text, or json for one object a line"),
+    setting(
+        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+        "",
+        "URL that takes traces, used as it is: http://collector:4318/v1/traces; it turns traces on",
+    ),
+    setting(
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        "",
+        "The same for all signals, to which `/v1/traces` is added: http://collector:4318",
+    ),
+    setting(
+        "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL",
+        "",
+        "As OTEL_EXPORTER_OTLP_PROTOCOL, for traces alone",
+    ),
+    setting(
+        "OTEL_EXPORTER_OTLP_PROTOCOL",
+        "http/protobuf",
+        "How traces are sent; there is no other way",
+    ),
+    setting(
+        "OTEL_EXPORTER_OTLP_TRACES_HEADERS",
+        "",
+        "As OTEL_EXPORTER_OTLP_HEADERS, for traces alone",
+    ),
+    setting(
+        "OTEL_EXPORTER_OTLP_HEADERS",
+        "",
+        "Headers for the collector, as name=value parted by commas, values percent-encoded",
+    ),
+    setting(
+        "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT",
+        "",
+        "As OTEL_EXPORTER_OTLP_TIMEOUT, for traces alone",
+    ),
+    setting(
+        "OTEL_EXPORTER_OTLP_TIMEOUT",
+        "10000",
+        "How long sending a batch may take, in milliseconds",
+    ),
+    setting(
+        "OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE",
+        "",
+        "As OTEL_EXPORTER_OTLP_CERTIFICATE, for traces alone",
+    ),
+    setting(
+        "OTEL_EXPORTER_OTLP_CERTIFICATE",
+        "",
+        "PEM file with the CA of the collector; needed with https, since the image has no roots of its own",
+    ),
+    setting(
+        "OTEL_SERVICE_NAME",
+        "config-controller",
+        "The attribute `service.name` of traces",
+    ),
+    setting(
+        "OTEL_RESOURCE_ATTRIBUTES",
+        "",
+        "More attributes of this process in traces, as name=value parted by commas, values percent-encoded",
+    ),
+    setting(
+        "OTEL_TRACES_SAMPLER",
+        "parentbased_always_on",
+        "Which traces are recorded: always_on, always_off, traceidratio, or one of them after parentbased_, where a caller's own decision goes first",
+    ),
+    setting(
+        "OTEL_TRACES_SAMPLER_ARG",
+        "1",
+        "With traceidratio, which share, from 0 to 1",
+    ),
+    setting(
+        "OTEL_TRACES_EXPORTER",
+        "otlp",
+        "otlp, or none for no traces",
+    ),
+    setting("OTEL_SDK_DISABLED", "false", "true for no traces"),
+    setting(
+        "OTEL_BSP_MAX_QUEUE_SIZE",
+        "2048",
+        "Spans that may wait to be sent; more are dropped and counted",
+    ),
+    setting(
+        "OTEL_BSP_MAX_EXPORT_BATCH_SIZE",
+        "512",
+        "Spans that are sent at once",
+    ),
+    setting(
+        "OTEL_BSP_SCHEDULE_DELAY",
+        "5000",
+        "How long spans wait for others before they are sent, in milliseconds",
+    ),
+    setting(
+        "OTEL_BSP_EXPORT_TIMEOUT",
+        "30000",
+        "As OTEL_EXPORTER_OTLP_TIMEOUT; the shorter holds",
+    ),
 ];
 
 /// What was asked of the program.
@@ -294,6 +391,8 @@ pub struct Config {
     pub log_filter: String,
     /// How log lines look.
     pub log_format: LogFormat,
+    /// Where traces go, if anywhere.
+    pub traces: Option<crate::traces::Settings>,
 }
 
 /// The files that make the port HTTPS.
@@ -463,6 +562,7 @@ impl Reader<'_> {
             auth_failures_max: self.number("AUTH_FAILURES_MAX", 1, 1_000_000),
             log_filter: self.log_filter(),
             log_format: self.log_format(),
+            traces: self.traces(),
         };
         self.check_relations(&config);
         config

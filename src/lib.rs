@@ -21,7 +21,8 @@
 //!
 //! Data flows one way: `main → service → http → app → {store, kube, model}`, `store → kube`,
 //! `model → kube::types`. Nothing points back; `tests/it/tidy.rs` holds us to that.
-//! [`metrics`] is a leaf, as [`clock`] is: whoever has something to count may import it.
+//! [`metrics`], [`traces`] and [`yaml`] are leaves, as [`clock`] is: whoever has something to count, to tell or to
+//! read may import them.
 //! Pure files count nothing; the threads around them do (of the desk: [`app::engine`]), and
 //! what the stores and the front know anyway is read when `/metrics` is asked for.
 //!
@@ -39,7 +40,9 @@
 //! | [`check`] | what `config-controller check` finds: our rights, the templates |
 //! | [`config`], [`health`], [`logging`] | settings, probes, the log |
 //! | [`metrics`], [`process`] | the table of metrics and their counters; what the system says of us |
+//! | [`traces`] | requests and starts as spans for a collector (OTLP) |
 //! | [`clock`], [`shutdown`], [`threads`] | time, signals, threads as values |
+//! | [`yaml`] | YAML as kubectl reads it, for templates and kubeconfigs |
 //!
 //! # Invariants
 //!
@@ -49,7 +52,8 @@
 //!   machine without threads and clock. At most one call per name is under way, and its answer is
 //!   for those who had asked by then: who asks later may mean another Job.
 //! - **Views lag, apart from each other.** Jobs and pods are watched apart, Events may lack, and other
-//!   replicas write: what is not in the view may be there, and only Kubernetes says "not found".
+//!   replicas write: what is not in the view may be there, and only Kubernetes says "not found"
+//!   to who changes something (a GET that starts nothing is told what the view shows).
 //!   `tests/it/simulation` runs the desk, the stores and the watches against all of that.
 //! - **Reads cost nothing.** Whatever a GET of a ready instance or a list needs is in the
 //!   stores; no handler calls Kubernetes (an unknown token is reviewed by [`app::review`]).
@@ -60,9 +64,10 @@
 //!   the store before the caller hears of it.
 //! - **Nobody panics on input.** A panic in a handler is one 500; a panic in a thread that the
 //!   service cannot do without ends the process ([`threads`]), which loses nothing.
-//! - **Foreign crates are named in few files:** the HTTP client in `kube/transport.rs` only,
-//!   TLS there for the client and in `http/tls.rs` for the server, `tiny_http` in
-//!   `http/wire.rs` only, `prometheus` in `metrics.rs` only.
+//! - **Foreign crates are named in few files:** the HTTP client in `kube/transport.rs` (for the API
+//!   server) and `traces/post.rs` (for the collector of traces), TLS there for the clients and in
+//!   `http/tls.rs` for the server, `tiny_http` in `http/wire.rs` only, `prometheus` in `metrics.rs`
+//!   only, OpenTelemetry in `traces/otlp.rs` only.
 //!
 //! # What is deliberately absent
 //!
@@ -88,3 +93,5 @@ pub mod service;
 pub mod shutdown;
 pub mod store;
 pub mod threads;
+pub mod traces;
+pub mod yaml;

@@ -15,6 +15,7 @@ use crate::metrics::{self, Metrics, OTHER, Scrape, Sheet};
 use crate::model::names::AppType;
 use crate::process::{self, Process};
 use crate::store::Pulse;
+use crate::traces::Traces;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -29,6 +30,7 @@ pub struct Numbers {
     view: View,
     catalogs: Arc<Catalogs>,
     pulses: Vec<Arc<Pulse>>,
+    traces: Traces,
     clock: Arc<dyn Clock>,
     /// The front, once it runs; it is started with us in hand.
     front: OnceLock<Arc<FrontStats>>,
@@ -53,6 +55,7 @@ impl Numbers {
         view: View,
         catalogs: Arc<Catalogs>,
         pulses: Vec<Arc<Pulse>>,
+        traces: Traces,
         clock: Arc<dyn Clock>,
     ) -> Self {
         Self {
@@ -60,6 +63,7 @@ impl Numbers {
             view,
             catalogs,
             pulses,
+            traces,
             clock,
             front: OnceLock::new(),
             costly: Mutex::default(),
@@ -118,6 +122,17 @@ impl Numbers {
         }
         for (resource, age) in self.view.ages(now) {
             sheet.value(&metrics::VIEW_AGE, &[resource], age.as_secs_f64());
+        }
+    }
+
+    fn lay_spans(&self, sheet: &mut Sheet) {
+        let counts = self.traces.counts();
+        for (result, count) in [
+            ("sent", counts.sent),
+            ("failed", counts.failed),
+            ("dropped", counts.dropped),
+        ] {
+            sheet.count(&metrics::SPANS, &[result], count);
         }
     }
 
@@ -214,6 +229,7 @@ impl Scrape for Numbers {
         }
         self.lay_watches(now, &mut sheet);
         self.lay_templates(&mut sheet);
+        self.lay_spans(&mut sheet);
         self.lay_costly(now, &mut sheet);
         sheet.count(&metrics::BUILD_INFO, &[env!("CARGO_PKG_VERSION")], 1);
         sheet.text()
@@ -282,7 +298,14 @@ mod tests {
         }
         let metrics = Arc::new(Metrics::new(1, &[]));
         let (catalogs, clock) = (Arc::default(), Arc::new(Still(now)));
-        let numbers = Numbers::new(metrics, view, catalogs, Vec::new(), clock);
+        let numbers = Numbers::new(
+            metrics,
+            view,
+            catalogs,
+            Vec::new(),
+            Traces::default(),
+            clock,
+        );
         let text = numbers.text();
         // No type is on offer here, so all are of one that is not.
         let line = "config_controller_instances{type=\"_other\",status=\"ready\"} 10000\n";

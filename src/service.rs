@@ -29,6 +29,7 @@ use crate::http::message::Limits;
 use crate::http::router;
 use crate::http::server::{Server, Settings as FrontSettings};
 use crate::http::tls::Tls;
+use crate::http::traced::Traced;
 use crate::kube::Client;
 use crate::kube::auth::{self, Environment};
 use crate::kube::metered::Metered;
@@ -38,6 +39,7 @@ use crate::scrape::Numbers;
 use crate::shutdown::{self, Stop};
 use crate::store::reflector::{BEAT_LATEST, Pulse};
 use crate::threads::OnDeath;
+use crate::traces::Traces;
 use reflecting::{Reflecting, Stores};
 use std::fmt;
 use std::net::SocketAddr;
@@ -161,6 +163,7 @@ pub struct Service {
     endings: Sender<Ending>,
     ended: Receiver<Ending>,
     clock: Arc<dyn Clock>,
+    traces: Traces,
 }
 
 /// The signs of life of this process.
@@ -217,6 +220,8 @@ impl Service {
                 "cannot listen on {at}: {error}; set SERVICE_PORT or LISTEN"
             ))
         })?;
+        let traces = Traces::start(config.traces.as_ref(), &hostname(), Arc::clone(&clock))
+            .map_err(|problem| Error::Settings(vec![problem]))?;
         let (endings, ended) = channel();
         let metrics = Arc::new(Metrics::new(config.io_threads, &router::route_labels()));
         let metered = Metered::new(transport, Arc::clone(&metrics), Arc::clone(&clock));
@@ -246,6 +251,7 @@ impl Service {
             },
             clock: Arc::clone(&clock),
             metrics: Arc::clone(&metrics),
+            traces: traces.clone(),
             workers: config.workers,
             calls_max: config.parked_max,
             on_death: on_death(&endings),
@@ -281,6 +287,7 @@ impl Service {
             view.clone(),
             Arc::clone(&catalogs),
             pulses.clone(),
+            traces.clone(),
             Arc::clone(&clock),
         ));
         let following = engine.following();
@@ -306,7 +313,7 @@ impl Service {
         );
         let server = Server::start(
             listener,
-            Arc::new(api),
+            Arc::new(Traced::new(api, traces.clone())),
             mailboxes,
             front,
             Arc::clone(&clock),
@@ -322,6 +329,7 @@ impl Service {
             endings,
             ended,
             clock,
+            traces,
         })
     }
 
@@ -361,6 +369,9 @@ impl Service {
         self.app.drain();
         let shutdown = self.server.shutdown(deadline);
         self.stop.set();
+        self.vitals.engine.leave_starts();
+        self.traces
+            .close(deadline.saturating_duration_since(self.clock.now()));
         if shutdown.cut > 0 || shutdown.stuck_threads > 0 {
             log::warn!(
                 "stopped after {} s with {} connections still open and {} threads still busy",

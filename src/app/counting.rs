@@ -1,4 +1,5 @@
-//! [`Counting`]: what the engine does, told in metrics; and [`Following`]: how its starts go.
+//! [`Counting`]: what the engine does, told in metrics and (by [`Spans`]) in traces; and
+//! [`Following`]: how its starts go.
 //!
 //! Nothing is decided here, and nothing here can fail. A start or stop is counted by
 //! the replica whose call made or deleted the Job.
@@ -6,6 +7,7 @@
 use super::engine::Catalogs;
 use super::flight::{Cause, Context};
 use super::history::History;
+use super::spans::Spans;
 use super::starts::{Ended, News, Starts};
 use super::timeline::Timings;
 use super::view::{Instance, View};
@@ -15,6 +17,7 @@ use crate::kube::{self, Class};
 use crate::metrics::{Metrics, OTHER};
 use crate::model::names::InstanceKey;
 use crate::model::status::Phase;
+use crate::traces::Traces;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -41,15 +44,18 @@ pub(super) struct Counting {
     catalogs: Arc<Catalogs>,
     clock: Arc<dyn Clock>,
     following: Following,
+    pub(super) spans: Spans,
 }
 
 impl Counting {
     pub(super) fn new(
         metrics: Arc<Metrics>,
+        traces: Traces,
         catalogs: Arc<Catalogs>,
         clock: Arc<dyn Clock>,
     ) -> Self {
         Self {
+            spans: Spans::new(traces, Arc::clone(&clock)),
             metrics,
             catalogs,
             clock,
@@ -69,14 +75,18 @@ impl Counting {
     /// Our call has made this Job.
     pub(super) fn begun(&self, key: &InstanceKey, uid: &Uid, begun: Instant) {
         let admitted = self.clock.now();
-        let (followed, before) = self.following.lock().begin(key, uid, begun, admitted);
+        // Held until all is told, so that nothing can be told of the new start before.
+        let mut starts = self.following.lock();
+        let (followed, before) = starts.begin(key, uid, begun, admitted);
         if let Some(news) = before {
-            self.tell(key, &news);
+            self.tell(key, &news, admitted);
         }
+        self.spans.begun(key, uid, begun, admitted);
         let took = admitted.saturating_duration_since(begun);
         self.metrics
             .phase_took(Phase::Admitting.as_str(), took.as_secs_f64());
         if !followed {
+            self.spans.lost(key, "too_many", admitted);
             self.with_type(key, |app_type| {
                 self.metrics.start_ended(app_type, "unknown", "too_many");
             });
@@ -85,25 +95,14 @@ impl Counting {
 
     /// Our call has made no Job, as far as we know; where it will be repeated and nothing was
     /// made nothing is told yet.
-    pub(super) fn not_begun(&self, key: &InstanceKey, error: &kube::Error) {
-        let class = error.class();
-        let (result, reason) = match class {
-            Class::Forbidden { own_right: false } => ("denied", class.as_str()),
-            // A namespace that does not exist.
-            Class::Invalid | Class::NotFound | Class::Protocol => ("failed", class.as_str()),
-            // If it was made, its start is nobody's to follow: another replica may have made it.
-            Class::Unavailable if error.is_ambiguous() => ("unknown", "answer_lost"),
-            Class::Forbidden { own_right: true }
-            | Class::AlreadyExists
-            | Class::Conflict
-            | Class::Expired
-            | Class::Throttled { .. }
-            | Class::Unauthorized
-            | Class::Unavailable => return,
-        };
-        self.with_type(key, |app_type| {
-            self.metrics.start_ended(app_type, result, reason);
-        });
+    pub(super) fn not_begun(&self, key: &InstanceKey, begun: Instant, error: &kube::Error) {
+        let end = end_without_job(error);
+        self.spans.not_begun(key, begun, self.clock.now(), end);
+        if let Some((result, reason)) = end {
+            self.with_type(key, |app_type| {
+                self.metrics.start_ended(app_type, result, reason);
+            });
+        }
     }
 
     /// The view of these names may have changed.
@@ -117,7 +116,7 @@ impl Counting {
         self.with_context(view, history, |context| {
             for key in keys {
                 if let Some(news) = starts.look(key, context) {
-                    self.tell(key, &news);
+                    self.tell(key, &news, context.now);
                 }
             }
         });
@@ -128,7 +127,7 @@ impl Counting {
         let mut starts = self.following.lock();
         self.with_context(view, history, |context| {
             for (key, news) in starts.tick(context) {
-                self.tell(&key, &news);
+                self.tell(&key, &news, context.now);
             }
         });
     }
@@ -149,7 +148,8 @@ impl Counting {
         });
     }
 
-    fn tell(&self, key: &InstanceKey, news: &News) {
+    fn tell(&self, key: &InstanceKey, news: &News, now: Instant) {
+        self.spans.told(key, news, now);
         if let Some((phase, took)) = news.phase {
             self.metrics.phase_took(phase.as_str(), took.as_secs_f64());
         }
@@ -191,5 +191,25 @@ impl Counting {
         } else {
             OTHER
         });
+    }
+}
+
+/// The result and the reason of a start whose Job was not made, as far as we know; `None` where the
+/// call will be repeated or another has made it.
+fn end_without_job(error: &kube::Error) -> Option<(&'static str, &'static str)> {
+    let class = error.class();
+    match class {
+        Class::Forbidden { own_right: false } => Some(("denied", class.as_str())),
+        // A namespace that does not exist.
+        Class::Invalid | Class::NotFound | Class::Protocol => Some(("failed", class.as_str())),
+        // If it was made, its start is nobody's to follow: another replica may have made it.
+        Class::Unavailable if error.is_ambiguous() => Some(("unknown", "answer_lost")),
+        Class::Forbidden { own_right: true }
+        | Class::AlreadyExists
+        | Class::Conflict
+        | Class::Expired
+        | Class::Throttled { .. }
+        | Class::Unauthorized
+        | Class::Unavailable => None,
     }
 }

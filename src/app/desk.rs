@@ -10,7 +10,7 @@ use super::error::Error;
 use super::flight::{self, Context, Effect, Ensure, Flight, Label, Outcome, Stop};
 use super::history::History;
 use super::view::{Seen, View};
-use super::{Answer, Token};
+use super::{Answer, Origin, Token};
 use crate::model::names::InstanceKey;
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Instant, SystemTime};
@@ -114,6 +114,11 @@ impl Desk {
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.tokens.len()
+    }
+
+    /// Who waits for the instance of this name.
+    pub fn callers(&self, key: &InstanceKey) -> impl Iterator<Item = &Origin> {
+        self.flights.get(key).into_iter().flat_map(Flight::origins)
     }
 
     /// What is remembered of names.

@@ -6,14 +6,14 @@
 //! to the stores, and reports; [`Hands`] is how, and the simulation has the same.
 //! Waiting and trying again belong to the desk. No decision is made here.
 
-use super::AnswerSink;
 use super::catalog::{Catalog, Note};
 use super::counting::{Counting, Following};
-use super::desk::{Desk, Input, Now};
+use super::desk::{Desk, Input, Now, Wish};
 use super::error::Error;
-use super::flight::{Call, Effect};
+use super::flight::{Call, Effect, Operation};
 use super::hands::{Hands, Writers};
 use super::view::{View, key_of, key_of_pod};
+use super::{AnswerSink, Origin};
 use crate::clock::Clock;
 use crate::kube::Client;
 use crate::kube::types::{ConfigMap, Job, Pod};
@@ -22,6 +22,7 @@ use crate::model::names::InstanceKey;
 use crate::model::status::Budgets;
 use crate::store::Change;
 use crate::threads::{self, OnDeath};
+use crate::traces::Traces;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
@@ -170,6 +171,8 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// Where starts and stops are counted.
     pub metrics: Arc<Metrics>,
+    /// Where starts are told of.
+    pub traces: Traces,
     /// How many workers.
     pub workers: usize,
     /// More calls than this never wait, since each belongs to a request that waits.
@@ -185,7 +188,7 @@ pub struct Engine {
     beat: Arc<AtomicU64>,
     started: Instant,
     clock: Arc<dyn Clock>,
-    following: Following,
+    counting: Arc<Counting>,
 }
 
 impl fmt::Debug for Parts {
@@ -210,6 +213,7 @@ impl Engine {
             parts.client,
             parts.writers,
             parts.metrics,
+            parts.traces,
             Arc::clone(&parts.catalogs),
             Arc::clone(&parts.clock),
         );
@@ -226,7 +230,7 @@ impl Engine {
             )?;
         }
         let beat = Arc::new(AtomicU64::new(0));
-        let following = hands.counting.following();
+        let counting = Arc::clone(&hands.counting);
         let clock = Arc::clone(&parts.clock);
         let started = clock.now();
         let desk = DeskThread {
@@ -246,14 +250,19 @@ impl Engine {
             beat,
             started,
             clock,
-            following,
+            counting,
         })
     }
 
     /// How the starts of this replica go.
     #[must_use]
     pub fn following(&self) -> Following {
-        self.following.clone()
+        self.counting.following()
+    }
+
+    /// Tells of the starts that are under way: this replica ends before they do.
+    pub fn leave_starts(&self) {
+        self.counting.spans.leave();
     }
 
     /// How long ago the desk's thread last came round.
@@ -304,6 +313,11 @@ impl DeskThread {
         inputs.extend(self.receiver.try_iter().take(BATCH));
         let keys = inputs.iter().flat_map(keys_of);
         self.counting.look(keys, &self.view, self.desk.history());
+        if self.counting.spans.is_on() {
+            for (key, by) in inputs.iter().filter_map(asking_of) {
+                self.counting.spans.joined(key, by);
+            }
+        }
         self.with_now(|desk, now| {
             for input in inputs {
                 desk.step(input, now, effects);
@@ -327,11 +341,23 @@ impl DeskThread {
             match effect {
                 Effect::Answer(token, answer) => self.sink.answer(token, answer),
                 Effect::Call(call) => {
+                    if let Operation::Create { by, .. } = &call.operation {
+                        let waiting = self.desk.callers(&call.key);
+                        self.counting.spans.asked(&call.key, by, waiting);
+                    }
                     // When the workers have gone the process is about to end.
                     let _ = self.calls.send(*call);
                 }
             }
         }
+    }
+}
+
+/// Which instance is asked for by this, and by whom.
+fn asking_of(input: &Input) -> Option<(&InstanceKey, &Origin)> {
+    match input {
+        Input::Asked(key, Wish::Ensure(ensure)) => Some((key, &ensure.by)),
+        _ => None,
     }
 }
 

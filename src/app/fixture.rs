@@ -560,6 +560,7 @@ pub(crate) fn uid(text: &str) -> Uid {
 /// Who asks, by a request without a name.
 pub(crate) fn origin(who: &str) -> Origin {
     Origin {
+        trace: None,
         who: who.into(),
         request: RequestId::default(),
     }

@@ -173,6 +173,11 @@ impl Flight {
         self.waiting() == 0 && self.asked.is_none() && !self.forces
     }
 
+    /// Who waits for the instance.
+    pub fn origins(&self) -> impl Iterator<Item = &Origin> {
+        self.callers.iter().map(|caller| &caller.ensure.by)
+    }
+
     /// How many requests wait.
     #[must_use]
     pub fn waiting(&self) -> usize {

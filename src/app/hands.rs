@@ -17,6 +17,7 @@ use crate::kube::{self, Class, Client};
 use crate::metrics::Metrics;
 use crate::model::names::InstanceKey;
 use crate::store::{EventWriter, Writer};
+use crate::traces::Traces;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -74,13 +75,14 @@ impl Hands {
         client: Client,
         writers: Writers,
         metrics: Arc<Metrics>,
+        traces: Traces,
         catalogs: Arc<Catalogs>,
         clock: Arc<dyn Clock>,
     ) -> Self {
         Self {
             client,
             writers,
-            counting: Arc::new(Counting::new(metrics, catalogs, clock)),
+            counting: Arc::new(Counting::new(metrics, traces, catalogs, clock)),
         }
     }
 
@@ -90,15 +92,18 @@ impl Hands {
         let name = call.key.job_name();
         let begun = self.counting.now();
         let held = self.writers.jobs.store().get(&name);
+        let trace = origin(&call.operation).and_then(|by| by.trace.as_ref());
+        let client = trace.map(|trace| self.client.made_for(trace));
+        let client = client.as_ref().unwrap_or(&self.client);
         let reply = match &call.operation {
-            Operation::Create { manifest, .. } => self.client.create_job(manifest).map(Reply::Job),
-            Operation::Read => self.client.get_job(&name).map(Reply::Job),
-            Operation::Delete { uid, .. } => self.client.delete_job(&name, uid).map(Reply::Deleted),
+            Operation::Create { manifest, .. } => client.create_job(manifest).map(Reply::Job),
+            Operation::Read => client.get_job(&name).map(Reply::Job),
+            Operation::Delete { uid, .. } => client.delete_job(&name, uid).map(Reply::Deleted),
             Operation::Label { pod, uid, patch } => {
-                self.client.patch_pod(pod, uid, patch).map(Reply::Pod)
+                client.patch_pod(pod, uid, patch).map(Reply::Pod)
             }
             Operation::Remove { pod, uid, .. } => {
-                self.client.delete_pod(pod, uid).map(|()| Reply::Removed)
+                client.delete_pod(pod, uid).map(|()| Reply::Removed)
             }
         };
         Asked {
@@ -115,7 +120,7 @@ impl Hands {
         let call = asked.call;
         match asked.reply {
             Ok(reply) => self.succeeded(&call, reply, asked.held, asked.begun),
-            Err(error) => self.failed(&call, asked.held, error),
+            Err(error) => self.failed(&call, asked.held, asked.begun, error),
         }
     }
 
@@ -178,7 +183,13 @@ impl Hands {
         self.counting.removed(&call.key);
     }
 
-    fn failed(&self, call: &Call, held: Option<Arc<Job>>, error: kube::Error) -> Outcome {
+    fn failed(
+        &self,
+        call: &Call,
+        held: Option<Arc<Job>>,
+        begun: Instant,
+        error: kube::Error,
+    ) -> Outcome {
         let is_gone = error.class() == Class::NotFound;
         match &call.operation {
             Operation::Read if is_gone => {
@@ -193,7 +204,7 @@ impl Hands {
             Operation::Remove { pod, uid, .. } if is_gone => {
                 drop(self.writers.pods.own_delete(pod, uid));
             }
-            Operation::Create { .. } => self.counting.not_begun(&call.key, &error),
+            Operation::Create { .. } => self.counting.not_begun(&call.key, begun, &error),
             _ => {}
         }
         log_failure(call, &error);

@@ -22,6 +22,7 @@ pub mod hands;
 pub mod history;
 mod request_id;
 pub mod review;
+mod spans;
 pub mod starts;
 pub mod timeline;
 mod token;
@@ -37,6 +38,7 @@ use crate::model::labels::MetaChange;
 use crate::model::names::{AppType, InstanceKey};
 use crate::model::status::{Finding, InstanceStatus, Phase};
 use crate::model::template::Variables;
+use crate::traces::Context;
 use desk::{Input, Wish};
 use engine::{Catalogs, Inbox};
 use flight::{Ensure, Intent, Label, Stop};
@@ -112,6 +114,8 @@ pub struct Origin {
     pub who: Arc<str>,
     /// The request.
     pub request: RequestId,
+    /// Its span, where there are traces.
+    pub trace: Option<Context>,
 }
 
 /// As log lines have it.

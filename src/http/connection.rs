@@ -306,6 +306,7 @@ impl Connection {
             peer: self.peer,
             secure: self.secure,
             id: RequestId::default(),
+            trace: None,
         };
         self.blank_lines = 0;
         self.deadline = Some(now + self.limits.body_timeout);

@@ -361,6 +361,7 @@ fn asked(key: InstanceKey, request: &Request, caller: &Caller, token: Token) -> 
     let by = Origin {
         who: caller.shown(request.peer),
         request: request.id.clone(),
+        trace: request.trace.clone(),
     };
     Asked {
         token,

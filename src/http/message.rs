@@ -13,6 +13,7 @@ pub use limits::Limits;
 pub use refusal::{Refusal, refusal};
 
 use crate::app::RequestId;
+use crate::traces::Context;
 use std::borrow::Cow;
 use std::fmt;
 use std::net::IpAddr;
@@ -206,6 +207,8 @@ pub struct Request {
     /// Its name in the log and in `X-Request-Id`; the engine gives it before it
     /// hands the request on.
     pub id: RequestId,
+    /// Its span, where there are traces; [`crate::http::traced`] gives it.
+    pub trace: Option<Context>,
 }
 
 impl Request {
@@ -228,6 +231,7 @@ impl Request {
             peer: IpAddr::from([127, 0, 0, 1]),
             secure: false,
             id: RequestId::default(),
+            trace: None,
         }
     }
 
@@ -328,12 +332,6 @@ impl Response {
     #[must_use]
     pub fn json(status: u16, body: impl Into<Vec<u8>>) -> Self {
         Self::with_type(status, "application/json", Body::Owned(body.into()))
-    }
-
-    /// As [`Response::json`], with bytes that other answers share.
-    #[must_use]
-    pub fn json_shared(status: u16, body: Arc<[u8]>) -> Self {
-        Self::with_type(status, "application/json", Body::Shared(body))
     }
 
     /// An answer with a body of this media type.

@@ -9,7 +9,7 @@
 //! request says), [`origin`] (whose page it came from),
 //! [`auth`] (who may call), [`handlers`] (what happens),
 //! [`problem`] (what an error looks like), [`timing`] (where the time of a start went),
-//! [`openapi`] (all of this as a document, and as a page).
+//! [`traced`] (a request as a span), [`openapi`] (all of this as a document, and as a page).
 //!
 //! What is absent: no thread per connection, no async runtime, no unbounded queue or
 //! buffer (each bound is a field of [`message::Limits`]).
@@ -29,4 +29,5 @@ pub mod router;
 pub mod server;
 pub mod timing;
 pub mod tls;
+pub mod traced;
 pub mod wire;

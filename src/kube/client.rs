@@ -11,6 +11,7 @@ use super::types::{
     AccessReview, JOBS, Job, PODS, Page, Pod, Resource, ResourceVersion, TokenReview, Uid,
     decode_list,
 };
+use crate::traces::Context;
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -26,6 +27,8 @@ pub struct Deleted {
 pub struct Client {
     transport: Arc<dyn Transport>,
     namespace: Arc<str>,
+    /// The span that calls are made for.
+    trace: Option<Context>,
 }
 
 impl Client {
@@ -35,6 +38,16 @@ impl Client {
         Self {
             transport,
             namespace: namespace.into(),
+            trace: None,
+        }
+    }
+
+    /// The same, for calls that are made for this span: Kubernetes is told of it.
+    #[must_use]
+    pub fn made_for(&self, trace: &Context) -> Self {
+        Self {
+            trace: Some(trace.clone()),
+            ..self.clone()
         }
     }
 
@@ -171,7 +184,14 @@ impl Client {
 
     /// Sends; every answer that is no success becomes an error.
     fn send(&self, request: &Request) -> Result<Response, Error> {
-        self.transport.send(request)?.into_success(request)
+        let Some(trace) = &self.trace else {
+            return self.transport.send(request)?.into_success(request);
+        };
+        let traced = Request {
+            trace: Some(trace.clone()),
+            ..request.clone()
+        };
+        self.transport.send(&traced)?.into_success(request)
     }
 }
 

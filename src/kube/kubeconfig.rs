@@ -8,10 +8,12 @@
 //!
 //! Source: client-go's `clientcmd/api/v1` types and its rules of precedence.
 
+mod wire;
+
 use base64::Engine as _;
-use serde::Deserialize;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use wire::{ClusterWire, ExecWire, UserWire};
 
 /// A string that must not be printed.
 #[derive(Clone, PartialEq, Eq)]
@@ -97,91 +99,12 @@ pub struct Selected {
     pub namespace: Option<String>,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "kebab-case")]
-struct ConfigWire {
-    current_context: Option<String>,
-    clusters: Option<Vec<NamedWire<ClusterWire, Unused, Unused>>>,
-    contexts: Option<Vec<NamedWire<Unused, ContextWire, Unused>>>,
-    users: Option<Vec<NamedWire<Unused, Unused, UserWire>>>,
-}
-
-#[derive(Deserialize)]
-struct Unused {}
-
-#[derive(Deserialize)]
-struct NamedWire<C, X, U> {
-    name: Option<String>,
-    cluster: Option<C>,
-    context: Option<X>,
-    user: Option<U>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "kebab-case")]
-struct ClusterWire {
-    server: Option<String>,
-    tls_server_name: Option<String>,
-    insecure_skip_tls_verify: Option<bool>,
-    certificate_authority: Option<String>,
-    certificate_authority_data: Option<String>,
-    proxy_url: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct ContextWire {
-    cluster: Option<String>,
-    user: Option<String>,
-    namespace: Option<String>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-struct UserWire {
-    client_certificate: Option<String>,
-    client_certificate_data: Option<String>,
-    client_key: Option<String>,
-    client_key_data: Option<String>,
-    token: Option<String>,
-    #[serde(rename = "tokenFile")]
-    token_file: Option<String>,
-    username: Option<String>,
-    password: Option<String>,
-    #[serde(rename = "as")]
-    impersonate: Option<String>,
-    auth_provider: Option<serde::de::IgnoredAny>,
-    exec: Option<ExecWire>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct ExecWire {
-    api_version: Option<String>,
-    command: Option<String>,
-    args: Option<Vec<String>>,
-    env: Option<Vec<EnvWire>>,
-    provide_cluster_info: Option<bool>,
-    interactive_mode: Option<String>,
-    install_hint: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct EnvWire {
-    name: String,
-    value: Option<String>,
-}
-
 /// Reads a kubeconfig; `folder` is where it lies.
 ///
 /// # Errors
 /// All its problems, each a sentence.
 pub fn parse(text: &str, folder: &Path) -> Result<Selected, Vec<String>> {
-    let wire: ConfigWire = serde_yaml::from_str(text).map_err(|error| {
-        vec![format!(
-            "it is no kubeconfig: {}",
-            one_line(&error.to_string())
-        )]
-    })?;
+    let wire = wire::read(text)?;
     let mut problems = Problems {
         found: Vec::new(),
         folder,
@@ -191,22 +114,14 @@ pub fn parse(text: &str, folder: &Path) -> Result<Selected, Vec<String>> {
             "it has no current-context: set one with kubectl config use-context".into(),
         ]);
     };
-    let contexts = wire.contexts.unwrap_or_default();
-    let context = contexts
-        .into_iter()
-        .find(|c| c.name.as_deref() == Some(&context_name));
-    let Some(context) = context.and_then(|named| named.context) else {
+    let Some(context) = find(wire.contexts, &context_name).flatten() else {
         return Err(vec![format!(
             "its current-context \"{context_name}\" is not among its contexts"
         )]);
     };
 
     let cluster_name = context.cluster.unwrap_or_default();
-    let clusters = wire.clusters.unwrap_or_default();
-    let cluster = clusters
-        .into_iter()
-        .find(|c| c.name.as_deref() == Some(&cluster_name));
-    let cluster = cluster.and_then(|named| named.cluster);
+    let cluster = find(wire.clusters, &cluster_name).flatten();
     if cluster.is_none() {
         problems.add(format!(
             "the cluster \"{cluster_name}\" of its current-context is missing"
@@ -214,16 +129,13 @@ pub fn parse(text: &str, folder: &Path) -> Result<Selected, Vec<String>> {
     }
 
     let user_name = context.user.unwrap_or_default();
-    let users = wire.users.unwrap_or_default();
-    let user = users
-        .into_iter()
-        .find(|user| user.name.as_deref() == Some(&user_name));
+    let user = find(wire.users, &user_name);
     if user.is_none() && !user_name.is_empty() {
         problems.add(format!(
             "the user \"{user_name}\" of its current-context is missing"
         ));
     }
-    let user = user.and_then(|named| named.user).unwrap_or_default();
+    let user = user.flatten().unwrap_or_default();
 
     let client_certificate = problems.client_certificate(&user);
     let login = problems.login(user);
@@ -244,9 +156,11 @@ pub fn parse(text: &str, folder: &Path) -> Result<Selected, Vec<String>> {
     }
 }
 
-/// The first line of what a parser says, which has the place in it.
-fn one_line(text: &str) -> &str {
-    text.lines().next().unwrap_or_default()
+/// The first entry of this name, and what is in it.
+fn find<T>(all: Vec<(Option<String>, Option<T>)>, name: &str) -> Option<Option<T>> {
+    let mut all = all.into_iter();
+    all.find(|(known, _)| known.as_deref() == Some(name))
+        .map(|(_, content)| content)
 }
 
 /// What is wrong so far.
@@ -265,7 +179,7 @@ impl Problems<'_> {
         if cluster.server.as_deref().unwrap_or_default().is_empty() {
             self.add("its cluster has no server");
         }
-        if cluster.insecure_skip_tls_verify == Some(true) {
+        if cluster.insecure_skip_tls_verify {
             self.add("its insecure-skip-tls-verify is refused, since our token would go to whoever answers: give the certificate-authority");
         }
         if cluster
@@ -321,7 +235,7 @@ impl Problems<'_> {
     }
 
     fn login(&mut self, user: UserWire) -> Login {
-        if user.auth_provider.is_some() {
+        if user.has_auth_provider {
             self.add("its user has an auth-provider, which Kubernetes has removed: use an exec plugin or a token");
         }
         if user.username.is_some() || user.password.is_some() {
@@ -370,15 +284,12 @@ impl Problems<'_> {
         } else {
             command.into()
         };
-        let env = wire.env.unwrap_or_default().into_iter();
         Login::Exec(Exec {
             api_version,
             command,
-            args: wire.args.unwrap_or_default(),
-            env: env
-                .map(|env| (env.name, env.value.unwrap_or_default()))
-                .collect(),
-            provide_cluster_info: wire.provide_cluster_info.unwrap_or_default(),
+            args: wire.args,
+            env: wire.env,
+            provide_cluster_info: wire.provide_cluster_info,
             install_hint: wire.install_hint,
         })
     }

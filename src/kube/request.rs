@@ -7,6 +7,7 @@
 
 use super::error::{Error, Failure, Verb};
 use super::types::{Collection, ResourceVersion, Uid};
+use crate::traces::Context;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 
@@ -60,6 +61,8 @@ pub struct Request {
     pub body: Option<Vec<u8>>,
     /// Of the body.
     pub content_type: Option<&'static str>,
+    /// The span that it is made for, where there are traces.
+    pub trace: Option<Context>,
 }
 
 impl Request {
@@ -184,6 +187,7 @@ pub fn review_token(token: &str, audience: &str) -> Request {
         path_and_query: "/apis/authentication.k8s.io/v1/tokenreviews".into(),
         body: None,
         content_type: None,
+        trace: None,
     };
     with_body(request, &review, "application/json")
 }
@@ -207,6 +211,7 @@ pub fn review_own_access(verb: Verb, group: &str, resource: &str, namespace: &st
         path_and_query: "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews".into(),
         body: None,
         content_type: None,
+        trace: None,
     };
     with_body(request, &review, "application/json")
 }
@@ -316,6 +321,7 @@ fn on_collection(
         path_and_query: format!("/{prefix}/namespaces/{namespace}/{plural}{}", query.0),
         body: None,
         content_type: None,
+        trace: None,
     };
     if let Err(reason) = check_segment("namespace", namespace) {
         return Err(request.error(Failure::Request(reason)));

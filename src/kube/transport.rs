@@ -299,6 +299,12 @@ impl HttpTransport {
         if let Some(content_type) = request.content_type {
             builder = builder.header("content-type", content_type);
         }
+        if let Some(context) = &request.trace {
+            builder = builder.header("traceparent", context.traceparent());
+            if let Some(state) = &context.state {
+                builder = builder.header("tracestate", &**state);
+            }
+        }
         if let Some(token) = &proof.token {
             let mut value = http::HeaderValue::try_from(format!("Bearer {}", token.0))?;
             value.set_sensitive(true);

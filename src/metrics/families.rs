@@ -124,6 +124,9 @@ families! {
     TEMPLATE_VALID = "config_controller_template_valid", GAUGE, ["type"],
         "1 where the template of an app type can be started, 0 where it is broken";
     /// See its help.
+    SPANS = "config_controller_spans_total", COUNTER, ["result"],
+        "What became of the spans of traces: `sent`, `failed` (the collector was not there or did not take them), `dropped` (too many waited already)";
+    /// See its help.
     BUILD_INFO = "config_controller_build_info", GAUGE, ["version"],
         "Always 1";
     /// See its help.

@@ -1,7 +1,7 @@
 //! What instances, templates and their states are: pure computation over values.
 //!
 //! Nothing here reads a clock, a file, a socket or the environment, and nothing
-//! imports from outside but the Kubernetes types. Whoever calls decides when.
+//! imports from outside but the Kubernetes types and YAML. Whoever calls decides when.
 
 pub mod duration;
 pub mod job;
@@ -10,4 +10,3 @@ pub mod names;
 pub mod render;
 pub mod status;
 pub mod template;
-pub mod yaml;

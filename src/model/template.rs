@@ -24,7 +24,7 @@ pub use select::STEPS_MAX;
 pub use variables::{QUERY_BYTES_MAX, VARIABLES_MAX, Variables, VariablesError};
 
 use super::render::{RENDERED_BYTES_MAX, RenderError};
-use super::yaml::{self, Tree};
+use crate::yaml::{self, Tree};
 use expression::EvaluationError;
 use fill::FillError;
 use mako::Part;

@@ -25,6 +25,8 @@ DNS:kubernetes.default.svc,DNS:kubernetes.default.svc.cluster.local,IP:127.0.0.1
     make_user scheduler /CN=system:kube-scheduler
     make_user kubelet "/O=system:nodes/CN=system:node:$real_node"
     make_user stand-ins /O=system:masters/CN=stand-ins
+    make_user kube-proxy /CN=system:kube-proxy
+    make_user names /O=system:masters/CN=names
 }
 
 make_key() {

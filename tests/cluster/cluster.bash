@@ -28,6 +28,7 @@ name_cluster() {
     mark=$folder/.config-controller-cluster
     cgroup=config-controller-$id
     bridge=cc-$id
+    services_device=$bridge-s
     # Not below the folder: `down` holds it while the folder goes.
     lock=$folder.lock
     real_node=real-node
@@ -64,7 +65,8 @@ choose_ports() {
     done
     api_port=$base etcd_port=$((base + 1)) etcd_peer_port=$((base + 2)) controller_manager_port=$((base + 3))
     scheduler_port=$((base + 4)) kubelet_port=$((base + 5)) stand_in_port=$((base + 6))
-    api_url=https://127.0.0.1:$api_port
+    # In a namespace of their own (services.bash), where nothing else listens.
+    proxy_health_port=10256 names_health_port=8181
 }
 
 # Eight times 256 addresses of 10.128.0.0/9 that nothing on this machine routes to, from a place that
@@ -79,8 +81,11 @@ choose_addresses() {
     done
     pod_range=$prefix.$third.0/22
     bridge_address=$prefix.$third.1
+    services_address=$prefix.$third.2
+    first_pod_address=$prefix.$third.3
     service_range=$prefix.$((third + 4)).0/22
     service_address=$prefix.$((third + 4)).1
+    api_url=https://$bridge_address:$api_port
 }
 
 # The facts of a running cluster, for tests and for the other commands here: plain KEY=VALUE lines.
@@ -106,6 +111,7 @@ CLUSTER_BRIDGE_ADDRESS=$bridge_address
 CLUSTER_POD_RANGE=$pod_range
 CLUSTER_SERVICE_RANGE=$service_range
 CLUSTER_SERVICE_ADDRESS=$service_address
+CLUSTER_NAME_SERVER=$services_address
 CLUSTER_API_PORT=$api_port
 CLUSTER_ETCD_PORT=$etcd_port
 CLUSTER_DEMO_IMAGE=$demo_image

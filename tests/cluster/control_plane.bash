@@ -1,6 +1,7 @@
 # shellcheck shell=bash
-# etcd, the API server, the controller manager and the scheduler, all on 127.0.0.1, with RBAC, and with
-# all controllers and admission plug-ins that a cluster has by default.
+# etcd, the API server, the controller manager and the scheduler, with RBAC, and with all controllers and
+# admission plug-ins that a cluster has by default. The API server listens on the bridge, where pods reach
+# it, the others on 127.0.0.1; nothing of it is reached from another machine.
 
 start_etcd() {
     # What etcd holds need not outlive the machine, so it waits for no disk.
@@ -11,11 +12,10 @@ start_etcd() {
 }
 
 start_apiserver() {
-    # There is no kube-proxy, so the Service `kubernetes` leads nowhere and needs no endpoints.
     start kube-apiserver "$programs/kube-apiserver" \
         --etcd-servers="http://127.0.0.1:$etcd_port" \
-        --bind-address=127.0.0.1 --secure-port="$api_port" --advertise-address="$bridge_address" \
-        --endpoint-reconciler-type=none --service-cluster-ip-range="$service_range" \
+        --bind-address="$bridge_address" --secure-port="$api_port" --advertise-address="$bridge_address" \
+        --service-cluster-ip-range="$service_range" \
         --tls-cert-file="$pki/apiserver.crt" --tls-private-key-file="$pki/apiserver.key" \
         --client-ca-file="$pki/ca.crt" --authorization-mode=Node,RBAC \
         --enable-admission-plugins=NodeRestriction --allow-privileged=true \

@@ -15,31 +15,41 @@ build_images() {
     say "Building the images $demo_image and $pause_image"
     mkdir -p "$cache"
     new=$(mktemp -d "$cache/images.XXXXXX")
-    pack_image demo "$demo_image" "$new"
-    pack_image pause "$pause_image" "$new"
+    build_image demo "$demo_image" "$new"
+    build_image pause "$pause_image" "$new"
     # Another `up` may have been faster: what it made is the same.
     mv -T "$new" "$images" 2>/dev/null || rm -rf "$new"
 }
 
-# pack_image PROGRAM NAME FOLDER
-pack_image() {
-    local work=$3/$1 pack=(tar --sort=name --owner=0 --group=0 --numeric-owner --mtime=@0)
-    mkdir -p "$work/root" "$work/image"
-    (cd "$here" && CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o "$work/root/$1" "./$1") ||
+# build_image PROGRAM NAME FOLDER
+build_image() {
+    (cd "$here" && CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o "$3/$1" "./$1") ||
         fail "Go could not build the program of the image $2."
-    "${pack[@]}" -C "$work/root" -cf "$work/image/layer.tar" "$1"
+    pack_image "$3/$1" "$2" "$3/$1.tar"
+    rm "$3/$1"
+}
+
+# pack_image FILE NAME ARCHIVE: a static program of this machine's architecture as an image.
+pack_image() {
+    local program work pack=(tar --sort=name --owner=0 --group=0 --numeric-owner --mtime=@0)
+    program=$(basename "$1")
+    work=$(mktemp -d "$3.XXXXXX")
+    "${pack[@]}" -C "$(dirname "$1")" -cf "$work/layer.tar" "$program"
     # A numeric user other than root, so that pods of a restricted namespace may use the image.
     printf '{"architecture":"%s","os":"linux","config":{"User":"65532:65532","Entrypoint":["/%s"]},"rootfs":{"type":"layers","diff_ids":["sha256:%s"]}}' \
-        "$(cd / && go env GOARCH)" "$1" "$(sha256sum "$work/image/layer.tar" | cut -d' ' -f1)" >"$work/image/config.json"
-    printf '[{"Config":"config.json","RepoTags":["%s"],"Layers":["layer.tar"]}]' "$2" >"$work/image/manifest.json"
-    "${pack[@]}" -C "$work/image" -cf "$3/$1.tar" manifest.json config.json layer.tar
+        "$(cd / && go env GOARCH)" "$program" "$(sha256sum "$work/layer.tar" | cut -d' ' -f1)" >"$work/config.json"
+    printf '[{"Config":"config.json","RepoTags":["%s"],"Layers":["layer.tar"]}]' "$2" >"$work/manifest.json"
+    "${pack[@]}" -C "$work" -cf "$3" manifest.json config.json layer.tar
     rm -rf "$work"
 }
 
 import_images() {
     local program
-    for program in demo pause; do
-        in_node ctr -n k8s.io images import "$images/$program.tar" >>"$folder/log/images" 2>&1 9>&- ||
-            fail "containerd did not take the image $program: $(tail -1 "$folder/log/images")"
-    done
+    for program in demo pause; do import_image "$images/$program.tar"; done
+}
+
+# import_image ARCHIVE: into the containerd of a node that runs.
+import_image() {
+    in_node ctr -n k8s.io images import "$1" >>"$folder/log/images" 2>&1 9>&- ||
+        fail "containerd did not take the image $1: $(tail -1 "$folder/log/images")"
 }

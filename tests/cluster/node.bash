@@ -7,8 +7,8 @@
 # end with its last process, even if that is killed: nothing has to be unmounted.
 #
 # The network is the machine's: a bridge with an address of the cluster's range, one veth pair a pod. Pods
-# have no route beyond the bridge (kube-proxy would need one to the services' range), and the machine
-# forwards nothing for them, so no iptables rule is needed.
+# have one route beyond the bridge's own range, that to Services by the router on it (services.bash); the
+# machine forwards nothing for them, so no iptables rule is needed.
 
 # What is laid over what, in the node's own mount namespace.
 node_mounts=(run/containerd run/netns var/lib/kubelet var/log/containers var/log/pods)
@@ -18,7 +18,6 @@ kernel_settings=(vm/overcommit_memory=1 vm/panic_on_oom=0 kernel/panic=10 kernel
     kernel/keys/root_maxkeys=1000000 kernel/keys/root_maxbytes=25000000)
 
 start_node() {
-    make_bridge
     make_pod_cgroup
     write_node_files
     start containerd unshare --mount --propagation private bash "$here/node_namespace" "$folder/node" \
@@ -118,7 +117,8 @@ write_network_file() {
     "ipam": {
       "type": "host-local",
       "dataDir": "$1/addresses",
-      "ranges": [[{"subnet": "$pod_range", "gateway": "$bridge_address"}]]
+      "ranges": [[{"subnet": "$pod_range", "rangeStart": "$first_pod_address", "gateway": "$bridge_address"}]],
+      "routes": [{"dst": "$service_range", "gw": "$services_address"}]
     }
   }]
 }
@@ -150,10 +150,9 @@ failSwapOn: false
 # A full disk is the machine's affair: no pod is evicted for it, and no image of ours removed.
 evictionHard: {}
 imageGCHighThresholdPercent: 100
-# Nobody answers there; without an address kubelet would warn of it at every pod.
-clusterDNS: [$bridge_address]
+clusterDNS: [$services_address]
 clusterDomain: cluster.local
-# No Services, hence no rules for them.
+# The rules of Services are elsewhere, and this machine gets none.
 makeIPTablesUtilChains: false
 resolvConf: $1/resolv.conf
 podLogsDir: /var/log/pods

@@ -6,6 +6,7 @@
 //! Not modelled: groups, `nonResourceURLs`, aggregated roles, bindings (a role
 //! given here is bound to the service account whose token the fake hands out).
 
+use serde::Deserialize as _;
 use serde_json::{Value, json};
 
 use super::cluster::resource::Resource;
@@ -114,9 +115,9 @@ impl Access {
     /// namespace of its own is for `namespace`.
     pub(crate) fn add_roles(&mut self, namespace: &str, yaml: &str) -> Result<(), String> {
         self.required = true;
-        let documents: Vec<Value> = serde_yaml::from_multiple(yaml).map_err(|e| e.to_string())?;
         let mut found = false;
-        for document in documents {
+        for document in serde_yaml::Deserializer::from_str(yaml) {
+            let document = Value::deserialize(document).map_err(|error| error.to_string())?;
             let scope = match document["kind"].as_str() {
                 Some("Role") => {
                     let own = document["metadata"]["namespace"].as_str();

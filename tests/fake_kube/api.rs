@@ -54,6 +54,8 @@ pub(crate) struct Request {
     pub(crate) authorization: Option<String>,
     /// The `User-Agent` header.
     pub(crate) user_agent: String,
+    /// The `traceparent` header.
+    pub(crate) traceparent: String,
     /// Whether the connection has shown a client certificate of ours.
     pub(crate) has_certificate: bool,
     /// The body.
@@ -77,6 +79,8 @@ pub(crate) struct Logged {
     pub(crate) code: u16,
     /// The `User-Agent`.
     pub(crate) user_agent: String,
+    /// The `traceparent`; empty where there was none.
+    pub(crate) traceparent: String,
 }
 
 /// An answer with a body.
@@ -433,6 +437,7 @@ impl Model {
                 Reply::Nothing => 0,
             },
             user_agent: request.user_agent.clone(),
+            traceparent: request.traceparent.clone(),
         });
     }
 }

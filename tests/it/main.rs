@@ -22,6 +22,7 @@
 //! | `binary` | the program: arguments, exit codes, signals, a kill |
 //! | `check` | `config-controller check`: rights, templates, files |
 //! | `image` | the image is the same, whichever way it is built |
+//! | `traces` | requests and starts as spans, at a collector of ours |
 //! | `timing` | where the time of a start went, as its answers say |
 //! | `metrics` | every metric is documented, moves, and is taken by Prometheus' own checker |
 //! | `manifests` | manifests and chart: their goldens, that they agree, and (with `CLUSTER_TESTS=1`) that a cluster takes them |
@@ -83,6 +84,7 @@ mod stop;
 mod templates;
 mod tidy;
 mod timing;
+mod traces;
 mod values;
 mod verdicts;
 mod wait;

@@ -216,6 +216,10 @@ const OUTCOMES: &[(&str, &str)] = &[
         "mounting FailedCreatePodSandBox maybe:mounting",
     ),
     ("no-service-account", "ready"),
+    (
+        "no-seccomp-profile",
+        "starting CreateContainerError maybe:starting",
+    ),
     ("ok", "ready"),
     ("out-of-memory", "failed starting OOMKilled never exit 137"),
     (
@@ -225,6 +229,7 @@ const OUTCOMES: &[(&str, &str)] = &[
     ("pod-security", "creating FailedCreate never"),
     ("probe-never-passes", "readying Unhealthy maybe:readying"),
     ("quota-on-pods-raised", "ready"),
+    ("quota-wants-limits", "creating FailedCreate never"),
     ("registry-401", "pulling ErrImagePull never"),
     ("registry-401-basic", "pulling ErrImagePull never"),
     ("registry-401-no-token", "pulling ErrImagePull never"),
@@ -291,7 +296,7 @@ fn without_events_the_phases_and_classes_are_the_same() {
         all
     };
     for case in cases() {
-        let refused = ["limit-range", "pod-security"].contains(&&*case);
+        let refused = ["limit-range", "pod-security", "quota-wants-limits"].contains(&&*case);
         let same = classes(&case, true) == classes(&case, false);
         assert_eq!(same, !refused, "{case}");
     }

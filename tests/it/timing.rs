@@ -154,7 +154,11 @@ fn a_replica_that_did_not_start_it_tells_what_kubernetes_says() {
     ground.wait_ready(other);
     let (own, other) = (ground.client(), ground.replica(other));
     ground.kube.set_auto(false);
-    wait_phase(&own, "creating");
+    // The watch may show the Job before the answer to the call comes.
+    eventually("the Job is known to be its own", || {
+        let creating = wait_phase(&own, "creating");
+        (words(&timings(&creating)) == WORDS[..2]).then_some(())
+    });
     let creating = wait_phase(&other, "creating");
     assert_eq!(timings(&creating), [], "there is no pod yet");
     ground.kube.set_auto(true);

@@ -94,6 +94,72 @@ fn an_exec_plugin() {
 }
 
 #[test]
+fn it_is_read_as_kubectl_reads_it() {
+    let user = [
+        "exec: {apiVersion: client.authentication.k8s.io/v1, command: c, provideClusterInfo: yes}",
+    ];
+    let Login::Exec(exec) = good(&[], &user).login else {
+        panic!()
+    };
+    assert!(exec.provide_cluster_info, "kubectl's yes is true");
+    // The last of two wins, and what nobody looks at may be anything.
+    let selected = good(&["extensions: 7"], &["token: a", "token: b"]);
+    assert_eq!(selected.login, Login::Token(Secret("b".into())));
+    // Data in several lines, as a block and by an alias.
+    let cluster = [
+        "certificate-authority-data: &data |",
+        "  YW",
+        "  Jj",
+        "again: *data",
+    ];
+    let ca = good(&cluster, &[]).certificate_authority;
+    assert_eq!(ca, Some(Source::Data(b"abc".to_vec())));
+    assert_eq!(good(&[], &["token: null"]).login, Login::Anonymous);
+}
+
+#[test]
+fn a_wrong_type_is_told_by_its_place_and_not_by_its_value() {
+    check_bad(
+        &config(
+            &["server: 5150", "insecure-skip-tls-verify: \"true\""],
+            &[
+                "token: 5150",
+                "exec: {command: on, args: [5150, {}], env: [{value: x}, 5150]}",
+            ],
+        ),
+        &[
+            "its clusters[0].cluster.server is a number, not text: put quotes around it",
+            "its clusters[0].cluster.insecure-skip-tls-verify is text, not true or false",
+            "its users[0].user.token is a number, not text: put quotes around it",
+            "its users[0].user.exec.args[0] is a number",
+            "its users[0].user.exec.args[1] is a map, not text",
+            "its users[0].user.exec.env[0].name is null",
+            "its users[0].user.exec.env[1] is a number, not a map",
+            "its users[0].user.exec.command is true or false, not text: put quotes around it",
+        ],
+    );
+    let text = config(&[], &["token: 5150"]);
+    let problems = parse(&text, Path::new("/k")).unwrap_err();
+    assert!(!problems[0].contains("5150"), "{problems:?}");
+    check_bad(
+        "clusters: 1\nusers: {}",
+        &[
+            "its clusters is a number, not a list",
+            "its users is a map, not a list",
+        ],
+    );
+}
+
+#[test]
+fn no_more_problems_than_somebody_reads() {
+    let many = |count| format!("users: [{}]", vec!["1"; count].join(", "));
+    for (count, told) in [(15, 15), (16, 16), (17, 16)] {
+        let problems = parse(&many(count), Path::new("/k")).unwrap_err();
+        assert_eq!(problems.len(), told);
+    }
+}
+
+#[test]
 fn secrets_are_not_printed() {
     let exec = ["exec: {apiVersion: client.authentication.k8s.io/v1, command: c, args: [s3cret]}"];
     for user in [&["token: s3cret"][..], &exec] {
@@ -106,7 +172,14 @@ fn secrets_are_not_printed() {
 fn what_is_no_kubeconfig() {
     check_bad("", &["no current-context"]);
     check_bad("just text", &["no kubeconfig"]);
-    check_bad("a: [", &["no kubeconfig"]);
+    check_bad(
+        "a: [",
+        &["no kubeconfig: line 1: the brackets do not match"],
+    );
+    check_bad(
+        "a: 1\n---\nb: 2",
+        &["no kubeconfig: line 2: a second document"],
+    );
     check_bad("current-context: \"\"", &["no current-context"]);
     check_bad(
         "current-context: dev",

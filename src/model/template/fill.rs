@@ -5,7 +5,7 @@
 //! text of one scalar or key, after parsing; so it cannot add keys, entries or documents.
 
 use super::select::{CLOSE, OPEN};
-use crate::model::yaml::{self, Kind, NodeId, Resolved, Scalar, Tree, Unrepresentable, resolve};
+use crate::yaml::{self, Kind, NodeId, Resolved, Scalar, Tree, Unrepresentable, resolve};
 use serde_json::{Map, Value};
 use std::borrow::Cow;
 

@@ -54,6 +54,7 @@ impl Model {
                 Reply::Watch(_) | Reply::Nothing => 0,
             },
             user_agent: request.user_agent.clone(),
+            traceparent: request.traceparent.clone(),
         });
         Outcome { reply, faults }
     }

@@ -114,6 +114,7 @@ fn parse_head(bytes: &[u8]) -> Result<Option<(Head, usize)>, u16> {
             "content-type" => head.request.content_type = Some(value),
             "authorization" => head.request.authorization = Some(value),
             "user-agent" => head.request.user_agent = value,
+            "traceparent" => head.request.traceparent = value,
             _ => {}
         }
     }

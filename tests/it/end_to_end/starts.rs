@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::LONG_WAIT;
 use super::ground::{Ground, real};
 use super::program::{Program, page};
+use super::{LONG_WAIT, eventually};
 use crate::cluster;
 
 #[test]
@@ -42,17 +42,23 @@ fn a_start_during_our_delete_gets_the_new_instance() {
 
 #[test]
 fn a_start_during_a_foreground_delete_of_kubectl_gets_the_new_instance() {
-    check_restart(|ground, _| delete_by_kubectl(ground, "foreground"));
+    check_restart(|ground, program| delete_by_kubectl(ground, program, "foreground"));
 }
 
 #[test]
 fn a_start_during_a_background_delete_of_kubectl_gets_the_new_instance() {
-    check_restart(|ground, _| delete_by_kubectl(ground, "background"));
+    check_restart(|ground, program| delete_by_kubectl(ground, program, "background"));
 }
 
-fn delete_by_kubectl(ground: &Ground<'_>, cascade: &str) {
+/// Until the program has heard of it, the old address is all that it can know.
+fn delete_by_kubectl(ground: &Ground<'_>, program: &Program, cascade: &str) {
     let cascade = format!("--cascade={cascade}");
     ground.kubectl(&["delete", "job", "stubborn-ann", &cascade, "--wait=false"]);
+    eventually("the deletion is seen", || {
+        let list = program.get("/app/stubborn").expect(200);
+        let mut entries = list.as_array().into_iter().flatten();
+        (!entries.any(|entry| entry["errored"] == false)).then_some(())
+    });
 }
 
 /// Deletes an instance whose pod goes on answering for 3 s, and asks for it again at once.

@@ -100,6 +100,7 @@ impl World {
             token,
             key: key_of(pair),
             by: Origin {
+                trace: None,
                 who: "sim".into(),
                 request: self.ids.make(),
             },

@@ -26,6 +26,7 @@ use config_controller::model::names::InstanceKey;
 use config_controller::shutdown::Stop;
 use config_controller::store::reflector::Running;
 use config_controller::store::{OnChange, Reflector, Writer, events, store};
+use config_controller::traces::Traces;
 
 use super::dice::Time;
 use super::promises::Floors;
@@ -138,7 +139,14 @@ impl Replica {
             desk: Desk::new(limits),
             inbox,
             receiver,
-            hands: Hands::new(client, writers, metrics(), Arc::clone(&catalogs), clock),
+            hands: Hands::new(
+                client,
+                writers,
+                metrics(),
+                Traces::default(),
+                Arc::clone(&catalogs),
+                clock,
+            ),
             catalogs,
             time: time.clone(),
         }

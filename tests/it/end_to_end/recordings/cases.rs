@@ -38,6 +38,11 @@ pub(super) const CASES: &[Case] = &[
     case("quota-on-jobs", "exceeded quota", quota_on_jobs),
     // Creating: what the Job controller says of a pod that it cannot make.
     case("quota-on-pods-raised", "exceeded quota", quota_on_pods),
+    case("quota-wants-limits", "failed quota", |scene| {
+        troubles::make_quota(&scene.ground, "limits.memory", "1Gi");
+        scene.start(troubles::app(|_| ()));
+        scene.until_event("FailedCreate");
+    }),
     case("pod-security", "violates PodSecurity", pod_security),
     case("limit-range", "maximum memory usage", limit_range),
     case("no-priority-class", "PriorityClass", |scene| {
@@ -120,6 +125,13 @@ pub(super) const CASES: &[Case] = &[
         "CreateContainerConfigError",
         secret_appears,
     ),
+    case("no-seccomp-profile", "CreateContainerError", |scene| {
+        scene.start(troubles::app(|spec| {
+            spec["securityContext"] = json!({
+                "seccompProfile": {"type": "Localhost", "localhostProfile": "none.json"}});
+        }));
+        scene.until_pod("CreateContainerError");
+    }),
     case("bad-command", "StartError", |scene| {
         scene.start(troubles::bad_command());
         scene.until_job("\"Failed\"");

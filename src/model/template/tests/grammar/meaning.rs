@@ -2,7 +2,7 @@
 
 use super::{Condition, Expression, Filter, Item, Line, Made, Node, Piece, Style};
 use crate::model::template::Variables;
-use crate::model::yaml;
+use crate::yaml;
 use serde_json::{Map, Value, json};
 
 /// A template that must be refused: a variable is missing, a value has a NUL in it, two keys are the

@@ -1,0 +1,418 @@
+//! The settings of traces: the variables that OpenTelemetry has for all programs.
+//!
+//! They are looked at only where traces are wanted, since many clusters set some of them for all
+//! pods. A value that cannot be followed is then a problem, as with all settings.
+
+use super::Reader;
+use crate::traces::{Headers, Root, Sampler, Settings, Share};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Most spans that may wait; each is about a kilobyte.
+const QUEUE_MAX: usize = 100_000;
+
+/// Longest duration, in milliseconds: a day.
+const MILLIS_MAX: usize = 86_400_000;
+
+/// What is added to an endpoint that is one for all signals.
+const TRACES_PATH: &str = "/v1/traces";
+
+/// The variable for traces alone, which wins, and the one for all signals.
+const ENDPOINT: [&str; 2] = [
+    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
+];
+const PROTOCOL: [&str; 2] = [
+    "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL",
+    "OTEL_EXPORTER_OTLP_PROTOCOL",
+];
+const HEADERS: [&str; 2] = [
+    "OTEL_EXPORTER_OTLP_TRACES_HEADERS",
+    "OTEL_EXPORTER_OTLP_HEADERS",
+];
+const TIMEOUT: [&str; 2] = [
+    "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT",
+    "OTEL_EXPORTER_OTLP_TIMEOUT",
+];
+const CERTIFICATE: [&str; 2] = [
+    "OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE",
+    "OTEL_EXPORTER_OTLP_CERTIFICATE",
+];
+
+impl Reader<'_> {
+    pub(super) fn traces(&mut self) -> Option<Settings> {
+        let is_disabled = self.word("OTEL_SDK_DISABLED", &["false", "true"]) == "true";
+        let exporter = self.word("OTEL_TRACES_EXPORTER", &["otlp", "none"]);
+        let given = self.raw(ENDPOINT[0]).or_else(|| self.raw(ENDPOINT[1]));
+        if is_disabled || exporter == "none" || given.is_none() {
+            return None;
+        }
+        let endpoint = self.endpoint();
+        self.word(self.of_traces(PROTOCOL), &["http/protobuf"]);
+        let queue_max = self.number("OTEL_BSP_MAX_QUEUE_SIZE", 1, QUEUE_MAX);
+        let batch_max = self.number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 1, QUEUE_MAX);
+        if batch_max > queue_max {
+            let text = "is more than OTEL_BSP_MAX_QUEUE_SIZE: give at most that";
+            self.problem("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", text);
+        }
+        let timeout = self.millis(self.of_traces(TIMEOUT));
+        Some(Settings {
+            certificate: self.certificate(&endpoint),
+            headers: self.headers(),
+            timeout: timeout.min(self.millis("OTEL_BSP_EXPORT_TIMEOUT")),
+            service_name: self.text("OTEL_SERVICE_NAME"),
+            resource: self.pairs("OTEL_RESOURCE_ATTRIBUTES", |name| !name.is_empty()),
+            sampler: self.sampler(),
+            queue_max,
+            batch_max,
+            delay: self.millis("OTEL_BSP_SCHEDULE_DELAY"),
+            endpoint,
+        })
+    }
+
+    /// The variable for traces alone, if it is set, else that for all signals.
+    fn of_traces(&self, [own, general]: [&'static str; 2]) -> &'static str {
+        self.raw(own).map_or(general, |_| own)
+    }
+
+    fn endpoint(&mut self) -> String {
+        let name = self.of_traces(ENDPOINT);
+        let text = self.text(name);
+        let rest = text
+            .strip_prefix("http://")
+            .or_else(|| text.strip_prefix("https://"));
+        let authority = rest.map(|rest| rest.split(['/', '?', '#']).next().unwrap_or_default());
+        // What stands before an @ is a password, which would get into the log.
+        let is_url = authority.is_some_and(|authority| !authority.is_empty())
+            && !text.contains(['@', '#'])
+            && text.bytes().all(|byte| byte.is_ascii_graphic());
+        if !is_url {
+            let text = "is no URL: give one such as http://collector:4318, and credentials in OTEL_EXPORTER_OTLP_HEADERS";
+            self.problem(name, text);
+        }
+        if name == ENDPOINT[0] {
+            text
+        } else {
+            format!("{}{TRACES_PATH}", text.trim_end_matches('/'))
+        }
+    }
+
+    fn certificate(&mut self, endpoint: &str) -> Option<PathBuf> {
+        if !endpoint.starts_with("https://") {
+            return None;
+        }
+        let name = self.of_traces(CERTIFICATE);
+        let file = self.raw(name).map(PathBuf::from);
+        if file.is_none() {
+            let text = "is missing: with https give the PEM file of the CA that signed the collector's certificate, since this image has no roots of its own";
+            self.problem(name, text);
+        }
+        file
+    }
+
+    fn headers(&mut self) -> Headers {
+        let name = self.of_traces(HEADERS);
+        // A field name is a token (RFC 9110 §5.1), a value visible text.
+        let is_token = |name: &str| {
+            let fits =
+                |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+            !name.is_empty() && name.bytes().all(fits)
+        };
+        let headers = self.pairs(name, is_token);
+        let is_text = |value: &str| {
+            value
+                .bytes()
+                .all(|byte| matches!(byte, b'\t' | b' '..=b'~'))
+        };
+        for (field, _) in headers.iter().filter(|(_, value)| !is_text(value)) {
+            let text = format!("gives {field} a value that no header can have");
+            self.problem(name, &text);
+        }
+        Headers(headers)
+    }
+
+    /// `name=value` parted by commas, values percent-encoded. Values may be secrets: no problem shows one.
+    fn pairs(&mut self, name: &str, is_name: impl Fn(&str) -> bool) -> Vec<(String, String)> {
+        let text = self.text(name);
+        let entries = text
+            .split(',')
+            .map(str::trim)
+            .filter(|entry| !entry.is_empty());
+        let mut pairs = Vec::new();
+        for (place, entry) in (1..).zip(entries) {
+            let pair = entry
+                .split_once('=')
+                .map(|(name, value)| (name.trim(), value.trim()));
+            let pair = pair
+                .filter(|(name, _)| is_name(name))
+                .and_then(|(name, value)| {
+                    let value = percent_encoding::percent_decode_str(value)
+                        .decode_utf8()
+                        .ok()?;
+                    Some((name.to_owned(), value.into_owned()))
+                });
+            match pair {
+                Some(pair) => pairs.push(pair),
+                None => {
+                    let text =
+                        format!("has no name=value in place {place}: give name=value,name=value");
+                    self.problem(name, &text);
+                }
+            }
+        }
+        pairs
+    }
+
+    fn sampler(&mut self) -> Sampler {
+        let known = [
+            "parentbased_always_on",
+            "parentbased_always_off",
+            "parentbased_traceidratio",
+            "always_on",
+            "always_off",
+            "traceidratio",
+        ];
+        let word = self.word("OTEL_TRACES_SAMPLER", &known);
+        let root = word.strip_prefix("parentbased_");
+        Sampler {
+            by_parent: root.is_some(),
+            root: match root.unwrap_or(word) {
+                "always_on" => Root::All,
+                "always_off" => Root::None,
+                _ => Root::Share(self.share()),
+            },
+        }
+    }
+
+    fn share(&mut self) -> Share {
+        let name = "OTEL_TRACES_SAMPLER_ARG";
+        let text = self.text(name);
+        text.parse().ok().and_then(Share::new).unwrap_or_else(|| {
+            self.problem(name, &format!("is '{text}': give a number from 0 to 1"));
+            Share::default()
+        })
+    }
+
+    fn millis(&mut self, name: &str) -> Duration {
+        let millis = self.number(name, 1, MILLIS_MAX);
+        Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX))
+    }
+
+    /// One of these words; the first stands in for one that is none of them.
+    fn word(&mut self, name: &str, known: &[&'static str]) -> &'static str {
+        let text = self.text(name);
+        known
+            .iter()
+            .find(|word| **word == text)
+            .copied()
+            .unwrap_or_else(|| {
+                self.problem(name, &format!("is '{text}': give {}", known.join(" or ")));
+                known[0]
+            })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::{Command, parse};
+    use crate::traces::{Root, Sampler, Settings, Share};
+    use std::time::Duration;
+
+    const ON: (&str, &str) = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318");
+
+    fn traces(pairs: &[(&str, &str)]) -> Result<Option<Settings>, Vec<String>> {
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        match parse([], &pairs.iter().map(owned).collect()) {
+            Ok(Command::Serve(config)) => Ok(config.traces),
+            Ok(other) => panic!("{other:?}"),
+            Err(problems) => Err(problems.iter().map(ToString::to_string).collect()),
+        }
+    }
+
+    fn on(pairs: &[(&str, &str)]) -> Settings {
+        let all: Vec<_> = [ON].iter().chain(pairs).copied().collect();
+        traces(&all).unwrap().unwrap()
+    }
+
+    #[test]
+    fn an_endpoint_turns_them_on() {
+        assert_eq!(traces(&[]), Ok(None));
+        assert_eq!(
+            traces(&[("OTEL_SERVICE_NAME", "x"), ("OTEL_TRACES_SAMPLER", "?")]),
+            Ok(None)
+        );
+        assert_eq!(traces(&[ON, ("OTEL_SDK_DISABLED", "true")]), Ok(None));
+        assert_eq!(traces(&[ON, ("OTEL_TRACES_EXPORTER", "none")]), Ok(None));
+        let expected = Settings {
+            endpoint: "http://collector:4318/v1/traces".into(),
+            headers: crate::traces::Headers::default(),
+            timeout: Duration::from_secs(10),
+            certificate: None,
+            service_name: "config-controller".into(),
+            resource: Vec::new(),
+            sampler: Sampler {
+                by_parent: true,
+                root: Root::All,
+            },
+            queue_max: 2048,
+            batch_max: 512,
+            delay: Duration::from_secs(5),
+        };
+        assert_eq!(on(&[]), expected);
+        assert_eq!(
+            on(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318/")]),
+            expected
+        );
+        // What the chart of 2.7.1 sets.
+        let chart = [
+            ("OTEL_SERVICE_NAME", "config-controller"),
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"),
+            ("OTEL_METRICS_EXPORTER", "none"),
+            (
+                "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+                "http://collector:4318/v1/traces",
+            ),
+        ];
+        assert_eq!(traces(&chart), Ok(Some(expected)));
+    }
+
+    #[test]
+    fn what_is_for_traces_wins_over_what_is_for_all() {
+        let settings = on(&[
+            ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "https://t/as/it/is/"),
+            ("OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE", "/t.pem"),
+            ("OTEL_EXPORTER_OTLP_CERTIFICATE", "/all.pem"),
+            ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "250"),
+            ("OTEL_EXPORTER_OTLP_HEADERS", "all=1"),
+            (
+                "OTEL_EXPORTER_OTLP_TRACES_HEADERS",
+                "Authorization=Bearer%20a%3Db, x-two = 2 ,",
+            ),
+            (
+                "OTEL_RESOURCE_ATTRIBUTES",
+                "deployment.environment.name=test,team=a b",
+            ),
+            ("OTEL_TRACES_SAMPLER", "traceidratio"),
+            ("OTEL_TRACES_SAMPLER_ARG", "0.25"),
+        ]);
+        assert_eq!(settings.endpoint, "https://t/as/it/is/");
+        assert_eq!(settings.certificate, Some("/t.pem".into()));
+        assert_eq!(settings.timeout, Duration::from_millis(250));
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let headers = [pair("Authorization", "Bearer a=b"), pair("x-two", "2")];
+        assert_eq!(settings.headers.0, headers);
+        assert!(!format!("{settings:?}").contains("Bearer"));
+        let resource = [
+            pair("deployment.environment.name", "test"),
+            pair("team", "a b"),
+        ];
+        assert_eq!(settings.resource, resource);
+        let root = Root::Share(Share::new(0.25).unwrap());
+        assert_eq!(
+            settings.sampler,
+            Sampler {
+                by_parent: false,
+                root
+            }
+        );
+    }
+
+    #[track_caller]
+    fn check_problem(name: &str, value: &str, expected: &str) {
+        let problems = traces(&[ON, (name, value)]).unwrap_err();
+        assert_eq!(problems, [format!("{name} {expected}")], "{value}");
+    }
+
+    #[test]
+    fn what_cannot_be_followed_is_a_problem() {
+        let no_url = "is no URL: give one such as http://collector:4318, and credentials in OTEL_EXPORTER_OTLP_HEADERS";
+        for bad in [
+            "collector:4318",
+            "grpc://c",
+            "http://",
+            "http://a b",
+            "http://u:p@c",
+            "http:///x",
+        ] {
+            check_problem("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", bad, no_url);
+            check_problem("OTEL_EXPORTER_OTLP_ENDPOINT", bad, no_url);
+        }
+        check_problem(
+            "OTEL_EXPORTER_OTLP_PROTOCOL",
+            "grpc",
+            "is 'grpc': give http/protobuf",
+        );
+        check_problem(
+            "OTEL_EXPORTER_OTLP_TIMEOUT",
+            "10s",
+            &format!(
+                "is '10s': give a whole number from 1 to {}",
+                super::MILLIS_MAX
+            ),
+        );
+        check_problem(
+            "OTEL_TRACES_EXPORTER",
+            "zipkin",
+            "is 'zipkin': give otlp or none",
+        );
+        check_problem("OTEL_SDK_DISABLED", "yes", "is 'yes': give false or true");
+        check_problem(
+            "OTEL_BSP_MAX_EXPORT_BATCH_SIZE",
+            "4096",
+            "is more than OTEL_BSP_MAX_QUEUE_SIZE: give at most that",
+        );
+        check_problem(
+            "OTEL_EXPORTER_OTLP_HEADERS",
+            "a=1,secret",
+            "has no name=value in place 2: give name=value,name=value",
+        );
+        check_problem(
+            "OTEL_EXPORTER_OTLP_HEADERS",
+            "a b=secret",
+            "has no name=value in place 1: give name=value,name=value",
+        );
+        check_problem(
+            "OTEL_EXPORTER_OTLP_HEADERS",
+            "a=secret%0d%0a",
+            "gives a a value that no header can have",
+        );
+        check_problem(
+            "OTEL_RESOURCE_ATTRIBUTES",
+            "=x",
+            "has no name=value in place 1: give name=value,name=value",
+        );
+    }
+
+    #[test]
+    fn https_needs_a_ca() {
+        let text = "OTEL_EXPORTER_OTLP_CERTIFICATE is missing: with https give the PEM file of the CA that signed the collector's certificate, since this image has no roots of its own";
+        let problems = traces(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "https://c")]).unwrap_err();
+        assert_eq!(problems, [text]);
+    }
+
+    #[test]
+    fn each_sampler_has_its_word() {
+        let sampler = |word: &str| on(&[("OTEL_TRACES_SAMPLER", word)]).sampler;
+        let one = Root::Share(Share::default());
+        for (word, by_parent, root) in [
+            ("always_on", false, Root::All),
+            ("always_off", false, Root::None),
+            ("traceidratio", false, one),
+            ("parentbased_always_on", true, Root::All),
+            ("parentbased_always_off", true, Root::None),
+            ("parentbased_traceidratio", true, one),
+        ] {
+            assert_eq!(sampler(word), Sampler { by_parent, root }, "{word}");
+        }
+        for bad in ["1.5", "-1", "NaN", "half"] {
+            let pairs = [
+                ON,
+                ("OTEL_TRACES_SAMPLER", "traceidratio"),
+                ("OTEL_TRACES_SAMPLER_ARG", bad),
+            ];
+            let expected = format!("OTEL_TRACES_SAMPLER_ARG is '{bad}': give a number from 0 to 1");
+            assert_eq!(traces(&pairs).unwrap_err(), [expected]);
+        }
+        assert!(traces(&[ON, ("OTEL_TRACES_SAMPLER", "xray")]).is_err());
+    }
+}

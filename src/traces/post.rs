@@ -1,0 +1,137 @@
+//! [`Post`]: sends bytes to a collector by HTTP or HTTPS, one attempt each.
+//!
+//! Here, and for the API server in [`crate::kube::transport`], the HTTP and TLS libraries are named:
+//! this has one URL and one CA, no credentials that are renewed and no watches, and traces may not
+//! depend on what talks to Kubernetes. Nothing waits without bound, no redirect or proxy is followed.
+
+use super::Settings;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+use ureq::http::{HeaderMap, HeaderName, HeaderValue, Uri};
+use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, TlsProvider};
+use ureq::{Agent, Error};
+
+/// Largest answer that is read, in bytes; a collector has little to say.
+const ANSWER_BYTES_MAX: u64 = 64 * 1024;
+
+/// Largest head of an answer, in bytes.
+const HEAD_BYTES_MAX: usize = 16 * 1024;
+
+/// Longest that an idle connection is kept.
+const IDLE: Duration = Duration::from_secs(20);
+
+/// A way to a collector.
+pub(super) struct Post {
+    agent: Agent,
+    url: Uri,
+    headers: HeaderMap,
+}
+
+impl fmt::Debug for Post {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Post").field(&self.url).finish()
+    }
+}
+
+impl Post {
+    /// Gets ready; nothing is sent yet.
+    ///
+    /// # Errors
+    /// A sentence about what is wrong with the URL, the headers or the file of the CA.
+    pub(super) fn new(settings: &Settings) -> Result<Self, String> {
+        let endpoint = &settings.endpoint;
+        let url = Uri::try_from(endpoint).map_err(|error| {
+            format!("the endpoint of traces, {endpoint}, is no URL ({error}): see OTEL_EXPORTER_OTLP_ENDPOINT")
+        })?;
+        let is_secure = url.scheme_str() == Some("https");
+        let tls = TlsConfig::builder()
+            .provider(TlsProvider::Rustls)
+            .root_certs(RootCerts::new_with_certs(&roots(settings)?))
+            .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .build();
+        let agent = Agent::config_builder()
+            .tls_config(tls)
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .https_only(is_secure)
+            .proxy(None)
+            .user_agent(concat!("config-controller/", env!("CARGO_PKG_VERSION")))
+            .max_response_header_size(HEAD_BYTES_MAX)
+            .max_idle_connections(1)
+            .max_idle_connections_per_host(1)
+            .max_idle_age(IDLE)
+            .timeout_global(Some(settings.timeout))
+            .build();
+        Ok(Self {
+            agent: agent.into(),
+            url,
+            headers: headers(settings)?,
+        })
+    }
+
+    /// Sends one body; the body of the answer if that is a success.
+    ///
+    /// # Errors
+    /// A few words on what went wrong, the same for the same trouble.
+    pub(super) fn send(&self, body: &[u8]) -> Result<Vec<u8>, String> {
+        let mut request = self.agent.post(&self.url);
+        if let Some(all) = request.headers_mut() {
+            all.extend(self.headers.clone());
+        }
+        let mut answer = request.send(body).map_err(|error| words(&error))?;
+        let status = answer.status();
+        if !status.is_success() {
+            return Err(format!("it answers {status}"));
+        }
+        let body = answer.body_mut().with_config().limit(ANSWER_BYTES_MAX);
+        // It has said that it took them; what else it had to say is not worth an error.
+        Ok(body.read_to_vec().unwrap_or_default())
+    }
+}
+
+fn headers(settings: &Settings) -> Result<HeaderMap, String> {
+    let mut headers = HeaderMap::new();
+    headers.insert(
+        "content-type",
+        HeaderValue::from_static("application/x-protobuf"),
+    );
+    for (name, value) in &settings.headers.0 {
+        let bad = || format!("OTEL_EXPORTER_OTLP_HEADERS: the header {name} cannot be sent");
+        let mut value = HeaderValue::try_from(value).map_err(|_| bad())?;
+        value.set_sensitive(true);
+        headers.insert(HeaderName::try_from(name).map_err(|_| bad())?, value);
+    }
+    Ok(headers)
+}
+
+fn roots(settings: &Settings) -> Result<Vec<Certificate<'static>>, String> {
+    let Some(file) = &settings.certificate else {
+        return Ok(Vec::new());
+    };
+    let problem = |why: String| format!("OTEL_EXPORTER_OTLP_CERTIFICATE: {} {why}", file.display());
+    let pem = std::fs::read(file).map_err(|error| problem(format!("cannot be read: {error}")))?;
+    let mut roots = Vec::new();
+    for item in ureq::tls::parse_pem(&pem) {
+        if let PemItem::Certificate(root) =
+            item.map_err(|error| problem(format!("is no PEM: {error}")))?
+        {
+            roots.push(root);
+        }
+    }
+    if roots.is_empty() {
+        return Err(problem(
+            "holds no certificate: give a PEM file of the CA".into(),
+        ));
+    }
+    Ok(roots)
+}
+
+fn words(error: &Error) -> String {
+    match error {
+        Error::Timeout(_) => "it does not answer in time".to_owned(),
+        Error::HostNotFound => "its name is not known".to_owned(),
+        other => other.to_string(),
+    }
+}

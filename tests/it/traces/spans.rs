@@ -1,0 +1,486 @@
+//! What the spans say.
+
+use opentelemetry_proto::tonic::trace::v1::Span;
+use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
+use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
+
+use super::Program;
+use super::collector::{Collector, Mood, attribute, header};
+use crate::fake_kube::dynamics::pods::PodMove;
+use crate::fake_kube::faults::{Fault, FaultRule};
+use crate::fake_kube::http::tls::Tls;
+use crate::harness::{Builder, Ground, TemporaryFolder, eventually};
+
+const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+const CALLER: &str = "00f067aa0ba902b7";
+const OTHER_TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
+const OTHER_CALLER: &str = "b7ad6b7169203331";
+
+/// The request of a GET of an instance.
+const GET: &str = "GET /app/{type}/{name}";
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn word(span: &Span, name: &str) -> String {
+    attribute(&span.attributes, name)
+}
+
+fn code(span: &Span) -> StatusCode {
+    span.status
+        .as_ref()
+        .map_or(StatusCode::Unset, |status| status.code())
+}
+
+/// A ground whose traces come to this collector, soon.
+fn traced(builder: Builder, collector: &Collector) -> Builder {
+    builder
+        .setting("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", &collector.endpoint())
+        .setting("OTEL_BSP_SCHEDULE_DELAY", "20")
+}
+
+fn children<'a>(spans: &'a [Span], parent: &Span) -> Vec<&'a Span> {
+    let of_it = |span: &&Span| span.parent_span_id == parent.span_id;
+    spans.iter().filter(of_it).collect()
+}
+
+/// Steps of a start follow each other without a gap, from its beginning to its end.
+#[track_caller]
+fn check_steps(start: &Span, steps: &[&Span]) {
+    assert_eq!(steps[0].start_time_unix_nano, start.start_time_unix_nano);
+    for pair in steps.windows(2) {
+        assert_eq!(pair[0].end_time_unix_nano, pair[1].start_time_unix_nano);
+    }
+    let last = steps.last().expect("a start has steps");
+    assert_eq!(last.end_time_unix_nano, start.end_time_unix_nano);
+    for step in steps {
+        assert_eq!(step.trace_id, start.trace_id);
+        assert!(step.start_time_unix_nano <= step.end_time_unix_nano);
+    }
+}
+
+#[test]
+fn a_start_is_a_child_of_the_request_that_made_its_job() {
+    let collector = Collector::start(Mood::Takes);
+    let ground = traced(Ground::builder(), &collector)
+        .fate(crate::fake_kube::dynamics::fate::Fate::by_hand())
+        .setting(
+            "OTEL_RESOURCE_ATTRIBUTES",
+            "deployment.environment.name=test",
+        )
+        .setting("OTEL_EXPORTER_OTLP_HEADERS", "x-tenant=a%20b")
+        .start();
+    let traceparent = format!("00-{TRACE}-{CALLER}-01");
+    let headers = [("traceparent", &*traceparent), ("tracestate", "vendor=x")];
+    let waiting = ground
+        .client()
+        .begin("GET", "/app/hello/ann?a=secret", &headers, "");
+    ground.move_pod("hello-ann", &PodMove::Run);
+    eventually("it is seen to run", || {
+        let text = ground.get("/metrics").text;
+        text.contains("phase=\"scheduling\"").then_some(())
+    });
+    ground.make_ready("hello-ann");
+    waiting.finish().expect(200);
+
+    let start = collector.wait("start");
+    let request = collector.wait(GET);
+    check_request(&request);
+    assert_eq!(start.parent_span_id, request.span_id);
+    assert_eq!(start.trace_id, request.trace_id);
+    assert_eq!(start.links, []);
+    assert_eq!(code(&start), StatusCode::Unset);
+    let job = ground.job("hello-ann").expect("the Job is there");
+    let uid = job["metadata"]["uid"].as_str().unwrap_or_default();
+    for (name, value) in [
+        ("config_controller.type", "hello"),
+        ("config_controller.name", "ann"),
+        ("config_controller.result", "ready"),
+        ("config_controller.reason", ""),
+        ("k8s.job.name", "hello-ann"),
+        ("k8s.job.uid", uid),
+    ] {
+        assert_eq!(word(&start, name), value, "{name}");
+    }
+    let spans = collector.spans();
+    let steps = children(&spans, &start);
+    let names: Vec<&str> = steps.iter().map(|step| &*step.name).collect();
+    assert_eq!(names[..2], ["admitting", "creating"]);
+    assert_eq!(names.last(), Some(&"readying"));
+    assert!(names.contains(&"scheduling"), "{names:?}");
+    check_steps(&start, &steps);
+    // The request waited for the start, and its span has that time in it.
+    assert!(request.start_time_unix_nano <= start.start_time_unix_nano);
+    assert!(request.end_time_unix_nano >= start.end_time_unix_nano);
+    check_sender(&collector);
+    // Kubernetes is told of it as well.
+    let made = ground.kube.requests().into_iter();
+    let mut made = made.filter(|asked| asked.verb == "create" && asked.resource == "jobs");
+    let told = made.next().expect("the Job was asked for").traceparent;
+    assert_eq!(told, format!("00-{TRACE}-{}-01", hex(&request.span_id)));
+}
+
+#[track_caller]
+fn check_request(request: &Span) {
+    assert_eq!(hex(&request.trace_id), TRACE);
+    assert_eq!(hex(&request.parent_span_id), CALLER);
+    assert_eq!(request.trace_state, "vendor=x");
+    assert_eq!(request.kind(), SpanKind::Server);
+    assert_eq!(code(request), StatusCode::Unset);
+    for (name, value) in [
+        ("http.request.method", "GET"),
+        ("http.route", "/app/{type}/{name}"),
+        ("http.response.status_code", "200"),
+        ("url.path", "/app/hello/ann"),
+        ("url.scheme", "http"),
+        ("client.address", "127.0.0.1"),
+        ("error.type", ""),
+    ] {
+        assert_eq!(word(request, name), value, "{name}");
+    }
+}
+
+#[track_caller]
+fn check_sender(collector: &Collector) {
+    let head = collector.first_head();
+    assert_eq!(head[0], "POST /v1/traces HTTP/1.1");
+    assert_eq!(header(&head, "content-type"), "application/x-protobuf");
+    assert_eq!(header(&head, "x-tenant"), "a b");
+    let resource = collector.resource();
+    for (name, value) in [
+        ("service.name", "config-controller"),
+        ("service.version", env!("CARGO_PKG_VERSION")),
+        ("deployment.environment.name", "test"),
+        ("telemetry.sdk.name", "opentelemetry"),
+    ] {
+        assert_eq!(attribute(&resource, name), value, "{name}");
+    }
+    assert_ne!(attribute(&resource, "service.instance.id"), "");
+}
+
+#[test]
+fn later_callers_are_links() {
+    let collector = Collector::start(Mood::Takes);
+    let ground = traced(Ground::builder(), &collector)
+        .fate(crate::fake_kube::dynamics::fate::Fate::by_hand())
+        .start();
+    let first = [("traceparent", &*format!("00-{TRACE}-{CALLER}-01"))];
+    let second = [(
+        "traceparent",
+        &*format!("00-{OTHER_TRACE}-{OTHER_CALLER}-01"),
+    )];
+    let client = ground.client();
+    let first = client.begin("GET", "/app/hello/ann", &first, "");
+    ground.wait_pod("hello-ann");
+    let mut later = vec![client.begin("GET", "/app/hello/ann", &second, "")];
+    // More than there is room for, beyond the first.
+    later.extend((0..40).map(|_| client.begin_get("/app/hello/ann")));
+    eventually("all wait", || {
+        let text = ground.get("/metrics").text;
+        text.contains("config_controller_waiting_requests 42\n")
+            .then_some(())
+    });
+    ground.make_ready("hello-ann");
+    first.finish().expect(200);
+    later
+        .into_iter()
+        .for_each(|waiting| drop(waiting.finish().expect(200)));
+
+    let start = collector.wait("start");
+    assert_eq!(hex(&start.trace_id), TRACE);
+    assert_eq!(word(&start, "config_controller.joined"), "41");
+    assert_eq!(start.links.len(), 32);
+    let other = collector.wait_for("the second request", |span| {
+        hex(&span.trace_id) == OTHER_TRACE
+    });
+    assert_eq!(hex(&other.parent_span_id), OTHER_CALLER);
+    let mut links = start.links.iter();
+    assert!(links.any(|link| link.span_id == other.span_id && link.trace_id == other.trace_id));
+}
+
+#[test]
+fn a_start_that_fails_says_why() {
+    let collector = Collector::start(Mood::Takes);
+    let ground = traced(Ground::builder(), &collector)
+        .fate(crate::fake_kube::dynamics::fate::Fate::by_hand())
+        .start();
+    let waiting = ground.client().begin_get("/app/hello/ann");
+    let invalid = PodMove::Wait("InvalidImageName".into(), "no such name".into());
+    for next in [PodMove::Schedule, PodMove::Mount, PodMove::Pull, invalid] {
+        ground.move_pod("hello-ann", &next);
+    }
+    waiting.finish().expect(202);
+    let start = collector.wait("start");
+    assert_eq!(code(&start), StatusCode::Error);
+    assert_eq!(word(&start, "config_controller.result"), "failed");
+    assert_eq!(word(&start, "config_controller.reason"), "InvalidImageName");
+    assert_eq!(word(&start, "error.type"), "InvalidImageName");
+    let message = start.status.as_ref().map(|status| &*status.message);
+    assert_eq!(message, Some("InvalidImageName"));
+    assert!(start.events.iter().any(|event| event.name == "verdict"));
+
+    let quota = Fault::Refused("exceeded quota".to_owned());
+    ground
+        .kube
+        .fault(FaultRule::new("create", "jobs", quota).times(1));
+    ground.get("/app/hello/denied").expect_error(403, "refused");
+    let is_denied = |span: &Span| word(span, "config_controller.result") == "denied";
+    let denied = collector.wait_for("the start that was denied", is_denied);
+    assert_eq!(code(&denied), StatusCode::Error);
+    let spans = collector.spans();
+    let steps = children(&spans, &denied);
+    assert_eq!(steps.len(), 1);
+    assert_eq!(steps[0].name, "admitting");
+    check_steps(&denied, &steps);
+    // The caller's mistake or bad luck is no failure of ours.
+    let is_request = |span: &Span| span.span_id == denied.parent_span_id;
+    let request = collector.wait_for("its request", is_request);
+    assert_eq!(word(&request, "http.response.status_code"), "403");
+    assert_eq!(code(&request), StatusCode::Unset);
+}
+
+#[test]
+fn a_start_that_is_stopped_or_left_behind_is_told() {
+    let collector = Collector::start(Mood::Takes);
+    let mut ground = traced(Ground::builder(), &collector)
+        .fate(crate::fake_kube::dynamics::fate::Fate::by_hand())
+        .start();
+    let stopped = ground.client().begin_get("/app/hello/stopped");
+    ground.wait_pod("hello-stopped");
+    ground.delete("/app/hello/stopped").expect(200);
+    drop(stopped.finish());
+    let result =
+        |wanted: &'static str| move |span: &Span| word(span, "config_controller.result") == wanted;
+    let start = collector.wait_for("the start that was stopped", result("stopped"));
+    assert_eq!(code(&start), StatusCode::Unset);
+    let left = ground.client().begin_get("/app/hello/left");
+    ground.wait_pod("hello-left");
+    let service = ground.take_service();
+    let ended = service.drain(
+        std::time::Duration::ZERO,
+        std::time::Duration::from_secs(60),
+    );
+    assert_eq!(ended, Ok(()));
+    left.finish().expect(202);
+    // What was told last has been sent when the end is there.
+    let spans = collector.spans();
+    let left = spans.iter().find(|span| result("unknown")(span));
+    let left = left.expect("the start that goes on without us is told");
+    assert_eq!(word(left, "config_controller.reason"), "replica_ended");
+}
+
+#[test]
+fn requests_without_a_good_parent_begin_a_trace() {
+    let collector = Collector::start(Mood::Takes);
+    let ground = traced(Ground::builder(), &collector).start();
+    let good = format!("00-{TRACE}-{CALLER}-01");
+    for (path, headers) in [
+        ("/app/none", vec![]),
+        ("/app/bad", vec![("traceparent", &*good.to_uppercase())]),
+        (
+            "/app/two",
+            vec![("traceparent", &*good), ("Traceparent", &*good)],
+        ),
+        ("/app/good", vec![("traceparent", &*good)]),
+    ] {
+        ground
+            .client()
+            .begin("GET", path, &headers, "")
+            .finish()
+            .expect(200);
+        let is_it = |span: &Span| word(span, "url.path") == path;
+        let span = collector.wait_for(path, is_it);
+        assert_eq!(span.name, "GET /app/{type}");
+        let is_good = path == "/app/good";
+        assert_eq!(hex(&span.trace_id) == TRACE, is_good, "{path}");
+        assert_eq!(span.parent_span_id.is_empty(), !is_good, "{path}");
+    }
+}
+
+#[test]
+fn what_is_not_asked_for_is_not_sent() {
+    let collector = Collector::start(Mood::Takes);
+    let ground = traced(Ground::builder(), &collector).start();
+    let unsampled = [("traceparent", &*format!("00-{TRACE}-{CALLER}-00"))];
+    for path in ["/livez", "/readyz", "/metrics"] {
+        assert_eq!(ground.get(path).status, 200, "{path}");
+    }
+    ground
+        .client()
+        .begin("GET", "/app", &unsampled, "")
+        .finish()
+        .expect(200);
+    let long = format!("/{}", "x".repeat(9_000));
+    ground.client().begin("BREW", &long, &[], "").finish();
+    let last = collector.wait("HTTP");
+    assert_eq!(word(&last, "http.request.method"), "_OTHER");
+    assert_eq!(word(&last, "http.response.status_code"), "404");
+    assert_eq!(
+        word(&last, "url.path").len(),
+        config_controller::traces::PATH_BYTES_MAX
+    );
+    let spans = collector.spans();
+    assert_eq!(spans.len(), 1, "{spans:?}");
+}
+
+#[test]
+fn a_caller_that_hangs_up_ends_its_span() {
+    let collector = Collector::start(Mood::Takes);
+    let ground = traced(Ground::builder(), &collector)
+        .fate(crate::fake_kube::dynamics::fate::Fate::by_hand())
+        .start();
+    let waiting = ground.client().begin_get("/app/hello/ann");
+    ground.wait_pod("hello-ann");
+    drop(waiting);
+    let request = collector.wait(GET);
+    assert_eq!(word(&request, "error.type"), "caller_gone");
+    assert_eq!(word(&request, "http.response.status_code"), "");
+    assert_eq!(code(&request), StatusCode::Unset);
+    // The start goes on, and is told when it ends.
+    ground.make_ready("hello-ann");
+    let start = collector.wait("start");
+    assert_eq!(start.parent_span_id, request.span_id);
+    assert_eq!(word(&start, "config_controller.result"), "ready");
+}
+
+/// The value of the metric of spans.
+fn spans_that(ground: &Ground, result: &str) -> f64 {
+    let text = ground.get("/metrics").text;
+    let name = format!("config_controller_spans_total{{result=\"{result}\"}} ");
+    let line = text.lines().find_map(|line| line.strip_prefix(&name));
+    line.expect("the metric is there")
+        .parse()
+        .expect("a number")
+}
+
+#[test]
+fn over_https_the_collectors_ca_decides() {
+    let folder = TemporaryFolder::new();
+    let (right, wrong) = (Tls::generate(), Tls::generate());
+    let pem = |name: &str, tls: &Tls| folder.write(name, &tls.ca_pem).display().to_string();
+    let (good, bad) = (pem("right", &right), pem("wrong", &wrong));
+    let collector = Collector::secure(right);
+    let with = |ca: &str| {
+        traced(Ground::builder(), &collector).setting("OTEL_EXPORTER_OTLP_CERTIFICATE", ca)
+    };
+    let ground = with(&bad).start();
+    ground.get("/app").expect(200);
+    eventually("it is not sent", || {
+        (spans_that(&ground, "failed") > 0.0).then_some(())
+    });
+    assert_eq!(collector.spans().len(), 0);
+    let ground = with(&good).start();
+    ground.get("/app").expect(200);
+    collector.wait("GET /app");
+    eventually("it is counted", || {
+        (spans_that(&ground, "sent") == 1.0).then_some(())
+    });
+}
+
+#[test]
+fn a_collector_that_takes_a_part_is_heard() {
+    let collector = Collector::start(Mood::TakesAllBut(1));
+    let ground = traced(Ground::builder(), &collector).start();
+    ground.get("/app").expect(200);
+    eventually("it is counted", || {
+        (spans_that(&ground, "failed") == 1.0).then_some(())
+    });
+    assert_eq!(spans_that(&ground, "sent"), 0.0);
+}
+
+#[test]
+fn a_silent_collector_keeps_nobody_waiting_and_the_queue_has_a_bound() {
+    let collector = Collector::start(Mood::Silent);
+    let ground = traced(Ground::builder(), &collector)
+        .setting("OTEL_EXPORTER_OTLP_TIMEOUT", "600000")
+        .setting("OTEL_BSP_EXPORT_TIMEOUT", "600000")
+        .setting("OTEL_BSP_MAX_QUEUE_SIZE", "4")
+        .setting("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "1")
+        .start();
+    ground.get("/app").expect(200);
+    eventually("the exporter waits", || {
+        (collector.connections() == 1).then_some(())
+    });
+    for _ in 0..9 {
+        ground.get("/app").expect(200);
+    }
+    // One is being sent, four wait.
+    eventually("the others are dropped", || {
+        (spans_that(&ground, "dropped") == 5.0).then_some(())
+    });
+    assert_eq!(
+        spans_that(&ground, "sent") + spans_that(&ground, "failed"),
+        0.0
+    );
+}
+
+#[test]
+fn the_end_does_not_wait_for_a_silent_collector() {
+    let ground = Ground::builder().unstarted().start();
+    let collector = Collector::start(Mood::Silent);
+    let settings = [
+        ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", &*collector.endpoint()),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "600000"),
+        ("OTEL_BSP_EXPORT_TIMEOUT", "600000"),
+    ];
+    let program = Program::start(&ground, &settings);
+    program.client.get("/app").expect(200);
+    let said = program.end();
+    assert!(
+        said.contains("the last spans may not have been sent"),
+        "{said}"
+    );
+}
+
+#[test]
+fn the_end_sends_what_waits() {
+    let ground = Ground::builder().unstarted().start();
+    let collector = Collector::start(Mood::Takes);
+    let settings = [
+        ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", &*collector.endpoint()),
+        ("OTEL_BSP_SCHEDULE_DELAY", "600000"),
+    ];
+    let program = Program::start(&ground, &settings);
+    program.client.get("/app").expect(200);
+    assert_eq!(collector.connections(), 0);
+    let said = program.end();
+    let spans = collector.spans();
+    assert_eq!(spans.len(), 1, "{said}");
+    assert_eq!(spans[0].name, "GET /app");
+}
+
+#[test]
+fn a_collector_that_is_away_is_told_once_and_so_is_its_return() {
+    let ground = Ground::builder().unstarted().start();
+    let collector = Collector::start(Mood::Refuses(503));
+    let settings = [
+        ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", &*collector.endpoint()),
+        ("OTEL_BSP_SCHEDULE_DELAY", "20"),
+    ];
+    let program = Program::start(&ground, &settings);
+    let lost = |wanted: &str| {
+        eventually("spans are lost", || {
+            let text = program.client.get("/metrics").text;
+            let line = format!("config_controller_spans_total{{result=\"failed\"}} {wanted}\n");
+            text.contains(&line).then_some(())
+        });
+    };
+    for count in ["1", "2", "3"] {
+        program.client.get("/app").expect(200);
+        lost(count);
+    }
+    collector.set_mood(Mood::Refuses(401));
+    program.client.get("/app").expect(200);
+    lost("4");
+    collector.set_mood(Mood::Takes);
+    program.client.get("/app").expect(200);
+    collector.wait("GET /app");
+    let said = program.end();
+    let count = |words: &str| said.matches(words).count();
+    assert_eq!(count("traces are not taken by"), 2, "{said}");
+    assert_eq!(count("it answers 503"), 1, "{said}");
+    assert_eq!(count("it answers 401"), 1, "{said}");
+    assert_eq!(count("traces are taken again by"), 1, "{said}");
+    assert!(said.contains("4 spans were lost"), "{said}");
+}
