@@ -87,30 +87,32 @@ build_programs() {
     if [[ ! -d $programs ]]; then
         check_disk "$(go env GOCACHE)" 6000 "Building the programs"
         check_disk "$cache" 1000 "Keeping the programs"
-        go_build_with_progress
+        go_build_with_progress "$here" tool
+        mv "$programs.new/server" "$programs.new/etcd"
+        mv "$programs.new" "$programs"
     fi
     exec 8>&-
 }
 
+# go_build_with_progress MODULE PACKAGE...: from the module in that folder, into $programs.new.
 go_build_with_progress() {
-    local began=$SECONDS new=$programs.new total pid built step=0
+    local began=$SECONDS new=$programs.new log=$programs.log total pid built step=0 module=$1
+    shift
     say "Building Kubernetes' programs from their Go modules: once, 6 to 9 minutes on 2 cores, into $programs"
     say "  fetching the modules"
-    total=$(cd "$here" && CGO_ENABLED=0 go list -deps tool 2>"$cache/build.log" | wc -l) ||
-        fail "Go could not fetch the modules: $(tail -3 "$cache/build.log")"
+    total=$(cd "$module" && CGO_ENABLED=0 go list -deps "$@" 2>"$log" | wc -l) ||
+        fail "Go could not fetch the modules: $(tail -3 "$log")"
     rm -rf "$new"
     mkdir -p "$new"
-    (cd "$here" && CGO_ENABLED=0 exec nice go build -v "${build_flags[@]}" -o "$new/" tool >"$cache/build.log" 2>&1 8>&- 9>&-) &
+    (cd "$module" && CGO_ENABLED=0 exec nice go build -v "${build_flags[@]}" -o "$new/" "$@" >"$log" 2>&1 8>&- 9>&-) &
     pid=$!
     while kill -0 "$pid" 2>/dev/null; do
         sleep 0.5
         ((++step % 40 == 0)) || continue
-        built=$(grep -c '^[a-z].*[^:]$' "$cache/build.log" || true)
+        built=$(grep -c '^[a-z].*[^:]$' "$log" || true)
         say "  $built of at most $total packages, then the programs are linked; $((SECONDS - began)) s so far"
     done
-    wait "$pid" || fail "The build failed: $(grep -v '^[a-z0-9.]*/[^ ]*$' "$cache/build.log" | tail -5)"
-    mv "$new/server" "$new/etcd"
-    mv "$new" "$programs"
+    wait "$pid" || fail "The build failed: $(grep -v '^[a-z0-9.]*/[^ ]*$' "$log" | tail -5)"
     say "  built in $((SECONDS - began)) s"
 }
 
