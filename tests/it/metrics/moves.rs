@@ -15,14 +15,20 @@ use crate::harness::{Connection, Ground, NAMESPACE, eventually, repository};
 /// What a story leaves open until its metric was looked at again.
 type Held = Box<dyn Any>;
 
+/// What happens on a service that was just started.
+type Story = fn(&mut Ground) -> Held;
+
+/// What a value must be.
+type Value = fn(&Ground) -> f64;
+
 /// How a metric is shown to say what it should.
 enum Proof {
     /// It does not move: its value is this.
-    Is(fn(&Ground) -> f64),
-    /// On a service that was just started, this changes one of its samples.
-    Moves(fn(&mut Ground) -> Held),
+    Is(Value),
+    /// This changes one of its samples.
+    Moves(Story),
     /// The same, where each pod fails before it is ready.
-    MovesByFailure(fn(&mut Ground) -> Held),
+    MovesByFailure(Story),
     /// What moves it cannot be had from outside: a test of that file and name does it.
     Within(&'static str, &'static str),
 }
@@ -233,7 +239,7 @@ fn samples(ground: &Ground, family: &Family) -> Vec<String> {
     text.lines().filter(own).map(str::to_owned).collect()
 }
 
-fn check_moves(family: &Family, fate: Fate, story: fn(&mut Ground) -> Held) {
+fn check_moves(family: &Family, fate: Fate, story: Story) {
     let mut ground = Ground::builder().fate(fate).start();
     let before = samples(&ground, family);
     let held = story(&mut ground);
@@ -247,7 +253,7 @@ fn check_moves(family: &Family, fate: Fate, story: fn(&mut Ground) -> Held) {
 
 /// The one sample is this. One in a thousand million of it may be missing: of a count that is nothing,
 /// of a time it is two seconds, since the kernel tells its own start in whole seconds.
-fn check_is(family: &Family, value: fn(&Ground) -> f64) {
+fn check_is(family: &Family, value: Value) {
     let ground = Ground::new();
     let all = samples(&ground, family);
     let [sample] = all.as_slice() else {
