@@ -239,11 +239,17 @@ impl Scrape for Numbers {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::app::Token;
     use crate::clock::SystemClock;
+    use crate::http::mailbox::Mailboxes;
+    use crate::http::message::Request;
+    use crate::http::server::{Handled, Handler, Resumed, Server, Settings};
     use crate::kube::types::{ConfigMap, Job, Pod, Resource};
     use crate::model::labels;
     use crate::store::{Writer, store};
     use serde_json::json;
+    use std::io::{Read as _, Write as _};
+    use std::net::{TcpListener, TcpStream};
     use std::time::SystemTime;
 
     /// Stands still.
@@ -258,6 +264,33 @@ mod tests {
         fn wall_now(&self) -> SystemTime {
             SystemClock.wall_now()
         }
+    }
+
+    /// A view of nothing yet, and those who write what it shows.
+    fn view(now: Instant) -> (View, Writer<Job>, Writer<Pod>) {
+        let (jobs, jobs_seen) = store::new(now);
+        let (pods, pods_seen) = store::new(now);
+        let (_, config_maps) = store::new::<ConfigMap>(now);
+        let view = View {
+            config_maps,
+            jobs: jobs_seen,
+            pods: pods_seen,
+            events: crate::store::EventStore::default(),
+        };
+        (view, jobs, pods)
+    }
+
+    fn numbers(view: View, now: Instant) -> Numbers {
+        let metrics = Arc::new(Metrics::new(1, &[]));
+        let clock = Arc::new(Still(now));
+        Numbers::new(
+            metrics,
+            view,
+            Arc::default(),
+            Vec::new(),
+            Traces::default(),
+            clock,
+        )
     }
 
     fn add_instance(jobs: &Writer<Job>, pods: &Writer<Pod>, number: usize) {
@@ -281,31 +314,60 @@ mod tests {
         drop((jobs.own_write(job), pods.own_write(pod)));
     }
 
+    /// Whoever calls it meets a defect.
+    struct Broken;
+
+    impl Handler for Broken {
+        type Answer = ();
+        type Pending = ();
+
+        fn handle(&self, _: Request, _: Token) -> Handled<()> {
+            panic!("as the test wants it")
+        }
+
+        fn resume(&self, (): (), (): ()) -> Resumed<()> {
+            Resumed::Parked(())
+        }
+
+        fn abandon(&self, _: Token) {}
+    }
+
+    #[test]
+    fn a_panic_is_counted() {
+        let server = Server::start(
+            TcpListener::bind("127.0.0.1:0").unwrap(),
+            Arc::new(Broken),
+            Arc::new(Mailboxes::new(1)),
+            Settings::default(),
+            Arc::new(SystemClock),
+            Arc::new(|cause: &str| panic!("{cause}")),
+        )
+        .unwrap();
+        let now = Instant::now();
+        let numbers = numbers(view(now).0, now);
+        numbers.set_front(server.stats());
+        let panics = |count: u64| {
+            let line = format!("config_controller_panics_total {count}\n");
+            assert!(numbers.text().contains(&line), "{}", numbers.text());
+        };
+        panics(0);
+        let mut client = TcpStream::connect(server.address()).unwrap();
+        let request = b"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n";
+        client.write_all(request).unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 500 "), "{answer}");
+        panics(1);
+    }
+
     #[test]
     fn ten_thousand_instances_are_counted_once_a_second() {
         let now = Instant::now();
-        let (jobs, jobs_seen) = store::new(now);
-        let (pods, pods_seen) = store::new(now);
-        let (_, config_maps) = store::new::<ConfigMap>(now);
-        let view = View {
-            config_maps,
-            jobs: jobs_seen,
-            pods: pods_seen,
-            events: crate::store::EventStore::default(),
-        };
+        let (view, jobs, pods) = view(now);
         for number in 0..10_000 {
             add_instance(&jobs, &pods, number);
         }
-        let metrics = Arc::new(Metrics::new(1, &[]));
-        let (catalogs, clock) = (Arc::default(), Arc::new(Still(now)));
-        let numbers = Numbers::new(
-            metrics,
-            view,
-            catalogs,
-            Vec::new(),
-            Traces::default(),
-            clock,
-        );
+        let numbers = numbers(view, now);
         let text = numbers.text();
         // No type is on offer here, so all are of one that is not.
         let line = "config_controller_instances{type=\"_other\",status=\"ready\"} 10000\n";

@@ -64,12 +64,19 @@ make_bridge() {
 }
 
 remove_bridge() {
-    # The pods' ends of the pairs go a moment after their processes.
     await 10 "no pod's network device is left on $bridge" no_device_on_bridge
     ! ip link show "$bridge" >/dev/null 2>&1 || ip link delete "$bridge"
 }
 
-no_device_on_bridge() { [[ -z $(ip -o link show master "$bridge" 2>/dev/null) ]]; }
+# A pair goes with the namespace of its other end, and that outlives its processes for as long as the
+# kernel tries to end their connections: minutes, since the router of Services has gone, too.
+no_device_on_bridge() {
+    local device
+    while read -r _ device _; do ip link delete "${device%%@*}" || true; done < <(devices_on_bridge)
+    [[ -z $(devices_on_bridge) ]]
+}
+
+devices_on_bridge() { ip -o link show master "$bridge" 2>/dev/null | tr -d :; }
 
 write_node_files() {
     local node=$folder/node at setting

@@ -115,37 +115,3 @@ go_build_with_progress() {
     wait "$pid" || fail "The build failed: $(grep -v '^[a-z0-9.]*/[^ ]*$' "$log" | tail -5)"
     say "  built in $((SECONDS - began)) s"
 }
-
-module_flags=(-trimpath "-ldflags=-s -w")
-
-# build_modules VARIABLE NAME WHAT TIME MODULE...: programs that are installed as their modules say, at
-# versions that are pinned here; Go's checksum database vouches for them. Built once, kept in a folder
-# called NAME with a hash of versions and flags, which VARIABLE is set to.
-build_modules() {
-    local -n modules_folder=$1
-    local name=$2 what=$3 time=$4
-    shift 4
-    modules_folder=$cache/$name-$(echo "$* ${module_flags[*]}" | sha256sum | cut -c1-16)
-    [[ ! -d $modules_folder ]] || return 0
-    check_go
-    mkdir -p "$cache"
-    exec 8>"$cache/$name.lock"
-    flock 8
-    [[ -d $modules_folder ]] || install_modules "$modules_folder" "$name" "$what" "$time" "$@"
-    exec 8>&-
-}
-
-install_modules() {
-    local at=$1 name=$2 what=$3 time=$4 module
-    shift 4
-    check_disk "$(cd / && go env GOCACHE)" 2000 "Building $what"
-    check_disk "$cache" 200 "Keeping $what"
-    say "Building $what from Go modules: once, $time on 2 cores, into $at"
-    rm -rf "$at.new"
-    mkdir -p "$at.new"
-    for module; do
-        (cd / && CGO_ENABLED=0 GOBIN=$at.new nice go install "${module_flags[@]}" "$module" >"$cache/$name.log" 2>&1 8>&- 9>&-) ||
-            fail "Go could not build $module: $(tail -3 "$cache/$name.log")"
-    done
-    mv "$at.new" "$at"
-}

@@ -7,7 +7,8 @@
 //! 2. on a real cluster, with our program (`CLUSTER_TESTS=1`);
 //! 3. on any server: `CONTRACT_URL=http://host:port cargo test --test it contract::at_a_url`.
 //!    `CONTRACT_TYPE` names a type that it can start; with `KUBECONFIG` and `CONTRACT_NAMESPACE`
-//!    rows that look at objects run too. What cannot run there is listed with the reason.
+//!    rows that look at objects run too, and with `CONTRACT_EDIT=1` those that bring their own
+//!    types and change objects; `CONTRACT_AT_ONCE` is how many run at once. What cannot run there is listed with the reason.
 //!
 //! | module | rows |
 //! |---|---|
@@ -64,6 +65,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use crate::cluster::{self, say};
+use crate::end_to_end::number_from_env;
 use ground::{AtUrl, Ground, Need, OnCluster, OnFake};
 use scene::{Outcome, Scene};
 
@@ -475,7 +477,8 @@ fn at_a_url() {
     };
     let ground = found.unwrap_or_else(|sentence| panic!("{sentence}"));
     let place = format!("at {}", ground.address());
-    // One after the other: others may use that server, too.
-    let report = run_all(&table(), 1, &|act| act(&ground));
+    // One after the other unless it is asked for: others may use that server, too.
+    let at_once = number_from_env("CONTRACT_AT_ONCE", 1);
+    let report = run_all(&table(), at_once, &|act| act(&ground));
     judge(&place, &report);
 }

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::scene;
 use super::types::{SETTINGS, TYPES};
 use crate::cluster::{self, Cluster};
 use crate::end_to_end::ground::Ground as Namespace;
@@ -243,6 +244,8 @@ pub(super) struct AtUrl {
     address: SocketAddr,
     app_type: String,
     kube: Option<Kube>,
+    /// Whether the namespace is the suite's, with its types in it.
+    may_edit: bool,
 }
 
 /// Where a server of the contract listens unless its URL says otherwise.
@@ -266,14 +269,43 @@ impl AtUrl {
             }
             _ => None,
         };
+        let may_edit = variable("CONTRACT_EDIT").is_some_and(|value| value == "1");
+        match &kube {
+            Some(kube) if may_edit => kube.offer_types(),
+            None if may_edit => {
+                return Err("CONTRACT_EDIT needs KUBECONFIG and CONTRACT_NAMESPACE".to_owned());
+            }
+            _ => {}
+        }
         let app_type = match variable("CONTRACT_TYPE") {
             Some(app_type) => app_type,
+            None if may_edit => READY.to_owned(),
             None => offered_type(address)?,
         };
-        Ok(Self {
+        let ground = Self {
             address,
             app_type,
             kube,
+            may_edit,
+        };
+        ground.await_types()?;
+        Ok(ground)
+    }
+
+    /// Waits until the server offers the types that were just made.
+    fn await_types(&self) -> Result<(), String> {
+        if !self.may_edit {
+            return Ok(());
+        }
+        scene::soon("the suite's types are offered", || {
+            let offered = scene::answered(self.address, "GET", "/app", &[], "")?;
+            let offered = offered.json(200)?;
+            let offered = offered.as_array().cloned().unwrap_or_default();
+            let lacks = |name: &str| !offered.iter().any(|app_type| app_type == name);
+            match TYPES.iter().find(|(name, _)| lacks(name)) {
+                Some((name, _)) => Err(format!("{name} is not offered")),
+                None => Ok(()),
+            }
         })
     }
 }
@@ -293,8 +325,9 @@ impl Ground for AtUrl {
             Need::Objects => {
                 Some("it looks at objects: set KUBECONFIG and CONTRACT_NAMESPACE, too")
             }
-            Need::Types => Some("it needs the suite's own app types"),
-            Need::Edit => Some("it makes objects in Kubernetes"),
+            Need::Types | Need::Edit if self.may_edit => None,
+            Need::Types => Some("it needs the suite's own app types: set CONTRACT_EDIT=1, too"),
+            Need::Edit => Some("it makes objects in Kubernetes: set CONTRACT_EDIT=1, too"),
             Need::Fake => {
                 Some("it needs faults, pods moved by hand, another clock or other settings")
             }

@@ -86,7 +86,7 @@ fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
 
 /// A whole number of the environment; one that is none fails the test.
 #[track_caller]
-fn number_from_env(name: &str, otherwise: usize) -> usize {
+pub(crate) fn number_from_env(name: &str, otherwise: usize) -> usize {
     match std::env::var(name) {
         Ok(text) => text
             .parse()

@@ -31,6 +31,7 @@
 //! | `conformance` | what we rely on from the API server, on the fake and (with `CLUSTER_TESTS=1`) on a real cluster |
 //! | `contract` | the wire contract as a table: on the fake, on a real cluster, at a URL |
 //! | `end_to_end` | with `CLUSTER_TESTS=1`: our own program on a real cluster, with real pods |
+//! | `in_cluster` | with `CLUSTER_TESTS=1`: our image in a real cluster, asked by its Service from inside |
 //! | `simulation` | seeded schedules of everything that can happen, on one thread |
 //! | `fuzz` | mutated input for everything that reads bytes from outside |
 //! | `sandbox` | the sandbox does what it tells people to try |
@@ -63,6 +64,7 @@ mod contract;
 mod end_to_end;
 mod https;
 mod image;
+mod in_cluster;
 mod input;
 mod labels;
 mod legacy;

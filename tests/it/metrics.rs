@@ -1,4 +1,6 @@
-//! `/metrics`: every metric is documented, moves, and is text that Prometheus' own checker takes.
+//! `/metrics`: every metric is documented, moves (`moves`), and is text that Prometheus' own checker takes.
+
+mod moves;
 
 use std::collections::BTreeSet;
 use std::io::Write as _;

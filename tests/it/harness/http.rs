@@ -122,6 +122,11 @@ impl Connection {
         self.stream.write_all(text.as_bytes())
     }
 
+    /// Sends bytes, as they are.
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.stream.write_all(bytes)
+    }
+
     /// Reads one answer, with its body if it says that it has one.
     pub(crate) fn read(&mut self, to_head: bool) -> std::io::Result<Answer> {
         loop {

@@ -1,41 +1,15 @@
-//! Base and chart on a real cluster. Their pods run on the stand-in node, so that no image is fetched:
-//! what is shown is that Kubernetes takes them, not what the program does.
+//! Base and chart on a real cluster: that Kubernetes takes them, and what an upgrade from 2.7.1's chart
+//! keeps. What their pods do is shown by `in_cluster`.
 
 use std::collections::BTreeMap;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::tools::{CHART, Helm, Namespace};
-use super::{RENDERS, objects};
-use crate::cluster::{self, Cluster};
-use crate::harness::TemporaryFolder;
-
-/// The labels by which a namespace takes no pod that is not restricted, nor one that is merely warned of.
-const RESTRICTED: &[&str] = &[
-    "pod-security.kubernetes.io/enforce=restricted",
-    "pod-security.kubernetes.io/enforce-version=latest",
-];
-
-/// How long Kubernetes may take to bring up pods, as its tools want it.
-const TIMEOUT: &str = "--timeout=90s";
-
-/// Values with which pods run on the stand-in node.
-const STAND_IN_VALUES: &str = "
-nodeSelector: {kubernetes.io/hostname: stand-in-node}
-tolerations: [{key: kwok.x-k8s.io/node, operator: Exists}]
-";
-
-/// The manifests of a folder, in which pods run on the stand-in node.
-fn on_stand_in(cluster: &Cluster, folder: &str) -> Value {
-    let mut items = objects(&cluster.kubectl(&["kustomize", folder]));
-    for item in items.iter_mut().filter(|item| item["kind"] == "Deployment") {
-        let values: Value = serde_yaml::from_str(STAND_IN_VALUES).expect("values are YAML");
-        let pod = &mut item["spec"]["template"]["spec"];
-        pod["nodeSelector"] = values["nodeSelector"].clone();
-        pod["tolerations"] = values["tolerations"].clone();
-    }
-    json!({"apiVersion": "v1", "kind": "List", "items": items})
-}
+use super::RENDERS;
+use super::tools::{CHART, Helm, Namespace, RESTRICTED, TIMEOUT};
+use crate::cluster;
+use crate::harness::{Client, TemporaryFolder};
+use crate::in_cluster::{self, image};
 
 #[test]
 fn the_api_server_takes_all_of_it() {
@@ -64,48 +38,6 @@ fn the_api_server_takes_all_of_it() {
         let said = namespace.kubectl(&[&apply[..], &[&file]].concat());
         assert!(said.contains("deployment.apps/"), "{golden}: {said}");
     }
-}
-
-#[test]
-fn pods_of_the_base_are_restricted() {
-    let Some(cluster) = cluster::shared() else {
-        return;
-    };
-    let _beside = cluster::beside_others();
-    let namespace = Namespace::new(cluster, RESTRICTED);
-    let folder = TemporaryFolder::new();
-    let list = on_stand_in(cluster, "manifests/demo").to_string();
-    let file = folder.write("list.json", &list);
-    namespace.kubectl(&[
-        "apply",
-        "--validate=strict",
-        &format!("--filename={}", file.display()),
-    ]);
-    namespace.kubectl(&["rollout", "status", "deployment/config-controller", TIMEOUT]);
-    let pods = namespace.list("pods", "app.kubernetes.io/name=config-controller");
-    assert_eq!(pods.len(), 2, "{pods:?}");
-}
-
-#[test]
-fn pods_of_the_chart_are_restricted() {
-    let Some(cluster) = cluster::shared() else {
-        return;
-    };
-    let _beside = cluster::beside_others();
-    let namespace = Namespace::new(cluster, RESTRICTED);
-    let (helm, folder) = (Helm::new(cluster), TemporaryFolder::new());
-    let values = folder.write("values.yaml", STAND_IN_VALUES);
-    let values = format!("--values={}", values.display());
-    let place = format!("--namespace={}", namespace.name);
-    let said = helm.run(&[
-        "install", "portal", CHART, &place, &values, "--wait", TIMEOUT,
-    ]);
-    assert!(
-        said.contains("http://portal-config-controller:3333"),
-        "{said}"
-    );
-    let pods = namespace.list("pods", "app.kubernetes.io/instance=portal");
-    assert_eq!(pods.len(), 2, "{pods:?}");
 }
 
 /// A release, as it is on the cluster.
@@ -152,16 +84,17 @@ impl Release<'_> {
 /// hold its address: an upgrade must change neither, nor leave a second one beside it.
 #[test]
 fn an_upgrade_from_the_chart_of_2_7_1_keeps_what_is_there() {
-    let Some(cluster) = cluster::shared() else {
+    let Some(cluster) = in_cluster::shared() else {
         return;
     };
     let _beside = cluster::beside_others();
+    image::import(cluster);
     let (namespace, jobs) = (Namespace::new(cluster, &[]), Namespace::new(cluster, &[]));
     let release = Release {
         namespace: &namespace,
         jobs: &jobs,
     };
-    let (helm, folder) = (Helm::new(cluster), TemporaryFolder::new());
+    let helm = Helm::new(cluster);
     let place = format!("--namespace={}", namespace.name);
     let jobs_are_in = format!("--set=jobNamespace={}", jobs.name);
     let demo = "--set=image.repository=config-controller-demo,image.tag=1,image.pullPolicy=Never";
@@ -184,24 +117,19 @@ fn an_upgrade_from_the_chart_of_2_7_1_keeps_what_is_there() {
     let said = helm.refuse(&[&upgrade[..], &["--reuse-values"]].concat());
     assert!(said.contains("--reset-then-reuse-values"), "{said}");
 
-    let stand_in = folder.write("values.yaml", STAND_IN_VALUES);
-    let stand_in = format!("--values={}", stand_in.display());
     let image = "--set=image.repository=config-controller,image.tag=null";
-    let keep = [
-        "--reset-then-reuse-values",
-        &stand_in,
-        image,
-        "--wait",
-        TIMEOUT,
-    ];
+    let keep = ["--reset-then-reuse-values", image, "--wait", TIMEOUT];
     helm.run(&[&upgrade[..], &keep].concat());
     assert_eq!(release.identities(), before);
     let after = release.get("services");
     assert_eq!(after["spec"]["clusterIP"], service["spec"]["clusterIP"]);
     assert_eq!(after["spec"]["selector"], service["spec"]["selector"]);
     assert_eq!(release.get("deployments")["status"]["readyReplicas"], 2);
-    let version = env!("CARGO_PKG_VERSION");
-    assert_eq!(release.image(), format!("config-controller:{version}"));
+    assert_eq!(release.image(), image::name());
+    let callers = Client::new(in_cluster::address(&namespace, "portal-config-controller"));
+    let info = callers.get("/info").expect(200);
+    let ours = concat!("config-controller ", env!("CARGO_PKG_VERSION"));
+    assert_eq!(info["rev"], ours, "{info}");
 
     helm.run(&["rollback", "portal", "1", &place, "--wait", TIMEOUT]);
     assert_eq!(release.identities(), before);

@@ -11,7 +11,8 @@ use super::text_of;
 use crate::cluster::output;
 use crate::harness::TemporaryFolder;
 
-fn rules() -> Value {
+/// The specification of our PrometheusRule, which is a file of rules.
+pub(crate) fn rules() -> Value {
     let text = text_of("manifests/monitoring/prometheus-rule.yaml");
     let mut rule: Value = serde_yaml::from_str(&text).expect("the rules are YAML");
     rule["spec"].take()

@@ -12,7 +12,16 @@ use crate::cluster::{Cluster, output};
 use crate::harness::{TemporaryFolder, repository};
 
 /// Our chart, from the root of the repository.
-pub(super) const CHART: &str = "manifests/helm/config-controller";
+pub(crate) const CHART: &str = "manifests/helm/config-controller";
+
+/// The labels by which a namespace takes no pod that is not restricted, nor one that is merely warned of.
+pub(crate) const RESTRICTED: &[&str] = &[
+    "pod-security.kubernetes.io/enforce=restricted",
+    "pod-security.kubernetes.io/enforce-version=latest",
+];
+
+/// How long Kubernetes may take to bring up pods, as its tools want it.
+pub(crate) const TIMEOUT: &str = "--timeout=90s";
 
 /// The APIs whose kinds we use, as the API server calls them.
 const APIS: &[&str] = &[
@@ -41,7 +50,7 @@ fn program(name: &str) -> Command {
 
 /// Helm, with nothing of its user's.
 #[derive(Debug)]
-pub(super) struct Helm {
+pub(crate) struct Helm {
     folder: TemporaryFolder,
     kubeconfig: PathBuf,
     version: String,
@@ -49,7 +58,7 @@ pub(super) struct Helm {
 
 impl Helm {
     /// For that cluster.
-    pub(super) fn new(cluster: &Cluster) -> Self {
+    pub(crate) fn new(cluster: &Cluster) -> Self {
         let version = cluster.api().get("/version").expect(200);
         let version = version["gitVersion"]
             .as_str()
@@ -76,13 +85,13 @@ impl Helm {
 
     /// Runs it, and returns what it prints.
     #[track_caller]
-    pub(super) fn run(&self, arguments: &[&str]) -> String {
+    pub(crate) fn run(&self, arguments: &[&str]) -> String {
         output(&mut self.command(arguments))
     }
 
     /// Runs it though it must fail, and returns what it complains of.
     #[track_caller]
-    pub(super) fn refuse(&self, arguments: &[&str]) -> String {
+    pub(crate) fn refuse(&self, arguments: &[&str]) -> String {
         let done = self.command(arguments).output().expect("helm can be run");
         let text = String::from_utf8_lossy(&done.stdout);
         assert!(!done.status.success(), "{arguments:?}: {text}");
@@ -91,13 +100,13 @@ impl Helm {
 
     /// What the chart renders for a release with these further arguments.
     #[track_caller]
-    pub(super) fn template(&self, release: &str, arguments: &[&str]) -> String {
+    pub(crate) fn template(&self, release: &str, arguments: &[&str]) -> String {
         self.run(&self.template_arguments(release, arguments))
     }
 
     /// What helm says of values that are wrong.
     #[track_caller]
-    pub(super) fn refuse_template(&self, arguments: &[&str]) -> String {
+    pub(crate) fn refuse_template(&self, arguments: &[&str]) -> String {
         self.refuse(&self.template_arguments("portal", arguments))
     }
 
@@ -109,11 +118,11 @@ impl Helm {
 
 /// kubeconform with the schemas of that cluster's API server, which takes no unknown field.
 #[derive(Debug)]
-pub(super) struct Kubeconform(TemporaryFolder);
+pub(crate) struct Kubeconform(TemporaryFolder);
 
 impl Kubeconform {
     /// Fetches the schemas of all kinds of the APIs that we use.
-    pub(super) fn new(cluster: &Cluster) -> Self {
+    pub(crate) fn new(cluster: &Cluster) -> Self {
         let folder = TemporaryFolder::new();
         for api in APIS {
             let document = cluster.api().get(&format!("/openapi/v3/{api}")).expect(200);
@@ -137,7 +146,7 @@ impl Kubeconform {
     }
 
     /// Whether it takes these objects, and what it prints.
-    pub(super) fn judge(&self, yaml: &str) -> (bool, String) {
+    pub(crate) fn judge(&self, yaml: &str) -> (bool, String) {
         let file = self.0.write("objects.yaml", yaml);
         let pattern = "{{ .ResourceKind }}{{ .KindSuffix }}.json";
         let done = program("kubeconform")
@@ -173,15 +182,15 @@ fn forbid_unknown_fields(components: &mut Value) {
 
 /// A namespace that goes with its value.
 #[derive(Debug)]
-pub(super) struct Namespace<'a> {
+pub(crate) struct Namespace<'a> {
     cluster: &'a Cluster,
-    pub(super) name: String,
+    pub(crate) name: String,
 }
 
 impl<'a> Namespace<'a> {
     /// A new one, with these labels.
     #[track_caller]
-    pub(super) fn new(cluster: &'a Cluster, labels: &[&str]) -> Self {
+    pub(crate) fn new(cluster: &'a Cluster, labels: &[&str]) -> Self {
         static COUNTER: AtomicU32 = AtomicU32::new(0);
         let count = COUNTER.fetch_add(1, Ordering::SeqCst);
         let name = format!("manifests-{}-{count}", std::process::id());
@@ -195,14 +204,14 @@ impl<'a> Namespace<'a> {
 
     /// Runs kubectl in it, and returns what it prints.
     #[track_caller]
-    pub(super) fn kubectl(&self, arguments: &[&str]) -> String {
+    pub(crate) fn kubectl(&self, arguments: &[&str]) -> String {
         let own = ["--namespace", &self.name];
         self.cluster.kubectl(&[&own, arguments].concat())
     }
 
     /// What is there of these kinds, with these labels.
     #[track_caller]
-    pub(super) fn list(&self, kinds: &str, selector: &str) -> Vec<Value> {
+    pub(crate) fn list(&self, kinds: &str, selector: &str) -> Vec<Value> {
         let text = self.kubectl(&["get", kinds, "--selector", selector, "--output=json"]);
         let mut list: Value = serde_json::from_str(&text).expect("kubectl prints JSON");
         match list["items"].take() {

@@ -1,0 +1,141 @@
+//! Our image in a real cluster: installed as the README says, and asked from inside by its Service.
+//!
+//! Whatever calls the service here is a pod, which knows it by its name: the way is the cluster's
+//! name server, kube-proxy's rules, and one of the replicas. With `CLUSTER_TESTS=1`, on a cluster of
+//! `tests/cluster`. What cannot be shown there: a NetworkPolicy, which its network does not enforce.
+//!
+//! | module | what it shows |
+//! |---|---|
+//! | (here) | what `kubectl apply -k` and `helm install` bring up is restricted, serves the wire contract, and is scraped by Prometheus |
+//! | `upgrade` | a `helm upgrade` and its roll-back fail no request |
+//! | `image` | our image, on the cluster's node |
+//! | `runner` | pods that run one of these tests |
+//! | `load` | callers that never pause, and what became of their requests |
+//! | `prometheus` | a real Prometheus |
+
+pub(crate) mod image;
+mod load;
+mod prometheus;
+mod runner;
+mod upgrade;
+
+use std::net::SocketAddr;
+
+use crate::cluster::{self, Cluster, say};
+use crate::manifests::tools::{CHART, Helm, Namespace, RESTRICTED, TIMEOUT};
+use prometheus::Prometheus;
+use runner::Runner;
+
+/// The port of our Services.
+const PORT: u16 = 3333;
+
+/// The shared cluster, if pods on it can run our image.
+pub(crate) fn shared() -> Option<&'static Cluster> {
+    let cluster = cluster::shared()?;
+    if cluster.fact("CLUSTER_FOLDER").is_none() {
+        say("SKIPPED: our image cannot be brought to a cluster that is not from tests/cluster.");
+        return None;
+    }
+    Some(cluster)
+}
+
+/// Where a Service is, as seen from this machine too.
+#[track_caller]
+pub(crate) fn address(namespace: &Namespace<'_>, service: &str) -> SocketAddr {
+    let query = "--output=jsonpath={.spec.clusterIP}";
+    let ip = namespace.kubectl(&["get", "service", service, query]);
+    SocketAddr::new(ip.parse().expect("a Service has an address"), PORT)
+}
+
+/// Checks that the replicas are up, as they are meant to be, and that nothing was amiss on the way.
+#[track_caller]
+fn check_replicas(namespace: &Namespace<'_>, selector: &str) {
+    let pods = namespace.list("pods", selector);
+    assert_eq!(pods.len(), 2, "{pods:?}");
+    for pod in &pods {
+        let status = &pod["status"]["containerStatuses"][0];
+        assert_eq!(
+            (&status["ready"], &status["restartCount"]),
+            (&true.into(), &0.into()),
+            "{pod}"
+        );
+        let image = status["image"].as_str().expect("a container has an image");
+        assert!(image.ends_with(&image::name()), "{image}");
+    }
+}
+
+/// Holds a service, whose instances are in `jobs`, to the wire contract, from a pod of another namespace.
+#[track_caller]
+fn check_contract(runner: &Runner<'_>, url: &str, jobs: &Namespace<'_>, more: &[(&str, &str)]) {
+    let own = [
+        ("CONTRACT_URL", url),
+        ("CONTRACT_NAMESPACE", jobs.name.as_str()),
+        ("CONTRACT_AT_ONCE", "8"),
+        ("KUBECONFIG", runner::KUBECONFIG),
+    ];
+    let logs = runner.run("contract::at_a_url", &[&own[..], more].concat());
+    let told = logs
+        .lines()
+        .find(|line| line.contains("rows of the contract hold"));
+    say(&format!(
+        "{url}: {}",
+        told.unwrap_or_else(|| panic!("no row ran: {logs}"))
+    ));
+}
+
+#[test]
+fn the_demo_serves_the_contract_where_pods_are_restricted() {
+    let Some(cluster) = shared() else {
+        return;
+    };
+    let _beside = cluster::beside_others();
+    image::import(cluster);
+    let namespace = Namespace::new(cluster, RESTRICTED);
+    namespace.kubectl(&["apply", "--validate=strict", "--kustomize=manifests/demo"]);
+    namespace.kubectl(&["rollout", "status", "deployment/config-controller", TIMEOUT]);
+    check_replicas(&namespace, "app.kubernetes.io/name=config-controller");
+    let url = format!("http://config-controller.{}:{PORT}", namespace.name);
+    check_contract(&Runner::new(cluster), &url, &namespace, &[]);
+}
+
+#[test]
+fn the_chart_serves_the_contract_and_is_scraped() {
+    let Some(cluster) = shared() else {
+        return;
+    };
+    let _beside = cluster::beside_others();
+    image::import(cluster);
+    // The types that the suite brings are not restricted, so they are where that is not asked.
+    let (namespace, jobs) = (
+        Namespace::new(cluster, RESTRICTED),
+        Namespace::new(cluster, &[]),
+    );
+    let helm = Helm::new(cluster);
+    let place = format!("--namespace={}", namespace.name);
+    let jobs_are_in = format!("--set=jobNamespace={}", jobs.name);
+    let install = [
+        "install",
+        "portal",
+        CHART,
+        &place,
+        &jobs_are_in,
+        "--wait",
+        TIMEOUT,
+    ];
+    let said = helm.run(&install);
+    assert!(
+        said.contains("http://portal-config-controller:3333"),
+        "{said}"
+    );
+    check_replicas(&namespace, "app.kubernetes.io/instance=portal");
+    let service = "portal-config-controller";
+    let prometheus = Prometheus::start(address(&namespace, service));
+    let url = format!("http://{service}.{}:{PORT}", namespace.name);
+    check_contract(
+        &Runner::new(cluster),
+        &url,
+        &jobs,
+        &[("CONTRACT_EDIT", "1")],
+    );
+    prometheus.check();
+}

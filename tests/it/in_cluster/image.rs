@@ -1,0 +1,44 @@
+//! Our image, built as it is released, on the node of the tests' cluster.
+
+use std::process::Command;
+use std::sync::OnceLock;
+
+use crate::cluster::{Cluster, output};
+use crate::harness::repository;
+
+/// What manifests call it.
+pub(crate) fn name() -> String {
+    format!("config-controller:{}", env!("CARGO_PKG_VERSION"))
+}
+
+/// Brings it to the node of that cluster.
+#[track_caller]
+pub(crate) fn import(cluster: &Cluster) {
+    let folder = cluster
+        .fact("CLUSTER_FOLDER")
+        .expect("it is from tests/cluster");
+    let mut import = Command::new(repository().join("tests/cluster/import"));
+    output(import.arg(archive()).arg(folder));
+}
+
+/// Its archive, built once where it is not there. Whether it is small enough is for that command
+/// to say, not for these tests.
+fn archive() -> &'static str {
+    static ARCHIVE: OnceLock<String> = OnceLock::new();
+    ARCHIVE.get_or_init(|| {
+        let mut build = Command::new(repository().join("tests/image/build"));
+        let done = build
+            .arg(name())
+            .output()
+            .expect("tests/image/build can be run");
+        let told = String::from_utf8_lossy(&done.stdout);
+        let archive = told.split_whitespace().find(|word| word.ends_with(".tar"));
+        let archive = archive.unwrap_or_else(|| {
+            panic!(
+                "there is no image: {told}{}",
+                String::from_utf8_lossy(&done.stderr)
+            )
+        });
+        repository().join(archive).display().to_string()
+    })
+}

@@ -1,0 +1,202 @@
+//! Callers inside the cluster that never pause, and what became of each of their requests.
+//!
+//! They are threads of a pod (see [`super::runner`]): some keep their connection as long as they are
+//! let, as clients of the contract do, some have a new one for each request. None tries again: whatever
+//! is not answered as it should be, a reset included, is a failure that is told.
+
+use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::runner::SHARED;
+use crate::harness::{Answer, Connection};
+
+/// The test that the pods run.
+pub(super) const TEST: &str = "in_cluster::load::from_inside";
+
+/// Its variable that says whom to call.
+pub(super) const HOST: &str = "LOAD_HOST";
+
+/// The endings of the files that tell that a pod calls, and that it may stop.
+pub(super) const CALLS: &str = ".calls";
+/// See [`CALLS`].
+pub(super) const STOP: &str = "stop";
+
+/// The path of an instance that is ready all the time.
+pub(super) const READY: &str = "/app/stand-in/ready";
+
+/// However long whoever started them takes to stop them.
+const LOAD_MAX: Duration = Duration::from_secs(120);
+
+/// Between two requests of one caller, so that all of them leave a small machine alone.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// What each caller must have sent before it is said that all call.
+const WARM: usize = 10;
+
+/// How a caller treats its connection.
+#[derive(Clone, Copy, PartialEq)]
+enum Habit {
+    /// Uses it until the other side says `Connection: close`.
+    Keeps,
+    /// Has a new one for each request, and says so.
+    Opens,
+}
+
+/// What a caller sends, again and again.
+#[derive(Clone, Copy)]
+enum Call {
+    /// GET of the ready instance.
+    Find,
+    /// PATCH of it.
+    Label,
+    /// GET of a new name, then its DELETE.
+    StartAndStop,
+}
+
+const CALLERS: &[(&str, Habit, Call)] = &[
+    ("finds, connection kept", Habit::Keeps, Call::Find),
+    ("finds, connection kept too", Habit::Keeps, Call::Find),
+    ("finds, new connections", Habit::Opens, Call::Find),
+    ("labels, connection kept", Habit::Keeps, Call::Label),
+    ("labels, new connections", Habit::Opens, Call::Label),
+    (
+        "starts and stops, connection kept",
+        Habit::Keeps,
+        Call::StartAndStop,
+    ),
+    (
+        "starts and stops, new connections",
+        Habit::Opens,
+        Call::StartAndStop,
+    ),
+];
+
+/// One thread, and its account.
+struct Caller<'a> {
+    address: SocketAddr,
+    habit: Habit,
+    connection: Option<Connection>,
+    sent: &'a AtomicUsize,
+    failures: &'a Mutex<Vec<String>>,
+    began: Instant,
+}
+
+impl Caller<'_> {
+    /// Sends a request and reads its answer, which must have one of these codes.
+    fn ask(&mut self, method: &str, path: &str, body: &str, good: &[u16]) {
+        let at = self.began.elapsed();
+        let wrong = match self.answer(method, path, body) {
+            Ok(answer) if good.contains(&answer.status) => None,
+            Ok(answer) => Some(format!("{} {}", answer.status, answer.text)),
+            Err(error) => Some(format!("{:?}: {error}", error.kind())),
+        };
+        self.sent.fetch_add(1, Ordering::SeqCst);
+        if let Some(wrong) = wrong {
+            self.connection = None;
+            let told = format!(
+                "{at:?} +{:?}: {method} {path}: {wrong}",
+                self.began.elapsed() - at
+            );
+            self.failures
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(told);
+        }
+    }
+
+    fn answer(&mut self, method: &str, path: &str, body: &str) -> std::io::Result<Answer> {
+        let mut headers = vec![("Content-Type", "application/json")];
+        if self.habit == Habit::Opens {
+            headers.push(("Connection", "close"));
+        }
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => Connection::open(self.address)?,
+        };
+        connection.send(method, path, &headers, body)?;
+        let answer = connection.read(false)?;
+        if answer.header("connection") != "close" {
+            self.connection = Some(connection);
+        }
+        Ok(answer)
+    }
+
+    fn call(&mut self, call: Call, name: &str) {
+        match call {
+            Call::Find => self.ask("GET", READY, "", &[200]),
+            Call::Label => self.ask("PATCH", READY, &format!(r#"{{"by":"{name}"}}"#), &[200]),
+            Call::StartAndStop => {
+                let path = format!("/app/stand-in/{name}");
+                self.ask("GET", &path, "", &[200, 202]);
+                self.ask("DELETE", &path, "", &[200]);
+            }
+        }
+    }
+}
+
+#[test]
+#[ignore = "other tests run it, in pods"]
+fn from_inside() {
+    let host = std::env::var(HOST).expect("the variable names a host");
+    let pod = std::env::var("HOSTNAME").expect("a pod has a name");
+    let address = (host.as_str(), super::PORT).to_socket_addrs();
+    let address = address
+        .unwrap_or_else(|error| panic!("{host}: {error}"))
+        .next();
+    let address = address.expect("a name has an address");
+    let shared = Path::new(SHARED);
+    let began = Instant::now();
+    let is_over = || began.elapsed() > LOAD_MAX || shared.join(STOP).exists();
+    let counts: Vec<AtomicUsize> = CALLERS.iter().map(|_| AtomicUsize::new(0)).collect();
+    let failures = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for (number, ((_, habit, call), sent)) in CALLERS.iter().zip(&counts).enumerate() {
+            let mut caller = Caller {
+                address,
+                habit: *habit,
+                connection: None,
+                sent,
+                failures: &failures,
+                began,
+            };
+            let stem = format!("{pod}-{number}");
+            scope.spawn(move || {
+                while !is_over() {
+                    caller.call(
+                        *call,
+                        &format!("{stem}-{}", caller.sent.load(Ordering::SeqCst)),
+                    );
+                    std::thread::park_timeout(PAUSE);
+                }
+            });
+        }
+        while !is_over()
+            && counts
+                .iter()
+                .any(|count| count.load(Ordering::SeqCst) < WARM)
+        {
+            std::thread::park_timeout(PAUSE);
+        }
+        let told = std::fs::write(shared.join(format!("{pod}{CALLS}")), "");
+        told.expect("the shared folder can be written to");
+    });
+    let failures = failures
+        .into_inner()
+        .unwrap_or_else(PoisonError::into_inner);
+    for ((what, ..), count) in CALLERS.iter().zip(&counts) {
+        println!("LOAD {}: {} requests", what, count.load(Ordering::SeqCst));
+    }
+    assert!(
+        shared.join(STOP).exists(),
+        "nobody stopped it within {LOAD_MAX:?}"
+    );
+    assert!(
+        failures.is_empty(),
+        "{} failed:\n{}",
+        failures.len(),
+        failures.join("\n")
+    );
+}

@@ -1,0 +1,124 @@
+//! A real Prometheus, from Debian's package: it scrapes the service, and has our rules.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use config_controller::metrics::ALL;
+use serde_json::{Value, json};
+
+use crate::harness::{Client, TemporaryFolder, eventually};
+use crate::manifests::monitoring;
+
+/// One that runs; it is killed when this is dropped.
+pub(super) struct Prometheus {
+    child: Child,
+    client: Client,
+    _folder: TemporaryFolder,
+}
+
+impl Prometheus {
+    /// Has one scrape that address each second.
+    #[track_caller]
+    pub(super) fn start(target: SocketAddr) -> Self {
+        let folder = TemporaryFolder::new();
+        let rules = folder.write("rules.json", &monitoring::rules().to_string());
+        // JSON is YAML, too.
+        let config = json!({
+            "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+            "rule_files": [rules],
+            "scrape_configs": [{
+                "job_name": "config-controller",
+                "static_configs": [{"targets": [target.to_string()]}],
+            }],
+        });
+        let config = folder.write("prometheus.json", &config.to_string());
+        let (child, address) = spawn(&config, &folder);
+        Self {
+            child,
+            client: Client::new(address),
+            _folder: folder,
+        }
+    }
+
+    /// What it answers to a query of its API.
+    fn get(&self, path: &str) -> Option<Value> {
+        // It may not listen yet.
+        let answer = self
+            .client
+            .try_begin("GET", path, &[], "")
+            .ok()?
+            .try_finish()
+            .ok()?;
+        let mut body: Value = serde_json::from_str(&answer.text).ok()?;
+        (body["status"] == "success").then(|| body["data"].take())
+    }
+
+    /// Checks that its scrapes succeed, that it knows each of our metrics as what it is, and that our
+    /// rules are loaded and evaluated.
+    #[track_caller]
+    pub(super) fn check(&self) {
+        let value = |query: &str| {
+            let data = self.get(&format!("/api/v1/query?query={query}"))?;
+            data["result"][0]["value"][1].as_str().map(str::to_owned)
+        };
+        eventually("a scrape succeeds", || (value("up")? == "1").then_some(()));
+        let info = eventually("samples are stored", || {
+            value("config_controller_build_info")
+        });
+        assert_eq!(info, "1");
+        let known = self
+            .get("/api/v1/targets/metadata")
+            .expect("it knows its targets");
+        let known = known.as_array().expect("metadata is a list");
+        for family in ALL {
+            let found = known.iter().find(|one| one["metric"] == family.name);
+            let found = found.unwrap_or_else(|| panic!("it has no {}", family.name));
+            assert_eq!(found["type"], family.kind.as_str(), "{}", family.name);
+            assert_eq!(found["help"], family.help, "{}", family.name);
+        }
+        let all = eventually("all rules are evaluated", || {
+            let rules = self.get("/api/v1/rules")?["groups"][0]["rules"].take();
+            let rules = rules.as_array()?.clone();
+            rules
+                .iter()
+                .all(|rule| rule["health"] == "ok")
+                .then_some(rules)
+        });
+        let ours = monitoring::rules()["groups"][0]["rules"]
+            .as_array()
+            .map(Vec::len);
+        assert_eq!(Some(all.len()), ours);
+    }
+}
+
+impl Drop for Prometheus {
+    fn drop(&mut self) {
+        // It has nothing to keep.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Starts it on a port that is free.
+#[track_caller]
+fn spawn(config: &Path, folder: &TemporaryFolder) -> (Child, SocketAddr) {
+    let free =
+        std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+    let address = free.expect("a port is free");
+    let child = Command::new("prometheus")
+        .arg(format!("--config.file={}", config.display()))
+        .arg(format!(
+            "--storage.tsdb.path={}",
+            folder.path("data").display()
+        ))
+        .arg(format!("--web.listen-address={address}"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
+    let child = child.unwrap_or_else(|error| {
+        panic!("prometheus cannot be run ({error}); it is in Debian's package prometheus")
+    });
+    (child, address)
+}

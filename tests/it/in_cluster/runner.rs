@@ -1,0 +1,144 @@
+//! Pods that run one of these tests: this very program, from the disk of the node, which is this
+//! machine. They are in a namespace of their own, look up names as every pod does, and go when
+//! they are done.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::cluster::Cluster;
+use crate::harness::TemporaryFolder;
+use crate::manifests::tools::Namespace;
+
+/// Where a pod finds the administrator's kubeconfig.
+pub(super) const KUBECONFIG: &str = "/tests/kubeconfig";
+
+/// Where a pod finds the folder that it shares with this program.
+pub(super) const SHARED: &str = "/tests/shared";
+
+/// A pod that takes longer is ended, and has failed.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// A namespace for such pods.
+pub(super) struct Runner<'a> {
+    cluster: &'a Cluster,
+    namespace: Namespace<'a>,
+    shared: TemporaryFolder,
+}
+
+impl<'a> Runner<'a> {
+    #[track_caller]
+    pub(super) fn new(cluster: &'a Cluster) -> Self {
+        Self {
+            cluster,
+            namespace: Namespace::new(cluster, &[]),
+            shared: TemporaryFolder::new(),
+        }
+    }
+
+    /// Runs a test in a pod to its end, and returns what it prints; one that fails fails this one.
+    #[track_caller]
+    pub(super) fn run(&self, test: &str, environment: &[(&str, &str)]) -> String {
+        self.start(test, 1, environment);
+        self.finish().swap_remove(0)
+    }
+
+    /// Starts a test in so many pods at once.
+    #[track_caller]
+    pub(super) fn start(&self, test: &str, pods: usize, environment: &[(&str, &str)]) {
+        let job = self
+            .shared
+            .write("job.json", &self.job(test, pods, environment).to_string());
+        self.namespace
+            .kubectl(&["create", &format!("--filename={}", job.display())]);
+    }
+
+    /// Writes a file that the pods find in [`SHARED`].
+    pub(super) fn share(&self, name: &str, text: &str) {
+        self.shared.write(name, text);
+    }
+
+    /// Whether a pod has left a file of that name, or several with that ending.
+    pub(super) fn count_shared(&self, ending: &str) -> usize {
+        let files = std::fs::read_dir(self.shared.path("")).expect("the folder can be read");
+        let names = files.filter_map(|file| file.ok()?.file_name().into_string().ok());
+        names.filter(|name| name.ends_with(ending)).count()
+    }
+
+    /// Waits for the end of all pods, and returns what each has printed.
+    #[track_caller]
+    pub(super) fn finish(&self) -> Vec<String> {
+        let deadline = Instant::now() + PATIENCE + PATIENCE;
+        let ended = loop {
+            let job = self
+                .namespace
+                .kubectl(&["get", "job", "tests", "--output=json"]);
+            let job: Value = serde_json::from_str(&job).expect("kubectl prints JSON");
+            let conditions = job["status"]["conditions"]
+                .as_array()
+                .cloned()
+                .unwrap_or_default();
+            let is = |word: &str| {
+                conditions
+                    .iter()
+                    .any(|c| c["type"] == word && c["status"] == "True")
+            };
+            if is("Complete") || is("Failed") {
+                break is("Complete");
+            }
+            assert!(Instant::now() < deadline, "the pods end: {job}");
+            std::thread::park_timeout(Duration::from_millis(200));
+        };
+        let pods = self.namespace.list("pods", "job-name=tests");
+        let name = |pod: &Value| pod["metadata"]["name"].as_str().expect("a name").to_owned();
+        let log = |pod| self.namespace.kubectl(&["logs", "--tail=-1", &name(pod)]);
+        let logs: Vec<String> = pods.iter().map(log).collect();
+        assert!(ended, "{}", logs.join("\n"));
+        logs
+    }
+
+    /// The libraries of this program lie where the linker looks for them.
+    fn job(&self, test: &str, pods: usize, environment: &[(&str, &str)]) -> Value {
+        let program = std::env::current_exe().expect("this program knows where it is");
+        let mounts = [
+            ("/tests/it", program.as_path()),
+            (KUBECONFIG, self.cluster.kubeconfig.as_path()),
+            ("/lib", Path::new("/lib")),
+            ("/lib64", Path::new("/lib64")),
+            (SHARED, &self.shared.path("")),
+        ];
+        let name = |at: &str| at.trim_start_matches('/').replace('/', "-");
+        let volumes =
+            mounts.map(|(at, path)| json!({"name": name(at), "hostPath": {"path": path}}));
+        let mounted = mounts
+            .map(|(at, _)| json!({"name": name(at), "mountPath": at, "readOnly": at != SHARED}));
+        let env: Vec<Value> = environment
+            .iter()
+            .map(|(name, value)| json!({"name": name, "value": value}))
+            .collect();
+        json!({
+            "apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "tests"},
+            "spec": {
+                "parallelism": pods, "completions": pods, "backoffLimit": 0,
+                "activeDeadlineSeconds": PATIENCE.as_secs(),
+                "template": {"spec": {
+                    "restartPolicy": "Never",
+                    "terminationGracePeriodSeconds": 1,
+                    "automountServiceAccountToken": false,
+                    "containers": [{
+                        "name": "tests",
+                        "image": self.cluster.fact("CLUSTER_DEMO_IMAGE"),
+                        "imagePullPolicy": "Never",
+                        "command": ["/tests/it", test, "--exact", "--include-ignored", "--nocapture"],
+                        "env": env,
+                        // The kubeconfig is root's alone.
+                        "securityContext": {"runAsUser": 0},
+                        "volumeMounts": mounted,
+                    }],
+                    "volumes": volumes,
+                }},
+            },
+        })
+    }
+}

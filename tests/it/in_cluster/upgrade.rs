@@ -1,0 +1,84 @@
+//! A release that is upgraded and rolled back while callers never pause: no request fails.
+
+use std::time::Duration;
+
+use super::load;
+use super::runner::Runner;
+use super::{image, shared};
+use crate::cluster::{self, say};
+use crate::harness::{TemporaryFolder, eventually};
+use crate::manifests::tools::{CHART, Helm, Namespace, TIMEOUT};
+
+/// From so many addresses, since `sessionAffinity` keeps each with one replica.
+const PODS: usize = 3;
+
+/// A type whose pods are ready at once, on the stand-in node.
+const TEMPLATES: &str = "
+apiVersion: v1
+kind: ConfigMap
+metadata:
+  name: load
+  labels: {config-controller.semafor.ch/template: 'true'}
+data:
+  stand-in.yaml: |
+    spec:
+      nodeSelector: {kubernetes.io/hostname: stand-in-node}
+      tolerations: [{key: kwok.x-k8s.io/node, operator: Exists}]
+      restartPolicy: Never
+      terminationGracePeriodSeconds: 1
+      containers:
+      - {name: main, image: stand-in}
+";
+
+/// Waits until two replicas are there, and none that is going.
+#[track_caller]
+fn await_two_replicas(namespace: &Namespace<'_>) {
+    eventually("the replicas of before are gone", || {
+        let pods = namespace.list("pods", "app.kubernetes.io/instance=portal");
+        std::thread::park_timeout(Duration::from_millis(200));
+        (pods.len() == 2).then_some(())
+    });
+}
+
+#[test]
+fn an_upgrade_and_its_roll_back_fail_no_request() {
+    let Some(cluster) = shared() else {
+        return;
+    };
+    let _beside = cluster::beside_others();
+    image::import(cluster);
+    let namespace = Namespace::new(cluster, &[]);
+    let (helm, folder) = (Helm::new(cluster), TemporaryFolder::new());
+    let templates = folder.write("templates.yaml", TEMPLATES);
+    namespace.kubectl(&["apply", &format!("--filename={}", templates.display())]);
+    let place = format!("--namespace={}", namespace.name);
+    helm.run(&["install", "portal", CHART, &place, "--wait", TIMEOUT]);
+    let service = super::address(&namespace, "portal-config-controller");
+    crate::harness::Client::new(service)
+        .get(load::READY)
+        .expect(200);
+
+    let runner = Runner::new(cluster);
+    let host = format!("portal-config-controller.{}", namespace.name);
+    runner.start(load::TEST, PODS, &[(load::HOST, &host)]);
+    eventually("all call", || {
+        std::thread::park_timeout(Duration::from_millis(100));
+        (runner.count_shared(load::CALLS) == PODS).then_some(())
+    });
+    let change = "--set=settings.LOG_FORMAT=json";
+    helm.run(&[
+        "upgrade", "portal", CHART, &place, change, "--wait", TIMEOUT,
+    ]);
+    await_two_replicas(&namespace);
+    helm.run(&["rollback", "portal", "1", &place, "--wait", TIMEOUT]);
+    await_two_replicas(&namespace);
+    runner.share(load::STOP, "");
+    for log in runner.finish() {
+        let told: Vec<&str> = log
+            .lines()
+            .filter(|line| line.starts_with("LOAD "))
+            .collect();
+        assert!(!told.is_empty(), "{log}");
+        say(&told.join("\n"));
+    }
+}

@@ -1,0 +1,313 @@
+//! Each metric of the table beside what moves it. One that is added to the table alone fails here.
+
+use std::any::Any;
+use std::collections::BTreeSet;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use config_controller::metrics::{self, ALL, Family};
+use serde_json::json;
+
+use crate::fake_kube::cluster::resource::Resource;
+use crate::fake_kube::cluster::write::Part;
+use crate::fake_kube::dynamics::fate::{Exit, Fate};
+use crate::harness::{Connection, Ground, NAMESPACE, eventually, repository};
+
+/// What a story leaves open until its metric was looked at again.
+type Held = Box<dyn Any>;
+
+/// What happens on a service that was just started.
+type Story = fn(&mut Ground) -> Held;
+
+/// What a value must be.
+type Value = fn(&Ground) -> f64;
+
+/// How a metric is shown to say what it should.
+enum Proof {
+    /// It does not move: its value is this.
+    Is(Value),
+    /// This changes one of its samples.
+    Moves(Story),
+    /// The same, where each pod fails before it is ready.
+    MovesByFailure(Story),
+    /// What moves it cannot be had from outside: a test of that file and name does it.
+    Within(&'static str, &'static str),
+}
+
+use Proof::{Is, Moves, MovesByFailure, Within};
+
+const PROOFS: &[(&Family, Proof)] = &[
+    (&metrics::HTTP_REQUESTS, Moves(ask)),
+    (&metrics::HTTP_REQUEST_DURATION, Moves(ask)),
+    (&metrics::STARTS, Moves(start)),
+    (&metrics::START_DURATION, Moves(start)),
+    (&metrics::START_PHASE_DURATION, Moves(start)),
+    (&metrics::TIME_TO_VERDICT, MovesByFailure(fail)),
+    (&metrics::STOPS, Moves(stop)),
+    (&metrics::INSTANCES, Moves(start)),
+    (&metrics::WAITING_REQUESTS, MovesByFailure(wait)),
+    (&metrics::ABANDONED, MovesByFailure(hang_up)),
+    (&metrics::CONNECTIONS, Moves(connect)),
+    (&metrics::CONNECTIONS_ACCEPTED, Moves(connect)),
+    (&metrics::CONNECTIONS_CLOSED, Moves(fall_silent)),
+    (&metrics::REJECTED, Moves(send_rubbish)),
+    (
+        &metrics::PANICS,
+        Within("src/scrape.rs", "a_panic_is_counted"),
+    ),
+    (&metrics::HELD_BYTES, Moves(send_half_a_body)),
+    (&metrics::HTTP_THREADS, Is(|_| 2.0)),
+    (&metrics::KUBE_REQUESTS, Moves(start)),
+    (&metrics::KUBE_REQUEST_DURATION, Moves(start)),
+    (&metrics::WATCH_EVENTS, Moves(start)),
+    (&metrics::WATCH_RESTARTS, Moves(cut_watches)),
+    (&metrics::WATCH_SKIPPED, Moves(write_what_nobody_can_read)),
+    (&metrics::VIEW_AGE, Moves(cut_off)),
+    (
+        &metrics::SPANS,
+        Within(
+            "tests/it/traces/spans.rs",
+            "a_collector_that_is_away_is_told_once_and_so_is_its_return",
+        ),
+    ),
+    (&metrics::TEMPLATE_VALID, Moves(break_template)),
+    (&metrics::BUILD_INFO, Is(|_| 1.0)),
+    (&metrics::PROCESS_CPU, Moves(pass_time)),
+    (&metrics::PROCESS_RESIDENT, Moves(take_memory)),
+    (&metrics::PROCESS_VIRTUAL, Moves(take_memory)),
+    (&metrics::PROCESS_FDS, Moves(connect)),
+    (&metrics::PROCESS_FDS_MAX, Is(|_| open_files_max())),
+    (&metrics::PROCESS_THREADS, Moves(begin_thread)),
+    (&metrics::PROCESS_START, Is(|_| process_start())),
+];
+
+fn nothing() -> Held {
+    Box::new(())
+}
+
+fn ask(ground: &mut Ground) -> Held {
+    ground.get("/info").expect(200);
+    nothing()
+}
+
+fn start(ground: &mut Ground) -> Held {
+    ground.start_instance("/app/hello/ann");
+    nothing()
+}
+
+fn stop(ground: &mut Ground) -> Held {
+    ground.start_instance("/app/hello/ann");
+    ground.delete("/app/hello/ann").expect(200);
+    nothing()
+}
+
+fn fail(ground: &mut Ground) -> Held {
+    ground.get("/app/hello/ann").expect(202);
+    nothing()
+}
+
+fn wait(ground: &mut Ground) -> Held {
+    ground.kube.set_auto(false);
+    let waiting = ground.client().begin_get("/app/hello/ann");
+    ground.wait_job("hello-ann");
+    Box::new(waiting)
+}
+
+fn hang_up(ground: &mut Ground) -> Held {
+    drop(wait(ground));
+    nothing()
+}
+
+/// More at once than a scrape or two.
+fn connect(ground: &mut Ground) -> Held {
+    let connections = [(); 16].map(|()| Connection::open(ground.address(0)));
+    Box::new(connections.map(|opened| opened.expect("the service takes a connection")))
+}
+
+fn fall_silent(ground: &mut Ground) -> Held {
+    let connections = connect(ground);
+    // Longer than IDLE_TIMEOUT.
+    ground.advance(Duration::from_secs(80));
+    connections
+}
+
+fn send_rubbish(ground: &mut Ground) -> Held {
+    ground
+        .client()
+        .begin("GET", "/ a", &[], "")
+        .finish()
+        .expect(400);
+    nothing()
+}
+
+fn send_half_a_body(ground: &mut Ground) -> Held {
+    let mut connection = Connection::open(ground.address(0)).expect("it takes a connection");
+    let headers = [
+        ("Content-Type", "application/json"),
+        ("Content-Length", "100000"),
+    ];
+    let sent = connection.send("PATCH", "/app/hello/ann", &headers, "");
+    sent.and_then(|()| connection.write(&[b' '; 50_000]))
+        .expect("it reads");
+    Box::new(connection)
+}
+
+fn cut_watches(ground: &mut Ground) -> Held {
+    ground.count_from_here();
+    ground.kube.cut_connections();
+    nothing()
+}
+
+fn write_what_nobody_can_read(ground: &mut Ground) -> Held {
+    ground.start_instance("/app/hello/ann");
+    let name = ground.wait_pod("hello-ann");
+    let pod = ground.kube.get(Resource::Pods, NAMESPACE, &name);
+    let mut pod = pod.expect("it was just there").as_ref().clone();
+    pod["status"]["podIP"] = json!("somewhere");
+    let key = (Resource::Pods, NAMESPACE.to_owned(), name);
+    let written = ground
+        .kube
+        .with(|model| model.cluster.update(&key, pod, Part::Status, false));
+    written.expect("the fake looks at no address");
+    nothing()
+}
+
+fn cut_off(ground: &mut Ground) -> Held {
+    ground.kube.stop_listening();
+    ground.advance(Duration::from_secs(30));
+    nothing()
+}
+
+fn break_template(ground: &mut Ground) -> Held {
+    crate::harness::apply_templates(
+        &ground.kube,
+        "templates",
+        &[("hello", "spec: [")],
+        json!({}),
+    );
+    nothing()
+}
+
+/// Numbers of the process are found out at most once a second.
+fn pass_time(ground: &mut Ground) -> Held {
+    ground.advance(Duration::from_secs(2));
+    nothing()
+}
+
+fn take_memory(ground: &mut Ground) -> Held {
+    ground.advance(Duration::from_secs(2));
+    Box::new(vec![1_u8; 64 << 20])
+}
+
+fn begin_thread(ground: &mut Ground) -> Held {
+    ground.advance(Duration::from_secs(2));
+    let (end, ended) = std::sync::mpsc::channel::<()>();
+    std::thread::spawn(move || ended.recv());
+    Box::new(end)
+}
+
+fn open_files_max() -> f64 {
+    let limits = std::fs::read_to_string("/proc/self/limits").expect("Linux tells limits");
+    let line = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max open files"));
+    let soft = line.and_then(|line| line.split_whitespace().next());
+    soft.expect("there is a limit")
+        .parse()
+        .expect("it is a number")
+}
+
+/// By another way than the service takes: how old the process is, and what time it is.
+fn process_start() -> f64 {
+    let read = |path: &str| std::fs::read_to_string(path).expect("Linux tells it");
+    let uptime = read("/proc/uptime");
+    let uptime = uptime
+        .split(' ')
+        .next()
+        .and_then(|secs| secs.parse::<f64>().ok());
+    let stat = read("/proc/self/stat");
+    // The twentieth field behind the name of the program, in hundredths of a second.
+    let (_, fields) = stat.rsplit_once(") ").expect("the name is in parentheses");
+    let began = fields
+        .split(' ')
+        .nth(19)
+        .and_then(|ticks| ticks.parse::<f64>().ok());
+    let age = uptime.expect("a number") - began.expect("a number") / 100.0;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.expect("it is after 1970").as_secs_f64() - age
+}
+
+/// All samples of a metric.
+fn samples(ground: &Ground, family: &Family) -> Vec<String> {
+    let text = ground.get("/metrics").text;
+    let own = |line: &&str| {
+        let rest = line.strip_prefix(family.name);
+        rest.is_some_and(|rest| rest.starts_with(['{', ' ', '_']))
+    };
+    text.lines().filter(own).map(str::to_owned).collect()
+}
+
+fn check_moves(family: &Family, fate: Fate, story: Story) {
+    let mut ground = Ground::builder().fate(fate).start();
+    let before = samples(&ground, family);
+    let held = story(&mut ground);
+    eventually(family.name, || {
+        // What is costly to find out is told again for a second.
+        ground.advance(Duration::from_millis(100));
+        (samples(&ground, family) != before).then_some(())
+    });
+    drop(held);
+}
+
+/// The one sample is this. One in a thousand million of it may be missing: of a count that is nothing,
+/// of a time it is two seconds, since the kernel tells its own start in whole seconds.
+fn check_is(family: &Family, value: Value) {
+    let ground = Ground::new();
+    let all = samples(&ground, family);
+    let [sample] = all.as_slice() else {
+        panic!("{}: one sample, not {all:?}", family.name);
+    };
+    let number = sample.rsplit(' ').next().expect("a sample has a value");
+    let number: f64 = number.parse().expect("a value is a number");
+    let wanted = value(&ground);
+    let missing = (number - wanted).abs();
+    assert!(missing <= wanted * 1e-9, "{sample}, and not {wanted}");
+}
+
+#[test]
+fn every_metric_of_the_table_moves() {
+    let exit = Exit {
+        after_ms: 0,
+        code: 3,
+        reason: String::new(),
+        message: String::new(),
+    };
+    for (family, proof) in PROOFS {
+        match proof {
+            Is(value) => check_is(family, *value),
+            Moves(story) => check_moves(family, Fate::default(), *story),
+            MovesByFailure(story) => {
+                let fate = Fate {
+                    exit: Some(exit.clone()),
+                    never_ready: true,
+                    ..Fate::default()
+                };
+                check_moves(family, fate, *story);
+            }
+            Within(file, test) => {
+                let text = std::fs::read_to_string(repository().join(file)).expect("the file");
+                let lines: Vec<&str> = text.lines().map(str::trim).collect();
+                let begin = format!("fn {test}() {{");
+                let found = lines.windows(2).any(|two| two == ["#[test]", &begin]);
+                assert!(found, "{file} has no test {test}");
+                assert!(
+                    text.contains(family.name),
+                    "{file} does not look at {}",
+                    family.name
+                );
+            }
+        }
+    }
+    let proven: BTreeSet<&str> = PROOFS.iter().map(|(family, _)| family.name).collect();
+    let all: BTreeSet<&str> = ALL.iter().map(|family| family.name).collect();
+    assert_eq!(proven, all, "each metric has a proof");
+}
