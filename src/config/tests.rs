@@ -1,0 +1,141 @@
+//! Settings by literals: what is read, what is refused, and that all problems are told.
+
+use super::*;
+
+fn environment(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+    pairs
+        .iter()
+        .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+        .collect()
+}
+
+fn arguments(words: &[&str]) -> Vec<String> {
+    words.iter().map(|word| (*word).to_owned()).collect()
+}
+
+fn serve(words: &[&str], pairs: &[(&str, &str)]) -> Config {
+    match parse(arguments(words), &environment(pairs)) {
+        Ok(Command::Serve(config)) => *config,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[track_caller]
+fn check_problems(words: &[&str], pairs: &[(&str, &str)], expected: &[&str]) {
+    let problems = parse(arguments(words), &environment(pairs)).unwrap_err();
+    let texts: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    assert_eq!(texts, expected);
+}
+
+#[test]
+fn the_defaults_of_the_table_are_good() {
+    let config = serve(&[], &[]);
+    assert_eq!(config.port, 3333);
+    assert_eq!(config.namespace, None);
+    assert_eq!(
+        config.configmap_selector,
+        "config-controller.semafor.ch/template"
+    );
+    assert_eq!(config.listen, ALL_ADDRESSES);
+    assert_eq!(config.start_wait, Duration::from_secs(10));
+    assert_eq!(config.front.connections_max, 12_000);
+    assert_eq!(config.start_budgets, Budgets::default());
+}
+
+#[test]
+fn each_budget_has_its_setting() {
+    let config = serve(
+        &["--start-budget-pull-error=3s"],
+        &[("START_BUDGET_READYING", "4s")],
+    );
+    let mut budgets = Budgets::default();
+    budgets.set(Budget::PullError, Duration::from_secs(3));
+    budgets.set(Budget::Readying, Duration::from_secs(4));
+    assert_eq!(config.start_budgets, budgets);
+}
+
+#[test]
+fn a_flag_wins_over_its_variable_and_an_empty_variable_is_none() {
+    let config = serve(
+        &["serve", "--service-port=4000", "--job-namespace", "apps"],
+        &[
+            ("SERVICE_PORT", "5000"),
+            ("START_WAIT", ""),
+            ("DRAIN", "20s"),
+        ],
+    );
+    assert_eq!(config.port, 4000);
+    assert_eq!(config.namespace.as_deref(), Some("apps"));
+    assert_eq!(config.start_wait, Duration::from_secs(10));
+    assert_eq!(config.drain, Duration::from_secs(20));
+}
+
+#[test]
+fn all_problems_are_told_at_once() {
+    check_problems(
+        &["--nope", "--start-wait"],
+        &[
+            ("SERVICE_PORT", "70000"),
+            ("JOB_NAMESPACE", "Apps"),
+            ("LOG_FORMAT", "xml"),
+            ("IDLE_TIMEOUT", "5s"),
+            ("WORKERS", "0"),
+            ("POLL", "soon"),
+        ],
+        &[
+            "'--nope' is no argument of config-controller: see --help for those there are",
+            "--start-wait needs a value: --start-wait=VALUE",
+            "JOB_NAMESPACE is 'Apps': give a namespace of at most 63 of a-z, 0-9 and -",
+            "SERVICE_PORT is '70000': give a port from 0 to 65535",
+            "POLL is 'soon': give a duration such as 500ms, 10s or 5m",
+            "WORKERS is 0: give a whole number from 1 to 256",
+            "LOG_FORMAT is 'xml': give text or json",
+            "IDLE_TIMEOUT is 5s or less: clients of the contract keep idle connections for 4 s, so give more than 5s",
+        ],
+    );
+}
+
+#[test]
+fn https_needs_certificate_and_key() {
+    let both = serve(&["--tls-key=k.pem"], &[("TLS_CERT", "c.pem")]);
+    let tls = TlsFiles {
+        certificate: "c.pem".into(),
+        key: "k.pem".into(),
+    };
+    assert_eq!(both.tls, Some(tls));
+    assert_eq!(serve(&[], &[("TLS_CERT", ""), ("TLS_KEY", "")]).tls, None);
+    let rest = "is missing: HTTPS needs TLS_CERT and TLS_KEY, and plain HTTP neither";
+    let missing = |name: &str| format!("{name} {rest}");
+    check_problems(&[], &[("TLS_CERT", "c.pem")], &[&missing("TLS_KEY")]);
+    check_problems(&[], &[("TLS_KEY", "k.pem")], &[&missing("TLS_CERT")]);
+}
+
+#[test]
+fn check_takes_flags_and_files() {
+    let words = ["check", "a.yaml", "--job-namespace", "apps", "b.yaml"];
+    let config = serve(&["--job-namespace=apps"], &[]);
+    let files = arguments(&["a.yaml", "b.yaml"]);
+    assert_eq!(
+        parse(arguments(&words), &environment(&[])),
+        Ok(Command::Check(Box::new(config), files))
+    );
+    let expected = "'a.yaml' is no argument of config-controller: see --help for those there are";
+    check_problems(&["a.yaml"], &[], &[expected]);
+    check_problems(&["serve", "a.yaml"], &[], &[expected]);
+}
+
+#[test]
+fn help_and_version_are_commands() {
+    assert_eq!(
+        parse(arguments(&["--help"]), &environment(&[])),
+        Ok(Command::Help)
+    );
+    assert_eq!(
+        parse(arguments(&["-V"]), &environment(&[])),
+        Ok(Command::Version)
+    );
+    let help = help();
+    for setting in SETTINGS {
+        assert!(help.contains(&setting.flag()) && help.contains(setting.name));
+    }
+}
