@@ -7,13 +7,14 @@ use std::process::{Child, Command, Stdio};
 use config_controller::metrics::ALL;
 use serde_json::{Value, json};
 
-use crate::harness::{Client, TemporaryFolder, eventually};
+use crate::harness::{TemporaryFolder, eventually};
 use crate::manifests::monitoring;
+use crate::raw_kube::RawKube;
 
 /// One that runs; it is killed when this is dropped.
 pub(super) struct Prometheus {
     child: Child,
-    client: Client,
+    api: RawKube,
     _folder: TemporaryFolder,
 }
 
@@ -36,7 +37,7 @@ impl Prometheus {
         let (child, address) = spawn(&config, &folder);
         Self {
             child,
-            client: Client::new(address),
+            api: RawKube::plain(&format!("http://{address}"), None),
             _folder: folder,
         }
     }
@@ -44,13 +45,7 @@ impl Prometheus {
     /// What it answers to a query of its API.
     fn get(&self, path: &str) -> Option<Value> {
         // It may not listen yet.
-        let answer = self
-            .client
-            .try_begin("GET", path, &[], "")
-            .ok()?
-            .try_finish()
-            .ok()?;
-        let mut body: Value = serde_json::from_str(&answer.text).ok()?;
+        let mut body = self.api.try_send("GET", path, "", "").ok()?.body;
         (body["status"] == "success").then(|| body["data"].take())
     }
 
@@ -67,10 +62,10 @@ impl Prometheus {
             value("config_controller_build_info")
         });
         assert_eq!(info, "1");
-        let known = self
-            .get("/api/v1/targets/metadata")
-            .expect("it knows its targets");
-        let known = known.as_array().expect("metadata is a list");
+        let known = eventually("it knows as many metrics as there are", || {
+            let known = self.get("/api/v1/targets/metadata")?.as_array()?.clone();
+            (known.len() >= ALL.len()).then_some(known)
+        });
         for family in ALL {
             let found = known.iter().find(|one| one["metric"] == family.name);
             let found = found.unwrap_or_else(|| panic!("it has no {}", family.name));

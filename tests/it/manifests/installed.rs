@@ -126,7 +126,8 @@ fn an_upgrade_from_the_chart_of_2_7_1_keeps_what_is_there() {
     assert_eq!(after["spec"]["selector"], service["spec"]["selector"]);
     assert_eq!(release.get("deployments")["status"]["readyReplicas"], 2);
     assert_eq!(release.image(), image::name());
-    let callers = Client::new(in_cluster::address(&namespace, "portal-config-controller"));
+    let name = service["metadata"]["name"].as_str().expect("it has a name");
+    let callers = Client::new(in_cluster::address(&namespace, name));
     let info = callers.get("/info").expect(200);
     let ours = concat!("config-controller ", env!("CARGO_PKG_VERSION"));
     assert_eq!(info["rev"], ours, "{info}");
