@@ -177,8 +177,15 @@ impl Cause {
 /// What to tell others.
 #[derive(Debug, PartialEq)]
 pub enum Effect<K> {
-    /// The store.
+    /// The store: what a list or watch says.
     Store(StoreEvent<K>),
+    /// Something of the watch itself.
+    Note(Note),
+}
+
+/// What there is to tell of a watch itself, whatever it watches.
+#[derive(Debug, PartialEq)]
+pub enum Note {
     /// The store: Kubernetes was heard from.
     Heard,
     /// The store: a watch is open, or not any more.
@@ -189,6 +196,25 @@ pub enum Effect<K> {
     Skipped(Skipped),
     /// Log: a right is missing, and what is done without it. Said once.
     Refused(Error),
+}
+
+/// Where effects go, for all that has nothing to do with objects: it is compiled once, and not for
+/// each kind.
+trait Effects {
+    fn note(&mut self, note: Note);
+
+    /// A list begins, from its first page.
+    fn list_begins(&mut self);
+}
+
+impl<K> Effects for Vec<Effect<K>> {
+    fn note(&mut self, note: Note) {
+        self.push(Effect::Note(note));
+    }
+
+    fn list_begins(&mut self) {
+        self.push(Effect::Store(StoreEvent::Init));
+    }
 }
 
 /// The answer to one [`Input`].
@@ -260,7 +286,7 @@ impl Watch {
         Step { effects, next }
     }
 
-    fn woken<K>(&mut self, effects: &mut Vec<Effect<K>>) -> Next {
+    fn woken(&mut self, effects: &mut dyn Effects) -> Next {
         match &mut self.state {
             State::ListLater { continue_token } => {
                 let token = continue_token.take();
@@ -277,9 +303,9 @@ impl Watch {
         }
     }
 
-    fn list<K>(&mut self, token: Option<String>, effects: &mut Vec<Effect<K>>) -> Next {
+    fn list(&mut self, token: Option<String>, effects: &mut dyn Effects) -> Next {
         if token.is_none() {
-            effects.push(Effect::Store(StoreEvent::Init));
+            effects.list_begins();
         }
         self.state = State::Listing {
             continue_token: token.clone(),
@@ -297,14 +323,9 @@ impl Watch {
     }
 
     /// Lists anew after a back-off.
-    fn relist<K>(
-        &mut self,
-        cause: Cause,
-        why: impl Into<String>,
-        effects: &mut Vec<Effect<K>>,
-    ) -> Next {
-        effects.push(Effect::Watching(false));
-        effects.push(Effect::Restart(cause, why.into()));
+    fn relist(&mut self, cause: Cause, why: String, effects: &mut dyn Effects) -> Next {
+        effects.note(Note::Watching(false));
+        effects.note(Note::Restart(cause, why));
         self.state = State::ListLater {
             continue_token: None,
         };
@@ -321,11 +342,12 @@ impl Watch {
         if page.version.is_empty()
             || (page.continue_token.is_some() && page.continue_token == asked)
         {
-            let why = "the list has no version, or its pages do not end";
+            let why = "the list has no version, or its pages do not end".into();
             return self.relist(Cause::Broken, why, effects);
         }
-        effects.push(Effect::Heard);
-        effects.extend(page.skipped.into_iter().map(Effect::Skipped));
+        effects.note(Note::Heard);
+        let skipped = page.skipped.into_iter().map(Note::Skipped);
+        effects.extend(skipped.map(Effect::Note));
         let items = page.items.into_iter();
         effects.extend(items.map(|item| Effect::Store(StoreEvent::InitApply(item))));
         if page.continue_token.is_some() {
@@ -333,6 +355,11 @@ impl Watch {
         }
         self.version = page.version.clone();
         effects.push(Effect::Store(StoreEvent::InitDone(page.version)));
+        self.after_list(now)
+    }
+
+    /// A list is complete: the watch follows, or the next list where that is refused.
+    fn after_list(&mut self, now: Instant) -> Next {
         match self.watch_again {
             Some(again) if now < again => {
                 self.state = State::ListLater {
@@ -349,7 +376,7 @@ impl Watch {
         }
     }
 
-    fn list_failed<K>(&mut self, error: Error, now: Instant, effects: &mut Vec<Effect<K>>) -> Next {
+    fn list_failed(&mut self, error: Error, now: Instant, effects: &mut dyn Effects) -> Next {
         let at_least = error.retry_after().unwrap_or_default();
         if let Class::Forbidden { .. } = error.class() {
             self.state = State::ListLater {
@@ -363,7 +390,7 @@ impl Watch {
         if error.class() == Class::Expired {
             return self.relist(Cause::Expired, error.to_string(), effects);
         }
-        effects.push(Effect::Restart(Cause::Failed, error.to_string()));
+        effects.note(Note::Restart(Cause::Failed, error.to_string()));
         let asked = match &mut self.state {
             State::Listing { continue_token } => continue_token.take(),
             _ => None,
@@ -374,18 +401,19 @@ impl Watch {
         Next::BackOff { at_least }
     }
 
-    fn opened<K>(&mut self, now: Instant, effects: &mut Vec<Effect<K>>) -> Next {
+    fn opened(&mut self, now: Instant, effects: &mut dyn Effects) -> Next {
         self.allowed();
         self.watch_again = None;
         self.state = State::Watching {
             since: now,
             events: false,
         };
-        effects.extend([Effect::Heard, Effect::Watching(true)]);
+        effects.note(Note::Heard);
+        effects.note(Note::Watching(true));
         Next::Read
     }
 
-    fn open_failed<K>(&mut self, error: Error, now: Instant, effects: &mut Vec<Effect<K>>) -> Next {
+    fn open_failed(&mut self, error: Error, now: Instant, effects: &mut dyn Effects) -> Next {
         let at_least = error.retry_after().unwrap_or_default();
         match error.class() {
             Class::Expired => self.relist(Cause::Expired, error.to_string(), effects),
@@ -404,7 +432,7 @@ impl Watch {
                 if self.watch_again.is_none() {
                     self.allowed();
                 }
-                effects.push(Effect::Restart(Cause::Failed, error.to_string()));
+                effects.note(Note::Restart(Cause::Failed, error.to_string()));
                 self.state = State::OpenLater;
                 Next::BackOff { at_least }
             }
@@ -418,17 +446,17 @@ impl Watch {
     }
 
     /// A 403: tried again soon for a while, then seldom.
-    fn refused<K>(&mut self, error: Error, now: Instant, effects: &mut Vec<Effect<K>>) -> Next {
+    fn refused(&mut self, error: Error, now: Instant, effects: &mut dyn Effects) -> Next {
         let since = *self.refused_since.get_or_insert(now);
         let believed = self.refused_said || now.saturating_duration_since(since) >= PATIENCE;
         if !believed {
-            effects.push(Effect::Restart(Cause::Refused, error.to_string()));
+            effects.note(Note::Restart(Cause::Refused, error.to_string()));
             return Next::BackOff {
                 at_least: Duration::ZERO,
             };
         }
         if !std::mem::replace(&mut self.refused_said, true) {
-            effects.push(Effect::Refused(error));
+            effects.note(Note::Refused(error));
         }
         Next::Wait(self.poll)
     }
@@ -442,7 +470,7 @@ impl Watch {
             return self.woken(effects);
         };
         *events = true;
-        effects.push(Effect::Heard);
+        effects.note(Note::Heard);
         match event {
             Ok(WatchEvent::Added(object) | WatchEvent::Modified(object)) => {
                 self.seen(&object.metadata().resource_version);
@@ -460,7 +488,7 @@ impl Watch {
             }
             Ok(WatchEvent::Skipped(skipped, version)) => {
                 self.seen(&version);
-                effects.push(Effect::Skipped(skipped));
+                effects.note(Note::Skipped(skipped));
             }
             Ok(WatchEvent::Error(status)) => return self.error_event(&status, effects),
             Err(why) => return self.relist(Cause::Broken, why, effects),
@@ -479,7 +507,7 @@ impl Watch {
 
     /// An ERROR event ends a watch. After any but 410, too, a list is the safe
     /// way on: the same version might give the same error for ever.
-    fn error_event<K>(&mut self, status: &Status, effects: &mut Vec<Effect<K>>) -> Next {
+    fn error_event(&mut self, status: &Status, effects: &mut dyn Effects) -> Next {
         let cause = if status.is_expired() {
             Cause::Expired
         } else {
@@ -495,7 +523,7 @@ impl Watch {
         }
     }
 
-    fn ended<K>(&mut self, end: End, now: Instant, effects: &mut Vec<Effect<K>>) -> Next {
+    fn ended(&mut self, end: End, now: Instant, effects: &mut dyn Effects) -> Next {
         let State::Watching { since, events } = self.state else {
             return self.woken(effects);
         };
@@ -503,7 +531,7 @@ impl Watch {
         let (cause, why) = match end {
             End::Closed if short => (Cause::Short, "it ended at once".into()),
             End::Closed => {
-                effects.push(Effect::Heard);
+                effects.note(Note::Heard);
                 (Cause::Closed, "the server closed it".into())
             }
             End::Silent => (
@@ -512,8 +540,8 @@ impl Watch {
             ),
             End::Lost(why) => (Cause::Lost, why),
         };
-        effects.push(Effect::Watching(false));
-        effects.push(Effect::Restart(cause, why));
+        effects.note(Note::Watching(false));
+        effects.note(Note::Restart(cause, why));
         if short {
             self.state = State::OpenLater;
             return Next::BackOff {

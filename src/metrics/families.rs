@@ -19,8 +19,8 @@ const fn family(
 }
 
 macro_rules! families {
-    ($($(#[$doc:meta])* $constant:ident = $name:literal, $kind:expr, [$($label:literal),*], $help:literal;)*) => {
-        $($(#[$doc])* pub static $constant: Family = family($name, $kind, &[$($label),*], $help);)*
+    ($($constant:ident = $name:literal, $kind:expr, [$($label:literal),*], $help:literal;)*) => {
+        $(#[doc = $help] pub static $constant: Family = family($name, $kind, &[$($label),*], $help);)*
 
         /// All metrics, in the order of the documentation.
         pub static ALL: &[&Family] = &[$(&$constant),*];
@@ -51,103 +51,70 @@ const KUBE_SECS: Kind = Kind::Histogram(&[
 ]);
 
 families! {
-    /// See its help.
     HTTP_REQUESTS = "config_controller_http_requests_total", COUNTER, ["route", "method", "code"],
         "Requests that were answered; `_other` is the route of paths that are none, and route and method of what was refused before it was a whole request";
-    /// See its help.
     HTTP_REQUEST_DURATION = "config_controller_http_request_duration_seconds", HTTP_SECS, ["route"],
         "From the whole request to its answer, of requests that were answered at once; those that waited for an instance are not in it";
-    /// See its help.
     STARTS = "config_controller_starts_total", COUNTER, ["type", "result", "reason"],
         "Starts of this replica by how they ended: `ready`, `failed` (it cannot succeed any more; one that is only late goes on), `denied` (a quota or webhook refused it), `finished` (it ended well before it was ready), `stopped`, `unknown` (too many at once to follow, or the answer to the call was lost: if the Job was made, nobody counts its start)";
-    /// See its help.
     START_DURATION = "config_controller_start_duration_seconds", START_SECS, ["type"],
         "From the call that made the Job to the ready pod, of starts of this replica";
-    /// See its help.
     START_PHASE_DURATION = "config_controller_start_phase_duration_seconds", PHASE_SECS, ["phase"],
         "How long starts of this replica were in each phase that it saw, as the 202 names them, until the next phase or the end of the start";
-    /// See its help.
     TIME_TO_VERDICT = "config_controller_time_to_verdict_seconds", START_SECS, [],
         "From the call that made the Job until this replica knew that the start has failed, or probably has since a phase took longer than its budget; once for each start";
-    /// See its help.
     STOPS = "config_controller_stops_total", COUNTER, ["type", "cause"],
         "What this replica stopped: Jobs `asked` for by a caller or `replaced` since they had ended, and pods removed by force (`forced`) whose node is dead";
-    /// See its help.
     INSTANCES = "config_controller_instances", GAUGE, ["type", "status"],
         "Instances in the namespace, the same on all replicas: take the maximum; counted at most once a second";
-    /// See its help.
     WAITING_REQUESTS = "config_controller_waiting_requests", GAUGE, [],
         "Requests that wait for an instance or for Kubernetes";
-    /// See its help.
     ABANDONED = "config_controller_abandoned_requests_total", COUNTER, [],
         "Requests whose caller hung up while they waited";
-    /// See its help.
     CONNECTIONS = "config_controller_connections", GAUGE, [],
         "Connections that are open, without those being refused";
-    /// See its help.
     CONNECTIONS_ACCEPTED = "config_controller_connections_accepted_total", COUNTER, [],
         "Connections that were accepted, those that were then refused included";
-    /// See its help.
     CONNECTIONS_CLOSED = "config_controller_connections_closed_total", COUNTER, ["cause"],
         "Connections that we closed: `idle` too long, `slow_reader` that did not take its answer, `shed` to save memory, `no_place` without even an answer";
-    /// See its help.
     REJECTED = "config_controller_rejected_total", COUNTER, ["cause"],
         "Requests and connections that were turned away, by the bound or rule of the front, or the bound on waiting requests";
-    /// See its help.
     PANICS = "config_controller_panics_total", COUNTER, [],
         "Requests that met a defect of ours and got a 500; each is in the log";
-    /// See its help.
     HELD_BYTES = "config_controller_http_held_bytes", GAUGE, [],
         "Memory in requests and answers that are on their way";
-    /// See its help.
     HTTP_THREADS = "config_controller_http_threads", GAUGE, [],
         "Threads that serve connections";
-    /// See its help.
     KUBE_REQUESTS = "config_controller_kube_requests_total", COUNTER, ["verb", "resource", "code"],
         "Calls to Kubernetes; where there was no answer, `code` is `connect`, `lost`, `timed_out`, `credentials`, `answer` or `request`";
-    /// See its help.
     KUBE_REQUEST_DURATION = "config_controller_kube_request_duration_seconds", KUBE_SECS, ["verb", "resource"],
         "How long calls to Kubernetes took; of a watch, until it was open";
-    /// See its help.
     WATCH_EVENTS = "config_controller_watch_events_total", COUNTER, ["resource"],
         "Events of watches, bookmarks included";
-    /// See its help.
     WATCH_RESTARTS = "config_controller_watch_restarts_total", COUNTER, ["resource", "cause"],
         "How often a list or watch was begun again, and why; `closed` is usual";
-    /// See its help.
     WATCH_SKIPPED = "config_controller_watch_skipped_total", COUNTER, ["resource"],
         "Objects that could not be decoded; each is in the log";
-    /// See its help.
     VIEW_AGE = "config_controller_view_age_seconds", GAUGE, ["resource"],
         "How old the view of a resource may be";
-    /// See its help.
     TEMPLATE_VALID = "config_controller_template_valid", GAUGE, ["type"],
         "1 where the template of an app type can be started, 0 where it is broken";
-    /// See its help.
     SPANS = "config_controller_spans_total", COUNTER, ["result"],
         "What became of the spans of traces: `sent`, `failed` (the collector was not there or did not take them), `dropped` (too many waited already)";
-    /// See its help.
     BUILD_INFO = "config_controller_build_info", GAUGE, ["version"],
         "Always 1";
-    /// See its help.
     PROCESS_CPU = "process_cpu_seconds_total", COUNTER, [],
         "Processor time of the process";
-    /// See its help.
     PROCESS_RESIDENT = "process_resident_memory_bytes", GAUGE, [],
         "Memory of the process";
-    /// See its help.
     PROCESS_VIRTUAL = "process_virtual_memory_bytes", GAUGE, [],
         "Address space of the process";
-    /// See its help.
     PROCESS_FDS = "process_open_fds", GAUGE, [],
         "Files and sockets that the process has open";
-    /// See its help.
     PROCESS_FDS_MAX = "process_max_fds", GAUGE, [],
         "Files and sockets that it may have open";
-    /// See its help.
     PROCESS_THREADS = "process_threads", GAUGE, [],
         "Threads of the process";
-    /// See its help.
     PROCESS_START = "process_start_time_seconds", GAUGE, [],
         "When the process began, in seconds since 1970";
 }

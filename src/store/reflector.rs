@@ -16,7 +16,7 @@ use crate::kube::error::{Error, Failure};
 use crate::kube::request::Scope;
 use crate::kube::transport::EventStream;
 use crate::kube::types::{Resource, decode_event};
-use crate::kube::watch::{Cause, Effect, End, Input, Lines, Next, SILENCE, Watch};
+use crate::kube::watch::{Cause, Effect, End, Input, Lines, Next, Note, SILENCE, Watch};
 use crate::shutdown::Stop;
 use crate::threads::{self, OnDeath};
 use std::fmt;
@@ -197,8 +197,7 @@ pub struct Running<K: Resource, S = Writer<K>> {
     reflector: Reflector<K, S>,
     pulse: Arc<Pulse>,
     backoff: Backoff,
-    /// Since when nothing is heard, once that has been logged.
-    failing: Option<Instant>,
+    teller: Teller,
     watch: Watch,
     next: Next,
     open: Option<Open>,
@@ -226,10 +225,17 @@ impl<K: Resource, S: Sink<K>> Running<K, S> {
     #[must_use]
     pub fn new(reflector: Reflector<K, S>) -> Self {
         let now = reflector.clock.now();
-        Self {
-            pulse: Arc::new(Pulse::new(K::COLLECTION.plural, now)),
-            backoff: Backoff::new(reflector.seed),
+        let pulse = Arc::new(Pulse::new(K::COLLECTION.plural, now));
+        let teller = Teller {
+            pulse: Arc::clone(&pulse),
+            poll: reflector.poll,
+            loss: reflector.loss,
             failing: None,
+        };
+        Self {
+            pulse,
+            backoff: Backoff::new(reflector.seed),
+            teller,
             watch: Watch::new(reflector.poll),
             next: Next::Wait(Duration::ZERO),
             open: None,
@@ -309,7 +315,6 @@ impl<K: Resource, S: Sink<K>> Running<K, S> {
 
     fn tell(&mut self, effects: Vec<Effect<K>>, now: Instant) {
         let writer = &self.reflector.writer;
-        let resource = self.pulse.resource;
         let mut changes = Vec::new();
         let mut complete = false;
         for effect in effects {
@@ -318,25 +323,13 @@ impl<K: Resource, S: Sink<K>> Running<K, S> {
                     complete |= matches!(event, StoreEvent::InitDone(_));
                     changes.extend(writer.apply(event));
                 }
-                Effect::Heard => {
-                    writer.heard(now);
-                    if let Some(since) = self.failing.take() {
-                        let secs = now.saturating_duration_since(since).as_secs_f32();
-                        log::info!("{resource} are heard of again, after {secs:.1} s");
+                Effect::Note(note) => {
+                    match note {
+                        Note::Heard => writer.heard(now),
+                        Note::Watching(is_open) => writer.watching(is_open),
+                        Note::Restart(..) | Note::Skipped(_) | Note::Refused(_) => {}
                     }
-                }
-                Effect::Watching(is_open) => writer.watching(is_open),
-                Effect::Skipped(skipped) => {
-                    self.pulse.skipped.fetch_add(1, Ordering::Relaxed);
-                    let (name, reason) = (&skipped.name, &skipped.reason);
-                    log::warn!(
-                        "skipping \"{name}\" of {resource}, which cannot be decoded: {reason}"
-                    );
-                }
-                Effect::Refused(error) => self.refused(&error),
-                Effect::Restart(cause, why) => {
-                    self.pulse.restarts[cause as usize].fetch_add(1, Ordering::Relaxed);
-                    log_restart(resource, cause, &why, &mut self.failing, now);
+                    self.teller.tell(&note, now);
                 }
             }
         }
@@ -346,11 +339,43 @@ impl<K: Resource, S: Sink<K>> Running<K, S> {
     }
 }
 
-impl<K: Resource, S> Running<K, S> {
+/// Tells the log and the counters of what happens to a watch, whatever it watches.
+struct Teller {
+    pulse: Arc<Pulse>,
+    poll: Duration,
+    loss: Option<&'static str>,
+    /// Since when nothing is heard, once that has been logged.
+    failing: Option<Instant>,
+}
+
+impl Teller {
+    fn tell(&mut self, note: &Note, now: Instant) {
+        let resource = self.pulse.resource;
+        match note {
+            Note::Heard => {
+                if let Some(since) = self.failing.take() {
+                    let secs = now.saturating_duration_since(since).as_secs_f32();
+                    log::info!("{resource} are heard of again, after {secs:.1} s");
+                }
+            }
+            Note::Watching(_) => {}
+            Note::Skipped(skipped) => {
+                self.pulse.skipped.fetch_add(1, Ordering::Relaxed);
+                let (name, reason) = (&skipped.name, &skipped.reason);
+                log::warn!("skipping \"{name}\" of {resource}, which cannot be decoded: {reason}");
+            }
+            Note::Refused(error) => self.refused(error),
+            Note::Restart(cause, why) => {
+                self.pulse.restarts[*cause as usize].fetch_add(1, Ordering::Relaxed);
+                self.restarted(*cause, why, now);
+            }
+        }
+    }
+
     /// Says that a right is missing, and what that means.
     fn refused(&self, error: &Error) {
-        let (resource, poll) = (self.pulse.resource, self.reflector.poll.as_secs_f32());
-        match self.reflector.loss {
+        let (resource, poll) = (self.pulse.resource, self.poll.as_secs_f32());
+        match self.loss {
             Some(loss) => log::warn!(
                 "{error}; doing without {resource}: {loss}; asked again every {poll} s until that right is granted"
             ),
@@ -359,45 +384,40 @@ impl<K: Resource, S> Running<K, S> {
             ),
         }
     }
-}
 
-/// Longest `Retry-After` that is heeded: nobody is served by an old view.
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(10);
-
-/// Says why it begins again: usual causes only to those who debug, an outage once.
-fn log_restart(
-    resource: &str,
-    cause: Cause,
-    why: &str,
-    failing: &mut Option<Instant>,
-    now: Instant,
-) {
-    match cause {
-        Cause::Closed => log::debug!("watch of {resource} begins again: {why}"),
-        // If it lasts, it is said once, as the missing right that it is.
-        Cause::Refused => log::debug!("{resource} are refused so far: {why}"),
-        Cause::Silent | Cause::Lost | Cause::Expired => {
-            log::info!(
-                "watch of {resource} begins again ({}): {why}",
-                cause.as_str()
-            );
-        }
-        Cause::Short | Cause::Broken | Cause::WentBack | Cause::Failed => {
-            if failing.is_none() {
-                *failing = Some(now);
-                log::warn!(
-                    "{resource} are not heard of ({}): {why}; trying on",
+    /// Says why it begins again: usual causes only to those who debug, an outage once.
+    fn restarted(&mut self, cause: Cause, why: &str, now: Instant) {
+        let resource = self.pulse.resource;
+        match cause {
+            Cause::Closed => log::debug!("watch of {resource} begins again: {why}"),
+            // If it lasts, it is said once, as the missing right that it is.
+            Cause::Refused => log::debug!("{resource} are refused so far: {why}"),
+            Cause::Silent | Cause::Lost | Cause::Expired => {
+                log::info!(
+                    "watch of {resource} begins again ({}): {why}",
                     cause.as_str()
                 );
-            } else {
-                log::debug!(
-                    "{resource} are still not heard of ({}): {why}",
-                    cause.as_str()
-                );
+            }
+            Cause::Short | Cause::Broken | Cause::WentBack | Cause::Failed => {
+                if self.failing.is_none() {
+                    self.failing = Some(now);
+                    log::warn!(
+                        "{resource} are not heard of ({}): {why}; trying on",
+                        cause.as_str()
+                    );
+                } else {
+                    log::debug!(
+                        "{resource} are still not heard of ({}): {why}",
+                        cause.as_str()
+                    );
+                }
             }
         }
     }
 }
+
+/// Longest `Retry-After` that is heeded: nobody is served by an old view.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(10);
 
 impl Open {
     /// Waits for the next line, and reads it.

@@ -116,6 +116,16 @@ impl Cluster {
         Ok(cluster)
     }
 
+    /// The phase in which an image is fetched, as the kubelet tells it: one of 1.31 says that a pod is
+    /// ready to start containers only once the first of them has its image (seen with 1.31.0 and 1.36.3).
+    pub(crate) fn phase_of_a_pull(&self) -> &'static str {
+        let version = self.api().get("/version").expect(200);
+        match version["minor"].as_str() {
+            Some("31") => "mounting",
+            _ => "pulling",
+        }
+    }
+
     /// A fact of `tests/cluster/up`; none on a cluster that is not from there.
     pub(crate) fn fact(&self, name: &str) -> Option<&str> {
         self.facts.get(name).map(String::as_str)

@@ -3,7 +3,8 @@
 //! Unknown fields are skipped without being built, `null` counts as missing. An
 //! object that cannot be decoded is set apart with its name and the reason, and
 //! does no harm to the others of its list or watch: pages and events are read
-//! in one go, and only when that fails once more, object by object. The shapes of single objects are in `types/wire.rs`.
+//! in one go, and only when that fails once more, object by object, from its own
+//! text. The shapes of single objects are in `types/wire.rs`.
 
 use super::{ObjectMeta, Resource, ResourceVersion};
 use crate::kube::status::Status;
@@ -82,8 +83,8 @@ fn decode_list_singly<K: Resource>(body: &[u8]) -> Result<Page<K>, serde_json::E
         skipped: Vec::new(),
     };
     for value in wire.items.unwrap_or_default() {
-        match K::read(&value) {
-            Ok(object) => page.items.extend(Some(object).filter(K::is_ours)),
+        match K::decode(value.to_string().as_bytes()) {
+            Ok(object) => page.items.extend(object),
             Err(error) => page.skipped.push(skipped(&value, &error)),
         }
     }
@@ -158,9 +159,12 @@ impl<'de, K: Resource> Visitor<'de> for EventVisitor<K> {
             }
         }
         if let (Some(kind), Some(value), None) = (&kind, &early, &event) {
+            // As text once more: readers of objects are large, and this never happens.
+            let text = value.to_string();
+            let mut object = serde_json::Deserializer::from_slice(text.as_bytes());
             event = Some(
                 EventObject::new(kind)
-                    .deserialize(value)
+                    .deserialize(&mut object)
                     .map_err(de::Error::custom)?,
             );
         }

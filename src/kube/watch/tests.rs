@@ -102,7 +102,7 @@ impl Scenario {
 /// The causes of restarts among these.
 fn causes(effects: &[Effect<ConfigMap>]) -> Vec<Cause> {
     let cause = |effect: &Effect<_>| match effect {
-        Effect::Restart(cause, _) => Some(*cause),
+        Effect::Note(Note::Restart(cause, _)) => Some(*cause),
         _ => None,
     };
     effects.iter().filter_map(cause).collect()
@@ -111,7 +111,7 @@ fn causes(effects: &[Effect<ConfigMap>]) -> Vec<Cause> {
 fn refusals(effects: &[Effect<ConfigMap>]) -> usize {
     effects
         .iter()
-        .filter(|effect| matches!(effect, Effect::Refused(_)))
+        .filter(|effect| matches!(effect, Effect::Note(Note::Refused(_))))
         .count()
 }
 
@@ -122,12 +122,18 @@ fn a_list_of_several_pages_is_one_state() {
     assert_eq!(effects, [Effect::Store(StoreEvent::Init)]);
     let effects = scenario.check(page(&["a"], "10", Some("t1")), list(Some("t1")));
     let apply = |name| Effect::Store(StoreEvent::InitApply(config_map(name, "10")));
-    assert_eq!(effects, [Effect::Heard, apply("a")]);
+    assert_eq!(effects, [Effect::Note(Note::Heard), apply("a")]);
     let effects = scenario.check(page(&["b"], "10", None), open("10"));
     let done = Effect::Store(StoreEvent::InitDone("10".into()));
-    assert_eq!(effects, [Effect::Heard, apply("b"), done]);
+    assert_eq!(effects, [Effect::Note(Note::Heard), apply("b"), done]);
     let effects = scenario.check(Input::Opened(Ok(())), Next::Read);
-    assert_eq!(effects, [Effect::Heard, Effect::Watching(true)]);
+    assert_eq!(
+        effects,
+        [
+            Effect::Note(Note::Heard),
+            Effect::Note(Note::Watching(true))
+        ]
+    );
 }
 
 #[test]
@@ -183,7 +189,7 @@ fn events_and_bookmarks_move_the_version_at_which_it_resumes() {
         );
         let effects = scenario.check(Input::Ended(end), open("21"));
         assert_eq!(causes(&effects), [cause]);
-        assert!(effects.contains(&Effect::Watching(false)));
+        assert!(effects.contains(&Effect::Note(Note::Watching(false))));
     }
 }
 
@@ -236,7 +242,7 @@ fn a_watch_that_ends_at_once_without_an_event_is_a_failure() {
     scenario.after(0.9);
     let effects = scenario.check(Input::Ended(End::Closed), BACK_OFF);
     assert_eq!(causes(&effects), [Cause::Short]);
-    assert!(!effects.contains(&Effect::Heard));
+    assert!(!effects.contains(&Effect::Note(Note::Heard)));
     scenario.check(Input::Woken, open("10"));
     scenario.check(Input::Opened(Ok(())), Next::Read);
     scenario.check(
@@ -329,7 +335,7 @@ fn an_object_that_cannot_be_decoded_is_reported_and_passed() {
     assert!(
         scenario
             .check(event, Next::Read)
-            .contains(&Effect::Skipped(skipped))
+            .contains(&Effect::Note(Note::Skipped(skipped)))
     );
     scenario.check(Input::Ended(End::Closed), open("15"));
 }

@@ -243,7 +243,9 @@ fn mounting(pod: &Pod, said: Said<'_>) -> Finding {
         EventReason::FailedCreatePodSandBox,
     ];
     let Some(event) = last_said(said, &pod.metadata.uid, &reasons) else {
-        let message = "the node prepares the pod's volumes and network";
+        // A kubelet of 1.31 tells that a pod is ready to start containers only with the first of them
+        // (seen); one of 1.36 before.
+        let message = "the node prepares the pod's volumes and network (with Kubernetes 1.31 it may be fetching the image by now)";
         return Finding::new(Phase::Mounting, "Mounting", message);
     };
     let is_sandbox = event.reason == EventReason::FailedCreatePodSandBox;

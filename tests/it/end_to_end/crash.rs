@@ -21,7 +21,8 @@ fn a_killed_program_loses_and_doubles_no_instance() {
     let ground = Ground::new(cluster);
     ground.offer("stand-in", "stand-in", STAND_IN);
     let kubeconfig = ground.kubeconfig(&ground.token(), None, None);
-    let program = Program::start_ready(&kubeconfig, &[]);
+    // One call at a time, so that the kill comes before the last of them on a slow machine, too.
+    let program = Program::start_ready(&kubeconfig, &[("WORKERS", "1")]);
     let (jobs_version, pods_version) = (ground.version("jobs"), ground.version("pods"));
 
     let began_before = std::thread::scope(|scope| {

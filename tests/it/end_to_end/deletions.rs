@@ -67,8 +67,12 @@ fn a_start_can_be_stopped_in_each_of_its_phases() {
     for program in &replicas {
         program.await_waiting(waiting.len());
     }
-    for (phase, waiting) in waiting {
-        check_stop_in(&replicas, phase, waiting);
+    for (app_type, waiting) in waiting {
+        let phase = match app_type {
+            "pulling" => cluster.phase_of_a_pull(),
+            phase => phase,
+        };
+        check_stop_in(&replicas, app_type, phase, waiting);
     }
     drop(registry);
     eventually("no Job is left", || {
@@ -100,8 +104,8 @@ fn begin_at_each(replicas: &[Program; 2], path: &str) -> [Pending; 2] {
 
 /// Waits until the start is in its phase, and stops it: all who wait hear of that.
 #[track_caller]
-fn check_stop_in(replicas: &[Program; 2], phase: &str, waiting: [Pending; 2]) {
-    let path = path(phase);
+fn check_stop_in(replicas: &[Program; 2], app_type: &str, phase: &str, waiting: [Pending; 2]) {
+    let path = path(app_type);
     for program in replicas {
         eventually(&format!("it is {phase}"), || {
             is_in_phase(program, &path, phase).then_some(())

@@ -91,6 +91,7 @@ fn a_start_with_trouble_is_given_up_after_its_budget() {
     let heard = Heard::listen(&ground);
     let program = ground.program();
     let crashing = troubles::on_failure(troubles::exits("3", "no licence"));
+    let pull = cluster.phase_of_a_pull();
     std::thread::scope(|scope| {
         for case in [
             Budgeted {
@@ -103,9 +104,13 @@ fn a_start_with_trouble_is_given_up_after_its_budget() {
             Budgeted {
                 app_type: "registry-silent",
                 template: troubles::image(&registry.image("never")),
-                budget: "start-budget.pulling",
+                budget: if pull == "pulling" {
+                    "start-budget.pulling"
+                } else {
+                    "start-budget.mounting"
+                },
                 begins: ("Pod", "PodScheduled"),
-                words: Words::new("pulling", &["ContainerCreating"], &["image"]),
+                words: Words::new(pull, &["ContainerCreating", "Mounting"], &["image"]),
             },
             Budgeted {
                 app_type: "no-probe",
