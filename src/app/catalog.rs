@@ -65,7 +65,7 @@ impl Catalog {
     #[must_use]
     pub fn read(config_maps: &[Arc<ConfigMap>], previous: &Self) -> (Self, Vec<Note>) {
         let mut sorted: Vec<&Arc<ConfigMap>> = config_maps.iter().collect();
-        sorted.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
+        sorted.sort_unstable_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
         let mut catalog = Self::new(previous.defaults.budgets);
         let mut notes = Vec::new();
         for config_map in sorted {

@@ -149,7 +149,7 @@ impl View {
     pub fn entries(&self, app_type: &str) -> Vec<Entry> {
         let jobs = self.jobs.by_index(app_type);
         let mut entries: Vec<Entry> = jobs.into_iter().filter_map(|job| self.entry(job)).collect();
-        entries.sort_by(|a, b| a.name.cmp(&b.name));
+        entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         entries
     }
 
