@@ -84,11 +84,16 @@ fn sources() -> String {
 fn words(name: &str) -> BTreeMap<String, Vec<u64>> {
     let document: Value = serde_json::from_str(DOCUMENT).expect("the document is JSON");
     let schema = &document["components"]["schemas"][name];
-    let listed = schema["enum"].as_array().or(schema["oneOf"].as_array());
+    let listed = schema["enum"]
+        .as_array()
+        .or_else(|| schema["oneOf"].as_array());
     let listed = listed.expect("the schema lists words").iter();
     listed
         .map(|one| {
-            let word = one.as_str().or(one["const"].as_str()).expect("a word");
+            let word = one
+                .as_str()
+                .or_else(|| one["const"].as_str())
+                .expect("a word");
             let statuses = one["x-status"].as_array().into_iter().flatten();
             (
                 word.to_owned(),
