@@ -28,10 +28,10 @@ pub(super) const STOP: &str = "stop";
 pub(super) const READY: &str = "/app/stand-in/ready";
 
 /// However long whoever started them takes to stop them.
-const LOAD_MAX: Duration = Duration::from_secs(120);
+const LOAD_MAX: Duration = Duration::from_secs(240);
 
 /// Between two requests of one caller, so that all of them leave a small machine alone.
-const PAUSE: Duration = Duration::from_millis(5);
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// What each caller must have sent before it is said that all call.
 const WARM: usize = 10;
