@@ -237,6 +237,13 @@ fn the_names_on_a_dead_node_are_free_again_soon_after_their_grace() {
     replicas[0].delete("/app/dead/by-us").expect(200);
     let by_hand = "--selector=job-name=dead-by-hand";
     ground.kubectl(&["delete", "pod", by_hand, "--wait=false"]);
+    // Until its watch has told a replica of that, the old address is all that it can know.
+    for program in &replicas {
+        eventually("the deletion is seen", || {
+            let got = program.get_prefer("/app/dead/by-hand", "wait=0");
+            (got.code != 200).then_some(())
+        });
+    }
     std::thread::scope(|scope| {
         for program in &replicas {
             for name in names {

@@ -11,14 +11,17 @@ pub(crate) fn name() -> String {
     format!("config-controller:{}", env!("CARGO_PKG_VERSION"))
 }
 
-/// Brings it to the node of that cluster.
-#[track_caller]
+/// Brings it to the node of the shared cluster, once: two tests that did so at the same moment would
+/// be in each other's way.
 pub(crate) fn import(cluster: &Cluster) {
-    let folder = cluster
-        .fact("CLUSTER_FOLDER")
-        .expect("it is from tests/cluster");
-    let mut import = Command::new(repository().join("tests/cluster/import"));
-    output(import.arg(archive()).arg(folder));
+    static IMPORTED: OnceLock<()> = OnceLock::new();
+    IMPORTED.get_or_init(|| {
+        let folder = cluster
+            .fact("CLUSTER_FOLDER")
+            .expect("it is from tests/cluster");
+        let mut import = Command::new(repository().join("tests/cluster/import"));
+        output(import.arg(archive()).arg(folder));
+    });
 }
 
 /// Its archive, built once where it is not there. Whether it is small enough is for that command

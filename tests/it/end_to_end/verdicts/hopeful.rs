@@ -92,6 +92,10 @@ fn a_start_with_trouble_is_given_up_after_its_budget() {
     let program = ground.program();
     let crashing = troubles::on_failure(troubles::exits("3", "no licence"));
     let pull = cluster.phase_of_a_pull();
+    let silence: (&str, &[&str]) = match pull {
+        "pulling" => ("start-budget.pulling", &["ContainerCreating"]),
+        _ => ("start-budget.mounting", &["Mounting"]),
+    };
     std::thread::scope(|scope| {
         for case in [
             Budgeted {
@@ -104,13 +108,9 @@ fn a_start_with_trouble_is_given_up_after_its_budget() {
             Budgeted {
                 app_type: "registry-silent",
                 template: troubles::image(&registry.image("never")),
-                budget: if pull == "pulling" {
-                    "start-budget.pulling"
-                } else {
-                    "start-budget.mounting"
-                },
+                budget: silence.0,
                 begins: ("Pod", "PodScheduled"),
-                words: Words::new(pull, &["ContainerCreating", "Mounting"], &["image"]),
+                words: Words::new(pull, silence.1, &["image"]),
             },
             Budgeted {
                 app_type: "no-probe",
