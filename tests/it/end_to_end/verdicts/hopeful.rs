@@ -227,11 +227,9 @@ fn who_keeps_asking_for_a_pod_without_a_node_gets_it_when_there_is_one() {
     let label = format!("verdicts/{}", ground.namespace);
     offer(&ground, "homeless", &troubles::selecting(&label), &[]);
     let program = ground.program();
-    let words = Words::new(
-        "scheduling",
-        &["Unschedulable"],
-        &["0/2 nodes are available"],
-    );
+    // Of how many depends on the tests beside this one.
+    let sentence = " nodes are available: ";
+    let words = Words::new("scheduling", &["Unschedulable"], &[sentence]);
     let (began, mut polls) = (Instant::now(), 0);
     while polls < 10 || (tries() >= TRIES_FULL && began.elapsed() < LONG_UNSCHEDULABLE) {
         let got = program.get_prefer("/app/homeless/ann", "wait=1");
