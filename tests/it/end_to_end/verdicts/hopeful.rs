@@ -228,8 +228,11 @@ fn who_keeps_asking_for_a_pod_without_a_node_gets_it_when_there_is_one() {
     offer(&ground, "homeless", &troubles::selecting(&label), &[]);
     let program = ground.program();
     // Of how many depends on the tests beside this one.
-    let sentence = " nodes are available: ";
-    let words = Words::new("scheduling", &["Unschedulable"], &[sentence]);
+    let words = Words::new(
+        "scheduling",
+        &["Unschedulable"],
+        &[" nodes are available: "],
+    );
     let (began, mut polls) = (Instant::now(), 0);
     while polls < 10 || (tries() >= TRIES_FULL && began.elapsed() < LONG_UNSCHEDULABLE) {
         let got = program.get_prefer("/app/homeless/ann", "wait=1");
