@@ -29,8 +29,9 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-/// What may wait for the desk's thread: more means that it does not keep up.
-const INBOX_MAX: usize = 65_536;
+/// What may wait for the desk's thread: more means that it does not keep up. A queue takes the memory
+/// for all its places at once, so what is in them is boxed, here and in the queue of calls.
+const INBOX_MAX: usize = 16_384;
 
 /// Inputs that the desk takes before it looks at the time again.
 const BATCH: usize = 256;
@@ -44,19 +45,22 @@ const NAP: Duration = Duration::from_secs(1);
 /// The way to the desk; clones lead to the same one.
 #[derive(Clone, Debug)]
 pub struct Inbox {
-    sender: SyncSender<Input>,
+    sender: SyncSender<Box<Input>>,
 }
+
+/// The end at which an inbox is read.
+pub type Inputs = Receiver<Box<Input>>;
 
 impl Inbox {
     /// An inbox and the end at which it is read.
     #[must_use]
-    pub fn new() -> (Self, Receiver<Input>) {
+    pub fn new() -> (Self, Inputs) {
         Self::with_room(INBOX_MAX)
     }
 
     /// An inbox for so many inputs: the memory for all of them is taken at once.
     #[must_use]
-    pub fn with_room(inputs: usize) -> (Self, Receiver<Input>) {
+    pub fn with_room(inputs: usize) -> (Self, Inputs) {
         let (sender, receiver) = sync_channel(inputs);
         (Self { sender }, receiver)
     }
@@ -66,7 +70,8 @@ impl Inbox {
     /// # Errors
     /// [`Error::TooManyRequests`] where there is none.
     pub fn ask(&self, input: Input) -> Result<(), Error> {
-        self.sender.try_send(input).map_err(|error| match error {
+        let sent = self.sender.try_send(Box::new(input));
+        sent.map_err(|error| match error {
             TrySendError::Full(_) => Error::TooManyRequests("the desk's inbox"),
             TrySendError::Disconnected(_) => Error::Draining,
         })
@@ -75,7 +80,7 @@ impl Inbox {
     /// Puts in what must not be lost, and waits for room.
     pub fn tell(&self, input: Input) {
         // After the desk has ended there is nobody to tell.
-        let _ = self.sender.send(input);
+        let _ = self.sender.send(Box::new(input));
     }
 }
 
@@ -154,7 +159,7 @@ pub struct Parts {
     /// The desk.
     pub desk: Desk,
     /// Where what happened comes in.
-    pub receiver: Receiver<Input>,
+    pub receiver: Inputs,
     /// The way into the same inbox, for workers.
     pub inbox: Inbox,
     /// What there is.
@@ -206,7 +211,7 @@ impl Engine {
     /// When a thread cannot be started.
     pub fn start(parts: Parts) -> std::io::Result<Self> {
         // One place for each name that may have a call under way, so that the desk never blocks.
-        let (calls, queue) = sync_channel::<Call>(parts.calls_max);
+        let (calls, queue) = sync_channel::<Box<Call>>(parts.calls_max);
         let queue = Arc::new(Mutex::new(queue));
         let on_death = parts.on_death;
         let hands = Hands::new(
@@ -275,8 +280,8 @@ impl Engine {
 
 struct DeskThread {
     desk: Desk,
-    receiver: Receiver<Input>,
-    calls: SyncSender<Call>,
+    receiver: Inputs,
+    calls: SyncSender<Box<Call>>,
     view: View,
     catalogs: Arc<Catalogs>,
     sink: Arc<dyn AnswerSink>,
@@ -297,7 +302,7 @@ impl DeskThread {
             let wake = wakes.into_iter().flatten().min();
             let wait = wake.map_or(NAP, |at| at.saturating_duration_since(now));
             match self.receiver.recv_timeout(wait.min(NAP)) {
-                Ok(first) => self.take(first, &mut effects),
+                Ok(first) => self.take(*first, &mut effects),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
@@ -310,7 +315,7 @@ impl DeskThread {
     /// Takes what has come in, up to a batch.
     fn take(&mut self, first: Input, effects: &mut Vec<Effect>) {
         let mut inputs = vec![first];
-        inputs.extend(self.receiver.try_iter().take(BATCH));
+        inputs.extend(self.receiver.try_iter().take(BATCH).map(|input| *input));
         let keys = inputs.iter().flat_map(keys_of);
         self.counting.look(keys, &self.view, self.desk.history());
         if self.counting.spans.is_on() {
@@ -346,7 +351,7 @@ impl DeskThread {
                         self.counting.spans.asked(&call.key, by, waiting);
                     }
                     // When the workers have gone the process is about to end.
-                    let _ = self.calls.send(*call);
+                    let _ = self.calls.send(call);
                 }
             }
         }
@@ -371,7 +376,7 @@ fn keys_of(input: &Input) -> &[InstanceKey] {
 }
 
 struct Worker {
-    queue: Arc<Mutex<Receiver<Call>>>,
+    queue: Arc<Mutex<Receiver<Box<Call>>>>,
     hands: Hands,
     inbox: Inbox,
 }
@@ -389,7 +394,7 @@ impl Worker {
                 return;
             };
             let key = call.key.clone();
-            let outcome = self.hands.apply(self.hands.ask(call));
+            let outcome = self.hands.apply(self.hands.ask(*call));
             self.inbox.tell(Input::Completed(key, outcome));
         }
     }

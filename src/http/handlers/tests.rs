@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::app::desk::{Input, Wish};
-use crate::app::engine::{Catalogs, Inbox};
+use crate::app::engine::{Catalogs, Inbox, Inputs};
 use crate::app::fixture::{World, decode, key, n1, ready_pod, t0, token};
 use crate::app::{Following, Waits};
 use crate::clock::Clock;
@@ -12,7 +12,6 @@ use crate::http::message::Method;
 use crate::metrics::{Metrics, Scrape};
 use crate::model::status::{Finding, Phase};
 use std::sync::Mutex;
-use std::sync::mpsc::Receiver;
 use std::time::{Instant, SystemTime};
 
 /// A clock that is turned by hand.
@@ -56,7 +55,7 @@ struct Bench {
     world: World,
     api: Api,
     clock: Arc<Manual>,
-    inbox: Receiver<Input>,
+    inbox: Inputs,
 }
 
 impl Bench {
@@ -122,7 +121,7 @@ impl Bench {
 
     /// The wish that has just been handed to the desk.
     fn wish(&self) -> (InstanceKey, Wish) {
-        match self.inbox.try_recv().unwrap() {
+        match *self.inbox.try_recv().unwrap() {
             Input::Asked(key, wish) => (key, wish),
             other => panic!("no wish: {other:?}"),
         }
@@ -427,7 +426,7 @@ fn a_stop_and_a_label_are_handed_to_the_desk() {
     assert_eq!(*labels, expected);
     bench.api.abandon(token(9));
     assert!(matches!(
-        bench.inbox.try_recv().unwrap(),
+        *bench.inbox.try_recv().unwrap(),
         Input::Abandoned(left) if left == token(9)
     ));
 }
@@ -586,7 +585,7 @@ fn after_the_drain_only_memory_answers() {
     bench.world.job("u1", json!({}));
     bench.world.ready("u1", "10.0.0.1");
     bench.api.app.drain();
-    assert!(matches!(bench.inbox.try_recv().unwrap(), Input::Drain));
+    assert!(matches!(*bench.inbox.try_recv().unwrap(), Input::Drain));
     check(&bench.get("/app/scim/n1"), 200, r#"{"ip":"10.0.0.1"}"#);
     check(
         &bench.get("/app/scim/n2"),

@@ -4,12 +4,11 @@
 //! the HTTP front and the loops of the threads. What each thread does in one go is one step here,
 //! and whatever can happen between two steps of different threads can happen between two of these.
 
-use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use config_controller::app::desk::{Desk, Input, Limits, Now};
-use config_controller::app::engine::{self, Catalogs, Inbox};
+use config_controller::app::engine::{self, Catalogs, Inbox, Inputs};
 use config_controller::app::flight::{Call, Effect, Operation};
 use config_controller::app::hands::{Asked, Hands, Writers};
 use config_controller::app::view::View;
@@ -54,7 +53,7 @@ pub(super) struct Replica {
     pub(super) calls: Vec<UnderWay>,
     desk: Desk,
     inbox: Inbox,
-    receiver: Receiver<Input>,
+    receiver: Inputs,
     catalogs: Arc<Catalogs>,
     hands: Hands,
     time: Time,
@@ -163,7 +162,7 @@ impl Replica {
         };
         let mut effects = Vec::new();
         for input in self.receiver.try_iter() {
-            self.desk.step(input, &now, &mut effects);
+            self.desk.step(*input, &now, &mut effects);
         }
         self.desk.tick(&now, &mut effects);
         let mut out = Out::default();
