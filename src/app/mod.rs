@@ -207,20 +207,22 @@ impl App {
         Ok(self.view.entries(app_type))
     }
 
-    /// Finds an instance or starts it: `Ok` when it is ready, `Err(None)` when the answer comes later.
+    /// The instance of this key, if it is ready.
     ///
     /// # Errors
-    /// `Err(Some(_))` where the answer is known at once and is an error.
-    pub fn ensure(
-        &self,
-        asked: Asked,
-        variables: Variables,
-        intent: Intent,
-    ) -> Result<Ready, Option<Error>> {
-        self.check_synced().map_err(Some)?;
-        if let Some(ready) = self.view.ready(&asked.key) {
-            return Ok(ready);
-        }
+    /// [`Error::NotSynced`]: an instance that has not been seen yet may be ready.
+    pub fn ready(&self, key: &InstanceKey) -> Result<Option<Ready>, Error> {
+        self.check_synced()?;
+        Ok(self.view.ready(key))
+    }
+
+    /// Finds an instance or starts it; the answer comes later unless there is an error. Whether it
+    /// is ready already is asked before ([`App::ready`]).
+    ///
+    /// # Errors
+    /// Where the answer is known at once and is an error.
+    pub fn ensure(&self, asked: Asked, variables: Variables, intent: Intent) -> Result<(), Error> {
+        self.check_synced()?;
         let deadline = self.clock.now() + self.wait(asked.wait);
         let ensure = Ensure {
             token: asked.token,
@@ -229,7 +231,7 @@ impl App {
             by: asked.by,
             deadline,
         };
-        Err(self.hand_over(asked.key, Wish::Ensure(ensure)).err())
+        self.hand_over(asked.key, Wish::Ensure(ensure))
     }
 
     /// Where the time of this instance's start has gone, if it has a Job that is not on its way

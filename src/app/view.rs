@@ -109,7 +109,9 @@ impl View {
         let Some(job) = self.jobs.get(&key.job_name()) else {
             return Seen::Absent;
         };
-        if key_of(&job).as_ref() != Some(key) {
+        let is_it = said_by(&job, labels::INSTANCE_TYPE) == Some(key.app_type.as_str())
+            && said_by(&job, labels::INSTANCE_NAME) == Some(key.name.as_str());
+        if !is_it {
             return Seen::Foreign;
         }
         Seen::Instance(Box::new(self.instance(job)))
@@ -256,13 +258,13 @@ pub fn ready(instance: &Instance) -> Option<Ready> {
 /// template's labels where 2.7.1 did.
 #[must_use]
 pub fn key_of(job: &Job) -> Option<InstanceKey> {
-    let read = |key: &str| {
-        job.metadata
-            .annotations
-            .get(key)
-            .or_else(|| job.template.get(key))
-    };
-    key_from(read)
+    key_from(|key| said_by(job, key))
+}
+
+/// What a Job says under this key of the instance that it is.
+fn said_by<'a>(job: &'a Job, key: &str) -> Option<&'a str> {
+    let own = job.metadata.annotations.get(key);
+    own.or_else(|| job.template.get(key))
 }
 
 /// The key that a pod says it belongs to: raw from annotations where we made it, from its labels

@@ -20,7 +20,7 @@ mod output;
 
 use crate::app::RequestId;
 use crate::http::message::{Limits, Method, Refusal, Request, Response, Version};
-use crate::http::wire::{self, BadHeader, Date, Persistence};
+use crate::http::wire::{self, BadHeader, Heads, Persistence};
 use body::{Decoder, Progress};
 use head::{BLANK_LINES_MAX, Head, Scan, Scanned};
 use output::Output;
@@ -51,7 +51,7 @@ struct Answering {
 enum Stage {
     /// Between requests, or a part of a head has come.
     Head(Scan),
-    Body(Box<Receiving>),
+    Body(Receiving),
     Answering(Answering),
     /// The last answer is being written.
     Flushing,
@@ -63,7 +63,7 @@ enum Stage {
 /// A request whose body is arriving.
 #[derive(Debug)]
 struct Receiving {
-    request: Request,
+    request: Box<Request>,
     decoder: Decoder,
     answering: Answering,
 }
@@ -310,11 +310,11 @@ impl Connection {
         };
         self.blank_lines = 0;
         self.deadline = Some(now + self.limits.body_timeout);
-        self.stage = Stage::Body(Box::new(Receiving {
-            request,
+        self.stage = Stage::Body(Receiving {
+            request: Box::new(request),
             decoder,
             answering,
-        }));
+        });
         Ok(())
     }
 
@@ -337,7 +337,7 @@ impl Connection {
         let Stage::Body(receiving) = std::mem::replace(&mut self.stage, answering) else {
             unreachable!("the stage was Body above");
         };
-        Ok(Some(Box::new(receiving.request)))
+        Ok(Some(receiving.request))
     }
 
     /// Refuses whatever is being received: the answer will be the last one. Only
@@ -384,7 +384,7 @@ impl Connection {
         &mut self,
         response: Response,
         last: bool,
-        date: &Date,
+        heads: &mut Heads,
         now: Instant,
     ) -> Result<(), BadHeader> {
         let Stage::Answering(answering) = self.stage else {
@@ -396,7 +396,7 @@ impl Connection {
             answering.persistence
         };
         let out = self.output.head_buffer(&response);
-        wire::write_head(out, &response, persistence, date)?;
+        heads.write(out, &response, persistence)?;
         if !answering.without_body && wire::may_have_body(response.status) {
             self.output.push_body(response.body);
         }

@@ -26,7 +26,9 @@ use crate::model::names::InstanceKey;
 use crate::model::status::Finding;
 use crate::model::template::Variables;
 use entrance::Held;
+use serde::Serializer as _;
 use serde_json::{Map, Value, json};
+use std::iter;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -225,7 +227,7 @@ impl Api {
             Route::Instances(app_type) | Route::LegacyInstances(app_type) => {
                 Handled::Reply(self.instances(&app_type))
             }
-            Route::Ensure(key) => self.ensure(asked(key, request, caller, token), request),
+            Route::Ensure(key) => self.ensure(key, request, caller, token),
             Route::Label(key) => self.label(asked(key, request, caller, token), request),
             Route::Stop(key) => self.stop(asked(key, request, caller, token)),
             Route::LegacyCreate(app_type) => self.create(&app_type, request, caller, token),
@@ -260,22 +262,30 @@ impl Api {
         }
     }
 
-    fn ensure(&self, asked: Asked, request: &Request) -> Handled<Pending> {
+    fn ensure(
+        &self,
+        key: InstanceKey,
+        request: &Request,
+        caller: &Caller,
+        token: Token,
+    ) -> Handled<Pending> {
         let variables = match variables(request) {
             Ok(variables) => variables,
             Err(error) => return Handled::Reply(problem(&error, Shape::Plain)),
         };
-        let key = asked.key.clone();
+        match self.app.ready(&key) {
+            Ok(Some(ready)) => return Handled::Reply(self.aged(ready_response(&ready))),
+            Ok(None) => {}
+            Err(error) => return Handled::Reply(problem(&error, Shape::Plain)),
+        }
         let intent = if prefer::create(&request.headers) {
             Intent::Start
         } else {
             Intent::Find
         };
-        match self.app.ensure(asked, variables, intent) {
-            Ok(ready) => Handled::Reply(self.aged(ready_response(&ready))),
-            Err(None) => Handled::Parked(Pending::Ensure(key)),
-            Err(Some(error)) => Handled::Reply(self.problem(&error, Shape::Plain)),
-        }
+        let asked = asked(key.clone(), request, caller, token);
+        let handed_over = self.app.ensure(asked, variables, intent);
+        self.parked(handed_over, Pending::Ensure(key))
     }
 
     fn stop(&self, asked: Asked) -> Handled<Pending> {
@@ -408,10 +418,13 @@ fn probe(verdict: Result<(), health::Ailment>) -> Response {
 }
 
 fn ready_response(ready: &Ready) -> Response {
-    let mut body = Map::new();
-    body.insert("ip".into(), json!(ready.ip));
-    add_meta(&mut body, &ready.meta);
-    Response::json(200, Value::Object(body).to_string())
+    let ip = ready.ip.to_string();
+    let fields = iter::once(("ip", ip.as_str())).chain(shown(&ready.meta));
+    let mut body = Vec::with_capacity(64);
+    serde_json::Serializer::new(&mut body)
+        .collect_map(fields)
+        .expect("text can be written into memory");
+    Response::json(200, body)
 }
 
 fn progress_response(progress: &Progress) -> Response {
@@ -465,18 +478,16 @@ fn entry_value(entry: &Entry) -> Value {
     value.insert("addr".into(), json!(entry.ip));
     value.insert("errored".into(), json!(!entry.is_ready));
     value.insert("start".into(), start);
-    add_meta(&mut value, &entry.meta);
+    value.extend(shown(&entry.meta).map(|(key, text)| (key.to_owned(), json!(text))));
     Value::Object(value)
 }
 
-/// Adds meta labels; a reserved key that somebody set by hand on the pod is left out (contract S3).
-fn add_meta(body: &mut Map<String, Value>, meta: &MetaLabels) {
-    for (key, value) in meta
-        .iter()
-        .filter(|(key, _)| !RESERVED.contains(&key.as_str()))
-    {
-        body.insert(key.clone(), json!(value));
-    }
+/// The meta labels that answers show: a reserved key that somebody set by hand on the pod is left
+/// out (contract S3).
+fn shown(meta: &MetaLabels) -> impl Iterator<Item = (&str, &str)> {
+    meta.iter()
+        .map(|(key, value)| (key.as_str(), value.as_str()))
+        .filter(|(key, _)| !RESERVED.contains(key))
 }
 
 #[cfg(test)]

@@ -33,15 +33,16 @@ impl Bell {
         {
             self.rings.fetch_add(1, Ordering::Relaxed);
             if let Err(error) = waker.wake() {
+                // Its next round comes soon by itself, and then it hears.
                 log::error!("an I/O thread could not be woken: {error}");
-                self.rung.store(false, Ordering::SeqCst);
             }
         }
     }
 
-    /// The thread is about to look; to be called before looking.
-    pub(super) fn heard(&self) {
-        self.rung.store(false, Ordering::SeqCst);
+    /// Whether somebody has rung since this was asked last; to be asked before looking, and if
+    /// nobody has, there is nothing new.
+    pub(super) fn heard(&self) -> bool {
+        self.rung.load(Ordering::SeqCst) && self.rung.swap(false, Ordering::SeqCst)
     }
 }
 

@@ -159,23 +159,23 @@ impl Headers {
 
     /// The values of all fields with this name, whatever its case.
     pub fn get_all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
-        self.iter()
-            .filter(move |(known, _)| known.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value)
+        let is_it = move |&&[start, middle, _]: &&[u32; 3]| {
+            self.text[start as usize..middle as usize].eq_ignore_ascii_case(name.as_bytes())
+        };
+        let value = |&[_, middle, end]: &[u32; 3]| &self.text[middle as usize..end as usize];
+        self.spans.iter().filter(is_it).map(value)
     }
 
     /// The first value with this name, whatever its case.
     #[must_use]
-    pub fn get_bytes(&self, name: &str) -> Option<&[u8]> {
-        self.iter()
-            .find(|(known, _)| known.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value)
+    pub fn get_bytes<'a>(&'a self, name: &'a str) -> Option<&'a [u8]> {
+        self.get_all(name).next()
     }
 
     /// As [`Headers::get_bytes`], where the value is UTF-8; a value that is not
     /// counts as absent.
     #[must_use]
-    pub fn get(&self, name: &str) -> Option<&str> {
+    pub fn get<'a>(&'a self, name: &'a str) -> Option<&'a str> {
         self.get_bytes(name)
             .and_then(|value| std::str::from_utf8(value).ok())
     }

@@ -159,13 +159,16 @@ pub fn route(method: &Method, path: &str) -> Routed {
     let segments: Vec<Cow<'_, str>> = rest.split('/').map(decode).collect();
     let significant = segments
         .iter()
-        .rposition(|segment| !segment.chars().all(|c| c == '/'));
+        .rposition(|segment| !segment.bytes().all(|byte| byte == b'/'));
     let kept = significant.map_or(0, |last| last + 1);
     if kept < segments.len() {
         return redirect(path, rest, &segments, kept);
     }
     // A slash that was encoded is part of a segment, and no segment of ours has one.
-    if segments.iter().any(|segment| segment.contains('/')) {
+    if segments
+        .iter()
+        .any(|segment| segment.bytes().any(|byte| byte == b'/'))
+    {
         return Routed::NotFound;
     }
     match resource(&segments) {
@@ -175,22 +178,23 @@ pub fn route(method: &Method, path: &str) -> Routed {
 }
 
 fn resource(segments: &[Cow<'_, str>]) -> Option<Resource> {
-    let names: Vec<&str> = segments.iter().map(AsRef::as_ref).collect();
-    match *names.as_slice() {
-        ["app"] => Some(Resource::Types),
-        ["app", app_type] if !app_type.is_empty() => Some(Resource::Instances),
-        ["app", app_type, name] if !app_type.is_empty() && !name.is_empty() => {
-            Some(Resource::Instance)
-        }
-        ["api", app_type] if !app_type.is_empty() => Some(Resource::LegacyInstances),
-        ["create", app_type] if !app_type.is_empty() => Some(Resource::LegacyCreate),
-        ["release", name] if !name.is_empty() => Some(Resource::LegacyRelease),
-        ["info"] => Some(Resource::Info),
-        ["livez"] => Some(Resource::Livez),
-        ["readyz"] => Some(Resource::Readyz),
-        ["metrics"] => Some(Resource::Metrics),
-        ["openapi.json"] => Some(Resource::OpenApi),
-        ["docs"] => Some(Resource::Docs),
+    let (first, rest) = segments.split_first()?;
+    if rest.iter().any(|segment| segment.is_empty()) {
+        return None;
+    }
+    match (first.as_ref(), rest.len()) {
+        ("app", 0) => Some(Resource::Types),
+        ("app", 1) => Some(Resource::Instances),
+        ("app", 2) => Some(Resource::Instance),
+        ("api", 1) => Some(Resource::LegacyInstances),
+        ("create", 1) => Some(Resource::LegacyCreate),
+        ("release", 1) => Some(Resource::LegacyRelease),
+        ("info", 0) => Some(Resource::Info),
+        ("livez", 0) => Some(Resource::Livez),
+        ("readyz", 0) => Some(Resource::Readyz),
+        ("metrics", 0) => Some(Resource::Metrics),
+        ("openapi.json", 0) => Some(Resource::OpenApi),
+        ("docs", 0) => Some(Resource::Docs),
         _ => None,
     }
 }
@@ -240,6 +244,9 @@ fn instance(segments: &[Cow<'_, str>], route: fn(InstanceKey) -> Route) -> Route
 /// Percent-decoding (RFC 3986 §2.1); what is no valid escape stays as it is, and bytes that
 /// are no UTF-8 become U+FFFD, as in 2.7.1.
 fn decode(segment: &str) -> Cow<'_, str> {
+    if !segment.bytes().any(|byte| byte == b'%') {
+        return Cow::Borrowed(segment);
+    }
     percent_encoding::percent_decode_str(segment).decode_utf8_lossy()
 }
 

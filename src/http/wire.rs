@@ -6,7 +6,7 @@
 //! right here, in one place. Pure: the time of day is an argument. Bodies are
 //! not copied through here, since they may be shared.
 
-use crate::http::message::Response;
+use crate::http::message::{Response, Text};
 use std::time::SystemTime;
 use tiny_http::{HTTPVersion, Header, StatusCode};
 
@@ -48,36 +48,106 @@ impl std::fmt::Display for BadHeader {
 
 impl std::error::Error for BadHeader {}
 
-/// The `Date` field (RFC 9110 §6.6.1), made once a second and not for each answer.
-#[derive(Clone, Debug)]
-pub struct Date {
+/// How many heads are kept, each for bodies of another length (modulo this).
+const KEPT_HEADS: usize = 8;
+
+/// A longer head is not kept.
+const KEPT_HEAD_BYTES_MAX: usize = 512;
+
+/// Makes heads. The last ones are kept for a second (that of their `Date`, RFC 9110 §6.6.1), since
+/// the answers of a second are mostly alike, and a head costs as much as finding what it is about.
+#[derive(Debug)]
+pub struct Heads {
     second: u64,
-    field: Header,
+    date: Header,
+    kept: [Option<Kept>; KEPT_HEADS],
 }
 
-impl Date {
-    /// The field for this time of day.
+/// A head without its last line, and what it was made for.
+#[derive(Debug)]
+struct Kept {
+    status: u16,
+    headers: Vec<(Text, Text)>,
+    length: usize,
+    persistence: Persistence,
+    bytes: Box<[u8]>,
+}
+
+impl Kept {
+    fn is_for(&self, response: &Response, persistence: Persistence) -> bool {
+        self.status == response.status
+            && self.length == response.body.len()
+            && self.persistence == persistence
+            && self.headers == response.headers
+    }
+}
+
+impl Heads {
+    /// Heads of this time of day.
     #[must_use]
     pub fn new(now: SystemTime) -> Self {
-        let second = now
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .map_or(0, |since| since.as_secs());
+        let second = second_of(now);
         Self {
             second,
-            field: date_field(second),
+            date: date_field(second),
+            kept: Default::default(),
         }
     }
 
     /// Moves on to this time of day.
     pub fn update(&mut self, now: SystemTime) {
-        let second = now
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .map_or(0, |since| since.as_secs());
-        if second != self.second {
-            self.second = second;
-            self.field = date_field(second);
+        if second_of(now) != self.second {
+            *self = Self::new(now);
         }
     }
+
+    /// Appends the head of `response` to `out`, up to and with the empty line.
+    ///
+    /// The head has `Date` and, unless the status forbids it, `Content-Length`
+    /// with the length of the body, also when the body will not be sent (HEAD), and
+    /// last `X-Request-Id`, where the request has a name.
+    ///
+    /// # Errors
+    /// [`BadHeader`] when a name or value must not be sent; `out` is unchanged.
+    pub fn write(
+        &mut self,
+        out: &mut Vec<u8>,
+        response: &Response,
+        persistence: Persistence,
+    ) -> Result<(), BadHeader> {
+        let length = response.body.len();
+        let place = &mut self.kept[length % KEPT_HEADS];
+        match place
+            .as_ref()
+            .filter(|kept| kept.is_for(response, persistence))
+        {
+            Some(kept) => out.extend_from_slice(&kept.bytes),
+            None => {
+                let start = out.len();
+                write_fields(out, response, persistence, &self.date)?;
+                let bytes = &out[start..];
+                *place = (bytes.len() <= KEPT_HEAD_BYTES_MAX).then(|| Kept {
+                    status: response.status,
+                    headers: response.headers.clone(),
+                    length,
+                    persistence,
+                    bytes: bytes.into(),
+                });
+            }
+        }
+        if let Some(id) = &response.request_id {
+            out.extend_from_slice(b"X-Request-Id: ");
+            out.extend_from_slice(id.as_str().as_bytes());
+            out.extend_from_slice(b"\r\n");
+        }
+        out.extend_from_slice(b"\r\n");
+        Ok(())
+    }
+}
+
+fn second_of(time: SystemTime) -> u64 {
+    time.duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
 }
 
 fn date_field(second: u64) -> Header {
@@ -93,22 +163,15 @@ fn date_field(second: u64) -> Header {
     Header::from_bytes(&b"Date"[..], text).expect("a date is ASCII")
 }
 
-/// Appends the head of `response` to `out`, up to and with the empty line.
-///
-/// The head has `Date` and, unless the status forbids it, `Content-Length`
-/// with the length of the body, also when the body will not be sent (HEAD), and
-/// last `X-Request-Id`, where the request has a name.
-///
-/// # Errors
-/// [`BadHeader`] when a name or value must not be sent; `out` is unchanged.
-pub fn write_head(
+/// Appends the status line and all fields but the name of the request.
+fn write_fields(
     out: &mut Vec<u8>,
     response: &Response,
     persistence: Persistence,
-    date: &Date,
+    date: &Header,
 ) -> Result<(), BadHeader> {
     let mut fields = Vec::with_capacity(response.headers.len() + 1);
-    fields.push(date.field.clone());
+    fields.push(date.clone());
     for (name, value) in &response.headers {
         let field = checked_field(name, value).ok_or_else(|| BadHeader {
             name: name.to_string(),
@@ -120,7 +183,6 @@ pub fn write_head(
     let message = tiny_http::Response::new(status, fields, std::io::empty(), Some(length), None)
         .with_chunked_threshold(usize::MAX);
     let start = out.len();
-    out.reserve(256);
     message
         .raw_print(&mut *out, HTTPVersion(1, 1), &[], true, None)
         .expect("writing into memory cannot fail");
@@ -128,11 +190,10 @@ pub fn write_head(
     if response.status == 422 {
         set_reason(out, start);
     }
-    if !may_have_length(response.status) {
+    if may_have_length(response.status) {
+        out.truncate(out.len() - b"\r\n".len());
+    } else {
         remove_length(out, start);
-    }
-    if let Some(id) = &response.request_id {
-        push_last_field(out, b"X-Request-Id: ", id.as_str());
     }
     Ok(())
 }
@@ -195,14 +256,6 @@ fn set_reason(out: &mut Vec<u8>, start: usize) {
     out.splice(start..start + old.len(), new.iter().copied());
 }
 
-/// Puts one more field before the empty line; its value was checked when it was made.
-fn push_last_field(out: &mut Vec<u8>, name: &[u8], value: &str) {
-    out.truncate(out.len() - b"\r\n".len());
-    out.extend_from_slice(name);
-    out.extend_from_slice(value.as_bytes());
-    out.extend_from_slice(b"\r\n\r\n");
-}
-
 /// 1xx and 204 have no `Content-Length`, and that of a 304 would have to be
 /// that of the 200 (RFC 9110 §8.6).
 fn may_have_length(status: u16) -> bool {
@@ -215,15 +268,14 @@ pub fn may_have_body(status: u16) -> bool {
     may_have_length(status)
 }
 
-/// Takes out the field that the writer puts last.
+/// Takes out the field that the writer puts last, and the empty line behind it.
 fn remove_length(out: &mut Vec<u8>, start: usize) {
     const NAME: &[u8] = b"\r\nContent-Length: ";
     let at = out[start..]
         .windows(NAME.len())
         .rposition(|window| window == NAME)
         .expect("the writer puts Content-Length last");
-    out.truncate(start + at);
-    out.extend_from_slice(b"\r\n\r\n");
+    out.truncate(start + at + b"\r\n".len());
 }
 
 #[cfg(test)]

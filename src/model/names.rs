@@ -147,7 +147,7 @@ impl InstanceKey {
     /// `<slug of type>-<slug of name>-<10 hex digits of SHA-256(type, 0, name)>`.
     #[must_use]
     pub fn job_name(&self) -> String {
-        let plain = format!("{}-{}", self.app_type, self.name);
+        let plain = [self.app_type.as_str(), self.name.as_str()].join("-");
         if is_dns_subdomain(&plain) && plain.len() <= JOB_NAME_CHARS_MAX {
             return plain;
         }

@@ -338,16 +338,17 @@ pub fn assess(job: &Job, pods: &[Arc<Pod>], said: Said<'_>) -> Assessment {
 
 /// The pod that speaks for the instance: not being deleted before being deleted, then the youngest.
 fn newest(pods: &[Arc<Pod>]) -> Option<Arc<Pod>> {
-    pods.iter()
-        .max_by_key(|pod| {
-            let meta = &pod.metadata;
-            (
-                meta.deletion_timestamp.is_none(),
-                meta.creation_timestamp,
-                meta.name.clone(),
-            )
-        })
-        .cloned()
+    pods.iter().max_by(|a, b| rank(a).cmp(&rank(b))).cloned()
+}
+
+/// Of two pods the one with the greater rank speaks for the instance.
+fn rank(pod: &Pod) -> (bool, Option<Timestamp>, &str) {
+    let meta = &pod.metadata;
+    (
+        meta.deletion_timestamp.is_none(),
+        meta.creation_timestamp,
+        &meta.name,
+    )
 }
 
 fn status_of(job: &Job, pod: Option<&Pod>, said: Said<'_>) -> InstanceStatus {

@@ -1,12 +1,14 @@
 //! What the watches say, in memory: the view that all reads are answered from.
 //!
 //! [`store`] (pure) holds the objects of one kind and decides which state of an
-//! object is newer; [`events`] (pure) holds what Events say of objects, within bounds; [`reflector`] is the thread that keeps one store up to date;
+//! object is newer, `freshness` (pure) how old all that may be; [`events`] (pure) holds what Events
+//! say of objects, within bounds; [`reflector`] is the thread that keeps one store up to date;
 //! [`backoff`] (pure) says how long it waits after a failure. What objects mean
 //! is not known here.
 
 pub mod backoff;
 pub mod events;
+mod freshness;
 pub mod reflector;
 #[allow(clippy::module_inception, reason = "the file is named after its type")]
 pub mod store;

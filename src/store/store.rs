@@ -12,8 +12,9 @@
 //! - an own write about an object that the view has already seen go does not
 //!   bring it back.
 
+use super::freshness::Freshness;
 use crate::kube::types::{Resource, ResourceVersion, Uid};
-use crate::kube::watch::{SILENCE, StoreEvent};
+use crate::kube::watch::StoreEvent;
 use std::borrow::Borrow;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasher as _, Hash, Hasher, RandomState};
@@ -46,7 +47,7 @@ impl<K> Change<K> {
 /// Reads the view; clones are cheap and see the same.
 #[derive(Debug)]
 pub struct Store<K: Resource> {
-    view: Arc<RwLock<View<K>>>,
+    held: Arc<Held<K>>,
 }
 
 /// Changes the view; clones are cheap and change the same.
@@ -55,13 +56,19 @@ pub struct Store<K: Resource> {
 /// for what comes back.
 #[derive(Debug)]
 pub struct Writer<K: Resource> {
-    view: Arc<RwLock<View<K>>>,
+    held: Arc<Held<K>>,
+}
+
+#[derive(Debug)]
+struct Held<K: Resource> {
+    view: RwLock<View<K>>,
+    freshness: Freshness,
 }
 
 impl<K: Resource> Clone for Store<K> {
     fn clone(&self) -> Self {
         Self {
-            view: self.view.clone(),
+            held: self.held.clone(),
         }
     }
 }
@@ -69,7 +76,7 @@ impl<K: Resource> Clone for Store<K> {
 impl<K: Resource> Clone for Writer<K> {
     fn clone(&self) -> Self {
         Self {
-            view: self.view.clone(),
+            held: self.held.clone(),
         }
     }
 }
@@ -77,13 +84,19 @@ impl<K: Resource> Clone for Writer<K> {
 /// A new, empty view that is not synced; `now` is when it begins to age.
 #[must_use]
 pub fn new<K: Resource>(now: Instant) -> (Writer<K>, Store<K>) {
-    let view = Arc::new(RwLock::new(View::new(now)));
-    (Writer { view: view.clone() }, Store { view })
+    let held = Arc::new(Held {
+        view: RwLock::new(View::new()),
+        freshness: Freshness::new(now),
+    });
+    (Writer { held: held.clone() }, Store { held })
 }
 
 impl<K: Resource> Store<K> {
     fn view(&self) -> RwLockReadGuard<'_, View<K>> {
-        self.view.read().unwrap_or_else(PoisonError::into_inner)
+        self.held
+            .view
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The object of that name.
@@ -139,57 +152,59 @@ impl<K: Resource> Store<K> {
     /// Whether a complete list was seen, ever.
     #[must_use]
     pub fn is_synced(&self) -> bool {
-        self.view().synced
+        self.held.freshness.is_synced()
     }
 
     /// When Kubernetes was last heard from, by list, event, bookmark, or the
     /// orderly end of a watch; before the first time, when the view was made.
     #[must_use]
     pub fn last_heard(&self) -> Instant {
-        self.view().last_heard
+        self.held.freshness.last_heard()
     }
 
     /// How old the view may be: zero while its watch is open and was heard from
     /// within [`SILENCE`], else the time since it was last heard from.
     #[must_use]
     pub fn age(&self, now: Instant) -> Duration {
-        let view = self.view();
-        let since = now.saturating_duration_since(view.last_heard);
-        if view.watching && since < SILENCE {
-            Duration::ZERO
-        } else {
-            since
-        }
+        self.held.freshness.age(now)
     }
 }
 
 impl<K: Resource> Writer<K> {
     fn view(&self) -> RwLockWriteGuard<'_, View<K>> {
-        self.view.write().unwrap_or_else(PoisonError::into_inner)
+        self.held
+            .view
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A reader of this view.
     #[must_use]
     pub fn store(&self) -> Store<K> {
         Store {
-            view: self.view.clone(),
+            held: self.held.clone(),
         }
     }
 
     /// Takes what a list or watch says; answers what has changed for readers.
     #[must_use]
     pub fn apply(&self, event: StoreEvent<K>) -> Vec<Change<K>> {
-        self.view().event(event)
+        let mut view = self.view();
+        let changes = view.event(event);
+        if view.synced {
+            self.held.freshness.set_synced();
+        }
+        changes
     }
 
     /// Kubernetes was heard from.
     pub fn heard(&self, now: Instant) {
-        self.view().last_heard = now;
+        self.held.freshness.heard(now);
     }
 
     /// A watch is open, or not any more.
     pub fn watching(&self, open: bool) {
-        self.view().watching = open;
+        self.held.freshness.watching(open);
     }
 
     /// Takes an object that one of our own writes returned; answers whether that
@@ -232,8 +247,6 @@ struct View<K: Resource> {
     /// Objects that our own requests were told are gone.
     gone: Gone,
     synced: bool,
-    watching: bool,
-    last_heard: Instant,
 }
 
 /// A list on its way, and what our own writes returned since it began.
@@ -245,7 +258,7 @@ struct Pending<K: Resource> {
 }
 
 impl<K: Resource> View<K> {
-    fn new(now: Instant) -> Self {
+    fn new() -> Self {
         Self {
             objects: HashSet::new(),
             index: Index::default(),
@@ -254,8 +267,6 @@ impl<K: Resource> View<K> {
             pending: None,
             gone: Gone::default(),
             synced: false,
-            watching: false,
-            last_heard: now,
         }
     }
 

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use config_controller::http::connection::{Connection, Step};
 use config_controller::http::message::{Body, Limits, Method, Refusal, Request, Response};
-use config_controller::http::wire::Date;
+use config_controller::http::wire::Heads;
 use config_controller::http::{body, origin, prefer, router};
 use config_controller::kube::kubeconfig::{self, Login, Secret};
 use config_controller::kube::types::{self, ConfigMap, Job, Pod, Resource};
@@ -51,7 +51,7 @@ fn limits() -> Arc<Limits> {
 /// Feeds `bytes` to a connection, at most `piece` at a time, and answers all that it asks.
 fn talk(bytes: &[u8], piece: usize) -> Talk {
     let (limits, now) = (limits(), Instant::now());
-    let date = Date::new(SystemTime::UNIX_EPOCH);
+    let mut heads = Heads::new(SystemTime::UNIX_EPOCH);
     let mut connection = Connection::new(IpAddr::from([127, 0, 0, 1]), limits, now);
     let mut talk = Talk::default();
     let mut fed = 0;
@@ -63,31 +63,31 @@ fn talk(bytes: &[u8], piece: usize) -> Talk {
         }
         connection.receive(&bytes[fed..fed + count]);
         fed += count;
-        while go_on(&mut connection, &mut talk, &date, now) {}
+        while go_on(&mut connection, &mut talk, &mut heads, now) {}
         // Memory grows with what has arrived, never with what was announced.
         assert!(connection.held_bytes() <= 4 * fed + 1024, "held bytes");
     }
     connection.peer_closed();
-    while go_on(&mut connection, &mut talk, &date, now) {}
+    while go_on(&mut connection, &mut talk, &mut heads, now) {}
     assert!(connection.is_closed(), "the peer has closed");
     talk
 }
 
 /// One step of the loop around a connection; false when there is nothing to do.
-fn go_on(connection: &mut Connection, talk: &mut Talk, date: &Date, now: Instant) -> bool {
+fn go_on(connection: &mut Connection, talk: &mut Talk, heads: &mut Heads, now: Instant) -> bool {
     match connection.next(now) {
         Step::Request(request) => {
             assert_eq!(talk.refusal, None, "a refusal is the last answer");
             check_request(&request);
             let echo = Response::with_type(200, "text/plain", Body::Owned(request.body.clone()));
-            let answered = connection.answer(echo, false, date, now);
+            let answered = connection.answer(echo, false, heads, now);
             answered.expect("the answer can be sent");
             talk.requests.push(*request);
             true
         }
         Step::Refused(refusal) => {
             assert_eq!(talk.refusal.replace(refusal), None, "two refusals");
-            let answered = connection.answer(refusal.response(), true, date, now);
+            let answered = connection.answer(refusal.response(), true, heads, now);
             answered.expect("the answer can be sent");
             true
         }

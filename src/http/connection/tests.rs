@@ -21,8 +21,8 @@ fn limits() -> Arc<Limits> {
     })
 }
 
-fn date() -> Date {
-    Date::new(SystemTime::UNIX_EPOCH)
+fn heads() -> Heads {
+    Heads::new(SystemTime::UNIX_EPOCH)
 }
 
 /// What a connection has made of an input.
@@ -61,7 +61,9 @@ fn fed_in_pieces(input: &[u8], piece: usize) -> Heard {
                     refusal.response()
                 }
             };
-            connection.answer(response, false, &date(), now).unwrap();
+            connection
+                .answer(response, false, &mut heads(), now)
+                .unwrap();
         }
         heard.written.push_str(&take_output(&mut connection, now));
     }

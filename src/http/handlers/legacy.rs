@@ -46,15 +46,19 @@ impl Api {
             Ok(key) => key,
             Err(error) => return Handled::Reply(problem(&Error::BadName(error), Shape::Plain)),
         };
+        match self.app.ready(&key) {
+            Ok(Some(ready)) => {
+                return Handled::Reply(self.aged(created(&Answer::Ready(ready))));
+            }
+            Ok(None) => {}
+            Err(error) => return Handled::Reply(problem(&error, Shape::Plain)),
+        }
         let asked = Asked {
             wait: Some(CREATE_WAIT),
             ..asked(key.clone(), request, caller, token)
         };
-        match self.app.ensure(asked, variables, Intent::StartOrStop) {
-            Ok(ready) => Handled::Reply(self.aged(created(&Answer::Ready(ready)))),
-            Err(None) => Handled::Parked(Pending::Create(key)),
-            Err(Some(error)) => Handled::Reply(self.problem(&error, Shape::Plain)),
-        }
+        let handed_over = self.app.ensure(asked, variables, Intent::StartOrStop);
+        self.parked(handed_over, Pending::Create(key))
     }
 
     /// `GET /release/{name}`: stops the first instance that has this name or session, of those

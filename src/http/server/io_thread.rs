@@ -13,7 +13,7 @@ use super::{Handler, Shared};
 use crate::app::{RequestIds, Token};
 use crate::http::connection::{Connection, Expired};
 use crate::http::message::Refusal;
-use crate::http::wire::{self, Date, Persistence};
+use crate::http::wire::{Heads, Persistence};
 use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll};
@@ -67,7 +67,7 @@ impl<H: Handler> IoThread<H> {
         let core = Core {
             io,
             now: shared.clock.now(),
-            date: Date::new(shared.clock.wall_now()),
+            heads: Heads::new(shared.clock.wall_now()),
             scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
             serial: 0,
             ids: RequestIds::new(shared.id_seed, io as u64),
@@ -95,14 +95,17 @@ impl<H: Handler> IoThread<H> {
     pub(super) fn run(&mut self) -> io::Result<usize> {
         let mut events = Events::with_capacity(EVENTS_PER_ROUND);
         loop {
-            self.beat();
             match self.poll.poll(&mut events, Some(self.timeout())) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 result => result?,
             }
             self.core.now = self.core.shared.clock.now();
-            self.core.date.update(self.core.shared.clock.wall_now());
-            self.take_orders();
+            self.beat();
+            self.core.heads.update(self.core.shared.clock.wall_now());
+            let has_mail = self.core.shared.control.bells[self.core.io].heard();
+            if has_mail {
+                self.take_orders();
+            }
             let again = std::mem::take(&mut self.again);
             for event in &events {
                 self.take_event(event);
@@ -113,7 +116,9 @@ impl<H: Handler> IoThread<H> {
                 }
                 self.turn(place);
             }
-            self.take_mail();
+            if has_mail {
+                self.take_mail();
+            }
             self.accept();
             self.expire();
             self.slots.release();
@@ -123,8 +128,7 @@ impl<H: Handler> IoThread<H> {
         }
     }
 
-    fn beat(&mut self) {
-        self.core.now = self.core.shared.clock.now();
+    fn beat(&self) {
         let since = self
             .core
             .now
@@ -133,7 +137,13 @@ impl<H: Handler> IoThread<H> {
         self.core.stats().last_beat_millis.set(millis);
     }
 
-    /// How long there is nothing to do but for what the poller sees.
+    /// When to cut what is left; known only while draining, so that nothing is locked before.
+    fn stop_at(&self) -> Option<Instant> {
+        let control = &self.core.shared.control;
+        self.core.draining.then(|| control.stop_at()).flatten()
+    }
+
+    /// How long there is nothing to do but for what the poller sees, as of this round's beginning.
     fn timeout(&self) -> Duration {
         let now = self.core.now;
         let accepting = |acceptor: &Acceptor| acceptor.is_ready(now);
@@ -141,11 +151,7 @@ impl<H: Handler> IoThread<H> {
             return Duration::ZERO;
         }
         let resume_at = self.acceptor.as_ref().and_then(Acceptor::resume_at);
-        let moments = [
-            self.timers.next(),
-            resume_at,
-            self.core.shared.control.stop_at(),
-        ];
+        let moments = [self.timers.next(), resume_at, self.stop_at()];
         moments
             .into_iter()
             .flatten()
@@ -234,8 +240,7 @@ impl<H: Handler> IoThread<H> {
 
     /// What the owner of the server has said.
     fn take_orders(&mut self) {
-        let control = Arc::clone(&self.core.shared.control);
-        control.bells[self.core.io].heard();
+        let control = &self.core.shared.control;
         if control.draining.load(Ordering::SeqCst) && !self.core.draining {
             self.core.draining = true;
             for place in self.slots.taken() {
@@ -307,7 +312,9 @@ impl<H: Handler> IoThread<H> {
         let mut response = Refusal::TooManyConnections.response();
         response.request_id = Some(self.core.ids.make());
         let mut busy = Vec::new();
-        wire::write_head(&mut busy, &response, Persistence::Close, &self.core.date)
+        let heads = &mut self.core.heads;
+        heads
+            .write(&mut busy, &response, Persistence::Close)
             .expect("the front's own answers can be sent");
         busy.extend_from_slice(response.body.as_slice());
         busy
@@ -439,8 +446,8 @@ impl<H: Handler> IoThread<H> {
 
     /// Whether the thread is to end now, and how many connections that cuts.
     fn ended(&mut self) -> Option<usize> {
+        let stop_at = self.stop_at()?;
         let control = &self.core.shared.control;
-        let stop_at = control.stop_at()?;
         let over = self.core.now >= stop_at;
         let all_here = control.accept_done.load(Ordering::SeqCst) && self.handovers_empty();
         let done = all_here && self.slots.len() == 0;

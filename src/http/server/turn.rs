@@ -11,7 +11,7 @@ use crate::http::connection::{Connection, Step};
 use crate::http::message::{Refusal, Request, Response};
 use crate::http::server::stats::ThreadStats;
 use crate::http::tls::Received;
-use crate::http::wire::Date;
+use crate::http::wire::Heads;
 use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -76,7 +76,7 @@ pub(super) struct Core<H: Handler> {
     pub(super) io: usize,
     pub(super) shared: Arc<Shared<H>>,
     pub(super) now: Instant,
-    pub(super) date: Date,
+    pub(super) heads: Heads,
     pub(super) scratch: Box<[u8]>,
     pub(super) serial: u64,
     pub(super) ids: RequestIds,
@@ -293,14 +293,14 @@ impl<H: Handler> Core<H> {
         let id = slot.request_id.take().unwrap_or_else(|| self.ids.make());
         response.request_id = Some(id.clone());
         let connection = &mut slot.connection;
-        if let Err(bad_header) = connection.answer(response, last, &self.date, self.now) {
+        if let Err(bad_header) = connection.answer(response, last, &mut self.heads, self.now) {
             log::error!("the answer to request {id} cannot be sent: {bad_header}");
             let refusal = Refusal::Panicked;
             self.stats().refused[refusal.index()].add(1);
             let mut response = refusal.response();
             response.request_id = Some(id);
             slot.connection
-                .answer(response, last, &self.date, self.now)
+                .answer(response, last, &mut self.heads, self.now)
                 .expect("the front's own answers can be sent");
         }
     }

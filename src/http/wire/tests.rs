@@ -4,9 +4,13 @@ use crate::http::message::{Body, Response};
 use std::time::Duration;
 
 fn head(response: &Response, persistence: Persistence) -> String {
-    let date = Date::new(SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777));
+    let mut heads = Heads::new(SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777));
+    written(&mut heads, response, persistence)
+}
+
+fn written(heads: &mut Heads, response: &Response, persistence: Persistence) -> String {
     let mut out = b"before".to_vec();
-    write_head(&mut out, response, persistence, &date).unwrap();
+    heads.write(&mut out, response, persistence).unwrap();
     String::from_utf8(out).unwrap()
 }
 
@@ -68,7 +72,7 @@ fn a_large_body_is_not_chunked() {
 
 #[test]
 fn what_must_not_be_sent_is_not_sent() {
-    let date = Date::new(SystemTime::UNIX_EPOCH);
+    let mut heads = Heads::new(SystemTime::UNIX_EPOCH);
     for (name, value) in [
         ("x", "a\r\nSet-Cookie: b"),
         ("x", "a\nb"),
@@ -89,7 +93,7 @@ fn what_must_not_be_sent_is_not_sent() {
     ] {
         let mut out = Vec::new();
         let response = Response::empty(200).header(name.to_owned(), value.to_owned());
-        let result = write_head(&mut out, &response, Persistence::Implied, &date);
+        let result = heads.write(&mut out, &response, Persistence::Implied);
         assert_eq!(
             result,
             Err(BadHeader {
@@ -103,7 +107,66 @@ fn what_must_not_be_sent_is_not_sent() {
 #[test]
 fn the_date_moves_with_the_second() {
     let at = |millis| SystemTime::UNIX_EPOCH + Duration::from_millis(millis);
-    let mut date = Date::new(at(0));
-    date.update(at(1_999));
-    assert_eq!(date.field.value.as_str(), "Thu, 01 Jan 1970 00:00:01 GMT");
+    let mut heads = Heads::new(at(0));
+    let response = Response::empty(200);
+    for (millis, date) in [
+        (999, "Thu, 01 Jan 1970 00:00:00 GMT"),
+        (1_999, "Thu, 01 Jan 1970 00:00:01 GMT"),
+    ] {
+        heads.update(at(millis));
+        for _ in 0..2 {
+            let text = written(&mut heads, &response, Persistence::Implied);
+            assert!(text.contains(date), "{millis}: {text}");
+        }
+    }
+}
+
+#[test]
+fn a_head_that_is_kept_serves_only_what_it_was_made_for() {
+    let persistences = [
+        Persistence::Implied,
+        Persistence::KeepAlive,
+        Persistence::Close,
+    ];
+    let mut responses = Vec::new();
+    for status in [200, 204, 422, 503] {
+        for body in ["", "ab", "0123456789"] {
+            let response = Response::json(status, body);
+            responses.push(response.clone());
+            responses.push(response.clone().header("retry-after", "1"));
+            responses.push(response.clone().header("retry-after", "2"));
+            responses.push(response.header("x-long", "x".repeat(KEPT_HEAD_BYTES_MAX)));
+        }
+    }
+    let mut heads = Heads::new(SystemTime::UNIX_EPOCH);
+    for round in 0..3 {
+        for (number, response) in responses.iter_mut().enumerate() {
+            response.request_id = RequestId::given(format!("{round}-{number}").as_bytes());
+            for persistence in persistences {
+                let mut new = Heads::new(SystemTime::UNIX_EPOCH);
+                let expected = written(&mut new, response, persistence);
+                // The first may be made, the second is kept.
+                for _ in 0..2 {
+                    assert_eq!(written(&mut heads, response, persistence), expected);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn long_heads_are_not_kept() {
+    let mut heads = Heads::new(SystemTime::UNIX_EPOCH);
+    let kept = |heads: &Heads| heads.kept.iter().flatten().count();
+    let base = written(
+        &mut heads,
+        &Response::empty(200).header("x", ""),
+        Persistence::Implied,
+    );
+    let room = KEPT_HEAD_BYTES_MAX - (base.len() - "before".len() - "\r\n".len());
+    for (length, expected) in [(room, 1), (room + 1, 0)] {
+        let response = Response::empty(200).header("x", "x".repeat(length));
+        written(&mut heads, &response, Persistence::Implied);
+        assert_eq!(kept(&heads), expected, "{length}");
+    }
 }

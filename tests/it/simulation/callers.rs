@@ -267,10 +267,13 @@ impl World {
 /// Calls the service; what it answers at once, if anything.
 fn hand_over(app: &App, asked: Asked, wish: Wish) -> Option<Answer> {
     let serial = asked.token.serial;
-    let ensure = |asked, intent| match app.ensure(asked, Variables::default(), intent) {
-        Ok(ready) => Some(Answer::Ready(ready)),
-        Err(Some(error)) => Some(Answer::Failed(error)),
-        Err(None) => None,
+    let ensure = |asked: Asked, intent| match app.ready(&asked.key) {
+        Ok(Some(ready)) => Some(Answer::Ready(ready)),
+        Ok(None) => {
+            let handed_over = app.ensure(asked, Variables::default(), intent);
+            handed_over.err().map(Answer::Failed)
+        }
+        Err(error) => Some(Answer::Failed(error)),
     };
     match wish {
         Wish::Ensure => ensure(asked, Intent::Start),

@@ -41,7 +41,7 @@ fn no_request_is_begun_behind_an_answer_that_is_not_taken() {
     let (mut connection, step) = fed(now, &get("").repeat(2));
     assert!(matches!(step, Step::Request(_)));
     let large = Response::json(200, vec![b'x'; 200_000]);
-    connection.answer(large, false, &date(), now).unwrap();
+    connection.answer(large, false, &mut heads(), now).unwrap();
     assert_eq!(connection.next(now), Step::Wait);
     let length = connection.output().concat().len();
     connection.written(length - 1, now);
@@ -56,7 +56,9 @@ fn head_has_the_length_but_not_the_body() {
     let input = "HEAD / HTTP/1.1\r\nHost: a\r\n\r\n";
     let (mut connection, _) = fed(now, input);
     let response = Response::json(200, "12345");
-    connection.answer(response, false, &date(), now).unwrap();
+    connection
+        .answer(response, false, &mut heads(), now)
+        .unwrap();
     let written = take_output(&mut connection, now);
     assert!(written.contains("\r\nContent-Length: 5\r\n"));
     assert!(written.ends_with("\r\n\r\n"));
@@ -67,7 +69,9 @@ fn a_204_has_no_body_even_if_it_is_given_one() {
     let now = Instant::now();
     let (mut connection, _) = fed(now, &get(""));
     let response = Response::json(204, "12345");
-    connection.answer(response, false, &date(), now).unwrap();
+    connection
+        .answer(response, false, &mut heads(), now)
+        .unwrap();
     assert!(take_output(&mut connection, now).ends_with("\r\n\r\n"));
 }
 
@@ -76,10 +80,10 @@ fn an_answer_that_cannot_be_sent_leaves_the_request_waiting() {
     let now = Instant::now();
     let (mut connection, _) = fed(now, &get(""));
     let bad = Response::empty(200).header("x", "a\nb");
-    assert!(connection.answer(bad, false, &date(), now).is_err());
+    assert!(connection.answer(bad, false, &mut heads(), now).is_err());
     assert!(connection.is_answering() && connection.is_flushed());
     let good = Response::empty(500);
-    connection.answer(good, false, &date(), now).unwrap();
+    connection.answer(good, false, &mut heads(), now).unwrap();
     assert!(take_output(&mut connection, now).starts_with("HTTP/1.1 500 "));
 }
 
@@ -88,7 +92,7 @@ fn the_last_answer_is_followed_by_a_half_close_and_a_bounded_wait() {
     let now = Instant::now();
     let (mut connection, _) = fed(now, &get(""));
     connection
-        .answer(Response::empty(200), true, &date(), now)
+        .answer(Response::empty(200), true, &mut heads(), now)
         .unwrap();
     assert!(!connection.wants_half_close(), "not before it is written");
     assert!(take_output(&mut connection, now).contains("Connection: close"));
@@ -107,7 +111,7 @@ fn a_lingering_peer_is_read_only_so_far() {
     let now = Instant::now();
     let (mut connection, _) = fed(now, &get(""));
     connection
-        .answer(Response::empty(200), true, &date(), now)
+        .answer(Response::empty(200), true, &mut heads(), now)
         .unwrap();
     take_output(&mut connection, now);
     connection.half_closed(now);
@@ -181,7 +185,7 @@ fn an_answer_must_be_taken_step_by_step() {
     let now = Instant::now();
     let (mut connection, _) = fed(now, &get(""));
     let large = Response::json(200, vec![b'x'; 1_000_000]);
-    connection.answer(large, false, &date(), now).unwrap();
+    connection.answer(large, false, &mut heads(), now).unwrap();
     assert_eq!(connection.write_deadline(), Some(after(now, 10_000)));
     let later = after(now, 9_000);
     connection.written(64 * 1024 - 1, later);
@@ -230,7 +234,7 @@ fn a_half_closed_peer_hears_what_is_being_written() {
     let now = Instant::now();
     let (mut connection, _) = fed(now, &get(""));
     connection
-        .answer(Response::empty(202), false, &date(), now)
+        .answer(Response::empty(202), false, &mut heads(), now)
         .unwrap();
     connection.peer_closed();
     assert_eq!(connection.next(now), Step::Wait);
@@ -245,7 +249,9 @@ fn a_refused_connection_waits_for_its_answer_only() {
     let mut connection = Connection::refused(PEER, limits(), now);
     assert!(connection.is_answering());
     let response = Refusal::TooManyConnections.response();
-    connection.answer(response, false, &date(), now).unwrap();
+    connection
+        .answer(response, false, &mut heads(), now)
+        .unwrap();
     assert!(take_output(&mut connection, now).starts_with("HTTP/1.1 503 "));
     assert!(connection.wants_half_close());
 }
@@ -267,7 +273,7 @@ fn an_idle_connection_holds_no_memory() {
     let now = Instant::now();
     let (mut connection, _) = fed(now, &get(""));
     connection
-        .answer(Response::empty(202), false, &date(), now)
+        .answer(Response::empty(202), false, &mut heads(), now)
         .unwrap();
     take_output(&mut connection, now);
     assert_eq!(connection.held_bytes(), 0);
