@@ -466,7 +466,8 @@ fn nothing_leaks() -> Outcome {
     let refused_template = TEMPLATE.replace("Never", "Always");
     let ground = Fake::builder()
         .template("bad", &refused_template)
-        .setting("START_WAIT", "500ms")
+        // Longer than a call takes on a slow machine, or there is nothing to tell yet.
+        .setting("START_WAIT", "3s")
         .start();
     let host = ground.kube.address().to_string();
     let port = ground.kube.address().port().to_string();

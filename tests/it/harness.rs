@@ -92,17 +92,23 @@ pub(crate) fn patience() -> Duration {
     }
 }
 
+/// How long [`eventually`] pauses between two looks: at first hardly, in the end this long.
+const PROBE_PAUSE_MIN: Duration = Duration::from_micros(250);
+const PROBE_PAUSE_MAX: Duration = Duration::from_millis(16);
+
 /// Waits until `satisfied` gives a value, and returns it; fails the test after [`PATIENCE`].
 #[track_caller]
 pub(crate) fn eventually<T>(what: &str, mut satisfied: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + patience();
+    let mut pause = PROBE_PAUSE_MIN;
     loop {
         if let Some(found) = satisfied() {
             return found;
         }
         assert!(Instant::now() < deadline, "did not happen: {what}");
-        // The condition is asked again at once, but others may run meanwhile.
-        std::thread::yield_now();
+        // What is waited for needs the processor that asking would take.
+        std::thread::park_timeout(pause);
+        pause = (2 * pause).min(PROBE_PAUSE_MAX);
     }
 }
 

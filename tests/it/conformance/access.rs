@@ -54,7 +54,7 @@ fn restricted(ground: &Ground) -> RawKube {
             std::time::Instant::now() < deadline,
             "the binding never came"
         );
-        std::thread::yield_now();
+        std::thread::park_timeout(std::time::Duration::from_millis(5));
     }
     api
 }
@@ -160,7 +160,7 @@ fn wait_until_refused(ground: &Ground) {
     let deadline = std::time::Instant::now() + super::PATIENCE;
     while ground.api.post(&path, &job("a", &json!({}))).code != 403 {
         assert!(std::time::Instant::now() < deadline, "the quota never came");
-        std::thread::yield_now();
+        std::thread::park_timeout(std::time::Duration::from_millis(5));
     }
 }
 

@@ -1,10 +1,14 @@
-//! Our image, built as it is released, on the node of the tests' cluster.
+//! Our image on the node of the tests' cluster: the archive that [`GIVEN`] names, else one that is
+//! built as it is released.
 
 use std::process::Command;
 use std::sync::OnceLock;
 
 use crate::cluster::{Cluster, output};
 use crate::harness::repository;
+
+/// The variable that may name an archive: that of the Containerfile's image, say.
+const GIVEN: &str = "IMAGE_ARCHIVE";
 
 /// What manifests call it.
 pub(crate) fn name() -> String {
@@ -24,11 +28,14 @@ pub(crate) fn import(cluster: &Cluster) {
     });
 }
 
-/// Its archive, built once where it is not there. Whether it is small enough is for that command
-/// to say, not for these tests.
+/// Its archive; built once where none is given and it is not there. Whether it is small enough is for
+/// that command to say, not for these tests.
 fn archive() -> &'static str {
     static ARCHIVE: OnceLock<String> = OnceLock::new();
     ARCHIVE.get_or_init(|| {
+        if let Ok(given) = std::env::var(GIVEN) {
+            return given;
+        }
         let mut build = Command::new(repository().join("tests/image/build"));
         let done = build
             .arg(name())

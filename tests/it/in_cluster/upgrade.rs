@@ -1,11 +1,9 @@
 //! A release that is upgraded and rolled back while callers never pause: no request fails.
 
-use std::time::Duration;
-
 use super::load;
 use super::runner::Runner;
 use super::{image, shared};
-use crate::cluster::{self, say};
+use crate::cluster::{self, Cluster, say};
 use crate::harness::{TemporaryFolder, eventually};
 use crate::manifests::tools::{CHART, Helm, Namespace, TIMEOUT};
 
@@ -36,11 +34,13 @@ data:
 
 /// Waits until two replicas are there, and none that is going.
 #[track_caller]
-fn await_two_replicas(namespace: &Namespace<'_>) {
+fn await_two_replicas(cluster: &Cluster, namespace: &Namespace<'_>) {
+    let selector = "labelSelector=app.kubernetes.io/instance=portal";
+    let path = format!("/api/v1/namespaces/{}/pods?{selector}", namespace.name);
+    let api = cluster.api();
     eventually("the replicas of before are gone", || {
-        let pods = namespace.list("pods", "app.kubernetes.io/instance=portal");
-        std::thread::park_timeout(Duration::from_millis(200));
-        (pods.len() == 2).then_some(())
+        let pods = api.get(&path).expect(200);
+        (pods["items"].as_array()?.len() == 2).then_some(())
     });
 }
 
@@ -66,16 +66,15 @@ fn an_upgrade_and_its_roll_back_fail_no_request() {
     let host = format!("portal-config-controller.{}", namespace.name);
     runner.start(load::TEST, PODS, &[(load::HOST, &host)]);
     eventually("all call", || {
-        std::thread::park_timeout(Duration::from_millis(100));
         (runner.count_shared(load::CALLS) == PODS).then_some(())
     });
     let change = "--set=settings.LOG_FORMAT=json";
     helm.run(&[
         "upgrade", "portal", CHART, &place, SHARE, change, "--wait", TIMEOUT,
     ]);
-    await_two_replicas(&namespace);
+    await_two_replicas(cluster, &namespace);
     helm.run(&["rollback", "portal", "1", &place, "--wait", TIMEOUT]);
-    await_two_replicas(&namespace);
+    await_two_replicas(cluster, &namespace);
     runner.share(load::STOP, "");
     for log in runner.finish() {
         let told: Vec<&str> = log
