@@ -5,6 +5,7 @@
 //! decides nothing about them; what a path means is decided in [`super::router`], what
 //! an error looks like in [`super::problem`].
 
+mod answers;
 mod entrance;
 mod legacy;
 
@@ -16,19 +17,15 @@ use super::router::{self, Resource, Route, Routed};
 use super::server::{Handled, Handler, Resumed};
 use super::{body, openapi, origin, prefer, timing};
 use crate::app::flight::Intent;
-use crate::app::view::{Entry, Ready};
-use crate::app::{self, Answer, App, Asked, Error, Origin, Progress, Token};
+use crate::app::{self, Answer, App, Asked, Error, Origin, Token};
 use crate::clock::Clock;
 use crate::health::{self, Vitals};
 use crate::metrics::{self, Metrics, Scrape};
-use crate::model::labels::{MetaChange, MetaLabels, RESERVED, SESSION_ID};
+use crate::model::labels::MetaChange;
 use crate::model::names::InstanceKey;
-use crate::model::status::Finding;
 use crate::model::template::Variables;
 use entrance::Held;
-use serde::Serializer as _;
-use serde_json::{Map, Value, json};
-use std::iter;
+use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -140,11 +137,11 @@ impl Handler for Api {
             answer if matches!(pending, Pending::Create(_)) => {
                 self.timed(&pending, legacy::created(&answer))
             }
-            Answer::Ready(ready) => self.timed(&pending, ready_response(&ready)),
+            Answer::Ready(ready) => self.timed(&pending, answers::ready(&ready)),
             Answer::Progress(progress) if matches!(pending, Pending::Stop) => {
-                going_response(&progress)
+                answers::going(&progress)
             }
-            Answer::Progress(progress) => self.timed(&pending, progress_response(&progress)),
+            Answer::Progress(progress) => self.timed(&pending, answers::progress(&progress)),
             Answer::Done => Response::json(200, r#"{"status":"Success"}"#),
             Answer::Failed(error) => self.problem(&error, pending.shape()),
             // Only a request that waits for its review is answered with one.
@@ -254,10 +251,7 @@ impl Api {
 
     fn instances(&self, app_type: &str) -> Response {
         match self.app.instances(app_type) {
-            Ok(entries) => {
-                let entries: Vec<Value> = entries.iter().map(entry_value).collect();
-                self.aged(Response::json(200, Value::from(entries).to_string()))
-            }
+            Ok(entries) => self.aged(answers::list(&entries)),
             Err(error) => problem(&error, Shape::Plain),
         }
     }
@@ -274,7 +268,7 @@ impl Api {
             Err(error) => return Handled::Reply(problem(&error, Shape::Plain)),
         };
         match self.app.ready(&key) {
-            Ok(Some(ready)) => return Handled::Reply(self.aged(ready_response(&ready))),
+            Ok(Some(ready)) => return Handled::Reply(self.aged(answers::ready(&ready))),
             Ok(None) => {}
             Err(error) => return Handled::Reply(problem(&error, Shape::Plain)),
         }
@@ -415,79 +409,6 @@ fn probe(verdict: Result<(), health::Ailment>) -> Response {
             Response::json(503, body.to_string()).header("retry-after", "1")
         }
     }
-}
-
-fn ready_response(ready: &Ready) -> Response {
-    let ip = ready.ip.to_string();
-    let fields = iter::once(("ip", ip.as_str())).chain(shown(&ready.meta));
-    let mut body = Vec::with_capacity(64);
-    serde_json::Serializer::new(&mut body)
-        .collect_map(fields)
-        .expect("text can be written into memory");
-    Response::json(200, body)
-}
-
-fn progress_response(progress: &Progress) -> Response {
-    let mut body = Map::new();
-    body.insert("status".into(), json!(progress.legacy_word()));
-    add_finding(&mut body, &progress.finding);
-    Response::json(202, Value::Object(body).to_string())
-}
-
-/// The answer to a DELETE that waited for the Job to be gone, which it is not yet.
-fn going_response(progress: &Progress) -> Response {
-    let body = json!({
-        "status": "Stopping",
-        "phase": progress.phase().as_str(),
-        "msg": "the instance is being stopped, and its pod has not ended yet",
-        "since": progress.finding.since.map(|since| since.to_string()),
-    });
-    Response::json(202, body.to_string())
-}
-
-/// Adds what there is to say about an instance that is not ready.
-fn add_finding(body: &mut Map<String, Value>, finding: &Finding) {
-    body.insert("phase".into(), json!(finding.phase.as_str()));
-    body.insert("reason".into(), json!(&*finding.reason));
-    body.insert("msg".into(), json!(&*finding.message));
-    let since = finding.since.map(|since| since.to_string());
-    let optional = [
-        ("since", since.map(Value::from)),
-        ("exitCode", finding.exit_code.map(Value::from)),
-        ("log", finding.last_output.as_deref().map(Value::from)),
-    ];
-    for (key, value) in optional {
-        if let Some(value) = value {
-            body.insert(key.into(), value);
-        }
-    }
-}
-
-/// One entry of a list, with the fields and types of the contract (3.3).
-fn entry_value(entry: &Entry) -> Value {
-    #[allow(clippy::cast_precision_loss)] // Seconds since 1970 are far below 2^52.
-    let start = match entry.started {
-        Some(secs) => json!(secs as f64),
-        None => json!(0),
-    };
-    let mut value = Map::new();
-    value.insert("ip".into(), json!(entry.ip));
-    value.insert("name".into(), json!(entry.name));
-    value.insert(SESSION_ID.into(), json!(entry.name));
-    value.insert("hostname".into(), json!(entry.name));
-    value.insert("addr".into(), json!(entry.ip));
-    value.insert("errored".into(), json!(!entry.is_ready));
-    value.insert("start".into(), start);
-    value.extend(shown(&entry.meta).map(|(key, text)| (key.to_owned(), json!(text))));
-    Value::Object(value)
-}
-
-/// The meta labels that answers show: a reserved key that somebody set by hand on the pod is left
-/// out (contract S3).
-fn shown(meta: &MetaLabels) -> impl Iterator<Item = (&str, &str)> {
-    meta.iter()
-        .map(|(key, value)| (key.as_str(), value.as_str()))
-        .filter(|(key, _)| !RESERVED.contains(key))
 }
 
 #[cfg(test)]

@@ -4,7 +4,8 @@
 //! They start and stop by the same way as all others; here stands only how they are asked and
 //! answered.
 
-use super::{Api, Pending, add_finding, asked, problem, variables};
+use super::answers::add_finding;
+use super::{Api, Pending, asked, problem, variables};
 use crate::app::flight::Intent;
 use crate::app::{Answer, Asked, Error, Progress, Token};
 use crate::http::auth::Caller;

@@ -4,13 +4,14 @@ use super::*;
 use crate::app::desk::{Input, Wish};
 use crate::app::engine::{Catalogs, Inbox, Inputs};
 use crate::app::fixture::{World, decode, key, n1, ready_pod, t0, token};
-use crate::app::{Following, Waits};
+use crate::app::{Following, Progress, Waits};
 use crate::clock::Clock;
 use crate::health::{Beat, Signs};
 use crate::http::auth::gate::Mode;
 use crate::http::message::Method;
 use crate::metrics::{Metrics, Scrape};
 use crate::model::status::{Finding, Phase};
+use serde_json::Value;
 use std::sync::Mutex;
 use std::time::{Instant, SystemTime};
 

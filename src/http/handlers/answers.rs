@@ -1,0 +1,113 @@
+//! What the app answers, as the contract's JSON: fields, their order and their types.
+//!
+//! Pure. Errors are in [`problem`](crate::http::problem), the older routes' own words in
+//! [`legacy`](super::legacy). Here is not decided what is answered, only what it looks like.
+
+use crate::app::Progress;
+use crate::app::view::{Entry, Ready};
+use crate::http::message::Response;
+use crate::model::labels::{MetaLabels, RESERVED, SESSION_ID};
+use crate::model::status::Finding;
+use serde::ser::{Serialize, SerializeMap as _, Serializer};
+use serde_json::{Map, Value, json};
+
+/// The answer to who asks for an instance that is ready.
+pub(super) fn ready(ready: &Ready) -> Response {
+    Response::json(200, text_of(&Found(ready)))
+}
+
+/// What a caller is told of a ready instance (contract 3.4).
+struct Found<'a>(&'a Ready);
+
+impl Serialize for Found<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self(ready) = self;
+        let mut fields = serializer.serialize_map(None)?;
+        fields.serialize_entry("ip", &ready.ip)?;
+        for (key, value) in shown(&ready.meta) {
+            fields.serialize_entry(key, value)?;
+        }
+        fields.end()
+    }
+}
+
+/// The answer to who asks for an instance that is not ready.
+pub(super) fn progress(progress: &Progress) -> Response {
+    let mut body = Map::new();
+    body.insert("status".into(), json!(progress.legacy_word()));
+    add_finding(&mut body, &progress.finding);
+    Response::json(202, Value::Object(body).to_string())
+}
+
+/// The answer to a DELETE that waited for the Job to be gone, which it is not yet.
+pub(super) fn going(progress: &Progress) -> Response {
+    let body = json!({
+        "status": "Stopping",
+        "phase": progress.phase().as_str(),
+        "msg": "the instance is being stopped, and its pod has not ended yet",
+        "since": progress.finding.since.map(|since| since.to_string()),
+    });
+    Response::json(202, body.to_string())
+}
+
+/// Adds what there is to say about an instance that is not ready.
+pub(super) fn add_finding(body: &mut Map<String, Value>, finding: &Finding) {
+    body.insert("phase".into(), json!(finding.phase.as_str()));
+    body.insert("reason".into(), json!(&*finding.reason));
+    body.insert("msg".into(), json!(&*finding.message));
+    let since = finding.since.map(|since| since.to_string());
+    let optional = [
+        ("since", since.map(Value::from)),
+        ("exitCode", finding.exit_code.map(Value::from)),
+        ("log", finding.last_output.as_deref().map(Value::from)),
+    ];
+    for (key, value) in optional {
+        if let Some(value) = value {
+            body.insert(key.into(), value);
+        }
+    }
+}
+
+/// The instances of a type.
+pub(super) fn list(entries: &[Entry]) -> Response {
+    let entries: Vec<Listed<'_>> = entries.iter().map(Listed).collect();
+    Response::json(200, text_of(&entries))
+}
+
+/// One entry of a list, with the fields and types of the contract (3.3).
+struct Listed<'a>(&'a Entry);
+
+impl Serialize for Listed<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self(entry) = self;
+        let mut fields = serializer.serialize_map(None)?;
+        fields.serialize_entry("ip", &entry.ip)?;
+        fields.serialize_entry("name", &entry.name)?;
+        fields.serialize_entry(SESSION_ID, entry.session())?;
+        fields.serialize_entry("hostname", &entry.name)?;
+        fields.serialize_entry("addr", &entry.ip)?;
+        fields.serialize_entry("errored", &!entry.is_ready)?;
+        match entry.started {
+            #[allow(clippy::cast_precision_loss)] // Seconds since 1970 are far below 2^52.
+            Some(secs) => fields.serialize_entry("start", &(secs as f64))?,
+            None => fields.serialize_entry("start", &0)?,
+        }
+        for (key, value) in shown(&entry.meta).filter(|(key, _)| *key != SESSION_ID) {
+            fields.serialize_entry(key, value)?;
+        }
+        fields.end()
+    }
+}
+
+/// The text of what is made of text, numbers and addresses.
+fn text_of(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).expect("text can be written into memory")
+}
+
+/// The meta labels that answers show: a reserved key that somebody set by hand on the pod is left
+/// out (contract S3).
+fn shown(meta: &MetaLabels) -> impl Iterator<Item = (&str, &str)> {
+    meta.iter()
+        .map(|(key, value)| (key.as_str(), value.as_str()))
+        .filter(|(key, _)| !RESERVED.contains(key))
+}
