@@ -33,8 +33,13 @@ pub const BODY_BYTES_MAX: u64 = 8 * 1024 * 1024;
 /// Longest that an idle connection is kept, in seconds.
 const IDLE_SECS_MAX: u64 = 20;
 
-/// Largest head of an answer, in bytes.
-const HEAD_BYTES_MAX: usize = 64 * 1024;
+/// Largest head of an answer, in bytes: what a connection can hold before it is read.
+const HEAD_BYTES_MAX: usize = INPUT_BYTES;
+
+/// What each connection reads into and writes from, in bytes. It has them as long as it is open, and
+/// ureq would take 128 KiB for each, which is more than all the rest of an idle process has.
+const INPUT_BYTES: usize = 32 * 1024;
+const OUTPUT_BYTES: usize = 16 * 1024;
 
 /// How long things may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -468,6 +473,8 @@ fn build(
             .proxy(None)
             .user_agent(concat!("config-controller/", env!("CARGO_PKG_VERSION")))
             .max_response_header_size(HEAD_BYTES_MAX)
+            .input_buffer_size(INPUT_BYTES)
+            .output_buffer_size(OUTPUT_BYTES)
             .max_idle_connections(settings.connections)
             .max_idle_connections_per_host(settings.connections)
             .max_idle_age(Duration::from_secs(IDLE_SECS_MAX))

@@ -9,7 +9,7 @@
 use crate::client::{Client, get};
 use crate::ground::{self, Cluster, OURSELVES, Served, Wrapper};
 use crate::wrk::{self, Load};
-use crate::{Findings, Options};
+use crate::{Findings, Options, median};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::sync::Barrier;
@@ -143,11 +143,6 @@ fn everybody(served: &Served, connections: usize) -> usize {
         }
     });
     answered.into_inner()
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_unstable_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 impl Subject {

@@ -207,7 +207,7 @@ pub(crate) fn service(kubeconfig: &str, wrapper: &Wrapper) -> Result<Served, Str
         if Instant::now() > deadline {
             return Err("the service was not ready in time".to_owned());
         }
-        std::thread::sleep(Duration::from_millis(20));
+        std::thread::sleep(Duration::from_millis(2));
     }
     Ok(Served { process, address })
 }

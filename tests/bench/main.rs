@@ -4,6 +4,7 @@
 //! | file | what |
 //! |---|---|
 //! | `front` | scenario: GET of a ready instance |
+//! | `footprint` | scenario: memory, and the time until it is ready |
 //! | `wrk` | the load generator, and what it prints |
 //! | `ground` | the processes that are measured |
 //! | `client` | a plain HTTP client |
@@ -14,6 +15,7 @@
 //! anywhere here; the goals are, beside the figures that they are about.
 
 mod client;
+mod footprint;
 mod front;
 mod ground;
 mod wrk;
@@ -30,6 +32,7 @@ Usage: tests/bench/run [--json FILE] [--rounds N] [--seconds N] [scenario…]
 
 Scenarios (all of them where none is named):
   front         throughput, latency and cost of a GET of a ready instance
+  footprint     memory, and how soon it is ready
 ";
 
 /// What was asked for.
@@ -50,7 +53,7 @@ pub(crate) struct Findings {
 
 type Scenario = fn(&Options) -> Result<Findings, String>;
 
-const SCENARIOS: &[(&str, Scenario)] = &[("front", front::run)];
+const SCENARIOS: &[(&str, Scenario)] = &[("front", front::run), ("footprint", footprint::run)];
 
 fn main() -> ExitCode {
     match parse(std::env::args().skip(1)).and_then(|options| run(&options)) {
@@ -108,4 +111,9 @@ fn run(options: &Options) -> Result<(), String> {
         written.map_err(|error| format!("{file} cannot be written: {error}"))?;
     }
     Ok(())
+}
+
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_unstable_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
