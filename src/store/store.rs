@@ -6,9 +6,11 @@
 //! versions, to decide which state of an object is newer:
 //!
 //! - an older state never replaces a newer one of the same object;
-//! - a complete list replaces everything, whatever its versions (an etcd that
-//!   was restored from a backup goes back), except what our own writes returned
-//!   after the list had begun;
+//! - a complete list replaces everything, except what our own writes returned and
+//!   the list cannot know, since it is of a moment before;
+//! - a list that goes back behind the view (an etcd that was restored from a backup)
+//!   is right whatever its versions: then only what our own writes returned after
+//!   it had begun is kept;
 //! - an own write about an object that the view has already seen go does not
 //!   bring it back.
 
@@ -163,7 +165,7 @@ impl<K: Resource> Store<K> {
     }
 
     /// How old the view may be: zero while its watch is open and was heard from
-    /// within [`SILENCE`], else the time since it was last heard from.
+    /// within [`SILENCE`](crate::kube::watch::SILENCE), else the time since it was last heard from.
     #[must_use]
     pub fn age(&self, now: Instant) -> Duration {
         self.held.freshness.age(now)
@@ -216,7 +218,7 @@ impl<K: Resource> Writer<K> {
         }
         let mut view = self.view();
         let object = Arc::new(object);
-        view.remember(object.clone());
+        view.remember(&object);
         view.own_write(object)
     }
 
@@ -226,6 +228,7 @@ impl<K: Resource> Writer<K> {
     pub fn own_delete(&self, name: &str, uid: &Uid) -> Option<Change<K>> {
         let mut view = self.view();
         view.gone.insert(uid.clone());
+        view.own.remove(name);
         if let Some(pending) = &mut view.pending {
             pending.own.remove(name);
             pending.gone.insert(uid.clone());
@@ -244,6 +247,8 @@ struct View<K: Resource> {
     version: ResourceVersion,
     /// A list that has begun and is not complete.
     pending: Option<Pending<K>>,
+    /// What our own writes returned, as long as the view has not come up to it: at most one of a name.
+    own: BTreeMap<Box<str>, Arc<K>>,
     /// Objects that our own requests were told are gone.
     gone: Gone,
     synced: bool,
@@ -265,6 +270,7 @@ impl<K: Resource> View<K> {
             hasher: RandomState::new(),
             version: ResourceVersion::default(),
             pending: None,
+            own: BTreeMap::new(),
             gone: Gone::default(),
             synced: false,
         }
@@ -322,19 +328,31 @@ impl<K: Resource> View<K> {
     fn advance(&mut self, version: &ResourceVersion) {
         if !version.is_before(&self.version) {
             self.version = version.clone();
+            self.forget_own();
         }
+    }
+
+    /// What the view has come up to is the watch's to tell from now on.
+    fn forget_own(&mut self) {
+        let version = &self.version;
+        let is_ahead = |own: &Arc<K>| version.is_before(&own.metadata().resource_version);
+        self.own.retain(|_, own| is_ahead(own));
     }
 
     /// Swaps in the list that is complete.
     fn replace(&mut self, version: ResourceVersion) -> Vec<Change<K>> {
         let Some(Pending {
             mut listed,
-            own,
+            mut own,
             gone,
         }) = self.pending.take()
         else {
             return Vec::new();
         };
+        let before = std::mem::take(&mut self.own);
+        if !version.is_before(&self.version) {
+            before.values().for_each(|it| keep_newest(&mut own, it));
+        }
         for (name, object) in own {
             let is_newer = match listed.get(&name) {
                 Some(listed) => is_newer(&*object, &**listed),
@@ -342,6 +360,7 @@ impl<K: Resource> View<K> {
                 None => !object.metadata().resource_version.is_before(&version),
             };
             if is_newer {
+                self.own.insert(name.clone(), object.clone());
                 listed.insert(name, object);
             }
         }
@@ -363,21 +382,17 @@ impl<K: Resource> View<K> {
         }
         self.gone = gone;
         self.version = version;
+        self.forget_own();
         self.synced = true;
         changes
     }
 
-    /// Keeps what an own write returned for the end of the list that is on its way.
-    fn remember(&mut self, object: Arc<K>) {
-        let Some(pending) = &mut self.pending else {
-            return;
-        };
-        let name = object.metadata().name.clone();
-        match pending.own.get(&name) {
-            Some(held) if !is_newer(&*object, &**held) => {}
-            _ => {
-                pending.own.insert(name, object);
-            }
+    /// Keeps what an own write returned for a list that cannot know it.
+    fn remember(&mut self, object: &Arc<K>) {
+        keep_newest(&mut self.own, object);
+        self.forget_own();
+        if let Some(pending) = &mut self.pending {
+            keep_newest(&mut pending.own, object);
         }
     }
 
@@ -448,6 +463,17 @@ fn is_newer<K: Resource>(new: &K, held: &K) -> bool {
     let (new, held) = (new.metadata(), held.metadata());
     let older = new.resource_version.is_before(&held.resource_version);
     !older && (new.resource_version != held.resource_version || new.uid != held.uid)
+}
+
+/// Keeps of each name the newest.
+fn keep_newest<K: Resource>(kept: &mut BTreeMap<Box<str>, Arc<K>>, object: &Arc<K>) {
+    let name = &object.metadata().name;
+    if kept
+        .get(name)
+        .is_none_or(|held| is_newer(&**object, &**held))
+    {
+        kept.insert(name.clone(), object.clone());
+    }
 }
 
 /// Whether both are the same state of the same object.

@@ -76,6 +76,10 @@ const REGRESSIONS: &[(u64, &str)] = &[
         4921,
         "a pod that was gone was removed again and again while the watch lagged",
     ),
+    (
+        97_390,
+        "a list of before an own write made the Job seem gone that it had made",
+    ),
 ];
 
 /// A schedule in which a promise was broken.

@@ -174,6 +174,46 @@ fn an_own_write_outlives_the_list_that_began_before_it() {
 }
 
 #[test]
+fn a_list_of_before_an_own_write_does_not_undo_it() {
+    let (writer, store) = synced(&[("a", "1", "5")], "5");
+    let _ = writer.own_write(pod("b", "2", "12"));
+    let _ = writer.own_write(pod("a", "1", "13"));
+    let both = [("a", "1", "13"), ("b", "2", "12")];
+    assert!(list(&writer, &[("a", "1", "5")], "9").is_empty());
+    check(&store, &both);
+    // Nor does another one, and there may be more of them.
+    assert!(list(&writer, &[("a", "1", "5")], "11").is_empty());
+    check(&store, &both);
+    // One of after it knows better.
+    list(&writer, &[("a", "1", "13")], "13");
+    check(&store, &[("a", "1", "13")]);
+    assert!(writer.view().own.is_empty());
+}
+
+#[test]
+fn what_the_watch_has_shown_is_no_own_write_any_more() {
+    let (writer, store) = synced(&[("a", "1", "5")], "5");
+    let _ = writer.own_write(pod("b", "2", "12"));
+    assert_eq!(writer.view().own.len(), 1);
+    assert!(writer.apply(StoreEvent::Progress("12".into())).is_empty());
+    assert!(writer.view().own.is_empty());
+    check(&store, &[("a", "1", "5"), ("b", "2", "12")]);
+    // What comes back later than the watch is none from the beginning.
+    let _ = writer.own_write(pod("a", "1", "11"));
+    assert!(writer.view().own.is_empty());
+}
+
+#[test]
+fn a_restored_etcd_knows_nothing_of_own_writes_of_before() {
+    let (writer, store) = synced(&[("a", "1", "500")], "700");
+    let _ = writer.own_write(pod("b", "2", "705"));
+    let _ = writer.apply(StoreEvent::Init);
+    let _ = writer.own_write(pod("c", "3", "8"));
+    let _ = writer.apply(StoreEvent::InitDone("7".into()));
+    check(&store, &[("c", "3", "8")]);
+}
+
+#[test]
 fn an_own_write_that_a_later_list_has_seen_go_stays_gone() {
     let (writer, store) = synced(&[("a", "1", "5")], "5");
     let _ = writer.apply(StoreEvent::Init);
