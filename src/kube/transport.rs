@@ -458,39 +458,7 @@ fn build(
         .client_cert(client_cert)
         .unversioned_rustls_crypto_provider(provider)
         .build();
-    let agent = |lane: Lane| {
-        let read = if lane == Lane::Watch {
-            settings.watch_silence
-        } else {
-            settings.answer
-        };
-        let config = Agent::config_builder()
-            .tls_config(tls.clone())
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .https_only(cluster.server.tls)
-            .proxy(None)
-            .user_agent(concat!("config-controller/", env!("CARGO_PKG_VERSION")))
-            .max_response_header_size(HEAD_BYTES_MAX)
-            .input_buffer_size(INPUT_BYTES)
-            .output_buffer_size(OUTPUT_BYTES)
-            .max_idle_connections(settings.connections)
-            .max_idle_connections_per_host(settings.connections)
-            .max_idle_age(Duration::from_secs(IDLE_SECS_MAX))
-            // Only these limits: the others start a thread per request for DNS.
-            .timeout_connect(Some(settings.connect))
-            .timeout_recv_response(Some(settings.answer))
-            .timeout_per_read(Some(read))
-            .timeout_per_write(Some(settings.answer))
-            .build();
-        let Server { host, port, .. } = &cluster.server;
-        let resolver = ServerResolver {
-            host: host.clone(),
-            port: *port,
-        };
-        Agent::with_parts(config, DefaultConnector::default(), resolver)
-    };
+    let agent = |lane: Lane| agent(cluster, settings, tls.clone(), lane);
     let (call, list, watch) = (agent(Lane::Call), agent(Lane::List), agent(Lane::Watch));
     Ok(Agents {
         call,
@@ -500,6 +468,41 @@ fn build(
         certificate,
         closed: false,
     })
+}
+
+/// The agent of a lane.
+fn agent(cluster: &Cluster, settings: Settings, tls: TlsConfig, lane: Lane) -> Agent {
+    let read = if lane == Lane::Watch {
+        settings.watch_silence
+    } else {
+        settings.answer
+    };
+    let config = Agent::config_builder()
+        .tls_config(tls)
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .https_only(cluster.server.tls)
+        .proxy(None)
+        .user_agent(concat!("config-controller/", env!("CARGO_PKG_VERSION")))
+        .max_response_header_size(HEAD_BYTES_MAX)
+        .input_buffer_size(INPUT_BYTES)
+        .output_buffer_size(OUTPUT_BYTES)
+        .max_idle_connections(settings.connections)
+        .max_idle_connections_per_host(settings.connections)
+        .max_idle_age(Duration::from_secs(IDLE_SECS_MAX))
+        // Only these limits: the others start a thread per request for DNS.
+        .timeout_connect(Some(settings.connect))
+        .timeout_recv_response(Some(settings.answer))
+        .timeout_per_read(Some(read))
+        .timeout_per_write(Some(settings.answer))
+        .build();
+    let Server { host, port, .. } = &cluster.server;
+    let resolver = ServerResolver {
+        host: host.clone(),
+        port: *port,
+    };
+    Agent::with_parts(config, DefaultConnector::default(), resolver)
 }
 
 /// Resolves every name to our API server, so that the URL can name what its

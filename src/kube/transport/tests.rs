@@ -254,6 +254,26 @@ fn answers_are_bounded() {
 }
 
 #[test]
+fn heads_are_bounded_by_what_a_connection_holds() {
+    let peer = Peer::new(|number, wire| {
+        // Beside the field there are a status line and a length.
+        let length = INPUT_BYTES - 1024 + 2048 * number;
+        while wire.receive() {
+            let field = "x".repeat(length);
+            let head = format!("HTTP/1.1 200 OK\r\nX: {field}\r\nContent-Length: 2\r\n\r\n{{}}");
+            let stream = wire.stream.get_mut();
+            let _ = stream.write_all(head.as_bytes());
+            if number == 0 {
+                return;
+            }
+        }
+    });
+    let transport = peer.transport(Login::Anonymous);
+    assert!(transport.send(&get()).is_ok());
+    assert!(transport.send(&post()).is_err());
+}
+
+#[test]
 fn a_watch_streams_until_it_ends_or_is_silent() {
     let peer = Peer::new(|number, wire| {
         let _ = wire.receive();
