@@ -250,7 +250,7 @@ impl App {
     }
 
     /// The first instance, by type and name, among these types whose name or whose meta label
-    /// `sessionID` is this one.
+    /// `sessionID` is this one; one that is on its way out where there is no other.
     ///
     /// # Errors
     /// [`Error::NotSynced`]: an instance that has not been seen yet is not gone.

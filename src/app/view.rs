@@ -156,7 +156,8 @@ impl View {
     }
 
     /// The first instance, by type and name, among these types whose name or whose meta label
-    /// `sessionID` is this one.
+    /// `sessionID` is this one. One that is on its way out comes last: its session may have
+    /// another by now.
     #[must_use]
     pub fn find(&self, name_or_session: &str, among: impl Fn(&str) -> bool) -> Option<InstanceKey> {
         let jobs = self.all_jobs();
@@ -168,9 +169,9 @@ impl View {
         };
         let keys = jobs.iter().filter_map(|job| {
             let key = own_key_of(job).filter(|key| among(key.app_type.as_str()))?;
-            is_it(job, &key).then_some(key)
+            is_it(job, &key).then(|| (job.metadata.is_deleting(), key))
         });
-        keys.min()
+        keys.min().map(|(_, key)| key)
     }
 
     /// How many instances of each type are in which status; see [`STATUS_WORDS`].

@@ -67,8 +67,8 @@ pub enum Pending {
     Stop,
     /// A start by the older route.
     Create(InstanceKey),
-    /// A stop by the older route.
-    Release,
+    /// A stop by the older route, of whatever has this name or session.
+    Release(String),
     /// Any request whose token is being reviewed.
     Review(Box<Held>),
 }
@@ -79,7 +79,16 @@ impl Pending {
             Self::Ensure(_) | Self::Create(_) | Self::Review(_) => Shape::Plain,
             Self::Label => Shape::Detail("error"),
             Self::Stop => Shape::Detail(NO_JOB),
-            Self::Release => Shape::Detail(legacy::NOT_FOUND),
+            Self::Release(_) => legacy::RELEASE_SHAPE,
+        }
+    }
+
+    /// The error in the words of what was asked for.
+    fn told(&self, error: Error) -> Error {
+        match (self, error) {
+            // It was found, and was gone before it could be stopped.
+            (Self::Release(name), Error::NoInstance(_)) => Error::NoSession(name.as_str().into()),
+            (_, error) => error,
         }
     }
 
@@ -87,14 +96,14 @@ impl Pending {
         match self {
             Self::Ensure(_) | Self::Label | Self::Stop => Resource::Instance,
             Self::Create(_) => Resource::LegacyCreate,
-            Self::Release => Resource::LegacyRelease,
+            Self::Release(_) => Resource::LegacyRelease,
             Self::Review(held) => held.resource(),
         }
     }
 
     fn method(&self) -> &str {
         match self {
-            Self::Ensure(_) | Self::Create(_) | Self::Release => "GET",
+            Self::Ensure(_) | Self::Create(_) | Self::Release(_) => "GET",
             Self::Label => "PATCH",
             Self::Stop => "DELETE",
             Self::Review(held) => held.method(),
@@ -143,7 +152,7 @@ impl Handler for Api {
             }
             Answer::Progress(progress) => self.timed(&pending, answers::progress(&progress)),
             Answer::Done => Response::json(200, r#"{"status":"Success"}"#),
-            Answer::Failed(error) => self.problem(&error, pending.shape()),
+            Answer::Failed(error) => self.problem(&pending.told(error), pending.shape()),
             // Only a request that waits for its review is answered with one.
             Answer::Reviewed(_) => problem(&Error::Internal, pending.shape()),
         };
@@ -214,7 +223,7 @@ impl Api {
             let shape = match route {
                 Route::Label(_) => Pending::Label.shape(),
                 Route::Stop(_) => Pending::Stop.shape(),
-                Route::LegacyRelease(_) => Pending::Release.shape(),
+                Route::LegacyRelease(_) => legacy::RELEASE_SHAPE,
                 _ => Shape::Plain,
             };
             return Handled::Reply(problem.response(shape));
@@ -228,7 +237,7 @@ impl Api {
             Route::Label(key) => self.label(asked(key, request, caller, token), request),
             Route::Stop(key) => self.stop(asked(key, request, caller, token)),
             Route::LegacyCreate(app_type) => self.create(&app_type, request, caller, token),
-            Route::LegacyRelease(name) => self.release(&name, request, caller, token),
+            Route::LegacyRelease(name) => self.release(name, request, caller, token),
             Route::Info => Handled::Reply(self.info()),
             Route::Livez => Handled::Reply(probe(health::live(&self.vitals.signs()))),
             Route::Readyz => Handled::Reply(probe(health::ready(&self.vitals.signs()))),

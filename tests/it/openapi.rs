@@ -460,6 +460,11 @@ fn starts_and_stops_that_take_longer(seen: &mut BTreeSet<(String, String, u16)>)
     held.hold("DELETE", "/app/hello/ann", &answer);
     let pending = ground.client().begin_get("/create/hello?sessionID=late");
     ground.wait_pod("hello-late");
+    // Time is moved only when the service has seen the pod: without one its patience is short.
+    eventually("its pod is seen", || {
+        let answer = held.ask("GET", "/app/hello/late", &[("Prefer", "wait=0")], "");
+        answer.text.contains("scheduling").then_some(())
+    });
     ground.advance(Duration::from_secs(301));
     let answer = pending.finish();
     assert_eq!(answer.status, 408, "{}", answer.text);

@@ -152,6 +152,27 @@ fn a_job_without_a_name_label_is_nobodys() {
 }
 
 #[test]
+fn what_is_being_stopped_is_found_last() {
+    let mut world = World::new();
+    let find = |world: &World| world.view.find("b", |_| true);
+    // An instance is the session of its name, unless PATCH has set another.
+    let (a, b) = (key("scim", "a"), key("scim", "b"));
+    world.job_of(&a, "u1", json!({}));
+    world.pod("u1", {
+        let mut pod = ready_pod("10.0.0.1");
+        pod["metadata"] = json!({"labels": {"config-controller.semafor.ch/meta-sessionID": "b"}});
+        pod
+    });
+    world.job_of(&b, "u2", json!({}));
+    assert_eq!(find(&world), Some(a.clone()));
+    let leaves = json!({"metadata": {"deletionTimestamp": world.stamp()}});
+    world.job_of(&a, "u1", leaves.clone());
+    assert_eq!(find(&world), Some(b.clone()));
+    world.job_of(&b, "u2", leaves);
+    assert_eq!(find(&world), Some(a));
+}
+
+#[test]
 fn a_view_is_synced_when_all_three_are() {
     let mut world = World::unsynced();
     assert!(!world.view.is_synced());

@@ -18,8 +18,8 @@ use crate::model::names::InstanceKey;
 use serde_json::{Map, Value, json};
 use std::time::Duration;
 
-/// What stands in `detail.status` where there is nothing to release.
-pub(super) const NOT_FOUND: &str = "Not found";
+/// How errors of `/release` look: what stands in `detail.status` where there is nothing to release.
+pub(super) const RELEASE_SHAPE: Shape = Shape::Detail("Not found");
 
 /// How long a start by `/create` is waited for, and then stopped (contract A13).
 const CREATE_WAIT: Duration = Duration::from_secs(300);
@@ -66,25 +66,24 @@ impl Api {
     /// whose type the caller may use.
     pub(super) fn release(
         &self,
-        name: &str,
+        name: String,
         request: &Request,
         caller: &Caller,
         token: Token,
     ) -> Handled<Pending> {
-        let shape = Pending::Release.shape();
         match self
             .app
-            .find(name, |app_type| caller.types.contain(app_type))
+            .find(&name, |app_type| caller.types.contain(app_type))
         {
             Ok(Some(key)) => {
                 let asked = Asked {
                     wait: None,
                     ..asked(key, request, caller, token)
                 };
-                self.parked(self.app.stop(asked), Pending::Release)
+                self.parked(self.app.stop(asked), Pending::Release(name))
             }
-            Ok(None) => Handled::Reply(problem(&Error::NoSession(name.into()), shape)),
-            Err(error) => Handled::Reply(problem(&error, shape)),
+            Ok(None) => Handled::Reply(problem(&Error::NoSession(name.into()), RELEASE_SHAPE)),
+            Err(error) => Handled::Reply(problem(&error, RELEASE_SHAPE)),
         }
     }
 }

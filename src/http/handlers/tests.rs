@@ -307,6 +307,11 @@ fn answers_of_the_desk() {
         404,
         r#"{"detail":{"status":"error","msg":"there is no instance scim/n1","code":"not_found"}}"#,
     );
+    check(
+        &resumed(&bench, Pending::Release("s-1".into()), none()),
+        404,
+        r#"{"detail":{"status":"Not found","msg":"there is no instance with the name or session 's-1'","code":"not_found"}}"#,
+    );
     let stopped = resumed(
         &bench,
         Pending::Ensure(n1()),
