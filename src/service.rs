@@ -49,6 +49,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, SystemTime};
 
+/// What is left of the time to end once all have been answered, for the answers to arrive.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// Why the service did not start, or did not go on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Error {
@@ -366,7 +369,8 @@ impl Service {
         if let Ok(Ending::Died(cause)) = self.ended.recv_timeout(delay) {
             return Err(Error::Died(cause));
         }
-        self.app.drain();
+        self.app
+            .drain(deadline.checked_sub(LAST_WORDS).unwrap_or(deadline));
         let shutdown = self.server.shutdown(deadline);
         self.stop.set();
         self.vitals.engine.leave_starts();

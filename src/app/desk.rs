@@ -36,8 +36,8 @@ pub enum Input {
     Completed(InstanceKey, Outcome),
     /// The view of these names has changed.
     Changed(Vec<InstanceKey>),
-    /// The service ends: answer all who wait.
-    Drain,
+    /// The service ends: answer all who wait, but for changes that can still be made until then.
+    Drain(Instant),
 }
 
 /// What a request asks for.
@@ -156,11 +156,13 @@ impl Desk {
                     self.with_flight(&key, now, out, Flight::wake);
                 }
             }
-            Input::Drain => {
+            Input::Drain(until) => {
                 self.drained = true;
                 let keys: Vec<InstanceKey> = self.flights.keys().cloned().collect();
                 for key in keys {
-                    self.with_flight(&key, now, out, Flight::drain);
+                    self.with_flight(&key, now, out, |flight, context, out| {
+                        flight.drain(until, context, out);
+                    });
                 }
             }
         }

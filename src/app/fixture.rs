@@ -379,6 +379,11 @@ impl Scene {
         self.step(Input::Asked(n1(), Wish::Label(label)))
     }
 
+    /// The service ends; changes have five seconds.
+    pub(crate) fn drain(&mut self) -> Vec<String> {
+        self.step(Input::Drain(self.world.instant() + Duration::from_secs(5)))
+    }
+
     pub(crate) fn hang_up(&mut self, n: u64) -> Vec<String> {
         self.step(Input::Abandoned(token(n)))
     }

@@ -259,8 +259,9 @@ impl Flight {
         }
     }
 
-    /// At the end of the service: callers get their 202, others the error.
-    pub fn drain(&mut self, context: &Context<'_>, out: &mut Vec<Effect>) {
+    /// At the end of the service: callers get their 202. Stops, and labels of a pod that is there,
+    /// have until then to be made.
+    pub fn drain(&mut self, until: Instant, context: &Context<'_>, out: &mut Vec<Effect>) {
         let seen = self.see(context);
         self.remember(&seen, context);
         self.settle_callers(&seen, context, out);
@@ -269,10 +270,17 @@ impl Flight {
             out.push(Effect::Answer(caller.ensure.token, answer));
         }
         self.answer_goings(&seen, |_| true, out);
-        let stops = self.stops.drain(..).map(|stop| stop.token);
-        for token in stops.chain(self.labels.drain(..).map(|label| label.token)) {
-            out.push(Effect::Answer(token, Answer::Failed(Error::Draining)));
+        for stop in &mut self.stops {
+            stop.deadline = stop.deadline.min(until);
+            stop.until = stop.until.map(|_| context.now);
         }
+        for label in &mut self.labels {
+            label.deadline = label.deadline.min(until);
+        }
+        if matches!(&seen, Seen::Instance(instance) if instance.pod.is_none()) {
+            self.answer_labels(&Answer::Failed(Error::Draining), out);
+        }
+        self.expire(&seen, context.now, out);
     }
 
     /// When to call [`Flight::wake`] at the latest, if nothing happens before.

@@ -46,7 +46,7 @@ use review::{Bearer, Reviews, Verdict};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use timeline::Timings;
 use view::{Entry, Ready, Seen, View};
 
@@ -331,13 +331,14 @@ impl App {
         self.view.is_synced() && self.catalogs.is_read()
     }
 
-    /// Answers all who wait, and from now on nobody waits any more.
-    pub fn drain(&self) {
+    /// Answers all who wait, and from now on nobody begins to. Stops and labels that were asked for
+    /// have until then to be made: whether they were is what their callers must know.
+    pub fn drain(&self, until: Instant) {
         self.drained.store(true, Ordering::SeqCst);
         if let Some(reviews) = &self.reviews {
             reviews.drain();
         }
-        self.inbox.tell(Input::Drain);
+        self.inbox.tell(Input::Drain(until));
     }
 
     fn wait(&self, wished: Option<Duration>) -> Duration {

@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::fake_kube::dynamics::fate::Fate;
+use crate::fake_kube::faults::{Fault, FaultRule};
 use crate::harness::{Client, Connection, Ground, eventually};
 
 /// Long enough for a busy machine to look at what goes on meanwhile.
@@ -63,6 +64,38 @@ fn who_waits_at_the_end_is_answered_202_and_later_ones_503() {
     late.expect_error(503, "draining");
     assert_eq!(late.header("retry-after"), "1");
     assert_eq!(late.header("connection"), "close");
+    let ended = ending.join().expect("the draining thread ends");
+    assert_eq!(ended, Ok(()));
+    assert_eq!(ground.jobs(), ["hello-ann"]);
+}
+
+#[test]
+fn changes_that_are_on_their_way_are_made() {
+    let mut ground = Ground::new();
+    ground.start_instance("/app/hello/ann");
+    ground.start_instance("/app/hello/bob");
+    for (verb, resource) in [("patch", "pods"), ("delete", "jobs")] {
+        let fails = FaultRule::new(verb, resource, Fault::Status(503));
+        ground.kube.fault(fails);
+    }
+    let client = ground.client();
+    let json = [("Content-Type", "application/json")];
+    let label = client.begin("PATCH", "/app/hello/ann", &json, r#"{"by":"me"}"#);
+    let stop = client.begin("DELETE", "/app/hello/bob", &[], "");
+    eventually("both are tried", || {
+        let tried = |verb, resource| ground.kube.count(verb, resource) > 0;
+        (tried("patch", "pods") && tried("delete", "jobs")).then_some(())
+    });
+    let service = ground.take_service();
+    let ending = std::thread::spawn(move || service.drain(Duration::ZERO, LONGEST));
+    eventually("no change is begun any more", || {
+        let late = client.delete("/app/hello/none");
+        (late.status == 503).then(|| late.expect_detail(503, "error", "draining"))
+    });
+    assert!(!label.is_answered() && !stop.is_answered());
+    ground.kube.clear_faults();
+    label.finish().expect(200);
+    stop.finish().expect(200);
     let ended = ending.join().expect("the draining thread ends");
     assert_eq!(ended, Ok(()));
     assert_eq!(ground.jobs(), ["hello-ann"]);

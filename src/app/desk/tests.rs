@@ -111,7 +111,7 @@ fn after_the_end_nobody_waits() {
     let mut scene = Scene::new();
     scene.get(1);
     scene.get_of(2, &key("scim", "n2"), "", 10);
-    let mut answers = scene.step(Input::Drain);
+    let mut answers = scene.drain();
     answers.sort();
     assert_eq!(
         answers,
@@ -121,7 +121,7 @@ fn after_the_end_nobody_waits() {
     assert_eq!(scene.stop(4), ["4: Draining"]);
     assert_eq!(scene.label(5), ["5: Draining"]);
     scene.check_empty();
-    assert_eq!(scene.step(Input::Drain), NOTHING);
+    assert_eq!(scene.drain(), NOTHING);
 }
 
 #[test]

@@ -151,22 +151,49 @@ fn who_hangs_up_is_forgotten_and_what_it_started_goes_on() {
 
 #[test]
 fn at_the_end_of_the_service_who_waits_hears_how_far_it_is() {
-    use crate::app::desk::Input;
     let mut scene = starting();
     scene.world.pod("u1", waiting_pod("ContainerCreating"));
     scene.changed();
-    scene.label(2);
-    assert_eq!(
-        scene.step(Input::Drain),
-        ["1: pulling_image ContainerCreating", "2: Draining"]
-    );
+    assert_eq!(scene.drain(), ["1: pulling_image ContainerCreating"]);
     assert_eq!(scene.get(3), ["3: Draining"]);
-    scene.done();
     scene.check_empty();
     let mut scene = failed_after(60.0);
     scene.get(1);
-    assert_eq!(
-        scene.step(Input::Drain),
-        ["1: app_error BackoffLimitExceeded"]
-    );
+    assert_eq!(scene.drain(), ["1: app_error BackoffLimitExceeded"]);
+}
+
+#[test]
+fn at_the_end_of_the_service_changes_have_a_while_to_be_made() {
+    let ready = || {
+        let mut scene = starting();
+        scene.world.ready("u1", "10.0.0.1");
+        scene.changed();
+        scene
+    };
+    // One call is under way, and another label waits for it.
+    let mut scene = ready();
+    scene.label(2);
+    scene.label(3);
+    assert_eq!(scene.drain(), NOTHING);
+    assert_eq!(scene.done()[0], "2: done");
+    assert_eq!(scene.done(), ["3: done"]);
+    scene.check_empty();
+    // Who waits for the Job to be gone hears that it is on its way.
+    let mut scene = ready();
+    scene.stop_and_wait(4, Some(60));
+    assert_eq!(scene.drain(), NOTHING);
+    scene.world.deleting("u1");
+    assert_eq!(scene.done(), ["4: node_not_ready Stopping"]);
+    scene.check_empty();
+    // What Kubernetes does not answer in time is not waited for.
+    let mut scene = ready();
+    scene.label(5);
+    assert_eq!(scene.drain(), NOTHING);
+    assert_eq!(scene.pass(4.0), NOTHING);
+    assert_eq!(scene.pass(1.0), ["5: Unavailable"]);
+    // Nor is a pod.
+    let mut scene = starting();
+    scene.label(6);
+    assert_eq!(scene.drain(), ["1: node_not_ready NoPod", "6: Draining"]);
+    scene.check_empty();
 }

@@ -297,21 +297,22 @@ fn answers_of_the_desk() {
             r#"{"status":"Success"}"#,
         );
     }
-    check(
-        &resumed(&bench, Pending::Stop, none()),
-        404,
-        r#"{"detail":{"status":"No job found","msg":"there is no instance scim/n1","code":"not_found"}}"#,
-    );
-    check(
-        &resumed(&bench, Pending::Label, none()),
-        404,
-        r#"{"detail":{"status":"error","msg":"there is no instance scim/n1","code":"not_found"}}"#,
-    );
-    check(
-        &resumed(&bench, Pending::Release("s-1".into()), none()),
-        404,
-        r#"{"detail":{"status":"Not found","msg":"there is no instance with the name or session 's-1'","code":"not_found"}}"#,
-    );
+    for (pending, status, told) in [
+        (Pending::Stop, "No job found", "scim/n1"),
+        (Pending::Label, "error", "scim/n1"),
+        // Its caller knows nothing of that key.
+        (
+            Pending::Release("s-1".into()),
+            "Not found",
+            "with the name or session 's-1'",
+        ),
+    ] {
+        let detail = format!(
+            r#"{{"status":"{status}","msg":"there is no instance {told}","code":"not_found"}}"#
+        );
+        let body = format!(r#"{{"detail":{detail}}}"#);
+        check(&resumed(&bench, pending, none()), 404, &body);
+    }
     let stopped = resumed(
         &bench,
         Pending::Ensure(n1()),
@@ -590,8 +591,8 @@ fn after_the_drain_only_memory_answers() {
     let mut bench = Bench::new();
     bench.world.job("u1", json!({}));
     bench.world.ready("u1", "10.0.0.1");
-    bench.api.app.drain();
-    assert!(matches!(*bench.inbox.try_recv().unwrap(), Input::Drain));
+    bench.api.app.drain(Instant::now());
+    assert!(matches!(*bench.inbox.try_recv().unwrap(), Input::Drain(_)));
     check(&bench.get("/app/scim/n1"), 200, r#"{"ip":"10.0.0.1"}"#);
     check(
         &bench.get("/app/scim/n2"),
