@@ -5,14 +5,14 @@
 
 start_etcd() {
     # What etcd holds need not outlive the machine, so it waits for no disk.
-    start etcd "$programs/etcd" --name=tests --data-dir="$folder/etcd" --unsafe-no-fsync --log-level=warn \
+    start_ahead etcd "$programs/etcd" --name=tests --data-dir="$folder/etcd" --unsafe-no-fsync --log-level=warn \
         --listen-client-urls="http://127.0.0.1:$etcd_port" --advertise-client-urls="http://127.0.0.1:$etcd_port" \
         --listen-peer-urls="http://127.0.0.1:$etcd_peer_port" --initial-advertise-peer-urls="http://127.0.0.1:$etcd_peer_port" \
         --initial-cluster="tests=http://127.0.0.1:$etcd_peer_port"
 }
 
 start_apiserver() {
-    start kube-apiserver "$programs/kube-apiserver" \
+    start_ahead kube-apiserver "$programs/kube-apiserver" \
         --etcd-servers="http://127.0.0.1:$etcd_port" \
         --bind-address="$bridge_address" --secure-port="$api_port" --advertise-address="$bridge_address" \
         --service-cluster-ip-range="$service_range" \
@@ -33,7 +33,7 @@ await_apiserver() {
 }
 
 start_controllers() {
-    start kube-controller-manager "$programs/kube-controller-manager" \
+    start_ahead kube-controller-manager "$programs/kube-controller-manager" \
         --kubeconfig="$pki/controller-manager.kubeconfig" \
         --authentication-kubeconfig="$pki/controller-manager.kubeconfig" \
         --authorization-kubeconfig="$pki/controller-manager.kubeconfig" \
@@ -41,7 +41,7 @@ start_controllers() {
         --leader-elect=false --kube-api-qps=500 --kube-api-burst=1000 \
         --use-service-account-credentials --root-ca-file="$pki/ca.crt" \
         --service-account-private-key-file="$pki/service-accounts.key"
-    start kube-scheduler "$programs/kube-scheduler" \
+    start_ahead kube-scheduler "$programs/kube-scheduler" \
         --kubeconfig="$pki/scheduler.kubeconfig" \
         --authentication-kubeconfig="$pki/scheduler.kubeconfig" \
         --authorization-kubeconfig="$pki/scheduler.kubeconfig" \

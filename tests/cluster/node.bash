@@ -24,7 +24,7 @@ start_node() {
         containerd --config "$folder/node/containerd.toml"
     await_running 30 containerd "containerd answers" in_node ctr version
     import_images
-    start kubelet nsenter --target "$(cat "$folder/run/containerd.pid")" --mount \
+    start_ahead kubelet nsenter --target "$(cat "$folder/run/containerd.pid")" --mount \
         "$programs/kubelet" --config="$folder/node/kubelet.yaml" --kubeconfig="$pki/kubelet.kubeconfig" \
         --hostname-override="$real_node" --node-ip="$bridge_address" --root-dir=/var/lib/kubelet
 }

@@ -297,19 +297,15 @@ fn answers_of_the_desk() {
             r#"{"status":"Success"}"#,
         );
     }
+    let released = Pending::Release("s-1".into());
     for (pending, status, told) in [
         (Pending::Stop, "No job found", "scim/n1"),
         (Pending::Label, "error", "scim/n1"),
         // Its caller knows nothing of that key.
-        (
-            Pending::Release("s-1".into()),
-            "Not found",
-            "with the name or session 's-1'",
-        ),
+        (released, "Not found", "with the name or session 's-1'"),
     ] {
-        let detail = format!(
-            r#"{{"status":"{status}","msg":"there is no instance {told}","code":"not_found"}}"#
-        );
+        let msg = format!("there is no instance {told}");
+        let detail = format!(r#"{{"status":"{status}","msg":"{msg}","code":"not_found"}}"#);
         let body = format!(r#"{{"detail":{detail}}}"#);
         check(&resumed(&bench, pending, none()), 404, &body);
     }

@@ -17,6 +17,10 @@ pub(super) const KUBECONFIG: &str = "/tests/kubeconfig";
 /// Where a pod finds the folder that it shares with this program.
 pub(super) const SHARED: &str = "/tests/shared";
 
+/// The ending of the files, named after pods, that they print to: what a node keeps of a container's output
+/// may be complete only after the container's end was told.
+const LOG: &str = ".log";
+
 /// A pod that takes longer is ended, and has failed.
 const PATIENCE: Duration = Duration::from_secs(300);
 
@@ -81,8 +85,12 @@ impl<'a> Runner<'a> {
             std::thread::park_timeout(LOOK_PAUSE);
         };
         let pods = self.namespace.list("pods", "job-name=tests");
-        let name = |pod: &Value| pod["metadata"]["name"].as_str().expect("a name").to_owned();
-        let log = |pod| self.namespace.kubectl(&["logs", "--tail=-1", &name(pod)]);
+        let log = |pod: &Value| {
+            let name = pod["metadata"]["name"].as_str().expect("a name");
+            let log = std::fs::read(self.shared.path(&format!("{name}{LOG}")));
+            let log = log.unwrap_or_else(|error| format!("{name} left no log: {error}").into());
+            String::from_utf8_lossy(&log).into_owned()
+        };
         let logs: Vec<String> = pods.iter().map(log).collect();
         assert!(ended, "{}", logs.join("\n"));
         logs
@@ -102,16 +110,19 @@ impl<'a> Runner<'a> {
         (holds("Complete") || holds("Failed")).then(|| holds("Complete"))
     }
 
-    /// The libraries of this program lie where the linker looks for them.
+    /// A shell leads what the program prints to its file; the libraries of both lie where the linker looks
+    /// for them.
     fn job(&self, test: &str, pods: usize, environment: &[(&str, &str)]) -> Value {
         let program = std::env::current_exe().expect("this program knows where it is");
         let mounts = [
             ("/tests/it", program.as_path()),
             (KUBECONFIG, self.cluster.kubeconfig.as_path()),
+            ("/bin/sh", Path::new("/bin/sh")),
             ("/lib", Path::new("/lib")),
             ("/lib64", Path::new("/lib64")),
             (SHARED, &self.shared.path("")),
         ];
+        let command = format!("exec >{SHARED}/$HOSTNAME{LOG} 2>&1 && exec /tests/it \"$@\"");
         let name = |at: &str| at.trim_start_matches('/').replace('/', "-");
         let volumes =
             mounts.map(|(at, path)| json!({"name": name(at), "hostPath": {"path": path}}));
@@ -134,7 +145,9 @@ impl<'a> Runner<'a> {
                         "name": "tests",
                         "image": self.cluster.fact("CLUSTER_DEMO_IMAGE"),
                         "imagePullPolicy": "Never",
-                        "command": ["/tests/it", test, "--exact", "--include-ignored", "--nocapture"],
+                        "command": [
+                            "/bin/sh", "-c", command, "sh", test, "--exact", "--include-ignored", "--nocapture",
+                        ],
                         "env": env,
                         // The kubeconfig is root's alone.
                         "securityContext": {"runAsUser": 0},
