@@ -455,6 +455,15 @@ impl Ground {
         self.client().get(path)
     }
 
+    /// A GET that does not wait.
+    #[track_caller]
+    pub(crate) fn get_at_once(&self, path: &str) -> Answer {
+        let request = self
+            .client()
+            .begin("GET", path, &[("Prefer", "wait=0")], "");
+        request.finish()
+    }
+
     /// A PATCH with a JSON body.
     #[track_caller]
     pub(crate) fn patch(&self, path: &str, body: &Value) -> Answer {

@@ -186,12 +186,8 @@ fn a_patch_never_creates() {
 
 #[test]
 fn a_pod_that_is_not_ready_can_be_labelled() {
-    let ground = Ground::builder()
-        .fate(Fate::by_hand())
-        .setting("START_WAIT", "300ms")
-        .start();
-    ground.get(PATH).expect(202);
-    ground.wait_pod("hello-ann");
+    let ground = Ground::by_hand();
+    ground.get_at_once(PATH).expect(202);
     success(&ground.patch(PATH, &json!({"k": "v"})));
     let list = ground.get("/app/hello").expect(200);
     assert_eq!(list[0]["k"], "v");
@@ -218,7 +214,11 @@ fn a_patch_waits_for_a_pod_that_is_on_its_way() {
 fn a_patch_that_waits_in_vain_is_404() {
     let ground = Ground::builder().setting("START_WAIT", "300ms").start();
     ground.kube.set_auto(false);
-    ground.get(PATH).expect(202);
+    ground.get_at_once(PATH).expect(202);
+    eventually("its Job is seen", || {
+        let list = ground.get("/app/hello").expect(200);
+        (list.as_array()?.len() == 1).then_some(())
+    });
     let answer = ground.patch(PATH, &json!({"k": "v"}));
     answer.expect_detail(404, "error", "not_found");
     assert_eq!(ground.kube.count("patch", "pods"), 0);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::fake_kube::dynamics::fate::{Exit, Fate};
+use crate::fake_kube::dynamics::fate::Exit;
 use crate::fake_kube::dynamics::pods::PodMove;
 use crate::harness::{Ground, TEMPLATE, eventually};
 
@@ -91,11 +91,7 @@ fn create_gives_up_after_300_seconds_and_stops_what_it_started() {
     ground.wait_pod("hello-ann");
     // Time is moved only when the service has seen the pod: without one its patience is short.
     eventually("its pod is seen", || {
-        let hurried = [("Prefer", "wait=0")];
-        let told = ground
-            .client()
-            .begin("GET", "/app/hello/ann", &hurried, "")
-            .finish();
+        let told = ground.get_at_once("/app/hello/ann");
         (told.expect(202)["phase"] == "scheduling").then_some(())
     });
     ground.advance(Duration::from_secs(299));
@@ -134,11 +130,12 @@ fn release_stops_by_name_and_by_session() {
 
 #[test]
 fn release_needs_no_template_and_no_pod() {
-    let ground = Ground::builder()
-        .fate(Fate::by_hand())
-        .setting("START_WAIT", "100ms")
-        .start();
-    ground.get("/app/hello/ann").expect(202);
+    let ground = Ground::by_hand();
+    ground.get_at_once("/app/hello/ann").expect(202);
+    eventually("its Job is seen", || {
+        let list = ground.get("/app/hello").expect(200);
+        (list.as_array()?.len() == 1).then_some(())
+    });
     ground
         .kube
         .delete(

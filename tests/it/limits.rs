@@ -86,8 +86,7 @@ fn who_hangs_up_makes_room() {
         .expect_error(429, "too_many_requests");
     drop(first);
     let second = eventually("there is room", || {
-        let hurried = [("Prefer", "wait=0")];
-        let answer = client.begin("GET", "/app/hello/ann", &hurried, "").finish();
+        let answer = ground.get_at_once("/app/hello/ann");
         (answer.status == 202).then(|| client.begin_get("/app/hello/ann"))
     });
     ground.make_ready("hello-ann");

@@ -114,11 +114,9 @@ fn starts_and_stops_are_counted_by_how_they_end() {
 /// Has an instance of `hello` started by the first replica, and does not wait for it.
 #[track_caller]
 fn begin(ground: &Ground, name: &str) {
-    let path = format!("/app/hello/{name}");
-    let request = ground
-        .client()
-        .begin("GET", &path, &[("Prefer", "wait=0")], "");
-    request.finish().expect(202);
+    ground
+        .get_at_once(&format!("/app/hello/{name}"))
+        .expect(202);
     ground.wait_job(&format!("hello-{name}"));
 }
 
@@ -204,9 +202,8 @@ fn a_start_that_is_late_is_a_verdict_once_and_no_end() {
     let stuck = PodMove::Wait("ErrImagePull".to_owned(), "connection refused".to_owned());
     ground.move_pod("hello-ann", &stuck);
     eventually("the trouble is seen", || {
-        let client = ground.client();
-        let told = client.begin("GET", "/app/hello/ann", &[("Prefer", "wait=0")], "");
-        (told.finish().expect(202)["reason"] == "ErrImagePull").then_some(())
+        let told = ground.get_at_once("/app/hello/ann");
+        (told.expect(202)["reason"] == "ErrImagePull").then_some(())
     });
     assert_eq!(value(&ground, VERDICTS), Some(0.0));
     ground.advance(Duration::from_secs(12));

@@ -125,7 +125,7 @@ fn what_is_throttled_or_fails_is_tried_again() {
 
 #[test]
 fn what_goes_on_failing_is_503_at_the_deadline() {
-    let ground = Ground::builder().setting("START_WAIT", "500ms").start();
+    let ground = Ground::builder().setting("START_WAIT", "2s").start();
     ground
         .kube
         .fault(FaultRule::new("create", "jobs", Fault::Status(503)));

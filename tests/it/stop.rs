@@ -43,9 +43,9 @@ fn delete_is_foreground_for_this_very_job() {
 
 #[test]
 fn a_job_without_a_pod_can_be_deleted() {
-    let ground = Ground::builder().setting("START_WAIT", "200ms").start();
+    let ground = Ground::new();
     ground.kube.set_auto(false);
-    ground.get("/app/hello/ann").expect(202);
+    ground.get_at_once("/app/hello/ann").expect(202);
     ground.delete("/app/hello/ann").expect(200);
     ground.kube.set_auto(true);
     eventually("the Job is gone", || ground.jobs().is_empty().then_some(()));
@@ -139,10 +139,7 @@ fn a_start_that_waits_for_the_old_one_to_go_is_202_stopping() {
     let ground = Ground::by_hand();
     start(&ground);
     ground.delete("/app/hello/ann").expect(200);
-    let hurried = [("Prefer", "wait=0")];
-    let client = ground.client();
-    let told = client.begin("GET", "/app/hello/ann", &hurried, "").finish();
-    let told = told.expect(202);
+    let told = ground.get_at_once("/app/hello/ann").expect(202);
     assert_eq!(told["status"], "node_not_ready");
     assert_eq!(told["phase"], "stopping");
 }
@@ -234,9 +231,7 @@ fn see_starting(ground: &Ground) {
 #[track_caller]
 fn see_phase(ground: &Ground, phase: &str) {
     eventually(phase, || {
-        let hurried = [("Prefer", "wait=0")];
-        let client = ground.client();
-        let told = client.begin("GET", "/app/hello/ann", &hurried, "").finish();
+        let told = ground.get_at_once("/app/hello/ann");
         (told.expect(202)["phase"] == phase).then_some(())
     });
 }

@@ -128,9 +128,8 @@ fn a_verdict_has_the_timings_of_its_start() {
     ground.move_pod("hello-ann", &PodMove::Run);
     // The watch may show all of this before the answer to the call comes.
     eventually("the Job is known to be its own", || {
-        let now = [("Prefer", "wait=0")];
-        let answer = ground.client().begin("GET", "/app/hello/ann", &now, "");
-        (words(&timings(&answer.finish())) == WORDS).then_some(())
+        let answer = ground.get_at_once("/app/hello/ann");
+        (words(&timings(&answer)) == WORDS).then_some(())
     });
     let exit = Exit {
         after_ms: 0,

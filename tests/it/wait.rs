@@ -173,7 +173,7 @@ fn a_known_verdict_is_told_at_the_end_of_a_short_wait() {
         .fate(failing(3))
         .start();
     ground.get("/app/hello/ann").expect(202);
-    let told = prefer(&ground.client(), "/app/hello/ann", "wait=0").expect(202);
+    let told = ground.get_at_once("/app/hello/ann").expect(202);
     assert_eq!(told["status"], "app_error");
     assert_ne!(told["phase"], "stopping");
 }
