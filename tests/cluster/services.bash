@@ -10,7 +10,7 @@
 # each other directly; whom `sessionAffinity` sends where is decided before that.
 
 start_services() {
-    start kube-proxy unshare --net bash "$here/services_namespace" "$$" "$bridge" "$services_device" \
+    start_ahead kube-proxy unshare --net bash "$here/services_namespace" "$$" "$bridge" "$services_device" \
         "$services_address/22" "$bridge_address" \
         "$programs/kube-proxy" --proxy-mode=nftables --masquerade-all \
         --kubeconfig="$pki/kube-proxy.kubeconfig" --hostname-override="$real_node" \
