@@ -22,8 +22,8 @@ use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 use ureq::{Agent, Timeout, http};
 
-/// Largest answer to a list, in bytes: a page of 500 objects that may each have
-/// 1.5 MiB in etcd is larger in theory, but pages of ours are around 5 MiB.
+/// Largest answer to a list, in bytes: a page of 100 objects that may each have
+/// 1.5 MiB in etcd is larger in theory, but pages of ours are around 1 MiB.
 pub const LIST_BODY_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// Largest answer to any other request, in bytes: one object, at most 1.5 MiB in

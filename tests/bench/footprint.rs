@@ -11,11 +11,14 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{Ipv4Addr, TcpStream};
 use std::time::{Duration, Instant};
 
 /// So many requests wait in the last row.
 const PARKED: usize = 5_000;
+
+/// For so many names, from as many addresses.
+const NAMES: usize = 10;
 
 /// How long anything may take here.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -142,7 +145,7 @@ fn once(cluster: &Cluster, case: &Case) -> Result<Seen, String> {
     Ok(seen)
 }
 
-/// So many requests for instances that never become ready, ten names; returns when all wait.
+/// So many requests for instances that never become ready; returns when all wait.
 fn park(served: &Served, count: usize) -> Result<Vec<TcpStream>, String> {
     let failed = |error: std::io::Error| format!("a request cannot be made: {error}");
     // Each is a file of ours, too.
@@ -154,8 +157,11 @@ fn park(served: &Served, count: usize) -> Result<Vec<TcpStream>, String> {
     setrlimit(Resource::Nofile, all).map_err(|error| failed(error.into()))?;
     let mut waiting = Vec::with_capacity(count);
     for number in 0..count {
-        let mut stream = connect(served.address, OURSELVES, PATIENCE).map_err(failed)?;
-        let path = format!("/app/never/p{}", number % 10);
+        // One address has ports for few rounds.
+        let some = (number % NAMES) as u8;
+        let from = Ipv4Addr::new(127, 0, 0, 100 + some);
+        let mut stream = connect(served.address, from, PATIENCE).map_err(failed)?;
+        let path = format!("/app/never/p{some}");
         let request = get(&path, "Prefer: wait=300\r\n");
         stream.write_all(&request).map_err(failed)?;
         waiting.push(stream);
