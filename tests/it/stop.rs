@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::fake_kube::cluster::resource::Resource;
 use crate::fake_kube::dynamics::fate::Fate;
 use crate::fake_kube::dynamics::pods::PodMove;
-use crate::harness::{Client, Ground, NAMESPACE, Pending, eventually, name_of};
+use crate::harness::{Ground, NAMESPACE, Pending, eventually, name_of};
 
 #[test]
 fn delete_stops_and_then_there_is_nothing_to_stop() {
@@ -86,7 +86,7 @@ fn a_start_waits_for_what_a_foreground_delete_at_the_api_stops() {
     let ground = Ground::by_hand();
     let old = start(&ground);
     delete_at_api(&ground, "Foreground");
-    let waiting = begin_when_gone(&ground, &old);
+    let waiting = begin_when_stopping(&ground);
     check_new_instance(&ground, &old, waiting);
 }
 
@@ -96,7 +96,7 @@ fn a_start_after_a_background_delete_never_gets_the_old_pod() {
     let ground = Ground::by_hand();
     let old = start(&ground);
     delete_at_api(&ground, "Background");
-    let waiting = begin_when_gone(&ground, &old);
+    let waiting = begin_when_gone(&ground);
     ground.make_ready("hello-ann");
     assert_ne!(address(waiting), old.ip);
     let pod = ground.kube.get(Resource::Pods, NAMESPACE, &old.pod);
@@ -111,7 +111,7 @@ fn a_pod_whose_job_is_gone_does_not_count() {
     let old = start(&ground);
     ground.kube.set_auto(false);
     delete_at_api(&ground, "Background");
-    let waiting = begin_when_gone(&ground, &old);
+    let waiting = begin_when_gone(&ground);
     eventually("the new Job is made", || {
         let job = ground.job("hello-ann")?;
         (job["metadata"]["uid"] != old.job_uid.as_str()).then_some(())
@@ -192,17 +192,25 @@ fn delete_at_api(ground: &Ground, propagation: &str) {
     deleted.expect("the Job is deleted");
 }
 
-/// Asks as soon as this replica no longer takes the old instance for ready. Until its view has
-/// the deletion, the old address is all that it can know; the first GET that waits is the one.
+/// Asks as soon as this replica knows that the Job is gone. Who asks while it knows only that the pod
+/// leaves waits for that very Job, and hears that it was stopped.
 #[track_caller]
-fn begin_when_gone(ground: &Ground, old: &Old) -> Pending {
-    let client: Client = ground.client();
-    eventually("the deletion is seen", || {
+fn begin_when_gone(ground: &Ground) -> Pending {
+    eventually("the Job is gone", || {
         let list = ground.get("/app/hello").expect(200);
-        let ready = list[0]["errored"] == false && list[0]["ip"] == old.ip.as_str();
-        (!ready).then_some(())
+        list.as_array()?.is_empty().then_some(())
     });
-    client.begin_get("/app/hello/ann")
+    ground.client().begin_get("/app/hello/ann")
+}
+
+/// As [`begin_when_gone`], where the Job goes last.
+#[track_caller]
+fn begin_when_stopping(ground: &Ground) -> Pending {
+    eventually("the Job is on its way out", || {
+        let told = ground.get_at_once("/app/hello/ann");
+        (told.status == 202 && told.expect(202)["phase"] == "stopping").then_some(())
+    });
+    ground.client().begin_get("/app/hello/ann")
 }
 
 /// The waiting request is answered only after the old pod has gone, with the new one's address.
