@@ -118,7 +118,11 @@ fn release_stops_by_name_and_by_session() {
     ground
         .get("/release/ann")
         .expect_text(200, r#"{"status":"Success"}"#);
-    eventually("both are gone", || ground.jobs().is_empty().then_some(()));
+    // What is seen to go is stopped with success, also by who comes late.
+    eventually("both are seen to be gone", || {
+        let list = ground.get("/app/hello").expect(200);
+        list.as_array()?.is_empty().then_some(())
+    });
     let sentence = ground
         .get("/release/s-1")
         .expect_detail(404, "Not found", "not_found");
