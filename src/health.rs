@@ -1,6 +1,6 @@
-//! Is the process alive, and may it get requests: verdicts over signs of life.
+//! Is the process alive, and may it get requests: verdicts over inputs of life.
 //!
-//! Pure. An old view is no reason to be unready: that would empty the Service on all
+//! Pure. An old cache is no reason to be unready: that would empty the Service on all
 //! replicas at once, just when reads from memory are needed (see `/readyz` in the README).
 
 use std::fmt;
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 /// What is known of the process.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Signs {
+pub struct HealthInputs {
     /// Whether all that there is has been seen once.
     pub synced: bool,
     /// Whether the process is ending.
@@ -28,15 +28,15 @@ pub struct Beat {
     pub latest: Duration,
 }
 
-/// Where the signs come from.
-pub trait Vitals: fmt::Debug + Send + Sync {
-    /// The signs now.
-    fn signs(&self) -> Signs;
+/// Where the inputs come from.
+pub trait HealthSource: fmt::Debug + Send + Sync {
+    /// The inputs now.
+    fn inputs(&self) -> HealthInputs;
 }
 
 /// Why a probe fails.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ailment {
+pub struct HealthError {
     /// The stable word.
     pub code: &'static str,
     /// The sentence for people.
@@ -47,10 +47,10 @@ pub struct Ailment {
 ///
 /// # Errors
 /// The thread that has not come round.
-pub fn live(signs: &Signs) -> Result<(), Ailment> {
-    match signs.beats.iter().find(|beat| beat.since > beat.latest) {
+pub fn live(inputs: &HealthInputs) -> Result<(), HealthError> {
+    match inputs.beats.iter().find(|beat| beat.since > beat.latest) {
         None => Ok(()),
-        Some(beat) => Err(Ailment {
+        Some(beat) => Err(HealthError {
             code: "internal",
             message: format!(
                 "the thread {} has not come round for {} s",
@@ -65,16 +65,16 @@ pub fn live(signs: &Signs) -> Result<(), Ailment> {
 ///
 /// # Errors
 /// That it has not yet seen all there is, or that it is ending.
-pub fn ready(signs: &Signs) -> Result<(), Ailment> {
-    if signs.stopping {
-        return Err(Ailment {
+pub fn ready(inputs: &HealthInputs) -> Result<(), HealthError> {
+    if inputs.stopping {
+        return Err(HealthError {
             code: "draining",
             message: "this replica is about to end".into(),
         });
     }
-    if !signs.synced {
+    if !inputs.synced {
         let message = "the state of the namespace has not been read yet".into();
-        return Err(Ailment {
+        return Err(HealthError {
             code: "not_synced",
             message,
         });
@@ -89,31 +89,31 @@ mod tests {
     #[test]
     fn a_thread_that_does_not_come_round_is_told_at_the_bound() {
         let latest = Duration::from_secs(60);
-        let signs = |since| Signs {
+        let inputs = |since| HealthInputs {
             beats: vec![Beat {
-                thread: "desk",
+                thread: "coordinator",
                 since,
                 latest,
             }],
-            ..Signs::default()
+            ..HealthInputs::default()
         };
-        assert_eq!(live(&signs(latest)), Ok(()));
-        let ailment = live(&signs(latest + Duration::from_secs(1))).unwrap_err();
+        assert_eq!(live(&inputs(latest)), Ok(()));
+        let ailment = live(&inputs(latest + Duration::from_secs(1))).unwrap_err();
         assert_eq!(
             ailment.message,
-            "the thread desk has not come round for 61 s"
+            "the thread coordinator has not come round for 61 s"
         );
     }
 
     #[test]
     fn ready_means_synced_and_not_stopping() {
-        let signs = |synced, stopping| Signs {
+        let inputs = |synced, stopping| HealthInputs {
             synced,
             stopping,
-            ..Signs::default()
+            ..HealthInputs::default()
         };
-        assert_eq!(ready(&signs(true, false)), Ok(()));
-        assert_eq!(ready(&signs(false, false)).unwrap_err().code, "not_synced");
-        assert_eq!(ready(&signs(true, true)).unwrap_err().code, "draining");
+        assert_eq!(ready(&inputs(true, false)), Ok(()));
+        assert_eq!(ready(&inputs(false, false)).unwrap_err().code, "not_synced");
+        assert_eq!(ready(&inputs(true, true)).unwrap_err().code, "draining");
     }
 }

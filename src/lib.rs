@@ -8,13 +8,13 @@
 //! # The way of a request
 //!
 //! ```text
-//! socket ─▶ http::server ─▶ http::connection ─▶ http::handlers ─▶ app::App ──▶ app::view ─▶ store
+//! socket ─▶ http::server ─▶ http::connection ─▶ http::handlers ─▶ app::App ──▶ app::cache ─▶ store
 //!               ▲            (bytes ⇄ values)     (route, JSON)      │  reads are answered at once
 //!               │                                                    ▼
-//!            mailbox ◀──────────── answers ◀────────────────── app::desk (starts, stops, waits)
+//!            mailbox ◀──────────── answers ◀────────────────── app::coordinator (starts, stops, waits)
 //!                                                                │            ▲
 //!                                             calls, one attempt ▼            │ outcomes, changes
-//!                                                  app::{engine, hands} ─▶ kube::client ─▶ Kubernetes
+//!                                                  app::{engine, executor} ─▶ kube::client ─▶ Kubernetes
 //!                                                                               │
 //!                                                store::reflector ◀── watches ◀─┘
 //! ```
@@ -23,7 +23,7 @@
 //! `model → kube::types`. Nothing points back; `tests/it/tidy.rs` holds us to that.
 //! [`metrics`], [`traces`] and [`yaml`] are leaves, as [`clock`] is: whoever has something to count, to tell or to
 //! read may import them.
-//! Pure files count nothing; the threads around them do (of the desk: [`app::engine`]), and
+//! Pure files count nothing; the threads around them do (of the coordinator: [`app::engine`]), and
 //! what the stores and the front know anyway is read when `/metrics` is asked for.
 //!
 //! # In reading order
@@ -33,7 +33,7 @@
 //! | [`model`] | names, labels, templates, Jobs, statuses: pure computation |
 //! | [`kube`] | the Kubernetes API: objects, requests, watches, credentials, HTTPS |
 //! | [`store`] | what the watches say, in memory; the threads that keep it so |
-//! | [`app`] | what the service does; the desk decides, the engine carries out |
+//! | [`app`] | what the service does; the coordinator decides, the engine carries out |
 //! | [`http`] | the HTTP front: connections, who may call, routes, JSON |
 //! | [`service`] | wiring, the order of starting and stopping |
 //! | [`scrape`] | what `/metrics` says, read from all parts |
@@ -48,18 +48,18 @@
 //!
 //! - **The Job's name is the lock.** It is a pure function of type and name
 //!   ([`model::names`]); the API server lets one Job of a name exist. There is no other lock.
-//! - **One desk decides.** Every start, stop and wait is a flight at the [`app::desk`], a pure
+//! - **One coordinator decides.** Every start, stop and wait is a flight at the [`app::coordinator`], a pure
 //!   machine without threads and clock. At most one call per name is under way, and its answer is
 //!   for those who had asked by then: who asks later may mean another Job.
 //! - **Views lag, apart from each other.** Jobs and pods are watched apart, Events may lack, and other
-//!   replicas write: what is not in the view may be there, and only Kubernetes says "not found"
-//!   to who changes something (a GET that starts nothing is told what the view shows).
-//!   `tests/it/simulation` runs the desk, the stores and the watches against all of that.
+//!   replicas write: what is not in the cache may be there, and only Kubernetes says "not found"
+//!   to who changes something (a GET that starts nothing is told what the cache shows).
+//!   `tests/it/simulation` runs the coordinator, the stores and the watches against all of that.
 //! - **Reads cost nothing.** Whatever a GET of a ready instance or a list needs is in the
 //!   stores; no handler calls Kubernetes (an unknown token is reviewed by [`app::review`]).
-//! - **Nobody gets past the gate unasked.** Every request passes [`http::auth::gate`] before it
+//! - **Nobody gets past the authenticator unasked.** Every request passes [`http::auth::authenticator`] before it
 //!   is looked at; a new route is closed unless [`http::auth::is_open`] names it.
-//! - **Waiting costs no thread.** A request that waits is a token in the desk.
+//! - **Waiting costs no thread.** A request that waits is a token in the coordinator.
 //! - **Versions are compared in [`store::store`] only**, and what our own writes return is in
 //!   the store before the caller hears of it.
 //! - **Nobody panics on input.** A panic in a handler is one 500; a panic in a thread that the
@@ -72,7 +72,7 @@
 //! # What is deliberately absent
 //!
 //! No async runtime, no leader election, no database, no lock, no second cache, no thread per
-//! connection or per waiting request, no retry below the desk.
+//! connection or per waiting request, no retry below the coordinator.
 
 // A test that unwraps fails where it should.
 #![cfg_attr(test, allow(clippy::unwrap_used))]

@@ -5,8 +5,8 @@
 //! what costs more than a few additions (looking at every instance, asking the
 //! system) is done at most once a second, whoever asks and however often.
 
+use crate::app::cache::{Cache, STATUS_WORDS};
 use crate::app::engine::Catalogs;
-use crate::app::view::{STATUS_WORDS, View};
 use crate::clock::Clock;
 use crate::http::message::Refusal;
 use crate::http::server::FrontStats;
@@ -14,7 +14,7 @@ use crate::kube::watch::Cause;
 use crate::metrics::{self, Metrics, OTHER, Scrape, Sheet};
 use crate::model::names::AppType;
 use crate::process::{self, Process};
-use crate::store::Pulse;
+use crate::store::Heartbeat;
 use crate::traces::Traces;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -27,9 +27,9 @@ const KEPT: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Numbers {
     metrics: Arc<Metrics>,
-    view: View,
+    cache: Cache,
     catalogs: Arc<Catalogs>,
-    pulses: Vec<Arc<Pulse>>,
+    heartbeats: Vec<Arc<Heartbeat>>,
     traces: Traces,
     clock: Arc<dyn Clock>,
     /// The front, once it runs; it is started with us in hand.
@@ -52,17 +52,17 @@ impl Numbers {
     #[must_use]
     pub fn new(
         metrics: Arc<Metrics>,
-        view: View,
+        cache: Cache,
         catalogs: Arc<Catalogs>,
-        pulses: Vec<Arc<Pulse>>,
+        heartbeats: Vec<Arc<Heartbeat>>,
         traces: Traces,
         clock: Arc<dyn Clock>,
     ) -> Self {
         Self {
             metrics,
-            view,
+            cache,
             catalogs,
-            pulses,
+            heartbeats,
             traces,
             clock,
             front: OnceLock::new(),
@@ -111,16 +111,16 @@ impl Numbers {
     }
 
     fn lay_watches(&self, now: Instant, sheet: &mut Sheet) {
-        for pulse in &self.pulses {
-            let resource = pulse.resource();
-            sheet.count(&metrics::WATCH_EVENTS, &[resource], pulse.events());
-            sheet.count(&metrics::WATCH_SKIPPED, &[resource], pulse.skipped());
+        for heartbeat in &self.heartbeats {
+            let resource = heartbeat.resource();
+            sheet.count(&metrics::WATCH_EVENTS, &[resource], heartbeat.events());
+            sheet.count(&metrics::WATCH_SKIPPED, &[resource], heartbeat.skipped());
             for cause in Cause::ALL {
                 let labels = [resource, cause.as_str()];
-                sheet.count(&metrics::WATCH_RESTARTS, &labels, pulse.restarts(cause));
+                sheet.count(&metrics::WATCH_RESTARTS, &labels, heartbeat.restarts(cause));
             }
         }
-        for (resource, age) in self.view.ages(now) {
+        for (resource, age) in self.cache.ages(now) {
             sheet.value(&metrics::VIEW_AGE, &[resource], age.as_secs_f64());
         }
     }
@@ -210,7 +210,7 @@ impl Numbers {
             .filter(|kept| now.saturating_duration_since(kept.at) < KEPT);
         let costly = fresh.unwrap_or_else(|| Costly {
             at: now,
-            instances: self.view.counts(),
+            instances: self.cache.counts(),
             process: Process::read(),
             open_files: process::open_files(),
         });
@@ -239,7 +239,7 @@ impl Scrape for Numbers {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::app::Token;
+    use crate::app::RequestHandle;
     use crate::clock::SystemClock;
     use crate::http::mailbox::Mailboxes;
     use crate::http::message::Request;
@@ -266,26 +266,26 @@ mod tests {
         }
     }
 
-    /// A view of nothing yet, and those who write what it shows.
-    fn view(now: Instant) -> (View, Writer<Job>, Writer<Pod>) {
+    /// A cache of nothing yet, and those who write what it shows.
+    fn cache(now: Instant) -> (Cache, Writer<Job>, Writer<Pod>) {
         let (jobs, jobs_seen) = store::new(now);
         let (pods, pods_seen) = store::new(now);
         let (_, config_maps) = store::new::<ConfigMap>(now);
-        let view = View {
+        let cache = Cache {
             config_maps,
             jobs: jobs_seen,
             pods: pods_seen,
             events: crate::store::EventStore::default(),
         };
-        (view, jobs, pods)
+        (cache, jobs, pods)
     }
 
-    fn numbers(view: View, now: Instant) -> Numbers {
+    fn numbers(cache: Cache, now: Instant) -> Numbers {
         let metrics = Arc::new(Metrics::new(1, &[]));
         let clock = Arc::new(Still(now));
         Numbers::new(
             metrics,
-            view,
+            cache,
             Arc::default(),
             Vec::new(),
             Traces::default(),
@@ -321,7 +321,7 @@ mod tests {
         type Answer = ();
         type Pending = ();
 
-        fn handle(&self, _: Request, _: Token) -> Handled<()> {
+        fn handle(&self, _: Request, _: RequestHandle) -> Handled<()> {
             panic!("as the test wants it")
         }
 
@@ -329,7 +329,7 @@ mod tests {
             Resumed::Parked(())
         }
 
-        fn abandon(&self, _: Token) {}
+        fn abandon(&self, _: RequestHandle) {}
     }
 
     #[test]
@@ -344,7 +344,7 @@ mod tests {
         )
         .unwrap();
         let now = Instant::now();
-        let numbers = numbers(view(now).0, now);
+        let numbers = numbers(cache(now).0, now);
         numbers.set_front(server.stats());
         let panics = |count: u64| {
             let line = format!("config_controller_panics_total {count}\n");
@@ -363,11 +363,11 @@ mod tests {
     #[test]
     fn ten_thousand_instances_are_counted_once_a_second() {
         let now = Instant::now();
-        let (view, jobs, pods) = view(now);
+        let (cache, jobs, pods) = cache(now);
         for number in 0..10_000 {
             add_instance(&jobs, &pods, number);
         }
-        let numbers = numbers(view, now);
+        let numbers = numbers(cache, now);
         let text = numbers.text();
         // No type is on offer here, so all are of one that is not.
         let line = "config_controller_instances{type=\"_other\",status=\"ready\"} 10000\n";

@@ -2,7 +2,7 @@
 //!
 //! Nothing is decided here but the order of starting and stopping:
 //!
-//! - start: stores, desk and workers, reflectors, and last the front, so that a
+//! - start: stores, coordinator and workers, reflectors, and last the front, so that a
 //!   request finds all that it needs;
 //! - stop: `/readyz` fails, `DRAIN_DELAY` passes, who waits is answered, the front
 //!   ends its connections, and last the threads behind it end.
@@ -12,16 +12,16 @@
 
 mod reflecting;
 
-use crate::app::desk::{Desk, Limits as DeskLimits};
+use crate::app::coordinator::{Coordinator, Limits as CoordinatorLimits};
 use crate::app::engine::{self, Catalogs, Engine, Inbox, Parts};
-use crate::app::hands::Writers;
+use crate::app::executor::Writers;
 use crate::app::review::Reviews;
 use crate::app::{Answer, AnswerSink, App, Waits};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Auth, Config};
-use crate::health::{Beat, Signs, Vitals};
+use crate::health::{Beat, HealthInputs, HealthSource};
+use crate::http::auth::authenticator::{Authenticator, Mode};
 use crate::http::auth::file::TokensFile;
-use crate::http::auth::gate::{Gate, Mode};
 use crate::http::handlers::{Api, Watched};
 use crate::http::listener;
 use crate::http::mailbox::Mailboxes;
@@ -37,7 +37,7 @@ use crate::kube::transport::{self, HttpTransport, Transport};
 use crate::metrics::{Metrics, Scrape};
 use crate::scrape::Numbers;
 use crate::shutdown::{self, Stop};
-use crate::store::reflector::{BEAT_LATEST, Pulse};
+use crate::store::reflector::{BEAT_LATEST, Heartbeat};
 use crate::threads::OnDeath;
 use crate::traces::Traces;
 use reflecting::{Reflecting, Stores};
@@ -161,7 +161,7 @@ pub fn connect(
 pub struct Service {
     server: Server,
     app: App,
-    vitals: Arc<Signals>,
+    health_source: Arc<Signals>,
     stop: Stop,
     endings: Sender<Ending>,
     ended: Receiver<Ending>,
@@ -169,34 +169,34 @@ pub struct Service {
     traces: Traces,
 }
 
-/// The signs of life of this process.
+/// The inputs of life of this process.
 #[derive(Debug)]
 struct Signals {
     app: App,
     stopping: AtomicBool,
     engine: Engine,
-    pulses: Vec<Arc<Pulse>>,
+    heartbeats: Vec<Arc<Heartbeat>>,
     clock: Arc<dyn Clock>,
 }
 
-impl Vitals for Signals {
-    fn signs(&self) -> Signs {
+impl HealthSource for Signals {
+    fn inputs(&self) -> HealthInputs {
         let now = self.clock.now();
         let mut beats: Vec<Beat> = self
-            .pulses
+            .heartbeats
             .iter()
-            .map(|pulse| Beat {
-                thread: pulse.resource(),
-                since: now.saturating_duration_since(pulse.last_beat()),
+            .map(|heartbeat| Beat {
+                thread: heartbeat.resource(),
+                since: now.saturating_duration_since(heartbeat.last_beat()),
                 latest: BEAT_LATEST,
             })
             .collect();
         beats.push(Beat {
-            thread: "desk",
+            thread: "coordinator",
             since: self.engine.since_beat(),
             latest: engine::BEAT_LATEST,
         });
-        Signs {
+        HealthInputs {
             synced: self.app.is_synced(),
             stopping: self.stopping.load(Ordering::SeqCst),
             beats,
@@ -231,19 +231,19 @@ impl Service {
         let client = Client::new(Arc::new(metered), namespace);
         let now = clock.now();
         let stores = Stores::new(now);
-        let view = stores.view();
+        let cache = stores.cache();
         let catalogs = Arc::new(Catalogs::new(config.start_budgets));
         let mailboxes = Arc::new(Mailboxes::<Answer>::new(config.io_threads));
         let (inbox, receiver) = Inbox::new();
-        let limits = DeskLimits {
+        let limits = CoordinatorLimits {
             parked_max: config.parked_max,
             parked_per_key_max: config.parked_per_key_max,
         };
         let engine = Engine::start(Parts {
-            desk: Desk::new(limits),
+            coordinator: Coordinator::new(limits),
             receiver,
             inbox: inbox.clone(),
-            view: view.clone(),
+            cache: cache.clone(),
             catalogs: Arc::clone(&catalogs),
             sink: Arc::clone(&mailboxes) as Arc<dyn AnswerSink>,
             client: client.clone(),
@@ -269,7 +269,7 @@ impl Service {
             stop: &stop,
             endings: &endings,
         };
-        let (gate, reviews) = guard.start(mode)?;
+        let (authenticator, reviews) = guard.start(mode)?;
         let reflecting = Reflecting {
             config,
             client,
@@ -279,35 +279,38 @@ impl Service {
             endings: &endings,
             seed: seed(&*clock),
         };
-        let reflectors = reflecting.start(stores, &catalogs, &inbox, &view)?;
+        let reflectors = reflecting.start(stores, &catalogs, &inbox, &cache)?;
         let waits = Waits {
             start_wait: config.start_wait,
             start_wait_max: config.start_wait_max,
         };
-        let pulses: Vec<_> = reflectors.iter().map(|r| Arc::clone(&r.pulse)).collect();
+        let heartbeats: Vec<_> = reflectors
+            .iter()
+            .map(|r| Arc::clone(&r.heartbeat))
+            .collect();
         let numbers = Arc::new(Numbers::new(
             Arc::clone(&metrics),
-            view.clone(),
+            cache.clone(),
             Arc::clone(&catalogs),
-            pulses.clone(),
+            heartbeats.clone(),
             traces.clone(),
             Arc::clone(&clock),
         ));
         let following = engine.following();
         let app_clock = Arc::clone(&clock);
-        let app = App::new(view, catalogs, inbox, waits, app_clock, reviews, following);
-        let vitals = Arc::new(Signals {
+        let app = App::new(cache, catalogs, inbox, waits, app_clock, reviews, following);
+        let health_source = Arc::new(Signals {
             app: app.clone(),
             stopping: AtomicBool::new(false),
             engine,
-            pulses,
+            heartbeats,
             clock: Arc::clone(&clock),
         });
         let api = Api::new(
             app.clone(),
-            Arc::clone(&vitals) as Arc<dyn Vitals>,
+            Arc::clone(&health_source) as Arc<dyn HealthSource>,
             hostname(),
-            gate,
+            authenticator,
             Watched {
                 metrics,
                 scrape: Arc::clone(&numbers) as Arc<dyn Scrape>,
@@ -327,7 +330,7 @@ impl Service {
         Ok(Self {
             server,
             app,
-            vitals,
+            health_source,
             stop,
             endings,
             ended,
@@ -364,7 +367,7 @@ impl Service {
     /// When a thread dies meanwhile.
     pub fn drain(self, delay: Duration, longest: Duration) -> Result<(), Error> {
         let deadline = self.clock.now() + longest;
-        self.vitals.stopping.store(true, Ordering::SeqCst);
+        self.health_source.stopping.store(true, Ordering::SeqCst);
         self.server.drain_begin();
         if let Ok(Ending::Died(cause)) = self.ended.recv_timeout(delay) {
             return Err(Error::Died(cause));
@@ -373,7 +376,7 @@ impl Service {
             .drain(deadline.checked_sub(LAST_WORDS).unwrap_or(deadline));
         let shutdown = self.server.shutdown(deadline);
         self.stop.set();
-        self.vitals.engine.leave_starts();
+        self.health_source.engine.leave_starts();
         self.traces
             .close(deadline.saturating_duration_since(self.clock.now()));
         if shutdown.cut > 0 || shutdown.stuck_threads > 0 {
@@ -394,7 +397,7 @@ impl Service {
 fn auth_mode(config: &Config) -> Result<Mode, Error> {
     Ok(match &config.auth {
         Auth::None => Mode::Open,
-        Auth::Token { file } => {
+        Auth::RequestHandle { file } => {
             let file = TokensFile::open(Path::new(file)).map_err(Error::Settings)?;
             Mode::Tokens(Arc::new(file))
         }
@@ -407,7 +410,7 @@ fn auth_mode(config: &Config) -> Result<Mode, Error> {
     })
 }
 
-/// What the gate and the threads behind it are made of.
+/// What the authenticator and the threads behind it are made of.
 struct Guard<'a> {
     failures_max: usize,
     client: &'a Client,
@@ -418,7 +421,7 @@ struct Guard<'a> {
 }
 
 impl Guard<'_> {
-    fn start(&self, mode: Mode) -> Result<(Gate, Option<Reviews>), Error> {
+    fn start(&self, mode: Mode) -> Result<(Authenticator, Option<Reviews>), Error> {
         let clock = || Arc::clone(self.clock);
         let on_death = on_death(self.endings);
         let started = match &mode {
@@ -432,7 +435,7 @@ impl Guard<'_> {
         let reviews = started
             .map_err(|error| Error::Start(format!("a thread cannot be started: {error}")))?;
         let failures_max = u32::try_from(self.failures_max).unwrap_or(u32::MAX);
-        Ok((Gate::new(mode, failures_max, clock()), reviews))
+        Ok((Authenticator::new(mode, failures_max, clock()), reviews))
     }
 }
 

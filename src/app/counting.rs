@@ -4,13 +4,13 @@
 //! Nothing is decided here, and nothing here can fail. A start or stop is counted by
 //! the replica whose call made or deleted the Job.
 
+use super::cache::{Cache, Instance};
 use super::engine::Catalogs;
 use super::flight::{Cause, Context};
 use super::history::History;
 use super::spans::Spans;
 use super::starts::{Ended, News, Starts};
 use super::timeline::Timings;
-use super::view::{Instance, View};
 use crate::clock::Clock;
 use crate::kube::types::Uid;
 use crate::kube::{self, Class};
@@ -37,7 +37,7 @@ impl Following {
     }
 }
 
-/// Counts starts and stops; shared by the desk's thread and the workers.
+/// Counts starts and stops; shared by the coordinator's thread and the workers.
 #[derive(Debug)]
 pub(super) struct Counting {
     metrics: Arc<Metrics>,
@@ -105,15 +105,15 @@ impl Counting {
         }
     }
 
-    /// The view of these names may have changed.
+    /// The cache of these names may have changed.
     pub(super) fn look<'a>(
         &self,
         keys: impl Iterator<Item = &'a InstanceKey>,
-        view: &View,
+        cache: &Cache,
         history: &History,
     ) {
         let mut starts = self.following.lock();
-        self.with_context(view, history, |context| {
+        self.with_context(cache, history, |context| {
             for key in keys {
                 if let Some(news) = starts.look(key, context) {
                     self.tell(key, &news, context.now);
@@ -123,9 +123,9 @@ impl Counting {
     }
 
     /// Time may have passed.
-    pub(super) fn tick(&self, view: &View, history: &History) {
+    pub(super) fn tick(&self, cache: &Cache, history: &History) {
         let mut starts = self.following.lock();
-        self.with_context(view, history, |context| {
+        self.with_context(cache, history, |context| {
             for (key, news) in starts.tick(context) {
                 self.tell(&key, &news, context.now);
             }
@@ -137,12 +137,12 @@ impl Counting {
         self.following.lock().next_wake()
     }
 
-    fn with_context(&self, view: &View, history: &History, act: impl FnOnce(&Context<'_>)) {
+    fn with_context(&self, cache: &Cache, history: &History, act: impl FnOnce(&Context<'_>)) {
         let catalog = self.catalogs.current();
         act(&Context {
             now: self.clock.now(),
             wall: self.clock.wall_now(),
-            view,
+            cache,
             catalog: &catalog,
             history,
         });

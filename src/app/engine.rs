@@ -1,18 +1,18 @@
-//! The threads around the desk: one that runs it, and workers that call Kubernetes.
+//! The threads around the coordinator: one that runs it, and workers that call Kubernetes.
 //!
-//! The desk's thread takes what happened from its inbox, lets the desk decide, and
+//! The coordinator's thread takes what happened from its inbox, lets the coordinator decide, and
 //! carries out what comes out: answers go to the [`AnswerSink`], calls into the
 //! workers' queue. A worker makes one attempt of one call, applies what comes back
-//! to the stores, and reports; [`Hands`] is how, and the simulation has the same.
-//! Waiting and trying again belong to the desk. No decision is made here.
+//! to the stores, and reports; [`Executor`] is how, and the simulation has the same.
+//! Waiting and trying again belong to the coordinator. No decision is made here.
 
+use super::cache::{Cache, key_of, key_of_pod};
 use super::catalog::{Catalog, Note};
+use super::coordinator::{Coordinator, Input, Now, Wish};
 use super::counting::{Counting, Following};
-use super::desk::{Desk, Input, Now, Wish};
 use super::error::Error;
+use super::executor::{Executor, Writers};
 use super::flight::{Call, Effect, Operation};
-use super::hands::{Hands, Writers};
-use super::view::{View, key_of, key_of_pod};
 use super::{AnswerSink, Origin};
 use crate::clock::Clock;
 use crate::kube::Client;
@@ -29,20 +29,20 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-/// What may wait for the desk's thread: more means that it does not keep up. A queue takes the memory
+/// What may wait for the coordinator's thread: more means that it does not keep up. A queue takes the memory
 /// for all its places at once, so what is in them is boxed, here and in the queue of calls.
 const INBOX_MAX: usize = 16_384;
 
-/// Inputs that the desk takes before it looks at the time again.
+/// Inputs that the coordinator takes before it looks at the time again.
 const BATCH: usize = 256;
 
-/// When the desk's thread that has not come round is taken for dead.
+/// When the coordinator's thread that has not come round is taken for dead.
 pub const BEAT_LATEST: Duration = Duration::from_secs(60);
 
-/// How long the desk's thread sleeps at most, so that its heartbeat goes on.
+/// How long the coordinator's thread sleeps at most, so that its heartbeat goes on.
 const NAP: Duration = Duration::from_secs(1);
 
-/// The way to the desk; clones lead to the same one.
+/// The way to the coordinator; clones lead to the same one.
 #[derive(Clone, Debug)]
 pub struct Inbox {
     sender: SyncSender<Box<Input>>,
@@ -72,14 +72,14 @@ impl Inbox {
     pub fn ask(&self, input: Input) -> Result<(), Error> {
         let sent = self.sender.try_send(Box::new(input));
         sent.map_err(|error| match error {
-            TrySendError::Full(_) => Error::TooManyRequests("the desk's inbox"),
+            TrySendError::Full(_) => Error::TooManyRequests("the coordinator's inbox"),
             TrySendError::Disconnected(_) => Error::Draining,
         })
     }
 
     /// Puts in what must not be lost, and waits for room.
     pub fn tell(&self, input: Input) {
-        // After the desk has ended there is nobody to tell.
+        // After the coordinator has ended there is nobody to tell.
         let _ = self.sender.send(Box::new(input));
     }
 }
@@ -156,14 +156,14 @@ fn log_note(note: &Note) {
 
 /// What the engine is made of.
 pub struct Parts {
-    /// The desk.
-    pub desk: Desk,
+    /// The coordinator.
+    pub coordinator: Coordinator,
     /// Where what happened comes in.
     pub receiver: Inputs,
     /// The way into the same inbox, for workers.
     pub inbox: Inbox,
     /// What there is.
-    pub view: View,
+    pub cache: Cache,
     /// What is on offer.
     pub catalogs: Arc<Catalogs>,
     /// Where answers go.
@@ -189,7 +189,7 @@ pub struct Parts {
 /// The running threads; they end with the process.
 #[derive(Debug)]
 pub struct Engine {
-    /// When the desk's thread last came round, in milliseconds since it began.
+    /// When the coordinator's thread last came round, in milliseconds since it began.
     beat: Arc<AtomicU64>,
     started: Instant,
     clock: Arc<dyn Clock>,
@@ -205,16 +205,16 @@ impl fmt::Debug for Parts {
 }
 
 impl Engine {
-    /// Starts the desk's thread and the workers.
+    /// Starts the coordinator's thread and the workers.
     ///
     /// # Errors
     /// When a thread cannot be started.
     pub fn start(parts: Parts) -> std::io::Result<Self> {
-        // One place for each name that may have a call under way, so that the desk never blocks.
+        // One place for each name that may have a call under way, so that the coordinator never blocks.
         let (calls, queue) = sync_channel::<Box<Call>>(parts.calls_max);
         let queue = Arc::new(Mutex::new(queue));
         let on_death = parts.on_death;
-        let hands = Hands::new(
+        let executor = Executor::new(
             parts.client,
             parts.writers,
             parts.metrics,
@@ -225,7 +225,7 @@ impl Engine {
         for number in 0..parts.workers {
             let worker = Worker {
                 queue: Arc::clone(&queue),
-                hands: hands.clone(),
+                executor: executor.clone(),
                 inbox: parts.inbox.clone(),
             };
             threads::spawn(
@@ -235,22 +235,22 @@ impl Engine {
             )?;
         }
         let beat = Arc::new(AtomicU64::new(0));
-        let counting = Arc::clone(&hands.counting);
+        let counting = Arc::clone(&executor.counting);
         let clock = Arc::clone(&parts.clock);
         let started = clock.now();
-        let desk = DeskThread {
-            desk: parts.desk,
+        let coordinator = CoordinatorThread {
+            coordinator: parts.coordinator,
             receiver: parts.receiver,
             calls,
-            view: parts.view,
+            cache: parts.cache,
             catalogs: parts.catalogs,
             sink: parts.sink,
-            counting: hands.counting,
+            counting: executor.counting,
             clock: parts.clock,
             beat: Arc::clone(&beat),
             started,
         };
-        threads::spawn("desk".into(), on_death, move || desk.run())?;
+        threads::spawn("coordinator".into(), on_death, move || coordinator.run())?;
         Ok(Self {
             beat,
             started,
@@ -270,7 +270,7 @@ impl Engine {
         self.counting.spans.leave();
     }
 
-    /// How long ago the desk's thread last came round.
+    /// How long ago the coordinator's thread last came round.
     #[must_use]
     pub fn since_beat(&self) -> Duration {
         let beat = Duration::from_millis(self.beat.load(Ordering::Relaxed));
@@ -278,11 +278,11 @@ impl Engine {
     }
 }
 
-struct DeskThread {
-    desk: Desk,
+struct CoordinatorThread {
+    coordinator: Coordinator,
     receiver: Inputs,
     calls: SyncSender<Box<Call>>,
-    view: View,
+    cache: Cache,
     catalogs: Arc<Catalogs>,
     sink: Arc<dyn AnswerSink>,
     counting: Arc<Counting>,
@@ -291,14 +291,14 @@ struct DeskThread {
     started: Instant,
 }
 
-impl DeskThread {
+impl CoordinatorThread {
     fn run(mut self) {
         let mut effects = Vec::new();
         loop {
             let now = self.clock.now();
             let beat = u64::try_from((now - self.started).as_millis()).unwrap_or(u64::MAX);
             self.beat.store(beat, Ordering::Relaxed);
-            let wakes = [self.desk.next_wake(), self.counting.next_wake()];
+            let wakes = [self.coordinator.next_wake(), self.counting.next_wake()];
             let wake = wakes.into_iter().flatten().min();
             let wait = wake.map_or(NAP, |at| at.saturating_duration_since(now));
             match self.receiver.recv_timeout(wait.min(NAP)) {
@@ -306,8 +306,8 @@ impl DeskThread {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
-            self.with_now(|desk, now| desk.tick(now, &mut effects));
-            self.counting.tick(&self.view, self.desk.history());
+            self.with_now(|coordinator, now| coordinator.tick(now, &mut effects));
+            self.counting.tick(&self.cache, self.coordinator.history());
             self.carry_out(&mut effects);
         }
     }
@@ -317,28 +317,29 @@ impl DeskThread {
         let mut inputs = vec![first];
         inputs.extend(self.receiver.try_iter().take(BATCH).map(|input| *input));
         let keys = inputs.iter().flat_map(keys_of);
-        self.counting.look(keys, &self.view, self.desk.history());
+        self.counting
+            .look(keys, &self.cache, self.coordinator.history());
         if self.counting.spans.is_on() {
             for (key, by) in inputs.iter().filter_map(asking_of) {
                 self.counting.spans.joined(key, by);
             }
         }
-        self.with_now(|desk, now| {
+        self.with_now(|coordinator, now| {
             for input in inputs {
-                desk.step(input, now, effects);
+                coordinator.step(input, now, effects);
             }
         });
     }
 
-    fn with_now(&mut self, act: impl FnOnce(&mut Desk, &Now<'_>)) {
+    fn with_now(&mut self, act: impl FnOnce(&mut Coordinator, &Now<'_>)) {
         let catalog = self.catalogs.current();
         let now = Now {
             now: self.clock.now(),
             wall: self.clock.wall_now(),
-            view: &self.view,
+            cache: &self.cache,
             catalog: &catalog,
         };
-        act(&mut self.desk, &now);
+        act(&mut self.coordinator, &now);
     }
 
     fn carry_out(&self, effects: &mut Vec<Effect>) {
@@ -347,7 +348,7 @@ impl DeskThread {
                 Effect::Answer(token, answer) => self.sink.answer(token, answer),
                 Effect::Call(call) => {
                     if let Operation::Create { by, .. } = &call.operation {
-                        let waiting = self.desk.callers(&call.key);
+                        let waiting = self.coordinator.callers(&call.key);
                         self.counting.spans.asked(&call.key, by, waiting);
                     }
                     // When the workers have gone the process is about to end.
@@ -366,7 +367,7 @@ fn asking_of(input: &Input) -> Option<(&InstanceKey, &Origin)> {
     }
 }
 
-/// The names whose view may be another than before this.
+/// The names whose cache may be another than before this.
 fn keys_of(input: &Input) -> &[InstanceKey] {
     match input {
         Input::Changed(keys) => keys,
@@ -377,7 +378,7 @@ fn keys_of(input: &Input) -> &[InstanceKey] {
 
 struct Worker {
     queue: Arc<Mutex<Receiver<Box<Call>>>>,
-    hands: Hands,
+    executor: Executor,
     inbox: Inbox,
 }
 
@@ -394,13 +395,13 @@ impl Worker {
                 return;
             };
             let key = call.key.clone();
-            let outcome = self.hands.apply(self.hands.ask(*call));
+            let outcome = self.executor.apply(self.executor.ask(*call));
             self.inbox.tell(Input::Completed(key, outcome));
         }
     }
 }
 
-/// The names whose view these changes of Jobs touch: what was there may have been another instance.
+/// The names whose cache these changes of Jobs touch: what was there may have been another instance.
 #[must_use]
 pub fn keys_of_jobs(changes: &[Change<Job>]) -> Vec<InstanceKey> {
     changes
@@ -410,7 +411,7 @@ pub fn keys_of_jobs(changes: &[Change<Job>]) -> Vec<InstanceKey> {
         .collect()
 }
 
-/// The names whose view these changes of pods touch.
+/// The names whose cache these changes of pods touch.
 #[must_use]
 pub fn keys_of_pods(changes: &[Change<Pod>]) -> Vec<InstanceKey> {
     changes

@@ -2,27 +2,27 @@
 //!
 //! Pure. What Events say is read where statuses are, in [`crate::model::status`].
 
-use super::view::{View, key_of, key_of_pod};
+use super::cache::{Cache, key_of, key_of_pod};
 use crate::kube::types::{ConditionType, Event, Job, Pod, RegardingKind, Resource, Uid};
 use crate::model::names::InstanceKey;
 use crate::store::Change;
 
 /// The names whose status these Events may change: those of their Jobs and pods, as far as the
-/// view has them.
+/// cache has them.
 #[must_use]
-pub fn keys_of_events(changes: &[Change<Event>], view: &View) -> Vec<InstanceKey> {
+pub fn keys_of_events(changes: &[Change<Event>], cache: &Cache) -> Vec<InstanceKey> {
     changes
         .iter()
-        .filter_map(|change| key_of_event(change.new.as_deref()?, view))
+        .filter_map(|change| key_of_event(change.new.as_deref()?, cache))
         .collect()
 }
 
-fn key_of_event(event: &Event, view: &View) -> Option<InstanceKey> {
+fn key_of_event(event: &Event, cache: &Cache) -> Option<InstanceKey> {
     let (name, uid) = (&event.regarding_name, &event.regarding_uid);
     match event.regarding_kind {
-        RegardingKind::Job => key_of(&*view.jobs.get(name).filter(|job| is(&**job, uid))?),
+        RegardingKind::Job => key_of(&*cache.jobs.get(name).filter(|job| is(&**job, uid))?),
         RegardingKind::Pod => {
-            let pod = view.pods.get(name).filter(|pod| is(&**pod, uid))?;
+            let pod = cache.pods.get(name).filter(|pod| is(&**pod, uid))?;
             key_of_pod(&pod.metadata)
         }
         RegardingKind::Other => None,
@@ -79,7 +79,7 @@ mod tests {
             "config-controller.semafor.ch/instance-name": "n1",
         });
         world.pod("u1", json!({"metadata": {"labels": names}}));
-        let keys = |kind, name, uid| keys_of_events(&[event(kind, name, uid)], &world.view);
+        let keys = |kind, name, uid| keys_of_events(&[event(kind, name, uid)], &world.cache);
         assert_eq!(keys("Job", "scim-n1", "u1"), [n1()]);
         assert_eq!(keys("Pod", "p-u1", "p-u1"), [n1()]);
         // Of a predecessor, and of somebody else.

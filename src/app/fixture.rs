@@ -1,14 +1,14 @@
-//! What the tests of the core stand on: a small world from literals, and a desk in it.
+//! What the tests of the core stand on: a small world from literals, and a coordinator in it.
 //!
 //! A [`World`] has stores that are filled through their writers, and clocks that are turned by
-//! hand. A [`Scene`] puts a [`Desk`] into it; what the desk puts out is written as lines, so that
+//! hand. A [`Fixture`] puts a [`Coordinator`] into it; what the coordinator puts out is written as lines, so that
 //! a test reads as a story of what happened and what came of it.
 
+use super::cache::Cache;
 use super::catalog::Catalog;
-use super::desk::{Desk, Input, Limits, Now, Wish};
+use super::coordinator::{Coordinator, Input, Limits, Now, Wish};
 use super::flight::{Cause, Effect, Ensure, Intent, Label, Operation, Outcome, Stop};
-use super::view::View;
-use super::{Answer, Origin, RequestId, Token};
+use super::{Answer, Origin, RequestHandle, RequestId};
 use crate::kube::error::{Error, Failure, Verb};
 use crate::kube::status::Status;
 use crate::kube::types::{ConfigMap, Job, Pod, Resource, Timestamp, Uid};
@@ -64,7 +64,7 @@ pub(crate) struct World {
     pub(crate) jobs: Writer<Job>,
     pub(crate) pods: Writer<Pod>,
     pub(crate) events: EventWriter,
-    pub(crate) view: View,
+    pub(crate) cache: Cache,
     pub(crate) catalog: Catalog,
 }
 
@@ -85,7 +85,7 @@ impl World {
         let (jobs, _) = crate::store::store::new(started);
         let (pods, _) = crate::store::store::new(started);
         let (events, _) = crate::store::events::new();
-        let view = View {
+        let cache = Cache {
             config_maps: config_maps.store(),
             jobs: jobs.store(),
             pods: pods.store(),
@@ -99,7 +99,7 @@ impl World {
             jobs,
             pods,
             events,
-            view,
+            cache,
             catalog: Catalog::default(),
         }
     }
@@ -147,7 +147,7 @@ impl World {
         Now {
             now: self.instant(),
             wall: self.wall(),
-            view: &self.view,
+            cache: &self.cache,
             catalog: &self.catalog,
         }
     }
@@ -281,11 +281,11 @@ pub(crate) fn waiting_pod(reason: &str) -> Value {
     }})
 }
 
-/// A desk in a world.
-pub(crate) struct Scene {
+/// A coordinator in a world.
+pub(crate) struct Fixture {
     pub(crate) world: World,
-    pub(crate) desk: Desk,
-    /// How often the desk was woken.
+    pub(crate) coordinator: Coordinator,
+    /// How often the coordinator was woken.
     pub(crate) wakes: usize,
 }
 
@@ -294,7 +294,7 @@ pub(crate) const ROOMY: Limits = Limits {
     parked_per_key_max: 1000,
 };
 
-impl Scene {
+impl Fixture {
     pub(crate) fn new() -> Self {
         Self::with_limits(ROOMY)
     }
@@ -302,14 +302,14 @@ impl Scene {
     pub(crate) fn with_limits(limits: Limits) -> Self {
         Self {
             world: World::new(),
-            desk: Desk::new(limits),
+            coordinator: Coordinator::new(limits),
             wakes: 0,
         }
     }
 
     pub(crate) fn step(&mut self, input: Input) -> Vec<String> {
         let mut out = Vec::new();
-        self.desk.step(input, &self.world.now(), &mut out);
+        self.coordinator.step(input, &self.world.now(), &mut out);
         out.iter().map(line).collect()
     }
 
@@ -401,23 +401,23 @@ impl Scene {
         self.ends(Outcome::Failed(error))
     }
 
-    /// The view of scim/n1 has changed.
+    /// The cache of scim/n1 has changed.
     pub(crate) fn changed(&mut self) -> Vec<String> {
         self.step(Input::Changed(vec![n1()]))
     }
 
-    /// Time passes, and the desk is woken whenever it wants to be.
+    /// Time passes, and the coordinator is woken whenever it wants to be.
     pub(crate) fn pass(&mut self, secs: f64) -> Vec<String> {
         let end = self.world.instant() + Duration::from_secs_f64(secs);
         let mut out = Vec::new();
-        while let Some(at) = self.desk.next_wake().filter(|at| *at <= end) {
+        while let Some(at) = self.coordinator.next_wake().filter(|at| *at <= end) {
             self.world
                 .pass(at.saturating_duration_since(self.world.instant()));
-            self.desk.tick(&self.world.now(), &mut out);
+            self.coordinator.tick(&self.world.now(), &mut out);
             self.wakes += 1;
             assert!(
-                self.desk.next_wake().is_none_or(|next| next > at),
-                "the desk wants to be woken again at once"
+                self.coordinator.next_wake().is_none_or(|next| next > at),
+                "the coordinator wants to be woken again at once"
             );
         }
         let rest = end.saturating_duration_since(self.world.instant());
@@ -428,13 +428,13 @@ impl Scene {
     /// Nobody waits and nothing is in work.
     #[track_caller]
     pub(crate) fn check_empty(&self) {
-        assert_eq!(self.desk.waiting(), 0, "{:?}", self.desk);
-        assert_eq!(self.desk.next_wake(), None, "{:?}", self.desk);
+        assert_eq!(self.coordinator.waiting(), 0, "{:?}", self.coordinator);
+        assert_eq!(self.coordinator.next_wake(), None, "{:?}", self.coordinator);
     }
 }
 
-pub(crate) fn token(n: u64) -> Token {
-    Token {
+pub(crate) fn token(n: u64) -> RequestHandle {
+    RequestHandle {
         io: 0,
         slot: 0,
         serial: n,

@@ -1,9 +1,9 @@
 //! The life of one name while somebody waits for it: who waits for what, and which call comes next.
 //!
 //! Pure: `join_*`, [`Flight::completed`] and [`Flight::wake`] take what happened and
-//! put out [`Effect`]s; time and the view are arguments. At most one call per name is
+//! put out [`Effect`]s; time and the cache are arguments. At most one call per name is
 //! under way, so that answers cannot overtake each other. What the name *is* stands
-//! in the view alone; a flight keeps only who waits and what it has asked for:
+//! in the cache alone; a flight keeps only who waits and what it has asked for:
 //!
 //! ```text
 //! Absent ──Create──▶ Starting ──▶ Ready            (callers hear 200)
@@ -26,11 +26,11 @@ pub use call::{Call, Cause, Effect, Operation, Outcome};
 pub(super) use stop::overdue_at;
 pub use stop::{OVERDUE_AFTER, Stop};
 
+use super::cache::{Cache, Instance, Observed};
 use super::catalog::Catalog;
 use super::error::Error;
 use super::history::History;
-use super::view::{Instance, Seen, View};
-use super::{Answer, Origin, Token};
+use super::{Answer, Origin, RequestHandle};
 use crate::kube::types::Uid;
 use crate::model::job::{self, JobParts};
 use crate::model::labels::MetaChange;
@@ -59,7 +59,7 @@ pub struct Context<'a> {
     /// Time of day.
     pub wall: SystemTime,
     /// What this replica knows of the cluster.
-    pub view: &'a View,
+    pub cache: &'a Cache,
     /// What is on offer.
     pub catalog: &'a Catalog,
     /// What this replica remembers.
@@ -97,7 +97,7 @@ pub enum Intent {
 #[derive(Clone, Debug)]
 pub struct Ensure {
     /// Whom to answer.
-    pub token: Token,
+    pub token: RequestHandle,
     /// What it may bring about.
     pub intent: Intent,
     /// Values for the template.
@@ -112,7 +112,7 @@ pub struct Ensure {
 #[derive(Clone, Debug)]
 pub struct Label {
     /// Whom to answer.
-    pub token: Token,
+    pub token: RequestHandle,
     /// What to set and remove.
     pub change: MetaChange,
     /// When to answer at the latest.
@@ -133,11 +133,11 @@ pub struct Flight {
     removed: Option<Uid>,
     asked: Option<Asked>,
     trouble: Option<Trouble>,
-    /// How often in a row Kubernetes had something else than the view showed.
+    /// How often in a row Kubernetes had something else than the cache showed.
     races: u32,
-    /// The view is known to lag behind: read before anything else.
+    /// The cache is known to lag behind: read before anything else.
     must_read: bool,
-    /// What a read said that the view cannot show: the name is not ours.
+    /// What a read said that the cache cannot show: the name is not ours.
     foreign: bool,
     /// The last verdict that was seen, for those who wait for it when its Job goes.
     verdict: Option<(Uid, Finding)>,
@@ -204,7 +204,7 @@ impl Flight {
         self.labels.push_back(label);
     }
 
-    /// Whether a label of the desk's own is still to be set.
+    /// Whether a label of the coordinator's own is still to be set.
     #[must_use]
     pub fn has_own_label(&self) -> bool {
         self.labels.iter().any(|label| label.token.is_own())
@@ -212,12 +212,12 @@ impl Flight {
 
     /// A caller no longer waits: it hung up. What it has started goes on, and so does a stop
     /// or a label that was asked for: only its answer is lost.
-    pub fn leave(&mut self, token: Token) {
+    pub fn leave(&mut self, token: RequestHandle) {
         self.callers.retain(|caller| caller.ensure.token != token);
         self.goings.retain(|going| going.token != token);
     }
 
-    /// The view has changed, or time has come to [`Flight::next_wake`].
+    /// The cache has changed, or time has come to [`Flight::next_wake`].
     pub fn wake(&mut self, context: &Context<'_>, out: &mut Vec<Effect>) {
         self.go_on(context, out);
     }
@@ -235,12 +235,12 @@ impl Flight {
 
     fn succeeded(&mut self, whose: &Whose, outcome: &Outcome, now: Instant, out: &mut Vec<Effect>) {
         self.trouble = None;
-        self.foreign = matches!(outcome, Outcome::Foreign);
+        self.foreign = matches!(outcome, Outcome::NameConflict);
         if !matches!(whose, Whose::Read(_)) {
             self.races = 0;
         }
         match (whose, outcome) {
-            (Whose::Read(asked), Outcome::Absent | Outcome::Foreign) => {
+            (Whose::Read(asked), Outcome::Absent | Outcome::NameConflict) => {
                 self.nothing_there(|token| asked.contains(&token), out);
             }
             // Its finalizer may keep it for a moment.
@@ -277,7 +277,7 @@ impl Flight {
         for label in &mut self.labels {
             label.deadline = label.deadline.min(until);
         }
-        if matches!(&seen, Seen::Instance(instance) if instance.pod.is_none()) {
+        if matches!(&seen, Observed::Instance(instance) if instance.pod.is_none()) {
             self.answer_labels(&Answer::Failed(Error::Draining), out);
         }
         self.expire(&seen, context.now, out);
@@ -302,8 +302,8 @@ impl Flight {
     }
 
     /// When the finding that callers wait on becomes a verdict.
-    fn verdict_due(&self, seen: &Seen, context: &Context<'_>) -> Option<Instant> {
-        let Seen::Instance(instance) = seen else {
+    fn verdict_due(&self, seen: &Observed, context: &Context<'_>) -> Option<Instant> {
+        let Observed::Instance(instance) = seen else {
             return None;
         };
         let (InstanceStatus::Starting(finding) | InstanceStatus::Failed { finding, .. }) =
@@ -326,12 +326,12 @@ impl Flight {
         asked.is_some_and(|asked| asked.whose.kind() == kind)
     }
 
-    fn see(&self, context: &Context<'_>) -> Seen {
-        match context.view.see(&self.key) {
-            Seen::Absent if self.foreign => Seen::Foreign,
-            Seen::Instance(mut instance) => {
+    fn see(&self, context: &Context<'_>) -> Observed {
+        match context.cache.see(&self.key) {
+            Observed::Absent if self.foreign => Observed::NameConflict,
+            Observed::Instance(mut instance) => {
                 context.history.recall(&self.key, &mut instance);
-                Seen::Instance(instance)
+                Observed::Instance(instance)
             }
             seen => seen,
         }
@@ -349,7 +349,7 @@ impl Flight {
         self.expire(&seen, context.now, out);
     }
 
-    fn call(&mut self, seen: &Seen, context: &Context<'_>, out: &mut Vec<Effect>) {
+    fn call(&mut self, seen: &Observed, context: &Context<'_>, out: &mut Vec<Effect>) {
         if self.asked.is_some() {
             return;
         }
@@ -378,18 +378,20 @@ impl Flight {
     }
 
     /// The kind of call that is to be made next.
-    fn due(&self, seen: &Seen, context: &Context<'_>) -> Option<Kind> {
+    fn due(&self, seen: &Observed, context: &Context<'_>) -> Option<Kind> {
         if self.must_read && !self.is_over() {
             return Some(Kind::Read);
         }
         match seen {
-            // The view may lag behind another replica's write: only Kubernetes can say "not found".
-            Seen::Absent | Seen::Foreign if !self.stops.is_empty() || !self.labels.is_empty() => {
+            // The cache may lag behind another replica's write: only Kubernetes can say "not found".
+            Observed::Absent | Observed::NameConflict
+                if !self.stops.is_empty() || !self.labels.is_empty() =>
+            {
                 Some(Kind::Read)
             }
-            Seen::Foreign => None,
-            Seen::Absent => (!self.callers.is_empty()).then_some(Kind::Create),
-            Seen::Instance(instance) => self
+            Observed::NameConflict => None,
+            Observed::Absent => (!self.callers.is_empty()).then_some(Kind::Create),
+            Observed::Instance(instance) => self
                 .due_on(instance)
                 .or_else(|| stop::is_forced(seen, context.wall).then_some(Kind::Force)),
         }
@@ -397,7 +399,7 @@ impl Flight {
 
     fn due_on(&self, instance: &Instance) -> Option<Kind> {
         let stopping = matches!(instance.status, InstanceStatus::Stopping { .. });
-        // Also where the view shows that it is being deleted: the view may lag behind, and another
+        // Also where the cache shows that it is being deleted: the cache may lag behind, and another
         // Job of this name be there by now. Only Kubernetes can say which.
         if !self.stops.is_empty() {
             return Some(Kind::Delete);
@@ -413,7 +415,7 @@ impl Flight {
     fn operation(
         &mut self,
         kind: Kind,
-        seen: &Seen,
+        seen: &Observed,
         context: &Context<'_>,
         out: &mut Vec<Effect>,
     ) -> Option<(Whose, Operation)> {
@@ -425,7 +427,7 @@ impl Flight {
                 let labels = self.labels.iter().map(|label| label.token);
                 Some((Whose::Read(stops.chain(labels).collect()), Operation::Read))
             }
-            (Kind::Delete, Seen::Instance(instance)) => {
+            (Kind::Delete, Observed::Instance(instance)) => {
                 let uid = instance.uid().clone();
                 let by = self.stops.first().map(|stop| stop.by.clone());
                 let cause = by.map_or(Cause::Ended, Cause::Asked);
@@ -435,7 +437,7 @@ impl Flight {
                 };
                 Some((whose, Operation::Delete { uid, cause }))
             }
-            (Kind::Force, Seen::Instance(instance)) => {
+            (Kind::Force, Observed::Instance(instance)) => {
                 let operation = stop::force(instance, self.removed.as_ref())?;
                 let pod = match &operation {
                     Operation::Remove { uid, .. } => Some(uid.clone()),
@@ -443,7 +445,7 @@ impl Flight {
                 };
                 Some((Whose::Force { pod }, operation))
             }
-            (Kind::Label, Seen::Instance(instance)) => {
+            (Kind::Label, Observed::Instance(instance)) => {
                 let (label, pod) = (self.labels.front()?, instance.pod.as_ref()?);
                 let operation = Operation::Label {
                     pod: pod.metadata.name.clone(),

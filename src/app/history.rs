@@ -1,23 +1,23 @@
-//! What this replica remembers of a name beyond what the view shows now: since when
+//! What this replica remembers of a name beyond what the cache shows now: since when
 //! it has seen a finding, how often the name has failed in a row, and which pod of its
 //! Job had meta labels last.
 //!
 //! Pure. Kubernetes gives no timestamp for why a container waits, a failed Job takes its
 //! count of failures with it when it is deleted, a pod that is replaced its meta
 //! labels, and one that has gone what it said last; these are kept here.
-//! What is remembered is bounded by the instances in the view, for names that
+//! What is remembered is bounded by the instances in the cache, for names that
 //! have gone by [`GONE_MAX`] and [`GONE_KEPT`], for pods by [`LOST_MAX`] and [`LOST_KEPT`].
 
 mod last_words;
 
 pub use last_words::{LOST_KEPT, LOST_MAX};
 
-use super::view::Instance;
+use super::cache::Instance;
 use crate::kube::types::{Pod, Timestamp, Uid};
 use crate::model::job::{JobSettings, LASTED_LONG};
 use crate::model::labels::{self, MetaChange};
 use crate::model::names::InstanceKey;
-use crate::model::status::{self, Budget, Ending, Finding, InstanceStatus, Outlook, Phase};
+use crate::model::status::{self, Budget, Ending, Finding, InstanceStatus, Phase, Prognosis};
 use last_words::LastWords;
 use std::collections::{BTreeSet, HashMap};
 use std::mem::{Discriminant, discriminant};
@@ -52,14 +52,14 @@ struct Record {
 
 /// What a budget runs for. Reasons change to and fro while the trouble is the same:
 /// `ErrImagePull` and `ImagePullBackOff` take turns.
-type Ailment = (Phase, Discriminant<Outlook>, Option<(Budget, Duration)>);
+type Ailment = (Phase, Discriminant<Prognosis>, Option<(Budget, Duration)>);
 
 fn ailment(finding: &Finding) -> Ailment {
-    let runs = match finding.outlook {
-        Outlook::Wait { budget, pause, .. } => budget.map(|budget| (budget, pause)),
-        Outlook::Unsaid | Outlook::Never => None,
+    let runs = match finding.prognosis {
+        Prognosis::Retryable { budget, pause, .. } => budget.map(|budget| (budget, pause)),
+        Prognosis::AwaitingReason | Prognosis::Terminal => None,
     };
-    (finding.phase, discriminant(&finding.outlook), runs)
+    (finding.phase, discriminant(&finding.prognosis), runs)
 }
 
 /// What is remembered, by name.
@@ -74,7 +74,7 @@ pub struct History {
 }
 
 impl History {
-    /// Takes note of what the view shows of a name now.
+    /// Takes note of what the cache shows of a name now.
     pub fn note(
         &mut self,
         key: &InstanceKey,
@@ -257,7 +257,7 @@ impl History {
         instance: &'a Instance,
     ) -> Option<&'a Arc<Pod>> {
         let own = instance.pod.as_ref();
-        own.filter(|pod| status::says_why(pod))
+        own.filter(|pod| status::has_termination_report(pod))
             .or_else(|| self.last_words.of(key, instance.uid()))
             .or(own)
     }
@@ -266,9 +266,13 @@ impl History {
     pub fn recall(&self, key: &InstanceKey, instance: &mut Instance) {
         if matches!(instance.status, InstanceStatus::Failed { .. })
             && let Some(witness) = self.last_words.of(key, instance.uid())
-            && !instance.pod.as_deref().is_some_and(status::says_why)
+            && !instance
+                .pod
+                .as_deref()
+                .is_some_and(status::has_termination_report)
         {
-            instance.status = status::with_witness(&instance.job, witness, &instance.status);
+            instance.status =
+                status::with_termination_report(&instance.job, witness, &instance.status);
         }
     }
 
@@ -316,7 +320,7 @@ fn failure(
     let (at, lasted) = match &instance.status {
         InstanceStatus::Failed { at, lasted, .. } => (*at, *lasted),
         InstanceStatus::Finished(ending) => (ending.at, ending.lasted),
-        _ if finding.outlook == Outlook::Never => (None, None),
+        _ if finding.prognosis == Prognosis::Terminal => (None, None),
         _ => return (None, 0),
     };
     let carried = instance.job.metadata.annotations.get(labels::FAILURES);

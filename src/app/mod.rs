@@ -1,37 +1,37 @@
 //! What the service does: find, start, list, label and stop instances.
 //!
 //! [`App`] is all that the HTTP front may call. What memory can answer it answers
-//! on the caller's thread; the rest it hands to the desk, which answers later
-//! through the [`AnswerSink`]. Inside out: [`view`] and [`catalog`] (what there is),
-//! [`history`] (what is remembered), [`flight`] (one name), [`desk`] (all names),
-//! [`hands`] (its calls), [`engine`] (the threads around it), [`starts`] and [`timeline`] (how the starts
+//! on the caller's thread; the rest it executor to the coordinator, which answers later
+//! through the [`AnswerSink`]. Inside out: [`cache`] and [`catalog`] (what there is),
+//! [`history`] (what is remembered), [`flight`] (one name), [`coordinator`] (all names),
+//! [`executor`] (its calls), [`engine`] (the threads around it), [`starts`] and [`timeline`] (how the starts
 //! of this replica go). Beside them, [`events`] (whom Kubernetes' Events concern) and, with
 //! threads of its own, [`review`]: whose token is it.
 //! Nothing here knows of HTTP.
 
+pub mod cache;
 pub mod catalog;
+pub mod coordinator;
 mod counting;
-pub mod desk;
 pub mod engine;
 pub mod error;
 pub mod events;
+pub mod executor;
 #[cfg(test)]
 pub(crate) mod fixture;
 pub mod flight;
-pub mod hands;
 pub mod history;
+mod request_handle;
 mod request_id;
 pub mod review;
 mod spans;
 pub mod starts;
 pub mod timeline;
-mod token;
-pub mod view;
 
 pub use counting::Following;
 pub use error::Error;
+pub use request_handle::RequestHandle;
 pub use request_id::{RequestId, RequestIds};
-pub use token::Token;
 
 use crate::clock::Clock;
 use crate::model::labels::MetaChange;
@@ -39,7 +39,8 @@ use crate::model::names::{AppType, InstanceKey};
 use crate::model::status::{Finding, InstanceStatus, Phase};
 use crate::model::template::Variables;
 use crate::traces::Context;
-use desk::{Input, Wish};
+use cache::{Cache, Entry, Observed, Ready};
+use coordinator::{Input, Wish};
 use engine::{Catalogs, Inbox};
 use flight::{Ensure, Intent, Label, Stop};
 use review::{Bearer, Reviews, Verdict};
@@ -48,7 +49,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use timeline::Timings;
-use view::{Entry, Ready, Seen, View};
 
 /// What a request that waited is answered with.
 #[derive(Clone, Debug)]
@@ -95,7 +95,7 @@ impl Progress {
 /// Where answers to waiting requests go; the HTTP front implements it.
 pub trait AnswerSink: fmt::Debug + Send + Sync {
     /// Answers the request that the token names, from any thread; one that no longer waits is ignored.
-    fn answer(&self, token: Token, answer: Answer);
+    fn answer(&self, token: RequestHandle, answer: Answer);
 }
 
 /// How long requests wait.
@@ -129,7 +129,7 @@ impl fmt::Display for Origin {
 #[derive(Clone, Debug)]
 pub struct Asked {
     /// Whom to answer, if not at once.
-    pub token: Token,
+    pub token: RequestHandle,
     /// Which instance.
     pub key: InstanceKey,
     /// Who asks, for the log and the Job's annotation.
@@ -141,7 +141,7 @@ pub struct Asked {
 /// The service behind the HTTP front; clones share all.
 #[derive(Clone, Debug)]
 pub struct App {
-    view: View,
+    cache: Cache,
     catalogs: Arc<Catalogs>,
     inbox: Inbox,
     waits: Waits,
@@ -152,11 +152,11 @@ pub struct App {
 }
 
 impl App {
-    /// The service over these stores; `inbox` leads to the desk, `reviews` to whoever knows
+    /// The service over these stores; `inbox` leads to the coordinator, `reviews` to whoever knows
     /// the tokens of Kubernetes, `following` to the starts of this replica.
     #[must_use]
     pub fn new(
-        view: View,
+        cache: Cache,
         catalogs: Arc<Catalogs>,
         inbox: Inbox,
         waits: Waits,
@@ -165,7 +165,7 @@ impl App {
         following: Following,
     ) -> Self {
         Self {
-            view,
+            cache,
             catalogs,
             inbox,
             waits,
@@ -181,7 +181,7 @@ impl App {
     /// # Errors
     /// [`Error::Draining`], [`Error::TooManyRequests`], and [`Error::Internal`] where this
     /// service does not review tokens.
-    pub fn review(&self, bearer: &Bearer, token: Token) -> Result<Option<Verdict>, Error> {
+    pub fn review(&self, bearer: &Bearer, token: RequestHandle) -> Result<Option<Verdict>, Error> {
         let reviews = self.reviews.as_ref().ok_or(Error::Internal)?;
         if self.drained.load(Ordering::SeqCst) {
             return Err(Error::Draining);
@@ -204,7 +204,7 @@ impl App {
     /// [`Error::NotSynced`]: an empty list would be a lie.
     pub fn instances(&self, app_type: &str) -> Result<Vec<Entry>, Error> {
         self.check_synced()?;
-        Ok(self.view.entries(app_type))
+        Ok(self.cache.entries(app_type))
     }
 
     /// The instance of this key, if it is ready.
@@ -213,7 +213,7 @@ impl App {
     /// [`Error::NotSynced`]: an instance that has not been seen yet may be ready.
     pub fn ready(&self, key: &InstanceKey) -> Result<Option<Ready>, Error> {
         self.check_synced()?;
-        Ok(self.view.ready(key))
+        Ok(self.cache.ready(key))
     }
 
     /// Finds an instance or starts it; the answer comes later unless there is an error. Whether it
@@ -238,7 +238,7 @@ impl App {
     /// out: as this replica saw it if the start is its own, else as its pod says.
     #[must_use]
     pub fn timings(&self, key: &InstanceKey) -> Option<Timings> {
-        let Seen::Instance(instance) = self.view.see(key) else {
+        let Observed::Instance(instance) = self.cache.see(key) else {
             return None;
         };
         if matches!(instance.status, InstanceStatus::Stopping { .. }) {
@@ -260,7 +260,7 @@ impl App {
         among: impl Fn(&str) -> bool,
     ) -> Result<Option<InstanceKey>, Error> {
         self.check_synced()?;
-        Ok(self.view.find(name_or_session, among))
+        Ok(self.cache.find(name_or_session, among))
     }
 
     /// Stops an instance; the answer comes later unless there is an error. Where the request says
@@ -304,31 +304,31 @@ impl App {
     }
 
     /// The caller of this token has hung up.
-    pub fn abandon(&self, token: Token) {
+    pub fn abandon(&self, token: RequestHandle) {
         if let Some(reviews) = &self.reviews {
             reviews.abandon(token);
         }
         self.inbox.tell(Input::Abandoned(token));
     }
 
-    /// How old the oldest of the views may be.
+    /// How old the oldest of the caches may be.
     #[must_use]
-    pub fn view_age(&self) -> Duration {
+    pub fn cache_age(&self) -> Duration {
         let now = self.clock.now();
-        let View {
+        let Cache {
             config_maps,
             jobs,
             pods,
             // Nobody waits for Events, and nothing is wrong where there are none.
             events: _,
-        } = &self.view;
+        } = &self.cache;
         config_maps.age(now).max(jobs.age(now)).max(pods.age(now))
     }
 
     /// Whether all that there is has been seen once.
     #[must_use]
     pub fn is_synced(&self) -> bool {
-        self.view.is_synced() && self.catalogs.is_read()
+        self.cache.is_synced() && self.catalogs.is_read()
     }
 
     /// Answers all who wait, and from now on nobody begins to. Stops and labels that were asked for

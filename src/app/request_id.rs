@@ -2,7 +2,7 @@
 //!
 //! Pure. The caller's own name is kept where it is harmless, so that its log and
 //! ours can be laid side by side; else the request gets one of ours. Unlike a
-//! [`Token`](super::Token) it names nothing for the program: two requests may have
+//! [`RequestHandle`](super::RequestHandle) it names nothing for the program: two requests may have
 //! the same, if their callers say so.
 
 use std::fmt;

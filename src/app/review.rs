@@ -7,7 +7,7 @@
 
 mod memory;
 
-use super::{Answer, AnswerSink, Error, Token};
+use super::{Answer, AnswerSink, Error, RequestHandle};
 use crate::clock::Clock;
 use crate::kube::{self, Class, Client};
 use crate::threads::{self, OnDeath};
@@ -123,7 +123,7 @@ impl Reviews {
     ///
     /// # Errors
     /// [`Error::TooManyRequests`] where too many wait already.
-    pub fn ask(&self, bearer: &Bearer, token: Token) -> Result<Option<Verdict>, Error> {
+    pub fn ask(&self, bearer: &Bearer, token: RequestHandle) -> Result<Option<Verdict>, Error> {
         const FULL: Error = Error::TooManyRequests("token reviews");
         let now = self.shared.clock.now();
         let mut memory = self.shared.memory();
@@ -142,7 +142,7 @@ impl Reviews {
     }
 
     /// The caller of this token has hung up.
-    pub fn abandon(&self, token: Token) {
+    pub fn abandon(&self, token: RequestHandle) {
         self.shared.memory().leave(token);
     }
 
@@ -190,7 +190,7 @@ impl Shared {
         }
     }
 
-    fn answer(&self, waiting: Vec<Token>, result: &Result<Verdict, Error>) {
+    fn answer(&self, waiting: Vec<RequestHandle>, result: &Result<Verdict, Error>) {
         for token in waiting {
             self.sink.answer(token, Answer::Reviewed(result.clone()));
         }

@@ -22,7 +22,7 @@ const LINKS_MAX: usize = 32;
 /// Phases that are told of one start; a failing image can go back and forth for days.
 const STEPS_MAX: usize = 64;
 
-/// The starts that are under way; shared by the desk's thread and the workers.
+/// The starts that are under way; shared by the coordinator's thread and the workers.
 #[derive(Debug)]
 pub(super) struct Spans {
     traces: Traces,

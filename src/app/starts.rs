@@ -5,12 +5,12 @@
 //! instance is ready; it cannot succeed any more; it ended; its Job is going or gone.
 //! A verdict that comes of a budget alone is told once and is no end: the start may still pass.
 
+use super::cache::{Instance, Observed};
 use super::flight::Context;
 use super::timeline::{Timeline, Timings};
-use super::view::{Instance, Seen};
 use crate::kube::types::Uid;
 use crate::model::names::InstanceKey;
-use crate::model::status::{InstanceStatus, Outlook, Phase};
+use crate::model::status::{InstanceStatus, Phase, Prognosis};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -123,10 +123,12 @@ impl Starts {
         if start.has_ended {
             return None;
         }
-        let mut seen = context.view.see(key);
+        let mut seen = context.cache.see(key);
         let instance = match &mut seen {
-            Seen::Instance(instance) if *instance.uid() == start.uid => instance,
-            Seen::Instance(_) | Seen::Absent | Seen::Foreign => return self.gone(key, context.now),
+            Observed::Instance(instance) if *instance.uid() == start.uid => instance,
+            Observed::Instance(_) | Observed::Absent | Observed::NameConflict => {
+                return self.gone(key, context.now);
+            }
         };
         context.history.recall(key, instance);
         let took = context.now.saturating_duration_since(start.begun);
@@ -234,7 +236,7 @@ fn see(
 ) -> Option<(Phase, Duration)> {
     match status {
         InstanceStatus::Starting(finding) => {
-            timeline.see(finding.phase, finding.outlook == Outlook::Never, now)
+            timeline.see(finding.phase, finding.prognosis == Prognosis::Terminal, now)
         }
         InstanceStatus::Ready { .. } => timeline.see(Phase::Readying, true, now),
         InstanceStatus::Failed { finding, .. } => timeline.see(finding.phase, true, now),
@@ -258,7 +260,7 @@ fn end_of(status: &InstanceStatus, took: Duration) -> Option<Ended> {
     match status {
         InstanceStatus::Ready { .. } => Some(Ended::Ready(took)),
         InstanceStatus::Failed { finding, .. } => Some(Ended::Failed(finding.reason.clone())),
-        InstanceStatus::Starting(finding) if finding.outlook == Outlook::Never => {
+        InstanceStatus::Starting(finding) if finding.prognosis == Prognosis::Terminal => {
             Some(Ended::Failed(finding.reason.clone()))
         }
         InstanceStatus::Starting(_) => None,

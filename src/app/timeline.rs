@@ -3,14 +3,14 @@
 //! Pure. What an answer tells comes from one of two sources, never from a mix of both:
 //!
 //! - The replica whose call made the Job has a [`Timeline`], by its own monotonic clock: each
-//!   moment from that call on belongs to the phase that its view showed then, so the durations
+//!   moment from that call on belongs to the phase that its cache showed then, so the durations
 //!   add up to the time since the call. A phase that came and went between two looks took no
 //!   time that anybody here could see.
 //! - Any other replica, or one that was restarted, has the timestamps that Kubernetes left on the
 //!   pod ([`Timings::of_pod`]): whole seconds, from the pod's creation on. How long the call and
 //!   the Job controller took is not told then: the Job of a pod that was replaced may be a day old.
 
-use super::view::Instance;
+use super::cache::Instance;
 use crate::kube::types::{ConditionStatus, ConditionType, ContainerState, Pod, Timestamp};
 use crate::model::status::{InstanceStatus, Phase};
 use std::collections::BTreeMap;
@@ -141,7 +141,7 @@ impl Timeline {
         }
     }
 
-    /// The view shows the start in this phase, in which it may have come to its end; gives the
+    /// The cache shows the start in this phase, in which it may have come to its end; gives the
     /// phase that is over by this, and how long it lasted.
     pub fn see(&mut self, phase: Phase, is_end: bool, now: Instant) -> Option<(Phase, Duration)> {
         let (open, since) = self.open?;

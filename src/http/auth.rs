@@ -2,13 +2,13 @@
 //!
 //! Pure: what a bearer token is, what a caller may do, why one is turned away. Which
 //! tokens there are is in [`tokens`] (pure) and [`mod@file`] (the file they stand in), how
-//! guessing is slowed in [`attempts`] (pure), and [`gate`] puts these together. Tokens
+//! guessing is slowed in [`attempts`] (pure), and [`authenticator`] puts these together. Tokens
 //! of Kubernetes are looked up by [`crate::app::review`]. A token's text is in no
 //! message, no log line and no `Debug` output.
 
 pub mod attempts;
+pub mod authenticator;
 pub mod file;
-pub mod gate;
 pub mod tokens;
 
 use super::message::Headers;

@@ -10,16 +10,16 @@ mod entrance;
 mod legacy;
 
 use super::auth::Caller;
-use super::auth::gate::Gate;
+use super::auth::authenticator::Authenticator;
 use super::message::{Body, Request, Response};
 use super::problem::{Problem, Shape};
 use super::router::{self, Resource, Route, Routed};
 use super::server::{Handled, Handler, Resumed};
 use super::{body, openapi, origin, prefer, timing};
 use crate::app::flight::Intent;
-use crate::app::{self, Answer, App, Asked, Error, Origin, Token};
+use crate::app::{self, Answer, App, Asked, Error, Origin, RequestHandle};
 use crate::clock::Clock;
-use crate::health::{self, Vitals};
+use crate::health::{self, HealthSource};
 use crate::metrics::{self, Metrics, Scrape};
 use crate::model::labels::MetaChange;
 use crate::model::names::InstanceKey;
@@ -29,8 +29,8 @@ use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A view older than this is told in `X-View-Age`.
-const VIEW_AGE_TOLD: Duration = Duration::from_secs(5);
+/// A cache older than this is told in `X-View-Age`.
+const CACHE_AGE_REPORTED: Duration = Duration::from_secs(5);
 
 /// What stands in `detail.status` where there is no instance to stop.
 const NO_JOB: &str = "No job found";
@@ -39,10 +39,10 @@ const NO_JOB: &str = "No job found";
 #[derive(Debug)]
 pub struct Api {
     app: App,
-    vitals: Arc<dyn Vitals>,
+    health_source: Arc<dyn HealthSource>,
     hostname: String,
     watched: Watched,
-    gate: Gate,
+    authenticator: Authenticator,
 }
 
 /// What requests are counted with.
@@ -112,7 +112,7 @@ impl Pending {
 }
 
 impl app::AnswerSink for super::mailbox::Mailboxes<Answer> {
-    fn answer(&self, token: Token, answer: Answer) {
+    fn answer(&self, token: RequestHandle, answer: Answer) {
         Self::answer(self, token, answer);
     }
 }
@@ -121,7 +121,7 @@ impl Handler for Api {
     type Answer = Answer;
     type Pending = Pending;
 
-    fn handle(&self, request: Request, token: Token) -> Handled<Pending> {
+    fn handle(&self, request: Request, token: RequestHandle) -> Handled<Pending> {
         let begun = self.watched.clock.now();
         let routed = router::route(&request.method, &request.path);
         let (place, thread) = (routed.place(), token.io as usize);
@@ -163,26 +163,26 @@ impl Handler for Api {
         Resumed::Final(response)
     }
 
-    fn abandon(&self, token: Token) {
+    fn abandon(&self, token: RequestHandle) {
         self.app.abandon(token);
     }
 }
 
 impl Api {
-    /// The handler over this app, behind this gate; `hostname` is what `/info` shows.
+    /// The handler over this app, behind this authenticator; `hostname` is what `/info` shows.
     #[must_use]
     pub fn new(
         app: App,
-        vitals: Arc<dyn Vitals>,
+        health_source: Arc<dyn HealthSource>,
         hostname: String,
-        gate: Gate,
+        authenticator: Authenticator,
         watched: Watched,
     ) -> Self {
         Self {
             app,
-            vitals,
+            health_source,
             hostname,
-            gate,
+            authenticator,
             watched,
         }
     }
@@ -193,7 +193,7 @@ impl Api {
         routed: Routed,
         request: &Request,
         caller: &Caller,
-        token: Token,
+        token: RequestHandle,
     ) -> Handled<Pending> {
         match routed {
             Routed::To(route) => self.serve(route, request, caller, token),
@@ -217,7 +217,7 @@ impl Api {
         route: Route,
         request: &Request,
         caller: &Caller,
-        token: Token,
+        token: RequestHandle,
     ) -> Handled<Pending> {
         if let Some(problem) = origin::refusal(&route, &request.headers) {
             let shape = match route {
@@ -239,8 +239,8 @@ impl Api {
             Route::LegacyCreate(app_type) => self.create(&app_type, request, caller, token),
             Route::LegacyRelease(name) => self.release(name, request, caller, token),
             Route::Info => Handled::Reply(self.info()),
-            Route::Livez => Handled::Reply(probe(health::live(&self.vitals.signs()))),
-            Route::Readyz => Handled::Reply(probe(health::ready(&self.vitals.signs()))),
+            Route::Livez => Handled::Reply(probe(health::live(&self.health_source.inputs()))),
+            Route::Readyz => Handled::Reply(probe(health::ready(&self.health_source.inputs()))),
             Route::Metrics => Handled::Reply(self.metrics()),
             Route::OpenApi => Handled::Reply(openapi::document()),
             Route::Docs => Handled::Reply(openapi::docs()),
@@ -270,7 +270,7 @@ impl Api {
         key: InstanceKey,
         request: &Request,
         caller: &Caller,
-        token: Token,
+        token: RequestHandle,
     ) -> Handled<Pending> {
         let variables = match variables(request) {
             Ok(variables) => variables,
@@ -325,7 +325,7 @@ impl Api {
             // Bounds that are settings are named after them.
             let setting = bound.bytes().all(|b| b.is_ascii_uppercase() || b == b'_');
             let cause = bound.to_ascii_lowercase();
-            let cause = if setting { &cause } else { "desk_inbox" };
+            let cause = if setting { &cause } else { "inbox" };
             self.watched.metrics.rejected(cause);
         }
         problem(error, shape)
@@ -354,10 +354,10 @@ impl Api {
         }
     }
 
-    /// Says how old the view is that an answer was read from, where that is worth knowing.
+    /// Says how old the cache is that an answer was read from, where that is worth knowing.
     fn aged(&self, response: Response) -> Response {
-        let age = self.app.view_age();
-        if age > VIEW_AGE_TOLD {
+        let age = self.app.cache_age();
+        if age > CACHE_AGE_REPORTED {
             return response.header("x-view-age", age.as_secs().to_string());
         }
         response
@@ -370,7 +370,7 @@ fn variables(request: &Request) -> Result<Variables, Error> {
     Variables::from_query(query).map_err(|error| Error::VariableInvalid(error.to_string().into()))
 }
 
-fn asked(key: InstanceKey, request: &Request, caller: &Caller, token: Token) -> Asked {
+fn asked(key: InstanceKey, request: &Request, caller: &Caller, token: RequestHandle) -> Asked {
     let by = Origin {
         who: caller.shown(request.peer),
         request: request.id.clone(),
@@ -410,7 +410,7 @@ fn redirect(path: &str, request: &Request) -> Response {
     Response::empty(307).header("location", origin.unwrap_or_default() + &target)
 }
 
-fn probe(verdict: Result<(), health::Ailment>) -> Response {
+fn probe(verdict: Result<(), health::HealthError>) -> Response {
     match verdict {
         Ok(()) => Response::json(200, r#"{"status":"ok"}"#),
         Err(ailment) => {

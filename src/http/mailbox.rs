@@ -5,33 +5,33 @@
 //! bounded by what can be put in: one answer for each request that waits, and
 //! one connection for each that was admitted.
 
-use crate::app::Token;
+use crate::app::RequestHandle;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// Wakes one I/O thread; wake-ups that would come to the same are made once.
 #[derive(Debug, Default)]
-pub(super) struct Bell {
+pub(super) struct Waker {
     waker: OnceLock<mio::Waker>,
     rung: AtomicBool,
     /// Wake-ups that went to the kernel.
-    pub(super) rings: AtomicU64,
+    pub(super) wakes: AtomicU64,
 }
 
-impl Bell {
-    /// Gives the bell its poller; rings at once if somebody has rung before.
+impl Waker {
+    /// Gives the waker its poller; wakes at once if somebody has rung before.
     pub(super) fn connect(&self, waker: mio::Waker) {
         let _ = self.waker.set(waker);
         if self.rung.swap(false, Ordering::SeqCst) {
-            self.ring();
+            self.wake();
         }
     }
 
-    pub(super) fn ring(&self) {
+    pub(super) fn wake(&self) {
         if !self.rung.swap(true, Ordering::SeqCst)
             && let Some(waker) = self.waker.get()
         {
-            self.rings.fetch_add(1, Ordering::Relaxed);
+            self.wakes.fetch_add(1, Ordering::Relaxed);
             if let Err(error) = waker.wake() {
                 // Its next round comes soon by itself, and then it hears.
                 log::error!("an I/O thread could not be woken: {error}");
@@ -49,8 +49,8 @@ impl Bell {
 /// The mailboxes of all I/O threads; `A` is what requests are answered with.
 #[derive(Debug)]
 pub struct Mailboxes<A> {
-    pub(super) bells: Arc<[Bell]>,
-    answers: Vec<Mutex<Vec<(Token, A)>>>,
+    pub(super) wakers: Arc<[Waker]>,
+    answers: Vec<Mutex<Vec<(RequestHandle, A)>>>,
 }
 
 impl<A> Mailboxes<A> {
@@ -60,7 +60,7 @@ impl<A> Mailboxes<A> {
     pub fn new(io_threads: usize) -> Self {
         let count = io_threads.max(1);
         Self {
-            bells: (0..count).map(|_| Bell::default()).collect(),
+            wakers: (0..count).map(|_| Waker::default()).collect(),
             answers: (0..count).map(|_| Mutex::default()).collect(),
         }
     }
@@ -73,7 +73,7 @@ impl<A> Mailboxes<A> {
 
     /// Answers the request that `token` names, from any thread. If it no longer
     /// waits (hung up, or answered), the answer is dropped and counted.
-    pub fn answer(&self, token: Token, answer: A) {
+    pub fn answer(&self, token: RequestHandle, answer: A) {
         let Some(mailbox) = self.answers.get(token.io as usize) else {
             return;
         };
@@ -81,18 +81,18 @@ impl<A> Mailboxes<A> {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .push((token, answer));
-        self.bells[token.io as usize].ring();
+        self.wakers[token.io as usize].wake();
     }
 
     /// How often a poller was woken, for metrics.
     #[must_use]
     pub fn wake_ups(&self) -> u64 {
-        let rings = self.bells.iter().map(|bell| &bell.rings);
-        rings.map(|rings| rings.load(Ordering::Relaxed)).sum()
+        let wakes = self.wakers.iter().map(|waker| &waker.wakes);
+        wakes.map(|wakes| wakes.load(Ordering::Relaxed)).sum()
     }
 
     /// Takes all answers for this thread, leaving `into`'s memory for the next.
-    pub(super) fn take(&self, io: usize, into: &mut Vec<(Token, A)>) {
+    pub(super) fn take(&self, io: usize, into: &mut Vec<(RequestHandle, A)>) {
         let mut mailbox = self.answers[io]
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
@@ -107,7 +107,7 @@ mod tests {
     #[test]
     fn answers_wait_in_order_for_their_thread() {
         let mailboxes = Mailboxes::new(2);
-        let token = |io, serial| Token {
+        let token = |io, serial| RequestHandle {
             io,
             slot: 0,
             serial,
@@ -125,14 +125,14 @@ mod tests {
     #[test]
     fn many_rings_wake_once() {
         let poll = mio::Poll::new().unwrap();
-        let bell = Bell::default();
-        bell.ring();
-        bell.connect(mio::Waker::new(poll.registry(), mio::Token(0)).unwrap());
-        bell.ring();
-        bell.ring();
-        assert_eq!(bell.rings.load(Ordering::Relaxed), 1);
-        bell.heard();
-        bell.ring();
-        assert_eq!(bell.rings.load(Ordering::Relaxed), 2);
+        let waker = Waker::default();
+        waker.wake();
+        waker.connect(mio::Waker::new(poll.registry(), mio::Token(0)).unwrap());
+        waker.wake();
+        waker.wake();
+        assert_eq!(waker.wakes.load(Ordering::Relaxed), 1);
+        waker.heard();
+        waker.wake();
+        assert_eq!(waker.wakes.load(Ordering::Relaxed), 2);
     }
 }

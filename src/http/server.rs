@@ -20,9 +20,9 @@ mod turn;
 pub(in crate::http) use admission::PeerKey;
 pub use stats::{Counter, FrontStats, ThreadStats};
 
-use crate::app::Token;
+use crate::app::RequestHandle;
 use crate::clock::Clock;
-use crate::http::mailbox::{Bell, Mailboxes};
+use crate::http::mailbox::{Mailboxes, Waker};
 use crate::http::message::{Limits, Refusal, Request, Response};
 use crate::http::tls::Tls;
 use crate::threads::OnDeath;
@@ -36,7 +36,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// What the front hands requests to. Its functions run on the I/O threads, so
+/// What the front executor requests to. Its functions run on the I/O threads, so
 /// they must not block; a panic in one is a 500 for that request only.
 pub trait Handler: Send + Sync + 'static {
     /// What a request that waits is answered with, from any thread.
@@ -46,13 +46,13 @@ pub trait Handler: Send + Sync + 'static {
 
     /// Answers a request, or parks it: then [`Mailboxes::answer`] with `token`
     /// answers it later.
-    fn handle(&self, request: Request, token: Token) -> Handled<Self::Pending>;
+    fn handle(&self, request: Request, token: RequestHandle) -> Handled<Self::Pending>;
 
     /// Turns the answer of a parked request into what is sent.
     fn resume(&self, pending: Self::Pending, answer: Self::Answer) -> Resumed<Self::Pending>;
 
     /// The peer of this parked request has gone; an answer would be dropped.
-    fn abandon(&self, token: Token);
+    fn abandon(&self, token: RequestHandle);
 
     /// The answer where the front refuses by itself.
     fn refuse(&self, refusal: Refusal) -> Response {
@@ -133,11 +133,11 @@ struct Control {
     /// How many threads have ended, and how many connections they cut.
     ended: Mutex<(usize, usize)>,
     one_ended: Condvar,
-    bells: Arc<[Bell]>,
+    wakers: Arc<[Waker]>,
 }
 
 impl Control {
-    fn new(bells: Arc<[Bell]>) -> Self {
+    fn new(wakers: Arc<[Waker]>) -> Self {
         Self {
             draining: AtomicBool::new(false),
             accepting: AtomicBool::new(true),
@@ -145,7 +145,7 @@ impl Control {
             stop_at: Mutex::new(None),
             ended: Mutex::new((0, 0)),
             one_ended: Condvar::new(),
-            bells,
+            wakers,
         }
     }
 
@@ -154,8 +154,8 @@ impl Control {
     }
 
     fn ring_all(&self) {
-        for bell in self.bells.iter() {
-            bell.ring();
+        for waker in self.wakers.iter() {
+            waker.wake();
         }
     }
 
@@ -212,7 +212,7 @@ impl Server {
             files::fit(&mut limits, room);
         }
         let stats = Arc::new(FrontStats::new(threads));
-        let control = Arc::new(Control::new(Arc::clone(&mailboxes.bells)));
+        let control = Arc::new(Control::new(Arc::clone(&mailboxes.wakers)));
         let shared = Arc::new(Shared {
             handler,
             mailboxes,

@@ -8,7 +8,7 @@
 use super::message::{Method, Refusal, Request, Response};
 use super::router::{self, Resource, Routed};
 use super::server::{Handled, Handler, Resumed};
-use crate::app::Token;
+use crate::app::RequestHandle;
 use crate::metrics::OTHER;
 use crate::traces::{Context, OTHER_METHOD, Received, RequestSpan, Traces};
 
@@ -67,7 +67,7 @@ impl<H: Handler> Handler for Traced<H> {
     type Answer = H::Answer;
     type Pending = Waiting<H::Pending>;
 
-    fn handle(&self, mut request: Request, token: Token) -> Handled<Self::Pending> {
+    fn handle(&self, mut request: Request, token: RequestHandle) -> Handled<Self::Pending> {
         let span = self.begin(&request);
         request.trace = span.as_ref().map(RequestSpan::context);
         match self.inner.handle(request, token) {
@@ -97,7 +97,7 @@ impl<H: Handler> Handler for Traced<H> {
         }
     }
 
-    fn abandon(&self, token: Token) {
+    fn abandon(&self, token: RequestHandle) {
         self.inner.abandon(token);
     }
 

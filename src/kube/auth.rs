@@ -176,7 +176,7 @@ pub struct Cluster {
     pub server: Server,
     /// The name that its certificate must have, if not that of the address.
     pub tls_server_name: Option<String>,
-    /// Who signs its certificate (PEM); always there with TLS.
+    /// Who inputs its certificate (PEM); always there with TLS.
     pub certificate_authority: Option<Source>,
     /// Client certificate and key (PEM).
     pub client_certificate: Option<(Source, Source)>,

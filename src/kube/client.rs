@@ -1,6 +1,6 @@
 //! Typed calls to Kubernetes: one attempt each, decoded, with a classified error.
 //!
-//! No retries here (waiting belongs to the desk) and no memory (that is
+//! No retries here (waiting belongs to the coordinator) and no memory (that is
 //! [`crate::store`]). What a call means for an instance is decided in
 //! [`crate::app`]; the rights that these calls need are those of our manifests.
 

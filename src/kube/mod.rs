@@ -8,7 +8,7 @@
 //! the HTTP and TLS libraries), [`client`] (typed calls, one attempt each).
 //!
 //! Nothing here waits, repeats for long, or remembers objects: waiting belongs
-//! to the desk, remembering to [`crate::store`].
+//! to the coordinator, remembering to [`crate::store`].
 
 pub mod auth;
 pub mod client;

@@ -5,7 +5,7 @@
 //! exceptions that cannot do harm: a pooled connection that was closed under us
 //! is replaced once (never for a POST, whose answer may be lost), and a 401
 //! makes us read our credentials again once. All other repeating belongs to the
-//! desk and the reflectors. Every wait and every body is bounded.
+//! coordinator and the reflectors. Every wait and every body is bounded.
 
 use super::auth::{self, ClientIdentity, Cluster, Credentials, Problem, Proof, Server};
 use super::error::{Error, Failure, Verb};

@@ -477,7 +477,7 @@ impl Watch {
                 effects.push(Effect::Store(StoreEvent::Apply(object)));
             }
             Ok(WatchEvent::Deleted(object)) => self.deleted(object.metadata(), effects),
-            Ok(WatchEvent::Foreign(metadata)) => self.deleted(&metadata, effects),
+            Ok(WatchEvent::NotOurs(metadata)) => self.deleted(&metadata, effects),
             Ok(WatchEvent::Bookmark(version)) => {
                 if version.is_before(&self.version) {
                     let why = format!("its version went back from {} to {version}", self.version);

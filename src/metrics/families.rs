@@ -96,7 +96,7 @@ families! {
     WATCH_SKIPPED = "config_controller_watch_skipped_total", COUNTER, ["resource"],
         "Objects that could not be decoded; each is in the log";
     VIEW_AGE = "config_controller_view_age_seconds", GAUGE, ["resource"],
-        "How old the view of a resource may be";
+        "How old the cache of a resource may be";
     TEMPLATE_VALID = "config_controller_template_valid", GAUGE, ["type"],
         "1 where the template of an app type can be started, 0 where it is broken";
     SPANS = "config_controller_spans_total", COUNTER, ["result"],

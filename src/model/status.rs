@@ -97,9 +97,9 @@ const DEADLINE_EXCEEDED: &str = "DeadlineExceeded";
 
 /// What may still come of a start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outlook {
+pub enum Prognosis {
     /// It may succeed, and after its budget the caller is told that it probably does not.
-    Wait {
+    Retryable {
         /// What bounds how long it may stay like this; `None` where nothing does.
         budget: Option<Budget>,
         /// What Kubernetes itself waits besides, before it tries again.
@@ -110,14 +110,14 @@ pub enum Outlook {
     },
     /// It cannot succeed any more, and why is about to be said: the Job was seen to fail before
     /// its pod was seen to end.
-    Unsaid,
+    AwaitingReason,
     /// It cannot succeed any more.
-    Never,
+    Terminal,
 }
 
 /// How long the pod of a Job that has failed is waited for, to say why. The two are watched apart,
 /// so either can be seen first; the pod of a dead node says nothing any more.
-pub const LAST_WORDS_WAIT: Duration = Duration::from_millis(500);
+pub const TERMINATION_REPORT_WAIT: Duration = Duration::from_millis(500);
 
 /// What there is to say about an instance that is not ready.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -135,7 +135,7 @@ pub struct Finding {
     /// Its last log lines or termination message.
     pub last_output: Option<Arc<str>>,
     /// What may still come.
-    pub outlook: Outlook,
+    pub prognosis: Prognosis,
 }
 
 impl Finding {
@@ -147,7 +147,7 @@ impl Finding {
             since: None,
             exit_code: None,
             last_output: None,
-            outlook: Outlook::Wait {
+            prognosis: Prognosis::Retryable {
                 budget: phase.budget(),
                 pause: Duration::ZERO,
                 from: None,
@@ -176,21 +176,21 @@ impl Finding {
 
     fn since(mut self, since: Option<Timestamp>) -> Self {
         self.since = since;
-        if let Outlook::Wait { from, .. } = &mut self.outlook {
+        if let Prognosis::Retryable { from, .. } = &mut self.prognosis {
             *from = since;
         }
         self
     }
 
     fn within(mut self, own: Budget) -> Self {
-        if let Outlook::Wait { budget, .. } = &mut self.outlook {
+        if let Prognosis::Retryable { budget, .. } = &mut self.prognosis {
             *budget = Some(own);
         }
         self
     }
 
     fn besides(mut self, controller_pause: Duration) -> Self {
-        if let Outlook::Wait { pause, .. } = &mut self.outlook {
+        if let Prognosis::Retryable { pause, .. } = &mut self.prognosis {
             *pause = controller_pause;
         }
         self
@@ -198,14 +198,14 @@ impl Finding {
 
     /// Counts the budget from `from` instead of from when it is like this.
     fn counted_from(mut self, start: Option<Timestamp>) -> Self {
-        if let Outlook::Wait { from, .. } = &mut self.outlook {
+        if let Prognosis::Retryable { from, .. } = &mut self.prognosis {
             *from = start;
         }
         self
     }
 
     fn unbounded(mut self) -> Self {
-        self.outlook = Outlook::Wait {
+        self.prognosis = Prognosis::Retryable {
             budget: None,
             pause: Duration::ZERO,
             from: None,
@@ -213,13 +213,13 @@ impl Finding {
         self
     }
 
-    fn unsaid(mut self) -> Self {
-        self.outlook = Outlook::Unsaid;
+    fn awaiting_reason(mut self) -> Self {
+        self.prognosis = Prognosis::AwaitingReason;
         self
     }
 
-    fn never(mut self) -> Self {
-        self.outlook = Outlook::Never;
+    fn terminal(mut self) -> Self {
+        self.prognosis = Prognosis::Terminal;
         self
     }
 
@@ -229,11 +229,11 @@ impl Finding {
     /// Kubernetes gives no timestamp.
     #[must_use]
     pub fn verdict_from(&self, first_seen: SystemTime, budgets: &Budgets) -> Option<SystemTime> {
-        match self.outlook {
+        match self.prognosis {
             // Never later than it was seen: the clock of Kubernetes may be ahead of ours.
-            Outlook::Never => Some(first_seen),
-            Outlook::Unsaid => first_seen.checked_add(LAST_WORDS_WAIT),
-            Outlook::Wait {
+            Prognosis::Terminal => Some(first_seen),
+            Prognosis::AwaitingReason => first_seen.checked_add(TERMINATION_REPORT_WAIT),
+            Prognosis::Retryable {
                 budget,
                 pause,
                 from,
@@ -273,7 +273,7 @@ impl Ending {
         };
         let mut finding = Finding::new(Phase::Starting, self.reason, message)
             .since(self.at)
-            .never();
+            .terminal();
         finding.exit_code = (self.reason == COMPLETED).then_some(0);
         finding
     }
@@ -408,7 +408,7 @@ fn without_pod(job: &Job, leaving: Option<&Pod>, said: Said<'_>) -> Finding {
         .counted_from(leaving.and_then(|pod| pod.metadata.deletion_timestamp))
         .besides(controller_pause(job));
     if is_hopeless {
-        finding.never()
+        finding.terminal()
     } else {
         finding
     }
@@ -425,13 +425,17 @@ fn controller_pause(job: &Job) -> Duration {
 
 /// Whether a pod says why it failed, or did the last time.
 #[must_use]
-pub fn says_why(pod: &Pod) -> bool {
+pub fn has_termination_report(pod: &Pod) -> bool {
     last_failure(pod).is_some()
 }
 
 /// The status of a Job that has failed, where `witness`, a pod of it that has gone, said why.
 #[must_use]
-pub fn with_witness(job: &Job, witness: &Pod, status: &InstanceStatus) -> InstanceStatus {
+pub fn with_termination_report(
+    job: &Job,
+    witness: &Pod,
+    status: &InstanceStatus,
+) -> InstanceStatus {
     let told = job_ended(job, Some(witness));
     told.unwrap_or_else(|| status.clone())
 }
@@ -488,9 +492,9 @@ fn job_ended(job: &Job, pod: Option<&Pod>) -> Option<InstanceStatus> {
         Finding::new(Phase::Starting, reason, bad.message())
     };
     let finding = match pod.and_then(last_failure) {
-        Some(finding) => finding.never(),
-        None if pod.is_none_or(|pod| !has_ended(pod)) => of_job().unsaid(),
-        None => of_job().never(),
+        Some(finding) => finding.terminal(),
+        None if pod.is_none_or(|pod| !has_ended(pod)) => of_job().awaiting_reason(),
+        None => of_job().terminal(),
     };
     let finding = finding.since(at);
     Some(InstanceStatus::Failed {

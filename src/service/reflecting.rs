@@ -3,10 +3,10 @@
 //! Wiring only, as all of [`super`].
 
 use super::{Ending, Error, on_death};
-use crate::app::desk::Input;
+use crate::app::cache::Cache;
+use crate::app::coordinator::Input;
 use crate::app::engine::{self, Catalogs, Inbox};
 use crate::app::events;
-use crate::app::view::View;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::kube::Client;
@@ -38,8 +38,8 @@ impl Stores {
         }
     }
 
-    pub(super) fn view(&self) -> View {
-        View {
+    pub(super) fn cache(&self) -> Cache {
+        Cache {
             config_maps: self.config_maps.store(),
             jobs: self.jobs.store(),
             pods: self.pods.store(),
@@ -65,7 +65,7 @@ impl Reflecting<'_> {
         stores: Stores,
         catalogs: &Arc<Catalogs>,
         inbox: &Inbox,
-        view: &View,
+        cache: &Cache,
     ) -> Result<Vec<ReflectorHandle>, Error> {
         let config_maps = stores.config_maps.store();
         let catalogs = Arc::clone(catalogs);
@@ -89,7 +89,7 @@ impl Reflecting<'_> {
                     of_pods.tell(Input::Changed(engine::keys_of_pods(changes)));
                 },
             ))?,
-            spawn(self.of_events(stores.events, inbox, view))?,
+            spawn(self.of_events(stores.events, inbox, cache))?,
         ])
     }
 
@@ -99,9 +99,9 @@ impl Reflecting<'_> {
         &self,
         writer: EventWriter,
         inbox: &Inbox,
-        view: &View,
+        cache: &Cache,
     ) -> Reflector<Event, EventWriter> {
-        let (inbox, view) = (inbox.clone(), view.clone());
+        let (inbox, cache) = (inbox.clone(), cache.clone());
         let scope = Scope {
             field_selector: "type!=Normal".into(),
             ..self.scope("")
@@ -110,7 +110,7 @@ impl Reflecting<'_> {
             poll: WATCH_AGAIN,
             loss: Some("why a pod is refused, not mounted or not ready is told in less detail"),
             ..self.reflector(writer, scope, move |changes| {
-                let keys = events::keys_of_events(changes, &view);
+                let keys = events::keys_of_events(changes, &cache);
                 if !keys.is_empty() {
                     inbox.tell(Input::Changed(keys));
                 }

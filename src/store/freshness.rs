@@ -1,6 +1,6 @@
-//! [`Freshness`]: whether a view is whole, and when Kubernetes was last heard from.
+//! [`Freshness`]: whether a cache is whole, and when Kubernetes was last heard from.
 //!
-//! Every answer asks for it, of every store, so it is kept beside the lock of the view and not
+//! Every answer asks for it, of every store, so it is kept beside the lock of the cache and not
 //! under it: readers do not fight for a cache line to learn what changes once in seconds.
 
 use crate::kube::watch::SILENCE;
@@ -17,7 +17,7 @@ pub(super) struct Freshness {
 }
 
 impl Freshness {
-    /// Of a view that was made at `now` and has seen nothing.
+    /// Of a cache that was made at `now` and has seen nothing.
     pub(super) const fn new(now: Instant) -> Self {
         Self {
             made: now,
@@ -31,7 +31,7 @@ impl Freshness {
         self.synced.load(Ordering::SeqCst)
     }
 
-    /// The view shows a complete list; to be called when readers can see it.
+    /// The cache shows a complete list; to be called when readers can see it.
     pub(super) fn set_synced(&self) {
         self.synced.store(true, Ordering::SeqCst);
     }

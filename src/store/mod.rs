@@ -1,4 +1,4 @@
-//! What the watches say, in memory: the view that all reads are answered from.
+//! What the watches say, in memory: the cache that all reads are answered from.
 //!
 //! [`store`] (pure) holds the objects of one kind and decides which state of an
 //! object is newer, `freshness` (pure) how old all that may be; [`events`] (pure) holds what Events
@@ -15,5 +15,5 @@ pub mod store;
 
 pub use crate::kube::watch::StoreEvent;
 pub use events::{EventStore, EventWriter};
-pub use reflector::{OnChange, Pulse, Reflector, ReflectorHandle, Sink};
+pub use reflector::{Heartbeat, OnChange, Reflector, ReflectorHandle, Sink};
 pub use store::{Change, Store, Writer};

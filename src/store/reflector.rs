@@ -97,9 +97,9 @@ impl<K: Resource, S> fmt::Debug for Reflector<K, S> {
     }
 }
 
-/// Signs of life and counts of one reflector.
+/// HealthInputs of life and counts of one reflector.
 #[derive(Debug)]
-pub struct Pulse {
+pub struct Heartbeat {
     resource: &'static str,
     started: Instant,
     beat_millis: AtomicU64,
@@ -108,7 +108,7 @@ pub struct Pulse {
     restarts: [AtomicU64; Cause::ALL.len()],
 }
 
-impl Pulse {
+impl Heartbeat {
     fn new(resource: &'static str, now: Instant) -> Self {
         Self {
             resource,
@@ -160,8 +160,8 @@ impl Pulse {
 /// A running reflector.
 #[derive(Debug)]
 pub struct ReflectorHandle {
-    /// Its signs of life.
-    pub pulse: Arc<Pulse>,
+    /// Its inputs of life.
+    pub heartbeat: Arc<Heartbeat>,
     thread: JoinHandle<()>,
 }
 
@@ -184,9 +184,9 @@ impl<K: Resource, S: Sink<K>> Reflector<K, S> {
         let resource = K::COLLECTION.plural;
         let on_death = Arc::clone(&self.on_death);
         let running = Running::new(self);
-        let pulse = Arc::clone(&running.pulse);
+        let heartbeat = Arc::clone(&running.heartbeat);
         let thread = threads::spawn(format!("watch-{resource}"), on_death, move || running.run())?;
-        Ok(ReflectorHandle { pulse, thread })
+        Ok(ReflectorHandle { heartbeat, thread })
     }
 }
 
@@ -195,9 +195,9 @@ impl<K: Resource, S: Sink<K>> Reflector<K, S> {
 /// and talks to nobody. Much may happen in between.
 pub struct Running<K: Resource, S = Writer<K>> {
     reflector: Reflector<K, S>,
-    pulse: Arc<Pulse>,
+    heartbeat: Arc<Heartbeat>,
     backoff: Backoff,
-    teller: Teller,
+    reporter: Reporter,
     watch: Watch,
     next: Next,
     open: Option<Open>,
@@ -225,17 +225,17 @@ impl<K: Resource, S: Sink<K>> Running<K, S> {
     #[must_use]
     pub fn new(reflector: Reflector<K, S>) -> Self {
         let now = reflector.clock.now();
-        let pulse = Arc::new(Pulse::new(K::COLLECTION.plural, now));
-        let teller = Teller {
-            pulse: Arc::clone(&pulse),
+        let heartbeat = Arc::new(Heartbeat::new(K::COLLECTION.plural, now));
+        let reporter = Reporter {
+            heartbeat: Arc::clone(&heartbeat),
             poll: reflector.poll,
             loss: reflector.loss,
             failing: None,
         };
         Self {
-            pulse,
+            heartbeat,
             backoff: Backoff::new(reflector.seed),
-            teller,
+            reporter,
             watch: Watch::new(reflector.poll),
             next: Next::Wait(Duration::ZERO),
             open: None,
@@ -286,7 +286,7 @@ impl<K: Resource, S: Sink<K>> Running<K, S> {
             }
             Next::Read => {
                 let open = self.open.as_mut().expect("reading follows opening");
-                open.next(&self.pulse)
+                open.next(&self.heartbeat)
             }
             Next::Wait(_) | Next::BackOff { .. } => Input::Woken,
         }
@@ -295,7 +295,7 @@ impl<K: Resource, S: Sink<K>> Running<K, S> {
     /// Takes what has come of that; answers how long to wait before it goes on, if at all.
     pub fn take(&mut self, input: Input<K>) -> Option<Duration> {
         let now = self.reflector.clock.now();
-        self.pulse.beat(now);
+        self.heartbeat.beat(now);
         let step = self.watch.step(input, now);
         self.tell(step.effects, now);
         if step.next != Next::Read {
@@ -329,7 +329,7 @@ impl<K: Resource, S: Sink<K>> Running<K, S> {
                         Note::Watching(is_open) => writer.watching(is_open),
                         Note::Restart(..) | Note::Skipped(_) | Note::Refused(_) => {}
                     }
-                    self.teller.tell(&note, now);
+                    self.reporter.tell(&note, now);
                 }
             }
         }
@@ -340,17 +340,17 @@ impl<K: Resource, S: Sink<K>> Running<K, S> {
 }
 
 /// Tells the log and the counters of what happens to a watch, whatever it watches.
-struct Teller {
-    pulse: Arc<Pulse>,
+struct Reporter {
+    heartbeat: Arc<Heartbeat>,
     poll: Duration,
     loss: Option<&'static str>,
     /// Since when nothing is heard, once that has been logged.
     failing: Option<Instant>,
 }
 
-impl Teller {
+impl Reporter {
     fn tell(&mut self, note: &Note, now: Instant) {
-        let resource = self.pulse.resource;
+        let resource = self.heartbeat.resource;
         match note {
             Note::Heard => {
                 if let Some(since) = self.failing.take() {
@@ -360,13 +360,13 @@ impl Teller {
             }
             Note::Watching(_) => {}
             Note::Skipped(skipped) => {
-                self.pulse.skipped.fetch_add(1, Ordering::Relaxed);
+                self.heartbeat.skipped.fetch_add(1, Ordering::Relaxed);
                 let (name, reason) = (&skipped.name, &skipped.reason);
                 log::warn!("skipping \"{name}\" of {resource}, which cannot be decoded: {reason}");
             }
             Note::Refused(error) => self.refused(error),
             Note::Restart(cause, why) => {
-                self.pulse.restarts[*cause as usize].fetch_add(1, Ordering::Relaxed);
+                self.heartbeat.restarts[*cause as usize].fetch_add(1, Ordering::Relaxed);
                 self.restarted(*cause, why, now);
             }
         }
@@ -374,7 +374,7 @@ impl Teller {
 
     /// Says that a right is missing, and what that means.
     fn refused(&self, error: &Error) {
-        let (resource, poll) = (self.pulse.resource, self.poll.as_secs_f32());
+        let (resource, poll) = (self.heartbeat.resource, self.poll.as_secs_f32());
         match self.loss {
             Some(loss) => log::warn!(
                 "{error}; doing without {resource}: {loss}; asked again every {poll} s until that right is granted"
@@ -387,7 +387,7 @@ impl Teller {
 
     /// Says why it begins again: usual causes only to those who debug, an outage once.
     fn restarted(&mut self, cause: Cause, why: &str, now: Instant) {
-        let resource = self.pulse.resource;
+        let resource = self.heartbeat.resource;
         match cause {
             Cause::Closed => log::debug!("watch of {resource} begins again: {why}"),
             // If it lasts, it is said once, as the missing right that it is.
@@ -421,10 +421,10 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(10);
 
 impl Open {
     /// Waits for the next line, and reads it.
-    fn next<K: Resource>(&mut self, pulse: &Pulse) -> Input<K> {
+    fn next<K: Resource>(&mut self, heartbeat: &Heartbeat) -> Input<K> {
         loop {
             if let Some(line) = self.lines.next_line() {
-                pulse.events.fetch_add(1, Ordering::Relaxed);
+                heartbeat.events.fetch_add(1, Ordering::Relaxed);
                 return Input::Event(decode_event(line).map_err(|error| error.to_string()));
             }
             let read = match self.stream.read(&mut self.buffer) {

@@ -8,10 +8,10 @@
 //! - an older state never replaces a newer one of the same object;
 //! - a complete list replaces everything, except what our own writes returned and
 //!   the list cannot know, since it is of a moment before;
-//! - a list that goes back behind the view (an etcd that was restored from a backup)
+//! - a list that goes back behind the cache (an etcd that was restored from a backup)
 //!   is right whatever its versions: then only what our own writes returned after
 //!   it had begun is kept;
-//! - an own write about an object that the view has already seen go does not
+//! - an own write about an object that the cache has already seen go does not
 //!   bring it back.
 
 use super::freshness::Freshness;
@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 /// How many objects that we know to be gone before the watch says so are remembered.
 const GONE_MAX: usize = 1024;
 
-/// One object that has changed in the view.
+/// One object that has changed in the cache.
 #[derive(Clone, Debug)]
 pub struct Change<K> {
     /// As it was; `None` when it is new.
@@ -46,13 +46,13 @@ impl<K> Change<K> {
     }
 }
 
-/// Reads the view; clones are cheap and see the same.
+/// Reads the cache; clones are cheap and see the same.
 #[derive(Debug)]
 pub struct Store<K: Resource> {
     held: Arc<Held<K>>,
 }
 
-/// Changes the view; clones are cheap and change the same.
+/// Changes the cache; clones are cheap and change the same.
 ///
 /// The reflector has one for its events; whoever writes to Kubernetes has one
 /// for what comes back.
@@ -134,7 +134,7 @@ impl<K: Resource> Store<K> {
         all
     }
 
-    /// Calls `visit` with every object, in no order. The view is locked meanwhile.
+    /// Calls `visit` with every object, in no order. The cache is locked meanwhile.
     pub fn for_each(&self, mut visit: impl FnMut(&Arc<K>)) {
         self.view().objects.iter().for_each(|named| visit(&named.0));
     }
@@ -158,13 +158,13 @@ impl<K: Resource> Store<K> {
     }
 
     /// When Kubernetes was last heard from, by list, event, bookmark, or the
-    /// orderly end of a watch; before the first time, when the view was made.
+    /// orderly end of a watch; before the first time, when the cache was made.
     #[must_use]
     pub fn last_heard(&self) -> Instant {
         self.held.freshness.last_heard()
     }
 
-    /// How old the view may be: zero while its watch is open and was heard from
+    /// How old the cache may be: zero while its watch is open and was heard from
     /// within [`SILENCE`](crate::kube::watch::SILENCE), else the time since it was last heard from.
     #[must_use]
     pub fn age(&self, now: Instant) -> Duration {
@@ -243,11 +243,11 @@ struct View<K: Resource> {
     /// By the hash of the index key: the keys themselves are in the objects.
     index: Index<K>,
     hasher: RandomState,
-    /// Version that the view reflects: all that happened before is in it.
+    /// Version that the cache reflects: all that happened before is in it.
     version: ResourceVersion,
     /// A list that has begun and is not complete.
     pending: Option<Pending<K>>,
-    /// What our own writes returned, as long as the view has not come up to it: at most one of a name.
+    /// What our own writes returned, as long as the cache has not come up to it: at most one of a name.
     own: BTreeMap<Box<str>, Arc<K>>,
     /// Objects that our own requests were told are gone.
     gone: Gone,
@@ -332,7 +332,7 @@ impl<K: Resource> View<K> {
         }
     }
 
-    /// What the view has come up to is the watch's to tell from now on.
+    /// What the cache has come up to is the watch's to tell from now on.
     fn forget_own(&mut self) {
         let version = &self.version;
         let is_ahead = |own: &Arc<K>| version.is_before(&own.metadata().resource_version);
@@ -403,7 +403,7 @@ impl<K: Resource> View<K> {
         }
         let held = self.objects.get(&*metadata.name);
         let same_object = held.is_some_and(|held| held.0.metadata().uid == metadata.uid);
-        // The view has come further than this write, and the object is not in
+        // The cache has come further than this write, and the object is not in
         // it: it has gone since.
         if !same_object && metadata.resource_version.is_before(&self.version) {
             return None;

@@ -2,8 +2,8 @@
 //! target, the well-behaved client beside it, and whether the target is well afterwards.
 
 use crate::client;
-use crate::ground::{self, Process, Served, Talker, Wrapper};
-use crate::probe::{Probe, Seen};
+use crate::environment::{self, Process, Served, Talker, Wrapper};
+use crate::probe::{Observed, Probe};
 use crate::strikes::{Aim, LONGEST, Start, Strike};
 use std::net::SocketAddr;
 use std::process::Command;
@@ -75,7 +75,7 @@ pub(crate) struct Outcome {
     pub(crate) files_peak: usize,
     pub(crate) files_before: usize,
     pub(crate) files_after: usize,
-    pub(crate) beside: Seen,
+    pub(crate) beside: Observed,
     pub(crate) after: After,
     /// As the strike says.
     pub(crate) unjudged: Option<&'static str>,
@@ -102,15 +102,15 @@ pub(crate) fn wrapper(start: Start) -> Result<Wrapper, String> {
 /// Runs it.
 pub(crate) fn strike(target: &mut Target, strike: &Strike) -> Result<Outcome, String> {
     let id = target.aim.id.unwrap_or(0);
-    let files_before = ground::files_of(id);
+    let files_before = environment::files_of(id);
     if id != 0 {
-        ground::reset_peak(id)?;
+        environment::reset_peak(id)?;
     }
     let sampler = Sampler::start(id);
     target.probe.report()?;
     let note = run_apart(strike, &target.aim);
     let beside = target.probe.report()?;
-    let rss_kib = ground::status_of(id, "VmHWM").max(sampler.rss_kib.load(Ordering::SeqCst));
+    let rss_kib = environment::status_of(id, "VmHWM").max(sampler.rss_kib.load(Ordering::SeqCst));
     let swollen = sampler.swollen.load(Ordering::SeqCst);
     let (threads, files_peak) = sampler.end();
     let files_after = settled(id, files_before);
@@ -153,7 +153,7 @@ fn run_apart(strike: &Strike, aim: &Aim) -> Result<String, String> {
 fn settled(id: u32, before: usize) -> usize {
     let deadline = Instant::now() + SETTLE_MAX;
     loop {
-        let files = ground::files_of(id);
+        let files = environment::files_of(id);
         if files <= before + FILES_SLACK || Instant::now() > deadline {
             return files;
         }
@@ -164,7 +164,7 @@ fn settled(id: u32, before: usize) -> usize {
 /// Whether three new connections are served.
 fn is_well(address: SocketAddr, path: &str) -> bool {
     let second = Duration::from_secs(1);
-    (0..3).all(|_| client::status(address, ground::OURSELVES, path, second).ok() == Some(200))
+    (0..3).all(|_| client::status(address, environment::OURSELVES, path, second).ok() == Some(200))
 }
 
 /// Looks at a process until told to stop, and ends it if it grows beyond measure.
@@ -190,20 +190,20 @@ impl Sampler {
             let (stop, peak, swollen) = shared;
             let (mut threads, mut files, mut round) = (0, 0, 0_u32);
             while !stop.load(Ordering::SeqCst) {
-                threads = threads.max(ground::status_of(id, "Threads"));
-                let rss = ground::status_of(id, "VmRSS");
+                threads = threads.max(environment::status_of(id, "Threads"));
+                let rss = environment::status_of(id, "VmRSS");
                 peak.fetch_max(rss, Ordering::SeqCst);
                 if rss > MEMORY_MAX_KIB && !swollen.swap(true, Ordering::SeqCst) {
                     kill(id);
                 }
                 // Counting thousands of files costs more than the rest.
                 if round.is_multiple_of(10) {
-                    files = files.max(ground::files_of(id));
+                    files = files.max(environment::files_of(id));
                 }
                 round += 1;
                 std::thread::sleep(Duration::from_millis(25));
             }
-            (threads, files.max(ground::files_of(id)))
+            (threads, files.max(environment::files_of(id)))
         });
         Self {
             stop,

@@ -15,8 +15,8 @@
 
 #[path = "../bench/client.rs"]
 mod client;
-#[path = "../bench/ground.rs"]
-mod ground;
+#[path = "../bench/environment.rs"]
+mod environment;
 
 mod arena;
 mod options;
@@ -26,7 +26,7 @@ mod report;
 mod strikes;
 
 use arena::{Outcome, Target};
-use ground::{Cluster, Wrapper};
+use environment::{Cluster, Wrapper};
 use options::{Options, USAGE};
 use report::{Report, Row};
 use std::net::SocketAddr;
@@ -188,7 +188,7 @@ fn attack_local(
     options: &Options,
     report: &mut Report,
 ) -> Result<(), String> {
-    let served = ground::service(&cluster.kubeconfig, &Wrapper::default())?;
+    let served = environment::service(&cluster.kubeconfig, &Wrapper::default())?;
     let mut standing = Target::local(served, aim)?;
     give_medium_answer(standing.aim.address)?;
     // What the process holds for good is there before the first attack.
@@ -201,7 +201,7 @@ fn attack_local(
         let ours = match strike.start {
             Start::Plain => arena::strike(&mut standing, strike),
             start => arena::wrapper(start).and_then(|wrapper| {
-                let served = ground::service(&cluster.kubeconfig, &wrapper)?;
+                let served = environment::service(&cluster.kubeconfig, &wrapper)?;
                 arena::strike(&mut Target::local(served, aim)?, strike)
             }),
         };
@@ -213,7 +213,7 @@ fn attack_local(
 
 /// The same on stock tiny_http, a new one each time: few of them live on.
 fn attack_tiny(strike: &Strike, aim: &Aim) -> Result<Outcome, String> {
-    let served = ground::bare(&["tiny", "8"], &arena::wrapper(strike.start)?)?;
+    let served = environment::bare(&["tiny", "8"], &arena::wrapper(strike.start)?)?;
     let mut aim = aim.clone();
     aim.large = "/large".to_owned();
     aim.medium = "/medium".to_owned();
@@ -229,7 +229,7 @@ fn give_medium_answer(address: SocketAddr) -> Result<(), String> {
         body.len()
     );
     let patience = Duration::from_secs(10);
-    let client = client::Client::new(address, ground::OURSELVES, patience);
+    let client = client::Client::new(address, environment::OURSELVES, patience);
     match client.and_then(|mut client| client.ask(patch.as_bytes())) {
         Ok((200, _)) => Ok(()),
         Ok((status, _)) => Err(format!("PATCH was answered {status}")),

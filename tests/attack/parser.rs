@@ -6,7 +6,7 @@
 //! what goes over a socket in the end, beside what stock tiny_http makes of it.
 
 use crate::client;
-use crate::ground::{self, Cluster, Wrapper};
+use crate::environment::{self, Cluster, Wrapper};
 use crate::options::Options;
 use std::fmt;
 use std::io::{Read as _, Write as _};
@@ -72,7 +72,7 @@ pub(crate) fn run(options: &Options) -> Result<Vec<Parsed>, String> {
             .collect();
     }
     let cluster = Cluster::start(1)?;
-    let service = ground::service(&cluster.kubeconfig, &Wrapper::default())?;
+    let service = environment::service(&cluster.kubeconfig, &Wrapper::default())?;
     let compare = !options.short;
     INPUTS
         .iter()
@@ -83,7 +83,7 @@ pub(crate) fn run(options: &Options) -> Result<Vec<Parsed>, String> {
 fn one(input: &Input, address: SocketAddr, compare: bool) -> Result<Parsed, String> {
     let tiny = if compare {
         // A new one each time: some inputs leave a worker of it blocked.
-        let served = ground::bare(&["tiny", "8"], &Wrapper::default())?;
+        let served = environment::bare(&["tiny", "8"], &Wrapper::default())?;
         Some(send(input, served.address)?)
     } else {
         None

@@ -7,7 +7,7 @@
 //! fails, or takes a second, counts with the time it took, and as a failure.
 
 use crate::client::{Client, get};
-use crate::ground::Talker;
+use crate::environment::Talker;
 use std::io::BufRead as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::Command;
@@ -21,7 +21,7 @@ const REQUESTS_PER_CONNECTION: u32 = 20;
 
 /// What the client saw.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Seen {
+pub(crate) struct Observed {
     pub(crate) asked: u64,
     pub(crate) failed: u64,
     pub(crate) p99: Duration,
@@ -41,12 +41,12 @@ impl Probe {
     }
 
     /// What it has seen since it was last asked.
-    pub(crate) fn report(&mut self) -> Result<Seen, String> {
+    pub(crate) fn report(&mut self) -> Result<Observed, String> {
         self.0.say("report")?;
         let line = self.0.hear()?;
         let numbers: Vec<u64> = line.split(' ').filter_map(|n| n.parse().ok()).collect();
         match numbers[..] {
-            [asked, failed, p99] => Ok(Seen {
+            [asked, failed, p99] => Ok(Observed {
                 asked,
                 failed,
                 p99: Duration::from_micros(p99),
@@ -56,7 +56,7 @@ impl Probe {
     }
 
     /// What it sees in this time, from now on.
-    pub(crate) fn watch(&mut self, time: Duration) -> Result<Seen, String> {
+    pub(crate) fn watch(&mut self, time: Duration) -> Result<Observed, String> {
         self.report()?;
         std::thread::sleep(time);
         self.report()

@@ -2,7 +2,7 @@
 
 use crate::arena::{After, Outcome};
 use crate::parser::Parsed;
-use crate::probe::Seen;
+use crate::probe::Observed;
 use crate::strikes::Strike;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
@@ -26,7 +26,7 @@ pub(crate) struct Row {
 #[derive(Debug, Default)]
 pub(crate) struct Report {
     /// The well-behaved client without an attack, several times.
-    pub(crate) alone: Vec<Seen>,
+    pub(crate) alone: Vec<Observed>,
     pub(crate) rows: Vec<Row>,
     pub(crate) parsed: Vec<Parsed>,
 }
@@ -233,7 +233,7 @@ fn after(after: &After) -> String {
     }
 }
 
-/// Another program's fate, in one cell.
+/// Another program's pod_script, in one cell.
 fn tiny(o: &Outcome) -> String {
     let mut cell = format!(
         "{} threads, {}, {} files after",

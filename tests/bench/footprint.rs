@@ -5,7 +5,7 @@
 //! included; medians of the rounds, each a new process.
 
 use crate::client::{connect, get};
-use crate::ground::{self, Cluster, OURSELVES, Served, Wrapper};
+use crate::environment::{self, Cluster, OURSELVES, Served, Wrapper};
 use crate::{Findings, Options, median};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::{Value, json};
@@ -75,7 +75,7 @@ const CASES: [Case; 4] = [
 
 /// What one process took.
 #[derive(Clone, Copy, Debug)]
-struct Seen {
+struct Observed {
     ready_ms: f64,
     memory_mib: f64,
     peak_mib: f64,
@@ -93,8 +93,8 @@ pub(crate) fn run(options: &Options) -> Result<Findings, String> {
         eprintln!("footprint: {}", case.what);
         let cluster = Cluster::start(case.instances)?;
         let seen = (0..options.rounds).map(|_| once(&cluster, case));
-        let seen = seen.collect::<Result<Vec<Seen>, String>>()?;
-        let median = |of: fn(&Seen) -> f64| median(seen.iter().map(of).collect());
+        let seen = seen.collect::<Result<Vec<Observed>, String>>()?;
+        let median = |of: fn(&Observed) -> f64| median(seen.iter().map(of).collect());
         let ready = median(|seen| seen.ready_ms);
         let memory = median(|seen| seen.memory_mib);
         let peak = median(|seen| seen.peak_mib);
@@ -128,15 +128,15 @@ fn goal(most: f64) -> String {
     }
 }
 
-fn once(cluster: &Cluster, case: &Case) -> Result<Seen, String> {
+fn once(cluster: &Cluster, case: &Case) -> Result<Observed, String> {
     let begun = Instant::now();
-    let served = ground::service(&cluster.kubeconfig, &Wrapper::default())?;
+    let served = environment::service(&cluster.kubeconfig, &Wrapper::default())?;
     let ready_ms = begun.elapsed().as_secs_f64() * 1e3;
     let waiting = park(&served, case.parked)?;
     std::thread::sleep(REST);
     let id = served.process.id();
-    let mib = |field| ground::status_of(id, field) as f64 / 1024.0;
-    let seen = Seen {
+    let mib = |field| environment::status_of(id, field) as f64 / 1024.0;
+    let seen = Observed {
         ready_ms,
         memory_mib: mib("VmRSS"),
         peak_mib: mib("VmHWM"),

@@ -7,7 +7,7 @@
 //! processors with what it loads, as it does for all of them.
 
 use crate::client::{Client, get};
-use crate::ground::{self, Cluster, OURSELVES, Served, Wrapper};
+use crate::environment::{self, Cluster, OURSELVES, Served, Wrapper};
 use crate::wrk::{self, Load};
 use crate::{Findings, Options, median};
 use serde_json::{Value, json};
@@ -90,17 +90,20 @@ fn start(clusters: &[Cluster; 2]) -> Result<Vec<Subject>, String> {
     Ok(vec![
         subject(
             "service, 1 instance",
-            ground::service(&one.kubeconfig, &plain)?,
+            environment::service(&one.kubeconfig, &plain)?,
         ),
         subject(
             "service, 10,000 instances",
-            ground::service(&many.kubeconfig, &plain)?,
+            environment::service(&many.kubeconfig, &plain)?,
         ),
         subject(
             "bare tiny_http, 4 workers",
-            ground::bare(&["tiny", "4"], &plain)?,
+            environment::bare(&["tiny", "4"], &plain)?,
         ),
-        subject("bare hyper, 2 threads", ground::bare(&["hyper"], &plain)?),
+        subject(
+            "bare hyper, 2 threads",
+            environment::bare(&["hyper"], &plain)?,
+        ),
     ])
 }
 
@@ -111,9 +114,9 @@ fn calls(clusters: &mut [Cluster]) -> Result<u64, String> {
 
 fn measure(served: &Served, connections: usize, seconds: u64) -> Result<Round, String> {
     let id = served.process.id();
-    let before = ground::processor_time_of(id);
+    let before = environment::processor_time_of(id);
     let load = wrk::load(served.address, PATH, connections, seconds)?;
-    let used = ground::processor_time_of(id).saturating_sub(before);
+    let used = environment::processor_time_of(id).saturating_sub(before);
     let cost = used.as_secs_f64() * 1e6 / load.requests;
     Ok(Round { load, cost })
 }

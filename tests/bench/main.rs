@@ -6,7 +6,7 @@
 //! | `front` | scenario: GET of a ready instance |
 //! | `footprint` | scenario: memory, and the time until it is ready |
 //! | `wrk` | the load generator, and what it prints |
-//! | `ground` | the processes that are measured |
+//! | `environment` | the processes that are measured |
 //! | `client` | a plain HTTP client |
 //! | `cluster` | a program of its own: the fake API server, filled |
 //! | `bare` | a package of its own: programs that answer a constant |
@@ -15,9 +15,9 @@
 //! anywhere here; the goals are, beside the figures that they are about.
 
 mod client;
+mod environment;
 mod footprint;
 mod front;
-mod ground;
 mod wrk;
 
 use serde_json::{Map, Value};

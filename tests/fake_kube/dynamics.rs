@@ -5,11 +5,11 @@
 //! Nothing moves unless [`Dynamics::step`] or [`Dynamics::settle`] is called (the
 //! HTTP front may run a thread that calls it). A *step* is one round: each object
 //! that has something to do, by what changed and by the clock, makes one move.
-//! How fast a pod moves, and where it gets stuck, is its [`Fate`].
+//! How fast a pod moves, and where it gets stuck, is its [`PodScript`].
 //!
 //! | submodule | what it plays |
 //! |---|---|
-//! | `fate` | what is going to happen to a pod, from its annotations or a test |
+//! | `pod_script` | what is going to happen to a pod, from its annotations or a test |
 //! | `jobs` | the Job controller |
 //! | `pods` | scheduler and kubelet |
 //! | `containers` | how each move of a kubelet looks in a pod's status |
@@ -19,8 +19,8 @@
 
 pub(crate) mod collector;
 pub(crate) mod containers;
-pub(crate) mod fate;
 pub(crate) mod jobs;
+pub(crate) mod pod_script;
 pub(crate) mod pods;
 
 use std::collections::{BTreeSet, HashMap};
@@ -31,7 +31,7 @@ use serde_json::{Value, json};
 
 use super::cluster::resource::Resource;
 use super::cluster::{Cluster, Key, meta};
-use fate::{Fate, FateRule};
+use pod_script::{PodScript, PodScriptRule};
 use pods::PodLife;
 
 /// Rounds after which [`Dynamics::settle`] believes that two controllers are
@@ -81,8 +81,8 @@ pub(crate) struct Dynamics {
     lives: HashMap<String, PodLife>,
     /// When a Job may make its next pod, by UID.
     retries: HashMap<String, jobs::Retry>,
-    fates: Vec<FateRule>,
-    fate_default: Fate,
+    pod_scripts: Vec<PodScriptRule>,
+    pod_script_default: PodScript,
     pod_refusal: Option<String>,
     addresses: PodAddresses,
     addresses_given: u16,
@@ -101,7 +101,11 @@ impl std::fmt::Debug for Dynamics {
 
 impl Dynamics {
     /// Controllers that have seen nothing yet.
-    pub(crate) fn new(addresses: PodAddresses, fate_default: Fate, hook: Option<PodHook>) -> Self {
+    pub(crate) fn new(
+        addresses: PodAddresses,
+        pod_script_default: PodScript,
+        hook: Option<PodHook>,
+    ) -> Self {
         Self {
             seen: 0,
             dirty: BTreeSet::new(),
@@ -109,8 +113,8 @@ impl Dynamics {
             dependents: HashMap::new(),
             lives: HashMap::new(),
             retries: HashMap::new(),
-            fates: Vec::new(),
-            fate_default,
+            pod_scripts: Vec::new(),
+            pod_script_default,
             pod_refusal: None,
             addresses,
             addresses_given: 0,
@@ -120,8 +124,8 @@ impl Dynamics {
 
     /// Decides what happens to the pods that the rule is about. A later rule
     /// goes before an earlier one, and both before annotations.
-    pub(crate) fn set_fate(&mut self, rule: FateRule) {
-        self.fates.push(rule);
+    pub(crate) fn set_pod_script(&mut self, rule: PodScriptRule) {
+        self.pod_scripts.push(rule);
         self.rescan();
     }
 

@@ -74,7 +74,7 @@ use cluster::resource::Resource;
 use cluster::status::Refusal;
 use cluster::write::{DeleteOptions, Part};
 use cluster::{Cluster, Key};
-use dynamics::fate::{Fate, FateRule};
+use dynamics::pod_script::{PodScript, PodScriptRule};
 use dynamics::pods::PodMove;
 use dynamics::{Dynamics, PodAddresses, PodChange, PodHook};
 use faults::{FaultPlan, FaultRule};
@@ -97,7 +97,7 @@ pub(crate) struct Builder {
     history_max: usize,
     auto: bool,
     bookmark_every: Duration,
-    fate: Fate,
+    pod_script: PodScript,
     addresses: PodAddresses,
     hook: Option<PodHook>,
     access: Access,
@@ -115,7 +115,7 @@ impl FakeKube {
             history_max: HISTORY_DEFAULT,
             auto: true,
             bookmark_every: Duration::from_secs(60),
-            fate: Fate::default(),
+            pod_script: PodScript::default(),
             addresses: PodAddresses::Each(127, 88),
             hook: None,
             access: Access::open(),
@@ -152,8 +152,8 @@ impl Builder {
     }
 
     /// What happens to pods without annotations or rules of their own.
-    pub(crate) fn fate(mut self, fate: Fate) -> Self {
-        self.fate = fate;
+    pub(crate) fn pod_script(mut self, pod_script: PodScript) -> Self {
+        self.pod_script = pod_script;
         self
     }
 
@@ -213,7 +213,7 @@ impl Builder {
         }
         Model {
             cluster,
-            dynamics: Dynamics::new(self.addresses, self.fate, self.hook),
+            dynamics: Dynamics::new(self.addresses, self.pod_script, self.hook),
             faults: FaultPlan::default(),
             access: self.access,
             journal: Vec::new(),
@@ -413,10 +413,13 @@ impl FakeKube {
 /// What happens to it.
 impl FakeKube {
     /// Decides what happens to a pod: by its name, its Job's name, or `*`.
-    pub(crate) fn set_fate(&self, name: &str, fate: Fate) {
+    pub(crate) fn set_pod_script(&self, name: &str, pod_script: PodScript) {
         let name = name.to_owned();
-        self.shared
-            .with(|model| model.dynamics.set_fate(FateRule { name, fate }));
+        self.shared.with(|model| {
+            model
+                .dynamics
+                .set_pod_script(PodScriptRule { name, pod_script })
+        });
     }
 
     /// Lets the API server refuse every pod with this sentence, or none.
@@ -426,7 +429,7 @@ impl FakeKube {
             .with(|model| model.dynamics.refuse_pods(sentence));
     }
 
-    /// Makes one move of a pod, whatever its fate. Returns whether it changed.
+    /// Makes one move of a pod, whatever its pod_script. Returns whether it changed.
     pub(crate) fn move_pod(&self, namespace: &str, name: &str, next: &PodMove) -> bool {
         let key: Key = (Resource::Pods, namespace.to_owned(), name.to_owned());
         self.shared.with(|model| {

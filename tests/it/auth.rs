@@ -6,10 +6,10 @@ use std::time::Duration;
 use config_controller::http::router::ROUTES;
 use serde_json::json;
 
-use crate::fake_kube::dynamics::fate::Fate;
+use crate::fake_kube::dynamics::pod_script::PodScript;
 use crate::fake_kube::faults::{Fault, FaultRule};
 use crate::harness::{
-    Answer, Client, Ground, PREFIX, Pending, TEMPLATE, TemporaryFolder, eventually,
+    Answer, Client, PREFIX, Pending, TEMPLATE, TemporaryFolder, TestEnvironment, eventually,
 };
 
 const PORTAL: &str = "portal-0123456789abcdef";
@@ -20,9 +20,9 @@ const METHODS: &[&str] = &[
     "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "BREW",
 ];
 
-/// A ground with `AUTH=token`, and the folder of its file.
+/// A environment with `AUTH=token`, and the folder of its file.
 struct Guarded {
-    ground: Ground,
+    environment: TestEnvironment,
     folder: TemporaryFolder,
 }
 
@@ -36,16 +36,19 @@ impl Guarded {
         let folder = TemporaryFolder::new();
         let text = format!("# who may call\n{PORTAL} portal\n{DAEMON} daemon hello\n");
         let file = folder.write("tokens", &text);
-        let builder = Ground::builder()
+        let builder = TestEnvironment::builder()
             .template("other", TEMPLATE)
             .setting("AUTH", "token")
             .setting("AUTH_TOKENS_FILE", &file.display().to_string());
-        let ground = change(builder).start();
-        Self { ground, folder }
+        let environment = change(builder).start();
+        Self {
+            environment,
+            folder,
+        }
     }
 
     fn client(&self) -> Client {
-        self.ground.client()
+        self.environment.client()
     }
 }
 
@@ -145,16 +148,16 @@ fn a_request_that_is_turned_away_changes_nothing() {
     let guarded = Guarded::new();
     let client = guarded.client();
     get(client, PORTAL, "/app/hello/ann").expect(200);
-    guarded.ground.count_from_here();
+    guarded.environment.count_from_here();
     for token in [&PORTAL[..PORTAL.len() - 1], &format!("{PORTAL}0"), ""] {
         assert_eq!(get(client, token, "/app/hello/bob").status, 401);
         assert_eq!(ask(client, token, "DELETE", "/app/hello/ann").status, 401);
         let patch = begin(client, token, "PATCH", "/app/hello/ann", r#"{"a":"b"}"#);
         assert_eq!(patch.finish().status, 401);
     }
-    assert_eq!(guarded.ground.jobs(), ["hello-ann"]);
+    assert_eq!(guarded.environment.jobs(), ["hello-ann"]);
     for verb in ["create", "patch", "delete"] {
-        assert_eq!(guarded.ground.kube.count(verb, "*"), 0, "{verb}");
+        assert_eq!(guarded.environment.kube.count(verb, "*"), 0, "{verb}");
     }
 }
 
@@ -176,7 +179,7 @@ fn a_token_sees_and_uses_its_types_alone() {
         let answer = ask(client, DAEMON, method, "/app/other/bob");
         let _ = answer.expect_detail(403, "error", "forbidden");
     }
-    assert_eq!(guarded.ground.jobs().len(), 2);
+    assert_eq!(guarded.environment.jobs().len(), 2);
     ask(client, DAEMON, "DELETE", "/app/hello/ann").expect(200);
 }
 
@@ -184,7 +187,7 @@ fn a_token_sees_and_uses_its_types_alone() {
 fn the_job_says_by_name_who_started_it() {
     let guarded = Guarded::new();
     get(guarded.client(), DAEMON, "/app/hello/ann").expect(200);
-    let job = guarded.ground.wait_job("hello-ann");
+    let job = guarded.environment.wait_job("hello-ann");
     let annotation = &job["metadata"]["annotations"][format!("{PREFIX}started-by")];
     assert_eq!(*annotation, json!("daemon"));
 }
@@ -223,7 +226,7 @@ fn guessing_is_slowed_for_its_address_until_the_minute_is_over() {
     // Nothing is guessed here.
     assert_eq!(client.get("/app").status, 401);
     assert_eq!(client.get("/livez").status, 200);
-    guarded.ground.advance(Duration::from_secs(60));
+    guarded.environment.advance(Duration::from_secs(60));
     get(client, DAEMON, "/app").expect(200);
     assert_eq!(get(client, WRONG, "/app").status, 401);
 }
@@ -233,13 +236,13 @@ const STRANGER_USER: &str = "system:serviceaccount:apps:stranger";
 const STRANGER: &str = "stranger-0123456789abcdef";
 
 /// `AUTH=kubernetes`; `apps/portal` may call, `apps/stranger` is known to Kubernetes alone.
-fn reviewed(fate: Fate) -> Ground {
-    let ground = Ground::builder()
-        .fate(fate)
+fn reviewed(pod_script: PodScript) -> TestEnvironment {
+    let environment = TestEnvironment::builder()
+        .pod_script(pod_script)
         .setting("AUTH", "kubernetes")
         .setting("AUTH_ALLOW", "apps/portal,apps/daemon")
         .start();
-    let kube = &ground.kube;
+    let kube = &environment.kube;
     kube.set_may_review(true);
     kube.add_token(PORTAL, PORTAL_USER, "config-controller");
     kube.add_token(STRANGER, STRANGER_USER, "config-controller");
@@ -248,19 +251,19 @@ fn reviewed(fate: Fate) -> Ground {
         "system:serviceaccount:apps:daemon",
         "another-service",
     );
-    ground
+    environment
 }
 
-fn reviews(ground: &Ground) -> usize {
-    ground.kube.count("create", "tokenreviews")
+fn reviews(environment: &TestEnvironment) -> usize {
+    environment.kube.count("create", "tokenreviews")
 }
 
 #[test]
 fn service_accounts_on_the_list_may_call() {
-    let ground = reviewed(Fate::default());
-    let client = ground.client();
+    let environment = reviewed(PodScript::default());
+    let client = environment.client();
     assert_eq!(client.get("/app").status, 401);
-    assert_eq!(reviews(&ground), 0);
+    assert_eq!(reviews(&environment), 0);
     get(client, PORTAL, "/app").expect_text(200, r#"["hello"]"#);
     let sentence = get(client, STRANGER, "/app").expect_error(403, "forbidden");
     assert!(sentence.contains(STRANGER_USER), "{sentence}");
@@ -272,42 +275,42 @@ fn service_accounts_on_the_list_may_call() {
         &ask(client, WRONG, "DELETE", "/app/hello/a"),
     );
     get(client, PORTAL, "/app/hello/ann").expect(200);
-    let job = ground.wait_job("hello-ann");
+    let job = environment.wait_job("hello-ann");
     let annotation = &job["metadata"]["annotations"][format!("{PREFIX}started-by")];
     assert_eq!(*annotation, json!("apps/portal"));
     // One review a token: the rest was remembered.
-    assert_eq!(reviews(&ground), 4);
+    assert_eq!(reviews(&environment), 4);
 }
 
 #[test]
 fn a_revoked_token_is_good_for_half_a_minute_at_most() {
-    let ground = reviewed(Fate::default());
-    let client = ground.client();
+    let environment = reviewed(PodScript::default());
+    let client = environment.client();
     get(client, PORTAL, "/info").expect(200);
-    ground.kube.remove_tokens(PORTAL_USER);
+    environment.kube.remove_tokens(PORTAL_USER);
     get(client, PORTAL, "/info").expect(200);
-    ground.advance(Duration::from_secs(30));
+    environment.advance(Duration::from_secs(30));
     assert_eq!(get(client, PORTAL, "/info").status, 401);
-    ground
+    environment
         .kube
         .add_token(PORTAL, PORTAL_USER, "config-controller");
     assert_eq!(get(client, PORTAL, "/info").status, 401);
-    ground.advance(Duration::from_secs(5));
+    environment.advance(Duration::from_secs(5));
     get(client, PORTAL, "/info").expect(200);
-    assert_eq!(reviews(&ground), 3);
+    assert_eq!(reviews(&environment), 3);
 }
 
 #[test]
 fn a_request_waits_for_its_review_and_then_for_its_instance() {
-    let ground = reviewed(Fate::by_hand());
-    let first = begin(ground.client(), PORTAL, "GET", "/app/hello/ann", "");
-    let second = begin(ground.client(), PORTAL, "GET", "/app/hello/ann", "");
-    ground.make_ready("hello-ann");
+    let environment = reviewed(PodScript::by_hand());
+    let first = begin(environment.client(), PORTAL, "GET", "/app/hello/ann", "");
+    let second = begin(environment.client(), PORTAL, "GET", "/app/hello/ann", "");
+    environment.make_ready("hello-ann");
     first.finish().expect(200);
     second.finish().expect(200);
-    assert_eq!(ground.jobs(), ["hello-ann"]);
+    assert_eq!(environment.jobs(), ["hello-ann"]);
     let patch = begin(
-        ground.client(),
+        environment.client(),
         PORTAL,
         "PATCH",
         "/app/hello/ann",
@@ -318,11 +321,11 @@ fn a_request_waits_for_its_review_and_then_for_its_instance() {
 
 #[test]
 fn a_slow_review_keeps_nobody_else_waiting() {
-    let ground = reviewed(Fate::default());
-    let client = ground.client();
+    let environment = reviewed(PodScript::default());
+    let client = environment.client();
     get(client, PORTAL, "/app").expect(200);
     let slow = Fault::Delay(Duration::from_secs(3600));
-    ground
+    environment
         .kube
         .fault(FaultRule::new("create", "tokenreviews", slow));
     let waiting: Vec<Pending> = (0..10)
@@ -331,23 +334,23 @@ fn a_slow_review_keeps_nobody_else_waiting() {
     get(client, PORTAL, "/app").expect(200);
     get(client, PORTAL, "/app/hello/ann").expect(200);
     assert!(waiting.iter().all(|pending| !pending.is_answered()));
-    ground.kube.cut_connections();
-    ground.kube.clear_faults();
+    environment.kube.cut_connections();
+    environment.kube.clear_faults();
 }
 
 #[test]
 fn without_kubernetes_only_remembered_tokens_are_good() {
-    let ground = reviewed(Fate::default());
-    let client = ground.client();
+    let environment = reviewed(PodScript::default());
+    let client = environment.client();
     get(client, PORTAL, "/app").expect(200);
-    ground.kube.stop_listening();
+    environment.kube.stop_listening();
     get(client, PORTAL, "/app").expect(200);
     let answer = get(client, STRANGER, "/app");
     let _ = answer.expect_error(503, "kubernetes_unavailable");
     assert_eq!(answer.header("retry-after"), "1");
     let answer = ask(client, STRANGER, "DELETE", "/app/hello/ann");
     let _ = answer.expect_detail(503, "error", "kubernetes_unavailable");
-    ground.kube.start_listening();
+    environment.kube.start_listening();
     eventually("tokens are reviewed again", || {
         (get(client, STRANGER, "/app").status == 403).then_some(())
     });
@@ -359,12 +362,12 @@ fn without_kubernetes_only_remembered_tokens_are_good() {
 
 #[test]
 fn without_the_right_to_review_the_operator_is_called_for() {
-    let ground = reviewed(Fate::default());
-    ground.kube.set_may_review(false);
-    let answer = get(ground.client(), PORTAL, "/app");
+    let environment = reviewed(PodScript::default());
+    environment.kube.set_may_review(false);
+    let answer = get(environment.client(), PORTAL, "/app");
     let _ = answer.expect_error(500, "not_permitted");
-    ground.kube.set_may_review(true);
-    get(ground.client(), PORTAL, "/app").expect(200);
+    environment.kube.set_may_review(true);
+    get(environment.client(), PORTAL, "/app").expect(200);
 }
 
 /// Sees all that is logged in this process, at every level and by every library, before
@@ -402,12 +405,12 @@ fn tokens_are_never_logged() {
     let folder = TemporaryFolder::new();
     let good = format!("good.{MARK}");
     let file = folder.write("tokens", &format!("{good} marked-caller\n"));
-    let ground = Ground::builder()
+    let environment = TestEnvironment::builder()
         .setting("AUTH", "token")
         .setting("AUTH_TOKENS_FILE", &file.display().to_string())
         .setting("AUTH_FAILURES_MAX", "2")
         .start();
-    let client = ground.client();
+    let client = environment.client();
     get(client, &good, "/app/hello/ann").expect(200);
     for number in 0..4 {
         let _ = get(client, &format!("wrong{number}.{MARK}"), "/app/hello/ann");
@@ -416,7 +419,7 @@ fn tokens_are_never_logged() {
         "tokens",
         &format!("{good} a b {MARK}\n{MARK}\u{e4}\n{MARK} {MARK}\u{e4}"),
     );
-    let kubernetes = reviewed(Fate::default());
+    let kubernetes = reviewed(PodScript::default());
     let client = kubernetes.client();
     let portal = format!("portal.{MARK}");
     kubernetes
@@ -433,7 +436,7 @@ fn tokens_are_never_logged() {
     }
     kubernetes.kube.set_may_review(false);
     assert_eq!(get(client, &format!("new.{MARK}"), "/app").status, 500);
-    drop((ground, kubernetes));
+    drop((environment, kubernetes));
     assert!(SEEN.load(Ordering::SeqCst) > 0, "the log is watched");
     assert!(!LEAKED.load(Ordering::SeqCst));
 }

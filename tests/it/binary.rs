@@ -13,7 +13,8 @@ use crate::fake_kube::FakeKube;
 use crate::fake_kube::cluster::resource::Resource;
 use crate::fake_kube::dynamics::PodChange;
 use crate::harness::{
-    Answer, Client, Ground, NAMESPACE, TEMPLATE, TemporaryFolder, apply_templates, eventually,
+    Answer, Client, NAMESPACE, TEMPLATE, TemporaryFolder, TestEnvironment, apply_templates,
+    eventually,
 };
 
 /// The program with an empty environment: what is not set here is not set.
@@ -189,11 +190,11 @@ fn a_kubeconfig_that_is_none_is_told_with_all_that_is_wrong() {
 
 #[test]
 fn a_port_in_use_is_one_sentence() {
-    let ground = Ground::builder().unstarted().start();
+    let environment = TestEnvironment::builder().unstarted().start();
     let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let port = taken.local_addr().expect("an address").port().to_string();
     let output = run(program()
-        .env("KUBECONFIG", ground.kubeconfig())
+        .env("KUBECONFIG", environment.kubeconfig())
         .env("LISTEN", "127.0.0.1")
         .env("SERVICE_PORT", &port));
     let lines = said(&output, 1);
@@ -204,11 +205,11 @@ fn a_port_in_use_is_one_sentence() {
 
 #[test]
 fn a_certificate_that_is_not_there_is_one_sentence() {
-    let ground = Ground::builder().unstarted().start();
+    let environment = TestEnvironment::builder().unstarted().start();
     let folder = TemporaryFolder::new();
     let missing = folder.path("tls.crt");
     let output = run(program()
-        .env("KUBECONFIG", ground.kubeconfig())
+        .env("KUBECONFIG", environment.kubeconfig())
         .env("LISTEN", "127.0.0.1")
         .env("SERVICE_PORT", "0")
         .env("TLS_CERT", &missing)
@@ -221,9 +222,9 @@ fn a_certificate_that_is_not_there_is_one_sentence() {
 
 #[test]
 fn sigterm_and_sigint_end_it_with_0() {
-    let ground = Ground::builder().unstarted().start();
+    let environment = TestEnvironment::builder().unstarted().start();
     for signal in ["TERM", "INT"] {
-        let running = Running::start(&ground.kubeconfig());
+        let running = Running::start(&environment.kubeconfig());
         running.wait_ready();
         running.client.get("/app/hello/ann").expect(200);
         assert!(running.line.contains("namespace default"));
@@ -232,7 +233,7 @@ fn sigterm_and_sigint_end_it_with_0() {
         assert_eq!(status.code(), Some(0), "{log}");
         assert!(log.contains("stopped"), "{log}");
     }
-    assert_eq!(ground.jobs(), ["hello-ann"], "instances go on");
+    assert_eq!(environment.jobs(), ["hello-ann"], "instances go on");
 }
 
 #[test]
@@ -304,27 +305,27 @@ impl Census {
 fn a_kill_in_the_middle_of_50_starts_loses_nothing() {
     let census: Arc<Mutex<Census>> = Arc::default();
     let hook = Arc::clone(&census);
-    let ground = Ground::builder()
+    let environment = TestEnvironment::builder()
         .kube(|kube| {
             kube.on_pod(move |change| hook.lock().expect("no test has failed").note(change))
         })
         .unstarted()
         .start();
     let names: Vec<String> = (0..50).map(|n| format!("/app/hello/n{n}")).collect();
-    let mut first = Running::start(&ground.kubeconfig());
+    let mut first = Running::start(&environment.kubeconfig());
     first.wait_ready();
     let callers: Vec<_> = names
         .iter()
         .map(|name| first.client.try_begin("GET", name, &[], ""))
         .collect();
     eventually("some of them are started", || {
-        (ground.jobs().len() >= 10).then_some(())
+        (environment.jobs().len() >= 10).then_some(())
     });
     first.child.kill().expect("it can be killed");
     let answers = callers.into_iter().filter_map(Result::ok);
     let answered = answers.filter_map(|caller| caller.try_finish().ok());
     assert!(answered.into_iter().all(|answer| answer.status == 200));
-    let second = Running::start(&ground.kubeconfig());
+    let second = Running::start(&environment.kubeconfig());
     second.wait_ready();
     let again: Vec<_> = names
         .iter()
@@ -336,9 +337,9 @@ fn a_kill_in_the_middle_of_50_starts_loses_nothing() {
         addresses.insert(answer["ip"].as_str().expect("an address").to_owned());
     }
     assert_eq!(addresses.len(), names.len());
-    assert_eq!(ground.jobs().len(), names.len());
+    assert_eq!(environment.jobs().len(), names.len());
     assert_eq!(
-        ground.kube.all(Resource::Pods, NAMESPACE).len(),
+        environment.kube.all(Resource::Pods, NAMESPACE).len(),
         names.len()
     );
     let census = census.lock().expect("no test has failed");

@@ -8,7 +8,9 @@ use std::process::{Command, Stdio};
 use config_controller::check::{FILE_BYTES_MAX, RIGHTS};
 use serde_json::json;
 
-use crate::harness::{Ground, NAMESPACE, ROLE, TEMPLATE, TemporaryFolder, apply_templates};
+use crate::harness::{
+    NAMESPACE, ROLE, TEMPLATE, TemporaryFolder, TestEnvironment, apply_templates,
+};
 use crate::tidy::granted;
 use crate::watch::ROLE_OF_THE_ORIGINAL;
 
@@ -48,9 +50,9 @@ fn what_is_checked_is_what_our_role_grants() {
 #[test]
 fn under_our_role_all_is_good_and_nothing_is_changed() {
     let needs = TEMPLATE.replace("app:1", "app:${alternatives['tag']}");
-    let ground = Ground::builder().template("needs", &needs);
-    let ground = ground.unstarted().start();
-    let (code, lines, told) = check(Some(&ground.kubeconfig()), &[]);
+    let environment = TestEnvironment::builder().template("needs", &needs);
+    let environment = environment.unstarted().start();
+    let (code, lines, told) = check(Some(&environment.kubeconfig()), &[]);
     assert_eq!((code, told.as_str()), (Some(0), ""), "{lines:?}");
     assert_eq!(lines.len(), 1 + RIGHTS.len() + 2, "{lines:?}");
     assert_eq!(with("ok", &lines).len(), lines.len(), "{lines:?}");
@@ -61,7 +63,7 @@ fn under_our_role_all_is_good_and_nothing_is_changed() {
         "ok template needs of templates needs tag",
     ];
     assert_eq!(found, expected);
-    let asked: BTreeSet<(String, String)> = ground
+    let asked: BTreeSet<(String, String)> = environment
         .kube
         .requests()
         .into_iter()
@@ -76,11 +78,11 @@ fn under_our_role_all_is_good_and_nothing_is_changed() {
 
 #[test]
 fn under_the_originals_role_it_works_with_less() {
-    let ground = Ground::builder()
+    let environment = TestEnvironment::builder()
         .role(ROLE_OF_THE_ORIGINAL)
         .unstarted()
         .start();
-    let (code, lines, told) = check(Some(&ground.kubeconfig()), &[]);
+    let (code, lines, told) = check(Some(&environment.kubeconfig()), &[]);
     assert_eq!((code, told.as_str()), (Some(0), ""), "{lines:?}");
     let warned: Vec<String> = with("warn", &lines);
     let what: Vec<&str> = warned
@@ -102,9 +104,10 @@ fn under_the_originals_role_it_works_with_less() {
 fn each_right_that_is_needed_is_missed() {
     let all = "[create, delete, get, list, watch]";
     for right in ["create", "delete", "get", "list"] {
-        let ground = Ground::builder().role(&ROLE.replace(all, &all.replace(right, "update")));
-        let ground = ground.unstarted().start();
-        let (code, lines, _) = check(Some(&ground.kubeconfig()), &[]);
+        let environment =
+            TestEnvironment::builder().role(&ROLE.replace(all, &all.replace(right, "update")));
+        let environment = environment.unstarted().start();
+        let (code, lines, _) = check(Some(&environment.kubeconfig()), &[]);
         assert_eq!(code, Some(1), "{lines:?}");
         let missing = format!("FAIL {right} jobs.batch missing: grant it to the service account");
         assert_eq!(with("FAIL", &lines), [missing]);
@@ -113,25 +116,28 @@ fn each_right_that_is_needed_is_missed() {
 
 #[test]
 fn whoever_reviews_tokens_needs_a_right_that_no_role_grants() {
-    let ground = Ground::builder().unstarted().start();
+    let environment = TestEnvironment::builder().unstarted().start();
     let arguments = ["--auth=kubernetes", "--auth-allow=apps/portal"];
-    let (code, lines, _) = check(Some(&ground.kubeconfig()), &arguments);
+    let (code, lines, _) = check(Some(&environment.kubeconfig()), &arguments);
     assert_eq!(code, Some(1), "{lines:?}");
     let expected =
         "FAIL create tokenreviews.authentication.k8s.io missing: apply manifests/auth-delegator";
     assert_eq!(with("FAIL", &lines), [expected]);
-    ground.kube.set_may_review(true);
-    assert_eq!(check(Some(&ground.kubeconfig()), &arguments).0, Some(0));
+    environment.kube.set_may_review(true);
+    assert_eq!(
+        check(Some(&environment.kubeconfig()), &arguments).0,
+        Some(0)
+    );
 }
 
 #[test]
 fn a_broken_template_fails_and_a_second_offer_is_a_warning() {
-    let ground = Ground::builder()
+    let environment = TestEnvironment::builder()
         .template("broken", "spec: [")
         .unstarted()
         .start();
-    apply_templates(&ground.kube, "zz", &[("hello", TEMPLATE)], json!({}));
-    let (code, lines, _) = check(Some(&ground.kubeconfig()), &[]);
+    apply_templates(&environment.kube, "zz", &[("hello", TEMPLATE)], json!({}));
+    let (code, lines, _) = check(Some(&environment.kubeconfig()), &[]);
     assert_eq!(code, Some(1), "{lines:?}");
     let failed = with("FAIL", &lines);
     assert_eq!(failed.len(), 1, "{lines:?}");
@@ -143,10 +149,10 @@ fn a_broken_template_fails_and_a_second_offer_is_a_warning() {
 
 #[test]
 fn an_api_server_that_is_away_is_one_line() {
-    let ground = Ground::builder().unstarted().start();
+    let environment = TestEnvironment::builder().unstarted().start();
     let folder = TemporaryFolder::new();
-    let kubeconfig = std::fs::read_to_string(ground.kubeconfig()).expect("a kubeconfig");
-    let away = kubeconfig.replace(&ground.kube.url(), "http://127.0.0.1:1");
+    let kubeconfig = std::fs::read_to_string(environment.kubeconfig()).expect("a kubeconfig");
+    let away = kubeconfig.replace(&environment.kube.url(), "http://127.0.0.1:1");
     let (code, lines, _) = check(Some(&folder.write("away", &away)), &[]);
     assert_eq!(code, Some(1), "{lines:?}");
     assert_eq!(with("FAIL", &lines).len(), 1, "{lines:?}");
@@ -218,8 +224,11 @@ fn a_file_is_read_up_to_its_bound() {
 /// What the namespace of a test is called, in the table's first line.
 #[test]
 fn the_namespace_can_be_named() {
-    let ground = Ground::builder().unstarted().start();
-    let (code, lines, _) = check(Some(&ground.kubeconfig()), &["--job-namespace=elsewhere"]);
+    let environment = TestEnvironment::builder().unstarted().start();
+    let (code, lines, _) = check(
+        Some(&environment.kubeconfig()),
+        &["--job-namespace=elsewhere"],
+    );
     assert_ne!(NAMESPACE, "elsewhere");
     assert!(lines[0].contains("namespace elsewhere"), "{lines:?}");
     // Our Role is one of the other namespace.

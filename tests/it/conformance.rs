@@ -13,7 +13,7 @@
 //! | `faults` | what only the fake can be made to do |
 //!
 //! Templates here are for both grounds: the real node runs the demo image by its
-//! environment, the fake goes by the annotations of `dynamics/fate.rs`.
+//! environment, the fake goes by the annotations of `dynamics/pod_script.rs`.
 
 mod access;
 mod deletes;
@@ -42,14 +42,14 @@ macro_rules! checks {
         mod on_fake {
             $(#[test]
             fn $name() {
-                super::$name(&crate::conformance::Ground::fake());
+                super::$name(&crate::conformance::TestEnvironment::fake());
             })+
         }
         mod on_cluster {
             $(#[test]
             fn $name() {
-                if let Some(ground) = crate::conformance::Ground::cluster() {
-                    super::$name(&ground);
+                if let Some(environment) = crate::conformance::TestEnvironment::cluster() {
+                    super::$name(&environment);
                 }
             })+
         }
@@ -58,7 +58,7 @@ macro_rules! checks {
 use checks;
 
 /// A namespace on an API server, for one check.
-struct Ground {
+struct TestEnvironment {
     /// As an administrator.
     api: RawKube,
     namespace: String,
@@ -67,7 +67,7 @@ struct Ground {
     others: Option<RwLockReadGuard<'static, ()>>,
 }
 
-impl Ground {
+impl TestEnvironment {
     fn fake() -> Self {
         let fake = FakeKube::builder().start().expect("the fake starts");
         let api = RawKube::plain(&fake.url(), Some(&fake.admin_token()));
@@ -78,12 +78,15 @@ impl Ground {
     fn cluster() -> Option<Self> {
         let cluster = crate::cluster::shared()?;
         let others = crate::cluster::beside_others();
-        let mut ground = Self::in_new_namespace(cluster.api(), None);
-        ground.others = Some(others);
+        let mut environment = Self::in_new_namespace(cluster.api(), None);
+        environment.others = Some(others);
         // Pods are refused until the controllers have made this.
-        let account = format!("/api/v1/namespaces/{}/serviceaccounts", ground.namespace);
-        ground.wait_at(&account, "", |accounts| accounts.contains_key("default"));
-        Some(ground)
+        let account = format!(
+            "/api/v1/namespaces/{}/serviceaccounts",
+            environment.namespace
+        );
+        environment.wait_at(&account, "", |accounts| accounts.contains_key("default"));
+        Some(environment)
     }
 
     fn in_new_namespace(api: RawKube, fake: Option<FakeKube>) -> Self {
@@ -222,7 +225,7 @@ impl Ground {
     }
 }
 
-impl Drop for Ground {
+impl Drop for TestEnvironment {
     fn drop(&mut self) {
         let path = format!("/api/v1/namespaces/{}", self.namespace);
         // A check that failed because of the server must fail with its own words.

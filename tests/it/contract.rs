@@ -27,14 +27,16 @@
 //!
 //! | what they stand on | |
 //! |---|---|
-//! | `ground` | the servers under test |
-//! | `scene` | requests, answers and checks |
+//! | `environment` | the servers under test |
+//! | `fixture` | requests, answers and checks |
 //! | `types` | app types that mean the same everywhere |
 
+#[path = "contract_environment.rs"]
+mod environment;
 #[path = "contract_failures.rs"]
 mod failures;
-#[path = "contract_ground.rs"]
-mod ground;
+#[path = "contract_fixture.rs"]
+mod fixture;
 #[path = "contract_http.rs"]
 mod http;
 #[path = "contract_labels.rs"]
@@ -47,8 +49,6 @@ mod life;
 mod original;
 #[path = "contract_reads.rs"]
 mod reads;
-#[path = "contract_scene.rs"]
-mod scene;
 #[path = "contract_starts.rs"]
 mod starts;
 #[path = "contract_stops.rs"]
@@ -66,8 +66,8 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::cluster::{self, say};
 use crate::end_to_end::number_from_env;
-use ground::{AtUrl, Ground, Need, OnCluster, OnFake};
-use scene::{Outcome, Scene};
+use environment::{AtUrl, Need, OnCluster, OnFake, TestEnvironment};
+use fixture::{Fixture, Outcome};
 
 /// One line of the contract.
 struct Row {
@@ -81,8 +81,8 @@ struct Row {
 enum Run {
     /// One request after the other, each with its exact answer.
     Exchanges(&'static [Exchange]),
-    /// A story, on any ground that has what it needs.
-    Scene(fn(&Scene) -> Outcome),
+    /// A story, on any environment that has what it needs.
+    Fixture(fn(&Fixture) -> Outcome),
     /// A story with a fake of its own.
     Fake(fn() -> Outcome),
 }
@@ -100,13 +100,13 @@ const fn exchanges(id: &'static str, says: &'static str, run: &'static [Exchange
 }
 
 /// A row that is a story.
-const fn scene(
+const fn fixture(
     id: &'static str,
     says: &'static str,
     needs: &'static [Need],
-    run: fn(&Scene) -> Outcome,
+    run: fn(&Fixture) -> Outcome,
 ) -> Row {
-    let run = Run::Scene(run);
+    let run = Run::Fixture(run);
     Row {
         id,
         says,
@@ -187,18 +187,18 @@ impl Exchange {
         }
     }
 
-    fn check(&self, scene: &Scene) -> Outcome {
+    fn check(&self, fixture: &Fixture) -> Outcome {
         let fill = |text: &str| {
-            text.replace("<type>", scene.app_type())
-                .replace("<host>", &scene.host())
-                .replace("<new>", &scene.name("new"))
+            text.replace("<type>", fixture.app_type())
+                .replace("<host>", &fixture.host())
+                .replace("<new>", &fixture.name("new"))
         };
         let path = fill(self.path);
-        let mut reply = scene.ask(self.method, &path, self.headers, &fill(self.body))?;
+        let mut reply = fixture.ask(self.method, &path, self.headers, &fill(self.body))?;
         for (name, value) in self.answer_headers {
             // The instance that the path names is the one in the answer.
             let value = match value.strip_prefix("http://<host>") {
-                Some("<path>") => format!("http://{}{}", scene.host(), without_slash(&path)),
+                Some("<path>") => format!("http://{}{}", fixture.host(), without_slash(&path)),
                 _ => fill(value),
             };
             reply = reply.has(name, &value)?;
@@ -354,7 +354,7 @@ fn every_row_says_what_it_is_about() {
     }
 }
 
-/// What became of the rows on a ground.
+/// What became of the rows on a environment.
 #[derive(Default)]
 struct Report {
     held: usize,
@@ -362,10 +362,10 @@ struct Report {
     not_run: Vec<String>,
 }
 
-/// Calls what it is given with a ground: one of its own for each row, or the same for all.
-type Lend<'a> = &'a (dyn Fn(&mut dyn FnMut(&dyn Ground)) + Sync);
+/// Calls what it is given with a environment: one of its own for each row, or the same for all.
+type Lend<'a> = &'a (dyn Fn(&mut dyn FnMut(&dyn TestEnvironment)) + Sync);
 
-/// Runs rows, so many at once, each on the ground that it is lent.
+/// Runs rows, so many at once, each on the environment that it is lent.
 fn run_all(rows: &[&Row], at_once: usize, lend: Lend) -> Report {
     let next = AtomicUsize::new(0);
     let report = Mutex::new(Report::default());
@@ -400,22 +400,22 @@ fn run(row: &Row, lend: Lend) -> Result<(), Trouble> {
     // What the harness finds wrong it tells by a panic.
     let result = catch_unwind(AssertUnwindSafe(|| {
         let mut result = Ok(());
-        lend(&mut |ground| result = run_on(row, ground));
+        lend(&mut |environment| result = run_on(row, environment));
         result
     }));
     result.unwrap_or_else(|panic| Err(Trouble::Failed(words(&*panic))))
 }
 
-fn run_on(row: &Row, ground: &dyn Ground) -> Result<(), Trouble> {
-    if let Some(why) = row.needs.iter().find_map(|need| ground.lacks(*need)) {
+fn run_on(row: &Row, environment: &dyn TestEnvironment) -> Result<(), Trouble> {
+    if let Some(why) = row.needs.iter().find_map(|need| environment.lacks(*need)) {
         return Err(Trouble::NotRun(why));
     }
     let outcome = match row.run {
         Run::Fake(story) => story(),
-        Run::Scene(story) => story(&Scene::new(ground)),
+        Run::Fixture(story) => story(&Fixture::new(environment)),
         Run::Exchanges(exchanges) => {
-            let scene = Scene::new(ground);
-            exchanges.iter().try_for_each(|one| one.check(&scene))
+            let fixture = Fixture::new(environment);
+            exchanges.iter().try_for_each(|one| one.check(&fixture))
         }
     };
     outcome.map_err(Trouble::Failed)
@@ -462,8 +462,8 @@ fn on_a_cluster() {
     let Some(cluster) = cluster::shared() else {
         return;
     };
-    let ground = OnCluster::new(cluster);
-    let report = run_all(&table(), ROWS_AT_ONCE, &|act| act(&ground));
+    let environment = OnCluster::new(cluster);
+    let report = run_all(&table(), ROWS_AT_ONCE, &|act| act(&environment));
     judge("on a cluster", &report);
 }
 
@@ -475,10 +475,10 @@ fn at_a_url() {
         );
         return;
     };
-    let ground = found.unwrap_or_else(|sentence| panic!("{sentence}"));
-    let place = format!("at {}", ground.address());
+    let environment = found.unwrap_or_else(|sentence| panic!("{sentence}"));
+    let place = format!("at {}", environment.address());
     // One after the other unless it is asked for: others may use that server, too.
     let at_once = number_from_env("CONTRACT_AT_ONCE", 1);
-    let report = run_all(&table(), at_once, &|act| act(&ground));
+    let report = run_all(&table(), at_once, &|act| act(&environment));
     judge(&place, &report);
 }

@@ -4,26 +4,26 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::ground::Need::Types;
-use super::scene::{
-    HURRIED, JSON, Outcome, PATIENT, Reply, SUCCESS, Scene, answered, begin, holds, keys, same,
+use super::environment::Need::Types;
+use super::fixture::{
+    Fixture, HURRIED, JSON, Outcome, PATIENT, Reply, SUCCESS, answered, begin, holds, keys, same,
     soon,
 };
-use super::{Row, fake, scene};
-use crate::fake_kube::dynamics::fate::{Exit, Fate};
+use super::{Row, fake, fixture};
+use crate::fake_kube::dynamics::pod_script::{Exit, PodScript};
 use crate::fake_kube::dynamics::pods::PodMove;
 use crate::fake_kube::faults::{Fault, FaultRule};
-use crate::harness::{Connection, Ground as Fake, PREFIX, TEMPLATE};
+use crate::harness::{Connection, PREFIX, TEMPLATE, TestEnvironment as Fake};
 use crate::raw_kube::RawKube;
 
 pub(super) const ROWS: &[Row] = &[
-    scene(
+    fixture(
         "B3.4-app_error",
         "a container that ended with another code than 0 is 202 app_error, without waiting further",
         &[Types],
         app_error,
     ),
-    scene(
+    fixture(
         "A1",
         "each error of a start has the status of its cause, where 2.7.1 says 404 to all; always an object with status, msg and code",
         &[Types],
@@ -34,7 +34,7 @@ pub(super) const ROWS: &[Row] = &[
         "403 refused for a quota and for an admission webhook, with their own sentence",
         refused_by_kubernetes,
     ),
-    scene(
+    fixture(
         "A3",
         "a 202 says phase, reason, msg and since beside the word, and for a container that ended its exitCode",
         &[Types],
@@ -45,19 +45,19 @@ pub(super) const ROWS: &[Row] = &[
         "a container that ended is told with its last words",
         last_words,
     ),
-    scene(
+    fixture(
         "W7",
         "the same verdict asked for again is held for 1 s and more; 2.7.1 answers at once, 20 times a second",
         &[Types],
         a_verdict_is_held,
     ),
-    scene(
+    fixture(
         "W9",
         "a failing pull is told with its reason, and in the end as app_error; 2.7.1 says pulling_image for ever",
         &[Types],
         a_failing_pull,
     ),
-    scene(
+    fixture(
         "W14",
         "a template without metadata, or whose labels are null, starts; 2.7.1 answers 404 `'labels'`",
         &[Types],
@@ -108,17 +108,17 @@ pub(super) const ROWS: &[Row] = &[
 /// Every answer comes within this, unless it is held on purpose.
 const AT_ONCE: Duration = Duration::from_secs(30);
 
-fn app_error(scene: &Scene) -> Outcome {
-    let path = scene.path_of("failing", &scene.name("bad"));
+fn app_error(fixture: &Fixture) -> Outcome {
+    let path = fixture.path_of("failing", &fixture.name("bad"));
     let begun = Instant::now();
-    let told = scene.ask("GET", &path, &[("Prefer", "wait=120")], "")?;
+    let told = fixture.ask("GET", &path, &[("Prefer", "wait=120")], "")?;
     let told = told.json(202)?;
     same("the word", &told["status"], &json!("app_error"))?;
     let took = begun.elapsed();
     holds(took < AT_ONCE, || format!("it took {took:?}"))
 }
 
-fn statuses_of_errors(scene: &Scene) -> Outcome {
+fn statuses_of_errors(fixture: &Fixture) -> Outcome {
     for (app_type, status, code) in [
         ("no-such-type", 404, "unknown_type"),
         ("broken", 422, "template_invalid"),
@@ -126,25 +126,25 @@ fn statuses_of_errors(scene: &Scene) -> Outcome {
         ("refused", 422, "template_invalid"),
         ("needy", 422, "variable_missing"),
     ] {
-        let path = scene.path_of(app_type, &scene.name("wrong"));
-        scene.get(&path)?.error(status, code)?;
-        let listed = scene.entries(app_type)?;
+        let path = fixture.path_of(app_type, &fixture.name("wrong"));
+        fixture.get(&path)?.error(status, code)?;
+        let listed = fixture.entries(app_type)?;
         same("nothing is left of it", listed, Vec::new())?;
     }
-    let name = scene.name("taken");
-    scene.start(&scene.path_of("a", &format!("b-{name}")))?;
-    scene
+    let name = fixture.name("taken");
+    fixture.start(&fixture.path_of("a", &format!("b-{name}")))?;
+    fixture
         .get(&format!("/app/a-b/{name}"))?
         .error(409, "name_taken")
         .map(drop)
 }
 
-fn hello(ground: &Fake, headers: &[(&str, &str)]) -> Outcome<Reply> {
-    answered(ground.address(0), "GET", "/app/hello/ann", headers, "")
+fn hello(environment: &Fake, headers: &[(&str, &str)]) -> Outcome<Reply> {
+    answered(environment.address(0), "GET", "/app/hello/ann", headers, "")
 }
 
 fn refused_by_kubernetes() -> Outcome {
-    let ground = Fake::new();
+    let environment = Fake::new();
     for (fault, words) in [
         (
             Fault::Refused("exceeded quota: jobs, requested: count/jobs.batch=1".to_owned()),
@@ -156,18 +156,18 @@ fn refused_by_kubernetes() -> Outcome {
         ),
     ] {
         let rule = FaultRule::new("create", "jobs", fault).times(1);
-        ground.kube.fault(rule);
-        let sentence = hello(&ground, &[])?.error(403, "refused")?;
+        environment.kube.fault(rule);
+        let sentence = hello(&environment, &[])?.error(403, "refused")?;
         holds(sentence.contains(words), || sentence)?;
     }
-    hello(&ground, PATIENT)?.is(200).map(drop)
+    hello(&environment, PATIENT)?.is(200).map(drop)
 }
 
-fn what_a_202_says(scene: &Scene) -> Outcome {
-    let path = scene.path_of("failing", &scene.name("says"));
+fn what_a_202_says(fixture: &Fixture) -> Outcome {
+    let path = fixture.path_of("failing", &fixture.name("says"));
     // The Job's own verdict may be seen before the end of its pod; asked again, that is told.
     let told = soon("the end of the container", || {
-        let told = scene.get(&path)?.json(202)?;
+        let told = fixture.get(&path)?.json(202)?;
         same("the word", &told["status"], &json!("app_error"))?;
         same("the exit code", &told["exitCode"], &json!(1))?;
         Ok(told)
@@ -181,9 +181,9 @@ fn what_a_202_says(scene: &Scene) -> Outcome {
     let since = told["since"].as_str().unwrap_or_default();
     let since = since.parse::<jiff::Timestamp>();
     holds(since.is_ok(), || told.to_string())?;
-    let path = scene.path_of("unschedulable", &scene.name("says"));
+    let path = fixture.path_of("unschedulable", &fixture.name("says"));
     soon("the scheduler's sentence", || {
-        let told = scene.ask("GET", &path, HURRIED, "")?.json(202)?;
+        let told = fixture.ask("GET", &path, HURRIED, "")?.json(202)?;
         same("the phase", &told["phase"], &json!("scheduling"))?;
         same("the reason", &told["reason"], &json!("Unschedulable"))?;
         let sentence = told["msg"].as_str().unwrap_or_default();
@@ -203,21 +203,21 @@ fn exit(code: i64) -> Exit {
 }
 
 /// Pods that end with that code before they are ready.
-fn exits(code: i64) -> Fate {
-    Fate {
+fn exits(code: i64) -> PodScript {
+    PodScript {
         exit: Some(exit(code)),
         never_ready: true,
-        ..Fate::default()
+        ..PodScript::default()
     }
 }
 
 fn last_words() -> Outcome {
-    let ground = Fake::by_hand();
-    let waiting = begin(ground.address(0), "GET", "/app/hello/ann", PATIENT, "")?;
-    ground.move_pod("hello-ann", &PodMove::Run);
+    let environment = Fake::by_hand();
+    let waiting = begin(environment.address(0), "GET", "/app/hello/ann", PATIENT, "")?;
+    environment.move_pod("hello-ann", &PodMove::Run);
     // The container has ended, and the Job does not say so yet.
-    ground.kube.set_auto(false);
-    ground.move_pod("hello-ann", &PodMove::Exit(exit(7)));
+    environment.kube.set_auto(false);
+    environment.move_pod("hello-ann", &PodMove::Exit(exit(7)));
     let told = waiting.finish()?.json(202)?;
     same("the word", &told["status"], &json!("app_error"))?;
     same("the reason", &told["reason"], &json!("Error"))?;
@@ -225,9 +225,9 @@ fn last_words() -> Outcome {
     same("the last words", &told["log"], &json!("no licence"))
 }
 
-fn a_verdict_is_held(scene: &Scene) -> Outcome {
-    let path = scene.path_of("failing", &scene.name("held"));
-    let ask = || scene.get(&path)?.json(202);
+fn a_verdict_is_held(fixture: &Fixture) -> Outcome {
+    let path = fixture.path_of("failing", &fixture.name("held"));
+    let ask = || fixture.get(&path)?.json(202);
     let is_verdict = |told: &Value| told["status"] == "app_error";
     soon("the verdict", || {
         let told = ask()?;
@@ -244,10 +244,10 @@ fn a_verdict_is_held(scene: &Scene) -> Outcome {
     Ok(())
 }
 
-fn a_failing_pull(scene: &Scene) -> Outcome {
-    let path = scene.path_of("unpullable", &scene.name("pull"));
+fn a_failing_pull(fixture: &Fixture) -> Outcome {
+    let path = fixture.path_of("unpullable", &fixture.name("pull"));
     let ask = || {
-        scene
+        fixture
             .ask("GET", &path, &[("Prefer", "wait=1")], "")?
             .json(202)
     };
@@ -259,7 +259,7 @@ fn a_failing_pull(scene: &Scene) -> Outcome {
         holds(known, || told.to_string())
     })?;
     // A pull may still succeed for a while, which passes sooner where time can be moved.
-    scene.hasten(Duration::from_secs(60));
+    fixture.hasten(Duration::from_secs(60));
     soon("the verdict", || {
         let told = ask()?;
         same("the word", &told["status"], &json!("app_error"))?;
@@ -267,37 +267,39 @@ fn a_failing_pull(scene: &Scene) -> Outcome {
     })
 }
 
-fn templates_without_labels(scene: &Scene) -> Outcome {
+fn templates_without_labels(fixture: &Fixture) -> Outcome {
     for app_type in ["ready", "bare"] {
-        let name = scene.name("bare");
-        scene.start(&scene.path_of(app_type, &name))?;
-        let entry = scene.entry(app_type, &name)?;
+        let name = fixture.name("bare");
+        fixture.start(&fixture.path_of(app_type, &name))?;
+        let entry = fixture.entry(app_type, &name)?;
         same("it is ready", &entry["errored"], &json!(false))?;
     }
     Ok(())
 }
 
-fn verdict(ground: &Fake) -> Outcome {
-    let told = hello(ground, PATIENT)?.json(202)?;
+fn verdict(environment: &Fake) -> Outcome {
+    let told = hello(environment, PATIENT)?.json(202)?;
     same("the word", &told["status"], &json!("app_error"))
 }
 
 fn failed_instances() -> Outcome {
-    let ground = Fake::builder().fate(exits(3)).start();
-    verdict(&ground)?;
-    ground.kube.set_fate("hello-ann", Fate::default());
-    verdict(&ground)?;
-    same("POSTs so far", ground.kube.count("create", "jobs"), 1)?;
-    ground.advance(Duration::from_secs(12));
-    hello(&ground, PATIENT)?.is(200)?;
-    same("POSTs", ground.kube.count("create", "jobs"), 2)?;
+    let environment = Fake::builder().pod_script(exits(3)).start();
+    verdict(&environment)?;
+    environment
+        .kube
+        .set_pod_script("hello-ann", PodScript::default());
+    verdict(&environment)?;
+    same("POSTs so far", environment.kube.count("create", "jobs"), 1)?;
+    environment.advance(Duration::from_secs(12));
+    hello(&environment, PATIENT)?.is(200)?;
+    same("POSTs", environment.kube.count("create", "jobs"), 2)?;
 
     let kept = Fake::builder()
         .annotation("restart-failed", "never")
-        .fate(exits(3))
+        .pod_script(exits(3))
         .start();
     verdict(&kept)?;
-    kept.kube.set_fate("hello-ann", Fate::default());
+    kept.kube.set_pod_script("hello-ann", PodScript::default());
     kept.advance(Duration::from_secs(3600));
     verdict(&kept)?;
     let path = "/app/hello/ann";
@@ -307,30 +309,30 @@ fn failed_instances() -> Outcome {
 
 fn finished_instances() -> Outcome {
     // Completed while somebody waits: it is told, not waited for.
-    let ground = Fake::builder().fate(exits(0)).start();
-    let told = hello(&ground, PATIENT)?.json(202)?;
+    let environment = Fake::builder().pod_script(exits(0)).start();
+    let told = hello(&environment, PATIENT)?.json(202)?;
     same("the word", &told["status"], &json!("app_error"))?;
     same("the reason", &told["reason"], &json!("Completed"))?;
     // Completed after a while: the next GET has a new one.
-    let ground = Fake::new();
-    let first = ground.start_instance("/app/hello/ann");
-    ground.advance(Duration::from_secs(60));
-    ground.move_pod("hello-ann", &PodMove::Exit(exit(0)));
+    let environment = Fake::new();
+    let first = environment.start_instance("/app/hello/ann");
+    environment.advance(Duration::from_secs(60));
+    environment.move_pod("hello-ann", &PodMove::Exit(exit(0)));
     soon("its end is seen", || {
-        let list = answered(ground.address(0), "GET", "/app/hello", &[], "")?.json(200)?;
+        let list = answered(environment.address(0), "GET", "/app/hello", &[], "")?.json(200)?;
         same("errored", &list[0]["errored"], &json!(true))
     })?;
-    let found = hello(&ground, PATIENT)?.json(200)?;
+    let found = hello(&environment, PATIENT)?.json(200)?;
     holds(found["ip"] != first.as_str(), || found.to_string())
 }
 
 fn stopped_meanwhile() -> Outcome {
-    let ground = Fake::by_hand();
-    let address = ground.address(0);
+    let environment = Fake::by_hand();
+    let address = environment.address(0);
     let waiting = begin(address, "GET", "/app/hello/ann", PATIENT, "")?;
-    ground.wait_pod("hello-ann");
+    environment.wait_pod("hello-ann");
     soon("the instance is known", || {
-        let told = hello(&ground, HURRIED)?.json(202)?;
+        let told = hello(&environment, HURRIED)?.json(202)?;
         same("the phase", &told["phase"], &json!("scheduling"))
     })?;
     answered(address, "DELETE", "/app/hello/ann", &[], "")?.exactly(200, SUCCESS)?;
@@ -339,21 +341,24 @@ fn stopped_meanwhile() -> Outcome {
 }
 
 fn too_many_wait() -> Outcome {
-    let ground = Fake::builder()
-        .fate(Fate::by_hand())
+    let environment = Fake::builder()
+        .pod_script(PodScript::by_hand())
         .setting("PARKED_PER_KEY_MAX", "1")
         .start();
-    let waiting = begin(ground.address(0), "GET", "/app/hello/ann", PATIENT, "")?;
-    ground.wait_pod("hello-ann");
-    let refused = hello(&ground, &[])?.has("retry-after", "1")?;
+    let waiting = begin(environment.address(0), "GET", "/app/hello/ann", PATIENT, "")?;
+    environment.wait_pod("hello-ann");
+    let refused = hello(&environment, &[])?.has("retry-after", "1")?;
     refused.error(429, "too_many_requests")?;
-    ground.make_ready("hello-ann");
+    environment.make_ready("hello-ann");
     waiting.finish()?.is(200).map(drop)
 }
 
 fn capped_and_stopped() -> Outcome {
-    let ground = Fake::new();
-    let admin = RawKube::plain(&ground.kube.url(), Some(&ground.kube.admin_token()));
+    let environment = Fake::new();
+    let admin = RawKube::plain(
+        &environment.kube.url(),
+        Some(&environment.kube.admin_token()),
+    );
     let job = json!({
         "apiVersion": "batch/v1", "kind": "Job",
         "metadata": {"name": "hello-ann"},
@@ -368,32 +373,32 @@ fn capped_and_stopped() -> Outcome {
     let made = admin.post("/apis/batch/v1/namespaces/default/jobs", &job);
     same("the Job is made", made.code, 201)?;
     soon("it is told", || {
-        let told = hello(&ground, HURRIED)?.json(202)?;
+        let told = hello(&environment, HURRIED)?.json(202)?;
         same("the reason", &told["reason"], &json!("Suspended"))
     })?;
     let who_wait = |count: usize| {
         soon("so many wait", || {
-            let told = ground.get("/metrics").text;
+            let told = environment.get("/metrics").text;
             let wanted = format!("config_controller_waiting_requests {count}\n");
             holds(told.contains(&wanted), || told)
         })
     };
     // One that was answered just now may still be counted.
     who_wait(0)?;
-    let waiting = begin(ground.address(0), "GET", "/app/hello/ann", PATIENT, "")?;
+    let waiting = begin(environment.address(0), "GET", "/app/hello/ann", PATIENT, "")?;
     who_wait(1)?;
-    answered(ground.address(0), "DELETE", "/app/hello/ann", &[], "")?.exactly(200, SUCCESS)?;
+    answered(environment.address(0), "DELETE", "/app/hello/ann", &[], "")?.exactly(200, SUCCESS)?;
     let told = waiting.finish()?.has("retry-after", "1")?;
     told.error(429, "limit_reached")?;
-    hello(&ground, PATIENT)?.is(200).map(drop)
+    hello(&environment, PATIENT)?.is(200).map(drop)
 }
 
 /// When a replica has ended at the latest; it ends when its last connection has.
 const DRAIN: Duration = Duration::from_secs(60);
 
 fn draining() -> Outcome {
-    let mut ground = Fake::builder().fate(Fate::by_hand()).start();
-    let address = ground.address(0);
+    let mut environment = Fake::builder().pod_script(PodScript::by_hand()).start();
+    let address = environment.address(0);
     let requests = [
         ("GET", "/app/hello/new"),
         ("GET", "/create/hello?sessionID=new"),
@@ -411,8 +416,8 @@ fn draining() -> Outcome {
         open.push((method, path, connection));
     }
     let waiting = begin(address, "GET", "/app/hello/ann", PATIENT, "")?;
-    ground.wait_pod("hello-ann");
-    let service = ground.take_service();
+    environment.wait_pod("hello-ann");
+    let service = environment.take_service();
     let ending = std::thread::spawn(move || service.drain(Duration::ZERO, DRAIN));
     let told = waiting.finish()?.has("connection", "close")?.json(202)?;
     same("the word", &told["status"], &json!("node_not_ready"))?;
@@ -429,14 +434,18 @@ fn draining() -> Outcome {
     }
     let ended = ending.join().map_err(|_| "the end panics")?;
     same("the end", ended, Ok(()))?;
-    same("instances", ground.jobs(), vec!["hello-ann".to_owned()])
+    same(
+        "instances",
+        environment.jobs(),
+        vec!["hello-ann".to_owned()],
+    )
 }
 
 fn before_the_first_sync() -> Outcome {
-    let mut ground = Fake::builder().unstarted().start();
-    ground.kube.stop_listening();
-    ground.add_replica();
-    let address = ground.address(0);
+    let mut environment = Fake::builder().unstarted().start();
+    environment.kube.stop_listening();
+    environment.add_replica();
+    let address = environment.address(0);
     for path in [
         "/app",
         "/app/hello",
@@ -457,20 +466,20 @@ fn before_the_first_sync() -> Outcome {
         refused.detail(503, "error", "not_synced")?;
     }
     answered(address, "GET", "/info", &[], "")?.is(200)?;
-    ground.kube.start_listening();
-    ground.wait_ready(0);
-    hello(&ground, PATIENT)?.is(200).map(drop)
+    environment.kube.start_listening();
+    environment.wait_ready(0);
+    hello(&environment, PATIENT)?.is(200).map(drop)
 }
 
 fn nothing_leaks() -> Outcome {
     let refused_template = TEMPLATE.replace("Never", "Always");
-    let ground = Fake::builder()
+    let environment = Fake::builder()
         .template("bad", &refused_template)
         // Longer than a call takes on a slow machine, or there is nothing to tell yet.
         .setting("START_WAIT", "3s")
         .start();
-    let host = ground.kube.address().to_string();
-    let port = ground.kube.address().port().to_string();
+    let host = environment.kube.address().to_string();
+    let port = environment.kube.address().port().to_string();
     let secrets = [
         host.as_str(),
         port.as_str(),
@@ -480,19 +489,19 @@ fn nothing_leaks() -> Outcome {
         "Audit-Id",
         "default-token",
     ];
-    let ask = |path: &str| answered(ground.address(0), "GET", path, &[], "");
+    let ask = |path: &str| answered(environment.address(0), "GET", path, &[], "");
     let mut told = vec![ask("/app/bad/x")?, ask("/app/nope/x")?];
-    ground
+    environment
         .kube
         .fault(FaultRule::new("create", "jobs", Fault::Forbidden));
     told.push(ask("/app/hello/a")?);
-    ground.kube.clear_faults();
-    ground
+    environment.kube.clear_faults();
+    environment
         .kube
         .fault(FaultRule::new("create", "jobs", Fault::Status(500)));
     told.push(ask("/app/hello/b")?);
-    ground.kube.clear_faults();
-    ground.kube.stop_listening();
+    environment.kube.clear_faults();
+    environment.kube.stop_listening();
     told.push(ask("/app/hello/c")?);
     for reply in told {
         holds(reply.status() >= 400, || reply.text().to_owned())?;

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::scene::{JSON, Outcome, SUCCESS, Scene, answered, holds, keys, same, soon};
-use super::{Body, Exchange, Row, ask, exchanges, fake, scene};
-use crate::harness::{Client, Ground as Fake, ROLE, eventually};
+use super::fixture::{Fixture, JSON, Outcome, SUCCESS, answered, holds, keys, same, soon};
+use super::{Body, Exchange, Row, ask, exchanges, fake, fixture};
+use crate::harness::{Client, ROLE, TestEnvironment as Fake, eventually};
 
 pub(super) const ROWS: &[Row] = &[
-    scene(
+    fixture(
         "B2.headers",
         "every answer has date, content-length and content-type: application/json without charset",
         &[],
@@ -26,7 +26,7 @@ pub(super) const ROWS: &[Row] = &[
             ask("GET", "/app/", 307, EMPTY).with(&[("server", "")]),
         ],
     ),
-    scene(
+    fixture(
         "B2.json",
         "JSON is compact, UTF-8 is not escaped, and keys keep their order",
         &[],
@@ -50,13 +50,13 @@ pub(super) const ROWS: &[Row] = &[
                 .with(NO_CORS),
         ],
     ),
-    scene(
+    fixture(
         "B2.keep-alive",
         "a connection without requests is open for 5 s at least, and then serves the next one",
         &[],
         keep_alive,
     ),
-    scene(
+    fixture(
         "V13-idle",
         "an idle keep-alive socket survives 5 s and more, also after an error",
         &[],
@@ -89,7 +89,7 @@ pub(super) const ROWS: &[Row] = &[
         "a slash at the end is 307 to the same without it, with the Host that was asked, the query kept, for any method",
         SLASHES,
     ),
-    scene(
+    fixture(
         "A15-host",
         "the location of a 307 has the Host header that was sent, with its port",
         &[],
@@ -110,7 +110,7 @@ pub(super) const ROWS: &[Row] = &[
             ask("GET", "/app/x%2Fy/a", 404, NOT_FOUND),
         ],
     ),
-    scene(
+    fixture(
         "B2.decoding",
         "segments are percent-decoded before use; a plus in a path is a plus",
         &[],
@@ -121,7 +121,7 @@ pub(super) const ROWS: &[Row] = &[
         "an error of the server is a JSON object too, where 2.7.1 answers `Internal Server Error` as text/plain",
         a_missing_right,
     ),
-    scene(
+    fixture(
         "B2.422",
         "a validation error is 422 with the reason phrase `Unprocessable Content` and an array in `detail`",
         &[],
@@ -216,7 +216,7 @@ pub(super) const ROWS: &[Row] = &[
             ask("GET", "/create/<type>", 422, Body::Exactly(MISSING_SESSION)),
         ],
     ),
-    scene(
+    fixture(
         "A17",
         "a head or target that is not understood is 400 bad_request",
         &[],
@@ -256,13 +256,13 @@ pub(super) const ROWS: &[Row] = &[
             ask("GET", "/app/<type>", 200, Body::Any).sending(CROSS_SITE, ""),
         ],
     ),
-    scene(
+    fixture(
         "A17-404",
         "404 unknown_type names the types that there are",
         &[],
         unknown_types,
     ),
-    scene(
+    fixture(
         "A17-413",
         "a body that is too large is 413, a target 414, a head 431, each as an object with its code",
         &[],
@@ -377,14 +377,14 @@ const BAD_NAMES: &[Exchange] = &[
     .sending(JSON, r#"{"ip":"6.6.6.6"}"#),
 ];
 
-fn headers(scene: &Scene) -> Outcome {
-    for path in ["/app", "/info", &scene.list(), "/nowhere"] {
+fn headers(fixture: &Fixture) -> Outcome {
+    for path in ["/app", "/info", &fixture.list(), "/nowhere"] {
         // Rows beside this one start and stop instances, between a GET and its HEAD, too.
         soon("a HEAD with the length of the GET", || {
             // What all answers must have is checked with each of them.
-            let got = scene.get(path)?.has("content-type", "application/json")?;
+            let got = fixture.get(path)?.has("content-type", "application/json")?;
             let length = got.text().len().to_string();
-            let head = scene.ask("HEAD", path, &[], "")?.is(got.status())?;
+            let head = fixture.ask("HEAD", path, &[], "")?.is(got.status())?;
             same(
                 "the length in a HEAD",
                 head.header("content-length"),
@@ -395,17 +395,17 @@ fn headers(scene: &Scene) -> Outcome {
     Ok(())
 }
 
-fn compact_json(scene: &Scene) -> Outcome {
-    let error = scene.get("/app/n%C3%B6-such-type/x")?;
+fn compact_json(fixture: &Fixture) -> Outcome {
+    let error = fixture.get("/app/n%C3%B6-such-type/x")?;
     holds(error.text().contains("nö-such-type"), || {
         format!("it has the name as it is: {}", error.text())
     })?;
     error.error(404, "unknown_type")?;
-    let path = scene.path("compact");
-    scene.start(&path)?;
+    let path = fixture.path("compact");
+    fixture.start(&path)?;
     let odd = json!({"username": "Jürg \"J\" Ünal"});
-    scene.patch(&path, &odd)?.exactly(200, SUCCESS)?;
-    let found = scene.get(&path)?;
+    fixture.patch(&path, &odd)?.exactly(200, SUCCESS)?;
+    let found = fixture.get(&path)?;
     let ending = r#","username":"Jürg \"J\" Ünal"}"#;
     holds(found.text().ends_with(ending), || found.text().to_owned())
 }
@@ -413,19 +413,19 @@ fn compact_json(scene: &Scene) -> Outcome {
 /// How long a client of 2.7.1 relies on; undici itself closes after 4 s.
 const IDLE: Duration = Duration::from_secs(5);
 
-fn keep_alive(scene: &Scene) -> Outcome {
-    idle_after(scene, "/info", "200")
+fn keep_alive(fixture: &Fixture) -> Outcome {
+    idle_after(fixture, "/info", "200")
 }
 
-fn keep_alive_after_an_error(scene: &Scene) -> Outcome {
-    idle_after(scene, "/nowhere", "404")?;
-    idle_after(scene, "/app/no-such-type/x", "404")
+fn keep_alive_after_an_error(fixture: &Fixture) -> Outcome {
+    idle_after(fixture, "/nowhere", "404")?;
+    idle_after(fixture, "/app/no-such-type/x", "404")
 }
 
 /// Silence must time out, and not be the end of the connection.
-fn idle_after(scene: &Scene, path: &str, status: &str) -> Outcome {
-    let mut stream = scene.connect()?;
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", scene.host());
+fn idle_after(fixture: &Fixture, path: &str, status: &str) -> Outcome {
+    let mut stream = fixture.connect()?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", fixture.host());
     for _ in 0..2 {
         let sent = stream.write_all(request.as_bytes());
         sent.map_err(|error| format!("{path} on an idle connection: {error}"))?;
@@ -450,8 +450,8 @@ fn idle_after(scene: &Scene, path: &str, status: &str) -> Outcome {
     Ok(())
 }
 
-fn redirect_keeps_the_host(scene: &Scene) -> Outcome {
-    let answer = scene.raw(
+fn redirect_keeps_the_host(fixture: &Fixture) -> Outcome {
+    let answer = fixture.raw(
         "GET /app/a/?x=1 HTTP/1.1\r\nHost: config-service:3333\r\nConnection: close\r\n\r\n",
     )?;
     let expected = "location: http://config-service:3333/app/a?x=1\r\n";
@@ -459,7 +459,7 @@ fn redirect_keeps_the_host(scene: &Scene) -> Outcome {
     holds(found.contains(expected), || answer)
 }
 
-fn segments_are_decoded(scene: &Scene) -> Outcome {
+fn segments_are_decoded(fixture: &Fixture) -> Outcome {
     for (name, segment) in [
         ("with space", "with%20space"),
         ("Zürich", "Z%C3%BCrich"),
@@ -468,10 +468,10 @@ fn segments_are_decoded(scene: &Scene) -> Outcome {
         ("a,b", "a%2cb"),
         ("50%", "50%25"),
     ] {
-        let unique = scene.name("d");
-        let path = scene.path_of(scene.app_type(), &format!("{segment}{unique}"));
-        scene.start(&path)?;
-        let entry = scene.entry(scene.app_type(), &format!("{name}{unique}"))?;
+        let unique = fixture.name("d");
+        let path = fixture.path_of(fixture.app_type(), &format!("{segment}{unique}"));
+        fixture.start(&path)?;
+        let entry = fixture.entry(fixture.app_type(), &format!("{name}{unique}"))?;
         same("it is ready", &entry["errored"], &json!(false))?;
     }
     Ok(())
@@ -479,19 +479,19 @@ fn segments_are_decoded(scene: &Scene) -> Outcome {
 
 fn a_missing_right() -> Outcome {
     let role = ROLE.replace("[create, delete, get, list, watch]", "[get, list, watch]");
-    let ground = Fake::builder().role(&role).start();
-    let asked = answered(ground.address(0), "GET", "/app/hello/x", &[], "")?;
+    let environment = Fake::builder().role(&role).start();
+    let asked = answered(environment.address(0), "GET", "/app/hello/x", &[], "")?;
     let sentence = asked.error(500, "not_permitted")?;
     holds(!sentence.contains("system:"), || sentence)
 }
 
-fn unprocessable_content(scene: &Scene) -> Outcome {
+fn unprocessable_content(fixture: &Fixture) -> Outcome {
     let request = format!(
         "PATCH {}/x HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n[]",
-        scene.list(),
-        scene.host()
+        fixture.list(),
+        fixture.host()
     );
-    let answer = scene.raw(&request)?;
+    let answer = fixture.raw(&request)?;
     let line = "HTTP/1.1 422 Unprocessable Content\r\n";
     holds(answer.starts_with(line), || answer.clone())?;
     let body = r#"{"detail":[{"type":"dict_type","loc":["body"],"msg":"Input should be a valid dictionary","input":[]}]}"#;
@@ -499,8 +499,8 @@ fn unprocessable_content(scene: &Scene) -> Outcome {
 }
 
 /// What the front itself refuses is an object like all errors.
-fn refused(scene: &Scene, request: &str, status: u16, code: &str) -> Outcome {
-    let answer = scene.raw(request)?;
+fn refused(fixture: &Fixture, request: &str, status: u16, code: &str) -> Outcome {
+    let answer = fixture.raw(request)?;
     let shown = answer.get(..400).unwrap_or(&answer);
     let told = || format!("{:?}: {shown}", request.lines().next().unwrap_or_default());
     let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(told)?;
@@ -510,31 +510,31 @@ fn refused(scene: &Scene, request: &str, status: u16, code: &str) -> Outcome {
     same(&told(), &body["code"], &json!(code))
 }
 
-fn bad_requests(scene: &Scene) -> Outcome {
-    let host = scene.host();
+fn bad_requests(fixture: &Fixture) -> Outcome {
+    let host = fixture.host();
     for line in ["GET app HTTP/1.1", "G(T /app HTTP/1.1", "GET /app HTTP/x"] {
         let request = format!("{line}\r\nHost: {host}\r\n\r\n");
-        refused(scene, &request, 400, "bad_request")?;
+        refused(fixture, &request, 400, "bad_request")?;
     }
-    refused(scene, "GET /app HTTP/1.1\r\n\r\n", 400, "bad_request")
+    refused(fixture, "GET /app HTTP/1.1\r\n\r\n", 400, "bad_request")
 }
 
-fn too_large(scene: &Scene) -> Outcome {
-    let host = scene.host();
+fn too_large(fixture: &Fixture) -> Outcome {
+    let host = fixture.host();
     let much = "x".repeat(20_000);
     let patch = format!(
         "PATCH /app/x/y HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: 2000000000\r\n\r\n"
     );
-    refused(scene, &patch, 413, "body_too_large")?;
+    refused(fixture, &patch, 413, "body_too_large")?;
     let target = format!("GET /app/{much} HTTP/1.1\r\nHost: {host}\r\n\r\n");
-    refused(scene, &target, 414, "target_too_long")?;
+    refused(fixture, &target, 414, "target_too_long")?;
     let field = format!("GET /app HTTP/1.1\r\nHost: {host}\r\nX: {much}\r\n\r\n");
-    refused(scene, &field, 431, "head_too_large")
+    refused(fixture, &field, 431, "head_too_large")
 }
 
-fn unknown_types(scene: &Scene) -> Outcome {
-    let types = scene.get("/app")?.json(200)?;
-    let sentence = scene
+fn unknown_types(fixture: &Fixture) -> Outcome {
+    let types = fixture.get("/app")?.json(200)?;
+    let sentence = fixture
         .get("/app/no-such-type/x")?
         .error(404, "unknown_type")?;
     for app_type in types.as_array().into_iter().flatten() {
@@ -551,11 +551,11 @@ fn tokens() -> Outcome {
         "all-types-secret-of-the-test all\nother-secret-of-the-test bye bye\n",
     );
     let file = file.display().to_string();
-    let ground = Fake::builder()
+    let environment = Fake::builder()
         .setting("AUTH", "token")
         .setting("AUTH_TOKENS_FILE", &file)
         .start();
-    let address = ground.address(0);
+    let address = environment.address(0);
     let asked = |token: &str| {
         let authorization = format!("Bearer {token}");
         let headers = [("Authorization", authorization.as_str())];
@@ -577,7 +577,7 @@ fn tokens() -> Outcome {
     asked("other-secret-of-the-test")?.error(403, "forbidden")?;
     asked("all-types-secret-of-the-test")?.is(200)?;
     // Probes have no token.
-    let client: Client = ground.client();
+    let client: Client = environment.client();
     eventually("it is alive", || {
         (client.get("/livez").status == 200).then_some(())
     });

@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::ground::Need::{Edit, Objects, Types};
+use super::environment::Need::{Edit, Objects, Types};
+use super::fixture::{
+    Asked, Fixture, HURRIED, Outcome, SUCCESS, answered, begin, holds, same, soon,
+};
 use super::http::MISSING_SESSION;
-use super::scene::{Asked, HURRIED, Outcome, SUCCESS, Scene, answered, begin, holds, same, soon};
-use super::{Body, Row, ask, exchanges, fake, scene};
-use crate::harness::Ground as Fake;
+use super::{Body, Row, ask, exchanges, fake, fixture};
+use crate::harness::TestEnvironment as Fake;
 
 pub(super) const ROWS: &[Row] = &[
     exchanges(
@@ -44,13 +46,13 @@ pub(super) const ROWS: &[Row] = &[
             ),
         ],
     ),
-    scene(
+    fixture(
         "B3.7-ok",
         "/create is 200 {\"hostname\":ip,\"addr\":ip} of the instance whose name is the sessionID",
         &[],
         create,
     ),
-    scene(
+    fixture(
         "B3.7-variables",
         "all query parameters of /create are variables, sessionID among them",
         &[Types, Objects],
@@ -90,31 +92,31 @@ pub(super) const ROWS: &[Row] = &[
         "/create waits without asking Kubernetes again and again",
         create_waits_quietly,
     ),
-    scene(
+    fixture(
         "A13",
         "/create is 502 start_failed when the verdict is in, and has A1's statuses, where 2.7.1 says 200 to all",
         &[Types],
         create_tells_failures,
     ),
-    scene(
+    fixture(
         "W19",
         "an error of /create is no address: not 200 with the error text as hostname and addr, as in 2.7.1",
         &[],
         errors_are_no_addresses,
     ),
-    scene(
+    fixture(
         "V9",
         "/create without sessionID is 422, with it 200; /release by name and by the sessionID of PATCH",
         &[],
         create_and_release,
     ),
-    scene(
+    fixture(
         "B3.8-name",
         "/release of a name stops that instance: 200 {\"status\":\"Success\"}",
         &[],
         release_by_name,
     ),
-    scene(
+    fixture(
         "B3.8-session",
         "/release of a sessionID that PATCH has set stops that instance; an address is no name",
         &[],
@@ -138,7 +140,7 @@ pub(super) const ROWS: &[Row] = &[
             ),
         ],
     ),
-    scene(
+    fixture(
         "B3.8-template-gone",
         "an instance whose template is gone can be released; in 2.7.1 it cannot",
         &[Edit],
@@ -149,16 +151,16 @@ pub(super) const ROWS: &[Row] = &[
 const MISSING: Body = Body::Exactly(MISSING_SESSION);
 
 /// The path of a /create, and of the instance that it makes.
-fn creating(scene: &Scene, app_type: &str, stem: &str) -> (String, String, String) {
-    let name = scene.name(stem);
+fn creating(fixture: &Fixture, app_type: &str, stem: &str) -> (String, String, String) {
+    let name = fixture.name(stem);
     let create = format!("/create/{app_type}?sessionID={name}");
-    let path = scene.path_of(app_type, &name);
+    let path = fixture.path_of(app_type, &name);
     (name, create, path)
 }
 
-fn create(scene: &Scene) -> Outcome {
-    let (name, create, path) = creating(scene, scene.app_type(), "create");
-    let made = scene.get(&create)?.is(200)?;
+fn create(fixture: &Fixture) -> Outcome {
+    let (name, create, path) = creating(fixture, fixture.app_type(), "create");
+    let made = fixture.get(&create)?.is(200)?;
     let text = made.text().to_owned();
     let ip = made.json(200)?["addr"]
         .as_str()
@@ -166,19 +168,21 @@ fn create(scene: &Scene) -> Outcome {
         .to_owned();
     let expected = format!(r#"{{"hostname":"{ip}","addr":"{ip}"}}"#);
     same("its body", text, expected.clone())?;
-    let entry = scene.entry(scene.app_type(), &name)?;
+    let entry = fixture.entry(fixture.app_type(), &name)?;
     same("its address", &entry["ip"], &json!(ip))?;
     // It is found again, by either route, whatever labels it has.
-    scene.patch(&path, &json!({"username": "bob"}))?.is(200)?;
-    scene.get(&create)?.exactly(200, &expected)?;
-    let found = scene.get(&path)?.json(200)?;
+    fixture.patch(&path, &json!({"username": "bob"}))?.is(200)?;
+    fixture.get(&create)?.exactly(200, &expected)?;
+    let found = fixture.get(&path)?.json(200)?;
     same("its address", &found["ip"], &json!(ip))
 }
 
-fn create_variables(scene: &Scene) -> Outcome {
-    let (name, create, _) = creating(scene, "vars", "create");
-    scene.get(&format!("{create}&X=a&X=b&E=&P=1+2"))?.is(200)?;
-    let job = scene.kube().get("jobs", &format!("vars-{name}"));
+fn create_variables(fixture: &Fixture) -> Outcome {
+    let (name, create, _) = creating(fixture, "vars", "create");
+    fixture
+        .get(&format!("{create}&X=a&X=b&E=&P=1+2"))?
+        .is(200)?;
+    let job = fixture.kube().get("jobs", &format!("vars-{name}"));
     let job = job.ok_or("there is no Job")?;
     let env = &job["spec"]["template"]["spec"]["containers"][0]["env"];
     for (variable, value) in [
@@ -199,62 +203,68 @@ fn create_variables(scene: &Scene) -> Outcome {
 
 /// A /create whose instance has a pod that goes on only by hand.
 fn waiting_create() -> Outcome<(Fake, Asked)> {
-    let ground = Fake::by_hand();
-    ground.count_from_here();
+    let environment = Fake::by_hand();
+    environment.count_from_here();
     let path = "/create/hello?sessionID=ann";
-    let waiting = begin(ground.address(0), "GET", path, &[], "")?;
-    ground.wait_pod("hello-ann");
+    let waiting = begin(environment.address(0), "GET", path, &[], "")?;
+    environment.wait_pod("hello-ann");
     // Time is moved only when the service has seen the pod: without one its patience is short.
     soon("its pod is seen", || {
-        let told = answered(ground.address(0), "GET", "/app/hello/ann", HURRIED, "")?;
+        let told = answered(environment.address(0), "GET", "/app/hello/ann", HURRIED, "")?;
         same("phase", &told.json(202)?["phase"], &json!("scheduling"))
     })?;
-    Ok((ground, waiting))
+    Ok((environment, waiting))
 }
 
 /// Wakes the service, so that it looks at its clock.
-fn wake(ground: &Fake) -> Outcome {
-    let missing = answered(ground.address(0), "DELETE", "/app/hello/nobody", &[], "")?;
+fn wake(environment: &Fake) -> Outcome {
+    let missing = answered(
+        environment.address(0),
+        "DELETE",
+        "/app/hello/nobody",
+        &[],
+        "",
+    )?;
     missing.is(404).map(drop)
 }
 
 fn create_gives_up() -> Outcome {
-    let (ground, waiting) = waiting_create()?;
-    ground.advance(Duration::from_secs(200));
-    wake(&ground)?;
+    let (environment, waiting) = waiting_create()?;
+    environment.advance(Duration::from_secs(200));
+    wake(&environment)?;
     holds(!waiting.is_answered(), || "it waits for 300 s".to_owned())?;
-    ground.advance(Duration::from_secs(101));
+    environment.advance(Duration::from_secs(101));
     soon("it is answered", || {
-        wake(&ground)?;
+        wake(&environment)?;
         holds(waiting.is_answered(), || "it waits still".to_owned())
     })?;
     let told = waiting.finish()?;
     told.exactly(408, r#"{"status":"Could not provision app"}"#)?;
     soon("the instance is deleted", || {
-        let going = ground.job("hello-ann");
+        let going = environment.job("hello-ann");
         let going = going.is_none_or(|job| job["metadata"]["deletionTimestamp"].is_string());
         holds(going, || "the Job is there".to_owned())
     })
 }
 
 fn create_waits_quietly() -> Outcome {
-    let (ground, waiting) = waiting_create()?;
+    let (environment, waiting) = waiting_create()?;
     for _ in 0..30 {
-        ground.advance(Duration::from_secs(1));
-        wake(&ground)?;
+        environment.advance(Duration::from_secs(1));
+        wake(&environment)?;
     }
     holds(!waiting.is_answered(), || "it waits".to_owned())?;
-    same("POSTs", ground.kube.count("create", "jobs"), 1)?;
-    let all = ground.kube.requests();
+    same("POSTs", environment.kube.count("create", "jobs"), 1)?;
+    let all = environment.kube.requests();
     let more = all.iter().filter(|one| one.name.starts_with("hello-ann"));
     same("calls about it beside that", more.count(), 0)?;
     let lists = all.iter().filter(|one| one.verb == "list");
     same("lists", lists.count(), 0)?;
-    ground.make_ready("hello-ann");
+    environment.make_ready("hello-ann");
     waiting.finish()?.is(200).map(drop)
 }
 
-fn create_tells_failures(scene: &Scene) -> Outcome {
+fn create_tells_failures(fixture: &Fixture) -> Outcome {
     for (app_type, status, code) in [
         ("failing", 502, "start_failed"),
         ("broken", 422, "template_invalid"),
@@ -262,19 +272,19 @@ fn create_tells_failures(scene: &Scene) -> Outcome {
         ("needy", 422, "variable_missing"),
         ("no-such-type", 404, "unknown_type"),
     ] {
-        let (_, create, _) = creating(scene, app_type, "create");
-        scene.get(&create)?.error(status, code)?;
+        let (_, create, _) = creating(fixture, app_type, "create");
+        fixture.get(&create)?.error(status, code)?;
     }
-    let name = scene.name("taken");
-    scene.start(&scene.path_of("a", &format!("b-{name}")))?;
-    let taken = scene.get(&format!("/create/a-b?sessionID={name}"))?;
+    let name = fixture.name("taken");
+    fixture.start(&fixture.path_of("a", &format!("b-{name}")))?;
+    let taken = fixture.get(&format!("/create/a-b?sessionID={name}"))?;
     taken.error(409, "name_taken").map(drop)
 }
 
-fn errors_are_no_addresses(scene: &Scene) -> Outcome {
-    let (_, create, _) = creating(scene, "no-such-type", "create");
-    scene.get(&create)?.error(404, "unknown_type")?;
-    let told = scene.get(&create)?.json(404)?;
+fn errors_are_no_addresses(fixture: &Fixture) -> Outcome {
+    let (_, create, _) = creating(fixture, "no-such-type", "create");
+    fixture.get(&create)?.error(404, "unknown_type")?;
+    let told = fixture.get(&create)?.json(404)?;
     for field in ["hostname", "addr"] {
         holds(told[field].is_null(), || told.to_string())?;
     }
@@ -282,86 +292,86 @@ fn errors_are_no_addresses(scene: &Scene) -> Outcome {
 }
 
 /// Checks that an instance is on its way out, or gone.
-fn is_released(scene: &Scene, app_type: &str, name: &str) -> Outcome {
+fn is_released(fixture: &Fixture, app_type: &str, name: &str) -> Outcome {
     soon("it is gone", || {
-        let listed = scene.entry(app_type, name).is_ok();
+        let listed = fixture.entry(app_type, name).is_ok();
         holds(!listed, || format!("{name} is listed"))
     })
 }
 
-fn create_and_release(scene: &Scene) -> Outcome {
-    let (name, create, path) = creating(scene, scene.app_type(), "session");
-    scene
-        .get(&format!("/create/{}", scene.app_type()))?
+fn create_and_release(fixture: &Fixture) -> Outcome {
+    let (name, create, path) = creating(fixture, fixture.app_type(), "session");
+    fixture
+        .get(&format!("/create/{}", fixture.app_type()))?
         .exactly(422, MISSING_SESSION)?;
-    scene.get(&create)?.is(200)?;
-    let session = scene.name("sid");
+    fixture.get(&create)?.is(200)?;
+    let session = fixture.name("sid");
     let body = json!({"sessionID": session});
-    scene.patch(&path, &body)?.exactly(200, SUCCESS)?;
+    fixture.patch(&path, &body)?.exactly(200, SUCCESS)?;
     // Its sessionID is another now, and its name still is its name.
-    scene
+    fixture
         .get(&format!("/release/{name}"))?
         .exactly(200, SUCCESS)?;
-    is_released(scene, scene.app_type(), &name)?;
-    let (name, create, path) = creating(scene, scene.app_type(), "session");
-    scene.get(&create)?.is(200)?;
-    scene.patch(&path, &body)?.exactly(200, SUCCESS)?;
-    scene
+    is_released(fixture, fixture.app_type(), &name)?;
+    let (name, create, path) = creating(fixture, fixture.app_type(), "session");
+    fixture.get(&create)?.is(200)?;
+    fixture.patch(&path, &body)?.exactly(200, SUCCESS)?;
+    fixture
         .get(&format!("/release/{session}"))?
         .exactly(200, SUCCESS)?;
-    is_released(scene, scene.app_type(), &name)
+    is_released(fixture, fixture.app_type(), &name)
 }
 
-fn release_by_name(scene: &Scene) -> Outcome {
+fn release_by_name(fixture: &Fixture) -> Outcome {
     for (stem, in_path) in [("plain", "plain"), ("Not dns_", "Not%20dns_")] {
-        let unique = scene.name("r");
-        let path = scene.path_of(scene.app_type(), &format!("{in_path}{unique}"));
-        scene.start(&path)?;
-        let released = scene.get(&format!("/release/{in_path}{unique}"))?;
+        let unique = fixture.name("r");
+        let path = fixture.path_of(fixture.app_type(), &format!("{in_path}{unique}"));
+        fixture.start(&path)?;
+        let released = fixture.get(&format!("/release/{in_path}{unique}"))?;
         released.exactly(200, SUCCESS)?;
-        is_released(scene, scene.app_type(), &format!("{stem}{unique}"))?;
+        is_released(fixture, fixture.app_type(), &format!("{stem}{unique}"))?;
     }
     Ok(())
 }
 
-fn release_by_session(scene: &Scene) -> Outcome {
-    let name = scene.name("by");
-    let path = scene.path_of(scene.app_type(), &name);
-    let ip = scene.start(&path)?;
-    let session = format!("{} with space@x", scene.name("sid"));
+fn release_by_session(fixture: &Fixture) -> Outcome {
+    let name = fixture.name("by");
+    let path = fixture.path_of(fixture.app_type(), &name);
+    let ip = fixture.start(&path)?;
+    let session = format!("{} with space@x", fixture.name("sid"));
     let body = json!({"sessionID": session});
-    scene.patch(&path, &body)?.exactly(200, SUCCESS)?;
-    let by_address = scene.get(&format!("/release/{ip}"))?;
+    fixture.patch(&path, &body)?.exactly(200, SUCCESS)?;
+    let by_address = fixture.get(&format!("/release/{ip}"))?;
     by_address.detail(404, "Not found", "not_found")?;
     let in_path = session.replace(' ', "%20");
-    scene
+    fixture
         .get(&format!("/release/{in_path}"))?
         .exactly(200, SUCCESS)?;
-    is_released(scene, scene.app_type(), &name)
+    is_released(fixture, fixture.app_type(), &name)
 }
 
-fn release_without_a_template(scene: &Scene) -> Outcome {
-    let app_type = scene.name("fleeting");
+fn release_without_a_template(fixture: &Fixture) -> Outcome {
+    let app_type = fixture.name("fleeting");
     let template = super::types::TYPES[0].1;
     let data = json!({format!("{app_type}.yaml"): template});
-    scene.kube().offer(&app_type, &data, &json!({}));
-    let name = scene.name("left");
-    let path = scene.path_of(&app_type, &name);
+    fixture.kube().offer(&app_type, &data, &json!({}));
+    let name = fixture.name("left");
+    let path = fixture.path_of(&app_type, &name);
     let is_listed = || -> Outcome<bool> {
-        let types = scene.get("/app")?.json(200)?;
+        let types = fixture.get("/app")?.json(200)?;
         Ok(types.to_string().contains(&app_type))
     };
     let outcome = soon("the type is offered", || {
         holds(is_listed()?, || "it is not listed".to_owned())
     })
-    .and_then(|()| scene.start(&path));
-    scene.kube().delete("configmaps", &app_type);
+    .and_then(|()| fixture.start(&path));
+    fixture.kube().delete("configmaps", &app_type);
     outcome?;
     soon("the type is gone", || {
         holds(!is_listed()?, || "it is listed".to_owned())
     })?;
-    scene
+    fixture
         .get(&format!("/release/{name}"))?
         .exactly(200, SUCCESS)?;
-    is_released(scene, &app_type, &name)
+    is_released(fixture, &app_type, &name)
 }

@@ -3,15 +3,15 @@
 
 use serde_json::{Value, json};
 
-use super::ground::Need::{Edit, Objects, Types};
-use super::scene::{
-    JSON, Outcome, PATIENT, Reply, SUCCESS, Scene, answered, begin, holds, keys, same, soon,
+use super::environment::Need::{Edit, Objects, Types};
+use super::fixture::{
+    Fixture, JSON, Outcome, PATIENT, Reply, SUCCESS, answered, begin, holds, keys, same, soon,
 };
-use super::{Row, fake, scene};
+use super::{Row, fake, fixture};
 use crate::end_to_end::program::Program;
-use crate::fake_kube::dynamics::fate::Fate;
+use crate::fake_kube::dynamics::pod_script::PodScript;
 use crate::fake_kube::faults::{Fault, FaultRule};
-use crate::harness::{Connection, Ground as Fake, PREFIX};
+use crate::harness::{Connection, PREFIX, TestEnvironment as Fake};
 
 pub(super) const ROWS: &[Row] = &[
     fake(
@@ -24,13 +24,13 @@ pub(super) const ROWS: &[Row] = &[
         "DELETE, PATCH, lists, /app and /release are JSON whatever Kubernetes answers; 2.7.1 says 500 as text",
         kubernetes_in_trouble,
     ),
-    scene(
+    fixture(
         "V11",
         "while 200 wait, /info is answered before any of them",
         &[Types],
         two_hundred_wait,
     ),
-    scene(
+    fixture(
         "W3",
         "60 who wait keep nobody from /info, lists and ready instances; in 2.7.1 40 of them occupy all threads",
         &[Types],
@@ -46,7 +46,7 @@ pub(super) const ROWS: &[Row] = &[
         "waiting requests and bodies have bounds, told with 429 and 413; 2.7.1 has none",
         bounds,
     ),
-    scene(
+    fixture(
         "V12",
         "an instance of 2.7.1 is listed, found again, labelled and deleted; ours has what 2.7.1 looks for",
         &[Types, Objects, Edit],
@@ -69,20 +69,21 @@ pub(super) const ROWS: &[Row] = &[
     ),
 ];
 
-fn ask(ground: &Fake, method: &str, path: &str) -> Outcome<Reply> {
+fn ask(environment: &Fake, method: &str, path: &str) -> Outcome<Reply> {
     let (headers, body) = match method {
         "PATCH" => (JSON, r#"{"k":"v"}"#),
         _ => (&[][..], ""),
     };
-    answered(ground.address(0), method, path, headers, body)
+    answered(environment.address(0), method, path, headers, body)
 }
 
 fn kubernetes_away() -> Outcome {
-    let ground = Fake::new();
-    let ip = ground.start_instance("/app/hello/ann");
-    ground.kube.stop_listening();
+    let environment = Fake::new();
+    let ip = environment.start_instance("/app/hello/ann");
+    environment.kube.stop_listening();
     // One connection for all of it: none of these ends it.
-    let mut connection = Connection::open(ground.address(0)).map_err(|error| error.to_string())?;
+    let mut connection =
+        Connection::open(environment.address(0)).map_err(|error| error.to_string())?;
     for (method, path, status) in [
         ("GET", "/app", 200),
         ("GET", "/app/hello/ann", 200),
@@ -104,33 +105,41 @@ fn kubernetes_away() -> Outcome {
         let answer = answer.map_err(|error| format!("{method} {path}: {error}"))?;
         Reply::new(format!("{method} {path}"), answer)?.is(status)?;
     }
-    ask(&ground, "GET", "/app/hello/new")?.error(503, "kubernetes_unavailable")?;
-    ask(&ground, "PATCH", "/app/hello/ann")?.detail(503, "error", "kubernetes_unavailable")?;
-    ask(&ground, "DELETE", "/app/hello/ann")?.detail(503, "error", "kubernetes_unavailable")?;
-    ask(&ground, "GET", "/release/ann")?.detail(503, "error", "kubernetes_unavailable")?;
-    let create = ask(&ground, "GET", "/create/hello?sessionID=new")?;
+    ask(&environment, "GET", "/app/hello/new")?.error(503, "kubernetes_unavailable")?;
+    ask(&environment, "PATCH", "/app/hello/ann")?.detail(503, "error", "kubernetes_unavailable")?;
+    ask(&environment, "DELETE", "/app/hello/ann")?.detail(
+        503,
+        "error",
+        "kubernetes_unavailable",
+    )?;
+    ask(&environment, "GET", "/release/ann")?.detail(503, "error", "kubernetes_unavailable")?;
+    let create = ask(&environment, "GET", "/create/hello?sessionID=new")?;
     create.error(503, "kubernetes_unavailable")?;
     let found = format!(r#"{{"ip":"{ip}"}}"#);
-    ask(&ground, "GET", "/app/hello/ann")?.exactly(200, &found)?;
-    ground.kube.start_listening();
+    ask(&environment, "GET", "/app/hello/ann")?.exactly(200, &found)?;
+    environment.kube.start_listening();
     soon("all is well again", || {
-        ask(&ground, "DELETE", "/app/hello/ann")?.is(200).map(drop)
+        ask(&environment, "DELETE", "/app/hello/ann")?
+            .is(200)
+            .map(drop)
     })
 }
 
 fn kubernetes_in_trouble() -> Outcome {
     for fault in [Fault::Status(500), Fault::Forbidden, Fault::Unauthorized] {
-        let ground = Fake::builder().setting("START_WAIT", "300ms").start();
-        answered(ground.address(0), "GET", "/app/hello/ann", PATIENT, "")?.is(200)?;
+        let environment = Fake::builder().setting("START_WAIT", "300ms").start();
+        answered(environment.address(0), "GET", "/app/hello/ann", PATIENT, "")?.is(200)?;
         for verb in ["create", "patch", "delete", "get"] {
-            ground.kube.fault(FaultRule::new(verb, "*", fault.clone()));
+            environment
+                .kube
+                .fault(FaultRule::new(verb, "*", fault.clone()));
         }
         for (method, path) in [
             ("PATCH", "/app/hello/ann"),
             ("DELETE", "/app/hello/ann"),
             ("GET", "/release/ann"),
         ] {
-            let answer = ask(&ground, method, path)?;
+            let answer = ask(&environment, method, path)?;
             holds([500, 503].contains(&answer.status()), || {
                 answer.text().to_owned()
             })?;
@@ -141,7 +150,7 @@ fn kubernetes_in_trouble() -> Outcome {
             same("its word", word, &json!("error"))?;
         }
         for path in ["/app", "/app/hello"] {
-            let list = ask(&ground, "GET", path)?.json(200)?;
+            let list = ask(&environment, "GET", path)?.json(200)?;
             holds(list.is_array(), || list.to_string())?;
         }
     }
@@ -152,66 +161,66 @@ fn kubernetes_in_trouble() -> Outcome {
 const VERY_PATIENT: &[(&str, &str)] = &[("Prefer", "wait=300")];
 
 /// Lets so many wait for so many names, and asks for other things meanwhile.
-fn crowd(scene: &Scene, waiting: usize, names: usize) -> Outcome {
-    let beside = scene.path("beside");
-    scene.start(&beside)?;
-    let names: Vec<String> = (0..names).map(|_| scene.name("crowd")).collect();
+fn crowd(fixture: &Fixture, waiting: usize, names: usize) -> Outcome {
+    let beside = fixture.path("beside");
+    fixture.start(&beside)?;
+    let names: Vec<String> = (0..names).map(|_| fixture.name("crowd")).collect();
     let asked: Outcome<Vec<_>> = (0..waiting)
         .map(|number| {
-            let path = scene.path_of("unready", &names[number % names.len()]);
-            scene.begin("GET", &path, VERY_PATIENT, "")
+            let path = fixture.path_of("unready", &names[number % names.len()]);
+            fixture.begin("GET", &path, VERY_PATIENT, "")
         })
         .collect();
     let asked = asked?;
     for name in &names {
-        soon("it is being started", || scene.entry("unready", name))?;
+        soon("it is being started", || fixture.entry("unready", name))?;
     }
     for _ in 0..50 {
-        scene.get("/info")?.is(200)?;
-        scene.get(&scene.list())?.is(200)?;
-        scene.get(&beside)?.is(200)?;
+        fixture.get("/info")?.is(200)?;
+        fixture.get(&fixture.list())?.is(200)?;
+        fixture.get(&beside)?.is(200)?;
     }
     // Had those been served in turn, these were answered by now.
     let early = asked.iter().filter(|one| one.is_answered()).count();
     same("how many were answered before that", early, 0)
 }
 
-fn two_hundred_wait(scene: &Scene) -> Outcome {
-    crowd(scene, 200, 10)
+fn two_hundred_wait(fixture: &Fixture) -> Outcome {
+    crowd(fixture, 200, 10)
 }
 
-fn sixty_wait(scene: &Scene) -> Outcome {
+fn sixty_wait(fixture: &Fixture) -> Outcome {
     // Each for itself: what 2.7.1 makes of two who want the same is another row (W4).
-    crowd(scene, 60, 60)
+    crowd(fixture, 60, 60)
 }
 
 fn reads_cost_nothing() -> Outcome {
-    let ground = Fake::new();
-    ground.start_instance("/app/hello/ann");
-    ground.count_from_here();
+    let environment = Fake::new();
+    environment.start_instance("/app/hello/ann");
+    environment.count_from_here();
     for _ in 0..1000 {
-        ask(&ground, "GET", "/app/hello/ann")?.is(200)?;
+        ask(&environment, "GET", "/app/hello/ann")?.is(200)?;
     }
     for path in ["/app", "/app/hello", "/api/hello", "/info"] {
-        ask(&ground, "GET", path)?.is(200)?;
+        ask(&environment, "GET", path)?.is(200)?;
     }
-    same("calls", ground.kube.count("*", "*"), 0)
+    same("calls", environment.kube.count("*", "*"), 0)
 }
 
 fn bounds() -> Outcome {
-    let ground = Fake::builder()
-        .fate(Fate::by_hand())
+    let environment = Fake::builder()
+        .pod_script(PodScript::by_hand())
         .setting("PARKED_MAX", "2")
         .setting("BODY_BYTES_MAX", "100")
         .start();
-    let address = ground.address(0);
+    let address = environment.address(0);
     let mut waiting = Vec::new();
     for name in ["a", "b"] {
         let path = format!("/app/hello/{name}");
         waiting.push(begin(address, "GET", &path, PATIENT, "")?);
-        ground.wait_pod(&format!("hello-{name}"));
+        environment.wait_pod(&format!("hello-{name}"));
     }
-    let refused = ask(&ground, "GET", "/app/hello/c")?;
+    let refused = ask(&environment, "GET", "/app/hello/c")?;
     refused
         .has("retry-after", "1")?
         .error(429, "too_many_requests")?;
@@ -219,7 +228,7 @@ fn bounds() -> Outcome {
     let refused = answered(address, "PATCH", "/app/hello/a", JSON, &body)?;
     refused.error(413, "body_too_large")?;
     for name in ["a", "b"] {
-        ground.make_ready(&format!("hello-{name}"));
+        environment.make_ready(&format!("hello-{name}"));
     }
     for one in waiting {
         one.finish()?.is(200)?;
@@ -243,41 +252,41 @@ fn job_of_the_original(app_type: &str, name: &str) -> Value {
     })
 }
 
-fn upgrade_and_roll_back(scene: &Scene) -> Outcome {
-    let (app_type, name) = (scene.app_type(), scene.name("old"));
-    let path = scene.path_of(app_type, &name);
+fn upgrade_and_roll_back(fixture: &Fixture) -> Outcome {
+    let (app_type, name) = (fixture.app_type(), fixture.name("old"));
+    let path = fixture.path_of(app_type, &name);
     let job_name = format!("{app_type}-{name}");
-    scene
+    fixture
         .kube()
         .put("jobs", &job_of_the_original(app_type, &name));
     let ip = soon("it is listed", || {
-        let entry = scene.entry(app_type, &name)?;
+        let entry = fixture.entry(app_type, &name)?;
         same("errored", &entry["errored"], &json!(false))?;
         Ok(entry["ip"].clone())
     })?;
-    let uid = |scene: &Scene| {
-        scene
+    let uid = |fixture: &Fixture| {
+        fixture
             .kube()
             .get("jobs", &job_name)
             .map(|job| job["metadata"]["uid"].clone())
     };
-    let before = uid(scene);
+    let before = uid(fixture);
     let bare = json!({"ip": ip}).to_string();
-    scene.get(&path)?.exactly(200, &bare)?;
-    same("no new Job is made", uid(scene), before)?;
+    fixture.get(&path)?.exactly(200, &bare)?;
+    same("no new Job is made", uid(fixture), before)?;
     let body = json!({"username": "bob"});
-    scene.patch(&path, &body)?.exactly(200, SUCCESS)?;
+    fixture.patch(&path, &body)?.exactly(200, SUCCESS)?;
     let found = json!({"ip": ip, "username": "bob"}).to_string();
-    scene.get(&path)?.exactly(200, &found)?;
-    scene.delete(&path)?.exactly(200, SUCCESS)?;
-    soon("it is gone", || same("the Job", uid(scene), None))?;
+    fixture.get(&path)?.exactly(200, &found)?;
+    fixture.delete(&path)?.exactly(200, SUCCESS)?;
+    soon("it is gone", || same("the Job", uid(fixture), None))?;
 
     // The reverse: 2.7.1 finds pods by job-name and by instance-type, and reads these labels.
-    let name = scene.name("new");
-    let path = scene.path_of(app_type, &name);
-    scene.start(&path)?;
-    scene.patch(&path, &body)?.exactly(200, SUCCESS)?;
-    let pod = scene.kube().pod_of(&format!("{app_type}-{name}"));
+    let name = fixture.name("new");
+    let path = fixture.path_of(app_type, &name);
+    fixture.start(&path)?;
+    fixture.patch(&path, &body)?.exactly(200, SUCCESS)?;
+    let pod = fixture.kube().pod_of(&format!("{app_type}-{name}"));
     let pod = pod.ok_or("there is no pod with that job-name")?;
     let labels = &pod["metadata"]["labels"];
     for (key, value) in [
@@ -295,20 +304,25 @@ fn upgrade_and_roll_back(scene: &Scene) -> Outcome {
 const PARKED: usize = 40;
 
 fn sigterm() -> Outcome {
-    let ground = Fake::builder().fate(Fate::by_hand()).unstarted().start();
+    let environment = Fake::builder()
+        .pod_script(PodScript::by_hand())
+        .unstarted()
+        .start();
     let settings = [
         ("START_WAIT", "300s"),
         ("DRAIN_DELAY", "1s"),
         ("DRAIN", "60s"),
     ];
-    let mut program = Program::start_ready(&ground.kubeconfig(), &settings);
+    let mut program = Program::start_ready(&environment.kubeconfig(), &settings);
     let address = program.address();
     let asked: Outcome<Vec<_>> = (0..PARKED)
         .map(|number| begin(address, "GET", &format!("/app/hello/n{number}"), &[], ""))
         .collect();
     let asked = asked?;
     // A request waits before its Job is made, so the Jobs tell.
-    soon("all wait", || same("Jobs", ground.jobs().len(), PARKED))?;
+    soon("all wait", || {
+        same("Jobs", environment.jobs().len(), PARKED)
+    })?;
     program.terminate();
     for one in asked {
         let told = one.finish()?.has("connection", "close")?.json(202)?;
@@ -316,7 +330,7 @@ fn sigterm() -> Outcome {
     }
     let status = program.ended();
     same("the exit code", status.code(), Some(0))?;
-    same("instances go on", ground.jobs().len(), PARKED)
+    same("instances go on", environment.jobs().len(), PARKED)
 }
 
 /// What the chart of 2.7.1 grants (part B section 4.5).
@@ -354,9 +368,9 @@ fn whole_life(ask: impl Fn(&str, &str) -> Outcome<Reply>) -> Outcome {
 }
 
 fn rights_of_the_original() -> Outcome {
-    let ground = Fake::builder().role(ROLE).setting("POLL", "50ms").start();
-    whole_life(|method, path| ask(&ground, method, path))?;
-    let requests = ground.kube.requests();
+    let environment = Fake::builder().role(ROLE).setting("POLL", "50ms").start();
+    whole_life(|method, path| ask(&environment, method, path))?;
+    let requests = environment.kube.requests();
     let refused = requests.iter().filter(|one| one.code == 403);
     let mut others = refused.filter(|one| one.verb != "watch" && one.resource != "events");
     same(
@@ -367,9 +381,9 @@ fn rights_of_the_original() -> Outcome {
 }
 
 fn says_once_that_it_polls() -> Outcome {
-    let ground = Fake::builder().role(ROLE).unstarted().start();
+    let environment = Fake::builder().role(ROLE).unstarted().start();
     let settings = [("POLL", "50ms")];
-    let program = Program::start_ready(&ground.kubeconfig(), &settings);
+    let program = Program::start_ready(&environment.kubeconfig(), &settings);
     whole_life(|method, path| {
         let (headers, body) = match method {
             "PATCH" => (JSON, r#"{"k":"v"}"#),
@@ -379,7 +393,7 @@ fn says_once_that_it_polls() -> Outcome {
     })?;
     // Far longer than POLL: were it said each time, it would have been said again.
     soon("Jobs are listed again and again", || {
-        let lists = ground.kube.count("list", "jobs");
+        let lists = environment.kube.count("list", "jobs");
         holds(lists > 40, || format!("{lists} lists"))
     })?;
     for (resource, expected) in [("jobs", 1), ("configmaps", 1), ("pods", 0)] {

@@ -1,7 +1,7 @@
 //! The rows of the contract on 2.7.1, as it is described: those that say what it did wrong fail
 //! by just that, and those that it keeps hold, so that the others do not fail for nothing.
 
-use super::ground::OnFake;
+use super::environment::OnFake;
 use super::{ROWS_AT_ONCE, Row, required, run_all, table};
 use crate::cluster::say;
 use crate::fake_kube::FakeKube;

@@ -4,47 +4,47 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::ground::Need::{Objects, Types};
-use super::scene::{
-    HURRIED, Outcome, PATIENT, Reply, SUCCESS, Scene, answered, begin, holds, keys, same, soon,
+use super::environment::Need::{Objects, Types};
+use super::fixture::{
+    Fixture, HURRIED, Outcome, PATIENT, Reply, SUCCESS, answered, begin, holds, keys, same, soon,
 };
-use super::{Body, Row, ask, exchanges, fake, scene};
+use super::{Body, Row, ask, exchanges, fake, fixture};
 use crate::fake_kube::cluster::resource::Resource;
-use crate::fake_kube::dynamics::fate::Fate;
-use crate::harness::{Ground as Fake, NAMESPACE};
+use crate::fake_kube::dynamics::pod_script::PodScript;
+use crate::harness::{NAMESPACE, TestEnvironment as Fake};
 
 pub(super) const ROWS: &[Row] = &[
-    scene(
+    fixture(
         "B3.4-once",
         "whatever there is of an instance, a GET makes no second one",
         &[Objects],
         one_job,
     ),
-    scene(
+    fixture(
         "B3.4-ready",
         "ready is 200 {\"ip\":…} and nothing but ip and meta labels, without a wait",
         &[],
         ready,
     ),
-    scene(
+    fixture(
         "V3",
         "the query is form-decoded, all of it is variables: + is a space, empty values stay, the last duplicate wins",
         &[Types, Objects],
         variables,
     ),
-    scene(
+    fixture(
         "B3.4-node_not_ready",
         "nothing scheduled yet is 202 node_not_ready, at the end of the wait",
         &[Types],
         node_not_ready,
     ),
-    scene(
+    fixture(
         "B3.4-pulling_image",
         "scheduled and not ready is 202 pulling_image, at the end of the wait",
         &[Types],
         pulling_image,
     ),
-    scene(
+    fixture(
         "V4",
         "a GET that cannot be answered takes 10 s, for node_not_ready and for pulling_image",
         &[Types],
@@ -68,25 +68,25 @@ pub(super) const ROWS: &[Row] = &[
             ),
         ],
     ),
-    scene(
+    fixture(
         "B3.4-hang-up",
         "a caller that hangs up leaves its start behind",
         &[Objects],
         hang_up,
     ),
-    scene(
+    fixture(
         "A4",
         "any name without / and control characters works in GET, lists, PATCH and DELETE; 2.7.1 refuses what is not DNS-1123",
         &[],
         any_name,
     ),
-    scene(
+    fixture(
         "W1",
         "a 24-character base64 session id of Keycloak starts an instance; in 2.7.1 each such name is 404",
         &[],
         session_names,
     ),
-    scene(
+    fixture(
         "W4",
         "two GETs at once get the same instance; in 2.7.1 the second is 404 for the 409 of its own POST",
         &[],
@@ -117,7 +117,7 @@ pub(super) const ROWS: &[Row] = &[
         "a start during a stop waits until that Job is gone, and makes a new one; 2.7.1 answers 404",
         start_during_a_stop,
     ),
-    scene(
+    fixture(
         "W16",
         "type `a`, name `b-c` and type `a-b`, name `c` do not meet: 409 name_taken; in 2.7.1 they share a Job",
         &[Types],
@@ -131,46 +131,48 @@ pub(super) const ROWS: &[Row] = &[
 ];
 
 /// The Job of an instance whose name is a valid part of it.
-fn job_uid(scene: &Scene, name: &str) -> Outcome<Value> {
-    let job = format!("{}-{name}", scene.app_type());
-    let job = scene.kube().get("jobs", &job);
+fn job_uid(fixture: &Fixture, name: &str) -> Outcome<Value> {
+    let job = format!("{}-{name}", fixture.app_type());
+    let job = fixture.kube().get("jobs", &job);
     Ok(job.ok_or("there is no Job")?["metadata"]["uid"].clone())
 }
 
-fn one_job(scene: &Scene) -> Outcome {
-    let name = scene.name("once");
-    let path = scene.path_of(scene.app_type(), &name);
-    let first = scene.start(&path)?;
-    let uid = job_uid(scene, &name)?;
+fn one_job(fixture: &Fixture) -> Outcome {
+    let name = fixture.name("once");
+    let path = fixture.path_of(fixture.app_type(), &name);
+    let first = fixture.start(&path)?;
+    let uid = job_uid(fixture, &name)?;
     for _ in 0..3 {
-        let again = scene.get(&path)?.json(200)?;
+        let again = fixture.get(&path)?.json(200)?;
         same("its address", &again["ip"], &json!(first))?;
     }
-    same("its Job", job_uid(scene, &name)?, uid)
+    same("its Job", job_uid(fixture, &name)?, uid)
 }
 
-fn ready(scene: &Scene) -> Outcome {
-    let path = scene.path("ready");
-    let ip = scene.start(&path)?;
+fn ready(fixture: &Fixture) -> Outcome {
+    let path = fixture.path("ready");
+    let ip = fixture.start(&path)?;
     let bare = format!(r#"{{"ip":"{ip}"}}"#);
-    scene.get(&path)?.exactly(200, &bare)?;
+    fixture.get(&path)?.exactly(200, &bare)?;
     // Even who does not want to wait gets it: nothing is waited for.
-    scene.ask("GET", &path, HURRIED, "")?.exactly(200, &bare)?;
+    fixture
+        .ask("GET", &path, HURRIED, "")?
+        .exactly(200, &bare)?;
     let body = json!({"username": "bob"});
-    scene.patch(&path, &body)?.exactly(200, SUCCESS)?;
+    fixture.patch(&path, &body)?.exactly(200, SUCCESS)?;
     let found = format!(r#"{{"ip":"{ip}","username":"bob"}}"#);
-    scene
+    fixture
         .get(&format!("{path}?utcOffset=120&"))?
         .exactly(200, &found)?;
     Ok(())
 }
 
-fn variables(scene: &Scene) -> Outcome {
-    let name = scene.name("vars");
-    let path = scene.path_of("vars", &name);
+fn variables(fixture: &Fixture) -> Outcome {
+    let name = fixture.name("vars");
+    let path = fixture.path_of("vars", &name);
     let query = "utcOffset=120&X=a&X=b&E=&PLUS=1+2&ENC=%2B%26%3D%C3%A4&FLAG&";
-    scene.start(&format!("{path}?{query}"))?;
-    let job = scene.kube().get("jobs", &format!("vars-{name}"));
+    fixture.start(&format!("{path}?{query}"))?;
+    let job = fixture.kube().get("jobs", &format!("vars-{name}"));
     let job = job.ok_or("there is no Job")?;
     let env = &job["spec"]["template"]["spec"]["containers"][0]["env"];
     let expected = [
@@ -195,11 +197,11 @@ fn variables(scene: &Scene) -> Outcome {
 }
 
 /// Waits for a second in vain, and is told this word.
-fn waits_in_vain(scene: &Scene, app_type: &str, word: &str, phases: &[&str]) -> Outcome {
-    let path = scene.path_of(app_type, &scene.name("vain"));
+fn waits_in_vain(fixture: &Fixture, app_type: &str, word: &str, phases: &[&str]) -> Outcome {
+    let path = fixture.path_of(app_type, &fixture.name("vain"));
     soon("the pod has come so far", || {
         let begun = Instant::now();
-        let told = scene.ask("GET", &path, &[("Prefer", "wait=1")], "")?;
+        let told = fixture.ask("GET", &path, &[("Prefer", "wait=1")], "")?;
         let body = told.json(202)?;
         holds(begun.elapsed() >= Duration::from_secs(1), || {
             format!("answered after {:?}: {body}", begun.elapsed())
@@ -212,18 +214,18 @@ fn waits_in_vain(scene: &Scene, app_type: &str, word: &str, phases: &[&str]) -> 
     })
 }
 
-fn node_not_ready(scene: &Scene) -> Outcome {
-    waits_in_vain(scene, "unschedulable", "node_not_ready", &["scheduling"])
+fn node_not_ready(fixture: &Fixture) -> Outcome {
+    waits_in_vain(fixture, "unschedulable", "node_not_ready", &["scheduling"])
 }
 
-fn pulling_image(scene: &Scene) -> Outcome {
-    waits_in_vain(scene, "unready", "pulling_image", &["readying"])
+fn pulling_image(fixture: &Fixture) -> Outcome {
+    waits_in_vain(fixture, "unready", "pulling_image", &["readying"])
 }
 
 /// Less than a busy machine needs; more than the client's own 300 s it must never be.
 const LONG_POLL_MAX: Duration = Duration::from_secs(60);
 
-fn a_long_poll_takes_ten_seconds(scene: &Scene) -> Outcome {
+fn a_long_poll_takes_ten_seconds(fixture: &Fixture) -> Outcome {
     let words = [
         ("unschedulable", "node_not_ready"),
         ("unready", "pulling_image"),
@@ -231,8 +233,8 @@ fn a_long_poll_takes_ten_seconds(scene: &Scene) -> Outcome {
     let begun = Instant::now();
     let mut asked = Vec::new();
     for (app_type, word) in words {
-        let path = scene.path_of(app_type, &scene.name("poll"));
-        asked.push((scene.begin("GET", &path, &[], "")?, word));
+        let path = fixture.path_of(app_type, &fixture.name("poll"));
+        asked.push((fixture.begin("GET", &path, &[], "")?, word));
     }
     for (one, word) in asked {
         let told = one.finish()?.json(202)?;
@@ -244,39 +246,39 @@ fn a_long_poll_takes_ten_seconds(scene: &Scene) -> Outcome {
     Ok(())
 }
 
-fn hang_up(scene: &Scene) -> Outcome {
-    let name = scene.name("gone");
-    let path = scene.path_of(scene.app_type(), &name);
-    drop(scene.begin("GET", &path, &[], "")?);
-    soon("the Job is made all the same", || job_uid(scene, &name))?;
+fn hang_up(fixture: &Fixture) -> Outcome {
+    let name = fixture.name("gone");
+    let path = fixture.path_of(fixture.app_type(), &name);
+    drop(fixture.begin("GET", &path, &[], "")?);
+    soon("the Job is made all the same", || job_uid(fixture, &name))?;
     soon("it becomes ready", || {
-        let entry = scene.entry(scene.app_type(), &name)?;
+        let entry = fixture.entry(fixture.app_type(), &name)?;
         same("errored", &entry["errored"], &json!(false))
     })
 }
 
 /// Starts, labels, lists and stops an instance by this name, given as it is and as in a path.
-fn lives(scene: &Scene, name: &str, segment: &str) -> Outcome {
-    let app_type = scene.app_type();
-    let path = scene.path_of(app_type, segment);
-    let ip = scene.start(&path)?;
+fn lives(fixture: &Fixture, name: &str, segment: &str) -> Outcome {
+    let app_type = fixture.app_type();
+    let path = fixture.path_of(app_type, segment);
+    let ip = fixture.start(&path)?;
     let body = json!({"username": "bob"});
-    scene.patch(&path, &body)?.exactly(200, SUCCESS)?;
+    fixture.patch(&path, &body)?.exactly(200, SUCCESS)?;
     let found = json!({"ip": ip, "username": "bob"}).to_string();
-    scene.get(&path)?.exactly(200, &found)?;
-    let entry = scene.entry(app_type, name)?;
+    fixture.get(&path)?.exactly(200, &found)?;
+    let entry = fixture.entry(app_type, name)?;
     for field in ["name", "sessionID", "hostname"] {
         same(field, &entry[field], &json!(name))?;
     }
-    scene.delete(&path)?.exactly(200, SUCCESS)?;
+    fixture.delete(&path)?.exactly(200, SUCCESS)?;
     soon("it is gone", || {
-        let listed = scene.entry(app_type, name).is_ok();
+        let listed = fixture.entry(app_type, name).is_ok();
         holds(!listed, || format!("{name} is still listed"))
     })
 }
 
-fn any_name(scene: &Scene) -> Outcome {
-    let unique = scene.name("n");
+fn any_name(fixture: &Fixture) -> Outcome {
+    let unique = fixture.name("n");
     let long = "n".repeat(253 - unique.len());
     // What stands before and after it, as it is; and what stands before it in a path.
     for (before, after, in_path) in [
@@ -289,133 +291,135 @@ fn any_name(scene: &Scene) -> Outcome {
         ("", long.as_str(), ""),
     ] {
         let name = format!("{before}{unique}{after}");
-        lives(scene, &name, &format!("{in_path}{unique}{after}"))?;
+        lives(fixture, &name, &format!("{in_path}{unique}{after}"))?;
     }
     Ok(())
 }
 
-fn session_names(scene: &Scene) -> Outcome {
+fn session_names(fixture: &Fixture) -> Outcome {
     // 24 characters as Keycloak 26.5 makes them, some with an end that is no label value.
     for stem in ["kS3xJ_-0dQwEr7", "_Zy9-AbCdEfGh1", "-0aB1cD2eF3gH4"] {
-        let unique = scene.name("S");
+        let unique = fixture.name("S");
         let sid = format!("{stem}{unique}");
-        lives(scene, &sid, &sid)?;
+        lives(fixture, &sid, &sid)?;
     }
     Ok(())
 }
 
-fn two_at_once(scene: &Scene) -> Outcome {
-    let name = scene.name("twice");
-    let path = scene.path_of(scene.app_type(), &name);
+fn two_at_once(fixture: &Fixture) -> Outcome {
+    let name = fixture.name("twice");
+    let path = fixture.path_of(fixture.app_type(), &name);
     let asked: Outcome<Vec<_>> = (0..2)
-        .map(|_| scene.begin("GET", &path, PATIENT, ""))
+        .map(|_| fixture.begin("GET", &path, PATIENT, ""))
         .collect();
     let mut found = Vec::new();
     for one in asked? {
         found.push(one.finish()?.json(200)?["ip"].clone());
     }
     same("both are told the same", &found[0], &found[1])?;
-    let entry = scene.entry(scene.app_type(), &name)?;
+    let entry = fixture.entry(fixture.app_type(), &name)?;
     same("which is that of the only one", &entry["ip"], &found[0])
 }
 
-fn get(ground: &Fake, headers: &[(&str, &str)]) -> Outcome<Reply> {
-    answered(ground.address(0), "GET", "/app/hello/ann", headers, "")
+fn get(environment: &Fake, headers: &[(&str, &str)]) -> Outcome<Reply> {
+    answered(environment.address(0), "GET", "/app/hello/ann", headers, "")
 }
 
 fn two_before_the_pod() -> Outcome {
-    let ground = Fake::new();
-    ground.kube.set_auto(false);
-    let ask = || begin(ground.address(0), "GET", "/app/hello/ann", PATIENT, "");
+    let environment = Fake::new();
+    environment.kube.set_auto(false);
+    let ask = || begin(environment.address(0), "GET", "/app/hello/ann", PATIENT, "");
     let first = ask()?;
-    ground.wait_job("hello-ann");
+    environment.wait_job("hello-ann");
     let second = ask()?;
     // Only when the second has been looked at may there be a pod.
     soon("the Job is asked for a second time, or both wait", || {
-        let tried = ground.kube.count("create", "jobs") > 1;
-        let waiting = ground.get("/metrics").text;
+        let tried = environment.kube.count("create", "jobs") > 1;
+        let waiting = environment.get("/metrics").text;
         let both = waiting.contains("config_controller_waiting_requests 2\n");
         holds(tried || both, || waiting)
     })?;
-    ground.kube.set_auto(true);
+    environment.kube.set_auto(true);
     let found = [first, second].map(|one| one.finish()?.json(200));
     let [first, second] = found;
     same("both are told the same", &first?["ip"], &second?["ip"])
 }
 
 fn polls_without_a_pod() -> Outcome {
-    let ground = Fake::new();
-    ground.kube.set_auto(false);
+    let environment = Fake::new();
+    environment.kube.set_auto(false);
     for _ in 0..3 {
-        let told = get(&ground, &[("Prefer", "wait=1")])?.json(202)?;
+        let told = get(&environment, &[("Prefer", "wait=1")])?.json(202)?;
         same("the word", &told["status"], &json!("node_not_ready"))?;
     }
-    ground.kube.set_auto(true);
-    get(&ground, PATIENT)?.is(200)?;
-    same("POSTs", ground.kube.count("create", "jobs"), 1)
+    environment.kube.set_auto(true);
+    get(&environment, PATIENT)?.is(200)?;
+    same("POSTs", environment.kube.count("create", "jobs"), 1)
 }
 
 fn a_job_without_pods() -> Outcome {
-    let ground = Fake::new();
+    let environment = Fake::new();
     let refusal = "pods \"hello-ann\" is forbidden: exceeded quota: pods";
-    ground.kube.refuse_pods(Some(refusal));
-    let told = get(&ground, HURRIED)?.json(202)?;
+    environment.kube.refuse_pods(Some(refusal));
+    let told = get(&environment, HURRIED)?.json(202)?;
     same("the word", &told["status"], &json!("node_not_ready"))?;
     let list = "/app/hello";
     let listed = soon("it is listed", || {
-        let list = answered(ground.address(0), "GET", list, &[], "")?.json(200)?;
+        let list = answered(environment.address(0), "GET", list, &[], "")?.json(200)?;
         same("entries", list.as_array().map(Vec::len), Some(1))?;
         Ok(list[0].clone())
     })?;
     same("it is not ready", &listed["errored"], &json!(true))?;
     let path = "/app/hello/ann";
-    let deleted = answered(ground.address(0), "DELETE", path, &[], "")?;
+    let deleted = answered(environment.address(0), "DELETE", path, &[], "")?;
     deleted.exactly(200, SUCCESS)?;
-    soon("the Job is gone", || same("Jobs", ground.jobs().len(), 0))?;
-    ground.kube.refuse_pods(None);
-    get(&ground, PATIENT)?.is(200).map(drop)
+    soon("the Job is gone", || {
+        same("Jobs", environment.jobs().len(), 0)
+    })?;
+    environment.kube.refuse_pods(None);
+    get(&environment, PATIENT)?.is(200).map(drop)
 }
 
 /// A ready instance whose pod goes only by hand; its address and the name of its pod.
 fn lingering() -> Outcome<(Fake, String, String)> {
-    let ground = Fake::by_hand();
-    let asked = begin(ground.address(0), "GET", "/app/hello/ann", PATIENT, "")?;
-    ground.make_ready("hello-ann");
+    let environment = Fake::by_hand();
+    let asked = begin(environment.address(0), "GET", "/app/hello/ann", PATIENT, "")?;
+    environment.make_ready("hello-ann");
     let found = asked.finish()?.json(200)?;
-    let pod = ground.wait_pod("hello-ann");
+    let pod = environment.wait_pod("hello-ann");
     let ip = found["ip"].as_str().ok_or("it has an address")?;
-    Ok((ground, ip.to_owned(), pod))
+    Ok((environment, ip.to_owned(), pod))
 }
 
-fn stop(ground: &Fake) -> Outcome {
-    let answer = answered(ground.address(0), "DELETE", "/app/hello/ann", &[], "")?;
+fn stop(environment: &Fake) -> Outcome {
+    let answer = answered(environment.address(0), "DELETE", "/app/hello/ann", &[], "")?;
     answer.exactly(200, SUCCESS).map(drop)
 }
 
 /// The address is not answered by a GET that does not wait, nor by the list.
-fn is_not_shown(ground: &Fake, ip: &str) -> Outcome {
-    let told = get(ground, HURRIED)?.json(202)?;
+fn is_not_shown(environment: &Fake, ip: &str) -> Outcome {
+    let told = get(environment, HURRIED)?.json(202)?;
     holds(!told.to_string().contains(ip), || told.to_string())?;
-    let list = answered(ground.address(0), "GET", "/app/hello", &[], "")?.is(200)?;
+    let list = answered(environment.address(0), "GET", "/app/hello", &[], "")?.is(200)?;
     holds(!list.text().contains(ip), || list.text().to_owned())
 }
 
 fn dying_pods_do_not_count() -> Outcome {
     // The Job is on its way out, and its pod does not know yet.
-    let (ground, ip, pod) = lingering()?;
-    ground.kube.set_auto(false);
-    stop(&ground)?;
-    is_not_shown(&ground, &ip)?;
+    let (environment, ip, pod) = lingering()?;
+    environment.kube.set_auto(false);
+    stop(&environment)?;
+    is_not_shown(&environment, &ip)?;
     // Now the pod is on its way out, too.
-    ground.kube.set_auto(true);
-    is_deleted(&ground, &pod)?;
-    is_not_shown(&ground, &ip)
+    environment.kube.set_auto(true);
+    is_deleted(&environment, &pod)?;
+    is_not_shown(&environment, &ip)
 }
 
 /// Waits until the garbage collector has come to the pod of a Job that was deleted.
-fn is_deleted(ground: &Fake, pod: &str) -> Outcome {
+fn is_deleted(environment: &Fake, pod: &str) -> Outcome {
     soon("the pod is being deleted", || {
-        let pod = ground.kube.get(Resource::Pods, NAMESPACE, pod);
+        let pod = environment.kube.get(Resource::Pods, NAMESPACE, pod);
         let pod = pod.ok_or("the pod is gone already")?;
         let going = pod["metadata"]["deletionTimestamp"].is_string();
         holds(going, || "it is not".to_owned())
@@ -423,42 +427,44 @@ fn is_deleted(ground: &Fake, pod: &str) -> Outcome {
 }
 
 fn start_during_a_stop() -> Outcome {
-    let (ground, ip, pod) = lingering()?;
-    stop(&ground)?;
-    let waiting = begin(ground.address(0), "GET", "/app/hello/ann", PATIENT, "")?;
-    let told = get(&ground, HURRIED)?.json(202)?;
+    let (environment, ip, pod) = lingering()?;
+    stop(&environment)?;
+    let waiting = begin(environment.address(0), "GET", "/app/hello/ann", PATIENT, "")?;
+    let told = get(&environment, HURRIED)?.json(202)?;
     same("the phase", &told["phase"], &json!("stopping"))?;
     holds(!waiting.is_answered(), || "it waits".to_owned())?;
-    is_deleted(&ground, &pod)?;
+    is_deleted(&environment, &pod)?;
     holds(!waiting.is_answered(), || "it waits still".to_owned())?;
     // From now on pods go, and become ready, by themselves.
-    ground.kube.set_fate("hello-ann", Fate::default());
+    environment
+        .kube
+        .set_pod_script("hello-ann", PodScript::default());
     let found = waiting.finish()?.json(200)?;
     holds(found["ip"] != ip.as_str(), || found.to_string())?;
-    same("POSTs", ground.kube.count("create", "jobs"), 2)
+    same("POSTs", environment.kube.count("create", "jobs"), 2)
 }
 
-fn two_pairs_one_job_name(scene: &Scene) -> Outcome {
-    let name = scene.name("c");
+fn two_pairs_one_job_name(fixture: &Fixture) -> Outcome {
+    let name = fixture.name("c");
     let (longer, shorter) = (format!("b-{name}"), name);
-    scene.start(&scene.path_of("a", &longer))?;
+    fixture.start(&fixture.path_of("a", &longer))?;
     let other = format!("/app/a-b/{shorter}");
-    scene.get(&other)?.error(409, "name_taken")?;
-    scene
+    fixture.get(&other)?.error(409, "name_taken")?;
+    fixture
         .patch(&other, &json!({"k": "v"}))?
         .detail(404, "error", "not_found")?;
-    scene
+    fixture
         .delete(&other)?
         .detail(404, "No job found", "not_found")?;
-    let found = scene.entry("a", &longer)?;
+    let found = fixture.entry("a", &longer)?;
     same("the first is untouched", keys(&found).len(), 7)?;
-    let listed = scene.entry("a-b", &shorter).is_ok();
+    let listed = fixture.entry("a-b", &shorter).is_ok();
     holds(!listed, || "the other is not listed".to_owned())
 }
 
 fn prefer_wait() -> Outcome {
-    let ground = Fake::builder()
-        .fate(Fate::by_hand())
+    let environment = Fake::builder()
+        .pod_script(PodScript::by_hand())
         .setting("START_WAIT", "100ms")
         .setting("START_WAIT_MAX", "2s")
         .start();
@@ -468,7 +474,7 @@ fn prefer_wait() -> Outcome {
         ("wait=3600", 2),
     ] {
         let begun = Instant::now();
-        let told = get(&ground, &[("Prefer", prefer)])?;
+        let told = get(&environment, &[("Prefer", prefer)])?;
         told.is(202)?;
         let took = begun.elapsed();
         // Without the header it were 100 ms, without the cap an hour.

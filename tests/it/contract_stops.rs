@@ -2,10 +2,12 @@
 
 use serde_json::json;
 
-use super::ground::Need::Types;
-use super::scene::{HURRIED, Outcome, PATIENT, SUCCESS, Scene, answered, begin, holds, same, soon};
-use super::{Body, Row, ask, exchanges, fake, scene};
-use crate::harness::Ground as Fake;
+use super::environment::Need::Types;
+use super::fixture::{
+    Fixture, HURRIED, Outcome, PATIENT, SUCCESS, answered, begin, holds, same, soon,
+};
+use super::{Body, Row, ask, exchanges, fake, fixture};
+use crate::harness::TestEnvironment as Fake;
 
 pub(super) const ROWS: &[Row] = &[
     exchanges(
@@ -26,7 +28,7 @@ pub(super) const ROWS: &[Row] = &[
             ),
         ],
     ),
-    scene(
+    fixture(
         "B3.6-ok",
         "DELETE is 200 {\"status\":\"Success\"}; then the instance is gone, and the next DELETE is 404",
         &[],
@@ -37,7 +39,7 @@ pub(super) const ROWS: &[Row] = &[
         "DELETE answers at once, and does not wait for the pod",
         does_not_wait,
     ),
-    scene(
+    fixture(
         "B3.6-podless",
         "an instance whose pod is not even scheduled can be deleted",
         &[Types],
@@ -50,65 +52,67 @@ pub(super) const ROWS: &[Row] = &[
     ),
 ];
 
-fn stops(scene: &Scene) -> Outcome {
-    let name = scene.name("stop");
-    let path = scene.path_of(scene.app_type(), &name);
-    scene.start(&path)?;
-    scene.delete(&path)?.exactly(200, SUCCESS)?;
+fn stops(fixture: &Fixture) -> Outcome {
+    let name = fixture.name("stop");
+    let path = fixture.path_of(fixture.app_type(), &name);
+    fixture.start(&path)?;
+    fixture.delete(&path)?.exactly(200, SUCCESS)?;
     soon("it is not listed any more", || {
-        let entries = scene.entries(scene.app_type())?;
+        let entries = fixture.entries(fixture.app_type())?;
         let listed = entries.iter().any(|entry| entry["name"] == *name);
         holds(!listed, || json!(entries).to_string())
     })?;
     soon("there is nothing to stop", || {
-        let again = scene.delete(&path)?;
+        let again = fixture.delete(&path)?;
         again.detail(404, "No job found", "not_found").map(drop)
     })
 }
 
 /// A ready instance that goes only by hand.
 fn lingering() -> Outcome<Fake> {
-    let ground = Fake::by_hand();
-    let asked = begin(ground.address(0), "GET", "/app/hello/ann", PATIENT, "")?;
-    ground.make_ready("hello-ann");
+    let environment = Fake::by_hand();
+    let asked = begin(environment.address(0), "GET", "/app/hello/ann", PATIENT, "")?;
+    environment.make_ready("hello-ann");
     asked.finish()?.is(200)?;
-    Ok(ground)
+    Ok(environment)
 }
 
-fn delete(ground: &Fake) -> Outcome {
-    let answer = answered(ground.address(0), "DELETE", "/app/hello/ann", &[], "")?;
+fn delete(environment: &Fake) -> Outcome {
+    let answer = answered(environment.address(0), "DELETE", "/app/hello/ann", &[], "")?;
     answer.exactly(200, SUCCESS).map(drop)
 }
 
 fn does_not_wait() -> Outcome {
-    let ground = lingering()?;
-    delete(&ground)?;
-    let pod = ground.kube.pod_of("default", "hello-ann");
+    let environment = lingering()?;
+    delete(&environment)?;
+    let pod = environment.kube.pod_of("default", "hello-ann");
     holds(pod.is_some(), || "the pod is gone already".to_owned())
 }
 
-fn stops_what_is_pending(scene: &Scene) -> Outcome {
-    let name = scene.name("pending");
-    let path = scene.path_of("unschedulable", &name);
-    scene.ask("GET", &path, HURRIED, "")?.is(202)?;
-    soon("it is listed", || scene.entry("unschedulable", &name))?;
-    scene.delete(&path)?.exactly(200, SUCCESS)?;
+fn stops_what_is_pending(fixture: &Fixture) -> Outcome {
+    let name = fixture.name("pending");
+    let path = fixture.path_of("unschedulable", &name);
+    fixture.ask("GET", &path, HURRIED, "")?.is(202)?;
+    soon("it is listed", || fixture.entry("unschedulable", &name))?;
+    fixture.delete(&path)?.exactly(200, SUCCESS)?;
     soon("it is gone", || {
-        let listed = scene.entry("unschedulable", &name).is_ok();
+        let listed = fixture.entry("unschedulable", &name).is_ok();
         holds(!listed, || "it is listed".to_owned())
     })
 }
 
 fn foreground() -> Outcome {
-    let ground = lingering()?;
-    delete(&ground)?;
-    let job = ground.job("hello-ann").ok_or("the Job waits for its pod")?;
+    let environment = lingering()?;
+    delete(&environment)?;
+    let job = environment
+        .job("hello-ann")
+        .ok_or("the Job waits for its pod")?;
     let finalizers = &job["metadata"]["finalizers"];
     same("finalizers", finalizers, &json!(["foregroundDeletion"]))?;
     // Of what is already going a DELETE is a success, too; it is asked for again, since only
     // Kubernetes can say that it is still the same Job.
-    delete(&ground)?;
-    same("DELETEs", ground.kube.count("delete", "jobs"), 2)?;
-    let missing = answered(ground.address(0), "DELETE", "/app/hello/bob", &[], "")?;
+    delete(&environment)?;
+    same("DELETEs", environment.kube.count("delete", "jobs"), 2)?;
+    let missing = answered(environment.address(0), "DELETE", "/app/hello/bob", &[], "")?;
     missing.detail(404, "No job found", "not_found").map(drop)
 }

@@ -2,43 +2,43 @@
 
 use serde_json::{Value, json};
 
-use super::ground::Need::{Objects, Types};
-use super::scene::{Outcome, PATIENT, Scene, holds, same, soon};
-use super::{Row, scene};
+use super::environment::Need::{Objects, Types};
+use super::fixture::{Fixture, Outcome, PATIENT, holds, same, soon};
+use super::{Row, fixture};
 use crate::harness::PREFIX;
 
 pub(super) const ROWS: &[Row] = &[
-    scene(
+    fixture(
         "V7",
         "the Job is that of 2.7.1, with our labels on it too, and with what keeps one pod a name",
         &[Types, Objects],
         the_job,
     ),
-    scene(
+    fixture(
         "A11",
         "the forms of section 5 work: variables, defaults, if, elif, else and for, `##` and `\\` at the end of a line; what is no variable stays as it is",
         &[Types, Objects],
         template_forms,
     ),
-    scene(
+    fixture(
         "A12",
         "scalars are what kubectl makes of them: 0644 is 420, no is false, merge keys are resolved; but text where Kubernetes wants text",
         &[Types, Objects],
         scalars,
     ),
-    scene(
+    fixture(
         "S1",
         "a value of the query is data, whatever is in it; in 2.7.1 one with newlines made a privileged pod",
         &[Types, Objects],
         values_are_data,
     ),
-    scene(
+    fixture(
         "S2",
         "templates run no code: <% %>, <%! %>, <%include> and <%def> are 422 template_invalid; 2.7.1 runs them",
         &[Types],
         no_code,
     ),
-    scene(
+    fixture(
         "W21",
         "max-lifetime and ttl-after-finished bound the life of a Job that nobody wants any more; those of 2.7.1 stay for ever",
         &[Types, Objects],
@@ -47,11 +47,11 @@ pub(super) const ROWS: &[Row] = &[
 ];
 
 /// Starts an instance and returns its Job.
-fn job_of(scene: &Scene, app_type: &str, query: &str) -> Outcome<(String, Value)> {
-    let name = scene.name("t");
-    let path = scene.path_of(app_type, &name);
-    scene.start(&format!("{path}{query}"))?;
-    let job = scene.kube().get("jobs", &format!("{app_type}-{name}"));
+fn job_of(fixture: &Fixture, app_type: &str, query: &str) -> Outcome<(String, Value)> {
+    let name = fixture.name("t");
+    let path = fixture.path_of(app_type, &name);
+    fixture.start(&format!("{path}{query}"))?;
+    let job = fixture.kube().get("jobs", &format!("{app_type}-{name}"));
     Ok((name, job.ok_or("there is no Job")?))
 }
 
@@ -60,8 +60,8 @@ fn container(job: &Value) -> &Value {
     &job["spec"]["template"]["spec"]["containers"][0]
 }
 
-fn the_job(scene: &Scene) -> Outcome {
-    let (name, job) = job_of(scene, "labelled", "")?;
+fn the_job(fixture: &Fixture) -> Outcome {
+    let (name, job) = job_of(fixture, "labelled", "")?;
     let key = |name: &str| format!("{PREFIX}{name}");
     let template = &job["spec"]["template"];
     for metadata in [&job["metadata"], &template["metadata"]] {
@@ -96,30 +96,30 @@ fn the_job(scene: &Scene) -> Outcome {
     same("image", &container(&job)["image"], &json!("stand-in"))
 }
 
-fn template_forms(scene: &Scene) -> Outcome {
+fn template_forms(fixture: &Fixture) -> Outcome {
     for (query, word) in [
         ("", "none"),
         ("?x=1", "one"),
         ("?x=", "other"),
         ("?x=1&x=2", "other"),
     ] {
-        let (_, job) = job_of(scene, "branches", query)?;
+        let (_, job) = job_of(fixture, "branches", query)?;
         let expected = json!([word, "$(X) $X $$ 50% joined"]);
         same(query, &container(&job)["args"], &expected)?;
     }
     for (query, optional) in [("?tz=120", "default"), ("?tz=120&x=given", "given")] {
-        let (_, job) = job_of(scene, "needy", query)?;
+        let (_, job) = job_of(fixture, "needy", query)?;
         same(query, &container(&job)["args"], &json!(["120"]))?;
         let value = &container(&job)["env"][0]["value"];
         same(query, value, &json!(optional))?;
     }
-    let missing = scene.get(&format!("/app/needy/{}", scene.name("m")))?;
+    let missing = fixture.get(&format!("/app/needy/{}", fixture.name("m")))?;
     let sentence = missing.error(422, "variable_missing")?;
     holds(sentence.contains("'tz'"), || sentence)
 }
 
-fn scalars(scene: &Scene) -> Outcome {
-    let (_, job) = job_of(scene, "scalars", "?p=8080")?;
+fn scalars(fixture: &Fixture) -> Outcome {
+    let (_, job) = job_of(fixture, "scalars", "?p=8080")?;
     let template = &job["spec"]["template"];
     let annotations = &template["metadata"]["annotations"];
     for (name, text) in [("on", "on"), ("octal", "0644")] {
@@ -156,9 +156,9 @@ const INJECTION: &str = "x%22%5D%0A%20%20%20%20securityContext%3A%20%7Bprivilege
 /// The same, decoded.
 const INJECTED: &str = "x\"]\n    securityContext: {privileged: true}\n    command: [\"x";
 
-fn values_are_data(scene: &Scene) -> Outcome {
+fn values_are_data(fixture: &Fixture) -> Outcome {
     let nested = "%24%7Balternatives%5B'x'%5D%7D";
-    let (_, job) = job_of(scene, "needy", &format!("?tz={INJECTION}&x={nested}"))?;
+    let (_, job) = job_of(fixture, "needy", &format!("?tz={INJECTION}&x={nested}"))?;
     let context = &container(&job)["securityContext"];
     holds(context["privileged"] != true, || context.to_string())?;
     same(
@@ -173,26 +173,26 @@ fn values_are_data(scene: &Scene) -> Outcome {
         &json!("${alternatives['x']}"),
     )?;
     // Not even the name of a variable gets out of its place.
-    let (_, job) = job_of(scene, "vars", &format!("?A={INJECTION}"))?;
+    let (_, job) = job_of(fixture, "vars", &format!("?A={INJECTION}"))?;
     let value = &container(&job)["env"][1]["value"];
     same("it is one value", value, &json!(INJECTED))
 }
 
-fn no_code(scene: &Scene) -> Outcome {
+fn no_code(fixture: &Fixture) -> Outcome {
     for app_type in ["python", "module", "include", "define"] {
-        let path = format!("/app/{app_type}/{}", scene.name("code"));
-        let refused = scene.ask("GET", &path, PATIENT, "")?;
+        let path = format!("/app/{app_type}/{}", fixture.name("code"));
+        let refused = fixture.ask("GET", &path, PATIENT, "")?;
         let sentence = refused.error(422, "template_invalid")?;
         holds(sentence.contains("<%"), || sentence)?;
     }
     Ok(())
 }
 
-fn lifetimes(scene: &Scene) -> Outcome {
-    let (name, job) = job_of(scene, "timed", "")?;
+fn lifetimes(fixture: &Fixture) -> Outcome {
+    let (name, job) = job_of(fixture, "timed", "")?;
     let deadline = &job["spec"]["activeDeadlineSeconds"];
     same("max-lifetime", deadline, &json!(7200))?;
     let ttl = &job["spec"]["ttlSecondsAfterFinished"];
     same("ttl-after-finished", ttl, &json!(300))?;
-    soon("it is listed", || scene.entry("timed", &name)).map(drop)
+    soon("it is listed", || fixture.entry("timed", &name)).map(drop)
 }

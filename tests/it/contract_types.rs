@@ -1,6 +1,6 @@
-//! The app types of the contract's rows: templates that mean the same on every ground.
+//! The app types of the contract's rows: templates that mean the same on every environment.
 //!
-//! Pods go by two sets of annotations: `fake-kube/…` on the fake (`dynamics/fate.rs`), and
+//! Pods go by two sets of annotations: `fake-kube/…` on the fake (`dynamics/pod_script.rs`), and
 //! `stand-in/…` on the stand-in node of the real cluster (`tests/cluster/stages.yaml`).
 
 /// What all pod templates have: on the real cluster, the stand-in node takes them.

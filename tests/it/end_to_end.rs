@@ -27,7 +27,7 @@
 //!
 //! | what they stand on | |
 //! |---|---|
-//! | `ground` | a namespace with our manifests, and who may look into it |
+//! | `environment` | a namespace with our manifests, and who may look into it |
 //! | `program` | our program as a process, its log, and an HTTP client for it |
 //! | `registry` | a registry that refuses each image in its own way |
 //! | `troubles` | templates of apps that have trouble |
@@ -38,7 +38,7 @@
 mod crash;
 mod deletions;
 mod endings;
-pub(crate) mod ground;
+pub(crate) mod environment;
 mod lifecycles;
 mod main_job;
 mod misconfigured;

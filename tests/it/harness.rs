@@ -1,7 +1,7 @@
 //! What the behaviour tests stand on: our service in this process, over a real
 //! socket on both sides, with the fake API server behind it.
 //!
-//! - [`Ground`] is one fake with one or more replicas of the service. They get
+//! - [`TestEnvironment`] is one fake with one or more replicas of the service. They get
 //!   the rights of our own Role and no others, so a verb that it lacks fails.
 //! - [`Client`] is the tests' own HTTP client; a request that waits is a [`Pending`].
 //! - [`eventually`] waits for a condition. There are no other waits: nothing
@@ -23,7 +23,7 @@ use config_controller::service::{self, Service};
 use serde_json::{Value, json};
 
 use crate::fake_kube::cluster::resource::Resource;
-use crate::fake_kube::dynamics::fate::Fate;
+use crate::fake_kube::dynamics::pod_script::PodScript;
 use crate::fake_kube::dynamics::pods::PodMove;
 use crate::fake_kube::{self, FakeKube};
 
@@ -165,7 +165,7 @@ impl Drop for TemporaryFolder {
     }
 }
 
-/// How a [`Ground`] is to be.
+/// How a [`TestEnvironment`] is to be.
 pub(crate) struct Builder {
     kube: fake_kube::Builder,
     role: String,
@@ -178,7 +178,7 @@ pub(crate) struct Builder {
 
 /// A fake API server and the replicas of the service that stand before it.
 #[derive(Debug)]
-pub(crate) struct Ground {
+pub(crate) struct TestEnvironment {
     /// The fake.
     pub(crate) kube: FakeKube,
     /// Time as the replicas see it.
@@ -198,7 +198,7 @@ struct Replica {
     _instead: Option<Box<dyn Stand>>,
 }
 
-impl Ground {
+impl TestEnvironment {
     /// One replica, the app type `hello` whose pods are ready at once, our own Role.
     pub(crate) fn builder() -> Builder {
         Builder {
@@ -212,14 +212,14 @@ impl Ground {
         }
     }
 
-    /// As [`Ground::builder`] has it, ready for requests.
+    /// As [`TestEnvironment::builder`] has it, ready for requests.
     pub(crate) fn new() -> Self {
         Self::builder().start()
     }
 
-    /// As [`Ground::new`], but pods come and go only by hand.
+    /// As [`TestEnvironment::new`], but pods come and go only by hand.
     pub(crate) fn by_hand() -> Self {
-        Self::builder().fate(Fate::by_hand()).start()
+        Self::builder().pod_script(PodScript::by_hand()).start()
     }
 }
 
@@ -234,8 +234,8 @@ impl Builder {
     }
 
     /// What becomes of pods.
-    pub(crate) fn fate(self, fate: Fate) -> Self {
-        self.kube(|kube| kube.fate(fate))
+    pub(crate) fn pod_script(self, pod_script: PodScript) -> Self {
+        self.kube(|kube| kube.pod_script(pod_script))
     }
 
     /// Another Role than ours.
@@ -268,7 +268,7 @@ impl Builder {
         self
     }
 
-    /// No replica yet: see [`Ground::add_replica`].
+    /// No replica yet: see [`TestEnvironment::add_replica`].
     pub(crate) fn unstarted(mut self) -> Self {
         self.unstarted = true;
         self
@@ -276,7 +276,7 @@ impl Builder {
 
     /// Starts all, and waits until it is ready.
     #[track_caller]
-    pub(crate) fn start(self) -> Ground {
+    pub(crate) fn start(self) -> TestEnvironment {
         let kube = self
             .kube
             .role(&self.namespace, &self.role)
@@ -290,7 +290,7 @@ impl Builder {
         if self.namespace == NAMESPACE {
             apply_templates(&kube, "templates", &types, self.annotations);
         }
-        let mut ground = Ground {
+        let mut environment = TestEnvironment {
             kube,
             clock: Arc::default(),
             folder: TemporaryFolder::new(),
@@ -298,12 +298,12 @@ impl Builder {
             namespace: self.namespace,
             replicas: Vec::new(),
         };
-        ground.give_token();
+        environment.give_token();
         if !self.unstarted {
-            ground.add_replica();
-            ground.wait_ready(0);
+            environment.add_replica();
+            environment.wait_ready(0);
         }
-        ground
+        environment
     }
 }
 
@@ -333,7 +333,7 @@ pub(crate) fn apply_templates(
 }
 
 /// The replicas.
-impl Ground {
+impl TestEnvironment {
     /// Starts one more replica, which need not be ready yet; returns its number.
     pub(crate) fn add_replica(&mut self) -> usize {
         if let Some(start) = INSTEAD.get() {
@@ -485,7 +485,7 @@ impl Ground {
     }
 }
 
-impl Drop for Ground {
+impl Drop for TestEnvironment {
     fn drop(&mut self) {
         for replica in &mut self.replicas {
             if let Some(service) = replica.service.take() {
@@ -499,7 +499,7 @@ impl Drop for Ground {
 }
 
 /// What is in the cluster.
-impl Ground {
+impl TestEnvironment {
     /// The Job of that name.
     pub(crate) fn job(&self, name: &str) -> Option<Arc<Value>> {
         self.kube.get(Resource::Jobs, NAMESPACE, name)

@@ -1,6 +1,6 @@
 //! The port with a certificate.
 
-use crate::harness::{Ground, TemporaryFolder, eventually};
+use crate::harness::{TemporaryFolder, TestEnvironment, eventually};
 use crate::raw_kube::RawKube;
 
 #[test]
@@ -10,13 +10,13 @@ fn over_https_a_start_is_answered_and_redirects_stay_there() {
     let made = made.expect("a certificate can be made");
     let certificate = folder.write("tls.crt", &made.cert.pem());
     let key = folder.write("tls.key", &made.signing_key.serialize_pem());
-    let mut ground = Ground::builder()
+    let mut environment = TestEnvironment::builder()
         .setting("TLS_CERT", &certificate.display().to_string())
         .setting("TLS_KEY", &key.display().to_string())
         .unstarted()
         .start();
-    let replica = ground.add_replica();
-    let base = format!("https://{}", ground.address(replica));
+    let replica = environment.add_replica();
+    let base = format!("https://{}", environment.address(replica));
     let client = RawKube::secure(&base, &made.cert.pem(), None);
     eventually("the service is ready", || {
         (client.get("/readyz").code == 200).then_some(())
@@ -26,5 +26,5 @@ fn over_https_a_start_is_answered_and_redirects_stay_there() {
     let redirect = client.get("/app/");
     assert_eq!(redirect.code, 307);
     assert_eq!(redirect.header("location"), format!("{base}/app"));
-    ground.get("/app").expect_error(400, "bad_request");
+    environment.get("/app").expect_error(400, "bad_request");
 }

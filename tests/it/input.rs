@@ -4,36 +4,36 @@ use serde_json::json;
 
 use crate::fake_kube::cluster::resource::Resource;
 use crate::fake_kube::faults::{Fault, FaultRule};
-use crate::harness::{Answer, Ground, NAMESPACE, eventually};
+use crate::harness::{Answer, NAMESPACE, TestEnvironment, eventually};
 
 /// An instance, and what the API server holds of it.
-fn started() -> (Ground, Vec<String>) {
-    let ground = Ground::new();
-    ground.start_instance("/app/hello/ann");
-    ground.count_from_here();
-    let state = state(&ground);
-    (ground, state)
+fn started() -> (TestEnvironment, Vec<String>) {
+    let environment = TestEnvironment::new();
+    environment.start_instance("/app/hello/ann");
+    environment.count_from_here();
+    let state = state(&environment);
+    (environment, state)
 }
 
-fn state(ground: &Ground) -> Vec<String> {
+fn state(environment: &TestEnvironment) -> Vec<String> {
     let all = [Resource::Jobs, Resource::Pods, Resource::ConfigMaps];
     all.into_iter()
-        .flat_map(|resource| ground.kube.all(resource, NAMESPACE))
+        .flat_map(|resource| environment.kube.all(resource, NAMESPACE))
         .map(|object| object.to_string())
         .collect()
 }
 
 #[track_caller]
-fn check_unchanged(ground: &Ground, before: &[String]) {
-    assert_eq!(state(ground), before);
-    assert_eq!(ground.kube.count("*", "*"), 0, "Kubernetes was asked");
+fn check_unchanged(environment: &TestEnvironment, before: &[String]) {
+    assert_eq!(state(environment), before);
+    assert_eq!(environment.kube.count("*", "*"), 0, "Kubernetes was asked");
 }
 
 #[test]
 fn a_patch_that_is_no_json() {
-    let (ground, before) = started();
+    let (environment, before) = started();
     let json = [("Content-Type", "application/json")];
-    let answer = ground
+    let answer = environment
         .client()
         .begin("PATCH", "/app/hello/ann", &json, "{not json")
         .finish();
@@ -41,12 +41,12 @@ fn a_patch_that_is_no_json() {
     assert_eq!(problem["type"], "json_invalid");
     assert_eq!(problem["loc"], json!(["body", 1]));
     assert!(problem["ctx"]["error"].is_string());
-    check_unchanged(&ground, &before);
+    check_unchanged(&environment, &before);
 }
 
 #[test]
 fn names_that_cannot_be() {
-    let (ground, before) = started();
+    let (environment, before) = started();
     let long = "n".repeat(300);
     for (segment, said) in [
         (long.as_str(), "300 bytes"),
@@ -57,71 +57,73 @@ fn names_that_cannot_be() {
         ("a%0Ab", "U+000A"),
     ] {
         let path = format!("/app/hello/{segment}");
-        let told = ground.get(&path).expect_error(422, "bad_name");
+        let told = environment.get(&path).expect_error(422, "bad_name");
         assert!(told.contains(said), "{segment}: {told}");
-        ground.delete(&path).expect_detail(422, "error", "bad_name");
-        ground
+        environment
+            .delete(&path)
+            .expect_detail(422, "error", "bad_name");
+        environment
             .patch(&path, &json!({"k": "v"}))
             .expect_detail(422, "error", "bad_name");
     }
-    let told = ground
+    let told = environment
         .get("/app/he%00llo/ann")
         .expect_error(422, "bad_name");
     assert!(told.contains("U+0000"), "{told}");
-    check_unchanged(&ground, &before);
+    check_unchanged(&environment, &before);
 }
 
 #[test]
 fn an_encoded_slash_is_no_path_of_ours() {
-    let (ground, before) = started();
+    let (environment, before) = started();
     for path in [
         "/app/hello/a%2Fb",
         "/app/hello/..%2Fann",
         "/app/hello/ann/../bob",
     ] {
         for method in ["GET", "DELETE", "PATCH"] {
-            let answer = ground.client().begin(method, path, &[], "").finish();
+            let answer = environment.client().begin(method, path, &[], "").finish();
             answer.expect_text(404, r#"{"detail":"Not Found"}"#);
         }
     }
-    check_unchanged(&ground, &before);
+    check_unchanged(&environment, &before);
 }
 
 #[test]
 fn bytes_that_are_no_request() {
-    let (ground, before) = started();
+    let (environment, before) = started();
     for (method, path) in [
         ("GET", "/app/hello/a b"),
         ("G\u{1}T", "/app"),
         ("GET", "app"),
     ] {
-        let answer: Answer = ground.client().begin(method, path, &[], "").finish();
+        let answer: Answer = environment.client().begin(method, path, &[], "").finish();
         answer.expect_error(400, "bad_request");
     }
-    check_unchanged(&ground, &before);
+    check_unchanged(&environment, &before);
 }
 
 #[test]
 fn a_namespace_that_does_not_exist() {
-    let ground = Ground::builder().namespace("nowhere").start();
-    ground.get("/app").expect_text(200, "[]");
-    ground
+    let environment = TestEnvironment::builder().namespace("nowhere").start();
+    environment.get("/app").expect_text(200, "[]");
+    environment
         .get("/app/hello/ann")
         .expect_error(404, "unknown_type");
 }
 
 #[test]
 fn a_namespace_that_goes_away() {
-    let ground = Ground::new();
+    let environment = TestEnvironment::new();
     // The templates stay known, so that a start gets as far as Kubernetes.
     let silent = FaultRule::new("watch", "configmaps", Fault::SilentWatch);
-    ground.count_from_here();
-    ground.kube.fault(silent);
-    ground.kube.cut_connections();
+    environment.count_from_here();
+    environment.kube.fault(silent);
+    environment.kube.cut_connections();
     eventually("the watch is silent", || {
-        (ground.kube.count("watch", "configmaps") > 0).then_some(())
+        (environment.kube.count("watch", "configmaps") > 0).then_some(())
     });
-    let forgotten = ground.kube.with(|model| {
+    let forgotten = environment.kube.with(|model| {
         let key = (Resource::Namespaces, String::new(), NAMESPACE.to_owned());
         let options = crate::fake_kube::cluster::write::DeleteOptions::default();
         model.cluster.delete(&key, &options).is_ok()
@@ -129,17 +131,17 @@ fn a_namespace_that_goes_away() {
     assert!(forgotten);
     // Until it is empty it is on its way out, and a start is refused.
     eventually("it is gone", || {
-        let found = ground.kube.get(Resource::Namespaces, "", NAMESPACE);
+        let found = environment.kube.get(Resource::Namespaces, "", NAMESPACE);
         found.is_none().then_some(())
     });
-    let told = ground.get("/app/hello/new");
+    let told = environment.get("/app/hello/new");
     told.expect_error(500, "namespace_missing");
 }
 
 #[test]
 fn a_page_of_another_site() {
-    let (ground, before) = started();
-    let client = ground.client();
+    let (environment, before) = started();
+    let client = environment.client();
     let from = |site| [("Sec-Fetch-Site", site)];
     for path in ["/app/hello/ann", "/app/hello/new"] {
         let answer = client.begin("GET", path, &from("cross-site"), "").finish();
@@ -157,5 +159,5 @@ fn a_page_of_another_site() {
         .begin("GET", "/app", &from("cross-site"), "")
         .finish();
     lists.expect(200);
-    check_unchanged(&ground, &before);
+    check_unchanged(&environment, &before);
 }

@@ -4,43 +4,50 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::fake_kube::dynamics::fate::Exit;
+use crate::fake_kube::dynamics::pod_script::Exit;
 use crate::fake_kube::dynamics::pods::PodMove;
-use crate::harness::{Ground, TEMPLATE, eventually};
+use crate::harness::{TEMPLATE, TestEnvironment, eventually};
 
 #[test]
 fn api_lists_as_app_does() {
-    let ground = Ground::new();
-    ground.start_instance("/app/hello/ann");
-    assert_eq!(ground.get("/api/hello").text, ground.get("/app/hello").text);
-    assert_eq!(ground.get("/api/nobody").text, "[]");
+    let environment = TestEnvironment::new();
+    environment.start_instance("/app/hello/ann");
+    assert_eq!(
+        environment.get("/api/hello").text,
+        environment.get("/app/hello").text
+    );
+    assert_eq!(environment.get("/api/nobody").text, "[]");
 }
 
 #[test]
 fn create_answers_with_the_address_once_it_is_ready() {
-    let ground = Ground::by_hand();
-    let waiting = ground.client().begin_get("/create/hello?sessionID=ann");
-    ground.make_ready("hello-ann");
+    let environment = TestEnvironment::by_hand();
+    let waiting = environment
+        .client()
+        .begin_get("/create/hello?sessionID=ann");
+    environment.make_ready("hello-ann");
     let created = waiting.finish().expect(200);
-    let ip = ground.start_instance("/app/hello/ann");
+    let ip = environment.start_instance("/app/hello/ann");
     assert_eq!(created, json!({"hostname": ip, "addr": ip}));
     // One that is ready is answered from memory.
     assert_eq!(
-        ground.get("/create/hello?sessionID=ann").expect(200),
+        environment.get("/create/hello?sessionID=ann").expect(200),
         created
     );
-    assert_eq!(ground.jobs(), ["hello-ann"]);
+    assert_eq!(environment.jobs(), ["hello-ann"]);
 }
 
 #[test]
 fn create_gives_all_its_parameters_to_the_template() {
     let template = TEMPLATE.to_owned()
         + "    env:\n    - {name: SESSION, value: \"${alternatives['sessionID']}\"}\n    - {name: TZ, value: \"${alternatives['tz']}\"}\n";
-    let ground = Ground::builder().template("zoned", &template).start();
+    let environment = TestEnvironment::builder()
+        .template("zoned", &template)
+        .start();
     let path = "/create/zoned?sessionID=ann";
-    ground.get(path).expect_error(422, "variable_missing");
-    ground.get(&format!("{path}&tz=a+b")).expect(200);
-    let job = ground.job("zoned-ann").expect("it was started");
+    environment.get(path).expect_error(422, "variable_missing");
+    environment.get(&format!("{path}&tz=a+b")).expect(200);
+    let job = environment.job("zoned-ann").expect("it was started");
     let env = &job["spec"]["template"]["spec"]["containers"][0]["env"];
     assert_eq!(env[0]["value"], "ann");
     assert_eq!(env[1]["value"], "a b");
@@ -48,25 +55,27 @@ fn create_gives_all_its_parameters_to_the_template() {
 
 #[test]
 fn create_says_what_is_missing_or_wrong() {
-    let ground = Ground::new();
-    ground.get("/create/hello").expect_text(
+    let environment = TestEnvironment::new();
+    environment.get("/create/hello").expect_text(
         422,
         r#"{"detail":[{"type":"missing","loc":["query","sessionID"],"msg":"Field required","input":null}]}"#,
     );
-    ground
+    environment
         .get("/create/hello?sessionID=")
         .expect_error(422, "bad_name");
-    ground
+    environment
         .get("/create/nope?sessionID=a")
         .expect_error(404, "unknown_type");
-    assert!(ground.jobs().is_empty());
+    assert!(environment.jobs().is_empty());
 }
 
 #[test]
 fn create_tells_a_failed_start_as_an_error() {
-    let ground = Ground::by_hand();
-    let waiting = ground.client().begin_get("/create/hello?sessionID=ann");
-    ground.move_pod(
+    let environment = TestEnvironment::by_hand();
+    let waiting = environment
+        .client()
+        .begin_get("/create/hello?sessionID=ann");
+    environment.move_pod(
         "hello-ann",
         &PodMove::Exit(Exit {
             code: 3,
@@ -86,44 +95,46 @@ fn create_tells_a_failed_start_as_an_error() {
 
 #[test]
 fn create_gives_up_after_300_seconds_and_stops_what_it_started() {
-    let ground = Ground::by_hand();
-    let waiting = ground.client().begin_get("/create/hello?sessionID=ann");
-    ground.wait_pod("hello-ann");
+    let environment = TestEnvironment::by_hand();
+    let waiting = environment
+        .client()
+        .begin_get("/create/hello?sessionID=ann");
+    environment.wait_pod("hello-ann");
     // Time is moved only when the service has seen the pod: without one its patience is short.
     eventually("its pod is seen", || {
-        let told = ground.get_at_once("/app/hello/ann");
+        let told = environment.get_at_once("/app/hello/ann");
         (told.expect(202)["phase"] == "scheduling").then_some(())
     });
-    ground.advance(Duration::from_secs(299));
-    ground.get("/app/hello").expect(200);
-    assert_eq!(ground.kube.count("delete", "jobs"), 0);
-    ground.advance(Duration::from_secs(2));
+    environment.advance(Duration::from_secs(299));
+    environment.get("/app/hello").expect(200);
+    assert_eq!(environment.kube.count("delete", "jobs"), 0);
+    environment.advance(Duration::from_secs(2));
     let answer = waiting.finish();
     answer.expect_text(408, r#"{"status":"Could not provision app"}"#);
-    assert_eq!(ground.kube.count("delete", "jobs"), 1);
+    assert_eq!(environment.kube.count("delete", "jobs"), 1);
 }
 
 #[test]
 fn release_stops_by_name_and_by_session() {
-    let ground = Ground::new();
+    let environment = TestEnvironment::new();
     for name in ["ann", "bob"] {
-        ground.start_instance(&format!("/app/hello/{name}"));
+        environment.start_instance(&format!("/app/hello/{name}"));
     }
-    ground
+    environment
         .patch("/app/hello/bob", &json!({"sessionID": "s-1"}))
         .expect(200);
-    ground
+    environment
         .get("/release/s-1")
         .expect_text(200, r#"{"status":"Success"}"#);
-    ground
+    environment
         .get("/release/ann")
         .expect_text(200, r#"{"status":"Success"}"#);
     // What is seen to go is stopped with success, also by who comes late.
     eventually("both are seen to be gone", || {
-        let list = ground.get("/app/hello").expect(200);
+        let list = environment.get("/app/hello").expect(200);
         list.as_array()?.is_empty().then_some(())
     });
-    let sentence = ground
+    let sentence = environment
         .get("/release/s-1")
         .expect_detail(404, "Not found", "not_found");
     assert_eq!(
@@ -134,13 +145,13 @@ fn release_stops_by_name_and_by_session() {
 
 #[test]
 fn release_needs_no_template_and_no_pod() {
-    let ground = Ground::by_hand();
-    ground.get_at_once("/app/hello/ann").expect(202);
+    let environment = TestEnvironment::by_hand();
+    environment.get_at_once("/app/hello/ann").expect(202);
     eventually("its Job is seen", || {
-        let list = ground.get("/app/hello").expect(200);
+        let list = environment.get("/app/hello").expect(200);
         (list.as_array()?.len() == 1).then_some(())
     });
-    ground
+    environment
         .kube
         .delete(
             crate::fake_kube::cluster::resource::Resource::ConfigMaps,
@@ -150,7 +161,7 @@ fn release_needs_no_template_and_no_pod() {
         )
         .expect("it was there");
     eventually("the type is gone", || {
-        (ground.get("/app").text == "[]").then_some(())
+        (environment.get("/app").text == "[]").then_some(())
     });
-    ground.get("/release/ann").expect(200);
+    environment.get("/release/ann").expect(200);
 }

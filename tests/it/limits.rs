@@ -1,7 +1,7 @@
 //! Bounds on those who wait, each at the bound.
 
-use crate::fake_kube::dynamics::fate::Fate;
-use crate::harness::{Ground, Pending, eventually};
+use crate::fake_kube::dynamics::pod_script::PodScript;
+use crate::harness::{Pending, TestEnvironment, eventually};
 
 /// Waits until all but `waiting` of these are answered, checks that those are 429, and returns
 /// the ones that wait.
@@ -26,34 +26,34 @@ fn check_refused(requests: Vec<Pending>, waiting: usize, bound: &str) -> Vec<Pen
 
 #[test]
 fn only_so_many_wait_for_one_name() {
-    let ground = Ground::builder()
-        .fate(Fate::by_hand())
+    let environment = TestEnvironment::builder()
+        .pod_script(PodScript::by_hand())
         .setting("PARKED_PER_KEY_MAX", "3")
         .start();
-    let client = ground.client();
+    let client = environment.client();
     let requests: Vec<_> = (0..8).map(|_| client.begin_get("/app/hello/ann")).collect();
     let waiting = check_refused(requests, 3, "PARKED_PER_KEY_MAX");
     // Another name is not concerned, nor is what is read from memory.
     let other = client.begin_get("/app/hello/bob");
-    ground.make_ready("hello-bob");
+    environment.make_ready("hello-bob");
     other.finish().expect(200);
-    ground.make_ready("hello-ann");
+    environment.make_ready("hello-ann");
     for request in waiting {
         request.finish().expect(200);
     }
     // All who waited are gone: there is room again.
     let next = client.begin_get("/app/hello/cem");
-    ground.make_ready("hello-cem");
+    environment.make_ready("hello-cem");
     next.finish().expect(200);
 }
 
 #[test]
 fn only_so_many_wait_in_all() {
-    let ground = Ground::builder()
-        .fate(Fate::by_hand())
+    let environment = TestEnvironment::builder()
+        .pod_script(PodScript::by_hand())
         .setting("PARKED_MAX", "4")
         .start();
-    let client = ground.client();
+    let client = environment.client();
     let names = ["a", "b", "c", "d", "e", "f", "g"];
     let requests: Vec<_> = names
         .iter()
@@ -61,11 +61,11 @@ fn only_so_many_wait_in_all() {
         .collect();
     let waiting = check_refused(requests, 4, "PARKED_MAX");
     eventually("those who wait have their Jobs", || {
-        (ground.jobs().len() == 4).then_some(())
+        (environment.jobs().len() == 4).then_some(())
     });
-    ground.get("/app/hello").expect(200);
-    for job in ground.jobs() {
-        ground.make_ready(&job);
+    environment.get("/app/hello").expect(200);
+    for job in environment.jobs() {
+        environment.make_ready(&job);
     }
     for request in waiting {
         request.finish().expect(200);
@@ -74,21 +74,21 @@ fn only_so_many_wait_in_all() {
 
 #[test]
 fn who_hangs_up_makes_room() {
-    let ground = Ground::builder()
-        .fate(Fate::by_hand())
+    let environment = TestEnvironment::builder()
+        .pod_script(PodScript::by_hand())
         .setting("PARKED_PER_KEY_MAX", "1")
         .start();
-    let client = ground.client();
+    let client = environment.client();
     let first = client.begin_get("/app/hello/ann");
-    ground.wait_pod("hello-ann");
+    environment.wait_pod("hello-ann");
     client
         .get("/app/hello/ann")
         .expect_error(429, "too_many_requests");
     drop(first);
     let second = eventually("there is room", || {
-        let answer = ground.get_at_once("/app/hello/ann");
+        let answer = environment.get_at_once("/app/hello/ann");
         (answer.status == 202).then(|| client.begin_get("/app/hello/ann"))
     });
-    ground.make_ready("hello-ann");
+    environment.make_ready("hello-ann");
     second.finish().expect(200);
 }

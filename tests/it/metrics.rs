@@ -10,14 +10,14 @@ use std::time::Duration;
 use config_controller::metrics::{ALL, MEDIA_TYPE, OTHER};
 use serde_json::json;
 
-use crate::fake_kube::dynamics::fate::{Exit, Fate};
+use crate::fake_kube::dynamics::pod_script::{Exit, PodScript};
 use crate::fake_kube::dynamics::pods::PodMove;
 use crate::fake_kube::faults::{Fault, FaultRule};
-use crate::harness::{Ground, eventually, repository};
+use crate::harness::{TestEnvironment, eventually, repository};
 
 /// The value of a sample; `None` while there is none.
-fn value(ground: &Ground, sample: &str) -> Option<f64> {
-    let text = ground.get("/metrics").text;
+fn value(environment: &TestEnvironment, sample: &str) -> Option<f64> {
+    let text = environment.get("/metrics").text;
     let line = text.lines().find_map(|line| line.strip_prefix(sample));
     line.and_then(|rest| rest.strip_prefix(' '))
         .map(|number| number.parse().expect("a sample is a number"))
@@ -25,24 +25,27 @@ fn value(ground: &Ground, sample: &str) -> Option<f64> {
 
 /// Waits until a sample has this value.
 #[track_caller]
-fn wait(ground: &Ground, sample: &str, wanted: f64) {
+fn wait(environment: &TestEnvironment, sample: &str, wanted: f64) {
     eventually(sample, || {
         // What is costly is counted once a second of the service's time.
-        ground.advance(Duration::from_millis(100));
-        (value(ground, sample) == Some(wanted)).then_some(())
+        environment.advance(Duration::from_millis(100));
+        (value(environment, sample) == Some(wanted)).then_some(())
     });
 }
 
 #[test]
 fn the_answer_is_text_and_head_has_none() {
-    let ground = Ground::new();
-    let answer = ground.get("/metrics");
+    let environment = TestEnvironment::new();
+    let answer = environment.get("/metrics");
     assert_eq!(answer.status, 200);
     assert_eq!(answer.header("content-type"), MEDIA_TYPE);
-    let head = ground.client().begin("HEAD", "/metrics", &[], "").finish();
+    let head = environment
+        .client()
+        .begin("HEAD", "/metrics", &[], "")
+        .finish();
     assert_eq!((head.status, head.text.as_str()), (200, ""));
     assert_eq!(
-        ground
+        environment
             .client()
             .begin("POST", "/metrics", &[], "")
             .finish()
@@ -53,15 +56,15 @@ fn the_answer_is_text_and_head_has_none() {
 
 #[test]
 fn requests_are_counted_by_route_method_and_code() {
-    let ground = Ground::new();
-    ground.start_instance("/app/hello/ann");
-    ground.start_instance("/app/hello/ann");
-    ground.get("/nope").expect(404);
-    ground.delete("/app/hello/bob").expect(404);
+    let environment = TestEnvironment::new();
+    environment.start_instance("/app/hello/ann");
+    environment.start_instance("/app/hello/ann");
+    environment.get("/nope").expect(404);
+    environment.delete("/app/hello/bob").expect(404);
     let requests = |route: &str, method: &str, code: u16| {
         let name = "config_controller_http_requests_total";
         let labels = format!("route=\"{route}\",method=\"{method}\",code=\"{code}\"");
-        value(&ground, &format!("{name}{{{labels}}}"))
+        value(&environment, &format!("{name}{{{labels}}}"))
     };
     assert_eq!(requests("/app/{type}/{name}", "GET", 200), Some(2.0));
     assert_eq!(requests("/app/{type}/{name}", "DELETE", 404), Some(1.0));
@@ -69,7 +72,7 @@ fn requests_are_counted_by_route_method_and_code() {
     // The first GET waited for its instance; its wait is no time of the service.
     let timed = "config_controller_http_request_duration_seconds_count";
     let timed = value(
-        &ground,
+        &environment,
         &format!("{timed}{{route=\"/app/{{type}}/{{name}}\"}}"),
     );
     assert_eq!(timed, Some(1.0));
@@ -78,53 +81,58 @@ fn requests_are_counted_by_route_method_and_code() {
 #[test]
 fn starts_and_stops_are_counted_by_how_they_end() {
     let broken = "spec: {containers: [{image: i}]}";
-    let ground = Ground::builder().template("broken", broken).start();
-    ground.start_instance("/app/hello/ann");
+    let environment = TestEnvironment::builder()
+        .template("broken", broken)
+        .start();
+    environment.start_instance("/app/hello/ann");
     let starts = |labels: &str| format!("config_controller_starts_total{{{labels}}}");
     wait(
-        &ground,
+        &environment,
         &starts("reason=\"\",result=\"ready\",type=\"hello\""),
         1.0,
     );
     wait(
-        &ground,
+        &environment,
         "config_controller_start_duration_seconds_count{type=\"hello\"}",
         1.0,
     );
     wait(
-        &ground,
+        &environment,
         "config_controller_instances{type=\"hello\",status=\"ready\"}",
         1.0,
     );
-    ground.delete("/app/hello/ann").expect(200);
+    environment.delete("/app/hello/ann").expect(200);
     let stops = "config_controller_stops_total{cause=\"asked\",type=\"hello\"}";
-    wait(&ground, stops, 1.0);
+    wait(&environment, stops, 1.0);
     wait(
-        &ground,
+        &environment,
         "config_controller_instances{type=\"hello\",status=\"ready\"}",
         0.0,
     );
-    ground.get("/app/broken/ann").expect(422);
+    environment.get("/app/broken/ann").expect(422);
     assert_eq!(
-        value(&ground, "config_controller_template_valid{type=\"hello\"}"),
+        value(
+            &environment,
+            "config_controller_template_valid{type=\"hello\"}"
+        ),
         Some(1.0)
     );
 }
 
 /// Has an instance of `hello` started by the first replica, and does not wait for it.
 #[track_caller]
-fn begin(ground: &Ground, name: &str) {
-    ground
+fn begin(environment: &TestEnvironment, name: &str) {
+    environment
         .get_at_once(&format!("/app/hello/{name}"))
         .expect(202);
-    ground.wait_job(&format!("hello-{name}"));
+    environment.wait_job(&format!("hello-{name}"));
 }
 
 /// Waits until a sample has this value, while time goes on as it does.
 #[track_caller]
-fn wait_counted(ground: &Ground, sample: &str, wanted: f64) {
+fn wait_counted(environment: &TestEnvironment, sample: &str, wanted: f64) {
     eventually(sample, || {
-        (value(ground, sample) == Some(wanted)).then_some(())
+        (value(environment, sample) == Some(wanted)).then_some(())
     });
 }
 
@@ -143,21 +151,21 @@ fn phases(phase: &str) -> String {
 
 #[test]
 fn phases_of_a_start_are_counted_when_they_end() {
-    let ground = Ground::by_hand();
-    begin(&ground, "ann");
-    ground.wait_pod("hello-ann");
-    wait_counted(&ground, &phases("admitting"), 1.0);
-    wait_counted(&ground, &phases("creating"), 1.0);
-    assert_eq!(value(&ground, &phases("scheduling")), None);
-    ground.move_pod("hello-ann", &PodMove::Run);
-    wait_counted(&ground, &phases("scheduling"), 1.0);
-    assert_eq!(value(&ground, &phases("readying")), None);
-    ground.make_ready("hello-ann");
-    wait_counted(&ground, &phases("readying"), 1.0);
-    wait_counted(&ground, &starts("ready", ""), 1.0);
+    let environment = TestEnvironment::by_hand();
+    begin(&environment, "ann");
+    environment.wait_pod("hello-ann");
+    wait_counted(&environment, &phases("admitting"), 1.0);
+    wait_counted(&environment, &phases("creating"), 1.0);
+    assert_eq!(value(&environment, &phases("scheduling")), None);
+    environment.move_pod("hello-ann", &PodMove::Run);
+    wait_counted(&environment, &phases("scheduling"), 1.0);
+    assert_eq!(value(&environment, &phases("readying")), None);
+    environment.make_ready("hello-ann");
+    wait_counted(&environment, &phases("readying"), 1.0);
+    wait_counted(&environment, &starts("ready", ""), 1.0);
     // The durations are those of the start: together as long as the whole.
     let sum = |family: &str| {
-        let text = ground.get("/metrics").text;
+        let text = environment.get("/metrics").text;
         let lines = text.lines().filter(|line| line.starts_with(family));
         let values = lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
         values.sum::<f64>()
@@ -165,106 +173,108 @@ fn phases_of_a_start_are_counted_when_they_end() {
     let phases = sum("config_controller_start_phase_duration_seconds_sum");
     let whole = sum("config_controller_start_duration_seconds_sum");
     assert!((phases - whole).abs() < 0.001, "{phases} {whole}");
-    assert_eq!(value(&ground, VERDICTS), Some(0.0));
+    assert_eq!(value(&environment, VERDICTS), Some(0.0));
 }
 
 #[test]
 fn a_start_that_fails_is_a_verdict() {
-    let ground = Ground::by_hand();
-    begin(&ground, "ann");
-    ground.move_pod("hello-ann", &PodMove::Run);
+    let environment = TestEnvironment::by_hand();
+    begin(&environment, "ann");
+    environment.move_pod("hello-ann", &PodMove::Run);
     // The Job would say it in other words, and may be seen before its pod.
-    ground.kube.set_auto(false);
+    environment.kube.set_auto(false);
     let exit = Exit {
         after_ms: 0,
         code: 3,
         reason: String::new(),
         message: String::new(),
     };
-    ground.move_pod("hello-ann", &PodMove::Exit(exit));
-    wait_counted(&ground, &starts("failed", "Error"), 1.0);
-    wait_counted(&ground, VERDICTS, 1.0);
+    environment.move_pod("hello-ann", &PodMove::Exit(exit));
+    wait_counted(&environment, &starts("failed", "Error"), 1.0);
+    wait_counted(&environment, VERDICTS, 1.0);
     // What is said of it later is nothing new.
-    begin(&ground, "ann");
-    ground.delete("/app/hello/ann").expect(200);
-    assert_eq!(value(&ground, VERDICTS), Some(1.0));
-    assert_eq!(value(&ground, &starts("stopped", "")), None);
+    begin(&environment, "ann");
+    environment.delete("/app/hello/ann").expect(200);
+    assert_eq!(value(&environment, VERDICTS), Some(1.0));
+    assert_eq!(value(&environment, &starts("stopped", "")), None);
 }
 
 /// Nobody waits, and nothing happens but that time passes.
 #[test]
 fn a_start_that_is_late_is_a_verdict_once_and_no_end() {
-    let ground = Ground::by_hand();
-    begin(&ground, "ann");
+    let environment = TestEnvironment::by_hand();
+    begin(&environment, "ann");
     for next in [PodMove::Schedule, PodMove::Mount, PodMove::Pull] {
-        ground.move_pod("hello-ann", &next);
+        environment.move_pod("hello-ann", &next);
     }
     let stuck = PodMove::Wait("ErrImagePull".to_owned(), "connection refused".to_owned());
-    ground.move_pod("hello-ann", &stuck);
+    environment.move_pod("hello-ann", &stuck);
     eventually("the trouble is seen", || {
-        let told = ground.get_at_once("/app/hello/ann");
+        let told = environment.get_at_once("/app/hello/ann");
         (told.expect(202)["reason"] == "ErrImagePull").then_some(())
     });
-    assert_eq!(value(&ground, VERDICTS), Some(0.0));
-    ground.advance(Duration::from_secs(12));
-    wait_counted(&ground, VERDICTS, 1.0);
-    assert_eq!(value(&ground, &starts("failed", "ErrImagePull")), None);
-    ground.make_ready("hello-ann");
-    wait_counted(&ground, &starts("ready", ""), 1.0);
-    assert_eq!(value(&ground, VERDICTS), Some(1.0));
+    assert_eq!(value(&environment, VERDICTS), Some(0.0));
+    environment.advance(Duration::from_secs(12));
+    wait_counted(&environment, VERDICTS, 1.0);
+    assert_eq!(value(&environment, &starts("failed", "ErrImagePull")), None);
+    environment.make_ready("hello-ann");
+    wait_counted(&environment, &starts("ready", ""), 1.0);
+    assert_eq!(value(&environment, VERDICTS), Some(1.0));
 }
 
 #[test]
 fn every_other_end_of_a_start_has_its_word() {
-    let ground = Ground::by_hand();
-    begin(&ground, "stopped");
-    ground.wait_pod("hello-stopped");
-    ground.delete("/app/hello/stopped").expect(200);
-    wait_counted(&ground, &starts("stopped", ""), 1.0);
+    let environment = TestEnvironment::by_hand();
+    begin(&environment, "stopped");
+    environment.wait_pod("hello-stopped");
+    environment.delete("/app/hello/stopped").expect(200);
+    wait_counted(&environment, &starts("stopped", ""), 1.0);
 
-    begin(&ground, "finished");
+    begin(&environment, "finished");
     let exit = Exit {
         after_ms: 0,
         code: 0,
         reason: String::new(),
         message: String::new(),
     };
-    ground.move_pod("hello-finished", &PodMove::Run);
-    ground.move_pod("hello-finished", &PodMove::Exit(exit));
-    wait_counted(&ground, &starts("finished", "Completed"), 1.0);
-    wait_counted(&ground, VERDICTS, 1.0);
+    environment.move_pod("hello-finished", &PodMove::Run);
+    environment.move_pod("hello-finished", &PodMove::Exit(exit));
+    wait_counted(&environment, &starts("finished", "Completed"), 1.0);
+    wait_counted(&environment, VERDICTS, 1.0);
 
     let quota = Fault::Refused("exceeded quota".to_owned());
-    ground
+    environment
         .kube
         .fault(FaultRule::new("create", "jobs", quota).times(1));
-    ground.get("/app/hello/denied").expect_error(403, "refused");
-    wait_counted(&ground, &starts("denied", "refused"), 1.0);
+    environment
+        .get("/app/hello/denied")
+        .expect_error(403, "refused");
+    wait_counted(&environment, &starts("denied", "refused"), 1.0);
 }
 
 #[test]
 fn a_start_whose_answer_is_lost_is_unknown() {
-    let ground = Ground::new();
-    ground
+    let environment = TestEnvironment::new();
+    environment
         .kube
         .fault(FaultRule::new("create", "jobs", Fault::LoseAnswer).times(1));
-    ground.start_instance("/app/hello/ann");
-    wait_counted(&ground, &starts("unknown", "answer_lost"), 1.0);
-    assert_eq!(value(&ground, &starts("ready", "")), None);
-    assert_eq!(ground.jobs(), ["hello-ann"]);
+    environment.start_instance("/app/hello/ann");
+    wait_counted(&environment, &starts("unknown", "answer_lost"), 1.0);
+    assert_eq!(value(&environment, &starts("ready", "")), None);
+    assert_eq!(environment.jobs(), ["hello-ann"]);
 }
 
 #[test]
 fn the_replica_that_made_the_job_reports_its_start() {
-    let mut ground = Ground::by_hand();
-    let other = ground.add_replica();
-    ground.wait_ready(other);
-    begin(&ground, "ann");
-    let waiting = ground.replica(other).begin_get("/app/hello/ann");
-    ground.make_ready("hello-ann");
+    let mut environment = TestEnvironment::by_hand();
+    let other = environment.add_replica();
+    environment.wait_ready(other);
+    begin(&environment, "ann");
+    let waiting = environment.replica(other).begin_get("/app/hello/ann");
+    environment.make_ready("hello-ann");
     waiting.finish().expect(200);
-    wait_counted(&ground, &starts("ready", ""), 1.0);
-    let text = ground.replica(other).get("/metrics").text;
+    wait_counted(&environment, &starts("ready", ""), 1.0);
+    let text = environment.replica(other).get("/metrics").text;
     for family in ["starts_total", "start_phase_duration_seconds_count"] {
         let sample = format!("config_controller_{family}{{");
         assert!(!text.contains(&sample), "{text}");
@@ -273,10 +283,10 @@ fn the_replica_that_made_the_job_reports_its_start() {
 
 #[test]
 fn what_callers_make_up_is_no_label() {
-    let ground = Ground::new();
-    ground.get("/app/made-up/ann").expect(404);
-    ground.client().begin("BREW", "/app", &[], "").finish();
-    let text = ground.get("/metrics").text;
+    let environment = TestEnvironment::new();
+    environment.get("/app/made-up/ann").expect(404);
+    environment.client().begin("BREW", "/app", &[], "").finish();
+    let text = environment.get("/metrics").text;
     assert!(
         !text.contains("made-up") && !text.contains("BREW"),
         "{text}"
@@ -285,34 +295,38 @@ fn what_callers_make_up_is_no_label() {
 
 #[test]
 fn a_request_beyond_the_bound_is_counted() {
-    let ground = Ground::builder()
-        .fate(Fate::by_hand())
+    let environment = TestEnvironment::builder()
+        .pod_script(PodScript::by_hand())
         .setting("PARKED_PER_KEY_MAX", "1")
         .start();
-    let first = ground.client().begin_get("/app/hello/ann");
-    ground.wait_job("hello-ann");
-    wait(&ground, "config_controller_waiting_requests", 1.0);
-    ground
+    let first = environment.client().begin_get("/app/hello/ann");
+    environment.wait_job("hello-ann");
+    wait(&environment, "config_controller_waiting_requests", 1.0);
+    environment
         .get("/app/hello/ann")
         .expect_error(429, "too_many_requests");
     let rejected = "config_controller_rejected_total{cause=\"parked_per_key_max\"}";
-    assert_eq!(value(&ground, rejected), Some(1.0));
+    assert_eq!(value(&environment, rejected), Some(1.0));
     drop(first);
-    wait(&ground, "config_controller_abandoned_requests_total", 1.0);
-    wait(&ground, "config_controller_waiting_requests", 0.0);
+    wait(
+        &environment,
+        "config_controller_abandoned_requests_total",
+        1.0,
+    );
+    wait(&environment, "config_controller_waiting_requests", 0.0);
 }
 
 #[test]
 fn calls_to_kubernetes_are_counted_by_their_code() {
-    let ground = Ground::new();
-    ground
+    let environment = TestEnvironment::new();
+    environment
         .kube
         .fault(FaultRule::new("create", "jobs", Fault::Status(503)).times(1));
-    ground.start_instance("/app/hello/ann");
+    environment.start_instance("/app/hello/ann");
     let calls = |code: &str| {
         let name = "config_controller_kube_requests_total";
         value(
-            &ground,
+            &environment,
             &format!("{name}{{code=\"{code}\",resource=\"jobs\",verb=\"create\"}}"),
         )
     };
@@ -321,17 +335,17 @@ fn calls_to_kubernetes_are_counted_by_their_code() {
 
 /// A scrape after a little of everything.
 fn busy_text() -> String {
-    let ground = Ground::new();
-    ground.start_instance("/app/hello/ann");
+    let environment = TestEnvironment::new();
+    environment.start_instance("/app/hello/ann");
     let started = "config_controller_starts_total{reason=\"\",result=\"ready\",type=\"hello\"}";
-    wait(&ground, started, 1.0);
-    ground
+    wait(&environment, started, 1.0);
+    environment
         .patch("/app/hello/ann", &json!({"a": "b"}))
         .expect(200);
-    ground.delete("/app/hello/ann").expect(200);
+    environment.delete("/app/hello/ann").expect(200);
     let stopped = "config_controller_stops_total{cause=\"asked\",type=\"hello\"}";
-    wait(&ground, stopped, 1.0);
-    ground.get("/metrics").text
+    wait(&environment, stopped, 1.0);
+    environment.get("/metrics").text
 }
 
 #[test]

@@ -14,8 +14,10 @@ use config_controller::http::openapi::DOCUMENT;
 use config_controller::http::router::{self, ROUTES, Routed};
 use serde_json::{Value, json};
 
-use crate::fake_kube::dynamics::fate::Fate;
-use crate::harness::{Answer, Client, Ground, TEMPLATE, TemporaryFolder, eventually, repository};
+use crate::fake_kube::dynamics::pod_script::PodScript;
+use crate::harness::{
+    Answer, Client, TEMPLATE, TemporaryFolder, TestEnvironment, eventually, repository,
+};
 use schema::{faults, resolved};
 
 static PARSED: LazyLock<Value> =
@@ -305,9 +307,9 @@ struct Held {
 }
 
 impl Held {
-    fn new(ground: &Ground) -> Self {
+    fn new(environment: &TestEnvironment) -> Self {
         Self {
-            client: ground.client(),
+            client: environment.client(),
             seen: BTreeSet::new(),
         }
     }
@@ -348,7 +350,7 @@ spec:
   containers: [{name: app, image: example/app:1}]
 ";
 
-/// What is sent to the ground of [`real_answers_are_as_the_document_says`], in this order: method,
+/// What is sent to the environment of [`real_answers_are_as_the_document_says`], in this order: method,
 /// target, a header or none, body.
 const EXCHANGES: &[(&str, &str, (&str, &str), &str)] = &[
     (
@@ -404,12 +406,12 @@ const EXCHANGES: &[(&str, &str, (&str, &str), &str)] = &[
 #[test]
 fn real_answers_are_as_the_document_says() {
     let needs = TEMPLATE.replace("app:1", "app:${alternatives['tag']}");
-    let ground = Ground::builder()
+    let environment = TestEnvironment::builder()
         .template("needs", &needs)
         .template("broken", "spec: [")
         .template("fails", FAILS)
         .start();
-    let mut held = Held::new(&ground);
+    let mut held = Held::new(&environment);
     for (method, target, header, body) in EXCHANGES {
         let headers = if header.0.is_empty() {
             &[][..]
@@ -441,31 +443,34 @@ fn real_answers_are_as_the_document_says() {
 
 /// The 202 of a start and of a stop, and the 408 of `/create`.
 fn starts_and_stops_that_take_longer(seen: &mut BTreeSet<(String, String, u16)>) {
-    let lingers = Fate {
+    let lingers = PodScript {
         lingers: true,
-        ..Fate::by_hand()
+        ..PodScript::by_hand()
     };
-    let ground = Ground::builder().fate(lingers).start();
-    let mut held = Held::new(&ground);
+    let environment = TestEnvironment::builder().pod_script(lingers).start();
+    let mut held = Held::new(&environment);
     held.ask("GET", "/app/hello/ann", &[("Prefer", "wait=0")], "");
-    ground.make_ready("hello-ann");
+    environment.make_ready("hello-ann");
     eventually("it is ready", || {
         let answer = held.ask("GET", "/app/hello/ann", &[("Prefer", "wait=0")], "");
         (answer.status == 200).then_some(())
     });
-    let pending = ground
-        .client()
-        .begin("DELETE", "/app/hello/ann", &[("Prefer", "wait=1")], "");
+    let pending =
+        environment
+            .client()
+            .begin("DELETE", "/app/hello/ann", &[("Prefer", "wait=1")], "");
     let answer = pending.finish();
     held.hold("DELETE", "/app/hello/ann", &answer);
-    let pending = ground.client().begin_get("/create/hello?sessionID=late");
-    ground.wait_pod("hello-late");
+    let pending = environment
+        .client()
+        .begin_get("/create/hello?sessionID=late");
+    environment.wait_pod("hello-late");
     // Time is moved only when the service has seen the pod: without one its patience is short.
     eventually("its pod is seen", || {
         let answer = held.ask("GET", "/app/hello/late", &[("Prefer", "wait=0")], "");
         answer.text.contains("scheduling").then_some(())
     });
-    ground.advance(Duration::from_secs(301));
+    environment.advance(Duration::from_secs(301));
     let answer = pending.finish();
     assert_eq!(answer.status, 408, "{}", answer.text);
     held.hold("GET", "/create/hello?sessionID=late", &answer);
@@ -476,11 +481,11 @@ fn starts_and_stops_that_take_longer(seen: &mut BTreeSet<(String, String, u16)>)
 fn answers_to_those_without_a_token_are_described_and_both_routes_ask_for_one() {
     let folder = TemporaryFolder::new();
     let file = folder.write("tokens", "0123456789abcdefgh - hello\n");
-    let ground = Ground::builder()
+    let environment = TestEnvironment::builder()
         .setting("AUTH", "token")
         .setting("AUTH_TOKENS_FILE", &file.display().to_string())
         .start();
-    let mut held = Held::new(&ground);
+    let mut held = Held::new(&environment);
     for (path, method, operation) in operations() {
         let target = path.replace("{type}", "hello").replace("{name}", "ann");
         let method = method.to_ascii_uppercase();
@@ -505,8 +510,8 @@ fn answers_to_those_without_a_token_are_described_and_both_routes_ask_for_one() 
 
 #[test]
 fn the_document_is_served_as_it_is_written() {
-    let ground = Ground::new();
-    let answer = ground.get("/openapi.json");
+    let environment = TestEnvironment::new();
+    let answer = environment.get("/openapi.json");
     assert_eq!(answer.expect(200), *PARSED);
     assert_eq!(answer.header("content-type"), "application/json");
     assert!(!answer.text.contains('\n'), "it is compact");
@@ -514,8 +519,8 @@ fn the_document_is_served_as_it_is_written() {
 
 #[test]
 fn the_page_has_all_and_loads_nothing() {
-    let ground = Ground::new();
-    let page = ground.get("/docs");
+    let environment = TestEnvironment::new();
+    let page = environment.get("/docs");
     assert_eq!(page.status, 200);
     assert_eq!(page.header("content-type"), "text/html; charset=utf-8");
     for (path, method, operation) in operations().iter().filter(|one| one.1 != "head") {

@@ -6,23 +6,23 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::fake_kube::faults::{Fault, FaultRule};
-use crate::harness::{Ground, ROLE, eventually};
+use crate::harness::{ROLE, TestEnvironment, eventually};
 
 #[test]
 fn reads_go_on_while_the_api_server_is_away() {
-    let ground = Ground::new();
-    let ip = ground.start_instance("/app/hello/ann");
-    ground.kube.stop_listening();
+    let environment = TestEnvironment::new();
+    let ip = environment.start_instance("/app/hello/ann");
+    environment.kube.stop_listening();
     let ready = format!(r#"{{"ip":"{ip}"}}"#);
-    let client = ground.client();
+    let client = environment.client();
     let starting = client.begin_get("/app/hello/new");
     let patching = client.begin_patch("/app/hello/ann", &json!({"k": "v"}));
     let deleting = client.begin("DELETE", "/app/hello/ann", &[], "");
     let mut reads = 0;
     while !starting.is_answered() {
-        ground.get("/app/hello/ann").expect_text(200, &ready);
-        ground.get("/app").expect_text(200, r#"["hello"]"#);
-        ground.get("/readyz").expect(200);
+        environment.get("/app/hello/ann").expect_text(200, &ready);
+        environment.get("/app").expect_text(200, r#"["hello"]"#);
+        environment.get("/readyz").expect(200);
         reads += 1;
     }
     assert!(reads > 0);
@@ -33,30 +33,30 @@ fn reads_go_on_while_the_api_server_is_away() {
         let refused = refused.finish();
         refused.expect_detail(503, "error", "kubernetes_unavailable");
     }
-    ground.kube.start_listening();
+    environment.kube.start_listening();
     eventually("starts work again", || {
-        (ground.get("/app/hello/new").status == 200).then_some(())
+        (environment.get("/app/hello/new").status == 200).then_some(())
     });
-    ground.get("/app/hello/ann").expect_text(200, &ready);
+    environment.get("/app/hello/ann").expect_text(200, &ready);
 }
 
 #[test]
 fn an_old_view_says_how_old_it_is() {
-    let ground = Ground::new();
-    let ip = ground.start_instance("/app/hello/ann");
-    ground.count_from_here();
-    assert_eq!(ground.get("/app/hello/ann").header("x-view-age"), "");
-    ground.kube.stop_listening();
+    let environment = TestEnvironment::new();
+    let ip = environment.start_instance("/app/hello/ann");
+    environment.count_from_here();
+    assert_eq!(environment.get("/app/hello/ann").header("x-view-age"), "");
+    environment.kube.stop_listening();
     eventually("the watches are known to be cut", || {
-        ground.advance(Duration::from_secs(6));
-        let answer = ground.get("/app/hello/ann");
+        environment.advance(Duration::from_secs(6));
+        let answer = environment.get("/app/hello/ann");
         answer.expect_text(200, &format!(r#"{{"ip":"{ip}"}}"#));
         let age = answer.header("x-view-age").parse::<u64>();
         age.is_ok_and(|age| age >= 6).then_some(())
     });
-    ground.kube.start_listening();
+    environment.kube.start_listening();
     eventually("the view is fresh again", || {
-        let answer = ground.get("/app/hello/ann");
+        let answer = environment.get("/app/hello/ann");
         (answer.header("x-view-age").is_empty()).then_some(())
     });
 }
@@ -64,20 +64,20 @@ fn an_old_view_says_how_old_it_is() {
 /// An API server that has just started answers 403 until its RBAC is loaded.
 #[test]
 fn a_403_after_the_return_does_no_harm() {
-    let ground = Ground::new();
-    let ip = ground.start_instance("/app/hello/ann");
-    ground.kube.stop_listening();
+    let environment = TestEnvironment::new();
+    let ip = environment.start_instance("/app/hello/ann");
+    environment.kube.stop_listening();
     let forbidden = FaultRule::new("*", "*", Fault::Forbidden).times(6);
-    ground.kube.fault(forbidden);
-    ground.kube.start_listening();
-    let starting = ground.client().begin_get("/app/hello/new");
-    let again = ground.get("/app/hello/ann");
+    environment.kube.fault(forbidden);
+    environment.kube.start_listening();
+    let starting = environment.client().begin_get("/app/hello/new");
+    let again = environment.get("/app/hello/ann");
     again.expect_text(200, &format!(r#"{{"ip":"{ip}"}}"#));
     starting.finish().expect(200);
     // Lists and watches are as before: what is done at the API is seen.
-    ground.delete("/app/hello/ann").expect(200);
+    environment.delete("/app/hello/ann").expect(200);
     eventually("the list is as it should be", || {
-        let list = ground.get("/app/hello").expect(200);
+        let list = environment.get("/app/hello").expect(200);
         (list.as_array().map(Vec::len) == Some(1)).then_some(())
     });
 }
@@ -86,12 +86,12 @@ fn a_403_after_the_return_does_no_harm() {
 fn a_right_that_stays_away_is_told_as_such() {
     let role = ROLE.replace("[create, delete, get, list, watch]", "[get, list, watch]");
     assert_ne!(role, ROLE);
-    let ground = Ground::builder().role(&role).start();
-    let refused = ground.get("/app/hello/ann");
+    let environment = TestEnvironment::builder().role(&role).start();
+    let refused = environment.get("/app/hello/ann");
     let sentence = refused.expect_error(500, "not_permitted");
     assert!(!sentence.contains("system:"), "{sentence}");
-    ground.kube.set_role("default", Some(ROLE));
-    ground.get("/app/hello/ann").expect(200);
+    environment.kube.set_role("default", Some(ROLE));
+    environment.get("/app/hello/ann").expect(200);
 }
 
 #[test]
@@ -104,85 +104,87 @@ fn what_is_throttled_or_fails_is_tried_again() {
         Fault::Status(503),
         Fault::Drop,
     ] {
-        let ground = Ground::new();
+        let environment = TestEnvironment::new();
         let told = format!("{fault:?}");
-        ground
+        environment
             .kube
             .fault(FaultRule::new("create", "jobs", fault.clone()).times(2));
-        ground
+        environment
             .kube
             .fault(FaultRule::new("patch", "pods", fault.clone()).times(2));
-        ground
+        environment
             .kube
             .fault(FaultRule::new("delete", "jobs", fault).times(2));
-        assert_eq!(ground.get("/app/hello/ann").status, 200, "{told}");
-        let patched = ground.patch("/app/hello/ann", &json!({"k": "v"}));
+        assert_eq!(environment.get("/app/hello/ann").status, 200, "{told}");
+        let patched = environment.patch("/app/hello/ann", &json!({"k": "v"}));
         assert_eq!(patched.status, 200, "{told}");
-        assert_eq!(ground.delete("/app/hello/ann").status, 200, "{told}");
-        assert_eq!(ground.kube.count("create", "jobs"), 3, "{told}");
+        assert_eq!(environment.delete("/app/hello/ann").status, 200, "{told}");
+        assert_eq!(environment.kube.count("create", "jobs"), 3, "{told}");
     }
 }
 
 #[test]
 fn what_goes_on_failing_is_503_at_the_deadline() {
-    let ground = Ground::builder().setting("START_WAIT", "2s").start();
-    ground
+    let environment = TestEnvironment::builder()
+        .setting("START_WAIT", "2s")
+        .start();
+    environment
         .kube
         .fault(FaultRule::new("create", "jobs", Fault::Status(503)));
-    let refused = ground.get("/app/hello/ann");
+    let refused = environment.get("/app/hello/ann");
     refused.expect_error(503, "kubernetes_unavailable");
     assert!(refused.header("retry-after").parse::<u64>().is_ok());
-    assert!(ground.kube.count("create", "jobs") > 1);
-    ground.kube.clear_faults();
-    ground.get("/app/hello/ann").expect(200);
+    assert!(environment.kube.count("create", "jobs") > 1);
+    environment.kube.clear_faults();
+    environment.get("/app/hello/ann").expect(200);
 }
 
 #[test]
 fn a_rotated_token_is_read_again() {
-    let ground = Ground::new();
-    ground.start_instance("/app/hello/ann");
-    ground.kube.rotate_token();
-    ground.give_token();
-    ground.kube.cut_connections();
-    ground.get("/app/hello/bob").expect(200);
-    ground.delete("/app/hello/ann").expect(200);
+    let environment = TestEnvironment::new();
+    environment.start_instance("/app/hello/ann");
+    environment.kube.rotate_token();
+    environment.give_token();
+    environment.kube.cut_connections();
+    environment.get("/app/hello/bob").expect(200);
+    environment.delete("/app/hello/ann").expect(200);
     eventually("the watches go on", || {
-        let list = ground.get("/app/hello").expect(200);
+        let list = environment.get("/app/hello").expect(200);
         (list.as_array().map(Vec::len) == Some(1)).then_some(())
     });
 }
 
 #[test]
 fn a_token_that_is_good_no_more_is_told_and_mended() {
-    let ground = Ground::new();
-    let ip = ground.start_instance("/app/hello/ann");
-    ground.kube.rotate_token();
-    ground.kube.cut_connections();
-    ground
+    let environment = TestEnvironment::new();
+    let ip = environment.start_instance("/app/hello/ann");
+    environment.kube.rotate_token();
+    environment.kube.cut_connections();
+    environment
         .get("/app/hello/bob")
         .expect_error(500, "not_permitted");
-    let again = ground.get("/app/hello/ann");
+    let again = environment.get("/app/hello/ann");
     again.expect_text(200, &format!(r#"{{"ip":"{ip}"}}"#));
-    ground.give_token();
-    ground.get("/app/hello/bob").expect(200);
+    environment.give_token();
+    environment.get("/app/hello/bob").expect(200);
 }
 
 #[test]
 fn a_service_without_an_api_server_answers_503_until_there_is_one() {
-    let mut ground = Ground::builder().unstarted().start();
-    ground.kube.stop_listening();
-    ground.add_replica();
+    let mut environment = TestEnvironment::builder().unstarted().start();
+    environment.kube.stop_listening();
+    environment.add_replica();
     for path in ["/app", "/app/hello", "/app/hello/ann"] {
-        let refused = ground.get(path);
+        let refused = environment.get(path);
         refused.expect_error(503, "not_synced");
         assert_eq!(refused.header("retry-after"), "1");
     }
-    let refused = ground.patch("/app/hello/ann", &json!({"k": "v"}));
+    let refused = environment.patch("/app/hello/ann", &json!({"k": "v"}));
     refused.expect_detail(503, "error", "not_synced");
-    ground.get("/livez").expect(200);
-    ground.get("/info").expect(200);
-    ground.get("/readyz").expect_error(503, "not_synced");
-    ground.kube.start_listening();
-    ground.wait_ready(0);
-    ground.get("/app/hello/ann").expect(200);
+    environment.get("/livez").expect(200);
+    environment.get("/info").expect(200);
+    environment.get("/readyz").expect_error(503, "not_synced");
+    environment.kube.start_listening();
+    environment.wait_ready(0);
+    environment.get("/app/hello/ann").expect(200);
 }

@@ -4,7 +4,7 @@
 //! | module | what it shows |
 //! |---|---|
 //! | (here) | instances that 2.7.1 has made, through two replicas of ours |
-//! | `rollback` | instances that we have made, in the hands of 2.7.1 |
+//! | `rollback` | instances that we have made, in the executor of 2.7.1 |
 //! | `foreign` | what else is in the namespace: half-labelled, unlabelled, ambiguous |
 //! | `role` | the Role of 2.7.1's chart |
 //! | `original`, `mako` | what these stand on: 2.7.1 as Kubernetes sees it |
@@ -22,9 +22,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::fake_kube::cluster::resource::Resource;
-use crate::fake_kube::dynamics::fate::{Exit, Fate};
+use crate::fake_kube::dynamics::pod_script::{Exit, PodScript};
 use crate::fake_kube::dynamics::pods::PodMove;
-use crate::harness::{Client, Ground, NAMESPACE, PREFIX, eventually, name_of};
+use crate::harness::{Client, NAMESPACE, PREFIX, TestEnvironment, eventually, name_of};
 use crate::raw_kube::RawKube;
 use original::{Predecessor, success};
 
@@ -37,18 +37,20 @@ spec:
 ";
 
 /// Two replicas of ours with the app type `page` of this template, and 2.7.1 beside them.
-fn both(template: &str, fate: Fate) -> (Ground, Predecessor) {
-    let builder = Ground::builder().template("page", template).fate(fate);
-    let mut ground = builder.start();
-    let second = ground.add_replica();
-    ground.wait_ready(second);
-    let theirs = predecessor(&ground);
-    (ground, theirs)
+fn both(template: &str, pod_script: PodScript) -> (TestEnvironment, Predecessor) {
+    let builder = TestEnvironment::builder()
+        .template("page", template)
+        .pod_script(pod_script);
+    let mut environment = builder.start();
+    let second = environment.add_replica();
+    environment.wait_ready(second);
+    let theirs = predecessor(&environment);
+    (environment, theirs)
 }
 
-/// 2.7.1 in the namespace of the ground, with the rights of the same service account.
-fn predecessor(ground: &Ground) -> Predecessor {
-    let api = RawKube::plain(&ground.kube.url(), Some(&ground.kube.token()));
+/// 2.7.1 in the namespace of the environment, with the rights of the same service account.
+fn predecessor(environment: &TestEnvironment) -> Predecessor {
+    let api = RawKube::plain(&environment.kube.url(), Some(&environment.kube.token()));
     Predecessor::on_fake(api, NAMESPACE)
 }
 
@@ -100,66 +102,68 @@ fn patched(client: Client, path: &str, body: &Value) {
 }
 
 /// How many Jobs were made, by whomever.
-fn made(ground: &Ground) -> usize {
-    let requests = ground.kube.requests();
+fn made(environment: &TestEnvironment) -> usize {
+    let requests = environment.kube.requests();
     let made = |r: &&_| matches!(r, crate::fake_kube::api::Logged { verb, code: 201, .. } if verb == "create");
     requests.iter().filter(made).count()
 }
 
 #[track_caller]
-fn uid(ground: &Ground, job: &str) -> Value {
-    ground.job(job).expect("the Job is there")["metadata"]["uid"].clone()
+fn uid(environment: &TestEnvironment, job: &str) -> Value {
+    environment.job(job).expect("the Job is there")["metadata"]["uid"].clone()
 }
 
 /// What 2.7.1 has made is listed, found, labelled, stopped and made anew, by turns at one
 /// replica and at the other; nothing is made a second time.
 #[track_caller]
 fn check_life(template: &str, name: &str) {
-    let (ground, theirs) = both(template, Fate::default());
+    let (environment, theirs) = both(template, PodScript::default());
     let ip = started_by(&theirs, name);
     let (path, job) = (format!("/app/page/{name}"), format!("page-{name}"));
-    let before = uid(&ground, &job);
+    let before = uid(&environment, &job);
     for turn in [0, 1, 0, 1] {
-        let client = ground.replica(turn);
+        let client = environment.replica(turn);
         see_names(client, "page", &[name]);
         assert_eq!(client.get(&path).expect(200)["ip"], json!(ip));
         let (key, value) = (format!("key-{turn}"), format!("value-{turn}"));
         patched(client, &path, &json!({&key: value}));
         // What a replica has written it shows at once, and as 2.7.1 would have written it.
         assert_eq!(client.get(&path).expect(200)[&key], json!(value));
-        let pod = ground.kube.pod_of(NAMESPACE, &job).expect("a pod");
+        let pod = environment.kube.pod_of(NAMESPACE, &job).expect("a pod");
         let label = format!("{PREFIX}meta-{key}");
         assert_eq!(pod["metadata"]["labels"][label], json!(value));
     }
     let all = json!({"ip": ip, "key-0": "value-0", "key-1": "value-1"});
-    for client in [ground.replica(0), ground.replica(1)] {
+    for client in [environment.replica(0), environment.replica(1)] {
         eventually("each shows what the other has written", || {
             (client.get(&path).expect(200) == all).then_some(())
         });
         let list = client.get("/app/page").expect(200);
         assert_eq!((200, list), theirs.list("page"));
     }
-    assert_eq!(uid(&ground, &job), before);
-    assert_eq!(ground.kube.all(Resource::Pods, NAMESPACE).len(), 1);
-    assert_eq!(made(&ground), 1);
-    check_end(&ground, &path, &job);
+    assert_eq!(uid(&environment, &job), before);
+    assert_eq!(environment.kube.all(Resource::Pods, NAMESPACE).len(), 1);
+    assert_eq!(made(&environment), 1);
+    check_end(&environment, &path, &job);
 }
 
 /// Stops it through one replica, and starts it through the other.
 #[track_caller]
-fn check_end(ground: &Ground, path: &str, job: &str) {
-    let (first, second) = (ground.replica(0), ground.replica(1));
-    let before = uid(ground, job);
+fn check_end(environment: &TestEnvironment, path: &str, job: &str) {
+    let (first, second) = (environment.replica(0), environment.replica(1));
+    let before = uid(environment, job);
     let deleted = second.delete(path);
     deleted.expect_text(200, r#"{"status":"Success"}"#);
-    eventually("the Job is gone", || ground.jobs().is_empty().then_some(()));
+    eventually("the Job is gone", || {
+        environment.jobs().is_empty().then_some(())
+    });
     see_names(first, "page", &[]);
     see_names(second, "page", &[]);
     second
         .delete(path)
         .expect_detail(404, "No job found", "not_found");
     first.get(path).expect(200);
-    assert_ne!(uid(ground, job), before);
+    assert_ne!(uid(environment, job), before);
 }
 
 #[test]
@@ -190,44 +194,47 @@ fn its_instance_that_kubernetes_restarts_lives_on() {
 
 #[test]
 fn its_instance_that_starts_is_waited_for() {
-    let (ground, theirs) = both(BARE, Fate::by_hand());
+    let (environment, theirs) = both(BARE, PodScript::by_hand());
     theirs.start("page", "ann").expect("it is started");
     let callers: Vec<_> = [0, 1, 0, 1]
-        .map(|replica| ground.replica(replica).begin_get("/app/page/ann"))
+        .map(|replica| environment.replica(replica).begin_get("/app/page/ann"))
         .into();
-    ground.wait_pod("page-ann");
+    environment.wait_pod("page-ann");
     assert!(!callers.iter().any(super::harness::Pending::is_answered));
-    ground.make_ready("page-ann");
-    let pod = ground.kube.pod_of(NAMESPACE, "page-ann").expect("a pod");
+    environment.make_ready("page-ann");
+    let pod = environment
+        .kube
+        .pod_of(NAMESPACE, "page-ann")
+        .expect("a pod");
     let expected = format!(r#"{{"ip":{}}}"#, pod["status"]["podIP"]);
     for caller in callers {
         caller.finish().expect_text(200, &expected);
     }
-    assert_eq!(made(&ground), 1);
+    assert_eq!(made(&environment), 1);
 }
 
 /// A container that ended badly and runs again is the same pod, and the same instance.
 #[test]
 fn its_instance_whose_container_has_crashed_is_waited_for() {
     let template = BARE.replace("Never", "OnFailure");
-    let (ground, theirs) = both(&template, Fate::by_hand());
+    let (environment, theirs) = both(&template, PodScript::by_hand());
     theirs.start("page", "ann").expect("it is started");
-    let callers = [0, 1].map(|replica| ground.replica(replica).begin_get("/app/page/ann"));
-    ground.move_pod("page-ann", &PodMove::Run);
-    ground.move_pod("page-ann", &PodMove::Exit(failure()));
-    ground.make_ready("page-ann");
+    let callers = [0, 1].map(|replica| environment.replica(replica).begin_get("/app/page/ann"));
+    environment.move_pod("page-ann", &PodMove::Run);
+    environment.move_pod("page-ann", &PodMove::Exit(failure()));
+    environment.make_ready("page-ann");
     for caller in callers {
         caller.finish().expect(200);
     }
-    assert_eq!(made(&ground), 1);
-    assert_eq!(ground.kube.all(Resource::Pods, NAMESPACE).len(), 1);
+    assert_eq!(made(&environment), 1);
+    assert_eq!(environment.kube.all(Resource::Pods, NAMESPACE).len(), 1);
 }
 
 /// Pods that start by hand, and go by themselves.
-fn held() -> Fate {
-    Fate {
+fn held() -> PodScript {
+    PodScript {
         held: true,
-        ..Fate::default()
+        ..PodScript::default()
     }
 }
 
@@ -242,12 +249,12 @@ fn failure() -> Exit {
 
 /// Ends the Job's pod, and waits until the Job controller has made the next one.
 #[track_caller]
-fn retry(ground: &Ground, job: &str) {
-    let before = ground.wait_pod(job);
-    ground.move_pod(job, &PodMove::Exit(failure()));
+fn retry(environment: &TestEnvironment, job: &str) {
+    let before = environment.wait_pod(job);
+    environment.move_pod(job, &PodMove::Exit(failure()));
     eventually("the next pod is made", || {
-        ground.advance(Duration::from_secs(10));
-        (ground.wait_pod(job) != before).then_some(())
+        environment.advance(Duration::from_secs(10));
+        (environment.wait_pod(job) != before).then_some(())
     });
 }
 
@@ -255,20 +262,23 @@ fn retry(ground: &Ground, job: &str) {
 /// them all, and read and label the first in the order of their names (W8).
 #[test]
 fn its_instance_of_several_pods_is_one_instance() {
-    let (ground, theirs) = both(BARE, held());
+    let (environment, theirs) = both(BARE, held());
     theirs.start("page", "ann").expect("it is started");
-    ground.make_ready("page-ann");
+    environment.make_ready("page-ann");
     let connected = json!({"connected": "true", "sessionID": "s-1"});
     assert_eq!(theirs.patch("page", "ann", &connected), success());
-    see_label(ground.replica(1), "/app/page/ann", "connected", "true");
-    retry(&ground, "page-ann");
-    retry(&ground, "page-ann");
-    ground.make_ready("page-ann");
-    let pods = ground.kube.all(Resource::Pods, NAMESPACE);
+    see_label(environment.replica(1), "/app/page/ann", "connected", "true");
+    retry(&environment, "page-ann");
+    retry(&environment, "page-ann");
+    environment.make_ready("page-ann");
+    let pods = environment.kube.all(Resource::Pods, NAMESPACE);
     assert_eq!(pods.len(), 3);
-    let newest = ground.kube.pod_of(NAMESPACE, "page-ann").expect("a pod");
+    let newest = environment
+        .kube
+        .pod_of(NAMESPACE, "page-ann")
+        .expect("a pod");
     for replica in [0, 1] {
-        let client = ground.replica(replica);
+        let client = environment.replica(replica);
         see_label(
             client,
             "/app/page/ann",
@@ -283,25 +293,25 @@ fn its_instance_of_several_pods_is_one_instance() {
         assert_eq!(list[0]["errored"], false);
         patched(client, "/app/page/ann", &json!({"by": replica}));
         let key = (Resource::Pods, NAMESPACE, name_of(&newest));
-        let pod = ground.kube.get(key.0, key.1, &key.2).expect("the pod");
+        let pod = environment.kube.get(key.0, key.1, &key.2).expect("the pod");
         let label = &pod["metadata"]["labels"][format!("{PREFIX}meta-by")];
         assert_eq!(label, &json!(replica.to_string()));
     }
-    assert_eq!(made(&ground), 1);
-    ground.replica(1).delete("/app/page/ann").expect(200);
-    see_names(ground.replica(0), "page", &[]);
+    assert_eq!(made(&environment), 1);
+    environment.replica(1).delete("/app/page/ann").expect(200);
+    see_names(environment.replica(0), "page", &[]);
 }
 
 /// The labels of webtens' PATCHes, as 2.7.1 has put them on its pods.
 #[test]
 fn its_labels_are_shown() {
-    let (ground, theirs) = both(BARE, Fate::default());
+    let (environment, theirs) = both(BARE, PodScript::default());
     let ip = started_by(&theirs, "ann");
     let labels = json!({
         "username": "bob", "sessionID": "s-1", "connected": "true", "lastConnection": "1777629600000",
     });
     assert_eq!(theirs.patch("page", "ann", &labels), success());
-    for client in [ground.replica(0), ground.replica(1)] {
+    for client in [environment.replica(0), environment.replica(1)] {
         see_label(client, "/app/page/ann", "connected", "true");
         assert_eq!(
             (200, client.get("/app/page/ann").expect(200)),
@@ -314,68 +324,74 @@ fn its_labels_are_shown() {
     }
     assert_eq!(theirs.get("page", "ann").1["ip"], json!(ip));
     // Removed by us, it is gone for 2.7.1 as well.
-    patched(ground.client(), "/app/page/ann", &json!({"username": null}));
+    patched(
+        environment.client(),
+        "/app/page/ann",
+        &json!({"username": null}),
+    );
     assert!(theirs.get("page", "ann").1["username"].is_null());
 }
 
 /// 2.7.1 cannot get out of this (W2): the Job is there, and no pod comes.
 #[test]
 fn its_job_without_a_pod_is_waited_for_and_can_be_stopped() {
-    let ground = Ground::builder().template("page", BARE).start();
-    let theirs = predecessor(&ground);
-    ground
+    let environment = TestEnvironment::builder().template("page", BARE).start();
+    let theirs = predecessor(&environment);
+    environment
         .kube
         .refuse_pods(Some("pods \"x\" is forbidden: exceeded quota: q"));
     for name in ["ann", "bob"] {
         theirs.start("page", name).expect("it is started");
     }
-    see_names(ground.client(), "page", &["ann", "bob"]);
+    see_names(environment.client(), "page", &["ann", "bob"]);
     let soon = [("Prefer", "wait=1")];
-    let waiting = ground.client().begin("GET", "/app/page/ann", &soon, "");
+    let waiting = environment
+        .client()
+        .begin("GET", "/app/page/ann", &soon, "");
     let waits = waiting.finish().expect(202);
     assert_eq!(waits["status"], "node_not_ready");
     assert_eq!(theirs.delete("page", "bob").0, 404);
-    ground.delete("/app/page/bob").expect(200);
-    see_names(ground.client(), "page", &["ann"]);
-    ground.kube.refuse_pods(None);
+    environment.delete("/app/page/bob").expect(200);
+    see_names(environment.client(), "page", &["ann"]);
+    environment.kube.refuse_pods(None);
     eventually("its pod comes", || {
-        (ground.get("/app/page/ann").status == 200).then_some(())
+        (environment.get("/app/page/ann").status == 200).then_some(())
     });
-    assert_eq!(made(&ground), 2);
+    assert_eq!(made(&environment), 2);
 }
 
 /// 2.7.1 would tell of it for ever (W6); the next GET replaces it, by a Job of ours.
 #[test]
 fn its_instance_that_has_ended_is_started_anew() {
-    let (ground, theirs) = both(BARE, held());
+    let (environment, theirs) = both(BARE, held());
     theirs.start("page", "ann").expect("it is started");
-    ground.make_ready("page-ann");
+    environment.make_ready("page-ann");
     for replica in [0, 1] {
-        see_errored(ground.replica(replica), false);
+        see_errored(environment.replica(replica), false);
     }
-    let before = uid(&ground, "page-ann");
-    ground.advance(Duration::from_secs(3600));
+    let before = uid(&environment, "page-ann");
+    environment.advance(Duration::from_secs(3600));
     let well = Exit {
         code: 0,
         ..failure()
     };
-    ground.move_pod("page-ann", &PodMove::Exit(well));
+    environment.move_pod("page-ann", &PodMove::Exit(well));
     for replica in [0, 1] {
-        see_errored(ground.replica(replica), true);
+        see_errored(environment.replica(replica), true);
     }
-    let caller = ground.client().begin_get("/app/page/ann");
+    let caller = environment.client().begin_get("/app/page/ann");
     eventually("another Job is made", || {
-        (ground.job("page-ann")?["metadata"]["uid"] != before).then_some(())
+        (environment.job("page-ann")?["metadata"]["uid"] != before).then_some(())
     });
-    ground.make_ready("page-ann");
+    environment.make_ready("page-ann");
     let ip = caller.finish().expect(200)["ip"].clone();
     // Until it has seen all of that, the other may tell of the end of the first.
     eventually("the other replica finds the new one", || {
-        let found = ground.replica(1).get("/app/page/ann");
+        let found = environment.replica(1).get("/app/page/ann");
         (found.status == 200 && found.json()["ip"] == ip).then_some(())
     });
-    assert_eq!(made(&ground), 2);
-    let job = ground.job("page-ann").expect("the Job is there");
+    assert_eq!(made(&environment), 2);
+    let job = environment.job("page-ann").expect("the Job is there");
     let annotation = format!("{PREFIX}instance-name");
     assert_eq!(job["metadata"]["annotations"][annotation], "ann");
 }
@@ -383,34 +399,39 @@ fn its_instance_that_has_ended_is_started_anew() {
 /// W10: 2.7.1 would answer with the address of the pod that is on its way out.
 #[test]
 fn a_start_waits_until_what_2_7_1_stops_is_gone() {
-    let (ground, theirs) = both(BARE, Fate::by_hand());
+    let (environment, theirs) = both(BARE, PodScript::by_hand());
     theirs.start("page", "ann").expect("it is started");
-    ground.make_ready("page-ann");
-    let old = ground.kube.pod_of(NAMESPACE, "page-ann").expect("a pod");
-    see_errored(ground.replica(0), false);
-    see_errored(ground.replica(1), false);
+    environment.make_ready("page-ann");
+    let old = environment
+        .kube
+        .pod_of(NAMESPACE, "page-ann")
+        .expect("a pod");
+    see_errored(environment.replica(0), false);
+    see_errored(environment.replica(1), false);
     assert_eq!(theirs.delete("page", "ann"), success());
     for replica in [0, 1] {
         eventually("the deletion is seen", || {
             let stopping = r#"config_controller_instances{type="page",status="stopping"} 1"#;
-            let metrics = ground.replica(replica).get("/metrics").text;
+            let metrics = environment.replica(replica).get("/metrics").text;
             metrics.contains(stopping).then_some(())
         });
     }
-    let callers = [0, 1].map(|replica| ground.replica(replica).begin_get("/app/page/ann"));
+    let callers = [0, 1].map(|replica| environment.replica(replica).begin_get("/app/page/ann"));
     let pod = name_of(&old);
     eventually("the old pod has gone", || {
-        ground.kube.move_pod(NAMESPACE, &pod, &PodMove::Terminate);
-        ground
+        environment
+            .kube
+            .move_pod(NAMESPACE, &pod, &PodMove::Terminate);
+        environment
             .kube
             .get(Resource::Pods, NAMESPACE, &pod)
             .is_none()
             .then_some(())
     });
-    ground.make_ready("page-ann");
+    environment.make_ready("page-ann");
     for caller in callers {
         let ip = caller.finish().expect(200)["ip"].clone();
         assert_ne!(ip, old["status"]["podIP"]);
     }
-    assert_eq!(made(&ground), 2);
+    assert_eq!(made(&environment), 2);
 }

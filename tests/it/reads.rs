@@ -3,28 +3,28 @@
 
 use serde_json::json;
 
-use crate::harness::Ground;
+use crate::harness::TestEnvironment;
 
 #[test]
 fn a_get_of_a_ready_instance_makes_no_call() {
-    let ground = Ground::new();
-    let ip = ground.start_instance("/app/hello/ann");
-    ground
+    let environment = TestEnvironment::new();
+    let ip = environment.start_instance("/app/hello/ann");
+    environment
         .patch("/app/hello/ann", &json!({"k": "v"}))
         .expect(200);
-    ground.count_from_here();
+    environment.count_from_here();
     for _ in 0..50 {
-        let answer = ground.get("/app/hello/ann?x=1");
+        let answer = environment.get("/app/hello/ann?x=1");
         answer.expect_text(200, &format!(r#"{{"ip":"{ip}","k":"v"}}"#));
     }
-    assert_eq!(ground.kube.requests(), []);
+    assert_eq!(environment.kube.requests(), []);
 }
 
 #[test]
 fn lists_info_and_probes_make_no_call() {
-    let ground = Ground::new();
-    ground.start_instance("/app/hello/ann");
-    ground.count_from_here();
+    let environment = TestEnvironment::new();
+    environment.start_instance("/app/hello/ann");
+    environment.count_from_here();
     for _ in 0..20 {
         for path in [
             "/app",
@@ -34,21 +34,21 @@ fn lists_info_and_probes_make_no_call() {
             "/livez",
             "/readyz",
         ] {
-            ground.get(path).expect(200);
+            environment.get(path).expect(200);
         }
-        ground
+        environment
             .get("/app/nope/ann")
             .expect_error(404, "unknown_type");
     }
-    assert_eq!(ground.kube.requests(), []);
+    assert_eq!(environment.kube.requests(), []);
 }
 
 #[test]
 fn a_start_costs_one_write() {
-    let ground = Ground::new();
-    ground.count_from_here();
-    ground.start_instance("/app/hello/ann");
-    let asked = ground.kube.requests();
+    let environment = TestEnvironment::new();
+    environment.count_from_here();
+    environment.start_instance("/app/hello/ann");
+    let asked = environment.kube.requests();
     let asked: Vec<(&str, &str)> = asked
         .iter()
         .map(|request| (request.verb.as_str(), request.resource.as_str()))

@@ -1,19 +1,19 @@
 //! What is made of what a real cluster said: each recording of `tests/recordings`, step by step.
 //!
-//! The objects go the way that they go in the service (stores, view, history), in the order in
+//! The objects go the way that they go in the service (stores, cache, history), in the order in
 //! which they were heard. What is made of them after each is a line; lines that repeat the one
 //! before are left out. How recordings are made is in `end_to_end/recordings.rs`.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant, SystemTime};
 
+use config_controller::app::cache::{Cache, Observed};
 use config_controller::app::events::{jobs_past, pods_past};
 use config_controller::app::history::History;
-use config_controller::app::view::{Seen, View};
 use config_controller::kube::types::{ConfigMap, Event, Job, Pod, Resource};
 use config_controller::model::job::JobSettings;
 use config_controller::model::names::{AppType, InstanceKey, InstanceName};
-use config_controller::model::status::{Finding, InstanceStatus, Outlook};
+use config_controller::model::status::{Finding, InstanceStatus, Prognosis};
 use config_controller::store::{self, Change, EventWriter, Sink, StoreEvent, Writer};
 use serde_json::Value;
 
@@ -25,7 +25,7 @@ struct Watcher {
     jobs: Writer<Job>,
     pods: Writer<Pod>,
     events: EventWriter,
-    view: View,
+    cache: Cache,
     history: History,
 }
 
@@ -33,7 +33,7 @@ impl Watcher {
     fn new() -> Self {
         let (now, events) = (Instant::now(), store::events::new().0);
         let (jobs, pods) = (store::store::new(now).0, store::store::new(now).0);
-        let view = View {
+        let cache = Cache {
             config_maps: store::store::new::<ConfigMap>(now).1,
             jobs: jobs.store(),
             pods: pods.store(),
@@ -43,7 +43,7 @@ impl Watcher {
             jobs,
             pods,
             events,
-            view,
+            cache,
             history: History::default(),
         }
     }
@@ -70,9 +70,9 @@ impl Watcher {
 
     /// What is made of all that was heard up to that time.
     fn line(&mut self, key: &InstanceKey, wall: SystemTime) -> String {
-        let seen = self.view.see(key);
+        let seen = self.cache.see(key);
         let settings = JobSettings::default();
-        let Seen::Instance(mut instance) = seen else {
+        let Observed::Instance(mut instance) = seen else {
             self.history.note(key, None, &settings, wall);
             return "absent".to_owned();
         };
@@ -111,14 +111,14 @@ fn line(status: &InstanceStatus) -> String {
 }
 
 fn told(finding: &Finding) -> String {
-    let class = match finding.outlook {
-        Outlook::Wait {
+    let class = match finding.prognosis {
+        Prognosis::Retryable {
             budget: Some(budget),
             ..
         } => format!("maybe:{}", budget.as_str()),
-        Outlook::Wait { budget: None, .. } => "wait".to_owned(),
-        Outlook::Unsaid => "unsaid".to_owned(),
-        Outlook::Never => "never".to_owned(),
+        Prognosis::Retryable { budget: None, .. } => "wait".to_owned(),
+        Prognosis::AwaitingReason => "unsaid".to_owned(),
+        Prognosis::Terminal => "never".to_owned(),
     };
     let exit = finding
         .exit_code

@@ -7,9 +7,9 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::fake_kube::dynamics::fate::Fate;
+use crate::fake_kube::dynamics::pod_script::PodScript;
 use crate::fake_kube::faults::{Fault, FaultRule};
-use crate::harness::{Client, Connection, Ground, eventually};
+use crate::harness::{Client, Connection, TestEnvironment, eventually};
 
 /// Long enough for a busy machine to look at what goes on meanwhile.
 const DELAY: Duration = Duration::from_secs(3);
@@ -19,10 +19,10 @@ const LONGEST: Duration = Duration::from_secs(60);
 
 #[test]
 fn while_endpoints_are_taken_away_all_goes_on() {
-    let mut ground = Ground::new();
-    let ip = ground.start_instance("/app/hello/ann");
-    let client = ground.client();
-    let service = ground.take_service();
+    let mut environment = TestEnvironment::new();
+    let ip = environment.start_instance("/app/hello/ann");
+    let client = environment.client();
+    let service = environment.take_service();
     let ending = std::thread::spawn(move || service.drain(DELAY, LONGEST));
     eventually("readyz says so", || {
         let answer = client.get("/readyz");
@@ -36,7 +36,7 @@ fn while_endpoints_are_taken_away_all_goes_on() {
     let ended = ending.join().expect("the draining thread ends");
     assert_eq!(ended, Ok(()));
     assert_eq!(
-        ground.jobs().len(),
+        environment.jobs().len(),
         2,
         "instances are never stopped by our own end"
     );
@@ -44,15 +44,17 @@ fn while_endpoints_are_taken_away_all_goes_on() {
 
 #[test]
 fn who_waits_at_the_end_is_answered_202_and_later_ones_503() {
-    let mut ground = Ground::builder().fate(Fate::by_hand()).start();
-    let client = ground.client();
+    let mut environment = TestEnvironment::builder()
+        .pod_script(PodScript::by_hand())
+        .start();
+    let client = environment.client();
     // One that is idle, and is not closed at once.
-    let mut idle = Connection::open(ground.address(0)).expect("a connection");
+    let mut idle = Connection::open(environment.address(0)).expect("a connection");
     idle.send("GET", "/livez", &[], "").expect("a request");
     assert_eq!(idle.read(false).expect("an answer").status, 200);
     let waiting = client.begin_get("/app/hello/ann");
-    ground.wait_pod("hello-ann");
-    let service = ground.take_service();
+    environment.wait_pod("hello-ann");
+    let service = environment.take_service();
     let ending = std::thread::spawn(move || service.drain(Duration::ZERO, LONGEST));
     let told = waiting.finish();
     assert_eq!(told.header("connection"), "close");
@@ -66,39 +68,39 @@ fn who_waits_at_the_end_is_answered_202_and_later_ones_503() {
     assert_eq!(late.header("connection"), "close");
     let ended = ending.join().expect("the draining thread ends");
     assert_eq!(ended, Ok(()));
-    assert_eq!(ground.jobs(), ["hello-ann"]);
+    assert_eq!(environment.jobs(), ["hello-ann"]);
 }
 
 #[test]
 fn changes_that_are_on_their_way_are_made() {
-    let mut ground = Ground::new();
-    ground.start_instance("/app/hello/ann");
-    ground.start_instance("/app/hello/bob");
+    let mut environment = TestEnvironment::new();
+    environment.start_instance("/app/hello/ann");
+    environment.start_instance("/app/hello/bob");
     for (verb, resource) in [("patch", "pods"), ("delete", "jobs")] {
         let fails = FaultRule::new(verb, resource, Fault::Status(503));
-        ground.kube.fault(fails);
+        environment.kube.fault(fails);
     }
-    let (client, address) = (ground.client(), ground.address(0));
+    let (client, address) = (environment.client(), environment.address(0));
     let json = [("Content-Type", "application/json")];
     let label = client.begin("PATCH", "/app/hello/ann", &json, r#"{"by":"me"}"#);
     let stop = client.begin("DELETE", "/app/hello/bob", &[], "");
     eventually("both are tried", || {
-        let tried = |verb, resource| ground.kube.count(verb, resource) > 0;
+        let tried = |verb, resource| environment.kube.count(verb, resource) > 0;
         (tried("patch", "pods") && tried("delete", "jobs")).then_some(())
     });
-    let service = ground.take_service();
+    let service = environment.take_service();
     let ending = std::thread::spawn(move || service.drain(Duration::ZERO, LONGEST));
     // That is after those who wait were told.
     eventually("nobody is let in any more", || {
         Connection::open(address).is_err().then_some(())
     });
     assert!(!label.is_answered() && !stop.is_answered());
-    ground.kube.clear_faults();
+    environment.kube.clear_faults();
     label.finish().expect(200);
     stop.finish().expect(200);
     let ended = ending.join().expect("the draining thread ends");
     assert_eq!(ended, Ok(()));
-    assert_eq!(ground.jobs(), ["hello-ann"]);
+    assert_eq!(environment.jobs(), ["hello-ann"]);
 }
 
 /// Requests that wait when the end comes, each for an instance of its own.
@@ -110,8 +112,8 @@ const IDLE: Duration = Duration::from_secs(5);
 /// Sends a GET for each of [`PARKED`] names on connections that stay open, and waits until all
 /// of them wait. A request waits before its Job is made, so the Jobs tell.
 #[track_caller]
-fn park(ground: &Ground, address: SocketAddr) -> Vec<Connection> {
-    let before = ground.jobs().len();
+fn park(environment: &TestEnvironment, address: SocketAddr) -> Vec<Connection> {
+    let before = environment.jobs().len();
     let parked = (0..PARKED).map(|number| {
         let mut connection = Connection::open(address).expect("a connection");
         let path = format!("/app/hello/n{number}");
@@ -121,7 +123,7 @@ fn park(ground: &Ground, address: SocketAddr) -> Vec<Connection> {
     });
     let parked = parked.collect();
     eventually("all wait", || {
-        (ground.jobs().len() == before + PARKED).then_some(())
+        (environment.jobs().len() == before + PARKED).then_some(())
     });
     parked
 }
@@ -167,19 +169,19 @@ fn check_closed_when_idle((mut idle, since): (Connection, Instant)) {
 
 #[test]
 fn with_500_who_wait_all_are_answered_and_nobody_is_cut_off() {
-    let mut ground = Ground::builder()
-        .fate(Fate::by_hand())
+    let mut environment = TestEnvironment::builder()
+        .pod_script(PodScript::by_hand())
         .setting("START_WAIT", "300s")
         .start();
-    let (client, address) = (ground.client(), ground.address(0));
+    let (client, address) = (environment.client(), environment.address(0));
     let witness = client.begin_get("/app/hello/ann");
-    ground.make_ready("hello-ann");
+    environment.make_ready("hello-ann");
     witness.finish().expect(200);
-    let mut parked = park(&ground, address);
+    let mut parked = park(&environment, address);
     let witness = client.begin_get("/app/hello/witness");
-    ground.wait_job("hello-witness");
+    environment.wait_job("hello-witness");
     let (mut kept, idle) = (keep(address).0, keep(address));
-    let service = ground.take_service();
+    let service = environment.take_service();
     let delay = Duration::from_secs(2);
     let began = Instant::now();
     let ending = std::thread::spawn(move || service.drain(delay, LONGEST));
@@ -202,7 +204,7 @@ fn with_500_who_wait_all_are_answered_and_nobody_is_cut_off() {
     let ended = ending.join().expect("the draining thread ends");
     assert_eq!(ended, Ok(()));
     assert!(began.elapsed() < LONGEST, "{:?}", began.elapsed());
-    assert_eq!(ground.jobs().len(), PARKED + 2, "instances go on");
+    assert_eq!(environment.jobs().len(), PARKED + 2, "instances go on");
 }
 
 /// The program, killed when it is dropped, and a thread that gathers its log.
@@ -263,13 +265,16 @@ impl Drop for Program {
 
 #[test]
 fn sigterm_with_500_who_wait_ends_the_program_with_0() {
-    let ground = Ground::builder().fate(Fate::by_hand()).unstarted().start();
-    let (program, address) = Program::start(&ground.kubeconfig());
+    let environment = TestEnvironment::builder()
+        .pod_script(PodScript::by_hand())
+        .unstarted()
+        .start();
+    let (program, address) = Program::start(&environment.kubeconfig());
     eventually("it is ready", || {
         let ready = Client::new(address).get("/readyz");
         (ready.status == 200).then_some(())
     });
-    let mut parked = park(&ground, address);
+    let mut parked = park(&environment, address);
     let (mut kept, idle) = (keep(address).0, keep(address));
     let began = Instant::now();
     let id = program.child.id().to_string();
@@ -283,5 +288,5 @@ fn sigterm_with_500_who_wait_ends_the_program_with_0() {
     assert_eq!(status.code(), Some(0), "{log}");
     assert!(began.elapsed() < LONGEST, "{:?}", began.elapsed());
     assert!(log.trim_end().ends_with("stopped"), "nothing is cut: {log}");
-    assert_eq!(ground.jobs().len(), PARKED, "instances go on");
+    assert_eq!(environment.jobs().len(), PARKED, "instances go on");
 }

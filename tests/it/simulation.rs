@@ -1,6 +1,6 @@
 //! The simulation: seeded schedules of everything that can happen, on one thread.
 //!
-//! A schedule puts one to three replicas (the service's own desk, stores, reflectors and calls)
+//! A schedule puts one to three replicas (the service's own coordinator, stores, reflectors and calls)
 //! before one fake API server, on a clock that stands still unless it is moved, and lets chance
 //! decide what happens next: callers, kubelets, controllers, faults, lost answers, kills, broken
 //! watches, jumps of time. After every step the promises in [`promises`] are checked; at its end

@@ -4,56 +4,58 @@ use serde_json::{Value, json};
 
 use crate::fake_kube::cluster::resource::Resource;
 use crate::fake_kube::faults::{Fault, FaultRule};
-use crate::harness::{Ground, NAMESPACE, PREFIX, TEMPLATE, apply_templates, eventually};
+use crate::harness::{NAMESPACE, PREFIX, TEMPLATE, TestEnvironment, apply_templates, eventually};
 
 #[test]
 fn a_get_starts_an_instance_and_finds_it_again() {
-    let ground = Ground::new();
-    let ip = ground.start_instance("/app/hello/ann");
-    let again = ground.get("/app/hello/ann");
+    let environment = TestEnvironment::new();
+    let ip = environment.start_instance("/app/hello/ann");
+    let again = environment.get("/app/hello/ann");
     again.expect_text(200, &format!(r#"{{"ip":"{ip}"}}"#));
-    assert_eq!(ground.jobs(), ["hello-ann"]);
-    assert_eq!(ground.kube.count("create", "jobs"), 1);
+    assert_eq!(environment.jobs(), ["hello-ann"]);
+    assert_eq!(environment.kube.count("create", "jobs"), 1);
 }
 
 #[test]
 fn an_unknown_type_is_a_404_that_names_those_there_are() {
-    let ground = Ground::builder().template("slow", TEMPLATE).start();
-    let sentence = ground
+    let environment = TestEnvironment::builder()
+        .template("slow", TEMPLATE)
+        .start();
+    let sentence = environment
         .get("/app/nope/ann")
         .expect_error(404, "unknown_type");
     assert_eq!(
         sentence,
         "there is no app type 'nope'; there are: hello, slow"
     );
-    assert_eq!(ground.jobs(), [""; 0]);
+    assert_eq!(environment.jobs(), [""; 0]);
 }
 
 #[test]
 fn a_hundred_gets_of_one_new_name_make_one_job() {
-    let ground = Ground::by_hand();
-    let client = ground.client();
+    let environment = TestEnvironment::by_hand();
+    let client = environment.client();
     let callers: Vec<_> = (0..100)
         .map(|_| client.begin_get("/app/hello/ann"))
         .collect();
-    ground.make_ready("hello-ann");
+    environment.make_ready("hello-ann");
     let bodies: Vec<Value> = callers
         .into_iter()
         .map(|caller| caller.finish().expect(200))
         .collect();
     assert!(bodies.iter().all(|body| *body == bodies[0]), "{bodies:?}");
-    assert_eq!(ground.jobs(), ["hello-ann"]);
-    assert_eq!(ground.kube.count("create", "jobs"), 1);
+    assert_eq!(environment.jobs(), ["hello-ann"]);
+    assert_eq!(environment.kube.count("create", "jobs"), 1);
 }
 
 #[test]
 fn the_job_has_the_template_and_what_keeps_one_pod_a_name() {
-    let ground = Ground::builder()
+    let environment = TestEnvironment::builder()
         .annotation("max-lifetime", "2h")
         .annotation("ttl-after-finished", "5m")
         .start();
-    ground.start_instance("/app/hello/ann");
-    let job = ground.job("hello-ann").expect("the Job is there");
+    environment.start_instance("/app/hello/ann");
+    let job = environment.job("hello-ann").expect("the Job is there");
     let key = |name: &str| format!("{PREFIX}{name}");
     for at in [&job["metadata"], &job["spec"]["template"]["metadata"]] {
         for map in ["labels", "annotations"] {
@@ -84,9 +86,9 @@ fn the_job_has_the_template_and_what_keeps_one_pod_a_name() {
 #[test]
 fn a_job_that_kubernetes_retries_keeps_its_default_limit() {
     let text = TEMPLATE.replace("Never", "OnFailure");
-    let ground = Ground::builder().template("again", &text).start();
-    ground.start_instance("/app/again/ann");
-    let job = ground.job("again-ann").expect("the Job is there");
+    let environment = TestEnvironment::builder().template("again", &text).start();
+    environment.start_instance("/app/again/ann");
+    let job = environment.job("again-ann").expect("the Job is there");
     assert_eq!(job["spec"]["backoffLimit"], 6, "what Kubernetes fills in");
     assert!(job["spec"]["podFailurePolicy"].is_null());
     assert_eq!(job["spec"]["podReplacementPolicy"], "Failed");
@@ -95,73 +97,77 @@ fn a_job_that_kubernetes_retries_keeps_its_default_limit() {
 /// The fake is slow to tell of a Job that somebody else made, so our POST meets it.
 #[test]
 fn a_job_that_is_already_there_is_joined() {
-    let ground = Ground::new();
-    ground.count_from_here();
+    let environment = TestEnvironment::new();
+    environment.count_from_here();
     let silent = FaultRule::new("watch", "jobs", Fault::SilentWatch);
-    ground.kube.fault(silent);
-    ground.kube.cut_connections();
+    environment.kube.fault(silent);
+    environment.kube.cut_connections();
     eventually("the watch of Jobs is silent", || {
-        (ground.kube.count("watch", "jobs") > 0).then_some(())
+        (environment.kube.count("watch", "jobs") > 0).then_some(())
     });
     let theirs = job("hello-ann", "hello", "ann");
-    ground
+    environment
         .kube
         .apply(NAMESPACE, &theirs)
         .expect("a Job is taken");
-    ground.get("/app/hello/ann").expect(200);
-    assert_eq!(ground.jobs(), ["hello-ann"]);
-    let refused = ground.kube.requests();
+    environment.get("/app/hello/ann").expect(200);
+    assert_eq!(environment.jobs(), ["hello-ann"]);
+    let refused = environment.kube.requests();
     let refused = refused
         .iter()
         .find(|request| request.verb == "create" && request.resource == "jobs");
     assert_eq!(refused.map(|request| request.code), Some(409));
-    assert_eq!(ground.kube.count("get", "jobs"), 1);
+    assert_eq!(environment.kube.count("get", "jobs"), 1);
 }
 
 #[test]
 fn a_name_that_another_pair_has_is_409() {
-    let ground = Ground::builder()
+    let environment = TestEnvironment::builder()
         .template("a", TEMPLATE)
         .template("a-b", TEMPLATE)
         .start();
-    ground.start_instance("/app/a/b-c");
-    ground.get("/app/a-b/c").expect_error(409, "name_taken");
-    ground
+    environment.start_instance("/app/a/b-c");
+    environment
+        .get("/app/a-b/c")
+        .expect_error(409, "name_taken");
+    environment
         .patch("/app/a-b/c", &json!({"k": "v"}))
         .expect_detail(404, "error", "not_found");
-    ground
+    environment
         .delete("/app/a-b/c")
         .expect_detail(404, "No job found", "not_found");
-    assert_eq!(ground.jobs(), ["a-b-c"]);
-    ground.get("/app/a-b").expect_text(200, "[]");
-    ground.get("/app/a/b-c").expect(200);
+    assert_eq!(environment.jobs(), ["a-b-c"]);
+    environment.get("/app/a-b").expect_text(200, "[]");
+    environment.get("/app/a/b-c").expect(200);
 }
 
 #[test]
 fn a_name_that_a_job_of_others_has_is_409() {
-    let ground = Ground::new();
+    let environment = TestEnvironment::new();
     let mut others = job("hello-ann", "hello", "ann");
     others["spec"]["template"]["metadata"] = json!({});
-    ground
+    environment
         .kube
         .apply(NAMESPACE, &others)
         .expect("a Job is taken");
-    ground.get("/app/hello/ann").expect_error(409, "name_taken");
-    ground
+    environment
+        .get("/app/hello/ann")
+        .expect_error(409, "name_taken");
+    environment
         .delete("/app/hello/ann")
         .expect_detail(404, "No job found", "not_found");
-    assert_eq!(ground.jobs(), ["hello-ann"], "it is left alone");
-    ground.get("/app/hello").expect_text(200, "[]");
+    assert_eq!(environment.jobs(), ["hello-ann"], "it is left alone");
+    environment.get("/app/hello").expect_text(200, "[]");
 }
 
 #[test]
 fn an_answer_that_was_lost_makes_no_second_job() {
-    let ground = Ground::new();
+    let environment = TestEnvironment::new();
     let lost = FaultRule::new("create", "jobs", Fault::LoseAnswer).times(1);
-    ground.kube.fault(lost);
-    ground.get("/app/hello/ann").expect(200);
-    assert_eq!(ground.jobs(), ["hello-ann"]);
-    assert_eq!(ground.kube.all(Resource::Pods, NAMESPACE).len(), 1);
+    environment.kube.fault(lost);
+    environment.get("/app/hello/ann").expect(200);
+    assert_eq!(environment.jobs(), ["hello-ann"]);
+    assert_eq!(environment.kube.all(Resource::Pods, NAMESPACE).len(), 1);
 }
 
 /// Each with the path that asks for it, as a client would write it.
@@ -177,18 +183,18 @@ const ODD_NAMES: [(&str, &str); 7] = [
 
 #[test]
 fn names_that_are_not_dns_work_everywhere() {
-    let ground = Ground::new();
+    let environment = TestEnvironment::new();
     for (name, segment) in ODD_NAMES {
         let path = format!("/app/hello/{segment}");
-        let ip = ground.start_instance(&path);
+        let ip = environment.start_instance(&path);
         let body = json!({"username": name});
-        ground
+        environment
             .patch(&path, &body)
             .expect_text(200, r#"{"status":"Success"}"#);
-        let found = ground.get(&path).expect(200);
+        let found = environment.get(&path).expect(200);
         assert_eq!(found, json!({"ip": ip, "username": name}));
     }
-    let list = ground.get("/app/hello").expect(200);
+    let list = environment.get("/app/hello").expect(200);
     let mut listed: Vec<&str> = names(&list);
     listed.sort_unstable();
     let mut expected = ODD_NAMES.map(|(name, _)| name);
@@ -196,66 +202,70 @@ fn names_that_are_not_dns_work_everywhere() {
     assert_eq!(listed, expected);
     for (_, segment) in ODD_NAMES {
         let path = format!("/app/hello/{segment}");
-        ground
+        environment
             .delete(&path)
             .expect_text(200, r#"{"status":"Success"}"#);
     }
     eventually("all are gone", || {
-        (ground.get("/app/hello").text == "[]").then_some(())
+        (environment.get("/app/hello").text == "[]").then_some(())
     });
 }
 
 #[test]
 fn names_that_differ_only_where_kubernetes_cannot_tell_are_two_instances() {
-    let ground = Ground::new();
-    let one = ground.start_instance("/app/hello/Ann");
-    let other = ground.start_instance("/app/hello/ann");
+    let environment = TestEnvironment::new();
+    let one = environment.start_instance("/app/hello/Ann");
+    let other = environment.start_instance("/app/hello/ann");
     assert_ne!(one, other);
-    assert_eq!(ground.jobs().len(), 2);
+    assert_eq!(environment.jobs().len(), 2);
 }
 
 #[test]
 fn a_name_of_253_bytes_is_possible() {
-    let ground = Ground::new();
+    let environment = TestEnvironment::new();
     let name = "n".repeat(253);
-    ground.start_instance(&format!("/app/hello/{name}"));
-    let list = ground.get("/app/hello").expect(200);
+    environment.start_instance(&format!("/app/hello/{name}"));
+    let list = environment.get("/app/hello").expect(200);
     assert_eq!(names(&list), [name.as_str()]);
 }
 
 #[test]
 fn a_refusal_is_told_with_kubernetes_own_sentence() {
-    let ground = Ground::new();
+    let environment = TestEnvironment::new();
     let sentence = "exceeded quota: jobs, requested: count/jobs.batch=1";
     let refused = Fault::Refused(sentence.to_owned());
-    ground
+    environment
         .kube
         .fault(FaultRule::new("create", "jobs", refused).times(1));
-    let told = ground.get("/app/hello/ann").expect_error(403, "refused");
+    let told = environment
+        .get("/app/hello/ann")
+        .expect_error(403, "refused");
     assert!(told.contains(sentence), "{told}");
     let denied = Fault::Webhook("admission webhook \"w\" denied the request: no".to_owned());
-    ground
+    environment
         .kube
         .fault(FaultRule::new("create", "jobs", denied).times(1));
-    let told = ground.get("/app/hello/ann").expect_error(403, "refused");
+    let told = environment
+        .get("/app/hello/ann")
+        .expect_error(403, "refused");
     assert!(told.contains("denied the request: no"), "{told}");
-    ground.get("/app/hello/ann").expect(200);
+    environment.get("/app/hello/ann").expect(200);
 }
 
 #[test]
 fn variables_of_the_query_reach_the_template() {
-    let ground = Ground::new();
+    let environment = TestEnvironment::new();
     let text = format!("{TEMPLATE}    args: [\"${{alternatives['tz']}}\"]\n");
-    apply_templates(&ground.kube, "more", &[("var", &text)], json!({}));
+    apply_templates(&environment.kube, "more", &[("var", &text)], json!({}));
     eventually("the type is on offer", || {
-        ground.get("/app").text.contains("var").then_some(())
+        environment.get("/app").text.contains("var").then_some(())
     });
-    let told = ground
+    let told = environment
         .get("/app/var/a")
         .expect_error(422, "variable_missing");
     assert!(told.contains("'tz'"), "{told}");
-    ground.get("/app/var/a?tz=+%222%0Ab&x=").expect(200);
-    let job = ground.job("var-a").expect("the Job is there");
+    environment.get("/app/var/a?tz=+%222%0Ab&x=").expect(200);
+    let job = environment.job("var-a").expect("the Job is there");
     let container = &job["spec"]["template"]["spec"]["containers"][0];
     assert_eq!(container["args"], json!([" \"2\nb"]));
 }
@@ -283,18 +293,18 @@ fn job(job_name: &str, app_type: &str, name: &str) -> Value {
 
 #[test]
 fn who_only_looks_starts_nothing() {
-    let ground = Ground::by_hand();
+    let environment = TestEnvironment::by_hand();
     let look = |name: &str| {
         let headers = [("Prefer", "create=false")];
         let path = format!("/app/hello/{name}");
-        ground.client().begin("GET", &path, &headers, "")
+        environment.client().begin("GET", &path, &headers, "")
     };
     look("ann").finish().expect_error(404, "not_found");
-    assert!(ground.jobs().is_empty());
-    let starting = ground.client().begin_get("/app/hello/ann");
-    ground.wait_pod("hello-ann");
+    assert!(environment.jobs().is_empty());
+    let starting = environment.client().begin_get("/app/hello/ann");
+    environment.wait_pod("hello-ann");
     let looking = look("ann");
-    ground.make_ready("hello-ann");
+    environment.make_ready("hello-ann");
     let (started, found) = (starting.finish().expect(200), looking.finish().expect(200));
     assert_eq!(started, found);
     assert_eq!(look("ann").finish().expect(200), found);

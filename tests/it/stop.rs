@@ -5,101 +5,106 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::fake_kube::cluster::resource::Resource;
-use crate::fake_kube::dynamics::fate::Fate;
+use crate::fake_kube::dynamics::pod_script::PodScript;
 use crate::fake_kube::dynamics::pods::PodMove;
-use crate::harness::{Ground, NAMESPACE, Pending, eventually, name_of};
+use crate::harness::{NAMESPACE, Pending, TestEnvironment, eventually, name_of};
 
 #[test]
 fn delete_stops_and_then_there_is_nothing_to_stop() {
-    let ground = Ground::new();
-    ground.start_instance("/app/hello/ann");
-    let deleted = ground.delete("/app/hello/ann");
+    let environment = TestEnvironment::new();
+    environment.start_instance("/app/hello/ann");
+    let deleted = environment.delete("/app/hello/ann");
     deleted.expect_text(200, r#"{"status":"Success"}"#);
     eventually("Job and pod are gone", || {
-        let pods = ground.kube.all(Resource::Pods, NAMESPACE);
-        (ground.jobs().is_empty() && pods.is_empty()).then_some(())
+        let pods = environment.kube.all(Resource::Pods, NAMESPACE);
+        (environment.jobs().is_empty() && pods.is_empty()).then_some(())
     });
     eventually("the list is empty", || {
-        (ground.get("/app/hello").text == "[]").then_some(())
+        (environment.get("/app/hello").text == "[]").then_some(())
     });
-    let sentence = ground
-        .delete("/app/hello/ann")
-        .expect_detail(404, "No job found", "not_found");
+    let sentence =
+        environment
+            .delete("/app/hello/ann")
+            .expect_detail(404, "No job found", "not_found");
     assert_eq!(sentence, "there is no instance hello/ann");
 }
 
 #[test]
 fn delete_is_foreground_for_this_very_job() {
-    let ground = Ground::by_hand();
-    start(&ground);
-    ground.delete("/app/hello/ann").expect(200);
-    let job = ground.job("hello-ann").expect("the Job waits for its pod");
+    let environment = TestEnvironment::by_hand();
+    start(&environment);
+    environment.delete("/app/hello/ann").expect(200);
+    let job = environment
+        .job("hello-ann")
+        .expect("the Job waits for its pod");
     assert_eq!(job["metadata"]["finalizers"], json!(["foregroundDeletion"]));
     // A second DELETE of what is already going is a success, too; only Kubernetes can say that it
     // is still the same Job.
-    ground.delete("/app/hello/ann").expect(200);
-    assert_eq!(ground.kube.count("delete", "jobs"), 2);
+    environment.delete("/app/hello/ann").expect(200);
+    assert_eq!(environment.kube.count("delete", "jobs"), 2);
 }
 
 #[test]
 fn a_job_without_a_pod_can_be_deleted() {
-    let ground = Ground::new();
-    ground.kube.set_auto(false);
-    ground.get_at_once("/app/hello/ann").expect(202);
-    ground.delete("/app/hello/ann").expect(200);
-    ground.kube.set_auto(true);
-    eventually("the Job is gone", || ground.jobs().is_empty().then_some(()));
+    let environment = TestEnvironment::new();
+    environment.kube.set_auto(false);
+    environment.get_at_once("/app/hello/ann").expect(202);
+    environment.delete("/app/hello/ann").expect(200);
+    environment.kube.set_auto(true);
+    eventually("the Job is gone", || {
+        environment.jobs().is_empty().then_some(())
+    });
 }
 
 #[test]
 fn those_who_wait_for_an_instance_hear_that_it_was_stopped() {
-    let ground = Ground::by_hand();
-    let waiting = ground.client().begin_get("/app/hello/ann");
-    ground.wait_pod("hello-ann");
-    see_starting(&ground);
-    ground.delete("/app/hello/ann").expect(200);
+    let environment = TestEnvironment::by_hand();
+    let waiting = environment.client().begin_get("/app/hello/ann");
+    environment.wait_pod("hello-ann");
+    see_starting(&environment);
+    environment.delete("/app/hello/ann").expect(200);
     let sentence = waiting.finish().expect_error(409, "stopped");
     assert!(sentence.contains("ask again"), "{sentence}");
 }
 
 #[test]
 fn those_who_wait_hear_it_too_when_somebody_else_stops_it() {
-    let ground = Ground::by_hand();
-    let waiting = ground.client().begin_get("/app/hello/ann");
-    ground.wait_pod("hello-ann");
-    see_starting(&ground);
-    delete_at_api(&ground, "Foreground");
+    let environment = TestEnvironment::by_hand();
+    let waiting = environment.client().begin_get("/app/hello/ann");
+    environment.wait_pod("hello-ann");
+    see_starting(&environment);
+    delete_at_api(&environment, "Foreground");
     waiting.finish().expect_error(409, "stopped");
 }
 
 #[test]
 fn a_start_waits_for_what_our_delete_stops() {
-    let ground = Ground::by_hand();
-    let old = start(&ground);
-    ground.delete("/app/hello/ann").expect(200);
-    let waiting = ground.client().begin_get("/app/hello/ann");
-    check_new_instance(&ground, &old, waiting);
+    let environment = TestEnvironment::by_hand();
+    let old = start(&environment);
+    environment.delete("/app/hello/ann").expect(200);
+    let waiting = environment.client().begin_get("/app/hello/ann");
+    check_new_instance(&environment, &old, waiting);
 }
 
 #[test]
 fn a_start_waits_for_what_a_foreground_delete_at_the_api_stops() {
-    let ground = Ground::by_hand();
-    let old = start(&ground);
-    delete_at_api(&ground, "Foreground");
-    let waiting = begin_when_stopping(&ground);
-    check_new_instance(&ground, &old, waiting);
+    let environment = TestEnvironment::by_hand();
+    let old = start(&environment);
+    delete_at_api(&environment, "Foreground");
+    let waiting = begin_when_stopping(&environment);
+    check_new_instance(&environment, &old, waiting);
 }
 
 /// kubectl's default: the Job is gone at once, its pod goes later.
 #[test]
 fn a_start_after_a_background_delete_never_gets_the_old_pod() {
-    let ground = Ground::by_hand();
-    let old = start(&ground);
-    delete_at_api(&ground, "Background");
-    let waiting = begin_when_gone(&ground);
-    ground.make_ready("hello-ann");
+    let environment = TestEnvironment::by_hand();
+    let old = start(&environment);
+    delete_at_api(&environment, "Background");
+    let waiting = begin_when_gone(&environment);
+    environment.make_ready("hello-ann");
     assert_ne!(address(waiting), old.ip);
-    let pod = ground.kube.get(Resource::Pods, NAMESPACE, &old.pod);
+    let pod = environment.kube.get(Resource::Pods, NAMESPACE, &old.pod);
     let pod = pod.expect("the old pod is still on its way out");
     assert!(pod["metadata"]["deletionTimestamp"].is_string());
 }
@@ -107,26 +112,26 @@ fn a_start_after_a_background_delete_never_gets_the_old_pod() {
 /// The garbage collector has not come by: the old pod is Ready and not being deleted.
 #[test]
 fn a_pod_whose_job_is_gone_does_not_count() {
-    let ground = Ground::by_hand();
-    let old = start(&ground);
-    ground.kube.set_auto(false);
-    delete_at_api(&ground, "Background");
-    let waiting = begin_when_gone(&ground);
+    let environment = TestEnvironment::by_hand();
+    let old = start(&environment);
+    environment.kube.set_auto(false);
+    delete_at_api(&environment, "Background");
+    let waiting = begin_when_gone(&environment);
     eventually("the new Job is made", || {
-        let job = ground.job("hello-ann")?;
+        let job = environment.job("hello-ann")?;
         (job["metadata"]["uid"] != old.job_uid.as_str()).then_some(())
     });
-    let pod = ground.kube.get(Resource::Pods, NAMESPACE, &old.pod);
+    let pod = environment.kube.get(Resource::Pods, NAMESPACE, &old.pod);
     let pod = pod.expect("the old pod is still there");
     assert!(pod["metadata"]["deletionTimestamp"].is_null());
-    let list = ground.get("/app/hello").expect(200);
+    let list = environment.get("/app/hello").expect(200);
     assert_eq!(list[0]["ip"], json!(null), "{list}");
     assert!(!waiting.is_answered());
-    ground.kube.set_auto(true);
+    environment.kube.set_auto(true);
     eventually("the new pod is there", || {
-        let pod = ground.kube.pod_of(NAMESPACE, "hello-ann")?;
+        let pod = environment.kube.pod_of(NAMESPACE, "hello-ann")?;
         let new = name_of(&pod) != old.pod;
-        (new && ground
+        (new && environment
             .kube
             .move_pod(NAMESPACE, &name_of(&pod), &PodMove::Ready(true)))
         .then_some(())
@@ -136,27 +141,29 @@ fn a_pod_whose_job_is_gone_does_not_count() {
 
 #[test]
 fn a_start_that_waits_for_the_old_one_to_go_is_202_stopping() {
-    let ground = Ground::by_hand();
-    start(&ground);
-    ground.delete("/app/hello/ann").expect(200);
-    let told = ground.get_at_once("/app/hello/ann").expect(202);
+    let environment = TestEnvironment::by_hand();
+    start(&environment);
+    environment.delete("/app/hello/ann").expect(200);
+    let told = environment.get_at_once("/app/hello/ann").expect(202);
     assert_eq!(told["status"], "node_not_ready");
     assert_eq!(told["phase"], "stopping");
 }
 
 #[test]
 fn an_instance_whose_type_is_gone_can_be_stopped() {
-    let ground = Ground::new();
-    ground.start_instance("/app/hello/ann");
-    ground
+    let environment = TestEnvironment::new();
+    environment.start_instance("/app/hello/ann");
+    environment
         .kube
         .delete(Resource::ConfigMaps, NAMESPACE, "templates", "Background")
         .expect("the ConfigMap is deleted");
     eventually("the type is gone", || {
-        (ground.get("/app").text == "[]").then_some(())
+        (environment.get("/app").text == "[]").then_some(())
     });
-    ground.delete("/app/hello/ann").expect(200);
-    eventually("the Job is gone", || ground.jobs().is_empty().then_some(()));
+    environment.delete("/app/hello/ann").expect(200);
+    eventually("the Job is gone", || {
+        environment.jobs().is_empty().then_some(())
+    });
 }
 
 struct Old {
@@ -167,13 +174,13 @@ struct Old {
 
 /// Starts `hello/ann` by hand.
 #[track_caller]
-fn start(ground: &Ground) -> Old {
-    let waiting = ground.client().begin_get("/app/hello/ann");
-    ground.make_ready("hello-ann");
-    let job = ground.wait_job("hello-ann");
+fn start(environment: &TestEnvironment) -> Old {
+    let waiting = environment.client().begin_get("/app/hello/ann");
+    environment.make_ready("hello-ann");
+    let job = environment.wait_job("hello-ann");
     Old {
         ip: address(waiting),
-        pod: ground.wait_pod("hello-ann"),
+        pod: environment.wait_pod("hello-ann"),
         job_uid: job["metadata"]["uid"].as_str().expect("a UID").to_owned(),
     }
 }
@@ -185,8 +192,8 @@ fn address(waiting: Pending) -> String {
 }
 
 #[track_caller]
-fn delete_at_api(ground: &Ground, propagation: &str) {
-    let deleted = ground
+fn delete_at_api(environment: &TestEnvironment, propagation: &str) {
+    let deleted = environment
         .kube
         .delete(Resource::Jobs, NAMESPACE, "hello-ann", propagation);
     deleted.expect("the Job is deleted");
@@ -195,83 +202,87 @@ fn delete_at_api(ground: &Ground, propagation: &str) {
 /// Asks as soon as this replica knows that the Job is gone. Who asks while it knows only that the pod
 /// leaves waits for that very Job, and hears that it was stopped.
 #[track_caller]
-fn begin_when_gone(ground: &Ground) -> Pending {
+fn begin_when_gone(environment: &TestEnvironment) -> Pending {
     eventually("the Job is gone", || {
-        let list = ground.get("/app/hello").expect(200);
+        let list = environment.get("/app/hello").expect(200);
         list.as_array()?.is_empty().then_some(())
     });
-    ground.client().begin_get("/app/hello/ann")
+    environment.client().begin_get("/app/hello/ann")
 }
 
 /// As [`begin_when_gone`], where the Job goes last.
 #[track_caller]
-fn begin_when_stopping(ground: &Ground) -> Pending {
+fn begin_when_stopping(environment: &TestEnvironment) -> Pending {
     eventually("the Job is on its way out", || {
-        let told = ground.get_at_once("/app/hello/ann");
+        let told = environment.get_at_once("/app/hello/ann");
         (told.status == 202 && told.expect(202)["phase"] == "stopping").then_some(())
     });
-    ground.client().begin_get("/app/hello/ann")
+    environment.client().begin_get("/app/hello/ann")
 }
 
 /// The waiting request is answered only after the old pod has gone, with the new one's address.
 #[track_caller]
-fn check_new_instance(ground: &Ground, old: &Old, waiting: Pending) {
-    see_phase(ground, "stopping");
+fn check_new_instance(environment: &TestEnvironment, old: &Old, waiting: Pending) {
+    see_phase(environment, "stopping");
     assert!(!waiting.is_answered());
-    let pod = ground.kube.get(Resource::Pods, NAMESPACE, &old.pod);
+    let pod = environment.kube.get(Resource::Pods, NAMESPACE, &old.pod);
     assert!(pod.is_some(), "the old pod is still on its way out");
     // The new pod is to come up by itself.
-    ground.kube.set_fate("hello-ann", Fate::default());
-    ground
+    environment
+        .kube
+        .set_pod_script("hello-ann", PodScript::default());
+    environment
         .kube
         .move_pod(NAMESPACE, &old.pod, &PodMove::Terminate);
     assert_ne!(address(waiting), old.ip);
-    let job = ground.wait_job("hello-ann");
+    let job = environment.wait_job("hello-ann");
     assert_ne!(job["metadata"]["uid"], old.job_uid.as_str());
 }
 
 /// Waits until the replica knows the Job; who asked before that waits for this very Job.
 #[track_caller]
-fn see_starting(ground: &Ground) {
-    see_phase(ground, "scheduling");
+fn see_starting(environment: &TestEnvironment) {
+    see_phase(environment, "scheduling");
 }
 
 #[track_caller]
-fn see_phase(ground: &Ground, phase: &str) {
+fn see_phase(environment: &TestEnvironment, phase: &str) {
     eventually(phase, || {
-        let told = ground.get_at_once("/app/hello/ann");
+        let told = environment.get_at_once("/app/hello/ann");
         (told.expect(202)["phase"] == phase).then_some(())
     });
 }
 
 #[test]
 fn delete_can_wait_until_the_job_is_gone() {
-    let ground = Ground::by_hand();
-    start(&ground);
+    let environment = TestEnvironment::by_hand();
+    start(&environment);
     let headers = [("Prefer", "wait=20")];
-    let waiting = ground
+    let waiting = environment
         .client()
         .begin("DELETE", "/app/hello/ann", &headers, "");
     // Another that does not wait is answered when the deletion has begun.
-    ground.delete("/app/hello/ann").expect(200);
-    assert_eq!(ground.jobs(), ["hello-ann"]);
+    environment.delete("/app/hello/ann").expect(200);
+    assert_eq!(environment.jobs(), ["hello-ann"]);
     eventually("its pod is to go", || {
-        let pod = ground.kube.pod_of(NAMESPACE, "hello-ann")?;
+        let pod = environment.kube.pod_of(NAMESPACE, "hello-ann")?;
         (!pod["metadata"]["deletionTimestamp"].is_null()).then_some(())
     });
     assert!(!waiting.is_answered());
     // From now on pods go by themselves, long before this one is overdue.
-    ground.kube.set_fate("hello-ann", Fate::default());
+    environment
+        .kube
+        .set_pod_script("hello-ann", PodScript::default());
     waiting.finish().expect_text(200, r#"{"status":"Success"}"#);
-    assert!(ground.jobs().is_empty());
+    assert!(environment.jobs().is_empty());
 }
 
 #[test]
 fn delete_says_so_when_the_job_is_not_gone_in_time() {
-    let ground = Ground::by_hand();
-    start(&ground);
+    let environment = TestEnvironment::by_hand();
+    start(&environment);
     let headers = [("Prefer", "wait=1")];
-    let waiting = ground
+    let waiting = environment
         .client()
         .begin("DELETE", "/app/hello/ann", &headers, "");
     let answer = waiting.finish().expect(202);
@@ -282,21 +293,23 @@ fn delete_says_so_when_the_job_is_not_gone_in_time() {
 
 #[test]
 fn a_pod_that_does_not_go_is_removed_30_s_after_its_grace() {
-    let ground = Ground::by_hand();
-    start(&ground);
-    ground.delete("/app/hello/ann").expect(200);
+    let environment = TestEnvironment::by_hand();
+    start(&environment);
+    environment.delete("/app/hello/ann").expect(200);
     let headers = [("Prefer", "wait=300")];
-    let waiting = ground.client().begin("GET", "/app/hello/ann", &headers, "");
-    ground.advance(Duration::from_secs(40));
-    assert_eq!(ground.kube.count("delete", "pods"), 0);
+    let waiting = environment
+        .client()
+        .begin("GET", "/app/hello/ann", &headers, "");
+    environment.advance(Duration::from_secs(40));
+    assert_eq!(environment.kube.count("delete", "pods"), 0);
     // The grace of a pod is 30 s where its template says nothing.
-    ground.advance(Duration::from_secs(21));
+    environment.advance(Duration::from_secs(21));
     eventually("the pod is removed", || {
-        (ground.kube.count("delete", "pods") == 1).then_some(())
+        (environment.kube.count("delete", "pods") == 1).then_some(())
     });
-    ground.make_ready("hello-ann");
+    environment.make_ready("hello-ann");
     waiting.finish().expect(200);
-    let metrics = ground.get("/metrics").text;
+    let metrics = environment.get("/metrics").text;
     let line = r#"config_controller_stops_total{cause="forced",type="hello"} 1"#;
     assert!(metrics.contains(line), "{metrics}");
 }

@@ -3,74 +3,78 @@
 use serde_json::json;
 
 use crate::fake_kube::cluster::resource::Resource;
-use crate::harness::{Ground, NAMESPACE, TEMPLATE, apply_templates, eventually};
+use crate::harness::{NAMESPACE, TEMPLATE, TestEnvironment, apply_templates, eventually};
 
 #[track_caller]
-fn see_types(ground: &Ground, expected: &str) {
+fn see_types(environment: &TestEnvironment, expected: &str) {
     eventually("the types are as they should be", || {
-        (ground.get("/app").text == expected).then_some(())
+        (environment.get("/app").text == expected).then_some(())
     });
 }
 
-fn image(ground: &Ground, job: &str) -> String {
-    let job = ground.job(job).expect("the Job is there");
+fn image(environment: &TestEnvironment, job: &str) -> String {
+    let job = environment.job(job).expect("the Job is there");
     let container = &job["spec"]["template"]["spec"]["containers"][0];
     container["image"].as_str().expect("an image").to_owned()
 }
 
 #[test]
 fn an_edit_is_for_the_next_instance() {
-    let ground = Ground::new();
-    let ip = ground.start_instance("/app/hello/ann");
+    let environment = TestEnvironment::new();
+    let ip = environment.start_instance("/app/hello/ann");
     let edited = TEMPLATE.replace("example/app:1", "example/app:2");
     // The type beside it tells when the edit has been seen.
     let types = [("hello", edited.as_str()), ("mark", TEMPLATE)];
-    apply_templates(&ground.kube, "templates", &types, json!({}));
-    see_types(&ground, r#"["hello","mark"]"#);
-    ground.start_instance("/app/hello/bob");
-    assert_eq!(image(&ground, "hello-bob"), "example/app:2");
-    assert_eq!(image(&ground, "hello-ann"), "example/app:1");
-    let again = ground.get("/app/hello/ann");
+    apply_templates(&environment.kube, "templates", &types, json!({}));
+    see_types(&environment, r#"["hello","mark"]"#);
+    environment.start_instance("/app/hello/bob");
+    assert_eq!(image(&environment, "hello-bob"), "example/app:2");
+    assert_eq!(image(&environment, "hello-ann"), "example/app:1");
+    let again = environment.get("/app/hello/ann");
     again.expect_text(200, &format!(r#"{{"ip":"{ip}"}}"#));
-    assert_eq!(ground.kube.count("delete", "*"), 0);
+    assert_eq!(environment.kube.count("delete", "*"), 0);
 }
 
 #[test]
 fn instances_outlive_their_template() {
-    let ground = Ground::new();
-    let ip = ground.start_instance("/app/hello/ann");
-    ground
+    let environment = TestEnvironment::new();
+    let ip = environment.start_instance("/app/hello/ann");
+    environment
         .kube
         .delete(Resource::ConfigMaps, NAMESPACE, "templates", "Background")
         .expect("the ConfigMap is deleted");
-    see_types(&ground, "[]");
-    let told = ground
+    see_types(&environment, "[]");
+    let told = environment
         .get("/app/hello/new")
         .expect_error(404, "unknown_type");
     assert!(told.contains("no ConfigMap offers a template"), "{told}");
-    let list = ground.get("/app/hello").expect(200);
+    let list = environment.get("/app/hello").expect(200);
     assert_eq!(list[0]["name"], "ann");
-    let again = ground.get("/app/hello/ann");
+    let again = environment.get("/app/hello/ann");
     again.expect_text(200, &format!(r#"{{"ip":"{ip}"}}"#));
-    ground
+    environment
         .patch("/app/hello/ann", &json!({"k": "v"}))
         .expect(200);
-    ground.delete("/app/hello/ann").expect(200);
+    environment.delete("/app/hello/ann").expect(200);
     eventually("the list is empty", || {
-        (ground.get("/app/hello").text == "[]").then_some(())
+        (environment.get("/app/hello").text == "[]").then_some(())
     });
 }
 
 #[test]
 fn a_broken_template_hurts_no_other() {
-    let ground = Ground::builder().template("bad", "spec: [").start();
-    ground.get("/app").expect_text(200, r#"["bad","hello"]"#);
-    let told = ground
+    let environment = TestEnvironment::builder()
+        .template("bad", "spec: [")
+        .start();
+    environment
+        .get("/app")
+        .expect_text(200, r#"["bad","hello"]"#);
+    let told = environment
         .get("/app/bad/ann")
         .expect_error(422, "template_invalid");
     assert!(told.contains("line"), "it says where: {told}");
-    ground.start_instance("/app/hello/ann");
-    assert_eq!(ground.jobs(), ["hello-ann"]);
+    environment.start_instance("/app/hello/ann");
+    assert_eq!(environment.jobs(), ["hello-ann"]);
 }
 
 /// A type, its text, the line of the fault, and what is said of it.
@@ -125,62 +129,62 @@ const BROKEN: &[(&str, &str, &str, &str)] = &[
 /// Contract A10: each is listed, and a start says what is wrong with it, and where.
 #[test]
 fn every_kind_of_broken_template_is_listed_and_told() {
-    let mut builder = Ground::builder();
+    let mut builder = TestEnvironment::builder();
     for (app_type, text, ..) in BROKEN {
         builder = builder.template(app_type, text);
     }
-    let ground = builder.start();
+    let environment = builder.start();
     let mut types: Vec<&str> = BROKEN.iter().map(|(app_type, ..)| *app_type).collect();
     types.push("hello");
     types.sort_unstable();
-    assert_eq!(ground.get("/app").expect(200), json!(types));
+    assert_eq!(environment.get("/app").expect(200), json!(types));
     for (app_type, _, line, said) in BROKEN {
-        let told = ground.get(&format!("/app/{app_type}/ann?x=1"));
+        let told = environment.get(&format!("/app/{app_type}/ann?x=1"));
         let told = told.expect_error(422, "template_invalid");
         assert!(
             told.contains(line) && told.contains(said),
             "{app_type}: {told}"
         );
         assert!(told.contains(&format!("{app_type}.yaml")), "{told}");
-        ground
+        environment
             .get(&format!("/app/{app_type}"))
             .expect_text(200, "[]");
     }
-    ground.start_instance("/app/hello/ann");
-    assert_eq!(ground.jobs(), ["hello-ann"]);
+    environment.start_instance("/app/hello/ann");
+    assert_eq!(environment.jobs(), ["hello-ann"]);
 }
 
 /// With some values only: the others go on.
 #[test]
 fn a_template_that_some_values_break() {
     let text = format!("{TEMPLATE}% if 'x' in alternatives:\n    args: [\n% endif\n");
-    let ground = Ground::builder().template("half", &text).start();
-    let told = ground.get("/app/half/ann?x=1");
+    let environment = TestEnvironment::builder().template("half", &text).start();
+    let told = environment.get("/app/half/ann?x=1");
     let told = told.expect_error(422, "template_invalid");
     assert!(
         told.contains("line ") && told.contains("brackets"),
         "{told}"
     );
-    ground.start_instance("/app/half/ann");
+    environment.start_instance("/app/half/ann");
 }
 
 #[test]
 fn a_template_that_kubernetes_refuses_is_422_with_its_sentence() {
     let text = TEMPLATE.replace("Never", "Always");
-    let ground = Ground::builder().template("bad", &text).start();
-    let told = ground
+    let environment = TestEnvironment::builder().template("bad", &text).start();
+    let told = environment
         .get("/app/bad/ann")
         .expect_error(422, "template_invalid");
     assert!(told.contains("restartPolicy"), "{told}");
-    assert_eq!(ground.jobs(), [""; 0]);
+    assert_eq!(environment.jobs(), [""; 0]);
 }
 
 #[test]
 fn a_setting_that_cannot_be_read_is_told_at_the_start() {
-    let ground = Ground::builder()
+    let environment = TestEnvironment::builder()
         .annotation("restart-delay", "soon")
         .start();
-    let told = ground
+    let told = environment
         .get("/app/hello/ann")
         .expect_error(422, "template_invalid");
     assert!(told.contains("restart-delay"), "{told}");
@@ -188,25 +192,28 @@ fn a_setting_that_cannot_be_read_is_told_at_the_start() {
 
 #[test]
 fn a_new_config_map_is_a_new_type() {
-    let ground = Ground::new();
-    apply_templates(&ground.kube, "more", &[("more", TEMPLATE)], json!({}));
-    see_types(&ground, r#"["hello","more"]"#);
-    ground.start_instance("/app/more/ann");
+    let environment = TestEnvironment::new();
+    apply_templates(&environment.kube, "more", &[("more", TEMPLATE)], json!({}));
+    see_types(&environment, r#"["hello","more"]"#);
+    environment.start_instance("/app/more/ann");
 }
 
 #[test]
 fn a_config_map_without_our_label_is_none_of_ours() {
-    let ground = Ground::new();
+    let environment = TestEnvironment::new();
     let object = json!({
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": {"name": "others"},
         "data": {"others.yaml": TEMPLATE},
     });
-    ground.kube.apply(NAMESPACE, &object).expect("it is taken");
-    apply_templates(&ground.kube, "more", &[("more", TEMPLATE)], json!({}));
-    see_types(&ground, r#"["hello","more"]"#);
-    ground
+    environment
+        .kube
+        .apply(NAMESPACE, &object)
+        .expect("it is taken");
+    apply_templates(&environment.kube, "more", &[("more", TEMPLATE)], json!({}));
+    see_types(&environment, r#"["hello","more"]"#);
+    environment
         .get("/app/others/ann")
         .expect_error(404, "unknown_type");
 }
@@ -214,16 +221,24 @@ fn a_config_map_without_our_label_is_none_of_ours() {
 /// Contract W12 and W15: no data at all, keys that are no templates, the same type twice.
 #[test]
 fn odd_config_maps_do_no_harm() {
-    let ground = Ground::new();
-    apply_templates(&ground.kube, "empty", &[], json!({}));
-    apply_templates(&ground.kube, "z-twice", &[("hello", "spec: [")], json!({}));
+    let environment = TestEnvironment::new();
+    apply_templates(&environment.kube, "empty", &[], json!({}));
+    apply_templates(
+        &environment.kube,
+        "z-twice",
+        &[("hello", "spec: [")],
+        json!({}),
+    );
     let object = json!({
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": {"name": "keys", "labels": {"config-controller.semafor.ch/template": "true"}},
         "data": {"notes.txt": "x", "other.yml": TEMPLATE, "mark.yaml": TEMPLATE},
     });
-    ground.kube.apply(NAMESPACE, &object).expect("it is taken");
-    see_types(&ground, r#"["hello","mark"]"#);
-    ground.start_instance("/app/hello/ann");
+    environment
+        .kube
+        .apply(NAMESPACE, &object)
+        .expect("it is taken");
+    see_types(&environment, r#"["hello","mark"]"#);
+    environment.start_instance("/app/hello/ann");
 }

@@ -9,8 +9,8 @@ use config_controller::config::SETTINGS;
 use serde_json::{Value, json};
 
 use crate::fake_kube::FakeKube;
-use crate::fake_kube::dynamics::fate::Fate;
-use crate::harness::{Ground, NAMESPACE, ROLE, eventually, repository};
+use crate::fake_kube::dynamics::pod_script::PodScript;
+use crate::harness::{NAMESPACE, ROLE, TestEnvironment, eventually, repository};
 
 /// Longest file, in lines.
 const FILE_LINES_MAX: usize = 600;
@@ -227,14 +227,14 @@ const PURE: &[&str] = &[
     "src/store/backoff.rs",
     "src/app/catalog.rs",
     "src/app/flight.rs",
-    "src/app/desk.rs",
+    "src/app/coordinator.rs",
     "src/app/error.rs",
     "src/app/history.rs",
     "src/app/review/memory.rs",
     "src/app/starts.rs",
     "src/app/timeline.rs",
-    "src/app/token.rs",
-    "src/app/view.rs",
+    "src/app/request_handle.rs",
+    "src/app/cache.rs",
     "src/http/auth.rs",
     "src/http/auth/attempts.rs",
     "src/http/auth/tokens.rs",
@@ -508,12 +508,12 @@ fn asked(kube: &FakeKube) -> BTreeSet<(String, String)> {
 /// too many fails here, where the service does all that it can do.
 #[test]
 fn the_role_grants_what_is_used_and_no_more() {
-    let ground = Ground::new();
-    ground.start_instance("/app/hello/ann");
-    ground
+    let environment = TestEnvironment::new();
+    environment.start_instance("/app/hello/ann");
+    environment
         .patch("/app/hello/ann", &json!({"k": "v"}))
         .expect(200);
-    ground.delete("/app/hello/ann").expect(200);
+    environment.delete("/app/hello/ann").expect(200);
     // A name that somebody else has is looked at.
     let others = json!({
         "apiVersion": "batch/v1",
@@ -524,34 +524,34 @@ fn the_role_grants_what_is_used_and_no_more() {
             "containers": [{"name": "app", "image": "i"}],
         }}},
     });
-    ground
+    environment
         .kube
         .apply(NAMESPACE, &others)
         .expect("a Job is taken");
-    ground
+    environment
         .get("/app/hello/taken")
         .expect_error(409, "name_taken");
     // A pod that does not go is removed: its node is dead.
-    ground.kube.set_fate(
+    environment.kube.set_pod_script(
         "hello-dead",
-        Fate {
+        PodScript {
             lingers: true,
-            ..Fate::default()
+            ..PodScript::default()
         },
     );
-    ground.start_instance("/app/hello/dead");
-    ground.delete("/app/hello/dead").expect(200);
+    environment.start_instance("/app/hello/dead");
+    environment.delete("/app/hello/dead").expect(200);
     eventually("the deletion is seen", || {
-        ground
+        environment
             .kube
             .pod_of(NAMESPACE, "hello-dead")
             .filter(|pod| !pod["metadata"]["deletionTimestamp"].is_null())
     });
-    ground.advance(Duration::from_secs(61));
-    let refused = ground.kube.requests();
+    environment.advance(Duration::from_secs(61));
+    let refused = environment.kube.requests();
     let refused: Vec<_> = refused.iter().filter(|r| r.code == 403).collect();
     assert!(refused.is_empty(), "{refused:?}");
     eventually("all that is granted is used", || {
-        (asked(&ground.kube) == granted(ROLE)).then_some(())
+        (asked(&environment.kube) == granted(ROLE)).then_some(())
     });
 }

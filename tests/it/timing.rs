@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::fake_kube::dynamics::fate::{Exit, Fate};
+use crate::fake_kube::dynamics::pod_script::{Exit, PodScript};
 use crate::fake_kube::dynamics::pods::PodMove;
-use crate::harness::{Answer, Client, Ground, eventually};
+use crate::harness::{Answer, Client, TestEnvironment, eventually};
 
 /// The header's words, in the order of a start.
 const WORDS: [&str; 8] = [
@@ -39,9 +39,9 @@ fn of(timings: &[(String, u64)], word: &str) -> u64 {
 }
 
 /// Pods by hand, and requests that do not wait.
-fn impatient() -> Ground {
-    Ground::builder()
-        .fate(Fate::by_hand())
+fn impatient() -> TestEnvironment {
+    TestEnvironment::builder()
+        .pod_script(PodScript::by_hand())
         .setting("START_WAIT", "0s")
         .start()
 }
@@ -57,15 +57,15 @@ fn wait_phase(client: &Client, phase: &str) -> Answer {
 
 #[test]
 fn the_header_grows_with_the_phases_of_a_start() {
-    let ground = impatient();
-    let client = ground.client();
-    ground.kube.set_auto(false);
+    let environment = impatient();
+    let client = environment.client();
+    environment.kube.set_auto(false);
     eventually("the Job is known to be its own", || {
         let creating = wait_phase(&client, "creating");
         (words(&timings(&creating)) == WORDS[..2]).then_some(())
     });
-    ground.kube.set_auto(true);
-    ground.wait_pod("hello-ann");
+    environment.kube.set_auto(true);
+    environment.wait_pod("hello-ann");
     for (moves, phase, word) in [
         (vec![], "scheduling", "schedule"),
         (vec![PodMove::Schedule, PodMove::Mount], "mounting", "mount"),
@@ -73,18 +73,18 @@ fn the_header_grows_with_the_phases_of_a_start() {
         (vec![PodMove::Run], "readying", "ready"),
     ] {
         for next in &moves {
-            ground.move_pod("hello-ann", next);
+            environment.move_pod("hello-ann", next);
         }
         let before = timings(&wait_phase(&client, phase));
         assert_eq!(words(&before), WORDS[..before.len()]);
         // Time that passes belongs to the phase that the replica sees.
-        ground.advance(Duration::from_secs(5));
+        environment.advance(Duration::from_secs(5));
         let later = timings(&wait_phase(&client, phase));
         assert!(of(&later, word) >= of(&before, word) + 5000, "{later:?}");
     }
     let who_wait = |count: usize| {
         eventually("so many wait", || {
-            let numbers = ground.get("/metrics").text;
+            let numbers = environment.get("/metrics").text;
             let wanted = format!("\nconfig_controller_waiting_requests {count}\n");
             numbers.contains(&wanted).then_some(())
         });
@@ -93,7 +93,7 @@ fn the_header_grows_with_the_phases_of_a_start() {
     who_wait(0);
     let waiting = client.begin("GET", "/app/hello/ann", &[("Prefer", "wait=300")], "");
     who_wait(1);
-    ground.make_ready("hello-ann");
+    environment.make_ready("hello-ann");
     let ready = waiting.finish();
     ready.expect(200);
     let ready = timings(&ready);
@@ -105,16 +105,16 @@ fn the_header_grows_with_the_phases_of_a_start() {
 
 #[test]
 fn what_did_not_have_to_wait_has_no_header() {
-    let ground = Ground::new();
-    ground.start_instance("/app/hello/ann");
-    let again = ground.get("/app/hello/ann");
+    let environment = TestEnvironment::new();
+    environment.start_instance("/app/hello/ann");
+    let again = environment.get("/app/hello/ann");
     again.expect(200);
     let others = [
         again,
-        ground.get("/app/hello"),
-        ground.get("/app/nope/ann"),
-        ground.patch("/app/hello/ann", &json!({"k": "v"})),
-        ground.delete("/app/hello/ann"),
+        environment.get("/app/hello"),
+        environment.get("/app/nope/ann"),
+        environment.patch("/app/hello/ann", &json!({"k": "v"})),
+        environment.delete("/app/hello/ann"),
     ];
     for answer in others {
         assert_eq!(answer.header("server-timing"), "", "{}", answer.text);
@@ -123,12 +123,12 @@ fn what_did_not_have_to_wait_has_no_header() {
 
 #[test]
 fn a_verdict_has_the_timings_of_its_start() {
-    let ground = Ground::by_hand();
-    let waiting = ground.client().begin_get("/app/hello/ann");
-    ground.move_pod("hello-ann", &PodMove::Run);
+    let environment = TestEnvironment::by_hand();
+    let waiting = environment.client().begin_get("/app/hello/ann");
+    environment.move_pod("hello-ann", &PodMove::Run);
     // The watch may show all of this before the answer to the call comes.
     eventually("the Job is known to be its own", || {
-        let answer = ground.get_at_once("/app/hello/ann");
+        let answer = environment.get_at_once("/app/hello/ann");
         (words(&timings(&answer)) == WORDS).then_some(())
     });
     let exit = Exit {
@@ -137,10 +137,10 @@ fn a_verdict_has_the_timings_of_its_start() {
         reason: String::new(),
         message: String::new(),
     };
-    ground.move_pod("hello-ann", &PodMove::Exit(exit));
+    environment.move_pod("hello-ann", &PodMove::Exit(exit));
     let told = waiting.finish();
     assert_eq!(told.expect(202)["status"], "app_error");
-    // Whether the desk saw the app run before it saw its end is a matter of luck.
+    // Whether the coordinator saw the app run before it saw its end is a matter of luck.
     let told = timings(&told);
     assert_eq!(words(&told)[..7], WORDS[..7], "{told:?}");
 }
@@ -148,11 +148,11 @@ fn a_verdict_has_the_timings_of_its_start() {
 /// The one that made the Job measures; the other has only what Kubernetes left on the pod.
 #[test]
 fn a_replica_that_did_not_start_it_tells_what_kubernetes_says() {
-    let mut ground = impatient();
-    let other = ground.add_replica();
-    ground.wait_ready(other);
-    let (own, other) = (ground.client(), ground.replica(other));
-    ground.kube.set_auto(false);
+    let mut environment = impatient();
+    let other = environment.add_replica();
+    environment.wait_ready(other);
+    let (own, other) = (environment.client(), environment.replica(other));
+    environment.kube.set_auto(false);
     // The watch may show the Job before the answer to the call comes.
     eventually("the Job is known to be its own", || {
         let creating = wait_phase(&own, "creating");
@@ -160,19 +160,19 @@ fn a_replica_that_did_not_start_it_tells_what_kubernetes_says() {
     });
     let creating = wait_phase(&other, "creating");
     assert_eq!(timings(&creating), [], "there is no pod yet");
-    ground.kube.set_auto(true);
-    ground.wait_pod("hello-ann");
-    ground.advance(Duration::from_secs(7));
-    ground.move_pod("hello-ann", &PodMove::Schedule);
-    ground.move_pod("hello-ann", &PodMove::Mount);
-    ground.advance(Duration::from_secs(20));
-    ground.move_pod("hello-ann", &PodMove::Pull);
-    ground.move_pod("hello-ann", &PodMove::Run);
+    environment.kube.set_auto(true);
+    environment.wait_pod("hello-ann");
+    environment.advance(Duration::from_secs(7));
+    environment.move_pod("hello-ann", &PodMove::Schedule);
+    environment.move_pod("hello-ann", &PodMove::Mount);
+    environment.advance(Duration::from_secs(20));
+    environment.move_pod("hello-ann", &PodMove::Pull);
+    environment.move_pod("hello-ann", &PodMove::Run);
     let told = timings(&wait_phase(&other, "readying"));
     assert_eq!(words(&told), WORDS[2..]);
     assert!(told.iter().all(|(_, took)| took % 1000 == 0), "{told:?}");
     assert!(of(&told, "schedule") >= 7000, "{told:?}");
     assert!(of(&told, "mount") >= 20_000, "{told:?}");
     assert_eq!(words(&timings(&wait_phase(&own, "readying"))), WORDS);
-    assert_eq!(ground.jobs(), ["hello-ann"]);
+    assert_eq!(environment.jobs(), ["hello-ann"]);
 }

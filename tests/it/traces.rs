@@ -6,7 +6,7 @@ use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::TcpListener;
 use std::process::{Child, ChildStderr, Command, Stdio};
 
-use crate::harness::{Client, Ground, eventually};
+use crate::harness::{Client, TestEnvironment, eventually};
 
 #[cfg(feature = "traces")]
 mod collector;
@@ -25,10 +25,10 @@ struct Program {
 impl Program {
     /// Starts it, and waits until it is ready.
     #[track_caller]
-    fn start(ground: &Ground, settings: &[(&str, &str)]) -> Self {
+    fn start(environment: &TestEnvironment, settings: &[(&str, &str)]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_config-controller"))
             .env_clear()
-            .env("KUBECONFIG", ground.kubeconfig())
+            .env("KUBECONFIG", environment.kubeconfig())
             .env("SERVICE_PORT", "0")
             .env("LISTEN", "127.0.0.1")
             .env("DRAIN_DELAY", "0s")
@@ -86,13 +86,13 @@ fn was_asked(listener: &TcpListener) -> bool {
 /// Runs the program, with a collector that may or may not be asked for something.
 #[track_caller]
 fn run(name: &str, more: &[(&str, &str)]) -> (bool, String) {
-    let ground = Ground::builder().unstarted().start();
+    let environment = TestEnvironment::builder().unstarted().start();
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address");
     let endpoint = format!("http://{address}");
     let mut settings = vec![(name, &*endpoint), ("OTEL_BSP_SCHEDULE_DELAY", "1")];
     settings.extend_from_slice(more);
-    let program = Program::start(&ground, &settings);
+    let program = Program::start(&environment, &settings);
     program.client.get("/app").expect(200);
     let said = program.end();
     (was_asked(&listener), said)

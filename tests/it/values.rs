@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::Ground;
+use crate::harness::TestEnvironment;
 
 /// Every form that a template may have, with the value of `x` in it.
 const EACH_FORM: &str = r###"
@@ -146,8 +146,8 @@ fn html(text: &str) -> String {
 }
 
 /// The pod template of the Job of that instance.
-fn pod_template(ground: &Ground, job: &str) -> Value {
-    let job = ground.job(job).expect("the Job is there");
+fn pod_template(environment: &TestEnvironment, job: &str) -> Value {
+    let job = environment.job(job).expect("the Job is there");
     job["spec"]["template"].clone()
 }
 
@@ -168,9 +168,9 @@ fn shape(value: &Value) -> Value {
 
 /// Starts an instance with `x` as `query` has it, and checks that `x` is `value` at each place.
 #[track_caller]
-fn check_each_form(ground: &Ground, name: &str, query: &str, value: &str) {
-    ground.start_instance(&format!("/app/each/{name}?x={query}"));
-    let found = pod_template(ground, &format!("each-{name}"));
+fn check_each_form(environment: &TestEnvironment, name: &str, query: &str, value: &str) {
+    environment.start_instance(&format!("/app/each/{name}?x={query}"));
+    let found = pod_template(environment, &format!("each-{name}"));
     let block =
         format!("% d {value}       joined $HOME $(X) $$ {{{{x}}}} 5%\n${{HOME}} % if # end\n");
     let container = &found["spec"]["containers"][0];
@@ -202,48 +202,54 @@ fn check_each_form(ground: &Ground, name: &str, query: &str, value: &str) {
         assert_eq!(annotations[style], padded, "{value:?}");
     }
     // As with harmless values, whatever the texts are.
-    let harmless = pod_template(ground, "each-harmless");
+    let harmless = pod_template(environment, "each-harmless");
     assert_eq!(shape(&found["spec"]), shape(&harmless["spec"]), "{value:?}");
 }
 
 #[test]
 fn every_form_takes_any_text() {
-    let ground = Ground::builder().template("each", EACH_FORM).start();
-    ground.start_instance("/app/each/harmless?x=harmless");
+    let environment = TestEnvironment::builder()
+        .template("each", EACH_FORM)
+        .start();
+    environment.start_instance("/app/each/harmless?x=harmless");
     for (number, value) in NASTY.iter().enumerate() {
-        check_each_form(&ground, &format!("v{number}"), &encoded(value), value);
+        check_each_form(&environment, &format!("v{number}"), &encoded(value), value);
     }
     let long = "x#: ".repeat(1_000);
-    check_each_form(&ground, "long", &encoded(&long), &long);
+    check_each_form(&environment, "long", &encoded(&long), &long);
     // Bytes that are no UTF-8, and percent signs that begin no escape.
-    check_each_form(&ground, "bytes", "%FFa%C3", "\u{fffd}a\u{fffd}");
-    check_each_form(&ground, "percent", "%zz%4", "%zz%4");
-    check_each_form(&ground, "last-wins", "1&x=2", "2");
+    check_each_form(&environment, "bytes", "%FFa%C3", "\u{fffd}a\u{fffd}");
+    check_each_form(&environment, "percent", "%zz%4", "%zz%4");
+    check_each_form(&environment, "last-wins", "1&x=2", "2");
 }
 
 #[test]
 fn a_value_that_is_needed_is_named() {
-    let ground = Ground::builder().template("each", EACH_FORM).start();
+    let environment = TestEnvironment::builder()
+        .template("each", EACH_FORM)
+        .start();
     for query in ["", "?", "?y=1", "?X=1"] {
-        let told = ground.get(&format!("/app/each/ann{query}"));
+        let told = environment.get(&format!("/app/each/ann{query}"));
         let told = told.expect_error(422, "variable_missing");
         assert!(told.contains("'x'"), "{told}");
     }
-    assert_eq!(ground.jobs(), [""; 0]);
+    assert_eq!(environment.jobs(), [""; 0]);
 }
 
 #[test]
 fn values_that_no_container_can_have() {
-    let ground = Ground::builder().template("each", EACH_FORM).start();
+    let environment = TestEnvironment::builder()
+        .template("each", EACH_FORM)
+        .start();
     // Kubernetes takes a NUL, and then the container never starts.
     for (query, said) in [("x=a%00b", "`x`"), ("x=a&b%00=c", "NUL")] {
-        let told = ground.get(&format!("/app/each/ann?{query}"));
+        let told = environment.get(&format!("/app/each/ann?{query}"));
         let told = told.expect_error(422, "variable_invalid");
         assert!(told.contains(said), "{told}");
     }
     // Where it is not used, it does no harm.
-    ground.start_instance("/app/hello/ann?x=%00");
-    assert_eq!(ground.jobs(), ["hello-ann"]);
+    environment.start_instance("/app/hello/ann?x=%00");
+    assert_eq!(environment.jobs(), ["hello-ann"]);
 }
 
 #[test]
@@ -252,7 +258,7 @@ fn values_are_bounded() {
     let text = format!(
         "spec:\n  restartPolicy: Never\n  containers:\n  - name: app\n    image: a\n    args:\n{repeated}"
     );
-    let ground = Ground::builder()
+    let environment = TestEnvironment::builder()
         .template("each", EACH_FORM)
         .template(
             "once",
@@ -262,21 +268,21 @@ fn values_are_bounded() {
         .setting("HEAD_BYTES_MAX", "131072")
         .start();
     let names = |count: usize| -> String { (1..count).map(|n| format!("&v{n}=")).collect() };
-    ground.start_instance(&format!("/app/each/names?x=1{}", names(256)));
+    environment.start_instance(&format!("/app/each/names?x=1{}", names(256)));
     // As much as a query has room for, at each place.
-    ground.start_instance("/app/each/harmless?x=harmless");
+    environment.start_instance("/app/each/harmless?x=harmless");
     let much = "x#: ".repeat(6_500);
-    check_each_form(&ground, "much", &encoded(&much), &much);
+    check_each_form(&environment, "much", &encoded(&much), &much);
     let long = |bytes: usize| "a".repeat(bytes - "x=".len());
-    ground.start_instance(&format!("/app/once/long?x={}", long(64 * 1024)));
-    let found = pod_template(&ground, "once-long");
+    environment.start_instance(&format!("/app/once/long?x={}", long(64 * 1024)));
+    let found = pod_template(&environment, "once-long");
     assert_eq!(
         found["spec"]["containers"][0]["args"],
         json!([long(64 * 1024)])
     );
     // In JSON a control character is six bytes: 64 of these texts make just less than 1 MiB.
-    ground.start_instance(&format!("/app/many/ann?x={}", "%01".repeat(2_700)));
-    let jobs = ground.jobs().len();
+    environment.start_instance(&format!("/app/many/ann?x={}", "%01".repeat(2_700)));
+    let jobs = environment.jobs().len();
     for (path, status, code, said) in [
         (
             format!("/app/each/ann?x=1{}", names(257)),
@@ -309,10 +315,10 @@ fn values_are_bounded() {
             "",
         ),
     ] {
-        let told = ground.get(&path).expect_error(status, code);
+        let told = environment.get(&path).expect_error(status, code);
         assert!(told.contains(said), "{told}");
     }
-    assert_eq!(ground.jobs().len(), jobs);
+    assert_eq!(environment.jobs().len(), jobs);
 }
 
 /// A key or a number that a value made impossible is told as what it is, and hurts nobody.
@@ -321,7 +327,7 @@ fn values_that_kubernetes_refuses_are_told() {
     let text = "metadata:\n  labels:\n    fixed: a\n    ${alternatives.get('key', 'k')}: ${alternatives.get('label', 'l')}\n\
                 spec:\n  restartPolicy: Never\n  terminationGracePeriodSeconds: ${alternatives.get('grace', '5')}\n  \
                 containers:\n  - {name: app, image: a}\n";
-    let ground = Ground::builder().template("picky", text).start();
+    let environment = TestEnvironment::builder().template("picky", text).start();
     for (query, code, said) in [
         ("key=fixed", "variable_invalid", "`fixed`"),
         ("grace=.inf", "template_invalid", ".inf"),
@@ -329,13 +335,13 @@ fn values_that_kubernetes_refuses_are_told() {
         ("label=a%0Ab", "template_invalid", "label"),
         ("key=a%20b", "template_invalid", "label"),
     ] {
-        let told = ground.get(&format!("/app/picky/ann?{query}"));
+        let told = environment.get(&format!("/app/picky/ann?{query}"));
         let told = told.expect_error(422, code);
         assert!(told.contains(said), "{query}: {told}");
     }
-    assert_eq!(ground.jobs(), [""; 0]);
-    ground.start_instance("/app/picky/ann?grace=0x10&key=yes&label=0644");
-    let found = pod_template(&ground, "picky-ann");
+    assert_eq!(environment.jobs(), [""; 0]);
+    environment.start_instance("/app/picky/ann?grace=0x10&key=yes&label=0644");
+    let found = pod_template(&environment, "picky-ann");
     assert_eq!(found["spec"]["terminationGracePeriodSeconds"], 16);
     assert_eq!(found["metadata"]["labels"]["yes"], "0644");
 }

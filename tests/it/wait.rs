@@ -4,14 +4,14 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::fake_kube::dynamics::fate::{Exit, Fate};
+use crate::fake_kube::dynamics::pod_script::{Exit, PodScript};
 use crate::fake_kube::dynamics::pods::PodMove;
-use crate::harness::{Answer, Client, Ground, NAMESPACE, TEMPLATE, eventually};
+use crate::harness::{Answer, Client, NAMESPACE, TEMPLATE, TestEnvironment, eventually};
 
 /// Pods by hand, and requests that wait a moment only.
-fn impatient() -> Ground {
-    Ground::builder()
-        .fate(Fate::by_hand())
+fn impatient() -> TestEnvironment {
+    TestEnvironment::builder()
+        .pod_script(PodScript::by_hand())
         .setting("START_WAIT", "300ms")
         .start()
 }
@@ -31,9 +31,9 @@ fn prefer(client: &Client, path: &str, wait: &str) -> Answer {
 
 /// Asks until the 202 has this phase (the view may lag behind the fake).
 #[track_caller]
-fn check_progress(ground: &Ground, word: &str, phase: &str, reason: &str) -> Value {
+fn check_progress(environment: &TestEnvironment, word: &str, phase: &str, reason: &str) -> Value {
     let body = eventually(phase, || {
-        let body = ground.get("/app/hello/ann").expect(202);
+        let body = environment.get("/app/hello/ann").expect(202);
         (body["phase"] == phase && body["reason"] == reason).then_some(body)
     });
     assert_eq!(body["status"], word, "{body}");
@@ -43,24 +43,29 @@ fn check_progress(ground: &Ground, word: &str, phase: &str, reason: &str) -> Val
 
 #[test]
 fn a_start_that_takes_longer_is_202_with_the_phase_it_is_in() {
-    let ground = impatient();
-    ground.kube.set_auto(false);
-    check_progress(&ground, "node_not_ready", "creating", "NoPod");
-    ground.kube.set_auto(true);
+    let environment = impatient();
+    environment.kube.set_auto(false);
+    check_progress(&environment, "node_not_ready", "creating", "NoPod");
+    environment.kube.set_auto(true);
     let unschedulable = PodMove::Unschedulable("0/1 nodes are available".to_owned());
-    ground.move_pod("hello-ann", &unschedulable);
-    let told = check_progress(&ground, "node_not_ready", "scheduling", "Unschedulable");
+    environment.move_pod("hello-ann", &unschedulable);
+    let told = check_progress(
+        &environment,
+        "node_not_ready",
+        "scheduling",
+        "Unschedulable",
+    );
     let message = told["msg"].as_str().expect("a sentence");
     assert!(message.contains("(0/1 nodes are available)"), "{message}");
-    ground.move_pod("hello-ann", &PodMove::Schedule);
+    environment.move_pod("hello-ann", &PodMove::Schedule);
     for (next, phase) in [
         (PodMove::Mount, "mounting"),
         (PodMove::Pull, "pulling"),
         (PodMove::Run, "readying"),
     ] {
-        ground.move_pod("hello-ann", &next);
+        environment.move_pod("hello-ann", &next);
         eventually(phase, || {
-            let body = ground.get("/app/hello/ann").expect(202);
+            let body = environment.get("/app/hello/ann").expect(202);
             assert_eq!(
                 body["status"],
                 if body["phase"] == "scheduling" {
@@ -72,60 +77,65 @@ fn a_start_that_takes_longer_is_202_with_the_phase_it_is_in() {
             (body["phase"] == phase).then_some(())
         });
     }
-    ground.make_ready("hello-ann");
+    environment.make_ready("hello-ann");
     eventually("it is ready", || {
-        (ground.get("/app/hello/ann").status == 200).then_some(())
+        (environment.get("/app/hello/ann").status == 200).then_some(())
     });
-    assert_eq!(ground.kube.count("create", "jobs"), 1);
+    assert_eq!(environment.kube.count("create", "jobs"), 1);
 }
 
 #[test]
 fn a_request_is_held_for_start_wait() {
-    let ground = impatient();
+    let environment = impatient();
     let begun = Instant::now();
-    ground.get("/app/hello/ann").expect(202);
+    environment.get("/app/hello/ann").expect(202);
     assert!(begun.elapsed() >= Duration::from_millis(300));
 }
 
 /// If the header were not heeded, the answer would come after five minutes.
 #[test]
 fn a_caller_says_how_long_it_waits() {
-    let ground = Ground::builder()
-        .fate(Fate::by_hand())
+    let environment = TestEnvironment::builder()
+        .pod_script(PodScript::by_hand())
         .setting("START_WAIT", "300s")
         .start();
     let begun = Instant::now();
-    prefer(&ground.client(), "/app/hello/ann", "wait=1").expect(202);
+    prefer(&environment.client(), "/app/hello/ann", "wait=1").expect(202);
     assert!(begun.elapsed() >= Duration::from_secs(1));
-    prefer(&ground.client(), "/app/hello/ann", "respond-async, wait=0").expect(202);
+    prefer(
+        &environment.client(),
+        "/app/hello/ann",
+        "respond-async, wait=0",
+    )
+    .expect(202);
 }
 
 /// If there were no cap, the answer would come after an hour.
 #[test]
 fn there_is_a_cap_on_what_a_caller_may_ask() {
-    let ground = Ground::builder()
-        .fate(Fate::by_hand())
+    let environment = TestEnvironment::builder()
+        .pod_script(PodScript::by_hand())
         .setting("START_WAIT", "100ms")
         .setting("START_WAIT_MAX", "700ms")
         .start();
     let begun = Instant::now();
-    prefer(&ground.client(), "/app/hello/ann", "wait=3600").expect(202);
+    prefer(&environment.client(), "/app/hello/ann", "wait=3600").expect(202);
     assert!(begun.elapsed() >= Duration::from_millis(700));
 }
 
 /// Without `app_error` at once, the caller would hear of it after five minutes.
 #[test]
 fn a_waiting_caller_hears_of_a_failure_at_once() {
-    let ground = Ground::builder()
-        .fate(Fate::by_hand())
+    let environment = TestEnvironment::builder()
+        .pod_script(PodScript::by_hand())
         .setting("START_WAIT", "300s")
         .start();
-    let waiting = ground.client().begin_get("/app/hello/ann");
-    ground.move_pod("hello-ann", &PodMove::Run);
+    let waiting = environment.client().begin_get("/app/hello/ann");
+    environment.move_pod("hello-ann", &PodMove::Run);
     assert!(!waiting.is_answered());
     // The Job does not say yet that it has failed.
-    ground.kube.set_auto(false);
-    ground.move_pod("hello-ann", &exit(3));
+    environment.kube.set_auto(false);
+    environment.move_pod("hello-ann", &exit(3));
     let told = waiting.finish().expect(202);
     assert_eq!(told["status"], "app_error");
     assert_eq!(told["reason"], "Error");
@@ -135,25 +145,25 @@ fn a_waiting_caller_hears_of_a_failure_at_once() {
 
 #[test]
 fn a_known_verdict_is_held_for_a_second() {
-    let ground = Ground::builder()
+    let environment = TestEnvironment::builder()
         .annotation("restart-delay", "100s")
-        .fate(failing(3))
+        .pod_script(failing(3))
         .setting("START_WAIT", "300s")
         .start();
-    let first = ground.get("/app/hello/ann").expect(202);
+    let first = environment.get("/app/hello/ann").expect(202);
     assert_eq!(first["status"], "app_error");
     for _ in 0..2 {
         let begun = Instant::now();
-        let again = ground.get("/app/hello/ann").expect(202);
+        let again = environment.get("/app/hello/ann").expect(202);
         assert!(begun.elapsed() >= Duration::from_secs(1));
         assert_eq!(again["status"], "app_error");
     }
-    assert_eq!(ground.kube.count("create", "jobs"), 1);
-    assert_eq!(ground.kube.count("delete", "jobs"), 0);
+    assert_eq!(environment.kube.count("create", "jobs"), 1);
+    assert_eq!(environment.kube.count("delete", "jobs"), 0);
 }
 
-fn failing(code: i64) -> Fate {
-    Fate {
+fn failing(code: i64) -> PodScript {
+    PodScript {
         exit: Some(Exit {
             after_ms: 0,
             code,
@@ -161,39 +171,43 @@ fn failing(code: i64) -> Fate {
             message: String::new(),
         }),
         never_ready: true,
-        ..Fate::default()
+        ..PodScript::default()
     }
 }
 
 /// A caller whose own wait is shorter than the hold is told the verdict, not a phase.
 #[test]
 fn a_known_verdict_is_told_at_the_end_of_a_short_wait() {
-    let ground = Ground::builder()
+    let environment = TestEnvironment::builder()
         .annotation("restart-delay", "100s")
-        .fate(failing(3))
+        .pod_script(failing(3))
         .start();
-    ground.get("/app/hello/ann").expect(202);
-    let told = ground.get_at_once("/app/hello/ann").expect(202);
+    environment.get("/app/hello/ann").expect(202);
+    let told = environment.get_at_once("/app/hello/ann").expect(202);
     assert_eq!(told["status"], "app_error");
     assert_ne!(told["phase"], "stopping");
 }
 
 #[test]
 fn a_failed_instance_is_replaced_after_its_delay() {
-    let ground = Ground::builder()
+    let environment = TestEnvironment::builder()
         .annotation("restart-delay", "100s")
-        .fate(failing(3))
+        .pod_script(failing(3))
         .start();
-    ground.get("/app/hello/ann").expect(202);
-    ground.kube.set_fate("hello-ann", Fate::default());
+    environment.get("/app/hello/ann").expect(202);
+    environment
+        .kube
+        .set_pod_script("hello-ann", PodScript::default());
     assert_eq!(
-        ground.get("/app/hello/ann").expect(202)["status"],
+        environment.get("/app/hello/ann").expect(202)["status"],
         "app_error"
     );
-    let failed = ground.job("hello-ann").expect("the failed Job is kept");
-    ground.advance(Duration::from_secs(102));
-    ground.get("/app/hello/ann").expect(200);
-    let replaced = ground.job("hello-ann").expect("there is a new Job");
+    let failed = environment
+        .job("hello-ann")
+        .expect("the failed Job is kept");
+    environment.advance(Duration::from_secs(102));
+    environment.get("/app/hello/ann").expect(200);
+    let replaced = environment.job("hello-ann").expect("there is a new Job");
     assert_ne!(failed["metadata"]["uid"], replaced["metadata"]["uid"]);
     let failures = "config-controller.semafor.ch/failures";
     assert!(failed["metadata"]["annotations"][failures].is_null());
@@ -202,48 +216,52 @@ fn a_failed_instance_is_replaced_after_its_delay() {
 
 #[test]
 fn the_delay_doubles_with_each_failure_in_a_row() {
-    let ground = Ground::builder()
+    let environment = TestEnvironment::builder()
         .annotation("restart-delay", "100s")
-        .fate(failing(3))
+        .pod_script(failing(3))
         .start();
-    ground.get("/app/hello/ann").expect(202);
-    ground.advance(Duration::from_secs(102));
-    ground.get("/app/hello/ann").expect(202);
-    assert_eq!(ground.kube.count("create", "jobs"), 2);
-    ground.kube.set_fate("hello-ann", Fate::default());
-    ground.advance(Duration::from_secs(102));
+    environment.get("/app/hello/ann").expect(202);
+    environment.advance(Duration::from_secs(102));
+    environment.get("/app/hello/ann").expect(202);
+    assert_eq!(environment.kube.count("create", "jobs"), 2);
+    environment
+        .kube
+        .set_pod_script("hello-ann", PodScript::default());
+    environment.advance(Duration::from_secs(102));
     assert_eq!(
-        ground.get("/app/hello/ann").expect(202)["status"],
+        environment.get("/app/hello/ann").expect(202)["status"],
         "app_error"
     );
-    ground.advance(Duration::from_secs(100));
-    ground.get("/app/hello/ann").expect(200);
-    assert_eq!(ground.kube.count("create", "jobs"), 3);
+    environment.advance(Duration::from_secs(100));
+    environment.get("/app/hello/ann").expect(200);
+    assert_eq!(environment.kube.count("create", "jobs"), 3);
 }
 
 #[test]
 fn restart_failed_never_keeps_the_verdict_until_it_is_deleted() {
-    let ground = Ground::builder()
+    let environment = TestEnvironment::builder()
         .annotation("restart-failed", "never")
-        .fate(failing(3))
+        .pod_script(failing(3))
         .start();
-    ground.get("/app/hello/ann").expect(202);
-    ground.kube.set_fate("hello-ann", Fate::default());
-    ground.advance(Duration::from_secs(3600));
+    environment.get("/app/hello/ann").expect(202);
+    environment
+        .kube
+        .set_pod_script("hello-ann", PodScript::default());
+    environment.advance(Duration::from_secs(3600));
     assert_eq!(
-        ground.get("/app/hello/ann").expect(202)["status"],
+        environment.get("/app/hello/ann").expect(202)["status"],
         "app_error"
     );
-    ground.delete("/app/hello/ann").expect(200);
-    ground.get("/app/hello/ann").expect(200);
+    environment.delete("/app/hello/ann").expect(200);
+    environment.get("/app/hello/ann").expect(200);
 }
 
 #[test]
 fn exit_0_during_a_start_is_told_as_completed() {
-    let ground = Ground::by_hand();
-    let waiting = ground.client().begin_get("/app/hello/ann");
-    ground.move_pod("hello-ann", &PodMove::Run);
-    ground.move_pod("hello-ann", &exit(0));
+    let environment = TestEnvironment::by_hand();
+    let waiting = environment.client().begin_get("/app/hello/ann");
+    environment.move_pod("hello-ann", &PodMove::Run);
+    environment.move_pod("hello-ann", &exit(0));
     let told = waiting.finish().expect(202);
     assert_eq!(told["status"], "app_error");
     assert_eq!(told["reason"], "Completed");
@@ -252,60 +270,60 @@ fn exit_0_during_a_start_is_told_as_completed() {
 
 #[test]
 fn an_instance_that_ended_well_after_a_while_is_replaced_at_once() {
-    let ground = Ground::new();
-    let first = ground.start_instance("/app/hello/ann");
-    ground.advance(Duration::from_secs(60));
-    let pod = ground.wait_pod("hello-ann");
-    assert!(ground.kube.move_pod(NAMESPACE, &pod, &exit(0)));
+    let environment = TestEnvironment::new();
+    let first = environment.start_instance("/app/hello/ann");
+    environment.advance(Duration::from_secs(60));
+    let pod = environment.wait_pod("hello-ann");
+    assert!(environment.kube.move_pod(NAMESPACE, &pod, &exit(0)));
     eventually("its end is seen", || {
-        (ground.get("/app/hello").expect(200)[0]["errored"] == true).then_some(())
+        (environment.get("/app/hello").expect(200)[0]["errored"] == true).then_some(())
     });
-    let second = ground.start_instance("/app/hello/ann");
+    let second = environment.start_instance("/app/hello/ann");
     assert_ne!(first, second);
-    assert_eq!(ground.jobs(), ["hello-ann"]);
+    assert_eq!(environment.jobs(), ["hello-ann"]);
 }
 
 #[test]
 fn a_pull_error_is_waited_for_and_then_told() {
-    let ground = Ground::builder()
-        .fate(Fate::by_hand())
+    let environment = TestEnvironment::builder()
+        .pod_script(PodScript::by_hand())
         .setting("START_WAIT", "300ms")
         .setting("START_BUDGET_PULL_ERROR", "100s")
         .start();
-    ground.get("/app/hello/ann").expect(202);
+    environment.get("/app/hello/ann").expect(202);
     for next in [PodMove::Schedule, PodMove::Mount, PodMove::Pull] {
-        ground.move_pod("hello-ann", &next);
+        environment.move_pod("hello-ann", &next);
     }
     let stuck = PodMove::Wait("ErrImagePull".to_owned(), "connection refused".to_owned());
-    ground.move_pod("hello-ann", &stuck);
-    check_progress(&ground, "pulling_image", "pulling", "ErrImagePull");
-    ground.advance(Duration::from_secs(102));
+    environment.move_pod("hello-ann", &stuck);
+    check_progress(&environment, "pulling_image", "pulling", "ErrImagePull");
+    environment.advance(Duration::from_secs(102));
     let told = eventually("the verdict is told", || {
-        let told = ground.get("/app/hello/ann").expect(202);
+        let told = environment.get("/app/hello/ann").expect(202);
         (told["status"] == "app_error").then_some(told)
     });
     assert_eq!(told["reason"], "ErrImagePull");
     // An instance that passes after a verdict of "maybe" is simply ready.
-    ground.make_ready("hello-ann");
+    environment.make_ready("hello-ann");
     eventually("it is ready", || {
-        (ground.get("/app/hello/ann").status == 200).then_some(())
+        (environment.get("/app/hello/ann").status == 200).then_some(())
     });
-    assert_eq!(ground.kube.count("create", "jobs"), 1);
+    assert_eq!(environment.kube.count("create", "jobs"), 1);
 }
 
 #[test]
 fn an_image_that_cannot_be_named_is_told_at_once() {
-    let ground = Ground::builder()
-        .fate(Fate::by_hand())
+    let environment = TestEnvironment::builder()
+        .pod_script(PodScript::by_hand())
         .setting("START_WAIT", "300s")
         .template("bad", TEMPLATE)
         .start();
-    let waiting = ground.client().begin_get("/app/bad/ann");
+    let waiting = environment.client().begin_get("/app/bad/ann");
     for next in [PodMove::Schedule, PodMove::Mount, PodMove::Pull] {
-        ground.move_pod("bad-ann", &next);
+        environment.move_pod("bad-ann", &next);
     }
     let stuck = PodMove::Wait("InvalidImageName".to_owned(), "no such thing".to_owned());
-    ground.move_pod("bad-ann", &stuck);
+    environment.move_pod("bad-ann", &stuck);
     let told = waiting.finish().expect(202);
     assert_eq!(told["status"], json!("app_error"));
     assert_eq!(told["reason"], json!("InvalidImageName"));
@@ -313,9 +331,9 @@ fn an_image_that_cannot_be_named_is_told_at_once() {
 
 #[test]
 fn a_caller_that_hangs_up_leaves_its_start_behind() {
-    let ground = Ground::by_hand();
-    drop(ground.client().begin_get("/app/hello/ann"));
-    ground.make_ready("hello-ann");
-    ground.get("/app/hello/ann").expect(200);
-    assert_eq!(ground.kube.count("create", "jobs"), 1);
+    let environment = TestEnvironment::by_hand();
+    drop(environment.client().begin_get("/app/hello/ann"));
+    environment.make_ready("hello-ann");
+    environment.get("/app/hello/ann").expect(200);
+    assert_eq!(environment.kube.count("create", "jobs"), 1);
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::fake_kube::cluster::resource::Resource;
 use crate::fake_kube::faults::{Fault, FaultRule};
-use crate::harness::{Ground, NAMESPACE, PREFIX, eventually};
+use crate::harness::{NAMESPACE, PREFIX, TestEnvironment, eventually};
 
 /// The Role of 2.7.1's chart (contract B 4.5): no watch on Jobs and ConfigMaps.
 pub(crate) const ROLE_OF_THE_ORIGINAL: &str = "\
@@ -43,13 +43,16 @@ fn suspended(name: &str) -> Value {
 }
 
 #[track_caller]
-fn apply(ground: &Ground, object: &Value) {
-    ground.kube.apply(NAMESPACE, object).expect("it is taken");
+fn apply(environment: &TestEnvironment, object: &Value) {
+    environment
+        .kube
+        .apply(NAMESPACE, object)
+        .expect("it is taken");
 }
 
 #[track_caller]
-fn names(ground: &Ground) -> Vec<String> {
-    let list = ground.get("/app/hello").expect(200);
+fn names(environment: &TestEnvironment) -> Vec<String> {
+    let list = environment.get("/app/hello").expect(200);
     let entries = list.as_array().expect("a list is an array");
     let names = entries.iter().map(|entry| &entry["name"]);
     names
@@ -58,75 +61,77 @@ fn names(ground: &Ground) -> Vec<String> {
 }
 
 #[track_caller]
-fn see_names(ground: &Ground, expected: &[&str]) {
+fn see_names(environment: &TestEnvironment, expected: &[&str]) {
     eventually("the list is as it should be", || {
-        (names(ground) == expected).then_some(())
+        (names(environment) == expected).then_some(())
     });
 }
 
 #[test]
 fn what_others_do_is_seen() {
-    let ground = Ground::new();
-    apply(&ground, &suspended("a"));
-    apply(&ground, &suspended("b"));
-    see_names(&ground, &["a", "b"]);
-    let deleted = ground
+    let environment = TestEnvironment::new();
+    apply(&environment, &suspended("a"));
+    apply(&environment, &suspended("b"));
+    see_names(&environment, &["a", "b"]);
+    let deleted = environment
         .kube
         .delete(Resource::Jobs, NAMESPACE, "hello-a", "Background");
     deleted.expect("the Job is deleted");
-    see_names(&ground, &["b"]);
-    assert_eq!(ground.kube.count("list", "jobs"), 1);
+    see_names(&environment, &["b"]);
+    assert_eq!(environment.kube.count("list", "jobs"), 1);
 }
 
 #[test]
 fn a_dropped_watch_goes_on_where_it_was() {
-    let ground = Ground::new();
-    ground.count_from_here();
+    let environment = TestEnvironment::new();
+    environment.count_from_here();
     for round in ["a", "b", "c"] {
-        ground.kube.cut_connections();
-        apply(&ground, &suspended(round));
+        environment.kube.cut_connections();
+        apply(&environment, &suspended(round));
         eventually("the new one is seen", || {
-            names(&ground).contains(&round.to_owned()).then_some(())
+            names(&environment)
+                .contains(&round.to_owned())
+                .then_some(())
         });
     }
-    assert_eq!(ground.kube.count("list", "*"), 0);
+    assert_eq!(environment.kube.count("list", "*"), 0);
 }
 
 #[test]
 fn a_watch_that_breaks_within_a_line_loses_nothing() {
-    let ground = Ground::new();
-    ground.count_from_here();
+    let environment = TestEnvironment::new();
+    environment.count_from_here();
     let broken = FaultRule::new("watch", "jobs", Fault::DropWatchAfter(700));
-    ground.kube.fault(broken.times(5));
-    ground.kube.cut_connections();
+    environment.kube.fault(broken.times(5));
+    environment.kube.cut_connections();
     let expected = ["a", "b", "c", "d", "e", "f"];
     for name in expected {
-        apply(&ground, &suspended(name));
+        apply(&environment, &suspended(name));
     }
-    see_names(&ground, &expected);
-    assert_eq!(ground.kube.count("list", "jobs"), 0);
+    see_names(&environment, &expected);
+    assert_eq!(environment.kube.count("list", "jobs"), 0);
 }
 
 #[test]
 fn an_expired_version_leads_to_a_new_list() {
     for gone in [None, Some(Fault::GoneAsStatus)] {
-        let ground = Ground::new();
-        apply(&ground, &suspended("old"));
-        see_names(&ground, &["old"]);
+        let environment = TestEnvironment::new();
+        apply(&environment, &suspended("old"));
+        see_names(&environment, &["old"]);
         if let Some(gone) = gone {
-            ground.kube.fault(FaultRule::new("watch", "*", gone));
+            environment.kube.fault(FaultRule::new("watch", "*", gone));
         }
-        ground.kube.stop_listening();
-        let deleted = ground
+        environment.kube.stop_listening();
+        let deleted = environment
             .kube
             .delete(Resource::Jobs, NAMESPACE, "hello-old", "Background");
         deleted.expect("the Job is deleted");
-        apply(&ground, &suspended("new"));
-        ground.kube.compact();
-        ground.count_from_nothing();
-        ground.kube.start_listening();
-        see_names(&ground, &["new"]);
-        assert_eq!(ground.kube.count("list", "jobs"), 1);
+        apply(&environment, &suspended("new"));
+        environment.kube.compact();
+        environment.count_from_nothing();
+        environment.kube.start_listening();
+        see_names(&environment, &["new"]);
+        assert_eq!(environment.kube.count("list", "jobs"), 1);
     }
 }
 
@@ -134,29 +139,32 @@ fn an_expired_version_leads_to_a_new_list() {
 fn half_a_list_is_never_shown() {
     // More than one page, each of which takes its time.
     let total = 1100;
-    let mut ground = Ground::builder().unstarted().start();
+    let mut environment = TestEnvironment::builder().unstarted().start();
     for n in 0..total {
-        apply(&ground, &suspended(&format!("{n:04}")));
+        apply(&environment, &suspended(&format!("{n:04}")));
     }
     let slow = |verb| FaultRule::new(verb, "jobs", Fault::Delay(Duration::from_millis(150)));
-    ground.kube.fault(slow("list"));
-    ground.add_replica();
+    environment.kube.fault(slow("list"));
+    environment.add_replica();
     eventually("the first list is there", || {
-        let answer = ground.get("/app/hello");
+        let answer = environment.get("/app/hello");
         if answer.status == 503 {
             answer.expect_error(503, "not_synced");
             return None;
         }
-        assert_eq!(names(&ground).len(), total);
+        assert_eq!(names(&environment).len(), total);
         Some(())
     });
-    assert!(ground.kube.count("list", "jobs") >= 3, "there were pages");
-    ground.kube.stop_listening();
-    apply(&ground, &suspended("last"));
-    ground.kube.compact();
-    ground.kube.start_listening();
+    assert!(
+        environment.kube.count("list", "jobs") >= 3,
+        "there were pages"
+    );
+    environment.kube.stop_listening();
+    apply(&environment, &suspended("last"));
+    environment.kube.compact();
+    environment.kube.start_listening();
     eventually("the second list is there", || {
-        let count = names(&ground).len();
+        let count = names(&environment).len();
         assert!(count >= total, "{count} were shown");
         (count == total + 1).then_some(())
     });
@@ -164,44 +172,44 @@ fn half_a_list_is_never_shown() {
 
 #[test]
 fn an_object_that_cannot_be_read_hurts_no_other() {
-    let ground = Ground::new();
-    ground.start_instance("/app/hello/ann");
-    let pod = ground.kube.pod_of(NAMESPACE, "hello-ann");
+    let environment = TestEnvironment::new();
+    environment.start_instance("/app/hello/ann");
+    let pod = environment.kube.pod_of(NAMESPACE, "hello-ann");
     let mut broken = Value::clone(&pod.expect("the instance has a pod"));
     broken["metadata"] = json!({"name": "broken", "labels": broken["metadata"]["labels"]});
     broken["status"] = json!({"podIP": {"no": "address"}, "conditions": "none"});
-    apply(&ground, &broken);
-    ground.start_instance("/app/hello/bob");
-    assert_eq!(names(&ground), ["ann", "bob"]);
+    apply(&environment, &broken);
+    environment.start_instance("/app/hello/bob");
+    assert_eq!(names(&environment), ["ann", "bob"]);
     // It is passed over in a list, too.
-    ground.kube.stop_listening();
-    ground.kube.compact();
-    ground.kube.start_listening();
+    environment.kube.stop_listening();
+    environment.kube.compact();
+    environment.kube.start_listening();
     eventually("new starts are possible", || {
-        (ground.get("/app/hello/cem").status == 200).then_some(())
+        (environment.get("/app/hello/cem").status == 200).then_some(())
     });
-    assert_eq!(names(&ground), ["ann", "bob", "cem"]);
+    assert_eq!(names(&environment), ["ann", "bob", "cem"]);
 }
 
 /// Contract A14: everything works under the Role of the original, by polling.
 #[test]
 fn without_the_right_to_watch_it_polls() {
-    let ground = Ground::builder()
+    let environment = TestEnvironment::builder()
         .role(ROLE_OF_THE_ORIGINAL)
         .setting("POLL", "50ms")
         .start();
-    let ip = ground.start_instance("/app/hello/ann");
-    ground
+    let ip = environment.start_instance("/app/hello/ann");
+    environment
         .patch("/app/hello/ann", &json!({"k": "v"}))
         .expect(200);
-    let found = ground.get("/app/hello/ann");
+    let found = environment.get("/app/hello/ann");
     found.expect_text(200, &format!(r#"{{"ip":"{ip}","k":"v"}}"#));
     // A refusal counts only when it has lasted, and then lists come at the pace of POLL.
     eventually("Jobs are listed again and again", || {
-        (ground.kube.count("list", "jobs") > 40).then_some(())
+        (environment.kube.count("list", "jobs") > 40).then_some(())
     });
-    apply(&ground, &suspended("theirs"));
-    see_names(&ground, &["ann", "theirs"]);
-    ground.delete("/app/hello/ann").expect(200);
-    see_names(&ground, &["theirs"]);
+    apply(&environment, &suspended("theirs"));
+    see_names(&environment, &["ann", "theirs"]);
+    environment.delete("/app/hello/ann").expect(200);
+    see_names(&environment, &["theirs"]);
 }

@@ -2,7 +2,7 @@
 //!
 //! Pure values. Which call is due, and what follows from its end, is decided in [`super`].
 
-use crate::app::{Answer, Origin, Token};
+use crate::app::{Answer, Origin, RequestHandle};
 use crate::kube;
 use crate::kube::types::Uid;
 use crate::model::names::InstanceKey;
@@ -15,7 +15,7 @@ use std::time::Instant;
 #[derive(Clone, Debug)]
 pub enum Effect {
     /// Answer this request; nobody will answer it again.
-    Answer(Token, Answer),
+    Answer(RequestHandle, Answer),
     /// Make this call, apply what it returns to the stores, and report its outcome.
     Call(Box<Call>),
 }
@@ -87,7 +87,7 @@ pub enum Outcome {
     /// It did what was asked.
     Done,
     /// A read found a Job that is not this instance.
-    Foreign,
+    NameConflict,
     /// A read found nothing.
     Absent,
     /// It failed.
@@ -119,14 +119,14 @@ pub(super) enum Whose {
     Create(Arc<Variables>),
     /// For all who need to know; with those who had asked by then to stop or label it. Who asks
     /// later may mean a Job that this read has not seen.
-    Read(Vec<Token>),
+    Read(Vec<RequestHandle>),
     /// For those who had asked to stop it by then, and those who wait for its successor. Who asks
     /// later may mean another Job than this one.
-    Delete { uid: Uid, stops: Vec<Token> },
+    Delete { uid: Uid, stops: Vec<RequestHandle> },
     /// For nobody: a pod does not go. Says which pod is removed, if not its Job first.
     Force { pod: Option<Uid> },
     /// For this request.
-    Label(Token),
+    Label(RequestHandle),
 }
 
 impl Whose {

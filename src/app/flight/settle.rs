@@ -3,9 +3,9 @@
 //! Pure, as all of [`super`]. Nothing here makes a call.
 
 use super::{Context, Effect, Ensure, Flight, Intent, Kind, VERDICT_HOLD};
+use crate::app::cache::{self, Instance, Observed};
 use crate::app::error::Error;
-use crate::app::view::{self, Instance, Seen};
-use crate::app::{Answer, Progress, Token};
+use crate::app::{Answer, Progress, RequestHandle};
 use crate::kube::types::Uid;
 use crate::model::status::{self, Finding, InstanceStatus};
 use std::time::Instant;
@@ -46,8 +46,8 @@ enum Settled {
 
 impl Flight {
     /// Keeps what those who wait for a Job have to hear when it goes.
-    pub(super) fn remember(&mut self, seen: &Seen, context: &Context<'_>) {
-        let Seen::Instance(instance) = seen else {
+    pub(super) fn remember(&mut self, seen: &Observed, context: &Context<'_>) {
+        let Observed::Instance(instance) = seen else {
             return;
         };
         let stopping = matches!(instance.status, InstanceStatus::Stopping { .. });
@@ -85,7 +85,7 @@ impl Flight {
 
     pub(super) fn settle_callers(
         &mut self,
-        seen: &Seen,
+        seen: &Observed,
         context: &Context<'_>,
         out: &mut Vec<Effect>,
     ) {
@@ -103,13 +103,13 @@ impl Flight {
     }
 
     /// What one caller gets from what there is now.
-    fn settle(&self, caller: &Caller, seen: &Seen, context: &Context<'_>) -> Settled {
+    fn settle(&self, caller: &Caller, seen: &Observed, context: &Context<'_>) -> Settled {
         let instance = match seen {
-            Seen::Foreign => {
+            Observed::NameConflict => {
                 return Settled::Answered(Answer::Failed(Error::NameTaken(self.key.clone())));
             }
-            Seen::Absent => return self.settle_without(caller, None),
-            Seen::Instance(instance) => instance,
+            Observed::Absent => return self.settle_without(caller, None),
+            Observed::Instance(instance) => instance,
         };
         if matches!(instance.status, InstanceStatus::Stopping { .. }) {
             return self.settle_without(caller, Some(instance.uid()));
@@ -120,7 +120,7 @@ impl Flight {
             }
             _ => {}
         }
-        if let Some(ready) = view::ready(instance) {
+        if let Some(ready) = cache::ready(instance) {
             return Settled::Answered(Answer::Ready(ready));
         }
         self.settle_unready(caller, instance, context)
@@ -211,11 +211,11 @@ impl Flight {
     }
 
     /// Answers stops and labels that need no call.
-    pub(super) fn settle_others(&mut self, seen: &Seen, out: &mut Vec<Effect>) {
+    pub(super) fn settle_others(&mut self, seen: &Observed, out: &mut Vec<Effect>) {
         self.settle_goings(seen, out);
         match seen {
-            Seen::Foreign | Seen::Absent => {}
-            Seen::Instance(instance) => {
+            Observed::NameConflict | Observed::Absent => {}
+            Observed::Instance(instance) => {
                 let ended = matches!(
                     instance.status,
                     InstanceStatus::Failed { .. } | InstanceStatus::Finished(_)
@@ -238,9 +238,13 @@ impl Flight {
     }
 
     /// Kubernetes itself says that there is nothing to stop or to label, to these who had asked.
-    pub(super) fn nothing_there(&mut self, these: impl Fn(Token) -> bool, out: &mut Vec<Effect>) {
+    pub(super) fn nothing_there(
+        &mut self,
+        these: impl Fn(RequestHandle) -> bool,
+        out: &mut Vec<Effect>,
+    ) {
         let stops = self.stops.extract_if(.., |stop| these(stop.token));
-        let mut told: Vec<Token> = stops.map(|stop| stop.token).collect();
+        let mut told: Vec<RequestHandle> = stops.map(|stop| stop.token).collect();
         let labels = std::mem::take(&mut self.labels);
         for label in labels {
             if these(label.token) {
@@ -257,7 +261,7 @@ impl Flight {
     }
 
     /// Answers those whose time is over.
-    pub(super) fn expire(&mut self, seen: &Seen, now: Instant, out: &mut Vec<Effect>) {
+    pub(super) fn expire(&mut self, seen: &Observed, now: Instant, out: &mut Vec<Effect>) {
         let over = |deadline: Instant| deadline <= now;
         for caller in std::mem::take(&mut self.callers) {
             if !over(caller.ensure.deadline) {
@@ -290,8 +294,8 @@ impl Flight {
     }
 
     /// Why a label has come to nothing in time: for want of a pod, or of Kubernetes.
-    fn late_label(&self, seen: &Seen) -> Error {
-        let awaits_pod = matches!(seen, Seen::Instance(instance) if instance.pod.is_none());
+    fn late_label(&self, seen: &Observed) -> Error {
+        let awaits_pod = matches!(seen, Observed::Instance(instance) if instance.pod.is_none());
         match &self.trouble {
             // Whatever the last try met: there is nothing to try.
             _ if awaits_pod => Error::NoInstance(self.key.clone()),
@@ -301,7 +305,7 @@ impl Flight {
     }
 
     /// What a caller hears that can wait no longer.
-    pub(super) fn so_far(&self, caller: &Caller, seen: &Seen) -> Answer {
+    pub(super) fn so_far(&self, caller: &Caller, seen: &Observed) -> Answer {
         match (&caller.stance, &self.verdict) {
             (Stance::Verdict(own, _), Some((uid, finding))) if own == uid => verdict(finding),
             (Stance::Ready(own), Some((uid, finding))) if own == uid && has_failed(seen) => {
@@ -321,19 +325,19 @@ fn is_over(instance: &Instance) -> bool {
 }
 
 /// Whether it has, and its pod may yet say why.
-fn has_failed(seen: &Seen) -> bool {
-    matches!(seen, Seen::Instance(instance) if matches!(instance.status, InstanceStatus::Failed { .. }))
+fn has_failed(seen: &Observed) -> bool {
+    matches!(seen, Observed::Instance(instance) if matches!(instance.status, InstanceStatus::Failed { .. }))
 }
 
-fn progress(seen: &Seen) -> Finding {
+fn progress(seen: &Observed) -> Finding {
     match seen {
-        Seen::Instance(instance) => match &instance.status {
+        Observed::Instance(instance) => match &instance.status {
             InstanceStatus::Starting(finding) => finding.clone(),
             InstanceStatus::Stopping { since } => Finding::stopping(*since),
             InstanceStatus::Failed { .. } | InstanceStatus::Finished(_) => Finding::stopping(None),
             InstanceStatus::Ready { .. } => Finding::admitting(),
         },
-        Seen::Absent | Seen::Foreign => Finding::admitting(),
+        Observed::Absent | Observed::NameConflict => Finding::admitting(),
     }
 }
 

@@ -4,8 +4,8 @@
 //! Pure, as all of [`super`].
 
 use super::{Cause, Context, Effect, Ensure, Flight, Intent, Operation};
-use crate::app::view::{Instance, Seen};
-use crate::app::{Answer, Origin, Progress, Token};
+use crate::app::cache::{Instance, Observed};
+use crate::app::{Answer, Origin, Progress, RequestHandle};
 use crate::kube::types::Uid;
 use crate::model::status::{Finding, InstanceStatus};
 use std::time::{Duration, Instant, SystemTime};
@@ -22,7 +22,7 @@ const GIVE_UP_TIME: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug)]
 pub struct Stop {
     /// Whom to answer.
-    pub token: Token,
+    pub token: RequestHandle,
     /// Who asks.
     pub by: Origin,
     /// When to answer at the latest that it cannot be done.
@@ -35,7 +35,7 @@ pub struct Stop {
 /// A request whose stop has begun, and that waits for this Job to be gone.
 #[derive(Clone, Debug)]
 pub(super) struct Going {
-    pub(super) token: Token,
+    pub(super) token: RequestHandle,
     uid: Uid,
     pub(super) until: Instant,
 }
@@ -68,7 +68,7 @@ impl Flight {
     pub(super) fn deletion_begun(
         &mut self,
         uid: &Uid,
-        these: impl Fn(Token) -> bool,
+        these: impl Fn(RequestHandle) -> bool,
         out: &mut Vec<Effect>,
     ) {
         let begun = self.stops.extract_if(.., |stop| these(stop.token));
@@ -85,9 +85,9 @@ impl Flight {
     }
 
     /// Answers those whose Job is gone.
-    pub(super) fn settle_goings(&mut self, seen: &Seen, out: &mut Vec<Effect>) {
+    pub(super) fn settle_goings(&mut self, seen: &Observed, out: &mut Vec<Effect>) {
         let is_there =
-            |uid: &Uid| matches!(seen, Seen::Instance(instance) if instance.uid() == uid);
+            |uid: &Uid| matches!(seen, Observed::Instance(instance) if instance.uid() == uid);
         self.goings.retain(|going| {
             let waits = is_there(&going.uid);
             if !waits {
@@ -100,13 +100,13 @@ impl Flight {
     /// Tells these of those who wait for their Job to be gone how far it has come.
     pub(super) fn answer_goings(
         &mut self,
-        seen: &Seen,
+        seen: &Observed,
         these: impl Fn(Instant) -> bool,
         out: &mut Vec<Effect>,
     ) {
         let since = match seen {
-            Seen::Instance(instance) => instance.job.metadata.deletion_timestamp,
-            Seen::Absent | Seen::Foreign => None,
+            Observed::Instance(instance) => instance.job.metadata.deletion_timestamp,
+            Observed::Absent | Observed::NameConflict => None,
         };
         let progress = Progress {
             finding: Finding::stopping(since),
@@ -130,8 +130,8 @@ pub(in crate::app) fn overdue_at(instance: &Instance) -> Option<SystemTime> {
 }
 
 /// Whether there is a pod that does not go by itself.
-pub(super) fn is_forced(seen: &Seen, wall: SystemTime) -> bool {
-    let Seen::Instance(instance) = seen else {
+pub(super) fn is_forced(seen: &Observed, wall: SystemTime) -> bool {
+    let Observed::Instance(instance) = seen else {
         return false;
     };
     overdue_at(instance).is_some_and(|at| at <= wall)

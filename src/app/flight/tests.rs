@@ -1,4 +1,4 @@
-//! Stories of one name, told by its desk: what happened, what was called and who heard what.
+//! Stories of one name, told by its coordinator: what happened, what was called and who heard what.
 
 mod calls;
 mod ends;
@@ -6,194 +6,194 @@ mod intents;
 mod overdue;
 mod stops;
 
-use crate::app::fixture::{Scene, exists, key, n1, waiting_pod};
+use crate::app::fixture::{Fixture, exists, key, n1, waiting_pod};
 use crate::app::flight::Outcome;
 use serde_json::json;
 
 const NOTHING: [&str; 0] = [];
 
-/// A scene in which request 1 has begun a start and the Job `u1` is there.
-fn starting() -> Scene {
-    let mut scene = Scene::new();
-    assert_eq!(scene.get(1), ["call create for ann"]);
-    scene.world.job("u1", json!({}));
-    assert_eq!(scene.done(), NOTHING);
-    scene
+/// A fixture in which request 1 has begun a start and the Job `u1` is there.
+fn starting() -> Fixture {
+    let mut fixture = Fixture::new();
+    assert_eq!(fixture.get(1), ["call create for ann"]);
+    fixture.world.job("u1", json!({}));
+    assert_eq!(fixture.done(), NOTHING);
+    fixture
 }
 
-/// A scene in which the Job `u1` has failed at T0 + `secs`, and everybody knows.
-fn failed_after(secs: f64) -> Scene {
-    let mut scene = Scene::new();
-    scene.pass(secs);
-    scene.world.ended("u1", "Failed", json!({}));
-    scene.changed();
-    scene
+/// A fixture in which the Job `u1` has failed at T0 + `secs`, and everybody knows.
+fn failed_after(secs: f64) -> Fixture {
+    let mut fixture = Fixture::new();
+    fixture.pass(secs);
+    fixture.world.ended("u1", "Failed", json!({}));
+    fixture.changed();
+    fixture
 }
 
 #[test]
 fn one_create_and_the_address_for_all_hundred_who_ask() {
-    let mut scene = Scene::new();
-    assert_eq!(scene.get(1), ["call create for ann"]);
+    let mut fixture = Fixture::new();
+    assert_eq!(fixture.get(1), ["call create for ann"]);
     for n in 2..=100 {
-        assert_eq!(scene.get(n), NOTHING);
+        assert_eq!(fixture.get(n), NOTHING);
     }
-    scene.world.job("u1", json!({}));
-    assert_eq!(scene.done(), NOTHING);
-    scene.world.ready("u1", "10.0.0.1");
+    fixture.world.job("u1", json!({}));
+    assert_eq!(fixture.done(), NOTHING);
+    fixture.world.ready("u1", "10.0.0.1");
     let answers: Vec<String> = (1..=100).map(|n| format!("{n}: ready 10.0.0.1")).collect();
-    assert_eq!(scene.changed(), answers);
-    scene.check_empty();
+    assert_eq!(fixture.changed(), answers);
+    fixture.check_empty();
 }
 
 #[test]
 fn a_pod_of_another_uid_is_nobodys_answer() {
-    let mut scene = starting();
-    scene.world.ready("u0", "10.0.0.9");
-    assert_eq!(scene.changed(), NOTHING);
+    let mut fixture = starting();
+    fixture.world.ready("u0", "10.0.0.9");
+    assert_eq!(fixture.changed(), NOTHING);
 }
 
 #[test]
 fn already_exists_is_looked_at_and_joined() {
-    let mut scene = Scene::new();
-    scene.get(1);
-    assert_eq!(scene.fails(exists()), ["call read"]);
-    scene.world.job("u7", json!({}));
-    assert_eq!(scene.done(), NOTHING);
-    scene.world.ready("u7", "10.0.0.7");
-    assert_eq!(scene.changed(), ["1: ready 10.0.0.7"]);
-    scene.check_empty();
+    let mut fixture = Fixture::new();
+    fixture.get(1);
+    assert_eq!(fixture.fails(exists()), ["call read"]);
+    fixture.world.job("u7", json!({}));
+    assert_eq!(fixture.done(), NOTHING);
+    fixture.world.ready("u7", "10.0.0.7");
+    assert_eq!(fixture.changed(), ["1: ready 10.0.0.7"]);
+    fixture.check_empty();
 }
 
 #[test]
 fn already_exists_on_its_way_out_is_waited_for() {
-    let mut scene = Scene::new();
-    scene.get(1);
-    scene.fails(exists());
-    scene.world.deleting("u7");
-    assert_eq!(scene.done(), NOTHING);
-    assert_eq!(scene.get(2), NOTHING);
-    scene.world.job_gone("u7");
-    assert_eq!(scene.changed(), ["call create for ann"]);
-    scene.world.job("u8", json!({}));
-    scene.world.ready("u8", "10.0.0.8");
-    assert_eq!(scene.done(), ["1: ready 10.0.0.8", "2: ready 10.0.0.8"]);
+    let mut fixture = Fixture::new();
+    fixture.get(1);
+    fixture.fails(exists());
+    fixture.world.deleting("u7");
+    assert_eq!(fixture.done(), NOTHING);
+    assert_eq!(fixture.get(2), NOTHING);
+    fixture.world.job_gone("u7");
+    assert_eq!(fixture.changed(), ["call create for ann"]);
+    fixture.world.job("u8", json!({}));
+    fixture.world.ready("u8", "10.0.0.8");
+    assert_eq!(fixture.done(), ["1: ready 10.0.0.8", "2: ready 10.0.0.8"]);
 }
 
 #[test]
 fn already_exists_that_is_none_of_ours() {
-    let mut scene = Scene::new();
-    scene.get(1);
-    scene.fails(exists());
-    assert_eq!(scene.ends(Outcome::Foreign), ["1: NameTaken"]);
-    scene.check_empty();
+    let mut fixture = Fixture::new();
+    fixture.get(1);
+    fixture.fails(exists());
+    assert_eq!(fixture.ends(Outcome::NameConflict), ["1: NameTaken"]);
+    fixture.check_empty();
     // Next time it is looked at again.
-    assert_eq!(scene.get(2), ["call create for ann"]);
+    assert_eq!(fixture.get(2), ["call create for ann"]);
 }
 
 #[test]
 fn a_job_of_another_pair_has_the_name() {
-    let mut scene = Scene::new();
+    let mut fixture = Fixture::new();
     // scim/n1-x and scim-n1/x share a Job name.
-    scene.world.job_of(&key("scim-n1", "x"), "u1", json!({}));
+    fixture.world.job_of(&key("scim-n1", "x"), "u1", json!({}));
     assert_eq!(
-        scene.get_of(1, &key("scim", "n1-x"), "", 10),
+        fixture.get_of(1, &key("scim", "n1-x"), "", 10),
         ["1: NameTaken"]
     );
-    scene.check_empty();
+    fixture.check_empty();
 }
 
 #[test]
 fn already_exists_and_gone_again() {
-    let mut scene = Scene::new();
-    scene.get(1);
-    scene.fails(exists());
-    assert_eq!(scene.ends(Outcome::Absent), ["call create for ann"]);
+    let mut fixture = Fixture::new();
+    fixture.get(1);
+    fixture.fails(exists());
+    assert_eq!(fixture.ends(Outcome::Absent), ["call create for ann"]);
 }
 
 #[test]
 fn view_and_api_server_that_disagree_make_no_storm() {
-    let mut scene = Scene::new();
-    scene.get(1);
+    let mut fixture = Fixture::new();
+    fixture.get(1);
     for _ in 0..3 {
-        assert_eq!(scene.fails(exists()), ["call read"]);
-        assert_eq!(scene.ends(Outcome::Absent), ["call create for ann"]);
+        assert_eq!(fixture.fails(exists()), ["call read"]);
+        assert_eq!(fixture.ends(Outcome::Absent), ["call create for ann"]);
     }
-    assert_eq!(scene.fails(exists()), NOTHING);
-    assert_eq!(scene.pass(0.1), ["call read"]);
+    assert_eq!(fixture.fails(exists()), NOTHING);
+    assert_eq!(fixture.pass(0.1), ["call read"]);
 }
 
 #[test]
 fn no_wait_starts_all_the_same() {
-    let mut scene = Scene::new();
+    let mut fixture = Fixture::new();
     assert_eq!(
-        scene.get_of(1, &n1(), "", 0),
+        fixture.get_of(1, &n1(), "", 0),
         ["call create for ann", "1: node_not_ready Admitting"]
     );
-    scene.world.job("u1", json!({}));
-    assert_eq!(scene.done(), NOTHING);
-    scene.check_empty();
+    fixture.world.job("u1", json!({}));
+    assert_eq!(fixture.done(), NOTHING);
+    fixture.check_empty();
 }
 
 #[test]
 fn who_hangs_up_is_forgotten_and_what_it_started_goes_on() {
-    let mut scene = Scene::new();
-    scene.get(1);
-    assert_eq!(scene.hang_up(1), NOTHING);
-    scene.world.job("u1", json!({}));
-    assert_eq!(scene.done(), NOTHING);
-    scene.check_empty();
-    assert_eq!(scene.stop(2), ["call delete u1 for bob"]);
-    assert_eq!(scene.hang_up(2), NOTHING);
-    scene.world.deleting("u1");
-    assert_eq!(scene.done(), NOTHING);
-    scene.check_empty();
+    let mut fixture = Fixture::new();
+    fixture.get(1);
+    assert_eq!(fixture.hang_up(1), NOTHING);
+    fixture.world.job("u1", json!({}));
+    assert_eq!(fixture.done(), NOTHING);
+    fixture.check_empty();
+    assert_eq!(fixture.stop(2), ["call delete u1 for bob"]);
+    assert_eq!(fixture.hang_up(2), NOTHING);
+    fixture.world.deleting("u1");
+    assert_eq!(fixture.done(), NOTHING);
+    fixture.check_empty();
 }
 
 #[test]
 fn at_the_end_of_the_service_who_waits_hears_how_far_it_is() {
-    let mut scene = starting();
-    scene.world.pod("u1", waiting_pod("ContainerCreating"));
-    scene.changed();
-    assert_eq!(scene.drain(), ["1: pulling_image ContainerCreating"]);
-    assert_eq!(scene.get(3), ["3: Draining"]);
-    scene.check_empty();
-    let mut scene = failed_after(60.0);
-    scene.get(1);
-    assert_eq!(scene.drain(), ["1: app_error BackoffLimitExceeded"]);
+    let mut fixture = starting();
+    fixture.world.pod("u1", waiting_pod("ContainerCreating"));
+    fixture.changed();
+    assert_eq!(fixture.drain(), ["1: pulling_image ContainerCreating"]);
+    assert_eq!(fixture.get(3), ["3: Draining"]);
+    fixture.check_empty();
+    let mut fixture = failed_after(60.0);
+    fixture.get(1);
+    assert_eq!(fixture.drain(), ["1: app_error BackoffLimitExceeded"]);
 }
 
 #[test]
 fn at_the_end_of_the_service_changes_have_a_while_to_be_made() {
     let ready = || {
-        let mut scene = starting();
-        scene.world.ready("u1", "10.0.0.1");
-        scene.changed();
-        scene
+        let mut fixture = starting();
+        fixture.world.ready("u1", "10.0.0.1");
+        fixture.changed();
+        fixture
     };
     // One call is under way, and another label waits for it.
-    let mut scene = ready();
-    scene.label(2);
-    scene.label(3);
-    assert_eq!(scene.drain(), NOTHING);
-    assert_eq!(scene.done()[0], "2: done");
-    assert_eq!(scene.done(), ["3: done"]);
-    scene.check_empty();
+    let mut fixture = ready();
+    fixture.label(2);
+    fixture.label(3);
+    assert_eq!(fixture.drain(), NOTHING);
+    assert_eq!(fixture.done()[0], "2: done");
+    assert_eq!(fixture.done(), ["3: done"]);
+    fixture.check_empty();
     // Who waits for the Job to be gone hears that it is on its way.
-    let mut scene = ready();
-    scene.stop_and_wait(4, Some(60));
-    assert_eq!(scene.drain(), NOTHING);
-    scene.world.deleting("u1");
-    assert_eq!(scene.done(), ["4: node_not_ready Stopping"]);
-    scene.check_empty();
+    let mut fixture = ready();
+    fixture.stop_and_wait(4, Some(60));
+    assert_eq!(fixture.drain(), NOTHING);
+    fixture.world.deleting("u1");
+    assert_eq!(fixture.done(), ["4: node_not_ready Stopping"]);
+    fixture.check_empty();
     // What Kubernetes does not answer in time is not waited for.
-    let mut scene = ready();
-    scene.label(5);
-    assert_eq!(scene.drain(), NOTHING);
-    assert_eq!(scene.pass(4.0), NOTHING);
-    assert_eq!(scene.pass(1.0), ["5: Unavailable"]);
+    let mut fixture = ready();
+    fixture.label(5);
+    assert_eq!(fixture.drain(), NOTHING);
+    assert_eq!(fixture.pass(4.0), NOTHING);
+    assert_eq!(fixture.pass(1.0), ["5: Unavailable"]);
     // Nor is a pod.
-    let mut scene = starting();
-    scene.label(6);
-    assert_eq!(scene.drain(), ["1: node_not_ready NoPod", "6: Draining"]);
-    scene.check_empty();
+    let mut fixture = starting();
+    fixture.label(6);
+    assert_eq!(fixture.drain(), ["1: node_not_ready NoPod", "6: Draining"]);
+    fixture.check_empty();
 }

@@ -4,8 +4,8 @@
 
 use super::{Asked, Context, Effect, Flight, Kind, Whose};
 use crate::app::Answer;
+use crate::app::cache::Observed;
 use crate::app::error::{self, Error};
-use crate::app::view::Seen;
 use crate::kube::{self, Class};
 use std::time::{Duration, Instant};
 
@@ -26,7 +26,7 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(10);
 /// Pause between two tries to get rid of a pod that does not go.
 const FORCE_PAUSE: Duration = Duration::from_secs(5);
 
-/// So often in a row Kubernetes may have something else than the view shows before that is
+/// So often in a row Kubernetes may have something else than the cache shows before that is
 /// looked at in peace.
 const RACES_AT_ONCE: u32 = 3;
 
@@ -75,7 +75,7 @@ impl Flight {
     }
 
     /// When to try the call again that is due and failed before.
-    pub(super) fn retry_at(&self, seen: &Seen, context: &Context<'_>) -> Option<Instant> {
+    pub(super) fn retry_at(&self, seen: &Observed, context: &Context<'_>) -> Option<Instant> {
         let trouble = self.trouble.as_ref().filter(|_| self.asked.is_none())?;
         (self.due(seen, context) == Some(trouble.kind)).then_some(trouble.retry_at)
     }
@@ -105,7 +105,7 @@ impl Flight {
             (Class::AlreadyExists, Kind::Create) | (Class::Conflict, Kind::Delete) => {
                 self.look_again(error, context);
             }
-            // The engine has taken it out of the view.
+            // The engine has taken it out of the cache.
             (Class::NotFound, Kind::Delete) => {
                 self.trouble = None;
                 if let Whose::Delete { stops, .. } = &asked.whose {
@@ -118,7 +118,7 @@ impl Flight {
             (Class::NotFound, Kind::Create) => {
                 self.give_up(&asked.whose, &Error::NamespaceMissing, out);
             }
-            // A quota that many starts change at once; or the pod was replaced, and the view
+            // A quota that many starts change at once; or the pod was replaced, and the cache
             // will show its successor.
             (Class::Conflict, Kind::Create) | (Class::NotFound | Class::Conflict, Kind::Label) => {
                 self.try_again(kind, Error::UNAVAILABLE, error, context);
@@ -158,7 +158,7 @@ impl Flight {
         }
     }
 
-    /// The view lags behind: read, at once the first times, so that two that disagree for ever
+    /// The cache lags behind: read, at once the first times, so that two that disagree for ever
     /// make no storm.
     fn look_again(&mut self, error: &kube::Error, context: &Context<'_>) {
         self.must_read = true;

@@ -1,9 +1,9 @@
 //! What the pod of a Job said when it failed, for as long as its Job may be asked about: a Job that
 //! is retried deletes its pod when it fails, and others are collected or deleted by hand.
 //!
-//! Pure. While the view has the pod nothing is held twice: the pod is shared with it.
+//! Pure. While the cache has the pod nothing is held twice: the pod is shared with it.
 
-use crate::app::view::Instance;
+use crate::app::cache::Instance;
 use crate::kube::types::{Pod, Uid};
 use crate::model::names::InstanceKey;
 use crate::model::status::{self, InstanceStatus};
@@ -34,7 +34,7 @@ struct Words {
 }
 
 impl LastWords {
-    /// Takes note of what the view shows of a name now.
+    /// Takes note of what the cache shows of a name now.
     pub(super) fn note(&mut self, key: &InstanceKey, seen: Option<&Instance>, wall: SystemTime) {
         self.shed(wall);
         // One that is ready is past all that was wrong.
@@ -44,7 +44,11 @@ impl LastWords {
             self.forget(key);
             return;
         };
-        if let Some(pod) = instance.pod.as_ref().filter(|pod| status::says_why(pod)) {
+        if let Some(pod) = instance
+            .pod
+            .as_ref()
+            .filter(|pod| status::has_termination_report(pod))
+        {
             self.forget(key);
             let words = Words {
                 job: instance.uid().clone(),

@@ -1,8 +1,8 @@
 //! What is remembered, by literals: a name is seen in some state at some second.
 
 use super::*;
+use crate::app::cache::Observed;
 use crate::app::fixture::{World, key, merge, n1, uid, waiting_pod};
-use crate::app::view::Seen;
 use serde_json::{Value, json};
 
 /// A history of scim/n1 in a world.
@@ -26,9 +26,9 @@ impl Past {
     }
 
     fn note(&mut self) {
-        let seen = self.world.view.see(&n1());
+        let seen = self.world.cache.see(&n1());
         let instance = match &seen {
-            Seen::Instance(instance) => Some(&**instance),
+            Observed::Instance(instance) => Some(&**instance),
             _ => None,
         };
         self.history
@@ -164,7 +164,7 @@ fn so_many_names_that_have_gone_are_remembered() {
     past.pass(60);
     past.ended("u1", "Failed", 0);
     past.pass(20);
-    let Seen::Instance(failed) = past.world.view.see(&n1()) else {
+    let Observed::Instance(failed) = past.world.cache.see(&n1()) else {
         panic!("it is there");
     };
     for n in 0..=GONE_MAX {
@@ -212,7 +212,7 @@ fn one_trouble_has_one_beginning_whatever_it_is_called() {
     let mut past = Past::new();
     past.world.job("u1", json!({}));
     let begun = |past: &Past| {
-        let Seen::Instance(instance) = past.world.view.see(&n1()) else {
+        let Observed::Instance(instance) = past.world.cache.see(&n1()) else {
             panic!("it is there");
         };
         let InstanceStatus::Starting(finding) = &instance.status else {
@@ -251,7 +251,7 @@ fn failed_pod(code: i32) -> Value {
 
 /// The exit code that the failed instance tells, after what is remembered was recalled.
 fn told(past: &Past) -> Option<i32> {
-    let Seen::Instance(mut instance) = past.world.view.see(&n1()) else {
+    let Observed::Instance(mut instance) = past.world.cache.see(&n1()) else {
         panic!("it is there");
     };
     past.history.recall(&n1(), &mut instance);
@@ -309,8 +309,8 @@ fn what_is_remembered_of_a_pod_is_of_its_job_alone() {
 fn so_many_pods_that_have_gone_are_remembered() {
     let mut past = Past::new();
     past.world.job("u1", json!({}));
-    let see = |past: &Past| match past.world.view.see(&n1()) {
-        Seen::Instance(instance) => instance,
+    let see = |past: &Past| match past.world.cache.see(&n1()) {
+        Observed::Instance(instance) => instance,
         _ => panic!("it is there"),
     };
     past.world.pod("u1", failed_pod(3));

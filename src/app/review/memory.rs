@@ -1,6 +1,6 @@
 //! What is known of tokens, and who waits to hear of which. Pure, and bounded.
 
-use super::{Token, Verdict};
+use super::{RequestHandle, Verdict};
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
@@ -23,13 +23,13 @@ type Digest = [u8; 32];
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     entries: HashMap<Digest, Entry>,
-    waiting: HashMap<Token, Digest>,
+    waiting: HashMap<RequestHandle, Digest>,
 }
 
 #[derive(Debug)]
 enum Entry {
     /// Kubernetes is being asked; these wait.
-    Asked(Vec<Token>),
+    Asked(Vec<RequestHandle>),
     Known {
         verdict: Verdict,
         until: Instant,
@@ -50,7 +50,7 @@ pub(super) enum Look {
 
 impl Memory {
     /// Looks a token up for this request, which waits from now on if nothing is known.
-    pub(super) fn look(&mut self, digest: &Digest, token: Token, now: Instant) -> Look {
+    pub(super) fn look(&mut self, digest: &Digest, token: RequestHandle, now: Instant) -> Look {
         if let Some(Entry::Known { verdict, until }) = self.entries.get(digest)
             && now < *until
         {
@@ -78,7 +78,7 @@ impl Memory {
         digest: &Digest,
         verdict: Option<Verdict>,
         now: Instant,
-    ) -> Vec<Token> {
+    ) -> Vec<RequestHandle> {
         let waited = match self.entries.remove(digest) {
             Some(Entry::Asked(tokens)) => tokens,
             Some(Entry::Known { .. }) | None => Vec::new(),
@@ -99,7 +99,7 @@ impl Memory {
     }
 
     /// This request no longer waits.
-    pub(super) fn leave(&mut self, token: Token) {
+    pub(super) fn leave(&mut self, token: RequestHandle) {
         if let Some(digest) = self.waiting.remove(&token)
             && let Some(Entry::Asked(tokens)) = self.entries.get_mut(&digest)
         {
@@ -108,7 +108,7 @@ impl Memory {
     }
 
     /// Nobody waits any more; returns who did.
-    pub(super) fn leave_all(&mut self) -> Vec<Token> {
+    pub(super) fn leave_all(&mut self) -> Vec<RequestHandle> {
         for entry in self.entries.values_mut() {
             if let Entry::Asked(tokens) = entry {
                 tokens.clear();
@@ -146,8 +146,8 @@ impl Memory {
 mod tests {
     use super::*;
 
-    fn token(serial: usize) -> Token {
-        Token {
+    fn token(serial: usize) -> RequestHandle {
+        RequestHandle {
             io: 0,
             slot: 0,
             serial: serial as u64,

@@ -1,10 +1,10 @@
-//! How starts go, from what the view shows and what time it is.
+//! How starts go, from what the cache shows and what time it is.
 
 use super::*;
 use crate::app::fixture::{World, key, n1, waiting_pod};
 use crate::app::history::History;
 use crate::model::job::JobSettings;
-use crate::model::status::LAST_WORDS_WAIT;
+use crate::model::status::TERMINATION_REPORT_WAIT;
 use serde_json::json;
 
 /// A replica that follows its start of scim/n1.
@@ -38,12 +38,12 @@ impl Follower {
         self.world.pass(Duration::from_secs(secs));
     }
 
-    /// Looks, and has the desk take note, as the engine does.
+    /// Looks, and has the coordinator take note, as the engine does.
     fn look(&mut self) -> Option<News> {
         let news = self.with_context(|starts, context| starts.look(&n1(), context));
-        let seen = self.world.view.see(&n1());
+        let seen = self.world.cache.see(&n1());
         let instance = match &seen {
-            Seen::Instance(instance) => Some(&**instance),
+            Observed::Instance(instance) => Some(&**instance),
             _ => None,
         };
         let settings = JobSettings::default();
@@ -61,7 +61,7 @@ impl Follower {
         let context = Context {
             now: self.world.instant(),
             wall: self.world.wall(),
-            view: &self.world.view,
+            cache: &self.world.cache,
             catalog: &self.world.catalog,
             history: &self.history,
         };
@@ -70,7 +70,7 @@ impl Follower {
 
     /// The phases that are told of scim/n1, with their seconds.
     fn timings(&self) -> Option<Vec<(Phase, u64)>> {
-        let Seen::Instance(instance) = self.world.view.see(&n1()) else {
+        let Observed::Instance(instance) = self.world.cache.see(&n1()) else {
             return None;
         };
         let now = self.world.instant();
@@ -126,15 +126,15 @@ fn a_failure_is_an_end_and_a_verdict() {
     // Its pod may yet say why.
     assert_eq!(follower.look(), None);
     let due = follower.starts.next_wake().unwrap();
-    assert_eq!(due, follower.world.instant() + LAST_WORDS_WAIT);
-    follower.world.pass(LAST_WORDS_WAIT);
+    assert_eq!(due, follower.world.instant() + TERMINATION_REPORT_WAIT);
+    follower.world.pass(TERMINATION_REPORT_WAIT);
     let news = follower.tick().pop().unwrap();
     let ended = news.ended.unwrap();
     assert_eq!(
         (ended.result(), ended.reason()),
         ("failed", "BackoffLimitExceeded")
     );
-    let took = secs(5) + LAST_WORDS_WAIT;
+    let took = secs(5) + TERMINATION_REPORT_WAIT;
     assert_eq!(news.verdict, Some(secs(1) + took));
     assert_eq!(news.phase, Some((Phase::Creating, took)));
     assert_eq!(follower.look(), None);

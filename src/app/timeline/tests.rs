@@ -1,8 +1,8 @@
 //! Where the time goes: by our own clock, and by Kubernetes' timestamps.
 
 use super::*;
+use crate::app::cache::Observed;
 use crate::app::fixture::{World, n1, t0};
-use crate::app::view::Seen;
 use serde_json::{Value, json};
 
 const MS: Duration = Duration::from_millis(1);
@@ -90,7 +90,7 @@ fn check(status: &Value, expected: Option<&str>) {
     world.job("u1", json!({}));
     world.pod("u1", json!({ "status": status }));
     world.pass(Duration::from_secs(100));
-    let Seen::Instance(instance) = world.view.see(&n1()) else {
+    let Observed::Instance(instance) = world.cache.see(&n1()) else {
         panic!("there is an instance");
     };
     let timings = Timings::of_pod(&instance, world.wall());
@@ -175,8 +175,8 @@ fn timestamps_in_a_wrong_order_are_no_time() {
 #[test]
 fn without_a_pod_that_stays_there_is_nothing_to_tell() {
     let mut world = World::new();
-    let told = |world: &World| match world.view.see(&n1()) {
-        Seen::Instance(instance) => Timings::of_pod(&instance, world.wall()),
+    let told = |world: &World| match world.cache.see(&n1()) {
+        Observed::Instance(instance) => Timings::of_pod(&instance, world.wall()),
         other => panic!("there is an instance: {other:?}"),
     };
     world.job("u1", json!({}));

@@ -4,7 +4,7 @@
 //! [`legacy`](super::legacy). Here is not decided what is answered, only what it looks like.
 
 use crate::app::Progress;
-use crate::app::view::{Entry, Ready};
+use crate::app::cache::{Entry, Ready};
 use crate::http::message::Response;
 use crate::model::labels::{MetaLabels, RESERVED, SESSION_ID};
 use crate::model::status::Finding;

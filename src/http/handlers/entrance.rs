@@ -1,10 +1,10 @@
-//! The way in: what the gate says of a request, and what a review says of a parked one.
+//! The way in: what the authenticator says of a request, and what a review says of a parked one.
 
 use super::{Api, Pending};
 use crate::app::review::{Bearer, Verdict};
-use crate::app::{Error, Token};
+use crate::app::{Error, RequestHandle};
 use crate::http::auth::Denied;
-use crate::http::auth::gate::Entry;
+use crate::http::auth::authenticator::Entry;
 use crate::http::message::{Method, Request, Response};
 use crate::http::problem::{Problem, Shape};
 use crate::http::router::{self, Resource, Route, Routed};
@@ -14,7 +14,7 @@ use crate::http::server::{Handled, Resumed};
 #[derive(Debug)]
 pub struct Held {
     request: Request,
-    token: Token,
+    token: RequestHandle,
     bearer: Bearer,
 }
 
@@ -36,8 +36,13 @@ impl Held {
 
 impl Api {
     /// Lets the request in, turns it away, or parks it for a review.
-    pub(super) fn enter(&self, routed: Routed, request: Request, token: Token) -> Handled<Pending> {
-        let bearer = match self.gate.enter(&request, &routed) {
+    pub(super) fn enter(
+        &self,
+        routed: Routed,
+        request: Request,
+        token: RequestHandle,
+    ) -> Handled<Pending> {
+        let bearer = match self.authenticator.enter(&request, &routed) {
             Entry::In(caller) => return self.admitted(routed, &request, &caller, token),
             Entry::Out(denied) => {
                 return Handled::Reply(turned_away(&denied, shape(&routed, &request.method)));
@@ -88,9 +93,12 @@ impl Api {
         request: &Request,
         bearer: &Bearer,
         verdict: &Verdict,
-        token: Token,
+        token: RequestHandle,
     ) -> Handled<Pending> {
-        match self.gate.reviewed(bearer, request.peer, &routed, verdict) {
+        match self
+            .authenticator
+            .reviewed(bearer, request.peer, &routed, verdict)
+        {
             Ok(caller) => self.admitted(routed, request, &caller, token),
             Err(denied) => Handled::Reply(turned_away(&denied, shape(&routed, &request.method))),
         }

@@ -7,7 +7,7 @@
 use super::answers::add_finding;
 use super::{Api, Pending, asked, problem, variables};
 use crate::app::flight::Intent;
-use crate::app::{Answer, Asked, Error, Progress, Token};
+use crate::app::{Answer, Asked, Error, Progress, RequestHandle};
 use crate::http::auth::Caller;
 use crate::http::body;
 use crate::http::message::{Request, Response};
@@ -32,7 +32,7 @@ impl Api {
         app_type: &str,
         request: &Request,
         caller: &Caller,
-        token: Token,
+        token: RequestHandle,
     ) -> Handled<Pending> {
         let variables = match variables(request) {
             Ok(variables) => variables,
@@ -69,7 +69,7 @@ impl Api {
         name: String,
         request: &Request,
         caller: &Caller,
-        token: Token,
+        token: RequestHandle,
     ) -> Handled<Pending> {
         match self
             .app

@@ -1,13 +1,13 @@
-//! Requests by literals, and the exact bytes of the answers; what waits is taken from the desk's inbox.
+//! Requests by literals, and the exact bytes of the answers; what waits is taken from the coordinator's inbox.
 
 use super::*;
-use crate::app::desk::{Input, Wish};
+use crate::app::coordinator::{Input, Wish};
 use crate::app::engine::{Catalogs, Inbox, Inputs};
 use crate::app::fixture::{World, decode, key, n1, ready_pod, t0, token};
 use crate::app::{Following, Progress, Waits};
 use crate::clock::Clock;
-use crate::health::{Beat, Signs};
-use crate::http::auth::gate::Mode;
+use crate::health::{Beat, HealthInputs};
+use crate::http::auth::authenticator::Mode;
 use crate::http::message::Method;
 use crate::metrics::{Metrics, Scrape};
 use crate::model::status::{Finding, Phase};
@@ -33,10 +33,10 @@ impl Clock for Manual {
 }
 
 #[derive(Debug, Default)]
-struct FixedSigns(Signs);
+struct FixedHealth(HealthInputs);
 
-impl Vitals for FixedSigns {
-    fn signs(&self) -> Signs {
+impl HealthSource for FixedHealth {
+    fn inputs(&self) -> HealthInputs {
         self.0.clone()
     }
 }
@@ -51,7 +51,7 @@ impl Scrape for NoScrape {
     }
 }
 
-/// The handler over a world, and the end of the inbox at which the desk would read.
+/// The handler over a world, and the end of the inbox at which the coordinator would read.
 struct Bench {
     world: World,
     api: Api,
@@ -61,10 +61,10 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        Self::over(World::new(), Signs::default())
+        Self::over(World::new(), HealthInputs::default())
     }
 
-    fn over(world: World, signs: Signs) -> Self {
+    fn over(world: World, inputs: HealthInputs) -> Self {
         let clock = Arc::new(Manual {
             began: world.instant(),
             passed: Mutex::default(),
@@ -79,20 +79,20 @@ impl Bench {
             json!({"metadata": {"name": "apps"}, "data": {"zeta.yaml": "x", "scim.yaml": "x"}});
         catalogs.update(&[Arc::new(decode(&map))]);
         let of_app = Arc::clone(&clock) as Arc<dyn Clock>;
-        let (view, following) = (world.view.clone(), Following::default());
-        let app = App::new(view, catalogs, inbox, waits, of_app, None, following);
+        let (cache, following) = (world.cache.clone(), Following::default());
+        let app = App::new(cache, catalogs, inbox, waits, of_app, None, following);
         let watched = Watched {
             metrics: Arc::new(Metrics::new(1, &router::route_labels())),
             scrape: Arc::new(NoScrape),
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
         };
         let of_gate = Arc::clone(&clock) as Arc<dyn Clock>;
-        let gate = Gate::new(Mode::Open, 20, of_gate);
+        let authenticator = Authenticator::new(Mode::Open, 20, of_gate);
         let api = Api::new(
             app,
-            Arc::new(FixedSigns(signs)),
+            Arc::new(FixedHealth(inputs)),
             "here".into(),
-            gate,
+            authenticator,
             watched,
         );
         Self {
@@ -120,7 +120,7 @@ impl Bench {
         self.send(request)
     }
 
-    /// The wish that has just been handed to the desk.
+    /// The wish that has just been handed to the coordinator.
     fn wish(&self) -> (InstanceKey, Wish) {
         match *self.inbox.try_recv().unwrap() {
             Input::Asked(key, wish) => (key, wish),
@@ -368,7 +368,7 @@ fn errors_that_time_heals_say_when_to_ask_again() {
 
 #[test]
 fn before_the_first_list_nothing_is_claimed() {
-    let bench = Bench::over(World::unsynced(), Signs::default());
+    let bench = Bench::over(World::unsynced(), HealthInputs::default());
     let msg = Error::NotSynced;
     let plain = format!(r#"{{"status":"error","msg":"{msg}","code":"not_synced"}}"#);
     for target in ["/app", "/app/scim", "/app/scim/n1"] {
@@ -568,16 +568,16 @@ fn probes_and_info() {
     );
     assert_eq!(header(&unready, "retry-after"), Some("1"));
     let late = Beat {
-        thread: "desk",
+        thread: "coordinator",
         since: Duration::from_secs(61),
         latest: Duration::from_secs(60),
     };
-    let signs = Signs {
+    let inputs = HealthInputs {
         synced: true,
         beats: vec![late],
-        ..Signs::default()
+        ..HealthInputs::default()
     };
-    let bench = Bench::over(World::new(), signs);
+    let bench = Bench::over(World::new(), inputs);
     assert_eq!(bench.get("/livez").status, 503);
     check(&bench.get("/readyz"), 200, r#"{"status":"ok"}"#);
 }

@@ -10,7 +10,7 @@ use super::socket::Socket;
 use super::timers::Timers;
 use super::turn::{Core, Slot, Turn};
 use super::{Handler, Shared};
-use crate::app::{RequestIds, Token};
+use crate::app::{RequestHandle, RequestIds};
 use crate::http::connection::{Connection, Expired};
 use crate::http::message::Refusal;
 use crate::http::wire::{Heads, Persistence};
@@ -45,7 +45,7 @@ pub(super) struct IoThread<H: Handler> {
     acceptor: Option<Acceptor>,
     /// Connections that have more to do.
     again: Vec<usize>,
-    mail: Vec<(Token, H::Answer)>,
+    mail: Vec<(RequestHandle, H::Answer)>,
     /// Connections of this thread that are only being refused.
     refusing: usize,
 }
@@ -58,7 +58,7 @@ impl<H: Handler> IoThread<H> {
     ) -> io::Result<Self> {
         let poll = Poll::new()?;
         let waker = mio::Waker::new(poll.registry(), WAKER)?;
-        shared.control.bells[io].connect(waker);
+        shared.control.wakers[io].connect(waker);
         if let Some(acceptor) = &mut acceptor {
             let interest = Interest::READABLE;
             poll.registry()
@@ -102,7 +102,7 @@ impl<H: Handler> IoThread<H> {
             self.core.now = self.core.shared.clock.now();
             self.beat();
             self.core.heads.update(self.core.shared.clock.wall_now());
-            let has_mail = self.core.shared.control.bells[self.core.io].heard();
+            let has_mail = self.core.shared.control.wakers[self.core.io].heard();
             if has_mail {
                 self.take_orders();
             }
@@ -358,7 +358,7 @@ impl<H: Handler> IoThread<H> {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .push(accepted);
-        self.core.shared.control.bells[io].ring();
+        self.core.shared.control.wakers[io].wake();
     }
 
     /// Takes a connection that was counted, or one that is to be refused.

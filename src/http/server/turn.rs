@@ -6,7 +6,7 @@
 use super::admission::Permit;
 use super::socket::{Sent, Socket};
 use super::{Handled, Handler, Resumed, Shared};
-use crate::app::{RequestId, RequestIds, Token};
+use crate::app::{RequestHandle, RequestId, RequestIds};
 use crate::http::connection::{Connection, Step};
 use crate::http::message::{Refusal, Request, Response};
 use crate::http::server::stats::ThreadStats;
@@ -34,7 +34,7 @@ const SPEAKS_HTTPS: &str = "this port speaks HTTPS: use https://";
 pub(super) struct Slot<P> {
     pub(super) connection: Connection,
     pub(super) socket: Socket,
-    pub(super) parked: Option<(Token, P)>,
+    pub(super) parked: Option<(RequestHandle, P)>,
     /// The name of the request that is being answered.
     pub(super) request_id: Option<RequestId>,
     pub(super) readable: bool,
@@ -219,7 +219,7 @@ impl<H: Handler> Core<H> {
 
     fn handle(&mut self, slot: &mut Slot<H::Pending>, place: usize, mut request: Request) {
         self.serial += 1;
-        let token = Token {
+        let token = RequestHandle {
             io: u32::try_from(self.io).expect("there are few I/O threads"),
             slot: u32::try_from(place).expect("there are few connections"),
             serial: self.serial,
@@ -249,7 +249,7 @@ impl<H: Handler> Core<H> {
     pub(super) fn resume(
         &mut self,
         slot: &mut Slot<H::Pending>,
-        token: Token,
+        token: RequestHandle,
         answer: H::Answer,
     ) -> bool {
         let Some((_, pending)) = slot.parked.take_if(|(parked, _)| *parked == token) else {
@@ -348,7 +348,7 @@ impl<H: Handler> Core<H> {
         }
     }
 
-    fn abandon(&self, token: Token) {
+    fn abandon(&self, token: RequestHandle) {
         let handler = &self.shared.handler;
         if catch_unwind(AssertUnwindSafe(|| handler.abandon(token))).is_err() {
             self.stats().panics.add(1);

@@ -45,7 +45,7 @@ pub enum WatchEvent<K> {
     /// The object is gone, or does not match the selector any more; as it was last.
     Deleted(K),
     /// An object that is none of ours (any more) has changed.
-    Foreign(Box<ObjectMeta>),
+    NotOurs(Box<ObjectMeta>),
     /// Nothing happened up to this version.
     Bookmark(ResourceVersion),
     /// The watch is over.
@@ -207,7 +207,7 @@ impl<'de, K: Resource> DeserializeSeed<'de> for EventObject<'_, K> {
         if object.is_ours() {
             return Ok(make(object));
         }
-        Ok(WatchEvent::Foreign(Box::new(object.metadata().clone())))
+        Ok(WatchEvent::NotOurs(Box::new(object.metadata().clone())))
     }
 }
 

@@ -148,7 +148,7 @@ fn conditions_are_kept_by_kind_and_those_of_others_are_not() {
             condition("Ready", "True", ""),
             // Anybody may give a pod conditions.
             condition("Complete", "True", "Mine"),
-            condition("example.com/gate", "True", ""),
+            condition("example.com/authenticator", "True", ""),
         ]}}),
     );
     let scheduled = pod.conditions.get(ConditionType::PodScheduled).unwrap();
@@ -277,7 +277,7 @@ fn watch_events() {
         Ok(WatchEvent::Deleted(_))
     ));
     let foreign = r#"{"metadata": {"name": "a", "resourceVersion": "8"}}"#;
-    let Ok(WatchEvent::Foreign(metadata)) = event(&line("MODIFIED", foreign)) else {
+    let Ok(WatchEvent::NotOurs(metadata)) = event(&line("MODIFIED", foreign)) else {
         panic!()
     };
     assert_eq!(metadata.resource_version, "8".into());

@@ -26,7 +26,7 @@ pub(super) fn pod_ended(job: &Job, pod: &Pod) -> Option<InstanceStatus> {
         let at = finding.since;
         let lasted = lasted(job, at);
         return Some(InstanceStatus::Failed {
-            finding: finding.never(),
+            finding: finding.terminal(),
             at,
             lasted,
         });
@@ -344,7 +344,7 @@ fn no_image(
     let told = sentences::no_image(container.name(), reason, message);
     let finding = Finding::new(Phase::Pulling, reason, told.sentence).within(Budget::PullError);
     if told.is_hopeless {
-        finding.never()
+        finding.terminal()
     } else {
         finding
     }

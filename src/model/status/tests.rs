@@ -105,18 +105,18 @@ fn ended(code: i32, reason: &str) -> Value {
     json!({"terminated": {"exitCode": code, "reason": reason, "message": "last words", "startedAt": at(4), "finishedAt": at(9)}})
 }
 
-/// `status phase reason outlook legacy-word`; the outlook is `never`, `wait`, or the budget, with
+/// `status phase reason prognosis legacy-word`; the prognosis is `never`, `wait`, or the budget, with
 /// the second from which it runs where Kubernetes gives one.
 fn line(assessment: &Assessment) -> String {
     let zero = Timestamp::parse(T0).unwrap().seconds();
     let secs =
         |t: Option<Timestamp>| t.map_or_else(|| "?".into(), |t| (t.seconds() - zero).to_string());
     let told = |finding: &Finding| {
-        let outlook = match finding.outlook {
-            Outlook::Never => "never".into(),
-            Outlook::Unsaid => "unsaid".into(),
-            Outlook::Wait { budget: None, .. } => "wait".into(),
-            Outlook::Wait {
+        let prognosis = match finding.prognosis {
+            Prognosis::Terminal => "never".into(),
+            Prognosis::AwaitingReason => "unsaid".into(),
+            Prognosis::Retryable { budget: None, .. } => "wait".into(),
+            Prognosis::Retryable {
                 budget: Some(budget),
                 pause,
                 from,
@@ -127,7 +127,7 @@ fn line(assessment: &Assessment) -> String {
         };
         let word = finding.phase.legacy_word();
         let phase = finding.phase.as_str();
-        format!("{phase} {} {outlook} {word}", finding.reason)
+        format!("{phase} {} {prognosis} {word}", finding.reason)
     };
     match &assessment.status {
         InstanceStatus::Ready { ip } => format!("ready {ip}"),
@@ -631,8 +631,8 @@ fn the_pod_knows_better_why_a_job_failed() {
 #[test]
 fn a_pod_that_has_not_said_it_yet_is_waited_for() {
     let failed = job_with("FailureTarget", 60, "BackoffLimitExceeded");
-    let job_says = |outlook| {
-        format!("failed starting BackoffLimitExceeded {outlook} pulling_image at 60 after 60")
+    let job_says = |prognosis| {
+        format!("failed starting BackoffLimitExceeded {prognosis} pulling_image at 60 after 60")
     };
     let running = json!({"phase": "Running", "containerStatuses": container(json!({"running": {"startedAt": at(7)}}))});
     check(&failed, &[on_node(running.clone())], &job_says("unsaid"));
@@ -673,7 +673,7 @@ fn the_last_crash_is_why_a_retried_job_has_failed() {
         assert_eq!(told.last_output.as_deref(), Some("last words"));
         // It has gone, and is remembered.
         let gone = assess(&failed, &[], &|_| Vec::new()).status;
-        let told = with_witness(&failed, &crashed, &gone);
+        let told = with_termination_report(&failed, &crashed, &gone);
         let InstanceStatus::Failed { finding, .. } = told else {
             panic!("{told:?}");
         };
@@ -732,12 +732,12 @@ fn verdicts_and_their_time() {
     let pull = |reason| on_node(json!({"containerStatuses": container(waiting(reason))}));
     assert_eq!(secs(&of(pull("ErrImagePull"))), Some(110));
     assert_eq!(secs(&of(pull("InvalidImageName"))), Some(100));
-    assert_eq!(secs(&of(pod(json!({}))).unsaid()), Some(100));
+    assert_eq!(secs(&of(pod(json!({}))).awaiting_reason()), Some(100));
     assert_eq!(
         Finding::admitting()
-            .unsaid()
+            .awaiting_reason()
             .verdict_from(seen, &Budgets::default()),
-        Some(seen + LAST_WORDS_WAIT)
+        Some(seen + TERMINATION_REPORT_WAIT)
     );
     assert_eq!(secs(&Finding::admitting()), None);
     assert_eq!(secs(&Finding::stopping(None)), None);

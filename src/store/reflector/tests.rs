@@ -146,18 +146,18 @@ fn it_lists_watches_resumes_and_ends() {
     watch.send(line[9..].to_vec()).unwrap();
     harness.changed(1);
     assert_eq!(harness.store.len(), 2);
-    assert_eq!(harness.handle.pulse.events(), 1);
+    assert_eq!(harness.handle.heartbeat.events(), 1);
     watch.send(Vec::new()).unwrap();
     let watch = harness.open();
     watch.send(added("c", "12")).unwrap();
     harness.changed(1);
-    assert_eq!(harness.handle.pulse.restarts(Cause::Lost), 1);
+    assert_eq!(harness.handle.heartbeat.restarts(Cause::Lost), 1);
     assert_eq!(harness.store.age(SystemClock.now()), Duration::ZERO);
     let requests = harness.transport.requests.lock().unwrap().clone();
     assert_eq!(requests.len(), 3, "{requests:?}");
     assert!(requests[1].ends_with("&resourceVersion=10"), "{requests:?}");
     assert!(requests[2].ends_with("&resourceVersion=11"), "{requests:?}");
-    assert_eq!(harness.handle.pulse.resource(), CONFIG_MAPS.plural);
+    assert_eq!(harness.handle.heartbeat.resource(), CONFIG_MAPS.plural);
 
     assert_eq!(harness.deaths.try_recv().ok(), None);
     harness.stop.set();
@@ -173,7 +173,7 @@ fn a_watch_that_sends_nonsense_is_listed_anew() {
     watch.send(b"nonsense\n".to_vec()).unwrap();
     // The same list again: nothing has changed, but the owner is told of it.
     harness.changed(0);
-    assert_eq!(harness.handle.pulse.restarts(Cause::Broken), 1);
+    assert_eq!(harness.handle.heartbeat.restarts(Cause::Broken), 1);
     harness.stop.set();
     drop((watch, harness.watches));
     harness.handle.join().unwrap();

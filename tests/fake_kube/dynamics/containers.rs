@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use serde_json::{Value, json};
 
-use super::{fate::Exit, set_condition};
+use super::{pod_script::Exit, set_condition};
 
 /// The node that every pod runs on.
 pub(crate) const NODE: &str = "fake-node";

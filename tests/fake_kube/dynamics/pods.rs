@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::fate::{Exit, Fate};
+use super::pod_script::{Exit, PodScript};
 use super::{Dynamics, PodChange, containers, controller_uid, emit_event};
 use crate::fake_kube::clock::timestamp;
 use crate::fake_kube::cluster::resource::Resource;
@@ -81,13 +81,19 @@ pub(crate) enum PodMove {
 }
 
 impl Dynamics {
-    fn fate_of(&self, pod: &Value) -> Fate {
-        let rule = self.fates.iter().rev().find(|rule| rule.is_about(pod));
+    fn pod_script_of(&self, pod: &Value) -> PodScript {
+        let rule = self
+            .pod_scripts
+            .iter()
+            .rev()
+            .find(|rule| rule.is_about(pod));
         match rule {
-            Some(rule) => rule.fate.clone(),
+            Some(rule) => rule.pod_script.clone(),
             None => {
                 let annotations = &pod["metadata"]["annotations"];
-                self.fate_default.clone().with_annotations(annotations)
+                self.pod_script_default
+                    .clone()
+                    .with_annotations(annotations)
             }
         }
     }
@@ -119,37 +125,37 @@ impl Dynamics {
             return;
         };
         let uid = meta(&pod, "uid").to_owned();
-        let fate = self.fate_of(&pod);
+        let pod_script = self.pod_script_of(&pod);
         let life = self.life(&uid, now);
         if is_deleting(&pod) {
-            self.sync_deleted(cluster, key, &pod, &fate, now);
+            self.sync_deleted(cluster, key, &pod, &pod_script, now);
             return;
         }
         if matches!(
             pod["status"]["phase"].as_str(),
             Some("Succeeded" | "Failed")
-        ) || fate.held
+        ) || pod_script.held
         {
             return;
         }
-        if let Some((wait_ms, next)) = next_move(&pod, &fate, life)
+        if let Some((wait_ms, next)) = next_move(&pod, &pod_script, life)
             && self.is_due(key, life.since_ms + wait_ms, now)
         {
             self.make_move(cluster, key, &next);
             return;
         }
-        self.exit_when_due(cluster, key, &fate, life, now);
+        self.exit_when_due(cluster, key, &pod_script, life, now);
     }
 
     fn exit_when_due(
         &mut self,
         cluster: &mut Cluster,
         key: &Key,
-        fate: &Fate,
+        pod_script: &PodScript,
         life: PodLife,
         now: i64,
     ) {
-        if let Some(exit) = &fate.exit
+        if let Some(exit) = &pod_script.exit
             && matches!(life.stage, Stage::Running | Stage::Ready)
             && self.is_due(key, life.running_ms + exit.after_ms, now)
         {
@@ -162,7 +168,7 @@ impl Dynamics {
         cluster: &mut Cluster,
         key: &Key,
         pod: &Arc<Value>,
-        fate: &Fate,
+        pod_script: &PodScript,
         now: i64,
     ) {
         let uid = meta(pod, "uid").to_owned();
@@ -170,10 +176,10 @@ impl Dynamics {
             .lives
             .get_mut(&uid)
             .map_or(now, |life| *life.deleted_ms.get_or_insert(now));
-        if fate.lingers {
+        if pod_script.lingers {
             return;
         }
-        let patience = fate.terminate_ms.min(
+        let patience = pod_script.terminate_ms.min(
             pod["metadata"]["deletionGracePeriodSeconds"]
                 .as_i64()
                 .unwrap_or(0)
@@ -272,7 +278,7 @@ impl Dynamics {
         if ran && !over {
             let exit = Exit {
                 after_ms: 0,
-                code: self.fate_of(pod).exit_on_stop,
+                code: self.pod_script_of(pod).exit_on_stop,
                 reason: String::new(),
                 message: String::new(),
             };
@@ -336,27 +342,29 @@ fn stage_after(pod: &Value, next: &PodMove) -> Option<Stage> {
 }
 
 /// What a pod does next by itself, and how long after it entered its stage.
-fn next_move(pod: &Value, fate: &Fate, life: PodLife) -> Option<(i64, PodMove)> {
+fn next_move(pod: &Value, pod_script: &PodScript, life: PodLife) -> Option<(i64, PodMove)> {
     match life.stage {
-        Stage::New => match &fate.unschedulable {
+        Stage::New => match &pod_script.unschedulable {
             Some(sentence) => unless_so(pod, PodMove::Unschedulable(sentence.clone())),
-            None => Some((fate.schedule_ms, PodMove::Schedule)),
+            None => Some((pod_script.schedule_ms, PodMove::Schedule)),
         },
         Stage::Scheduled => Some((0, PodMove::Mount)),
-        Stage::Mounting => Some((fate.mount_ms, PodMove::Pull)),
-        Stage::Pulling => match &fate.waiting {
+        Stage::Mounting => Some((pod_script.mount_ms, PodMove::Pull)),
+        Stage::Pulling => match &pod_script.waiting {
             Some((reason, message)) => {
                 let stuck = PodMove::Wait(reason.clone(), message.clone());
-                unless_so(pod, stuck).map(|(_, next)| (fate.pull_ms, next))
+                unless_so(pod, stuck).map(|(_, next)| (pod_script.pull_ms, next))
             }
             None => {
                 let crashed = restarts(pod) > 0;
                 let wait = if crashed {
-                    fate.restart_ms
+                    pod_script.restart_ms
                 } else {
-                    fate.pull_ms
+                    pod_script.pull_ms
                 };
-                let at_once = fate.ready_ms == 0 && !fate.never_ready && fate.exit.is_none();
+                let at_once = pod_script.ready_ms == 0
+                    && !pod_script.never_ready
+                    && pod_script.exit.is_none();
                 Some((
                     wait,
                     if at_once {
@@ -368,11 +376,12 @@ fn next_move(pod: &Value, fate: &Fate, life: PodLife) -> Option<(i64, PodMove)> 
             }
         },
         Stage::Running => {
-            let exits_first = fate
+            let exits_first = pod_script
                 .exit
                 .as_ref()
-                .is_some_and(|e| e.after_ms <= fate.ready_ms);
-            (!fate.never_ready && !exits_first).then_some((fate.ready_ms, PodMove::Ready(true)))
+                .is_some_and(|e| e.after_ms <= pod_script.ready_ms);
+            (!pod_script.never_ready && !exits_first)
+                .then_some((pod_script.ready_ms, PodMove::Ready(true)))
         }
         Stage::Ready | Stage::Ended => None,
     }

@@ -8,7 +8,7 @@ use crate::fake_kube::api::Model;
 use crate::fake_kube::cluster::write::DeleteOptions;
 use crate::fake_kube::cluster::{has_finalizer, is_deleting};
 use crate::fake_kube::{Builder, FakeKube};
-use fate::Exit;
+use pod_script::Exit;
 use pods::PodMove;
 
 fn fake() -> Builder {
@@ -195,9 +195,9 @@ fn a_crash_loop_restarts_in_place() {
 #[test]
 fn a_foreground_delete_keeps_the_job_until_its_pod_is_gone() {
     let mut model = fake()
-        .fate(Fate {
+        .pod_script(PodScript {
             lingers: true,
-            ..Fate::default()
+            ..PodScript::default()
         })
         .model();
     create(&mut model, job("a", json!({})));
@@ -224,9 +224,9 @@ fn a_foreground_delete_keeps_the_job_until_its_pod_is_gone() {
 #[test]
 fn a_background_delete_takes_the_job_at_once_and_its_pod_later() {
     let mut model = fake()
-        .fate(Fate {
+        .pod_script(PodScript {
             lingers: true,
-            ..Fate::default()
+            ..PodScript::default()
         })
         .model();
     create(&mut model, job("a", json!({})));
@@ -264,10 +264,10 @@ fn without_a_policy_a_job_leaves_its_pod_behind() {
 #[test]
 fn an_evicted_pod_is_replaced_only_after_its_end() {
     let mut model = fake()
-        .fate(Fate {
+        .pod_script(PodScript {
             lingers: true,
             exit_on_stop: 143,
-            ..Fate::default()
+            ..PodScript::default()
         })
         .model();
     let spec = json!({"podFailurePolicy": {"rules": [{

@@ -77,7 +77,7 @@ impl Tls {
         })
     }
 
-    /// Puts TLS around an accepted connection and shakes hands.
+    /// Puts TLS around an accepted connection and shakes executor.
     pub(crate) fn accept(
         &self,
         mut socket: TcpStream,

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Ground, checks, job};
+use super::{TestEnvironment, checks, job};
 use crate::fake_kube::faults::{Fault, FaultRule};
 use crate::raw_kube::RawKube;
 
@@ -25,31 +25,32 @@ rules:
 ";
 
 /// Somebody who has the rights of [`ROLE`] and no others.
-fn restricted(ground: &Ground) -> RawKube {
-    if let Some(fake) = &ground.fake {
-        fake.set_role(&ground.namespace, Some(ROLE));
-        return ground.api.with_token(&fake.token());
+fn restricted(environment: &TestEnvironment) -> RawKube {
+    if let Some(fake) = &environment.fake {
+        fake.set_role(&environment.namespace, Some(ROLE));
+        return environment.api.with_token(&fake.token());
     }
     let account = "config-controller";
-    ground.make("serviceaccounts", &json!({"metadata": {"name": account}}));
+    environment.make("serviceaccounts", &json!({"metadata": {"name": account}}));
     let role: Value = serde_yaml::from_str(ROLE).expect("a Role");
-    ground.make("roles", &role);
-    let subject = json!({"kind": "ServiceAccount", "name": account, "namespace": ground.namespace});
+    environment.make("roles", &role);
+    let subject =
+        json!({"kind": "ServiceAccount", "name": account, "namespace": environment.namespace});
     let binding = json!({
         "metadata": {"name": account}, "subjects": [subject],
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": account},
     });
-    ground.make("rolebindings", &binding);
-    let path = format!("{}/token", ground.one("serviceaccounts", account));
+    environment.make("rolebindings", &binding);
+    let path = format!("{}/token", environment.one("serviceaccounts", account));
     let request =
         json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}});
-    let made = ground.api.post(&path, &request).expect(201);
+    let made = environment.api.post(&path, &request).expect(201);
     let token = made["status"]["token"].as_str().expect("a token");
     let server = server_and_ca();
     let api = RawKube::secure(&server.0, &server.1, Some(token));
     // The authorizer learns of the binding through a watch of its own.
     let deadline = std::time::Instant::now() + super::PATIENCE;
-    while api.get(&ground.all("jobs")).code != 200 {
+    while api.get(&environment.all("jobs")).code != 200 {
         assert!(
             std::time::Instant::now() < deadline,
             "the binding never came"
@@ -65,28 +66,28 @@ fn server_and_ca() -> (String, String) {
     crate::raw_kube::server_and_ca(&cluster.kubeconfig_text())
 }
 
-fn a_wrong_token_is_unauthorized(ground: &Ground) {
-    let stranger = match &ground.fake {
-        Some(_) => ground.api.with_token("wrong"),
+fn a_wrong_token_is_unauthorized(environment: &TestEnvironment) {
+    let stranger = match &environment.fake {
+        Some(_) => environment.api.with_token("wrong"),
         None => {
             let server = server_and_ca();
             RawKube::secure(&server.0, &server.1, Some("wrong"))
         }
     };
     let refusal = stranger
-        .get(&ground.all("jobs"))
+        .get(&environment.all("jobs"))
         .expect_refusal(401, "Unauthorized");
     assert_eq!(refusal["message"], "Unauthorized");
 }
 
-fn a_missing_right_is_forbidden(ground: &Ground) {
-    let api = restricted(ground);
+fn a_missing_right_is_forbidden(environment: &TestEnvironment) {
+    let api = restricted(environment);
     let user = format!(
         "system:serviceaccount:{}:config-controller",
-        ground.namespace
+        environment.namespace
     );
-    let place = format!("in the namespace \"{}\"", ground.namespace);
-    let all = ground.all("jobs");
+    let place = format!("in the namespace \"{}\"", environment.namespace);
+    let all = environment.all("jobs");
     api.get(&all).expect(200);
 
     let refusal = api
@@ -102,7 +103,7 @@ fn a_missing_right_is_forbidden(ground: &Ground) {
     );
 
     let refusal = api
-        .patch(&ground.one("pods", "p"), &json!({}))
+        .patch(&environment.one("pods", "p"), &json!({}))
         .expect_refusal(403, "Forbidden");
     let said = format!(
         "pods \"p\" is forbidden: User \"{user}\" cannot patch resource \"pods\" in API group \"\" {place}"
@@ -122,8 +123,8 @@ fn a_missing_right_is_forbidden(ground: &Ground) {
     everywhere.expect_refusal(403, "Forbidden");
 }
 
-fn what_one_may_do_can_be_asked(ground: &Ground) {
-    let api = restricted(ground);
+fn what_one_may_do_can_be_asked(environment: &TestEnvironment) {
+    let api = restricted(environment);
     let may = |verb: &str, group: &str, resource: &str, namespace: &str| {
         let asked =
             json!({"verb": verb, "group": group, "resource": resource, "namespace": namespace});
@@ -135,7 +136,7 @@ fn what_one_may_do_can_be_asked(ground: &Ground) {
         let answer = api.post(path, &review).expect(201);
         answer["status"]["allowed"].as_bool().expect("a word on it")
     };
-    let own = ground.namespace.as_str();
+    let own = environment.namespace.as_str();
     assert!(may("list", "batch", "jobs", own));
     assert!(!may("watch", "batch", "jobs", own));
     assert!(!may("list", "batch", "jobs", ""));
@@ -145,27 +146,27 @@ fn what_one_may_do_can_be_asked(ground: &Ground) {
 }
 
 /// Limits what the namespace may hold; the fake refuses what it is told to.
-fn quota(ground: &Ground, what: &str) {
+fn quota(environment: &TestEnvironment, what: &str) {
     let object = json!({"metadata": {"name": "quota"}, "spec": {"hard": {what: "0"}}});
-    ground.make("resourcequotas", &object);
-    let path = ground.all("resourcequotas");
-    ground.wait_at(&path, "", |quotas| {
+    environment.make("resourcequotas", &object);
+    let path = environment.all("resourcequotas");
+    environment.wait_at(&path, "", |quotas| {
         quotas.values().any(|q| !q["status"]["hard"].is_null())
     });
 }
 
 /// Waits until admission knows the quota, which it learns through a watch.
-fn wait_until_refused(ground: &Ground) {
-    let path = format!("{}?dryRun=All", ground.all("jobs"));
+fn wait_until_refused(environment: &TestEnvironment) {
+    let path = format!("{}?dryRun=All", environment.all("jobs"));
     let deadline = std::time::Instant::now() + super::PATIENCE;
-    while ground.api.post(&path, &job("a", &json!({}))).code != 403 {
+    while environment.api.post(&path, &job("a", &json!({}))).code != 403 {
         assert!(std::time::Instant::now() < deadline, "the quota never came");
         std::thread::park_timeout(std::time::Duration::from_millis(5));
     }
 }
 
-fn a_quota_on_jobs_names_the_job(ground: &Ground) {
-    match &ground.fake {
+fn a_quota_on_jobs_names_the_job(environment: &TestEnvironment) {
+    match &environment.fake {
         Some(fake) => {
             let why = "exceeded quota: quota, requested: count/jobs.batch=1, used: \
                        count/jobs.batch=0, limited: count/jobs.batch=0";
@@ -173,13 +174,13 @@ fn a_quota_on_jobs_names_the_job(ground: &Ground) {
             fake.fault(FaultRule::new("create", "jobs", fault));
         }
         None => {
-            quota(ground, "count/jobs.batch");
-            wait_until_refused(ground);
+            quota(environment, "count/jobs.batch");
+            wait_until_refused(environment);
         }
     }
-    let refusal = ground
+    let refusal = environment
         .api
-        .post(&ground.all("jobs"), &job("a", &json!({})))
+        .post(&environment.all("jobs"), &job("a", &json!({})))
         .expect_refusal(403, "Forbidden");
     let message = refusal["message"].as_str().unwrap_or("");
     assert!(
@@ -190,15 +191,15 @@ fn a_quota_on_jobs_names_the_job(ground: &Ground) {
     assert_eq!(refusal["details"], details);
 }
 
-fn a_quota_on_pods_is_an_event_of_the_job(ground: &Ground) {
-    match &ground.fake {
+fn a_quota_on_pods_is_an_event_of_the_job(environment: &TestEnvironment) {
+    match &environment.fake {
         Some(fake) => fake.refuse_pods(Some(
             "pods \"a-x\" is forbidden: exceeded quota: quota, requested: pods=1, used: pods=0, limited: pods=0",
         )),
-        None => quota(ground, "pods"),
+        None => quota(environment, "pods"),
     }
-    let made = ground.make("jobs", &job("a", &json!({})));
-    let events = ground.wait("events", "fieldSelector=type!%3DNormal", |events| {
+    let made = environment.make("jobs", &job("a", &json!({})));
+    let events = environment.wait("events", "fieldSelector=type!%3DNormal", |events| {
         events.values().any(|e| e["reason"] == "FailedCreate")
     });
     let event = events
@@ -213,7 +214,10 @@ fn a_quota_on_pods_is_an_event_of_the_job(ground: &Ground) {
     assert!(message.contains("exceeded quota: quota"), "{message}");
     assert_eq!(event["involvedObject"]["uid"], super::uid(&made));
     assert_eq!(event["involvedObject"]["kind"], "Job");
-    let job = ground.api.get(&ground.one("jobs", "a")).expect(200);
+    let job = environment
+        .api
+        .get(&environment.one("jobs", "a"))
+        .expect(200);
     assert!(
         job["status"]["conditions"].is_null(),
         "the Job says nothing of it"

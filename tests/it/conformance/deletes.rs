@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Ground, checks, is_deleting, is_true, job, uid};
+use super::{TestEnvironment, checks, is_deleting, is_true, job, uid};
 
 checks! {
     what_is_deleted_is_gone_and_said_so,
@@ -14,58 +14,58 @@ checks! {
     a_pod_deleted_by_hand_ends_its_job,
 }
 
-fn ready(ground: &Ground, name: &str) -> (Value, Value) {
-    let made = ground.make("jobs", &job(name, &json!({})));
-    let pod = ground.wait_pod(name, |pod| is_true(pod, "Ready"));
+fn ready(environment: &TestEnvironment, name: &str) -> (Value, Value) {
+    let made = environment.make("jobs", &job(name, &json!({})));
+    let pod = environment.wait_pod(name, |pod| is_true(pod, "Ready"));
     (made, pod)
 }
 
-fn what_is_deleted_is_gone_and_said_so(ground: &Ground) {
-    let made = ground.config_map("a", &json!({}));
-    let path = ground.one("configmaps", "a");
-    let answer = ground.api.delete(&path, &json!({})).expect(200);
+fn what_is_deleted_is_gone_and_said_so(environment: &TestEnvironment) {
+    let made = environment.config_map("a", &json!({}));
+    let path = environment.one("configmaps", "a");
+    let answer = environment.api.delete(&path, &json!({})).expect(200);
     assert_eq!(answer["kind"], "Status");
     assert_eq!(answer["status"], "Success");
     let details = json!({"name": "a", "kind": "configmaps", "uid": uid(&made)});
     assert_eq!(answer["details"], details);
-    ground
+    environment
         .api
         .delete(&path, &json!({}))
         .expect_refusal(404, "NotFound");
     let wrong = json!({"propagationPolicy": "Sideways"});
-    ground.config_map("a", &json!({}));
-    let refusal = ground.api.delete(&path, &wrong);
+    environment.config_map("a", &json!({}));
+    let refusal = environment.api.delete(&path, &wrong);
     refusal.expect_refusal(422, "Invalid");
 }
 
-fn a_precondition_of_another_uid_is_a_conflict(ground: &Ground) {
-    let made = ground.make("jobs", &job("a", &json!({"suspend": true})));
-    let path = ground.one("jobs", "a");
+fn a_precondition_of_another_uid_is_a_conflict(environment: &TestEnvironment) {
+    let made = environment.make("jobs", &job("a", &json!({"suspend": true})));
+    let path = environment.one("jobs", "a");
     let delete = |uid: &str| {
         let options = json!({"preconditions": {"uid": uid}, "propagationPolicy": "Background"});
-        ground.api.delete(&path, &options)
+        environment.api.delete(&path, &options)
     };
     let refusal = delete("00000000-0000-0000-0000-000000000000").expect_refusal(409, "Conflict");
     let message = refusal["message"].as_str().unwrap_or("");
     assert!(message.contains("UID in the precondition"), "{message}");
     assert_eq!(refusal["details"]["name"], "a");
-    ground.api.get(&path).expect(200);
+    environment.api.get(&path).expect(200);
     delete(uid(&made)).expect(200);
-    ground.api.get(&path).expect_refusal(404, "NotFound");
+    environment.api.get(&path).expect_refusal(404, "NotFound");
 }
 
-fn a_foreground_delete_keeps_the_job_until_its_pod_is_gone(ground: &Ground) {
-    let (made, pod) = ready(ground, "a");
-    let path = ground.one("jobs", "a");
+fn a_foreground_delete_keeps_the_job_until_its_pod_is_gone(environment: &TestEnvironment) {
+    let (made, pod) = ready(environment, "a");
+    let path = environment.one("jobs", "a");
     let options = json!({
         "gracePeriodSeconds": 0, "propagationPolicy": "Foreground",
         "preconditions": {"uid": uid(&made)},
     });
     // A finalizer of ours holds the pod, so that there is time to look.
     let hold = json!({"metadata": {"finalizers": ["example.com/hold"]}});
-    let pod_path = ground.one("pods", super::name(&pod));
-    ground.api.patch(&pod_path, &hold).expect(200);
-    let answer = ground.api.delete(&path, &options).expect(200);
+    let pod_path = environment.one("pods", super::name(&pod));
+    environment.api.patch(&pod_path, &hold).expect(200);
+    let answer = environment.api.delete(&path, &options).expect(200);
     assert_eq!(answer["kind"], "Job");
     assert_eq!(uid(&answer), uid(&made));
     assert!(is_deleting(&answer));
@@ -74,74 +74,79 @@ fn a_foreground_delete_keeps_the_job_until_its_pod_is_gone(ground: &Ground) {
         answer["metadata"]["finalizers"],
         json!(["foregroundDeletion"])
     );
-    ground.wait_one("pods", super::name(&pod), is_deleting);
-    let refusal = ground
+    environment.wait_one("pods", super::name(&pod), is_deleting);
+    let refusal = environment
         .api
-        .post(&ground.all("jobs"), &job("a", &json!({})))
+        .post(&environment.all("jobs"), &job("a", &json!({})))
         .expect_refusal(409, "AlreadyExists");
     let message = refusal["message"].as_str().unwrap_or("");
     assert_eq!(
         message,
         "object is being deleted: jobs.batch \"a\" already exists"
     );
-    let again = ground.api.delete(&path, &options).expect(200);
+    let again = environment.api.delete(&path, &options).expect(200);
     assert_eq!(uid(&again), uid(&made), "a second delete changes nothing");
     let release = json!({"metadata": {"finalizers": null}});
-    ground.api.patch(&pod_path, &release).expect(200);
-    assert!(ground.wait_one("jobs", "a", Value::is_null).is_null());
-    ground.api.get(&pod_path).expect_refusal(404, "NotFound");
-    let next = ground.make("jobs", &job("a", &json!({})));
+    environment.api.patch(&pod_path, &release).expect(200);
+    assert!(environment.wait_one("jobs", "a", Value::is_null).is_null());
+    environment
+        .api
+        .get(&pod_path)
+        .expect_refusal(404, "NotFound");
+    let next = environment.make("jobs", &job("a", &json!({})));
     assert_ne!(uid(&next), uid(&made));
 }
 
-fn a_background_delete_takes_the_job_at_once(ground: &Ground) {
-    let (made, pod) = ready(ground, "a");
-    let path = ground.one("jobs", "a");
+fn a_background_delete_takes_the_job_at_once(environment: &TestEnvironment) {
+    let (made, pod) = ready(environment, "a");
+    let path = environment.one("jobs", "a");
     let options = json!({"propagationPolicy": "Background"});
-    let answer = ground.api.delete(&path, &options).expect(200);
+    let answer = environment.api.delete(&path, &options).expect(200);
     assert_eq!(answer["kind"], "Status");
     assert_eq!(answer["details"]["uid"], uid(&made));
-    ground.api.get(&path).expect_refusal(404, "NotFound");
-    let next = ground.make("jobs", &job("a", &json!({})));
+    environment.api.get(&path).expect_refusal(404, "NotFound");
+    let next = environment.make("jobs", &job("a", &json!({})));
     assert_ne!(uid(&next), uid(&made));
-    ground.wait_one("pods", super::name(&pod), Value::is_null);
-    let fresh = ground.wait_pod("a", |pod| is_true(pod, "Ready"));
+    environment.wait_one("pods", super::name(&pod), Value::is_null);
+    let fresh = environment.wait_pod("a", |pod| is_true(pod, "Ready"));
     assert_eq!(fresh["metadata"]["ownerReferences"][0]["uid"], uid(&next));
 }
 
-fn without_a_policy_a_job_leaves_its_pod_behind(ground: &Ground) {
-    let (_, pod) = ready(ground, "a");
-    let got = ground.api.delete(&ground.one("jobs", "a"), &json!({}));
+fn without_a_policy_a_job_leaves_its_pod_behind(environment: &TestEnvironment) {
+    let (_, pod) = ready(environment, "a");
+    let got = environment
+        .api
+        .delete(&environment.one("jobs", "a"), &json!({}));
     assert!(
         got.header("warning")
             .contains("child pods are preserved by default")
     );
     got.expect(200);
-    let left = ground.wait_one("pods", super::name(&pod), |pod| {
+    let left = environment.wait_one("pods", super::name(&pod), |pod| {
         pod["metadata"]["ownerReferences"].is_null()
     });
     assert!(!left.is_null() && !is_deleting(&left));
-    assert!(ground.wait_one("jobs", "a", Value::is_null).is_null());
+    assert!(environment.wait_one("jobs", "a", Value::is_null).is_null());
 }
 
-fn a_pod_ends_within_its_grace(ground: &Ground) {
-    let (_, pod) = ready(ground, "a");
-    let path = ground.one("pods", super::name(&pod));
-    let answer = ground.api.delete(&path, &json!({})).expect(200);
+fn a_pod_ends_within_its_grace(environment: &TestEnvironment) {
+    let (_, pod) = ready(environment, "a");
+    let path = environment.one("pods", super::name(&pod));
+    let answer = environment.api.delete(&path, &json!({})).expect(200);
     assert_eq!(answer["kind"], "Pod");
     assert!(is_deleting(&answer));
     assert_eq!(answer["metadata"]["deletionGracePeriodSeconds"], 1);
-    ground.wait_one("pods", super::name(&pod), Value::is_null);
+    environment.wait_one("pods", super::name(&pod), Value::is_null);
 }
 
-fn a_pod_deleted_by_hand_ends_its_job(ground: &Ground) {
+fn a_pod_deleted_by_hand_ends_its_job(environment: &TestEnvironment) {
     let change = json!({"template": {"metadata": {"annotations": {"fake-kube/exit-on-stop": "143"}},
         "spec": {"containers": [{"name": "main", "image": "config-controller-demo:1",
             "imagePullPolicy": "IfNotPresent", "env": [{"name": "IGNORE_TERM", "value": "1"}]}]}}});
-    ground.make("jobs", &job("a", &change));
-    let pod = ground.wait_pod("a", |pod| is_true(pod, "Ready"));
-    let path = ground.one("pods", super::name(&pod));
-    ground.api.delete(&path, &json!({})).expect(200);
-    let ended = ground.wait_one("jobs", "a", |job| is_true(job, "Failed"));
+    environment.make("jobs", &job("a", &change));
+    let pod = environment.wait_pod("a", |pod| is_true(pod, "Ready"));
+    let path = environment.one("pods", super::name(&pod));
+    environment.api.delete(&path, &json!({})).expect(200);
+    let ended = environment.wait_one("jobs", "a", |job| is_true(job, "Failed"));
     assert_eq!(ended["status"]["failed"], 1);
 }

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{Ground, checks, condition, exits, is_deleting, is_true, job, name, uid, version};
+use super::{
+    TestEnvironment, checks, condition, exits, is_deleting, is_true, job, name, uid, version,
+};
 
 checks! {
     a_pod_carries_its_jobs_marks,
@@ -21,10 +23,10 @@ checks! {
     a_meta_label_goes_onto_a_pod,
 }
 
-fn a_pod_carries_its_jobs_marks(ground: &Ground) {
+fn a_pod_carries_its_jobs_marks(environment: &TestEnvironment) {
     let change = json!({"template": {"metadata": {"annotations": {"note": "x"}}}});
-    let made = ground.make("jobs", &job("a", &change));
-    let pod = ground.wait_pod("a", |_| true);
+    let made = environment.make("jobs", &job("a", &change));
+    let pod = environment.wait_pod("a", |_| true);
     assert!(name(&pod).starts_with("a-"));
     let labels = &pod["metadata"]["labels"];
     assert_eq!(labels["app"], "a");
@@ -39,7 +41,7 @@ fn a_pod_carries_its_jobs_marks(ground: &Ground) {
     assert_eq!(*owner, expected);
     let finalizers = json!(["batch.kubernetes.io/job-tracking"]);
     assert_eq!(pod["metadata"]["finalizers"], finalizers);
-    let running = ground.wait_one("jobs", "a", |job| job["status"]["ready"] == 1);
+    let running = environment.wait_one("jobs", "a", |job| job["status"]["ready"] == 1);
     assert_eq!(running["status"]["active"], 1);
     assert!(running["status"]["startTime"].is_string());
 }
@@ -71,16 +73,19 @@ fn slow() -> Value {
     change
 }
 
-fn a_pod_goes_through_its_phases(ground: &Ground) {
-    let made = ground.make("jobs", &job("a", &slow()));
+fn a_pod_goes_through_its_phases(environment: &TestEnvironment) {
+    let made = environment.make("jobs", &job("a", &slow()));
     let query = format!(
         "labelSelector=job-name%3Da&resourceVersion={}",
         version(&made)
     );
-    let path = format!("{}?watch=1&timeoutSeconds=60&{query}", ground.all("pods"));
+    let path = format!(
+        "{}?watch=1&timeoutSeconds=60&{query}",
+        environment.all("pods")
+    );
     let mut seen = Vec::new();
     let mut last = Value::Null;
-    for event in ground.api.watch(&path) {
+    for event in environment.api.watch(&path) {
         last = event.expect("whole lines")["object"].clone();
         if seen.last() != Some(&phase(&last)) {
             seen.push(phase(&last));
@@ -116,12 +121,12 @@ fn a_pod_goes_through_its_phases(ground: &Ground) {
     );
 }
 
-fn a_probe_that_fails_keeps_a_running_pod_unready(ground: &Ground) {
+fn a_probe_that_fails_keeps_a_running_pod_unready(environment: &TestEnvironment) {
     let mut change = slow();
     change["template"]["metadata"]["annotations"] = json!({"fake-kube/never-ready": "true"});
     change["template"]["spec"]["containers"][0]["readinessProbe"]["httpGet"]["port"] = json!(1);
-    ground.make("jobs", &job("a", &change));
-    let pod = ground.wait_pod("a", |pod| pod["status"]["phase"] == "Running");
+    environment.make("jobs", &job("a", &change));
+    let pod = environment.wait_pod("a", |pod| pod["status"]["phase"] == "Running");
     let ready = condition(&pod, "Ready");
     assert_eq!(
         (&ready["status"], &ready["reason"]),
@@ -130,13 +135,13 @@ fn a_probe_that_fails_keeps_a_running_pod_unready(ground: &Ground) {
     assert_eq!(ready["message"], "containers with unready status: [main]");
 }
 
-fn an_image_that_cannot_be_pulled_is_a_waiting_reason(ground: &Ground) {
+fn an_image_that_cannot_be_pulled_is_a_waiting_reason(environment: &TestEnvironment) {
     let mut change = slow();
     change["template"]["metadata"]["annotations"] =
         json!({"fake-kube/waiting": "ErrImagePull: connection refused"});
     change["template"]["spec"]["containers"][0]["image"] = json!("127.0.0.1:1/none:1");
-    ground.make("jobs", &job("a", &change));
-    let pod = ground.wait_pod("a", |pod| {
+    environment.make("jobs", &job("a", &change));
+    let pod = environment.wait_pod("a", |pod| {
         let reason = &pod["status"]["containerStatuses"][0]["state"]["waiting"]["reason"];
         reason == "ErrImagePull" || reason == "ImagePullBackOff"
     });
@@ -147,14 +152,14 @@ fn an_image_that_cannot_be_pulled_is_a_waiting_reason(ground: &Ground) {
     assert!(!message.is_empty());
 }
 
-fn exit_0_completes_a_job(ground: &Ground) {
-    ground.make("jobs", &job("a", &exits(0)));
-    let done = ground.wait_one("jobs", "a", |job| is_true(job, "Complete"));
+fn exit_0_completes_a_job(environment: &TestEnvironment) {
+    environment.make("jobs", &job("a", &exits(0)));
+    let done = environment.wait_one("jobs", "a", |job| is_true(job, "Complete"));
     assert!(is_true(&done, "SuccessCriteriaMet"));
     assert_eq!(condition(&done, "Complete")["reason"], "CompletionsReached");
     assert_eq!(done["status"]["succeeded"], 1);
     assert!(done["status"]["completionTime"].is_string());
-    let pod = ground.wait_pod("a", |pod| pod["metadata"]["finalizers"].is_null());
+    let pod = environment.wait_pod("a", |pod| pod["metadata"]["finalizers"].is_null());
     assert_eq!(pod["status"]["phase"], "Succeeded");
     assert_eq!(condition(&pod, "Ready")["reason"], "PodCompleted");
     assert_eq!(
@@ -163,16 +168,16 @@ fn exit_0_completes_a_job(ground: &Ground) {
     );
 }
 
-fn another_exit_code_fails_a_job_without_retries(ground: &Ground) {
-    ground.make("jobs", &job("a", &exits(3)));
-    let pod = ground.wait_pod("a", |pod| pod["status"]["phase"] == "Failed");
+fn another_exit_code_fails_a_job_without_retries(environment: &TestEnvironment) {
+    environment.make("jobs", &job("a", &exits(3)));
+    let pod = environment.wait_pod("a", |pod| pod["status"]["phase"] == "Failed");
     let ended = &pod["status"]["containerStatuses"][0]["state"]["terminated"];
     assert_eq!(
         (&ended["exitCode"], &ended["reason"]),
         (&json!(3), &json!("Error"))
     );
     assert_eq!(ended["message"].as_str().map(str::trim), Some("farewell"));
-    let failed = ground.wait_one("jobs", "a", |job| is_true(job, "Failed"));
+    let failed = environment.wait_one("jobs", "a", |job| is_true(job, "Failed"));
     for kind in ["FailureTarget", "Failed"] {
         let condition = condition(&failed, kind);
         assert_eq!(condition["reason"], "BackoffLimitExceeded");
@@ -184,23 +189,23 @@ fn another_exit_code_fails_a_job_without_retries(ground: &Ground) {
     assert!(status["active"].is_null() || status["active"] == 0);
 }
 
-fn a_crash_loop_restarts_in_place_until_the_limit(ground: &Ground) {
+fn a_crash_loop_restarts_in_place_until_the_limit(environment: &TestEnvironment) {
     let mut change = exits(3);
     change["backoffLimit"] = json!(1);
     change["template"]["spec"]["restartPolicy"] = json!("OnFailure");
-    ground.make("jobs", &job("a", &change));
-    let failed = ground.wait_one("jobs", "a", |job| is_true(job, "Failed"));
+    environment.make("jobs", &job("a", &change));
+    let failed = environment.wait_one("jobs", "a", |job| is_true(job, "Failed"));
     assert_eq!(
         condition(&failed, "Failed")["reason"],
         "BackoffLimitExceeded"
     );
     // Such a Job deletes its pod when it fails.
-    ground.wait("pods", "labelSelector=job-name%3Da", |pods| {
+    environment.wait("pods", "labelSelector=job-name%3Da", |pods| {
         pods.values().all(is_deleting)
     });
 }
 
-fn an_evicted_pod_is_replaced_after_its_end(ground: &Ground) {
+fn an_evicted_pod_is_replaced_after_its_end(environment: &TestEnvironment) {
     let mut change = json!({"podFailurePolicy": {"rules": [{
         "action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}],
     }]}});
@@ -211,15 +216,15 @@ fn an_evicted_pod_is_replaced_after_its_end(ground: &Ground) {
             "env": [{"name": "IGNORE_TERM", "value": "1"}],
         }]},
     });
-    ground.make("jobs", &job("a", &change));
-    let old = ground.wait_pod("a", |pod| is_true(pod, "Ready"));
+    environment.make("jobs", &job("a", &change));
+    let old = environment.wait_pod("a", |pod| is_true(pod, "Ready"));
     let eviction = json!({
         "apiVersion": "policy/v1", "kind": "Eviction",
-        "metadata": {"name": name(&old), "namespace": ground.namespace},
+        "metadata": {"name": name(&old), "namespace": environment.namespace},
     });
-    let path = format!("{}/eviction", ground.one("pods", name(&old)));
-    ground.api.post(&path, &eviction).expect(201);
-    let marked = ground.wait_one("pods", name(&old), |pod| {
+    let path = format!("{}/eviction", environment.one("pods", name(&old)));
+    environment.api.post(&path, &eviction).expect(201);
+    let marked = environment.wait_one("pods", name(&old), |pod| {
         pod.is_null() || is_true(pod, "DisruptionTarget")
     });
     if !marked.is_null() {
@@ -229,68 +234,71 @@ fn an_evicted_pod_is_replaced_after_its_end(ground: &Ground) {
         );
     }
     let query = "labelSelector=job-name%3Da";
-    ground.wait("pods", query, |pods| {
+    environment.wait("pods", query, |pods| {
         let old = pods.get(name(&old));
         old.is_none_or(|pod| pod["status"]["phase"] != "Running")
     });
     // The Job controller's pause after a pod that ended.
-    ground.hasten(Duration::from_secs(10));
+    environment.hasten(Duration::from_secs(10));
     let mut two_lived = false;
-    ground.wait("pods", query, |pods| {
+    environment.wait("pods", query, |pods| {
         let runs = |pod: &&Value| pod["status"]["phase"] == "Running";
         two_lived |= pods.values().filter(runs).count() > 1;
         pods.values()
             .any(|pod| uid(pod) != uid(&old) && is_true(pod, "Ready"))
     });
     assert!(!two_lived, "the new pod waits for the end of the old one");
-    let job = ground.api.get(&ground.one("jobs", "a")).expect(200);
+    let job = environment
+        .api
+        .get(&environment.one("jobs", "a"))
+        .expect(200);
     assert!(!is_true(&job, "Failed") && job["status"]["failed"].as_i64().unwrap_or(0) == 0);
 }
 
-fn a_finished_job_goes_when_its_time_is_over(ground: &Ground) {
+fn a_finished_job_goes_when_its_time_is_over(environment: &TestEnvironment) {
     let mut change = exits(0);
     change["ttlSecondsAfterFinished"] = json!(1);
-    ground.make("jobs", &job("a", &change));
-    ground.wait_one("jobs", "a", |job| is_true(job, "Complete"));
-    ground.wait_one("jobs", "a", Value::is_null);
-    ground.wait("pods", "labelSelector=job-name%3Da", |pods| pods.is_empty());
+    environment.make("jobs", &job("a", &change));
+    environment.wait_one("jobs", "a", |job| is_true(job, "Complete"));
+    environment.wait_one("jobs", "a", Value::is_null);
+    environment.wait("pods", "labelSelector=job-name%3Da", |pods| pods.is_empty());
 }
 
-fn a_deadline_fails_a_job(ground: &Ground) {
-    ground.make("jobs", &job("a", &json!({"activeDeadlineSeconds": 2})));
-    let failed = ground.wait_one("jobs", "a", |job| is_true(job, "Failed"));
+fn a_deadline_fails_a_job(environment: &TestEnvironment) {
+    environment.make("jobs", &job("a", &json!({"activeDeadlineSeconds": 2})));
+    let failed = environment.wait_one("jobs", "a", |job| is_true(job, "Failed"));
     assert_eq!(condition(&failed, "Failed")["reason"], "DeadlineExceeded");
 }
 
-fn a_suspended_job_has_no_pod(ground: &Ground) {
-    ground.make("jobs", &job("a", &json!({"suspend": true})));
-    let held = ground.wait_one("jobs", "a", |job| is_true(job, "Suspended"));
+fn a_suspended_job_has_no_pod(environment: &TestEnvironment) {
+    environment.make("jobs", &job("a", &json!({"suspend": true})));
+    let held = environment.wait_one("jobs", "a", |job| is_true(job, "Suspended"));
     assert!(held["status"]["startTime"].is_null());
-    assert!(super::names(&ground.list("pods", "")).is_empty());
+    assert!(super::names(&environment.list("pods", "")).is_empty());
     let resume = json!({"spec": {"suspend": false}});
-    ground
+    environment
         .api
-        .patch(&ground.one("jobs", "a"), &resume)
+        .patch(&environment.one("jobs", "a"), &resume)
         .expect(200);
-    ground.wait_pod("a", |pod| is_true(pod, "Ready"));
-    let resumed = ground.wait_one("jobs", "a", |job| job["status"]["ready"] == 1);
+    environment.wait_pod("a", |pod| is_true(pod, "Ready"));
+    let resumed = environment.wait_one("jobs", "a", |job| job["status"]["ready"] == 1);
     assert_eq!(condition(&resumed, "Suspended")["status"], "False");
     assert_eq!(resumed["metadata"]["generation"], 2);
 }
 
-fn a_meta_label_goes_onto_a_pod(ground: &Ground) {
-    ground.make("jobs", &job("a", &json!({})));
-    let pod = ground.wait_pod("a", |pod| is_true(pod, "Ready"));
-    let path = ground.one("pods", name(&pod));
+fn a_meta_label_goes_onto_a_pod(environment: &TestEnvironment) {
+    environment.make("jobs", &job("a", &json!({})));
+    let pod = environment.wait_pod("a", |pod| is_true(pod, "Ready"));
+    let path = environment.one("pods", name(&pod));
     let change = json!({"metadata": {"labels": {"example.com/meta-user": "ann"}}});
-    let patched = ground.api.patch(&path, &change).expect(200);
+    let patched = environment.api.patch(&path, &change).expect(200);
     assert_eq!(
         patched["metadata"]["labels"]["example.com/meta-user"],
         "ann"
     );
     assert_eq!(patched["metadata"]["labels"]["app"], "a");
     let spec = json!({"spec": {"restartPolicy": "OnFailure"}});
-    ground
+    environment
         .api
         .patch(&path, &spec)
         .expect_refusal(422, "Invalid");

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{Ground, checks, names, version};
+use super::{TestEnvironment, checks, names, version};
 
 checks! {
     lists_are_chosen_by_labels,
@@ -17,14 +17,14 @@ checks! {
     a_version_from_the_future_is_refused,
 }
 
-fn three(ground: &Ground) {
-    ground.config_map("a", &json!({"color": "red", "size": "1"}));
-    ground.config_map("b", &json!({"color": "blue", "size": "2"}));
-    ground.config_map("c", &json!({"size": "3"}));
+fn three(environment: &TestEnvironment) {
+    environment.config_map("a", &json!({"color": "red", "size": "1"}));
+    environment.config_map("b", &json!({"color": "blue", "size": "2"}));
+    environment.config_map("c", &json!({"size": "3"}));
 }
 
-fn lists_are_chosen_by_labels(ground: &Ground) {
-    three(ground);
+fn lists_are_chosen_by_labels(environment: &TestEnvironment) {
+    three(environment);
     for (selector, expected) in [
         ("color", &["a", "b"][..]),
         ("color=red", &["a"]),
@@ -37,44 +37,48 @@ fn lists_are_chosen_by_labels(ground: &Ground) {
         ("size%3E1", &["b", "c"]),
         ("none", &[]),
     ] {
-        let list = ground.list("configmaps", &format!("labelSelector={selector}"));
+        let list = environment.list("configmaps", &format!("labelSelector={selector}"));
         assert_eq!(names(&list), expected, "{selector}");
     }
 }
 
-fn a_selector_that_is_none_is_a_bad_request(ground: &Ground) {
-    let all = ground.all("configmaps");
+fn a_selector_that_is_none_is_a_bad_request(environment: &TestEnvironment) {
+    let all = environment.all("configmaps");
     for selector in ["a+in+1", "a+b", "=x", "a=b+c", "a+in+(x", "-a"] {
-        let got = ground.api.get(&format!("{all}?labelSelector={selector}"));
+        let got = environment
+            .api
+            .get(&format!("{all}?labelSelector={selector}"));
         assert_eq!((got.code, got.reason()), (400, "BadRequest"), "{selector}");
     }
-    let got = ground.api.get(&format!("{all}?fieldSelector=data.k%3Dv"));
+    let got = environment
+        .api
+        .get(&format!("{all}?fieldSelector=data.k%3Dv"));
     got.expect_refusal(400, "BadRequest");
 }
 
-fn lists_are_chosen_by_fields(ground: &Ground) {
-    three(ground);
-    let list = ground.list("configmaps", "fieldSelector=metadata.name%3Db");
+fn lists_are_chosen_by_fields(environment: &TestEnvironment) {
+    three(environment);
+    let list = environment.list("configmaps", "fieldSelector=metadata.name%3Db");
     assert_eq!(names(&list), ["b"]);
     for (name, kind) in [("e1", "Normal"), ("e2", "Warning")] {
         let event = json!({
             "metadata": {"name": name}, "type": kind, "reason": "R", "message": "m",
-            "involvedObject": {"kind": "Job", "name": "j", "namespace": ground.namespace, "uid": "u"},
+            "involvedObject": {"kind": "Job", "name": "j", "namespace": environment.namespace, "uid": "u"},
         });
-        ground.make("events", &event);
+        environment.make("events", &event);
     }
-    let list = ground.list("events", "fieldSelector=type!%3DNormal");
+    let list = environment.list("events", "fieldSelector=type!%3DNormal");
     assert_eq!(names(&list), ["e2"]);
-    let list = ground.list(
+    let list = environment.list(
         "events",
         "fieldSelector=involvedObject.name%3Dj,type%3DNormal",
     );
     assert_eq!(names(&list), ["e1"]);
 }
 
-fn items_of_a_list_have_no_kind(ground: &Ground) {
-    three(ground);
-    let list = ground.list("configmaps", "labelSelector=size");
+fn items_of_a_list_have_no_kind(environment: &TestEnvironment) {
+    three(environment);
+    let list = environment.list("configmaps", "labelSelector=size");
     assert_eq!(list["kind"], "ConfigMapList");
     assert_eq!(list["apiVersion"], "v1");
     let items = list["items"].as_array().expect("items");
@@ -85,28 +89,30 @@ fn items_of_a_list_have_no_kind(ground: &Ground) {
     );
 }
 
-fn a_namespace_that_does_not_exist_has_an_empty_list(ground: &Ground) {
-    let got = ground.api.get("/apis/batch/v1/namespaces/not-there/jobs");
+fn a_namespace_that_does_not_exist_has_an_empty_list(environment: &TestEnvironment) {
+    let got = environment
+        .api
+        .get("/apis/batch/v1/namespaces/not-there/jobs");
     let list = got.expect(200);
     assert!(names(&list).is_empty());
     assert!(!version(&list).is_empty());
 }
 
-fn pages_show_one_version(ground: &Ground) {
+fn pages_show_one_version(environment: &TestEnvironment) {
     for name in ["a", "b", "c", "d", "e"] {
-        ground.config_map(name, &json!({"paged": "1"}));
+        environment.config_map(name, &json!({"paged": "1"}));
     }
-    let first = ground.list("configmaps", "limit=2");
+    let first = environment.list("configmaps", "limit=2");
     assert_eq!(names(&first).len(), 2);
     let seen: Vec<String> = names(&first).iter().map(|n| (*n).to_owned()).collect();
     assert!(first["metadata"]["remainingItemCount"].as_u64() >= Some(3));
-    let path = ground.one("configmaps", "d");
-    ground.api.delete(&path, &json!({})).expect(200);
-    ground.config_map("bb", &json!({}));
+    let path = environment.one("configmaps", "d");
+    environment.api.delete(&path, &json!({})).expect(200);
+    environment.config_map("bb", &json!({}));
     let mut all = seen;
     let mut token = first["metadata"]["continue"].clone();
     while let Some(text) = token.as_str().filter(|t| !t.is_empty()) {
-        let page = ground.list("configmaps", &format!("limit=2&continue={text}"));
+        let page = environment.list("configmaps", &format!("limit=2&continue={text}"));
         assert_eq!(version(&page), version(&first));
         all.extend(names(&page).iter().map(|n| (*n).to_owned()));
         token = page["metadata"]["continue"].clone();
@@ -115,25 +121,25 @@ fn pages_show_one_version(ground: &Ground) {
     assert_eq!(all, ["a", "b", "c", "d", "e"]);
 }
 
-fn a_page_of_a_selector_says_how_to_go_on(ground: &Ground) {
-    three(ground);
-    let first = ground.list("configmaps", "labelSelector=size&limit=1");
+fn a_page_of_a_selector_says_how_to_go_on(environment: &TestEnvironment) {
+    three(environment);
+    let first = environment.list("configmaps", "labelSelector=size&limit=1");
     assert_eq!(names(&first), ["a"]);
     assert!(first["metadata"]["remainingItemCount"].is_null());
     let token = first["metadata"]["continue"]
         .as_str()
         .expect("there is more");
-    let rest = ground.list(
+    let rest = environment.list(
         "configmaps",
         &format!("labelSelector=size&limit=5&continue={token}"),
     );
     assert_eq!(names(&rest), ["b", "c"]);
     assert!(rest["metadata"]["continue"].is_null());
     // A full page does not know that nothing more is chosen: an empty one follows.
-    ground.config_map("z", &json!({}));
-    let full = ground.list("configmaps", "labelSelector=size&limit=3");
+    environment.config_map("z", &json!({}));
+    let full = environment.list("configmaps", "labelSelector=size&limit=3");
     let token = full["metadata"]["continue"].as_str().expect("perhaps more");
-    let rest = ground.list(
+    let rest = environment.list(
         "configmaps",
         &format!("labelSelector=size&limit=3&continue={token}"),
     );
@@ -141,34 +147,34 @@ fn a_page_of_a_selector_says_how_to_go_on(ground: &Ground) {
     assert!(rest["metadata"]["continue"].is_null());
 }
 
-fn a_continue_token_that_is_none_is_a_bad_request(ground: &Ground) {
-    let got = ground.api.get(&format!(
+fn a_continue_token_that_is_none_is_a_bad_request(environment: &TestEnvironment) {
+    let got = environment.api.get(&format!(
         "{}?limit=1&continue=nonsense",
-        ground.all("configmaps")
+        environment.all("configmaps")
     ));
     got.expect_refusal(400, "BadRequest");
 }
 
-fn unknown_paths_are_not_found(ground: &Ground) {
-    let got = ground.api.get(&ground.all("gadgets"));
+fn unknown_paths_are_not_found(environment: &TestEnvironment) {
+    let got = environment.api.get(&environment.all("gadgets"));
     let refusal = got.expect_refusal(404, "NotFound");
     let message = "the server could not find the requested resource";
     assert_eq!(refusal["message"], message);
-    let got = ground
+    let got = environment
         .api
-        .send("DELETE", &ground.all("configmaps/a/b"), "", "");
+        .send("DELETE", &environment.all("configmaps/a/b"), "", "");
     assert_eq!(got.code, 404);
 }
 
-fn a_version_from_the_future_is_refused(ground: &Ground) {
-    let all = ground.all("configmaps");
-    let got = ground
+fn a_version_from_the_future_is_refused(environment: &TestEnvironment) {
+    let all = environment.all("configmaps");
+    let got = environment
         .api
         .get(&format!("{all}?resourceVersion=99999999999"));
     let refusal = got.expect_refusal(504, "Timeout");
     let causes = &refusal["details"]["causes"];
     assert_eq!(causes[0]["reason"], "ResourceVersionTooLarge");
-    ground
+    environment
         .api
         .get(&format!("{all}?resourceVersion=0"))
         .expect(200);

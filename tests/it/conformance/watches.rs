@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::{Ground, checks, name, version};
+use super::{TestEnvironment, checks, name, version};
 
 checks! {
     a_watch_tells_what_came_after_its_version_in_order,
@@ -23,30 +23,33 @@ fn told(event: &Value) -> (&str, &str) {
     (event["type"].as_str().unwrap_or(""), name(&event["object"]))
 }
 
-fn follow(ground: &Ground, query: &str) -> impl Iterator<Item = Value> + use<> {
-    let path = format!("{}?watch=1&{query}", ground.all("configmaps"));
-    let events = ground.api.watch(&path);
+fn follow(environment: &TestEnvironment, query: &str) -> impl Iterator<Item = Value> + use<> {
+    let path = format!("{}?watch=1&{query}", environment.all("configmaps"));
+    let events = environment.api.watch(&path);
     events.map(|event| event.expect("whole lines"))
 }
 
-fn set(ground: &Ground, name: &str, label: Option<&str>) {
+fn set(environment: &TestEnvironment, name: &str, label: Option<&str>) {
     let change = json!({"metadata": {"labels": {"l": label}}});
-    ground
+    environment
         .api
-        .patch(&ground.one("configmaps", name), &change)
+        .patch(&environment.one("configmaps", name), &change)
         .expect(200);
 }
 
-fn a_watch_tells_what_came_after_its_version_in_order(ground: &Ground) {
-    ground.config_map("before", &json!({}));
-    let from = version(&ground.config_map("start", &json!({}))).to_owned();
-    ground.config_map("a", &json!({}));
-    set(ground, "a", Some("1"));
-    let deleted = ground
+fn a_watch_tells_what_came_after_its_version_in_order(environment: &TestEnvironment) {
+    environment.config_map("before", &json!({}));
+    let from = version(&environment.config_map("start", &json!({}))).to_owned();
+    environment.config_map("a", &json!({}));
+    set(environment, "a", Some("1"));
+    let deleted = environment
         .api
-        .delete(&ground.one("configmaps", "a"), &json!({}));
+        .delete(&environment.one("configmaps", "a"), &json!({}));
     deleted.expect(200);
-    let mut events = follow(ground, &format!("resourceVersion={from}&timeoutSeconds=30"));
+    let mut events = follow(
+        environment,
+        &format!("resourceVersion={from}&timeoutSeconds=30"),
+    );
     let mut last = from.parse::<u64>().expect("a number");
     for expected in ["ADDED", "MODIFIED", "DELETED"] {
         let event = events.next().expect("the watch goes on");
@@ -56,55 +59,58 @@ fn a_watch_tells_what_came_after_its_version_in_order(ground: &Ground) {
         assert!(now > last, "versions only rise");
         last = now;
     }
-    ground.config_map("b", &json!({}));
+    environment.config_map("b", &json!({}));
     assert_eq!(told(&events.next().expect("still open")), ("ADDED", "b"));
 }
 
-fn a_watch_without_a_version_begins_with_what_is_there(ground: &Ground) {
-    ground.config_map("a", &json!({"l": "1"}));
-    let mut events = follow(ground, "labelSelector=l&timeoutSeconds=30");
+fn a_watch_without_a_version_begins_with_what_is_there(environment: &TestEnvironment) {
+    environment.config_map("a", &json!({"l": "1"}));
+    let mut events = follow(environment, "labelSelector=l&timeoutSeconds=30");
     assert_eq!(told(&events.next().expect("at once")), ("ADDED", "a"));
-    ground.config_map("b", &json!({"l": "1"}));
+    environment.config_map("b", &json!({"l": "1"}));
     assert_eq!(told(&events.next().expect("later")), ("ADDED", "b"));
 }
 
-fn leaving_a_selector_is_deleted_and_entering_is_added(ground: &Ground) {
-    let from = version(&ground.config_map("a", &json!({"l": "1"}))).to_owned();
+fn leaving_a_selector_is_deleted_and_entering_is_added(environment: &TestEnvironment) {
+    let from = version(&environment.config_map("a", &json!({"l": "1"}))).to_owned();
     let query = format!("labelSelector=l%3D1&resourceVersion={from}&timeoutSeconds=30");
-    let mut events = follow(ground, &query);
-    set(ground, "a", Some("2"));
+    let mut events = follow(environment, &query);
+    set(environment, "a", Some("2"));
     let left = events.next().expect("it left");
     assert_eq!(told(&left), ("DELETED", "a"));
     assert_eq!(left["object"]["metadata"]["labels"]["l"], "1", "as it was");
-    let now = ground.api.get(&ground.one("configmaps", "a")).expect(200);
+    let now = environment
+        .api
+        .get(&environment.one("configmaps", "a"))
+        .expect(200);
     assert_eq!(version(&left["object"]), version(&now));
-    set(ground, "a", Some("1"));
+    set(environment, "a", Some("1"));
     assert_eq!(told(&events.next().expect("it came back")), ("ADDED", "a"));
-    set(ground, "a", None);
+    set(environment, "a", None);
     assert_eq!(
         told(&events.next().expect("it left again")),
         ("DELETED", "a")
     );
 }
 
-fn a_watch_of_a_field_shows_one_object(ground: &Ground) {
-    let from = version(&ground.config_map("a", &json!({}))).to_owned();
+fn a_watch_of_a_field_shows_one_object(environment: &TestEnvironment) {
+    let from = version(&environment.config_map("a", &json!({}))).to_owned();
     let field = "fieldSelector=metadata.name%3Dc";
     let query = format!("{field}&resourceVersion={from}&timeoutSeconds=30");
-    let mut events = follow(ground, &query);
-    ground.config_map("b", &json!({}));
-    ground.config_map("c", &json!({}));
+    let mut events = follow(environment, &query);
+    environment.config_map("b", &json!({}));
+    environment.config_map("c", &json!({}));
     assert_eq!(told(&events.next().expect("only c")), ("ADDED", "c"));
 }
 
 /// As the service watches Events.
-fn a_watch_of_warnings_leaves_out_what_is_normal(ground: &Ground) {
+fn a_watch_of_warnings_leaves_out_what_is_normal(environment: &TestEnvironment) {
     let query = "fieldSelector=type!%3DNormal";
-    let from = version(&ground.list("events", query)).to_owned();
+    let from = version(&environment.list("events", query)).to_owned();
     let event = |name: &str, kind: &str| {
         json!({
             "metadata": {"name": name}, "type": kind, "reason": "R", "message": "m",
-            "involvedObject": {"kind": "Pod", "name": "p", "namespace": ground.namespace, "uid": "u"},
+            "involvedObject": {"kind": "Pod", "name": "p", "namespace": environment.namespace, "uid": "u"},
         })
     };
     for (name, kind) in [
@@ -113,13 +119,13 @@ fn a_watch_of_warnings_leaves_out_what_is_normal(ground: &Ground) {
         ("c", "Normal"),
         ("d", "Warning"),
     ] {
-        ground.make("events", &event(name, kind));
+        environment.make("events", &event(name, kind));
     }
     let path = format!(
         "{}?watch=1&{query}&allowWatchBookmarks=true&resourceVersion={from}&timeoutSeconds=30",
-        ground.all("events")
+        environment.all("events")
     );
-    let mut events = ground
+    let mut events = environment
         .api
         .watch(&path)
         .map(|event| event.expect("whole lines"));
@@ -130,39 +136,45 @@ fn a_watch_of_warnings_leaves_out_what_is_normal(ground: &Ground) {
     assert_eq!(told(&events.next().expect("the next")), ("ADDED", "d"));
     // Counted once more, as the kubelet does.
     let change = json!({"count": 2});
-    ground
+    environment
         .api
-        .patch(&ground.one("events", "b"), &change)
+        .patch(&environment.one("events", "b"), &change)
         .expect(200);
     assert_eq!(told(&events.next().expect("it changed")), ("MODIFIED", "b"));
-    ground
+    environment
         .api
-        .delete(&ground.one("events", "d"), &json!({}))
+        .delete(&environment.one("events", "d"), &json!({}))
         .expect(200);
     assert_eq!(told(&events.next().expect("it went")), ("DELETED", "d"));
 }
 
 /// What is written by the newer API is read by the older, which has other fields for the time.
-fn an_event_of_the_newer_api_is_read_by_the_older(ground: &Ground) {
+fn an_event_of_the_newer_api_is_read_by_the_older(environment: &TestEnvironment) {
     let event = json!({
         "metadata": {"name": "e"}, "type": "Warning", "reason": "R", "message": "m",
-        "involvedObject": {"kind": "Pod", "name": "p", "namespace": ground.namespace, "uid": "u"},
+        "involvedObject": {"kind": "Pod", "name": "p", "namespace": environment.namespace, "uid": "u"},
         "eventTime": "2026-01-02T03:04:05.123456Z", "action": "A",
         "reportingComponent": "tests/it", "reportingInstance": "tests",
         "series": {"count": 7, "lastObservedTime": "2026-01-02T03:05:05.500000Z"},
     });
-    ground.make("events", &event);
-    let read = ground.api.get(&ground.one("events", "e")).expect(200);
+    environment.make("events", &event);
+    let read = environment
+        .api
+        .get(&environment.one("events", "e"))
+        .expect(200);
     assert!(read["lastTimestamp"].is_null(), "{read}");
     for field in ["eventTime", "series"] {
         assert_eq!(read[field], event[field]);
     }
 }
 
-fn a_watch_ends_when_its_time_is_over(ground: &Ground) {
-    let from = version(&ground.config_map("a", &json!({}))).to_owned();
+fn a_watch_ends_when_its_time_is_over(environment: &TestEnvironment) {
+    let from = version(&environment.config_map("a", &json!({}))).to_owned();
     let began = Instant::now();
-    let events = follow(ground, &format!("resourceVersion={from}&timeoutSeconds=1"));
+    let events = follow(
+        environment,
+        &format!("resourceVersion={from}&timeoutSeconds=1"),
+    );
     let seen = events
         .filter(|e| name(&e["object"]) != "kube-root-ca.crt")
         .count();
@@ -174,17 +186,17 @@ fn a_watch_ends_when_its_time_is_over(ground: &Ground) {
     );
 }
 
-fn bookmarks_come_only_when_asked_for(ground: &Ground) {
-    let from = version(&ground.config_map("a", &json!({"l": "1"}))).to_owned();
+fn bookmarks_come_only_when_asked_for(environment: &TestEnvironment) {
+    let from = version(&environment.config_map("a", &json!({"l": "1"}))).to_owned();
     // A bookmark says that the watch has come further than it began, so
     // something must have happened outside of its selector.
-    let after = version(&ground.config_map("b", &json!({}))).to_owned();
+    let after = version(&environment.config_map("b", &json!({}))).to_owned();
     // Less than 5 s is too short for the real one's, 2 s before the end.
     let query = format!("labelSelector=l&resourceVersion={from}&timeoutSeconds=5");
     let asked = format!("{query}&allowWatchBookmarks=true");
     let bookmark = std::thread::scope(|scope| {
-        let plain = scope.spawn(|| follow(ground, &query).count());
-        let bookmark = follow(ground, &asked).next();
+        let plain = scope.spawn(|| follow(environment, &query).count());
+        let bookmark = follow(environment, &asked).next();
         assert_eq!(plain.join().ok(), Some(0), "nobody asked for one");
         bookmark.expect("one before the end")
     });
@@ -197,10 +209,10 @@ fn bookmarks_come_only_when_asked_for(ground: &Ground) {
     assert!(number(version(object)) >= number(&after));
 }
 
-fn a_watch_from_a_forgotten_version_is_expired(ground: &Ground) {
-    let mut events = follow(ground, "resourceVersion=1&timeoutSeconds=30");
+fn a_watch_from_a_forgotten_version_is_expired(environment: &TestEnvironment) {
+    let mut events = follow(environment, "resourceVersion=1&timeoutSeconds=30");
     let event = events.next().expect("one event");
-    if ground.fake.is_none() && event["type"] == "ADDED" {
+    if environment.fake.is_none() && event["type"] == "ADDED" {
         // A cluster that was set up just now has forgotten nothing yet.
         return;
     }
@@ -217,16 +229,20 @@ fn a_watch_from_a_forgotten_version_is_expired(ground: &Ground) {
     assert!(events.next().is_none(), "that was the end");
 }
 
-fn a_watch_resumes_without_loss(ground: &Ground) {
-    let from = version(&ground.config_map("a", &json!({}))).to_owned();
-    let mut first = follow(ground, &format!("resourceVersion={from}&timeoutSeconds=30"));
-    ground.config_map("b", &json!({}));
+fn a_watch_resumes_without_loss(environment: &TestEnvironment) {
+    let from = version(&environment.config_map("a", &json!({}))).to_owned();
+    let mut first = follow(
+        environment,
+        &format!("resourceVersion={from}&timeoutSeconds=30"),
+    );
+    environment.config_map("b", &json!({}));
     let event = first.find(|e| name(&e["object"]) == "b").expect("it came");
     let reached = version(&event["object"]).to_owned();
     drop(first);
-    ground.config_map("c", &json!({}));
+    environment.config_map("c", &json!({}));
     let query = format!("resourceVersion={reached}&timeoutSeconds=30");
-    let mut second = follow(ground, &query).filter(|e| name(&e["object"]) != "kube-root-ca.crt");
+    let mut second =
+        follow(environment, &query).filter(|e| name(&e["object"]) != "kube-root-ca.crt");
     assert_eq!(
         told(&second.next().expect("only what is new")),
         ("ADDED", "c")

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Ground, checks, job, name, uid, version};
+use super::{TestEnvironment, checks, job, name, uid, version};
 
 checks! {
     every_write_makes_a_new_version,
@@ -30,39 +30,45 @@ fn number(object: &Value) -> u64 {
     version(object).parse().expect("a version is a number")
 }
 
-fn every_write_makes_a_new_version(ground: &Ground) {
-    let first = ground.config_map("a", &json!({}));
-    let second = ground.config_map("b", &json!({}));
+fn every_write_makes_a_new_version(environment: &TestEnvironment) {
+    let first = environment.config_map("a", &json!({}));
+    let second = environment.config_map("b", &json!({}));
     assert!(number(&second) > number(&first));
-    let patched = ground
+    let patched = environment
         .api
-        .patch(&ground.one("configmaps", "a"), &json!({"data": {"k": "w"}}))
+        .patch(
+            &environment.one("configmaps", "a"),
+            &json!({"data": {"k": "w"}}),
+        )
         .expect(200);
     assert!(number(&patched) > number(&second));
-    let list = ground.list("configmaps", "");
+    let list = environment.list("configmaps", "");
     assert!(number(&list) >= number(&patched));
 }
 
-fn a_create_answers_with_what_was_stored(ground: &Ground) {
-    let made = ground.config_map("a", &json!({"l": "1"}));
+fn a_create_answers_with_what_was_stored(environment: &TestEnvironment) {
+    let made = environment.config_map("a", &json!({"l": "1"}));
     assert_eq!(made["kind"], "ConfigMap");
     assert_eq!(made["apiVersion"], "v1");
-    assert_eq!(made["metadata"]["namespace"], *ground.namespace);
+    assert_eq!(made["metadata"]["namespace"], *environment.namespace);
     assert_eq!(uid(&made).len(), 36);
     let created = made["metadata"]["creationTimestamp"].as_str();
     assert!(
         created.is_some_and(|t| t.len() == 20 && t.ends_with('Z')),
         "{created:?}"
     );
-    let got = ground.api.get(&ground.one("configmaps", "a")).expect(200);
+    let got = environment
+        .api
+        .get(&environment.one("configmaps", "a"))
+        .expect(200);
     assert_eq!(got, made);
 }
 
-fn a_job_gets_its_defaults(ground: &Ground) {
+fn a_job_gets_its_defaults(environment: &TestEnvironment) {
     let plain = json!({"metadata": {"name": "a"}, "spec": {"suspend": true, "template": {
         "spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "x"}]},
     }}});
-    let made = ground.make("jobs", &plain);
+    let made = environment.make("jobs", &plain);
     let spec = &made["spec"];
     assert_eq!(spec["backoffLimit"], 6);
     assert_eq!(spec["completions"], 1);
@@ -81,7 +87,7 @@ fn a_job_gets_its_defaults(ground: &Ground) {
     assert_eq!(made["metadata"]["labels"], *labels, "a Job without labels");
     let mut labelled = job("b", &json!({"suspend": true}));
     labelled["metadata"]["labels"] = json!({"own": "1"});
-    let labelled = ground.make("jobs", &labelled);
+    let labelled = environment.make("jobs", &labelled);
     assert_eq!(labelled["metadata"]["labels"], json!({"own": "1"}));
     let pod = &spec["template"]["spec"];
     assert_eq!(pod["terminationGracePeriodSeconds"], 30);
@@ -91,21 +97,21 @@ fn a_job_gets_its_defaults(ground: &Ground) {
     assert_eq!(selector, uid(&made));
 }
 
-fn a_name_that_is_taken_is_already_exists(ground: &Ground) {
+fn a_name_that_is_taken_is_already_exists(environment: &TestEnvironment) {
     let spec = json!({"suspend": true});
-    ground.make("jobs", &job("a", &spec));
-    let refusal = ground
+    environment.make("jobs", &job("a", &spec));
+    let refusal = environment
         .api
-        .post(&ground.all("jobs"), &job("a", &spec))
+        .post(&environment.all("jobs"), &job("a", &spec))
         .expect_refusal(409, "AlreadyExists");
     assert_eq!(refusal["message"], "jobs.batch \"a\" already exists");
     let details = json!({"name": "a", "group": "batch", "kind": "jobs"});
     assert_eq!(refusal["details"], details);
 }
 
-fn a_namespace_that_does_not_exist_takes_nothing(ground: &Ground) {
+fn a_namespace_that_does_not_exist_takes_nothing(environment: &TestEnvironment) {
     let path = "/api/v1/namespaces/not-there/configmaps";
-    let refusal = ground
+    let refusal = environment
         .api
         .post(path, &json!({"metadata": {"name": "a"}}))
         .expect_refusal(404, "NotFound");
@@ -116,35 +122,35 @@ fn a_namespace_that_does_not_exist_takes_nothing(ground: &Ground) {
     );
 }
 
-fn what_is_not_there_is_not_found(ground: &Ground) {
-    let path = ground.one("jobs", "a");
-    let refusal = ground.api.get(&path).expect_refusal(404, "NotFound");
+fn what_is_not_there_is_not_found(environment: &TestEnvironment) {
+    let path = environment.one("jobs", "a");
+    let refusal = environment.api.get(&path).expect_refusal(404, "NotFound");
     assert_eq!(refusal["message"], "jobs.batch \"a\" not found");
     let details = json!({"name": "a", "group": "batch", "kind": "jobs"});
     assert_eq!(refusal["details"], details);
-    ground
+    environment
         .api
         .patch(&path, &json!({}))
         .expect_refusal(404, "NotFound");
-    ground
+    environment
         .api
         .delete(&path, &json!({}))
         .expect_refusal(404, "NotFound");
-    let pod = ground.one("pods", "a");
-    let refusal = ground.api.get(&pod).expect_refusal(404, "NotFound");
+    let pod = environment.one("pods", "a");
+    let refusal = environment.api.get(&pod).expect_refusal(404, "NotFound");
     assert_eq!(refusal["message"], "pods \"a\" not found");
     assert_eq!(refusal["details"], json!({"name": "a", "kind": "pods"}));
 }
 
-fn a_merge_patch_sets_and_null_removes(ground: &Ground) {
-    ground.config_map("a", &json!({"keep": "1", "drop": "2"}));
+fn a_merge_patch_sets_and_null_removes(environment: &TestEnvironment) {
+    environment.config_map("a", &json!({"keep": "1", "drop": "2"}));
     let change = json!({"metadata": {
         "labels": {"drop": null, "absent": null, "new": "3"},
         "annotations": {"note": "4"},
     }});
-    let patched = ground
+    let patched = environment
         .api
-        .patch(&ground.one("configmaps", "a"), &change)
+        .patch(&environment.one("configmaps", "a"), &change)
         .expect(200);
     assert_eq!(
         patched["metadata"]["labels"],
@@ -154,34 +160,36 @@ fn a_merge_patch_sets_and_null_removes(ground: &Ground) {
     assert_eq!(patched["data"], json!({"k": "v"}));
 }
 
-fn a_patch_that_changes_nothing_makes_no_version(ground: &Ground) {
-    let made = ground.config_map("a", &json!({"l": "1"}));
+fn a_patch_that_changes_nothing_makes_no_version(environment: &TestEnvironment) {
+    let made = environment.config_map("a", &json!({"l": "1"}));
     let change = json!({"metadata": {"labels": {"l": "1", "absent": null}}});
-    let patched = ground
+    let patched = environment
         .api
-        .patch(&ground.one("configmaps", "a"), &change)
+        .patch(&environment.one("configmaps", "a"), &change)
         .expect(200);
     assert_eq!(version(&patched), version(&made));
 }
 
-fn a_patch_needs_its_content_type(ground: &Ground) {
-    ground.config_map("a", &json!({}));
-    let path = ground.one("configmaps", "a");
-    let got = ground.api.send("PATCH", &path, "application/json", "{}");
+fn a_patch_needs_its_content_type(environment: &TestEnvironment) {
+    environment.config_map("a", &json!({}));
+    let path = environment.one("configmaps", "a");
+    let got = environment
+        .api
+        .send("PATCH", &path, "application/json", "{}");
     got.expect_refusal(415, "UnsupportedMediaType");
-    let all = ground.all("configmaps");
-    let got = ground.api.send("POST", &all, "text/plain", "{}");
+    let all = environment.all("configmaps");
+    let got = environment.api.send("POST", &all, "text/plain", "{}");
     got.expect_refusal(415, "UnsupportedMediaType");
 }
 
-fn an_old_version_is_a_conflict(ground: &Ground) {
-    let made = ground.config_map("a", &json!({}));
-    let path = ground.one("configmaps", "a");
-    ground
+fn an_old_version_is_a_conflict(environment: &TestEnvironment) {
+    let made = environment.config_map("a", &json!({}));
+    let path = environment.one("configmaps", "a");
+    environment
         .api
         .patch(&path, &json!({"data": {"k": "w"}}))
         .expect(200);
-    let old = ground.api.put(&path, &made);
+    let old = environment.api.put(&path, &made);
     assert!(
         old.message().contains("the object has been modified"),
         "{}",
@@ -193,41 +201,41 @@ fn an_old_version_is_a_conflict(ground: &Ground) {
         json!({"name": "a", "kind": "configmaps"})
     );
     let change = json!({"metadata": {"resourceVersion": version(&made)}, "data": {"k": "x"}});
-    ground
+    environment
         .api
         .patch(&path, &change)
         .expect_refusal(409, "Conflict");
     let mut without = made.clone();
     without["metadata"]["resourceVersion"] = json!("");
-    ground.api.put(&path, &without).expect(200);
+    environment.api.put(&path, &without).expect(200);
 }
 
 #[track_caller]
-fn invalid_fields(ground: &Ground, plural: &str, object: &Value) -> Vec<String> {
-    let refusal = ground
+fn invalid_fields(environment: &TestEnvironment, plural: &str, object: &Value) -> Vec<String> {
+    let refusal = environment
         .api
-        .post(&ground.all(plural), object)
+        .post(&environment.all(plural), object)
         .expect_refusal(422, "Invalid");
     let causes = refusal["details"]["causes"].as_array().expect("causes");
     let fields = causes.iter().filter_map(|c| c["field"].as_str());
     fields.map(str::to_owned).collect()
 }
 
-fn bad_names_and_labels_are_invalid(ground: &Ground) {
+fn bad_names_and_labels_are_invalid(environment: &TestEnvironment) {
     let named = |name: &str| json!({"metadata": {"name": name}});
     for bad in ["A", "a_b", "-a", "a-", "a/b", ""] {
         assert_eq!(
-            invalid_fields(ground, "configmaps", &named(bad)),
+            invalid_fields(environment, "configmaps", &named(bad)),
             ["metadata.name"],
             "{bad}"
         );
     }
     let long = "a".repeat(254);
     assert_eq!(
-        invalid_fields(ground, "configmaps", &named(&long)),
+        invalid_fields(environment, "configmaps", &named(&long)),
         ["metadata.name"]
     );
-    ground.make("configmaps", &named(&long[..253]));
+    environment.make("configmaps", &named(&long[..253]));
     for (key, value) in [
         ("k", "a b"),
         ("k", "ü"),
@@ -237,24 +245,24 @@ fn bad_names_and_labels_are_invalid(ground: &Ground) {
     ] {
         let object = json!({"metadata": {"name": "a", "labels": {key: value}}});
         assert_eq!(
-            invalid_fields(ground, "configmaps", &object),
+            invalid_fields(environment, "configmaps", &object),
             ["metadata.labels"],
             "{key}={value}"
         );
     }
     let object = json!({"metadata": {"name": "a", "labels": {"": "v"}}});
     let twice = ["metadata.labels", "metadata.labels"];
-    assert_eq!(invalid_fields(ground, "configmaps", &object), twice);
+    assert_eq!(invalid_fields(environment, "configmaps", &object), twice);
     let long = "a".repeat(64);
     let object = json!({"metadata": {"name": "a", "labels": {"k": long}}});
     assert_eq!(
-        invalid_fields(ground, "configmaps", &object),
+        invalid_fields(environment, "configmaps", &object),
         ["metadata.labels"]
     );
-    let made = ground.config_map("a", &json!({}));
+    let made = environment.config_map("a", &json!({}));
     let change = json!({"metadata": {"labels": {"k": "bob@x.ch"}}});
-    let path = ground.one("configmaps", name(&made));
-    let refusal = ground
+    let path = environment.one("configmaps", name(&made));
+    let refusal = environment
         .api
         .patch(&path, &change)
         .expect_refusal(422, "Invalid");
@@ -264,14 +272,14 @@ fn bad_names_and_labels_are_invalid(ground: &Ground) {
         "FieldValueInvalid"
     );
     let numbers = json!({"metadata": {"labels": {"k": 1}}});
-    let refusal = ground
+    let refusal = environment
         .api
         .patch(&path, &numbers)
         .expect_refusal(422, "Invalid");
     assert_eq!(refusal["details"]["causes"][0]["field"], "patch");
 }
 
-fn a_job_without_restart_policy_or_containers_is_invalid(ground: &Ground) {
+fn a_job_without_restart_policy_or_containers_is_invalid(environment: &TestEnvironment) {
     let without = |field: &str| {
         let mut object = job("a", &json!({}));
         object["spec"]["template"]["spec"][field] = Value::Null;
@@ -279,24 +287,24 @@ fn a_job_without_restart_policy_or_containers_is_invalid(ground: &Ground) {
     };
     let restart = "spec.template.spec.restartPolicy";
     assert_eq!(
-        invalid_fields(ground, "jobs", &without("restartPolicy")),
+        invalid_fields(environment, "jobs", &without("restartPolicy")),
         [restart]
     );
     let containers = "spec.template.spec.containers";
     assert_eq!(
-        invalid_fields(ground, "jobs", &without("containers")),
+        invalid_fields(environment, "jobs", &without("containers")),
         [containers]
     );
     let long = "a".repeat(64);
-    let fields = invalid_fields(ground, "jobs", &job(&long, &json!({})));
+    let fields = invalid_fields(environment, "jobs", &job(&long, &json!({})));
     assert!(
         fields.contains(&"spec.template.labels".to_owned()),
         "{fields:?}"
     );
-    ground.make("jobs", &job(&long[..63], &json!({"suspend": true})));
-    let refusal = ground
+    environment.make("jobs", &job(&long[..63], &json!({"suspend": true})));
+    let refusal = environment
         .api
-        .post(&ground.all("jobs"), &without("restartPolicy"))
+        .post(&environment.all("jobs"), &without("restartPolicy"))
         .expect_refusal(422, "Invalid");
     assert_eq!(
         refusal["message"],
@@ -306,103 +314,108 @@ fn a_job_without_restart_policy_or_containers_is_invalid(ground: &Ground) {
     let policy = json!({"podFailurePolicy": {"rules": [{
         "action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}],
     }]}, "template": {"spec": {"restartPolicy": "OnFailure"}}});
-    let fields = invalid_fields(ground, "jobs", &job("a", &policy));
+    let fields = invalid_fields(environment, "jobs", &job("a", &policy));
     assert_eq!(fields, [restart]);
 }
 
-fn a_new_object_may_not_have_a_version(ground: &Ground) {
+fn a_new_object_may_not_have_a_version(environment: &TestEnvironment) {
     let object = json!({"metadata": {"name": "a", "resourceVersion": "7"}});
-    let got = ground.api.post(&ground.all("configmaps"), &object);
+    let got = environment
+        .api
+        .post(&environment.all("configmaps"), &object);
     assert_eq!((got.code, got.reason()), (500, ""));
 }
 
-fn what_is_no_object_is_a_bad_request(ground: &Ground) {
-    let all = ground.all("configmaps");
+fn what_is_no_object_is_a_bad_request(environment: &TestEnvironment) {
+    let all = environment.all("configmaps");
     for body in ["{", "[]", "7"] {
-        let got = ground.api.send("POST", &all, "application/json", body);
+        let got = environment.api.send("POST", &all, "application/json", body);
         got.expect_refusal(400, "BadRequest");
     }
     let elsewhere = json!({"metadata": {"name": "a", "namespace": "default"}});
-    ground
+    environment
         .api
         .post(&all, &elsewhere)
         .expect_refusal(400, "BadRequest");
     let other_kind = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}});
-    ground
+    environment
         .api
         .post(&all, &other_kind)
         .expect_refusal(400, "BadRequest");
     let wrong_type = json!({"metadata": {"name": "a"}, "data": {"k": 7}});
-    ground
+    environment
         .api
         .post(&all, &wrong_type)
         .expect_refusal(400, "BadRequest");
 }
 
-fn a_dry_run_stores_nothing(ground: &Ground) {
-    let path = format!("{}?dryRun=All", ground.all("jobs"));
-    let answer = ground.api.post(&path, &job("a", &json!({}))).expect(201);
+fn a_dry_run_stores_nothing(environment: &TestEnvironment) {
+    let path = format!("{}?dryRun=All", environment.all("jobs"));
+    let answer = environment
+        .api
+        .post(&path, &job("a", &json!({})))
+        .expect(201);
     assert!(!uid(&answer).is_empty());
     assert_eq!(version(&answer), "");
-    ground
+    environment
         .api
-        .get(&ground.one("jobs", "a"))
+        .get(&environment.one("jobs", "a"))
         .expect_refusal(404, "NotFound");
     let broken = json!({"template": {"spec": {"restartPolicy": "Always"}}});
-    ground
+    environment
         .api
         .post(&path, &job("a", &broken))
         .expect_refusal(422, "Invalid");
-    let wrong = format!("{}?dryRun=Some", ground.all("configmaps"));
-    let refusal = ground
+    let wrong = format!("{}?dryRun=Some", environment.all("configmaps"));
+    let refusal = environment
         .api
         .post(&wrong, &json!({"metadata": {"name": "a"}}))
         .expect_refusal(422, "Invalid");
     assert_eq!(refusal["details"]["kind"], "CreateOptions");
 }
 
-fn names_are_generated(ground: &Ground) {
+fn names_are_generated(environment: &TestEnvironment) {
     let object = json!({"metadata": {"generateName": "some-"}});
-    let first = ground.make("configmaps", &object);
-    let second = ground.make("configmaps", &object);
+    let first = environment.make("configmaps", &object);
+    let second = environment.make("configmaps", &object);
     assert!(name(&first).starts_with("some-") && name(&first).len() == 10);
     assert_ne!(name(&first), name(&second));
 }
 
-fn a_jobs_template_cannot_be_changed(ground: &Ground) {
-    ground.make("jobs", &job("a", &json!({"suspend": true})));
-    let path = ground.one("jobs", "a");
+fn a_jobs_template_cannot_be_changed(environment: &TestEnvironment) {
+    environment.make("jobs", &job("a", &json!({"suspend": true})));
+    let path = environment.one("jobs", "a");
     let change = json!({"spec": {"completions": 3}});
-    ground
+    environment
         .api
         .patch(&path, &change)
         .expect_refusal(422, "Invalid");
     let change = json!({"metadata": {"annotations": {"a": "b"}}});
-    let patched = ground.api.patch(&path, &change).expect(200);
+    let patched = environment.api.patch(&path, &change).expect(200);
     assert_eq!(patched["metadata"]["annotations"]["a"], "b");
 }
 
-fn a_status_is_written_apart(ground: &Ground) {
-    let made = ground.make("jobs", &job("a", &json!({"suspend": true})));
-    let path = ground.one("jobs", "a");
+fn a_status_is_written_apart(environment: &TestEnvironment) {
+    let made = environment.make("jobs", &job("a", &json!({"suspend": true})));
+    let path = environment.one("jobs", "a");
     let both = json!({"metadata": {"labels": {"l": "1"}}, "status": {"active": 7}});
-    let patched = ground.api.patch(&path, &both).expect(200);
+    let patched = environment.api.patch(&path, &both).expect(200);
     assert_ne!(patched["status"]["active"], 7, "the status is left alone");
     assert_eq!(patched["metadata"]["labels"]["l"], "1");
     assert_eq!(uid(&patched), uid(&made));
 }
 
 /// What tells us that a pod was replaced by another of the same name.
-fn a_patch_for_another_uid_changes_nothing(ground: &Ground) {
-    ground.make("jobs", &job("a", &json!({"suspend": true})));
-    let path = ground.one("jobs", "a");
+fn a_patch_for_another_uid_changes_nothing(environment: &TestEnvironment) {
+    environment.make("jobs", &job("a", &json!({"suspend": true})));
+    let path = environment.one("jobs", "a");
     let other = "00000000-0000-4000-8000-000000000000";
     let change = json!({"metadata": {"uid": other, "labels": {"l": "1"}}});
-    let refused = ground
+    let refused = environment
         .api
         .patch(&path, &change)
         .expect_refusal(422, "Invalid");
     assert_eq!(refused["details"]["causes"][0]["field"], "metadata.uid");
-    let read = ground.api.get(&path).expect(200);
+    let read = environment.api.get(&path).expect(200);
     assert!(read["metadata"]["labels"]["l"].is_null());
 }

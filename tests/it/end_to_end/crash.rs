@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use super::ground::{Ground, STAND_IN};
+use super::environment::{STAND_IN, TestEnvironment};
 use super::program::Program;
 use super::{LONG_WAIT, eventually};
 use crate::cluster;
@@ -18,12 +18,12 @@ fn a_killed_program_loses_and_doubles_no_instance() {
         return;
     };
     let _others = cluster::beside_others();
-    let ground = Ground::new(cluster);
-    ground.offer("stand-in", "stand-in", STAND_IN);
-    let kubeconfig = ground.kubeconfig(&ground.token(), None, None);
+    let environment = TestEnvironment::new(cluster);
+    environment.offer("stand-in", "stand-in", STAND_IN);
+    let kubeconfig = environment.kubeconfig(&environment.token(), None, None);
     // One call at a time, so that the kill comes before the last of them on a slow machine, too.
     let program = Program::start_ready(&kubeconfig, &[("WORKERS", "1")]);
-    let (jobs_version, pods_version) = (ground.version("jobs"), ground.version("pods"));
+    let (jobs_version, pods_version) = (environment.version("jobs"), environment.version("pods"));
 
     let began_before = std::thread::scope(|scope| {
         for number in 0..STARTS {
@@ -32,13 +32,13 @@ fn a_killed_program_loses_and_doubles_no_instance() {
             scope.spawn(move || drop(program.try_send("GET", &path(number), LONG_WAIT, "")));
         }
         let found = eventually("some starts have begun", || {
-            let jobs = ground.list("jobs").len();
+            let jobs = environment.list("jobs").len();
             (jobs >= STARTS / 5).then_some(jobs)
         });
         program.kill();
         found
     });
-    let survived = ground.list("jobs").len();
+    let survived = environment.list("jobs").len();
     assert!(survived < STARTS, "killed too late to show anything");
 
     let program = Program::start_ready(&kubeconfig, &[]);
@@ -53,8 +53,8 @@ fn a_killed_program_loses_and_doubles_no_instance() {
         "FIGURE killed after {began_before} of {STARTS} Jobs ({survived} survived); asked again, all {STARTS} answered after {} ms",
         began.elapsed().as_millis()
     ));
-    check_one_each(&ground.events_since("jobs", &jobs_version));
-    check_one_each(&ground.events_since("pods", &pods_version));
+    check_one_each(&environment.events_since("jobs", &jobs_version));
+    check_one_each(&environment.events_since("pods", &pods_version));
 }
 
 fn path(number: usize) -> String {

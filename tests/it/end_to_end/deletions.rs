@@ -5,7 +5,7 @@ use std::net::TcpListener;
 
 use serde_json::{Value, json};
 
-use super::ground::{Ground, real};
+use super::environment::{TestEnvironment, real};
 use super::program::{Program, page};
 use super::recorder::{self, Recorder};
 use super::{LONG_WAIT, eventually};
@@ -54,15 +54,15 @@ fn a_start_can_be_stopped_in_each_of_its_phases() {
         return;
     };
     let _others = cluster::beside_others();
-    let ground = Ground::new(cluster);
+    let environment = TestEnvironment::new(cluster);
     // Connections to it are made, since its queue takes them, and never served.
     let registry = TcpListener::bind("127.0.0.1:0").expect("a port is free");
     let templates = stuck_templates(&registry);
     for (phase, template) in &templates {
-        ground.offer(phase, phase, template);
+        environment.offer(phase, phase, template);
     }
-    let replicas = ground.replicas::<2>();
-    let jobs = Recorder::start(&ground, "jobs");
+    let replicas = environment.replicas::<2>();
+    let jobs = Recorder::start(&environment, "jobs");
     let waiting = templates.map(|(phase, _)| (phase, begin_at_each(&replicas, &path(phase))));
     for program in &replicas {
         program.await_waiting(waiting.len());
@@ -76,7 +76,7 @@ fn a_start_can_be_stopped_in_each_of_its_phases() {
     }
     drop(registry);
     eventually("no Job is left", || {
-        ground.list("jobs").is_empty().then_some(())
+        environment.list("jobs").is_empty().then_some(())
     });
     let jobs = jobs.finish();
     assert_eq!(recorder::made(&jobs).len(), 7);
@@ -135,26 +135,28 @@ fn a_start_at_any_point_of_a_stop_gets_the_one_new_instance() {
         return;
     };
     let _others = cluster::beside_others();
-    let ground = Ground::new(cluster);
-    ground.offer(
+    let environment = TestEnvironment::new(cluster);
+    environment.offer(
         "stubborn",
         "stubborn",
         &real("stubborn", 3, &[("IGNORE_TERM", "1")]),
     );
-    let replicas = ground.replicas::<2>();
+    let replicas = environment.replicas::<2>();
     let (jobs, pods) = (
-        Recorder::start(&ground, "jobs"),
-        Recorder::start(&ground, "pods"),
+        Recorder::start(&environment, "jobs"),
+        Recorder::start(&environment, "pods"),
     );
     let path = path("stubborn");
     let old_ip = replicas[0].get_prefer(&path, LONG_WAIT).ip();
-    let job = format!("{}/stubborn-ann", ground.all("jobs"));
-    hold(&ground, &job, &json!([HOLD]));
+    let job = format!("{}/stubborn-ann", environment.all("jobs"));
+    hold(&environment, &job, &json!([HOLD]));
 
     replicas[0].delete(&path).expect(200);
     let mut waiting: Vec<Pending> = Vec::new();
     for point in ["asked for", "pod leaves", "pod gone, Job held"] {
-        eventually(point, || has_reached(&ground, &job, point).then_some(()));
+        eventually(point, || {
+            has_reached(&environment, &job, point).then_some(())
+        });
         for program in &replicas {
             eventually("it says so", || {
                 is_in_phase(program, &path, "stopping").then_some(())
@@ -166,7 +168,7 @@ fn a_start_at_any_point_of_a_stop_gets_the_one_new_instance() {
             "{point}"
         );
     }
-    hold(&ground, &job, &Value::Null);
+    hold(&environment, &job, &Value::Null);
     waiting.extend(begin_at_each(&replicas, &path));
     let addresses: Vec<Value> = waiting
         .into_iter()
@@ -180,24 +182,27 @@ fn a_start_at_any_point_of_a_stop_gets_the_one_new_instance() {
     assert_eq!(addresses[0], new_ip.to_string());
     assert_ne!(new_ip, old_ip);
     assert_eq!(page(new_ip), "stubborn");
-    assert_eq!(ground.owner_of(new_ip), ground.job_uid("stubborn-ann"));
+    assert_eq!(
+        environment.owner_of(new_ip),
+        environment.job_uid("stubborn-ann")
+    );
     assert_eq!(recorder::made_for(&jobs.finish(), "stubborn/ann").len(), 2);
     recorder::check_one_live_pod(&pods.finish());
 }
 
 /// Sets the finalizers of a Job.
 #[track_caller]
-fn hold(ground: &Ground<'_>, job: &str, finalizers: &Value) {
+fn hold(environment: &TestEnvironment<'_>, job: &str, finalizers: &Value) {
     let patch = json!({"metadata": {"finalizers": finalizers}});
-    ground.api.patch(job, &patch).expect(200);
+    environment.api.patch(job, &patch).expect(200);
 }
 
 /// Whether the deletion of a Job is as far as that.
 #[track_caller]
-fn has_reached(ground: &Ground<'_>, job: &str, point: &str) -> bool {
-    let job = ground.api.get(job).expect(200);
+fn has_reached(environment: &TestEnvironment<'_>, job: &str, point: &str) -> bool {
+    let job = environment.api.get(job).expect(200);
     assert!(job["metadata"]["deletionTimestamp"].is_string());
-    let pods = ground.list("pods");
+    let pods = environment.list("pods");
     let leaves = |pod: &Value| pod["metadata"]["deletionTimestamp"].is_string();
     match point {
         "asked for" => true,
@@ -213,16 +218,16 @@ fn a_name_that_others_hold_is_left_alone() {
         return;
     };
     let _others = cluster::beside_others();
-    let ground = Ground::new(cluster);
-    ground.make_job("hello-ann", &real("theirs", 1, &[]));
-    let program = ground.program();
-    let theirs = ground.job_uid("hello-ann");
+    let environment = TestEnvironment::new(cluster);
+    environment.make_job("hello-ann", &real("theirs", 1, &[]));
+    let program = environment.program();
+    let theirs = environment.job_uid("hello-ann");
     check_taken(&program, "/app/hello/ann");
-    assert_eq!(ground.job_uid("hello-ann"), theirs);
+    assert_eq!(environment.job_uid("hello-ann"), theirs);
     assert_eq!(program.names("hello"), Vec::<String>::new());
 
     // It is free once they let go of it, and no caller has to wait for more than that.
-    ground.kubectl(&["delete", "job", "hello-ann"]);
+    environment.kubectl(&["delete", "job", "hello-ann"]);
     let ours = program.get_prefer("/app/hello/ann", LONG_WAIT).ip();
     assert_eq!(page(ours), "ann");
     assert_eq!(program.names("hello"), ["ann"]);
@@ -234,11 +239,11 @@ fn two_pairs_with_one_job_name_are_not_mixed_up() {
         return;
     };
     let _others = cluster::beside_others();
-    let ground = Ground::new(cluster);
+    let environment = TestEnvironment::new(cluster);
     for app_type in ["a", "a-b"] {
-        ground.offer(app_type, app_type, &real(app_type, 1, &[]));
+        environment.offer(app_type, app_type, &real(app_type, 1, &[]));
     }
-    let program = ground.program();
+    let program = environment.program();
     let ip = program.get_prefer("/app/a/b-c", LONG_WAIT).ip();
     check_taken(&program, "/app/a-b/c");
     assert_eq!(program.names("a-b"), Vec::<String>::new());

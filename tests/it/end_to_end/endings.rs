@@ -1,11 +1,11 @@
-//! Instances that end, by themselves or by others' hands, and what the next GET gets, with real pods.
+//! Instances that end, by themselves or by others' executor, and what the next GET gets, with real pods.
 
 use std::net::IpAddr;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::ground::{Ground, real, text};
+use super::environment::{TestEnvironment, real, text};
 use super::program::{Program, page};
 use super::recorder::{self, Recorder};
 use super::{LONG_WAIT, eventually};
@@ -19,9 +19,9 @@ struct Old {
 }
 
 #[track_caller]
-fn start(ground: &Ground<'_>, program: &Program, name: &str) -> Old {
+fn start(environment: &TestEnvironment<'_>, program: &Program, name: &str) -> Old {
     let ip = program.get_prefer(&path(name), LONG_WAIT).ip();
-    let uid = ground.job_uid(&format!("app-{name}"));
+    let uid = environment.job_uid(&format!("app-{name}"));
     Old { ip, uid }
 }
 
@@ -30,15 +30,15 @@ fn path(name: &str) -> String {
 }
 
 #[track_caller]
-fn job(ground: &Ground<'_>, name: &str) -> Value {
-    let path = format!("{}/app-{name}", ground.all("jobs"));
-    ground.api.get(&path).expect(200)
+fn job(environment: &TestEnvironment<'_>, name: &str) -> Value {
+    let path = format!("{}/app-{name}", environment.all("jobs"));
+    environment.api.get(&path).expect(200)
 }
 
 /// The newest pod of a name.
 #[track_caller]
-fn pod(ground: &Ground<'_>, name: &str) -> Value {
-    let pods = ground.list("pods");
+fn pod(environment: &TestEnvironment<'_>, name: &str) -> Value {
+    let pods = environment.list("pods");
     let own = pods
         .into_iter()
         .filter(|pod| pod["metadata"]["labels"]["job-name"] == format!("app-{name}"));
@@ -64,29 +64,34 @@ fn failures(job: &Value) -> Option<&str> {
 }
 
 #[track_caller]
-fn evict(ground: &Ground<'_>, name: &str) {
-    let pod = text(&pod(ground, name)["metadata"]["name"]);
+fn evict(environment: &TestEnvironment<'_>, name: &str) {
+    let pod = text(&pod(environment, name)["metadata"]["name"]);
     let eviction = json!({
         "apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod},
     });
-    let path = format!("{}/{pod}/eviction", ground.all("pods"));
-    ground.api.post(&path, &eviction).expect(201);
+    let path = format!("{}/{pod}/eviction", environment.all("pods"));
+    environment.api.post(&path, &eviction).expect(201);
 }
 
 #[track_caller]
-fn delete_pod(ground: &Ground<'_>, name: &str) {
+fn delete_pod(environment: &TestEnvironment<'_>, name: &str) {
     let selector = format!("--selector=job-name=app-{name}");
-    ground.kubectl(&["delete", "pod", &selector, "--wait=false"]);
+    environment.kubectl(&["delete", "pod", &selector, "--wait=false"]);
 }
 
 /// Asks until there is an instance of another Job; until then a verdict may be told.
 #[track_caller]
-fn until_replaced(ground: &Ground<'_>, program: &Program, name: &str, old: &Old) -> Old {
+fn until_replaced(
+    environment: &TestEnvironment<'_>,
+    program: &Program,
+    name: &str,
+    old: &Old,
+) -> Old {
     eventually("there is a new instance", || {
         let got = program.get_prefer(&path(name), "wait=5");
         assert!([200, 202].contains(&got.code), "{}: {}", got.code, got.body);
-        let is_new = got.code == 200 && ground.job_uid(&format!("app-{name}")) != old.uid;
-        is_new.then(|| start(ground, program, name))
+        let is_new = got.code == 200 && environment.job_uid(&format!("app-{name}")) != old.uid;
+        is_new.then(|| start(environment, program, name))
     })
 }
 
@@ -99,20 +104,20 @@ fn a_pod_that_is_deleted_by_hand_is_a_failure_and_replaced_after_the_delay() {
         return;
     };
     let _others = cluster::beside_others();
-    let ground = Ground::new(cluster);
+    let environment = TestEnvironment::new(cluster);
     let stubborn = real("stubborn", 1, &[("IGNORE_TERM", "1")]);
-    ground.offer_with("app", "app", &stubborn, SOON);
-    let [program] = ground.replicas();
-    let jobs = Recorder::start(&ground, "jobs");
-    let old = start(&ground, &program, "ann");
-    delete_pod(&ground, "ann");
+    environment.offer_with("app", "app", &stubborn, SOON);
+    let [program] = environment.replicas();
+    let jobs = Recorder::start(&environment, "jobs");
+    let old = start(&environment, &program, "ann");
+    delete_pod(&environment, "ann");
     eventually("the Job has failed", || {
-        holds(&job(&ground, "ann"), "Failed").then_some(())
+        holds(&job(&environment, "ann"), "Failed").then_some(())
     });
-    let failed = job(&ground, "ann");
-    let new = until_replaced(&ground, &program, "ann", &old);
+    let failed = job(&environment, "ann");
+    let new = until_replaced(&environment, &program, "ann", &old);
     assert_eq!(page(new.ip), "stubborn");
-    let next = job(&ground, "ann");
+    let next = job(&environment, "ann");
     assert_eq!(failures(&next), Some("1"));
     let ended = failed["status"]["conditions"].as_array();
     let ended = ended
@@ -134,34 +139,34 @@ fn an_app_that_ends_well_when_it_is_told_to_has_finished() {
         return;
     };
     let _others = cluster::beside_others();
-    let ground = Ground::new(cluster);
+    let environment = TestEnvironment::new(cluster);
     // So that none of them ends sooner than a failure is kept.
     let settings = [("restart-delay", "1s")];
-    ground.offer_with("app", "app", &real("polite", 5, &[]), &settings);
-    let [program] = ground.replicas();
-    let (ground, program) = (&ground, &program);
+    environment.offer_with("app", "app", &real("polite", 5, &[]), &settings);
+    let [program] = environment.replicas();
+    let (environment, program) = (&environment, &program);
     std::thread::scope(|scope| {
-        scope.spawn(|| check_ends_well(ground, program, "deleted", delete_pod));
-        scope.spawn(|| check_ends_well(ground, program, "evicted", evict));
+        scope.spawn(|| check_ends_well(environment, program, "deleted", delete_pod));
+        scope.spawn(|| check_ends_well(environment, program, "evicted", evict));
     });
 }
 
 /// Ends an instance whose app exits with 0 then, and finds it replaced at once.
 #[track_caller]
 fn check_ends_well(
-    ground: &Ground<'_>,
+    environment: &TestEnvironment<'_>,
     program: &Program,
     name: &str,
-    end: impl Fn(&Ground<'_>, &str),
+    end: impl Fn(&TestEnvironment<'_>, &str),
 ) {
-    let old = start(ground, program, name);
-    let began = time(&job(ground, name)["status"]["startTime"]);
+    let old = start(environment, program, name);
+    let began = time(&job(environment, name)["status"]["startTime"]);
     eventually("it has lasted long enough", || {
         (Timestamp::now().duration_since(began).as_secs() >= 3).then_some(())
     });
-    end(ground, name);
+    end(environment, name);
     eventually("the Job is complete", || {
-        holds(&job(ground, name), "Complete").then_some(())
+        holds(&job(environment, name), "Complete").then_some(())
     });
     eventually("the list says so", || {
         let list = program.get("/app/app").expect(200);
@@ -170,9 +175,9 @@ fn check_ends_well(
         (own["errored"] == true).then_some(())
     });
     // At once, and without a word of failure.
-    let new = start(ground, program, name);
+    let new = start(environment, program, name);
     assert_ne!(new.uid, old.uid, "{name}");
-    assert_eq!(failures(&job(ground, name)), None, "{name}");
+    assert_eq!(failures(&job(environment, name)), None, "{name}");
 }
 
 #[test]
@@ -181,15 +186,15 @@ fn an_evicted_pod_comes_back_in_the_same_job_with_its_labels() {
         return;
     };
     let _others = cluster::beside_others();
-    let ground = Ground::new(cluster);
+    let environment = TestEnvironment::new(cluster);
     let stubborn = real("stubborn", 2, &[("IGNORE_TERM", "1")]);
-    ground.offer("app", "app", &stubborn);
-    let [program] = ground.replicas();
-    let pods = Recorder::start(&ground, "pods");
-    let old = start(&ground, &program, "ann");
+    environment.offer("app", "app", &stubborn);
+    let [program] = environment.replicas();
+    let pods = Recorder::start(&environment, "pods");
+    let old = start(&environment, &program, "ann");
     let labels = r#"{"username": "ann", "note": "ä ö ü"}"#;
     program.patch(&path("ann"), labels).expect(200);
-    evict(&ground, "ann");
+    evict(&environment, "ann");
     let new = eventually("another pod is ready", || {
         let got = program.get_prefer(&path("ann"), "wait=5");
         let is_waiting = got.code == 202 && got.body["status"] != "app_error";
@@ -198,7 +203,7 @@ fn an_evicted_pod_comes_back_in_the_same_job_with_its_labels() {
         is_new.then(|| got.ip())
     });
     assert_eq!(page(new), "stubborn");
-    assert_eq!(ground.owner_of(new), old.uid);
+    assert_eq!(environment.owner_of(new), old.uid);
     let labelled = json!({"ip": new, "username": "ann", "note": "ä ö ü"});
     eventually("it has the labels of its predecessor", || {
         (program.get(&path("ann")).expect(200) == labelled).then_some(())
@@ -230,16 +235,16 @@ fn check_ends_at_once(
     restart_delay: &str,
     delays_secs: &[i64],
 ) {
-    let ground = Ground::new(cluster);
+    let environment = TestEnvironment::new(cluster);
     let exit_code_text = exit_code.to_string();
     let variables = [
         ("EXIT_CODE", exit_code_text.as_str()),
         ("EXIT_MESSAGE", "no licence"),
     ];
     let ends = real("", 1, &variables);
-    ground.offer_with("app", "app", &ends, &[("restart-delay", restart_delay)]);
-    let [program] = ground.replicas();
-    let jobs = Recorder::start(&ground, "jobs");
+    environment.offer_with("app", "app", &ends, &[("restart-delay", restart_delay)]);
+    let [program] = environment.replicas();
+    let jobs = Recorder::start(&environment, "jobs");
     let mut previous: Option<Run> = None;
     for count in 0..=delays_secs.len() {
         let run = eventually("there is another Job", || {
@@ -247,7 +252,7 @@ fn check_ends_at_once(
             let told = (&got["status"], &got["reason"], &got["exitCode"]);
             let expected = (&json!("app_error"), &json!(reason), &json!(exit_code));
             assert_eq!(told, expected, "{got}");
-            let run = Run::of(&ground, "ann");
+            let run = Run::of(&environment, "ann");
             let is_new = previous.as_ref().is_none_or(|old| old.uid != run.uid);
             is_new.then_some(run)
         });
@@ -276,9 +281,9 @@ struct Run {
 
 impl Run {
     #[track_caller]
-    fn of(ground: &Ground<'_>, name: &str) -> Self {
-        let job = job(ground, name);
-        let status = &pod(ground, name)["status"]["containerStatuses"][0];
+    fn of(environment: &TestEnvironment<'_>, name: &str) -> Self {
+        let job = job(environment, name);
+        let status = &pod(environment, name)["status"]["containerStatuses"][0];
         Self {
             uid: text(&job["metadata"]["uid"]),
             failures: failures(&job).map(str::to_owned),
@@ -294,19 +299,19 @@ fn an_instance_that_reached_its_lifetime_is_replaced_at_once() {
         return;
     };
     let _others = cluster::beside_others();
-    let ground = Ground::new(cluster);
+    let environment = TestEnvironment::new(cluster);
     let settings = [("max-lifetime", "4s")];
-    ground.offer_with("app", "app", &real("short", 1, &[]), &settings);
-    let [program] = ground.replicas();
-    let old = start(&ground, &program, "ann");
+    environment.offer_with("app", "app", &real("short", 1, &[]), &settings);
+    let [program] = environment.replicas();
+    let old = start(&environment, &program, "ann");
     eventually("the Job has ended", || {
-        holds(&job(&ground, "ann"), "Failed").then_some(())
+        holds(&job(&environment, "ann"), "Failed").then_some(())
     });
     eventually("the program knows", || {
         (program.get("/app/app").expect(200)[0]["errored"] == true).then_some(())
     });
-    let new = start(&ground, &program, "ann");
+    let new = start(&environment, &program, "ann");
     assert_ne!(new.uid, old.uid);
     assert_eq!(page(new.ip), "short");
-    assert_eq!(failures(&job(&ground, "ann")), None);
+    assert_eq!(failures(&job(&environment, "ann")), None);
 }

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use serde_json::json;
 
-use super::ground::{Ground, real};
+use super::environment::{TestEnvironment, real};
 use super::program::{Program, page};
 use super::recorder::{self, Recorder};
 use super::{LONG_WAIT, eventually};
@@ -47,13 +47,13 @@ fn a_job_that_a_quota_keeps_without_a_pod_is_waited_for_and_can_be_stopped() {
         return;
     };
     let _others = cluster::beside_others();
-    let ground = Ground::new(cluster);
-    let [program] = ground.replicas();
+    let environment = TestEnvironment::new(cluster);
+    let [program] = environment.replicas();
     let quota = json!({"metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}});
-    let quotas = ground.all("resourcequotas");
-    ground.api.post(&quotas, &quota).expect(201);
+    let quotas = environment.all("resourcequotas");
+    environment.api.post(&quotas, &quota).expect(201);
     eventually("the quota holds", || {
-        let quota = ground.api.get(&format!("{quotas}/none")).expect(200);
+        let quota = environment.api.get(&format!("{quotas}/none")).expect(200);
         (quota["status"]["hard"]["pods"] == "0").then_some(())
     });
 
@@ -63,19 +63,19 @@ fn a_job_that_a_quota_keeps_without_a_pod_is_waited_for_and_can_be_stopped() {
     assert_eq!(program.names("hello"), ["ann"]);
     program.delete("/app/hello/ann").expect(200);
     eventually("the Job is gone", || {
-        ground.list("jobs").is_empty().then_some(())
+        environment.list("jobs").is_empty().then_some(())
     });
 
     let waiting = begin(&program, "/app/hello/ann");
     eventually("there is a Job", || {
-        ground.has_job("hello-ann").then_some(())
+        environment.has_job("hello-ann").then_some(())
     });
-    let uid = ground.job_uid("hello-ann");
-    ground.kubectl(&["delete", "resourcequota", "none"]);
+    let uid = environment.job_uid("hello-ann");
+    environment.kubectl(&["delete", "resourcequota", "none"]);
     check_waits(&waiting.finish());
     let ip = until_ready(&program, "/app/hello/ann");
     assert_eq!(page(ip), "ann");
-    assert_eq!(ground.owner_of(ip), uid, "it is the Job that waited");
+    assert_eq!(environment.owner_of(ip), uid, "it is the Job that waited");
 }
 
 #[test]
@@ -84,17 +84,17 @@ fn a_suspended_job_is_waited_for_and_given_up() {
         return;
     };
     let _others = cluster::beside_others();
-    let ground = Ground::new(cluster);
-    let [program] = ground.replicas();
+    let environment = TestEnvironment::new(cluster);
+    let [program] = environment.replicas();
     let (path, object) = (
         "/app/hello/ann",
-        format!("{}/hello-ann", ground.all("jobs")),
+        format!("{}/hello-ann", environment.all("jobs")),
     );
     program.get_prefer(path, LONG_WAIT).ip();
-    let uid = ground.job_uid("hello-ann");
+    let uid = environment.job_uid("hello-ann");
     let suspend = |yes: bool| {
         let patch = json!({"spec": {"suspend": yes}});
-        ground.api.patch(&object, &patch).expect(200);
+        environment.api.patch(&object, &patch).expect(200);
     };
     let is_suspended = || {
         let got = program.get_prefer(path, "wait=0");
@@ -106,7 +106,7 @@ fn a_suspended_job_is_waited_for_and_given_up() {
     let waiting = begin(&program, path);
     suspend(false);
     waiting.finish().expect(200);
-    assert_eq!(ground.job_uid("hello-ann"), uid);
+    assert_eq!(environment.job_uid("hello-ann"), uid);
 
     suspend(true);
     eventually("it says so again", || is_suspended().then_some(()));
@@ -117,7 +117,7 @@ fn a_suspended_job_is_waited_for_and_given_up() {
     program.delete(path).expect(200);
     waiting.finish().expect_error(429, "limit_reached");
     program.get_prefer(path, LONG_WAIT).ip();
-    assert_ne!(ground.job_uid("hello-ann"), uid);
+    assert_ne!(environment.job_uid("hello-ann"), uid);
 }
 
 /// A template whose app ends with the code that the ConfigMap `mood` says, and serves without it.
@@ -132,18 +132,18 @@ fn moody(restart_policy: &str) -> String {
 }
 
 #[track_caller]
-fn set_mood(ground: &Ground<'_>, code: &str) {
+fn set_mood(environment: &TestEnvironment<'_>, code: &str) {
     let mood = json!({"metadata": {"name": "mood"}, "data": {"code": code}});
-    ground
+    environment
         .api
-        .post(&ground.all("configmaps"), &mood)
+        .post(&environment.all("configmaps"), &mood)
         .expect(201);
 }
 
 #[track_caller]
-fn forget_mood(ground: &Ground<'_>) {
-    let path = format!("{}/mood", ground.all("configmaps"));
-    ground.api.delete(&path, &json!({})).expect(200);
+fn forget_mood(environment: &TestEnvironment<'_>) {
+    let path = format!("{}/mood", environment.all("configmaps"));
+    environment.api.delete(&path, &json!({})).expect(200);
 }
 
 #[test]
@@ -152,19 +152,19 @@ fn of_several_pods_of_a_retried_job_the_newest_counts() {
         return;
     };
     let _others = cluster::beside_others();
-    let ground = Ground::new(cluster);
-    ground.offer_with("moody", "moody", &moody("Never"), &[("backoff-limit", "4")]);
-    set_mood(&ground, "3");
-    let [program] = ground.replicas();
-    let pods = Recorder::start(&ground, "pods");
+    let environment = TestEnvironment::new(cluster);
+    environment.offer_with("moody", "moody", &moody("Never"), &[("backoff-limit", "4")]);
+    set_mood(&environment, "3");
+    let [program] = environment.replicas();
+    let pods = Recorder::start(&environment, "pods");
     let waiting = begin(&program, "/app/moody/ann");
     eventually("the first pod has failed", || {
-        let pods = ground.list("pods");
+        let pods = environment.list("pods");
         pods.iter()
             .any(|pod| pod["status"]["phase"] == "Failed")
             .then_some(())
     });
-    forget_mood(&ground);
+    forget_mood(&environment);
     // The Job controller makes the next one 10 s after the first has failed.
     check_waits(&waiting.finish());
     let ip = until_ready(&program, "/app/moody/ann");
@@ -172,7 +172,11 @@ fn of_several_pods_of_a_retried_job_the_newest_counts() {
 
     let made = recorder::made_for(&pods.finish(), "moody/ann").len();
     assert!(made >= 2, "{made}");
-    assert_eq!(ground.list("pods").len(), made, "those that failed stay");
+    assert_eq!(
+        environment.list("pods").len(),
+        made,
+        "those that failed stay"
+    );
     let list = program.get("/app/moody").expect(200);
     assert_eq!(list.as_array().map(Vec::len), Some(1), "{list}");
     assert_eq!(
@@ -183,7 +187,7 @@ fn of_several_pods_of_a_retried_job_the_newest_counts() {
         .patch("/app/moody/ann", r#"{"username": "ann"}"#)
         .expect(200);
     let label = format!("{PREFIX}meta-username");
-    for pod in ground.list("pods") {
+    for pod in environment.list("pods") {
         let is_new = pod["status"]["podIP"] == json!(ip);
         assert_eq!(pod["metadata"]["labels"][&label] == "ann", is_new, "{pod}");
     }
@@ -195,22 +199,25 @@ fn an_app_that_kubernetes_runs_again_is_found_when_it_runs() {
         return;
     };
     let _others = cluster::beside_others();
-    let ground = Ground::new(cluster);
-    ground.offer("moody", "moody", &moody("OnFailure"));
-    set_mood(&ground, "3");
-    let [program] = ground.replicas();
+    let environment = TestEnvironment::new(cluster);
+    environment.offer("moody", "moody", &moody("OnFailure"));
+    set_mood(&environment, "3");
+    let [program] = environment.replicas();
     let waiting = begin(&program, "/app/moody/ann");
     eventually("it has been run again", || {
-        let pods = ground.list("pods");
+        let pods = environment.list("pods");
         let restarts = &pods.first()?["status"]["containerStatuses"][0]["restartCount"];
         (restarts.as_u64()? > 0).then_some(())
     });
-    forget_mood(&ground);
+    forget_mood(&environment);
     check_waits(&waiting.finish());
     let ip = until_ready(&program, "/app/moody/ann");
     assert_eq!(page(ip), "moody");
     assert_eq!(
-        (ground.list("jobs").len(), ground.list("pods").len()),
+        (
+            environment.list("jobs").len(),
+            environment.list("pods").len()
+        ),
         (1, 1)
     );
 }
@@ -221,28 +228,28 @@ fn a_job_that_has_used_up_its_retries_has_failed() {
         return;
     };
     let _others = cluster::beside_others();
-    let ground = Ground::new(cluster);
+    let environment = TestEnvironment::new(cluster);
     let settings = [("backoff-limit", "0"), ("restart-failed", "never")];
-    ground.offer_with("moody", "moody", &moody("OnFailure"), &settings);
-    set_mood(&ground, "3");
-    let [program] = ground.replicas();
+    environment.offer_with("moody", "moody", &moody("OnFailure"), &settings);
+    set_mood(&environment, "3");
+    let [program] = environment.replicas();
     let got = program.get_prefer("/app/moody/ann", LONG_WAIT).expect(202);
     assert_eq!(got["status"], "app_error", "{got}");
     eventually("the Job has failed, and its pod is gone", || {
-        let conditions = ground.list("jobs")[0]["status"]["conditions"].clone();
+        let conditions = environment.list("jobs")[0]["status"]["conditions"].clone();
         let mut conditions = conditions.as_array()?.iter();
         let has_failed = conditions.any(|one| one["type"] == "Failed" && one["status"] == "True");
-        (has_failed && ground.list("pods").is_empty()).then_some(())
+        (has_failed && environment.list("pods").is_empty()).then_some(())
     });
-    let uid = ground.job_uid("moody-ann");
+    let uid = environment.job_uid("moody-ann");
     let got = program.get_prefer("/app/moody/ann", LONG_WAIT).expect(202);
     assert_eq!(got["status"], "app_error", "{got}");
     assert_eq!(
-        ground.job_uid("moody-ann"),
+        environment.job_uid("moody-ann"),
         uid,
         "it is kept until somebody stops it"
     );
     program.delete("/app/moody/ann").expect(200);
-    forget_mood(&ground);
+    forget_mood(&environment);
     assert_eq!(page(until_ready(&program, "/app/moody/ann")), "moody");
 }

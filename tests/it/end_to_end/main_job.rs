@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use serde_json::json;
 
-use super::ground::Ground;
+use super::environment::TestEnvironment;
 use super::program::page;
 use super::{LONG_WAIT, eventually};
 use crate::cluster;
@@ -15,8 +15,8 @@ fn an_instance_is_found_started_listed_labelled_and_stopped() {
         return;
     };
     let _others = cluster::beside_others();
-    let ground = Ground::new(cluster);
-    let program = ground.program();
+    let environment = TestEnvironment::new(cluster);
+    let program = environment.program();
 
     assert_eq!(program.get("/app").expect(200), json!(["hello", "slow"]));
     let unknown = program.get("/app/nope/ann").expect(404);
@@ -27,7 +27,7 @@ fn an_instance_is_found_started_listed_labelled_and_stopped() {
 
     let ip = program.get_prefer("/app/hello/ann", LONG_WAIT).ip();
     assert_eq!(page(ip), "ann");
-    assert_eq!(ground.owner_of(ip), ground.job_uid("hello-ann"));
+    assert_eq!(environment.owner_of(ip), environment.job_uid("hello-ann"));
     assert_eq!(program.get("/app/hello/ann").expect(200), json!({"ip": ip}));
 
     let list = program.get("/app/hello").expect(200);
@@ -54,11 +54,14 @@ fn an_instance_is_found_started_listed_labelled_and_stopped() {
         program.names("hello").is_empty().then_some(())
     });
     eventually("the pod is gone", || {
-        ground.list("pods").is_empty().then_some(())
+        environment.list("pods").is_empty().then_some(())
     });
     assert_eq!(program.delete("/app/hello/ann").code, 404);
     assert_eq!(program.patch("/app/hello/ann", "{}").code, 404);
-    assert!(ground.list("jobs").is_empty(), "a PATCH starts nothing");
+    assert!(
+        environment.list("jobs").is_empty(),
+        "a PATCH starts nothing"
+    );
 }
 
 #[test]
@@ -67,8 +70,8 @@ fn a_start_takes_as_long_as_the_pod_does() {
         return;
     };
     let _alone = cluster::alone();
-    let ground = Ground::new(cluster);
-    let program = ground.program();
+    let environment = TestEnvironment::new(cluster);
+    let program = environment.program();
     let mut millis: Vec<u128> = (0..5)
         .map(|number| {
             let began = Instant::now();
@@ -93,14 +96,14 @@ fn an_instance_that_cannot_start_says_why() {
         return;
     };
     let _others = cluster::beside_others();
-    let ground = Ground::new(cluster);
+    let environment = TestEnvironment::new(cluster);
     let variables = [("EXIT_CODE", "7"), ("EXIT_MESSAGE", "no licence")];
-    ground.offer(
+    environment.offer(
         "failing",
         "failing",
-        &super::ground::real("", 1, &variables),
+        &super::environment::real("", 1, &variables),
     );
-    let program = ground.program();
+    let program = environment.program();
     let failed = program
         .get_prefer("/app/failing/ann", LONG_WAIT)
         .expect(202);
@@ -115,9 +118,9 @@ fn requests_that_make_no_sense_change_nothing() {
         return;
     };
     let _others = cluster::beside_others();
-    let ground = Ground::new(cluster);
-    let program = ground.program();
-    let version = ground.version("jobs");
+    let environment = TestEnvironment::new(cluster);
+    let program = environment.program();
+    let version = environment.version("jobs");
     let long = "a".repeat(300);
     for (path, code) in [
         (format!("/app/hello/{long}"), 422),
@@ -133,7 +136,7 @@ fn requests_that_make_no_sense_change_nothing() {
     let patch = program.patch("/app/hello/ann", "{\"username\": ");
     assert_eq!(patch.code, 422, "{}", patch.body);
     assert_eq!(
-        ground.events_since("jobs", &version),
+        environment.events_since("jobs", &version),
         Vec::<serde_json::Value>::new()
     );
 }

@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 use serde_json::{Value, json};
 
-use super::ground::Ground;
+use super::environment::TestEnvironment;
 use super::program::{Program, run_to_end};
 use crate::cluster;
 
@@ -36,16 +36,16 @@ fn a_wrong_ca() {
         return;
     };
     let _others = cluster::beside_others();
-    let ground = Ground::new(cluster);
+    let environment = TestEnvironment::new(cluster);
     let other = rcgen::generate_simple_self_signed(["another".to_owned()]);
     let other = other.expect("a certificate can be made").cert.pem();
-    let kubeconfig = ground.kubeconfig(&ground.token(), None, Some(&other));
+    let kubeconfig = environment.kubeconfig(&environment.token(), None, Some(&other));
     check_not_synced(
         &kubeconfig,
         &[],
         "the certificate authority that is configured did not sign the API server's certificate",
     );
-    assert!(ground.list("jobs").is_empty());
+    assert!(environment.list("jobs").is_empty());
 }
 
 #[test]
@@ -54,14 +54,14 @@ fn a_token_that_is_none() {
         return;
     };
     let _others = cluster::beside_others();
-    let ground = Ground::new(cluster);
-    let kubeconfig = ground.kubeconfig("garbage", None, None);
+    let environment = TestEnvironment::new(cluster);
+    let kubeconfig = environment.kubeconfig("garbage", None, None);
     check_not_synced(
         &kubeconfig,
         &[],
         "our token or client certificate is not accepted",
     );
-    assert!(ground.list("jobs").is_empty());
+    assert!(environment.list("jobs").is_empty());
 }
 
 #[test]
@@ -75,19 +75,25 @@ fn an_expired_token() {
         return;
     };
     let key = Path::new(folder).join("pki/service-accounts.key");
-    let ground = Ground::new(cluster);
-    let token = ground.token();
-    let kubeconfig = ground.kubeconfig(&signed_again(&ground, &key, &token, 0), None, None);
+    let environment = TestEnvironment::new(cluster);
+    let token = environment.token();
+    let kubeconfig =
+        environment.kubeconfig(&signed_again(&environment, &key, &token, 0), None, None);
     drop(Program::start_ready(&kubeconfig, &[]));
 
-    let expired = signed_again(&ground, &key, &token, 2 * 3600);
-    let kubeconfig = ground.kubeconfig(&expired, None, None);
+    let expired = signed_again(&environment, &key, &token, 2 * 3600);
+    let kubeconfig = environment.kubeconfig(&expired, None, None);
     check_not_synced(&kubeconfig, &[], NOT_ACCEPTED);
-    assert!(ground.list("jobs").is_empty());
+    assert!(environment.list("jobs").is_empty());
 }
 
 /// The same token, but all its times this much earlier, signed with the cluster's own key.
-fn signed_again(ground: &Ground<'_>, key: &Path, token: &str, earlier_secs: i64) -> String {
+fn signed_again(
+    environment: &TestEnvironment<'_>,
+    key: &Path,
+    token: &str,
+    earlier_secs: i64,
+) -> String {
     let parts: Vec<&str> = token.trim().split('.').collect();
     let claims = BASE64.decode(parts[1]).expect("claims are base64");
     let mut claims: Value = serde_json::from_slice(&claims).expect("claims are JSON");
@@ -97,8 +103,8 @@ fn signed_again(ground: &Ground<'_>, key: &Path, token: &str, earlier_secs: i64)
     }
     let text = format!("{}.{}", parts[0], BASE64.encode(claims.to_string()));
     let (unsigned, signature) = (
-        ground.folder.join("unsigned"),
-        ground.folder.join("signature"),
+        environment.folder.join("unsigned"),
+        environment.folder.join("signature"),
     );
     std::fs::write(&unsigned, &text).expect("the file can be written");
     // `tests/cluster` makes its keys with it, so it is there.
@@ -130,15 +136,11 @@ fn a_namespace_that_does_not_exist() {
         return;
     };
     let _others = cluster::beside_others();
-    let ground = Ground::new(cluster);
-    let kubeconfig = ground.kubeconfig(&ground.token(), None, None);
-    let environment = [("JOB_NAMESPACE", "no-such-namespace")];
-    check_not_synced(
-        &kubeconfig,
-        &environment,
-        "is it the namespace that is meant",
-    );
-    assert!(ground.list("jobs").is_empty());
+    let environment = TestEnvironment::new(cluster);
+    let kubeconfig = environment.kubeconfig(&environment.token(), None, None);
+    let variables = [("JOB_NAMESPACE", "no-such-namespace")];
+    check_not_synced(&kubeconfig, &variables, "is it the namespace that is meant");
+    assert!(environment.list("jobs").is_empty());
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::ground::{Ground, text};
+use super::environment::{TestEnvironment, text};
 use super::program::Program;
 use super::recorder::{self, Recorder, Sighting};
 use super::{LONG_WAIT, eventually};
@@ -18,29 +18,29 @@ const GROUP: &str = "tests/group";
 
 /// A stand-in node; it is deleted when this is dropped.
 struct Node<'a> {
-    ground: &'a Ground<'a>,
+    environment: &'a TestEnvironment<'a>,
     name: String,
 }
 
 impl<'a> Node<'a> {
     /// A new node, once it is ready and takes pods.
     #[track_caller]
-    fn new(ground: &'a Ground<'a>, suffix: &str) -> Self {
-        let name = format!("{}-{suffix}", ground.namespace);
+    fn new(environment: &'a TestEnvironment<'a>, suffix: &str) -> Self {
+        let name = format!("{}-{suffix}", environment.namespace);
         let object = json!({
             "metadata": {
                 "name": name,
                 "annotations": {"kwok.x-k8s.io/node": "fake"},
-                "labels": {GROUP: ground.namespace, "kubernetes.io/hostname": name},
+                "labels": {GROUP: environment.namespace, "kubernetes.io/hostname": name},
             },
             "spec": {"taints": [
                 {"key": "kwok.x-k8s.io/node", "value": "fake", "effect": "NoSchedule"},
             ]},
         });
-        ground.api.post("/api/v1/nodes", &object).expect(201);
-        let node = Self { ground, name };
+        environment.api.post("/api/v1/nodes", &object).expect(201);
+        let node = Self { environment, name };
         eventually("the node is ready", || {
-            let object = ground.api.get(&node.path()).expect(200);
+            let object = environment.api.get(&node.path()).expect(200);
             let conditions = object["status"]["conditions"].as_array()?;
             let ready = conditions.iter().find(|one| one["type"] == "Ready")?;
             let taints = object["spec"]["taints"].as_array()?;
@@ -58,12 +58,15 @@ impl<'a> Node<'a> {
 impl Drop for Node<'_> {
     fn drop(&mut self) {
         // A test that failed because of the server must fail with its own words.
-        let _ = self.ground.api.try_send("DELETE", &self.path(), "", "");
+        let _ = self
+            .environment
+            .api
+            .try_send("DELETE", &self.path(), "", "");
     }
 }
 
 /// A template of pods for the nodes of this test, with these annotations.
-fn template(ground: &Ground<'_>, grace_secs: u32, annotations: &str) -> String {
+fn template(environment: &TestEnvironment<'_>, grace_secs: u32, annotations: &str) -> String {
     format!(
         "
 metadata: {{annotations: {{{annotations}}}}}
@@ -75,7 +78,7 @@ spec:
   containers:
   - {{name: main, image: stand-in}}
 ",
-        ground.namespace
+        environment.namespace
     )
 }
 
@@ -90,21 +93,21 @@ fn the_instances_of_a_drained_node_come_back_on_another_with_their_labels() {
         return;
     };
     let _others = cluster::beside_others();
-    let ground = Ground::new(cluster);
-    let lingering = template(&ground, 10, "stand-in/ends-after: 2s");
-    ground.offer("lingering", "lingering", &lingering);
-    let first = Node::new(&ground, "first");
-    let replicas = ground.replicas::<2>();
+    let environment = TestEnvironment::new(cluster);
+    let lingering = template(&environment, 10, "stand-in/ends-after: 2s");
+    environment.offer("lingering", "lingering", &lingering);
+    let first = Node::new(&environment, "first");
+    let replicas = environment.replicas::<2>();
     let (jobs, pods) = (
-        Recorder::start(&ground, "jobs"),
-        Recorder::start(&ground, "pods"),
+        Recorder::start(&environment, "jobs"),
+        Recorder::start(&environment, "pods"),
     );
     for name in DRAINED {
         replicas[0].get_prefer(&path(name), LONG_WAIT).ip();
         replicas[0].patch(&path(name), LABELS).expect(200);
     }
-    check_nodes(&ground, &first);
-    let second = Node::new(&ground, "second");
+    check_nodes(&environment, &first);
+    let second = Node::new(&environment, "second");
 
     std::thread::scope(|scope| {
         // The reader ends when this end of the channel is gone, also when a check here fails.
@@ -112,7 +115,7 @@ fn the_instances_of_a_drained_node_come_back_on_another_with_their_labels() {
         let program = &replicas[1];
         let reader = scope.spawn(move || read_on(program, &stopped));
         // It returns when the pods have gone.
-        ground.kubectl(&["drain", &first.name, "--timeout=60s"]);
+        environment.kubectl(&["drain", &first.name, "--timeout=60s"]);
         for name in DRAINED {
             for program in &replicas {
                 eventually("the instance is back with its labels", || {
@@ -124,7 +127,7 @@ fn the_instances_of_a_drained_node_come_back_on_another_with_their_labels() {
         reader.join().expect("its checks hold");
     });
 
-    check_nodes(&ground, &second);
+    check_nodes(&environment, &second);
     let (jobs, pods) = (jobs.finish(), pods.finish());
     let went_on = |one: &Sighting| one.is_leaving && one.phase == "Running";
     assert!(pods.iter().any(went_on), "nothing was at stake");
@@ -142,7 +145,7 @@ fn the_instances_of_a_drained_node_come_back_on_another_with_their_labels() {
             "two pods in turn"
         );
     }
-    stop(&ground, &replicas[0]);
+    stop(&environment, &replicas[0]);
 }
 
 fn path(name: &str) -> String {
@@ -174,8 +177,8 @@ fn read_on(program: &Program, stop: &Receiver<()>) {
 
 /// All pods are on that node.
 #[track_caller]
-fn check_nodes(ground: &Ground<'_>, node: &Node<'_>) {
-    let pods = ground.list("pods");
+fn check_nodes(environment: &TestEnvironment<'_>, node: &Node<'_>) {
+    let pods = environment.list("pods");
     let nodes: Vec<String> = pods
         .iter()
         .map(|pod| text(&pod["spec"]["nodeName"]))
@@ -185,7 +188,7 @@ fn check_nodes(ground: &Ground<'_>, node: &Node<'_>) {
 
 /// Nothing may be left on a node that goes with the test.
 #[track_caller]
-fn stop(ground: &Ground<'_>, program: &Program) {
+fn stop(environment: &TestEnvironment<'_>, program: &Program) {
     for name in DRAINED {
         assert_eq!(
             program.delete(&path(name)).expect(200),
@@ -193,7 +196,8 @@ fn stop(ground: &Ground<'_>, program: &Program) {
         );
     }
     eventually("all is gone", || {
-        (ground.list("jobs").is_empty() && ground.list("pods") == Vec::<Value>::new()).then_some(())
+        (environment.list("jobs").is_empty() && environment.list("pods") == Vec::<Value>::new())
+            .then_some(())
     });
 }
 
@@ -213,12 +217,12 @@ fn the_names_on_a_dead_node_are_free_again_soon_after_their_grace() {
         return;
     };
     let _others = cluster::beside_others();
-    let ground = Ground::new(cluster);
-    let hanging = template(&ground, 2, "stand-in/does: hang-on-delete");
-    ground.offer("dead", "dead", &hanging);
-    let node = Node::new(&ground, "dead");
-    let replicas = ground.replicas::<2>();
-    let pods = Recorder::start(&ground, "pods");
+    let environment = TestEnvironment::new(cluster);
+    let hanging = template(&environment, 2, "stand-in/does: hang-on-delete");
+    environment.offer("dead", "dead", &hanging);
+    let node = Node::new(&environment, "dead");
+    let replicas = environment.replicas::<2>();
+    let pods = Recorder::start(&environment, "pods");
     let names = ["by-us", "by-hand"];
     for name in names {
         replicas[0]
@@ -226,7 +230,7 @@ fn the_names_on_a_dead_node_are_free_again_soon_after_their_grace() {
             .ip();
     }
     // What is started anew behaves, or it could not be cleared away.
-    ground.offer("dead", "dead", &template(&ground, 2, ""));
+    environment.offer("dead", "dead", &template(&environment, 2, ""));
     for program in &replicas {
         eventually("the new template is read", || {
             (program.count_log("app type dead is on offer") == 2).then_some(())
@@ -236,7 +240,7 @@ fn the_names_on_a_dead_node_are_free_again_soon_after_their_grace() {
     let began = Instant::now();
     replicas[0].delete("/app/dead/by-us").expect(200);
     let by_hand = "--selector=job-name=dead-by-hand";
-    ground.kubectl(&["delete", "pod", by_hand, "--wait=false"]);
+    environment.kubectl(&["delete", "pod", by_hand, "--wait=false"]);
     // Until its watch has told a replica of that, the old address is all that it can know.
     for program in &replicas {
         eventually("the deletion is seen", || {
@@ -259,7 +263,7 @@ fn the_names_on_a_dead_node_are_free_again_soon_after_their_grace() {
         replicas[0].delete(&format!("/app/dead/{name}")).expect(200);
     }
     eventually("all is gone", || {
-        ground.list("pods").is_empty().then_some(())
+        environment.list("pods").is_empty().then_some(())
     });
     drop(node);
 }

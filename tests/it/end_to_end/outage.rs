@@ -5,8 +5,8 @@
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
+use super::environment::{STAND_IN, TestEnvironment, real};
 use super::eventually;
-use super::ground::{Ground, STAND_IN, real};
 use super::program::{Got, Program};
 use crate::cluster;
 
@@ -27,10 +27,10 @@ fn reads_go_on_while_the_api_server_is_away() {
     let Some(cluster) = cluster::own("outage") else {
         return;
     };
-    let ground = Ground::new(&cluster);
-    ground.offer("stand-in", "stand-in", STAND_IN);
-    ground.offer("quick", "quick", &quick());
-    let program = ground.program();
+    let environment = TestEnvironment::new(&cluster);
+    environment.offer("stand-in", "stand-in", STAND_IN);
+    environment.offer("quick", "quick", &quick());
+    let program = environment.program();
     program.get_prefer(OTHER, super::LONG_WAIT).ip();
     let ready = READY.map(|path| (path, program.get_prefer(path, super::LONG_WAIT).expect(200)));
 
@@ -49,7 +49,7 @@ fn reads_go_on_while_the_api_server_is_away() {
         let _alone = cluster::alone();
         cluster.apiserver("start");
         let back = Instant::now();
-        check_recovery(&ground, program, back);
+        check_recovery(&environment, program, back);
         drop((stop_reads, stop_starts));
         (join(reader), join(starter))
     });
@@ -150,8 +150,8 @@ fn check_unavailable(got: &Got) {
 ///
 /// Kubernetes' own controllers take a while to come back too, so a start may last as long as
 /// that of a Job which an administrator makes at the same time, and hardly longer.
-fn check_recovery(ground: &Ground<'_>, program: &Program, back: Instant) {
-    ground.offer("late", "late", STAND_IN);
+fn check_recovery(environment: &TestEnvironment<'_>, program: &Program, back: Instant) {
+    environment.offer("late", "late", STAND_IN);
     let within = |what: &'static str, done: &dyn Fn() -> bool| {
         let millis = eventually(what, || done().then(|| back.elapsed().as_millis()));
         (what, millis)
@@ -164,13 +164,15 @@ fn check_recovery(ground: &Ground<'_>, program: &Program, back: Instant) {
             })
         });
         let control = scope.spawn(|| {
-            ground.make_job("control", &quick());
+            environment.make_job("control", &quick());
             within("a Job of an administrator", &|| {
-                ground.is_running("control")
+                environment.is_running("control")
             })
         });
         let times = [
-            within("a start is taken up", &|| ground.has_job("quick-after")),
+            within("a start is taken up", &|| {
+                environment.has_job("quick-after")
+            }),
             within("fresh reads", &|| {
                 program.get("/app/hello").view_age.is_none()
             }),

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use super::ground::{Ground, STAND_IN, real, text};
+use super::environment::{STAND_IN, TestEnvironment, real, text};
 use super::program::{Got, Program, page};
 use super::{LONG_WAIT, eventually};
 use crate::cluster::{self, Cluster};
@@ -19,17 +19,17 @@ use crate::watch::ROLE_OF_THE_ORIGINAL;
 const META_USERNAME: &str = "config-controller.semafor.ch/meta-username";
 
 /// A namespace where this template is the app type `page`, and 2.7.1 in it.
-fn beside<'a>(cluster: &'a Cluster, template: &str) -> (Ground<'a>, Predecessor) {
-    let ground = Ground::new(cluster);
-    ground.offer("pages", "page", template);
-    let theirs = Predecessor::new(service_account(&ground), &ground.namespace);
-    (ground, theirs)
+fn beside<'a>(cluster: &'a Cluster, template: &str) -> (TestEnvironment<'a>, Predecessor) {
+    let environment = TestEnvironment::new(cluster);
+    environment.offer("pages", "page", template);
+    let theirs = Predecessor::new(service_account(&environment), &environment.namespace);
+    (environment, theirs)
 }
 
 /// The API server, as our service account.
-fn service_account(ground: &Ground<'_>) -> RawKube {
-    let (server, ca) = server_and_ca(&ground.cluster.kubeconfig_text());
-    RawKube::secure(&server, &ca, Some(&ground.token()))
+fn service_account(environment: &TestEnvironment<'_>) -> RawKube {
+    let (server, ca) = server_and_ca(&environment.cluster.kubeconfig_text());
+    RawKube::secure(&server, &ca, Some(&environment.token()))
 }
 
 /// This template with labels, without which 2.7.1 starts nothing.
@@ -81,8 +81,8 @@ fn what_2_7_1_has_started_lives_on() {
         return;
     };
     let _others = cluster::beside_others();
-    let (ground, theirs) = beside(cluster, &labelled(&real("theirs", 1, &[])));
-    let programs = [ground.program(), ground.program()];
+    let (environment, theirs) = beside(cluster, &labelled(&real("theirs", 1, &[])));
+    let programs = [environment.program(), environment.program()];
     let (path, job) = ("/app/page/ann.of.cleves", "page-ann.of.cleves");
     theirs
         .start("page", "ann.of.cleves")
@@ -97,39 +97,42 @@ fn what_2_7_1_has_started_lives_on() {
     assert!(ips.iter().all(|ip| *ip == ips[0]), "{ips:?}");
     assert_eq!(page(ips[0]), "theirs");
     assert_eq!(settled(&theirs, "ann.of.cleves")["ip"], json!(ips[0]));
-    let uid = ground.job_uid(job);
+    let uid = environment.job_uid(job);
     for (turn, program) in programs.iter().cycle().take(4).enumerate() {
         see_names(program, &["ann.of.cleves"]);
         let name = format!("bob-{turn}");
         patched(program, path, &json!({"username": name}));
         assert_eq!(program.get(path).expect(200)["username"], json!(name));
-        let pods = ground.list("pods");
+        let pods = environment.list("pods");
         assert_eq!(pods[0]["metadata"]["labels"][META_USERNAME], json!(name));
     }
     see_label(&programs[0], path, "username", "bob-3");
     let list = programs[0].get("/app/page").expect(200);
     assert_eq!((200, list), theirs.list("page"));
-    assert_eq!(ground.job_uid(job), uid);
+    assert_eq!(environment.job_uid(job), uid);
     assert_eq!(
-        (ground.list("jobs").len(), ground.list("pods").len()),
+        (
+            environment.list("jobs").len(),
+            environment.list("pods").len()
+        ),
         (1, 1)
     );
     programs[1].delete(path).expect(200);
     see_names(&programs[0], &[]);
     eventually("Job and pod are gone", || {
-        (ground.list("jobs").is_empty() && ground.list("pods").is_empty()).then_some(())
+        (environment.list("jobs").is_empty() && environment.list("pods").is_empty()).then_some(())
     });
     assert_eq!(programs[0].delete(path).code, 404);
     let new = programs[0].get_prefer(path, LONG_WAIT).ip();
-    assert_ne!(ground.owner_of(new), uid);
+    assert_ne!(environment.owner_of(new), uid);
 }
 
 /// Ends a stand-in's pod as one whose app has ended with 1; returns its name.
 #[track_caller]
-fn fail_pod(ground: &Ground<'_>) -> String {
+fn fail_pod(environment: &TestEnvironment<'_>) -> String {
     let running = |pod: &&Value| pod["status"]["phase"] == "Running";
     let pod = eventually("a pod runs", || {
-        ground.list("pods").iter().find(running).cloned()
+        environment.list("pods").iter().find(running).cloned()
     });
     let name = text(&pod["metadata"]["name"]);
     let mut status = pod["status"].clone();
@@ -144,8 +147,8 @@ fn fail_pod(ground: &Ground<'_>) -> String {
     status["containerStatuses"][0]["state"] = json!({"terminated": {
         "exitCode": 1, "reason": "Error", "startedAt": now, "finishedAt": now,
     }});
-    let path = format!("{}/{name}/status", ground.all("pods"));
-    ground
+    let path = format!("{}/{name}/status", environment.all("pods"));
+    environment
         .api
         .patch(&path, &json!({"status": status}))
         .expect(200);
@@ -159,14 +162,14 @@ fn of_several_pods_the_newest_is_the_instance() {
         return;
     };
     let _others = cluster::beside_others();
-    let (ground, theirs) = beside(cluster, &labelled(STAND_IN));
-    let programs = [ground.program(), ground.program()];
+    let (environment, theirs) = beside(cluster, &labelled(STAND_IN));
+    let programs = [environment.program(), environment.program()];
     settled(&theirs, "ann");
     patched_by(&theirs, "ann", &json!({"connected": "true"}));
-    let failed = fail_pod(&ground);
+    let failed = fail_pod(&environment);
     let path = "/app/page/ann";
     let live = || {
-        let pods = ground.list("pods");
+        let pods = environment.list("pods");
         let is_dead = |pod: &&Value| pod["metadata"]["name"] == failed;
         assert!(pods.iter().any(|pod| is_dead(&pod)), "the dead one stays");
         pods.iter().find(|pod| !is_dead(pod)).cloned()
@@ -188,7 +191,7 @@ fn of_several_pods_the_newest_is_the_instance() {
         labels["config-controller.semafor.ch/meta-connected"],
         "true"
     );
-    assert_eq!(ground.list("jobs").len(), 1);
+    assert_eq!(environment.list("jobs").len(), 1);
     programs[1].delete(path).expect(200);
     see_names(&programs[0], &[]);
 }
@@ -201,12 +204,12 @@ fn what_we_have_started_is_in_the_hands_of_2_7_1_after_a_roll_back() {
     };
     let _others = cluster::beside_others();
     let template = format!("metadata: {{labels: null}}{}", real("ours", 1, &[]));
-    let (ground, theirs) = beside(cluster, &template);
+    let (environment, theirs) = beside(cluster, &template);
     assert_eq!(theirs.get("page", "bob").0, 404);
-    let programs = [ground.program(), ground.program()];
+    let programs = [environment.program(), environment.program()];
     let path = "/app/page/ann";
     let ip = programs[0].get_prefer(path, LONG_WAIT).ip();
-    let uid = ground.job_uid("page-ann");
+    let uid = environment.job_uid("page-ann");
     assert_eq!(settled(&theirs, "ann"), json!({"ip": ip}));
     patched(
         &programs[1],
@@ -225,12 +228,12 @@ fn what_we_have_started_is_in_the_hands_of_2_7_1_after_a_roll_back() {
         let list = program.get("/app/page").expect(200);
         assert_eq!((200, list), theirs.list("page"));
     }
-    assert_eq!(ground.job_uid("page-ann"), uid);
+    assert_eq!(environment.job_uid("page-ann"), uid);
     assert_eq!(theirs.delete("page", "ann"), success());
     see_names(&programs[0], &[]);
     see_names(&programs[1], &[]);
     eventually("Job and pod are gone", || {
-        (ground.list("jobs").is_empty() && ground.list("pods").is_empty()).then_some(())
+        (environment.list("jobs").is_empty() && environment.list("pods").is_empty()).then_some(())
     });
 }
 
@@ -241,8 +244,8 @@ fn those_who_wait_here_hear_that_2_7_1_has_stopped_it() {
     };
     let _others = cluster::beside_others();
     let slow = real("slow", 1, &[("START_DELAY_SECS", "600")]);
-    let (ground, theirs) = beside(cluster, &labelled(&slow));
-    let programs = [ground.program(), ground.program()];
+    let (environment, theirs) = beside(cluster, &labelled(&slow));
+    let programs = [environment.program(), environment.program()];
     let path = "/app/page/ann";
     let answers: Vec<Got> = std::thread::scope(|scope| {
         let ask = |turn: usize| programs[turn % 2].get_prefer(path, LONG_WAIT);
@@ -263,12 +266,12 @@ fn those_who_wait_here_hear_that_2_7_1_has_stopped_it() {
 
 /// Binds the Role of 2.7.1's chart in place of ours, and waits until it is in force.
 #[track_caller]
-fn restrict(ground: &Ground<'_>) {
-    let file = ground.folder.join("role.yaml");
+fn restrict(environment: &TestEnvironment<'_>) {
+    let file = environment.folder.join("role.yaml");
     std::fs::write(&file, ROLE_OF_THE_ORIGINAL).expect("the file can be written");
-    ground.kubectl(&["apply", &format!("--filename={}", file.display())]);
-    let api = service_account(ground);
-    let watch = format!("{}?watch=1&timeoutSeconds=1", ground.all("jobs"));
+    environment.kubectl(&["apply", &format!("--filename={}", file.display())]);
+    let api = service_account(environment);
+    let watch = format!("{}?watch=1&timeoutSeconds=1", environment.all("jobs"));
     eventually("the watch is refused", || {
         (api.get(&watch).code == 403).then_some(())
     });
@@ -276,7 +279,7 @@ fn restrict(ground: &Ground<'_>) {
 
 /// The app type `fails`, whose pods end with 3 and may be replaced a second later.
 #[track_caller]
-fn offer_failing(ground: &Ground<'_>) {
+fn offer_failing(environment: &TestEnvironment<'_>) {
     let object = json!({
         "apiVersion": "v1", "kind": "ConfigMap",
         "metadata": {
@@ -286,9 +289,9 @@ fn offer_failing(ground: &Ground<'_>) {
         },
         "data": {"fails.yaml": real("fails", 1, &[("EXIT_CODE", "3")])},
     });
-    ground
+    environment
         .api
-        .post(&ground.all("configmaps"), &object)
+        .post(&environment.all("configmaps"), &object)
         .expect(201);
 }
 
@@ -298,10 +301,10 @@ fn the_role_of_2_7_1_is_enough() {
         return;
     };
     let _others = cluster::beside_others();
-    let (ground, theirs) = beside(cluster, &labelled(&real("ours", 1, &[])));
-    offer_failing(&ground);
-    restrict(&ground);
-    let kubeconfig = ground.kubeconfig(&ground.token(), None, None);
+    let (environment, theirs) = beside(cluster, &labelled(&real("ours", 1, &[])));
+    offer_failing(&environment);
+    restrict(&environment);
+    let kubeconfig = environment.kubeconfig(&environment.token(), None, None);
     let start = || Program::start_ready(&kubeconfig, &[]);
     let programs = [start(), start()];
     for program in &programs {
@@ -309,9 +312,9 @@ fn the_role_of_2_7_1_is_enough() {
             program.wait_log(&format!("listing {plural} every 2 s"));
         }
     }
-    check_life(&ground, &programs);
-    check_failure(&ground, &programs);
-    check_edit(&ground, &programs[0]);
+    check_life(&environment, &programs);
+    check_failure(&environment, &programs);
+    check_edit(&environment, &programs[0]);
     // What 2.7.1 makes and stops is seen as well, a list later.
     settled(&theirs, "bob");
     for program in &programs {
@@ -335,7 +338,7 @@ fn the_role_of_2_7_1_is_enough() {
 
 /// Started at one, labelled and stopped at the other, and started anew.
 #[track_caller]
-fn check_life(ground: &Ground<'_>, programs: &[Program; 2]) {
+fn check_life(environment: &TestEnvironment<'_>, programs: &[Program; 2]) {
     let (path, job) = ("/app/page/ann", "page-ann");
     let ip = programs[0].get_prefer(path, LONG_WAIT).ip();
     assert_eq!(page(ip), "ours");
@@ -345,25 +348,25 @@ fn check_life(ground: &Ground<'_>, programs: &[Program; 2]) {
         patched(program, path, &json!({"k": "v", "mail": "a@b.ch"}));
         assert_eq!(program.get(path).expect(200)["mail"], "a@b.ch");
     }
-    let before = ground.job_uid(job);
+    let before = environment.job_uid(job);
     programs[1].delete(path).expect(200);
     programs[1].get_prefer(path, LONG_WAIT).ip();
-    assert_ne!(ground.job_uid(job), before);
+    assert_ne!(environment.job_uid(job), before);
     see_names(&programs[0], &["ann"]);
 }
 
 #[track_caller]
-fn check_failure(ground: &Ground<'_>, programs: &[Program; 2]) {
+fn check_failure(environment: &TestEnvironment<'_>, programs: &[Program; 2]) {
     let path = "/app/fails/ann";
     let failed = programs[0].get_prefer(path, LONG_WAIT).expect(202);
     assert_eq!(
         (&failed["status"], &failed["exitCode"]),
         (&json!("app_error"), &json!(3))
     );
-    let before = ground.job_uid("fails-ann");
+    let before = environment.job_uid("fails-ann");
     eventually("another is made after the delay", || {
         programs[0].get_prefer(path, LONG_WAIT).expect(202);
-        (ground.job_uid("fails-ann") != before).then_some(())
+        (environment.job_uid("fails-ann") != before).then_some(())
     });
     programs[0].delete(path).expect(200);
     eventually("it is listed no more", || {
@@ -372,8 +375,8 @@ fn check_failure(ground: &Ground<'_>, programs: &[Program; 2]) {
 }
 
 #[track_caller]
-fn check_edit(ground: &Ground<'_>, program: &Program) {
-    ground.offer("late", "late", STAND_IN);
+fn check_edit(environment: &TestEnvironment<'_>, program: &Program) {
+    environment.offer("late", "late", STAND_IN);
     let edited = Instant::now();
     eventually("the new type is offered", || {
         let types = program.get("/app").expect(200);

@@ -1,7 +1,7 @@
 //! What a ready instance costs the API server: nothing.
 
 use super::LONG_WAIT;
-use super::ground::Ground;
+use super::environment::TestEnvironment;
 use super::program::Program;
 use super::wire::Relay;
 use crate::cluster;
@@ -13,10 +13,10 @@ fn a_ready_instance_is_answered_without_a_call() {
         return;
     };
     let _others = cluster::beside_others();
-    let ground = Ground::new(cluster);
+    let environment = TestEnvironment::new(cluster);
     let (server, _) = server_and_ca(&cluster.kubeconfig_text());
     let relay = Relay::start(&server);
-    let kubeconfig = ground.kubeconfig(&ground.token(), Some(&relay.url), None);
+    let kubeconfig = environment.kubeconfig(&environment.token(), Some(&relay.url), None);
     let program = Program::start_ready(&kubeconfig, &[]);
     let before = relay.sent_bytes();
     program.get_prefer("/app/hello/ann", LONG_WAIT).ip();

@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use super::ground::{Ground, text};
+use super::environment::{TestEnvironment, text};
 use crate::harness::PREFIX;
 use crate::raw_kube::RawKube;
 
@@ -82,9 +82,9 @@ impl Drop for Recorder {
 impl Recorder {
     /// Records everything that happens to this kind from now on.
     #[track_caller]
-    pub(super) fn start(ground: &Ground<'_>, plural: &str) -> Self {
-        let (api, path) = (ground.api.clone(), ground.all(plural));
-        let version = ground.version(plural);
+    pub(super) fn start(environment: &TestEnvironment<'_>, plural: &str) -> Self {
+        let (api, path) = (environment.api.clone(), environment.all(plural));
+        let version = environment.version(plural);
         let is_over = Arc::new(AtomicBool::new(false));
         let seen_over = Arc::clone(&is_over);
         let thread = std::thread::spawn(move || record(&api, &path, version, &seen_over));

@@ -23,7 +23,7 @@ use config_controller::model::job::{JobParts, JobSettings, manifest};
 use config_controller::model::names::{AppType, InstanceKey, InstanceName};
 use serde_json::{Value, json};
 
-use super::ground::{Ground, text};
+use super::environment::{TestEnvironment, text};
 use super::registry::Registry;
 use super::watcher::{Record, is_ready, says, watch};
 use crate::cluster;
@@ -47,21 +47,21 @@ const AT_ONCE: usize = 6;
 
 /// One case while it is recorded, in a namespace of its own.
 #[derive(Debug)]
-struct Scene<'a> {
-    ground: Rc<Ground<'a>>,
+struct Fixture<'a> {
+    environment: Rc<TestEnvironment<'a>>,
     registry: &'a Registry,
     began: Instant,
     coming: Receiver<Record>,
     records: Vec<Record>,
 }
 
-impl<'a> Scene<'a> {
+impl<'a> Fixture<'a> {
     #[track_caller]
     fn new(cluster: &'a cluster::Cluster, registry: &'a Registry) -> Self {
-        let ground = Ground::new(cluster);
-        let coming = watch(&ground);
+        let environment = TestEnvironment::new(cluster);
+        let coming = watch(&environment);
         Self {
-            ground: Rc::new(ground),
+            environment: Rc::new(environment),
             registry,
             began: Instant::now(),
             coming,
@@ -84,7 +84,9 @@ impl<'a> Scene<'a> {
         };
         self.began = Instant::now();
         let job = manifest(template, &parts);
-        self.ground.api.post(&self.ground.all("jobs"), &job)
+        self.environment
+            .api
+            .post(&self.environment.all("jobs"), &job)
     }
 
     /// The same, and it must be taken.
@@ -113,8 +115,8 @@ impl<'a> Scene<'a> {
     /// Changes the only pod, Job or whatever it is of that name.
     #[track_caller]
     fn change(&self, plural: &str, name: &str, change: &Value) {
-        let path = format!("{}/{name}", self.ground.all(plural));
-        self.ground.api.patch(&path, change).expect(200);
+        let path = format!("{}/{name}", self.environment.all(plural));
+        self.environment.api.patch(&path, change).expect(200);
     }
 
     /// Records until something is said of a kind that this is true of, from now on; returns it.
@@ -204,7 +206,7 @@ impl<'a> Scene<'a> {
             lines.push(line.to_string());
         }
         format!("[\n{}\n]\n", lines.join(",\n"))
-            .replace(&self.ground.namespace, "apps")
+            .replace(&self.environment.namespace, "apps")
             .replace(&self.registry.host(), "127.0.0.1:5000")
     }
 }
@@ -233,11 +235,11 @@ fn record(cluster: &cluster::Cluster, wanted: &[&Case]) {
         for _ in 0..AT_ONCE {
             scope.spawn(|| {
                 while let Some(case) = wanted.get(next.fetch_add(1, Ordering::SeqCst)) {
-                    let mut scene = Scene::new(cluster, &registry);
-                    (case.play)(&mut scene);
-                    scene.settle();
+                    let mut fixture = Fixture::new(cluster, &registry);
+                    (case.play)(&mut fixture);
+                    fixture.settle();
                     let path = folder().join(format!("{}.json", case.name));
-                    std::fs::write(&path, scene.written()).expect("a recording can be written");
+                    std::fs::write(&path, fixture.written()).expect("a recording can be written");
                     cluster::say(&format!("RECORDED {}", path.display()));
                 }
             });

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use super::ground::{Ground, STAND_IN};
+use super::environment::{STAND_IN, TestEnvironment};
 use super::program::Program;
 use super::recorder::{self, Recorder};
 use super::{LONG_WAIT, number_from_env};
@@ -24,7 +24,7 @@ fn many_starts_while_one_of_three_replicas_is_killed() {
     let _alone = cluster::alone();
     let names = number_from_env("SCALE_NAMES", NAMES);
     for run in 0..number_from_env("SCALE_RUNS", 1) {
-        check_run(&Ground::new(cluster), names, run % REPLICAS);
+        check_run(&TestEnvironment::new(cluster), names, run % REPLICAS);
     }
 }
 
@@ -47,16 +47,16 @@ struct Heard {
 }
 
 #[track_caller]
-fn check_run(ground: &Ground<'_>, names: usize, victim: usize) {
-    ground.offer("stand-in", "stand-in", STAND_IN);
-    let replicas = ground.replicas();
+fn check_run(environment: &TestEnvironment<'_>, names: usize, victim: usize) {
+    environment.offer("stand-in", "stand-in", STAND_IN);
+    let replicas = environment.replicas();
     let (jobs, pods) = (
-        Recorder::start(ground, "jobs"),
-        Recorder::start(ground, "pods"),
+        Recorder::start(environment, "jobs"),
+        Recorder::start(environment, "pods"),
     );
-    let version = ground.version("jobs");
+    let version = environment.version("jobs");
     let (heard, killed_at) = std::thread::scope(|scope| {
-        let killer = || kill_after(ground, &version, names / 3, &replicas[victim]);
+        let killer = || kill_after(environment, &version, names / 3, &replicas[victim]);
         let killer = scope.spawn(killer);
         let heard = ask_all(&replicas, names, victim);
         (heard, killer.join().expect("the kill is carried out"))
@@ -68,7 +68,7 @@ fn check_run(ground: &Ground<'_>, names: usize, victim: usize) {
         heard.latest.as_millis()
     ));
     check_answers(&heard, names);
-    check_cluster(ground, names, &jobs.finish(), &pods.finish());
+    check_cluster(environment, names, &jobs.finish(), &pods.finish());
     let survivor = &replicas[(victim + 1) % REPLICAS];
     assert_eq!(survivor.names("stand-in").len(), names);
 }
@@ -90,7 +90,7 @@ fn check_answers(heard: &Heard, names: usize) {
 /// One Job and one pod for each name, ever, and nothing else.
 #[track_caller]
 fn check_cluster(
-    ground: &Ground<'_>,
+    environment: &TestEnvironment<'_>,
     names: usize,
     jobs: &[recorder::Sighting],
     pods: &[recorder::Sighting],
@@ -106,14 +106,19 @@ fn check_cluster(
     }
     recorder::check_one_live_pod(pods);
     for plural in ["jobs", "pods"] {
-        assert_eq!(ground.list(plural).len(), names, "{plural}");
+        assert_eq!(environment.list(plural).len(), names, "{plural}");
     }
 }
 
 /// Kills the program once so many Jobs have been made, and returns how many.
-fn kill_after(ground: &Ground<'_>, version: &str, count: usize, program: &Program) -> usize {
-    let path = ground.all("jobs");
-    let events = ground
+fn kill_after(
+    environment: &TestEnvironment<'_>,
+    version: &str,
+    count: usize,
+    program: &Program,
+) -> usize {
+    let path = environment.all("jobs");
+    let events = environment
         .api
         .watch(&format!("{path}?watch=1&resourceVersion={version}"));
     let mut added = 0;

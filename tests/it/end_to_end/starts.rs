@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::ground::{Ground, real};
+use super::environment::{TestEnvironment, real};
 use super::program::{Program, page};
 use super::{LONG_WAIT, eventually};
 use crate::cluster;
@@ -16,9 +16,9 @@ fn a_hundred_callers_of_a_new_name_get_one_instance() {
         return;
     };
     let _others = cluster::beside_others();
-    let ground = Ground::new(cluster);
-    let program = ground.program();
-    let version = ground.version("jobs");
+    let environment = TestEnvironment::new(cluster);
+    let program = environment.program();
+    let version = environment.version("jobs");
     let addresses: Vec<_> = std::thread::scope(|scope| {
         let ask = || program.get_prefer("/app/hello/ann", LONG_WAIT).ip();
         let callers: Vec<_> = (0..CALLERS).map(|_| scope.spawn(ask)).collect();
@@ -28,7 +28,7 @@ fn a_hundred_callers_of_a_new_name_get_one_instance() {
     assert_eq!(addresses.len(), CALLERS);
     assert_eq!(addresses.iter().collect::<BTreeSet<_>>().len(), 1);
     assert_eq!(page(addresses[0]), "ann");
-    let mut made = ground.events_since("jobs", &version);
+    let mut made = environment.events_since("jobs", &version);
     made.retain(|event| event["type"] == "ADDED");
     assert_eq!(made.len(), 1, "{made:#?}");
 }
@@ -42,18 +42,18 @@ fn a_start_during_our_delete_gets_the_new_instance() {
 
 #[test]
 fn a_start_during_a_foreground_delete_of_kubectl_gets_the_new_instance() {
-    check_restart(|ground, program| delete_by_kubectl(ground, program, "foreground"));
+    check_restart(|environment, program| delete_by_kubectl(environment, program, "foreground"));
 }
 
 #[test]
 fn a_start_during_a_background_delete_of_kubectl_gets_the_new_instance() {
-    check_restart(|ground, program| delete_by_kubectl(ground, program, "background"));
+    check_restart(|environment, program| delete_by_kubectl(environment, program, "background"));
 }
 
 /// Until the program has heard of it, the old address is all that it can know.
-fn delete_by_kubectl(ground: &Ground<'_>, program: &Program, cascade: &str) {
+fn delete_by_kubectl(environment: &TestEnvironment<'_>, program: &Program, cascade: &str) {
     let cascade = format!("--cascade={cascade}");
-    ground.kubectl(&["delete", "job", "stubborn-ann", &cascade, "--wait=false"]);
+    environment.kubectl(&["delete", "job", "stubborn-ann", &cascade, "--wait=false"]);
     eventually("the deletion is seen", || {
         let list = program.get("/app/stubborn").expect(200);
         let mut entries = list.as_array().into_iter().flatten();
@@ -63,21 +63,24 @@ fn delete_by_kubectl(ground: &Ground<'_>, program: &Program, cascade: &str) {
 
 /// Deletes an instance whose pod goes on answering for 3 s, and asks for it again at once.
 #[track_caller]
-fn check_restart(delete: impl Fn(&Ground<'_>, &Program)) {
+fn check_restart(delete: impl Fn(&TestEnvironment<'_>, &Program)) {
     let Some(cluster) = cluster::shared() else {
         return;
     };
     let _others = cluster::beside_others();
-    let ground = Ground::new(cluster);
+    let environment = TestEnvironment::new(cluster);
     let stubborn = real("stubborn", 3, &[("IGNORE_TERM", "1")]);
-    ground.offer("stubborn", "stubborn", &stubborn);
-    let program = ground.program();
+    environment.offer("stubborn", "stubborn", &stubborn);
+    let program = environment.program();
     let old_ip = program.get_prefer("/app/stubborn/ann", LONG_WAIT).ip();
-    let old_uid = ground.job_uid("stubborn-ann");
+    let old_uid = environment.job_uid("stubborn-ann");
 
-    delete(&ground, &program);
+    delete(&environment, &program);
     let new_ip = program.get_prefer("/app/stubborn/ann", LONG_WAIT).ip();
-    let (owner, new_uid) = (ground.owner_of(new_ip), ground.job_uid("stubborn-ann"));
+    let (owner, new_uid) = (
+        environment.owner_of(new_ip),
+        environment.job_uid("stubborn-ann"),
+    );
     assert_ne!(new_ip, old_ip);
     assert_ne!(new_uid, old_uid);
     assert_eq!(
@@ -88,7 +91,7 @@ fn check_restart(delete: impl Fn(&Ground<'_>, &Program)) {
     assert_eq!(program.get("/app/stubborn/ann").ip(), new_ip);
     assert_eq!(program.names("stubborn"), ["ann"]);
     assert!(
-        ground
+        environment
             .list("jobs")
             .iter()
             .all(|job| job["metadata"]["deletionTimestamp"] == Value::Null)

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::Value;
 
-use super::ground::{Ground, STAND_IN};
+use super::environment::{STAND_IN, TestEnvironment};
 use super::program::{Got, Program};
 use super::recorder::{self, Recorder, Sighting};
 use super::{LONG_WAIT, PATIENCE, eventually, number_from_env};
@@ -35,10 +35,10 @@ fn a_storm_of_starts_and_stops_leaves_nothing_behind() {
         return;
     };
     let _alone = cluster::alone();
-    let ground = Ground::new(cluster);
-    ground.offer("stand-in", "stand-in", STAND_IN);
-    let replicas = ground.replicas::<2>();
-    let pods = Recorder::start(&ground, "pods");
+    let environment = TestEnvironment::new(cluster);
+    environment.offer("stand-in", "stand-in", STAND_IN);
+    let replicas = environment.replicas::<2>();
+    let pods = Recorder::start(&environment, "pods");
 
     let length = Duration::from_secs(number_from_env("STORM_SECS", 8) as u64);
     let clock = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
@@ -51,11 +51,11 @@ fn a_storm_of_starts_and_stops_leaves_nothing_behind() {
 
     stop_all(&replicas);
     eventually("no Job and no pod is left", || {
-        (ground.list("jobs").is_empty() && ground.list("pods").is_empty()).then_some(())
+        (environment.list("jobs").is_empty() && environment.list("pods").is_empty()).then_some(())
     });
     let pods = pods.finish();
     check_pods(&pods);
-    check_calm(&ground, &replicas[0]);
+    check_calm(&environment, &replicas[0]);
 }
 
 /// There was a storm, and in it no Job has ever had two live pods.
@@ -173,10 +173,10 @@ fn stop_all(replicas: &[Program; 2]) {
 ///
 /// A name that the storm has left in disorder is slow each time; the machine, now and then.
 #[track_caller]
-fn check_calm(ground: &Ground<'_>, program: &Program) {
+fn check_calm(environment: &TestEnvironment<'_>, program: &Program) {
     let (mut starts, mut stops, mut repeated) = (Vec::new(), Vec::new(), 0);
     for name in 0..NAMES {
-        let mut tries = (0..CALM_TRIES).map(|_| start_and_stop(ground, program, name));
+        let mut tries = (0..CALM_TRIES).map(|_| start_and_stop(environment, program, name));
         let (start, stop) = tries
             .find(|(start, stop)| {
                 let is_soon = *start <= CALM && *stop <= CALM;
@@ -194,21 +194,25 @@ fn check_calm(ground: &Ground<'_>, program: &Program) {
         longest(&starts),
         longest(&stops)
     ));
-    assert!(ground.list("pods").is_empty());
+    assert!(environment.list("pods").is_empty());
 }
 
 /// How long a start took, and a stop until its Job was gone.
 #[track_caller]
-fn start_and_stop(ground: &Ground<'_>, program: &Program, name: u64) -> (Duration, Duration) {
+fn start_and_stop(
+    environment: &TestEnvironment<'_>,
+    program: &Program,
+    name: u64,
+) -> (Duration, Duration) {
     let path = format!("/app/stand-in/n{name}");
     let began = Instant::now();
     program.get_prefer(&path, LONG_WAIT).ip();
     let start = began.elapsed();
     let began = Instant::now();
     program.delete(&path).expect(200);
-    let job = format!("{}/stand-in-n{name}", ground.all("jobs"));
+    let job = format!("{}/stand-in-n{name}", environment.all("jobs"));
     eventually("the Job is gone", || {
-        (ground.api.get(&job).code == 404).then_some(())
+        (environment.api.get(&job).code == 404).then_some(())
     });
     (start, began.elapsed())
 }

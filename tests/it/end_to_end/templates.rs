@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::ground::{Ground, real};
+use super::environment::{TestEnvironment, real};
 use super::program::page;
 use super::{LONG_WAIT, eventually};
 use crate::cluster;
@@ -13,13 +13,13 @@ fn an_edited_template_is_for_the_next_instance_only() {
         return;
     };
     let _others = cluster::beside_others();
-    let ground = Ground::new(cluster);
-    ground.offer("pages", "page", &real("first", 1, &[]));
-    let program = ground.program();
+    let environment = TestEnvironment::new(cluster);
+    environment.offer("pages", "page", &real("first", 1, &[]));
+    let program = environment.program();
     let old = program.get_prefer("/app/page/old", LONG_WAIT).ip();
-    let uid = ground.job_uid("page-old");
+    let uid = environment.job_uid("page-old");
 
-    ground.offer("pages", "page", &real("second", 1, &[]));
+    environment.offer("pages", "page", &real("second", 1, &[]));
     // The new text is seen within milliseconds, but after the API server's answer to us.
     program.wait_log("app type page is on offer");
     eventually("the program has read the new template", || {
@@ -30,7 +30,7 @@ fn an_edited_template_is_for_the_next_instance_only() {
 
     assert_eq!(program.get("/app/page/old").ip(), old);
     assert_eq!(page(old), "first");
-    assert_eq!(ground.job_uid("page-old"), uid);
+    assert_eq!(environment.job_uid("page-old"), uid);
 }
 
 #[test]
@@ -39,11 +39,11 @@ fn instances_outlive_their_template_and_can_be_stopped() {
         return;
     };
     let _others = cluster::beside_others();
-    let ground = Ground::new(cluster);
-    let program = ground.program();
+    let environment = TestEnvironment::new(cluster);
+    let program = environment.program();
     let ip = program.get_prefer("/app/hello/ann", LONG_WAIT).ip();
 
-    ground.kubectl(&["delete", "configmap", "demo-apps"]);
+    environment.kubectl(&["delete", "configmap", "demo-apps"]);
     eventually("the types are gone", || {
         (program.get("/app").expect(200) == json!([])).then_some(())
     });
@@ -53,7 +53,7 @@ fn instances_outlive_their_template_and_can_be_stopped() {
     assert_eq!(page(ip), "ann");
     program.delete("/app/hello/ann").expect(200);
     eventually("the pod is gone", || {
-        ground.list("pods").is_empty().then_some(())
+        environment.list("pods").is_empty().then_some(())
     });
     assert_eq!(program.get("/app/hello/ann").code, 404);
 }
@@ -64,9 +64,9 @@ fn a_broken_template_hurts_no_other() {
         return;
     };
     let _others = cluster::beside_others();
-    let ground = Ground::new(cluster);
-    ground.offer("broken", "broken", "spec:\n  containers: [\n");
-    let program = ground.program();
+    let environment = TestEnvironment::new(cluster);
+    environment.offer("broken", "broken", "spec:\n  containers: [\n");
+    let program = environment.program();
     program.wait_log("app type broken of ConfigMap broken cannot be started");
     let refused = program.get("/app/broken/ann").expect(422);
     assert_eq!(refused["code"], "template_invalid", "{refused}");

@@ -3,8 +3,8 @@
 
 use serde_json::{Value, json};
 
+use super::environment::TestEnvironment;
 use super::eventually;
-use super::ground::Ground;
 
 /// The image that the node has.
 pub(super) const IMAGE: &str = "config-controller-demo:1";
@@ -137,66 +137,69 @@ fn env(variables: &[(&str, &str)]) -> Value {
 
 /// Lets the namespace have only pods of the Pod Security level `restricted`.
 #[track_caller]
-pub(super) fn restrict(ground: &Ground<'_>) {
+pub(super) fn restrict(environment: &TestEnvironment<'_>) {
     let label = "pod-security.kubernetes.io/enforce";
-    let path = format!("/api/v1/namespaces/{}", ground.namespace);
+    let path = format!("/api/v1/namespaces/{}", environment.namespace);
     let change = json!({"metadata": {"labels": {label: "restricted"}}});
-    ground.api.patch(&path, &change).expect(200);
+    environment.api.patch(&path, &change).expect(200);
 }
 
 /// Lets containers of the namespace have at most that much memory.
 #[track_caller]
-pub(super) fn limit_memory(ground: &Ground<'_>, quantity: &str) {
+pub(super) fn limit_memory(environment: &TestEnvironment<'_>, quantity: &str) {
     let limits = json!([{"type": "Container", "max": {"memory": quantity}}]);
     let object = json!({"metadata": {"name": "small"}, "spec": {"limits": limits}});
-    make(ground, "limitranges", &object);
+    make(environment, "limitranges", &object);
 }
 
 /// A quota of the namespace on one thing; it holds once this returns.
 #[track_caller]
-pub(super) fn make_quota(ground: &Ground<'_>, thing: &str, most: &str) {
+pub(super) fn make_quota(environment: &TestEnvironment<'_>, thing: &str, most: &str) {
     let hard = json!({ thing: most });
     let object = json!({"metadata": {"name": "small"}, "spec": {"hard": hard}});
-    make(ground, "resourcequotas", &object);
+    make(environment, "resourcequotas", &object);
     // Until it has counted what there is, the API server refuses all.
     eventually("the quota is counted", || {
-        let quotas = ground.list("resourcequotas");
+        let quotas = environment.list("resourcequotas");
         quotas[0]["status"]["hard"].is_object().then_some(())
     });
 }
 
 /// Lets that quota allow more.
 #[track_caller]
-pub(super) fn raise_quota(ground: &Ground<'_>, thing: &str, most: &str) {
-    let path = format!("{}/small", ground.all("resourcequotas"));
+pub(super) fn raise_quota(environment: &TestEnvironment<'_>, thing: &str, most: &str) {
+    let path = format!("{}/small", environment.all("resourcequotas"));
     let change = json!({"spec": {"hard": { thing: most }}});
-    ground.api.patch(&path, &change).expect(200);
+    environment.api.patch(&path, &change).expect(200);
 }
 
 /// Makes what [`secret_variable`] is in want of.
 #[track_caller]
-pub(super) fn make_secret(ground: &Ground<'_>) {
+pub(super) fn make_secret(environment: &TestEnvironment<'_>) {
     let object = json!({"metadata": {"name": "password"}, "stringData": {"word": "sesame"}});
-    make(ground, "secrets", &object);
+    make(environment, "secrets", &object);
 }
 
 /// Makes what [`config_volume`] is in want of.
 #[track_caller]
-pub(super) fn make_settings(ground: &Ground<'_>) {
+pub(super) fn make_settings(environment: &TestEnvironment<'_>) {
     let object = json!({"metadata": {"name": "settings"}, "data": {"colour": "blue"}});
-    make(ground, "configmaps", &object);
+    make(environment, "configmaps", &object);
 }
 
 /// Makes an object in the namespace.
 #[track_caller]
-pub(super) fn make(ground: &Ground<'_>, plural: &str, object: &Value) {
-    ground.api.post(&ground.all(plural), object).expect(201);
+pub(super) fn make(environment: &TestEnvironment<'_>, plural: &str, object: &Value) {
+    environment
+        .api
+        .post(&environment.all(plural), object)
+        .expect(201);
 }
 
 /// A label of a node, which is everybody's: it goes with this.
 #[derive(Debug)]
 pub(super) struct NodeLabel<'a> {
-    ground: &'a Ground<'a>,
+    environment: &'a TestEnvironment<'a>,
     path: String,
     label: String,
 }
@@ -204,15 +207,15 @@ pub(super) struct NodeLabel<'a> {
 impl<'a> NodeLabel<'a> {
     /// Gives the node whose pods really run the label that [`selecting`] asks for.
     #[track_caller]
-    pub(super) fn set(ground: &'a Ground<'a>, label: &str) -> Self {
-        let node = ground.cluster.fact("CLUSTER_NODE");
+    pub(super) fn set(environment: &'a TestEnvironment<'a>, label: &str) -> Self {
+        let node = environment.cluster.fact("CLUSTER_NODE");
         let node = node.expect("the cluster is one of tests/cluster");
         let path = format!("/api/v1/nodes/{node}");
         let change = json!({"metadata": {"labels": { label: "yes" }}});
-        ground.api.patch(&path, &change).expect(200);
+        environment.api.patch(&path, &change).expect(200);
         let label = label.to_owned();
         Self {
-            ground,
+            environment,
             path,
             label,
         }
@@ -224,6 +227,9 @@ impl Drop for NodeLabel<'_> {
         let change = json!({"metadata": {"labels": { &self.label: null }}}).to_string();
         let kind = "application/merge-patch+json";
         // A test that failed because of the server must fail with its own words.
-        let _ = self.ground.api.try_send("PATCH", &self.path, kind, &change);
+        let _ = self
+            .environment
+            .api
+            .try_send("PATCH", &self.path, kind, &change);
     }
 }

@@ -17,8 +17,8 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
+use super::environment::TestEnvironment;
 use super::eventually;
-use super::ground::Ground;
 use super::program::{Got, Program};
 use super::watcher::{Record, says, watch};
 
@@ -36,7 +36,12 @@ fn tries() -> usize {
 
 /// Offers a template under a type, with settings for its Jobs.
 #[track_caller]
-fn offer(ground: &Ground<'_>, app_type: &str, template: &Value, settings: &[(&str, &str)]) {
+fn offer(
+    environment: &TestEnvironment<'_>,
+    app_type: &str,
+    template: &Value,
+    settings: &[(&str, &str)],
+) {
     let annotations = settings
         .iter()
         .map(|(name, value)| {
@@ -52,8 +57,8 @@ fn offer(ground: &Ground<'_>, app_type: &str, template: &Value, settings: &[(&st
         },
         "data": {format!("{app_type}.yaml"): template.to_string()},
     });
-    let path = ground.all("configmaps");
-    ground.api.post(&path, &config_map).expect(201);
+    let path = environment.all("configmaps");
+    environment.api.post(&path, &config_map).expect(201);
 }
 
 /// What the test itself has heard from the API server.
@@ -63,9 +68,9 @@ struct Heard(Arc<Mutex<Vec<Record>>>);
 impl Heard {
     /// Listens to a namespace from now on.
     #[track_caller]
-    fn listen(ground: &Ground<'_>) -> Self {
+    fn listen(environment: &TestEnvironment<'_>) -> Self {
         let heard = Self::default();
-        let (to, coming): (_, Receiver<Record>) = (heard.clone(), watch(ground));
+        let (to, coming): (_, Receiver<Record>) = (heard.clone(), watch(environment));
         std::thread::spawn(move || {
             for record in coming {
                 to.records().push(record);

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::ground::{Ground, STAND_IN};
+use super::environment::{STAND_IN, TestEnvironment};
 use super::program::Program;
 use super::recorder::{Recorder, Sighting};
 use super::{LONG_WAIT, PATIENCE, eventually};
@@ -30,13 +30,13 @@ fn a_write_through_one_replica_is_soon_seen_at_the_other() {
         return;
     };
     let _alone = cluster::alone();
-    let ground = Ground::new(cluster);
+    let environment = TestEnvironment::new(cluster);
     for number in 0..TRIES / PER_TYPE {
         let app_type = format!("type-{number}");
-        ground.offer(&app_type, &app_type, STAND_IN);
+        environment.offer(&app_type, &app_type, STAND_IN);
     }
-    let replicas = ground.replicas::<2>();
-    let is_soon = (0..ROUNDS).any(|_| round(&ground, &replicas));
+    let replicas = environment.replicas::<2>();
+    let is_soon = (0..ROUNDS).any(|_| round(&environment, &replicas));
     assert!(
         is_soon,
         "p99 was more than {SOON:?} in each of {ROUNDS} rounds"
@@ -45,17 +45,17 @@ fn a_write_through_one_replica_is_soon_seen_at_the_other() {
 
 /// Starts all, labels all and stops all; whether both were soon seen.
 #[track_caller]
-fn round(ground: &Ground<'_>, replicas: &[Program; 2]) -> bool {
+fn round(environment: &TestEnvironment<'_>, replicas: &[Program; 2]) -> bool {
     start_all(&replicas[0]);
     // A start is told before the other replica has seen its pod.
     eventually("the other replica has seen all", || {
         let mut lists = (0..TRIES / PER_TYPE).map(|number| list(&replicas[1], number));
         lists.all(|entries| is_ready_all(&entries)).then_some(())
     });
-    let pods = Recorder::start(ground, "pods");
+    let pods = Recorder::start(environment, "pods");
     let patches = tries(replicas, patch_once);
     let patches = is_soon("PATCH", &patches, &pods.finish());
-    let jobs = Recorder::start(ground, "jobs");
+    let jobs = Recorder::start(environment, "jobs");
     let deletes = tries(replicas, delete_once);
     patches & is_soon("DELETE", &deletes, &jobs.finish())
 }

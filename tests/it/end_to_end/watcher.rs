@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use super::ground::{Ground, text};
+use super::environment::{TestEnvironment, text};
 use crate::raw_kube::RawKube;
 
 /// How long one watch lasts before it is opened again: shorter than the client's patience with silence.
@@ -26,13 +26,13 @@ pub(super) struct Record {
 
 /// All that is said of the Jobs, Pods and Events of a namespace from now on.
 #[track_caller]
-pub(super) fn watch(ground: &Ground<'_>) -> Receiver<Record> {
+pub(super) fn watch(environment: &TestEnvironment<'_>) -> Receiver<Record> {
     let (tell, coming) = channel();
     for (plural, kind) in [("jobs", "Job"), ("pods", "Pod"), ("events", "Event")] {
         let watch = Watch {
-            api: ground.api.clone(),
-            path: ground.all(plural),
-            version: ground.version(plural),
+            api: environment.api.clone(),
+            path: environment.all(plural),
+            version: environment.version(plural),
             kind,
         };
         let tell = tell.clone();

@@ -9,17 +9,17 @@ use serde_json::json;
 
 use crate::fake_kube::cluster::resource::Resource;
 use crate::fake_kube::cluster::write::Part;
-use crate::fake_kube::dynamics::fate::{Exit, Fate};
-use crate::harness::{Connection, Ground, NAMESPACE, eventually, repository};
+use crate::fake_kube::dynamics::pod_script::{Exit, PodScript};
+use crate::harness::{Connection, NAMESPACE, TestEnvironment, eventually, repository};
 
 /// What a story leaves open until its metric was looked at again.
 type Held = Box<dyn Any>;
 
 /// What happens on a service that was just started.
-type Story = fn(&mut Ground) -> Held;
+type Story = fn(&mut TestEnvironment) -> Held;
 
 /// What a value must be.
-type Value = fn(&Ground) -> f64;
+type Value = fn(&TestEnvironment) -> f64;
 
 /// How a metric is shown to say what it should.
 enum Proof {
@@ -84,54 +84,54 @@ fn nothing() -> Held {
     Box::new(())
 }
 
-fn ask(ground: &mut Ground) -> Held {
-    ground.get("/info").expect(200);
+fn ask(environment: &mut TestEnvironment) -> Held {
+    environment.get("/info").expect(200);
     nothing()
 }
 
-fn start(ground: &mut Ground) -> Held {
-    ground.start_instance("/app/hello/ann");
+fn start(environment: &mut TestEnvironment) -> Held {
+    environment.start_instance("/app/hello/ann");
     nothing()
 }
 
-fn stop(ground: &mut Ground) -> Held {
-    ground.start_instance("/app/hello/ann");
-    ground.delete("/app/hello/ann").expect(200);
+fn stop(environment: &mut TestEnvironment) -> Held {
+    environment.start_instance("/app/hello/ann");
+    environment.delete("/app/hello/ann").expect(200);
     nothing()
 }
 
-fn fail(ground: &mut Ground) -> Held {
-    ground.get("/app/hello/ann").expect(202);
+fn fail(environment: &mut TestEnvironment) -> Held {
+    environment.get("/app/hello/ann").expect(202);
     nothing()
 }
 
-fn wait(ground: &mut Ground) -> Held {
-    ground.kube.set_auto(false);
-    let waiting = ground.client().begin_get("/app/hello/ann");
-    ground.wait_job("hello-ann");
+fn wait(environment: &mut TestEnvironment) -> Held {
+    environment.kube.set_auto(false);
+    let waiting = environment.client().begin_get("/app/hello/ann");
+    environment.wait_job("hello-ann");
     Box::new(waiting)
 }
 
-fn hang_up(ground: &mut Ground) -> Held {
-    drop(wait(ground));
+fn hang_up(environment: &mut TestEnvironment) -> Held {
+    drop(wait(environment));
     nothing()
 }
 
 /// More at once than a scrape or two.
-fn connect(ground: &mut Ground) -> Held {
-    let connections = [(); 16].map(|()| Connection::open(ground.address(0)));
+fn connect(environment: &mut TestEnvironment) -> Held {
+    let connections = [(); 16].map(|()| Connection::open(environment.address(0)));
     Box::new(connections.map(|opened| opened.expect("the service takes a connection")))
 }
 
-fn fall_silent(ground: &mut Ground) -> Held {
-    let connections = connect(ground);
+fn fall_silent(environment: &mut TestEnvironment) -> Held {
+    let connections = connect(environment);
     // Longer than IDLE_TIMEOUT.
-    ground.advance(Duration::from_secs(80));
+    environment.advance(Duration::from_secs(80));
     connections
 }
 
-fn send_rubbish(ground: &mut Ground) -> Held {
-    ground
+fn send_rubbish(environment: &mut TestEnvironment) -> Held {
+    environment
         .client()
         .begin("GET", "/ a", &[], "")
         .finish()
@@ -139,8 +139,8 @@ fn send_rubbish(ground: &mut Ground) -> Held {
     nothing()
 }
 
-fn send_half_a_body(ground: &mut Ground) -> Held {
-    let mut connection = Connection::open(ground.address(0)).expect("it takes a connection");
+fn send_half_a_body(environment: &mut TestEnvironment) -> Held {
+    let mut connection = Connection::open(environment.address(0)).expect("it takes a connection");
     let headers = [
         ("Content-Type", "application/json"),
         ("Content-Length", "100000"),
@@ -151,35 +151,35 @@ fn send_half_a_body(ground: &mut Ground) -> Held {
     Box::new(connection)
 }
 
-fn cut_watches(ground: &mut Ground) -> Held {
-    ground.count_from_here();
-    ground.kube.cut_connections();
+fn cut_watches(environment: &mut TestEnvironment) -> Held {
+    environment.count_from_here();
+    environment.kube.cut_connections();
     nothing()
 }
 
-fn write_what_nobody_can_read(ground: &mut Ground) -> Held {
-    ground.start_instance("/app/hello/ann");
-    let name = ground.wait_pod("hello-ann");
-    let pod = ground.kube.get(Resource::Pods, NAMESPACE, &name);
+fn write_what_nobody_can_read(environment: &mut TestEnvironment) -> Held {
+    environment.start_instance("/app/hello/ann");
+    let name = environment.wait_pod("hello-ann");
+    let pod = environment.kube.get(Resource::Pods, NAMESPACE, &name);
     let mut pod = pod.expect("it was just there").as_ref().clone();
     pod["status"]["podIP"] = json!("somewhere");
     let key = (Resource::Pods, NAMESPACE.to_owned(), name);
-    let written = ground
+    let written = environment
         .kube
         .with(|model| model.cluster.update(&key, pod, Part::Status, false));
     written.expect("the fake looks at no address");
     nothing()
 }
 
-fn cut_off(ground: &mut Ground) -> Held {
-    ground.kube.stop_listening();
-    ground.advance(Duration::from_secs(30));
+fn cut_off(environment: &mut TestEnvironment) -> Held {
+    environment.kube.stop_listening();
+    environment.advance(Duration::from_secs(30));
     nothing()
 }
 
-fn break_template(ground: &mut Ground) -> Held {
+fn break_template(environment: &mut TestEnvironment) -> Held {
     crate::harness::apply_templates(
-        &ground.kube,
+        &environment.kube,
         "templates",
         &[("hello", "spec: [")],
         json!({}),
@@ -188,18 +188,18 @@ fn break_template(ground: &mut Ground) -> Held {
 }
 
 /// Numbers of the process are found out at most once a second.
-fn pass_time(ground: &mut Ground) -> Held {
-    ground.advance(Duration::from_secs(2));
+fn pass_time(environment: &mut TestEnvironment) -> Held {
+    environment.advance(Duration::from_secs(2));
     nothing()
 }
 
-fn take_memory(ground: &mut Ground) -> Held {
-    ground.advance(Duration::from_secs(2));
+fn take_memory(environment: &mut TestEnvironment) -> Held {
+    environment.advance(Duration::from_secs(2));
     Box::new(vec![1_u8; 64 << 20])
 }
 
-fn begin_thread(ground: &mut Ground) -> Held {
-    ground.advance(Duration::from_secs(2));
+fn begin_thread(environment: &mut TestEnvironment) -> Held {
+    environment.advance(Duration::from_secs(2));
     let (end, ended) = std::sync::mpsc::channel::<()>();
     std::thread::spawn(move || ended.recv());
     Box::new(end)
@@ -237,8 +237,8 @@ fn process_start() -> f64 {
 }
 
 /// All samples of a metric.
-fn samples(ground: &Ground, family: &Family) -> Vec<String> {
-    let text = ground.get("/metrics").text;
+fn samples(environment: &TestEnvironment, family: &Family) -> Vec<String> {
+    let text = environment.get("/metrics").text;
     let own = |line: &&str| {
         let rest = line.strip_prefix(family.name);
         rest.is_some_and(|rest| rest.starts_with(['{', ' ', '_']))
@@ -246,14 +246,14 @@ fn samples(ground: &Ground, family: &Family) -> Vec<String> {
     text.lines().filter(own).map(str::to_owned).collect()
 }
 
-fn check_moves(family: &Family, fate: Fate, story: Story) {
-    let mut ground = Ground::builder().fate(fate).start();
-    let before = samples(&ground, family);
-    let held = story(&mut ground);
+fn check_moves(family: &Family, pod_script: PodScript, story: Story) {
+    let mut environment = TestEnvironment::builder().pod_script(pod_script).start();
+    let before = samples(&environment, family);
+    let held = story(&mut environment);
     eventually(family.name, || {
         // What is costly to find out is told again for a second.
-        ground.advance(Duration::from_millis(100));
-        (samples(&ground, family) != before).then_some(())
+        environment.advance(Duration::from_millis(100));
+        (samples(&environment, family) != before).then_some(())
     });
     drop(held);
 }
@@ -261,14 +261,14 @@ fn check_moves(family: &Family, fate: Fate, story: Story) {
 /// The one sample is this. One in a thousand million of it may be missing: of a count that is nothing,
 /// of a time it is two seconds, since the kernel tells its own start in whole seconds.
 fn check_is(family: &Family, value: Value) {
-    let ground = Ground::new();
-    let all = samples(&ground, family);
+    let environment = TestEnvironment::new();
+    let all = samples(&environment, family);
     let [sample] = all.as_slice() else {
         panic!("{}: one sample, not {all:?}", family.name);
     };
     let number = sample.rsplit(' ').next().expect("a sample has a value");
     let number: f64 = number.parse().expect("a value is a number");
-    let wanted = value(&ground);
+    let wanted = value(&environment);
     let missing = (number - wanted).abs();
     assert!(missing <= wanted * 1e-9, "{sample}, and not {wanted}");
 }
@@ -284,14 +284,14 @@ fn every_metric_of_the_table_moves() {
     for (family, proof) in PROOFS {
         match proof {
             Is(value) => check_is(family, *value),
-            Moves(story) => check_moves(family, Fate::default(), *story),
+            Moves(story) => check_moves(family, PodScript::default(), *story),
             MovesByFailure(story) => {
-                let fate = Fate {
+                let pod_script = PodScript {
                     exit: Some(exit.clone()),
                     never_ready: true,
-                    ..Fate::default()
+                    ..PodScript::default()
                 };
-                check_moves(family, fate, *story);
+                check_moves(family, pod_script, *story);
             }
             Within(file, test) => {
                 let text = std::fs::read_to_string(repository().join(file)).expect("the file");

@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use super::{BARE, both, made, see_names};
-use crate::fake_kube::dynamics::fate::Fate;
-use crate::harness::{Ground, NAMESPACE, PREFIX, eventually};
+use crate::fake_kube::dynamics::pod_script::PodScript;
+use crate::harness::{NAMESPACE, PREFIX, TestEnvironment, eventually};
 
 /// A Job with these labels on its pod template.
 fn job(name: &str, labels: &Value) -> Value {
@@ -18,17 +18,20 @@ fn job(name: &str, labels: &Value) -> Value {
 }
 
 #[track_caller]
-fn apply(ground: &Ground, object: &Value) {
-    ground.kube.apply(NAMESPACE, object).expect("it is taken");
+fn apply(environment: &TestEnvironment, object: &Value) {
+    environment
+        .kube
+        .apply(NAMESPACE, object)
+        .expect("it is taken");
 }
 
 /// W13: 2.7.1 answers its list with 500 from then on.
 #[test]
 fn a_pod_without_the_name_label_is_passed_over() {
-    let (ground, theirs) = both(BARE, Fate::default());
-    ground.start_instance("/app/page/ann");
+    let (environment, theirs) = both(BARE, PodScript::default());
+    environment.start_instance("/app/page/ann");
     apply(
-        &ground,
+        &environment,
         &json!({
             "apiVersion": "v1", "kind": "Pod",
             "metadata": {"name": "a-pod", "labels": {format!("{PREFIX}instance-type"): "page"}},
@@ -36,19 +39,19 @@ fn a_pod_without_the_name_label_is_passed_over() {
         }),
     );
     assert_eq!(theirs.list("page").0, 500, "the pod is what W13 is about");
-    ground.start_instance("/app/page/bob");
+    environment.start_instance("/app/page/bob");
     for replica in [0, 1] {
-        see_names(ground.replica(replica), "page", &["ann", "bob"]);
+        see_names(environment.replica(replica), "page", &["ann", "bob"]);
     }
 }
 
 /// A pod that looks like one of an instance's, but that its Job does not own.
 #[test]
 fn a_pod_with_an_instances_labels_is_not_its_pod() {
-    let (ground, _) = both(BARE, Fate::default());
-    let ip = ground.start_instance("/app/page/ann");
+    let (environment, _) = both(BARE, PodScript::default());
+    let ip = environment.start_instance("/app/page/ann");
     apply(
-        &ground,
+        &environment,
         &json!({
             "apiVersion": "v1", "kind": "Pod",
             "metadata": {"name": "z-pod", "labels": {
@@ -62,11 +65,11 @@ fn a_pod_with_an_instances_labels_is_not_its_pod() {
     );
     // Starts and stops of another make it certain that the pod has been seen.
     for name in ["bob", "cem"] {
-        ground.start_instance(&format!("/app/page/{name}"));
+        environment.start_instance(&format!("/app/page/{name}"));
     }
-    let found = ground.get("/app/page/ann");
+    let found = environment.get("/app/page/ann");
     found.expect_text(200, &format!(r#"{{"ip":"{ip}"}}"#));
-    see_names(ground.replica(1), "page", &["ann", "bob", "cem"]);
+    see_names(environment.replica(1), "page", &["ann", "bob", "cem"]);
 }
 
 /// A Job under the name of an instance that is none: never found, labelled or stopped by us.
@@ -76,21 +79,21 @@ fn a_job_that_is_no_instance_is_left_alone() {
         json!({format!("{PREFIX}instance-type"): "page"}),
         json!({format!("{PREFIX}instance-name"): "bob"}),
     );
-    let (ground, _) = both(BARE, Fate::default());
-    apply(&ground, &job("page-ann", &json!({"app": "theirs"})));
-    apply(&ground, &job("page-bob", &type_only));
-    apply(&ground, &job("page-cem", &name_only));
+    let (environment, _) = both(BARE, PodScript::default());
+    apply(&environment, &job("page-ann", &json!({"app": "theirs"})));
+    apply(&environment, &job("page-bob", &type_only));
+    apply(&environment, &job("page-cem", &name_only));
     // Two labels, but of another name than the Job's: it can be neither found nor stopped by them.
     let elsewhere = json!({
         format!("{PREFIX}instance-type"): "page", format!("{PREFIX}instance-name"): "dee",
     });
-    apply(&ground, &job("page-other", &elsewhere));
-    let before = ground.jobs();
+    apply(&environment, &job("page-other", &elsewhere));
+    let before = environment.jobs();
     for (turn, name) in ["ann", "bob", "cem", "ann", "bob", "cem", "other"]
         .iter()
         .enumerate()
     {
-        let client = ground.replica(turn % 2);
+        let client = environment.replica(turn % 2);
         let path = format!("/app/page/{name}");
         client.get(&path).expect_error(409, "name_taken");
         let patched = client.patch(&path, &json!({"k": "v"}));
@@ -99,11 +102,11 @@ fn a_job_that_is_no_instance_is_left_alone() {
         deleted.expect_detail(404, "No job found", "not_found");
         assert_eq!(client.get("/app/page").text, "[]");
     }
-    assert_eq!(ground.jobs(), before);
-    assert_eq!(ground.kube.count("delete", "*"), 0);
-    assert_eq!(ground.kube.count("patch", "*"), 0);
+    assert_eq!(environment.jobs(), before);
+    assert_eq!(environment.kube.count("delete", "*"), 0);
+    assert_eq!(environment.kube.count("patch", "*"), 0);
     // None of them is an instance in the metrics either.
-    let metrics = ground.get("/metrics").text;
+    let metrics = environment.get("/metrics").text;
     let counted = metrics
         .lines()
         .filter(|line| line.starts_with("config_controller_instances{") && !line.ends_with(" 0"));
@@ -121,33 +124,33 @@ fn a_template_without_labels_can_be_started() {
     ];
     for text in metadata {
         let template = BARE.replace("metadata: {labels: {}}\n", text);
-        let (ground, theirs) = both(&template, Fate::default());
+        let (environment, theirs) = both(&template, PodScript::default());
         let refused = theirs.get("page", "ann");
         assert_eq!(
             refused,
             (404, json!({"status": "error", "msg": "'labels'"}))
         );
-        let ip = ground.start_instance("/app/page/ann");
+        let ip = environment.start_instance("/app/page/ann");
         // From here on 2.7.1 can go on with it.
         assert_eq!(theirs.get("page", "ann"), (200, json!({"ip": ip})));
-        assert_eq!(made(&ground), 1);
+        assert_eq!(made(&environment), 1);
     }
 }
 
 /// W16: both pairs stand for the Job `a-b-c`.
 #[test]
 fn a_name_of_two_readings_is_that_of_whoever_was_first() {
-    let mut ground = Ground::builder()
+    let mut environment = TestEnvironment::builder()
         .template("a", BARE)
         .template("a-b", BARE)
         .start();
-    let second = ground.add_replica();
-    ground.wait_ready(second);
-    let theirs = super::predecessor(&ground);
+    let second = environment.add_replica();
+    environment.wait_ready(second);
+    let theirs = super::predecessor(&environment);
     let (code, found) = theirs.get("a", "b-c");
     assert_eq!(code, 200, "{found}");
     for replica in [0, 1] {
-        let client = ground.replica(replica);
+        let client = environment.replica(replica);
         see_names(client, "a", &["b-c"]);
         assert_eq!(client.get("/app/a-b").text, "[]");
         client.get("/app/a-b/c").expect_error(409, "name_taken");
@@ -157,12 +160,14 @@ fn a_name_of_two_readings_is_that_of_whoever_was_first() {
         deleted.expect_detail(404, "No job found", "not_found");
         assert_eq!(client.get("/app/a/b-c").expect(200), found);
     }
-    ground.replica(0).delete("/app/a/b-c").expect(200);
-    eventually("the Job is gone", || ground.jobs().is_empty().then_some(()));
-    see_names(ground.replica(1), "a", &[]);
-    ground.replica(1).get("/app/a-b/c").expect(200);
-    see_names(ground.replica(0), "a-b", &["c"]);
-    ground
+    environment.replica(0).delete("/app/a/b-c").expect(200);
+    eventually("the Job is gone", || {
+        environment.jobs().is_empty().then_some(())
+    });
+    see_names(environment.replica(1), "a", &[]);
+    environment.replica(1).get("/app/a-b/c").expect(200);
+    see_names(environment.replica(0), "a-b", &["c"]);
+    environment
         .replica(0)
         .get("/app/a/b-c")
         .expect_error(409, "name_taken");

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::{BARE, patched, see_label, see_names, uid};
 use crate::harness::{
-    Client, Ground, NAMESPACE, ROLE, TemporaryFolder, apply_templates, eventually,
+    Client, NAMESPACE, ROLE, TemporaryFolder, TestEnvironment, apply_templates, eventually,
 };
 use crate::watch::ROLE_OF_THE_ORIGINAL;
 
@@ -29,20 +29,20 @@ const BELIEVED_AFTER: Duration = Duration::from_secs(5);
 const WATCH_AGAIN: Duration = Duration::from_secs(60);
 
 /// Two replicas under that Role, which list instead of watching.
-fn restricted() -> Ground {
-    let mut ground = Ground::builder()
+fn restricted() -> TestEnvironment {
+    let mut environment = TestEnvironment::builder()
         .role(ROLE_OF_THE_ORIGINAL)
         .setting("POLL", "50ms")
         .template("page", BARE)
         .template("fails", FAILS)
         .start();
-    let second = ground.add_replica();
-    ground.wait_ready(second);
+    let second = environment.add_replica();
+    environment.wait_ready(second);
     // By the second refusal the replica has taken note of the first.
-    each_has(&ground, "watch", 2);
-    ground.advance(BELIEVED_AFTER);
-    each_has(&ground, "list", 2);
-    ground
+    each_has(&environment, "watch", 2);
+    environment.advance(BELIEVED_AFTER);
+    each_has(&environment, "list", 2);
+    environment
 }
 
 /// How many calls of this kind that replica has made.
@@ -65,10 +65,10 @@ fn calls(client: Client, verb: &str, resource: &str) -> u64 {
 
 /// Waits until each replica has made so many calls of this kind, for Jobs and for ConfigMaps.
 #[track_caller]
-fn each_has(ground: &Ground, verb: &str, count: u64) {
+fn each_has(environment: &TestEnvironment, verb: &str, count: u64) {
     for replica in [0, 1] {
         for resource in ["jobs", "configmaps"] {
-            let client = ground.replica(replica);
+            let client = environment.replica(replica);
             eventually("it is called often enough", || {
                 (calls(client, verb, resource) >= count).then_some(())
             });
@@ -78,22 +78,22 @@ fn each_has(ground: &Ground, verb: &str, count: u64) {
 
 /// Waits until each replica has listed Jobs and ConfigMaps so many times more.
 #[track_caller]
-fn lists(ground: &Ground, more: u64) {
+fn lists(environment: &TestEnvironment, more: u64) {
     let now = |replica| {
-        let client = ground.replica(replica);
+        let client = environment.replica(replica);
         ["jobs", "configmaps"].map(|resource| calls(client, "list", resource))
     };
     let most = [now(0), now(1)].concat().into_iter().max();
-    each_has(ground, "list", most.expect("there are four") + more);
+    each_has(environment, "list", most.expect("there are four") + more);
 }
 
 #[test]
 fn every_route_works_and_nothing_but_the_watch_is_refused() {
-    let ground = restricted();
-    let (first, second) = (ground.replica(0), ground.replica(1));
+    let environment = restricted();
+    let (first, second) = (environment.replica(0), environment.replica(1));
     let types = json!(["fails", "hello", "page"]);
     assert_eq!(first.get("/app").expect(200), types);
-    let ip = ground.start_instance("/app/page/ann");
+    let ip = environment.start_instance("/app/page/ann");
     assert_eq!(second.get("/app/page/ann").expect(200)["ip"], json!(ip));
     for client in [first, second] {
         see_names(client, "page", &["ann"]);
@@ -104,8 +104,8 @@ fn every_route_works_and_nothing_but_the_watch_is_refused() {
         );
         assert_eq!(client.get("/app/page/ann").expect(200)["mail"], "a@b.ch");
     }
-    check_restart(&ground);
-    check_failure(&ground);
+    check_restart(&environment);
+    check_failure(&environment);
     let list = first.get("/app/page").expect(200);
     assert_eq!(first.get("/api/page").expect(200), list);
     let created = second.get("/create/page?sessionID=s-1").expect(200);
@@ -116,7 +116,7 @@ fn every_route_works_and_nothing_but_the_watch_is_refused() {
     for path in ["/readyz", "/livez", "/metrics", "/info"] {
         assert_eq!(first.get(path).status, 200, "{path}");
     }
-    let refused: BTreeSet<_> = ground
+    let refused: BTreeSet<_> = environment
         .kube
         .requests()
         .into_iter()
@@ -133,91 +133,93 @@ fn every_route_works_and_nothing_but_the_watch_is_refused() {
 /// Stopped at one replica, and started anew by those who ask at once: the lists tell when the
 /// old Job is gone.
 #[track_caller]
-fn check_restart(ground: &Ground) {
-    let before = uid(ground, "page-ann");
-    ground.replica(1).delete("/app/page/ann").expect(200);
-    ground.replica(1).get("/app/page/ann").expect(200);
-    assert_ne!(uid(ground, "page-ann"), before);
-    see_names(ground.replica(0), "page", &["ann"]);
+fn check_restart(environment: &TestEnvironment) {
+    let before = uid(environment, "page-ann");
+    environment.replica(1).delete("/app/page/ann").expect(200);
+    environment.replica(1).get("/app/page/ann").expect(200);
+    assert_ne!(uid(environment, "page-ann"), before);
+    see_names(environment.replica(0), "page", &["ann"]);
 }
 
 /// A start that failed is told, and after its delay it is replaced.
 #[track_caller]
-fn check_failure(ground: &Ground) {
-    let failed = ground.get("/app/fails/ann").expect(202);
+fn check_failure(environment: &TestEnvironment) {
+    let failed = environment.get("/app/fails/ann").expect(202);
     assert_eq!(failed["status"], "app_error");
-    let before = uid(ground, "fails-ann");
+    let before = uid(environment, "fails-ann");
     eventually("another is made after the delay", || {
-        ground.advance(Duration::from_secs(10));
-        ground.get("/app/fails/ann").expect(202);
-        (uid(ground, "fails-ann") != before).then_some(())
+        environment.advance(Duration::from_secs(10));
+        environment.get("/app/fails/ann").expect(202);
+        (uid(environment, "fails-ann") != before).then_some(())
     });
-    ground.delete("/app/fails/ann").expect(200);
-    see_names(ground.replica(1), "fails", &[]);
+    environment.delete("/app/fails/ann").expect(200);
+    see_names(environment.replica(1), "fails", &[]);
 }
 
 /// A list that begins after the edit shows it, and what a list shows is in use when the next
 /// one has ended. So an edit is seen within the time of two lists at most.
 #[test]
 fn an_edited_template_is_seen_by_the_next_list() {
-    let ground = restricted();
+    let environment = restricted();
     for (app_type, types) in [
         ("new", json!(["fails", "hello", "new", "page"])),
         ("newer", json!(["fails", "hello", "newer", "page"])),
     ] {
-        apply_templates(&ground.kube, "more", &[(app_type, BARE)], json!({}));
+        apply_templates(&environment.kube, "more", &[(app_type, BARE)], json!({}));
         // The first to end may have begun before the edit, the second shows it, the third
         // began after that was in use.
-        lists(&ground, 3);
+        lists(&environment, 3);
         for replica in [0, 1] {
-            assert_eq!(ground.replica(replica).get("/app").expect(200), types);
+            assert_eq!(environment.replica(replica).get("/app").expect(200), types);
         }
     }
-    ground.start_instance("/app/newer/ann");
-    ground.get("/app/new/ann").expect_error(404, "unknown_type");
+    environment.start_instance("/app/newer/ann");
+    environment
+        .get("/app/new/ann")
+        .expect_error(404, "unknown_type");
 }
 
 /// How often Jobs and ConfigMaps were to be watched, with success or without.
-fn watches(ground: &Ground) -> usize {
-    ground.kube.count("watch", "jobs") + ground.kube.count("watch", "configmaps")
+fn watches(environment: &TestEnvironment) -> usize {
+    environment.kube.count("watch", "jobs") + environment.kube.count("watch", "configmaps")
 }
 
 /// A minute later each of two replicas tries the watch of each of two resources, once.
 #[track_caller]
-fn a_minute_later(ground: &Ground) {
-    let before = watches(ground);
-    lists(ground, 8);
-    assert_eq!(watches(ground), before, "not within the minute");
-    ground.advance(WATCH_AGAIN);
+fn a_minute_later(environment: &TestEnvironment) {
+    let before = watches(environment);
+    lists(environment, 8);
+    assert_eq!(watches(environment), before, "not within the minute");
+    environment.advance(WATCH_AGAIN);
     eventually("it is tried again", || {
-        (watches(ground) == before + 4).then_some(())
+        (watches(environment) == before + 4).then_some(())
     });
 }
 
 #[test]
 fn the_watch_is_tried_every_minute_and_used_once_it_is_granted() {
-    let ground = restricted();
-    a_minute_later(&ground);
-    lists(&ground, 8);
-    a_minute_later(&ground);
-    lists(&ground, 8);
-    ground.kube.set_role(NAMESPACE, Some(ROLE));
+    let environment = restricted();
+    a_minute_later(&environment);
+    lists(&environment, 8);
+    a_minute_later(&environment);
+    lists(&environment, 8);
+    environment.kube.set_role(NAMESPACE, Some(ROLE));
     // Listed until the minute is over, and then no more.
-    a_minute_later(&ground);
+    a_minute_later(&environment);
     // With the watch open there is no list, and what happens is seen all the same.
-    ground.start_instance("/app/page/ann");
-    see_names(ground.replica(1), "page", &["ann"]);
-    ground.kube.clear_requests();
+    environment.start_instance("/app/page/ann");
+    see_names(environment.replica(1), "page", &["ann"]);
+    environment.kube.clear_requests();
     for round in 0..5 {
         let (name, label) = (format!("n{round}"), format!("v{round}"));
         let path = format!("/app/page/{name}");
-        ground.start_instance(&path);
-        patched(ground.replica(1), &path, &json!({"k": label}));
-        see_label(ground.replica(0), &path, "k", &label);
-        ground.replica(1).delete(&path).expect(200);
-        see_names(ground.replica(0), "page", &["ann"]);
+        environment.start_instance(&path);
+        patched(environment.replica(1), &path, &json!({"k": label}));
+        see_label(environment.replica(0), &path, "k", &label);
+        environment.replica(1).delete(&path).expect(200);
+        see_names(environment.replica(0), "page", &["ann"]);
     }
-    assert_eq!(ground.kube.count("list", "*"), 0);
+    assert_eq!(environment.kube.count("list", "*"), 0);
 }
 
 /// The program itself under that Role, with its log in a file. It is killed when it is dropped.
@@ -227,12 +229,12 @@ struct Running {
 }
 
 impl Running {
-    fn start(ground: &Ground, folder: &TemporaryFolder) -> Self {
+    fn start(environment: &TestEnvironment, folder: &TemporaryFolder) -> Self {
         let log = folder.path("log");
         let file = File::create(&log).expect("a temporary file can be made");
         let child = Command::new(env!("CARGO_BIN_EXE_config-controller"))
             .env_clear()
-            .env("KUBECONFIG", ground.kubeconfig())
+            .env("KUBECONFIG", environment.kubeconfig())
             .envs([
                 ("SERVICE_PORT", "0"),
                 ("LISTEN", "127.0.0.1"),
@@ -261,10 +263,12 @@ impl Drop for Running {
 /// The only test here that waits for real time: 5 s, until the refusal is believed.
 #[test]
 fn the_refusal_is_said_once() {
-    let builder = Ground::builder().role(ROLE_OF_THE_ORIGINAL).unstarted();
-    let ground = builder.start();
+    let builder = TestEnvironment::builder()
+        .role(ROLE_OF_THE_ORIGINAL)
+        .unstarted();
+    let environment = builder.start();
     let folder = TemporaryFolder::new();
-    let program = Running::start(&ground, &folder);
+    let program = Running::start(&environment, &folder);
     let refusals = || {
         let mut lines = program.lines();
         lines.retain(|line| line.contains("until that right is granted"));
@@ -274,9 +278,9 @@ fn the_refusal_is_said_once() {
     eventually("both refusals are said", || {
         (refusals().len() >= 2).then_some(())
     });
-    let before = ground.kube.count("list", "jobs");
+    let before = environment.kube.count("list", "jobs");
     eventually("Jobs are listed on and on", || {
-        (ground.kube.count("list", "jobs") > before + 100).then_some(())
+        (environment.kube.count("list", "jobs") > before + 100).then_some(())
     });
     let said = refusals();
     assert_eq!(said.len(), 2, "{said:#?}");

@@ -8,8 +8,8 @@ use serde_json::json;
 
 use super::original::success;
 use super::{BARE, both, made, patched, see_label, see_names, uid};
-use crate::fake_kube::dynamics::fate::{Exit, Fate};
-use crate::harness::{Ground, NAMESPACE, PREFIX, TEMPLATE, eventually};
+use crate::fake_kube::dynamics::pod_script::{Exit, PodScript};
+use crate::harness::{NAMESPACE, PREFIX, TEMPLATE, TestEnvironment, eventually};
 
 #[test]
 fn it_finds_lists_labels_and_stops_what_we_have_started() {
@@ -18,41 +18,43 @@ fn it_finds_lists_labels_and_stops_what_we_have_started() {
         "ann.of.cleves",
         "0f8fad5b-d9cb-469f-a165-70867728950e",
     ] {
-        let (ground, theirs) = both(TEMPLATE, Fate::default());
+        let (environment, theirs) = both(TEMPLATE, PodScript::default());
         let (path, job) = (format!("/app/page/{name}"), format!("page-{name}"));
-        let ip = ground.start_instance(&path);
-        let before = uid(&ground, &job);
+        let ip = environment.start_instance(&path);
+        let before = uid(&environment, &job);
         assert_eq!(theirs.get("page", name), (200, json!({"ip": ip})));
-        patched(ground.client(), &path, &json!({"username": "bob"}));
+        patched(environment.client(), &path, &json!({"username": "bob"}));
         let labels = json!({"connected": "true", "sessionID": "s-1"});
         assert_eq!(theirs.patch("page", name, &labels), success());
-        for client in [ground.replica(0), ground.replica(1)] {
+        for client in [environment.replica(0), environment.replica(1)] {
             see_label(client, &path, "connected", "true");
             let found = client.get(&path).expect(200);
             assert_eq!((200, found), theirs.get("page", name));
             let list = client.get("/app/page").expect(200);
             assert_eq!((200, list), theirs.list("page"));
         }
-        assert_eq!((uid(&ground, &job), made(&ground)), (before, 1));
+        assert_eq!((uid(&environment, &job), made(&environment)), (before, 1));
         assert_eq!(theirs.delete("page", name), success());
-        see_names(ground.replica(0), "page", &[]);
-        see_names(ground.replica(1), "page", &[]);
-        eventually("the Job is gone", || ground.jobs().is_empty().then_some(()));
+        see_names(environment.replica(0), "page", &[]);
+        see_names(environment.replica(1), "page", &[]);
+        eventually("the Job is gone", || {
+            environment.jobs().is_empty().then_some(())
+        });
         assert_eq!(theirs.list("page"), (200, json!([])));
     }
 }
 
 #[test]
 fn those_who_wait_here_hear_that_it_has_stopped_it() {
-    let (ground, theirs) = both(BARE, Fate::by_hand());
+    let (environment, theirs) = both(BARE, PodScript::by_hand());
     let paths = ["/app/page/ann"; 4];
     let callers: Vec<_> = [0, 1, 0, 1]
         .iter()
         .zip(paths)
-        .map(|(replica, path)| ground.replica(*replica).begin_get(path))
+        .map(|(replica, path)| environment.replica(*replica).begin_get(path))
         .collect();
-    ground.wait_pod("page-ann");
-    for client in [ground.replica(0), ground.replica(1)] {
+    environment.wait_pod("page-ann");
+    for client in [environment.replica(0), environment.replica(1)] {
         eventually("they wait", || {
             let metrics = client.get("/metrics").text;
             let waiting = metrics.contains("config_controller_waiting_requests 2\n");
@@ -66,44 +68,44 @@ fn those_who_wait_here_hear_that_it_has_stopped_it() {
         let sentence = caller.finish().expect_error(409, "stopped");
         assert!(sentence.contains("ask again"), "{sentence}");
     }
-    assert_eq!(made(&ground), 1);
+    assert_eq!(made(&environment), 1);
 }
 
 #[test]
 fn it_tells_of_our_start_that_failed() {
-    let fate = Fate {
+    let pod_script = PodScript {
         exit: Some(Exit {
             after_ms: 0,
             code: 3,
             reason: String::new(),
             message: String::new(),
         }),
-        ..Fate::default()
+        ..PodScript::default()
     };
-    let (ground, theirs) = both(BARE, fate);
-    let failed = ground.get("/app/page/ann").expect(202);
+    let (environment, theirs) = both(BARE, pod_script);
+    let failed = environment.get("/app/page/ann").expect(202);
     assert_eq!(failed["status"], "app_error");
     let (code, body) = theirs.get("page", "ann");
     assert_eq!((code, body), (202, json!({"status": "app_error"})));
     let (_, list) = theirs.list("page");
     assert_eq!(list[0]["errored"], true);
     assert_eq!(list[0]["start"], json!(0));
-    assert_eq!(ground.get("/app/page").expect(200), list);
+    assert_eq!(environment.get("/app/page").expect(200), list);
     assert_eq!(theirs.delete("page", "ann"), success());
-    see_names(ground.replica(1), "page", &[]);
+    see_names(environment.replica(1), "page", &[]);
 }
 
 /// What we keep in annotations 2.7.1 does not see, and does not lose either.
 #[test]
 fn its_patch_keeps_what_it_cannot_see() {
-    let (ground, theirs) = both(BARE, Fate::default());
-    ground.start_instance("/app/page/ann");
+    let (environment, theirs) = both(BARE, PodScript::default());
+    environment.start_instance("/app/page/ann");
     let odd = json!({"mail": "bob@example.ch", "a key with spaces": "x"});
-    patched(ground.client(), "/app/page/ann", &odd);
+    patched(environment.client(), "/app/page/ann", &odd);
     assert!(theirs.get("page", "ann").1["mail"].is_null());
     let plain = json!({"connected": "true"});
     assert_eq!(theirs.patch("page", "ann", &plain), success());
-    for client in [ground.replica(0), ground.replica(1)] {
+    for client in [environment.replica(0), environment.replica(1)] {
         see_label(client, "/app/page/ann", "connected", "true");
         see_label(client, "/app/page/ann", "mail", "bob@example.ch");
         see_label(client, "/app/page/ann", "a key with spaces", "x");
@@ -114,27 +116,27 @@ fn its_patch_keeps_what_it_cannot_see() {
 /// the one form when we write the other.
 #[test]
 fn what_it_writes_over_a_value_of_ours_holds() {
-    let (ground, theirs) = both(BARE, Fate::default());
-    ground.start_instance("/app/page/ann");
+    let (environment, theirs) = both(BARE, PodScript::default());
+    environment.start_instance("/app/page/ann");
     patched(
-        ground.client(),
+        environment.client(),
         "/app/page/ann",
         &json!({"username": "bob@example.ch"}),
     );
     let plain = json!({"username": "bob"});
     assert_eq!(theirs.patch("page", "ann", &plain), success());
-    for client in [ground.replica(0), ground.replica(1)] {
+    for client in [environment.replica(0), environment.replica(1)] {
         see_label(client, "/app/page/ann", "username", "bob");
         assert_eq!(client.get("/app/page").expect(200)[0]["username"], "bob");
     }
     // And ours over it, in either form.
     for value in ["bob@example.ch", "bobby"] {
         patched(
-            ground.client(),
+            environment.client(),
             "/app/page/ann",
             &json!({"username": value}),
         );
-        see_label(ground.replica(1), "/app/page/ann", "username", value);
+        see_label(environment.replica(1), "/app/page/ann", "username", value);
     }
     assert_eq!(theirs.get("page", "ann").1["username"], "bobby");
 }
@@ -143,8 +145,8 @@ fn what_it_writes_over_a_value_of_ours_holds() {
 /// Its list shows it, since the list goes by labels.
 #[test]
 fn a_name_that_only_we_take_is_unknown_to_it() {
-    let (ground, theirs) = both(BARE, Fate::default());
-    let ip = ground.start_instance("/app/page/Ann_B");
+    let (environment, theirs) = both(BARE, PodScript::default());
+    let ip = environment.start_instance("/app/page/Ann_B");
     let (code, refused) = theirs.get("page", "Ann_B");
     assert_eq!(code, 404, "{refused}");
     let told = refused["msg"].as_str().expect("an error has a sentence");
@@ -152,29 +154,35 @@ fn a_name_that_only_we_take_is_unknown_to_it() {
     let gone = (404, json!({"detail": {"status": "No job found"}}));
     assert_eq!(theirs.delete("page", "Ann_B"), gone);
     assert_eq!(theirs.list("page").1[0]["name"], "Ann_B");
-    assert_eq!(ground.get("/app/page/Ann_B").expect(200)["ip"], json!(ip));
-    assert_eq!(made(&ground), 1);
+    assert_eq!(
+        environment.get("/app/page/Ann_B").expect(200)["ip"],
+        json!(ip)
+    );
+    assert_eq!(made(&environment), 1);
 }
 
 /// Our Jobs are found by `job-name`, also where the label value with the name is derived.
 #[test]
 fn a_name_that_is_no_label_value_is_found_by_its_job() {
-    let (ground, theirs) = both(BARE, Fate::default());
-    let ip = ground.start_instance("/app/page/-ann");
-    assert_eq!(ground.jobs(), ["page--ann"]);
+    let (environment, theirs) = both(BARE, PodScript::default());
+    let ip = environment.start_instance("/app/page/-ann");
+    assert_eq!(environment.jobs(), ["page--ann"]);
     assert_eq!(theirs.get("page", "-ann"), (200, json!({"ip": ip})));
     let shown = theirs.list("page").1[0]["name"].clone();
     assert_ne!(shown, "-ann", "its list cannot give the name back");
     assert_eq!(theirs.delete("page", "-ann"), success());
-    see_names(ground.replica(1), "page", &[]);
+    see_names(environment.replica(1), "page", &[]);
 }
 
 /// The pod of our Job has the labels by which 2.7.1 and its users select.
 #[test]
 fn our_pods_have_its_labels() {
-    let ground = Ground::builder().template("page", BARE).start();
-    ground.start_instance("/app/page/ann");
-    let pod = ground.kube.pod_of(NAMESPACE, "page-ann").expect("a pod");
+    let environment = TestEnvironment::builder().template("page", BARE).start();
+    environment.start_instance("/app/page/ann");
+    let pod = environment
+        .kube
+        .pod_of(NAMESPACE, "page-ann")
+        .expect("a pod");
     let labels = &pod["metadata"]["labels"];
     assert_eq!(labels["job-name"], "page-ann");
     assert_eq!(labels[format!("{PREFIX}instance-type")], "page");

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use config_controller::app::flight::Intent;
-use config_controller::app::{Answer, App, Asked, Error, Origin, Token};
+use config_controller::app::{Answer, App, Asked, Error, Origin, RequestHandle};
 use config_controller::clock::Clock;
 use config_controller::model::labels::MetaChange;
 use config_controller::model::template::Variables;
@@ -91,7 +91,7 @@ impl World {
         };
         self.serial += 1;
         let serial = self.serial;
-        let token = Token {
+        let token = RequestHandle {
             io: 0,
             slot: 0,
             serial,
@@ -158,7 +158,7 @@ impl World {
             return false;
         };
         if let Some(replica) = &self.replicas[waiting.replica] {
-            replica.app.abandon(Token {
+            replica.app.abandon(RequestHandle {
                 io: 0,
                 slot: 0,
                 serial,
@@ -170,7 +170,7 @@ impl World {
     }
 
     /// An answer reaches its caller, and is compared with what was.
-    pub(super) fn answered(&mut self, token: Token, answer: &Answer) -> Result<(), Breach> {
+    pub(super) fn answered(&mut self, token: RequestHandle, answer: &Answer) -> Result<(), Breach> {
         self.look()?;
         let serial = token.serial;
         if self.hung_up.remove(&serial).is_some() {

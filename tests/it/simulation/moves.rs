@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use config_controller::app::desk::Limits;
+use config_controller::app::coordinator::Limits;
 use config_controller::clock::Clock;
 use serde_json::Value;
 
@@ -21,8 +21,8 @@ use super::world::{Profile, World, key_of, what};
 use crate::fake_kube::cluster::resource::Resource;
 use crate::fake_kube::cluster::write::DeleteOptions;
 use crate::fake_kube::cluster::{Key, is_deleting, meta};
-use crate::fake_kube::dynamics::fate::{Exit, Fate, FateRule};
 use crate::fake_kube::dynamics::has_condition;
+use crate::fake_kube::dynamics::pod_script::{Exit, PodScript, PodScriptRule};
 use crate::fake_kube::dynamics::pods::PodMove;
 use crate::harness::NAMESPACE;
 
@@ -70,7 +70,7 @@ impl World {
                 14..16 => self.hang_up(),
                 16..30 => {
                     let number = self.any_replica();
-                    self.run_desk(number)?
+                    self.run_coordinator(number)?
                 }
                 30..41 => self.a_call_arrives()?,
                 41..52 => self.an_answer_arrives(),
@@ -241,7 +241,7 @@ impl World {
         })
     }
 
-    /// **Stale**: the view of one replica lags from here on. (That it goes back to an older
+    /// **Stale**: the cache of one replica lags from here on. (That it goes back to an older
     /// version is among the faults of lists and watches.)
     fn make_stale(&mut self, number: usize) -> bool {
         let which = self.dice.pick(&[1, 2]);
@@ -381,7 +381,7 @@ const CALM: Duration = Duration::from_secs(150);
 
 /// The end of a schedule: nothing goes wrong any more.
 impl World {
-    /// All comes to rest, every view is the truth, each name can be started and stopped, and
+    /// All comes to rest, every cache is the truth, each name can be started and stopped, and
     /// nothing is left behind.
     pub(super) fn end(&mut self) -> Result<(), Breach> {
         self.tell(|| "from here on nothing goes wrong any more".to_owned());
@@ -432,9 +432,9 @@ impl World {
         }
         let mut server = lock(&self.server);
         server.mend();
-        server.model.dynamics.set_fate(FateRule {
+        server.model.dynamics.set_pod_script(PodScriptRule {
             name: "*".to_owned(),
-            fate: Fate::default(),
+            pod_script: PodScript::default(),
         });
     }
 
@@ -468,12 +468,12 @@ impl World {
         };
         let (jobs, pods) = (truth(Resource::Jobs), truth(Resource::Pods));
         for replica in self.replicas.iter().flatten() {
-            let seen = replica.view.jobs.snapshot();
+            let seen = replica.cache.jobs.snapshot();
             let seen: Vec<_> = seen.iter().map(|job| shown(&job.metadata)).collect();
             check(Promise::ViewIsTruth, seen == jobs, || {
                 format!("{seen:?}, not {jobs:?}")
             })?;
-            let seen = replica.view.pods.snapshot();
+            let seen = replica.cache.pods.snapshot();
             let seen: Vec<_> = seen.iter().map(|pod| shown(&pod.metadata)).collect();
             check(Promise::ViewIsTruth, seen == pods, || {
                 format!("{seen:?}, not {pods:?}")
@@ -488,7 +488,7 @@ impl World {
         let before = self.server().requests;
         let is_ready = |world: &Self| {
             let replica = world.replicas[number].as_ref();
-            replica.is_some_and(|replica| replica.view.ready(&key_of(pair)).is_some())
+            replica.is_some_and(|replica| replica.cache.ready(&key_of(pair)).is_some())
         };
         let was_ready = is_ready(self);
         let asked = self.ask(number, pair, wish, None)?;

@@ -3,13 +3,13 @@
 //! A check is given what was asked, what was answered and what really was; it knows no replica and
 //! changes nothing. *Since the request was made* means: at some moment that is not older than what
 //! the replica had seen of Jobs (of pods) when the request was made, or at any time until it was
-//! answered, should its view have gone back. A replica whose watches lag can know no better; one
+//! answered, should its cache have gone back. A replica whose watches lag can know no better; one
 //! that has seen all there is must answer what is true now.
 
 use std::net::IpAddr;
 use std::time::Instant;
 
-use config_controller::model::status::{Budget, Finding, Outlook};
+use config_controller::model::status::{Budget, Finding, Prognosis};
 use serde_json::Value;
 
 use super::truth::{Life, Line, has_ended, is_deleting, ready_address};
@@ -91,7 +91,7 @@ impl Promise {
             Self::AnsweredOnce => "who waits is answered once, and nobody else is",
             Self::AnsweredInTime => "who waits is answered by the deadline",
             Self::NobodyWaitsForWhatIsReady => {
-                "once the view shows that the instance is ready, nobody waits for it any more"
+                "once the cache shows that the instance is ready, nobody waits for it any more"
             }
             Self::CalmHasNoErrors => "while nothing goes wrong nobody hears of an error",
             Self::NoDefectIsTold => "nobody hears of a defect of ours",
@@ -106,7 +106,9 @@ impl Promise {
             Self::ComesToRest => {
                 "when nothing goes wrong any more, nobody waits and nothing is under way"
             }
-            Self::ViewIsTruth => "when nothing goes wrong any more, every view shows what there is",
+            Self::ViewIsTruth => {
+                "when nothing goes wrong any more, every cache shows what there is"
+            }
             Self::StartsAndStops => {
                 "when nothing goes wrong any more, each name can be started and stopped"
             }
@@ -132,9 +134,9 @@ pub(super) fn check(
 /// How far back a request may see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Floors {
-    /// The oldest revision that the view of Jobs was at.
+    /// The oldest revision that the cache of Jobs was at.
     pub(super) jobs: u64,
-    /// The oldest revision that the view of pods was at.
+    /// The oldest revision that the cache of pods was at.
     pub(super) pods: u64,
 }
 
@@ -187,9 +189,9 @@ pub(super) fn verdict_is_true(
     floors: Floors,
     now_ms: i64,
 ) -> Result<(), Breach> {
-    let holds = line.is_some_and(|line| match finding.outlook {
-        Outlook::Never | Outlook::Unsaid => is_hopeless(line, floors),
-        Outlook::Wait { budget, .. } => budget.is_some_and(|budget| {
+    let holds = line.is_some_and(|line| match finding.prognosis {
+        Prognosis::Terminal | Prognosis::AwaitingReason => is_hopeless(line, floors),
+        Prognosis::Retryable { budget, .. } => budget.is_some_and(|budget| {
             let begun = begun_ms(line, budget, floors);
             begun.is_some_and(|begun| begun + budget_ms(budget) - SLACK_MS <= now_ms)
         }),

@@ -1,18 +1,18 @@
 //! One replica without its threads: the very parts of the service, moved one step at a time.
 //!
-//! The desk, the stores, the reflectors, the hands and [`App`] are the service's own; missing are
+//! The coordinator, the stores, the reflectors, the executor and [`App`] are the service's own; missing are
 //! the HTTP front and the loops of the threads. What each thread does in one go is one step here,
 //! and whatever can happen between two steps of different threads can happen between two of these.
 
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use config_controller::app::desk::{Desk, Input, Limits, Now};
+use config_controller::app::cache::Cache;
+use config_controller::app::coordinator::{Coordinator, Input, Limits, Now};
 use config_controller::app::engine::{self, Catalogs, Inbox, Inputs};
+use config_controller::app::executor::{Asked, Executor, Writers};
 use config_controller::app::flight::{Call, Effect, Operation};
-use config_controller::app::hands::{Asked, Hands, Writers};
-use config_controller::app::view::View;
-use config_controller::app::{Answer, App, Following, Token, Waits};
+use config_controller::app::{Answer, App, Following, RequestHandle, Waits};
 use config_controller::clock::Clock;
 use config_controller::kube::Client;
 use config_controller::kube::request::Scope;
@@ -46,16 +46,16 @@ pub(super) struct Replica {
     /// What the front calls.
     pub(super) app: App,
     /// What it knows.
-    pub(super) view: View,
+    pub(super) cache: Cache,
     /// Its reflectors: ConfigMaps, Jobs, pods.
     pub(super) loops: [Box<dyn Looping>; 3],
     /// The calls that are under way.
     pub(super) calls: Vec<UnderWay>,
-    desk: Desk,
+    coordinator: Coordinator,
     inbox: Inbox,
     receiver: Inputs,
     catalogs: Arc<Catalogs>,
-    hands: Hands,
+    executor: Executor,
     time: Time,
 }
 
@@ -82,11 +82,11 @@ impl UnderWay {
     }
 }
 
-/// What came out of the desk.
+/// What came out of the coordinator.
 #[derive(Default)]
 pub(super) struct Out {
     /// Answers, in the order of their tokens.
-    pub(super) answers: Vec<(Token, Answer)>,
+    pub(super) answers: Vec<(RequestHandle, Answer)>,
     /// Calls, in the order of their names.
     pub(super) calls: Vec<Call>,
 }
@@ -104,7 +104,7 @@ impl Replica {
         let (jobs, pods) = (store::new::<Job>(now).0, store::new::<Pod>(now).0);
         // As under a Role without the right to read Events.
         let events = events::new().0;
-        let view = View {
+        let cache = Cache {
             config_maps: config_maps.store(),
             jobs: jobs.store(),
             pods: pods.store(),
@@ -124,7 +124,7 @@ impl Replica {
         let loops = making.loops(config_maps, jobs, pods, &catalogs, &inbox);
         Self {
             app: App::new(
-                view.clone(),
+                cache.clone(),
                 Arc::clone(&catalogs),
                 inbox.clone(),
                 WAITS,
@@ -132,13 +132,13 @@ impl Replica {
                 None,
                 Following::default(),
             ),
-            view,
+            cache,
             loops,
             calls: Vec::new(),
-            desk: Desk::new(limits),
+            coordinator: Coordinator::new(limits),
             inbox,
             receiver,
-            hands: Hands::new(
+            executor: Executor::new(
                 client,
                 writers,
                 metrics(),
@@ -151,20 +151,20 @@ impl Replica {
         }
     }
 
-    /// The desk's thread comes round: it takes what has come in, and looks at the time.
-    pub(super) fn run_desk(&mut self) -> Out {
+    /// The coordinator's thread comes round: it takes what has come in, and looks at the time.
+    pub(super) fn run_coordinator(&mut self) -> Out {
         let catalog = self.catalogs.current();
         let now = Now {
             now: self.time.now(),
             wall: self.time.wall_now(),
-            view: &self.view,
+            cache: &self.cache,
             catalog: &catalog,
         };
         let mut effects = Vec::new();
         for input in self.receiver.try_iter() {
-            self.desk.step(*input, &now, &mut effects);
+            self.coordinator.step(*input, &now, &mut effects);
         }
-        self.desk.tick(&now, &mut effects);
+        self.coordinator.tick(&now, &mut effects);
         let mut out = Out::default();
         for effect in effects {
             match effect {
@@ -172,20 +172,20 @@ impl Replica {
                 Effect::Call(call) => out.calls.push(*call),
             }
         }
-        // The order in which the desk goes through names is up to the hash of the day.
+        // The order in which the coordinator goes through names is up to the hash of the day.
         out.answers.sort_by_key(|(token, _)| *token);
         out.calls.sort_by(|a, b| a.key.cmp(&b.key));
         out
     }
 
-    /// When the desk wants to come round.
+    /// When the coordinator wants to come round.
     pub(super) fn next_wake(&self) -> Option<Instant> {
-        self.desk.next_wake()
+        self.coordinator.next_wake()
     }
 
-    /// How many requests wait at the desk.
+    /// How many requests wait at the coordinator.
     pub(super) fn waiting(&self) -> usize {
-        self.desk.waiting()
+        self.coordinator.waiting()
     }
 
     /// The API server gets the call in that place; its answer is on its way.
@@ -194,7 +194,7 @@ impl Replica {
             return false;
         };
         let key = call.key.clone();
-        let asked = self.hands.ask(call.clone());
+        let asked = self.executor.ask(call.clone());
         self.calls[at] = UnderWay::Back(key, Box::new(asked));
         true
     }
@@ -207,12 +207,12 @@ impl Replica {
         let UnderWay::Back(key, asked) = self.calls.swap_remove(at) else {
             return false;
         };
-        let outcome = self.hands.apply(*asked);
+        let outcome = self.executor.apply(*asked);
         self.inbox.tell(Input::Completed(key, outcome));
         true
     }
 
-    /// How far its views have come.
+    /// How far its caches have come.
     pub(super) fn floors(&self) -> Floors {
         Floors {
             jobs: self.loops[1].seen(),
@@ -349,7 +349,7 @@ fn version_of<K: Resource>(input: &watch::Input<K>) -> Option<String> {
             WatchEvent::Added(object)
             | WatchEvent::Modified(object)
             | WatchEvent::Deleted(object) => text(&object.metadata().resource_version),
-            WatchEvent::Foreign(metadata) => text(&metadata.resource_version),
+            WatchEvent::NotOurs(metadata) => text(&metadata.resource_version),
             WatchEvent::Bookmark(version) => text(version),
             _ => None,
         },

@@ -345,7 +345,7 @@ pub(super) struct Pipe {
     heard: Instant,
     is_silent: bool,
     is_split: bool,
-    /// Nothing arrives until then: this view is stale.
+    /// Nothing arrives until then: this cache is stale.
     pub(super) frozen_until: Option<Instant>,
     /// It ends before the next line.
     pub(super) cut: Option<Cut>,

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use config_controller::app::RequestIds;
-use config_controller::app::desk::Limits;
+use config_controller::app::coordinator::Limits;
 use config_controller::app::flight::Operation;
 use config_controller::clock::Clock;
 use config_controller::model::names::{AppType, InstanceKey, InstanceName};
@@ -24,7 +24,7 @@ use super::server::{Server, lock};
 use super::truth::{Pair, Truth};
 use crate::fake_kube::FakeKube;
 use crate::fake_kube::cluster::resource::Resource;
-use crate::fake_kube::dynamics::fate::Fate;
+use crate::fake_kube::dynamics::pod_script::PodScript;
 use crate::harness::{NAMESPACE, PREFIX};
 
 /// Calls that a replica may make for a name within [`CALLS_WINDOW`] without a reason from outside.
@@ -76,7 +76,7 @@ pub(super) struct World {
     pub(super) ids: RequestIds,
     pub(super) serial: u64,
     pub(super) waiting: BTreeMap<u64, Waiting>,
-    /// Who has hung up since the replica's desk came round: an answer may still be on its way,
+    /// Who has hung up since the replica's coordinator came round: an answer may still be on its way,
     /// and what was asked for is still begun.
     pub(super) hung_up: BTreeMap<u64, Waiting>,
     /// The instances whose last word was a stop that was answered.
@@ -93,7 +93,9 @@ pub(super) struct World {
 impl World {
     pub(super) fn new(seed: u64, mut dice: Dice, profile: Profile, story: bool) -> Self {
         let time = Time::new();
-        let fake = FakeKube::builder().manual_clock().fate(Fate::by_hand());
+        let fake = FakeKube::builder()
+            .manual_clock()
+            .pod_script(PodScript::by_hand());
         let mut model = fake.model();
         let templates = templates(&profile.pairs);
         let made = model
@@ -210,12 +212,12 @@ impl World {
         }
     }
 
-    /// The desk of a replica runs; what comes of it is checked.
-    pub(super) fn run_desk(&mut self, number: usize) -> Result<bool, Breach> {
+    /// The coordinator of a replica runs; what comes of it is checked.
+    pub(super) fn run_coordinator(&mut self, number: usize) -> Result<bool, Breach> {
         let Some(replica) = &mut self.replicas[number] else {
             return Ok(false);
         };
-        let out = replica.run_desk();
+        let out = replica.run_coordinator();
         let happened = !out.answers.is_empty() || !out.calls.is_empty();
         for (token, answer) in &out.answers {
             self.answered(*token, answer)?;
@@ -238,7 +240,7 @@ impl World {
         Ok(happened)
     }
 
-    /// What must hold of a desk that has taken all that came in.
+    /// What must hold of a coordinator that has taken all that came in.
     fn check_desk(&self, number: usize) -> Result<(), Breach> {
         let Some(replica) = &self.replicas[number] else {
             return Ok(());
@@ -255,7 +257,7 @@ impl World {
         })?;
         promises::answered_in_time(mine().map(|w| w.deadline), self.time.now())?;
         for waiting in mine().filter(|w| matches!(w.wish, Wish::Ensure | Wish::Find)) {
-            let is_ready = replica.view.ready(&key_of(&waiting.pair)).is_some();
+            let is_ready = replica.cache.ready(&key_of(&waiting.pair)).is_some();
             check(Promise::NobodyWaitsForWhatIsReady, !is_ready, || {
                 format!("{waiting:?}")
             })?;
@@ -283,7 +285,7 @@ impl World {
         Ok(true)
     }
 
-    /// A desk wants this call made.
+    /// A coordinator wants this call made.
     fn called(&mut self, number: usize, key: &InstanceKey) -> Result<(), Breach> {
         let now = self.time.now();
         let under_way = self.replicas[number]
@@ -356,7 +358,7 @@ impl World {
     pub(super) fn run_all_desks(&mut self) -> Result<bool, Breach> {
         let mut happened = false;
         for number in 0..self.replicas.len() {
-            happened |= self.run_desk(number)?;
+            happened |= self.run_coordinator(number)?;
         }
         Ok(happened)
     }
@@ -397,7 +399,7 @@ impl World {
                     })?;
                 }
             }
-            self.run_desk(number)?;
+            self.run_coordinator(number)?;
         }
         Ok(happened)
     }

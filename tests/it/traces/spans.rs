@@ -9,7 +9,7 @@ use super::collector::{Collector, Mood, attribute, header};
 use crate::fake_kube::dynamics::pods::PodMove;
 use crate::fake_kube::faults::{Fault, FaultRule};
 use crate::fake_kube::http::tls::Tls;
-use crate::harness::{Builder, Ground, TemporaryFolder, eventually};
+use crate::harness::{Builder, TemporaryFolder, TestEnvironment, eventually};
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const CALLER: &str = "00f067aa0ba902b7";
@@ -33,7 +33,7 @@ fn code(span: &Span) -> StatusCode {
         .map_or(StatusCode::Unset, |status| status.code())
 }
 
-/// A ground whose traces come to this collector, soon.
+/// A environment whose traces come to this collector, soon.
 fn traced(builder: Builder, collector: &Collector) -> Builder {
     builder
         .setting("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", &collector.endpoint())
@@ -63,8 +63,8 @@ fn check_steps(start: &Span, steps: &[&Span]) {
 #[test]
 fn a_start_is_a_child_of_the_request_that_made_its_job() {
     let collector = Collector::start(Mood::Takes);
-    let ground = traced(Ground::builder(), &collector)
-        .fate(crate::fake_kube::dynamics::fate::Fate::by_hand())
+    let environment = traced(TestEnvironment::builder(), &collector)
+        .pod_script(crate::fake_kube::dynamics::pod_script::PodScript::by_hand())
         .setting(
             "OTEL_RESOURCE_ATTRIBUTES",
             "deployment.environment.name=test",
@@ -73,20 +73,24 @@ fn a_start_is_a_child_of_the_request_that_made_its_job() {
         .start();
     let traceparent = format!("00-{TRACE}-{CALLER}-01");
     let headers = [("traceparent", &*traceparent), ("tracestate", "vendor=x")];
-    let waiting = ground
+    let waiting = environment
         .client()
         .begin("GET", "/app/hello/ann?a=secret", &headers, "");
     // A phase that comes and goes between two looks is none that was seen.
     let is_over = |phase: &str| {
         let line = format!("phase=\"{phase}\"");
         eventually(&format!("{phase} is seen to be over"), || {
-            ground.get("/metrics").text.contains(&line).then_some(())
+            environment
+                .get("/metrics")
+                .text
+                .contains(&line)
+                .then_some(())
         });
     };
     is_over("creating");
-    ground.move_pod("hello-ann", &PodMove::Run);
+    environment.move_pod("hello-ann", &PodMove::Run);
     is_over("scheduling");
-    ground.make_ready("hello-ann");
+    environment.make_ready("hello-ann");
     waiting.finish().expect(200);
 
     let start = collector.wait("start");
@@ -96,7 +100,7 @@ fn a_start_is_a_child_of_the_request_that_made_its_job() {
     assert_eq!(start.trace_id, request.trace_id);
     assert_eq!(start.links, []);
     assert_eq!(code(&start), StatusCode::Unset);
-    let job = ground.job("hello-ann").expect("the Job is there");
+    let job = environment.job("hello-ann").expect("the Job is there");
     let uid = job["metadata"]["uid"].as_str().unwrap_or_default();
     for (name, value) in [
         ("config_controller.type", "hello"),
@@ -120,7 +124,7 @@ fn a_start_is_a_child_of_the_request_that_made_its_job() {
     assert!(request.end_time_unix_nano >= start.end_time_unix_nano);
     check_sender(&collector);
     // Kubernetes is told of it as well.
-    let made = ground.kube.requests().into_iter();
+    let made = environment.kube.requests().into_iter();
     let mut made = made.filter(|asked| asked.verb == "create" && asked.resource == "jobs");
     let told = made.next().expect("the Job was asked for").traceparent;
     assert_eq!(told, format!("00-{TRACE}-{}-01", hex(&request.span_id)));
@@ -167,26 +171,26 @@ fn check_sender(collector: &Collector) {
 #[test]
 fn later_callers_are_links() {
     let collector = Collector::start(Mood::Takes);
-    let ground = traced(Ground::builder(), &collector)
-        .fate(crate::fake_kube::dynamics::fate::Fate::by_hand())
+    let environment = traced(TestEnvironment::builder(), &collector)
+        .pod_script(crate::fake_kube::dynamics::pod_script::PodScript::by_hand())
         .start();
     let first = [("traceparent", &*format!("00-{TRACE}-{CALLER}-01"))];
     let second = [(
         "traceparent",
         &*format!("00-{OTHER_TRACE}-{OTHER_CALLER}-01"),
     )];
-    let client = ground.client();
+    let client = environment.client();
     let first = client.begin("GET", "/app/hello/ann", &first, "");
-    ground.wait_pod("hello-ann");
+    environment.wait_pod("hello-ann");
     let mut later = vec![client.begin("GET", "/app/hello/ann", &second, "")];
     // More than there is room for, beyond the first.
     later.extend((0..40).map(|_| client.begin_get("/app/hello/ann")));
     eventually("all wait", || {
-        let text = ground.get("/metrics").text;
+        let text = environment.get("/metrics").text;
         text.contains("config_controller_waiting_requests 42\n")
             .then_some(())
     });
-    ground.make_ready("hello-ann");
+    environment.make_ready("hello-ann");
     first.finish().expect(200);
     later
         .into_iter()
@@ -207,13 +211,13 @@ fn later_callers_are_links() {
 #[test]
 fn a_start_that_fails_says_why() {
     let collector = Collector::start(Mood::Takes);
-    let ground = traced(Ground::builder(), &collector)
-        .fate(crate::fake_kube::dynamics::fate::Fate::by_hand())
+    let environment = traced(TestEnvironment::builder(), &collector)
+        .pod_script(crate::fake_kube::dynamics::pod_script::PodScript::by_hand())
         .start();
-    let waiting = ground.client().begin_get("/app/hello/ann");
+    let waiting = environment.client().begin_get("/app/hello/ann");
     let invalid = PodMove::Wait("InvalidImageName".into(), "no such name".into());
     for next in [PodMove::Schedule, PodMove::Mount, PodMove::Pull, invalid] {
-        ground.move_pod("hello-ann", &next);
+        environment.move_pod("hello-ann", &next);
     }
     waiting.finish().expect(202);
     let start = collector.wait("start");
@@ -226,10 +230,12 @@ fn a_start_that_fails_says_why() {
     assert!(start.events.iter().any(|event| event.name == "verdict"));
 
     let quota = Fault::Refused("exceeded quota".to_owned());
-    ground
+    environment
         .kube
         .fault(FaultRule::new("create", "jobs", quota).times(1));
-    ground.get("/app/hello/denied").expect_error(403, "refused");
+    environment
+        .get("/app/hello/denied")
+        .expect_error(403, "refused");
     let is_denied = |span: &Span| word(span, "config_controller.result") == "denied";
     let denied = collector.wait_for("the start that was denied", is_denied);
     assert_eq!(code(&denied), StatusCode::Error);
@@ -248,20 +254,20 @@ fn a_start_that_fails_says_why() {
 #[test]
 fn a_start_that_is_stopped_or_left_behind_is_told() {
     let collector = Collector::start(Mood::Takes);
-    let mut ground = traced(Ground::builder(), &collector)
-        .fate(crate::fake_kube::dynamics::fate::Fate::by_hand())
+    let mut environment = traced(TestEnvironment::builder(), &collector)
+        .pod_script(crate::fake_kube::dynamics::pod_script::PodScript::by_hand())
         .start();
-    let stopped = ground.client().begin_get("/app/hello/stopped");
-    ground.wait_pod("hello-stopped");
-    ground.delete("/app/hello/stopped").expect(200);
+    let stopped = environment.client().begin_get("/app/hello/stopped");
+    environment.wait_pod("hello-stopped");
+    environment.delete("/app/hello/stopped").expect(200);
     drop(stopped.finish());
     let result =
         |wanted: &'static str| move |span: &Span| word(span, "config_controller.result") == wanted;
     let start = collector.wait_for("the start that was stopped", result("stopped"));
     assert_eq!(code(&start), StatusCode::Unset);
-    let left = ground.client().begin_get("/app/hello/left");
-    ground.wait_pod("hello-left");
-    let service = ground.take_service();
+    let left = environment.client().begin_get("/app/hello/left");
+    environment.wait_pod("hello-left");
+    let service = environment.take_service();
     let ended = service.drain(
         std::time::Duration::ZERO,
         std::time::Duration::from_secs(60),
@@ -278,7 +284,7 @@ fn a_start_that_is_stopped_or_left_behind_is_told() {
 #[test]
 fn requests_without_a_good_parent_begin_a_trace() {
     let collector = Collector::start(Mood::Takes);
-    let ground = traced(Ground::builder(), &collector).start();
+    let environment = traced(TestEnvironment::builder(), &collector).start();
     let good = format!("00-{TRACE}-{CALLER}-01");
     for (path, headers) in [
         ("/app/none", vec![]),
@@ -289,7 +295,7 @@ fn requests_without_a_good_parent_begin_a_trace() {
         ),
         ("/app/good", vec![("traceparent", &*good)]),
     ] {
-        ground
+        environment
             .client()
             .begin("GET", path, &headers, "")
             .finish()
@@ -306,18 +312,18 @@ fn requests_without_a_good_parent_begin_a_trace() {
 #[test]
 fn what_is_not_asked_for_is_not_sent() {
     let collector = Collector::start(Mood::Takes);
-    let ground = traced(Ground::builder(), &collector).start();
+    let environment = traced(TestEnvironment::builder(), &collector).start();
     let unsampled = [("traceparent", &*format!("00-{TRACE}-{CALLER}-00"))];
     for path in ["/livez", "/readyz", "/metrics"] {
-        assert_eq!(ground.get(path).status, 200, "{path}");
+        assert_eq!(environment.get(path).status, 200, "{path}");
     }
-    ground
+    environment
         .client()
         .begin("GET", "/app", &unsampled, "")
         .finish()
         .expect(200);
     let long = format!("/{}", "x".repeat(9_000));
-    ground.client().begin("BREW", &long, &[], "").finish();
+    environment.client().begin("BREW", &long, &[], "").finish();
     let last = collector.wait("HTTP");
     assert_eq!(word(&last, "http.request.method"), "_OTHER");
     assert_eq!(word(&last, "http.response.status_code"), "404");
@@ -332,26 +338,26 @@ fn what_is_not_asked_for_is_not_sent() {
 #[test]
 fn a_caller_that_hangs_up_ends_its_span() {
     let collector = Collector::start(Mood::Takes);
-    let ground = traced(Ground::builder(), &collector)
-        .fate(crate::fake_kube::dynamics::fate::Fate::by_hand())
+    let environment = traced(TestEnvironment::builder(), &collector)
+        .pod_script(crate::fake_kube::dynamics::pod_script::PodScript::by_hand())
         .start();
-    let waiting = ground.client().begin_get("/app/hello/ann");
-    ground.wait_pod("hello-ann");
+    let waiting = environment.client().begin_get("/app/hello/ann");
+    environment.wait_pod("hello-ann");
     drop(waiting);
     let request = collector.wait(GET);
     assert_eq!(word(&request, "error.type"), "caller_gone");
     assert_eq!(word(&request, "http.response.status_code"), "");
     assert_eq!(code(&request), StatusCode::Unset);
     // The start goes on, and is told when it ends.
-    ground.make_ready("hello-ann");
+    environment.make_ready("hello-ann");
     let start = collector.wait("start");
     assert_eq!(start.parent_span_id, request.span_id);
     assert_eq!(word(&start, "config_controller.result"), "ready");
 }
 
 /// The value of the metric of spans.
-fn spans_that(ground: &Ground, result: &str) -> f64 {
-    let text = ground.get("/metrics").text;
+fn spans_that(environment: &TestEnvironment, result: &str) -> f64 {
+    let text = environment.get("/metrics").text;
     let name = format!("config_controller_spans_total{{result=\"{result}\"}} ");
     let line = text.lines().find_map(|line| line.strip_prefix(&name));
     line.expect("the metric is there")
@@ -367,69 +373,69 @@ fn over_https_the_collectors_ca_decides() {
     let (good, bad) = (pem("right", &right), pem("wrong", &wrong));
     let collector = Collector::secure(right);
     let with = |ca: &str| {
-        traced(Ground::builder(), &collector).setting("OTEL_EXPORTER_OTLP_CERTIFICATE", ca)
+        traced(TestEnvironment::builder(), &collector).setting("OTEL_EXPORTER_OTLP_CERTIFICATE", ca)
     };
-    let ground = with(&bad).start();
-    ground.get("/app").expect(200);
+    let environment = with(&bad).start();
+    environment.get("/app").expect(200);
     eventually("it is not sent", || {
-        (spans_that(&ground, "failed") > 0.0).then_some(())
+        (spans_that(&environment, "failed") > 0.0).then_some(())
     });
     assert_eq!(collector.spans().len(), 0);
-    let ground = with(&good).start();
-    ground.get("/app").expect(200);
+    let environment = with(&good).start();
+    environment.get("/app").expect(200);
     collector.wait("GET /app");
     eventually("it is counted", || {
-        (spans_that(&ground, "sent") == 1.0).then_some(())
+        (spans_that(&environment, "sent") == 1.0).then_some(())
     });
 }
 
 #[test]
 fn a_collector_that_takes_a_part_is_heard() {
     let collector = Collector::start(Mood::TakesAllBut(1));
-    let ground = traced(Ground::builder(), &collector).start();
-    ground.get("/app").expect(200);
+    let environment = traced(TestEnvironment::builder(), &collector).start();
+    environment.get("/app").expect(200);
     eventually("it is counted", || {
-        (spans_that(&ground, "failed") == 1.0).then_some(())
+        (spans_that(&environment, "failed") == 1.0).then_some(())
     });
-    assert_eq!(spans_that(&ground, "sent"), 0.0);
+    assert_eq!(spans_that(&environment, "sent"), 0.0);
 }
 
 #[test]
 fn a_silent_collector_keeps_nobody_waiting_and_the_queue_has_a_bound() {
     let collector = Collector::start(Mood::Silent);
-    let ground = traced(Ground::builder(), &collector)
+    let environment = traced(TestEnvironment::builder(), &collector)
         .setting("OTEL_EXPORTER_OTLP_TIMEOUT", "600000")
         .setting("OTEL_BSP_EXPORT_TIMEOUT", "600000")
         .setting("OTEL_BSP_MAX_QUEUE_SIZE", "4")
         .setting("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "1")
         .start();
-    ground.get("/app").expect(200);
+    environment.get("/app").expect(200);
     eventually("the exporter waits", || {
         (collector.connections() == 1).then_some(())
     });
     for _ in 0..9 {
-        ground.get("/app").expect(200);
+        environment.get("/app").expect(200);
     }
     // One is being sent, four wait.
     eventually("the others are dropped", || {
-        (spans_that(&ground, "dropped") == 5.0).then_some(())
+        (spans_that(&environment, "dropped") == 5.0).then_some(())
     });
     assert_eq!(
-        spans_that(&ground, "sent") + spans_that(&ground, "failed"),
+        spans_that(&environment, "sent") + spans_that(&environment, "failed"),
         0.0
     );
 }
 
 #[test]
 fn the_end_does_not_wait_for_a_silent_collector() {
-    let ground = Ground::builder().unstarted().start();
+    let environment = TestEnvironment::builder().unstarted().start();
     let collector = Collector::start(Mood::Silent);
     let settings = [
         ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", &*collector.endpoint()),
         ("OTEL_EXPORTER_OTLP_TIMEOUT", "600000"),
         ("OTEL_BSP_EXPORT_TIMEOUT", "600000"),
     ];
-    let program = Program::start(&ground, &settings);
+    let program = Program::start(&environment, &settings);
     program.client.get("/app").expect(200);
     let said = program.end();
     assert!(
@@ -440,13 +446,13 @@ fn the_end_does_not_wait_for_a_silent_collector() {
 
 #[test]
 fn the_end_sends_what_waits() {
-    let ground = Ground::builder().unstarted().start();
+    let environment = TestEnvironment::builder().unstarted().start();
     let collector = Collector::start(Mood::Takes);
     let settings = [
         ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", &*collector.endpoint()),
         ("OTEL_BSP_SCHEDULE_DELAY", "600000"),
     ];
-    let program = Program::start(&ground, &settings);
+    let program = Program::start(&environment, &settings);
     program.client.get("/app").expect(200);
     assert_eq!(collector.connections(), 0);
     let said = program.end();
@@ -457,13 +463,13 @@ fn the_end_sends_what_waits() {
 
 #[test]
 fn a_collector_that_is_away_is_told_once_and_so_is_its_return() {
-    let ground = Ground::builder().unstarted().start();
+    let environment = TestEnvironment::builder().unstarted().start();
     let collector = Collector::start(Mood::Refuses(503));
     let settings = [
         ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", &*collector.endpoint()),
         ("OTEL_BSP_SCHEDULE_DELAY", "20"),
     ];
-    let program = Program::start(&ground, &settings);
+    let program = Program::start(&environment, &settings);
     let lost = |wanted: &str| {
         eventually("spans are lost", || {
             let text = program.client.get("/metrics").text;

@@ -1,6 +1,6 @@
 //! A small handler behind a real [`Server`], and a client that says what it sends.
 
-use crate::app::Token;
+use crate::app::RequestHandle;
 use crate::clock::SystemClock;
 use crate::http::mailbox::Mailboxes;
 use crate::http::message::{Body, Limits, Request, Response};
@@ -17,8 +17,8 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 /// What the handler tells the test.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Told {
-    Parked(Token),
-    Abandoned(Token),
+    Parked(RequestHandle),
+    Abandoned(RequestHandle),
 }
 
 pub(super) struct TestHandler {
@@ -42,7 +42,7 @@ impl Handler for TestHandler {
     type Answer = &'static str;
     type Pending = String;
 
-    fn handle(&self, request: Request, token: Token) -> Handled<String> {
+    fn handle(&self, request: Request, token: RequestHandle) -> Handled<String> {
         match request.path.as_str() {
             "/park" => {
                 self.tell(Told::Parked(token));
@@ -69,7 +69,7 @@ impl Handler for TestHandler {
         Resumed::Final(Response::json(200, format!("{pending} {answer}")))
     }
 
-    fn abandon(&self, token: Token) {
+    fn abandon(&self, token: RequestHandle) {
         self.tell(Told::Abandoned(token));
     }
 }
@@ -127,7 +127,7 @@ impl Front {
         self.told.recv_timeout(PATIENCE).unwrap()
     }
 
-    pub(super) fn hear_parked(&self) -> Token {
+    pub(super) fn hear_parked(&self) -> RequestHandle {
         match self.hear() {
             Told::Parked(token) => token,
             Told::Abandoned(token) => panic!("{token:?} was abandoned"),

@@ -1,4 +1,4 @@
-//! Signs of life of the I/O threads, and of their death.
+//! HealthInputs of life of the I/O threads, and of their death.
 
 use super::harness::{Front, PATIENCE, TestHandler};
 use crate::clock::Clock;

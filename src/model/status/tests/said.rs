@@ -52,7 +52,7 @@ fn a_pod_that_is_refused() {
             )],
         )
     };
-    for (why, outlook) in [
+    for (why, prognosis) in [
         ("violates PodSecurity \"restricted:latest\": x", "never"),
         (
             "maximum cpu usage per Container is 1, but limit is 2",
@@ -61,7 +61,7 @@ fn a_pod_that_is_refused() {
         ("exceeded quota: q, requested: pods=1", "15s@?"),
         ("error looking up service account a/b", "15s@?"),
     ] {
-        let expected = format!("starting creating FailedCreate {outlook} node_not_ready");
+        let expected = format!("starting creating FailedCreate {prognosis} node_not_ready");
         let told = check_said(&usual, &[], "u1", &refused(why), &expected);
         assert!(message(&told).contains(why), "{}", message(&told));
     }

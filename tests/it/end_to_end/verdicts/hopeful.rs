@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::super::LONG_WAIT;
-use super::super::ground::Ground;
+use super::super::environment::TestEnvironment;
 use super::super::program::{Got, Program};
 use super::super::registry::Registry;
 use super::super::troubles::{self, NodeLabel};
@@ -36,10 +36,15 @@ struct Budgeted {
 
 /// Asks until there is a verdict, and checks that it came after the budget and not sooner.
 #[track_caller]
-fn check_budget(ground: &Ground<'_>, program: &Program, heard: &Heard, case: &Budgeted) {
+fn check_budget(
+    environment: &TestEnvironment<'_>,
+    program: &Program,
+    heard: &Heard,
+    case: &Budgeted,
+) {
     let budget = format!("{BUDGET_SECS}s");
     offer(
-        ground,
+        environment,
         case.app_type,
         &case.template,
         &[(case.budget, &budget)],
@@ -87,9 +92,9 @@ fn a_start_with_trouble_is_given_up_after_its_budget() {
     };
     let _others = cluster::beside_others();
     let registry = Registry::start();
-    let ground = Ground::new(cluster);
-    let heard = Heard::listen(&ground);
-    let program = ground.program();
+    let environment = TestEnvironment::new(cluster);
+    let heard = Heard::listen(&environment);
+    let program = environment.program();
     let crashing = troubles::on_failure(troubles::exits("3", "no licence"));
     let pull = cluster.phase_of_a_pull();
     let silence: (&str, &[&str]) = match pull {
@@ -128,8 +133,8 @@ fn a_start_with_trouble_is_given_up_after_its_budget() {
                     .ended(3, Some("no licence")),
             },
         ] {
-            let (ground, program, heard) = (&ground, &program, &heard);
-            scope.spawn(move || check_budget(ground, program, heard, &case));
+            let (environment, program, heard) = (&environment, &program, &heard);
+            scope.spawn(move || check_budget(environment, program, heard, &case));
         }
     });
 }
@@ -140,9 +145,9 @@ fn a_missing_secret_is_told_and_once_there_the_start_passes() {
         return;
     };
     let _others = cluster::beside_others();
-    let ground = Ground::new(cluster);
-    let heard = Heard::listen(&ground);
-    let program = ground.program();
+    let environment = TestEnvironment::new(cluster);
+    let heard = Heard::listen(&environment);
+    let program = environment.program();
     let case = Budgeted {
         app_type: "secretive",
         template: troubles::secret_variable(),
@@ -154,8 +159,8 @@ fn a_missing_secret_is_told_and_once_there_the_start_passes() {
             &["secret \"password\" not found"],
         ),
     };
-    check_budget(&ground, &program, &heard, &case);
-    troubles::make_secret(&ground);
+    check_budget(&environment, &program, &heard, &case);
+    troubles::make_secret(&environment);
     ask_until(&program, "/app/secretive/ann", "it is ready", is_ready);
 }
 
@@ -165,16 +170,16 @@ fn a_missing_volume_is_told_and_once_there_the_start_passes() {
         return;
     };
     let _others = cluster::beside_others();
-    let ground = Ground::new(cluster);
-    offer(&ground, "mounting", &troubles::config_volume(), &[]);
-    let program = ground.program();
+    let environment = TestEnvironment::new(cluster);
+    offer(&environment, "mounting", &troubles::config_volume(), &[]);
+    let program = environment.program();
     let words = Words::new(
         "mounting",
         &["FailedMount"],
         &["configmap \"settings\" not found"],
     );
     check_hopeful(&program, "/app/mounting/ann", "pulling_image", &words);
-    troubles::make_settings(&ground);
+    troubles::make_settings(&environment);
     check_passes(&program, "/app/mounting/ann");
 }
 
@@ -184,17 +189,17 @@ fn a_quota_on_pods_is_told_and_once_raised_the_start_passes() {
         return;
     };
     let _others = cluster::beside_others();
-    let ground = Ground::new(cluster);
-    troubles::make_quota(&ground, "pods", "0");
-    offer(&ground, "plain", &troubles::app(|_| ()), &[]);
-    let program = ground.program();
+    let environment = TestEnvironment::new(cluster);
+    troubles::make_quota(&environment, "pods", "0");
+    offer(&environment, "plain", &troubles::app(|_| ()), &[]);
+    let program = environment.program();
     let words = Words::new(
         "creating",
         &["FailedCreate"],
         &["exceeded quota: small", "limited: pods=0"],
     );
     check_hopeful(&program, "/app/plain/ann", "node_not_ready", &words);
-    troubles::raise_quota(&ground, "pods", "5");
+    troubles::raise_quota(&environment, "pods", "5");
     check_passes(&program, "/app/plain/ann");
 }
 
@@ -204,15 +209,15 @@ fn a_quota_on_jobs_refuses_at_once_and_once_raised_the_start_passes() {
         return;
     };
     let _others = cluster::beside_others();
-    let ground = Ground::new(cluster);
-    troubles::make_quota(&ground, "count/jobs.batch", "0");
-    offer(&ground, "plain", &troubles::app(|_| ()), &[]);
-    let program = ground.program();
+    let environment = TestEnvironment::new(cluster);
+    troubles::make_quota(&environment, "count/jobs.batch", "0");
+    offer(&environment, "plain", &troubles::app(|_| ()), &[]);
+    let program = environment.program();
     let refused = program.get_prefer("/app/plain/ann", LONG_WAIT).expect(403);
     assert_eq!(refused["code"], "refused", "{refused}");
     let msg = refused["msg"].as_str().unwrap_or_default();
     assert!(msg.contains("exceeded quota: small"), "{refused}");
-    troubles::raise_quota(&ground, "count/jobs.batch", "5");
+    troubles::raise_quota(&environment, "count/jobs.batch", "5");
     // The API server goes by the old figure for a moment.
     ask_until(&program, "/app/plain/ann", "it is ready", is_ready);
 }
@@ -223,10 +228,10 @@ fn who_keeps_asking_for_a_pod_without_a_node_gets_it_when_there_is_one() {
         return;
     };
     let _others = cluster::beside_others();
-    let ground = Ground::new(cluster);
-    let label = format!("verdicts/{}", ground.namespace);
-    offer(&ground, "homeless", &troubles::selecting(&label), &[]);
-    let program = ground.program();
+    let environment = TestEnvironment::new(cluster);
+    let label = format!("verdicts/{}", environment.namespace);
+    offer(&environment, "homeless", &troubles::selecting(&label), &[]);
+    let program = environment.program();
     // Of how many depends on the tests beside this one.
     let words = Words::new(
         "scheduling",
@@ -243,7 +248,7 @@ fn who_keeps_asking_for_a_pod_without_a_node_gets_it_when_there_is_one() {
         "FIGURE asked {polls} times in {} s for a pod without a node, and never told to give up",
         began.elapsed().as_secs()
     ));
-    let _label = NodeLabel::set(&ground, &label);
+    let _label = NodeLabel::set(&environment, &label);
     check_passes(&program, "/app/homeless/ann");
 }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::super::ground::Ground;
+use super::super::environment::TestEnvironment;
 use super::super::program::Program;
 use super::super::registry::Registry;
 use super::super::{LONG_WAIT, troubles};
@@ -48,10 +48,10 @@ fn a_pod_that_can_never_run_is_told_within_a_second() {
     };
     let _alone = cluster::alone();
     let registry = Registry::start();
-    let ground = Ground::new(cluster);
+    let environment = TestEnvironment::new(cluster);
     let mut cases = images(&registry);
     cases.extend(programs());
-    try_all(&ground, &cases);
+    try_all(&environment, &cases);
 }
 
 #[test]
@@ -60,13 +60,13 @@ fn a_pod_that_is_refused_is_told_within_a_second() {
         return;
     };
     let _alone = cluster::alone();
-    let ground = Ground::new(cluster);
-    troubles::restrict(&ground);
-    troubles::limit_memory(&ground, "64Mi");
+    let environment = TestEnvironment::new(cluster);
+    troubles::restrict(&environment);
+    troubles::limit_memory(&environment, "64Mi");
     let refused = |says| Words::new("creating", &["FailedCreate"], says);
     let decides = ("Event", "FailedCreate");
     try_all(
-        &ground,
+        &environment,
         &[
             Hopeless {
                 app_type: "pod-security",
@@ -155,12 +155,12 @@ fn programs() -> Vec<Hopeless> {
 
 /// Tries all of them in turn, a few at once, and prints how long it took until they were told.
 #[track_caller]
-fn try_all(ground: &Ground<'_>, cases: &[Hopeless]) {
+fn try_all(environment: &TestEnvironment<'_>, cases: &[Hopeless]) {
     for case in cases {
-        offer(ground, case.app_type, &case.template, &[]);
+        offer(environment, case.app_type, &case.template, &[]);
     }
-    let heard = Heard::listen(ground);
-    let program = ground.program();
+    let heard = Heard::listen(environment);
+    let program = environment.program();
     let next = AtomicUsize::new(0);
     let all = Mutex::new(BTreeMap::<usize, Vec<Took>>::new());
     std::thread::scope(|scope| {

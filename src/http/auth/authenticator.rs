@@ -1,8 +1,8 @@
-//! The gate that every request passes: lets in, turns away, or asks for a review.
+//! The authenticator that every request passes: lets in, turns away, or asks for a review.
 //!
 //! It puts the pure parts together and keeps what changes: the tokens' file, the failed
 //! attempts, the counters. It calls nobody; a token of Kubernetes is handed back as
-//! [`Entry::Review`], and the verdict comes in by [`Gate::reviewed`].
+//! [`Entry::Review`], and the verdict comes in by [`Authenticator::reviewed`].
 
 use super::attempts::Attempts;
 use super::file::TokensFile;
@@ -76,9 +76,9 @@ impl AuthStats {
     }
 }
 
-/// The gate of a service.
+/// The authenticator of a service.
 #[derive(Debug)]
-pub struct Gate {
+pub struct Authenticator {
     mode: Mode,
     attempts: Mutex<Attempts>,
     /// Whether there is anything in `attempts`: as long as nobody fails, nobody waits for its lock.
@@ -87,8 +87,8 @@ pub struct Gate {
     stats: Arc<AuthStats>,
 }
 
-impl Gate {
-    /// A gate of this kind; so many wrong tokens of an address are looked at in a minute.
+impl Authenticator {
+    /// A authenticator of this kind; so many wrong tokens of an address are looked at in a minute.
     #[must_use]
     pub fn new(mode: Mode, failures_max: u32, clock: Arc<dyn Clock>) -> Self {
         Self {
@@ -232,33 +232,33 @@ mod tests {
     use crate::http::message::Method;
     use crate::http::router;
 
-    fn gate(mode: Mode) -> Gate {
-        Gate::new(mode, 3, Arc::new(SystemClock))
+    fn authenticator(mode: Mode) -> Authenticator {
+        Authenticator::new(mode, 3, Arc::new(SystemClock))
     }
 
-    fn kubernetes() -> Gate {
-        gate(Mode::Kubernetes(Arc::new(["apps/portal".into()])))
+    fn kubernetes() -> Authenticator {
+        authenticator(Mode::Kubernetes(Arc::new(["apps/portal".into()])))
     }
 
-    fn enter(gate: &Gate, path: &str, token: Option<&str>) -> Entry {
+    fn enter(authenticator: &Authenticator, path: &str, token: Option<&str>) -> Entry {
         let mut request = Request::new(Method::Get, path);
         if let Some(token) = token {
             let value = format!("Bearer {token}");
             request.headers.push("Authorization", value.as_bytes());
         }
         let routed = router::route(&request.method, &request.path);
-        gate.enter(&request, &routed)
+        authenticator.enter(&request, &routed)
     }
 
-    fn reviewed(gate: &Gate, verdict: &Verdict) -> Result<Caller, Denied> {
+    fn reviewed(authenticator: &Authenticator, verdict: &Verdict) -> Result<Caller, Denied> {
         let routed = router::route(&Method::Get, "/app/hello");
         let peer = IpAddr::from([127, 0, 0, 1]);
-        gate.reviewed(&Bearer::new("a-token"), peer, &routed, verdict)
+        authenticator.reviewed(&Bearer::new("a-token"), peer, &routed, verdict)
     }
 
     #[test]
     fn an_open_gate_lets_everybody_in() {
-        let open = gate(Mode::Open);
+        let open = authenticator(Mode::Open);
         assert_eq!(enter(&open, "/app", None), Entry::In(Caller::ANYBODY));
         let odd = enter(&open, "/app", Some("not a token"));
         assert_eq!(odd, Entry::In(Caller::ANYBODY));
@@ -266,18 +266,24 @@ mod tests {
 
     #[test]
     fn a_token_of_kubernetes_is_reviewed() {
-        let gate = kubernetes();
-        assert_eq!(enter(&gate, "/livez", None), Entry::In(Caller::ANYBODY));
-        assert_eq!(enter(&gate, "/app", None), Entry::Out(Denied::Missing));
+        let authenticator = kubernetes();
+        assert_eq!(
+            enter(&authenticator, "/livez", None),
+            Entry::In(Caller::ANYBODY)
+        );
+        assert_eq!(
+            enter(&authenticator, "/app", None),
+            Entry::Out(Denied::Missing)
+        );
         let review = Entry::Review(Bearer::new("a-token"));
-        assert_eq!(enter(&gate, "/app", Some("a-token")), review);
+        assert_eq!(enter(&authenticator, "/app", Some("a-token")), review);
     }
 
     #[test]
     fn service_accounts_on_the_list_get_in_and_nobody_else() {
-        let gate = kubernetes();
+        let authenticator = kubernetes();
         let user = |user: &str| Verdict::User(user.into());
-        let caller = reviewed(&gate, &user("system:serviceaccount:apps:portal")).unwrap();
+        let caller = reviewed(&authenticator, &user("system:serviceaccount:apps:portal")).unwrap();
         assert_eq!(caller.name.as_deref(), Some("apps/portal"));
         for other in [
             "apps/portal",
@@ -289,32 +295,44 @@ mod tests {
             "",
         ] {
             let denied = Denied::NotListed(other.into());
-            assert_eq!(reviewed(&gate, &user(other)), Err(denied));
+            assert_eq!(reviewed(&authenticator, &user(other)), Err(denied));
         }
-        assert_eq!(reviewed(&gate, &Verdict::Unknown), Err(Denied::Unknown));
         assert_eq!(
-            gate.stats().counts().map(|(_, count)| count),
+            reviewed(&authenticator, &Verdict::Unknown),
+            Err(Denied::Unknown)
+        );
+        assert_eq!(
+            authenticator.stats().counts().map(|(_, count)| count),
             [0, 0, 1, 7, 0]
         );
     }
 
     #[test]
     fn wrong_tokens_are_counted_and_then_not_looked_at() {
-        let gate = kubernetes();
+        let authenticator = kubernetes();
         for _ in 0..3 {
             assert!(matches!(
-                enter(&gate, "/app", Some("a-token")),
+                enter(&authenticator, "/app", Some("a-token")),
                 Entry::Review(_)
             ));
-            assert_eq!(reviewed(&gate, &Verdict::Unknown), Err(Denied::Unknown));
+            assert_eq!(
+                reviewed(&authenticator, &Verdict::Unknown),
+                Err(Denied::Unknown)
+            );
         }
-        let entry = enter(&gate, "/app", Some("another"));
+        let entry = enter(&authenticator, "/app", Some("another"));
         assert!(
             matches!(entry, Entry::Out(Denied::TooMany { .. })),
             "{entry:?}"
         );
-        assert_eq!(enter(&gate, "/livez", None), Entry::In(Caller::ANYBODY));
-        assert_eq!(enter(&gate, "/app", None), Entry::Out(Denied::Missing));
-        assert_eq!(gate.stats().counts()[4], ("auth_slowed", 1));
+        assert_eq!(
+            enter(&authenticator, "/livez", None),
+            Entry::In(Caller::ANYBODY)
+        );
+        assert_eq!(
+            enter(&authenticator, "/app", None),
+            Entry::Out(Denied::Missing)
+        );
+        assert_eq!(authenticator.stats().counts()[4], ("auth_slowed", 1));
     }
 }

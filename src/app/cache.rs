@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 /// The three stores, and what Events say.
 #[derive(Clone, Debug)]
-pub struct View {
+pub struct Cache {
     /// ConfigMaps with templates.
     pub config_maps: Store<ConfigMap>,
     /// Jobs that are instances.
@@ -27,16 +27,16 @@ pub struct View {
     pub events: EventStore,
 }
 
-/// The words for statuses in metrics, in the order of [`View::counts`].
+/// The words for statuses in metrics, in the order of [`Cache::counts`].
 pub const STATUS_WORDS: [&str; 5] = ["starting", "ready", "failed", "finished", "stopping"];
 
 /// What there is under the Job name of a key.
 #[derive(Clone, Debug)]
-pub enum Seen {
+pub enum Observed {
     /// Nothing.
     Absent,
     /// A Job that is another instance.
-    Foreign,
+    NameConflict,
     /// The instance.
     Instance(Box<Instance>),
 }
@@ -96,7 +96,7 @@ impl Entry {
     }
 }
 
-impl View {
+impl Cache {
     /// Whether all three stores have seen all that there is.
     #[must_use]
     pub fn is_synced(&self) -> bool {
@@ -105,16 +105,16 @@ impl View {
 
     /// What there is under the Job name of this key.
     #[must_use]
-    pub fn see(&self, key: &InstanceKey) -> Seen {
+    pub fn see(&self, key: &InstanceKey) -> Observed {
         let Some(job) = self.jobs.get(&key.job_name()) else {
-            return Seen::Absent;
+            return Observed::Absent;
         };
         let is_it = said_by(&job, labels::INSTANCE_TYPE) == Some(key.app_type.as_str())
             && said_by(&job, labels::INSTANCE_NAME) == Some(key.name.as_str());
         if !is_it {
-            return Seen::Foreign;
+            return Observed::NameConflict;
         }
-        Seen::Instance(Box::new(self.instance(job)))
+        Observed::Instance(Box::new(self.instance(job)))
     }
 
     fn instance(&self, job: Arc<Job>) -> Instance {
@@ -141,8 +141,8 @@ impl View {
     #[must_use]
     pub fn ready(&self, key: &InstanceKey) -> Option<Ready> {
         match self.see(key) {
-            Seen::Instance(instance) => ready(&instance),
-            Seen::Absent | Seen::Foreign => None,
+            Observed::Instance(instance) => ready(&instance),
+            Observed::Absent | Observed::NameConflict => None,
         }
     }
 
@@ -198,14 +198,14 @@ impl View {
         counts
     }
 
-    /// All Jobs, taken out: the view is not locked while statuses are read from it.
+    /// All Jobs, taken out: the cache is not locked while statuses are read from it.
     fn all_jobs(&self) -> Vec<Arc<Job>> {
         let mut jobs = Vec::with_capacity(self.jobs.len());
         self.jobs.for_each(|job| jobs.push(Arc::clone(job)));
         jobs
     }
 
-    /// How old the view of each resource may be.
+    /// How old the cache of each resource may be.
     #[must_use]
     pub fn ages(&self, now: Instant) -> [(&'static str, Duration); 3] {
         [

@@ -5,7 +5,7 @@ use crate::app::fixture::{World, decode, key, n1, ready_pod};
 use serde_json::json;
 
 fn entries(world: &World) -> Vec<(String, Option<String>, bool, Option<i64>)> {
-    let entries = world.view.entries("scim").into_iter();
+    let entries = world.cache.entries("scim").into_iter();
     entries
         .map(|e| (e.name, e.ip.map(|ip| ip.to_string()), e.is_ready, e.started))
         .collect()
@@ -14,18 +14,18 @@ fn entries(world: &World) -> Vec<(String, Option<String>, bool, Option<i64>)> {
 #[test]
 fn what_there_is_under_a_key() {
     let mut world = World::new();
-    assert!(matches!(world.view.see(&n1()), Seen::Absent));
+    assert!(matches!(world.cache.see(&n1()), Observed::Absent));
     world.job("u1", json!({}));
-    assert!(matches!(world.view.see(&n1()), Seen::Instance(_)));
+    assert!(matches!(world.cache.see(&n1()), Observed::Instance(_)));
     // scim/n1-x and scim-n1/x share a Job name.
     world.job_of(&key("scim-n1", "x"), "u2", json!({}));
     assert!(matches!(
-        world.view.see(&key("scim", "n1-x")),
-        Seen::Foreign
+        world.cache.see(&key("scim", "n1-x")),
+        Observed::NameConflict
     ));
     assert!(matches!(
-        world.view.see(&key("scim-n1", "x")),
-        Seen::Instance(_)
+        world.cache.see(&key("scim-n1", "x")),
+        Observed::Instance(_)
     ));
 }
 
@@ -34,10 +34,10 @@ fn pods_of_another_uid_never_count() {
     let mut world = World::new();
     world.job("u1", json!({}));
     world.ready("u0", "10.0.0.9");
-    assert_eq!(world.view.ready(&n1()), None);
+    assert_eq!(world.cache.ready(&n1()), None);
     assert_eq!(entries(&world), [("n1".into(), None, false, None)]);
     world.ready("u1", "10.0.0.1");
-    let ready = world.view.ready(&n1()).unwrap();
+    let ready = world.cache.ready(&n1()).unwrap();
     assert_eq!(ready.ip.to_string(), "10.0.0.1");
 }
 
@@ -48,7 +48,7 @@ fn a_pod_whose_owner_is_no_controller_never_counts() {
     let mut pod = ready_pod("10.0.0.1");
     pod["metadata"] = json!({"ownerReferences": [{"uid": "u1", "name": "scim-n1"}]});
     world.pod("u1", pod);
-    assert_eq!(world.view.ready(&n1()), None);
+    assert_eq!(world.cache.ready(&n1()), None);
 }
 
 #[test]
@@ -70,7 +70,7 @@ fn jobs_of_the_original_are_known_by_their_template() {
         pod["metadata"] = json!({"labels": {"config-controller.semafor.ch/meta-username": "bob"}});
         pod
     });
-    let ready = world.view.ready(&n1()).unwrap();
+    let ready = world.cache.ready(&n1()).unwrap();
     assert_eq!(ready.meta["username"], "bob");
 }
 
@@ -79,7 +79,7 @@ fn raw_names_come_from_annotations() {
     let mut world = World::new();
     let key = key("scim", "Bob@x.ch");
     world.job_of(&key, "u1", json!({}));
-    assert!(matches!(world.view.see(&key), Seen::Instance(_)));
+    assert!(matches!(world.cache.see(&key), Observed::Instance(_)));
     assert_eq!(entries(&world), [("Bob@x.ch".into(), None, false, None)]);
 }
 
@@ -101,7 +101,7 @@ fn a_list_has_one_entry_an_instance_by_name() {
             ("c".into(), None, false, None),
         ]
     );
-    assert_eq!(world.view.entries("nope"), []);
+    assert_eq!(world.cache.entries("nope"), []);
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn a_list_never_shows_the_address_of_a_leaving_pod() {
     });
     world.pod("u1", pod);
     assert_eq!(entries(&world), [("n1".into(), None, false, None)]);
-    assert_eq!(world.view.entries("scim")[0].meta["username"], "bob");
+    assert_eq!(world.cache.entries("scim")[0].meta["username"], "bob");
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn a_list_shows_what_is_being_stopped_as_not_ready() {
     world.deleting("u1");
     world.ready("u1", "10.0.0.1");
     assert_eq!(entries(&world), [("n1".into(), None, false, None)]);
-    assert_eq!(world.view.ready(&n1()), None);
+    assert_eq!(world.cache.ready(&n1()), None);
 }
 
 #[test]
@@ -131,7 +131,7 @@ fn a_job_made_by_hand_under_another_name_is_no_instance() {
     let mut world = World::new();
     world.job("u1", json!({"metadata": {"name": "by-hand"}}));
     assert_eq!(entries(&world), []);
-    assert!(matches!(world.view.see(&n1()), Seen::Absent));
+    assert!(matches!(world.cache.see(&n1()), Observed::Absent));
 }
 
 #[test]
@@ -147,14 +147,14 @@ fn a_job_without_a_name_label_is_nobodys() {
     }
     let event = crate::kube::watch::StoreEvent::Apply(decode(&job));
     drop(world.jobs.apply(event));
-    assert!(matches!(world.view.see(&n1()), Seen::Foreign));
+    assert!(matches!(world.cache.see(&n1()), Observed::NameConflict));
     assert_eq!(entries(&world), []);
 }
 
 #[test]
 fn what_is_being_stopped_is_found_last() {
     let mut world = World::new();
-    let find = |world: &World| world.view.find("b", |_| true);
+    let find = |world: &World| world.cache.find("b", |_| true);
     // An instance is the session of its name, unless PATCH has set another.
     let (a, b) = (key("scim", "a"), key("scim", "b"));
     world.job_of(&a, "u1", json!({}));
@@ -175,7 +175,7 @@ fn what_is_being_stopped_is_found_last() {
 #[test]
 fn a_view_is_synced_when_all_three_are() {
     let mut world = World::unsynced();
-    assert!(!world.view.is_synced());
+    assert!(!world.cache.is_synced());
     world.sync();
-    assert!(world.view.is_synced());
+    assert!(world.cache.is_synced());
 }

@@ -1,6 +1,6 @@
 //! What is going to happen to a pod: how long each phase takes, and where it
 //! gets stuck or ends. It comes from annotations of the pod (so of the app
-//! type's template), or from a test through `FakeKube::set_fate`.
+//! type's template), or from a test through `FakeKube::set_pod_script`.
 
 use serde_json::Value;
 
@@ -22,7 +22,7 @@ pub(crate) struct Exit {
 
 /// A pod's future. The default takes no time at all and becomes ready.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Fate {
+pub(crate) struct PodScript {
     /// `held`: starts only by hand.
     pub(crate) held: bool,
     /// `lingers`: once deleted, goes only by hand.
@@ -52,7 +52,7 @@ pub(crate) struct Fate {
     pub(crate) exit: Option<Exit>,
 }
 
-impl Fate {
+impl PodScript {
     /// A pod that moves only by hand, both ways.
     pub(crate) fn by_hand() -> Self {
         Self {
@@ -62,7 +62,7 @@ impl Fate {
         }
     }
 
-    /// This fate, changed by what a pod's annotations say.
+    /// This pod_script, changed by what a pod's annotations say.
     pub(crate) fn with_annotations(mut self, annotations: &Value) -> Self {
         let text = |name: &str| annotations[format!("{PREFIX}{name}")].as_str();
         let is_set = |name: &str| text(name).map(|value| value == "true");
@@ -104,16 +104,16 @@ impl Fate {
     }
 }
 
-/// A fate and the pods that it is for.
+/// A pod_script and the pods that it is for.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct FateRule {
+pub(crate) struct PodScriptRule {
     /// The pod's name, its Job's name, or `*` for every pod.
     pub(crate) name: String,
     /// What happens to it.
-    pub(crate) fate: Fate,
+    pub(crate) pod_script: PodScript,
 }
 
-impl FateRule {
+impl PodScriptRule {
     /// Whether the rule is about this pod.
     pub(crate) fn is_about(&self, pod: &Value) -> bool {
         let meta = &pod["metadata"];

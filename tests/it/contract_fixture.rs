@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::ground::{Ground, Kube};
+use super::environment::{Kube, TestEnvironment};
 use crate::harness::{Answer, Client, PATIENCE, Pending, is_the_service, patience};
 
 /// What a row comes to: the sentence is what was wrong.
@@ -55,39 +55,39 @@ pub(super) fn soon<T>(what: &str, mut probe: impl FnMut() -> Outcome<T>) -> Outc
     }
 }
 
-/// One row on one ground. What it starts is stopped when it is over.
-pub(super) struct Scene<'a> {
-    ground: &'a dyn Ground,
+/// One row on one environment. What it starts is stopped when it is over.
+pub(super) struct Fixture<'a> {
+    environment: &'a dyn TestEnvironment,
     started: RefCell<Vec<String>>,
 }
 
-impl<'a> Scene<'a> {
-    pub(super) fn new(ground: &'a dyn Ground) -> Self {
+impl<'a> Fixture<'a> {
+    pub(super) fn new(environment: &'a dyn TestEnvironment) -> Self {
         Self {
-            ground,
+            environment,
             started: RefCell::default(),
         }
     }
 
     /// The type whose instances become ready.
     pub(super) fn app_type(&self) -> &str {
-        self.ground.app_type()
+        self.environment.app_type()
     }
 
     /// `host:port` of the server.
     pub(super) fn host(&self) -> String {
-        self.ground.address().to_string()
+        self.environment.address().to_string()
     }
 
     /// What is behind the server.
     pub(super) fn kube(&self) -> &Kube {
-        let kube = self.ground.kube();
+        let kube = self.environment.kube();
         kube.expect("a row that looks at objects says that it needs them")
     }
 
     /// Lets a pause be over sooner, where time can be moved.
     pub(super) fn hasten(&self, by: Duration) {
-        self.ground.hasten(by);
+        self.environment.hasten(by);
     }
 
     /// A name that nobody has had.
@@ -122,7 +122,7 @@ impl<'a> Scene<'a> {
         headers: &[(&str, &str)],
         body: &str,
     ) -> Outcome<Reply> {
-        answered(self.ground.address(), method, path, headers, body)
+        answered(self.environment.address(), method, path, headers, body)
     }
 
     pub(super) fn get(&self, path: &str) -> Outcome<Reply> {
@@ -145,7 +145,7 @@ impl<'a> Scene<'a> {
         headers: &[(&str, &str)],
         body: &str,
     ) -> Outcome<Asked> {
-        begin(self.ground.address(), method, path, headers, body)
+        begin(self.environment.address(), method, path, headers, body)
     }
 
     /// Starts an instance; returns its address.
@@ -190,7 +190,7 @@ impl<'a> Scene<'a> {
 
     /// A plain connection.
     pub(super) fn connect(&self) -> Outcome<TcpStream> {
-        let address = self.ground.address();
+        let address = self.environment.address();
         let open = || {
             let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
             stream.set_read_timeout(Some(PATIENCE))?;
@@ -200,7 +200,7 @@ impl<'a> Scene<'a> {
     }
 }
 
-impl Drop for Scene<'_> {
+impl Drop for Fixture<'_> {
     fn drop(&mut self) {
         for path in self.started.borrow().iter() {
             // It may never have come so far, or the server may be gone.

@@ -1,21 +1,21 @@
 //! All flights by name: the one machine behind every start, stop and wait.
 //!
-//! Pure: [`Desk::step`] takes what happened and the time, and puts out calls to
-//! Kubernetes and answers for tokens; [`Desk::next_wake`] says when it wants to be
+//! Pure: [`Coordinator::step`] takes what happened and the time, and puts out calls to
+//! Kubernetes and answers for tokens; [`Coordinator::next_wake`] says when it wants to be
 //! called at the latest. The engine runs it on one thread; the simulation runs the
-//! very same desk with a manual clock.
+//! very same coordinator with a manual clock.
 
+use super::cache::{Cache, Observed};
 use super::catalog::Catalog;
 use super::error::Error;
 use super::flight::{self, Context, Effect, Ensure, Flight, Label, Outcome, Stop};
 use super::history::History;
-use super::view::{Seen, View};
-use super::{Answer, Origin, Token};
+use super::{Answer, Origin, RequestHandle};
 use crate::model::names::InstanceKey;
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Instant, SystemTime};
 
-/// Bounds of the desk.
+/// Bounds of the coordinator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Requests that may wait at the same time, and names that may be in work: a name can
@@ -31,10 +31,10 @@ pub enum Input {
     /// A request about one name.
     Asked(InstanceKey, Wish),
     /// The caller of this token hung up.
-    Abandoned(Token),
+    Abandoned(RequestHandle),
     /// A call about this name has ended.
     Completed(InstanceKey, Outcome),
-    /// The view of these names has changed.
+    /// The cache of these names has changed.
     Changed(Vec<InstanceKey>),
     /// The service ends: answer all who wait, but for changes that can still be made until then.
     Drain(Instant),
@@ -52,7 +52,7 @@ pub enum Wish {
 }
 
 impl Wish {
-    fn token(&self) -> Token {
+    fn token(&self) -> RequestHandle {
         match self {
             Self::Ensure(ensure) => ensure.token,
             Self::Stop(stop) => stop.token,
@@ -69,18 +69,18 @@ pub struct Now<'a> {
     /// Time of day.
     pub wall: SystemTime,
     /// What this replica knows of the cluster.
-    pub view: &'a View,
+    pub cache: &'a Cache,
     /// What is on offer.
     pub catalog: &'a Catalog,
 }
 
 /// All flights.
 #[derive(Debug)]
-pub struct Desk {
+pub struct Coordinator {
     limits: Limits,
     flights: HashMap<InstanceKey, Flight>,
     /// Which name a waiting request belongs to.
-    tokens: HashMap<Token, InstanceKey>,
+    tokens: HashMap<RequestHandle, InstanceKey>,
     /// When each flight wants to be woken; the flights of one moment in any order.
     wakes: BTreeSet<(Instant, InstanceKey)>,
     wake_of: HashMap<InstanceKey, Instant>,
@@ -89,12 +89,12 @@ pub struct Desk {
     history: History,
     /// Nobody waits any more.
     drained: bool,
-    /// How many wishes of its own the desk has had.
+    /// How many wishes of its own the coordinator has had.
     own_wishes: u64,
 }
 
-impl Desk {
-    /// A desk at which nobody waits.
+impl Coordinator {
+    /// A coordinator at which nobody waits.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
         Self {
@@ -127,7 +127,7 @@ impl Desk {
         &self.history
     }
 
-    /// When to call [`Desk::tick`] at the latest.
+    /// When to call [`Coordinator::tick`] at the latest.
     #[must_use]
     pub fn next_wake(&self) -> Option<Instant> {
         self.wakes.first().map(|(at, _)| *at)
@@ -232,12 +232,12 @@ impl Desk {
         self.flights.len() < self.limits.parked_max || self.flights.contains_key(key)
     }
 
-    /// Remembers what the view shows of a name now.
+    /// Remembers what the cache shows of a name now.
     fn note(&mut self, key: &InstanceKey, now: &Now<'_>) {
-        let seen = now.view.see(key);
+        let seen = now.cache.see(key);
         let instance = match &seen {
-            Seen::Instance(instance) => Some(&**instance),
-            Seen::Absent | Seen::Foreign => None,
+            Observed::Instance(instance) => Some(&**instance),
+            Observed::Absent | Observed::NameConflict => None,
         };
         let settings = now.catalog.settings(&key.app_type);
         self.history.note(key, instance, settings, now.wall);
@@ -251,7 +251,7 @@ impl Desk {
         }
     }
 
-    /// The flight of a name that the desk itself has something to do for, if there is room.
+    /// The flight of a name that the coordinator itself has something to do for, if there is room.
     fn own_flight(&mut self, key: &InstanceKey) -> Option<&mut Flight> {
         if self.drained || !self.has_room(key) {
             return None;
@@ -262,7 +262,7 @@ impl Desk {
 
     /// Has the meta labels of a pod that was replaced set on its successor.
     fn pass_on_labels(&mut self, key: &InstanceKey, now: &Now<'_>) {
-        let Seen::Instance(instance) = now.view.see(key) else {
+        let Observed::Instance(instance) = now.cache.see(key) else {
             return;
         };
         let Some(change) = self.history.inheritance(key, &instance) else {
@@ -274,7 +274,7 @@ impl Desk {
         };
         if !flight.has_own_label() {
             flight.add_label(Label {
-                token: Token::own(wish),
+                token: RequestHandle::own(wish),
                 change,
                 deadline: now.now + OWN_LABEL_TIME,
             });
@@ -298,7 +298,7 @@ impl Desk {
         let context = Context {
             now: now.now,
             wall: now.wall,
-            view: now.view,
+            cache: now.cache,
             catalog: now.catalog,
             history: &self.history,
         };
@@ -337,7 +337,7 @@ impl Desk {
     }
 }
 
-/// How long a label of the desk's own is tried; the next change of the pod tries again.
+/// How long a label of the coordinator's own is tried; the next change of the pod tries again.
 const OWN_LABEL_TIME: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// How soon a flight is woken again that did nothing at its own wake-up.

@@ -1,15 +1,15 @@
-//! [`Hands`] carry out the desk's calls: one attempt each, and what comes back into the stores.
+//! [`Executor`] carry out the coordinator's calls: one attempt each, and what comes back into the stores.
 //!
-//! [`Hands::ask`] talks to Kubernetes and touches nothing here, [`Hands::apply`] touches the
+//! [`Executor::ask`] talks to Kubernetes and touches nothing here, [`Executor::apply`] touches the
 //! stores and talks to nobody; much may happen in between. The engine's workers do one after the
 //! other, the simulation whatever it likes between them. No decision is made here, and nothing is
 //! tried again.
 
 use super::Origin;
+use super::cache::key_of;
 use super::counting::Counting;
 use super::engine::Catalogs;
 use super::flight::{Call, Cause, OVERDUE_AFTER, Operation, Outcome};
-use super::view::key_of;
 use crate::clock::Clock;
 use crate::kube::client::Deleted;
 use crate::kube::types::{Job, Pod, Uid};
@@ -42,7 +42,7 @@ impl Writers {
 
 /// What makes calls; clones share all.
 #[derive(Clone, Debug)]
-pub struct Hands {
+pub struct Executor {
     client: Client,
     writers: Writers,
     pub(super) counting: Arc<Counting>,
@@ -68,8 +68,8 @@ enum Reply {
     Removed,
 }
 
-impl Hands {
-    /// Hands that use this client and apply what it returns to these stores.
+impl Executor {
+    /// Executor that use this client and apply what it returns to these stores.
     #[must_use]
     pub fn new(
         client: Client,
@@ -142,7 +142,7 @@ impl Hands {
                 }
                 // It may be another instance: the watch tells of that, or those who wait for it would
                 // not hear that it is there.
-                _ if key_of(&job).as_ref() != Some(key) => return Outcome::Foreign,
+                _ if key_of(&job).as_ref() != Some(key) => return Outcome::NameConflict,
                 _ => drop(self.writers.jobs.own_write(job)),
             },
             Reply::Deleted(deleted) => {
@@ -232,7 +232,7 @@ fn log_deletion(key: &InstanceKey, job: &str, cause: &Cause) {
     }
 }
 
-/// Says once what a call met, however often it is tried again; what is the business of the desk
+/// Says once what a call met, however often it is tried again; what is the business of the coordinator
 /// alone is not worth a line.
 fn log_failure(call: &Call, error: &kube::Error) {
     match error.class() {

@@ -1,4 +1,4 @@
-//! Chance plays callers, other replicas, kubelets, the network and the clock against one desk, with
+//! Chance plays callers, other replicas, kubelets, the network and the clock against one coordinator, with
 //! a little model of Kubernetes behind it. What must hold whatever happens is asserted at every step.
 
 use super::*;
@@ -46,7 +46,7 @@ enum News {
 struct Game {
     dice: Dice,
     world: World,
-    desk: Desk,
+    coordinator: Coordinator,
     names: Vec<InstanceKey>,
     live: HashMap<InstanceKey, Live>,
     news: std::collections::VecDeque<News>,
@@ -64,7 +64,7 @@ impl Game {
         Self {
             dice: Dice(seed),
             world: World::new(),
-            desk: Desk::new(Limits {
+            coordinator: Coordinator::new(Limits {
                 parked_max: 12,
                 parked_per_key_max: 5,
             }),
@@ -87,7 +87,7 @@ impl Game {
 
     fn step(&mut self, input: Input) {
         let mut out = Vec::new();
-        self.desk.step(input, &self.world.now(), &mut out);
+        self.coordinator.step(input, &self.world.now(), &mut out);
         self.take(out);
     }
 
@@ -116,8 +116,8 @@ impl Game {
                 }
             }
         }
-        assert_eq!(self.desk.waiting(), self.waiting.len());
-        assert!(self.calls.len() <= self.desk.limits.parked_max);
+        assert_eq!(self.coordinator.waiting(), self.waiting.len());
+        assert!(self.calls.len() <= self.coordinator.limits.parked_max);
     }
 
     fn ask(&mut self) {
@@ -161,16 +161,16 @@ impl Game {
         }
     }
 
-    /// Time passes, and the desk is woken when it wants to be, never twice in one moment.
+    /// Time passes, and the coordinator is woken when it wants to be, never twice in one moment.
     fn pass(&mut self, millis: u64) {
         let end = self.world.instant() + Duration::from_millis(millis);
-        while let Some(at) = self.desk.next_wake().filter(|at| *at <= end) {
+        while let Some(at) = self.coordinator.next_wake().filter(|at| *at <= end) {
             self.world
                 .pass(at.saturating_duration_since(self.world.instant()));
             let mut out = Vec::new();
-            self.desk.tick(&self.world.now(), &mut out);
+            self.coordinator.tick(&self.world.now(), &mut out);
             self.take(out);
-            assert!(self.desk.next_wake().is_none_or(|next| next > at));
+            assert!(self.coordinator.next_wake().is_none_or(|next| next > at));
         }
         self.world
             .pass(end.saturating_duration_since(self.world.instant()));
@@ -321,7 +321,7 @@ impl Game {
                 }
             }
             Operation::Read if !self.live.contains_key(key) => {
-                if let Some(job) = self.world.view.jobs.get(&key.job_name()) {
+                if let Some(job) = self.world.cache.jobs.get(&key.job_name()) {
                     self.own_delete(key, &job.metadata.uid, told);
                 }
                 return Outcome::Absent;
@@ -399,13 +399,13 @@ impl Game {
             self.hear();
         }
         assert_eq!(self.waiting.len(), 0);
-        let Desk {
+        let Coordinator {
             flights,
             tokens,
             wakes,
             wake_of,
             ..
-        } = &self.desk;
+        } = &self.coordinator;
         assert!(flights.is_empty(), "{flights:?}");
         assert!(tokens.is_empty() && wakes.is_empty() && wake_of.is_empty());
     }

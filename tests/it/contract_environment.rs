@@ -1,7 +1,7 @@
 //! What the rows of the contract stand on: a server to send requests to, and what can be seen
 //! and done behind it.
 //!
-//! | ground | the server | its Kubernetes |
+//! | environment | the server | its Kubernetes |
 //! |---|---|---|
 //! | [`OnFake`] | the service in this process | the fake |
 //! | [`OnCluster`] | our program | a real one, with stand-in pods |
@@ -13,10 +13,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::scene;
+use super::fixture;
 use super::types::{SETTINGS, TYPES};
 use crate::cluster::{self, Cluster};
-use crate::end_to_end::ground::Ground as Namespace;
+use crate::end_to_end::environment::TestEnvironment as Namespace;
 use crate::end_to_end::program::Program;
 use crate::harness::{self, Client, NAMESPACE, PREFIX};
 use crate::raw_kube::RawKube;
@@ -35,14 +35,14 @@ pub(super) enum Need {
 }
 
 /// A server under test, and what is behind it.
-pub(super) trait Ground {
+pub(super) trait TestEnvironment {
     /// Where requests go.
     fn address(&self) -> SocketAddr;
 
     /// A type whose instances become ready.
     fn app_type(&self) -> &str;
 
-    /// Why this ground cannot give that; None where it can.
+    /// Why this environment cannot give that; None where it can.
     fn lacks(&self, need: Need) -> Option<&'static str>;
 
     /// The Kubernetes behind the server, where it can be looked into.
@@ -151,13 +151,13 @@ const READY: &str = "ready";
 
 /// The service in this process over the fake.
 pub(super) struct OnFake {
-    service: harness::Ground,
+    service: harness::TestEnvironment,
     kube: Kube,
 }
 
 impl OnFake {
     pub(super) fn new() -> Self {
-        let mut service = harness::Ground::builder().unstarted().start();
+        let mut service = harness::TestEnvironment::builder().unstarted().start();
         let fake = &service.kube;
         let kube = Kube {
             api: RawKube::plain(&fake.url(), Some(&fake.admin_token())),
@@ -170,7 +170,7 @@ impl OnFake {
     }
 }
 
-impl Ground for OnFake {
+impl TestEnvironment for OnFake {
     fn address(&self) -> SocketAddr {
         self.service.address(0)
     }
@@ -220,7 +220,7 @@ impl OnCluster {
     }
 }
 
-impl Ground for OnCluster {
+impl TestEnvironment for OnCluster {
     fn address(&self) -> SocketAddr {
         self.program.address()
     }
@@ -282,14 +282,14 @@ impl AtUrl {
             None if may_edit => READY.to_owned(),
             None => offered_type(address)?,
         };
-        let ground = Self {
+        let environment = Self {
             address,
             app_type,
             kube,
             may_edit,
         };
-        ground.await_types()?;
-        Ok(ground)
+        environment.await_types()?;
+        Ok(environment)
     }
 
     /// Waits until the server offers the types that were just made.
@@ -297,8 +297,8 @@ impl AtUrl {
         if !self.may_edit {
             return Ok(());
         }
-        scene::soon("the suite's types are offered", || {
-            let offered = scene::answered(self.address, "GET", "/app", &[], "")?;
+        fixture::soon("the suite's types are offered", || {
+            let offered = fixture::answered(self.address, "GET", "/app", &[], "")?;
             let offered = offered.json(200)?;
             let offered = offered.as_array().cloned().unwrap_or_default();
             let lacks = |name: &str| !offered.iter().any(|app_type| app_type == name);
@@ -310,7 +310,7 @@ impl AtUrl {
     }
 }
 
-impl Ground for AtUrl {
+impl TestEnvironment for AtUrl {
     fn address(&self) -> SocketAddr {
         self.address
     }

@@ -14,7 +14,7 @@ use crate::raw_kube::{RawKube, server_and_ca};
 
 /// A namespace with our service account, Role and demo templates.
 #[derive(Debug)]
-pub(crate) struct Ground<'a> {
+pub(crate) struct TestEnvironment<'a> {
     pub(super) cluster: &'a Cluster,
     /// As an administrator.
     pub(super) api: RawKube,
@@ -23,7 +23,7 @@ pub(crate) struct Ground<'a> {
     pub(super) folder: PathBuf,
 }
 
-impl<'a> Ground<'a> {
+impl<'a> TestEnvironment<'a> {
     /// A new namespace, with the manifests of `manifests/base` (without the Deployment) and
     /// the app types of `manifests/demo`.
     #[track_caller]
@@ -33,13 +33,13 @@ impl<'a> Ground<'a> {
         let namespace = format!("e2e-{}-{count}", std::process::id());
         let folder = std::env::temp_dir().join(format!("config-controller-{namespace}"));
         std::fs::create_dir_all(&folder).expect("the folder can be made");
-        let ground = Self {
+        let environment = Self {
             cluster,
             api: cluster.api(),
             namespace,
             folder,
         };
-        ground.kubectl(&["create", "namespace", &ground.namespace]);
+        environment.kubectl(&["create", "namespace", &environment.namespace]);
         let manifests = concat!(env!("CARGO_MANIFEST_DIR"), "/manifests");
         let files = ["service-account", "role", "role-binding"];
         let mut apply = vec![
@@ -47,8 +47,8 @@ impl<'a> Ground<'a> {
             format!("--filename={manifests}/demo/hello.yaml"),
         ];
         apply.extend(files.map(|file| format!("--filename={manifests}/base/{file}.yaml")));
-        ground.kubectl(&apply.iter().map(String::as_str).collect::<Vec<_>>());
-        ground
+        environment.kubectl(&apply.iter().map(String::as_str).collect::<Vec<_>>());
+        environment
     }
 
     /// Runs kubectl in this namespace, and returns what it prints.
@@ -219,14 +219,14 @@ impl<'a> Ground<'a> {
         events.map(|event| event.expect("whole lines")).collect()
     }
 
-    /// The version of the state of a kind now, for [`Ground::events_since`].
+    /// The version of the state of a kind now, for [`TestEnvironment::events_since`].
     #[track_caller]
     pub(super) fn version(&self, plural: &str) -> String {
         text(&self.api.get(&self.all(plural)).expect(200)["metadata"]["resourceVersion"])
     }
 }
 
-impl Drop for Ground<'_> {
+impl Drop for TestEnvironment<'_> {
     fn drop(&mut self) {
         let path = format!("/api/v1/namespaces/{}", self.namespace);
         // A test that failed because of the server must fail with its own words.
