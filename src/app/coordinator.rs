@@ -11,6 +11,7 @@ use super::error::Error;
 use super::flight::{self, Context, Effect, Ensure, Flight, Label, Outcome, Stop};
 use super::history::History;
 use super::{Answer, Origin, RequestHandle};
+use crate::kube::types::Uid;
 use crate::model::names::InstanceKey;
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Instant, SystemTime};
@@ -74,6 +75,15 @@ pub struct Now<'a> {
     pub catalog: &'a Catalog,
 }
 
+/// A pod that is being deleted.
+#[derive(Debug)]
+struct Leaving {
+    pod: Uid,
+    /// When this replica first saw that.
+    since: Instant,
+    overdue_at: Instant,
+}
+
 /// All flights.
 #[derive(Debug)]
 pub struct Coordinator {
@@ -84,8 +94,8 @@ pub struct Coordinator {
     /// When each flight wants to be woken; the flights of one moment in any order.
     wakes: BTreeSet<(Instant, InstanceKey)>,
     wake_of: HashMap<InstanceKey, Instant>,
-    /// When a pod of each name is overdue to go; as many as there are pods on their way out.
-    overdue: HashMap<InstanceKey, Instant>,
+    /// By name the pod that is being deleted; as many as there are pods on their way out.
+    leaving: HashMap<InstanceKey, Leaving>,
     history: History,
     /// Nobody waits any more.
     drained: bool,
@@ -103,7 +113,7 @@ impl Coordinator {
             tokens: HashMap::new(),
             wakes: BTreeSet::new(),
             wake_of: HashMap::new(),
-            overdue: HashMap::new(),
+            leaving: HashMap::new(),
             history: History::default(),
             drained: false,
             own_wishes: 0,
@@ -178,7 +188,7 @@ impl Coordinator {
             }
             self.set_wake(&key, None);
             self.note(&key, now);
-            if self.overdue.get(&key).is_some_and(|at| *at <= now.now) {
+            if self.overdue_at(&key).is_some_and(|at| at <= now.now) {
                 self.own_flight(&key);
             }
             self.with_flight(&key, now, out, Flight::wake);
@@ -241,14 +251,24 @@ impl Coordinator {
         };
         let settings = now.catalog.settings(&key.app_type);
         self.history.note(key, instance, settings, now.wall);
-        let overdue = instance.and_then(flight::overdue_at).map(|at| {
-            let ahead = at.duration_since(now.wall).unwrap_or_default();
-            now.now + ahead
-        });
-        match overdue {
-            Some(at) => drop(self.overdue.insert(key.clone(), at)),
-            None => drop(self.overdue.remove(key)),
-        }
+        let Some(pod) = instance.and_then(|instance| instance.leaving.as_ref()) else {
+            self.leaving.remove(key);
+            return;
+        };
+        let before = self.leaving.get(key);
+        let since = before
+            .filter(|before| before.pod == pod.metadata.uid)
+            .map_or(now.now, |before| before.since);
+        let leaving = Leaving {
+            pod: pod.metadata.uid.clone(),
+            since,
+            overdue_at: flight::overdue_at(pod, since),
+        };
+        self.leaving.insert(key.clone(), leaving);
+    }
+
+    fn overdue_at(&self, key: &InstanceKey) -> Option<Instant> {
+        self.leaving.get(key).map(|leaving| leaving.overdue_at)
     }
 
     /// The flight of a name that the coordinator itself has something to do for, if there is room.
@@ -290,7 +310,7 @@ impl Coordinator {
         out: &mut Vec<Effect>,
         act: impl FnOnce(&mut Flight, &Context<'_>, &mut Vec<Effect>),
     ) {
-        let overdue = self.overdue.get(key).copied();
+        let overdue = self.overdue_at(key);
         let Some(flight) = self.flights.get_mut(key) else {
             self.set_wake(key, overdue);
             return;
@@ -301,6 +321,7 @@ impl Coordinator {
             cache: now.cache,
             catalog: now.catalog,
             history: &self.history,
+            is_overdue: overdue.is_some_and(|at| at <= now.now),
         };
         act(flight, &context, out);
         if flight.is_over() {

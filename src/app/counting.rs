@@ -145,6 +145,7 @@ impl Counting {
             cache,
             catalog: &catalog,
             history,
+            is_overdue: false,
         });
     }
 

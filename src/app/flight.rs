@@ -64,6 +64,8 @@ pub struct Context<'a> {
     pub catalog: &'a Catalog,
     /// What this replica remembers.
     pub history: &'a History,
+    /// Whether a pod of the name should have gone by now.
+    pub is_overdue: bool,
 }
 
 impl Context<'_> {
@@ -353,7 +355,7 @@ impl Flight {
         if self.asked.is_some() {
             return;
         }
-        self.forces = stop::is_forced(seen, context.wall);
+        self.forces = context.is_overdue;
         let Some(kind) = self
             .due(seen, context)
             .filter(|due| !self.is_pausing(*due, context.now))
@@ -393,7 +395,7 @@ impl Flight {
             Observed::Absent => (!self.callers.is_empty()).then_some(Kind::Create),
             Observed::Instance(instance) => self
                 .due_on(instance)
-                .or_else(|| stop::is_forced(seen, context.wall).then_some(Kind::Force)),
+                .or_else(|| context.is_overdue.then_some(Kind::Force)),
         }
     }
 

@@ -231,6 +231,8 @@ pub struct Pod {
     pub containers: Box<[ContainerStatus]>,
     /// Of its spec.
     pub restart_policy: RestartPolicy,
+    /// Seconds that it has to end once its deletion was requested; 0 while nobody has requested it.
+    pub deletion_grace_secs: u32,
 }
 
 impl Pod {

@@ -6,12 +6,13 @@
 use super::{Cause, Context, Effect, Ensure, Flight, Intent, Operation};
 use crate::app::cache::{Instance, Observed};
 use crate::app::{Answer, Origin, Progress, RequestHandle};
-use crate::kube::types::Uid;
+use crate::kube::types::{Pod, Uid};
 use crate::model::status::{Finding, InstanceStatus};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-/// How long after the end of its grace a pod may still be there. After that its node is taken
-/// for dead, and the name is made free without it.
+/// How long after the end of its grace period a pod may still be there. After that its node is
+/// taken for dead, and the pod is force-deleted. Grace period and this are measured on the monotonic
+/// clock of this replica, from when it first saw the pod being deleted: clocks of machines differ.
 pub const OVERDUE_AFTER: Duration = Duration::from_secs(30);
 
 /// How long the stop of a start that was given up may take before its caller hears that it cannot
@@ -121,20 +122,9 @@ impl Flight {
     }
 }
 
-/// When a pod of this instance is overdue to go, if one is on its way out.
-#[must_use]
-pub(in crate::app) fn overdue_at(instance: &Instance) -> Option<SystemTime> {
-    // Kubernetes sets a pod's deletion timestamp to the end of its grace.
-    let grace_over = instance.leaving.as_ref()?.metadata.deletion_timestamp?;
-    grace_over.system_time().checked_add(OVERDUE_AFTER)
-}
-
-/// Whether there is a pod that does not go by itself.
-pub(super) fn is_forced(seen: &Observed, wall: SystemTime) -> bool {
-    let Observed::Instance(instance) = seen else {
-        return false;
-    };
-    overdue_at(instance).is_some_and(|at| at <= wall)
+/// When a pod that this replica has seen being deleted `since` then is overdue to go.
+pub(in crate::app) fn overdue_at(leaving: &Pod, since: Instant) -> Instant {
+    since + Duration::from_secs(leaving.deletion_grace_secs.into()) + OVERDUE_AFTER
 }
 
 /// The next call that gets rid of the pod: the Job first, since its finalizer keeps the pod.

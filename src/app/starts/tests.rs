@@ -64,6 +64,7 @@ impl Follower {
             cache: &self.world.cache,
             catalog: &self.world.catalog,
             history: &self.history,
+            is_overdue: false,
         };
         act(&mut self.starts, &context)
     }

@@ -22,6 +22,7 @@ struct MetaWire {
     resource_version: Option<ResourceVersion>,
     creation_timestamp: Option<Timestamp>,
     deletion_timestamp: Option<Timestamp>,
+    deletion_grace_period_seconds: Option<u32>,
     labels: Option<Pairs>,
     annotations: Option<Pairs>,
     owner_references: Option<Vec<OwnerWire>>,
@@ -364,6 +365,10 @@ pub(super) fn pod<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Pod, D::
     let apps = apps.map(|wire| container(wire, ContainerKind::App));
     Ok(Pod {
         owner_uid: controller_uid(wire.metadata.owner_references.take()),
+        deletion_grace_secs: wire
+            .metadata
+            .deletion_grace_period_seconds
+            .unwrap_or_default(),
         metadata: wire.metadata.into(),
         phase: status.phase.unwrap_or_default(),
         detail: detail(status.reason, status.message).map(Box::new),

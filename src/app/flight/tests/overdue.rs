@@ -93,3 +93,37 @@ fn callers_wait_for_it_and_start_anew() {
     assert_eq!(fixture.done(), ["1: ready 10.0.0.2"]);
     fixture.check_empty();
 }
+
+/// What this machine's clock says must not matter: it may be minutes ahead of the API server's.
+#[test]
+fn a_wall_clock_that_jumps_removes_nothing() {
+    let mut fixture = Fixture::new();
+    fixture.world.job("u1", json!({}));
+    fixture.world.ready("u1", "10.0.0.1");
+    let asked_an_hour_ago = json!({"metadata": {
+        "deletionTimestamp": "2026-05-01T09:00:00Z", "deletionGracePeriodSeconds": 60,
+    }});
+    fixture.world.deleting("u1");
+    fixture.world.pod("u1", asked_an_hour_ago);
+    assert_eq!(fixture.changed(), NOTHING);
+    assert_eq!(fixture.pass(89.9), NOTHING);
+    assert_eq!(fixture.pass(0.1), ["call remove p-u1"]);
+}
+
+/// The next pod of a Job that is retried has its own time.
+#[test]
+fn each_pod_has_its_own_time() {
+    let mut fixture = starting();
+    fixture.hang_up(1);
+    fixture.world.pod_leaving("u1");
+    fixture.changed();
+    fixture.pass(20.0);
+    fixture.world.pod_gone("u1");
+    let second = json!({"metadata": {
+        "name": "p-2", "uid": "p-2", "deletionTimestamp": fixture.world.stamp(),
+    }});
+    fixture.world.pod("u1", second);
+    fixture.changed();
+    assert_eq!(fixture.pass(29.9), NOTHING);
+    assert_eq!(fixture.pass(0.1), ["call force u1"]);
+}
