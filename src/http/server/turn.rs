@@ -265,6 +265,8 @@ impl<H: Handler> Core<H> {
             }
             Err(_) => {
                 self.note_panic(slot);
+                // It may have handed the request on before (a token was reviewed): nobody waits now.
+                self.abandon(token);
                 self.refuse(slot, Refusal::Panicked);
             }
         }

@@ -128,8 +128,11 @@ fn a_panic_is_a_500_and_the_connection_goes_on() {
 
     client.get("/park");
     assert!(matches!(front.hear(), Told::Abandoned(_)));
-    front.mailboxes.answer(front.hear_parked(), "panic");
+    let parked = front.hear_parked();
+    front.mailboxes.answer(parked, "panic");
     assert_eq!(client.read().status, 500);
+    // What it had begun to wait for is given up.
+    assert_eq!(front.hear(), Told::Abandoned(parked));
     assert_eq!(client.get("/next").read().status, 200);
     assert_eq!(front.server().stats().sum(|thread| &thread.panics), 2);
 }
