@@ -397,7 +397,7 @@ impl Service {
 fn auth_mode(config: &Config) -> Result<Mode, Error> {
     Ok(match &config.auth {
         Auth::None => Mode::Open,
-        Auth::RequestHandle { file } => {
+        Auth::Token { file } => {
             let file = TokensFile::open(Path::new(file)).map_err(Error::Settings)?;
             Mode::Tokens(Arc::new(file))
         }

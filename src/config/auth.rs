@@ -8,7 +8,7 @@ pub enum Auth {
     /// Not at all: everybody who reaches the port may call.
     None,
     /// By bearer tokens.
-    RequestHandle {
+    Token {
         /// The file that they stand in.
         file: String,
     },
@@ -39,7 +39,7 @@ impl Reader<'_> {
             self.problem("AUTH_ALLOW", &text);
         }
         match (word.as_str(), file, allow) {
-            ("token", Some(file), _) => Auth::RequestHandle { file },
+            ("token", Some(file), _) => Auth::Token { file },
             ("token", None, _) => {
                 self.problem(
                     "AUTH_TOKENS_FILE",
@@ -107,7 +107,7 @@ mod tests {
         let file = "/etc/tokens".to_owned();
         assert_eq!(
             auth(&[("AUTH", "token"), ("AUTH_TOKENS_FILE", "/etc/tokens")]),
-            Ok(Auth::RequestHandle { file })
+            Ok(Auth::Token { file })
         );
         let allow = vec!["apps/portal".to_owned(), "other/daemon".to_owned()];
         assert_eq!(
@@ -121,7 +121,7 @@ mod tests {
 
     #[test]
     fn nothing_leaves_the_port_open_by_mistake() {
-        check_problems(&[("AUTH", "RequestHandle")], &["AUTH is 'RequestHandle'"]);
+        check_problems(&[("AUTH", "Token")], &["AUTH is 'RequestHandle'"]);
         check_problems(&[("AUTH", "token")], &["AUTH_TOKENS_FILE is missing"]);
         check_problems(&[("AUTH", "kubernetes")], &["AUTH_ALLOW is missing"]);
         check_problems(
