@@ -5,6 +5,7 @@
 //! decided in `http/problem.rs` and nowhere else.
 
 use crate::kube;
+use crate::model::labels::MetaError;
 use crate::model::names::{InstanceKey, NameError};
 use crate::model::template::TemplateError;
 use std::fmt;
@@ -34,6 +35,9 @@ pub enum Error {
     VariableInvalid(Arc<str>),
     /// A PATCH has a key or value that cannot be a meta label; holds the sentence which.
     ReservedKey(Arc<str>),
+    /// A PATCH would give an instance more or longer labels than it may have; holds the sentence
+    /// with the bound.
+    LabelsLimit(Arc<str>),
     /// The Job name is taken by something else. The caller chooses another name.
     NameTaken(InstanceKey),
     /// There is no such instance (to stop, to label, or to find without starting it).
@@ -79,6 +83,18 @@ impl From<&TemplateError> for Error {
     }
 }
 
+impl From<MetaError> for Error {
+    fn from(error: MetaError) -> Self {
+        let text = error.to_string().into();
+        match error {
+            MetaError::Limit(_) => Self::LabelsLimit(text),
+            MetaError::Reserved(_) | MetaError::NotScalar(_) | MetaError::EmptyKey => {
+                Self::ReservedKey(text)
+            }
+        }
+    }
+}
+
 /// The sentence of Kubernetes, for what is the caller's or the template author's to mend.
 #[must_use]
 pub fn kube_sentence(error: &kube::Error) -> Arc<str> {
@@ -101,7 +117,7 @@ impl fmt::Display for Error {
                 "the template needs a value for '{variable}': add {variable}=... to the query"
             ),
             Self::VariableInvalid(text) => write!(f, "a value cannot be put into the template: {text}"),
-            Self::ReservedKey(text) => f.write_str(text),
+            Self::ReservedKey(text) | Self::LabelsLimit(text) => f.write_str(text),
             Self::NameTaken(key) => write!(
                 f,
                 "the Job name '{}' is taken by something that is not {key}: choose another name",

@@ -370,7 +370,11 @@ impl Fixture {
 
     /// Request number `n` labels scim/n1.
     pub(crate) fn label(&mut self, n: u64) -> Vec<String> {
-        let body = json!({"username": "bob"});
+        self.label_with(n, &json!({"username": "bob"}))
+    }
+
+    /// Request number `n` changes the labels of scim/n1 like this.
+    pub(crate) fn label_with(&mut self, n: u64, body: &Value) -> Vec<String> {
         let label = Label {
             token: token(n),
             change: MetaChange::from_body(body.as_object().unwrap()).unwrap(),

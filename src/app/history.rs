@@ -150,9 +150,7 @@ impl History {
             .filter(|pod| !pod.metadata.is_deleting())?;
         let predecessor = self.predecessor(key, instance)?;
         let own = labels::meta_labels(&pod.metadata);
-        let mut inherited = labels::meta_labels(&predecessor.metadata);
-        inherited.retain(|key, _| !own.contains_key(key));
-        (!inherited.is_empty()).then(|| MetaChange::setting(inherited))
+        MetaChange::inheriting(&own, labels::meta_labels(&predecessor.metadata))
     }
 
     fn note_live(

@@ -305,10 +305,7 @@ impl Api {
         };
         match MetaChange::from_body(&object) {
             Ok(change) => self.parked(self.app.label(asked, change), Pending::Label),
-            Err(error) => {
-                let error = Error::ReservedKey(error.to_string().into());
-                Handled::Reply(problem(&error, Pending::Label.shape()))
-            }
+            Err(error) => Handled::Reply(problem(&error.into(), Pending::Label.shape())),
         }
     }
 

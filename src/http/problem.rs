@@ -40,6 +40,7 @@ impl From<&Error> for Problem {
             Error::VariableMissing { .. } => (422, "variable_missing", None),
             Error::VariableInvalid(_) => (422, "variable_invalid", None),
             Error::ReservedKey(_) => (422, "reserved_key", None),
+            Error::LabelsLimit(_) => (422, "labels_limit", None),
             Error::NameTaken(_) => (409, "name_taken", None),
             Error::NoInstance(_) | Error::NoSession(_) => (404, "not_found", None),
             Error::Stopped => (409, "stopped", None),

@@ -39,6 +39,13 @@ pub const SESSION_ID: &str = "sessionID";
 /// Keys that PATCH may not set, since the contract gives them another meaning in answers.
 pub const RESERVED: [&str; 6] = ["ip", "addr", "name", "hostname", "errored", "start"];
 
+/// Most meta labels that PATCH lets an instance have.
+pub const PAIRS_MAX: usize = 64;
+
+/// Most bytes that the keys and values of an instance's meta labels may have together. A pod takes
+/// 256 KiB of annotations, and every replica keeps all of them in memory.
+pub const BYTES_MAX: usize = 16 * 1024;
+
 /// Meta labels of one instance by key.
 pub type MetaLabels = BTreeMap<String, String>;
 
@@ -71,6 +78,40 @@ pub enum MetaError {
     NotScalar(String),
     /// The key is empty.
     EmptyKey,
+    /// The instance would have more labels, or longer ones, than it may; holds what it would have.
+    Limit(Size),
+}
+
+/// How large a set of meta labels is, in whatever form each of them is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Size {
+    /// Number of keys.
+    pub pairs: usize,
+    /// Bytes of all keys and values.
+    pub bytes: usize,
+}
+
+impl Size {
+    fn of<'a>(labels: impl IntoIterator<Item = (&'a String, &'a String)>) -> Self {
+        let mut size = Self::default();
+        for (key, value) in labels {
+            size.pairs += 1;
+            size.bytes += key.len() + value.len();
+        }
+        size
+    }
+
+    /// The bounds hold, or hold no less than `before`: an instance that is above them, since 2.7.1
+    /// or kubectl made it so, can still be changed and made smaller.
+    fn check_after(self, before: Self) -> Result<(), MetaError> {
+        let pairs_fit = self.pairs <= PAIRS_MAX.max(before.pairs);
+        let bytes_fit = self.bytes <= BYTES_MAX.max(before.bytes);
+        if pairs_fit && bytes_fit {
+            Ok(())
+        } else {
+            Err(MetaError::Limit(self))
+        }
+    }
 }
 
 impl fmt::Display for MetaError {
@@ -85,6 +126,10 @@ impl fmt::Display for MetaError {
                 "the value of '{key}' is an object or an array: give a string, a number, true, false, or null to remove it"
             ),
             Self::EmptyKey => write!(f, "a key is empty: give it at least one character"),
+            Self::Limit(Size { pairs, bytes }) => write!(
+                f,
+                "this change would leave the instance with {pairs} labels of {bytes} bytes, but at most {PAIRS_MAX} labels of {BYTES_MAX} bytes (keys and values) are allowed: remove labels by setting them to null, or shorten their values"
+            ),
         }
     }
 }
@@ -97,7 +142,8 @@ impl MetaChange {
     /// Reads the body of a PATCH: strings, numbers and booleans are taken as their text, `null` removes.
     ///
     /// # Errors
-    /// The first pair that cannot be taken; nothing is changed then.
+    /// The first pair that cannot be taken, or that the pairs to set exceed the bounds by
+    /// themselves; nothing is changed then.
     pub fn from_body(body: &Map<String, Value>) -> Result<Self, MetaError> {
         let mut change = BTreeMap::new();
         for (key, value) in body {
@@ -118,18 +164,48 @@ impl MetaChange {
             };
             change.insert(key.clone(), text);
         }
-        Ok(Self(change))
+        let change = Self(change);
+        change.check_limits(&MetaLabels::new())?;
+        Ok(change)
     }
 
-    /// A change that sets all of these.
+    /// What an instance with the labels `own` inherits from one with the labels of `predecessor`: the
+    /// keys that it lacks, as many as the bounds allow, the session first.
     #[must_use]
-    pub fn setting(labels: MetaLabels) -> Self {
-        Self(
-            labels
-                .into_iter()
-                .map(|(key, value)| (key, Some(value)))
-                .collect(),
-        )
+    pub fn inheriting(own: &MetaLabels, predecessor: MetaLabels) -> Option<Self> {
+        let mut lacking: Vec<(String, String)> = predecessor
+            .into_iter()
+            .filter(|(key, _)| !own.contains_key(key))
+            .collect();
+        lacking.sort_by_key(|(key, _)| key != SESSION_ID);
+        let before = Size::of(own);
+        let mut size = before;
+        let mut inherited = BTreeMap::new();
+        for (key, value) in lacking {
+            let larger = Size {
+                pairs: size.pairs + 1,
+                bytes: size.bytes + key.len() + value.len(),
+            };
+            if larger.check_after(before).is_ok() {
+                size = larger;
+                inherited.insert(key, Some(value));
+            }
+        }
+        (!inherited.is_empty()).then_some(Self(inherited))
+    }
+
+    /// Whether an instance with the labels `own` may be changed like this.
+    ///
+    /// # Errors
+    /// [`MetaError::Limit`] where the change takes the instance above [`PAIRS_MAX`] or
+    /// [`BYTES_MAX`], or further above.
+    pub fn check_limits(&self, own: &MetaLabels) -> Result<(), MetaError> {
+        let kept = own.iter().filter(|(key, _)| !self.0.contains_key(*key));
+        let set = self
+            .0
+            .iter()
+            .filter_map(|(key, value)| Some((key, value.as_ref()?)));
+        Size::of(kept.chain(set)).check_after(Size::of(own))
     }
 
     /// Whether there is nothing to change.
@@ -251,5 +327,91 @@ mod tests {
         check_refused(json!({"b": []}), MetaError::NotScalar("b".into()));
         check_refused(json!({"": "x"}), MetaError::EmptyKey);
         assert!(MetaChange::from_body(&body(json!({"sessionID": "s"}))).is_ok());
+    }
+
+    /// So many labels `k<n>` with these values.
+    fn labels(count: usize, value: &str) -> MetaLabels {
+        (0..count)
+            .map(|n| (format!("k{n:04}"), value.to_owned()))
+            .collect()
+    }
+
+    fn change(input: Value) -> MetaChange {
+        MetaChange::from_body(&body(input)).unwrap()
+    }
+
+    #[track_caller]
+    fn check_limit(own: &MetaLabels, input: Value, expected: Option<(usize, usize)>) {
+        let expected = expected.map_or(Ok(()), |(pairs, bytes)| {
+            Err(MetaError::Limit(Size { pairs, bytes }))
+        });
+        assert_eq!(change(input).check_limits(own), expected);
+    }
+
+    #[test]
+    fn labels_are_bounded_in_number_counting_those_that_are_there() {
+        check_limit(&labels(63, "v"), json!({"new": "v"}), None);
+        check_limit(&labels(64, "v"), json!({"k0000": "another"}), None);
+        check_limit(&labels(64, "v"), json!({"new": "v"}), Some((65, 388)));
+        check_limit(&labels(64, "v"), json!({"new": "v", "k0000": null}), None);
+    }
+
+    #[test]
+    fn labels_are_bounded_in_bytes_counting_those_that_are_there() {
+        let almost = labels(1, &"x".repeat(BYTES_MAX - 10));
+        check_limit(&almost, json!({"ü": "abc"}), None);
+        check_limit(&almost, json!({"ü": "abcd"}), Some((2, BYTES_MAX + 1)));
+        check_limit(&almost, json!({"k0000": "short", "new": "v"}), None);
+    }
+
+    #[test]
+    fn an_instance_above_the_bounds_can_be_changed_but_not_grow() {
+        let many = labels(70, "v");
+        check_limit(&many, json!({"k0000": null}), None);
+        check_limit(&many, json!({"k0000": "another value"}), None);
+        check_limit(&many, json!({"k0000": null, "new": "v"}), None);
+        check_limit(&many, json!({"new": "v"}), Some((71, 424)));
+        let long = labels(1, &"x".repeat(BYTES_MAX));
+        check_limit(&long, json!({"k0000": "short"}), None);
+        check_limit(&long, json!({"absent": null}), None);
+        check_limit(&long, json!({"new": "v"}), Some((2, BYTES_MAX + 9)));
+    }
+
+    #[test]
+    fn a_body_that_exceeds_the_bounds_by_itself_is_refused() {
+        let many: Map<String, Value> = (0..65).map(|n| (format!("k{n}"), json!("v"))).collect();
+        let expected = Size {
+            pairs: 65,
+            bytes: 10 * 3 + 55 * 4,
+        };
+        check_refused(Value::Object(many), MetaError::Limit(expected));
+        let expected = Size {
+            pairs: 1,
+            bytes: BYTES_MAX + 1,
+        };
+        check_refused(
+            json!({"k": "x".repeat(BYTES_MAX)}),
+            MetaError::Limit(expected),
+        );
+        let removals: Map<String, Value> =
+            (0..65).map(|n| (format!("k{n}"), Value::Null)).collect();
+        assert!(MetaChange::from_body(&removals).is_ok());
+    }
+
+    #[test]
+    fn a_successor_inherits_no_more_than_the_bounds_allow() {
+        let mut predecessor = labels(70, "old");
+        predecessor.insert(SESSION_ID.into(), "s".into());
+        let own = labels(2, "new");
+        let inherited = MetaChange::inheriting(&own, predecessor.clone()).unwrap();
+        assert_eq!(inherited.0.len(), 62);
+        assert_eq!(inherited.0.get(SESSION_ID), Some(&Some("s".into())));
+        assert!(!inherited.0.contains_key("k0001"));
+        assert_eq!(inherited.check_limits(&own), Ok(()));
+        assert_eq!(
+            MetaChange::inheriting(&labels(64, "new"), predecessor),
+            None
+        );
+        assert_eq!(MetaChange::inheriting(&own, labels(2, "old")), None);
     }
 }

@@ -96,6 +96,12 @@ pub(super) const ROWS: &[Row] = &[
         reads_back,
     ),
     fixture(
+        "A5-limit",
+        "an instance has at most 64 labels with 16 KiB of keys and values: what would exceed that is 422 labels_limit and changes nothing; removing is always possible",
+        &[],
+        limits,
+    ),
+    fixture(
         "A6",
         "ip, addr, name, hostname, errored and start are reserved: 422 that names the key; sessionID can be set",
         &[],
@@ -328,6 +334,41 @@ fn reads_back(fixture: &Fixture) -> Outcome {
         same("mail", &found["mail"], &json!(value))?;
     }
     Ok(())
+}
+
+fn limits(fixture: &Fixture) -> Outcome {
+    let refused = |path: &str, body: &Value, bound: &str| {
+        let answer = fixture.patch(path, body)?;
+        let sentence = answer.detail(422, "error", "labels_limit")?;
+        holds(sentence.contains(bound), || sentence)
+    };
+    let pairs =
+        |count: usize| -> Value { (0..count).map(|n| (format!("k{n}"), json!("v"))).collect() };
+    // A body that exceeds a bound by itself, even for an instance that does not exist.
+    let missing = fixture.path("missing");
+    refused(&missing, &pairs(65), "at most 64 labels")?;
+    refused(&missing, &json!({"k": "x".repeat(16_384)}), "16384 bytes")?;
+
+    let (path, _) = started(fixture, "limit")?;
+    set(fixture, &path, &pairs(64))?;
+    refused(&path, &json!({"k0": "other", "one more": "v"}), "65 labels")?;
+    same("k0", &fixture.get(&path)?.json(200)?["k0"], &json!("v"))?;
+    set(
+        fixture,
+        &path,
+        &json!({"k0": "other", "k1": null, "one more": "v"}),
+    )?;
+    refused(&path, &json!({"k2": "x".repeat(16_300)}), "16384 bytes")?;
+    set(fixture, &path, &json!({"k2": "x".repeat(15_000)}))?;
+    refused(&path, &json!({"k3": "x".repeat(1_500)}), "16384 bytes")?;
+    set(
+        fixture,
+        &path,
+        &json!({"k2": null, "k3": "x".repeat(1_500)}),
+    )?;
+    let found = fixture.get(&path)?.json(200)?;
+    same("the number of labels", &keys(&found).len(), &64)?;
+    same("k3", &found["k3"], &json!("x".repeat(1_500)))
 }
 
 /// The keys that PATCH may not set.

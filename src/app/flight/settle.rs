@@ -7,6 +7,7 @@ use crate::app::cache::{self, Instance, Observed};
 use crate::app::error::Error;
 use crate::app::{Answer, Progress, RequestHandle};
 use crate::kube::types::Uid;
+use crate::model::labels;
 use crate::model::status::{self, Finding, InstanceStatus};
 use std::time::Instant;
 
@@ -223,7 +224,23 @@ impl Flight {
                 if ended && instance.pod.is_none() {
                     self.answer_labels(&Answer::Failed(Error::NoInstance(self.key.clone())), out);
                 }
+                self.refuse_labels(instance, out);
             }
+        }
+    }
+
+    /// Answers labels that come next and would give the pod more than it may have.
+    fn refuse_labels(&mut self, instance: &Instance, out: &mut Vec<Effect>) {
+        // While a call is under way, the cache does not show what it changes.
+        let (None, false, Some(pod)) = (&self.asked, self.must_read, &instance.pod) else {
+            return;
+        };
+        let own = labels::meta_labels(&pod.metadata);
+        while let Some(label) = self.labels.front()
+            && let Err(error) = label.change.check_limits(&own)
+        {
+            out.push(Effect::Answer(label.token, Answer::Failed(error.into())));
+            self.labels.pop_front();
         }
     }
 

@@ -1,10 +1,10 @@
 //! Stops and labels, and what they do to those who wait.
 
 use super::{NOTHING, starting};
-use crate::app::fixture::{Fixture, conflict, invalid, lost, no_right, not_found};
+use crate::app::fixture::{Fixture, conflict, invalid, lost, no_right, not_found, ready_pod};
 use crate::app::flight::Outcome;
 use crate::kube::error::Verb;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 #[test]
 fn a_stop_ends_those_who_wait_and_later_ones_start_anew() {
@@ -228,6 +228,51 @@ fn a_label_on_a_pod_that_was_replaced() {
         assert_eq!(fixture.fails(error), NOTHING);
         assert_eq!(fixture.pass(0.1), ["call label p-u1"]);
     }
+}
+
+/// A pod with `count` meta labels.
+fn pod_with_labels(count: usize) -> Value {
+    let labels: Map<String, Value> = (0..count)
+        .map(|n| {
+            (
+                format!("config-controller.semafor.ch/meta-k{n}"),
+                json!("v"),
+            )
+        })
+        .collect();
+    let mut pod = ready_pod("10.0.0.1");
+    pod["metadata"] = json!({"labels": labels});
+    pod
+}
+
+#[test]
+fn labels_above_the_bound_are_refused_by_what_the_pod_has_when_their_turn_comes() {
+    let mut fixture = Fixture::new();
+    fixture.world.job("u1", json!({}));
+    fixture.world.pod("u1", pod_with_labels(63));
+    let called = fixture.label_with(1, &json!({"first": "v"}));
+    assert_eq!(called, ["call label p-u1"]);
+    assert_eq!(fixture.label_with(2, &json!({"second": "v"})), NOTHING);
+    assert_eq!(fixture.label_with(3, &json!({"k0": null})), NOTHING);
+    fixture.world.pod("u1", pod_with_labels(64));
+    let done = fixture.done();
+    assert_eq!(done, ["1: done", "2: LabelsLimit", "call label p-u1"]);
+    fixture.world.pod("u1", pod_with_labels(63));
+    assert_eq!(fixture.done(), ["3: done"]);
+    fixture.check_empty();
+}
+
+#[test]
+fn an_instance_above_the_bound_on_labels_can_be_made_smaller() {
+    let mut fixture = Fixture::new();
+    fixture.world.job("u1", json!({}));
+    fixture.world.pod("u1", pod_with_labels(70));
+    assert_eq!(
+        fixture.label_with(1, &json!({"new": "v"})),
+        ["1: LabelsLimit"]
+    );
+    let called = fixture.label_with(2, &json!({"k1": null}));
+    assert_eq!(called, ["call label p-u1"]);
 }
 
 #[test]
