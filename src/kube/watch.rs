@@ -1,12 +1,12 @@
 //! List and watch: how a copy of a collection is kept up to date, as a pure machine.
 //!
 //! ```text
-//!          ┌────────────── 410, went back, broken ───────────────┐
+//!          ┌────────── 410, went back, broken, silent ──────────┐
 //!          ▼                                                     │
-//! Start ─▶ Listing ──last page──▶ Opening ──open──▶ Watching ────┤
-//!          ▲ │ ▲ more pages         │ ▲                │ closed, │
-//!          │ └─┘                    │ └── same version ┘ silent, │
-//!          └──── every POLL ────────┘ watch refused      lost    │
+//! Start ─▶ Listing ──last page──▶ Opening ──open──▶ Watching ────┘
+//!          ▲ │ ▲ more pages         │ ▲                │ closed,
+//!          │ └─┘                    │ └── same version ┘ lost
+//!          └──── every POLL ────────┘ watch refused
 //! ```
 //!
 //! [`Watch::step`] takes what has happened and the time; it answers what is to be
@@ -18,6 +18,9 @@
 //! one state; a watch resumes at the last version that was seen, bookmarks
 //! included; 410 (as answer or as event) means list anew; a 403 is believed only
 //! after 5 s, since an API server that has just started gives it to everybody.
+//! A watch that was silent is followed by a list: an API server whose etcd was
+//! restored from an older copy opens a watch at a version that lies in its future,
+//! and says nothing on it, not even a bookmark. Only a list shows that it went back.
 
 mod lines;
 #[cfg(test)]
@@ -125,7 +128,7 @@ pub enum Next {
 pub enum Cause {
     /// The server closed the watch, as it does every few minutes.
     Closed,
-    /// Nothing was heard for [`SILENCE`].
+    /// Nothing was heard for [`SILENCE`]: listed anew.
     Silent,
     /// The connection broke.
     Lost,
@@ -542,6 +545,9 @@ impl Watch {
         };
         effects.note(Note::Watching(false));
         effects.note(Note::Restart(cause, why));
+        if cause == Cause::Silent {
+            return self.list(None, effects);
+        }
         if short {
             self.state = State::OpenLater;
             return Next::BackOff {

@@ -164,11 +164,8 @@ fn pages_that_do_not_end_or_have_no_version_are_given_up() {
 
 #[test]
 fn events_and_bookmarks_move_the_version_at_which_it_resumes() {
-    let ends = [(End::Closed, Cause::Closed), (End::Silent, Cause::Silent)];
-    for (end, cause) in ends
-        .into_iter()
-        .chain([(End::Lost("reset".into()), Cause::Lost)])
-    {
+    let lost = (End::Lost("reset".into()), Cause::Lost);
+    for (end, cause) in [(End::Closed, Cause::Closed), lost] {
         let mut scenario = Scenario::watching();
         let added = WatchEvent::Added(config_map("b", "11"));
         let effects = scenario.check(Input::Event(Ok(added)), Next::Read);
@@ -191,6 +188,21 @@ fn events_and_bookmarks_move_the_version_at_which_it_resumes() {
         assert_eq!(causes(&effects), [cause]);
         assert!(effects.contains(&Effect::Note(Note::Watching(false))));
     }
+}
+
+#[test]
+fn a_silent_watch_is_followed_by_a_list_that_may_go_back() {
+    let mut scenario = Scenario::watching();
+    let effects = scenario.check(Input::Ended(End::Silent), list(None));
+    assert_eq!(causes(&effects), [Cause::Silent]);
+    assert!(effects.contains(&Effect::Note(Note::Watching(false))));
+    assert_eq!(effects.last(), Some(&Effect::Store(StoreEvent::Init)));
+    // While the list fails, it is the list that is tried again, and not the watch.
+    scenario.check(Input::Listed(Err(away(Verb::List))), BACK_OFF);
+    scenario.check(Input::Woken, list(None));
+    let effects = scenario.check(page(&["a"], "3", None), open("3"));
+    let done = Effect::Store(StoreEvent::InitDone("3".into()));
+    assert_eq!(effects.last(), Some(&done));
 }
 
 #[test]

@@ -15,9 +15,14 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 /// Lists one object, `a`; each watch gives what the test sends to it.
 #[derive(Debug)]
 struct Scripted {
+    /// Version of the list, which the test may set back.
+    version: AtomicU64,
     watches: Mutex<Receiver<Receiver<Vec<u8>>>>,
     requests: Mutex<Vec<String>>,
 }
+
+/// A piece that stands for the time after which a watch counts as silent.
+const SILENT: &[u8] = b"silent";
 
 #[derive(Debug)]
 struct Pieces(Receiver<Vec<u8>>);
@@ -28,8 +33,10 @@ impl EventStream for Pieces {
         let Ok(piece) = self.0.recv() else {
             return Ok(0);
         };
-        if piece.is_empty() {
-            return Err(Failure::Lost("reset".into()));
+        match &*piece {
+            b"" => return Err(Failure::Lost("reset".into())),
+            SILENT => return Err(Failure::TimedOut("silent".into())),
+            _ => {}
         }
         buffer[..piece.len()].copy_from_slice(&piece);
         Ok(piece.len())
@@ -43,7 +50,7 @@ impl Transport for Scripted {
             .unwrap()
             .push(request.path_and_query.clone());
         let body = json!({
-            "metadata": {"resourceVersion": "10"},
+            "metadata": {"resourceVersion": self.version.load(Ordering::SeqCst).to_string()},
             "items": [{"metadata": {"name": "a", "uid": "1", "resourceVersion": "5"}}],
         });
         Ok(Response {
@@ -82,6 +89,7 @@ impl Harness {
         let (watches, watch_receiver) = channel();
         let (change_sender, changes) = channel();
         let transport = Arc::new(Scripted {
+            version: AtomicU64::new(10),
             watches: Mutex::new(watch_receiver),
             requests: Mutex::default(),
         });
@@ -117,7 +125,7 @@ impl Harness {
         }
     }
 
-    /// Opens the next watch; what is sent is read, and an empty piece breaks it.
+    /// Opens the next watch; what is sent is read, an empty piece breaks it, [`SILENT`] times out.
     fn open(&self) -> Sender<Vec<u8>> {
         let (sender, receiver) = channel();
         self.watches.send(receiver).unwrap();
@@ -160,6 +168,31 @@ fn it_lists_watches_resumes_and_ends() {
     assert_eq!(harness.handle.heartbeat.resource(), CONFIG_MAPS.plural);
 
     assert_eq!(harness.deaths.try_recv().ok(), None);
+    harness.stop.set();
+    drop((watch, harness.watches));
+    harness.handle.join().unwrap();
+}
+
+/// etcd was restored from an older copy: the watch is open at a version that is not there yet.
+#[test]
+fn after_a_silent_watch_a_list_shows_what_a_restored_etcd_has_lost() {
+    let harness = Harness::new();
+    harness.changed(1);
+    let watch = harness.open();
+    watch.send(added("lost", "700")).unwrap();
+    harness.changed(1);
+    harness.transport.version.store(7, Ordering::SeqCst);
+    watch.send(SILENT.to_vec()).unwrap();
+    harness.changed(1);
+    assert_eq!(harness.store.len(), 1);
+    assert!(harness.store.get("lost").is_none());
+    let watch = harness.open();
+    watch.send(added("new", "8")).unwrap();
+    harness.changed(1);
+    let requests = harness.transport.requests.lock().unwrap().clone();
+    assert_eq!(requests.len(), 4, "{requests:?}");
+    assert!(requests[3].ends_with("&resourceVersion=7"), "{requests:?}");
+    assert_eq!(harness.handle.heartbeat.restarts(Cause::Silent), 1);
     harness.stop.set();
     drop((watch, harness.watches));
     harness.handle.join().unwrap();
