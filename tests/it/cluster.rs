@@ -1,18 +1,20 @@
-//! The real cluster of the tests that `CLUSTER_TESTS=1` asks for.
+//! The real cluster of the tests that are ignored because they need one.
 //!
-//! With `KUBECONFIG` set it is that one; otherwise the first test that needs it
-//! brings one up with `tests/cluster/up`, and all share it. A cluster of ours is
-//! taken down when this program ends, however it ends: a small process holds the
-//! other end of a pipe, and takes it down when the pipe closes. A machine that
-//! cannot run a cluster fails the tests with the sentence of `tests/cluster/up`.
+//! With `KUBECONFIG` set it is that cluster. Otherwise the first test that needs one
+//! brings it up with `tests/cluster/up`, and all tests share it. A cluster that was brought up
+//! here is taken down when this program ends, however it ends: a small process holds the
+//! other end of a pipe, and takes it down when the pipe closes. Without a cluster
+//! a test fails, with the reason. Nothing here returns early: a test that passes has run.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Once, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use crate::fake_kube::FakeKube;
+use crate::harness::{NAMESPACE, TemporaryFolder};
 use crate::raw_kube::RawKube;
 
 /// A cluster that pods really run in.
@@ -26,40 +28,23 @@ pub(crate) struct Cluster {
     keeper: Option<Keeper>,
 }
 
-/// The cluster that tests share; none unless the cluster tests were asked for.
-pub(crate) fn shared() -> Option<&'static Cluster> {
+/// The cluster that tests share.
+#[track_caller]
+pub(crate) fn shared() -> &'static Cluster {
     static SHARED: OnceLock<Result<Cluster, String>> = OnceLock::new();
-    if !is_wanted() {
-        return None;
-    }
     let found = SHARED.get_or_init(|| match std::env::var_os("KUBECONFIG") {
-        Some(path) if !path.is_empty() => Ok(Cluster::at(path.into())),
+        Some(path) if !path.is_empty() => Cluster::given(path.into()),
         _ => Cluster::up("shared"),
     });
-    match found {
-        Ok(cluster) => Some(cluster),
-        Err(sentence) => panic!("there is no cluster to test on: {sentence}"),
-    }
+    found
+        .as_ref()
+        .unwrap_or_else(|reason| panic!("there is no cluster to test on: {reason}"))
 }
 
-/// A cluster for one test alone, which may break it; none unless the cluster tests were asked for.
-pub(crate) fn own(name: &str) -> Option<Cluster> {
-    is_wanted().then(|| match Cluster::up(name) {
-        Ok(cluster) => cluster,
-        Err(sentence) => panic!("there is no cluster to test on: {sentence}"),
-    })
-}
-
-/// Says once, past the capture of what tests print, that nothing is tested here.
-fn is_wanted() -> bool {
-    static SAID: Once = Once::new();
-    let wanted = std::env::var("CLUSTER_TESTS").as_deref() == Ok("1");
-    if !wanted {
-        SAID.call_once(|| {
-            say("SKIPPED: the tests on a real cluster (conformance::*::on_cluster, end_to_end) did nothing; CLUSTER_TESTS=1 runs them.");
-        });
-    }
-    wanted
+/// A cluster for one test alone, which may break it.
+#[track_caller]
+pub(crate) fn own(name: &str) -> Cluster {
+    Cluster::up(name).unwrap_or_else(|reason| panic!("there is no cluster to test on: {reason}"))
 }
 
 /// Tests whose figures or counts others would disturb run alone; the others hold this shared.
@@ -87,7 +72,16 @@ impl Cluster {
         }
     }
 
-    /// Brings one up; the error is the sentence why there is none.
+    /// The cluster of an administrator's kubeconfig, if its API server responds; else the reason.
+    fn given(path: PathBuf) -> Result<Self, String> {
+        let wrong = |reason: String| format!("KUBECONFIG={}: {reason}", path.display());
+        let text = std::fs::read_to_string(&path).map_err(|error| wrong(error.to_string()))?;
+        let version = RawKube::from_kubeconfig(&text).try_send("GET", "/version", "", "");
+        version.map_err(|error| wrong(format!("its API server does not respond: {error}")))?;
+        Ok(Self::at(path))
+    }
+
+    /// Brings one up; the error is the reason why there is none.
     fn up(name: &str) -> Result<Self, String> {
         let folder = format!("config-controller-tests-{}-{name}", std::process::id());
         let folder = std::env::temp_dir().join(folder);
@@ -131,6 +125,18 @@ impl Cluster {
         self.facts.get(name).map(String::as_str)
     }
 
+    /// The folder of a cluster from `tests/cluster/up`: for what reaches its node, its keys or its API server.
+    #[track_caller]
+    pub(crate) fn folder(&self) -> &Path {
+        let folder = self.fact("CLUSTER_FOLDER").map(Path::new);
+        folder.unwrap_or_else(|| {
+            panic!(
+                "this test needs a cluster from tests/cluster/up; KUBECONFIG={} names another",
+                self.kubeconfig.display()
+            )
+        })
+    }
+
     /// The API server, as an administrator.
     pub(crate) fn api(&self) -> RawKube {
         RawKube::from_kubeconfig(&self.kubeconfig_text())
@@ -153,10 +159,11 @@ impl Cluster {
     /// Stops or starts the API server of a cluster of our own.
     #[track_caller]
     pub(crate) fn apiserver(&self, what: &str) {
-        let folder = self
-            .fact("CLUSTER_FOLDER")
-            .expect("it is from tests/cluster");
-        output(Command::new(script("apiserver")).args([what, folder]));
+        output(
+            Command::new(script("apiserver"))
+                .arg(what)
+                .arg(self.folder()),
+        );
     }
 }
 
@@ -215,4 +222,22 @@ pub(crate) fn output(command: &mut Command) -> String {
 pub(crate) fn say(line: &str) {
     // Nobody may be listening, which is no reason to fail.
     let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+#[test]
+fn a_kubeconfig_without_a_cluster_is_refused_with_the_reason() {
+    let folder = TemporaryFolder::new();
+    let missing = folder.path("missing");
+    let reason = Cluster::given(missing.clone()).expect_err("there is no such file");
+    let place = format!("KUBECONFIG={}: ", missing.display());
+    assert!(reason.starts_with(&place), "{reason}");
+
+    let nobody = FakeKube::builder().tls().start().expect("the fake starts");
+    let text = nobody.kubeconfig(NAMESPACE);
+    drop(nobody);
+    let reason = Cluster::given(folder.write("kubeconfig", &text)).expect_err("nobody listens");
+    assert!(
+        reason.contains("its API server does not respond"),
+        "{reason}"
+    );
 }

@@ -4,8 +4,9 @@
 //! Where the sentence names 2.7.1, that release fails the row. The same rows run
 //!
 //! 1. on the fake (`cargo test`);
-//! 2. on a real cluster, with our program (`CLUSTER_TESTS=1`);
-//! 3. on any server: `CONTRACT_URL=http://host:port cargo test --test it contract::at_a_url`.
+//! 2. on a real cluster, with our program (`cargo test -- --include-ignored`);
+//! 3. on any server: `CONTRACT_URL=http://host:port cargo test --test it contract::at_a_url`;
+//!    without that variable on the service over the fake, of which only the URL is known.
 //!    `CONTRACT_TYPE` names a type that it can start; with `KUBECONFIG` and `CONTRACT_NAMESPACE`
 //!    rows that look at objects run too, and with `CONTRACT_EDIT=1` those that bring their own
 //!    types and change objects; `CONTRACT_AT_ONCE` is how many run at once. What cannot run there is listed with the reason.
@@ -66,7 +67,7 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::cluster::{self, say};
 use crate::end_to_end::number_from_env;
-use environment::{AtUrl, Need, OnCluster, OnFake, TestEnvironment};
+use environment::{AtUrl, Need, OnCluster, OnFake, TestEnvironment, variable};
 use fixture::{Fixture, Outcome};
 
 /// One line of the contract.
@@ -428,12 +429,16 @@ fn words(panic: &(dyn Any + Send)) -> String {
     text.unwrap_or("a panic without words").to_owned()
 }
 
-/// Tells what did not run, and fails with all rows that failed.
-#[track_caller]
-fn judge(place: &str, report: &Report) {
+/// Prints which rows did not run, and why.
+fn say_not_run(place: &str, report: &Report) {
     for row in &report.not_run {
         say(&format!("NOT RUN {place}: {row}"));
     }
+}
+
+/// Fails with all rows that failed.
+#[track_caller]
+fn judge(place: &str, report: &Report) {
     let (held, failed) = (report.held, report.failed.len());
     let total = held + failed + report.not_run.len();
     say(&format!(
@@ -458,27 +463,32 @@ fn on_the_fake() {
 }
 
 #[test]
+#[ignore = "needs a cluster"]
 fn on_a_cluster() {
-    let Some(cluster) = cluster::shared() else {
-        return;
-    };
+    let cluster = cluster::shared();
     let environment = OnCluster::new(cluster);
     let report = run_all(&table(), ROWS_AT_ONCE, &|act| act(&environment));
+    say_not_run("on a cluster", &report);
     judge("on a cluster", &report);
 }
 
 #[test]
 fn at_a_url() {
-    let Some(found) = AtUrl::from_environment() else {
-        say(
-            "SKIPPED: the contract at a URL; CONTRACT_URL=http://HOST:PORT holds that server to it.",
-        );
-        return;
-    };
-    let environment = found.unwrap_or_else(|sentence| panic!("{sentence}"));
+    let given = variable("CONTRACT_URL");
+    let own = given.is_none().then(OnFake::new);
+    let own_url = own.as_ref().map(|own| format!("http://{}", own.address()));
+    let url = given.as_ref().or(own_url.as_ref());
+    let environment =
+        AtUrl::new(url.expect("one of both is there")).unwrap_or_else(|reason| panic!("{reason}"));
     let place = format!("at {}", environment.address());
-    // One after the other unless it is asked for: others may use that server, too.
-    let at_once = number_from_env("CONTRACT_AT_ONCE", 1);
+    // Others may use a server that was given, too: one row at a time unless asked for more.
+    let at_once = match own {
+        Some(_) => ROWS_AT_ONCE,
+        None => number_from_env("CONTRACT_AT_ONCE", 1),
+    };
     let report = run_all(&table(), at_once, &|act| act(&environment));
+    if given.is_some() {
+        say_not_run(&place, &report);
+    }
     judge(&place, &report);
 }

@@ -252,13 +252,8 @@ pub(super) struct AtUrl {
 const PORT: u16 = 3333;
 
 impl AtUrl {
-    /// The server that the environment names; None where it names none.
-    pub(super) fn from_environment() -> Option<Result<Self, String>> {
-        let url = variable("CONTRACT_URL")?;
-        Some(Self::at(&url))
-    }
-
-    fn at(url: &str) -> Result<Self, String> {
+    /// The server at that URL, with what the environment variables allow there.
+    pub(super) fn new(url: &str) -> Result<Self, String> {
         let address = resolve(url)?;
         let kube = match (variable("KUBECONFIG"), variable("CONTRACT_NAMESPACE")) {
             (Some(path), Some(namespace)) => {
@@ -339,7 +334,8 @@ impl TestEnvironment for AtUrl {
     }
 }
 
-fn variable(name: &str) -> Option<String> {
+/// An environment variable that is set to a text.
+pub(super) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 

@@ -551,3 +551,17 @@ pub(crate) fn name_of(object: &Value) -> String {
 pub(crate) fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
+
+/// The example program that `cargo test` has built beside this one.
+#[track_caller]
+pub(crate) fn example(name: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("a test knows its own path");
+    let built = test.ancestors().nth(2).expect("it lies in target/…/deps");
+    let path = built.join("examples").join(name);
+    assert!(
+        path.exists(),
+        "{} is missing: build it with cargo build --example {name}",
+        path.display()
+    );
+    path
+}

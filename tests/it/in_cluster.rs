@@ -1,7 +1,7 @@
 //! Our image in a real cluster: installed as the README says, and asked from inside by its Service.
 //!
 //! Whatever calls the service here is a pod, which knows it by its name: the way is the cluster's
-//! name server, kube-proxy's rules, and one of the replicas. With `CLUSTER_TESTS=1`, on a cluster of
+//! name server, kube-proxy's rules, and one of the replicas, on a cluster of
 //! `tests/cluster`. What cannot be shown there: a NetworkPolicy, which its network does not enforce.
 //!
 //! | module | what it shows |
@@ -9,36 +9,25 @@
 //! | (here) | what `kubectl apply -k` and `helm install` bring up is restricted and serves the wire contract; Prometheus scrapes it |
 //! | `upgrade` | a `helm upgrade` and its roll-back fail no request |
 //! | `image` | our image, on the cluster's node |
-//! | `runner` | pods that run one of these tests |
-//! | `load` | callers that never pause, and what became of their requests |
+//! | `runner` | pods that run a test or a program of this repository |
 //! | `prometheus` | a real Prometheus |
 
 pub(crate) mod image;
-mod load;
 mod prometheus;
 mod runner;
 mod upgrade;
 
+#[path = "../load/interface.rs"]
+mod load;
+
 use std::net::SocketAddr;
 
-use crate::cluster::{self, Cluster, say};
+use crate::cluster::{self, say};
 use crate::harness::Client;
 use crate::manifests::tools::{CHART, Helm, Namespace, RESTRICTED, TIMEOUT};
+use load::PORT;
 use prometheus::Prometheus;
 use runner::Runner;
-
-/// The port of our Services.
-const PORT: u16 = 3333;
-
-/// The shared cluster, if pods on it can run our image.
-pub(crate) fn shared() -> Option<&'static Cluster> {
-    let cluster = cluster::shared()?;
-    if cluster.fact("CLUSTER_FOLDER").is_none() {
-        say("SKIPPED: our image cannot be brought to a cluster that is not from tests/cluster.");
-        return None;
-    }
-    Some(cluster)
-}
 
 /// Where a Service is, as seen from this machine too.
 #[track_caller]
@@ -74,7 +63,7 @@ fn check_contract(runner: &Runner<'_>, url: &str, jobs: &Namespace<'_>, more: &[
         ("CONTRACT_AT_ONCE", "8"),
         ("KUBECONFIG", runner::KUBECONFIG),
     ];
-    let logs = runner.run("contract::at_a_url", &[&own[..], more].concat());
+    let logs = runner.run_test("contract::at_a_url", &[&own[..], more].concat());
     let told = logs
         .lines()
         .find(|line| line.contains("rows of the contract hold"));
@@ -85,10 +74,9 @@ fn check_contract(runner: &Runner<'_>, url: &str, jobs: &Namespace<'_>, more: &[
 }
 
 #[test]
+#[ignore = "needs a cluster"]
 fn the_demo_is_restricted_serves_the_contract_and_is_scraped() {
-    let Some(cluster) = shared() else {
-        return;
-    };
+    let cluster = cluster::shared();
     let _beside = cluster::beside_others();
     image::import(cluster);
     let namespace = Namespace::new(cluster, RESTRICTED);
@@ -110,10 +98,9 @@ fn the_demo_is_restricted_serves_the_contract_and_is_scraped() {
 }
 
 #[test]
+#[ignore = "needs a cluster"]
 fn the_chart_serves_the_contract() {
-    let Some(cluster) = shared() else {
-        return;
-    };
+    let cluster = cluster::shared();
     let _beside = cluster::beside_others();
     image::import(cluster);
     // The types that the suite brings are not restricted, so they are where that is not asked.

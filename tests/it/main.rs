@@ -25,13 +25,13 @@
 //! | `traces` | requests and starts as spans, at a collector of ours |
 //! | `timing` | where the time of a start went, as its answers say |
 //! | `metrics` | every metric is documented, moves, and is taken by Prometheus' own checker |
-//! | `manifests` | manifests and chart: their goldens, that they agree, and (with `CLUSTER_TESTS=1`) that a cluster takes them |
+//! | `manifests` | manifests and chart: their goldens, that they agree, and (ignored without a cluster) that a cluster accepts them |
 //! | `openapi` | router, OpenAPI document, errors and real answers say the same |
 //! | `auth` | who may call, and that nobody else does |
-//! | `conformance` | what we rely on from the API server, on the fake and (with `CLUSTER_TESTS=1`) on a real cluster |
+//! | `conformance` | what we rely on from the API server, on the fake and (ignored without one) on a real cluster |
 //! | `contract` | the wire contract as a table: on the fake, on a real cluster, at a URL |
-//! | `end_to_end` | with `CLUSTER_TESTS=1`: our own program on a real cluster, with real pods |
-//! | `in_cluster` | with `CLUSTER_TESTS=1`: our image in a real cluster, asked by its Service from inside |
+//! | `end_to_end` | ignored without a cluster: our own program on a real cluster, with real pods |
+//! | `in_cluster` | ignored without a cluster: our image in a real cluster, asked by its Service from inside |
 //! | `simulation` | seeded schedules of everything that can happen, on one thread |
 //! | `fuzz` | mutated input for everything that reads bytes from outside |
 //! | `sandbox` | the sandbox does what it tells people to try |

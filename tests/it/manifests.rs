@@ -3,8 +3,8 @@
 //! | module | what it shows |
 //! |---|---|
 //! | (here) | base, chart and program agree; from the golden renders, so without helm |
-//! | `chart` | with `CLUSTER_TESTS=1`: helm renders the goldens, and refuses values that are wrong |
-//! | `installed` | with `CLUSTER_TESTS=1`: a real cluster takes base and chart, and an upgrade from 2.7.1's chart |
+//! | `chart` | ignored without a cluster: helm renders the goldens, and refuses values that are wrong |
+//! | `installed` | ignored without a cluster: a real cluster takes base and chart, and an upgrade from 2.7.1's chart |
 //! | `monitoring` | alerts and dashboard: their metrics, and each alert in a trial by promtool |
 //! | `tools` | what these stand on: helm, kubeconform, a namespace |
 

@@ -9,10 +9,11 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
-use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
+
+use crate::harness::example;
 
 /// How long a test waits for what must come.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -20,21 +21,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// How long the sandbox may take to stop; the promise is two seconds on a machine at rest.
 const STOP_MAX: Duration = Duration::from_secs(5);
 
-/// The example that `cargo test` has built beside this program.
-fn program() -> PathBuf {
-    let test = std::env::current_exe().expect("a test knows its own path");
-    let built = test.ancestors().nth(2).expect("it lies in target/…/deps");
-    let path = built.join("examples").join("sandbox");
-    assert!(
-        path.exists(),
-        "{} is not there: build it with cargo build --example sandbox",
-        path.display()
-    );
-    path
-}
-
 fn run_to_end(arguments: &[&str]) -> Output {
-    let output = Command::new(program()).args(arguments).output();
+    let output = Command::new(example("sandbox")).args(arguments).output();
     output.expect("the sandbox can be run")
 }
 
@@ -56,7 +44,7 @@ impl Drop for Sandbox {
 impl Sandbox {
     /// Starts one on a free port, and waits until its guide is there.
     fn start(arguments: &[&str]) -> Self {
-        let mut child = Command::new(program())
+        let mut child = Command::new(example("sandbox"))
             .args(["--port", "0"])
             .args(arguments)
             // What points to a real cluster must not matter.

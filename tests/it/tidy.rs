@@ -130,6 +130,25 @@ fn no_words_for_the_moment() {
     check_none("words that may not stay", &offences);
 }
 
+/// A test that is ignored for another reason would never run.
+#[test]
+fn only_tests_that_need_a_cluster_are_ignored() {
+    let ignored = ["#[", "ignore"].concat();
+    let reason = format!("{ignored} = \"needs a cluster\"]");
+    let (mut offences, mut count) = (Vec::new(), 0);
+    for source in all_sources() {
+        for (number, line) in source.text.lines().enumerate() {
+            let line = line.trim_start();
+            count += usize::from(line == reason);
+            if line.starts_with(&ignored) && line != reason {
+                offences.push(format!("{}:{}: {line}", source.path, number + 1));
+            }
+        }
+    }
+    assert!(count > 50, "only {count} ignored tests were found");
+    check_none("tests that are ignored for another reason", &offences);
+}
+
 /// Where a crate may be named; everywhere else it may not.
 const CRATES_AT_HOME: &[(&str, &[&str])] = &[
     // The collector of traces is another server, with another CA and nothing else in common, and

@@ -62,8 +62,7 @@ fn restricted(environment: &TestEnvironment) -> RawKube {
 
 /// Of the real cluster, without the client certificate.
 fn server_and_ca() -> (String, String) {
-    let cluster = crate::cluster::shared().expect("these tests were asked for");
-    crate::raw_kube::server_and_ca(&cluster.kubeconfig_text())
+    crate::raw_kube::server_and_ca(&crate::cluster::shared().kubeconfig_text())
 }
 
 fn a_wrong_token_is_unauthorized(environment: &TestEnvironment) {

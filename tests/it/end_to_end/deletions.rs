@@ -9,7 +9,6 @@ use super::environment::{TestEnvironment, real};
 use super::program::{Program, page};
 use super::recorder::{self, Recorder};
 use super::{LONG_WAIT, eventually};
-use crate::cluster;
 use crate::harness::Pending;
 
 /// Keeps a Job that is being deleted until the test takes it away.
@@ -49,12 +48,9 @@ fn stuck_templates(registry: &TcpListener) -> [(&'static str, String); 7] {
 }
 
 #[test]
+#[ignore = "needs a cluster"]
 fn a_start_can_be_stopped_in_each_of_its_phases() {
-    let Some(cluster) = cluster::shared() else {
-        return;
-    };
-    let _others = cluster::beside_others();
-    let environment = TestEnvironment::new(cluster);
+    let environment = TestEnvironment::shared();
     // Connections to it are made, since its queue takes them, and never served.
     let registry = TcpListener::bind("127.0.0.1:0").expect("a port is free");
     let templates = stuck_templates(&registry);
@@ -69,7 +65,7 @@ fn a_start_can_be_stopped_in_each_of_its_phases() {
     }
     for (app_type, waiting) in waiting {
         let phase = match app_type {
-            "pulling" => cluster.phase_of_a_pull(),
+            "pulling" => environment.cluster.phase_of_a_pull(),
             phase => phase,
         };
         check_stop_in(&replicas, app_type, phase, waiting);
@@ -130,12 +126,9 @@ fn is_in_phase(program: &Program, path: &str, phase: &str) -> bool {
 }
 
 #[test]
+#[ignore = "needs a cluster"]
 fn a_start_at_any_point_of_a_stop_gets_the_one_new_instance() {
-    let Some(cluster) = cluster::shared() else {
-        return;
-    };
-    let _others = cluster::beside_others();
-    let environment = TestEnvironment::new(cluster);
+    let environment = TestEnvironment::shared();
     environment.offer(
         "stubborn",
         "stubborn",
@@ -213,12 +206,9 @@ fn has_reached(environment: &TestEnvironment<'_>, job: &str, point: &str) -> boo
 }
 
 #[test]
+#[ignore = "needs a cluster"]
 fn a_name_that_others_hold_is_left_alone() {
-    let Some(cluster) = cluster::shared() else {
-        return;
-    };
-    let _others = cluster::beside_others();
-    let environment = TestEnvironment::new(cluster);
+    let environment = TestEnvironment::shared();
     environment.make_job("hello-ann", &real("theirs", 1, &[]));
     let program = environment.program();
     let theirs = environment.job_uid("hello-ann");
@@ -234,12 +224,9 @@ fn a_name_that_others_hold_is_left_alone() {
 }
 
 #[test]
+#[ignore = "needs a cluster"]
 fn two_pairs_with_one_job_name_are_not_mixed_up() {
-    let Some(cluster) = cluster::shared() else {
-        return;
-    };
-    let _others = cluster::beside_others();
-    let environment = TestEnvironment::new(cluster);
+    let environment = TestEnvironment::shared();
     for app_type in ["a", "a-b"] {
         environment.offer(app_type, app_type, &real(app_type, 1, &[]));
     }

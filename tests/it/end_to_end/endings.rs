@@ -99,12 +99,9 @@ fn until_replaced(
 const SOON: &[(&str, &str)] = &[("restart-delay", "2s")];
 
 #[test]
+#[ignore = "needs a cluster"]
 fn a_pod_that_is_deleted_by_hand_is_a_failure_and_replaced_after_the_delay() {
-    let Some(cluster) = cluster::shared() else {
-        return;
-    };
-    let _others = cluster::beside_others();
-    let environment = TestEnvironment::new(cluster);
+    let environment = TestEnvironment::shared();
     let stubborn = real("stubborn", 1, &[("IGNORE_TERM", "1")]);
     environment.offer_with("app", "app", &stubborn, SOON);
     let [program] = environment.replicas();
@@ -134,12 +131,9 @@ fn a_pod_that_is_deleted_by_hand_is_a_failure_and_replaced_after_the_delay() {
 }
 
 #[test]
+#[ignore = "needs a cluster"]
 fn an_app_that_ends_well_when_it_is_told_to_has_finished() {
-    let Some(cluster) = cluster::shared() else {
-        return;
-    };
-    let _others = cluster::beside_others();
-    let environment = TestEnvironment::new(cluster);
+    let environment = TestEnvironment::shared();
     // So that none of them ends sooner than a failure is kept.
     let settings = [("restart-delay", "1s")];
     environment.offer_with("app", "app", &real("polite", 5, &[]), &settings);
@@ -181,12 +175,9 @@ fn check_ends_well(
 }
 
 #[test]
+#[ignore = "needs a cluster"]
 fn an_evicted_pod_comes_back_in_the_same_job_with_its_labels() {
-    let Some(cluster) = cluster::shared() else {
-        return;
-    };
-    let _others = cluster::beside_others();
-    let environment = TestEnvironment::new(cluster);
+    let environment = TestEnvironment::shared();
     let stubborn = real("stubborn", 2, &[("IGNORE_TERM", "1")]);
     environment.offer("app", "app", &stubborn);
     let [program] = environment.replicas();
@@ -214,10 +205,9 @@ fn an_evicted_pod_comes_back_in_the_same_job_with_its_labels() {
 }
 
 #[test]
+#[ignore = "needs a cluster"]
 fn an_app_that_ends_at_once_is_started_again_after_longer_and_longer_delays() {
-    let Some(cluster) = cluster::shared() else {
-        return;
-    };
+    let cluster = cluster::shared();
     let _others = cluster::beside_others();
     std::thread::scope(|scope| {
         // It must end sooner than a failure is kept, also on a busy machine, or it has ended well.
@@ -294,12 +284,9 @@ impl Run {
 }
 
 #[test]
+#[ignore = "needs a cluster"]
 fn an_instance_that_reached_its_lifetime_is_replaced_at_once() {
-    let Some(cluster) = cluster::shared() else {
-        return;
-    };
-    let _others = cluster::beside_others();
-    let environment = TestEnvironment::new(cluster);
+    let environment = TestEnvironment::shared();
     let settings = [("max-lifetime", "4s")];
     environment.offer_with("app", "app", &real("short", 1, &[]), &settings);
     let [program] = environment.replicas();

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::RwLockReadGuard;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::{Value, json};
 
 use super::program::{PATIENT, Program};
-use crate::cluster::Cluster;
+use crate::cluster::{self, Cluster};
 use crate::harness::PREFIX;
 use crate::raw_kube::{RawKube, server_and_ca};
 
@@ -21,6 +22,20 @@ pub(crate) struct TestEnvironment<'a> {
     pub(crate) namespace: String,
     /// For the files of this test.
     pub(super) folder: PathBuf,
+    /// Tests that must be alone wait until this is dropped.
+    others: Option<RwLockReadGuard<'static, ()>>,
+}
+
+impl TestEnvironment<'static> {
+    /// A new namespace on the shared cluster, for a test that others may run beside.
+    #[track_caller]
+    pub(crate) fn shared() -> Self {
+        let cluster = cluster::shared();
+        let others = cluster::beside_others();
+        let mut environment = Self::new(cluster);
+        environment.others = Some(others);
+        environment
+    }
 }
 
 impl<'a> TestEnvironment<'a> {
@@ -38,6 +53,7 @@ impl<'a> TestEnvironment<'a> {
             api: cluster.api(),
             namespace,
             folder,
+            others: None,
         };
         environment.kubectl(&["create", "namespace", &environment.namespace]);
         let manifests = concat!(env!("CARGO_MANIFEST_DIR"), "/manifests");

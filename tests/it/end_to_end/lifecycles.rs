@@ -8,7 +8,6 @@ use super::environment::{TestEnvironment, real};
 use super::program::{Program, page};
 use super::recorder::{self, Recorder};
 use super::{LONG_WAIT, eventually};
-use crate::cluster;
 use crate::harness::{Answer, PREFIX, Pending};
 
 #[track_caller]
@@ -42,12 +41,9 @@ fn until_ready(program: &Program, path: &str) -> IpAddr {
 }
 
 #[test]
+#[ignore = "needs a cluster"]
 fn a_job_that_a_quota_keeps_without_a_pod_is_waited_for_and_can_be_stopped() {
-    let Some(cluster) = cluster::shared() else {
-        return;
-    };
-    let _others = cluster::beside_others();
-    let environment = TestEnvironment::new(cluster);
+    let environment = TestEnvironment::shared();
     let [program] = environment.replicas();
     let quota = json!({"metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}});
     let quotas = environment.all("resourcequotas");
@@ -79,12 +75,9 @@ fn a_job_that_a_quota_keeps_without_a_pod_is_waited_for_and_can_be_stopped() {
 }
 
 #[test]
+#[ignore = "needs a cluster"]
 fn a_suspended_job_is_waited_for_and_given_up() {
-    let Some(cluster) = cluster::shared() else {
-        return;
-    };
-    let _others = cluster::beside_others();
-    let environment = TestEnvironment::new(cluster);
+    let environment = TestEnvironment::shared();
     let [program] = environment.replicas();
     let (path, object) = (
         "/app/hello/ann",
@@ -147,12 +140,9 @@ fn forget_mood(environment: &TestEnvironment<'_>) {
 }
 
 #[test]
+#[ignore = "needs a cluster"]
 fn of_several_pods_of_a_retried_job_the_newest_counts() {
-    let Some(cluster) = cluster::shared() else {
-        return;
-    };
-    let _others = cluster::beside_others();
-    let environment = TestEnvironment::new(cluster);
+    let environment = TestEnvironment::shared();
     environment.offer_with("moody", "moody", &moody("Never"), &[("backoff-limit", "4")]);
     set_mood(&environment, "3");
     let [program] = environment.replicas();
@@ -194,12 +184,9 @@ fn of_several_pods_of_a_retried_job_the_newest_counts() {
 }
 
 #[test]
+#[ignore = "needs a cluster"]
 fn an_app_that_kubernetes_runs_again_is_found_when_it_runs() {
-    let Some(cluster) = cluster::shared() else {
-        return;
-    };
-    let _others = cluster::beside_others();
-    let environment = TestEnvironment::new(cluster);
+    let environment = TestEnvironment::shared();
     environment.offer("moody", "moody", &moody("OnFailure"));
     set_mood(&environment, "3");
     let [program] = environment.replicas();
@@ -223,12 +210,9 @@ fn an_app_that_kubernetes_runs_again_is_found_when_it_runs() {
 }
 
 #[test]
+#[ignore = "needs a cluster"]
 fn a_job_that_has_used_up_its_retries_has_failed() {
-    let Some(cluster) = cluster::shared() else {
-        return;
-    };
-    let _others = cluster::beside_others();
-    let environment = TestEnvironment::new(cluster);
+    let environment = TestEnvironment::shared();
     let settings = [("backoff-limit", "0"), ("restart-failed", "never")];
     environment.offer_with("moody", "moody", &moody("OnFailure"), &settings);
     set_mood(&environment, "3");

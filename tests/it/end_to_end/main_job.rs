@@ -10,12 +10,9 @@ use super::{LONG_WAIT, eventually};
 use crate::cluster;
 
 #[test]
+#[ignore = "needs a cluster"]
 fn an_instance_is_found_started_listed_labelled_and_stopped() {
-    let Some(cluster) = cluster::shared() else {
-        return;
-    };
-    let _others = cluster::beside_others();
-    let environment = TestEnvironment::new(cluster);
+    let environment = TestEnvironment::shared();
     let program = environment.program();
 
     assert_eq!(program.get("/app").expect(200), json!(["hello", "slow"]));
@@ -65,10 +62,9 @@ fn an_instance_is_found_started_listed_labelled_and_stopped() {
 }
 
 #[test]
+#[ignore = "needs a cluster"]
 fn a_start_takes_as_long_as_the_pod_does() {
-    let Some(cluster) = cluster::shared() else {
-        return;
-    };
+    let cluster = cluster::shared();
     let _alone = cluster::alone();
     let environment = TestEnvironment::new(cluster);
     let program = environment.program();
@@ -91,12 +87,9 @@ fn a_start_takes_as_long_as_the_pod_does() {
 }
 
 #[test]
+#[ignore = "needs a cluster"]
 fn an_instance_that_cannot_start_says_why() {
-    let Some(cluster) = cluster::shared() else {
-        return;
-    };
-    let _others = cluster::beside_others();
-    let environment = TestEnvironment::new(cluster);
+    let environment = TestEnvironment::shared();
     let variables = [("EXIT_CODE", "7"), ("EXIT_MESSAGE", "no licence")];
     environment.offer(
         "failing",
@@ -113,12 +106,9 @@ fn an_instance_that_cannot_start_says_why() {
 }
 
 #[test]
+#[ignore = "needs a cluster"]
 fn requests_that_make_no_sense_change_nothing() {
-    let Some(cluster) = cluster::shared() else {
-        return;
-    };
-    let _others = cluster::beside_others();
-    let environment = TestEnvironment::new(cluster);
+    let environment = TestEnvironment::shared();
     let program = environment.program();
     let version = environment.version("jobs");
     let long = "a".repeat(300);

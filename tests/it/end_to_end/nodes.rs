@@ -88,12 +88,9 @@ const DRAINED: [&str; 3] = ["ann", "bob", "eve"];
 const LABELS: &str = r#"{"username": "ann", "note": "ä ö ü"}"#;
 
 #[test]
+#[ignore = "needs a cluster"]
 fn the_instances_of_a_drained_node_come_back_on_another_with_their_labels() {
-    let Some(cluster) = cluster::shared() else {
-        return;
-    };
-    let _others = cluster::beside_others();
-    let environment = TestEnvironment::new(cluster);
+    let environment = TestEnvironment::shared();
     let lingering = template(&environment, 10, "stand-in/ends-after: 2s");
     environment.offer("lingering", "lingering", &lingering);
     let first = Node::new(&environment, "first");
@@ -212,12 +209,9 @@ const SLACK: Duration = Duration::from_secs(10);
 
 /// Its pods are deleted, by a DELETE through us or by hand, and nobody confirms their end.
 #[test]
+#[ignore = "needs a cluster"]
 fn the_names_on_a_dead_node_are_free_again_soon_after_their_grace() {
-    let Some(cluster) = cluster::shared() else {
-        return;
-    };
-    let _others = cluster::beside_others();
-    let environment = TestEnvironment::new(cluster);
+    let environment = TestEnvironment::shared();
     let hanging = template(&environment, 2, "stand-in/does: hang-on-delete");
     environment.offer("dead", "dead", &hanging);
     let node = Node::new(&environment, "dead");

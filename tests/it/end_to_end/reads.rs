@@ -8,13 +8,10 @@ use crate::cluster;
 use crate::raw_kube::server_and_ca;
 
 #[test]
+#[ignore = "needs a cluster"]
 fn a_ready_instance_is_answered_without_a_call() {
-    let Some(cluster) = cluster::shared() else {
-        return;
-    };
-    let _others = cluster::beside_others();
-    let environment = TestEnvironment::new(cluster);
-    let (server, _) = server_and_ca(&cluster.kubeconfig_text());
+    let environment = TestEnvironment::shared();
+    let (server, _) = server_and_ca(&environment.cluster.kubeconfig_text());
     let relay = Relay::start(&server);
     let kubeconfig = environment.kubeconfig(&environment.token(), Some(&relay.url), None);
     let program = Program::start_ready(&kubeconfig, &[]);

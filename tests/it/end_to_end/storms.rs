@@ -30,10 +30,9 @@ const CALM_TRIES: usize = 3;
 type Tally = BTreeMap<String, usize>;
 
 #[test]
+#[ignore = "needs a cluster"]
 fn a_storm_of_starts_and_stops_leaves_nothing_behind() {
-    let Some(cluster) = cluster::shared() else {
-        return;
-    };
+    let cluster = cluster::shared();
     let _alone = cluster::alone();
     let environment = TestEnvironment::new(cluster);
     environment.offer("stand-in", "stand-in", STAND_IN);

@@ -5,15 +5,11 @@ use serde_json::json;
 use super::environment::{TestEnvironment, real};
 use super::program::page;
 use super::{LONG_WAIT, eventually};
-use crate::cluster;
 
 #[test]
+#[ignore = "needs a cluster"]
 fn an_edited_template_is_for_the_next_instance_only() {
-    let Some(cluster) = cluster::shared() else {
-        return;
-    };
-    let _others = cluster::beside_others();
-    let environment = TestEnvironment::new(cluster);
+    let environment = TestEnvironment::shared();
     environment.offer("pages", "page", &real("first", 1, &[]));
     let program = environment.program();
     let old = program.get_prefer("/app/page/old", LONG_WAIT).ip();
@@ -34,12 +30,9 @@ fn an_edited_template_is_for_the_next_instance_only() {
 }
 
 #[test]
+#[ignore = "needs a cluster"]
 fn instances_outlive_their_template_and_can_be_stopped() {
-    let Some(cluster) = cluster::shared() else {
-        return;
-    };
-    let _others = cluster::beside_others();
-    let environment = TestEnvironment::new(cluster);
+    let environment = TestEnvironment::shared();
     let program = environment.program();
     let ip = program.get_prefer("/app/hello/ann", LONG_WAIT).ip();
 
@@ -59,12 +52,9 @@ fn instances_outlive_their_template_and_can_be_stopped() {
 }
 
 #[test]
+#[ignore = "needs a cluster"]
 fn a_broken_template_hurts_no_other() {
-    let Some(cluster) = cluster::shared() else {
-        return;
-    };
-    let _others = cluster::beside_others();
-    let environment = TestEnvironment::new(cluster);
+    let environment = TestEnvironment::shared();
     environment.offer("broken", "broken", "spec:\n  containers: [\n");
     let program = environment.program();
     program.wait_log("app type broken of ConfigMap broken cannot be started");

@@ -20,9 +20,7 @@ pub(crate) fn name() -> String {
 pub(crate) fn import(cluster: &Cluster) {
     static IMPORTED: OnceLock<()> = OnceLock::new();
     IMPORTED.get_or_init(|| {
-        let folder = cluster
-            .fact("CLUSTER_FOLDER")
-            .expect("it is from tests/cluster");
+        let folder = cluster.folder();
         let mut import = Command::new(repository().join("tests/cluster/import"));
         output(import.arg(archive()).arg(folder));
     });

@@ -1,21 +1,19 @@
-//! Pods that run one of these tests: this very program, from the disk of the node, which is this
-//! machine. They are in a namespace of their own, look up names as every pod does, and go when
-//! they are done.
+//! Pods that run a program of this repository, from the disk of the node, which is this
+//! machine: one of these tests, or the load program. They are in a namespace of their own, look up
+//! names as every pod does, and are deleted when they are done.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use super::load::SHARED;
 use crate::cluster::Cluster;
 use crate::harness::TemporaryFolder;
 use crate::manifests::tools::Namespace;
 
 /// Where a pod finds the administrator's kubeconfig.
 pub(super) const KUBECONFIG: &str = "/tests/kubeconfig";
-
-/// Where a pod finds the folder that it shares with this program.
-pub(super) const SHARED: &str = "/tests/shared";
 
 /// The ending of the files, named after pods, that they print to: what a node keeps of a container's output
 /// may be complete only after the container's end was told.
@@ -46,17 +44,23 @@ impl<'a> Runner<'a> {
 
     /// Runs a test in a pod to its end, and returns what it prints; one that fails fails this one.
     #[track_caller]
-    pub(super) fn run(&self, test: &str, environment: &[(&str, &str)]) -> String {
-        self.start(test, 1, environment);
+    pub(super) fn run_test(&self, test: &str, environment: &[(&str, &str)]) -> String {
+        let program = std::env::current_exe().expect("this program knows where it is");
+        self.start(&program, &[test, "--exact", "--nocapture"], 1, environment);
         self.finish().swap_remove(0)
     }
 
-    /// Starts a test in so many pods at once.
+    /// Starts a program in so many pods at once.
     #[track_caller]
-    pub(super) fn start(&self, test: &str, pods: usize, environment: &[(&str, &str)]) {
-        let job = self
-            .shared
-            .write("job.json", &self.job(test, pods, environment).to_string());
+    pub(super) fn start(
+        &self,
+        program: &Path,
+        arguments: &[&str],
+        pods: usize,
+        environment: &[(&str, &str)],
+    ) {
+        let job = self.job(program, arguments, pods, environment);
+        let job = self.shared.write("job.json", &job.to_string());
         self.namespace
             .kubectl(&["create", &format!("--filename={}", job.display())]);
     }
@@ -112,17 +116,23 @@ impl<'a> Runner<'a> {
 
     /// A shell leads what the program prints to its file; the libraries of both lie where the linker looks
     /// for them.
-    fn job(&self, test: &str, pods: usize, environment: &[(&str, &str)]) -> Value {
-        let program = std::env::current_exe().expect("this program knows where it is");
+    fn job(
+        &self,
+        program: &Path,
+        arguments: &[&str],
+        pods: usize,
+        environment: &[(&str, &str)],
+    ) -> Value {
         let mounts = [
-            ("/tests/it", program.as_path()),
+            ("/tests/program", program),
             (KUBECONFIG, self.cluster.kubeconfig.as_path()),
             ("/bin/sh", Path::new("/bin/sh")),
             ("/lib", Path::new("/lib")),
             ("/lib64", Path::new("/lib64")),
             (SHARED, &self.shared.path("")),
         ];
-        let command = format!("exec >{SHARED}/$HOSTNAME{LOG} 2>&1 && exec /tests/it \"$@\"");
+        let command = format!("exec >{SHARED}/$HOSTNAME{LOG} 2>&1 && exec /tests/program \"$@\"");
+        let command = [&["/bin/sh", "-c", &command, "sh"], arguments].concat();
         let name = |at: &str| at.trim_start_matches('/').replace('/', "-");
         let volumes =
             mounts.map(|(at, path)| json!({"name": name(at), "hostPath": {"path": path}}));
@@ -145,9 +155,7 @@ impl<'a> Runner<'a> {
                         "name": "tests",
                         "image": self.cluster.fact("CLUSTER_DEMO_IMAGE"),
                         "imagePullPolicy": "Never",
-                        "command": [
-                            "/bin/sh", "-c", command, "sh", test, "--exact", "--include-ignored", "--nocapture",
-                        ],
+                        "command": command,
                         "env": env,
                         // The kubeconfig is root's alone.
                         "securityContext": {"runAsUser": 0},

@@ -41,6 +41,14 @@ fn programs() -> &'static str {
     })
 }
 
+/// Prometheus' own checker, which comes with the Prometheus that the cluster tests need.
+#[track_caller]
+pub(crate) fn promtool() -> Command {
+    let version = Command::new("promtool").arg("--version").output();
+    version.expect("promtool can be run: it is in Debian's package prometheus");
+    Command::new("promtool")
+}
+
 /// A command in the root of the repository.
 fn program(name: &str) -> Command {
     let mut command = Command::new(format!("{}/{name}", programs()));

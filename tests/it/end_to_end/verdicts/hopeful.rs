@@ -86,17 +86,14 @@ fn check_budget(
 }
 
 #[test]
+#[ignore = "needs a cluster"]
 fn a_start_with_trouble_is_given_up_after_its_budget() {
-    let Some(cluster) = cluster::shared() else {
-        return;
-    };
-    let _others = cluster::beside_others();
+    let environment = TestEnvironment::shared();
     let registry = Registry::start();
-    let environment = TestEnvironment::new(cluster);
     let heard = Heard::listen(&environment);
     let program = environment.program();
     let crashing = troubles::on_failure(troubles::exits("3", "no licence"));
-    let pull = cluster.phase_of_a_pull();
+    let pull = environment.cluster.phase_of_a_pull();
     let silence: (&str, &[&str]) = match pull {
         "pulling" => ("start-budget.pulling", &["ContainerCreating"]),
         _ => ("start-budget.mounting", &["Mounting"]),
@@ -140,12 +137,9 @@ fn a_start_with_trouble_is_given_up_after_its_budget() {
 }
 
 #[test]
+#[ignore = "needs a cluster"]
 fn a_missing_secret_is_told_and_once_there_the_start_passes() {
-    let Some(cluster) = cluster::shared() else {
-        return;
-    };
-    let _others = cluster::beside_others();
-    let environment = TestEnvironment::new(cluster);
+    let environment = TestEnvironment::shared();
     let heard = Heard::listen(&environment);
     let program = environment.program();
     let case = Budgeted {
@@ -165,12 +159,9 @@ fn a_missing_secret_is_told_and_once_there_the_start_passes() {
 }
 
 #[test]
+#[ignore = "needs a cluster"]
 fn a_missing_volume_is_told_and_once_there_the_start_passes() {
-    let Some(cluster) = cluster::shared() else {
-        return;
-    };
-    let _others = cluster::beside_others();
-    let environment = TestEnvironment::new(cluster);
+    let environment = TestEnvironment::shared();
     offer(&environment, "mounting", &troubles::config_volume(), &[]);
     let program = environment.program();
     let words = Words::new(
@@ -184,12 +175,9 @@ fn a_missing_volume_is_told_and_once_there_the_start_passes() {
 }
 
 #[test]
+#[ignore = "needs a cluster"]
 fn a_quota_on_pods_is_told_and_once_raised_the_start_passes() {
-    let Some(cluster) = cluster::shared() else {
-        return;
-    };
-    let _others = cluster::beside_others();
-    let environment = TestEnvironment::new(cluster);
+    let environment = TestEnvironment::shared();
     troubles::make_quota(&environment, "pods", "0");
     offer(&environment, "plain", &troubles::app(|_| ()), &[]);
     let program = environment.program();
@@ -204,12 +192,9 @@ fn a_quota_on_pods_is_told_and_once_raised_the_start_passes() {
 }
 
 #[test]
+#[ignore = "needs a cluster"]
 fn a_quota_on_jobs_refuses_at_once_and_once_raised_the_start_passes() {
-    let Some(cluster) = cluster::shared() else {
-        return;
-    };
-    let _others = cluster::beside_others();
-    let environment = TestEnvironment::new(cluster);
+    let environment = TestEnvironment::shared();
     troubles::make_quota(&environment, "count/jobs.batch", "0");
     offer(&environment, "plain", &troubles::app(|_| ()), &[]);
     let program = environment.program();
@@ -223,12 +208,9 @@ fn a_quota_on_jobs_refuses_at_once_and_once_raised_the_start_passes() {
 }
 
 #[test]
+#[ignore = "needs a cluster"]
 fn who_keeps_asking_for_a_pod_without_a_node_gets_it_when_there_is_one() {
-    let Some(cluster) = cluster::shared() else {
-        return;
-    };
-    let _others = cluster::beside_others();
-    let environment = TestEnvironment::new(cluster);
+    let environment = TestEnvironment::shared();
     let label = format!("verdicts/{}", environment.namespace);
     offer(&environment, "homeless", &troubles::selecting(&label), &[]);
     let program = environment.program();

@@ -1,39 +1,36 @@
 //! Callers inside the cluster that never pause, and what became of each of their requests.
 //!
-//! They are threads of a pod (see [`super::runner`]): some keep their connection as long as they are
-//! let, as clients of the contract do, some have a new one for each request. None tries again: whatever
-//! is not answered as it should be, a reset included, is a failure that is told.
+//! `tests/it/in_cluster/upgrade.rs` runs this program in pods. Its callers are threads: some keep
+//! their connection as long as the server lets them, as clients of the contract do, others open a new one for
+//! each request. No caller retries: every unexpected response, a reset included, is a failure. The
+//! program prints how many requests each caller sent, and ends with 1 if one of them failed.
+
+/// The tests' HTTP client, of which this program needs a part.
+#[allow(dead_code)]
+#[path = "../it/harness/http.rs"]
+mod http;
+mod interface;
 
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::Path;
+use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::runner::SHARED;
-use crate::harness::{Answer, Connection};
+use http::{Answer, Connection};
+use interface::{CALLS, HOST, PORT, READY, SHARED, STOP};
 
-/// The test that the pods run.
-pub(super) const TEST: &str = "in_cluster::load::from_inside";
+/// How long a caller waits for a response.
+const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Its variable that says whom to call.
-pub(super) const HOST: &str = "LOAD_HOST";
-
-/// The endings of the files that tell that a pod calls, and that it may stop.
-pub(super) const CALLS: &str = ".calls";
-/// See [`CALLS`].
-pub(super) const STOP: &str = "stop";
-
-/// The path of an instance that is ready all the time.
-pub(super) const READY: &str = "/app/stand-in/ready";
-
-/// However long whoever started them takes to stop them.
+/// The callers stop after this time even if the test that started them does not stop them.
 const LOAD_MAX: Duration = Duration::from_secs(240);
 
-/// Between two requests of one caller, so that all of them leave a small machine alone.
+/// Between two requests of one caller, so that a small machine is not overloaded.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// What each caller must have sent before it is said that all call.
+/// How many requests each caller must have sent before the pod reports that all of them call.
 const WARM: usize = 10;
 
 /// How a caller treats its connection.
@@ -137,12 +134,10 @@ impl Caller<'_> {
     }
 }
 
-#[test]
-#[ignore = "other tests run it, in pods"]
-fn from_inside() {
+fn main() -> ExitCode {
     let host = std::env::var(HOST).expect("the variable names a host");
     let pod = std::env::var("HOSTNAME").expect("a pod has a name");
-    let address = (host.as_str(), super::PORT).to_socket_addrs();
+    let address = (host.as_str(), PORT).to_socket_addrs();
     let address = address
         .unwrap_or_else(|error| panic!("{host}: {error}"))
         .next();
@@ -189,14 +184,13 @@ fn from_inside() {
     for ((what, ..), count) in CALLERS.iter().zip(&counts) {
         println!("LOAD {}: {} requests", what, count.load(Ordering::SeqCst));
     }
-    assert!(
-        shared.join(STOP).exists(),
-        "nobody stopped it within {LOAD_MAX:?}"
-    );
-    assert!(
-        failures.is_empty(),
-        "{} failed:\n{}",
-        failures.len(),
-        failures.join("\n")
-    );
+    if !shared.join(STOP).exists() {
+        println!("the test did not stop this pod within {LOAD_MAX:?}");
+        return ExitCode::FAILURE;
+    }
+    if failures.is_empty() {
+        return ExitCode::SUCCESS;
+    }
+    println!("{} failed:\n{}", failures.len(), failures.join("\n"));
+    ExitCode::FAILURE
 }
