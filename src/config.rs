@@ -15,6 +15,7 @@ pub use settings::{SETTINGS, Setting};
 use crate::model::duration::parse_duration;
 use crate::model::status::{Budget, Budgets};
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 use std::path::PathBuf;
@@ -142,6 +143,52 @@ pub struct Problem(String);
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+/// Variables that are read although they are no settings of ours.
+const SURROUNDINGS: [&str; 3] = ["KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT", "HOME"];
+
+/// As [`parse`], from what the system passed to the program, which need not be UTF-8.
+///
+/// # Errors
+/// As [`parse`]; where an argument or a variable that we read is not UTF-8, those alone. Other
+/// variables are not ours to judge.
+pub fn parse_os(
+    arguments: impl IntoIterator<Item = OsString>,
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Result<Command, Vec<Problem>> {
+    let mut problems = Vec::new();
+    let arguments: Vec<String> = (1..)
+        .zip(arguments)
+        .map(|(place, argument)| match argument.into_string() {
+            Ok(text) => text,
+            Err(argument) => {
+                let shown = argument.to_string_lossy().into_owned();
+                let text = format!("argument {place} ('{shown}') is not UTF-8: give UTF-8 text");
+                problems.push(Problem(text));
+                shown
+            }
+        })
+        .collect();
+    let mut texts = BTreeMap::new();
+    for (name, value) in environment {
+        let Ok(name) = name.into_string() else {
+            continue;
+        };
+        if let Ok(value) = value.into_string() {
+            texts.insert(name, value);
+        } else if SURROUNDINGS.contains(&name.as_str())
+            || SETTINGS.iter().any(|setting| setting.name == name)
+        {
+            // Without the value, which may be a secret.
+            problems.push(Problem(format!("{name} is not UTF-8: give UTF-8 text")));
+        }
+    }
+    match parse(arguments, &texts) {
+        Ok(command @ (Command::Help | Command::Version)) => Ok(command),
+        _ if !problems.is_empty() => Err(problems),
+        parsed => parsed,
     }
 }
 

@@ -9,8 +9,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 fn main() -> ExitCode {
-    let environment = std::env::vars().collect();
-    match config::parse(std::env::args().skip(1), &environment) {
+    match config::parse_os(std::env::args_os().skip(1), std::env::vars_os()) {
         Ok(Command::Help) => {
             print!("{}", config::help());
             ExitCode::SUCCESS

@@ -1,8 +1,10 @@
 //! The program itself: arguments, exit codes, signals, and a kill in the middle of its work.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::Path;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
@@ -165,6 +167,34 @@ fn all_problems_of_the_settings_are_told_at_once() {
         assert!(line.starts_with("config-controller: "), "{line}");
         assert!(line.contains(name), "{line}");
     }
+}
+
+#[test]
+fn what_is_not_utf_8_is_a_problem_of_the_settings() {
+    let bad = |start: &str| OsString::from_vec([start.as_bytes(), b"\xff"].concat());
+    let output = run(program()
+        .env("JOB_NAMESPACE", bad("secret"))
+        .env("HOME", bad("/home/"))
+        .env("FOREIGN", bad("x"))
+        .env(bad("NAME"), "x")
+        .arg("check")
+        .arg(bad("--workers=")));
+    let expected = [
+        "argument 2 ('--workers=\u{fffd}') is not UTF-8: give UTF-8 text",
+        "HOME is not UTF-8: give UTF-8 text",
+        "JOB_NAMESPACE is not UTF-8: give UTF-8 text",
+    ];
+    let expected = expected.map(|line| format!("config-controller: {line}"));
+    assert_eq!(said(&output, 2), expected);
+    let helped = run(program().env("HOME", bad("/home/")).arg("--help"));
+    assert_eq!(helped.status.code(), Some(0));
+}
+
+#[test]
+fn a_variable_of_others_need_not_be_utf_8() {
+    let foreign = OsString::from_vec(b"x\xff".to_vec());
+    let output = run(program().env("FOREIGN", foreign).arg("--version"));
+    assert_eq!(output.status.code(), Some(0));
 }
 
 #[test]
