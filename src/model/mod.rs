@@ -7,6 +7,5 @@ pub mod duration;
 pub mod job;
 pub mod labels;
 pub mod names;
-pub mod render;
 pub mod status;
 pub mod template;

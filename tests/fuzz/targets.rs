@@ -17,7 +17,7 @@ use config_controller::http::{body, origin, prefer, router};
 use config_controller::kube::kubeconfig::{self, Login, Secret};
 use config_controller::kube::types::{self, ConfigMap, Job, Pod, Resource};
 use config_controller::kube::watch::{Input, Lines, Next, Watch};
-use config_controller::model::render::RENDERED_BYTES_MAX;
+use config_controller::model::template::RENDERED_BYTES_MAX;
 use config_controller::model::template::{Template, Variables};
 use serde_json::Value;
 

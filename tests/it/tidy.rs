@@ -1,5 +1,7 @@
 //! Rules of this repository, as tests: what would else be said in every review.
 
+mod imports;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -45,12 +47,18 @@ struct Source {
 }
 
 impl Source {
-    /// Its lines without comments and without its tests.
+    /// Its lines without comments and without its tests. A `mod tests;` for a file of its own may
+    /// stand anywhere, tests in the file stand at its end.
     fn code(&self) -> impl Iterator<Item = &str> {
-        let lines = self.text.lines();
-        lines
-            .take_while(|line| !line.starts_with("#[cfg(test)]"))
-            .filter(|line| !line.trim_start().starts_with("//"))
+        let mut lines = self.text.lines().peekable();
+        std::iter::from_fn(move || {
+            while lines.peek()?.starts_with("#[cfg(test)]") {
+                lines.next();
+                lines.next().filter(|declared| declared.ends_with(';'))?;
+            }
+            lines.next()
+        })
+        .filter(|line| !line.trim_start().starts_with("//"))
     }
 
     fn is_test(&self) -> bool {

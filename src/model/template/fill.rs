@@ -4,7 +4,7 @@
 //! text, but where Kubernetes wants a string it is the text. A value replaces a placeholder in the
 //! text of one scalar or key, after parsing; so it cannot add keys, entries or documents.
 
-use super::select::{CLOSE, OPEN};
+use super::mako::{CLOSE, OPEN};
 use crate::yaml::{self, Kind, NodeId, Resolved, Scalar, Tree, Unrepresentable, resolve};
 use serde_json::{Map, Value};
 use std::borrow::Cow;

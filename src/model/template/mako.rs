@@ -6,7 +6,6 @@
 use super::expression::{
     Expression, Loop, ValueExpression, parse_condition, parse_loop, parse_value,
 };
-use super::select::{CLOSE, OPEN};
 use super::{Problem, TemplateVariable};
 
 /// How deep `% if` and `% for` may nest.
@@ -14,6 +13,12 @@ pub const CONTROL_DEPTH_MAX: usize = 16;
 
 /// How many `${…}` a template may have, and how many loops may make of them.
 pub const PLACEHOLDERS_MAX: usize = 4096;
+
+/// First character of a placeholder (`select.rs`), of a private-use area: a template that has it is
+/// refused, so that it stands for a value and nothing else.
+pub(super) const OPEN: char = '\u{f0000}';
+/// Last character of a placeholder; likewise.
+pub(super) const CLOSE: char = '\u{f0001}';
 
 /// A template cut into its parts.
 #[derive(Clone, Debug, Default)]

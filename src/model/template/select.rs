@@ -7,15 +7,10 @@
 
 use super::Variables;
 use super::expression::{EvaluationError, Scope, ValueExpression};
-use super::mako::{Branch, PLACEHOLDERS_MAX, Part};
+use super::mako::{Branch, CLOSE, OPEN, PLACEHOLDERS_MAX, Part};
 
 /// How many parts a rendering may go through: what bounds loops in loops.
 pub const STEPS_MAX: usize = 100_000;
-
-/// What a placeholder begins with; private use, so no text has it.
-pub(super) const OPEN: char = '\u{f0000}';
-/// What a placeholder ends with.
-pub(super) const CLOSE: char = '\u{f0001}';
 
 /// The text of one rendering, with placeholders for its values.
 #[derive(Clone, Debug, Default)]

@@ -5,6 +5,7 @@
 
 use super::grammar::{self, Maker};
 use super::*;
+use serde_json::Value;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 /// Marsaglia's xorshift: small, and the same everywhere for the same seed.

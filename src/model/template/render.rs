@@ -8,7 +8,11 @@
 #[cfg(test)]
 mod tests;
 
-use super::template::{Template, TemplateError, Variables};
+use super::expression::EvaluationError;
+use super::fill::{self, FillError};
+use super::select::{self, SelectError};
+use super::{Parsed, Problem, Template, TemplateError, Variables};
+use crate::yaml;
 use serde_json::{Map, Value};
 use std::fmt;
 
@@ -59,6 +63,67 @@ impl Template {
             map_at(metadata, "labels");
         }
         Ok(pod_template)
+    }
+
+    /// The JSON of the template with `variables` filled in; without `metadata` where it has none.
+    pub(super) fn filled(&self, variables: &Variables) -> Result<Value, RenderError> {
+        if let Some(parsed) = &self.parsed {
+            let values = select::values(&self.parts, variables, RENDERED_BYTES_MAX)
+                .map_err(|error| self.select_error(error))?;
+            return self.fill(parsed, &values, variables);
+        }
+        let selection = select::select(&self.parts, variables, yaml::TEXT_BYTES_MAX)
+            .map_err(|error| self.select_error(error))?;
+        let parsed = Parsed::parse(&selection).map_err(|at| self.invalid(at))?;
+        self.fill(&parsed, &selection.values, variables)
+    }
+
+    fn fill(
+        &self,
+        parsed: &Parsed,
+        values: &[String],
+        variables: &Variables,
+    ) -> Result<Value, RenderError> {
+        if values.iter().any(|value| value.contains('\0')) {
+            let mut given = variables.iter();
+            let culprit = given.find(|(name, value)| name.contains('\0') || value.contains('\0'));
+            // Texts in the template have none, so there is a culprit.
+            let name = culprit.map_or("", |(name, _)| name);
+            let name = name.replace('\0', "\u{fffd}");
+            return Err(RenderError::ValueWithNul { name });
+        }
+        fill::fill(&parsed.tree, values, RENDERED_BYTES_MAX).map_err(|error| match error {
+            FillError::TooLarge => RenderError::TooLarge,
+            FillError::KeyTwice { line, key } => RenderError::KeyTwice {
+                line: parsed.line(line),
+                key,
+            },
+            FillError::Unrepresentable { line, why } => {
+                self.invalid((parsed.line(line), Problem::Yaml(FillError::number(why))))
+            }
+        })
+    }
+
+    fn select_error(&self, error: SelectError) -> RenderError {
+        match error {
+            SelectError::TooLarge => RenderError::TooLarge,
+            SelectError::Evaluation { line, error } => match error {
+                EvaluationError::Missing { name } => RenderError::VariableMissing { name },
+                EvaluationError::NotText => {
+                    let problem = "`in` and `alternatives[…]` take texts, and a value here is none; \
+                                   give `get` a default";
+                    self.invalid((line, Problem::Expression(problem.to_owned())))
+                }
+            },
+        }
+    }
+
+    fn invalid(&self, (line, problem): (u32, Problem)) -> RenderError {
+        RenderError::Invalid(TemplateError {
+            source_name: self.source_name.clone(),
+            line,
+            problem,
+        })
     }
 }
 
