@@ -148,7 +148,7 @@ fn refused_by_kubernetes() -> Outcome {
     for (fault, words) in [
         (
             Fault::Refused("exceeded quota: jobs, requested: count/jobs.batch=1".to_owned()),
-            "exceeded quota: jobs",
+            "exceeded quota: jobs, requested: count/jobs.batch=1",
         ),
         (
             Fault::Webhook("admission webhook \"w\" denied the request: no".to_owned()),
@@ -227,7 +227,7 @@ fn last_words() -> Outcome {
 
 fn a_verdict_is_held(fixture: &Fixture) -> Outcome {
     let path = fixture.path_of("failing", &fixture.name("held"));
-    let ask = || fixture.get(&path)?.json(202);
+    let ask = || fixture.ask("GET", &path, PATIENT, "")?.json(202);
     let is_verdict = |told: &Value| told["status"] == "app_error";
     soon("the verdict", || {
         let told = ask()?;
@@ -240,6 +240,7 @@ fn a_verdict_is_held(fixture: &Fixture) -> Outcome {
         holds(is_verdict(&told), || told.to_string())?;
         let held = took >= Duration::from_secs(1);
         holds(held, || format!("it came again after {took:?}"))?;
+        holds(took < AT_ONCE, || format!("it was held for {took:?}"))?;
     }
     Ok(())
 }

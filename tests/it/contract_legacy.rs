@@ -230,10 +230,11 @@ fn wake(environment: &Fake) -> Outcome {
 
 fn create_gives_up() -> Outcome {
     let (environment, waiting) = waiting_create()?;
-    environment.advance(Duration::from_secs(200));
+    environment.advance(Duration::from_secs(299));
     wake(&environment)?;
     holds(!waiting.is_answered(), || "it waits for 300 s".to_owned())?;
-    environment.advance(Duration::from_secs(101));
+    same("DELETEs", environment.kube.count("delete", "jobs"), 0)?;
+    environment.advance(Duration::from_secs(2));
     soon("it is answered", || {
         wake(&environment)?;
         holds(waiting.is_answered(), || "it waits still".to_owned())

@@ -288,6 +288,7 @@ fn any_name(fixture: &Fixture) -> Outcome {
         ("Zürich", "", "Z%C3%BCrich"),
         ("a,b=c!", "", "a,b=c!"),
         ("dots.in.it", "", "dots.in.it"),
+        ("50%", "", "50%25"),
         ("", long.as_str(), ""),
     ] {
         let name = format!("{before}{unique}{after}");
@@ -431,6 +432,7 @@ fn start_during_a_stop() -> Outcome {
     stop(&environment)?;
     let waiting = begin(environment.address(0), "GET", "/app/hello/ann", PATIENT, "")?;
     let told = get(&environment, HURRIED)?.json(202)?;
+    same("the word", &told["status"], &json!("node_not_ready"))?;
     same("the phase", &told["phase"], &json!("stopping"))?;
     holds(!waiting.is_answered(), || "it waits".to_owned())?;
     is_deleted(&environment, &pod)?;

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::fake_kube::cluster::resource::Resource;
 use crate::fake_kube::faults::{Fault, FaultRule};
-use crate::harness::{Answer, NAMESPACE, TestEnvironment, eventually};
+use crate::harness::{NAMESPACE, TestEnvironment, eventually};
 
 /// An instance, and what the API server holds of it.
 fn started() -> (TestEnvironment, Vec<String>) {
@@ -85,20 +85,6 @@ fn an_encoded_slash_is_no_path_of_ours() {
             let answer = environment.client().begin(method, path, &[], "").finish();
             answer.expect_text(404, r#"{"detail":"Not Found"}"#);
         }
-    }
-    check_unchanged(&environment, &before);
-}
-
-#[test]
-fn bytes_that_are_no_request() {
-    let (environment, before) = started();
-    for (method, path) in [
-        ("GET", "/app/hello/a b"),
-        ("G\u{1}T", "/app"),
-        ("GET", "app"),
-    ] {
-        let answer: Answer = environment.client().begin(method, path, &[], "").finish();
-        answer.expect_error(400, "bad_request");
     }
     check_unchanged(&environment, &before);
 }

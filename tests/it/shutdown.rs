@@ -43,35 +43,6 @@ fn while_endpoints_are_taken_away_all_goes_on() {
 }
 
 #[test]
-fn who_waits_at_the_end_is_answered_202_and_later_ones_503() {
-    let mut environment = TestEnvironment::builder()
-        .pod_script(PodScript::by_hand())
-        .start();
-    let client = environment.client();
-    // One that is idle, and is not closed at once.
-    let mut idle = Connection::open(environment.address(0)).expect("a connection");
-    idle.send("GET", "/livez", &[], "").expect("a request");
-    assert_eq!(idle.read(false).expect("an answer").status, 200);
-    let waiting = client.begin_get("/app/hello/ann");
-    environment.wait_pod("hello-ann");
-    let service = environment.take_service();
-    let ending = std::thread::spawn(move || service.drain(Duration::ZERO, LONGEST));
-    let told = waiting.finish();
-    assert_eq!(told.header("connection"), "close");
-    let told = told.expect(202);
-    assert_eq!(told["status"], "node_not_ready");
-    idle.send("GET", "/app/hello/new", &[], "")
-        .expect("a request");
-    let late = idle.read(false).expect("an answer");
-    late.expect_error(503, "draining");
-    assert_eq!(late.header("retry-after"), "1");
-    assert_eq!(late.header("connection"), "close");
-    let ended = ending.join().expect("the draining thread ends");
-    assert_eq!(ended, Ok(()));
-    assert_eq!(environment.jobs(), ["hello-ann"]);
-}
-
-#[test]
 fn changes_that_are_on_their_way_are_made() {
     let mut environment = TestEnvironment::new();
     environment.start_instance("/app/hello/ann");

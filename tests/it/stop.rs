@@ -10,64 +10,6 @@ use crate::fake_kube::dynamics::pods::PodMove;
 use crate::harness::{NAMESPACE, Pending, TestEnvironment, eventually, name_of};
 
 #[test]
-fn delete_stops_and_then_there_is_nothing_to_stop() {
-    let environment = TestEnvironment::new();
-    environment.start_instance("/app/hello/ann");
-    let deleted = environment.delete("/app/hello/ann");
-    deleted.expect_text(200, r#"{"status":"Success"}"#);
-    eventually("Job and pod are gone", || {
-        let pods = environment.kube.all(Resource::Pods, NAMESPACE);
-        (environment.jobs().is_empty() && pods.is_empty()).then_some(())
-    });
-    eventually("the list is empty", || {
-        (environment.get("/app/hello").text == "[]").then_some(())
-    });
-    let sentence =
-        environment
-            .delete("/app/hello/ann")
-            .expect_detail(404, "No job found", "not_found");
-    assert_eq!(sentence, "there is no instance hello/ann");
-}
-
-#[test]
-fn delete_is_foreground_for_this_very_job() {
-    let environment = TestEnvironment::by_hand();
-    start(&environment);
-    environment.delete("/app/hello/ann").expect(200);
-    let job = environment
-        .job("hello-ann")
-        .expect("the Job waits for its pod");
-    assert_eq!(job["metadata"]["finalizers"], json!(["foregroundDeletion"]));
-    // A second DELETE of what is already going is a success, too; only Kubernetes can say that it
-    // is still the same Job.
-    environment.delete("/app/hello/ann").expect(200);
-    assert_eq!(environment.kube.count("delete", "jobs"), 2);
-}
-
-#[test]
-fn a_job_without_a_pod_can_be_deleted() {
-    let environment = TestEnvironment::new();
-    environment.kube.set_auto(false);
-    environment.get_at_once("/app/hello/ann").expect(202);
-    environment.delete("/app/hello/ann").expect(200);
-    environment.kube.set_auto(true);
-    eventually("the Job is gone", || {
-        environment.jobs().is_empty().then_some(())
-    });
-}
-
-#[test]
-fn those_who_wait_for_an_instance_hear_that_it_was_stopped() {
-    let environment = TestEnvironment::by_hand();
-    let waiting = environment.client().begin_get("/app/hello/ann");
-    environment.wait_pod("hello-ann");
-    see_starting(&environment);
-    environment.delete("/app/hello/ann").expect(200);
-    let sentence = waiting.finish().expect_error(409, "stopped");
-    assert!(sentence.contains("ask again"), "{sentence}");
-}
-
-#[test]
 fn those_who_wait_hear_it_too_when_somebody_else_stops_it() {
     let environment = TestEnvironment::by_hand();
     let waiting = environment.client().begin_get("/app/hello/ann");
@@ -75,15 +17,6 @@ fn those_who_wait_hear_it_too_when_somebody_else_stops_it() {
     see_starting(&environment);
     delete_at_api(&environment, "Foreground");
     waiting.finish().expect_error(409, "stopped");
-}
-
-#[test]
-fn a_start_waits_for_what_our_delete_stops() {
-    let environment = TestEnvironment::by_hand();
-    let old = start(&environment);
-    environment.delete("/app/hello/ann").expect(200);
-    let waiting = environment.client().begin_get("/app/hello/ann");
-    check_new_instance(&environment, &old, waiting);
 }
 
 #[test]
@@ -137,33 +70,6 @@ fn a_pod_whose_job_is_gone_does_not_count() {
         .then_some(())
     });
     assert_ne!(address(waiting), old.ip);
-}
-
-#[test]
-fn a_start_that_waits_for_the_old_one_to_go_is_202_stopping() {
-    let environment = TestEnvironment::by_hand();
-    start(&environment);
-    environment.delete("/app/hello/ann").expect(200);
-    let told = environment.get_at_once("/app/hello/ann").expect(202);
-    assert_eq!(told["status"], "node_not_ready");
-    assert_eq!(told["phase"], "stopping");
-}
-
-#[test]
-fn an_instance_whose_type_is_gone_can_be_stopped() {
-    let environment = TestEnvironment::new();
-    environment.start_instance("/app/hello/ann");
-    environment
-        .kube
-        .delete(Resource::ConfigMaps, NAMESPACE, "templates", "Background")
-        .expect("the ConfigMap is deleted");
-    eventually("the type is gone", || {
-        (environment.get("/app").text == "[]").then_some(())
-    });
-    environment.delete("/app/hello/ann").expect(200);
-    eventually("the Job is gone", || {
-        environment.jobs().is_empty().then_some(())
-    });
 }
 
 struct Old {

@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::fake_kube::dynamics::pod_script::{Exit, PodScript};
 use crate::fake_kube::dynamics::pods::PodMove;
-use crate::harness::{Answer, Client, NAMESPACE, TEMPLATE, TestEnvironment, eventually};
+use crate::harness::{Answer, Client, PREFIX, TestEnvironment, eventually};
 
 /// Pods by hand, and requests that wait a moment only.
 fn impatient() -> TestEnvironment {
@@ -110,58 +110,6 @@ fn a_caller_says_how_long_it_waits() {
     .expect(202);
 }
 
-/// If there were no cap, the answer would come after an hour.
-#[test]
-fn there_is_a_cap_on_what_a_caller_may_ask() {
-    let environment = TestEnvironment::builder()
-        .pod_script(PodScript::by_hand())
-        .setting("START_WAIT", "100ms")
-        .setting("START_WAIT_MAX", "700ms")
-        .start();
-    let begun = Instant::now();
-    prefer(&environment.client(), "/app/hello/ann", "wait=3600").expect(202);
-    assert!(begun.elapsed() >= Duration::from_millis(700));
-}
-
-/// Without `app_error` at once, the caller would hear of it after five minutes.
-#[test]
-fn a_waiting_caller_hears_of_a_failure_at_once() {
-    let environment = TestEnvironment::builder()
-        .pod_script(PodScript::by_hand())
-        .setting("START_WAIT", "300s")
-        .start();
-    let waiting = environment.client().begin_get("/app/hello/ann");
-    environment.move_pod("hello-ann", &PodMove::Run);
-    assert!(!waiting.is_answered());
-    // The Job does not say yet that it has failed.
-    environment.kube.set_auto(false);
-    environment.move_pod("hello-ann", &exit(3));
-    let told = waiting.finish().expect(202);
-    assert_eq!(told["status"], "app_error");
-    assert_eq!(told["reason"], "Error");
-    assert_eq!(told["exitCode"], 3);
-    assert_eq!(told["log"], "the last words");
-}
-
-#[test]
-fn a_known_verdict_is_held_for_a_second() {
-    let environment = TestEnvironment::builder()
-        .annotation("restart-delay", "100s")
-        .pod_script(failing(3))
-        .setting("START_WAIT", "300s")
-        .start();
-    let first = environment.get("/app/hello/ann").expect(202);
-    assert_eq!(first["status"], "app_error");
-    for _ in 0..2 {
-        let begun = Instant::now();
-        let again = environment.get("/app/hello/ann").expect(202);
-        assert!(begun.elapsed() >= Duration::from_secs(1));
-        assert_eq!(again["status"], "app_error");
-    }
-    assert_eq!(environment.kube.count("create", "jobs"), 1);
-    assert_eq!(environment.kube.count("delete", "jobs"), 0);
-}
-
 fn failing(code: i64) -> PodScript {
     PodScript {
         exit: Some(Exit {
@@ -189,41 +137,21 @@ fn a_known_verdict_is_told_at_the_end_of_a_short_wait() {
 }
 
 #[test]
-fn a_failed_instance_is_replaced_after_its_delay() {
-    let environment = TestEnvironment::builder()
-        .annotation("restart-delay", "100s")
-        .pod_script(failing(3))
-        .start();
-    environment.get("/app/hello/ann").expect(202);
-    environment
-        .kube
-        .set_pod_script("hello-ann", PodScript::default());
-    assert_eq!(
-        environment.get("/app/hello/ann").expect(202)["status"],
-        "app_error"
-    );
-    let failed = environment
-        .job("hello-ann")
-        .expect("the failed Job is kept");
-    environment.advance(Duration::from_secs(102));
-    environment.get("/app/hello/ann").expect(200);
-    let replaced = environment.job("hello-ann").expect("there is a new Job");
-    assert_ne!(failed["metadata"]["uid"], replaced["metadata"]["uid"]);
-    let failures = "config-controller.semafor.ch/failures";
-    assert!(failed["metadata"]["annotations"][failures].is_null());
-    assert_eq!(replaced["metadata"]["annotations"][failures], "1");
-}
-
-#[test]
 fn the_delay_doubles_with_each_failure_in_a_row() {
     let environment = TestEnvironment::builder()
         .annotation("restart-delay", "100s")
         .pod_script(failing(3))
         .start();
     environment.get("/app/hello/ann").expect(202);
+    let failures = || {
+        let job = environment.job("hello-ann").expect("the Job is kept");
+        job["metadata"]["annotations"][format!("{PREFIX}failures")].clone()
+    };
+    assert_eq!(failures(), Value::Null);
     environment.advance(Duration::from_secs(102));
     environment.get("/app/hello/ann").expect(202);
     assert_eq!(environment.kube.count("create", "jobs"), 2);
+    assert_eq!(failures(), "1");
     environment
         .kube
         .set_pod_script("hello-ann", PodScript::default());
@@ -238,25 +166,6 @@ fn the_delay_doubles_with_each_failure_in_a_row() {
 }
 
 #[test]
-fn restart_failed_never_keeps_the_verdict_until_it_is_deleted() {
-    let environment = TestEnvironment::builder()
-        .annotation("restart-failed", "never")
-        .pod_script(failing(3))
-        .start();
-    environment.get("/app/hello/ann").expect(202);
-    environment
-        .kube
-        .set_pod_script("hello-ann", PodScript::default());
-    environment.advance(Duration::from_secs(3600));
-    assert_eq!(
-        environment.get("/app/hello/ann").expect(202)["status"],
-        "app_error"
-    );
-    environment.delete("/app/hello/ann").expect(200);
-    environment.get("/app/hello/ann").expect(200);
-}
-
-#[test]
 fn exit_0_during_a_start_is_told_as_completed() {
     let environment = TestEnvironment::by_hand();
     let waiting = environment.client().begin_get("/app/hello/ann");
@@ -266,21 +175,6 @@ fn exit_0_during_a_start_is_told_as_completed() {
     assert_eq!(told["status"], "app_error");
     assert_eq!(told["reason"], "Completed");
     assert_eq!(told["exitCode"], 0);
-}
-
-#[test]
-fn an_instance_that_ended_well_after_a_while_is_replaced_at_once() {
-    let environment = TestEnvironment::new();
-    let first = environment.start_instance("/app/hello/ann");
-    environment.advance(Duration::from_secs(60));
-    let pod = environment.wait_pod("hello-ann");
-    assert!(environment.kube.move_pod(NAMESPACE, &pod, &exit(0)));
-    eventually("its end is seen", || {
-        (environment.get("/app/hello").expect(200)[0]["errored"] == true).then_some(())
-    });
-    let second = environment.start_instance("/app/hello/ann");
-    assert_ne!(first, second);
-    assert_eq!(environment.jobs(), ["hello-ann"]);
 }
 
 #[test]
@@ -308,32 +202,5 @@ fn a_pull_error_is_waited_for_and_then_told() {
     eventually("it is ready", || {
         (environment.get("/app/hello/ann").status == 200).then_some(())
     });
-    assert_eq!(environment.kube.count("create", "jobs"), 1);
-}
-
-#[test]
-fn an_image_that_cannot_be_named_is_told_at_once() {
-    let environment = TestEnvironment::builder()
-        .pod_script(PodScript::by_hand())
-        .setting("START_WAIT", "300s")
-        .template("bad", TEMPLATE)
-        .start();
-    let waiting = environment.client().begin_get("/app/bad/ann");
-    for next in [PodMove::Schedule, PodMove::Mount, PodMove::Pull] {
-        environment.move_pod("bad-ann", &next);
-    }
-    let stuck = PodMove::Wait("InvalidImageName".to_owned(), "no such thing".to_owned());
-    environment.move_pod("bad-ann", &stuck);
-    let told = waiting.finish().expect(202);
-    assert_eq!(told["status"], json!("app_error"));
-    assert_eq!(told["reason"], json!("InvalidImageName"));
-}
-
-#[test]
-fn a_caller_that_hangs_up_leaves_its_start_behind() {
-    let environment = TestEnvironment::by_hand();
-    drop(environment.client().begin_get("/app/hello/ann"));
-    environment.make_ready("hello-ann");
-    environment.get("/app/hello/ann").expect(200);
     assert_eq!(environment.kube.count("create", "jobs"), 1);
 }
