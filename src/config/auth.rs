@@ -121,7 +121,7 @@ mod tests {
 
     #[test]
     fn nothing_leaves_the_port_open_by_mistake() {
-        check_problems(&[("AUTH", "Token")], &["AUTH is 'RequestHandle'"]);
+        check_problems(&[("AUTH", "Token")], &["AUTH is 'Token'"]);
         check_problems(&[("AUTH", "token")], &["AUTH_TOKENS_FILE is missing"]);
         check_problems(&[("AUTH", "kubernetes")], &["AUTH_ALLOW is missing"]);
         check_problems(
