@@ -8,8 +8,8 @@
 //! # The way of a request
 //!
 //! ```text
-//! socket ─▶ http::server ─▶ http::connection ─▶ http::handlers ─▶ app::App ──▶ app::cache ─▶ store
-//!               ▲            (bytes ⇄ values)     (route, JSON)      │  reads are answered at once
+//! socket ─▶ http::server ─▶ http::connection ─▶ http::dispatcher ─▶ app::App ──▶ app::cache ─▶ store
+//!               ▲            (bytes ⇄ values)    (endpoint, JSON)    │  reads are answered at once
 //!               │                                                    ▼
 //!            mailbox ◀──────────── answers ◀────────────────── app::coordinator (starts, stops, waits)
 //!                                                                │            ▲
@@ -58,7 +58,7 @@
 //! - **Reads cost nothing.** Whatever a GET of a ready instance or a list needs is in the
 //!   stores; no handler calls Kubernetes (an unknown token is reviewed by [`app::review`]).
 //! - **Nobody gets past the authenticator unasked.** Every request passes [`http::auth::authenticator`] before it
-//!   is looked at; a new route is closed unless [`http::auth::is_open`] names it.
+//!   is looked at; its row in [`http::endpoints`] says whether an endpoint is open.
 //! - **Waiting costs no thread.** A request that waits is a token in the coordinator.
 //! - **Versions are compared in [`store::store`] only**, and what our own writes return is in
 //!   the store before the caller hears of it.

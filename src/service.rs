@@ -22,14 +22,14 @@ use crate::config::{Auth, Config};
 use crate::health::{Beat, HealthInputs, HealthSource};
 use crate::http::auth::authenticator::{Authenticator, Mode};
 use crate::http::auth::file::TokensFile;
-use crate::http::handlers::{Api, Watched};
+use crate::http::dispatcher::{Dispatcher, Instrumentation};
+use crate::http::endpoints;
+use crate::http::handlers::Api;
 use crate::http::listener;
 use crate::http::mailbox::Mailboxes;
 use crate::http::message::Limits;
-use crate::http::router;
 use crate::http::server::{Server, Settings as FrontSettings};
 use crate::http::tls::Tls;
-use crate::http::traced::Traced;
 use crate::kube::Client;
 use crate::kube::auth::{self, Environment};
 use crate::kube::metered::Metered;
@@ -226,7 +226,7 @@ impl Service {
         let traces = Traces::start(config.traces.as_ref(), &hostname(), Arc::clone(&clock))
             .map_err(|problem| Error::Settings(vec![problem]))?;
         let (endings, ended) = channel();
-        let metrics = Arc::new(Metrics::new(config.io_threads, &router::route_labels()));
+        let metrics = Arc::new(Metrics::new(config.io_threads, &endpoints::labels()));
         let metered = Metered::new(transport, Arc::clone(&metrics), Arc::clone(&clock));
         let client = Client::new(Arc::new(metered), namespace);
         let now = clock.now();
@@ -309,17 +309,17 @@ impl Service {
         let api = Api::new(
             app.clone(),
             Arc::clone(&health_source) as Arc<dyn HealthSource>,
+            Arc::clone(&numbers) as Arc<dyn Scrape>,
             hostname(),
-            authenticator,
-            Watched {
-                metrics,
-                scrape: Arc::clone(&numbers) as Arc<dyn Scrape>,
-                clock: Arc::clone(&clock),
-            },
         );
+        let instrumentation = Instrumentation {
+            metrics,
+            traces: traces.clone(),
+            clock: Arc::clone(&clock),
+        };
         let server = Server::start(
             listener,
-            Arc::new(Traced::new(api, traces.clone())),
+            Arc::new(Dispatcher::new(api, authenticator, instrumentation)),
             mailboxes,
             front,
             Arc::clone(&clock),

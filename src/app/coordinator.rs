@@ -7,7 +7,7 @@
 
 use super::cache::{Cache, Observed};
 use super::catalog::Catalog;
-use super::error::Error;
+use super::error::{Bound, Error};
 use super::flight::{self, Context, Effect, Ensure, Flight, Label, Outcome, Stop};
 use super::history::History;
 use super::{Answer, Origin, RequestHandle};
@@ -224,14 +224,14 @@ impl Coordinator {
             return Err(Error::Draining);
         }
         if self.tokens.len() >= self.limits.parked_max {
-            return Err(Error::TooManyRequests("PARKED_MAX"));
+            return Err(Error::TooManyRequests(Bound::Parked));
         }
         if !self.has_room(key) {
-            return Err(Error::TooManyRequests("PARKED_MAX"));
+            return Err(Error::TooManyRequests(Bound::Parked));
         }
         let waiting = self.flights.get(key).map_or(0, Flight::waiting);
         if waiting >= self.limits.parked_per_key_max {
-            return Err(Error::TooManyRequests("PARKED_PER_KEY_MAX"));
+            return Err(Error::TooManyRequests(Bound::ParkedPerKey));
         }
         Ok(())
     }

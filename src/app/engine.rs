@@ -10,7 +10,7 @@ use super::cache::{Cache, key_of, key_of_pod};
 use super::catalog::{Catalog, Note};
 use super::coordinator::{Coordinator, Input, Now, Wish};
 use super::counting::{Counting, Following};
-use super::error::Error;
+use super::error::{Bound, Error};
 use super::executor::{Executor, Writers};
 use super::flight::{Call, Effect, Operation};
 use super::{AnswerSink, Origin};
@@ -72,7 +72,7 @@ impl Inbox {
     pub fn ask(&self, input: Input) -> Result<(), Error> {
         let sent = self.sender.try_send(Box::new(input));
         sent.map_err(|error| match error {
-            TrySendError::Full(_) => Error::TooManyRequests("the coordinator's inbox"),
+            TrySendError::Full(_) => Error::TooManyRequests(Bound::Inbox),
             TrySendError::Disconnected(_) => Error::Draining,
         })
     }

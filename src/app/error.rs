@@ -51,8 +51,8 @@ pub enum Error {
     /// As many instances run as are allowed, and the one that this request waited for was given up.
     /// Time helps.
     LimitReached,
-    /// More requests wait than are allowed; holds the name of the bound. Time helps.
-    TooManyRequests(&'static str),
+    /// More requests wait than are allowed. Time helps.
+    TooManyRequests(Bound),
     /// We lack a right; the operator grants it. The verb and resource are in the log.
     NotPermitted,
     /// The namespace does not exist; the operator makes it or names another.
@@ -68,6 +68,44 @@ pub enum Error {
     Draining,
     /// A defect of ours.
     Internal,
+}
+
+/// A bound on requests that wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bound {
+    /// The setting `PARKED_MAX`: all waiters of this replica.
+    Parked,
+    /// The setting `PARKED_PER_KEY_MAX`: the waiters of one instance.
+    ParkedPerKey,
+    /// Requests on their way to the coordinator.
+    Inbox,
+    /// Requests whose tokens are being reviewed, or tokens that may be.
+    Reviews,
+}
+
+impl Bound {
+    /// The value of the label `cause` of `config_controller_rejected_total`.
+    #[must_use]
+    pub const fn cause(self) -> &'static str {
+        match self {
+            Self::Parked => "parked_max",
+            Self::ParkedPerKey => "parked_per_key_max",
+            Self::Inbox => "inbox",
+            Self::Reviews => "token_reviews",
+        }
+    }
+}
+
+/// As errors name it: settings by their own names.
+impl fmt::Display for Bound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Parked => "PARKED_MAX",
+            Self::ParkedPerKey => "PARKED_PER_KEY_MAX",
+            Self::Inbox => "the coordinator's inbox",
+            Self::Reviews => "token reviews",
+        })
+    }
 }
 
 impl Error {

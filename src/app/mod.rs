@@ -29,7 +29,7 @@ pub mod starts;
 pub mod timeline;
 
 pub use counting::Following;
-pub use error::Error;
+pub use error::{Bound, Error};
 pub use request_handle::RequestHandle;
 pub use request_id::{RequestId, RequestIds};
 

@@ -7,7 +7,7 @@
 
 mod memory;
 
-use super::{Answer, AnswerSink, Error, RequestHandle};
+use super::{Answer, AnswerSink, Bound, Error, RequestHandle};
 use crate::clock::Clock;
 use crate::kube::{self, Class, Client};
 use crate::threads::{self, OnDeath};
@@ -124,7 +124,7 @@ impl Reviews {
     /// # Errors
     /// [`Error::TooManyRequests`] where too many wait already.
     pub fn ask(&self, bearer: &Bearer, token: RequestHandle) -> Result<Option<Verdict>, Error> {
-        const FULL: Error = Error::TooManyRequests("token reviews");
+        const FULL: Error = Error::TooManyRequests(Bound::Reviews);
         let now = self.shared.clock.now();
         let mut memory = self.shared.memory();
         match memory.look(bearer.digest(), token, now) {

@@ -1,4 +1,4 @@
-//! Who may call: from a request and its route to a [`Caller`], or to why not.
+//! Who may call: from a request and its endpoint to a [`Caller`], or to why not.
 //!
 //! Pure: what a bearer token is, what a caller may do, why one is turned away. Which
 //! tokens there are is in [`tokens`] (pure) and [`mod@file`] (the file they stand in), how
@@ -12,7 +12,6 @@ pub mod file;
 pub mod tokens;
 
 use super::message::Headers;
-use super::router::{Route, Routed};
 use crate::app::review::Bearer;
 use crate::model::names::AppType;
 use std::net::IpAddr;
@@ -62,18 +61,41 @@ impl Caller {
         name.unwrap_or_else(|| peer.to_string().into())
     }
 
-    /// Checks that the caller may use the type that a route names.
+    /// Checks that the caller may use the type that a request names.
     ///
     /// # Errors
     /// [`Denied::Forbidden`] with the type.
-    pub fn check(&self, routed: &Routed) -> Result<(), Denied> {
-        match app_type(routed) {
+    pub fn check(&self, app_type: Option<&str>) -> Result<(), Denied> {
+        match app_type {
             Some(app_type) if !self.types.contain(app_type) => {
                 Err(Denied::Forbidden(app_type.to_owned()))
             }
             _ => Ok(()),
         }
     }
+}
+
+impl Denied {
+    /// The value of the label `cause` of `config_controller_rejected_total`.
+    #[must_use]
+    pub const fn cause(&self) -> &'static str {
+        match self {
+            Self::Missing => "auth_missing",
+            Self::Malformed => "auth_malformed",
+            Self::Unknown => "auth_unknown",
+            Self::Forbidden(_) | Self::NotListed(_) => "auth_forbidden",
+            Self::TooMany { .. } => "auth_slowed",
+        }
+    }
+}
+
+/// Whether the caller of an endpoint needs a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// No token is asked for: the caller is the kubelet with its probes.
+    Open,
+    /// A token is asked for, where this service asks for any.
+    Authenticated,
 }
 
 /// Why a request is turned away.
@@ -94,35 +116,6 @@ pub enum Denied {
         /// When tokens from there are looked at again.
         retry_after: Duration,
     },
-}
-
-/// Whether everybody may ask for this: only the probes, whose caller is the kubelet.
-#[must_use]
-pub fn is_open(routed: &Routed) -> bool {
-    matches!(routed, Routed::To(Route::Livez | Route::Readyz))
-}
-
-/// The app type that a route is about. A new route has to say so here.
-fn app_type(routed: &Routed) -> Option<&str> {
-    let Routed::To(route) = routed else {
-        return None;
-    };
-    match route {
-        Route::Instances(app_type)
-        | Route::LegacyInstances(app_type)
-        | Route::LegacyCreate(app_type) => Some(app_type),
-        Route::Ensure(key) | Route::Label(key) | Route::Stop(key) => Some(key.app_type.as_str()),
-        // Of which type the instance to release is, is not known yet: its handler looks only
-        // among the types that the caller may use.
-        Route::LegacyRelease(_) => None,
-        Route::Types
-        | Route::Info
-        | Route::Livez
-        | Route::Readyz
-        | Route::Metrics
-        | Route::OpenApi
-        | Route::Docs => None,
-    }
 }
 
 /// The token of `Authorization: Bearer TOKEN` (RFC 6750 §2.1).
@@ -157,8 +150,6 @@ pub fn is_token(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::message::Method;
-    use crate::http::router;
 
     #[track_caller]
     fn check_bearer(values: &[&[u8]], expected: Result<&str, Denied>) {
@@ -201,39 +192,17 @@ mod tests {
         }
     }
 
-    #[track_caller]
-    fn check_may(method: Method, path: &str, expected: Result<(), &str>) {
-        let routed = router::route(&method, path);
-        let expected = expected.map_err(|app_type| Denied::Forbidden(app_type.to_owned()));
-        assert_eq!(caller(&["hello"]).check(&routed), expected, "{path}");
-        assert_eq!(Caller::ANYBODY.check(&routed), Ok(()));
-    }
-
     #[test]
-    fn types_are_kept_to() {
-        check_may(Method::Get, "/app", Ok(()));
-        check_may(Method::Get, "/info", Ok(()));
-        check_may(Method::Get, "/nope", Ok(()));
-        check_may(Method::Get, "/app/hello", Ok(()));
-        check_may(Method::Get, "/app/slow", Err("slow"));
-        check_may(Method::Get, "/app/Hello", Err("Hello"));
-        check_may(Method::Get, "/api/slow", Err("slow"));
-        check_may(Method::Get, "/create/slow", Err("slow"));
-        check_may(Method::Get, "/release/ann", Ok(()));
-        check_may(Method::Get, "/app/hel%6Co/ann", Ok(()));
-        check_may(Method::Get, "/app/slow/hello", Err("slow"));
-        check_may(Method::Patch, "/app/slow/ann", Err("slow"));
-        check_may(Method::Delete, "/app/slow/ann", Err("slow"));
-    }
-
-    #[test]
-    fn only_probes_are_open() {
-        let open = |method, path| is_open(&router::route(&method, path));
-        assert!(open(Method::Get, "/livez") && open(Method::Head, "/readyz"));
-        for path in ["/", "/app", "/info", "/livez/", "//livez", "/nope", "*"] {
-            assert!(!open(Method::Get, path), "{path}");
+    fn a_caller_may_use_its_types_only() {
+        let hello = caller(&["hello"]);
+        for app_type in [None, Some("hello")] {
+            assert_eq!(hello.check(app_type), Ok(()));
         }
-        assert!(!open(Method::Post, "/livez"));
+        for app_type in ["slow", "Hello", ""] {
+            let forbidden = Err(Denied::Forbidden(app_type.to_owned()));
+            assert_eq!(hello.check(Some(app_type)), forbidden);
+            assert_eq!(Caller::ANYBODY.check(Some(app_type)), Ok(()));
+        }
     }
 
     #[test]

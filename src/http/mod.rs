@@ -4,12 +4,12 @@
 //! pure state machine, [`wire`] writes answers, [`mailbox`] carries answers from other
 //! threads to the I/O thread that owns the connection, [`tls`] lies between socket and
 //! connection where the port is HTTPS, and [`server`] is the only place with sockets
-//! and threads; so far nothing knows a route or an app. Above it, pure but for the
-//! calls into [`crate::app`]: [`router`] (which route), [`prefer`] and [`body`] (what a
-//! request says), [`origin`] (whose page it came from),
-//! [`auth`] (who may call), [`handlers`] (what happens),
-//! [`problem`] (what an error looks like), [`timing`] (where the time of a start went),
-//! [`traced`] (a request as a span), [`openapi`] (all of this as a document, and as a page).
+//! and threads; so far nothing knows an endpoint or an app. Above it, pure but for the
+//! calls into [`crate::app`]: [`dispatcher`] takes each request through [`router`] (which row of
+//! [`endpoints`]), [`traced`] (its span), [`auth`] (who may call), [`origin`] (whose page it came
+//! from) and its handler in [`handlers`]. Handlers use [`prefer`] and [`body`] (what a request
+//! says), [`problem`] (the body of an error), [`timing`] (where the time of a start went) and
+//! [`openapi`] (all of this as a document, and as a page).
 //!
 //! What is absent: no thread per connection, no async runtime, no unbounded queue or
 //! buffer (each bound is a field of [`message::Limits`]).
@@ -17,6 +17,8 @@
 pub mod auth;
 pub mod body;
 pub mod connection;
+pub mod dispatcher;
+pub mod endpoints;
 pub mod handlers;
 pub mod listener;
 pub mod mailbox;

@@ -121,8 +121,8 @@ fn check_request(request: &Request) {
         assert!(!name.is_empty() && !name.contains([' ', '\r', '\n', ':']));
         assert!(!value.iter().any(|byte| b"\r\n\0".contains(byte)));
     }
-    if let router::Routed::To(route) = router::route(&request.method, &request.path) {
-        let _ = origin::refusal(&route, &request.headers);
+    if let Some(endpoint) = router::route(&request.method, &request.path).endpoint() {
+        let _ = origin::refusal(endpoint.effect, &request.headers);
     }
     let _ = prefer::wait(&request.headers);
     let _ = body::object(request.headers.get("content-type"), &request.body);

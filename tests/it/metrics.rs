@@ -316,6 +316,64 @@ fn a_request_beyond_the_bound_is_counted() {
     wait(&environment, "config_controller_waiting_requests", 0.0);
 }
 
+/// As [`a_request_beyond_the_bound_is_counted`], for `/create`, whose caller is answered late.
+#[test]
+fn a_create_beyond_the_bound_is_counted() {
+    let environment = TestEnvironment::builder()
+        .pod_script(PodScript::by_hand())
+        .setting("PARKED_PER_KEY_MAX", "1")
+        .start();
+    let first = environment.client().begin_get("/app/hello/ann");
+    environment.wait_job("hello-ann");
+    wait(&environment, "config_controller_waiting_requests", 1.0);
+    environment
+        .get("/create/hello?sessionID=ann")
+        .expect_error(429, "too_many_requests");
+    let rejected = "config_controller_rejected_total{cause=\"parked_per_key_max\"}";
+    assert_eq!(value(&environment, rejected), Some(1.0));
+    drop(first);
+}
+
+#[test]
+fn who_may_not_call_is_counted_by_the_reason() {
+    let folder = TemporaryFolder::new();
+    let token = "0123456789abcdefgh";
+    let file = folder.write("tokens", &format!("{token} - hello\n"));
+    let environment = TestEnvironment::builder()
+        .setting("AUTH", "token")
+        .setting("AUTH_TOKENS_FILE", &file.display().to_string())
+        .setting("AUTH_FAILURES_MAX", "2")
+        .start();
+    let (good, wrong) = (format!("Bearer {token}"), "Bearer not-the-token");
+    let ask = |path: &str, authorization: Option<&str>| {
+        let header = authorization.map(|value| ("Authorization", value));
+        let client = environment.client();
+        client.begin("GET", path, header.as_slice(), "").finish()
+    };
+    for (status, path, authorization) in [
+        (401, "/app", None),
+        (401, "/app", Some("Basic YTpi")),
+        (401, "/app", Some(wrong)),
+        (403, "/app/slow", Some(good.as_str())),
+        (401, "/app", Some(wrong)),
+        (429, "/app", Some(wrong)),
+    ] {
+        assert_eq!(ask(path, authorization).status, status, "{authorization:?}");
+    }
+    let text = ask("/metrics", Some(&good)).text;
+    for (cause, count) in [
+        ("missing", 1),
+        ("malformed", 1),
+        ("forbidden", 1),
+        ("unknown", 2),
+        ("slowed", 1),
+    ] {
+        let sample = format!("config_controller_rejected_total{{cause=\"auth_{cause}\"}}");
+        let line = format!("{sample} {count}\n");
+        assert!(text.contains(&line), "{line} is not in {text}");
+    }
+}
+
 #[test]
 fn calls_to_kubernetes_are_counted_by_their_code() {
     let environment = TestEnvironment::new();

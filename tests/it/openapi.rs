@@ -9,9 +9,12 @@ use std::collections::BTreeSet;
 use std::sync::LazyLock;
 use std::time::Duration;
 
+use config_controller::http::auth::Access;
+use config_controller::http::endpoints::ENDPOINTS;
 use config_controller::http::message::{Method, Refusal};
 use config_controller::http::openapi::DOCUMENT;
-use config_controller::http::router::{self, ROUTES, Routed};
+use config_controller::http::origin::Effect;
+use config_controller::http::router::{self, Routed};
 use serde_json::{Value, json};
 
 use crate::fake_kube::dynamics::pod_script::PodScript;
@@ -41,16 +44,15 @@ pub(crate) fn check(method: &str, target: &str, answer: &Answer) -> Result<(), S
     let path = target.split('?').next().unwrap_or_default();
     let routed = router::route(&Method::from_name(method), path);
     let status = answer.status;
-    match routed {
-        Routed::To(_) | Routed::BadName(..) => {}
+    let endpoint = match routed {
+        Routed::To(endpoint, _) | Routed::BadName(endpoint, _) => endpoint,
         Routed::Redirect(_) if status == 307 => return Ok(()),
         Routed::NotFound if answer.text == r#"{"detail":"Not Found"}"# => return Ok(()),
         Routed::MethodNotAllowed(_) if status == 405 => return Ok(()),
         // Not let in, which the document says once for all.
         _ => return refused(answer),
-    }
-    let path = ROUTES[routed.place()].1;
-    let operation = &PARSED["paths"][path][method.to_ascii_lowercase()];
+    };
+    let operation = &PARSED["paths"][endpoint.path][method.to_ascii_lowercase()];
     let named = &operation["responses"][status.to_string()];
     let response = if named.is_null() {
         &operation["responses"]["default"]
@@ -140,11 +142,11 @@ fn operations() -> Vec<(&'static str, &'static str, &'static Value)> {
 
 #[test]
 fn each_route_and_method_is_in_the_document_and_vice_versa() {
-    let routed: BTreeSet<(&str, String)> = ROUTES
+    let routed: BTreeSet<(&str, String)> = ENDPOINTS
         .iter()
-        .flat_map(|(_, path, methods)| {
-            let methods = methods.split(", ");
-            methods.map(|method| (*path, method.to_ascii_lowercase()))
+        .flat_map(|endpoint| {
+            let methods = endpoint.methods.iter().map(Method::as_str);
+            methods.map(|method| (endpoint.path, method.to_ascii_lowercase()))
         })
         .collect();
     let written = operations().into_iter();
@@ -152,6 +154,14 @@ fn each_route_and_method_is_in_the_document_and_vice_versa() {
         .map(|(path, method, _)| (path, method.to_owned()))
         .collect();
     assert_eq!(written, routed);
+    for endpoint in &ENDPOINTS {
+        for method in endpoint.methods {
+            let method = method.as_str().to_ascii_lowercase();
+            let needs_none = PARSED["paths"][endpoint.path][&method]["security"].is_array();
+            let open = endpoint.access == Access::Open;
+            assert_eq!(needs_none, open, "{method} {}", endpoint.path);
+        }
+    }
     assert_eq!(PARSED["info"]["version"], env!("CARGO_PKG_VERSION"));
 }
 
@@ -331,8 +341,8 @@ impl Held {
             &Method::from_name(method),
             target.split('?').next().unwrap_or_default(),
         );
-        if matches!(routed, Routed::To(_)) {
-            let path = ROUTES[routed.place()].1.to_owned();
+        if let Routed::To(endpoint, _) = routed {
+            let path = endpoint.path.to_owned();
             let method = method.to_ascii_lowercase();
             self.seen.insert((path, method, answer.status));
         }
@@ -420,9 +430,10 @@ fn real_answers_are_as_the_document_says() {
         };
         held.ask(method, target, headers, body);
     }
-    for (_, path, methods) in ROUTES.iter().filter(|row| row.2 == "GET, HEAD") {
-        for method in methods.split(", ") {
-            held.ask(method, &path.replace("{type}", "hello"), &[], "");
+    for endpoint in ENDPOINTS.iter().filter(|one| one.effect == Effect::Safe) {
+        let target = endpoint.path.replace("{type}", "hello");
+        for method in endpoint.methods {
+            held.ask(method.as_str(), &target, &[], "");
         }
     }
     starts_and_stops_that_take_longer(&mut held.seen);

@@ -1,18 +1,17 @@
-//! The authenticator that every request passes: lets in, turns away, or asks for a review.
+//! The authenticator that every request passes: admits it, denies it, or asks for a token review.
 //!
-//! It puts the pure parts together and keeps what changes: the tokens' file, the failed
-//! attempts, the counters. It calls nobody; a token of Kubernetes is handed back as
-//! [`Entry::Review`], and the verdict comes in by [`Authenticator::reviewed`].
+//! It puts the pure parts together and keeps what changes: the tokens' file and the failed
+//! attempts. It calls nobody: a token of Kubernetes is handed back as [`Authentication::Review`],
+//! and the status of the token comes in by [`Authenticator::reviewed`].
 
 use super::attempts::Attempts;
 use super::file::TokensFile;
-use super::{Caller, Denied, Types, bearer, is_open};
+use super::{Access, Caller, Denied, Types, bearer};
 use crate::app::review::{Bearer, Verdict};
 use crate::clock::Clock;
 use crate::http::message::Request;
-use crate::http::router::Routed;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What a service account is called among users (Kubernetes, "Authenticating").
@@ -29,51 +28,15 @@ pub enum Mode {
     Kubernetes(Arc<[Arc<str>]>),
 }
 
-/// What becomes of a request.
+/// The result of [`Authenticator::authenticate`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Entry {
-    /// It goes on.
-    In(Caller),
-    /// It is answered so.
-    Out(Denied),
-    /// Kubernetes has to say whose token this is.
+pub enum Authentication {
+    /// The caller is known and may call.
+    Admitted(Caller),
+    /// It may not.
+    Denied(Denied),
+    /// Kubernetes has to review this token.
     Review(Bearer),
-}
-
-/// How many requests were turned away, by cause; for metrics.
-#[derive(Debug, Default)]
-pub struct AuthStats {
-    missing: AtomicU64,
-    malformed: AtomicU64,
-    unknown: AtomicU64,
-    forbidden: AtomicU64,
-    slowed: AtomicU64,
-}
-
-impl AuthStats {
-    /// The counters with the words for their label.
-    #[must_use]
-    pub fn counts(&self) -> [(&'static str, u64); 5] {
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        [
-            ("auth_missing", read(&self.missing)),
-            ("auth_malformed", read(&self.malformed)),
-            ("auth_unknown", read(&self.unknown)),
-            ("auth_forbidden", read(&self.forbidden)),
-            ("auth_slowed", read(&self.slowed)),
-        ]
-    }
-
-    fn count(&self, denied: &Denied) {
-        let counter = match denied {
-            Denied::Missing => &self.missing,
-            Denied::Malformed => &self.malformed,
-            Denied::Unknown => &self.unknown,
-            Denied::Forbidden(_) | Denied::NotListed(_) => &self.forbidden,
-            Denied::TooMany { .. } => &self.slowed,
-        };
-        counter.fetch_add(1, Ordering::Relaxed);
-    }
 }
 
 /// The authenticator of a service.
@@ -84,11 +47,11 @@ pub struct Authenticator {
     /// Whether there is anything in `attempts`: as long as nobody fails, nobody waits for its lock.
     any_failed: AtomicBool,
     clock: Arc<dyn Clock>,
-    stats: Arc<AuthStats>,
 }
 
 impl Authenticator {
-    /// A authenticator of this kind; so many wrong tokens of an address are looked at in a minute.
+    /// An authenticator of this kind that looks at `failures_max` wrong tokens of an address in a
+    /// minute.
     #[must_use]
     pub fn new(mode: Mode, failures_max: u32, clock: Arc<dyn Clock>) -> Self {
         Self {
@@ -96,52 +59,47 @@ impl Authenticator {
             attempts: Mutex::new(Attempts::new(failures_max)),
             any_failed: AtomicBool::new(false),
             clock,
-            stats: Arc::default(),
         }
     }
 
-    /// The counters.
+    /// Authenticates the caller of a request; `app_type` is the type that the request names.
     #[must_use]
-    pub fn stats(&self) -> Arc<AuthStats> {
-        Arc::clone(&self.stats)
-    }
-
-    /// What becomes of this request, which `routed` says the meaning of.
-    #[must_use]
-    pub fn enter(&self, request: &Request, routed: &Routed) -> Entry {
-        if matches!(self.mode, Mode::Open) || is_open(routed) {
-            return Entry::In(Caller::ANYBODY);
+    pub fn authenticate(
+        &self,
+        request: &Request,
+        access: Access,
+        app_type: Option<&str>,
+    ) -> Authentication {
+        if matches!(self.mode, Mode::Open) || access == Access::Open {
+            return Authentication::Admitted(Caller::ANYBODY);
         }
         match self.presented(request) {
-            Ok(bearer) => self.look_up(bearer, request.peer, routed),
-            Err(denied) => self.out(denied),
+            Ok(bearer) => self.look_up(bearer, request.peer, app_type),
+            Err(denied) => Authentication::Denied(denied),
         }
     }
 
-    /// Whether the user of a reviewed token gets in.
+    /// The caller whose token was reviewed.
     ///
     /// # Errors
-    /// Why not.
+    /// Why it may not call.
     pub fn reviewed(
         &self,
         bearer: &Bearer,
         peer: IpAddr,
-        routed: &Routed,
+        app_type: Option<&str>,
         verdict: &Verdict,
     ) -> Result<Caller, Denied> {
         let Verdict::User(user) = verdict else {
-            return self.settle(bearer, peer, routed, None);
+            return self.decide(bearer, peer, app_type, None);
         };
-        let caller = self.listed(user).map(|account| Caller {
+        let account = self.listed(user);
+        let account = account.ok_or_else(|| Denied::NotListed(Arc::clone(user)))?;
+        let caller = Caller {
             name: Some(account),
             types: Types::All,
-        });
-        let Some(caller) = caller else {
-            let denied = Denied::NotListed(Arc::clone(user));
-            self.stats.count(&denied);
-            return Err(denied);
         };
-        self.settle(bearer, peer, routed, Some(caller))
+        self.decide(bearer, peer, app_type, Some(caller))
     }
 
     /// The token of this request, if tokens from there are looked at.
@@ -157,34 +115,32 @@ impl Authenticator {
         Ok(bearer)
     }
 
-    fn look_up(&self, bearer: Bearer, peer: IpAddr, routed: &Routed) -> Entry {
+    fn look_up(&self, bearer: Bearer, peer: IpAddr, app_type: Option<&str>) -> Authentication {
         match &self.mode {
-            Mode::Open => Entry::In(Caller::ANYBODY),
-            Mode::Kubernetes(_) => Entry::Review(bearer),
+            Mode::Open => Authentication::Admitted(Caller::ANYBODY),
+            Mode::Kubernetes(_) => Authentication::Review(bearer),
             Mode::Tokens(file) => {
                 let caller = file.tokens().find(&bearer).cloned();
-                match self.settle(&bearer, peer, routed, caller) {
-                    Ok(caller) => Entry::In(caller),
-                    Err(denied) => Entry::Out(denied),
+                match self.decide(&bearer, peer, app_type, caller) {
+                    Ok(caller) => Authentication::Admitted(caller),
+                    Err(denied) => Authentication::Denied(denied),
                 }
             }
         }
     }
 
     /// Notes whether the token was good, and checks what its owner may do.
-    fn settle(
+    fn decide(
         &self,
         bearer: &Bearer,
         peer: IpAddr,
-        routed: &Routed,
+        app_type: Option<&str>,
         caller: Option<Caller>,
     ) -> Result<Caller, Denied> {
         self.note(bearer, peer, caller.is_some());
-        let checked = caller.ok_or(Denied::Unknown).and_then(|caller| {
-            caller.check(routed)?;
-            Ok(caller)
-        });
-        checked.inspect_err(|denied| self.stats.count(denied))
+        let caller = caller.ok_or(Denied::Unknown)?;
+        caller.check(app_type)?;
+        Ok(caller)
     }
 
     fn note(&self, bearer: &Bearer, peer: IpAddr, good: bool) {
@@ -199,11 +155,6 @@ impl Authenticator {
         if refused {
             log::warn!("tokens of {peer} are refused for up to a minute: too many wrong ones");
         }
-    }
-
-    fn out(&self, denied: Denied) -> Entry {
-        self.stats.count(&denied);
-        Entry::Out(denied)
     }
 
     /// The account, as `namespace/name`, if the user is one that may call.
@@ -229,8 +180,8 @@ impl Authenticator {
 mod tests {
     use super::*;
     use crate::clock::SystemClock;
+    use crate::http::auth::Access::{Authenticated, Open};
     use crate::http::message::Method;
-    use crate::http::router;
 
     fn authenticator(mode: Mode) -> Authenticator {
         Authenticator::new(mode, 3, Arc::new(SystemClock))
@@ -240,43 +191,43 @@ mod tests {
         authenticator(Mode::Kubernetes(Arc::new(["apps/portal".into()])))
     }
 
-    fn enter(authenticator: &Authenticator, path: &str, token: Option<&str>) -> Entry {
-        let mut request = Request::new(Method::Get, path);
+    fn authenticate(
+        authenticator: &Authenticator,
+        access: Access,
+        token: Option<&str>,
+    ) -> Authentication {
+        let mut request = Request::new(Method::Get, "/");
         if let Some(token) = token {
             let value = format!("Bearer {token}");
             request.headers.push("Authorization", value.as_bytes());
         }
-        let routed = router::route(&request.method, &request.path);
-        authenticator.enter(&request, &routed)
+        authenticator.authenticate(&request, access, Some("hello"))
     }
 
     fn reviewed(authenticator: &Authenticator, verdict: &Verdict) -> Result<Caller, Denied> {
-        let routed = router::route(&Method::Get, "/app/hello");
         let peer = IpAddr::from([127, 0, 0, 1]);
-        authenticator.reviewed(&Bearer::new("a-token"), peer, &routed, verdict)
+        authenticator.reviewed(&Bearer::new("a-token"), peer, Some("hello"), verdict)
     }
 
+    const ADMITTED: Authentication = Authentication::Admitted(Caller::ANYBODY);
+    const MISSING: Authentication = Authentication::Denied(Denied::Missing);
+
     #[test]
-    fn an_open_gate_lets_everybody_in() {
+    fn without_authentication_everybody_may_call() {
         let open = authenticator(Mode::Open);
-        assert_eq!(enter(&open, "/app", None), Entry::In(Caller::ANYBODY));
-        let odd = enter(&open, "/app", Some("not a token"));
-        assert_eq!(odd, Entry::In(Caller::ANYBODY));
+        for token in [None, Some("not a token")] {
+            assert_eq!(authenticate(&open, Authenticated, token), ADMITTED);
+        }
     }
 
     #[test]
     fn a_token_of_kubernetes_is_reviewed() {
         let authenticator = kubernetes();
-        assert_eq!(
-            enter(&authenticator, "/livez", None),
-            Entry::In(Caller::ANYBODY)
-        );
-        assert_eq!(
-            enter(&authenticator, "/app", None),
-            Entry::Out(Denied::Missing)
-        );
-        let review = Entry::Review(Bearer::new("a-token"));
-        assert_eq!(enter(&authenticator, "/app", Some("a-token")), review);
+        assert_eq!(authenticate(&authenticator, Open, None), ADMITTED);
+        assert_eq!(authenticate(&authenticator, Authenticated, None), MISSING);
+        let review = Authentication::Review(Bearer::new("a-token"));
+        let token = Some("a-token");
+        assert_eq!(authenticate(&authenticator, Authenticated, token), review);
     }
 
     #[test]
@@ -301,38 +252,27 @@ mod tests {
             reviewed(&authenticator, &Verdict::Unknown),
             Err(Denied::Unknown)
         );
-        assert_eq!(
-            authenticator.stats().counts().map(|(_, count)| count),
-            [0, 0, 1, 7, 0]
-        );
     }
 
     #[test]
-    fn wrong_tokens_are_counted_and_then_not_looked_at() {
+    fn after_too_many_wrong_tokens_no_token_is_looked_at() {
         let authenticator = kubernetes();
         for _ in 0..3 {
             assert!(matches!(
-                enter(&authenticator, "/app", Some("a-token")),
-                Entry::Review(_)
+                authenticate(&authenticator, Authenticated, Some("a-token")),
+                Authentication::Review(_)
             ));
             assert_eq!(
                 reviewed(&authenticator, &Verdict::Unknown),
                 Err(Denied::Unknown)
             );
         }
-        let entry = enter(&authenticator, "/app", Some("another"));
+        let result = authenticate(&authenticator, Authenticated, Some("another"));
         assert!(
-            matches!(entry, Entry::Out(Denied::TooMany { .. })),
-            "{entry:?}"
+            matches!(result, Authentication::Denied(Denied::TooMany { .. })),
+            "{result:?}"
         );
-        assert_eq!(
-            enter(&authenticator, "/livez", None),
-            Entry::In(Caller::ANYBODY)
-        );
-        assert_eq!(
-            enter(&authenticator, "/app", None),
-            Entry::Out(Denied::Missing)
-        );
-        assert_eq!(authenticator.stats().counts()[4], ("auth_slowed", 1));
+        assert_eq!(authenticate(&authenticator, Open, None), ADMITTED);
+        assert_eq!(authenticate(&authenticator, Authenticated, None), MISSING);
     }
 }

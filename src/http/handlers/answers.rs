@@ -40,7 +40,7 @@ pub(super) fn progress(progress: &Progress) -> Response {
 }
 
 /// The answer to a DELETE that waited for the Job to be gone, which it is not yet.
-pub(super) fn going(progress: &Progress) -> Response {
+pub(super) fn stopping(progress: &Progress) -> Response {
     let body = json!({
         "status": "Stopping",
         "phase": progress.phase().as_str(),

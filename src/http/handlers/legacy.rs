@@ -5,21 +5,19 @@
 //! answered.
 
 use super::answers::add_finding;
-use super::{Api, Pending, asked, problem, variables};
+use super::{Api, Call, Outcome, Pending, reply};
 use crate::app::flight::Intent;
-use crate::app::{Answer, Asked, Error, Progress, RequestHandle};
-use crate::http::auth::Caller;
+use crate::app::{Answer, Asked, Error, Progress};
 use crate::http::body;
-use crate::http::message::{Request, Response};
-use crate::http::problem::Shape;
+use crate::http::message::Response;
 use crate::http::server::Handled;
 use crate::model::labels::SESSION_ID;
 use crate::model::names::InstanceKey;
 use serde_json::{Map, Value, json};
 use std::time::Duration;
 
-/// How errors of `/release` look: what stands in `detail.status` where there is nothing to release.
-pub(super) const RELEASE_SHAPE: Shape = Shape::Detail("Not found");
+/// What stands in `detail.status` where there is nothing to release.
+pub(in crate::http) const NO_INSTANCE_TO_RELEASE: &str = "Not found";
 
 /// How long a start by `/create` is waited for, and then stopped (contract A13).
 const CREATE_WAIT: Duration = Duration::from_secs(300);
@@ -27,84 +25,57 @@ const CREATE_WAIT: Duration = Duration::from_secs(300);
 impl Api {
     /// `GET /create/{type}?sessionID=…`: waits until the instance is ready, and stops it if it is
     /// not in time.
-    pub(super) fn create(
-        &self,
-        app_type: &str,
-        request: &Request,
-        caller: &Caller,
-        token: RequestHandle,
-    ) -> Handled<Pending> {
-        let variables = match variables(request) {
-            Ok(variables) => variables,
-            Err(error) => return Handled::Reply(problem(&error, Shape::Plain)),
-        };
+    pub(in crate::http) fn create(&self, call: &Call<'_>, app_type: &str) -> Outcome {
+        let variables = call.variables()?;
         let Some(session) = variables.get(SESSION_ID) else {
             let detail = body::missing(&json!(["query", SESSION_ID]));
             let body = json!({ "detail": detail }).to_string();
-            return Handled::Reply(Response::json(422, body));
+            return reply(Response::json(422, body));
         };
-        let key = match InstanceKey::new(app_type, session) {
-            Ok(key) => key,
-            Err(error) => return Handled::Reply(problem(&Error::BadName(error), Shape::Plain)),
-        };
-        match self.app.ready(&key) {
-            Ok(Some(ready)) => {
-                return Handled::Reply(self.aged(created(&Answer::Ready(ready))));
-            }
-            Ok(None) => {}
-            Err(error) => return Handled::Reply(problem(&error, Shape::Plain)),
+        let key = InstanceKey::new(app_type, session).map_err(Error::BadName)?;
+        if let Some(ready) = self.app.ready(&key)? {
+            return reply(self.aged(created(Answer::Ready(ready))?));
         }
         let asked = Asked {
             wait: Some(CREATE_WAIT),
-            ..asked(key.clone(), request, caller, token)
+            ..call.asked(key.clone())
         };
-        let handed_over = self.app.ensure(asked, variables, Intent::StartOrStop);
-        self.parked(handed_over, Pending::Create(key))
+        self.app.ensure(asked, variables, Intent::StartOrStop)?;
+        Ok(Handled::Parked(Pending::Create(key)))
     }
 
     /// `GET /release/{name}`: stops the first instance that has this name or session, of those
     /// whose type the caller may use.
-    pub(super) fn release(
-        &self,
-        name: String,
-        request: &Request,
-        caller: &Caller,
-        token: RequestHandle,
-    ) -> Handled<Pending> {
-        match self
-            .app
-            .find(&name, |app_type| caller.types.contain(app_type))
-        {
-            Ok(Some(key)) => {
-                let asked = Asked {
-                    wait: None,
-                    ..asked(key, request, caller, token)
-                };
-                self.parked(self.app.stop(asked), Pending::Release(name))
-            }
-            Ok(None) => Handled::Reply(problem(&Error::NoSession(name.into()), RELEASE_SHAPE)),
-            Err(error) => Handled::Reply(problem(&error, RELEASE_SHAPE)),
-        }
+    pub(in crate::http) fn release(&self, call: &Call<'_>, name: String) -> Outcome {
+        let may_use = |app_type: &str| call.caller.types.contain(app_type);
+        let Some(key) = self.app.find(&name, may_use)? else {
+            return Err(Error::NoSession(name.into()));
+        };
+        self.app.stop(Asked {
+            wait: None,
+            ..call.asked(key)
+        })?;
+        Ok(Handled::Parked(Pending::Release(name)))
     }
 }
 
-/// The answer of `/create` (contract 3.7, A13).
-pub(super) fn created(answer: &Answer) -> Response {
-    match answer {
+/// The response of `/create` (contract 3.7, A13).
+pub(super) fn created(answer: Answer) -> Result<Response, Error> {
+    Ok(match answer {
         Answer::Ready(ready) => {
             let body = json!({"hostname": ready.ip, "addr": ready.ip});
             Response::json(200, body.to_string())
         }
-        Answer::Progress(progress) if progress.is_verdict => start_failed(progress),
-        // Before its time is over it hears of progress only when the service ends.
-        Answer::Progress(_) => problem(&Error::Draining, Shape::Plain),
+        Answer::Progress(progress) if progress.is_verdict => start_failed(&progress),
+        // Before its time is over it hears of progress only when the service shuts down.
+        Answer::Progress(_) => return Err(Error::Draining),
         // What was not ready in time has been stopped, or was never there.
         Answer::Done | Answer::Failed(Error::NoInstance(_)) => {
             Response::json(408, r#"{"status":"Could not provision app"}"#)
         }
-        Answer::Failed(error) => problem(error, Shape::Plain),
-        Answer::Reviewed(_) => problem(&Error::Internal, Shape::Plain),
-    }
+        Answer::Failed(error) => return Err(error),
+        Answer::Reviewed(_) => return Err(Error::Internal),
+    })
 }
 
 fn start_failed(progress: &Progress) -> Response {

@@ -1,166 +1,16 @@
-//! Requests by literals, and the exact bytes of the answers; what waits is taken from the coordinator's inbox.
+//! Requests by literals, and the exact bytes of the responses; what waits is taken from the coordinator's inbox.
+
+mod bench;
 
 use super::*;
 use crate::app::coordinator::{Input, Wish};
-use crate::app::engine::{Catalogs, Inbox, Inputs};
-use crate::app::fixture::{World, decode, key, n1, ready_pod, t0, token};
-use crate::app::{Following, Progress, Waits};
-use crate::clock::Clock;
+use crate::app::fixture::{World, key, n1, ready_pod, t0, token};
+use crate::app::{Bound, Progress};
 use crate::health::{Beat, HealthInputs};
-use crate::http::auth::authenticator::Mode;
-use crate::http::message::Method;
-use crate::metrics::{Metrics, Scrape};
 use crate::model::status::{Finding, Phase};
+use bench::{Bench, check, header, parked, reply, resumed};
 use serde_json::Value;
-use std::sync::Mutex;
-use std::time::{Instant, SystemTime};
-
-/// A clock that is turned by hand.
-#[derive(Debug)]
-struct Manual {
-    began: Instant,
-    passed: Mutex<Duration>,
-}
-
-impl Clock for Manual {
-    fn now(&self) -> Instant {
-        self.began + *self.passed.lock().unwrap()
-    }
-
-    fn wall_now(&self) -> SystemTime {
-        SystemTime::UNIX_EPOCH
-    }
-}
-
-#[derive(Debug, Default)]
-struct FixedHealth(HealthInputs);
-
-impl HealthSource for FixedHealth {
-    fn inputs(&self) -> HealthInputs {
-        self.0.clone()
-    }
-}
-
-/// What `/metrics` answers here.
-#[derive(Debug)]
-struct NoScrape;
-
-impl Scrape for NoScrape {
-    fn text(&self) -> String {
-        "metrics".into()
-    }
-}
-
-/// The handler over a world, and the end of the inbox at which the coordinator would read.
-struct Bench {
-    world: World,
-    api: Api,
-    clock: Arc<Manual>,
-    inbox: Inputs,
-}
-
-impl Bench {
-    fn new() -> Self {
-        Self::over(World::new(), HealthInputs::default())
-    }
-
-    fn over(world: World, inputs: HealthInputs) -> Self {
-        let clock = Arc::new(Manual {
-            began: world.instant(),
-            passed: Mutex::default(),
-        });
-        let (inbox, receiver) = Inbox::new();
-        let waits = Waits {
-            start_wait: Duration::from_secs(10),
-            start_wait_max: Duration::from_secs(300),
-        };
-        let catalogs = Arc::new(Catalogs::default());
-        let map =
-            json!({"metadata": {"name": "apps"}, "data": {"zeta.yaml": "x", "scim.yaml": "x"}});
-        catalogs.update(&[Arc::new(decode(&map))]);
-        let of_app = Arc::clone(&clock) as Arc<dyn Clock>;
-        let (cache, following) = (world.cache.clone(), Following::default());
-        let app = App::new(cache, catalogs, inbox, waits, of_app, None, following);
-        let watched = Watched {
-            metrics: Arc::new(Metrics::new(1, &router::route_labels())),
-            scrape: Arc::new(NoScrape),
-            clock: Arc::clone(&clock) as Arc<dyn Clock>,
-        };
-        let of_gate = Arc::clone(&clock) as Arc<dyn Clock>;
-        let authenticator = Authenticator::new(Mode::Open, 20, of_gate);
-        let api = Api::new(
-            app,
-            Arc::new(FixedHealth(inputs)),
-            "here".into(),
-            authenticator,
-            watched,
-        );
-        Self {
-            world,
-            api,
-            clock,
-            inbox: receiver,
-        }
-    }
-
-    fn send(&self, request: Request) -> Handled<Pending> {
-        self.api.handle(request, token(7))
-    }
-
-    fn get(&self, target: &str) -> Response {
-        reply(self.send(Request::new(Method::Get, target)))
-    }
-
-    fn patch(&self, content_type: &str, body: &str) -> Handled<Pending> {
-        let mut request = Request::new(Method::Patch, "/app/scim/n1");
-        request
-            .headers
-            .push("Content-Type", content_type.as_bytes());
-        request.body = body.into();
-        self.send(request)
-    }
-
-    /// The wish that has just been handed to the coordinator.
-    fn wish(&self) -> (InstanceKey, Wish) {
-        match *self.inbox.try_recv().unwrap() {
-            Input::Asked(key, wish) => (key, wish),
-            other => panic!("no wish: {other:?}"),
-        }
-    }
-
-    fn seconds_from_now(&self, deadline: Instant) -> u64 {
-        (deadline - self.clock.now()).as_secs()
-    }
-}
-
-#[track_caller]
-fn reply(handled: Handled<Pending>) -> Response {
-    match handled {
-        Handled::Reply(response) => response,
-        Handled::Parked(pending) => panic!("parked as {pending:?}"),
-    }
-}
-
-fn header<'a>(response: &'a Response, name: &str) -> Option<&'a str> {
-    let found = response.headers.iter().find(|(known, _)| known == name);
-    found.map(|(_, value)| value.as_ref())
-}
-
-#[track_caller]
-fn check(response: &Response, status: u16, body: &str) {
-    let text = std::str::from_utf8(response.body.as_slice()).unwrap();
-    assert_eq!((response.status, text), (status, body));
-    if !body.is_empty() {
-        assert_eq!(header(response, "content-type"), Some("application/json"));
-    }
-}
-
-fn resumed(bench: &Bench, pending: Pending, answer: Answer) -> Response {
-    let Resumed::Final(response) = bench.api.resume(pending, answer) else {
-        panic!("it waits on");
-    };
-    response
-}
+use std::time::Duration;
 
 #[test]
 fn types() {
@@ -214,10 +64,7 @@ fn a_ready_instance_is_answered_on_the_spot() {
 fn a_start_is_handed_to_the_desk_with_its_variables_and_deadline() {
     let bench = Bench::new();
     let request = Request::new(Method::Get, "/app/scim/n1?utcOffset=120&X=a&X=b&E=&s=a+b&");
-    assert!(matches!(
-        bench.send(request),
-        Handled::Parked(Pending::Ensure(_))
-    ));
+    assert!(matches!(parked(bench.send(request)), Pending::Ensure(_)));
     let (key, Wish::Ensure(ensure)) = bench.wish() else {
         panic!("no start");
     };
@@ -338,7 +185,7 @@ fn errors_that_time_heals_say_when_to_ask_again() {
         (Error::Draining, 503, "draining", Some("1")),
         (Error::LimitReached, 429, "limit_reached", Some("1")),
         (
-            Error::TooManyRequests("PARKED_MAX"),
+            Error::TooManyRequests(Bound::Parked),
             429,
             "too_many_requests",
             Some("1"),
@@ -408,13 +255,13 @@ fn an_old_view_says_so() {
 fn a_stop_and_a_label_are_handed_to_the_desk() {
     let bench = Bench::new();
     let delete = Request::new(Method::Delete, "/app/scim/n1");
-    assert!(matches!(bench.send(delete), Handled::Parked(Pending::Stop)));
+    assert!(matches!(parked(bench.send(delete)), Pending::Stop));
     assert!(matches!(bench.wish(), (_, Wish::Stop(_))));
     let handled = bench.patch(
         "application/json",
         r#"{"username":"bob","n":1,"b":true,"x":null}"#,
     );
-    assert!(matches!(handled, Handled::Parked(Pending::Label)));
+    assert!(matches!(parked(handled), Pending::Label));
     let (_, Wish::Label(label)) = bench.wish() else {
         panic!("no label");
     };
@@ -427,7 +274,7 @@ fn a_stop_and_a_label_are_handed_to_the_desk() {
         "config-controller.semafor.ch/meta-x": null,
     });
     assert_eq!(*labels, expected);
-    bench.api.abandon(token(9));
+    bench.dispatcher.abandon(token(9));
     assert!(matches!(
         *bench.inbox.try_recv().unwrap(),
         Input::Abandoned(left) if left == token(9)
@@ -587,7 +434,7 @@ fn after_the_drain_only_memory_answers() {
     let mut bench = Bench::new();
     bench.world.job("u1", json!({}));
     bench.world.ready("u1", "10.0.0.1");
-    bench.api.app.drain(Instant::now());
+    bench.dispatcher.api.app().drain(Instant::now());
     assert!(matches!(*bench.inbox.try_recv().unwrap(), Input::Drain(_)));
     check(&bench.get("/app/scim/n1"), 200, r#"{"ip":"10.0.0.1"}"#);
     check(

@@ -1,0 +1,328 @@
+//! [`Dispatcher`]: takes a request to its endpoint, and the response back to the front.
+//!
+//! Each request passes the same steps in the same order: route, span, authentication, origin check,
+//! handler; each response is counted and ends the span. What is known of a request on entry is kept
+//! in one [`Exchange`] until the response, however long the request waits. What an endpoint does is
+//! in [`super::handlers`], which endpoints there are in [`super::endpoints`].
+
+use super::auth::authenticator::{Authentication, Authenticator};
+use super::auth::{Access, Caller, Denied};
+use super::endpoints::{self, Endpoint, Tracing};
+use super::handlers::{Api, Call, Pending};
+use super::message::{Method, Request, Response};
+use super::problem::{Problem, Shape};
+use super::router::{self, Routed};
+use super::server::{Handled, Handler, Resumed};
+use super::{origin, traced};
+use crate::app::review::{Bearer, Verdict};
+use crate::app::{Answer, AnswerSink, Error, RequestHandle};
+use crate::clock::Clock;
+use crate::metrics::Metrics;
+use crate::traces::{RequestSpan, Traces};
+use serde_json::json;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// The handler that the front calls.
+#[derive(Debug)]
+pub struct Dispatcher {
+    api: Api,
+    authenticator: Authenticator,
+    instrumentation: Instrumentation,
+}
+
+/// What requests are counted, timed and traced with.
+#[derive(Clone, Debug)]
+pub struct Instrumentation {
+    /// Where they are counted.
+    pub metrics: Arc<Metrics>,
+    /// Where their spans go.
+    pub traces: Traces,
+    /// How long they take.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// What is known of a request from its arrival until its response.
+#[derive(Debug)]
+struct Exchange {
+    handle: RequestHandle,
+    method: Method,
+    /// `None` where method and path lead to no endpoint.
+    endpoint: Option<&'static Endpoint>,
+    /// Anybody, until the caller is authenticated.
+    caller: Caller,
+    started: Instant,
+    span: Option<RequestSpan>,
+}
+
+impl Exchange {
+    /// The body of an error of this request.
+    fn errors(&self) -> Shape {
+        match (self.endpoint, &self.method) {
+            (Some(endpoint), _) => endpoint.errors,
+            (None, Method::Patch | Method::Delete) => Shape::Detail("error"),
+            (None, _) => Shape::Plain,
+        }
+    }
+}
+
+/// A request that waits.
+#[derive(Debug)]
+pub struct Waiting {
+    exchange: Exchange,
+    what_for: WaitingFor,
+}
+
+/// What a request waits for.
+#[derive(Debug)]
+enum WaitingFor {
+    /// The review of its token.
+    Review(Box<PendingAuthentication>),
+    /// What its handler has asked of the app.
+    App(Pending),
+}
+
+/// A request whose token Kubernetes is reviewing.
+#[derive(Debug)]
+struct PendingAuthentication {
+    request: Request,
+    routed: Routed,
+    bearer: Bearer,
+}
+
+impl AnswerSink for super::mailbox::Mailboxes<Answer> {
+    fn answer(&self, token: RequestHandle, answer: Answer) {
+        Self::answer(self, token, answer);
+    }
+}
+
+impl Handler for Dispatcher {
+    type Answer = Answer;
+    /// In a box, since each connection has room for one, and few wait.
+    type Pending = Box<Waiting>;
+
+    fn handle(&self, mut request: Request, handle: RequestHandle) -> Handled<Self::Pending> {
+        let started = self.instrumentation.clock.now();
+        let routed = router::route(&request.method, &request.path);
+        let endpoint = routed.endpoint();
+        let span = self.span(&request, endpoint);
+        request.trace = span.as_ref().map(RequestSpan::context);
+        let mut exchange = Exchange {
+            handle,
+            method: request.method.clone(),
+            endpoint,
+            caller: Caller::ANYBODY,
+            started,
+            span,
+        };
+        match self.authenticate(&mut exchange, routed, request) {
+            Handled::Reply(response) => {
+                let Instrumentation { metrics, clock, .. } = &self.instrumentation;
+                let (thread, label) = (handle.io as usize, endpoints::label(endpoint));
+                let started = exchange.started;
+                let response = self.finish(exchange, response);
+                metrics.http.took(thread, label, clock.now() - started);
+                Handled::Reply(response)
+            }
+            Handled::Parked(what_for) => Handled::Parked(Box::new(Waiting { exchange, what_for })),
+        }
+    }
+
+    fn resume(&self, waiting: Box<Waiting>, answer: Answer) -> Resumed<Self::Pending> {
+        let Waiting {
+            mut exchange,
+            what_for,
+        } = *waiting;
+        let handled = match (what_for, answer) {
+            (WaitingFor::Review(pending), Answer::Reviewed(result)) => {
+                self.reviewed(&mut exchange, *pending, result)
+            }
+            // The app answers only those who have passed their review.
+            (WaitingFor::Review(_), _) => Handled::Reply(self.failed(&exchange, &Error::Internal)),
+            (WaitingFor::App(pending), answer) => {
+                let failed = |error| self.failed(&exchange, &error);
+                Handled::Reply(self.api.resume(pending, answer, failed))
+            }
+        };
+        match handled {
+            Handled::Reply(response) => Resumed::Final(self.finish(exchange, response)),
+            Handled::Parked(what_for) => Resumed::Parked(Box::new(Waiting { exchange, what_for })),
+        }
+    }
+
+    fn abandon(&self, handle: RequestHandle) {
+        self.api.app().abandon(handle);
+    }
+}
+
+impl Dispatcher {
+    /// The handlers of `api` behind this authenticator.
+    #[must_use]
+    pub const fn new(
+        api: Api,
+        authenticator: Authenticator,
+        instrumentation: Instrumentation,
+    ) -> Self {
+        Self {
+            api,
+            authenticator,
+            instrumentation,
+        }
+    }
+
+    fn span(&self, request: &Request, endpoint: Option<&'static Endpoint>) -> Option<RequestSpan> {
+        let traces = &self.instrumentation.traces;
+        let untraced = |endpoint: &Endpoint| endpoint.tracing == Tracing::Untraced;
+        if !traces.is_on() || endpoint.is_some_and(untraced) {
+            return None;
+        }
+        traced::span(traces, request, endpoint.map(|endpoint| endpoint.path))
+    }
+
+    /// Authenticates the caller, and serves the request, denies it, or has its token reviewed.
+    fn authenticate(
+        &self,
+        exchange: &mut Exchange,
+        routed: Routed,
+        request: Request,
+    ) -> Handled<WaitingFor> {
+        // What leads nowhere is no business of those without a token either.
+        let access = match &routed {
+            Routed::To(endpoint, _) => endpoint.access,
+            _ => Access::Authenticated,
+        };
+        let app_type = routed.app_type();
+        let bearer = match self.authenticator.authenticate(&request, access, app_type) {
+            Authentication::Admitted(caller) => {
+                exchange.caller = caller;
+                return self.serve(exchange, routed, &request);
+            }
+            Authentication::Denied(denied) => {
+                return Handled::Reply(self.denied(exchange, &denied));
+            }
+            Authentication::Review(bearer) => bearer,
+        };
+        let known = self.api.app().review(&bearer, exchange.handle);
+        let pending = PendingAuthentication {
+            request,
+            routed,
+            bearer,
+        };
+        match known.transpose() {
+            Some(known) => self.reviewed(exchange, pending, known),
+            None => Handled::Parked(WaitingFor::Review(Box::new(pending))),
+        }
+    }
+
+    /// Goes on with a request whose token was reviewed.
+    fn reviewed(
+        &self,
+        exchange: &mut Exchange,
+        pending: PendingAuthentication,
+        result: Result<Verdict, Error>,
+    ) -> Handled<WaitingFor> {
+        let PendingAuthentication {
+            request,
+            routed,
+            bearer,
+        } = pending;
+        let verdict = match result {
+            Ok(verdict) => verdict,
+            Err(error) => return Handled::Reply(self.failed(exchange, &error)),
+        };
+        let app_type = routed.app_type();
+        let authenticator = &self.authenticator;
+        match authenticator.reviewed(&bearer, request.peer, app_type, &verdict) {
+            Ok(caller) => {
+                exchange.caller = caller;
+                self.serve(exchange, routed, &request)
+            }
+            Err(denied) => Handled::Reply(self.denied(exchange, &denied)),
+        }
+    }
+
+    /// Serves a request whose caller is authenticated.
+    fn serve(&self, exchange: &Exchange, routed: Routed, request: &Request) -> Handled<WaitingFor> {
+        let (endpoint, target) = match routed {
+            Routed::To(endpoint, target) => (endpoint, target),
+            Routed::BadName(_, error) => {
+                return Handled::Reply(self.failed(exchange, &Error::BadName(error)));
+            }
+            Routed::Redirect(path) => return Handled::Reply(redirect(&path, request)),
+            Routed::NotFound => return Handled::Reply(detail(404, "Not Found")),
+            Routed::MethodNotAllowed(endpoint) => {
+                let response = detail(405, "Method Not Allowed");
+                return Handled::Reply(response.header("allow", endpoint.allow()));
+            }
+        };
+        if let Some(problem) = origin::refusal(endpoint.effect, &request.headers) {
+            return Handled::Reply(problem.response(endpoint.errors));
+        }
+        let call = Call {
+            request,
+            caller: &exchange.caller,
+            handle: exchange.handle,
+        };
+        match endpoint.call(&self.api, &call, target) {
+            Ok(Handled::Reply(response)) => Handled::Reply(response),
+            Ok(Handled::Parked(pending)) => Handled::Parked(WaitingFor::App(pending)),
+            Err(error) => Handled::Reply(self.failed(exchange, &error)),
+        }
+    }
+
+    /// The response to a caller that may not call; 401 says how to (RFC 9110 §11.6.1).
+    fn denied(&self, exchange: &Exchange, denied: &Denied) -> Response {
+        self.instrumentation.metrics.rejected(denied.cause());
+        let problem = Problem::from(denied);
+        let response = problem.response(exchange.errors());
+        if problem.status == 401 {
+            return response.header("www-authenticate", "Bearer");
+        }
+        response
+    }
+
+    /// The response where the app cannot do what was asked for; a bound is counted.
+    fn failed(&self, exchange: &Exchange, error: &Error) -> Response {
+        if let Error::TooManyRequests(bound) = error {
+            self.instrumentation.metrics.rejected(bound.cause());
+        }
+        Problem::from(error).response(exchange.errors())
+    }
+
+    /// Counts the response and ends the span.
+    fn finish(&self, exchange: Exchange, response: Response) -> Response {
+        let label = endpoints::label(exchange.endpoint);
+        let (thread, method) = (exchange.handle.io as usize, exchange.method.as_str());
+        let http = &self.instrumentation.metrics.http;
+        http.answered(thread, label, method, response.status);
+        if let Some(span) = exchange.span {
+            span.answered(response.status);
+        }
+        response
+    }
+}
+
+fn detail(status: u16, text: &str) -> Response {
+    Response::json(status, json!({ "detail": text }).to_string())
+}
+
+/// 307, so that the method and the body stay (contract B2).
+fn redirect(path: &str, request: &Request) -> Response {
+    let query = request
+        .query
+        .as_ref()
+        .map(|query| format!("?{query}"))
+        .unwrap_or_default();
+    // A path may hold bytes that a header may not.
+    let target = format!("{path}{query}");
+    let target: String =
+        percent_encoding::utf8_percent_encode(&target, percent_encoding::CONTROLS).collect();
+    // HTTP/1.0 needs no host; a path alone is relative to whatever was asked (RFC 9110 §10.2.2).
+    let origin = request.host().filter(|host| !host.is_empty());
+    let scheme = if request.secure { "https" } else { "http" };
+    let origin = origin.map(|host| format!("{scheme}://{host}"));
+    Response::empty(307).header("location", origin.unwrap_or_default() + &target)
+}
+
+#[cfg(test)]
+mod tests;

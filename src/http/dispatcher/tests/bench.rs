@@ -1,0 +1,184 @@
+//! The dispatcher over a world of literals; the end of the inbox at which the coordinator would read.
+
+use crate::app::coordinator::{Input, Wish};
+use crate::app::engine::{Catalogs, Inbox, Inputs};
+use crate::app::fixture::{World, decode, token};
+use crate::app::{App, Following, Waits};
+use crate::health::{HealthInputs, HealthSource};
+use crate::http::auth::authenticator::Mode;
+use crate::http::dispatcher::*;
+use crate::metrics::Scrape;
+use crate::model::names::InstanceKey;
+use std::sync::Mutex;
+use std::time::{Duration, SystemTime};
+
+/// A clock that is turned by hand.
+#[derive(Debug)]
+pub(super) struct Manual {
+    began: Instant,
+    pub(super) passed: Mutex<Duration>,
+}
+
+impl Clock for Manual {
+    fn now(&self) -> Instant {
+        self.began + *self.passed.lock().unwrap()
+    }
+
+    fn wall_now(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH
+    }
+}
+
+#[derive(Debug, Default)]
+struct FixedHealth(HealthInputs);
+
+impl HealthSource for FixedHealth {
+    fn inputs(&self) -> HealthInputs {
+        self.0.clone()
+    }
+}
+
+/// What `/metrics` answers here.
+#[derive(Debug)]
+struct NoScrape;
+
+impl Scrape for NoScrape {
+    fn text(&self) -> String {
+        "metrics".into()
+    }
+}
+
+/// The handler over a world, and the end of the inbox at which the coordinator would read.
+pub(super) struct Bench {
+    pub(super) world: World,
+    pub(super) dispatcher: Dispatcher,
+    pub(super) clock: Arc<Manual>,
+    pub(super) inbox: Inputs,
+}
+
+impl Bench {
+    pub(super) fn new() -> Self {
+        Self::over(World::new(), HealthInputs::default())
+    }
+
+    pub(super) fn over(world: World, inputs: HealthInputs) -> Self {
+        let clock = Arc::new(Manual {
+            began: world.instant(),
+            passed: Mutex::default(),
+        });
+        let (inbox, receiver) = Inbox::new();
+        let waits = Waits {
+            start_wait: Duration::from_secs(10),
+            start_wait_max: Duration::from_secs(300),
+        };
+        let catalogs = Arc::new(Catalogs::default());
+        let map =
+            json!({"metadata": {"name": "apps"}, "data": {"zeta.yaml": "x", "scim.yaml": "x"}});
+        catalogs.update(&[Arc::new(decode(&map))]);
+        let of_app = Arc::clone(&clock) as Arc<dyn Clock>;
+        let (cache, following) = (world.cache.clone(), Following::default());
+        let app = App::new(cache, catalogs, inbox, waits, of_app, None, following);
+        let instrumentation = Instrumentation {
+            metrics: Arc::new(Metrics::new(1, &endpoints::labels())),
+            traces: Traces::default(),
+            clock: Arc::clone(&clock) as Arc<dyn Clock>,
+        };
+        let of_authenticator = Arc::clone(&clock) as Arc<dyn Clock>;
+        let authenticator = Authenticator::new(Mode::Open, 20, of_authenticator);
+        let health = Arc::new(FixedHealth(inputs));
+        let api = Api::new(app, health, Arc::new(NoScrape), "here".into());
+        Self {
+            world,
+            dispatcher: Dispatcher::new(api, authenticator, instrumentation),
+            clock,
+            inbox: receiver,
+        }
+    }
+
+    pub(super) fn send(&self, request: Request) -> Handled<Box<Waiting>> {
+        self.dispatcher.handle(request, token(7))
+    }
+
+    pub(super) fn get(&self, target: &str) -> Response {
+        reply(self.send(Request::new(Method::Get, target)))
+    }
+
+    pub(super) fn patch(&self, content_type: &str, body: &str) -> Handled<Box<Waiting>> {
+        let mut request = Request::new(Method::Patch, "/app/scim/n1");
+        request
+            .headers
+            .push("Content-Type", content_type.as_bytes());
+        request.body = body.into();
+        self.send(request)
+    }
+
+    /// The wish that has just been handed to the coordinator.
+    pub(super) fn wish(&self) -> (InstanceKey, Wish) {
+        match *self.inbox.try_recv().unwrap() {
+            Input::Asked(key, wish) => (key, wish),
+            other => panic!("no wish: {other:?}"),
+        }
+    }
+
+    pub(super) fn seconds_from_now(&self, deadline: Instant) -> u64 {
+        (deadline - self.clock.now()).as_secs()
+    }
+}
+
+#[track_caller]
+pub(super) fn reply(handled: Handled<Box<Waiting>>) -> Response {
+    match handled {
+        Handled::Reply(response) => response,
+        Handled::Parked(waiting) => panic!("parked as {waiting:?}"),
+    }
+}
+
+#[track_caller]
+pub(super) fn parked(handled: Handled<Box<Waiting>>) -> Pending {
+    match handled {
+        Handled::Parked(waiting) => match waiting.what_for {
+            WaitingFor::App(pending) => pending,
+            review => panic!("{review:?}"),
+        },
+        Handled::Reply(response) => panic!("{response:?}"),
+    }
+}
+
+pub(super) fn header<'a>(response: &'a Response, name: &str) -> Option<&'a str> {
+    let found = response.headers.iter().find(|(known, _)| known == name);
+    found.map(|(_, value)| value.as_ref())
+}
+
+#[track_caller]
+pub(super) fn check(response: &Response, status: u16, body: &str) {
+    let text = std::str::from_utf8(response.body.as_slice()).unwrap();
+    assert_eq!((response.status, text), (status, body));
+    if !body.is_empty() {
+        assert_eq!(header(response, "content-type"), Some("application/json"));
+    }
+}
+
+/// The response to a request that waited, as `pending` says, for this answer.
+pub(super) fn resumed(bench: &Bench, pending: Pending, answer: Answer) -> Response {
+    let (method, path) = match &pending {
+        Pending::Ensure(_) => (Method::Get, "/app/scim/n1"),
+        Pending::Label => (Method::Patch, "/app/scim/n1"),
+        Pending::Stop => (Method::Delete, "/app/scim/n1"),
+        Pending::Create(_) => (Method::Get, "/create/scim"),
+        Pending::Release(_) => (Method::Get, "/release/s-1"),
+    };
+    let exchange = Exchange {
+        handle: token(7),
+        endpoint: router::route(&method, path).endpoint(),
+        method,
+        caller: Caller::ANYBODY,
+        started: bench.clock.now(),
+        span: None,
+    };
+    let what_for = WaitingFor::App(pending);
+    let waiting = Box::new(Waiting { exchange, what_for });
+    let Resumed::Final(response) = bench.dispatcher.resume(waiting, answer) else {
+        panic!("it waits on");
+    };
+    response
+}
