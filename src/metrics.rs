@@ -13,7 +13,7 @@ mod families;
 mod tally;
 
 pub use families::*;
-pub use tally::{METHODS, Tally};
+pub use tally::{METHODS, STATUS_CODES, Tally};
 
 use prometheus::core::Collector;
 use prometheus::proto::{self, MetricFamily, MetricType};

@@ -15,6 +15,7 @@ use config_controller::http::message::{Method, Refusal};
 use config_controller::http::openapi::DOCUMENT;
 use config_controller::http::origin::Effect;
 use config_controller::http::router::{self, Routed};
+use config_controller::metrics::STATUS_CODES;
 use serde_json::{Value, json};
 
 use crate::fake_kube::dynamics::pod_script::PodScript;
@@ -163,6 +164,17 @@ fn each_route_and_method_is_in_the_document_and_vice_versa() {
         }
     }
     assert_eq!(PARSED["info"]["version"], env!("CARGO_PKG_VERSION"));
+}
+
+/// Redirects and methods that a path does not have are answered without an operation.
+#[test]
+fn metrics_have_a_label_for_each_status_code_of_the_document() {
+    let mut documented = BTreeSet::from([307, 405]);
+    for (_, _, operation) in operations() {
+        let responses = operation["responses"].as_object().expect("responses");
+        documented.extend(responses.keys().filter_map(|code| code.parse::<u16>().ok()));
+    }
+    assert_eq!(BTreeSet::from(STATUS_CODES), documented);
 }
 
 /// What stands in the path is what the operation's parameters are.
