@@ -93,9 +93,12 @@ impl Numbers {
             ("slow_reader", front.sum(|t| &t.write_timeouts)),
             ("shed", front.sum(|t| &t.shed)),
             ("no_place", front.sum(|t| &t.dropped)),
+            ("handshake", front.sum(|t| &t.handshakes_failed)),
         ] {
             sheet.count(&metrics::CONNECTIONS_CLOSED, &[cause], count);
         }
+        let accept_failed = front.sum(|t| &t.accept_errors);
+        sheet.count(&metrics::REJECTED, &["accept_failed"], accept_failed);
         let mut answered = BTreeMap::new();
         for refusal in Refusal::ALL {
             let count = front.refused(refusal);

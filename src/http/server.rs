@@ -117,7 +117,6 @@ struct Shared<H: Handler> {
     id_seed: u64,
     admission: Arc<Admission>,
     clock: Arc<dyn Clock>,
-    started: Instant,
     stats: Arc<FrontStats>,
     control: Arc<Control>,
 }
@@ -222,7 +221,6 @@ impl Server {
             drain_idle: settings.drain_idle,
             tls: settings.tls,
             id_seed: settings.id_seed,
-            started: clock.now(),
             clock: Arc::clone(&clock),
             stats: Arc::clone(&stats),
             control: Arc::clone(&control),

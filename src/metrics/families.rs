@@ -76,9 +76,9 @@ families! {
     CONNECTIONS_ACCEPTED = "config_controller_connections_accepted_total", COUNTER, [],
         "Connections that were accepted, those that were then refused included";
     CONNECTIONS_CLOSED = "config_controller_connections_closed_total", COUNTER, ["cause"],
-        "Connections that we closed: `idle` too long, `slow_reader` that did not take its answer, `shed` to save memory, `no_place` without even an answer";
+        "Connections that we closed: `idle` too long, `slow_reader` that did not take its response, `shed` to save memory, `no_place` without even a response, `handshake` of TLS that failed or took too long";
     REJECTED = "config_controller_rejected_total", COUNTER, ["cause"],
-        "Requests and connections that were refused: by a bound or rule of the front, by authentication (`auth_…`), or by a bound on waiting requests";
+        "Requests and connections that were refused: by a bound or rule of the front, by the system (`accept_failed`), by authentication (`auth_…`), or by a bound on waiting requests";
     PANICS = "config_controller_panics_total", COUNTER, [],
         "Requests that met a defect of ours and got a 500; each is in the log";
     HELD_BYTES = "config_controller_http_held_bytes", GAUGE, [],

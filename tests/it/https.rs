@@ -27,4 +27,7 @@ fn over_https_a_start_is_answered_and_redirects_stay_there() {
     assert_eq!(redirect.code, 307);
     assert_eq!(redirect.header("location"), format!("{base}/app"));
     environment.get("/app").expect_error(400, "bad_request");
+    let metrics = client.get("/metrics").body;
+    let counted = "config_controller_connections_closed_total{cause=\"handshake\"} 1\n";
+    assert!(metrics.as_str().is_some_and(|text| text.contains(counted)));
 }

@@ -31,7 +31,7 @@ pub(crate) struct RawKube {
 pub(crate) struct Got {
     /// The status code.
     pub(crate) code: u16,
-    /// The body, if it was JSON.
+    /// The body as JSON; its text, if it was none.
     pub(crate) body: Value,
     headers: ureq::http::HeaderMap,
 }
@@ -171,7 +171,7 @@ impl RawKube {
         let text = response.body_mut().read_to_string()?;
         Ok(Got {
             code: response.status().as_u16(),
-            body: serde_json::from_str(&text).unwrap_or(Value::Null),
+            body: serde_json::from_str(&text).unwrap_or(Value::String(text)),
             headers: response.headers().clone(),
         })
     }

@@ -100,7 +100,6 @@ impl<H: Handler> IoThread<H> {
                 result => result?,
             }
             self.core.now = self.core.shared.clock.now();
-            self.beat();
             self.core.heads.update(self.core.shared.clock.wall_now());
             let has_mail = self.core.shared.control.wakers[self.core.io].heard();
             if has_mail {
@@ -126,15 +125,6 @@ impl<H: Handler> IoThread<H> {
                 return Ok(cut);
             }
         }
-    }
-
-    fn beat(&self) {
-        let since = self
-            .core
-            .now
-            .saturating_duration_since(self.core.shared.started);
-        let millis = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
-        self.core.stats().last_beat_millis.set(millis);
     }
 
     /// When to cut what is left; known only while draining, so that nothing is locked before.

@@ -48,8 +48,6 @@ pub struct ThreadStats {
     pub accept_errors: Counter,
     /// TLS handshakes that failed or took too long.
     pub handshakes_failed: Counter,
-    /// Requests given to the handler.
-    pub requests: Counter,
     /// Answers of the engine itself, by [`Refusal::index`].
     pub refused: [Counter; Refusal::ALL.len()],
     /// Panics of the handler.
@@ -64,9 +62,6 @@ pub struct ThreadStats {
     pub write_timeouts: Counter,
     /// Connections cut since too many bytes waited to be written.
     pub shed: Counter,
-    /// Milliseconds from the start of the front to the thread's last round; a
-    /// round comes at least every second.
-    pub last_beat_millis: Counter,
 }
 
 /// What the front counts.
@@ -83,7 +78,7 @@ impl FrontStats {
         }
     }
 
-    /// One number over all threads: `stats.sum(|thread| &thread.requests)`.
+    /// One number over all threads: `stats.sum(|thread| &thread.parked)`.
     #[must_use]
     pub fn sum(&self, counter: impl Fn(&ThreadStats) -> &Counter) -> u64 {
         self.threads
@@ -96,13 +91,5 @@ impl FrontStats {
     #[must_use]
     pub fn refused(&self, cause: Refusal) -> u64 {
         self.sum(|thread| &thread.refused[cause.index()])
-    }
-
-    /// The oldest of the threads' last rounds, in milliseconds from the start of
-    /// the front.
-    #[must_use]
-    pub fn oldest_beat_millis(&self) -> u64 {
-        let beats = self.threads.iter().map(|t| t.last_beat_millis.get());
-        beats.min().unwrap_or(0)
     }
 }

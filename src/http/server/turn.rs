@@ -224,7 +224,6 @@ impl<H: Handler> Core<H> {
             slot: u32::try_from(place).expect("there are few connections"),
             serial: self.serial,
         };
-        self.stats().requests.add(1);
         let given = request.headers.get_bytes("x-request-id");
         request.id = given
             .and_then(RequestId::given)

@@ -12,7 +12,6 @@ fn requests_follow_each_other_on_one_connection() {
         assert_eq!((answer.status, answer.closes()), (200, false));
         assert_eq!(answer.body, format!("\"{path}\""));
     }
-    assert_eq!(front.server().stats().sum(|thread| &thread.requests), 3);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! HealthInputs of life of the I/O threads, and of their death.
+//! Wake-ups of the I/O threads, and their death.
 
 use super::harness::{Front, PATIENCE, TestHandler};
 use crate::clock::Clock;
@@ -9,15 +9,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::time::{Instant, SystemTime};
-
-#[test]
-fn a_thread_without_work_still_shows_that_it_lives() {
-    let front = Front::start();
-    let before = front.server().stats().oldest_beat_millis();
-    front.until("all threads go round", |server| {
-        server.stats().oldest_beat_millis() > before
-    });
-}
 
 #[test]
 fn answers_at_once_need_no_mail() {
