@@ -36,9 +36,9 @@ pub enum Without {
 }
 
 const BROKEN: Without = Without::Broken("grant it to the service account");
-const POLLED: Without = Without::Less("changes are seen every POLL, by lists");
+const POLLED: Without = Without::Less("changes are detected by a list every POLL");
 const SILENT: Without =
-    Without::Less("why a pod is refused, not mounted or not ready is told in less detail");
+    Without::Less("messages say less about why a pod is rejected, not mounted or not ready");
 
 /// One right that the service uses: verb, API group, resource, and what it is without it.
 pub type Right = (Verb, &'static str, &'static str, Without);
@@ -56,7 +56,7 @@ pub const RIGHTS: &[Right] = &[
         Verb::Delete,
         "",
         "pods",
-        Without::Less("a pod on a dead node keeps its name taken"),
+        Without::Less("a pod on a dead node keeps its instance name occupied"),
     ),
     (Verb::List, "", "pods", BROKEN),
     (Verb::Patch, "", "pods", BROKEN),
@@ -222,13 +222,13 @@ fn of_templates(config_maps: &[Arc<ConfigMap>], budgets: Budgets, report: &mut R
             } => report.add(
                 Verdict::Worse,
                 format!("template {app_type} of {ignored}"),
-                format!("not used: {used} offers that type, too"),
+                format!("not used: ConfigMap {used} already defines this type"),
             ),
             Note::Gone(_) => {}
         }
     }
     if catalog.types().next().is_none() {
-        let text = "none: no ConfigMap has a key that ends with .yaml";
+        let text = "none found: no ConfigMap has a key that ends with .yaml";
         report.add(Verdict::Worse, "templates", text);
     }
 }
@@ -243,7 +243,7 @@ fn needs(template: &Template) -> String {
     if required.is_empty() {
         return String::new();
     }
-    format!("needs {}", required.join(", "))
+    format!("requires {}", required.join(", "))
 }
 
 /// Looks at these files alone: manifests with ConfigMaps, whatever their labels, or bare templates.
@@ -269,7 +269,7 @@ fn read(path: &Path) -> Result<String, String> {
         .and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text))
         .map_err(|error| error.to_string())?;
     if text.len() as u64 > FILE_BYTES_MAX {
-        return Err(format!("it has more than {FILE_BYTES_MAX} bytes"));
+        return Err(format!("it is larger than {FILE_BYTES_MAX} bytes"));
     }
     Ok(text)
 }
@@ -299,10 +299,10 @@ fn of_text(path: &str, text: &str, config_maps: &mut Vec<Arc<ConfigMap>>, report
         match ConfigMap::decode(manifest.to_string().as_bytes()) {
             Ok(Some(config_map)) => config_maps.push(Arc::new(config_map)),
             Ok(None) => report.add(Verdict::Bad, path, "the ConfigMap has no metadata"),
-            Err(error) => report.add(Verdict::Bad, path, format!("no ConfigMap: {error}")),
+            Err(error) => report.add(Verdict::Bad, path, format!("invalid ConfigMap: {error}")),
         }
     }
     if found == 0 {
-        report.add(Verdict::Bad, path, "there is no ConfigMap in it");
+        report.add(Verdict::Bad, path, "it contains no ConfigMap");
     }
 }

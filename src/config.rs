@@ -68,7 +68,7 @@ pub struct Config {
     pub drain_delay: Duration,
     /// When the program ends after SIGTERM at the latest.
     pub drain: Duration,
-    /// Pause between two lists of a resource that may not be watched.
+    /// Interval between two lists of a resource that the service account may not watch.
     pub poll: Duration,
     /// Threads that serve connections.
     pub io_threads: usize,
@@ -165,7 +165,7 @@ pub fn parse_os(
             Ok(text) => text,
             Err(argument) => {
                 let shown = argument.to_string_lossy().into_owned();
-                let text = format!("argument {place} ('{shown}') is not UTF-8: give UTF-8 text");
+                let text = format!("argument {place} ('{shown}') is not valid UTF-8");
                 problems.push(Problem(text));
                 shown
             }
@@ -182,7 +182,7 @@ pub fn parse_os(
             || SETTINGS.iter().any(|setting| setting.name == name)
         {
             // Without the value, which may be a secret.
-            problems.push(Problem(format!("{name} is not UTF-8: give UTF-8 text")));
+            problems.push(Problem(format!("{name} is not valid UTF-8")));
         }
     }
     match parse(arguments, &texts) {
@@ -259,9 +259,7 @@ fn parse_flags(
             _ => {}
         }
         let Some(setting) = SETTINGS.iter().find(|setting| setting.flag() == flag) else {
-            problems.push(Problem(format!(
-                "'{flag}' is no argument of config-controller: see --help for those there are"
-            )));
+            problems.push(Problem(format!("unknown argument '{flag}'; see --help")));
             continue;
         };
         match attached.or_else(|| arguments.next()) {
@@ -337,24 +335,21 @@ impl Reader<'_> {
         if config.front.idle_timeout <= Duration::from_secs(5) {
             self.problem(
                 "IDLE_TIMEOUT",
-                "is 5s or less: clients of the contract keep idle connections for 4 s, so give more than 5s",
+                "must be more than 5s, because clients keep idle connections for 4 s",
             );
         }
         if config.start_wait > config.start_wait_max {
-            self.problem(
-                "START_WAIT",
-                "is longer than START_WAIT_MAX: give at most that",
-            );
+            self.problem("START_WAIT", "must not be longer than START_WAIT_MAX");
         }
         if config.drain_delay > config.drain {
-            self.problem("DRAIN_DELAY", "is longer than DRAIN: give at most that");
+            self.problem("DRAIN_DELAY", "must not be longer than DRAIN");
         }
         for (name, value) in [
             ("POLL", config.poll),
             ("HEAD_TIMEOUT", config.front.head_timeout),
         ] {
             if value.is_zero() {
-                self.problem(name, "is zero: give at least 1ms");
+                self.problem(name, "must be at least 1ms");
             }
         }
     }
@@ -386,7 +381,7 @@ impl Reader<'_> {
     fn parsed<T: std::str::FromStr>(&mut self, name: &str, expected: &str) -> T {
         let text = self.text(name);
         text.parse().unwrap_or_else(|_| {
-            self.problem(name, &format!("is '{text}': give {expected}"));
+            self.problem(name, &format!("is '{text}'; expected {expected}"));
             Self::default(name)
                 .parse()
                 .unwrap_or_else(|_| unreachable!("the defaults of the table are tested"))
@@ -399,7 +394,7 @@ impl Reader<'_> {
         if (least..=most).contains(&number) {
             return number;
         }
-        self.problem(name, &format!("is {number}: give {expected}"));
+        self.problem(name, &format!("is {number}; expected {expected}"));
         least
     }
 
@@ -408,7 +403,7 @@ impl Reader<'_> {
         parse_duration(&text).unwrap_or_else(|| {
             self.problem(
                 name,
-                &format!("is '{text}': give a duration such as 500ms, 10s or 5m"),
+                &format!("is '{text}'; expected a duration such as 500ms, 10s or 5m"),
             );
             parse_duration(Self::default(name)).expect("the defaults of the table are tested")
         })
@@ -422,7 +417,7 @@ impl Reader<'_> {
         if namespace.len() > 63 || !namespace.chars().all(fits) || !ends {
             self.problem(
                 "JOB_NAMESPACE",
-                &format!("is '{namespace}': give a namespace of at most 63 of a-z, 0-9 and -"),
+                &format!("is '{namespace}'; expected at most 63 characters of a-z, 0-9 and -"),
             );
         }
         Some(namespace)
@@ -438,7 +433,7 @@ impl Reader<'_> {
         };
         self.problem(
             missing,
-            "is missing: HTTPS needs TLS_CERT and TLS_KEY, and plain HTTP neither",
+            "is missing: set TLS_CERT and TLS_KEY for HTTPS, or neither for plain HTTP",
         );
         None
     }
@@ -470,7 +465,7 @@ impl Reader<'_> {
             _ => {
                 self.problem(
                     "LOG_LEVEL",
-                    &format!("is '{level}': give error, warn, info or debug"),
+                    &format!("is '{level}'; expected error, warn, info or debug"),
                 );
                 of_us("info")
             }
@@ -487,7 +482,7 @@ impl Reader<'_> {
             "text" => LogFormat::Text,
             "json" => LogFormat::Json,
             other => {
-                let text = format!("is '{other}': give text or json");
+                let text = format!("is '{other}'; expected text or json");
                 self.problem("LOG_FORMAT", &text);
                 LogFormat::Text
             }
@@ -532,20 +527,17 @@ pub fn help() -> String {
 pub const EXIT_CODES: &[(u8, &str)] = &[
     (
         0,
-        "stopped when asked, or what was asked for was printed; `check`: all is good, or works with less",
+        "stopped by a signal, or printed what was requested; `check`: no problem, or only warnings",
     ),
     (
         1,
-        "could not start: the port, a file or a thread was not to be had; `check`: something has to be mended",
+        "could not start: the port, a file or a thread was unavailable; `check`: something must be fixed",
     ),
     (
         2,
-        "the settings or the cluster configuration are wrong; all problems were printed",
+        "the settings or the cluster configuration are invalid; all problems were printed",
     ),
-    (
-        3,
-        "a thread that the service cannot do without died; restart it",
-    ),
+    (3, "an essential thread died; restart the process"),
 ];
 
 /// The address that stands for all addresses of both families.

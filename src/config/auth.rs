@@ -25,17 +25,17 @@ impl Reader<'_> {
         let file = self.raw("AUTH_TOKENS_FILE").map(str::to_owned);
         let allow = self.raw("AUTH_ALLOW").map(str::to_owned);
         if !matches!(word.as_str(), "none" | "token" | "kubernetes") {
-            let text = format!("is '{word}': give none, token or kubernetes");
+            let text = format!("is '{word}'; expected none, token or kubernetes");
             self.problem("AUTH", &text);
             return Auth::None;
         }
         // Else a forgotten AUTH would leave the port open without a word.
         if file.is_some() && word != "token" {
-            let text = format!("is set, but AUTH is {word}: set AUTH=token, or leave it out");
+            let text = format!("is set, but AUTH is {word}: set AUTH=token or unset it");
             self.problem("AUTH_TOKENS_FILE", &text);
         }
         if allow.is_some() && word != "kubernetes" {
-            let text = format!("is set, but AUTH is {word}: set AUTH=kubernetes, or leave it out");
+            let text = format!("is set, but AUTH is {word}: set AUTH=kubernetes or unset it");
             self.problem("AUTH_ALLOW", &text);
         }
         match (word.as_str(), file, allow) {
@@ -43,7 +43,7 @@ impl Reader<'_> {
             ("token", None, _) => {
                 self.problem(
                     "AUTH_TOKENS_FILE",
-                    "is missing: AUTH=token needs a file of tokens",
+                    "is missing: AUTH=token requires a file of tokens",
                 );
                 Auth::None
             }
@@ -58,11 +58,11 @@ impl Reader<'_> {
         let entries = list.split([',', ' ']).filter(|entry| !entry.is_empty());
         let (good, bad): (Vec<&str>, Vec<&str>) = entries.partition(|entry| is_account(entry));
         for entry in &bad {
-            let text = format!("names '{entry}': give service accounts as namespace/name");
+            let text = format!("contains '{entry}'; expected service accounts as namespace/name");
             self.problem("AUTH_ALLOW", &text);
         }
         if good.is_empty() && bad.is_empty() {
-            let text = "is missing: AUTH=kubernetes needs the service accounts that may call, as namespace/name";
+            let text = "is missing: AUTH=kubernetes requires the service accounts that may call, as namespace/name";
             self.problem("AUTH_ALLOW", text);
         }
         good.into_iter().map(str::to_owned).collect()

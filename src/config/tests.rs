@@ -83,14 +83,14 @@ fn all_problems_are_told_at_once() {
             ("POLL", "soon"),
         ],
         &[
-            "'--nope' is no argument of config-controller: see --help for those there are",
+            "unknown argument '--nope'; see --help",
             "--start-wait needs a value: --start-wait=VALUE",
-            "JOB_NAMESPACE is 'Apps': give a namespace of at most 63 of a-z, 0-9 and -",
-            "SERVICE_PORT is '70000': give a port from 0 to 65535",
-            "POLL is 'soon': give a duration such as 500ms, 10s or 5m",
-            "WORKERS is 0: give a whole number from 1 to 256",
-            "LOG_FORMAT is 'xml': give text or json",
-            "IDLE_TIMEOUT is 5s or less: clients of the contract keep idle connections for 4 s, so give more than 5s",
+            "JOB_NAMESPACE is 'Apps'; expected at most 63 characters of a-z, 0-9 and -",
+            "SERVICE_PORT is '70000'; expected a port from 0 to 65535",
+            "POLL is 'soon'; expected a duration such as 500ms, 10s or 5m",
+            "WORKERS is 0; expected a whole number from 1 to 256",
+            "LOG_FORMAT is 'xml'; expected text or json",
+            "IDLE_TIMEOUT must be more than 5s, because clients keep idle connections for 4 s",
         ],
     );
 }
@@ -104,7 +104,7 @@ fn https_needs_certificate_and_key() {
     };
     assert_eq!(both.tls, Some(tls));
     assert_eq!(serve(&[], &[("TLS_CERT", ""), ("TLS_KEY", "")]).tls, None);
-    let rest = "is missing: HTTPS needs TLS_CERT and TLS_KEY, and plain HTTP neither";
+    let rest = "is missing: set TLS_CERT and TLS_KEY for HTTPS, or neither for plain HTTP";
     let missing = |name: &str| format!("{name} {rest}");
     check_problems(&[], &[("TLS_CERT", "c.pem")], &[&missing("TLS_KEY")]);
     check_problems(&[], &[("TLS_KEY", "k.pem")], &[&missing("TLS_CERT")]);
@@ -119,7 +119,7 @@ fn check_takes_flags_and_files() {
         parse(arguments(&words), &environment(&[])),
         Ok(Command::Check(Box::new(config), files))
     );
-    let expected = "'a.yaml' is no argument of config-controller: see --help for those there are";
+    let expected = "unknown argument 'a.yaml'; see --help";
     check_problems(&["a.yaml"], &[], &[expected]);
     check_problems(&["serve", "a.yaml"], &[], &[expected]);
 }

@@ -52,7 +52,7 @@ impl Reader<'_> {
         let queue_max = self.number("OTEL_BSP_MAX_QUEUE_SIZE", 1, QUEUE_MAX);
         let batch_max = self.number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 1, QUEUE_MAX);
         if batch_max > queue_max {
-            let text = "is more than OTEL_BSP_MAX_QUEUE_SIZE: give at most that";
+            let text = "must not be more than OTEL_BSP_MAX_QUEUE_SIZE";
             self.problem("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", text);
         }
         let timeout = self.millis(self.of_traces(TIMEOUT));
@@ -87,7 +87,7 @@ impl Reader<'_> {
             && !text.contains(['@', '#'])
             && text.bytes().all(|byte| byte.is_ascii_graphic());
         if !is_url {
-            let text = "is no URL: give one such as http://collector:4318, and credentials in OTEL_EXPORTER_OTLP_HEADERS";
+            let text = "is not a URL; expected one such as http://collector:4318, with credentials in OTEL_EXPORTER_OTLP_HEADERS";
             self.problem(name, text);
         }
         if name == ENDPOINT[0] {
@@ -104,7 +104,7 @@ impl Reader<'_> {
         let name = self.of_traces(CERTIFICATE);
         let file = self.raw(name).map(PathBuf::from);
         if file.is_none() {
-            let text = "is missing: with https give the PEM file of the CA that signed the collector's certificate, since this image has no roots of its own";
+            let text = "is missing: https requires a PEM file with the CA of the collector's certificate, because the image contains no root certificates";
             self.problem(name, text);
         }
         file
@@ -125,7 +125,7 @@ impl Reader<'_> {
                 .all(|byte| matches!(byte, b'\t' | b' '..=b'~'))
         };
         for (field, _) in headers.iter().filter(|(_, value)| !is_text(value)) {
-            let text = format!("gives {field} a value that no header can have");
+            let text = format!("has a value for {field} that is not valid in a header");
             self.problem(name, &text);
         }
         Headers(headers)
@@ -155,7 +155,7 @@ impl Reader<'_> {
                 Some(pair) => pairs.push(pair),
                 None => {
                     let text =
-                        format!("has no name=value in place {place}: give name=value,name=value");
+                        format!("entry {place} is not name=value; expected name=value,name=value");
                     self.problem(name, &text);
                 }
             }
@@ -188,7 +188,7 @@ impl Reader<'_> {
         let name = "OTEL_TRACES_SAMPLER_ARG";
         let text = self.text(name);
         text.parse().ok().and_then(Share::new).unwrap_or_else(|| {
-            self.problem(name, &format!("is '{text}': give a number from 0 to 1"));
+            self.problem(name, &format!("is '{text}'; expected a number from 0 to 1"));
             Share::default()
         })
     }
@@ -206,7 +206,10 @@ impl Reader<'_> {
             .find(|word| **word == text)
             .copied()
             .unwrap_or_else(|| {
-                self.problem(name, &format!("is '{text}': give {}", known.join(" or ")));
+                self.problem(
+                    name,
+                    &format!("is '{text}'; expected {}", known.join(" or ")),
+                );
                 known[0]
             })
     }
@@ -325,7 +328,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_followed_is_a_problem() {
-        let no_url = "is no URL: give one such as http://collector:4318, and credentials in OTEL_EXPORTER_OTLP_HEADERS";
+        let no_url = "is not a URL; expected one such as http://collector:4318, with credentials in OTEL_EXPORTER_OTLP_HEADERS";
         for bad in [
             "collector:4318",
             "grpc://c",
@@ -340,52 +343,56 @@ mod tests {
         check_problem(
             "OTEL_EXPORTER_OTLP_PROTOCOL",
             "grpc",
-            "is 'grpc': give http/protobuf",
+            "is 'grpc'; expected http/protobuf",
         );
         check_problem(
             "OTEL_EXPORTER_OTLP_TIMEOUT",
             "10s",
             &format!(
-                "is '10s': give a whole number from 1 to {}",
+                "is '10s'; expected a whole number from 1 to {}",
                 super::MILLIS_MAX
             ),
         );
         check_problem(
             "OTEL_TRACES_EXPORTER",
             "zipkin",
-            "is 'zipkin': give otlp or none",
+            "is 'zipkin'; expected otlp or none",
         );
-        check_problem("OTEL_SDK_DISABLED", "yes", "is 'yes': give false or true");
+        check_problem(
+            "OTEL_SDK_DISABLED",
+            "yes",
+            "is 'yes'; expected false or true",
+        );
         check_problem(
             "OTEL_BSP_MAX_EXPORT_BATCH_SIZE",
             "4096",
-            "is more than OTEL_BSP_MAX_QUEUE_SIZE: give at most that",
+            "must not be more than OTEL_BSP_MAX_QUEUE_SIZE",
         );
         check_problem(
             "OTEL_EXPORTER_OTLP_HEADERS",
             "a=1,secret",
-            "has no name=value in place 2: give name=value,name=value",
+            "entry 2 is not name=value; expected name=value,name=value",
         );
         check_problem(
             "OTEL_EXPORTER_OTLP_HEADERS",
             "a b=secret",
-            "has no name=value in place 1: give name=value,name=value",
+            "entry 1 is not name=value; expected name=value,name=value",
         );
         check_problem(
             "OTEL_EXPORTER_OTLP_HEADERS",
             "a=secret%0d%0a",
-            "gives a a value that no header can have",
+            "has a value for a that is not valid in a header",
         );
         check_problem(
             "OTEL_RESOURCE_ATTRIBUTES",
             "=x",
-            "has no name=value in place 1: give name=value,name=value",
+            "entry 1 is not name=value; expected name=value,name=value",
         );
     }
 
     #[test]
     fn https_needs_a_ca() {
-        let text = "OTEL_EXPORTER_OTLP_CERTIFICATE is missing: with https give the PEM file of the CA that signed the collector's certificate, since this image has no roots of its own";
+        let text = "OTEL_EXPORTER_OTLP_CERTIFICATE is missing: https requires a PEM file with the CA of the collector's certificate, because the image contains no root certificates";
         let problems = traces(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "https://c")]).unwrap_err();
         assert_eq!(problems, [text]);
     }
@@ -410,7 +417,8 @@ mod tests {
                 ("OTEL_TRACES_SAMPLER", "traceidratio"),
                 ("OTEL_TRACES_SAMPLER_ARG", bad),
             ];
-            let expected = format!("OTEL_TRACES_SAMPLER_ARG is '{bad}': give a number from 0 to 1");
+            let expected =
+                format!("OTEL_TRACES_SAMPLER_ARG is '{bad}'; expected a number from 0 to 1");
             assert_eq!(traces(&pairs).unwrap_err(), [expected]);
         }
         assert!(traces(&[ON, ("OTEL_TRACES_SAMPLER", "xray")]).is_err());

@@ -76,13 +76,13 @@ impl JobSettings {
         let duration = |setting: &str| match find(setting) {
             None => Ok(None),
             Some((key, value)) => parse_duration(value).map(Some).ok_or_else(|| {
-                format!("the annotation {key} is '{value}': give a duration such as 10s or 5m")
+                format!("the annotation {key} is '{value}'; expected a duration such as 10s or 5m")
             }),
         };
         let backoff_limit = match find("backoff-limit") {
             None => None,
             Some((key, value)) => Some(value.parse().map_err(|_| {
-                format!("the annotation {key} is '{value}': give a whole number of 0 or more")
+                format!("the annotation {key} is '{value}'; expected a whole number of 0 or more")
             })?),
         };
         let restart_failed = match find("restart-failed") {
@@ -91,7 +91,7 @@ impl JobSettings {
             Some((_, "after-delay")) => true,
             Some((key, value)) => {
                 return Err(format!(
-                    "the annotation {key} is '{value}': give never or after-delay"
+                    "the annotation {key} is '{value}'; expected never or after-delay"
                 ));
             }
         };
@@ -132,7 +132,7 @@ fn check_budget_names(annotations: &Pairs, app_type: &str) -> Result<(), String>
         let known = Budget::ALL.map(Budget::as_str);
         if let Some(phase) = phase.filter(|phase| !known.contains(phase)) {
             return Err(format!(
-                "the annotation {key} names '{phase}', for which there is no budget: give one of {}",
+                "the annotation {key} names the unknown budget '{phase}'; expected one of {}",
                 known.join(", ")
             ));
         }
@@ -426,7 +426,7 @@ mod tests {
         check_settings(
             json!({"config-controller.semafor.ch/backoff-limit": "-1"}),
             Err(
-                "the annotation config-controller.semafor.ch/backoff-limit is '-1': give a whole number of 0 or more",
+                "the annotation config-controller.semafor.ch/backoff-limit is '-1'; expected a whole number of 0 or more",
             ),
         );
     }
@@ -447,13 +447,13 @@ mod tests {
         check_settings(
             json!({budget("pulling"): "soon"}),
             Err(
-                "the annotation config-controller.semafor.ch/start-budget.pulling is 'soon': give a duration such as 10s or 5m",
+                "the annotation config-controller.semafor.ch/start-budget.pulling is 'soon'; expected a duration such as 10s or 5m",
             ),
         );
         check_settings(
             json!({format!("scim.{}", budget("fetching")): "5s"}),
             Err(
-                "the annotation scim.config-controller.semafor.ch/start-budget.fetching names 'fetching', for which there is no budget: give one of creating, scheduling, mounting, pulling, pull-error, initialising, starting, readying",
+                "the annotation scim.config-controller.semafor.ch/start-budget.fetching names the unknown budget 'fetching'; expected one of creating, scheduling, mounting, pulling, pull-error, initialising, starting, readying",
             ),
         );
         // That of another type is its own business.

@@ -119,13 +119,13 @@ impl fmt::Display for MetaError {
         match self {
             Self::Reserved(key) => write!(
                 f,
-                "'{key}' is reserved, since answers use it for the instance itself: choose another key"
+                "'{key}' is reserved, because responses use it for the instance itself; choose another key"
             ),
             Self::NotScalar(key) => write!(
                 f,
-                "the value of '{key}' is an object or an array: give a string, a number, true, false, or null to remove it"
+                "the value of '{key}' is an object or an array; expected a string, a number, true or false, or null to remove the label"
             ),
-            Self::EmptyKey => write!(f, "a key is empty: give it at least one character"),
+            Self::EmptyKey => write!(f, "empty key; use at least one character"),
             Self::Limit(Size { pairs, bytes }) => write!(
                 f,
                 "this change would leave the instance with {pairs} labels of {bytes} bytes, but at most {PAIRS_MAX} labels of {BYTES_MAX} bytes (keys and values) are allowed: remove labels by setting them to null, or shorten their values"

@@ -37,20 +37,20 @@ pub enum NameError {
 impl fmt::Display for NameError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Empty => write!(f, "the name is empty: give 1 to {NAME_BYTES_MAX} bytes"),
+            Self::Empty => write!(f, "the name is empty; use 1 to {NAME_BYTES_MAX} bytes"),
             Self::TooLong(bytes) => write!(
                 f,
-                "the name has {bytes} bytes: at most {NAME_BYTES_MAX} are possible"
+                "the name has {bytes} bytes; at most {NAME_BYTES_MAX} are allowed"
             ),
-            Self::Slash => write!(f, "the name contains a '/': leave it out"),
+            Self::Slash => write!(f, "the name contains a '/'; remove it"),
             Self::Control(c) => write!(
                 f,
-                "the name contains the control character U+{:04X}: leave it out",
+                "the name contains the control character U+{:04X}; remove it",
                 u32::from(*c)
             ),
             Self::Dots => write!(
                 f,
-                "'.' and '..' are no names, since clients and proxies resolve them: choose another"
+                "the names '.' and '..' are not allowed, because clients and proxies resolve them; choose another name"
             ),
         }
     }

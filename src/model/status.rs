@@ -169,7 +169,7 @@ impl Finding {
             ..Self::new(
                 Phase::Stopping,
                 "Stopping",
-                "the previous instance of this name is being stopped; a new one is started when it is gone",
+                "the previous instance of this name is being stopped; a new one starts once it is gone",
             )
         }
     }
@@ -267,9 +267,9 @@ impl Ending {
     #[must_use]
     pub fn finding(&self) -> Finding {
         let message = if self.reason == COMPLETED {
-            "the app ended by itself with exit code 0"
+            "the app exited with code 0"
         } else {
-            "the instance reached the longest lifetime that its template allows"
+            "the instance reached the maximum lifetime that its template sets"
         };
         let mut finding = Finding::new(Phase::Starting, self.reason, message)
             .since(self.at)
@@ -395,7 +395,7 @@ fn without_pod(job: &Job, leaving: Option<&Pod>, said: Said<'_>) -> Finding {
         }
         None => {
             let message = match leaving {
-                Some(_) => "the pod is being stopped; the Job makes a new one when it is gone",
+                Some(_) => "the pod is being stopped; the Job creates a new one once it is gone",
                 None => "the Job has no pod yet",
             };
             (Finding::new(Phase::Creating, "NoPod", message), false)

@@ -169,24 +169,31 @@ impl Parsed {
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Expression(problem) => write!(f, "`${{…}}` is not understood: {problem}"),
+            Self::Expression(problem) => write!(f, "cannot parse `${{…}}`: {problem}"),
             Self::Control(problem) => f.write_str(problem),
             Self::PythonBlock => f.write_str(
-                "`<%` begins Python, an include or a definition, which are not run here; \
+                "`<%` starts a Python block, an include or a definition, which are not supported; \
                  use `${…}`, `% if` and `% for`, or put the text between `<%text>` and `</%text>`",
             ),
             Self::BlockNotClosed(begin) => {
-                write!(f, "`{begin}` has no end; add `{}`", begin.replace('<', "</"))
+                write!(
+                    f,
+                    "`{begin}` is not closed; add `{}`",
+                    begin.replace('<', "</")
+                )
             }
             Self::PrivateCharacter => f.write_str(
-                "the characters U+F0000 and U+F0001 are used to hold the places of values; take them out",
+                "the characters U+F0000 and U+F0001 are reserved for placeholders; remove them",
             ),
             Self::TooManyPlaceholders => {
-                write!(f, "more than {PLACEHOLDERS_MAX} times `${{…}}`; use fewer")
+                write!(
+                    f,
+                    "more than {PLACEHOLDERS_MAX} placeholders `${{…}}`; use fewer"
+                )
             }
             Self::Yaml(kind) => kind.fmt(f),
             Self::Shape(problem) => f.write_str(problem),
-            Self::KeyTwice(key) => write!(f, "two keys of one map are `{key}`; rename one"),
+            Self::KeyTwice(key) => write!(f, "duplicate key `{key}` in a map; rename one"),
         }
     }
 }

@@ -108,7 +108,7 @@ impl Reflecting<'_> {
         };
         Reflector {
             poll: WATCH_AGAIN,
-            loss: Some("why a pod is refused, not mounted or not ready is told in less detail"),
+            loss: Some("messages say less about why a pod is rejected, not mounted or not ready"),
             ..self.reflector(writer, scope, move |changes| {
                 let keys = events::keys_of_events(changes, &cache);
                 if !keys.is_empty() {

@@ -12,7 +12,7 @@ pub(super) struct Span(Infallible);
 
 impl Tracer {
     pub(super) fn start(_: &Settings, _: &str) -> Result<Option<Self>, String> {
-        log::warn!("no traces are sent: this program was built without the feature `traces`");
+        log::warn!("tracing is off: this program was built without the feature `traces`");
         Ok(None)
     }
 

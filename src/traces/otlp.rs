@@ -133,7 +133,7 @@ impl Tracer {
 
     pub(super) fn close(&self, longest: Duration) {
         if let Err(error) = self.provider.shutdown_with_timeout(longest) {
-            log::warn!("the last spans may not have been sent: {error}");
+            log::warn!("failed to send the last spans: {error}");
         }
     }
 
@@ -256,7 +256,9 @@ impl SpanProcessor for Bounded {
         tally.dropped.fetch_add(1, Ordering::Relaxed);
         if !tally.is_told.swap(true, Ordering::Relaxed) {
             let waiting_max = self.waiting_max;
-            log::warn!("spans are dropped: {waiting_max} wait already (OTEL_BSP_MAX_QUEUE_SIZE)");
+            log::warn!(
+                "dropping spans: {waiting_max} are already waiting to be sent (OTEL_BSP_MAX_QUEUE_SIZE)"
+            );
         }
     }
 
@@ -313,7 +315,7 @@ impl Exporter {
             .fetch_add(spans - refused, Ordering::Relaxed);
         self.tally.failed.fetch_add(refused, Ordering::Relaxed);
         let outcome = match outcome {
-            Ok(_) if refused > 0 => Err(format!("it took only a part: {refused} spans refused")),
+            Ok(_) if refused > 0 => Err(format!("the collector rejected {refused} spans")),
             other => other.map(drop),
         };
         self.note(&outcome, refused);
@@ -328,12 +330,14 @@ impl Exporter {
             (Ok(()), None) => self.tally.is_told.store(false, Ordering::Relaxed),
             (Ok(()), Some((_, lost))) => {
                 self.tally.is_told.store(false, Ordering::Relaxed);
-                log::info!("traces are taken again by {endpoint}; {lost} spans were lost");
+                log::info!("sending traces to {endpoint} works again; {lost} spans were lost");
             }
             (Err(why), before) => {
                 let (known, before) = before.unwrap_or_default();
                 if known != *why {
-                    log::warn!("traces are not taken by {endpoint}, and are lost: {why}");
+                    log::warn!(
+                        "sending traces to {endpoint} failed ({why}); the spans are lost, the next batch is tried"
+                    );
                 }
                 *trouble = Some((why.clone(), before + lost));
             }

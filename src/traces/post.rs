@@ -42,7 +42,7 @@ impl Post {
     pub(super) fn new(settings: &Settings) -> Result<Self, String> {
         let endpoint = &settings.endpoint;
         let url = Uri::try_from(endpoint).map_err(|error| {
-            format!("the endpoint of traces, {endpoint}, is no URL ({error}): see OTEL_EXPORTER_OTLP_ENDPOINT")
+            format!("OTEL_EXPORTER_OTLP_ENDPOINT: {endpoint} is not a URL: {error}")
         })?;
         let is_secure = url.scheme_str() == Some("https");
         let tls = TlsConfig::builder()
@@ -83,7 +83,7 @@ impl Post {
         let mut answer = request.send(body).map_err(|error| words(&error))?;
         let status = answer.status();
         if !status.is_success() {
-            return Err(format!("it answers {status}"));
+            return Err(format!("status {status}"));
         }
         let body = answer.body_mut().with_config().limit(ANSWER_BYTES_MAX);
         // It has said that it took them; what else it had to say is not worth an error.
@@ -115,14 +115,14 @@ fn roots(settings: &Settings) -> Result<Vec<Certificate<'static>>, String> {
     let mut roots = Vec::new();
     for item in ureq::tls::parse_pem(&pem) {
         if let PemItem::Certificate(root) =
-            item.map_err(|error| problem(format!("is no PEM: {error}")))?
+            item.map_err(|error| problem(format!("is not PEM: {error}")))?
         {
             roots.push(root);
         }
     }
     if roots.is_empty() {
         return Err(problem(
-            "holds no certificate: give a PEM file of the CA".into(),
+            "contains no certificate; expected a PEM file with the CA".into(),
         ));
     }
     Ok(roots)
@@ -130,8 +130,8 @@ fn roots(settings: &Settings) -> Result<Vec<Certificate<'static>>, String> {
 
 fn words(error: &Error) -> String {
     match error {
-        Error::Timeout(_) => "it does not answer in time".to_owned(),
-        Error::HostNotFound => "its name is not known".to_owned(),
+        Error::Timeout(_) => "no response in time".to_owned(),
+        Error::HostNotFound => "unknown host".to_owned(),
         other => other.to_string(),
     }
 }

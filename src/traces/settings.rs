@@ -25,7 +25,7 @@ pub struct Settings {
     pub sampler: Sampler,
     /// Spans that may wait to be sent.
     pub queue_max: usize,
-    /// Spans that are sent at once.
+    /// Maximum number of spans in one batch.
     pub batch_max: usize,
     /// How long a span waits for others at most.
     pub delay: Duration,

@@ -92,7 +92,7 @@ fn sentence_of(scan: &Scan) -> &'static str {
         Scan::UnknownQuotedScalarEscape
         | Scan::InvalidQuotedScalarHexEscape
         | Scan::InvalidUnicodeEscape => {
-            "a backslash in double quotes begins no known escape; write two, or use single quotes"
+            "an unknown escape in double quotes; write two backslashes, or use single quotes"
         }
         Scan::MappingValueNotAllowed | Scan::InvalidColonPlacement => {
             "a second `: ` in one line; quote the value, or begin a new line"
@@ -106,15 +106,15 @@ fn sentence_of(scan: &Scan) -> &'static str {
         | Scan::InvalidQuotedScalarIndent
         | Scan::InvalidFlowScalarIndent
         | Scan::InvalidBlockScalarIndent => {
-            "the indentation does not fit the lines above; give the keys of one map the same one"
+            "the indentation does not match the lines above; indent the keys of a map equally"
         }
         Scan::BlockSequenceEntryNotAllowed | Scan::BlockEntryInFlowCollection => {
-            "a list may not begin here; put `- ` on a line of its own"
+            "a list cannot start here; put `- ` on a line of its own"
         }
         Scan::UnexpectedCharacter { .. } | Scan::BomInsideDocument => {
-            "a character that may not stand here; put quotes around the value"
+            "a character that is not allowed here; put quotes around the value"
         }
-        Scan::UndeclaredTagHandle => "a tag with an unknown prefix; drop the tag",
+        Scan::UndeclaredTagHandle => "a tag with an unknown prefix; remove the tag",
         _ => "this is not valid YAML; check indentation, colons and quotes",
     }
 }
@@ -128,36 +128,36 @@ impl fmt::Display for ErrorKind {
             ),
             Self::TooDeep => write!(
                 f,
-                "lists and maps are nested more than {DEPTH_MAX} deep; make it flatter"
+                "lists and maps are nested more than {DEPTH_MAX} levels deep; reduce the nesting"
             ),
             Self::TooManyNodes => write!(
                 f,
-                "more than {NODES_MAX} values, aliases counted as what they stand for; use fewer"
+                "more than {NODES_MAX} values once aliases are expanded; use fewer"
             ),
             Self::TooMuchText => write!(
                 f,
-                "more than {EXPANDED_BYTES_MAX} bytes once aliases are written out; use fewer aliases"
+                "more than {EXPANDED_BYTES_MAX} bytes once aliases are expanded; use fewer aliases"
             ),
             Self::SecondDocument => f.write_str(
-                "a second document begins here, and one is all that is read; take it out",
+                "a second document starts here, but only one is allowed; remove it",
             ),
             Self::Tab => f.write_str("a tab in the indentation; use spaces"),
             Self::UnknownAlias => {
                 f.write_str("an alias (`*name`) without its anchor; define `&name` above it")
             }
             Self::AliasOfItself => f.write_str(
-                "an alias (`*name`) inside of the value that `&name` names; take it out",
+                "an alias (`*name`) inside the value of its own anchor (`&name`); remove it",
             ),
             Self::BadKey => f.write_str(
-                "a list, a map, null or an enormous number cannot be a key; put quotes around it",
+                "a list, a map, null or a number of more than 64 bits cannot be a key; put quotes around it",
             ),
             Self::BadMerge => {
-                f.write_str("`<<` takes a map or a list of maps; give it one, or quote the key")
+                f.write_str("`<<` requires a map or a list of maps; provide one, or quote the key")
             }
-            Self::BadTag(tag) => write!(f, "the value is no `!!{tag}`; drop the tag, or mend it"),
-            Self::BadBinary => f.write_str("`!!binary` takes base64; encode the value"),
+            Self::BadTag(tag) => write!(f, "the value is not a `!!{tag}`; fix it, or remove the tag"),
+            Self::BadBinary => f.write_str("`!!binary` requires base64; encode the value"),
             Self::NotFinite => f.write_str(
-                "`.inf` and `.nan` have no place in JSON; put quotes around it if it is text",
+                "JSON has no `.inf` and `.nan`; put quotes around it if it is text",
             ),
             Self::NumberTooLarge => {
                 f.write_str("the number has more than 64 bits; put quotes around it if it is text")

@@ -180,9 +180,9 @@ fn what_is_not_utf_8_is_a_problem_of_the_settings() {
         .arg("check")
         .arg(bad("--workers=")));
     let expected = [
-        "argument 2 ('--workers=\u{fffd}') is not UTF-8: give UTF-8 text",
-        "HOME is not UTF-8: give UTF-8 text",
-        "JOB_NAMESPACE is not UTF-8: give UTF-8 text",
+        "argument 2 ('--workers=\u{fffd}') is not valid UTF-8",
+        "HOME is not valid UTF-8",
+        "JOB_NAMESPACE is not valid UTF-8",
     ];
     let expected = expected.map(|line| format!("config-controller: {line}"));
     assert_eq!(said(&output, 2), expected);

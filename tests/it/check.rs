@@ -60,7 +60,7 @@ fn under_our_role_all_is_good_and_nothing_is_changed() {
     let found = with("ok template", &with("ok", &lines));
     let expected = [
         "ok template hello of templates",
-        "ok template needs of templates needs tag",
+        "ok template needs of templates requires tag",
     ];
     assert_eq!(found, expected);
     let asked: BTreeSet<(String, String)> = environment
@@ -143,7 +143,8 @@ fn a_broken_template_fails_and_a_second_offer_is_a_warning() {
     assert_eq!(failed.len(), 1, "{lines:?}");
     let begin = "FAIL template broken of templates templates/broken.yaml, line ";
     assert!(failed[0].starts_with(begin), "{failed:?}");
-    let doubled = "warn template hello of zz not used: templates offers that type, too";
+    let doubled =
+        "warn template hello of zz not used: ConfigMap templates already defines this type";
     assert_eq!(with("warn", &lines), [doubled]);
 }
 
@@ -185,7 +186,7 @@ fn files_are_looked_at_without_a_cluster() {
     assert_eq!((code, told.as_str()), (Some(0), ""), "{lines:?}");
     let good = with("ok", &lines);
     assert_eq!(good.len(), 4, "{lines:?}");
-    assert!(good[1].ends_with("control.yaml needs big"), "{good:?}");
+    assert!(good[1].ends_with("control.yaml requires big"), "{good:?}");
     assert_eq!(good[2], "ok template hello of demo-apps");
     let missing = folder.path("none.yaml").display().to_string();
     let (code, lines, _) = check(None, &[&manifest, &other, &missing]);
@@ -194,7 +195,7 @@ fn files_are_looked_at_without_a_cluster() {
     let failed = with("FAIL", &lines);
     assert_eq!(failed.len(), 3, "{lines:?}");
     assert!(
-        failed[0].ends_with("there is no ConfigMap in it"),
+        failed[0].ends_with("it contains no ConfigMap"),
         "{failed:?}"
     );
     assert!(failed[1].contains("cannot be read"), "{failed:?}");
@@ -217,7 +218,7 @@ fn a_file_is_read_up_to_its_bound() {
             bytes as u64
         );
         let (_, lines, _) = check(None, &[&file.display().to_string()]);
-        assert_eq!(lines[0].contains("it has more than"), refused, "{lines:?}");
+        assert_eq!(lines[0].contains("it is larger than"), refused, "{lines:?}");
     }
 }
 

@@ -157,7 +157,7 @@ fn a_budget_that_is_none_is_an_error_of_the_template() {
         .get("/app/hello/ann")
         .expect_error(422, "template_invalid");
     assert!(
-        sentence.contains("start-budget.pulling is 'soon': give a duration"),
+        sentence.contains("start-budget.pulling is 'soon'; expected a duration"),
         "{sentence}"
     );
 }

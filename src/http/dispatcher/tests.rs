@@ -318,7 +318,7 @@ fn bodies_that_cannot_be_labels() {
     check(
         &reply(bench.patch(json, r#"{"a":"b","ip":"6.6.6.6"}"#)),
         422,
-        r#"{"detail":{"status":"error","msg":"'ip' is reserved, since answers use it for the instance itself: choose another key","code":"reserved_key"}}"#,
+        r#"{"detail":{"status":"error","msg":"'ip' is reserved, because responses use it for the instance itself; choose another key","code":"reserved_key"}}"#,
     );
     for body in [r#"{"a":{}}"#, r#"{"a":[1]}"#, r#"{"":"x"}"#] {
         assert_eq!(reply(bench.patch(json, body)).status, 422);
@@ -329,7 +329,7 @@ fn bodies_that_cannot_be_labels() {
 #[test]
 fn names_and_queries_that_cannot_be() {
     let bench = Bench::new();
-    let dots = "'.' and '..' are no names, since clients and proxies resolve them: choose another";
+    let dots = "the names '.' and '..' are not allowed, because clients and proxies resolve them; choose another name";
     let plain = format!(r#"{{"status":"error","msg":"{dots}","code":"bad_name"}}"#);
     check(&bench.get("/app/scim/.."), 422, &plain);
     for method in [Method::Patch, Method::Delete] {

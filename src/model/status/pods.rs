@@ -136,11 +136,11 @@ fn container_failure(phase: Phase, container: &ContainerStatus, ended: &Terminat
     let name = container.name();
     let message = match reason {
         "OOMKilled" => format!(
-            "{kind} '{name}' used more memory than its limit and was killed: raise the limit or use less"
+            "{kind} '{name}' exceeded its memory limit and was killed: raise the limit, or use less memory"
         ),
         // It never ran: the message is the container runtime's.
         "StartError" => sentences::not_started(name, ended.message.as_deref().unwrap_or_default()),
-        _ => format!("{kind} '{name}' ended with exit code {}", ended.exit_code),
+        _ => format!("{kind} '{name}' exited with code {}", ended.exit_code),
     };
     let mut finding = Finding::new(phase, reason, message);
     finding.exit_code = Some(ended.exit_code);
@@ -202,12 +202,12 @@ pub(super) fn progress(job: &Job, pod: &Pod, said: Said<'_>) -> Finding {
     if initialised.is_some_and(|c| c.status != ConditionStatus::True)
         && !pod.init_containers().all(waits)
     {
-        let message = "the pod's init containers run";
+        let message = "the pod's init containers are running";
         return Finding::new(Phase::Initialising, "Initialising", message).since(begun);
     }
     let apps = pod.app_containers();
     if apps.clone().next().is_none() || apps.clone().any(waits) {
-        let message = "the node fetches the image and makes the container";
+        let message = "the node is pulling the image and creating the container";
         return Finding::new(Phase::Pulling, "ContainerCreating", message).since(begun);
     }
     let started = apps.filter_map(|c| match c.state {
@@ -227,10 +227,10 @@ fn scheduling(pod: &Pod, scheduled: Option<Condition<'_>>) -> Finding {
     let words = scheduled.map(Condition::message);
     let message = match words.filter(|words| !words.is_empty()) {
         Some(words) if reason == "Unschedulable" => format!(
-            "no node takes the pod: add one, or change what the template asks for ({words})"
+            "no node fits the pod: add a node, or change what the template requests ({words})"
         ),
         Some(words) => words.to_owned(),
-        None => "the pod waits for a node".to_owned(),
+        None => "the pod is waiting for a node".to_owned(),
     };
     Finding::new(Phase::Scheduling, reason, message).since(pod.metadata.creation_timestamp)
 }
@@ -245,7 +245,7 @@ fn mounting(pod: &Pod, said: Said<'_>) -> Finding {
     let Some(event) = last_said(said, &pod.metadata.uid, &reasons) else {
         // A kubelet of 1.31 tells that a pod is ready to start containers only with the first of them
         // (seen); one of 1.36 before.
-        let message = "the node prepares the pod's volumes and network (with Kubernetes 1.31 it may be fetching the image by now)";
+        let message = "the node is preparing the pod's volumes and network (on Kubernetes 1.31 it may already be pulling the image)";
         return Finding::new(Phase::Mounting, "Mounting", message);
     };
     let is_sandbox = event.reason == EventReason::FailedCreatePodSandBox;
@@ -254,7 +254,7 @@ fn mounting(pod: &Pod, said: Said<'_>) -> Finding {
 }
 
 fn readying(pod: &Pod, said: Said<'_>) -> Finding {
-    let runs = "the app runs and its readiness probe has not passed yet";
+    let runs = "the app is running, but its readiness probe has not passed yet";
     match last_said(said, &pod.metadata.uid, &[EventReason::Unhealthy]) {
         Some(event) => {
             let message = format!(

@@ -31,34 +31,34 @@ pub(super) fn refused_pod(message: &str) -> Told {
     let why = after(words, " is forbidden: ").unwrap_or(words);
     let is = |parts: &[&str]| parts.iter().any(|part| why.contains(part));
     if is(&["violates PodSecurity"]) {
-        let fix = "the namespace's Pod Security refuses the pod: change the template";
+        let fix = "the namespace's Pod Security rejects the pod: change the template";
         return told(true, fix, why);
     }
     if is(&["exceeded quota"]) {
-        let fix = "the quota on pods is used up: stop an instance or raise it, it is tried again";
+        let fix = "the quota on pods is exhausted: stop an instance or raise the quota; Kubernetes retries";
         return told(false, fix, why);
     }
     if is(&["failed quota"]) {
-        let fix = "a quota wants values that the template does not give: add them";
+        let fix = "a quota requires values that the template does not set: add them";
         return told(true, fix, why);
     }
     // LimitRange: `maximum cpu usage per Container is …`, `memory max limit to request ratio per …`.
     if is(&[" usage per ", "limit to request ratio per "]) {
-        let fix = "a LimitRange refuses the pod: change the requests and limits of the template";
+        let fix = "a LimitRange rejects the pod: change the requests and limits of the template";
         return told(true, fix, why);
     }
     if is(&["denied the request", "denied request"]) {
-        let fix = "an admission policy refuses the pod: change the template";
+        let fix = "an admission policy rejects the pod: change the template";
         return told(true, fix, why);
     }
     if is(&["error looking up service account"]) {
-        let fix = "the service account of the pod does not exist: create it, or correct its name in the template";
+        let fix = "the service account of the pod does not exist: create it, or fix its name in the template";
         return told(false, fix, why);
     }
     if let Some(why) = after(words, " is invalid: ") {
-        return told(true, "the pod is not valid: correct the template", why);
+        return told(true, "the pod is invalid: fix the template", why);
     }
-    told(false, "the pod is refused, it is tried again", why)
+    told(false, "the pod is rejected; Kubernetes retries", why)
 }
 
 /// Why a volume or the sandbox of a pod cannot be made.
@@ -66,8 +66,8 @@ pub(super) fn not_mounted(is_sandbox: bool, message: &str) -> String {
     let words = without_rpc(message);
     let sentence = match missing(words) {
         Some(missing) => missing,
-        None if is_sandbox => "the node cannot make the pod's sandbox, it is tried again".into(),
-        None => "a volume of the pod cannot be mounted, it is tried again".into(),
+        None if is_sandbox => "the node cannot create the pod's sandbox; Kubernetes retries".into(),
+        None => "a volume of the pod cannot be mounted; Kubernetes retries".into(),
     };
     told(false, &sentence, words).sentence
 }
@@ -79,13 +79,13 @@ pub(super) fn not_started(container: &str, message: &str) -> String {
         return told(false, &missing, words).sentence;
     }
     if words.contains("unable to start container process") {
-        let sentence = format!(
-            "the command of container '{container}' cannot be run: correct it in the template"
-        );
+        let sentence =
+            format!("the command of container '{container}' cannot be run: fix it in the template");
         return told(false, &sentence, words).sentence;
     }
-    let sentence =
-        format!("container '{container}' cannot be started as the template says: correct it");
+    let sentence = format!(
+        "container '{container}' cannot be created as the template describes it: fix the template"
+    );
     told(false, &sentence, words).sentence
 }
 
@@ -96,7 +96,7 @@ fn missing(words: &str) -> Option<String> {
     let is_it = |word: &str| words.contains(&format!("failed to sync {word} cache"));
     if let Some((_, kind)) = unread.iter().find(|(word, _)| is_it(word)) {
         return Some(format!(
-            "the node has not read a {kind} of the template yet, it is tried again"
+            "the node has not loaded a {kind} of the template yet; Kubernetes retries"
         ));
     }
     // CreateContainerConfigError: `couldn't find key K in Secret NAMESPACE/NAME`.
@@ -105,7 +105,7 @@ fn missing(words: &str) -> Option<String> {
         let (key, kind) = (parts.next()?, parts.nth(1)?);
         let name = parts.next()?.rsplit('/').next()?;
         return Some(format!(
-            "the {kind} '{name}' has no key '{key}': add it, or correct the template"
+            "the {kind} '{name}' has no key '{key}': add it, or fix the template"
         ));
     }
     let kinds = [
@@ -117,7 +117,7 @@ fn missing(words: &str) -> Option<String> {
         let (name, rest) = words.split_once(before)?.1.split_once('"')?;
         rest.starts_with(" not found").then(|| {
             format!(
-                "the {kind} '{name}' does not exist: create it, or correct its name in the template"
+                "the {kind} '{name}' does not exist: create it, or fix its name in the template"
             )
         })
     })
@@ -132,18 +132,18 @@ pub(super) fn no_image(container: &str, reason: &str, message: &str) -> Told {
     let words = why_not_pulled(message);
     let is = |parts: &[&str]| parts.iter().any(|part| words.contains(part));
     let (is_hopeless, what) = if reason == "InvalidImageName" {
-        (true, "has no valid name: correct it in the template")
+        (true, "has an invalid name: fix it in the template")
     } else if reason == "ErrImageNeverPull" {
         (
             true,
-            "is not on the node and may not be pulled: change its imagePullPolicy in the template",
+            "is not on the node, and its imagePullPolicy forbids pulling it: change that in the template",
         )
     } else if words.trim_end().ends_with(": not found")
         || is(&["404 Not Found", "manifest unknown"])
     {
         (
             true,
-            "does not exist, says the registry: check its name and tag in the template",
+            "does not exist in the registry: check its name and tag in the template",
         )
     } else if is(&[
         "401 Unauthorized",
@@ -153,10 +153,10 @@ pub(super) fn no_image(container: &str, reason: &str, message: &str) -> Told {
     ]) {
         (
             true,
-            "may not be pulled, says the registry: check its name and the imagePullSecrets of the template",
+            "cannot be pulled, because the registry denies access: check its name and the template's imagePullSecrets",
         )
     } else {
-        (false, "cannot be pulled, it is tried again")
+        (false, "cannot be pulled; Kubernetes retries")
     };
     told(is_hopeless, &format!("{image} {what}"), words)
 }

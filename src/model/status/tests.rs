@@ -217,7 +217,7 @@ fn a_pod_that_waits_for_a_node() {
     let told = finding(&job(json!({})), std::slice::from_ref(&unschedulable));
     assert_eq!(
         &*told.message,
-        "no node takes the pod: add one, or change what the template asks for (0/3 nodes are available)"
+        "no node fits the pod: add a node, or change what the template requests (0/3 nodes are available)"
     );
     check_pod(
         unschedulable,
@@ -302,7 +302,7 @@ fn init_containers() {
     let told = finding(&job(json!({})), &[on_node(failed)]);
     assert_eq!(
         &*told.message,
-        "init container 'prepare' ended with exit code 7"
+        "init container 'prepare' exited with code 7"
     );
     let retried = initialising(waiting("CrashLoopBackOff"), json!({}));
     check_pod(
@@ -539,7 +539,7 @@ fn a_container_that_kubernetes_runs_again() {
         json!({"phase": "Running", "containerStatuses": looping}),
     );
     let told = finding(&job(json!({})), std::slice::from_ref(&looping));
-    assert_eq!(&*told.message, "container 'app' ended with exit code 1");
+    assert_eq!(&*told.message, "container 'app' exited with code 1");
     assert_eq!(told.exit_code, Some(1));
     check_pod(
         looping,

@@ -175,31 +175,31 @@ pub(super) fn check_shape(tree: &Tree) -> Result<(), (u32, &'static str)> {
     };
     let line = |id: NodeId| tree.node(id).line;
     if !is_map(root) {
-        let problem = "a template is a map with `metadata` and `spec`; begin with `spec:`";
+        let problem = "a template must be a map with `metadata` and `spec`; start with `spec:`";
         return Err((line(root), problem));
     }
     if let Some(metadata) = tree.get(root, "metadata").filter(|id| !is_null(*id)) {
         if !is_map(metadata) {
-            return Err((line(metadata), "`metadata` is a map, with `labels` in it"));
+            return Err((line(metadata), "`metadata` must be a map with `labels`"));
         }
         for key in ["labels", "annotations"] {
             if let Some(strings) = tree.get(metadata, key)
                 && !is_map(strings)
                 && !is_null(strings)
             {
-                let problem = "`labels` and `annotations` are maps; write `key: value` in them";
+                let problem = "`labels` and `annotations` must be maps of `key: value`";
                 return Err((line(strings), problem));
             }
         }
     }
-    let missing = "a template needs `spec` with `containers` in it, as in a pod";
+    let missing = "a template must have `spec` with `containers`, as a pod has";
     let spec = tree
         .get(root, "spec")
         .ok_or_else(|| (line(root), missing))?;
     let containers = tree
         .get(spec, "containers")
         .ok_or_else(|| (line(spec), missing))?;
-    let problem = "`containers` is a list of at least one container, each a map";
+    let problem = "`containers` must be a list of at least one container, each a map";
     match &tree.node(containers).kind {
         Kind::Sequence(items) if !items.is_empty() => {
             let odd = items.iter().find(|item| !is_map(**item));

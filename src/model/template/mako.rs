@@ -120,7 +120,7 @@ impl<'a> Parser<'a> {
                     BlockKind::If { .. } => "if",
                     BlockKind::For => "for",
                 };
-                let problem = format!("`% {word}` has no end; add `% end{word}`");
+                let problem = format!("`% {word}` is not closed; add `% end{word}`");
                 Err((block.line, Problem::Control(problem)))
             }
         }
@@ -296,7 +296,7 @@ impl<'a> Parser<'a> {
                 // Python would go on with the inner loop's last value once that has ended.
                 if let Some(known) = [&key, &value].into_iter().find(|n| self.locals.contains(n)) {
                     return Err(format!(
-                        "`{known}` belongs to the loop around this one; use another name"
+                        "`{known}` is already used by an enclosing loop; use another name"
                     ));
                 }
                 self.begin(line, BlockKind::For)?;
@@ -305,7 +305,7 @@ impl<'a> Parser<'a> {
             }
             "endif" | "endfor" if ends(rest, "") => self.end(word),
             _ => Err(format!(
-                "`% {statement}` is no control line that is known here; there are `% if …:`, `% elif …:`, \
+                "`% {statement}` is not a supported control line; supported are `% if …:`, `% elif …:`, \
                  `% else:`, `% endif`, `% for k, v in alternatives.items():` and `% endfor`; \
                  for a line that begins with `%`, write `%%`"
             )),
@@ -315,7 +315,7 @@ impl<'a> Parser<'a> {
     fn begin(&mut self, line: u32, kind: BlockKind) -> Result<(), String> {
         if self.open.len() == CONTROL_DEPTH_MAX {
             return Err(format!(
-                "control lines nest more than {CONTROL_DEPTH_MAX} deep; make it flatter"
+                "control lines are nested more than {CONTROL_DEPTH_MAX} levels deep; reduce the nesting"
             ));
         }
         let outside = std::mem::take(&mut self.parts);
@@ -344,7 +344,7 @@ impl<'a> Parser<'a> {
             return Err(misplaced());
         };
         if condition.is_none() {
-            return Err(format!("`% {word}` after `% else`; put it before"));
+            return Err(format!("`% {word}` after `% else`; move it before"));
         }
         done.push(Branch {
             line: *line,
@@ -377,8 +377,8 @@ impl<'a> Parser<'a> {
                 self.locals.truncate(self.locals.len() - 2);
                 Part::For { body: parts }
             }
-            BlockKind::If { .. } => return Err("`% endfor` where `% endif` is due".to_owned()),
-            BlockKind::For => return Err("`% endif` where `% endfor` is due".to_owned()),
+            BlockKind::If { .. } => return Err("`% endfor` where `% endif` is expected".to_owned()),
+            BlockKind::For => return Err("`% endif` where `% endfor` is expected".to_owned()),
         });
         Ok(())
     }

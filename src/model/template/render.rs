@@ -110,7 +110,7 @@ impl Template {
             SelectError::Evaluation { line, error } => match error {
                 EvaluationError::Missing { name } => RenderError::VariableMissing { name },
                 EvaluationError::NotText => {
-                    let problem = "`in` and `alternatives[…]` take texts, and a value here is none; \
+                    let problem = "`in` and `alternatives[…]` require strings, but a value here is not one; \
                                    give `get` a default";
                     self.invalid((line, Problem::Expression(problem.to_owned())))
                 }
@@ -146,16 +146,16 @@ impl fmt::Display for RenderError {
             Self::ValueWithNul { name } => {
                 write!(
                     f,
-                    "the value of the variable `{name}` has a NUL in it; drop it"
+                    "the value of the variable `{name}` contains a NUL character; remove it"
                 )
             }
             Self::KeyTwice { line, key } => write!(
                 f,
-                "line {line}: with these values two keys of one map are `{key}`; use another value"
+                "line {line}: these values make two keys of one map `{key}`; use another value"
             ),
             Self::TooLarge => write!(
                 f,
-                "the rendered template has more than {RENDERED_BYTES_MAX} bytes, or its loops run too long; \
+                "the rendered template is larger than {RENDERED_BYTES_MAX} bytes, or its loops run too long; \
                  use shorter values"
             ),
             Self::Invalid(error) => error.fmt(f),

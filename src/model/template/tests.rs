@@ -123,7 +123,7 @@ fn what_would_run_code_is_refused_with_its_line() {
         "<%text filter='h'>",
         "</%def>",
     ] {
-        check_error(&format!("a: 1\n\nb: {text}\n"), 3, "not run here");
+        check_error(&format!("a: 1\n\nb: {text}\n"), 3, "not supported");
     }
 }
 
@@ -333,11 +333,11 @@ fn control_lines_that_do_not_fit_are_refused() {
         ("% else:\n", 1, "without its `% if`"),
         ("% elif True:\n", 1, "without its `% if`"),
         ("% if True:\n% else:\n% else:\n% endif", 3, "after `% else`"),
-        ("% if True:\n% endfor\n", 2, "`% endif` is due"),
+        ("% if True:\n% endfor\n", 2, "`% endif` is expected"),
         (
             "% for k, v in alternatives.items():\n% endif\n",
             2,
-            "`% endfor` is due",
+            "`% endfor` is expected",
         ),
         (
             "% for k, v in alternatives.items():\n% else:\n% endfor",
@@ -357,13 +357,17 @@ fn control_lines_that_do_not_fit_are_refused() {
         (
             "% for k, v in alternatives.items():\n% for v, w in alternatives.items():\n% endfor\n% endfor",
             2,
-            "`v` belongs to the loop around",
+            "`v` is already used",
         ),
-        ("% while True:\n% endwhile", 1, "no control line"),
-        ("a: 1\n% import os\n", 2, "no control line"),
+        (
+            "% while True:\n% endwhile",
+            1,
+            "not a supported control line",
+        ),
+        ("a: 1\n% import os\n", 2, "not a supported control line"),
         ("a: |\n  %d\n", 2, "write `%%`"),
-        ("% endif x\n", 1, "no control line"),
-        ("%\n", 1, "no control line"),
+        ("% endif x\n", 1, "not a supported control line"),
+        ("%\n", 1, "not a supported control line"),
         (
             "% for k, v in alternatives.items():\n% endfor\na: ${k}",
             3,
@@ -383,14 +387,14 @@ fn nesting_is_bounded() {
     };
     assert!(render(&nested(CONTROL_DEPTH_MAX), "").is_ok());
     let beyond = u32::try_from(CONTROL_DEPTH_MAX + 1).unwrap();
-    check_error(&nested(CONTROL_DEPTH_MAX + 1), beyond, "nest more than");
+    check_error(&nested(CONTROL_DEPTH_MAX + 1), beyond, "nested more than");
     let brackets = |depth: usize| {
         let value = format!("${{{}'x'{}}}", "(".repeat(depth), ")".repeat(depth));
         with_args(&format!("    - {value}\n"))
     };
     assert!(render(&brackets(EXPRESSION_DEPTH_MAX - 1), "").is_ok());
-    check_error(&brackets(EXPRESSION_DEPTH_MAX), 5, "nests more than");
-    check_error(&brackets(100_000), 5, "nests more than");
+    check_error(&brackets(EXPRESSION_DEPTH_MAX), 5, "nested more than");
+    check_error(&brackets(100_000), 5, "nested more than");
     // Chains do not nest.
     let chain = with_args(&format!("    - ${{{}'x'}}\n", "'' or not ".repeat(10_000)));
     let pod_template = render(&chain, "").unwrap();
@@ -403,7 +407,7 @@ fn placeholders_and_steps_are_bounded() {
     let many = |count: usize| with_args(&"    - ${'x'}\n".repeat(count));
     assert!(render(&many(PLACEHOLDERS_MAX), "").is_ok());
     let line = u32::try_from(PLACEHOLDERS_MAX + 5).unwrap();
-    check_error(&many(PLACEHOLDERS_MAX + 1), line, "times `${…}`");
+    check_error(&many(PLACEHOLDERS_MAX + 1), line, "placeholders `${…}`");
     let loops = |depth: usize, body: &str| {
         let begin: String = (0..depth)
             .map(|n| format!("% for k{n}, v{n} in alternatives.items():\n"))
@@ -457,14 +461,14 @@ fn variables_are_collected() {
 #[test]
 fn what_is_no_pod_template_is_refused() {
     for (text, line, part) in [
-        ("", 1, "begin with `spec:`"),
-        ("# nothing\n", 1, "begin with `spec:`"),
-        ("- a\n", 1, "begin with `spec:`"),
-        ("text", 1, "begin with `spec:`"),
-        ("metadata: {}\n", 1, "needs `spec`"),
-        ("metadata: {}\nspec:\n", 2, "needs `spec`"),
-        ("spec: ${'x'}\n", 1, "needs `spec`"),
-        ("spec:\n  a: 1\n", 2, "needs `spec`"),
+        ("", 1, "start with `spec:`"),
+        ("# nothing\n", 1, "start with `spec:`"),
+        ("- a\n", 1, "start with `spec:`"),
+        ("text", 1, "start with `spec:`"),
+        ("metadata: {}\n", 1, "must have `spec`"),
+        ("metadata: {}\nspec:\n", 2, "must have `spec`"),
+        ("spec: ${'x'}\n", 1, "must have `spec`"),
+        ("spec:\n  a: 1\n", 2, "must have `spec`"),
         ("spec:\n  containers:\n", 2, "at least one"),
         ("spec:\n  containers: []\n", 2, "at least one"),
         ("spec:\n  containers: ${'x'}\n", 2, "at least one"),
@@ -473,17 +477,17 @@ fn what_is_no_pod_template_is_refused() {
         (
             "metadata: []\nspec:\n  containers: [{a: b}]\n",
             1,
-            "`metadata` is a map",
+            "`metadata` must be a map",
         ),
         (
             "metadata:\n  labels: x\nspec:\n  containers: [{a: b}]\n",
             2,
-            "are maps",
+            "must be maps",
         ),
         (
             "metadata:\n  annotations: [x]\nspec:\n  containers: [{a: b}]\n",
             2,
-            "are maps",
+            "must be maps",
         ),
     ] {
         check_error(text, line, part);

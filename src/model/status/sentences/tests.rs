@@ -13,57 +13,57 @@ fn pods_that_are_refused() {
         (
             r#"pods "app-ann-bpwmj" is forbidden: violates PodSecurity "restricted:latest": privileged (container "main" must not set securityContext.privileged=true)"#,
             true,
-            r#"the namespace's Pod Security refuses the pod: change the template (violates PodSecurity "restricted:latest": privileged (container "main" must not set securityContext.privileged=true))"#,
+            r#"the namespace's Pod Security rejects the pod: change the template (violates PodSecurity "restricted:latest": privileged (container "main" must not set securityContext.privileged=true))"#,
         ),
         (
             r#"pods "app-ann-rnhn9" is forbidden: exceeded quota: small, requested: pods=1, used: pods=0, limited: pods=0"#,
             false,
-            "the quota on pods is used up: stop an instance or raise it, it is tried again (exceeded quota: small, requested: pods=1, used: pods=0, limited: pods=0)",
+            "the quota on pods is exhausted: stop an instance or raise the quota; Kubernetes retries (exceeded quota: small, requested: pods=1, used: pods=0, limited: pods=0)",
         ),
         (
             r#"pods "a-b" is forbidden: failed quota: small: must specify limits.cpu for: main"#,
             true,
-            "a quota wants values that the template does not give: add them (failed quota: small: must specify limits.cpu for: main)",
+            "a quota requires values that the template does not set: add them (failed quota: small: must specify limits.cpu for: main)",
         ),
         (
             r#"pods "app-ann-blcsf" is forbidden: maximum memory usage per Container is 64Mi, but limit is 128Mi"#,
             true,
-            "a LimitRange refuses the pod: change the requests and limits of the template (maximum memory usage per Container is 64Mi, but limit is 128Mi)",
+            "a LimitRange rejects the pod: change the requests and limits of the template (maximum memory usage per Container is 64Mi, but limit is 128Mi)",
         ),
         (
             r#"pods "a-b" is forbidden: cpu max limit to request ratio per Container is 2, but provided ratio is 4.000000"#,
             true,
-            "a LimitRange refuses the pod: change the requests and limits of the template (cpu max limit to request ratio per Container is 2, but provided ratio is 4.000000)",
+            "a LimitRange rejects the pod: change the requests and limits of the template (cpu max limit to request ratio per Container is 2, but provided ratio is 4.000000)",
         ),
         (
             r#"admission webhook "w.example.com" denied the request: no latest tags"#,
             true,
-            r#"an admission policy refuses the pod: change the template (admission webhook "w.example.com" denied the request: no latest tags)"#,
+            r#"an admission policy rejects the pod: change the template (admission webhook "w.example.com" denied the request: no latest tags)"#,
         ),
         (
             "pods \"a-b\" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request: no",
             true,
-            "an admission policy refuses the pod: change the template (ValidatingAdmissionPolicy 'p' with binding 'b' denied request: no)",
+            "an admission policy rejects the pod: change the template (ValidatingAdmissionPolicy 'p' with binding 'b' denied request: no)",
         ),
         (
             r#"pods "app-ann-" is forbidden: error looking up service account apps/worker: serviceaccount "worker" not found"#,
             false,
-            r#"the service account of the pod does not exist: create it, or correct its name in the template (error looking up service account apps/worker: serviceaccount "worker" not found)"#,
+            r#"the service account of the pod does not exist: create it, or fix its name in the template (error looking up service account apps/worker: serviceaccount "worker" not found)"#,
         ),
         (
             r#"Pod "a-b" is invalid: spec.containers[0].image: Required value"#,
             true,
-            "the pod is not valid: correct the template (spec.containers[0].image: Required value)",
+            "the pod is invalid: fix the template (spec.containers[0].image: Required value)",
         ),
         (
             r#"pods "app-ann-" is forbidden: no PriorityClass with name none was found"#,
             false,
-            "the pod is refused, it is tried again (no PriorityClass with name none was found)",
+            "the pod is rejected; Kubernetes retries (no PriorityClass with name none was found)",
         ),
         (
             r#"Internal error occurred: failed calling webhook "w": connect: connection refused"#,
             false,
-            r#"the pod is refused, it is tried again (Internal error occurred: failed calling webhook "w": connect: connection refused)"#,
+            r#"the pod is rejected; Kubernetes retries (Internal error occurred: failed calling webhook "w": connect: connection refused)"#,
         ),
     ] {
         check(
@@ -80,22 +80,22 @@ fn what_is_not_mounted() {
         (
             false,
             r#"MountVolume.SetUp failed for volume "settings" : configmap "settings" not found"#,
-            r#"the ConfigMap 'settings' does not exist: create it, or correct its name in the template (MountVolume.SetUp failed for volume "settings" : configmap "settings" not found)"#,
+            r#"the ConfigMap 'settings' does not exist: create it, or fix its name in the template (MountVolume.SetUp failed for volume "settings" : configmap "settings" not found)"#,
         ),
         (
             false,
             r#"MountVolume.SetUp failed for volume "data" : references non-existent secret key: k"#,
-            r#"a volume of the pod cannot be mounted, it is tried again (MountVolume.SetUp failed for volume "data" : references non-existent secret key: k)"#,
+            r#"a volume of the pod cannot be mounted; Kubernetes retries (MountVolume.SetUp failed for volume "data" : references non-existent secret key: k)"#,
         ),
         (
             false,
             r#"MountVolume.SetUp failed for volume "settings" : failed to sync configmap cache: timed out waiting for the condition"#,
-            r#"the node has not read a ConfigMap of the template yet, it is tried again (MountVolume.SetUp failed for volume "settings" : failed to sync configmap cache: timed out waiting for the condition)"#,
+            r#"the node has not loaded a ConfigMap of the template yet; Kubernetes retries (MountVolume.SetUp failed for volume "settings" : failed to sync configmap cache: timed out waiting for the condition)"#,
         ),
         (
             true,
             r#"Failed to create pod sandbox: rpc error: code = Unknown desc = failed to get sandbox runtime: no runtime for "none" is configured"#,
-            r#"the node cannot make the pod's sandbox, it is tried again (failed to get sandbox runtime: no runtime for "none" is configured)"#,
+            r#"the node cannot create the pod's sandbox; Kubernetes retries (failed to get sandbox runtime: no runtime for "none" is configured)"#,
         ),
     ] {
         assert_eq!(not_mounted(is_sandbox, words), expected);
@@ -107,31 +107,31 @@ fn containers_that_do_not_start() {
     for (words, expected) in [
         (
             r#"secret "password" not found"#,
-            r#"the Secret 'password' does not exist: create it, or correct its name in the template (secret "password" not found)"#,
+            r#"the Secret 'password' does not exist: create it, or fix its name in the template (secret "password" not found)"#,
         ),
         (
             "failed to sync secret cache: timed out waiting for the condition",
-            "the node has not read a Secret of the template yet, it is tried again (failed to sync secret cache: timed out waiting for the condition)",
+            "the node has not loaded a Secret of the template yet; Kubernetes retries (failed to sync secret cache: timed out waiting for the condition)",
         ),
         (
             "couldn't find key token in Secret apps/password",
-            "the Secret 'password' has no key 'token': add it, or correct the template (couldn't find key token in Secret apps/password)",
+            "the Secret 'password' has no key 'token': add it, or fix the template (couldn't find key token in Secret apps/password)",
         ),
         (
             "couldn't find key token in ConfigMap apps/settings",
-            "the ConfigMap 'settings' has no key 'token': add it, or correct the template (couldn't find key token in ConfigMap apps/settings)",
+            "the ConfigMap 'settings' has no key 'token': add it, or fix the template (couldn't find key token in ConfigMap apps/settings)",
         ),
         (
             r#"failed to create containerd task: failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process: exec: "/none": stat /none: no such file or directory: unknown"#,
-            r#"the command of container 'app' cannot be run: correct it in the template (unable to start container process: exec: "/none": stat /none: no such file or directory: unknown)"#,
+            r#"the command of container 'app' cannot be run: fix it in the template (unable to start container process: exec: "/none": stat /none: no such file or directory: unknown)"#,
         ),
         (
             "container has runAsNonRoot and image will run as root",
-            "container 'app' cannot be started as the template says: correct it (container has runAsNonRoot and image will run as root)",
+            "container 'app' cannot be created as the template describes it: fix the template (container has runAsNonRoot and image will run as root)",
         ),
         (
             "",
-            "container 'app' cannot be started as the template says: correct it",
+            "container 'app' cannot be created as the template describes it: fix the template",
         ),
     ] {
         assert_eq!(not_started("app", words), expected);
@@ -151,61 +151,61 @@ fn images() -> [Row; 10] {
             "InvalidImageName",
             r#"Failed to apply default image tag "No/Such:Image:Name": couldn't parse image name "No/Such:Image:Name": invalid reference format"#.into(),
             true,
-            r#"image 'No/Such:Image:Name' has no valid name: correct it in the template (Failed to apply default image tag "No/Such:Image:Name": couldn't parse image name "No/Such:Image:Name": invalid reference format)"#,
+            r#"image 'No/Such:Image:Name' has an invalid name: fix it in the template (Failed to apply default image tag "No/Such:Image:Name": couldn't parse image name "No/Such:Image:Name": invalid reference format)"#,
         ),
         (
             "ErrImageNeverPull",
             r#"Container image "x:1" is not present with pull policy of Never"#.into(),
             true,
-            r#"image 'x:1' is not on the node and may not be pulled: change its imagePullPolicy in the template (Container image "x:1" is not present with pull policy of Never)"#,
+            r#"image 'x:1' is not on the node, and its imagePullPolicy forbids pulling it: change that in the template (Container image "x:1" is not present with pull policy of Never)"#,
         ),
         (
             "ErrImagePull",
             format!("rpc error: code = NotFound desc = {}", pulled("r/x:1: not found")),
             true,
-            "image 'r/x:1' does not exist, says the registry: check its name and tag in the template (r/x:1: not found)",
+            "image 'r/x:1' does not exist in the registry: check its name and tag in the template (r/x:1: not found)",
         ),
         (
             "ImagePullBackOff",
             format!(r#"Back-off pulling image "r/x:1": ErrImagePull: rpc error: code = NotFound desc = {}"#, pulled("r/x:1: not found")),
             true,
-            "image 'r/x:1' does not exist, says the registry: check its name and tag in the template (r/x:1: not found)",
+            "image 'r/x:1' does not exist in the registry: check its name and tag in the template (r/x:1: not found)",
         ),
         (
             "ErrImagePull",
             pulled("pulling from host r failed with status code [manifests 1]: 403 Forbidden"),
             true,
-            "image 'r/x:1' may not be pulled, says the registry: check its name and the imagePullSecrets of the template (pulling from host r failed with status code [manifests 1]: 403 Forbidden)",
+            "image 'r/x:1' cannot be pulled, because the registry denies access: check its name and the template's imagePullSecrets (pulling from host r failed with status code [manifests 1]: 403 Forbidden)",
         ),
         (
             "ErrImagePull",
             pulled("failed to authorize: failed to fetch anonymous token: unexpected status: 401 Unauthorized"),
             true,
-            "image 'r/x:1' may not be pulled, says the registry: check its name and the imagePullSecrets of the template (failed to authorize: failed to fetch anonymous token: unexpected status: 401 Unauthorized)",
+            "image 'r/x:1' cannot be pulled, because the registry denies access: check its name and the template's imagePullSecrets (failed to authorize: failed to fetch anonymous token: unexpected status: 401 Unauthorized)",
         ),
         (
             "ErrImagePull",
             pulled("pull access denied, repository does not exist or may require authorization: server message: insufficient_scope: authorization failed"),
             true,
-            "image 'r/x:1' may not be pulled, says the registry: check its name and the imagePullSecrets of the template (pull access denied, repository does not exist or may require authorization: server message: insufficient_scope: authorization failed)",
+            "image 'r/x:1' cannot be pulled, because the registry denies access: check its name and the template's imagePullSecrets (pull access denied, repository does not exist or may require authorization: server message: insufficient_scope: authorization failed)",
         ),
         (
             "ErrImagePull",
             pulled("pulling from host r failed with status code [manifests 1]: 500 Internal Server Error"),
             false,
-            "image 'r/x:1' cannot be pulled, it is tried again (pulling from host r failed with status code [manifests 1]: 500 Internal Server Error)",
+            "image 'r/x:1' cannot be pulled; Kubernetes retries (pulling from host r failed with status code [manifests 1]: 500 Internal Server Error)",
         ),
         (
             "ImagePullBackOff",
             r#"Back-off pulling image "r/x:1""#.into(),
             false,
-            r#"image 'r/x:1' cannot be pulled, it is tried again (Back-off pulling image "r/x:1")"#,
+            r#"image 'r/x:1' cannot be pulled; Kubernetes retries (Back-off pulling image "r/x:1")"#,
         ),
         (
             "RegistryUnavailable",
             String::new(),
             false,
-            "the image of container 'app' cannot be pulled, it is tried again",
+            "the image of container 'app' cannot be pulled; Kubernetes retries",
         ),
     ]
 }

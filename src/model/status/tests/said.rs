@@ -117,9 +117,9 @@ fn a_pod_that_is_not_mounted() {
         (
             &[("Unhealthy", "not of this phase")],
             "Mounting",
-            "prepares",
+            "preparing",
         ),
-        (&[], "Mounting", "prepares"),
+        (&[], "Mounting", "preparing"),
     ] {
         let expected = format!("starting mounting {reason} 300s@3 pulling_image");
         let pods = std::slice::from_ref(&on_node);
@@ -139,7 +139,7 @@ fn a_probe_that_does_not_pass() {
     let told = check_said(&job(json!({})), &[running], "p1", &said, expected);
     assert_eq!(
         message(&told),
-        "the app runs and its readiness probe has not passed yet: check the app, or the probe in the template (Readiness probe failed: HTTP probe failed with statuscode: 503)"
+        "the app is running, but its readiness probe has not passed yet: check the app, or the probe in the template (Readiness probe failed: HTTP probe failed with statuscode: 503)"
     );
 }
 

@@ -6,7 +6,7 @@ use super::{
 
 /// What may stand in an expression, said where something else was met.
 const SUPPORTED: &str = "supported are `alternatives['x']`, `alternatives.get('x', 'default')`, \
-    loop variables, texts and numbers in quotes or not, `==`, `!=`, `in`, `and`, `or`, `not`";
+    loop variables, strings, numbers, `==`, `!=`, `in`, `and`, `or`, `not`";
 
 /// Reads the inside of `${…}` from `text`, which begins behind `${`. Answers with the length up to
 /// and with the closing brace. `locals` are the loop variables in scope.
@@ -146,7 +146,7 @@ impl<'a> Parser<'a> {
             return number(word).map(Token::Literal);
         }
         if word.is_empty() {
-            return Err(format!("`{first}` may not stand here; {SUPPORTED}"));
+            return Err(format!("`{first}` is not allowed here; {SUPPORTED}"));
         }
         Ok(match word {
             "None" => Token::Literal(Literal::None),
@@ -162,13 +162,13 @@ impl<'a> Parser<'a> {
         while let Some((offset, c)) = chars.next() {
             match c {
                 '\n' => break,
-                '\0' => return Err("a NUL may not stand here; take it out".to_owned()),
+                '\0' => return Err("a NUL character is not allowed here; remove it".to_owned()),
                 '\\' => text.push(match chars.next() {
                     Some((_, 'n')) => '\n',
                     Some((_, 't')) => '\t',
                     Some((_, c @ ('\\' | '\'' | '"'))) => c,
                     _ => {
-                        return Err("of the escapes, only `\\n \\t \\\\ \\' \\\"` are known".into());
+                        return Err("unknown escape; supported are `\\n \\t \\\\ \\' \\\"`".into());
                     }
                 }),
                 c if c == quote => {
@@ -178,14 +178,14 @@ impl<'a> Parser<'a> {
                 c => text.push(c),
             }
         }
-        Err(format!("the text is not closed; add `{quote}`"))
+        Err(format!("the string is not closed; add `{quote}`"))
     }
 
     fn choice(&mut self) -> Result<Expression, String> {
         self.depth += 1;
         if self.depth > EXPRESSION_DEPTH_MAX {
             return Err(format!(
-                "the expression nests more than {EXPRESSION_DEPTH_MAX} deep; make it simpler"
+                "the expression is nested more than {EXPRESSION_DEPTH_MAX} levels deep; simplify it"
             ));
         }
         let then = self.or()?;
@@ -247,7 +247,7 @@ impl<'a> Parser<'a> {
         } else if self.take_word("is")? {
             let negated = self.take_word("not")?;
             if self.advance()? != Token::Literal(Literal::None) {
-                return Err("`is` is only for `is None` and `is not None`; use `==`".to_owned());
+                return Err("`is` supports only `is None` and `is not None`; use `==`".to_owned());
             }
             let none = Expression::Literal(Literal::None);
             (Expression::Equal(left.into(), none.into()), negated)
@@ -334,7 +334,7 @@ impl<'a> Parser<'a> {
             if matches!(&key, Expression::Literal(literal) if !matches!(literal, Literal::Text(_)))
             {
                 return Err(
-                    "the name of a variable is a text; write `alternatives['x']`".to_owned(),
+                    "the name of a variable must be a string; write `alternatives['x']`".to_owned(),
                 );
             }
             self.expect_symbol("]")?;
@@ -369,7 +369,7 @@ impl<'a> Parser<'a> {
             // A value is a text already, and nothing is escaped unless asked for.
             "str" | "unicode" | "n" => Ok(None),
             _ => Err(format!(
-                "there is no filter `{name}`; there are `u`, `h` and `trim`"
+                "unknown filter `{name}`; supported are `u`, `h` and `trim`"
             )),
         }
     }
@@ -423,11 +423,11 @@ impl<'a> Parser<'a> {
     fn unexpected(&self, wanted: &str) -> String {
         let found = match &self.token {
             Token::Name(name) => format!("`{name}`"),
-            Token::Literal(_) => "a text or number".to_owned(),
+            Token::Literal(_) => "a string or number".to_owned(),
             Token::Symbol(symbol) => format!("`{symbol}`"),
             Token::End => "the end".to_owned(),
         };
-        format!("{wanted} is expected where {found} stands; {SUPPORTED}")
+        format!("expected {wanted}, found {found}; {SUPPORTED}")
     }
 }
 
@@ -441,14 +441,14 @@ fn one_or(mut operands: Vec<Expression>, all: fn(Vec<Expression>) -> Expression)
 
 fn unknown_name(name: &str) -> String {
     format!(
-        "`{name}` is not known here; a value of the caller is `${{alternatives['{name}']}}`, \
-         a variable of the shell is `${name}`, one of the container `$({name})`"
+        "`{name}` is not known here; a variable of the query is `${{alternatives['{name}']}}`, \
+         a shell variable is `${name}`, an environment variable of the container `$({name})`"
     )
 }
 
 /// At most fifteen digits, which every kind of number holds exactly.
 fn number(word: &str) -> Result<Literal, String> {
-    let refused = || format!("`{word}` is no number that is known here; put quotes around it");
+    let refused = || format!("`{word}` is not a supported number; put quotes around it");
     let digits = word.bytes().filter(u8::is_ascii_digit).count();
     let plain = word
         .bytes()

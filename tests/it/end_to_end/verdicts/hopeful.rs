@@ -126,7 +126,7 @@ fn a_start_with_trouble_is_given_up_after_its_budget() {
                 template: crashing,
                 budget: "start-budget.starting",
                 begins: ("Pod", "\"terminated\""),
-                words: Words::new("starting", &["CrashLoopBackOff", "Error"], &["exit code 3"])
+                words: Words::new("starting", &["CrashLoopBackOff", "Error"], &["code 3"])
                     .ended(3, Some("no licence")),
             },
         ] {

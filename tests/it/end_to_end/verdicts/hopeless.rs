@@ -126,14 +126,14 @@ fn programs() -> Vec<Hopeless> {
             app_type: "exit-3",
             template: troubles::exits("3", "no licence"),
             decides,
-            words: Words::new("starting", &["Error"], &["'main'", "exit code 3"])
+            words: Words::new("starting", &["Error"], &["'main'", "code 3"])
                 .ended(3, Some("no licence")),
         },
         Hopeless {
             app_type: "exit-0",
             template: troubles::exits("0", "nothing to do"),
             decides,
-            words: Words::new("starting", &["Completed"], &["exit code 0"]).ended(0, None),
+            words: Words::new("starting", &["Completed"], &["code 0"]).ended(0, None),
         },
         Hopeless {
             app_type: "out-of-memory",
@@ -145,7 +145,7 @@ fn programs() -> Vec<Hopeless> {
             app_type: "init-fails",
             template: troubles::failing_init(),
             decides,
-            words: Words::new("initialising", &["Error"], &["'prepare'", "exit code 4"])
+            words: Words::new("initialising", &["Error"], &["'prepare'", "code 4"])
                 .ended(4, Some("no database to prepare")),
         },
     ]
