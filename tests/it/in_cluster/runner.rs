@@ -59,6 +59,12 @@ impl<'a> Runner<'a> {
         pods: usize,
         environment: &[(&str, &str)],
     ) {
+        // A node would make a folder of what is not there.
+        assert!(
+            program.is_file(),
+            "{} is gone: was it built again?",
+            program.display()
+        );
         let job = self.job(program, arguments, pods, environment);
         let job = self.shared.write("job.json", &job.to_string());
         self.namespace

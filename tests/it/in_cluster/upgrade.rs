@@ -4,7 +4,7 @@ use super::image;
 use super::load;
 use super::runner::Runner;
 use crate::cluster::{self, Cluster, say};
-use crate::harness::{TemporaryFolder, eventually, example};
+use crate::harness::{Client, Connection, TemporaryFolder, eventually, example};
 use crate::manifests::tools::{CHART, Helm, Namespace, TIMEOUT};
 
 /// From so many addresses, since `sessionAffinity` keeps each with one replica.
@@ -57,9 +57,11 @@ fn an_upgrade_and_its_roll_back_fail_no_request() {
     let place = format!("--namespace={}", namespace.name);
     helm.run(&["install", "portal", CHART, &place, SHARE, "--wait", TIMEOUT]);
     let service = super::address(&namespace, "portal-config-controller");
-    crate::harness::Client::new(service)
-        .get(load::READY)
-        .expect(200);
+    // kube-proxy may learn of the ready pods later than helm does.
+    eventually("the Service leads to a replica", || {
+        Connection::open(service).ok()
+    });
+    Client::new(service).get(load::READY).expect(200);
 
     let runner = Runner::new(cluster);
     let host = format!("portal-config-controller.{}", namespace.name);
