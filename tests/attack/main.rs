@@ -220,7 +220,7 @@ fn attack_tiny(strike: &Strike, aim: &Aim) -> Result<Outcome, String> {
     arena::strike(&mut Target::local(served, &aim)?, strike)
 }
 
-/// Gives an instance a meta label that makes its answer 4 KB long.
+/// Gives an instance a meta label that makes its response 4 KB long.
 fn give_medium_answer(address: SocketAddr) -> Result<(), String> {
     let body = format!("{{\"note\":\"{}\"}}", "x".repeat(3_950));
     let patch = format!(

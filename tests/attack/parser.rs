@@ -24,7 +24,7 @@ const SILENCE: Duration = Duration::from_millis(250);
 /// What must become of an input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Must {
-    /// One answer of 400 or above that says that the request is not understood, then the end.
+    /// One response of 400 or above that says that the request is not understood, then the end.
     Refuse,
     /// So many answers, of whatever the path deserves, and the connection goes on.
     Serve(usize),
@@ -48,7 +48,7 @@ impl fmt::Display for Reaction {
         };
         let end = if self.closed { "closed" } else { "open" };
         match statuses.is_empty() {
-            true => write!(f, "{open}no answer, {end}{close}"),
+            true => write!(f, "{open}no response, {end}{close}"),
             false => write!(f, "{open}{}, {end}{close}", statuses.join(" ")),
         }
     }
@@ -119,7 +119,7 @@ fn send(input: &Input, address: SocketAddr) -> Result<Reaction, String> {
     let is_right = match input.must {
         Must::Refuse => closed && statuses.len() == 1 && refusals.contains(&statuses[0]),
         Must::Serve(count) => {
-            // A 100 comes before the answer that it promises.
+            // A 100 comes before the response that it promises.
             let answers: Vec<&u16> = statuses.iter().filter(|status| **status != 100).collect();
             let refused = answers.iter().any(|status| refusals.contains(*status));
             !closed && !refused && answers.len() == count

@@ -24,9 +24,9 @@ pub(crate) struct Aim {
     pub(crate) id: Option<u32>,
     /// A path that is answered 200.
     pub(crate) path: String,
-    /// A path with an answer of some hundred KB or more.
+    /// A path with a response of some hundred KB or more.
     pub(crate) large: String,
-    /// A path with an answer of about 4 KB.
+    /// A path with a response of about 4 KB.
     pub(crate) medium: String,
     /// How long things are held.
     pub(crate) hold: Duration,

@@ -1,7 +1,7 @@
 //! A plain HTTP/1.1 client for measurements: one connection, one request at a time, blocking.
 //!
 //! It binds the local address it is told, so that the service sees several peers on loopback.
-//! Also here: what an answer looks like on the wire, for those who send requests by hand.
+//! Also here: what a response looks like on the wire, for those who send requests by hand.
 
 // Included by two programs; each of them uses a part of it.
 #![allow(dead_code)]
@@ -47,7 +47,7 @@ impl Client {
         Ok(Self { stream, input })
     }
 
-    /// Sends a request; the status and length of its answer's body.
+    /// Sends a request; the status and length of its response's body.
     pub(crate) fn ask(&mut self, request: &[u8]) -> Result<(u16, usize)> {
         self.stream.write_all(request)?;
         loop {
@@ -75,7 +75,7 @@ pub(crate) fn status(to: SocketAddr, from: Ipv4Addr, path: &str, wait: Duration)
     Ok(status)
 }
 
-/// Where an answer begins and ends.
+/// Where a response begins and ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Answer {
     /// Its status code.
@@ -92,7 +92,7 @@ impl Answer {
         self.head.saturating_add(self.body)
     }
 
-    /// The answer that begins here, if its head is complete. (Nobody who is measured sends
+    /// The response that begins here, if its head is complete. (Nobody who is measured sends
     /// short answers in chunks.)
     pub(crate) fn first(bytes: &[u8]) -> Option<Self> {
         let head = bytes.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
@@ -108,7 +108,7 @@ impl Answer {
     }
 }
 
-/// The statuses of all whole answers here.
+/// The statuses of all whole responses here.
 pub(crate) fn statuses(mut bytes: &[u8]) -> Vec<u16> {
     let mut statuses = Vec::new();
     while let Some(answer) = Answer::first(bytes) {

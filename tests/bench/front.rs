@@ -35,7 +35,7 @@ struct Subject {
     served: Served,
     /// For each number of connections, the rounds.
     rounds: [Vec<Round>; CONNECTIONS.len()],
-    /// For each number of connections, how many of them had an answer.
+    /// For each number of connections, how many of them had a response.
     served_connections: [usize; CONNECTIONS.len()],
 }
 
@@ -122,7 +122,7 @@ fn measure(served: &Served, connections: usize, seconds: u64) -> Result<Round, S
 }
 
 /// So many clients keep a connection each and ask at the same time for two seconds; how many of
-/// them had an answer.
+/// them had a response.
 fn everybody(served: &Served, connections: usize) -> usize {
     let patience = Duration::from_secs(2);
     let (answered, start) = (AtomicUsize::new(0), Barrier::new(connections));
@@ -219,7 +219,7 @@ fn goals(subjects: &[Subject], calls: u64) -> Vec<Goal> {
             |r| r >= 0.9,
         ),
         Goal {
-            what: "connections without an answer: 0",
+            what: "connections without a response: 0",
             met: unserved.iter().all(|count| *count == 0.0),
             seen: unserved,
         },

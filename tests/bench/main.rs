@@ -9,7 +9,7 @@
 //! | `environment` | the processes that are measured |
 //! | `client` | a plain HTTP client |
 //! | `cluster` | a program of its own: the fake API server, filled |
-//! | `bare` | a package of its own: programs that answer a constant |
+//! | `bare` | a package of its own: programs that response a constant |
 //!
 //! A scenario returns its figures as JSON and its table as Markdown. No figure is written down
 //! anywhere here; the goals are, beside the figures that they are about.

@@ -83,7 +83,7 @@ pub(crate) struct Logged {
     pub(crate) traceparent: String,
 }
 
-/// An answer with a body.
+/// A response with a body.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Answer {
     /// The status code.
@@ -116,7 +116,7 @@ pub(crate) struct Watch {
 /// What comes out.
 #[derive(Clone, Debug)]
 pub(crate) enum Reply {
-    /// One answer.
+    /// One response.
     Answer(Answer),
     /// A stream.
     Watch(Box<Watch>),
@@ -452,7 +452,7 @@ fn answer(code: u16, body: Value) -> Answer {
     }
 }
 
-/// A refusal as an answer.
+/// A refusal as a response.
 pub(crate) fn refused(refusal: &Refusal) -> Answer {
     let mut answer = answer(refusal.code, refusal.status.clone());
     if let Some(secs) = refusal.retry_after_secs {

@@ -9,7 +9,7 @@ use super::cluster::scatter;
 /// One thing that goes wrong with one request.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Fault {
-    /// The answer comes later.
+    /// The response comes later.
     Delay(Duration),
     /// 429 with `Retry-After`; nothing was done.
     TooManyRequests {
@@ -28,7 +28,7 @@ pub(crate) enum Fault {
     Webhook(String),
     /// The connection is closed before anything was done.
     Drop,
-    /// It is done, but the connection is closed instead of an answer.
+    /// It is done, but the connection is closed instead of a response.
     LoseAnswer,
     /// A list shows the state of so many writes ago.
     StaleList(u64),

@@ -48,7 +48,7 @@ fn limits() -> Arc<Limits> {
     })
 }
 
-/// Feeds `bytes` to a connection, at most `piece` at a time, and answers all that it asks.
+/// Feeds `bytes` to a connection, at most `piece` at a time, and responses all that it asks.
 fn talk(bytes: &[u8], piece: usize) -> Talk {
     let (limits, now) = (limits(), Instant::now());
     let mut heads = Heads::new(SystemTime::UNIX_EPOCH);
@@ -77,18 +77,18 @@ fn talk(bytes: &[u8], piece: usize) -> Talk {
 fn go_on(connection: &mut Connection, talk: &mut Talk, heads: &mut Heads, now: Instant) -> bool {
     match connection.next(now) {
         Step::Request(request) => {
-            assert_eq!(talk.refusal, None, "a refusal is the last answer");
+            assert_eq!(talk.refusal, None, "a refusal is the last response");
             check_request(&request);
             let echo = Response::with_type(200, "text/plain", Body::Owned(request.body.clone()));
             let answered = connection.answer(echo, false, heads, now);
-            answered.expect("the answer can be sent");
+            answered.expect("the response can be sent");
             talk.requests.push(*request);
             true
         }
         Step::Refused(refusal) => {
             assert_eq!(talk.refusal.replace(refusal), None, "two refusals");
             let answered = connection.answer(refusal.response(), true, heads, now);
-            answered.expect("the answer can be sent");
+            answered.expect("the response can be sent");
             true
         }
         Step::Wait if !connection.is_flushed() => {

@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::fake_kube::dynamics::pod_script::PodScript;
 use crate::fake_kube::faults::{Fault, FaultRule};
 use crate::harness::{
-    Answer, Client, PREFIX, Pending, TEMPLATE, TemporaryFolder, TestEnvironment, eventually,
+    Client, PREFIX, Pending, Response, TEMPLATE, TemporaryFolder, TestEnvironment, eventually,
 };
 
 const PORTAL: &str = "portal-0123456789abcdef";
@@ -62,12 +62,12 @@ fn begin(client: Client, token: &str, method: &str, path: &str, body: &str) -> P
 }
 
 #[track_caller]
-fn ask(client: Client, token: &str, method: &str, path: &str) -> Answer {
+fn ask(client: Client, token: &str, method: &str, path: &str) -> Response {
     begin(client, token, method, path, "").finish()
 }
 
 #[track_caller]
-fn get(client: Client, token: &str, path: &str) -> Answer {
+fn get(client: Client, token: &str, path: &str) -> Response {
     ask(client, token, "GET", path)
 }
 
@@ -98,25 +98,25 @@ fn is_probe(method: &str, path: &str) -> bool {
 }
 
 #[track_caller]
-fn check_turned_away(method: &str, path: &str, answer: &Answer) {
-    assert_eq!(answer.status, 401, "{method} {path}: {}", answer.text);
+fn check_turned_away(method: &str, path: &str, response: &Response) {
+    assert_eq!(response.status, 401, "{method} {path}: {}", response.text);
     assert_eq!(
-        answer.header("www-authenticate"),
+        response.header("www-authenticate"),
         "Bearer",
         "{method} {path}"
     );
     match method {
-        "HEAD" => assert_eq!(answer.text, ""),
-        "PATCH" | "DELETE" => drop(answer.expect_detail(401, "error", "unauthorized")),
+        "HEAD" => assert_eq!(response.text, ""),
+        "PATCH" | "DELETE" => drop(response.expect_detail(401, "error", "unauthorized")),
         "GET" if path.starts_with("/release/") => {
-            drop(answer.expect_detail(401, "error", "unauthorized"));
+            drop(response.expect_detail(401, "error", "unauthorized"));
         }
-        _ => drop(answer.expect_error(401, "unauthorized")),
+        _ => drop(response.expect_error(401, "unauthorized")),
     }
 }
 
 #[test]
-fn without_a_token_nothing_but_the_probes_answers() {
+fn without_a_token_only_the_probes_respond() {
     let guarded = Guarded::with(|builder| builder.setting("AUTH_FAILURES_MAX", "1000"));
     let client = guarded.client();
     let mut walked = 0;
@@ -134,8 +134,8 @@ fn without_a_token_nothing_but_the_probes_answers() {
             &format!("Token {PORTAL}"),
             PORTAL,
         ] {
-            let answer = client.begin(method, &path, &[("Authorization", odd)], "");
-            check_turned_away(method, &path, &answer.finish());
+            let response = client.begin(method, &path, &[("Authorization", odd)], "");
+            check_turned_away(method, &path, &response.finish());
         }
         let known = ask(client, PORTAL, method, &path);
         assert_ne!(known.status, 401, "{method} {path}: {}", known.text);
@@ -145,7 +145,7 @@ fn without_a_token_nothing_but_the_probes_answers() {
 }
 
 #[test]
-fn a_request_that_is_turned_away_changes_nothing() {
+fn a_denied_request_changes_nothing() {
     let guarded = Guarded::new();
     let client = guarded.client();
     get(client, PORTAL, "/app/hello/ann").expect(200);
@@ -177,8 +177,8 @@ fn a_token_sees_and_uses_its_types_alone() {
         assert!(sentence.starts_with("this token may not use the app type '"));
     }
     for method in ["PATCH", "DELETE"] {
-        let answer = ask(client, DAEMON, method, "/app/other/bob");
-        let _ = answer.expect_detail(403, "error", "forbidden");
+        let response = ask(client, DAEMON, method, "/app/other/bob");
+        let _ = response.expect_detail(403, "error", "forbidden");
     }
     assert_eq!(guarded.environment.jobs().len(), 2);
     ask(client, DAEMON, "DELETE", "/app/hello/ann").expect(200);
@@ -346,11 +346,11 @@ fn without_kubernetes_only_remembered_tokens_are_good() {
     get(client, PORTAL, "/app").expect(200);
     environment.kube.stop_listening();
     get(client, PORTAL, "/app").expect(200);
-    let answer = get(client, STRANGER, "/app");
-    let _ = answer.expect_error(503, "kubernetes_unavailable");
-    assert_eq!(answer.header("retry-after"), "1");
-    let answer = ask(client, STRANGER, "DELETE", "/app/hello/ann");
-    let _ = answer.expect_detail(503, "error", "kubernetes_unavailable");
+    let response = get(client, STRANGER, "/app");
+    let _ = response.expect_error(503, "kubernetes_unavailable");
+    assert_eq!(response.header("retry-after"), "1");
+    let response = ask(client, STRANGER, "DELETE", "/app/hello/ann");
+    let _ = response.expect_detail(503, "error", "kubernetes_unavailable");
     environment.kube.start_listening();
     eventually("tokens are reviewed again", || {
         (get(client, STRANGER, "/app").status == 403).then_some(())
@@ -365,8 +365,8 @@ fn without_kubernetes_only_remembered_tokens_are_good() {
 fn without_the_right_to_review_the_operator_is_called_for() {
     let environment = reviewed(PodScript::default());
     environment.kube.set_may_review(false);
-    let answer = get(environment.client(), PORTAL, "/app");
-    let _ = answer.expect_error(500, "not_permitted");
+    let response = get(environment.client(), PORTAL, "/app");
+    let _ = response.expect_error(500, "not_permitted");
     environment.kube.set_may_review(true);
     get(environment.client(), PORTAL, "/app").expect(200);
 }

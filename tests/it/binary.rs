@@ -15,7 +15,7 @@ use crate::fake_kube::FakeKube;
 use crate::fake_kube::cluster::resource::Resource;
 use crate::fake_kube::dynamics::PodChange;
 use crate::harness::{
-    Answer, Client, NAMESPACE, TEMPLATE, TemporaryFolder, TestEnvironment, apply_templates,
+    Client, NAMESPACE, Response, TEMPLATE, TemporaryFolder, TestEnvironment, apply_templates,
     eventually,
 };
 
@@ -145,7 +145,7 @@ fn version_is_the_packages() {
 }
 
 #[test]
-fn all_problems_of_the_settings_are_told_at_once() {
+fn all_problems_of_the_settings_are_reported_together() {
     let output = run(program()
         .env("START_WAIT", "soon")
         .env("SERVICE_PORT", "99999")
@@ -170,7 +170,7 @@ fn all_problems_of_the_settings_are_told_at_once() {
 }
 
 #[test]
-fn what_is_not_utf_8_is_a_problem_of_the_settings() {
+fn values_that_are_not_utf_8_are_problems_of_the_settings() {
     let bad = |start: &str| OsString::from_vec([start.as_bytes(), b"\xff"].concat());
     let output = run(program()
         .env("JOB_NAMESPACE", bad("secret"))
@@ -208,7 +208,7 @@ fn without_any_cluster_it_says_what_to_do() {
 }
 
 #[test]
-fn a_kubeconfig_that_is_none_is_told_with_all_that_is_wrong() {
+fn an_invalid_kubeconfig_is_reported_with_all_its_problems() {
     let folder = TemporaryFolder::new();
     let output = run(program().env("KUBECONFIG", folder.path("nothing")));
     assert!(said(&output, 2)[0].contains("names no file that exists"));
@@ -267,7 +267,7 @@ fn sigterm_and_sigint_end_it_with_0() {
 }
 
 #[test]
-fn a_wrong_ca_is_told_in_the_log_and_to_callers() {
+fn a_wrong_ca_is_logged_and_returned_to_callers() {
     let folder = TemporaryFolder::new();
     let server = FakeKube::builder().tls().start().expect("the fake starts");
     let other = FakeKube::builder().tls().start().expect("the fake starts");
@@ -275,7 +275,7 @@ fn a_wrong_ca_is_told_in_the_log_and_to_callers() {
         .kubeconfig(NAMESPACE)
         .replace(&other.url(), &server.url());
     let mut running = Running::start(&folder.write("kubeconfig", &wrong));
-    let refused: Answer = running.client.get("/app/hello/ann");
+    let refused: Response = running.client.get("/app/hello/ann");
     refused.expect_error(503, "not_synced");
     let mut line = String::new();
     while !line.contains("certificate") {
@@ -352,9 +352,9 @@ fn a_kill_in_the_middle_of_50_starts_loses_nothing() {
         (environment.jobs().len() >= 10).then_some(())
     });
     first.child.kill().expect("it can be killed");
-    let answers = callers.into_iter().filter_map(Result::ok);
-    let answered = answers.filter_map(|caller| caller.try_finish().ok());
-    assert!(answered.into_iter().all(|answer| answer.status == 200));
+    let responses = callers.into_iter().filter_map(Result::ok);
+    let answered = responses.filter_map(|caller| caller.try_finish().ok());
+    assert!(answered.into_iter().all(|response| response.status == 200));
     let second = Running::start(&environment.kubeconfig());
     second.wait_ready();
     let again: Vec<_> = names
@@ -363,8 +363,8 @@ fn a_kill_in_the_middle_of_50_starts_loses_nothing() {
         .collect();
     let mut addresses = BTreeSet::new();
     for caller in again {
-        let answer = caller.finish().expect(200);
-        addresses.insert(answer["ip"].as_str().expect("an address").to_owned());
+        let response = caller.finish().expect(200);
+        addresses.insert(response["ip"].as_str().expect("an address").to_owned());
     }
     assert_eq!(addresses.len(), names.len());
     assert_eq!(environment.jobs().len(), names.len());

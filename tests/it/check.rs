@@ -101,7 +101,7 @@ fn under_the_originals_role_it_works_with_less() {
 }
 
 #[test]
-fn each_right_that_is_needed_is_missed() {
+fn each_missing_right_is_reported() {
     let all = "[create, delete, get, list, watch]";
     for right in ["create", "delete", "get", "list"] {
         let environment =
@@ -161,14 +161,14 @@ fn an_api_server_that_is_away_is_one_line() {
 }
 
 #[test]
-fn settings_that_are_wrong_are_told_with_code_2() {
+fn invalid_settings_exit_with_code_2() {
     let (code, lines, told) = check(None, &["--start-wait=soon"]);
     assert_eq!((code, lines.len()), (Some(2), 0));
     assert!(told.contains("START_WAIT"), "{told}");
 }
 
 #[test]
-fn files_are_looked_at_without_a_cluster() {
+fn files_are_checked_without_a_cluster() {
     let folder = TemporaryFolder::new();
     let write = |name: &str, text: &str| folder.write(name, text).display().to_string();
     let bare = write("bare.yaml", TEMPLATE);

@@ -29,7 +29,7 @@
 //! | what they stand on | |
 //! |---|---|
 //! | `environment` | the servers under test |
-//! | `fixture` | requests, answers and checks |
+//! | `fixture` | requests, responses and checks |
 //! | `types` | app types that mean the same everywhere |
 
 #[path = "contract_environment.rs"]
@@ -128,7 +128,7 @@ const fn fake(id: &'static str, says: &'static str, run: fn() -> Outcome) -> Row
     }
 }
 
-/// A request and its answer. In all texts `<type>` stands for a type that can be started, `<new>`
+/// A request and its response. In all texts `<type>` stands for a type that can be started, `<new>`
 /// for a name that nobody has, and `<host>` for what the request has in its Host header.
 struct Exchange {
     method: &'static str,
@@ -136,11 +136,11 @@ struct Exchange {
     headers: &'static [(&'static str, &'static str)],
     body: &'static str,
     status: u16,
-    answer: Body,
-    answer_headers: &'static [(&'static str, &'static str)],
+    response: Body,
+    response_headers: &'static [(&'static str, &'static str)],
 }
 
-/// What the body of an answer must be.
+/// What the body of a response must be.
 #[derive(Clone, Copy)]
 enum Body {
     /// These bytes.
@@ -154,15 +154,15 @@ enum Body {
 }
 
 /// A request without headers and body of its own.
-const fn ask(method: &'static str, path: &'static str, status: u16, answer: Body) -> Exchange {
+const fn ask(method: &'static str, path: &'static str, status: u16, response: Body) -> Exchange {
     Exchange {
         method,
         path,
         headers: &[],
         body: "",
         status,
-        answer,
-        answer_headers: &[],
+        response,
+        response_headers: &[],
     }
 }
 
@@ -181,9 +181,9 @@ impl Exchange {
     }
 
     /// Answered with these headers; the empty text is none.
-    const fn with(self, answer_headers: &'static [(&'static str, &'static str)]) -> Self {
+    const fn with(self, response_headers: &'static [(&'static str, &'static str)]) -> Self {
         Self {
-            answer_headers,
+            response_headers,
             ..self
         }
     }
@@ -196,15 +196,15 @@ impl Exchange {
         };
         let path = fill(self.path);
         let mut reply = fixture.ask(self.method, &path, self.headers, &fill(self.body))?;
-        for (name, value) in self.answer_headers {
-            // The instance that the path names is the one in the answer.
+        for (name, value) in self.response_headers {
+            // The instance that the path names is the one in the response.
             let value = match value.strip_prefix("http://<host>") {
                 Some("<path>") => format!("http://{}{}", fixture.host(), without_slash(&path)),
                 _ => fill(value),
             };
             reply = reply.has(name, &value)?;
         }
-        match self.answer {
+        match self.response {
             Body::Exactly(text) => reply.exactly(self.status, text).map(drop),
             Body::Error(code) => reply.error(self.status, code).map(drop),
             Body::Detail(word, code) => reply.detail(self.status, word, code).map(drop),
@@ -326,7 +326,7 @@ fn required() -> BTreeSet<String> {
 }
 
 #[test]
-fn the_table_has_every_line_of_the_contract_once() {
+fn the_table_covers_every_line_of_the_contract_once() {
     let rows = table();
     let ids: BTreeSet<String> = rows.iter().map(|row| row.id.to_owned()).collect();
     let missing: Vec<String> = required().difference(&ids).cloned().collect();
@@ -342,7 +342,7 @@ fn the_table_has_every_line_of_the_contract_once() {
 }
 
 #[test]
-fn every_row_says_what_it_is_about() {
+fn every_row_has_a_description() {
     for row in table() {
         assert!(row.says.len() > 20, "{}: {:?}", row.id, row.says);
         // What was wrong in 2.7.1 is told with what it did.

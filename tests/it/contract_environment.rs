@@ -365,11 +365,15 @@ fn resolve(url: &str) -> Result<SocketAddr, String> {
 /// `hello` where the server has it, else its first type.
 fn offered_type(address: SocketAddr) -> Result<String, String> {
     let pending = Client::new(address).try_begin("GET", "/app", &[], "");
-    let answer = pending
+    let response = pending
         .and_then(harness::Pending::try_finish)
         .map_err(|error| format!("GET /app at CONTRACT_URL ({address}): {error}"))?;
-    let types: Vec<String> = serde_json::from_str(&answer.text)
-        .map_err(|error| format!("GET /app is no array of strings ({error}): {}", answer.text))?;
+    let types: Vec<String> = serde_json::from_str(&response.text).map_err(|error| {
+        format!(
+            "GET /app is no array of strings ({error}): {}",
+            response.text
+        )
+    })?;
     let hello = types.iter().find(|app_type| *app_type == "hello");
     let chosen = hello.or_else(|| types.first());
     chosen.cloned().ok_or_else(|| {

@@ -47,7 +47,7 @@ pub(super) const ROWS: &[Row] = &[
     ),
     fixture(
         "W7",
-        "the same verdict asked for again is held for 1 s and more; 2.7.1 answers at once, 20 times a second",
+        "the same verdict asked for again is held for 1 s and more; 2.7.1 returns at once, 20 times a second",
         &[Types],
         a_verdict_is_held,
     ),
@@ -59,7 +59,7 @@ pub(super) const ROWS: &[Row] = &[
     ),
     fixture(
         "W14",
-        "a template without metadata, or whose labels are null, starts; 2.7.1 answers 404 `'labels'`",
+        "a template without metadata, or whose labels are null, starts; 2.7.1 returns 404 `'labels'`",
         &[Types],
         templates_without_labels,
     ),
@@ -105,7 +105,7 @@ pub(super) const ROWS: &[Row] = &[
     ),
 ];
 
-/// Every answer comes within this, unless it is held on purpose.
+/// Every response comes within this, unless it is held on purpose.
 const AT_ONCE: Duration = Duration::from_secs(30);
 
 fn app_error(fixture: &Fixture) -> Outcome {
@@ -411,9 +411,9 @@ fn draining() -> Outcome {
     for (method, path) in requests {
         let mut connection = Connection::open(address).map_err(|error| error.to_string())?;
         let sent = connection.send("GET", "/info", &[], "");
-        let answer = sent.and_then(|()| connection.read(false));
-        let status = answer.map_err(|error| error.to_string())?.status;
-        same("an answer before", status, 200)?;
+        let response = sent.and_then(|()| connection.read(false));
+        let status = response.map_err(|error| error.to_string())?.status;
+        same("a response before", status, 200)?;
         open.push((method, path, connection));
     }
     let waiting = begin(address, "GET", "/app/hello/ann", PATIENT, "")?;
@@ -425,9 +425,9 @@ fn draining() -> Outcome {
     for (method, path, mut connection) in open {
         let body = if method == "PATCH" { "{}" } else { "" };
         let sent = connection.send(method, path, JSON, body);
-        let answer = sent.and_then(|()| connection.read(false));
-        let answer = answer.map_err(|error| format!("{method} {path}: {error}"))?;
-        let told = Reply::new(format!("{method} {path}"), answer)?.has("retry-after", "1")?;
+        let response = sent.and_then(|()| connection.read(false));
+        let response = response.map_err(|error| format!("{method} {path}: {error}"))?;
+        let told = Reply::new(format!("{method} {path}"), response)?.has("retry-after", "1")?;
         match method {
             "GET" => told.error(503, "draining")?,
             _ => told.detail(503, "error", "draining")?,

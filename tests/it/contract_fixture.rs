@@ -1,4 +1,4 @@
-//! What rows are written with: requests, answers, and what an answer must be.
+//! What rows are written with: requests, responses, and what a response must be.
 //!
 //! Nothing here panics where a server is wrong: a row says what it found, and all rows are
 //! reported together.
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::environment::{Kube, TestEnvironment};
-use crate::harness::{Answer, Client, PATIENCE, Pending, is_the_service, patience};
+use crate::harness::{Client, PATIENCE, Pending, Response, is_the_service, patience};
 
 /// What a row comes to: the sentence is what was wrong.
 pub(super) type Outcome<T = ()> = Result<T, String>;
@@ -20,7 +20,7 @@ pub(super) type Outcome<T = ()> = Result<T, String>;
 /// The headers of a PATCH.
 pub(super) const JSON: &[(&str, &str)] = &[("Content-Type", "application/json")];
 
-/// Asks for an answer at once.
+/// Asks for a response at once.
 pub(super) const HURRIED: &[(&str, &str)] = &[("Prefer", "wait=0")];
 
 /// Asks for the longest wait that any row needs.
@@ -137,7 +137,7 @@ impl<'a> Fixture<'a> {
         self.ask("PATCH", path, JSON, &body.to_string())
     }
 
-    /// Sends a request, whose answer may come later.
+    /// Sends a request, whose response may come later.
     pub(super) fn begin(
         &self,
         method: &str,
@@ -183,9 +183,9 @@ impl<'a> Fixture<'a> {
         let mut stream = self.connect()?;
         let told = |error: std::io::Error| format!("{bytes:?}: {error}");
         stream.write_all(bytes.as_bytes()).map_err(told)?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).map_err(told)?;
-        Ok(answer)
+        let mut response = String::new();
+        stream.read_to_string(&mut response).map_err(told)?;
+        Ok(response)
     }
 
     /// A plain connection.
@@ -209,7 +209,7 @@ impl Drop for Fixture<'_> {
     }
 }
 
-/// Sends a request; the answer may come later.
+/// Sends a request; the response may come later.
 pub(super) fn begin(
     address: std::net::SocketAddr,
     method: &str,
@@ -224,7 +224,7 @@ pub(super) fn begin(
     }
 }
 
-/// Sends a request and waits for the answer.
+/// Sends a request and waits for the response.
 pub(super) fn answered(
     address: std::net::SocketAddr,
     method: &str,
@@ -242,30 +242,30 @@ pub(super) struct Asked {
 }
 
 impl Asked {
-    /// Whether an answer has come.
+    /// Whether a response has come.
     pub(super) fn is_answered(&self) -> bool {
         self.pending.is_answered()
     }
 
-    /// Waits for the answer.
+    /// Waits for the response.
     pub(super) fn finish(self) -> Outcome<Reply> {
         match self.pending.try_finish() {
-            Ok(answer) => Reply::new(self.what, answer),
+            Ok(response) => Reply::new(self.what, response),
             Err(error) => Err(format!("{} is not answered: {error}", self.what)),
         }
     }
 }
 
-/// An answer that keeps the rules of all answers ([`Reply::new`]).
+/// A response that keeps the rules of all responses ([`Reply::new`]).
 pub(super) struct Reply {
     what: String,
-    answer: Answer,
+    response: Response,
 }
 
 impl Reply {
-    /// Checks what every answer must have, whatever the request (part B section 2, A18).
-    pub(super) fn new(what: String, answer: Answer) -> Outcome<Self> {
-        let reply = Self { what, answer };
+    /// Checks what every response must have, whatever the request (part B section 2, A18).
+    pub(super) fn new(what: String, response: Response) -> Outcome<Self> {
+        let reply = Self { what, response };
         let text = reply.text();
         let length = reply.header("content-length");
         if !reply.what.starts_with("HEAD ") {
@@ -295,33 +295,33 @@ impl Reply {
         Ok(reply)
     }
 
-    /// Checks that our OpenAPI document knows of such an answer; at a URL, or in the place of
+    /// Checks that our OpenAPI document knows of such a response; at a URL, or in the place of
     /// our service, may be any server.
     fn is_described(&self) -> Outcome {
         if std::env::var_os("CONTRACT_URL").is_some() || !is_the_service() {
             return Ok(());
         }
         let (method, target) = self.what.split_once(' ').unwrap_or((&self.what, ""));
-        crate::openapi::check(method, target, &self.answer).map_err(|why| self.told(&why))
+        crate::openapi::check(method, target, &self.response).map_err(|why| self.told(&why))
     }
 
-    /// A sentence with the request and the answer in front.
+    /// A sentence with the request and the response in front.
     fn told(&self, what: &str) -> String {
-        let (status, text) = (self.answer.status, self.text());
+        let (status, text) = (self.response.status, self.text());
         format!("{}: {status} {text}: {what}", self.what)
     }
 
     pub(super) fn status(&self) -> u16 {
-        self.answer.status
+        self.response.status
     }
 
     pub(super) fn text(&self) -> &str {
-        &self.answer.text
+        &self.response.text
     }
 
     /// A header's value; the empty text if it is not there.
     pub(super) fn header(&self, name: &str) -> &str {
-        self.answer.header(name)
+        self.response.header(name)
     }
 
     /// Checks a header; the empty text is none.
@@ -332,7 +332,7 @@ impl Reply {
 
     /// Checks the status.
     pub(super) fn is(self, status: u16) -> Outcome<Self> {
-        holds(self.answer.status == status, || {
+        holds(self.response.status == status, || {
             self.told(&format!("{status} was expected"))
         })?;
         Ok(self)

@@ -12,7 +12,7 @@ use crate::harness::{Client, ROLE, TestEnvironment as Fake, eventually};
 pub(super) const ROWS: &[Row] = &[
     fixture(
         "B2.headers",
-        "every answer has date, content-length and content-type: application/json without charset",
+        "every response has date, content-length and content-type: application/json without charset",
         &[],
         headers,
     ),
@@ -118,7 +118,7 @@ pub(super) const ROWS: &[Row] = &[
     ),
     fake(
         "B2.500",
-        "an error of the server is a JSON object too, where 2.7.1 answers `Internal Server Error` as text/plain",
+        "an error of the server is a JSON object too, where 2.7.1 returns `Internal Server Error` as text/plain",
         a_missing_right,
     ),
     fixture(
@@ -381,7 +381,7 @@ fn headers(fixture: &Fixture) -> Outcome {
     for path in ["/app", "/info", &fixture.list(), "/nowhere"] {
         // Rows beside this one start and stop instances, between a GET and its HEAD, too.
         soon("a HEAD with the length of the GET", || {
-            // What all answers must have is checked with each of them.
+            // What all responses must have is checked with each of them.
             let got = fixture.get(path)?.has("content-type", "application/json")?;
             let length = got.text().len().to_string();
             let head = fixture.ask("HEAD", path, &[], "")?.is(got.status())?;
@@ -429,7 +429,7 @@ fn idle_after(fixture: &Fixture, path: &str, status: &str) -> Outcome {
     for _ in 0..2 {
         let sent = stream.write_all(request.as_bytes());
         sent.map_err(|error| format!("{path} on an idle connection: {error}"))?;
-        // The answer, which is far shorter than this, and then silence.
+        // The response, which is far shorter than this, and then silence.
         stream
             .set_read_timeout(Some(IDLE))
             .map_err(|error| error.to_string())?;
@@ -451,12 +451,12 @@ fn idle_after(fixture: &Fixture, path: &str, status: &str) -> Outcome {
 }
 
 fn redirect_keeps_the_host(fixture: &Fixture) -> Outcome {
-    let answer = fixture.raw(
+    let response = fixture.raw(
         "GET /app/a/?x=1 HTTP/1.1\r\nHost: config-service:3333\r\nConnection: close\r\n\r\n",
     )?;
     let expected = "location: http://config-service:3333/app/a?x=1\r\n";
-    let found = answer.to_ascii_lowercase();
-    holds(found.contains(expected), || answer)
+    let found = response.to_ascii_lowercase();
+    holds(found.contains(expected), || response)
 }
 
 fn segments_are_decoded(fixture: &Fixture) -> Outcome {
@@ -491,19 +491,19 @@ fn unprocessable_content(fixture: &Fixture) -> Outcome {
         fixture.list(),
         fixture.host()
     );
-    let answer = fixture.raw(&request)?;
+    let response = fixture.raw(&request)?;
     let line = "HTTP/1.1 422 Unprocessable Content\r\n";
-    holds(answer.starts_with(line), || answer.clone())?;
+    holds(response.starts_with(line), || response.clone())?;
     let body = r#"{"detail":[{"type":"dict_type","loc":["body"],"msg":"Input should be a valid dictionary","input":[]}]}"#;
-    holds(answer.ends_with(&format!("\r\n\r\n{body}")), || answer)
+    holds(response.ends_with(&format!("\r\n\r\n{body}")), || response)
 }
 
 /// What the front itself refuses is an object like all errors.
 fn refused(fixture: &Fixture, request: &str, status: u16, code: &str) -> Outcome {
-    let answer = fixture.raw(request)?;
-    let shown = answer.get(..400).unwrap_or(&answer);
+    let response = fixture.raw(request)?;
+    let shown = response.get(..400).unwrap_or(&response);
     let told = || format!("{:?}: {shown}", request.lines().next().unwrap_or_default());
-    let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(told)?;
+    let (head, body) = response.split_once("\r\n\r\n").ok_or_else(told)?;
     holds(head.starts_with(&format!("HTTP/1.1 {status} ")), told)?;
     let body: serde_json::Value = serde_json::from_str(body).map_err(|_| told())?;
     same(&told(), keys(&body), vec!["status", "msg", "code"])?;

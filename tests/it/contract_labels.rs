@@ -145,15 +145,15 @@ pub(super) const ROWS: &[Row] = &[
     ),
     fixture(
         "S3-by-hand",
-        "a label `meta-ip` that somebody has set on the pod is not shown; 2.7.1 answers it as the address",
+        "a label `meta-ip` that somebody has set on the pod is not shown; 2.7.1 returns it as the address",
         &[Edit],
         labels_by_hand,
     ),
 ];
 
 /// A PATCH of what does not exist whose body is refused.
-const fn patch(body: &'static str, answer: Body) -> Exchange {
-    ask("PATCH", "/app/<type>/<new>", 422, answer).sending(JSON, body)
+const fn patch(body: &'static str, response: Body) -> Exchange {
+    ask("PATCH", "/app/<type>/<new>", 422, response).sending(JSON, body)
 }
 
 const NOT_A_DICT_ARRAY: Body = Body::Exactly(
@@ -286,8 +286,8 @@ fn content_types(fixture: &Fixture) -> Outcome {
         &[("Content-Type", "text/json")],
         &[],
     ] {
-        let answer = fixture.ask("PATCH", &path, headers, r#"{"n":"x"}"#)?;
-        answer.exactly(422, refused)?;
+        let response = fixture.ask("PATCH", &path, headers, r#"{"n":"x"}"#)?;
+        response.exactly(422, refused)?;
     }
     Ok(())
 }
@@ -338,8 +338,8 @@ fn reads_back(fixture: &Fixture) -> Outcome {
 
 fn limits(fixture: &Fixture) -> Outcome {
     let refused = |path: &str, body: &Value, bound: &str| {
-        let answer = fixture.patch(path, body)?;
-        let sentence = answer.detail(422, "error", "labels_limit")?;
+        let response = fixture.patch(path, body)?;
+        let sentence = response.detail(422, "error", "labels_limit")?;
         holds(sentence.contains(bound), || sentence)
     };
     let pairs =

@@ -16,7 +16,7 @@ use crate::harness::{Connection, PREFIX, TestEnvironment as Fake};
 pub(super) const ROWS: &[Row] = &[
     fake(
         "V10",
-        "with Kubernetes away every answer is JSON, and no connection is cut",
+        "with Kubernetes away every response is JSON, and no connection is cut",
         kubernetes_away,
     ),
     fake(
@@ -101,9 +101,9 @@ fn kubernetes_away() -> Outcome {
             ""
         };
         let sent = connection.send(method, path, JSON, body);
-        let answer = sent.and_then(|()| connection.read(false));
-        let answer = answer.map_err(|error| format!("{method} {path}: {error}"))?;
-        Reply::new(format!("{method} {path}"), answer)?.is(status)?;
+        let response = sent.and_then(|()| connection.read(false));
+        let response = response.map_err(|error| format!("{method} {path}: {error}"))?;
+        Reply::new(format!("{method} {path}"), response)?.is(status)?;
     }
     ask(&environment, "GET", "/app/hello/new")?.error(503, "kubernetes_unavailable")?;
     ask(&environment, "PATCH", "/app/hello/ann")?.detail(503, "error", "kubernetes_unavailable")?;
@@ -139,12 +139,12 @@ fn kubernetes_in_trouble() -> Outcome {
             ("DELETE", "/app/hello/ann"),
             ("GET", "/release/ann"),
         ] {
-            let answer = ask(&environment, method, path)?;
-            holds([500, 503].contains(&answer.status()), || {
-                answer.text().to_owned()
+            let response = ask(&environment, method, path)?;
+            holds([500, 503].contains(&response.status()), || {
+                response.text().to_owned()
             })?;
-            let status = answer.status();
-            let detail = answer.json(status)?;
+            let status = response.status();
+            let detail = response.json(status)?;
             same("it is wrapped", keys(&detail), vec!["detail"])?;
             let word = &detail["detail"]["status"];
             same("its word", word, &json!("error"))?;

@@ -41,7 +41,7 @@ pub(super) const ROWS: &[Row] = &[
     ),
     fake(
         "B3.2-error",
-        "with Kubernetes away GET /app and the lists are arrays still, where 2.7.1 answers 500 as text",
+        "with Kubernetes away GET /app and the lists are arrays still, where 2.7.1 returns 500 as text",
         reads_without_kubernetes,
     ),
     fixture(
@@ -52,7 +52,7 @@ pub(super) const ROWS: &[Row] = &[
     ),
     fixture(
         "W12",
-        "a ConfigMap without data harms nothing; 2.7.1 answers 500 to /app and /release, and 404 to starts",
+        "a ConfigMap without data harms nothing; 2.7.1 returns 500 to /app and /release, and 404 to starts",
         &[Types, Edit],
         a_config_map_without_data,
     ),
@@ -131,7 +131,7 @@ pub(super) const ROWS: &[Row] = &[
     ),
     fixture(
         "W13",
-        "a pod with our type label and no name label is no instance; 2.7.1 answers the list with 500",
+        "a pod with our type label and no name label is no instance; 2.7.1 returns the list with 500",
         &[Edit],
         a_pod_without_a_name,
     ),
@@ -169,8 +169,8 @@ fn two_keys() -> Outcome {
     let types = [("zeta", TEMPLATE), ("scim", TEMPLATE)];
     apply_templates(&environment.kube, "templates", &types, json!({}));
     soon("the ConfigMap is seen", || {
-        let answer = answered(environment.address(0), "GET", "/app", &[], "")?;
-        answer.exactly(200, r#"["scim","zeta"]"#).map(drop)
+        let response = answered(environment.address(0), "GET", "/app", &[], "")?;
+        response.exactly(200, r#"["scim","zeta"]"#).map(drop)
     })
 }
 

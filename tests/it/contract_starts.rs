@@ -94,7 +94,7 @@ pub(super) const ROWS: &[Row] = &[
     ),
     fake(
         "W4-at-once",
-        "two GETs before there is a pod are both answered with it; 2.7.1 answers the second at once with the 409 as 404",
+        "two GETs before there is a pod are both answered with it; 2.7.1 returns the second at once with the 409 as 404",
         two_before_the_pod,
     ),
     fake(
@@ -114,7 +114,7 @@ pub(super) const ROWS: &[Row] = &[
     ),
     fake(
         "A7",
-        "a start during a stop waits until that Job is gone, and makes a new one; 2.7.1 answers 404",
+        "a start during a stop waits until that Job is gone, and makes a new one; 2.7.1 returns 404",
         start_during_a_stop,
     ),
     fixture(
@@ -393,8 +393,8 @@ fn lingering() -> Outcome<(Fake, String, String)> {
 }
 
 fn stop(environment: &Fake) -> Outcome {
-    let answer = answered(environment.address(0), "DELETE", "/app/hello/ann", &[], "")?;
-    answer.exactly(200, SUCCESS).map(drop)
+    let response = answered(environment.address(0), "DELETE", "/app/hello/ann", &[], "")?;
+    response.exactly(200, SUCCESS).map(drop)
 }
 
 /// The address is not answered by a GET that does not wait, nor by the list.

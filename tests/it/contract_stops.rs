@@ -78,8 +78,8 @@ fn lingering() -> Outcome<Fake> {
 }
 
 fn delete(environment: &Fake) -> Outcome {
-    let answer = answered(environment.address(0), "DELETE", "/app/hello/ann", &[], "")?;
-    answer.exactly(200, SUCCESS).map(drop)
+    let response = answered(environment.address(0), "DELETE", "/app/hello/ann", &[], "")?;
+    response.exactly(200, SUCCESS).map(drop)
 }
 
 fn does_not_wait() -> Outcome {

@@ -1,4 +1,4 @@
-//! Our own program on a real cluster, from its command line to pods that answer.
+//! Our own program on a real cluster, from its command line to pods that response.
 //!
 //! Each test has a namespace of its own, in which the manifests of `manifests/`
 //! are applied, and runs the program as a process that has nothing but the token
@@ -68,7 +68,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// How long a start may ask for: longer than any of these takes.
 const LONG_WAIT: &str = "wait=60";
 
-/// Asks again and again until there is an answer, and fails the test at the deadline.
+/// Asks again and again until there is a response, and fails the test at the deadline.
 #[track_caller]
 fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;

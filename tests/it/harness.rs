@@ -27,7 +27,7 @@ use crate::fake_kube::dynamics::pod_script::PodScript;
 use crate::fake_kube::dynamics::pods::PodMove;
 use crate::fake_kube::{self, FakeKube};
 
-pub(crate) use http::{Answer, Client, Connection, Pending};
+pub(crate) use http::{Client, Connection, Pending, Response};
 
 /// How long a test waits for what must come; the machine may be busy.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -451,13 +451,13 @@ impl TestEnvironment {
 
     /// A request to the first replica.
     #[track_caller]
-    pub(crate) fn get(&self, path: &str) -> Answer {
+    pub(crate) fn get(&self, path: &str) -> Response {
         self.client().get(path)
     }
 
     /// A GET that does not wait.
     #[track_caller]
-    pub(crate) fn get_at_once(&self, path: &str) -> Answer {
+    pub(crate) fn get_at_once(&self, path: &str) -> Response {
         let request = self
             .client()
             .begin("GET", path, &[("Prefer", "wait=0")], "");
@@ -466,21 +466,21 @@ impl TestEnvironment {
 
     /// A PATCH with a JSON body.
     #[track_caller]
-    pub(crate) fn patch(&self, path: &str, body: &Value) -> Answer {
+    pub(crate) fn patch(&self, path: &str, body: &Value) -> Response {
         self.client().patch(path, body)
     }
 
     /// A DELETE.
     #[track_caller]
-    pub(crate) fn delete(&self, path: &str) -> Answer {
+    pub(crate) fn delete(&self, path: &str) -> Response {
         self.client().delete(path)
     }
 
     /// Starts an instance and returns its address.
     #[track_caller]
     pub(crate) fn start_instance(&self, path: &str) -> String {
-        let answer = self.get(path).expect(200);
-        let ip = answer["ip"].as_str();
+        let response = self.get(path).expect(200);
+        let ip = response["ip"].as_str();
         ip.expect("a ready instance has an address").to_owned()
     }
 }

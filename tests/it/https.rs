@@ -21,8 +21,8 @@ fn over_https_a_start_is_answered_and_redirects_stay_there() {
     eventually("the service is ready", || {
         (client.get("/readyz").code == 200).then_some(())
     });
-    let answer = client.get("/app/hello/ann").expect(200);
-    assert!(answer["ip"].is_string(), "{answer}");
+    let response = client.get("/app/hello/ann").expect(200);
+    assert!(response["ip"].is_string(), "{response}");
     let redirect = client.get("/app/");
     assert_eq!(redirect.code, 307);
     assert_eq!(redirect.header("location"), format!("{base}/app"));

@@ -92,7 +92,7 @@ fn the_base_has_the_rust_that_we_ask_for() {
 }
 
 #[test]
-fn every_builder_leaves_out_the_same() {
+fn every_builder_ignores_the_same_files() {
     assert_eq!(text(".containerignore"), text(".dockerignore"));
     assert_eq!(
         text(".dockerignore").lines().find(|l| !l.starts_with('#')),

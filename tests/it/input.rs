@@ -30,14 +30,14 @@ fn check_unchanged(environment: &TestEnvironment, before: &[String]) {
 }
 
 #[test]
-fn a_patch_that_is_no_json() {
+fn a_patch_with_invalid_json() {
     let (environment, before) = started();
     let json = [("Content-Type", "application/json")];
-    let answer = environment
+    let response = environment
         .client()
         .begin("PATCH", "/app/hello/ann", &json, "{not json")
         .finish();
-    let problem = &answer.expect(422)["detail"][0];
+    let problem = &response.expect(422)["detail"][0];
     assert_eq!(problem["type"], "json_invalid");
     assert_eq!(problem["loc"], json!(["body", 1]));
     assert!(problem["ctx"]["error"].is_string());
@@ -45,7 +45,7 @@ fn a_patch_that_is_no_json() {
 }
 
 #[test]
-fn names_that_cannot_be() {
+fn invalid_names() {
     let (environment, before) = started();
     let long = "n".repeat(300);
     for (segment, said) in [
@@ -82,8 +82,8 @@ fn an_encoded_slash_is_no_path_of_ours() {
         "/app/hello/ann/../bob",
     ] {
         for method in ["GET", "DELETE", "PATCH"] {
-            let answer = environment.client().begin(method, path, &[], "").finish();
-            answer.expect_text(404, r#"{"detail":"Not Found"}"#);
+            let response = environment.client().begin(method, path, &[], "").finish();
+            response.expect_text(404, r#"{"detail":"Not Found"}"#);
         }
     }
     check_unchanged(&environment, &before);
@@ -130,16 +130,16 @@ fn a_page_of_another_site() {
     let client = environment.client();
     let from = |site| [("Sec-Fetch-Site", site)];
     for path in ["/app/hello/ann", "/app/hello/new"] {
-        let answer = client.begin("GET", path, &from("cross-site"), "").finish();
-        answer.expect_error(403, "forbidden");
+        let response = client.begin("GET", path, &from("cross-site"), "").finish();
+        response.expect_error(403, "forbidden");
     }
     for method in ["PATCH", "DELETE"] {
         let pending = client.begin(method, "/app/hello/ann", &from("cross-site"), "{}");
         pending.finish().expect_detail(403, "error", "forbidden");
     }
     for site in ["same-origin", "same-site", "none"] {
-        let answer = client.begin("GET", "/app/hello/ann", &from(site), "");
-        answer.finish().expect(200);
+        let response = client.begin("GET", "/app/hello/ann", &from(site), "");
+        response.finish().expect(200);
     }
     let lists = client
         .begin("GET", "/app", &from("cross-site"), "")

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::fake_kube::dynamics::pod_script::PodScript;
 use crate::fake_kube::dynamics::pods::PodMove;
-use crate::harness::{Answer, NAMESPACE, PREFIX, TestEnvironment, eventually};
+use crate::harness::{NAMESPACE, PREFIX, Response, TestEnvironment, eventually};
 
 const PATH: &str = "/app/hello/ann";
 
@@ -23,8 +23,8 @@ fn pod_metadata(environment: &TestEnvironment) -> Value {
 }
 
 #[track_caller]
-fn success(answer: &Answer) {
-    answer.expect_text(200, r#"{"status":"Success"}"#);
+fn success(response: &Response) {
+    response.expect_text(200, r#"{"status":"Success"}"#);
 }
 
 #[test]
@@ -44,7 +44,7 @@ fn a_label_is_seen_by_the_next_get_and_list() {
 }
 
 #[test]
-fn a_value_changes_its_form_without_a_trace_of_the_old_one() {
+fn a_value_that_changes_its_form_leaves_no_trace_of_the_old_one() {
     let environment = started();
     for value in ["plain", "with space", "plain-again"] {
         success(&environment.patch(PATH, &json!({"k": value})));
@@ -67,7 +67,7 @@ fn a_pod_that_is_not_ready_can_be_labelled() {
 }
 
 #[test]
-fn a_patch_waits_for_a_pod_that_is_on_its_way() {
+fn a_patch_waits_for_the_pod_of_a_start() {
     let environment = TestEnvironment::by_hand();
     environment.kube.set_auto(false);
     let waiting = environment.client().begin_get(PATH);
@@ -83,7 +83,7 @@ fn a_patch_waits_for_a_pod_that_is_on_its_way() {
 }
 
 #[test]
-fn a_patch_that_waits_in_vain_is_404() {
+fn a_patch_without_a_pod_in_time_is_404() {
     let environment = TestEnvironment::builder()
         .setting("START_WAIT", "300ms")
         .start();
@@ -93,8 +93,8 @@ fn a_patch_that_waits_in_vain_is_404() {
         let list = environment.get("/app/hello").expect(200);
         (list.as_array()?.len() == 1).then_some(())
     });
-    let answer = environment.patch(PATH, &json!({"k": "v"}));
-    answer.expect_detail(404, "error", "not_found");
+    let response = environment.patch(PATH, &json!({"k": "v"}));
+    response.expect_detail(404, "error", "not_found");
     assert_eq!(environment.kube.count("patch", "pods"), 0);
 }
 
@@ -111,8 +111,8 @@ fn replaced_by(evict: &PodMove) {
     let before = environment.get(PATH).expect(200)["ip"].clone();
     environment.move_pod("hello-ann", evict);
     let after = eventually("the successor has the labels", || {
-        let answer = environment.get(PATH);
-        let found = Some(answer.json()).filter(|_| answer.status == 200)?;
+        let response = environment.get(PATH);
+        let found = Some(response.json()).filter(|_| response.status == 200)?;
         (found["ip"] != before && found["username"] == "bob").then_some(found)
     });
     assert_eq!(after["mail"], "bob@x.ch");

@@ -7,7 +7,7 @@ use crate::fake_kube::dynamics::pods::PodMove;
 use crate::harness::{TestEnvironment, eventually};
 
 #[test]
-fn create_tells_a_failed_start_as_an_error() {
+fn create_reports_a_failed_start_as_an_error() {
     let environment = TestEnvironment::by_hand();
     let waiting = environment
         .client()
@@ -21,9 +21,9 @@ fn create_tells_a_failed_start_as_an_error() {
             reason: String::new(),
         }),
     );
-    let answer = waiting.finish();
-    answer.expect_error(502, "start_failed");
-    let body = answer.expect(502);
+    let response = waiting.finish();
+    response.expect_error(502, "start_failed");
+    let body = response.expect(502);
     assert_eq!(
         (&body["exitCode"], &body["log"]),
         (&json!(3), &json!("no licence"))

@@ -16,16 +16,16 @@ fn check_refused(requests: Vec<Pending>, waiting: usize, bound: &str) -> Vec<Pen
     let (answered, waiting): (Vec<_>, Vec<_>) =
         requests.into_iter().partition(Pending::is_answered);
     for request in answered {
-        let answer = request.finish();
-        let sentence = answer.expect_error(429, "too_many_requests");
+        let response = request.finish();
+        let sentence = response.expect_error(429, "too_many_requests");
         assert!(sentence.contains(bound), "{sentence}");
-        assert_eq!(answer.header("retry-after"), "1");
+        assert_eq!(response.header("retry-after"), "1");
     }
     waiting
 }
 
 #[test]
-fn only_so_many_wait_for_one_name() {
+fn waiters_for_one_name_are_bounded() {
     let environment = TestEnvironment::builder()
         .pod_script(PodScript::by_hand())
         .setting("PARKED_PER_KEY_MAX", "3")
@@ -48,7 +48,7 @@ fn only_so_many_wait_for_one_name() {
 }
 
 #[test]
-fn only_so_many_wait_in_all() {
+fn waiters_are_bounded_in_total() {
     let environment = TestEnvironment::builder()
         .pod_script(PodScript::by_hand())
         .setting("PARKED_MAX", "4")
@@ -73,7 +73,7 @@ fn only_so_many_wait_in_all() {
 }
 
 #[test]
-fn who_hangs_up_makes_room() {
+fn a_caller_that_hangs_up_frees_its_place() {
     let environment = TestEnvironment::builder()
         .pod_script(PodScript::by_hand())
         .setting("PARKED_PER_KEY_MAX", "1")
@@ -86,8 +86,8 @@ fn who_hangs_up_makes_room() {
         .expect_error(429, "too_many_requests");
     drop(first);
     let second = eventually("there is room", || {
-        let answer = environment.get_at_once("/app/hello/ann");
-        (answer.status == 202).then(|| client.begin_get("/app/hello/ann"))
+        let response = environment.get_at_once("/app/hello/ann");
+        (response.status == 202).then(|| client.begin_get("/app/hello/ann"))
     });
     environment.make_ready("hello-ann");
     second.finish().expect(200);

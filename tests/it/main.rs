@@ -23,10 +23,10 @@
 //! | `check` | `config-controller check`: rights, templates, files |
 //! | `image` | the image is the same, whichever way it is built |
 //! | `traces` | requests and starts as spans, at a collector of ours |
-//! | `timing` | where the time of a start went, as its answers say |
+//! | `timing` | where the time of a start went, as its responses say |
 //! | `metrics` | every metric is documented, moves, and is taken by Prometheus' own checker |
 //! | `manifests` | manifests and chart: their goldens, that they agree, and (ignored without a cluster) that a cluster accepts them |
-//! | `openapi` | router, OpenAPI document, errors and real answers say the same |
+//! | `openapi` | router, OpenAPI document, errors and real responses say the same |
 //! | `auth` | who may call, and that nobody else does |
 //! | `conformance` | what we rely on from the API server, on the fake and (ignored without one) on a real cluster |
 //! | `contract` | the wire contract as a table: on the fake, on a real cluster, at a URL |

@@ -34,11 +34,11 @@ fn wait(environment: &TestEnvironment, sample: &str, wanted: f64) {
 }
 
 #[test]
-fn the_answer_is_text_and_head_has_none() {
+fn the_response_is_text_and_head_has_no_body() {
     let environment = TestEnvironment::new();
-    let answer = environment.get("/metrics");
-    assert_eq!(answer.status, 200);
-    assert_eq!(answer.header("content-type"), MEDIA_TYPE);
+    let response = environment.get("/metrics");
+    assert_eq!(response.status, 200);
+    assert_eq!(response.header("content-type"), MEDIA_TYPE);
     let head = environment
         .client()
         .begin("HEAD", "/metrics", &[], "")
@@ -177,7 +177,7 @@ fn phases_of_a_start_are_counted_when_they_end() {
 }
 
 #[test]
-fn a_start_that_fails_is_a_verdict() {
+fn a_failed_start_is_a_failure_report() {
     let environment = TestEnvironment::by_hand();
     begin(&environment, "ann");
     environment.move_pod("hello-ann", &PodMove::Run);
@@ -201,7 +201,7 @@ fn a_start_that_fails_is_a_verdict() {
 
 /// Nobody waits, and nothing happens but that time passes.
 #[test]
-fn a_start_that_is_late_is_a_verdict_once_and_no_end() {
+fn a_late_start_is_one_failure_report_and_no_end() {
     let environment = TestEnvironment::by_hand();
     begin(&environment, "ann");
     for next in [PodMove::Schedule, PodMove::Mount, PodMove::Pull] {
@@ -253,7 +253,7 @@ fn every_other_end_of_a_start_has_its_word() {
 }
 
 #[test]
-fn a_start_whose_answer_is_lost_is_unknown() {
+fn a_start_whose_response_is_lost_is_unknown() {
     let environment = TestEnvironment::new();
     environment
         .kube
@@ -282,7 +282,7 @@ fn the_replica_that_made_the_job_reports_its_start() {
 }
 
 #[test]
-fn what_callers_make_up_is_no_label() {
+fn made_up_values_become_no_label() {
     let environment = TestEnvironment::new();
     environment.get("/app/made-up/ann").expect(404);
     environment.client().begin("BREW", "/app", &[], "").finish();
@@ -335,7 +335,7 @@ fn a_create_beyond_the_bound_is_counted() {
 }
 
 #[test]
-fn who_may_not_call_is_counted_by_the_reason() {
+fn denied_requests_are_counted_by_reason() {
     let folder = TemporaryFolder::new();
     let token = "0123456789abcdefgh";
     let file = folder.write("tokens", &format!("{token} - hello\n"));

@@ -1,7 +1,7 @@
-//! The OpenAPI document, the router, the errors and real answers: all say the same.
+//! The OpenAPI document, the router, the errors and real responses: all say the same.
 //!
-//! [`check`] holds one answer to the document. It is used here for each operation, and by the
-//! rows of the contract for every answer that they get from a server of ours.
+//! [`check`] holds one response to the document. It is used here for each operation, and by the
+//! rows of the contract for every response that they get from a server of ours.
 
 pub(crate) mod schema;
 
@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 
 use crate::fake_kube::dynamics::pod_script::PodScript;
 use crate::harness::{
-    Answer, Client, TEMPLATE, TemporaryFolder, TestEnvironment, eventually, repository,
+    Client, Response, TEMPLATE, TemporaryFolder, TestEnvironment, eventually, repository,
 };
 use schema::{faults, resolved};
 
@@ -37,62 +37,62 @@ const OF_HTTP: [&str; 6] = [
     "location",
 ];
 
-/// Holds an answer to what the document says of that request.
+/// Holds a response to what the document says of that request.
 ///
 /// # Errors
 /// What is wrong, in a sentence.
-pub(crate) fn check(method: &str, target: &str, answer: &Answer) -> Result<(), String> {
+pub(crate) fn check(method: &str, target: &str, response: &Response) -> Result<(), String> {
     let path = target.split('?').next().unwrap_or_default();
     let routed = router::route(&Method::from_name(method), path);
-    let status = answer.status;
+    let status = response.status;
     let endpoint = match routed {
         Routed::To(endpoint, _) | Routed::BadName(endpoint, _) => endpoint,
         Routed::Redirect(_) if status == 307 => return Ok(()),
-        Routed::NotFound if answer.text == r#"{"detail":"Not Found"}"# => return Ok(()),
+        Routed::NotFound if response.text == r#"{"detail":"Not Found"}"# => return Ok(()),
         Routed::MethodNotAllowed(_) if status == 405 => return Ok(()),
         // Not let in, which the document says once for all.
-        _ => return refused(answer),
+        _ => return refused(response),
     };
     let operation = &PARSED["paths"][endpoint.path][method.to_ascii_lowercase()];
     let named = &operation["responses"][status.to_string()];
-    let response = if named.is_null() {
+    let documented = if named.is_null() {
         &operation["responses"]["default"]
     } else {
         named
     };
-    if named.is_null() && !is_of_the_front(answer) {
+    if named.is_null() && !is_of_the_front(response) {
         return Err(format!("the document knows no {status} of {method} {path}"));
     }
-    described(resolved(&PARSED, response), answer)
+    described(resolved(&PARSED, documented), response)
 }
 
 /// Whether the front itself gives this status, whatever was asked.
-fn is_of_the_front(answer: &Answer) -> bool {
+fn is_of_the_front(response: &Response) -> bool {
     Refusal::ALL
         .iter()
-        .any(|refusal| refusal.status() == answer.status)
+        .any(|refusal| refusal.status() == response.status)
 }
 
-fn refused(answer: &Answer) -> Result<(), String> {
-    let name = match answer.status {
+fn refused(response: &Response) -> Result<(), String> {
+    let name = match response.status {
         401 => "Unauthorized",
         429 => "TooMany",
         503 => "Unavailable",
-        _ if is_of_the_front(answer) => "Refused",
-        status => return Err(format!("{status} is no answer where there is no route")),
+        _ if is_of_the_front(response) => "Refused",
+        status => return Err(format!("{status} is no response where there is no route")),
     };
-    described(&PARSED["components"]["responses"][name], answer)
+    described(&PARSED["components"]["responses"][name], response)
 }
 
 /// Holds headers and body to a Response Object.
-fn described(response: &Value, answer: &Answer) -> Result<(), String> {
+fn described(documented: &Value, response: &Response) -> Result<(), String> {
     let mut wrong = Vec::new();
-    let declared = response["headers"].as_object();
+    let declared = documented["headers"].as_object();
     let find = |name: &str| {
         let mut all = declared.into_iter().flatten();
         all.find(|(known, _)| known.eq_ignore_ascii_case(name))
     };
-    for (name, value) in answer.headers() {
+    for (name, value) in response.headers() {
         match find(name) {
             Some((_, header)) => {
                 let schema = &resolved(&PARSED, header)["schema"];
@@ -110,17 +110,17 @@ fn described(response: &Value, answer: &Answer) -> Result<(), String> {
     }
     for (name, header) in declared.into_iter().flatten() {
         let required = resolved(&PARSED, header)["required"] == true;
-        if required && answer.header(&name.to_ascii_lowercase()).is_empty() {
+        if required && response.header(&name.to_ascii_lowercase()).is_empty() {
             wrong.push(format!("the header {name} is missing"));
         }
     }
-    if !answer.text.is_empty() {
-        let kind = answer.header("content-type").split(';').next();
-        let media = &response["content"][kind.unwrap_or_default()];
+    if !response.text.is_empty() {
+        let kind = response.header("content-type").split(';').next();
+        let media = &documented["content"][kind.unwrap_or_default()];
         match kind {
             _ if media.is_null() => wrong.push(format!("no body of type {kind:?} is described")),
             Some("application/json") => {
-                wrong.extend(faults(&PARSED, &media["schema"], &answer.json(), "body"));
+                wrong.extend(faults(&PARSED, &media["schema"], &response.json(), "body"));
             }
             _ => {}
         }
@@ -309,7 +309,7 @@ fn examples<'a>(at: &str, value: &'a Value, found: &mut Vec<(String, &'a Value, 
 }
 
 #[test]
-fn each_example_is_what_it_is_an_example_of() {
+fn each_example_matches_its_schema() {
     let mut found = Vec::new();
     for part in ["paths", "components"] {
         examples(part, &PARSED[part], &mut found);
@@ -322,7 +322,7 @@ fn each_example_is_what_it_is_an_example_of() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// Requests to a server of ours, each answer held to the document.
+/// Requests to a server of ours, each response held to the document.
 struct Held {
     client: Client,
     seen: BTreeSet<(String, String, u16)>,
@@ -337,17 +337,23 @@ impl Held {
     }
 
     #[track_caller]
-    fn ask(&mut self, method: &str, target: &str, headers: &[(&str, &str)], body: &str) -> Answer {
-        let answer = self.client.begin(method, target, headers, body).finish();
-        self.hold(method, target, &answer);
-        answer
+    fn ask(
+        &mut self,
+        method: &str,
+        target: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Response {
+        let response = self.client.begin(method, target, headers, body).finish();
+        self.hold(method, target, &response);
+        response
     }
 
     #[track_caller]
-    fn hold(&mut self, method: &str, target: &str, answer: &Answer) {
-        if let Err(why) = check(method, target, answer) {
-            let begin: String = answer.text.chars().take(500).collect();
-            panic!("{method} {target}: {} {begin}: {why}", answer.status);
+    fn hold(&mut self, method: &str, target: &str, response: &Response) {
+        if let Err(why) = check(method, target, response) {
+            let begin: String = response.text.chars().take(500).collect();
+            panic!("{method} {target}: {} {begin}: {why}", response.status);
         }
         let routed = router::route(
             &Method::from_name(method),
@@ -356,7 +362,7 @@ impl Held {
         if let Routed::To(endpoint, _) = routed {
             let path = endpoint.path.to_owned();
             let method = method.to_ascii_lowercase();
-            self.seen.insert((path, method, answer.status));
+            self.seen.insert((path, method, response.status));
         }
     }
 }
@@ -372,7 +378,7 @@ spec:
   containers: [{name: app, image: example/app:1}]
 ";
 
-/// What is sent to the environment of [`real_answers_are_as_the_document_says`], in this order: method,
+/// What is sent to the environment of [`real_responses_match_the_document`], in this order: method,
 /// target, a header or none, body.
 const EXCHANGES: &[(&str, &str, (&str, &str), &str)] = &[
     (
@@ -424,9 +430,9 @@ const EXCHANGES: &[(&str, &str, (&str, &str), &str)] = &[
     ("GET", "/app", ("Expect", "a miracle"), ""),
 ];
 
-/// Each operation, with each of its good answers, and the errors that are easily had.
+/// Each operation, with each of its good responses, and the errors that are easily had.
 #[test]
-fn real_answers_are_as_the_document_says() {
+fn real_responses_match_the_document() {
     let needs = TEMPLATE.replace("app:1", "app:${alternatives['tag']}");
     let environment = TestEnvironment::builder()
         .template("needs", &needs)
@@ -475,33 +481,33 @@ fn starts_and_stops_that_take_longer(seen: &mut BTreeSet<(String, String, u16)>)
     held.ask("GET", "/app/hello/ann", &[("Prefer", "wait=0")], "");
     environment.make_ready("hello-ann");
     eventually("it is ready", || {
-        let answer = held.ask("GET", "/app/hello/ann", &[("Prefer", "wait=0")], "");
-        (answer.status == 200).then_some(())
+        let response = held.ask("GET", "/app/hello/ann", &[("Prefer", "wait=0")], "");
+        (response.status == 200).then_some(())
     });
     let pending =
         environment
             .client()
             .begin("DELETE", "/app/hello/ann", &[("Prefer", "wait=1")], "");
-    let answer = pending.finish();
-    held.hold("DELETE", "/app/hello/ann", &answer);
+    let response = pending.finish();
+    held.hold("DELETE", "/app/hello/ann", &response);
     let pending = environment
         .client()
         .begin_get("/create/hello?sessionID=late");
     environment.wait_pod("hello-late");
     // Time is moved only when the service has seen the pod: without one its patience is short.
     eventually("its pod is seen", || {
-        let answer = held.ask("GET", "/app/hello/late", &[("Prefer", "wait=0")], "");
-        answer.text.contains("scheduling").then_some(())
+        let response = held.ask("GET", "/app/hello/late", &[("Prefer", "wait=0")], "");
+        response.text.contains("scheduling").then_some(())
     });
     environment.advance(Duration::from_secs(301));
-    let answer = pending.finish();
-    assert_eq!(answer.status, 408, "{}", answer.text);
-    held.hold("GET", "/create/hello?sessionID=late", &answer);
+    let response = pending.finish();
+    assert_eq!(response.status, 408, "{}", response.text);
+    held.hold("GET", "/create/hello?sessionID=late", &response);
     seen.extend(held.seen);
 }
 
 #[test]
-fn answers_to_those_without_a_token_are_described_and_both_routes_ask_for_one() {
+fn responses_without_a_token_are_described_and_both_routes_ask_for_one() {
     let folder = TemporaryFolder::new();
     let file = folder.write("tokens", "0123456789abcdefgh - hello\n");
     let environment = TestEnvironment::builder()
@@ -512,9 +518,9 @@ fn answers_to_those_without_a_token_are_described_and_both_routes_ask_for_one() 
     for (path, method, operation) in operations() {
         let target = path.replace("{type}", "hello").replace("{name}", "ann");
         let method = method.to_ascii_uppercase();
-        let answer = held.ask(&method, &target, &[], "");
+        let response = held.ask(&method, &target, &[], "");
         let open = operation["security"].is_array();
-        assert_eq!(answer.status == 401, !open, "{method} {target}");
+        assert_eq!(response.status == 401, !open, "{method} {target}");
     }
     let token = [("Authorization", "Bearer 0123456789abcdefgh")];
     for path in ["/openapi.json", "/docs"] {
@@ -534,14 +540,14 @@ fn answers_to_those_without_a_token_are_described_and_both_routes_ask_for_one() 
 #[test]
 fn the_document_is_served_as_it_is_written() {
     let environment = TestEnvironment::new();
-    let answer = environment.get("/openapi.json");
-    assert_eq!(answer.expect(200), *PARSED);
-    assert_eq!(answer.header("content-type"), "application/json");
-    assert!(!answer.text.contains('\n'), "it is compact");
+    let response = environment.get("/openapi.json");
+    assert_eq!(response.expect(200), *PARSED);
+    assert_eq!(response.header("content-type"), "application/json");
+    assert!(!response.text.contains('\n'), "it is compact");
 }
 
 #[test]
-fn the_page_has_all_and_loads_nothing() {
+fn the_page_is_complete_and_loads_nothing() {
     let environment = TestEnvironment::new();
     let page = environment.get("/docs");
     assert_eq!(page.status, 200);

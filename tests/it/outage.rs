@@ -41,7 +41,7 @@ fn reads_go_on_while_the_api_server_is_away() {
 }
 
 #[test]
-fn an_old_view_says_how_old_it_is() {
+fn a_stale_cache_reports_its_age() {
     let environment = TestEnvironment::new();
     let ip = environment.start_instance("/app/hello/ann");
     environment.count_from_here();
@@ -49,21 +49,21 @@ fn an_old_view_says_how_old_it_is() {
     environment.kube.stop_listening();
     eventually("the watches are known to be cut", || {
         environment.advance(Duration::from_secs(6));
-        let answer = environment.get("/app/hello/ann");
-        answer.expect_text(200, &format!(r#"{{"ip":"{ip}"}}"#));
-        let age = answer.header("x-view-age").parse::<u64>();
+        let response = environment.get("/app/hello/ann");
+        response.expect_text(200, &format!(r#"{{"ip":"{ip}"}}"#));
+        let age = response.header("x-view-age").parse::<u64>();
         age.is_ok_and(|age| age >= 6).then_some(())
     });
     environment.kube.start_listening();
     eventually("the view is fresh again", || {
-        let answer = environment.get("/app/hello/ann");
-        (answer.header("x-view-age").is_empty()).then_some(())
+        let response = environment.get("/app/hello/ann");
+        (response.header("x-view-age").is_empty()).then_some(())
     });
 }
 
 /// An API server that has just started answers 403 until its RBAC is loaded.
 #[test]
-fn a_403_after_the_return_does_no_harm() {
+fn a_403_after_an_outage_is_retried() {
     let environment = TestEnvironment::new();
     let ip = environment.start_instance("/app/hello/ann");
     environment.kube.stop_listening();
@@ -83,7 +83,7 @@ fn a_403_after_the_return_does_no_harm() {
 }
 
 #[test]
-fn a_right_that_stays_away_is_told_as_such() {
+fn a_missing_right_is_reported() {
     let role = ROLE.replace("[create, delete, get, list, watch]", "[get, list, watch]");
     assert_ne!(role, ROLE);
     let environment = TestEnvironment::builder().role(&role).start();
@@ -95,7 +95,7 @@ fn a_right_that_stays_away_is_told_as_such() {
 }
 
 #[test]
-fn what_is_throttled_or_fails_is_tried_again() {
+fn throttled_and_failed_calls_are_retried() {
     for fault in [
         Fault::TooManyRequests {
             retry_after_secs: 0,
@@ -124,7 +124,7 @@ fn what_is_throttled_or_fails_is_tried_again() {
 }
 
 #[test]
-fn what_goes_on_failing_is_503_at_the_deadline() {
+fn calls_that_keep_failing_are_503_at_the_deadline() {
     let environment = TestEnvironment::builder()
         .setting("START_WAIT", "2s")
         .start();
@@ -155,7 +155,7 @@ fn a_rotated_token_is_read_again() {
 }
 
 #[test]
-fn a_token_that_is_good_no_more_is_told_and_mended() {
+fn an_expired_token_is_reported_until_it_is_replaced() {
     let environment = TestEnvironment::new();
     let ip = environment.start_instance("/app/hello/ann");
     environment.kube.rotate_token();
@@ -170,7 +170,7 @@ fn a_token_that_is_good_no_more_is_told_and_mended() {
 }
 
 #[test]
-fn a_service_without_an_api_server_answers_503_until_there_is_one() {
+fn before_the_first_sync_responses_are_503() {
     let mut environment = TestEnvironment::builder().unstarted().start();
     environment.kube.stop_listening();
     environment.add_replica();

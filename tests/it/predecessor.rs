@@ -97,8 +97,8 @@ fn see_errored(client: Client, errored: bool) {
 
 #[track_caller]
 fn patched(client: Client, path: &str, body: &Value) {
-    let answer = client.patch(path, body);
-    answer.expect_text(200, r#"{"status":"Success"}"#);
+    let response = client.patch(path, body);
+    response.expect_text(200, r#"{"status":"Success"}"#);
 }
 
 /// How many Jobs were made, by whomever.

@@ -26,7 +26,7 @@ pub(crate) struct RawKube {
     token: Option<String>,
 }
 
-/// An answer.
+/// A response.
 #[derive(Debug)]
 pub(crate) struct Got {
     /// The status code.
@@ -53,7 +53,7 @@ impl Got {
         self.body["message"].as_str().unwrap_or("")
     }
 
-    /// The body of an answer with this code; anything else fails the test.
+    /// The body of a response with this code; anything else fails the test.
     #[track_caller]
     pub(crate) fn expect(self, code: u16) -> Value {
         assert_eq!(self.code, code, "{}", self.body);

@@ -132,7 +132,7 @@ fn troubleshooting_quotes_what_there_is() {
                 202 => phases.contains_key(word),
                 _ => codes.get(word).is_some_and(|all| all.contains(&status)),
             };
-            assert!(known, "no answer is {status} {word}: {row}");
+            assert!(known, "no response is {status} {word}: {row}");
             seen += 1;
         }
         for quoted in row.split('"').skip(1).step_by(2) {

@@ -166,7 +166,7 @@ fn cases() -> BTreeSet<String> {
 
 /// Every step of every recording.
 #[test]
-fn what_is_made_of_each_step() {
+fn each_step_has_its_status() {
     let mut text = String::new();
     for case in cases() {
         text.push_str(&format!("{case}\n"));
@@ -261,7 +261,7 @@ fn is_verdict(line: &str) -> bool {
 
 /// A verdict is never taken back, and what may still come is never told as hopeless.
 #[test]
-fn what_callers_hear_in_the_end() {
+fn callers_get_the_expected_last_response() {
     let expected: BTreeSet<String> = OUTCOMES.iter().map(|(c, _)| (*c).to_owned()).collect();
     assert_eq!(cases(), expected);
     for (case, outcome) in OUTCOMES {

@@ -31,10 +31,10 @@ fn the_same_name_at_once_is_one_job() {
     }
     let mut addresses = json!({});
     for (name, caller) in callers {
-        let answer = caller.finish().expect(200);
+        let response = caller.finish().expect(200);
         let before = addresses[name].take();
-        assert!(before.is_null() || before == answer["ip"], "{name}");
-        addresses[name] = answer["ip"].clone();
+        assert!(before.is_null() || before == response["ip"], "{name}");
+        addresses[name] = response["ip"].clone();
     }
     let created = environment.kube.requests();
     let created = created
@@ -45,7 +45,7 @@ fn the_same_name_at_once_is_one_job() {
 }
 
 #[test]
-fn what_one_writes_the_others_see() {
+fn writes_of_one_replica_are_seen_by_the_others() {
     let environment = replicas(2, PodScript::default());
     let ip = environment.start_instance("/app/hello/ann");
     let other = environment.replica(1);
@@ -90,7 +90,7 @@ fn a_delete_through_one_of_what_another_has_just_started() {
 }
 
 #[test]
-fn those_who_wait_at_one_hear_of_a_stop_at_another() {
+fn waiters_of_one_replica_are_answered_when_another_stops_the_instance() {
     let environment = replicas(2, PodScript::by_hand());
     let waiting = environment.client().begin_get("/app/hello/ann");
     environment.wait_pod("hello-ann");

@@ -151,7 +151,7 @@ fn send(
 
 #[track_caller]
 fn get(url: &str) -> (u16, String) {
-    send("GET", url, &[], "").expect("an answer")
+    send("GET", url, &[], "").expect("a response")
 }
 
 /// Does what a `curl` line says.
@@ -197,16 +197,16 @@ fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|_| panic!("not JSON: {text}"))
 }
 
-/// Asks again until the answer is the wanted one.
+/// Asks again until the response is the wanted one.
 #[track_caller]
 fn eventually(wanted: &str, ask: impl Fn() -> String) {
     let deadline = Instant::now() + PATIENCE;
     loop {
-        let answer = ask();
-        if answer == wanted {
+        let response = ask();
+        if response == wanted {
             return;
         }
-        assert!(Instant::now() < deadline, "{answer} instead of {wanted}");
+        assert!(Instant::now() < deadline, "{response} instead of {wanted}");
     }
 }
 
@@ -232,39 +232,39 @@ fn every_line_of_the_guide_does_what_is_written_above_it() {
     };
     assert_eq!(curl(types), (200, r#"["hello","slow"]"#.into()));
 
-    let (code, answer) = curl(ensure);
-    let ip = json(&answer)["ip"].as_str().expect("an ip").to_owned();
-    assert_eq!((code, json(&answer)), (200, json!({ "ip": ip })));
+    let (code, response) = curl(ensure);
+    let ip = json(&response)["ip"].as_str().expect("an ip").to_owned();
+    assert_eq!((code, json(&response)), (200, json!({ "ip": ip })));
     let url = page.rsplit(' ').next().expect("a last word");
     assert!(url.starts_with(&format!("http://{ip}:")), "{url} for {ip}");
     assert_eq!(curl(page), (200, "hello/ann\n".into()));
 
-    let (code, answer) = curl(list);
-    let entries = json(&answer);
+    let (code, response) = curl(list);
+    let entries = json(&response);
     assert_eq!((code, entries.as_array().map(Vec::len)), (200, Some(1)));
     assert_eq!(entries[0]["name"], "ann");
     assert_eq!(entries[0]["ip"], ip);
     assert_eq!(entries[0]["errored"], false);
 
     assert_eq!(curl(patch), (200, r#"{"status":"Success"}"#.into()));
-    let (code, answer) = curl(again);
+    let (code, response) = curl(again);
     let labelled = json!({"ip": ip, "username": "ann"});
-    assert_eq!((code, json(&answer)), (200, labelled));
+    assert_eq!((code, json(&response)), (200, labelled));
 
     assert_eq!(curl(delete), (200, r#"{"status":"Success"}"#.into()));
     eventually("[]", || curl(list_again).1);
     assert!(send("GET", url, &[], "").is_err(), "its page is gone");
 
-    let (code, answer) = curl(slow);
-    assert_eq!(code, 202, "{answer}");
-    assert!(json(&answer)["phase"].is_string(), "{answer}");
-    let (code, answer) = curl(slow_again);
-    assert_eq!(code, 200, "{answer}");
-    assert_ne!(json(&answer)["ip"], ip);
+    let (code, response) = curl(slow);
+    assert_eq!(code, 202, "{response}");
+    assert!(json(&response)["phase"].is_string(), "{response}");
+    let (code, response) = curl(slow_again);
+    assert_eq!(code, 200, "{response}");
+    assert_ne!(json(&response)["ip"], ip);
 
-    let (code, answer) = curl(nothing);
+    let (code, response) = curl(nothing);
     assert_eq!(code, 404);
-    let told = json(&answer);
+    let told = json(&response);
     assert_eq!(told["code"], "unknown_type");
     let told = told["msg"].as_str().expect("a sentence");
     assert!(told.contains("hello") && told.contains("slow"), "{told}");
@@ -297,14 +297,14 @@ fn tells_of_the_start_of_slow(sandbox: &mut Sandbox) {
 }
 
 #[test]
-fn sigterm_ends_it_and_answers_who_waits() {
+fn sigterm_answers_waiting_requests_and_ends_it() {
     let mut sandbox = Sandbox::start(&[]);
     let url = format!("{}/app/slow/carl", sandbox.url());
     let waiting = std::thread::spawn(move || get(&url));
     sandbox.line("Job slow-carl created");
     assert_eq!(sandbox.stop(Signal::TERM), Some(0));
-    let (code, answer) = waiting.join().expect("an answer");
-    assert_eq!(code, 202, "{answer}");
+    let (code, response) = waiting.join().expect("a response");
+    assert_eq!(code, 202, "{response}");
 }
 
 #[test]
@@ -316,29 +316,29 @@ fn with_one_address_one_page_names_what_runs() {
     assert!(page.contains(" http://127.0.0.1:"), "{page}");
     assert_eq!(curl(&page), (200, String::new()));
     for name in ["ann", "bob"] {
-        let answer = get(&format!("{url}/app/hello/{name}"));
-        assert_eq!(answer, (200, r#"{"ip":"127.0.0.1"}"#.into()));
+        let response = get(&format!("{url}/app/hello/{name}"));
+        assert_eq!(response, (200, r#"{"ip":"127.0.0.1"}"#.into()));
     }
     assert_eq!(curl(&page).1, "hello/ann\nhello/bob\n");
     let bob = format!("{url}/app/hello/bob");
-    let (code, answer) = send("DELETE", &bob, &[], "").expect("an answer");
-    assert_eq!(code, 200, "{answer}");
+    let (code, response) = send("DELETE", &bob, &[], "").expect("a response");
+    assert_eq!(code, 200, "{response}");
     eventually("hello/ann\n", || curl(&page).1);
     assert_eq!(sandbox.stop(Signal::INT), Some(0));
 }
 
 #[test]
-fn two_of_them_do_not_get_into_each_others_way() {
+fn two_sandboxes_run_side_by_side() {
     let (mut one, mut other) = (Sandbox::start(&[]), Sandbox::start(&[]));
     for (sandbox, name) in [(&mut one, "ann"), (&mut other, "bob")] {
-        let (code, answer) = get(&format!("{}/app/hello/{name}", sandbox.url()));
-        assert_eq!(code, 200, "{answer}");
+        let (code, response) = get(&format!("{}/app/hello/{name}", sandbox.url()));
+        assert_eq!(code, 200, "{response}");
         assert_eq!(curl(&sandbox.curl_lines()[2]).1, format!("hello/{name}\n"));
     }
 }
 
 #[test]
-fn a_port_in_use_is_said_in_one_sentence() {
+fn a_port_in_use_is_reported_in_one_sentence() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let port = taken.local_addr().expect("an address").port();
     let output = run_to_end(&["--port", &port.to_string()]);
@@ -351,7 +351,7 @@ fn a_port_in_use_is_said_in_one_sentence() {
 }
 
 #[test]
-fn a_bad_argument_is_said_in_one_sentence_beside_the_usage() {
+fn a_bad_argument_is_reported_in_one_sentence_beside_the_usage() {
     for (arguments, sentence) in [
         (
             &["--prot", "1"][..],

@@ -1,4 +1,4 @@
-//! The end of a replica: nobody who asks is left without an answer.
+//! The end of a replica: nobody who asks is left without a response.
 
 use std::io::{BufRead as _, BufReader, ErrorKind, Read as _};
 use std::net::SocketAddr;
@@ -18,19 +18,19 @@ const DELAY: Duration = Duration::from_secs(3);
 const LONGEST: Duration = Duration::from_secs(60);
 
 #[test]
-fn while_endpoints_are_taken_away_all_goes_on() {
+fn requests_are_served_while_endpoints_are_removed() {
     let mut environment = TestEnvironment::new();
     let ip = environment.start_instance("/app/hello/ann");
     let client = environment.client();
     let service = environment.take_service();
     let ending = std::thread::spawn(move || service.drain(DELAY, LONGEST));
     eventually("readyz says so", || {
-        let answer = client.get("/readyz");
-        (answer.status == 503).then(|| answer.expect_error(503, "draining"))
+        let response = client.get("/readyz");
+        (response.status == 503).then(|| response.expect_error(503, "draining"))
     });
-    let answer = client.get("/app/hello/ann");
-    answer.expect_text(200, &format!(r#"{{"ip":"{ip}"}}"#));
-    assert_eq!(answer.header("connection"), "close");
+    let response = client.get("/app/hello/ann");
+    response.expect_text(200, &format!(r#"{{"ip":"{ip}"}}"#));
+    assert_eq!(response.header("connection"), "close");
     client.get("/app/hello/new").expect(200);
     client.get("/livez").expect(200);
     let ended = ending.join().expect("the draining thread ends");
@@ -43,7 +43,7 @@ fn while_endpoints_are_taken_away_all_goes_on() {
 }
 
 #[test]
-fn changes_that_are_on_their_way_are_made() {
+fn writes_in_flight_are_carried_out() {
     let mut environment = TestEnvironment::new();
     environment.start_instance("/app/hello/ann");
     environment.start_instance("/app/hello/bob");
@@ -99,24 +99,24 @@ fn park(environment: &TestEnvironment, address: SocketAddr) -> Vec<Connection> {
     parked
 }
 
-/// A connection that has had an answer and is kept; and when its silence began at the earliest.
+/// A connection that has had a response and is kept; and when its silence began at the earliest.
 #[track_caller]
 fn keep(address: SocketAddr) -> (Connection, Instant) {
     let mut idle = Connection::open(address).expect("a connection");
     let since = Instant::now();
     idle.send("GET", "/livez", &[], "").expect("a request");
-    let answer = idle.read(false).expect("an answer");
-    assert_eq!((answer.status, answer.header("connection")), (200, ""));
+    let response = idle.read(false).expect("a response");
+    assert_eq!((response.status, response.header("connection")), (200, ""));
     (idle, since)
 }
 
 /// One who waited is told how far the start is, and that this connection ends.
 #[track_caller]
 fn check_202(parked: &mut Connection) {
-    let answer = parked.read(false).expect("who waits is answered");
-    assert_eq!(answer.header("connection"), "close");
-    assert_eq!(answer.header("content-type"), "application/json");
-    let told = answer.expect(202);
+    let response = parked.read(false).expect("who waits is answered");
+    assert_eq!(response.header("connection"), "close");
+    assert_eq!(response.header("content-type"), "application/json");
+    let told = response.expect(202);
     assert_eq!(told["status"], "node_not_ready");
 }
 
@@ -125,7 +125,7 @@ fn check_202(parked: &mut Connection) {
 fn check_late(idle: &mut Connection) {
     let sent = idle.send("GET", "/app/hello/late", &[], "");
     sent.expect("a request");
-    let late = idle.read(false).expect("an answer");
+    let late = idle.read(false).expect("a response");
     late.expect_error(503, "draining");
     assert_eq!(late.header("connection"), "close");
 }
@@ -139,7 +139,7 @@ fn check_closed_when_idle((mut idle, since): (Connection, Instant)) {
 }
 
 #[test]
-fn with_500_who_wait_all_are_answered_and_nobody_is_cut_off() {
+fn on_shutdown_all_of_500_waiters_are_answered() {
     let mut environment = TestEnvironment::builder()
         .pod_script(PodScript::by_hand())
         .setting("START_WAIT", "300s")
@@ -157,8 +157,8 @@ fn with_500_who_wait_all_are_answered_and_nobody_is_cut_off() {
     let began = Instant::now();
     let ending = std::thread::spawn(move || service.drain(delay, LONGEST));
     eventually("readyz says so", || {
-        let answer = client.get("/readyz");
-        (answer.status == 503).then(|| answer.expect_error(503, "draining"))
+        let response = client.get("/readyz");
+        (response.status == 503).then(|| response.expect_error(503, "draining"))
     });
     client.get("/app/hello/ann").expect(200);
     let answered = witness.is_answered();
@@ -235,7 +235,7 @@ impl Drop for Program {
 }
 
 #[test]
-fn sigterm_with_500_who_wait_ends_the_program_with_0() {
+fn sigterm_with_500_waiters_exits_with_0() {
     let environment = TestEnvironment::builder()
         .pod_script(PodScript::by_hand())
         .unstarted()

@@ -50,7 +50,7 @@ fn a_job_that_is_already_there_is_joined() {
 }
 
 #[test]
-fn an_answer_that_was_lost_makes_no_second_job() {
+fn a_lost_response_makes_no_second_job() {
     let environment = TestEnvironment::new();
     let lost = FaultRule::new("create", "jobs", Fault::LoseAnswer).times(1);
     environment.kube.fault(lost);
@@ -60,7 +60,7 @@ fn an_answer_that_was_lost_makes_no_second_job() {
 }
 
 #[test]
-fn names_that_differ_only_where_kubernetes_cannot_tell_are_two_instances() {
+fn names_that_differ_only_in_case_are_two_instances() {
     let environment = TestEnvironment::new();
     let one = environment.start_instance("/app/hello/Ann");
     let other = environment.start_instance("/app/hello/ann");
@@ -85,7 +85,7 @@ fn job(job_name: &str, app_type: &str, name: &str) -> Value {
 }
 
 #[test]
-fn who_only_looks_starts_nothing() {
+fn create_false_starts_nothing() {
     let environment = TestEnvironment::by_hand();
     let look = |name: &str| {
         let headers = [("Prefer", "create=false")];

@@ -10,7 +10,7 @@ use crate::fake_kube::dynamics::pods::PodMove;
 use crate::harness::{NAMESPACE, Pending, TestEnvironment, eventually, name_of};
 
 #[test]
-fn those_who_wait_hear_it_too_when_somebody_else_stops_it() {
+fn waiters_are_answered_when_somebody_else_stops_the_instance() {
     let environment = TestEnvironment::by_hand();
     let waiting = environment.client().begin_get("/app/hello/ann");
     environment.wait_pod("hello-ann");
@@ -93,8 +93,8 @@ fn start(environment: &TestEnvironment) -> Old {
 
 #[track_caller]
 fn address(waiting: Pending) -> String {
-    let answer = waiting.finish().expect(200);
-    answer["ip"].as_str().expect("an address").to_owned()
+    let response = waiting.finish().expect(200);
+    response["ip"].as_str().expect("an address").to_owned()
 }
 
 #[track_caller]
@@ -184,21 +184,21 @@ fn delete_can_wait_until_the_job_is_gone() {
 }
 
 #[test]
-fn delete_says_so_when_the_job_is_not_gone_in_time() {
+fn delete_is_202_when_the_job_is_not_gone_in_time() {
     let environment = TestEnvironment::by_hand();
     start(&environment);
     let headers = [("Prefer", "wait=1")];
     let waiting = environment
         .client()
         .begin("DELETE", "/app/hello/ann", &headers, "");
-    let answer = waiting.finish().expect(202);
-    assert_eq!(answer["status"], "Stopping");
-    assert_eq!(answer["phase"], "stopping");
-    assert!(answer["since"].is_string(), "{answer}");
+    let response = waiting.finish().expect(202);
+    assert_eq!(response["status"], "Stopping");
+    assert_eq!(response["phase"], "stopping");
+    assert!(response["since"].is_string(), "{response}");
 }
 
 #[test]
-fn a_pod_that_does_not_go_is_removed_30_s_after_its_grace() {
+fn a_pod_that_stays_is_force_deleted_30_s_after_its_grace() {
     let environment = TestEnvironment::by_hand();
     start(&environment);
     environment.delete("/app/hello/ann").expect(200);

@@ -19,7 +19,7 @@ fn image(environment: &TestEnvironment, job: &str) -> String {
 }
 
 #[test]
-fn an_edit_is_for_the_next_instance() {
+fn an_edited_template_applies_to_the_next_instance() {
     let environment = TestEnvironment::new();
     let ip = environment.start_instance("/app/hello/ann");
     let edited = TEMPLATE.replace("example/app:1", "example/app:2");
@@ -62,7 +62,7 @@ fn instances_outlive_their_template() {
 }
 
 #[test]
-fn a_broken_template_hurts_no_other() {
+fn a_broken_template_affects_no_other() {
     let environment = TestEnvironment::builder()
         .template("bad", "spec: [")
         .start();
@@ -128,7 +128,7 @@ const BROKEN: &[(&str, &str, &str, &str)] = &[
 
 /// Contract A10: each is listed, and a start says what is wrong with it, and where.
 #[test]
-fn every_kind_of_broken_template_is_listed_and_told() {
+fn every_kind_of_broken_template_is_listed_and_reported() {
     let mut builder = TestEnvironment::builder();
     for (app_type, text, ..) in BROKEN {
         builder = builder.template(app_type, text);
@@ -180,7 +180,7 @@ fn a_template_that_kubernetes_refuses_is_422_with_its_sentence() {
 }
 
 #[test]
-fn a_setting_that_cannot_be_read_is_told_at_the_start() {
+fn an_invalid_setting_of_a_template_is_reported_at_the_start() {
     let environment = TestEnvironment::builder()
         .annotation("restart-delay", "soon")
         .start();
@@ -199,7 +199,7 @@ fn a_new_config_map_is_a_new_type() {
 }
 
 #[test]
-fn a_config_map_without_our_label_is_none_of_ours() {
+fn a_config_map_without_our_label_is_ignored() {
     let environment = TestEnvironment::new();
     let object = json!({
         "apiVersion": "v1",
@@ -220,7 +220,7 @@ fn a_config_map_without_our_label_is_none_of_ours() {
 
 /// Contract W12 and W15: no data at all, keys that are no templates, the same type twice.
 #[test]
-fn odd_config_maps_do_no_harm() {
+fn odd_config_maps_are_tolerated() {
     let environment = TestEnvironment::new();
     apply_templates(&environment.kube, "empty", &[], json!({}));
     apply_templates(

@@ -118,7 +118,7 @@ fn the_code_is_formatted() {
 }
 
 #[test]
-fn no_words_for_the_moment() {
+fn no_debugging_macros_and_no_sleeps() {
     let words = forbidden_words();
     let nap = ["thread", "::sleep"].concat();
     let mut offences = Vec::new();
@@ -178,7 +178,7 @@ const CRATES_AT_HOME: &[(&str, &[&str])] = &[
 ];
 
 #[test]
-fn each_of_the_large_crates_has_its_home() {
+fn large_crates_are_named_in_few_files() {
     let mut offences = Vec::new();
     for (name, homes) in CRATES_AT_HOME {
         for source in sources("src") {
@@ -295,7 +295,7 @@ const IMPURE: &[&str] = &[
 ];
 
 #[test]
-fn pure_files_touch_nothing() {
+fn pure_files_do_no_io() {
     let mut offences = Vec::new();
     let all = sources("src");
     for marked in PURE {
@@ -404,7 +404,7 @@ fn locked() -> Vec<(String, String)> {
 
 /// The list is by name alone: a new version is no news, a new crate is.
 #[test]
-fn dependencies_are_those_that_were_looked_at() {
+fn dependencies_are_those_that_were_reviewed() {
     let names: BTreeSet<String> = locked().into_iter().map(|(name, _)| name).collect();
     let mut text: String = names.into_iter().collect::<Vec<_>>().join("\n");
     text.push('\n');

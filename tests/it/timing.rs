@@ -1,4 +1,4 @@
-//! `Server-Timing`: where the time of a start went, as its answers say.
+//! `Server-Timing`: where the time of a start went, as its responses say.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::fake_kube::dynamics::pod_script::{Exit, PodScript};
 use crate::fake_kube::dynamics::pods::PodMove;
-use crate::harness::{Answer, Client, TestEnvironment, eventually};
+use crate::harness::{Client, Response, TestEnvironment, eventually};
 
 /// The header's words, in the order of a start.
 const WORDS: [&str; 8] = [
@@ -16,8 +16,8 @@ const WORDS: [&str; 8] = [
 /// What the header says; nothing where there is none. W3C Server Timing, §2:
 /// `name;dur=number, …`, where a name is a token.
 #[track_caller]
-fn timings(answer: &Answer) -> Vec<(String, u64)> {
-    let header = answer.header("server-timing");
+fn timings(response: &Response) -> Vec<(String, u64)> {
+    let header = response.header("server-timing");
     let metrics = header.split(", ").filter(|metric| !metric.is_empty());
     metrics
         .map(|metric| {
@@ -46,12 +46,12 @@ fn impatient() -> TestEnvironment {
         .start()
 }
 
-/// Asks until the answer is a 202 in this phase.
+/// Asks until the response is a 202 in this phase.
 #[track_caller]
-fn wait_phase(client: &Client, phase: &str) -> Answer {
+fn wait_phase(client: &Client, phase: &str) -> Response {
     eventually(phase, || {
-        let answer = client.get("/app/hello/ann");
-        (answer.expect(202)["phase"] == phase).then_some(answer)
+        let response = client.get("/app/hello/ann");
+        (response.expect(202)["phase"] == phase).then_some(response)
     })
 }
 
@@ -104,7 +104,7 @@ fn the_header_grows_with_the_phases_of_a_start() {
 }
 
 #[test]
-fn what_did_not_have_to_wait_has_no_header() {
+fn responses_without_a_wait_have_no_header() {
     let environment = TestEnvironment::new();
     environment.start_instance("/app/hello/ann");
     let again = environment.get("/app/hello/ann");
@@ -116,20 +116,20 @@ fn what_did_not_have_to_wait_has_no_header() {
         environment.patch("/app/hello/ann", &json!({"k": "v"})),
         environment.delete("/app/hello/ann"),
     ];
-    for answer in others {
-        assert_eq!(answer.header("server-timing"), "", "{}", answer.text);
+    for response in others {
+        assert_eq!(response.header("server-timing"), "", "{}", response.text);
     }
 }
 
 #[test]
-fn a_verdict_has_the_timings_of_its_start() {
+fn a_failure_report_has_the_timings_of_its_start() {
     let environment = TestEnvironment::by_hand();
     let waiting = environment.client().begin_get("/app/hello/ann");
     environment.move_pod("hello-ann", &PodMove::Run);
-    // The watch may show all of this before the answer to the call comes.
+    // The watch may show all of this before the response to the call comes.
     eventually("the Job is known to be its own", || {
-        let answer = environment.get_at_once("/app/hello/ann");
-        (words(&timings(&answer)) == WORDS).then_some(())
+        let response = environment.get_at_once("/app/hello/ann");
+        (words(&timings(&response)) == WORDS).then_some(())
     });
     let exit = Exit {
         after_ms: 0,
@@ -147,13 +147,13 @@ fn a_verdict_has_the_timings_of_its_start() {
 
 /// The one that made the Job measures; the other has only what Kubernetes left on the pod.
 #[test]
-fn a_replica_that_did_not_start_it_tells_what_kubernetes_says() {
+fn a_replica_that_did_not_start_it_reports_the_times_of_kubernetes() {
     let mut environment = impatient();
     let other = environment.add_replica();
     environment.wait_ready(other);
     let (own, other) = (environment.client(), environment.replica(other));
     environment.kube.set_auto(false);
-    // The watch may show the Job before the answer to the call comes.
+    // The watch may show the Job before the response to the call comes.
     eventually("the Job is known to be its own", || {
         let creating = wait_phase(&own, "creating");
         (words(&timings(&creating)) == WORDS[..2]).then_some(())

@@ -106,7 +106,7 @@ fn without_an_endpoint_nothing_is_sent() {
 
 /// The same collector, which is asked where nothing is in the way.
 #[test]
-fn what_turns_traces_off() {
+fn settings_that_turn_traces_off() {
     let name = "OTEL_EXPORTER_OTLP_ENDPOINT";
     assert!(!run(name, &[("OTEL_SDK_DISABLED", "true")]).0);
     assert!(!run(name, &[("OTEL_TRACES_EXPORTER", "none")]).0);

@@ -207,7 +207,7 @@ fn check_each_form(environment: &TestEnvironment, name: &str, query: &str, value
 }
 
 #[test]
-fn every_form_takes_any_text() {
+fn every_form_accepts_any_text() {
     let environment = TestEnvironment::builder()
         .template("each", EACH_FORM)
         .start();
@@ -224,7 +224,7 @@ fn every_form_takes_any_text() {
 }
 
 #[test]
-fn a_value_that_is_needed_is_named() {
+fn a_missing_variable_is_named() {
     let environment = TestEnvironment::builder()
         .template("each", EACH_FORM)
         .start();
@@ -237,7 +237,7 @@ fn a_value_that_is_needed_is_named() {
 }
 
 #[test]
-fn values_that_no_container_can_have() {
+fn values_with_a_nul_are_rejected() {
     let environment = TestEnvironment::builder()
         .template("each", EACH_FORM)
         .start();
@@ -323,7 +323,7 @@ fn values_are_bounded() {
 
 /// A key or a number that a value made impossible is told as what it is, and hurts nobody.
 #[test]
-fn values_that_kubernetes_refuses_are_told() {
+fn values_that_kubernetes_refuses_are_reported() {
     let text = "metadata:\n  labels:\n    fixed: a\n    ${alternatives.get('key', 'k')}: ${alternatives.get('label', 'l')}\n\
                 spec:\n  restartPolicy: Never\n  terminationGracePeriodSeconds: ${alternatives.get('grace', '5')}\n  \
                 containers:\n  - {name: app, image: a}\n";

@@ -51,7 +51,7 @@ const QUOTA: &str = "pods \"hello-ann-x\" is forbidden: exceeded quota: q, reque
 
 /// If the Event did not wake the caller, it would hear of it after five minutes.
 #[test]
-fn a_pod_that_pod_security_refuses_is_told_at_once() {
+fn a_pod_that_pod_security_refuses_is_reported_at_once() {
     let environment = patient().start();
     environment.kube.refuse_pods(Some(POD_SECURITY));
     let body = environment.get("/app/hello/ann").expect(202);
@@ -70,7 +70,7 @@ fn a_pod_that_pod_security_refuses_is_told_at_once() {
 }
 
 #[test]
-fn a_quota_is_waited_for_and_then_told() {
+fn a_quota_becomes_app_error_after_its_budget() {
     let environment = impatient().setting("START_BUDGET_CREATING", "100s").start();
     environment.kube.refuse_pods(Some(QUOTA));
     let body = told(&environment, "creating", "FailedCreate");
@@ -94,7 +94,7 @@ fn a_quota_is_waited_for_and_then_told() {
 }
 
 #[test]
-fn what_the_kubelet_warns_of_is_told() {
+fn warnings_of_the_kubelet_are_reported() {
     let environment = impatient().start();
     environment.get("/app/hello/ann").expect(202);
     for next in [PodMove::Schedule, PodMove::Mount] {
@@ -149,7 +149,7 @@ fn a_budget_of_the_template_wins_over_the_setting() {
 }
 
 #[test]
-fn a_budget_that_is_none_is_an_error_of_the_template() {
+fn an_invalid_budget_is_an_error_of_the_template() {
     let environment = impatient()
         .annotation("start-budget.pulling", "soon")
         .start();
@@ -164,7 +164,7 @@ fn a_budget_that_is_none_is_an_error_of_the_template() {
 
 /// What Kubernetes itself does with Events after an hour.
 #[test]
-fn an_event_that_is_gone_is_no_longer_told() {
+fn a_deleted_event_is_no_longer_reported() {
     let environment = impatient().start();
     environment.kube.refuse_pods(Some(QUOTA));
     told(&environment, "creating", "FailedCreate");
@@ -179,9 +179,9 @@ fn an_event_that_is_gone_is_no_longer_told() {
     told(&environment, "creating", "NoPod");
 }
 
-/// Neither readiness nor any answer waits for Events.
+/// Neither readiness nor any response waits for Events.
 #[test]
-fn without_the_right_to_events_it_does_without() {
+fn without_the_right_to_events_starts_are_reported_from_pods() {
     let environment = impatient().role(&role_without_events()).start();
     environment.kube.refuse_pods(Some(QUOTA));
     environment.get("/readyz").expect(200);
@@ -206,7 +206,7 @@ fn without_the_right_to_events_it_does_without() {
 
 /// A Job that Kubernetes retries deletes its pod when it gives up.
 #[test]
-fn a_verdict_outlives_its_pod() {
+fn a_failure_report_outlives_its_pod() {
     let text = TEMPLATE.replace("Never", "OnFailure");
     let environment = patient()
         .template("again", &text)

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::fake_kube::dynamics::pod_script::{Exit, PodScript};
 use crate::fake_kube::dynamics::pods::PodMove;
-use crate::harness::{Answer, Client, PREFIX, TestEnvironment, eventually};
+use crate::harness::{Client, PREFIX, Response, TestEnvironment, eventually};
 
 /// Pods by hand, and requests that wait a moment only.
 fn impatient() -> TestEnvironment {
@@ -25,7 +25,7 @@ fn exit(code: i64) -> PodMove {
     })
 }
 
-fn prefer(client: &Client, path: &str, wait: &str) -> Answer {
+fn prefer(client: &Client, path: &str, wait: &str) -> Response {
     client.begin("GET", path, &[("Prefer", wait)], "").finish()
 }
 
@@ -92,7 +92,7 @@ fn a_request_is_held_for_start_wait() {
     assert!(begun.elapsed() >= Duration::from_millis(300));
 }
 
-/// If the header were not heeded, the answer would come after five minutes.
+/// If the header were not heeded, the response would come after five minutes.
 #[test]
 fn a_caller_says_how_long_it_waits() {
     let environment = TestEnvironment::builder()
@@ -125,7 +125,7 @@ fn failing(code: i64) -> PodScript {
 
 /// A caller whose own wait is shorter than the hold is told the verdict, not a phase.
 #[test]
-fn a_known_verdict_is_told_at_the_end_of_a_short_wait() {
+fn a_known_failure_is_reported_at_the_end_of_a_short_wait() {
     let environment = TestEnvironment::builder()
         .annotation("restart-delay", "100s")
         .pod_script(failing(3))
@@ -166,7 +166,7 @@ fn the_delay_doubles_with_each_failure_in_a_row() {
 }
 
 #[test]
-fn exit_0_during_a_start_is_told_as_completed() {
+fn exit_0_during_a_start_is_reported_as_completed() {
     let environment = TestEnvironment::by_hand();
     let waiting = environment.client().begin_get("/app/hello/ann");
     environment.move_pod("hello-ann", &PodMove::Run);
@@ -178,7 +178,7 @@ fn exit_0_during_a_start_is_told_as_completed() {
 }
 
 #[test]
-fn a_pull_error_is_waited_for_and_then_told() {
+fn a_pull_error_becomes_app_error_after_its_budget() {
     let environment = TestEnvironment::builder()
         .pod_script(PodScript::by_hand())
         .setting("START_WAIT", "300ms")

@@ -68,7 +68,7 @@ fn see_names(environment: &TestEnvironment, expected: &[&str]) {
 }
 
 #[test]
-fn what_others_do_is_seen() {
+fn changes_by_others_are_seen() {
     let environment = TestEnvironment::new();
     apply(&environment, &suspended("a"));
     apply(&environment, &suspended("b"));
@@ -82,7 +82,7 @@ fn what_others_do_is_seen() {
 }
 
 #[test]
-fn a_dropped_watch_goes_on_where_it_was() {
+fn a_dropped_watch_resumes() {
     let environment = TestEnvironment::new();
     environment.count_from_here();
     for round in ["a", "b", "c"] {
@@ -147,9 +147,9 @@ fn half_a_list_is_never_shown() {
     environment.kube.fault(slow("list"));
     environment.add_replica();
     eventually("the first list is there", || {
-        let answer = environment.get("/app/hello");
-        if answer.status == 503 {
-            answer.expect_error(503, "not_synced");
+        let response = environment.get("/app/hello");
+        if response.status == 503 {
+            response.expect_error(503, "not_synced");
             return None;
         }
         assert_eq!(names(&environment).len(), total);
@@ -171,7 +171,7 @@ fn half_a_list_is_never_shown() {
 }
 
 #[test]
-fn an_object_that_cannot_be_read_hurts_no_other() {
+fn an_unreadable_object_affects_no_other() {
     let environment = TestEnvironment::new();
     environment.start_instance("/app/hello/ann");
     let pod = environment.kube.pod_of(NAMESPACE, "hello-ann");

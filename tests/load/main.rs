@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use http::{Answer, Connection};
+use http::{Connection, Response};
 use interface::{CALLS, HOST, PORT, READY, SHARED, STOP};
 
 /// How long a caller waits for a response.
@@ -82,12 +82,12 @@ struct Caller<'a> {
 }
 
 impl Caller<'_> {
-    /// Sends a request and reads its answer, which must have one of these codes.
+    /// Sends a request and reads its response, which must have one of these codes.
     fn ask(&mut self, method: &str, path: &str, body: &str, good: &[u16]) {
         let at = self.began.elapsed();
-        let wrong = match self.answer(method, path, body) {
-            Ok(answer) if good.contains(&answer.status) => None,
-            Ok(answer) => Some(format!("{} {}", answer.status, answer.text)),
+        let wrong = match self.response(method, path, body) {
+            Ok(response) if good.contains(&response.status) => None,
+            Ok(response) => Some(format!("{} {}", response.status, response.text)),
             Err(error) => Some(format!("{:?}: {error}", error.kind())),
         };
         self.sent.fetch_add(1, Ordering::SeqCst);
@@ -104,7 +104,7 @@ impl Caller<'_> {
         }
     }
 
-    fn answer(&mut self, method: &str, path: &str, body: &str) -> std::io::Result<Answer> {
+    fn response(&mut self, method: &str, path: &str, body: &str) -> std::io::Result<Response> {
         let mut headers = vec![("Content-Type", "application/json")];
         if self.habit == Habit::Opens {
             headers.push(("Connection", "close"));
@@ -114,11 +114,11 @@ impl Caller<'_> {
             None => Connection::open(self.address)?,
         };
         connection.send(method, path, &headers, body)?;
-        let answer = connection.read(false)?;
-        if answer.header("connection") != "close" {
+        let response = connection.read(false)?;
+        if response.header("connection") != "close" {
             self.connection = Some(connection);
         }
-        Ok(answer)
+        Ok(response)
     }
 
     fn call(&mut self, call: Call, name: &str) {

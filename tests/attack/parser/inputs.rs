@@ -1,5 +1,5 @@
 //! The inputs of `parser`, in families. `NEXT` in a text stands for a whole request: where a
-//! second answer comes back for an input that must be refused, it was smuggled.
+//! second response comes back for an input that must be refused, it was smuggled.
 
 use super::Must::{self, Refuse, Serve};
 

@@ -64,7 +64,7 @@ pub(crate) fn tally(streams: &[TcpStream]) -> String {
     }
     match (answered, closed) {
         (0, 0) => "all open, none answered".to_owned(),
-        (0, closed) => format!("{closed} closed without an answer"),
+        (0, closed) => format!("{closed} closed without a response"),
         (answered, closed) => format!("{answered} told {last}, {closed} closed"),
     }
 }

@@ -8,7 +8,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-/// Sends a head and then a piece again and again, up to so many times or 10 s, while the answer
+/// Sends a head and then a piece again and again, up to so many times or 10 s, while the response
 /// is read; how much went, and what came.
 fn flood(aim: &Aim, head: &[u8], piece: &[u8], times: usize, end: &[u8]) -> Result<String, String> {
     let stream = client::connect(aim.address, attacker(0), Duration::from_secs(2));
@@ -33,13 +33,13 @@ fn flood(aim: &Aim, head: &[u8], piece: &[u8], times: usize, end: &[u8]) -> Resu
         sent += piece.len();
     }
     if open {
-        // What comes of it is in the answer.
+        // What comes of it is in the response.
         let _ = stream.write_all(end);
     }
     let answer = reader.join().unwrap_or_default();
     let told = match client::statuses(&answer)[..] {
         [status, ..] => format!("told {status}"),
-        [] => "no answer".to_owned(),
+        [] => "no response".to_owned(),
     };
     let end = if open { "all of it taken" } else { "closed" };
     Ok(format!("{told}, {end} after {}", bytes(sent)))

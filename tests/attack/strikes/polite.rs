@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// So many clients, each with one connection, ask at the same time, again and again; how many of
-/// them have had an answer.
+/// them have had a response.
 fn keep_alive(aim: &Aim, clients: usize) -> Result<String, String> {
     let served = AtomicUsize::new(0);
     let start = Barrier::new(clients);
@@ -53,7 +53,7 @@ pub(crate) fn medium_answers(aim: &Aim) -> Result<String, String> {
     for _ in 0..50 {
         let begun = Instant::now();
         let answer = client.ask(&request);
-        (_, length) = answer.map_err(|error| format!("no answer: {error}"))?;
+        (_, length) = answer.map_err(|error| format!("no response: {error}"))?;
         times.push(begun.elapsed());
     }
     times.sort_unstable();

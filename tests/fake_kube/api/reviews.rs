@@ -1,4 +1,4 @@
-//! Reviews: whose token is this, and may the caller do that. Nothing is stored; the answer is all
+//! Reviews: whose token is this, and may the caller do that. Nothing is stored; the response is all
 //! there is of one.
 
 use serde_json::Value;

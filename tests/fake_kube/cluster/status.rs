@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::resource::Resource;
 
-/// A refusal: becomes the HTTP status code and the body of the answer, or the
+/// A refusal: becomes the HTTP status code and the body of the response, or the
 /// object of an ERROR event in a watch.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Refusal {

@@ -250,7 +250,7 @@ impl Cluster {
         Ok(self.put(key.clone(), object))
     }
 
-    /// Deletes an object, or starts to. Returns the body of the answer.
+    /// Deletes an object, or starts to. Returns the body of the response.
     pub(crate) fn delete(&mut self, key: &Key, options: &DeleteOptions) -> Result<Value, Refusal> {
         let (resource, namespace, name) = key;
         let current = self.get(*resource, namespace, name)?;

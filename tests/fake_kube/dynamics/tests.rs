@@ -292,7 +292,7 @@ fn an_evicted_pod_is_replaced_only_after_its_end() {
 }
 
 #[test]
-fn a_refused_pod_is_an_event_and_comes_when_it_may() {
+fn a_refused_pod_is_an_event_and_is_created_once_allowed() {
     let mut model = fake().model();
     let sentence = "pods \"a-\" is forbidden: exceeded quota: q";
     model.dynamics.refuse_pods(Some(sentence.to_owned()));
@@ -338,7 +338,7 @@ fn a_deadline_and_a_suspension_are_kept() {
 }
 
 #[test]
-fn the_hook_hears_of_starts_and_ends() {
+fn the_hook_is_called_on_starts_and_ends() {
     let (tell, told) = mpsc::channel();
     let hook = move |change: &PodChange| {
         let text = match change {
@@ -359,7 +359,7 @@ fn the_hook_hears_of_starts_and_ends() {
 }
 
 #[test]
-fn a_namespace_takes_its_content_along() {
+fn deleting_a_namespace_deletes_its_content() {
     let mut model = fake().namespace("doomed").model();
     let object = json!({"metadata": {"name": "c"}});
     let made = model

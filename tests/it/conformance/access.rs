@@ -9,7 +9,7 @@ use crate::raw_kube::RawKube;
 checks! {
     a_wrong_token_is_unauthorized,
     a_missing_right_is_forbidden,
-    what_one_may_do_can_be_asked,
+    access_reviews_report_rights,
     a_quota_on_jobs_names_the_job,
     a_quota_on_pods_is_an_event_of_the_job,
 }
@@ -122,7 +122,7 @@ fn a_missing_right_is_forbidden(environment: &TestEnvironment) {
     everywhere.expect_refusal(403, "Forbidden");
 }
 
-fn what_one_may_do_can_be_asked(environment: &TestEnvironment) {
+fn access_reviews_report_rights(environment: &TestEnvironment) {
     let api = restricted(environment);
     let may = |verb: &str, group: &str, resource: &str, namespace: &str| {
         let asked =
@@ -132,8 +132,10 @@ fn what_one_may_do_can_be_asked(environment: &TestEnvironment) {
             "spec": {"resourceAttributes": asked},
         });
         let path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
-        let answer = api.post(path, &review).expect(201);
-        answer["status"]["allowed"].as_bool().expect("a word on it")
+        let response = api.post(path, &review).expect(201);
+        response["status"]["allowed"]
+            .as_bool()
+            .expect("a word on it")
     };
     let own = environment.namespace.as_str();
     assert!(may("list", "batch", "jobs", own));

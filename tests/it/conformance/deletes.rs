@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::{TestEnvironment, checks, is_deleting, is_true, job, uid};
 
 checks! {
-    what_is_deleted_is_gone_and_said_so,
+    a_delete_returns_the_status_and_removes_the_object,
     a_precondition_of_another_uid_is_a_conflict,
     a_foreground_delete_keeps_the_job_until_its_pod_is_gone,
     a_background_delete_takes_the_job_at_once,
@@ -20,14 +20,14 @@ fn ready(environment: &TestEnvironment, name: &str) -> (Value, Value) {
     (made, pod)
 }
 
-fn what_is_deleted_is_gone_and_said_so(environment: &TestEnvironment) {
+fn a_delete_returns_the_status_and_removes_the_object(environment: &TestEnvironment) {
     let made = environment.config_map("a", &json!({}));
     let path = environment.one("configmaps", "a");
-    let answer = environment.api.delete(&path, &json!({})).expect(200);
-    assert_eq!(answer["kind"], "Status");
-    assert_eq!(answer["status"], "Success");
+    let response = environment.api.delete(&path, &json!({})).expect(200);
+    assert_eq!(response["kind"], "Status");
+    assert_eq!(response["status"], "Success");
     let details = json!({"name": "a", "kind": "configmaps", "uid": uid(&made)});
-    assert_eq!(answer["details"], details);
+    assert_eq!(response["details"], details);
     environment
         .api
         .delete(&path, &json!({}))
@@ -65,13 +65,13 @@ fn a_foreground_delete_keeps_the_job_until_its_pod_is_gone(environment: &TestEnv
     let hold = json!({"metadata": {"finalizers": ["example.com/hold"]}});
     let pod_path = environment.one("pods", super::name(&pod));
     environment.api.patch(&pod_path, &hold).expect(200);
-    let answer = environment.api.delete(&path, &options).expect(200);
-    assert_eq!(answer["kind"], "Job");
-    assert_eq!(uid(&answer), uid(&made));
-    assert!(is_deleting(&answer));
-    assert_eq!(answer["metadata"]["deletionGracePeriodSeconds"], 0);
+    let response = environment.api.delete(&path, &options).expect(200);
+    assert_eq!(response["kind"], "Job");
+    assert_eq!(uid(&response), uid(&made));
+    assert!(is_deleting(&response));
+    assert_eq!(response["metadata"]["deletionGracePeriodSeconds"], 0);
     assert_eq!(
-        answer["metadata"]["finalizers"],
+        response["metadata"]["finalizers"],
         json!(["foregroundDeletion"])
     );
     environment.wait_one("pods", super::name(&pod), is_deleting);
@@ -101,9 +101,9 @@ fn a_background_delete_takes_the_job_at_once(environment: &TestEnvironment) {
     let (made, pod) = ready(environment, "a");
     let path = environment.one("jobs", "a");
     let options = json!({"propagationPolicy": "Background"});
-    let answer = environment.api.delete(&path, &options).expect(200);
-    assert_eq!(answer["kind"], "Status");
-    assert_eq!(answer["details"]["uid"], uid(&made));
+    let response = environment.api.delete(&path, &options).expect(200);
+    assert_eq!(response["kind"], "Status");
+    assert_eq!(response["details"]["uid"], uid(&made));
     environment.api.get(&path).expect_refusal(404, "NotFound");
     let next = environment.make("jobs", &job("a", &json!({})));
     assert_ne!(uid(&next), uid(&made));
@@ -132,10 +132,10 @@ fn without_a_policy_a_job_leaves_its_pod_behind(environment: &TestEnvironment) {
 fn a_pod_ends_within_its_grace(environment: &TestEnvironment) {
     let (_, pod) = ready(environment, "a");
     let path = environment.one("pods", super::name(&pod));
-    let answer = environment.api.delete(&path, &json!({})).expect(200);
-    assert_eq!(answer["kind"], "Pod");
-    assert!(is_deleting(&answer));
-    assert_eq!(answer["metadata"]["deletionGracePeriodSeconds"], 1);
+    let response = environment.api.delete(&path, &json!({})).expect(200);
+    assert_eq!(response["kind"], "Pod");
+    assert!(is_deleting(&response));
+    assert_eq!(response["metadata"]["deletionGracePeriodSeconds"], 1);
     environment.wait_one("pods", super::name(&pod), Value::is_null);
 }
 

@@ -24,7 +24,7 @@ fn fault(environment: &TestEnvironment, verb: &str, fault: Fault) {
 }
 
 #[test]
-fn throttling_says_when_to_come_back() {
+fn throttling_has_retry_after() {
     let environment = TestEnvironment::fake();
     let throttled = Fault::TooManyRequests {
         retry_after_secs: 3,
@@ -37,7 +37,7 @@ fn throttling_says_when_to_come_back() {
 }
 
 #[test]
-fn a_lost_answer_was_carried_out() {
+fn a_request_whose_response_was_lost_was_carried_out() {
     let environment = TestEnvironment::fake();
     fault(&environment, "create", Fault::LoseAnswer);
     let all = environment.all("configmaps");
@@ -66,7 +66,7 @@ fn a_dropped_request_was_not_carried_out() {
 }
 
 #[test]
-fn server_errors_and_delays_come_as_asked() {
+fn server_errors_and_delays_are_as_configured() {
     let environment = TestEnvironment::fake();
     fault(&environment, "list", Fault::Status(503));
     let got = environment.api.get(&environment.all("configmaps"));
@@ -125,7 +125,7 @@ fn a_watch_can_come_in_pieces_or_go_back() {
 }
 
 #[test]
-fn a_silent_watch_says_nothing_while_things_happen() {
+fn a_silent_watch_sends_no_events() {
     let environment = TestEnvironment::fake();
     fault(&environment, "watch", Fault::SilentWatch);
     let path = format!("{}?watch=1&timeoutSeconds=1", environment.all("configmaps"));
@@ -167,7 +167,7 @@ fn compaction_expires_watches_and_pages() {
 }
 
 #[test]
-fn bookmarks_come_as_often_as_asked() {
+fn bookmarks_are_as_frequent_as_configured() {
     let fake = FakeKube::builder()
         .bookmark_every(Duration::from_millis(20))
         .start()
@@ -218,7 +218,7 @@ fn tls_knows_its_ca_and_client_certificates() {
 }
 
 #[test]
-fn a_server_that_was_away_comes_back_with_everything() {
+fn a_server_that_was_away_returns_with_its_state() {
     let environment = TestEnvironment::fake();
     environment.config_map("a", &json!({}));
     let path = format!(
@@ -251,7 +251,7 @@ fn requests_are_counted() {
 }
 
 #[test]
-fn a_pod_can_be_led_by_hand() {
+fn a_pod_can_be_moved_by_hand() {
     let environment = TestEnvironment::fake();
     let fake = fake(&environment);
     fake.set_pod_script("a", PodScript::by_hand());

@@ -9,7 +9,7 @@ use super::{
 };
 
 checks! {
-    a_pod_carries_its_jobs_marks,
+    a_pod_has_the_labels_of_its_job,
     a_pod_goes_through_its_phases,
     a_probe_that_fails_keeps_a_running_pod_unready,
     an_image_that_cannot_be_pulled_is_a_waiting_reason,
@@ -17,13 +17,13 @@ checks! {
     another_exit_code_fails_a_job_without_retries,
     a_crash_loop_restarts_in_place_until_the_limit,
     an_evicted_pod_is_replaced_after_its_end,
-    a_finished_job_goes_when_its_time_is_over,
+    a_finished_job_is_deleted_after_its_ttl,
     a_deadline_fails_a_job,
     a_suspended_job_has_no_pod,
     a_meta_label_goes_onto_a_pod,
 }
 
-fn a_pod_carries_its_jobs_marks(environment: &TestEnvironment) {
+fn a_pod_has_the_labels_of_its_job(environment: &TestEnvironment) {
     let change = json!({"template": {"metadata": {"annotations": {"note": "x"}}}});
     let made = environment.make("jobs", &job("a", &change));
     let pod = environment.wait_pod("a", |_| true);
@@ -255,7 +255,7 @@ fn an_evicted_pod_is_replaced_after_its_end(environment: &TestEnvironment) {
     assert!(!is_true(&job, "Failed") && job["status"]["failed"].as_i64().unwrap_or(0) == 0);
 }
 
-fn a_finished_job_goes_when_its_time_is_over(environment: &TestEnvironment) {
+fn a_finished_job_is_deleted_after_its_ttl(environment: &TestEnvironment) {
     let mut change = exits(0);
     change["ttlSecondsAfterFinished"] = json!(1);
     environment.make("jobs", &job("a", &change));

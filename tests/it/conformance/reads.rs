@@ -5,14 +5,14 @@ use serde_json::json;
 use super::{TestEnvironment, checks, names, version};
 
 checks! {
-    lists_are_chosen_by_labels,
-    a_selector_that_is_none_is_a_bad_request,
-    lists_are_chosen_by_fields,
+    lists_are_selected_by_labels,
+    an_invalid_selector_is_a_bad_request,
+    lists_are_selected_by_fields,
     items_of_a_list_have_no_kind,
     a_namespace_that_does_not_exist_has_an_empty_list,
     pages_show_one_version,
-    a_page_of_a_selector_says_how_to_go_on,
-    a_continue_token_that_is_none_is_a_bad_request,
+    a_page_of_a_selector_has_a_continue_token,
+    an_invalid_continue_token_is_a_bad_request,
     unknown_paths_are_not_found,
     a_version_from_the_future_is_refused,
 }
@@ -23,7 +23,7 @@ fn three(environment: &TestEnvironment) {
     environment.config_map("c", &json!({"size": "3"}));
 }
 
-fn lists_are_chosen_by_labels(environment: &TestEnvironment) {
+fn lists_are_selected_by_labels(environment: &TestEnvironment) {
     three(environment);
     for (selector, expected) in [
         ("color", &["a", "b"][..]),
@@ -42,7 +42,7 @@ fn lists_are_chosen_by_labels(environment: &TestEnvironment) {
     }
 }
 
-fn a_selector_that_is_none_is_a_bad_request(environment: &TestEnvironment) {
+fn an_invalid_selector_is_a_bad_request(environment: &TestEnvironment) {
     let all = environment.all("configmaps");
     for selector in ["a+in+1", "a+b", "=x", "a=b+c", "a+in+(x", "-a"] {
         let got = environment
@@ -56,7 +56,7 @@ fn a_selector_that_is_none_is_a_bad_request(environment: &TestEnvironment) {
     got.expect_refusal(400, "BadRequest");
 }
 
-fn lists_are_chosen_by_fields(environment: &TestEnvironment) {
+fn lists_are_selected_by_fields(environment: &TestEnvironment) {
     three(environment);
     let list = environment.list("configmaps", "fieldSelector=metadata.name%3Db");
     assert_eq!(names(&list), ["b"]);
@@ -121,7 +121,7 @@ fn pages_show_one_version(environment: &TestEnvironment) {
     assert_eq!(all, ["a", "b", "c", "d", "e"]);
 }
 
-fn a_page_of_a_selector_says_how_to_go_on(environment: &TestEnvironment) {
+fn a_page_of_a_selector_has_a_continue_token(environment: &TestEnvironment) {
     three(environment);
     let first = environment.list("configmaps", "labelSelector=size&limit=1");
     assert_eq!(names(&first), ["a"]);
@@ -147,7 +147,7 @@ fn a_page_of_a_selector_says_how_to_go_on(environment: &TestEnvironment) {
     assert!(rest["metadata"]["continue"].is_null());
 }
 
-fn a_continue_token_that_is_none_is_a_bad_request(environment: &TestEnvironment) {
+fn an_invalid_continue_token_is_a_bad_request(environment: &TestEnvironment) {
     let got = environment.api.get(&format!(
         "{}?limit=1&continue=nonsense",
         environment.all("configmaps")

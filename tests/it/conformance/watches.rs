@@ -7,15 +7,15 @@ use serde_json::{Value, json};
 use super::{TestEnvironment, checks, name, version};
 
 checks! {
-    a_watch_tells_what_came_after_its_version_in_order,
-    a_watch_without_a_version_begins_with_what_is_there,
+    a_watch_reports_the_events_after_its_version_in_order,
+    a_watch_without_a_version_begins_with_the_current_state,
     leaving_a_selector_is_deleted_and_entering_is_added,
     a_watch_of_a_field_shows_one_object,
-    a_watch_of_warnings_leaves_out_what_is_normal,
+    a_watch_of_warnings_excludes_normal_events,
     an_event_of_the_newer_api_is_read_by_the_older,
-    a_watch_ends_when_its_time_is_over,
+    a_watch_ends_after_its_timeout,
     bookmarks_come_only_when_asked_for,
-    a_watch_from_a_forgotten_version_is_expired,
+    a_watch_from_a_compacted_version_is_expired,
     a_watch_resumes_without_loss,
 }
 
@@ -37,7 +37,7 @@ fn set(environment: &TestEnvironment, name: &str, label: Option<&str>) {
         .expect(200);
 }
 
-fn a_watch_tells_what_came_after_its_version_in_order(environment: &TestEnvironment) {
+fn a_watch_reports_the_events_after_its_version_in_order(environment: &TestEnvironment) {
     environment.config_map("before", &json!({}));
     let from = version(&environment.config_map("start", &json!({}))).to_owned();
     environment.config_map("a", &json!({}));
@@ -63,7 +63,7 @@ fn a_watch_tells_what_came_after_its_version_in_order(environment: &TestEnvironm
     assert_eq!(told(&events.next().expect("still open")), ("ADDED", "b"));
 }
 
-fn a_watch_without_a_version_begins_with_what_is_there(environment: &TestEnvironment) {
+fn a_watch_without_a_version_begins_with_the_current_state(environment: &TestEnvironment) {
     environment.config_map("a", &json!({"l": "1"}));
     let mut events = follow(environment, "labelSelector=l&timeoutSeconds=30");
     assert_eq!(told(&events.next().expect("at once")), ("ADDED", "a"));
@@ -104,7 +104,7 @@ fn a_watch_of_a_field_shows_one_object(environment: &TestEnvironment) {
 }
 
 /// As the service watches Events.
-fn a_watch_of_warnings_leaves_out_what_is_normal(environment: &TestEnvironment) {
+fn a_watch_of_warnings_excludes_normal_events(environment: &TestEnvironment) {
     let query = "fieldSelector=type!%3DNormal";
     let from = version(&environment.list("events", query)).to_owned();
     let event = |name: &str, kind: &str| {
@@ -168,7 +168,7 @@ fn an_event_of_the_newer_api_is_read_by_the_older(environment: &TestEnvironment)
     }
 }
 
-fn a_watch_ends_when_its_time_is_over(environment: &TestEnvironment) {
+fn a_watch_ends_after_its_timeout(environment: &TestEnvironment) {
     let from = version(&environment.config_map("a", &json!({}))).to_owned();
     let began = Instant::now();
     let events = follow(
@@ -209,7 +209,7 @@ fn bookmarks_come_only_when_asked_for(environment: &TestEnvironment) {
     assert!(number(version(object)) >= number(&after));
 }
 
-fn a_watch_from_a_forgotten_version_is_expired(environment: &TestEnvironment) {
+fn a_watch_from_a_compacted_version_is_expired(environment: &TestEnvironment) {
     let mut events = follow(environment, "resourceVersion=1&timeoutSeconds=30");
     let event = events.next().expect("one event");
     if environment.fake.is_none() && event["type"] == "ADDED" {

@@ -6,11 +6,11 @@ use super::{TestEnvironment, checks, job, name, uid, version};
 
 checks! {
     every_write_makes_a_new_version,
-    a_create_answers_with_what_was_stored,
+    a_create_returns_what_was_stored,
     a_job_gets_its_defaults,
     a_name_that_is_taken_is_already_exists,
-    a_namespace_that_does_not_exist_takes_nothing,
-    what_is_not_there_is_not_found,
+    a_missing_namespace_accepts_nothing,
+    missing_objects_are_not_found,
     a_merge_patch_sets_and_null_removes,
     a_patch_that_changes_nothing_makes_no_version,
     a_patch_needs_its_content_type,
@@ -18,11 +18,11 @@ checks! {
     bad_names_and_labels_are_invalid,
     a_job_without_restart_policy_or_containers_is_invalid,
     a_new_object_may_not_have_a_version,
-    what_is_no_object_is_a_bad_request,
+    a_body_that_is_no_object_is_a_bad_request,
     a_dry_run_stores_nothing,
     names_are_generated,
     a_jobs_template_cannot_be_changed,
-    a_status_is_written_apart,
+    a_status_is_written_separately,
     a_patch_for_another_uid_changes_nothing,
 }
 
@@ -46,7 +46,7 @@ fn every_write_makes_a_new_version(environment: &TestEnvironment) {
     assert!(number(&list) >= number(&patched));
 }
 
-fn a_create_answers_with_what_was_stored(environment: &TestEnvironment) {
+fn a_create_returns_what_was_stored(environment: &TestEnvironment) {
     let made = environment.config_map("a", &json!({"l": "1"}));
     assert_eq!(made["kind"], "ConfigMap");
     assert_eq!(made["apiVersion"], "v1");
@@ -109,7 +109,7 @@ fn a_name_that_is_taken_is_already_exists(environment: &TestEnvironment) {
     assert_eq!(refusal["details"], details);
 }
 
-fn a_namespace_that_does_not_exist_takes_nothing(environment: &TestEnvironment) {
+fn a_missing_namespace_accepts_nothing(environment: &TestEnvironment) {
     let path = "/api/v1/namespaces/not-there/configmaps";
     let refusal = environment
         .api
@@ -122,7 +122,7 @@ fn a_namespace_that_does_not_exist_takes_nothing(environment: &TestEnvironment) 
     );
 }
 
-fn what_is_not_there_is_not_found(environment: &TestEnvironment) {
+fn missing_objects_are_not_found(environment: &TestEnvironment) {
     let path = environment.one("jobs", "a");
     let refusal = environment.api.get(&path).expect_refusal(404, "NotFound");
     assert_eq!(refusal["message"], "jobs.batch \"a\" not found");
@@ -326,7 +326,7 @@ fn a_new_object_may_not_have_a_version(environment: &TestEnvironment) {
     assert_eq!((got.code, got.reason()), (500, ""));
 }
 
-fn what_is_no_object_is_a_bad_request(environment: &TestEnvironment) {
+fn a_body_that_is_no_object_is_a_bad_request(environment: &TestEnvironment) {
     let all = environment.all("configmaps");
     for body in ["{", "[]", "7"] {
         let got = environment.api.send("POST", &all, "application/json", body);
@@ -351,12 +351,12 @@ fn what_is_no_object_is_a_bad_request(environment: &TestEnvironment) {
 
 fn a_dry_run_stores_nothing(environment: &TestEnvironment) {
     let path = format!("{}?dryRun=All", environment.all("jobs"));
-    let answer = environment
+    let response = environment
         .api
         .post(&path, &job("a", &json!({})))
         .expect(201);
-    assert!(!uid(&answer).is_empty());
-    assert_eq!(version(&answer), "");
+    assert!(!uid(&response).is_empty());
+    assert_eq!(version(&response), "");
     environment
         .api
         .get(&environment.one("jobs", "a"))
@@ -395,7 +395,7 @@ fn a_jobs_template_cannot_be_changed(environment: &TestEnvironment) {
     assert_eq!(patched["metadata"]["annotations"]["a"], "b");
 }
 
-fn a_status_is_written_apart(environment: &TestEnvironment) {
+fn a_status_is_written_separately(environment: &TestEnvironment) {
     let made = environment.make("jobs", &job("a", &json!({"suspend": true})));
     let path = environment.one("jobs", "a");
     let both = json!({"metadata": {"labels": {"l": "1"}}, "status": {"active": 7}});

@@ -14,7 +14,7 @@ const STARTS: usize = 50;
 
 #[test]
 #[ignore = "needs a cluster"]
-fn a_killed_program_loses_and_doubles_no_instance() {
+fn a_killed_program_neither_loses_nor_duplicates_an_instance() {
     let environment = TestEnvironment::shared();
     environment.offer("stand-in", "stand-in", STAND_IN);
     let kubeconfig = environment.kubeconfig(&environment.token(), None, None);

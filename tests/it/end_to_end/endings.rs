@@ -132,7 +132,7 @@ fn a_pod_that_is_deleted_by_hand_is_a_failure_and_replaced_after_the_delay() {
 
 #[test]
 #[ignore = "needs a cluster"]
-fn an_app_that_ends_well_when_it_is_told_to_has_finished() {
+fn an_app_that_exits_with_0_on_sigterm_has_finished() {
     let environment = TestEnvironment::shared();
     // So that none of them ends sooner than a failure is kept.
     let settings = [("restart-delay", "1s")];

@@ -8,7 +8,7 @@ use super::environment::{TestEnvironment, real};
 use super::program::{Program, page};
 use super::recorder::{self, Recorder};
 use super::{LONG_WAIT, eventually};
-use crate::harness::{Answer, PREFIX, Pending};
+use crate::harness::{PREFIX, Pending, Response};
 
 #[track_caller]
 fn begin(program: &Program, path: &str) -> Pending {
@@ -18,13 +18,13 @@ fn begin(program: &Program, path: &str) -> Pending {
 
 /// Nobody says that it has failed.
 #[track_caller]
-fn check_waits(answer: &Answer) {
-    let waits = answer.status == 202 && answer.json()["status"] != "app_error";
+fn check_waits(response: &Response) {
+    let waits = response.status == 202 && response.json()["status"] != "app_error";
     assert!(
-        answer.status == 200 || waits,
+        response.status == 200 || waits,
         "{}: {}",
-        answer.status,
-        answer.text
+        response.status,
+        response.text
     );
 }
 

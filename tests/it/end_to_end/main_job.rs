@@ -107,7 +107,7 @@ fn an_instance_that_cannot_start_says_why() {
 
 #[test]
 #[ignore = "needs a cluster"]
-fn requests_that_make_no_sense_change_nothing() {
+fn invalid_requests_change_nothing() {
     let environment = TestEnvironment::shared();
     let program = environment.program();
     let version = environment.version("jobs");

@@ -47,7 +47,7 @@ fn a_wrong_ca() {
 
 #[test]
 #[ignore = "needs a cluster"]
-fn a_token_that_is_none() {
+fn an_invalid_token() {
     let environment = TestEnvironment::shared();
     let kubeconfig = environment.kubeconfig("garbage", None, None);
     check_not_synced(

@@ -210,7 +210,7 @@ const SLACK: Duration = Duration::from_secs(10);
 /// Its pods are deleted, by a DELETE through us or by hand, and nobody confirms their end.
 #[test]
 #[ignore = "needs a cluster"]
-fn the_names_on_a_dead_node_are_free_again_soon_after_their_grace() {
+fn names_on_a_dead_node_are_free_again_soon_after_their_grace() {
     let environment = TestEnvironment::shared();
     let hanging = template(&environment, 2, "stand-in/does: hang-on-delete");
     environment.offer("dead", "dead", &hanging);

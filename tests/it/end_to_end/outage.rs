@@ -81,7 +81,7 @@ fn read_on(program: &Program, ready: &[(&str, serde_json::Value)], stop: &Receiv
     count
 }
 
-/// Starts one new name after the other until told to stop, tells each answer while somebody
+/// Starts one new name after the other until told to stop, tells each response while somebody
 /// listens, and returns how many there were of which code.
 ///
 /// Also while the API server starts again: a 403 that it gives while it loads its RBAC must

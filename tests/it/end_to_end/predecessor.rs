@@ -37,7 +37,7 @@ fn labelled(template: &str) -> String {
     format!("metadata: {{labels: {{team: red}}}}{template}")
 }
 
-/// What 2.7.1 answers once it does not ask for patience any more, as its clients do.
+/// What 2.7.1 returns once it does not ask for patience any more, as its clients do.
 #[track_caller]
 fn settled(theirs: &Predecessor, name: &str) -> Value {
     eventually("2.7.1 finds it ready", || {
@@ -77,7 +77,7 @@ fn patched(program: &Program, path: &str, body: &Value) {
 
 #[test]
 #[ignore = "needs a cluster"]
-fn what_2_7_1_has_started_lives_on() {
+fn instances_of_2_7_1_survive_the_upgrade() {
     let (environment, theirs) = beside(&labelled(&real("theirs", 1, &[])));
     let programs = [environment.program(), environment.program()];
     let (path, job) = ("/app/page/ann.of.cleves", "page-ann.of.cleves");
@@ -193,7 +193,7 @@ fn of_several_pods_the_newest_is_the_instance() {
 /// The template has `labels: null`, of which 2.7.1 can start nothing; what we start it can use.
 #[test]
 #[ignore = "needs a cluster"]
-fn what_we_have_started_is_in_the_hands_of_2_7_1_after_a_roll_back() {
+fn after_a_roll_back_2_7_1_controls_our_instances() {
     let template = format!("metadata: {{labels: null}}{}", real("ours", 1, &[]));
     let (environment, theirs) = beside(&template);
     assert_eq!(theirs.get("page", "bob").0, 404);
@@ -230,12 +230,12 @@ fn what_we_have_started_is_in_the_hands_of_2_7_1_after_a_roll_back() {
 
 #[test]
 #[ignore = "needs a cluster"]
-fn those_who_wait_here_hear_that_2_7_1_has_stopped_it() {
+fn our_waiters_are_answered_when_2_7_1_stops_the_instance() {
     let slow = real("slow", 1, &[("START_DELAY_SECS", "600")]);
     let (environment, theirs) = beside(&labelled(&slow));
     let programs = [environment.program(), environment.program()];
     let path = "/app/page/ann";
-    let answers: Vec<Got> = std::thread::scope(|scope| {
+    let responses: Vec<Got> = std::thread::scope(|scope| {
         let ask = |turn: usize| programs[turn % 2].get_prefer(path, LONG_WAIT);
         let callers: Vec<_> = (0..4).map(|turn| scope.spawn(move || ask(turn))).collect();
         for program in &programs {
@@ -247,8 +247,8 @@ fn those_who_wait_here_hear_that_2_7_1_has_stopped_it() {
         let join = |caller: std::thread::ScopedJoinHandle<'_, _>| caller.join().expect("it ends");
         callers.into_iter().map(join).collect()
     });
-    for answer in answers {
-        assert_eq!(answer.expect(409)["code"], "stopped");
+    for response in responses {
+        assert_eq!(response.expect(409)["code"], "stopped");
     }
 }
 

@@ -34,7 +34,7 @@ impl Log {
     }
 }
 
-/// An answer of the program.
+/// A response of the program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Got {
     /// The status code.
@@ -48,7 +48,7 @@ pub(super) struct Got {
 }
 
 impl Got {
-    /// The body of an answer with this code; anything else fails the test.
+    /// The body of a response with this code; anything else fails the test.
     #[track_caller]
     pub(super) fn expect(self, code: u16) -> Value {
         assert_eq!(self.code, code, "{}", self.body);
@@ -181,7 +181,7 @@ impl Program {
             code: response.status().as_u16(),
             retry_after: header("retry-after"),
             view_age: header("x-view-age"),
-            body: serde_json::from_str(&text).expect("every answer is JSON"),
+            body: serde_json::from_str(&text).expect("every response is JSON"),
         })
     }
 

@@ -1,6 +1,6 @@
 //! A registry of images that gives none: each repository is refused in its own way.
 //!
-//! It listens on 127.0.0.1, where containerd speaks plain HTTP, and answers by the first part of a
+//! It listens on 127.0.0.1, where containerd speaks plain HTTP, and responses by the first part of a
 //! repository's name, as registries out there were seen to answer (OCI distribution specification,
 //! "Error Codes"; Docker's "Token Authentication Specification").
 
@@ -96,7 +96,7 @@ impl Registry {
         self.address.to_string()
     }
 
-    /// An image of a repository that is refused like this; `never` gets no answer at all.
+    /// An image of a repository that is refused like this; `never` gets no response at all.
     pub(super) fn image(&self, refusal: &str) -> String {
         format!("{}/{refusal}/app:1", self.address)
     }
@@ -125,18 +125,18 @@ fn serve(client: TcpStream, address: SocketAddr) {
         let _ = reader.read_to_end(&mut Vec::new());
         return;
     }
-    let (head, body) = answer(path, first, address);
+    let (head, body) = response(path, first, address);
     let body_sent = if method == "HEAD" { "" } else { body.as_str() };
     let length = body.len();
-    // A node that has hung up wants no answer.
+    // A node that has hung up wants no response.
     let _ = write!(
         &client,
         "HTTP/1.1 {head}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body_sent}"
     );
 }
 
-/// The status with the headers that only this answer has, and the body.
-fn answer(path: &str, repository: &str, address: SocketAddr) -> (String, String) {
+/// The status with the headers that only this response has, and the body.
+fn response(path: &str, repository: &str, address: SocketAddr) -> (String, String) {
     if path.starts_with("/token/r401-scope") {
         return ("200 OK".into(), r#"{"token":"of-nobody"}"#.into());
     }

@@ -41,7 +41,7 @@ struct Heard {
     addresses: BTreeMap<usize, Vec<String>>,
     /// How often a connection to the killed replica broke, or was not had.
     broken: usize,
-    /// The longest time from the first request to an answer.
+    /// The longest time from the first request to a response.
     latest: Duration,
 }
 
@@ -133,7 +133,7 @@ fn kill_after(
     added
 }
 
-/// Asks for each name so often, all at once, and hears every answer; those whose connection to
+/// Asks for each name so often, all at once, and hears every response; those whose connection to
 /// the victim breaks ask the next replica.
 #[track_caller]
 fn ask_all(replicas: &[Program; REPLICAS], names: usize, victim: usize) -> Heard {
@@ -148,13 +148,13 @@ fn ask_all(replicas: &[Program; REPLICAS], names: usize, victim: usize) -> Heard
     while let Some(caller) = waiting.pop_front() {
         match caller.pending.try_finish() {
             // Who is not served in time asks again.
-            Ok(answer) if answer.status == 202 => {
-                assert_ne!(answer.json()["status"], "app_error", "{}", answer.text);
+            Ok(response) if response.status == 202 => {
+                assert_ne!(response.json()["status"], "app_error", "{}", response.text);
                 let again = ask(replicas, caller.name, caller.replica, victim, &mut heard);
                 waiting.push_back(again);
             }
-            Ok(answer) => {
-                let ip = answer.expect(200)["ip"].as_str().map(str::to_owned);
+            Ok(response) => {
+                let ip = response.expect(200)["ip"].as_str().map(str::to_owned);
                 let ip = ip.expect("a ready instance has an ip");
                 heard.addresses.entry(caller.name).or_default().push(ip);
                 heard.latest = began.elapsed();

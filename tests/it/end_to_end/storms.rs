@@ -31,7 +31,7 @@ type Tally = BTreeMap<String, usize>;
 
 #[test]
 #[ignore = "needs a cluster"]
-fn a_storm_of_starts_and_stops_leaves_nothing_behind() {
+fn random_starts_and_stops_leave_nothing_behind() {
     let cluster = cluster::shared();
     let _alone = cluster::alone();
     let environment = TestEnvironment::new(cluster);
@@ -76,7 +76,7 @@ fn check_pods(pods: &[Sighting]) {
     ));
 }
 
-/// The storm itself; every answer in it is checked.
+/// The storm itself; every response in it is checked.
 #[track_caller]
 fn storm(replicas: &[Program; 2], length: Duration, seed: u64) -> Tally {
     let (begun, ready) = (Instant::now(), AtomicUsize::new(0));
@@ -94,9 +94,9 @@ fn storm(replicas: &[Program; 2], length: Duration, seed: u64) -> Tally {
                 let mut tally = Tally::new();
                 while !is_over() {
                     let program = &replicas[random.below(2) as usize];
-                    let answer = one_request(program, &mut random);
-                    ready.fetch_add(usize::from(answer == "GET 200"), Ordering::SeqCst);
-                    *tally.entry(answer).or_default() += 1;
+                    let response = one_request(program, &mut random);
+                    ready.fetch_add(usize::from(response == "GET 200"), Ordering::SeqCst);
+                    *tally.entry(response).or_default() += 1;
                 }
                 tally
             })
@@ -109,8 +109,8 @@ fn storm(replicas: &[Program; 2], length: Duration, seed: u64) -> Tally {
             .collect()
     });
     let mut sum = Tally::new();
-    for (answer, count) in tallies.into_iter().flatten() {
-        *sum.entry(answer).or_default() += count;
+    for (response, count) in tallies.into_iter().flatten() {
+        *sum.entry(response).or_default() += count;
     }
     sum
 }

@@ -8,7 +8,7 @@ use super::{LONG_WAIT, eventually};
 
 #[test]
 #[ignore = "needs a cluster"]
-fn an_edited_template_is_for_the_next_instance_only() {
+fn an_edited_template_applies_to_the_next_instance_only() {
     let environment = TestEnvironment::shared();
     environment.offer("pages", "page", &real("first", 1, &[]));
     let program = environment.program();
@@ -53,7 +53,7 @@ fn instances_outlive_their_template_and_can_be_stopped() {
 
 #[test]
 #[ignore = "needs a cluster"]
-fn a_broken_template_hurts_no_other() {
+fn a_broken_template_affects_no_other() {
     let environment = TestEnvironment::shared();
     environment.offer("broken", "broken", "spec:\n  containers: [\n");
     let program = environment.program();

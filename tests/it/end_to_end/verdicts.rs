@@ -169,18 +169,18 @@ impl Words {
     }
 }
 
-/// Asks for an instance again and again, as webtens does, until an answer is what is waited for;
-/// returns all answers.
+/// Asks for an instance again and again, as webtens does, until a response is what is waited for;
+/// returns all responses.
 #[track_caller]
 fn ask_until(program: &Program, path: &str, what: &str, done: impl Fn(&Got) -> bool) -> Vec<Got> {
-    let mut answers = Vec::new();
+    let mut responses = Vec::new();
     eventually(what, || {
         let got = program.get_prefer(path, "wait=1");
         let is_done = done(&got);
-        answers.push(got);
+        responses.push(got);
         is_done.then_some(())
     });
-    answers
+    responses
 }
 
 /// Whether this is a verdict.

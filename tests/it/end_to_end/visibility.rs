@@ -164,7 +164,7 @@ fn is_soon(what: &str, tries: &[Try], watched: &[Sighting]) -> bool {
     });
     let [shown, control] = [shown, control.collect()].map(Percentiles::of);
     cluster::say(&format!(
-        "FIGURE from the answer of a {what} to the other replica's showing it: {shown}; to an event of a plain watch: {control}"
+        "FIGURE from the response of a {what} to the other replica's showing it: {shown}; to an event of a plain watch: {control}"
     ));
     shown.p99 <= SOON.max(2 * control.p99)
 }

@@ -23,34 +23,34 @@ impl Client {
     }
 
     #[track_caller]
-    pub(crate) fn get(&self, path: &str) -> Answer {
+    pub(crate) fn get(&self, path: &str) -> Response {
         self.begin("GET", path, &[], "").finish()
     }
 
     #[track_caller]
-    pub(crate) fn delete(&self, path: &str) -> Answer {
+    pub(crate) fn delete(&self, path: &str) -> Response {
         self.begin("DELETE", path, &[], "").finish()
     }
 
     #[track_caller]
-    pub(crate) fn patch(&self, path: &str, body: &Value) -> Answer {
+    pub(crate) fn patch(&self, path: &str, body: &Value) -> Response {
         self.begin_patch(path, body).finish()
     }
 
-    /// Sends a PATCH, whose answer may come later.
+    /// Sends a PATCH, whose response may come later.
     #[track_caller]
     pub(crate) fn begin_patch(&self, path: &str, body: &Value) -> Pending {
         let json = [("Content-Type", "application/json")];
         self.begin("PATCH", path, &json, &body.to_string())
     }
 
-    /// Sends a GET, whose answer may come later.
+    /// Sends a GET, whose response may come later.
     #[track_caller]
     pub(crate) fn begin_get(&self, path: &str) -> Pending {
         self.begin("GET", path, &[], "")
     }
 
-    /// Sends anything; the answer may come later.
+    /// Sends anything; the response may come later.
     #[track_caller]
     pub(crate) fn begin(
         &self,
@@ -127,12 +127,12 @@ impl Connection {
         self.stream.write_all(bytes)
     }
 
-    /// Reads one answer, with its body if it says that it has one.
-    pub(crate) fn read(&mut self, to_head: bool) -> std::io::Result<Answer> {
+    /// Reads one response, with its body if it says that it has one.
+    pub(crate) fn read(&mut self, to_head: bool) -> std::io::Result<Response> {
         loop {
-            if let Some((answer, length)) = Answer::parse(&self.received, to_head) {
+            if let Some((response, length)) = Response::parse(&self.received, to_head) {
                 self.received.drain(..length);
-                return Ok(answer);
+                return Ok(response);
             }
             let mut buffer = [0; 16 * 1024];
             match self.stream.read(&mut buffer)? {
@@ -151,7 +151,7 @@ pub(crate) struct Pending {
 }
 
 impl Pending {
-    /// Whether (the beginning of) an answer has come.
+    /// Whether (the beginning of) a response has come.
     pub(crate) fn is_answered(&self) -> bool {
         let stream = &self.connection.stream;
         stream.set_nonblocking(true).expect("a socket's mode");
@@ -160,33 +160,33 @@ impl Pending {
         !matches!(peeked, Err(error) if error.kind() == ErrorKind::WouldBlock)
     }
 
-    /// Waits for the answer.
+    /// Waits for the response.
     #[track_caller]
-    pub(crate) fn finish(self) -> Answer {
+    pub(crate) fn finish(self) -> Response {
         let request = self.request.clone();
         match self.try_finish() {
-            Ok(answer) => answer,
+            Ok(response) => response,
             Err(error) => panic!("{request} is not answered: {error}"),
         }
     }
 
-    /// Waits for the answer, where the service may go away instead.
-    pub(crate) fn try_finish(mut self) -> std::io::Result<Answer> {
+    /// Waits for the response, where the service may go away instead.
+    pub(crate) fn try_finish(mut self) -> std::io::Result<Response> {
         let to_head = self.request.starts_with("HEAD ");
         self.connection.read(to_head)
     }
 }
 
-/// An answer.
+/// A response.
 #[derive(Clone, Debug)]
-pub(crate) struct Answer {
+pub(crate) struct Response {
     pub(crate) status: u16,
     pub(crate) text: String,
     headers: Vec<(String, String)>,
 }
 
-impl Answer {
-    /// The first answer in these bytes, and how many of them it is; None while it is not complete.
+impl Response {
+    /// The first response in these bytes, and how many of them it is; None while it is not complete.
     fn parse(bytes: &[u8], to_head: bool) -> Option<(Self, usize)> {
         let end = bytes.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
         let head = std::str::from_utf8(&bytes[..end]).expect("a head is text");
@@ -197,16 +197,16 @@ impl Answer {
             .filter_map(|line| line.split_once(':'))
             .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
             .collect();
-        let mut answer = Self {
-            status: status.expect("an answer has a status"),
+        let mut response = Self {
+            status: status.expect("a response has a status"),
             text: String::new(),
             headers,
         };
-        let length = answer.header("content-length").parse().unwrap_or(0);
+        let length = response.header("content-length").parse().unwrap_or(0);
         let length = if to_head { 0 } else { length };
         let body = bytes.get(end..end + length)?;
-        answer.text = String::from_utf8(body.to_vec()).expect("a body is text");
-        Some((answer, end + length))
+        response.text = String::from_utf8(body.to_vec()).expect("a body is text");
+        Some((response, end + length))
     }
 
     /// A header's value; the empty text if it is not there.
@@ -229,7 +229,7 @@ impl Answer {
         }
     }
 
-    /// The body of an answer with this status; anything else fails the test.
+    /// The body of a response with this status; anything else fails the test.
     #[track_caller]
     pub(crate) fn expect(&self, status: u16) -> Value {
         assert_eq!(self.status, status, "{}", self.text);

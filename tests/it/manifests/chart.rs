@@ -22,7 +22,7 @@ fn template(helm: &Helm, file: Option<&str>) -> String {
 
 #[test]
 #[ignore = "needs a cluster"]
-fn it_renders_as_ever() {
+fn it_renders_the_golden_files() {
     let cluster = cluster::shared();
     let helm = Helm::new(cluster);
     for (golden, file) in RENDERS {
@@ -32,7 +32,7 @@ fn it_renders_as_ever() {
 
 #[test]
 #[ignore = "needs a cluster"]
-fn helm_finds_nothing_to_complain_of() {
+fn helm_lint_passes() {
     let cluster = cluster::shared();
     let helm = Helm::new(cluster);
     for (_, file) in RENDERS {
@@ -44,7 +44,7 @@ fn helm_finds_nothing_to_complain_of() {
 
 #[test]
 #[ignore = "needs a cluster"]
-fn kubeconform_takes_base_and_chart_and_nothing_misspelt() {
+fn kubeconform_accepts_base_and_chart_and_rejects_a_misspelling() {
     let cluster = cluster::shared();
     let kubeconform = Kubeconform::new(cluster);
     let helm = Helm::new(cluster);

@@ -13,7 +13,7 @@ use crate::in_cluster::{self, image};
 
 #[test]
 #[ignore = "needs a cluster"]
-fn the_api_server_takes_all_of_it() {
+fn the_api_server_accepts_all_manifests() {
     let cluster = cluster::shared();
     let _beside = cluster::beside_others();
     let namespace = Namespace::new(cluster, RESTRICTED);

@@ -66,7 +66,7 @@ const PROOFS: &[(&Family, Proof)] = &[
         &metrics::SPANS,
         Within(
             "tests/it/traces/spans.rs",
-            "a_collector_that_is_away_is_told_once_and_so_is_its_return",
+            "an_unreachable_collector_is_logged_once_and_so_is_its_return",
         ),
     ),
     (&metrics::TEMPLATE_VALID, Moves(break_template)),

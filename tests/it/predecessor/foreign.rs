@@ -25,9 +25,9 @@ fn apply(environment: &TestEnvironment, object: &Value) {
         .expect("it is taken");
 }
 
-/// W13: 2.7.1 answers its list with 500 from then on.
+/// W13: 2.7.1 returns its list with 500 from then on.
 #[test]
-fn a_pod_without_the_name_label_is_passed_over() {
+fn a_pod_without_the_name_label_is_ignored() {
     let (environment, theirs) = both(BARE, PodScript::default());
     environment.start_instance("/app/page/ann");
     apply(
@@ -113,7 +113,7 @@ fn a_job_that_is_no_instance_is_left_alone() {
     assert_eq!(counted.collect::<Vec<_>>(), [""; 0]);
 }
 
-/// W14: 2.7.1 answers 404 `'labels'`.
+/// W14: 2.7.1 returns 404 `'labels'`.
 #[test]
 fn a_template_without_labels_can_be_started() {
     let metadata = [
@@ -139,7 +139,7 @@ fn a_template_without_labels_can_be_started() {
 
 /// W16: both pairs stand for the Job `a-b-c`.
 #[test]
-fn a_name_of_two_readings_is_that_of_whoever_was_first() {
+fn an_ambiguous_job_name_belongs_to_the_first_instance() {
     let mut environment = TestEnvironment::builder()
         .template("a", BARE)
         .template("a-b", BARE)

@@ -91,20 +91,20 @@ struct Asked {
     body: Vec<u8>,
 }
 
-/// An answer: status, media type, one more header, body.
-struct Answer(u16, &'static str, Option<(&'static str, String)>, String);
+/// A response: status, media type, one more header, body.
+struct Response(u16, &'static str, Option<(&'static str, String)>, String);
 
-fn of_json(said: Said) -> Answer {
+fn of_json(said: Said) -> Response {
     let (code, body) = said;
     if body == "Internal Server Error" {
         // An exception that nobody has caught.
         let text = "Internal Server Error".to_owned();
-        return Answer(500, "text/plain; charset=utf-8", None, text);
+        return Response(500, "text/plain; charset=utf-8", None, text);
     }
-    Answer(code, "application/json", None, body.to_string())
+    Response(code, "application/json", None, body.to_string())
 }
 
-fn detail(code: u16, words: &str) -> Answer {
+fn detail(code: u16, words: &str) -> Response {
     of_json((code, json!({ "detail": words })))
 }
 
@@ -114,7 +114,7 @@ impl Service {
         stream.set_read_timeout(Some(IDLE))?;
         let mut pending = Vec::new();
         while let Some(asked) = read(&mut stream, &mut pending)? {
-            let Answer(code, kind, header, body) = self.answer(&asked);
+            let Response(code, kind, header, body) = self.response(&asked);
             let reason = match code {
                 200 => "OK",
                 422 => "Unprocessable Content",
@@ -145,7 +145,7 @@ impl Service {
         Ok(())
     }
 
-    fn answer(&self, asked: &Asked) -> Answer {
+    fn response(&self, asked: &Asked) -> Response {
         let path = decoded(&asked.path);
         let Some(route) = route(&path) else {
             let bare = path.trim_end_matches('/');
@@ -161,8 +161,8 @@ impl Service {
             &["GET"]
         };
         if !methods.contains(&asked.method.as_str()) {
-            let Answer(code, kind, _, body) = detail(405, "Method Not Allowed");
-            return Answer(code, kind, Some(("allow", "GET".to_owned())), body);
+            let Response(code, kind, _, body) = detail(405, "Method Not Allowed");
+            return Response(code, kind, Some(("allow", "GET".to_owned())), body);
         }
         self.enter();
         let said = self.said(&route, asked);
@@ -267,7 +267,7 @@ fn route(path: &str) -> Option<Vec<&str>> {
     known.then_some(parts)
 }
 
-fn redirect(asked: &Asked) -> Answer {
+fn redirect(asked: &Asked) -> Response {
     let mut path = asked.path.as_str();
     while let Some(shorter) = ["/", "%2F", "%2f"]
         .iter()
@@ -278,7 +278,7 @@ fn redirect(asked: &Asked) -> Answer {
     let query = asked.query.as_ref();
     let query = query.map_or(String::new(), |query| format!("?{query}"));
     let location = format!("http://{}{path}{query}", asked.host);
-    Answer(307, "", Some(("location", location)), String::new())
+    Response(307, "", Some(("location", location)), String::new())
 }
 
 /// The body of a PATCH, or what is wrong with it.

@@ -128,9 +128,9 @@ impl Predecessor {
         };
         let pods = self.pods("job-name", &job)?;
         let first = pods.first().ok_or("list index out of range")?;
-        let mut answer = json!({"ip": ip});
-        add_meta_labels(&mut answer, first);
-        Ok((200, answer))
+        let mut response = json!({"ip": ip});
+        add_meta_labels(&mut response, first);
+        Ok((200, response))
     }
 
     /// Makes the Job of an instance, from the first ConfigMap that has the type.
@@ -289,7 +289,7 @@ fn job(app_type: &str, name: &str, mut template: Value) -> Result<Value, String>
     }))
 }
 
-/// The answer to a PATCH or DELETE that worked.
+/// The response to a PATCH or DELETE that worked.
 pub(crate) fn success() -> Said {
     (200, json!({"status": "Success"}))
 }
@@ -327,11 +327,11 @@ fn epoch_secs(time: &Value) -> f64 {
 }
 
 /// Meta labels come last, and override.
-fn add_meta_labels(answer: &mut Value, pod: &Value) {
+fn add_meta_labels(response: &mut Value, pod: &Value) {
     let labels = pod["metadata"]["labels"].as_object().into_iter().flatten();
     for (key, value) in labels.collect::<BTreeMap<_, _>>() {
         if let Some(key) = key.strip_prefix(&format!("{PREFIX}meta-")) {
-            answer[key] = value.clone();
+            response[key] = value.clone();
         }
     }
 }

@@ -197,7 +197,7 @@ fn a_minute_later(environment: &TestEnvironment) {
 }
 
 #[test]
-fn the_watch_is_tried_every_minute_and_used_once_it_is_granted() {
+fn the_watch_is_retried_every_minute_and_used_once_it_is_granted() {
     let environment = restricted();
     a_minute_later(&environment);
     lists(&environment, 8);
@@ -262,7 +262,7 @@ impl Drop for Running {
 
 /// The only test here that waits for real time: 5 s, until the refusal is believed.
 #[test]
-fn the_refusal_is_said_once() {
+fn the_refusal_is_logged_once() {
     let builder = TestEnvironment::builder()
         .role(ROLE_OF_THE_ORIGINAL)
         .unstarted();

@@ -45,7 +45,7 @@ fn it_finds_lists_labels_and_stops_what_we_have_started() {
 }
 
 #[test]
-fn those_who_wait_here_hear_that_it_has_stopped_it() {
+fn our_waiters_are_answered_when_it_stops_the_instance() {
     let (environment, theirs) = both(BARE, PodScript::by_hand());
     let paths = ["/app/page/ann"; 4];
     let callers: Vec<_> = [0, 1, 0, 1]
@@ -72,7 +72,7 @@ fn those_who_wait_here_hear_that_it_has_stopped_it() {
 }
 
 #[test]
-fn it_tells_of_our_start_that_failed() {
+fn it_reports_our_failed_start() {
     let pod_script = PodScript {
         exit: Some(Exit {
             after_ms: 0,
@@ -115,7 +115,7 @@ fn its_patch_keeps_what_it_cannot_see() {
 /// 2.7.1 writes the label and leaves our annotation: what it wrote is newer, since we remove
 /// the one form when we write the other.
 #[test]
-fn what_it_writes_over_a_value_of_ours_holds() {
+fn its_label_replaces_a_value_of_ours() {
     let (environment, theirs) = both(BARE, PodScript::default());
     environment.start_instance("/app/page/ann");
     patched(

@@ -1,6 +1,6 @@
 //! A collector of traces: takes OTLP over HTTP and decodes it by the messages of the specification.
 //!
-//! It speaks as much HTTP as our exporter needs, and answers as a test tells it to.
+//! It speaks as much HTTP as our exporter needs, and responses as a test tells it to.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -147,7 +147,7 @@ impl Shared {
         while let Some((head, body)) = read_request(&mut stream) {
             let message = ExportTraceServiceRequest::decode(&*body).expect("it is OTLP");
             let mood = *lock(&self.mood);
-            let mut answer = ExportTraceServiceResponse::default();
+            let mut response = ExportTraceServiceResponse::default();
             let status = match mood {
                 Mood::Silent => {
                     lock(&self.held).extend(kept.take());
@@ -156,7 +156,7 @@ impl Shared {
                 Mood::Refuses(code) => code,
                 Mood::Takes => 200,
                 Mood::TakesAllBut(rejected_spans) => {
-                    answer.partial_success = Some(ExportTracePartialSuccess {
+                    response.partial_success = Some(ExportTracePartialSuccess {
                         rejected_spans,
                         error_message: "no room".to_owned(),
                     });
@@ -166,7 +166,7 @@ impl Shared {
             if mood == Mood::Takes {
                 lock(&self.taken).push((head, message));
             }
-            let body = answer.encode_to_vec();
+            let body = response.encode_to_vec();
             let head = format!(
                 "HTTP/1.1 {status} X\r\nContent-Length: {}\r\n\r\n",
                 body.len()

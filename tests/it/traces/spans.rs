@@ -252,7 +252,7 @@ fn a_start_that_fails_says_why() {
 }
 
 #[test]
-fn a_start_that_is_stopped_or_left_behind_is_told() {
+fn a_start_that_is_stopped_or_abandoned_is_reported() {
     let collector = Collector::start(Mood::Takes);
     let mut environment = traced(TestEnvironment::builder(), &collector)
         .pod_script(crate::fake_kube::dynamics::pod_script::PodScript::by_hand())
@@ -390,7 +390,7 @@ fn over_https_the_collectors_ca_decides() {
 }
 
 #[test]
-fn a_collector_that_takes_a_part_is_heard() {
+fn a_partial_success_of_the_collector_is_counted() {
     let collector = Collector::start(Mood::TakesAllBut(1));
     let environment = traced(TestEnvironment::builder(), &collector).start();
     environment.get("/app").expect(200);
@@ -401,7 +401,7 @@ fn a_collector_that_takes_a_part_is_heard() {
 }
 
 #[test]
-fn a_silent_collector_keeps_nobody_waiting_and_the_queue_has_a_bound() {
+fn a_silent_collector_blocks_no_request_and_the_queue_is_bounded() {
     let collector = Collector::start(Mood::Silent);
     let environment = traced(TestEnvironment::builder(), &collector)
         .setting("OTEL_EXPORTER_OTLP_TIMEOUT", "600000")
@@ -427,7 +427,7 @@ fn a_silent_collector_keeps_nobody_waiting_and_the_queue_has_a_bound() {
 }
 
 #[test]
-fn the_end_does_not_wait_for_a_silent_collector() {
+fn shutdown_does_not_wait_for_a_silent_collector() {
     let environment = TestEnvironment::builder().unstarted().start();
     let collector = Collector::start(Mood::Silent);
     let settings = [
@@ -442,7 +442,7 @@ fn the_end_does_not_wait_for_a_silent_collector() {
 }
 
 #[test]
-fn the_end_sends_what_waits() {
+fn shutdown_sends_queued_spans() {
     let environment = TestEnvironment::builder().unstarted().start();
     let collector = Collector::start(Mood::Takes);
     let settings = [
@@ -459,7 +459,7 @@ fn the_end_sends_what_waits() {
 }
 
 #[test]
-fn a_collector_that_is_away_is_told_once_and_so_is_its_return() {
+fn an_unreachable_collector_is_logged_once_and_so_is_its_return() {
     let environment = TestEnvironment::builder().unstarted().start();
     let collector = Collector::start(Mood::Refuses(503));
     let settings = [

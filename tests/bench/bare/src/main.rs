@@ -1,7 +1,7 @@
 //! `bare tiny WORKERS` or `bare hyper`: an HTTP server that answers everything with a constant.
 //!
 //! It listens on a free port of 127.0.0.1, prints that address as its only line, and runs until
-//! it is killed. The answer is as long as the service's for a ready instance. `tiny` answers
+//! it is killed. The response is as long as the service's for a ready instance. `tiny` answers
 //! `/large` with 8 MB and `/medium` with 4 KB: the attacks ask for answers of some size.
 //! Nothing else may live here: what these programs do beyond the least would be measured too.
 

@@ -51,9 +51,9 @@ fn check_budget(
     );
     program.wait_log(&format!("app type {} is on offer", case.app_type));
     let path = format!("/app/{}/ann", case.app_type);
-    let answers = ask_until(program, &path, "a verdict", is_verdict);
+    let responses = ask_until(program, &path, "a verdict", is_verdict);
     let told = Instant::now();
-    let (verdict, before) = answers.split_last().expect("there are answers");
+    let (verdict, before) = responses.split_last().expect("there are answers");
     // On a busy node the kubelet says first that it has not read what it is in want of: the reason
     // is the same, and the sentence comes with its next try.
     let reason = Words {
@@ -87,7 +87,7 @@ fn check_budget(
 
 #[test]
 #[ignore = "needs a cluster"]
-fn a_start_with_trouble_is_given_up_after_its_budget() {
+fn a_failing_start_is_app_error_after_its_budget() {
     let environment = TestEnvironment::shared();
     let registry = Registry::start();
     let heard = Heard::listen(&environment);
@@ -138,7 +138,7 @@ fn a_start_with_trouble_is_given_up_after_its_budget() {
 
 #[test]
 #[ignore = "needs a cluster"]
-fn a_missing_secret_is_told_and_once_there_the_start_passes() {
+fn a_missing_secret_is_reported_and_once_created_the_start_succeeds() {
     let environment = TestEnvironment::shared();
     let heard = Heard::listen(&environment);
     let program = environment.program();
@@ -160,7 +160,7 @@ fn a_missing_secret_is_told_and_once_there_the_start_passes() {
 
 #[test]
 #[ignore = "needs a cluster"]
-fn a_missing_volume_is_told_and_once_there_the_start_passes() {
+fn a_missing_volume_is_reported_and_once_created_the_start_succeeds() {
     let environment = TestEnvironment::shared();
     offer(&environment, "mounting", &troubles::config_volume(), &[]);
     let program = environment.program();
@@ -176,7 +176,7 @@ fn a_missing_volume_is_told_and_once_there_the_start_passes() {
 
 #[test]
 #[ignore = "needs a cluster"]
-fn a_quota_on_pods_is_told_and_once_raised_the_start_passes() {
+fn a_quota_on_pods_is_reported_and_once_raised_the_start_succeeds() {
     let environment = TestEnvironment::shared();
     troubles::make_quota(&environment, "pods", "0");
     offer(&environment, "plain", &troubles::app(|_| ()), &[]);
@@ -193,7 +193,7 @@ fn a_quota_on_pods_is_told_and_once_raised_the_start_passes() {
 
 #[test]
 #[ignore = "needs a cluster"]
-fn a_quota_on_jobs_refuses_at_once_and_once_raised_the_start_passes() {
+fn a_quota_on_jobs_refuses_at_once_and_once_raised_the_start_succeeds() {
     let environment = TestEnvironment::shared();
     troubles::make_quota(&environment, "count/jobs.batch", "0");
     offer(&environment, "plain", &troubles::app(|_| ()), &[]);
@@ -209,7 +209,7 @@ fn a_quota_on_jobs_refuses_at_once_and_once_raised_the_start_passes() {
 
 #[test]
 #[ignore = "needs a cluster"]
-fn who_keeps_asking_for_a_pod_without_a_node_gets_it_when_there_is_one() {
+fn an_unschedulable_pod_is_ready_once_a_node_takes_it() {
     let environment = TestEnvironment::shared();
     let label = format!("verdicts/{}", environment.namespace);
     offer(&environment, "homeless", &troubles::selecting(&label), &[]);
@@ -238,18 +238,18 @@ fn is_ready(got: &Got) -> bool {
     got.code == 200
 }
 
-/// Asks until the answer has these words, and is not told to give up meanwhile.
+/// Asks until the response has these words, and is not told to give up meanwhile.
 #[track_caller]
 fn check_hopeful(program: &Program, path: &str, status: &str, words: &Words) {
     let is_it = |got: &Got| words.has_sentence_of(got) || is_verdict(got);
-    let answers = ask_until(program, path, words.phase, is_it);
-    words.check(status, answers.last().expect("there are answers"));
+    let responses = ask_until(program, path, words.phase, is_it);
+    words.check(status, responses.last().expect("there are answers"));
 }
 
 /// Asks until the instance is there, and is not told to give up meanwhile.
 #[track_caller]
 fn check_passes(program: &Program, path: &str) {
-    let answers = ask_until(program, path, "it is ready", is_ready);
-    let verdict = answers.iter().find(|got| is_verdict(got));
+    let responses = ask_until(program, path, "it is ready", is_ready);
+    let verdict = responses.iter().find(|got| is_verdict(got));
     assert!(verdict.is_none(), "{verdict:?}");
 }

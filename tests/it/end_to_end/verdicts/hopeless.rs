@@ -43,7 +43,7 @@ struct Took {
 
 #[test]
 #[ignore = "needs a cluster"]
-fn a_pod_that_can_never_run_is_told_within_a_second() {
+fn a_terminal_failure_is_reported_within_a_second() {
     let cluster = cluster::shared();
     let _alone = cluster::alone();
     let registry = Registry::start();
@@ -55,7 +55,7 @@ fn a_pod_that_can_never_run_is_told_within_a_second() {
 
 #[test]
 #[ignore = "needs a cluster"]
-fn a_pod_that_is_refused_is_told_within_a_second() {
+fn a_refused_pod_is_reported_within_a_second() {
     let cluster = cluster::shared();
     let _alone = cluster::alone();
     let environment = TestEnvironment::new(cluster);
