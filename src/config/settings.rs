@@ -181,7 +181,7 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting(
         "BODY_BYTES_MAX",
-        "1048576",
+        "65536",
         "Maximum size of a request body, in bytes",
     ),
     setting(

@@ -307,6 +307,7 @@ impl Connection {
             secure: self.secure,
             id: RequestId::default(),
             trace: None,
+            may_wait: true,
         };
         self.blank_lines = 0;
         self.deadline = Some(now + self.limits.body_timeout);

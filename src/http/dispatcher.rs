@@ -9,7 +9,7 @@ use super::auth::authenticator::{Authentication, Authenticator};
 use super::auth::{Access, Caller, Denied};
 use super::endpoints::{self, Endpoint, Tracing};
 use super::handlers::{Api, Call, Pending};
-use super::message::{Method, Request, Response};
+use super::message::{Method, Refusal, Request, Response};
 use super::problem::{Problem, Shape};
 use super::router::{self, Routed};
 use super::server::{Handled, Handler, Resumed};
@@ -125,6 +125,13 @@ impl Handler for Dispatcher {
                 Handled::Reply(response)
             }
             Handled::Parked(what_for) => Handled::Parked(Box::new(Waiting { exchange, what_for })),
+            Handled::Refused(refusal) => {
+                // The front counts it.
+                if let Some(span) = exchange.span {
+                    span.answered(refusal.status());
+                }
+                Handled::Refused(refusal)
+            }
         }
     }
 
@@ -147,6 +154,8 @@ impl Handler for Dispatcher {
         match handled {
             Handled::Reply(response) => Resumed::Final(self.finish(exchange, response)),
             Handled::Parked(what_for) => Resumed::Parked(Box::new(Waiting { exchange, what_for })),
+            // What was parked for its review may go on waiting.
+            Handled::Refused(refusal) => Resumed::Final(self.finish(exchange, refusal.response())),
         }
     }
 
@@ -210,6 +219,11 @@ impl Dispatcher {
         };
         match known.transpose() {
             Some(known) => self.reviewed(exchange, pending, known),
+            None if !pending.request.may_wait => {
+                // The review goes on, so that a retry finds its result.
+                self.api.app().abandon(exchange.handle);
+                Handled::Refused(Refusal::NoMemory)
+            }
             None => Handled::Parked(WaitingFor::Review(Box::new(pending))),
         }
     }
@@ -266,6 +280,7 @@ impl Dispatcher {
         match endpoint.call(&self.api, &call, target) {
             Ok(Handled::Reply(response)) => Handled::Reply(response),
             Ok(Handled::Parked(pending)) => Handled::Parked(WaitingFor::App(pending)),
+            Ok(Handled::Refused(refusal)) => Handled::Refused(refusal),
             Err(error) => Handled::Reply(self.failed(exchange, &error)),
         }
     }

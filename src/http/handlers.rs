@@ -10,7 +10,7 @@ mod legacy;
 pub(super) use legacy::NO_INSTANCE_TO_RELEASE;
 
 use super::auth::Caller;
-use super::message::{Body, Request, Response};
+use super::message::{Body, Refusal, Request, Response};
 use super::server::Handled;
 use super::{body, openapi, prefer, timing};
 use crate::app::flight::Intent;
@@ -144,15 +144,15 @@ impl Api {
         } else {
             Intent::Find
         };
-        self.app
-            .ensure(call.asked(key.clone()), variables, intent)?;
-        Ok(Handled::Parked(Pending::Ensure(key)))
+        let asked = call.asked(key.clone());
+        call.park(Pending::Ensure(key), || {
+            self.app.ensure(asked, variables, intent)
+        })
     }
 
     /// `DELETE /app/{type}/{name}`
     pub(super) fn stop(&self, call: &Call<'_>, key: InstanceKey) -> Outcome {
-        self.app.stop(call.asked(key))?;
-        Ok(Handled::Parked(Pending::Stop))
+        call.park(Pending::Stop, || self.app.stop(call.asked(key)))
     }
 
     /// `PATCH /app/{type}/{name}`
@@ -166,8 +166,7 @@ impl Api {
             }
         };
         let change = MetaChange::from_body(&object)?;
-        self.app.label(call.asked(key), change)?;
-        Ok(Handled::Parked(Pending::Label))
+        call.park(Pending::Label, || self.app.label(call.asked(key), change))
     }
 
     /// `GET /info`
@@ -230,6 +229,15 @@ impl Call<'_> {
         let query = self.request.query.as_deref().unwrap_or("");
         Variables::from_query(query)
             .map_err(|error| Error::VariableInvalid(error.to_string().into()))
+    }
+
+    /// Parks the request for what `hand_over` gives to the app, if there is memory for it to wait.
+    fn park(&self, pending: Pending, hand_over: impl FnOnce() -> Result<(), Error>) -> Outcome {
+        if !self.request.may_wait {
+            return Ok(Handled::Refused(Refusal::NoMemory));
+        }
+        hand_over()?;
+        Ok(Handled::Parked(pending))
     }
 
     /// What the app is asked for.

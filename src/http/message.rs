@@ -6,6 +6,7 @@
 //! writing is [`crate::http::wire`]), so that handlers can be tested with plain
 //! values.
 
+mod charge;
 mod limits;
 mod refusal;
 
@@ -135,6 +136,12 @@ impl Headers {
         self.spans.push([start, middle, at(self.text.len())]);
     }
 
+    /// How much memory they take, in bytes.
+    #[must_use]
+    pub const fn held_bytes(&self) -> usize {
+        self.text.capacity() + self.spans.capacity() * size_of::<[u32; 3]>()
+    }
+
     /// How many fields there are.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -209,6 +216,10 @@ pub struct Request {
     pub id: RequestId,
     /// Its span, where there are traces; [`crate::http::traced`] gives it.
     pub trace: Option<Context>,
+    /// Whether there is memory for it to wait; set by the server before it hands the request on.
+    /// Where there is none, a handler that cannot respond at once returns
+    /// [`Refusal::NoMemory`] and parks nothing.
+    pub may_wait: bool,
 }
 
 impl Request {
@@ -232,6 +243,7 @@ impl Request {
             secure: false,
             id: RequestId::default(),
             trace: None,
+            may_wait: true,
         }
     }
 

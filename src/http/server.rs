@@ -66,8 +66,10 @@ pub enum Handled<P> {
     /// The answer.
     Reply(Response),
     /// The answer comes later; no other request of this connection is begun
-    /// before.
+    /// before. Only where the request may wait ([`Request::may_wait`]).
     Parked(P),
+    /// Nothing was done; the server responds as to what it refuses itself.
+    Refused(Refusal),
 }
 
 /// What a handler has made of the answer to a parked request. (A stream of

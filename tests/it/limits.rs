@@ -92,3 +92,60 @@ fn a_caller_that_hangs_up_frees_its_place() {
     environment.make_ready("hello-ann");
     second.finish().expect(200);
 }
+
+#[test]
+fn requests_that_wait_are_bounded_in_bytes() {
+    // Of 24 MiB three quarters are for requests that wait. Each of these is charged 96 KB.
+    const REQUESTS: usize = 300;
+    const AT_MOST: usize = 200;
+    let environment = TestEnvironment::builder()
+        .pod_script(PodScript::by_hand())
+        .start();
+    let client = environment.client();
+    let pairs: Vec<_> = (0..255).map(|number| format!("v{number}=")).collect();
+    let query = format!("{}&x={}", pairs.join("&"), "y".repeat(13_500));
+    let wait = [("Prefer", "wait=120")];
+    let requests: Vec<_> = (0..REQUESTS)
+        .map(|number| {
+            // Of ten names, so that no bound on their number is reached.
+            let path = format!("/app/hello/n{}?{query}", number % 10);
+            client.begin("GET", &path, &wait, "")
+        })
+        .collect();
+    eventually("those that are too many are answered", || {
+        let answered = requests.iter().filter(|r| r.is_answered()).count();
+        (answered >= REQUESTS - AT_MOST).then_some(())
+    });
+    let (answered, waiting): (Vec<_>, Vec<_>) =
+        requests.into_iter().partition(Pending::is_answered);
+    assert!(waiting.len() > AT_MOST / 2, "{} wait", waiting.len());
+    for request in answered {
+        let answer = request.finish();
+        answer.expect_error(503, "overloaded");
+        assert_eq!(answer.header("retry-after"), "1");
+    }
+    // What needs not wait is served.
+    environment.get("/app/hello").expect(200);
+    environment.get("/livez").expect(200);
+    drop(waiting);
+    eventually("there is room again", || {
+        let answer = environment.get_at_once("/app/hello/n0");
+        (answer.status == 202).then_some(())
+    });
+}
+
+#[test]
+fn a_body_has_at_most_64_kib() {
+    let environment = TestEnvironment::new();
+    let send = |length: usize| {
+        let padding = " ".repeat(length - 9);
+        let body = format!(r#"{{"a":"b"{padding}}}"#);
+        let json = [("Content-Type", "application/json")];
+        let request = environment
+            .client()
+            .begin("PATCH", "/app/hello/nobody", &json, &body);
+        request.finish().status
+    };
+    assert_eq!(send(65_536), 404);
+    assert_eq!(send(65_537), 413);
+}

@@ -101,7 +101,9 @@ pub(super) fn parse(bytes: &[u8], limits: &Limits) -> Result<Head, Refusal> {
     let facts = Facts::gather(parsed.headers)?;
     facts.check_host(version)?;
     let framing = facts.framing(version)?;
-    let mut headers = Headers::with_capacity(parsed.headers.len(), bytes.len());
+    let text = parsed.headers.iter();
+    let text = text.map(|field| field.name.len() + field.value.len()).sum();
+    let mut headers = Headers::with_capacity(parsed.headers.len(), text);
     for field in &*parsed.headers {
         headers.push(field.name, field.value);
     }

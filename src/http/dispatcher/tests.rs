@@ -1,6 +1,7 @@
 //! Requests by literals, and the exact bytes of the responses; what waits is taken from the coordinator's inbox.
 
 mod bench;
+mod memory;
 
 use super::*;
 use crate::app::coordinator::{Input, Wish};

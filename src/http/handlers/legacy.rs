@@ -10,7 +10,6 @@ use crate::app::flight::Intent;
 use crate::app::{Answer, Asked, Error, Progress};
 use crate::http::body;
 use crate::http::message::Response;
-use crate::http::server::Handled;
 use crate::model::labels::SESSION_ID;
 use crate::model::names::InstanceKey;
 use serde_json::{Map, Value, json};
@@ -40,8 +39,9 @@ impl Api {
             wait: Some(CREATE_WAIT),
             ..call.asked(key.clone())
         };
-        self.app.ensure(asked, variables, Intent::StartOrStop)?;
-        Ok(Handled::Parked(Pending::Create(key)))
+        call.park(Pending::Create(key), || {
+            self.app.ensure(asked, variables, Intent::StartOrStop)
+        })
     }
 
     /// `GET /release/{name}`: stops the first instance that has this name or session, of those
@@ -51,11 +51,11 @@ impl Api {
         let Some(key) = self.app.find(&name, may_use)? else {
             return Err(Error::NoSession(name.into()));
         };
-        self.app.stop(Asked {
+        let asked = Asked {
             wait: None,
             ..call.asked(key)
-        })?;
-        Ok(Handled::Parked(Pending::Release(name)))
+        };
+        call.park(Pending::Release(name), || self.app.stop(asked))
     }
 }
 

@@ -35,8 +35,10 @@ pub struct Limits {
     /// While more than this waits to be written, no further request of that
     /// connection is begun.
     pub output_bytes: usize,
-    /// Bytes of requests and answers that all connections together may hold;
-    /// a request that would need more is answered 503.
+    /// Bytes that all connections together may hold for requests, from their first byte until
+    /// their response, and for responses being sent; a request that would need more is refused
+    /// with 503. Requests that wait take at most three quarters of it, so that others can still be
+    /// received and answered.
     pub held_bytes: usize,
     /// After an answer that ends a connection: how long the peer is read on, so
     /// that a reset does not overtake the answer (RFC 9112 §9.6).
@@ -60,7 +62,7 @@ impl Default for Limits {
             head_bytes: 16 * 1024,
             header_count: 100,
             body_timeout: Duration::from_secs(10),
-            body_bytes: 1024 * 1024,
+            body_bytes: 64 * 1024,
             write_timeout: Duration::from_secs(10),
             write_step_bytes: 64 * 1024,
             output_bytes: 64 * 1024,

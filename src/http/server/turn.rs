@@ -29,12 +29,21 @@ const SMALL_BYTES: usize = 4 * 1024;
 /// What a peer is told that sends plain HTTP to a port with TLS.
 const SPEAKS_HTTPS: &str = "this port speaks HTTPS: use https://";
 
+/// A request that waits for its response.
+#[derive(Debug)]
+pub(super) struct Parked<P> {
+    handle: RequestHandle,
+    pending: P,
+    /// What it is charged until then.
+    bytes: usize,
+}
+
 /// One connection, and what the poller knows of it.
 #[derive(Debug)]
 pub(super) struct Slot<P> {
     pub(super) connection: Connection,
     pub(super) socket: Socket,
-    pub(super) parked: Option<(RequestHandle, P)>,
+    pub(super) parked: Option<Parked<P>>,
     /// The name of the request that is being answered.
     pub(super) request_id: Option<RequestId>,
     pub(super) readable: bool,
@@ -90,6 +99,11 @@ pub(super) struct Core<H: Handler> {
 impl<H: Handler> Core<H> {
     pub(super) fn stats(&self) -> &ThreadStats {
         &self.shared.stats.threads[self.io]
+    }
+
+    /// What may be held when a request is parked: the rest is for those being received and sent.
+    const fn parked_max(&self) -> usize {
+        self.held_max / 4 * 3
     }
 
     pub(super) fn turn(&mut self, slot: &mut Slot<H::Pending>, place: usize) -> Turn {
@@ -229,12 +243,19 @@ impl<H: Handler> Core<H> {
             .and_then(RequestId::given)
             .unwrap_or_else(|| self.ids.make());
         slot.request_id = Some(request.id.clone());
+        let bytes = request.parked_bytes();
+        request.may_wait = self.held - slot.held + bytes <= self.parked_max();
         let handler = &self.shared.handler;
         match catch_unwind(AssertUnwindSafe(|| handler.handle(request, token))) {
             Ok(Handled::Reply(response)) => self.answer(slot, response),
+            Ok(Handled::Refused(refusal)) => self.refuse(slot, refusal),
             Ok(Handled::Parked(pending)) => {
                 self.stats().parked.add(1);
-                slot.parked = Some((token, pending));
+                slot.parked = Some(Parked {
+                    handle: token,
+                    pending,
+                    bytes,
+                });
             }
             Err(_) => {
                 self.note_panic(slot);
@@ -251,16 +272,21 @@ impl<H: Handler> Core<H> {
         token: RequestHandle,
         answer: H::Answer,
     ) -> bool {
-        let Some((_, pending)) = slot.parked.take_if(|(parked, _)| *parked == token) else {
+        let Some(parked) = slot.parked.take_if(|parked| parked.handle == token) else {
             return false;
         };
+        let Parked { pending, bytes, .. } = parked;
         self.stats().parked.subtract(1);
         let handler = &self.shared.handler;
         match catch_unwind(AssertUnwindSafe(|| handler.resume(pending, answer))) {
             Ok(Resumed::Final(response)) => self.answer(slot, response),
             Ok(Resumed::Parked(pending)) => {
                 self.stats().parked.add(1);
-                slot.parked = Some((token, pending));
+                slot.parked = Some(Parked {
+                    handle: token,
+                    pending,
+                    bytes,
+                });
             }
             Err(_) => {
                 self.note_panic(slot);
@@ -342,10 +368,10 @@ impl<H: Handler> Core<H> {
     }
 
     fn drop_parked(&mut self, slot: &mut Slot<H::Pending>) {
-        if let Some((token, _)) = slot.parked.take() {
+        if let Some(parked) = slot.parked.take() {
             self.stats().parked.subtract(1);
             self.stats().abandoned.add(1);
-            self.abandon(token);
+            self.abandon(parked.handle);
         }
     }
 
@@ -358,10 +384,9 @@ impl<H: Handler> Core<H> {
 
     /// Keeps the sum of what connections hold.
     pub(super) fn note_held(&mut self, slot: &mut Slot<H::Pending>) {
-        self.hold(
-            slot,
-            slot.connection.held_bytes() + slot.socket.held_bytes(),
-        );
+        let parked = slot.parked.as_ref().map_or(0, |parked| parked.bytes);
+        let held = slot.connection.held_bytes() + slot.socket.held_bytes() + parked;
+        self.hold(slot, held);
     }
 
     /// The connection is about to be dropped, and holds nothing any more.

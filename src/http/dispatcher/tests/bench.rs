@@ -129,7 +129,7 @@ impl Bench {
 pub(super) fn reply(handled: Handled<Box<Waiting>>) -> Response {
     match handled {
         Handled::Reply(response) => response,
-        Handled::Parked(waiting) => panic!("parked as {waiting:?}"),
+        other => panic!("no reply: {other:?}"),
     }
 }
 
@@ -140,7 +140,7 @@ pub(super) fn parked(handled: Handled<Box<Waiting>>) -> Pending {
             WaitingFor::App(pending) => pending,
             review => panic!("{review:?}"),
         },
-        Handled::Reply(response) => panic!("{response:?}"),
+        other => panic!("not parked: {other:?}"),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Each bound, reached.
 
-use super::harness::{Front, PATIENCE};
-use crate::http::message::Refusal;
+use super::harness::{Client, Front, PATIENCE};
+use crate::http::message::{Headers, Method, Refusal, Request};
 use std::io::Write as _;
 use std::time::{Duration, Instant};
 
@@ -156,7 +156,10 @@ fn a_peer_that_sends_without_reading_is_not_read_for_ever() {
 
 #[test]
 fn requests_that_would_fill_the_memory_are_refused_and_others_served() {
-    let front = Front::with(|limits| limits.held_bytes = 400 * 1024);
+    let front = Front::with(|limits| {
+        limits.body_bytes = 100_000;
+        limits.held_bytes = 400 * 1024;
+    });
     let mut senders: Vec<_> = (0..20).map(|_| front.connect()).collect();
     for sender in &mut senders {
         sender.send("POST /echo HTTP/1.1\r\nHost: t\r\nContent-Length: 100000\r\n\r\n");
@@ -168,6 +171,77 @@ fn requests_that_would_fill_the_memory_are_refused_and_others_served() {
     let held = front.server().stats().sum(|thread| &thread.held_bytes);
     assert!(held <= 600 * 1024, "{held}");
     assert_eq!(front.connect().get("/").read().status, 200);
+}
+
+/// A request that waits, with a query and a body of these sizes.
+fn waiting(query: usize, body: usize) -> (String, usize) {
+    let (target, body) = (format!("/park?{}", "q".repeat(query)), "b".repeat(body));
+    let length = body.len();
+    let text =
+        format!("PATCH {target} HTTP/1.1\r\nHost: t\r\nContent-Length: {length}\r\n\r\n{body}");
+    let mut request = Request::new(Method::Patch, &target);
+    request.headers = Headers::with_capacity(2, 19 + length.to_string().len());
+    request.headers.push("Host", b"t");
+    request
+        .headers
+        .push("Content-Length", length.to_string().as_bytes());
+    request.body = body.into();
+    (text, request.parked_bytes())
+}
+
+/// Sends a request that would wait; whether it was parked. One that was not is refused with 503.
+fn is_parked(front: &Front, client: &mut Client, text: &str) -> bool {
+    let parked = || front.server().stats().sum(|thread| &thread.parked);
+    let refused = || front.server().stats().refused(Refusal::NoMemory);
+    let before = (parked(), refused());
+    client.send(text);
+    front.until("parked or refused", |_| (parked(), refused()) != before);
+    if parked() > before.0 {
+        return true;
+    }
+    let answer = client.read();
+    assert_eq!(answer.status, 503);
+    assert!(answer.head.contains("\r\nretry-after: 1\r\n"), "{answer:?}");
+    assert!(answer.body.contains("overloaded"), "{answer:?}");
+    assert!(
+        !answer.closes(),
+        "its connection may be used again: {answer:?}"
+    );
+    false
+}
+
+#[test]
+fn requests_that_wait_are_charged_until_their_response() {
+    const MAX: usize = 1024 * 1024;
+    for (query, body) in [(0, 20_000), (10_000, 0), (0, 0)] {
+        let front = Front::with(|limits| limits.held_bytes = MAX);
+        let held = || front.server().stats().sum(|thread| &thread.held_bytes) as usize;
+        let (text, bytes) = waiting(query, body);
+        // Each of the two threads has half of the bound, of which three quarters are for these.
+        let room = 2 * (MAX / 2 / 4 * 3 / bytes);
+        let mut clients = Vec::new();
+        for number in 0..room + 4 {
+            let mut client = front.connect();
+            let parked = is_parked(&front, &mut client, &text);
+            assert_eq!(parked, number < room, "number {number} of {bytes} bytes");
+            clients.push(client);
+        }
+        front.until("all are charged", |_| held() == room * bytes);
+        assert_eq!(
+            front.connect().get("/").read().status,
+            200,
+            "others are served"
+        );
+
+        front.mailboxes.answer(front.hear_parked(), "over");
+        front.until("it is charged no more", |_| held() == (room - 1) * bytes);
+        clients.remove(0);
+        clients.remove(0);
+        front.until("nor is who hung up", |_| held() == (room - 2) * bytes);
+        let (mut first, mut second) = (front.connect(), front.connect());
+        assert!(is_parked(&front, &mut first, &text), "there is room again");
+        assert!(is_parked(&front, &mut second, &text), "and for a second");
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use crate::app::RequestHandle;
 use crate::clock::SystemClock;
 use crate::http::mailbox::Mailboxes;
-use crate::http::message::{Body, Limits, Request, Response};
+use crate::http::message::{Body, Limits, Refusal, Request, Response};
 use crate::http::server::{Handled, Handler, Resumed, Server, Settings, Shutdown};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -44,6 +44,7 @@ impl Handler for TestHandler {
 
     fn handle(&self, request: Request, token: RequestHandle) -> Handled<String> {
         match request.path.as_str() {
+            "/park" if !request.may_wait => Handled::Refused(Refusal::NoMemory),
             "/park" => {
                 self.tell(Told::Parked(token));
                 Handled::Parked(request.query.unwrap_or_default())

@@ -157,7 +157,7 @@ fn a_large_answer_arrives_whole() {
 
 #[test]
 fn bodies_arrive_by_length_and_in_chunks() {
-    let front = Front::start();
+    let front = Front::with(|limits| limits.body_bytes = 1024 * 1024);
     let mut client = front.connect();
     let head = "POST /echo HTTP/1.1\r\nHost: test\r\n";
     client.send(&format!("{head}Content-Length: 5\r\n\r\nhello"));

@@ -102,7 +102,7 @@ fn a_hundred_requests_at_once_are_answered_in_order() {
 
 #[test]
 fn large_answers_and_bodies_arrive_whole() {
-    let secure = Secure::start();
+    let secure = Secure::with(|limits| limits.body_bytes = 1024 * 1024);
     let mut client = secure.connect();
     assert_eq!(client.get("/large").read().body.len(), 8 * 1024 * 1024);
     let large = "x".repeat(1024 * 1024);
