@@ -14,7 +14,7 @@
 - name: OTEL_METRICS_EXPORTER
   value: none
 - name: OTEL_EXPORTER_OTLP_TRACES_ENDPOINT
-  value: {{ required "otel.enabled is true: give the URL that takes the traces in otel.endpoint" .Values.otel.endpoint | quote }}
+  value: {{ required "otel.enabled is true: set otel.endpoint to the URL of the trace collector" .Values.otel.endpoint | quote }}
 {{- end }}
 {{- if ne .Values.auth.mode "none" }}
 - name: AUTH
@@ -26,7 +26,7 @@
 {{- end }}
 {{- if eq .Values.auth.mode "kubernetes" }}
 - name: AUTH_ALLOW
-  value: {{ required "auth.mode is kubernetes: name the service accounts that may call in auth.allow, as namespace/name" (join "," .Values.auth.allow) | quote }}
+  value: {{ required "auth.mode is kubernetes: set auth.allow to the service accounts that may call, as namespace/name" (join "," .Values.auth.allow) | quote }}
 {{- end }}
 {{- if .Values.tlsSecret }}
 - name: TLS_CERT
