@@ -17,13 +17,15 @@
 mod body;
 mod head;
 mod output;
+mod scan;
 
 use crate::app::RequestId;
 use crate::http::message::{Limits, Method, Refusal, Request, Response, Version};
 use crate::http::wire::{self, BadHeader, Heads, Persistence};
 use body::{Decoder, Progress};
-use head::{BLANK_LINES_MAX, Head, Scan, Scanned};
+use head::{BLANK_LINES_MAX, Head};
 use output::Output;
+use scan::{Scan, Scanned};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;

@@ -3,7 +3,7 @@
 //! Memory grows with what has arrived, never with what was announced. Chunk
 //! extensions are read over and trailer fields dropped, both within bounds.
 
-use super::head::{Scan, Scanned};
+use super::scan::{Scan, Scanned};
 use crate::http::message::{Limits, Refusal};
 
 /// Bytes of one chunk-size line, with extensions and CRLF.

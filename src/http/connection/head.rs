@@ -11,63 +11,6 @@ use std::mem::MaybeUninit;
 /// Empty lines before a request line that are ignored (RFC 9112 §2.2 asks for one).
 pub(super) const BLANK_LINES_MAX: u8 = 4;
 
-/// How far the end of a section of fields has been looked for, so that a head
-/// that comes byte by byte is looked at once.
-#[derive(Debug, Default)]
-pub(super) struct Scan {
-    scanned: usize,
-    line_start: usize,
-}
-
-/// What a [`Scan`] has found.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Scanned {
-    Partial,
-    /// The section ends here, with its empty line.
-    Complete(usize),
-}
-
-impl Scan {
-    pub(super) fn has_begun(&self) -> bool {
-        self.scanned > 0
-    }
-
-    /// Looks for the empty line in `bytes`, which begin with the section.
-    ///
-    /// Lines end with CRLF. A bare LF may be taken for a line end by a lenient
-    /// recipient (RFC 9112 §2.2) and is what smuggling is made of: refused. So
-    /// is a first byte that can begin neither a method nor a field name.
-    pub(super) fn go_on(&mut self, bytes: &[u8], limits: &Limits) -> Result<Scanned, Refusal> {
-        if let Some(&first) = bytes.first()
-            && first != b'\r'
-            && !is_token_byte(first)
-        {
-            return Err(Refusal::BadRequest("this is no HTTP request"));
-        }
-        let window = &bytes[..bytes.len().min(limits.head_bytes)];
-        while let Some(found) = window[self.scanned..].iter().position(|&b| b == b'\n') {
-            let line_feed = self.scanned + found;
-            if line_feed == self.line_start || window[line_feed - 1] != b'\r' {
-                return Err(Refusal::BadRequest("a line ends without CR"));
-            }
-            self.scanned = line_feed + 1;
-            if line_feed == self.line_start + 1 {
-                return Ok(Scanned::Complete(line_feed + 1));
-            }
-            self.line_start = line_feed + 1;
-        }
-        self.scanned = window.len();
-        if window.len() < limits.head_bytes {
-            return Ok(Scanned::Partial);
-        }
-        Err(if self.line_start == 0 {
-            Refusal::TargetTooLong
-        } else {
-            Refusal::HeadTooLarge
-        })
-    }
-}
-
 /// A request head, understood.
 #[derive(Debug)]
 pub(super) struct Head {
@@ -361,9 +304,4 @@ fn framing_of_length(text: &[u8]) -> Result<Framing, Refusal> {
     text.parse()
         .map(Framing::Length)
         .map_err(|_| Refusal::BodyTooLarge)
-}
-
-/// `tchar` of RFC 9110 §5.6.2.
-pub(super) fn is_token_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }

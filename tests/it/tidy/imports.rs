@@ -14,7 +14,6 @@ use super::{Source, check_none, sources};
 const KNOWN: &[(&str, &str)] = &[
     ("app::counting", "app::engine"),
     ("app::engine", "app::executor"),
-    ("http::connection::body", "http::connection::head"),
 ];
 
 /// A path as it is written, or where it leads: its segments.
