@@ -1,25 +1,13 @@
-//! Writing answers: from our [`Response`] to the bytes of its head.
+//! Writing responses: from our [`Response`] to the bytes of its head.
 //!
-//! The only file that names `tiny_http`. Its answer type and writer make the
-//! status line and the header fields; what it insists on and we do not want (a
-//! `Server` field, contract A18) or does not let us say (`Connection`) is put
-//! right here, in one place. Pure: the time of day is an argument. Bodies are
-//! not copied through here, since they may be shared.
+//! The only file that names `tiny_http`, which provides header fields and reason phrases. Its
+//! writer is not used: it adds fields that we do not want (`Server`, contract A18) and leaves out
+//! `Connection`, and editing its output would depend on details that an update may change. Pure:
+//! the time of day is an argument. Bodies do not pass through here, since they may be shared.
 
 use crate::http::message::{Response, Text};
 use std::time::SystemTime;
-use tiny_http::{HTTPVersion, Header, StatusCode};
-
-/// The line that the writer puts first unless the answer has such a field.
-/// Its place is where our `Connection` field goes.
-const SERVER_LINE: &[u8] = b"Server: tiny-http (Rust)\r\n";
-
-/// The status line of 422 as the writer has it, and as RFC 9110 §15.5.21 and the contract (B2)
-/// have it.
-const UNPROCESSABLE: (&[u8], &[u8]) = (
-    b"HTTP/1.1 422 Unprocessable Entity\r\n",
-    b"HTTP/1.1 422 Unprocessable Content\r\n",
-);
+use tiny_http::{Header, StatusCode};
 
 /// What the head says about the connection (RFC 9112 §9.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +47,8 @@ const KEPT_HEAD_BYTES_MAX: usize = 512;
 #[derive(Debug)]
 pub struct Heads {
     second: u64,
-    date: Header,
+    /// The value of `Date`.
+    date: String,
     kept: [Option<Kept>; KEPT_HEADS],
 }
 
@@ -89,7 +78,7 @@ impl Heads {
         let second = second_of(now);
         Self {
             second,
-            date: date_field(second),
+            date: date_of(second),
             kept: Default::default(),
         }
     }
@@ -150,8 +139,8 @@ fn second_of(time: SystemTime) -> u64 {
         .map_or(0, |since| since.as_secs())
 }
 
-fn date_field(second: u64) -> Header {
-    let text = i64::try_from(second)
+fn date_of(second: u64) -> String {
+    i64::try_from(second)
         .ok()
         .and_then(|second| jiff::Timestamp::from_second(second).ok())
         .and_then(|time| {
@@ -159,43 +148,54 @@ fn date_field(second: u64) -> Header {
                 .timestamp_to_rfc9110_string(&time)
                 .ok()
         })
-        .unwrap_or_else(|| "Thu, 01 Jan 1970 00:00:00 GMT".to_owned());
-    Header::from_bytes(&b"Date"[..], text).expect("a date is ASCII")
+        .unwrap_or_else(|| "Thu, 01 Jan 1970 00:00:00 GMT".to_owned())
 }
 
-/// Appends the status line and all fields but the name of the request.
+/// Appends the status line and all fields but the request ID.
 fn write_fields(
     out: &mut Vec<u8>,
     response: &Response,
     persistence: Persistence,
-    date: &Header,
+    date: &str,
 ) -> Result<(), BadHeader> {
-    let mut fields = Vec::with_capacity(response.headers.len() + 1);
-    fields.push(date.clone());
+    let mut fields = Vec::with_capacity(response.headers.len());
     for (name, value) in &response.headers {
         let field = checked_field(name, value).ok_or_else(|| BadHeader {
             name: name.to_string(),
         })?;
         fields.push(field);
     }
-    let status = StatusCode(response.status);
-    let length = response.body.len();
-    let message = tiny_http::Response::new(status, fields, std::io::empty(), Some(length), None)
-        .with_chunked_threshold(usize::MAX);
-    let start = out.len();
-    message
-        .raw_print(&mut *out, HTTPVersion(1, 1), &[], true, None)
-        .expect("writing into memory cannot fail");
-    set_connection(out, start, persistence);
-    if response.status == 422 {
-        set_reason(out, start);
+    let status = response.status;
+    let status_line = format!("HTTP/1.1 {status} {}\r\n", reason_phrase(status));
+    out.extend_from_slice(status_line.as_bytes());
+    match persistence {
+        Persistence::Implied => {}
+        Persistence::KeepAlive => write_field(out, "Connection", "keep-alive"),
+        Persistence::Close => write_field(out, "Connection", "close"),
     }
-    if may_have_length(response.status) {
-        out.truncate(out.len() - b"\r\n".len());
-    } else {
-        remove_length(out, start);
+    write_field(out, "Date", date);
+    for field in fields {
+        write_field(out, field.field.as_str().as_str(), field.value.as_str());
+    }
+    if may_have_length(status) {
+        write_field(out, "Content-Length", &response.body.len().to_string());
     }
     Ok(())
+}
+
+fn write_field(out: &mut Vec<u8>, name: &str, value: &str) {
+    for part in [name, ": ", value, "\r\n"] {
+        out.extend_from_slice(part.as_bytes());
+    }
+}
+
+/// The reason phrase of a status code. That of 422 is the one of RFC 9110 §15.5.21 and the contract
+/// (B2), which is newer than the library.
+fn reason_phrase(status: u16) -> &'static str {
+    match status {
+        422 => "Unprocessable Content",
+        status => StatusCode(status).default_reason_phrase(),
+    }
 }
 
 /// The field, if its name is a token and its value visible ASCII, blanks and
@@ -227,35 +227,6 @@ fn checked_field(name: &str, value: &str) -> Option<Header> {
     }
 }
 
-/// Puts the `Connection` field, if any, where the writer has put `Server`.
-fn set_connection(out: &mut Vec<u8>, start: usize, persistence: Persistence) {
-    let line: &[u8] = match persistence {
-        Persistence::Implied => b"",
-        Persistence::KeepAlive => b"Connection: keep-alive\r\n",
-        Persistence::Close => b"Connection: close\r\n",
-    };
-    let status_line = out[start..]
-        .iter()
-        .position(|&byte| byte == b'\n')
-        .expect("a head has a status line");
-    let at = start + status_line + 1;
-    assert!(
-        out[at..].starts_with(SERVER_LINE),
-        "the writer's first field is Server"
-    );
-    out.splice(at..at + SERVER_LINE.len(), line.iter().copied());
-}
-
-/// Puts the reason phrase of today in the place of an older one.
-fn set_reason(out: &mut Vec<u8>, start: usize) {
-    let (old, new) = UNPROCESSABLE;
-    assert!(
-        out[start..].starts_with(old),
-        "the writer's own status line"
-    );
-    out.splice(start..start + old.len(), new.iter().copied());
-}
-
 /// 1xx and 204 have no `Content-Length`, and that of a 304 would have to be
 /// that of the 200 (RFC 9110 §8.6).
 fn may_have_length(status: u16) -> bool {
@@ -266,16 +237,6 @@ fn may_have_length(status: u16) -> bool {
 #[must_use]
 pub fn may_have_body(status: u16) -> bool {
     may_have_length(status)
-}
-
-/// Takes out the field that the writer puts last, and the empty line behind it.
-fn remove_length(out: &mut Vec<u8>, start: usize) {
-    const NAME: &[u8] = b"\r\nContent-Length: ";
-    let at = out[start..]
-        .windows(NAME.len())
-        .rposition(|window| window == NAME)
-        .expect("the writer puts Content-Length last");
-    out.truncate(start + at + b"\r\n".len());
 }
 
 #[cfg(test)]

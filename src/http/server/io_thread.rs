@@ -303,10 +303,10 @@ impl<H: Handler> IoThread<H> {
         response.request_id = Some(self.core.ids.make());
         let mut busy = Vec::new();
         let heads = &mut self.core.heads;
-        heads
-            .write(&mut busy, &response, Persistence::Close)
-            .expect("the front's own answers can be sent");
-        busy.extend_from_slice(response.body.as_slice());
+        match heads.write(&mut busy, &response, Persistence::Close) {
+            Ok(()) => busy.extend_from_slice(response.body.as_slice()),
+            Err(bad_header) => log::error!("a 503 cannot be sent: {bad_header}"),
+        }
         busy
     }
 

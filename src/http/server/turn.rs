@@ -326,9 +326,11 @@ impl<H: Handler> Core<H> {
             self.stats().refused[refusal.index()].add(1);
             let mut response = refusal.response();
             response.request_id = Some(id);
-            slot.connection
-                .answer(response, last, &mut self.heads, self.now)
-                .expect("the front's own answers can be sent");
+            let connection = &mut slot.connection;
+            if let Err(bad_header) = connection.answer(response, last, &mut self.heads, self.now) {
+                log::error!("closing the connection, as not even a 500 can be sent: {bad_header}");
+                connection.close();
+            }
         }
     }
 

@@ -63,6 +63,24 @@ fn the_reason_of_422_is_that_of_the_contract() {
 }
 
 #[test]
+fn every_status_code_can_be_written() {
+    // Even those that the library does not know.
+    for status in 100..=999 {
+        let text = head(&Response::json(status, "{}"), Persistence::Implied);
+        assert!(
+            text.starts_with(&format!("beforeHTTP/1.1 {status} ")),
+            "{text}"
+        );
+        assert!(
+            text.ends_with("\r\ncontent-type: application/json\r\nContent-Length: 2\r\n\r\n")
+                || !may_have_body(status),
+            "{text}"
+        );
+        assert_eq!(text.matches("\r\nDate: ").count(), 1, "{text}");
+    }
+}
+
+#[test]
 fn a_large_body_is_not_chunked() {
     let response = Response::with_type(200, "text/plain", Body::Owned(vec![b'x'; 1_000_000]));
     let text = head(&response, Persistence::Implied);
