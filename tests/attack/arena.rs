@@ -167,7 +167,7 @@ fn is_well(address: SocketAddr, path: &str) -> bool {
     (0..3).all(|_| client::status(address, environment::OURSELVES, path, second).ok() == Some(200))
 }
 
-/// Looks at a process until told to stop, and ends it if it grows beyond measure.
+/// Watches a process until stopped, and kills it if it grows beyond its bound.
 #[derive(Debug)]
 struct Sampler {
     stop: Arc<AtomicBool>,

@@ -1,7 +1,7 @@
 //! A plain HTTP/1.1 client for measurements: one connection, one request at a time, blocking.
 //!
-//! It binds the local address it is told, so that the service sees several peers on loopback.
-//! Also here: what a response looks like on the wire, for those who send requests by hand.
+//! It binds the local address that it is given, so that the service sees several peers on loopback.
+//! Also here: what a response looks like on the wire, for code that sends requests by hand.
 
 // Included by two programs; each of them uses a part of it.
 #![allow(dead_code)]

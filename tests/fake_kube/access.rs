@@ -1,4 +1,4 @@
-//! Who may do what: bearer tokens that rotate, and RBAC rules read from Role
+//! Authentication and authorization: bearer tokens that rotate, and RBAC rules read from Role
 //! manifests, so that a verb which our own Role lacks fails a test.
 //!
 //! Tokens of others than us exist only to be reviewed (TokenReview).

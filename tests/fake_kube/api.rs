@@ -1,5 +1,5 @@
 //! One request on the model: path → verb and resource, who calls, whether they
-//! may, which faults it meets, and what the cluster answers. Pure: `http` turns
+//! may, which faults it meets, and what the cluster returns. Pure: `http` turns
 //! bytes into [`Request`] and [`Reply`] into bytes, and an in-process transport
 //! can do the same without any.
 

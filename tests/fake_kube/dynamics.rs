@@ -47,7 +47,7 @@ pub(crate) enum PodAddresses {
     Same(Ipv4Addr),
 }
 
-/// What the hook is told about a pod. It is called before any client can see
+/// What the hook receives about a pod. It is called before any client can see
 /// the change, so a server that must listen at the address can be started in it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum PodChange {

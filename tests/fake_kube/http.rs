@@ -34,7 +34,7 @@ const BOOKMARK_BEFORE_END: Duration = Duration::from_secs(2);
 /// The longest sleep of the thread that lets the controllers run.
 const RUNNER_SLEEP: Duration = Duration::from_secs(1);
 
-/// The model, shared by all threads, and how they hear of changes.
+/// The model, shared by all threads, and how they are woken by changes.
 #[derive(Debug)]
 pub(crate) struct Shared {
     model: Mutex<Model>,
@@ -68,7 +68,7 @@ impl Shared {
             .unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// Changes the model and tells everybody who waits.
+    /// Changes the model and wakes all waiting threads.
     pub(crate) fn with<T>(&self, act: impl FnOnce(&mut Model) -> T) -> T {
         let result = act(&mut self.lock());
         self.changed.notify_all();

@@ -111,7 +111,7 @@ fn go_on(connection: &mut Connection, talk: &mut Talk, heads: &mut Heads, now: I
     }
 }
 
-/// What holds for every request that is let through, and for those who look into it.
+/// What holds for every request that is accepted, and for the code that reads it.
 fn check_request(request: &Request) {
     let limits = limits();
     assert!(request.path.starts_with('/') || request.path == "*");

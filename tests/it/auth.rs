@@ -1,4 +1,4 @@
-//! Who may call: tokens of a file, tokens of Kubernetes, and what nobody learns without one.
+//! Authentication: tokens of a file, tokens of Kubernetes, and what is hidden without one.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;

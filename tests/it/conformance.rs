@@ -9,10 +9,10 @@
 //! | `watches` | order, selectors, bookmarks, old versions |
 //! | `deletes` | propagation, preconditions, finalizers, grace |
 //! | `jobs` | what becomes of a Job: pods, phases, ends, evictions |
-//! | `access` | tokens, RBAC, quotas: who hears which 4xx |
+//! | `access` | tokens, RBAC, quotas: which caller gets which 4xx |
 //! | `faults` | what only the fake can be made to do |
 //!
-//! Templates here are for both grounds: the real node runs the demo image by its
+//! Templates here are for both environments: the real node runs the demo image by its
 //! environment, the fake goes by the annotations of `dynamics/pod_script.rs`.
 
 mod access;
@@ -36,7 +36,7 @@ use crate::raw_kube::RawKube;
 /// How long a check waits for what must come.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Runs each named check on both grounds.
+/// Runs each named check on the fake and on a cluster.
 macro_rules! checks {
     ($($name:ident),+ $(,)?) => {
         mod on_fake {
@@ -62,7 +62,7 @@ struct TestEnvironment {
     api: RawKube,
     namespace: String,
     fake: Option<FakeKube>,
-    /// On a cluster: those who must be alone wait for us.
+    /// On a cluster: tests that must run alone wait until this is dropped.
     others: Option<RwLockReadGuard<'static, ()>>,
 }
 
@@ -102,7 +102,7 @@ impl TestEnvironment {
     }
 
     /// Lets a pause be over sooner; a real cluster takes its time.
-    fn hasten(&self, by: Duration) {
+    fn skip(&self, by: Duration) {
         if let Some(fake) = &self.fake {
             fake.advance(by);
         }

@@ -21,12 +21,12 @@
 //! | `stops` | section 3.6: DELETE |
 //! | `legacy` | sections 3.7 and 3.8: `/create`, `/release` |
 //! | `templates` | section 5: templates and their variables |
-//! | `life` | bounds, the end of a replica, Kubernetes away, an upgrade from 2.7.1 |
+//! | `life` | bounds, shutdown, Kubernetes away, an upgrade from 2.7.1 |
 //!
 //! That 2.7.1 fails those rows, and not others, is tried in `original` on what its description
 //! makes of it.
 //!
-//! | what they stand on | |
+//! | what they use | |
 //! |---|---|
 //! | `environment` | the servers under test |
 //! | `fixture` | requests, responses and checks |
@@ -345,7 +345,7 @@ fn the_table_covers_every_line_of_the_contract_once() {
 fn every_row_has_a_description() {
     for row in table() {
         assert!(row.says.len() > 20, "{}: {:?}", row.id, row.says);
-        // What was wrong in 2.7.1 is told with what it did.
+        // A row about a fault of 2.7.1 says what 2.7.1 did.
         let was_wrong = row.id.starts_with('W') || row.id.starts_with('S');
         assert!(
             !was_wrong || row.says.contains("2.7.1"),
@@ -355,7 +355,7 @@ fn every_row_has_a_description() {
     }
 }
 
-/// What became of the rows on a environment.
+/// The results of the rows on an environment.
 #[derive(Default)]
 struct Report {
     held: usize,
@@ -363,7 +363,7 @@ struct Report {
     not_run: Vec<String>,
 }
 
-/// Calls what it is given with a environment: one of its own for each row, or the same for all.
+/// Calls its argument with an environment: one of its own for each row, or the same for all.
 type Lend<'a> = &'a (dyn Fn(&mut dyn FnMut(&dyn TestEnvironment)) + Sync);
 
 /// Runs rows, so many at once, each on the environment that it is lent.
@@ -398,13 +398,13 @@ enum Trouble {
 }
 
 fn run(row: &Row, lend: Lend) -> Result<(), Trouble> {
-    // What the harness finds wrong it tells by a panic.
+    // The harness reports by a panic.
     let result = catch_unwind(AssertUnwindSafe(|| {
         let mut result = Ok(());
         lend(&mut |environment| result = run_on(row, environment));
         result
     }));
-    result.unwrap_or_else(|panic| Err(Trouble::Failed(words(&*panic))))
+    result.unwrap_or_else(|panic| Err(Trouble::Failed(panic_message(&*panic))))
 }
 
 fn run_on(row: &Row, environment: &dyn TestEnvironment) -> Result<(), Trouble> {
@@ -423,7 +423,7 @@ fn run_on(row: &Row, environment: &dyn TestEnvironment) -> Result<(), Trouble> {
 }
 
 /// What a panic says.
-fn words(panic: &(dyn Any + Send)) -> String {
+fn panic_message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
     text.unwrap_or("a panic without words").to_owned()
@@ -438,7 +438,7 @@ fn say_not_run(place: &str, report: &Report) {
 
 /// Fails with all rows that failed.
 #[track_caller]
-fn judge(place: &str, report: &Report) {
+fn check_report(place: &str, report: &Report) {
     let (held, failed) = (report.held, report.failed.len());
     let total = held + failed + report.not_run.len();
     say(&format!(
@@ -458,7 +458,7 @@ const ROWS_AT_ONCE: usize = 8;
 #[test]
 fn on_the_fake() {
     let report = run_all(&table(), ROWS_AT_ONCE, &|act| act(&OnFake::new()));
-    judge("on the fake", &report);
+    check_report("on the fake", &report);
     assert!(report.not_run.is_empty(), "the fake can do everything");
 }
 
@@ -469,7 +469,7 @@ fn on_a_cluster() {
     let environment = OnCluster::new(cluster);
     let report = run_all(&table(), ROWS_AT_ONCE, &|act| act(&environment));
     say_not_run("on a cluster", &report);
-    judge("on a cluster", &report);
+    check_report("on a cluster", &report);
 }
 
 #[test]
@@ -490,5 +490,5 @@ fn at_a_url() {
     if given.is_some() {
         say_not_run(&place, &report);
     }
-    judge(&place, &report);
+    check_report(&place, &report);
 }

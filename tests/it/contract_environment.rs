@@ -1,4 +1,4 @@
-//! What the rows of the contract stand on: a server to send requests to, and what can be seen
+//! The environments of the contract's rows: a server to send requests to, and what can be seen
 //! and done behind it.
 //!
 //! | environment | the server | its Kubernetes |
@@ -49,7 +49,7 @@ pub(super) trait TestEnvironment {
     fn kube(&self) -> Option<&Kube>;
 
     /// Lets a pause be over sooner, where time can be moved.
-    fn hasten(&self, _by: Duration) {}
+    fn skip(&self, _by: Duration) {}
 }
 
 /// A namespace on an API server, as an administrator sees it.
@@ -146,7 +146,7 @@ impl Kube {
     }
 }
 
-/// The type that rows use on grounds where the suite brings its own.
+/// The type that rows use where the suite brings its own types.
 const READY: &str = "ready";
 
 /// The service in this process over the fake.
@@ -187,7 +187,7 @@ impl TestEnvironment for OnFake {
         Some(&self.kube)
     }
 
-    fn hasten(&self, by: Duration) {
+    fn skip(&self, by: Duration) {
         self.service.advance(by);
     }
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::environment::Need::Types;
 use super::fixture::{
-    Fixture, HURRIED, JSON, Outcome, PATIENT, Reply, SUCCESS, answered, begin, holds, keys, same,
+    Fixture, JSON, LONG_WAIT, NO_WAIT, Outcome, Reply, SUCCESS, answered, begin, holds, keys, same,
     soon,
 };
 use super::{Row, fake, fixture};
@@ -42,18 +42,18 @@ pub(super) const ROWS: &[Row] = &[
     ),
     fake(
         "A3-log",
-        "a container that ended is told with its last words",
+        "a container that ended is reported with its termination message",
         last_words,
     ),
     fixture(
         "W7",
-        "the same verdict asked for again is held for 1 s and more; 2.7.1 returns at once, 20 times a second",
+        "a repeated failure report is delayed by 1 s and more; 2.7.1 returns it at once, 20 times a second",
         &[Types],
-        a_verdict_is_held,
+        a_failure_report_is_held,
     ),
     fixture(
         "W9",
-        "a failing pull is told with its reason, and in the end as app_error; 2.7.1 says pulling_image for ever",
+        "a failing pull is reported with its reason, and in the end as app_error; 2.7.1 says pulling_image for ever",
         &[Types],
         a_failing_pull,
     ),
@@ -65,7 +65,7 @@ pub(super) const ROWS: &[Row] = &[
     ),
     fake(
         "A8",
-        "a failed instance keeps its verdict for restart-delay and is then replaced; `restart-failed: never` keeps it until DELETE",
+        "a failed instance keeps its failure report for restart-delay and is then replaced; `restart-failed: never` keeps it until DELETE",
         failed_instances,
     ),
     fake(
@@ -75,7 +75,7 @@ pub(super) const ROWS: &[Row] = &[
     ),
     fake(
         "A17-409",
-        "who waits for an instance that is stopped meanwhile hears 409 stopped",
+        "a request that waits for an instance that is stopped meanwhile gets 409 stopped",
         stopped_meanwhile,
     ),
     fake(
@@ -85,12 +85,12 @@ pub(super) const ROWS: &[Row] = &[
     ),
     fake(
         "A17-limit",
-        "who has joined an instance that a cap keeps from running, and that is stopped, hears 429 limit_reached with Retry-After",
+        "a request that waits for an instance which a cap keeps from running, and which is stopped, gets 429 limit_reached with Retry-After",
         capped_and_stopped,
     ),
     fake(
         "A17-draining",
-        "once the time to take endpoints away is over, whatever is asked is 503 draining with Retry-After, in the shape of its route",
+        "once the drain delay is over, every request is 503 draining with Retry-After, in the shape of its route",
         draining,
     ),
     fake(
@@ -100,7 +100,7 @@ pub(super) const ROWS: &[Row] = &[
     ),
     fake(
         "S5",
-        "an error tells nothing of the API server's headers, hosts and users; 2.7.1 shows them all",
+        "an error reveals nothing of the API server's headers, hosts and users; 2.7.1 shows them all",
         nothing_leaks,
     ),
 ];
@@ -160,12 +160,12 @@ fn refused_by_kubernetes() -> Outcome {
         let sentence = hello(&environment, &[])?.error(403, "refused")?;
         holds(sentence.contains(words), || sentence)?;
     }
-    hello(&environment, PATIENT)?.is(200).map(drop)
+    hello(&environment, LONG_WAIT)?.is(200).map(drop)
 }
 
 fn what_a_202_says(fixture: &Fixture) -> Outcome {
     let path = fixture.path_of("failing", &fixture.name("says"));
-    // The Job's own verdict may be seen before the end of its pod; asked again, that is told.
+    // The Job's own failure report may be seen before the end of its pod; the next response has the latter.
     let told = soon("the end of the container", || {
         let told = fixture.get(&path)?.json(202)?;
         same("the word", &told["status"], &json!("app_error"))?;
@@ -183,7 +183,7 @@ fn what_a_202_says(fixture: &Fixture) -> Outcome {
     holds(since.is_ok(), || told.to_string())?;
     let path = fixture.path_of("unschedulable", &fixture.name("says"));
     soon("the scheduler's sentence", || {
-        let told = fixture.ask("GET", &path, HURRIED, "")?.json(202)?;
+        let told = fixture.ask("GET", &path, NO_WAIT, "")?.json(202)?;
         same("the phase", &told["phase"], &json!("scheduling"))?;
         same("the reason", &told["reason"], &json!("Unschedulable"))?;
         let sentence = told["msg"].as_str().unwrap_or_default();
@@ -213,7 +213,13 @@ fn exits(code: i64) -> PodScript {
 
 fn last_words() -> Outcome {
     let environment = Fake::by_hand();
-    let waiting = begin(environment.address(0), "GET", "/app/hello/ann", PATIENT, "")?;
+    let waiting = begin(
+        environment.address(0),
+        "GET",
+        "/app/hello/ann",
+        LONG_WAIT,
+        "",
+    )?;
     environment.move_pod("hello-ann", &PodMove::Run);
     // The container has ended, and the Job does not say so yet.
     environment.kube.set_auto(false);
@@ -225,19 +231,19 @@ fn last_words() -> Outcome {
     same("the last words", &told["log"], &json!("no licence"))
 }
 
-fn a_verdict_is_held(fixture: &Fixture) -> Outcome {
+fn a_failure_report_is_held(fixture: &Fixture) -> Outcome {
     let path = fixture.path_of("failing", &fixture.name("held"));
-    let ask = || fixture.ask("GET", &path, PATIENT, "")?.json(202);
-    let is_verdict = |told: &Value| told["status"] == "app_error";
-    soon("the verdict", || {
+    let ask = || fixture.ask("GET", &path, LONG_WAIT, "")?.json(202);
+    let is_failure = |told: &Value| told["status"] == "app_error";
+    soon("the failure report", || {
         let told = ask()?;
-        holds(is_verdict(&told), || told.to_string())
+        holds(is_failure(&told), || told.to_string())
     })?;
     for _ in 0..2 {
         let begun = Instant::now();
         let told = ask()?;
         let took = begun.elapsed();
-        holds(is_verdict(&told), || told.to_string())?;
+        holds(is_failure(&told), || told.to_string())?;
         let held = took >= Duration::from_secs(1);
         holds(held, || format!("it came again after {took:?}"))?;
         holds(took < AT_ONCE, || format!("it was held for {took:?}"))?;
@@ -260,8 +266,8 @@ fn a_failing_pull(fixture: &Fixture) -> Outcome {
         holds(known, || told.to_string())
     })?;
     // A pull may still succeed for a while, which passes sooner where time can be moved.
-    fixture.hasten(Duration::from_secs(60));
-    soon("the verdict", || {
+    fixture.skip(Duration::from_secs(60));
+    soon("the failure report", || {
         let told = ask()?;
         same("the word", &told["status"], &json!("app_error"))?;
         same("the reason", &told["reason"], &json!("ImagePullBackOff"))
@@ -278,40 +284,40 @@ fn templates_without_labels(fixture: &Fixture) -> Outcome {
     Ok(())
 }
 
-fn verdict(environment: &Fake) -> Outcome {
-    let told = hello(environment, PATIENT)?.json(202)?;
+fn failed(environment: &Fake) -> Outcome {
+    let told = hello(environment, LONG_WAIT)?.json(202)?;
     same("the word", &told["status"], &json!("app_error"))
 }
 
 fn failed_instances() -> Outcome {
     let environment = Fake::builder().pod_script(exits(3)).start();
-    verdict(&environment)?;
+    failed(&environment)?;
     environment
         .kube
         .set_pod_script("hello-ann", PodScript::default());
-    verdict(&environment)?;
+    failed(&environment)?;
     same("POSTs so far", environment.kube.count("create", "jobs"), 1)?;
     environment.advance(Duration::from_secs(12));
-    hello(&environment, PATIENT)?.is(200)?;
+    hello(&environment, LONG_WAIT)?.is(200)?;
     same("POSTs", environment.kube.count("create", "jobs"), 2)?;
 
     let kept = Fake::builder()
         .annotation("restart-failed", "never")
         .pod_script(exits(3))
         .start();
-    verdict(&kept)?;
+    failed(&kept)?;
     kept.kube.set_pod_script("hello-ann", PodScript::default());
     kept.advance(Duration::from_secs(3600));
-    verdict(&kept)?;
+    failed(&kept)?;
     let path = "/app/hello/ann";
     answered(kept.address(0), "DELETE", path, &[], "")?.exactly(200, SUCCESS)?;
-    hello(&kept, PATIENT)?.is(200).map(drop)
+    hello(&kept, LONG_WAIT)?.is(200).map(drop)
 }
 
 fn finished_instances() -> Outcome {
-    // Completed while somebody waits: it is told, not waited for.
+    // Completed while a request waits: it is answered at once.
     let environment = Fake::builder().pod_script(exits(0)).start();
-    let told = hello(&environment, PATIENT)?.json(202)?;
+    let told = hello(&environment, LONG_WAIT)?.json(202)?;
     same("the word", &told["status"], &json!("app_error"))?;
     same("the reason", &told["reason"], &json!("Completed"))?;
     // Completed after a while: the next GET has a new one.
@@ -323,17 +329,17 @@ fn finished_instances() -> Outcome {
         let list = answered(environment.address(0), "GET", "/app/hello", &[], "")?.json(200)?;
         same("errored", &list[0]["errored"], &json!(true))
     })?;
-    let found = hello(&environment, PATIENT)?.json(200)?;
+    let found = hello(&environment, LONG_WAIT)?.json(200)?;
     holds(found["ip"] != first.as_str(), || found.to_string())
 }
 
 fn stopped_meanwhile() -> Outcome {
     let environment = Fake::by_hand();
     let address = environment.address(0);
-    let waiting = begin(address, "GET", "/app/hello/ann", PATIENT, "")?;
+    let waiting = begin(address, "GET", "/app/hello/ann", LONG_WAIT, "")?;
     environment.wait_pod("hello-ann");
     soon("the instance is known", || {
-        let told = hello(&environment, HURRIED)?.json(202)?;
+        let told = hello(&environment, NO_WAIT)?.json(202)?;
         same("the phase", &told["phase"], &json!("scheduling"))
     })?;
     answered(address, "DELETE", "/app/hello/ann", &[], "")?.exactly(200, SUCCESS)?;
@@ -346,7 +352,13 @@ fn too_many_wait() -> Outcome {
         .pod_script(PodScript::by_hand())
         .setting("PARKED_PER_KEY_MAX", "1")
         .start();
-    let waiting = begin(environment.address(0), "GET", "/app/hello/ann", PATIENT, "")?;
+    let waiting = begin(
+        environment.address(0),
+        "GET",
+        "/app/hello/ann",
+        LONG_WAIT,
+        "",
+    )?;
     environment.wait_pod("hello-ann");
     let refused = hello(&environment, &[])?.has("retry-after", "1")?;
     refused.error(429, "too_many_requests")?;
@@ -374,7 +386,7 @@ fn capped_and_stopped() -> Outcome {
     let made = admin.post("/apis/batch/v1/namespaces/default/jobs", &job);
     same("the Job is made", made.code, 201)?;
     soon("it is told", || {
-        let told = hello(&environment, HURRIED)?.json(202)?;
+        let told = hello(&environment, NO_WAIT)?.json(202)?;
         same("the reason", &told["reason"], &json!("Suspended"))
     })?;
     let who_wait = |count: usize| {
@@ -386,12 +398,18 @@ fn capped_and_stopped() -> Outcome {
     };
     // One that was answered just now may still be counted.
     who_wait(0)?;
-    let waiting = begin(environment.address(0), "GET", "/app/hello/ann", PATIENT, "")?;
+    let waiting = begin(
+        environment.address(0),
+        "GET",
+        "/app/hello/ann",
+        LONG_WAIT,
+        "",
+    )?;
     who_wait(1)?;
     answered(environment.address(0), "DELETE", "/app/hello/ann", &[], "")?.exactly(200, SUCCESS)?;
     let told = waiting.finish()?.has("retry-after", "1")?;
     told.error(429, "limit_reached")?;
-    hello(&environment, PATIENT)?.is(200).map(drop)
+    hello(&environment, LONG_WAIT)?.is(200).map(drop)
 }
 
 /// When a replica has ended at the latest; it ends when its last connection has.
@@ -416,7 +434,7 @@ fn draining() -> Outcome {
         same("a response before", status, 200)?;
         open.push((method, path, connection));
     }
-    let waiting = begin(address, "GET", "/app/hello/ann", PATIENT, "")?;
+    let waiting = begin(address, "GET", "/app/hello/ann", LONG_WAIT, "")?;
     environment.wait_pod("hello-ann");
     let service = environment.take_service();
     let ending = std::thread::spawn(move || service.drain(Duration::ZERO, DRAIN));
@@ -469,7 +487,7 @@ fn before_the_first_sync() -> Outcome {
     answered(address, "GET", "/info", &[], "")?.is(200)?;
     environment.kube.start_listening();
     environment.wait_ready(0);
-    hello(&environment, PATIENT)?.is(200).map(drop)
+    hello(&environment, LONG_WAIT)?.is(200).map(drop)
 }
 
 fn nothing_leaks() -> Outcome {

@@ -21,10 +21,10 @@ pub(super) type Outcome<T = ()> = Result<T, String>;
 pub(super) const JSON: &[(&str, &str)] = &[("Content-Type", "application/json")];
 
 /// Asks for a response at once.
-pub(super) const HURRIED: &[(&str, &str)] = &[("Prefer", "wait=0")];
+pub(super) const NO_WAIT: &[(&str, &str)] = &[("Prefer", "wait=0")];
 
 /// Asks for the longest wait that any row needs.
-pub(super) const PATIENT: &[(&str, &str)] = &[("Prefer", "wait=60")];
+pub(super) const LONG_WAIT: &[(&str, &str)] = &[("Prefer", "wait=60")];
 
 /// Fails with this sentence unless it holds.
 pub(super) fn holds(is: bool, what: impl FnOnce() -> String) -> Outcome {
@@ -86,8 +86,8 @@ impl<'a> Fixture<'a> {
     }
 
     /// Lets a pause be over sooner, where time can be moved.
-    pub(super) fn hasten(&self, by: Duration) {
-        self.environment.hasten(by);
+    pub(super) fn skip(&self, by: Duration) {
+        self.environment.skip(by);
     }
 
     /// A name that nobody has had.
@@ -151,7 +151,7 @@ impl<'a> Fixture<'a> {
     /// Starts an instance; returns its address.
     pub(super) fn start(&self, path: &str) -> Outcome<String> {
         let body = soon("the instance is ready", || {
-            self.ask("GET", path, PATIENT, "")?.json(200)
+            self.ask("GET", path, LONG_WAIT, "")?.json(200)
         })?;
         let ip = body["ip"].as_str();
         let ip = ip.ok_or_else(|| format!("a ready instance has no ip: {body}"))?;

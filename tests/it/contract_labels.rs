@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::environment::Need::{Edit, Objects, Types};
-use super::fixture::{Fixture, JSON, Outcome, PATIENT, SUCCESS, holds, keys, same, soon};
+use super::fixture::{Fixture, JSON, LONG_WAIT, Outcome, SUCCESS, holds, keys, same, soon};
 use super::http::MISSING_BODY;
 use super::{Body, Exchange, Row, ask, exchanges, fixture};
 use crate::harness::PREFIX;
@@ -67,7 +67,7 @@ pub(super) const ROWS: &[Row] = &[
     ),
     exchanges(
         "B3.5-order",
-        "what is wrong with a body is told before the instance is looked for",
+        "an invalid body is reported before the instance is looked up",
         &[
             patch("[]", NOT_A_DICT_ARRAY),
             patch(
@@ -402,7 +402,7 @@ fn patch_then_get(fixture: &Fixture) -> Outcome {
 fn patch_of_a_failed_pod(fixture: &Fixture) -> Outcome {
     let name = fixture.name("failed");
     let failed = fixture.path_of("failing", &name);
-    // The Job's verdict may be seen before its pod is: the exit code tells that the pod is.
+    // The failure of the Job may be seen before its pod is: the exit code shows that the pod is.
     soon("the end of the pod", || {
         let told = fixture.get(&failed)?.json(202)?;
         same("the word", &told["status"], &json!("app_error"))?;
@@ -418,7 +418,7 @@ const AT_ONCE: usize = 20;
 
 /// They are written one after the other, which takes longer than a PATCH waits by itself where the
 /// API server is slow.
-const IN_TURN: &[(&str, &str)] = &[JSON[0], PATIENT[0]];
+const IN_TURN: &[(&str, &str)] = &[JSON[0], LONG_WAIT[0]];
 
 /// Sends them, with `between` after each, and checks that all of them hold.
 fn all_hold(fixture: &Fixture, path: &str, between: impl Fn(usize)) -> Outcome {

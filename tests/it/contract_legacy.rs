@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::environment::Need::{Edit, Objects, Types};
 use super::fixture::{
-    Asked, Fixture, HURRIED, Outcome, SUCCESS, answered, begin, holds, same, soon,
+    Asked, Fixture, NO_WAIT, Outcome, SUCCESS, answered, begin, holds, same, soon,
 };
 use super::http::MISSING_SESSION;
 use super::{Body, Row, ask, exchanges, fake, fixture};
@@ -94,7 +94,7 @@ pub(super) const ROWS: &[Row] = &[
     ),
     fixture(
         "A13",
-        "/create is 502 start_failed when the verdict is in, and has A1's statuses, where 2.7.1 says 200 to all",
+        "/create is 502 start_failed when the failure report is in, and has A1's statuses, where 2.7.1 says 200 to all",
         &[Types],
         create_tells_failures,
     ),
@@ -210,7 +210,7 @@ fn waiting_create() -> Outcome<(Fake, Asked)> {
     environment.wait_pod("hello-ann");
     // Time is moved only when the service has seen the pod: without one its patience is short.
     soon("its pod is seen", || {
-        let told = answered(environment.address(0), "GET", "/app/hello/ann", HURRIED, "")?;
+        let told = answered(environment.address(0), "GET", "/app/hello/ann", NO_WAIT, "")?;
         same("phase", &told.json(202)?["phase"], &json!("scheduling"))
     })?;
     Ok((environment, waiting))

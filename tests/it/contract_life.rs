@@ -1,11 +1,11 @@
-//! Rows about what a server must stand: many who wait, Kubernetes away, its own end, the Role of
+//! Rows about operation: many waiting requests, Kubernetes away, shutdown, the Role of
 //! 2.7.1, and instances of 2.7.1.
 
 use serde_json::{Value, json};
 
 use super::environment::Need::{Edit, Objects, Types};
 use super::fixture::{
-    Fixture, JSON, Outcome, PATIENT, Reply, SUCCESS, answered, begin, holds, keys, same, soon,
+    Fixture, JSON, LONG_WAIT, Outcome, Reply, SUCCESS, answered, begin, holds, keys, same, soon,
 };
 use super::{Row, fake, fixture};
 use crate::end_to_end::program::Program;
@@ -26,13 +26,13 @@ pub(super) const ROWS: &[Row] = &[
     ),
     fixture(
         "V11",
-        "while 200 wait, /info is answered before any of them",
+        "while 200 requests wait, /info is answered before any of them",
         &[Types],
         two_hundred_wait,
     ),
     fixture(
         "W3",
-        "60 who wait keep nobody from /info, lists and ready instances; in 2.7.1 40 of them occupy all threads",
+        "60 waiting requests do not delay /info, lists and ready instances; in 2.7.1 40 of them occupy all threads",
         &[Types],
         sixty_wait,
     ),
@@ -43,7 +43,7 @@ pub(super) const ROWS: &[Row] = &[
     ),
     fake(
         "S6",
-        "waiting requests and bodies have bounds, told with 429 and 413; 2.7.1 has none",
+        "waiting requests and bodies are bounded: 429 and 413; 2.7.1 has no bounds",
         bounds,
     ),
     fixture(
@@ -54,7 +54,7 @@ pub(super) const ROWS: &[Row] = &[
     ),
     fake(
         "V13",
-        "on SIGTERM all who wait get their 202 as JSON, idle connections get their 5 s, and the program ends with 0",
+        "on SIGTERM all waiting requests get their 202 as JSON, idle connections get their 5 s, and the program ends with 0",
         sigterm,
     ),
     fake(
@@ -64,7 +64,7 @@ pub(super) const ROWS: &[Row] = &[
     ),
     fake(
         "A14",
-        "without the right to watch it says so once for each resource, and polls",
+        "without the right to watch it logs that once for each resource, and polls",
         says_once_that_it_polls,
     ),
 ];
@@ -128,7 +128,14 @@ fn kubernetes_away() -> Outcome {
 fn kubernetes_in_trouble() -> Outcome {
     for fault in [Fault::Status(500), Fault::Forbidden, Fault::Unauthorized] {
         let environment = Fake::builder().setting("START_WAIT", "300ms").start();
-        answered(environment.address(0), "GET", "/app/hello/ann", PATIENT, "")?.is(200)?;
+        answered(
+            environment.address(0),
+            "GET",
+            "/app/hello/ann",
+            LONG_WAIT,
+            "",
+        )?
+        .is(200)?;
         for verb in ["create", "patch", "delete", "get"] {
             environment
                 .kube
@@ -158,7 +165,7 @@ fn kubernetes_in_trouble() -> Outcome {
 }
 
 /// Asks for the longest wait there is: a slow machine takes a minute for what is done meanwhile.
-const VERY_PATIENT: &[(&str, &str)] = &[("Prefer", "wait=300")];
+const LONGEST_WAIT: &[(&str, &str)] = &[("Prefer", "wait=300")];
 
 /// Lets so many wait for so many names, and asks for other things meanwhile.
 fn crowd(fixture: &Fixture, waiting: usize, names: usize) -> Outcome {
@@ -168,7 +175,7 @@ fn crowd(fixture: &Fixture, waiting: usize, names: usize) -> Outcome {
     let asked: Outcome<Vec<_>> = (0..waiting)
         .map(|number| {
             let path = fixture.path_of("unready", &names[number % names.len()]);
-            fixture.begin("GET", &path, VERY_PATIENT, "")
+            fixture.begin("GET", &path, LONGEST_WAIT, "")
         })
         .collect();
     let asked = asked?;
@@ -217,7 +224,7 @@ fn bounds() -> Outcome {
     let mut waiting = Vec::new();
     for name in ["a", "b"] {
         let path = format!("/app/hello/{name}");
-        waiting.push(begin(address, "GET", &path, PATIENT, "")?);
+        waiting.push(begin(address, "GET", &path, LONG_WAIT, "")?);
         environment.wait_pod(&format!("hello-{name}"));
     }
     let refused = ask(&environment, "GET", "/app/hello/c")?;

@@ -5,7 +5,7 @@ use super::environment::OnFake;
 use super::{ROWS_AT_ONCE, Row, required, run_all, table};
 use crate::cluster::say;
 use crate::fake_kube::FakeKube;
-use crate::harness::{NAMESPACE, Stand, instead_of_the_service};
+use crate::harness::{NAMESPACE, Replacement, with_replacement};
 use crate::predecessor::front::Front;
 use crate::predecessor::original::Predecessor;
 use crate::raw_kube::RawKube;
@@ -87,13 +87,13 @@ const KEPT: &[&str] = &[
     "V8",
 ];
 
-impl Stand for Front {
+impl Replacement for Front {
     fn address(&self) -> std::net::SocketAddr {
         Self::address(self)
     }
 }
 
-fn start(kube: &FakeKube) -> Box<dyn Stand> {
+fn start(kube: &FakeKube) -> Box<dyn Replacement> {
     let api = RawKube::plain(&kube.url(), Some(&kube.token()));
     let theirs = Predecessor::on_fake(api, NAMESPACE).without_labels();
     Box::new(Front::start(theirs))
@@ -108,7 +108,7 @@ fn failures(ids: &[&str]) -> Vec<String> {
     };
     let rows: Vec<&Row> = ids.iter().map(row).collect();
     let report = run_all(&rows, ROWS_AT_ONCE, &|act| {
-        instead_of_the_service(start, || act(&OnFake::new()));
+        with_replacement(start, || act(&OnFake::new()));
     });
     assert_eq!(report.held + report.failed.len(), ids.len());
     report.failed

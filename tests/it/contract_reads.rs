@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::environment::Need::{Edit, Objects, Types};
-use super::fixture::{Fixture, HURRIED, Outcome, SUCCESS, answered, holds, keys, same, soon};
+use super::fixture::{Fixture, NO_WAIT, Outcome, SUCCESS, answered, holds, keys, same, soon};
 use super::{Body, Row, ask, exchanges, fake, fixture};
 use crate::fake_kube::cluster::resource::Resource;
 use crate::fake_kube::dynamics::pod_script::PodScript;
@@ -319,7 +319,7 @@ fn types_of_an_entry(fixture: &Fixture) -> Outcome {
 fn a_pending_entry(fixture: &Fixture) -> Outcome {
     let name = fixture.name("pending");
     let path = fixture.path_of("unschedulable", &name);
-    fixture.ask("GET", &path, HURRIED, "")?.is(202)?;
+    fixture.ask("GET", &path, NO_WAIT, "")?.is(202)?;
     let expected = format!(
         r#"{{"ip":null,"name":"{name}","sessionID":"{name}","hostname":"{name}","addr":null,"errored":true,"start":0}}"#
     );
@@ -329,7 +329,7 @@ fn a_pending_entry(fixture: &Fixture) -> Outcome {
     })?;
     let name = fixture.name("unready");
     let path = fixture.path_of("unready", &name);
-    fixture.ask("GET", &path, HURRIED, "")?.is(202)?;
+    fixture.ask("GET", &path, NO_WAIT, "")?.is(202)?;
     soon("it is listed with its address", || {
         let entry = fixture.entry("unready", &name)?;
         same("it has an address", entry["ip"].is_string(), true)?;
@@ -342,7 +342,7 @@ fn a_pending_entry(fixture: &Fixture) -> Outcome {
 fn a_failed_entry(fixture: &Fixture) -> Outcome {
     let name = fixture.name("failed");
     let path = fixture.path_of("failing", &name);
-    soon("the verdict", || {
+    soon("the failure report", || {
         let told = fixture.get(&path)?.json(202)?;
         same("status", &told["status"], &json!("app_error"))
     })?;
@@ -461,7 +461,7 @@ fn pending_hides_nothing(fixture: &Fixture) -> Outcome {
     let (pending, ready) = (fixture.name("a-pending"), fixture.name("b-ready"));
     let path = fixture.path_of("mixed", &pending);
     fixture
-        .ask("GET", &format!("{path}?pending"), HURRIED, "")?
+        .ask("GET", &format!("{path}?pending"), NO_WAIT, "")?
         .is(202)?;
     let ip = fixture.start(&fixture.path_of("mixed", &ready))?;
     let found = soon("the pending one is listed", || {

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::environment::Need::{Objects, Types};
 use super::fixture::{
-    Fixture, HURRIED, Outcome, PATIENT, Reply, SUCCESS, answered, begin, holds, keys, same, soon,
+    Fixture, LONG_WAIT, NO_WAIT, Outcome, Reply, SUCCESS, answered, begin, holds, keys, same, soon,
 };
 use super::{Body, Row, ask, exchanges, fake, fixture};
 use crate::fake_kube::cluster::resource::Resource;
@@ -109,7 +109,7 @@ pub(super) const ROWS: &[Row] = &[
     ),
     fake(
         "W10",
-        "the address of a pod that is on its way out is never answered; 2.7.1 counts dying pods and DELETED events",
+        "the address of a terminating pod is never returned; 2.7.1 counts dying pods and DELETED events",
         dying_pods_do_not_count,
     ),
     fake(
@@ -156,7 +156,7 @@ fn ready(fixture: &Fixture) -> Outcome {
     fixture.get(&path)?.exactly(200, &bare)?;
     // Even who does not want to wait gets it: nothing is waited for.
     fixture
-        .ask("GET", &path, HURRIED, "")?
+        .ask("GET", &path, NO_WAIT, "")?
         .exactly(200, &bare)?;
     let body = json!({"username": "bob"});
     fixture.patch(&path, &body)?.exactly(200, SUCCESS)?;
@@ -196,7 +196,7 @@ fn variables(fixture: &Fixture) -> Outcome {
     )
 }
 
-/// Waits for a second in vain, and is told this word.
+/// Waits for a second without success, and gets this word.
 fn waits_in_vain(fixture: &Fixture, app_type: &str, word: &str, phases: &[&str]) -> Outcome {
     let path = fixture.path_of(app_type, &fixture.name("vain"));
     soon("the pod has come so far", || {
@@ -311,7 +311,7 @@ fn two_at_once(fixture: &Fixture) -> Outcome {
     let name = fixture.name("twice");
     let path = fixture.path_of(fixture.app_type(), &name);
     let asked: Outcome<Vec<_>> = (0..2)
-        .map(|_| fixture.begin("GET", &path, PATIENT, ""))
+        .map(|_| fixture.begin("GET", &path, LONG_WAIT, ""))
         .collect();
     let mut found = Vec::new();
     for one in asked? {
@@ -329,7 +329,15 @@ fn get(environment: &Fake, headers: &[(&str, &str)]) -> Outcome<Reply> {
 fn two_before_the_pod() -> Outcome {
     let environment = Fake::new();
     environment.kube.set_auto(false);
-    let ask = || begin(environment.address(0), "GET", "/app/hello/ann", PATIENT, "");
+    let ask = || {
+        begin(
+            environment.address(0),
+            "GET",
+            "/app/hello/ann",
+            LONG_WAIT,
+            "",
+        )
+    };
     let first = ask()?;
     environment.wait_job("hello-ann");
     let second = ask()?;
@@ -354,7 +362,7 @@ fn polls_without_a_pod() -> Outcome {
         same("the word", &told["status"], &json!("node_not_ready"))?;
     }
     environment.kube.set_auto(true);
-    get(&environment, PATIENT)?.is(200)?;
+    get(&environment, LONG_WAIT)?.is(200)?;
     same("POSTs", environment.kube.count("create", "jobs"), 1)
 }
 
@@ -362,7 +370,7 @@ fn a_job_without_pods() -> Outcome {
     let environment = Fake::new();
     let refusal = "pods \"hello-ann\" is forbidden: exceeded quota: pods";
     environment.kube.refuse_pods(Some(refusal));
-    let told = get(&environment, HURRIED)?.json(202)?;
+    let told = get(&environment, NO_WAIT)?.json(202)?;
     same("the word", &told["status"], &json!("node_not_ready"))?;
     let list = "/app/hello";
     let listed = soon("it is listed", || {
@@ -378,13 +386,19 @@ fn a_job_without_pods() -> Outcome {
         same("Jobs", environment.jobs().len(), 0)
     })?;
     environment.kube.refuse_pods(None);
-    get(&environment, PATIENT)?.is(200).map(drop)
+    get(&environment, LONG_WAIT)?.is(200).map(drop)
 }
 
 /// A ready instance whose pod goes only by hand; its address and the name of its pod.
 fn lingering() -> Outcome<(Fake, String, String)> {
     let environment = Fake::by_hand();
-    let asked = begin(environment.address(0), "GET", "/app/hello/ann", PATIENT, "")?;
+    let asked = begin(
+        environment.address(0),
+        "GET",
+        "/app/hello/ann",
+        LONG_WAIT,
+        "",
+    )?;
     environment.make_ready("hello-ann");
     let found = asked.finish()?.json(200)?;
     let pod = environment.wait_pod("hello-ann");
@@ -399,7 +413,7 @@ fn stop(environment: &Fake) -> Outcome {
 
 /// The address is not answered by a GET that does not wait, nor by the list.
 fn is_not_shown(environment: &Fake, ip: &str) -> Outcome {
-    let told = get(environment, HURRIED)?.json(202)?;
+    let told = get(environment, NO_WAIT)?.json(202)?;
     holds(!told.to_string().contains(ip), || told.to_string())?;
     let list = answered(environment.address(0), "GET", "/app/hello", &[], "")?.is(200)?;
     holds(!list.text().contains(ip), || list.text().to_owned())
@@ -430,8 +444,14 @@ fn is_deleted(environment: &Fake, pod: &str) -> Outcome {
 fn start_during_a_stop() -> Outcome {
     let (environment, ip, pod) = lingering()?;
     stop(&environment)?;
-    let waiting = begin(environment.address(0), "GET", "/app/hello/ann", PATIENT, "")?;
-    let told = get(&environment, HURRIED)?.json(202)?;
+    let waiting = begin(
+        environment.address(0),
+        "GET",
+        "/app/hello/ann",
+        LONG_WAIT,
+        "",
+    )?;
+    let told = get(&environment, NO_WAIT)?.json(202)?;
     same("the word", &told["status"], &json!("node_not_ready"))?;
     same("the phase", &told["phase"], &json!("stopping"))?;
     holds(!waiting.is_answered(), || "it waits".to_owned())?;

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::environment::Need::Types;
 use super::fixture::{
-    Fixture, HURRIED, Outcome, PATIENT, SUCCESS, answered, begin, holds, same, soon,
+    Fixture, LONG_WAIT, NO_WAIT, Outcome, SUCCESS, answered, begin, holds, same, soon,
 };
 use super::{Body, Row, ask, exchanges, fake, fixture};
 use crate::harness::TestEnvironment as Fake;
@@ -71,7 +71,13 @@ fn stops(fixture: &Fixture) -> Outcome {
 /// A ready instance that goes only by hand.
 fn lingering() -> Outcome<Fake> {
     let environment = Fake::by_hand();
-    let asked = begin(environment.address(0), "GET", "/app/hello/ann", PATIENT, "")?;
+    let asked = begin(
+        environment.address(0),
+        "GET",
+        "/app/hello/ann",
+        LONG_WAIT,
+        "",
+    )?;
     environment.make_ready("hello-ann");
     asked.finish()?.is(200)?;
     Ok(environment)
@@ -92,7 +98,7 @@ fn does_not_wait() -> Outcome {
 fn stops_what_is_pending(fixture: &Fixture) -> Outcome {
     let name = fixture.name("pending");
     let path = fixture.path_of("unschedulable", &name);
-    fixture.ask("GET", &path, HURRIED, "")?.is(202)?;
+    fixture.ask("GET", &path, NO_WAIT, "")?.is(202)?;
     soon("it is listed", || fixture.entry("unschedulable", &name))?;
     fixture.delete(&path)?.exactly(200, SUCCESS)?;
     soon("it is gone", || {

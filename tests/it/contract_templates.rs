@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::environment::Need::{Objects, Types};
-use super::fixture::{Fixture, Outcome, PATIENT, holds, same, soon};
+use super::fixture::{Fixture, LONG_WAIT, Outcome, holds, same, soon};
 use super::{Row, fixture};
 use crate::harness::PREFIX;
 
@@ -181,7 +181,7 @@ fn values_are_data(fixture: &Fixture) -> Outcome {
 fn no_code(fixture: &Fixture) -> Outcome {
     for app_type in ["python", "module", "include", "define"] {
         let path = format!("/app/{app_type}/{}", fixture.name("code"));
-        let refused = fixture.ask("GET", &path, PATIENT, "")?;
+        let refused = fixture.ask("GET", &path, LONG_WAIT, "")?;
         let sentence = refused.error(422, "template_invalid")?;
         holds(sentence.contains("<%"), || sentence)?;
     }

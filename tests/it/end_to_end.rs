@@ -22,16 +22,16 @@
 //! | `storms` | starts and stops at random leave nothing behind |
 //! | `visibility` | how soon the other replica shows what one has written |
 //! | `misconfigured` | wrong CA, bad tokens, no such namespace, no cluster at all |
-//! | `verdicts` | why a start has not succeeded: the right words, and soon |
-//! | `recordings` | what Kubernetes says of starts, as data for the tests that need no cluster |
+//! | `failure_reports` | the reason of a start that has not succeeded: the right one, and soon |
+//! | `recordings` | what Kubernetes reports during starts, as data for the tests that need no cluster |
 //!
-//! | what they stand on | |
+//! | what they use | |
 //! |---|---|
 //! | `environment` | a namespace with our manifests, and who may look into it |
 //! | `program` | our program as a process, its log, and an HTTP client for it |
 //! | `registry` | a registry that refuses each image in its own way |
 //! | `troubles` | templates of apps that have trouble |
-//! | `watcher` | what the API server says, heard by the test itself |
+//! | `watcher` | what the API server reports, watched by the test itself |
 //! | `recorder` | every change of Jobs and pods, and the rules that hold of them |
 //! | `wire` | a relay before the API server that counts what passes |
 
@@ -39,6 +39,7 @@ mod crash;
 mod deletions;
 mod endings;
 pub(crate) mod environment;
+mod failure_reports;
 mod lifecycles;
 mod main_job;
 mod misconfigured;
@@ -55,7 +56,6 @@ mod starts;
 mod storms;
 mod templates;
 mod troubles;
-mod verdicts;
 mod visibility;
 mod watcher;
 mod wire;

@@ -1,4 +1,4 @@
-//! What the behaviour tests stand on: our service in this process, over a real
+//! The harness of the behaviour tests: our service in this process, over a real
 //! socket on both sides, with the fake API server behind it.
 //!
 //! - [`TestEnvironment`] is one fake with one or more replicas of the service. They get
@@ -29,7 +29,7 @@ use crate::fake_kube::{self, FakeKube};
 
 pub(crate) use http::{Client, Connection, Pending, Response};
 
-/// How long a test waits for what must come; the machine may be busy.
+/// How long a test waits for a condition; the machine may be busy.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The namespace of all behaviour tests.
@@ -50,21 +50,21 @@ spec:
     image: example/app:1
 ";
 
-/// What may stand before the fake in the place of our service; it goes when it is dropped.
-pub(crate) trait Stand: std::fmt::Debug + Send {
+/// A server that may replace our service before the fake; it stops when it is dropped.
+pub(crate) trait Replacement: std::fmt::Debug + Send {
     /// Where it listens.
     fn address(&self) -> SocketAddr;
 }
 
-/// How such a one is started: on that fake, with the token of the service's account.
-pub(crate) type StartStand = fn(&FakeKube) -> Box<dyn Stand>;
+/// Starts such a server on that fake, with the token of the service account.
+pub(crate) type StartReplacement = fn(&FakeKube) -> Box<dyn Replacement>;
 
 thread_local! {
-    static INSTEAD: Cell<Option<StartStand>> = const { Cell::new(None) };
+    static INSTEAD: Cell<Option<StartReplacement>> = const { Cell::new(None) };
 }
 
-/// Runs this with something else in the place of each replica that this thread starts.
-pub(crate) fn instead_of_the_service<T>(start: StartStand, run: impl FnOnce() -> T) -> T {
+/// Runs this with another server in place of each replica that this thread starts.
+pub(crate) fn with_replacement<T>(start: StartReplacement, run: impl FnOnce() -> T) -> T {
     /// Also where it panics.
     struct Back;
     impl Drop for Back {
@@ -82,8 +82,8 @@ pub(crate) fn is_the_service() -> bool {
     INSTEAD.get().is_none()
 }
 
-/// How long this thread waits for what must come: less for what is no service of ours, which
-/// must not come up to it.
+/// How long this thread waits for a condition: less where our service is replaced, since the
+/// replacement is meant to fail some of them.
 pub(crate) fn patience() -> Duration {
     if is_the_service() {
         PATIENCE
@@ -92,7 +92,7 @@ pub(crate) fn patience() -> Duration {
     }
 }
 
-/// How long [`eventually`] pauses between two looks: at first hardly, in the end this long.
+/// How long [`eventually`] pauses between two probes: from the first to the last.
 const PROBE_PAUSE_MIN: Duration = Duration::from_micros(250);
 const PROBE_PAUSE_MAX: Duration = Duration::from_millis(16);
 
@@ -195,7 +195,7 @@ struct Replica {
     transport: Option<Arc<HttpTransport>>,
     service: Option<Service>,
     /// What stands in its place, if anything does.
-    _instead: Option<Box<dyn Stand>>,
+    _instead: Option<Box<dyn Replacement>>,
 }
 
 impl TestEnvironment {

@@ -1,4 +1,4 @@
-//! Our image in a real cluster: installed as the README says, and asked from inside by its Service.
+//! Our image in a real cluster: installed as the README says, and called from inside by its Service.
 //!
 //! Whatever calls the service here is a pod, which knows it by its name: the way is the cluster's
 //! name server, kube-proxy's rules, and one of the replicas, on a cluster of
@@ -37,7 +37,7 @@ pub(crate) fn address(namespace: &Namespace<'_>, service: &str) -> SocketAddr {
     SocketAddr::new(ip.parse().expect("a Service has an address"), PORT)
 }
 
-/// Checks that the replicas are up, as they are meant to be, and that nothing was amiss on the way.
+/// Checks that the replicas are up, as they are meant to be, and that none was restarted.
 #[track_caller]
 fn check_replicas(namespace: &Namespace<'_>, selector: &str) {
     let pods = namespace.list("pods", selector);

@@ -1,4 +1,5 @@
-//! PATCH: meta labels, in whatever form Kubernetes takes them, read back as they were given.
+//! PATCH of meta labels: their cost, their form on the pod, and pods that come late. Bodies are rows
+//! of `contract_labels`.
 
 use serde_json::{Value, json};
 

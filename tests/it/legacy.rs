@@ -1,4 +1,4 @@
-//! The older routes: `/api/{type}`, `/create/{type}` and `/release/{name}`.
+//! The older routes `/create/{type}` and `/release/{name}`, beyond the rows of `contract_legacy`.
 
 use serde_json::json;
 

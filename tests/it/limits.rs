@@ -1,4 +1,4 @@
-//! Bounds on those who wait, each at the bound.
+//! Bounds on waiting requests, each at the bound.
 
 use crate::fake_kube::dynamics::pod_script::PodScript;
 use crate::harness::{Pending, TestEnvironment, eventually};

@@ -3,42 +3,42 @@
 //! | module | what it shows |
 //! |---|---|
 //! | `apps` | lists, `/info`, probes, 404, 405, redirects |
-//! | `start` | one GET makes one Job, whoever else asks, and whatever its name |
-//! | `wait` | how long a start is waited for, what a 202 says, how a failure is told |
+//! | `start` | one GET makes one Job, under races and lost responses |
+//! | `wait` | how long a start is waited for, what a 202 says, how a failure is reported |
 //! | `stop` | DELETE, and a start while the same name goes |
 //! | `labels` | PATCH, and what reads show of it |
-//! | `reads` | what memory can answer makes no call to Kubernetes |
+//! | `reads` | responses from the cache make no call to Kubernetes |
 //! | `legacy` | the older routes |
 //! | `templates` | ConfigMaps that are edited, broken or deleted |
 //! | `values` | what callers send for templates: data, whatever it looks like |
-//! | `watch` | the view while watches break, expire or are not allowed |
-//! | `outage` | Kubernetes away, slow, or out of sorts |
+//! | `watch` | the cache while watches break, expire or are not allowed |
+//! | `outage` | Kubernetes away, slow, or failing |
 //! | `replicas` | several replicas on one API server |
 //! | `predecessor` | 2.7.1: its instances, a roll-back to it, its Role |
-//! | `limits` | bounds on those who wait |
+//! | `limits` | bounds on waiting requests |
 //! | `input` | bad input changes nothing |
 //! | `https` | the port with a certificate |
-//! | `shutdown` | the end of a replica |
+//! | `shutdown` | shutdown of a replica |
 //! | `binary` | the program: arguments, exit codes, signals, a kill |
 //! | `check` | `config-controller check`: rights, templates, files |
 //! | `image` | the image is the same, whichever way it is built |
-//! | `traces` | requests and starts as spans, at a collector of ours |
-//! | `timing` | where the time of a start went, as its responses say |
+//! | `traces` | requests and starts as spans, received by a collector of our own |
+//! | `timing` | `Server-Timing`: how long each phase of a start took |
 //! | `metrics` | every metric is documented, moves, and is taken by Prometheus' own checker |
 //! | `manifests` | manifests and chart: their goldens, that they agree, and (ignored without a cluster) that a cluster accepts them |
 //! | `openapi` | router, OpenAPI document, errors and real responses say the same |
-//! | `auth` | who may call, and that nobody else does |
+//! | `auth` | authentication: which callers are let in |
 //! | `conformance` | what we rely on from the API server, on the fake and (ignored without one) on a real cluster |
 //! | `contract` | the wire contract as a table: on the fake, on a real cluster, at a URL |
 //! | `end_to_end` | ignored without a cluster: our own program on a real cluster, with real pods |
-//! | `in_cluster` | ignored without a cluster: our image in a real cluster, asked by its Service from inside |
+//! | `in_cluster` | ignored without a cluster: our image in a real cluster, called by its Service from inside |
 //! | `simulation` | seeded schedules of everything that can happen, on one thread |
 //! | `fuzz` | mutated input for everything that reads bytes from outside |
-//! | `sandbox` | the sandbox does what it tells people to try |
-//! | `readme` | the README speaks of what there is |
+//! | `sandbox` | the commands that the sandbox suggests work |
+//! | `readme` | names, links and log lines in the README exist |
 //! | `tidy` | rules of this repository |
 //!
-//! What the tests stand on:
+//! What the tests use:
 //!
 //! | module | what it is |
 //! |---|---|
@@ -62,6 +62,7 @@ mod check;
 mod conformance;
 mod contract;
 mod end_to_end;
+mod failure_reports;
 mod https;
 mod image;
 mod in_cluster;
@@ -88,6 +89,5 @@ mod tidy;
 mod timing;
 mod traces;
 mod values;
-mod verdicts;
 mod wait;
 mod watch;

@@ -1,4 +1,4 @@
-//! Kubernetes away, slow, or out of sorts: reads go on, starts say when to ask again, and all
+//! Kubernetes away, slow, or failing: reads go on, starts say when to retry, and everything
 //! works again once it is back.
 
 use std::time::Duration;
@@ -61,7 +61,7 @@ fn a_stale_cache_reports_its_age() {
     });
 }
 
-/// An API server that has just started answers 403 until its RBAC is loaded.
+/// An API server that has just started returns 403 until its RBAC is loaded.
 #[test]
 fn a_403_after_an_outage_is_retried() {
     let environment = TestEnvironment::new();

@@ -4,7 +4,7 @@
 //! | module | what it shows |
 //! |---|---|
 //! | (here) | instances that 2.7.1 has made, through two replicas of ours |
-//! | `rollback` | instances that we have made, in the executor of 2.7.1 |
+//! | `rollback` | instances that we have made, controlled by 2.7.1 |
 //! | `foreign` | what else is in the namespace: half-labelled, unlabelled, ambiguous |
 //! | `role` | the Role of 2.7.1's chart |
 //! | `original`, `mako` | what these stand on: 2.7.1 as Kubernetes sees it |

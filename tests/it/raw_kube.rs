@@ -176,7 +176,7 @@ impl RawKube {
         })
     }
 
-    /// Sends anything to a server that must answer.
+    /// Sends anything to a server that must respond.
     #[track_caller]
     pub(crate) fn send(&self, method: &str, path: &str, content_type: &str, body: &str) -> Got {
         self.try_send(method, path, content_type, body)

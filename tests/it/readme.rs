@@ -1,4 +1,4 @@
-//! What the README says of things that have names elsewhere: its links lead somewhere, the errors,
+//! What the README says of things that are defined elsewhere: its links resolve, the errors,
 //! alerts and log lines of its troubleshooting exist, its rights are those of the Role.
 //!
 //! Its tables of settings and metrics are held in `tidy` and `metrics`, beside what they list.

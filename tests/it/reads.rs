@@ -1,4 +1,4 @@
-//! Reads cost nothing: what memory can answer makes no call to Kubernetes, as the API server
+//! Reads cost nothing: responses from the cache make no call to Kubernetes, as the API server
 //! itself counts.
 
 use crate::harness::TestEnvironment;

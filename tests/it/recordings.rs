@@ -1,4 +1,4 @@
-//! What is made of what a real cluster said: each recording of `tests/recordings`, step by step.
+//! The statuses computed from what a real cluster reported: each recording of `tests/recordings`, step by step.
 //!
 //! The objects go the way that they go in the service (stores, cache, history), in the order in
 //! which they were heard. What is made of them after each is a line; lines that repeat the one
@@ -68,7 +68,7 @@ impl Watcher {
         }
     }
 
-    /// What is made of all that was heard up to that time.
+    /// The status computed from everything up to that time.
     fn line(&mut self, key: &InstanceKey, wall: SystemTime) -> String {
         let seen = self.cache.see(key);
         let settings = JobSettings::default();
@@ -177,7 +177,7 @@ fn each_step_has_its_status() {
     check_golden("recordings.txt", &text);
 }
 
-/// What callers hear in the end of each case: the verdict, or else how it goes on.
+/// The last response of each case: the failure report, or else how it goes on.
 const OUTCOMES: &[(&str, &str)] = &[
     ("bad-command", "failed starting StartError never exit 128"),
     (
@@ -255,30 +255,30 @@ const OUTCOMES: &[(&str, &str)] = &[
     ("unschedulable-then-node", "ready"),
 ];
 
-fn is_verdict(line: &str) -> bool {
+fn is_failure(line: &str) -> bool {
     line.contains(" never") || line.starts_with("finished")
 }
 
-/// A verdict is never taken back, and what may still come is never told as hopeless.
+/// A failure report is never withdrawn, and a start that may still succeed is never reported as terminal.
 #[test]
 fn callers_get_the_expected_last_response() {
     let expected: BTreeSet<String> = OUTCOMES.iter().map(|(c, _)| (*c).to_owned()).collect();
     assert_eq!(cases(), expected);
     for (case, outcome) in OUTCOMES {
         let lines = lines(case, true);
-        let told = lines.iter().position(|line| is_verdict(line));
+        let told = lines.iter().position(|line| is_failure(line));
         let heard = &lines[told.unwrap_or(lines.len() - 1)];
         // ErrImagePull and ImagePullBackOff take turns.
         let heard = heard.replace("ImagePullBackOff", "ErrImagePull");
         assert_eq!(heard, *outcome, "{case}: {lines:#?}");
         let after = told.map_or(&[][..], |told| &lines[told..]);
-        let taken_back: Vec<_> = after.iter().filter(|line| !is_verdict(line)).collect();
+        let taken_back: Vec<_> = after.iter().filter(|line| !is_failure(line)).collect();
         assert!(taken_back.is_empty(), "{case}: {lines:#?}");
     }
 }
 
 /// Without the right to Events the phases and classes are the same, but for pods that are refused:
-/// that it is hopeless stands nowhere else.
+/// that it is terminal stands nowhere else.
 #[test]
 fn without_events_the_phases_and_classes_are_the_same() {
     let classes = |case: &str, may_read_events: bool| {

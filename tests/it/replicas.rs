@@ -1,4 +1,4 @@
-//! Several replicas on one API server: they agree without talking to each other.
+//! Several replicas on one API server: they agree without communicating.
 
 use serde_json::{Value, json};
 

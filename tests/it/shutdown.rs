@@ -1,4 +1,4 @@
-//! The end of a replica: nobody who asks is left without a response.
+//! Shutdown of a replica: every request gets its response.
 
 use std::io::{BufRead as _, BufReader, ErrorKind, Read as _};
 use std::net::SocketAddr;
@@ -61,7 +61,7 @@ fn writes_in_flight_are_carried_out() {
     });
     let service = environment.take_service();
     let ending = std::thread::spawn(move || service.drain(Duration::ZERO, LONGEST));
-    // That is after those who wait were told.
+    // That is after all waiters were answered.
     eventually("nobody is let in any more", || {
         Connection::open(address).is_err().then_some(())
     });
@@ -110,7 +110,7 @@ fn keep(address: SocketAddr) -> (Connection, Instant) {
     (idle, since)
 }
 
-/// One who waited is told how far the start is, and that this connection ends.
+/// A waiter gets the phase of the start, and its connection ends.
 #[track_caller]
 fn check_202(parked: &mut Connection) {
     let response = parked.read(false).expect("who waits is answered");
@@ -120,7 +120,7 @@ fn check_202(parked: &mut Connection) {
     assert_eq!(told["status"], "node_not_ready");
 }
 
-/// Who comes after that, on a connection that was kept, is sent elsewhere.
+/// A request after that, on a connection that was kept, is 503.
 #[track_caller]
 fn check_late(idle: &mut Connection) {
     let sent = idle.send("GET", "/app/hello/late", &[], "");

@@ -1,4 +1,5 @@
-//! Find or start: one GET makes one Job, whoever else asks, and whatever its name.
+//! Find or start: one GET makes one Job, also under races and lost responses. Single requests are
+//! rows of `contract_starts`.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! Stopping: DELETE, what those hear who wait, and a start while the same name goes.
+//! DELETE: what waiters get, a start during a stop, and force deletion. Single requests are rows of `contract_stops`.
 
 use std::time::Duration;
 
@@ -42,7 +42,7 @@ fn a_start_after_a_background_delete_never_gets_the_old_pod() {
     assert!(pod["metadata"]["deletionTimestamp"].is_string());
 }
 
-/// The garbage collector has not come by: the old pod is Ready and not being deleted.
+/// The garbage collector has not run yet: the old pod is Ready and not being deleted.
 #[test]
 fn a_pod_whose_job_is_gone_does_not_count() {
     let environment = TestEnvironment::by_hand();
@@ -105,8 +105,8 @@ fn delete_at_api(environment: &TestEnvironment, propagation: &str) {
     deleted.expect("the Job is deleted");
 }
 
-/// Asks as soon as this replica knows that the Job is gone. Who asks while it knows only that the pod
-/// leaves waits for that very Job, and hears that it was stopped.
+/// Asks as soon as this replica knows that the Job is gone. A request while it knows only that the pod
+/// leaves waits for that very Job, and gets 409 `stopped`.
 #[track_caller]
 fn begin_when_gone(environment: &TestEnvironment) -> Pending {
     eventually("the Job is gone", || {
@@ -145,7 +145,7 @@ fn check_new_instance(environment: &TestEnvironment, old: &Old, waiting: Pending
     assert_ne!(job["metadata"]["uid"], old.job_uid.as_str());
 }
 
-/// Waits until the replica knows the Job; who asked before that waits for this very Job.
+/// Waits until the replica knows the Job; requests before that wait for this very Job.
 #[track_caller]
 fn see_starting(environment: &TestEnvironment) {
     see_phase(environment, "scheduling");

@@ -1,4 +1,4 @@
-//! `Server-Timing`: where the time of a start went, as its responses say.
+//! `Server-Timing`: how long each phase of a start took.
 
 use std::time::Duration;
 

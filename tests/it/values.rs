@@ -321,7 +321,7 @@ fn values_are_bounded() {
     assert_eq!(environment.jobs().len(), jobs);
 }
 
-/// A key or a number that a value made impossible is told as what it is, and hurts nobody.
+/// A key or a number that a value made invalid is reported as such, and affects no other instance.
 #[test]
 fn values_that_kubernetes_refuses_are_reported() {
     let text = "metadata:\n  labels:\n    fixed: a\n    ${alternatives.get('key', 'k')}: ${alternatives.get('label', 'l')}\n\

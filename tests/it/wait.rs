@@ -1,4 +1,4 @@
-//! Waiting for a start: how long, what a 202 says, and how a failure is told.
+//! Waiting for a start: how long, what a 202 says, and how a failure is reported.
 
 use std::time::{Duration, Instant};
 
@@ -29,7 +29,7 @@ fn prefer(client: &Client, path: &str, wait: &str) -> Response {
     client.begin("GET", path, &[("Prefer", wait)], "").finish()
 }
 
-/// Asks until the 202 has this phase (the view may lag behind the fake).
+/// Asks until the 202 has this phase (the cache may lag behind the fake).
 #[track_caller]
 fn check_progress(environment: &TestEnvironment, word: &str, phase: &str, reason: &str) -> Value {
     let body = eventually(phase, || {
@@ -123,7 +123,7 @@ fn failing(code: i64) -> PodScript {
     }
 }
 
-/// A caller whose own wait is shorter than the hold is told the verdict, not a phase.
+/// A caller whose own wait is shorter than the hold gets the failure report, not a phase.
 #[test]
 fn a_known_failure_is_reported_at_the_end_of_a_short_wait() {
     let environment = TestEnvironment::builder()
@@ -192,12 +192,12 @@ fn a_pull_error_becomes_app_error_after_its_budget() {
     environment.move_pod("hello-ann", &stuck);
     check_progress(&environment, "pulling_image", "pulling", "ErrImagePull");
     environment.advance(Duration::from_secs(102));
-    let told = eventually("the verdict is told", || {
+    let told = eventually("the failure is reported", || {
         let told = environment.get("/app/hello/ann").expect(202);
         (told["status"] == "app_error").then_some(told)
     });
     assert_eq!(told["reason"], "ErrImagePull");
-    // An instance that passes after a verdict of "maybe" is simply ready.
+    // An instance that recovers after a failure report is simply ready.
     environment.make_ready("hello-ann");
     eventually("it is ready", || {
         (environment.get("/app/hello/ann").status == 200).then_some(())

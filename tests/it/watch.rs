@@ -1,4 +1,4 @@
-//! The view: how it is kept while watches break, expire, or are not allowed.
+//! The cache: how it is kept while watches break, expire, or are not allowed.
 
 use std::time::Duration;
 

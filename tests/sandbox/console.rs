@@ -27,7 +27,7 @@ impl Console {
         print(&format!("[{secs:6.1} s] {who}: {}\n", one_line(what)));
     }
 
-    /// Lets this console hear the log of the service.
+    /// Routes the log of the service to this console.
     pub(crate) fn listen_to_log(self) {
         log::set_max_level(log::LevelFilter::Info);
         // Nobody else sets a logger in this program.

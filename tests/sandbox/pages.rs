@@ -6,7 +6,7 @@
 //! run and ends with it. Everything is bounded: the number of pages, and what
 //! one request may send and how long it may take.
 //!
-//! Nothing is known here of how pods come and go: [`Pages::on_pod`] is told.
+//! This file does not know how pods come and go: others call [`Pages::on_pod`].
 
 use crate::console::Console;
 use crate::fake_kube::cluster::meta;
@@ -152,7 +152,7 @@ fn serve(listener: &TcpListener, shown: &Shown) {
         if shown.over.load(Ordering::SeqCst) {
             return;
         }
-        // A client that breaks off, or that is too slow, hears nothing more.
+        // A client that disconnects, or is too slow, gets nothing more.
         let _ = connection.and_then(|connection| answer(connection, shown));
     }
 }

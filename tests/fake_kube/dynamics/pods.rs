@@ -229,7 +229,7 @@ impl Dynamics {
         }
     }
 
-    /// The containers start; the hook hears of it before anybody else.
+    /// The containers start; the hook is called before any watch sees it.
     fn run(&mut self, cluster: &mut Cluster, key: &Key, ready: bool, now: &str) -> bool {
         let Some(mut pod) = cluster.object(key).map(|pod| Value::clone(pod)) else {
             return false;

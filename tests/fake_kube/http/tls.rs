@@ -77,7 +77,7 @@ impl Tls {
         })
     }
 
-    /// Puts TLS around an accepted connection and shakes executor.
+    /// Puts TLS around an accepted connection and does the handshake.
     pub(crate) fn accept(
         &self,
         mut socket: TcpStream,

@@ -1,4 +1,4 @@
-//! Tokens, RBAC, quotas: who hears which 4xx.
+//! Tokens, RBAC, quotas: which caller gets which 4xx.
 
 use serde_json::{Value, json};
 
@@ -146,7 +146,7 @@ fn access_reviews_report_rights(environment: &TestEnvironment) {
     assert!(!may("create", "authentication.k8s.io", "tokenreviews", ""));
 }
 
-/// Limits what the namespace may hold; the fake refuses what it is told to.
+/// Limits what the namespace may hold; the fake refuses what it is configured to.
 fn quota(environment: &TestEnvironment, what: &str) {
     let object = json!({"metadata": {"name": "quota"}, "spec": {"hard": {what: "0"}}});
     environment.make("resourcequotas", &object);

@@ -25,7 +25,7 @@ fn a_killed_program_neither_loses_nor_duplicates_an_instance() {
     let began_before = std::thread::scope(|scope| {
         for number in 0..STARTS {
             let program = &program;
-            // The kill breaks the connection of those who still wait.
+            // The kill breaks the connections of requests that still wait.
             scope.spawn(move || drop(program.try_send("GET", &path(number), LONG_WAIT, "")));
         }
         let found = eventually("some starts have begun", || {

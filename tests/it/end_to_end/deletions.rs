@@ -14,7 +14,7 @@ use crate::harness::Pending;
 /// Keeps a Job that is being deleted until the test takes it away.
 const HOLD: &str = "tests.semafor.ch/hold";
 
-/// Templates whose pods stay in one phase, with its name. The registry is one that never answers.
+/// Templates whose pods stay in one phase, with its name. The registry never responds.
 fn stuck_templates(registry: &TcpListener) -> [(&'static str, String); 7] {
     let port = registry.local_addr().expect("it listens").port();
     let plain = real("", 1, &[]);
@@ -24,7 +24,7 @@ fn stuck_templates(registry: &TcpListener) -> [(&'static str, String); 7] {
     let volume = "  volumes: [{name: missing, secret: {secretName: missing}}]\n";
     let mount = "    volumeMounts: [{name: missing, mountPath: /missing}]\n";
     [
-        // Those that become a verdict after 10 or 15 s come first.
+        // Those that become a failure report after 10 or 15 s come first.
         (
             "starting",
             with("    envFrom: [{configMapRef: {name: missing}}]\n"),
@@ -98,7 +98,7 @@ fn begin_at_each(replicas: &[Program; 2], path: &str) -> [Pending; 2] {
     [begin(&replicas[0], path), begin(&replicas[1], path)]
 }
 
-/// Waits until the start is in its phase, and stops it: all who wait hear of that.
+/// Waits until the start is in its phase, and stops it: all waiters are answered.
 #[track_caller]
 fn check_stop_in(replicas: &[Program; 2], app_type: &str, phase: &str, waiting: [Pending; 2]) {
     let path = path(app_type);
@@ -117,7 +117,7 @@ fn check_stop_in(replicas: &[Program; 2], app_type: &str, phase: &str, waiting: 
     }
 }
 
-/// What a caller is told who does not want to wait.
+/// The response to a caller that does not wait.
 #[track_caller]
 fn is_in_phase(program: &Program, path: &str, phase: &str) -> bool {
     let got = program.get_prefer(path, "wait=0").expect(202);

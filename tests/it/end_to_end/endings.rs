@@ -1,4 +1,4 @@
-//! Instances that end, by themselves or by others' executor, and what the next GET gets, with real pods.
+//! Instances that end, by themselves or ended by others, and what the next GET returns, with real pods.
 
 use std::net::IpAddr;
 
@@ -79,7 +79,7 @@ fn delete_pod(environment: &TestEnvironment<'_>, name: &str) {
     environment.kubectl(&["delete", "pod", &selector, "--wait=false"]);
 }
 
-/// Asks until there is an instance of another Job; until then a verdict may be told.
+/// Asks until there is an instance of another Job; until then a failure report may be returned.
 #[track_caller]
 fn until_replaced(
     environment: &TestEnvironment<'_>,

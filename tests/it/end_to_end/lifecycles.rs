@@ -28,7 +28,7 @@ fn check_waits(response: &Response) {
     );
 }
 
-/// Asks until the instance is ready; until then no caller may hear that it has failed.
+/// Asks until the instance is ready; until then no response may say that it has failed.
 #[track_caller]
 fn until_ready(program: &Program, path: &str) -> IpAddr {
     eventually("the instance is ready", || {

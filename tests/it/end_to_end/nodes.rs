@@ -156,7 +156,7 @@ fn has_labels(program: &Program, name: &str) -> bool {
     got["username"] == "ann" && got["note"] == "ä ö ü"
 }
 
-/// Asks for an instance until it is told to stop: it is there, or on its way, at every moment.
+/// Requests an instance until stopped: it is there, or on its way, at every moment.
 fn read_on(program: &Program, stop: &Receiver<()>) {
     let pause = Duration::from_millis(20);
     while stop.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
@@ -235,7 +235,7 @@ fn names_on_a_dead_node_are_free_again_soon_after_their_grace() {
     replicas[0].delete("/app/dead/by-us").expect(200);
     let by_hand = "--selector=job-name=dead-by-hand";
     environment.kubectl(&["delete", "pod", by_hand, "--wait=false"]);
-    // Until its watch has told a replica of that, the old address is all that it can know.
+    // Until its watch has reported that to a replica, it knows the old address only.
     for program in &replicas {
         eventually("the deletion is seen", || {
             let got = program.get_prefer("/app/dead/by-hand", "wait=0");
@@ -285,7 +285,7 @@ fn check_free_again(program: &Program, name: &str, began: Instant) {
     assert!(took <= GRACE + OVERDUE_AFTER + SLACK, "{took:?}");
 }
 
-/// It is told by each replica that removed the pod, once; two may do so at the same moment.
+/// Each replica that force-deleted the pod logs it once; two may do so at the same moment.
 #[track_caller]
 fn check_told(replicas: &[Program; 2], name: &str) {
     let line = format!("removed the pod of dead/{name}");

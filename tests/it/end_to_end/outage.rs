@@ -1,4 +1,4 @@
-//! The API server is away for 20 s: who is ready is found all the same, and all is well soon after.
+//! The API server is away for 20 s: ready instances are found all the same, and everything works soon after.
 //!
 //! On a cluster of its own, whose API server is killed and started again by `tests/cluster/apiserver`.
 
@@ -67,7 +67,7 @@ fn goes_on(stop: &Receiver<()>, pause: Duration) -> bool {
     stop.recv_timeout(pause) == Err(RecvTimeoutError::Timeout)
 }
 
-/// Reads instances that are ready until told to stop, and returns how often.
+/// Reads instances that are ready until stopped, and returns how often.
 fn read_on(program: &Program, ready: &[(&str, serde_json::Value)], stop: &Receiver<()>) -> usize {
     let mut count = 0;
     while goes_on(stop, Duration::from_millis(5)) {

@@ -66,7 +66,7 @@ impl Got {
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_config-controller");
 
-/// Settings with which a machine that is busy with other things makes no verdict of it.
+/// Settings with which a busy machine causes no failure report.
 pub(super) const PATIENT: &[(&str, &str)] = &[
     ("START_BUDGET_CREATING", "10m"),
     ("START_BUDGET_PULL_ERROR", "10m"),

@@ -1,4 +1,4 @@
-//! A registry of images that gives none: each repository is refused in its own way.
+//! An image registry that serves no image: each repository fails in its own way.
 //!
 //! It listens on 127.0.0.1, where containerd speaks plain HTTP, and responses by the first part of a
 //! repository's name, as registries out there were seen to answer (OCI distribution specification,

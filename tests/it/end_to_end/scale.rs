@@ -34,7 +34,7 @@ struct Caller {
     pending: Pending,
 }
 
-/// What the callers of one run have heard.
+/// What the callers of one run have received.
 #[derive(Debug, Default)]
 struct Heard {
     /// By name the addresses that callers were given.

@@ -49,7 +49,7 @@ fn a_start_during_a_background_delete_of_kubectl_gets_the_new_instance() {
     check_restart(|environment, program| delete_by_kubectl(environment, program, "background"));
 }
 
-/// Until the program has heard of it, the old address is all that it can know.
+/// Until the program has seen the deletion, it knows the old address only.
 fn delete_by_kubectl(environment: &TestEnvironment<'_>, program: &Program, cascade: &str) {
     let cascade = format!("--cascade={cascade}");
     environment.kubectl(&["delete", "job", "stubborn-ann", &cascade, "--wait=false"]);

@@ -26,7 +26,7 @@ const CALM: Duration = Duration::from_secs(2);
 /// How often a name is tried that was slower than that.
 const CALM_TRIES: usize = 3;
 
-/// How often there was which answer, by method and status code with the word that explains it.
+/// How often there was which response, by method and status code with the word that explains it.
 type Tally = BTreeMap<String, usize>;
 
 #[test]

@@ -173,14 +173,14 @@ pub(super) fn raise_quota(environment: &TestEnvironment<'_>, thing: &str, most: 
     environment.api.patch(&path, &change).expect(200);
 }
 
-/// Makes what [`secret_variable`] is in want of.
+/// Makes what [`secret_variable`] needs.
 #[track_caller]
 pub(super) fn make_secret(environment: &TestEnvironment<'_>) {
     let object = json!({"metadata": {"name": "password"}, "stringData": {"word": "sesame"}});
     make(environment, "secrets", &object);
 }
 
-/// Makes what [`config_volume`] is in want of.
+/// Makes what [`config_volume`] needs.
 #[track_caller]
 pub(super) fn make_settings(environment: &TestEnvironment<'_>) {
     let object = json!({"metadata": {"name": "settings"}, "data": {"colour": "blue"}});

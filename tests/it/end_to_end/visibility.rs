@@ -46,7 +46,7 @@ fn a_write_through_one_replica_is_soon_seen_at_the_other() {
 #[track_caller]
 fn round(environment: &TestEnvironment<'_>, replicas: &[Program; 2]) -> bool {
     start_all(&replicas[0]);
-    // A start is told before the other replica has seen its pod.
+    // A start is answered before the other replica has seen its pod.
     eventually("the other replica has seen all", || {
         let mut lists = (0..TRIES / PER_TYPE).map(|number| list(&replicas[1], number));
         lists.all(|entries| is_ready_all(&entries)).then_some(())

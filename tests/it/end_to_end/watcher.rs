@@ -1,4 +1,4 @@
-//! What the API server says of a namespace, heard by a test itself and at the moment when it comes.
+//! What the API server reports of a namespace, received by the test itself at the moment when it comes.
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Instant;

@@ -16,7 +16,7 @@ use crate::manifests::tools::Namespace;
 pub(super) const KUBECONFIG: &str = "/tests/kubeconfig";
 
 /// The ending of the files, named after pods, that they print to: what a node keeps of a container's output
-/// may be complete only after the container's end was told.
+/// may be complete only after the end of the container was reported.
 const LOG: &str = ".log";
 
 /// A pod that takes longer is ended, and has failed.

@@ -1,4 +1,4 @@
-//! What helm makes of the chart: the goldens, no complaint, and a clear word on values that are wrong.
+//! What helm makes of the chart: the goldens, no complaint, and a clear error for invalid values.
 
 use super::tools::{CHART, Helm, Kubeconform};
 use super::{RENDERS, text_of};

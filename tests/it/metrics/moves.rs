@@ -251,7 +251,7 @@ fn check_moves(family: &Family, pod_script: PodScript, story: Story) {
     let before = samples(&environment, family);
     let held = story(&mut environment);
     eventually(family.name, || {
-        // What is costly to find out is told again for a second.
+        // What is expensive to compute is cached for a second.
         environment.advance(Duration::from_millis(100));
         (samples(&environment, family) != before).then_some(())
     });

@@ -1,4 +1,4 @@
-//! What else is in the namespace: it hurts nobody, and nobody hurts it.
+//! Other objects in the namespace: we ignore them, and they do not affect us.
 
 use serde_json::{Value, json};
 

@@ -141,7 +141,7 @@ fn check_restart(environment: &TestEnvironment) {
     see_names(environment.replica(0), "page", &["ann"]);
 }
 
-/// A start that failed is told, and after its delay it is replaced.
+/// A failed start is reported, and after its delay it is replaced.
 #[track_caller]
 fn check_failure(environment: &TestEnvironment) {
     let failed = environment.get("/app/fails/ann").expect(202);

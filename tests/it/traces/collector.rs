@@ -17,7 +17,7 @@ use prost::Message as _;
 use crate::fake_kube::http::tls::Tls;
 use crate::harness::eventually;
 
-/// What it answers.
+/// Its response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mood {
     /// 200.

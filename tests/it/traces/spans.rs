@@ -123,7 +123,7 @@ fn a_start_is_a_child_of_the_request_that_made_its_job() {
     assert!(request.start_time_unix_nano <= start.start_time_unix_nano);
     assert!(request.end_time_unix_nano >= start.end_time_unix_nano);
     check_sender(&collector);
-    // Kubernetes is told of it as well.
+    // The call to Kubernetes carries it as well.
     let made = environment.kube.requests().into_iter();
     let mut made = made.filter(|asked| asked.verb == "create" && asked.resource == "jobs");
     let told = made.next().expect("the Job was asked for").traceparent;
@@ -274,7 +274,7 @@ fn a_start_that_is_stopped_or_abandoned_is_reported() {
     );
     assert_eq!(ended, Ok(()));
     left.finish().expect(202);
-    // What was told last has been sent when the end is there.
+    // The last spans have been sent when shutdown is complete.
     let spans = collector.spans();
     let left = spans.iter().find(|span| result("unknown")(span));
     let left = left.expect("the start that goes on without us is told");
@@ -348,7 +348,7 @@ fn a_caller_that_hangs_up_ends_its_span() {
     assert_eq!(word(&request, "error.type"), "caller_gone");
     assert_eq!(word(&request, "http.response.status_code"), "");
     assert_eq!(code(&request), StatusCode::Unset);
-    // The start goes on, and is told when it ends.
+    // The start goes on, and is reported when it ends.
     environment.make_ready("hello-ann");
     let start = collector.wait("start");
     assert_eq!(start.parent_span_id, request.span_id);

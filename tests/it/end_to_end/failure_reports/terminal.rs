@@ -1,4 +1,4 @@
-//! Starts that cannot succeed: the caller hears why, within a second of the status that says so.
+//! Starts that cannot succeed: the caller gets the reason within a second of the status that says so.
 //!
 //! The time is measured in this process alone: from the moment when a watch of the test's own got
 //! the deciding status from the API server until the caller's answer was there.
@@ -151,7 +151,7 @@ fn programs() -> Vec<Hopeless> {
     ]
 }
 
-/// Tries all of them in turn, a few at once, and prints how long it took until they were told.
+/// Tries all of them in turn, a few at once, and prints how long it took until they were reported.
 #[track_caller]
 fn try_all(environment: &TestEnvironment<'_>, cases: &[Hopeless]) {
     for case in cases {
@@ -180,7 +180,7 @@ fn try_all(environment: &TestEnvironment<'_>, cases: &[Hopeless]) {
     let all = all.into_inner().expect("nobody failed");
     assert_eq!(all.len(), cases.len());
     cluster::say(
-        "FIGURE | hopeless start | tries | ms after the status: p50 | slowest | ms after the request: p50 |",
+        "FIGURE | terminal start | tries | ms after the status: p50 | slowest | ms after the request: p50 |",
     );
     for (case, tries) in &all {
         cluster::say(&row(cases[*case].app_type, tries));
@@ -202,7 +202,7 @@ fn try_one(program: &Program, heard: &Heard, case: &Hopeless, number: usize) -> 
     program.delete(&path).expect(200);
     Took {
         whole: told - began,
-        // The program may hear of it a moment before us.
+        // The program may receive it a moment before us.
         after_status: told.saturating_duration_since(decided),
     }
 }

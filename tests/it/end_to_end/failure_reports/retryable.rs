@@ -1,4 +1,4 @@
-//! Starts that may still succeed: their callers are told what is in the way, and to give up only
+//! Starts that may still succeed: their callers get the reason, and `app_error` only
 //! after the budget of the template; what passes, passes.
 
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use super::super::environment::TestEnvironment;
 use super::super::program::{Got, Program};
 use super::super::registry::Registry;
 use super::super::troubles::{self, NodeLabel};
-use super::{Heard, PULL_ERRORS, TRIES_FULL, Words, ask_until, is_verdict, offer, tries};
+use super::{Heard, PULL_ERRORS, TRIES_FULL, Words, ask_until, is_failure, offer, tries};
 use crate::cluster;
 
 /// A budget that is long enough to see that it is waited for, in seconds.
@@ -23,7 +23,7 @@ const COARSE: Duration = Duration::from_secs(2);
 /// How long somebody keeps asking for a pod that no node takes, when there is time for it.
 const LONG_UNSCHEDULABLE: Duration = Duration::from_secs(60);
 
-/// A start that is told to be given up once its budget is spent, and not sooner.
+/// A start that is `app_error` once its budget is spent, and not sooner.
 struct Budgeted {
     app_type: &'static str,
     template: Value,
@@ -34,7 +34,7 @@ struct Budgeted {
     words: Words,
 }
 
-/// Asks until there is a verdict, and checks that it came after the budget and not sooner.
+/// Asks until there is a failure report, and checks that it came after the budget and not sooner.
 #[track_caller]
 fn check_budget(
     environment: &TestEnvironment<'_>,
@@ -51,7 +51,7 @@ fn check_budget(
     );
     program.wait_log(&format!("app type {} is on offer", case.app_type));
     let path = format!("/app/{}/ann", case.app_type);
-    let responses = ask_until(program, &path, "a verdict", is_verdict);
+    let responses = ask_until(program, &path, "a failure report", is_failure);
     let told = Instant::now();
     let (verdict, before) = responses.split_last().expect("there are answers");
     // On a busy node the kubelet says first that it has not read what it is in want of: the reason
@@ -61,7 +61,7 @@ fn check_budget(
         ..case.words
     };
     reason.check("app_error", verdict);
-    let is_whole = |got: &Got| is_verdict(got) && case.words.has_sentence_of(got);
+    let is_whole = |got: &Got| is_failure(got) && case.words.has_sentence_of(got);
     if !is_whole(verdict) {
         ask_until(program, &path, "the sentence", is_whole);
     }
@@ -169,7 +169,7 @@ fn a_missing_volume_is_reported_and_once_created_the_start_succeeds() {
         &["FailedMount"],
         &["configmap \"settings\" not found"],
     );
-    check_hopeful(&program, "/app/mounting/ann", "pulling_image", &words);
+    check_retryable(&program, "/app/mounting/ann", "pulling_image", &words);
     troubles::make_settings(&environment);
     check_passes(&program, "/app/mounting/ann");
 }
@@ -186,7 +186,7 @@ fn a_quota_on_pods_is_reported_and_once_raised_the_start_succeeds() {
         &["FailedCreate"],
         &["exceeded quota: small", "limited: pods=0"],
     );
-    check_hopeful(&program, "/app/plain/ann", "node_not_ready", &words);
+    check_retryable(&program, "/app/plain/ann", "node_not_ready", &words);
     troubles::raise_quota(&environment, "pods", "5");
     check_passes(&program, "/app/plain/ann");
 }
@@ -211,7 +211,7 @@ fn a_quota_on_jobs_refuses_at_once_and_once_raised_the_start_succeeds() {
 #[ignore = "needs a cluster"]
 fn an_unschedulable_pod_is_ready_once_a_node_takes_it() {
     let environment = TestEnvironment::shared();
-    let label = format!("verdicts/{}", environment.namespace);
+    let label = format!("failure-reports/{}", environment.namespace);
     offer(&environment, "homeless", &troubles::selecting(&label), &[]);
     let program = environment.program();
     // Of how many depends on the tests beside this one.
@@ -238,18 +238,18 @@ fn is_ready(got: &Got) -> bool {
     got.code == 200
 }
 
-/// Asks until the response has these words, and is not told to give up meanwhile.
+/// Asks until the response has these words, without an `app_error` meanwhile.
 #[track_caller]
-fn check_hopeful(program: &Program, path: &str, status: &str, words: &Words) {
-    let is_it = |got: &Got| words.has_sentence_of(got) || is_verdict(got);
+fn check_retryable(program: &Program, path: &str, status: &str, words: &Words) {
+    let is_it = |got: &Got| words.has_sentence_of(got) || is_failure(got);
     let responses = ask_until(program, path, words.phase, is_it);
     words.check(status, responses.last().expect("there are answers"));
 }
 
-/// Asks until the instance is there, and is not told to give up meanwhile.
+/// Asks until the instance is there, without an `app_error` meanwhile.
 #[track_caller]
 fn check_passes(program: &Program, path: &str) {
     let responses = ask_until(program, path, "it is ready", is_ready);
-    let verdict = responses.iter().find(|got| is_verdict(got));
+    let verdict = responses.iter().find(|got| is_failure(got));
     assert!(verdict.is_none(), "{verdict:?}");
 }

@@ -1,15 +1,15 @@
-//! Why a start has not succeeded: on a real cluster callers hear the right words, and soon.
+//! The reason of a start that has not succeeded: on a real cluster callers get the right one, and soon.
 //!
 //! | module | what it shows |
 //! |---|---|
-//! | `hopeless` | a start that cannot succeed is told so within a second of the status that says it |
-//! | `hopeful` | one that still may is not given up, and its caller hears what is in its way |
+//! | `terminal` | a start that cannot succeed is reported within a second of the status that says so |
+//! | `retryable` | one that still may succeed is waited for, and its caller gets the reason |
 //!
-//! `VERDICT_TRIES=20` makes the runs long, as the published figures want it; 5 is what each run of the
+//! `FAILURE_TRIES=20` makes the runs long, as the published figures want it; 5 is what each run of the
 //! tests has time for.
 
-mod hopeful;
-mod hopeless;
+mod retryable;
+mod terminal;
 
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -28,10 +28,10 @@ const TRIES_FULL: usize = 20;
 /// The kubelet's reasons for an image that it could not pull.
 const PULL_ERRORS: &[&str] = &["ErrImagePull", "ImagePullBackOff"];
 
-/// How often each hopeless start is tried.
+/// How often each terminal start is tried.
 fn tries() -> usize {
-    let asked = std::env::var("VERDICT_TRIES").ok();
-    asked.map_or(5, |tries| tries.parse().expect("VERDICT_TRIES is a number"))
+    let asked = std::env::var("FAILURE_TRIES").ok();
+    asked.map_or(5, |tries| tries.parse().expect("FAILURE_TRIES is a number"))
 }
 
 /// Offers a template under a type, with settings for its Jobs.
@@ -61,7 +61,7 @@ fn offer(
     environment.api.post(&path, &config_map).expect(201);
 }
 
-/// What the test itself has heard from the API server.
+/// What the test itself has received from the API server.
 #[derive(Clone, Debug, Default)]
 struct Heard(Arc<Mutex<Vec<Record>>>);
 
@@ -86,7 +86,7 @@ impl Heard {
     /// When that word came first, of an object of that kind that belongs to that Job.
     #[track_caller]
     fn when(&self, job: &str, (kind, word): (&str, &str)) -> Instant {
-        // The program may have heard of it a moment before us.
+        // The program may have received it a moment before us.
         eventually("the status that decides", || {
             let records = self.records();
             let of_it = records.iter().filter(|record| {
@@ -107,7 +107,7 @@ fn job_of(record: &Record) -> &str {
     name.as_str().unwrap_or_default()
 }
 
-/// What a caller who cannot get an instance is to hear.
+/// What a caller that cannot get an instance must receive.
 #[derive(Clone, Copy, Debug)]
 struct Words {
     phase: &'static str,
@@ -152,7 +152,7 @@ impl Words {
         self.has_reason_of(got) && self.says.iter().all(|part| msg.contains(part))
     }
 
-    /// Checks what a caller heard, with this word for clients of 2.7.1.
+    /// Checks what a caller received, with this word for clients of 2.7.1.
     #[track_caller]
     fn check(&self, status: &str, got: &Got) {
         let body = &got.body;
@@ -183,7 +183,7 @@ fn ask_until(program: &Program, path: &str, what: &str, done: impl Fn(&Got) -> b
     responses
 }
 
-/// Whether this is a verdict.
-fn is_verdict(got: &Got) -> bool {
+/// Whether this is a failure report.
+fn is_failure(got: &Got) -> bool {
     got.body["status"] == "app_error"
 }

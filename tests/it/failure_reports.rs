@@ -1,4 +1,5 @@
-//! Why a start has not succeeded, where Events say it, and what holds where we may not read them.
+//! The reason of a start that has not succeeded: what Events add, and what is reported without the
+//! right to read them.
 
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ fn impatient() -> Builder {
         .setting("START_WAIT", "300ms")
 }
 
-/// Pods by hand, and requests that wait until they hear something.
+/// Pods by hand, and requests that wait until something happens.
 fn patient() -> Builder {
     TestEnvironment::builder()
         .pod_script(PodScript::by_hand())
@@ -31,7 +32,7 @@ fn role_without_events() -> String {
     role
 }
 
-/// Asks until the 202 has this reason (the view may lag behind the fake).
+/// Asks until the 202 has this reason (the cache may lag behind the fake).
 #[track_caller]
 fn told(environment: &TestEnvironment, phase: &str, reason: &str) -> Value {
     eventually(reason, || {
@@ -49,7 +50,7 @@ fn check_message(body: &Value, part: &str) {
 const POD_SECURITY: &str = "pods \"hello-ann-x\" is forbidden: violates PodSecurity \"restricted:latest\": runAsNonRoot != true";
 const QUOTA: &str = "pods \"hello-ann-x\" is forbidden: exceeded quota: q, requested: pods=1, used: pods=1, limited: pods=1";
 
-/// If the Event did not wake the caller, it would hear of it after five minutes.
+/// Without the Event the caller would wait for five minutes.
 #[test]
 fn a_pod_that_pod_security_refuses_is_reported_at_once() {
     let environment = patient().start();
@@ -80,7 +81,7 @@ fn a_quota_becomes_app_error_after_its_budget() {
     let body = environment.get("/app/hello/ann").expect(202);
     assert_eq!(body["status"], "node_not_ready");
     environment.advance(Duration::from_secs(41));
-    let body = eventually("the verdict is told", || {
+    let body = eventually("the failure is reported", || {
         let body = environment.get("/app/hello/ann").expect(202);
         (body["status"] == "app_error").then_some(body)
     });
@@ -142,7 +143,7 @@ fn a_budget_of_the_template_wins_over_the_setting() {
         "pulling_image"
     );
     environment.advance(Duration::from_secs(41));
-    eventually("the verdict is told", || {
+    eventually("the failure is reported", || {
         let body = environment.get("/app/hello/ann").expect(202);
         (body["status"] == "app_error").then_some(())
     });
@@ -191,7 +192,7 @@ fn without_the_right_to_events_starts_are_reported_from_pods() {
     });
     assert_eq!(environment.get("/app/hello/ann").header("x-view-age"), "");
     environment.advance(Duration::from_secs(20));
-    eventually("the verdict is told", || {
+    eventually("the failure is reported", || {
         let body = environment.get("/app/hello/ann").expect(202);
         (body["status"] == "app_error" && body["reason"] == "NoPod").then_some(())
     });
