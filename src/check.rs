@@ -1,9 +1,9 @@
-//! `config-controller check`: may we do what we need, and are the templates good; said as a table,
-//! before anything is served.
+//! `config-controller check`: verifies the permissions of the service and the templates, and reports
+//! a table.
 //!
-//! With files as arguments it looks at those alone, without a cluster: manifests with ConfigMaps,
-//! or bare templates. It changes nothing, in the cluster or elsewhere. What a template is, is
-//! decided by the catalog and [`crate::model`], as for the service.
+//! With files as arguments it checks only those, without a cluster: manifests with ConfigMaps, or
+//! plain templates. It changes nothing, in the cluster or elsewhere. The catalog and [`crate::model`]
+//! read templates, as they do for the service; no rule about templates belongs here.
 
 use crate::app::catalog::{Catalog, Note};
 use crate::clock::Clock;
@@ -23,15 +23,15 @@ use std::io::Read as _;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Longest file that is read, in bytes: Kubernetes stores objects of up to 1.5 MiB.
+/// Maximum size of a file, in bytes; Kubernetes stores objects of up to 1.5 MiB.
 pub const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
-/// What a right that is missing means.
+/// The effect of a missing permission.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Without {
-    /// The service does not do what it is for; says what to do.
+    /// The service cannot work; holds the fix.
     Broken(&'static str),
-    /// It works, less well; says how.
+    /// The service works with a limitation; holds which.
     Less(&'static str),
 }
 
@@ -40,10 +40,10 @@ const POLLED: Without = Without::Less("changes are detected by a list every POLL
 const SILENT: Without =
     Without::Less("messages say less about why a pod is rejected, not mounted or not ready");
 
-/// One right that the service uses: verb, API group, resource, and what it is without it.
+/// A permission that the service uses: verb, API group, resource, and the effect if it is missing.
 pub type Right = (Verb, &'static str, &'static str, Without);
 
-/// The rights that the service uses in its namespace; our Role grants these and no others.
+/// The permissions that the service uses in its namespace; our Role grants exactly these.
 pub const RIGHTS: &[Right] = &[
     (Verb::Create, "batch", "jobs", BROKEN),
     (Verb::Delete, "batch", "jobs", BROKEN),
@@ -65,42 +65,42 @@ pub const RIGHTS: &[Right] = &[
     (Verb::Watch, "", "events", SILENT),
 ];
 
-/// How one thing is.
+/// Result of one check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// As it should be.
+pub enum CheckResult {
+    /// No problem.
     Good,
-    /// The service works all the same.
+    /// A warning: the service works, with a limitation.
     Worse,
-    /// To be mended.
+    /// An error that must be fixed.
     Bad,
 }
 
 /// One line of the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
-    /// How it is.
-    pub verdict: Verdict,
-    /// What was looked at.
+    /// Result of the check.
+    pub result: CheckResult,
+    /// What was checked.
     pub what: String,
-    /// What there is to say of it; may be empty.
+    /// Details; may be empty.
     pub text: String,
 }
 
-/// What was found.
+/// All rows, in the order of the checks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report(pub Vec<Row>);
 
 impl Report {
-    /// Whether nothing has to be mended.
+    /// Whether no row is an error.
     #[must_use]
     pub fn is_good(&self) -> bool {
-        self.0.iter().all(|row| row.verdict != Verdict::Bad)
+        self.0.iter().all(|row| row.result != CheckResult::Bad)
     }
 
-    fn add(&mut self, verdict: Verdict, what: impl Into<String>, text: impl Into<String>) {
+    fn add(&mut self, result: CheckResult, what: impl Into<String>, text: impl Into<String>) {
         self.0.push(Row {
-            verdict,
+            result,
             what: what.into(),
             text: text.into(),
         });
@@ -112,12 +112,12 @@ impl fmt::Display for Report {
         let width = self.0.iter().map(|row| row.what.chars().count()).max();
         let width = width.unwrap_or_default();
         for row in &self.0 {
-            let word = match row.verdict {
-                Verdict::Good => "ok  ",
-                Verdict::Worse => "warn",
-                Verdict::Bad => "FAIL",
+            let word = match row.result {
+                CheckResult::Good => "ok  ",
+                CheckResult::Worse => "warn",
+                CheckResult::Bad => "FAIL",
             };
-            // Names and sentences come from outside: they stay in their line.
+            // Names and messages are untrusted: they must not start a new line.
             let what = row.what.escape_debug().to_string().replace("\\'", "'");
             let text = row.text.replace(char::is_control, " ");
             writeln!(f, "{}", format!("{word}  {what:width$}  {text}").trim_end())?;
@@ -126,23 +126,23 @@ impl fmt::Display for Report {
     }
 }
 
-/// Looks at the cluster of these settings: our rights in the namespace, and the templates there.
+/// Checks the configured cluster: our permissions in the namespace, and its templates.
 ///
 /// # Errors
-/// When the settings of the cluster are wrong.
+/// If the cluster configuration is invalid.
 pub fn cluster(config: &Config, clock: &Arc<dyn Clock>) -> Result<Report, service::Error> {
     let (transport, namespace, origin) = service::connect(config, clock)?;
     let client = Client::new(transport, &namespace);
     let mut report = Report::default();
     report.add(
-        Verdict::Good,
+        CheckResult::Good,
         format!("namespace {namespace}"),
         format!("of {origin}"),
     );
     for right in RIGHTS {
-        if let Err(error) = of_right(&client, *right, true, &mut report) {
-            // Of the others there would be nothing else to say.
-            report.add(Verdict::Bad, "the API server", error.to_string());
+        if let Err(error) = check_permission(&client, *right, true, &mut report) {
+            // The other permissions would fail in the same way.
+            report.add(CheckResult::Bad, "the API server", error.to_string());
             return Ok(report);
         }
     }
@@ -151,34 +151,34 @@ pub fn cluster(config: &Config, clock: &Arc<dyn Clock>) -> Result<Report, servic
             Verb::Create,
             "authentication.k8s.io",
             "tokenreviews",
-            // No Role can grant what is in no namespace.
+            // A Role cannot grant it: the resource has no namespace.
             Without::Broken("apply manifests/auth-delegator"),
         );
-        if let Err(error) = of_right(&client, right, false, &mut report) {
-            report.add(Verdict::Bad, "the API server", error.to_string());
+        if let Err(error) = check_permission(&client, right, false, &mut report) {
+            report.add(CheckResult::Bad, "the API server", error.to_string());
         }
     }
     match config_maps(&client, &config.configmap_selector) {
-        Ok(config_maps) => of_templates(&config_maps, config.start_budgets, &mut report),
-        Err(error) => report.add(Verdict::Bad, "the templates", error.to_string()),
+        Ok(config_maps) => check_templates(&config_maps, config.start_budgets, &mut report),
+        Err(error) => report.add(CheckResult::Bad, "the templates", error.to_string()),
     }
     Ok(report)
 }
 
-fn of_right(
+fn check_permission(
     client: &Client,
     (verb, group, resource, without): Right,
     in_namespace: bool,
     report: &mut Report,
 ) -> Result<(), kube::Error> {
     let may = client.may(verb, group, resource, in_namespace)?;
-    let (verdict, text) = match (may, without) {
-        (true, _) => (Verdict::Good, String::new()),
-        (false, Without::Broken(remedy)) => (Verdict::Bad, format!("missing: {remedy}")),
-        (false, Without::Less(how)) => (Verdict::Worse, format!("missing: {how}")),
+    let (result, text) = match (may, without) {
+        (true, _) => (CheckResult::Good, String::new()),
+        (false, Without::Broken(remedy)) => (CheckResult::Bad, format!("missing: {remedy}")),
+        (false, Without::Less(how)) => (CheckResult::Worse, format!("missing: {how}")),
     };
     let of = if group.is_empty() { "" } else { "." };
-    report.add(verdict, format!("{verb} {resource}{of}{group}"), text);
+    report.add(result, format!("{verb} {resource}{of}{group}"), text);
     Ok(())
 }
 
@@ -196,7 +196,7 @@ fn config_maps(client: &Client, selector: &str) -> Result<Vec<Arc<ConfigMap>>, k
     }
 }
 
-fn of_templates(config_maps: &[Arc<ConfigMap>], budgets: Budgets, report: &mut Report) {
+fn check_templates(config_maps: &[Arc<ConfigMap>], budgets: Budgets, report: &mut Report) {
     let (catalog, notes) = Catalog::read(config_maps, &Catalog::new(budgets));
     for note in notes {
         match note {
@@ -208,11 +208,11 @@ fn of_templates(config_maps: &[Arc<ConfigMap>], budgets: Budgets, report: &mut R
                 let what = format!("template {app_type} of {config_map}");
                 let variables = catalog.get(&app_type).and_then(|offer| {
                     let template = offer.template.as_ref().ok()?;
-                    Some(needs(template))
+                    Some(required_variables(template))
                 });
                 match problem {
-                    Some(problem) => report.add(Verdict::Bad, what, problem),
-                    None => report.add(Verdict::Good, what, variables.unwrap_or_default()),
+                    Some(problem) => report.add(CheckResult::Bad, what, problem),
+                    None => report.add(CheckResult::Good, what, variables.unwrap_or_default()),
                 }
             }
             Note::Duplicate {
@@ -220,7 +220,7 @@ fn of_templates(config_maps: &[Arc<ConfigMap>], budgets: Budgets, report: &mut R
                 used,
                 ignored,
             } => report.add(
-                Verdict::Worse,
+                CheckResult::Worse,
                 format!("template {app_type} of {ignored}"),
                 format!("not used: ConfigMap {used} already defines this type"),
             ),
@@ -229,12 +229,12 @@ fn of_templates(config_maps: &[Arc<ConfigMap>], budgets: Budgets, report: &mut R
     }
     if catalog.types().next().is_none() {
         let text = "none found: no ConfigMap has a key that ends with .yaml";
-        report.add(Verdict::Worse, "templates", text);
+        report.add(CheckResult::Worse, "templates", text);
     }
 }
 
-/// The variables that a start has to give.
-fn needs(template: &Template) -> String {
+/// The variables that a caller must provide.
+fn required_variables(template: &Template) -> String {
     let variables = template.variables().iter();
     let required: Vec<&str> = variables
         .filter(|variable| variable.required)
@@ -246,19 +246,19 @@ fn needs(template: &Template) -> String {
     format!("requires {}", required.join(", "))
 }
 
-/// Looks at these files alone: manifests with ConfigMaps, whatever their labels, or bare templates.
+/// Checks only these files: manifests with ConfigMaps, whatever their labels, or plain templates.
 #[must_use]
 pub fn files(config: &Config, paths: &[String]) -> Report {
     let mut report = Report::default();
     let mut config_maps = Vec::new();
     for path in paths {
         match read(Path::new(path)) {
-            Ok(text) => of_text(path, &text, &mut config_maps, &mut report),
-            Err(error) => report.add(Verdict::Bad, path, format!("cannot be read: {error}")),
+            Ok(text) => check_text(path, &text, &mut config_maps, &mut report),
+            Err(error) => report.add(CheckResult::Bad, path, format!("cannot be read: {error}")),
         }
     }
     if !config_maps.is_empty() {
-        of_templates(&config_maps, config.start_budgets, &mut report);
+        check_templates(&config_maps, config.start_budgets, &mut report);
     }
     report
 }
@@ -274,9 +274,9 @@ fn read(path: &Path) -> Result<String, String> {
     Ok(text)
 }
 
-/// A file is a manifest where all that is in it has a `kind`; else it is a template, which need
-/// not even be YAML before its control lines are gone.
-fn of_text(path: &str, text: &str, config_maps: &mut Vec<Arc<ConfigMap>>, report: &mut Report) {
+/// A file is a manifest if each of its documents has a `kind`. Otherwise it is a template, which need
+/// not be YAML before its control lines are evaluated.
+fn check_text(path: &str, text: &str, config_maps: &mut Vec<Arc<ConfigMap>>, report: &mut Report) {
     let documents: Result<Vec<Value>, _> = serde_yaml::Deserializer::from_str(text)
         .map(Value::deserialize)
         .collect();
@@ -285,8 +285,8 @@ fn of_text(path: &str, text: &str, config_maps: &mut Vec<Arc<ConfigMap>>, report
     let manifests: Vec<&Value> = documents.iter().filter(|one| !one.is_null()).collect();
     if manifests.is_empty() || !manifests.iter().all(|one| is_manifest(one)) {
         match Template::parse(path, text) {
-            Ok(template) => report.add(Verdict::Good, path, needs(&template)),
-            Err(error) => report.add(Verdict::Bad, path, error.to_string()),
+            Ok(template) => report.add(CheckResult::Good, path, required_variables(&template)),
+            Err(error) => report.add(CheckResult::Bad, path, error.to_string()),
         }
         return;
     }
@@ -298,11 +298,15 @@ fn of_text(path: &str, text: &str, config_maps: &mut Vec<Arc<ConfigMap>>, report
         found += 1;
         match ConfigMap::decode(manifest.to_string().as_bytes()) {
             Ok(Some(config_map)) => config_maps.push(Arc::new(config_map)),
-            Ok(None) => report.add(Verdict::Bad, path, "the ConfigMap has no metadata"),
-            Err(error) => report.add(Verdict::Bad, path, format!("invalid ConfigMap: {error}")),
+            Ok(None) => report.add(CheckResult::Bad, path, "the ConfigMap has no metadata"),
+            Err(error) => report.add(
+                CheckResult::Bad,
+                path,
+                format!("invalid ConfigMap: {error}"),
+            ),
         }
     }
     if found == 0 {
-        report.add(Verdict::Bad, path, "it contains no ConfigMap");
+        report.add(CheckResult::Bad, path, "it contains no ConfigMap");
     }
 }

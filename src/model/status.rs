@@ -5,8 +5,8 @@
 //! read in `status/pods.rs`; here stand the words, and what the Job says.
 
 mod budgets;
+mod event_text;
 mod pods;
-mod sentences;
 #[cfg(test)]
 mod tests;
 
@@ -317,12 +317,12 @@ pub struct Assessment {
 }
 
 /// What Kubernetes' Events say of the object with that UID: nothing, where we may not read them.
-pub type Said<'a> = &'a dyn Fn(&Uid) -> Vec<Arc<Event>>;
+pub type EventsOf<'a> = &'a dyn Fn(&Uid) -> Vec<Arc<Event>>;
 
 /// The Event about this object that was written last, of those with such a reason.
-fn last_said(said: Said<'_>, uid: &Uid, reasons: &[EventReason]) -> Option<Arc<Event>> {
-    let events = said(uid).into_iter();
-    events
+fn latest_event(events: EventsOf<'_>, uid: &Uid, reasons: &[EventReason]) -> Option<Arc<Event>> {
+    events(uid)
+        .into_iter()
         .filter(|event| reasons.contains(&event.reason))
         .max_by_key(|event| event.last)
 }
@@ -330,9 +330,9 @@ fn last_said(said: Said<'_>, uid: &Uid, reasons: &[EventReason]) -> Option<Arc<E
 /// Reads the status of an instance from its Job, the pods whose controller is that Job, and what
 /// is said of them.
 #[must_use]
-pub fn assess(job: &Job, pods: &[Arc<Pod>], said: Said<'_>) -> Assessment {
+pub fn assess(job: &Job, pods: &[Arc<Pod>], events: EventsOf<'_>) -> Assessment {
     let pod = newest(pods);
-    let status = status_of(job, pod.as_deref(), said);
+    let status = status_of(job, pod.as_deref(), events);
     Assessment { status, pod }
 }
 
@@ -351,7 +351,7 @@ fn rank(pod: &Pod) -> (bool, Option<Timestamp>, &str) {
     )
 }
 
-fn status_of(job: &Job, pod: Option<&Pod>, said: Said<'_>) -> InstanceStatus {
+fn status_of(job: &Job, pod: Option<&Pod>, events: EventsOf<'_>) -> InstanceStatus {
     if job.metadata.is_deleting() {
         return InstanceStatus::Stopping {
             since: job.metadata.deletion_timestamp,
@@ -367,14 +367,14 @@ fn status_of(job: &Job, pod: Option<&Pod>, said: Said<'_>) -> InstanceStatus {
         );
     }
     let Some(pod) = pod.filter(|pod| !pod.metadata.is_deleting()) else {
-        return InstanceStatus::Starting(without_pod(job, pod, said));
+        return InstanceStatus::Starting(without_pod(job, pod, events));
     };
     if let Some(ended) = pod_ended(job, pod) {
         return ended;
     }
     match pod.pod_ip {
         Some(ip) if pod.conditions.is_true(ConditionType::Ready) => InstanceStatus::Ready { ip },
-        _ => InstanceStatus::Starting(progress(job, pod, said)),
+        _ => InstanceStatus::Starting(progress(job, pod, events)),
     }
 }
 
@@ -383,15 +383,15 @@ fn status_of(job: &Job, pod: Option<&Pod>, said: Said<'_>) -> InstanceStatus {
 /// The time of a pod that has gone is known to nobody, and one that was evicted is not even
 /// counted, so without a pod the budget runs from when this was first seen: a Job that has run
 /// for a day and whose pod is replaced at this moment is no start that has failed.
-fn without_pod(job: &Job, leaving: Option<&Pod>, said: Said<'_>) -> Finding {
-    let refusal = last_said(said, &job.metadata.uid, &[EventReason::FailedCreate])
+fn without_pod(job: &Job, leaving: Option<&Pod>, events: EventsOf<'_>) -> Finding {
+    let refusal = latest_event(events, &job.metadata.uid, &[EventReason::FailedCreate])
         // One from before the pod that is leaving is over.
         .filter(|event| leaving.is_none_or(|pod| event.last > pod.metadata.deletion_timestamp));
-    let (finding, is_hopeless) = match refusal {
+    let (finding, is_terminal) = match refusal {
         Some(event) => {
-            let told = sentences::refused_pod(&event.message);
-            let finding = Finding::new(Phase::Creating, "FailedCreate", told.sentence);
-            (finding, told.is_hopeless)
+            let diagnosis = event_text::refused_pod(&event.message);
+            let finding = Finding::new(Phase::Creating, "FailedCreate", diagnosis.message);
+            (finding, diagnosis.is_terminal)
         }
         None => {
             let message = match leaving {
@@ -407,7 +407,7 @@ fn without_pod(job: &Job, leaving: Option<&Pod>, said: Said<'_>) -> Finding {
         }))
         .counted_from(leaving.and_then(|pod| pod.metadata.deletion_timestamp))
         .besides(controller_pause(job));
-    if is_hopeless {
+    if is_terminal {
         finding.terminal()
     } else {
         finding
@@ -431,13 +431,8 @@ pub fn has_termination_report(pod: &Pod) -> bool {
 
 /// The status of a Job that has failed, where `witness`, a pod of it that has gone, said why.
 #[must_use]
-pub fn with_termination_report(
-    job: &Job,
-    witness: &Pod,
-    status: &InstanceStatus,
-) -> InstanceStatus {
-    let told = job_ended(job, Some(witness));
-    told.unwrap_or_else(|| status.clone())
+pub fn with_termination_report(job: &Job, pod: &Pod, status: &InstanceStatus) -> InstanceStatus {
+    job_ended(job, Some(pod)).unwrap_or_else(|| status.clone())
 }
 
 /// The verdict on a Job that had ended before somebody asked for its deletion.

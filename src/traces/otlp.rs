@@ -55,7 +55,7 @@ impl Tracer {
             endpoint: settings.endpoint.clone(),
             resource: ResourceAttributesWithSchema::from(&resource),
             tally: Arc::clone(&tally),
-            trouble: Mutex::default(),
+            failing: Mutex::default(),
         };
         let batches = BatchConfigBuilder::default()
             .with_max_queue_size(settings.queue_max)
@@ -167,7 +167,7 @@ impl Span {
     pub(super) fn end(&mut self, attributes: Attributes, has_failed: bool, end: SystemTime) {
         self.0.set_attributes(attributes.into_iter().map(pair));
         if has_failed {
-            // Why stands in `error.type`.
+            // The attribute `error.type` has the cause.
             self.0.set_status(Status::error(""));
         }
         self.0.end_with_timestamp(end);
@@ -184,7 +184,7 @@ fn pair((name, value): (&'static str, Value)) -> KeyValue {
 
 fn span_context(context: &Context) -> SpanContext {
     let sampled = TraceFlags::default().with_sampled(context.is_sampled);
-    // One that is no list of names and values is left out, as the recommendation asks.
+    // An invalid tracestate is dropped, as the W3C recommendation requires.
     let state = context.state.as_deref().unwrap_or_default();
     SpanContext::new(
         TraceId::from_bytes(context.trace_id),
@@ -208,7 +208,7 @@ fn sampler(settings: super::Sampler) -> Sampler {
     }
 }
 
-/// Who we are; what the settings say wins.
+/// The resource attributes of this process; those from the settings take precedence.
 fn resource(settings: &Settings, instance: &str) -> Resource {
     let given = settings.resource.iter();
     let given = given.map(|(name, value)| KeyValue::new(name.clone(), value.clone()));
@@ -224,19 +224,19 @@ fn resource(settings: &Settings, instance: &str) -> Resource {
         .build()
 }
 
-/// How many spans wait, and what became of the others.
+/// Number of waiting spans, and the results of the others.
 #[derive(Debug, Default)]
 struct Tally {
     waiting: AtomicUsize,
     sent: AtomicU64,
     failed: AtomicU64,
     dropped: AtomicU64,
-    /// That spans are dropped was told, and none was sent since.
-    is_told: AtomicBool,
+    /// Whether dropped spans were logged since a batch was last sent.
+    is_logged: AtomicBool,
 }
 
-/// Lets as many spans into the SDK's queue as it has room for, and counts those that it turns away:
-/// the SDK itself would lose them without a word.
+/// Passes spans on as long as the SDK's queue has capacity, and counts those that it drops: the SDK
+/// itself would drop them silently.
 #[derive(Debug)]
 struct Bounded {
     next: BatchSpanProcessor,
@@ -254,7 +254,7 @@ impl SpanProcessor for Bounded {
         }
         tally.waiting.fetch_sub(1, Ordering::AcqRel);
         tally.dropped.fetch_add(1, Ordering::Relaxed);
-        if !tally.is_told.swap(true, Ordering::Relaxed) {
+        if !tally.is_logged.swap(true, Ordering::Relaxed) {
             let waiting_max = self.waiting_max;
             log::warn!(
                 "dropping spans: {waiting_max} are already waiting to be sent (OTEL_BSP_MAX_QUEUE_SIZE)"
@@ -281,8 +281,8 @@ struct Exporter {
     endpoint: String,
     resource: ResourceAttributesWithSchema,
     tally: Arc<Tally>,
-    /// Why the last batch was not taken, and how many spans have been lost since one was.
-    trouble: Mutex<Option<(String, u64)>>,
+    /// Why the last batch failed, and the number of spans lost since the last success.
+    failing: Mutex<Option<(String, u64)>>,
 }
 
 impl fmt::Debug for Exporter {
@@ -292,7 +292,7 @@ impl fmt::Debug for Exporter {
 }
 
 impl SpanExporter for Exporter {
-    /// The thread that asks has nothing else to do, so this waits until the batch is sent.
+    /// Blocks until the batch is sent: the SDK's thread has nothing else to do.
     fn export(&self, batch: Vec<SpanData>) -> impl Future<Output = OTelSdkResult> + Send {
         ready(self.send(batch).map_err(OTelSdkError::InternalFailure))
     }
@@ -322,14 +322,14 @@ impl Exporter {
         outcome
     }
 
-    /// Tells what is new.
+    /// Logs a change: the first failure of its kind, and the recovery.
     fn note(&self, outcome: &Result<(), String>, lost: u64) {
-        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
         let endpoint = &self.endpoint;
-        match (outcome, trouble.take()) {
-            (Ok(()), None) => self.tally.is_told.store(false, Ordering::Relaxed),
+        match (outcome, failing.take()) {
+            (Ok(()), None) => self.tally.is_logged.store(false, Ordering::Relaxed),
             (Ok(()), Some((_, lost))) => {
-                self.tally.is_told.store(false, Ordering::Relaxed);
+                self.tally.is_logged.store(false, Ordering::Relaxed);
                 log::info!("sending traces to {endpoint} works again; {lost} spans were lost");
             }
             (Err(why), before) => {
@@ -339,15 +339,15 @@ impl Exporter {
                         "sending traces to {endpoint} failed ({why}); the spans are lost, the next batch is tried"
                     );
                 }
-                *trouble = Some((why.clone(), before + lost));
+                *failing = Some((why.clone(), before + lost));
             }
         }
     }
 }
 
-/// How many spans the collector says it did not take.
-fn rejected(answer: &[u8]) -> u64 {
-    let partial = ExportTraceServiceResponse::decode(answer)
+/// The number of spans that the collector reports as rejected.
+fn rejected(response: &[u8]) -> u64 {
+    let partial = ExportTraceServiceResponse::decode(response)
         .ok()
         .and_then(|response| response.partial_success);
     let rejected = partial.map_or(0, |partial| partial.rejected_spans);

@@ -1,8 +1,8 @@
 //! [`Post`]: sends bytes to a collector by HTTP or HTTPS, one attempt each.
 //!
 //! Here, and for the API server in [`crate::kube::transport`], the HTTP and TLS libraries are named:
-//! this has one URL and one CA, no credentials that are renewed and no watches, and traces may not
-//! depend on what talks to Kubernetes. Nothing waits without bound, no redirect or proxy is followed.
+//! this one has a single URL and CA, no renewed credentials and no watches, and traces must not depend
+//! on the client for Kubernetes. Every wait is bounded; redirects and proxies are not followed.
 
 use super::Settings;
 use std::fmt;
@@ -12,16 +12,16 @@ use ureq::http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, TlsProvider};
 use ureq::{Agent, Error};
 
-/// Largest answer that is read, in bytes; a collector has little to say.
-const ANSWER_BYTES_MAX: u64 = 64 * 1024;
+/// Maximum size of a response body that is read, in bytes.
+const RESPONSE_BYTES_MAX: u64 = 64 * 1024;
 
-/// Largest head of an answer, in bytes.
+/// Maximum size of a response head, in bytes.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 
-/// Longest that an idle connection is kept.
+/// How long an idle connection is kept.
 const IDLE: Duration = Duration::from_secs(20);
 
-/// A way to a collector.
+/// An HTTP client for one collector.
 pub(super) struct Post {
     agent: Agent,
     url: Uri,
@@ -35,10 +35,10 @@ impl fmt::Debug for Post {
 }
 
 impl Post {
-    /// Gets ready; nothing is sent yet.
+    /// A client that has not connected yet.
     ///
     /// # Errors
-    /// A sentence about what is wrong with the URL, the headers or the file of the CA.
+    /// What is wrong with the URL, the headers or the CA file.
     pub(super) fn new(settings: &Settings) -> Result<Self, String> {
         let endpoint = &settings.endpoint;
         let url = Uri::try_from(endpoint).map_err(|error| {
@@ -71,22 +71,22 @@ impl Post {
         })
     }
 
-    /// Sends one body; the body of the answer if that is a success.
+    /// Sends one body and returns the response body of a success.
     ///
     /// # Errors
-    /// A few words on what went wrong, the same for the same trouble.
+    /// A short cause that is the same whenever the cause is, so that callers can compare it.
     pub(super) fn send(&self, body: &[u8]) -> Result<Vec<u8>, String> {
         let mut request = self.agent.post(&self.url);
         if let Some(all) = request.headers_mut() {
             all.extend(self.headers.clone());
         }
-        let mut answer = request.send(body).map_err(|error| words(&error))?;
-        let status = answer.status();
+        let mut response = request.send(body).map_err(|error| cause(&error))?;
+        let status = response.status();
         if !status.is_success() {
             return Err(format!("status {status}"));
         }
-        let body = answer.body_mut().with_config().limit(ANSWER_BYTES_MAX);
-        // It has said that it took them; what else it had to say is not worth an error.
+        let body = response.body_mut().with_config().limit(RESPONSE_BYTES_MAX);
+        // The status code is a success, so an unreadable body is not an error.
         Ok(body.read_to_vec().unwrap_or_default())
     }
 }
@@ -128,7 +128,7 @@ fn roots(settings: &Settings) -> Result<Vec<Certificate<'static>>, String> {
     Ok(roots)
 }
 
-fn words(error: &Error) -> String {
+fn cause(error: &Error) -> String {
     match error {
         Error::Timeout(_) => "no response in time".to_owned(),
         Error::HostNotFound => "unknown host".to_owned(),

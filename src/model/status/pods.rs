@@ -4,8 +4,8 @@
 //! its phases.
 
 use super::{
-    Budget, COMPLETED, Ending, Finding, InstanceStatus, Phase, Said, controller_pause, last_said,
-    lasted, sentences,
+    Budget, COMPLETED, Ending, EventsOf, Finding, InstanceStatus, Phase, controller_pause,
+    event_text, lasted, latest_event,
 };
 use crate::kube::types::{
     Condition, ConditionStatus, ConditionType, ContainerKind, ContainerState, ContainerStatus,
@@ -121,7 +121,7 @@ pub(super) fn last_failure(pod: &Pod) -> Option<Finding> {
     ended_badly(pod).or_else(before)
 }
 
-/// Whether a pod has said all that it will say.
+/// Whether a pod has events all that it will say.
 pub(super) fn has_ended(pod: &Pod) -> bool {
     matches!(pod.phase, PodPhase::Succeeded | PodPhase::Failed)
 }
@@ -139,7 +139,7 @@ fn container_failure(phase: Phase, container: &ContainerStatus, ended: &Terminat
             "{kind} '{name}' exceeded its memory limit and was killed: raise the limit, or use less memory"
         ),
         // It never ran: the message is the container runtime's.
-        "StartError" => sentences::not_started(name, ended.message.as_deref().unwrap_or_default()),
+        "StartError" => event_text::not_started(name, ended.message.as_deref().unwrap_or_default()),
         _ => format!("{kind} '{name}' exited with code {}", ended.exit_code),
     };
     let mut finding = Finding::new(phase, reason, message);
@@ -163,7 +163,7 @@ fn terminated(container: &ContainerStatus) -> Option<&Terminated> {
 }
 
 /// How far a pod that has not ended and is not ready has come.
-pub(super) fn progress(job: &Job, pod: &Pod, said: Said<'_>) -> Finding {
+pub(super) fn progress(job: &Job, pod: &Pod, events: EventsOf<'_>) -> Finding {
     let scheduled = pod.conditions.get(ConditionType::PodScheduled);
     let Some(scheduled) = scheduled.filter(|condition| condition.status == ConditionStatus::True)
     else {
@@ -174,7 +174,7 @@ pub(super) fn progress(job: &Job, pod: &Pod, said: Said<'_>) -> Finding {
     {
         return between_pods(job, finding);
     }
-    let blocked = containers(pod).find_map(|(phase, c)| blocked(phase, c, pod, said));
+    let blocked = containers(pod).find_map(|(phase, c)| blocked(phase, c, pod, events));
     if let Some(finding) = blocked {
         return finding;
     }
@@ -186,7 +186,7 @@ pub(super) fn progress(job: &Job, pod: &Pod, said: Said<'_>) -> Finding {
     };
     if !has_sandbox && pod.phase == PodPhase::Pending {
         let since = sandbox.map_or(scheduled.since, |sandbox| sandbox.since);
-        return mounting(pod, said).since(since);
+        return mounting(pod, events).since(since);
     }
     let waits = |c: &ContainerStatus| {
         matches!(c.state, ContainerState::Waiting(_) | ContainerState::Unsaid)
@@ -218,7 +218,7 @@ pub(super) fn progress(job: &Job, pod: &Pod, said: Said<'_>) -> Finding {
     let unready = pod.conditions.get(ConditionType::Ready);
     let unready = unready.filter(|ready| ready.status != ConditionStatus::True);
     let since = started.max().max(unready.and_then(|ready| ready.since));
-    readying(pod, said).since(since)
+    readying(pod, events).since(since)
 }
 
 fn scheduling(pod: &Pod, scheduled: Option<Condition<'_>>) -> Finding {
@@ -235,27 +235,27 @@ fn scheduling(pod: &Pod, scheduled: Option<Condition<'_>>) -> Finding {
     Finding::new(Phase::Scheduling, reason, message).since(pod.metadata.creation_timestamp)
 }
 
-fn mounting(pod: &Pod, said: Said<'_>) -> Finding {
+fn mounting(pod: &Pod, events: EventsOf<'_>) -> Finding {
     let reasons = [
         EventReason::FailedMount,
         EventReason::FailedAttachVolume,
         EventReason::FailedMapVolume,
         EventReason::FailedCreatePodSandBox,
     ];
-    let Some(event) = last_said(said, &pod.metadata.uid, &reasons) else {
+    let Some(event) = latest_event(events, &pod.metadata.uid, &reasons) else {
         // A kubelet of 1.31 tells that a pod is ready to start containers only with the first of them
         // (seen); one of 1.36 before.
         let message = "the node is preparing the pod's volumes and network (on Kubernetes 1.31 it may already be pulling the image)";
         return Finding::new(Phase::Mounting, "Mounting", message);
     };
     let is_sandbox = event.reason == EventReason::FailedCreatePodSandBox;
-    let message = sentences::not_mounted(is_sandbox, &event.message);
+    let message = event_text::not_mounted(is_sandbox, &event.message);
     Finding::new(Phase::Mounting, event.reason.as_str(), message)
 }
 
-fn readying(pod: &Pod, said: Said<'_>) -> Finding {
+fn readying(pod: &Pod, events: EventsOf<'_>) -> Finding {
     let runs = "the app is running, but its readiness probe has not passed yet";
-    match last_said(said, &pod.metadata.uid, &[EventReason::Unhealthy]) {
+    match latest_event(events, &pod.metadata.uid, &[EventReason::Unhealthy]) {
         Some(event) => {
             let message = format!(
                 "{runs}: check the app, or the probe in the template ({})",
@@ -280,10 +280,12 @@ fn blocked(
     phase: Phase,
     container: &ContainerStatus,
     pod: &Pod,
-    said: Said<'_>,
+    events: EventsOf<'_>,
 ) -> Option<Finding> {
     match &container.state {
-        ContainerState::Waiting(detail) => waiting(phase, container, detail.as_deref()?, pod, said),
+        ContainerState::Waiting(detail) => {
+            waiting(phase, container, detail.as_deref()?, pod, events)
+        }
         // It ended, and its pod's restart policy will run it again.
         ContainerState::Terminated(ended) if ended.exit_code != 0 => {
             let failure = container_failure(phase, container, ended);
@@ -298,7 +300,7 @@ fn waiting(
     container: &ContainerStatus,
     detail: &Detail,
     pod: &Pod,
-    said: Said<'_>,
+    events: EventsOf<'_>,
 ) -> Option<Finding> {
     let reason = detail.reason.as_deref()?;
     let message = detail.message.as_deref().unwrap_or_default();
@@ -311,7 +313,7 @@ fn waiting(
         | "ImagePullBackOff"
         | "RegistryUnavailable"
         | "ImageInspectError"
-        | "SignatureValidationFailed" => Some(no_image(container, reason, message, pod, said)),
+        | "SignatureValidationFailed" => Some(no_image(container, reason, message, pod, events)),
         "CrashLoopBackOff" => {
             // Counted from the crash, as while the container is still shown as ended.
             let mut crash = match container.last_terminated() {
@@ -323,7 +325,7 @@ fn waiting(
         }
         // CreateContainerConfigError, CreateContainerError, RunContainerError, and what is to come.
         _ => {
-            let message = sentences::not_started(container.name(), message);
+            let message = event_text::not_started(container.name(), message);
             Some(Finding::new(Phase::Starting, reason, message))
         }
     }
@@ -334,16 +336,17 @@ fn no_image(
     reason: &str,
     message: &str,
     pod: &Pod,
-    said: Said<'_>,
+    events: EventsOf<'_>,
 ) -> Finding {
-    let pull = Some(message).filter(|message| sentences::is_bare_back_off(message));
-    let event = pull.and_then(|_| last_said(said, &pod.metadata.uid, &[EventReason::FailedPull]));
+    let pull = Some(message).filter(|message| event_text::is_bare_back_off(message));
+    let event =
+        pull.and_then(|_| latest_event(events, &pod.metadata.uid, &[EventReason::FailedPull]));
     // Another container's image may be the one that the Event is about.
-    let of_it = event.filter(|event| sentences::is_same_image(message, &event.message));
+    let of_it = event.filter(|event| event_text::is_same_image(message, &event.message));
     let message = of_it.as_deref().map_or(message, |event| &event.message);
-    let told = sentences::no_image(container.name(), reason, message);
-    let finding = Finding::new(Phase::Pulling, reason, told.sentence).within(Budget::PullError);
-    if told.is_hopeless {
+    let diagnosis = event_text::no_image(container.name(), reason, message);
+    let finding = Finding::new(Phase::Pulling, reason, diagnosis.message).within(Budget::PullError);
+    if diagnosis.is_terminal {
         finding.terminal()
     } else {
         finding

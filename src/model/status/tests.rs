@@ -2,7 +2,7 @@
 //!
 //! What is made of them is written as one line, see [`line`].
 
-mod said;
+mod events;
 
 use super::*;
 use crate::kube::types::Resource;
@@ -111,10 +111,10 @@ fn line(assessment: &Assessment) -> String {
     let zero = Timestamp::parse(T0).unwrap().seconds();
     let secs =
         |t: Option<Timestamp>| t.map_or_else(|| "?".into(), |t| (t.seconds() - zero).to_string());
-    let told = |finding: &Finding| {
+    let found = |finding: &Finding| {
         let prognosis = match finding.prognosis {
             Prognosis::Terminal => "never".into(),
-            Prognosis::AwaitingReason => "unsaid".into(),
+            Prognosis::AwaitingReason => "awaiting".into(),
             Prognosis::Retryable { budget: None, .. } => "wait".into(),
             Prognosis::Retryable {
                 budget: Some(budget),
@@ -131,14 +131,14 @@ fn line(assessment: &Assessment) -> String {
     };
     match &assessment.status {
         InstanceStatus::Ready { ip } => format!("ready {ip}"),
-        InstanceStatus::Starting(finding) => format!("starting {}", told(finding)),
+        InstanceStatus::Starting(finding) => format!("starting {}", found(finding)),
         InstanceStatus::Failed {
             finding,
             at,
             lasted,
         } => {
             let lasted = lasted.map_or_else(|| "?".into(), |lasted| lasted.as_secs().to_string());
-            format!("failed {} at {} after {lasted}", told(finding), secs(*at))
+            format!("failed {} at {} after {lasted}", found(finding), secs(*at))
         }
         InstanceStatus::Finished(ending) => {
             let lasted = ending
@@ -214,9 +214,9 @@ fn a_pod_that_waits_for_a_node() {
     let unschedulable = pod(json!({"status": {"conditions": [{
         "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes are available", "lastTransitionTime": at(1),
     }]}}));
-    let told = finding(&job(json!({})), std::slice::from_ref(&unschedulable));
+    let found = finding(&job(json!({})), std::slice::from_ref(&unschedulable));
     assert_eq!(
-        &*told.message,
+        &*found.message,
         "no node fits the pod: add a node, or change what the template requests (0/3 nodes are available)"
     );
     check_pod(
@@ -299,9 +299,9 @@ fn init_containers() {
         on_node(failed.clone()),
         "failed initialising Error never pulling_image at 9 after 9",
     );
-    let told = finding(&job(json!({})), &[on_node(failed)]);
+    let found = finding(&job(json!({})), &[on_node(failed)]);
     assert_eq!(
-        &*told.message,
+        &*found.message,
         "init container 'prepare' exited with code 7"
     );
     let retried = initialising(waiting("CrashLoopBackOff"), json!({}));
@@ -363,11 +363,11 @@ fn containers_that_cannot_be_made() {
         "AReasonOfTomorrow",
     ] {
         let waits = on_node(json!({"containerStatuses": container(waiting(reason))}));
-        let told = finding(&job(json!({})), std::slice::from_ref(&waits));
+        let found = finding(&job(json!({})), std::slice::from_ref(&waits));
         assert!(
-            told.message.contains("(says the kubelet)"),
+            found.message.contains("(says the kubelet)"),
             "{}",
-            told.message
+            found.message
         );
         check_pod(
             waits,
@@ -388,10 +388,10 @@ fn an_app_that_ends_where_nothing_runs_it_again() {
         failed(ended(137, "OOMKilled")),
         "failed starting OOMKilled never pulling_image at 9 after 9",
     );
-    let told = finding(&job(json!({})), &[failed(ended(137, "OOMKilled"))]);
-    assert_eq!(told.exit_code, Some(137));
-    assert_eq!(told.last_output.as_deref(), Some("last words"));
-    assert!(told.message.contains("memory"), "{}", told.message);
+    let found = finding(&job(json!({})), &[failed(ended(137, "OOMKilled"))]);
+    assert_eq!(found.exit_code, Some(137));
+    assert_eq!(found.last_output.as_deref(), Some("last words"));
+    assert!(found.message.contains("memory"), "{}", found.message);
     check_pod(
         on_node(
             json!({"phase": "Succeeded", "containerStatuses": container(ended(0, "Completed"))}),
@@ -538,9 +538,9 @@ fn a_container_that_kubernetes_runs_again() {
         policy,
         json!({"phase": "Running", "containerStatuses": looping}),
     );
-    let told = finding(&job(json!({})), std::slice::from_ref(&looping));
-    assert_eq!(&*told.message, "container 'app' exited with code 1");
-    assert_eq!(told.exit_code, Some(1));
+    let found = finding(&job(json!({})), std::slice::from_ref(&looping));
+    assert_eq!(&*found.message, "container 'app' exited with code 1");
+    assert_eq!(found.exit_code, Some(1));
     check_pod(
         looping,
         "starting starting CrashLoopBackOff 10s@9 pulling_image",
@@ -602,16 +602,16 @@ fn what_the_job_says_wins() {
         check(
             &job_with(bad, 60, "BackoffLimitExceeded"),
             &[],
-            "failed starting BackoffLimitExceeded unsaid pulling_image at 60 after 60",
+            "failed starting BackoffLimitExceeded awaiting pulling_image at 60 after 60",
         );
         check(
             &job_with(bad, 60, ""),
             &[],
-            "failed starting Failed unsaid pulling_image at 60 after 60",
+            "failed starting Failed awaiting pulling_image at 60 after 60",
         );
     }
-    let told = finding(&job_with("Failed", 60, "BackoffLimitExceeded"), &[]);
-    assert_eq!(&*told.message, "says the controller");
+    let found = finding(&job_with("Failed", 60, "BackoffLimitExceeded"), &[]);
+    assert_eq!(&*found.message, "says the controller");
 }
 
 #[test]
@@ -635,12 +635,12 @@ fn a_pod_that_has_not_said_it_yet_is_waited_for() {
         format!("failed starting BackoffLimitExceeded {prognosis} pulling_image at 60 after 60")
     };
     let running = json!({"phase": "Running", "containerStatuses": container(json!({"running": {"startedAt": at(7)}}))});
-    check(&failed, &[on_node(running.clone())], &job_says("unsaid"));
+    check(&failed, &[on_node(running.clone())], &job_says("awaiting"));
     let mut leaving = Pod::clone(&on_node(running));
     leaving.metadata.deletion_timestamp = Timestamp::parse(&at(59));
-    check(&failed, &[Arc::new(leaving)], &job_says("unsaid"));
+    check(&failed, &[Arc::new(leaving)], &job_says("awaiting"));
     // It may not have been seen at all.
-    check(&failed, &[], &job_says("unsaid"));
+    check(&failed, &[], &job_says("awaiting"));
     // It has ended, and has nothing to say.
     check(
         &failed,
@@ -668,14 +668,14 @@ fn the_last_crash_is_why_a_retried_job_has_failed() {
             std::slice::from_ref(&crashed),
             "failed starting Error never pulling_image at 60 after 60",
         );
-        let told = finding(&failed, std::slice::from_ref(&crashed));
-        assert_eq!(told.exit_code, Some(3));
-        assert_eq!(told.last_output.as_deref(), Some("last words"));
+        let found = finding(&failed, std::slice::from_ref(&crashed));
+        assert_eq!(found.exit_code, Some(3));
+        assert_eq!(found.last_output.as_deref(), Some("last words"));
         // It has gone, and is remembered.
         let gone = assess(&failed, &[], &|_| Vec::new()).status;
-        let told = with_termination_report(&failed, &crashed, &gone);
-        let InstanceStatus::Failed { finding, .. } = told else {
-            panic!("{told:?}");
+        let found = with_termination_report(&failed, &crashed, &gone);
+        let InstanceStatus::Failed { finding, .. } = found else {
+            panic!("{found:?}");
         };
         assert_eq!(finding.exit_code, Some(3));
     }
@@ -687,7 +687,7 @@ fn the_end_of_a_job_does_not_move() {
     check(
         &job(json!({"status": {"conditions": both}})),
         &[],
-        "failed starting Failed unsaid pulling_image at 60 after 60",
+        "failed starting Failed awaiting pulling_image at 60 after 60",
     );
     let not = conditions(&[("Failed", "False", 70), ("Complete", "Unknown", 60)]);
     check(
@@ -701,7 +701,7 @@ fn the_end_of_a_job_does_not_move() {
     check(
         &unborn,
         &[],
-        "failed starting Failed unsaid pulling_image at 70 after 70",
+        "failed starting Failed awaiting pulling_image at 70 after 70",
     );
 }
 

@@ -3,13 +3,16 @@
 use super::*;
 
 #[track_caller]
-fn check(told: &Told, is_hopeless: bool, sentence: &str) {
-    assert_eq!((told.is_hopeless, &*told.sentence), (is_hopeless, sentence));
+fn check(found: &Diagnosis, is_terminal: bool, sentence: &str) {
+    assert_eq!(
+        (found.is_terminal, &*found.message),
+        (is_terminal, sentence)
+    );
 }
 
 #[test]
 fn pods_that_are_refused() {
-    for (words, is_hopeless, expected) in [
+    for (words, is_terminal, expected) in [
         (
             r#"pods "app-ann-bpwmj" is forbidden: violates PodSecurity "restricted:latest": privileged (container "main" must not set securityContext.privileged=true)"#,
             true,
@@ -68,7 +71,7 @@ fn pods_that_are_refused() {
     ] {
         check(
             &refused_pod(&format!("Error creating: {words}")),
-            is_hopeless,
+            is_terminal,
             expected,
         );
     }
@@ -212,8 +215,8 @@ fn images() -> [Row; 10] {
 
 #[test]
 fn images_that_are_not_to_be_had() {
-    for (reason, words, is_hopeless, expected) in images() {
-        check(&no_image("app", reason, &words), is_hopeless, expected);
+    for (reason, words, is_terminal, expected) in images() {
+        check(&no_image("app", reason, &words), is_terminal, expected);
     }
 }
 
@@ -230,10 +233,10 @@ fn odd_words_are_passed_on() {
         "rpc error: code = ",
     ] {
         assert!(
-            !no_image("app", "ErrImagePull", words).is_hopeless,
+            !no_image("app", "ErrImagePull", words).is_terminal,
             "{words}"
         );
-        assert!(!refused_pod(words).is_hopeless, "{words}");
+        assert!(!refused_pod(words).is_terminal, "{words}");
         assert!(not_started("app", words).contains("'app'"), "{words}");
         assert!(not_mounted(false, words).contains("volume"), "{words}");
     }

@@ -1,106 +1,107 @@
-//! What Kubernetes says of a start that does not get on, as a sentence of ours: the cause and what
-//! to do about it, with Kubernetes' own words behind it where they say more.
+//! From the text of an Event or of a container's state to a message for callers: the cause, what to
+//! do about it, and Kubernetes' own text in parentheses where it says more.
 //!
-//! Pure. Much of this can be told apart by Kubernetes' words alone, since the API has no field
-//! for it; they are those of Kubernetes 1.31 to 1.36 and of containerd, and stand here only.
-//! Words that nobody knows are passed on as they are, and never make a start hopeless.
+//! Pure. The API has no field for most of these causes, so they are recognised by their text: that of
+//! Kubernetes 1.31 to 1.36 and of containerd, which appears nowhere else. An unknown text is passed on
+//! unchanged and never makes a start terminal.
 
-/// A sentence, and whether the start cannot succeed any more.
+/// A message for callers, and whether the start can no longer succeed.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Told {
-    pub(super) sentence: String,
-    pub(super) is_hopeless: bool,
+pub(super) struct Diagnosis {
+    pub(super) message: String,
+    pub(super) is_terminal: bool,
 }
 
-fn told(is_hopeless: bool, sentence: &str, words: &str) -> Told {
-    let sentence = if words.is_empty() {
-        sentence.to_owned()
+/// `text` is Kubernetes' own; it follows in parentheses unless it is empty.
+fn diagnosis(is_terminal: bool, message: &str, text: &str) -> Diagnosis {
+    let message = if text.is_empty() {
+        message.to_owned()
     } else {
-        format!("{sentence} ({words})")
+        format!("{message} ({text})")
     };
-    Told {
-        sentence,
-        is_hopeless,
+    Diagnosis {
+        message,
+        is_terminal,
     }
 }
 
-/// Why the Job controller cannot make a pod, from its `FailedCreate`.
-pub(super) fn refused_pod(message: &str) -> Told {
-    let words = message.strip_prefix("Error creating: ").unwrap_or(message);
-    // The name of a pod that never was is another each time.
-    let why = after(words, " is forbidden: ").unwrap_or(words);
+/// Why the Job controller cannot create a pod, from its Event `FailedCreate`.
+pub(super) fn refused_pod(message: &str) -> Diagnosis {
+    let text = message.strip_prefix("Error creating: ").unwrap_or(message);
+    // The generated pod name differs in each Event, so it is cut off.
+    let why = after(text, " is forbidden: ").unwrap_or(text);
     let is = |parts: &[&str]| parts.iter().any(|part| why.contains(part));
     if is(&["violates PodSecurity"]) {
         let fix = "the namespace's Pod Security rejects the pod: change the template";
-        return told(true, fix, why);
+        return diagnosis(true, fix, why);
     }
     if is(&["exceeded quota"]) {
         let fix = "the quota on pods is exhausted: stop an instance or raise the quota; Kubernetes retries";
-        return told(false, fix, why);
+        return diagnosis(false, fix, why);
     }
     if is(&["failed quota"]) {
         let fix = "a quota requires values that the template does not set: add them";
-        return told(true, fix, why);
+        return diagnosis(true, fix, why);
     }
     // LimitRange: `maximum cpu usage per Container is …`, `memory max limit to request ratio per …`.
     if is(&[" usage per ", "limit to request ratio per "]) {
         let fix = "a LimitRange rejects the pod: change the requests and limits of the template";
-        return told(true, fix, why);
+        return diagnosis(true, fix, why);
     }
     if is(&["denied the request", "denied request"]) {
         let fix = "an admission policy rejects the pod: change the template";
-        return told(true, fix, why);
+        return diagnosis(true, fix, why);
     }
     if is(&["error looking up service account"]) {
         let fix = "the service account of the pod does not exist: create it, or fix its name in the template";
-        return told(false, fix, why);
+        return diagnosis(false, fix, why);
     }
-    if let Some(why) = after(words, " is invalid: ") {
-        return told(true, "the pod is invalid: fix the template", why);
+    if let Some(why) = after(text, " is invalid: ") {
+        return diagnosis(true, "the pod is invalid: fix the template", why);
     }
-    told(false, "the pod is rejected; Kubernetes retries", why)
+    diagnosis(false, "the pod is rejected; Kubernetes retries", why)
 }
 
-/// Why a volume or the sandbox of a pod cannot be made.
+/// Why a volume cannot be mounted, or the sandbox of a pod not be created.
 pub(super) fn not_mounted(is_sandbox: bool, message: &str) -> String {
-    let words = without_rpc(message);
-    let sentence = match missing(words) {
+    let text = without_rpc(message);
+    let message = match missing(text) {
         Some(missing) => missing,
         None if is_sandbox => "the node cannot create the pod's sandbox; Kubernetes retries".into(),
         None => "a volume of the pod cannot be mounted; Kubernetes retries".into(),
     };
-    told(false, &sentence, words).sentence
+    diagnosis(false, &message, text).message
 }
 
-/// Why a container cannot be made or started.
+/// Why a container cannot be created or started.
 pub(super) fn not_started(container: &str, message: &str) -> String {
-    let words = after(message, "runc create failed: ").unwrap_or_else(|| without_rpc(message));
-    if let Some(missing) = missing(words) {
-        return told(false, &missing, words).sentence;
+    let text = after(message, "runc create failed: ").unwrap_or_else(|| without_rpc(message));
+    if let Some(missing) = missing(text) {
+        return diagnosis(false, &missing, text).message;
     }
-    if words.contains("unable to start container process") {
-        let sentence =
+    if text.contains("unable to start container process") {
+        let message =
             format!("the command of container '{container}' cannot be run: fix it in the template");
-        return told(false, &sentence, words).sentence;
+        return diagnosis(false, &message, text).message;
     }
-    let sentence = format!(
+    let message = format!(
         "container '{container}' cannot be created as the template describes it: fix the template"
     );
-    told(false, &sentence, words).sentence
+    diagnosis(false, &message, text).message
 }
 
-/// What is named by a template and is not there, or not known to be.
-fn missing(words: &str) -> Option<String> {
-    // The kubelet waits a second for what it has not read before: on a busy node that is too short.
+/// An object that the template names and that does not exist, or that the node has not loaded yet.
+fn missing(text: &str) -> Option<String> {
+    // The kubelet waits one second for an object that it has not cached, too short on a busy node.
     let unread = [("secret", "Secret"), ("configmap", "ConfigMap")];
-    let is_it = |word: &str| words.contains(&format!("failed to sync {word} cache"));
+    let is_it = |word: &str| text.contains(&format!("failed to sync {word} cache"));
     if let Some((_, kind)) = unread.iter().find(|(word, _)| is_it(word)) {
         return Some(format!(
             "the node has not loaded a {kind} of the template yet; Kubernetes retries"
         ));
     }
     // CreateContainerConfigError: `couldn't find key K in Secret NAMESPACE/NAME`.
-    if let Some((_, rest)) = words.split_once("couldn't find key ") {
+    if let Some((_, rest)) = text.split_once("couldn't find key ") {
         let mut parts = rest.split_whitespace();
         let (key, kind) = (parts.next()?, parts.nth(1)?);
         let name = parts.next()?.rsplit('/').next()?;
@@ -114,7 +115,7 @@ fn missing(words: &str) -> Option<String> {
         ("persistentvolumeclaim \"", "PersistentVolumeClaim"),
     ];
     kinds.iter().find_map(|(before, kind)| {
-        let (name, rest) = words.split_once(before)?.1.split_once('"')?;
+        let (name, rest) = text.split_once(before)?.1.split_once('"')?;
         rest.starts_with(" not found").then(|| {
             format!(
                 "the {kind} '{name}' does not exist: create it, or fix its name in the template"
@@ -123,23 +124,22 @@ fn missing(words: &str) -> Option<String> {
     })
 }
 
-/// Why an image is not to be had.
-pub(super) fn no_image(container: &str, reason: &str, message: &str) -> Told {
+/// Why an image cannot be pulled.
+pub(super) fn no_image(container: &str, reason: &str, message: &str) -> Diagnosis {
     let image = match image_in(message) {
         Some(image) => format!("image '{image}'"),
         None => format!("the image of container '{container}'"),
     };
-    let words = why_not_pulled(message);
-    let is = |parts: &[&str]| parts.iter().any(|part| words.contains(part));
-    let (is_hopeless, what) = if reason == "InvalidImageName" {
+    let text = why_not_pulled(message);
+    let is = |parts: &[&str]| parts.iter().any(|part| text.contains(part));
+    let (is_terminal, what) = if reason == "InvalidImageName" {
         (true, "has an invalid name: fix it in the template")
     } else if reason == "ErrImageNeverPull" {
         (
             true,
             "is not on the node, and its imagePullPolicy forbids pulling it: change that in the template",
         )
-    } else if words.trim_end().ends_with(": not found")
-        || is(&["404 Not Found", "manifest unknown"])
+    } else if text.trim_end().ends_with(": not found") || is(&["404 Not Found", "manifest unknown"])
     {
         (
             true,
@@ -158,22 +158,22 @@ pub(super) fn no_image(container: &str, reason: &str, message: &str) -> Told {
     } else {
         (false, "cannot be pulled; Kubernetes retries")
     };
-    told(is_hopeless, &format!("{image} {what}"), words)
+    diagnosis(is_terminal, &format!("{image} {what}"), text)
 }
 
-/// Whether this says only that it is tried again later, and not why (Kubernetes before 1.32).
+/// Whether the text announces only the back-off without its cause (Kubernetes before 1.32).
 pub(super) fn is_bare_back_off(message: &str) -> bool {
     message.starts_with(BACK_OFF) && !message.contains("ErrImagePull")
 }
 
-/// Whether both are about the same image.
+/// Whether both texts name the same image.
 pub(super) fn is_same_image(message: &str, other: &str) -> bool {
     image_in(message) == image_in(other)
 }
 
 const BACK_OFF: &str = "Back-off pulling image ";
 
-/// The image that a message about it names first.
+/// The image that a text names first.
 fn image_in(message: &str) -> Option<&str> {
     // `image "x"`, `image tag "x"`, `image name "x"`.
     let after_word = message.match_indices("image ").find_map(|(at, word)| {
@@ -187,28 +187,28 @@ fn image_in(message: &str) -> Option<&str> {
     after_word?.split_once('"').map(|(image, _)| image)
 }
 
-/// The end of what containerd and the kubelet say, where the cause stands.
+/// The end of a text of containerd or the kubelet, which has the cause.
 fn why_not_pulled(message: &str) -> &str {
-    let words = after(message, "\": ErrImagePull: ").unwrap_or(message);
-    let words = without_rpc(words);
+    let text = after(message, "\": ErrImagePull: ").unwrap_or(message);
+    let text = without_rpc(text);
     let named = [
         "failed to resolve reference \"",
         "failed to pull and unpack image \"",
     ];
     named
         .iter()
-        .find_map(|before| after(after(words, before)?, "\": "))
-        .unwrap_or(words)
+        .find_map(|before| after(after(text, before)?, "\": "))
+        .unwrap_or(text)
 }
 
-/// Without `… rpc error: code = X desc = `, which tells people nothing.
-fn without_rpc(words: &str) -> &str {
-    after(words, "rpc error: code = ")
+/// Without the prefix `… rpc error: code = X desc = `, which does not help anybody.
+fn without_rpc(text: &str) -> &str {
+    after(text, "rpc error: code = ")
         .and_then(|rest| after(rest, " desc = "))
-        .unwrap_or(words)
+        .unwrap_or(text)
 }
 
-/// What comes behind the first `mark`.
+/// The text after the first `mark`.
 fn after<'a>(text: &'a str, mark: &str) -> Option<&'a str> {
     text.split_once(mark).map(|(_, rest)| rest)
 }

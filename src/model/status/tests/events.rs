@@ -17,7 +17,7 @@ fn events(first: i64, said: &[(&str, &str)]) -> Vec<Arc<Event>> {
 
 /// With these Events about the object with that UID.
 #[track_caller]
-fn check_said(
+fn check_with_events(
     job: &Job,
     pods: &[Arc<Pod>],
     uid: &str,
@@ -62,19 +62,19 @@ fn a_pod_that_is_refused() {
         ("error looking up service account a/b", "15s@?"),
     ] {
         let expected = format!("starting creating FailedCreate {prognosis} node_not_ready");
-        let told = check_said(&usual, &[], "u1", &refused(why), &expected);
+        let told = check_with_events(&usual, &[], "u1", &refused(why), &expected);
         assert!(message(&told).contains(why), "{}", message(&told));
     }
     // What is said of a predecessor, and what was said before the last pod.
     let quota = refused("exceeded quota: q");
     let none = "starting creating NoPod 15s@? node_not_ready";
-    check_said(&usual, &[], "u0", &quota, none);
+    check_with_events(&usual, &[], "u0", &quota, none);
     let leaving = pod(json!({"metadata": {"deletionTimestamp": at(40)}}));
     let none = "starting creating NoPod 15s@40 node_not_ready";
-    check_said(&usual, &[leaving], "u1", &quota, none);
+    check_with_events(&usual, &[leaving], "u1", &quota, none);
     // A pod that is there was not refused.
     let there = "starting scheduling Scheduling 600s@1 node_not_ready";
-    check_said(&usual, &[pod(json!({}))], "u1", &quota, there);
+    check_with_events(&usual, &[pod(json!({}))], "u1", &quota, there);
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn a_pod_that_is_not_mounted() {
     ] {
         let expected = format!("starting mounting {reason} 300s@3 pulling_image");
         let pods = std::slice::from_ref(&on_node);
-        let told = check_said(&usual, pods, "p1", &events(4, said), &expected);
+        let told = check_with_events(&usual, pods, "p1", &events(4, said), &expected);
         assert!(message(&told).contains(words), "{}", message(&told));
     }
 }
@@ -136,7 +136,7 @@ fn a_probe_that_does_not_pass() {
     let words = "Readiness probe failed: HTTP probe failed with statuscode: 503\n";
     let said = events(8, &[("Unhealthy", words)]);
     let expected = "starting readying Unhealthy 300s@7 pulling_image";
-    let told = check_said(&job(json!({})), &[running], "p1", &said, expected);
+    let told = check_with_events(&job(json!({})), &[running], "p1", &said, expected);
     assert_eq!(
         message(&told),
         "the app is running, but its readiness probe has not passed yet: check the app, or the probe in the template (Readiness probe failed: HTTP probe failed with statuscode: 503)"
@@ -154,8 +154,8 @@ fn a_back_off_that_does_not_say_why() {
         events(4, &[("Failed", &words)])
     };
     let never = "starting pulling ImagePullBackOff never pulling_image";
-    check_said(&usual, &backs_off, "p1", &failed("r/x:1"), never);
+    check_with_events(&usual, &backs_off, "p1", &failed("r/x:1"), never);
     let maybe = "starting pulling ImagePullBackOff 10s@? pulling_image";
-    check_said(&usual, &backs_off, "p1", &failed("r/other:1"), maybe);
-    check_said(&usual, &backs_off, "p1", &[], maybe);
+    check_with_events(&usual, &backs_off, "p1", &failed("r/other:1"), maybe);
+    check_with_events(&usual, &backs_off, "p1", &[], maybe);
 }
