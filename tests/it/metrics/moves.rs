@@ -143,10 +143,10 @@ fn send_half_a_body(environment: &mut TestEnvironment) -> Held {
     let mut connection = Connection::open(environment.address(0)).expect("it takes a connection");
     let headers = [
         ("Content-Type", "application/json"),
-        ("Content-Length", "100000"),
+        ("Content-Length", "60000"),
     ];
     let sent = connection.send("PATCH", "/app/hello/ann", &headers, "");
-    sent.and_then(|()| connection.write(&[b' '; 50_000]))
+    sent.and_then(|()| connection.write(&[b' '; 30_000]))
         .expect("it reads");
     Box::new(connection)
 }
