@@ -42,8 +42,10 @@ pub(crate) struct Change {
     pub(crate) revision: u64,
     /// The object it was about.
     pub(crate) key: Key,
-    /// The object before, if there was one.
+    /// The object before, if there was one; of a deletion the last state, as its event shows it.
     pub(crate) before: Option<Arc<Value>>,
+    /// The object before as lists of that time show it.
+    pub(crate) listed: Option<Arc<Value>>,
     /// The object after, if there still is one.
     pub(crate) after: Option<Arc<Value>>,
 }
@@ -148,7 +150,13 @@ impl Cluster {
         object["metadata"]["resourceVersion"] = json!(self.revision.to_string());
         let after = Arc::new(object);
         let before = self.objects.insert(key.clone(), Arc::clone(&after));
-        self.remember(key, before, Some(Arc::clone(&after)));
+        self.remember(Change {
+            revision: self.revision,
+            key,
+            listed: before.clone(),
+            before,
+            after: Some(Arc::clone(&after)),
+        });
         after
     }
 
@@ -184,19 +192,20 @@ impl Cluster {
     pub(crate) fn remove_as(&mut self, key: &Key, mut last: Value) -> Arc<Value> {
         self.revision += 1;
         last["metadata"]["resourceVersion"] = json!(self.revision.to_string());
-        self.objects.remove(key);
+        let listed = self.objects.remove(key);
         let last = Arc::new(last);
-        self.remember(key.clone(), Some(Arc::clone(&last)), None);
+        self.remember(Change {
+            revision: self.revision,
+            key: key.clone(),
+            before: Some(Arc::clone(&last)),
+            listed,
+            after: None,
+        });
         last
     }
 
-    fn remember(&mut self, key: Key, before: Option<Arc<Value>>, after: Option<Arc<Value>>) {
-        self.history.push_back(Change {
-            revision: self.revision,
-            key,
-            before,
-            after,
-        });
+    fn remember(&mut self, change: Change) {
+        self.history.push_back(change);
         while self.history.len() > self.history_max {
             if let Some(oldest) = self.history.pop_front() {
                 self.compacted = oldest.revision;

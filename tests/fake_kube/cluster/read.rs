@@ -207,8 +207,8 @@ impl Cluster {
             if !concerns(change, resource, namespace) {
                 continue;
             }
-            match &change.before {
-                Some(before) => state.insert(change.key.clone(), Arc::clone(before)),
+            match &change.listed {
+                Some(listed) => state.insert(change.key.clone(), Arc::clone(listed)),
                 None => state.remove(&change.key),
             };
         }

@@ -45,7 +45,9 @@ fn an_exact_list_shows_an_old_version() {
     };
     let list = cluster.list(Resource::ConfigMaps, "default", &options);
     let list = list.expect("the history reaches back");
-    assert_eq!(list["items"][0]["metadata"]["name"], "a");
+    let metadata = &list["items"][0]["metadata"];
+    assert_eq!(metadata["name"], "a");
+    assert_eq!(metadata["resourceVersion"], then.to_string());
     assert_eq!(list["items"].as_array().map(Vec::len), Some(1));
 }
 
