@@ -70,7 +70,7 @@ pub const EVENTS: Collection = Collection {
 };
 
 /// A kind of object that we read, list and watch.
-pub trait Resource: Sized + fmt::Debug + Send + Sync + 'static {
+pub trait Resource: Sized + fmt::Debug + PartialEq + Send + Sync + 'static {
     /// Where its objects live.
     const COLLECTION: Collection;
 

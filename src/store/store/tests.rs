@@ -1,7 +1,48 @@
-//! The store told by hand: events in, view out.
+//! The store, one event or own call at a time; its invariants are checked after each.
 
+use super::overlay::{DELETED_MAX, WRITTEN_MAX};
 use super::*;
 use crate::kube::types::{ConfigMap, Job, Pod};
+
+mod broken;
+mod random;
+
+/// A writer that checks the store's invariants after every step.
+struct Checked(Writer<Pod>);
+
+impl Checked {
+    #[track_caller]
+    fn apply(&self, event: StoreEvent<Pod>) -> Vec<Change<Pod>> {
+        let changes = self.0.apply(event);
+        self.0.store().check().unwrap();
+        changes
+    }
+
+    #[track_caller]
+    fn own_write(&self, object: Pod) -> Option<Change<Pod>> {
+        let change = self.0.own_write(object);
+        self.0.store().check().unwrap();
+        change
+    }
+
+    #[track_caller]
+    fn own_delete(&self, name: &str, uid: &Uid) -> Option<Change<Pod>> {
+        let change = self.0.own_delete(name, uid);
+        self.0.store().check().unwrap();
+        change
+    }
+
+    /// How many own writes and own deletions the watch has not come up to.
+    fn overlaid(&self) -> (usize, usize) {
+        self.0.state().layers.overlaid()
+    }
+}
+
+/// A store that has seen nothing yet.
+fn unsynced() -> (Checked, Store<Pod>) {
+    let (writer, store) = new(Instant::now());
+    (Checked(writer), store)
+}
 
 fn pod(name: &str, uid: &str, version: &str) -> Pod {
     let mut pod = Pod::default();
@@ -21,13 +62,13 @@ fn delete(name: &str, uid: &str, version: &str) -> StoreEvent<Pod> {
 }
 
 /// A synced store with these pods, listed at that version.
-fn synced(pods: &[(&str, &str, &str)], version: &str) -> (Writer<Pod>, Store<Pod>) {
-    let (writer, store) = new(Instant::now());
+fn synced(pods: &[(&str, &str, &str)], version: &str) -> (Checked, Store<Pod>) {
+    let (writer, store) = unsynced();
     list(&writer, pods, version);
     (writer, store)
 }
 
-fn list(writer: &Writer<Pod>, pods: &[(&str, &str, &str)], version: &str) -> Vec<Change<Pod>> {
+fn list(writer: &Checked, pods: &[(&str, &str, &str)], version: &str) -> Vec<Change<Pod>> {
     assert!(writer.apply(StoreEvent::Init).is_empty());
     for (name, uid, version) in pods {
         assert!(
@@ -41,7 +82,7 @@ fn list(writer: &Writer<Pod>, pods: &[(&str, &str, &str)], version: &str) -> Vec
 
 /// What readers see: name, UID and version of each.
 #[track_caller]
-fn check(store: &Store<Pod>, expected: &[(&str, &str, &str)]) {
+fn shows(store: &Store<Pod>, expected: &[(&str, &str, &str)]) {
     let seen: Vec<_> = store
         .snapshot()
         .iter()
@@ -76,23 +117,23 @@ fn check(store: &Store<Pod>, expected: &[(&str, &str, &str)]) {
 
 #[test]
 fn half_a_list_is_never_visible() {
-    let (writer, store) = new(Instant::now());
+    let (writer, store) = unsynced();
     let _ = writer.apply(StoreEvent::Init);
     let _ = writer.apply(StoreEvent::InitApply(pod("a", "1", "5")));
     assert!(!store.is_synced());
-    check(&store, &[]);
+    shows(&store, &[]);
     let changes = writer.apply(StoreEvent::InitDone("7".into()));
     assert_eq!(changes.len(), 1);
     assert!(store.is_synced());
-    check(&store, &[("a", "1", "5")]);
+    shows(&store, &[("a", "1", "5")]);
 
     let _ = writer.apply(StoreEvent::Init);
     let _ = writer.apply(StoreEvent::InitApply(pod("b", "2", "9")));
-    check(&store, &[("a", "1", "5")]);
+    shows(&store, &[("a", "1", "5")]);
     // A list that is begun again forgets the half that came before.
     let changes = list(&writer, &[("c", "3", "9")], "10");
     assert_eq!(changes.len(), 2);
-    check(&store, &[("c", "3", "9")]);
+    shows(&store, &[("c", "3", "9")]);
 }
 
 #[test]
@@ -113,9 +154,9 @@ fn a_list_that_says_the_same_changes_nothing() {
 fn a_list_goes_back_with_a_restored_etcd() {
     let (writer, store) = synced(&[("a", "1", "500"), ("b", "2", "600")], "700");
     list(&writer, &[("a", "1", "5")], "7");
-    check(&store, &[("a", "1", "5")]);
+    shows(&store, &[("a", "1", "5")]);
     let _ = writer.apply(StoreEvent::Apply(pod("a", "1", "8")));
-    check(&store, &[("a", "1", "8")]);
+    shows(&store, &[("a", "1", "8")]);
 }
 
 #[test]
@@ -123,7 +164,7 @@ fn an_older_event_never_replaces_an_own_write() {
     let (writer, store) = synced(&[("a", "1", "5")], "5");
     let change = writer.own_write(pod("a", "1", "9")).unwrap();
     assert_eq!(change.old.unwrap().metadata.resource_version, "5".into());
-    check(&store, &[("a", "1", "9")]);
+    shows(&store, &[("a", "1", "9")]);
     assert!(
         writer
             .apply(StoreEvent::Apply(pod("a", "1", "7")))
@@ -135,12 +176,12 @@ fn an_older_event_never_replaces_an_own_write() {
             .is_empty()
     );
     assert!(writer.own_write(pod("a", "1", "8")).is_none());
-    check(&store, &[("a", "1", "9")]);
+    shows(&store, &[("a", "1", "9")]);
     assert_eq!(
         writer.apply(StoreEvent::Apply(pod("a", "1", "10"))).len(),
         1
     );
-    check(&store, &[("a", "1", "10")]);
+    shows(&store, &[("a", "1", "10")]);
 }
 
 #[test]
@@ -150,10 +191,10 @@ fn versions_are_numbers_not_text() {
         writer.apply(StoreEvent::Apply(pod("a", "1", "10"))).len(),
         1
     );
-    check(&store, &[("a", "1", "10")]);
+    shows(&store, &[("a", "1", "10")]);
     // What cannot be compared is taken as it comes.
     assert_eq!(writer.apply(StoreEvent::Apply(pod("a", "1", "x"))).len(), 1);
-    check(&store, &[("a", "1", "x")]);
+    shows(&store, &[("a", "1", "x")]);
 }
 
 #[test]
@@ -167,10 +208,10 @@ fn an_own_write_outlives_the_list_that_began_before_it() {
     let _ = writer.apply(StoreEvent::InitApply(pod("a", "1", "10")));
     let _ = writer.apply(StoreEvent::InitApply(pod("old", "9", "5")));
     let _ = writer.apply(StoreEvent::InitDone("10".into()));
-    check(&store, &[("a", "1", "11"), ("during", "3", "12")]);
+    shows(&store, &[("a", "1", "11"), ("during", "3", "12")]);
     // The next list knows better in any case.
     list(&writer, &[("a", "1", "13")], "14");
-    check(&store, &[("a", "1", "13")]);
+    shows(&store, &[("a", "1", "13")]);
 }
 
 #[test]
@@ -180,27 +221,27 @@ fn a_list_of_before_an_own_write_does_not_undo_it() {
     let _ = writer.own_write(pod("a", "1", "13"));
     let both = [("a", "1", "13"), ("b", "2", "12")];
     assert!(list(&writer, &[("a", "1", "5")], "9").is_empty());
-    check(&store, &both);
+    shows(&store, &both);
     // Nor does another one, and there may be more of them.
     assert!(list(&writer, &[("a", "1", "5")], "11").is_empty());
-    check(&store, &both);
+    shows(&store, &both);
     // One of after it knows better.
     list(&writer, &[("a", "1", "13")], "13");
-    check(&store, &[("a", "1", "13")]);
-    assert!(writer.view().own.is_empty());
+    shows(&store, &[("a", "1", "13")]);
+    assert_eq!(writer.overlaid(), (0, 0));
 }
 
 #[test]
 fn what_the_watch_has_shown_is_no_own_write_any_more() {
     let (writer, store) = synced(&[("a", "1", "5")], "5");
     let _ = writer.own_write(pod("b", "2", "12"));
-    assert_eq!(writer.view().own.len(), 1);
+    assert_eq!(writer.overlaid(), (1, 0));
     assert!(writer.apply(StoreEvent::Progress("12".into())).is_empty());
-    assert!(writer.view().own.is_empty());
-    check(&store, &[("a", "1", "5"), ("b", "2", "12")]);
+    assert_eq!(writer.overlaid(), (0, 0));
+    shows(&store, &[("a", "1", "5"), ("b", "2", "12")]);
     // What comes back later than the watch is none from the beginning.
     let _ = writer.own_write(pod("a", "1", "11"));
-    assert!(writer.view().own.is_empty());
+    assert_eq!(writer.overlaid(), (0, 0));
 }
 
 #[test]
@@ -210,7 +251,7 @@ fn a_restored_etcd_knows_nothing_of_own_writes_of_before() {
     let _ = writer.apply(StoreEvent::Init);
     let _ = writer.own_write(pod("c", "3", "8"));
     let _ = writer.apply(StoreEvent::InitDone("7".into()));
-    check(&store, &[("c", "3", "8")]);
+    shows(&store, &[("c", "3", "8")]);
 }
 
 #[test]
@@ -219,9 +260,9 @@ fn an_own_write_that_a_later_list_has_seen_go_stays_gone() {
     let _ = writer.apply(StoreEvent::Init);
     let _ = writer.own_write(pod("b", "2", "6"));
     let _ = writer.apply(StoreEvent::InitDone("8".into()));
-    check(&store, &[]);
+    shows(&store, &[]);
     assert!(writer.own_write(pod("a", "1", "7")).is_none());
-    check(&store, &[]);
+    shows(&store, &[]);
 }
 
 #[test]
@@ -229,20 +270,20 @@ fn an_own_write_that_comes_after_the_watch_saw_the_end_brings_nothing_back() {
     let (writer, store) = synced(&[("a", "1", "5")], "5");
     assert_eq!(writer.apply(delete("a", "1", "8")).len(), 1);
     assert!(writer.own_write(pod("a", "1", "7")).is_none());
-    check(&store, &[]);
+    shows(&store, &[]);
     // Another object of that name, newer than all that was seen, is real.
     assert!(writer.own_write(pod("a", "2", "9")).is_some());
-    check(&store, &[("a", "2", "9")]);
+    shows(&store, &[("a", "2", "9")]);
     // And the older object's end does it no harm, whenever it comes.
     assert!(writer.apply(delete("a", "1", "8")).is_empty());
-    check(&store, &[("a", "2", "9")]);
+    shows(&store, &[("a", "2", "9")]);
 }
 
 #[test]
 fn an_own_deletion_is_not_undone_by_events_on_their_way() {
     let (writer, store) = synced(&[("a", "1", "5")], "5");
     assert!(writer.own_delete("a", &"other".into()).is_none());
-    check(&store, &[("a", "1", "5")]);
+    shows(&store, &[("a", "1", "5")]);
     assert!(writer.own_delete("a", &"1".into()).unwrap().new.is_none());
     assert!(writer.own_delete("a", &"1".into()).is_none());
     assert!(
@@ -250,10 +291,10 @@ fn an_own_deletion_is_not_undone_by_events_on_their_way() {
             .apply(StoreEvent::Apply(pod("a", "1", "6")))
             .is_empty()
     );
-    check(&store, &[]);
+    shows(&store, &[]);
     assert!(writer.apply(delete("a", "1", "7")).is_empty());
     assert_eq!(writer.apply(StoreEvent::Apply(pod("a", "2", "8"))).len(), 1);
-    check(&store, &[("a", "2", "8")]);
+    shows(&store, &[("a", "2", "8")]);
 }
 
 #[test]
@@ -269,14 +310,13 @@ fn a_successor_of_the_same_name_replaces_and_is_reindexed() {
 #[test]
 fn the_index_keeps_many_in_order_of_names() {
     let (writer, store) = synced(&[("c", "3", "1"), ("a", "1", "2"), ("b", "2", "3")], "4");
-    check(&store, &[("a", "1", "2"), ("b", "2", "3"), ("c", "3", "1")]);
+    shows(&store, &[("a", "1", "2"), ("b", "2", "3"), ("c", "3", "1")]);
     let _ = writer.apply(delete("b", "2", "5"));
-    check(&store, &[("a", "1", "2"), ("c", "3", "1")]);
+    shows(&store, &[("a", "1", "2"), ("c", "3", "1")]);
     let _ = writer.apply(delete("a", "1", "6"));
     let _ = writer.apply(delete("c", "3", "7"));
-    check(&store, &[]);
-    let index = &writer.view().index;
-    assert!(index.single.is_empty() && index.several.is_empty());
+    shows(&store, &[]);
+    assert_eq!(writer.0.state().index.len(), 0);
 }
 
 #[test]
@@ -294,7 +334,7 @@ fn jobs_that_are_not_ours_are_not_held() {
 }
 
 #[test]
-fn the_age_of_the_view() {
+fn the_age_of_the_cache() {
     let start = Instant::now();
     let secs = Duration::from_secs;
     let (writer, store) = new::<ConfigMap>(start);
@@ -306,15 +346,97 @@ fn the_age_of_the_view() {
     assert_eq!(store.age(start + secs(94)), secs(90));
     writer.watching(false);
     assert_eq!(store.age(start + secs(6)), secs(2));
-    assert_eq!(store.last_heard(), start + secs(4));
+}
+
+/// `p0`, `p1`, …: each with its number as UID, and as version that number plus `ahead`.
+fn numbered(number: usize, ahead: usize) -> Pod {
+    let version = (number + ahead).to_string();
+    pod(&format!("p{number}"), &number.to_string(), &version)
 }
 
 #[test]
-fn what_is_known_to_be_gone_is_bounded() {
-    let mut gone = Gone::default();
-    for number in 0..GONE_MAX + 10 {
-        gone.insert(number.to_string().as_str().into());
+fn own_deletions_are_bounded_and_what_gives_way_stays_gone() {
+    let (writer, store) = new(Instant::now());
+    let _ = writer.apply(StoreEvent::Init);
+    for number in 0..DELETED_MAX + 10 {
+        let _ = writer.apply(StoreEvent::InitApply(numbered(number, 1)));
     }
-    assert_eq!((gone.uids.len(), gone.order.len()), (GONE_MAX, GONE_MAX));
-    assert!(!gone.contains(&"9".into()) && gone.contains(&"10".into()));
+    let _ = writer.apply(StoreEvent::InitDone("5000".into()));
+    for number in 0..DELETED_MAX + 10 {
+        let uid = number.to_string().as_str().into();
+        assert!(writer.own_delete(&format!("p{number}"), &uid).is_some());
+    }
+    store.check().unwrap();
+    assert!(store.is_empty());
+    assert_eq!(writer.state().layers.overlaid(), (0, DELETED_MAX));
+    // Of the oldest it is forgotten that a late event must not bring it back.
+    let late = |number| StoreEvent::Apply(numbered(number, 5001));
+    assert_eq!(writer.apply(late(9)).len(), 1);
+    assert_eq!(writer.apply(late(10)).len(), 0);
+    store.check().unwrap();
+}
+
+#[test]
+fn own_writes_are_bounded_and_what_gives_way_stays_visible() {
+    let (writer, store) = new(Instant::now());
+    let _ = writer.apply(StoreEvent::Init);
+    let _ = writer.apply(StoreEvent::InitDone("5".into()));
+    for number in 0..WRITTEN_MAX + 10 {
+        assert!(writer.own_write(numbered(number, 6)).is_some());
+    }
+    store.check().unwrap();
+    assert_eq!(store.len(), WRITTEN_MAX + 10);
+    assert_eq!(writer.state().layers.overlaid(), (WRITTEN_MAX, 0));
+    let _ = writer.apply(StoreEvent::Progress("99999".into()));
+    assert_eq!(store.len(), WRITTEN_MAX + 10);
+    assert_eq!(writer.state().layers.overlaid(), (0, 0));
+    store.check().unwrap();
+}
+
+#[test]
+fn the_end_of_an_object_that_an_own_write_replaced_hides_both() {
+    let (writer, store) = synced(&[("a", "1", "5")], "5");
+    let _ = writer.own_write(pod("a", "2", "9"));
+    assert!(writer.own_delete("a", &"2".into()).is_some());
+    shows(&store, &[]);
+    // The watch is late: it shows the first, its end, the second, and its end.
+    for event in [
+        StoreEvent::Apply(pod("a", "1", "6")),
+        delete("a", "1", "8"),
+        StoreEvent::Apply(pod("a", "2", "9")),
+        delete("a", "2", "10"),
+    ] {
+        assert!(writer.apply(event).is_empty());
+        shows(&store, &[]);
+    }
+    assert_eq!(writer.overlaid(), (0, 0));
+}
+
+#[test]
+fn a_deletion_that_the_watch_has_shown_first_leaves_nothing_behind() {
+    let (writer, _) = synced(&[("a", "1", "5")], "5");
+    let _ = writer.apply(delete("a", "1", "6"));
+    assert!(writer.own_delete("a", &"1".into()).is_none());
+    assert_eq!(writer.overlaid(), (0, 0));
+}
+
+#[test]
+fn a_late_own_write_of_a_deleted_object_does_not_show_it_again() {
+    let (writer, store) = synced(&[("a", "1", "5")], "5");
+    let _ = writer.own_write(pod("a", "1", "6"));
+    let _ = writer.own_delete("a", &"1".into());
+    assert!(writer.own_write(pod("a", "1", "7")).is_none());
+    shows(&store, &[]);
+}
+
+/// The version of a list says nothing of objects that were written anew after a restore.
+#[test]
+fn a_list_shows_its_own_content_of_a_state_whose_version_came_twice() {
+    let (writer, store) = synced(&[("a", "1", "5")], "5");
+    let mut other = pod("a", "1", "5");
+    other.deletion_grace_secs = 7;
+    let _ = writer.apply(StoreEvent::Init);
+    let _ = writer.apply(StoreEvent::InitApply(other.clone()));
+    assert_eq!(writer.apply(StoreEvent::InitDone("5".into())).len(), 1);
+    assert_eq!(*store.get("a").unwrap(), other);
 }

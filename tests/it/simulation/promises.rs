@@ -49,6 +49,7 @@ pub(super) enum Promise {
     Bounded,
     ComesToRest,
     ViewIsTruth,
+    StoresAreSound,
     StartsAndStops,
     NothingIsLeft,
     NoPanic,
@@ -109,6 +110,7 @@ impl Promise {
             Self::ViewIsTruth => {
                 "when nothing goes wrong any more, every cache shows what there is"
             }
+            Self::StoresAreSound => "the invariants of every store hold after every step",
             Self::StartsAndStops => {
                 "when nothing goes wrong any more, each name can be started and stopped"
             }

@@ -212,6 +212,13 @@ impl Replica {
         true
     }
 
+    /// The invariants of its stores.
+    pub(super) fn check_stores(&self) -> Result<(), String> {
+        self.cache.config_maps.check()?;
+        self.cache.jobs.check()?;
+        self.cache.pods.check()
+    }
+
     /// How far its caches have come.
     pub(super) fn floors(&self) -> Floors {
         Floors {

@@ -201,6 +201,12 @@ impl World {
             self.deleted.iter_mut().for_each(Vec::clear);
         }
         self.lower_floors();
+        for replica in self.replicas.iter().flatten() {
+            let sound = replica.check_stores();
+            check(Promise::StoresAreSound, sound.is_ok(), || {
+                format!("{sound:?}")
+            })?;
+        }
         Ok(())
     }
 

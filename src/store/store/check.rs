@@ -1,0 +1,69 @@
+//! [`Store::check`]: the invariants of a store, for tests and the simulation.
+//!
+//! It is compiled in every profile, so that a release build is checked as it runs, and the
+//! service never calls it: it reads everything.
+
+use super::{State, Store};
+use crate::kube::types::Resource;
+use std::collections::HashSet;
+use std::sync::Arc;
+
+impl<K: Resource> Store<K> {
+    /// Checks the invariants. To be called between two steps; it changes nothing.
+    ///
+    /// # Errors
+    /// A sentence that names the first invariant that is broken, and the object.
+    pub fn check(&self) -> Result<(), String> {
+        let state = self.state();
+        if state.synced != self.is_synced() {
+            return Err("readers are not told whether a list was complete".into());
+        }
+        state.check().map_err(|broken| {
+            let version = &state.version;
+            format!("{} at version {version}: {broken}", K::COLLECTION.plural)
+        })
+    }
+}
+
+impl<K: Resource> State<K> {
+    fn check(&self) -> Result<(), String> {
+        self.layers.check(&self.version)?;
+        self.check_index()
+    }
+
+    /// The index has what readers see, and nothing else.
+    fn check_index(&self) -> Result<(), String> {
+        if !self.index.is_sound() {
+            return Err("the index is not in order".into());
+        }
+        let mut names = HashSet::new();
+        let mut with_key = 0;
+        for object in self.layers.iter() {
+            let name = &object.metadata().name;
+            if !names.insert(name) {
+                return Err(format!("\"{name}\" is visible twice"));
+            }
+            if !self
+                .layers
+                .get(name)
+                .is_some_and(|found| Arc::ptr_eq(found, object))
+            {
+                return Err(format!("\"{name}\" is listed, but not found by its name"));
+            }
+            let Some(key) = object.index() else { continue };
+            with_key += 1;
+            let mut indexed = self.index.get(key);
+            if !indexed.any(|indexed| Arc::ptr_eq(indexed, object)) {
+                return Err(format!("the index lacks \"{name}\""));
+            }
+        }
+        if self.index.len() != with_key {
+            let indexed = self.index.len();
+            return Err(format!("the index has {indexed} objects, not {with_key}"));
+        }
+        if self.layers.len() != names.len() {
+            return Err(format!("{} objects are counted", self.layers.len()));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,346 @@
+//! [`Layers`]: what readers see of one kind, as two layers.
+//!
+//! The *base* is what the watch says. The [`Overlay`] above it holds what our own
+//! calls returned and the watch has not come up to. Of a name readers see the newer
+//! state of the two, unless our own calls reported that very object as deleted.
+//!
+//! Pure. Nothing else may read or write a layer, so that this rule is in
+//! [`Layers::get`] and nowhere else. An entry leaves the overlay into the base (*fold*),
+//! which never changes what readers see; or with the whole base, when a list replaces it.
+
+use super::overlay::{Overlay, is_ahead};
+use crate::kube::types::{Resource, ResourceVersion, Uid};
+use std::borrow::Borrow;
+use std::collections::HashSet;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+/// Base and overlay; readers see both as one.
+#[derive(Debug)]
+pub(super) struct Layers<K: Resource> {
+    base: HashSet<Named<K>>,
+    overlay: Overlay<K>,
+}
+
+impl<K: Resource> Default for Layers<K> {
+    fn default() -> Self {
+        Self {
+            base: HashSet::new(),
+            overlay: Overlay::default(),
+        }
+    }
+}
+
+impl<K: Resource> Layers<K> {
+    /// The object of that name, as readers see it.
+    pub(super) fn get(&self, name: &str) -> Option<&Arc<K>> {
+        let base = self.base.get(name).map(|named| &named.0);
+        let newest = self.newest(base, name)?;
+        (!self.is_deleted(newest)).then_some(newest)
+    }
+
+    /// All that readers see, in no order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<K>> {
+        let base = self.base.iter().filter_map(|Named(base)| {
+            if self.overlay.is_empty() {
+                return Some(base);
+            }
+            self.newest(Some(base), &base.metadata().name)
+        });
+        let written = self.overlay.written.iter();
+        let above = written.filter(|(name, _)| !self.base.contains::<str>(name));
+        base.chain(above.map(|(_, own)| own))
+            .filter(|object| !self.is_deleted(object))
+    }
+
+    /// How many objects readers see.
+    pub(super) fn len(&self) -> usize {
+        if self.overlay.is_empty() {
+            self.base.len()
+        } else {
+            self.iter().count()
+        }
+    }
+
+    fn newest<'a>(&'a self, base: Option<&'a Arc<K>>, name: &str) -> Option<&'a Arc<K>> {
+        match (base, self.overlay.written.get(name)) {
+            (Some(base), Some(own)) if !is_newer(&**own, &**base) => Some(base),
+            (base, own) => own.or(base),
+        }
+    }
+
+    fn is_deleted(&self, object: &Arc<K>) -> bool {
+        self.overlay.deleted.get(&object.metadata().uid).is_some()
+    }
+
+    /// The object as readers hold it already where it is the same, so that memory has it once.
+    pub(super) fn intern(&self, object: K) -> Arc<K> {
+        match self.get(&object.metadata().name) {
+            Some(held) if **held == object => held.clone(),
+            _ => Arc::new(object),
+        }
+    }
+
+    /// Puts into the base what the watch says, unless it says something newer already.
+    pub(super) fn put(&mut self, object: Arc<K>) {
+        let held = self.base.get(&*object.metadata().name);
+        if held.is_some_and(|held| !is_newer(&*object, &*held.0)) {
+            return;
+        }
+        if let Some(old) = self.base.replace(Named(object)) {
+            self.forget_deletion(&old.0);
+        }
+    }
+
+    /// The watch says that this object is gone since that version.
+    pub(super) fn remove(&mut self, name: &str, uid: &Uid, version: &ResourceVersion) {
+        let is_over = |object: &Arc<K>| {
+            let metadata = object.metadata();
+            metadata.uid == *uid && !version.is_before(&metadata.resource_version)
+        };
+        if self.overlay.written.get(name).is_some_and(is_over) {
+            self.unwrite(name);
+        }
+        if self.base.get(name).is_some_and(|base| is_over(&base.0)) {
+            self.unbase(name);
+        }
+    }
+
+    /// Puts above the base what an own call returned.
+    pub(super) fn write(&mut self, object: Arc<K>) {
+        let name = object.metadata().name.clone();
+        let held = self.overlay.written.get(&*name);
+        if held.is_some_and(|held| !is_newer(&*object, &**held)) {
+            return;
+        }
+        let old = held.cloned();
+        if let Some((_, evicted)) = self.overlay.written.insert(name, object) {
+            self.put(evicted);
+        }
+        if let Some(old) = old {
+            self.forget_deletion(&old);
+        }
+    }
+
+    /// An own call reported that this object is gone. One that neither layer has is none of
+    /// our business: the watch has shown its end already.
+    pub(super) fn delete(&mut self, name: &str, uid: &Uid) {
+        if !self.holds(name, uid) {
+            return;
+        }
+        let evicted = self.overlay.deleted.insert(uid.clone(), name.into());
+        if let Some((uid, name)) = evicted {
+            self.fold(&name);
+            let base = self.base.get(&*name);
+            if base.is_some_and(|base| base.0.metadata().uid == uid) {
+                self.unbase(&name);
+            }
+        }
+    }
+
+    /// Drops from the overlay what the watch has passed.
+    pub(super) fn pass(&mut self, version: &ResourceVersion) {
+        if self.overlay.written.is_empty() {
+            return;
+        }
+        for name in self.overlay.passed(version) {
+            self.fold(&name);
+        }
+    }
+
+    /// Drops the written object of that name from the overlay. The watch should have shown it;
+    /// where it has not, because an event was lost, the base takes it, so that no older state
+    /// comes back.
+    fn fold(&mut self, name: &str) {
+        if let Some(own) = self.overlay.written.get(name).cloned() {
+            self.put(own);
+            self.unwrite(name);
+        }
+    }
+
+    /// What follows a complete list: the list, and above it what it cannot know.
+    ///
+    /// That is what our own calls have written after the list's version, and what they have
+    /// reported as deleted `since` it began. When the list went back behind the cache, nothing
+    /// of before it began counts.
+    pub(super) fn after_list(
+        &self,
+        list: List<K>,
+        version: &ResourceVersion,
+        went_back: bool,
+    ) -> Self {
+        let List { listed, since } = list;
+        let mut overlay = since;
+        if !went_back {
+            overlay.written = self.overlay.written.clone();
+        }
+        overlay.written.retain(|_, own| is_ahead(&**own, version));
+        let mut after = Self {
+            base: listed,
+            overlay: Overlay {
+                written: overlay.written,
+                ..Overlay::default()
+            },
+        };
+        let mut deleted = overlay.deleted;
+        deleted.retain(|uid, name| after.holds(name, uid));
+        after.overlay.deleted = deleted;
+        after
+    }
+
+    /// Whether one of the layers has that very object.
+    pub(super) fn holds(&self, name: &str, uid: &Uid) -> bool {
+        let is_it = |object: &Arc<K>| object.metadata().uid == *uid;
+        self.base.get(name).is_some_and(|base| is_it(&base.0))
+            || self.overlay.written.get(name).is_some_and(is_it)
+    }
+
+    /// Whether the watch shows that very object.
+    pub(super) fn base_holds(&self, name: &str, uid: &Uid) -> bool {
+        let base = self.base.get(name);
+        base.is_some_and(|base| base.0.metadata().uid == *uid)
+    }
+
+    /// Checks the invariants of both, where this is the version that the base reflects.
+    pub(super) fn check(&self, version: &ResourceVersion) -> Result<(), String> {
+        let Overlay { written, deleted } = &self.overlay;
+        if !written.is_sound() || !deleted.is_sound() {
+            return Err("the overlay is beyond its bounds, or not in order".into());
+        }
+        // What gave way in the overlay is in the base, ahead of the watch.
+        let early = self
+            .base
+            .iter()
+            .find(|Named(base)| is_ahead(&**base, version));
+        if let Some(Named(base)) = early.filter(|_| written.evicted() == 0) {
+            let (name, ahead) = (&base.metadata().name, &base.metadata().resource_version);
+            return Err(format!(
+                "\"{name}\" is in the base at version {ahead}, of half a list or of an event to come"
+            ));
+        }
+        for (name, own) in written.iter() {
+            if own.metadata().name != *name {
+                return Err(format!("the overlay has another object as \"{name}\""));
+            }
+            if !is_ahead(&**own, version) {
+                return Err(format!("the watch has passed the own write of \"{name}\""));
+            }
+        }
+        let kept = deleted.iter().find(|(uid, name)| !self.holds(name, uid));
+        if let Some((uid, name)) = kept {
+            return Err(format!(
+                "the watch has passed the own deletion of \"{name}\" ({uid})"
+            ));
+        }
+        Ok(())
+    }
+
+    /// For tests: how many own writes and own deletions the overlay has.
+    #[cfg(test)]
+    pub(super) fn overlaid(&self) -> (usize, usize) {
+        let Overlay { written, deleted } = &self.overlay;
+        (written.iter().count(), deleted.iter().count())
+    }
+
+    /// For tests: the overlay, to be broken.
+    #[cfg(test)]
+    pub(super) fn overlay(&mut self) -> &mut Overlay<K> {
+        &mut self.overlay
+    }
+
+    /// For tests: puts an object into the base without a look at anything.
+    #[cfg(test)]
+    pub(super) fn force(&mut self, object: Arc<K>) {
+        self.base.replace(Named(object));
+    }
+
+    fn unwrite(&mut self, name: &str) -> Option<Arc<K>> {
+        let own = self.overlay.written.remove(name)?;
+        self.forget_deletion(&own);
+        Some(own)
+    }
+
+    fn unbase(&mut self, name: &str) {
+        if let Some(base) = self.base.take(name) {
+            self.forget_deletion(&base.0);
+        }
+    }
+
+    /// A deletion is remembered for as long as a layer has the object that it hides.
+    fn forget_deletion(&mut self, object: &Arc<K>) {
+        let metadata = object.metadata();
+        if !self.overlay.deleted.is_empty() && !self.holds(&metadata.name, &metadata.uid) {
+            self.overlay.deleted.remove(&metadata.uid);
+        }
+    }
+}
+
+/// A list that has begun and is not complete. Readers see nothing of it.
+#[derive(Debug)]
+pub(super) struct List<K: Resource> {
+    listed: HashSet<Named<K>>,
+    /// What our own calls returned since it began.
+    since: Overlay<K>,
+}
+
+impl<K: Resource> Default for List<K> {
+    fn default() -> Self {
+        Self {
+            listed: HashSet::new(),
+            since: Overlay::default(),
+        }
+    }
+}
+
+impl<K: Resource> List<K> {
+    /// The list has this object.
+    pub(super) fn add(&mut self, object: Arc<K>) {
+        self.listed.replace(Named(object));
+    }
+
+    /// An own call returned this object.
+    pub(super) fn write(&mut self, object: Arc<K>) {
+        let name = &object.metadata().name;
+        let held = self.since.written.get(&**name);
+        if held.is_none_or(|held| is_newer(&*object, &**held)) {
+            self.since.written.insert(name.clone(), object);
+        }
+    }
+
+    /// An own call reported that this object is gone.
+    pub(super) fn delete(&mut self, name: &str, uid: &Uid) {
+        self.since.deleted.insert(uid.clone(), name.into());
+    }
+}
+
+/// Whether `new` may replace `held`. Versions that cannot be compared may, since
+/// they came later; one and the same state may not, since nothing would change.
+fn is_newer<K: Resource>(new: &K, held: &K) -> bool {
+    let (new, held) = (new.metadata(), held.metadata());
+    let older = new.resource_version.is_before(&held.resource_version);
+    !older && (new.resource_version != held.resource_version || new.uid != held.uid)
+}
+
+/// An object, found by its name; the name is not held twice.
+#[derive(Debug)]
+struct Named<K>(Arc<K>);
+
+impl<K: Resource> Borrow<str> for Named<K> {
+    fn borrow(&self) -> &str {
+        &self.0.metadata().name
+    }
+}
+
+impl<K: Resource> Hash for Named<K> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.metadata().name.hash(state);
+    }
+}
+
+impl<K: Resource> PartialEq for Named<K> {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.metadata().name == other.0.metadata().name
+    }
+}
+
+impl<K: Resource> Eq for Named<K> {}

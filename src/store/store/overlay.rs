@@ -1,0 +1,185 @@
+//! [`Overlay`]: what our own calls returned and the watch has not come up to yet.
+//!
+//! Pure, bounded, and knows nothing of the watch: when an entry is dropped is
+//! decided in [`super::layers`], which has both.
+
+use crate::kube::types::{Resource, ResourceVersion, Uid};
+use std::borrow::Borrow;
+use std::collections::{BTreeMap, HashMap};
+use std::hash::Hash;
+use std::sync::Arc;
+
+/// How many objects that our own calls returned are kept above the base.
+pub(super) const WRITTEN_MAX: usize = 8192;
+
+/// How many objects that our own calls reported as deleted are remembered.
+pub(super) const DELETED_MAX: usize = 1024;
+
+/// Own writes ahead of the watch.
+#[derive(Clone, Debug)]
+pub(super) struct Overlay<K: Resource> {
+    /// Objects that our own calls returned, by name: of each name the newest.
+    pub(super) written: Bounded<Box<str>, Arc<K>>,
+    /// UIDs of objects that our own calls reported as deleted, and their names. The version of
+    /// the deletion is not known: a 404 carries none.
+    pub(super) deleted: Bounded<Uid, Box<str>>,
+}
+
+impl<K: Resource> Default for Overlay<K> {
+    fn default() -> Self {
+        Self {
+            written: Bounded::new(WRITTEN_MAX),
+            deleted: Bounded::new(DELETED_MAX),
+        }
+    }
+}
+
+impl<K: Resource> Overlay<K> {
+    pub(super) fn is_empty(&self) -> bool {
+        self.written.is_empty() && self.deleted.is_empty()
+    }
+
+    /// The names of the written objects that a watch at this version has passed.
+    pub(super) fn passed(&self, version: &ResourceVersion) -> Vec<Box<str>> {
+        let written = self.written.iter();
+        let passed = written.filter(|(_, own)| !is_ahead(own.as_ref(), version));
+        passed.map(|(name, _)| name.clone()).collect()
+    }
+}
+
+/// Whether a watch at this version has not shown that object yet. Before the first list nothing
+/// has been shown; versions that cannot be compared count as shown.
+pub(super) fn is_ahead<K: Resource>(own: &K, version: &ResourceVersion) -> bool {
+    version.is_empty() || version.is_before(&own.metadata().resource_version)
+}
+
+/// A map of at most `max` entries; the one inserted longest ago gives way to a new one.
+#[derive(Clone, Debug)]
+pub(super) struct Bounded<N, V> {
+    entries: HashMap<N, (u64, V)>,
+    /// Which was inserted when, oldest first.
+    order: BTreeMap<u64, N>,
+    inserted: u64,
+    evicted: u64,
+    max: usize,
+}
+
+impl<N: Clone + Eq + Hash, V> Bounded<N, V> {
+    pub(super) fn new(max: usize) -> Self {
+        Self {
+            entries: HashMap::new(),
+            order: BTreeMap::new(),
+            inserted: 0,
+            evicted: 0,
+            max,
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    pub(super) fn get<Q>(&self, name: &Q) -> Option<&V>
+    where
+        N: Borrow<Q>,
+        Q: ?Sized + Eq + Hash,
+    {
+        self.entries.get(name).map(|(_, value)| value)
+    }
+
+    /// How many gave way so far.
+    pub(super) fn evicted(&self) -> u64 {
+        self.evicted
+    }
+
+    /// In no order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&N, &V)> {
+        self.entries.iter().map(|(name, (_, value))| (name, value))
+    }
+
+    /// Puts an entry in as the newest; returns the oldest where that is one too many.
+    pub(super) fn insert(&mut self, name: N, value: V) -> Option<(N, V)> {
+        self.remove(&name);
+        let oldest = if self.entries.len() < self.max {
+            None
+        } else {
+            self.evicted += 1;
+            let oldest = self.order.values().next().cloned();
+            oldest.and_then(|oldest| Some((oldest.clone(), self.remove(&oldest)?)))
+        };
+        self.inserted += 1;
+        self.order.insert(self.inserted, name.clone());
+        self.entries.insert(name, (self.inserted, value));
+        oldest
+    }
+
+    pub(super) fn remove<Q>(&mut self, name: &Q) -> Option<V>
+    where
+        N: Borrow<Q>,
+        Q: ?Sized + Eq + Hash,
+    {
+        let (inserted, value) = self.entries.remove(name)?;
+        self.order.remove(&inserted);
+        Some(value)
+    }
+
+    pub(super) fn retain(&mut self, keep: impl Fn(&N, &V) -> bool) {
+        let order = &mut self.order;
+        self.entries.retain(|name, (inserted, value)| {
+            let keeps = keep(name, value);
+            if !keeps {
+                order.remove(inserted);
+            }
+            keeps
+        });
+    }
+
+    /// For tests: as if one more had been inserted than there is room for.
+    #[cfg(test)]
+    pub(super) fn break_bound(&mut self) {
+        self.max = 0;
+    }
+
+    /// Whether the bound holds, and entries and their order agree.
+    pub(super) fn is_sound(&self) -> bool {
+        let in_order = |(name, (inserted, _)): (&N, &(u64, V))| {
+            self.order.get(inserted).is_some_and(|other| other == name)
+        };
+        self.entries.len() <= self.max
+            && self.entries.len() == self.order.len()
+            && self.entries.iter().all(in_order)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Bounded;
+
+    #[track_caller]
+    fn check(bounded: &Bounded<&str, u32>, expected: &[&str]) {
+        assert!(bounded.is_sound());
+        let order: Vec<_> = bounded.order.values().copied().collect();
+        assert_eq!(order, expected);
+    }
+
+    #[test]
+    fn the_oldest_gives_way_and_the_order_survives_removals() {
+        let mut bounded = Bounded::new(3);
+        for (value, name) in ["a", "b", "c"].into_iter().enumerate() {
+            assert_eq!(bounded.insert(name, value as u32), None);
+        }
+        check(&bounded, &["a", "b", "c"]);
+        // Removed and inserted again, `a` is the newest, and is not evicted as the oldest.
+        assert_eq!(bounded.remove("a"), Some(0));
+        assert_eq!(bounded.insert("a", 7), None);
+        check(&bounded, &["b", "c", "a"]);
+        assert_eq!(bounded.insert("d", 8), Some(("b", 1)));
+        assert_eq!(bounded.get("a"), Some(&7));
+        // What is there already takes nobody's place.
+        assert_eq!(bounded.insert("c", 9), None);
+        check(&bounded, &["a", "d", "c"]);
+        bounded.retain(|_, value| *value > 7);
+        check(&bounded, &["d", "c"]);
+        assert_eq!(bounded.evicted(), 1);
+    }
+}

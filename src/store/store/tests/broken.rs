@@ -1,0 +1,74 @@
+//! Stores that are broken on purpose: `check` says what is wrong, in a release build, too.
+
+use super::*;
+
+/// A sound store: `a` and `b` of the watch, `c` of an own write, `b` deleted by an own call.
+fn sound() -> (Writer<Pod>, Store<Pod>) {
+    let (writer, store) = synced(&[("a", "1", "4"), ("b", "2", "5")], "6");
+    let _ = writer.own_write(pod("c", "3", "9"));
+    let _ = writer.own_delete("b", &"2".into());
+    (writer.0, store)
+}
+
+#[track_caller]
+fn found(expected: &str, breaks: impl FnOnce(&mut State<Pod>)) {
+    let (writer, store) = sound();
+    assert_eq!(store.check(), Ok(()));
+    breaks(&mut writer.state());
+    let broken = store.check().unwrap_err();
+    assert!(broken.contains(expected), "{broken}");
+}
+
+#[test]
+fn an_index_that_does_not_agree_is_found() {
+    let b = || Arc::new(pod("b", "2", "5"));
+    found("the index has 3 objects, not 2", |state| {
+        state.index.add(&b());
+    });
+    found("the index lacks \"a\"", |state| {
+        let a = state.layers.get("a").unwrap().clone();
+        state.index.remove(&a);
+    });
+    found("the index lacks \"a\"", |state| {
+        // The same state in another place of memory: it would be there twice.
+        let a = Arc::new(pod("a", "1", "4"));
+        state.layers.force(a);
+    });
+}
+
+#[test]
+fn half_a_list_that_shows_is_found() {
+    found("version 7, of half a list", |state| {
+        let early = Arc::new(pod("d", "4", "7"));
+        state.index.add(&early);
+        state.layers.force(early);
+    });
+    found("the overlay has another", |state| {
+        let early = Arc::new(pod("d", "4", "7"));
+        let _ = state.layers.overlay().written.insert("e".into(), early);
+    });
+}
+
+#[test]
+fn an_overlay_that_the_watch_has_passed_is_found() {
+    found("passed the own write of \"c\"", |state| {
+        state.version = "9".into();
+    });
+    found("passed the own deletion of \"d\"", |state| {
+        let _ = state
+            .layers
+            .overlay()
+            .deleted
+            .insert("4".into(), "d".into());
+    });
+}
+
+#[test]
+fn a_bound_that_does_not_hold_is_found() {
+    found("beyond its bounds", |state| {
+        state.layers.overlay().deleted.break_bound();
+    });
+    let (writer, store) = sound();
+    writer.state().synced = false;
+    assert!(store.check().unwrap_err().contains("complete"));
+}

@@ -1,0 +1,347 @@
+//! A store beside an API server of one collection, in random order: lists in pages, a watch that
+//! lags, responses to own calls that come late, and an etcd that goes back.
+//!
+//! What readers must see is worked out anew after every step from the server's history
+//! ([`Model::expected`]), with nothing of the store's own ways: the state at the version that the
+//! watch has come up to, and above it what own calls returned since.
+
+use super::*;
+use std::collections::BTreeMap;
+
+const NAMES: [&str; 4] = ["a", "b", "c", "d"];
+
+/// How many steps a seed makes.
+const STEPS: usize = 400;
+
+/// SplitMix64.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        usize::try_from((z ^ (z >> 31)) % sides as u64).unwrap()
+    }
+}
+
+/// What there was at one version: UID and version of each object, by name.
+type Moment = BTreeMap<&'static str, (u64, u64)>;
+
+/// What an own call returned.
+#[derive(Clone, Debug)]
+enum Own {
+    Written(&'static str, u64, u64),
+    Deleted(&'static str, u64),
+}
+
+struct Listing {
+    at: u64,
+    listed: Moment,
+    rest: Vec<(&'static str, u64, u64)>,
+    began: usize,
+}
+
+struct Model {
+    dice: Dice,
+    writer: Checked,
+    store: Store<Pod>,
+    /// What there was at version 0, 1, 2, …
+    history: Vec<Moment>,
+    uids: u64,
+    /// The version that the watch has come up to, once a list was complete.
+    seen: Option<u64>,
+    /// What there was at that version.
+    base: Moment,
+    listing: Option<Listing>,
+    /// Whether etcd has gone back since the last list: until the next one nobody knows what is true.
+    restored: bool,
+    /// Responses that have not arrived.
+    under_way: Vec<Own>,
+    /// Responses that have arrived.
+    arrived: Vec<Own>,
+    /// Of those, the first that counts above the base, and the first deletion that does.
+    since: (usize, usize),
+    /// What the changes that were returned add up to.
+    mirror: BTreeMap<String, (String, String)>,
+    /// What has happened, for the case that something is wrong.
+    story: Vec<String>,
+}
+
+impl Model {
+    fn new(seed: u64) -> Self {
+        let (writer, store) = unsynced();
+        Self {
+            dice: Dice(seed),
+            writer,
+            store,
+            // Version 0 stands for none.
+            history: vec![Moment::new(); 2],
+            uids: 0,
+            seen: None,
+            base: Moment::new(),
+            listing: None,
+            restored: false,
+            under_way: Vec::new(),
+            arrived: Vec::new(),
+            since: (0, 0),
+            mirror: BTreeMap::new(),
+            story: Vec::new(),
+        }
+    }
+
+    fn version(&self) -> u64 {
+        self.history.len() as u64 - 1
+    }
+
+    fn at(&self, version: u64) -> &Moment {
+        &self.history[usize::try_from(version).unwrap()]
+    }
+
+    /// Something is created, changed or deleted, by us or by others.
+    fn write(&mut self) {
+        let name = NAMES[self.dice.roll(NAMES.len())];
+        let mut now = self.at(self.version()).clone();
+        let version = self.version() + 1;
+        let ours = self.dice.roll(2) == 0;
+        let own = match now.get(name).copied() {
+            Some((uid, _)) if self.dice.roll(3) == 0 => {
+                now.remove(name);
+                Own::Deleted(name, uid)
+            }
+            held => {
+                self.uids += u64::from(held.is_none());
+                let uid = held.map_or(self.uids, |(uid, _)| uid);
+                now.insert(name, (uid, version));
+                Own::Written(name, uid, version)
+            }
+        };
+        self.history.push(now);
+        if ours {
+            self.under_way.push(own);
+        }
+    }
+
+    /// The response to an own call arrives; calls overtake each other.
+    fn arrive(&mut self) {
+        if self.under_way.is_empty() {
+            return;
+        }
+        let at = self.dice.roll(self.under_way.len());
+        // That something is gone is heard only of what was known.
+        if let Own::Deleted(name, uid) = self.under_way[at]
+            && !self.knows(name, uid)
+        {
+            return;
+        }
+        let own = self.under_way.swap_remove(at);
+        self.arrived.push(own.clone());
+        self.story.push(format!("response: {own:?}"));
+        let change = match own {
+            Own::Written(name, uid, version) => self.writer.own_write(object(name, uid, version)),
+            Own::Deleted(name, uid) => self.writer.own_delete(name, &uid_of(uid)),
+        };
+        self.mirror(change);
+    }
+
+    /// Whether the watch, or an own call that still counts, has shown that object.
+    fn knows(&self, name: &str, uid: u64) -> bool {
+        let shown = self.base.get(name);
+        let written = self.arrived[self.since.0..].iter().any(|own| match own {
+            Own::Written(_, other, version) => *other == uid && Some(*version) > self.seen,
+            Own::Deleted(..) => false,
+        });
+        written || shown.is_some_and(|(other, _)| *other == uid)
+    }
+
+    /// The watch shows the next version, or only that there was one.
+    fn watch(&mut self) {
+        let Some(seen) = self.seen.filter(|seen| *seen < self.version()) else {
+            return;
+        };
+        if self.listing.is_some() {
+            return;
+        }
+        let (before, after) = (self.base.clone(), self.at(seen + 1).clone());
+        let changed = NAMES
+            .into_iter()
+            .find(|name| before.get(name) != after.get(name));
+        let version = (seen + 1).to_string();
+        let event = match changed {
+            None => StoreEvent::Progress(version.as_str().into()),
+            Some(name) => match after.get(name) {
+                Some((uid, version)) => StoreEvent::Apply(object(name, *uid, *version)),
+                None => StoreEvent::Delete {
+                    name: name.into(),
+                    uid: uid_of(before[name].0),
+                    version: version.as_str().into(),
+                },
+            },
+        };
+        if let StoreEvent::Delete { uid, .. } = &event {
+            // An own call that has reported the same says nothing any more.
+            let reports = self.arrived.iter_mut();
+            reports.for_each(|own| match own {
+                Own::Deleted(_, other) if uid_of(*other) == *uid => *other = 0,
+                _ => {}
+            });
+        }
+        self.story
+            .push(format!("watch at {version}: {changed:?} in {after:?}"));
+        (self.seen, self.base) = (Some(seen + 1), after);
+        let changes = self.writer.apply(event);
+        self.mirror(changes);
+    }
+
+    /// A list begins, goes on, or is complete.
+    fn list(&mut self) {
+        let Some(listing) = &mut self.listing else {
+            assert!(self.writer.apply(StoreEvent::Init).is_empty());
+            let at = self.version();
+            let listed = self.at(at).clone();
+            self.story.push(format!("list begins at {at}"));
+            let rest = listed.iter();
+            self.listing = Some(Listing {
+                at,
+                rest: rest.map(|(name, held)| (*name, held.0, held.1)).collect(),
+                listed,
+                began: self.arrived.len(),
+            });
+            return;
+        };
+        if let Some((name, uid, version)) = listing.rest.pop() {
+            let event = StoreEvent::InitApply(object(name, uid, version));
+            assert!(self.writer.apply(event).is_empty());
+            return;
+        }
+        let (at, began, listed) = (listing.at, listing.began, listing.listed.clone());
+        self.listing = None;
+        self.story.push(format!("list at {at}: {listed:?}"));
+        if self.seen.is_some_and(|seen| at < seen) {
+            self.since.0 = began;
+        }
+        self.since.1 = began;
+        self.restored = false;
+        (self.seen, self.base) = (Some(at), listed);
+        let done = StoreEvent::InitDone(at.to_string().as_str().into());
+        let changes = self.writer.apply(done);
+        self.mirror(changes);
+    }
+
+    /// etcd is restored from a copy that is older than the cache; no response of before arrives
+    /// after, and the watch is over: a list follows.
+    fn restore(&mut self) {
+        let Some(seen) = self.seen.and_then(|seen| usize::try_from(seen).ok()) else {
+            return;
+        };
+        if seen < 2 {
+            return;
+        }
+        let back = 1 + self.dice.roll(seen.min(self.history.len()) - 1);
+        self.history.truncate(back + 1);
+        self.under_way.clear();
+        self.restored = true;
+        self.listing = None;
+        self.list();
+    }
+
+    fn mirror(&mut self, changes: impl IntoIterator<Item = Change<Pod>>) {
+        for change in changes {
+            let name = change.object().metadata.name.to_string();
+            let shown = change.new.map(|new| shown(&new));
+            let held = match shown {
+                Some(shown) => self.mirror.insert(name, shown),
+                None => self.mirror.remove(&name),
+            };
+            assert_eq!(held, change.old.map(|old| self::shown(&old)));
+        }
+    }
+
+    /// What readers are to see.
+    fn expected(&self) -> BTreeMap<String, (String, String)> {
+        let mut expected = self.base.clone();
+        for own in &self.arrived[self.since.0..] {
+            if let Own::Written(name, uid, version) = own
+                && self.seen.is_none_or(|seen| seen < *version)
+            {
+                let held = expected.entry(name).or_insert((*uid, *version));
+                *held = if held.1 <= *version {
+                    (*uid, *version)
+                } else {
+                    *held
+                };
+            }
+        }
+        for own in &self.arrived[self.since.1..] {
+            if let Own::Deleted(name, uid) = own
+                && expected.get(name).is_some_and(|held| held.0 == *uid)
+            {
+                expected.remove(name);
+            }
+        }
+        let text = |(name, (uid, version)): (&str, (u64, u64))| {
+            (name.to_owned(), (uid.to_string(), version.to_string()))
+        };
+        expected.into_iter().map(text).collect()
+    }
+
+    fn step(&mut self) {
+        match self.dice.roll(100) {
+            0..30 => self.write(),
+            30..55 => self.arrive(),
+            55..85 => self.watch(),
+            85..99 if self.listing.is_some() || self.seen.is_none() => self.list(),
+            85..87 => self.list(),
+            99 if self.dice.roll(4) == 0 => self.restore(),
+            _ => {}
+        }
+    }
+
+    #[track_caller]
+    fn check(&self) {
+        let seen = self.store.snapshot();
+        let seen = seen
+            .iter()
+            .map(|pod| (pod.metadata.name.to_string(), shown(pod)));
+        let seen: BTreeMap<_, _> = seen.collect();
+        if !self.restored {
+            assert_eq!(seen, self.expected());
+        }
+        assert_eq!(seen, self.mirror);
+        assert_eq!(self.store.is_synced(), self.seen.is_some());
+    }
+}
+
+fn object(name: &str, uid: u64, version: u64) -> Pod {
+    pod(name, &uid.to_string(), &version.to_string())
+}
+
+fn uid_of(uid: u64) -> Uid {
+    uid.to_string().as_str().into()
+}
+
+fn shown(pod: &Pod) -> (String, String) {
+    let metadata = &pod.metadata;
+    (
+        metadata.uid.to_string(),
+        metadata.resource_version.to_string(),
+    )
+}
+
+#[test]
+fn readers_see_the_watch_and_what_own_calls_returned_since() {
+    for seed in 0..200 {
+        let mut model = Model::new(seed);
+        for step in 0..STEPS {
+            let checked = std::panic::AssertUnwindSafe(|| {
+                model.step();
+                model.check();
+            });
+            if let Err(cause) = std::panic::catch_unwind(checked) {
+                eprintln!("{}\nseed {seed}, step {step}", model.story.join("\n"));
+                std::panic::resume_unwind(cause);
+            }
+        }
+    }
+}
