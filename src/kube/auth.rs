@@ -2,28 +2,22 @@
 //!
 //! Three ways, in this order: inside a pod, the service account; else the file
 //! that `KUBECONFIG` names; else `~/.kube/config`. What a kubeconfig means is in
-//! [`super::kubeconfig`]; sending is in [`super::transport`]. Tokens are read
-//! here and handed out per request; they appear in no log line and no error.
+//! [`super::kubeconfig`]; keeping credentials fresh is in the file `credentials.rs`,
+//! running an exec plugin in `exec.rs`; sending is in [`super::transport`]. Tokens
+//! appear in no log line and no error.
 
-use super::kubeconfig::{self, Exec, Login, Secret, Source};
-use crate::clock::Clock;
+use super::kubeconfig::{self, Login, Secret, Source};
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
 
+mod credentials;
 mod exec;
+
+pub use credentials::{Credentials, Proof};
 
 /// Where Kubernetes mounts the service account of a pod.
 pub const SERVICE_ACCOUNT_DIR: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
-
-/// A token file is read again when this much time has passed since the last time.
-/// Kubernetes rotates tokens long before they expire; client-go reads as often.
-const TOKEN_REREAD_SECS: u64 = 60;
-
-/// Credentials of an exec plugin are renewed this long before they expire.
-const EXPIRY_MARGIN_SECS: u64 = 10;
 
 /// Longest token or certificate file that is read, in bytes.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
@@ -378,139 +372,6 @@ pub struct ClientIdentity {
 impl fmt::Debug for ClientIdentity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ClientIdentity(…)")
-    }
-}
-
-/// What proves who we are, at one moment.
-#[derive(Clone, Debug, Default)]
-pub struct Proof {
-    /// Goes into the header `Authorization: Bearer …`.
-    pub token: Option<Arc<Secret>>,
-    /// Of an exec plugin; that of a kubeconfig is not in here.
-    pub certificate: Option<Arc<ClientIdentity>>,
-    /// Another number means another proof.
-    pub generation: u64,
-}
-
-/// Our credentials, kept fresh; shared by all connections.
-#[derive(Debug)]
-pub struct Credentials {
-    cluster: Cluster,
-    clock: Arc<dyn Clock>,
-    held: Mutex<Held>,
-}
-
-#[derive(Debug, Default)]
-struct Held {
-    proof: Option<Proof>,
-    read_at: Option<Instant>,
-    expires: Option<SystemTime>,
-    failing: bool,
-}
-
-impl Credentials {
-    /// Those of that cluster; nothing is read before it is needed.
-    #[must_use]
-    pub fn new(cluster: &Cluster, clock: Arc<dyn Clock>) -> Self {
-        Self {
-            cluster: cluster.clone(),
-            clock,
-            held: Mutex::default(),
-        }
-    }
-
-    /// What to prove ourselves with now. A token file is read at most every
-    /// minute, a plugin runs when what it gave is about to expire; what was good
-    /// stays in use while reading fails (said once).
-    ///
-    /// # Errors
-    /// A sentence, when there never was anything to use.
-    pub fn current(&self) -> Result<Proof, String> {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        match &held.proof {
-            Some(proof) if !self.is_stale(&held) => Ok(proof.clone()),
-            _ => self.read(&mut held),
-        }
-    }
-
-    /// The API server has refused `used`: reads anew, unless somebody else has done so already.
-    ///
-    /// # Errors
-    /// As [`Self::current`].
-    pub fn renew(&self, used: &Proof) -> Result<Proof, String> {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        match &held.proof {
-            Some(proof) if proof.generation != used.generation => Ok(proof.clone()),
-            _ => self.read(&mut held),
-        }
-    }
-
-    fn is_stale(&self, held: &Held) -> bool {
-        let reread = Duration::from_secs(TOKEN_REREAD_SECS);
-        let read_ago = held
-            .read_at
-            .map(|at| self.clock.now().saturating_duration_since(at));
-        match &self.cluster.login {
-            Login::Anonymous | Login::Token(_) => false,
-            Login::TokenFile(_) => read_ago.is_none_or(|ago| ago >= reread),
-            Login::Exec(_) => held.expires.is_some_and(|expires| {
-                self.clock.wall_now() + Duration::from_secs(EXPIRY_MARGIN_SECS) >= expires
-            }),
-        }
-    }
-
-    fn read(&self, held: &mut Held) -> Result<Proof, String> {
-        let read = match &self.cluster.login {
-            Login::Anonymous => Ok(exec::Given::default()),
-            Login::Token(token) => check_token(token.0.clone())
-                .map(exec::Given::token)
-                .map_err(|why| format!("the token of the {} {why}", self.cluster.origin)),
-            Login::TokenFile(path) => read_token(path).map(exec::Given::token),
-            Login::Exec(plugin) => self.run(plugin),
-        };
-        held.read_at = Some(self.clock.now());
-        match (read, &held.proof) {
-            (Ok(given), old) => {
-                let generation = generation_after(old.as_ref(), &given);
-                let token = given.token.map(Arc::new);
-                let certificate = given.certificate.map(Arc::new);
-                let proof = Proof {
-                    token,
-                    certificate,
-                    generation,
-                };
-                if std::mem::take(&mut held.failing) {
-                    log::info!("credentials can be read again");
-                }
-                held.expires = given.expires;
-                held.proof = Some(proof.clone());
-                Ok(proof)
-            }
-            (Err(error), Some(old)) => {
-                let old = old.clone();
-                if !std::mem::replace(&mut held.failing, true) {
-                    log::error!("keeping the last good credentials: {error}");
-                }
-                Ok(old)
-            }
-            (Err(error), None) => Err(error),
-        }
-    }
-
-    fn run(&self, plugin: &Exec) -> Result<exec::Given, String> {
-        exec::run(plugin, &self.cluster)
-    }
-}
-
-/// Counts up when what was read differs from what is held.
-fn generation_after(old: Option<&Proof>, given: &exec::Given) -> u64 {
-    match old {
-        None => 1,
-        Some(old) => {
-            let same = old.token.as_deref() == given.token.as_ref()
-                && old.certificate.as_deref() == given.certificate.as_ref();
-            old.generation + u64::from(!same)
-        }
     }
 }
 

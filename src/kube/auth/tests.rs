@@ -1,8 +1,14 @@
 //! Finding the cluster and keeping credentials fresh, in a folder of its own.
 
 use super::*;
-use crate::clock::SystemClock;
+use crate::clock::{Clock, SystemClock};
+use crate::kube::kubeconfig::Exec;
+use std::process::Command;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
 
 /// A folder for one test, gone afterwards.
 struct Folder(PathBuf);
@@ -282,6 +288,69 @@ fn an_exec_plugin_gives_tokens_until_they_expire() {
     assert_eq!(token(&credentials.current().unwrap()), "abc-1");
     clock.turn(1);
     assert_eq!(token(&credentials.current().unwrap()), "abc-2");
+}
+
+/// Longest time that a test waits for another thread.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Its first run gives a token for 305 s; each later one waits until the test opens the FIFO
+/// `gate` and closes it again.
+fn credentials_behind_a_gate(folder: &Folder, clock: Arc<ManualClock>) -> Credentials {
+    let made = Command::new("mkfifo").arg(folder.0.join("gate")).status();
+    assert!(made.unwrap().success());
+    let status =
+        r#"{"token": "run-$(wc -l <count)", "expirationTimestamp": "2027-01-15T08:05:05Z"}"#;
+    let script = format!(
+        "cd {}; [ -e count ] && cat gate; echo >>count; {}",
+        folder.0.display(),
+        printing(status)
+    );
+    Credentials::new(&cluster(Login::Exec(plugin(&script))), clock)
+}
+
+#[test]
+fn while_a_plugin_runs_others_go_on_with_what_is_still_good() {
+    let (folder, clock) = (Folder::new(), clock());
+    let credentials = credentials_behind_a_gate(&folder, clock.clone());
+    assert_eq!(token(&credentials.current().unwrap()), "run-1");
+    clock.turn(300);
+    thread::scope(|scope| {
+        let reader = scope.spawn(|| credentials.current().unwrap());
+        // Opened once the plugin has opened its end: it runs.
+        let gate = fs::OpenOptions::new()
+            .write(true)
+            .open(folder.0.join("gate"));
+        let (sender, receiver) = channel();
+        let credentials = &credentials;
+        scope.spawn(move || sender.send(credentials.current().unwrap()).unwrap());
+        let other = receiver.recv_timeout(PATIENCE);
+        drop(gate.unwrap());
+        assert_eq!(token(&other.expect("nobody waits for a plugin")), "run-1");
+        assert_eq!(token(&reader.join().unwrap()), "run-2");
+    });
+    assert_eq!(
+        token(&credentials.renew(&Proof::default()).unwrap()),
+        "run-2"
+    );
+}
+
+#[test]
+fn whoever_needs_other_credentials_waits_for_the_one_plugin_that_runs() {
+    let (folder, clock) = (Folder::new(), clock());
+    let credentials = credentials_behind_a_gate(&folder, clock);
+    let refused = credentials.current().unwrap();
+    thread::scope(|scope| {
+        let renew = || credentials.renew(&refused).unwrap();
+        let readers = [scope.spawn(renew), scope.spawn(renew), scope.spawn(renew)];
+        drop(
+            fs::OpenOptions::new()
+                .write(true)
+                .open(folder.0.join("gate")),
+        );
+        for reader in readers {
+            assert_eq!(token(&reader.join().unwrap()), "run-2");
+        }
+    });
 }
 
 #[test]
