@@ -1,13 +1,12 @@
-//! Time as a value: whoever needs the time is given a [`Clock`].
+//! Time as a parameter: code that needs the time takes a [`Clock`].
 //!
-//! Nothing else in the program asks the system for the time, so tests turn a
-//! manual clock by hand and never sleep. Waiting is not here: threads wait on
-//! what wakes them (a channel, a poller, [`crate::shutdown::Stop`]).
+//! Nothing else reads the system's clock, so tests advance a manual clock and never sleep. Waiting does
+//! not belong here: threads wait on a channel, a poller or a [`crate::shutdown::Stop`].
 
 use std::fmt;
 use std::time::{Instant, SystemTime};
 
-/// Where the time comes from.
+/// A source of time.
 pub trait Clock: fmt::Debug + Send + Sync {
     /// Monotonic time, for deadlines and durations.
     fn now(&self) -> Instant;

@@ -1,9 +1,8 @@
 //! Settings: from environment variables and flags to a checked [`Config`].
 //!
-//! Pure: it gets the environment and the arguments as values. Which settings there are
-//! stands in one table, [`SETTINGS`]; here they are read.
-//! All problems are collected, so that they are told at once and not one a restart.
-//! What the values mean is decided where they are used.
+//! Pure: the environment and the arguments are parameters. The table [`SETTINGS`] lists the settings;
+//! this file parses and checks them, and collects all problems, so that they are reported at once and
+//! not one per restart. What a value means is decided where it is used, not here.
 
 mod auth;
 mod settings;
@@ -21,32 +20,32 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// What was asked of the program.
+/// The command to run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// Run the service.
+    /// Runs the service.
     Serve(Box<Config>),
-    /// Look whether all that the service needs is there, or at these files alone, and end.
+    /// Checks the permissions and templates of the cluster, or only these files.
     Check(Box<Config>, Vec<String>),
-    /// Print the help and end.
+    /// Prints the help.
     Help,
-    /// Print the version and end.
+    /// Prints the version.
     Version,
 }
 
-/// How log lines look.
+/// Format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
-    /// For people.
+    /// Human-readable.
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
 /// The checked settings of a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Namespace, where one was named.
+    /// Namespace, if one is configured.
     pub namespace: Option<String>,
     /// Label selector of the template ConfigMaps.
     pub configmap_selector: String,
@@ -54,19 +53,19 @@ pub struct Config {
     pub listen: IpAddr,
     /// Port to listen on; 0 lets the system choose.
     pub port: u16,
-    /// Certificate and key, where the port is HTTPS.
+    /// Certificate and key; `None` means plain HTTP.
     pub tls: Option<TlsFiles>,
-    /// Where the cluster is described, as the environment says.
+    /// Where to find the API server.
     pub cluster: ClusterSources,
-    /// Wait of a request that does not say how long.
+    /// Wait of a request that does not specify one.
     pub start_wait: Duration,
     /// Longest wait of a request.
     pub start_wait_max: Duration,
-    /// How long a start may be held up by what, where a template does not say.
+    /// Time allowed per phase of a start, unless the template overrides it.
     pub start_budgets: Budgets,
-    /// How long requests are accepted after SIGTERM.
+    /// How long requests are still accepted after SIGTERM.
     pub drain_delay: Duration,
-    /// When the program ends after SIGTERM at the latest.
+    /// Longest time from SIGTERM until the process exits.
     pub drain: Duration,
     /// Interval between two lists of a resource that the service account may not watch.
     pub poll: Duration,
@@ -74,59 +73,59 @@ pub struct Config {
     pub io_threads: usize,
     /// Threads that call Kubernetes.
     pub workers: usize,
-    /// Requests that may wait at the same time.
+    /// Maximum number of waiting requests.
     pub parked_max: usize,
-    /// Requests that may wait for one instance at the same time.
+    /// Maximum number of requests that wait for the same instance.
     pub parked_per_key_max: usize,
-    /// Bounds of the HTTP front.
+    /// Limits of the HTTP server.
     pub front: FrontLimits,
-    /// How callers are known.
+    /// How callers are authenticated.
     pub auth: Auth,
-    /// Wrong tokens of one peer address in a minute.
+    /// Wrong tokens allowed per minute and peer address.
     pub auth_failures_max: usize,
     /// Log filter in env_logger's syntax.
     pub log_filter: String,
-    /// How log lines look.
+    /// Format of log lines.
     pub log_format: LogFormat,
-    /// Where traces go, if anywhere.
+    /// Settings of tracing; `None` means off.
     pub traces: Option<crate::traces::Settings>,
 }
 
-/// The files that make the port HTTPS.
+/// The files for HTTPS.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsFiles {
-    /// `TLS_CERT`: the certificate and its chain.
+    /// `TLS_CERT`: the certificate chain, PEM.
     pub certificate: PathBuf,
-    /// `TLS_KEY`: its key.
+    /// `TLS_KEY`: the private key, PEM.
     pub key: PathBuf,
 }
 
-/// Bounds of connections and requests.
+/// Limits of connections and requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FrontLimits {
-    /// Connections at the same time.
+    /// Maximum number of open connections.
     pub connections_max: usize,
-    /// Connections of one peer address at the same time.
+    /// Maximum number of open connections per peer address.
     pub connections_per_peer_max: usize,
     /// How long a connection may be idle.
     pub idle_timeout: Duration,
-    /// How long a head may take.
+    /// How long receiving a head may take.
     pub head_timeout: Duration,
-    /// Bytes of a head.
+    /// Maximum size of a head, in bytes.
     pub head_bytes_max: usize,
-    /// Header lines of a head.
+    /// Maximum number of header lines.
     pub headers_max: usize,
-    /// How long a body may take.
+    /// How long receiving a body may take.
     pub body_timeout: Duration,
-    /// Bytes of a body.
+    /// Maximum size of a body, in bytes.
     pub body_bytes_max: usize,
 }
 
-/// The environment's words on where the API server is; [`crate::kube::auth`] makes sense of them.
+/// The variables that locate the API server; [`crate::kube::auth`] interprets them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClusterSources {
-    /// `KUBERNETES_SERVICE_HOST`: set inside a cluster; left out where the kubeconfig was named
-    /// by flag, which wins over being inside a cluster.
+    /// `KUBERNETES_SERVICE_HOST`: set inside a cluster; `None` if the flag `--kubeconfig` is
+    /// given, which takes precedence over being inside a cluster.
     pub service_host: Option<String>,
     /// `KUBERNETES_SERVICE_PORT`.
     pub service_port: Option<String>,
@@ -136,7 +135,7 @@ pub struct ClusterSources {
     pub home: Option<String>,
 }
 
-/// One thing that is wrong with the settings.
+/// One problem of the settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem(String);
 
@@ -146,14 +145,14 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Variables that are read although they are no settings of ours.
+/// Variables that are read in addition to [`SETTINGS`].
 const SURROUNDINGS: [&str; 3] = ["KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT", "HOME"];
 
-/// As [`parse`], from what the system passed to the program, which need not be UTF-8.
+/// As [`parse`], from the operating system's strings, which need not be UTF-8.
 ///
 /// # Errors
-/// As [`parse`]; where an argument or a variable that we read is not UTF-8, those alone. Other
-/// variables are not ours to judge.
+/// As [`parse`]; if an argument or a variable that is read is not UTF-8, only those problems. Other
+/// variables are ignored.
 pub fn parse_os(
     arguments: impl IntoIterator<Item = OsString>,
     environment: impl IntoIterator<Item = (OsString, OsString)>,
@@ -192,10 +191,11 @@ pub fn parse_os(
     }
 }
 
-/// Reads arguments (without the program's name) and environment; a flag wins over its variable.
+/// Reads arguments (without the program's name) and environment; a flag takes precedence over its
+/// variable.
 ///
 /// # Errors
-/// Every problem that was found, in the order of the table.
+/// All problems, in the order of the table.
 pub fn parse<I>(
     arguments: I,
     environment: &BTreeMap<String, String>,
@@ -237,7 +237,7 @@ enum Flags {
     Values(BTreeMap<&'static str, String>),
 }
 
-/// What does not begin with a hyphen goes to `files`, where files may be named.
+/// Arguments without a leading hyphen go to `files`, if the command takes files.
 fn parse_flags(
     mut arguments: impl Iterator<Item = String>,
     mut files: Option<&mut Vec<String>>,
@@ -272,7 +272,7 @@ fn parse_flags(
     Flags::Values(values)
 }
 
-/// Looks up settings and keeps the problems met on the way.
+/// Looks up settings and collects their problems.
 struct Reader<'a> {
     flags: &'a BTreeMap<&'static str, String>,
     environment: &'a BTreeMap<String, String>,
@@ -455,12 +455,12 @@ impl Reader<'_> {
     }
 
     fn log_filter(&mut self) -> String {
-        // What libraries say below a warning is of no use to an operator.
+        // Messages of libraries below a warning do not help operators.
         let of_us = |level: &str| format!("warn,config_controller={level}");
         let level = self.text("LOG_LEVEL");
         let filter = match level.to_ascii_lowercase().as_str() {
             level @ ("error" | "warn" | "info" | "debug") => of_us(level),
-            // The original's deployments may carry Python's names for levels.
+            // Deployments of 2.7.1 may use Python's names of levels.
             "warning" => of_us("warn"),
             _ => {
                 self.problem(
@@ -523,7 +523,7 @@ pub fn help() -> String {
     text
 }
 
-/// What the program's exit codes mean.
+/// Exit codes and their meaning.
 pub const EXIT_CODES: &[(u8, &str)] = &[
     (
         0,
@@ -540,7 +540,7 @@ pub const EXIT_CODES: &[(u8, &str)] = &[
     (3, "an essential thread died; restart the process"),
 ];
 
-/// The address that stands for all addresses of both families.
+/// The wildcard address `::`, which also accepts IPv4.
 pub const ALL_ADDRESSES: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
 
 #[cfg(test)]

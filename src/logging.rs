@@ -1,8 +1,8 @@
-//! The log: one line an event on standard error, as text or as JSON.
+//! The log: one line per event on standard error, as text or as JSON.
 //!
-//! env_logger filters and writes; here is only what a line looks like. Text that came from
-//! outside is escaped, so that nobody can forge a line, and what follows `Bearer ` is hidden.
-//! Trace is compiled out, since the HTTP client's trace shows tokens.
+//! env_logger filters and writes; this file only formats a line. Control characters are escaped, so that
+//! untrusted text cannot forge a line, and the token after `Bearer ` is hidden. The trace level is
+//! compiled out, because the HTTP client logs tokens at that level.
 
 use crate::config::LogFormat;
 use jiff::Timestamp;
@@ -22,7 +22,7 @@ pub fn init(filter: &str, format: LogFormat) {
         };
         out.write_all(line.render(format).as_bytes())
     });
-    // Only tests call this twice in a process, and there the first logger is as good.
+    // Only tests call this twice in a process; they can use the first logger.
     let _ = builder.try_init();
 }
 
@@ -54,21 +54,21 @@ impl Line<'_> {
     }
 }
 
-/// Whether a character does something to a terminal or a reader instead of being shown:
-/// controls, line and paragraph separators, changes of the direction of writing.
-fn acts(c: char) -> bool {
+/// Whether a character controls a terminal or the layout of text: control characters, line and paragraph
+/// separators, changes of the text direction.
+fn is_control(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// JSON escapes what is below space by itself; the rest of what acts as JSON has it.
+/// Escapes as JSON does; serde_json itself escapes only characters below the space.
 fn escape_json(object: &str) -> Cow<'_, str> {
-    if !object.contains(acts) {
+    if !object.contains(is_control) {
         return Cow::Borrowed(object);
     }
     let mut escaped = String::with_capacity(object.len() + 16);
     for c in object.chars() {
-        if acts(c) {
+        if is_control(c) {
             write!(escaped, "\\u{:04x}", u32::from(c))
                 .expect("a String takes all that is written to it");
         } else {
@@ -78,14 +78,14 @@ fn escape_json(object: &str) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
-/// What acts as escapes: a line of the log is one event.
+/// Replaces control characters with their escapes, so that one event stays on one line.
 fn escape(text: &str) -> Cow<'_, str> {
-    if !text.contains(acts) {
+    if !text.contains(is_control) {
         return Cow::Borrowed(text);
     }
     let mut escaped = String::with_capacity(text.len() + 16);
     for c in text.chars() {
-        if acts(c) {
+        if is_control(c) {
             write!(escaped, "{}", c.escape_default())
                 .expect("a String takes all that is written to it");
         } else {
@@ -95,10 +95,10 @@ fn escape(text: &str) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
-/// Hides the token after each `Bearer `, whatever its case.
+/// Hides the token after each `Bearer `, in upper or lower case.
 fn redact(text: &str) -> Cow<'_, str> {
     const SCHEME: &str = "bearer ";
-    // ASCII lower case keeps every byte where it is.
+    // ASCII lower case keeps byte offsets.
     let lower = text.to_ascii_lowercase();
     if !lower.contains(SCHEME) {
         return Cow::Borrowed(text);

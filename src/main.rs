@@ -1,5 +1,5 @@
-//! The program: reads its arguments and environment, runs the service, and says by its
-//! exit code how that went. The codes are listed in `config::EXIT_CODES`.
+//! The program: parses arguments and environment, runs the command, and returns an exit code, one of
+//! `config::EXIT_CODES`. Everything else is in the library, where tests can reach it.
 
 use config_controller::clock::{Clock, SystemClock};
 use config_controller::config::Config;
@@ -38,7 +38,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Prints what is found, and says by the exit code whether something has to be mended.
+/// Prints the table of `check`; the exit code is 1 if something must be fixed.
 fn checked(config: &Config, files: &[String]) -> ExitCode {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let report = if files.is_empty() {

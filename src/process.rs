@@ -1,28 +1,28 @@
-//! What the system says of this process: the usual `process_*` of Prometheus.
+//! CPU time, memory, threads and open files of this process, for Prometheus' usual `process_*` metrics.
 //!
-//! Read from `/proc`; where there is none, nothing is said. What the numbers are
-//! called is known in [`crate::metrics`].
+//! Read from `/proc`; on systems without it all values are `None`. The names of the metrics are in
+//! [`crate::metrics`], not here.
 
 use std::fs;
 use std::time::Duration;
 
-/// How the process is doing.
+/// Resource usage of the process.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Process {
-    /// Processor time so far.
+    /// CPU time so far, user and system.
     pub cpu: Duration,
-    /// Memory.
+    /// Resident memory, in bytes.
     pub resident_bytes: u64,
-    /// Address space.
+    /// Virtual memory, in bytes.
     pub virtual_bytes: u64,
-    /// Threads.
+    /// Number of threads.
     pub threads: u64,
-    /// When it began, after the machine did.
+    /// Start time, since the boot of the machine.
     started: Duration,
 }
 
 impl Process {
-    /// This process, now.
+    /// The current values of this process.
     #[must_use]
     pub fn read() -> Option<Self> {
         let stat = fs::read_to_string("/proc/self/stat").ok()?;
@@ -31,11 +31,11 @@ impl Process {
     }
 
     /// From `/proc/self/stat` (proc_pid_stat(5)): the second field is in parentheses and
-    /// may hold anything.
+    /// may contain any character.
     fn parse(stat: &str, ticks_a_second: u64, page_bytes: u64) -> Option<Self> {
         let (_, rest) = stat.rsplit_once(')')?;
         let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
-        // The first of `fields` is number 3 in the manual.
+        // `fields` starts with field 3 of the manual.
         let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
         let ticks = |count: u64| {
             let millis = count.saturating_mul(1000) / ticks_a_second.max(1);
@@ -50,7 +50,7 @@ impl Process {
         })
     }
 
-    /// When it began, after 1970.
+    /// Start time, since the Unix epoch.
     #[must_use]
     pub fn started(&self) -> Option<Duration> {
         let stat = fs::read_to_string("/proc/stat").ok()?;
@@ -58,24 +58,24 @@ impl Process {
     }
 }
 
-/// From `/proc/stat`: when the machine began, after 1970.
+/// Boot time of the machine, since the Unix epoch, from `/proc/stat`.
 fn boot_time(stat: &str) -> Option<Duration> {
     let line = stat.lines().find_map(|line| line.strip_prefix("btime "))?;
     line.trim().parse().ok().map(Duration::from_secs)
 }
 
-/// How many files and sockets are open.
+/// Number of open file descriptors.
 #[must_use]
 pub fn open_files() -> Option<u64> {
     let folder = "/proc/self/fd";
-    // Since Linux 6.2 the size of the folder is their number; counting 10,000 takes milliseconds.
+    // Since Linux 6.2 the size of the directory is their number; counting 10,000 takes milliseconds.
     match fs::metadata(folder).ok()?.len() {
         0 => u64::try_from(fs::read_dir(folder).ok()?.count()).ok(),
         count => Some(count),
     }
 }
 
-/// How many files and sockets may be open; `None` where there is no limit.
+/// Limit of open file descriptors; `None` if there is none.
 #[must_use]
 pub fn open_files_max() -> Option<u64> {
     rustix::process::getrlimit(rustix::process::Resource::Nofile).current

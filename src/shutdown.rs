@@ -1,13 +1,12 @@
-//! Stopping: the one place that sees signals, and the flag that threads watch.
+//! Shutdown: the only handler of signals, and the flag that threads poll or wait for.
 //!
-//! A [`Stop`] is shared by all threads of one service. It starts unset, is set
-//! once, and never goes back. What stopping means (draining, answers, exit
-//! code) is decided by [`crate::service`], not here.
+//! All threads of a service share one [`Stop`]. It is set once and never reset. What happens during a
+//! shutdown (drain, responses, exit code) is decided by [`crate::service`], not here.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-/// A flag that is set once and can be waited for; clones share it.
+/// A flag that is set once and can be waited on; clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct Stop {
     shared: Arc<(Mutex<bool>, Condvar)>,
@@ -20,7 +19,7 @@ impl Stop {
         Self::default()
     }
 
-    /// Sets the flag and wakes all who wait for it.
+    /// Sets the flag and wakes all waiting threads.
     pub fn set(&self) {
         let (flag, changed) = &*self.shared;
         *flag.lock().unwrap_or_else(PoisonError::into_inner) = true;
@@ -33,7 +32,7 @@ impl Stop {
         *self.shared.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until the flag is set, at most for `timeout`; says whether it is set.
+    /// Waits at most `timeout` for the flag; returns whether it is set.
     #[must_use]
     pub fn wait(&self, timeout: Duration) -> bool {
         let (flag, changed) = &*self.shared;
@@ -45,13 +44,12 @@ impl Stop {
     }
 }
 
-/// Watches for SIGTERM and SIGINT on a thread of its own (`signals`).
+/// Handles SIGTERM and SIGINT on a thread of its own (`signals`).
 ///
-/// The first signal calls `on_first`; the second one calls `on_second`, for an
-/// operator who does not want to wait for the drain.
+/// The first signal calls `on_first`, the second `on_second`, which lets an operator skip the drain.
 ///
 /// # Errors
-/// When the handlers or the thread cannot be set up.
+/// If the handlers or the thread cannot be set up.
 pub fn on_signals(
     on_first: impl FnOnce() + Send + 'static,
     on_second: impl FnOnce() + Send + 'static,

@@ -1,21 +1,20 @@
-//! Threads that the process cannot do without.
+//! Essential threads: if one of them panics, the process should exit.
 //!
-//! Each has a name. When one panics, that is told, and the process should end: all
-//! state is in the cluster, so a restart is the best repair. What the threads do is
-//! known where they are started.
+//! All state is in the cluster, so a restart is the simplest recovery. This file only starts a named
+//! thread and reports its panic; what to do then is decided by the caller.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 
-/// Is told, with a sentence, that a thread has died.
+/// Called with a message when a thread has panicked.
 pub type OnDeath = Arc<dyn Fn(&str) + Send + Sync>;
 
-/// Starts a thread of that name; `on_death` is told when it panics.
+/// Starts a thread of that name; calls `on_death` if it panics.
 ///
 /// # Errors
-/// When the system gives no thread.
+/// If the system cannot create a thread.
 pub fn spawn(
     name: String,
     on_death: OnDeath,
@@ -34,13 +33,16 @@ mod tests {
     use std::sync::mpsc::channel;
 
     #[test]
-    fn a_death_is_told_and_an_end_is_not() {
-        let (sender, told) = channel();
+    fn a_panic_is_reported_and_a_normal_exit_is_not() {
+        let (sender, reported) = channel();
         let on_death: OnDeath = Arc::new(move |cause| sender.send(cause.to_owned()).unwrap());
         let fine = spawn("fine".into(), Arc::clone(&on_death), || {}).unwrap();
         fine.join().unwrap();
         let ill = spawn("ill".into(), on_death, || panic!("on purpose")).unwrap();
         ill.join().unwrap();
-        assert_eq!(told.try_iter().collect::<Vec<_>>(), ["thread ill panicked"]);
+        assert_eq!(
+            reported.try_iter().collect::<Vec<_>>(),
+            ["thread ill panicked"]
+        );
     }
 }

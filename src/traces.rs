@@ -1,13 +1,13 @@
-//! Traces: what a request and a start were made of, as spans for a collector (OTLP).
+//! Tracing: requests and starts as spans, sent to a collector (OTLP).
 //!
-//! A leaf, as [`crate::metrics`] is: it knows nothing of the service, and whoever has something to
-//! tell may import it. Whose spans there are is decided where they happen ([`crate::http`] for
-//! requests, [`crate::app`] for starts); here they get numbers and times, and go. [`Traces`] is the
-//! way in; where nobody wants traces it is empty, and asking it costs one comparison.
+//! A leaf like [`crate::metrics`]: it knows nothing of the service, and every module may import it.
+//! [`crate::http`] decides on the spans of requests, [`crate::app`] on those of starts; this module
+//! gives them ids and times, and exports them. [`Traces`] is the entry point; with tracing off it is
+//! empty, and calling it costs one comparison.
 //!
-//! The crates of OpenTelemetry are named in `traces/otlp.rs` alone, the HTTP client for the
-//! collector in `traces/post.rs`; without the cargo feature `traces` neither is in the program, and
-//! `traces/off.rs` stands in their place. There are no globals.
+//! Only `traces/otlp.rs` names the crates of OpenTelemetry, only `traces/post.rs` the HTTP client for
+//! the collector. Without the cargo feature `traces` neither is compiled, and `traces/off.rs` replaces
+//! them. There are no globals.
 
 mod context;
 #[cfg(not(feature = "traces"))]
@@ -28,13 +28,13 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-/// How long the end of the service waits for the last spans to be sent.
+/// How long a shutdown waits for the last spans to be sent.
 pub const FLUSH_LONGEST: Duration = Duration::from_secs(2);
 
-/// How much of a path a span tells, in bytes; a head may be a hundred times longer.
+/// Maximum length of a path in a span, in bytes; longer ones are cut.
 pub const PATH_BYTES_MAX: usize = 256;
 
-/// Where traces go, if anywhere; clones lead to the same place.
+/// The exporter of traces, or nothing with tracing off; clones share it.
 #[derive(Clone, Default)]
 pub struct Traces(Option<Arc<Inner>>);
 
@@ -49,21 +49,21 @@ impl fmt::Debug for Traces {
     }
 }
 
-/// What became of spans.
+/// Results of spans, as counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// The collector took them.
+    /// Accepted by the collector.
     pub sent: u64,
-    /// The collector did not take them, or was not there.
+    /// Rejected by the collector, or it was unreachable.
     pub failed: u64,
-    /// Too many waited already.
+    /// Dropped because the queue was full.
     pub dropped: u64,
 }
 
-/// What an attribute says.
+/// Value of an attribute.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Value {
-    /// A text of the program.
+    /// A constant text.
     Word(&'static str),
     /// Any text.
     Text(String),
@@ -71,68 +71,67 @@ pub enum Value {
     Number(i64),
 }
 
-/// Attributes of a span, by their names.
+/// Attributes of a span: names and values.
 pub type Attributes = Vec<(&'static str, Value)>;
 
-/// A piece of work that is over, with the steps that it was made of.
+/// A finished piece of work and its steps; becomes a span with child spans.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Work {
-    /// What it was, in a word; what differs from time to time is in the attributes.
+    /// Name of the span, of few different values; variable parts go into the attributes.
     pub name: &'static str,
-    /// What it was done for.
+    /// The parent span.
     pub parent: Context,
-    /// What else it served.
+    /// Spans of other requests that it also served.
     pub links: Vec<Context>,
-    /// What there is to say of it.
+    /// Attributes of the span.
     pub attributes: Attributes,
-    /// What it was made of.
+    /// The child spans.
     pub steps: Vec<Step>,
-    /// What happened meanwhile, and when.
+    /// Span events and their times.
     pub events: Vec<(&'static str, SystemTime)>,
-    /// When it began.
+    /// Start time.
     pub begin: SystemTime,
-    /// When it ended.
+    /// End time.
     pub end: SystemTime,
-    /// Why it failed, if it did.
+    /// The value of `error.type`, if it failed.
     pub error: Option<String>,
 }
 
 /// A part of a [`Work`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
-    /// What it was.
+    /// Name of the span.
     pub name: &'static str,
-    /// When it began.
+    /// Start time.
     pub begin: SystemTime,
-    /// When it ended.
+    /// End time.
     pub end: SystemTime,
 }
 
-/// A request that has come in.
+/// A received request.
 #[derive(Clone, Debug)]
 pub struct Received<'a> {
-    /// One of the methods of HTTP, or `_OTHER`.
+    /// An HTTP method, or `_OTHER`.
     pub method: &'static str,
-    /// The path with names in place of what differs; `None` where it leads nowhere.
+    /// The path template; `None` if no route matches.
     pub route: Option<&'static str>,
-    /// The path as it was received.
+    /// The path, as received.
     pub path: &'a str,
-    /// Whether it came through TLS.
+    /// Whether it came over TLS.
     pub is_secure: bool,
-    /// Who sent it.
+    /// Address of the peer.
     pub peer: String,
-    /// Its name in the log.
+    /// The request id.
     pub id: &'a str,
-    /// The span of its sender.
+    /// The caller's span.
     pub parent: Option<Context>,
 }
 
 impl Traces {
-    /// Traces that go where the settings say; nowhere where they say nothing. `instance` is the name
-    /// of this replica.
+    /// Starts tracing with these settings; `None` means off. `instance` is the name of this replica.
     ///
     /// # Errors
-    /// A sentence, where the settings cannot be followed.
+    /// What is wrong with the settings.
     pub fn start(
         settings: Option<&Settings>,
         instance: &str,
@@ -145,13 +144,13 @@ impl Traces {
         Ok(Self(tracer.map(|tracer| Arc::new(Inner { tracer, clock }))))
     }
 
-    /// Whether traces go anywhere.
+    /// Whether tracing is on.
     #[must_use]
     pub const fn is_on(&self) -> bool {
         self.0.is_some()
     }
 
-    /// The span of a request, which goes on until its answer.
+    /// Starts the span of a request, which ends with its response.
     #[must_use]
     pub fn request(&self, received: Received<'_>) -> Option<RequestSpan> {
         let inner = self.0.as_ref()?;
@@ -189,21 +188,21 @@ impl Traces {
         })
     }
 
-    /// Tells of a piece of work that is over.
+    /// Exports a finished piece of work.
     pub fn tell(&self, work: Work) {
         if let Some(inner) = &self.0 {
             inner.tracer.tell(work);
         }
     }
 
-    /// What became of the spans so far.
+    /// Results of all spans so far.
     #[must_use]
     pub fn counts(&self) -> Counts {
         let inner = self.0.as_ref();
         inner.map(|inner| inner.tracer.counts()).unwrap_or_default()
     }
 
-    /// Sends what waits, for [`FLUSH_LONGEST`] and no longer than `longest`. Nothing is told after that.
+    /// Sends the waiting spans, for at most [`FLUSH_LONGEST`] and `longest`. Later spans are lost.
     pub fn close(&self, longest: Duration) {
         if let Some(inner) = &self.0 {
             inner.tracer.close(longest.min(FLUSH_LONGEST));
@@ -211,11 +210,11 @@ impl Traces {
     }
 }
 
-/// Stands for a method that is none of HTTP's (semantic conventions).
+/// Value for an unknown method (OpenTelemetry semantic conventions).
 pub const OTHER_METHOD: &str = "_OTHER";
 
-/// The span of a request that is under way. It ends with the answer, or with this value: then the
-/// caller has gone, or the handler has panicked.
+/// The span of a request in progress. It ends with the response, or when this value is dropped: then
+/// the caller has disconnected or the handler has panicked.
 pub struct RequestSpan {
     span: Span,
     begun: Instant,
@@ -231,13 +230,13 @@ impl fmt::Debug for RequestSpan {
 }
 
 impl RequestSpan {
-    /// By which others name it as their parent.
+    /// The context by which child spans refer to it.
     #[must_use]
     pub fn context(&self) -> Context {
         self.span.context()
     }
 
-    /// The request is answered with this status.
+    /// Ends the span with the status code of the response.
     pub fn answered(mut self, status: u16) {
         let error = (status >= 500).then(|| status.to_string());
         self.end(Some(status), error);
@@ -254,15 +253,15 @@ impl RequestSpan {
         let attributes = attributes
             .into_iter()
             .filter_map(|(name, value)| Some((name, value?)));
-        // By the clock that only goes forward, from the time of day at which it began.
+        // Monotonic duration added to the wall-clock start, so that clock changes do not matter.
         let end = self.wall + self.clock.now().saturating_duration_since(self.begun);
-        // What kept us from an answer is in `error.type`; that the caller left is no failure of ours.
+        // `error.type` has the cause; a caller that disconnected is not a failure of the service.
         let failed = status_is_error(error.as_deref());
         self.span.end(attributes.collect(), failed, end);
     }
 }
 
-/// The words of `error.type` where there is no answer.
+/// Values of `error.type` without a response.
 const CALLER_GONE: &str = "caller_gone";
 const PANICKED: &str = "panicked";
 

@@ -1,16 +1,14 @@
 //! YAML as kubectl reads it.
 //!
-//! Here a text becomes a [`Tree`]: its one document, with aliases and merge keys resolved and
-//! duplicate keys dropped. The syntax is left to an event parser; what a scalar means
-//! is decided by our own table (`scalar.rs`), since no YAML library reads a manifest as kubectl
-//! does, and a `defaultMode: 0644` that becomes 644 is an outage.
+//! Parses a text of one document into a [`Tree`], with aliases and merge keys resolved and duplicate keys
+//! dropped. An event parser handles the syntax; our own table (`scalar.rs`) decides the type of a scalar,
+//! because no YAML library reads manifests as kubectl does, and a `defaultMode: 0644` that becomes 644 is
+//! an outage. A scalar keeps both its text and its type; callers choose by its place in the tree.
+//! Nothing here knows templates or Kubernetes.
 //!
-//! A scalar keeps its text beside its type: who walks the tree decides by the place of a scalar
-//! which of the two is wanted. Nothing here knows of templates or of Kubernetes.
-//!
-//! Everything is bounded ([`TEXT_BYTES_MAX`], [`DEPTH_MAX`], [`NODES_MAX`], [`EXPANDED_BYTES_MAX`])
-//! and checked while reading, so that an alias bomb costs neither time nor memory: an alias is a
-//! reference to the same node, and its size is added up without writing it out.
+//! Everything is bounded ([`TEXT_BYTES_MAX`], [`DEPTH_MAX`], [`NODES_MAX`], [`EXPANDED_BYTES_MAX`]) and
+//! checked during parsing, so that an alias bomb costs neither time nor memory: an alias refers to the
+//! same node, and its expanded size is only added up.
 
 mod error;
 mod scalar;
@@ -25,35 +23,35 @@ use granit_parser::{Event, Marker, Parser, ScalarStyle, Span, Tag};
 use serde_json::{Map, Value};
 use std::collections::HashMap;
 
-/// The longest text that is read, in bytes: as much as a ConfigMap can hold.
+/// Maximum length of a text, in bytes: that of a ConfigMap.
 pub const TEXT_BYTES_MAX: usize = 1024 * 1024;
 
-/// How deep lists and maps may nest; a pod template needs about twelve.
+/// Maximum nesting depth of lists and maps; a pod template needs about twelve.
 pub const DEPTH_MAX: usize = 64;
 
-/// How many scalars, lists and maps a text may have, with each alias counted as what it stands for.
+/// Maximum number of scalars, lists and maps, with aliases expanded.
 pub const NODES_MAX: usize = 50_000;
 
-/// How many bytes the scalars and keys may have together, with each alias counted as what it stands for.
+/// Maximum size of all scalars and keys, in bytes, with aliases expanded.
 pub const EXPANDED_BYTES_MAX: usize = 2 * 1024 * 1024;
 
 const YAML_TAG: &str = "tag:yaml.org,2002:";
 
-/// A YAML document. Aliases refer to the same node, so it is small even where it stands for much.
+/// A YAML document. Aliases refer to the same node, so it is small even if its expansion is large.
 #[derive(Clone, Debug)]
 pub struct Tree {
     nodes: Vec<Node>,
     root: NodeId,
 }
 
-/// The place of a node in its [`Tree`].
+/// The index of a node in its [`Tree`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NodeId(u32);
 
 /// A value in a [`Tree`].
 #[derive(Clone, Debug)]
 pub struct Node {
-    /// The line on which it begins, from 1.
+    /// Its first line, from 1.
     pub line: u32,
     /// What it is.
     pub kind: Kind,
@@ -70,13 +68,13 @@ pub enum Kind {
     Mapping(Vec<Entry>),
 }
 
-/// A single value: what was written, and what it means.
+/// A single value: its text and its type.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scalar {
     /// The text as it was written, without quotes and with escapes and line folding undone;
-    /// decoded where the tag was `!!binary`.
+    /// decoded if the tag is `!!binary`.
     pub text: String,
-    /// Whether its type comes from its text: it has neither quotes, nor a tag, nor is it a block.
+    /// Whether its text determines its type: no quotes, no tag, no block scalar.
     pub plain: bool,
     /// What it is.
     pub resolved: Resolved,
@@ -106,7 +104,7 @@ impl Tree {
         &self.nodes[id.0 as usize]
     }
 
-    /// The value of `key` in the map `id`; `None` where that is no map or lacks the key.
+    /// The value of `key` in the map `id`; `None` if that is not a map or lacks the key.
     #[must_use]
     pub fn get(&self, id: NodeId, key: &str) -> Option<NodeId> {
         match &self.node(id).kind {
@@ -121,8 +119,7 @@ impl Tree {
     /// The document as JSON, each scalar by its type. Keys keep the order of the text.
     ///
     /// # Errors
-    ///
-    /// A number that JSON cannot carry.
+    /// A number without a JSON representation.
     pub fn to_json(&self) -> Result<Value, Error> {
         self.json_of(self.root)
     }
@@ -150,7 +147,7 @@ impl Tree {
 }
 
 impl Error {
-    /// The error for a number on `line` that JSON cannot carry.
+    /// The error for a number on `line` without a JSON representation.
     #[must_use]
     pub fn unrepresentable(line: u32, why: Unrepresentable) -> Self {
         let kind = match why {
@@ -161,13 +158,11 @@ impl Error {
     }
 }
 
-/// Reads the document in `text`. An empty text is null. Behind the end of the document there may be
-/// others that hold nothing, as a `---` at the end makes one.
+/// Parses the document in `text`. An empty text is null. Empty documents may follow, such as after a
+/// final `---`.
 ///
 /// # Errors
-///
-/// Where `text` is not YAML, has a second document, or is larger than a bound of this module; with
-/// line and remedy.
+/// If `text` is not YAML, has a second document, or exceeds a bound of this module; with its line.
 pub fn parse(text: &str) -> Result<Tree, Error> {
     if text.len() > TEXT_BYTES_MAX {
         return Err(Error::new(1, ErrorKind::TooLong));
@@ -176,7 +171,7 @@ pub fn parse(text: &str) -> Result<Tree, Error> {
     let options = granit_parser::options! {
         emit_comments: false,
         block_scalar_eof_without_line_feed: true,
-        // One more than is allowed, so that the bound is found by our own count.
+        // One more than allowed, so that our own check reports the error.
         flow_nesting_limit: DEPTH_MAX + 1,
         block_nesting_limit: DEPTH_MAX + 1,
     };
@@ -191,14 +186,14 @@ pub fn parse(text: &str) -> Result<Tree, Error> {
         } else if documents <= 1 {
             builder.take(event, &span)?;
         } else if holds_something(&event) {
-            // kubectl's library would drop it without a word.
+            // kubectl's library would silently drop it.
             return Err(Error::new(begins, ErrorKind::SecondDocument));
         }
     }
     Ok(builder.finish())
 }
 
-/// Whether a document with this event in it is more than its `---`.
+/// Whether a document with this event is not empty.
 fn holds_something(event: &Event<'_>) -> bool {
     match event {
         Event::Scalar(text, style, anchor, tag) => {
@@ -212,7 +207,7 @@ fn holds_something(event: &Event<'_>) -> bool {
     }
 }
 
-/// The parser refuses tabs in the indentation everywhere but before the very first token.
+/// The parser rejects tabs in the indentation everywhere except before the first token.
 fn refuse_leading_tab(text: &str) -> Result<(), Error> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     for (number, line) in (1..).zip(text.lines()) {
@@ -249,7 +244,7 @@ fn line_of(marker: &Marker) -> u32 {
     u32::try_from(marker.line().max(1)).unwrap_or(u32::MAX)
 }
 
-/// Puts events together to a tree.
+/// Builds a tree from events.
 #[derive(Default)]
 struct Builder {
     nodes: Vec<Node>,
@@ -259,14 +254,14 @@ struct Builder {
     spent: Spent,
 }
 
-/// What has been used up so far, with aliases written out.
+/// The size so far, with aliases expanded.
 #[derive(Clone, Copy, Default)]
 struct Spent {
     nodes: usize,
     bytes: usize,
 }
 
-/// A finished value that aliases may name.
+/// A finished value that aliases can refer to.
 #[derive(Clone, Copy)]
 struct Anchored {
     node: NodeId,
@@ -274,7 +269,7 @@ struct Anchored {
     height: usize,
 }
 
-/// A list or map whose end has not been seen.
+/// A list or map that has not ended yet.
 struct Open {
     line: u32,
     anchor: usize,
@@ -404,7 +399,7 @@ impl Builder {
     }
 
     fn alias(&mut self, anchor: usize, line: u32) -> Result<(), Error> {
-        // The parser knows the anchor; we do not yet, if its value is still open.
+        // If the anchor's value has not ended, the parser knows the anchor but this map does not.
         let Some(target) = self.anchors.get(&anchor).copied() else {
             return Err(Error::new(line, ErrorKind::AliasOfItself));
         };
@@ -452,7 +447,7 @@ impl Builder {
         self.anchors.insert(anchor, Anchored { node, cost, height });
     }
 
-    /// Adds a finished value to the collection that is open.
+    /// Adds a finished value to the innermost open collection.
     fn add(&mut self, node: NodeId, height: usize, line: u32) -> Result<(), Error> {
         let Some(open) = self.open.last_mut() else {
             self.root = Some(node);
@@ -513,7 +508,7 @@ fn read_scalar(text: &str, plain: bool, tag: Option<&str>) -> Result<Scalar, Err
             }
             Some(known) => scalar::resolve_tagged(known, &text)
                 .ok_or_else(|| ErrorKind::BadTag(known.to_owned()))?,
-            // A tag that nobody knows only says: leave it as it is.
+            // An unknown tag: the text is kept as a string.
             None => Resolved::Text,
         },
     };
@@ -524,7 +519,7 @@ fn read_scalar(text: &str, plain: bool, tag: Option<&str>) -> Result<Scalar, Err
     })
 }
 
-/// The entries that a merge key brings in, in the order in which they override each other.
+/// The entries that a merge key adds; later ones override earlier ones.
 fn merged(nodes: &[Node], value: NodeId) -> Option<Vec<Entry>> {
     let entries_of = |id: NodeId| match &nodes[id.0 as usize].kind {
         Kind::Mapping(entries) => Some(entries.as_slice()),
@@ -532,7 +527,7 @@ fn merged(nodes: &[Node], value: NodeId) -> Option<Vec<Entry>> {
     };
     if let Kind::Sequence(items) = &nodes[value.0 as usize].kind {
         let mut all = Vec::new();
-        // The first of a list has precedence, so it comes last.
+        // The first map of a list takes precedence, so it comes last.
         for item in items.iter().rev() {
             all.extend_from_slice(entries_of(*item)?);
         }
@@ -541,7 +536,7 @@ fn merged(nodes: &[Node], value: NodeId) -> Option<Vec<Entry>> {
     entries_of(value).map(<[Entry]>::to_vec)
 }
 
-/// Drops all but the last entry of each key, which moves to the place of the first.
+/// Keeps only the last entry of each key, at the position of the first.
 fn last_wins(entries: Vec<Entry>) -> Vec<Entry> {
     let mut places: HashMap<String, usize> = HashMap::with_capacity(entries.len());
     let mut kept: Vec<Entry> = Vec::with_capacity(entries.len());

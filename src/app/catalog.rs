@@ -1,8 +1,8 @@
-//! The templates that are on offer: what ConfigMaps say, read once per change.
+//! The catalog of app types, from the template ConfigMaps; each change is parsed once.
 //!
-//! Pure. A broken template stays listed with the sentence why, and never hurts
-//! another. Of two ConfigMaps that offer the same type the first by name wins, as
-//! in 2.7.1, and the other is reported.
+//! Pure. An invalid template stays listed with its error and does not affect others. If two ConfigMaps
+//! define the same type, the first by name wins, as in 2.7.1, and the other is reported. Parsing is in
+//! [`crate::model::template`]; the threads that read ConfigMaps are not here.
 
 use crate::kube::types::ConfigMap;
 use crate::model::job::JobSettings;
@@ -12,24 +12,24 @@ use crate::model::template::{Template, TemplateError};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// What the keys of templates end with.
+/// Suffix of the ConfigMap keys that are templates.
 const SUFFIX: &str = ".yaml";
 
-/// One template on offer.
+/// The template of one app type.
 #[derive(Clone, Debug)]
 pub struct Offer {
     /// Name of the ConfigMap.
     pub config_map: Arc<str>,
-    /// The text as it was read, to see whether it changed.
+    /// The text, to detect changes.
     text: Arc<str>,
-    /// The template, or why it cannot be read.
+    /// The template, or its error.
     pub template: Result<Arc<Template>, Arc<TemplateError>>,
-    /// The settings of its Jobs, or which annotation cannot be read.
+    /// The settings of its Jobs, or the error of an annotation.
     pub settings: Result<JobSettings, Arc<str>>,
 }
 
 impl Offer {
-    /// What is wrong with this offer, if anything.
+    /// The error of the template or its annotations, if there is one.
     #[must_use]
     pub fn problem(&self) -> Option<String> {
         let template = self.template.as_ref().err().map(ToString::to_string);
@@ -37,18 +37,18 @@ impl Offer {
     }
 }
 
-/// All templates on offer by type.
+/// All templates by app type.
 #[derive(Clone, Debug, Default)]
 pub struct Catalog {
     offers: BTreeMap<AppType, Offer>,
-    /// Offers that are not used, by type and ConfigMap, so that each is told once.
+    /// Unused duplicates by type and ConfigMap, so that each is reported once.
     duplicates: BTreeSet<(AppType, Arc<str>)>,
-    /// What holds where no annotation says otherwise.
+    /// Defaults for settings without an annotation.
     defaults: JobSettings,
 }
 
 impl Catalog {
-    /// Nothing on offer; where no annotation says otherwise, these budgets hold.
+    /// An empty catalog with these default budgets.
     #[must_use]
     pub fn new(budgets: Budgets) -> Self {
         let defaults = JobSettings {
@@ -61,7 +61,8 @@ impl Catalog {
         }
     }
 
-    /// Reads ConfigMaps; what has the same text as in `previous` is not read again.
+    /// Builds a catalog from ConfigMaps; templates whose text is the same as in `previous` are not parsed
+    /// again. Also returns what changed.
     #[must_use]
     pub fn read(config_maps: &[Arc<ConfigMap>], previous: &Self) -> (Self, Vec<Note>) {
         let mut sorted: Vec<&Arc<ConfigMap>> = config_maps.iter().collect();
@@ -92,7 +93,7 @@ impl Catalog {
         notes: &mut Vec<Note>,
     ) {
         let name = &*config_map.metadata.name;
-        // Keys that are no template are nobody's business (contract A10: only startable types).
+        // Other keys are ignored (contract A10: only startable types).
         let Some(Ok(app_type)) = key.strip_suffix(SUFFIX).map(AppType::new) else {
             return;
         };
@@ -140,13 +141,13 @@ impl Catalog {
         self.offers.insert(app_type, offer);
     }
 
-    /// What is on offer for a type.
+    /// The template and settings of a type.
     #[must_use]
     pub fn get(&self, app_type: &AppType) -> Option<&Offer> {
         self.offers.get(app_type)
     }
 
-    /// The settings of a type's Jobs; the defaults where it is not on offer or they cannot be read.
+    /// The settings of a type's Jobs; the defaults if the type is unknown or its annotations are invalid.
     #[must_use]
     pub fn settings(&self, app_type: &AppType) -> &JobSettings {
         self.get(app_type)
@@ -154,13 +155,13 @@ impl Catalog {
             .unwrap_or(&self.defaults)
     }
 
-    /// The types on offer, sorted.
+    /// All types, sorted.
     pub fn types(&self) -> impl Iterator<Item = &AppType> {
         self.offers.keys()
     }
 }
 
-/// Something about the offers that the log should tell, once.
+/// A change of the catalog, to be logged once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Note {
     /// A template is new or has changed.
@@ -169,19 +170,19 @@ pub enum Note {
         app_type: AppType,
         /// Its ConfigMap.
         config_map: Arc<str>,
-        /// What is wrong with it, if anything.
+        /// Its error, if it has one.
         problem: Option<String>,
     },
-    /// A type is on offer twice.
+    /// Two ConfigMaps define the same type.
     Duplicate {
         /// The type.
         app_type: AppType,
         /// The ConfigMap that is used.
         used: Arc<str>,
-        /// The one that is not.
+        /// The ConfigMap that is ignored.
         ignored: Arc<str>,
     },
-    /// A type is no longer on offer.
+    /// A type no longer exists.
     Gone(AppType),
 }
 
@@ -247,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn the_budgets_of_the_process_hold_where_no_annotation_says_otherwise() {
+    fn budgets_of_the_process_are_the_defaults_for_annotations() {
         use crate::model::status::Budget;
         use std::time::Duration;
         let secs = Duration::from_secs;
@@ -274,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_not_changed_is_told_once() {
+    fn an_unchanged_template_is_reported_once() {
         let maps = [config_map(
             "a",
             json!({"bad.yaml": "spec: [", "good.yaml": GOOD}),

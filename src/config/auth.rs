@@ -1,20 +1,22 @@
-//! The settings that say who may call.
+//! The settings of authentication: `AUTH` and the variables that belong to it.
+//!
+//! Pure, a part of [`super`]. How a token is checked is in [`crate::http::auth`], not here.
 
 use super::Reader;
 
-/// How callers are known.
+/// How callers are authenticated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Auth {
-    /// Not at all: everybody who reaches the port may call.
+    /// Not at all: everyone who can reach the port may call.
     None,
     /// By bearer tokens.
     Token {
-        /// The file that they stand in.
+        /// The file with the tokens.
         file: String,
     },
-    /// By the tokens of service accounts.
+    /// By service account tokens.
     Kubernetes {
-        /// Those that may call, as `namespace/name`.
+        /// The service accounts that may call, as `namespace/name`.
         allow: Vec<String>,
     },
 }
@@ -29,7 +31,7 @@ impl Reader<'_> {
             self.problem("AUTH", &text);
             return Auth::None;
         }
-        // Else a forgotten AUTH would leave the port open without a word.
+        // Otherwise a forgotten AUTH would silently leave the port open.
         if file.is_some() && word != "token" {
             let text = format!("is set, but AUTH is {word}: set AUTH=token or unset it");
             self.problem("AUTH_TOKENS_FILE", &text);
@@ -69,7 +71,7 @@ impl Reader<'_> {
     }
 }
 
-/// Whether both are names that Kubernetes takes, as far as characters go.
+/// Whether namespace and name consist of characters that Kubernetes allows.
 fn is_account(entry: &str) -> bool {
     let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-.".contains(c);
     let is_name = |name: &str| !name.is_empty() && name.chars().all(fits);

@@ -1,21 +1,21 @@
 //! The table of settings: the name, default and help of each.
 //!
-//! Pure, and data alone: `--help`, the README's table and the test that compares the two are
-//! made from it. How a value is read stands in [`super`].
+//! Only data: `--help` is made from it, and a test compares the README's table with it. Parsing is
+//! in [`super`].
 
 /// One setting, as the documentation shows it.
 #[derive(Clone, Copy, Debug)]
 pub struct Setting {
     /// The environment variable; the flag is the same in lower case with hyphens.
     pub name: &'static str,
-    /// What holds where nothing is said; empty means none.
+    /// Default value; empty means none.
     pub default: &'static str,
-    /// One sentence for people, with the unit.
+    /// One sentence, with the unit.
     pub help: &'static str,
 }
 
 impl Setting {
-    /// The flag of this setting, without its value: `--start-wait`.
+    /// The flag without its value, such as `--start-wait`.
     #[must_use]
     pub fn flag(&self) -> String {
         format!("--{}", self.name.to_ascii_lowercase().replace('_', "-"))

@@ -55,7 +55,7 @@ fn each_budget_has_its_setting() {
 }
 
 #[test]
-fn a_flag_wins_over_its_variable_and_an_empty_variable_is_none() {
+fn a_flag_takes_precedence_and_an_empty_variable_is_unset() {
     let config = serve(
         &["serve", "--service-port=4000", "--job-namespace", "apps"],
         &[
@@ -71,7 +71,7 @@ fn a_flag_wins_over_its_variable_and_an_empty_variable_is_none() {
 }
 
 #[test]
-fn all_problems_are_told_at_once() {
+fn all_problems_are_reported_at_once() {
     check_problems(
         &["--nope", "--start-wait"],
         &[

@@ -1,23 +1,23 @@
-//! The settings of traces: the variables that OpenTelemetry has for all programs.
+//! The settings of tracing: the environment variables that OpenTelemetry defines for all programs.
 //!
-//! They are looked at only where traces are wanted, since many clusters set some of them for all
-//! pods. A value that cannot be followed is then a problem, as with all settings.
+//! Pure, a part of [`super`]. They are checked only if tracing is on, because many clusters set some
+//! of them for all pods. The values are used in [`crate::traces`], not here.
 
 use super::Reader;
 use crate::traces::{Headers, Root, Sampler, Settings, Share};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Most spans that may wait; each is about a kilobyte.
+/// Highest value of `OTEL_BSP_MAX_QUEUE_SIZE`; a span takes about 1 kB.
 const QUEUE_MAX: usize = 100_000;
 
-/// Longest duration, in milliseconds: a day.
+/// Longest duration, in milliseconds: one day.
 const MILLIS_MAX: usize = 86_400_000;
 
-/// What is added to an endpoint that is one for all signals.
+/// Path that is appended to an endpoint for all signals.
 const TRACES_PATH: &str = "/v1/traces";
 
-/// The variable for traces alone, which wins, and the one for all signals.
+/// The variable for traces only, which takes precedence, and the one for all signals.
 const ENDPOINT: [&str; 2] = [
     "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
     "OTEL_EXPORTER_OTLP_ENDPOINT",
@@ -70,7 +70,7 @@ impl Reader<'_> {
         })
     }
 
-    /// The variable for traces alone, if it is set, else that for all signals.
+    /// The variable for traces only if it is set, else the one for all signals.
     fn of_traces(&self, [own, general]: [&'static str; 2]) -> &'static str {
         self.raw(own).map_or(general, |_| own)
     }
@@ -82,7 +82,7 @@ impl Reader<'_> {
             .strip_prefix("http://")
             .or_else(|| text.strip_prefix("https://"));
         let authority = rest.map(|rest| rest.split(['/', '?', '#']).next().unwrap_or_default());
-        // What stands before an @ is a password, which would get into the log.
+        // The part before an @ may contain a password, which would be logged.
         let is_url = authority.is_some_and(|authority| !authority.is_empty())
             && !text.contains(['@', '#'])
             && text.bytes().all(|byte| byte.is_ascii_graphic());
@@ -112,7 +112,7 @@ impl Reader<'_> {
 
     fn headers(&mut self) -> Headers {
         let name = self.of_traces(HEADERS);
-        // A field name is a token (RFC 9110 §5.1), a value visible text.
+        // A field name is a token (RFC 9110 §5.1), a value is visible text.
         let is_token = |name: &str| {
             let fits =
                 |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
@@ -131,7 +131,8 @@ impl Reader<'_> {
         Headers(headers)
     }
 
-    /// `name=value` parted by commas, values percent-encoded. Values may be secrets: no problem shows one.
+    /// Comma-separated `name=value` with percent-encoded values. Problems do not show values, which may
+    /// be secrets.
     fn pairs(&mut self, name: &str, is_name: impl Fn(&str) -> bool) -> Vec<(String, String)> {
         let text = self.text(name);
         let entries = text
@@ -198,7 +199,7 @@ impl Reader<'_> {
         Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX))
     }
 
-    /// One of these words; the first stands in for one that is none of them.
+    /// One of `known`; the first one after a problem.
     fn word(&mut self, name: &str, known: &[&'static str]) -> &'static str {
         let text = self.text(name);
         known
@@ -280,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_for_traces_wins_over_what_is_for_all() {
+    fn variables_for_traces_take_precedence_over_general_ones() {
         let settings = on(&[
             ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "https://t/as/it/is/"),
             ("OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE", "/t.pem"),
@@ -327,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_followed_is_a_problem() {
+    fn invalid_values_are_problems() {
         let no_url = "is not a URL; expected one such as http://collector:4318, with credentials in OTEL_EXPORTER_OTLP_HEADERS";
         for bad in [
             "collector:4318",

@@ -1,10 +1,11 @@
-//! Durations as people write them in settings and annotations.
+//! The syntax of durations in settings and annotations.
 //!
-//! Pure: one reader for both, so that `10s` means the same everywhere.
+//! Pure: one parser for both, so that `10s` means the same everywhere. Defaults and bounds of settings
+//! are not here.
 
 use std::time::Duration;
 
-/// Reads `500ms`, `10s`, `5m`, `2h`, or a plain number of seconds; at most 30 days.
+/// Parses `500ms`, `10s`, `5m`, `2h`, or a plain number of seconds; at most 30 days.
 #[must_use]
 pub fn parse_duration(text: &str) -> Option<Duration> {
     let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());

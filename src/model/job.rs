@@ -1,8 +1,8 @@
-//! From a rendered pod template and a key to the manifest of the Job that is the instance,
-//! and the settings of Jobs that a template's author may give.
+//! The manifest of an instance's Job, from a rendered pod template and a key, and the settings that
+//! template authors can make by annotations.
 //!
-//! Pure. What a Job sets beyond the template is decided here, with the reason for each
-//! field; how its life goes on is decided in `app/flight.rs`.
+//! Pure. Every field that a Job has beyond the template is set here, with its reason. When Jobs are
+//! created, replaced and deleted is decided in [`crate::app`], not here.
 
 use super::duration::parse_duration;
 use super::labels;
@@ -12,13 +12,13 @@ use crate::kube::types::Pairs;
 use serde_json::{Map, Value, json};
 use std::time::Duration;
 
-/// First wait after a failure before the same name may be started again.
+/// Delay before the first replacement of a failed instance.
 pub const RESTART_DELAY: Duration = Duration::from_secs(10);
 
-/// Longest wait after failures in a row.
+/// Longest delay before a replacement, after consecutive failures.
 pub const RESTART_DELAY_MAX: Duration = Duration::from_secs(300);
 
-/// A Job that lasted this long has not failed "in a row".
+/// After this run time a failure no longer counts as consecutive.
 pub const LASTED_LONG: Duration = Duration::from_secs(600);
 
 /// Settings of a template's Jobs, from annotations of its ConfigMap:
@@ -26,17 +26,17 @@ pub const LASTED_LONG: Duration = Duration::from_secs(600);
 /// `<type>.config-controller.semafor.ch/<setting>` for one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JobSettings {
-    /// `backoff-limit`: how often Kubernetes tries again by itself.
+    /// `backoff-limit`: how often Kubernetes itself retries.
     pub backoff_limit: Option<u32>,
-    /// `max-lifetime`: when Kubernetes ends the Job.
+    /// `max-lifetime`: when Kubernetes stops the Job.
     pub max_lifetime: Option<Duration>,
-    /// `ttl-after-finished`: when Kubernetes removes the ended Job.
+    /// `ttl-after-finished`: when Kubernetes deletes the finished Job.
     pub ttl_after_finished: Option<Duration>,
     /// `restart-failed`: whether the next GET replaces a failed instance; `never` keeps it until DELETE.
     pub restart_failed: bool,
-    /// `restart-delay`: how long a failed instance is kept at least, doubled with each failure in a row.
+    /// `restart-delay`: how long a failed instance is kept, doubled with each consecutive failure.
     pub restart_delay: Duration,
-    /// `start-budget.<phase>`: when a start that is held up is told as probably failed.
+    /// `start-budget.<phase>`: when a start without progress is reported as failing.
     pub budgets: Budgets,
 }
 
@@ -54,11 +54,10 @@ impl Default for JobSettings {
 }
 
 impl JobSettings {
-    /// Reads the annotations of a ConfigMap for one of its types; a budget that none of them
-    /// names is as in `budgets`.
+    /// Parses the annotations of a ConfigMap for one of its types; `budgets` are the defaults.
     ///
     /// # Errors
-    /// The first annotation whose value cannot be read, named, with what it takes.
+    /// The first invalid annotation, with its name and the expected values.
     pub fn from_annotations(
         annotations: &Pairs,
         app_type: &str,
@@ -110,7 +109,7 @@ impl JobSettings {
         })
     }
 
-    /// How long a failed instance is kept, after this many failures before it.
+    /// How long a failed instance is kept, after this many consecutive failures before it.
     #[must_use]
     pub fn delay_after(&self, failures_before: u32) -> Duration {
         let factor = 1_u32 << failures_before.min(16);
@@ -120,10 +119,10 @@ impl JobSettings {
     }
 }
 
-/// What the settings of budgets begin with.
+/// Prefix of the settings of budgets.
 const START_BUDGET: &str = "start-budget.";
 
-/// A budget that there is none of would silently have no effect.
+/// Rejects unknown budgets, which would silently have no effect.
 fn check_budget_names(annotations: &Pairs, app_type: &str) -> Result<(), String> {
     for (key, _) in annotations.iter() {
         let own = key.strip_prefix(app_type).and_then(|k| k.strip_prefix('.'));
@@ -140,31 +139,31 @@ fn check_budget_names(annotations: &Pairs, app_type: &str) -> Result<(), String>
     Ok(())
 }
 
-/// What a manifest is made of besides the pod template.
+/// The input of a manifest besides the pod template.
 #[derive(Clone, Copy, Debug)]
 pub struct JobParts<'a> {
     /// The instance.
     pub key: &'a InstanceKey,
     /// The template's settings.
     pub settings: &'a JobSettings,
-    /// Who asked for it.
+    /// The caller that requested the start.
     pub started_by: &'a str,
-    /// How many Jobs of this name failed in a row before this one.
+    /// Consecutive failures of this name before this Job.
     pub failures: u32,
 }
 
-/// The manifest of the Job: the rendered pod template as it is, with our labels, and what the
-/// Job needs so that one name never has two live pods and a failure is known at once.
+/// The manifest of the Job: the rendered pod template, our labels, and the fields that ensure that one
+/// name never has two running pods and that a failure is known immediately.
 #[must_use]
 pub fn manifest(mut template: Value, parts: &JobParts<'_>) -> Value {
     mark(&mut template, parts.key);
     let never = template["spec"]["restartPolicy"] == "Never";
     keep_last_output(&mut template["spec"]);
     let mut spec = Map::new();
-    // The default makes the replacement while the old pod still runs: two live pods for one name.
+    // By default the replacement starts while the old pod is still terminating: two pods of one name.
     spec.insert("podReplacementPolicy".into(), json!("Failed"));
     if never {
-        // A failure is the end of that Job, and an eviction is not.
+        // An eviction must not count as a failure, which would end the Job.
         spec.insert(
             "podFailurePolicy".into(),
             json!({"rules": [{
@@ -225,7 +224,7 @@ fn mark_metadata(metadata: &mut Value, key: &InstanceKey) {
     annotations.insert(labels::INSTANCE_NAME.into(), json!(name));
 }
 
-/// The object under `field`, made where there is none or `null` (contract W14).
+/// The object under `field`, created if it is missing or `null` (contract W14).
 fn object_at<'a>(parent: &'a mut Value, field: &str) -> &'a mut Map<String, Value> {
     let slot = &mut parent[field];
     if !slot.is_object() {
@@ -234,7 +233,7 @@ fn object_at<'a>(parent: &'a mut Value, field: &str) -> &'a mut Map<String, Valu
     slot.as_object_mut().expect("it was just made an object")
 }
 
-/// The last log lines of a container that fails reach the caller without the right to read logs.
+/// Makes the last log lines of a failed container available without permission to read logs.
 fn keep_last_output(spec: &mut Value) {
     for field in ["containers", "initContainers"] {
         let containers = spec.get_mut(field).and_then(Value::as_array_mut);

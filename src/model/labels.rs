@@ -1,9 +1,8 @@
-//! The keys under which we keep things on Kubernetes objects, and meta labels.
+//! The keys of our labels and annotations on Kubernetes objects, and meta labels.
 //!
-//! A meta label is a pair that callers attach to an instance with PATCH. It is a
-//! label on the pod where Kubernetes takes it as one, so that 2.7.1 can read it
-//! after a roll-back, and an annotation where it does not. Which of the two is
-//! decided here and nowhere else.
+//! A meta label is a pair that callers attach to an instance with PATCH. If it is a valid label it is
+//! stored as a label of the pod, so that 2.7.1 can read it after a rollback, otherwise as an annotation.
+//! Only this file decides which. When a patch is sent is decided in [`crate::app`], not here.
 
 use super::names;
 use crate::kube::types::ObjectMeta;
@@ -11,7 +10,7 @@ use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// What all our keys begin with.
+/// Prefix of all our keys.
 pub const PREFIX: &str = crate::kube::types::OWN_PREFIX;
 
 /// Label (and annotation, raw) with the app type, on the Job and on its pod template.
@@ -20,40 +19,40 @@ pub const INSTANCE_TYPE: &str = "config-controller.semafor.ch/instance-type";
 /// Label (and annotation, raw) with the instance name, on the Job and on its pod template.
 pub const INSTANCE_NAME: &str = "config-controller.semafor.ch/instance-name";
 
-/// Annotation of the Job with who asked for the start.
+/// Annotation of the Job: the caller that requested the start.
 pub const STARTED_BY: &str = "config-controller.semafor.ch/started-by";
 
-/// Annotation of the Job with how many of its predecessors failed in a row.
+/// Annotation of the Job: number of consecutive failures before it.
 pub const FAILURES: &str = "config-controller.semafor.ch/failures";
 
-/// What the label of a meta label begins with; its key follows.
+/// Prefix of a meta label that is stored as a label; its key follows.
 const META_LABEL: &str = "config-controller.semafor.ch/meta-";
 
-/// What the annotation of a meta label begins with; the hash of its key follows.
+/// Prefix of a meta label that is stored as an annotation; the hash of its key follows.
 const META_ANNOTATION: &str = "config-controller.semafor.ch/meta.";
 
-/// The meta label that names the session of an instance; lists show the instance's name where it
-/// is not set (contract 3.3).
+/// The meta label with the session of an instance; if it is not set, lists show the instance's name
+/// (contract 3.3).
 pub const SESSION_ID: &str = "sessionID";
 
-/// Keys that PATCH may not set, since the contract gives them another meaning in answers.
+/// Keys that PATCH must not set, because they have another meaning in responses.
 pub const RESERVED: [&str; 6] = ["ip", "addr", "name", "hostname", "errored", "start"];
 
-/// Most meta labels that PATCH lets an instance have.
+/// Maximum number of meta labels of an instance.
 pub const PAIRS_MAX: usize = 64;
 
-/// Most bytes that the keys and values of an instance's meta labels may have together. A pod takes
-/// 256 KiB of annotations, and every replica keeps all of them in memory.
+/// Maximum size of an instance's meta labels, in bytes of keys and values. Kubernetes allows 256 KiB of
+/// annotations per pod, and every replica keeps all of them in memory.
 pub const BYTES_MAX: usize = 16 * 1024;
 
 /// Meta labels of one instance by key.
 pub type MetaLabels = BTreeMap<String, String>;
 
-/// The meta labels that an object carries, in both forms.
+/// The meta labels of an object, from its labels and annotations.
 ///
-/// An annotation that is not `["key","value"]` is left out: it is not ours. Where a key has both
-/// forms the label counts: we remove one form when we write the other, so it is what somebody
-/// else (2.7.1 after a roll-back) has written since.
+/// An annotation that is not `["key","value"]` is not ours and is ignored. If a key has both forms, the
+/// label counts: we remove one form when writing the other, so somebody else (2.7.1 after a rollback)
+/// has written the label since.
 #[must_use]
 pub fn meta_labels(object: &ObjectMeta) -> MetaLabels {
     let labels = object.labels.iter().filter_map(|(key, value)| {
@@ -65,24 +64,24 @@ pub fn meta_labels(object: &ObjectMeta) -> MetaLabels {
         .iter()
         .filter(|(key, _)| key.starts_with(META_ANNOTATION))
         .filter_map(|(_, pair)| serde_json::from_str::<(String, String)>(pair).ok());
-    // Of a key that is there twice the last one stays.
+    // The last entry of a key wins, which is the label.
     annotations.chain(labels).collect()
 }
 
 /// Why the body of a PATCH cannot become meta labels.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MetaError {
-    /// The key has a meaning of its own in answers.
+    /// The key is one of [`RESERVED`].
     Reserved(String),
     /// The value of this key is an object or an array.
     NotScalar(String),
     /// The key is empty.
     EmptyKey,
-    /// The instance would have more labels, or longer ones, than it may; holds what it would have.
+    /// The instance would exceed [`PAIRS_MAX`] or [`BYTES_MAX`]; holds the size that it would have.
     Limit(Size),
 }
 
-/// How large a set of meta labels is, in whatever form each of them is kept.
+/// Size of a set of meta labels, whether stored as labels or annotations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Size {
     /// Number of keys.
@@ -101,8 +100,8 @@ impl Size {
         size
     }
 
-    /// The bounds hold, or hold no less than `before`: an instance that is above them, since 2.7.1
-    /// or kubectl made it so, can still be changed and made smaller.
+    /// Fails if a bound is exceeded and the size grew: an instance that 2.7.1 or kubectl took above a
+    /// bound can still be changed and reduced.
     fn check_after(self, before: Self) -> Result<(), MetaError> {
         let pairs_fit = self.pairs <= PAIRS_MAX.max(before.pairs);
         let bytes_fit = self.bytes <= BYTES_MAX.max(before.bytes);
@@ -134,16 +133,15 @@ impl fmt::Display for MetaError {
     }
 }
 
-/// What a PATCH asks for: a value to set for each key, or `None` to remove it.
+/// The change of a PATCH: for each key a value to set, or `None` to remove it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MetaChange(BTreeMap<String, Option<String>>);
 
 impl MetaChange {
-    /// Reads the body of a PATCH: strings, numbers and booleans are taken as their text, `null` removes.
+    /// Parses the body of a PATCH: strings, numbers and booleans are set as text, `null` removes.
     ///
     /// # Errors
-    /// The first pair that cannot be taken, or that the pairs to set exceed the bounds by
-    /// themselves; nothing is changed then.
+    /// The first invalid pair, or [`MetaError::Limit`] if the pairs to set exceed the bounds by themselves.
     pub fn from_body(body: &Map<String, Value>) -> Result<Self, MetaError> {
         let mut change = BTreeMap::new();
         for (key, value) in body {
@@ -169,8 +167,8 @@ impl MetaChange {
         Ok(change)
     }
 
-    /// What an instance with the labels `own` inherits from one with the labels of `predecessor`: the
-    /// keys that it lacks, as many as the bounds allow, the session first.
+    /// The change by which a pod with the labels `own` inherits those of its predecessor: the missing
+    /// keys, as many as the bounds allow, the session first. `None` if there is nothing to inherit.
     #[must_use]
     pub fn inheriting(own: &MetaLabels, predecessor: MetaLabels) -> Option<Self> {
         let mut lacking: Vec<(String, String)> = predecessor
@@ -194,11 +192,10 @@ impl MetaChange {
         (!inherited.is_empty()).then_some(Self(inherited))
     }
 
-    /// Whether an instance with the labels `own` may be changed like this.
+    /// Checks the size that an instance with the labels `own` would have after the change.
     ///
     /// # Errors
-    /// [`MetaError::Limit`] where the change takes the instance above [`PAIRS_MAX`] or
-    /// [`BYTES_MAX`], or further above.
+    /// [`MetaError::Limit`] if the change takes it above [`PAIRS_MAX`] or [`BYTES_MAX`], or further above.
     pub fn check_limits(&self, own: &MetaLabels) -> Result<(), MetaError> {
         let kept = own.iter().filter(|(key, _)| !self.0.contains_key(*key));
         let set = self
@@ -208,13 +205,13 @@ impl MetaChange {
         Size::of(kept.chain(set)).check_after(Size::of(own))
     }
 
-    /// Whether there is nothing to change.
+    /// Whether the change is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The JSON merge patch (RFC 7386) of a pod: each pair in one form, the other form nulled.
+    /// The JSON merge patch (RFC 7386) of the pod: sets one form of each pair and removes the other.
     #[must_use]
     pub fn merge_patch(&self) -> Value {
         let mut labels = Map::new();
@@ -319,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn reserved_keys_and_structures_are_refused_by_name() {
+    fn reserved_keys_and_structures_are_rejected_by_name() {
         for key in RESERVED {
             check_refused(json!({key: "x"}), MetaError::Reserved(key.into()));
         }
@@ -378,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_exceeds_the_bounds_by_itself_is_refused() {
+    fn a_body_that_exceeds_the_bounds_by_itself_is_rejected() {
         let many: Map<String, Value> = (0..65).map(|n| (format!("k{n}"), json!("v"))).collect();
         let expected = Size {
             pairs: 65,

@@ -1,7 +1,7 @@
-//! What instances, templates and their states are: pure computation over values.
+//! Names, labels, templates, Jobs and statuses: pure computation over values.
 //!
-//! Nothing here reads a clock, a file, a socket or the environment, and nothing
-//! imports from outside but the Kubernetes types and YAML. Whoever calls decides when.
+//! Nothing here reads a clock, a file, a socket or the environment, and nothing imports other modules
+//! but the Kubernetes types and YAML. Callers decide when to compute.
 
 pub mod duration;
 pub mod job;

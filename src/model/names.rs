@@ -1,36 +1,35 @@
-//! Names: app types, instance names, and the Job name that stands for a pair of them.
+//! App types, instance names, and the Job name derived from them.
 //!
-//! The Job's name is the lock that makes "one name, one instance" true, so its
-//! derivation is a pure function of the pair and of nothing else: every replica,
-//! and the original 2.7.1 for the names that it accepts, derives the same.
-//! Whether something of that name exists is not known here.
+//! The Job name is the lock that guarantees one instance per name, so it is a pure function of type and
+//! name: every replica derives the same one, and so does 2.7.1 for the names that it accepts. Whether a
+//! Job of that name exists is not known here.
 
 use sha2::{Digest, Sha256};
 use std::fmt;
 use std::sync::Arc;
 
-/// Longest app type or instance name, in bytes: what a file name or a ConfigMap key may have.
+/// Maximum length of an app type or instance name, in bytes: that of a file name or ConfigMap key.
 pub const NAME_BYTES_MAX: usize = 253;
 
-/// Longest Job name, in characters: Kubernetes copies it into the label `job-name`,
-/// and a label value has at most 63.
+/// Maximum length of a Job name, in characters: Kubernetes copies it into the label `job-name`, and a
+/// label value has at most 63.
 pub const JOB_NAME_CHARS_MAX: usize = 63;
 
 /// Hexadecimal digits of the hash in derived names.
 const HASH_DIGITS: usize = 10;
 
-/// Why a string is no instance name.
+/// Why a string is not a valid name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NameError {
-    /// Nothing at all.
+    /// The empty string.
     Empty,
-    /// More than [`NAME_BYTES_MAX`] bytes; holds how many there are.
+    /// More than [`NAME_BYTES_MAX`] bytes; holds the number of bytes.
     TooLong(usize),
-    /// A `/`, which would be two path segments.
+    /// A `/`, which separates path segments.
     Slash,
-    /// A control character, U+0000 among them; holds it.
+    /// A control character, including U+0000; holds it.
     Control(char),
-    /// `.` or `..`, which clients and proxies resolve before they send them.
+    /// `.` or `..`, which clients and proxies resolve before sending.
     Dots,
 }
 
@@ -77,26 +76,26 @@ fn check(text: &str) -> Result<(), NameError> {
     Ok(())
 }
 
-/// What users can start: the key of a template without its `.yaml`.
+/// A type of app: the ConfigMap key of its template without `.yaml`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AppType(Arc<str>);
 
-/// The name that a caller gives an instance, as the caller wrote it.
+/// The name of an instance, as the caller wrote it.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct InstanceName(Arc<str>);
 
 macro_rules! checked_name {
     ($name:ident) => {
         impl $name {
-            /// Takes 1 to 253 bytes without `/` and control characters, except `.` and `..`.
+            /// Accepts 1 to 253 bytes without `/` and control characters, except `.` and `..`.
             ///
             /// # Errors
-            /// [`NameError`] says which of these rules the text breaks.
+            /// The violated rule.
             pub fn new(text: &str) -> Result<Self, NameError> {
                 check(text).map(|()| Self(text.into()))
             }
 
-            /// The text as it was given.
+            /// The original text.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
@@ -120,7 +119,7 @@ macro_rules! checked_name {
 checked_name!(AppType);
 checked_name!(InstanceName);
 
-/// What identifies an instance: its app type and its name.
+/// The identity of an instance: app type and name.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct InstanceKey {
     /// The app type.
@@ -133,7 +132,7 @@ impl InstanceKey {
     /// The key of these two texts.
     ///
     /// # Errors
-    /// [`NameError`] says which rule the type, else the name, breaks.
+    /// The rule that the type violates, or else the name.
     pub fn new(app_type: &str, name: &str) -> Result<Self, NameError> {
         Ok(Self {
             app_type: AppType::new(app_type)?,
@@ -143,7 +142,7 @@ impl InstanceKey {
 
     /// The name of the Job that is this instance.
     ///
-    /// `<type>-<name>` where Kubernetes takes that as a name (as 2.7.1 has it), else
+    /// `<type>-<name>` if that is a valid Job name (as in 2.7.1), else
     /// `<slug of type>-<slug of name>-<10 hex digits of SHA-256(type, 0, name)>`.
     #[must_use]
     pub fn job_name(&self) -> String {
@@ -152,7 +151,7 @@ impl InstanceKey {
             return plain;
         }
         let hash = hash_digits(&[self.app_type.as_str(), self.name.as_str()]);
-        // The two slugs share what the hash and two hyphens leave; a short type leaves more to the name.
+        // Both slugs share the characters left by the hash and two hyphens; a short type leaves more.
         let room = JOB_NAME_CHARS_MAX - HASH_DIGITS - 2;
         let app_type = slug(self.app_type.as_str(), room / 2, is_dns_char, true);
         let name = slug(self.name.as_str(), room - app_type.len(), is_dns_char, true);
@@ -172,8 +171,7 @@ impl fmt::Debug for InstanceKey {
     }
 }
 
-/// The value of a label that stands for `text`: the text itself where Kubernetes takes
-/// it as a label value, else `<slug>-<10 hex digits of its SHA-256>`.
+/// The label value that represents `text`: the text itself if it is a valid label value, else `<slug>-<10 hex digits of its SHA-256>`.
 #[must_use]
 pub fn label_value(text: &str) -> String {
     if is_label_value(text) {
@@ -184,17 +182,17 @@ pub fn label_value(text: &str) -> String {
     format!("{}-{hash}", slug(text, room, is_label_char, false))
 }
 
-/// Longest label value and longest name part of a label key, in characters (Kubernetes).
+/// Maximum length of a label value and of the name part of a label key, in characters (Kubernetes).
 const LABEL_CHARS_MAX: usize = 63;
 
-/// Whether Kubernetes takes `text` as a label value: empty, or at most 63 of
+/// Whether `text` is a valid label value: empty, or at most 63 of
 /// `[A-Za-z0-9_.-]` that begin and end with a letter or digit.
 #[must_use]
 pub fn is_label_value(text: &str) -> bool {
     text.is_empty() || is_label_name(text)
 }
 
-/// Whether Kubernetes takes `text` as the name part of a label key: as a label value, but not empty.
+/// Whether `text` is a valid name part of a label key: a label value that is not empty.
 #[must_use]
 pub fn is_label_name(text: &str) -> bool {
     let ends = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
@@ -223,8 +221,8 @@ fn is_label_char(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')
 }
 
-/// `text` with each run of refused characters as one hyphen, at most `chars_max` characters
-/// that begin and end with a letter or digit; `x` where nothing is left.
+/// `text` with each run of invalid characters replaced by one hyphen: at most `chars_max` characters
+/// that begin and end with a letter or digit, or `x` if nothing is left.
 fn slug(text: &str, chars_max: usize, takes: fn(char) -> bool, lower: bool) -> String {
     let mut slug = String::new();
     for c in text.chars() {

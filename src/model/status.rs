@@ -1,8 +1,8 @@
-//! From a Job and its pods to the status of the instance: the one place that knows what "ready" means.
+//! The status of an instance, from its Job and pods: the only place that defines "ready".
 //!
-//! Pure, and without a clock: where time decides, the finding says from when its
-//! budget runs and how long it is, and whoever asks compares. What one pod says is
-//! read in `status/pods.rs`; here stand the words, and what the Job says.
+//! Pure and without a clock: a finding has the start and the duration of its budget, and callers compare
+//! them with the time. This file has the types and evaluates the Job, `status/pods.rs` evaluates a pod.
+//! What follows from a status, such as a replacement, is decided in [`crate::app`], not here.
 
 mod budgets;
 mod event_text;
@@ -18,31 +18,31 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-/// How far a start has come.
+/// Phase of a start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Phase {
-    /// The API server has not yet taken the Job.
+    /// The API server has not created the Job yet.
     Admitting,
     /// The Job exists, its pod does not.
     Creating,
-    /// The pod waits for a node.
+    /// The pod is waiting for a node.
     Scheduling,
     /// The node prepares volumes and network.
     Mounting,
-    /// The node fetches the image.
+    /// The node pulls the image.
     Pulling,
-    /// Init containers run.
+    /// Init containers are running.
     Initialising,
-    /// The app's containers are made and started.
+    /// The app's containers are created and started.
     Starting,
-    /// The app runs and its readiness probe has not passed.
+    /// The app is running, but its readiness probe has not passed.
     Readying,
-    /// A predecessor of the same name is on its way out.
+    /// A predecessor of the same name is being stopped.
     Stopping,
 }
 
 impl Phase {
-    /// The phase's word in answers.
+    /// The value of `phase` in responses.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -58,7 +58,7 @@ impl Phase {
         }
     }
 
-    /// The word that clients of 2.7.1 know for a start in this phase (contract 3.4).
+    /// The value of `status` for a start in this phase, as 2.7.1 has it (contract 3.4).
     #[must_use]
     pub fn legacy_word(self) -> &'static str {
         match self {
@@ -73,7 +73,7 @@ impl Phase {
         }
     }
 
-    /// Which budget a start in this phase runs on.
+    /// The budget of this phase.
     #[must_use]
     pub fn budget(self) -> Option<Budget> {
         match self {
@@ -89,52 +89,52 @@ impl Phase {
     }
 }
 
-/// Reason of an instance that ended with exit code 0.
+/// Reason of an instance that exited with code 0.
 const COMPLETED: &str = "Completed";
 
-/// Reason of a Job that its `activeDeadlineSeconds` ended (Kubernetes' word).
+/// Kubernetes' reason of a Job stopped by its `activeDeadlineSeconds`.
 const DEADLINE_EXCEEDED: &str = "DeadlineExceeded";
 
-/// What may still come of a start.
+/// Whether a start can still succeed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Prognosis {
-    /// It may succeed, and after its budget the caller is told that it probably does not.
+    /// It can succeed; after its budget it is reported as failing.
     Retryable {
-        /// What bounds how long it may stay like this; `None` where nothing does.
+        /// The budget of this state; `None` means unlimited.
         budget: Option<Budget>,
-        /// What Kubernetes itself waits besides, before it tries again.
+        /// Kubernetes' own back-off, added to the budget.
         pause: Duration,
-        /// From when the budget runs, where Kubernetes has a timestamp for it; else from
-        /// when it was first seen.
+        /// Start of the budget, if Kubernetes has a timestamp for it; otherwise it starts when the
+        /// finding is first observed.
         from: Option<Timestamp>,
     },
-    /// It cannot succeed any more, and why is about to be said: the Job was seen to fail before
-    /// its pod was seen to end.
+    /// It can no longer succeed, and the cause is about to be known: the failure of the Job was observed
+    /// before the end of its pod.
     AwaitingReason,
-    /// It cannot succeed any more.
+    /// It can no longer succeed.
     Terminal,
 }
 
-/// How long the pod of a Job that has failed is waited for, to say why. The two are watched apart,
-/// so either can be seen first; the pod of a dead node says nothing any more.
+/// How long to wait for the termination report of a failed Job's pod. Jobs and pods have separate
+/// watches, so either event can arrive first; the pod of a dead node never reports.
 pub const TERMINATION_REPORT_WAIT: Duration = Duration::from_millis(500);
 
-/// What there is to say about an instance that is not ready.
+/// The state of an instance that is not ready, as reported to callers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// How far it has come.
+    /// Phase of the start.
     pub phase: Phase,
-    /// One word for programs, Kubernetes' own where it has one.
+    /// Machine-readable reason, Kubernetes' own if it has one.
     pub reason: Arc<str>,
-    /// A sentence for people; empty where the reason says it all.
+    /// Message for people; may be empty.
     pub message: Arc<str>,
-    /// Since when it is like this, where that is known.
+    /// Start of this state, if known.
     pub since: Option<Timestamp>,
-    /// Exit code of the container that ended, where one did.
+    /// Exit code of the terminated container, if there is one.
     pub exit_code: Option<i32>,
     /// Its last log lines or termination message.
     pub last_output: Option<Arc<str>>,
-    /// What may still come.
+    /// Whether the start can still succeed.
     pub prognosis: Prognosis,
 }
 
@@ -155,13 +155,13 @@ impl Finding {
         }
     }
 
-    /// The finding of a start whose Job is not yet there.
+    /// The finding of a start whose Job does not exist yet.
     #[must_use]
     pub fn admitting() -> Self {
         Self::new(Phase::Admitting, "Admitting", "the Job is being created")
     }
 
-    /// The finding of a start that waits for its predecessor to go.
+    /// The finding of a start that waits for the deletion of its predecessor.
     #[must_use]
     pub fn stopping(since: Option<Timestamp>) -> Self {
         Self {
@@ -196,7 +196,7 @@ impl Finding {
         self
     }
 
-    /// Counts the budget from `from` instead of from when it is like this.
+    /// Starts the budget at `start` instead of the start of this state.
     fn counted_from(mut self, start: Option<Timestamp>) -> Self {
         if let Prognosis::Retryable { from, .. } = &mut self.prognosis {
             *from = start;
@@ -223,14 +223,14 @@ impl Finding {
         self
     }
 
-    /// When this becomes a verdict: at once, at a time, or not at all.
+    /// When this finding becomes a failure report; `None` means never.
     ///
-    /// `first_seen` is when whoever asks saw this finding first; it stands in where
-    /// Kubernetes gives no timestamp.
+    /// `first_seen` is when this replica first observed the finding; it is used if Kubernetes has no
+    /// timestamp.
     #[must_use]
     pub fn verdict_from(&self, first_seen: SystemTime, budgets: &Budgets) -> Option<SystemTime> {
         match self.prognosis {
-            // Never later than it was seen: the clock of Kubernetes may be ahead of ours.
+            // Not Kubernetes' timestamp: its clock may be ahead of ours.
             Prognosis::Terminal => Some(first_seen),
             Prognosis::AwaitingReason => first_seen.checked_add(TERMINATION_REPORT_WAIT),
             Prognosis::Retryable {
@@ -245,25 +245,25 @@ impl Finding {
     }
 }
 
-/// How an instance that is no more ended well.
+/// The successful end of an instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ending {
-    /// `Completed`, or `DeadlineExceeded` where `max-lifetime` ended it.
+    /// `Completed`, or `DeadlineExceeded` if `max-lifetime` stopped it.
     pub reason: &'static str,
     /// When it ended.
     pub at: Option<Timestamp>,
-    /// How long it lasted, from the start of the Job.
+    /// Run time, from the start of the Job.
     pub lasted: Option<Duration>,
 }
 
 impl Ending {
-    /// Whether it was ended since it had lived as long as its template allows.
+    /// Whether `max-lifetime` stopped it.
     #[must_use]
     pub fn reached_lifetime(&self) -> bool {
         self.reason == DEADLINE_EXCEEDED
     }
 
-    /// What someone hears who waited for this instance to become ready.
+    /// The finding for requests that waited for this instance to become ready.
     #[must_use]
     pub fn finding(&self) -> Finding {
         let message = if self.reason == COMPLETED {
@@ -282,44 +282,44 @@ impl Ending {
 /// The status of an instance whose Job exists.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum InstanceStatus {
-    /// The newest pod is ready and has this address.
+    /// The newest pod is ready.
     Ready {
         /// The pod's address.
         ip: IpAddr,
     },
-    /// On its way; the finding says how far, and may become a verdict with time.
+    /// Starting; the finding may become a failure report after its budget.
     Starting(Finding),
-    /// It failed, and Kubernetes will not try again.
+    /// Failed, and Kubernetes will not retry.
     Failed {
-        /// Why.
+        /// The cause.
         finding: Finding,
-        /// When it ended, where Kubernetes says so; a Job that cannot succeed may not have ended.
+        /// When it ended, if Kubernetes has a timestamp; a terminal start may not have ended.
         at: Option<Timestamp>,
-        /// How long the Job lasted.
+        /// Run time of the Job.
         lasted: Option<Duration>,
     },
-    /// It ended well.
+    /// Ended successfully.
     Finished(Ending),
     /// Its Job is being deleted.
     Stopping {
-        /// Since when.
+        /// Time of the deletion request.
         since: Option<Timestamp>,
     },
 }
 
-/// The status of an instance and the pod that it was read from.
+/// The status of an instance and the pod from which it was derived.
 #[derive(Clone, Debug)]
 pub struct Assessment {
-    /// The status.
+    /// Status of the instance.
     pub status: InstanceStatus,
-    /// The newest pod, one that is not being deleted before one that is.
+    /// The newest pod; pods that are not being deleted take precedence.
     pub pod: Option<Arc<Pod>>,
 }
 
-/// What Kubernetes' Events say of the object with that UID: nothing, where we may not read them.
+/// Looks up the Events about an object by its UID; none without permission to read Events.
 pub type EventsOf<'a> = &'a dyn Fn(&Uid) -> Vec<Arc<Event>>;
 
-/// The Event about this object that was written last, of those with such a reason.
+/// The latest Event about this object with one of these reasons.
 fn latest_event(events: EventsOf<'_>, uid: &Uid, reasons: &[EventReason]) -> Option<Arc<Event>> {
     events(uid)
         .into_iter()
@@ -327,8 +327,7 @@ fn latest_event(events: EventsOf<'_>, uid: &Uid, reasons: &[EventReason]) -> Opt
         .max_by_key(|event| event.last)
 }
 
-/// Reads the status of an instance from its Job, the pods whose controller is that Job, and what
-/// is said of them.
+/// The status of an instance from its Job, the pods that this Job controls, and Events about them.
 #[must_use]
 pub fn assess(job: &Job, pods: &[Arc<Pod>], events: EventsOf<'_>) -> Assessment {
     let pod = newest(pods);
@@ -336,12 +335,12 @@ pub fn assess(job: &Job, pods: &[Arc<Pod>], events: EventsOf<'_>) -> Assessment 
     Assessment { status, pod }
 }
 
-/// The pod that speaks for the instance: not being deleted before being deleted, then the youngest.
+/// The pod that determines the status: not being deleted first, then the youngest.
 fn newest(pods: &[Arc<Pod>]) -> Option<Arc<Pod>> {
     pods.iter().max_by(|a, b| rank(a).cmp(&rank(b))).cloned()
 }
 
-/// Of two pods the one with the greater rank speaks for the instance.
+/// The pod with the highest rank determines the status.
 fn rank(pod: &Pod) -> (bool, Option<Timestamp>, &str) {
     let meta = &pod.metadata;
     (
@@ -378,18 +377,18 @@ fn status_of(job: &Job, pod: Option<&Pod>, events: EventsOf<'_>) -> InstanceStat
     }
 }
 
-/// A Job that has no pod, or only one that is on its way out and is replaced when it is gone.
+/// A Job without a pod, or only with one that is being deleted and will be replaced.
 ///
-/// The time of a pod that has gone is known to nobody, and one that was evicted is not even
-/// counted, so without a pod the budget runs from when this was first seen: a Job that has run
-/// for a day and whose pod is replaced at this moment is no start that has failed.
+/// Kubernetes keeps no time of a deleted pod and does not even count an evicted one, so without a pod
+/// the budget starts when this state is first observed: a Job that ran for a day and whose pod is being
+/// replaced is not a failing start.
 fn without_pod(job: &Job, leaving: Option<&Pod>, events: EventsOf<'_>) -> Finding {
     let refusal = latest_event(events, &job.metadata.uid, &[EventReason::FailedCreate])
-        // One from before the pod that is leaving is over.
+        // An Event from before the deletion of the pod is outdated.
         .filter(|event| leaving.is_none_or(|pod| event.last > pod.metadata.deletion_timestamp));
     let (finding, is_terminal) = match refusal {
         Some(event) => {
-            let diagnosis = event_text::refused_pod(&event.message);
+            let diagnosis = event_text::rejected_pod(&event.message);
             let finding = Finding::new(Phase::Creating, "FailedCreate", diagnosis.message);
             (finding, diagnosis.is_terminal)
         }
@@ -414,8 +413,8 @@ fn without_pod(job: &Job, leaving: Option<&Pod>, events: EventsOf<'_>) -> Findin
     }
 }
 
-/// How long the Job controller waits before it makes the next pod: 10 s after the first that
-/// failed, doubled with each, at most 10 min.
+/// The Job controller's back-off before it creates the next pod: 10 s after the first failed pod,
+/// doubled with each, at most 10 min.
 fn controller_pause(job: &Job) -> Duration {
     match job.status.failed {
         0 => Duration::ZERO,
@@ -423,21 +422,21 @@ fn controller_pause(job: &Job) -> Duration {
     }
 }
 
-/// Whether a pod says why it failed, or did the last time.
+/// Whether a pod has a termination report, of its current or previous containers.
 #[must_use]
 pub fn has_termination_report(pod: &Pod) -> bool {
     last_failure(pod).is_some()
 }
 
-/// The status of a Job that has failed, where `witness`, a pod of it that has gone, said why.
+/// The status of a failed Job with the termination report of `pod`, which may be deleted by now.
 #[must_use]
 pub fn with_termination_report(job: &Job, pod: &Pod, status: &InstanceStatus) -> InstanceStatus {
     job_ended(job, Some(pod)).unwrap_or_else(|| status.clone())
 }
 
-/// The verdict on a Job that had ended before somebody asked for its deletion.
+/// The failure report of a Job that had ended before its deletion was requested.
 ///
-/// A deletion ends pods as well, so only what the Job said before it counts.
+/// A deletion also terminates pods, so only conditions of the Job from before it count.
 #[must_use]
 pub fn ended_before_deletion(job: &Job, pod: Option<&Pod>) -> Option<Finding> {
     let (finding, at) = match job_ended(job, pod)? {
@@ -449,15 +448,15 @@ pub fn ended_before_deletion(job: &Job, pod: Option<&Pod>) -> Option<Finding> {
 }
 
 fn lasted(job: &Job, until: Option<Timestamp>) -> Option<Duration> {
-    // A pod may be seen to end before the Job is seen to have been taken up.
+    // The end of a pod may be observed before the start time of its Job.
     let begun = job.status.start_time.or(job.metadata.creation_timestamp);
     let secs = until?.seconds() - begun?.seconds();
     Some(Duration::from_secs(u64::try_from(secs).unwrap_or(0)))
 }
 
-/// What the Job's own conditions say of its end. SuccessCriteriaMet and FailureTarget come
-/// before Complete and Failed, while pods are still ending (Kubernetes, "Job termination"),
-/// and stay beside them: the end is when the first of the two came, so that it does not move.
+/// The end of the Job by its conditions. SuccessCriteriaMet and FailureTarget precede Complete and
+/// Failed while pods are still terminating (Kubernetes, "Job termination"), and remain: the first of
+/// the two is the time of the end, so that it does not change.
 fn job_ended(job: &Job, pod: Option<&Pod>) -> Option<InstanceStatus> {
     let holds = |kind| job.status.conditions.holds(kind);
     let good = holds(ConditionType::SuccessCriteriaMet).or_else(|| holds(ConditionType::Complete));

@@ -1,14 +1,15 @@
-//! Templates: what users can start, one entry of a ConfigMap each.
+//! Templates: the pod templates of app types, one entry of a ConfigMap each.
 //!
-//! An entry `<type>.yaml` is a pod template in YAML with `${…}` in it. [`Template::parse`] checks it
-//! when the ConfigMap is read and collects the variables; [`Template::render`] (in `render.rs`) makes
-//! a pod template of it. Each step has a file of its own: `mako.rs` cuts the text into parts, `select.rs` chooses
-//! among them, `expression.rs` works out `${…}`, `fill.rs` puts the values into the parsed YAML.
+//! An entry `<type>.yaml` is a pod template in YAML with placeholders `${…}`. [`Template::parse`] checks
+//! it when the ConfigMap is read and collects its variables; [`Template::render`] (`render.rs`) renders
+//! a pod template. Nothing here knows ConfigMaps, Jobs or our labels.
 //!
-//! A template without control lines is parsed once. One with them is a different text each time, so
-//! it is parsed when it is rendered, and only its control lines and expressions are checked before.
+//! The steps: `mako.rs` splits the text into parts, `select.rs` evaluates control lines,
+//! `expression.rs` evaluates `${…}`, `fill.rs` puts the values into the parsed YAML.
 //!
-//! Nothing here knows of ConfigMaps, of Jobs or of our labels.
+//! A template without control lines is parsed once. One with control lines has a different text for
+//! each rendering, so its YAML is parsed when rendered; before, only its control lines and expressions
+//! are checked.
 
 mod expression;
 mod fill;
@@ -37,7 +38,7 @@ pub struct Template {
     source_name: String,
     variables: Vec<TemplateVariable>,
     parts: Vec<Part>,
-    /// The parsed text, where no line of it depends on a value.
+    /// The parsed text, if no line depends on a value.
     parsed: Option<Parsed>,
 }
 
@@ -46,11 +47,11 @@ pub struct Template {
 pub struct TemplateVariable {
     /// Its name in the query string.
     pub name: String,
-    /// Whether the template cannot be rendered without it.
+    /// Whether rendering requires it.
     pub required: bool,
 }
 
-/// A template that cannot be used, and the line on which that shows.
+/// A problem of a template and its line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TemplateError {
     /// Where the template came from, as given to [`Template::parse`].
@@ -64,27 +65,27 @@ pub struct TemplateError {
 /// What is wrong with a template.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Problem {
-    /// `${…}` is not understood. Remedy: in the sentence.
+    /// An invalid `${…}`; holds the message.
     Expression(String),
-    /// A control line (`% …`) is not understood. Remedy: in the sentence.
+    /// An invalid control line (`% …`); holds the message.
     Control(String),
-    /// `<%` begins something that would run code. Remedy: write it with `% if` and `${…}`.
+    /// `<%` would run code, which is not supported.
     PythonBlock,
-    /// `<%text>` or `<%doc>` has no end. Remedy: add it.
+    /// `<%text>` or `<%doc>` is not closed; holds the opening tag.
     BlockNotClosed(&'static str),
-    /// One of two characters that we use ourselves. Remedy: take it out.
+    /// A character that is reserved for placeholders.
     PrivateCharacter,
-    /// More than [`PLACEHOLDERS_MAX`] times `${…}`. Remedy: fewer.
+    /// More than [`PLACEHOLDERS_MAX`] placeholders.
     TooManyPlaceholders,
-    /// The text is not YAML. Remedy: in the sentence.
+    /// Invalid YAML.
     Yaml(yaml::ErrorKind),
-    /// It is YAML, but no pod template. Remedy: in the sentence.
+    /// Valid YAML, but not a pod template; holds the message.
     Shape(&'static str),
-    /// Two keys of a map are the same. Remedy: rename one.
+    /// A duplicate key in a map; holds it.
     KeyTwice(String),
 }
 
-/// A text that has been parsed, and where its lines come from.
+/// Parsed YAML and the template lines from which its lines come.
 #[derive(Clone, Debug)]
 struct Parsed {
     tree: Tree,
@@ -92,11 +93,10 @@ struct Parsed {
 }
 
 impl Template {
-    /// Reads a template. `source_name` is what errors call it, say `ConfigMap demo, key app.yaml`.
+    /// Parses a template. Errors name it `source_name`, such as `ConfigMap demo, key app.yaml`.
     ///
     /// # Errors
-    ///
-    /// Where something is not understood, with line and remedy.
+    /// The first problem, with its line.
     pub fn parse(source_name: &str, text: &str) -> Result<Self, TemplateError> {
         let at = |(line, problem)| TemplateError {
             source_name: source_name.to_owned(),
@@ -117,7 +117,7 @@ impl Template {
         if !source.has_control {
             let selection = Selection::fixed(&template.parts);
             let parsed = Parsed::parse(&selection).map_err(at)?;
-            // The values are the placeholders: what fails now fails with any value.
+            // Filled with the placeholders themselves: an error now is an error with any value.
             let tried = fill::fill(&parsed.tree, &selection.values, usize::MAX);
             tried.map_err(|error| match error {
                 FillError::KeyTwice { line, key } => {
@@ -136,13 +136,13 @@ impl Template {
         Ok(template)
     }
 
-    /// Where the template came from.
+    /// The name of the template in errors.
     #[must_use]
     pub fn source_name(&self) -> &str {
         &self.source_name
     }
 
-    /// The variables that it uses, in the order of the text. A loop over all variables adds none.
+    /// The variables that it uses, in the order of the text, without those of a loop over all variables.
     #[must_use]
     pub fn variables(&self) -> &[TemplateVariable] {
         &self.variables

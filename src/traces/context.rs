@@ -1,29 +1,30 @@
-//! [`Context`]: which span something belongs to, as W3C Trace Context names it.
+//! [`Context`]: the identity of a span, as W3C Trace Context defines it.
 //!
-//! Pure: the bytes of `traceparent` and `tracestate` in, values out, and back. What is not exactly
-//! as the recommendation has it counts as absent: a wrong parent would tear two traces.
+//! Pure: parses and formats the headers `traceparent` and `tracestate`. Anything that deviates from the
+//! recommendation counts as absent, because a wrong parent would break two traces. Reading headers from
+//! a request is done by [`crate::http`], not here.
 
 use std::fmt;
 use std::sync::Arc;
 
-/// Longest `tracestate` that is passed on, in bytes; the recommendation asks for at least that much.
+/// Maximum length of a `tracestate` that is passed on, in bytes; the recommendation requires at least that.
 pub const TRACESTATE_BYTES_MAX: usize = 512;
 
-/// How long a `traceparent` of version 00 is.
+/// Length of a `traceparent` of version 00, in bytes.
 const TRACEPARENT_BYTES: usize = 55;
 
-/// A span, by its trace and its number in it.
+/// A span: the ids of its trace and of the span itself.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Context {
-    /// The trace; never all zeros.
+    /// Trace id; never all zeros.
     pub trace_id: [u8; 16],
-    /// The span; never all zeros.
+    /// Span id; never all zeros.
     pub span_id: [u8; 8],
     /// Whether it is recorded.
     pub is_sampled: bool,
-    /// Whether the span is somebody else's.
+    /// Whether the span belongs to another process.
     pub is_remote: bool,
-    /// `tracestate`, as it goes over the wire.
+    /// The value of `tracestate`.
     pub state: Option<Arc<str>>,
 }
 
@@ -34,8 +35,8 @@ impl fmt::Debug for Context {
 }
 
 impl Context {
-    /// The caller's span, by all its headers `traceparent` and `tracestate`; `None` where it names
-    /// none, more than one, or none that there can be.
+    /// The caller's span, from all its headers `traceparent` and `tracestate`; `None` if there is no
+    /// `traceparent`, more than one, or an invalid one.
     #[must_use]
     pub fn of_caller<'a>(
         mut parents: impl Iterator<Item = &'a [u8]>,
@@ -71,7 +72,7 @@ fn parse(value: &[u8]) -> Option<Context> {
     };
     let trace_id: [u8; 16] = hex(&known[3..35])?;
     let span_id: [u8; 8] = hex(&known[36..52])?;
-    // Flags that we do not know are not passed on.
+    // Unknown flags are not passed on.
     let [flags]: [u8; 1] = hex(&known[53..])?;
     let is_one = trace_id != [0; 16] && span_id != [0; 8];
     (dashes && fits && is_one).then_some(Context {
@@ -83,7 +84,7 @@ fn parse(value: &[u8]) -> Option<Context> {
     })
 }
 
-/// So many bytes from twice as many digits in lower case.
+/// `N` bytes from 2·`N` hexadecimal digits in lower case.
 fn hex<const BYTES: usize>(digits: &[u8]) -> Option<[u8; BYTES]> {
     let value = |digit: u8| match digit {
         b'0'..=b'9' => Some(digit - b'0'),
@@ -97,7 +98,7 @@ fn hex<const BYTES: usize>(digits: &[u8]) -> Option<[u8; BYTES]> {
     Some(bytes)
 }
 
-/// Several fields are one list (RFC 9110 §5.3). One that is too long or no text is left out whole.
+/// Several header lines form one list (RFC 9110 §5.3). A list that is too long or not text is dropped.
 fn joined<'a>(states: impl Iterator<Item = &'a [u8]>) -> Option<Arc<str>> {
     let mut all = String::new();
     for state in states {
@@ -152,7 +153,7 @@ mod tests {
         check(&unsampled, Some(&unsampled));
         check(&format!("00-{TRACE}-{SPAN}-ff"), Some(&good));
         check(&format!("00-{TRACE}-{SPAN}-02"), Some(&unsampled));
-        // A version to come may say more, and is read as ours.
+        // A future version may append more; it is read as version 00.
         check(&format!("cc-{TRACE}-{SPAN}-01"), Some(&good));
         check(
             &format!("cc-{TRACE}-{SPAN}-01-what-the-future-holds"),

@@ -1,6 +1,6 @@
-//! In place of `otlp.rs` in a program that was built without the cargo feature `traces`.
+//! Replaces `otlp.rs` in a build without the cargo feature `traces`.
 //!
-//! No value of these types exists, so nothing here is ever done, and the compiler leaves it out.
+//! No value of these types can exist, so none of this runs and the compiler removes it.
 
 use super::{Attributes, Context, Counts, Settings, Work};
 use std::convert::Infallible;

@@ -1,10 +1,9 @@
 //! [`Tracer`]: spans made by OpenTelemetry's SDK, and sent as OTLP over HTTP.
 //!
-//! The only file that names the crates of OpenTelemetry and protobuf's. The SDK decides what is
-//! recorded, numbers spans, and keeps them in a bounded queue that a thread of its own empties; that
-//! thread sends them by [`super::post`], one attempt for each batch. What could not be sent is
-//! counted and gone: traces are never worth a request's time or the process's memory. The log tells
-//! when that begins and when it is over.
+//! The only file that names the crates of OpenTelemetry and protobuf. The SDK samples spans, assigns ids
+//! and keeps them in a bounded queue; its thread sends them through [`super::post`], one attempt per
+//! batch. Spans that cannot be sent are counted and dropped, so that tracing never delays a request or
+//! takes more memory. The log reports when sending starts to fail and when it works again.
 
 use super::post::Post;
 use super::{Attributes, Context, Counts, Root, Settings, Value, Work};
@@ -32,21 +31,21 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-/// Makes spans and sends them.
+/// Creates spans and exports them.
 pub(super) struct Tracer {
     provider: SdkTracerProvider,
     tracer: SdkTracer,
     tally: Arc<Tally>,
 }
 
-/// A span that is under way.
+/// A span that has not ended.
 pub(super) struct Span(opentelemetry_sdk::trace::Span);
 
 impl Tracer {
-    /// Starts the thread that sends; there is always a tracer where there are settings.
+    /// Starts the exporting thread. Always returns a tracer; the `Option` is for `off.rs`.
     ///
     /// # Errors
-    /// A sentence about what the settings name.
+    /// What is wrong with the settings.
     pub(super) fn start(settings: &Settings, instance: &str) -> Result<Option<Self>, String> {
         let resource = resource(settings, instance);
         let tally = Arc::new(Tally::default());
@@ -84,7 +83,7 @@ impl Tracer {
         }))
     }
 
-    /// The span of a request, with no parent where a trace begins.
+    /// Starts the span of a request; without a parent it starts a trace.
     pub(super) fn begin_request(
         &self,
         name: String,
@@ -99,7 +98,7 @@ impl Tracer {
         Span(self.build(builder, parent.map(span_context)))
     }
 
-    /// The span of a work, and those of its steps.
+    /// Exports the span of a piece of work and those of its steps.
     pub(super) fn tell(&self, work: Work) {
         let events = work.events.into_iter();
         let events = events.map(|(name, at)| Event::new(name, at, Vec::new(), 0));
@@ -275,7 +274,7 @@ impl SpanProcessor for Bounded {
     }
 }
 
-/// Sends batches, on the SDK's thread.
+/// Sends batches on the SDK's thread.
 struct Exporter {
     post: Post,
     endpoint: String,

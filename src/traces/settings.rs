@@ -1,37 +1,37 @@
-//! What traces need to know: where they go, what they say of us, how many there may be.
+//! The settings of tracing: endpoint, resource attributes, sampler and limits.
 //!
-//! Values only; `config` makes them of the variables `OTEL_*`, and [`super`] uses them.
+//! Only values: [`crate::config`] parses them from the variables `OTEL_*`, [`super`] uses them.
 
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Where traces go, and how.
+/// Settings of the exporter and sampler.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// The whole URL that takes them, `http` or `https`.
+    /// Full URL of the collector, `http` or `https`.
     pub endpoint: String,
     /// Sent with each batch.
     pub headers: Headers,
-    /// How long sending one batch may take.
+    /// Timeout for sending one batch.
     pub timeout: Duration,
-    /// PEM file with the CA of the receiver; there where the URL is `https`.
+    /// PEM file with the CA of the collector; set if the URL is `https`.
     pub certificate: Option<PathBuf>,
     /// The attribute `service.name`.
     pub service_name: String,
-    /// Attributes of this process; they win over ours.
+    /// Resource attributes; they take precedence over the built-in ones.
     pub resource: Vec<(String, String)>,
     /// Which traces are recorded.
     pub sampler: Sampler,
-    /// Spans that may wait to be sent.
+    /// Maximum number of waiting spans.
     pub queue_max: usize,
     /// Maximum number of spans in one batch.
     pub batch_max: usize,
-    /// How long a span waits for others at most.
+    /// How long spans wait for their batch to fill.
     pub delay: Duration,
 }
 
-/// Header fields; they may be credentials, so they are not shown.
+/// Header names and values; `Debug` hides the values, which may be credentials.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Headers(pub Vec<(String, String)>);
 
@@ -45,13 +45,13 @@ impl fmt::Debug for Headers {
 /// Which traces are recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sampler {
-    /// Where the caller names a span, whether that is recorded decides.
+    /// Whether the caller's sampling decision takes precedence.
     pub by_parent: bool,
-    /// What decides else.
+    /// The decision for traces without a parent, or for all.
     pub root: Root,
 }
 
-/// Which traces that begin here are recorded.
+/// Sampling of traces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Root {
     /// All.
@@ -66,7 +66,7 @@ pub enum Root {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Share(f64);
 
-/// What is from 0 to 1 is a number, and equals itself.
+/// Sound, because a value from 0 to 1 is not NaN.
 impl Eq for Share {}
 
 /// All.
@@ -77,13 +77,13 @@ impl Default for Share {
 }
 
 impl Share {
-    /// The share, if it is one.
+    /// `None` unless it is from 0 to 1.
     #[must_use]
     pub fn new(share: f64) -> Option<Self> {
         (0.0..=1.0).contains(&share).then_some(Self(share))
     }
 
-    /// From 0 to 1.
+    /// The value, from 0 to 1.
     #[must_use]
     pub const fn get(self) -> f64 {
         self.0

@@ -1,10 +1,12 @@
-//! What can be wrong with a YAML text, each with a sentence that names the fix.
+//! Errors of YAML, each with a message that includes the fix.
+//!
+//! Maps the event parser's errors to ours; bounds and rules are checked in [`super`].
 
 use super::{DEPTH_MAX, EXPANDED_BYTES_MAX, NODES_MAX, TEXT_BYTES_MAX};
 use granit_parser::ErrorKind as Scan;
 use std::fmt;
 
-/// A YAML text that cannot be read, and the line on which that shows.
+/// An error of a YAML text and its line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error {
     /// The line, from 1.
@@ -16,35 +18,35 @@ pub struct Error {
 /// What is wrong with a YAML text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ErrorKind {
-    /// The text is longer than [`TEXT_BYTES_MAX`]. Remedy: shorten it.
+    /// The text is longer than [`TEXT_BYTES_MAX`].
     TooLong,
-    /// Collections are nested deeper than [`DEPTH_MAX`]. Remedy: no pod template needs that.
+    /// Collections are nested deeper than [`DEPTH_MAX`].
     TooDeep,
-    /// More than [`NODES_MAX`] values, aliases counted as what they stand for. Remedy: fewer aliases.
+    /// More than [`NODES_MAX`] values with aliases expanded.
     TooManyNodes,
-    /// More than [`EXPANDED_BYTES_MAX`] of text once aliases are written out. Remedy: fewer aliases.
+    /// More than [`EXPANDED_BYTES_MAX`] of text with aliases expanded.
     TooMuchText,
-    /// More than one document. Remedy: a text of its own for each.
+    /// More than one document.
     SecondDocument,
-    /// A tab where indentation is expected. Remedy: spaces.
+    /// A tab in the indentation.
     Tab,
-    /// An alias names an anchor that was not defined before. Remedy: define it above.
+    /// An alias of an anchor that is not defined before it.
     UnknownAlias,
-    /// An alias inside of the very value that its anchor names. Remedy: take it out.
+    /// An alias inside the value of its own anchor.
     AliasOfItself,
-    /// A list, a map, null or an enormous number as a key. Remedy: quote the key.
+    /// A list, a map, null or a number of more than 64 bits as a key.
     BadKey,
-    /// `<<` with something that is not a map or a list of maps. Remedy: give it a map.
+    /// `<<` with something that is not a map or a list of maps.
     BadMerge,
-    /// A value that is not what its tag says. Remedy: drop the tag.
+    /// A value that does not fit its tag.
     BadTag(String),
-    /// `!!binary` with something that is not base64. Remedy: encode it.
+    /// `!!binary` with something that is not base64.
     BadBinary,
-    /// `.inf` or `.nan`, which JSON lacks. Remedy: quote it.
+    /// `.inf` or `.nan`, which JSON lacks.
     NotFinite,
-    /// A number of more than 64 bits. Remedy: quote it.
+    /// A number of more than 64 bits.
     NumberTooLarge,
-    /// The text is not YAML; the sentence says what was met and what to do.
+    /// Invalid syntax; holds the message with the fix.
     Syntax(&'static str),
 }
 

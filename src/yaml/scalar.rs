@@ -1,35 +1,35 @@
-//! The type of a scalar, decided from its text as kubectl decides it.
+//! The type of a scalar from its text, as kubectl determines it.
 //!
 //! kubectl reads YAML 1.1 with a table of its own: `yes` is a boolean, `0644` is octal, `12:30:45` and
-//! dates are strings. Only that table lives here; where a text comes from, and which places of a pod
-//! template want the text instead of its type, is decided elsewhere.
+//! dates are strings. This file is only that table; which places of a pod template require the text
+//! instead of the typed value is decided in [`crate::model::template`].
 //!
-//! Two rows differ on purpose. kubectl sends an integer beyond 64 bits rounded, and `1e400` as a string;
-//! both are refused here, since neither is what was written.
+//! Two rows differ deliberately: kubectl rounds an integer beyond 64 bits and sends `1e400` as a string;
+//! both are rejected here, because neither is what the author wrote.
 
 use serde_json::{Number, Value};
 
-/// What a scalar is by kubectl's table.
+/// The type of a scalar by kubectl's table.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Resolved {
     /// `~`, `null`, or nothing at all.
     Null,
     /// `true`, `yes`, `on`, `y` and their opposites.
     Bool(bool),
-    /// A number that JSON can carry; a whole one is always held as an integer (`1e3` is 1000).
+    /// A number with a JSON representation; a whole one is always an integer (`1e3` is 1000).
     Number(Number),
     /// Anything else: the scalar's text.
     Text,
-    /// A number that JSON cannot carry; the scalar's text can still be used where a string is wanted.
+    /// A number without a JSON representation; its text is still usable where a string is required.
     Unrepresentable(Unrepresentable),
 }
 
-/// Why a number has no place in JSON.
+/// Why a number has no JSON representation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unrepresentable {
-    /// `.inf` or `.nan`. Remedy: quote it, if the words are meant.
+    /// `.inf` or `.nan`.
     NotFinite,
-    /// More than 64 bits, or beyond the range of a floating-point number. Remedy: quote it.
+    /// More than 64 bits, or beyond the range of a floating-point number.
     TooLarge,
 }
 
@@ -37,8 +37,7 @@ impl Resolved {
     /// The JSON of a scalar whose text is `text`.
     ///
     /// # Errors
-    ///
-    /// A number that JSON cannot carry.
+    /// A number without a JSON representation.
     pub fn to_json(&self, text: &str) -> Result<Value, Unrepresentable> {
         match self {
             Self::Null => Ok(Value::Null),
@@ -49,7 +48,7 @@ impl Resolved {
         }
     }
 
-    /// The string that this scalar becomes as a key, or `None` where it cannot be one.
+    /// The string that this scalar becomes as a key, or `None` if it cannot be a key.
     pub(super) fn to_key(&self, text: &str) -> Option<String> {
         match self {
             Self::Null => None,
@@ -57,7 +56,7 @@ impl Resolved {
             Self::Text | Self::Unrepresentable(Unrepresentable::NotFinite) => Some(text.to_owned()),
             Self::Unrepresentable(Unrepresentable::TooLarge) => None,
             Self::Number(number) => match (number.as_i64(), number.as_f64()) {
-                // An integer that was written as a float is printed as a float is.
+                // An integer written as a float is formatted as a float.
                 (Some(_), Some(float)) if !looks_like_integer(text) => Some(float_key(float)),
                 (Some(integer), _) => Some(integer.to_string()),
                 (None, Some(float)) if number.is_f64() => Some(float_key(float)),
@@ -131,7 +130,7 @@ fn integer(text: &str) -> Option<Resolved> {
         _ => (false, false, text),
     };
     let (radix, digits) = radix(digits);
-    // The standard library would take another sign here.
+    // The standard library would accept another sign here.
     if !digits.starts_with(|first: char| first.is_digit(radix)) {
         return None;
     }
@@ -173,7 +172,7 @@ fn float(text: &str) -> Option<Resolved> {
 /// 2^64, which `f64` holds exactly.
 const TWO_TO_64: f64 = 18_446_744_073_709_551_616.0;
 
-/// Whole floats become integers, since Kubernetes refuses `1000.0` where it wants an integer.
+/// Whole floats become integers, because Kubernetes rejects `1000.0` where it requires an integer.
 fn float_number(value: f64) -> Number {
     let shortest = value.to_string();
     if let Ok(whole) = shortest.parse::<i64>() {
@@ -228,8 +227,8 @@ fn float_key(value: f64) -> String {
     format!("{mantissa}e{sign}{:02}", power.abs())
 }
 
-/// The type of a scalar that carries the YAML tag `tag`, the part behind `tag:yaml.org,2002:`.
-/// `None` says that the text is no such thing.
+/// The type of a scalar that carries the YAML tag `tag`, the part after `tag:yaml.org,2002:`.
+/// `None` if the text does not fit the tag.
 pub(super) fn resolve_tagged(tag: &str, text: &str) -> Option<Resolved> {
     let resolved = resolve(text);
     let fits = match (tag, &resolved) {

@@ -98,7 +98,7 @@ fn numbers_are_read_as_kubectl_reads_them() {
 }
 
 #[test]
-fn numbers_that_json_lacks_are_refused() {
+fn numbers_without_a_json_form_are_rejected() {
     for text in [".inf", "+.Inf", "-.INF", ".nan", ".NaN"] {
         check_error(&format!("a: 1\nb: {text}"), 2, ErrorKind::NotFinite);
     }
@@ -359,7 +359,7 @@ fn text_behind_aliases_is_bounded() {
 }
 
 #[test]
-fn a_billion_laughs_are_refused() {
+fn an_alias_bomb_is_rejected() {
     let mut text = "a0: &a0 [lol]\n".to_owned();
     for level in 1..=20 {
         let aliases = format!("*a{},", level - 1).repeat(9);

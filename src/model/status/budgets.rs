@@ -1,11 +1,11 @@
-//! How long a start may be held up by something before its caller is told that it probably fails.
+//! Budgets: how long a start may stay in a state before it is reported as failing.
 //!
-//! Pure. Which budget runs for what is said by the findings in [`super`]; here stand their
-//! names, which settings and annotations share, and how long they are.
+//! Pure. This file has their names, which settings and annotations share, and their durations. Which
+//! budget applies is decided by the findings in [`super`], not here.
 
 use std::time::Duration;
 
-/// Something that may hold a start up, and has a time that it may take.
+/// A state of a start that may only last for a limited time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Budget {
     /// The Job has no pod.
@@ -14,13 +14,13 @@ pub enum Budget {
     Scheduling,
     /// The node prepares volumes and network.
     Mounting,
-    /// The image is being fetched.
+    /// The image is being pulled.
     Pulling,
-    /// The image could not be fetched; the next try may still succeed.
+    /// An image pull failed; Kubernetes retries it.
     PullError,
     /// Init containers run.
     Initialising,
-    /// A container cannot be made, or has failed and is run again.
+    /// A container cannot be created, or has failed and is restarted.
     Starting,
     /// The readiness probe has not passed.
     Readying,
@@ -39,7 +39,7 @@ impl Budget {
         Self::Readying,
     ];
 
-    /// The word in annotations, `start-budget.<word>`; in settings it is in upper case with `_`.
+    /// The name in annotations, `start-budget.<name>`; settings use it in upper case with `_`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -55,7 +55,7 @@ impl Budget {
     }
 }
 
-/// How long each budget is.
+/// Duration of each budget.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budgets([Duration; Budget::ALL.len()]);
 
@@ -65,7 +65,7 @@ impl Default for Budgets {
         for budget in Budget::ALL {
             let secs = match budget {
                 Budget::Creating => 15,
-                // An autoscaler may be at work.
+                // An autoscaler may be adding a node.
                 Budget::Scheduling => 600,
                 Budget::Mounting | Budget::Pulling | Budget::Initialising | Budget::Readying => 300,
                 Budget::PullError | Budget::Starting => 10,
@@ -77,13 +77,13 @@ impl Default for Budgets {
 }
 
 impl Budgets {
-    /// How long this one is.
+    /// Duration of this budget.
     #[must_use]
     pub fn get(&self, budget: Budget) -> Duration {
         self.0[budget as usize]
     }
 
-    /// Makes this one as long as that.
+    /// Sets the duration of this budget.
     pub fn set(&mut self, budget: Budget, limit: Duration) {
         self.0[budget as usize] = limit;
     }

@@ -26,7 +26,7 @@ fn diagnosis(is_terminal: bool, message: &str, text: &str) -> Diagnosis {
 }
 
 /// Why the Job controller cannot create a pod, from its Event `FailedCreate`.
-pub(super) fn refused_pod(message: &str) -> Diagnosis {
+pub(super) fn rejected_pod(message: &str) -> Diagnosis {
     let text = message.strip_prefix("Error creating: ").unwrap_or(message);
     // The generated pod name differs in each Event, so it is cut off.
     let why = after(text, " is forbidden: ").unwrap_or(text);

@@ -1,7 +1,7 @@
-//! What one pod says of an instance: how far it has come, what stands in its way, how it ended.
+//! The status of one pod: the phase of its start, what blocks it, and how it ended.
 //!
-//! Pure, as all of [`super`]. The order of the checks is the order in which a start goes through
-//! its phases.
+//! Pure, a part of [`super`], which has the types. Checks are in the order of a start's phases. The
+//! Job's own conditions are not evaluated here.
 
 use super::{
     Budget, COMPLETED, Ending, EventsOf, Finding, InstanceStatus, Phase, controller_pause,
@@ -12,7 +12,7 @@ use crate::kube::types::{
     Detail, EventReason, Job, Pod, PodPhase, RestartPolicy, Terminated, Timestamp,
 };
 
-/// What a pod that nothing will run again says, before its Job says so.
+/// The end of a pod that Kubernetes will not restart, before the Job's condition reports it.
 pub(super) fn pod_ended(job: &Job, pod: &Pod) -> Option<InstanceStatus> {
     let retried = pod.restart_policy != RestartPolicy::Never
         || pod.conditions.is_true(ConditionType::DisruptionTarget);
@@ -44,7 +44,7 @@ pub(super) fn pod_ended(job: &Job, pod: &Pod) -> Option<InstanceStatus> {
     if ended.len() == pod.app_containers().count() {
         return Some(InstanceStatus::Finished(ending));
     }
-    // One of several containers has ended: the pod is never ready again, and does not end by itself.
+    // One of several containers has terminated: the pod never becomes ready, and does not end by itself.
     let lasted = ending.lasted;
     Some(InstanceStatus::Failed {
         finding: ending.finding(),
@@ -53,26 +53,26 @@ pub(super) fn pod_ended(job: &Job, pod: &Pod) -> Option<InstanceStatus> {
     })
 }
 
-/// Whether nothing of a pod that has failed runs any more: its phase comes up to a second later.
+/// Whether all containers of a failed pod have terminated; its phase follows up to a second later.
 fn is_over(pod: &Pod) -> bool {
     let ended = |container: &ContainerStatus| terminated(container).is_some();
     let failed = |c: &ContainerStatus| {
         c.kind != ContainerKind::Sidecar && terminated(c).is_some_and(|ended| ended.exit_code != 0)
     };
     let runs = |c: &ContainerStatus| matches!(c.state, ContainerState::Running(_));
-    // After an init container that failed no app container is begun any more.
+    // After a failed init container, no app container is started.
     let never_begun = pod.init_containers().any(failed) && !pod.app_containers().any(runs);
     pod.phase == PodPhase::Failed || pod.app_containers().all(ended) || never_begun
 }
 
-/// Whether the Job controller may make another pod after one that failed. The Job's count may or
-/// may not yet have this pod in it; in doubt its own condition, a second later, decides.
+/// Whether the Job controller may create another pod after a failed one. The Job's count may not include
+/// this pod yet; in doubt the Job's condition decides, a second later.
 fn has_retries(job: &Job) -> bool {
     let limit = job.backoff_limit;
     limit > 0 && job.status.failed <= limit
 }
 
-/// The containers of a pod in the order in which they run, with the phase that they belong to.
+/// The containers of a pod in the order in which they run, with their phase.
 fn containers(pod: &Pod) -> impl Iterator<Item = (Phase, &ContainerStatus)> {
     pod.containers.iter().map(|container| match container.kind {
         ContainerKind::Init | ContainerKind::Sidecar => (Phase::Initialising, container),
@@ -80,11 +80,11 @@ fn containers(pod: &Pod) -> impl Iterator<Item = (Phase, &ContainerStatus)> {
     })
 }
 
-/// Why a pod failed: its first container that ended with a failure, or what the pod as a whole says
-/// (evicted, or refused by the kubelet before any container was made).
+/// Why a pod failed: its first failed container, or the status of the pod itself (evicted, or rejected
+/// by the kubelet before any container was created).
 ///
-/// A pod that ended well may have a container that did not: one that was ended with it. A sidecar
-/// that fails is run again whatever the pod's restart policy, and ends nothing.
+/// A pod that succeeded may have a failed container, one that was stopped with it. A failed sidecar is
+/// always restarted and does not end the pod.
 pub(super) fn ended_badly(pod: &Pod) -> Option<Finding> {
     if pod.phase == PodPhase::Succeeded {
         return None;
@@ -106,7 +106,7 @@ pub(super) fn ended_badly(pod: &Pod) -> Option<Finding> {
     })
 }
 
-/// Why a pod failed, or why it did before it was run again: what counts once its Job has failed.
+/// Why a pod failed, or its containers did before a restart: the cause once its Job has failed.
 pub(super) fn last_failure(pod: &Pod) -> Option<Finding> {
     if pod.phase == PodPhase::Succeeded {
         return None;
@@ -121,7 +121,7 @@ pub(super) fn last_failure(pod: &Pod) -> Option<Finding> {
     ended_badly(pod).or_else(before)
 }
 
-/// Whether a pod has events all that it will say.
+/// Whether the pod has terminated, so that its status is final.
 pub(super) fn has_ended(pod: &Pod) -> bool {
     matches!(pod.phase, PodPhase::Succeeded | PodPhase::Failed)
 }
@@ -138,7 +138,7 @@ fn container_failure(phase: Phase, container: &ContainerStatus, ended: &Terminat
         "OOMKilled" => format!(
             "{kind} '{name}' exceeded its memory limit and was killed: raise the limit, or use less memory"
         ),
-        // It never ran: the message is the container runtime's.
+        // The container never ran: the message comes from the container runtime.
         "StartError" => event_text::not_started(name, ended.message.as_deref().unwrap_or_default()),
         _ => format!("{kind} '{name}' exited with code {}", ended.exit_code),
     };
@@ -148,7 +148,7 @@ fn container_failure(phase: Phase, container: &ContainerStatus, ended: &Terminat
         .message
         .as_deref()
         .filter(|_| reason != "StartError")
-        // What comes from the container's log ends with a line break.
+        // Log lines end with a line break.
         .map(str::trim_end)
         .filter(|m| !m.is_empty())
         .map(Into::into);
@@ -162,7 +162,7 @@ fn terminated(container: &ContainerStatus) -> Option<&Terminated> {
     }
 }
 
-/// How far a pod that has not ended and is not ready has come.
+/// The phase of a pod that has neither terminated nor become ready.
 pub(super) fn progress(job: &Job, pod: &Pod, events: EventsOf<'_>) -> Finding {
     let scheduled = pod.conditions.get(ConditionType::PodScheduled);
     let Some(scheduled) = scheduled.filter(|condition| condition.status == ConditionStatus::True)
@@ -181,7 +181,7 @@ pub(super) fn progress(job: &Job, pod: &Pod, events: EventsOf<'_>) -> Finding {
     let sandbox = pod.conditions.get(ConditionType::PodReadyToStartContainers);
     let has_sandbox = match sandbox {
         Some(sandbox) => sandbox.status == ConditionStatus::True,
-        // The kubelet has not taken it up yet, or is one without this condition.
+        // The kubelet has not reported it yet, or does not have this condition.
         None => pod.app_containers().next().is_some(),
     };
     if !has_sandbox && pod.phase == PodPhase::Pending {
@@ -197,7 +197,7 @@ pub(super) fn progress(job: &Job, pod: &Pod, events: EventsOf<'_>) -> Finding {
             .filter(|condition| condition.status == ConditionStatus::True)?
             .since
     };
-    // Each phase begins when the one before it ended.
+    // Each phase starts when the previous one ends.
     let begun = scheduled.since.max(holds(sandbox)).max(holds(initialised));
     if initialised.is_some_and(|c| c.status != ConditionStatus::True)
         && !pod.init_containers().all(waits)
@@ -214,7 +214,7 @@ pub(super) fn progress(job: &Job, pod: &Pod, events: EventsOf<'_>) -> Finding {
         ContainerState::Running(since) => since,
         _ => None,
     });
-    // It may have been ready, for a day perhaps: then it is like this since it is not any more.
+    // It may have been ready before; then this state starts when it became unready.
     let unready = pod.conditions.get(ConditionType::Ready);
     let unready = unready.filter(|ready| ready.status != ConditionStatus::True);
     let since = started.max().max(unready.and_then(|ready| ready.since));
@@ -243,8 +243,8 @@ fn mounting(pod: &Pod, events: EventsOf<'_>) -> Finding {
         EventReason::FailedCreatePodSandBox,
     ];
     let Some(event) = latest_event(events, &pod.metadata.uid, &reasons) else {
-        // A kubelet of 1.31 tells that a pod is ready to start containers only with the first of them
-        // (seen); one of 1.36 before.
+        // A kubelet of 1.31 sets PodReadyToStartContainers only with the first container (observed), one of
+        // 1.36 before it.
         let message = "the node is preparing the pod's volumes and network (on Kubernetes 1.31 it may already be pulling the image)";
         return Finding::new(Phase::Mounting, "Mounting", message);
     };
@@ -267,7 +267,7 @@ fn readying(pod: &Pod, events: EventsOf<'_>) -> Finding {
     }
 }
 
-/// A pod that failed, while its Job will make another: after the Job controller's own pause.
+/// A failed pod that its Job will replace after the Job controller's back-off.
 fn between_pods(job: &Job, failure: Finding) -> Finding {
     let ended = failure.since;
     let pause = i64::try_from(controller_pause(job).as_secs()).unwrap_or(0);
@@ -275,7 +275,7 @@ fn between_pods(job: &Job, failure: Finding) -> Finding {
     failure.within(Budget::Starting).counted_from(next)
 }
 
-/// A container that waits for a reason that a start without trouble does not have.
+/// The finding of a container that is waiting for a reason other than a normal start.
 fn blocked(
     phase: Phase,
     container: &ContainerStatus,
@@ -286,7 +286,7 @@ fn blocked(
         ContainerState::Waiting(detail) => {
             waiting(phase, container, detail.as_deref()?, pod, events)
         }
-        // It ended, and its pod's restart policy will run it again.
+        // It terminated, and the restart policy of the pod will restart it.
         ContainerState::Terminated(ended) if ended.exit_code != 0 => {
             let failure = container_failure(phase, container, ended);
             Some(failure.since(ended.finished_at).within(Budget::Starting))
@@ -305,7 +305,7 @@ fn waiting(
     let reason = detail.reason.as_deref()?;
     let message = detail.message.as_deref().unwrap_or_default();
     match reason {
-        // What a start without trouble shows.
+        // A normal start.
         "ContainerCreating" | "PodInitializing" => None,
         "InvalidImageName"
         | "ErrImageNeverPull"
@@ -315,7 +315,7 @@ fn waiting(
         | "ImageInspectError"
         | "SignatureValidationFailed" => Some(no_image(container, reason, message, pod, events)),
         "CrashLoopBackOff" => {
-            // Counted from the crash, as while the container is still shown as ended.
+            // The budget starts at the crash, as it does before the reason changes.
             let mut crash = match container.last_terminated() {
                 Some(ended) => container_failure(phase, container, ended).since(ended.finished_at),
                 None => Finding::new(phase, reason, message),
@@ -323,7 +323,7 @@ fn waiting(
             crash.reason = reason.into();
             Some(crash.within(Budget::Starting))
         }
-        // CreateContainerConfigError, CreateContainerError, RunContainerError, and what is to come.
+        // CreateContainerConfigError, CreateContainerError, RunContainerError and future reasons.
         _ => {
             let message = event_text::not_started(container.name(), message);
             Some(Finding::new(Phase::Starting, reason, message))
@@ -341,7 +341,7 @@ fn no_image(
     let pull = Some(message).filter(|message| event_text::is_bare_back_off(message));
     let event =
         pull.and_then(|_| latest_event(events, &pod.metadata.uid, &[EventReason::FailedPull]));
-    // Another container's image may be the one that the Event is about.
+    // The Event may be about the image of another container.
     let of_it = event.filter(|event| event_text::is_same_image(message, &event.message));
     let message = of_it.as_deref().map_or(message, |event| &event.message);
     let diagnosis = event_text::no_image(container.name(), reason, message);

@@ -582,7 +582,7 @@ fn the_newest_pod_that_is_not_leaving_speaks() {
 }
 
 #[test]
-fn what_the_job_says_wins() {
+fn the_condition_of_the_job_takes_precedence() {
     let up = [pod(ready("a", 1, "10.0.0.1"))];
     let deleted = job(json!({"metadata": {"deletionTimestamp": at(30)}}));
     check(&deleted, &up, "stopping 30");
@@ -629,7 +629,7 @@ fn the_pod_knows_better_why_a_job_failed() {
 }
 
 #[test]
-fn a_pod_that_has_not_said_it_yet_is_waited_for() {
+fn a_missing_termination_report_is_awaited() {
     let failed = job_with("FailureTarget", 60, "BackoffLimitExceeded");
     let job_says = |prognosis| {
         format!("failed starting BackoffLimitExceeded {prognosis} pulling_image at 60 after 60")

@@ -1,10 +1,9 @@
-//! The expressions of a template: what may stand in `${…}` and behind `% if`.
+//! The expressions of templates, in `${…}` and after `% if`, and their evaluation.
 //!
-//! A small part of Python, enough for the forms that templates use: `alternatives['x']`,
-//! `alternatives.get('x', 'default')`, loop variables, literals, comparisons, `in`, `and`, `or`,
-//! `not`, `a if b else c`, and filters. They mean what they mean in Python, `None` included.
-//! There are no calls, no attributes and no arithmetic: an expression can only choose among
-//! values, so it cannot loop, fail in odd ways, or reach anything.
+//! A subset of Python with Python's semantics: `alternatives['x']`, `alternatives.get('x', 'default')`,
+//! loop variables, literals including `None`, comparisons, `in`, `and`, `or`, `not`, `a if b else c`,
+//! and filters. There are no other calls, no attributes and no arithmetic: an expression only selects
+//! among values, so it cannot loop or reach anything outside.
 
 mod parse;
 
@@ -14,17 +13,17 @@ use super::Variables;
 use std::borrow::Cow;
 use std::cmp::Ordering;
 
-/// How deep an expression may nest.
+/// Maximum nesting depth of an expression.
 pub const EXPRESSION_DEPTH_MAX: usize = 32;
 
-/// The name under which templates know the variables.
+/// The name of the map of variables in templates.
 pub(super) const VARIABLES_NAME: &str = "alternatives";
 
 /// An expression that has been checked.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Expression {
     Literal(Literal),
-    /// A loop variable, by its place among those in scope.
+    /// A loop variable, by its index among those in scope.
     Local(usize),
     /// `alternatives[key]`
     Variable(Box<Self>),
@@ -47,7 +46,7 @@ pub(super) enum Expression {
     },
 }
 
-/// A value that stands in the template itself.
+/// A literal in the template.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Literal {
     None,
@@ -64,25 +63,25 @@ pub(super) struct ValueExpression {
     pub(super) filters: Vec<Filter>,
 }
 
-/// What is done to a value's text.
+/// A filter applied to a value's text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Filter {
-    /// `u`: as in a query string
+    /// `u`: URL-encodes
     Url,
-    /// `h`, `x`: as in HTML and XML
+    /// `h`, `x`: escapes for HTML and XML
     Html,
-    /// `trim`: without blanks around it
+    /// `trim`: removes surrounding white space
     Trim,
 }
 
-/// What a loop goes over.
+/// The variables of a loop.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Loop {
     pub(super) key: String,
     pub(super) value: String,
 }
 
-/// A value while an expression is worked out.
+/// A value during evaluation.
 #[derive(Clone, Debug)]
 enum Value<'a> {
     None,
@@ -92,7 +91,7 @@ enum Value<'a> {
     Text(Cow<'a, str>),
 }
 
-/// What an expression can see.
+/// The variables that an expression can use.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Scope<'a> {
     pub(super) variables: &'a Variables,
@@ -102,14 +101,14 @@ pub(super) struct Scope<'a> {
 /// Why an expression has no value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum EvaluationError {
-    /// `alternatives['name']`, and nobody gave `name`.
+    /// `alternatives['name']`, but the caller did not provide `name`.
     Missing { name: String },
-    /// `a in b` or `alternatives[a]`, where `a` or `b` is no text.
+    /// `a in b` or `alternatives[a]`, where `a` or `b` is not a string.
     NotText,
 }
 
 impl ValueExpression {
-    /// The text that takes the place of `${…}`.
+    /// The text that replaces `${…}`.
     pub(super) fn text(&self, scope: Scope<'_>) -> Result<String, EvaluationError> {
         let mut text = self.expression.evaluate(scope)?.into_text();
         for filter in &self.filters {
@@ -142,7 +141,7 @@ impl Expression {
             }
             Self::VariableOr(key, default) => {
                 let key = key.evaluate(scope)?;
-                // As in Python, the default is worked out in any case.
+                // As in Python, the default is always evaluated.
                 let default = default.evaluate(scope)?;
                 Ok(key.find(scope.variables).unwrap_or(default))
             }
@@ -186,8 +185,8 @@ impl Expression {
         }
     }
 
-    /// Calls `seen` for each variable with a fixed name, and whether the expression cannot do
-    /// without it when it is worked out (`always`: it will be).
+    /// Calls `seen` for each variable with a fixed name and with whether it is required. `always` means that
+    /// the expression is always evaluated.
     pub(super) fn each_variable(&self, always: bool, seen: &mut impl FnMut(&str, bool)) {
         match self {
             Self::Literal(_) | Self::Local(_) => {}
@@ -233,7 +232,7 @@ impl Expression {
     }
 }
 
-/// The first operand whose truth is `wanted`, else the last: so Python's `and` and `or` choose.
+/// The first operand whose truth is `wanted`, else the last, as Python's `and` and `or` select.
 fn decide<'a>(
     operands: &'a [Expression],
     scope: Scope<'a>,
@@ -264,7 +263,7 @@ impl Literal {
 impl<'a> Value<'a> {
     fn find<'v>(&self, variables: &'v Variables) -> Option<Value<'v>> {
         match self {
-            // Names are texts, so nothing else can be one.
+            // Names are strings; other values are never one.
             Self::Text(name) => variables.get(name).map(|text| Value::Text(text.into())),
             _ => None,
         }
@@ -314,7 +313,7 @@ impl<'a> Value<'a> {
     }
 }
 
-/// A float as Python writes it: the exponent, from 1e-05 down, has two digits at least.
+/// A float as Python formats it: the exponent, from 1e-05 down, has at least two digits.
 fn float_text(value: f64) -> String {
     let text = format!("{value:?}");
     match text.split_once("e-") {
@@ -323,7 +322,7 @@ fn float_text(value: f64) -> String {
     }
 }
 
-/// What Python's `strip()` takes off: the white space of Unicode and four separators of ASCII.
+/// The characters that Python's `strip()` removes: the white space of Unicode and four separators of ASCII.
 fn is_blank(c: char) -> bool {
     c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c)
 }

@@ -1,29 +1,29 @@
-//! A YAML tree with placeholders becomes the JSON of a pod template.
+//! Inserts the values into a parsed YAML tree: the result is the JSON of a pod template.
 //!
-//! This is where a value's type is decided (contract A12): a plain scalar has the type of its final
-//! text, but where Kubernetes wants a string it is the text. A value replaces a placeholder in the
-//! text of one scalar or key, after parsing; so it cannot add keys, entries or documents.
+//! This file decides the type of a value (contract A12): a plain scalar has the type of its final text,
+//! except where Kubernetes requires a string. A value replaces a placeholder inside one scalar or key
+//! after parsing, so it cannot add keys, entries or documents. Expressions are not evaluated here.
 
 use super::mako::{CLOSE, OPEN};
 use crate::yaml::{self, Kind, NodeId, Resolved, Scalar, Tree, Unrepresentable, resolve};
 use serde_json::{Map, Value};
 use std::borrow::Cow;
 
-/// Why a tree cannot be filled in; lines are those of the tree.
+/// Why values cannot be inserted; lines are those of the tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum FillError {
-    /// More bytes than are allowed.
+    /// Larger than the maximum size.
     TooLarge,
-    /// A placeholder made a key equal to another one of the same map.
+    /// A value made two keys of a map equal.
     KeyTwice { line: u32, key: String },
     /// A number that JSON cannot carry.
     Unrepresentable { line: u32, why: Unrepresentable },
 }
 
-/// What Kubernetes wants at a place of a pod template.
+/// The type that Kubernetes requires at a place of a pod template.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
-    /// By its type.
+    /// The type of the scalar's text.
     Any,
     /// A string, or a list or map of strings.
     Strings,
@@ -34,8 +34,8 @@ enum Place {
 }
 
 impl Place {
-    /// The place of the value of `key`. Names suffice: nowhere in a pod template do they mean
-    /// anything else, and so probes, init containers and volume claims are covered as well.
+    /// The place of the value of `key`. The key is sufficient: it has the same meaning everywhere in a pod
+    /// template, including probes, init containers and volume claims.
     fn of_key(self, key: &str) -> Self {
         match (self, key) {
             (Self::Strings, _) | (Self::EnvVar, "name" | "value") => Self::Strings,
@@ -55,8 +55,8 @@ impl Place {
     }
 }
 
-/// The JSON of `tree` with `values` in the places of its placeholders; of at most `bytes_max`
-/// bytes of text, keys and values together, as they stand in JSON.
+/// The JSON of `tree` with `values` instead of its placeholders, of at most `bytes_max` bytes of keys and
+/// values in JSON.
 pub(super) fn fill(tree: &Tree, values: &[String], bytes_max: usize) -> Result<Value, FillError> {
     let mut filler = Filler {
         tree,
@@ -105,7 +105,7 @@ impl<'a> Filler<'a> {
         let text = self.substitute(&scalar.text)?;
         let changed = matches!(text, Cow::Owned(_));
         if place == Place::Strings {
-            // Kubernetes takes null for a string, and a template may say so; a value cannot.
+            // A template may set null where Kubernetes requires a string; a value may not.
             let null = scalar.resolved == Resolved::Null && !changed;
             return Ok(if null {
                 Value::Null
@@ -123,7 +123,7 @@ impl<'a> Filler<'a> {
             .map_err(|why| FillError::Unrepresentable { line, why })
     }
 
-    /// Puts the values into `text`. It is read once: what a value contains is not looked at.
+    /// Replaces the placeholders in `text`, once: placeholders inside values are not replaced.
     fn substitute(&mut self, text: &'a str) -> Result<Cow<'a, str>, FillError> {
         let mut pieces = text.split(OPEN);
         let first = pieces.next().expect("a split has at least one piece");
@@ -138,7 +138,7 @@ impl<'a> Filler<'a> {
                 let value = self.values.get(number.parse::<usize>().ok()?)?;
                 Some((value.as_str(), rest))
             });
-            // An escape in double quotes can write what looks like a placeholder; it stays.
+            // An escape in double quotes can produce a fake placeholder; it stays as text.
             let (value, rest) = value.unwrap_or(("", piece));
             self.spend(json_bytes(value) + json_bytes(rest))?;
             filled.push_str(value);
@@ -154,8 +154,8 @@ impl<'a> Filler<'a> {
     }
 }
 
-/// How long `text` is in JSON, without its quotes: a control character there is six bytes, which
-/// would make a text of 1 MiB larger than what the API server reads.
+/// Length of `text` in JSON without quotes. A control character takes six bytes, so 1 MiB of text could
+/// exceed what the API server accepts.
 fn json_bytes(text: &str) -> usize {
     let escapes = text.bytes().map(|byte| match byte {
         b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 0x08 | 0x0c => 1,
@@ -165,7 +165,7 @@ fn json_bytes(text: &str) -> usize {
     text.len() + escapes.sum::<usize>()
 }
 
-/// What is wrong with the outermost parts of a pod template, and the line of the tree.
+/// Checks the top-level structure of a pod template; the error has a line of the tree.
 pub(super) fn check_shape(tree: &Tree) -> Result<(), (u32, &'static str)> {
     let root = tree.root();
     let is_map = |id: NodeId| matches!(tree.node(id).kind, Kind::Mapping(_));
@@ -210,7 +210,7 @@ pub(super) fn check_shape(tree: &Tree) -> Result<(), (u32, &'static str)> {
 }
 
 impl FillError {
-    /// What a number that JSON cannot carry is called.
+    /// The YAML error for a number without a JSON representation.
     pub(super) fn number(why: Unrepresentable) -> yaml::ErrorKind {
         yaml::Error::unrepresentable(1, why).kind
     }

@@ -1,37 +1,37 @@
-//! The text rules of templates, those of Mako: what happens before there is any YAML.
+//! The Mako syntax of templates, applied before the YAML is parsed.
 //!
-//! A text is cut into [`Part`]s: plain text, `${…}`, and the blocks of control lines. What is made
-//! of the parts is told in `select.rs`. Whatever would run code (`<% %>`, `<%! %>`, `<%include>`, `<%def>`) is refused here.
+//! Splits a text into [`Part`]s: plain text, `${…}`, and blocks of control lines; `select.rs` evaluates
+//! them. Everything that would run code (`<% %>`, `<%! %>`, `<%include>`, `<%def>`) is rejected here.
 
 use super::expression::{
     Expression, Loop, ValueExpression, parse_condition, parse_loop, parse_value,
 };
 use super::{Problem, TemplateVariable};
 
-/// How deep `% if` and `% for` may nest.
+/// Maximum nesting depth of `% if` and `% for`.
 pub const CONTROL_DEPTH_MAX: usize = 16;
 
-/// How many `${…}` a template may have, and how many loops may make of them.
+/// Maximum number of placeholders `${…}` in a template, and after its loops ran.
 pub const PLACEHOLDERS_MAX: usize = 4096;
 
-/// First character of a placeholder (`select.rs`), of a private-use area: a template that has it is
-/// refused, so that it stands for a value and nothing else.
+/// First character of a placeholder (`select.rs`), from a private-use area. Templates that contain it
+/// are rejected, so it always marks a value.
 pub(super) const OPEN: char = '\u{f0000}';
-/// Last character of a placeholder; likewise.
+/// Last character of a placeholder, from a private-use area.
 pub(super) const CLOSE: char = '\u{f0001}';
 
-/// A template cut into its parts.
+/// The parts of a template.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Source {
     pub(super) parts: Vec<Part>,
-    /// Whether lines are chosen, so that the text differs from rendering to rendering.
+    /// Whether there are control lines, so that the text depends on the variables.
     pub(super) has_control: bool,
     pub(super) variables: Vec<TemplateVariable>,
 }
 
 #[derive(Clone, Debug)]
 pub(super) enum Part {
-    /// Text as it stands from `line` on.
+    /// Plain text that starts on `line`.
     Text { line: u32, text: String },
     /// `${…}`
     Value { line: u32, value: ValueExpression },
@@ -49,10 +49,10 @@ pub(super) struct Branch {
     pub(super) parts: Vec<Part>,
 }
 
-/// A problem and the line on which it is.
+/// A result whose error has the line of the problem.
 pub(super) type At<T> = Result<T, (u32, Problem)>;
 
-/// Cuts `text` into its parts.
+/// Splits `text` into its parts.
 pub(super) fn parse(text: &str) -> At<Source> {
     let mut parser = Parser {
         text,
@@ -87,7 +87,7 @@ struct Parser<'a> {
     variables: Vec<TemplateVariable>,
 }
 
-/// A block whose end has not been seen.
+/// A block that is not closed yet.
 struct Block {
     line: u32,
     /// The parts before the block.
@@ -130,7 +130,7 @@ impl<'a> Parser<'a> {
         &self.text[self.at..]
     }
 
-    /// Goes on by `length` bytes and counts the lines among them.
+    /// Advances by `length` bytes and counts line breaks.
     fn skip(&mut self, length: usize) -> &'a str {
         let skipped = &self.text[self.at..self.at + length];
         self.at += length;
@@ -146,14 +146,14 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// Takes what has a meaning only at the beginning of a line; says whether the line is used up.
+    /// Parses a control line or comment at the start of a line; returns whether it consumed the line.
     fn control_or_comment(&mut self) -> At<bool> {
         let rest = self.rest();
         let content = rest.trim_start_matches([' ', '\t']);
         let blanks = rest.len() - content.len();
         if content.starts_with("%%") {
             self.push_text(self.line, &rest[..blanks]);
-            // One of the two is kept, and with it the rest of the line.
+            // One `%` and the rest of the line are text.
             self.at += blanks + 1;
             self.push_text(self.line, "%");
             self.at += 1;
@@ -173,7 +173,7 @@ impl<'a> Parser<'a> {
         Ok(true)
     }
 
-    /// Takes text up to and with the end of the line; says whether a new line begins.
+    /// Parses text up to and including the line break; returns whether a new line starts.
     fn rest_of_line(&mut self) -> At<bool> {
         let rest = self.rest();
         let line = self.line;
@@ -241,7 +241,7 @@ impl<'a> Parser<'a> {
         });
     }
 
-    /// `<%text>` is taken as it stands and `<%doc>` dropped; nothing else begins with `<%`.
+    /// Keeps the content of `<%text>` unchanged and drops that of `<%doc>`; rejects any other `<%`.
     fn block(&mut self) -> At<()> {
         let line = self.line;
         for (begin, end) in [("<%text>", "</%text>"), ("<%doc>", "</%doc>")] {
@@ -293,7 +293,7 @@ impl<'a> Parser<'a> {
             "else" if ends(rest, ":") => self.next_branch(word, None, line),
             "for" => {
                 let Loop { key, value } = parse_loop(rest)?;
-                // Python would go on with the inner loop's last value once that has ended.
+                // In Python, the outer loop would continue with the inner loop's last value.
                 if let Some(known) = [&key, &value].into_iter().find(|n| self.locals.contains(n)) {
                     return Err(format!(
                         "`{known}` is already used by an enclosing loop; use another name"
@@ -384,14 +384,14 @@ impl<'a> Parser<'a> {
     }
 }
 
-/// Whether nothing but `wanted` and a comment is left of a control line.
+/// Whether the rest of a control line is `wanted` and at most a comment.
 fn ends(rest: &str, wanted: &str) -> bool {
     let rest = rest.trim_start();
     let after = rest.strip_prefix(wanted).unwrap_or("?").trim_start();
     after.is_empty() || after.starts_with('#')
 }
 
-/// The length of the first line with its end, and of those joined to it by `\`.
+/// The length of the first line including its line break and its continuation lines after `\`.
 fn logical_line(text: &str) -> usize {
     let mut length = 0;
     for line in text.split_inclusive('\n') {

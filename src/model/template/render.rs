@@ -1,9 +1,8 @@
 //! Rendering: a [`Template`] and [`Variables`] become a pod template.
 //!
-//! What a caller sends is data. A value can be any text, and the result has the same keys and lists
-//! as with any other value; only the lines that `% if` and `% for` choose may differ, as the
-//! template's author wants. How that is done is told in `template.rs`. Our own labels, and whatever
-//! makes a Job of the result, are added elsewhere.
+//! Values of callers are data: whatever the text of a value, the result has the same keys and lists.
+//! Only lines inside `% if` and `% for` can differ, as the template's author intends. Our labels and
+//! the Job around the pod template are added in [`crate::model::job`], not here.
 
 #[cfg(test)]
 mod tests;
@@ -16,35 +15,33 @@ use crate::yaml;
 use serde_json::{Map, Value};
 use std::fmt;
 
-/// How many bytes the keys and values of a rendered template may have together, as they stand in
-/// JSON: as much as Kubernetes stores for one object, roughly, and below the 3 MiB of a request that
-/// its API server reads.
+/// Maximum size of a rendered template, in bytes of keys and values in JSON: about what Kubernetes stores
+/// per object, and below the 3 MiB that its API server accepts per request.
 pub const RENDERED_BYTES_MAX: usize = 1024 * 1024;
 
 /// Why a template cannot be rendered with the variables that were given.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RenderError {
-    /// The template needs a variable that was not given. Remedy: give it.
+    /// A required variable is missing.
     VariableMissing {
         /// Its name.
         name: String,
     },
-    /// A value that is used has a NUL in it, which no container can take. Remedy: drop it.
+    /// A used value contains a NUL character, which a container cannot receive.
     ValueWithNul {
         /// The name of the variable.
         name: String,
     },
-    /// A value that stands in a key made it equal to another key of that map. Remedy: another value.
+    /// A value made two keys of a map equal.
     KeyTwice {
         /// The line of the template, from 1.
         line: u32,
         /// The key.
         key: String,
     },
-    /// The result is larger than [`RENDERED_BYTES_MAX`], or loops run for too long. Remedy: shorter
-    /// values, fewer variables.
+    /// The result is larger than [`RENDERED_BYTES_MAX`], or loops run too long.
     TooLarge,
-    /// With these variables the template makes no pod template. Remedy: in the sentence.
+    /// The result is not a pod template with these variables.
     Invalid(TemplateError),
 }
 
@@ -53,9 +50,7 @@ impl Template {
     /// `labels`, a map) and `spec` (a map with `containers`, a list of at least one map).
     ///
     /// # Errors
-    ///
-    /// Where a variable is missing or cannot be used, or the lines that control lines choose make
-    /// no pod template.
+    /// If a variable is missing or unusable, or the selected lines are not a pod template.
     pub fn render(&self, variables: &Variables) -> Result<Value, RenderError> {
         let mut pod_template = self.filled(variables)?;
         let metadata = map_at(&mut pod_template, "metadata");
@@ -65,7 +60,7 @@ impl Template {
         Ok(pod_template)
     }
 
-    /// The JSON of the template with `variables` filled in; without `metadata` where it has none.
+    /// The template with `variables` filled in, as JSON, without defaults such as `metadata`.
     pub(super) fn filled(&self, variables: &Variables) -> Result<Value, RenderError> {
         if let Some(parsed) = &self.parsed {
             let values = select::values(&self.parts, variables, RENDERED_BYTES_MAX)
@@ -87,7 +82,7 @@ impl Template {
         if values.iter().any(|value| value.contains('\0')) {
             let mut given = variables.iter();
             let culprit = given.find(|(name, value)| name.contains('\0') || value.contains('\0'));
-            // Texts in the template have none, so there is a culprit.
+            // The template's own text contains none, so a variable does.
             let name = culprit.map_or("", |(name, _)| name);
             let name = name.replace('\0', "\u{fffd}");
             return Err(RenderError::ValueWithNul { name });
@@ -127,7 +122,7 @@ impl Template {
     }
 }
 
-/// The value of `key`, made a map where it is missing or null.
+/// The value of `key`; a missing or null one becomes an empty map.
 fn map_at<'a>(parent: &'a mut Value, key: &str) -> Option<&'a mut Value> {
     let child = parent.as_object_mut()?.entry(key).or_insert(Value::Null);
     if child.is_null() {

@@ -1,28 +1,27 @@
-//! From the parts of a template to the text of one rendering.
+//! Evaluates the control lines of a template: from its parts to the text of one rendering.
 //!
-//! Control lines choose among the parts, and each `${…}` leaves a placeholder in the text, so that
-//! a value never meets the YAML parser: the values go in afterwards (`fill.rs`). Which line of the
-//! template each line of the text comes from is kept, for errors. Loops are bounded by
-//! [`STEPS_MAX`], [`PLACEHOLDERS_MAX`] and the bytes that the caller allows.
+//! Each `${…}` becomes a placeholder in the text, so that values never reach the YAML parser; `fill.rs`
+//! inserts them afterwards. The template line of each line of the text is kept for errors. Loops are
+//! bounded by [`STEPS_MAX`], [`PLACEHOLDERS_MAX`] and a maximum size given by the caller.
 
 use super::Variables;
 use super::expression::{EvaluationError, Scope, ValueExpression};
 use super::mako::{Branch, CLOSE, OPEN, PLACEHOLDERS_MAX, Part};
 
-/// How many parts a rendering may go through: what bounds loops in loops.
+/// Maximum number of parts that one rendering evaluates; it bounds nested loops.
 pub const STEPS_MAX: usize = 100_000;
 
 /// The text of one rendering, with placeholders for its values.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Selection {
     pub(super) text: String,
-    /// The line of the template from which each line of `text` comes.
+    /// For each line of `text` its line in the template.
     pub(super) lines: Vec<u32>,
-    /// The text for each placeholder.
+    /// The value of each placeholder.
     pub(super) values: Vec<String>,
 }
 
-/// Why no text could be put together.
+/// Why a rendering failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum SelectError {
     /// An expression on `line` has no value.
@@ -32,8 +31,7 @@ pub(super) enum SelectError {
 }
 
 impl Selection {
-    /// The text of `parts`, where no part depends on a value. The values are the placeholders
-    /// themselves.
+    /// The text of `parts` without control lines. The values are the placeholders themselves.
     pub(super) fn fixed(parts: &[Part]) -> Self {
         let mut selection = Self::default();
         for part in parts {
@@ -77,7 +75,7 @@ pub(super) fn line_of(lines: &[u32], line: u32) -> u32 {
     lines.get(place.saturating_sub(1)).copied().unwrap_or(last)
 }
 
-/// The values of `parts` where no line depends on one.
+/// The values of `parts` without control lines.
 pub(super) fn values(
     parts: &[Part],
     variables: &Variables,
@@ -93,7 +91,7 @@ pub(super) fn values(
     Ok(selector.selection.values)
 }
 
-/// Chooses the lines of `parts` and works out its values.
+/// Selects the lines of `parts` and evaluates their values.
 pub(super) fn select(
     parts: &[Part],
     variables: &Variables,
@@ -140,7 +138,7 @@ impl<'a> Selector<'a> {
                 Part::If { branches } => self.choose(branches, locals)?,
                 Part::For { body } => {
                     for (name, value) in self.variables.iter() {
-                        // An empty body costs a step as well.
+                        // An empty body also counts as a step.
                         self.step()?;
                         locals.extend([name, value]);
                         self.parts(body, locals)?;

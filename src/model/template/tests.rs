@@ -110,7 +110,7 @@ fn blocks_of_text_and_doc() {
 }
 
 #[test]
-fn what_would_run_code_is_refused_with_its_line() {
+fn code_in_a_template_is_rejected_with_its_line() {
     for text in [
         "<% x = 1 %>",
         "<%! import os %>",
@@ -128,7 +128,7 @@ fn what_would_run_code_is_refused_with_its_line() {
 }
 
 #[test]
-fn names_that_are_not_known_are_refused_with_a_hint() {
+fn unknown_names_are_rejected_with_a_hint() {
     check_error("a: 1\nb: ${HOME}\n", 2, "`$HOME`");
     check_error("a: ${HOME}", 1, "`$(HOME)`");
     check_error("a: ${HOME:-/tmp}", 1, "`$HOME`");
@@ -324,7 +324,7 @@ fn loops_go_over_all_variables() {
 }
 
 #[test]
-fn control_lines_that_do_not_fit_are_refused() {
+fn misplaced_control_lines_are_rejected() {
     for (text, line, part) in [
         ("a: 1\n% if True:\nb: 2\n", 2, "add `% endif`"),
         ("% for k, v in alternatives.items():\n", 1, "add `% endfor`"),
@@ -459,7 +459,7 @@ fn variables_are_collected() {
 }
 
 #[test]
-fn what_is_no_pod_template_is_refused() {
+fn a_template_without_containers_is_rejected() {
     for (text, line, part) in [
         ("", 1, "start with `spec:`"),
         ("# nothing\n", 1, "start with `spec:`"),

@@ -1,39 +1,37 @@
-//! The values that a caller hands in for a template's `${…}`.
+//! Template variables: names and values from the query string of a request.
 //!
-//! Only the decoding of a query string lives here, and the bounds that keep it small. Values are
-//! data: nothing here looks into them.
+//! Decodes the query string within bounds. Values are data; nothing here interprets them.
 
 use std::fmt;
 
-/// The longest query string that is decoded, in bytes.
+/// Maximum length of a query string, in bytes.
 pub const QUERY_BYTES_MAX: usize = 64 * 1024;
 
-/// How many different variables a query string may hold.
+/// Maximum number of different variables in a query string.
 pub const VARIABLES_MAX: usize = 256;
 
-/// Names and values in the order in which the names first came; the last value of a name counts.
+/// Names and values, ordered by the first occurrence of each name; the last value of a name wins.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Variables {
     pairs: Vec<(String, String)>,
 }
 
-/// Why a query string is refused.
+/// Why a query string is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VariablesError {
-    /// It is longer than [`QUERY_BYTES_MAX`]. Remedy: shorter values.
+    /// It is longer than [`QUERY_BYTES_MAX`].
     TooLong,
-    /// It has more than [`VARIABLES_MAX`] names. Remedy: fewer.
+    /// It has more than [`VARIABLES_MAX`] names.
     TooMany,
 }
 
 impl Variables {
-    /// Decodes a query string as a form is decoded: pairs between `&`, `+` is a space, `%41` is `A`.
-    /// A pair without `=` has an empty value; empty pairs are skipped; bytes that are no UTF-8
+    /// Decodes a query string as an HTML form: pairs separated by `&`, `+` is a space, `%41` is `A`.
+    /// A pair without `=` has an empty value; empty pairs are skipped; bytes that are not UTF-8
     /// become U+FFFD; a `%` without two hexadecimal digits stands for itself.
     ///
     /// # Errors
-    ///
-    /// Where it is larger than a bound.
+    /// If a bound is exceeded.
     pub fn from_query(query: &str) -> Result<Self, VariablesError> {
         if query.len() > QUERY_BYTES_MAX {
             return Err(VariablesError::TooLong);
@@ -49,7 +47,7 @@ impl Variables {
         Ok(variables)
     }
 
-    /// Gives `name` the value `value`.
+    /// Sets the value of `name`.
     pub fn set(&mut self, name: String, value: String) {
         match self.pairs.iter_mut().find(|(known, _)| *known == name) {
             Some((_, old)) => *old = value,
@@ -71,13 +69,13 @@ impl Variables {
             .map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
-    /// Whether there are none.
+    /// Whether there are no variables.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.pairs.is_empty()
     }
 
-    /// How many there are.
+    /// Number of variables.
     #[must_use]
     pub fn len(&self) -> usize {
         self.pairs.len()

@@ -11,7 +11,7 @@ fn check(found: &Diagnosis, is_terminal: bool, sentence: &str) {
 }
 
 #[test]
-fn pods_that_are_refused() {
+fn rejected_pods() {
     for (words, is_terminal, expected) in [
         (
             r#"pods "app-ann-bpwmj" is forbidden: violates PodSecurity "restricted:latest": privileged (container "main" must not set securityContext.privileged=true)"#,
@@ -70,7 +70,7 @@ fn pods_that_are_refused() {
         ),
     ] {
         check(
-            &refused_pod(&format!("Error creating: {words}")),
+            &rejected_pod(&format!("Error creating: {words}")),
             is_terminal,
             expected,
         );
@@ -236,7 +236,7 @@ fn odd_words_are_passed_on() {
             !no_image("app", "ErrImagePull", words).is_terminal,
             "{words}"
         );
-        assert!(!refused_pod(words).is_terminal, "{words}");
+        assert!(!rejected_pod(words).is_terminal, "{words}");
         assert!(not_started("app", words).contains("'app'"), "{words}");
         assert!(not_mounted(false, words).contains("volume"), "{words}");
     }

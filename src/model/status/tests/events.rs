@@ -41,7 +41,7 @@ fn message(assessment: &Assessment) -> &str {
 }
 
 #[test]
-fn a_pod_that_is_refused() {
+fn a_rejected_pod() {
     let usual = job(json!({}));
     let refused = |why: &str| {
         events(

@@ -1,15 +1,17 @@
-//! From text to [`Expression`]; each refusal names what may stand there instead.
+//! Parses the text of an [`Expression`].
+//!
+//! Each error names what is expected instead. Evaluation is in [`super`].
 
 use super::{
     EXPRESSION_DEPTH_MAX, Expression, Filter, Literal, Loop, VARIABLES_NAME, ValueExpression,
 };
 
-/// What may stand in an expression, said where something else was met.
+/// Appended to errors: the supported syntax.
 const SUPPORTED: &str = "supported are `alternatives['x']`, `alternatives.get('x', 'default')`, \
     loop variables, strings, numbers, `==`, `!=`, `in`, `and`, `or`, `not`";
 
-/// Reads the inside of `${…}` from `text`, which begins behind `${`. Answers with the length up to
-/// and with the closing brace. `locals` are the loop variables in scope.
+/// Parses the inside of `${…}` from `text`, which starts after `${`. Returns also the length up to and
+/// including the closing brace. `locals` are the loop variables in scope.
 pub(in crate::model::template) fn parse_value(
     text: &str,
     locals: &[String],
@@ -35,7 +37,7 @@ pub(in crate::model::template) fn parse_value(
     Ok((value, parser.at))
 }
 
-/// Reads what stands between `% if` and the end of the line, with its colon.
+/// Parses the rest of the line after `% if`, with its colon.
 pub(in crate::model::template) fn parse_condition(
     text: &str,
     locals: &[String],
@@ -47,7 +49,7 @@ pub(in crate::model::template) fn parse_condition(
     Ok(expression)
 }
 
-/// Reads what stands between `% for` and the end of the line, with its colon.
+/// Parses the rest of the line after `% for`, with its colon.
 pub(in crate::model::template) fn parse_loop(text: &str) -> Result<Loop, String> {
     let only = "the only loop is `% for k, v in alternatives.items():`";
     let mut parser = Parser::new(text, &[])?;
@@ -111,7 +113,7 @@ impl<'a> Parser<'a> {
         Ok(parser)
     }
 
-    /// Reads the next token; answers with the one before.
+    /// Reads the next token; returns the current one.
     fn advance(&mut self) -> Result<Token, String> {
         let next = self.lex()?;
         Ok(std::mem::replace(&mut self.token, next))
@@ -266,7 +268,7 @@ impl<'a> Parser<'a> {
         })
     }
 
-    /// What stands behind `in`.
+    /// The right-hand side of `in`.
     fn membership(&mut self, left: Expression) -> Result<Expression, String> {
         let left = Box::new(left);
         if self.take_word(VARIABLES_NAME)? {
@@ -294,7 +296,7 @@ impl<'a> Parser<'a> {
         }
         self.expect_symbol(close)?;
         if close == ")" && commas == 0 && of.len() == 1 {
-            // Brackets alone make no tuple.
+            // Parentheses alone are not a tuple.
             return Ok(Expression::IsPartOf(left, Box::new(of.remove(0))));
         }
         Ok(Expression::IsOneOf(left, of))
@@ -327,7 +329,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// What stands behind `alternatives`.
+    /// The part after `alternatives`.
     fn variable(&mut self) -> Result<Expression, String> {
         if self.take_symbol("[")? {
             let key = self.choice()?;
@@ -366,7 +368,7 @@ impl<'a> Parser<'a> {
             "u" => Ok(Some(Filter::Url)),
             "h" | "x" => Ok(Some(Filter::Html)),
             "trim" => Ok(Some(Filter::Trim)),
-            // A value is a text already, and nothing is escaped unless asked for.
+            // Values are strings already, and nothing is escaped by default.
             "str" | "unicode" | "n" => Ok(None),
             _ => Err(format!(
                 "unknown filter `{name}`; supported are `u`, `h` and `trim`"
@@ -446,7 +448,7 @@ fn unknown_name(name: &str) -> String {
     )
 }
 
-/// At most fifteen digits, which every kind of number holds exactly.
+/// At most fifteen digits, which integers and floats represent exactly.
 fn number(word: &str) -> Result<Literal, String> {
     let refused = || format!("`{word}` is not a supported number; put quotes around it");
     let digits = word.bytes().filter(u8::is_ascii_digit).count();

@@ -158,7 +158,7 @@ fn an_injection_stays_a_value() {
 }
 
 #[test]
-fn a_value_with_nul_is_refused_by_name() {
+fn a_value_with_nul_is_rejected_by_name() {
     let template = template(PLACES);
     let refused = |name: &str| {
         let name = name.to_owned();
