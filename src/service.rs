@@ -317,6 +317,10 @@ impl Service {
             traces: traces.clone(),
             clock: Arc::clone(&clock),
         };
+        if let Some(tls) = &front.tls {
+            Tls::watch(tls, &stop, on_death(&endings))
+                .map_err(|error| Error::Start(format!("a thread cannot be started: {error}")))?;
+        }
         let server = Server::start(
             listener,
             Arc::new(Dispatcher::new(api, authenticator, instrumentation)),

@@ -11,6 +11,8 @@
 
 mod records;
 
+use crate::shutdown::Stop;
+use crate::threads::{self, OnDeath};
 use records::Records;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::{self, PemObject as _};
@@ -26,7 +28,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// The files are looked at on accepting, at most this often.
+/// The pause between two looks at the files.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// Largest file that is read, in bytes.
@@ -155,7 +157,6 @@ struct Current {
     config: Arc<ServerConfig>,
     /// What the files looked like when `config` was read.
     looked: [Look; 2],
-    look_again: Option<Instant>,
     /// The problem of the files that was logged last.
     told: Option<Problem>,
 }
@@ -185,22 +186,31 @@ impl Tls {
             current: Mutex::new(Current {
                 config,
                 looked,
-                look_again: None,
                 told: None,
             }),
         })
     }
 
-    /// TLS for a connection that was accepted at `now`; its handshake may take so long.
+    /// Starts the thread that reads the files again when they have changed, until `stop`. I/O
+    /// threads never read them, since the file system may block.
     ///
-    /// Files that have changed are read before, a few times a minute at most, and on the
-    /// calling thread: that is a millisecond. Where they cannot be used, the last good
-    /// pair stays, and the log says so once.
+    /// # Errors
+    /// When the system gives no thread.
+    pub fn watch(tls: &Arc<Self>, stop: &Stop, on_death: OnDeath) -> io::Result<()> {
+        let (tls, stop) = (Arc::clone(tls), stop.clone());
+        let run = move || {
+            while !stop.wait(LOOK_EVERY) {
+                tls.look();
+            }
+        };
+        threads::spawn("certificate".into(), on_death, run).map(drop)
+    }
+
+    /// TLS for a connection that was accepted at `now`; its handshake may take so long.
     ///
     /// # Panics
     /// Never: what could fail was tried when the files were read.
     pub fn session(&self, now: Instant, handshake: Duration) -> Session {
-        self.look(now);
         let config = Arc::clone(&self.current().config);
         let tls = ServerConnection::new(config).expect("tried when the files were read");
         Session {
@@ -218,15 +228,10 @@ impl Tls {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn look(&self, now: Instant) {
-        let mut current = self.current();
-        if current.look_again.is_some_and(|at| now < at) {
-            return;
-        }
-        current.look_again = Some(now + LOOK_EVERY);
-        let looked = current.looked;
-        // Other threads accept meanwhile.
-        drop(current);
+    /// Reads the files if they have changed. Where they cannot be used, the last good pair stays,
+    /// and the log says so once.
+    pub(in crate::http) fn look(&self) {
+        let looked = self.current().looked;
         let look = self.files.look();
         if look == looked {
             return;

@@ -128,11 +128,6 @@ pub(in crate::http) fn is_resumed(peer: &Peer) -> bool {
     peer.conn.handshake_kind() == Some(rustls::HandshakeKind::Resumed)
 }
 
-/// Where the moment of accepting is after the files may be looked at again.
-fn later(now: Instant, looks: u32) -> Instant {
-    now + LOOK_EVERY * looks
-}
-
 #[track_caller]
 fn check_problem(folder: &Folder, expected: &str) {
     let problem = folder.load().unwrap_err().to_string();
@@ -185,16 +180,19 @@ fn what_is_wrong_with_the_files_is_told_in_a_sentence() {
 }
 
 #[test]
-fn changed_files_are_read_again_after_a_while() {
+fn changed_files_are_read_again_but_not_for_a_connection() {
     let folder = Folder::with(&Pair::generate());
     let tls = folder.load().unwrap();
-    let now = Instant::now();
-    tls.look(now);
     let first = Arc::clone(&tls.current().config);
+    tls.look();
+    assert!(Arc::ptr_eq(&first, &tls.current().config), "no change");
     folder.put(&Pair::generate());
-    tls.look(now);
-    assert!(Arc::ptr_eq(&first, &tls.current().config), "not so soon");
-    tls.look(later(now, 1));
+    drop(tls.session(Instant::now(), Duration::from_secs(5)));
+    assert!(
+        Arc::ptr_eq(&first, &tls.current().config),
+        "a connection reads no files"
+    );
+    tls.look();
     assert!(!Arc::ptr_eq(&first, &tls.current().config));
 }
 
@@ -203,16 +201,31 @@ fn files_that_cannot_be_used_leave_the_last_good_pair() {
     let pair = Pair::generate();
     let folder = Folder::with(&pair);
     let tls = folder.load().unwrap();
-    let now = Instant::now();
     let first = Arc::clone(&tls.current().config);
     let next = Pair::generate();
     folder.write("tls.crt", &next.certificate_pem);
-    tls.look(later(now, 1));
+    tls.look();
     assert!(Arc::ptr_eq(&first, &tls.current().config));
     let told = tls.current().told.clone().unwrap().to_string();
     assert!(told.contains("does not belong"), "{told}");
     folder.write("tls.key", &next.key_pem);
-    tls.look(later(now, 2));
+    tls.look();
     assert!(!Arc::ptr_eq(&first, &tls.current().config));
     assert_eq!(tls.current().told, None);
+}
+
+#[test]
+fn a_thread_reads_changed_files_until_the_service_stops() {
+    let folder = Folder::with(&Pair::generate());
+    let tls = Arc::new(folder.load().unwrap());
+    let stop = Stop::new();
+    Tls::watch(&tls, &stop, Arc::new(|cause: &str| panic!("{cause}"))).unwrap();
+    let first = Arc::clone(&tls.current().config);
+    folder.put(&Pair::generate());
+    let started = Instant::now();
+    while Arc::ptr_eq(&first, &tls.current().config) {
+        assert!(started.elapsed() < Duration::from_secs(20));
+        std::thread::yield_now();
+    }
+    stop.set();
 }

@@ -3,6 +3,7 @@
 use super::harness::{Client, Front, PATIENCE, Told};
 use crate::http::message::{Limits, Refusal};
 use crate::http::server::Server;
+use crate::http::tls::Tls;
 use crate::http::tls::tests::{Folder, Pair, Peer, Trust, is_resumed};
 use std::io::{Read as _, Write as _};
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 struct Secure {
     front: Front,
     folder: Folder,
+    tls: Arc<Tls>,
     trust: Trust,
 }
 
@@ -25,13 +27,14 @@ impl Secure {
         let folder = Folder::with(&pair);
         let tls = Arc::new(folder.load().unwrap());
         let front = Front::with_settings(|settings| {
-            settings.tls = Some(tls);
+            settings.tls = Some(Arc::clone(&tls));
             change(&mut settings.limits);
         });
         let trust = Trust::in_pair(&pair);
         Self {
             front,
             folder,
+            tls,
             trust,
         }
     }
@@ -300,15 +303,9 @@ fn a_new_certificate_is_used_without_a_restart() {
     let mut old = secure.connect();
     let next = Pair::generate();
     secure.folder.put(&next);
+    secure.tls.look();
     let trust = Trust::in_pair(&next);
-    let started = Instant::now();
-    let peer = loop {
-        match trust.connect(secure.front.address) {
-            Ok(peer) => break peer,
-            Err(error) => assert!(started.elapsed() < PATIENCE, "{error}"),
-        }
-        std::thread::yield_now();
-    };
+    let peer = trust.connect(secure.front.address).unwrap();
     assert_eq!(Client::over(peer).get("/").read().status, 200);
     assert_eq!(old.get("/").read().status, 200, "who is here stays");
 }
