@@ -67,7 +67,7 @@ pub struct Endpoint {
     segments: [&'static str; SEGMENTS_MAX],
     segment_count: usize,
     /// The index of `path` in [`labels`].
-    label: usize,
+    pub(super) label: usize,
 }
 
 /// Whether requests of an endpoint have spans; probes and scrapes would fill the traces.
@@ -122,7 +122,7 @@ impl Endpoint {
     /// Whether this is the path of these decoded segments.
     pub(super) fn has_path(&self, segments: &[Cow<'_, str>]) -> bool {
         let fits = |(own, given): (&&str, &Cow<'_, str>)| {
-            if own.starts_with('{') {
+            if is_variable(own) {
                 !given.is_empty()
             } else {
                 own == given
@@ -133,15 +133,16 @@ impl Endpoint {
 
     /// What a path with these segments names.
     pub(super) fn target(&self, segments: &[Cow<'_, str>]) -> Result<Target, NameError> {
-        let named = |part: &str| {
-            let at = self.segments.iter().position(|own| *own == part);
-            at.map_or("", |at| segments[at].as_ref())
-        };
+        let pairs = self.segments.iter().zip(segments);
+        let mut named = pairs
+            .filter(|(own, _)| is_variable(own))
+            .map(|(_, given)| given.as_ref());
+        let mut next = || named.next().unwrap_or_default();
         Ok(match self.serve {
             Fixed(_) => Target::None,
-            Type(_) => Target::Type(named("{type}").to_owned()),
-            Instance(_) => Target::Instance(InstanceKey::new(named("{type}"), named("{name}"))?),
-            Name(_) => Target::Name(named("{name}").to_owned()),
+            Type(_) => Target::Type(next().to_owned()),
+            Instance(_) => Target::Instance(InstanceKey::new(next(), next())?),
+            Name(_) => Target::Name(next().to_owned()),
         })
     }
 
@@ -166,6 +167,10 @@ impl Endpoint {
         methods.sort_unstable();
         methods.join(", ")
     }
+}
+
+fn is_variable(segment: &str) -> bool {
+    segment.as_bytes().first() == Some(&b'{')
 }
 
 /// The paths as metrics name them, each once; the last stands for requests that lead to none.

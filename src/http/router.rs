@@ -54,20 +54,22 @@ pub fn route(method: &Method, path: &str) -> Routed {
     let Some(segments) = decode_segments(kept, &mut decoded) else {
         return Routed::NotFound;
     };
-    let mut known = ENDPOINTS.iter().filter(|one| one.has_path(segments));
-    let Some(first) = known.next() else {
+    let Some(first) = ENDPOINTS.iter().position(|one| one.has_path(segments)) else {
         return Routed::NotFound;
     };
     if kept.len() < sent.len() {
         return Routed::Redirect(path[..=kept.len()].to_owned());
     }
     // A slash that was encoded is part of a segment, and no segment of ours has one.
-    if segments.iter().any(|segment| segment.contains('/')) {
+    let has_slash =
+        |segment: &Cow<'_, str>| matches!(segment, Cow::Owned(text) if text.contains('/'));
+    if segments.iter().any(has_slash) {
         return Routed::NotFound;
     }
-    let mut candidates = std::iter::once(first).chain(known);
-    let Some(endpoint) = candidates.find(|one| one.methods.contains(method)) else {
-        return Routed::MethodNotAllowed(first);
+    let of_path = |one: &&Endpoint| one.label == ENDPOINTS[first].label;
+    let mut of_path = ENDPOINTS[first..].iter().take_while(of_path);
+    let Some(endpoint) = of_path.find(|one| one.methods.contains(method)) else {
+        return Routed::MethodNotAllowed(&ENDPOINTS[first]);
     };
     match endpoint.target(segments) {
         Ok(target) => Routed::To(endpoint, target),
@@ -77,7 +79,6 @@ pub fn route(method: &Method, path: &str) -> Routed {
 
 /// The path up to its last segment that is more than slashes (contract B2).
 fn without_slashes_at_end(path: &str) -> &str {
-    let is_slashes = |segment| decode(segment).bytes().all(|byte| byte == b'/');
     let mut kept = path;
     while let Some((before, last)) = kept.rsplit_once('/')
         && is_slashes(last)
@@ -85,6 +86,12 @@ fn without_slashes_at_end(path: &str) -> &str {
         kept = before;
     }
     kept
+}
+
+/// Whether a segment is empty, or nothing but encoded slashes.
+fn is_slashes(segment: &str) -> bool {
+    let may_be = segment.bytes().next().is_none_or(|first| first == b'%');
+    may_be && decode(segment).bytes().all(|byte| byte == b'/')
 }
 
 /// The segments of a path; `None` where there are more than any endpoint has.
