@@ -1,7 +1,8 @@
-//! Is the process alive, and may it get requests: verdicts over inputs of life.
+//! Liveness and readiness of the process, computed from what is known of its threads.
 //!
-//! Pure. An old cache is no reason to be unready: that would empty the Service on all
-//! replicas at once, just when reads from memory are needed (see `/readyz` in the README).
+//! Pure: inputs come from a [`HealthSource`]. A stale cache is no reason to be unready: that would
+//! empty the Service on all replicas at once, just when reads from memory are needed (see `/readyz`
+//! in the README).
 
 use std::fmt;
 use std::time::Duration;
@@ -9,23 +10,23 @@ use std::time::Duration;
 /// What is known of the process.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HealthInputs {
-    /// Whether all that there is has been seen once.
+    /// Whether every watch has listed its objects once.
     pub synced: bool,
-    /// Whether the process is ending.
+    /// Whether the process is shutting down.
     pub stopping: bool,
-    /// The threads that must come round.
-    pub beats: Vec<Beat>,
+    /// The threads that must send a heartbeat.
+    pub heartbeats: Vec<ThreadHeartbeat>,
 }
 
-/// The heartbeat of one thread.
+/// The last heartbeat of one thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Beat {
-    /// What the thread is called.
+pub struct ThreadHeartbeat {
+    /// The name of the thread, as the error shows it.
     pub thread: &'static str,
-    /// How long ago it last came round.
-    pub since: Duration,
-    /// After how long it is taken for dead.
-    pub latest: Duration,
+    /// The time since its last heartbeat.
+    pub age: Duration,
+    /// The age above which the thread counts as stuck.
+    pub age_max: Duration,
 }
 
 /// Where the inputs come from.
@@ -37,7 +38,7 @@ pub trait HealthSource: fmt::Debug + Send + Sync {
 /// Why a probe fails.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HealthError {
-    /// The stable word.
+    /// The stable code for programs.
     pub code: &'static str,
     /// The sentence for people.
     pub message: String,
@@ -46,34 +47,35 @@ pub struct HealthError {
 /// Whether the process is alive; if not, only a restart helps.
 ///
 /// # Errors
-/// The thread that has not come round.
+/// The thread whose heartbeat is too old.
 pub fn live(inputs: &HealthInputs) -> Result<(), HealthError> {
-    match inputs.beats.iter().find(|beat| beat.since > beat.latest) {
+    let is_stuck = |one: &&ThreadHeartbeat| one.age > one.age_max;
+    match inputs.heartbeats.iter().find(is_stuck) {
         None => Ok(()),
-        Some(beat) => Err(HealthError {
+        Some(stuck) => Err(HealthError {
             code: "internal",
             message: format!(
-                "the thread {} has not come round for {} s",
-                beat.thread,
-                beat.since.as_secs()
+                "thread \"{}\" has not responded for {} s",
+                stuck.thread,
+                stuck.age.as_secs()
             ),
         }),
     }
 }
 
-/// Whether the process may get requests.
+/// Whether the process may receive requests.
 ///
 /// # Errors
-/// That it has not yet seen all there is, or that it is ending.
+/// `draining` while it shuts down, `not_synced` before every watch has listed its objects.
 pub fn ready(inputs: &HealthInputs) -> Result<(), HealthError> {
     if inputs.stopping {
         return Err(HealthError {
             code: "draining",
-            message: "this replica is about to end".into(),
+            message: "this replica is shutting down".into(),
         });
     }
     if !inputs.synced {
-        let message = "the state of the namespace has not been read yet".into();
+        let message = "this replica has not read the state of the namespace yet".into();
         return Err(HealthError {
             code: "not_synced",
             message,
@@ -87,21 +89,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_thread_that_does_not_come_round_is_told_at_the_bound() {
-        let latest = Duration::from_secs(60);
-        let inputs = |since| HealthInputs {
-            beats: vec![Beat {
+    fn a_thread_is_stuck_once_its_heartbeat_is_older_than_the_bound() {
+        let age_max = Duration::from_secs(60);
+        let inputs = |age| HealthInputs {
+            heartbeats: vec![ThreadHeartbeat {
                 thread: "coordinator",
-                since,
-                latest,
+                age,
+                age_max,
             }],
             ..HealthInputs::default()
         };
-        assert_eq!(live(&inputs(latest)), Ok(()));
-        let ailment = live(&inputs(latest + Duration::from_secs(1))).unwrap_err();
+        assert_eq!(live(&inputs(age_max)), Ok(()));
+        let error = live(&inputs(age_max + Duration::from_secs(1))).unwrap_err();
         assert_eq!(
-            ailment.message,
-            "the thread coordinator has not come round for 61 s"
+            error.message,
+            "thread \"coordinator\" has not responded for 61 s"
         );
     }
 

@@ -19,7 +19,7 @@ use crate::app::review::Reviews;
 use crate::app::{Answer, AnswerSink, App, Waits};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Auth, Config};
-use crate::health::{Beat, HealthInputs, HealthSource};
+use crate::health::{HealthInputs, HealthSource, ThreadHeartbeat};
 use crate::http::auth::authenticator::{Authenticator, Mode};
 use crate::http::auth::file::TokensFile;
 use crate::http::dispatcher::{Dispatcher, Instrumentation};
@@ -182,24 +182,24 @@ struct Signals {
 impl HealthSource for Signals {
     fn inputs(&self) -> HealthInputs {
         let now = self.clock.now();
-        let mut beats: Vec<Beat> = self
+        let mut heartbeats: Vec<ThreadHeartbeat> = self
             .heartbeats
             .iter()
-            .map(|heartbeat| Beat {
+            .map(|heartbeat| ThreadHeartbeat {
                 thread: heartbeat.resource(),
-                since: now.saturating_duration_since(heartbeat.last_beat()),
-                latest: BEAT_LATEST,
+                age: now.saturating_duration_since(heartbeat.last_beat()),
+                age_max: BEAT_LATEST,
             })
             .collect();
-        beats.push(Beat {
+        heartbeats.push(ThreadHeartbeat {
             thread: "coordinator",
-            since: self.engine.since_beat(),
-            latest: engine::BEAT_LATEST,
+            age: self.engine.since_beat(),
+            age_max: engine::BEAT_LATEST,
         });
         HealthInputs {
             synced: self.app.is_synced(),
             stopping: self.stopping.load(Ordering::SeqCst),
-            beats,
+            heartbeats,
         }
     }
 }

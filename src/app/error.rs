@@ -143,50 +143,51 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::UnknownType { app_type, known } if known.is_empty() => {
-                write!(f, "there is no app type '{app_type}', nor any other: no ConfigMap offers a template")
+                write!(f, "unknown app type '{app_type}'; no other type is available")
             }
             Self::UnknownType { app_type, known } => {
-                write!(f, "there is no app type '{app_type}'; there are: {}", known.join(", "))
+                let known = known.join(", ");
+                write!(f, "unknown app type '{app_type}'; known types: {known}")
             }
             Self::BadName(error) => error.fmt(f),
-            Self::TemplateInvalid(text) => write!(f, "the template cannot be started: {text}"),
+            Self::TemplateInvalid(text) => write!(f, "the template is invalid: {text}"),
             Self::VariableMissing { variable } => write!(
                 f,
                 "the template needs a value for '{variable}': add {variable}=... to the query"
             ),
-            Self::VariableInvalid(text) => write!(f, "a value cannot be put into the template: {text}"),
+            Self::VariableInvalid(text) => write!(f, "invalid value for the template: {text}"),
             Self::ReservedKey(text) | Self::LabelsLimit(text) => f.write_str(text),
             Self::NameTaken(key) => write!(
                 f,
-                "the Job name '{}' is taken by something that is not {key}: choose another name",
+                "the Job name '{}' is used by an object that is not {key}; choose another name",
                 key.job_name()
             ),
             Self::NoInstance(key) => write!(f, "there is no instance {key}"),
             Self::NoSession(name) => write!(f, "there is no instance with the name or session '{name}'"),
             Self::Stopped => f.write_str(
-                "the instance was stopped while this request waited for it: ask again to start a new one",
+                "the instance was stopped while this request waited for it; retry to start a new one",
             ),
-            Self::Refused(text) => write!(f, "Kubernetes refused to start the instance: {text}"),
+            Self::Refused(text) => write!(f, "Kubernetes rejected the instance: {text}"),
             Self::LimitReached => f.write_str(
-                "as many instances run as are allowed, and the one that waited was stopped: ask again later",
+                "the limit of instances is reached, and the instance that this request waited for was stopped; retry later",
             ),
             Self::TooManyRequests(bound) => {
-                write!(f, "too many requests wait ({bound}): ask again later")
+                write!(f, "too many waiting requests ({bound}); retry later")
             }
             Self::NotPermitted => f.write_str(
-                "config-controller lacks a right; its log names the verb and the resource",
+                "config-controller lacks a permission; its log names the verb and the resource",
             ),
             Self::NamespaceMissing => {
-                f.write_str("the namespace of the instances does not exist: create it, or set JOB_NAMESPACE")
+                f.write_str("the namespace of the instances does not exist; create it, or set JOB_NAMESPACE")
             }
             Self::Unavailable { .. } => {
-                f.write_str("Kubernetes cannot be reached or does not answer: ask again later")
+                f.write_str("Kubernetes is unreachable or does not respond; retry later")
             }
             Self::NotSynced => {
-                f.write_str("the state of the namespace has not been read yet: ask again later; while this lasts, the log says why")
+                f.write_str("this replica has not read the state of the namespace yet; retry later. If this persists, its log says why")
             }
-            Self::Draining => f.write_str("this replica is about to end: ask again"),
-            Self::Internal => f.write_str("an internal error; the log has the details"),
+            Self::Draining => f.write_str("this replica is shutting down; retry"),
+            Self::Internal => f.write_str("internal error; see the log"),
         }
     }
 }

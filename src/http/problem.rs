@@ -74,17 +74,17 @@ impl From<&Denied> for Problem {
             Denied::Missing => (
                 401,
                 "unauthorized",
-                "this service asks for a token: send it as 'Authorization: Bearer TOKEN'".into(),
+                "this service requires a token; send it as 'Authorization: Bearer TOKEN'".into(),
             ),
             Denied::Malformed => (
                 401,
                 "unauthorized",
-                "the Authorization header is not one 'Bearer TOKEN'".into(),
+                "the Authorization header must be a single 'Bearer TOKEN'".into(),
             ),
             Denied::Unknown => (
                 401,
                 "unauthorized",
-                "the token is not known here, or not any more".into(),
+                "the token is unknown or has expired".into(),
             ),
             Denied::Forbidden(app_type) => (
                 403,
@@ -98,7 +98,7 @@ impl From<&Denied> for Problem {
             ),
             Denied::TooMany { retry_after } => {
                 retry_after_secs = Some(whole_secs(*retry_after));
-                let message = "too many wrong tokens came from this address: ask again later";
+                let message = "too many wrong tokens from this address; retry later";
                 (429, "too_many_requests", message.into())
             }
         };
@@ -166,7 +166,7 @@ mod tests {
             &error,
             Shape::Plain,
             404,
-            r#"{"status":"error","msg":"there is no app type 'nope'; there are: hello, slow","code":"unknown_type"}"#,
+            r#"{"status":"error","msg":"unknown app type 'nope'; known types: hello, slow","code":"unknown_type"}"#,
         );
     }
 
@@ -176,7 +176,7 @@ mod tests {
             &Error::Draining,
             Shape::Detail("No job found"),
             503,
-            r#"{"detail":{"status":"error","msg":"this replica is about to end: ask again","code":"draining"}}"#,
+            r#"{"detail":{"status":"error","msg":"this replica is shutting down; retry","code":"draining"}}"#,
         );
     }
 

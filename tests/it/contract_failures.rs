@@ -344,7 +344,7 @@ fn stopped_meanwhile() -> Outcome {
     })?;
     answered(address, "DELETE", "/app/hello/ann", &[], "")?.exactly(200, SUCCESS)?;
     let sentence = waiting.finish()?.error(409, "stopped")?;
-    holds(sentence.contains("ask again"), || sentence)
+    holds(sentence.contains("retry"), || sentence)
 }
 
 fn too_many_wait() -> Outcome {

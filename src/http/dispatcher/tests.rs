@@ -7,7 +7,7 @@ use super::*;
 use crate::app::coordinator::{Input, Wish};
 use crate::app::fixture::{World, key, n1, ready_pod, t0, token};
 use crate::app::{Bound, Progress};
-use crate::health::{Beat, HealthInputs};
+use crate::health::{HealthInputs, ThreadHeartbeat};
 use crate::model::status::{Finding, Phase};
 use bench::{Bench, check, header, parked, reply, resumed};
 use serde_json::Value;
@@ -165,7 +165,7 @@ fn answers_of_the_desk() {
     check(
         &stopped,
         409,
-        r#"{"status":"error","msg":"the instance was stopped while this request waited for it: ask again to start a new one","code":"stopped"}"#,
+        r#"{"status":"error","msg":"the instance was stopped while this request waited for it; retry to start a new one","code":"stopped"}"#,
     );
 }
 
@@ -412,17 +412,17 @@ fn probes_and_info() {
     check(
         &unready,
         503,
-        r#"{"status":"error","msg":"the state of the namespace has not been read yet","code":"not_synced"}"#,
+        r#"{"status":"error","msg":"this replica has not read the state of the namespace yet","code":"not_synced"}"#,
     );
     assert_eq!(header(&unready, "retry-after"), Some("1"));
-    let late = Beat {
+    let stuck = ThreadHeartbeat {
         thread: "coordinator",
-        since: Duration::from_secs(61),
-        latest: Duration::from_secs(60),
+        age: Duration::from_secs(61),
+        age_max: Duration::from_secs(60),
     };
     let inputs = HealthInputs {
         synced: true,
-        beats: vec![late],
+        heartbeats: vec![stuck],
         ..HealthInputs::default()
     };
     let bench = Bench::over(World::new(), inputs);
@@ -441,7 +441,7 @@ fn after_the_drain_only_memory_answers() {
     check(
         &bench.get("/app/scim/n2"),
         503,
-        r#"{"status":"error","msg":"this replica is about to end: ask again","code":"draining"}"#,
+        r#"{"status":"error","msg":"this replica is shutting down; retry","code":"draining"}"#,
     );
     assert!(bench.inbox.try_recv().is_err());
 }

@@ -19,7 +19,7 @@ fn an_instance_is_found_started_listed_labelled_and_stopped() {
     let unknown = program.get("/app/nope/ann").expect(404);
     assert_eq!(
         unknown["msg"],
-        "there is no app type 'nope'; there are: hello, slow"
+        "unknown app type 'nope'; known types: hello, slow"
     );
 
     let ip = program.get_prefer("/app/hello/ann", LONG_WAIT).ip();

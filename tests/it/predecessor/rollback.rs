@@ -66,7 +66,7 @@ fn our_waiters_are_answered_when_it_stops_the_instance() {
     assert_eq!(theirs.delete("page", "ann"), success());
     for caller in callers {
         let sentence = caller.finish().expect_error(409, "stopped");
-        assert!(sentence.contains("ask again"), "{sentence}");
+        assert!(sentence.contains("retry"), "{sentence}");
     }
     assert_eq!(made(&environment), 1);
 }
