@@ -145,9 +145,9 @@ impl Handler for Dispatcher {
                 self.reviewed(&mut exchange, *pending, result)
             }
             // The app answers only those who have passed their review.
-            (WaitingFor::Review(_), _) => Handled::Reply(self.failed(&exchange, &Error::Internal)),
+            (WaitingFor::Review(_), _) => Handled::Reply(self.failed(&exchange, Error::Internal)),
             (WaitingFor::App(pending), answer) => {
-                let failed = |error| self.failed(&exchange, &error);
+                let failed = |error| self.failed(&exchange, error);
                 Handled::Reply(self.api.resume(pending, answer, failed))
             }
         };
@@ -242,7 +242,7 @@ impl Dispatcher {
         } = pending;
         let verdict = match result {
             Ok(verdict) => verdict,
-            Err(error) => return Handled::Reply(self.failed(exchange, &error)),
+            Err(error) => return Handled::Reply(self.failed(exchange, error)),
         };
         let app_type = routed.app_type();
         let authenticator = &self.authenticator;
@@ -260,7 +260,7 @@ impl Dispatcher {
         let (endpoint, target) = match routed {
             Routed::To(endpoint, target) => (endpoint, target),
             Routed::BadName(_, error) => {
-                return Handled::Reply(self.failed(exchange, &Error::BadName(error)));
+                return Handled::Reply(self.failed(exchange, Error::BadName(error)));
             }
             Routed::Redirect(path) => return Handled::Reply(redirect(&path, request)),
             Routed::NotFound => return Handled::Reply(detail(404, "Not Found")),
@@ -281,7 +281,7 @@ impl Dispatcher {
             Ok(Handled::Reply(response)) => Handled::Reply(response),
             Ok(Handled::Parked(pending)) => Handled::Parked(WaitingFor::App(pending)),
             Ok(Handled::Refused(refusal)) => Handled::Refused(refusal),
-            Err(error) => Handled::Reply(self.failed(exchange, &error)),
+            Err(error) => Handled::Reply(self.failed(exchange, error)),
         }
     }
 
@@ -297,11 +297,16 @@ impl Dispatcher {
     }
 
     /// The response where the app cannot do what was asked for; a bound is counted.
-    fn failed(&self, exchange: &Exchange, error: &Error) -> Response {
-        if let Error::TooManyRequests(bound) = error {
-            self.instrumentation.metrics.rejected(bound.cause());
+    fn failed(&self, exchange: &Exchange, mut error: Error) -> Response {
+        match &mut error {
+            Error::TooManyRequests(bound) => self.instrumentation.metrics.rejected(bound.cause()),
+            // As the list of types, the error names only those that the caller may use.
+            Error::UnknownType { known, .. } => {
+                known.retain(|app_type| exchange.caller.types.contain(app_type));
+            }
+            _ => {}
         }
-        Problem::from(error).response(exchange.errors())
+        Problem::from(&error).response(exchange.errors())
     }
 
     /// Counts the response and ends the span.

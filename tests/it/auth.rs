@@ -194,6 +194,33 @@ fn the_job_says_by_name_who_started_it() {
 }
 
 #[test]
+fn an_error_names_no_type_that_the_caller_may_not_use() {
+    let guarded = Guarded::new();
+    let folder = &guarded.folder;
+    // `portal` may use a type that no template offers any more, `daemon` two.
+    folder.write(
+        "tokens",
+        &format!("{PORTAL} portal gone\n{DAEMON} daemon gone,hello\n"),
+    );
+    eventually("the file is read again", || {
+        let response = get(guarded.client(), PORTAL, "/app");
+        (response.expect(200) == json!([])).then_some(())
+    });
+    for (token, expected) in [
+        (
+            PORTAL,
+            "unknown app type 'gone'; no other type is available",
+        ),
+        (DAEMON, "unknown app type 'gone'; known types: hello"),
+    ] {
+        for path in ["/app/gone/ann", "/create/gone?sessionID=ann"] {
+            let message = get(guarded.client(), token, path).expect_error(404, "unknown_type");
+            assert_eq!(message, expected, "{path}");
+        }
+    }
+}
+
+#[test]
 fn tokens_rotate_without_a_restart() {
     let guarded = Guarded::new();
     let client = guarded.client();
