@@ -12,6 +12,7 @@ use crate::end_to_end::program::Program;
 use crate::fake_kube::dynamics::pod_script::PodScript;
 use crate::fake_kube::faults::{Fault, FaultRule};
 use crate::harness::{Connection, PREFIX, TestEnvironment as Fake};
+use crate::watch::ROLE_OF_THE_ORIGINAL;
 
 pub(super) const ROWS: &[Row] = &[
     fake(
@@ -340,23 +341,6 @@ fn sigterm() -> Outcome {
     same("instances go on", environment.jobs().len(), PARKED)
 }
 
-/// What the chart of 2.7.1 grants (part B section 4.5).
-const ROLE: &str = "\
-apiVersion: rbac.authorization.k8s.io/v1
-kind: Role
-metadata: {name: config-controller}
-rules:
-- apiGroups: [batch]
-  resources: [jobs]
-  verbs: [get, list, create, delete]
-- apiGroups: ['']
-  resources: [configmaps]
-  verbs: [get, list]
-- apiGroups: ['']
-  resources: [pods]
-  verbs: [get, watch, list, delete, patch]
-";
-
 /// Starts, labels, lists and stops an instance.
 fn whole_life(ask: impl Fn(&str, &str) -> Outcome<Reply>) -> Outcome {
     let found = soon("it is ready", || ask("GET", "/app/hello/ann")?.json(200))?;
@@ -375,7 +359,10 @@ fn whole_life(ask: impl Fn(&str, &str) -> Outcome<Reply>) -> Outcome {
 }
 
 fn rights_of_the_original() -> Outcome {
-    let environment = Fake::builder().role(ROLE).setting("POLL", "50ms").start();
+    let environment = Fake::builder()
+        .role(ROLE_OF_THE_ORIGINAL)
+        .setting("POLL", "50ms")
+        .start();
     whole_life(|method, path| ask(&environment, method, path))?;
     let requests = environment.kube.requests();
     let refused = requests.iter().filter(|one| one.code == 403);
@@ -388,7 +375,10 @@ fn rights_of_the_original() -> Outcome {
 }
 
 fn says_once_that_it_polls() -> Outcome {
-    let environment = Fake::builder().role(ROLE).unstarted().start();
+    let environment = Fake::builder()
+        .role(ROLE_OF_THE_ORIGINAL)
+        .unstarted()
+        .start();
     let settings = [("POLL", "50ms")];
     let program = Program::start_ready(&environment.kubeconfig(), &settings);
     whole_life(|method, path| {

@@ -390,7 +390,7 @@ fn a_job_without_pods() -> Outcome {
 }
 
 /// A ready instance whose pod goes only by hand; its address and the name of its pod.
-fn lingering() -> Outcome<(Fake, String, String)> {
+pub(super) fn lingering() -> Outcome<(Fake, String, String)> {
     let environment = Fake::by_hand();
     let asked = begin(
         environment.address(0),
@@ -406,7 +406,8 @@ fn lingering() -> Outcome<(Fake, String, String)> {
     Ok((environment, ip.to_owned(), pod))
 }
 
-fn stop(environment: &Fake) -> Outcome {
+/// Stops that instance.
+pub(super) fn stop(environment: &Fake) -> Outcome {
     let response = answered(environment.address(0), "DELETE", "/app/hello/ann", &[], "")?;
     response.exactly(200, SUCCESS).map(drop)
 }

@@ -3,11 +3,9 @@
 use serde_json::json;
 
 use super::environment::Need::Types;
-use super::fixture::{
-    Fixture, LONG_WAIT, NO_WAIT, Outcome, SUCCESS, answered, begin, holds, same, soon,
-};
+use super::fixture::{Fixture, NO_WAIT, Outcome, SUCCESS, answered, holds, same, soon};
+use super::starts::{lingering, stop};
 use super::{Body, Row, ask, exchanges, fake, fixture};
-use crate::harness::TestEnvironment as Fake;
 
 pub(super) const ROWS: &[Row] = &[
     exchanges(
@@ -68,29 +66,9 @@ fn stops(fixture: &Fixture) -> Outcome {
     })
 }
 
-/// A ready instance that goes only by hand.
-fn lingering() -> Outcome<Fake> {
-    let environment = Fake::by_hand();
-    let asked = begin(
-        environment.address(0),
-        "GET",
-        "/app/hello/ann",
-        LONG_WAIT,
-        "",
-    )?;
-    environment.make_ready("hello-ann");
-    asked.finish()?.is(200)?;
-    Ok(environment)
-}
-
-fn delete(environment: &Fake) -> Outcome {
-    let response = answered(environment.address(0), "DELETE", "/app/hello/ann", &[], "")?;
-    response.exactly(200, SUCCESS).map(drop)
-}
-
 fn does_not_wait() -> Outcome {
-    let environment = lingering()?;
-    delete(&environment)?;
+    let (environment, ..) = lingering()?;
+    stop(&environment)?;
     let pod = environment.kube.pod_of("default", "hello-ann");
     holds(pod.is_some(), || "the pod is gone already".to_owned())
 }
@@ -108,8 +86,8 @@ fn stops_what_is_pending(fixture: &Fixture) -> Outcome {
 }
 
 fn foreground() -> Outcome {
-    let environment = lingering()?;
-    delete(&environment)?;
+    let (environment, ..) = lingering()?;
+    stop(&environment)?;
     let job = environment
         .job("hello-ann")
         .ok_or("the Job waits for its pod")?;
@@ -117,7 +95,7 @@ fn foreground() -> Outcome {
     same("finalizers", finalizers, &json!(["foregroundDeletion"]))?;
     // Of what is already going a DELETE is a success, too; it is asked for again, since only
     // Kubernetes can say that it is still the same Job.
-    delete(&environment)?;
+    stop(&environment)?;
     same("DELETEs", environment.kube.count("delete", "jobs"), 2)?;
     let missing = answered(environment.address(0), "DELETE", "/app/hello/bob", &[], "")?;
     missing.detail(404, "No job found", "not_found").map(drop)

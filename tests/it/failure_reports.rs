@@ -64,9 +64,7 @@ fn a_pod_that_pod_security_refuses_is_reported_at_once() {
     environment.kube.refuse_pods(None);
     environment.advance(Duration::from_secs(1));
     environment.make_ready("hello-ann");
-    eventually("it is ready", || {
-        (environment.get("/app/hello/ann").status == 200).then_some(())
-    });
+    environment.wait_found("/app/hello/ann");
     assert_eq!(environment.kube.count("create", "jobs"), 1);
 }
 
@@ -89,9 +87,7 @@ fn a_quota_becomes_app_error_after_its_budget() {
     environment.kube.refuse_pods(None);
     environment.advance(Duration::from_secs(1));
     environment.make_ready("hello-ann");
-    eventually("it is ready", || {
-        (environment.get("/app/hello/ann").status == 200).then_some(())
-    });
+    environment.wait_found("/app/hello/ann");
 }
 
 #[test]
@@ -119,9 +115,7 @@ fn warnings_of_the_kubelet_are_reported() {
     assert_eq!(body["status"], "pulling_image");
     check_message(&body, "Readiness probe failed: connection refused");
     environment.make_ready("hello-ann");
-    eventually("it is ready", || {
-        (environment.get("/app/hello/ann").status == 200).then_some(())
-    });
+    environment.wait_found("/app/hello/ann");
 }
 
 #[test]
@@ -199,9 +193,7 @@ fn without_the_right_to_events_starts_are_reported_from_pods() {
     environment.kube.refuse_pods(None);
     environment.advance(Duration::from_secs(1));
     environment.make_ready("hello-ann");
-    eventually("it is ready", || {
-        (environment.get("/app/hello/ann").status == 200).then_some(())
-    });
+    environment.wait_found("/app/hello/ann");
     assert_eq!(environment.kube.count("watch", "events"), 0);
 }
 

@@ -476,6 +476,22 @@ impl TestEnvironment {
         self.client().delete(path)
     }
 
+    /// Waits until a GET is 200.
+    #[track_caller]
+    pub(crate) fn wait_found(&self, path: &str) {
+        eventually("it is found", || {
+            (self.get(path).status == 200).then_some(())
+        });
+    }
+
+    /// Waits until a list is empty.
+    #[track_caller]
+    pub(crate) fn wait_empty(&self, path: &str) {
+        eventually("the list is empty", || {
+            (self.get(path).text == "[]").then_some(())
+        });
+    }
+
     /// Starts an instance and returns its address.
     #[track_caller]
     pub(crate) fn start_instance(&self, path: &str) -> String {
@@ -509,6 +525,12 @@ impl TestEnvironment {
     pub(crate) fn jobs(&self) -> Vec<String> {
         let jobs = self.kube.all(Resource::Jobs, NAMESPACE);
         jobs.iter().map(|job| name_of(job)).collect()
+    }
+
+    /// Waits until all Jobs are gone.
+    #[track_caller]
+    pub(crate) fn wait_no_jobs(&self) {
+        eventually("all Jobs are gone", || self.jobs().is_empty().then_some(()));
     }
 
     /// Waits until there is such a Job.

@@ -47,8 +47,6 @@ fn release_needs_no_template_and_no_pod() {
             "Background",
         )
         .expect("it was there");
-    eventually("the type is gone", || {
-        (environment.get("/app").text == "[]").then_some(())
-    });
+    environment.wait_empty("/app");
     environment.get("/release/ann").expect(200);
 }

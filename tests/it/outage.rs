@@ -34,9 +34,7 @@ fn reads_go_on_while_the_api_server_is_away() {
         refused.expect_detail(503, "error", "kubernetes_unavailable");
     }
     environment.kube.start_listening();
-    eventually("starts work again", || {
-        (environment.get("/app/hello/new").status == 200).then_some(())
-    });
+    environment.wait_found("/app/hello/new");
     environment.get("/app/hello/ann").expect_text(200, &ready);
 }
 

@@ -154,9 +154,7 @@ fn check_end(environment: &TestEnvironment, path: &str, job: &str) {
     let before = uid(environment, job);
     let deleted = second.delete(path);
     deleted.expect_text(200, r#"{"status":"Success"}"#);
-    eventually("the Job is gone", || {
-        environment.jobs().is_empty().then_some(())
-    });
+    environment.wait_no_jobs();
     see_names(first, "page", &[]);
     see_names(second, "page", &[]);
     second
@@ -354,9 +352,7 @@ fn its_job_without_a_pod_is_waited_for_and_can_be_stopped() {
     environment.delete("/app/page/bob").expect(200);
     see_names(environment.client(), "page", &["ann"]);
     environment.kube.refuse_pods(None);
-    eventually("its pod comes", || {
-        (environment.get("/app/page/ann").status == 200).then_some(())
-    });
+    environment.wait_found("/app/page/ann");
     assert_eq!(made(&environment), 2);
 }
 

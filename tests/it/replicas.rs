@@ -58,9 +58,7 @@ fn writes_of_one_replica_are_seen_by_the_others() {
         (other.get("/app/hello/ann").expect(200)["k"] == "v").then_some(())
     });
     other.delete("/app/hello/ann").expect(200);
-    eventually("the deletion is seen", || {
-        (environment.get("/app/hello").text == "[]").then_some(())
-    });
+    environment.wait_empty("/app/hello");
     assert_eq!(environment.jobs(), [""; 0]);
 }
 
@@ -84,9 +82,7 @@ fn a_delete_through_one_of_what_another_has_just_started() {
         let deleted = environment.replica(1).delete(&path);
         deleted.expect_text(200, r#"{"status":"Success"}"#);
     }
-    eventually("all are gone", || {
-        environment.jobs().is_empty().then_some(())
-    });
+    environment.wait_no_jobs();
 }
 
 #[test]

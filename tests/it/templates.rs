@@ -56,9 +56,7 @@ fn instances_outlive_their_template() {
         .patch("/app/hello/ann", &json!({"k": "v"}))
         .expect(200);
     environment.delete("/app/hello/ann").expect(200);
-    eventually("the list is empty", || {
-        (environment.get("/app/hello").text == "[]").then_some(())
-    });
+    environment.wait_empty("/app/hello");
 }
 
 #[test]

@@ -78,9 +78,7 @@ fn a_start_that_takes_longer_is_202_with_the_phase_it_is_in() {
         });
     }
     environment.make_ready("hello-ann");
-    eventually("it is ready", || {
-        (environment.get("/app/hello/ann").status == 200).then_some(())
-    });
+    environment.wait_found("/app/hello/ann");
     assert_eq!(environment.kube.count("create", "jobs"), 1);
 }
 
@@ -199,8 +197,6 @@ fn a_pull_error_becomes_app_error_after_its_budget() {
     assert_eq!(told["reason"], "ErrImagePull");
     // An instance that recovers after a failure report is simply ready.
     environment.make_ready("hello-ann");
-    eventually("it is ready", || {
-        (environment.get("/app/hello/ann").status == 200).then_some(())
-    });
+    environment.wait_found("/app/hello/ann");
     assert_eq!(environment.kube.count("create", "jobs"), 1);
 }

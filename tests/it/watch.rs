@@ -185,9 +185,7 @@ fn an_unreadable_object_affects_no_other() {
     environment.kube.stop_listening();
     environment.kube.compact();
     environment.kube.start_listening();
-    eventually("new starts are possible", || {
-        (environment.get("/app/hello/cem").status == 200).then_some(())
-    });
+    environment.wait_found("/app/hello/cem");
     assert_eq!(names(&environment), ["ann", "bob", "cem"]);
 }
 

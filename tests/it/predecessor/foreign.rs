@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{BARE, both, made, see_names};
 use crate::fake_kube::dynamics::pod_script::PodScript;
-use crate::harness::{NAMESPACE, PREFIX, TestEnvironment, eventually};
+use crate::harness::{NAMESPACE, PREFIX, TestEnvironment};
 
 /// A Job with these labels on its pod template.
 fn job(name: &str, labels: &Value) -> Value {
@@ -161,9 +161,7 @@ fn an_ambiguous_job_name_belongs_to_the_first_instance() {
         assert_eq!(client.get("/app/a/b-c").expect(200), found);
     }
     environment.replica(0).delete("/app/a/b-c").expect(200);
-    eventually("the Job is gone", || {
-        environment.jobs().is_empty().then_some(())
-    });
+    environment.wait_no_jobs();
     see_names(environment.replica(1), "a", &[]);
     environment.replica(1).get("/app/a-b/c").expect(200);
     see_names(environment.replica(0), "a-b", &["c"]);

@@ -37,9 +37,7 @@ fn it_finds_lists_labels_and_stops_what_we_have_started() {
         assert_eq!(theirs.delete("page", name), success());
         see_names(environment.replica(0), "page", &[]);
         see_names(environment.replica(1), "page", &[]);
-        eventually("the Job is gone", || {
-            environment.jobs().is_empty().then_some(())
-        });
+        environment.wait_no_jobs();
         assert_eq!(theirs.list("page"), (200, json!([])));
     }
 }
