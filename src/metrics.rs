@@ -1,11 +1,10 @@
-//! Every metric that is published: names, labels, meaning, and the counters behind them.
+//! Every metric that is published: name, labels, meaning, and the counters behind it.
 //!
-//! A leaf: it knows nothing of the service, and whoever has something to count may
-//! import it. [`ALL`] is the table that the README shows. What happens rarely is
-//! counted in the typed fields of [`Metrics`]; requests are counted in [`Tally`],
-//! which costs them three additions; and what somebody else keeps (the front's
-//! counters, the stores) is read when somebody asks, by [`crate::scrape`], and
-//! laid on the same [`Sheet`]. There are no globals.
+//! A leaf: it knows nothing of the service, and any module that counts may import it. [`ALL`] is
+//! the table that the README shows. Rare events are counted in the typed fields of [`Metrics`];
+//! requests are counted in [`Tally`], which costs three additions each. Counters that other modules
+//! keep (the front, the stores) are read by [`crate::scrape`] and added to the same [`Registry`] when
+//! `/metrics` is scraped. There are no globals.
 //!
 //! The only file that names the Prometheus crate.
 
@@ -22,23 +21,23 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
-/// The media type of what [`Sheet::text`] writes.
+/// The media type of [`Registry::text`].
 pub const MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// The value of a label for all that has no value of its own.
+/// The label value for everything without a value of its own.
 pub const OTHER: &str = "_other";
 
-/// Different reasons that are told apart; Kubernetes, its nodes and its webhooks make them up.
+/// Distinct reasons that are counted apart; Kubernetes, its nodes and its webhooks invent them.
 const REASONS_MAX: usize = 64;
 
-/// What a metric is.
+/// The kind of a metric.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Kind {
-    /// It only grows.
+    /// Only grows.
     Counter,
-    /// It goes up and down.
+    /// Grows and shrinks.
     Gauge,
-    /// How often, and how much, by size; with the bounds.
+    /// Observations by size; holds the upper bounds of the buckets, in seconds.
     Histogram(&'static [f64]),
 }
 
@@ -59,7 +58,7 @@ impl Kind {
 pub struct Family {
     /// Its full name.
     pub name: &'static str,
-    /// What it is.
+    /// Its kind.
     pub kind: Kind,
     /// Its labels, in the order in which values are given.
     pub labels: &'static [&'static str],
@@ -101,7 +100,7 @@ impl Metrics {
         }
     }
 
-    /// A start of ours has come to its end; `app_type` is one on offer, or [`OTHER`].
+    /// A start of this replica has ended; `app_type` is one on offer, or [`OTHER`].
     pub fn start_ended(&self, app_type: &str, result: &str, reason: &str) {
         let reason = self.bounded(reason);
         let labels = [app_type, result, reason.as_str()];
@@ -134,12 +133,12 @@ impl Metrics {
         self.stops.with_label_values(&[app_type, cause]).inc();
     }
 
-    /// A request was turned away at a bound behind the front.
+    /// A request was refused behind the front: at a bound, or by authentication.
     pub fn rejected(&self, cause: &str) {
         self.rejected.with_label_values(&[cause]).inc();
     }
 
-    /// A call to Kubernetes has ended after so many seconds.
+    /// An API call has ended after so many seconds.
     pub fn called(&self, verb: &str, resource: &str, code: &str, secs: f64) {
         self.kube_requests
             .with_label_values(&[verb, resource, code])
@@ -149,16 +148,16 @@ impl Metrics {
             .observe(secs);
     }
 
-    /// All that is counted here.
-    pub fn lay_on(&self, sheet: &mut Sheet) {
-        self.http.lay_on(sheet);
+    /// Adds all that is counted here to a registry.
+    pub fn encode(&self, registry: &mut Registry) {
+        self.http.encode(registry);
         for counters in [
             &self.starts,
             &self.stops,
             &self.rejected,
             &self.kube_requests,
         ] {
-            sheet.collect(counters);
+            registry.collect(counters);
         }
         for histograms in [
             &self.start_duration,
@@ -166,7 +165,7 @@ impl Metrics {
             &self.time_to_verdict,
             &self.kube_duration,
         ] {
-            sheet.collect(histograms);
+            registry.collect(histograms);
         }
     }
 
@@ -200,37 +199,37 @@ fn histograms(family: &'static Family) -> HistogramVec {
     let histograms = HistogramVec::new(options, family.labels)
         .expect("the table of metrics has good names, as a test shows");
     if family.labels.is_empty() {
-        // The one that there is, is there from the beginning.
+        // Without labels there is one histogram, which is published before its first value.
         histograms.with_label_values::<&str>(&[]);
     }
     histograms
 }
 
-/// How many values there were up to each bound, in all, and their sum.
+/// A histogram: how many values were at most each bound, their count, and their sum.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Distribution {
-    /// Bounds, and how many values were at most that, ascending.
+    /// Upper bounds, ascending, each with the count of values up to it.
     pub buckets: Vec<(f64, u64)>,
-    /// How many values in all.
+    /// The count of all values.
     pub count: u64,
     /// Their sum.
     pub sum: f64,
 }
 
-/// What one answer to a scrape says.
+/// The values of all metrics at one scrape.
 #[derive(Default)]
-pub struct Sheet {
+pub struct Registry {
     families: BTreeMap<&'static str, MetricFamily>,
 }
 
-impl fmt::Debug for Sheet {
+impl fmt::Debug for Registry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.families.keys()).finish()
     }
 }
 
-impl Sheet {
-    /// Lays down one value; `labels` in the order of [`Family::labels`].
+impl Registry {
+    /// Adds one value; `labels` in the order of [`Family::labels`].
     pub fn value(&mut self, family: &'static Family, labels: &[&str], value: f64) {
         let mut metric = metric(family, labels);
         if family.kind == Kind::Counter {
@@ -245,13 +244,13 @@ impl Sheet {
         self.add(family, vec![metric]);
     }
 
-    /// Lays down a number of things.
+    /// Adds a count.
     #[allow(clippy::cast_precision_loss)] // The format has no other numbers than these.
     pub fn count(&mut self, family: &'static Family, labels: &[&str], count: u64) {
         self.value(family, labels, count as f64);
     }
 
-    /// Lays down a distribution.
+    /// Adds a histogram.
     pub fn distribution(
         &mut self,
         family: &'static Family,
@@ -300,13 +299,13 @@ impl Sheet {
         known.mut_metric().extend(metrics);
     }
 
-    /// The text, sorted by name.
+    /// All metrics in the Prometheus text format, sorted by name.
     #[must_use]
     pub fn text(self) -> String {
         let families: Vec<MetricFamily> = self.families.into_values().collect();
         TextEncoder::new()
             .encode_to_string(&families)
-            .expect("families without values are not laid down")
+            .expect("families without values are not added")
     }
 }
 
@@ -321,9 +320,9 @@ fn metric(family: &Family, labels: &[&str]) -> proto::Metric {
     proto::Metric::from_label(pairs.collect())
 }
 
-/// Where the text of a scrape comes from.
+/// The source of what `/metrics` returns.
 pub trait Scrape: fmt::Debug + Send + Sync {
-    /// The text now.
+    /// The metrics now, in the Prometheus text format.
     fn text(&self) -> String;
 }
 

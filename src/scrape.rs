@@ -1,9 +1,9 @@
-//! What `/metrics` says: what was counted, and what there is now.
+//! Collects everything that `/metrics` reports: what was counted, and what there is now.
 //!
-//! It stands beside [`crate::service`] and looks into all parts from above, so that
-//! none of them need know of the others' numbers. Its text is made on an I/O thread:
-//! what costs more than a few additions (looking at every instance, asking the
-//! system) is done at most once a second, whoever asks and however often.
+//! It stands beside [`crate::service`] and reads all parts from above, so that none of them depends
+//! on the metrics of another. An I/O thread makes the text: whatever costs more than a few additions
+//! (looking at every instance, asking the operating system) is read at most once a second, however
+//! often and by whomever `/metrics` is scraped.
 
 use crate::app::cache::{Cache, STATUS_WORDS};
 use crate::app::engine::Catalogs;
@@ -11,7 +11,7 @@ use crate::clock::Clock;
 use crate::http::message::Refusal;
 use crate::http::server::FrontStats;
 use crate::kube::watch::Cause;
-use crate::metrics::{self, Metrics, OTHER, Scrape, Sheet};
+use crate::metrics::{self, Metrics, OTHER, Registry, Scrape};
 use crate::model::names::AppType;
 use crate::process::{self, Process};
 use crate::store::Heartbeat;
@@ -20,26 +20,26 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long what is costly to find out is told again.
-const KEPT: Duration = Duration::from_secs(1);
+/// How long an expensive value is reported again before it is read anew.
+const EXPENSIVE_FOR: Duration = Duration::from_secs(1);
 
-/// Reads all numbers of a service.
+/// Reads the values of all metrics of a service.
 #[derive(Debug)]
-pub struct Numbers {
+pub struct Collector {
     metrics: Arc<Metrics>,
     cache: Cache,
     catalogs: Arc<Catalogs>,
     heartbeats: Vec<Arc<Heartbeat>>,
     traces: Traces,
     clock: Arc<dyn Clock>,
-    /// The front, once it runs; it is started with us in hand.
+    /// Set once the front runs, which is started after this collector.
     front: OnceLock<Arc<FrontStats>>,
-    costly: Mutex<Option<Costly>>,
+    expensive: Mutex<Option<Expensive>>,
 }
 
-/// What is costly to find out.
+/// Values that are expensive to read.
 #[derive(Clone, Debug)]
-struct Costly {
+struct Expensive {
     at: Instant,
     /// How many instances there are, by type and status.
     instances: BTreeMap<String, [u64; STATUS_WORDS.len()]>,
@@ -47,8 +47,8 @@ struct Costly {
     open_files: Option<u64>,
 }
 
-impl Numbers {
-    /// The numbers of the service that is made of these.
+impl Collector {
+    /// A collector over the parts of a service.
     #[must_use]
     pub fn new(
         metrics: Arc<Metrics>,
@@ -66,28 +66,28 @@ impl Numbers {
             traces,
             clock,
             front: OnceLock::new(),
-            costly: Mutex::default(),
+            expensive: Mutex::default(),
         }
     }
 
-    /// The front runs, and counts here.
+    /// Adds the counters of the front, once it runs.
     pub fn set_front(&self, stats: Arc<FrontStats>) {
         // There is one front, so this is called once.
         let _ = self.front.set(stats);
     }
 
-    fn lay_front(&self, front: &FrontStats, sheet: &mut Sheet) {
-        sheet.count(&metrics::WAITING_REQUESTS, &[], front.sum(|t| &t.parked));
-        sheet.count(&metrics::ABANDONED, &[], front.sum(|t| &t.abandoned));
-        sheet.count(&metrics::CONNECTIONS, &[], front.sum(|t| &t.connections));
-        sheet.count(
+    fn encode_front(&self, front: &FrontStats, registry: &mut Registry) {
+        registry.count(&metrics::WAITING_REQUESTS, &[], front.sum(|t| &t.parked));
+        registry.count(&metrics::ABANDONED, &[], front.sum(|t| &t.abandoned));
+        registry.count(&metrics::CONNECTIONS, &[], front.sum(|t| &t.connections));
+        registry.count(
             &metrics::CONNECTIONS_ACCEPTED,
             &[],
             front.sum(|t| &t.accepted),
         );
-        sheet.count(&metrics::PANICS, &[], front.sum(|t| &t.panics));
-        sheet.count(&metrics::HELD_BYTES, &[], front.sum(|t| &t.held_bytes));
-        sheet.count(&metrics::HTTP_THREADS, &[], front.threads.len() as u64);
+        registry.count(&metrics::PANICS, &[], front.sum(|t| &t.panics));
+        registry.count(&metrics::HELD_BYTES, &[], front.sum(|t| &t.held_bytes));
+        registry.count(&metrics::HTTP_THREADS, &[], front.threads.len() as u64);
         for (cause, count) in [
             ("idle", front.sum(|t| &t.idle_closed)),
             ("slow_reader", front.sum(|t| &t.write_timeouts)),
@@ -95,65 +95,65 @@ impl Numbers {
             ("no_place", front.sum(|t| &t.dropped)),
             ("handshake", front.sum(|t| &t.handshakes_failed)),
         ] {
-            sheet.count(&metrics::CONNECTIONS_CLOSED, &[cause], count);
+            registry.count(&metrics::CONNECTIONS_CLOSED, &[cause], count);
         }
         let accept_failed = front.sum(|t| &t.accept_errors);
-        sheet.count(&metrics::REJECTED, &["accept_failed"], accept_failed);
+        registry.count(&metrics::REJECTED, &["accept_failed"], accept_failed);
         let mut answered = BTreeMap::new();
         for refusal in Refusal::ALL {
             let count = front.refused(refusal);
             *answered.entry(refusal.status()).or_insert(0) += count;
             if refusal != Refusal::Panicked {
-                sheet.count(&metrics::REJECTED, &[refusal.label()], count);
+                registry.count(&metrics::REJECTED, &[refusal.label()], count);
             }
         }
         for (status, count) in answered.into_iter().filter(|(_, count)| *count > 0) {
             let labels = [OTHER, OTHER, &status.to_string()];
-            sheet.count(&metrics::HTTP_REQUESTS, &labels, count);
+            registry.count(&metrics::HTTP_REQUESTS, &labels, count);
         }
     }
 
-    fn lay_watches(&self, now: Instant, sheet: &mut Sheet) {
+    fn encode_watches(&self, now: Instant, registry: &mut Registry) {
         for heartbeat in &self.heartbeats {
             let resource = heartbeat.resource();
-            sheet.count(&metrics::WATCH_EVENTS, &[resource], heartbeat.events());
-            sheet.count(&metrics::WATCH_SKIPPED, &[resource], heartbeat.skipped());
+            registry.count(&metrics::WATCH_EVENTS, &[resource], heartbeat.events());
+            registry.count(&metrics::WATCH_SKIPPED, &[resource], heartbeat.skipped());
             for cause in Cause::ALL {
                 let labels = [resource, cause.as_str()];
-                sheet.count(&metrics::WATCH_RESTARTS, &labels, heartbeat.restarts(cause));
+                registry.count(&metrics::WATCH_RESTARTS, &labels, heartbeat.restarts(cause));
             }
         }
         for (resource, age) in self.cache.ages(now) {
-            sheet.value(&metrics::VIEW_AGE, &[resource], age.as_secs_f64());
+            registry.value(&metrics::VIEW_AGE, &[resource], age.as_secs_f64());
         }
     }
 
-    fn lay_spans(&self, sheet: &mut Sheet) {
+    fn encode_spans(&self, registry: &mut Registry) {
         let counts = self.traces.counts();
         for (result, count) in [
             ("sent", counts.sent),
             ("failed", counts.failed),
             ("dropped", counts.dropped),
         ] {
-            sheet.count(&metrics::SPANS, &[result], count);
+            registry.count(&metrics::SPANS, &[result], count);
         }
     }
 
-    fn lay_templates(&self, sheet: &mut Sheet) {
+    fn encode_templates(&self, registry: &mut Registry) {
         let catalog = self.catalogs.current();
         for app_type in catalog.types() {
             let offer = catalog.get(app_type);
             let valid = offer.is_some_and(|offer| offer.problem().is_none());
             let labels = [app_type.as_str()];
-            sheet.count(&metrics::TEMPLATE_VALID, &labels, valid.into());
+            registry.count(&metrics::TEMPLATE_VALID, &labels, valid.into());
         }
     }
 
-    /// Types that are on offer with all their numbers, and what there is of others as one.
-    fn lay_instances(
+    /// Each type on offer with each status, and all other types together.
+    fn encode_instances(
         &self,
         instances: &BTreeMap<String, [u64; STATUS_WORDS.len()]>,
-        sheet: &mut Sheet,
+        registry: &mut Registry,
     ) {
         let catalog = self.catalogs.current();
         let mut others = [0; STATUS_WORDS.len()];
@@ -167,18 +167,18 @@ impl Numbers {
         for app_type in offered {
             let counts = instances.get(app_type).copied().unwrap_or_default();
             for (status, count) in STATUS_WORDS.iter().zip(counts) {
-                sheet.count(&metrics::INSTANCES, &[app_type, status], count);
+                registry.count(&metrics::INSTANCES, &[app_type, status], count);
             }
         }
         for (status, count) in STATUS_WORDS.iter().zip(others).filter(|(_, n)| *n > 0) {
-            sheet.count(&metrics::INSTANCES, &[OTHER, status], count);
+            registry.count(&metrics::INSTANCES, &[OTHER, status], count);
         }
     }
 
-    fn lay_costly(&self, now: Instant, sheet: &mut Sheet) {
-        let costly = self.costly(now);
-        self.lay_instances(&costly.instances, sheet);
-        let process = costly.process;
+    fn encode_expensive(&self, now: Instant, registry: &mut Registry) {
+        let expensive = self.expensive(now);
+        self.encode_instances(&expensive.instances, registry);
+        let process = expensive.process;
         let known = [
             (
                 &metrics::PROCESS_RESIDENT,
@@ -186,12 +186,12 @@ impl Numbers {
             ),
             (&metrics::PROCESS_VIRTUAL, process.map(|p| p.virtual_bytes)),
             (&metrics::PROCESS_THREADS, process.map(|p| p.threads)),
-            (&metrics::PROCESS_FDS, costly.open_files),
+            (&metrics::PROCESS_FDS, expensive.open_files),
             (&metrics::PROCESS_FDS_MAX, process::open_files_max()),
         ];
         for (family, value) in known {
             if let Some(value) = value {
-                sheet.count(family, &[], value);
+                registry.count(family, &[], value);
             }
         }
         let times = [
@@ -200,42 +200,45 @@ impl Numbers {
         ];
         for (family, time) in times {
             if let Some(time) = time {
-                sheet.value(family, &[], time.as_secs_f64());
+                registry.value(family, &[], time.as_secs_f64());
             }
         }
     }
 
-    /// What is costly to find out, not older than [`KEPT`].
-    fn costly(&self, now: Instant) -> Costly {
-        let mut kept = self.costly.lock().unwrap_or_else(PoisonError::into_inner);
+    /// The expensive values, not older than [`EXPENSIVE_FOR`].
+    fn expensive(&self, now: Instant) -> Expensive {
+        let mut kept = self
+            .expensive
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let fresh = kept
             .take()
-            .filter(|kept| now.saturating_duration_since(kept.at) < KEPT);
-        let costly = fresh.unwrap_or_else(|| Costly {
+            .filter(|kept| now.saturating_duration_since(kept.at) < EXPENSIVE_FOR);
+        let expensive = fresh.unwrap_or_else(|| Expensive {
             at: now,
             instances: self.cache.counts(),
             process: Process::read(),
             open_files: process::open_files(),
         });
-        *kept = Some(costly.clone());
-        costly
+        *kept = Some(expensive.clone());
+        expensive
     }
 }
 
-impl Scrape for Numbers {
+impl Scrape for Collector {
     fn text(&self) -> String {
         let now = self.clock.now();
-        let mut sheet = Sheet::default();
-        self.metrics.lay_on(&mut sheet);
+        let mut registry = Registry::default();
+        self.metrics.encode(&mut registry);
         if let Some(front) = self.front.get() {
-            self.lay_front(front, &mut sheet);
+            self.encode_front(front, &mut registry);
         }
-        self.lay_watches(now, &mut sheet);
-        self.lay_templates(&mut sheet);
-        self.lay_spans(&mut sheet);
-        self.lay_costly(now, &mut sheet);
-        sheet.count(&metrics::BUILD_INFO, &[env!("CARGO_PKG_VERSION")], 1);
-        sheet.text()
+        self.encode_watches(now, &mut registry);
+        self.encode_templates(&mut registry);
+        self.encode_spans(&mut registry);
+        self.encode_expensive(now, &mut registry);
+        registry.count(&metrics::BUILD_INFO, &[env!("CARGO_PKG_VERSION")], 1);
+        registry.text()
     }
 }
 
@@ -283,10 +286,10 @@ mod tests {
         (cache, jobs, pods)
     }
 
-    fn numbers(cache: Cache, now: Instant) -> Numbers {
+    fn collector_of(cache: Cache, now: Instant) -> Collector {
         let metrics = Arc::new(Metrics::new(1, &[]));
         let clock = Arc::new(Still(now));
-        Numbers::new(
+        Collector::new(
             metrics,
             cache,
             Arc::default(),
@@ -317,7 +320,7 @@ mod tests {
         drop((jobs.own_write(job), pods.own_write(pod)));
     }
 
-    /// Whoever calls it meets a defect.
+    /// A handler that always panics.
     struct Broken;
 
     impl Handler for Broken {
@@ -347,11 +350,11 @@ mod tests {
         )
         .unwrap();
         let now = Instant::now();
-        let numbers = numbers(cache(now).0, now);
-        numbers.set_front(server.stats());
+        let collector = collector_of(cache(now).0, now);
+        collector.set_front(server.stats());
         let panics = |count: u64| {
             let line = format!("config_controller_panics_total {count}\n");
-            assert!(numbers.text().contains(&line), "{}", numbers.text());
+            assert!(collector.text().contains(&line), "{}", collector.text());
         };
         panics(0);
         let mut client = TcpStream::connect(server.address()).unwrap();
@@ -370,15 +373,15 @@ mod tests {
         for number in 0..10_000 {
             add_instance(&jobs, &pods, number);
         }
-        let numbers = numbers(cache, now);
-        let text = numbers.text();
+        let collector = collector_of(cache, now);
+        let text = collector.text();
         // No type is on offer here, so all are of one that is not.
         let line = "config_controller_instances{type=\"_other\",status=\"ready\"} 10000\n";
         assert!(text.contains(line), "{text}");
         add_instance(&jobs, &pods, 10_000);
         assert!(
-            numbers.text().contains(line),
-            "told again within the second"
+            collector.text().contains(line),
+            "reported again within the second"
         );
     }
 }

@@ -35,7 +35,7 @@ use crate::kube::auth::{self, Environment};
 use crate::kube::metered::Metered;
 use crate::kube::transport::{self, HttpTransport, Transport};
 use crate::metrics::{Metrics, Scrape};
-use crate::scrape::Numbers;
+use crate::scrape::Collector;
 use crate::shutdown::{self, Stop};
 use crate::store::reflector::{BEAT_LATEST, Heartbeat};
 use crate::threads::OnDeath;
@@ -288,7 +288,7 @@ impl Service {
             .iter()
             .map(|r| Arc::clone(&r.heartbeat))
             .collect();
-        let numbers = Arc::new(Numbers::new(
+        let collector = Arc::new(Collector::new(
             Arc::clone(&metrics),
             cache.clone(),
             Arc::clone(&catalogs),
@@ -309,7 +309,7 @@ impl Service {
         let api = Api::new(
             app.clone(),
             Arc::clone(&health_source) as Arc<dyn HealthSource>,
-            Arc::clone(&numbers) as Arc<dyn Scrape>,
+            Arc::clone(&collector) as Arc<dyn Scrape>,
             hostname(),
         );
         let instrumentation = Instrumentation {
@@ -330,7 +330,7 @@ impl Service {
             on_death(&endings),
         )
         .map_err(|error| Error::Start(format!("the front cannot be started: {error}")))?;
-        numbers.set_front(server.stats());
+        collector.set_front(server.stats());
         Ok(Self {
             server,
             app,

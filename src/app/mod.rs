@@ -43,7 +43,7 @@ use cache::{Cache, Entry, Observed, Ready};
 use coordinator::{Input, Wish};
 use engine::{Catalogs, Inbox};
 use flight::{Ensure, Intent, Label, Stop};
-use review::{Bearer, Reviews, Verdict};
+use review::{Bearer, Reviews, TokenStatus};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -62,7 +62,7 @@ pub enum Answer {
     /// It cannot be done.
     Failed(Error),
     /// Whose token it is, or why that could not be found out.
-    Reviewed(Result<Verdict, Error>),
+    Reviewed(Result<TokenStatus, Error>),
 }
 
 /// How far a start has come.
@@ -181,7 +181,11 @@ impl App {
     /// # Errors
     /// [`Error::Draining`], [`Error::TooManyRequests`], and [`Error::Internal`] where this
     /// service does not review tokens.
-    pub fn review(&self, bearer: &Bearer, token: RequestHandle) -> Result<Option<Verdict>, Error> {
+    pub fn review(
+        &self,
+        bearer: &Bearer,
+        token: RequestHandle,
+    ) -> Result<Option<TokenStatus>, Error> {
         let reviews = self.reviews.as_ref().ok_or(Error::Internal)?;
         if self.drained.load(Ordering::SeqCst) {
             return Err(Error::Draining);

@@ -1,9 +1,9 @@
-//! Whose token is it: asks Kubernetes (TokenReview), and remembers the answer for a while.
+//! Token reviews: asks Kubernetes whose bearer token a caller presented, and caches the status.
 //!
-//! Threads of its own make the calls, so that many unknown tokens never keep starts and
-//! stops waiting, and no I/O thread waits at all: a request whose token is not known is
-//! parked, and answered with [`Answer::Reviewed`]. What is remembered, and who waits for
-//! which token, is in `memory` (pure). Whether the user may call is decided by whoever asked.
+//! Threads of its own make the API calls, so that many unknown tokens never delay starts and stops,
+//! and no I/O thread waits: a request with an unknown token is parked until it is answered with
+//! [`Answer::Reviewed`]. The cache and the waiters are in `memory` (pure). Whether the user may call
+//! is not decided here.
 
 mod memory;
 
@@ -23,17 +23,18 @@ use std::time::{Duration, Instant};
 /// service is of no use here.
 pub const AUDIENCE: &str = "config-controller";
 
-/// Reviews at the same time.
+/// Concurrent reviews.
 const THREADS: usize = 2;
 
-/// Reviews that may wait for a thread.
+/// Reviews that may wait for a thread; beyond it requests get 429.
 const QUEUE_MAX: usize = 256;
 
-/// A review that has waited longer for a thread is not made: Kubernetes is away, or flooded.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// A review that has waited longer for a thread is not made: Kubernetes is unreachable or
+/// overloaded.
+const QUEUED_MAX: Duration = Duration::from_secs(5);
 
-/// A token as a caller presented it. Its text goes to Kubernetes and nowhere else; all else
-/// knows it by its SHA-256 digest.
+/// A bearer token as a caller presented it. Only Kubernetes receives its text; everything else
+/// identifies it by its SHA-256 digest.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Bearer {
     text: Box<str>,
@@ -63,16 +64,16 @@ impl fmt::Debug for Bearer {
     }
 }
 
-/// What Kubernetes says of a token.
+/// What Kubernetes reports about a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// It is this user's.
+pub enum TokenStatus {
+    /// It belongs to this user.
     User(Arc<str>),
-    /// It is none, has expired, or is not for us.
+    /// It is invalid, has expired, or is for another audience.
     Unknown,
 }
 
-/// The reviews of a service; clones share all. The threads end when the last clone goes.
+/// The token reviews of a service; clones share them. The threads end with the last clone.
 #[derive(Clone, Debug)]
 pub struct Reviews {
     shared: Arc<Shared>,
@@ -84,7 +85,7 @@ struct Shared {
     memory: Mutex<Memory>,
     clock: Arc<dyn Clock>,
     sink: Arc<dyn AnswerSink>,
-    /// Whether the last call failed, so that it is told once.
+    /// Whether the last call failed, so that a failure is logged once.
     failing: AtomicBool,
 }
 
@@ -105,30 +106,34 @@ impl Reviews {
             sink,
             failing: AtomicBool::new(false),
         });
-        let (queue, asked) = sync_channel(QUEUE_MAX);
-        let asked = Arc::new(Mutex::new(asked));
+        let (queue, queued) = sync_channel(QUEUE_MAX);
+        let queued = Arc::new(Mutex::new(queued));
         for number in 0..THREADS {
-            let (asked, client) = (Arc::clone(&asked), client.clone());
+            let (queued, client) = (Arc::clone(&queued), client.clone());
             let shared = Arc::clone(&shared);
             threads::spawn(
                 format!("review-{number}"),
                 Arc::clone(on_death),
-                move || shared.run(&asked, &client),
+                move || shared.run(&queued, &client),
             )?;
         }
         Ok(Self { shared, queue })
     }
 
-    /// Whose token this is; `None` where `token` is answered with it later.
+    /// The cached status of a token; `None` where the request of `handle` is answered with it later.
     ///
     /// # Errors
-    /// [`Error::TooManyRequests`] where too many wait already.
-    pub fn ask(&self, bearer: &Bearer, token: RequestHandle) -> Result<Option<Verdict>, Error> {
+    /// [`Error::TooManyRequests`] with [`Bound::Reviews`].
+    pub fn ask(
+        &self,
+        bearer: &Bearer,
+        handle: RequestHandle,
+    ) -> Result<Option<TokenStatus>, Error> {
         const FULL: Error = Error::TooManyRequests(Bound::Reviews);
         let now = self.shared.clock.now();
         let mut memory = self.shared.memory();
-        match memory.look(bearer.digest(), token, now) {
-            Look::Known(verdict) => Ok(Some(verdict)),
+        match memory.look(bearer.digest(), handle, now) {
+            Look::Known(status) => Ok(Some(status)),
             Look::Waits => Ok(None),
             Look::Full => Err(FULL),
             Look::WaitsFirst => match self.queue.try_send((bearer.clone(), now)) {
@@ -141,12 +146,12 @@ impl Reviews {
         }
     }
 
-    /// The caller of this token has hung up.
-    pub fn abandon(&self, token: RequestHandle) {
-        self.shared.memory().leave(token);
+    /// The caller of this request has hung up.
+    pub fn abandon(&self, handle: RequestHandle) {
+        self.shared.memory().leave(handle);
     }
 
-    /// Answers all who wait that the service ends.
+    /// Answers all waiting requests that the service is shutting down.
     pub fn drain(&self) {
         let waiting = self.shared.memory().leave_all();
         self.shared.answer(waiting, &Err(Error::Draining));
@@ -154,45 +159,47 @@ impl Reviews {
 }
 
 impl Shared {
-    fn run(&self, asked: &Mutex<Receiver<(Bearer, Instant)>>, client: &Client) {
+    fn run(&self, queued: &Mutex<Receiver<(Bearer, Instant)>>, client: &Client) {
         loop {
-            // One thread at a time waits in the queue; the others wait for it.
-            let next = asked.lock().unwrap_or_else(PoisonError::into_inner).recv();
+            // One thread at a time waits for the queue; the others wait for its lock.
+            let next = queued.lock().unwrap_or_else(PoisonError::into_inner).recv();
             let Ok((bearer, since)) = next else {
                 return;
             };
-            let result = if self.clock.now().saturating_duration_since(since) > PATIENCE {
+            let result = if self.clock.now().saturating_duration_since(since) > QUEUED_MAX {
                 Err(Error::UNAVAILABLE)
             } else {
                 self.review(&bearer, client)
             };
-            let verdict = result.as_ref().ok().cloned();
+            let status = result.as_ref().ok().cloned();
             let now = self.clock.now();
-            let waiting = self.memory().end(bearer.digest(), verdict, now);
+            let waiting = self.memory().end(bearer.digest(), status, now);
             self.answer(waiting, &result);
         }
     }
 
-    fn review(&self, bearer: &Bearer, client: &Client) -> Result<Verdict, Error> {
+    fn review(&self, bearer: &Bearer, client: &Client) -> Result<TokenStatus, Error> {
         match client.review_token(&bearer.text, AUDIENCE) {
             Ok(user) => {
                 if self.failing.swap(false, Ordering::Relaxed) {
-                    log::info!("tokens of callers can be reviewed again");
+                    log::info!("token reviews work again");
                 }
-                Ok(user.map_or(Verdict::Unknown, |user| Verdict::User(user.into())))
+                Ok(user.map_or(TokenStatus::Unknown, |user| TokenStatus::User(user.into())))
             }
             Err(error) => {
                 if !self.failing.swap(true, Ordering::Relaxed) {
-                    log::error!("tokens of callers cannot be reviewed: {error}");
+                    log::error!(
+                        "token reviews fail ({error}); callers with unknown tokens get 503"
+                    );
                 }
-                Err(told(&error))
+                Err(reported(&error))
             }
         }
     }
 
-    fn answer(&self, waiting: Vec<RequestHandle>, result: &Result<Verdict, Error>) {
-        for token in waiting {
-            self.sink.answer(token, Answer::Reviewed(result.clone()));
+    fn answer(&self, waiting: Vec<RequestHandle>, result: &Result<TokenStatus, Error>) {
+        for handle in waiting {
+            self.sink.answer(handle, Answer::Reviewed(result.clone()));
         }
     }
 
@@ -201,8 +208,8 @@ impl Shared {
     }
 }
 
-/// What a caller is told of a review that failed.
-fn told(error: &kube::Error) -> Error {
+/// The error that a caller gets for a review that failed.
+fn reported(error: &kube::Error) -> Error {
     match error.class() {
         Class::Forbidden { .. } => Error::NotPermitted,
         Class::Throttled {

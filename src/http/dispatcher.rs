@@ -14,7 +14,7 @@ use super::problem::{Problem, Shape};
 use super::router::{self, Routed};
 use super::server::{Handled, Handler, Resumed};
 use super::{origin, traced};
-use crate::app::review::{Bearer, Verdict};
+use crate::app::review::{Bearer, TokenStatus};
 use crate::app::{Answer, AnswerSink, Error, RequestHandle};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
@@ -233,20 +233,20 @@ impl Dispatcher {
         &self,
         exchange: &mut Exchange,
         pending: PendingAuthentication,
-        result: Result<Verdict, Error>,
+        result: Result<TokenStatus, Error>,
     ) -> Handled<WaitingFor> {
         let PendingAuthentication {
             request,
             routed,
             bearer,
         } = pending;
-        let verdict = match result {
-            Ok(verdict) => verdict,
+        let token_status = match result {
+            Ok(token_status) => token_status,
             Err(error) => return Handled::Reply(self.failed(exchange, error)),
         };
         let app_type = routed.app_type();
         let authenticator = &self.authenticator;
-        match authenticator.reviewed(&bearer, request.peer, app_type, &verdict) {
+        match authenticator.reviewed(&bearer, request.peer, app_type, &token_status) {
             Ok(caller) => {
                 exchange.caller = caller;
                 self.serve(exchange, routed, &request)

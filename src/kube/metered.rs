@@ -81,7 +81,7 @@ mod tests {
     use super::*;
     use crate::clock::SystemClock;
     use crate::kube::Client;
-    use crate::metrics::{KUBE_REQUEST_DURATION, KUBE_REQUESTS, Sheet};
+    use crate::metrics::{KUBE_REQUEST_DURATION, KUBE_REQUESTS, Registry};
 
     /// Answers with this code, or not at all.
     #[derive(Debug)]
@@ -111,9 +111,9 @@ mod tests {
             let metered = Metered::new(inner, Arc::clone(&metrics), clock);
             let _ = Client::new(Arc::new(metered), "apps").get_job("a");
         }
-        let mut sheet = Sheet::default();
-        metrics.lay_on(&mut sheet);
-        let text = sheet.text();
+        let mut registry = Registry::default();
+        metrics.encode(&mut registry);
+        let text = registry.text();
         let (requests, durations) = (KUBE_REQUESTS.name, KUBE_REQUEST_DURATION.name);
         for line in [
             format!("{requests}{{code=\"404\",resource=\"jobs\",verb=\"get\"}} 2\n"),

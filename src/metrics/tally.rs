@@ -1,14 +1,14 @@
-//! [`Tally`]: HTTP requests, counted where every nanosecond is a request less.
+//! [`Tally`]: counts HTTP requests on the hot path.
 //!
-//! Each I/O thread has cells of its own, found by three small numbers, so that
-//! counting is an addition to memory that nobody else writes; whoever asks adds
-//! up. No lock, no text, no hash on the way of a request.
+//! Each I/O thread has cells of its own, indexed by route, method and code, so that counting is an
+//! addition to memory that no other thread writes; a scrape adds the threads up. The path of a
+//! request has no lock, no text and no hash.
 
-use super::{Distribution, HTTP_REQUEST_DURATION, HTTP_REQUESTS, OTHER, Sheet};
+use super::{Distribution, HTTP_REQUEST_DURATION, HTTP_REQUESTS, OTHER, Registry};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// The methods that are told apart; the last stands for all others.
+/// The values of the label `method`; the last stands for all other methods.
 pub const METHODS: [&str; 8] = [
     "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", OTHER,
 ];
@@ -22,19 +22,19 @@ pub const STATUS_CODES: [u16; 14] = [
 /// How many values `code` has: the last stands for all other codes.
 const CODES: usize = STATUS_CODES.len() + 1;
 
-/// What one thread counts. Aligned so that two threads never share a line.
+/// The counters of one thread, aligned so that two threads never share a cache line.
 #[derive(Debug)]
 #[repr(align(128))]
 struct Cells {
     /// By route, method and code.
     requests: Box<[AtomicU64]>,
-    /// By route and bound; behind the last bound the rest.
+    /// By route and bucket; the last bucket of a route has no upper bound.
     times: Box<[AtomicU64]>,
     /// By route.
     nanos: Box<[AtomicU64]>,
 }
 
-/// How often which route was answered how, and how fast.
+/// Requests by route, method and code, and their durations by route.
 #[derive(Debug)]
 pub struct Tally {
     routes: Box<[&'static str]>,
@@ -44,7 +44,7 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Zeros, for so many threads (at least one) and these routes.
+    /// Counters at zero, for at least one thread and these routes.
     pub(super) fn new(threads: usize, routes: &[&'static str], bounds: &'static [f64]) -> Self {
         let zeros = |count: usize| (0..count).map(|_| AtomicU64::new(0)).collect();
         let cells = || Cells {
@@ -61,8 +61,8 @@ impl Tally {
         }
     }
 
-    /// A request was answered; `route` is its place in the list of routes. A place
-    /// that does not exist counts nowhere.
+    /// Counts a response; `route` is an index into the list of routes, and one beyond it counts
+    /// nowhere.
     pub fn answered(&self, thread: usize, route: usize, method: &str, code: u16) {
         let method = METHODS.iter().position(|known| *known == method);
         let method = method.unwrap_or(METHODS.len() - 1);
@@ -75,7 +75,7 @@ impl Tally {
         }
     }
 
-    /// A request of that route was answered at once, after so long.
+    /// Counts the duration of a request that did not wait.
     pub fn took(&self, thread: usize, route: usize, time: Duration) {
         let nanos = nanos_of(time);
         let above = |bound: &&u64| **bound < nanos;
@@ -88,12 +88,12 @@ impl Tally {
         }
     }
 
-    pub(super) fn lay_on(&self, sheet: &mut Sheet) {
+    pub(super) fn encode(&self, registry: &mut Registry) {
         for (place, count) in self.sums(|cells| &cells.requests) {
             let (rest, code) = (place / CODES, STATUS_CODES.get(place % CODES));
             let (route, method) = (rest / METHODS.len(), METHODS[rest % METHODS.len()]);
             let code = code.map_or_else(|| OTHER.to_owned(), u16::to_string);
-            sheet.count(&HTTP_REQUESTS, &[self.routes[route], method, &code], count);
+            registry.count(&HTTP_REQUESTS, &[self.routes[route], method, &code], count);
         }
         let mut times = vec![0; self.routes.len() * (self.bounds.len() + 1)];
         for (place, count) in self.sums(|cells| &cells.times) {
@@ -103,7 +103,7 @@ impl Tally {
             let from = route * (self.bounds.len() + 1);
             let times = &times[from..=from + self.bounds.len()];
             let labels = [self.routes[route]];
-            sheet.distribution(
+            registry.distribution(
                 &HTTP_REQUEST_DURATION,
                 &labels,
                 &self.cumulate(times, nanos),
@@ -124,7 +124,7 @@ impl Tally {
         }
     }
 
-    /// All that is not zero, over all threads.
+    /// The non-zero counters, added up over all threads.
     fn sums(&self, of: impl Fn(&Cells) -> &[AtomicU64]) -> Vec<(usize, u64)> {
         let sum = |place: usize| {
             let cells = self.threads.iter().map(|cells| &of(cells)[place]);
@@ -146,9 +146,9 @@ mod tests {
     use crate::metrics::Metrics;
 
     fn text(tally: &Metrics) -> String {
-        let mut sheet = Sheet::default();
-        tally.lay_on(&mut sheet);
-        sheet.text()
+        let mut registry = Registry::default();
+        tally.encode(&mut registry);
+        registry.text()
     }
 
     #[test]

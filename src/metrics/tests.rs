@@ -25,9 +25,9 @@ fn the_table_has_good_names_and_each_once() {
 fn values_of_labels_are_escaped() {
     let metrics = Metrics::new(1, &[]);
     metrics.start_ended("hello", "failed", "a\"b\\c\nd");
-    let mut sheet = Sheet::default();
-    metrics.lay_on(&mut sheet);
-    let text = sheet.text();
+    let mut registry = Registry::default();
+    metrics.encode(&mut registry);
+    let text = registry.text();
     assert!(text.contains(r#"reason="a\"b\\c\nd""#), "{text}");
 }
 
@@ -38,9 +38,9 @@ fn reasons_beyond_the_bound_are_one() {
         metrics.start_ended("hello", "failed", &format!("reason-{number}"));
     }
     metrics.start_ended("hello", "failed", "reason-0");
-    let mut sheet = Sheet::default();
-    metrics.lay_on(&mut sheet);
-    let text = sheet.text();
+    let mut registry = Registry::default();
+    metrics.encode(&mut registry);
+    let text = registry.text();
     let lines = text.lines().filter(|line| line.starts_with(STARTS.name));
     assert_eq!(lines.count(), REASONS_MAX + 1);
     let rest = "result=\"failed\",type=\"hello\"}";

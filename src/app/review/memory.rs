@@ -1,17 +1,16 @@
-//! What is known of tokens, and who waits to hear of which. Pure, and bounded.
+//! The cache of token statuses, and the requests that wait for reviews. Pure, and bounded.
 
-use super::{RequestHandle, Verdict};
+use super::{RequestHandle, TokenStatus};
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-/// How long a good token is not asked about again: so long does it work after it was revoked.
-pub(super) const GOOD_FOR: Duration = Duration::from_secs(30);
+/// How long a valid token is cached; for that long it still works after it was revoked.
+pub(super) const VALID_FOR: Duration = Duration::from_secs(30);
 
-/// How long a wrong token is not asked about again; one may become good, when it is a new
-/// account's.
-pub(super) const WRONG_FOR: Duration = Duration::from_secs(5);
+/// How long an invalid token is cached; it may become valid, as that of a new account.
+pub(super) const INVALID_FOR: Duration = Duration::from_secs(5);
 
-/// Tokens that are remembered or asked about.
+/// Tokens that are cached or being reviewed.
 pub(super) const TOKENS_MAX: usize = 4096;
 
 /// Requests that may wait for reviews.
@@ -19,7 +18,7 @@ pub(super) const WAITING_MAX: usize = 1000;
 
 type Digest = [u8; 32];
 
-/// What is known.
+/// The statuses of tokens, and the requests that wait for some.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     entries: HashMap<Digest, Entry>,
@@ -28,109 +27,108 @@ pub(super) struct Memory {
 
 #[derive(Debug)]
 enum Entry {
-    /// Kubernetes is being asked; these wait.
-    Asked(Vec<RequestHandle>),
+    /// The token is being reviewed; these requests wait.
+    InReview(Vec<RequestHandle>),
     Known {
-        verdict: Verdict,
+        status: TokenStatus,
         until: Instant,
     },
 }
 
-/// What is known of one token.
+/// The result of looking a token up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Look {
-    Known(Verdict),
-    /// Nothing: the request waits, and Kubernetes must be asked.
+    Known(TokenStatus),
+    /// The request waits, and the review must be made.
     WaitsFirst,
-    /// The request waits with others.
+    /// The request waits for a review that is under way.
     Waits,
-    /// Nothing, and there is no room to wait.
+    /// Neither cached nor room to wait.
     Full,
 }
 
 impl Memory {
-    /// Looks a token up for this request, which waits from now on if nothing is known.
-    pub(super) fn look(&mut self, digest: &Digest, token: RequestHandle, now: Instant) -> Look {
-        if let Some(Entry::Known { verdict, until }) = self.entries.get(digest)
+    /// Looks a token up for a request, which waits from now on unless its status is cached.
+    pub(super) fn look(&mut self, digest: &Digest, handle: RequestHandle, now: Instant) -> Look {
+        if let Some(Entry::Known { status, until }) = self.entries.get(digest)
             && now < *until
         {
-            return Look::Known(verdict.clone());
+            return Look::Known(status.clone());
         }
         if self.waiting.len() >= WAITING_MAX {
             return Look::Full;
         }
-        if let Some(Entry::Asked(tokens)) = self.entries.get_mut(digest) {
-            tokens.push(token);
-            self.waiting.insert(token, *digest);
+        if let Some(Entry::InReview(handles)) = self.entries.get_mut(digest) {
+            handles.push(handle);
+            self.waiting.insert(handle, *digest);
             return Look::Waits;
         }
         if !self.entries.contains_key(digest) && !self.make_room(now) {
             return Look::Full;
         }
-        self.entries.insert(*digest, Entry::Asked(vec![token]));
-        self.waiting.insert(token, *digest);
+        self.entries.insert(*digest, Entry::InReview(vec![handle]));
+        self.waiting.insert(handle, *digest);
         Look::WaitsFirst
     }
 
-    /// Kubernetes has answered, or (`None`) could not be asked; returns who waited.
+    /// Ends a review with its status, or `None` if it failed; returns the waiters.
     pub(super) fn end(
         &mut self,
         digest: &Digest,
-        verdict: Option<Verdict>,
+        status: Option<TokenStatus>,
         now: Instant,
     ) -> Vec<RequestHandle> {
         let waited = match self.entries.remove(digest) {
-            Some(Entry::Asked(tokens)) => tokens,
+            Some(Entry::InReview(handles)) => handles,
             Some(Entry::Known { .. }) | None => Vec::new(),
         };
-        for token in &waited {
-            self.waiting.remove(token);
+        for handle in &waited {
+            self.waiting.remove(handle);
         }
-        if let Some(verdict) = verdict {
-            let lasts = match verdict {
-                Verdict::User(_) => GOOD_FOR,
-                Verdict::Unknown => WRONG_FOR,
+        if let Some(status) = status {
+            let lasts = match status {
+                TokenStatus::User(_) => VALID_FOR,
+                TokenStatus::Unknown => INVALID_FOR,
             };
             let until = now + lasts;
-            self.entries
-                .insert(*digest, Entry::Known { verdict, until });
+            self.entries.insert(*digest, Entry::Known { status, until });
         }
         waited
     }
 
-    /// This request no longer waits.
-    pub(super) fn leave(&mut self, token: RequestHandle) {
-        if let Some(digest) = self.waiting.remove(&token)
-            && let Some(Entry::Asked(tokens)) = self.entries.get_mut(&digest)
+    /// The request no longer waits.
+    pub(super) fn leave(&mut self, handle: RequestHandle) {
+        if let Some(digest) = self.waiting.remove(&handle)
+            && let Some(Entry::InReview(handles)) = self.entries.get_mut(&digest)
         {
-            tokens.retain(|waiting| *waiting != token);
+            handles.retain(|waiting| *waiting != handle);
         }
     }
 
-    /// Nobody waits any more; returns who did.
+    /// Removes and returns all waiters.
     pub(super) fn leave_all(&mut self) -> Vec<RequestHandle> {
         for entry in self.entries.values_mut() {
-            if let Entry::Asked(tokens) = entry {
-                tokens.clear();
+            if let Entry::InReview(handles) = entry {
+                handles.clear();
             }
         }
-        self.waiting.drain().map(|(token, _)| token).collect()
+        self.waiting.drain().map(|(handle, _)| handle).collect()
     }
 
-    /// Forgets what is over, else what would be over first; says whether there is room.
+    /// Evicts expired entries, else the one that expires first; returns whether there is room.
     fn make_room(&mut self, now: Instant) -> bool {
         if self.entries.len() < TOKENS_MAX {
             return true;
         }
         self.entries.retain(|_, entry| match entry {
-            Entry::Asked(_) => true,
+            Entry::InReview(_) => true,
             Entry::Known { until, .. } => now < *until,
         });
         let known = self
             .entries
             .iter()
             .filter_map(|(digest, entry)| match entry {
-                Entry::Asked(_) => None,
+                Entry::InReview(_) => None,
                 Entry::Known { until, .. } => Some((*until, *digest)),
             });
         if self.entries.len() >= TOKENS_MAX
@@ -160,8 +158,8 @@ mod tests {
         digest
     }
 
-    fn user() -> Verdict {
-        Verdict::User("system:serviceaccount:apps:portal".into())
+    fn user() -> TokenStatus {
+        TokenStatus::User("system:serviceaccount:apps:portal".into())
     }
 
     #[test]
@@ -177,16 +175,13 @@ mod tests {
     }
 
     #[track_caller]
-    fn check_lasts(verdict: Verdict, lasts: Duration) {
+    fn check_lasts(status: TokenStatus, lasts: Duration) {
         let now = Instant::now();
         let mut memory = Memory::default();
         let _ = memory.look(&digest(1), token(1), now);
-        let _ = memory.end(&digest(1), Some(verdict.clone()), now);
+        let _ = memory.end(&digest(1), Some(status.clone()), now);
         let just = now + lasts - Duration::from_millis(1);
-        assert_eq!(
-            memory.look(&digest(1), token(2), just),
-            Look::Known(verdict)
-        );
+        assert_eq!(memory.look(&digest(1), token(2), just), Look::Known(status));
         assert_eq!(
             memory.look(&digest(1), token(2), now + lasts),
             Look::WaitsFirst
@@ -195,8 +190,8 @@ mod tests {
 
     #[test]
     fn verdicts_last_for_a_while_and_failures_not_at_all() {
-        check_lasts(user(), GOOD_FOR);
-        check_lasts(Verdict::Unknown, WRONG_FOR);
+        check_lasts(user(), VALID_FOR);
+        check_lasts(TokenStatus::Unknown, INVALID_FOR);
         let now = Instant::now();
         let mut memory = Memory::default();
         let _ = memory.look(&digest(1), token(1), now);
@@ -232,7 +227,7 @@ mod tests {
                 memory.look(&digest(number), token(number), now),
                 Look::WaitsFirst
             );
-            let _ = memory.end(&digest(number), Some(Verdict::Unknown), now);
+            let _ = memory.end(&digest(number), Some(TokenStatus::Unknown), now);
         }
         assert_eq!(memory.entries.len(), TOKENS_MAX);
         assert_eq!(memory.look(&digest(0), token(0), now), Look::Known(user()));

@@ -7,7 +7,7 @@
 use super::attempts::Attempts;
 use super::file::TokensFile;
 use super::{Access, Caller, Denied, Types, bearer};
-use crate::app::review::{Bearer, Verdict};
+use crate::app::review::{Bearer, TokenStatus};
 use crate::clock::Clock;
 use crate::http::message::Request;
 use std::net::IpAddr;
@@ -88,9 +88,9 @@ impl Authenticator {
         bearer: &Bearer,
         peer: IpAddr,
         app_type: Option<&str>,
-        verdict: &Verdict,
+        status: &TokenStatus,
     ) -> Result<Caller, Denied> {
-        let Verdict::User(user) = verdict else {
+        let TokenStatus::User(user) = status else {
             return self.decide(bearer, peer, app_type, None);
         };
         let account = self.listed(user);
@@ -204,9 +204,9 @@ mod tests {
         authenticator.authenticate(&request, access, Some("hello"))
     }
 
-    fn reviewed(authenticator: &Authenticator, verdict: &Verdict) -> Result<Caller, Denied> {
+    fn reviewed(authenticator: &Authenticator, status: &TokenStatus) -> Result<Caller, Denied> {
         let peer = IpAddr::from([127, 0, 0, 1]);
-        authenticator.reviewed(&Bearer::new("a-token"), peer, Some("hello"), verdict)
+        authenticator.reviewed(&Bearer::new("a-token"), peer, Some("hello"), status)
     }
 
     const ADMITTED: Authentication = Authentication::Admitted(Caller::ANYBODY);
@@ -233,7 +233,7 @@ mod tests {
     #[test]
     fn service_accounts_on_the_list_get_in_and_nobody_else() {
         let authenticator = kubernetes();
-        let user = |user: &str| Verdict::User(user.into());
+        let user = |user: &str| TokenStatus::User(user.into());
         let caller = reviewed(&authenticator, &user("system:serviceaccount:apps:portal")).unwrap();
         assert_eq!(caller.name.as_deref(), Some("apps/portal"));
         for other in [
@@ -249,7 +249,7 @@ mod tests {
             assert_eq!(reviewed(&authenticator, &user(other)), Err(denied));
         }
         assert_eq!(
-            reviewed(&authenticator, &Verdict::Unknown),
+            reviewed(&authenticator, &TokenStatus::Unknown),
             Err(Denied::Unknown)
         );
     }
@@ -263,7 +263,7 @@ mod tests {
                 Authentication::Review(_)
             ));
             assert_eq!(
-                reviewed(&authenticator, &Verdict::Unknown),
+                reviewed(&authenticator, &TokenStatus::Unknown),
                 Err(Denied::Unknown)
             );
         }
