@@ -494,14 +494,14 @@ impl Reader<'_> {
 #[must_use]
 pub fn help() -> String {
     let mut text = String::from(
-        "Hands out app instances in a Kubernetes namespace: one GET answers with the address\n\
-         of an instance, starting it first if it does not run.\n\n\
+        "Starts and finds app instances in a Kubernetes namespace: a GET returns the address of an\n\
+         instance, and starts it first if it is not running.\n\n\
          Usage: config-controller [serve] [--SETTING=VALUE ...]\n       \
          config-controller check [--SETTING=VALUE ...] [FILE ...]\n       \
          config-controller --help | --version\n\n\
-         `check` looks whether the service may do what it needs, and whether the templates of the\n\
-         namespace are good; with FILEs (manifests with ConfigMaps, or bare templates) at those alone.\n\n\
-         Each setting is an environment variable or a flag; the flag wins.\n\n",
+         `check` verifies the permissions of the service account and the templates of the namespace;\n\
+         with FILEs (manifests with ConfigMaps, or plain templates) it verifies only those.\n\n\
+         Each setting is an environment variable or a flag; the flag takes precedence.\n\n",
     );
     for setting in SETTINGS {
         let default = if setting.default.is_empty() {

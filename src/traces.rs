@@ -191,7 +191,7 @@ impl Traces {
     /// Exports a finished piece of work.
     pub fn tell(&self, work: Work) {
         if let Some(inner) = &self.0 {
-            inner.tracer.tell(work);
+            inner.tracer.export(work);
         }
     }
 

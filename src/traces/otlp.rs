@@ -99,7 +99,7 @@ impl Tracer {
     }
 
     /// Exports the span of a piece of work and those of its steps.
-    pub(super) fn tell(&self, work: Work) {
+    pub(super) fn export(&self, work: Work) {
         let events = work.events.into_iter();
         let events = events.map(|(name, at)| Event::new(name, at, Vec::new(), 0));
         let links = work.links.iter().map(span_context).map(Link::with_context);

@@ -69,11 +69,11 @@ fn kind_of(scan: &Scan) -> ErrorKind {
         | Scan::TabAtBlockScalarStart => ErrorKind::Tab,
         Scan::RecursionLimitExceeded => ErrorKind::TooDeep,
         Scan::UnknownAnchor => ErrorKind::UnknownAlias,
-        other => ErrorKind::Syntax(sentence_of(other)),
+        other => ErrorKind::Syntax(message_of(other)),
     }
 }
 
-fn sentence_of(scan: &Scan) -> &'static str {
+fn message_of(scan: &Scan) -> &'static str {
     match scan {
         Scan::UnexpectedEofFlowSequence
         | Scan::UnexpectedEofFlowMapping
@@ -164,7 +164,7 @@ impl fmt::Display for ErrorKind {
             Self::NumberTooLarge => {
                 f.write_str("the number has more than 64 bits; put quotes around it if it is text")
             }
-            Self::Syntax(sentence) => f.write_str(sentence),
+            Self::Syntax(message) => f.write_str(message),
         }
     }
 }
