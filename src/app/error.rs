@@ -1,8 +1,8 @@
-//! Why the app cannot do what was asked; knows nothing of HTTP.
+//! [`Error`]: why the app cannot do what a request asks for; knows nothing of HTTP.
 //!
-//! Each variant says who has to act: the caller, the author of the template, the
-//! operator, or nobody but time. What status, code and text a variant becomes is
-//! decided in `http/problem.rs` and nowhere else.
+//! Each variant says who can fix it: the caller, the author of the template, the operator, or time
+//! (then a retry helps). Its text is here; its status code and stable code are in `http/problem.rs`
+//! and nowhere else.
 
 use crate::kube;
 use crate::model::labels::MetaError;
@@ -12,33 +12,33 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What a caller is told when there is no other answer.
+/// An error that a caller gets.
 #[derive(Clone, Debug)]
 pub enum Error {
-    /// No template offers this type; holds those there are. The caller chooses one of them.
+    /// No template offers this type. The caller chooses another.
     UnknownType {
-        /// What was asked for.
+        /// The requested type.
         app_type: String,
-        /// What there is.
+        /// The types on offer.
         known: Vec<String>,
     },
-    /// The name cannot be one. The caller chooses another.
+    /// The name is invalid. The caller chooses another.
     BadName(NameError),
-    /// The template cannot be read or was refused; its author mends it.
+    /// The template cannot be read, or Kubernetes rejected the Job made from it. Its author fixes it.
     TemplateInvalid(Arc<str>),
     /// The template needs a variable that the caller did not give.
     VariableMissing {
         /// The variable's name.
         variable: String,
     },
-    /// A value of the caller cannot be put into the template.
+    /// A value in the query is invalid for the template; holds the sentence. The caller changes it.
     VariableInvalid(Arc<str>),
-    /// A PATCH has a key or value that cannot be a meta label; holds the sentence which.
+    /// A PATCH has a key or value that cannot be a meta label; holds the sentence.
     ReservedKey(Arc<str>),
     /// A PATCH would give an instance more or longer labels than it may have; holds the sentence
     /// with the bound.
     LabelsLimit(Arc<str>),
-    /// The Job name is taken by something else. The caller chooses another name.
+    /// The name of the Job is used by another object. The caller chooses another name.
     NameTaken(InstanceKey),
     /// There is no such instance (to stop, to label, or to find without starting it).
     NoInstance(InstanceKey),
@@ -46,27 +46,27 @@ pub enum Error {
     NoSession(Box<str>),
     /// The instance was stopped while this request waited for it.
     Stopped,
-    /// Kubernetes refused the Job by a quota or an admission webhook; holds its sentence.
+    /// A quota or an admission webhook rejected the Job; holds the sentence of Kubernetes.
     Refused(Arc<str>),
-    /// As many instances run as are allowed, and the one that this request waited for was given up.
-    /// Time helps.
+    /// The limit of instances is reached, and the instance that this request waited for was stopped.
+    /// A retry helps.
     LimitReached,
-    /// More requests wait than are allowed. Time helps.
+    /// A bound on waiting requests is reached. A retry helps.
     TooManyRequests(Bound),
-    /// We lack a right; the operator grants it. The verb and resource are in the log.
+    /// The service lacks a permission; the log names verb and resource. The operator grants it.
     NotPermitted,
-    /// The namespace does not exist; the operator makes it or names another.
+    /// The namespace does not exist. The operator creates it or configures another.
     NamespaceMissing,
-    /// Kubernetes cannot be reached or does not answer. Time helps.
+    /// Kubernetes is unreachable or does not respond. A retry helps.
     Unavailable {
-        /// When to ask again.
+        /// The time to wait before a retry.
         retry_after: Duration,
     },
-    /// We have not yet seen all that there is. Time helps.
+    /// Not every watch has listed its objects yet. A retry helps.
     NotSynced,
-    /// We are about to end. Another replica helps.
+    /// This replica is shutting down. A retry reaches another one.
     Draining,
-    /// A defect of ours.
+    /// A bug of config-controller.
     Internal,
 }
 
@@ -109,7 +109,7 @@ impl fmt::Display for Bound {
 }
 
 impl Error {
-    /// Kubernetes cannot be reached: ask again in a second.
+    /// [`Error::Unavailable`] with a retry after one second.
     pub const UNAVAILABLE: Self = Self::Unavailable {
         retry_after: Duration::from_secs(1),
     };
@@ -133,7 +133,7 @@ impl From<MetaError> for Error {
     }
 }
 
-/// The sentence of Kubernetes, for what is the caller's or the template author's to mend.
+/// The message of Kubernetes, for errors that the caller or the template's author can fix.
 #[must_use]
 pub fn kube_sentence(error: &kube::Error) -> Arc<str> {
     error.user_message().into()

@@ -1,10 +1,9 @@
-//! Who may call: from a request and its endpoint to a [`Caller`], or to why not.
+//! Authentication and authorization: from a request to its [`Caller`], or to why it is denied.
 //!
-//! Pure: what a bearer token is, what a caller may do, why one is turned away. Which
-//! tokens there are is in [`tokens`] (pure) and [`mod@file`] (the file they stand in), how
-//! guessing is slowed in [`attempts`] (pure), and [`authenticator`] puts these together. Tokens
-//! of Kubernetes are looked up by [`crate::app::review`]. A token's text is in no
-//! message, no log line and no `Debug` output.
+//! Pure: what a bearer token is, what a caller may do, why a request is denied. The valid tokens are
+//! in [`tokens`] (pure) and [`mod@file`] (reads their file), failed attempts are limited in
+//! [`attempts`] (pure), and [`authenticator`] combines them. Tokens of Kubernetes are reviewed by
+//! [`crate::app::review`]. No error, log line or `Debug` output contains a token.
 
 pub mod attempts;
 pub mod authenticator;
@@ -21,14 +20,14 @@ use std::time::Duration;
 /// The app types that a caller may use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Types {
-    /// All that there are.
+    /// All types.
     All,
-    /// These.
+    /// These types.
     Only(Arc<[AppType]>),
 }
 
 impl Types {
-    /// Whether this type is among them.
+    /// Whether the caller may use this type.
     #[must_use]
     pub fn contain(&self, app_type: &str) -> bool {
         match self {
@@ -38,23 +37,23 @@ impl Types {
     }
 }
 
-/// Somebody who may call.
+/// A caller that is authenticated, or needs not be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
-    /// What the caller is called, where that is known.
+    /// The name that belongs to its token, if any.
     pub name: Option<Arc<str>>,
-    /// What the caller may use.
+    /// The types it may use.
     pub types: Types,
 }
 
 impl Caller {
-    /// A caller without a name who may use everything.
+    /// A caller without a name that may use all types.
     pub const ANYBODY: Self = Self {
         name: None,
         types: Types::All,
     };
 
-    /// Who it is, for the log and the Job: the name, else the address.
+    /// How the log and the Job's annotation name the caller: its name, else its address.
     #[must_use]
     pub fn shown(&self, peer: IpAddr) -> Arc<str> {
         let name = self.name.as_ref().map(Arc::clone);
@@ -92,28 +91,28 @@ impl Denied {
 /// Whether the caller of an endpoint needs a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// No token is asked for: the caller is the kubelet with its probes.
+    /// It does not: the caller is the kubelet with its probes.
     Open,
-    /// A token is asked for, where this service asks for any.
+    /// It does, unless authentication is off (`AUTH=none`).
     Authenticated,
 }
 
-/// Why a request is turned away.
+/// Why a request is denied.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Denied {
-    /// It carries no token.
+    /// It has no token.
     Missing,
     /// Its `Authorization` is not a bearer token, or there are several.
     Malformed,
-    /// Nobody has that token.
+    /// The token is not valid.
     Unknown,
     /// The token may not use this app type.
     Forbidden(String),
-    /// Kubernetes knows this user, and we do not let it in.
+    /// The token belongs to this Kubernetes user, which is not in `AUTH_ALLOW`.
     NotListed(Arc<str>),
-    /// Too many wrong tokens came from that address.
+    /// Too many invalid tokens came from this address.
     TooMany {
-        /// When tokens from there are looked at again.
+        /// The time until tokens from this address are checked again.
         retry_after: Duration,
     },
 }
@@ -125,7 +124,7 @@ pub enum Denied {
 pub fn bearer(headers: &Headers) -> Result<Bearer, Denied> {
     let mut values = headers.get_all("authorization");
     let value = values.next().ok_or(Denied::Missing)?;
-    // Of two, another reader of this request might take the other one.
+    // A proxy in front might have checked the other of two tokens.
     if values.next().is_some() {
         return Err(Denied::Malformed);
     }

@@ -1,10 +1,10 @@
-//! Wrong tokens by peer address, so that guessing is slow.
+//! Limits failed authentications per peer address, so that guessing tokens is slow.
 //!
-//! Pure, and bounded in memory. An address with too many failures in a window is refused,
-//! unlooked, for the rest of it; who asks from there with a token that was good in this
-//! window, with a failure before, goes on being let in, so that one broken client behind a
-//! proxy does not shut out the others for good. IPv6 counts by /64. Where the table is full
-//! of addresses, all further ones share one record: many attackers cannot make room for more.
+//! Pure, and bounded in memory. After too many failures in a window, tokens from an address are
+//! denied unchecked for the rest of the window. Tokens that were valid in this window after a failure
+//! stay admitted, so that one broken client behind a proxy does not lock out the others. IPv6
+//! addresses count by /64. Once the table is full, all further addresses share one record, so that
+//! many attackers cannot get more attempts.
 
 use crate::app::review::Bearer;
 use crate::http::server::PeerKey;
@@ -12,21 +12,21 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-/// How long failures are remembered.
+/// The window in which failures count.
 pub const WINDOW: Duration = Duration::from_secs(60);
 
-/// Addresses that are remembered.
+/// The most addresses with a record of their own.
 pub const PEERS_MAX: usize = 4096;
 
-/// Good tokens that are remembered of an address.
-const GOOD_MAX: usize = 16;
+/// The most valid tokens that the record of an address holds.
+const VALID_MAX: usize = 16;
 
 /// Failures by address.
 #[derive(Debug)]
 pub struct Attempts {
     failures_max: u32,
     records: HashMap<PeerKey, Record>,
-    /// Of all addresses for which there is no room.
+    /// The shared record of addresses beyond [`PEERS_MAX`].
     rest: Option<Record>,
     cleaned: Option<Instant>,
 }
@@ -35,8 +35,8 @@ pub struct Attempts {
 struct Record {
     since: Instant,
     failures: u32,
-    /// Beginnings of digests: this only says whether a token is looked at.
-    good: Vec<[u8; 8]>,
+    /// Prefixes of digests of valid tokens: they only decide whether a token is checked.
+    valid: Vec<[u8; 8]>,
 }
 
 impl Record {
@@ -46,7 +46,7 @@ impl Record {
 }
 
 impl Attempts {
-    /// Nobody has failed; so many failures are allowed in a window.
+    /// No failures yet; `failures_max` are allowed in a window.
     #[must_use]
     pub fn new(failures_max: u32) -> Self {
         Self {
@@ -57,13 +57,13 @@ impl Attempts {
         }
     }
 
-    /// Whether nothing is remembered.
+    /// Whether there is no record.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.records.is_empty() && self.rest.is_none()
     }
 
-    /// How long tokens of this address are still refused without a look.
+    /// The time for which this token of this address is still denied unchecked.
     #[must_use]
     pub fn refused_for(&self, peer: IpAddr, bearer: &Bearer, now: Instant) -> Option<Duration> {
         let record = match self.records.get(&PeerKey::of(peer)) {
@@ -73,17 +73,17 @@ impl Attempts {
         };
         let refused = record.failures >= self.failures_max
             && !record.is_over(now)
-            && !record.good.contains(&beginning(bearer));
+            && !record.valid.contains(&digest_prefix(bearer));
         refused.then(|| (record.since + WINDOW).saturating_duration_since(now))
     }
 
-    /// A wrong token came from there; says whether the address is refused from now on.
+    /// Counts an invalid token; returns whether the address is denied from now on.
     pub fn failed(&mut self, peer: IpAddr, now: Instant) -> bool {
         self.clean(now);
         let fresh = Record {
             since: now,
             failures: 0,
-            good: Vec::new(),
+            valid: Vec::new(),
         };
         let key = PeerKey::of(peer);
         let has_room = self.records.len() < PEERS_MAX || self.records.contains_key(&key);
@@ -99,18 +99,18 @@ impl Attempts {
         record.failures == self.failures_max
     }
 
-    /// A good token came from there.
+    /// Records a valid token.
     pub fn passed(&mut self, peer: IpAddr, bearer: &Bearer) {
         let Some(record) = self.records.get_mut(&PeerKey::of(peer)) else {
             return;
         };
-        let beginning = beginning(bearer);
-        if record.good.len() < GOOD_MAX && !record.good.contains(&beginning) {
-            record.good.push(beginning);
+        let prefix = digest_prefix(bearer);
+        if record.valid.len() < VALID_MAX && !record.valid.contains(&prefix) {
+            record.valid.push(prefix);
         }
     }
 
-    /// Forgets what is over, at most once a second: it goes over the whole table.
+    /// Evicts expired records, at most once a second, since it visits all of them.
     fn clean(&mut self, now: Instant) {
         let pause = Duration::from_secs(1);
         let due = |at: Instant| now.saturating_duration_since(at) >= pause;
@@ -122,10 +122,10 @@ impl Attempts {
     }
 }
 
-fn beginning(bearer: &Bearer) -> [u8; 8] {
-    let mut beginning = [0; 8];
-    beginning.copy_from_slice(&bearer.digest()[..8]);
-    beginning
+fn digest_prefix(bearer: &Bearer) -> [u8; 8] {
+    let mut prefix = [0; 8];
+    prefix.copy_from_slice(&bearer.digest()[..8]);
+    prefix
 }
 
 #[cfg(test)]
@@ -152,7 +152,7 @@ mod tests {
         assert!(!attempts.failed(peer, at(10)));
         assert_eq!(refused(&attempts, "10.0.0.1", "any", at(10)), None);
         assert!(attempts.failed(peer, at(20)));
-        assert!(!attempts.failed(peer, at(21)), "told once");
+        assert!(!attempts.failed(peer, at(21)), "reported once");
         assert_eq!(refused(&attempts, "10.0.0.1", "any", at(21)), Some(39));
         assert_eq!(refused(&attempts, "10.0.0.2", "any", at(21)), None);
         assert_eq!(refused(&attempts, "10.0.0.1", "any", at(60)), None);

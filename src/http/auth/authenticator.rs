@@ -153,7 +153,9 @@ impl Authenticator {
         let refused = self.attempts().failed(peer, self.clock.now());
         self.any_failed.store(true, Ordering::Relaxed);
         if refused {
-            log::warn!("tokens of {peer} are refused for up to a minute: too many wrong ones");
+            log::warn!(
+                "too many invalid tokens from {peer}; denying its tokens for up to a minute"
+            );
         }
     }
 

@@ -1,8 +1,9 @@
-//! The file of the tokens, which may change while the service runs.
+//! The tokens file, which may change while the service runs.
 //!
-//! A thread of its own reads it every second: a mounted Secret is small and changes by a
-//! renamed link, so its text says more than its times do. What the text means is
-//! in [`super::tokens`]. A file that is broken or gone changes nothing, and is told once.
+//! A thread of its own reads the file every second: a mounted Secret is small and changes by a
+//! renamed link, so its content is more reliable than its times. The content is parsed by
+//! [`super::tokens`]. If the file is invalid or missing, the last valid tokens stay, and the error is
+//! logged once.
 
 use super::tokens::Tokens;
 use crate::shutdown::Stop;
@@ -13,13 +14,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-/// The pause between two looks at the file.
+/// The time between two reads of the file.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// More than the largest file that makes sense.
+/// Larger files are an error; the largest useful one is smaller.
 const BYTES_MAX: u64 = 1 << 20;
 
-/// A file of tokens, and what was last read from it.
+/// The tokens file, and what was last read from it.
 #[derive(Debug)]
 pub struct TokensFile {
     path: PathBuf,
@@ -27,13 +28,13 @@ pub struct TokensFile {
     last: Mutex<Last>,
 }
 
-/// What the last look has shown.
+/// The result of the last read.
 #[derive(Debug)]
 struct Last {
-    /// The hash of the text in use.
+    /// The hash of the content in use.
     hash: [u8; 32],
-    /// What was wrong, so that it is told once.
-    complaint: Option<String>,
+    /// The last error, so that it is logged once.
+    error: Option<String>,
 }
 
 impl TokensFile {
@@ -43,55 +44,50 @@ impl TokensFile {
     /// Everything that is wrong with it, each with file and line, none with a token.
     pub fn open(path: &Path) -> Result<Self, Vec<String>> {
         let (hash, tokens) = read(path)?;
-        log::info!("{} tokens may call, from {}", tokens.len(), path.display());
+        log::info!("loaded {} tokens from {}", tokens.len(), path.display());
         Ok(Self {
             path: path.to_owned(),
             current: RwLock::new(Arc::new(tokens)),
-            last: Mutex::new(Last {
-                hash,
-                complaint: None,
-            }),
+            last: Mutex::new(Last { hash, error: None }),
         })
     }
 
-    /// The tokens that are good now.
+    /// The valid tokens.
     #[must_use]
     pub fn tokens(&self) -> Arc<Tokens> {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Reads the file again; what was good stays where the new text is not.
-    pub fn look(&self) {
+    /// Reads the file again; if it is invalid, the last valid tokens stay.
+    pub fn reload(&self) {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         match read(&self.path) {
-            Ok((hash, _)) if hash == last.hash => last.complaint = None,
+            Ok((hash, _)) if hash == last.hash => last.error = None,
             Ok((hash, tokens)) => {
-                log::info!("{} tokens may call, read again", tokens.len());
+                let (count, path) = (tokens.len(), self.path.display());
+                log::info!("reloaded {count} tokens from {path}");
                 *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(tokens);
-                *last = Last {
-                    hash,
-                    complaint: None,
-                };
+                *last = Last { hash, error: None };
             }
             Err(problems) => {
-                let complaint = problems.join("; ");
-                if last.complaint.as_ref() != Some(&complaint) {
-                    log::error!("keeping the tokens that were read last: {complaint}");
-                    last.complaint = Some(complaint);
+                let error = problems.join("; ");
+                if last.error.as_ref() != Some(&error) {
+                    log::error!("keeping the last valid tokens: {error}");
+                    last.error = Some(error);
                 }
             }
         }
     }
 
-    /// Starts the thread that looks again and again until `stop`.
+    /// Starts the thread that reads the file until `stop`.
     ///
     /// # Errors
-    /// When the system gives no thread.
+    /// When the thread cannot be started.
     pub fn watch(file: &Arc<Self>, stop: &Stop, on_death: OnDeath) -> std::io::Result<()> {
         let (file, stop) = (Arc::clone(file), stop.clone());
         let run = move || {
             while !stop.wait(PAUSE) {
-                file.look();
+                file.reload();
             }
         };
         threads::spawn("tokens".into(), on_death, run).map(drop)
@@ -108,8 +104,8 @@ fn read(path: &Path) -> Result<([u8; 32], Tokens), Vec<String>> {
         return Err(vec![format!("{shown} is larger than 1 MiB")]);
     }
     let tokens = Tokens::parse(&text).map_err(|problems| {
-        let told = problems.iter().map(|problem| format!("{shown}, {problem}"));
-        told.collect::<Vec<_>>()
+        let located = problems.iter().map(|problem| format!("{shown}, {problem}"));
+        located.collect::<Vec<_>>()
     })?;
     Ok((Sha256::digest(&text).into(), tokens))
 }
@@ -122,7 +118,7 @@ mod tests {
     const OLD: &str = "old-0123456789abcdef";
     const NEW: &str = "new-0123456789abcdef";
 
-    /// A path in the system's folder for such, removed with its value.
+    /// A temporary file, removed when dropped.
     struct Temporary(PathBuf);
 
     impl Temporary {
@@ -145,28 +141,28 @@ mod tests {
     }
 
     #[test]
-    fn a_changed_file_counts_and_a_broken_one_does_not() {
+    fn a_valid_change_is_loaded_and_an_invalid_one_is_not() {
         let path = Temporary::new("tokens", OLD);
         let file = TokensFile::open(&path.0).unwrap();
         assert!(knows(&file, OLD));
         for broken in ["", "short", "\u{e4}"] {
             std::fs::write(&path.0, broken).unwrap();
-            file.look();
+            file.reload();
             assert!(knows(&file, OLD));
-            assert!(file.last.lock().unwrap().complaint.is_some());
+            assert!(file.last.lock().unwrap().error.is_some());
         }
         std::fs::write(&path.0, NEW).unwrap();
-        file.look();
+        file.reload();
         assert!(knows(&file, NEW) && !knows(&file, OLD));
         std::fs::remove_file(&path.0).unwrap();
-        file.look();
+        file.reload();
         assert!(knows(&file, NEW));
-        let complaint = file.last.lock().unwrap().complaint.clone().unwrap();
-        assert!(complaint.contains("cannot be read"), "{complaint}");
+        let error = file.last.lock().unwrap().error.clone().unwrap();
+        assert!(error.contains("cannot be read"), "{error}");
     }
 
     #[test]
-    fn what_is_wrong_at_the_start_is_told_with_file_and_line() {
+    fn errors_at_the_start_name_file_and_line() {
         let path = Temporary::new("tokens-broken", &format!("{OLD} a b c\nshort\n"));
         let problems = TokensFile::open(&path.0).unwrap_err();
         assert_eq!(problems.len(), 2);

@@ -1,18 +1,17 @@
-//! The tokens of `AUTH=token`: reading their file, and finding the one that was presented.
+//! The tokens of `AUTH=token`: parses their file, and finds the caller of a presented token.
 //!
-//! Pure. A line of the file is `TOKEN [NAME [TYPE,TYPE…]]`, parted by blanks; empty lines
-//! and those that begin with `#` do not count. `-` in place of a name means none, no types
-//! mean all. A name may stand on several lines, so that an old token and its successor hold
-//! side by side while callers change over.
+//! Pure. A line of the file is `TOKEN [NAME [TYPE,TYPE…]]`, separated by blanks; empty lines and
+//! lines that start with `#` are ignored. The name `-` means none; without types all are permitted. A
+//! name may have several lines, so that an old token and its successor are both valid during a
+//! rotation.
 //!
-//! # Comparing takes the same time whatever is compared
-//! Neither the file's tokens nor the presented one are compared as text: each is known by
-//! its SHA-256 digest. Whoever guesses cannot steer how far a wrong digest agrees with a
-//! right one (that would be finding preimages), so that even a comparison with an early end
-//! would tell nothing of a token's prefix. On top, [`Tokens::find`] goes over *all* digests,
-//! compares all bytes of each with `subtle`, and remembers the place of a match without a
-//! branch: the work depends on how many tokens there are, and on nothing else. Hashing the
-//! presented token takes time by its length, which the caller knows anyway.
+//! # Comparison in constant time
+//! Tokens are not compared as text but by their SHA-256 digests. A guesser cannot control how long a
+//! prefix of a wrong digest equals a valid one (that would be finding preimages), so even a
+//! comparison with an early exit would reveal nothing about a token. In addition [`Tokens::find`]
+//! compares all bytes of *all* digests with `subtle` and keeps the index of a match without a branch:
+//! its time depends only on the number of tokens. Hashing takes time by the length of the presented
+//! token, which the caller knows.
 
 use super::{Caller, Types, is_token};
 use crate::app::review::Bearer;
@@ -21,19 +20,19 @@ use std::fmt;
 use std::sync::Arc;
 use subtle::{Choice, ConditionallySelectable as _, ConstantTimeEq as _};
 
-/// Tokens with fewer characters could be guessed.
+/// Shorter tokens could be guessed.
 pub const TOKEN_CHARS_MIN: usize = 16;
 
-/// What a name may have.
+/// The longest name.
 pub const NAME_CHARS_MAX: usize = 63;
 
-/// Every one is compared with every token that is presented.
+/// Bounds the time of a comparison: each presented token is compared with all.
 pub const TOKENS_MAX: usize = 1000;
 
-/// One thing that is wrong with the file; never holds what stands there, which may be a token.
+/// One error in the file; never contains its text, which may be a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// The line, counted from 1; `None` where it is about the whole file.
+    /// The line, counted from 1; `None` for an error of the whole file.
     pub line: Option<usize>,
     /// What is wrong, and what to do.
     pub text: &'static str,
@@ -48,25 +47,25 @@ impl fmt::Display for Problem {
     }
 }
 
-/// The tokens of a file.
+/// The valid tokens with their callers.
 #[derive(Clone, Debug, Default)]
 pub struct Tokens {
     digests: Vec<[u8; 32]>,
-    /// As many, in the same order.
+    /// The callers of `digests`, in the same order.
     callers: Vec<Caller>,
 }
 
 impl Tokens {
-    /// Reads the text of a file.
+    /// Parses the content of a tokens file.
     ///
     /// # Errors
-    /// All that is wrong with it. A file without a token is an error, since nobody could call.
+    /// All errors. A file without a token is an error, since nobody could call.
     pub fn parse(text: &[u8]) -> Result<Self, Vec<Problem>> {
         let mut tokens = Self::default();
         let mut problems = Vec::new();
         for (index, line) in text.split(|byte| *byte == b'\n').enumerate() {
             let added = std::str::from_utf8(line)
-                .map_err(|_| "is no UTF-8 text")
+                .map_err(|_| "the line is not UTF-8")
                 .and_then(|line| tokens.add(line));
             if let Err(text) = added {
                 let line = Some(index + 1);
@@ -74,9 +73,9 @@ impl Tokens {
             }
         }
         let whole = if tokens.digests.len() > TOKENS_MAX {
-            Some("there are more than 1000 tokens: give fewer")
+            Some("the file has more than 1000 tokens; remove some")
         } else if tokens.digests.is_empty() && problems.is_empty() {
-            Some("there is no token: nobody could call")
+            Some("the file has no token, so nobody could call; add one")
         } else {
             None
         };
@@ -88,32 +87,31 @@ impl Tokens {
         }
     }
 
-    /// How many there are.
+    /// The number of tokens.
     #[must_use]
     pub fn len(&self) -> usize {
         self.digests.len()
     }
 
-    /// Whether there is none.
+    /// Whether there is no token.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.digests.is_empty()
     }
 
-    /// Whose token this is. The time that it takes depends only on how many tokens there are
-    /// (see the module's text).
+    /// The caller of this token, found in a time that depends only on the number of tokens.
     #[must_use]
     pub fn find(&self, presented: &Bearer) -> Option<&Caller> {
         let mut found = Choice::from(0);
-        let mut place = 0_u64;
+        let mut at = 0_u64;
         for (index, digest) in (0_u64..).zip(&self.digests) {
             let same = digest.ct_eq(presented.digest());
-            place.conditional_assign(&index, same);
+            at.conditional_assign(&index, same);
             found |= same;
         }
-        // Whether there is one is what the caller gets to know.
-        let place = usize::try_from(place).ok()?;
-        bool::from(found).then(|| self.callers.get(place))?
+        // The caller learns only whether there is one.
+        let at = usize::try_from(at).ok()?;
+        bool::from(found).then(|| self.callers.get(at))?
     }
 
     fn add(&mut self, line: &str) -> Result<(), &'static str> {
@@ -125,17 +123,19 @@ impl Tokens {
         let name = fields.next().filter(|name| *name != "-");
         let types = fields.next();
         if fields.next().is_some() {
-            return Err("has more than a token, a name and types: part types by commas alone");
+            return Err(
+                "the line has more than a token, a name and types; separate types by commas without blanks",
+            );
         }
         if !is_token(token) {
-            return Err("begins with what is no bearer token: use letters, digits and - . _ ~ + /");
+            return Err("the token has invalid characters; use letters, digits and - . _ ~ + /");
         }
         if token.len() < TOKEN_CHARS_MIN {
-            return Err("has a token of fewer than 16 characters: give a longer one");
+            return Err("the token has fewer than 16 characters; use a longer one");
         }
         let bearer = Bearer::new(token);
         if self.digests.contains(bearer.digest()) {
-            return Err("has the token of an earlier line: give each token once");
+            return Err("the token is already on an earlier line; remove one");
         }
         let caller = Caller {
             name: name.map(check_name).transpose()?,
@@ -147,12 +147,12 @@ impl Tokens {
     }
 }
 
-/// A name goes into the log and into annotations: plain characters only.
+/// Names appear in the log and in annotations, so they are printable ASCII.
 fn check_name(name: &str) -> Result<Arc<str>, &'static str> {
     if name.len() <= NAME_CHARS_MAX && name.bytes().all(|byte| byte.is_ascii_graphic()) {
         Ok(name.into())
     } else {
-        Err("has a name that is none: use at most 63 letters, digits and marks of ASCII")
+        Err("the name is invalid; use at most 63 printable ASCII characters")
     }
 }
 
@@ -160,7 +160,7 @@ fn parse_types(list: &str) -> Result<Types, &'static str> {
     let types: Result<Arc<[AppType]>, _> = list.split(',').map(AppType::new).collect();
     types
         .map(Types::Only)
-        .map_err(|_| "has an app type that is none: give types parted by commas, without blanks")
+        .map_err(|_| "an app type is invalid; separate types by commas without blanks")
 }
 
 #[cfg(test)]
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn all_problems_are_told_with_their_line_and_without_what_stands_there() {
+    fn all_errors_name_their_line_and_show_none_of_its_text() {
         let text = format!(
             "short\n{ANN} a b c\n{ANN} n\n\n{ANN} again\nä{BOB}\n{BOB} näme\n{BOB} n a,,b\n{BOB} {}\n",
             "n".repeat(64)
@@ -234,17 +234,17 @@ mod tests {
             (Some(1), "fewer than 16"),
             (Some(2), "more than a token"),
             (Some(5), "earlier line"),
-            (Some(6), "no bearer token"),
-            (Some(7), "a name that is none"),
-            (Some(8), "an app type that is none"),
-            (Some(9), "a name that is none"),
+            (Some(6), "invalid characters"),
+            (Some(7), "name is invalid"),
+            (Some(8), "app type is invalid"),
+            (Some(9), "name is invalid"),
             (Some(10), "UTF-8"),
         ];
         check_problems(&text, &expected);
     }
 
     #[test]
-    fn a_file_that_lets_nobody_in_or_too_many_is_a_problem() {
+    fn a_file_without_tokens_or_with_too_many_is_an_error() {
         check_problems(b"", &[(None, "no token")]);
         check_problems(b"# nobody\n\n", &[(None, "no token")]);
         let line = |number: usize| format!("token-{number:020}\n");
