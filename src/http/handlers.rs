@@ -1,8 +1,9 @@
-//! One function for each endpoint: from a request to the app, and from its answer to a response.
+//! The handlers: one function for each endpoint, from a request to the app and from the answer of
+//! the app to a response.
 //!
-//! [`Api`] holds no state of instances and decides nothing about them. Who may call which of these
-//! functions with what is decided before ([`super::dispatcher`]); what an error looks like is
-//! decided in [`super::problem`], so a function here returns an [`Error`] as it is.
+//! [`Api`] holds no state of instances and decides nothing about them. [`super::dispatcher`] has
+//! authenticated and authorized the request before; [`super::problem`] makes the response of an
+//! error, so a handler returns an [`Error`] as it is.
 
 mod answers;
 mod legacy;
@@ -27,10 +28,10 @@ use std::time::Duration;
 /// A cache older than this is reported in `X-View-Age`.
 const CACHE_AGE_REPORTED: Duration = Duration::from_secs(5);
 
-/// What stands in `detail.status` where there is no instance to stop.
+/// `detail.status` of the 404 of a DELETE.
 pub(super) const NO_INSTANCE_TO_STOP: &str = "No job found";
 
-/// What the functions of all endpoints share.
+/// The handlers, and what they share.
 #[derive(Debug)]
 pub struct Api {
     app: App,
@@ -47,10 +48,10 @@ pub(super) struct Call<'a> {
     pub(super) handle: RequestHandle,
 }
 
-/// What a function makes of a request: a response, a request that waits for the app, or why not.
+/// The result of a handler: a response, a request that waits for the app, or an error.
 pub(super) type Outcome = Result<Handled<Pending>, Error>;
 
-/// What is kept of a request that waits for the app: how its response looks.
+/// What a handler keeps of a request that waits for the app, to make its response.
 #[derive(Debug)]
 pub(super) enum Pending {
     /// A GET of this instance.
@@ -66,7 +67,7 @@ pub(super) enum Pending {
 }
 
 impl Api {
-    /// The functions over this app; `hostname` is what `/info` shows.
+    /// The handlers over this app; `/info` shows `hostname`.
     #[must_use]
     pub const fn new(
         app: App,
@@ -193,18 +194,18 @@ impl Api {
     }
 
     /// `GET /openapi.json`
-    #[allow(clippy::unused_self)] // As all of these.
+    #[allow(clippy::unused_self)] // As all handlers.
     pub(super) fn openapi(&self, _: &Call<'_>) -> Outcome {
         reply(openapi::document())
     }
 
     /// `GET /docs`
-    #[allow(clippy::unused_self)] // As all of these.
+    #[allow(clippy::unused_self)] // As all handlers.
     pub(super) fn docs(&self, _: &Call<'_>) -> Outcome {
         reply(openapi::docs())
     }
 
-    /// Says where the time of a start has gone that a response had to wait for.
+    /// Adds `Server-Timing` with the phases of the start that a response waited for.
     fn timed(&self, key: &InstanceKey, response: Response) -> Response {
         let response = self.aged(response);
         match self.app.timings(key) {
@@ -213,7 +214,7 @@ impl Api {
         }
     }
 
-    /// Says how old the cache is that a response was read from, where that is worth knowing.
+    /// Adds `X-View-Age` if the cache that a response was read from is stale.
     fn aged(&self, response: Response) -> Response {
         let age = self.app.cache_age();
         if age > CACHE_AGE_REPORTED {
@@ -224,7 +225,7 @@ impl Api {
 }
 
 impl Call<'_> {
-    /// The values for the template: all that the query says.
+    /// The template variables, from the query.
     fn variables(&self) -> Result<Variables, Error> {
         let query = self.request.query.as_deref().unwrap_or("");
         Variables::from_query(query)
@@ -240,7 +241,7 @@ impl Call<'_> {
         Ok(Handled::Parked(pending))
     }
 
-    /// What the app is asked for.
+    /// The request to the app.
     fn asked(&self, key: InstanceKey) -> Asked {
         let by = Origin {
             who: self.caller.shown(self.request.peer),
@@ -256,7 +257,7 @@ impl Call<'_> {
     }
 }
 
-#[allow(clippy::unnecessary_wraps)] // What most functions end with.
+#[allow(clippy::unnecessary_wraps)] // Most handlers end with it.
 fn reply(response: Response) -> Outcome {
     Ok(Handled::Reply(response))
 }

@@ -1,8 +1,8 @@
-//! The description of the HTTP surface: `GET /openapi.json`, and `GET /docs` for people.
+//! The OpenAPI document of the HTTP API: `GET /openapi.json`, and `GET /docs` for people.
 //!
 //! Pure. The document is written by hand, in `openapi.json` beside this file, and is part of the
-//! program; `tests/it/openapi.rs` holds it, the router, the errors and real answers together. The
-//! page is made from it (`page.rs`) when it is first asked for, so that it cannot say anything else.
+//! program; `tests/it/openapi.rs` compares it with the endpoints, the errors and real responses. The
+//! page is made from it (`page.rs`) at the first request, so that both always agree.
 
 mod page;
 
@@ -10,17 +10,17 @@ use super::message::{Body, Response};
 use serde_json::Value;
 use std::sync::{Arc, LazyLock};
 
-/// The document, as it was written.
+/// The document, as it is in the file.
 pub const DOCUMENT: &str = include_str!("openapi.json");
 
-/// What the page may load: nothing, since all that it needs is in it.
+/// The page loads nothing, since it contains everything that it needs.
 const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'";
 
-/// How long the document is without the white space for those who write it.
+/// The length of the document without white space between tokens.
 const COMPACT_BYTES: usize = compact::<{ DOCUMENT.len() }>(DOCUMENT.as_bytes()).1;
 
-/// As the contract has all JSON: compact, keys in the order of the file. The compiler makes it, so
-/// that the program holds it once, in the form in which it is asked for.
+/// The document as it is served: compact as all JSON of the contract, keys in the order of the file.
+/// The compiler makes it, so that the program contains only this form.
 static COMPACT: [u8; COMPACT_BYTES] = compact(DOCUMENT.as_bytes()).0;
 
 static PAGE: LazyLock<Arc<[u8]>> = LazyLock::new(|| page::page(&parsed()).into_bytes().into());
@@ -44,7 +44,7 @@ const fn compact<const N: usize>(json: &[u8]) -> ([u8; N], usize) {
         }
         match json[at] {
             b'"' => in_string = !in_string,
-            // What is escaped stands for itself, a quote too.
+            // An escaped character is copied as it is, a quote too.
             b'\\' => {
                 at += 1;
                 out[len] = json[at];
@@ -57,13 +57,13 @@ const fn compact<const N: usize>(json: &[u8]) -> ([u8; N], usize) {
     (out, len)
 }
 
-/// The answer to `GET /openapi.json`.
+/// The response to `GET /openapi.json`.
 #[must_use]
 pub fn document() -> Response {
     Response::with_type(200, "application/json", Body::Static(&COMPACT))
 }
 
-/// The answer to `GET /docs`.
+/// The response to `GET /docs`.
 #[must_use]
 pub fn docs() -> Response {
     let page = Body::Shared(Arc::clone(&PAGE));

@@ -1,7 +1,7 @@
-//! Whose page a request came from, as browsers say it. Pure.
+//! The origin check: refuses requests that pages of other sites make browsers send. Pure.
 //!
-//! A browser that has been shown a page of another site can be made to send requests from
-//! inside our network, and here a GET starts things. Browsers name such requests in
+//! A page of another site can make a browser send requests from inside our network, and here a GET
+//! starts instances. Browsers name such requests in
 //! `Sec-Fetch-Site` (W3C Fetch Metadata Request Headers §2.4), which a page cannot set;
 //! other programs do not send it. They do so towards `https` and localhost only, so over plain
 //! HTTP this refuses nobody; what is left to a page then stands in the README (Security).

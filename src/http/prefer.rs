@@ -1,26 +1,26 @@
 //! The `Prefer` header (RFC 7240): options of a request, since its query holds template variables.
 //!
-//! Pure. What is not understood is ignored, as §2 of the RFC asks.
+//! Pure. Unknown and malformed preferences are ignored (§2 of the RFC).
 
 use super::message::Headers;
 use std::time::Duration;
 
-/// What a number of seconds that is too long to be read means.
+/// The value of a number of seconds with too many digits.
 const WAIT_SECS_MAX: u64 = 1 << 32;
 
 /// The wait that a request asks for with `Prefer: wait=N`, N in whole seconds (RFC 7240 §4.3).
-/// Of several the first counts (§2).
+/// The first valid one counts (§2).
 #[must_use]
 pub fn wait(headers: &Headers) -> Option<Duration> {
     preferences(headers, "wait").find_map(|value| {
         let digits = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
-        // More digits than fit mean "as long as possible", which the caller's bound cuts.
+        // Too many digits mean "as long as possible"; START_WAIT_MAX bounds it.
         digits.then(|| Duration::from_secs(value.parse().unwrap_or(WAIT_SECS_MAX)))
     })
 }
 
-/// Whether the request may start what it does not find: not with `Prefer: create=false`, a
-/// preference of our own.
+/// Whether the request may start an instance that does not exist: not with `Prefer: create=false`,
+/// a preference of our own.
 #[must_use]
 pub fn create(headers: &Headers) -> bool {
     preferences(headers, "create")
@@ -28,7 +28,7 @@ pub fn create(headers: &Headers) -> bool {
         .unwrap_or(true)
 }
 
-/// The values that are given to a preference, in their order.
+/// The values of a preference, in their order.
 fn preferences<'a>(headers: &'a Headers, wanted: &'a str) -> impl Iterator<Item = &'a str> {
     headers
         .get_all("prefer")

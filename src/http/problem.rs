@@ -1,33 +1,33 @@
-//! From an error of the app, or of who may call, to status, code and text: the single mapping.
+//! The single mapping from an error of the app or of authentication to status code, stable code and
+//! text.
 //!
-//! Pure. The body has one of two shapes, as the contract has it (A1, A2): at top level
-//! for everything that is a GET, wrapped in `detail` for PATCH and DELETE. The codes are
-//! stable words for programs; a caller may rely on them.
+//! Pure. The body has one of two shapes (contract A1, A2): plain for GET, wrapped in `detail` for
+//! PATCH, DELETE and `/release`. Callers may rely on the stable codes, not on the texts.
 
 use super::auth::Denied;
 use super::message::Response;
 use crate::app::Error;
 use serde_json::{Value, json};
 
-/// An error as a caller gets it.
+/// An error as the response shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     /// The status code.
     pub status: u16,
-    /// The stable word.
+    /// The stable code for programs.
     pub code: &'static str,
     /// The sentence for people.
     pub message: String,
-    /// Seconds for `Retry-After`, where asking again can help.
+    /// Seconds for `Retry-After`, if a retry can help.
     pub retry_after_secs: Option<u64>,
 }
 
-/// Which of the contract's two shapes the body of an error has.
+/// The shape of an error's body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
     /// `{"status":"error","msg":…,"code":…}`
     Plain,
-    /// `{"detail":{"status":…,"msg":…,"code":…}}`; holds the status word of "there is none".
+    /// `{"detail":{"status":…,"msg":…,"code":…}}`; holds the `status` of a 404.
     Detail(&'static str),
 }
 
@@ -111,14 +111,14 @@ impl From<&Denied> for Problem {
     }
 }
 
-/// Rounded up, since asking earlier does not help; at least 1.
+/// Rounded up, since an earlier retry does not help; at least 1.
 fn whole_secs(duration: std::time::Duration) -> u64 {
     let begun = u64::from(duration.subsec_nanos() > 0);
     (duration.as_secs() + begun).max(1)
 }
 
 impl Problem {
-    /// The answer in this shape.
+    /// The response, with a body of this shape.
     #[must_use]
     pub fn response(&self, shape: Shape) -> Response {
         let body = match shape {
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn what_time_can_heal_says_when_to_ask_again() {
+    fn a_retry_after_is_rounded_up_to_seconds() {
         let error = Error::Unavailable {
             retry_after: Duration::from_millis(2500),
         };

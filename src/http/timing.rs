@@ -1,6 +1,6 @@
-//! `Server-Timing`: where the time of a start went, for the caller's own tools (W3C Server Timing).
+//! The `Server-Timing` header: the duration of each phase of a start (W3C Server Timing).
 //!
-//! Pure. The header's words are shorter than those of the phases; they are mapped here and nowhere else.
+//! Pure. The header's names are shorter than those of the phases; only this file maps them.
 
 use crate::app::timeline::Timings;
 use crate::model::status::Phase;
@@ -9,14 +9,14 @@ use crate::model::status::Phase;
 #[must_use]
 pub fn server_timing(timings: &Timings) -> String {
     let metrics = timings.iter().filter_map(|(phase, took)| {
-        let word = word(phase)?;
-        Some(format!("{word};dur={}", took.as_millis()))
+        let name = name(phase)?;
+        Some(format!("{name};dur={}", took.as_millis()))
     });
     metrics.collect::<Vec<_>>().join(", ")
 }
 
-/// A metric's name; a start is not yet under way while its predecessor stops.
-fn word(phase: Phase) -> Option<&'static str> {
+/// The name of a phase in the header; none for stopping, which precedes the start.
+fn name(phase: Phase) -> Option<&'static str> {
     Some(match phase {
         Phase::Admitting => "admit",
         Phase::Creating => "create",

@@ -1,7 +1,7 @@
-//! What the app answers, as the contract's JSON: fields, their order and their types.
+//! Response bodies as the contract defines them: fields, their order and their types.
 //!
-//! Pure. Errors are in [`problem`](crate::http::problem), the older routes' own words in
-//! [`legacy`](super::legacy). Here is not decided what is answered, only what it looks like.
+//! Pure. Errors are in [`problem`](crate::http::problem), bodies of the older routes in
+//! [`legacy`](super::legacy). Which response a request gets is not decided here.
 
 use crate::app::Progress;
 use crate::app::cache::{Entry, Ready};
@@ -11,12 +11,12 @@ use crate::model::status::Finding;
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
 use serde_json::{Map, Value, json};
 
-/// The answer to who asks for an instance that is ready.
+/// The 200 of a GET of an instance that is ready.
 pub(super) fn ready(ready: &Ready) -> Response {
     Response::json(200, text_of(&Found(ready)))
 }
 
-/// What a caller is told of a ready instance (contract 3.4).
+/// The body of a ready instance (contract 3.4).
 struct Found<'a>(&'a Ready);
 
 impl Serialize for Found<'_> {
@@ -31,7 +31,7 @@ impl Serialize for Found<'_> {
     }
 }
 
-/// The answer to who asks for an instance that is not ready.
+/// The 202 of a GET of an instance that is not ready.
 pub(super) fn progress(progress: &Progress) -> Response {
     let mut body = Map::new();
     body.insert("status".into(), json!(progress.legacy_word()));
@@ -39,7 +39,7 @@ pub(super) fn progress(progress: &Progress) -> Response {
     Response::json(202, Value::Object(body).to_string())
 }
 
-/// The answer to a DELETE that waited for the Job to be gone, which it is not yet.
+/// The 202 of a DELETE that waited for the Job to be gone while it still exists.
 pub(super) fn stopping(progress: &Progress) -> Response {
     let body = json!({
         "status": "Stopping",
@@ -50,7 +50,7 @@ pub(super) fn stopping(progress: &Progress) -> Response {
     Response::json(202, body.to_string())
 }
 
-/// Adds what there is to say about an instance that is not ready.
+/// Adds the fields that describe an instance that is not ready.
 pub(super) fn add_finding(body: &mut Map<String, Value>, finding: &Finding) {
     body.insert("phase".into(), json!(finding.phase.as_str()));
     body.insert("reason".into(), json!(&*finding.reason));
@@ -99,13 +99,13 @@ impl Serialize for Listed<'_> {
     }
 }
 
-/// The text of what is made of text, numbers and addresses.
+/// The JSON of text, numbers and addresses.
 fn text_of(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).expect("text can be written into memory")
 }
 
-/// The meta labels that answers show: a reserved key that somebody set by hand on the pod is left
-/// out (contract S3).
+/// The meta labels in a response, without reserved keys, which can be set on the pod by hand
+/// (contract S3).
 fn shown(meta: &MetaLabels) -> impl Iterator<Item = (&str, &str)> {
     meta.iter()
         .map(|(key, value)| (key.as_str(), value.as_str()))

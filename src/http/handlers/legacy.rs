@@ -1,8 +1,8 @@
-//! The older routes, `/create/{type}` and `/release/{name}`: the words of clients that are older
-//! than `/app` (contract 3.7, 3.8, A13).
+//! The older routes `/create/{type}` and `/release/{name}`, for clients older than `/app` (contract
+//! 3.7, 3.8, A13).
 //!
-//! They start and stop by the same way as all others; here stands only how they are asked and
-//! answered.
+//! They start and stop instances through the same app as the other routes; only their requests and
+//! responses differ, and only that is here.
 
 use super::answers::add_finding;
 use super::{Api, Call, Outcome, Pending, reply};
@@ -15,10 +15,10 @@ use crate::model::names::InstanceKey;
 use serde_json::{Map, Value, json};
 use std::time::Duration;
 
-/// What stands in `detail.status` where there is nothing to release.
+/// `detail.status` of the 404 of `/release`.
 pub(in crate::http) const NO_INSTANCE_TO_RELEASE: &str = "Not found";
 
-/// How long a start by `/create` is waited for, and then stopped (contract A13).
+/// How long `/create` waits before it stops the start (contract A13).
 const CREATE_WAIT: Duration = Duration::from_secs(300);
 
 impl Api {
@@ -67,9 +67,9 @@ pub(super) fn created(answer: Answer) -> Result<Response, Error> {
             Response::json(200, body.to_string())
         }
         Answer::Progress(progress) if progress.is_verdict => start_failed(&progress),
-        // Before its time is over it hears of progress only when the service shuts down.
+        // The app reports progress before CREATE_WAIT is over only when it shuts down.
         Answer::Progress(_) => return Err(Error::Draining),
-        // What was not ready in time has been stopped, or was never there.
+        // The instance was not ready in time and has been stopped, or never existed.
         Answer::Done | Answer::Failed(Error::NoInstance(_)) => {
             Response::json(408, r#"{"status":"Could not provision app"}"#)
         }

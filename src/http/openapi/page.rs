@@ -1,5 +1,5 @@
-//! From the OpenAPI document to one HTML page, without anything from outside: no script, no font,
-//! no picture.
+//! Makes one HTML page from the OpenAPI document, with nothing loaded from elsewhere: no script, no
+//! font, no picture.
 //!
 //! Pure. It shows what our document uses of OpenAPI 3.1, not all that there is; everything that
 //! comes from the document is escaped.
@@ -164,7 +164,7 @@ impl<'a> Page<'a> {
                     "{lead}<a href=\"#code-{code}\"><code>{code}</code></a>"
                 );
             }
-            // Every answer has the first one.
+            // Every response has the first one.
             let headers: Vec<String> = entries(&response["headers"])
                 .filter(|(name, _)| *name != "X-Request-Id")
                 .map(|(name, _)| {
@@ -240,7 +240,7 @@ impl<'a> Page<'a> {
     fn schemas(&self, out: &mut String) {
         out.push_str("<h2>Bodies</h2>\n");
         for (name, schema) in entries(&self.document["components"]["schemas"]) {
-            // Names, phases and codes are told where they stand.
+            // Names, phases and codes are described where they are used.
             if schema["type"] != "object" {
                 continue;
             }
@@ -290,7 +290,7 @@ impl<'a> Page<'a> {
     }
 }
 
-/// The codes that a schema allows, wherever in it they stand.
+/// The codes that a schema allows, at any depth.
 fn collect_codes<'a>(schema: &'a Value, codes: &mut Vec<&'a str>) {
     for code in list(&schema["properties"]["code"]["enum"]).map(text) {
         if !codes.contains(&code) {
@@ -368,7 +368,7 @@ fn shown(value: &Value) -> String {
         .map_or_else(|| value.to_string(), str::to_owned)
 }
 
-/// Text whose paragraphs are parted by empty lines.
+/// Text with paragraphs separated by empty lines.
 fn paragraphs(markdown: &str) -> String {
     let all = markdown.split("\n\n").filter(|text| !text.is_empty());
     all.map(|text| format!("<p>{}</p>\n", inline(text)))
