@@ -1,30 +1,28 @@
 //! config-controller hands out app instances in a Kubernetes namespace.
 //!
-//! `GET /app/<type>/<name>` answers with the address of that instance and starts it first
-//! if it does not run. An app type is a pod template in a labelled ConfigMap, an instance
-//! is a Job. All state is in the cluster: a replica that is killed loses nothing, and any
-//! number of them run side by side without knowing of each other.
+//! `GET /app/<type>/<name>` returns the address of that instance and starts it first if it is not
+//! running. An app type is a pod template in a labelled ConfigMap, an instance is a Job. All state is
+//! in the cluster: a replica that is killed loses nothing, and any number of replicas run side by side
+//! without knowing of each other.
 //!
 //! # The way of a request
 //!
 //! ```text
-//! socket ─▶ http::server ─▶ http::connection ─▶ http::dispatcher ─▶ app::App ──▶ app::cache ─▶ store
-//!               ▲            (bytes ⇄ values)    (endpoint, JSON)    │  reads are answered at once
-//!               │                                                    ▼
-//!            mailbox ◀──────────── answers ◀────────────────── app::coordinator (starts, stops, waits)
-//!                                                                │            ▲
-//!                                             calls, one attempt ▼            │ outcomes, changes
-//!                                                  app::{engine, executor} ─▶ kube::client ─▶ Kubernetes
-//!                                                                               │
-//!                                                store::reflector ◀── watches ◀─┘
+//! socket ─▶ http::server ─▶ http::connection ─▶ http::dispatcher ─▶ app::App ─▶ app::cache ─▶ store
+//!               ▲            (bytes ⇄ values)    (http::endpoints)    │     a ready instance: here it ends
+//!               │                                                     ▼ app::inbox
+//!        http::mailbox ◀─────────── responses ◀────────────── app::coordinator ─▶ events ─▶ app::reporter
+//!                                                                 │          ▲      (log, metrics, spans)
+//!                                             calls, one attempt  ▼          │ outcomes, changes
+//!                                                   app::{engine, executor} ─▶ kube::client ─▶ Kubernetes
+//!                                                                                │
+//!                                                 store::reflector ◀── watches ◀─┘
 //! ```
 //!
 //! Data flows one way: `main → service → http → app → {store, kube, model}`, `store → kube`,
-//! `model → kube::types`. Nothing points back; `tests/it/tidy.rs` holds us to that.
-//! [`metrics`], [`traces`] and [`yaml`] are leaves, as [`clock`] is: whoever has something to count, to tell or to
-//! read may import them.
-//! Pure files count nothing; the threads around them do (of the coordinator: [`app::engine`]), and
-//! what the stores and the front know anyway is read when `/metrics` is asked for.
+//! `model → kube::types`. Nothing points back, and no two files import each other;
+//! `tests/it/tidy.rs` enforces both. [`metrics`], [`traces`], [`yaml`] and [`clock`] are leaves that any
+//! module may import. Pure files take bytes, values and the time, and touch nothing else.
 //!
 //! # In reading order
 //!
@@ -32,42 +30,57 @@
 //! |---|---|
 //! | [`model`] | names, labels, templates, Jobs, statuses: pure computation |
 //! | [`kube`] | the Kubernetes API: objects, requests, watches, credentials, HTTPS |
-//! | [`store`] | what the watches say, in memory; the threads that keep it so |
-//! | [`app`] | what the service does; the coordinator decides, the engine carries out |
-//! | [`http`] | the HTTP front: connections, who may call, routes, JSON |
+//! | [`store`] | what the watches deliver, in memory; the threads that keep it up to date |
+//! | [`app`] | what the service does: the coordinator decides, the engine carries out |
+//! | [`http`] | the HTTP front: connections, authentication, endpoints, JSON |
 //! | [`service`] | wiring, the order of starting and stopping |
-//! | [`scrape`] | what `/metrics` says, read from all parts |
+//! | [`scrape`] | what `/metrics` reports, read from all parts |
 //! | [`check`] | what `config-controller check` finds: our rights, the templates |
 //! | [`config`], [`health`], [`logging`] | settings, probes, the log |
-//! | [`metrics`], [`process`] | the table of metrics and their counters; what the system says of us |
+//! | [`metrics`], [`process`] | the table of metrics and their counters; what the system says of this process |
 //! | [`traces`] | requests and starts as spans for a collector (OTLP) |
 //! | [`clock`], [`shutdown`], [`threads`] | time, signals, threads as values |
 //! | [`yaml`] | YAML as kubectl reads it, for templates and kubeconfigs |
 //!
+//! # Where to look
+//!
+//! | question | file |
+//! |---|---|
+//! | How is a Job name derived? | [`model::names`] |
+//! | What does "ready" mean? | [`model::status`] |
+//! | When is a failed instance replaced? | `app/coordinator/resolve.rs`; the restart delay: `app/coordinator/memory.rs` |
+//! | What happens after a 409 on create? | `app/coordinator/retry.rs` |
+//! | Where are waiting requests (waiters) bounded? | [`app::coordinator`] in number, `http/server` in bytes |
+//! | Who force-deletes a pod, and when? | `app/coordinator/calls.rs`, `app/coordinator/memory.rs` |
+//! | How is a stale cache detected? | [`kube::watch`], `store/freshness.rs` |
+//! | Where is a failure of an instance logged? | [`app::reporter`] |
+//!
 //! # Invariants
 //!
-//! - **The Job's name is the lock.** It is a pure function of type and name
-//!   ([`model::names`]); the API server lets one Job of a name exist. There is no other lock.
-//! - **One coordinator decides.** Every start, stop and wait is a flight at the [`app::coordinator`], a pure
-//!   machine without threads and clock. At most one call per name is under way, and its answer is
-//!   for those who had asked by then: who asks later may mean another Job.
-//! - **Views lag, apart from each other.** Jobs and pods are watched apart, Events may lack, and other
-//!   replicas write: what is not in the cache may be there, and only Kubernetes says "not found"
-//!   to who changes something (a GET that starts nothing is told what the cache shows).
-//!   `tests/it/simulation` runs the coordinator, the stores and the watches against all of that.
-//! - **Reads cost nothing.** Whatever a GET of a ready instance or a list needs is in the
-//!   stores; no handler calls Kubernetes (an unknown token is reviewed by [`app::review`]).
-//! - **Nobody gets past the authenticator unasked.** Every request passes [`http::auth::authenticator`] before it
-//!   is looked at; its row in [`http::endpoints`] says whether an endpoint is open.
-//! - **Waiting costs no thread.** A request that waits is a token in the coordinator.
-//! - **Versions are compared in [`store::store`] only**, and what our own writes return is in
-//!   the store before the caller hears of it.
-//! - **Nobody panics on input.** A panic in a handler is one 500; a panic in a thread that the
-//!   service cannot do without ends the process ([`threads`]), which loses nothing.
-//! - **Foreign crates are named in few files:** the HTTP client in `kube/transport.rs` (for the API
-//!   server) and `traces/post.rs` (for the collector of traces), TLS there for the clients and in
-//!   `http/tls.rs` for the server, `tiny_http` in `http/wire.rs` only, `prometheus` in `metrics.rs`
-//!   only, OpenTelemetry in `traces/otlp.rs` only.
+//! - **The Job's name is the lock.** It is a pure function of type and name ([`model::names`]); the API
+//!   server lets one Job of a name exist. There is no other lock.
+//! - **One coordinator decides.** [`app::coordinator`] is a pure machine without threads and clock. It
+//!   holds one record per name and one timer queue. An input observes the state of its name once, and
+//!   each waiter is resolved from one table. At most one call per name is under way, and its result is
+//!   for those who had asked by then: a later request may mean another Job.
+//! - **Caches are eventually consistent and lag independently of each other.** Jobs and pods are watched
+//!   apart, Events may be missing, other replicas write. Only the API server says "not found" to a
+//!   request that changes something. `tests/it/simulation` runs the coordinator, the stores and the
+//!   watches against all of that, and checks their invariants after every step.
+//! - **Each step of a Job's life is reported once.** Log lines, metrics, spans and `Server-Timing` come
+//!   from [`app::lifecycle`] events; nothing is decided from them.
+//! - **Reads cost nothing.** A GET of a ready instance or a list is served from the stores; no handler
+//!   calls Kubernetes (an unknown bearer token is reviewed by [`app::review`]).
+//! - **No request passes unauthenticated.** [`http::dispatcher`] authenticates every request before its
+//!   handler runs; an endpoint is closed unless its row in [`http::endpoints`] says `Open`.
+//! - **Waiting costs no thread.** A request that waits is a waiter in a record of the coordinator.
+//! - **Versions are compared in [`store::store`] only**, and what our own writes return is in the store
+//!   before the caller gets its response.
+//! - **No input causes a panic.** A panic in a handler is one 500; a panic in a thread that the service
+//!   needs ends the process ([`threads`]), which loses nothing.
+//! - **Each large crate has one home:** the HTTP client in `kube/transport.rs` (for the API server) and
+//!   `traces/post.rs` (for the collector), TLS there for the clients and in `http/tls.rs` for the server,
+//!   `tiny_http` in `http/wire.rs`, `prometheus` in `metrics.rs`, OpenTelemetry in `traces/otlp.rs`.
 //!
 //! # What is deliberately absent
 //!

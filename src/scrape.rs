@@ -6,7 +6,7 @@
 //! often and by whomever `/metrics` is scraped.
 
 use crate::app::cache::{Cache, STATUS_WORDS};
-use crate::app::engine::Catalogs;
+use crate::app::shared_catalog::SharedCatalog;
 use crate::clock::Clock;
 use crate::http::message::Refusal;
 use crate::http::server::FrontStats;
@@ -28,7 +28,7 @@ const EXPENSIVE_FOR: Duration = Duration::from_secs(1);
 pub struct Collector {
     metrics: Arc<Metrics>,
     cache: Cache,
-    catalogs: Arc<Catalogs>,
+    catalogs: Arc<SharedCatalog>,
     heartbeats: Vec<Arc<Heartbeat>>,
     traces: Traces,
     clock: Arc<dyn Clock>,
@@ -53,7 +53,7 @@ impl Collector {
     pub fn new(
         metrics: Arc<Metrics>,
         cache: Cache,
-        catalogs: Arc<Catalogs>,
+        catalogs: Arc<SharedCatalog>,
         heartbeats: Vec<Arc<Heartbeat>>,
         traces: Traces,
         clock: Arc<dyn Clock>,

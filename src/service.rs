@@ -13,10 +13,13 @@
 mod reflecting;
 
 use crate::app::coordinator::{Coordinator, Limits as CoordinatorLimits};
-use crate::app::engine::{self, Catalogs, Engine, Inbox, Parts};
+use crate::app::engine::{self, Engine, Parts};
 use crate::app::executor::Writers;
+use crate::app::inbox::Inbox;
+use crate::app::reporter::Reporter;
 use crate::app::review::Reviews;
-use crate::app::{Answer, AnswerSink, App, Waits};
+use crate::app::shared_catalog::SharedCatalog;
+use crate::app::{App, Response, ResponseSink, Waits};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Auth, Config};
 use crate::health::{HealthInputs, HealthSource, ThreadHeartbeat};
@@ -193,8 +196,8 @@ impl HealthSource for Signals {
             .collect();
         heartbeats.push(ThreadHeartbeat {
             thread: "coordinator",
-            age: self.engine.since_beat(),
-            age_max: engine::BEAT_LATEST,
+            age: self.engine.since_heartbeat(),
+            age_max: engine::HEARTBEAT_LATEST,
         });
         HealthInputs {
             synced: self.app.is_synced(),
@@ -232,20 +235,20 @@ impl Service {
         let now = clock.now();
         let stores = Stores::new(now);
         let cache = stores.cache();
-        let catalogs = Arc::new(Catalogs::new(config.start_budgets));
-        let mailboxes = Arc::new(Mailboxes::<Answer>::new(config.io_threads));
-        let (inbox, receiver) = Inbox::new();
+        let catalog = Arc::new(SharedCatalog::new(config.start_budgets));
+        let mailboxes = Arc::new(Mailboxes::<Response>::new(config.io_threads));
+        let (inbox, inputs) = Inbox::new();
         let limits = CoordinatorLimits {
             parked_max: config.parked_max,
             parked_per_key_max: config.parked_per_key_max,
         };
         let engine = Engine::start(Parts {
             coordinator: Coordinator::new(limits),
-            receiver,
+            inputs,
             inbox: inbox.clone(),
             cache: cache.clone(),
-            catalogs: Arc::clone(&catalogs),
-            sink: Arc::clone(&mailboxes) as Arc<dyn AnswerSink>,
+            catalog: Arc::clone(&catalog),
+            sink: Arc::clone(&mailboxes) as Arc<dyn ResponseSink>,
             client: client.clone(),
             writers: Writers {
                 jobs: stores.jobs.clone(),
@@ -253,8 +256,12 @@ impl Service {
                 events: stores.events.clone(),
             },
             clock: Arc::clone(&clock),
-            metrics: Arc::clone(&metrics),
-            traces: traces.clone(),
+            reporter: Reporter {
+                metrics: Arc::clone(&metrics),
+                traces: traces.clone(),
+                catalog: Arc::clone(&catalog),
+                clock: Arc::clone(&clock),
+            },
             workers: config.workers,
             calls_max: config.parked_max,
             on_death: on_death(&endings),
@@ -279,7 +286,7 @@ impl Service {
             endings: &endings,
             seed: seed(&*clock),
         };
-        let reflectors = reflecting.start(stores, &catalogs, &inbox, &cache)?;
+        let reflectors = reflecting.start(stores, &catalog, &inbox, &cache)?;
         let waits = Waits {
             start_wait: config.start_wait,
             start_wait_max: config.start_wait_max,
@@ -291,14 +298,13 @@ impl Service {
         let collector = Arc::new(Collector::new(
             Arc::clone(&metrics),
             cache.clone(),
-            Arc::clone(&catalogs),
+            Arc::clone(&catalog),
             heartbeats.clone(),
             traces.clone(),
             Arc::clone(&clock),
         ));
-        let following = engine.following();
         let app_clock = Arc::clone(&clock);
-        let app = App::new(cache, catalogs, inbox, waits, app_clock, reviews, following);
+        let app = App::new(cache, catalog, inbox, waits, app_clock, reviews);
         let health_source = Arc::new(Signals {
             app: app.clone(),
             stopping: AtomicBool::new(false),
@@ -380,7 +386,6 @@ impl Service {
             .drain(deadline.checked_sub(LAST_WORDS).unwrap_or(deadline));
         let shutdown = self.server.shutdown(deadline);
         self.stop.set();
-        self.health_source.engine.leave_starts();
         self.traces
             .close(deadline.saturating_duration_since(self.clock.now()));
         if shutdown.cut > 0 || shutdown.stuck_threads > 0 {
@@ -418,7 +423,7 @@ fn auth_mode(config: &Config) -> Result<Mode, Error> {
 struct Guard<'a> {
     failures_max: usize,
     client: &'a Client,
-    sink: &'a Arc<Mailboxes<Answer>>,
+    sink: &'a Arc<Mailboxes<Response>>,
     clock: &'a Arc<dyn Clock>,
     stop: &'a Stop,
     endings: &'a Sender<Ending>,
@@ -432,7 +437,7 @@ impl Guard<'_> {
             Mode::Open => Ok(None),
             Mode::Tokens(file) => TokensFile::watch(file, self.stop, on_death).map(|()| None),
             Mode::Kubernetes(_) => {
-                let sink = Arc::clone(self.sink) as Arc<dyn AnswerSink>;
+                let sink = Arc::clone(self.sink) as Arc<dyn ResponseSink>;
                 Reviews::start(self.client, sink, clock(), &on_death).map(Some)
             }
         };

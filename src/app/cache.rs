@@ -2,7 +2,7 @@
 //!
 //! Pure: it reads memory and never asks Kubernetes. Several replicas, and the
 //! watches within one, may be at different points in time; what is read here is
-//! what this replica knows now. What follows from it is decided in `flight`.
+//! what this replica knows now. What follows from it is decided in [`super::coordinator`].
 
 use crate::kube::types::{ConfigMap, Job, ObjectMeta, Pod, Resource, Uid};
 use crate::model::labels::{self, MetaLabels};
@@ -32,7 +32,7 @@ pub const STATUS_WORDS: [&str; 5] = ["starting", "ready", "failed", "finished", 
 
 /// What there is under the Job name of a key.
 #[derive(Clone, Debug)]
-pub enum Observed {
+pub enum Lookup {
     /// Nothing.
     Absent,
     /// A Job that is another instance.
@@ -105,16 +105,16 @@ impl Cache {
 
     /// What there is under the Job name of this key.
     #[must_use]
-    pub fn see(&self, key: &InstanceKey) -> Observed {
+    pub fn lookup(&self, key: &InstanceKey) -> Lookup {
         let Some(job) = self.jobs.get(&key.job_name()) else {
-            return Observed::Absent;
+            return Lookup::Absent;
         };
         let is_it = said_by(&job, labels::INSTANCE_TYPE) == Some(key.app_type.as_str())
             && said_by(&job, labels::INSTANCE_NAME) == Some(key.name.as_str());
         if !is_it {
-            return Observed::NameConflict;
+            return Lookup::NameConflict;
         }
-        Observed::Instance(Box::new(self.instance(job)))
+        Lookup::Instance(Box::new(self.instance(job)))
     }
 
     fn instance(&self, job: Arc<Job>) -> Instance {
@@ -140,9 +140,9 @@ impl Cache {
     /// The ready instance of this key, if it is ready: all that a GET needs.
     #[must_use]
     pub fn ready(&self, key: &InstanceKey) -> Option<Ready> {
-        match self.see(key) {
-            Observed::Instance(instance) => ready(&instance),
-            Observed::Absent | Observed::NameConflict => None,
+        match self.lookup(key) {
+            Lookup::Instance(instance) => ready(&instance),
+            Lookup::Absent | Lookup::NameConflict => None,
         }
     }
 

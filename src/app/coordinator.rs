@@ -1,368 +1,369 @@
-//! All flights by name: the one machine behind every start, stop and wait.
+//! The coordinator: the one machine behind every start, stop and wait.
 //!
-//! Pure: [`Coordinator::step`] takes what happened and the time, and puts out calls to
-//! Kubernetes and answers for tokens; [`Coordinator::next_wake`] says when it wants to be
-//! called at the latest. The engine runs it on one thread; the simulation runs the
-//! very same coordinator with a manual clock.
+//! Pure. [`Coordinator::step`] takes what happened and the time, and puts out responses, calls to
+//! Kubernetes and lifecycle events; [`Coordinator::next_wake`] says when it wants to be called at the
+//! latest. It holds one [`Record`] per name and one timer queue. The engine runs it on one thread; the
+//! simulation runs the very same coordinator with a manual clock.
+//!
+//! | file | what lives there |
+//! |---|---|
+//! | `record` | what is held of one name, and the order in which an input is worked through |
+//! | `observed` | what there is of a name, computed once for each input |
+//! | `resolve` | the table: which waiter gets what |
+//! | `calls`, `outcome`, `retry` | which call comes next; what follows from its result; what is retried |
+//! | `memory` | failures, termination reports and labels that outlive what the cache shows |
+//! | `track` | what of a Job's life was reported already |
+//! | `check` | the invariants of all of this |
 
-use super::cache::{Cache, Observed};
-use super::catalog::Catalog;
+mod calls;
+mod check;
+mod context;
+mod memory;
+mod observed;
+mod operation;
+mod outcome;
+mod record;
+mod resolve;
+mod retry;
+#[cfg(test)]
+mod tests;
+mod track;
+mod waiter;
+
+pub use context::Context;
+pub use memory::{GONE_KEPT, GONE_MAX, LOST_KEPT, LOST_MAX, Memory, OVERDUE_AFTER};
+pub use record::{Effect, WRITE_WAIT};
+pub use resolve::REPORT_HOLD;
+pub use waiter::Want;
+
+use super::api_call::Completed;
 use super::error::{Bound, Error};
-use super::flight::{self, Context, Effect, Ensure, Flight, Label, Outcome, Stop};
-use super::history::History;
-use super::{Answer, Origin, RequestHandle};
+use super::request::{Origin, Response};
+use super::request_handle::RequestHandle;
 use crate::kube::types::Uid;
 use crate::model::names::InstanceKey;
+use record::{Record, Step, Tally};
 use std::collections::{BTreeSet, HashMap};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant};
+use waiter::{WaitState, Waiter};
 
 /// Bounds of the coordinator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Requests that may wait at the same time, and names that may be in work: a name can
-    /// outlive its callers, but never without bound.
+    /// Requests that may wait at the same time (`PARKED_MAX`), and names that may be in work: a name
+    /// can outlive its callers, but never without bound.
     pub parked_max: usize,
-    /// Requests that may wait for one name at the same time.
+    /// Requests that may wait for one name at the same time (`PARKED_PER_KEY_MAX`).
     pub parked_per_key_max: usize,
 }
+
+/// Starts of this replica that are followed at the same time, for metrics and spans; an image that
+/// cannot be pulled is one for long.
+pub const FOLLOWED_MAX: usize = 10_000;
+
+/// How soon a record is advanced again that asked for that at its own wake-up.
+const MINIMUM_NAP: Duration = Duration::from_millis(10);
+
+/// Of names that are remembered beyond their bound this part is forgotten at once, the oldest first,
+/// so that looking for the oldest costs little for each.
+const FORGOTTEN_AT_ONCE: usize = 8;
 
 /// Something that happened.
 #[derive(Clone, Debug)]
 pub enum Input {
-    /// A request about one name.
-    Asked(InstanceKey, Wish),
-    /// The caller of this token hung up.
+    /// A request that has to wait.
+    Requested(NewWaiter),
+    /// The caller of this request hung up.
     Abandoned(RequestHandle),
-    /// A call about this name has ended.
-    Completed(InstanceKey, Outcome),
-    /// The cache of these names has changed.
-    Changed(Vec<InstanceKey>),
-    /// The service ends: answer all who wait, but for changes that can still be made until then.
+    /// The call for this name has ended.
+    Completed(InstanceKey, Completed),
+    /// The cache shows something else of these names.
+    Changed(Vec<CacheChange>),
+    /// The service shuts down: respond to all who wait, but for changes that can still be made until
+    /// then.
     Drain(Instant),
 }
 
-/// What a request asks for.
+/// A request that has to wait.
 #[derive(Clone, Debug)]
-pub enum Wish {
-    /// The instance, started if need be.
-    Ensure(Ensure),
-    /// That it stops.
-    Stop(Stop),
-    /// Other meta labels.
-    Label(Label),
+pub struct NewWaiter {
+    /// Where its response goes.
+    pub handle: RequestHandle,
+    /// Which instance it is about.
+    pub key: InstanceKey,
+    /// Who sent it.
+    pub by: Origin,
+    /// When it gets a response at the latest; a change has [`WRITE_WAIT`] from when it can be made.
+    pub deadline: Instant,
+    /// What it wants.
+    pub want: Want,
 }
 
-impl Wish {
-    fn token(&self) -> RequestHandle {
-        match self {
-            Self::Ensure(ensure) => ensure.token,
-            Self::Stop(stop) => stop.token,
-            Self::Label(label) => label.token,
-        }
-    }
+/// A change of the cache.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CacheChange {
+    /// The name that it concerns.
+    pub key: InstanceKey,
+    /// The Job that the cache has no longer.
+    pub gone: Option<Uid>,
 }
 
-/// What time it is and what is known.
-#[derive(Clone, Copy, Debug)]
-pub struct Now<'a> {
-    /// Monotonic time.
-    pub now: Instant,
-    /// Time of day.
-    pub wall: SystemTime,
-    /// What this replica knows of the cluster.
-    pub cache: &'a Cache,
-    /// What is on offer.
-    pub catalog: &'a Catalog,
-}
-
-/// A pod that is being deleted.
-#[derive(Debug)]
-struct Leaving {
-    pod: Uid,
-    /// When this replica first saw that.
-    since: Instant,
-    overdue_at: Instant,
-}
-
-/// All flights.
+/// All records.
 #[derive(Debug)]
 pub struct Coordinator {
     limits: Limits,
-    flights: HashMap<InstanceKey, Flight>,
-    /// Which name a waiting request belongs to.
-    tokens: HashMap<RequestHandle, InstanceKey>,
-    /// When each flight wants to be woken; the flights of one moment in any order.
-    wakes: BTreeSet<(Instant, InstanceKey)>,
-    wake_of: HashMap<InstanceKey, Instant>,
-    /// By name the pod that is being deleted; as many as there are pods on their way out.
-    leaving: HashMap<InstanceKey, Leaving>,
-    history: History,
-    /// Nobody waits any more.
-    drained: bool,
-    /// How many wishes of its own the coordinator has had.
-    own_wishes: u64,
+    records: HashMap<InstanceKey, Record>,
+    /// When records want to be advanced: of each the one time that it has in `wake`.
+    timers: BTreeSet<(Instant, InstanceKey)>,
+    /// The names of the requests that wait.
+    waiting: HashMap<RequestHandle, InstanceKey>,
+    /// What is counted over all records.
+    tally: Tally,
+    /// Set when the service shuts down.
+    is_draining: bool,
+    /// The number of the next waiter.
+    next_number: u64,
 }
 
 impl Coordinator {
-    /// A coordinator at which nobody waits.
+    /// One for which nobody waits.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
         Self {
             limits,
-            flights: HashMap::new(),
-            tokens: HashMap::new(),
-            wakes: BTreeSet::new(),
-            wake_of: HashMap::new(),
-            leaving: HashMap::new(),
-            history: History::default(),
-            drained: false,
-            own_wishes: 0,
+            records: HashMap::new(),
+            timers: BTreeSet::new(),
+            waiting: HashMap::new(),
+            tally: Tally::default(),
+            is_draining: false,
+            next_number: 0,
         }
     }
 
-    /// How many requests wait.
+    /// How many requests wait for a response.
     #[must_use]
     pub fn waiting(&self) -> usize {
-        self.tokens.len()
+        self.waiting.len()
     }
 
-    /// Who waits for the instance of this name.
-    pub fn callers(&self, key: &InstanceKey) -> impl Iterator<Item = &Origin> {
-        self.flights.get(key).into_iter().flat_map(Flight::origins)
-    }
-
-    /// What is remembered of names.
+    /// Whether a call is under way or a request waits, for any name.
     #[must_use]
-    pub fn history(&self) -> &History {
-        &self.history
+    pub const fn is_working(&self) -> bool {
+        self.tally.in_work > 0
     }
 
     /// When to call [`Coordinator::tick`] at the latest.
     #[must_use]
     pub fn next_wake(&self) -> Option<Instant> {
-        self.wakes.first().map(|(at, _)| *at)
+        self.timers.first().map(|(at, _)| *at)
     }
 
     /// Takes one thing that happened.
-    pub fn step(&mut self, input: Input, now: &Now<'_>, out: &mut Vec<Effect>) {
+    pub fn step(&mut self, input: Input, context: &Context<'_>, out: &mut Vec<Effect>) {
         let before = out.len();
         match input {
-            Input::Asked(key, wish) => self.asked(key, wish, now, out),
-            Input::Abandoned(token) => {
-                if let Some(key) = self.tokens.remove(&token) {
-                    self.with_flight(&key, now, out, |flight, _, _| flight.leave(token));
-                }
-            }
-            Input::Completed(key, outcome) => {
-                self.note(&key, now);
-                self.with_flight(&key, now, out, |flight, context, out| {
-                    flight.completed(outcome, context, out);
-                });
-            }
-            Input::Changed(keys) => {
-                for key in keys {
-                    self.note(&key, now);
-                    self.pass_on_labels(&key, now);
-                    self.with_flight(&key, now, out, Flight::wake);
-                }
-            }
-            Input::Drain(until) => {
-                self.drained = true;
-                let keys: Vec<InstanceKey> = self.flights.keys().cloned().collect();
-                for key in keys {
-                    self.with_flight(&key, now, out, |flight, context, out| {
-                        flight.drain(until, context, out);
+            Input::Requested(request) => self.requested(request, context, out),
+            Input::Abandoned(handle) => {
+                if let Some(key) = self.waiting.remove(&handle) {
+                    self.advance(&key, context, out, |record, step| {
+                        record.leave(handle, step);
                     });
                 }
             }
+            Input::Completed(key, completed) => {
+                self.advance(&key, context, out, |record, step| {
+                    record.completed(completed, step);
+                });
+            }
+            Input::Changed(changes) => {
+                for change in changes {
+                    self.advance(&change.key, context, out, |record, step| {
+                        record.changed(change.gone.as_ref(), step);
+                    });
+                }
+            }
+            Input::Drain(until) => {
+                self.is_draining = true;
+                let keys: Vec<InstanceKey> = self.records.keys().cloned().collect();
+                for key in keys {
+                    self.advance(&key, context, out, |record, step| record.drain(until, step));
+                }
+            }
         }
-        self.keep_wanted(before, out);
+        self.forget_responded(before, out);
     }
 
-    /// Wakes the flights whose time has come.
-    pub fn tick(&mut self, now: &Now<'_>, out: &mut Vec<Effect>) {
+    /// Advances the records whose time has come.
+    pub fn tick(&mut self, context: &Context<'_>, out: &mut Vec<Effect>) {
         let before = out.len();
-        while let Some((at, key)) = self.wakes.first().cloned() {
-            if at > now.now {
+        while let Some((at, key)) = self.timers.first().cloned() {
+            if at > context.now {
                 break;
             }
-            self.set_wake(&key, None);
-            self.note(&key, now);
-            if self.overdue_at(&key).is_some_and(|at| at <= now.now) {
-                self.own_flight(&key);
-            }
-            self.with_flight(&key, now, out, Flight::wake);
-            // A flight that has nothing to do at its own wake-up would be asked for ever.
-            if self.wake_of.get(&key).is_some_and(|next| *next <= now.now) {
-                self.set_wake(&key, Some(now.now + MINIMUM_NAP));
+            self.advance(&key, context, out, Record::advance);
+            // A record that has nothing to do at its own wake-up would be advanced for ever.
+            let is_soon = |record: &&mut Record| record.wake.is_some_and(|at| at <= context.now);
+            if let Some(record) = self.records.get_mut(&key).filter(is_soon) {
+                let next = context.now + MINIMUM_NAP;
+                if let Some(at) = record.wake.replace(next) {
+                    self.timers.remove(&(at, key.clone()));
+                }
+                self.timers.insert((next, key));
             }
         }
-        self.keep_wanted(before, out);
+        self.forget_responded(before, out);
     }
 
-    fn asked(&mut self, key: InstanceKey, wish: Wish, now: &Now<'_>, out: &mut Vec<Effect>) {
-        let token = wish.token();
-        let admitted = self.admit(&key);
-        self.tokens.insert(token, key.clone());
-        if let Err(error) = admitted {
-            out.push(Effect::Answer(token, Answer::Failed(error)));
+    fn requested(&mut self, request: NewWaiter, context: &Context<'_>, out: &mut Vec<Effect>) {
+        let NewWaiter {
+            handle,
+            key,
+            by,
+            deadline,
+            want,
+        } = request;
+        if let Err(error) = self.admit(&key) {
+            out.push(Effect::Respond(handle, Response::Failed(error)));
             return;
         }
-        self.flights
-            .entry(key.clone())
-            .or_insert_with(|| Flight::new(key.clone()));
-        self.note(&key, now);
-        self.with_flight(&key, now, out, |flight, context, out| match wish {
-            Wish::Ensure(ensure) => flight.join_ensure(ensure, context, out),
-            Wish::Stop(stop) => flight.join_stop(stop, context, out),
-            Wish::Label(label) => flight.join_label(label, context, out),
-        });
+        self.waiting.insert(handle, key.clone());
+        let state = match want {
+            Want::Label(_) => WaitState::Pod,
+            _ => WaitState::New,
+        };
+        let waiter = Waiter {
+            handle: Some(handle),
+            by: Some(by),
+            deadline,
+            want,
+            state,
+            number: self.next_number,
+        };
+        self.next_number += 1;
+        self.advance(&key, context, out, |record, step| record.join(waiter, step));
     }
 
     fn admit(&self, key: &InstanceKey) -> Result<(), Error> {
-        if self.drained {
+        if self.is_draining {
             return Err(Error::Draining);
         }
-        if self.tokens.len() >= self.limits.parked_max {
+        let record = self.records.get(key);
+        if self.waiting.len() >= self.limits.parked_max || !self.has_capacity(record) {
             return Err(Error::TooManyRequests(Bound::Parked));
         }
-        if !self.has_room(key) {
-            return Err(Error::TooManyRequests(Bound::Parked));
-        }
-        let waiting = self.flights.get(key).map_or(0, Flight::waiting);
-        if waiting >= self.limits.parked_per_key_max {
+        if record.map_or(0, Record::waiting) >= self.limits.parked_per_key_max {
             return Err(Error::TooManyRequests(Bound::ParkedPerKey));
         }
         Ok(())
     }
 
-    /// Whether there may be a flight of this name. Each has at most one call under way, so this
-    /// bounds the calls as well.
-    fn has_room(&self, key: &InstanceKey) -> bool {
-        self.flights.len() < self.limits.parked_max || self.flights.contains_key(key)
+    /// Whether a name may be in work. Each has at most one call under way, so this bounds the calls
+    /// as well.
+    fn has_capacity(&self, record: Option<&Record>) -> bool {
+        let is_in_work = record.is_some_and(|record| record.tally().in_work > 0);
+        is_in_work || self.tally.in_work < self.limits.parked_max
     }
 
-    /// Remembers what the cache shows of a name now.
-    fn note(&mut self, key: &InstanceKey, now: &Now<'_>) {
-        let seen = now.cache.see(key);
-        let instance = match &seen {
-            Observed::Instance(instance) => Some(&**instance),
-            Observed::Absent | Observed::NameConflict => None,
-        };
-        let settings = now.catalog.settings(&key.app_type);
-        self.history.note(key, instance, settings, now.wall);
-        let Some(pod) = instance.and_then(|instance| instance.leaving.as_ref()) else {
-            self.leaving.remove(key);
-            return;
-        };
-        let before = self.leaving.get(key);
-        let since = before
-            .filter(|before| before.pod == pod.metadata.uid)
-            .map_or(now.now, |before| before.since);
-        let leaving = Leaving {
-            pod: pod.metadata.uid.clone(),
-            since,
-            overdue_at: flight::overdue_at(pod, since),
-        };
-        self.leaving.insert(key.clone(), leaving);
-    }
-
-    fn overdue_at(&self, key: &InstanceKey) -> Option<Instant> {
-        self.leaving.get(key).map(|leaving| leaving.overdue_at)
-    }
-
-    /// The flight of a name that the coordinator itself has something to do for, if there is room.
-    fn own_flight(&mut self, key: &InstanceKey) -> Option<&mut Flight> {
-        if self.drained || !self.has_room(key) {
-            return None;
-        }
-        let new = || Flight::new(key.clone());
-        Some(self.flights.entry(key.clone()).or_insert_with(new))
-    }
-
-    /// Has the meta labels of a pod that was replaced set on its successor.
-    fn pass_on_labels(&mut self, key: &InstanceKey, now: &Now<'_>) {
-        let Observed::Instance(instance) = now.cache.see(key) else {
-            return;
-        };
-        let Some(change) = self.history.inheritance(key, &instance) else {
-            return;
-        };
-        let wish = self.own_wishes + 1;
-        let Some(flight) = self.own_flight(key) else {
-            return;
-        };
-        if !flight.has_own_label() {
-            flight.add_label(Label {
-                token: RequestHandle::own(wish),
-                change,
-                deadline: now.now + OWN_LABEL_TIME,
-            });
-            self.own_wishes = wish;
-        }
-    }
-
-    /// Runs `act` on the flight of `key`, if there is one, and takes note of its next wake-up.
-    fn with_flight(
+    /// Runs `act` on the record of a name, and keeps the record, its timer and the counts in step.
+    fn advance(
         &mut self,
         key: &InstanceKey,
-        now: &Now<'_>,
+        context: &Context<'_>,
         out: &mut Vec<Effect>,
-        act: impl FnOnce(&mut Flight, &Context<'_>, &mut Vec<Effect>),
+        act: impl FnOnce(&mut Record, &mut Step<'_>),
     ) {
-        let overdue = self.overdue_at(key);
-        let Some(flight) = self.flights.get_mut(key) else {
-            self.set_wake(key, overdue);
-            return;
+        let may_work = !self.is_draining && self.has_capacity(self.records.get(key));
+        let mut record = self.records.remove(key).unwrap_or_default();
+        self.tally.subtract(record.tally());
+        let wake = record.wake;
+        let mut step = Step {
+            key,
+            context,
+            next_number: self.next_number,
+            may_work,
+            may_follow: self.tally.followed < FOLLOWED_MAX,
+            is_draining: self.is_draining,
+            out,
         };
-        let context = Context {
-            now: now.now,
-            wall: now.wall,
-            cache: now.cache,
-            catalog: now.catalog,
-            history: &self.history,
-            is_overdue: overdue.is_some_and(|at| at <= now.now),
-        };
-        act(flight, &context, out);
-        if flight.is_over() {
-            self.flights.remove(key);
-            self.set_wake(key, overdue);
-        } else {
-            // One that is overdue already has its flight, which knows when to try again.
-            let overdue = overdue.filter(|at| *at > now.now);
-            let wake = flight.next_wake(&context).into_iter().chain(overdue).min();
-            self.set_wake(key, wake);
-        }
-    }
-
-    fn set_wake(&mut self, key: &InstanceKey, at: Option<Instant>) {
-        if let Some(old) = self.wake_of.remove(key) {
-            self.wakes.remove(&(old, key.clone()));
-        }
-        if let Some(at) = at {
-            self.wake_of.insert(key.clone(), at);
-            self.wakes.insert((at, key.clone()));
-        }
-    }
-
-    /// Takes answered requests off the list, and drops answers to requests whose callers hung up.
-    fn keep_wanted(&mut self, before: usize, out: &mut Vec<Effect>) {
-        let mut at = 0;
-        out.retain(|effect| {
-            at += 1;
-            match effect {
-                Effect::Answer(token, _) if at > before => self.tokens.remove(token).is_some(),
-                _ => true,
+        act(&mut record, &mut step);
+        self.next_number += 1;
+        if wake != record.wake {
+            if let Some(at) = wake {
+                self.timers.remove(&(at, key.clone()));
             }
-        });
+            if let Some(at) = record.wake {
+                self.timers.insert((at, key.clone()));
+            }
+        }
+        self.tally.add(record.tally());
+        if !record.is_empty() {
+            self.records.insert(key.clone(), record);
+        }
+        self.shed();
+    }
+
+    /// Keeps what is remembered within its bounds.
+    fn shed(&mut self) {
+        if self.tally.gone > GONE_MAX {
+            self.forget_oldest(GONE_MAX, Memory::gone_at, Memory::forget_gone);
+        }
+        if self.tally.lost > LOST_MAX {
+            self.forget_oldest(LOST_MAX, Memory::lost_at, Memory::forget_lost);
+        }
+    }
+
+    fn forget_oldest(
+        &mut self,
+        max: usize,
+        since: impl Fn(&Memory) -> Option<Instant>,
+        forget: impl Fn(&mut Memory),
+    ) {
+        let dated = |(key, record): (&InstanceKey, &Record)| {
+            since(&record.memory).map(|since| (since, key.clone()))
+        };
+        let mut oldest: Vec<(Instant, InstanceKey)> =
+            self.records.iter().filter_map(dated).collect();
+        let count = (max / FORGOTTEN_AT_ONCE).clamp(1, oldest.len());
+        oldest.select_nth_unstable(count - 1);
+        for (_, key) in oldest.into_iter().take(count) {
+            let Some(record) = self.records.get_mut(&key) else {
+                continue;
+            };
+            self.tally.subtract(record.tally());
+            forget(&mut record.memory);
+            self.tally.add(record.tally());
+            // Its timer finds nothing to do, once.
+            if record.is_empty() {
+                if let Some(at) = record.wake {
+                    self.timers.remove(&(at, key.clone()));
+                }
+                self.records.remove(&key);
+            }
+        }
+    }
+
+    /// Takes requests that got their response off the list.
+    fn forget_responded(&mut self, before: usize, out: &[Effect]) {
+        for effect in &out[before..] {
+            if let Effect::Respond(handle, _) = effect {
+                self.waiting.remove(handle);
+            }
+        }
     }
 }
 
-/// How long a label of the coordinator's own is tried; the next change of the pod tries again.
-const OWN_LABEL_TIME: std::time::Duration = std::time::Duration::from_secs(10);
+impl Tally {
+    fn add(&mut self, of: Self) {
+        self.in_work += of.in_work;
+        self.gone += of.gone;
+        self.lost += of.lost;
+        self.followed += of.followed;
+    }
 
-/// How soon a flight is woken again that did nothing at its own wake-up.
-const MINIMUM_NAP: std::time::Duration = std::time::Duration::from_millis(10);
-
-#[cfg(test)]
-mod tests;
+    fn subtract(&mut self, of: Self) {
+        self.in_work -= of.in_work;
+        self.gone -= of.gone;
+        self.lost -= of.lost;
+        self.followed -= of.followed;
+    }
+}

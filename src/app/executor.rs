@@ -1,25 +1,17 @@
-//! [`Executor`] carry out the coordinator's calls: one attempt each, and what comes back into the stores.
+//! [`Executor`] makes the coordinator's calls: one attempt each, and what comes back into the stores.
 //!
-//! [`Executor::ask`] talks to Kubernetes and touches nothing here, [`Executor::apply`] touches the
+//! [`Executor::call`] talks to Kubernetes and touches nothing here, [`Executor::apply`] touches the
 //! stores and talks to nobody; much may happen in between. The engine's workers do one after the
 //! other, the simulation whatever it likes between them. No decision is made here, and nothing is
-//! tried again.
+//! retried.
 
-use super::Origin;
+use super::api_call::{Action, ApiCall, CallOutcome, Completed};
 use super::cache::key_of;
-use super::counting::Counting;
-use super::engine::Catalogs;
-use super::flight::{Call, Cause, OVERDUE_AFTER, Operation, Outcome};
-use crate::clock::Clock;
 use crate::kube::client::Deleted;
 use crate::kube::types::{Job, Pod, Uid};
 use crate::kube::{self, Class, Client};
-use crate::metrics::Metrics;
-use crate::model::names::InstanceKey;
-use crate::store::{EventWriter, Writer};
-use crate::traces::Traces;
+use crate::store::{Change, EventWriter, Writer};
 use std::sync::Arc;
-use std::time::Instant;
 
 /// Writers of the stores that hold instances.
 #[derive(Clone, Debug)]
@@ -33,11 +25,23 @@ pub struct Writers {
 }
 
 impl Writers {
-    /// Kubernetes has told us that this Job is gone.
-    fn job_gone(&self, name: &str, uid: &Uid) {
-        drop(self.jobs.own_delete(name, uid));
-        self.events.forget(uid);
+    /// Takes what a call returned of a Job; the UID of the one that the cache has no longer.
+    fn job_written(&self, job: Job) -> Option<Uid> {
+        self.jobs.own_write(job).and_then(removed)
     }
+
+    /// Kubernetes has reported that this Job is gone.
+    fn job_gone(&self, name: &str, uid: &Uid) -> Option<Uid> {
+        self.events.forget(uid);
+        self.jobs.own_delete(name, uid).and_then(removed)
+    }
+}
+
+/// The Job that a change of the cache removed or replaced.
+fn removed(change: Change<Job>) -> Option<Uid> {
+    let old = change.old?;
+    let new = change.new.map(|job| job.metadata.uid.clone());
+    (new.as_ref() != Some(&old.metadata.uid)).then(|| old.metadata.uid.clone())
 }
 
 /// What makes calls; clones share all.
@@ -45,176 +49,129 @@ impl Writers {
 pub struct Executor {
     client: Client,
     writers: Writers,
-    pub(super) counting: Arc<Counting>,
 }
 
 /// A call that was made, and what came back.
 #[derive(Debug)]
-pub struct Asked {
-    call: Call,
-    begun: Instant,
-    /// The Job of that name as it was seen when the call was made, since another may be seen
-    /// while the answer is on its way.
+pub struct Called {
+    call: ApiCall,
+    /// The Job of that name as the cache had it when the call was made, since another may be seen
+    /// while the response is on its way.
     held: Option<Arc<Job>>,
-    reply: Result<Reply, kube::Error>,
+    result: Result<Returned, kube::Error>,
 }
 
 /// What Kubernetes returned.
 #[derive(Debug)]
-enum Reply {
+enum Returned {
     Job(Job),
     Deleted(Deleted),
     Pod(Pod),
-    Removed,
+    PodDeleted,
 }
 
 impl Executor {
-    /// Executor that use this client and apply what it returns to these stores.
+    /// One that uses this client and applies what it returns to these stores.
     #[must_use]
-    pub fn new(
-        client: Client,
-        writers: Writers,
-        metrics: Arc<Metrics>,
-        traces: Traces,
-        catalogs: Arc<Catalogs>,
-        clock: Arc<dyn Clock>,
-    ) -> Self {
-        Self {
-            client,
-            writers,
-            counting: Arc::new(Counting::new(metrics, traces, catalogs, clock)),
-        }
+    pub const fn new(client: Client, writers: Writers) -> Self {
+        Self { client, writers }
     }
 
     /// Makes one attempt of a call.
     #[must_use]
-    pub fn ask(&self, call: Call) -> Asked {
+    pub fn call(&self, call: ApiCall) -> Called {
         let name = call.key.job_name();
-        let begun = self.counting.now();
         let held = self.writers.jobs.store().get(&name);
-        let trace = origin(&call.operation).and_then(|by| by.trace.as_ref());
+        let trace = call.action.requester().and_then(|by| by.trace.as_ref());
         let client = trace.map(|trace| self.client.made_for(trace));
         let client = client.as_ref().unwrap_or(&self.client);
-        let reply = match &call.operation {
-            Operation::Create { manifest, .. } => client.create_job(manifest).map(Reply::Job),
-            Operation::Read => client.get_job(&name).map(Reply::Job),
-            Operation::Delete { uid, .. } => client.delete_job(&name, uid).map(Reply::Deleted),
-            Operation::Label { pod, uid, patch } => {
-                client.patch_pod(pod, uid, patch).map(Reply::Pod)
+        let result = match &call.action {
+            Action::CreateJob { manifest, .. } => client.create_job(manifest).map(Returned::Job),
+            Action::ReadJob => client.get_job(&name).map(Returned::Job),
+            Action::DeleteJob { uid, .. } => client.delete_job(&name, uid).map(Returned::Deleted),
+            Action::LabelPod { pod, uid, patch } => {
+                client.patch_pod(pod, uid, patch).map(Returned::Pod)
             }
-            Operation::Remove { pod, uid, .. } => {
-                client.delete_pod(pod, uid).map(|()| Reply::Removed)
+            Action::ForceDeletePod { pod, uid, .. } => {
+                client.delete_pod(pod, uid).map(|()| Returned::PodDeleted)
             }
         };
-        Asked {
-            call,
-            begun,
-            held,
-            reply,
-        }
+        Called { call, held, result }
     }
 
     /// Puts into the stores what a call returned, and says how it ended.
     #[must_use]
-    pub fn apply(&self, asked: Asked) -> Outcome {
-        let call = asked.call;
-        match asked.reply {
-            Ok(reply) => self.succeeded(&call, reply, asked.held, asked.begun),
-            Err(error) => self.failed(&call, asked.held, asked.begun, error),
+    pub fn apply(&self, called: Called) -> Completed {
+        let Called { call, held, result } = called;
+        match result {
+            Ok(returned) => self.succeeded(&call, returned, held.as_deref()),
+            Err(error) => self.failed(&call, held.as_deref(), error),
         }
     }
 
-    fn succeeded(
-        &self,
-        call: &Call,
-        reply: Reply,
-        held: Option<Arc<Job>>,
-        begun: Instant,
-    ) -> Outcome {
-        let (key, name) = (&call.key, call.key.job_name());
-        match reply {
-            Reply::Job(job) => match &call.operation {
-                Operation::Create { by, .. } => {
-                    log::info!("started {key} for {by} (Job {name})");
+    fn succeeded(&self, call: &ApiCall, returned: Returned, held: Option<&Job>) -> Completed {
+        let (outcome, gone) = match returned {
+            Returned::Job(job) => match &call.action {
+                Action::CreateJob { .. } => {
                     let uid = job.metadata.uid.clone();
-                    drop(self.writers.jobs.own_write(job));
-                    self.counting.begun(key, &uid, begun);
+                    let gone = self.writers.job_written(job);
+                    (CallOutcome::Created(uid), gone)
                 }
-                // It may be another instance: the watch tells of that, or those who wait for it would
-                // not hear that it is there.
-                _ if key_of(&job).as_ref() != Some(key) => return Outcome::NameConflict,
-                _ => drop(self.writers.jobs.own_write(job)),
+                // It may be another instance: the watch reports that, or those who wait for it would
+                // not learn that it is there.
+                _ if key_of(&job).as_ref() != Some(&call.key) => (CallOutcome::NameConflict, None),
+                _ => (CallOutcome::Found, self.writers.job_written(job)),
             },
-            Reply::Deleted(deleted) => {
-                if let Operation::Delete { uid, cause } = &call.operation
-                    && !is_deleting(held.as_deref(), uid)
-                {
-                    log_deletion(key, &name, cause);
-                    self.counting.stopped(key, cause);
-                }
-                match deleted.job {
-                    Some(job) => drop(self.writers.jobs.own_write(job)),
+            Returned::Deleted(deleted) => {
+                let is_first = match &call.action {
+                    Action::DeleteJob { uid, .. } => !is_deleting(held, uid),
+                    _ => false,
+                };
+                let gone = match deleted.job {
+                    Some(job) => self.writers.job_written(job),
                     None => self.forget(call),
-                }
+                };
+                (CallOutcome::Deleted { is_first }, gone)
             }
-            Reply::Pod(pod) => drop(self.writers.pods.own_write(pod)),
-            Reply::Removed => self.removed(call),
-        }
-        Outcome::Done
+            Returned::Pod(pod) => {
+                drop(self.writers.pods.own_write(pod));
+                (CallOutcome::Done, None)
+            }
+            // What keeps it, if anything does, the watch will say.
+            Returned::PodDeleted => (CallOutcome::Done, None),
+        };
+        Completed { outcome, gone }
     }
 
-    /// A pod that did not go was removed. What keeps it, if anything does, the watch will say.
-    fn removed(&self, call: &Call) {
-        if let Operation::Remove {
-            is_kept: true, pod, ..
-        } = &call.operation
-        {
-            log::debug!(
-                "the pod {pod} of {} is still there: who has put a finalizer on it?",
-                call.key
-            );
-            return;
-        }
-        log::warn!(
-            "removed the pod of {}, which was still there {} s after its grace was over: is its node gone?",
-            call.key,
-            OVERDUE_AFTER.as_secs()
-        );
-        self.counting.removed(&call.key);
-    }
-
-    fn failed(
-        &self,
-        call: &Call,
-        held: Option<Arc<Job>>,
-        begun: Instant,
-        error: kube::Error,
-    ) -> Outcome {
+    fn failed(&self, call: &ApiCall, held: Option<&Job>, error: kube::Error) -> Completed {
         let is_gone = error.class() == Class::NotFound;
-        match &call.operation {
-            Operation::Read if is_gone => {
-                if let Some(job) = held {
-                    let name = call.key.job_name();
-                    self.writers.job_gone(&name, &job.metadata.uid);
-                }
-                return Outcome::Absent;
+        let mut gone = None;
+        match &call.action {
+            Action::ReadJob if is_gone => {
+                let name = call.key.job_name();
+                let gone = held.and_then(|job| self.writers.job_gone(&name, &job.metadata.uid));
+                return Completed {
+                    outcome: CallOutcome::Absent,
+                    gone,
+                };
             }
-            Operation::Delete { .. } if is_gone => self.forget(call),
-            // The watch may be late to say so, and till then it would be removed again and again.
-            Operation::Remove { pod, uid, .. } if is_gone => {
+            Action::DeleteJob { .. } if is_gone => gone = self.forget(call),
+            // The watch may be late to say so, and until then it would be deleted again and again.
+            Action::ForceDeletePod { pod, uid, .. } if is_gone => {
                 drop(self.writers.pods.own_delete(pod, uid));
             }
-            Operation::Create { .. } => self.counting.not_begun(&call.key, begun, &error),
             _ => {}
         }
         log_failure(call, &error);
-        Outcome::Failed(error)
+        let outcome = CallOutcome::Failed(error);
+        Completed { outcome, gone }
     }
 
     /// The Job that was to be deleted is gone.
-    fn forget(&self, call: &Call) {
-        if let Operation::Delete { uid, .. } = &call.operation {
-            self.writers.job_gone(&call.key.job_name(), uid);
+    fn forget(&self, call: &ApiCall) -> Option<Uid> {
+        match &call.action {
+            Action::DeleteJob { uid, .. } => self.writers.job_gone(&call.key.job_name(), uid),
+            _ => None,
         }
     }
 }
@@ -224,40 +181,18 @@ fn is_deleting(held: Option<&Job>, uid: &Uid) -> bool {
     held.is_some_and(|job| job.metadata.uid == *uid && job.metadata.is_deleting())
 }
 
-fn log_deletion(key: &InstanceKey, job: &str, cause: &Cause) {
-    match cause {
-        Cause::Asked(by) => log::info!("stopping {key} for {by} (Job {job})"),
-        Cause::Ended => log::info!("replacing {key}, which has ended (Job {job})"),
-        Cause::Stuck => log::warn!("stopping {key}, a pod of which does not go (Job {job})"),
-    }
-}
-
-/// Says once what a call met, however often it is tried again; what is the business of the coordinator
-/// alone is not worth a line.
-fn log_failure(call: &Call, error: &kube::Error) {
+/// Logs once why a call failed, however often it is retried; what concerns the coordinator alone is
+/// for those who debug.
+fn log_failure(call: &ApiCall, error: &kube::Error) {
+    let key = &call.key;
     match error.class() {
         Class::AlreadyExists | Class::Conflict | Class::NotFound => {
-            log::debug!("{}: {error}", call.key);
+            log::debug!("call for {key} failed: {error}");
         }
-        _ if call.is_again => log::debug!("{}, again: {error}", call.key),
-        _ => match origin(&call.operation) {
-            Some(by) => log::warn!("{} for {by}: {error}", call.key),
-            None => log::warn!("{}: {error}", call.key),
+        _ if call.is_retry => log::debug!("call for {key} failed again: {error}"),
+        _ => match call.action.requester() {
+            Some(by) => log::warn!("call for {key}, requested by {by}, failed: {error}"),
+            None => log::warn!("call for {key} failed: {error}"),
         },
-    }
-}
-
-/// Who asked for this, where it is not for all who wait.
-fn origin(operation: &Operation) -> Option<&Origin> {
-    match operation {
-        Operation::Create { by, .. }
-        | Operation::Delete {
-            cause: Cause::Asked(by),
-            ..
-        } => Some(by),
-        Operation::Delete { .. }
-        | Operation::Remove { .. }
-        | Operation::Read
-        | Operation::Label { .. } => None,
     }
 }

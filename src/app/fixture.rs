@@ -4,13 +4,22 @@
 //! hand. A [`Fixture`] puts a [`Coordinator`] into it; what the coordinator puts out is written as lines, so that
 //! a test reads as a story of what happened and what came of it.
 
+mod errors;
+mod lines;
+mod requests;
+
+pub(crate) use errors::*;
+pub(crate) use lines::line;
+pub(crate) use requests::*;
+
+use super::Intent;
+use super::api_call::{Action, CallOutcome, Completed};
 use super::cache::Cache;
 use super::catalog::Catalog;
-use super::coordinator::{Coordinator, Input, Limits, Now, Wish};
-use super::flight::{Cause, Effect, Ensure, Intent, Label, Operation, Outcome, Stop};
-use super::{Answer, Origin, RequestHandle, RequestId};
-use crate::kube::error::{Error, Failure, Verb};
-use crate::kube::status::Status;
+use super::coordinator::{
+    CacheChange, Context, Coordinator, Effect, Input, Limits, NewWaiter, WRITE_WAIT, Want,
+};
+use crate::kube::error::Error;
 use crate::kube::types::{ConfigMap, Job, Pod, Resource, Timestamp, Uid};
 use crate::kube::watch::StoreEvent;
 use crate::model::labels::MetaChange;
@@ -18,6 +27,7 @@ use crate::model::names::{AppType, InstanceKey, InstanceName};
 use crate::model::template::Variables;
 use crate::store::{EventWriter, Sink as _, Writer};
 use serde_json::{Value, json};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -66,6 +76,8 @@ pub(crate) struct World {
     pub(crate) events: EventWriter,
     pub(crate) cache: Cache,
     pub(crate) catalog: Catalog,
+    /// Jobs that the cache has no longer, and that nobody was told of.
+    gone: Vec<Uid>,
 }
 
 impl World {
@@ -101,6 +113,7 @@ impl World {
             events,
             cache,
             catalog: Catalog::default(),
+            gone: Vec::new(),
         }
     }
 
@@ -143,8 +156,8 @@ impl World {
         Timestamp::from(self.wall()).to_string()
     }
 
-    pub(crate) fn now(&self) -> Now<'_> {
-        Now {
+    pub(crate) fn context(&self) -> Context<'_> {
+        Context {
             now: self.instant(),
             wall: self.wall(),
             cache: &self.cache,
@@ -184,17 +197,26 @@ impl World {
 
     pub(crate) fn job_of(&mut self, key: &InstanceKey, uid: &str, patch: Value) {
         let job = self.job_json(key, uid, &patch);
-        drop(self.jobs.apply(StoreEvent::Apply(decode(&job))));
+        self.take_job(StoreEvent::Apply(decode(&job)));
+    }
+
+    fn take_job(&mut self, event: StoreEvent<Job>) {
+        for change in self.jobs.apply(event) {
+            let uid = |job: &Arc<Job>| job.metadata.uid.clone();
+            let (old, new) = (change.old.as_ref().map(uid), change.new.as_ref().map(uid));
+            self.gone
+                .extend(old.filter(|old| new.as_ref() != Some(old)));
+        }
     }
 
     /// The watch shows that this Job of scim/n1 is gone, and its pod.
     pub(crate) fn job_gone(&mut self, uid: &str) {
         let version = self.next_version();
-        drop(self.jobs.apply(StoreEvent::Delete {
+        self.take_job(StoreEvent::Delete {
             name: "scim-n1".into(),
             uid: uid.into(),
             version: version.as_str().into(),
-        }));
+        });
     }
 
     /// The watch shows the pod `p-<uid>` of the Job with that UID.
@@ -287,6 +309,10 @@ pub(crate) struct Fixture {
     pub(crate) coordinator: Coordinator,
     /// How often the coordinator was woken.
     pub(crate) wakes: usize,
+    /// The lifecycle events so far, as lines.
+    pub(crate) events: Vec<String>,
+    /// The call under way of each name.
+    calls: HashMap<InstanceKey, Action>,
 }
 
 pub(crate) const ROOMY: Limits = Limits {
@@ -304,13 +330,36 @@ impl Fixture {
             world: World::new(),
             coordinator: Coordinator::new(limits),
             wakes: 0,
+            events: Vec::new(),
+            calls: HashMap::new(),
         }
+    }
+
+    /// Takes down what came out of the coordinator, which must be sound.
+    pub(crate) fn take(&mut self, effects: Vec<Effect>) -> Vec<String> {
+        self.coordinator.check().unwrap();
+        let mut lines = Vec::new();
+        for effect in effects {
+            match &effect {
+                Effect::Call(call) => {
+                    self.calls.insert(call.key.clone(), call.action.clone());
+                }
+                Effect::Report(event) => {
+                    self.events.push(lines::event_line(event));
+                    continue;
+                }
+                Effect::Respond(..) => {}
+            }
+            lines.push(line(&effect));
+        }
+        lines
     }
 
     pub(crate) fn step(&mut self, input: Input) -> Vec<String> {
         let mut out = Vec::new();
-        self.coordinator.step(input, &self.world.now(), &mut out);
-        out.iter().map(line).collect()
+        self.coordinator
+            .step(input, &self.world.context(), &mut out);
+        self.take(out)
     }
 
     /// Request number `n` asks for scim/n1, and waits for 10 s.
@@ -333,6 +382,11 @@ impl Fixture {
         self.ensure(n, &n1(), "", 10, intent)
     }
 
+    /// Request number `n` looks for this instance without starting it; it waits for 10 s.
+    pub(crate) fn find_of(&mut self, n: u64, key: &InstanceKey) -> Vec<String> {
+        self.ensure(n, key, "", 10, Intent::Find)
+    }
+
     fn ensure(
         &mut self,
         n: u64,
@@ -341,14 +395,32 @@ impl Fixture {
         wait_secs: u64,
         intent: Intent,
     ) -> Vec<String> {
-        let ensure = Ensure {
-            token: token(n),
-            intent,
-            variables: Arc::new(Variables::from_query(query).unwrap()),
-            by: origin("ann"),
-            deadline: self.world.instant() + Duration::from_secs(wait_secs),
+        let variables = Arc::new(Variables::from_query(query).unwrap());
+        let want = match intent {
+            Intent::Find => Want::Find,
+            Intent::Start => Want::Start(variables),
+            Intent::StartOrStop => Want::StartOrStop(variables),
         };
-        self.step(Input::Asked(key.clone(), Wish::Ensure(ensure)))
+        let wait = Duration::from_secs(wait_secs);
+        self.request(n, key, "ann", wait, want)
+    }
+
+    fn request(
+        &mut self,
+        n: u64,
+        key: &InstanceKey,
+        who: &str,
+        wait: Duration,
+        want: Want,
+    ) -> Vec<String> {
+        let request = NewWaiter {
+            handle: handle(n),
+            key: key.clone(),
+            by: origin(who),
+            deadline: self.world.instant() + wait,
+            want,
+        };
+        self.step(Input::Requested(request))
     }
 
     /// Request number `n` stops scim/n1.
@@ -359,65 +431,111 @@ impl Fixture {
     /// Request number `n` stops scim/n1, and waits so many seconds for its end.
     pub(crate) fn stop_and_wait(&mut self, n: u64, wait_secs: Option<u64>) -> Vec<String> {
         let now = self.world.instant();
-        let stop = Stop {
-            token: token(n),
-            by: origin("bob"),
-            deadline: now + Duration::from_secs(10),
-            until: wait_secs.map(|secs| now + Duration::from_secs(secs)),
-        };
-        self.step(Input::Asked(n1(), Wish::Stop(stop)))
+        let until = wait_secs.map(|secs| now + Duration::from_secs(secs));
+        self.request(n, &n1(), "bob", WRITE_WAIT, Want::Stop { until })
     }
 
-    /// Request number `n` labels scim/n1.
+    /// Request number `n` labels scim/n1, and waits for its pod for 10 s.
     pub(crate) fn label(&mut self, n: u64) -> Vec<String> {
         self.label_with(n, &json!({"username": "bob"}))
     }
 
     /// Request number `n` changes the labels of scim/n1 like this.
     pub(crate) fn label_with(&mut self, n: u64, body: &Value) -> Vec<String> {
-        let label = Label {
-            token: token(n),
-            change: MetaChange::from_body(body.as_object().unwrap()).unwrap(),
-            deadline: self.world.instant() + Duration::from_secs(10),
-        };
-        self.step(Input::Asked(n1(), Wish::Label(label)))
+        self.label_and_wait(n, body, 10)
     }
 
-    /// The service ends; changes have five seconds.
+    /// The same, and it waits for the pod for so many seconds.
+    pub(crate) fn label_and_wait(&mut self, n: u64, body: &Value, wait_secs: u64) -> Vec<String> {
+        let change = MetaChange::from_body(body.as_object().unwrap()).unwrap();
+        let wait = Duration::from_secs(wait_secs);
+        self.request(n, &n1(), "bob", wait, Want::Label(change))
+    }
+
+    /// The service shuts down; changes have five seconds.
     pub(crate) fn drain(&mut self) -> Vec<String> {
         self.step(Input::Drain(self.world.instant() + Duration::from_secs(5)))
     }
 
     pub(crate) fn hang_up(&mut self, n: u64) -> Vec<String> {
-        self.step(Input::Abandoned(token(n)))
+        self.step(Input::Abandoned(handle(n)))
     }
 
     /// The call for scim/n1 has ended.
-    pub(crate) fn ends(&mut self, outcome: Outcome) -> Vec<String> {
-        self.step(Input::Completed(n1(), outcome))
+    pub(crate) fn ends(&mut self, outcome: CallOutcome) -> Vec<String> {
+        self.ends_of(&n1(), outcome)
     }
 
+    /// The call for this name has ended.
+    pub(crate) fn ends_of(&mut self, key: &InstanceKey, outcome: CallOutcome) -> Vec<String> {
+        self.calls.remove(key);
+        let gone = self.world.gone.pop();
+        let completed = Completed { outcome, gone };
+        self.step(Input::Completed(key.clone(), completed))
+    }
+
+    /// The call for scim/n1 has done what it was for.
     pub(crate) fn done(&mut self) -> Vec<String> {
-        self.ends(Outcome::Done)
+        let outcome = match self.calls.get(&n1()) {
+            Some(Action::CreateJob { .. }) => {
+                let job = self.world.cache.jobs.get(&n1().job_name());
+                let uid = job.map_or_else(|| uid("u1"), |job| job.metadata.uid.clone());
+                CallOutcome::Created(uid)
+            }
+            Some(Action::ReadJob) => CallOutcome::Found,
+            Some(Action::DeleteJob { .. }) => CallOutcome::Deleted { is_first: true },
+            Some(Action::ForceDeletePod { .. } | Action::LabelPod { .. }) | None => {
+                CallOutcome::Done
+            }
+        };
+        self.ends(outcome)
     }
 
     pub(crate) fn fails(&mut self, error: Error) -> Vec<String> {
-        self.ends(Outcome::Failed(error))
+        self.ends(CallOutcome::Failed(error))
     }
 
-    /// The cache of scim/n1 has changed.
+    /// The cache shows something else of scim/n1.
     pub(crate) fn changed(&mut self) -> Vec<String> {
-        self.step(Input::Changed(vec![n1()]))
+        let mut changes: Vec<CacheChange> = self
+            .world
+            .gone
+            .drain(..)
+            .map(|uid| CacheChange {
+                key: n1(),
+                gone: Some(uid),
+            })
+            .collect();
+        if changes.is_empty() {
+            changes.push(CacheChange {
+                key: n1(),
+                gone: None,
+            });
+        }
+        self.step(Input::Changed(changes))
+    }
+
+    /// The Jobs that the cache has no longer, which the coordinator does not learn now.
+    pub(crate) fn take_gone(&mut self) -> Vec<Uid> {
+        std::mem::take(&mut self.world.gone)
+    }
+
+    /// The coordinator learns that the cache has this Job of scim/n1 no longer.
+    pub(crate) fn job_gone(&mut self, uid: &Uid) -> Vec<String> {
+        self.step(Input::Changed(vec![CacheChange {
+            key: n1(),
+            gone: Some(uid.clone()),
+        }]))
     }
 
     /// Time passes, and the coordinator is woken whenever it wants to be.
     pub(crate) fn pass(&mut self, secs: f64) -> Vec<String> {
         let end = self.world.instant() + Duration::from_secs_f64(secs);
-        let mut out = Vec::new();
+        let mut lines = Vec::new();
         while let Some(at) = self.coordinator.next_wake().filter(|at| *at <= end) {
             self.world
                 .pass(at.saturating_duration_since(self.world.instant()));
-            self.coordinator.tick(&self.world.now(), &mut out);
+            lines.extend(self.tick());
             self.wakes += 1;
             assert!(
                 self.coordinator.next_wake().is_none_or(|next| next > at),
@@ -426,151 +544,24 @@ impl Fixture {
         }
         let rest = end.saturating_duration_since(self.world.instant());
         self.world.pass(rest);
-        out.iter().map(line).collect()
+        lines
     }
 
-    /// Nobody waits and nothing is in work.
+    /// The coordinator looks at the time.
+    pub(crate) fn tick(&mut self) -> Vec<String> {
+        let mut out = Vec::new();
+        self.coordinator.tick(&self.world.context(), &mut out);
+        self.take(out)
+    }
+
+    /// The lifecycle events since the last time, as lines.
+    pub(crate) fn reported(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.events)
+    }
+
+    /// No request waits.
     #[track_caller]
-    pub(crate) fn check_empty(&self) {
+    pub(crate) fn check_idle(&self) {
         assert_eq!(self.coordinator.waiting(), 0, "{:?}", self.coordinator);
-        assert_eq!(self.coordinator.next_wake(), None, "{:?}", self.coordinator);
-    }
-}
-
-pub(crate) fn token(n: u64) -> RequestHandle {
-    RequestHandle {
-        io: 0,
-        slot: 0,
-        serial: n,
-    }
-}
-
-/// An effect as a line: `call …` or `<number of the request>: …`.
-pub(crate) fn line(effect: &Effect) -> String {
-    match effect {
-        Effect::Call(call) => match &call.operation {
-            Operation::Create { manifest, by } => {
-                let who = &by.who;
-                let annotations = &manifest["metadata"]["annotations"];
-                match annotations["config-controller.semafor.ch/failures"].as_str() {
-                    Some(failures) => format!("call create for {who} after {failures}"),
-                    None => format!("call create for {who}"),
-                }
-            }
-            Operation::Read => "call read".into(),
-            Operation::Delete { uid, cause } => match cause {
-                Cause::Asked(by) => format!("call delete {uid} for {}", by.who),
-                Cause::Ended => format!("call replace {uid}"),
-                Cause::Stuck => format!("call force {uid}"),
-            },
-            Operation::Remove {
-                pod, is_kept: true, ..
-            } => format!("call remove {pod}, which is kept"),
-            Operation::Remove { pod, .. } => format!("call remove {pod}"),
-            Operation::Label { pod, .. } => format!("call label {pod}"),
-        },
-        Effect::Answer(token, answer) => format!("{}: {}", token.serial, answer_line(answer)),
-    }
-}
-
-fn answer_line(answer: &Answer) -> String {
-    match answer {
-        Answer::Ready(ready) => format!("ready {}", ready.ip),
-        Answer::Progress(progress) => {
-            format!("{} {}", progress.legacy_word(), progress.finding.reason)
-        }
-        Answer::Done => "done".into(),
-        Answer::Reviewed(result) => format!("reviewed {result:?}"),
-        Answer::Failed(error) => {
-            let name = format!("{error:?}");
-            let end = name.find(|c: char| !c.is_alphanumeric());
-            name[..end.unwrap_or(name.len())].to_owned()
-        }
-    }
-}
-
-/// The API server has answered so.
-pub(crate) fn answered(verb: Verb, code: u16, reason: &str, details: Value) -> Error {
-    let body = json!({"reason": reason, "message": "says the API server", "details": details});
-    failed(
-        verb,
-        Failure::Status {
-            status: Box::new(Status::from_body(code, body.to_string().as_bytes())),
-            retry_after: None,
-        },
-    )
-}
-
-pub(crate) fn failed(verb: Verb, failure: Failure) -> Error {
-    Error {
-        verb,
-        resource: "jobs",
-        name: None,
-        failure,
-    }
-}
-
-pub(crate) fn exists() -> Error {
-    answered(Verb::Create, 409, "AlreadyExists", Value::Null)
-}
-
-pub(crate) fn conflict(verb: Verb) -> Error {
-    answered(verb, 409, "Conflict", Value::Null)
-}
-
-pub(crate) fn not_found(verb: Verb) -> Error {
-    answered(verb, 404, "NotFound", Value::Null)
-}
-
-pub(crate) fn unavailable(verb: Verb) -> Error {
-    answered(verb, 503, "ServiceUnavailable", Value::Null)
-}
-
-pub(crate) fn throttled(secs: u64) -> Error {
-    answered(
-        Verb::Create,
-        429,
-        "TooManyRequests",
-        json!({"retryAfterSeconds": secs}),
-    )
-}
-
-/// A right of ours is missing.
-pub(crate) fn no_right(verb: Verb) -> Error {
-    answered(verb, 403, "Forbidden", json!({"kind": "jobs"}))
-}
-
-pub(crate) fn refused() -> Error {
-    answered(
-        Verb::Create,
-        403,
-        "Forbidden",
-        json!({"kind": "jobs", "name": "scim-n1"}),
-    )
-}
-
-pub(crate) fn invalid(verb: Verb) -> Error {
-    answered(verb, 422, "Invalid", json!({"kind": "jobs", "name": "x"}))
-}
-
-pub(crate) fn lost(verb: Verb) -> Error {
-    failed(verb, Failure::Lost("reset".into()))
-}
-
-pub(crate) fn no_connection(verb: Verb) -> Error {
-    failed(verb, Failure::Connect("refused".into()))
-}
-
-/// The UID from a text, for those who need none else.
-pub(crate) fn uid(text: &str) -> Uid {
-    text.into()
-}
-
-/// Who asks, by a request without a name.
-pub(crate) fn origin(who: &str) -> Origin {
-    Origin {
-        trace: None,
-        who: who.into(),
-        request: RequestId::default(),
     }
 }

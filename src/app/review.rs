@@ -2,12 +2,14 @@
 //!
 //! Threads of its own make the API calls, so that many unknown tokens never delay starts and stops,
 //! and no I/O thread waits: a request with an unknown token is parked until it is answered with
-//! [`Answer::Reviewed`]. The cache and the waiters are in `memory` (pure). Whether the user may call
+//! [`Response::TokenReviewed`]. The cache and the waiters are in `memory` (pure). Whether the user may call
 //! is not decided here.
 
 mod memory;
 
-use super::{Answer, AnswerSink, Bound, Error, RequestHandle};
+use super::error::{Bound, Error};
+use super::request::{Response, ResponseSink, TokenStatus};
+use super::request_handle::RequestHandle;
 use crate::clock::Clock;
 use crate::kube::{self, Class, Client};
 use crate::threads::{self, OnDeath};
@@ -64,15 +66,6 @@ impl fmt::Debug for Bearer {
     }
 }
 
-/// What Kubernetes reports about a token.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum TokenStatus {
-    /// It belongs to this user.
-    User(Arc<str>),
-    /// It is invalid, has expired, or is for another audience.
-    Unknown,
-}
-
 /// The token reviews of a service; clones share them. The threads end with the last clone.
 #[derive(Clone, Debug)]
 pub struct Reviews {
@@ -84,7 +77,7 @@ pub struct Reviews {
 struct Shared {
     memory: Mutex<Memory>,
     clock: Arc<dyn Clock>,
-    sink: Arc<dyn AnswerSink>,
+    sink: Arc<dyn ResponseSink>,
     /// Whether the last call failed, so that a failure is logged once.
     failing: AtomicBool,
 }
@@ -96,7 +89,7 @@ impl Reviews {
     /// When a thread cannot be started.
     pub fn start(
         client: &Client,
-        sink: Arc<dyn AnswerSink>,
+        sink: Arc<dyn ResponseSink>,
         clock: Arc<dyn Clock>,
         on_death: &OnDeath,
     ) -> std::io::Result<Self> {
@@ -199,7 +192,8 @@ impl Shared {
 
     fn answer(&self, waiting: Vec<RequestHandle>, result: &Result<TokenStatus, Error>) {
         for handle in waiting {
-            self.sink.answer(handle, Answer::Reviewed(result.clone()));
+            self.sink
+                .respond(handle, Response::TokenReviewed(result.clone()));
         }
     }
 

@@ -14,8 +14,8 @@ use super::problem::{Problem, Shape};
 use super::router::{self, Routed};
 use super::server::{Handled, Handler, Resumed};
 use super::{origin, traced};
-use crate::app::review::{Bearer, TokenStatus};
-use crate::app::{Answer, AnswerSink, Error, RequestHandle};
+use crate::app::review::Bearer;
+use crate::app::{self, Error, RequestHandle, ResponseSink, TokenStatus};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::traces::{RequestSpan, Traces};
@@ -90,14 +90,14 @@ struct PendingAuthentication {
     bearer: Bearer,
 }
 
-impl AnswerSink for super::mailbox::Mailboxes<Answer> {
-    fn answer(&self, token: RequestHandle, answer: Answer) {
-        Self::answer(self, token, answer);
+impl ResponseSink for super::mailbox::Mailboxes<app::Response> {
+    fn respond(&self, handle: RequestHandle, response: app::Response) {
+        Self::answer(self, handle, response);
     }
 }
 
 impl Handler for Dispatcher {
-    type Answer = Answer;
+    type Answer = app::Response;
     /// In a box, since each connection has room for one, and few wait.
     type Pending = Box<Waiting>;
 
@@ -135,13 +135,13 @@ impl Handler for Dispatcher {
         }
     }
 
-    fn resume(&self, waiting: Box<Waiting>, answer: Answer) -> Resumed<Self::Pending> {
+    fn resume(&self, waiting: Box<Waiting>, answer: app::Response) -> Resumed<Self::Pending> {
         let Waiting {
             mut exchange,
             what_for,
         } = *waiting;
         let handled = match (what_for, answer) {
-            (WaitingFor::Review(pending), Answer::Reviewed(result)) => {
+            (WaitingFor::Review(pending), app::Response::TokenReviewed(result)) => {
                 self.reviewed(&mut exchange, *pending, result)
             }
             // The app answers only those who have passed their review.

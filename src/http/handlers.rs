@@ -14,8 +14,8 @@ use super::auth::Caller;
 use super::message::{Body, Refusal, Request, Response};
 use super::server::Handled;
 use super::{body, openapi, prefer, timing};
-use crate::app::flight::Intent;
-use crate::app::{Answer, App, Asked, Error, Origin, RequestHandle};
+use crate::app::timings::Timings;
+use crate::app::{self, App, Error, InstanceRequest, Intent, Origin, RequestHandle};
 use crate::health::{self, HealthSource};
 use crate::metrics::{self, Scrape};
 use crate::model::labels::MetaChange;
@@ -54,14 +54,14 @@ pub(super) type Outcome = Result<Handled<Pending>, Error>;
 /// What a handler keeps of a request that waits for the app, to make its response.
 #[derive(Debug)]
 pub(super) enum Pending {
-    /// A GET of this instance.
-    Ensure(InstanceKey),
+    /// A GET of an instance.
+    Ensure,
     /// A PATCH.
     Label,
     /// A DELETE.
     Stop,
     /// A start by the older route.
-    Create(InstanceKey),
+    Create,
     /// A stop by the older route, of whatever has this name or session.
     Release(String),
 }
@@ -87,35 +87,37 @@ impl Api {
         &self.app
     }
 
-    /// The response to a request that waited, from the answer of the app; `failed` makes one from
-    /// an error.
+    /// The HTTP response to a request that waited, from that of the app; `failed` makes one from an
+    /// error.
     pub(super) fn resume(
         &self,
         pending: Pending,
-        answer: Answer,
+        response: app::Response,
         failed: impl FnOnce(Error) -> Response,
     ) -> Response {
-        match (pending, answer) {
-            (Pending::Create(key), answer) => {
-                self.timed(&key, legacy::created(answer).unwrap_or_else(failed))
+        use app::Response::{Done, Failed, Progress, Ready, TokenReviewed};
+        match (pending, response) {
+            (Pending::Create, response) => {
+                let timings = match &response {
+                    Ready { timings, .. } | Progress { timings, .. } => timings.clone(),
+                    Done | Failed(_) | TokenReviewed(_) => None,
+                };
+                let created = legacy::created(response).unwrap_or_else(failed);
+                self.timed(timings.as_ref(), created)
             }
-            (Pending::Ensure(key), Answer::Ready(ready)) => {
-                self.timed(&key, answers::ready(&ready))
+            (Pending::Stop, Progress { progress, .. }) => answers::stopping(&progress),
+            (_, Ready { ready, timings }) => self.timed(timings.as_ref(), answers::ready(&ready)),
+            (_, Progress { progress, timings }) => {
+                self.timed(timings.as_ref(), answers::progress(&progress))
             }
-            (Pending::Ensure(key), Answer::Progress(progress)) => {
-                self.timed(&key, answers::progress(&progress))
-            }
-            (Pending::Stop, Answer::Progress(progress)) => answers::stopping(&progress),
-            (_, Answer::Ready(ready)) => self.aged(answers::ready(&ready)),
-            (_, Answer::Progress(progress)) => self.aged(answers::progress(&progress)),
-            (_, Answer::Done) => Response::json(200, r#"{"status":"Success"}"#),
+            (_, Done) => Response::json(200, r#"{"status":"Success"}"#),
             // It was found, and was gone before it could be stopped.
-            (Pending::Release(name), Answer::Failed(Error::NoInstance(_))) => {
+            (Pending::Release(name), Failed(Error::NoInstance(_))) => {
                 failed(Error::NoSession(name.into()))
             }
-            (_, Answer::Failed(error)) => failed(error),
-            // Only a request that waits for its review is answered with one.
-            (_, Answer::Reviewed(_)) => failed(Error::Internal),
+            (_, Failed(error)) => failed(error),
+            // Only a request that waits for its review gets one.
+            (_, TokenReviewed(_)) => failed(Error::Internal),
         }
     }
 
@@ -145,15 +147,14 @@ impl Api {
         } else {
             Intent::Find
         };
-        let asked = call.asked(key.clone());
-        call.park(Pending::Ensure(key), || {
-            self.app.ensure(asked, variables, intent)
+        call.park(Pending::Ensure, || {
+            self.app.ensure(call.about(key), variables, intent)
         })
     }
 
     /// `DELETE /app/{type}/{name}`
     pub(super) fn stop(&self, call: &Call<'_>, key: InstanceKey) -> Outcome {
-        call.park(Pending::Stop, || self.app.stop(call.asked(key)))
+        call.park(Pending::Stop, || self.app.stop(call.about(key)))
     }
 
     /// `PATCH /app/{type}/{name}`
@@ -167,7 +168,7 @@ impl Api {
             }
         };
         let change = MetaChange::from_body(&object)?;
-        call.park(Pending::Label, || self.app.label(call.asked(key), change))
+        call.park(Pending::Label, || self.app.label(call.about(key), change))
     }
 
     /// `GET /info`
@@ -206,10 +207,10 @@ impl Api {
     }
 
     /// Adds `Server-Timing` with the phases of the start that a response waited for.
-    fn timed(&self, key: &InstanceKey, response: Response) -> Response {
+    fn timed(&self, timings: Option<&Timings>, response: Response) -> Response {
         let response = self.aged(response);
-        match self.app.timings(key) {
-            Some(timings) => response.header("server-timing", timing::server_timing(&timings)),
+        match timings {
+            Some(timings) => response.header("server-timing", timing::server_timing(timings)),
             None => response,
         }
     }
@@ -241,15 +242,15 @@ impl Call<'_> {
         Ok(Handled::Parked(pending))
     }
 
-    /// The request to the app.
-    fn asked(&self, key: InstanceKey) -> Asked {
+    /// This request, about that instance.
+    fn about(&self, key: InstanceKey) -> InstanceRequest {
         let by = Origin {
             who: self.caller.shown(self.request.peer),
             request: self.request.id.clone(),
             trace: self.request.trace.clone(),
         };
-        Asked {
-            token: self.handle,
+        InstanceRequest {
+            handle: self.handle,
             key,
             by,
             wait: prefer::wait(&self.request.headers),

@@ -2,7 +2,7 @@
 //!
 //! Pure. The header's names are shorter than those of the phases; only this file maps them.
 
-use crate::app::timeline::Timings;
+use crate::app::timings::Timings;
 use crate::model::status::Phase;
 
 /// The header's value: `admit;dur=12, create;dur=40, …`, in milliseconds.
@@ -33,25 +33,25 @@ fn name(phase: Phase) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::app::timeline::Timeline;
+    use crate::app::timings::PhaseClock;
     use std::time::{Duration, Instant};
 
     #[test]
     fn each_phase_is_a_metric_in_milliseconds() {
         let begun = Instant::now();
         let at = |ms| begun + Duration::from_millis(ms);
-        let mut timeline = Timeline::new(begun, at(12));
-        let told = |timeline: &Timeline, now| server_timing(&timeline.timings(now));
-        assert_eq!(told(&timeline, at(20)), "admit;dur=12, create;dur=8");
-        timeline.see(Phase::Scheduling, false, at(20));
-        timeline.see(Phase::Pulling, false, at(1520));
+        let mut clock = PhaseClock::new(begun, at(12));
+        let told = |clock: &PhaseClock, now| server_timing(&clock.timings(now));
+        assert_eq!(told(&clock, at(20)), "admit;dur=12, create;dur=8");
+        clock.observe(Phase::Scheduling, false, at(20));
+        clock.observe(Phase::Pulling, false, at(1520));
         assert_eq!(
-            told(&timeline, at(1521)),
+            told(&clock, at(1521)),
             "admit;dur=12, create;dur=8, schedule;dur=1500, mount;dur=0, pull;dur=1"
         );
-        timeline.see(Phase::Readying, true, at(60_000));
+        clock.observe(Phase::Readying, true, at(60_000));
         assert_eq!(
-            told(&timeline, at(70_000)),
+            told(&clock, at(70_000)),
             "admit;dur=12, create;dur=8, schedule;dur=1500, mount;dur=0, pull;dur=58480, \
              init;dur=0, start;dur=0, ready;dur=0"
         );

@@ -4,9 +4,11 @@
 
 use super::{Ending, Error, on_death};
 use crate::app::cache::Cache;
-use crate::app::coordinator::Input;
-use crate::app::engine::{self, Catalogs, Inbox};
+use crate::app::coordinator::{CacheChange, Input};
+use crate::app::engine;
 use crate::app::events;
+use crate::app::inbox::Inbox;
+use crate::app::shared_catalog::SharedCatalog;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::kube::Client;
@@ -63,7 +65,7 @@ impl Reflecting<'_> {
     pub(super) fn start(
         &self,
         stores: Stores,
-        catalogs: &Arc<Catalogs>,
+        catalogs: &Arc<SharedCatalog>,
         inbox: &Inbox,
         cache: &Cache,
     ) -> Result<Vec<ReflectorHandle>, Error> {
@@ -79,14 +81,14 @@ impl Reflecting<'_> {
             // Jobs of 2.7.1 carry our labels on their pod template only: no selector finds them.
             spawn(self.reflector(stores.jobs, self.scope(""), move |changes| {
                 events::jobs_past(changes).for_each(|uid| jobs_said.forget(uid));
-                of_jobs.tell(Input::Changed(engine::keys_of_jobs(changes)));
+                of_jobs.send(Input::Changed(engine::changes_of_jobs(changes)));
             }))?,
             spawn(self.reflector(
                 stores.pods,
                 self.scope(labels::INSTANCE_NAME),
                 move |changes| {
                     events::pods_past(changes).for_each(|uid| pods_said.forget(uid));
-                    of_pods.tell(Input::Changed(engine::keys_of_pods(changes)));
+                    of_pods.send(Input::Changed(engine::changes_of_pods(changes)));
                 },
             ))?,
             spawn(self.of_events(stores.events, inbox, cache))?,
@@ -110,9 +112,10 @@ impl Reflecting<'_> {
             poll: WATCH_AGAIN,
             loss: Some("messages say less about why a pod is rejected, not mounted or not ready"),
             ..self.reflector(writer, scope, move |changes| {
-                let keys = events::keys_of_events(changes, &cache);
-                if !keys.is_empty() {
-                    inbox.tell(Input::Changed(keys));
+                let keys = events::keys_of_events(changes, &cache).into_iter();
+                let changes: Vec<_> = keys.map(|key| CacheChange { key, gone: None }).collect();
+                if !changes.is_empty() {
+                    inbox.send(Input::Changed(changes));
                 }
             })
         }

@@ -7,9 +7,10 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant, SystemTime};
 
-use config_controller::app::cache::{Cache, Observed};
+use config_controller::app::cache::{Cache, Lookup};
+use config_controller::app::catalog::Catalog;
+use config_controller::app::coordinator::{Context, Memory};
 use config_controller::app::events::{jobs_past, pods_past};
-use config_controller::app::history::History;
 use config_controller::kube::types::{ConfigMap, Event, Job, Pod, Resource};
 use config_controller::model::job::JobSettings;
 use config_controller::model::names::{AppType, InstanceKey, InstanceName};
@@ -26,7 +27,8 @@ struct Watcher {
     pods: Writer<Pod>,
     events: EventWriter,
     cache: Cache,
-    history: History,
+    memory: Memory,
+    heard: Instant,
 }
 
 impl Watcher {
@@ -44,7 +46,8 @@ impl Watcher {
             pods,
             events,
             cache,
-            history: History::default(),
+            memory: Memory::default(),
+            heard: Instant::now(),
         }
     }
 
@@ -70,14 +73,22 @@ impl Watcher {
 
     /// The status computed from everything up to that time.
     fn line(&mut self, key: &InstanceKey, wall: SystemTime) -> String {
-        let seen = self.cache.see(key);
+        let seen = self.cache.lookup(key);
         let settings = JobSettings::default();
-        let Observed::Instance(mut instance) = seen else {
-            self.history.note(key, None, &settings, wall);
+        let catalog = Catalog::default();
+        let context = Context {
+            // No recording lasts as long as something is remembered.
+            now: self.heard,
+            wall,
+            cache: &self.cache,
+            catalog: &catalog,
+        };
+        let Lookup::Instance(mut instance) = seen else {
+            self.memory.note(None, &settings, &context);
             return "absent".to_owned();
         };
-        self.history.note(key, Some(&instance), &settings, wall);
-        self.history.recall(key, &mut instance);
+        self.memory.note(Some(&instance), &settings, &context);
+        self.memory.recall(&mut instance);
         line(&instance.status)
     }
 }

@@ -293,7 +293,10 @@ fn tells_of_the_start_of_slow(sandbox: &mut Sandbox) {
         };
         rest = &rest[at..];
     }
-    assert!(said.contains("service: started slow/bob"), "{said}");
+    assert!(
+        said.contains("service: created Job slow-bob for slow/bob"),
+        "{said}"
+    );
 }
 
 #[test]

@@ -14,18 +14,18 @@ fn entries(world: &World) -> Vec<(String, Option<String>, bool, Option<i64>)> {
 #[test]
 fn what_there_is_under_a_key() {
     let mut world = World::new();
-    assert!(matches!(world.cache.see(&n1()), Observed::Absent));
+    assert!(matches!(world.cache.lookup(&n1()), Lookup::Absent));
     world.job("u1", json!({}));
-    assert!(matches!(world.cache.see(&n1()), Observed::Instance(_)));
+    assert!(matches!(world.cache.lookup(&n1()), Lookup::Instance(_)));
     // scim/n1-x and scim-n1/x share a Job name.
     world.job_of(&key("scim-n1", "x"), "u2", json!({}));
     assert!(matches!(
-        world.cache.see(&key("scim", "n1-x")),
-        Observed::NameConflict
+        world.cache.lookup(&key("scim", "n1-x")),
+        Lookup::NameConflict
     ));
     assert!(matches!(
-        world.cache.see(&key("scim-n1", "x")),
-        Observed::Instance(_)
+        world.cache.lookup(&key("scim-n1", "x")),
+        Lookup::Instance(_)
     ));
 }
 
@@ -79,7 +79,7 @@ fn raw_names_come_from_annotations() {
     let mut world = World::new();
     let key = key("scim", "Bob@x.ch");
     world.job_of(&key, "u1", json!({}));
-    assert!(matches!(world.cache.see(&key), Observed::Instance(_)));
+    assert!(matches!(world.cache.lookup(&key), Lookup::Instance(_)));
     assert_eq!(entries(&world), [("Bob@x.ch".into(), None, false, None)]);
 }
 
@@ -131,7 +131,7 @@ fn a_job_made_by_hand_under_another_name_is_no_instance() {
     let mut world = World::new();
     world.job("u1", json!({"metadata": {"name": "by-hand"}}));
     assert_eq!(entries(&world), []);
-    assert!(matches!(world.cache.see(&n1()), Observed::Absent));
+    assert!(matches!(world.cache.lookup(&n1()), Lookup::Absent));
 }
 
 #[test]
@@ -147,7 +147,7 @@ fn a_job_without_a_name_label_is_nobodys() {
     }
     let event = crate::kube::watch::StoreEvent::Apply(decode(&job));
     drop(world.jobs.apply(event));
-    assert!(matches!(world.cache.see(&n1()), Observed::NameConflict));
+    assert!(matches!(world.cache.lookup(&n1()), Lookup::NameConflict));
     assert_eq!(entries(&world), []);
 }
 

@@ -1,14 +1,42 @@
-//! Bounds, tokens and wake-ups of the coordinator; what it decides is told in the tests of `flight`.
+//! Bounds, handles and wake-ups of the coordinator; what it decides for one name stands in the files below.
 
+mod calls;
+mod ends;
+mod intents;
+mod lifecycle;
+mod overdue;
 mod random;
+mod stops;
+mod stories;
 
 use super::*;
-use crate::app::fixture::{Fixture, ROOMY, key, n1, token};
+use crate::app::api_call::CallOutcome;
+use crate::app::cache::{Instance, Lookup};
+use crate::app::fixture::{Fixture, ROOMY, World, handle, key, n1};
 use crate::kube::error::Verb;
+use crate::model::job::JobSettings;
 use serde_json::json;
 use std::time::Duration;
 
 const NOTHING: [&str; 0] = [];
+
+/// A fixture in which request 1 has begun a start and the Job `u1` is there.
+fn starting() -> Fixture {
+    let mut fixture = Fixture::new();
+    assert_eq!(fixture.get(1), ["call create for ann"]);
+    fixture.world.job("u1", json!({}));
+    assert_eq!(fixture.done(), NOTHING);
+    fixture
+}
+
+/// A fixture in which the Job `u1` has failed at T0 + `secs`, and everybody knows.
+fn failed_after(secs: f64) -> Fixture {
+    let mut fixture = Fixture::new();
+    fixture.pass(secs);
+    fixture.world.ended("u1", "Failed", json!({}));
+    fixture.changed();
+    fixture
+}
 
 #[test]
 fn so_many_may_wait_and_no_more() {
@@ -64,7 +92,7 @@ fn callers_that_hang_up_leave_no_more_work_than_is_allowed() {
     // A name that is in work already costs nothing more.
     assert_eq!(fixture.get(10), NOTHING);
     assert_eq!(
-        fixture.step(Input::Completed(key("scim", "n0"), Outcome::Done)),
+        fixture.ends_of(&key("scim", "n0"), CallOutcome::Created("u0".into())),
         NOTHING
     );
     assert_eq!(
@@ -89,7 +117,7 @@ fn callers_that_hang_up_while_a_job_goes_are_forgotten() {
         fixture.world.deleting("u1");
         assert_eq!(fixture.done(), NOTHING);
         fixture.hang_up(n);
-        fixture.check_empty();
+        fixture.check_idle();
     }
 }
 
@@ -100,7 +128,7 @@ fn unknown_tokens_names_and_answers_are_nothing() {
     assert_eq!(fixture.done(), NOTHING);
     assert_eq!(fixture.changed(), NOTHING);
     assert_eq!(fixture.step(Input::Changed(Vec::new())), NOTHING);
-    fixture.check_empty();
+    fixture.check_idle();
     fixture.get(1);
     fixture.hang_up(1);
     assert_eq!(fixture.hang_up(1), NOTHING);
@@ -120,12 +148,12 @@ fn after_the_end_nobody_waits() {
     assert_eq!(fixture.get(3), ["3: Draining"]);
     assert_eq!(fixture.stop(4), ["4: Draining"]);
     assert_eq!(fixture.label(5), ["5: Draining"]);
-    fixture.check_empty();
+    fixture.check_idle();
     assert_eq!(fixture.drain(), NOTHING);
 }
 
 #[test]
-fn the_desk_is_woken_for_the_first_deadline_only() {
+fn the_coordinator_is_woken_for_the_first_deadline_only() {
     let mut fixture = Fixture::new();
     let start = fixture.world.instant();
     fixture.get_of(1, &n1(), "", 30);
@@ -164,14 +192,150 @@ fn a_late_wake_answers_all_that_is_due() {
     for n in 0..5 {
         fixture.get_of(n, &key("scim", &format!("n{n}")), "", 1);
         let error = crate::app::fixture::unavailable(Verb::Create);
-        let completed = Input::Completed(key("scim", &format!("n{n}")), Outcome::Failed(error));
-        fixture.step(completed);
+        fixture.ends_of(&key("scim", &format!("n{n}")), CallOutcome::Failed(error));
     }
     fixture.world.pass(Duration::from_secs(100));
-    let mut out = Vec::new();
-    fixture.coordinator.tick(&fixture.world.now(), &mut out);
-    let answers = out.iter().filter(|e| matches!(e, Effect::Answer(..)));
-    assert_eq!(answers.count(), 5);
+    let lines = fixture.tick();
+    let responses = lines.iter().filter(|line| !line.starts_with("call"));
+    assert_eq!(responses.count(), 5, "{lines:?}");
     assert_eq!(fixture.coordinator.waiting(), 0);
-    assert!(!fixture.coordinator.tokens.contains_key(&token(0)));
+    assert!(!fixture.coordinator.waiting.contains_key(&handle(0)));
+}
+
+/// The memory of a name whose Job failed, and of which this is seen next.
+fn remembered(world: &World, then: Option<&Instance>) -> Memory {
+    let Lookup::Instance(failed) = world.cache.lookup(&n1()) else {
+        panic!("it is there");
+    };
+    let mut memory = Memory::default();
+    let settings = JobSettings::default();
+    memory.note(Some(&failed), &settings, &world.context());
+    memory.note(then, &settings, &world.context());
+    memory
+}
+
+/// Puts so many records into a coordinator, one after the other.
+fn remember(world: &mut World, count: usize, make: impl Fn(&World) -> Memory) -> Coordinator {
+    let mut coordinator = Coordinator::new(ROOMY);
+    for n in 0..count {
+        world.pass(Duration::from_nanos(1));
+        let record = Record {
+            memory: make(world),
+            ..Record::default()
+        };
+        coordinator.tally.add(record.tally());
+        coordinator
+            .records
+            .insert(key("scim", &n.to_string()), record);
+        coordinator.shed();
+    }
+    coordinator.check().unwrap();
+    coordinator
+}
+
+#[test]
+fn so_many_names_that_have_gone_are_remembered() {
+    let mut world = World::new();
+    world.ended("u1", "Failed", json!({}));
+    world.pass(Duration::from_secs(20));
+    let coordinator = remember(&mut world, GONE_MAX + 1, |world| remembered(world, None));
+    let knows = |n: usize| {
+        coordinator
+            .records
+            .contains_key(&key("scim", &n.to_string()))
+    };
+    assert_eq!(
+        coordinator.records.len(),
+        GONE_MAX + 1 - GONE_MAX / FORGOTTEN_AT_ONCE
+    );
+    assert_eq!((knows(0), knows(GONE_MAX)), (false, true));
+}
+
+#[test]
+fn so_many_termination_reports_are_kept() {
+    let mut world = World::new();
+    world.job("u1", json!({}));
+    let Lookup::Instance(without) = world.cache.lookup(&n1()) else {
+        panic!("it is there");
+    };
+    let failed = json!({"status": {"phase": "Failed", "containerStatuses": [
+        {"name": "app", "state": {"terminated": {"exitCode": 3}}},
+    ]}});
+    world.pod("u1", failed);
+    let mut coordinator = remember(&mut world, LOST_MAX + 1, |world| {
+        let mut memory = remembered(world, Some(&without));
+        assert!(memory.lost_at().is_some());
+        memory.forget_gone();
+        memory
+    });
+    let knows = |n: usize| {
+        let record = coordinator.records.get(&key("scim", &n.to_string()));
+        record.is_some_and(|record| record.memory.lost_at().is_some())
+    };
+    assert_eq!((knows(0), knows(LOST_MAX)), (false, true));
+    assert_eq!(
+        coordinator.tally.lost,
+        LOST_MAX + 1 - LOST_MAX / FORGOTTEN_AT_ONCE
+    );
+    // What is broken on purpose is found.
+    coordinator.tally.lost += 1;
+    assert!(coordinator.check().is_err());
+}
+
+/// Each invariant is broken once by hand: `check` says which.
+#[test]
+fn a_coordinator_that_is_broken_is_found_out() {
+    type Defect = fn(&mut Coordinator);
+    let broken: [(&str, Defect); 7] = [
+        ("its wake-up is not in the timer queue", |it| {
+            it.timers.clear();
+        }),
+        ("a timer belongs to no record", |it| {
+            let at = it.timers.first().unwrap().0;
+            it.timers.insert((at, key("scim", "n9")));
+        }),
+        ("a waiter is not on the list of those who wait", |it| {
+            it.waiting.clear();
+        }),
+        ("a request waits that is in no record", |it| {
+            it.waiting.insert(handle(9), n1());
+        }),
+        ("the counts are not those of the records", |it| {
+            it.tally.in_work += 1;
+        }),
+        ("a record has no reason to live", |it| {
+            it.records.insert(key("scim", "n9"), Record::default());
+        }),
+        ("nobody waits for a response", |it| {
+            let record = it.records.get_mut(&n1()).unwrap();
+            let operation = record.operation.as_mut().unwrap();
+            operation.waiters[0].handle = None;
+            it.waiting.clear();
+        }),
+    ];
+    for (sentence, break_it) in broken {
+        let mut fixture = Fixture::new();
+        fixture.get(1);
+        assert_eq!(fixture.coordinator.check(), Ok(()));
+        break_it(&mut fixture.coordinator);
+        let found = fixture.coordinator.check().unwrap_err();
+        assert!(found.contains(sentence), "{found} instead of {sentence}");
+    }
+}
+
+/// A replica that follows as many starts as it may creates Jobs all the same.
+#[test]
+fn so_many_starts_are_followed_and_no_more() {
+    let mut fixture = Fixture::new();
+    fixture.coordinator.tally.followed = FOLLOWED_MAX;
+    let mut out = Vec::new();
+    let context = fixture.world.context();
+    fixture
+        .coordinator
+        .advance(&n1(), &context, &mut out, |record, step| {
+            assert!(!step.may_follow);
+            record.advance(step);
+        });
+    fixture.coordinator.tally.followed = 0;
+    assert_eq!(fixture.coordinator.check(), Ok(()));
 }

@@ -1,6 +1,7 @@
 //! The cache of token statuses, and the requests that wait for reviews. Pure, and bounded.
 
-use super::{RequestHandle, TokenStatus};
+use crate::app::request::TokenStatus;
+use crate::app::request_handle::RequestHandle;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 

@@ -7,7 +7,8 @@
 use super::attempts::Attempts;
 use super::file::TokensFile;
 use super::{Access, Caller, Denied, Types, bearer};
-use crate::app::review::{Bearer, TokenStatus};
+use crate::app::TokenStatus;
+use crate::app::review::Bearer;
 use crate::clock::Clock;
 use crate::http::message::Request;
 use std::net::IpAddr;

@@ -4,8 +4,8 @@ mod bench;
 mod memory;
 
 use super::*;
-use crate::app::coordinator::{Input, Wish};
-use crate::app::fixture::{World, key, n1, ready_pod, t0, token};
+use crate::app::coordinator::{Input, Want};
+use crate::app::fixture::{World, handle, key, n1, ready_pod, t0};
 use crate::app::{Bound, Progress};
 use crate::health::{HealthInputs, ThreadHeartbeat};
 use crate::model::status::{Finding, Phase};
@@ -58,25 +58,25 @@ fn a_ready_instance_is_answered_on_the_spot() {
     bench.world.pod("u1", pod);
     let expected = r#"{"ip":"10.1.2.3","connected":"true","username":"bob"}"#;
     check(&bench.get("/app/scim/n1?utcOffset=120"), 200, expected);
-    assert!(bench.inbox.try_recv().is_err());
+    assert!(bench.inbox.take(1).is_empty());
 }
 
 #[test]
 fn a_start_is_handed_to_the_desk_with_its_variables_and_deadline() {
     let bench = Bench::new();
     let request = Request::new(Method::Get, "/app/scim/n1?utcOffset=120&X=a&X=b&E=&s=a+b&");
-    assert!(matches!(parked(bench.send(request)), Pending::Ensure(_)));
-    let (key, Wish::Ensure(ensure)) = bench.wish() else {
-        panic!("no start");
-    };
-    assert_eq!((key, ensure.token), (n1(), token(7)));
-    assert_eq!(&*ensure.by.who, "127.0.0.1");
-    let pairs: Vec<(&str, &str)> = ensure.variables.iter().collect();
+    assert!(matches!(parked(bench.send(request)), Pending::Ensure));
+    let waiter = bench.waiter();
+    assert_eq!((&waiter.key, waiter.handle), (&n1(), handle(7)));
+    assert_eq!(&*waiter.by.who, "127.0.0.1");
+    assert!(matches!(waiter.want, Want::Start(_)));
+    let variables = waiter.want.variables().unwrap();
+    let pairs: Vec<(&str, &str)> = variables.iter().collect();
     assert_eq!(
         pairs,
         [("utcOffset", "120"), ("X", "b"), ("E", ""), ("s", "a b")]
     );
-    assert_eq!(bench.seconds_from_now(ensure.deadline), 10);
+    assert_eq!(bench.seconds_from_now(waiter.deadline), 10);
 }
 
 #[test]
@@ -86,22 +86,18 @@ fn a_caller_may_wish_to_wait_longer_or_less() {
         let mut request = Request::new(Method::Get, "/app/scim/n1");
         request.headers.push("Prefer", wish.as_bytes());
         bench.send(request);
-        let (_, Wish::Ensure(ensure)) = bench.wish() else {
-            panic!("no start");
-        };
-        assert_eq!(bench.seconds_from_now(ensure.deadline), secs, "{wish}");
+        let deadline = bench.waiter().deadline;
+        assert_eq!(bench.seconds_from_now(deadline), secs, "{wish}");
     }
-    // A change is not cut short.
-    for (wish, secs) in [("wait=60", 60), ("wait=0", 10)] {
+    // That of a PATCH is for the pod; the change itself has a time of its own.
+    for (wish, secs) in [("wait=60", 60), ("wait=0", 0)] {
         let mut request = Request::new(Method::Patch, "/app/scim/n1");
         request.headers.push("Prefer", wish.as_bytes());
         request.headers.push("Content-Type", b"application/json");
         request.body = b"{}".to_vec();
         bench.send(request);
-        let (_, Wish::Label(label)) = bench.wish() else {
-            panic!("no label");
-        };
-        assert_eq!(bench.seconds_from_now(label.deadline), secs, "{wish}");
+        let deadline = bench.waiter().deadline;
+        assert_eq!(bench.seconds_from_now(deadline), secs, "{wish}");
     }
 }
 
@@ -109,12 +105,19 @@ fn a_caller_may_wish_to_wait_longer_or_less() {
 fn progress_has_the_word_of_the_original_first() {
     let bench = Bench::new();
     let mut finding = Finding::admitting();
-    let told = |finding: &Finding, is_verdict: bool| {
+    let told = |finding: &Finding, is_failure_report: bool| {
         let progress = Progress {
             finding: finding.clone(),
-            is_verdict,
+            is_failure_report,
         };
-        resumed(&bench, Pending::Ensure(n1()), Answer::Progress(progress))
+        resumed(
+            &bench,
+            Pending::Ensure,
+            app::Response::Progress {
+                progress,
+                timings: None,
+            },
+        )
     };
     check(
         &told(&finding, false),
@@ -137,10 +140,10 @@ fn progress_has_the_word_of_the_original_first() {
 #[test]
 fn answers_of_the_desk() {
     let bench = Bench::new();
-    let none = || Answer::Failed(Error::NoInstance(n1()));
+    let none = || app::Response::Failed(Error::NoInstance(n1()));
     for pending in [Pending::Label, Pending::Stop] {
         check(
-            &resumed(&bench, pending, Answer::Done),
+            &resumed(&bench, pending, app::Response::Done),
             200,
             r#"{"status":"Success"}"#,
         );
@@ -159,8 +162,8 @@ fn answers_of_the_desk() {
     }
     let stopped = resumed(
         &bench,
-        Pending::Ensure(n1()),
-        Answer::Failed(Error::Stopped),
+        Pending::Ensure,
+        app::Response::Failed(Error::Stopped),
     );
     check(
         &stopped,
@@ -202,7 +205,7 @@ fn errors_that_time_heals_say_when_to_ask_again() {
         (Error::NameTaken(n1()), 409, "name_taken", None),
         (Error::Internal, 500, "internal", None),
     ] {
-        let response = resumed(&bench, Pending::Ensure(n1()), Answer::Failed(error));
+        let response = resumed(&bench, Pending::Ensure, app::Response::Failed(error));
         assert_eq!(response.status, status, "{code}");
         assert_eq!(header(&response, "retry-after"), retry_after, "{code}");
         let body: Value = serde_json::from_slice(response.body.as_slice()).unwrap();
@@ -257,16 +260,16 @@ fn a_stop_and_a_label_are_handed_to_the_desk() {
     let bench = Bench::new();
     let delete = Request::new(Method::Delete, "/app/scim/n1");
     assert!(matches!(parked(bench.send(delete)), Pending::Stop));
-    assert!(matches!(bench.wish(), (_, Wish::Stop(_))));
+    assert!(matches!(bench.waiter().want, Want::Stop { until: None }));
     let handled = bench.patch(
         "application/json",
         r#"{"username":"bob","n":1,"b":true,"x":null}"#,
     );
     assert!(matches!(parked(handled), Pending::Label));
-    let (_, Wish::Label(label)) = bench.wish() else {
+    let Want::Label(change) = bench.waiter().want else {
         panic!("no label");
     };
-    let patch = label.change.merge_patch();
+    let patch = change.merge_patch();
     let labels = &patch["metadata"]["labels"];
     let expected = json!({
         "config-controller.semafor.ch/meta-b": "true",
@@ -275,10 +278,10 @@ fn a_stop_and_a_label_are_handed_to_the_desk() {
         "config-controller.semafor.ch/meta-x": null,
     });
     assert_eq!(*labels, expected);
-    bench.dispatcher.abandon(token(9));
+    bench.dispatcher.abandon(handle(9));
     assert!(matches!(
-        *bench.inbox.try_recv().unwrap(),
-        Input::Abandoned(left) if left == token(9)
+        bench.input(),
+        Input::Abandoned(left) if left == handle(9)
     ));
 }
 
@@ -324,7 +327,7 @@ fn bodies_that_cannot_be_labels() {
     for body in [r#"{"a":{}}"#, r#"{"a":[1]}"#, r#"{"":"x"}"#] {
         assert_eq!(reply(bench.patch(json, body)).status, 422);
     }
-    assert!(bench.inbox.try_recv().is_err());
+    assert!(bench.inbox.take(1).is_empty());
 }
 
 #[test]
@@ -344,7 +347,7 @@ fn names_and_queries_that_cannot_be() {
     let many: String = (0..300).map(|n| format!("v{n}=x&")).collect();
     let response = bench.get(&format!("/app/scim/n1?{many}"));
     assert_eq!(response.status, 422);
-    assert!(bench.inbox.try_recv().is_err());
+    assert!(bench.inbox.take(1).is_empty());
 }
 
 #[test]
@@ -436,12 +439,12 @@ fn after_the_drain_only_memory_answers() {
     bench.world.job("u1", json!({}));
     bench.world.ready("u1", "10.0.0.1");
     bench.dispatcher.api.app().drain(Instant::now());
-    assert!(matches!(*bench.inbox.try_recv().unwrap(), Input::Drain(_)));
+    assert!(matches!(bench.input(), Input::Drain(_)));
     check(&bench.get("/app/scim/n1"), 200, r#"{"ip":"10.0.0.1"}"#);
     check(
         &bench.get("/app/scim/n2"),
         503,
         r#"{"status":"error","msg":"this replica is shutting down; retry","code":"draining"}"#,
     );
-    assert!(bench.inbox.try_recv().is_err());
+    assert!(bench.inbox.take(1).is_empty());
 }

@@ -6,8 +6,7 @@
 
 use super::answers::add_finding;
 use super::{Api, Call, Outcome, Pending, reply};
-use crate::app::flight::Intent;
-use crate::app::{Answer, Asked, Error, Progress};
+use crate::app::{self, Error, InstanceRequest, Intent, Progress};
 use crate::http::body;
 use crate::http::message::Response;
 use crate::model::labels::SESSION_ID;
@@ -33,14 +32,15 @@ impl Api {
         };
         let key = InstanceKey::new(app_type, session).map_err(Error::BadName)?;
         if let Some(ready) = self.app.ready(&key)? {
-            return reply(self.aged(created(Answer::Ready(ready))?));
+            let timings = None;
+            return reply(self.aged(created(app::Response::Ready { ready, timings })?));
         }
-        let asked = Asked {
+        let request = InstanceRequest {
             wait: Some(CREATE_WAIT),
-            ..call.asked(key.clone())
+            ..call.about(key)
         };
-        call.park(Pending::Create(key), || {
-            self.app.ensure(asked, variables, Intent::StartOrStop)
+        call.park(Pending::Create, || {
+            self.app.ensure(request, variables, Intent::StartOrStop)
         })
     }
 
@@ -51,30 +51,31 @@ impl Api {
         let Some(key) = self.app.find(&name, may_use)? else {
             return Err(Error::NoSession(name.into()));
         };
-        let asked = Asked {
+        let request = InstanceRequest {
             wait: None,
-            ..call.asked(key)
+            ..call.about(key)
         };
-        call.park(Pending::Release(name), || self.app.stop(asked))
+        call.park(Pending::Release(name), || self.app.stop(request))
     }
 }
 
 /// The response of `/create` (contract 3.7, A13).
-pub(super) fn created(answer: Answer) -> Result<Response, Error> {
-    Ok(match answer {
-        Answer::Ready(ready) => {
+pub(super) fn created(response: app::Response) -> Result<Response, Error> {
+    use app::Response::{Done, Failed, Progress, Ready, TokenReviewed};
+    Ok(match response {
+        Ready { ready, .. } => {
             let body = json!({"hostname": ready.ip, "addr": ready.ip});
             Response::json(200, body.to_string())
         }
-        Answer::Progress(progress) if progress.is_verdict => start_failed(&progress),
+        Progress { progress, .. } if progress.is_failure_report => start_failed(&progress),
         // The app reports progress before CREATE_WAIT is over only when it shuts down.
-        Answer::Progress(_) => return Err(Error::Draining),
+        Progress { .. } => return Err(Error::Draining),
         // The instance was not ready in time and has been stopped, or never existed.
-        Answer::Done | Answer::Failed(Error::NoInstance(_)) => {
+        Done | Failed(Error::NoInstance(_)) => {
             Response::json(408, r#"{"status":"Could not provision app"}"#)
         }
-        Answer::Failed(error) => return Err(error),
-        Answer::Reviewed(_) => return Err(Error::Internal),
+        Failed(error) => return Err(error),
+        TokenReviewed(_) => return Err(Error::Internal),
     })
 }
 

@@ -3,8 +3,10 @@
 
 use std::time::{Duration, Instant};
 
-use config_controller::app::flight::Intent;
-use config_controller::app::{Answer, App, Asked, Error, Origin, RequestHandle};
+use config_controller::app::coordinator::WRITE_WAIT;
+use config_controller::app::{
+    App, Error, InstanceRequest, Intent, Origin, RequestHandle, Response,
+};
 use config_controller::clock::Clock;
 use config_controller::model::labels::MetaChange;
 use config_controller::model::template::Variables;
@@ -14,9 +16,6 @@ use super::promises::{self, Breach, Floors, Promise, check};
 use super::replica::WAITS;
 use super::truth::Pair;
 use super::world::{World, key_of};
-
-/// How long a start that was given up may take to be stopped.
-const GIVE_UP_TIME: Duration = Duration::from_secs(10);
 
 /// What a caller wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +35,11 @@ impl Wish {
     /// Whether it may start the instance.
     fn starts(self) -> bool {
         matches!(self, Self::Ensure | Self::EnsureOrStop)
+    }
+
+    /// Whether it is waited for as long as its call is under way, whatever its deadline.
+    pub(super) fn is_change(self) -> bool {
+        !matches!(self, Self::Ensure | Self::Find)
     }
 
     /// Whether it stops the instance, whatever happens.
@@ -64,9 +68,11 @@ impl World {
         let wait = wait.unwrap_or(WAITS.start_wait).min(WAITS.start_wait_max);
         match wish {
             Wish::Ensure | Wish::Find => wait,
-            Wish::EnsureOrStop => wait + GIVE_UP_TIME,
-            Wish::Stop => WAITS.start_wait,
-            Wish::StopAndWait | Wish::Label => wait.max(WAITS.start_wait),
+            // The stop of a start that was given up, and a change of a pod that was waited for,
+            // have a time of their own.
+            Wish::EnsureOrStop | Wish::Label => wait + WRITE_WAIT,
+            Wish::Stop => WRITE_WAIT,
+            Wish::StopAndWait => wait.max(WRITE_WAIT),
         }
     }
 
@@ -91,13 +97,13 @@ impl World {
         };
         self.serial += 1;
         let serial = self.serial;
-        let token = RequestHandle {
+        let handle = RequestHandle {
             io: 0,
             slot: 0,
             serial,
         };
-        let asked = Asked {
-            token,
+        let request = InstanceRequest {
+            handle,
             key: key_of(pair),
             by: Origin {
                 trace: None,
@@ -107,7 +113,7 @@ impl World {
             wait,
         };
         let floors = replica.floors();
-        let answered = hand_over(&replica.app, asked, wish);
+        let answered = hand_over(&replica.app, request, wish);
         let waiting = Waiting {
             pair: pair.clone(),
             replica: number,
@@ -129,7 +135,7 @@ impl World {
         self.reasons.push_back((self.time.now(), pair.clone()));
         self.waiting.insert(serial, waiting);
         if let Some(answer) = answered {
-            self.answered(token, &answer)?;
+            self.answered(handle, &answer)?;
         }
         Ok(true)
     }
@@ -170,9 +176,13 @@ impl World {
     }
 
     /// An answer reaches its caller, and is compared with what was.
-    pub(super) fn answered(&mut self, token: RequestHandle, answer: &Answer) -> Result<(), Breach> {
+    pub(super) fn answered(
+        &mut self,
+        handle: RequestHandle,
+        answer: &Response,
+    ) -> Result<(), Breach> {
         self.look()?;
-        let serial = token.serial;
+        let serial = handle.serial;
         if self.hung_up.remove(&serial).is_some() {
             return Ok(());
         }
@@ -188,25 +198,25 @@ impl World {
         let now_ms = self.server().model.cluster.clock().now_ms();
         let floors = waiting.floors;
         match answer {
-            Answer::Ready(ready) => {
+            Response::Ready { ready, .. } => {
                 promises::ready_is_true(line, ready.ip, floors)?;
                 self.deletion_is_remembered(&waiting, &ready.ip.to_string())?;
             }
-            Answer::Progress(progress) if progress.is_verdict => {
+            Response::Progress { progress, .. } if progress.is_failure_report => {
                 promises::verdict_is_true(line, &progress.finding, floors, now_ms)?;
             }
-            Answer::Failed(Error::Stopped) => promises::stopped_is_true(line, floors)?,
-            Answer::Failed(Error::NoInstance(_)) if waiting.wish.stops() => {
+            Response::Failed(Error::Stopped) => promises::stopped_is_true(line, floors)?,
+            Response::Failed(Error::NoInstance(_)) if waiting.wish.stops() => {
                 promises::stop_finds_nothing_only_if_so(line, waiting.asked)?;
                 self.stop_is_answered(&waiting);
             }
-            Answer::Done if waiting.wish.stops() => {
+            Response::Done if waiting.wish.stops() => {
                 let must_be_gone = waiting.wish == Wish::StopAndWait;
                 promises::stop_is_done(line, waiting.asked, must_be_gone)?;
                 self.stop_is_answered(&waiting);
             }
-            Answer::Failed(error) => self.error_is_fair(error)?,
-            Answer::Done | Answer::Progress(_) | Answer::Reviewed(_) => {}
+            Response::Failed(error) => self.error_is_fair(error)?,
+            Response::Done | Response::Progress { .. } | Response::TokenReviewed(_) => {}
         }
         Ok(())
     }
@@ -265,22 +275,28 @@ impl World {
 }
 
 /// Calls the service; what it answers at once, if anything.
-fn hand_over(app: &App, asked: Asked, wish: Wish) -> Option<Answer> {
-    let serial = asked.token.serial;
-    let ensure = |asked: Asked, intent| match app.ready(&asked.key) {
-        Ok(Some(ready)) => Some(Answer::Ready(ready)),
+fn hand_over(app: &App, request: InstanceRequest, wish: Wish) -> Option<Response> {
+    let serial = request.handle.serial;
+    let ensure = |request: InstanceRequest, intent| match app.ready(&request.key) {
+        Ok(Some(ready)) => Some(Response::Ready {
+            ready,
+            timings: None,
+        }),
         Ok(None) => {
-            let handed_over = app.ensure(asked, Variables::default(), intent);
-            handed_over.err().map(Answer::Failed)
+            let handed_over = app.ensure(request, Variables::default(), intent);
+            handed_over.err().map(Response::Failed)
         }
-        Err(error) => Some(Answer::Failed(error)),
+        Err(error) => Some(Response::Failed(error)),
     };
     match wish {
-        Wish::Ensure => ensure(asked, Intent::Start),
-        Wish::Find => ensure(asked, Intent::Find),
-        Wish::EnsureOrStop => ensure(asked, Intent::StartOrStop),
-        Wish::Stop | Wish::StopAndWait => app.stop(asked).err().map(Answer::Failed),
-        Wish::Label => app.label(asked, label_of(serial)).err().map(Answer::Failed),
+        Wish::Ensure => ensure(request, Intent::Start),
+        Wish::Find => ensure(request, Intent::Find),
+        Wish::EnsureOrStop => ensure(request, Intent::StartOrStop),
+        Wish::Stop | Wish::StopAndWait => app.stop(request).err().map(Response::Failed),
+        Wish::Label => app
+            .label(request, label_of(serial))
+            .err()
+            .map(Response::Failed),
     }
 }
 
@@ -296,16 +312,16 @@ fn label_of(serial: u64) -> MetaChange {
 }
 
 /// What a caller hears, in a word.
-fn word_of(answer: &Answer) -> String {
+fn word_of(answer: &Response) -> String {
     match answer {
-        Answer::Ready(_) => "ready".to_owned(),
-        Answer::Progress(progress) if progress.is_verdict => "app_error".to_owned(),
-        Answer::Progress(_) => "progress".to_owned(),
-        Answer::Done => "done".to_owned(),
-        Answer::Failed(error) => {
+        Response::Ready { .. } => "ready".to_owned(),
+        Response::Progress { progress, .. } if progress.is_failure_report => "app_error".to_owned(),
+        Response::Progress { .. } => "progress".to_owned(),
+        Response::Done => "done".to_owned(),
+        Response::Failed(error) => {
             let text = format!("{error:?}");
             text.split(['(', ' ']).next().unwrap_or("").to_owned()
         }
-        Answer::Reviewed(_) => "reviewed".to_owned(),
+        Response::TokenReviewed(_) => "reviewed".to_owned(),
     }
 }

@@ -39,6 +39,7 @@ pub(super) enum Promise {
     DeletionIsRemembered,
     CallHitsItsTarget,
     AnsweredOnce,
+    CoordinatorIsSound,
     AnsweredInTime,
     NobodyWaitsForWhatIsReady,
     CalmHasNoErrors,
@@ -89,6 +90,7 @@ impl Promise {
             Self::CallHitsItsTarget => {
                 "a call changes the object that it was decided for, and no other of that name"
             }
+            Self::CoordinatorIsSound => "the invariants of the coordinator and of the stores hold",
             Self::AnsweredOnce => "who waits is answered once, and nobody else is",
             Self::AnsweredInTime => "who waits is answered by the deadline",
             Self::NobodyWaitsForWhatIsReady => {

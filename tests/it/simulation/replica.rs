@@ -4,36 +4,36 @@
 //! the HTTP front and the loops of the threads. What each thread does in one go is one step here,
 //! and whatever can happen between two steps of different threads can happen between two of these.
 
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use config_controller::app::api_call::{Action, ApiCall};
 use config_controller::app::cache::Cache;
-use config_controller::app::coordinator::{Coordinator, Input, Limits, Now};
-use config_controller::app::engine::{self, Catalogs, Inbox, Inputs};
-use config_controller::app::executor::{Asked, Executor, Writers};
-use config_controller::app::flight::{Call, Effect, Operation};
-use config_controller::app::{Answer, App, Following, RequestHandle, Waits};
+use config_controller::app::coordinator::{Context, Coordinator, Effect, Input, Limits};
+use config_controller::app::engine;
+use config_controller::app::executor::{Called, Executor, Writers};
+use config_controller::app::inbox::{Inbox, Inputs};
+use config_controller::app::shared_catalog::SharedCatalog;
+use config_controller::app::{App, RequestHandle, Response, Waits};
 use config_controller::clock::Clock;
 use config_controller::kube::Client;
 use config_controller::kube::request::Scope;
 use config_controller::kube::transport::Transport;
 use config_controller::kube::types::{ConfigMap, Job, Pod, Resource, ResourceVersion, WatchEvent};
 use config_controller::kube::watch::{self, Next, POLL};
-use config_controller::metrics::Metrics;
 use config_controller::model::labels;
 use config_controller::model::names::InstanceKey;
 use config_controller::shutdown::Stop;
 use config_controller::store::reflector::Running;
 use config_controller::store::{OnChange, Reflector, Writer, events, store};
-use config_controller::traces::Traces;
 
 use super::dice::Time;
-use super::promises::Floors;
+use super::promises::{self, Breach, Floors, Promise};
 use super::server::{Link, Pipe, Server, lock};
 use crate::harness::{NAMESPACE, PREFIX};
 
 /// Inputs that fit into a replica's inbox; it is emptied long before.
-const INBOX_ROOM: usize = 1024;
+const INBOX_CAPACITY: usize = 1024;
 
 /// How long requests wait, as in the default settings.
 pub(super) const WAITS: Waits = Waits {
@@ -52,9 +52,11 @@ pub(super) struct Replica {
     /// The calls that are under way.
     pub(super) calls: Vec<UnderWay>,
     coordinator: Coordinator,
+    /// The first invariant that did not hold after a step.
+    broken: Option<String>,
     inbox: Inbox,
-    receiver: Inputs,
-    catalogs: Arc<Catalogs>,
+    inputs: Inputs,
+    catalog: Arc<SharedCatalog>,
     executor: Executor,
     time: Time,
 }
@@ -62,9 +64,9 @@ pub(super) struct Replica {
 /// A call on its way there or back.
 pub(super) enum UnderWay {
     /// The API server has not yet got it.
-    There(Call),
+    There(ApiCall),
     /// The API server has carried it out, or it has failed.
-    Back(InstanceKey, Box<Asked>),
+    Back(InstanceKey, Box<Called>),
 }
 
 impl UnderWay {
@@ -78,17 +80,17 @@ impl UnderWay {
 
     /// Whether it is going to create a Job of that name.
     pub(super) fn will_create(&self, key: &InstanceKey) -> bool {
-        matches!(self, Self::There(Call { key: of, operation: Operation::Create { .. }, .. }) if of == key)
+        matches!(self, Self::There(ApiCall { key: of, action: Action::CreateJob { .. }, .. }) if of == key)
     }
 }
 
 /// What came out of the coordinator.
 #[derive(Default)]
 pub(super) struct Out {
-    /// Answers, in the order of their tokens.
-    pub(super) answers: Vec<(RequestHandle, Answer)>,
+    /// Responses, in the order of their handles.
+    pub(super) responses: Vec<(RequestHandle, Response)>,
     /// Calls, in the order of their names.
-    pub(super) calls: Vec<Call>,
+    pub(super) calls: Vec<ApiCall>,
 }
 
 impl Replica {
@@ -98,8 +100,8 @@ impl Replica {
         let now = time.now();
         let link = Arc::new(Link::new(Arc::clone(server), time.clone()));
         let client = Client::new(Arc::clone(&link) as Arc<dyn Transport>, NAMESPACE);
-        let (inbox, receiver) = Inbox::with_room(INBOX_ROOM);
-        let catalogs = Arc::new(Catalogs::default());
+        let (inbox, inputs) = Inbox::with_capacity(INBOX_CAPACITY);
+        let catalog = Arc::new(SharedCatalog::default());
         let config_maps = store::new::<ConfigMap>(now).0;
         let (jobs, pods) = (store::new::<Job>(now).0, store::new::<Pod>(now).0);
         // As under a Role without the right to read Events.
@@ -121,64 +123,73 @@ impl Replica {
             link: &link,
             seed,
         };
-        let loops = making.loops(config_maps, jobs, pods, &catalogs, &inbox);
+        let loops = making.loops(config_maps, jobs, pods, &catalog, &inbox);
         Self {
             app: App::new(
                 cache.clone(),
-                Arc::clone(&catalogs),
+                Arc::clone(&catalog),
                 inbox.clone(),
                 WAITS,
                 Arc::clone(&clock),
                 None,
-                Following::default(),
             ),
             cache,
             loops,
             calls: Vec::new(),
             coordinator: Coordinator::new(limits),
+            broken: None,
             inbox,
-            receiver,
-            executor: Executor::new(
-                client,
-                writers,
-                metrics(),
-                Traces::default(),
-                Arc::clone(&catalogs),
-                clock,
-            ),
-            catalogs,
+            inputs,
+            executor: Executor::new(client, writers),
+            catalog,
             time: time.clone(),
         }
     }
 
     /// The coordinator's thread comes round: it takes what has come in, and looks at the time.
     pub(super) fn run_coordinator(&mut self) -> Out {
-        let catalog = self.catalogs.current();
-        let now = Now {
+        let catalog = self.catalog.current();
+        let context = Context {
             now: self.time.now(),
             wall: self.time.wall_now(),
             cache: &self.cache,
             catalog: &catalog,
         };
         let mut effects = Vec::new();
-        for input in self.receiver.try_iter() {
-            self.coordinator.step(*input, &now, &mut effects);
+        for input in self.inputs.take(INBOX_CAPACITY) {
+            self.coordinator.step(input, &context, &mut effects);
+            self.broken = self
+                .broken
+                .take()
+                .or_else(|| self.coordinator.check().err());
         }
-        self.coordinator.tick(&now, &mut effects);
+        self.coordinator.tick(&context, &mut effects);
         let mut out = Out::default();
         for effect in effects {
             match effect {
-                Effect::Answer(token, answer) => out.answers.push((token, answer)),
+                Effect::Respond(handle, response) => out.responses.push((handle, response)),
                 Effect::Call(call) => out.calls.push(*call),
+                Effect::Report(_) => {}
             }
         }
         // The order in which the coordinator goes through names is up to the hash of the day.
-        out.answers.sort_by_key(|(token, _)| *token);
+        out.responses.sort_by_key(|(handle, _)| *handle);
         out.calls.sort_by(|a, b| a.key.cmp(&b.key));
         out
     }
 
-    /// When the coordinator wants to come round.
+    /// Checks the invariants of the coordinator.
+    pub(super) fn check(&self) -> Result<(), Breach> {
+        let broken = self
+            .broken
+            .clone()
+            .or_else(|| self.coordinator.check().err());
+        promises::check(Promise::CoordinatorIsSound, broken.is_none(), || {
+            broken.unwrap_or_default()
+        })
+    }
+
+    /// When the coordinator wants to run.
     pub(super) fn next_wake(&self) -> Option<Instant> {
         self.coordinator.next_wake()
     }
@@ -194,8 +205,8 @@ impl Replica {
             return false;
         };
         let key = call.key.clone();
-        let asked = self.executor.ask(call.clone());
-        self.calls[at] = UnderWay::Back(key, Box::new(asked));
+        let called = self.executor.call(call.clone());
+        self.calls[at] = UnderWay::Back(key, Box::new(called));
         true
     }
 
@@ -204,11 +215,11 @@ impl Replica {
         if let UnderWay::There(_) = &self.calls[at] {
             return false;
         }
-        let UnderWay::Back(key, asked) = self.calls.swap_remove(at) else {
+        let UnderWay::Back(key, called) = self.calls.swap_remove(at) else {
             return false;
         };
-        let outcome = self.executor.apply(*asked);
-        self.inbox.tell(Input::Completed(key, outcome));
+        let completed = self.executor.apply(*called);
+        self.inbox.send(Input::Completed(key, completed));
         true
     }
 
@@ -228,12 +239,6 @@ impl Replica {
     }
 }
 
-/// Metrics are counted and not looked at here; one for all spares making them.
-fn metrics() -> Arc<Metrics> {
-    static METRICS: OnceLock<Arc<Metrics>> = OnceLock::new();
-    Arc::clone(METRICS.get_or_init(|| Arc::new(Metrics::new(1, &[]))))
-}
-
 struct Making<'a> {
     client: &'a Client,
     clock: &'a Arc<dyn Clock>,
@@ -248,10 +253,10 @@ impl Making<'_> {
         config_maps: Writer<ConfigMap>,
         jobs: Writer<Job>,
         pods: Writer<Pod>,
-        catalogs: &Arc<Catalogs>,
+        catalog: &Arc<SharedCatalog>,
         inbox: &Inbox,
     ) -> [Box<dyn Looping>; 3] {
-        let (read, known) = (Arc::clone(catalogs), config_maps.store());
+        let (read, known) = (Arc::clone(catalog), config_maps.store());
         let (of_jobs, of_pods) = (inbox.clone(), inbox.clone());
         [
             self.looping(
@@ -263,14 +268,14 @@ impl Making<'_> {
                 jobs,
                 "",
                 Box::new(move |changes| {
-                    of_jobs.tell(Input::Changed(engine::keys_of_jobs(changes)));
+                    of_jobs.send(Input::Changed(engine::changes_of_jobs(changes)));
                 }),
             ),
             self.looping(
                 pods,
                 labels::INSTANCE_NAME,
                 Box::new(move |changes| {
-                    of_pods.tell(Input::Changed(engine::keys_of_pods(changes)));
+                    of_pods.send(Input::Changed(engine::changes_of_pods(changes)));
                 }),
             ),
         ]

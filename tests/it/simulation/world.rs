@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use config_controller::app::RequestIds;
+use config_controller::app::api_call::Action;
 use config_controller::app::coordinator::Limits;
-use config_controller::app::flight::Operation;
 use config_controller::clock::Clock;
 use config_controller::model::names::{AppType, InstanceKey, InstanceName};
 use serde_json::{Value, json};
@@ -224,15 +224,15 @@ impl World {
             return Ok(false);
         };
         let out = replica.run_coordinator();
-        let happened = !out.answers.is_empty() || !out.calls.is_empty();
-        for (token, answer) in &out.answers {
-            self.answered(*token, answer)?;
+        let happened = !out.responses.is_empty() || !out.calls.is_empty();
+        for (handle, response) in &out.responses {
+            self.answered(*handle, response)?;
         }
         for call in out.calls {
             self.tell(|| {
                 format!(
                     "replica {number} calls: {} of {}",
-                    verb_of(&call.operation),
+                    verb_of(&call.action),
                     call.key
                 )
             });
@@ -242,12 +242,12 @@ impl World {
             }
         }
         self.hung_up.retain(|_, gone| gone.replica != number);
-        self.check_desk(number)?;
+        self.check_coordinator(number)?;
         Ok(happened)
     }
 
     /// What must hold of a coordinator that has taken all that came in.
-    fn check_desk(&self, number: usize) -> Result<(), Breach> {
+    fn check_coordinator(&self, number: usize) -> Result<(), Breach> {
         let Some(replica) = &self.replicas[number] else {
             return Ok(());
         };
@@ -261,7 +261,13 @@ impl World {
         check(Promise::Bounded, within, || {
             format!("{parked} wait, {} calls", replica.calls.len())
         })?;
-        promises::answered_in_time(mine().map(|w| w.deadline), self.time.now())?;
+        let is_calling = |waiting: &&Waiting| {
+            let key = key_of(&waiting.pair);
+            waiting.wish.is_change() && replica.calls.iter().any(|call| *call.key() == key)
+        };
+        let timed = mine().filter(|waiting| !is_calling(waiting));
+        promises::answered_in_time(timed.map(|w| w.deadline), self.time.now())?;
+        replica.check()?;
         for waiting in mine().filter(|w| matches!(w.wish, Wish::Ensure | Wish::Find)) {
             let is_ready = replica.cache.ready(&key_of(&waiting.pair)).is_some();
             check(Promise::NobodyWaitsForWhatIsReady, !is_ready, || {
@@ -277,7 +283,7 @@ impl World {
             return Ok(false);
         };
         let target = match &replica.calls[at] {
-            UnderWay::There(call) => target_of(&call.operation),
+            UnderWay::There(call) => target_of(&call.action),
             UnderWay::Back(..) => return Ok(false),
         };
         let before = lock(&self.server).model.cluster.revision();
@@ -322,10 +328,10 @@ impl World {
         )
     }
 
-    /// Time passes. Desks come round when they want to; reflectors at least every [`BREATH`].
+    /// Time passes. Coordinators run when they want to; reflectors at least every [`BREATH`].
     pub(super) fn pass(&mut self, duration: Duration) -> Result<(), Breach> {
         let end = self.time.now() + duration;
-        self.run_all_desks()?;
+        self.run_all_coordinators()?;
         if self.profile.is_calm {
             self.finish_calls()?;
         }
@@ -342,7 +348,7 @@ impl World {
                 breath += BREATH;
                 self.pump()?;
             }
-            self.run_all_desks()?;
+            self.run_all_coordinators()?;
             if self.profile.is_calm {
                 self.finish_calls()?;
             }
@@ -361,7 +367,7 @@ impl World {
         clock.advance(Duration::from_millis(u64::try_from(behind).unwrap_or(0)));
     }
 
-    pub(super) fn run_all_desks(&mut self) -> Result<bool, Breach> {
+    pub(super) fn run_all_coordinators(&mut self) -> Result<bool, Breach> {
         let mut happened = false;
         for number in 0..self.replicas.len() {
             happened |= self.run_coordinator(number)?;
@@ -416,7 +422,7 @@ impl World {
         let mut happened = false;
         loop {
             let mut more = self.pump()?;
-            more |= self.run_all_desks()?;
+            more |= self.run_all_coordinators()?;
             for number in 0..self.replicas.len() {
                 while self.replicas[number]
                     .as_ref()
@@ -470,12 +476,12 @@ pub(super) fn key_of(pair: &Pair) -> InstanceKey {
 }
 
 /// The UID of the object that a call is to change; `None` for a new one.
-fn target_of(operation: &Operation) -> Option<String> {
-    match operation {
-        Operation::Create { .. } | Operation::Read => None,
-        Operation::Delete { uid, .. }
-        | Operation::Remove { uid, .. }
-        | Operation::Label { uid, .. } => Some(uid.to_string()),
+fn target_of(action: &Action) -> Option<String> {
+    match action {
+        Action::CreateJob { .. } | Action::ReadJob => None,
+        Action::DeleteJob { uid, .. }
+        | Action::ForceDeletePod { uid, .. }
+        | Action::LabelPod { uid, .. } => Some(uid.to_string()),
     }
 }
 
@@ -485,13 +491,13 @@ pub(super) fn what(which: usize) -> &'static str {
 }
 
 /// What a call does, in a word, and to which Job.
-fn verb_of(operation: &Operation) -> String {
-    match operation {
-        Operation::Create { .. } => "create".to_owned(),
-        Operation::Read => "read".to_owned(),
-        Operation::Delete { uid, .. } => format!("delete {uid}"),
-        Operation::Remove { pod, .. } => format!("removal of pod {pod}"),
-        Operation::Label { pod, .. } => format!("label {pod}"),
+fn verb_of(action: &Action) -> String {
+    match action {
+        Action::CreateJob { .. } => "create".to_owned(),
+        Action::ReadJob => "read".to_owned(),
+        Action::DeleteJob { uid, .. } => format!("delete {uid}"),
+        Action::ForceDeletePod { pod, .. } => format!("force deletion of pod {pod}"),
+        Action::LabelPod { pod, .. } => format!("label {pod}"),
     }
 }
 

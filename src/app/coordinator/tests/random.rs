@@ -2,12 +2,12 @@
 //! a little model of Kubernetes behind it. What must hold whatever happens is asserted at every step.
 
 use super::*;
-use crate::app::Answer;
+use crate::app::Response;
+use crate::app::api_call::{Action, ApiCall, CallOutcome, StopCause};
 use crate::app::fixture::{
-    World, conflict, decode, exists, line, lost, merge, no_connection, no_right, not_found,
+    World, conflict, decode, exists, handle, line, lost, merge, no_connection, no_right, not_found,
     ready_pod, throttled, unavailable,
 };
-use crate::app::flight::{Call, Cause, Intent, Operation};
 use crate::kube::types::{Job, Pod, Uid};
 use crate::kube::watch::StoreEvent;
 use crate::model::labels::MetaChange;
@@ -36,6 +36,14 @@ struct Live {
     ended: bool,
 }
 
+/// The Job that these changes took out of the cache.
+fn removed(changes: &[crate::store::Change<Job>]) -> Option<Uid> {
+    let uid = |job: &Arc<Job>| job.metadata.uid.clone();
+    let change = changes.first()?;
+    let (old, new) = (change.old.as_ref().map(uid), change.new.as_ref().map(uid));
+    old.filter(|old| new.as_ref() != Some(old))
+}
+
 /// What the watch is going to say.
 enum News {
     Job(InstanceKey, Value),
@@ -50,12 +58,14 @@ struct Game {
     names: Vec<InstanceKey>,
     live: HashMap<InstanceKey, Live>,
     news: std::collections::VecDeque<News>,
-    calls: Vec<Call>,
-    /// Who waits, and until when.
-    waiting: HashMap<u64, Instant>,
+    calls: Vec<ApiCall>,
+    /// Who waits, and until when at the latest; a change waits for its call.
+    waiting: HashMap<u64, Option<Instant>>,
     asked: u64,
     jobs: u64,
     faults: bool,
+    /// The Job that the last call took out of the cache.
+    gone: Option<Uid>,
     answers: HashMap<String, u64>,
 }
 
@@ -76,6 +86,7 @@ impl Game {
             asked: 0,
             jobs: 0,
             faults: true,
+            gone: None,
             answers: HashMap::new(),
         }
     }
@@ -87,7 +98,8 @@ impl Game {
 
     fn step(&mut self, input: Input) {
         let mut out = Vec::new();
-        self.coordinator.step(input, &self.world.now(), &mut out);
+        self.coordinator
+            .step(input, &self.world.context(), &mut out);
         self.take(out);
     }
 
@@ -95,13 +107,14 @@ impl Game {
     fn take(&mut self, effects: Vec<Effect>) {
         for effect in effects {
             match effect {
-                Effect::Answer(token, ref answer) => {
-                    let deadline = self.waiting.remove(&token.serial);
+                Effect::Respond(handle, ref response) => {
+                    let deadline = self.waiting.remove(&handle.serial);
                     let deadline = deadline.expect("answered once, and only who waits");
-                    assert!(self.world.instant() <= deadline, "{}", line(&effect));
-                    let kind = match answer {
-                        Answer::Progress(progress) => progress.legacy_word().to_owned(),
-                        Answer::Ready(_) => "ready".to_owned(),
+                    let in_time = deadline.is_none_or(|at| self.world.instant() <= at);
+                    assert!(in_time, "{}", line(&effect));
+                    let kind = match response {
+                        Response::Progress { progress, .. } => progress.legacy_word().to_owned(),
+                        Response::Ready { .. } => "ready".to_owned(),
                         _ => line(&effect).split_once(' ').unwrap().1.to_owned(),
                     };
                     *self.answers.entry(kind).or_default() += 1;
@@ -114,8 +127,10 @@ impl Game {
                     );
                     self.calls.push(*call);
                 }
+                Effect::Report(_) => {}
             }
         }
+        self.coordinator.check().unwrap();
         assert_eq!(self.coordinator.waiting(), self.waiting.len());
         assert!(self.calls.len() <= self.coordinator.limits.parked_max);
     }
@@ -123,32 +138,29 @@ impl Game {
     fn ask(&mut self) {
         let key = self.any_name();
         self.asked += 1;
-        let token = token(self.asked);
         let wait = [0, 1, 5, 10, 30][self.dice.roll(5) as usize];
-        let deadline = self.world.instant() + Duration::from_secs(wait);
-        self.waiting.insert(self.asked, deadline);
-        let by = crate::app::fixture::origin("ann");
-        let wish = match self.dice.roll(10) {
-            0 => Wish::Stop(Stop {
-                token,
-                by,
-                deadline,
-                until: [None, Some(deadline)][self.dice.roll(2) as usize],
-            }),
-            1 => Wish::Label(Label {
-                token,
-                change: MetaChange::default(),
-                deadline,
-            }),
-            _ => Wish::Ensure(Ensure {
-                token,
-                intent: [Intent::Start, Intent::Find][self.dice.roll(2) as usize],
-                variables: Arc::new(Variables::default()),
-                by,
-                deadline,
-            }),
+        let now = self.world.instant();
+        let deadline = now + Duration::from_secs(wait);
+        let (want, latest) = match self.dice.roll(10) {
+            0 => {
+                let until = [None, Some(deadline)][self.dice.roll(2) as usize];
+                (Want::Stop { until }, now + WRITE_WAIT)
+            }
+            1 => (Want::Label(MetaChange::default()), deadline),
+            2..6 => (Want::Find, deadline),
+            _ => (Want::Start(Arc::new(Variables::default())), deadline),
         };
-        self.step(Input::Asked(key, wish));
+        // A change is waited for as long as its call is under way.
+        let latest = if want.is_change() { None } else { Some(latest) };
+        self.waiting.insert(self.asked, latest);
+        let request = NewWaiter {
+            handle: handle(self.asked),
+            key,
+            by: crate::app::fixture::origin("ann"),
+            deadline,
+            want,
+        };
+        self.step(Input::Requested(request));
     }
 
     fn hang_up(&mut self) {
@@ -157,7 +169,7 @@ impl Game {
         if !waiting.is_empty() {
             let n = waiting[self.dice.roll(waiting.len() as u64) as usize];
             self.waiting.remove(&n);
-            self.step(Input::Abandoned(token(n)));
+            self.step(Input::Abandoned(handle(n)));
         }
     }
 
@@ -168,14 +180,14 @@ impl Game {
             self.world
                 .pass(at.saturating_duration_since(self.world.instant()));
             let mut out = Vec::new();
-            self.coordinator.tick(&self.world.now(), &mut out);
+            self.coordinator.tick(&self.world.context(), &mut out);
             self.take(out);
             assert!(self.coordinator.next_wake().is_none_or(|next| next > at));
         }
         self.world
             .pass(end.saturating_duration_since(self.world.instant()));
         let now = self.world.instant();
-        assert!(self.waiting.values().all(|deadline| *deadline > now));
+        assert!(self.waiting.values().flatten().all(|at| *at > now));
     }
 
     fn create(&mut self, key: &InstanceKey) -> bool {
@@ -257,10 +269,11 @@ impl Game {
 
     /// The watch says the next thing.
     fn hear(&mut self) {
+        let mut gone = None;
         let key = match self.news.pop_front() {
             None => return,
             Some(News::Job(key, job)) => {
-                drop(self.world.jobs.apply(StoreEvent::Apply(decode(&job))));
+                gone = removed(&self.world.jobs.apply(StoreEvent::Apply(decode(&job))));
                 key
             }
             Some(News::Pod(key, pod)) => {
@@ -272,7 +285,7 @@ impl Game {
                 key
             }
             Some(News::Gone(key, uid, version)) => {
-                drop(self.world.jobs.apply(StoreEvent::Delete {
+                gone = removed(&self.world.jobs.apply(StoreEvent::Delete {
                     name: key.job_name().into(),
                     uid: uid.as_str().into(),
                     version: version.as_str().into(),
@@ -280,7 +293,7 @@ impl Game {
                 key
             }
         };
-        self.step(Input::Changed(vec![key]));
+        self.step(Input::Changed(vec![CacheChange { key, gone }]));
     }
 
     /// A worker makes one of the calls.
@@ -293,79 +306,88 @@ impl Game {
         let fault = if self.faults { self.dice.roll(20) } else { 99 };
         let verb = Verb::Create;
         let outcome = match fault {
-            0 => Outcome::Failed(no_connection(verb)),
-            1 => Outcome::Failed(lost(verb)),
-            2 => Outcome::Failed(unavailable(verb)),
-            3 => Outcome::Failed(no_right(verb)),
-            4 => Outcome::Failed(throttled(2)),
-            5 if matches!(call.operation, Operation::Create { .. }) => {
-                Outcome::Failed(conflict(verb))
+            0 => CallOutcome::Failed(no_connection(verb)),
+            1 => CallOutcome::Failed(lost(verb)),
+            2 => CallOutcome::Failed(unavailable(verb)),
+            3 => CallOutcome::Failed(no_right(verb)),
+            4 => CallOutcome::Failed(throttled(2)),
+            5 if matches!(call.action, Action::CreateJob { .. }) => {
+                CallOutcome::Failed(conflict(verb))
             }
             6 => {
                 // Done, and nobody is told.
                 let _ = self.make(&call, false);
-                Outcome::Failed(lost(verb))
+                CallOutcome::Failed(lost(verb))
             }
             _ => self.make(&call, true),
         };
-        self.step(Input::Completed(call.key, outcome));
+        let gone = self.gone.take();
+        let completed = Completed { outcome, gone };
+        self.step(Input::Completed(call.key, completed));
     }
 
-    fn make(&mut self, call: &Call, told: bool) -> Outcome {
+    fn make(&mut self, call: &ApiCall, told: bool) -> CallOutcome {
         let key = &call.key;
-        match &call.operation {
-            Operation::Create { manifest, .. } => {
+        match &call.action {
+            Action::CreateJob { manifest, .. } => {
                 assert_eq!(manifest["metadata"]["name"], key.job_name());
                 if !self.create(key) {
-                    return Outcome::Failed(exists());
+                    return CallOutcome::Failed(exists());
                 }
             }
-            Operation::Read if !self.live.contains_key(key) => {
+            Action::ReadJob if !self.live.contains_key(key) => {
                 if let Some(job) = self.world.cache.jobs.get(&key.job_name()) {
                     self.own_delete(key, &job.metadata.uid, told);
                 }
-                return Outcome::Absent;
+                return CallOutcome::Absent;
             }
-            Operation::Read => {}
-            Operation::Delete { uid, cause } => match self.live.get(key) {
+            Action::ReadJob => {}
+            Action::DeleteJob { uid, cause } => match self.live.get(key) {
                 None => {
                     self.own_delete(key, uid, told);
-                    return Outcome::Failed(not_found(Verb::Delete));
+                    return CallOutcome::Failed(not_found(Verb::Delete));
                 }
                 Some(live) if Uid::from(&*live.uid) != *uid => {
-                    return Outcome::Failed(conflict(Verb::Delete));
+                    return CallOutcome::Failed(conflict(Verb::Delete));
                 }
                 Some(live) => {
                     assert!(
-                        *cause != Cause::Ended || live.ended,
+                        *cause != StopCause::Replaced || live.ended,
                         "{key} was well and is replaced"
                     );
                     self.delete(key);
                 }
             },
             // No pod here is on its way out.
-            Operation::Remove { .. } => panic!("{key}: a pod is removed"),
-            Operation::Label { uid, .. } => {
+            Action::ForceDeletePod { .. } => panic!("{key}: a pod is removed"),
+            Action::LabelPod { uid, .. } => {
                 let pod = self.live.get(key).and_then(|live| live.pod.as_ref());
                 let same = pod
                     .is_some_and(|pod| Uid::from(pod["metadata"]["uid"].as_str().unwrap()) == *uid);
                 return if same {
-                    Outcome::Done
+                    CallOutcome::Done
                 } else {
-                    Outcome::Failed(not_found(Verb::Patch))
+                    CallOutcome::Failed(not_found(Verb::Patch))
                 };
             }
         }
         if told {
             let job: Job = decode(&self.live[key].job);
-            drop(self.world.jobs.own_write(job));
+            let change = self.world.jobs.own_write(job);
+            self.gone = removed(change.as_slice());
         }
-        Outcome::Done
+        match &call.action {
+            Action::CreateJob { .. } => CallOutcome::Created(self.live[key].uid.as_str().into()),
+            Action::ReadJob => CallOutcome::Found,
+            Action::DeleteJob { .. } => CallOutcome::Deleted { is_first: true },
+            Action::ForceDeletePod { .. } | Action::LabelPod { .. } => CallOutcome::Done,
+        }
     }
 
     fn own_delete(&mut self, key: &InstanceKey, uid: &Uid, told: bool) {
         if told {
-            drop(self.world.jobs.own_delete(&key.job_name(), uid));
+            let change = self.world.jobs.own_delete(&key.job_name(), uid);
+            self.gone = removed(change.as_slice());
         }
     }
 
@@ -399,15 +421,8 @@ impl Game {
             self.hear();
         }
         assert_eq!(self.waiting.len(), 0);
-        let Coordinator {
-            flights,
-            tokens,
-            wakes,
-            wake_of,
-            ..
-        } = &self.coordinator;
-        assert!(flights.is_empty(), "{flights:?}");
-        assert!(tokens.is_empty() && wakes.is_empty() && wake_of.is_empty());
+        assert!(!self.coordinator.is_working(), "{:?}", self.coordinator);
+        assert!(self.coordinator.waiting.is_empty());
     }
 }
 

@@ -1,14 +1,14 @@
 //! The dispatcher over a world of literals; the end of the inbox at which the coordinator would read.
 
-use crate::app::coordinator::{Input, Wish};
-use crate::app::engine::{Catalogs, Inbox, Inputs};
-use crate::app::fixture::{World, decode, token};
-use crate::app::{App, Following, Waits};
+use crate::app::coordinator::{Input, NewWaiter};
+use crate::app::fixture::{World, decode, handle};
+use crate::app::inbox::{Inbox, Inputs};
+use crate::app::shared_catalog::SharedCatalog;
+use crate::app::{App, Waits};
 use crate::health::{HealthInputs, HealthSource};
 use crate::http::auth::authenticator::Mode;
 use crate::http::dispatcher::*;
 use crate::metrics::Scrape;
-use crate::model::names::InstanceKey;
 use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
 
@@ -66,18 +66,17 @@ impl Bench {
             began: world.instant(),
             passed: Mutex::default(),
         });
-        let (inbox, receiver) = Inbox::new();
+        let (inbox, inputs_of_coordinator) = Inbox::new();
         let waits = Waits {
             start_wait: Duration::from_secs(10),
             start_wait_max: Duration::from_secs(300),
         };
-        let catalogs = Arc::new(Catalogs::default());
+        let catalog = Arc::new(SharedCatalog::default());
         let map =
             json!({"metadata": {"name": "apps"}, "data": {"zeta.yaml": "x", "scim.yaml": "x"}});
-        catalogs.update(&[Arc::new(decode(&map))]);
+        catalog.update(&[Arc::new(decode(&map))]);
         let of_app = Arc::clone(&clock) as Arc<dyn Clock>;
-        let (cache, following) = (world.cache.clone(), Following::default());
-        let app = App::new(cache, catalogs, inbox, waits, of_app, None, following);
+        let app = App::new(world.cache.clone(), catalog, inbox, waits, of_app, None);
         let instrumentation = Instrumentation {
             metrics: Arc::new(Metrics::new(1, &endpoints::labels())),
             traces: Traces::default(),
@@ -91,12 +90,12 @@ impl Bench {
             world,
             dispatcher: Dispatcher::new(api, authenticator, instrumentation),
             clock,
-            inbox: receiver,
+            inbox: inputs_of_coordinator,
         }
     }
 
     pub(super) fn send(&self, request: Request) -> Handled<Box<Waiting>> {
-        self.dispatcher.handle(request, token(7))
+        self.dispatcher.handle(request, handle(7))
     }
 
     pub(super) fn get(&self, target: &str) -> Response {
@@ -112,11 +111,16 @@ impl Bench {
         self.send(request)
     }
 
-    /// The wish that has just been handed to the coordinator.
-    pub(super) fn wish(&self) -> (InstanceKey, Wish) {
-        match *self.inbox.try_recv().unwrap() {
-            Input::Asked(key, wish) => (key, wish),
-            other => panic!("no wish: {other:?}"),
+    /// What has just been put into the coordinator's inbox.
+    pub(super) fn input(&self) -> Input {
+        self.inbox.take(1).pop().unwrap()
+    }
+
+    /// The request that has just been handed to the coordinator.
+    pub(super) fn waiter(&self) -> NewWaiter {
+        match self.input() {
+            Input::Requested(waiter) => waiter,
+            other => panic!("no request: {other:?}"),
         }
     }
 
@@ -159,16 +163,16 @@ pub(super) fn check(response: &Response, status: u16, body: &str) {
 }
 
 /// The response to a request that waited, as `pending` says, for this answer.
-pub(super) fn resumed(bench: &Bench, pending: Pending, answer: Answer) -> Response {
+pub(super) fn resumed(bench: &Bench, pending: Pending, answer: app::Response) -> Response {
     let (method, path) = match &pending {
-        Pending::Ensure(_) => (Method::Get, "/app/scim/n1"),
+        Pending::Ensure => (Method::Get, "/app/scim/n1"),
         Pending::Label => (Method::Patch, "/app/scim/n1"),
         Pending::Stop => (Method::Delete, "/app/scim/n1"),
-        Pending::Create(_) => (Method::Get, "/create/scim"),
+        Pending::Create => (Method::Get, "/create/scim"),
         Pending::Release(_) => (Method::Get, "/release/s-1"),
     };
     let exchange = Exchange {
-        handle: token(7),
+        handle: handle(7),
         endpoint: router::route(&method, path).endpoint(),
         method,
         caller: Caller::ANYBODY,

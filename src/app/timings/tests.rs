@@ -1,7 +1,7 @@
 //! Where the time goes: by our own clock, and by Kubernetes' timestamps.
 
 use super::*;
-use crate::app::cache::Observed;
+use crate::app::cache::Lookup;
 use crate::app::fixture::{World, n1, t0};
 use serde_json::{Value, json};
 
@@ -25,31 +25,31 @@ fn every_phase_is_in_the_order_of_its_kind() {
 fn each_moment_belongs_to_the_phase_that_was_seen() {
     let begun = Instant::now();
     let at = |ms: u32| begun + MS * ms;
-    let mut timeline = Timeline::new(begun, at(7));
+    let mut clock = PhaseClock::new(begun, at(7));
     assert_eq!(
-        shown(&timeline.timings(at(10))),
+        shown(&clock.timings(at(10))),
         "admitting 7, creating 3",
         "the phase that goes on is told up to now"
     );
-    assert_eq!(timeline.see(Phase::Creating, false, at(15)), None);
-    let left = timeline.see(Phase::Scheduling, false, at(20));
+    assert_eq!(clock.observe(Phase::Creating, false, at(15)), None);
+    let left = clock.observe(Phase::Scheduling, false, at(20));
     assert_eq!(left, Some((Phase::Creating, 13 * MS)));
     // Mounting was too short to be seen.
-    timeline.see(Phase::Pulling, false, at(50));
+    clock.observe(Phase::Pulling, false, at(50));
     assert_eq!(
-        shown(&timeline.timings(at(60))),
+        shown(&clock.timings(at(60))),
         "admitting 7, creating 13, scheduling 30, mounting 0, pulling 10"
     );
-    let left = timeline.see(Phase::Readying, true, at(90));
+    let left = clock.observe(Phase::Readying, true, at(90));
     assert_eq!(left, Some((Phase::Pulling, 40 * MS)));
     let ready = "admitting 7, creating 13, scheduling 30, mounting 0, pulling 40, \
                  initialising 0, starting 0, readying 0";
-    assert_eq!(shown(&timeline.timings(at(90))), ready);
+    assert_eq!(shown(&clock.timings(at(90))), ready);
     // It is over: nothing is added any more.
-    assert_eq!(timeline.see(Phase::Pulling, false, at(99)), None);
-    assert_eq!(timeline.end(at(99)), None);
-    assert_eq!(shown(&timeline.timings(at(1000))), ready);
-    let all: Duration = timeline.timings(at(90)).iter().map(|(_, took)| took).sum();
+    assert_eq!(clock.observe(Phase::Pulling, false, at(99)), None);
+    assert_eq!(clock.end(at(99)), None);
+    assert_eq!(shown(&clock.timings(at(1000))), ready);
+    let all: Duration = clock.timings(at(90)).iter().map(|(_, took)| took).sum();
     assert_eq!(all, 90 * MS, "nothing is lost or told twice");
 }
 
@@ -58,16 +58,16 @@ fn each_moment_belongs_to_the_phase_that_was_seen() {
 fn a_phase_that_comes_again_adds_up() {
     let begun = Instant::now();
     let at = |ms: u32| begun + MS * ms;
-    let mut timeline = Timeline::new(begun, begun);
+    let mut clock = PhaseClock::new(begun, begun);
     for (phase, ms) in [
         (Phase::Pulling, 0),
         (Phase::Initialising, 10),
         (Phase::Pulling, 15),
         (Phase::Readying, 40),
     ] {
-        timeline.see(phase, false, at(ms));
+        clock.observe(phase, false, at(ms));
     }
-    let shown = shown(&timeline.timings(at(43)));
+    let shown = shown(&clock.timings(at(43)));
     assert!(
         shown.ends_with("pulling 35, initialising 5, starting 0, readying 3"),
         "{shown}"
@@ -90,7 +90,7 @@ fn check(status: &Value, expected: Option<&str>) {
     world.job("u1", json!({}));
     world.pod("u1", json!({ "status": status }));
     world.pass(Duration::from_secs(100));
-    let Observed::Instance(instance) = world.cache.see(&n1()) else {
+    let Lookup::Instance(instance) = world.cache.lookup(&n1()) else {
         panic!("there is an instance");
     };
     let timings = Timings::of_pod(&instance, world.wall());
@@ -175,8 +175,8 @@ fn timestamps_in_a_wrong_order_are_no_time() {
 #[test]
 fn without_a_pod_that_stays_there_is_nothing_to_tell() {
     let mut world = World::new();
-    let told = |world: &World| match world.cache.see(&n1()) {
-        Observed::Instance(instance) => Timings::of_pod(&instance, world.wall()),
+    let told = |world: &World| match world.cache.lookup(&n1()) {
+        Lookup::Instance(instance) => Timings::of_pod(&instance, world.wall()),
         other => panic!("there is an instance: {other:?}"),
     };
     world.job("u1", json!({}));

@@ -2,8 +2,9 @@
 //! long a stop is waited for.
 
 use super::{NOTHING, failed_after, starting};
-use crate::app::fixture::{Fixture, unavailable};
-use crate::app::flight::{Intent, Outcome};
+use crate::app::Intent;
+use crate::app::api_call::CallOutcome;
+use crate::app::fixture::{Fixture, exists, invalid, key, unavailable};
 use crate::kube::error::Verb;
 use serde_json::json;
 
@@ -11,7 +12,7 @@ use serde_json::json;
 fn who_only_looks_starts_nothing() {
     let mut fixture = Fixture::new();
     assert_eq!(fixture.get_meaning(1, Intent::Find), ["1: NoInstance"]);
-    fixture.check_empty();
+    fixture.check_idle();
 }
 
 #[test]
@@ -58,7 +59,7 @@ fn a_start_that_is_late_is_stopped_where_its_caller_wants_that() {
     assert_eq!(fixture.pass(0.1), ["call delete u1 for ann"]);
     fixture.world.deleting("u1");
     assert_eq!(fixture.done(), ["1: done"]);
-    fixture.check_empty();
+    fixture.check_idle();
 }
 
 #[test]
@@ -70,7 +71,9 @@ fn a_start_that_was_given_up_and_cannot_be_stopped_is_answered_too() {
     assert_eq!(fixture.pass(10.0), ["call delete u1 for ann"]);
     assert_eq!(fixture.fails(unavailable(Verb::Delete)), NOTHING);
     assert_eq!(fixture.pass(0.2), ["call delete u1 for ann"]);
-    assert_eq!(fixture.pass(9.8), ["1: Unavailable"]);
+    // As long as a call is under way, it says whether the instance was stopped.
+    assert_eq!(fixture.pass(9.8), NOTHING);
+    assert_eq!(fixture.fails(unavailable(Verb::Delete)), ["1: Unavailable"]);
 }
 
 #[test]
@@ -82,7 +85,7 @@ fn an_instance_that_is_ready_in_time_is_not_stopped() {
     fixture.world.ready("u1", "10.0.0.1");
     // The cache shows it, and time is over before the coordinator has heard of it.
     assert_eq!(fixture.pass(10.0), ["1: ready 10.0.0.1"]);
-    fixture.check_empty();
+    fixture.check_idle();
 }
 
 #[test]
@@ -104,7 +107,7 @@ fn a_stop_waits_until_the_job_is_gone_where_its_caller_wants_that() {
     fixture.pass(20.0);
     fixture.world.job_gone("u1");
     assert_eq!(fixture.changed(), ["2: done", "3: done"]);
-    fixture.check_empty();
+    fixture.check_idle();
 }
 
 #[test]
@@ -115,7 +118,7 @@ fn a_stop_that_is_not_over_in_time_says_so() {
     fixture.done();
     assert_eq!(fixture.pass(29.9), NOTHING);
     assert_eq!(fixture.pass(0.1), ["2: node_not_ready Stopping"]);
-    fixture.check_empty();
+    fixture.check_idle();
 }
 
 #[test]
@@ -144,5 +147,46 @@ fn the_next_instance_of_the_name_is_none_of_its_business() {
 fn waiting_for_the_end_of_what_is_not_there() {
     let mut fixture = Fixture::new();
     assert_eq!(fixture.stop_and_wait(1, Some(30)), ["call read"]);
-    assert_eq!(fixture.ends(Outcome::Absent), ["1: NoInstance"]);
+    assert_eq!(fixture.ends(CallOutcome::Absent), ["1: NoInstance"]);
+}
+
+/// The POST of another caller has just ended in AlreadyExists, or in an error that is retried:
+/// whether there is an instance is not known yet.
+#[test]
+fn a_find_waits_for_a_start_whose_call_has_just_failed() {
+    let mut fixture = Fixture::new();
+    fixture.get(1);
+    assert_eq!(fixture.fails(exists()), ["call read"]);
+    assert_eq!(fixture.get_meaning(2, Intent::Find), NOTHING);
+    fixture.world.job("u1", json!({}));
+    fixture.done();
+    fixture.world.ready("u1", "10.0.0.1");
+    let ready = |n: u32| format!("{n}: ready 10.0.0.1");
+    assert_eq!(fixture.changed(), [1, 2].map(ready));
+    let mut fixture = Fixture::new();
+    fixture.get(1);
+    assert_eq!(fixture.fails(unavailable(Verb::Create)), NOTHING);
+    assert_eq!(fixture.get_meaning(2, Intent::Find), NOTHING);
+    assert_eq!(fixture.pass(0.1), ["call create for ann"]);
+    fixture.world.job("u1", json!({}));
+    fixture.world.ready("u1", "10.0.0.1");
+    assert_eq!(fixture.done(), [1, 2].map(ready));
+}
+
+/// Once no start is retried any more, there is nothing to wait for.
+#[test]
+fn a_find_does_not_outwait_the_start_that_it_waits_for() {
+    let mut fixture = Fixture::new();
+    fixture.get(1);
+    fixture.fails(unavailable(Verb::Create));
+    fixture.get_meaning(2, Intent::Find);
+    assert_eq!(fixture.hang_up(1), ["2: NoInstance"]);
+    fixture.check_idle();
+    // Nor one whose values do not fit.
+    let mut fixture = Fixture::new();
+    let zoned = key("zoned", "n1");
+    fixture.get_of(1, &zoned, "zone=a", 10);
+    fixture.find_of(2, &zoned);
+    let told = fixture.ends_of(&zoned, CallOutcome::Failed(invalid(Verb::Create)));
+    assert_eq!(told, ["1: TemplateInvalid", "2: NoInstance"]);
 }

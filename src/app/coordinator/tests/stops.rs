@@ -1,8 +1,8 @@
 //! Stops and labels, and what they do to those who wait.
 
 use super::{NOTHING, starting};
+use crate::app::api_call::CallOutcome;
 use crate::app::fixture::{Fixture, conflict, invalid, lost, no_right, not_found, ready_pod};
-use crate::app::flight::Outcome;
 use crate::kube::error::Verb;
 use serde_json::{Map, Value, json};
 
@@ -70,14 +70,14 @@ fn a_late_answer_to_a_deletion_is_for_those_who_had_asked_by_then() {
         assert_eq!(late, ["1: done", "call delete u2 for bob"]);
         fixture.world.deleting("u2");
         assert_eq!(fixture.done(), ["2: done"]);
-        fixture.check_empty();
+        fixture.check_idle();
     }
 }
 
 /// The answer to a read is late, and the Job has been made since: whoever asks now means that.
 #[test]
 fn a_late_answer_to_a_read_is_for_those_who_had_asked_by_then() {
-    for outcome in [Outcome::Absent, Outcome::NameConflict] {
+    for outcome in [CallOutcome::Absent, CallOutcome::NameConflict] {
         let mut fixture = Fixture::new();
         assert_eq!(fixture.stop(1), ["call read"]);
         assert_eq!(fixture.stop(2), NOTHING);
@@ -108,7 +108,7 @@ fn a_stop_during_a_create() {
     assert_eq!(fixture.done(), ["call delete u1 for bob"]);
     fixture.world.deleting("u1");
     assert_eq!(fixture.done(), ["2: done", "1: Stopped"]);
-    fixture.check_empty();
+    fixture.check_idle();
 }
 
 #[test]
@@ -126,20 +126,20 @@ fn a_stop_during_a_create_whose_answer_is_lost() {
 fn what_the_view_does_not_show_is_read_first() {
     let mut fixture = Fixture::new();
     assert_eq!(fixture.stop(1), ["call read"]);
-    assert_eq!(fixture.ends(Outcome::Absent), ["1: NoInstance"]);
-    fixture.check_empty();
+    assert_eq!(fixture.ends(CallOutcome::Absent), ["1: NoInstance"]);
+    fixture.check_idle();
     assert_eq!(fixture.stop(2), ["call read"]);
     fixture.world.job("u1", json!({}));
     assert_eq!(fixture.done(), ["call delete u1 for bob"]);
     fixture.world.deleting("u1");
     assert_eq!(fixture.done(), ["2: done"]);
-    fixture.check_empty();
+    fixture.check_idle();
     let mut fixture = Fixture::new();
     assert_eq!(fixture.label(1), ["call read"]);
-    assert_eq!(fixture.ends(Outcome::Absent), ["1: NoInstance"]);
+    assert_eq!(fixture.ends(CallOutcome::Absent), ["1: NoInstance"]);
     assert_eq!(fixture.label(2), ["call read"]);
-    assert_eq!(fixture.ends(Outcome::NameConflict), ["2: NoInstance"]);
-    fixture.check_empty();
+    assert_eq!(fixture.ends(CallOutcome::NameConflict), ["2: NoInstance"]);
+    fixture.check_idle();
 }
 
 #[test]
@@ -148,7 +148,7 @@ fn who_only_waits_does_not_hear_that_a_stop_found_nothing() {
     assert_eq!(fixture.stop(1), ["call read"]);
     assert_eq!(fixture.get(2), NOTHING);
     assert_eq!(
-        fixture.ends(Outcome::Absent),
+        fixture.ends(CallOutcome::Absent),
         ["1: NoInstance", "call create for ann"]
     );
 }
@@ -180,7 +180,7 @@ fn a_stop_that_cannot_be() {
     // Who waits for the instance does not hear of it.
     assert_eq!(fixture.fails(no_right(Verb::Delete)), ["2: NotPermitted"]);
     assert_eq!(fixture.pass(10.0), ["1: node_not_ready NoPod"]);
-    fixture.check_empty();
+    fixture.check_idle();
 }
 
 #[test]
@@ -192,7 +192,7 @@ fn a_label_is_put_on_the_pod() {
     assert_eq!(fixture.label(2), NOTHING);
     assert_eq!(fixture.done(), ["1: done", "call label p-u1"]);
     assert_eq!(fixture.done(), ["2: done"]);
-    fixture.check_empty();
+    fixture.check_idle();
 }
 
 #[test]
@@ -208,7 +208,7 @@ fn a_label_waits_for_the_pod() {
     assert_eq!(fixture.label(1), NOTHING);
     assert_eq!(fixture.pass(10.0), ["1: NoInstance"]);
     assert_eq!(fixture.wakes, 1);
-    fixture.check_empty();
+    fixture.check_idle();
 }
 
 #[test]
@@ -259,7 +259,7 @@ fn labels_above_the_bound_are_refused_by_what_the_pod_has_when_their_turn_comes(
     assert_eq!(done, ["1: done", "2: LabelsLimit", "call label p-u1"]);
     fixture.world.pod("u1", pod_with_labels(63));
     assert_eq!(fixture.done(), ["3: done"]);
-    fixture.check_empty();
+    fixture.check_idle();
 }
 
 #[test]
@@ -295,4 +295,48 @@ fn a_label_that_is_refused_hurts_nobody_else() {
     }
     fixture.world.job_gone("u1");
     assert_eq!(fixture.changed(), ["call create for ann"]);
+}
+
+/// What was carried out is never reported as failed, however short the wait of its request.
+#[test]
+fn a_change_whose_call_is_under_way_is_waited_for() {
+    let mut fixture = Fixture::new();
+    fixture.world.job("u1", json!({}));
+    fixture.world.ready("u1", "10.0.0.1");
+    let body = json!({"username": "bob"});
+    assert_eq!(fixture.label_and_wait(1, &body, 0), ["call label p-u1"]);
+    assert_eq!(fixture.pass(60.0), NOTHING);
+    assert_eq!(fixture.done(), ["1: done"]);
+    assert_eq!(fixture.stop(2), ["call delete u1 for bob"]);
+    assert_eq!(fixture.pass(60.0), NOTHING);
+    fixture.world.deleting("u1");
+    assert_eq!(fixture.done(), ["2: done"]);
+    fixture.check_idle();
+}
+
+/// A change that fails is retried for ten seconds, whatever the wait of its request.
+#[test]
+fn a_change_has_a_time_of_its_own() {
+    let mut fixture = Fixture::new();
+    fixture.world.job("u1", json!({}));
+    fixture.world.ready("u1", "10.0.0.1");
+    let body = json!({"username": "bob"});
+    assert_eq!(fixture.label_and_wait(1, &body, 0), ["call label p-u1"]);
+    assert_eq!(fixture.fails(not_found(Verb::Patch)), NOTHING);
+    assert_eq!(fixture.pass(0.1), ["call label p-u1"]);
+    assert_eq!(fixture.fails(not_found(Verb::Patch)), NOTHING);
+    fixture.world.pod_gone("u1");
+    fixture.changed();
+    assert_eq!(fixture.pass(9.8), NOTHING);
+    assert_eq!(fixture.pass(0.1), ["1: NoInstance"]);
+    // Without a pod it waits for one as long as it says.
+    let mut fixture = Fixture::new();
+    fixture.world.job("u1", json!({}));
+    assert_eq!(fixture.label_and_wait(1, &body, 0), ["1: NoInstance"]);
+    assert_eq!(fixture.label_and_wait(2, &body, 30), NOTHING);
+    assert_eq!(fixture.pass(29.0), NOTHING);
+    fixture.world.pod("u1", json!({}));
+    assert_eq!(fixture.changed(), ["call label p-u1"]);
+    assert_eq!(fixture.fails(not_found(Verb::Patch)), NOTHING);
+    assert_eq!(fixture.pass(9.9).last().unwrap(), "call label p-u1");
 }

@@ -1,14 +1,13 @@
-//! Where the time of a start went, phase by phase.
+//! Where the time of a start went, phase by phase: what `Server-Timing` says.
 //!
-//! Pure. What an answer tells comes from one of two sources, never from a mix of both:
+//! Pure. A response says it from one of two sources, never from a mix of both:
 //!
-//! - The replica whose call made the Job has a [`Timeline`], by its own monotonic clock: each
+//! - The replica whose call created the Job has a [`PhaseClock`] on its own monotonic clock: each
 //!   moment from that call on belongs to the phase that its cache showed then, so the durations
-//!   add up to the time since the call. A phase that came and went between two looks took no
-//!   time that anybody here could see.
+//!   add up to the time since the call. A phase that began and ended between two observations has 0.
 //! - Any other replica, or one that was restarted, has the timestamps that Kubernetes left on the
 //!   pod ([`Timings::of_pod`]): whole seconds, from the pod's creation on. How long the call and
-//!   the Job controller took is not told then: the Job of a pod that was replaced may be a day old.
+//!   the Job controller took is left out then: the Job of a pod that was replaced may be a day old.
 
 use super::cache::Instance;
 use crate::kube::types::{ConditionStatus, ConditionType, ContainerState, Pod, Timestamp};
@@ -120,17 +119,17 @@ fn secs_between(begin: Timestamp, end: Timestamp) -> Duration {
     Duration::from_secs(u64::try_from(secs).unwrap_or(0))
 }
 
-/// Where the time of a start of ours went, by our own clock.
+/// The phases of a start that this replica made, on its monotonic clock.
 #[derive(Clone, Debug)]
-pub struct Timeline {
+pub struct PhaseClock {
     spent: BTreeMap<Phase, Duration>,
     furthest: Phase,
     /// The phase that goes on, and since when; `None` when the start has ended.
     open: Option<(Phase, Instant)>,
 }
 
-impl Timeline {
-    /// Of a start whose Job was asked for at `begun`, and taken by Kubernetes at `admitted`.
+impl PhaseClock {
+    /// Of a start whose POST began at `begun` and succeeded at `admitted`.
     #[must_use]
     pub fn new(begun: Instant, admitted: Instant) -> Self {
         let admitting = admitted.saturating_duration_since(begun);
@@ -141,9 +140,14 @@ impl Timeline {
         }
     }
 
-    /// The cache shows the start in this phase, in which it may have come to its end; gives the
+    /// The cache shows the start in this phase, where `is_end` says that it ended in it. Returns the
     /// phase that is over by this, and how long it lasted.
-    pub fn see(&mut self, phase: Phase, is_end: bool, now: Instant) -> Option<(Phase, Duration)> {
+    pub fn observe(
+        &mut self,
+        phase: Phase,
+        is_end: bool,
+        now: Instant,
+    ) -> Option<(Phase, Duration)> {
         let (open, since) = self.open?;
         self.furthest = self.furthest.max(phase);
         if open == phase && !is_end {
@@ -155,13 +159,13 @@ impl Timeline {
         Some((open, took))
     }
 
-    /// The start has come to its end in the phase that goes on, which is given.
+    /// The start ends in the phase that it is in, which is returned with its duration.
     pub fn end(&mut self, now: Instant) -> Option<(Phase, Duration)> {
         let (open, _) = self.open?;
-        self.see(open, true, now)
+        self.observe(open, true, now)
     }
 
-    /// Where the time has gone until now.
+    /// Where the time went until now.
     #[must_use]
     pub fn timings(&self, now: Instant) -> Timings {
         let mut spent = self.spent.clone();

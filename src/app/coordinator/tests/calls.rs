@@ -1,12 +1,12 @@
 //! Calls that fail: what is tried again, when, and who hears of it.
 
 use super::NOTHING;
-use crate::app::coordinator::{Input, Wish};
+use crate::app::api_call::CallOutcome;
+use crate::app::coordinator::{Effect, Input, NewWaiter, Want};
 use crate::app::fixture::{
-    Fixture, conflict, exists, invalid, key, lost, n1, no_connection, no_right, not_found, origin,
-    refused, throttled, token, uid, unavailable,
+    Fixture, conflict, exists, handle, invalid, key, lost, n1, no_connection, no_right, not_found,
+    origin, refused, throttled, uid, unavailable,
 };
-use crate::app::flight::{Effect, Outcome, Stop};
 use crate::kube::error::Verb;
 use serde_json::json;
 use std::time::Duration;
@@ -46,44 +46,45 @@ fn trouble_is_retried_with_longer_and_longer_pauses_until_the_deadline() {
     fixture.pass(1.0);
     fixture.fails(throttled(9));
     assert_eq!(fixture.pass(10.0), ["1: Unavailable"]);
-    fixture.check_empty();
+    fixture.check_idle();
 }
 
-/// Why a call has failed is said once, however often it is tried.
+/// Why a call has failed is logged once, however often it is tried.
 #[test]
-fn a_call_that_is_tried_again_says_so() {
+fn a_call_that_is_retried_says_so() {
     let mut fixture = Fixture::new();
-    let mut again = Vec::new();
+    let mut retries = Vec::new();
     fixture.get(1);
     for _ in 0..2 {
         fixture.fails(unavailable(Verb::Create));
         fixture.world.pass(Duration::from_secs(1));
         let mut out = Vec::new();
-        fixture.coordinator.tick(&fixture.world.now(), &mut out);
-        again.extend(out.into_iter().map(is_again));
+        fixture.coordinator.tick(&fixture.world.context(), &mut out);
+        retries.extend(out.into_iter().filter_map(is_retry));
     }
     fixture.fails(exists());
     fixture.world.job("u1", json!({}));
     fixture.done();
     let mut out = Vec::new();
-    let stop = Wish::Stop(Stop {
-        token: token(2),
+    let stop = Input::Requested(NewWaiter {
+        handle: handle(2),
+        key: n1(),
         by: origin("bob"),
         deadline: fixture.world.instant() + Duration::from_secs(10),
-        until: None,
+        want: Want::Stop { until: None },
     });
-    let asked = Input::Asked(n1(), stop);
     fixture
         .coordinator
-        .step(asked, &fixture.world.now(), &mut out);
-    again.extend(out.into_iter().map(is_again));
-    assert_eq!(again, [true, true, false]);
+        .step(stop, &fixture.world.context(), &mut out);
+    retries.extend(out.into_iter().filter_map(is_retry));
+    assert_eq!(retries, [true, true, false]);
 }
 
-fn is_again(effect: Effect) -> bool {
+fn is_retry(effect: Effect) -> Option<bool> {
     match effect {
-        Effect::Call(call) => call.is_again,
-        Effect::Answer(..) => panic!("it is a call"),
+        Effect::Call(call) => Some(call.is_retry),
+        Effect::Report(_) => None,
+        Effect::Respond(..) => panic!("it is no response"),
     }
 }
 
@@ -97,7 +98,7 @@ fn an_answer_that_does_not_come_in_time_is_progress() {
     fixture.world.job("u1", json!({}));
     fixture.world.ready("u1", "10.0.0.1");
     assert_eq!(fixture.done(), ["2: ready 10.0.0.1"]);
-    fixture.check_empty();
+    fixture.check_idle();
 }
 
 #[test]
@@ -130,7 +131,7 @@ fn check_patience(error: &crate::kube::Error, expected: &str) {
     assert_eq!(fixture.pass(0.01), ["call create for ann"]);
     assert_eq!(fixture.fails(error.clone()), [expected]);
     assert_eq!(tries, 5);
-    fixture.check_empty();
+    fixture.check_idle();
 }
 
 #[test]
@@ -177,7 +178,7 @@ fn what_kubernetes_refuses_is_told_at_once() {
         let mut fixture = Fixture::new();
         fixture.get(1);
         assert_eq!(fixture.fails(error), [expected]);
-        fixture.check_empty();
+        fixture.check_idle();
     }
 }
 
@@ -202,9 +203,9 @@ fn values_that_do_not_fit_are_the_fault_of_who_sent_them() {
     assert_eq!(fixture.get_of(3, &zoned, "", 10), NOTHING);
     assert_eq!(fixture.get_of(4, &zoned, "zone=b", 10), NOTHING);
     assert_eq!(fixture.get_of(5, &zoned, "zone=a", 10), NOTHING);
-    let fails = Input::Completed(zoned, Outcome::Failed(invalid(Verb::Create)));
+    let fails = CallOutcome::Failed(invalid(Verb::Create));
     assert_eq!(
-        fixture.step(fails),
+        fixture.ends_of(&zoned, fails),
         [
             "2: TemplateInvalid",
             "5: TemplateInvalid",
@@ -225,7 +226,7 @@ fn what_is_not_on_offer() {
         fixture.get_of(2, &key("bad", "n1"), "", 10),
         ["2: TemplateInvalid"]
     );
-    fixture.check_empty();
+    fixture.check_idle();
     // An instance outlives its template.
     let gone = key("gone", "n1");
     fixture.world.job_of(&gone, "u1", json!({}));
@@ -245,5 +246,5 @@ fn a_retry_that_has_become_pointless_wakes_nobody() {
     // What the last try met is over once the pod is gone.
     assert_eq!(fixture.pass(10.0), ["1: NoInstance"]);
     assert_eq!(fixture.wakes, 1);
-    fixture.check_empty();
+    fixture.check_idle();
 }

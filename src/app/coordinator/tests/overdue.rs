@@ -22,7 +22,7 @@ fn it_is_removed_when_it_is_overdue_though_nobody_waits() {
     fixture.world.pod_gone("u1");
     fixture.world.job_gone("u1");
     assert_eq!(fixture.done(), NOTHING);
-    fixture.check_empty();
+    fixture.check_idle();
 }
 
 #[test]
@@ -32,7 +32,7 @@ fn one_that_goes_in_time_is_left_alone() {
     fixture.world.pod_gone("u1");
     fixture.changed();
     assert_eq!(fixture.pass(60.0), NOTHING);
-    fixture.check_empty();
+    fixture.check_idle();
 }
 
 #[test]
@@ -76,7 +76,7 @@ fn another_replica_may_be_faster() {
     fixture.world.pod_gone("u1");
     fixture.world.job_gone("u1");
     assert_eq!(fixture.done(), NOTHING);
-    fixture.check_empty();
+    fixture.check_idle();
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn callers_wait_for_it_and_start_anew() {
     fixture.world.job("u2", json!({}));
     fixture.world.ready("u2", "10.0.0.2");
     assert_eq!(fixture.done(), ["1: ready 10.0.0.2"]);
-    fixture.check_empty();
+    fixture.check_idle();
 }
 
 /// What this machine's clock says must not matter: it may be minutes ahead of the API server's.

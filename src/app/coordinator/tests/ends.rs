@@ -1,8 +1,8 @@
 //! Instances that have ended, or cannot become ready: verdicts, delays and replacements.
 
 use super::{NOTHING, failed_after, starting};
+use crate::app::coordinator::REPORT_HOLD;
 use crate::app::fixture::{Fixture, conflict, n1, ready_pod, waiting_pod};
-use crate::app::flight::VERDICT_HOLD;
 use crate::kube::error::Verb;
 use crate::model::status::TERMINATION_REPORT_WAIT;
 use serde_json::{Value, json};
@@ -21,7 +21,7 @@ fn what_has_ended_well_is_replaced_at_once() {
     fixture.world.job("u2", json!({}));
     fixture.world.ready("u2", "10.0.0.2");
     assert_eq!(fixture.done(), ["1: ready 10.0.0.2", "2: ready 10.0.0.2"]);
-    fixture.check_empty();
+    fixture.check_idle();
 }
 
 /// Who waited on a verdict and then, since it held no longer, for the instance, hears of the
@@ -55,7 +55,7 @@ fn a_replacement_that_is_not_gone_in_time_is_progress() {
     fixture.world.deleting("u1");
     fixture.done();
     assert_eq!(fixture.pass(10.0), ["1: node_not_ready Stopping"]);
-    fixture.check_empty();
+    fixture.check_idle();
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn a_replacement_whose_pod_goes_before_its_job() {
     fixture.world.job("u2", json!({}));
     fixture.world.ready("u2", "10.0.0.2");
     assert_eq!(fixture.done(), ["1: ready 10.0.0.2"]);
-    fixture.check_empty();
+    fixture.check_idle();
 }
 
 #[test]
@@ -107,7 +107,7 @@ fn an_end_during_the_start_is_told_to_those_who_wait() {
         // Its pod was not seen, and may yet say why it has failed.
         told.extend(fixture.pass(TERMINATION_REPORT_WAIT.as_secs_f64()));
         assert_eq!(told, [format!("1: app_error {reason}")]);
-        fixture.check_empty();
+        fixture.check_idle();
     }
 }
 
@@ -127,16 +127,16 @@ fn an_end_that_is_seen_before_the_job_has_begun() {
     assert_eq!(fixture.done(), ["1: app_error Completed"]);
     assert_eq!(fixture.get(2), NOTHING);
     assert_eq!(fixture.pass(1.0), ["2: app_error Completed"]);
-    fixture.check_empty();
+    fixture.check_idle();
 }
 
 #[test]
 fn a_known_verdict_is_held_for_a_second() {
     let mut fixture = failed_after(60.0);
     assert_eq!(fixture.get(1), NOTHING);
-    assert_eq!(fixture.pass(VERDICT_HOLD.as_secs_f64() - 0.01), NOTHING);
+    assert_eq!(fixture.pass(REPORT_HOLD.as_secs_f64() - 0.01), NOTHING);
     assert_eq!(fixture.pass(0.01), ["1: app_error BackoffLimitExceeded"]);
-    fixture.check_empty();
+    fixture.check_idle();
     // It gives way to a shorter deadline, and to the end of the Job.
     assert_eq!(
         fixture.get_of(2, &n1(), "", 0),
@@ -154,7 +154,7 @@ fn a_verdict_that_is_known_as_soon_as_the_job_is_told_at_once() {
     fixture.world.job("u1", json!({}));
     fixture.world.pod("u1", waiting_pod("InvalidImageName"));
     assert_eq!(fixture.done(), ["1: app_error InvalidImageName"]);
-    fixture.check_empty();
+    fixture.check_idle();
     // Who asks now is held; the next Job is another matter.
     assert_eq!(fixture.get(2), NOTHING);
     assert_eq!(fixture.pass(1.0), ["2: app_error InvalidImageName"]);
@@ -239,7 +239,7 @@ fn what_may_still_succeed_is_told_after_its_budget() {
     assert_eq!(fixture.get(4), NOTHING);
     fixture.world.ready("u1", "10.0.0.1");
     assert_eq!(fixture.changed(), ["4: ready 10.0.0.1"]);
-    fixture.check_empty();
+    fixture.check_idle();
 }
 
 #[test]
@@ -316,7 +316,7 @@ fn a_job_that_has_failed_before_its_pod_says_why() {
     assert_eq!(fixture.pass(wait - 0.1), NOTHING);
     fixture.world.pod("u1", failed_pod(3));
     assert_eq!(fixture.changed(), ["1: app_error Error"]);
-    fixture.check_empty();
+    fixture.check_idle();
     // A pod that never says it.
     let mut fixture = failing();
     assert_eq!(fixture.get(2), NOTHING);
@@ -324,7 +324,7 @@ fn a_job_that_has_failed_before_its_pod_says_why() {
     // Who asks when it is known to have failed is held as ever, whatever is heard meanwhile.
     fixture.world.pod("u1", failed_pod(3));
     assert_eq!(fixture.changed(), NOTHING);
-    let rest = VERDICT_HOLD.as_secs_f64() - wait;
+    let rest = REPORT_HOLD.as_secs_f64() - wait;
     assert_eq!(fixture.pass(rest - 0.01), NOTHING);
     assert_eq!(fixture.pass(0.02), ["2: app_error Error"]);
     // Its pod has not been seen at all, and says it in time, or is seen after somebody was told.
@@ -340,7 +340,7 @@ fn a_job_that_has_failed_before_its_pod_says_why() {
         assert_eq!(fixture.changed(), NOTHING);
         fixture.world.pod("u1", failed_pod(3));
         let mut told = fixture.changed();
-        told.extend(fixture.pass(VERDICT_HOLD.as_secs_f64()));
+        told.extend(fixture.pass(REPORT_HOLD.as_secs_f64()));
         assert_eq!(told, ["1: app_error Error"]);
     }
     // It can be waited for no longer, or goes.
@@ -351,7 +351,7 @@ fn a_job_that_has_failed_before_its_pod_says_why() {
     );
     fixture.world.job_gone("u1");
     assert_eq!(fixture.changed(), ["1: app_error BackoffLimitExceeded"]);
-    fixture.check_empty();
+    fixture.check_idle();
 }
 
 #[test]

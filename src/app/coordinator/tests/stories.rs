@@ -1,34 +1,9 @@
-//! Stories of one name, told by its coordinator: what happened, what was called and who heard what.
+//! One name from its first request on: who is answered when, and what goes on without callers.
 
-mod calls;
-mod ends;
-mod intents;
-mod overdue;
-mod stops;
-
+use super::{NOTHING, failed_after, starting};
+use crate::app::api_call::CallOutcome;
 use crate::app::fixture::{Fixture, exists, key, n1, waiting_pod};
-use crate::app::flight::Outcome;
 use serde_json::json;
-
-const NOTHING: [&str; 0] = [];
-
-/// A fixture in which request 1 has begun a start and the Job `u1` is there.
-fn starting() -> Fixture {
-    let mut fixture = Fixture::new();
-    assert_eq!(fixture.get(1), ["call create for ann"]);
-    fixture.world.job("u1", json!({}));
-    assert_eq!(fixture.done(), NOTHING);
-    fixture
-}
-
-/// A fixture in which the Job `u1` has failed at T0 + `secs`, and everybody knows.
-fn failed_after(secs: f64) -> Fixture {
-    let mut fixture = Fixture::new();
-    fixture.pass(secs);
-    fixture.world.ended("u1", "Failed", json!({}));
-    fixture.changed();
-    fixture
-}
 
 #[test]
 fn one_create_and_the_address_for_all_hundred_who_ask() {
@@ -42,7 +17,7 @@ fn one_create_and_the_address_for_all_hundred_who_ask() {
     fixture.world.ready("u1", "10.0.0.1");
     let answers: Vec<String> = (1..=100).map(|n| format!("{n}: ready 10.0.0.1")).collect();
     assert_eq!(fixture.changed(), answers);
-    fixture.check_empty();
+    fixture.check_idle();
 }
 
 #[test]
@@ -61,7 +36,7 @@ fn already_exists_is_looked_at_and_joined() {
     assert_eq!(fixture.done(), NOTHING);
     fixture.world.ready("u7", "10.0.0.7");
     assert_eq!(fixture.changed(), ["1: ready 10.0.0.7"]);
-    fixture.check_empty();
+    fixture.check_idle();
 }
 
 #[test]
@@ -84,8 +59,8 @@ fn already_exists_that_is_none_of_ours() {
     let mut fixture = Fixture::new();
     fixture.get(1);
     fixture.fails(exists());
-    assert_eq!(fixture.ends(Outcome::NameConflict), ["1: NameTaken"]);
-    fixture.check_empty();
+    assert_eq!(fixture.ends(CallOutcome::NameConflict), ["1: NameTaken"]);
+    fixture.check_idle();
     // Next time it is looked at again.
     assert_eq!(fixture.get(2), ["call create for ann"]);
 }
@@ -99,7 +74,7 @@ fn a_job_of_another_pair_has_the_name() {
         fixture.get_of(1, &key("scim", "n1-x"), "", 10),
         ["1: NameTaken"]
     );
-    fixture.check_empty();
+    fixture.check_idle();
 }
 
 #[test]
@@ -107,7 +82,7 @@ fn already_exists_and_gone_again() {
     let mut fixture = Fixture::new();
     fixture.get(1);
     fixture.fails(exists());
-    assert_eq!(fixture.ends(Outcome::Absent), ["call create for ann"]);
+    assert_eq!(fixture.ends(CallOutcome::Absent), ["call create for ann"]);
 }
 
 #[test]
@@ -116,7 +91,7 @@ fn view_and_api_server_that_disagree_make_no_storm() {
     fixture.get(1);
     for _ in 0..3 {
         assert_eq!(fixture.fails(exists()), ["call read"]);
-        assert_eq!(fixture.ends(Outcome::Absent), ["call create for ann"]);
+        assert_eq!(fixture.ends(CallOutcome::Absent), ["call create for ann"]);
     }
     assert_eq!(fixture.fails(exists()), NOTHING);
     assert_eq!(fixture.pass(0.1), ["call read"]);
@@ -131,7 +106,7 @@ fn no_wait_starts_all_the_same() {
     );
     fixture.world.job("u1", json!({}));
     assert_eq!(fixture.done(), NOTHING);
-    fixture.check_empty();
+    fixture.check_idle();
 }
 
 #[test]
@@ -141,12 +116,12 @@ fn who_hangs_up_is_forgotten_and_what_it_started_goes_on() {
     assert_eq!(fixture.hang_up(1), NOTHING);
     fixture.world.job("u1", json!({}));
     assert_eq!(fixture.done(), NOTHING);
-    fixture.check_empty();
+    fixture.check_idle();
     assert_eq!(fixture.stop(2), ["call delete u1 for bob"]);
     assert_eq!(fixture.hang_up(2), NOTHING);
     fixture.world.deleting("u1");
     assert_eq!(fixture.done(), NOTHING);
-    fixture.check_empty();
+    fixture.check_idle();
 }
 
 #[test]
@@ -156,7 +131,7 @@ fn at_the_end_of_the_service_who_waits_hears_how_far_it_is() {
     fixture.changed();
     assert_eq!(fixture.drain(), ["1: pulling_image ContainerCreating"]);
     assert_eq!(fixture.get(3), ["3: Draining"]);
-    fixture.check_empty();
+    fixture.check_idle();
     let mut fixture = failed_after(60.0);
     fixture.get(1);
     assert_eq!(fixture.drain(), ["1: app_error BackoffLimitExceeded"]);
@@ -177,14 +152,14 @@ fn at_the_end_of_the_service_changes_have_a_while_to_be_made() {
     assert_eq!(fixture.drain(), NOTHING);
     assert_eq!(fixture.done()[0], "2: done");
     assert_eq!(fixture.done(), ["3: done"]);
-    fixture.check_empty();
+    fixture.check_idle();
     // Who waits for the Job to be gone hears that it is on its way.
     let mut fixture = ready();
     fixture.stop_and_wait(4, Some(60));
     assert_eq!(fixture.drain(), NOTHING);
     fixture.world.deleting("u1");
     assert_eq!(fixture.done(), ["4: node_not_ready Stopping"]);
-    fixture.check_empty();
+    fixture.check_idle();
     // What Kubernetes does not answer in time is not waited for.
     let mut fixture = ready();
     fixture.label(5);
@@ -195,5 +170,5 @@ fn at_the_end_of_the_service_changes_have_a_while_to_be_made() {
     let mut fixture = starting();
     fixture.label(6);
     assert_eq!(fixture.drain(), ["1: node_not_ready NoPod", "6: Draining"]);
-    fixture.check_empty();
+    fixture.check_idle();
 }

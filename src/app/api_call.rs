@@ -1,0 +1,120 @@
+//! The calls that the coordinator wants made to Kubernetes, and what becomes of each.
+//!
+//! Pure values, shared by the coordinator (which decides) and the executor (which makes one attempt
+//! of one call). Nothing here decides or does anything.
+
+use super::request::Origin;
+use crate::kube;
+use crate::kube::types::Uid;
+use crate::model::names::InstanceKey;
+use serde_json::Value;
+
+/// One call for one name.
+#[derive(Clone, Debug)]
+pub struct ApiCall {
+    /// Which instance.
+    pub key: InstanceKey,
+    /// What to do.
+    pub action: Action,
+    /// Whether the same was tried just before and failed, so that the failure has been logged.
+    pub is_retry: bool,
+}
+
+/// What is asked of Kubernetes.
+#[derive(Clone, Debug)]
+pub enum Action {
+    /// POST this Job.
+    CreateJob {
+        /// The manifest.
+        manifest: Value,
+        /// Whose request it is made for.
+        by: Origin,
+    },
+    /// GET the Job of the name.
+    ReadJob,
+    /// DELETE the Job, with its UID as precondition.
+    DeleteJob {
+        /// Which Job.
+        uid: Uid,
+        /// Why.
+        cause: StopCause,
+    },
+    /// DELETE the pod with a grace period of 0, with its UID as precondition: its node is lost.
+    ForceDeletePod {
+        /// Name of the pod.
+        pod: Box<str>,
+        /// Which pod.
+        uid: Uid,
+        /// Whether Kubernetes accepted that before, and a finalizer keeps the pod.
+        is_repeated: bool,
+    },
+    /// PATCH the pod's meta labels, with its UID as precondition.
+    LabelPod {
+        /// Name of the pod.
+        pod: Box<str>,
+        /// Which pod.
+        uid: Uid,
+        /// The JSON merge patch (RFC 7386).
+        patch: Value,
+    },
+}
+
+impl Action {
+    /// Whose request this is made for, where it is for one alone.
+    #[must_use]
+    pub fn requester(&self) -> Option<&Origin> {
+        match self {
+            Self::CreateJob { by, .. }
+            | Self::DeleteJob {
+                cause: StopCause::Requested(by),
+                ..
+            } => Some(by),
+            Self::DeleteJob { .. }
+            | Self::ForceDeletePod { .. }
+            | Self::ReadJob
+            | Self::LabelPod { .. } => None,
+        }
+    }
+}
+
+/// Why this replica deletes a Job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StopCause {
+    /// This caller asked for it.
+    Requested(Origin),
+    /// It has ended, and a new one takes its place.
+    Replaced,
+    /// Its pod has to be force-deleted, and the Job controller would keep it by a finalizer.
+    Stuck,
+}
+
+/// How one attempt ended. What it returned is in the stores by then.
+#[derive(Clone, Debug)]
+pub enum CallOutcome {
+    /// The Job with this UID was created.
+    Created(Uid),
+    /// A read found the Job of the instance.
+    Found,
+    /// A read found a Job of that name that is not this instance.
+    NameConflict,
+    /// A read found nothing.
+    Absent,
+    /// The deletion was accepted.
+    Deleted {
+        /// Whether it was this call that began the deletion, as far as the cache knew.
+        is_first: bool,
+    },
+    /// Anything else was done as asked.
+    Done,
+    /// It failed.
+    Failed(kube::Error),
+}
+
+/// One attempt that has ended, and what it changed in the cache.
+#[derive(Clone, Debug)]
+pub struct Completed {
+    /// How it ended.
+    pub outcome: CallOutcome,
+    /// The Job that the cache has no longer, where applying the outcome removed or replaced one.
+    pub gone: Option<Uid>,
+}

@@ -1,0 +1,230 @@
+//! Which call comes next for one name, and what it says.
+//!
+//! Pure. When it is retried is decided in [`super::retry`].
+
+use super::context::Context;
+use super::memory::Memory;
+use super::observed::{Observed, State};
+use super::operation::{CallKind, Operation, Purpose};
+use super::waiter::{Waiter, Want};
+use crate::app::api_call::{Action, StopCause};
+use crate::app::cache::Instance;
+use crate::app::error::Error;
+use crate::app::lifecycle::OwnStart;
+use crate::model::job::{self, JobParts};
+use crate::model::labels;
+use crate::model::names::InstanceKey;
+use crate::model::status::InstanceStatus;
+use crate::model::template::RenderError;
+use crate::model::template::Variables;
+use serde_json::Value;
+
+/// A call that is to be made, or why one cannot be.
+#[derive(Debug)]
+pub(super) enum Next {
+    /// Nothing is to be done, or not yet.
+    Nothing,
+    /// This call.
+    Call(Box<(Purpose, Action)>),
+    /// The waiter with this number cannot have what it wants; the question is open again.
+    Reject(u64, Error),
+}
+
+fn call(purpose: Purpose, action: Action) -> Next {
+    Next::Call(Box::new((purpose, action)))
+}
+
+/// The kind of call that is due, though it may have to wait for its retry. `is_overdue` says that a
+/// pod should have gone by now.
+#[must_use]
+pub(super) fn due(
+    operation: &Operation,
+    observed: &Observed,
+    is_overdue: bool,
+) -> Option<CallKind> {
+    if operation.must_read() && (is_overdue || !operation.waiters.is_empty()) {
+        return Some(CallKind::Read);
+    }
+    let wants_change = operation.waiters.iter().any(|it| it.want.is_change());
+    let Some(instance) = &observed.instance else {
+        // The cache may lag behind another replica's write: only Kubernetes can say "not found".
+        if wants_change {
+            return Some(CallKind::Read);
+        }
+        let wants_start = operation.waiters.iter().any(is_start);
+        return (observed.state == State::Absent && wants_start).then_some(CallKind::Create);
+    };
+    // Also where the cache shows that it is being deleted: the cache may lag behind, and another Job
+    // of this name be there by now. Only Kubernetes can say which.
+    if operation.stops().next().is_some() {
+        return Some(CallKind::Delete);
+    }
+    if instance.pod.is_some() && operation.labels().next().is_some() {
+        return Some(CallKind::Label);
+    }
+    if observed.state != State::Deleting && operation.replaces(instance.uid()) {
+        return Some(CallKind::Delete);
+    }
+    is_overdue.then_some(CallKind::ForceDelete)
+}
+
+fn is_start(waiter: &Waiter) -> bool {
+    waiter.want.variables().is_some()
+}
+
+/// The call of that kind, which is due.
+#[must_use]
+pub(super) fn next(
+    kind: CallKind,
+    key: &InstanceKey,
+    operation: &Operation,
+    observed: &Observed,
+    memory: &Memory,
+    context: &Context<'_>,
+) -> Next {
+    match (kind, &observed.instance) {
+        (CallKind::Create, _) => create(key, operation, memory, context),
+        (CallKind::Read, _) => call(Purpose::Read, Action::ReadJob),
+        (CallKind::Delete, Some(instance)) => {
+            let by = operation.stops().next().and_then(|stop| stop.by.clone());
+            delete(
+                instance,
+                by.map_or(StopCause::Replaced, StopCause::Requested),
+            )
+        }
+        (CallKind::ForceDelete, Some(instance)) => force_delete(instance, memory),
+        (CallKind::Label, Some(instance)) => label(operation, instance),
+        (CallKind::Delete | CallKind::ForceDelete | CallKind::Label, None) => Next::Nothing,
+    }
+}
+
+/// Creates the Job for the first waiter whose values fit the template; others get why theirs do not.
+fn create(
+    key: &InstanceKey,
+    operation: &Operation,
+    memory: &Memory,
+    context: &Context<'_>,
+) -> Next {
+    let Some(waiter) = operation.waiters.iter().find(|waiter| is_start(waiter)) else {
+        return Next::Nothing;
+    };
+    let (Some(variables), Some(by)) = (waiter.want.variables(), &waiter.by) else {
+        return Next::Nothing;
+    };
+    match manifest(key, variables, &by.who, memory, context) {
+        Ok(manifest) => {
+            let mut start = OwnStart::new(by.clone(), context.now);
+            for waiter in operation
+                .waiters
+                .iter()
+                .filter(|it| it.want.is_for_instance())
+            {
+                waiter.by.iter().for_each(|by| start.join(by));
+            }
+            let purpose = Purpose::Create {
+                variables: variables.clone(),
+                start: Box::new(start),
+            };
+            let by = by.clone();
+            call(purpose, Action::CreateJob { manifest, by })
+        }
+        Err(error) => Next::Reject(waiter.number, error),
+    }
+}
+
+fn manifest(
+    key: &InstanceKey,
+    variables: &Variables,
+    started_by: &str,
+    memory: &Memory,
+    context: &Context<'_>,
+) -> Result<Value, Error> {
+    let Some(offer) = context.catalog.get(&key.app_type) else {
+        let known = context.catalog.types().map(ToString::to_string).collect();
+        return Err(Error::UnknownType {
+            app_type: key.app_type.to_string(),
+            known,
+        });
+    };
+    let template = offer
+        .template
+        .as_ref()
+        .map_err(|error| Error::from(&**error))?;
+    let settings = offer
+        .settings
+        .as_ref()
+        .map_err(|text| Error::TemplateInvalid(text.clone()))?;
+    let rendered = template.render(variables).map_err(render_error)?;
+    let parts = JobParts {
+        key,
+        settings,
+        started_by,
+        failures: memory.failures_before_new(),
+    };
+    Ok(job::manifest(rendered, &parts))
+}
+
+fn render_error(error: RenderError) -> Error {
+    match error {
+        RenderError::VariableMissing { name } => Error::VariableMissing {
+            variable: name.to_string(),
+        },
+        RenderError::Invalid(error) => Error::from(&error),
+        other => Error::VariableInvalid(other.to_string().into()),
+    }
+}
+
+fn delete(instance: &Instance, cause: StopCause) -> Next {
+    let uid = instance.uid();
+    let purpose = Purpose::Delete {
+        uid: uid.clone(),
+        cause: cause.clone(),
+        is_reported: false,
+    };
+    let uid = uid.clone();
+    call(purpose, Action::DeleteJob { uid, cause })
+}
+
+/// The Job first, since the finalizer of the Job controller keeps the pod.
+fn force_delete(instance: &Instance, memory: &Memory) -> Next {
+    if !matches!(instance.status, InstanceStatus::Stopping { .. }) {
+        let uid = instance.uid().clone();
+        let cause = StopCause::Stuck;
+        return call(Purpose::DeleteStuckJob, Action::DeleteJob { uid, cause });
+    }
+    let Some(pod) = instance.leaving.as_ref().map(|pod| &pod.metadata) else {
+        return Next::Nothing;
+    };
+    let purpose = Purpose::ForceDeletePod {
+        job: instance.uid().clone(),
+        pod: pod.name.clone(),
+        uid: pod.uid.clone(),
+    };
+    let action = Action::ForceDeletePod {
+        pod: pod.name.clone(),
+        uid: pod.uid.clone(),
+        is_repeated: memory.is_force_deleted(&pod.uid),
+    };
+    call(purpose, action)
+}
+
+fn label(operation: &Operation, instance: &Instance) -> Next {
+    let first = operation.labels().next();
+    let (Some(waiter), Some(pod)) = (first, &instance.pod) else {
+        return Next::Nothing;
+    };
+    let Want::Label(change) = &waiter.want else {
+        return Next::Nothing;
+    };
+    // What the pod has is known when its turn comes.
+    let own = labels::meta_labels(&pod.metadata);
+    if let Err(error) = change.check_limits(&own) {
+        return Next::Reject(waiter.number, error.into());
+    }
+    let action = Action::LabelPod {
+        pod: pod.metadata.name.clone(),
+        uid: pod.metadata.uid.clone(),
+        patch: change.merge_patch(),
+    };
+    call(Purpose::Label(waiter.number), action)
+}

@@ -1,0 +1,407 @@
+//! [`Memory`]: what this replica remembers of a name beyond what the cache shows now.
+//!
+//! Pure. Kubernetes has no timestamp for why a container waits; a failed Job takes its count of
+//! failures with it when it is deleted, a pod that is replaced its meta labels, and one that has
+//! gone its termination report. These are kept here, and since when a pod has been seen being
+//! deleted. How many names are remembered is bounded by the coordinator ([`GONE_MAX`],
+//! [`LOST_MAX`]), for how long here.
+
+use super::context::Context;
+use crate::app::cache::Instance;
+use crate::kube::types::{Pod, Timestamp, Uid};
+use crate::model::job::{JobSettings, LASTED_LONG};
+use crate::model::labels::{self, MetaChange};
+use crate::model::status::{self, Budget, Ending, Finding, InstanceStatus, Phase, Prognosis};
+use std::mem::{Discriminant, discriminant};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+/// Names whose failures are remembered after their Job has gone; the oldest are forgotten first.
+pub const GONE_MAX: usize = 10_000;
+
+/// How long the failures of a name are remembered after its Job has gone.
+pub const GONE_KEPT: Duration = Duration::from_secs(600);
+
+/// Termination reports that are kept after their pod has gone; the oldest are forgotten first.
+pub const LOST_MAX: usize = 1000;
+
+/// How long a termination report is kept after its pod has gone.
+pub const LOST_KEPT: Duration = Duration::from_secs(600);
+
+/// How long after the end of its grace period a pod may still be there. After that its node is taken
+/// for lost, and the pod is force-deleted. Both are measured on the monotonic clock of this replica,
+/// from when it first saw the pod being deleted: clocks of machines differ.
+pub const OVERDUE_AFTER: Duration = Duration::from_secs(30);
+
+/// What is remembered of one name. Boxed, since most names have few of these at a time.
+#[derive(Clone, Debug, Default)]
+pub struct Memory {
+    trouble: Option<Box<Trouble>>,
+    /// The pod that had meta labels last, and its Job.
+    labelled: Option<(Uid, Arc<Pod>)>,
+    termination: Option<Box<TerminationReport>>,
+    leaving: Option<Box<Leaving>>,
+}
+
+/// What is wrong with a Job, or was wrong with the last one.
+#[derive(Clone, Debug)]
+struct Trouble {
+    uid: Uid,
+    cause: Cause,
+    first_seen: SystemTime,
+    failure: Option<Failure>,
+    /// Failures in a row that the next Job of this name inherits.
+    next_failures: u32,
+    gone_at: Option<Instant>,
+}
+
+/// How an instance failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// From when a GET replaces it; `None` when only a DELETE ends it.
+    pub restart_at: Option<SystemTime>,
+}
+
+/// What a budget runs for. Reasons change to and fro while the trouble is the same:
+/// `ErrImagePull` and `ImagePullBackOff` take turns.
+type Cause = (Phase, Discriminant<Prognosis>, Option<(Budget, Duration)>);
+
+fn cause(finding: &Finding) -> Cause {
+    let runs = match finding.prognosis {
+        Prognosis::Retryable { budget, pause, .. } => budget.map(|budget| (budget, pause)),
+        Prognosis::AwaitingReason | Prognosis::Terminal => None,
+    };
+    (finding.phase, discriminant(&finding.prognosis), runs)
+}
+
+/// The last pod of a Job that said why it failed. While the cache has that pod nothing is held
+/// twice: it is shared.
+#[derive(Clone, Debug)]
+struct TerminationReport {
+    job: Uid,
+    pod: Arc<Pod>,
+    lost_at: Option<Instant>,
+}
+
+/// A pod that is being deleted.
+#[derive(Clone, Debug)]
+struct Leaving {
+    pod: Uid,
+    /// When it should have gone by.
+    overdue_at: Instant,
+    /// When this replica first saw that it is being deleted.
+    since: Instant,
+    is_force_deleted: bool,
+}
+
+impl Memory {
+    /// Takes note of what the cache shows now.
+    pub fn note(
+        &mut self,
+        instance: Option<&Instance>,
+        settings: &JobSettings,
+        context: &Context<'_>,
+    ) {
+        self.note_labelled(instance);
+        self.note_termination(instance, context.now);
+        self.note_leaving(instance, context.now);
+        let live = instance.filter(|live| !matches!(live.status, InstanceStatus::Stopping { .. }));
+        match live {
+            Some(instance) => self.note_live(instance, settings, context.wall),
+            None => self.note_gone(context),
+        }
+    }
+
+    fn note_labelled(&mut self, instance: Option<&Instance>) {
+        let Some(instance) = instance else {
+            self.labelled = None;
+            return;
+        };
+        // As long as its successor lacks something, the predecessor is not forgotten.
+        if self.inheritance(instance).is_some() {
+            if let Some(predecessor) = self.predecessor(instance) {
+                self.labelled = Some((instance.uid().clone(), predecessor));
+            }
+            return;
+        }
+        let Some(pod) = &instance.pod else {
+            // A Job that has no pod at this moment: the next one inherits.
+            self.labelled.take_if(|(of, _)| of != instance.uid());
+            return;
+        };
+        let is_bare = labels::meta_labels(&pod.metadata).is_empty();
+        self.labelled = if is_bare && instance.predecessor.is_none() {
+            None
+        } else {
+            Some((instance.uid().clone(), Arc::clone(pod)))
+        };
+    }
+
+    /// The pod whose meta labels the pod of this instance inherits, if there is one.
+    fn predecessor(&self, instance: &Instance) -> Option<Arc<Pod>> {
+        let pod = instance.pod.as_ref()?;
+        let Some((job, known)) = &self.labelled else {
+            return instance.predecessor.clone();
+        };
+        let is_before = job == instance.uid() && known.metadata.uid != pod.metadata.uid;
+        is_before.then(|| Arc::clone(known))
+    }
+
+    /// What the pod of this instance lacks of its predecessor's meta labels: a pod that the Job
+    /// controller replaces must not lose what callers have attached to the instance.
+    #[must_use]
+    pub fn inheritance(&self, instance: &Instance) -> Option<MetaChange> {
+        let pod = instance
+            .pod
+            .as_ref()
+            .filter(|pod| !pod.metadata.is_deleting())?;
+        let predecessor = self.predecessor(instance)?;
+        let own = labels::meta_labels(&pod.metadata);
+        MetaChange::inheriting(&own, labels::meta_labels(&predecessor.metadata))
+    }
+
+    fn note_termination(&mut self, instance: Option<&Instance>, now: Instant) {
+        let is_over = |lost: Instant| now.saturating_duration_since(lost) >= LOST_KEPT;
+        self.termination
+            .take_if(|report| report.lost_at.is_some_and(is_over));
+        // One that is ready is past all that was wrong.
+        let Some(instance) =
+            instance.filter(|seen| !matches!(seen.status, InstanceStatus::Ready { .. }))
+        else {
+            self.termination = None;
+            return;
+        };
+        let pod = instance.pod.as_ref();
+        if let Some(pod) = pod.filter(|pod| status::has_termination_report(pod)) {
+            self.termination = Some(Box::new(TerminationReport {
+                job: instance.uid().clone(),
+                pod: Arc::clone(pod),
+                lost_at: None,
+            }));
+            return;
+        }
+        self.termination
+            .take_if(|report| report.job != *instance.uid());
+        if let Some(report) = &mut self.termination {
+            report.lost_at.get_or_insert(now);
+        }
+    }
+
+    fn note_leaving(&mut self, instance: Option<&Instance>, now: Instant) {
+        let Some(pod) = instance.and_then(|instance| instance.leaving.as_ref()) else {
+            self.leaving = None;
+            return;
+        };
+        let before = self.leaving.take();
+        let before = before.filter(|before| before.pod == pod.metadata.uid);
+        let since = before.as_ref().map_or(now, |before| before.since);
+        let grace = Duration::from_secs(pod.deletion_grace_secs.into());
+        self.leaving = Some(Box::new(Leaving {
+            pod: pod.metadata.uid.clone(),
+            since,
+            overdue_at: since + grace + OVERDUE_AFTER,
+            is_force_deleted: before.is_some_and(|before| before.is_force_deleted),
+        }));
+    }
+
+    /// When a pod that is being deleted should have gone by, if there is one.
+    #[must_use]
+    pub fn overdue_at(&self) -> Option<Instant> {
+        self.leaving.as_ref().map(|leaving| leaving.overdue_at)
+    }
+
+    /// Kubernetes has accepted the force deletion of this pod.
+    pub fn force_deleted(&mut self, pod: &Uid) {
+        if let Some(leaving) = self.leaving.as_mut().filter(|it| it.pod == *pod) {
+            leaving.is_force_deleted = true;
+        }
+    }
+
+    /// Whether it had before.
+    #[must_use]
+    pub fn is_force_deleted(&self, pod: &Uid) -> bool {
+        let leaving = self.leaving.as_ref();
+        leaving.is_some_and(|it| it.pod == *pod && it.is_force_deleted)
+    }
+
+    fn note_live(&mut self, instance: &Instance, settings: &JobSettings, wall: SystemTime) {
+        let Some(finding) = trouble(&instance.status, settings) else {
+            self.trouble = None;
+            return;
+        };
+        let cause = cause(&finding);
+        let before = self.trouble.as_ref();
+        let same = before.filter(|it| it.uid == *instance.uid() && it.cause == cause);
+        let first_seen = same.map_or(wall, |it| it.first_seen);
+        let (failure, next_failures) = failure(instance, &finding, settings, first_seen);
+        self.trouble = Some(Box::new(Trouble {
+            uid: instance.uid().clone(),
+            cause,
+            first_seen,
+            failure,
+            next_failures,
+            gone_at: None,
+        }));
+    }
+
+    fn note_gone(&mut self, context: &Context<'_>) {
+        let is_over = |gone: Instant| context.now.saturating_duration_since(gone) >= GONE_KEPT;
+        self.trouble
+            .take_if(|trouble| trouble.gone_at.is_some_and(is_over));
+        let Some(trouble) = self.trouble.as_mut().filter(|it| it.gone_at.is_none()) else {
+            return;
+        };
+        // A deletion before the delay is over is somebody's wish for a fresh start.
+        let restart_at = trouble.failure.and_then(|failure| failure.restart_at);
+        if restart_at.is_some_and(|restart_at| context.wall >= restart_at) {
+            trouble.gone_at = Some(context.now);
+        } else {
+            self.trouble = None;
+        }
+    }
+
+    /// When this finding of this Job was first seen here; `wall` where it is new.
+    #[must_use]
+    pub fn first_seen(&self, uid: &Uid, finding: &Finding, wall: SystemTime) -> SystemTime {
+        let trouble = self.trouble.as_ref();
+        trouble
+            .filter(|it| it.uid == *uid && it.cause == cause(finding))
+            .map_or(wall, |it| it.first_seen)
+    }
+
+    /// The failure of this Job, if it has failed.
+    #[must_use]
+    pub fn failure(&self, uid: &Uid) -> Option<Failure> {
+        let trouble = self.trouble.as_ref();
+        trouble.filter(|it| it.uid == *uid)?.failure
+    }
+
+    /// The pod that says why this instance failed: its own, or the last one that did.
+    #[must_use]
+    pub fn explaining_pod<'a>(&'a self, instance: &'a Instance) -> Option<&'a Pod> {
+        let own = instance.pod.as_ref();
+        own.filter(|pod| status::has_termination_report(pod))
+            .or_else(|| self.report_of(instance.uid()))
+            .or(own)
+            .map(|pod| &**pod)
+    }
+
+    fn report_of(&self, job: &Uid) -> Option<&Arc<Pod>> {
+        let report = self.termination.as_ref();
+        report.filter(|it| it.job == *job).map(|it| &it.pod)
+    }
+
+    /// Has an instance that failed say why, where its pod has gone.
+    pub fn recall(&self, instance: &mut Instance) {
+        let has_failed = matches!(instance.status, InstanceStatus::Failed { .. });
+        let own = instance.pod.as_deref();
+        if has_failed
+            && !own.is_some_and(status::has_termination_report)
+            && let Some(pod) = self.report_of(instance.uid())
+        {
+            instance.status = status::with_termination_report(&instance.job, pod, &instance.status);
+        }
+    }
+
+    /// Failures in a row that a Job of this name carries when it is created now.
+    #[must_use]
+    pub fn failures_before_new(&self) -> u32 {
+        self.trouble.as_ref().map_or(0, |it| it.next_failures)
+    }
+
+    /// Whether nothing is remembered.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        let Self {
+            trouble,
+            labelled,
+            termination,
+            leaving,
+        } = self;
+        trouble.is_none() && labelled.is_none() && termination.is_none() && leaving.is_none()
+    }
+
+    /// Since when the Job whose failures are remembered has been gone.
+    #[must_use]
+    pub fn gone_at(&self) -> Option<Instant> {
+        self.trouble.as_ref().and_then(|it| it.gone_at)
+    }
+
+    /// Since when the pod whose termination report is kept has been gone.
+    #[must_use]
+    pub fn lost_at(&self) -> Option<Instant> {
+        self.termination.as_ref().and_then(|it| it.lost_at)
+    }
+
+    /// When something of this is to be forgotten.
+    #[must_use]
+    pub fn expires_at(&self) -> Option<Instant> {
+        let gone = self.gone_at().map(|at| at + GONE_KEPT);
+        let lost = self.lost_at().map(|at| at + LOST_KEPT);
+        gone.into_iter().chain(lost).min()
+    }
+
+    /// Forgets the failures of a Job that has gone.
+    pub fn forget_gone(&mut self) {
+        self.trouble.take_if(|it| it.gone_at.is_some());
+    }
+
+    /// Forgets the termination report of a pod that has gone.
+    pub fn forget_lost(&mut self) {
+        self.termination.take_if(|it| it.lost_at.is_some());
+    }
+}
+
+/// What is wrong with an instance, if anything is.
+///
+/// One that ended well sooner than the restart delay counts as failed: a client that retries
+/// without delay would create a new Job every few seconds.
+fn trouble(status: &InstanceStatus, settings: &JobSettings) -> Option<Finding> {
+    match status {
+        InstanceStatus::Starting(finding) | InstanceStatus::Failed { finding, .. } => {
+            Some(finding.clone())
+        }
+        InstanceStatus::Finished(ending) if is_too_short(ending, settings) => {
+            Some(ending.finding())
+        }
+        InstanceStatus::Finished(_)
+        | InstanceStatus::Ready { .. }
+        | InstanceStatus::Stopping { .. } => None,
+    }
+}
+
+fn is_too_short(ending: &Ending, settings: &JobSettings) -> bool {
+    let ended_itself = !ending.reached_lifetime();
+    ending
+        .lasted
+        .filter(|_| ended_itself)
+        .is_some_and(|lasted| lasted < settings.restart_delay)
+}
+
+fn failure(
+    instance: &Instance,
+    finding: &Finding,
+    settings: &JobSettings,
+    first_seen: SystemTime,
+) -> (Option<Failure>, u32) {
+    let (at, lasted) = match &instance.status {
+        InstanceStatus::Failed { at, lasted, .. } => (*at, *lasted),
+        InstanceStatus::Finished(ending) => (ending.at, ending.lasted),
+        _ if finding.prognosis == Prognosis::Terminal => (None, None),
+        _ => return (None, 0),
+    };
+    let carried = instance.job.metadata.annotations.get(labels::FAILURES);
+    let carried: u32 = carried.and_then(|count| count.parse().ok()).unwrap_or(0);
+    let in_a_row = if lasted.is_some_and(|lasted| lasted >= LASTED_LONG) {
+        0
+    } else {
+        carried
+    };
+    let since = at.map_or(first_seen, Timestamp::system_time);
+    let restart_at = since.checked_add(settings.delay_after(in_a_row));
+    let restart_at = restart_at.filter(|_| settings.restart_failed);
+    (Some(Failure { restart_at }), in_a_row.saturating_add(1))
+}
+
+#[cfg(test)]
+mod tests;

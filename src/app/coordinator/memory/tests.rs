@@ -1,0 +1,283 @@
+//! What is remembered, by literals: a name is seen in some state at some second.
+
+use super::*;
+use crate::app::cache::Lookup;
+use crate::app::fixture::{World, merge, n1, uid, waiting_pod};
+use serde_json::{Value, json};
+
+/// What is remembered of scim/n1 in a world.
+struct Remembered {
+    world: World,
+    memory: Memory,
+    settings: JobSettings,
+}
+
+impl Remembered {
+    fn new() -> Self {
+        Self {
+            world: World::new(),
+            memory: Memory::default(),
+            settings: JobSettings::default(),
+        }
+    }
+
+    fn pass(&mut self, secs: u64) {
+        self.world.pass(Duration::from_secs(secs));
+    }
+
+    fn note(&mut self) {
+        let seen = self.world.cache.lookup(&n1());
+        let instance = match &seen {
+            Lookup::Instance(instance) => Some(&**instance),
+            _ => None,
+        };
+        self.memory
+            .note(instance, &self.settings, &self.world.context());
+    }
+
+    /// The Job of that UID is seen to have ended now, after so many failures before it.
+    fn ended(&mut self, uid: &str, condition: &str, failures: u32) {
+        self.ended_with(uid, condition, failures, json!({}));
+    }
+
+    fn ended_with(&mut self, uid: &str, condition: &str, failures: u32, patch: Value) {
+        let mut job = json!({"metadata": {"annotations": {"config-controller.semafor.ch/failures": failures.to_string()}}});
+        merge(&mut job, &patch);
+        self.world.ended(uid, condition, job);
+        self.note();
+    }
+
+    fn check_no_report(&self) {
+        assert!(self.memory.termination.is_none(), "{:?}", self.memory);
+    }
+
+    fn gone(&mut self, uid: &str) {
+        self.world.job_gone(uid);
+        self.note();
+    }
+
+    /// How many seconds from now the Job may be replaced; `None` where it has not failed.
+    fn delay(&self, of: &str) -> Option<u64> {
+        let failure = self.memory.failure(&uid(of))?;
+        let at = failure.restart_at?;
+        Some(at.duration_since(self.world.wall()).unwrap().as_secs())
+    }
+
+    fn carried(&self) -> u32 {
+        self.memory.failures_before_new()
+    }
+}
+
+#[test]
+fn delays_double_with_each_failure_in_a_row() {
+    for (failures, delay) in [(0, 10), (1, 20), (2, 40), (4, 160), (5, 300), (99, 300)] {
+        let mut name = Remembered::new();
+        name.pass(60);
+        name.ended("u1", "Failed", failures);
+        assert_eq!(name.delay("u1"), Some(delay));
+        assert_eq!(name.carried(), failures + 1);
+    }
+}
+
+#[test]
+fn ten_minutes_make_a_failure_the_first() {
+    for (lasted, delay, carried) in [(599, 80, 4), (600, 10, 1)] {
+        let mut name = Remembered::new();
+        name.pass(lasted);
+        name.ended("u1", "FailureTarget", 3);
+        assert_eq!((name.delay("u1"), name.carried()), (Some(delay), carried));
+    }
+}
+
+#[test]
+fn only_what_ended_too_soon_by_itself_has_failed() {
+    for (lasted, failed) in [(0, true), (9, true), (10, false)] {
+        let mut name = Remembered::new();
+        name.pass(lasted);
+        name.ended("u1", "Complete", 0);
+        assert_eq!(name.delay("u1"), failed.then_some(10), "{lasted}");
+        assert_eq!(name.carried(), u32::from(failed));
+    }
+    let mut name = Remembered::new();
+    name.pass(3);
+    name.world.job("u1", json!({"status": {"startTime": crate::app::fixture::T0, "conditions": [
+        {"type": "Failed", "status": "True", "reason": "DeadlineExceeded", "lastTransitionTime": name.world.stamp()},
+    ]}}));
+    name.note();
+    assert_eq!(name.delay("u1"), None);
+}
+
+#[test]
+fn an_end_that_was_good_forgets_the_failures() {
+    let mut name = Remembered::new();
+    name.pass(60);
+    name.ended("u1", "Complete", 5);
+    assert_eq!(name.carried(), 0);
+    name.ended("u2", "Failed", 2);
+    name.world.job("u3", json!({}));
+    name.world.ready("u3", "10.0.0.3");
+    name.note();
+    assert_eq!((name.delay("u2"), name.carried()), (None, 0));
+}
+
+#[test]
+fn a_deletion_after_the_delay_carries_the_failures_and_one_before_forgets_them() {
+    for (waited, carried) in [(39, 0), (40, 3)] {
+        let mut name = Remembered::new();
+        name.pass(60);
+        name.ended("u1", "Failed", 2);
+        name.pass(waited);
+        name.gone("u1");
+        assert_eq!(name.carried(), carried, "{waited}");
+    }
+    // A Job that is on its way out is gone.
+    let mut name = Remembered::new();
+    name.pass(60);
+    name.ended("u1", "Failed", 2);
+    name.pass(100);
+    name.world.deleting("u1");
+    name.note();
+    name.pass(100);
+    name.gone("u1");
+    assert_eq!(name.carried(), 3);
+}
+
+#[test]
+fn what_has_gone_is_forgotten_in_the_end() {
+    let mut name = Remembered::new();
+    name.pass(60);
+    name.ended("u1", "Failed", 2);
+    name.pass(100);
+    name.gone("u1");
+    name.pass(599);
+    name.note();
+    assert_eq!(name.carried(), 3);
+    name.pass(1);
+    name.note();
+    assert_eq!(name.carried(), 0);
+    assert!(name.memory.is_empty());
+}
+
+#[test]
+fn never_restarted_is_never_restarted() {
+    let mut name = Remembered::new();
+    name.settings.restart_failed = false;
+    name.pass(60);
+    name.ended("u1", "Failed", 0);
+    let failure = name.memory.failure(&uid("u1")).unwrap();
+    assert_eq!(failure.restart_at, None);
+    name.pass(10_000);
+    name.gone("u1");
+    assert_eq!(name.carried(), 0);
+}
+
+#[test]
+fn a_verdict_before_the_end_counts_from_when_it_was_seen() {
+    let mut name = Remembered::new();
+    name.world.job("u1", json!({}));
+    name.world.pod("u1", waiting_pod("InvalidImageName"));
+    name.pass(7);
+    name.note();
+    assert_eq!(name.delay("u1"), Some(10));
+    name.pass(4);
+    name.note();
+    assert_eq!((name.delay("u1"), name.carried()), (Some(6), 1));
+}
+
+#[test]
+fn one_trouble_has_one_beginning_whatever_it_is_called() {
+    let mut name = Remembered::new();
+    name.world.job("u1", json!({}));
+    let begun = |name: &Remembered| {
+        let Lookup::Instance(instance) = name.world.cache.lookup(&n1()) else {
+            panic!("it is there");
+        };
+        let InstanceStatus::Starting(finding) = &instance.status else {
+            panic!("it starts");
+        };
+        let first = name
+            .memory
+            .first_seen(instance.uid(), finding, name.world.wall());
+        name.world.wall().duration_since(first).unwrap().as_secs()
+    };
+    for (reason, expected) in [
+        ("ErrImagePull", 0),
+        ("ImagePullBackOff", 3),
+        ("ErrImagePull", 6),
+        ("CreateContainerConfigError", 0),
+        ("CreateContainerError", 3),
+        ("ErrImagePull", 0),
+    ] {
+        name.world.pod("u1", waiting_pod(reason));
+        name.note();
+        assert_eq!(begun(&name), expected, "{reason}");
+        name.pass(3);
+    }
+    // Another Job has its own troubles.
+    name.world.job("u2", json!({}));
+    name.world.pod("u2", waiting_pod("ErrImagePull"));
+    assert_eq!(begun(&name), 0);
+}
+
+/// What makes a pod one whose container has ended with this exit code.
+fn failed_pod(code: i32) -> Value {
+    json!({"status": {"phase": "Failed", "containerStatuses": [
+        {"name": "app", "state": {"terminated": {"exitCode": code, "message": "farewell"}}},
+    ]}})
+}
+
+/// The exit code that the failed instance tells, after what is remembered was recalled.
+fn told(name: &Remembered) -> Option<i32> {
+    let Lookup::Instance(mut instance) = name.world.cache.lookup(&n1()) else {
+        panic!("it is there");
+    };
+    name.memory.recall(&mut instance);
+    match instance.status {
+        InstanceStatus::Failed { finding, .. } => finding.exit_code,
+        other => panic!("it has failed: {other:?}"),
+    }
+}
+
+#[test]
+fn what_a_pod_said_last_outlives_it() {
+    let mut name = Remembered::new();
+    name.world.job("u1", json!({}));
+    name.world.pod("u1", failed_pod(3));
+    name.note();
+    name.world.pod_gone("u1");
+    name.note();
+    name.ended("u1", "Failed", 0);
+    assert_eq!(told(&name), Some(3));
+    name.pass(LOST_KEPT.as_secs() - 1);
+    name.note();
+    assert_eq!(told(&name), Some(3));
+    name.pass(1);
+    name.note();
+    assert_eq!(told(&name), None);
+    name.check_no_report();
+}
+
+#[test]
+fn what_is_remembered_of_a_pod_is_of_its_job_alone() {
+    let mut name = Remembered::new();
+    name.world.job("u1", json!({}));
+    name.world.pod("u1", failed_pod(3));
+    name.note();
+    name.world.pod_gone("u1");
+    name.ended("u2", "Failed", 0);
+    assert_eq!(told(&name), None);
+    name.check_no_report();
+    // What has become ready is name it, and what has gone is forgotten.
+    name.world.pod("u2", failed_pod(4));
+    name.note();
+    name.world
+        .job("u2", json!({"status": {"conditions": null}}));
+    name.world.ready("u2", "10.0.0.2");
+    name.note();
+    name.check_no_report();
+    name.world.pod("u2", failed_pod(5));
+    name.note();
+    assert!(name.memory.termination.is_some());
+    name.gone("u2");
+    name.check_no_report();
+}

@@ -1,0 +1,141 @@
+//! [`Observed`]: what there is of one name, computed once for each input.
+//!
+//! Pure. The cache says what Job and pods there are, the record's memory since when a start is in
+//! trouble; the failure report that callers get, and when, follows from both.
+
+use super::context::Context;
+use super::memory::Memory;
+use crate::app::cache::{Instance, Lookup};
+use crate::kube::types::Uid;
+use crate::model::names::InstanceKey;
+use crate::model::status::{self, Finding, InstanceStatus};
+use std::time::Instant;
+
+/// The state of a name, as [`super::resolve`] tells them apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// There is no Job of that name.
+    Absent,
+    /// The Job of that name is not this instance.
+    NameConflict,
+    /// On its way.
+    Starting,
+    /// On its way, and a failure is to be reported: its budget is used up, or it cannot succeed.
+    Failing,
+    /// Ready.
+    Ready,
+    /// Failed, and its pod may still say why.
+    AwaitingReason,
+    /// Failed, and Kubernetes will not try again.
+    Failed,
+    /// Ended well, or by its lifetime.
+    Finished,
+    /// Being deleted.
+    Deleting,
+}
+
+/// What there is of one name.
+#[derive(Clone, Debug)]
+pub(super) struct Observed {
+    /// In one word.
+    pub(super) state: State,
+    /// The instance, where there is one.
+    pub(super) instance: Option<Box<Instance>>,
+    /// The failure that is reported to those who wait for this Job: now, or when its pod has said
+    /// why or its Job goes.
+    pub(super) report: Option<Finding>,
+    /// When a failure is to be reported unless the state changes before.
+    pub(super) report_at: Option<Instant>,
+}
+
+impl Observed {
+    /// Looks at one name, and has its memory take note.
+    pub(super) fn new(
+        key: &InstanceKey,
+        lookup: Lookup,
+        memory: &mut Memory,
+        context: &Context<'_>,
+    ) -> Self {
+        let settings = context.catalog.settings(&key.app_type);
+        let none = |state| Self {
+            state,
+            instance: None,
+            report: None,
+            report_at: None,
+        };
+        let mut instance = match lookup {
+            Lookup::Instance(instance) => instance,
+            absent => {
+                memory.note(None, settings, context);
+                return none(match absent {
+                    Lookup::NameConflict => State::NameConflict,
+                    _ => State::Absent,
+                });
+            }
+        };
+        memory.note(Some(&instance), settings, context);
+        memory.recall(&mut instance);
+        let (state, report, report_at) = match &instance.status {
+            InstanceStatus::Ready { .. } => (State::Ready, None, None),
+            InstanceStatus::Stopping { .. } => {
+                let pod = memory.explaining_pod(&instance);
+                let report = status::ended_before_deletion(&instance.job, pod);
+                (State::Deleting, report, None)
+            }
+            InstanceStatus::Finished(ending) => (State::Finished, Some(ending.finding()), None),
+            InstanceStatus::Failed { finding, .. } | InstanceStatus::Starting(finding) => {
+                let has_failed = matches!(instance.status, InstanceStatus::Failed { .. });
+                let first_seen = memory.first_seen(instance.uid(), finding, context.wall);
+                let at = finding.verdict_from(first_seen, &settings.budgets);
+                let is_due = at.is_some_and(|at| at <= context.wall);
+                let state = match (has_failed, is_due) {
+                    (true, true) => State::Failed,
+                    (true, false) => State::AwaitingReason,
+                    (false, true) => State::Failing,
+                    (false, false) => State::Starting,
+                };
+                let report = (has_failed || is_due).then(|| finding.clone());
+                let in_time = at.and_then(|at| at.duration_since(context.wall).ok());
+                let report_at = in_time.filter(|_| !is_due);
+                (
+                    state,
+                    report,
+                    report_at.map(|in_time| context.now + in_time),
+                )
+            }
+        };
+        Self {
+            state,
+            instance: Some(instance),
+            report,
+            report_at,
+        }
+    }
+
+    /// The UID of its Job.
+    #[must_use]
+    pub(super) fn uid(&self) -> Option<&Uid> {
+        self.instance.as_deref().map(Instance::uid)
+    }
+
+    /// Whether it has a pod, on its way out or not.
+    #[must_use]
+    pub(super) fn has_pod(&self) -> bool {
+        self.instance
+            .as_deref()
+            .is_some_and(|instance| instance.pod.is_some())
+    }
+
+    /// How far it is, for those whose time is over.
+    #[must_use]
+    pub(super) fn progress(&self) -> Finding {
+        match self.instance.as_deref().map(|instance| &instance.status) {
+            Some(InstanceStatus::Starting(finding)) => finding.clone(),
+            Some(InstanceStatus::Stopping { since }) => Finding::stopping(*since),
+            Some(InstanceStatus::Failed { .. } | InstanceStatus::Finished(_)) => {
+                Finding::stopping(None)
+            }
+            Some(InstanceStatus::Ready { .. }) | None => Finding::admitting(),
+        }
+    }
+}

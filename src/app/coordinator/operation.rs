@@ -1,0 +1,259 @@
+//! [`Operation`]: who waits for one name, and the state of its call to Kubernetes.
+//!
+//! Plain data and small questions about it. Which waiter gets what is decided in [`super::resolve`],
+//! which call comes next in [`super::calls`], what follows from a failed one in [`super::retry`].
+
+use super::resolve::Last;
+use super::waiter::{WaitState, Waiter, Want};
+use crate::app::api_call::StopCause;
+use crate::app::error::Error;
+use crate::app::lifecycle::OwnStart;
+use crate::kube::types::Uid;
+use crate::model::template::Variables;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Pause between two attempts to get rid of a pod on a lost node.
+pub(super) const FORCE_PAUSE: Duration = Duration::from_secs(5);
+
+/// What is going on for one name. At most one call is under way, so that results cannot overtake
+/// each other.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Operation {
+    /// The requests that wait, in the order in which they came.
+    pub(super) waiters: Vec<Waiter>,
+    /// The call.
+    pub(super) call: CallState,
+    /// How often in a row Kubernetes had something else than the cache showed.
+    pub(super) disagreements: u32,
+    /// What those who wait for a Job get when it goes: of the last Job observed, and, while it is
+    /// replaced, of the one before.
+    pub(super) last: Vec<Last>,
+}
+
+/// The state of the call to Kubernetes.
+#[derive(Clone, Debug, Default)]
+pub(super) enum CallState {
+    /// None is under way, and none has failed.
+    #[default]
+    Idle,
+    /// One is under way.
+    Calling(Box<Calling>),
+    /// The last one failed, and is retried when its time comes.
+    Retrying(Retry),
+    /// Kubernetes has something else than the cache shows: the Job is read before anything else.
+    MustRead,
+}
+
+/// A call under way.
+#[derive(Clone, Debug)]
+pub(super) struct Calling {
+    /// What for.
+    pub(super) purpose: Purpose,
+    /// When it was handed to the executor.
+    pub(super) since: Instant,
+    /// It is for waiters with smaller numbers: one that came later may mean another Job.
+    pub(super) waiters_before: u64,
+    /// The failure that it follows, if it does.
+    pub(super) after: Option<Retry>,
+}
+
+/// What a call is made for.
+#[derive(Clone, Debug)]
+pub(super) enum Purpose {
+    /// For all who wait for an instance; made with these values of one of them.
+    Create {
+        /// The values.
+        variables: Arc<Variables>,
+        /// What is kept of the start.
+        start: Box<OwnStart>,
+    },
+    /// For all who need to know.
+    Read,
+    /// For those who asked for a stop, and those who wait for a successor.
+    Delete {
+        /// Which Job.
+        uid: Uid,
+        /// Why.
+        cause: StopCause,
+        /// Whether the deletion has been reported, since the Job has gone meanwhile.
+        is_reported: bool,
+    },
+    /// For nobody: the node of its pod is lost. The Job first, whose finalizer keeps the pod.
+    DeleteStuckJob,
+    /// For nobody, as before: then the pod.
+    ForceDeletePod {
+        /// The Job that it is of.
+        job: Uid,
+        /// Its name.
+        pod: Box<str>,
+        /// Which pod.
+        uid: Uid,
+    },
+    /// For the waiter with this number.
+    Label(u64),
+}
+
+/// A call that failed and is retried.
+#[derive(Clone, Debug)]
+pub(super) struct Retry {
+    /// The kind of call.
+    pub(super) kind: CallKind,
+    /// When to retry.
+    pub(super) at: Instant,
+    /// What its waiters get when the grace or their time is over.
+    pub(super) error: Error,
+    /// How often it was tried.
+    pub(super) tries: u32,
+    /// What the grace bounds, and since when nothing else was met.
+    pub(super) grace: Option<(Graced, Instant)>,
+}
+
+/// The failures that [`super::retry::GRACE`] bounds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Graced {
+    /// No connection could be made.
+    Connection,
+    /// A right is missing.
+    Right,
+}
+
+/// A kind of call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum CallKind {
+    /// POST the Job.
+    Create,
+    /// GET the Job.
+    Read,
+    /// DELETE the Job.
+    Delete,
+    /// Whatever gets rid of a pod on a lost node.
+    ForceDelete,
+    /// PATCH the pod.
+    Label,
+}
+
+impl Purpose {
+    /// Its kind.
+    #[must_use]
+    pub(super) const fn kind(&self) -> CallKind {
+        match self {
+            Self::Create { .. } => CallKind::Create,
+            Self::Read => CallKind::Read,
+            Self::Delete { .. } => CallKind::Delete,
+            Self::DeleteStuckJob | Self::ForceDeletePod { .. } => CallKind::ForceDelete,
+            Self::Label(_) => CallKind::Label,
+        }
+    }
+}
+
+impl Retry {
+    /// A pod on a lost node is left alone for a while.
+    #[must_use]
+    pub(super) fn force_deletion(now: Instant) -> Self {
+        Self {
+            kind: CallKind::ForceDelete,
+            at: now + FORCE_PAUSE,
+            error: Error::UNAVAILABLE,
+            tries: 1,
+            grace: None,
+        }
+    }
+
+    /// What those get at their deadline who wait for a start or a stop.
+    #[must_use]
+    pub(super) fn error_of_start(&self) -> Option<&Error> {
+        let concerns = !matches!(self.kind, CallKind::Label | CallKind::ForceDelete);
+        concerns.then_some(&self.error)
+    }
+}
+
+impl Operation {
+    /// The call under way.
+    #[must_use]
+    pub(super) fn calling(&self) -> Option<&Calling> {
+        match &self.call {
+            CallState::Calling(calling) => Some(calling),
+            CallState::Idle | CallState::Retrying(_) | CallState::MustRead => None,
+        }
+    }
+
+    /// Whether a call of this kind is under way.
+    #[must_use]
+    pub(super) fn is_calling(&self, kind: CallKind) -> bool {
+        self.calling()
+            .is_some_and(|calling| calling.purpose.kind() == kind)
+    }
+
+    /// The failure that a retry follows, waiting or under way.
+    #[must_use]
+    pub(super) fn retry(&self) -> Option<&Retry> {
+        match &self.call {
+            CallState::Retrying(retry) => Some(retry),
+            CallState::Calling(calling) => calling.after.as_ref(),
+            CallState::Idle | CallState::MustRead => None,
+        }
+    }
+
+    /// Whether the Job has to be read before anything else.
+    #[must_use]
+    pub(super) fn must_read(&self) -> bool {
+        match &self.call {
+            CallState::MustRead => true,
+            CallState::Retrying(retry) => retry.kind == CallKind::Read,
+            CallState::Idle | CallState::Calling(_) => false,
+        }
+    }
+
+    /// Whether a start is under way or about to be: one that starts nothing can wait for it. What
+    /// has just been read, or is about to be, may be an instance, too.
+    #[must_use]
+    pub(super) fn is_start_pending(&self) -> bool {
+        let wanted = |waiter: &Waiter| waiter.want.variables().is_some() && waiter.needs_call();
+        self.must_read()
+            || self.is_calling(CallKind::Create)
+            || self.is_calling(CallKind::Read)
+            || self.waiters.iter().any(wanted)
+    }
+
+    /// Whether the call under way is for this waiter: it says whether the change was made, so it is
+    /// waited for, whatever the deadline.
+    #[must_use]
+    pub(super) fn is_made_for(&self, waiter: &Waiter) -> bool {
+        let Some(calling) = self.calling() else {
+            return false;
+        };
+        let had_come = waiter.number < calling.waiters_before;
+        match (&waiter.want, &calling.purpose) {
+            (Want::Stop { .. }, Purpose::Delete { .. }) => had_come,
+            (Want::Stop { .. } | Want::Label(_), Purpose::Read) => had_come,
+            (Want::Label(_), Purpose::Label(number)) => *number == waiter.number,
+            _ => false,
+        }
+    }
+
+    /// The waiters that want a stop, and have not been told that it was accepted.
+    pub(super) fn stops(&self) -> impl Iterator<Item = &Waiter> {
+        let stops = |waiter: &&Waiter| matches!(waiter.want, Want::Stop { .. });
+        self.waiters.iter().filter(stops)
+    }
+
+    /// The waiters that want to label the instance.
+    pub(super) fn labels(&self) -> impl Iterator<Item = &Waiter> {
+        let labels = |waiter: &&Waiter| matches!(waiter.want, Want::Label(_));
+        self.waiters.iter().filter(labels)
+    }
+
+    /// Whether one waits for this Job to be replaced.
+    #[must_use]
+    pub(super) fn replaces(&self, uid: &Uid) -> bool {
+        let state = WaitState::Replacement(uid.clone());
+        self.waiters.iter().any(|waiter| waiter.state == state)
+    }
+
+    /// Whether a meta label of the coordinator's own waits to be set.
+    #[must_use]
+    pub(super) fn has_own_label(&self) -> bool {
+        self.labels().any(|waiter| waiter.by.is_none())
+    }
+}

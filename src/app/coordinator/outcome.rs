@@ -1,0 +1,201 @@
+//! What follows from the result of a call: what is reported, and who gets a response.
+//!
+//! Pure. What a failed call means, and when it is retried, is decided in [`super::retry`].
+
+use super::operation::{CallState, Calling, Purpose, Retry};
+use super::record::{Record, Step, Trigger};
+use super::retry::{Rejected, is_rejected};
+use super::track::Track;
+use super::waiter::Want;
+use crate::app::api_call::{CallOutcome, Completed};
+use crate::app::cache::Lookup;
+use crate::app::error::Error;
+use crate::app::lifecycle::LifecycleKind;
+use crate::app::request::Response;
+use crate::kube::types::Uid;
+use crate::kube::{self, Class};
+use crate::model::status::Phase;
+
+impl Record {
+    /// The call that was under way has ended.
+    pub(super) fn completed(&mut self, completed: Completed, step: &mut Step<'_>) {
+        let call = self
+            .operation
+            .as_mut()
+            .map(|it| std::mem::take(&mut it.call));
+        let Some(CallState::Calling(calling)) = call else {
+            if let (Some(operation), Some(call)) = (&mut self.operation, call) {
+                operation.call = call;
+            }
+            self.changed(completed.gone.as_ref(), step);
+            return;
+        };
+        let is_conflict = matches!(completed.outcome, CallOutcome::NameConflict);
+        self.report_outcome(&calling, &completed, step);
+        if let CallOutcome::Failed(error) = &completed.outcome {
+            self.failed(&calling, error, step);
+        } else {
+            self.succeeded(&calling, &completed.outcome, step);
+        }
+        let conflict = is_conflict.then_some(Lookup::NameConflict);
+        self.advance_with(step, conflict, Trigger::Any);
+    }
+
+    /// Reports what a call has brought about, in the order in which it happened.
+    fn report_outcome(&mut self, calling: &Calling, completed: &Completed, step: &mut Step<'_>) {
+        let now = step.context.now;
+        let (track, may_follow) = (&mut self.track, step.may_follow);
+        // Of a Job that has been seen to go since it was created nothing more is heard.
+        let lookup = step.context.cache.lookup(step.key);
+        let is_there =
+            |uid: &Uid| matches!(&lookup, Lookup::Instance(instance) if instance.uid() == uid);
+        step.report(|events| {
+            if let (Purpose::Delete { uid, cause, .. }, CallOutcome::Deleted { is_first: true }) =
+                (&calling.purpose, &completed.outcome)
+                && !matches!(
+                    calling.purpose,
+                    Purpose::Delete {
+                        is_reported: true,
+                        ..
+                    }
+                )
+            {
+                Track::deleted(track, uid, cause.clone(), events);
+            }
+            if let Some(gone) = &completed.gone {
+                Track::gone(track, gone, None, events);
+            }
+            match (&calling.purpose, &completed.outcome) {
+                (Purpose::Create { start, .. }, CallOutcome::Created(uid)) => {
+                    let start = (**start).clone();
+                    Track::displace(track, events);
+                    let created = Track::created(uid, start, may_follow, events);
+                    *track = Some(Box::new(created));
+                    if !is_there(uid) {
+                        Track::gone(track, uid, None, events);
+                    }
+                }
+                (Purpose::Create { start, .. }, CallOutcome::Failed(error)) => {
+                    if let Some((result, reason)) = end_without_job(error) {
+                        let event = events.push(None, LifecycleKind::NotCreated);
+                        event.by = Some(start.by.clone());
+                        let mut start = (**start).clone();
+                        let took = now.saturating_duration_since(start.begun);
+                        start.step(Phase::Admitting, took, now);
+                        event.start_ended = Some(start.end(result, reason.into()));
+                    }
+                }
+                (Purpose::DeleteStuckJob, CallOutcome::Deleted { is_first: true }) => {
+                    if let Some(track) = track {
+                        track.stuck(events);
+                    }
+                }
+                _ => {}
+            }
+        });
+    }
+
+    fn succeeded(&mut self, calling: &Calling, outcome: &CallOutcome, step: &mut Step<'_>) {
+        let now = step.context.now;
+        let Some(operation) = &mut self.operation else {
+            return;
+        };
+        if !matches!(calling.purpose, Purpose::Read) {
+            operation.disagreements = 0;
+        }
+        match (&calling.purpose, outcome) {
+            // Kubernetes itself says that there is nothing to stop or to label, to those who had asked.
+            (Purpose::Read, CallOutcome::Absent | CallOutcome::NameConflict) => {
+                let error = Error::NoInstance(step.key.clone());
+                self.respond_all(&Response::Failed(error), step, |waiter| {
+                    waiter.want.is_change() && waiter.number < calling.waiters_before
+                });
+            }
+            // A finalizer may keep it for a moment.
+            (Purpose::ForceDeletePod { job, pod, uid }, CallOutcome::Done) => {
+                operation.call = CallState::Retrying(Retry::force_deletion(now));
+                if !self.memory.is_force_deleted(uid) {
+                    self.memory.force_deleted(uid);
+                    let kind = LifecycleKind::PodForceDeleted { pod: pod.clone() };
+                    step.report(|events| {
+                        events.push(Some(job), kind);
+                    });
+                }
+            }
+            (Purpose::Delete { uid, .. }, CallOutcome::Deleted { .. }) => {
+                self.deletion_begun(uid, calling.waiters_before, step);
+            }
+            (Purpose::Label(number), CallOutcome::Done) => {
+                let number = *number;
+                self.respond_all(&Response::Done, step, |it| it.number == number);
+            }
+            _ => {}
+        }
+    }
+
+    /// The deletion of this Job has begun, which is what the stops among those who had asked wanted.
+    fn deletion_begun(&mut self, uid: &Uid, before: u64, step: &mut Step<'_>) {
+        let Some(operation) = &mut self.operation else {
+            return;
+        };
+        let mut done = Vec::new();
+        operation.waiters.retain_mut(|waiter| {
+            let Want::Stop { until } = waiter.want else {
+                return true;
+            };
+            if waiter.number >= before {
+                return true;
+            }
+            match until {
+                // Nothing is left to do for one that hung up.
+                Some(until) if waiter.handle.is_some() => {
+                    waiter.want = Want::Gone(uid.clone());
+                    waiter.deadline = until;
+                    true
+                }
+                _ => {
+                    done.push(waiter.clone());
+                    false
+                }
+            }
+        });
+        for waiter in done {
+            step.respond(&waiter, Response::Done);
+        }
+    }
+
+    fn failed(&mut self, calling: &Calling, error: &kube::Error, step: &mut Step<'_>) {
+        let Some(operation) = &mut self.operation else {
+            return;
+        };
+        let rejected = operation.failed(calling, error, step.context.now);
+        let response = match &rejected {
+            Rejected::Nobody => return,
+            Rejected::StopsAreDone => Response::Done,
+            Rejected::All(_, error) | Rejected::Same(error) => Response::Failed(error.clone()),
+        };
+        self.respond_all(&response, step, |waiter| {
+            is_rejected(&rejected, calling, waiter)
+        });
+    }
+}
+
+/// The result and the reason of a start whose Job was not created, as far as we know; `None` where the
+/// call is repeated or another caller's Job is there.
+fn end_without_job(error: &kube::Error) -> Option<(&'static str, &'static str)> {
+    let class = error.class();
+    match class {
+        Class::Forbidden { own_right: false } => Some(("denied", class.as_str())),
+        // A namespace that does not exist.
+        Class::Invalid | Class::NotFound | Class::Protocol => Some(("failed", class.as_str())),
+        // If it was created, nobody follows its start: another replica may have created it.
+        Class::Unavailable if error.is_ambiguous() => Some(("unknown", "answer_lost")),
+        Class::Forbidden { own_right: true }
+        | Class::AlreadyExists
+        | Class::Conflict
+        | Class::Expired
+        | Class::Throttled { .. }
+        | Class::Unauthorized
+        | Class::Unavailable => None,
+    }
+}

@@ -1,0 +1,571 @@
+//! [`Record`]: everything that this replica holds of one name beyond the cache.
+//!
+//! Pure. Each input observes the state of the name once, reports what is new, resolves every waiter
+//! from one table, and makes the next call if one is due:
+//!
+//! ```text
+//! Absent ──Create──▶ Starting ──▶ Ready            (waiters get 200)
+//!   ▲   │exists         └──────▶ Failed            (waiters get why; replaced after its delay)
+//!   │   └─▶ Read ─▶ ours: join · on its way out: wait · not ours: name conflict
+//!   └─ gone ── Deleting ◀── Delete ── any of them  (those who waited for it get "stopped")
+//! ```
+
+use super::calls::{self, Next};
+use super::context::Context;
+use super::memory::Memory;
+use super::observed::{Observed, State};
+use super::operation::{CallKind, CallState, Calling, FORCE_PAUSE, Operation, Purpose, Retry};
+use super::resolve::{self, Facts, Last, Resolution};
+use super::track::{Events, Track};
+use super::waiter::{WaitState, Waiter, Want};
+use crate::app::api_call::ApiCall;
+use crate::app::cache::Lookup;
+use crate::app::error::Error;
+use crate::app::lifecycle::{Lifecycle, LifecycleKind};
+use crate::app::request::Response;
+use crate::app::request_handle::RequestHandle;
+use crate::app::timings::Timings;
+use crate::kube::types::Uid;
+use crate::model::names::InstanceKey;
+use crate::model::status::InstanceStatus;
+use std::time::{Duration, Instant};
+
+/// How long a change has to be made, from when it can be: whatever a request says of how long it
+/// waits is about pods and ends, not about the write itself.
+pub const WRITE_WAIT: Duration = Duration::from_secs(10);
+
+/// What is held of one name.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Record {
+    pub(super) operation: Option<Box<Operation>>,
+    pub(super) memory: Memory,
+    pub(super) track: Option<Box<Track>>,
+    /// When the record wants to be advanced though nothing happens.
+    pub(super) wake: Option<Instant>,
+}
+
+/// Something that the coordinator wants done.
+#[derive(Clone, Debug)]
+pub enum Effect {
+    /// Respond to this request; nobody will respond to it again.
+    Respond(RequestHandle, Response),
+    /// Make this call, apply what it returns to the stores, and report its outcome.
+    Call(Box<ApiCall>),
+    /// Report this.
+    Report(Box<Lifecycle>),
+}
+
+/// What a record is advanced with.
+#[derive(Debug)]
+pub(super) struct Step<'a> {
+    /// The name.
+    pub(super) key: &'a InstanceKey,
+    /// What is known.
+    pub(super) context: &'a Context<'a>,
+    /// The number that the next waiter of this replica gets.
+    pub(super) next_number: u64,
+    /// Whether the name may have a call of the coordinator's own.
+    pub(super) may_work: bool,
+    /// Whether another start of this replica can be followed.
+    pub(super) may_follow: bool,
+    /// Whether the service shuts down: deadlines hold even for calls under way.
+    pub(super) is_draining: bool,
+    /// What comes out.
+    pub(super) out: &'a mut Vec<Effect>,
+}
+
+/// Why a record is advanced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Trigger {
+    /// A request, the result of a call, or time.
+    Any,
+    /// The cache shows something else than before.
+    CacheChanged,
+    /// The service shuts down; changes have until then.
+    Drain(Instant),
+}
+
+/// What is counted of a record.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Tally {
+    /// Names in work: with waiters, or a call under way.
+    pub(super) in_work: usize,
+    /// Names whose Job has gone and whose failures are remembered.
+    pub(super) gone: usize,
+    /// Names whose pod has gone and whose termination report is kept.
+    pub(super) lost: usize,
+    /// Starts of this replica that are followed.
+    pub(super) followed: usize,
+}
+
+impl Step<'_> {
+    pub(super) fn report(&mut self, act: impl FnOnce(&mut Events<'_>)) {
+        let mut events = Vec::new();
+        act(&mut Events {
+            key: self.key,
+            now: self.context.now,
+            out: &mut events,
+        });
+        let events = events.into_iter().map(Box::new).map(Effect::Report);
+        self.out.extend(events);
+    }
+
+    pub(super) fn respond(&mut self, waiter: &Waiter, response: Response) {
+        if let Some(handle) = waiter.handle {
+            self.out.push(Effect::Respond(handle, response));
+        }
+    }
+}
+
+impl Record {
+    /// How it counts.
+    #[must_use]
+    pub(super) fn tally(&self) -> Tally {
+        let count = |is: bool| usize::from(is);
+        Tally {
+            in_work: count(self.operation.is_some()),
+            gone: count(self.memory.gone_at().is_some()),
+            lost: count(self.memory.lost_at().is_some()),
+            followed: count(self.track.as_ref().is_some_and(|track| track.is_own())),
+        }
+    }
+
+    /// Whether it holds nothing.
+    #[must_use]
+    pub(super) fn is_empty(&self) -> bool {
+        self.operation.is_none() && self.memory.is_empty() && self.track.is_none()
+    }
+
+    /// How many requests wait.
+    #[must_use]
+    pub(super) fn waiting(&self) -> usize {
+        self.operation.as_ref().map_or(0, |it| it.waiters.len())
+    }
+
+    /// A request joins those that wait.
+    pub(super) fn join(&mut self, waiter: Waiter, step: &mut Step<'_>) {
+        if let Some(by) = waiter.by.as_ref().filter(|_| waiter.want.is_for_instance()) {
+            self.join_start(by);
+        }
+        self.operation.get_or_insert_default().waiters.push(waiter);
+        self.advance(step);
+    }
+
+    /// Has the span of a start of ours linked to that of another request for it.
+    fn join_start(&mut self, by: &crate::app::request::Origin) {
+        let call = self.operation.as_mut().map(|operation| &mut operation.call);
+        if let Some(CallState::Calling(calling)) = call
+            && let Purpose::Create { start, .. } = &mut calling.purpose
+        {
+            start.join(by);
+        } else if let Some(track) = &mut self.track {
+            track.join(by);
+        }
+    }
+
+    /// A caller hung up. What it has started goes on, and so does a stop or a label that was asked
+    /// for: only its response is lost.
+    pub(super) fn leave(&mut self, handle: RequestHandle, step: &mut Step<'_>) {
+        if let Some(operation) = &mut self.operation {
+            operation.waiters.retain_mut(|waiter| {
+                let is_it = waiter.handle == Some(handle);
+                if is_it {
+                    waiter.handle = None;
+                }
+                !is_it || waiter.want.is_change()
+            });
+        }
+        self.advance(step);
+    }
+
+    /// The cache has changed. `gone` are Jobs of this name that it has no longer.
+    pub(super) fn changed(&mut self, gone: Option<&Uid>, step: &mut Step<'_>) {
+        if let Some(uid) = gone {
+            self.job_gone(uid, step);
+        }
+        self.advance_with(step, None, Trigger::CacheChanged);
+    }
+
+    fn job_gone(&mut self, uid: &Uid, step: &mut Step<'_>) {
+        let call = self.operation.as_mut().map(|operation| &mut operation.call);
+        let mut deletes = None;
+        if let Some(CallState::Calling(calling)) = call
+            && let Purpose::Delete {
+                uid: of,
+                cause,
+                is_reported,
+            } = &mut calling.purpose
+            && !*is_reported
+        {
+            *is_reported = of == uid;
+            deletes = Some((&*of, &*cause));
+        }
+        let track = &mut self.track;
+        step.report(|events| Track::gone(track, uid, deletes, events));
+    }
+
+    /// Responds to these of the waiters, which wait no longer.
+    pub(super) fn respond_all(
+        &mut self,
+        response: &Response,
+        step: &mut Step<'_>,
+        these: impl Fn(&Waiter) -> bool,
+    ) {
+        let waiters = self.operation.as_mut().map(|it| &mut it.waiters);
+        for waiter in waiters
+            .into_iter()
+            .flat_map(|it| it.extract_if(.., |it| these(it)))
+        {
+            step.respond(&waiter, response.clone());
+        }
+    }
+
+    /// Time has come to `wake`, or something has changed: observes, reports, resolves, calls.
+    pub(super) fn advance(&mut self, step: &mut Step<'_>) {
+        self.advance_with(step, None, Trigger::Any);
+    }
+
+    /// As [`Record::advance`]. `read` is what a read found that the cache cannot show.
+    pub(super) fn advance_with(
+        &mut self,
+        step: &mut Step<'_>,
+        read: Option<Lookup>,
+        trigger: Trigger,
+    ) {
+        let context = step.context;
+        let lookup = read.unwrap_or_else(|| context.cache.lookup(step.key));
+        let observed = Observed::new(step.key, lookup, &mut self.memory, context);
+        let operation = self.operation.as_deref();
+        let pending = operation.and_then(Operation::calling);
+        let pending = pending.map(|calling| &calling.purpose);
+        let track = &mut self.track;
+        step.report(|events| Track::observe(track, &observed, pending, events));
+        if trigger == Trigger::CacheChanged {
+            self.pass_on_labels(&observed, step);
+        }
+        let is_overdue = self.memory.overdue_at().is_some_and(|at| at <= context.now);
+        if is_overdue && step.may_work {
+            self.operation.get_or_insert_default();
+        }
+        let last = self.remember(&observed);
+        self.resolve(&observed, step);
+        if let Trigger::Drain(until) = trigger {
+            self.drain_waiters(until, &observed, step);
+        } else {
+            while self.call(&observed, is_overdue, step) {
+                self.resolve(&observed, step);
+            }
+        }
+        self.expire(&observed, step);
+        if let Some(operation) = &mut self.operation {
+            operation.last = last.into_iter().collect();
+        }
+        self.settle(&observed, is_overdue, step);
+    }
+
+    /// Keeps what those who wait for a Job get when it goes. Until they are resolved, that of the Job
+    /// before is kept as well.
+    fn remember(&mut self, observed: &Observed) -> Option<Last> {
+        let operation = self.operation.as_mut()?;
+        let Some(instance) = &observed.instance else {
+            return operation.last.first().cloned();
+        };
+        let uid = instance.uid();
+        let before = operation.last.iter().find(|last| last.uid == *uid);
+        let (mut report, mut was_suspended) = (None, instance.job.suspend);
+        if let Some(before) = before {
+            was_suspended |= before.was_suspended;
+            // What no longer holds is reported to nobody. What held until a deletion is.
+            if observed.state == State::Deleting {
+                report.clone_from(&before.report);
+            }
+        }
+        let last = Last {
+            uid: uid.clone(),
+            report: observed.report.clone().or(report),
+            was_suspended,
+        };
+        operation.last.retain(|last| last.uid != *uid);
+        operation.last.insert(0, last.clone());
+        Some(last)
+    }
+
+    /// Has the meta labels of a pod that was replaced set on its successor.
+    fn pass_on_labels(&mut self, observed: &Observed, step: &Step<'_>) {
+        if !step.may_work {
+            return;
+        }
+        let instance = observed.instance.as_deref();
+        let Some(change) = instance.and_then(|it| self.memory.inheritance(it)) else {
+            return;
+        };
+        let operation = self.operation.get_or_insert_default();
+        if !operation.has_own_label() {
+            operation.waiters.push(Waiter {
+                handle: None,
+                by: None,
+                deadline: step.context.now + WRITE_WAIT,
+                want: Want::Label(change),
+                state: WaitState::New,
+                number: step.next_number,
+            });
+        }
+    }
+
+    fn with_facts<T>(
+        &self,
+        observed: &Observed,
+        step: &Step<'_>,
+        act: impl FnOnce(&Operation, &Facts<'_>) -> T,
+    ) -> Option<T> {
+        let operation = self.operation.as_deref()?;
+        let context = step.context;
+        let failure = observed.uid().and_then(|uid| self.memory.failure(uid));
+        let may_replace = match failure {
+            Some(failure) => failure.restart_at.is_some_and(|at| at <= context.wall),
+            None => observed.state == State::Finished,
+        };
+        let timings = || self.timings(observed, context);
+        let facts = Facts {
+            key: step.key,
+            now: context.now,
+            is_start_pending: operation.is_start_pending(),
+            is_deleting: operation.is_calling(CallKind::Delete),
+            may_replace,
+            last: &operation.last,
+            timings: &timings,
+        };
+        Some(act(operation, &facts))
+    }
+
+    fn timings(&self, observed: &Observed, context: &Context<'_>) -> Option<Timings> {
+        let instance = observed.instance.as_deref()?;
+        if matches!(instance.status, InstanceStatus::Stopping { .. }) {
+            return None;
+        }
+        let track = self.track.as_ref();
+        track
+            .and_then(|track| track.timings(instance.uid(), context.now))
+            .or_else(|| Timings::of_pod(instance, context.wall))
+    }
+
+    /// Responds to all who can get a response from what there is.
+    fn resolve(&mut self, observed: &Observed, step: &mut Step<'_>) {
+        let now = step.context.now;
+        let resolutions = self.with_facts(observed, step, |operation, facts| {
+            let waiters = operation.waiters.iter();
+            waiters
+                .map(|waiter| resolve::resolve(waiter, observed, facts))
+                .collect::<Vec<_>>()
+        });
+        let Some(operation) = &mut self.operation else {
+            return;
+        };
+        let mut resolutions = resolutions.unwrap_or_default().into_iter();
+        operation
+            .waiters
+            .retain_mut(|waiter| match resolutions.next() {
+                Some(Resolution::Wait(state)) => {
+                    // A change has its own time from when it can be made.
+                    if waiter.state == WaitState::Pod && state != WaitState::Pod {
+                        waiter.deadline = waiter.deadline.max(now + WRITE_WAIT);
+                    }
+                    waiter.state = state;
+                    true
+                }
+                Some(Resolution::Respond(response)) => {
+                    step.respond(waiter, response);
+                    false
+                }
+                None => true,
+            });
+        self.give_up_starts(now);
+    }
+
+    /// Turns the starts that are to be stopped, since they have not succeeded in time, into stops.
+    fn give_up_starts(&mut self, now: Instant) {
+        let waiters = self.operation.iter_mut().flat_map(|it| &mut it.waiters);
+        for waiter in waiters {
+            if matches!(waiter.want, Want::StartOrStop(_)) && waiter.deadline <= now {
+                waiter.want = Want::Stop { until: None };
+                waiter.state = WaitState::New;
+                waiter.deadline = now + WRITE_WAIT;
+            }
+        }
+    }
+
+    /// Makes the next call, if one is due. Returns whether waiters have to be resolved again, since
+    /// one of them was rejected.
+    fn call(&mut self, observed: &Observed, is_overdue: bool, step: &mut Step<'_>) -> bool {
+        let Some(operation) = self
+            .operation
+            .as_deref()
+            .filter(|it| it.calling().is_none())
+        else {
+            return false;
+        };
+        let context = step.context;
+        let is_paused = |kind: CallKind| {
+            let retry = operation.retry();
+            retry.is_some_and(|retry| retry.kind == kind && context.now < retry.at)
+        };
+        let due = calls::due(operation, observed, is_overdue);
+        let Some(kind) = due.filter(|kind| !is_paused(*kind)) else {
+            return false;
+        };
+        let next = calls::next(kind, step.key, operation, observed, &self.memory, context);
+        let is_retry = operation.retry().is_some_and(|retry| retry.kind == kind);
+        match next {
+            Next::Nothing => false,
+            Next::Reject(number, error) => {
+                self.respond_all(&Response::Failed(error), step, |it| it.number == number);
+                true
+            }
+            Next::Call(call) => {
+                let (purpose, action) = *call;
+                if let Purpose::Create { start, .. } = &purpose {
+                    let by = start.by.clone();
+                    step.report(|events| {
+                        events.push(None, LifecycleKind::Requested).by = Some(by);
+                    });
+                }
+                self.begin(purpose, step);
+                step.out.push(Effect::Call(Box::new(ApiCall {
+                    key: step.key.clone(),
+                    action,
+                    is_retry,
+                })));
+                false
+            }
+        }
+    }
+
+    fn begin(&mut self, purpose: Purpose, step: &Step<'_>) {
+        let Some(operation) = &mut self.operation else {
+            return;
+        };
+        let after = match std::mem::take(&mut operation.call) {
+            CallState::Retrying(retry) => Some(retry),
+            CallState::Idle | CallState::Calling(_) | CallState::MustRead => None,
+        };
+        operation.call = CallState::Calling(Box::new(Calling {
+            purpose,
+            since: step.context.now,
+            waiters_before: step.next_number,
+            after,
+        }));
+    }
+
+    /// Responds to those whose time is over.
+    fn expire(&mut self, observed: &Observed, step: &mut Step<'_>) {
+        let (now, is_draining) = (step.context.now, step.is_draining);
+        self.respond_late(observed, step, true, |operation, waiter| {
+            waiter.deadline <= now && (is_draining || !operation.is_made_for(waiter))
+        });
+    }
+
+    /// Responds to these, which can wait no longer; where `with_error`, with what the last call met.
+    fn respond_late(
+        &mut self,
+        observed: &Observed,
+        step: &mut Step<'_>,
+        with_error: bool,
+        these: impl Fn(&Operation, &Waiter) -> bool,
+    ) {
+        let responses = self.with_facts(observed, step, |operation, facts| {
+            let retry = operation.retry().filter(|_| with_error);
+            let response = |waiter: &Waiter| {
+                let error = match waiter.want {
+                    Want::Label(_) => retry.map(|retry| &retry.error),
+                    _ => retry.and_then(Retry::error_of_start),
+                };
+                these(operation, waiter)
+                    .then(|| resolve::at_deadline(waiter, observed, error, facts))
+            };
+            operation.waiters.iter().map(response).collect::<Vec<_>>()
+        });
+        let mut responses = responses.unwrap_or_default().into_iter();
+        let Some(operation) = &mut self.operation else {
+            return;
+        };
+        operation.waiters.retain(|waiter| match responses.next() {
+            Some(Some(response)) => {
+                step.respond(waiter, response);
+                false
+            }
+            _ => true,
+        });
+    }
+
+    /// The service shuts down: those who wait for an instance get how far it is. Stops, and labels of
+    /// a pod that is there, have until then to be made.
+    pub(super) fn drain(&mut self, until: Instant, step: &mut Step<'_>) {
+        if let Some(track) = &mut self.track {
+            step.report(|events| track.unfollow(events));
+        }
+        self.advance_with(step, None, Trigger::Drain(until));
+    }
+
+    fn drain_waiters(&mut self, until: Instant, observed: &Observed, step: &mut Step<'_>) {
+        self.respond_late(observed, step, false, |_, waiter| !waiter.want.is_change());
+        if observed.instance.is_some() && !observed.has_pod() {
+            self.respond_all(&Response::Failed(Error::Draining), step, |waiter| {
+                matches!(waiter.want, Want::Label(_))
+            });
+        }
+        for waiter in self.operation.iter_mut().flat_map(|it| &mut it.waiters) {
+            waiter.deadline = waiter.deadline.min(until);
+            if let Want::Stop { until: Some(until) } = &mut waiter.want {
+                *until = step.context.now;
+            }
+        }
+    }
+
+    /// Drops what has no reason to live, and says when to look again.
+    fn settle(&mut self, observed: &Observed, is_overdue: bool, step: &Step<'_>) {
+        let is_over =
+            |operation: &Operation| operation.waiters.is_empty() && operation.calling().is_none();
+        let keeps = is_overdue && step.may_work;
+        self.operation.take_if(|it| !keeps && is_over(it));
+        self.wake = self.next_wake(observed, is_overdue, step);
+    }
+
+    fn next_wake(&self, observed: &Observed, is_overdue: bool, step: &Step<'_>) -> Option<Instant> {
+        let now = step.context.now;
+        let track = self.track.as_ref();
+        let mut wakes = Vec::new();
+        wakes.extend(self.memory.expires_at());
+        wakes.extend(track.and_then(|track| track.expires_at()));
+        wakes.extend(
+            observed
+                .report_at
+                .filter(|_| track.is_some_and(|track| track.awaits_report())),
+        );
+        match self.memory.overdue_at() {
+            Some(at) if !is_overdue => wakes.push(at),
+            // Others have all the calls that there may be.
+            Some(_) if !step.may_work => wakes.push(now + FORCE_PAUSE),
+            _ => {}
+        }
+        if let Some(operation) = &self.operation {
+            for waiter in &operation.waiters {
+                if step.is_draining || !operation.is_made_for(waiter) {
+                    wakes.push(waiter.deadline);
+                }
+                if let WaitState::Held(_, until) = waiter.state {
+                    wakes.push(until);
+                }
+            }
+            let waits_for_report = |waiter: &Waiter| matches!(waiter.state, WaitState::Ready(_));
+            if operation.waiters.iter().any(waits_for_report) {
+                wakes.extend(observed.report_at);
+            }
+            if let CallState::Retrying(retry) = &operation.call
+                && calls::due(operation, observed, is_overdue) == Some(retry.kind)
+            {
+                wakes.push(retry.at);
+            }
+        }
+        wakes.into_iter().min()
+    }
+}

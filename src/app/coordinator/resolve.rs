@@ -1,0 +1,255 @@
+//! What each waiter gets from what there is: the one table that decides who is answered, and how.
+//!
+//! Pure. Rows are what is observed, columns what the waiter waits for; nothing here makes a call, and
+//! the order in which waiters are resolved does not matter.
+//!
+//! | observed | new | next | ready (this Job) | held (this Job) | replacement (this Job) | another Job |
+//! |---|---|---|---|---|---|---|
+//! | name conflict | taken | taken | taken | taken | taken | taken |
+//! | absent | next ¹ | next ¹ | | | | its last report |
+//! | deleting | next ¹ | next ¹ | its last report | its last report | waits | its last report |
+//! | ready | ready | ready | ready | ready | ready | its last report |
+//! | starting | ready (this Job) | ready (this Job) | waits | ready (this Job) | ready (this Job) ² | its last report |
+//! | awaiting reason | replacement ³, else held | ready (this Job) | waits | waits | waits | its last report |
+//! | failing, failed, finished | replacement ³, else held ⁴ | replacement ³, else report ⁴ | report | report, once the second is over | waits | its last report |
+//!
+//! ¹ One that starts nothing gets `no instance`, unless a start is under way that it can wait for.
+//! ² Waits as long as our deletion is under way: the pod may be seen to go before the Job.
+//! ³ Where it may start an instance, and the restart delay of a failed one is over.
+//! ⁴ One that starts nothing gets `no instance` of an instance that ended well.
+
+use super::observed::{Observed, State};
+use super::waiter::{WaitState, Waiter, Want};
+use crate::app::cache;
+use crate::app::error::Error;
+use crate::app::request::{Progress, Response};
+use crate::app::timings::Timings;
+use crate::kube::types::Uid;
+use crate::model::names::InstanceKey;
+use crate::model::status::Finding;
+use std::time::{Duration, Instant};
+
+/// How long a failure report that is known already is held back, so that a client that retries
+/// without pause does so once a second (contract W7).
+pub const REPORT_HOLD: Duration = Duration::from_secs(1);
+
+/// What a waiter gets, or waits for from here on.
+#[derive(Clone, Debug)]
+pub(super) enum Resolution {
+    /// This response; it waits no longer.
+    Respond(Response),
+    /// Nothing yet.
+    Wait(WaitState),
+}
+
+/// What else the decision needs.
+#[derive(Clone, Copy)]
+pub(super) struct Facts<'a> {
+    /// The name.
+    pub(super) key: &'a InstanceKey,
+    /// Monotonic time.
+    pub(super) now: Instant,
+    /// Whether a start is under way or about to be, so that one that starts nothing can wait for it.
+    pub(super) is_start_pending: bool,
+    /// Whether a deletion of ours is under way.
+    pub(super) is_deleting: bool,
+    /// Whether a request that comes now replaces the instance, which has failed or ended.
+    pub(super) may_replace: bool,
+    /// What is known of Jobs that have gone or are going.
+    pub(super) last: &'a [Last],
+    /// Where the time of the start went.
+    pub(super) timings: &'a dyn Fn() -> Option<Timings>,
+}
+
+/// What those who wait for a Job get when it goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Last {
+    /// Which Job.
+    pub(super) uid: Uid,
+    /// The failure that was to be reported.
+    pub(super) report: Option<Finding>,
+    /// Whether it was suspended: it exceeded a cap.
+    pub(super) was_suspended: bool,
+}
+
+impl Facts<'_> {
+    fn last_report(&self, uid: &Uid) -> Response {
+        let last = self.last.iter().find(|last| last.uid == *uid);
+        match last {
+            Some(Last {
+                report: Some(finding),
+                ..
+            }) => self.failure(finding),
+            Some(Last {
+                was_suspended: true,
+                ..
+            }) => Response::Failed(Error::LimitReached),
+            _ => Response::Failed(Error::Stopped),
+        }
+    }
+
+    fn failure(&self, finding: &Finding) -> Response {
+        self.progress(finding.clone(), true)
+    }
+
+    fn progress(&self, finding: Finding, is_failure_report: bool) -> Response {
+        Response::Progress {
+            progress: Progress {
+                finding,
+                is_failure_report,
+            },
+            timings: (self.timings)(),
+        }
+    }
+
+    fn no_instance(&self) -> Resolution {
+        Resolution::Respond(Response::Failed(Error::NoInstance(self.key.clone())))
+    }
+}
+
+/// What a waiter waits for, seen from the Job that is observed.
+enum Relation<'a> {
+    New,
+    Next,
+    /// For the observed Job to become ready.
+    Ready,
+    /// To get the failure report on the observed Job, at that time.
+    Held(Instant),
+    /// For the observed Job to go, and for a new one.
+    Replacement,
+    /// For a Job that is not the observed one.
+    Another(&'a Uid),
+}
+
+fn relation<'a>(state: &'a WaitState, observed: Option<&Uid>) -> Relation<'a> {
+    let is_it = |uid: &Uid| observed == Some(uid);
+    match state {
+        WaitState::New | WaitState::Pod => Relation::New,
+        WaitState::Next => Relation::Next,
+        WaitState::Ready(uid) if is_it(uid) => Relation::Ready,
+        WaitState::Held(uid, until) if is_it(uid) => Relation::Held(*until),
+        WaitState::Replacement(uid) if is_it(uid) => Relation::Replacement,
+        // What it waited to go is gone.
+        WaitState::Replacement(_) => Relation::Next,
+        WaitState::Ready(uid) | WaitState::Held(uid, _) => Relation::Another(uid),
+    }
+}
+
+/// What this waiter gets from what there is now.
+#[must_use]
+pub(super) fn resolve(waiter: &Waiter, observed: &Observed, facts: &Facts<'_>) -> Resolution {
+    match &waiter.want {
+        Want::Find => resolve_instance(waiter, false, observed, facts),
+        Want::Start(_) | Want::StartOrStop(_) => resolve_instance(waiter, true, observed, facts),
+        // Only its call says how it went.
+        Want::Stop { .. } => Resolution::Wait(WaitState::New),
+        Want::Gone(uid) if observed.uid() == Some(uid) => Resolution::Wait(WaitState::New),
+        Want::Gone(_) => Resolution::Respond(Response::Done),
+        Want::Label(_) => match observed.state {
+            _ if observed.has_pod() => Resolution::Wait(WaitState::New),
+            // Only Kubernetes says "not found".
+            State::Absent | State::NameConflict => Resolution::Wait(WaitState::New),
+            State::AwaitingReason | State::Failed | State::Finished => facts.no_instance(),
+            _ => Resolution::Wait(WaitState::Pod),
+        },
+    }
+}
+
+fn resolve_instance(
+    waiter: &Waiter,
+    may_start: bool,
+    observed: &Observed,
+    facts: &Facts<'_>,
+) -> Resolution {
+    use Relation::{Another, Held, New, Next, Ready, Replacement};
+    use Resolution::{Respond, Wait};
+    use State::{
+        Absent, AwaitingReason, Deleting, Failed, Failing, Finished, NameConflict, Starting,
+    };
+    let relation = relation(&waiter.state, observed.uid());
+    let uid = || observed.uid().cloned().unwrap_or_default();
+    let is_well_ended = observed.state == Finished;
+    let replaces = may_start && facts.may_replace;
+    let finds_nothing = !may_start && !facts.is_start_pending;
+    let report = || match &observed.report {
+        Some(finding) => Respond(facts.failure(finding)),
+        None => Wait(waiter.state.clone()),
+    };
+    match (observed.state, relation) {
+        (NameConflict, _) => Respond(Response::Failed(Error::NameTaken(facts.key.clone()))),
+        (_, Another(job)) => Respond(facts.last_report(job)),
+        (Deleting, Replacement) => Wait(waiter.state.clone()),
+        (Deleting, Ready | Held(_)) => Respond(facts.last_report(&uid())),
+        (Absent | Deleting, _) if finds_nothing => facts.no_instance(),
+        (Absent | Deleting, _) => Wait(WaitState::Next),
+        (State::Ready, _) => match observed.instance.as_deref().and_then(cache::ready) {
+            Some(ready) => Respond(Response::Ready {
+                ready,
+                timings: (facts.timings)(),
+            }),
+            None => Wait(waiter.state.clone()),
+        },
+        (Starting, Replacement) if facts.is_deleting => Wait(waiter.state.clone()),
+        (Starting, _) | (AwaitingReason, Ready | Next) => Wait(WaitState::Ready(uid())),
+        (Failing | Failed | Finished, Ready) => report(),
+        (_, Held(until)) if until <= facts.now => report(),
+        (_, Held(_) | Replacement) => Wait(waiter.state.clone()),
+        (_, New | Next) if is_well_ended && !may_start => facts.no_instance(),
+        (_, New | Next) if replaces => Wait(WaitState::Replacement(uid())),
+        (_, New) => Wait(WaitState::Held(uid(), facts.now + REPORT_HOLD)),
+        // It came before there was this Job, whose failure may be known as soon as the Job is.
+        (_, Next) => report(),
+    }
+}
+
+/// What a waiter gets whose time is over, or who is not to wait any longer. `error` is what the last
+/// call met, where that is what kept it waiting.
+#[must_use]
+pub(super) fn at_deadline(
+    waiter: &Waiter,
+    observed: &Observed,
+    error: Option<&Error>,
+    facts: &Facts<'_>,
+) -> Response {
+    let failed =
+        |error: Option<&Error>| Response::Failed(error.cloned().unwrap_or(Error::UNAVAILABLE));
+    match &waiter.want {
+        Want::Find | Want::Start(_) | Want::StartOrStop(_) => match error {
+            Some(error) if waiter.needs_call() => Response::Failed(error.clone()),
+            _ => so_far(waiter, observed, facts),
+        },
+        Want::Stop { .. } => failed(error),
+        Want::Gone(_) => {
+            let since = observed.instance.as_deref();
+            let since = since.and_then(|instance| instance.job.metadata.deletion_timestamp);
+            facts.progress(Finding::stopping(since), false)
+        }
+        // Whatever the last call met: there is nothing to label.
+        Want::Label(_) if observed.instance.is_some() && !observed.has_pod() => {
+            Response::Failed(Error::NoInstance(facts.key.clone()))
+        }
+        Want::Label(_) => failed(error),
+    }
+}
+
+/// How far the instance is, as a waiter gets it that can wait no longer.
+#[must_use]
+pub(super) fn so_far(waiter: &Waiter, observed: &Observed, facts: &Facts<'_>) -> Response {
+    let known = facts.last.iter().find_map(|last| match &waiter.state {
+        WaitState::Held(uid, _) if last.uid == *uid => last.report.as_ref(),
+        WaitState::Ready(uid)
+            if last.uid == *uid
+                && matches!(observed.state, State::AwaitingReason | State::Failed) =>
+        {
+            last.report.as_ref()
+        }
+        _ => None,
+    });
+    match known {
+        Some(finding) => facts.failure(finding),
+        None => facts.progress(observed.progress(), false),
+    }
+}
+
+#[cfg(test)]
+mod tests;

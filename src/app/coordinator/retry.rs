@@ -1,0 +1,212 @@
+//! What follows from a call that failed: who gets the error now, and what is retried when.
+//!
+//! Pure. A failure concerns those for whom the call was made and nobody else.
+
+use super::operation::{CallKind, CallState, Calling, Graced, Operation, Purpose, Retry};
+use super::waiter::{Waiter, Want};
+use crate::app::error::{self, Error};
+use crate::kube::{self, Class};
+use std::time::{Duration, Instant};
+
+/// How long a failed connection, or a missing right, is taken for the restart of the API server,
+/// which responds 403 to everybody until its RBAC is loaded.
+pub(super) const GRACE: Duration = Duration::from_secs(2);
+
+/// First pause after a failed call; it doubles up to [`PAUSE_MAX`].
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Longest pause of our own choice between two attempts.
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// Longest pause that a `Retry-After` of the API server causes: a request that comes later than that
+/// shall not suffer from what was said to an earlier one.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(10);
+
+/// So often in a row Kubernetes may have something else than the cache shows before reads are paused.
+const DISAGREEMENTS_AT_ONCE: u32 = 3;
+
+/// Who gets an error, of the waiters of an operation.
+#[derive(Clone, Debug)]
+pub(super) enum Rejected {
+    /// Nobody: it is retried, or the Job is read.
+    Nobody,
+    /// All who need a call of this kind.
+    All(CallKind, Error),
+    /// Only those who would send the same: others go on.
+    Same(Error),
+    /// Those who asked for a stop by then: there is nothing left to stop.
+    StopsAreDone,
+}
+
+impl Operation {
+    /// Takes that this call has failed. The next call state is set; returned is who gets which error.
+    pub(super) fn failed(
+        &mut self,
+        calling: &Calling,
+        error: &kube::Error,
+        now: Instant,
+    ) -> Rejected {
+        let kind = calling.purpose.kind();
+        match (error.class(), kind) {
+            // It has gone by itself, or another replica was faster: look what is there.
+            (Class::NotFound | Class::Conflict, CallKind::ForceDelete) => {
+                self.read_again(calling, error, now)
+            }
+            // Nobody waits for this call, so there is time.
+            (_, CallKind::ForceDelete) => {
+                self.call = CallState::Retrying(Retry::force_deletion(now));
+                Rejected::Nobody
+            }
+            // Somebody was faster, or the response to an earlier attempt was lost: look what is there.
+            (Class::AlreadyExists, CallKind::Create) | (Class::Conflict, CallKind::Delete) => {
+                self.read_again(calling, error, now)
+            }
+            // The executor has taken it out of the cache.
+            (Class::NotFound, CallKind::Delete) => Rejected::StopsAreDone,
+            (Class::NotFound, CallKind::Create) => Rejected::All(kind, Error::NamespaceMissing),
+            // A quota that many starts change at once; or the pod was replaced, and the cache will
+            // show its successor.
+            (Class::Conflict, CallKind::Create)
+            | (Class::NotFound | Class::Conflict, CallKind::Label) => {
+                self.retry_call(calling, kind, Error::UNAVAILABLE, error, now)
+            }
+            (Class::Forbidden { own_right: false }, _) => {
+                Rejected::Same(Error::Refused(error::kube_sentence(error)))
+            }
+            (Class::Invalid, CallKind::Create) => {
+                Rejected::Same(Error::TemplateInvalid(error::kube_sentence(error)))
+            }
+            (Class::Invalid, CallKind::Label) => {
+                Rejected::Same(Error::ReservedKey(error::kube_sentence(error)))
+            }
+            (Class::Forbidden { own_right: true } | Class::Unauthorized, _) => {
+                self.retry_within_grace(calling, Graced::Right, error, now)
+            }
+            (Class::Unavailable, _) if error.connect_failed() => {
+                self.retry_within_grace(calling, Graced::Connection, error, now)
+            }
+            (Class::Unavailable | Class::Throttled { .. }, _) => {
+                let retry_after = error.retry_after().unwrap_or(PAUSE_MAX);
+                let reported = Error::Unavailable { retry_after };
+                self.retry_call(calling, kind, reported, error, now)
+            }
+            (
+                Class::NotFound
+                | Class::AlreadyExists
+                | Class::Conflict
+                | Class::Expired
+                | Class::Invalid
+                | Class::Protocol,
+                _,
+            ) => Rejected::Same(Error::Internal),
+        }
+    }
+
+    /// The cache lags behind: read, at once the first times, so that a cache and an API server that
+    /// disagree for ever make no storm.
+    fn read_again(&mut self, calling: &Calling, error: &kube::Error, now: Instant) -> Rejected {
+        self.disagreements = self.disagreements.saturating_add(1);
+        if self.disagreements > DISAGREEMENTS_AT_ONCE {
+            let first = Calling {
+                after: None,
+                ..calling.clone()
+            };
+            return self.retry_call(&first, CallKind::Read, Error::UNAVAILABLE, error, now);
+        }
+        self.call = CallState::MustRead;
+        Rejected::Nobody
+    }
+
+    /// Retries until [`GRACE`] is over. A failed connection counts from when it was tried, since that
+    /// alone may take seconds; a missing right from when it was reported.
+    fn retry_within_grace(
+        &mut self,
+        calling: &Calling,
+        graced: Graced,
+        error: &kube::Error,
+        now: Instant,
+    ) -> Rejected {
+        let (begun, reported) = match graced {
+            Graced::Connection => (calling.since, Error::UNAVAILABLE),
+            Graced::Right => (now, Error::NotPermitted),
+        };
+        let same = |retry: &&Retry| retry.grace.is_some_and(|(of, _)| of == graced);
+        let before = calling.after.as_ref().filter(same);
+        let since = before
+            .and_then(|retry| retry.grace)
+            .map_or(begun, |(_, since)| since);
+        let end = since + GRACE;
+        let kind = calling.purpose.kind();
+        if now >= end {
+            return Rejected::All(kind, reported);
+        }
+        let tries = before.map_or(0, |retry| retry.tries);
+        self.call = CallState::Retrying(Retry {
+            kind,
+            at: (now + pause(tries, error)).min(end),
+            error: reported,
+            tries: tries + 1,
+            grace: Some((graced, since)),
+        });
+        Rejected::Nobody
+    }
+
+    fn retry_call(
+        &mut self,
+        calling: &Calling,
+        kind: CallKind,
+        reported: Error,
+        error: &kube::Error,
+        now: Instant,
+    ) -> Rejected {
+        let before = calling.after.as_ref().filter(|retry| retry.grace.is_none());
+        let tries = before.map_or(0, |retry| retry.tries);
+        self.call = CallState::Retrying(Retry {
+            kind,
+            at: now + pause(tries, error),
+            error: reported,
+            tries: tries.saturating_add(1),
+            grace: None,
+        });
+        Rejected::Nobody
+    }
+}
+
+/// Whether a waiter is one of those who get this error.
+#[must_use]
+pub(super) fn is_rejected(rejected: &Rejected, calling: &Calling, waiter: &Waiter) -> bool {
+    let is_stop = matches!(waiter.want, Want::Stop { .. });
+    let is_label = matches!(waiter.want, Want::Label(_));
+    match rejected {
+        Rejected::Nobody => false,
+        Rejected::StopsAreDone => is_stop && waiter.number < calling.waiters_before,
+        Rejected::All(kind, _) => needs(waiter, *kind),
+        Rejected::Same(_) => match &calling.purpose {
+            Purpose::Create { variables, .. } => {
+                waiter.needs_call() && waiter.want.variables() == Some(variables)
+            }
+            Purpose::Label(number) => is_label && waiter.number == *number,
+            other => needs(waiter, other.kind()),
+        },
+    }
+}
+
+/// Whether a waiter needs a call of this kind.
+fn needs(waiter: &Waiter, kind: CallKind) -> bool {
+    let is_stop = matches!(waiter.want, Want::Stop { .. });
+    let is_label = matches!(waiter.want, Want::Label(_));
+    match kind {
+        CallKind::Create => waiter.needs_call(),
+        CallKind::Read => waiter.needs_call() || is_stop || is_label,
+        CallKind::Delete => waiter.needs_call() || is_stop,
+        CallKind::Label => is_label,
+        CallKind::ForceDelete => false,
+    }
+}
+
+/// How long to wait after so many failures before this one.
+fn pause(tries: u32, error: &kube::Error) -> Duration {
+    let pause = PAUSE.saturating_mul(1 << tries.min(8)).min(PAUSE_MAX);
+    let wished = error.retry_after().unwrap_or_default().min(RETRY_AFTER_MAX);
+    pause.max(wished)
+}

@@ -1,0 +1,229 @@
+//! What happens to instances, as events: the one source of metrics, spans and log lines about them.
+//!
+//! Pure values. The coordinator emits them ([`super::coordinator`]): each step of a Job's life once
+//! and in order, as far as this replica saw it. `Requested`, `Created` and `NotCreated` come only from
+//! the replica that made the call. [`super::reporter`] is what consumes them. Nothing is decided from
+//! an event.
+
+use super::api_call::StopCause;
+use super::request::Origin;
+use crate::kube::types::Uid;
+use crate::model::names::InstanceKey;
+use crate::model::status::{Finding, Phase};
+use crate::traces::Context;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// One step in the life of one Job.
+#[derive(Clone, Debug)]
+pub struct Lifecycle {
+    /// Which instance.
+    pub key: InstanceKey,
+    /// Which Job; `None` before it exists.
+    pub job_uid: Option<Uid>,
+    /// When this replica saw it, on its monotonic clock.
+    pub at: Instant,
+    /// What happened.
+    pub kind: LifecycleKind,
+    /// Whose request brought it about, where one did.
+    pub by: Option<Origin>,
+    /// The phase that ended with this step and how long it lasted, of a start of this replica.
+    pub phase_left: Option<(Phase, Duration)>,
+    /// The start of this replica that ended with this step.
+    pub start_ended: Option<Box<EndedStart>>,
+}
+
+/// What happened to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LifecycleKind {
+    /// A call is made that creates the Job.
+    Requested,
+    /// The Job was created, that long after the call was handed to the executor.
+    Created {
+        /// How long the API server took to admit it, the wait for an executor included.
+        admitted_after: Duration,
+    },
+    /// The call created no Job and is not repeated, or nobody knows whether it did.
+    NotCreated,
+    /// The start entered this phase.
+    InPhase(Phase),
+    /// The instance became ready.
+    Ready {
+        /// That long after its Job was requested, where this replica requested it.
+        after: Option<Duration>,
+        /// Whether it had been reported as failed, or had been ready, before.
+        recovered: bool,
+    },
+    /// It failed, or probably did.
+    Failed {
+        /// Why.
+        finding: Finding,
+        /// Whether it can no longer succeed.
+        is_final: bool,
+        /// The time from the request of its Job to the first failure report of a start, where this
+        /// replica requested it; `None` for later ones.
+        reported_after: Option<Duration>,
+    },
+    /// It ended by itself with exit code 0, or reached its lifetime.
+    Finished {
+        /// `Completed` or `DeadlineExceeded`.
+        reason: &'static str,
+        /// As in `Failed`: an end before it was ready is reported to waiting callers, too.
+        reported_after: Option<Duration>,
+    },
+    /// Its Job is being deleted; `None` where that was not this replica's call.
+    Stopping(Option<StopCause>),
+    /// Its pod was force-deleted: the node is lost.
+    PodForceDeleted {
+        /// Name of the pod.
+        pod: Box<str>,
+    },
+    /// Its Job does not exist any more.
+    Gone,
+    /// This replica does not follow the start any longer (see [`EndedStart::reason`]).
+    Unfollowed,
+}
+
+/// A start of this replica that is over, whole.
+#[derive(Clone, Debug)]
+pub struct EndedStart {
+    /// `ready`, `failed`, `finished`, `stopped`, `denied` or `unknown`.
+    pub result: &'static str,
+    /// One word why; empty where there is nothing to say.
+    pub reason: Arc<str>,
+    /// The request for which the Job was created.
+    pub by: Origin,
+    /// When the call was handed to the executor.
+    pub begun: Instant,
+    /// Its phases, in order; at most [`STEPS_MAX`].
+    pub steps: Vec<PhaseStep>,
+    /// When a failure was first reported, if one was.
+    pub reported_at: Option<Instant>,
+    /// Spans of other requests that waited for it; at most [`LINKS_MAX`].
+    pub links: Vec<Context>,
+    /// How many traced requests waited for it besides the first.
+    pub joined: u32,
+}
+
+/// One phase of a start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PhaseStep {
+    /// Which.
+    pub phase: Phase,
+    /// When this replica first saw it.
+    pub begin: Instant,
+    /// When it saw the next one.
+    pub end: Instant,
+}
+
+/// Requests that a start is linked to; of more only the number is kept.
+pub const LINKS_MAX: usize = 32;
+
+/// Phases that are kept of one start; an image that cannot be pulled goes to and fro for days.
+pub const STEPS_MAX: usize = 64;
+
+/// A start of this replica under way: what [`EndedStart`] is made of.
+#[derive(Clone, Debug)]
+pub struct OwnStart {
+    /// The request for which the Job is created.
+    pub by: Origin,
+    /// When the call was handed to the executor.
+    pub begun: Instant,
+    steps: Vec<PhaseStep>,
+    links: Vec<Context>,
+    joined: u32,
+    reported_at: Option<Instant>,
+}
+
+impl OwnStart {
+    /// A start that is requested now.
+    #[must_use]
+    pub const fn new(by: Origin, begun: Instant) -> Self {
+        Self {
+            by,
+            begun,
+            steps: Vec::new(),
+            links: Vec::new(),
+            joined: 0,
+            reported_at: None,
+        }
+    }
+
+    /// Another request waits for it.
+    pub fn join(&mut self, by: &Origin) {
+        let Some(parent) = &self.by.trace else {
+            return;
+        };
+        let Some(trace) = by.trace.as_ref().filter(|trace| *trace != parent) else {
+            return;
+        };
+        self.joined = self.joined.saturating_add(1);
+        if self.links.len() < LINKS_MAX {
+            self.links.push(trace.clone());
+        }
+    }
+
+    /// This phase is over since `end`, and lasted that long.
+    pub fn step(&mut self, phase: Phase, took: Duration, end: Instant) {
+        if self.by.trace.is_some() && self.steps.len() < STEPS_MAX {
+            let begin = end.checked_sub(took).unwrap_or(end);
+            self.steps.push(PhaseStep { phase, begin, end });
+        }
+    }
+
+    /// A failure is reported at `now`; how long after the request, if it is the first.
+    pub fn reported(&mut self, now: Instant) -> Option<Duration> {
+        if self.reported_at.is_some() {
+            return None;
+        }
+        self.reported_at = Some(now);
+        Some(now.saturating_duration_since(self.begun))
+    }
+
+    /// It is over. What is kept of it for spans goes with this.
+    pub fn end(&mut self, result: &'static str, reason: Arc<str>) -> Box<EndedStart> {
+        Box::new(EndedStart {
+            result,
+            reason,
+            by: self.by.clone(),
+            begun: self.begun,
+            steps: std::mem::take(&mut self.steps),
+            reported_at: self.reported_at,
+            links: std::mem::take(&mut self.links),
+            joined: self.joined,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::app::fixture::{origin, trace};
+
+    #[test]
+    fn what_is_kept_of_a_start_is_bounded() {
+        let now = Instant::now();
+        let traced = |span: u8| Origin {
+            trace: Some(trace(span)),
+            ..origin("ann")
+        };
+        let mut start = OwnStart::new(traced(1), now);
+        let second = Duration::from_secs(1);
+        for end in 1..200 {
+            start.step(Phase::Pulling, second, now + second * end);
+            start.join(&traced(u8::try_from(end).unwrap()));
+        }
+        start.join(&origin("ann"));
+        assert_eq!(start.reported(now + second), Some(second));
+        assert_eq!(start.reported(now + second * 2), None);
+        let ended = start.end("ready", "".into());
+        assert_eq!(
+            (ended.steps.len(), ended.links.len()),
+            (STEPS_MAX, LINKS_MAX)
+        );
+        // The first is the parent itself, and the last has no span.
+        assert_eq!((ended.links[0].clone(), ended.joined), (trace(2), 198));
+        assert_eq!(ended.steps[1].begin, now + second);
+        assert_eq!(ended.steps[1].end, now + second * 2);
+    }
+}

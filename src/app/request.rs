@@ -1,0 +1,134 @@
+//! What a request asks of the app, and what it gets.
+//!
+//! Plain values between the HTTP front and the app. How they look on the wire is decided in
+//! `http`, what happens to them in [`super::coordinator`].
+
+use super::cache::Ready;
+use super::error::Error;
+use super::request_handle::RequestHandle;
+use super::request_id::RequestId;
+use super::timings::Timings;
+use crate::model::names::InstanceKey;
+use crate::model::status::{Finding, Phase};
+use crate::traces::Context;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Who sent a request, and which one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The caller: the name of its token, else its address.
+    pub who: Arc<str>,
+    /// The request.
+    pub request: RequestId,
+    /// Its span, where there are traces.
+    pub trace: Option<Context>,
+}
+
+/// As log lines have it.
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (request {})", self.who, self.request)
+    }
+}
+
+/// A request about one instance.
+#[derive(Clone, Debug)]
+pub struct InstanceRequest {
+    /// Where the response goes, if it is not known at once.
+    pub handle: RequestHandle,
+    /// Which instance.
+    pub key: InstanceKey,
+    /// Who sent it, for the log and the Job's annotation.
+    pub by: Origin,
+    /// How long it wants to wait (`Prefer: wait`), where it says so.
+    pub wait: Option<Duration>,
+}
+
+/// What a request for the instance may bring about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Intent {
+    /// Nothing: it waits for an instance that is there or is being started.
+    Find,
+    /// A start.
+    Start,
+    /// A start, and a stop where the instance is not ready by the deadline.
+    StartOrStop,
+}
+
+/// What a request that waited gets.
+#[derive(Clone, Debug)]
+pub enum Response {
+    /// The instance is ready.
+    Ready {
+        /// Its address and meta labels.
+        ready: Ready,
+        /// Where the time of its start went, as far as that is known.
+        timings: Option<Timings>,
+    },
+    /// It is not ready, or not gone, yet.
+    Progress {
+        /// How far it is, or why it failed.
+        progress: Progress,
+        /// Where the time of its start went so far.
+        timings: Option<Timings>,
+    },
+    /// What was asked for is done.
+    Done,
+    /// It cannot be done.
+    Failed(Error),
+    /// Whose bearer token the request carries, or why that could not be found out.
+    TokenReviewed(Result<TokenStatus, Error>),
+}
+
+/// What Kubernetes says of a bearer token (TokenReview).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TokenStatus {
+    /// It is valid, and this user's.
+    User(Arc<str>),
+    /// It is none, has expired, or is for another audience.
+    Unknown,
+}
+
+/// How far a start has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Phase, reason and message.
+    pub finding: Finding,
+    /// Whether this is a failure report: the start has failed, or probably has.
+    pub is_failure_report: bool,
+}
+
+impl Progress {
+    /// The word that clients of 2.7.1 know (contract 3.4).
+    #[must_use]
+    pub fn legacy_word(&self) -> &'static str {
+        if self.is_failure_report {
+            "app_error"
+        } else {
+            self.finding.phase.legacy_word()
+        }
+    }
+
+    /// How far it has come.
+    #[must_use]
+    pub fn phase(&self) -> Phase {
+        self.finding.phase
+    }
+}
+
+/// Where responses to waiting requests go; the HTTP front implements it.
+pub trait ResponseSink: fmt::Debug + Send + Sync {
+    /// Responds to the request with that handle, from any thread. One that no longer waits is ignored.
+    fn respond(&self, handle: RequestHandle, response: Response);
+}
+
+/// How long requests wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Waits {
+    /// Where the request does not say (`START_WAIT`).
+    pub start_wait: Duration,
+    /// At most, whatever the request says (`START_WAIT_MAX`).
+    pub start_wait_max: Duration,
+}
