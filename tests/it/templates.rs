@@ -47,7 +47,7 @@ fn instances_outlive_their_template() {
     let told = environment
         .get("/app/hello/new")
         .expect_error(404, "unknown_type");
-    assert!(told.contains("no ConfigMap offers a template"), "{told}");
+    assert!(told.contains("no other type is available"), "{told}");
     let list = environment.get("/app/hello").expect(200);
     assert_eq!(list[0]["name"], "ann");
     let again = environment.get("/app/hello/ann");
