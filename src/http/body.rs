@@ -1,6 +1,6 @@
 //! The body of a PATCH: JSON to meta labels, with the 422 bodies that clients of 2.7.1 know.
 //!
-//! The same shape tells that a query lacks what it must have.
+//! A query without a required value is reported in the same shape.
 //!
 //! Pure. The array under `detail`, its `type`, `loc` and `msg` are the contract's
 //! (part B section 3.5); the order of the checks is, too.
@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 /// Reads the body of a PATCH as a JSON object.
 ///
 /// # Errors
-/// The value of `detail` in the 422 answer.
+/// The value of `detail` in the 422 response.
 pub fn object(content_type: Option<&str>, body: &[u8]) -> Result<Map<String, Value>, Value> {
     if body.is_empty() {
         return Err(missing(&json!(["body"])));
@@ -26,19 +26,19 @@ pub fn object(content_type: Option<&str>, body: &[u8]) -> Result<Map<String, Val
         Ok(Value::Null) => Err(missing(&json!(["body"]))),
         Ok(other) => Err(not_an_object(&other)),
         Err(_) => {
-            let (at, words) = fault_of(body);
+            let (at, message) = fault_of(body);
             Err(json!([{
                 "type": "json_invalid",
                 "loc": ["body", at],
                 "msg": "JSON decode error",
                 "input": {},
-                "ctx": {"error": words},
+                "ctx": {"error": message},
             }]))
         }
     }
 }
 
-/// Where a body that is no JSON has its fault, and what it is.
+/// Where a body that is not JSON has its syntax error, and which one.
 fn fault_of(body: &[u8]) -> (usize, &'static str) {
     let found = match std::str::from_utf8(body) {
         Ok(text) => fault::of(text),
@@ -47,11 +47,11 @@ fn fault_of(body: &[u8]) -> (usize, &'static str) {
             Some((before.chars().count(), "Expecting value"))
         }
     };
-    // Where there is none it is a number that is too large for any of ours.
+    // If there is none, a number was too large for its type.
     found.unwrap_or((0, "Expecting value"))
 }
 
-/// The value of `detail` where something is missing at this place.
+/// The value of `detail` if a value is missing at this location.
 pub fn missing(location: &Value) -> Value {
     json!([{"type": "missing", "loc": location, "msg": "Field required", "input": null}])
 }
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn objects_are_taken() {
+    fn objects_are_accepted() {
         for content_type in [
             "application/json",
             "application/json; charset=utf-8",
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_object_is_named_as_by_the_original() {
+    fn bodies_that_are_not_objects_are_reported_as_by_2_7_1() {
         let missing =
             json!([{"type":"missing","loc":["body"],"msg":"Field required","input":null}]);
         check_refused(JSON, "", missing.clone());
@@ -115,8 +115,8 @@ mod tests {
     }
 
     #[test]
-    fn broken_json_says_where_and_what_in_the_words_of_the_original() {
-        for (body, at, words) in [
+    fn malformed_json_is_reported_with_the_position_and_message_of_2_7_1() {
+        for (body, at, message) in [
             (
                 &b"{a}"[..],
                 1,
@@ -130,7 +130,7 @@ mod tests {
             let error = object(JSON, body).unwrap_err();
             let expected = json!([{
                 "type": "json_invalid", "loc": ["body", at], "msg": "JSON decode error",
-                "input": {}, "ctx": {"error": words},
+                "input": {}, "ctx": {"error": message},
             }]);
             assert_eq!(error, expected, "{}", String::from_utf8_lossy(body));
         }

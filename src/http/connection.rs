@@ -1,18 +1,17 @@
-//! One connection as a pure state machine: bytes in, requests out; answers in,
+//! One connection as a pure state machine: bytes in, requests out; responses in,
 //! bytes out.
 //!
 //! ```text
-//!            ┌──────────── answer, connection goes on ────────────┐
+//!            ┌──────────── response, kept alive ──────────────────┐
 //!            ▼                                                    │
-//!   ──▶ Head ──head──▶ Body ──last byte──▶ Answering ─────────────┤
-//!         │              │   (no body: at once)   │ answer, last one
-//!         └──refusal─────┴───▶ Answering ─────────┴──▶ Flushing ──written──▶ Lingering ──▶ Closed
+//!   ──▶ Head ──head──▶ Body ──last byte──▶ Responding ────────────┤
+//!         │              │   (no body: at once)   │ last response
+//!         └──refusal─────┴───▶ Responding ────────┴──▶ Flushing ──written──▶ Lingering ──▶ Closed
 //! ```
 //!
-//! No sockets, threads or wall clock: time is an argument, and the machine tells
-//! when it wants to be woken. One request is in flight at a time; what a peer
-//! sends beyond it stays unread past a bound. Framing is that of RFC 9112, and
-//! what a lenient reader could take in two ways is refused.
+//! No sockets, threads or wall clock: time is an argument, and the machine returns its next
+//! deadline. One request is in flight at a time; what a peer sends beyond it stays unread past a
+//! bound. Framing follows RFC 9112; what two readers could understand differently is refused.
 
 mod body;
 mod head;
@@ -33,17 +32,17 @@ use std::time::Instant;
 /// What [`Connection::next`] asks for.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Handle this request, and give its answer to [`Connection::answer`].
+    /// Handle this request, and pass the response to [`Connection::respond`].
     Request(Box<Request>),
-    /// Make the answer for this refusal, and give it to [`Connection::answer`].
+    /// Make the response for this refusal, and pass it to [`Connection::respond`].
     Refused(Refusal),
-    /// Nothing to do before more bytes come or go.
+    /// Nothing to do before bytes arrive or are sent.
     Wait,
 }
 
-/// How the answer of the request in flight is to be written.
+/// How the response to the request in flight is written.
 #[derive(Clone, Copy, Debug)]
-struct Answering {
+struct Responding {
     /// The request was HEAD: no body (RFC 9110 §9.3.2).
     without_body: bool,
     persistence: Persistence,
@@ -51,13 +50,13 @@ struct Answering {
 
 #[derive(Debug)]
 enum Stage {
-    /// Between requests, or a part of a head has come.
+    /// Between requests, or part of a head has arrived.
     Head(Scan),
     Body(Receiving),
-    Answering(Answering),
-    /// The last answer is being written.
+    Responding(Responding),
+    /// The last response is being sent.
     Flushing,
-    /// Our side is closed; the peer is read on, so many bytes at most.
+    /// Our side is closed; at most so many more bytes are read and dropped.
     Lingering(usize),
     Closed,
 }
@@ -67,10 +66,10 @@ enum Stage {
 struct Receiving {
     request: Box<Request>,
     decoder: Decoder,
-    answering: Answering,
+    responding: Responding,
 }
 
-/// Bytes that have come and are not used yet.
+/// Bytes that have arrived and are not used yet.
 #[derive(Debug, Default)]
 struct Input {
     bytes: Vec<u8>,
@@ -94,8 +93,8 @@ impl Input {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// Drops the first `count` bytes; an empty buffer gives its memory back, as
-    /// thousands of connections are idle.
+    /// Drops the first `count` bytes. An empty buffer is freed, since thousands of connections are
+    /// idle.
     fn consume(&mut self, count: usize) {
         self.start += count;
         if self.start >= self.bytes.len() {
@@ -104,7 +103,7 @@ impl Input {
     }
 }
 
-/// One connection. See the module for its life.
+/// One connection; the module documents its stages.
 #[derive(Debug)]
 pub struct Connection {
     peer: IpAddr,
@@ -119,7 +118,7 @@ pub struct Connection {
     peer_closed: bool,
     /// Of the present stage.
     deadline: Option<Instant>,
-    /// A deadline that has passed and is to be answered.
+    /// The refusal for a deadline that has passed.
     expired: Option<Refusal>,
 }
 
@@ -142,12 +141,12 @@ impl Connection {
         }
     }
 
-    /// A connection that is refused before anything is read: it waits for one
-    /// answer, and ends with it.
+    /// A connection that is refused before anything is read: it waits for one response, and ends
+    /// with it.
     #[must_use]
     pub fn refused(peer: IpAddr, limits: Arc<Limits>, now: Instant) -> Self {
         let mut connection = Self::new(peer, limits, now);
-        connection.stage = Stage::Answering(Answering {
+        connection.stage = Stage::Responding(Responding {
             without_body: false,
             persistence: Persistence::Close,
         });
@@ -155,32 +154,31 @@ impl Connection {
         connection
     }
 
-    /// What is received comes through TLS; requests will say so.
+    /// The bytes come through TLS; its requests say so.
     pub const fn set_secure(&mut self) {
         self.secure = true;
     }
 
-    /// The address of the peer.
+    /// The peer's address; IPv4 in IPv6 as IPv4.
     #[must_use]
     pub const fn peer(&self) -> IpAddr {
         self.peer
     }
 
-    /// How many bytes may be given to [`Connection::receive`] now; 0 means that
-    /// the socket should be left unread.
+    /// How many bytes may be passed to [`Connection::receive`] now; 0: do not read the socket.
     #[must_use]
-    pub fn room(&self) -> usize {
+    pub fn read_capacity(&self) -> usize {
         let ahead = 2 * self.limits.head_bytes;
         match &self.stage {
             _ if self.peer_closed => 0,
-            Stage::Head(_) | Stage::Answering(_) => ahead.saturating_sub(self.input.len()),
+            Stage::Head(_) | Stage::Responding(_) => ahead.saturating_sub(self.input.len()),
             Stage::Body(_) => ahead.max(64 * 1024),
             Stage::Flushing | Stage::Closed => 0,
             Stage::Lingering(left) => *left,
         }
     }
 
-    /// Takes bytes that have arrived, at most [`Connection::room`].
+    /// Takes bytes that have arrived, at most [`Connection::read_capacity`].
     pub fn receive(&mut self, bytes: &[u8]) {
         match &mut self.stage {
             Stage::Lingering(left) => {
@@ -190,26 +188,25 @@ impl Connection {
                 }
             }
             Stage::Flushing | Stage::Closed => {}
-            Stage::Head(_) | Stage::Body(_) | Stage::Answering(_) => self.input.push(bytes),
+            Stage::Head(_) | Stage::Body(_) | Stage::Responding(_) => self.input.push(bytes),
         }
     }
 
-    /// The peer will send nothing more. A request that is only partly here is
-    /// dropped (RFC 9112 §8), and so is one that waits for its answer, since a
-    /// peer that has hung up cannot be told from one that has only closed its
-    /// sending side; answers that are already being written still go out.
-    /// The caller asks [`Connection::is_answering`] before, to abandon a request.
+    /// The peer will send nothing more. An incomplete request is dropped (RFC 9112 §8). So is one
+    /// that waits for its response, since a peer that has hung up cannot be distinguished from one
+    /// that has only closed its sending side; responses that are already being sent are completed.
+    /// The caller first abandons the request if [`Connection::awaits_response`].
     pub fn peer_closed(&mut self) {
         self.peer_closed = true;
         match self.stage {
             Stage::Head(_) | Stage::Flushing | Stage::Closed => {}
             Stage::Body(_) | Stage::Lingering(_) => self.close(),
-            Stage::Answering(_) if self.output.is_empty() => self.close(),
-            Stage::Answering(_) => self.stage = Stage::Flushing,
+            Stage::Responding(_) if self.output.is_empty() => self.close(),
+            Stage::Responding(_) => self.stage = Stage::Flushing,
         }
     }
 
-    /// Goes on with what has arrived. To be called until it says [`Step::Wait`].
+    /// Processes what has arrived; to be called until it returns [`Step::Wait`].
     pub fn next(&mut self, now: Instant) -> Step {
         if let Some(refusal) = self.expired.take() {
             return self.refuse(refusal);
@@ -231,7 +228,7 @@ impl Connection {
         }
     }
 
-    /// In stage `Head`: whether a whole head was there, and the stage is now `Body`.
+    /// In stage `Head`: whether the head was complete, and the stage is now `Body`.
     fn next_head(&mut self, now: Instant) -> Result<bool, Refusal> {
         self.skip_blank_lines(now)?;
         let Stage::Head(scan) = &mut self.stage else {
@@ -241,7 +238,7 @@ impl Connection {
             return Ok(false);
         }
         let started = scan.has_begun();
-        match scan.go_on(self.input.as_slice(), &self.limits)? {
+        match scan.advance(self.input.as_slice(), &self.limits)? {
             Scanned::Partial => {
                 if !started {
                     self.deadline = Some(now + self.limits.head_timeout);
@@ -250,7 +247,7 @@ impl Connection {
             }
             Scanned::Complete(length) => {
                 let head = head::parse(&self.input.as_slice()[..length], &self.limits)?;
-                // A refusal of the body still has to know the method, which stands in the head.
+                // A refusal of the body still needs the method, which is in the head.
                 self.begin_body(head, now)?;
                 self.input.consume(length);
                 Ok(true)
@@ -258,7 +255,7 @@ impl Connection {
         }
     }
 
-    /// Empty lines before the request line are ignored (RFC 9112 §2.2), a few.
+    /// A few empty lines before the request line are ignored (RFC 9112 §2.2).
     fn skip_blank_lines(&mut self, now: Instant) -> Result<(), Refusal> {
         let Stage::Head(scan) = &self.stage else {
             return Ok(());
@@ -288,7 +285,7 @@ impl Connection {
             (true, Version::Http10) => Persistence::KeepAlive,
             (true, Version::Http11) => Persistence::Implied,
         };
-        let answering = Answering {
+        let responding = Responding {
             without_body: head.method == Method::Head,
             persistence,
         };
@@ -316,12 +313,12 @@ impl Connection {
         self.stage = Stage::Body(Receiving {
             request: Box::new(request),
             decoder,
-            answering,
+            responding,
         });
         Ok(())
     }
 
-    /// In stage `Body`: the request, if its last byte has come.
+    /// In stage `Body`: the request, if its last byte has arrived.
     fn next_body(&mut self) -> Result<Option<Box<Request>>, Refusal> {
         let Stage::Body(receiving) = &mut self.stage else {
             return Ok(None);
@@ -336,39 +333,39 @@ impl Connection {
             return Ok(None);
         }
         self.deadline = None;
-        let answering = Stage::Answering(receiving.answering);
-        let Stage::Body(receiving) = std::mem::replace(&mut self.stage, answering) else {
+        let responding = Stage::Responding(receiving.responding);
+        let Stage::Body(receiving) = std::mem::replace(&mut self.stage, responding) else {
             unreachable!("the stage was Body above");
         };
         Ok(Some(receiving.request))
     }
 
-    /// Refuses whatever is being received: the answer will be the last one. Only
-    /// of use before a request is complete; then it changes nothing.
+    /// Refuses what is being received; the response will be the last one. Once the request is
+    /// complete this has no effect.
     pub fn refuse(&mut self, refusal: Refusal) -> Step {
         let without_body = match &self.stage {
             Stage::Head(_) => self.input.as_slice().starts_with(b"HEAD "),
-            Stage::Body(receiving) => receiving.answering.without_body,
-            Stage::Answering(_) | Stage::Flushing | Stage::Lingering(_) | Stage::Closed => {
+            Stage::Body(receiving) => receiving.responding.without_body,
+            Stage::Responding(_) | Stage::Flushing | Stage::Lingering(_) | Stage::Closed => {
                 return Step::Wait;
             }
         };
         self.input = Input::default();
         self.deadline = None;
-        self.stage = Stage::Answering(Answering {
+        self.stage = Stage::Responding(Responding {
             without_body,
             persistence: Persistence::Close,
         });
         Step::Refused(refusal)
     }
 
-    /// Whether a request (or a refusal) waits for [`Connection::answer`].
+    /// Whether a request (or a refusal) waits for [`Connection::respond`].
     #[must_use]
-    pub const fn is_answering(&self) -> bool {
-        matches!(self.stage, Stage::Answering(_))
+    pub const fn awaits_response(&self) -> bool {
+        matches!(self.stage, Stage::Responding(_))
     }
 
-    /// Whether a request is being received: some of it has come, not all.
+    /// Whether part of a request has arrived, but not all.
     #[must_use]
     pub fn is_receiving(&self) -> bool {
         match self.stage {
@@ -378,29 +375,29 @@ impl Connection {
         }
     }
 
-    /// Writes the answer of the request in flight; with `last` the connection
-    /// ends with it. Without a request in flight nothing happens.
+    /// Queues the response to the request in flight; with `last` the connection ends with it.
+    /// Without a request in flight nothing happens.
     ///
     /// # Errors
     /// [`BadHeader`]: nothing was written, and the request still waits.
-    pub fn answer(
+    pub fn respond(
         &mut self,
         response: Response,
         last: bool,
         heads: &mut Heads,
         now: Instant,
     ) -> Result<(), BadHeader> {
-        let Stage::Answering(answering) = self.stage else {
+        let Stage::Responding(responding) = self.stage else {
             return Ok(());
         };
         let persistence = if last {
             Persistence::Close
         } else {
-            answering.persistence
+            responding.persistence
         };
         let out = self.output.head_buffer(&response);
         heads.write(out, &response, persistence)?;
-        if !answering.without_body && wire::may_have_body(response.status) {
+        if !responding.without_body && wire::may_have_body(response.status) {
             self.output.push_body(response.body);
         }
         self.output.start_clock(now, &self.limits);
@@ -415,7 +412,7 @@ impl Connection {
         Ok(())
     }
 
-    /// The bytes to be written next, in two pieces.
+    /// The bytes to send next, in two pieces.
     #[must_use]
     pub fn output(&self) -> [&[u8]; 2] {
         self.output.pieces()
@@ -427,7 +424,7 @@ impl Connection {
         self.output.is_empty()
     }
 
-    /// `count` bytes of the output have been written.
+    /// `count` bytes of the output have been sent.
     pub fn written(&mut self, count: usize, now: Instant) {
         self.output.advance(count, now, &self.limits);
         self.end_if_peer_closed();
@@ -446,8 +443,8 @@ impl Connection {
         }
     }
 
-    /// Whether the sending side of the socket is to be closed now, while the
-    /// peer is read on (RFC 9112 §9.6); then [`Connection::half_closed`].
+    /// Whether the sending side of the socket is to be closed now, while reading goes on
+    /// (RFC 9112 §9.6); then [`Connection::half_closed`].
     #[must_use]
     pub fn wants_half_close(&self) -> bool {
         matches!(self.stage, Stage::Flushing) && self.output.is_empty()
@@ -477,13 +474,13 @@ impl Connection {
         self.output = Output::default();
     }
 
-    /// By when the peer must take some of the output, if there is any.
+    /// By when the peer must read some of the output, if there is any.
     #[must_use]
     pub const fn write_deadline(&self) -> Option<Instant> {
         self.output.deadline()
     }
 
-    /// When [`Connection::expire`] wants to be called, if nothing happens before.
+    /// When [`Connection::expire`] is to be called, if nothing happens before.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         match (self.deadline, self.output.deadline()) {
@@ -492,8 +489,8 @@ impl Connection {
         }
     }
 
-    /// Makes the time of silence before the next request at most `idle`, counted
-    /// from when it began; for a service that stops.
+    /// Shortens the idle timeout to `idle`, counted from when the connection became idle; for a
+    /// server that drains.
     pub fn shorten_idle(&mut self, idle: std::time::Duration) {
         if matches!(self.stage, Stage::Head(_)) && self.input.len() == 0 {
             let less = self.limits.idle_timeout.saturating_sub(idle);
@@ -503,9 +500,8 @@ impl Connection {
         }
     }
 
-    /// Looks at the deadlines, and says what passed: silence and stalled writes
-    /// end the connection, a late head or body will be refused by
-    /// [`Connection::next`].
+    /// Returns the deadline that has passed, if any. Idle and stalled connections are closed; a
+    /// late head or body is refused by [`Connection::next`].
     pub fn expire(&mut self, now: Instant) -> Option<Expired> {
         if self.output.deadline().is_some_and(|at| at <= now) {
             self.close();
@@ -532,11 +528,11 @@ impl Connection {
                 self.close();
                 Some(Expired::Linger)
             }
-            Stage::Answering(_) | Stage::Flushing | Stage::Closed => None,
+            Stage::Responding(_) | Stage::Flushing | Stage::Closed => None,
         }
     }
 
-    /// How many bytes of memory this connection holds for requests and answers.
+    /// How many bytes of memory this connection holds for requests and responses.
     #[must_use]
     pub fn held_bytes(&self) -> usize {
         let body = match &self.stage {
@@ -550,15 +546,15 @@ impl Connection {
 /// Which deadline has passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expired {
-    /// Silence between requests.
+    /// The connection was idle for too long.
     Idle,
-    /// A head that did not come to its end.
+    /// The head did not arrive in time.
     Head,
-    /// A body that did not come to its end.
+    /// The body did not arrive in time.
     Body,
-    /// An answer that the peer did not take.
+    /// The peer did not read its response.
     Write,
-    /// The peer did not close after the last answer.
+    /// The peer did not close after the last response.
     Linger,
 }
 

@@ -1,12 +1,12 @@
 //! The listening socket: both address families where there are two.
 //!
-//! Sockets are opened here; who accepts from them is [`super::server`].
+//! Listening sockets are opened here and nowhere else; [`super::server`] accepts from them.
 
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 
-/// Connections that may wait to be accepted; the system may allow fewer.
+/// Connections in the backlog; the system may allow fewer.
 const BACKLOG: i32 = 4096;
 
 /// Listens on this address and port; port 0 lets the system choose.
@@ -15,7 +15,7 @@ const BACKLOG: i32 = 4096;
 /// all of IPv4.
 ///
 /// # Errors
-/// When the address is not the machine's, the port is taken, or a right is missing.
+/// When the address is not one of the machine's, the port is in use, or permission is missing.
 pub fn listen(ip: IpAddr, port: u16) -> io::Result<TcpListener> {
     match bind(ip, port) {
         Err(error) if ip == IpAddr::V6(Ipv6Addr::UNSPECIFIED) && lacks_ipv6(&error) => {
@@ -35,7 +35,7 @@ fn bind(ip: IpAddr, port: u16) -> io::Result<TcpListener> {
     if ip.is_ipv6() {
         socket.set_only_v6(ip != IpAddr::V6(Ipv6Addr::UNSPECIFIED))?;
     }
-    // Connections of a predecessor that still linger must not keep us from starting.
+    // Lingering connections of a previous process must not prevent the start.
     socket.set_reuse_address(true)?;
     socket.bind(&SocketAddr::new(ip, port).into())?;
     socket.listen(BACKLOG)?;

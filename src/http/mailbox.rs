@@ -1,52 +1,54 @@
 //! [`Mailboxes`]: how other threads reach the I/O threads.
 //!
-//! Each I/O thread has one mailbox. Putting something in wakes the thread's
-//! poller, once for all that comes in before the thread looks. A mailbox is
-//! bounded by what can be put in: one answer for each request that waits, and
-//! one connection for each that was admitted.
+//! Each I/O thread has one mailbox. An answer that is put in wakes the thread's poller, once for
+//! all answers that arrive before the thread takes them. A mailbox needs no bound of its own: it
+//! holds at most one answer for each waiting request. No lock is held for longer than it takes to
+//! append to a list or to swap it. What an answer means is not known here.
 
 use crate::app::RequestHandle;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-/// Wakes one I/O thread; wake-ups that would come to the same are made once.
+/// Wakes one I/O thread; wake-ups that the thread has not seen yet are merged.
 #[derive(Debug, Default)]
 pub(super) struct Waker {
     waker: OnceLock<mio::Waker>,
-    rung: AtomicBool,
+    /// A wake-up has not been taken yet.
+    pending: AtomicBool,
     /// Wake-ups that went to the kernel.
     pub(super) wakes: AtomicU64,
 }
 
 impl Waker {
-    /// Gives the waker its poller; wakes at once if somebody has rung before.
+    /// Connects the waker to its poller, and wakes the thread if a wake-up is pending.
     pub(super) fn connect(&self, waker: mio::Waker) {
         let _ = self.waker.set(waker);
-        if self.rung.swap(false, Ordering::SeqCst) {
+        if self.pending.swap(false, Ordering::SeqCst) {
             self.wake();
         }
     }
 
+    /// Wakes the thread, from any thread; never blocks.
     pub(super) fn wake(&self) {
-        if !self.rung.swap(true, Ordering::SeqCst)
+        if !self.pending.swap(true, Ordering::SeqCst)
             && let Some(waker) = self.waker.get()
         {
             self.wakes.fetch_add(1, Ordering::Relaxed);
             if let Err(error) = waker.wake() {
-                // Its next round comes soon by itself, and then it hears.
-                log::error!("an I/O thread could not be woken: {error}");
+                // The poller times out soon, and the thread then sees the pending wake-up.
+                log::error!("cannot wake an I/O thread ({error}); it wakes by itself within 0.5 s");
             }
         }
     }
 
-    /// Whether somebody has rung since this was asked last; to be asked before looking, and if
-    /// nobody has, there is nothing new.
-    pub(super) fn heard(&self) -> bool {
-        self.rung.load(Ordering::SeqCst) && self.rung.swap(false, Ordering::SeqCst)
+    /// Takes the pending wake-up; whether there was one. The thread calls this before it looks at
+    /// what other threads have changed; if there was none, nothing has changed.
+    pub(super) fn take(&self) -> bool {
+        self.pending.load(Ordering::SeqCst) && self.pending.swap(false, Ordering::SeqCst)
     }
 }
 
-/// The mailboxes of all I/O threads; `A` is what requests are answered with.
+/// The mailboxes of all I/O threads; `A` is the app's answer to a waiting request.
 #[derive(Debug)]
 pub struct Mailboxes<A> {
     pub(super) wakers: Arc<[Waker]>,
@@ -54,8 +56,7 @@ pub struct Mailboxes<A> {
 }
 
 impl<A> Mailboxes<A> {
-    /// Mailboxes for so many I/O threads, at least one. They may be filled
-    /// before the threads run.
+    /// Mailboxes for `io_threads` threads, at least one. They may be filled before the threads run.
     #[must_use]
     pub fn new(io_threads: usize) -> Self {
         let count = io_threads.max(1);
@@ -71,27 +72,27 @@ impl<A> Mailboxes<A> {
         self.answers.len()
     }
 
-    /// Answers the request that `token` names, from any thread. If it no longer
-    /// waits (hung up, or answered), the answer is dropped and counted.
-    pub fn answer(&self, token: RequestHandle, answer: A) {
-        let Some(mailbox) = self.answers.get(token.io as usize) else {
+    /// Passes an answer to the waiting request with this handle, from any thread. If that request
+    /// no longer waits (its peer hung up, or it was answered), the answer is dropped.
+    pub fn answer(&self, handle: RequestHandle, answer: A) {
+        let Some(mailbox) = self.answers.get(handle.io as usize) else {
             return;
         };
         mailbox
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .push((token, answer));
-        self.wakers[token.io as usize].wake();
+            .push((handle, answer));
+        self.wakers[handle.io as usize].wake();
     }
 
-    /// How often a poller was woken, for metrics.
+    /// How many wake-ups went to the kernel, for metrics.
     #[must_use]
     pub fn wake_ups(&self) -> u64 {
         let wakes = self.wakers.iter().map(|waker| &waker.wakes);
         wakes.map(|wakes| wakes.load(Ordering::Relaxed)).sum()
     }
 
-    /// Takes all answers for this thread, leaving `into`'s memory for the next.
+    /// Swaps all answers for this thread into `into`, which must be empty; its memory is reused.
     pub(super) fn take(&self, io: usize, into: &mut Vec<(RequestHandle, A)>) {
         let mut mailbox = self.answers[io]
             .lock()
@@ -105,25 +106,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn answers_wait_in_order_for_their_thread() {
+    fn answers_keep_their_order_until_their_thread_takes_them() {
         let mailboxes = Mailboxes::new(2);
-        let token = |io, serial| RequestHandle {
+        let handle = |io, serial| RequestHandle {
             io,
             slot: 0,
             serial,
         };
-        mailboxes.answer(token(1, 1), "a");
-        mailboxes.answer(token(1, 2), "b");
-        mailboxes.answer(token(7, 3), "no such thread");
+        mailboxes.answer(handle(1, 1), "a");
+        mailboxes.answer(handle(1, 2), "b");
+        mailboxes.answer(handle(7, 3), "no such thread");
         let mut taken = Vec::new();
         mailboxes.take(0, &mut taken);
         assert!(taken.is_empty());
         mailboxes.take(1, &mut taken);
-        assert_eq!(taken, [(token(1, 1), "a"), (token(1, 2), "b")]);
+        assert_eq!(taken, [(handle(1, 1), "a"), (handle(1, 2), "b")]);
     }
 
     #[test]
-    fn many_rings_wake_once() {
+    fn many_wake_ups_reach_the_kernel_once() {
         let poll = mio::Poll::new().unwrap();
         let waker = Waker::default();
         waker.wake();
@@ -131,7 +132,7 @@ mod tests {
         waker.wake();
         waker.wake();
         assert_eq!(waker.wakes.load(Ordering::Relaxed), 1);
-        waker.heard();
+        waker.take();
         waker.wake();
         assert_eq!(waker.wakes.load(Ordering::Relaxed), 2);
     }

@@ -1,10 +1,9 @@
-//! Values of the HTTP front: requests, answers, refusals, limits.
+//! Values of the HTTP front: requests, responses, refusals, limits.
 //!
-//! Here lives what handlers and the connection machine exchange. Pure: no
-//! sockets, files, threads, environment or wall clock, and nothing that reads
-//! or writes bytes of the protocol (reading is [`crate::http::connection`],
-//! writing is [`crate::http::wire`]), so that handlers can be tested with plain
-//! values.
+//! What handlers and the connection machine exchange lives here. Pure: no sockets, files, threads,
+//! environment or wall clock, and nothing that reads or writes bytes of the protocol (reading is
+//! [`crate::http::connection`], writing is [`crate::http::wire`]), so that handlers can be tested
+//! with plain values.
 
 mod charge;
 mod limits;
@@ -84,7 +83,7 @@ pub enum Version {
 
 /// Header fields of a request, in the order of arrival.
 ///
-/// All text is kept in one piece, so that a head costs two allocations.
+/// All text is kept in one buffer, so that a head costs two allocations.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Headers {
     text: Vec<u8>,
@@ -92,7 +91,7 @@ pub struct Headers {
     spans: Vec<[u32; 3]>,
 }
 
-/// Shows no credentials, so that no log line made in a hurry does.
+/// Hides credentials, so that no log line can show them.
 impl fmt::Debug for Headers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let secret = |name: &str| {
@@ -113,7 +112,7 @@ impl fmt::Debug for Headers {
 }
 
 impl Headers {
-    /// No fields yet, with room for `fields` of them in `bytes` bytes.
+    /// No fields yet, with capacity for `fields` fields of `bytes` bytes in total.
     #[must_use]
     pub fn with_capacity(fields: usize, bytes: usize) -> Self {
         Self {
@@ -122,7 +121,7 @@ impl Headers {
         }
     }
 
-    /// Adds a field behind the others.
+    /// Appends a field.
     ///
     /// # Panics
     /// When all fields together are longer than 4 GiB, which
@@ -188,7 +187,7 @@ impl Headers {
     }
 }
 
-/// A request that was received whole and understood.
+/// A complete request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
     /// The method.
@@ -211,8 +210,7 @@ pub struct Request {
     pub peer: IpAddr,
     /// Whether the request came through TLS.
     pub secure: bool,
-    /// Its name in the log and in `X-Request-Id`; the engine gives it before it
-    /// hands the request on.
+    /// Its ID in the log and in `X-Request-Id`; set by the server before it hands the request on.
     pub id: RequestId,
     /// Its span, where there are traces; [`crate::http::traced`] gives it.
     pub trace: Option<Context>,
@@ -257,12 +255,12 @@ impl Request {
     }
 }
 
-/// The body of an answer.
+/// The body of a response.
 #[derive(Clone, Debug)]
 pub enum Body {
-    /// Bytes of this answer alone.
+    /// Bytes of this response alone.
     Owned(Vec<u8>),
-    /// Bytes that many answers share.
+    /// Bytes that many responses share.
     Shared(Arc<[u8]>),
     /// Bytes that are part of the program.
     Static(&'static [u8]),
@@ -291,7 +289,7 @@ impl Body {
         self.as_slice().is_empty()
     }
 
-    /// How many bytes this answer alone keeps in memory.
+    /// How many bytes this response alone keeps in memory.
     #[must_use]
     pub fn owned_bytes(&self) -> usize {
         match self {
@@ -309,27 +307,26 @@ impl PartialEq for Body {
 
 impl Eq for Body {}
 
-/// A name or value of a header field of an answer.
+/// A name or value of a header field of a response.
 pub type Text = Cow<'static, str>;
 
-/// An answer. `Date`, `Content-Length`, `Connection` and `X-Request-Id` are the
-/// engine's and are added on writing.
+/// A response. `Date`, `Content-Length`, `Connection` and `X-Request-Id` are added on writing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Response {
     /// The status code, 200 to 599.
     pub status: u16,
     /// Header fields in the order in which they are written. A name or value
-    /// that cannot be sent (controls, CR, LF, outside ASCII) turns the answer
-    /// into a 500, since the bug is ours.
+    /// that cannot be sent (controls, CR, LF, outside ASCII) turns the response
+    /// into a 500, since that is a bug of the service.
     pub headers: Vec<(Text, Text)>,
     /// The body; not sent for HEAD, 204 and 304.
     pub body: Body,
-    /// The name of its request; the engine gives it.
+    /// The ID of its request; set by the server.
     pub request_id: Option<RequestId>,
 }
 
 impl Response {
-    /// An answer without headers and body.
+    /// A response without headers and body.
     #[must_use]
     pub const fn empty(status: u16) -> Self {
         Self {
@@ -340,13 +337,13 @@ impl Response {
         }
     }
 
-    /// An answer whose body is JSON, already as text.
+    /// A response whose body is this JSON text.
     #[must_use]
     pub fn json(status: u16, body: impl Into<Vec<u8>>) -> Self {
         Self::with_type(status, "application/json", Body::Owned(body.into()))
     }
 
-    /// An answer with a body of this media type.
+    /// A response with a body of this media type.
     #[must_use]
     pub fn with_type(status: u16, media_type: &'static str, body: Body) -> Self {
         Self {
@@ -357,7 +354,7 @@ impl Response {
         }
     }
 
-    /// The same with one header field more.
+    /// The same response with one more header field.
     #[must_use]
     pub fn header(mut self, name: impl Into<Text>, value: impl Into<Text>) -> Self {
         self.headers.push((name.into(), value.into()));

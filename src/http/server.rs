@@ -1,11 +1,10 @@
 //! [`Server`]: the I/O threads, each with a poller and connections of its own.
 //!
-//! Here lives what touches sockets and threads; what a connection may do is
-//! decided by [`crate::http::connection`]. The first thread accepts, and gives
-//! each connection to the thread that has the fewest: a back end keeps a few
-//! connections for hours, so an unlucky split (as `SO_REUSEPORT` makes it) would
-//! stay. No thread waits for anything but its poller, and handlers must not
-//! block. Time comes from the given clock only.
+//! Sockets and threads live here; what a connection may do is decided by
+//! [`crate::http::connection`], and what a request means is decided by the [`Handler`]. The first
+//! thread accepts connections and hands each to the thread that has the fewest: back ends keep few
+//! connections for hours, so an uneven split (as `SO_REUSEPORT` makes it) would stay. An I/O thread
+//! blocks on nothing but its poller, and handlers must not block. Time comes from the given clock.
 
 mod accept;
 mod admission;
@@ -36,25 +35,24 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// What the front executor requests to. Its functions run on the I/O threads, so
-/// they must not block; a panic in one is a 500 for that request only.
+/// Handles requests. Its functions run on the I/O threads, so they must not block; a panic in one
+/// is a 500 for that request only.
 pub trait Handler: Send + Sync + 'static {
-    /// What a request that waits is answered with, from any thread.
+    /// What a waiting request is resumed with, from any thread.
     type Answer: Send + 'static;
-    /// What is kept beside a request that waits.
+    /// What is kept of a request while it waits.
     type Pending: Send + 'static;
 
-    /// Answers a request, or parks it: then [`Mailboxes::answer`] with `token`
-    /// answers it later.
-    fn handle(&self, request: Request, token: RequestHandle) -> Handled<Self::Pending>;
+    /// Responds to a request, or parks it until [`Mailboxes::answer`] is called with `handle`.
+    fn handle(&self, request: Request, handle: RequestHandle) -> Handled<Self::Pending>;
 
-    /// Turns the answer of a parked request into what is sent.
+    /// Turns the answer to a parked request into a response.
     fn resume(&self, pending: Self::Pending, answer: Self::Answer) -> Resumed<Self::Pending>;
 
-    /// The peer of this parked request has gone; an answer would be dropped.
-    fn abandon(&self, token: RequestHandle);
+    /// The peer of this parked request has hung up; an answer would be dropped.
+    fn abandon(&self, handle: RequestHandle);
 
-    /// The answer where the front refuses by itself.
+    /// The response to what the server itself refuses.
     fn refuse(&self, refusal: Refusal) -> Response {
         refusal.response()
     }
@@ -63,36 +61,34 @@ pub trait Handler: Send + Sync + 'static {
 /// What a handler has made of a request.
 #[derive(Debug)]
 pub enum Handled<P> {
-    /// The answer.
+    /// The response.
     Reply(Response),
-    /// The answer comes later; no other request of this connection is begun
-    /// before. Only where the request may wait ([`Request::may_wait`]).
+    /// The request waits; no other request of this connection is begun before its response. Only where the request may wait ([`Request::may_wait`]).
     Parked(P),
-    /// Nothing was done; the server responds as to what it refuses itself.
+    /// Nothing was done; the server responds as it does to what it refuses itself.
     Refused(Refusal),
 }
 
-/// What a handler has made of the answer to a parked request. (A stream of
-/// events will be a second variant, with the first of its parts.)
+/// What a handler has made of the answer to a parked request.
 #[derive(Debug)]
 pub enum Resumed<P> {
-    /// The answer.
+    /// The response.
     Final(Response),
-    /// The request goes on waiting, for another answer to the same token.
+    /// The request goes on waiting, for another answer to the same handle.
     Parked(P),
 }
 
-/// How the front runs.
+/// How the server runs.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// All bounds.
     pub limits: Limits,
-    /// While the service stops, connections are closed after this silence, and
-    /// no connection before it: a client may believe that it can still use it.
+    /// While the server drains, idle connections are closed after this time, and not earlier: a
+    /// client may be about to send on one.
     pub drain_idle: Duration,
-    /// Certificate and key, where the port is HTTPS.
+    /// Certificate and key, if the port is HTTPS.
     pub tls: Option<Arc<Tls>>,
-    /// Differs from process to process: the names of requests follow from it.
+    /// Differs from process to process; request IDs are derived from it.
     pub id_seed: u64,
 }
 
@@ -123,12 +119,12 @@ struct Shared<H: Handler> {
     control: Arc<Control>,
 }
 
-/// What the owner of the [`Server`] tells the threads.
+/// How the owner of the [`Server`] controls the threads.
 #[derive(Debug)]
 struct Control {
     draining: AtomicBool,
     accepting: AtomicBool,
-    /// The listener is closed, and all that it accepted was handed over.
+    /// The listener is closed, and all accepted connections were handed over.
     accept_done: AtomicBool,
     stop_at: Mutex<Option<Instant>>,
     /// How many threads have ended, and how many connections they cut.
@@ -154,7 +150,7 @@ impl Control {
         *self.stop_at.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn ring_all(&self) {
+    fn wake_all(&self) {
         for waker in self.wakers.iter() {
             waker.wake();
         }
@@ -177,7 +173,7 @@ pub struct Shutdown {
     pub stuck_threads: usize,
 }
 
-/// The running front. Dropping it leaves the threads running; see
+/// The running server. Dropping it leaves the threads running; see
 /// [`Server::shutdown`].
 #[derive(Debug)]
 pub struct Server {
@@ -193,8 +189,8 @@ impl Server {
     /// and so on. Raises the limit of open files, and lowers the bounds on
     /// connections to what it allows.
     ///
-    /// `on_death` is called with a sentence when an I/O thread ends without
-    /// having been told to; the process should then end.
+    /// `on_death` is called with a sentence when an I/O thread ends before the shutdown; the process
+    /// should then end.
     ///
     /// # Errors
     /// When the listener, a poller or a thread cannot be set up.
@@ -209,7 +205,7 @@ impl Server {
         let address = listener.local_addr()?;
         let threads = mailboxes.io_threads();
         let mut limits = settings.limits;
-        if let Some(room) = files::room_for_connections() {
+        if let Some(room) = files::connections_possible() {
             files::fit(&mut limits, room);
         }
         let stats = Arc::new(FrontStats::new(threads));
@@ -255,22 +251,22 @@ impl Server {
         Arc::clone(&self.stats)
     }
 
-    /// From now on each answer says `Connection: close` and ends its
-    /// connection, and silent connections are closed after
+    /// From now on each response says `Connection: close` and ends its
+    /// connection, and idle connections are closed after
     /// [`Settings::drain_idle`]. Connections are accepted and served as before.
     pub fn drain_begin(&self) {
         self.control.draining.store(true, Ordering::SeqCst);
-        self.control.ring_all();
+        self.control.wake_all();
     }
 
-    /// Closes the listener, after all connections that wait in it were accepted.
+    /// Closes the listener, after all connections in its backlog were accepted.
     pub fn stop_accepting(&self) {
         self.control.accepting.store(false, Ordering::SeqCst);
-        self.control.ring_all();
+        self.control.wake_all();
     }
 
     /// Drains, stops accepting, and waits for the threads. They end when no
-    /// connection is left, or at `deadline`, when the rest is cut.
+    /// connection is left, or at `deadline`, when the remaining ones are cut.
     #[must_use]
     pub fn shutdown(self, deadline: Instant) -> Shutdown {
         self.drain_begin();
@@ -280,10 +276,10 @@ impl Server {
             .stop_at
             .lock()
             .unwrap_or_else(PoisonError::into_inner) = Some(deadline);
-        self.control.ring_all();
-        // A thread in a handler that blocks would never be joined.
+        self.control.wake_all();
+        // Joining a thread whose handler blocks would never return.
         let grace = Duration::from_secs(1);
-        let patience = deadline.saturating_duration_since(self.clock.now()) + grace;
+        let timeout = deadline.saturating_duration_since(self.clock.now()) + grace;
         let all = self.threads.len();
         let ended = self
             .control
@@ -293,13 +289,13 @@ impl Server {
         let (ended, _) = self
             .control
             .one_ended
-            .wait_timeout_while(ended, patience, |ended| ended.0 < all)
+            .wait_timeout_while(ended, timeout, |ended| ended.0 < all)
             .unwrap_or_else(PoisonError::into_inner);
         let (count, cut) = *ended;
         drop(ended);
         if count == all {
             for thread in self.threads {
-                // Its panic, if any, has been told to `on_death`.
+                // Its panic, if any, was reported to `on_death`.
                 let _ = thread.join();
             }
         }

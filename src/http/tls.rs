@@ -1,13 +1,13 @@
 //! TLS on the port: the only file that names the TLS library for the server's side.
 //!
-//! [`Tls`] holds certificate and key, and reads them again when the files change;
-//! [`Session`] is TLS on one connection. A session owns no socket: it is given one for
-//! each read and write, never waits, and says by [`Session::has_to_write`] and
-//! [`Session::deadline`] when it wants to be called again.
+//! [`Tls`] holds certificate and key, and a thread that reloads them when the files change;
+//! [`Session`] is TLS on one connection. A session owns no socket: it is passed one for each read
+//! and write and never blocks; [`Session::has_to_write`] and [`Session::deadline`] say when it is to
+//! be called again. No HTTP lives here.
 //!
-//! An idle session keeps about 8 KiB, a busy one at most 60 KiB more: one record being
-//! received and one being sent, or a handshake of [`QUIET_BYTES_MAX`].
-//! [`Session::held_bytes`] counts what depends on the peer.
+//! An idle session keeps about 8 KiB, a busy one at most 60 KiB more: one record being received and
+//! one being sent, or a handshake of [`QUIET_BYTES_MAX`]. [`Session::held_bytes`] counts what
+//! depends on the peer.
 
 mod records;
 
@@ -28,26 +28,26 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// The pause between two looks at the files.
+/// The interval at which the files are checked for changes.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// Largest file that is read, in bytes.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
-/// Sessions that can be resumed: about 300 bytes each, two for a handshake.
+/// Sessions that can be resumed; each takes about 300 bytes, and a handshake makes two.
 const RESUMABLE_MAX: usize = 1024;
 
-/// Bytes of an answer that are encrypted at a time: one record (RFC 8446 §5.1).
+/// Bytes of a response that are encrypted at a time: one record (RFC 8446 §5.1).
 const RECORD_BYTES: usize = 16 * 1024;
 
-/// Most bytes without content that a peer may send in a row: a handshake, or records that
-/// carry nothing. One record with content is smaller.
+/// Most bytes without content that a peer may send in a row: a handshake, or empty records. One
+/// record with content is smaller.
 pub const QUIET_BYTES_MAX: usize = 20 * 1024;
 
-/// How often a session reads from its socket before it looks at others.
+/// How often a session reads from its socket before other connections get a turn.
 const READS_AT_ONCE: usize = 16;
 
-/// Why certificate and key cannot be used; a sentence that says what to do.
+/// Why certificate and key cannot be used, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem(String);
 
@@ -57,7 +57,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// What a file looked like; `None` where there was none.
+/// Inode, size and modification time of a file; `None` if there was none.
 type Look = Option<(u64, u64, i64, i64)>;
 
 /// The files of certificate and key.
@@ -83,11 +83,11 @@ impl Files {
             .with_protocol_versions(&[&TLS13, &TLS12])
             .map(|builder| builder.with_no_client_auth())
             .and_then(|builder| builder.with_single_cert(chain, key))
-            .map_err(|error| self.unfit(&error))?;
+            .map_err(|error| self.unusable(&error))?;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         config.session_storage = ServerSessionMemoryCache::new(RESUMABLE_MAX);
         let config = Arc::new(config);
-        ServerConnection::new(Arc::clone(&config)).map_err(|error| self.unfit(&error))?;
+        ServerConnection::new(Arc::clone(&config)).map_err(|error| self.unusable(&error))?;
         Ok(config)
     }
 
@@ -100,7 +100,9 @@ impl Files {
                 "TLS_CERT '{at}' holds no certificate: give a PEM file with the server's certificate and then its chain"
             ))),
             Ok(chain) => Ok(chain),
-            Err(error) => Err(Problem(format!("TLS_CERT '{at}' is no PEM file: {error}"))),
+            Err(error) => Err(Problem(format!(
+                "TLS_CERT '{at}' is not a PEM file: {error}"
+            ))),
         }
     }
 
@@ -111,11 +113,11 @@ impl Files {
             pem::Error::NoItemsFound => Problem(format!(
                 "TLS_KEY '{at}' holds no private key: give a PEM file with one (PKCS #8, PKCS #1 or SEC1) that has no passphrase"
             )),
-            error => Problem(format!("TLS_KEY '{at}' is no PEM file: {error}")),
+            error => Problem(format!("TLS_KEY '{at}' is not a PEM file: {error}")),
         })
     }
 
-    fn unfit(&self, error: &rustls::Error) -> Problem {
+    fn unusable(&self, error: &rustls::Error) -> Problem {
         let (certificate, key) = (self.certificate.display(), self.key.display());
         Problem(match error {
             rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
@@ -147,7 +149,7 @@ fn read(setting: &str, path: &Path) -> Result<Vec<u8>, Problem> {
     Ok(text)
 }
 
-/// Certificate and key, as they are in their files.
+/// Certificate and key, reloaded when their files change.
 pub struct Tls {
     files: Files,
     current: Mutex<Current>,
@@ -155,10 +157,10 @@ pub struct Tls {
 
 struct Current {
     config: Arc<ServerConfig>,
-    /// What the files looked like when `config` was read.
+    /// The state of the files when `config` was read.
     looked: [Look; 2],
-    /// The problem of the files that was logged last.
-    told: Option<Problem>,
+    /// The problem that was logged last.
+    logged: Option<Problem>,
 }
 
 impl fmt::Debug for Tls {
@@ -173,7 +175,7 @@ impl Tls {
     /// Reads certificate chain and key (PEM), and checks that they belong together.
     ///
     /// # Errors
-    /// [`Problem`] where a file is missing, is not what it should be, or does not fit the other.
+    /// [`Problem`] if a file is missing or malformed, or the two do not belong together.
     pub fn load(certificate: &Path, key: &Path) -> Result<Self, Problem> {
         let files = Files {
             certificate: certificate.to_owned(),
@@ -186,13 +188,13 @@ impl Tls {
             current: Mutex::new(Current {
                 config,
                 looked,
-                told: None,
+                logged: None,
             }),
         })
     }
 
-    /// Starts the thread that reads the files again when they have changed, until `stop`. I/O
-    /// threads never read them, since the file system may block.
+    /// Starts the thread that reloads changed files until `stop`. I/O threads never read them, since
+    /// the file system may block.
     ///
     /// # Errors
     /// When the system gives no thread.
@@ -206,13 +208,13 @@ impl Tls {
         threads::spawn("certificate".into(), on_death, run).map(drop)
     }
 
-    /// TLS for a connection that was accepted at `now`; its handshake may take so long.
+    /// TLS for a connection that was accepted at `now`, with this timeout for its handshake.
     ///
     /// # Panics
-    /// Never: what could fail was tried when the files were read.
+    /// Never: the same call succeeded when the files were read.
     pub fn session(&self, now: Instant, handshake: Duration) -> Session {
         let config = Arc::clone(&self.current().config);
-        let tls = ServerConnection::new(config).expect("tried when the files were read");
+        let tls = ServerConnection::new(config).expect("succeeded when the files were read");
         Session {
             tls,
             records: Records::default(),
@@ -228,8 +230,8 @@ impl Tls {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads the files if they have changed. Where they cannot be used, the last good pair stays,
-    /// and the log says so once.
+    /// Reloads the files if they have changed. If they cannot be used, the last good pair stays in
+    /// use, and the problem is logged once.
     pub(in crate::http) fn look(&self) {
         let looked = self.current().looked;
         let look = self.files.look();
@@ -240,31 +242,33 @@ impl Tls {
         let mut current = self.current();
         match read {
             Ok(config) => {
-                log::info!("the certificate of the port has changed and was read again");
+                log::info!("reloaded certificate and key of the port");
                 current.config = config;
                 current.looked = look;
-                current.told = None;
+                current.logged = None;
             }
-            Err(problem) if current.told.as_ref() != Some(&problem) => {
-                log::error!("keeping the last good certificate of the port: {problem}");
-                current.told = Some(problem);
+            Err(problem) if current.logged.as_ref() != Some(&problem) => {
+                log::error!(
+                    "cannot reload certificate and key of the port: {problem}; keeping the last good pair"
+                );
+                current.logged = Some(problem);
             }
             Err(_) => {}
         }
     }
 }
 
-/// What came of reading.
+/// The result of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Received {
-    /// How many bytes; 0 means that the peer has ended its side.
+    /// How many bytes; 0 means that the peer has closed its side.
     pub count: usize,
-    /// There was no more.
+    /// The socket was emptied.
     pub emptied: bool,
 }
 
 impl Received {
-    /// So many bytes, and perhaps more.
+    /// So many bytes; there may be more.
     const fn some(count: usize) -> Self {
         let emptied = false;
         Self { count, emptied }
@@ -277,13 +281,13 @@ pub struct Session {
     records: Records,
     /// Bytes since the last content.
     quiet: usize,
-    /// Bytes of the answer that are encrypted and not yet sent whole.
+    /// Bytes of the response in the record that is being sent.
     taken: usize,
-    /// `None` once the handshake is over.
+    /// `None` once the handshake is complete.
     handshake_by: Option<Instant>,
     /// The first byte that the peer has sent.
     first: Option<u8>,
-    /// The sending side is to be closed, or is.
+    /// The sending side is being closed, or is closed.
     closing: bool,
 }
 
@@ -296,7 +300,7 @@ impl fmt::Debug for Session {
     }
 }
 
-/// A socket that is being read, and what came.
+/// A socket that is being read, and what was read.
 struct Tap<'a, S> {
     stream: &'a mut S,
     records: &'a mut Records,
@@ -318,13 +322,14 @@ impl<S: Read> Read for Tap<'_, S> {
 }
 
 impl Session {
-    /// Reads from the socket and decrypts into `into`. A peer that goes without a farewell
-    /// (RFC 8446 §6.1) counts as one that has ended its side: lengths of HTTP show what is missing.
+    /// Reads from the socket and decrypts into `into`. A peer that closes without close_notify
+    /// (RFC 8446 §6.1) counts as one that has closed its side: HTTP's own framing shows truncation.
     ///
     /// # Errors
-    /// [`ErrorKind::WouldBlock`] when nothing is there, [`ErrorKind::Interrupted`] when there may
-    /// be more behind what carried no content, and else what ends the connection: errors of the
-    /// socket, and [`ErrorKind::InvalidData`] for bytes that are no TLS, of which the peer is told.
+    /// [`ErrorKind::WouldBlock`] when nothing has arrived, [`ErrorKind::Interrupted`] when only
+    /// records without content were read and there may be more; other errors end the connection:
+    /// those of the socket, and [`ErrorKind::InvalidData`] for bytes that are not TLS, after which
+    /// the peer gets an alert.
     pub fn read(
         &mut self,
         stream: &mut (impl Read + Write),
@@ -363,11 +368,11 @@ impl Session {
         Ok(Received::some(count))
     }
 
-    /// Goes on with the handshake only, while nothing else can be read.
+    /// Continues the handshake only, while nothing else can be read.
     ///
     /// # Errors
     /// As [`Session::read`], and [`ErrorKind::UnexpectedEof`] when the peer has gone.
-    pub fn shake_hands(&mut self, stream: &mut (impl Read + Write)) -> io::Result<()> {
+    pub fn continue_handshake(&mut self, stream: &mut (impl Read + Write)) -> io::Result<()> {
         for _ in 0..READS_AT_ONCE {
             if self.handshake_by.is_none() {
                 return Ok(());
@@ -379,7 +384,7 @@ impl Session {
         Err(ErrorKind::Interrupted.into())
     }
 
-    /// Reads once from the socket, and works off the records that are whole.
+    /// Reads once from the socket, and processes the complete records.
     fn read_records(&mut self, stream: &mut (impl Read + Write)) -> io::Result<Received> {
         let mut tap = Tap {
             stream: &mut *stream,
@@ -408,8 +413,8 @@ impl Session {
                 Ok(Received { count, emptied })
             }
             Err(error) => {
-                if !self.met_plain_http() {
-                    // The alert that says why; the peer may be gone.
+                if !self.is_plain_http() {
+                    // The alert with the cause; the peer may be gone.
                     let _ = self.flush(stream);
                 }
                 Err(io::Error::new(ErrorKind::InvalidData, error))
@@ -417,12 +422,12 @@ impl Session {
         }
     }
 
-    /// Sends of `pieces` what the socket takes, and what else waits to be sent; says how many
-    /// bytes of `pieces` have left whole. Until then `pieces` must begin with the same bytes on
-    /// the next call: a record that was begun holds them.
+    /// Sends what is buffered and as much of `pieces` as the socket takes; returns how many bytes of
+    /// `pieces` were sent in complete records. Until then `pieces` must begin with the same bytes on
+    /// the next call: the record that was begun contains them.
     ///
     /// # Errors
-    /// [`ErrorKind::WouldBlock`] when the socket is full, else what ends the connection.
+    /// [`ErrorKind::WouldBlock`] when the socket is full; other errors end the connection.
     pub fn write(&mut self, stream: &mut impl Write, pieces: [&[u8]; 2]) -> io::Result<usize> {
         self.flush(stream)?;
         if self.taken == 0 && self.handshake_by.is_none() && !self.closing {
@@ -441,10 +446,10 @@ impl Session {
         Ok(std::mem::take(&mut self.taken))
     }
 
-    /// Whether [`Session::write`] has something to do, with an answer or without.
+    /// Whether [`Session::write`] has something to send; `response`: whether plain bytes are waiting.
     #[must_use]
-    pub fn has_to_write(&self, answer: bool) -> bool {
-        self.tls.wants_write() || (answer && self.handshake_by.is_none() && !self.closing)
+    pub fn has_to_write(&self, response: bool) -> bool {
+        self.tls.wants_write() || (response && self.handshake_by.is_none() && !self.closing)
     }
 
     fn flush(&mut self, stream: &mut impl Write) -> io::Result<()> {
@@ -456,8 +461,8 @@ impl Session {
         Ok(())
     }
 
-    /// Says farewell (RFC 8446 §6.1), unless an answer is cut off, which must show; says whether
-    /// all has been sent. Nothing can be written after it.
+    /// Sends close_notify (RFC 8446 §6.1), unless a response is cut off, which the peer must be able
+    /// to notice; returns whether all has been sent. Nothing can be written after it.
     pub fn close_sending(&mut self, stream: &mut impl Write) -> bool {
         if !self.closing && self.taken == 0 {
             self.closing = true;
@@ -472,21 +477,21 @@ impl Session {
         self.closing
     }
 
-    /// By when the handshake must be over; `None` once it is.
+    /// The deadline of the handshake; `None` once it is complete.
     #[must_use]
     pub const fn deadline(&self) -> Option<Instant> {
         self.handshake_by
     }
 
-    /// Whether what the peer has sent instead of a handshake looks like plain HTTP: a method,
-    /// and not the type of a handshake record.
+    /// Whether the peer has sent plain HTTP instead of a handshake: its first byte is a letter of a
+    /// method, not the type of a handshake record.
     #[must_use]
-    pub fn met_plain_http(&self) -> bool {
+    pub fn is_plain_http(&self) -> bool {
         let letter = self.first.is_some_and(|first| first.is_ascii_uppercase());
         self.handshake_by.is_some() && letter
     }
 
-    /// How many bytes are kept for what the peer has begun to send, or does not take.
+    /// Bytes buffered for an incomplete record, in either direction.
     #[must_use]
     pub const fn held_bytes(&self) -> usize {
         self.quiet + self.taken

@@ -12,16 +12,16 @@ use tiny_http::{Header, StatusCode};
 /// What the head says about the connection (RFC 9112 §9.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Persistence {
-    /// It goes on, and the peer expects so: nothing is said.
+    /// It goes on, which is the default: no field.
     Implied,
-    /// It goes on, which an HTTP/1.0 peer must be told.
+    /// It goes on, which needs a field in HTTP/1.0.
     KeepAlive,
-    /// It ends after this answer.
+    /// It ends after this response.
     Close,
 }
 
-/// An answer that cannot be written: a header name or value that must not be
-/// sent. The bug is ours; the caller gets a 500.
+/// A response that cannot be written, since a header name or value must not be sent. That is a bug
+/// of the service; the caller gets a 500.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BadHeader {
     /// The name of the field, as it was given.
@@ -43,7 +43,7 @@ const KEPT_HEADS: usize = 8;
 const KEPT_HEAD_BYTES_MAX: usize = 512;
 
 /// Makes heads. The last ones are kept for a second (that of their `Date`, RFC 9110 §6.6.1), since
-/// the answers of a second are mostly alike, and a head costs as much as finding what it is about.
+/// most responses of a second are alike, and making a head costs as much as handling its request.
 #[derive(Debug)]
 pub struct Heads {
     second: u64,
@@ -72,7 +72,7 @@ impl Kept {
 }
 
 impl Heads {
-    /// Heads of this time of day.
+    /// Heads for this time of day.
     #[must_use]
     pub fn new(now: SystemTime) -> Self {
         let second = second_of(now);
@@ -94,7 +94,7 @@ impl Heads {
     ///
     /// The head has `Date` and, unless the status forbids it, `Content-Length`
     /// with the length of the body, also when the body will not be sent (HEAD), and
-    /// last `X-Request-Id`, where the request has a name.
+    /// last `X-Request-Id`, if the request has an ID.
     ///
     /// # Errors
     /// [`BadHeader`] when a name or value must not be sent; `out` is unchanged.
@@ -200,9 +200,9 @@ fn reason_phrase(status: u16) -> &'static str {
 
 /// The field, if its name is a token and its value visible ASCII, blanks and
 /// tabs, without blanks at its ends (RFC 9110 §5.1, §5.5), and if it is not one
-/// of those that the engine writes.
+/// of those that are written here.
 fn checked_field(name: &str, value: &str) -> Option<Header> {
-    let engines = [
+    let ours = [
         "connection",
         "content-length",
         "date",
@@ -216,7 +216,7 @@ fn checked_field(name: &str, value: &str) -> Option<Header> {
         && name.bytes().all(is_token)
         && value.bytes().all(is_text)
         && value.trim_matches([' ', '\t']).len() == value.len()
-        && !engines
+        && !ours
             .iter()
             .chain(&hop)
             .any(|known| known.eq_ignore_ascii_case(name));
@@ -233,7 +233,7 @@ fn may_have_length(status: u16) -> bool {
     !matches!(status, 100..=199 | 204 | 304)
 }
 
-/// Whether answers of this status have a body at all (RFC 9112 §6.3 rule 1).
+/// Whether responses with this status code have a body (RFC 9112 §6.3 rule 1).
 #[must_use]
 pub fn may_have_body(status: u16) -> bool {
     may_have_length(status)

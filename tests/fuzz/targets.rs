@@ -56,7 +56,7 @@ fn talk(bytes: &[u8], piece: usize) -> Talk {
     let mut talk = Talk::default();
     let mut fed = 0;
     while fed < bytes.len() {
-        let count = piece.min(connection.room()).min(bytes.len() - fed);
+        let count = piece.min(connection.read_capacity()).min(bytes.len() - fed);
         assert!(count > 0 || connection.is_closed(), "it is stuck");
         if count == 0 {
             break;
@@ -80,14 +80,14 @@ fn go_on(connection: &mut Connection, talk: &mut Talk, heads: &mut Heads, now: I
             assert_eq!(talk.refusal, None, "a refusal is the last response");
             check_request(&request);
             let echo = Response::with_type(200, "text/plain", Body::Owned(request.body.clone()));
-            let answered = connection.answer(echo, false, heads, now);
+            let answered = connection.respond(echo, false, heads, now);
             answered.expect("the response can be sent");
             talk.requests.push(*request);
             true
         }
         Step::Refused(refusal) => {
             assert_eq!(talk.refusal.replace(refusal), None, "two refusals");
-            let answered = connection.answer(refusal.response(), true, heads, now);
+            let answered = connection.respond(refusal.response(), true, heads, now);
             answered.expect("the response can be sent");
             true
         }
@@ -103,7 +103,7 @@ fn go_on(connection: &mut Connection, talk: &mut Talk, heads: &mut Heads, now: I
         }
         Step::Wait => {
             assert!(
-                talk.refusal.is_none() || !connection.is_answering(),
+                talk.refusal.is_none() || !connection.awaits_response(),
                 "a refusal ends the connection"
             );
             false

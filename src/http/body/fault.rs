@@ -1,9 +1,9 @@
-//! Where a text stops being JSON, and why, in the words and counts of 2.7.1's parser (Python's
-//! `json`): clients may show them.
+//! The syntax error of a text that is not JSON, with the message and position of 2.7.1's parser
+//! (Python's `json`), since clients may show them.
 //!
-//! Pure. It reads only what another reader has refused, and keeps nothing of it.
+//! Pure. It reads only what another parser has refused, and keeps nothing of it.
 
-/// How deep values may nest, as for the reader that has refused the text.
+/// How deep values may nest, as for the parser that has refused the text.
 const DEPTH_MAX: usize = 128;
 
 const VALUE: &str = "Expecting value";
@@ -16,17 +16,17 @@ const CONTROL: &str = "Invalid control character at";
 const ESCAPE: &str = "Invalid \\escape";
 const UNICODE: &str = "Invalid \\uXXXX escape";
 
-/// The place of the fault, in characters from 0, and what it is; `None` where there is none.
+/// The position of the error, in characters from 0, and its message; `None` if there is none.
 pub(super) fn of(text: &str) -> Option<(usize, &'static str)> {
     let mut reader = Reader {
         bytes: text.as_bytes(),
         at: 0,
     };
-    let Fault(at, words) = reader.document().err()?;
-    Some((text.get(..at)?.chars().count(), words))
+    let Fault(at, message) = reader.document().err()?;
+    Some((text.get(..at)?.chars().count(), message))
 }
 
-/// The place in bytes.
+/// The position in bytes, and the message.
 struct Fault(usize, &'static str);
 
 type Read = Result<(), Fault>;
@@ -57,7 +57,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Whether this byte is the next, which is then read.
+    /// Reads the next byte if it is this one; whether it was.
     fn takes(&mut self, byte: u8) -> bool {
         let is_next = self.peek() == Some(byte);
         self.at += usize::from(is_next);
@@ -74,9 +74,9 @@ impl Reader<'_> {
             Some(b'{') => self.object(depth),
             Some(b'[') => self.array(depth),
             _ => {
-                let words: [&[u8]; 3] = [b"null", b"true", b"false"];
+                let message: [&[u8]; 3] = [b"null", b"true", b"false"];
                 let rest = &self.bytes[begin..];
-                match words.iter().find(|word| rest.starts_with(word)) {
+                match message.iter().find(|word| rest.starts_with(word)) {
                     Some(word) => self.at += word.len(),
                     None => self.number()?,
                 }
@@ -122,7 +122,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Whether a list of values or pairs ends here; else another one follows.
+    /// Whether a list of values or pairs ends here; otherwise another element follows.
     fn ends(&mut self, close: u8) -> Result<bool, Fault> {
         self.blanks();
         if self.takes(close) {
@@ -173,7 +173,7 @@ impl Reader<'_> {
         }
     }
 
-    /// As much of a number as there is: what follows it is not its fault.
+    /// Reads as much of a number as there is; what follows it is reported by the caller.
     fn number(&mut self) -> Read {
         let begin = self.at;
         self.takes(b'-');
@@ -194,7 +194,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// Reads digits; says how many.
+    /// Reads digits; returns how many.
     fn digits(&mut self) -> usize {
         let begin = self.at;
         while self.peek().is_some_and(|byte| byte.is_ascii_digit()) {
@@ -208,7 +208,7 @@ impl Reader<'_> {
 mod tests {
     use super::*;
 
-    /// Each text with what Python 3.11's `json.loads` says of it.
+    /// Each text with what Python 3.11's `json.loads` reports.
     const SAID: &[(&str, usize, &str)] = &[
         ("{a}", 1, KEY),
         ("{", 1, KEY),
@@ -279,8 +279,8 @@ mod tests {
 
     #[test]
     fn faults_are_those_that_python_finds() {
-        for (text, at, words) in SAID {
-            assert_eq!(of(text), Some((*at, *words)), "{text:?}");
+        for (text, at, message) in SAID {
+            assert_eq!(of(text), Some((*at, *message)), "{text:?}");
         }
     }
 

@@ -1,7 +1,8 @@
 //! Bodies: by length, or chunked (RFC 9112 §6, §7.1). Pure.
 //!
-//! Memory grows with what has arrived, never with what was announced. Chunk
-//! extensions are read over and trailer fields dropped, both within bounds.
+//! Memory grows with what has arrived, never with what was announced. Chunk extensions are skipped
+//! and trailer fields dropped, both within bounds. How a body is framed is decided in
+//! [`super::head`].
 
 use super::scan::{Scan, Scanned};
 use crate::http::message::{Limits, Refusal};
@@ -12,22 +13,22 @@ const CHUNK_LINE_BYTES_MAX: usize = 1024;
 /// Digits of a chunk size; 16 hold 64 bits.
 const CHUNK_SIZE_DIGITS_MAX: usize = 16;
 
-/// How the end of a body is told.
+/// How the end of a body is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Framing {
-    /// After so many bytes; 0 also where nothing is said (RFC 9112 §6.3 rule 7).
+    /// After so many bytes; 0 also if the head has no framing field (RFC 9112 §6.3 rule 7).
     Length(u64),
     Chunked,
 }
 
-/// Whether a body has come to its end.
+/// Whether a body is complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Progress {
     Partial,
     Complete,
 }
 
-/// Takes a body out of the bytes that arrive.
+/// Extracts a body from the bytes that arrive.
 #[derive(Debug)]
 pub(super) enum Decoder {
     /// So many bytes are still to come.
@@ -68,7 +69,7 @@ impl Decoder {
         }
     }
 
-    /// Moves what belongs to the body from `input` to `body`; says how many
+    /// Appends what belongs to the body from `input` to `body`; returns how many
     /// bytes of `input` were used.
     pub(super) fn decode(
         &mut self,
@@ -134,7 +135,7 @@ impl Chunked {
                     _ => return Err(Refusal::BadRequest("a chunk is longer than its size")),
                 },
                 ChunkState::Trailers(scan) => {
-                    return match scan.go_on(rest, limits).map_err(trailer_refusal)? {
+                    return match scan.advance(rest, limits).map_err(trailer_refusal)? {
                         Scanned::Partial => Ok((used, Progress::Partial)),
                         Scanned::Complete(length) => {
                             check_trailers(&rest[..length], limits)?;
@@ -186,7 +187,7 @@ fn take_line(bytes: &[u8]) -> Result<Option<(&[u8], usize)>, Refusal> {
     match window.iter().position(|&byte| byte == b'\n') {
         Some(at) => match window[..at].strip_suffix(b"\r") {
             Some(line) => Ok(Some((line, at + 1))),
-            None => Err(Refusal::BadRequest("a line ends without CR")),
+            None => Err(Refusal::BadRequest("a line ends without CRLF")),
         },
         None if window.len() < CHUNK_LINE_BYTES_MAX => Ok(None),
         None => Err(Refusal::BadRequest("a chunk-size line is too long")),

@@ -1,8 +1,8 @@
-//! Request heads: finding their end, and reading them strictly. Pure.
+//! Request heads, read strictly. Pure.
 //!
-//! `httparse` reads lines and fields; what it lets through and RFC 9112 (or
-//! prudence: two readers could disagree) does not, is refused here. Each rule
-//! names its section; "kept" rules that a recipient may relax are not relaxed.
+//! `httparse` reads lines and fields. What it accepts is refused here if RFC 9112 forbids it, or if
+//! two readers could understand it differently. Each rule names its section; rules that a recipient
+//! may relax are not relaxed. Where a head ends is found in [`super::scan`].
 
 use super::body::Framing;
 use crate::http::message::{Headers, Limits, Method, Refusal, Version};
@@ -11,7 +11,7 @@ use std::mem::MaybeUninit;
 /// Empty lines before a request line that are ignored (RFC 9112 §2.2 asks for one).
 pub(super) const BLANK_LINES_MAX: u8 = 4;
 
-/// A request head, understood.
+/// A request head, parsed.
 #[derive(Debug)]
 pub(super) struct Head {
     pub(super) method: Method,
@@ -70,9 +70,9 @@ fn refusal_of(error: httparse::Error, bytes: &[u8]) -> Refusal {
         httparse::Error::Version => Refusal::BadRequest("malformed protocol version"),
         // Also obs-fold (RFC 9112 §5.2), an empty name, whitespace before the
         // colon (§5.1) and a field without a colon.
-        httparse::Error::HeaderName => Refusal::BadRequest("malformed name of a header field"),
+        httparse::Error::HeaderName => Refusal::BadRequest("malformed header field name"),
         // NUL, bare CR and other controls (RFC 9110 §5.5, RFC 9112 §2.2).
-        httparse::Error::HeaderValue => Refusal::BadRequest("malformed value of a header field"),
+        httparse::Error::HeaderValue => Refusal::BadRequest("malformed header field value"),
         _ => Refusal::BadRequest("malformed request line"),
     }
 }
@@ -104,15 +104,19 @@ impl Target {
     fn parse(method: &Method, text: &str) -> Result<Self, Refusal> {
         if *method == Method::Other("CONNECT".into()) {
             // §3.2.3: authority-form; and RFC 9110 §9.3.6: a tunnel, not for us.
-            return Err(Refusal::NotImplemented("CONNECT is not implemented"));
+            return Err(Refusal::NotImplemented("CONNECT is not supported"));
         }
         if text.contains('#') {
-            return Err(Refusal::BadRequest("a target has no fragment"));
+            return Err(Refusal::BadRequest(
+                "a request target must not have a fragment",
+            ));
         }
         if text == "*" {
             // §3.2.4: asterisk-form is for OPTIONS only.
             if *method != Method::Options {
-                return Err(Refusal::BadRequest("the target * is for OPTIONS only"));
+                return Err(Refusal::BadRequest(
+                    "the request target * is for OPTIONS only",
+                ));
             }
             return Ok(Self::of(text, None));
         }
@@ -151,9 +155,9 @@ fn strip_scheme(text: &str) -> Option<&str> {
     known.then_some(rest)
 }
 
-/// Whether every byte may stand in `uri-host [ ":" port ]` (RFC 9110 §7.2,
-/// RFC 3986 §3.2.2). Userinfo, blanks, paths and commas of joined fields may not;
-/// an empty one may.
+/// Whether every byte is allowed in `uri-host [ ":" port ]` (RFC 9110 §7.2,
+/// RFC 3986 §3.2.2). Userinfo, blanks, paths and commas of joined fields are not;
+/// an empty host is.
 fn is_host(text: &[u8]) -> bool {
     text.iter()
         .all(|&byte| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=:[]".contains(&byte))
@@ -183,8 +187,8 @@ impl<'a> Facts<'a> {
                     field.value,
                     Refusal::BadRequest("more than one Host field"),
                 )?,
-                // RFC 9112 §6.3 rule 5 allows a list of equal values; two
-                // readers could disagree, so one line with one value it is.
+                // RFC 9112 §6.3 rule 5 allows a list of equal values; two readers could
+                // understand it differently, so only one line with one value is accepted.
                 14 if is("content-length") => set_once(
                     &mut facts.length,
                     field.value,
@@ -221,7 +225,7 @@ impl<'a> Facts<'a> {
     /// invalid value.
     fn check_host(&self, version: Version) -> Result<(), Refusal> {
         match self.host {
-            None if version >= Version::Http11 => Err(Refusal::BadRequest("no Host field")),
+            None if version >= Version::Http11 => Err(Refusal::BadRequest("missing Host field")),
             Some(host) if !is_host(host) => Err(Refusal::BadRequest("malformed Host field")),
             _ => Ok(()),
         }
@@ -245,7 +249,7 @@ impl<'a> Facts<'a> {
     }
 
     /// RFC 9110 §10.1.1: other expectations are refused with 417, those of
-    /// HTTP/1.0 are ignored, and without a body there is nothing to wait for.
+    /// HTTP/1.0 are ignored, and without a body no 100 is sent.
     fn expects_continue(&self, version: Version, framing: Framing) -> Result<bool, Refusal> {
         if version < Version::Http11 {
             return Ok(false);
@@ -287,15 +291,14 @@ fn framing_of_codings(codings: &[&[u8]]) -> Result<Framing, Refusal> {
                 return Err(Refusal::BadRequest("malformed Transfer-Encoding field"));
             }
             Err(Refusal::NotImplemented(
-                "the only transfer coding is chunked",
+                "only the transfer coding chunked is supported",
             ))
         }
         _ => Err(Refusal::BadRequest("the transfer coding is not chunked")),
     }
 }
 
-/// RFC 9110 §8.6: digits and nothing else; what does not fit in 64 bits is only
-/// too large.
+/// RFC 9110 §8.6: digits only; what does not fit in 64 bits is refused as too large.
 fn framing_of_length(text: &[u8]) -> Result<Framing, Refusal> {
     if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
         return Err(Refusal::BadRequest("malformed Content-Length field"));

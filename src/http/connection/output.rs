@@ -1,7 +1,7 @@
-//! What one connection has to write, and by when. Pure.
+//! What one connection has to send, and by when. Pure.
 //!
-//! Small bodies are copied behind their heads, so that pipelined answers leave
-//! in one write; a large body stays where it is, and nothing is queued behind it.
+//! Small bodies are copied behind their heads, so that pipelined responses are sent in one write; a
+//! large body is not copied, and nothing is queued behind it. Nothing here knows HTTP.
 
 use crate::http::message::{Body, Limits, Response};
 use std::time::Instant;
@@ -17,7 +17,7 @@ pub(super) struct Output {
     tail: Option<Body>,
     tail_written: usize,
     deadline: Option<Instant>,
-    /// Bytes to be written before the deadline is moved on.
+    /// Bytes to be sent before the deadline is extended.
     step_left: usize,
 }
 
@@ -26,7 +26,7 @@ impl Output {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// Where the head of `response` is to be written, with room for its body.
+    /// The buffer for the head of `response`, with capacity for its body.
     pub(super) fn head_buffer(&mut self, response: &Response) -> &mut Vec<u8> {
         let body = response.body.len();
         let body = if body > COPY_BYTES_MAX { 0 } else { body };
@@ -36,7 +36,7 @@ impl Output {
 
     pub(super) fn push_body(&mut self, body: Body) {
         if body.len() > COPY_BYTES_MAX {
-            debug_assert!(self.tail.is_none(), "nothing is answered behind a tail");
+            debug_assert!(self.tail.is_none(), "no response is queued behind a tail");
             self.tail = Some(body);
             self.tail_written = 0;
         } else {
@@ -56,12 +56,12 @@ impl Output {
         self.written == self.bytes.len() && self.tail.is_none()
     }
 
-    /// Whether no further answer may be queued.
+    /// Whether no further response may be queued.
     pub(super) fn is_full(&self, limits: &Limits) -> bool {
         self.tail.is_some() || self.bytes.len() - self.written > limits.output_bytes
     }
 
-    /// The peer must take something from now on, if it does not already.
+    /// Starts the write deadline, if it is not running.
     pub(super) fn start_clock(&mut self, now: Instant, limits: &Limits) {
         if self.deadline.is_none() {
             self.deadline = Some(now + limits.write_timeout);

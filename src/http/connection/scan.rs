@@ -4,8 +4,8 @@
 
 use crate::http::message::{Limits, Refusal};
 
-/// How far the end of a section of fields has been looked for, so that a head
-/// that comes byte by byte is looked at once.
+/// How far a section has been searched for its end, so that each byte of a head that arrives in
+/// pieces is looked at once.
 #[derive(Debug, Default)]
 pub(super) struct Scan {
     scanned: usize,
@@ -27,21 +27,21 @@ impl Scan {
 
     /// Looks for the empty line in `bytes`, which begin with the section.
     ///
-    /// Lines end with CRLF. A bare LF may be taken for a line end by a lenient
-    /// recipient (RFC 9112 §2.2) and is what smuggling is made of: refused. So
-    /// is a first byte that can begin neither a method nor a field name.
-    pub(super) fn go_on(&mut self, bytes: &[u8], limits: &Limits) -> Result<Scanned, Refusal> {
+    /// Lines end with CRLF. A bare LF is refused, since lenient recipients take it for a line end
+    /// (RFC 9112 §2.2), which enables request smuggling. A first byte that can begin neither a
+    /// method nor a field name is refused, too.
+    pub(super) fn advance(&mut self, bytes: &[u8], limits: &Limits) -> Result<Scanned, Refusal> {
         if let Some(&first) = bytes.first()
             && first != b'\r'
             && !is_token_byte(first)
         {
-            return Err(Refusal::BadRequest("this is no HTTP request"));
+            return Err(Refusal::BadRequest("not an HTTP request"));
         }
         let window = &bytes[..bytes.len().min(limits.head_bytes)];
         while let Some(found) = window[self.scanned..].iter().position(|&b| b == b'\n') {
             let line_feed = self.scanned + found;
             if line_feed == self.line_start || window[line_feed - 1] != b'\r' {
-                return Err(Refusal::BadRequest("a line ends without CR"));
+                return Err(Refusal::BadRequest("a line ends without CRLF"));
             }
             self.scanned = line_feed + 1;
             if line_feed == self.line_start + 1 {

@@ -42,7 +42,7 @@ fn fed_in_pieces(input: &[u8], piece: usize) -> Heard {
     let mut heard = Heard::default();
     let mut rest = input;
     while !rest.is_empty() && !connection.is_closed() {
-        let room = connection.room();
+        let room = connection.read_capacity();
         if room == 0 {
             break;
         }
@@ -62,7 +62,7 @@ fn fed_in_pieces(input: &[u8], piece: usize) -> Heard {
                 }
             };
             connection
-                .answer(response, false, &mut heads(), now)
+                .respond(response, false, &mut heads(), now)
                 .unwrap();
         }
         heard.written.push_str(&take_output(&mut connection, now));

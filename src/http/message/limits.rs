@@ -1,20 +1,19 @@
-//! [`Limits`]: every bound of the front in one struct.
+//! [`Limits`]: every bound of the server in one struct.
 //!
-//! Pure. A limit is enforced where its noun lives: what one connection may do
-//! in [`crate::http::connection`], what all of them may do in
-//! [`crate::http::server`].
+//! Pure. Nothing is enforced here: bounds of one connection are enforced in
+//! [`crate::http::connection`], bounds of all connections in [`crate::http::server`].
 
 use std::time::Duration;
 
-/// The bounds of the front; the defaults are those of the service.
+/// The bounds of the server; the defaults are those of the service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Connections in all; one more is answered 503 and closed.
+    /// Connections in total; one more gets a 503 and is closed.
     pub connections: usize,
-    /// Connections of one peer: an IPv4 address, or a /64 of IPv6; one more is
-    /// answered 429 and closed.
+    /// Connections of one peer: an IPv4 address, or a /64 of IPv6; one more gets
+    /// a 429 and is closed.
     pub connections_per_peer: usize,
-    /// How long a connection may be silent between requests.
+    /// How long a connection may be idle between requests.
     pub idle_timeout: Duration,
     /// From the first byte of a head to its last; then 408.
     pub head_timeout: Duration,
@@ -27,28 +26,27 @@ pub struct Limits {
     pub body_timeout: Duration,
     /// Bytes of a body without transfer coding; then 413.
     pub body_bytes: usize,
-    /// Within this time a peer must take [`Limits::write_step_bytes`] of an
-    /// answer, or its rest; else it is closed.
+    /// Within this time a peer must read [`Limits::write_step_bytes`] of a response, or its rest;
+    /// otherwise the connection is closed.
     pub write_timeout: Duration,
     /// See [`Limits::write_timeout`].
     pub write_step_bytes: usize,
-    /// While more than this waits to be written, no further request of that
-    /// connection is begun.
+    /// While more bytes than this wait to be sent, no further request of that connection is begun.
     pub output_bytes: usize,
     /// Bytes that all connections together may hold for requests, from their first byte until
     /// their response, and for responses being sent; a request that would need more is refused
     /// with 503. Requests that wait take at most three quarters of it, so that others can still be
     /// received and answered.
     pub held_bytes: usize,
-    /// After an answer that ends a connection: how long the peer is read on, so
-    /// that a reset does not overtake the answer (RFC 9112 §9.6).
+    /// After a response that ends a connection: how long reading goes on, so that a reset does not
+    /// overtake the response (RFC 9112 §9.6).
     pub linger_timeout: Duration,
     /// See [`Limits::linger_timeout`]: bytes that are read and dropped.
     pub linger_bytes: usize,
 }
 
 impl Limits {
-    /// The largest [`Limits::header_count`] that is heeded.
+    /// The largest effective [`Limits::header_count`].
     pub const HEADER_COUNT_MAX: usize = 256;
 }
 

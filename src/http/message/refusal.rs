@@ -1,11 +1,11 @@
-//! [`Refusal`]: why the engine itself answers a request with an error.
+//! [`Refusal`]: why the server itself responds to a request with an error.
 //!
 //! Pure. The status and the stable `code` of each cause stand in one table;
 //! the body is the contract's error object, which a handler may replace.
 
 use super::Response;
 
-/// Why the engine answers by itself. Every variant ends the connection, except
+/// Why the server itself responds with an error. Every variant ends the connection, except
 /// [`Refusal::Panicked`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Refusal {
@@ -28,13 +28,13 @@ pub enum Refusal {
     NotImplemented(&'static str),
     /// Neither HTTP/1.0 nor HTTP/1.1.
     VersionNotSupported,
-    /// All places for connections are taken; again after a second.
+    /// All connections are in use; retry after a second.
     TooManyConnections,
-    /// This peer has taken all the places that one peer may have.
+    /// This peer uses all connections that one peer may have.
     TooManyFromPeer,
-    /// Requests and answers of other connections fill the memory set aside for them.
+    /// Requests and responses of all connections hold as many bytes as they may.
     NoMemory,
-    /// A handler panicked, or gave an answer that cannot be sent.
+    /// A handler panicked, or returned a response that cannot be sent.
     Panicked,
 }
 
@@ -56,7 +56,7 @@ impl Refusal {
         Self::Panicked,
     ];
 
-    /// The place of the cause in [`Refusal::ALL`].
+    /// The index of the cause in [`Refusal::ALL`].
     #[must_use]
     pub const fn index(self) -> usize {
         match self {
@@ -116,12 +116,14 @@ impl Refusal {
             Self::BodyTimeout => "the request body did not arrive in time",
             Self::BodyTooLarge => "the request body is too large",
             Self::TargetTooLong => "the request target is too long",
-            Self::ExpectationFailed => "the only expectation that is met is 100-continue",
+            Self::ExpectationFailed => "only the expectation 100-continue is supported",
             Self::HeadTooLarge => "the request head is too long or has too many fields",
-            Self::VersionNotSupported => "this server speaks HTTP/1.1 and HTTP/1.0",
+            Self::VersionNotSupported => "only HTTP/1.1 and HTTP/1.0 are supported",
             Self::TooManyConnections => "too many connections",
             Self::TooManyFromPeer => "too many connections from this address",
-            Self::NoMemory => "too many requests are being received",
+            Self::NoMemory => {
+                "requests that are being received or wait use all memory set aside for them; retry later"
+            }
             Self::Panicked => "an internal error; the log of the server says more",
         }
     }
@@ -132,7 +134,7 @@ impl Refusal {
         self.row().2
     }
 
-    /// Seconds for `Retry-After`, where asking again can help.
+    /// Seconds for `Retry-After`, if a retry can help.
     #[must_use]
     pub const fn retry_after_secs(self) -> Option<u32> {
         match self {
@@ -141,7 +143,7 @@ impl Refusal {
         }
     }
 
-    /// The answer as the contract has it.
+    /// The response, in the contract's shape.
     #[must_use]
     pub fn response(self) -> Response {
         let response = refusal(self.status(), self.message(), self.code());
@@ -152,7 +154,7 @@ impl Refusal {
     }
 }
 
-/// An error answer in the contract's shape: `{"status":"error","msg":…,"code":…}`.
+/// An error response in the contract's shape: `{"status":"error","msg":…,"code":…}`.
 #[must_use]
 pub fn refusal(status: u16, message: &str, code: &str) -> Response {
     let message = serde_json::Value::from(message);

@@ -1,9 +1,9 @@
 //! [`Acceptor`]: takes connections from the listener, whatever goes wrong.
 //!
-//! No error ends accepting. One that belongs to the connection is counted and
-//! the next is tried; one that will come again (no files, no memory) makes
-//! room with a file held in reserve, or is waited out; never a spin, since a
-//! pause is a moment at which the poll loop comes back.
+//! No error ends accepting. An error of one connection is counted, and the next connection is
+//! accepted. Where files or memory have run out, one connection is turned away with the help of a
+//! reserved file; if that fails, accepting pauses. It never spins: the poll loop resumes it when the
+//! pause is over. Bounds on connections are in [`super::admission`].
 
 use super::admission::Permit;
 use super::stats::ThreadStats;
@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 
-/// A connection that has its place, on the way to its thread.
+/// An admitted connection on the way to its thread.
 #[derive(Debug)]
 pub(super) struct Accepted {
     pub(super) stream: TcpStream,
@@ -27,8 +27,7 @@ pub(super) struct Accepted {
 #[derive(Debug)]
 pub(super) struct Acceptor {
     listener: TcpListener,
-    /// Given up for a moment when no file is left, to take a connection out of
-    /// the backlog and close it.
+    /// Closed for a moment when no file is left, so that a connection can be accepted and closed.
     reserve: Option<OwnedFd>,
     /// There may be a connection to accept.
     ready: bool,
@@ -53,23 +52,23 @@ impl Acceptor {
         &mut self.listener
     }
 
-    /// The poller has seen something.
+    /// The poller has reported an event.
     pub(super) const fn wake(&mut self) {
         self.ready = true;
     }
 
-    /// Whether there may be something to accept at once.
+    /// Whether there may be a connection to accept now.
     pub(super) fn is_ready(&self, now: Instant) -> bool {
         self.ready && self.resume_at.is_none_or(|at| at <= now)
     }
 
-    /// When to come back after an error.
+    /// When accepting resumes after an error.
     pub(super) fn resume_at(&self) -> Option<Instant> {
         self.resume_at.filter(|_| self.ready)
     }
 
-    /// The next connection; `None` when none waits, or accepting pauses.
-    /// `busy` is what a peer is sent for whom there is no file.
+    /// The next connection; `None` when the backlog is empty, or accepting pauses.
+    /// `busy` is sent to a peer for which there is no file.
     pub(super) fn accept(
         &mut self,
         now: Instant,
@@ -101,7 +100,7 @@ impl Acceptor {
             return;
         }
         if self.pause == PAUSE_MIN {
-            log::warn!("a connection cannot be accepted: {error}");
+            log::warn!("cannot accept a connection: {error}; retrying");
         }
         if !self.turn_one_away(stats, busy) {
             self.resume_at = Some(now + self.pause);
@@ -109,8 +108,8 @@ impl Acceptor {
         }
     }
 
-    /// Takes one connection out of the backlog with the reserved file, says that
-    /// there is no place, and closes it; whether that worked.
+    /// Accepts one connection with the reserved file, sends `busy`, and closes it; whether that
+    /// worked.
     fn turn_one_away(&mut self, stats: &ThreadStats, busy: &[u8]) -> bool {
         let Some(reserve) = self.reserve.take() else {
             self.reserve = self.listener.as_fd().try_clone_to_owned().ok();
@@ -160,7 +159,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn errors_of_one_connection_are_told_from_those_of_the_listener() {
+    fn errors_of_one_connection_are_distinguished_from_those_of_the_listener() {
         let aborted = std::io::Error::from(ErrorKind::ConnectionAborted);
         assert!(is_of_one_connection(&aborted));
         const EMFILE: i32 = 24;
@@ -170,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_reserve_accepting_pauses_and_comes_back() {
+    fn without_a_reserve_accepting_pauses_and_resumes() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let mut acceptor = Acceptor::new(listener).unwrap();
         let now = Instant::now();
@@ -189,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn with_a_reserve_the_peer_is_told() {
+    fn with_a_reserve_the_peer_gets_a_response() {
         use std::io::Read as _;
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();

@@ -1,12 +1,12 @@
-//! [`Admission`]: who may have a place. Counts connections, in all and by peer.
+//! [`Admission`]: bounds on connections, in total and per peer. Nothing else is counted here.
 
 use crate::http::message::{Limits, Refusal};
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Whom a connection is counted for: an IPv4 address, or the /64 of an IPv6
-/// address, since one customer of a provider has a whole /64.
+/// The peer a connection is counted for: an IPv4 address, or the /64 of an IPv6 address, since
+/// providers assign a whole /64 to each customer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(in crate::http) struct PeerKey(IpAddr);
 
@@ -48,7 +48,7 @@ impl Admission {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A place for this peer, held until the permit is dropped.
+    /// Admits one more connection of this peer; it is counted until the permit is dropped.
     ///
     /// # Errors
     /// [`Refusal::TooManyFromPeer`] or [`Refusal::TooManyConnections`].
@@ -71,7 +71,7 @@ impl Admission {
     }
 }
 
-/// The place of one connection.
+/// One admitted connection.
 #[derive(Debug)]
 pub(super) struct Permit {
     admission: Arc<Admission>,
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_at_its_bound_does_not_take_the_places_of_others() {
+    fn a_peer_at_its_bound_leaves_room_for_others() {
         let admission = admission(3, 2);
         let first = admission.admit(address("10.0.0.1")).unwrap();
         let _second = admission.admit(address("::ffff:10.0.0.1")).unwrap();
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_remembered_of_peers_that_have_gone() {
+    fn nothing_is_kept_of_peers_that_have_gone() {
         let admission = admission(9, 9);
         drop(admission.admit(address("10.0.0.1")).unwrap());
         assert!(admission.counts().by_peer.is_empty());

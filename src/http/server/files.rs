@@ -1,4 +1,4 @@
-//! The limit of open files: each connection is one.
+//! The limit of open files, since each connection is one: raised once, at the start.
 
 use crate::http::message::Limits;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -6,9 +6,9 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 /// Files that are not connections: logs, pollers, connections to Kubernetes.
 const OTHER_FILES: u64 = 64;
 
-/// Raises the soft limit of open files to the hard one, and says how many
-/// connections that leaves room for; `None` where there is no limit.
-pub(super) fn room_for_connections() -> Option<usize> {
+/// Raises the soft limit of open files to the hard one; returns how many connections it allows, or
+/// `None` if there is no limit.
+pub(super) fn connections_possible() -> Option<usize> {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current != maximum
         && let Err(error) = setrlimit(
@@ -19,14 +19,14 @@ pub(super) fn room_for_connections() -> Option<usize> {
             },
         )
     {
-        log::warn!("the limit of open files stays at {current:?}: {error}");
+        log::warn!("cannot raise the limit of open files ({error}); it stays at {current:?}");
     }
     let files = getrlimit(Resource::Nofile).current?;
     Some(usize::try_from(files.saturating_sub(OTHER_FILES)).unwrap_or(usize::MAX))
 }
 
-/// Lowers the bound on connections to this room, and the one for a peer in proportion: else one
-/// peer could take all the places.
+/// Lowers the bound on connections to `room`, and the bound per peer in proportion: otherwise one
+/// peer could use all connections.
 pub(super) fn fit(limits: &mut Limits, room: usize) {
     if room < limits.connections {
         let per_peer = limits.connections_per_peer.saturating_mul(room) / limits.connections;
@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn where_files_are_few_one_peer_cannot_take_all_the_places() {
+    fn with_few_files_one_peer_cannot_use_all_connections() {
         let mut limits = Limits::default();
         fit(&mut limits, 192);
         assert_eq!(

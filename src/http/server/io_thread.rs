@@ -1,8 +1,8 @@
 //! [`IoThread`]: one poll loop.
 //!
-//! Each round: wait, take in what the poller has seen, take the mail, give every
-//! connection that has something to do its turn, look at the deadlines. Only
-//! the first thread has an [`Acceptor`].
+//! Each round: wait for events, give each connection with something to do a turn, resume requests
+//! whose answers have arrived, accept connections, check deadlines. Only the first thread has an
+//! [`Acceptor`]. What a turn does is in [`super::turn`].
 
 use super::accept::{Accepted, Acceptor, turn_away};
 use super::slab::Slab;
@@ -26,15 +26,14 @@ use std::time::{Duration, Instant};
 const LISTENER: mio::Token = mio::Token(usize::MAX - 1);
 const WAKER: mio::Token = mio::Token(usize::MAX);
 
-/// A round comes at least this often, as a sign of life.
-const BEAT: Duration = Duration::from_millis(500);
+/// The poller times out this often, so that a missed wake-up delays nothing for longer.
+const POLL_MAX: Duration = Duration::from_millis(500);
 
 const EVENTS_PER_ROUND: usize = 1024;
 const ACCEPTS_PER_ROUND: usize = 256;
 const SCRATCH_BYTES: usize = 64 * 1024;
 
-/// Connections that are being refused at the same time; more are closed with
-/// what can be said at once.
+/// Connections that are refused with a response at the same time; more get what one write takes.
 const REFUSING_MAX: usize = 32;
 
 pub(super) struct IoThread<H: Handler> {
@@ -88,10 +87,10 @@ impl<H: Handler> IoThread<H> {
         })
     }
 
-    /// Runs until told to stop; says how many connections were cut.
+    /// Runs until the shutdown; returns how many connections were cut.
     ///
     /// # Errors
-    /// When the poller fails, which it does not.
+    /// When the poller fails.
     pub(super) fn run(&mut self) -> io::Result<usize> {
         let mut events = Events::with_capacity(EVENTS_PER_ROUND);
         loop {
@@ -101,19 +100,19 @@ impl<H: Handler> IoThread<H> {
             }
             self.core.now = self.core.shared.clock.now();
             self.core.heads.update(self.core.shared.clock.wall_now());
-            let has_mail = self.core.shared.control.wakers[self.core.io].heard();
+            let has_mail = self.core.shared.control.wakers[self.core.io].take();
             if has_mail {
-                self.take_orders();
+                self.take_commands();
             }
             let again = std::mem::take(&mut self.again);
             for event in &events {
                 self.take_event(event);
             }
-            for place in again {
-                if let Some(slot) = self.slots.get_mut(place) {
+            for index in again {
+                if let Some(slot) = self.slots.get_mut(index) {
                     slot.again = false;
                 }
-                self.turn(place);
+                self.turn(index);
             }
             if has_mail {
                 self.take_mail();
@@ -127,13 +126,13 @@ impl<H: Handler> IoThread<H> {
         }
     }
 
-    /// When to cut what is left; known only while draining, so that nothing is locked before.
+    /// When the remaining connections are cut; looked up only while draining, to save the lock.
     fn stop_at(&self) -> Option<Instant> {
         let control = &self.core.shared.control;
         self.core.draining.then(|| control.stop_at()).flatten()
     }
 
-    /// How long there is nothing to do but for what the poller sees, as of this round's beginning.
+    /// How long the poller may wait, as of this round's beginning.
     fn timeout(&self) -> Duration {
         let now = self.core.now;
         let accepting = |acceptor: &Acceptor| acceptor.is_ready(now);
@@ -146,7 +145,7 @@ impl<H: Handler> IoThread<H> {
             .into_iter()
             .flatten()
             .map(|at| at.saturating_duration_since(now))
-            .fold(BEAT, Duration::min)
+            .fold(POLL_MAX, Duration::min)
     }
 
     fn take_event(&mut self, event: &Event) {
@@ -157,35 +156,35 @@ impl<H: Handler> IoThread<H> {
                     acceptor.wake();
                 }
             }
-            mio::Token(place) => {
-                let Some(slot) = self.slots.get_mut(place) else {
+            mio::Token(index) => {
+                let Some(slot) = self.slots.get_mut(index) else {
                     return;
                 };
                 slot.read_closed |= event.is_read_closed() || event.is_error();
                 slot.readable |= event.is_readable() || slot.read_closed;
                 slot.writable |= event.is_writable();
-                // One that has a turn to come in this round gets no second one.
+                // A connection that is already scheduled in this round gets no second turn.
                 if !slot.again {
-                    self.turn(place);
+                    self.turn(index);
                 }
             }
         }
     }
 
-    fn turn(&mut self, place: usize) {
-        let Some(slot) = self.slots.get_mut(place) else {
+    fn turn(&mut self, index: usize) {
+        let Some(slot) = self.slots.get_mut(index) else {
             return;
         };
-        match self.core.turn(slot, place) {
-            Turn::Closed => self.remove(place),
+        match self.core.turn(slot, index) {
+            Turn::Closed => self.remove(index),
             Turn::Again if slot.again => {}
             Turn::Again => {
                 slot.again = true;
-                self.again.push(place);
+                self.again.push(index);
             }
             Turn::Wait => {
                 let deadline = slot.deadline();
-                self.timers.arm(place, deadline, self.core.now);
+                self.timers.arm(index, deadline, self.core.now);
                 if !slot.connection.is_flushed() && self.core.held > self.core.held_max {
                     self.shed();
                 }
@@ -193,13 +192,13 @@ impl<H: Handler> IoThread<H> {
         }
     }
 
-    fn remove(&mut self, place: usize) {
-        let Some(mut slot) = self.slots.remove(place) else {
+    fn remove(&mut self, index: usize) {
+        let Some(mut slot) = self.slots.remove(index) else {
             return;
         };
-        slot.socket.part();
+        slot.socket.end_tls();
         self.core.abort(&mut slot);
-        self.core.let_go(&mut slot);
+        self.core.release_held(&mut slot);
         if slot.permit.is_some() {
             self.core.stats().connections.subtract(1);
         } else {
@@ -207,37 +206,36 @@ impl<H: Handler> IoThread<H> {
         }
     }
 
-    /// Too many bytes wait to be written: the connection that has been stalled
-    /// for longest is cut.
+    /// Too many bytes wait to be sent: cuts the connection that has been stalled for longest.
     fn shed(&mut self) {
         let mut longest: Option<(Instant, usize)> = None;
-        for place in self.slots.taken() {
-            let Some(slot) = self.slots.get_mut(place) else {
+        for index in self.slots.taken() {
+            let Some(slot) = self.slots.get_mut(index) else {
                 continue;
             };
             if let Some(at) = slot.connection.write_deadline()
                 && slot.held > 0
                 && longest.is_none_or(|(earliest, _)| at < earliest)
             {
-                longest = Some((at, place));
+                longest = Some((at, index));
             }
         }
-        if let Some((_, place)) = longest {
+        if let Some((_, index)) = longest {
             self.core.stats().shed.add(1);
-            self.remove(place);
+            self.remove(index);
         }
     }
 
-    /// What the owner of the server has said.
-    fn take_orders(&mut self) {
+    /// Applies what the owner of the server has requested.
+    fn take_commands(&mut self) {
         let control = &self.core.shared.control;
         if control.draining.load(Ordering::SeqCst) && !self.core.draining {
             self.core.draining = true;
-            for place in self.slots.taken() {
-                if let Some(slot) = self.slots.get_mut(place) {
+            for index in self.slots.taken() {
+                if let Some(slot) = self.slots.get_mut(index) {
                     slot.connection.shorten_idle(self.core.shared.drain_idle);
                     let deadline = slot.deadline();
-                    self.timers.arm(place, deadline, self.core.now);
+                    self.timers.arm(index, deadline, self.core.now);
                 }
             }
         }
@@ -246,11 +244,11 @@ impl<H: Handler> IoThread<H> {
     fn take_mail(&mut self) {
         let mut mail = std::mem::take(&mut self.mail);
         self.core.shared.mailboxes.take(self.core.io, &mut mail);
-        for (token, answer) in mail.drain(..) {
-            let place = token.slot as usize;
-            let slot = self.slots.get_mut(place);
-            if slot.is_some_and(|slot| self.core.resume(slot, token, answer)) {
-                self.turn(place);
+        for (handle, answer) in mail.drain(..) {
+            let index = handle.slot as usize;
+            let slot = self.slots.get_mut(index);
+            if slot.is_some_and(|slot| self.core.resume(slot, handle, answer)) {
+                self.turn(index);
             } else {
                 self.core.stats().stale_answers.add(1);
             }
@@ -261,7 +259,7 @@ impl<H: Handler> IoThread<H> {
         }
     }
 
-    /// Connections that the first thread has given to this one.
+    /// Connections that the first thread has handed to this one.
     fn handovers(&self) -> Vec<Accepted> {
         let handovers = &self.core.shared.handovers[self.core.io];
         let mut handovers = handovers.lock().unwrap_or_else(PoisonError::into_inner);
@@ -274,7 +272,7 @@ impl<H: Handler> IoThread<H> {
         };
         let now = self.core.now;
         if acceptor.is_ready(now) {
-            let busy = self.busy_answer();
+            let busy = self.busy_response();
             for _ in 0..ACCEPTS_PER_ROUND {
                 let Some((stream, peer)) = acceptor.accept(now, self.core.stats(), &busy) else {
                     break;
@@ -287,15 +285,14 @@ impl<H: Handler> IoThread<H> {
         if stopping && !acceptor.is_ready(now) {
             drop(acceptor);
             control.accept_done.store(true, Ordering::SeqCst);
-            control.ring_all();
+            control.wake_all();
         } else {
             self.acceptor = Some(acceptor);
         }
     }
 
-    /// What can be sent to a peer for whom there is neither a place nor a file; with TLS
-    /// nothing can.
-    fn busy_answer(&mut self) -> Vec<u8> {
+    /// The bytes of a 503 for a peer beyond all bounds; empty with TLS, where they would need a handshake.
+    fn busy_response(&mut self) -> Vec<u8> {
         if self.core.shared.tls.is_some() {
             return Vec::new();
         }
@@ -305,7 +302,7 @@ impl<H: Handler> IoThread<H> {
         let heads = &mut self.core.heads;
         match heads.write(&mut busy, &response, Persistence::Close) {
             Ok(()) => busy.extend_from_slice(response.body.as_slice()),
-            Err(bad_header) => log::error!("a 503 cannot be sent: {bad_header}"),
+            Err(bad_header) => log::error!("cannot send a 503: {bad_header}"),
         }
         busy
     }
@@ -351,15 +348,15 @@ impl<H: Handler> IoThread<H> {
         self.core.shared.control.wakers[io].wake();
     }
 
-    /// Takes a connection that was counted, or one that is to be refused.
+    /// Opens a connection that was admitted, or one that is to be refused.
     fn open(
         &mut self,
         stream: TcpStream,
         peer: IpAddr,
         permit: Result<super::admission::Permit, Refusal>,
     ) {
-        // Answers leave at once (RFC 1122 §4.2.3.4 holds back small segments);
-        // an error means that the peer has gone, which reading will tell.
+        // Responses are sent at once (RFC 1122 §4.2.3.4 delays small segments);
+        // an error means that the peer has gone, which the next read reports.
         let _ = stream.set_nodelay(true);
         let limits = Arc::clone(&self.core.shared.limits);
         let now = self.core.now;
@@ -390,21 +387,21 @@ impl<H: Handler> IoThread<H> {
         if let Some(refusal) = refusal {
             self.core.refuse(&mut slot, refusal);
         }
-        let place = self.slots.insert(slot);
-        let slot = self.slots.get_mut(place).expect("inserted just now");
+        let index = self.slots.insert(slot);
+        let slot = self.slots.get_mut(index).expect("inserted just now");
         let interest = Interest::READABLE | Interest::WRITABLE;
         let registry = self.poll.registry();
-        if let Err(error) = registry.register(slot.socket.source(), mio::Token(place), interest) {
-            log::error!("a connection cannot be watched: {error}");
-            self.remove(place);
+        if let Err(error) = registry.register(slot.socket.source(), mio::Token(index), interest) {
+            log::error!("cannot poll a connection: {error}; closing it");
+            self.remove(index);
             return;
         }
-        self.turn(place);
+        self.turn(index);
     }
 
     fn expire(&mut self) {
-        while let Some(place) = self.timers.pop(self.core.now) {
-            let Some(slot) = self.slots.get_mut(place) else {
+        while let Some(index) = self.timers.pop(self.core.now) {
+            let Some(slot) = self.slots.get_mut(index) else {
                 continue;
             };
             let stats = self.core.stats();
@@ -414,7 +411,7 @@ impl<H: Handler> IoThread<H> {
                 .is_some_and(|at| at <= self.core.now)
             {
                 stats.handshakes_failed.add(1);
-                self.remove(place);
+                self.remove(index);
                 continue;
             }
             let expired = slot.connection.expire(self.core.now);
@@ -424,17 +421,17 @@ impl<H: Handler> IoThread<H> {
                 Some(Expired::Head | Expired::Body | Expired::Linger) | None => {}
             }
             if slot.connection.is_closed() {
-                self.remove(place);
+                self.remove(index);
             } else if expired.is_some() {
-                self.turn(place);
+                self.turn(index);
             } else {
                 let deadline = slot.deadline();
-                self.timers.arm(place, deadline, self.core.now);
+                self.timers.arm(index, deadline, self.core.now);
             }
         }
     }
 
-    /// Whether the thread is to end now, and how many connections that cuts.
+    /// If the thread is to end now: how many connections that cuts.
     fn ended(&mut self) -> Option<usize> {
         let stop_at = self.stop_at()?;
         let control = &self.core.shared.control;
@@ -445,8 +442,8 @@ impl<H: Handler> IoThread<H> {
             return None;
         }
         let cut = self.slots.len();
-        for place in self.slots.taken() {
-            self.remove(place);
+        for index in self.slots.taken() {
+            self.remove(index);
         }
         Some(cut)
     }

@@ -1,12 +1,11 @@
-//! [`Slab`]: a table whose places are reused. Pure.
+//! [`Slab`]: a table whose indices are reused. Pure.
 //!
-//! A place that becomes free is not given out again before
-//! [`Slab::release`], so that an event of the same round cannot meet another
-//! connection than the one it was meant for.
+//! An index that becomes free is not reused before [`Slab::release`], so that an event of the same
+//! round cannot reach another connection than the one it was meant for.
 
 #[derive(Debug)]
 pub(super) struct Slab<T> {
-    places: Vec<Option<T>>,
+    entries: Vec<Option<T>>,
     free: Vec<usize>,
     freed: Vec<usize>,
     len: usize,
@@ -15,7 +14,7 @@ pub(super) struct Slab<T> {
 impl<T> Slab<T> {
     pub(super) const fn new() -> Self {
         Self {
-            places: Vec::new(),
+            entries: Vec::new(),
             free: Vec::new(),
             freed: Vec::new(),
             len: 0,
@@ -28,35 +27,35 @@ impl<T> Slab<T> {
 
     pub(super) fn insert(&mut self, value: T) -> usize {
         self.len += 1;
-        if let Some(place) = self.free.pop() {
-            self.places[place] = Some(value);
-            return place;
+        if let Some(index) = self.free.pop() {
+            self.entries[index] = Some(value);
+            return index;
         }
-        self.places.push(Some(value));
-        self.places.len() - 1
+        self.entries.push(Some(value));
+        self.entries.len() - 1
     }
 
-    pub(super) fn get_mut(&mut self, place: usize) -> Option<&mut T> {
-        self.places.get_mut(place)?.as_mut()
+    pub(super) fn get_mut(&mut self, index: usize) -> Option<&mut T> {
+        self.entries.get_mut(index)?.as_mut()
     }
 
-    pub(super) fn remove(&mut self, place: usize) -> Option<T> {
-        let value = self.places.get_mut(place)?.take()?;
+    pub(super) fn remove(&mut self, index: usize) -> Option<T> {
+        let value = self.entries.get_mut(index)?.take()?;
         self.len -= 1;
-        self.freed.push(place);
+        self.freed.push(index);
         Some(value)
     }
 
-    /// Places that were freed may be given out again.
+    /// Allows the reuse of indices that were freed.
     pub(super) fn release(&mut self) {
         self.free.append(&mut self.freed);
     }
 
-    /// The places that are taken.
+    /// The indices in use.
     pub(super) fn taken(&self) -> Vec<usize> {
-        let places = self.places.iter().enumerate();
-        let taken = places.filter(|(_, value)| value.is_some());
-        taken.map(|(place, _)| place).collect()
+        let entries = self.entries.iter().enumerate();
+        let taken = entries.filter(|(_, value)| value.is_some());
+        taken.map(|(index, _)| index).collect()
     }
 }
 
@@ -65,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_freed_place_is_reused_only_after_release() {
+    fn a_freed_index_is_reused_only_after_release() {
         let mut slab = Slab::new();
         let first = slab.insert("a");
         assert_eq!(slab.remove(first), Some("a"));

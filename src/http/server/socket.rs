@@ -1,8 +1,8 @@
-//! [`Socket`]: what carries the bytes of one connection.
+//! [`Socket`]: the transport of one connection.
 //!
-//! TCP, with TLS between it and the connection machine where the port is HTTPS. The
-//! machine sees plain bytes only, and nothing outside this file asks the stream for
-//! anything but the functions below.
+//! TCP, with TLS above it if the port is HTTPS. The connection machine sees plain bytes only, and
+//! nothing outside this file uses the stream except through the functions below. What the bytes
+//! mean is not known here.
 
 use crate::http::tls::{Received, Session};
 use mio::net::TcpStream;
@@ -13,15 +13,15 @@ use std::time::Instant;
 #[derive(Debug)]
 pub(super) struct Socket {
     stream: TcpStream,
-    /// Large, and absent on a plain port.
+    /// Boxed, since it is large and absent on a plain port.
     tls: Option<Box<Session>>,
 }
 
-/// What the socket has taken.
+/// What was sent.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sent {
     pub(super) count: usize,
-    /// It takes no more for now.
+    /// The socket's buffer is full.
     pub(super) filled: bool,
 }
 
@@ -31,7 +31,7 @@ impl Socket {
         Self { stream, tls }
     }
 
-    /// What the poller watches.
+    /// The event source for the poller.
     pub(super) const fn source(&mut self) -> &mut TcpStream {
         &mut self.stream
     }
@@ -46,23 +46,23 @@ impl Socket {
         Ok(Received { count, emptied })
     }
 
-    /// Goes on with a handshake of TLS, while nothing is to be read.
-    pub(super) fn shake_hands(&mut self) -> io::Result<()> {
+    /// Continues a TLS handshake while nothing else is to be read.
+    pub(super) fn continue_handshake(&mut self) -> io::Result<()> {
         match &mut self.tls {
-            Some(tls) => tls.shake_hands(&mut self.stream),
+            Some(tls) => tls.continue_handshake(&mut self.stream),
             None => Ok(()),
         }
     }
 
-    /// Whether [`Socket::write`] has something to do, with an answer or without.
-    pub(super) fn has_to_write(&self, answer: bool) -> bool {
+    /// Whether [`Socket::write`] has something to send; `response`: whether plain bytes are waiting.
+    pub(super) fn has_to_write(&self, response: bool) -> bool {
         match &self.tls {
-            None => answer,
-            Some(tls) => tls.has_to_write(answer),
+            None => response,
+            Some(tls) => tls.has_to_write(response),
         }
     }
 
-    /// Writes of `pieces` what the socket takes. What was not taken must come again.
+    /// Sends as much of `pieces` as the socket takes. The rest must be passed again.
     pub(super) fn write(&mut self, pieces: [&[u8]; 2]) -> io::Result<Sent> {
         let [head, tail] = pieces;
         let count = match &mut self.tls {
@@ -84,8 +84,7 @@ impl Socket {
         Ok(Sent { count, filled })
     }
 
-    /// Tells the peer that nothing more will come. An error means that the peer
-    /// has gone, which reading will tell.
+    /// Closes the sending side. An error means that the peer has gone, which the next read reports.
     pub(super) fn close_sending(&mut self) {
         let sent = match &mut self.tls {
             Some(tls) => tls.close_sending(&mut self.stream),
@@ -96,8 +95,8 @@ impl Socket {
         }
     }
 
-    /// The connection ends now: TLS has a word for that, which is sent if there is room.
-    pub(super) fn part(&mut self) {
+    /// Sends the close_notify of TLS, if there is room, since the connection is about to be closed.
+    pub(super) fn end_tls(&mut self) {
         if let Some(tls) = &mut self.tls
             && tls.deadline().is_none()
             && !tls.is_closing()
@@ -106,15 +105,15 @@ impl Socket {
         }
     }
 
-    /// By when the handshake of TLS must be over, while it is not.
+    /// The deadline of the TLS handshake, until it is complete.
     pub(super) fn handshake_by(&self) -> Option<Instant> {
         self.tls.as_ref().and_then(|tls| tls.deadline())
     }
 
-    /// After an error: goes on without TLS where the peer has spoken plain HTTP to it, so
-    /// that it can be told; whether it does.
+    /// After an error: drops TLS if the peer has sent plain HTTP, so that it gets a readable
+    /// response; whether it did.
     pub(super) fn fall_back(&mut self, error: &io::Error) -> bool {
-        let met = |tls: &Session| tls.met_plain_http();
+        let met = |tls: &Session| tls.is_plain_http();
         let plain = self.tls.as_deref().is_some_and(met);
         let fall_back = plain && error.kind() == ErrorKind::InvalidData;
         if fall_back {
@@ -123,7 +122,7 @@ impl Socket {
         fall_back
     }
 
-    /// What is kept here for the peer.
+    /// Bytes buffered for the peer.
     pub(super) fn held_bytes(&self) -> usize {
         self.tls.as_ref().map_or(0, |tls| tls.held_bytes())
     }

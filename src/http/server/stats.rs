@@ -1,7 +1,8 @@
-//! [`FrontStats`]: what the front counts, for metrics and for tests.
+//! [`FrontStats`]: the counters of the server, for metrics and tests.
 //!
-//! Each I/O thread counts in memory of its own, so that threads do not fight
-//! for one cache line at tens of thousands of requests a second; readers add up.
+//! Each I/O thread counts in memory of its own, so that threads do not contend for a cache line at
+//! tens of thousands of requests a second; readers add up. Nothing is decided from these numbers,
+//! except which thread gets a new connection.
 
 use crate::http::message::Refusal;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -34,21 +35,21 @@ impl Counter {
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub struct ThreadStats {
-    /// Connections that are open now, without those being refused.
+    /// Open connections, without those being refused.
     pub connections: Counter,
-    /// Requests that wait for an answer from another thread now.
+    /// Requests that wait now.
     pub parked: Counter,
-    /// Bytes of requests and answers held now.
+    /// Bytes held now for requests, until their response, and for responses being sent.
     pub held_bytes: Counter,
     /// Connections accepted, refused ones included.
     pub accepted: Counter,
-    /// Connections closed at once, since neither a place nor an answer was to be had.
+    /// Connections beyond a bound that were closed without waiting for their request.
     pub dropped: Counter,
     /// Errors of `accept`.
     pub accept_errors: Counter,
     /// TLS handshakes that failed or took too long.
     pub handshakes_failed: Counter,
-    /// Answers of the engine itself, by [`Refusal::index`].
+    /// Responses of the server itself, by [`Refusal::index`].
     pub refused: [Counter; Refusal::ALL.len()],
     /// Panics of the handler.
     pub panics: Counter,
@@ -56,15 +57,15 @@ pub struct ThreadStats {
     pub abandoned: Counter,
     /// Answers whose request no longer waited.
     pub stale_answers: Counter,
-    /// Connections closed after silence.
+    /// Connections closed because they were idle.
     pub idle_closed: Counter,
-    /// Connections closed since the peer did not take its answer.
+    /// Connections closed because the peer did not read its response.
     pub write_timeouts: Counter,
-    /// Connections cut since too many bytes waited to be written.
+    /// Connections closed because too many bytes waited to be sent.
     pub shed: Counter,
 }
 
-/// What the front counts.
+/// The counters of the server.
 #[derive(Debug)]
 pub struct FrontStats {
     /// One for each I/O thread.
@@ -87,7 +88,7 @@ impl FrontStats {
             .fold(0, u64::wrapping_add)
     }
 
-    /// How often the engine has answered so by itself.
+    /// How often the server has refused for this cause.
     #[must_use]
     pub fn refused(&self, cause: Refusal) -> u64 {
         self.sum(|thread| &thread.refused[cause.index()])

@@ -1,7 +1,7 @@
 //! The front through real sockets, on a port of 127.0.0.1 that is free.
 //!
 //! Nothing here sleeps: tests wait for what they expect, and give up after
-//! [`PATIENCE`].
+//! [`TIMEOUT`].
 
 mod bounds;
 mod drain;

@@ -1,55 +1,55 @@
-//! [`Timers`]: which connection to look at, and when. Pure.
+//! [`Timers`]: which connection to check, and when. Pure.
 //!
-//! A connection's deadline moves with every request, so moving it must cost
-//! nothing: each place has one entry in the queue, which may come too early and
-//! is then put in again. No entry lies further ahead than [`LOOK_AHEAD_MAX`], so
-//! entries that have become useless do not pile up.
+//! A connection's deadline moves with every request, so moving it must be cheap: each index has one
+//! entry in the queue, which may expire too early and is then armed again. No entry lies further
+//! ahead than [`LOOK_AHEAD_MAX`], so obsolete entries do not accumulate. What a deadline means is
+//! decided in [`crate::http::connection`].
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::{Duration, Instant};
 
-/// Connections are looked at this often even if their deadline is later.
+/// Connections are checked this often even if their deadline is later.
 const LOOK_AHEAD_MAX: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Default)]
 pub(super) struct Timers {
     queue: BinaryHeap<Reverse<(Instant, usize)>>,
-    /// For each place the earliest entry in the queue.
+    /// For each index the earliest entry in the queue.
     armed: Vec<Option<Instant>>,
 }
 
 impl Timers {
-    /// Has `place` looked at when `deadline` comes, or before.
-    pub(super) fn arm(&mut self, place: usize, deadline: Option<Instant>, now: Instant) {
+    /// Has `index` expire at `deadline`, or before.
+    pub(super) fn arm(&mut self, index: usize, deadline: Option<Instant>, now: Instant) {
         let Some(deadline) = deadline else {
             return;
         };
         let at = deadline.min(now + LOOK_AHEAD_MAX);
-        if self.armed.len() <= place {
-            self.armed.resize(place + 1, None);
+        if self.armed.len() <= index {
+            self.armed.resize(index + 1, None);
         }
-        if self.armed[place].is_none_or(|armed| at < armed) {
-            self.armed[place] = Some(at);
-            self.queue.push(Reverse((at, place)));
+        if self.armed[index].is_none_or(|armed| at < armed) {
+            self.armed[index] = Some(at);
+            self.queue.push(Reverse((at, index)));
         }
     }
 
-    /// When the next place is to be looked at.
+    /// When the next entry expires.
     pub(super) fn next(&self) -> Option<Instant> {
         self.queue.peek().map(|Reverse((at, _))| *at)
     }
 
-    /// A place that is to be looked at now; the caller arms it again.
+    /// An index that has expired; the caller arms it again.
     pub(super) fn pop(&mut self, now: Instant) -> Option<usize> {
-        while let Some(&Reverse((at, place))) = self.queue.peek() {
+        while let Some(&Reverse((at, index))) = self.queue.peek() {
             if at > now {
                 return None;
             }
             self.queue.pop();
-            if self.armed[place] == Some(at) {
-                self.armed[place] = None;
-                return Some(place);
+            if self.armed[index] == Some(at) {
+                self.armed[index] = None;
+                return Some(index);
             }
         }
         None
@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn places_come_in_the_order_of_their_deadlines() {
+    fn indices_expire_in_the_order_of_their_deadlines() {
         let start = Instant::now();
         let at = |millis| start + Duration::from_millis(millis);
         let mut timers = Timers::default();
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn entries_do_not_pile_up() {
+    fn entries_do_not_accumulate() {
         let start = Instant::now();
         let mut timers = Timers::default();
         let mut now = start;

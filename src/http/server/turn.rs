@@ -1,7 +1,8 @@
-//! One turn of one connection: read, handle, write, as far as it goes.
+//! One turn of one connection: read, handle, write, until nothing more can be done.
 //!
-//! What is done for one connection at a time is bounded, so that a peer that
-//! sends without end does not keep its thread from the others.
+//! A turn is bounded, so that a peer that sends without end does not keep its thread from other
+//! connections. The bound on held bytes is enforced here. What the bytes mean is decided in
+//! [`crate::http::connection`], which connection gets a turn in [`super::io_thread`].
 
 use super::admission::Permit;
 use super::socket::{Sent, Socket};
@@ -18,15 +19,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-/// Few enough that tens of pipelining peers do not keep others waiting for milliseconds, many
-/// enough that their answers leave in few writes.
+/// Few enough that tens of pipelining peers do not delay others by milliseconds, many enough that
+/// their responses are sent in few writes.
 const REQUESTS_PER_TURN: usize = 16;
 const READS_PER_TURN: usize = 16;
 
-/// A connection that holds no more than this is not refused for want of memory.
+/// A connection that holds no more than this is not refused for lack of memory.
 const SMALL_BYTES: usize = 4 * 1024;
 
-/// What a peer is told that sends plain HTTP to a port with TLS.
+/// The error for a peer that sends plain HTTP to a port with TLS.
 const SPEAKS_HTTPS: &str = "this port speaks HTTPS: use https://";
 
 /// A request that waits for its response.
@@ -38,29 +39,29 @@ pub(super) struct Parked<P> {
     bytes: usize,
 }
 
-/// One connection, and what the poller knows of it.
+/// One connection and its readiness.
 #[derive(Debug)]
 pub(super) struct Slot<P> {
     pub(super) connection: Connection,
     pub(super) socket: Socket,
     pub(super) parked: Option<Parked<P>>,
-    /// The name of the request that is being answered.
+    /// The ID of the request in flight.
     pub(super) request_id: Option<RequestId>,
     pub(super) readable: bool,
     pub(super) writable: bool,
-    /// The poller has seen the peer's end; reading will come to it.
+    /// The peer has closed its side, which has not been read yet.
     pub(super) read_closed: bool,
-    /// Its next turn comes by itself, once in the next round, whatever the poller sees: else a
+    /// It is scheduled for one turn in the next round, and events schedule no other: otherwise a
     /// peer that never stops sending would get one more turn a round with each of its segments.
     pub(super) again: bool,
     /// As last counted in [`Core::held`].
     pub(super) held: usize,
-    /// `None` for a connection that is only being refused.
+    /// `None` if the connection is only being refused.
     pub(super) permit: Option<Permit>,
 }
 
 impl<P> Slot<P> {
-    /// When to look at it, if nothing happens before.
+    /// Its earliest deadline.
     pub(super) fn deadline(&self) -> Option<Instant> {
         match (self.connection.deadline(), self.socket.handshake_by()) {
             (Some(connection), Some(socket)) => Some(connection.min(socket)),
@@ -72,15 +73,15 @@ impl<P> Slot<P> {
 /// What comes after a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Turn {
-    /// Nothing before the poller, a timer or an answer.
+    /// Nothing to do before an event, a deadline or an answer.
     Wait,
-    /// There is more to do; others first.
+    /// There is more to do, after the other connections.
     Again,
     /// The connection has ended.
     Closed,
 }
 
-/// What a turn needs besides the connection.
+/// What a turn needs besides the connection: the state that all connections of a thread share.
 pub(super) struct Core<H: Handler> {
     pub(super) io: usize,
     pub(super) shared: Arc<Shared<H>>,
@@ -89,9 +90,9 @@ pub(super) struct Core<H: Handler> {
     pub(super) scratch: Box<[u8]>,
     pub(super) serial: u64,
     pub(super) ids: RequestIds,
-    /// Whether silent connections have been told to end soon.
+    /// Idle connections are being closed, and each response is the last of its connection.
     pub(super) draining: bool,
-    /// Bytes of requests and answers that this thread's connections hold.
+    /// Bytes that this thread's connections hold.
     pub(super) held: usize,
     pub(super) held_max: usize,
 }
@@ -106,7 +107,7 @@ impl<H: Handler> Core<H> {
         self.held_max / 4 * 3
     }
 
-    pub(super) fn turn(&mut self, slot: &mut Slot<H::Pending>, place: usize) -> Turn {
+    pub(super) fn turn(&mut self, slot: &mut Slot<H::Pending>, index: usize) -> Turn {
         let mut requests = REQUESTS_PER_TURN;
         let mut reads = READS_PER_TURN;
         let turn = loop {
@@ -120,7 +121,7 @@ impl<H: Handler> Core<H> {
                 match slot.connection.next(self.now) {
                     Step::Request(request) => {
                         requests -= 1;
-                        self.handle(slot, place, *request);
+                        self.handle(slot, index, *request);
                     }
                     Step::Refused(refusal) => self.refuse(slot, refusal),
                     Step::Wait => break,
@@ -150,16 +151,15 @@ impl<H: Handler> Core<H> {
 
     /// Reads once; whether something came.
     fn read(&mut self, slot: &mut Slot<H::Pending>) -> bool {
-        let room = slot.connection.room().min(self.scratch.len());
+        let room = slot.connection.read_capacity().min(self.scratch.len());
         if room == 0 && slot.socket.handshake_by().is_some() {
-            let outcome = slot.socket.shake_hands();
+            let outcome = slot.socket.continue_handshake();
             return self.after_reading(slot, outcome);
         }
         if room == 0 {
-            // The end was seen before it could be read. (A peer that has sent
-            // more than the kernel takes for us cannot even send its end; it
-            // keeps its place until its request is answered.)
-            if slot.read_closed && slot.connection.is_answering() {
+            // The poller reports the end before it can be read. (A peer that has sent more than
+            // the kernel buffers cannot even send its end; it is served until its response.)
+            if slot.read_closed && slot.connection.awaits_response() {
                 self.hang_up(slot);
             }
             return false;
@@ -171,7 +171,7 @@ impl<H: Handler> Core<H> {
                 true
             }
             Ok(Received { count, emptied }) => {
-                // Only the end, if the poller has seen it, is still to be read.
+                // Only the end, if the poller has reported it, is still to be read.
                 slot.readable = !emptied || slot.read_closed;
                 slot.connection.receive(&self.scratch[..count]);
                 true
@@ -180,7 +180,7 @@ impl<H: Handler> Core<H> {
         }
     }
 
-    /// Whether a read that brought no bytes for the connection has moved anything.
+    /// Handles a read without bytes for the connection; whether the turn goes on.
     fn after_reading(&mut self, slot: &mut Slot<H::Pending>, outcome: std::io::Result<()>) -> bool {
         match outcome {
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
@@ -193,11 +193,14 @@ impl<H: Handler> Core<H> {
         true
     }
 
-    /// Reading has failed. A peer that does not know that this port is HTTPS is told.
+    /// Reading has failed. A peer that sends plain HTTP to an HTTPS port gets a 400 that says so.
     fn fail(&mut self, slot: &mut Slot<H::Pending>, error: &std::io::Error) {
         if slot.socket.handshake_by().is_some() {
             self.stats().handshakes_failed.add(1);
-            log::debug!("{}: no TLS handshake: {error}", slot.connection.peer());
+            log::debug!(
+                "TLS handshake with {} failed: {error}",
+                slot.connection.peer()
+            );
         }
         if !slot.socket.fall_back(error) {
             self.abort(slot);
@@ -208,7 +211,7 @@ impl<H: Handler> Core<H> {
         }
     }
 
-    /// Writes what there is; whether something went.
+    /// Sends what is waiting; whether anything was sent.
     fn write(&mut self, slot: &mut Slot<H::Pending>) -> bool {
         let mut moved = false;
         while slot.writable && slot.socket.has_to_write(!slot.connection.is_flushed()) {
@@ -231,11 +234,11 @@ impl<H: Handler> Core<H> {
         moved
     }
 
-    fn handle(&mut self, slot: &mut Slot<H::Pending>, place: usize, mut request: Request) {
+    fn handle(&mut self, slot: &mut Slot<H::Pending>, index: usize, mut request: Request) {
         self.serial += 1;
-        let token = RequestHandle {
+        let handle = RequestHandle {
             io: u32::try_from(self.io).expect("there are few I/O threads"),
-            slot: u32::try_from(place).expect("there are few connections"),
+            slot: u32::try_from(index).expect("there are few connections"),
             serial: self.serial,
         };
         let given = request.headers.get_bytes("x-request-id");
@@ -246,44 +249,44 @@ impl<H: Handler> Core<H> {
         let bytes = request.parked_bytes();
         request.may_wait = self.held - slot.held + bytes <= self.parked_max();
         let handler = &self.shared.handler;
-        match catch_unwind(AssertUnwindSafe(|| handler.handle(request, token))) {
-            Ok(Handled::Reply(response)) => self.answer(slot, response),
+        match catch_unwind(AssertUnwindSafe(|| handler.handle(request, handle))) {
+            Ok(Handled::Reply(response)) => self.respond(slot, response),
             Ok(Handled::Refused(refusal)) => self.refuse(slot, refusal),
             Ok(Handled::Parked(pending)) => {
                 self.stats().parked.add(1);
                 slot.parked = Some(Parked {
-                    handle: token,
+                    handle,
                     pending,
                     bytes,
                 });
             }
             Err(_) => {
                 self.note_panic(slot);
-                self.abandon(token);
+                self.abandon(handle);
                 self.refuse(slot, Refusal::Panicked);
             }
         }
     }
 
-    /// Answers the parked request of this connection, if it is the one of `token`.
+    /// Resumes the parked request of this connection if it has this handle; whether it did.
     pub(super) fn resume(
         &mut self,
         slot: &mut Slot<H::Pending>,
-        token: RequestHandle,
+        handle: RequestHandle,
         answer: H::Answer,
     ) -> bool {
-        let Some(parked) = slot.parked.take_if(|parked| parked.handle == token) else {
+        let Some(parked) = slot.parked.take_if(|parked| parked.handle == handle) else {
             return false;
         };
         let Parked { pending, bytes, .. } = parked;
         self.stats().parked.subtract(1);
         let handler = &self.shared.handler;
         match catch_unwind(AssertUnwindSafe(|| handler.resume(pending, answer))) {
-            Ok(Resumed::Final(response)) => self.answer(slot, response),
+            Ok(Resumed::Final(response)) => self.respond(slot, response),
             Ok(Resumed::Parked(pending)) => {
                 self.stats().parked.add(1);
                 slot.parked = Some(Parked {
-                    handle: token,
+                    handle,
                     pending,
                     bytes,
                 });
@@ -291,14 +294,14 @@ impl<H: Handler> Core<H> {
             Err(_) => {
                 self.note_panic(slot);
                 // It may have handed the request on before (a token was reviewed): nobody waits now.
-                self.abandon(token);
+                self.abandon(handle);
                 self.refuse(slot, Refusal::Panicked);
             }
         }
         true
     }
 
-    /// What panicked has been written by the panic itself; here is said for whom.
+    /// The panic itself logs what failed; this logs the request.
     fn note_panic(&self, slot: &Slot<H::Pending>) {
         self.stats().panics.add(1);
         if let Some(id) = &slot.request_id {
@@ -311,31 +314,30 @@ impl<H: Handler> Core<H> {
         let handler = &self.shared.handler;
         let response = catch_unwind(AssertUnwindSafe(|| handler.refuse(refusal)))
             .unwrap_or_else(|_| refusal.response());
-        self.answer(slot, response);
+        self.respond(slot, response);
     }
 
-    fn answer(&mut self, slot: &mut Slot<H::Pending>, mut response: Response) {
+    fn respond(&mut self, slot: &mut Slot<H::Pending>, mut response: Response) {
         let last = self.shared.control.draining.load(Ordering::SeqCst);
-        // What is refused before it is a whole request gets its name here.
+        // What is refused before it is a whole request gets its ID here.
         let id = slot.request_id.take().unwrap_or_else(|| self.ids.make());
         response.request_id = Some(id.clone());
         let connection = &mut slot.connection;
-        if let Err(bad_header) = connection.answer(response, last, &mut self.heads, self.now) {
-            log::error!("the answer to request {id} cannot be sent: {bad_header}");
+        if let Err(bad_header) = connection.respond(response, last, &mut self.heads, self.now) {
+            log::error!("cannot send the response to request {id}: {bad_header}; sending a 500");
             let refusal = Refusal::Panicked;
             self.stats().refused[refusal.index()].add(1);
             let mut response = refusal.response();
             response.request_id = Some(id);
             let connection = &mut slot.connection;
-            if let Err(bad_header) = connection.answer(response, last, &mut self.heads, self.now) {
-                log::error!("closing the connection, as not even a 500 can be sent: {bad_header}");
+            if let Err(bad_header) = connection.respond(response, last, &mut self.heads, self.now) {
+                log::error!("cannot send a 500: {bad_header}; closing the connection");
                 connection.close();
             }
         }
     }
 
-    /// Refuses a request that is being received while all memory set aside for
-    /// them is in use.
+    /// Refuses a request that is being received while all held bytes are in use.
     fn refuse_for_memory(&mut self, slot: &mut Slot<H::Pending>) -> bool {
         self.note_held(slot);
         if self.held <= self.held_max || slot.held <= SMALL_BYTES {
@@ -344,7 +346,7 @@ impl<H: Handler> Core<H> {
         if !slot.connection.is_receiving() {
             let record = slot.socket.held_bytes() > SMALL_BYTES && slot.connection.is_flushed();
             if record {
-                // A record of TLS that is not whole; nothing can be said before its end.
+                // An incomplete TLS record: no response can be sent before its end.
                 self.stats().refused[Refusal::NoMemory.index()].add(1);
                 self.abort(slot);
             }
@@ -357,13 +359,13 @@ impl<H: Handler> Core<H> {
         true
     }
 
-    /// The peer has closed its side, or more.
+    /// The peer has closed its side, or the connection.
     fn hang_up(&mut self, slot: &mut Slot<H::Pending>) {
         self.drop_parked(slot);
         slot.connection.peer_closed();
     }
 
-    /// The socket is of no use any more.
+    /// The socket has failed.
     pub(super) fn abort(&mut self, slot: &mut Slot<H::Pending>) {
         self.drop_parked(slot);
         slot.connection.close();
@@ -377,22 +379,22 @@ impl<H: Handler> Core<H> {
         }
     }
 
-    fn abandon(&self, token: RequestHandle) {
+    fn abandon(&self, handle: RequestHandle) {
         let handler = &self.shared.handler;
-        if catch_unwind(AssertUnwindSafe(|| handler.abandon(token))).is_err() {
+        if catch_unwind(AssertUnwindSafe(|| handler.abandon(handle))).is_err() {
             self.stats().panics.add(1);
         }
     }
 
-    /// Keeps the sum of what connections hold.
+    /// Updates the sum of held bytes.
     pub(super) fn note_held(&mut self, slot: &mut Slot<H::Pending>) {
         let parked = slot.parked.as_ref().map_or(0, |parked| parked.bytes);
         let held = slot.connection.held_bytes() + slot.socket.held_bytes() + parked;
         self.hold(slot, held);
     }
 
-    /// The connection is about to be dropped, and holds nothing any more.
-    pub(super) fn let_go(&mut self, slot: &mut Slot<H::Pending>) {
+    /// The connection is about to be dropped, and holds nothing from now on.
+    pub(super) fn release_held(&mut self, slot: &mut Slot<H::Pending>) {
         self.hold(slot, 0);
     }
 

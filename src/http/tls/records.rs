@@ -1,6 +1,7 @@
-//! [`Records`]: how much of a TLS record has come. Pure.
+//! [`Records`]: how much of a TLS record has arrived. Pure.
 //!
-//! What is kept for a record that is not whole is the peer's choice, so it is counted.
+//! The peer determines how much is buffered for an incomplete record, so it is counted. Nothing is
+//! decrypted here.
 
 /// Bytes before the content of a record; the last two are its length (RFC 8446 §5.1).
 const HEADER_BYTES: usize = 5;
@@ -12,12 +13,12 @@ pub(super) struct Records {
     header_count: usize,
     /// Of the content, still to come.
     left: usize,
-    /// Of header and content, come.
+    /// Of header and content, arrived.
     pending: usize,
 }
 
 impl Records {
-    /// Takes note of bytes as they come.
+    /// Notes bytes as they arrive.
     pub(super) fn pass(&mut self, mut bytes: &[u8]) {
         while let [first, rest @ ..] = bytes {
             if self.header_count < HEADER_BYTES {
@@ -40,7 +41,7 @@ impl Records {
         }
     }
 
-    /// How many bytes have come of the record that is not whole.
+    /// How many bytes of the incomplete record have arrived.
     pub(super) const fn pending(&self) -> usize {
         self.pending
     }
@@ -51,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_is_not_whole_is_pending() {
+    fn only_incomplete_records_are_pending() {
         let mut records = Records::default();
         records.pass(&[22, 3, 3, 0]);
         assert_eq!(records.pending(), 4);

@@ -145,7 +145,7 @@ fn keys_of_both_forms_are_read() {
 }
 
 #[test]
-fn what_is_wrong_with_the_files_is_told_in_a_sentence() {
+fn unusable_files_are_reported_with_a_remedy() {
     let pair = Pair::generate();
     let folder = Folder::new();
     check_problem(
@@ -197,7 +197,7 @@ fn changed_files_are_read_again_but_not_for_a_connection() {
 }
 
 #[test]
-fn files_that_cannot_be_used_leave_the_last_good_pair() {
+fn unusable_files_leave_the_last_good_pair_in_use() {
     let pair = Pair::generate();
     let folder = Folder::with(&pair);
     let tls = folder.load().unwrap();
@@ -206,12 +206,12 @@ fn files_that_cannot_be_used_leave_the_last_good_pair() {
     folder.write("tls.crt", &next.certificate_pem);
     tls.look();
     assert!(Arc::ptr_eq(&first, &tls.current().config));
-    let told = tls.current().told.clone().unwrap().to_string();
-    assert!(told.contains("does not belong"), "{told}");
+    let logged = tls.current().logged.clone().unwrap().to_string();
+    assert!(logged.contains("does not belong"), "{logged}");
     folder.write("tls.key", &next.key_pem);
     tls.look();
     assert!(!Arc::ptr_eq(&first, &tls.current().config));
-    assert_eq!(tls.current().told, None);
+    assert_eq!(tls.current().logged, None);
 }
 
 #[test]

@@ -23,11 +23,11 @@ fn one_request_is_in_flight_and_input_ahead_is_bounded() {
     let now = Instant::now();
     let (mut connection, step) = fed(now, &get("").repeat(3));
     assert!(matches!(step, Step::Request(_)));
-    assert!(connection.is_answering());
+    assert!(connection.awaits_response());
     assert_eq!(connection.next(now), Step::Wait);
     let mut ahead = 0;
-    while connection.room() > 0 {
-        let room = connection.room();
+    while connection.read_capacity() > 0 {
+        let room = connection.read_capacity();
         connection.receive(&vec![b'x'; room]);
         ahead += room;
     }
@@ -41,7 +41,7 @@ fn no_request_is_begun_behind_an_answer_that_is_not_taken() {
     let (mut connection, step) = fed(now, &get("").repeat(2));
     assert!(matches!(step, Step::Request(_)));
     let large = Response::json(200, vec![b'x'; 200_000]);
-    connection.answer(large, false, &mut heads(), now).unwrap();
+    connection.respond(large, false, &mut heads(), now).unwrap();
     assert_eq!(connection.next(now), Step::Wait);
     let length = connection.output().concat().len();
     connection.written(length - 1, now);
@@ -57,7 +57,7 @@ fn head_has_the_length_but_not_the_body() {
     let (mut connection, _) = fed(now, input);
     let response = Response::json(200, "12345");
     connection
-        .answer(response, false, &mut heads(), now)
+        .respond(response, false, &mut heads(), now)
         .unwrap();
     let written = take_output(&mut connection, now);
     assert!(written.contains("\r\nContent-Length: 5\r\n"));
@@ -70,7 +70,7 @@ fn a_204_has_no_body_even_if_it_is_given_one() {
     let (mut connection, _) = fed(now, &get(""));
     let response = Response::json(204, "12345");
     connection
-        .answer(response, false, &mut heads(), now)
+        .respond(response, false, &mut heads(), now)
         .unwrap();
     assert!(take_output(&mut connection, now).ends_with("\r\n\r\n"));
 }
@@ -80,10 +80,10 @@ fn an_answer_that_cannot_be_sent_leaves_the_request_waiting() {
     let now = Instant::now();
     let (mut connection, _) = fed(now, &get(""));
     let bad = Response::empty(200).header("x", "a\nb");
-    assert!(connection.answer(bad, false, &mut heads(), now).is_err());
-    assert!(connection.is_answering() && connection.is_flushed());
+    assert!(connection.respond(bad, false, &mut heads(), now).is_err());
+    assert!(connection.awaits_response() && connection.is_flushed());
     let good = Response::empty(500);
-    connection.answer(good, false, &mut heads(), now).unwrap();
+    connection.respond(good, false, &mut heads(), now).unwrap();
     assert!(take_output(&mut connection, now).starts_with("HTTP/1.1 500 "));
 }
 
@@ -92,13 +92,13 @@ fn the_last_answer_is_followed_by_a_half_close_and_a_bounded_wait() {
     let now = Instant::now();
     let (mut connection, _) = fed(now, &get(""));
     connection
-        .answer(Response::empty(200), true, &mut heads(), now)
+        .respond(Response::empty(200), true, &mut heads(), now)
         .unwrap();
     assert!(!connection.wants_half_close(), "not before it is written");
     assert!(take_output(&mut connection, now).contains("Connection: close"));
     assert!(connection.wants_half_close());
     connection.half_closed(now);
-    assert_eq!(connection.room(), limits().linger_bytes);
+    assert_eq!(connection.read_capacity(), limits().linger_bytes);
     let mut late = Connection::new(PEER, limits(), now);
     std::mem::swap(&mut late, &mut connection);
     assert_eq!(late.expire(after(now, 999)), None);
@@ -111,7 +111,7 @@ fn a_lingering_peer_is_read_only_so_far() {
     let now = Instant::now();
     let (mut connection, _) = fed(now, &get(""));
     connection
-        .answer(Response::empty(200), true, &mut heads(), now)
+        .respond(Response::empty(200), true, &mut heads(), now)
         .unwrap();
     take_output(&mut connection, now);
     connection.half_closed(now);
@@ -185,7 +185,7 @@ fn an_answer_must_be_taken_step_by_step() {
     let now = Instant::now();
     let (mut connection, _) = fed(now, &get(""));
     let large = Response::json(200, vec![b'x'; 1_000_000]);
-    connection.answer(large, false, &mut heads(), now).unwrap();
+    connection.respond(large, false, &mut heads(), now).unwrap();
     assert_eq!(connection.write_deadline(), Some(after(now, 10_000)));
     let later = after(now, 9_000);
     connection.written(64 * 1024 - 1, later);
@@ -234,7 +234,7 @@ fn a_half_closed_peer_hears_what_is_being_written() {
     let now = Instant::now();
     let (mut connection, _) = fed(now, &get(""));
     connection
-        .answer(Response::empty(202), false, &mut heads(), now)
+        .respond(Response::empty(202), false, &mut heads(), now)
         .unwrap();
     connection.peer_closed();
     assert_eq!(connection.next(now), Step::Wait);
@@ -247,10 +247,10 @@ fn a_half_closed_peer_hears_what_is_being_written() {
 fn a_refused_connection_waits_for_its_answer_only() {
     let now = Instant::now();
     let mut connection = Connection::refused(PEER, limits(), now);
-    assert!(connection.is_answering());
+    assert!(connection.awaits_response());
     let response = Refusal::TooManyConnections.response();
     connection
-        .answer(response, false, &mut heads(), now)
+        .respond(response, false, &mut heads(), now)
         .unwrap();
     assert!(take_output(&mut connection, now).starts_with("HTTP/1.1 503 "));
     assert!(connection.wants_half_close());
@@ -273,7 +273,7 @@ fn an_idle_connection_holds_no_memory() {
     let now = Instant::now();
     let (mut connection, _) = fed(now, &get(""));
     connection
-        .answer(Response::empty(202), false, &mut heads(), now)
+        .respond(Response::empty(202), false, &mut heads(), now)
         .unwrap();
     take_output(&mut connection, now);
     assert_eq!(connection.held_bytes(), 0);

@@ -1,6 +1,6 @@
 //! Each bound, reached.
 
-use super::harness::{Client, Front, PATIENCE};
+use super::harness::{Client, Front, TIMEOUT};
 use crate::http::message::{Headers, Method, Refusal, Request};
 use std::io::Write as _;
 use std::time::{Duration, Instant};
@@ -26,7 +26,7 @@ fn a_body_that_does_not_end_is_refused_in_time() {
 }
 
 #[test]
-fn silence_ends_a_connection_without_a_word() {
+fn an_idle_connection_is_closed_without_a_response() {
     let front = Front::with(|limits| limits.idle_timeout = Duration::from_millis(60));
     let mut client = front.connect();
     assert_eq!(client.get("/").read().status, 200);
@@ -78,7 +78,7 @@ fn a_peer_that_never_stops_sending_is_cut() {
     let piece = vec![b'x'; 64 * 1024];
     let started = Instant::now();
     while client.stream.write_all(&piece).is_ok() {
-        assert!(started.elapsed() < PATIENCE, "it may go on sending");
+        assert!(started.elapsed() < TIMEOUT, "it may go on sending");
     }
     front.until("its place is free", |server| {
         server.stats().sum(|thread| &thread.connections) == 0
@@ -86,7 +86,7 @@ fn a_peer_that_never_stops_sending_is_cut() {
 }
 
 #[test]
-fn one_connection_too_many_is_told_and_a_place_that_is_free_is_given() {
+fn one_connection_too_many_gets_a_503_until_another_is_closed() {
     let front = Front::with(|limits| limits.connections = 3);
     let mut clients: Vec<_> = (0..3).map(|_| front.connect()).collect();
     for client in &mut clients {
@@ -105,7 +105,7 @@ fn one_connection_too_many_is_told_and_a_place_that_is_free_is_given() {
 }
 
 #[test]
-fn one_peer_cannot_take_all_places() {
+fn one_peer_cannot_use_all_connections() {
     let front = Front::with(|limits| limits.connections_per_peer = 2);
     let mut clients: Vec<_> = (0..2).map(|_| front.connect()).collect();
     for client in &mut clients {
@@ -119,7 +119,7 @@ fn one_peer_cannot_take_all_places() {
 }
 
 #[test]
-fn many_that_are_refused_at_once_do_not_take_the_place_of_one() {
+fn many_refused_connections_do_not_displace_an_open_one() {
     let front = Front::with(|limits| limits.connections = 1);
     let mut only = front.connect();
     assert_eq!(only.get("/").read().status, 200);
@@ -131,7 +131,7 @@ fn many_that_are_refused_at_once_do_not_take_the_place_of_one() {
 }
 
 #[test]
-fn a_peer_that_does_not_read_its_answer_is_cut() {
+fn a_peer_that_does_not_read_its_response_is_cut() {
     let front = Front::with(|limits| limits.write_timeout = Duration::from_millis(60));
     let mut client = front.connect();
     client.get("/large");
@@ -233,7 +233,7 @@ fn requests_that_wait_are_charged_until_their_response() {
             "others are served"
         );
 
-        front.mailboxes.answer(front.hear_parked(), "over");
+        front.mailboxes.answer(front.next_parked(), "over");
         front.until("it is charged no more", |_| held() == (room - 1) * bytes);
         clients.remove(0);
         clients.remove(0);
@@ -245,7 +245,7 @@ fn requests_that_wait_are_charged_until_their_response() {
 }
 
 #[test]
-fn answers_that_nobody_reads_are_cut_when_they_fill_the_memory() {
+fn unread_responses_are_cut_when_they_fill_the_memory() {
     let front = Front::with(|limits| {
         limits.held_bytes = 20 * 1024 * 1024;
         limits.write_timeout = Duration::from_secs(3600);
@@ -253,6 +253,10 @@ fn answers_that_nobody_reads_are_cut_when_they_fill_the_memory() {
     let mut readers: Vec<_> = (0..20).map(|_| front.connect()).collect();
     for reader in &mut readers {
         reader.get("/owned");
+    }
+    // All have been answered, so that none of them is newer than the one below.
+    for reader in &mut readers {
+        assert_eq!(reader.stream.peek(&mut [0]).unwrap(), 1);
     }
     front.until("some are cut", |server| {
         server.stats().sum(|thread| &thread.shed) > 0

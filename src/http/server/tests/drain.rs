@@ -1,6 +1,6 @@
 //! Stopping: nobody who still speaks is cut off.
 
-use super::harness::{Client, Front, PATIENCE, Told};
+use super::harness::{Client, Front, HandlerEvent, TIMEOUT};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
@@ -24,12 +24,12 @@ fn parked_requests_are_answered_before_the_threads_end() {
     let front = with_drain_idle(60_000);
     let mut client = front.connect();
     client.get("/park?x");
-    let token = front.hear_parked();
+    let handle = front.next_parked();
     let mailboxes = std::sync::Arc::clone(&front.mailboxes);
     front.server().drain_begin();
     front.server().stop_accepting();
-    let stopping = std::thread::spawn(move || front.shutdown(PATIENCE));
-    mailboxes.answer(token, "last");
+    let stopping = std::thread::spawn(move || front.shutdown(TIMEOUT));
+    mailboxes.answer(handle, "last");
     assert_eq!(client.read_last().body, "x last");
     drop(client);
     let shutdown = stopping.join().unwrap();
@@ -45,7 +45,7 @@ fn a_silent_connection_is_closed_only_after_its_silence() {
     front.server().drain_begin();
     client.expect_end();
     assert!(silent_since.elapsed() >= Duration::from_millis(250));
-    let shutdown = front.shutdown(PATIENCE);
+    let shutdown = front.shutdown(TIMEOUT);
     assert_eq!((shutdown.cut, shutdown.stuck_threads), (0, 0));
 }
 
@@ -57,27 +57,27 @@ fn after_stop_accepting_nobody_can_connect() {
     front.server().stop_accepting();
     let started = Instant::now();
     while TcpStream::connect(front.address).is_ok() {
-        assert!(started.elapsed() < PATIENCE, "it goes on accepting");
+        assert!(started.elapsed() < TIMEOUT, "it goes on accepting");
     }
     assert_eq!(old.get("/").read().status, 200, "who is here is served");
 }
 
 #[test]
-fn the_deadline_cuts_what_is_left_and_tells_the_handler() {
+fn the_deadline_cuts_remaining_connections_and_abandons_their_requests() {
     let front = with_drain_idle(60_000);
     let mut parked = Client::connect(front.address);
     parked.get("/park");
-    let token = front.hear_parked();
+    let handle = front.next_parked();
     let address = front.address;
     let server_side = {
         let mut front = front;
-        let told = std::mem::replace(&mut front.told, std::sync::mpsc::channel().1);
-        (front.shutdown(Duration::from_millis(50)), told)
+        let events = std::mem::replace(&mut front.events, std::sync::mpsc::channel().1);
+        (front.shutdown(Duration::from_millis(50)), events)
     };
-    let (shutdown, told) = server_side;
+    let (shutdown, events) = server_side;
     assert_eq!((shutdown.cut, shutdown.stuck_threads), (1, 0));
-    let abandoned = told.recv_timeout(PATIENCE).unwrap();
-    assert_eq!(abandoned, Told::Abandoned(token));
+    let abandoned = events.recv_timeout(TIMEOUT).unwrap();
+    assert_eq!(abandoned, HandlerEvent::Abandoned(handle));
     assert!(TcpStream::connect(address).is_err());
 }
 
@@ -88,12 +88,12 @@ fn five_hundred_parked_requests_are_all_answered() {
     for client in &mut clients {
         client.get("/park?n");
     }
-    let tokens: Vec<_> = clients.iter().map(|_| front.hear_parked()).collect();
+    let tokens: Vec<_> = clients.iter().map(|_| front.next_parked()).collect();
     let mailboxes = std::sync::Arc::clone(&front.mailboxes);
     front.server().drain_begin();
-    let stopping = std::thread::spawn(move || front.shutdown(PATIENCE));
-    for token in tokens {
-        mailboxes.answer(token, "last");
+    let stopping = std::thread::spawn(move || front.shutdown(TIMEOUT));
+    for handle in tokens {
+        mailboxes.answer(handle, "last");
     }
     for mut client in clients {
         assert_eq!(client.read_last().body, "n last");

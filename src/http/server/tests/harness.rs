@@ -12,29 +12,29 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// How long a test waits for what it expects.
-pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// What the handler tells the test.
+/// What the handler reports to the test.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Told {
+pub(super) enum HandlerEvent {
     Parked(RequestHandle),
     Abandoned(RequestHandle),
 }
 
 pub(super) struct TestHandler {
-    tell: Mutex<Sender<Told>>,
+    reporter: Mutex<Sender<HandlerEvent>>,
 }
 
 impl TestHandler {
-    pub(super) fn new() -> (Self, Receiver<Told>) {
-        let (tell, told) = channel();
-        let tell = Mutex::new(tell);
-        (Self { tell }, told)
+    pub(super) fn new() -> (Self, Receiver<HandlerEvent>) {
+        let (reporter, events) = channel();
+        let reporter = Mutex::new(reporter);
+        (Self { reporter }, events)
     }
 
-    fn tell(&self, told: Told) {
+    fn report(&self, event: HandlerEvent) {
         // A test that is over does not listen.
-        let _ = self.tell.lock().unwrap().send(told);
+        let _ = self.reporter.lock().unwrap().send(event);
     }
 }
 
@@ -42,11 +42,11 @@ impl Handler for TestHandler {
     type Answer = &'static str;
     type Pending = String;
 
-    fn handle(&self, request: Request, token: RequestHandle) -> Handled<String> {
+    fn handle(&self, request: Request, handle: RequestHandle) -> Handled<String> {
         match request.path.as_str() {
             "/park" if !request.may_wait => Handled::Refused(Refusal::NoMemory),
             "/park" => {
-                self.tell(Told::Parked(token));
+                self.report(HandlerEvent::Parked(handle));
                 Handled::Parked(request.query.unwrap_or_default())
             }
             "/panic" => panic!("as the test asked"),
@@ -70,8 +70,8 @@ impl Handler for TestHandler {
         Resumed::Final(Response::json(200, format!("{pending} {answer}")))
     }
 
-    fn abandon(&self, token: RequestHandle) {
-        self.tell(Told::Abandoned(token));
+    fn abandon(&self, handle: RequestHandle) {
+        self.report(HandlerEvent::Abandoned(handle));
     }
 }
 
@@ -79,7 +79,7 @@ impl Handler for TestHandler {
 pub(super) struct Front {
     server: Option<Server>,
     pub(super) mailboxes: Arc<Mailboxes<&'static str>>,
-    pub(super) told: Receiver<Told>,
+    pub(super) events: Receiver<HandlerEvent>,
     pub(super) address: SocketAddr,
 }
 
@@ -88,13 +88,13 @@ impl Front {
         Self::with(|_| {})
     }
 
-    /// With limits that the test sets.
+    /// With other limits.
     pub(super) fn with(change: impl FnOnce(&mut Limits)) -> Self {
         Self::with_settings(|settings| change(&mut settings.limits))
     }
 
     pub(super) fn with_settings(change: impl FnOnce(&mut Settings)) -> Self {
-        let (handler, told) = TestHandler::new();
+        let (handler, events) = TestHandler::new();
         let mailboxes = Arc::new(Mailboxes::new(2));
         let mut settings = Settings::default();
         change(&mut settings);
@@ -111,7 +111,7 @@ impl Front {
             address: server.address(),
             server: Some(server),
             mailboxes,
-            told,
+            events,
         }
     }
 
@@ -123,15 +123,15 @@ impl Front {
         Client::connect(self.address)
     }
 
-    /// Waits until the handler tells something.
-    pub(super) fn hear(&self) -> Told {
-        self.told.recv_timeout(PATIENCE).unwrap()
+    /// Waits until the handler reports something.
+    pub(super) fn next_event(&self) -> HandlerEvent {
+        self.events.recv_timeout(TIMEOUT).unwrap()
     }
 
-    pub(super) fn hear_parked(&self) -> RequestHandle {
-        match self.hear() {
-            Told::Parked(token) => token,
-            Told::Abandoned(token) => panic!("{token:?} was abandoned"),
+    pub(super) fn next_parked(&self) -> RequestHandle {
+        match self.next_event() {
+            HandlerEvent::Parked(handle) => handle,
+            HandlerEvent::Abandoned(handle) => panic!("{handle:?} was abandoned"),
         }
     }
 
@@ -139,7 +139,7 @@ impl Front {
     pub(super) fn until(&self, what: &str, holds: impl Fn(&Server) -> bool) {
         let started = Instant::now();
         while !holds(self.server()) {
-            assert!(started.elapsed() < PATIENCE, "not seen in time: {what}");
+            assert!(started.elapsed() < TIMEOUT, "not seen in time: {what}");
             std::thread::yield_now();
         }
     }
@@ -172,7 +172,7 @@ impl Answer {
     }
 }
 
-/// A client that sends what it is told to, byte for byte.
+/// A client that sends what the test passes, byte for byte.
 pub(super) struct Client<S = TcpStream> {
     pub(super) stream: S,
     unread: Vec<u8>,
@@ -182,7 +182,7 @@ impl Client {
     pub(super) fn connect(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).unwrap();
         stream.set_nodelay(true).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(TIMEOUT)).unwrap();
         Self::over(stream)
     }
 }

@@ -40,8 +40,8 @@ fn a_parked_request_keeps_its_name() {
     let front = Front::start();
     let mut client = front.connect();
     client.send("GET /park?one HTTP/1.1\r\nHost: test\r\nX-Request-Id: mine\r\n\r\n");
-    let token = front.hear_parked();
-    front.mailboxes.answer(token, "answered");
+    let handle = front.next_parked();
+    front.mailboxes.answer(handle, "answered");
     assert_eq!(id(&client.read()), "mine");
     assert_ne!(id(&client.get("/").read()), "mine");
 }

@@ -1,6 +1,6 @@
 //! Requests and answers, at once and later.
 
-use super::harness::{Front, Told};
+use super::harness::{Front, HandlerEvent};
 use std::net::Shutdown;
 
 #[test]
@@ -32,9 +32,9 @@ fn a_parked_request_is_answered_from_another_thread() {
     let front = Front::start();
     let mut client = front.connect();
     client.get("/park?first");
-    let token = front.hear_parked();
+    let handle = front.next_parked();
     let mailboxes = std::sync::Arc::clone(&front.mailboxes);
-    std::thread::spawn(move || mailboxes.answer(token, "done"))
+    std::thread::spawn(move || mailboxes.answer(handle, "done"))
         .join()
         .unwrap();
     assert_eq!(client.read().body, "first done");
@@ -46,8 +46,8 @@ fn what_is_sent_behind_a_parked_request_waits_for_it() {
     let front = Front::start();
     let mut client = front.connect();
     client.get("/park?one").get("/two");
-    let token = front.hear_parked();
-    front.mailboxes.answer(token, "answered");
+    let handle = front.next_parked();
+    front.mailboxes.answer(handle, "answered");
     assert_eq!(client.read().body, "one answered");
     assert_eq!(client.read().body, "\"/two\"");
 }
@@ -57,10 +57,10 @@ fn a_second_answer_and_one_for_nobody_are_dropped() {
     let front = Front::start();
     let mut client = front.connect();
     client.get("/park?a");
-    let token = front.hear_parked();
-    front.mailboxes.answer(token, "1");
-    front.mailboxes.answer(token, "2");
-    let mut nobody = token;
+    let handle = front.next_parked();
+    front.mailboxes.answer(handle, "1");
+    front.mailboxes.answer(handle, "2");
+    let mut nobody = handle;
     nobody.slot = 99;
     front.mailboxes.answer(nobody, "3");
     assert_eq!(client.read().body, "a 1");
@@ -68,9 +68,9 @@ fn a_second_answer_and_one_for_nobody_are_dropped() {
         server.stats().sum(|thread| &thread.stale_answers) == 2
     });
     client.get("/park?b");
-    let second = front.hear_parked();
-    assert_ne!(token, second);
-    front.mailboxes.answer(token, "stale");
+    let second = front.next_parked();
+    assert_ne!(handle, second);
+    front.mailboxes.answer(handle, "stale");
     front.mailboxes.answer(second, "right");
     assert_eq!(client.read().body, "b right");
 }
@@ -80,13 +80,13 @@ fn a_peer_that_hangs_up_while_parked_is_noticed() {
     let front = Front::start();
     let mut client = front.connect();
     client.get("/park");
-    let token = front.hear_parked();
+    let handle = front.next_parked();
     drop(client);
-    assert_eq!(front.hear(), Told::Abandoned(token));
+    assert_eq!(front.next_event(), HandlerEvent::Abandoned(handle));
     front.until("its place is free", |server| {
         server.stats().sum(|thread| &thread.connections) == 0
     });
-    front.mailboxes.answer(token, "too late");
+    front.mailboxes.answer(handle, "too late");
     front.until("the answer is dropped", |server| {
         server.stats().sum(|thread| &thread.stale_answers) == 1
     });
@@ -97,12 +97,12 @@ fn a_peer_that_hangs_up_behind_unread_requests_is_noticed() {
     let front = Front::start();
     let mut client = front.connect();
     client.get("/park");
-    let token = front.hear_parked();
+    let handle = front.next_parked();
     // More than is read ahead, and less than the kernel keeps: an end that is
     // queued behind what cannot be delivered is not sent.
     client.send(&"GET /next HTTP/1.1\r\nHost: test\r\n\r\n".repeat(1_200));
     drop(client);
-    assert_eq!(front.hear(), Told::Abandoned(token));
+    assert_eq!(front.next_event(), HandlerEvent::Abandoned(handle));
 }
 
 #[test]
@@ -126,12 +126,12 @@ fn a_panic_is_a_500_and_the_connection_goes_on() {
     assert_eq!(client.get("/next").read().status, 200);
 
     client.get("/park");
-    assert!(matches!(front.hear(), Told::Abandoned(_)));
-    let parked = front.hear_parked();
+    assert!(matches!(front.next_event(), HandlerEvent::Abandoned(_)));
+    let parked = front.next_parked();
     front.mailboxes.answer(parked, "panic");
     assert_eq!(client.read().status, 500);
     // What it had begun to wait for is given up.
-    assert_eq!(front.hear(), Told::Abandoned(parked));
+    assert_eq!(front.next_event(), HandlerEvent::Abandoned(parked));
     assert_eq!(client.get("/next").read().status, 200);
     assert_eq!(front.server().stats().sum(|thread| &thread.panics), 2);
 }

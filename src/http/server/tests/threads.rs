@@ -1,6 +1,6 @@
 //! Wake-ups of the I/O threads, and their death.
 
-use super::harness::{Front, PATIENCE, TestHandler};
+use super::harness::{Front, TIMEOUT, TestHandler};
 use crate::clock::Clock;
 use crate::http::mailbox::Mailboxes;
 use crate::http::server::{Server, Settings};
@@ -38,22 +38,22 @@ impl Clock for Breaking {
 }
 
 #[test]
-fn the_death_of_a_thread_is_told() {
-    let (handler, _told) = TestHandler::new();
+fn the_death_of_a_thread_is_events() {
+    let (handler, _events) = TestHandler::new();
     let clock = Arc::new(Breaking::default());
-    let (tell, deaths) = channel();
-    let tell = Mutex::new(tell);
+    let (reporter, deaths) = channel();
+    let reporter = Mutex::new(reporter);
     let server = Server::start(
         TcpListener::bind("127.0.0.1:0").unwrap(),
         Arc::new(handler),
         Arc::new(Mailboxes::new(2)),
         Settings::default(),
         Arc::clone(&clock) as Arc<dyn Clock>,
-        Arc::new(move |cause: &str| tell.lock().unwrap().send(cause.to_owned()).unwrap()),
+        Arc::new(move |cause: &str| reporter.lock().unwrap().send(cause.to_owned()).unwrap()),
     )
     .unwrap();
     clock.broken.store(true, Ordering::SeqCst);
-    let mut causes = [(); 2].map(|()| deaths.recv_timeout(PATIENCE).unwrap());
+    let mut causes = [(); 2].map(|()| deaths.recv_timeout(TIMEOUT).unwrap());
     causes.sort();
     assert_eq!(causes, ["thread http-0 panicked", "thread http-1 panicked"]);
     let shutdown = server.shutdown(Instant::now());

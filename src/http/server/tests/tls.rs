@@ -1,6 +1,6 @@
 //! The same front behind TLS.
 
-use super::harness::{Client, Front, PATIENCE, Told};
+use super::harness::{Client, Front, HandlerEvent, TIMEOUT};
 use crate::http::message::{Limits, Refusal};
 use crate::http::server::Server;
 use crate::http::tls::Tls;
@@ -104,7 +104,7 @@ fn a_hundred_requests_at_once_are_answered_in_order() {
 }
 
 #[test]
-fn large_answers_and_bodies_arrive_whole() {
+fn large_responses_and_bodies_arrive_complete() {
     let secure = Secure::with(|limits| limits.body_bytes = 1024 * 1024);
     let mut client = secure.connect();
     assert_eq!(client.get("/large").read().body.len(), 8 * 1024 * 1024);
@@ -136,8 +136,8 @@ fn a_parked_request_is_answered_from_another_thread() {
     let secure = Secure::start();
     let mut client = secure.connect();
     client.get("/park?first").get("/next");
-    let token = secure.front.hear_parked();
-    secure.front.mailboxes.answer(token, "done");
+    let handle = secure.front.next_parked();
+    secure.front.mailboxes.answer(handle, "done");
     assert_eq!(client.read().body, "first done");
     assert_eq!(client.read().body, "\"/next\"");
 }
@@ -147,10 +147,10 @@ fn a_peer_that_says_farewell_while_parked_is_noticed() {
     let secure = Secure::start();
     let mut client = secure.connect();
     client.get("/park");
-    let token = secure.front.hear_parked();
+    let handle = secure.front.next_parked();
     client.stream.conn.send_close_notify();
     client.stream.flush().unwrap();
-    assert_eq!(secure.front.hear(), Told::Abandoned(token));
+    assert_eq!(secure.front.next_event(), HandlerEvent::Abandoned(handle));
     client.expect_end();
 }
 
@@ -159,9 +159,9 @@ fn a_peer_that_goes_without_farewell_is_noticed() {
     let secure = Secure::start();
     let mut client = secure.connect();
     client.get("/park");
-    let token = secure.front.hear_parked();
+    let handle = secure.front.next_parked();
     drop(client);
-    assert_eq!(secure.front.hear(), Told::Abandoned(token));
+    assert_eq!(secure.front.next_event(), HandlerEvent::Abandoned(handle));
 }
 
 #[test]
@@ -189,7 +189,7 @@ fn a_handshake_that_does_not_come_is_not_waited_for() {
 }
 
 #[test]
-fn plain_http_is_told_to_use_https() {
+fn plain_http_gets_a_400_that_says_to_use_https() {
     let secure = Secure::start();
     let mut client = secure.front.connect();
     let answer = client.get("/app").read_last();
@@ -233,7 +233,7 @@ fn a_handshake_has_a_bound_on_its_bytes() {
         if client.stream.write_all(&record).is_err() {
             break;
         }
-        assert!(started.elapsed() < PATIENCE, "it may go on");
+        assert!(started.elapsed() < TIMEOUT, "it may go on");
     }
     assert_eq!(handshakes_failed(secure.front.server()), 1);
 }
@@ -280,7 +280,7 @@ fn a_peer_that_does_not_read_its_answer_is_cut() {
 }
 
 #[test]
-fn one_connection_too_many_is_told_within_tls() {
+fn one_connection_too_many_gets_a_503_within_tls() {
     let secure = Secure::with(|limits| limits.connections = 1);
     let mut only = secure.connect();
     assert_eq!(only.get("/").read().status, 200);
@@ -311,19 +311,19 @@ fn a_new_certificate_is_used_without_a_restart() {
 }
 
 #[test]
-fn draining_ends_connections_with_a_farewell() {
+fn draining_ends_connections_with_close_notify() {
     let secure = Secure::start();
     let mut parked = secure.connect();
     parked.get("/park?x");
-    let token = secure.front.hear_parked();
+    let handle = secure.front.next_parked();
     let mut client = secure.connect();
     assert!(!client.get("/").read().closes());
     secure.front.server().drain_begin();
     assert_eq!(client.get("/").read_last().status, 200);
     let mailboxes = Arc::clone(&secure.front.mailboxes);
     let front = secure.front;
-    let stopping = std::thread::spawn(move || front.shutdown(PATIENCE));
-    mailboxes.answer(token, "last");
+    let stopping = std::thread::spawn(move || front.shutdown(TIMEOUT));
+    mailboxes.answer(handle, "last");
     assert_eq!(parked.read_last().body, "x last");
     drop((client, parked));
     let shutdown = stopping.join().unwrap();
