@@ -9,8 +9,8 @@
 //!          └──── every POLL ────────┘ watch refused
 //! ```
 //!
-//! [`Watch::step`] takes what has happened and the time; it answers what is to be
-//! told to the store and what to do next. It does nothing itself: lists, streams
+//! [`Watch::step`] takes what has happened and the time; it returns effects for the
+//! store and the log, and what to do next. It does nothing itself: lists, streams
 //! and waits belong to [`crate::store::reflector`] (and to the simulation). How
 //! long a back-off lasts is decided there, too.
 //!
@@ -49,7 +49,7 @@ pub const WATCH_AGAIN: Duration = Duration::from_secs(60);
 /// A watch that ends sooner, and without an event, counts as failed.
 pub const SHORT: Duration = Duration::from_secs(1);
 
-/// What a list or watch tells the store.
+/// An event of a list or watch, for the store.
 #[derive(Debug, PartialEq)]
 pub enum StoreEvent<K> {
     /// A list begins.
@@ -93,7 +93,7 @@ pub enum Input<K> {
 pub enum End {
     /// The server closed it in good order.
     Closed,
-    /// Nothing was heard for [`SILENCE`].
+    /// Nothing was received for [`SILENCE`].
     Silent,
     /// The connection broke (why).
     Lost(String),
@@ -123,22 +123,22 @@ pub enum Next {
     },
 }
 
-/// Why a list or watch was begun again.
+/// Why a list or watch was restarted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
     /// The server closed the watch, as it does every few minutes.
     Closed,
-    /// Nothing was heard for [`SILENCE`]: listed anew.
+    /// Nothing was received for [`SILENCE`]: listed again.
     Silent,
     /// The connection broke.
     Lost,
-    /// The version was too old: listed anew.
+    /// The version was too old: listed again.
     Expired,
     /// The watch ended at once without an event.
     Short,
-    /// The server sent an error or something unreadable: listed anew.
+    /// The server sent an error or something unreadable: listed again.
     Broken,
-    /// The server went back to an older version: listed anew.
+    /// The server went back to an older version: listed again.
     WentBack,
     /// A list or the opening of a watch failed.
     Failed,
@@ -177,7 +177,7 @@ impl Cause {
     }
 }
 
-/// What to tell others.
+/// What others are to do.
 #[derive(Debug, PartialEq)]
 pub enum Effect<K> {
     /// The store: what a list or watch says.
@@ -186,18 +186,18 @@ pub enum Effect<K> {
     Note(Note),
 }
 
-/// What there is to tell of a watch itself, whatever it watches.
+/// What is reported of a watch itself, whatever it watches.
 #[derive(Debug, PartialEq)]
 pub enum Note {
-    /// The store: Kubernetes was heard from.
-    Heard,
+    /// The store: the API server has just sent something.
+    Contact,
     /// The store: a watch is open, or not any more.
     Watching(bool),
-    /// Log and metrics: it begins again, and why; a sentence for the log.
+    /// Log and metrics: a list or watch is restarted, and why, for the log.
     Restart(Cause, String),
     /// Log and metrics: an object was skipped.
     Skipped(Skipped),
-    /// Log: a right is missing, and what is done without it. Said once.
+    /// Log: a right is missing. Reported once.
     Refused(Error),
 }
 
@@ -251,7 +251,7 @@ pub struct Watch {
     version: ResourceVersion,
     poll: Duration,
     refused_since: Option<Instant>,
-    refused_said: bool,
+    refusal_reported: bool,
     /// While the watch is refused: when to try it again.
     watch_again: Option<Instant>,
 }
@@ -267,7 +267,7 @@ impl Watch {
             version: ResourceVersion::default(),
             poll,
             refused_since: None,
-            refused_said: false,
+            refusal_reported: false,
             watch_again: None,
         }
     }
@@ -348,7 +348,7 @@ impl Watch {
             let why = "the list has no version, or its pages do not end".into();
             return self.relist(Cause::Broken, why, effects);
         }
-        effects.note(Note::Heard);
+        effects.note(Note::Contact);
         let skipped = page.skipped.into_iter().map(Note::Skipped);
         effects.extend(skipped.map(Effect::Note));
         let items = page.items.into_iter();
@@ -411,7 +411,7 @@ impl Watch {
             since: now,
             events: false,
         };
-        effects.note(Note::Heard);
+        effects.note(Note::Contact);
         effects.note(Note::Watching(true));
         Next::Read
     }
@@ -445,20 +445,20 @@ impl Watch {
     /// Nothing is refused (any more).
     fn allowed(&mut self) {
         self.refused_since = None;
-        self.refused_said = false;
+        self.refusal_reported = false;
     }
 
     /// A 403: tried again soon for a while, then seldom.
     fn refused(&mut self, error: Error, now: Instant, effects: &mut dyn Effects) -> Next {
         let since = *self.refused_since.get_or_insert(now);
-        let believed = self.refused_said || now.saturating_duration_since(since) >= PATIENCE;
+        let believed = self.refusal_reported || now.saturating_duration_since(since) >= PATIENCE;
         if !believed {
             effects.note(Note::Restart(Cause::Refused, error.to_string()));
             return Next::BackOff {
                 at_least: Duration::ZERO,
             };
         }
-        if !std::mem::replace(&mut self.refused_said, true) {
+        if !std::mem::replace(&mut self.refusal_reported, true) {
             effects.note(Note::Refused(error));
         }
         Next::Wait(self.poll)
@@ -473,7 +473,7 @@ impl Watch {
             return self.woken(effects);
         };
         *events = true;
-        effects.note(Note::Heard);
+        effects.note(Note::Contact);
         match event {
             Ok(WatchEvent::Added(object) | WatchEvent::Modified(object)) => {
                 self.seen(&object.metadata().resource_version);
@@ -532,14 +532,14 @@ impl Watch {
         };
         let short = !events && now.saturating_duration_since(since) < SHORT;
         let (cause, why) = match end {
-            End::Closed if short => (Cause::Short, "it ended at once".into()),
+            End::Closed if short => (Cause::Short, "it ended at once and without an event".into()),
             End::Closed => {
-                effects.note(Note::Heard);
+                effects.note(Note::Contact);
                 (Cause::Closed, "the server closed it".into())
             }
             End::Silent => (
                 Cause::Silent,
-                format!("nothing for {} s", SILENCE.as_secs()),
+                format!("nothing received for {} s", SILENCE.as_secs()),
             ),
             End::Lost(why) => (Cause::Lost, why),
         };

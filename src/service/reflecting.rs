@@ -1,4 +1,4 @@
-//! The stores and the reflectors that keep them: what is watched, and who is told of changes.
+//! The stores and their reflectors: what is watched, and who gets the changes.
 //!
 //! Wiring only, as all of [`super`].
 
@@ -95,8 +95,7 @@ impl Reflecting<'_> {
         ])
     }
 
-    /// The reflector that the service can do without: it is not asked for more often than a
-    /// watch that was refused.
+    /// The service works without this reflector, so it retries no more often than a refused watch.
     fn of_events(
         &self,
         writer: EventWriter,

@@ -88,7 +88,7 @@ impl Sink<Event> for EventWriter {
     }
 
     // How old this is matters to nobody.
-    fn heard(&self, _: Instant) {}
+    fn contact(&self, _: Instant) {}
 
     fn watching(&self, _: bool) {}
 }

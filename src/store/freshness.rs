@@ -1,7 +1,7 @@
-//! [`Freshness`]: whether a cache is whole, and when Kubernetes was last heard from.
+//! [`Freshness`]: whether a cache is synced, and when the API server last sent something.
 //!
-//! Every answer asks for it, of every store, so it is kept beside the lock of the cache and not
-//! under it: readers do not fight for a cache line to learn what changes once in seconds.
+//! Every response needs it, of every store, so it is kept beside the lock of the cache and not
+//! under it: readers do not contend for a cache line that changes once in seconds.
 
 use crate::kube::watch::SILENCE;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 pub(super) struct Freshness {
     made: Instant,
     /// Nanoseconds since `made`, which last for centuries.
-    heard_nanos: AtomicU64,
+    contact_nanos: AtomicU64,
     watching: AtomicBool,
     synced: AtomicBool,
 }
@@ -21,7 +21,7 @@ impl Freshness {
     pub(super) const fn new(now: Instant) -> Self {
         Self {
             made: now,
-            heard_nanos: AtomicU64::new(0),
+            contact_nanos: AtomicU64::new(0),
             watching: AtomicBool::new(false),
             synced: AtomicBool::new(false),
         }
@@ -36,15 +36,16 @@ impl Freshness {
         self.synced.store(true, Ordering::SeqCst);
     }
 
-    /// As `Store::last_heard`.
-    pub(super) fn last_heard(&self) -> Instant {
-        self.made + Duration::from_nanos(self.heard_nanos.load(Ordering::SeqCst))
+    /// When the API server last sent something (by list, event, bookmark, or the orderly end of a
+    /// watch); before the first time, when the cache was made.
+    pub(super) fn last_contact(&self) -> Instant {
+        self.made + Duration::from_nanos(self.contact_nanos.load(Ordering::SeqCst))
     }
 
-    pub(super) fn heard(&self, now: Instant) {
+    pub(super) fn contact(&self, now: Instant) {
         let since = now.saturating_duration_since(self.made).as_nanos();
         let since = u64::try_from(since).unwrap_or(u64::MAX);
-        self.heard_nanos.store(since, Ordering::SeqCst);
+        self.contact_nanos.store(since, Ordering::SeqCst);
     }
 
     pub(super) fn watching(&self, open: bool) {
@@ -53,7 +54,7 @@ impl Freshness {
 
     /// As `Store::age`.
     pub(super) fn age(&self, now: Instant) -> Duration {
-        let since = now.saturating_duration_since(self.last_heard());
+        let since = now.saturating_duration_since(self.last_contact());
         if since < SILENCE && self.watching.load(Ordering::SeqCst) {
             Duration::ZERO
         } else {

@@ -1,4 +1,4 @@
-//! What the watches say, in memory: the cache that all reads are answered from.
+//! What the watches report, in memory: the cache that serves all reads.
 //!
 //! [`store`] (pure) holds the objects of one kind and decides which state of an
 //! object is newer, `freshness` (pure) how old all that may be; [`events`] (pure) holds what Events

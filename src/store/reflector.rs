@@ -1,9 +1,9 @@
 //! The thread that keeps one store up to date.
 //!
-//! It does what the machine in [`crate::kube::watch`] says: lists, watches,
-//! waits, tells the store. Decisions are there; here are only calls, the log,
-//! and the counters that metrics and the liveness probe read. It ends when the
-//! program stops: [`Stop`] is set, and `HttpTransport::close_watches` ends the
+//! It does what the state machine in [`crate::kube::watch`] decides: it lists, watches,
+//! waits and updates the store. Decisions are there; here are only API calls, the log,
+//! and the counters that metrics and the liveness probe read. The thread ends when the
+//! program shuts down: [`Stop`] is set, and `HttpTransport::close_watches` ends the
 //! read that it may be blocked in. [`Running`] is all of this without the thread,
 //! for the simulation.
 
@@ -26,26 +26,26 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// A reflector that has not given a sign of life for this long hangs: a read
-/// waits for [`SILENCE`], a page of a list a few times the limits of one call.
+/// A reflector without a heartbeat for this long hangs: a read waits for [`SILENCE`],
+/// a page of a list for a few times the limits of one API call.
 pub const BEAT_LATEST: Duration = Duration::from_secs(2 * SILENCE.as_secs());
 
 /// How many bytes of a watch are read at once.
 const READ_BYTES: usize = 16 * 1024;
 
-/// Is called with what has changed for readers.
+/// Called with the changes that readers see.
 ///
 /// After a complete list it is called even if nothing has changed, so that its
 /// owner learns of the first sync.
 pub type OnChange<K> = Box<dyn Fn(&[Change<K>]) + Send>;
 
-/// Where a reflector puts what it hears.
+/// Where a reflector puts the objects.
 pub trait Sink<K>: Send + 'static {
-    /// Takes what a list or watch says; answers what has changed for readers.
+    /// Applies an event of a list or watch; returns what has changed for readers.
     fn apply(&self, event: StoreEvent<K>) -> Vec<Change<K>>;
 
-    /// Kubernetes was heard from.
-    fn heard(&self, now: Instant);
+    /// The API server has just sent something.
+    fn contact(&self, now: Instant);
 
     /// A watch is open, or not any more.
     fn watching(&self, open: bool);
@@ -56,8 +56,8 @@ impl<K: Resource> Sink<K> for Writer<K> {
         Self::apply(self, event)
     }
 
-    fn heard(&self, now: Instant) {
-        Self::heard(self, now);
+    fn contact(&self, now: Instant) {
+        Self::contact(self, now);
     }
 
     fn watching(&self, open: bool) {
@@ -79,13 +79,13 @@ pub struct Reflector<K: Resource, S = Writer<K>> {
     pub stop: Stop,
     /// How often to list while the right to watch is missing.
     pub poll: Duration,
-    /// What is lost while that right is missing; `None` where lists make up for it.
+    /// What does not work while that right is missing, for the log; `None` where lists replace the watch.
     pub loss: Option<&'static str>,
     /// Of the jitter.
     pub seed: u64,
-    /// Who is told of changes.
+    /// Called with changes.
     pub on_change: OnChange<K>,
-    /// Is told when the thread dies.
+    /// Called when the thread dies.
     pub on_death: OnDeath,
 }
 
@@ -97,7 +97,7 @@ impl<K: Resource, S> fmt::Debug for Reflector<K, S> {
     }
 }
 
-/// HealthInputs of life and counts of one reflector.
+/// Heartbeat and counters of one reflector.
 #[derive(Debug)]
 pub struct Heartbeat {
     resource: &'static str,
@@ -126,7 +126,7 @@ impl Heartbeat {
         self.resource
     }
 
-    /// When the thread last came round; see [`BEAT_LATEST`].
+    /// When the thread last took a step; see [`BEAT_LATEST`].
     #[must_use]
     pub fn last_beat(&self) -> Instant {
         self.started + Duration::from_millis(self.beat_millis.load(Ordering::Relaxed))
@@ -144,7 +144,7 @@ impl Heartbeat {
         self.skipped.load(Ordering::Relaxed)
     }
 
-    /// How often a list or watch was begun again for that cause, so far.
+    /// How many lists or watches were restarted for that cause, so far.
     #[must_use]
     pub fn restarts(&self, cause: Cause) -> u64 {
         self.restarts[cause as usize].load(Ordering::Relaxed)
@@ -160,7 +160,7 @@ impl Heartbeat {
 /// A running reflector.
 #[derive(Debug)]
 pub struct ReflectorHandle {
-    /// Its inputs of life.
+    /// Its heartbeat and counters.
     pub heartbeat: Arc<Heartbeat>,
     thread: JoinHandle<()>,
 }
@@ -297,7 +297,6 @@ impl<K: Resource, S: Sink<K>> Running<K, S> {
         let now = self.reflector.clock.now();
         self.heartbeat.beat(now);
         let step = self.watch.step(input, now);
-        self.tell(step.effects, now);
         if step.next != Next::Read {
             self.open = None;
         }
@@ -310,10 +309,11 @@ impl<K: Resource, S: Sink<K>> Running<K, S> {
             Next::List { .. } | Next::Open { .. } | Next::Read => None,
         };
         self.next = step.next;
+        self.carry_out(step.effects, wait, now);
         wait
     }
 
-    fn tell(&mut self, effects: Vec<Effect<K>>, now: Instant) {
+    fn carry_out(&mut self, effects: Vec<Effect<K>>, wait: Option<Duration>, now: Instant) {
         let writer = &self.reflector.writer;
         let mut changes = Vec::new();
         let mut complete = false;
@@ -325,11 +325,11 @@ impl<K: Resource, S: Sink<K>> Running<K, S> {
                 }
                 Effect::Note(note) => {
                     match note {
-                        Note::Heard => writer.heard(now),
+                        Note::Contact => writer.contact(now),
                         Note::Watching(is_open) => writer.watching(is_open),
                         Note::Restart(..) | Note::Skipped(_) | Note::Refused(_) => {}
                     }
-                    self.reporter.tell(&note, now);
+                    self.reporter.report(&note, wait, now);
                 }
             }
         }
@@ -339,23 +339,24 @@ impl<K: Resource, S: Sink<K>> Running<K, S> {
     }
 }
 
-/// Tells the log and the counters of what happens to a watch, whatever it watches.
+/// Logs and counts what happens to a watch, whatever it watches.
 struct Reporter {
     heartbeat: Arc<Heartbeat>,
     poll: Duration,
     loss: Option<&'static str>,
-    /// Since when nothing is heard, once that has been logged.
+    /// Since when the watch fails, once that has been logged.
     failing: Option<Instant>,
 }
 
 impl Reporter {
-    fn tell(&mut self, note: &Note, now: Instant) {
+    /// `wait` is the time until the next attempt, where there is one.
+    fn report(&mut self, note: &Note, wait: Option<Duration>, now: Instant) {
         let resource = self.heartbeat.resource;
         match note {
-            Note::Heard => {
+            Note::Contact => {
                 if let Some(since) = self.failing.take() {
                     let secs = now.saturating_duration_since(since).as_secs_f32();
-                    log::info!("{resource} are heard of again, after {secs:.1} s");
+                    log::info!("watch on {resource} works again after {secs:.1} s");
                 }
             }
             Note::Watching(_) => {}
@@ -367,56 +368,55 @@ impl Reporter {
             Note::Refused(error) => self.refused(error),
             Note::Restart(cause, why) => {
                 self.heartbeat.restarts[*cause as usize].fetch_add(1, Ordering::Relaxed);
-                self.restarted(*cause, why, now);
+                self.restarted(*cause, why, wait, now);
             }
         }
     }
 
-    /// Says that a right is missing, and what that means.
+    /// Logs that a right is missing, and what follows from that.
     fn refused(&self, error: &Error) {
         let (resource, poll) = (self.heartbeat.resource, self.poll.as_secs_f32());
         match self.loss {
             Some(loss) => log::warn!(
-                "{error}; doing without {resource}: {loss}; asked again every {poll} s until that right is granted"
+                "{error}; without {resource}, {loss}; retrying every {poll} s until that right is granted"
             ),
             None => log::error!(
-                "{error}; listing {resource} every {poll} s until that right is granted (is it the namespace that is meant, and is the Role bound in it?)"
+                "{error}; listing {resource} every {poll} s until that right is granted (check the namespace and the RoleBinding in it)"
             ),
         }
     }
 
-    /// Says why it begins again: usual causes only to those who debug, an outage once.
-    fn restarted(&mut self, cause: Cause, why: &str, now: Instant) {
+    /// Logs why a list or watch is restarted: usual causes at debug level, an outage once.
+    fn restarted(&mut self, cause: Cause, why: &str, wait: Option<Duration>, now: Instant) {
         let resource = self.heartbeat.resource;
-        match cause {
-            Cause::Closed => log::debug!("watch of {resource} begins again: {why}"),
-            // If it lasts, it is said once, as the missing right that it is.
-            Cause::Refused => log::debug!("{resource} are refused so far: {why}"),
-            Cause::Silent | Cause::Lost | Cause::Expired => {
-                log::info!(
-                    "watch of {resource} begins again ({}): {why}",
-                    cause.as_str()
-                );
+        let next = match (cause, wait) {
+            (_, Some(wait)) => format!("retrying in {:.1} s", wait.as_secs_f32()),
+            (Cause::Silent, None) => "listing again".into(),
+            (_, None) => "reopening it".into(),
+        };
+        let is_outage = match cause {
+            // If a refusal lasts, it is logged once, as the missing right that it is.
+            Cause::Closed | Cause::Refused => {
+                log::debug!("watch on {resource} ended ({why}); {next}");
+                return;
             }
-            Cause::Short | Cause::Broken | Cause::WentBack | Cause::Failed => {
-                if self.failing.is_none() {
-                    self.failing = Some(now);
-                    log::warn!(
-                        "{resource} are not heard of ({}): {why}; trying on",
-                        cause.as_str()
-                    );
-                } else {
-                    log::debug!(
-                        "{resource} are still not heard of ({}): {why}",
-                        cause.as_str()
-                    );
-                }
-            }
+            Cause::Silent | Cause::Lost | Cause::Expired => false,
+            Cause::Short | Cause::Broken | Cause::WentBack | Cause::Failed => true,
+        };
+        if is_outage && self.failing.is_some() {
+            log::debug!("watch on {resource} still fails ({why}); {next}");
+            return;
+        }
+        if is_outage {
+            self.failing = Some(now);
+            log::warn!("watch on {resource} failed ({why}); {next}");
+        } else {
+            log::info!("watch on {resource} ended ({why}); {next}");
         }
     }
 }
 
-/// Longest `Retry-After` that is heeded: nobody is served by an old view.
+/// Longest `Retry-After` that is obeyed, so that the cache does not get older than need be.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(10);
 
 impl Open {
@@ -429,7 +429,7 @@ impl Open {
             }
             let read = match self.stream.read(&mut self.buffer) {
                 Ok(0) if self.lines.has_rest() => {
-                    return Input::Ended(End::Lost("it ended within a line".into()));
+                    return Input::Ended(End::Lost("the connection ended within a line".into()));
                 }
                 Ok(0) => return Input::Ended(End::Closed),
                 Ok(read) => read,
@@ -440,7 +440,7 @@ impl Open {
                 Err(other) => return Input::Event(Err(format!("{other:?}"))),
             };
             if self.lines.push(&self.buffer[..read]).is_err() {
-                return Input::Event(Err("a line is too long".into()));
+                return Input::Event(Err("a line of the watch is too long".into()));
             }
         }
     }

@@ -163,8 +163,8 @@ impl<K: Resource> Store<K> {
         self.shared.freshness.is_synced()
     }
 
-    /// How old the cache may be: zero while its watch is open and was heard from
-    /// within [`SILENCE`](crate::kube::watch::SILENCE), else the time since it was last heard from.
+    /// How old the cache may be: zero while its watch is open and the API server has sent something
+    /// within [`SILENCE`](crate::kube::watch::SILENCE), else the time since it last did.
     #[must_use]
     pub fn age(&self, now: Instant) -> Duration {
         self.shared.freshness.age(now)
@@ -187,7 +187,7 @@ impl<K: Resource> Writer<K> {
         }
     }
 
-    /// Takes what a list or watch says; answers what has changed for readers.
+    /// Applies an event of a list or watch; returns what has changed for readers.
     #[must_use]
     pub fn apply(&self, event: StoreEvent<K>) -> Vec<Change<K>> {
         let mut state = self.state();
@@ -198,9 +198,9 @@ impl<K: Resource> Writer<K> {
         changes
     }
 
-    /// Kubernetes was heard from.
-    pub fn heard(&self, now: Instant) {
-        self.shared.freshness.heard(now);
+    /// The API server has just sent something.
+    pub fn contact(&self, now: Instant) {
+        self.shared.freshness.contact(now);
     }
 
     /// A watch is open, or not any more.

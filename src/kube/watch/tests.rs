@@ -122,15 +122,15 @@ fn a_list_of_several_pages_is_one_state() {
     assert_eq!(effects, [Effect::Store(StoreEvent::Init)]);
     let effects = scenario.check(page(&["a"], "10", Some("t1")), list(Some("t1")));
     let apply = |name| Effect::Store(StoreEvent::InitApply(config_map(name, "10")));
-    assert_eq!(effects, [Effect::Note(Note::Heard), apply("a")]);
+    assert_eq!(effects, [Effect::Note(Note::Contact), apply("a")]);
     let effects = scenario.check(page(&["b"], "10", None), open("10"));
     let done = Effect::Store(StoreEvent::InitDone("10".into()));
-    assert_eq!(effects, [Effect::Note(Note::Heard), apply("b"), done]);
+    assert_eq!(effects, [Effect::Note(Note::Contact), apply("b"), done]);
     let effects = scenario.check(Input::Opened(Ok(())), Next::Read);
     assert_eq!(
         effects,
         [
-            Effect::Note(Note::Heard),
+            Effect::Note(Note::Contact),
             Effect::Note(Note::Watching(true))
         ]
     );
@@ -254,7 +254,7 @@ fn a_watch_that_ends_at_once_without_an_event_is_a_failure() {
     scenario.after(0.9);
     let effects = scenario.check(Input::Ended(End::Closed), BACK_OFF);
     assert_eq!(causes(&effects), [Cause::Short]);
-    assert!(!effects.contains(&Effect::Note(Note::Heard)));
+    assert!(!effects.contains(&Effect::Note(Note::Contact)));
     scenario.check(Input::Woken, open("10"));
     scenario.check(Input::Opened(Ok(())), Next::Read);
     scenario.check(

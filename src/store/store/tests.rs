@@ -339,7 +339,7 @@ fn the_age_of_the_cache() {
     let secs = Duration::from_secs;
     let (writer, store) = new::<ConfigMap>(start);
     assert_eq!(store.age(start + secs(3)), secs(3));
-    writer.heard(start + secs(4));
+    writer.contact(start + secs(4));
     assert_eq!(store.age(start + secs(9)), secs(5));
     writer.watching(true);
     assert_eq!(store.age(start + secs(93)), secs(0));
