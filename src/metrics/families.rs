@@ -53,7 +53,7 @@ const KUBE_SECS: Kind = Kind::Histogram(&[
 
 families! {
     HTTP_REQUESTS = "config_controller_http_requests_total", COUNTER, ["route", "method", "code"],
-        "Responses by route, method and status code; `_other` is the route of paths without an endpoint, and the route and method of requests that were refused before they were complete";
+        "Responses by route, method and status code; `_other` is the route of paths without an endpoint, and the route and method of requests that were refused before they were complete, or for lack of memory while they wait";
     HTTP_REQUEST_DURATION = "config_controller_http_request_duration_seconds", HTTP_SECS, ["route"],
         "Time from a complete request to its response, for requests that did not wait for an instance or for Kubernetes";
     STARTS = "config_controller_starts_total", COUNTER, ["type", "result", "reason"],

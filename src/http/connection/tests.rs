@@ -1,7 +1,7 @@
 //! The rules of RFC 9112 that are kept and those that are refused, by literals.
 //!
-//! [`heard`] feeds each input in one piece and then byte by byte, and demands
-//! that both come to the same.
+//! [`outcome`] feeds each input in one piece and then byte by byte, and requires
+//! that both have the same outcome.
 
 mod bodies;
 mod heads;
@@ -25,9 +25,9 @@ fn heads() -> Heads {
     Heads::new(SystemTime::UNIX_EPOCH)
 }
 
-/// What a connection has made of an input.
+/// The requests, refusal and output of an input.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Heard {
+struct Outcome {
     requests: Vec<Request>,
     refused: Option<Refusal>,
     /// What was written, with `202` for each request and the refusals as they are.
@@ -36,10 +36,10 @@ struct Heard {
 }
 
 /// Feeds `input` in pieces of `piece` bytes; each request is answered at once.
-fn fed_in_pieces(input: &[u8], piece: usize) -> Heard {
+fn fed_in_pieces(input: &[u8], piece: usize) -> Outcome {
     let now = Instant::now();
     let mut connection = Connection::new(PEER, limits(), now);
-    let mut heard = Heard::default();
+    let mut outcome = Outcome::default();
     let mut rest = input;
     while !rest.is_empty() && !connection.is_closed() {
         let room = connection.read_capacity();
@@ -53,11 +53,11 @@ fn fed_in_pieces(input: &[u8], piece: usize) -> Heard {
             let response = match connection.next(now) {
                 Step::Wait => break,
                 Step::Request(request) => {
-                    heard.requests.push(*request);
+                    outcome.requests.push(*request);
                     Response::empty(202)
                 }
                 Step::Refused(refusal) => {
-                    heard.refused = Some(refusal);
+                    outcome.refused = Some(refusal);
                     refusal.response()
                 }
             };
@@ -65,10 +65,10 @@ fn fed_in_pieces(input: &[u8], piece: usize) -> Heard {
                 .respond(response, false, &mut heads(), now)
                 .unwrap();
         }
-        heard.written.push_str(&take_output(&mut connection, now));
+        outcome.written.push_str(&take_output(&mut connection, now));
     }
-    heard.closed = connection.wants_half_close();
-    heard
+    outcome.closed = connection.wants_half_close();
+    outcome
 }
 
 fn take_output(connection: &mut Connection, now: Instant) -> String {
@@ -77,9 +77,9 @@ fn take_output(connection: &mut Connection, now: Instant) -> String {
     String::from_utf8(output).unwrap()
 }
 
-/// What comes of `input`, however it is cut.
+/// The outcome of `input`, which must not depend on how it is cut.
 #[track_caller]
-fn heard(input: &[u8]) -> Heard {
+fn outcome(input: &[u8]) -> Outcome {
     let whole = fed_in_pieces(input, usize::MAX);
     for piece in [1, 2, 7] {
         let cut = fed_in_pieces(input, piece);
@@ -91,10 +91,10 @@ fn heard(input: &[u8]) -> Heard {
 /// The one request that `input` is.
 #[track_caller]
 fn request(input: &str) -> Request {
-    let mut heard = heard(input.as_bytes());
-    assert_eq!(heard.refused, None, "{input:?}");
-    assert_eq!(heard.requests.len(), 1, "{input:?}: {heard:?}");
-    heard.requests.remove(0)
+    let mut outcome = outcome(input.as_bytes());
+    assert_eq!(outcome.refused, None, "{input:?}");
+    assert_eq!(outcome.requests.len(), 1, "{input:?}: {outcome:?}");
+    outcome.requests.remove(0)
 }
 
 /// Demands that `input` is refused with this status, that nothing of it is
@@ -102,14 +102,14 @@ fn request(input: &str) -> Request {
 #[track_caller]
 fn refused(input: impl AsRef<[u8]>, status: u16) {
     let input = input.as_ref();
-    let heard = heard(input);
-    let got = heard.refused.map(Refusal::status);
+    let outcome = outcome(input);
+    let got = outcome.refused.map(Refusal::status);
     assert_eq!(got, Some(status), "{}", input.escape_ascii());
-    assert_eq!(heard.requests, [], "{}", input.escape_ascii());
-    assert!(heard.closed);
+    assert_eq!(outcome.requests, [], "{}", input.escape_ascii());
+    assert!(outcome.closed);
     let line = format!("HTTP/1.1 {status} ");
-    assert!(heard.written.starts_with(&line), "{}", heard.written);
-    assert!(heard.written.contains("\r\nConnection: close\r\n"));
+    assert!(outcome.written.starts_with(&line), "{}", outcome.written);
+    assert!(outcome.written.contains("\r\nConnection: close\r\n"));
 }
 
 /// A GET with these lines between the request line and the empty line.

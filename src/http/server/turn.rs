@@ -293,7 +293,7 @@ impl<H: Handler> Core<H> {
             }
             Err(_) => {
                 self.note_panic(slot);
-                // It may have handed the request on before (a token was reviewed): nobody waits now.
+                // It may have handed the request on before (after a token review): nothing waits for it now.
                 self.abandon(handle);
                 self.refuse(slot, Refusal::Panicked);
             }
@@ -319,7 +319,7 @@ impl<H: Handler> Core<H> {
 
     fn respond(&mut self, slot: &mut Slot<H::Pending>, mut response: Response) {
         let last = self.shared.control.draining.load(Ordering::SeqCst);
-        // What is refused before it is a whole request gets its ID here.
+        // What is refused before it is a complete request gets its ID here.
         let id = slot.request_id.take().unwrap_or_else(|| self.ids.make());
         response.request_id = Some(id.clone());
         let connection = &mut slot.connection;

@@ -25,7 +25,7 @@ fn a_head_has_date_and_length_and_no_server() {
 }
 
 #[test]
-fn the_connection_field_says_what_the_peer_must_know() {
+fn the_connection_field_is_written_where_it_is_not_the_default() {
     let response = Response::empty(202);
     assert!(head(&response, Persistence::Close).contains("\r\nConnection: close\r\n"));
     assert!(head(&response, Persistence::KeepAlive).contains("\r\nConnection: keep-alive\r\n"));
@@ -46,7 +46,7 @@ fn an_empty_body_has_length_0_but_204_and_304_have_none() {
 }
 
 #[test]
-fn the_name_of_the_request_comes_last() {
+fn the_request_id_comes_last() {
     for status in [200, 204] {
         let mut response = Response::empty(status);
         response.request_id = RequestId::given(b"abc");
@@ -89,7 +89,7 @@ fn a_large_body_is_not_chunked() {
 }
 
 #[test]
-fn what_must_not_be_sent_is_not_sent() {
+fn unsendable_headers_are_refused() {
     let mut heads = Heads::new(SystemTime::UNIX_EPOCH);
     for (name, value) in [
         ("x", "a\r\nSet-Cookie: b"),
@@ -140,7 +140,7 @@ fn the_date_moves_with_the_second() {
 }
 
 #[test]
-fn a_head_that_is_kept_serves_only_what_it_was_made_for() {
+fn a_kept_head_serves_only_equal_responses() {
     let persistences = [
         Persistence::Implied,
         Persistence::KeepAlive,

@@ -197,9 +197,9 @@ fn what_follows_a_body_is_the_next_request() {
         post("Content-Length: 5\r\n", "GET /"),
         chunked("5\r\nGET /\r\n0\r\n\r\n"),
     ] {
-        let heard = heard(format!("{first}{next}").as_bytes());
-        assert_eq!(heard.refused, None);
-        let bodies: Vec<_> = heard.requests.iter().map(|r| r.body.as_slice()).collect();
+        let outcome = outcome(format!("{first}{next}").as_bytes());
+        assert_eq!(outcome.refused, None);
+        let bodies: Vec<_> = outcome.requests.iter().map(|r| r.body.as_slice()).collect();
         assert_eq!(bodies, [&b"GET /"[..], b""]);
     }
 }

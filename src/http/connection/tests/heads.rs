@@ -85,8 +85,8 @@ fn a_few_empty_lines_before_a_request_are_ignored() {
     refused(format!("\r\n\r\n\r\n\r\n\r\n{}", get("")), 400);
     refused(format!("\n{}", get("")), 400);
     refused(format!("\r{}", get("")), 400);
-    let heard = heard(format!("{}\r\n{}", get(""), get("")).as_bytes());
-    assert_eq!(heard.requests.len(), 2);
+    let outcome = outcome(format!("{}\r\n{}", get(""), get("")).as_bytes());
+    assert_eq!(outcome.requests.len(), 2);
 }
 
 /// RFC 9112 §2.2: a bare LF might end a line for somebody; a bare CR must not.
@@ -129,8 +129,11 @@ fn malformed_fields_are_refused() {
 /// RFC 9110 §5.5: obs-text is opaque, not wrong.
 #[test]
 fn bytes_above_ascii_in_a_value_are_passed_on() {
-    let heard = heard(b"GET / HTTP/1.1\r\nHost: a\r\nX: \xe4\r\n\r\n");
-    assert_eq!(heard.requests[0].headers.get_bytes("x"), Some(&b"\xe4"[..]));
+    let outcome = outcome(b"GET / HTTP/1.1\r\nHost: a\r\nX: \xe4\r\n\r\n");
+    assert_eq!(
+        outcome.requests[0].headers.get_bytes("x"),
+        Some(&b"\xe4"[..])
+    );
 }
 
 /// RFC 9112 §3.2.
@@ -217,19 +220,19 @@ fn a_head_is_bounded() {
 fn the_only_expectation_is_100_continue() {
     let post =
         |fields: &str, body: &str| format!("POST / HTTP/1.1\r\nHost: a\r\n{fields}\r\n{body}");
-    let heard = heard(post("Expect: 100-Continue\r\nContent-Length: 2\r\n", "ab").as_bytes());
-    assert_eq!(heard.requests[0].body, b"ab");
+    let outcome = outcome(post("Expect: 100-Continue\r\nContent-Length: 2\r\n", "ab").as_bytes());
+    assert_eq!(outcome.requests[0].body, b"ab");
     assert!(
-        heard
+        outcome
             .written
             .starts_with("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 202 ")
     );
     refused(post("Expect: 200-ok\r\n", ""), 417);
     refused(post("Expect: 100-continue\r\nExpect: x\r\n", ""), 417);
-    let without_body = super::heard(post("Expect: 100-continue\r\n", "").as_bytes());
+    let without_body = super::outcome(post("Expect: 100-continue\r\n", "").as_bytes());
     assert!(without_body.written.starts_with("HTTP/1.1 202 "));
     let old = "POST / HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\nab";
-    let old = super::heard(old.as_bytes());
+    let old = super::outcome(old.as_bytes());
     assert!(old.written.starts_with("HTTP/1.1 202 "), "ignored in 1.0");
     // Whoever waits for leave to send too much is told at once.
     let too_large = post("Expect: 100-continue\r\nContent-Length: 1001\r\n", "");
@@ -256,9 +259,9 @@ fn a_connection_goes_on_unless_somebody_says_close() {
             true,
         ),
     ] {
-        let heard = heard(request.as_bytes());
-        assert_eq!(heard.closed, !goes_on, "{request}");
-        let said = heard
+        let outcome = outcome(request.as_bytes());
+        assert_eq!(outcome.closed, !goes_on, "{request}");
+        let said = outcome
             .written
             .lines()
             .find_map(|line| line.strip_prefix("Connection: "));
@@ -268,6 +271,6 @@ fn a_connection_goes_on_unless_somebody_says_close() {
 
 #[test]
 fn what_follows_the_last_request_is_not_heard() {
-    let heard = heard(format!("{}{}", get("Connection: close\r\n"), get("")).as_bytes());
-    assert_eq!(heard.requests.len(), 1);
+    let outcome = outcome(format!("{}{}", get("Connection: close\r\n"), get("")).as_bytes());
+    assert_eq!(outcome.requests.len(), 1);
 }

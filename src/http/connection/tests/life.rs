@@ -310,6 +310,6 @@ fn mutated_input_never_panics_and_cutting_does_not_matter() {
                 _ => drop(input.remove(at)),
             }
         }
-        heard(&input);
+        outcome(&input);
     }
 }
