@@ -126,7 +126,7 @@ pub struct Coordinator {
 }
 
 impl Coordinator {
-    /// One for which nobody waits.
+    /// A coordinator without records.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
         Self {

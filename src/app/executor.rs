@@ -1,7 +1,7 @@
 //! [`Executor`] makes the coordinator's calls: one attempt each, and what comes back into the stores.
 //!
-//! [`Executor::call`] talks to Kubernetes and touches nothing here, [`Executor::apply`] touches the
-//! stores and talks to nobody; much may happen in between. The engine's workers do one after the
+//! [`Executor::call`] talks to Kubernetes and changes nothing here, [`Executor::apply`] changes the
+//! stores and makes no call; much may happen in between. The engine's workers do one after the
 //! other, the simulation whatever it likes between them. No decision is made here, and nothing is
 //! retried.
 

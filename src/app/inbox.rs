@@ -76,7 +76,7 @@ impl Inbox {
 
     /// Puts in what must not be lost, and waits for capacity.
     pub fn send(&self, input: Input) {
-        // After the coordinator has ended nobody needs to know.
+        // After the coordinator has ended there is nothing left to do.
         let _ = self.sender.send(Box::new(input));
     }
 }

@@ -43,7 +43,7 @@ pub enum LifecycleKind {
         /// How long the API server took to admit it, the wait for an executor included.
         admitted_after: Duration,
     },
-    /// The call created no Job and is not repeated, or nobody knows whether it did.
+    /// The call created no Job and is not retried, or its response was lost.
     NotCreated,
     /// The start entered this phase.
     InPhase(Phase),

@@ -47,8 +47,7 @@ impl Timings {
 
     /// What Kubernetes' own timestamps say of an instance, if it has a pod that speaks for it.
     ///
-    /// Of a start that has ended without success only those phases are told that Kubernetes gives
-    /// the end of.
+    /// Of a start that ended without success, only the phases are listed whose end Kubernetes records.
     #[must_use]
     pub fn of_pod(instance: &Instance, wall: SystemTime) -> Option<Self> {
         let open = match &instance.status {

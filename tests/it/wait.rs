@@ -2,10 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::fake_kube::dynamics::pod_script::{Exit, PodScript};
 use crate::fake_kube::dynamics::pods::PodMove;
+use crate::fake_kube::faults::{Fault, FaultRule};
 use crate::harness::{Client, PREFIX, Response, TestEnvironment, eventually};
 
 /// Pods by hand, and requests that wait a moment only.
@@ -199,4 +200,28 @@ fn a_pull_error_becomes_app_error_after_its_budget() {
     environment.make_ready("hello-ann");
     environment.wait_found("/app/hello/ann");
     assert_eq!(environment.kube.count("create", "jobs"), 1);
+}
+
+/// What was carried out is reported as such, however short START_WAIT is (PATCH, DELETE, /release).
+#[test]
+fn a_short_start_wait_cuts_no_change_short() {
+    let environment = TestEnvironment::builder()
+        .setting("START_WAIT", "0s")
+        .start();
+    for name in ["ann", "bob"] {
+        eventually("the instance is ready", || {
+            (environment.get(&format!("/app/hello/{name}")).status == 200).then_some(())
+        });
+    }
+    let slow = || Fault::Delay(Duration::from_millis(300));
+    for (verb, resource) in [("patch", "pods"), ("delete", "jobs")] {
+        environment
+            .kube
+            .fault(FaultRule::new(verb, resource, slow()).times(2));
+    }
+    environment
+        .patch("/app/hello/ann", &json!({"username": "ann"}))
+        .expect(200);
+    environment.delete("/app/hello/ann").expect(200);
+    environment.get("/release/bob").expect(200);
 }

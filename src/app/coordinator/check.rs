@@ -91,7 +91,7 @@ fn check_record(key: &InstanceKey, record: &Record) -> Result<(), String> {
         };
         holds(fits, key, "a waiter waits for what it does not want")?;
         let has_caller = waiter.handle.is_some() || waiter.want.is_change();
-        holds(has_caller, key, "nobody waits for a response")?;
+        holds(has_caller, key, "no caller waits for its response")?;
     }
     Ok(())
 }

@@ -251,7 +251,7 @@ impl Memory {
         let Some(trouble) = self.trouble.as_mut().filter(|it| it.gone_at.is_none()) else {
             return;
         };
-        // A deletion before the delay is over is somebody's wish for a fresh start.
+        // Whoever deletes it before the delay is over wants a fresh start.
         let restart_at = trouble.failure.and_then(|failure| failure.restart_at);
         if restart_at.is_some_and(|restart_at| context.wall >= restart_at) {
             trouble.gone_at = Some(context.now);

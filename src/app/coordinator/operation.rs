@@ -1,4 +1,4 @@
-//! [`Operation`]: who waits for one name, and the state of its call to Kubernetes.
+//! [`Operation`]: the waiters of one name, and the state of its call to Kubernetes.
 //!
 //! Plain data and small questions about it. Which waiter gets what is decided in [`super::resolve`],
 //! which call comes next in [`super::calls`], what follows from a failed one in [`super::retry`].
@@ -79,9 +79,9 @@ pub(super) enum Purpose {
         /// Whether the deletion has been reported, since the Job has gone meanwhile.
         is_reported: bool,
     },
-    /// For nobody: the node of its pod is lost. The Job first, whose finalizer keeps the pod.
+    /// For no waiter: the node of its pod is lost. The Job goes first, since its finalizer keeps the pod.
     DeleteStuckJob,
-    /// For nobody, as before: then the pod.
+    /// For no waiter, after that: the pod.
     ForceDeletePod {
         /// The Job that it is of.
         job: Uid,
@@ -232,7 +232,7 @@ impl Operation {
         }
     }
 
-    /// The waiters that want a stop, and have not been told that it was accepted.
+    /// The waiters that want a stop, and have no response that it was accepted.
     pub(super) fn stops(&self) -> impl Iterator<Item = &Waiter> {
         let stops = |waiter: &&Waiter| matches!(waiter.want, Want::Stop { .. });
         self.waiters.iter().filter(stops)

@@ -188,7 +188,7 @@ fn end_without_job(error: &kube::Error) -> Option<(&'static str, &'static str)> 
         Class::Forbidden { own_right: false } => Some(("denied", class.as_str())),
         // A namespace that does not exist.
         Class::Invalid | Class::NotFound | Class::Protocol => Some(("failed", class.as_str())),
-        // If it was created, nobody follows its start: another replica may have created it.
+        // If it was created, its start is not followed: another replica may have created it.
         Class::Unavailable if error.is_ambiguous() => Some(("unknown", "answer_lost")),
         Class::Forbidden { own_right: true }
         | Class::AlreadyExists

@@ -47,7 +47,7 @@ pub(super) struct Record {
 /// Something that the coordinator wants done.
 #[derive(Clone, Debug)]
 pub enum Effect {
-    /// Respond to this request; nobody will respond to it again.
+    /// Respond to this request; it gets no other response.
     Respond(RequestHandle, Response),
     /// Make this call, apply what it returns to the stores, and report its outcome.
     Call(Box<ApiCall>),
@@ -275,7 +275,7 @@ impl Record {
         let (mut report, mut was_suspended) = (None, instance.job.suspend);
         if let Some(before) = before {
             was_suspended |= before.was_suspended;
-            // What no longer holds is reported to nobody. What held until a deletion is.
+            // A failure that no longer holds is not reported. One that held until a deletion is.
             if observed.state == State::Deleting {
                 report.clone_from(&before.report);
             }

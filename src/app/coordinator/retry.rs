@@ -1,6 +1,6 @@
 //! What follows from a call that failed: who gets the error now, and what is retried when.
 //!
-//! Pure. A failure concerns those for whom the call was made and nobody else.
+//! Pure. A failure concerns the waiters that the call was made for, and no others.
 
 use super::operation::{CallKind, CallState, Calling, Graced, Operation, Purpose, Retry};
 use super::waiter::{Waiter, Want};

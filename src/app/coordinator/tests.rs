@@ -306,7 +306,7 @@ fn a_coordinator_that_is_broken_is_found_out() {
         ("a record has no reason to live", |it| {
             it.records.insert(key("scim", "n9"), Record::default());
         }),
-        ("nobody waits for a response", |it| {
+        ("no caller waits for its response", |it| {
             let record = it.records.get_mut(&n1()).unwrap();
             let operation = record.operation.as_mut().unwrap();
             operation.waiters[0].handle = None;

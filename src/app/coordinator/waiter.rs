@@ -13,10 +13,10 @@ use std::time::Instant;
 /// A request that waits for one name.
 #[derive(Clone, Debug)]
 pub(super) struct Waiter {
-    /// Where its response goes; `None` where nobody waits for one: the caller hung up, or the wish is
-    /// the coordinator's own.
+    /// Where its response goes; `None` where no caller waits for one: it hung up, or the coordinator
+    /// itself made the request.
     pub(super) handle: Option<RequestHandle>,
-    /// Who sent it; `None` for a wish of the coordinator's own.
+    /// Who sent it; `None` for a request of the coordinator itself.
     pub(super) by: Option<Origin>,
     /// When it is answered at the latest.
     pub(super) deadline: Instant,
