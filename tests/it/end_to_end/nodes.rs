@@ -288,8 +288,11 @@ fn check_free_again(program: &Program, name: &str, began: Instant) {
 /// Each replica that force-deleted the pod logs it once; two may do so at the same moment.
 #[track_caller]
 fn check_told(replicas: &[Program; 2], name: &str) {
-    let line = format!("removed the pod of dead/{name}");
-    let told = replicas.each_ref().map(|program| program.count_log(&line));
+    let instance = format!(" of dead/{name}:");
+    let parts = ["force-deleted pod ", instance.as_str()];
+    let told = replicas
+        .each_ref()
+        .map(|program| program.count_log_of(&parts));
     assert!(told.iter().all(|count| *count <= 1), "{name}: {told:?}");
     assert!(told.contains(&1), "{name}: {told:?}");
 }
@@ -299,5 +302,8 @@ fn check_told(replicas: &[Program; 2], name: &str) {
 fn check_counted(program: &Program) {
     let labels = [r#"type="dead""#, r#"cause="forced""#];
     let count = program.metric("config_controller_stops_total", &labels);
-    assert_eq!(count, program.count_log("removed the pod of dead/"));
+    assert_eq!(
+        count,
+        program.count_log_of(&["force-deleted pod ", " of dead/"])
+    );
 }
