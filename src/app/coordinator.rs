@@ -79,6 +79,9 @@ pub enum Input {
     Completed(InstanceKey, Completed),
     /// The cache shows something else of these names.
     Changed(Vec<CacheChange>),
+    /// The first list of Jobs or pods is complete, and has these names: what a replica finds when it
+    /// starts is no news, and is not reported.
+    Listed(Vec<CacheChange>),
     /// The service shuts down: respond to all who wait, but for changes that can still be made until
     /// then.
     Drain(Instant),
@@ -180,6 +183,11 @@ impl Coordinator {
                     self.advance(&change.key, context, out, |record, step| {
                         record.changed(change.gone.as_ref(), step);
                     });
+                }
+            }
+            Input::Listed(changes) => {
+                for change in changes {
+                    self.advance(&change.key, context, out, Record::listed);
                 }
             }
             Input::Drain(until) => {

@@ -515,6 +515,14 @@ impl Fixture {
         self.step(Input::Changed(changes))
     }
 
+    /// The first list of the replica has scim/n1.
+    pub(crate) fn listed(&mut self) -> Vec<String> {
+        self.step(Input::Listed(vec![CacheChange {
+            key: n1(),
+            gone: None,
+        }]))
+    }
+
     /// The Jobs that the cache has no longer, which the coordinator does not learn now.
     pub(crate) fn take_gone(&mut self) -> Vec<Uid> {
         std::mem::take(&mut self.world.gone)

@@ -19,6 +19,7 @@ use crate::model::labels;
 use crate::shutdown::Stop;
 use crate::store::{self, Change, EventWriter, Reflector, ReflectorHandle, Sink, Writer};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::time::Instant;
 
@@ -61,6 +62,23 @@ pub(super) struct Reflecting<'a> {
     pub(super) seed: u64,
 }
 
+/// Whether the first list of a resource is still to come.
+#[derive(Debug, Default)]
+struct FirstList {
+    has_come: AtomicBool,
+}
+
+impl FirstList {
+    /// These changes, as an input to the coordinator.
+    fn input(&self, changes: Vec<CacheChange>) -> Input {
+        if self.has_come.swap(true, Ordering::Relaxed) {
+            Input::Changed(changes)
+        } else {
+            Input::Listed(changes)
+        }
+    }
+}
+
 impl Reflecting<'_> {
     pub(super) fn start(
         &self,
@@ -73,6 +91,7 @@ impl Reflecting<'_> {
         let catalogs = Arc::clone(catalogs);
         let (of_jobs, of_pods) = (inbox.clone(), inbox.clone());
         let (jobs_said, pods_said) = (stores.events.clone(), stores.events.clone());
+        let (first_jobs, first_pods) = (FirstList::default(), FirstList::default());
         let templates = self.scope(&self.config.configmap_selector);
         Ok(vec![
             spawn(self.reflector(stores.config_maps, templates, move |_| {
@@ -81,14 +100,14 @@ impl Reflecting<'_> {
             // Jobs of 2.7.1 carry our labels on their pod template only: no selector finds them.
             spawn(self.reflector(stores.jobs, self.scope(""), move |changes| {
                 events::jobs_past(changes).for_each(|uid| jobs_said.forget(uid));
-                of_jobs.send(Input::Changed(engine::changes_of_jobs(changes)));
+                of_jobs.send(first_jobs.input(engine::changes_of_jobs(changes)));
             }))?,
             spawn(self.reflector(
                 stores.pods,
                 self.scope(labels::INSTANCE_NAME),
                 move |changes| {
                     events::pods_past(changes).for_each(|uid| pods_said.forget(uid));
-                    of_pods.send(Input::Changed(engine::changes_of_pods(changes)));
+                    of_pods.send(first_pods.input(engine::changes_of_pods(changes)));
                 },
             ))?,
             spawn(self.of_events(stores.events, inbox, cache))?,

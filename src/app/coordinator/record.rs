@@ -81,6 +81,8 @@ pub(super) enum Trigger {
     Any,
     /// The cache shows something else than before.
     CacheChanged,
+    /// The cache shows it for the first time, since the replica has just started.
+    Listed,
     /// The service shuts down; changes have until then.
     Drain(Instant),
 }
@@ -186,6 +188,11 @@ impl Record {
         self.advance_with(step, None, Trigger::CacheChanged);
     }
 
+    /// The cache shows the name for the first time, since the replica has just started.
+    pub(super) fn listed(&mut self, step: &mut Step<'_>) {
+        self.advance_with(step, None, Trigger::Listed);
+    }
+
     fn job_gone(&mut self, uid: &Uid, step: &mut Step<'_>) {
         let call = self.operation.as_mut().map(|operation| &mut operation.call);
         let mut deletes = None;
@@ -239,8 +246,12 @@ impl Record {
         let pending = operation.and_then(Operation::calling);
         let pending = pending.map(|calling| &calling.purpose);
         let track = &mut self.track;
-        step.report(|events| Track::observe(track, &observed, pending, events));
-        if trigger == Trigger::CacheChanged {
+        if trigger == Trigger::Listed || !context.cache.is_synced() {
+            Track::adopt(track, &observed, step.key, context.now);
+        } else {
+            step.report(|events| Track::observe(track, &observed, pending, events));
+        }
+        if matches!(trigger, Trigger::CacheChanged | Trigger::Listed) {
             self.pass_on_labels(&observed, step);
         }
         let is_overdue = self.memory.overdue_at().is_some_and(|at| at <= context.now);

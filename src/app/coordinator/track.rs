@@ -155,6 +155,23 @@ impl Track {
         }
     }
 
+    /// Takes note of what is there when the replica starts, which is no news.
+    pub(super) fn adopt(
+        track: &mut Option<Box<Self>>,
+        observed: &Observed,
+        key: &InstanceKey,
+        now: Instant,
+    ) {
+        let mut out = Vec::new();
+        let out = &mut out;
+        Self::observe(track, observed, None, &mut Events { key, now, out });
+        if let Some(track) = track
+            && observed.state == State::AwaitingReason
+        {
+            track.reported = Reported::Failure;
+        }
+    }
+
     fn advance(&mut self, observed: &Observed, pending: Option<&Purpose>, events: &mut Events<'_>) {
         let Some(instance) = &observed.instance else {
             return;

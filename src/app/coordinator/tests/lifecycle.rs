@@ -261,6 +261,31 @@ fn what_is_ready_when_it_is_first_seen_is_no_news() {
     assert_eq!(fixture.reported(), ["u1 gone"]);
 }
 
+/// A replica that starts reports nothing of what it finds, in whatever order it is listed.
+#[test]
+fn what_is_there_when_the_replica_starts_is_no_news() {
+    let mut fixture = Fixture::new();
+    fixture.world.job("u1", json!({}));
+    fixture.listed();
+    fixture.world.ready("u1", "10.0.0.1");
+    fixture.listed();
+    assert_eq!(fixture.reported(), NOTHING);
+    assert!(fixture.coordinator.records.is_empty());
+    let mut fixture = Fixture::new();
+    fixture.world.ended("u1", "Failed", json!({}));
+    fixture.pass(1.0);
+    fixture.listed();
+    fixture.changed();
+    fixture.pass(60.0);
+    assert_eq!(fixture.reported(), NOTHING);
+    // What comes of it later is.
+    fixture.world.deleting("u1");
+    fixture.changed();
+    fixture.world.job_gone("u1");
+    fixture.changed();
+    assert_eq!(fixture.reported(), ["u1 stopping", "u1 gone"]);
+}
+
 /// A start of another replica has no times, and no end of its own.
 #[test]
 fn the_start_of_another_replica_is_followed_without_times() {
