@@ -2,7 +2,7 @@
 //!
 //! Pure. [`Coordinator::step`] takes what happened and the time, and puts out responses, calls to
 //! Kubernetes and lifecycle events; [`Coordinator::next_wake`] says when it wants to be called at the
-//! latest. It holds one [`Record`] per name and one timer queue. The engine runs it on one thread; the
+//! latest. It holds one `Record` per name and one timer queue. The engine runs it on one thread; the
 //! simulation runs the very same coordinator with a manual clock.
 //!
 //! | file | what lives there |
