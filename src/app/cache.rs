@@ -106,15 +106,11 @@ impl Cache {
     /// What there is under the Job name of this key.
     #[must_use]
     pub fn lookup(&self, key: &InstanceKey) -> Lookup {
-        let Some(job) = self.jobs.get(&key.job_name()) else {
-            return Lookup::Absent;
-        };
-        let is_it = said_by(&job, labels::INSTANCE_TYPE) == Some(key.app_type.as_str())
-            && said_by(&job, labels::INSTANCE_NAME) == Some(key.name.as_str());
-        if !is_it {
-            return Lookup::NameConflict;
+        match self.jobs.get(&key.job_name()) {
+            None => Lookup::Absent,
+            Some(job) if !is_of(&job, key) => Lookup::NameConflict,
+            Some(job) => Lookup::Instance(Box::new(self.instance(job))),
         }
-        Lookup::Instance(Box::new(self.instance(job)))
     }
 
     fn instance(&self, job: Arc<Job>) -> Instance {
@@ -140,10 +136,11 @@ impl Cache {
     /// The ready instance of this key, if it is ready: all that a GET needs.
     #[must_use]
     pub fn ready(&self, key: &InstanceKey) -> Option<Ready> {
-        match self.lookup(key) {
-            Lookup::Instance(instance) => ready(&instance),
-            Lookup::Absent | Lookup::NameConflict => None,
-        }
+        let job = self.jobs.get(&key.job_name())?;
+        is_of(&job, key)
+            .then(|| self.instance(job))
+            .as_ref()
+            .and_then(ready)
     }
 
     /// All instances of a type, by name.
@@ -260,6 +257,12 @@ pub fn ready(instance: &Instance) -> Option<Ready> {
 #[must_use]
 pub fn key_of(job: &Job) -> Option<InstanceKey> {
     key_from(|key| said_by(job, key))
+}
+
+/// Whether a Job is the instance of this key: a Job of that name may be another's.
+fn is_of(job: &Job, key: &InstanceKey) -> bool {
+    said_by(job, labels::INSTANCE_TYPE) == Some(key.app_type.as_str())
+        && said_by(job, labels::INSTANCE_NAME) == Some(key.name.as_str())
 }
 
 /// What a Job says under this key of the instance that it is.

@@ -7,6 +7,9 @@ use crate::kube::watch::SILENCE;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+/// [`SILENCE`] in the unit in which ages are counted here.
+const SILENCE_NANOS: u64 = SILENCE.as_secs() * 1_000_000_000;
+
 #[derive(Debug)]
 pub(super) struct Freshness {
     made: Instant,
@@ -36,29 +39,29 @@ impl Freshness {
         self.synced.store(true, Ordering::SeqCst);
     }
 
-    /// When the API server last sent something (by list, event, bookmark, or the orderly end of a
-    /// watch); before the first time, when the cache was made.
-    pub(super) fn last_contact(&self) -> Instant {
-        self.made + Duration::from_nanos(self.contact_nanos.load(Ordering::SeqCst))
+    /// The API server has just sent something: a list, event, bookmark, or the orderly end of a watch.
+    pub(super) fn contact(&self, now: Instant) {
+        self.contact_nanos
+            .store(self.nanos_until(now), Ordering::SeqCst);
     }
 
-    pub(super) fn contact(&self, now: Instant) {
+    fn nanos_until(&self, now: Instant) -> u64 {
         let since = now.saturating_duration_since(self.made).as_nanos();
-        let since = u64::try_from(since).unwrap_or(u64::MAX);
-        self.contact_nanos.store(since, Ordering::SeqCst);
+        u64::try_from(since).unwrap_or(u64::MAX)
     }
 
     pub(super) fn watching(&self, open: bool) {
         self.watching.store(open, Ordering::SeqCst);
     }
 
-    /// As `Store::age`.
+    /// As `Store::age`. Before the first contact it counts from when the cache was made.
     pub(super) fn age(&self, now: Instant) -> Duration {
-        let since = now.saturating_duration_since(self.last_contact());
-        if since < SILENCE && self.watching.load(Ordering::SeqCst) {
+        let contact = self.contact_nanos.load(Ordering::SeqCst);
+        let since = self.nanos_until(now).saturating_sub(contact);
+        if since < SILENCE_NANOS && self.watching.load(Ordering::SeqCst) {
             Duration::ZERO
         } else {
-            since
+            Duration::from_nanos(since)
         }
     }
 }

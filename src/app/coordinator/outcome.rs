@@ -44,7 +44,7 @@ impl Record {
     /// Reports what a call has brought about, in the order in which it happened.
     fn report_outcome(&mut self, calling: &Calling, completed: &Completed, step: &mut Step<'_>) {
         let now = step.context.now;
-        let (track, may_follow) = (&mut self.track, step.may_follow);
+        let (track, may_follow, is_draining) = (&mut self.track, step.may_follow, step.is_draining);
         // Of a Job that has been seen to go since it was created nothing more is heard.
         let lookup = step.context.cache.lookup(step.key);
         let is_there =
@@ -73,6 +73,8 @@ impl Record {
                     *track = Some(Box::new(created));
                     if !is_there(uid) {
                         Track::gone(track, uid, None, events);
+                    } else if is_draining && let Some(track) = track {
+                        track.unfollow(events);
                     }
                 }
                 (Purpose::Create { start, .. }, CallOutcome::Failed(error)) => {

@@ -38,7 +38,7 @@ impl Scan {
             return Err(Refusal::BadRequest("not an HTTP request"));
         }
         let window = &bytes[..bytes.len().min(limits.head_bytes)];
-        while let Some(found) = window[self.scanned..].iter().position(|&b| b == b'\n') {
+        while let Some(found) = memchr::memchr(b'\n', &window[self.scanned..]) {
             let line_feed = self.scanned + found;
             if line_feed == self.line_start || window[line_feed - 1] != b'\r' {
                 return Err(Refusal::BadRequest("a line ends without CRLF"));

@@ -124,7 +124,11 @@ fn a_namespace_that_does_not_exist() {
     let environment = TestEnvironment::shared();
     let kubeconfig = environment.kubeconfig(&environment.token(), None, None);
     let variables = [("JOB_NAMESPACE", "no-such-namespace")];
-    check_not_synced(&kubeconfig, &variables, "is it the namespace that is meant");
+    check_not_synced(
+        &kubeconfig,
+        &variables,
+        "check the namespace and the RoleBinding in it",
+    );
     assert!(environment.list("jobs").is_empty());
 }
 

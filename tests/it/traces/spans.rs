@@ -267,6 +267,12 @@ fn a_start_that_is_stopped_or_abandoned_is_reported() {
     assert_eq!(code(&start), StatusCode::Unset);
     let left = environment.client().begin_get("/app/hello/left");
     environment.wait_pod("hello-left");
+    // The response to its POST has arrived as well.
+    let admitted = "config_controller_start_phase_duration_seconds_count{phase=\"admitting\"} 2";
+    eventually("its Job is known", || {
+        let metrics = environment.get("/metrics").text;
+        metrics.contains(admitted).then_some(())
+    });
     let service = environment.take_service();
     let ended = service.drain(
         std::time::Duration::ZERO,

@@ -351,6 +351,17 @@ fn a_replica_that_shuts_down_leaves_its_starts() {
         fixture.reported(),
         ["u1 unfollowed; start unknown replica_ended"]
     );
+    // Also where the response to its call comes last.
+    let mut fixture = Fixture::new();
+    fixture.get(1);
+    fixture.drain();
+    fixture.world.job("u1", json!({}));
+    fixture.done();
+    let reported = fixture.reported();
+    assert_eq!(
+        reported[2..],
+        ["u1 unfollowed; start unknown replica_ended"]
+    );
 }
 
 #[test]
