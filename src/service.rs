@@ -4,11 +4,11 @@
 //!
 //! - start: stores, coordinator and workers, reflectors, and last the front, so that a
 //!   request finds all that it needs;
-//! - stop: `/readyz` fails, `DRAIN_DELAY` passes, who waits is answered, the front
-//!   ends its connections, and last the threads behind it end.
+//! - shutdown: `/readyz` fails, `DRAIN_DELAY` passes, waiting requests are answered, the
+//!   front closes its connections, and last the threads behind it end.
 //!
-//! A thread that the service cannot do without takes the process with it: all state
-//! is in the cluster, so a restart is the best repair.
+//! When a thread that the service needs dies, the process exits: all state is in the
+//! cluster, so a restart is the best repair.
 
 mod reflecting;
 
@@ -52,19 +52,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, SystemTime};
 
-/// What is left of the time to end once all have been answered, for the answers to arrive.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+/// Time reserved at the end of the drain for sending the last responses.
+const FLUSH_TIME: Duration = Duration::from_secs(1);
 
-/// Why the service did not start, or did not go on.
+/// Why the service did not start, or ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Error {
-    /// The cluster configuration is wrong; all that is wrong with it.
+    /// The cluster configuration is invalid; all its problems.
     Cluster(Vec<String>),
-    /// A file that the settings name is wrong; all that is wrong with it.
+    /// A file that the settings name is invalid; all its problems.
     Settings(Vec<String>),
-    /// Something of the machine was not to be had.
+    /// A resource of the machine is not available (a port, a thread, signals).
     Start(String),
-    /// A thread that the service cannot do without has ended.
+    /// A thread that the service needs has ended.
     Died(String),
 }
 
@@ -97,11 +97,11 @@ impl fmt::Display for Error {
     }
 }
 
-/// Something that ends the service.
+/// A reason for the service to end.
 #[derive(Clone, Debug)]
 enum Ending {
-    /// Somebody asked for it, for the first time or again.
-    Asked,
+    /// A signal requested it, for the first time or again.
+    Requested,
     /// A thread has died.
     Died(String),
 }
@@ -121,20 +121,20 @@ pub fn run(config: &Config) -> Result<(), Error> {
         service.address()
     );
     let (first, second) = (service.endings.clone(), service.endings.clone());
-    // Whoever is told may be gone already, when the service has ended by itself.
-    let tell = |to: Sender<Ending>| move || drop(to.send(Ending::Asked));
-    shutdown::on_signals(tell(first), tell(second))
-        .map_err(|error| Error::Start(format!("signals cannot be handled: {error}")))?;
+    // The receiver may be gone already, when the service has ended by itself.
+    let request_end = |to: Sender<Ending>| move || drop(to.send(Ending::Requested));
+    shutdown::on_signals(request_end(first), request_end(second))
+        .map_err(|error| Error::Start(format!("cannot handle signals: {error}")))?;
     let ended = service.wait_and_drain(config);
     closing.close_watches();
     ended
 }
 
-/// Finds the cluster and gets ready to talk to it: the way there, the namespace, and where
-/// all of this comes from.
+/// Finds the cluster and prepares the client: the transport, the namespace, and the source of
+/// the configuration.
 ///
 /// # Errors
-/// [`Error::Cluster`] with everything that is wrong with the cluster configuration.
+/// [`Error::Cluster`] with all problems of the cluster configuration.
 pub fn connect(
     config: &Config,
     clock: &Arc<dyn Clock>,
@@ -172,7 +172,7 @@ pub struct Service {
     traces: Traces,
 }
 
-/// The inputs of life of this process.
+/// The health inputs of this process.
 #[derive(Debug)]
 struct Signals {
     app: App,
@@ -211,7 +211,7 @@ impl Service {
     /// Starts all threads; requests are answered from here on.
     ///
     /// # Errors
-    /// When the port, a thread or the certificate of the port is not to be had.
+    /// When the port or a thread is not available, or the certificate cannot be used.
     pub fn start(
         config: &Config,
         transport: Arc<dyn Transport>,
@@ -266,7 +266,7 @@ impl Service {
             calls_max: config.parked_max,
             on_death: on_death(&endings),
         })
-        .map_err(|error| Error::Start(format!("a thread cannot be started: {error}")))?;
+        .map_err(|error| Error::Start(format!("cannot start a thread: {error}")))?;
         let stop = Stop::new();
         let guard = Guard {
             failures_max: config.auth_failures_max,
@@ -325,7 +325,7 @@ impl Service {
         };
         if let Some(tls) = &front.tls {
             Tls::watch(tls, &stop, on_death(&endings))
-                .map_err(|error| Error::Start(format!("a thread cannot be started: {error}")))?;
+                .map_err(|error| Error::Start(format!("cannot start a thread: {error}")))?;
         }
         let server = Server::start(
             listener,
@@ -335,7 +335,7 @@ impl Service {
             Arc::clone(&clock),
             on_death(&endings),
         )
-        .map_err(|error| Error::Start(format!("the front cannot be started: {error}")))?;
+        .map_err(|error| Error::Start(format!("cannot start the HTTP server: {error}")))?;
         collector.set_front(server.stats());
         Ok(Self {
             server,
@@ -349,29 +349,29 @@ impl Service {
         })
     }
 
-    /// The address that is listened on.
+    /// The address that the service listens on.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.server.address()
     }
 
-    /// Whether all that there is has been seen once.
+    /// Whether every cache has had a complete list.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.app.is_synced()
     }
 
-    /// Waits until the service is asked to end or a thread dies, and drains in the first case.
+    /// Waits for a signal or the death of a thread, and drains after a signal.
     fn wait_and_drain(self, config: &Config) -> Result<(), Error> {
         match self.ended.recv() {
             Ok(Ending::Died(cause)) => return Err(Error::Died(cause)),
-            Ok(Ending::Asked) | Err(_) => log::info!("stopping: asked to"),
+            Ok(Ending::Requested) | Err(_) => log::info!("shutting down: received a signal"),
         }
         self.drain(config.drain_delay, config.drain)
     }
 
-    /// Ends the service: for `delay` all goes on but `/readyz`, then who waits is answered, and
-    /// after `longest` in all it is over. A second signal cuts the delay short.
+    /// Shuts down: for `delay` requests are served as before and `/readyz` fails, then waiting
+    /// requests are answered; it returns after `longest` in total. A second signal ends the delay.
     ///
     /// # Errors
     /// When a thread dies meanwhile.
@@ -383,26 +383,26 @@ impl Service {
             return Err(Error::Died(cause));
         }
         self.app
-            .drain(deadline.checked_sub(LAST_WORDS).unwrap_or(deadline));
+            .drain(deadline.checked_sub(FLUSH_TIME).unwrap_or(deadline));
         let shutdown = self.server.shutdown(deadline);
         self.stop.set();
         self.traces
             .close(deadline.saturating_duration_since(self.clock.now()));
         if shutdown.cut > 0 || shutdown.stuck_threads > 0 {
             log::warn!(
-                "stopped after {} s with {} connections still open and {} threads still busy",
+                "shut down after {} s with {} connections still open and {} threads still busy",
                 longest.as_secs(),
                 shutdown.cut,
                 shutdown.stuck_threads
             );
         } else {
-            log::info!("stopped");
+            log::info!("shut down");
         }
         Ok(())
     }
 }
 
-/// How callers are known; reads the file of the tokens, where the settings name one.
+/// How callers authenticate; reads the tokens file, if the settings name one.
 fn auth_mode(config: &Config) -> Result<Mode, Error> {
     Ok(match &config.auth {
         Auth::None => Mode::Open,
@@ -419,7 +419,7 @@ fn auth_mode(config: &Config) -> Result<Mode, Error> {
     })
 }
 
-/// What the authenticator and the threads behind it are made of.
+/// What the authenticator and the threads behind it need.
 struct Guard<'a> {
     failures_max: usize,
     client: &'a Client,
@@ -441,8 +441,8 @@ impl Guard<'_> {
                 Reviews::start(self.client, sink, clock(), &on_death).map(Some)
             }
         };
-        let reviews = started
-            .map_err(|error| Error::Start(format!("a thread cannot be started: {error}")))?;
+        let reviews =
+            started.map_err(|error| Error::Start(format!("cannot start a thread: {error}")))?;
         let failures_max = u32::try_from(self.failures_max).unwrap_or(u32::MAX);
         Ok((Authenticator::new(mode, failures_max, clock()), reviews))
     }
@@ -450,7 +450,7 @@ impl Guard<'_> {
 
 fn on_death(endings: &Sender<Ending>) -> OnDeath {
     let endings = endings.clone();
-    // When nobody listens any more, the service is ending anyway.
+    // When the receiver is gone, the service is ending anyway.
     Arc::new(move |cause| drop(endings.send(Ending::Died(cause.to_owned()))))
 }
 
@@ -460,7 +460,8 @@ fn seed(clock: &dyn Clock) -> u64 {
         .wall_now()
         .duration_since(SystemTime::UNIX_EPOCH)
         .unwrap_or_default();
-    // The lower half of the nanoseconds since 1970, and who we are among those of this moment.
+    // The lower 64 bits of the nanoseconds since 1970, and the process ID, which differs between
+    // processes started at the same moment.
     let nanos = since_epoch.as_secs().wrapping_mul(1_000_000_000);
     let nanos = nanos.wrapping_add(since_epoch.subsec_nanos().into());
     nanos ^ u64::from(std::process::id()).rotate_left(48)

@@ -230,7 +230,7 @@ impl Tls {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reloads the files if they have changed. If they cannot be used, the last good pair stays in
+    /// Reloads the files if they have changed. If they cannot be used, the last valid pair stays in
     /// use, and the problem is logged once.
     pub(in crate::http) fn look(&self) {
         let looked = self.current().looked;
@@ -249,7 +249,7 @@ impl Tls {
             }
             Err(problem) if current.logged.as_ref() != Some(&problem) => {
                 log::error!(
-                    "cannot reload certificate and key of the port: {problem}; keeping the last good pair"
+                    "cannot reload certificate and key of the port: {problem}; keeping the last valid pair"
                 );
                 current.logged = Some(problem);
             }

@@ -1,8 +1,8 @@
-//! Which cluster we talk to, and how we say who we are.
+//! Which cluster we use, and how we authenticate to it.
 //!
-//! Three ways, in this order: inside a pod, the service account; else the file
+//! Three sources, in this order: inside a pod, the service account; else the file
 //! that `KUBECONFIG` names; else `~/.kube/config`. What a kubeconfig means is in
-//! [`super::kubeconfig`]; keeping credentials fresh is in the file `credentials.rs`,
+//! [`super::kubeconfig`]; reloading credentials is in the file `credentials.rs`,
 //! running an exec plugin in `exec.rs`; sending is in [`super::transport`]. Tokens
 //! appear in no log line and no error.
 
@@ -22,7 +22,7 @@ pub const SERVICE_ACCOUNT_DIR: &str = "/var/run/secrets/kubernetes.io/serviceacc
 /// Longest token or certificate file that is read, in bytes.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
-/// Where CA certificates of the system are, for a kubeconfig that names none.
+/// CA certificates of the system, for a kubeconfig that names none.
 const SYSTEM_CA_FILES: [&str; 4] = [
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
@@ -30,7 +30,7 @@ const SYSTEM_CA_FILES: [&str; 4] = [
     "/etc/ssl/cert.pem",
 ];
 
-/// Why no cluster can be used; a sentence that says what to do.
+/// Why no cluster can be used; a message that says what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem(pub String);
 
@@ -40,7 +40,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// What decides which cluster we talk to.
+/// The inputs that decide which cluster we use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Environment {
     /// `KUBERNETES_SERVICE_HOST`: set in every pod.
@@ -56,7 +56,7 @@ pub struct Environment {
 }
 
 impl Environment {
-    /// That of this process.
+    /// The environment of this process.
     #[must_use]
     pub fn of_process() -> Self {
         let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
@@ -86,22 +86,22 @@ pub struct Server {
 impl Server {
     /// Reads a URL.
     ///
-    /// Plain `http://` is taken for a loopback address only, where nobody is in
-    /// between: for a fake API server, and for `kubectl proxy`.
+    /// Plain `http://` is accepted for a loopback address only, where no traffic leaves the
+    /// machine: for a fake API server, and for `kubectl proxy`.
     ///
     /// # Errors
-    /// A sentence that says what is wrong with it.
+    /// A message that says what is wrong with it.
     pub fn parse(url: &str) -> Result<Self, String> {
         let bad = |why: &str| Err(format!("the server \"{url}\" {why}"));
         let (tls, rest) = match url.split_once("://") {
             Some(("https", rest)) => (true, rest),
             Some(("http", rest)) => (false, rest),
-            _ => return bad("is no https:// URL"),
+            _ => return bad("is not an https:// URL"),
         };
         let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
         let plain_path = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~%:".contains(&byte);
         if authority.contains('@') || !path.bytes().all(plain_path) {
-            return bad("has parts that a server has not (user, query, fragment or spaces)");
+            return bad("must not have a user, query, fragment or spaces");
         }
         let (host, port) = match authority
             .strip_prefix('[')
@@ -123,20 +123,18 @@ impl Server {
             None => None,
         };
         let Some(port) = port else {
-            return bad("has no possible port");
+            return bad("has no valid port");
         };
         let is_host = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:".contains(&byte);
         if host.is_empty() || !host.bytes().all(is_host) {
-            return bad("has no possible host");
+            return bad("has no valid host");
         }
         let loopback = host == "localhost"
             || host
                 .parse()
                 .is_ok_and(|address: std::net::IpAddr| address.is_loopback());
         if !tls && !loopback {
-            return bad(
-                "is not encrypted, so our token could be read by anybody in between: use https://",
-            );
+            return bad("is not encrypted, so our token could be intercepted: use https://");
         }
         let base_path = path.trim_end_matches('/').into();
         Ok(Self {
@@ -163,14 +161,14 @@ pub(super) fn authority(host: &str, port: u16) -> String {
     }
 }
 
-/// A cluster and how to get into it.
+/// A cluster and how to authenticate to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cluster {
     /// The API server.
     pub server: Server,
     /// The name that its certificate must have, if not that of the address.
     pub tls_server_name: Option<String>,
-    /// Who inputs its certificate (PEM); always there with TLS.
+    /// The CA of its certificate (PEM); always set with TLS.
     pub certificate_authority: Option<Source>,
     /// Client certificate and key (PEM).
     pub client_certificate: Option<(Source, Source)>,
@@ -178,21 +176,21 @@ pub struct Cluster {
     pub login: Login,
     /// The namespace to use when the settings name none.
     pub namespace: String,
-    /// Where all of this comes from, for the log.
+    /// The source of this configuration, for the log.
     pub origin: String,
 }
 
 /// Finds the cluster.
 ///
 /// # Errors
-/// Everything that is wrong with the first of the three ways that is there at
-/// all; when none is, one problem that names the three.
+/// All problems of the first of the three sources that exists; if none does, one
+/// problem that names all three.
 pub fn resolve(environment: &Environment) -> Result<Cluster, Vec<Problem>> {
     if environment.service_host.is_some() {
         return in_cluster(environment);
     }
     if let Some(list) = &environment.kubeconfig {
-        // kubectl merges all files; the first that exists is enough for us.
+        // kubectl merges all files; we use the first that exists.
         let paths = || {
             list.split(':')
                 .filter(|path| !path.is_empty())
@@ -224,7 +222,7 @@ fn in_cluster(environment: &Environment) -> Result<Cluster, Vec<Problem>> {
     let mut problems = Vec::new();
     let server = port
         .parse()
-        .map_err(|_| format!("KUBERNETES_SERVICE_PORT is no port: \"{port}\""))
+        .map_err(|_| format!("KUBERNETES_SERVICE_PORT is not a port: \"{port}\""))
         .and_then(|port| Server::parse(&format!("https://{}", authority(host, port))));
     for name in ["token", "ca.crt"] {
         if let Err(error) = read_file(&folder.join(name)) {
@@ -270,7 +268,7 @@ fn from_kubeconfig(path: &Path) -> Result<Cluster, Vec<Problem>> {
     let tls = server.as_ref().is_none_or(|server| server.tls);
     let certificate_authority = selected.certificate_authority.or_else(system_ca);
     if tls && certificate_authority.is_none() {
-        problems.push("its cluster has no certificate-authority, and the system has no CA certificates: give one".into());
+        problems.push("its cluster has no certificate-authority, and the system has no CA certificates: set it".into());
     }
     let (certificate, key) = selected
         .client_certificate
@@ -333,10 +331,10 @@ fn read_file(path: &Path) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
-/// Reads the content, from wherever it is.
+/// Reads the value, from memory or from its file.
 ///
 /// # Errors
-/// A sentence that names the file.
+/// A message that names the file.
 pub(super) fn read_source(source: &Source) -> Result<Vec<u8>, String> {
     match source {
         Source::Data(data) => Ok(data.clone()),
@@ -355,7 +353,7 @@ fn check_token(token: String) -> Result<Secret, &'static str> {
         return Err("is empty");
     }
     if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err("has characters that no token has");
+        return Err("contains characters that are not allowed in a token");
     }
     Ok(Secret(token))
 }
@@ -363,7 +361,7 @@ fn check_token(token: String) -> Result<Secret, &'static str> {
 /// A client certificate and its key (PEM).
 #[derive(Clone, PartialEq, Eq)]
 pub struct ClientIdentity {
-    /// The certificate and those that signed it.
+    /// The certificate and its chain.
     pub certificate: Vec<u8>,
     /// Its key.
     pub key: Vec<u8>,

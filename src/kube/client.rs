@@ -15,7 +15,7 @@ use crate::traces::Context;
 use serde_json::Value;
 use std::sync::Arc;
 
-/// What a deletion answered.
+/// The response to a deletion.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Deleted {
     /// The Job as it is now, with its deletion timestamp; `None` when it is already gone.
@@ -27,7 +27,7 @@ pub struct Deleted {
 pub struct Client {
     transport: Arc<dyn Transport>,
     namespace: Arc<str>,
-    /// The span that calls are made for.
+    /// The span on whose behalf calls are made.
     trace: Option<Context>,
 }
 
@@ -42,7 +42,7 @@ impl Client {
         }
     }
 
-    /// The same, for calls that are made for this span: Kubernetes is told of it.
+    /// The same client, for calls made on behalf of this span; they carry its `traceparent`.
     #[must_use]
     pub fn made_for(&self, trace: &Context) -> Self {
         Self {
@@ -60,9 +60,9 @@ impl Client {
     /// Creates the Job of this manifest.
     ///
     /// # Errors
-    /// `AlreadyExists` when there is one of that name; `NotFound` when the
-    /// namespace does not exist; see [`Error::class`] for the others. After one
-    /// that is not [`Error::connect_failed`] the Job may exist all the same.
+    /// `AlreadyExists` when a Job of that name exists; `NotFound` when the
+    /// namespace does not exist; see [`Error::class`] for the others. Unless
+    /// [`Error::connect_failed`], the Job may have been created despite the error.
     pub fn create_job(&self, manifest: &Value) -> Result<Job, Error> {
         let name = manifest
             .pointer("/metadata/name")
@@ -80,25 +80,25 @@ impl Client {
         self.object(&request::get(JOBS, &self.namespace, name)?)
     }
 
-    /// Deletes the Job with this UID: Foreground and with grace 0, its pods end with their own grace.
+    /// Deletes the Job with this UID (Foreground, grace period 0); its pods keep their own grace period.
     ///
     /// # Errors
-    /// `NotFound` when there is none of that name, `Conflict` when it has another UID.
+    /// `NotFound` when no object has that name, `Conflict` when the object has another UID.
     pub fn delete_job(&self, name: &str, uid: &Uid) -> Result<Deleted, Error> {
         let foreground = Propagation::Foreground;
         let request = request::delete(JOBS, &self.namespace, name, uid, foreground, Some(0))?;
         let response = self.send(&request)?;
-        // The answer is the Job, or a Status without a name of its own when it is gone at once.
+        // The response is the Job, or a Status without a name of its own when it is gone at once.
         let job = decode::<Job>(&request, &response).ok();
         Ok(Deleted {
             job: job.filter(|job| job.metadata.uid == *uid),
         })
     }
 
-    /// Changes the pod with this UID by a merge patch.
+    /// Applies a merge patch to the pod with this UID.
     ///
     /// # Errors
-    /// `NotFound` when there is none of that name, `Conflict` when it has another UID.
+    /// `NotFound` when no object has that name, `Conflict` when the object has another UID.
     pub fn patch_pod(&self, name: &str, uid: &Uid, merge_patch: &Value) -> Result<Pod, Error> {
         self.object(&request::merge_patch(
             PODS,
@@ -109,10 +109,10 @@ impl Client {
         )?)
     }
 
-    /// Deletes the pod with this UID at once (grace 0): only for one whose node is dead.
+    /// Force-deletes the pod with this UID (grace period 0); only for a pod whose node is lost.
     ///
     /// # Errors
-    /// `NotFound` when there is none of that name, `Conflict` when it has another UID.
+    /// `NotFound` when no object has that name, `Conflict` when the object has another UID.
     pub fn delete_pod(&self, name: &str, uid: &Uid) -> Result<(), Error> {
         let background = Propagation::Background;
         let request = request::delete(PODS, &self.namespace, name, uid, background, Some(0))?;
@@ -122,7 +122,7 @@ impl Client {
     /// One page of a list. In a namespace that does not exist it is empty, not an error.
     ///
     /// # Errors
-    /// `Expired` when the continue token is too old: list anew.
+    /// `Expired` when the continue token is too old; a new list is needed.
     pub fn list<K: Resource>(
         &self,
         scope: &Scope,
@@ -130,13 +130,13 @@ impl Client {
     ) -> Result<Page<K>, Error> {
         let request = request::list(K::COLLECTION, scope, continue_token)?;
         let response = self.send(&request)?;
-        decode_list(&response.body).map_err(|error| not_understood(&request, &error))
+        decode_list(&response.body).map_err(|error| invalid_response(&request, &error))
     }
 
     /// Opens a watch for changes after `version`.
     ///
     /// # Errors
-    /// `Expired` when the version is too old: list anew.
+    /// `Expired` when the version is too old; a new list is needed.
     pub fn watch<K: Resource>(
         &self,
         scope: &Scope,
@@ -146,22 +146,22 @@ impl Client {
             .open(&request::watch(K::COLLECTION, scope, version)?)
     }
 
-    /// The user whose token this is; `None` when it is nobody's, or not made for that audience.
+    /// The user whose token this is; `None` when the token is invalid or for another audience.
     ///
     /// # Errors
-    /// `Forbidden` when we may not ask (no Role can grant that: `system:auth-delegator`).
+    /// `Forbidden` when we may not review tokens (only the ClusterRole `system:auth-delegator` grants that).
     pub fn review_token(&self, token: &str, audience: &str) -> Result<Option<Box<str>>, Error> {
         let request = request::review_token(token, audience);
         let response = self.send(&request)?;
         let review: TokenReview = serde_json::from_slice(&response.body)
-            .map_err(|error| not_understood(&request, &error))?;
+            .map_err(|error| invalid_response(&request, &error))?;
         Ok(review.into_user(audience))
     }
 
-    /// Whether we may do that, in our namespace or, for what is in none, in the cluster.
+    /// Whether we have that permission, in our namespace or, for cluster-scoped resources, in the cluster.
     ///
     /// # Errors
-    /// When nobody can be asked.
+    /// When the review itself fails.
     pub fn may(
         &self,
         verb: Verb,
@@ -173,7 +173,7 @@ impl Client {
         let request = request::review_own_access(verb, group, resource, namespace);
         let response = self.send(&request)?;
         let review: AccessReview = serde_json::from_slice(&response.body)
-            .map_err(|error| not_understood(&request, &error))?;
+            .map_err(|error| invalid_response(&request, &error))?;
         Ok(review.is_allowed())
     }
 
@@ -182,7 +182,7 @@ impl Client {
         decode(request, &response)
     }
 
-    /// Sends; every answer that is no success becomes an error.
+    /// Sends a request; a response that is not a success becomes an error.
     fn send(&self, request: &Request) -> Result<Response, Error> {
         let Some(trace) = &self.trace else {
             return self.transport.send(request)?.into_success(request);
@@ -197,10 +197,10 @@ impl Client {
 
 fn decode<K: Resource>(request: &Request, response: &Response) -> Result<K, Error> {
     let mut deserializer = serde_json::Deserializer::from_slice(&response.body);
-    K::read(&mut deserializer).map_err(|error| not_understood(request, &error))
+    K::read(&mut deserializer).map_err(|error| invalid_response(request, &error))
 }
 
-fn not_understood(request: &Request, error: &serde_json::Error) -> Error {
+fn invalid_response(request: &Request, error: &serde_json::Error) -> Error {
     request.error(Failure::Answer(error.to_string()))
 }
 
@@ -211,7 +211,7 @@ mod tests {
     use serde_json::json;
     use std::sync::Mutex;
 
-    /// Answers every request with the same, and keeps the requests.
+    /// Returns the same response to every request, and records the requests.
     #[derive(Debug)]
     struct Canned(u16, Value, Mutex<Vec<Request>>);
 
@@ -237,13 +237,13 @@ mod tests {
     }
 
     #[test]
-    fn a_job_that_is_not_ours_is_got_all_the_same() {
+    fn get_job_also_returns_a_job_that_is_not_ours() {
         let (client, _) = client(200, json!({"metadata": {"name": "hello-ann", "uid": "u"}}));
         assert_eq!(client.get_job("hello-ann").unwrap().app_type(), None);
     }
 
     #[test]
-    fn a_deletion_answers_the_job_or_that_it_is_gone() {
+    fn a_deletion_returns_the_job_or_that_it_is_gone() {
         let uid = Uid::from("u");
         let job = json!({"kind": "Job", "metadata": {"name": "a", "uid": "u", "deletionTimestamp": "2026-01-02T03:04:05Z"}});
         let (marked, _) = client(200, job);
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn a_review_asks_for_the_audience_and_its_answer_is_checked() {
+    fn a_token_review_requests_the_audience_and_checks_the_response() {
         let status = json!({"authenticated": true, "user": {"username": "u"}, "audiences": ["us"]});
         let (client, transport) = client(201, json!({"spec": {}, "status": status}));
         assert_eq!(
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_is_no_object_is_an_error() {
+    fn a_response_that_is_not_an_object_is_an_error() {
         let (client, _) = client(200, json!(["not", "a", "job"]));
         assert_eq!(client.get_job("a").unwrap_err().class(), Class::Protocol);
     }

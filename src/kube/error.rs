@@ -1,7 +1,7 @@
 //! What can go wrong with a call to Kubernetes.
 //!
-//! Code decides by [`Error::class`], never by text. People get
-//! [`Error::user_message`] (Kubernetes' own sentence where there is one), the
+//! Code decides by [`Error::class`], never by text. Callers get
+//! [`Error::user_message`] (Kubernetes' own message where there is one), the
 //! log gets `Display`, which names verb, resource and object. Neither ever
 //! holds a token.
 
@@ -9,20 +9,20 @@ use super::status::Status;
 use std::fmt;
 use std::time::Duration;
 
-/// What is asked of the API server, in RBAC's words.
+/// The verb of a request to the API server, as in RBAC rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Verb {
     /// One object.
     Get,
     /// All objects, paged.
     List,
-    /// Changes, as they come.
+    /// Changes as they happen.
     Watch,
     /// A new object.
     Create,
     /// A change of one object.
     Patch,
-    /// The end of one object.
+    /// Deletion of one object.
     Delete,
 }
 
@@ -47,35 +47,35 @@ impl fmt::Display for Verb {
     }
 }
 
-/// What kind of trouble it is, which decides what happens next.
+/// The class of an error, which decides what happens next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
     /// The object does not exist. (A namespace that does not exist is this too, on a POST.)
     NotFound,
-    /// An object of that name exists: for our POST, good news.
+    /// An object of that name exists already; after a POST of ours that may mean success.
     AlreadyExists,
-    /// The object is another one, or has changed, since we looked.
+    /// The object has changed, or was replaced by another one, since we read it.
     Conflict,
-    /// Version or continue token too old: list anew.
+    /// The version or the continue token is too old; a new list is needed.
     Expired,
-    /// Too much at once; how long to wait, where the server says so.
+    /// Too many requests; with the delay that the server asks for, if any.
     Throttled {
         /// From `Retry-After` or the `Status`.
         retry_after: Option<Duration>,
     },
-    /// The credentials are not good, also after reading them again.
+    /// The credentials are not accepted, even after they were reloaded.
     Unauthorized,
     /// A 403.
     Forbidden {
-        /// True: a right of ours is missing. False: an admission plug-in (quota,
-        /// webhook) refused what we sent.
+        /// True: a permission of ours is missing. False: an admission plug-in (quota,
+        /// webhook) rejected the object.
         own_right: bool,
     },
-    /// The object breaks a rule of its schema (400, 422).
+    /// The object does not match its schema (400, 422).
     Invalid,
-    /// The API server is away, slow, or in trouble (5xx, connection, timeout): try again.
+    /// The API server is unreachable, slow or failing (5xx, connection, timeout); retry.
     Unavailable,
-    /// The answer was none that Kubernetes gives, or the request none that it takes.
+    /// The response or the request is not valid in Kubernetes' protocol.
     Protocol,
 }
 
@@ -102,46 +102,46 @@ impl Class {
 /// How a call failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// The API server (or something before it) answered, but not with success.
+    /// The API server (or a proxy before it) responded with an error status code.
     Status {
-        /// What it said.
+        /// The `Status` in the body.
         status: Box<Status>,
         /// From the `Retry-After` header.
         retry_after: Option<Duration>,
     },
     /// No connection: the request has not reached the server.
     Connect(String),
-    /// The request may have reached the server; its answer is lost.
+    /// The request may have reached the server; its response is lost.
     Lost(String),
-    /// Nothing came for as long as we wait; the request may have reached the server.
+    /// Nothing was received within the timeout; the request may have reached the server.
     TimedOut(String),
-    /// No credentials could be had (token file, exec plugin): nothing was sent.
+    /// No credentials are available (token file, exec plugin); nothing was sent.
     Credentials(String),
-    /// The answer could not be understood, or was larger than we take.
+    /// The response could not be decoded, or was larger than its bound.
     Answer(String),
-    /// The request could not be made (an empty name, say): nothing was sent.
+    /// The request could not be built (an empty name, for example); nothing was sent.
     Request(String),
 }
 
-/// A failed call: what was asked, of what, and how it failed.
+/// A failed call: its verb, resource and object, and how it failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error {
-    /// What was asked.
+    /// The verb of the request.
     pub verb: Verb,
     /// The resource (plural), as in RBAC rules.
     pub resource: &'static str,
-    /// The object, where one was named.
+    /// The name of the object, if the request has one.
     pub name: Option<Box<str>>,
     /// How it failed.
     pub failure: Failure,
 }
 
 impl Error {
-    /// What kind of trouble it is.
+    /// The class of the error.
     ///
-    /// 403: on our POST, one that names a kind and no object is a missing right
-    /// of ours; any other (quota, webhook) refuses what we sent. On all other
-    /// verbs it is a missing right.
+    /// 403: on a POST of ours, one that names a kind and no object is a missing
+    /// permission; any other (quota, webhook) rejects the object. On all other
+    /// verbs it is a missing permission.
     #[must_use]
     pub fn class(&self) -> Class {
         let (status, header) = match &self.failure {
@@ -182,13 +182,13 @@ impl Error {
         matches!(self.failure, Failure::Connect(_) | Failure::Credentials(_))
     }
 
-    /// Whether the request may have reached the server, and nobody knows what came of it.
+    /// Whether the request may have reached the server and its outcome is unknown.
     #[must_use]
     pub fn is_ambiguous(&self) -> bool {
         matches!(self.failure, Failure::Lost(_) | Failure::TimedOut(_))
     }
 
-    /// How long the server wants us to wait before the next try.
+    /// The delay before a retry that the server asks for, if any.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         match &self.failure {
@@ -200,22 +200,22 @@ impl Error {
         }
     }
 
-    /// A sentence for our callers: Kubernetes' own where there is one.
+    /// The message for our callers: Kubernetes' own where there is one.
     #[must_use]
     pub fn user_message(&self) -> String {
         match &self.failure {
             Failure::Status { status, .. } if !status.message.is_empty() => status.message.clone(),
             Failure::Status { status, .. } => {
                 format!(
-                    "Kubernetes answered with code {} and no explanation",
+                    "Kubernetes responded with status {} and no message",
                     status.code
                 )
             }
             Failure::Connect(_) => "Kubernetes cannot be reached".into(),
             Failure::Lost(_) => "the connection to Kubernetes was lost".into(),
-            Failure::TimedOut(_) => "Kubernetes did not answer in time".into(),
+            Failure::TimedOut(_) => "Kubernetes did not respond in time".into(),
             Failure::Credentials(_) => "our credentials for Kubernetes cannot be read".into(),
-            Failure::Answer(_) => "Kubernetes gave an answer that we do not understand".into(),
+            Failure::Answer(_) => "Kubernetes sent an invalid response".into(),
             Failure::Request(reason) => reason.clone(),
         }
     }
@@ -234,7 +234,7 @@ impl fmt::Display for Error {
                     write!(f, ": {}", status.message)?;
                 }
                 if status.is_unauthorized() {
-                    f.write_str(" (our token or client certificate is not accepted: it has expired, or is of another cluster)")?;
+                    f.write_str(" (our token or client certificate is not accepted; it may have expired or belong to another cluster)")?;
                 }
                 Ok(())
             }
@@ -242,7 +242,7 @@ impl fmt::Display for Error {
             Failure::Lost(reason) => write!(f, ": connection lost: {reason}"),
             Failure::TimedOut(reason) => write!(f, ": timed out: {reason}"),
             Failure::Credentials(reason) => write!(f, ": no credentials: {reason}"),
-            Failure::Answer(reason) => write!(f, ": answer not understood: {reason}"),
+            Failure::Answer(reason) => write!(f, ": invalid response: {reason}"),
             Failure::Request(reason) => write!(f, ": {reason}"),
         }
     }
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn a_403_on_our_post_is_a_missing_right_only_when_it_names_no_object() {
+    fn a_403_on_a_post_is_a_missing_permission_only_if_it_names_no_object() {
         let right = r#"{"reason":"Forbidden","details":{"kind":"jobs"}}"#;
         let quota = r#"{"reason":"Forbidden","details":{"kind":"jobs","name":"hello-ann"}}"#;
         check(
@@ -384,7 +384,7 @@ mod tests {
         let body = r#"{"reason":"Unauthorized","message":"Unauthorized"}"#;
         assert_eq!(
             answered(Verb::List, 401, body).to_string(),
-            "cannot list jobs \"hello-ann\": 401 Unauthorized: Unauthorized (our token or client certificate is not accepted: it has expired, or is of another cluster)"
+            "cannot list jobs \"hello-ann\": 401 Unauthorized: Unauthorized (our token or client certificate is not accepted; it may have expired or belong to another cluster)"
         );
     }
 }

@@ -1,10 +1,10 @@
 //! The kubeconfig file: from its text to the one cluster and user that it selects.
 //!
 //! Pure: files that it names are not read here, only resolved against its
-//! folder. Every problem is a sentence that says what to do, and all of them
-//! are reported at once. What is refused is refused for a reason: skipping the
-//! check of the server's certificate (a token would go to whoever answers),
-//! passwords and `auth-provider` (Kubernetes itself has removed both).
+//! folder. Every problem is a message that says what to do, and all problems
+//! are reported at once. Rejected on purpose: skipping the check of the server's
+//! certificate (any server could obtain our token), passwords and
+//! `auth-provider` (Kubernetes itself has removed both).
 //!
 //! Source: client-go's `clientcmd/api/v1` types and its rules of precedence.
 
@@ -25,12 +25,12 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Something given in the file, or in another file.
+/// A value that is in the kubeconfig itself, or in another file.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Source {
-    /// The content itself.
+    /// The value itself.
     Data(Vec<u8>),
-    /// Where the content is.
+    /// The file that contains the value.
     File(PathBuf),
 }
 
@@ -43,16 +43,16 @@ impl fmt::Debug for Source {
     }
 }
 
-/// How we say who we are, besides a client certificate.
+/// How we authenticate, besides a client certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Login {
-    /// Not at all.
+    /// Without credentials.
     Anonymous,
     /// With this token.
     Token(Secret),
     /// With the token in this file, which may change.
     TokenFile(PathBuf),
-    /// With what this program prints.
+    /// With the credentials that this program prints.
     Exec(Exec),
 }
 
@@ -65,11 +65,11 @@ pub struct Exec {
     pub command: PathBuf,
     /// Its arguments.
     pub args: Vec<String>,
-    /// Variables that it gets in addition to ours.
+    /// Environment variables that it gets in addition to ours.
     pub env: Vec<(String, String)>,
-    /// Whether it is told about the cluster.
+    /// Whether it gets the cluster's address and CA (in `KUBERNETES_EXEC_INFO`).
     pub provide_cluster_info: bool,
-    /// What to do when it is not installed.
+    /// The hint to print when it is not installed.
     pub install_hint: Option<String>,
 }
 
@@ -102,7 +102,7 @@ pub struct Selected {
 /// Reads a kubeconfig; `folder` is where it lies.
 ///
 /// # Errors
-/// All its problems, each a sentence.
+/// All its problems, one message each.
 pub fn parse(text: &str, folder: &Path) -> Result<Selected, Vec<String>> {
     let wire = wire::read(text)?;
     let mut problems = Problems {
@@ -163,7 +163,7 @@ fn find<T>(all: Vec<(Option<String>, Option<T>)>, name: &str) -> Option<Option<T
         .map(|(_, content)| content)
 }
 
-/// What is wrong so far.
+/// The problems found so far.
 struct Problems<'a> {
     found: Vec<String>,
     folder: &'a Path,
@@ -174,13 +174,13 @@ impl Problems<'_> {
         self.found.push(problem.into());
     }
 
-    /// Checks the cluster, and says where its CA is.
+    /// Checks the cluster; returns the source of its CA.
     fn cluster(&mut self, cluster: &ClusterWire) -> Option<Source> {
         if cluster.server.as_deref().unwrap_or_default().is_empty() {
             self.add("its cluster has no server");
         }
         if cluster.insecure_skip_tls_verify {
-            self.add("its insecure-skip-tls-verify is refused, since our token would go to whoever answers: give the certificate-authority");
+            self.add("its insecure-skip-tls-verify is not supported, since any server could obtain our token: set certificate-authority");
         }
         if cluster
             .proxy_url
@@ -215,7 +215,7 @@ impl Problems<'_> {
         }
     }
 
-    /// Data before file, as in client-go; base64 is decoded.
+    /// Data takes precedence over a file, as in client-go; base64 is decoded.
     fn source(
         &mut self,
         what: &str,
@@ -226,7 +226,7 @@ impl Problems<'_> {
             let compact: String = data.split_ascii_whitespace().collect();
             match base64::engine::general_purpose::STANDARD.decode(compact) {
                 Ok(data) => return Some(Source::Data(data)),
-                Err(error) => self.add(format!("its {what}-data is no base64: {error}")),
+                Err(error) => self.add(format!("its {what}-data is not base64: {error}")),
             }
             return None;
         }
@@ -270,7 +270,7 @@ impl Problems<'_> {
         }
         if wire.interactive_mode.as_deref() == Some("Always") {
             self.add(
-                "its exec plugin has interactiveMode Always, but there is nobody to answer it",
+                "its exec plugin has interactiveMode Always, but a service cannot answer prompts: use IfAvailable or Never",
             );
         }
         let command = wire.command.unwrap_or_default();

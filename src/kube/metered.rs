@@ -1,7 +1,7 @@
-//! [`Metered`]: a transport that counts what goes over another.
+//! [`Metered`]: a transport that counts the calls over another one.
 //!
-//! It changes nothing. What the transport repeats by itself (see
-//! [`super::transport`]) counts once, as the call that was asked for.
+//! It changes nothing else. Retries of the transport itself (see
+//! [`super::transport`]) are not counted separately.
 
 use super::error::{Error, Failure};
 use super::request::Request;
@@ -62,7 +62,7 @@ impl Transport for Metered {
     }
 }
 
-/// The code of the answer, or a word for why there was none.
+/// The status code of the response, or a word for why there was none.
 fn code(error: &Error) -> String {
     let word = match &error.failure {
         Failure::Status { status, .. } => return status.code.to_string(),
@@ -83,7 +83,7 @@ mod tests {
     use crate::kube::Client;
     use crate::metrics::{KUBE_REQUEST_DURATION, KUBE_REQUESTS, Registry};
 
-    /// Answers with this code, or not at all.
+    /// Responds with this status code, or not at all.
     #[derive(Debug)]
     struct Canned(Option<u16>);
 
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn calls_are_counted_by_what_became_of_them() {
+    fn calls_are_counted_by_their_outcome() {
         let metrics = Arc::new(Metrics::new(1, &[]));
         for answer in [Some(404), Some(404), None] {
             let (inner, clock) = (Arc::new(Canned(answer)), Arc::new(SystemClock));

@@ -1,14 +1,14 @@
-//! Talking to the Kubernetes API server: what we say, what we hear, and how.
+//! The Kubernetes client: requests, responses, watches and credentials.
 //!
 //! Pure, and tested with literals: [`types`] (the objects, only the fields that
-//! we read), [`status`] and [`error`] (what went wrong, and its class),
-//! [`request`] (what is sent), [`watch`] (list and watch as a state machine),
-//! [`kubeconfig`] (the file of that name). With the outside: [`auth`] (which
+//! we read), [`status`] and [`error`] (errors and their classes),
+//! [`request`] (requests as values), [`watch`] (list and watch as a state machine),
+//! [`kubeconfig`] (the file of that name). With I/O: [`auth`] (which
 //! cluster, which credentials), [`transport`] (HTTPS; the only file that names
 //! the HTTP and TLS libraries), [`client`] (typed calls, one attempt each).
 //!
-//! Nothing here waits, repeats for long, or remembers objects: waiting belongs
-//! to the coordinator, remembering to [`crate::store`].
+//! Nothing here waits for instances, retries for long, or keeps objects: the
+//! coordinator waits and retries, [`crate::store`] keeps objects.
 
 pub mod auth;
 pub mod client;

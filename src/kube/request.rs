@@ -1,6 +1,6 @@
 //! Requests to the API server as values: verb, resource and parameters in, path and body out.
 //!
-//! Pure. A name that is empty or would change the path is refused here, since a
+//! Pure. A name that is empty or would change the path is rejected here, since a
 //! GET on an empty name is a list, and a DELETE on one deletes everything.
 //! Headers that belong to the connection (credentials, user agent) are added by
 //! [`super::transport`].
@@ -11,12 +11,12 @@ use crate::traces::Context;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 
-/// Objects on one page of a list. A page is read as a whole, and what it took (about 8 KiB an object) is not
-/// all given back: with 500, client-go's number, up to 8 MiB stayed with the process.
+/// Objects on one page of a list. A page is read as a whole, and the allocator does not return all of its
+/// memory (about 8 KiB an object): with 500, client-go's number, the process kept up to 8 MiB.
 pub const PAGE_OBJECTS: u32 = 100;
 
-/// How long the API server keeps a watch open; it closes it then, and we resume.
-/// Below 5 minutes, after which load balancers like to cut.
+/// How long the API server keeps a watch open; then it closes the watch, and we reopen it.
+/// Below 5 minutes, after which load balancers often cut idle connections.
 pub const WATCH_SECS: u32 = 290;
 
 /// An HTTP method.
@@ -33,7 +33,7 @@ pub enum Method {
 }
 
 impl Method {
-    /// As it goes over the wire.
+    /// The method as it is sent.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -48,11 +48,11 @@ impl Method {
 /// A request, ready to be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// What is asked, for errors, logs and metrics.
+    /// The verb, for errors, logs and metrics.
     pub verb: Verb,
-    /// Of which resource (plural).
+    /// The resource (plural).
     pub resource: &'static str,
-    /// Of which object, where one is named.
+    /// The name of the object, if the request has one.
     pub name: Option<Box<str>>,
     /// HTTP method.
     pub method: Method,
@@ -60,9 +60,9 @@ pub struct Request {
     pub path_and_query: String,
     /// JSON, where there is a body.
     pub body: Option<Vec<u8>>,
-    /// Of the body.
+    /// The media type of the body.
     pub content_type: Option<&'static str>,
-    /// The span that it is made for, where there are traces.
+    /// The span on whose behalf it is sent, if traces are on.
     pub trace: Option<Context>,
 }
 
@@ -125,7 +125,7 @@ impl Scope {
 /// One page of a list, from the most recent state (`resourceVersion` unset).
 ///
 /// # Errors
-/// When the namespace is not possible.
+/// When the namespace is not a valid name.
 pub fn list(
     collection: Collection,
     scope: &Scope,
@@ -142,7 +142,7 @@ pub fn list(
 /// Changes after `version`, with bookmarks.
 ///
 /// # Errors
-/// When the namespace is not possible.
+/// When the namespace is not a valid name.
 pub fn watch(
     collection: Collection,
     scope: &Scope,
@@ -159,7 +159,7 @@ pub fn watch(
 /// A new object.
 ///
 /// # Errors
-/// When the namespace is not possible.
+/// When the namespace is not a valid name.
 pub fn create(
     collection: Collection,
     namespace: &str,
@@ -172,7 +172,7 @@ pub fn create(
     Ok(with_body(request, object, "application/json"))
 }
 
-/// Whose token this is, made for that audience (TokenReview, which is in no namespace).
+/// Reviews this token for that audience (TokenReview, which is cluster-scoped).
 #[must_use]
 pub fn review_token(token: &str, audience: &str) -> Request {
     let review = json!({
@@ -193,8 +193,8 @@ pub fn review_token(token: &str, audience: &str) -> Request {
     with_body(request, &review, "application/json")
 }
 
-/// Whether we may do that ourselves (SelfSubjectAccessReview, which everybody may ask); `group` is
-/// empty for core/v1, `namespace` for what is in none.
+/// Whether we have a permission (SelfSubjectAccessReview, which every client may create); `group` is
+/// empty for core/v1, `namespace` for cluster-scoped resources.
 #[must_use]
 pub fn review_own_access(verb: Verb, group: &str, resource: &str, namespace: &str) -> Request {
     let review = json!({
@@ -220,24 +220,24 @@ pub fn review_own_access(verb: Verb, group: &str, resource: &str, namespace: &st
 /// One object.
 ///
 /// # Errors
-/// When namespace or name are not possible.
+/// When namespace or name are not valid.
 pub fn get(collection: Collection, namespace: &str, name: &str) -> Result<Request, Error> {
     on_object(Verb::Get, Method::Get, collection, namespace, name)
 }
 
-/// What becomes of what an object owns.
+/// How dependents of a deleted object are deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Propagation {
-    /// The object stays, marked, until what it owns is gone.
+    /// The object keeps its deletion timestamp until its dependents are gone.
     Foreground,
-    /// The object goes at once, what it owns follows.
+    /// The object is gone at once, its dependents follow.
     Background,
 }
 
-/// The end of the object with this UID; another one of that name is left alone.
+/// Deletes the object with this UID; another object of that name is left alone.
 ///
 /// # Errors
-/// When namespace or name are not possible, or the UID is empty.
+/// When namespace or name are not valid, or the UID is empty.
 pub fn delete(
     collection: Collection,
     namespace: &str,
@@ -263,14 +263,14 @@ pub fn delete(
     Ok(with_body(request, &options, "application/json"))
 }
 
-/// A JSON merge patch (RFC 7386) of the object with this UID.
+/// Applies a JSON merge patch (RFC 7386) to the object with this UID.
 ///
 /// The UID goes into the patch: the API server refuses to change one, so that
-/// another object of that name stays as it is (the answer is a 422 about
-/// `metadata.uid`, which [`Error::class`] takes for the conflict that it is).
+/// another object of that name is not changed (the response is a 422 about
+/// `metadata.uid`, which [`Error::class`] classifies as a conflict).
 ///
 /// # Errors
-/// When namespace or name are not possible, the UID is empty, or the patch is no object.
+/// When namespace or name are not valid, the UID is empty, or the patch is not an object.
 pub fn merge_patch(
     collection: Collection,
     namespace: &str,
@@ -347,18 +347,15 @@ fn on_object(
     Ok(request)
 }
 
-/// Takes what Kubernetes takes as a name (DNS-1123 subdomain, as far as characters go).
+/// Accepts the characters that Kubernetes allows in names (DNS-1123 subdomain).
 fn check_segment(what: &str, text: &str) -> Result<(), String> {
     let possible = text.bytes().all(|byte| {
         byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'.'
     });
     match text {
         "" => Err(format!("the {what} is empty")),
-        "." | ".." => Err(format!("\"{text}\" is no {what}")),
-        _ if !possible => Err(format!(
-            "\"{}\" is no {what} that Kubernetes takes",
-            text.escape_debug()
-        )),
+        "." | ".." => Err(format!("\"{text}\" is not a valid {what}")),
+        _ if !possible => Err(format!("\"{}\" is not a valid {what}", text.escape_debug())),
         _ => Ok(()),
     }
 }
@@ -470,7 +467,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_would_change_the_path_are_refused() {
+    fn names_that_would_change_the_path_are_rejected() {
         for name in ["", ".", "..", "a/b", "a?b", "a%2Fb", "A", "ä", "a b", "a\0"] {
             assert!(get(JOBS, "apps", name).is_err(), "{name:?}");
             assert!(get(JOBS, name, "a").is_err(), "{name:?}");

@@ -1,8 +1,8 @@
-//! The `Status` object: how the API server says no.
+//! The `Status` object: how the API server reports errors.
 //!
-//! Reasons decide, codes only where there is no reason: a 409 is
-//! `AlreadyExists` or `Conflict`, a 410 `Expired` or `Gone`. What follows from
-//! them is in [`super::error`]; source: apimachinery's `meta/v1` types.
+//! The reason decides, the status code only where there is no reason: a 409 is
+//! `AlreadyExists` or `Conflict`, a 410 `Expired` or `Gone`. Their classes are in
+//! [`super::error`]; source: apimachinery's `meta/v1` types.
 
 use serde::Deserialize;
 
@@ -10,16 +10,16 @@ use serde::Deserialize;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Status {
-    /// The HTTP code.
+    /// The HTTP status code.
     #[serde(deserialize_with = "null_is_default")]
     pub code: u16,
     /// One CamelCase word; may be empty.
     #[serde(deserialize_with = "null_is_default")]
     pub reason: String,
-    /// A sentence for people.
+    /// A human-readable message.
     #[serde(deserialize_with = "null_is_default")]
     pub message: String,
-    /// What it is about, where the API server says so.
+    /// The object it is about, if the API server names one.
     pub details: Option<Details>,
 }
 
@@ -31,13 +31,13 @@ pub struct Details {
     pub name: Option<String>,
     /// The resource (plural), in spite of its name.
     pub kind: Option<String>,
-    /// Seconds to wait before the next try.
+    /// Seconds to wait before a retry.
     pub retry_after_seconds: Option<u64>,
-    /// What exactly is wrong, field by field.
+    /// The invalid fields.
     pub causes: Option<Vec<Cause>>,
 }
 
-/// One thing that is wrong with an object.
+/// One invalid field of an object.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct Cause {
@@ -53,14 +53,14 @@ where
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
-/// Longest text that is taken over from a body that is no `Status`, in characters.
+/// Longest text that is kept from a body that is not a `Status`, in characters.
 const FOREIGN_TEXT_CHARS_MAX: usize = 200;
 
 impl Status {
-    /// Reads the body of an answer with that code.
+    /// Reads the body of a response with that status code.
     ///
-    /// A body that is no `Status` (a proxy in between, plain text of the API
-    /// server while it starts) becomes one with its first characters as message.
+    /// A body that is not a `Status` (of a proxy, or plain text of the API server
+    /// while it starts) becomes one with its first characters as message.
     #[must_use]
     pub fn from_body(code: u16, body: &[u8]) -> Self {
         let parsed: Option<Self> = serde_json::from_slice(body).ok();
@@ -92,45 +92,45 @@ impl Status {
         self.reason == "AlreadyExists"
     }
 
-    /// The object is not (any longer) what the request said it was.
+    /// The object differs from what the request expected.
     #[must_use]
     pub fn is_conflict(&self) -> bool {
         self.is("Conflict", 409)
     }
 
-    /// The version or the continue token is too old: list anew.
+    /// The version or the continue token is too old; a new list is needed.
     #[must_use]
     pub fn is_expired(&self) -> bool {
         self.reason == "Expired" || self.is("Gone", 410)
     }
 
-    /// The object breaks a rule of its schema.
+    /// The object does not match its schema.
     #[must_use]
     pub fn is_invalid(&self) -> bool {
         self.is("Invalid", 422) || self.is("BadRequest", 400)
     }
 
-    /// A right is missing, or an admission plug-in refused.
+    /// A permission is missing, or an admission plug-in rejected the object.
     #[must_use]
     pub fn is_forbidden(&self) -> bool {
         self.is("Forbidden", 403)
     }
 
-    /// The credentials are not (any longer) good.
+    /// The credentials are not (any longer) accepted.
     #[must_use]
     pub fn is_unauthorized(&self) -> bool {
         self.is("Unauthorized", 401)
     }
 
-    /// Too much at once, for us or for the server.
+    /// Too many requests, of ours or in total.
     #[must_use]
     pub fn is_throttled(&self) -> bool {
         self.is("TooManyRequests", 429)
     }
 
-    /// Whether a 403 names a resource but no object: our own missing right.
+    /// Whether a 403 names a resource but no object: a missing permission of ours.
     ///
-    /// On a POST, RBAC names the kind and has no name to give; a quota names the
+    /// On a POST, RBAC names the kind and no object; a quota names the
     /// object, and a webhook gives no details at all (seen on 1.36).
     #[must_use]
     pub fn names_kind_only(&self) -> bool {
@@ -140,7 +140,7 @@ impl Status {
         })
     }
 
-    /// Whether the UID of the object is among what is wrong: it is another object.
+    /// Whether the UID is among the invalid fields: the object is another one.
     #[must_use]
     pub fn names_uid(&self) -> bool {
         let causes = self
@@ -151,7 +151,7 @@ impl Status {
         causes.any(|cause| cause.field.as_deref() == Some("metadata.uid"))
     }
 
-    /// Seconds to wait before the next try, where the server says so.
+    /// Seconds to wait before a retry, if the server says so.
     #[must_use]
     pub fn retry_after_seconds(&self) -> Option<u64> {
         self.details.as_ref()?.retry_after_seconds
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn nulls_are_taken_as_missing() {
+    fn nulls_count_as_missing() {
         let status = read(
             429,
             r#"{"reason":null,"message":"slow down","code":null,"details":{"name":null,"retryAfterSeconds":3}}"#,
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_right_names_the_kind_and_no_object() {
+    fn a_missing_permission_names_the_kind_and_no_object() {
         let right = r#"{"reason":"Forbidden","details":{"group":"batch","kind":"jobs"}}"#;
         assert!(read(403, right).names_kind_only());
         let quota =

@@ -2,9 +2,9 @@
 //!
 //! [`Transport`] is what the rest of the program (and the simulation) sees;
 //! [`HttpTransport`] is the real one. One request is one attempt, with two
-//! exceptions that cannot do harm: a pooled connection that was closed under us
-//! is replaced once (never for a POST, whose answer may be lost), and a 401
-//! makes us read our credentials again once. All other repeating belongs to the
+//! exceptions that are safe: a pooled connection that the server has closed
+//! is replaced once (never for a POST, whose response may be lost), and after a
+//! 401 the credentials are reloaded once. All other retries belong to the
 //! coordinator and the reflectors. Every wait and every body is bounded.
 
 use super::auth::{self, ClientIdentity, Cluster, Credentials, Problem, Proof, Server};
@@ -22,35 +22,35 @@ use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 use ureq::{Agent, Timeout, http};
 
-/// Largest answer to a list, in bytes: a page of 100 objects that may each have
-/// 1.5 MiB in etcd is larger in theory, but pages of ours are around 1 MiB.
+/// Largest response to a list, in bytes: a page of 100 objects that may each have
+/// 1.5 MiB in etcd is larger in theory, but our pages are around 1 MiB.
 pub const LIST_BODY_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
-/// Largest answer to any other request, in bytes: one object, at most 1.5 MiB in
-/// etcd, spelled out in JSON.
+/// Largest response to any other request, in bytes: one object as JSON, at most
+/// 1.5 MiB in etcd.
 pub const BODY_BYTES_MAX: u64 = 8 * 1024 * 1024;
 
 /// Longest that an idle connection is kept, in seconds.
 const IDLE_SECS_MAX: u64 = 20;
 
-/// Largest head of an answer, in bytes: what a connection can hold before it is read.
+/// Largest head of a response, in bytes: the size of a connection's input buffer.
 const HEAD_BYTES_MAX: usize = INPUT_BYTES;
 
-/// What each connection reads into and writes from, in bytes. It has them as long as it is open, and
-/// ureq would take 128 KiB for each, which is more than all the rest of an idle process has.
+/// Sizes of each connection's buffers, in bytes. A connection has them as long as it is open, and
+/// ureq's default is 128 KiB for each, which is more than the rest of an idle process needs.
 const INPUT_BYTES: usize = 32 * 1024;
 const OUTPUT_BYTES: usize = 16 * 1024;
 
-/// How long things may take.
+/// Time limits, and the size of the connection pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// How many requests are sent at once at most: the size of the pool.
+    /// Most requests in flight at once: the size of the pool.
     pub connections: usize,
-    /// Until a connection stands, TLS included.
+    /// Time limit for opening a connection, TLS included.
     pub connect: Duration,
-    /// Until an answer begins, and between two pieces of it.
+    /// Time limit until a response begins, and between two pieces of it.
     pub answer: Duration,
-    /// How long an open watch may be silent.
+    /// How long an open watch may receive nothing.
     pub watch_silence: Duration,
 }
 
@@ -65,24 +65,24 @@ impl Default for Settings {
     }
 }
 
-/// The answer to a request, success or not.
+/// The response to a request, success or not.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Response {
-    /// HTTP code.
+    /// HTTP status code.
     pub status: u16,
     /// The whole body.
     pub body: Vec<u8>,
     /// From the header `Retry-After`, where it holds seconds.
     pub retry_after: Option<Duration>,
-    /// From the headers `Warning`, as they came.
+    /// From the headers `Warning`, as received.
     pub warnings: Vec<String>,
 }
 
 impl Response {
-    /// The answer, if it is a success.
+    /// The response, if it is a success.
     ///
     /// # Errors
-    /// What the API server says, if it is none.
+    /// The API server's `Status`, if it is not.
     pub fn into_success(self, request: &Request) -> Result<Self, Error> {
         if (200..300).contains(&self.status) {
             return Ok(self);
@@ -104,22 +104,22 @@ pub trait EventStream: fmt::Debug + Send {
     fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Failure>;
 }
 
-/// A way to the API server.
+/// Sends requests to the API server.
 pub trait Transport: fmt::Debug + Send + Sync {
-    /// Sends a request and waits for the whole answer, whatever its code.
+    /// Sends a request and waits for the whole response, whatever its status code.
     ///
     /// # Errors
-    /// When there is no answer.
+    /// When there is no response.
     fn send(&self, request: &Request) -> Result<Response, Error>;
 
     /// Opens a watch.
     ///
     /// # Errors
-    /// When there is no answer, or it is no success.
+    /// When there is no response, or it is not a success.
     fn open(&self, request: &Request) -> Result<Box<dyn EventStream>, Error>;
 }
 
-/// Which of our agents sends: each has its own connections and time limits.
+/// Which agent sends a request; each has its own connections and time limits.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Lane {
     /// Short calls.
@@ -138,14 +138,14 @@ pub struct HttpTransport {
     agents: Mutex<Agents>,
 }
 
-/// What is built from the files of the moment.
+/// Built from the current content of the files.
 struct Agents {
     call: Agent,
     list: Agent,
     watch: Agent,
     ca: Vec<u8>,
     certificate: Option<Arc<ClientIdentity>>,
-    /// Lists and watches have been ended for good.
+    /// Lists and watches have been closed for good.
     closed: bool,
 }
 
@@ -158,10 +158,10 @@ impl fmt::Debug for HttpTransport {
 }
 
 impl HttpTransport {
-    /// Gets ready to talk to that cluster; nothing is sent yet.
+    /// Prepares a connection pool for that cluster; sends nothing yet.
     ///
     /// # Errors
-    /// A CA file without certificates, a client certificate that does not fit its key.
+    /// A CA file without certificates, a client certificate that does not match its key.
     pub fn new(
         cluster: &Cluster,
         settings: Settings,
@@ -178,7 +178,7 @@ impl HttpTransport {
         })
     }
 
-    /// Ends all lists and watches within milliseconds, and refuses new ones: for the end of the program.
+    /// Closes all lists and watches within milliseconds, and refuses new ones; for shutdown.
     pub fn close_watches(&self) {
         let mut agents = self.agents.lock().unwrap_or_else(PoisonError::into_inner);
         agents.closed = true;
@@ -188,11 +188,11 @@ impl HttpTransport {
         watch.shutdown();
     }
 
-    /// The agent for that lane, rebuilt first when an exec plugin has given another certificate.
+    /// The agent for that lane, rebuilt first when an exec plugin has returned another certificate.
     fn agent(&self, lane: Lane, proof: &Proof) -> Result<Agent, Failure> {
         let mut agents = self.agents.lock().unwrap_or_else(PoisonError::into_inner);
         if agents.closed && lane != Lane::Call {
-            return Err(Failure::Connect("we are shutting down".into()));
+            return Err(Failure::Connect("this replica is shutting down".into()));
         }
         if agents.certificate != proof.certificate {
             let ca = agents.ca.clone();
@@ -210,7 +210,7 @@ impl HttpTransport {
         })
     }
 
-    /// Reads the CA again and builds new agents when it has changed; says whether it has.
+    /// Reloads the CA and builds new agents if it has changed; returns whether it has.
     fn reload_ca(&self) -> bool {
         let Ok(ca) = read_ca(&self.cluster) else {
             return false;
@@ -221,19 +221,25 @@ impl HttpTransport {
         }
         match build(&self.cluster, self.settings, ca, agents.certificate.clone()) {
             Ok(built) => {
-                log::info!("the CA of the API server has changed and was read again");
+                log::info!("reloaded the CA of the API server, which has changed");
                 *agents = built;
                 true
             }
             Err(why) => {
-                log::error!("keeping the last good CA of the API server: {why}");
+                log::error!(
+                    "cannot reload the CA of the API server: {why}; keeping the last valid one"
+                );
                 false
             }
         }
     }
 
-    /// Sends, and repeats once where that can do no harm (see the head of this file).
-    fn answer(&self, lane: Lane, request: &Request) -> Result<http::Response<ureq::Body>, Failure> {
+    /// Sends a request, and retries once where that is safe (see the head of this file).
+    fn exchange(
+        &self,
+        lane: Lane,
+        request: &Request,
+    ) -> Result<http::Response<ureq::Body>, Failure> {
         if lane == Lane::Watch {
             self.reload_ca();
         }
@@ -325,9 +331,9 @@ impl Transport for HttpTransport {
             Verb::List => (Lane::List, LIST_BODY_BYTES_MAX),
             _ => (Lane::Call, BODY_BYTES_MAX),
         };
-        let whole = || read_whole(self.answer(lane, request)?, limit);
+        let whole = || read_whole(self.exchange(lane, request)?, limit);
         let response = match whole() {
-            // The answer broke off. Reading it again does no harm.
+            // The response was cut off. Repeating a GET is safe.
             Err(Failure::Lost(_)) if request.method == Method::Get => whole(),
             other => other,
         };
@@ -336,7 +342,7 @@ impl Transport for HttpTransport {
 
     fn open(&self, request: &Request) -> Result<Box<dyn EventStream>, Error> {
         let answer = self
-            .answer(Lane::Watch, request)
+            .exchange(Lane::Watch, request)
             .map_err(|why| request.error(why))?;
         if answer.status().as_u16() == 200 {
             return Ok(Box::new(HttpStream(answer.into_body().into_reader())));
@@ -344,7 +350,9 @@ impl Transport for HttpTransport {
         let whole = read_whole(answer, BODY_BYTES_MAX).map_err(|why| request.error(why))?;
         let code = whole.status;
         whole.into_success(request)?;
-        Err(request.error(Failure::Answer(format!("code {code} to a watch"))))
+        Err(request.error(Failure::Answer(format!(
+            "status {code} in response to a watch"
+        ))))
     }
 }
 
@@ -388,7 +396,7 @@ impl EventStream for HttpStream {
     }
 }
 
-/// Which of our failures an error of the library is.
+/// Classifies an error of the HTTP library.
 fn failure(error: ureq::Error) -> Failure {
     use io::ErrorKind as Kind;
     let text = error.to_string();
@@ -406,7 +414,7 @@ fn failure(error: ureq::Error) -> Failure {
             | Kind::AddrNotAvailable
             | Kind::NotConnected => Failure::Connect(text),
             _ if is_bad_certificate(&error) => Failure::Connect(format!(
-                "{text} (the certificate authority that is configured did not sign the API server's certificate, or it is for another name)"
+                "{text} (the configured certificate authority did not sign the API server's certificate, or the certificate is for another name)"
             )),
             _ => Failure::Lost(text),
         },
@@ -429,7 +437,7 @@ fn read_ca(cluster: &Cluster) -> Result<Vec<u8>, String> {
         .map_or(Ok(Vec::new()), auth::read_source)
 }
 
-/// Builds agents; `certificate` (of an exec plugin) goes before that of the kubeconfig.
+/// Builds agents; `certificate` (of an exec plugin) takes precedence over that of the kubeconfig.
 fn build(
     cluster: &Cluster,
     settings: Settings,
@@ -450,7 +458,7 @@ fn build(
         .transpose()?;
     let roots = certificates(&ca).map_err(|why| format!("its certificate authority {why}"))?;
     if cluster.server.tls && roots.is_empty() {
-        return Err("its certificate authority holds no certificate".into());
+        return Err("its certificate authority contains no certificate".into());
     }
     let tls = TlsConfig::builder()
         .provider(TlsProvider::Rustls)
@@ -491,7 +499,7 @@ fn agent(cluster: &Cluster, settings: Settings, tls: TlsConfig, lane: Lane) -> A
         .max_idle_connections(settings.connections)
         .max_idle_connections_per_host(settings.connections)
         .max_idle_age(Duration::from_secs(IDLE_SECS_MAX))
-        // Only these limits: the others start a thread per request for DNS.
+        // Only these limits, since the others start a thread per request for DNS.
         .timeout_connect(Some(settings.connect))
         .timeout_recv_response(Some(settings.answer))
         .timeout_per_read(Some(read))
@@ -505,8 +513,8 @@ fn agent(cluster: &Cluster, settings: Settings, tls: TlsConfig, lane: Lane) -> A
     Agent::with_parts(config, DefaultConnector::default(), resolver)
 }
 
-/// Resolves every name to our API server, so that the URL can name what its
-/// certificate names (`tls-server-name`).
+/// Resolves every name to our API server, so that the URL can contain the name in
+/// its certificate (`tls-server-name`).
 #[derive(Debug)]
 struct ServerResolver {
     host: String,
@@ -536,14 +544,14 @@ impl Resolver for ServerResolver {
     }
 }
 
-/// How many addresses of a name are tried; the library holds no more than 16.
+/// How many addresses of a name are tried; the library accepts no more than 16.
 const ADDRESSES_MAX: usize = 16;
 
 fn certificates(pem: &[u8]) -> Result<Vec<Certificate<'static>>, String> {
     let mut certificates = Vec::new();
     for item in ureq::tls::parse_pem(pem) {
         if let PemItem::Certificate(certificate) =
-            item.map_err(|error| format!("is no PEM: {error}"))?
+            item.map_err(|error| format!("is not PEM: {error}"))?
         {
             certificates.push(certificate);
         }
@@ -551,8 +559,8 @@ fn certificates(pem: &[u8]) -> Result<Vec<Certificate<'static>>, String> {
     Ok(certificates)
 }
 
-/// Makes a client certificate, having checked that the key is its key: the HTTP
-/// library would panic over one that is not.
+/// Makes a client certificate after checking that the key belongs to it: the HTTP
+/// library would panic otherwise.
 fn client_cert(
     identity: &ClientIdentity,
     provider: &Arc<rustls::crypto::CryptoProvider>,
@@ -561,17 +569,17 @@ fn client_cert(
     use rustls::pki_types::{CertificateDer, PrivateKeyDer};
     let chain: Vec<_> = CertificateDer::pem_slice_iter(&identity.certificate)
         .collect::<Result<_, _>>()
-        .map_err(|_| "its client certificate is no PEM")?;
+        .map_err(|_| "its client certificate is not PEM")?;
     let key =
-        PrivateKeyDer::from_pem_slice(&identity.key).map_err(|_| "its client key is no PEM")?;
+        PrivateKeyDer::from_pem_slice(&identity.key).map_err(|_| "its client key is not PEM")?;
     rustls::ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?
         .with_root_certificates(rustls::RootCertStore::empty())
         .with_client_auth_cert(chain, key)
-        .map_err(|error| format!("its client certificate and client key do not fit: {error}"))?;
+        .map_err(|error| format!("its client certificate and client key do not match: {error}"))?;
     let chain = certificates(&identity.certificate)?;
-    let key = PrivateKey::from_pem(&identity.key).map_err(|_| "its client key is no PEM")?;
+    let key = PrivateKey::from_pem(&identity.key).map_err(|_| "its client key is not PEM")?;
     Ok(ClientCert::new_with_certs(&chain, key))
 }
 

@@ -1,8 +1,7 @@
 //! Kubernetes objects, reduced to the fields that we read.
 //!
-//! A store holds thousands of these, so they are lean: no field that nobody
-//! asks for, no spare capacity, labels and annotations filtered to our own keys
-//! while decoding. Decoding is in `types/decode.rs` and `types/wire.rs`; what the fields mean (when
+//! A store holds thousands of these, so they are small: no unused fields, no
+//! spare capacity, labels and annotations filtered to our own keys while decoding. Decoding is in `types/decode.rs` and `types/wire.rs`; what the fields mean (when
 //! is an instance ready?) is decided in [`crate::model`], not here. Versions
 //! are carried, and compared only in [`crate::store`].
 //!
@@ -74,13 +73,13 @@ pub trait Resource: Sized + fmt::Debug + PartialEq + Send + Sync + 'static {
     /// Where its objects live.
     const COLLECTION: Collection;
 
-    /// What the store's second index is keyed by.
+    /// The key of the store's second index.
     type Index: ?Sized + Eq + Hash;
 
     /// Reads one object, ours or not.
     ///
     /// # Errors
-    /// When it has no name, or a field that we read has a type that it cannot have.
+    /// When it has no name, or a field that we read has the wrong type.
     fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error>;
 
     /// Whether the object is one of ours; others are dropped while decoding.
@@ -94,10 +93,10 @@ pub trait Resource: Sized + fmt::Debug + PartialEq + Send + Sync + 'static {
     /// Its key in the store's second index, if it has one.
     fn index(&self) -> Option<&Self::Index>;
 
-    /// Decodes one object from JSON; `None` when it is well-formed but none of ours.
+    /// Decodes one object from JSON; `None` when it is well-formed but not ours.
     ///
     /// # Errors
-    /// When it is no JSON, or a field that we read has a type that it cannot have.
+    /// When it is not JSON, or a field that we read has the wrong type.
     fn decode(json: &[u8]) -> Result<Option<Self>, serde_json::Error> {
         let mut deserializer = serde_json::Deserializer::from_slice(json);
         let object = Self::read(&mut deserializer)?;
@@ -109,15 +108,15 @@ pub trait Resource: Sized + fmt::Debug + PartialEq + Send + Sync + 'static {
 /// What every object carries.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ObjectMeta {
-    /// Unique in its namespace at one time.
+    /// Name: unique in its namespace at one time.
     pub name: Box<str>,
-    /// Unique over all time.
+    /// UID: never reused.
     pub uid: Uid,
-    /// Of this state of the object.
+    /// Version of this state of the object.
     pub resource_version: ResourceVersion,
-    /// When the API server took it.
+    /// When the API server created it.
     pub creation_timestamp: Option<Timestamp>,
-    /// When it is (or was) to be gone; set means that it is being deleted.
+    /// When its grace period ends; set while it is being deleted.
     pub deletion_timestamp: Option<Timestamp>,
     /// Our labels; without type and name of the instance where the annotations say the same.
     pub labels: Pairs,
@@ -126,23 +125,23 @@ pub struct ObjectMeta {
 }
 
 impl ObjectMeta {
-    /// Whether somebody has asked for its deletion.
+    /// Whether it is being deleted.
     #[must_use]
     pub fn is_deleting(&self) -> bool {
         self.deletion_timestamp.is_some()
     }
 }
 
-/// A machine-readable reason and a sentence, each where there is one.
+/// A machine-readable reason and a message, if any.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Detail {
     /// One CamelCase word.
     pub reason: Option<Box<str>>,
-    /// A sentence for people.
+    /// A human-readable message.
     pub message: Option<Box<str>>,
 }
 
-/// When a container is run again (pod template).
+/// When a container is restarted (pod template).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RestartPolicy {
     /// Kubernetes' default for pods; not allowed in Jobs.
@@ -154,21 +153,21 @@ pub enum RestartPolicy {
     Never,
 }
 
-/// One Job: an instance, where it is ours.
+/// One Job; if it is ours, an instance.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Job {
-    /// Of the Job itself.
+    /// Metadata of the Job itself.
     pub metadata: ObjectMeta,
     /// Type and name of the instance, from the annotations of its pod template, else from the
-    /// labels there; without what its own annotations say.
+    /// labels there; without those that its own annotations have.
     pub template: Pairs,
-    /// Whether it is held back (`spec.suspend`).
+    /// Whether it is suspended (`spec.suspend`).
     pub suspend: bool,
-    /// How many failed pods it takes (`spec.backoffLimit`, with Kubernetes' default).
+    /// How many failed pods it retries (`spec.backoffLimit`, with Kubernetes' default).
     pub backoff_limit: u32,
-    /// Of its pod template.
+    /// Restart policy of its pod template.
     pub restart_policy: RestartPolicy,
-    /// What the Job controller says.
+    /// Its status, set by the Job controller.
     pub status: JobStatus,
 }
 
@@ -183,55 +182,55 @@ impl Job {
     }
 }
 
-/// What the Job controller says of a Job.
+/// The status of a Job, set by the Job controller.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct JobStatus {
-    /// When the controller took it up; again when it is resumed.
+    /// When the controller started it; reset when it is resumed.
     pub start_time: Option<Timestamp>,
-    /// Its ends, and whether it is suspended.
+    /// Its conditions.
     pub conditions: Conditions,
-    /// Pods that ended badly.
+    /// Number of failed pods.
     pub failed: u32,
 }
 
 /// The phase of a pod.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PodPhase {
-    /// Taken, but not all containers run.
+    /// Accepted, but not all containers run.
     #[default]
     Pending,
     /// Bound to a node, at least one container runs.
     Running,
-    /// All containers ended well and are not run again.
+    /// All containers succeeded and are not restarted.
     Succeeded,
-    /// All containers ended, one of them badly.
+    /// All containers have ended, at least one with a failure.
     Failed,
-    /// The node is not heard from.
+    /// The node does not report.
     Unknown,
 }
 
 /// One pod.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pod {
-    /// Of the pod.
+    /// Metadata of the pod.
     pub metadata: ObjectMeta,
     /// UID of its controller (the owner reference with `controller: true`): its Job.
     pub owner_uid: Option<Uid>,
-    /// Where it is in its life.
+    /// Its phase.
     pub phase: PodPhase,
-    /// Why, of the pod as a whole (evicted, node lost).
+    /// Reason and message of the pod as a whole (evicted, node lost).
     pub detail: Option<Box<Detail>>,
-    /// Its address, once it has one.
+    /// Its IP address, once it has one.
     pub pod_ip: Option<IpAddr>,
-    /// When the kubelet took it up.
+    /// When the kubelet accepted it.
     pub start_time: Option<Timestamp>,
-    /// How far it is.
+    /// Its conditions.
     pub conditions: Conditions,
     /// Its containers, init containers first.
     pub containers: Box<[ContainerStatus]>,
-    /// Of its spec.
+    /// Restart policy of its spec.
     pub restart_policy: RestartPolicy,
-    /// Seconds that it has to end once its deletion was requested; 0 while nobody has requested it.
+    /// Grace period of its deletion in seconds; 0 unless it is being deleted.
     pub deletion_grace_secs: u32,
 }
 
@@ -252,67 +251,67 @@ impl Pod {
 /// What a container is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ContainerKind {
-    /// It prepares the pod.
+    /// An init container.
     Init,
-    /// An init container that runs beside the app, and is always run again (Kubernetes, "Sidecar
+    /// An init container that runs beside the app, and is always restarted (Kubernetes, "Sidecar
     /// Containers").
     Sidecar,
-    /// The app.
+    /// A container of the app.
     App,
 }
 
-/// What the kubelet says of one container.
+/// The status of one container, set by the kubelet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ContainerStatus {
     /// What it is for.
     pub kind: ContainerKind,
-    /// What it does now.
+    /// Its current state.
     pub state: ContainerState,
-    /// What there is to tell of it; `None` while it runs for the first time.
-    pub story: Option<Box<Story>>,
+    /// Name and previous run; `None` while it runs for the first time, to save memory.
+    pub details: Option<Box<ContainerDetails>>,
 }
 
 impl ContainerStatus {
     /// Its name in the template; empty while it runs for the first time.
     #[must_use]
     pub fn name(&self) -> &str {
-        self.story.as_deref().map_or("", |story| &story.name)
+        self.details.as_deref().map_or("", |details| &details.name)
     }
 
     /// How its previous run ended, if there was one.
     #[must_use]
     pub fn last_terminated(&self) -> Option<&Terminated> {
-        self.story.as_deref()?.last_terminated.as_ref()
+        self.details.as_deref()?.last_terminated.as_ref()
     }
 }
 
-/// What there is to tell of a container that does not just run.
+/// Name and previous run of a container that is not in its first run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Story {
+pub struct ContainerDetails {
     /// Its name in the template.
     pub name: Box<str>,
     /// How its previous run ended, if there was one.
     pub last_terminated: Option<Terminated>,
 }
 
-/// What a container does.
+/// The state of a container.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum ContainerState {
-    /// It does not run yet, or not now; why.
+    /// It does not run yet, or not now; with reason and message.
     Waiting(Option<Box<Detail>>),
-    /// It runs, since then.
+    /// It runs, since this time.
     Running(Option<Timestamp>),
     /// It has ended.
     Terminated(Box<Terminated>),
-    /// The kubelet has said nothing (Kubernetes reads this as waiting).
+    /// The kubelet has not reported yet (Kubernetes treats this as waiting).
     #[default]
-    Unsaid,
+    Unreported,
 }
 
 /// How a container ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Terminated {
-    /// Of its process; 0 is a good end.
+    /// Exit code of its process; 0 means success.
     pub exit_code: i32,
     /// `Completed`, `Error`, `OOMKilled`, ….
     pub reason: Option<Box<str>>,
@@ -325,7 +324,7 @@ pub struct Terminated {
 /// One ConfigMap: templates, where it is labelled so.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConfigMap {
-    /// Of the ConfigMap.
+    /// Metadata of the ConfigMap.
     pub metadata: ObjectMeta,
     /// Its text entries (`data`); `binaryData` is not read.
     pub data: BTreeMap<String, String>,
@@ -343,10 +342,10 @@ pub enum RegardingKind {
     Other,
 }
 
-/// What the Events that we read are about; others are dropped while decoding.
+/// The reasons of the Events that we read; others are dropped while decoding.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum EventReason {
-    /// Job: a pod of it was refused.
+    /// Job: a pod of it was rejected.
     FailedCreate,
     /// Pod: a volume cannot be mounted.
     FailedMount,
@@ -354,11 +353,11 @@ pub enum EventReason {
     FailedAttachVolume,
     /// Pod: a raw block volume cannot be mapped.
     FailedMapVolume,
-    /// Pod: its sandbox or its network cannot be made.
+    /// Pod: its sandbox or its network cannot be set up.
     FailedCreatePodSandBox,
-    /// Pod: an image cannot be pulled (`Failed` in the API, which says many other things).
+    /// Pod: an image cannot be pulled (`Failed` in the API, which also has other meanings).
     FailedPull,
-    /// Pod: a probe does not pass.
+    /// Pod: a probe fails.
     Unhealthy,
     /// Anything else.
     #[default]
@@ -382,13 +381,13 @@ impl EventReason {
     }
 }
 
-/// How much of an Event's message is kept, in bytes; Kubernetes itself writes no longer ones.
+/// How much of an Event's message is kept, in bytes; Kubernetes itself writes no longer messages.
 pub const EVENT_MESSAGE_BYTES_MAX: usize = 1024;
 
-/// One Event: a sentence of Kubernetes about another object.
+/// One Event: a message of Kubernetes about another object.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Event {
-    /// Of the Event itself.
+    /// Metadata of the Event itself.
     pub metadata: ObjectMeta,
     /// Kind of the object that it is about.
     pub regarding_kind: RegardingKind,
@@ -396,11 +395,11 @@ pub struct Event {
     pub regarding_name: Box<str>,
     /// UID of that object.
     pub regarding_uid: Uid,
-    /// What it is about.
+    /// Its reason.
     pub reason: EventReason,
-    /// The sentence, at most [`EVENT_MESSAGE_BYTES_MAX`] of it.
+    /// The message, cut to [`EVENT_MESSAGE_BYTES_MAX`].
     pub message: Box<str>,
-    /// When it happened last.
+    /// When it last happened.
     pub last: Option<Timestamp>,
 }
 
@@ -446,7 +445,7 @@ impl Resource for Pod {
 
 impl Resource for ConfigMap {
     const COLLECTION: Collection = CONFIG_MAPS;
-    /// None: there are few.
+    /// No index, since there are few.
     type Index = ();
 
     fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

@@ -1,4 +1,4 @@
-//! List and watch: how a copy of a collection is kept up to date, as a pure machine.
+//! List and watch as a pure state machine that keeps a copy of a collection up to date.
 //!
 //! ```text
 //!          ┌────────── 410, went back, broken, silent ──────────┐
@@ -9,18 +9,19 @@
 //!          └──── every POLL ────────┘ watch refused
 //! ```
 //!
-//! [`Watch::step`] takes what has happened and the time; it returns effects for the
-//! store and the log, and what to do next. It does nothing itself: lists, streams
-//! and waits belong to [`crate::store::reflector`] (and to the simulation). How
-//! long a back-off lasts is decided there, too.
+//! [`Watch::step`] takes an input and the time; it returns effects for the store
+//! and the log, and what to do next. It performs nothing itself: lists, streams
+//! and waits belong to [`crate::store::reflector`] (and to the simulation). The
+//! duration of a back-off is decided there, too.
 //!
-//! Rules, from client-go's reflector and from trying: list pages of one list are
-//! one state; a watch resumes at the last version that was seen, bookmarks
-//! included; 410 (as answer or as event) means list anew; a 403 is believed only
-//! after 5 s, since an API server that has just started gives it to everybody.
-//! A watch that was silent is followed by a list: an API server whose etcd was
-//! restored from an older copy opens a watch at a version that lies in its future,
-//! and says nothing on it, not even a bookmark. Only a list shows that it went back.
+//! Rules, from client-go's reflector and from experiments: all pages of one list
+//! are one state; a watch resumes at the last version seen, bookmarks included;
+//! after a 410 (as response or as event) a new list follows; a 403 counts as a
+//! missing permission only after 5 s, since an API server that has just started
+//! returns it to every client. A watch that was silent is followed by a list: an
+//! API server whose etcd was restored from an older backup accepts a watch at a
+//! version that lies in its future, and sends nothing on it, not even a bookmark.
+//! Only a list shows that it went back.
 
 mod lines;
 #[cfg(test)]
@@ -33,18 +34,18 @@ use super::status::Status;
 use super::types::{ObjectMeta, Page, Resource, ResourceVersion, Skipped, Uid, WatchEvent};
 use std::time::{Duration, Instant};
 
-/// How long an open watch may be silent before it is given up: a quiet one gets
+/// How long an open watch may be silent before it is closed: an idle watch gets
 /// a bookmark every 60 s.
 pub const SILENCE: Duration = Duration::from_secs(90);
 
-/// How long a 403 must last before it is believed.
-pub const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a 403 must last before it counts as a missing permission.
+pub const FORBIDDEN_GRACE: Duration = Duration::from_secs(5);
 
-/// How often to list while the right to watch is missing, unless the settings say otherwise.
+/// Default interval of lists while the permission to watch is missing.
 pub const POLL: Duration = Duration::from_secs(2);
 
-/// How often to try a refused watch again.
-pub const WATCH_AGAIN: Duration = Duration::from_secs(60);
+/// Interval at which a forbidden watch is retried.
+pub const WATCH_RETRY: Duration = Duration::from_secs(60);
 
 /// A watch that ends sooner, and without an event, counts as failed.
 pub const SHORT: Duration = Duration::from_secs(1);
@@ -60,7 +61,7 @@ pub enum StoreEvent<K> {
     InitDone(ResourceVersion),
     /// An object is new or has changed.
     Apply(K),
-    /// An object is gone, or is not ours any more.
+    /// An object is gone, or is no longer ours.
     Delete {
         /// Its name.
         name: Box<str>,
@@ -73,50 +74,50 @@ pub enum StoreEvent<K> {
     Progress(ResourceVersion),
 }
 
-/// What has happened.
+/// An input of the machine.
 #[derive(Debug)]
 pub enum Input<K> {
-    /// It begins, or a wait is over.
+    /// The start, or the end of a wait.
     Woken,
-    /// A page of a list was asked for.
+    /// The response to a request for a page of a list.
     Listed(Result<Page<K>, Error>),
-    /// A watch was asked for.
+    /// The response to a request for a watch.
     Opened(Result<(), Error>),
-    /// A line of the watch came, or one that cannot be read (why).
+    /// A line of the watch, or the reason why it cannot be decoded.
     Event(Result<WatchEvent<K>, String>),
-    /// The watch is over.
+    /// The watch has ended.
     Ended(End),
 }
 
 /// How a watch ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum End {
-    /// The server closed it in good order.
+    /// The server closed it regularly.
     Closed,
     /// Nothing was received for [`SILENCE`].
     Silent,
-    /// The connection broke (why).
+    /// The connection was lost (why).
     Lost(String),
 }
 
 /// What to do next; an open watch is closed unless this is [`Next::Read`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// Ask for a page of a list.
+    /// Request a page of a list.
     List {
-        /// Where it begins; `None` for the first.
+        /// The token of the page; `None` for the first.
         continue_token: Option<String>,
     },
-    /// Ask for a watch after this version.
+    /// Request a watch after this version.
     Open {
         /// The last version that was seen.
         version: ResourceVersion,
     },
     /// Wait for the next line of the open watch.
     Read,
-    /// Wait this long, exactly.
+    /// Wait exactly this long.
     Wait(Duration),
-    /// Wait as after a failure, and not less than this.
+    /// Back off, for at least this long.
     BackOff {
         /// From `Retry-After`.
         at_least: Duration,
@@ -128,26 +129,26 @@ pub enum Next {
 pub enum Cause {
     /// The server closed the watch, as it does every few minutes.
     Closed,
-    /// Nothing was received for [`SILENCE`]: listed again.
+    /// Nothing was received for [`SILENCE`]; a list follows.
     Silent,
-    /// The connection broke.
+    /// The connection was lost.
     Lost,
-    /// The version was too old: listed again.
+    /// The version was too old; a list follows.
     Expired,
     /// The watch ended at once without an event.
     Short,
-    /// The server sent an error or something unreadable: listed again.
+    /// The server sent an error or an undecodable line; a list follows.
     Broken,
-    /// The server went back to an older version: listed again.
+    /// The server went back to an older version; a list follows.
     WentBack,
     /// A list or the opening of a watch failed.
     Failed,
-    /// A list or watch was answered 403, which is not believed yet.
+    /// A list or watch got a 403, which does not yet count as a missing permission.
     Refused,
 }
 
 impl Cause {
-    /// All of them, in the order of their numbers.
+    /// All causes, in the order of their numbers.
     pub const ALL: [Self; 9] = [
         Self::Closed,
         Self::Silent,
@@ -177,32 +178,32 @@ impl Cause {
     }
 }
 
-/// What others are to do.
+/// What the owner of the machine must do.
 #[derive(Debug, PartialEq)]
 pub enum Effect<K> {
-    /// The store: what a list or watch says.
+    /// For the store: a change that a list or watch reports.
     Store(StoreEvent<K>),
-    /// Something of the watch itself.
+    /// For store, log or metrics: a fact about the watch itself.
     Note(Note),
 }
 
-/// What is reported of a watch itself, whatever it watches.
+/// A fact about the watch itself, whatever it watches.
 #[derive(Debug, PartialEq)]
 pub enum Note {
-    /// The store: the API server has just sent something.
+    /// For the store: the API server has just sent something.
     Contact,
-    /// The store: a watch is open, or not any more.
+    /// For the store: whether a watch is open.
     Watching(bool),
-    /// Log and metrics: a list or watch is restarted, and why, for the log.
+    /// For log and metrics: a list or watch is restarted; the text says why.
     Restart(Cause, String),
-    /// Log and metrics: an object was skipped.
+    /// For log and metrics: an object was skipped.
     Skipped(Skipped),
-    /// Log: a right is missing. Reported once.
+    /// For the log: a permission is missing. Reported once.
     Refused(Error),
 }
 
-/// Where effects go, for all that has nothing to do with objects: it is compiled once, and not for
-/// each kind.
+/// Receives the effects that do not depend on the kind of object, so that their code is compiled
+/// once and not for each kind.
 trait Effects {
     fn note(&mut self, note: Note);
 
@@ -220,16 +221,16 @@ impl<K> Effects for Vec<Effect<K>> {
     }
 }
 
-/// The answer to one [`Input`].
+/// The result of one [`Input`].
 #[derive(Debug, PartialEq)]
 pub struct Step<K> {
-    /// What to tell others, in this order.
+    /// The effects, in this order.
     pub effects: Vec<Effect<K>>,
     /// What to do next.
     pub next: Next,
 }
 
-/// Where the machine is.
+/// The state of the machine.
 #[derive(Debug)]
 enum State {
     /// Waits until it is woken, and lists then, from the given page.
@@ -252,12 +253,12 @@ pub struct Watch {
     poll: Duration,
     refused_since: Option<Instant>,
     refusal_reported: bool,
-    /// While the watch is refused: when to try it again.
-    watch_again: Option<Instant>,
+    /// While the watch is forbidden: when to retry it.
+    watch_retry_at: Option<Instant>,
 }
 
 impl Watch {
-    /// Begins with a list; `poll` is how often to list while the watch is refused.
+    /// Begins with a list; `poll` is the interval of lists while the watch is forbidden.
     #[must_use]
     pub fn new(poll: Duration) -> Self {
         Self {
@@ -268,13 +269,13 @@ impl Watch {
             poll,
             refused_since: None,
             refusal_reported: false,
-            watch_again: None,
+            watch_retry_at: None,
         }
     }
 
-    /// Takes what has happened `now`. The first input is [`Input::Woken`]; which
-    /// ones can follow is said by [`Step::next`]. Any other is taken as lateness
-    /// of a stream that was given up, and changes nothing.
+    /// Processes an input that arrived `now`. The first is [`Input::Woken`]; which
+    /// ones can follow depends on [`Step::next`]. Any other is a late one of a
+    /// closed stream, and changes nothing.
     pub fn step<K: Resource>(&mut self, input: Input<K>, now: Instant) -> Step<K> {
         let mut effects = Vec::new();
         let next = match input {
@@ -325,7 +326,7 @@ impl Watch {
         }
     }
 
-    /// Lists anew after a back-off.
+    /// Starts a new list after a back-off.
     fn relist(&mut self, cause: Cause, why: String, effects: &mut dyn Effects) -> Next {
         effects.note(Note::Watching(false));
         effects.note(Note::Restart(cause, why));
@@ -361,9 +362,9 @@ impl Watch {
         self.after_list(now)
     }
 
-    /// A list is complete: the watch follows, or the next list where that is refused.
+    /// A list is complete: the watch follows, or the next list where the watch is forbidden.
     fn after_list(&mut self, now: Instant) -> Next {
-        match self.watch_again {
+        match self.watch_retry_at {
             Some(again) if now < again => {
                 self.state = State::ListLater {
                     continue_token: None,
@@ -371,7 +372,7 @@ impl Watch {
                 Next::Wait(self.poll)
             }
             _ => {
-                if self.watch_again.is_none() {
+                if self.watch_retry_at.is_none() {
                     self.allowed();
                 }
                 self.open()
@@ -387,7 +388,7 @@ impl Watch {
             };
             return self.refused(error, now, effects);
         }
-        if self.watch_again.is_none() {
+        if self.watch_retry_at.is_none() {
             self.allowed();
         }
         if error.class() == Class::Expired {
@@ -406,7 +407,7 @@ impl Watch {
 
     fn opened(&mut self, now: Instant, effects: &mut dyn Effects) -> Next {
         self.allowed();
-        self.watch_again = None;
+        self.watch_retry_at = None;
         self.state = State::Watching {
             since: now,
             events: false,
@@ -424,7 +425,7 @@ impl Watch {
                 self.state = State::OpenLater;
                 let next = self.refused(error, now, effects);
                 if let Next::Wait(_) = next {
-                    self.watch_again = Some(now + WATCH_AGAIN);
+                    self.watch_retry_at = Some(now + WATCH_RETRY);
                     self.state = State::ListLater {
                         continue_token: None,
                     };
@@ -432,7 +433,7 @@ impl Watch {
                 next
             }
             _ => {
-                if self.watch_again.is_none() {
+                if self.watch_retry_at.is_none() {
                     self.allowed();
                 }
                 effects.note(Note::Restart(Cause::Failed, error.to_string()));
@@ -442,16 +443,17 @@ impl Watch {
         }
     }
 
-    /// Nothing is refused (any more).
+    /// Clears the state of a 403.
     fn allowed(&mut self) {
         self.refused_since = None;
         self.refusal_reported = false;
     }
 
-    /// A 403: tried again soon for a while, then seldom.
+    /// A 403: retried soon at first, then rarely.
     fn refused(&mut self, error: Error, now: Instant, effects: &mut dyn Effects) -> Next {
         let since = *self.refused_since.get_or_insert(now);
-        let believed = self.refusal_reported || now.saturating_duration_since(since) >= PATIENCE;
+        let believed =
+            self.refusal_reported || now.saturating_duration_since(since) >= FORBIDDEN_GRACE;
         if !believed {
             effects.note(Note::Restart(Cause::Refused, error.to_string()));
             return Next::BackOff {
@@ -508,8 +510,8 @@ impl Watch {
         }));
     }
 
-    /// An ERROR event ends a watch. After any but 410, too, a list is the safe
-    /// way on: the same version might give the same error for ever.
+    /// An ERROR event ends a watch. Whatever its code, a list follows: watching
+    /// from the same version might return the same error forever.
     fn error_event(&mut self, status: &Status, effects: &mut dyn Effects) -> Next {
         let cause = if status.is_expired() {
             Cause::Expired

@@ -1,4 +1,4 @@
-//! The stores and their reflectors: what is watched, and who gets the changes.
+//! The stores and their reflectors: what is watched, and which part gets the changes.
 //!
 //! Wiring only, as all of [`super`].
 
@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::kube::Client;
 use crate::kube::request::Scope;
 use crate::kube::types::{ConfigMap, Event, Job, Pod, Resource};
-use crate::kube::watch::WATCH_AGAIN;
+use crate::kube::watch::WATCH_RETRY;
 use crate::model::labels;
 use crate::shutdown::Stop;
 use crate::store::{self, Change, EventWriter, Reflector, ReflectorHandle, Sink, Writer};
@@ -51,7 +51,7 @@ impl Stores {
     }
 }
 
-/// What all reflectors are made of.
+/// What all reflectors need.
 pub(super) struct Reflecting<'a> {
     pub(super) config: &'a Config,
     pub(super) client: Client,
@@ -69,7 +69,7 @@ struct FirstList {
 }
 
 impl FirstList {
-    /// These changes, as an input to the coordinator.
+    /// Wraps changes as an input to the coordinator.
     fn input(&self, changes: Vec<CacheChange>) -> Input {
         if self.has_come.swap(true, Ordering::Relaxed) {
             Input::Changed(changes)
@@ -90,7 +90,7 @@ impl Reflecting<'_> {
         let config_maps = stores.config_maps.store();
         let catalogs = Arc::clone(catalogs);
         let (of_jobs, of_pods) = (inbox.clone(), inbox.clone());
-        let (jobs_said, pods_said) = (stores.events.clone(), stores.events.clone());
+        let (job_events, pod_events) = (stores.events.clone(), stores.events.clone());
         let (first_jobs, first_pods) = (FirstList::default(), FirstList::default());
         let templates = self.scope(&self.config.configmap_selector);
         Ok(vec![
@@ -99,14 +99,14 @@ impl Reflecting<'_> {
             }))?,
             // Jobs of 2.7.1 carry our labels on their pod template only: no selector finds them.
             spawn(self.reflector(stores.jobs, self.scope(""), move |changes| {
-                events::jobs_past(changes).for_each(|uid| jobs_said.forget(uid));
+                events::jobs_past(changes).for_each(|uid| job_events.forget(uid));
                 of_jobs.send(first_jobs.input(engine::changes_of_jobs(changes)));
             }))?,
             spawn(self.reflector(
                 stores.pods,
                 self.scope(labels::INSTANCE_NAME),
                 move |changes| {
-                    events::pods_past(changes).for_each(|uid| pods_said.forget(uid));
+                    events::pods_past(changes).for_each(|uid| pod_events.forget(uid));
                     of_pods.send(first_pods.input(engine::changes_of_pods(changes)));
                 },
             ))?,
@@ -127,7 +127,7 @@ impl Reflecting<'_> {
             ..self.scope("")
         };
         Reflector {
-            poll: WATCH_AGAIN,
+            poll: WATCH_RETRY,
             loss: Some("messages say less about why a pod is rejected, not mounted or not ready"),
             ..self.reflector(writer, scope, move |changes| {
                 let keys = events::keys_of_events(changes, &cache).into_iter();
@@ -168,5 +168,5 @@ impl Reflecting<'_> {
 fn spawn<K: Resource, S: Sink<K>>(reflector: Reflector<K, S>) -> Result<ReflectorHandle, Error> {
     reflector
         .spawn()
-        .map_err(|error| Error::Start(format!("a thread cannot be started: {error}")))
+        .map_err(|error| Error::Start(format!("cannot start a thread: {error}")))
 }

@@ -1,7 +1,7 @@
 //! How long to wait after a failure: doubled each time, bounded, jittered.
 //!
-//! Pure: the seed and the time are given. After a calm period the first step is
-//! taken again, so one failure an hour never waits longer than the first time.
+//! Pure: the seed and the time are given. After a period without failures it
+//! starts at the first step again, so that rare failures never wait longer.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ pub const LONGEST: Duration = Duration::from_secs(1);
 /// A failure this long after the previous one's wait begins at [`FIRST`] again.
 pub const CALM: Duration = Duration::from_secs(10);
 
-/// Waits between tries of one thing.
+/// Delays between retries of one operation.
 #[derive(Clone, Debug)]
 pub struct Backoff {
     state: u64,
@@ -23,7 +23,7 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Starts at [`FIRST`]; replicas with different seeds do not try in step.
+    /// Starts at [`FIRST`]; replicas with different seeds do not retry at the same time.
     #[must_use]
     pub fn new(seed: u64) -> Self {
         Self {
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn a_calm_period_begins_anew() {
+    fn a_period_without_failures_resets_the_back_off() {
         let now = Instant::now();
         let mut backoff = Backoff::new(7);
         for _ in 0..9 {

@@ -1,8 +1,8 @@
-//! What Kubernetes' Events say of objects: for each object and reason the newest sentence.
+//! Kubernetes Events by object: for each object and reason the newest one.
 //!
-//! Pure. Other than the stores in [`super::store`] this is no view of all that there is: it is
-//! bounded, may lack anything, and is never waited for. Events come and go by the thousand, one
-//! a refused pod; of one object and reason only the last one written is of interest.
+//! Pure. Unlike the stores in [`super::store`] this is not a complete cache: it is bounded, may lack
+//! any Event, and nothing waits for it. A single Job may cause thousands of Events, one for each
+//! rejected pod; of one object and reason only the last one written matters.
 
 use super::reflector::Sink;
 use super::store::Change;
@@ -12,22 +12,22 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Instant;
 
-/// How many sentences are kept; those written longest ago are forgotten first.
+/// How many Events are kept; those written longest ago are evicted first.
 pub const EVENTS_MAX: usize = 2048;
 
-/// Reads what is known; clones see the same.
+/// Reads the Events; clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct EventStore {
     kept: Arc<RwLock<Kept>>,
 }
 
-/// Changes what is known; clones change the same.
+/// Changes the Events; clones share them.
 #[derive(Clone, Debug)]
 pub struct EventWriter {
     kept: Arc<RwLock<Kept>>,
 }
 
-/// Nothing known yet.
+/// An empty store.
 #[must_use]
 pub fn new() -> (EventWriter, EventStore) {
     let store = EventStore::default();
@@ -42,15 +42,15 @@ impl EventStore {
         self.kept.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What is said of this object, one for each reason.
+    /// The Events about this object, one for each reason.
     #[must_use]
     pub fn of(&self, uid: &Uid) -> Vec<Arc<Event>> {
         let kept = self.kept();
-        let said = kept.objects.get(uid).into_iter().flatten();
-        said.map(|said| Arc::clone(&said.event)).collect()
+        let entries = kept.objects.get(uid).into_iter().flatten();
+        entries.map(|entry| Arc::clone(&entry.event)).collect()
     }
 
-    /// How many sentences are kept.
+    /// How many Events are kept.
     #[must_use]
     pub fn len(&self) -> usize {
         self.kept().order.len()
@@ -68,7 +68,7 @@ impl EventWriter {
         self.kept.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A reader of the same.
+    /// A reader of the same Events.
     #[must_use]
     pub fn store(&self) -> EventStore {
         EventStore {
@@ -76,7 +76,7 @@ impl EventWriter {
         }
     }
 
-    /// Forgets all that was said of this object: it is gone, or what was said is over.
+    /// Drops all Events about this object: it is gone, or they no longer apply.
     pub fn forget(&self, uid: &Uid) {
         self.kept().forget(uid);
     }
@@ -87,7 +87,7 @@ impl Sink<Event> for EventWriter {
         self.kept().event(event)
     }
 
-    // How old this is matters to nobody.
+    // The age of these Events is not used.
     fn contact(&self, _: Instant) {}
 
     fn watching(&self, _: bool) {}
@@ -95,17 +95,17 @@ impl Sink<Event> for EventWriter {
 
 #[derive(Debug, Default)]
 struct Kept {
-    objects: HashMap<Uid, Vec<Said>>,
-    /// What was written when, oldest first.
+    objects: HashMap<Uid, Vec<Entry>>,
+    /// Object and reason of each Event by sequence number, oldest first.
     order: BTreeMap<u64, (Uid, EventReason)>,
     written: u64,
-    /// Counts the lists: what the last one did not have is gone.
+    /// Number of lists so far: Events that the last list lacks are dropped.
     list: u64,
 }
 
 /// The newest Event of one object and reason.
 #[derive(Debug)]
-struct Said {
+struct Entry {
     event: Arc<Event>,
     written: u64,
     list: u64,
@@ -126,19 +126,19 @@ impl Kept {
     }
 
     fn put(&mut self, event: Arc<Event>) -> Option<Change<Event>> {
-        let said = self.objects.entry(event.regarding_uid.clone()).or_default();
-        let held = said
+        let entries = self.objects.entry(event.regarding_uid.clone()).or_default();
+        let held = entries
             .iter()
-            .position(|said| said.event.reason == event.reason);
+            .position(|entry| entry.event.reason == event.reason);
         let old = match held {
-            Some(at) if said[at].list == self.list && is_older(&event, &said[at].event) => {
+            Some(at) if entries[at].list == self.list && is_older(&event, &entries[at].event) => {
                 return None;
             }
-            Some(at) => Some(said.swap_remove(at)),
+            Some(at) => Some(entries.swap_remove(at)),
             None => None,
         };
         self.written += 1;
-        said.push(Said {
+        entries.push(Entry {
             event: Arc::clone(&event),
             written: self.written,
             list: self.list,
@@ -148,68 +148,71 @@ impl Kept {
         }
         let about = (event.regarding_uid.clone(), event.reason);
         self.order.insert(self.written, about);
-        self.shed();
+        self.evict();
         Some(Change {
             old: old.map(|old| old.event),
             new: Some(event),
         })
     }
 
-    fn shed(&mut self) {
+    fn evict(&mut self) {
         while self.order.len() > EVENTS_MAX
             && let Some((written, (uid, _))) = self.order.pop_first()
         {
-            self.retain_of(&uid, |said| said.written != written);
+            self.retain_of(&uid, |entry| entry.written != written);
         }
     }
 
-    fn retain_of(&mut self, uid: &Uid, keep: impl Fn(&Said) -> bool) {
-        if let Some(said) = self.objects.get_mut(uid) {
-            said.retain(keep);
-            if said.is_empty() {
+    fn retain_of(&mut self, uid: &Uid, keep: impl Fn(&Entry) -> bool) {
+        if let Some(entries) = self.objects.get_mut(uid) {
+            entries.retain(keep);
+            if entries.is_empty() {
                 self.objects.remove(uid);
             }
         }
     }
 
     fn forget(&mut self, uid: &Uid) {
-        for said in self.objects.remove(uid).into_iter().flatten() {
-            self.order.remove(&said.written);
+        for entry in self.objects.remove(uid).into_iter().flatten() {
+            self.order.remove(&entry.written);
         }
     }
 
-    /// What a complete list did not have is gone.
+    /// Drops the Events that a complete list did not have.
     fn drop_unlisted(&mut self) {
         let (list, order) = (self.list, &mut self.order);
-        self.objects.retain(|_, said| {
-            said.retain(|said| {
-                let listed = said.list == list;
+        self.objects.retain(|_, entries| {
+            entries.retain(|entry| {
+                let listed = entry.list == list;
                 if !listed {
-                    order.remove(&said.written);
+                    order.remove(&entry.written);
                 }
                 listed
             });
-            !said.is_empty()
+            !entries.is_empty()
         });
     }
 
-    /// The Event of that UID is gone: Kubernetes keeps each for an hour.
+    /// Drops the Event of that UID, which is gone: Kubernetes keeps each for an hour.
     fn drop_event(&mut self, event_uid: &Uid) {
-        let is_it = |said: &Said| said.event.metadata.uid == *event_uid;
-        let about = self.objects.iter().find(|(_, said)| said.iter().any(is_it));
+        let is_it = |entry: &Entry| entry.event.metadata.uid == *event_uid;
+        let about = self
+            .objects
+            .iter()
+            .find(|(_, entries)| entries.iter().any(is_it));
         let Some(uid) = about.map(|(uid, _)| uid.clone()) else {
             return;
         };
-        for said in self.objects.get(&uid).into_iter().flatten() {
-            if is_it(said) {
-                self.order.remove(&said.written);
+        for entry in self.objects.get(&uid).into_iter().flatten() {
+            if is_it(entry) {
+                self.order.remove(&entry.written);
             }
         }
-        self.retain_of(&uid, |said| !is_it(said));
+        self.retain_of(&uid, |entry| !is_it(entry));
     }
 }
 
-/// Whether this was written before that one, as far as that is known.
+/// Whether `new` was written before `held`, as far as their versions show.
 fn is_older(new: &Event, held: &Event) -> bool {
     let version = |event: &Event| -> ResourceVersion { event.metadata.resource_version.clone() };
     version(new).is_before(&version(held))

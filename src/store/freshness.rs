@@ -13,14 +13,14 @@ const SILENCE_NANOS: u64 = SILENCE.as_secs() * 1_000_000_000;
 #[derive(Debug)]
 pub(super) struct Freshness {
     made: Instant,
-    /// Nanoseconds since `made`, which last for centuries.
+    /// Nanoseconds since `made`; 64 bits are enough for centuries.
     contact_nanos: AtomicU64,
     watching: AtomicBool,
     synced: AtomicBool,
 }
 
 impl Freshness {
-    /// Of a cache that was made at `now` and has seen nothing.
+    /// For an empty cache that is made at `now`.
     pub(super) const fn new(now: Instant) -> Self {
         Self {
             made: now,
@@ -34,7 +34,7 @@ impl Freshness {
         self.synced.load(Ordering::SeqCst)
     }
 
-    /// The cache shows a complete list; to be called when readers can see it.
+    /// To be called when readers can see a complete list.
     pub(super) fn set_synced(&self) {
         self.synced.store(true, Ordering::SeqCst);
     }

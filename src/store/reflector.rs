@@ -1,7 +1,7 @@
 //! The thread that keeps one store up to date.
 //!
 //! It does what the state machine in [`crate::kube::watch`] decides: it lists, watches,
-//! waits and updates the store. Decisions are there; here are only API calls, the log,
+//! waits and updates the store. Decisions belong there; here are only API calls, the log,
 //! and the counters that metrics and the liveness probe read. The thread ends when the
 //! program shuts down: [`Stop`] is set, and `HttpTransport::close_watches` ends the
 //! read that it may be blocked in. [`Running`] is all of this without the thread,
@@ -47,7 +47,7 @@ pub trait Sink<K>: Send + 'static {
     /// The API server has just sent something.
     fn contact(&self, now: Instant);
 
-    /// A watch is open, or not any more.
+    /// Whether a watch is open.
     fn watching(&self, open: bool);
 }
 
@@ -67,23 +67,23 @@ impl<K: Resource> Sink<K> for Writer<K> {
 
 /// What a reflector needs.
 pub struct Reflector<K: Resource, S = Writer<K>> {
-    /// Lists and watches through it.
+    /// Sends lists and watches.
     pub client: Client,
-    /// Of which objects.
+    /// Selects the objects.
     pub scope: Scope,
-    /// The store that is kept up to date.
+    /// Writes to the store that is kept up to date.
     pub writer: S,
     /// For deadlines and heartbeats.
     pub clock: Arc<dyn Clock>,
-    /// When to end.
+    /// Ends the thread when it is set.
     pub stop: Stop,
-    /// How often to list while the right to watch is missing.
+    /// Interval of lists while the permission to watch is missing.
     pub poll: Duration,
-    /// What does not work while that right is missing, for the log; `None` where lists replace the watch.
+    /// What does not work while that permission is missing, for the log; `None` where lists replace the watch.
     pub loss: Option<&'static str>,
-    /// Of the jitter.
+    /// Seed of the jitter.
     pub seed: u64,
-    /// Called with changes.
+    /// Called with the changes that readers see.
     pub on_change: OnChange<K>,
     /// Called when the thread dies.
     pub on_death: OnDeath,
@@ -132,13 +132,13 @@ impl Heartbeat {
         self.started + Duration::from_millis(self.beat_millis.load(Ordering::Relaxed))
     }
 
-    /// Watch events so far, bookmarks included.
+    /// Number of watch events so far, bookmarks included.
     #[must_use]
     pub fn events(&self) -> u64 {
         self.events.load(Ordering::Relaxed)
     }
 
-    /// Objects that could not be decoded, so far.
+    /// Number of objects so far that could not be decoded.
     #[must_use]
     pub fn skipped(&self) -> u64 {
         self.skipped.load(Ordering::Relaxed)
@@ -179,7 +179,7 @@ impl<K: Resource, S: Sink<K>> Reflector<K, S> {
     /// Starts the thread, which is named after the resource (`watch-pods`).
     ///
     /// # Errors
-    /// When the system gives no thread.
+    /// When the thread cannot be started.
     pub fn spawn(self) -> io::Result<ReflectorHandle> {
         let resource = K::COLLECTION.plural;
         let on_death = Arc::clone(&self.on_death);
@@ -190,9 +190,9 @@ impl<K: Resource, S: Sink<K>> Reflector<K, S> {
     }
 }
 
-/// What a reflector's thread runs: by turns it does what is [`next`](Self::next), which talks to
-/// Kubernetes and touches nothing here, and takes what has come of it, which touches the store
-/// and talks to nobody. Much may happen in between.
+/// What a reflector's thread runs, in two alternating steps: [`perform`](Self::perform) calls
+/// Kubernetes and changes nothing here; [`take`](Self::take) processes the result, changes the store
+/// and calls nothing. Other threads may run in between.
 pub struct Running<K: Resource, S = Writer<K>> {
     reflector: Reflector<K, S>,
     heartbeat: Arc<Heartbeat>,
@@ -213,7 +213,7 @@ impl<K: Resource, S> fmt::Debug for Running<K, S> {
     }
 }
 
-/// An open watch, and what has come of it.
+/// An open watch, and the bytes received on it.
 struct Open {
     stream: Box<dyn EventStream>,
     lines: Lines,
@@ -221,7 +221,7 @@ struct Open {
 }
 
 impl<K: Resource, S: Sink<K>> Running<K, S> {
-    /// A reflector that has done nothing yet.
+    /// A reflector in its initial state.
     #[must_use]
     pub fn new(reflector: Reflector<K, S>) -> Self {
         let now = reflector.clock.now();
@@ -243,7 +243,7 @@ impl<K: Resource, S: Sink<K>> Running<K, S> {
         }
     }
 
-    /// What is done next.
+    /// The next action.
     #[must_use]
     pub fn next(&self) -> &Next {
         &self.next
@@ -264,8 +264,8 @@ impl<K: Resource, S: Sink<K>> Running<K, S> {
         }
     }
 
-    /// Does what is next: asks for a list or a watch, or reads the next line of the open one.
-    /// A wait is over by now.
+    /// Performs the next action: requests a list or a watch, or reads the next line of the open one.
+    /// A wait must be over.
     #[must_use]
     pub fn perform(&mut self) -> Input<K> {
         let Reflector { client, scope, .. } = &self.reflector;
@@ -292,7 +292,7 @@ impl<K: Resource, S: Sink<K>> Running<K, S> {
         }
     }
 
-    /// Takes what has come of that; answers how long to wait before it goes on, if at all.
+    /// Processes the result; returns how long to wait before the next action, if at all.
     pub fn take(&mut self, input: Input<K>) -> Option<Duration> {
         let now = self.reflector.clock.now();
         self.heartbeat.beat(now);
@@ -344,7 +344,7 @@ struct Reporter {
     heartbeat: Arc<Heartbeat>,
     poll: Duration,
     loss: Option<&'static str>,
-    /// Since when the watch fails, once that has been logged.
+    /// Since when the watch has been failing, once that was logged.
     failing: Option<Instant>,
 }
 
@@ -373,7 +373,7 @@ impl Reporter {
         }
     }
 
-    /// Logs that a right is missing, and what follows from that.
+    /// Logs that a permission is missing, and the consequence.
     fn refused(&self, error: &Error) {
         let (resource, poll) = (self.heartbeat.resource, self.poll.as_secs_f32());
         match self.loss {
@@ -386,7 +386,7 @@ impl Reporter {
         }
     }
 
-    /// Logs why a list or watch is restarted: usual causes at debug level, an outage once.
+    /// Logs why a list or watch is restarted: regular causes at debug level, an outage once.
     fn restarted(&mut self, cause: Cause, why: &str, wait: Option<Duration>, now: Instant) {
         let resource = self.heartbeat.resource;
         let next = match (cause, wait) {
@@ -395,7 +395,7 @@ impl Reporter {
             (_, None) => "reopening it".into(),
         };
         let is_outage = match cause {
-            // If a refusal lasts, it is logged once, as the missing right that it is.
+            // A 403 that lasts is logged once, as a missing permission.
             Cause::Closed | Cause::Refused => {
                 log::debug!("watch on {resource} ended ({why}); {next}");
                 return;
@@ -416,7 +416,7 @@ impl Reporter {
     }
 }
 
-/// Longest `Retry-After` that is obeyed, so that the cache does not get older than need be.
+/// Longest `Retry-After` that is obeyed, so that the cache does not get older than necessary.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(10);
 
 impl Open {

@@ -1,22 +1,22 @@
-//! All objects of one kind, as far as this replica knows: the cache that reads are answered from.
+//! The cache of all objects of one kind, from which reads are answered.
 //!
 //! One [`Writer`] side (the reflector's events, and what our own API calls return)
 //! and many readers ([`Store`]). What readers see are two layers (the file
 //! `layers.rs`): the base, which is what the watch says, and above it what our own
-//! calls returned and the watch has not come up to. This is the one place that
+//! calls returned and the watch has not reached yet. This is the one place that
 //! compares resource versions, to decide which state of an object is newer:
 //!
 //! - an older state never replaces a newer one of the same object;
-//! - readers never see half a list: it is gathered aside and replaces the base at its end;
-//! - a complete list replaces everything, except what our own calls returned and
-//!   the list cannot know, since its version is an earlier one;
-//! - a list that goes back behind the cache (an etcd that was restored from a backup)
-//!   is right whatever its versions: then only what our own calls returned after
-//!   it had begun is kept;
-//! - an own write about an object that the cache has already seen go does not
-//!   bring it back.
+//! - readers never see part of a list: it is collected separately and replaces the base at its end;
+//! - a complete list replaces everything, except what our own calls returned after
+//!   the list's version;
+//! - a list that is older than the cache (etcd was restored from a backup) replaces
+//!   everything regardless of versions: only what our own calls returned after it
+//!   had begun is kept;
+//! - an own write does not bring back an object that the cache has already seen
+//!   deleted.
 //!
-//! What objects mean is not known here, and nothing here waits or calls Kubernetes.
+//! The meaning of objects is not known here, and nothing here waits or calls Kubernetes.
 
 use super::freshness::Freshness;
 use crate::kube::types::{Resource, ResourceVersion, Uid};
@@ -37,14 +37,14 @@ mod tests;
 /// One object that has changed in the cache.
 #[derive(Clone, Debug)]
 pub struct Change<K> {
-    /// As it was; `None` when it is new.
+    /// Its previous state; `None` when it is new.
     pub old: Option<Arc<K>>,
-    /// As it is; `None` when it is gone.
+    /// Its current state; `None` when it is gone.
     pub new: Option<Arc<K>>,
 }
 
 impl<K> Change<K> {
-    /// The object as it is, or as it was last.
+    /// The current or the last state of the object.
     #[must_use]
     pub fn object(&self) -> &Arc<K> {
         self.new
@@ -61,16 +61,16 @@ impl<K: Resource> Change<K> {
     }
 }
 
-/// Reads the cache; clones are cheap and see the same.
+/// Reads the cache; clones are cheap and share it.
 #[derive(Debug)]
 pub struct Store<K: Resource> {
     shared: Arc<Shared<K>>,
 }
 
-/// Changes the cache; clones are cheap and change the same.
+/// Changes the cache; clones are cheap and share it.
 ///
-/// The reflector has one for its events; whoever writes to Kubernetes has one
-/// for what comes back.
+/// The reflector has one for its events, the executor one for the responses to
+/// our own writes.
 #[derive(Debug)]
 pub struct Writer<K: Resource> {
     shared: Arc<Shared<K>>,
@@ -98,7 +98,7 @@ impl<K: Resource> Clone for Writer<K> {
     }
 }
 
-/// A new, empty cache that is not synced; `now` is when it begins to age.
+/// A new, empty cache that is not synced; its age counts from `now`.
 #[must_use]
 pub fn new<K: Resource>(now: Instant) -> (Writer<K>, Store<K>) {
     let shared = Arc::new(Shared {
@@ -140,7 +140,7 @@ impl<K: Resource> Store<K> {
         all
     }
 
-    /// Calls `visit` with every object, in no order. The cache is locked meanwhile.
+    /// Calls `visit` with every object, in arbitrary order. The cache is locked meanwhile.
     pub fn for_each(&self, visit: impl FnMut(&Arc<K>)) {
         self.state().layers.iter().for_each(visit);
     }
@@ -157,7 +157,7 @@ impl<K: Resource> Store<K> {
         self.len() == 0
     }
 
-    /// Whether a complete list was seen, ever.
+    /// Whether there has been a complete list.
     #[must_use]
     pub fn is_synced(&self) -> bool {
         self.shared.freshness.is_synced()
@@ -203,13 +203,12 @@ impl<K: Resource> Writer<K> {
         self.shared.freshness.contact(now);
     }
 
-    /// A watch is open, or not any more.
+    /// Whether a watch is open.
     pub fn watching(&self, open: bool) {
         self.shared.freshness.watching(open);
     }
 
-    /// Takes an object that one of our own calls returned; returns what that has changed for
-    /// readers.
+    /// Applies an object that one of our own calls returned; returns what has changed for readers.
     #[must_use]
     pub fn own_write(&self, object: K) -> Option<Change<K>> {
         if object.is_ours() {
@@ -219,8 +218,8 @@ impl<K: Resource> Writer<K> {
         }
     }
 
-    /// Takes that the object of that name and UID is gone, as one of our own calls
-    /// reported; returns what that has changed for readers.
+    /// Applies that the object of that name and UID is gone, as one of our own calls
+    /// reported; returns what has changed for readers.
     #[must_use]
     pub fn own_delete(&self, name: &str, uid: &Uid) -> Option<Change<K>> {
         self.state().own_delete(name, uid)
@@ -230,9 +229,9 @@ impl<K: Resource> Writer<K> {
 #[derive(Debug)]
 struct State<K: Resource> {
     layers: Layers<K>,
-    /// Of what the layers show.
+    /// Index of the objects that readers see.
     index: Index<K>,
-    /// Version that the base reflects: all that happened before is in it.
+    /// The version of the base: it reflects all changes up to this one.
     version: ResourceVersion,
     /// A list that has begun and is not complete.
     pending: Option<List<K>>,
@@ -280,7 +279,7 @@ impl<K: Resource> State<K> {
         Vec::new()
     }
 
-    /// The watch has come up to this version; only a list may go back.
+    /// The watch has reached this version; only a list may go back.
     fn advance(&mut self, version: &ResourceVersion) {
         if !version.is_empty() && !version.is_before(&self.version) {
             self.version = version.clone();
@@ -327,7 +326,7 @@ impl<K: Resource> State<K> {
         if is_ahead(&*object, &self.version) {
             return self.change(&metadata.name, |layers| layers.write(object.clone()));
         }
-        // The watch has passed this write. If the object is not in the base, it has gone since.
+        // The watch has passed this write. If the object is not in the base, it was deleted since.
         let version = &metadata.resource_version;
         let is_passed = version.is_before(&self.version) || *version == self.version;
         if is_passed && !self.layers.base_holds(&metadata.name, &metadata.uid) {
@@ -343,7 +342,7 @@ impl<K: Resource> State<K> {
         self.change(name, |layers| layers.delete(name, uid))
     }
 
-    /// Changes the layers; what readers see may become different under that one name only.
+    /// Changes the layers; only the object of that name may change for readers.
     fn change(&mut self, name: &str, edit: impl FnOnce(&mut Layers<K>)) -> Option<Change<K>> {
         let old = self.layers.get(name).cloned();
         edit(&mut self.layers);

@@ -261,7 +261,7 @@ fn sigterm_and_sigint_end_it_with_0() {
         running.signal(signal);
         let (status, log) = running.ended();
         assert_eq!(status.code(), Some(0), "{log}");
-        assert!(log.contains("stopped"), "{log}");
+        assert!(log.contains("shut down"), "{log}");
     }
     assert_eq!(environment.jobs(), ["hello-ann"], "instances go on");
 }

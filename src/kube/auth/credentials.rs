@@ -1,8 +1,8 @@
-//! [`Credentials`]: what proves who we are, read anew before it expires or when it was refused.
+//! [`Credentials`]: our credentials, reloaded before they expire or when the API server rejects them.
 //!
-//! Where they come from is in [`super`]. One thread reads at a time, and no lock is held
-//! meanwhile: an exec plugin may run for half a minute, and other threads go on with what
-//! is still good.
+//! Where they come from is in [`super`]. One thread reloads at a time, and no lock is held
+//! meanwhile: an exec plugin may run for half a minute, and other threads continue with the
+//! credentials that are still valid.
 
 use super::{ClientIdentity, Cluster, check_token, exec, read_token};
 use crate::clock::Clock;
@@ -10,31 +10,31 @@ use crate::kube::kubeconfig::{Login, Secret};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-/// A token file is read again when this much time has passed since the last time.
+/// Interval at which a token file is reloaded, in seconds.
 /// Kubernetes rotates tokens long before they expire; client-go reads as often.
 const TOKEN_REREAD_SECS: u64 = 60;
 
 /// Credentials of an exec plugin are renewed this long before they expire.
 const EXPIRY_MARGIN_SECS: u64 = 10;
 
-/// What proves who we are, at one moment.
+/// Credentials as of one moment.
 #[derive(Clone, Debug, Default)]
 pub struct Proof {
-    /// Goes into the header `Authorization: Bearer …`.
+    /// Sent in the header `Authorization: Bearer …`.
     pub token: Option<Arc<Secret>>,
-    /// Of an exec plugin; that of a kubeconfig is not in here.
+    /// The certificate of an exec plugin; that of a kubeconfig is not kept here.
     pub certificate: Option<Arc<ClientIdentity>>,
-    /// Another number means another proof.
+    /// Increases whenever token or certificate change.
     pub generation: u64,
 }
 
-/// Our credentials, kept fresh; shared by all connections.
+/// Our credentials, reloaded when due; shared by all connections.
 #[derive(Debug)]
 pub struct Credentials {
     cluster: Cluster,
     clock: Arc<dyn Clock>,
     held: Mutex<Held>,
-    /// A read is over.
+    /// Signals that a read is over.
     is_read: Condvar,
 }
 
@@ -43,16 +43,16 @@ struct Held {
     proof: Option<Proof>,
     read_at: Option<Instant>,
     expires: Option<SystemTime>,
-    /// Why the last read failed, if it did.
+    /// The error of the last read, if it failed.
     failure: Option<String>,
-    /// Whether a thread reads now.
+    /// Whether a thread is reading now.
     is_reading: bool,
-    /// How many reads are over.
+    /// Number of completed reads.
     reads: u64,
 }
 
 impl Credentials {
-    /// Those of that cluster; nothing is read before it is needed.
+    /// Credentials for that cluster; nothing is read before it is needed.
     #[must_use]
     pub fn new(cluster: &Cluster, clock: Arc<dyn Clock>) -> Self {
         Self {
@@ -68,11 +68,11 @@ impl Credentials {
     }
 
     /// The credentials to use now. A token file is read at most every minute, a plugin
-    /// runs when its credentials are about to expire. What was good stays in use while
+    /// runs when its credentials are about to expire. Valid credentials stay in use while
     /// another thread reads, and while reading fails (logged once).
     ///
     /// # Errors
-    /// Why nothing could be read, when nothing ever was.
+    /// The error of the read, if no read has succeeded yet.
     pub fn current(&self) -> Result<Proof, String> {
         let held = self.held();
         match &held.proof {
@@ -82,7 +82,7 @@ impl Credentials {
         }
     }
 
-    /// The API server has refused `used`: reads anew, unless another thread has done so already.
+    /// To be called when the API server has rejected `used`: reloads, unless another thread already has.
     ///
     /// # Errors
     /// As [`Self::current`].
@@ -94,7 +94,7 @@ impl Credentials {
         }
     }
 
-    /// Whether it is time to read again.
+    /// Whether a reload is due.
     fn is_due(&self, held: &Held) -> bool {
         match &self.cluster.login {
             Login::Anonymous | Login::Token(_) => false,
@@ -115,7 +115,7 @@ impl Credentials {
         held.expires.is_some_and(|expires| then >= expires)
     }
 
-    /// Reads, or waits for the thread that does.
+    /// Reads, or waits for the thread that is reading.
     fn read<'a>(&'a self, mut held: MutexGuard<'a, Held>) -> Result<Proof, String> {
         if held.is_reading {
             let before = held.reads;
@@ -124,10 +124,10 @@ impl Credentials {
         }
         held.is_reading = true;
         drop(held);
-        // Others wait for this, so it is over even if the read panics.
+        // Other threads wait for this, so the read must end even if it panics.
         let mut over = Over {
             credentials: self,
-            read: Err("reading the credentials has panicked".into()),
+            read: Err("reading the credentials panicked".into()),
         };
         over.read = self.read_login();
         drop(over);
@@ -162,7 +162,7 @@ impl Drop for Over<'_> {
 }
 
 impl Held {
-    /// What a read has brought.
+    /// Stores the result of a read.
     fn take(&mut self, read: Result<exec::Given, String>, now: Instant) {
         self.is_reading = false;
         self.reads += 1;
@@ -170,7 +170,7 @@ impl Held {
         match read {
             Ok(given) => {
                 if self.failure.take().is_some() && self.proof.is_some() {
-                    log::info!("credentials can be read again");
+                    log::info!("reloading the credentials works again");
                 }
                 self.expires = given.expires;
                 self.proof = Some(Proof {
@@ -181,7 +181,9 @@ impl Held {
             }
             Err(error) => {
                 if self.failure.is_none() && self.proof.is_some() {
-                    log::error!("keeping the last good credentials: {error}");
+                    log::error!(
+                        "cannot reload the credentials: {error}; keeping the last valid ones"
+                    );
                 }
                 self.failure = Some(error);
             }
@@ -196,7 +198,7 @@ impl Held {
     }
 }
 
-/// Counts up when what was read differs from what is held.
+/// The generation after a read: increased if token or certificate have changed.
 fn generation_after(old: Option<&Proof>, given: &exec::Given) -> u64 {
     match old {
         None => 1,

@@ -1,8 +1,7 @@
 //! Running a kubeconfig's exec plugin and reading the `ExecCredential` that it prints.
 //!
-//! Bounded in time and output. What it prints on stderr goes to our log's
-//! stream, as with kubectl; what it prints on stdout holds secrets and is never
-//! shown. Source: client-go's `client.authentication.k8s.io` types.
+//! Bounded in time and output. Its stderr goes to the stream of our log, as with
+//! kubectl; its stdout contains secrets and is never logged. Source: client-go's `client.authentication.k8s.io` types.
 
 use super::{ClientIdentity, Cluster, check_token};
 use crate::kube::kubeconfig::{Exec, Secret};
@@ -19,7 +18,7 @@ const RUN_SECS_MAX: u64 = 30;
 /// How much a plugin may print, in bytes.
 const OUTPUT_BYTES_MAX: u64 = 1024 * 1024;
 
-/// What reading credentials has given.
+/// Credentials as read.
 #[derive(Debug, Default)]
 pub(super) struct Given {
     pub(super) token: Option<Secret>,
@@ -60,7 +59,7 @@ pub(super) fn run_within(
         })?;
     let output = output_of(&mut child, limit);
     if output.is_err() {
-        // Killing what has just ended is no harm; waiting leaves no zombie.
+        // Killing a process that has just ended is harmless; waiting leaves no zombie.
         let _ = child.kill();
     }
     let status = child
@@ -73,12 +72,12 @@ pub(super) fn run_within(
     read(&output, plugin).map_err(|why| format!("the exec plugin {shown} {why}"))
 }
 
-/// All that the child prints, until it closes its output and has ended.
+/// All output of the child, until it closes its output and has ended.
 fn output_of(child: &mut Child, limit: Duration) -> Result<Vec<u8>, String> {
     let pipe = child.stdout.take().ok_or("has no output")?;
     let (sender, receiver) = mpsc::channel();
-    // Reading cannot be given a deadline, so a thread does it. It ends with the
-    // pipe; one that a grandchild keeps open costs a thread, not a request.
+    // A read has no timeout, so a thread does it. The thread ends when the pipe is
+    // closed; a pipe that a grandchild keeps open costs a thread, not a request.
     let reader = move || {
         let mut bytes = Vec::new();
         let read = pipe.take(OUTPUT_BYTES_MAX + 1).read_to_end(&mut bytes);
@@ -98,7 +97,7 @@ fn output_of(child: &mut Child, limit: Duration) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
-/// What the plugin is told, in `KUBERNETES_EXEC_INFO`.
+/// The value of `KUBERNETES_EXEC_INFO` for the plugin.
 fn exec_info(plugin: &Exec, cluster: &Cluster) -> String {
     let mut spec = json!({"interactive": false});
     if plugin.provide_cluster_info {
@@ -147,7 +146,7 @@ pub(super) fn read(output: &[u8], plugin: &Exec) -> Result<Given, String> {
     }
     if wire.api_version.as_deref() != Some(&plugin.api_version) {
         return Err(format!(
-            "printed another apiVersion than {}",
+            "printed an apiVersion other than {}",
             plugin.api_version
         ));
     }
@@ -178,7 +177,7 @@ pub(super) fn read(output: &[u8], plugin: &Exec) -> Result<Given, String> {
     let expires = status.expiration_timestamp.map(|text| {
         text.parse::<jiff::Timestamp>()
             .map(SystemTime::from)
-            .map_err(|_| "printed an expirationTimestamp that is no time")
+            .map_err(|_| "printed an expirationTimestamp that is not a time")
     });
     Ok(Given {
         token,

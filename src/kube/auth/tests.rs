@@ -1,4 +1,4 @@
-//! Finding the cluster and keeping credentials fresh, in a folder of its own.
+//! Finding the cluster and reloading credentials, in a folder of its own.
 
 use super::*;
 use crate::clock::{Clock, SystemClock};
@@ -46,7 +46,7 @@ impl Drop for Folder {
     }
 }
 
-/// A clock that is turned by hand.
+/// A manual clock.
 #[derive(Debug)]
 struct ManualClock(Instant, AtomicU64);
 
@@ -93,7 +93,7 @@ fn token(proof: &Proof) -> &str {
 }
 
 #[test]
-fn without_any_configuration_the_three_ways_are_named() {
+fn without_any_configuration_the_three_sources_are_named() {
     let folder = Folder::new();
     let problems = resolve(&folder.environment()).unwrap_err();
     assert_eq!(problems.len(), 1);
@@ -103,7 +103,7 @@ fn without_any_configuration_the_three_ways_are_named() {
 }
 
 #[test]
-fn in_a_pod_the_service_account_goes_first() {
+fn in_a_pod_the_service_account_takes_precedence() {
     let folder = Folder::new();
     folder.write(".kube/config", KUBECONFIG);
     folder.write("sa/token", "tok\n");
@@ -122,7 +122,7 @@ fn in_a_pod_the_service_account_goes_first() {
 }
 
 #[test]
-fn kubeconfig_names_files_of_which_the_first_that_exists_is_taken() {
+fn the_first_existing_file_of_kubeconfig_is_used() {
     let folder = Folder::new();
     let second = folder.write("second", KUBECONFIG);
     let mut environment = folder.environment();
@@ -145,7 +145,7 @@ fn kubeconfig_names_files_of_which_the_first_that_exists_is_taken() {
 }
 
 #[test]
-fn files_that_a_kubeconfig_names_are_looked_at_at_once() {
+fn files_that_a_kubeconfig_names_are_checked_at_the_start() {
     let folder = Folder::new();
     let text = KUBECONFIG
         .replace(
@@ -210,7 +210,7 @@ fn servers() {
 }
 
 #[test]
-fn a_token_file_is_read_again_every_minute_and_after_a_401() {
+fn a_token_file_is_reloaded_every_minute_and_after_a_401() {
     let folder = Folder::new();
     let path = folder.write("token", "one\n");
     let clock = clock();
@@ -223,7 +223,7 @@ fn a_token_file_is_read_again_every_minute_and_after_a_401() {
     clock.turn(1);
     assert_eq!(token(&credentials.current().unwrap()), "two");
     folder.write("token", "three");
-    // Somebody who was refused with the first one gets the second, which is newer.
+    // A request rejected with the first token gets the second one, which is newer.
     assert_eq!(token(&credentials.renew(&first).unwrap()), "two");
     let second = credentials.current().unwrap();
     assert_eq!(token(&credentials.renew(&second).unwrap()), "three");
@@ -235,7 +235,7 @@ fn a_token_file_is_read_again_every_minute_and_after_a_401() {
 }
 
 #[test]
-fn the_last_good_token_stays_while_the_file_cannot_be_read() {
+fn the_last_valid_token_stays_while_the_file_cannot_be_read() {
     let folder = Folder::new();
     let path = folder.write("token", "one");
     let clock = clock();
@@ -272,7 +272,7 @@ fn printing(status: &str) -> String {
 }
 
 #[test]
-fn an_exec_plugin_gives_tokens_until_they_expire() {
+fn tokens_of_an_exec_plugin_are_used_until_they_expire() {
     let folder = Folder::new();
     let counter = folder.0.join("count").display().to_string();
     let status =
@@ -291,7 +291,7 @@ fn an_exec_plugin_gives_tokens_until_they_expire() {
 }
 
 /// Longest time that a test waits for another thread.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Its first run gives a token for 305 s; each later one waits until the test opens the FIFO
 /// `gate` and closes it again.
@@ -309,7 +309,7 @@ fn credentials_behind_a_gate(folder: &Folder, clock: Arc<ManualClock>) -> Creden
 }
 
 #[test]
-fn while_a_plugin_runs_others_go_on_with_what_is_still_good() {
+fn while_a_plugin_runs_other_threads_use_the_credentials_that_are_still_valid() {
     let (folder, clock) = (Folder::new(), clock());
     let credentials = credentials_behind_a_gate(&folder, clock.clone());
     assert_eq!(token(&credentials.current().unwrap()), "run-1");
@@ -323,9 +323,12 @@ fn while_a_plugin_runs_others_go_on_with_what_is_still_good() {
         let (sender, receiver) = channel();
         let credentials = &credentials;
         scope.spawn(move || sender.send(credentials.current().unwrap()).unwrap());
-        let other = receiver.recv_timeout(PATIENCE);
+        let other = receiver.recv_timeout(TEST_TIMEOUT);
         drop(gate.unwrap());
-        assert_eq!(token(&other.expect("nobody waits for a plugin")), "run-1");
+        assert_eq!(
+            token(&other.expect("no thread waits for a plugin")),
+            "run-1"
+        );
         assert_eq!(token(&reader.join().unwrap()), "run-2");
     });
     assert_eq!(
@@ -335,7 +338,7 @@ fn while_a_plugin_runs_others_go_on_with_what_is_still_good() {
 }
 
 #[test]
-fn whoever_needs_other_credentials_waits_for_the_one_plugin_that_runs() {
+fn threads_that_need_new_credentials_wait_for_the_one_running_plugin() {
     let (folder, clock) = (Folder::new(), clock());
     let credentials = credentials_behind_a_gate(&folder, clock);
     let refused = credentials.current().unwrap();
@@ -354,7 +357,7 @@ fn whoever_needs_other_credentials_waits_for_the_one_plugin_that_runs() {
 }
 
 #[test]
-fn an_exec_plugin_is_told_about_the_cluster() {
+fn an_exec_plugin_gets_the_cluster_in_its_environment() {
     let script = r#"case "$KUBERNETES_EXEC_INFO" in *'"server":"https://k8s.test:443"'*'"interactive":false'*|*'"interactive":false'*'"server":"https://k8s.test:443"'*) ;; *) exit 3;; esac; "#;
     let script = format!("{script}{}", printing(r#"{"token": "t"}"#));
     let given = exec::run(&plugin(&script), &cluster(Login::Anonymous)).unwrap();
@@ -362,7 +365,7 @@ fn an_exec_plugin_is_told_about_the_cluster() {
 }
 
 #[test]
-fn an_exec_plugin_that_misbehaves_is_a_sentence_and_shows_no_secret() {
+fn errors_of_an_exec_plugin_are_messages_without_secrets() {
     #[track_caller]
     fn check(script: &str, expected: &str) {
         let limit = Duration::from_millis(500);
@@ -382,7 +385,7 @@ fn an_exec_plugin_that_misbehaves_is_a_sentence_and_shows_no_secret() {
     check(&printing("{}"), "neither a token nor a certificate");
     check(
         &printing(r#"{"token": "s3 cret"}"#),
-        "characters that no token has",
+        "characters that are not allowed in a token",
     );
     check(
         &printing(r#"{"clientKeyData": "s3cret"}"#),
@@ -390,11 +393,11 @@ fn an_exec_plugin_that_misbehaves_is_a_sentence_and_shows_no_secret() {
     );
     check(
         &printing(r#"{"token": "s3cret", "expirationTimestamp": "soon"}"#),
-        "is no time",
+        "is not a time",
     );
     check(
         &printing("{}").replace("/v1\"", "/v1beta1\""),
-        "another apiVersion",
+        "an apiVersion other than",
     );
     let mut missing = plugin("");
     missing.command = "/no/such/plugin".into();
@@ -404,7 +407,7 @@ fn an_exec_plugin_that_misbehaves_is_a_sentence_and_shows_no_secret() {
 }
 
 #[test]
-fn a_token_of_the_file_that_no_header_takes_is_refused() {
+fn a_token_that_no_header_can_contain_is_rejected() {
     let clock = Arc::new(SystemClock);
     let login = Login::Token(Secret("to\nken".into()));
     assert!(Credentials::new(&cluster(login), clock).current().is_err());

@@ -1,4 +1,4 @@
-//! Kubeconfigs, good and bad.
+//! Valid and invalid kubeconfigs.
 
 use super::{Login, Secret, Selected, Source, parse};
 use std::path::Path;
@@ -45,7 +45,7 @@ fn the_current_context_selects_cluster_user_and_namespace() {
 }
 
 #[test]
-fn paths_are_relative_to_the_file_and_data_goes_first() {
+fn paths_are_relative_to_the_file_and_data_takes_precedence() {
     let cluster = [
         "certificate-authority: /abs/ca.pem",
         "certificate-authority-data: YWJj",
@@ -102,7 +102,7 @@ fn it_is_read_as_kubectl_reads_it() {
         panic!()
     };
     assert!(exec.provide_cluster_info, "kubectl's yes is true");
-    // The last of two wins, and what nobody looks at may be anything.
+    // The last of two wins, and unused fields may have any type.
     let selected = good(&["extensions: 7"], &["token: a", "token: b"]);
     assert_eq!(selected.login, Login::Token(Secret("b".into())));
     // Data in several lines, as a block and by an alias.
@@ -118,7 +118,7 @@ fn it_is_read_as_kubectl_reads_it() {
 }
 
 #[test]
-fn a_wrong_type_is_told_by_its_place_and_not_by_its_value() {
+fn a_wrong_type_is_reported_with_its_path_and_without_its_value() {
     check_bad(
         &config(
             &["server: 5150", "insecure-skip-tls-verify: \"true\""],
@@ -151,11 +151,11 @@ fn a_wrong_type_is_told_by_its_place_and_not_by_its_value() {
 }
 
 #[test]
-fn no_more_problems_than_somebody_reads() {
+fn the_number_of_problems_is_bounded() {
     let many = |count| format!("users: [{}]", vec!["1"; count].join(", "));
-    for (count, told) in [(15, 15), (16, 16), (17, 16)] {
+    for (count, reported) in [(15, 15), (16, 16), (17, 16)] {
         let problems = parse(&many(count), Path::new("/k")).unwrap_err();
-        assert_eq!(problems.len(), told);
+        assert_eq!(problems.len(), reported);
     }
 }
 
@@ -169,16 +169,16 @@ fn secrets_are_not_printed() {
 }
 
 #[test]
-fn what_is_no_kubeconfig() {
+fn texts_that_are_not_kubeconfigs() {
     check_bad("", &["no current-context"]);
-    check_bad("just text", &["no kubeconfig"]);
+    check_bad("just text", &["not a kubeconfig"]);
     check_bad(
         "a: [",
-        &["no kubeconfig: line 1: the brackets do not match"],
+        &["not a kubeconfig: line 1: the brackets do not match"],
     );
     check_bad(
         "a: 1\n---\nb: 2",
-        &["no kubeconfig: line 2: a second document"],
+        &["not a kubeconfig: line 2: a second document"],
     );
     check_bad("current-context: \"\"", &["no current-context"]);
     check_bad(
@@ -192,7 +192,7 @@ fn what_is_no_kubeconfig() {
 }
 
 #[test]
-fn what_is_refused_is_refused_with_a_reason_and_all_at_once() {
+fn all_unsupported_settings_are_reported_at_once_with_a_reason() {
     check_bad(
         &config(
             &[
@@ -213,9 +213,9 @@ fn what_is_refused_is_refused_with_a_reason_and_all_at_once() {
             "auth-provider",
             "username and password",
             "impersonates",
-            "insecure-skip-tls-verify is refused",
+            "insecure-skip-tls-verify is not supported",
             "proxy-url",
-            "certificate-authority-data is no base64",
+            "certificate-authority-data is not base64",
         ],
     );
     check_bad(

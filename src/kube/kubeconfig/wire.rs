@@ -1,14 +1,14 @@
-//! What is in a kubeconfig, before anything of it is chosen.
+//! The content of a kubeconfig, before a context is selected.
 //!
-//! Pure. It is read as kubectl reads it: the YAML of [`crate::yaml`], whose `yes` is no text, then a
-//! type for each field that we look at; other fields are left alone, and null is as if there were
-//! nothing. What has the wrong type is told by its place and never by its value, which may be a
-//! secret. What the fields mean is decided in the file above.
+//! Pure. It is read as kubectl reads it: the YAML of [`crate::yaml`], whose `yes` is not text, then a
+//! type for each field that we use; other fields are ignored, and null counts as absent. A field of
+//! the wrong type is reported with its path and never with its value, which may be a secret. What
+//! the fields mean is decided in the file above.
 
 use crate::yaml;
 use serde_json::{Map, Value};
 
-/// How many problems are told at most; who has more begins with these.
+/// Most problems that are reported; further ones are left out.
 const PROBLEMS_MAX: usize = 16;
 
 pub(super) struct ConfigWire {
@@ -58,13 +58,13 @@ pub(super) struct ExecWire {
     pub(super) install_hint: Option<String>,
 }
 
-/// Reads all that may matter.
+/// Reads all fields that we use.
 ///
 /// # Errors
-/// All problems, each a sentence.
+/// All problems, one message each.
 pub(super) fn read(text: &str) -> Result<ConfigWire, Vec<String>> {
     let json = yaml::parse(text).and_then(|tree| tree.to_json());
-    let json = json.map_err(|error| vec![format!("it is no kubeconfig: {error}")])?;
+    let json = json.map_err(|error| vec![format!("it is not a kubeconfig: {error}")])?;
     let nothing = Map::new();
     let map = match &json {
         Value::Object(map) => map,
@@ -72,7 +72,7 @@ pub(super) fn read(text: &str) -> Result<ConfigWire, Vec<String>> {
         other => {
             let kind = kind_of(other);
             return Err(vec![format!(
-                "it is no kubeconfig: it is {kind}, and a map with clusters, users and contexts is wanted"
+                "it is not a kubeconfig: it is {kind}, not a map with clusters, users and contexts"
             )]);
         }
     };
@@ -105,14 +105,14 @@ fn kind_of(value: &Value) -> &'static str {
     }
 }
 
-/// A map of the file, and where it stands: empty, or a path with a point at its end.
+/// A map of the file, and its path: empty, or ending with a dot.
 struct Place<'a> {
     map: &'a Map<String, Value>,
     path: String,
 }
 
 impl<'a> Place<'a> {
-    /// What is under this key, if that is something.
+    /// The value under this key, unless it is null.
     fn get(&self, key: &str) -> Option<&'a Value> {
         self.map.get(key).filter(|value| !value.is_null())
     }
@@ -189,7 +189,7 @@ impl Reader {
         }
     }
 
-    /// A list of maps with a name and, under this key, what is named.
+    /// A list of maps with a name and, under this key, the named value.
     fn named<T>(
         &mut self,
         at: &Place<'_>,

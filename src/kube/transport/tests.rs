@@ -1,6 +1,5 @@
-//! The transport against a small server on the loopback address that does what
-//! each test says. TLS is left to the tests on the fake API server and on the
-//! real cluster.
+//! The transport against a small server on the loopback address that each test
+//! scripts. TLS is tested with the fake API server and on the real cluster.
 
 use super::*;
 use crate::clock::SystemClock;
@@ -18,7 +17,7 @@ use std::time::Instant;
 /// A server that hands each connection, with its number, to a function.
 struct Peer {
     address: String,
-    /// Heads (and bodies) of the requests that came.
+    /// Heads (and bodies) of the requests received.
     requests: Receiver<String>,
 }
 
@@ -123,7 +122,7 @@ fn watch() -> Request {
 const STREAM_HEAD: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
 
 #[test]
-fn what_goes_over_the_wire_and_what_comes_back() {
+fn the_request_sent_and_the_response_returned() {
     let peer = Peer::new(|_, wire| {
         while wire.receive() {
             wire.say("HTTP/1.1 429 Slow\r\nContent-Length: 2\r\nRetry-After: 7\r\nWarning: 299 - \"a\"\r\nWarning: 299 - \"b\"\r\n\r\n{}");
@@ -156,8 +155,8 @@ fn what_goes_over_the_wire_and_what_comes_back() {
 }
 
 #[test]
-fn a_connection_that_was_closed_under_us_is_replaced_but_a_post_is_not_repeated() {
-    // Answers one request on each connection, reads the next, and closes.
+fn a_connection_closed_by_the_server_is_replaced_but_a_post_is_not_repeated() {
+    // Responds to one request on each connection, reads the next, and closes.
     let peer = Peer::new(|_, wire| {
         if wire.receive() {
             wire.answer(200, "{}");
@@ -179,7 +178,7 @@ fn a_connection_that_was_closed_under_us_is_replaced_but_a_post_is_not_repeated(
 }
 
 #[test]
-fn an_answer_that_breaks_off_is_read_again_once() {
+fn a_get_is_retried_once_when_its_response_is_cut_off() {
     let peer = Peer::new(|number, wire| {
         if wire.receive() && number == 0 {
             wire.say("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{\"half");
@@ -192,7 +191,7 @@ fn an_answer_that_breaks_off_is_read_again_once() {
 }
 
 #[test]
-fn after_a_401_the_token_is_read_again_once() {
+fn the_token_is_reloaded_once_after_a_401() {
     let path = std::env::temp_dir().join(format!("kube-transport-{}", std::process::id()));
     std::fs::write(&path, "old").unwrap();
     let peer = Peer::new(|_, wire| {
@@ -215,7 +214,7 @@ fn after_a_401_the_token_is_read_again_once() {
 }
 
 #[test]
-fn nobody_there_is_told_from_an_answer_that_does_not_come() {
+fn a_failed_connection_is_distinguished_from_a_missing_response() {
     let free = TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
@@ -237,7 +236,7 @@ fn nobody_there_is_told_from_an_answer_that_does_not_come() {
 }
 
 #[test]
-fn answers_are_bounded() {
+fn responses_are_bounded() {
     let peer = Peer::new(|_, wire| {
         while wire.receive() {
             wire.answer(
@@ -254,7 +253,7 @@ fn answers_are_bounded() {
 }
 
 #[test]
-fn heads_are_bounded_by_what_a_connection_holds() {
+fn heads_are_bounded_by_the_input_buffer() {
     let peer = Peer::new(|number, wire| {
         // Beside the field there are a status line and a length.
         let length = INPUT_BYTES - 1024 + 2048 * number;
@@ -288,7 +287,7 @@ fn a_watch_streams_until_it_ends_or_is_silent() {
     let mut stream = transport.open(&watch()).unwrap();
     assert_eq!(stream.read(&mut buffer), Ok(3));
     assert_eq!(stream.read(&mut buffer), Ok(0));
-    // The first connection is back in the pool, and its end goes unnoticed.
+    // The first connection is back in the pool, and its closing goes unnoticed.
     let mut stream = loop {
         let mut stream = transport.open(&watch()).unwrap();
         if stream.read(&mut buffer) == Ok(3) {
@@ -313,7 +312,7 @@ fn a_watch_that_is_refused_is_an_error_with_its_status() {
 }
 
 #[test]
-fn watches_are_ended_from_another_thread_and_calls_go_on() {
+fn watches_are_closed_from_another_thread_and_calls_continue() {
     let peer = Peer::new(|_, wire| {
         while wire.receive() {
             if wire.stream.buffer().is_empty() {
@@ -350,7 +349,7 @@ fn watches_are_ended_from_another_thread_and_calls_go_on() {
 }
 
 #[test]
-fn a_ca_without_certificates_and_keys_that_are_none_are_problems() {
+fn a_ca_without_certificates_and_an_invalid_key_are_reported() {
     #[track_caller]
     fn check(change: impl Fn(&mut Cluster), expected: &str) {
         let mut bad = cluster("https://k8s.test", Login::Anonymous);
@@ -361,8 +360,8 @@ fn a_ca_without_certificates_and_keys_that_are_none_are_problems() {
     }
     let data = |text: &str| Source::Data(text.as_bytes().to_vec());
     check(
-        |cluster| cluster.certificate_authority = Some(data("no PEM")),
-        "holds no certificate",
+        |cluster| cluster.certificate_authority = Some(data("not PEM")),
+        "contains no certificate",
     );
     check(
         |cluster| cluster.certificate_authority = Some(Source::File("/no/ca".into())),

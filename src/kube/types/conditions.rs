@@ -1,6 +1,6 @@
 //! Conditions of Jobs and pods: those that we read, in one allocation of fixed size, or none.
 //!
-//! What they mean is not known here.
+//! Their meaning is not known here.
 
 use super::{Detail, Timestamp};
 
@@ -11,21 +11,21 @@ pub enum ConditionType {
     PodScheduled,
     /// Pod: sandbox and network are made; containers can start.
     PodReadyToStartContainers,
-    /// Pod: all init containers have ended well.
+    /// Pod: all init containers have succeeded.
     Initialized,
-    /// Pod: it can serve.
+    /// Pod: it can receive traffic.
     Ready,
-    /// Pod: it is being ended from outside (drain, preemption, eviction).
+    /// Pod: it is being terminated by others (drain, preemption, eviction).
     DisruptionTarget,
-    /// Job: ended well.
+    /// Job: succeeded.
     Complete,
-    /// Job: ended badly.
+    /// Job: failed.
     Failed,
     /// Job: will be `Failed` when its pods are gone.
     FailureTarget,
     /// Job: will be `Complete` when its pods are gone.
     SuccessCriteriaMet,
-    /// Job: held back.
+    /// Job: suspended.
     Suspended,
 }
 
@@ -57,8 +57,8 @@ impl ConditionType {
         &Self::ALL[PLACES..]
     }
 
-    /// Where it is kept: a Job and a pod have none in common.
-    fn place(self) -> usize {
+    /// Its index among those of its object; Jobs and pods have no kinds in common.
+    fn index(self) -> usize {
         self as usize % PLACES
     }
 }
@@ -70,7 +70,7 @@ pub enum ConditionStatus {
     True,
     /// It does not hold.
     False,
-    /// Kubernetes cannot tell.
+    /// Kubernetes does not know.
     #[default]
     Unknown,
 }
@@ -82,7 +82,7 @@ pub struct Condition<'a> {
     pub status: ConditionStatus,
     /// Since when (`lastTransitionTime`).
     pub since: Option<Timestamp>,
-    /// Why; most conditions that hold give no reason.
+    /// Reason and message; most conditions that hold have none.
     pub detail: Option<&'a Detail>,
 }
 
@@ -94,7 +94,7 @@ impl<'a> Condition<'a> {
         reason.unwrap_or_default()
     }
 
-    /// The sentence, or the empty string.
+    /// The message, or the empty string.
     #[must_use]
     pub fn message(self) -> &'a str {
         let message = self.detail.and_then(|detail| detail.message.as_deref());
@@ -106,7 +106,7 @@ impl<'a> Condition<'a> {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Conditions(Option<Box<Known>>);
 
-/// By [`ConditionType::place`].
+/// Indexed by [`ConditionType::index`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Known {
     since: [Option<Timestamp>; PLACES],
@@ -118,7 +118,7 @@ impl Conditions {
     /// That condition, if the object has it.
     #[must_use]
     pub fn get(&self, kind: ConditionType) -> Option<Condition<'_>> {
-        let (known, place) = (self.0.as_deref()?, kind.place());
+        let (known, place) = (self.0.as_deref()?, kind.index());
         let details = known.details.as_deref();
         Some(Condition {
             status: known.status[place]?,
@@ -140,7 +140,7 @@ impl Conditions {
         self.holds(kind).is_some()
     }
 
-    /// Takes down a condition.
+    /// Records a condition.
     pub(super) fn set(
         &mut self,
         kind: ConditionType,
@@ -148,7 +148,7 @@ impl Conditions {
         since: Option<Timestamp>,
         detail: Option<Detail>,
     ) {
-        let (known, place) = (self.0.get_or_insert_default(), kind.place());
+        let (known, place) = (self.0.get_or_insert_default(), kind.index());
         known.status[place] = Some(status);
         known.since[place] = since;
         if detail.is_some() || known.details.is_some() {
@@ -156,7 +156,7 @@ impl Conditions {
         }
     }
 
-    /// What the allocation of those without a reason takes; for the test of memory.
+    /// Bytes allocated for conditions without a reason; for the test of memory.
     #[cfg(test)]
     pub(super) const BYTES: usize = size_of::<Known>();
 }

@@ -1,10 +1,10 @@
 //! From the API server's JSON to our structs.
 //!
-//! Unknown fields are skipped without being built, `null` counts as missing. An
-//! object that cannot be decoded is set apart with its name and the reason, and
-//! does no harm to the others of its list or watch: pages and events are read
-//! in one go, and only when that fails once more, object by object, from its own
-//! text. The shapes of single objects are in `types/wire.rs`.
+//! Unknown fields are skipped without being allocated, `null` counts as missing.
+//! An object that cannot be decoded is reported with its name and the reason, and
+//! does not affect the others of its list or watch: pages and events are decoded
+//! as a whole, and only when that fails again, object by object. The shapes of
+//! single objects are in `types/wire.rs`.
 
 use super::{ObjectMeta, Resource, ResourceVersion};
 use crate::kube::status::Status;
@@ -18,9 +18,9 @@ use std::marker::PhantomData;
 pub struct Page<K> {
     /// The objects that are ours.
     pub items: Vec<K>,
-    /// Version of the list: where a watch goes on.
+    /// Version of the list, at which a watch continues.
     pub version: ResourceVersion,
-    /// Where the next page begins, if there is one.
+    /// The token for the next page, if there is one.
     pub continue_token: Option<String>,
     /// Objects that could not be decoded.
     pub skipped: Vec<Skipped>,
@@ -29,7 +29,7 @@ pub struct Page<K> {
 /// An object that could not be decoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Skipped {
-    /// Its name, or `?` when not even that can be read.
+    /// Its name, or `?` when that cannot be read either.
     pub name: String,
     /// What is wrong with it.
     pub reason: String,
@@ -42,9 +42,9 @@ pub enum WatchEvent<K> {
     Added(K),
     /// The object has changed.
     Modified(K),
-    /// The object is gone, or does not match the selector any more; as it was last.
+    /// The object is gone, or no longer matches the selector; its last state.
     Deleted(K),
-    /// An object that is none of ours (any more) has changed.
+    /// An object that is not ours (any more) has changed.
     NotOurs(Box<ObjectMeta>),
     /// Nothing happened up to this version.
     Bookmark(ResourceVersion),
@@ -57,7 +57,7 @@ pub enum WatchEvent<K> {
 /// Reads one page of a list.
 ///
 /// # Errors
-/// When it is no JSON, or no list.
+/// When it is not JSON, or not a list.
 pub fn decode_list<K: Resource>(body: &[u8]) -> Result<Page<K>, serde_json::Error> {
     let wire = match serde_json::from_slice::<ListWire<Items<K>>>(body) {
         Ok(wire) => wire,
@@ -105,7 +105,7 @@ fn skipped(value: &Value, error: &serde_json::Error) -> Skipped {
 /// Reads one line of a watch.
 ///
 /// # Errors
-/// When it is no JSON, or no watch event.
+/// When it is not JSON, or not a watch event.
 pub fn decode_event<K: Resource>(line: &[u8]) -> Result<WatchEvent<K>, serde_json::Error> {
     let mut deserializer = serde_json::Deserializer::from_slice(line);
     let read = deserializer.deserialize_map(EventVisitor(PhantomData));
@@ -159,7 +159,7 @@ impl<'de, K: Resource> Visitor<'de> for EventVisitor<K> {
             }
         }
         if let (Some(kind), Some(value), None) = (&kind, &early, &event) {
-            // As text once more: readers of objects are large, and this never happens.
+            // Via text, since decoders of objects are large code, and this never happens in practice.
             let text = value.to_string();
             let mut object = serde_json::Deserializer::from_slice(text.as_bytes());
             event = Some(
@@ -230,7 +230,7 @@ struct BookmarkWire {
     metadata: Option<ListMetaWire>,
 }
 
-/// The objects of a page that are ours; the others are dropped one by one, so
+/// The objects of a page that are ours; others are dropped as they are decoded, so
 /// that a page of foreign objects needs no memory.
 struct Items<K>(Vec<K>);
 

@@ -2,14 +2,14 @@
 //!
 //! Which keys are kept is decided here: those that begin with
 //! [`OWN_PREFIX`](super::OWN_PREFIX), and those of one app type,
-//! `<type>.config-controller.semafor.ch/…`. What they mean is not known here.
+//! `<type>.config-controller.semafor.ch/…`. Their meaning is not known here.
 
 use super::{INSTANCE_NAME, INSTANCE_TYPE, OWN_PREFIX};
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use std::fmt;
 
-/// Ends each key and each value. A value that contains it is not kept: nothing
-/// that we or Kubernetes write does.
+/// Ends each key and each value. A value that contains it is dropped; neither we
+/// nor Kubernetes write one.
 const END: char = '\0';
 
 /// Keys that nearly every object has, held as one byte: their place in this list, plus 1.
@@ -37,7 +37,7 @@ impl Pairs {
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         let mut rest = self.0.as_deref().unwrap_or_default();
         let mut next = move || {
-            // They are short: a search that is made for long texts takes longer to begin.
+            // They are short, and a search for long texts has a higher fixed cost.
             let end = rest.bytes().position(|byte| byte == END as u8)?;
             let part = &rest[..end];
             rest = &rest[end + 1..];
@@ -52,23 +52,23 @@ impl Pairs {
         self.0.is_none()
     }
 
-    /// Forgets type and name of the instance where `others` say the same: labels and annotations
-    /// of an instance mostly do, and there are many.
-    pub(super) fn forget_told_by(&mut self, others: &Self) {
-        let is_told = |(key, value): &(&str, &str)| {
+    /// Drops type and name of the instance where `others` repeat them, to save memory: labels and
+    /// annotations of an instance usually do.
+    pub(super) fn drop_repeated_in(&mut self, others: &Self) {
+        let is_repeated = |(key, value): &(&str, &str)| {
             [INSTANCE_TYPE, INSTANCE_NAME].contains(key) && others.get(key) == Some(*value)
         };
-        if self.iter().any(|pair| is_told(&pair)) {
-            *self = self.iter().filter(|pair| !is_told(pair)).collect();
+        if self.iter().any(|pair| is_repeated(&pair)) {
+            *self = self.iter().filter(|pair| !is_repeated(pair)).collect();
         }
     }
 
-    /// Type and name of the instance from the first of these that says so; what `own` says is
-    /// left out.
+    /// Type and name of the instance, each from the first of these that has it; without those that
+    /// `own` has.
     pub(super) fn identity(from: [&Self; 2], own: &Self) -> Self {
         let keys = [INSTANCE_TYPE, INSTANCE_NAME].into_iter();
-        let unsaid = keys.filter(|key| own.get(key).is_none());
-        let found = unsaid.filter_map(|key| {
+        let missing = keys.filter(|key| own.get(key).is_none());
+        let found = missing.filter_map(|key| {
             let value = from.iter().find_map(|pairs| pairs.get(key))?;
             Some((key, value))
         });
@@ -84,7 +84,7 @@ fn is_ours(key: &str) -> bool {
             .is_some_and(|(app_type, _)| app_type.ends_with('.'))
 }
 
-/// The key as it is held.
+/// The key as it is stored.
 fn short_key(key: &str) -> String {
     match COMMON_KEYS.iter().position(|common| *common == key) {
         Some(place) => char::from(place as u8 + 1).into(),
@@ -170,7 +170,7 @@ impl<'de> Deserialize<'de> for Pairs {
     }
 }
 
-/// The size of the allocation behind these; for the test of memory.
+/// Bytes allocated for these pairs; for the test of memory.
 #[cfg(test)]
 pub(super) fn heap_bytes(pairs: &Pairs) -> usize {
     pairs.0.as_ref().map_or(0, |text| text.len())

@@ -1,9 +1,10 @@
-//! TokenReview (authentication.k8s.io/v1): whose token is it, and for whom was it made; and
-//! SelfSubjectAccessReview (authorization.k8s.io/v1): may we do that ourselves.
+//! TokenReview (authentication.k8s.io/v1): the user and the audience of a token; and
+//! SelfSubjectAccessReview (authorization.k8s.io/v1): our own permissions. Responses only; requests
+//! are made in [`crate::kube::request`].
 
 use serde::Deserialize;
 
-/// What the API server has found out about a token.
+/// The API server's response about a token.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct TokenReview {
     status: Option<ReviewStatus>,
@@ -21,7 +22,7 @@ struct ReviewedUser {
     username: Option<Box<str>>,
 }
 
-/// What the API server says of a right of ours.
+/// The API server's response about a permission of ours.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct AccessReview {
     status: Option<AccessStatus>,
@@ -33,7 +34,7 @@ struct AccessStatus {
 }
 
 impl AccessReview {
-    /// Whether it is there; what is not said is not.
+    /// Whether it is granted; a missing status counts as denied.
     #[must_use]
     pub fn is_allowed(&self) -> bool {
         let status = self.status.as_ref();
@@ -42,8 +43,8 @@ impl AccessReview {
 }
 
 impl TokenReview {
-    /// The user whose token it is, where it was made for this audience. A server that names
-    /// no audience does not know of them: then the token is good for the API server itself
+    /// The user of the token, if it was issued for this audience. A server that returns no
+    /// audience does not support them: then the token is valid for the API server itself
     /// (API reference, `status.audiences`), thus not for us.
     #[must_use]
     pub fn into_user(self, audience: &str) -> Option<Box<str>> {
@@ -67,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn a_right_that_is_not_said_to_be_there_is_not() {
+    fn a_permission_is_granted_only_if_the_response_says_so() {
         for (json, expected) in [
             (r#"{"status":{"allowed":true,"reason":"RBAC: …"}}"#, true),
             (r#"{"status":{"allowed":false}}"#, false),
@@ -91,7 +92,7 @@ mod tests {
             r#"{"status":{"authenticated":true,"user":{"username":""},"audiences":["us"]}}"#,
             r#"{"status":{"authenticated":true,"user":{},"audiences":["us"]}}"#,
             r#"{"status":{"authenticated":false,"user":{"username":"u"},"audiences":["us"]}}"#,
-            // As 1.36 answers to a wrong token.
+            // The response of 1.36 to an invalid token.
             r#"{"status":{"user":{},"error":"invalid bearer token"}}"#,
             r#"{"status":null}"#,
             "{}",

@@ -1,6 +1,6 @@
 //! Small values that objects are made of: UIDs, versions, points in time.
 //!
-//! Each is one or two words in memory, since there are many. None of them is
+//! Each is one or two words in memory, since there are many. They are not
 //! interpreted here beyond what decoding needs.
 
 use serde::de::{self, Deserialize, Deserializer, Visitor};
@@ -10,8 +10,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The UID of an object: unique over all time.
 ///
-/// Kubernetes promises no more than a string; in practice it is a UUID, which
-/// is held as its 16 bytes. What is printed is what was read.
+/// Kubernetes guarantees no more than a string; in practice it is a UUID, which
+/// is stored as its 16 bytes. It is printed as it was read.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Uid(UidForm);
 
@@ -28,7 +28,7 @@ impl Default for Uid {
 }
 
 impl Uid {
-    /// Whether the object came without a UID, which only hand-made ones do.
+    /// Whether the object has no UID, as only objects made by tests do.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         matches!(&self.0, UidForm::Text(text) if text.is_empty())
@@ -87,12 +87,11 @@ impl fmt::Debug for Uid {
 
 /// The version of an object or a list.
 ///
-/// Handed back to the API server as it came. Versions are compared only within
-/// one resource: that is what Kubernetes 1.35 made official (decimal numbers,
-/// larger is newer), and what all versions since 1.31 do. [`crate::store`]
-/// decides by it which state of an object is newer, and nothing else does; the
-/// watch only asks whether the server went back. A version
-/// that is no such number is carried, but never compared.
+/// Sent back to the API server as received. Versions are compared only within
+/// one resource, which Kubernetes 1.35 made official (decimal numbers, larger is
+/// newer) and all versions since 1.31 support. Only [`crate::store`] decides by
+/// it which state of an object is newer; the watch only checks whether the server
+/// went back. A version that is not a decimal number is kept, but never compared.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ResourceVersion(VersionForm);
 
@@ -109,7 +108,7 @@ impl Default for ResourceVersion {
 }
 
 impl ResourceVersion {
-    /// Whether there is none.
+    /// Whether there is no version.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         matches!(&self.0, VersionForm::Text(text) if text.is_empty())
@@ -152,7 +151,7 @@ impl fmt::Debug for ResourceVersion {
     }
 }
 
-/// A point in time as Kubernetes gives it: whole seconds since 1970, UTC.
+/// A point in time as Kubernetes represents it: whole seconds since 1970, UTC.
 ///
 /// Finer fractions (only Events and Leases have them) are cut off. Times before
 /// 1970-01-01T00:00:01Z and after 2106 become the nearest one that fits.
@@ -179,13 +178,13 @@ impl Timestamp {
         self.seconds() * 1000
     }
 
-    /// As the system counts time of day.
+    /// The same point in time as [`SystemTime`].
     #[must_use]
     pub fn system_time(self) -> SystemTime {
         UNIX_EPOCH + Duration::from_secs(u64::from(self.0.get()))
     }
 
-    /// Reads RFC 3339; `None` when it is none.
+    /// Reads RFC 3339; `None` when it is malformed.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let time: jiff::Timestamp = text.parse().ok()?;
@@ -217,7 +216,7 @@ impl fmt::Debug for Timestamp {
     }
 }
 
-/// Reads a string without keeping it, and makes a value of it.
+/// Converts a string to a value without copying it first.
 struct FromText<T, F>(&'static str, F, std::marker::PhantomData<T>);
 
 impl<T, F: Fn(&str) -> Option<T>> Visitor<'_> for FromText<T, F> {
@@ -232,7 +231,7 @@ impl<T, F: Fn(&str) -> Option<T>> Visitor<'_> for FromText<T, F> {
     }
 }
 
-/// Reads a string with `read`; what it answers `None` to is an error that says `expected`.
+/// Converts a string with `read`; when that returns `None`, the error names `expected`.
 pub(super) fn from_text<'de, T, D: Deserializer<'de>>(
     deserializer: D,
     expected: &'static str,

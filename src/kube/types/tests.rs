@@ -1,4 +1,4 @@
-//! Decoding, with literals as Kubernetes 1.36 gives them (shortened).
+//! Decoding, with literals as Kubernetes 1.36 sends them (shortened).
 
 use super::*;
 use serde_json::{Value, json};
@@ -74,7 +74,7 @@ fn a_job_of_ours() {
         job.metadata.annotations.get(started_by),
         Some("10.128.0.17")
     );
-    // Its annotations say all that its labels and its template do.
+    // Its annotations repeat its labels and those of its template.
     assert!(job.metadata.labels.is_empty() && job.template.is_empty());
     assert_eq!(job.index(), Some("hello"));
     assert_eq!((job.status.failed, job.backoff_limit), (0, 0));
@@ -131,8 +131,8 @@ fn the_states_of_containers() {
         (last.exit_code, last.reason.as_deref()),
         (137, Some("OOMKilled"))
     );
-    let unsaid = pod(&status(json!({}), Value::Null));
-    assert_eq!(unsaid.containers[0].state, ContainerState::Unsaid);
+    let unreported = pod(&status(json!({}), Value::Null));
+    assert_eq!(unreported.containers[0].state, ContainerState::Unreported);
     let again = json!({"running": {}});
     let before = json!({"terminated": {"exitCode": 3}});
     let again = pod(&status(again, before));
@@ -140,13 +140,13 @@ fn the_states_of_containers() {
 }
 
 #[test]
-fn conditions_are_kept_by_kind_and_those_of_others_are_not() {
+fn known_conditions_are_kept_and_others_are_dropped() {
     let condition = |kind: &str, status: &str, reason: &str| json!({"type": kind, "status": status, "reason": reason, "lastTransitionTime": "2026-01-02T03:04:05Z"});
     let pod = pod(
         &json!({"metadata": {"name": "p"}, "status": {"conditions": [
             condition("PodScheduled", "False", "Unschedulable"),
             condition("Ready", "True", ""),
-            // Anybody may give a pod conditions.
+            // Other controllers may set conditions on a pod.
             condition("Complete", "True", "Mine"),
             condition("example.com/authenticator", "True", ""),
         ]}}),
@@ -194,7 +194,7 @@ fn labels_that_differ_from_the_annotations_are_kept() {
 }
 
 #[test]
-fn nulls_and_missing_fields_are_the_same() {
+fn nulls_count_as_missing_fields() {
     let nulls = json!({
         "metadata": {"name": "p", "labels": null, "annotations": null, "ownerReferences": null, "deletionTimestamp": null, "uid": null, "resourceVersion": null},
         "spec": null,
@@ -210,7 +210,7 @@ fn nulls_and_missing_fields_are_the_same() {
 }
 
 #[test]
-fn an_undecodable_item_leaves_the_others() {
+fn an_undecodable_item_does_not_affect_the_others() {
     let good: Value = serde_json::from_str(POD).unwrap();
     let mut bad = good.clone();
     bad["metadata"]["name"] = json!("bad");
@@ -239,7 +239,7 @@ fn an_undecodable_item_leaves_the_others() {
 }
 
 #[test]
-fn an_empty_list_and_none_at_all() {
+fn an_empty_list_and_a_missing_one() {
     let empty = br#"{"metadata": {"resourceVersion": "9", "continue": ""}, "items": null}"#;
     let page: Page<Pod> = decode_list(empty).unwrap();
     assert!(page.items.is_empty() && page.continue_token.is_none());
@@ -291,13 +291,13 @@ fn watch_events() {
         panic!()
     };
     assert!(status.is_expired());
-    // The order of fields in JSON means nothing.
+    // The order of fields in JSON is irrelevant.
     let turned = format!(r#"{{"object":{JOB},"type":"ADDED"}}"#);
     assert!(matches!(event(&turned), Ok(WatchEvent::Added(_))));
 }
 
 #[test]
-fn what_is_no_watch_event() {
+fn lines_that_are_not_watch_events() {
     for bad in [
         "",
         "{}",
@@ -374,7 +374,7 @@ fn events_of_both_generations() {
 }
 
 #[test]
-fn events_that_we_read_and_others() {
+fn events_that_we_keep_and_others() {
     let read = |event: Value| Event::decode(event.to_string().as_bytes()).unwrap();
     let mount = read(warning("FailedMount", json!({}))).unwrap();
     assert_eq!(
@@ -481,7 +481,7 @@ fn scalars_are_printed_as_they_were_read() {
     assert_eq!(Timestamp::parse("yesterday"), None);
 }
 
-/// What the allocator takes for that many bytes: 8 more, in steps of 16, at least 32.
+/// Bytes that the allocator uses for an allocation: 8 more, in steps of 16, at least 32.
 fn heap(bytes: usize) -> usize {
     if bytes == 0 {
         0
@@ -490,8 +490,8 @@ fn heap(bytes: usize) -> usize {
     }
 }
 
-/// What an instance (a Job and its ready pod) takes, index included, counted and
-/// not measured. Whoever adds a field sees here what it costs.
+/// Memory of an instance (a Job and its ready pod), index included, computed and
+/// not measured; a new field shows its cost here.
 #[test]
 fn an_instance_takes_few_bytes() {
     const COUNTS: usize = 16;
@@ -507,7 +507,7 @@ fn an_instance_takes_few_bytes() {
         + of_meta(&pod.metadata)
         + heap(Conditions::BYTES)
         + heap(size_of::<ContainerStatus>());
-    assert_eq!(pod.containers[0].story, None);
+    assert_eq!(pod.containers[0].details, None);
     // In the store: a pointer in each set of names, with a control byte, half
     // full at worst; one in the vector of the app type; one entry of the index by owner.
     let of_index = 2 * 2 * (8 + 1) + 8 + 2 * (8 + 8 + 1);

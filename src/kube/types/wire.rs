@@ -1,14 +1,14 @@
-//! The shapes of objects as the API server spells them, and what we keep of them.
+//! The JSON shapes of objects, and their conversion to our types.
 //!
-//! Every field is optional except the name, since `null` and missing are the
-//! same to Kubernetes; unknown fields are skipped. Nothing outside of this
-//! folder sees these structs.
+//! Every field is optional except the name, since Kubernetes treats `null` as
+//! missing; unknown fields are skipped. These structs are not used outside of
+//! this folder.
 
 use super::scalars::from_text;
 use super::{
-    ConditionStatus, ConditionType, Conditions, ConfigMap, ContainerKind, ContainerState,
-    ContainerStatus, Detail, EVENT_MESSAGE_BYTES_MAX, Event, EventReason, Job, JobStatus,
-    ObjectMeta, Pairs, Pod, PodPhase, RegardingKind, ResourceVersion, RestartPolicy, Story,
+    ConditionStatus, ConditionType, Conditions, ConfigMap, ContainerDetails, ContainerKind,
+    ContainerState, ContainerStatus, Detail, EVENT_MESSAGE_BYTES_MAX, Event, EventReason, Job,
+    JobStatus, ObjectMeta, Pairs, Pod, PodPhase, RegardingKind, ResourceVersion, RestartPolicy,
     Terminated, Timestamp, Uid,
 };
 use serde::de::{Deserialize, Deserializer};
@@ -43,7 +43,7 @@ impl From<MetaWire> for ObjectMeta {
     fn from(wire: MetaWire) -> Self {
         let annotations = wire.annotations.unwrap_or_default();
         let mut labels = wire.labels.unwrap_or_default();
-        labels.forget_told_by(&annotations);
+        labels.drop_repeated_in(&annotations);
         Self {
             name: wire.name,
             uid: wire.uid.unwrap_or_default(),
@@ -97,7 +97,7 @@ impl<'de> Deserialize<'de> for KnownCondition {
     }
 }
 
-/// Implements `Deserialize` for an enum of words; any other word is the default.
+/// Implements `Deserialize` for an enum of words; an unknown word becomes the default.
 macro_rules! words {
     ($kind:ty, $expected:literal, $($word:literal => $value:expr),+ $(,)?) => {
         impl<'de> Deserialize<'de> for $kind {
@@ -121,7 +121,7 @@ words!(
     "Unknown" => Self::Unknown,
 );
 
-/// Those of these kinds; the kinds of other objects are no business of this one.
+/// The conditions of these kinds; others are dropped.
 fn conditions(wires: Option<Vec<ConditionWire>>, kinds: &[ConditionType]) -> Conditions {
     let mut known = Conditions::default();
     for wire in wires.unwrap_or_default() {
@@ -139,7 +139,7 @@ fn conditions(wires: Option<Vec<ConditionWire>>, kinds: &[ConditionType]) -> Con
     known
 }
 
-/// How many failed pods a Job takes that says nothing of it (Kubernetes).
+/// Kubernetes' default of `backoffLimit`.
 const BACKOFF_LIMIT_DEFAULT: u32 = 6;
 
 #[derive(serde::Deserialize)]
@@ -323,7 +323,7 @@ impl From<StateWire> for ContainerState {
                 waiting: Some(waiting),
                 ..
             } => Self::Waiting(detail(waiting.reason, waiting.message).map(Box::new)),
-            StateWire { .. } => Self::Unsaid,
+            StateWire { .. } => Self::Unreported,
         }
     }
 }
@@ -331,15 +331,16 @@ impl From<StateWire> for ContainerState {
 fn container(wire: ContainerWire, kind: ContainerKind) -> ContainerStatus {
     let state = wire.state.unwrap_or_default().into();
     let last = wire.last_state.unwrap_or_default().terminated;
-    let story = Story {
+    let details = ContainerDetails {
         name: wire.name.unwrap_or_default(),
         last_terminated: last.map(Into::into),
     };
-    let just_runs = matches!(state, ContainerState::Running(_)) && story.last_terminated.is_none();
+    let is_first_run =
+        matches!(state, ContainerState::Running(_)) && details.last_terminated.is_none();
     ContainerStatus {
         kind,
         state,
-        story: (!just_runs).then(|| Box::new(story)),
+        details: (!is_first_run).then(|| Box::new(details)),
     }
 }
 
@@ -408,7 +409,7 @@ words!(
     "Unhealthy" => Self::Unhealthy,
 );
 
-/// How the kubelet begins the one of its `Failed` Events that says why an image was not pulled.
+/// The beginning of those of the kubelet's `Failed` Events that say why an image was not pulled.
 const PULL_FAILED: &str = "Failed to pull image ";
 
 #[derive(serde::Deserialize)]
@@ -436,7 +437,7 @@ struct SeriesWire {
     last_observed_time: Option<Timestamp>,
 }
 
-/// The beginning of a text, of at most so many bytes.
+/// Cuts a text to at most `bytes_max` bytes.
 fn cut(text: Box<str>, bytes_max: usize) -> Box<str> {
     if text.len() <= bytes_max {
         return text;

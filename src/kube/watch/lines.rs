@@ -1,6 +1,6 @@
-//! From the bytes of a watch, cut anywhere, to whole lines.
+//! Splits the bytes of a watch, which arrive in arbitrary pieces, into lines.
 
-/// Longest line that is taken, in bytes: an object has at most 1.5 MiB in etcd.
+/// Longest line that is accepted, in bytes: an object has at most 1.5 MiB in etcd.
 pub const LINE_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// Memory of the buffer that is kept between lines, in bytes.
@@ -10,27 +10,27 @@ const KEPT_BYTES_MAX: usize = 64 * 1024;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooLong;
 
-/// Gathers bytes and gives out lines, without their ends; empty lines are left out.
+/// Collects bytes and returns lines, without their ends; empty lines are left out.
 #[derive(Debug, Default)]
 pub struct Lines {
     bytes: Vec<u8>,
-    /// What was given out already.
+    /// The end of what was returned already.
     start: usize,
-    /// Up to where there is no end of a line.
+    /// The end of what was searched for a line end.
     searched: usize,
 }
 
 impl Lines {
-    /// None gathered yet.
+    /// An empty buffer.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Takes the next bytes.
+    /// Appends the next bytes.
     ///
     /// # Errors
-    /// When the unfinished line has become too long; the watch is to be given up.
+    /// When the unfinished line has become too long; the watch must be closed.
     pub fn push(&mut self, bytes: &[u8]) -> Result<(), TooLong> {
         self.bytes.drain(..self.start);
         self.searched = self.searched.saturating_sub(self.start);
@@ -65,7 +65,7 @@ impl Lines {
         }
     }
 
-    /// Whether there is the beginning of a line.
+    /// Whether there is an unfinished line.
     #[must_use]
     pub fn has_rest(&self) -> bool {
         !self.bytes[self.start..].trim_ascii().is_empty()

@@ -1,4 +1,4 @@
-//! Scenarios of the machine: inputs in, steps out; no sockets, a clock turned by hand.
+//! Scenarios of the machine: inputs in, steps out; no sockets, a manual clock.
 
 use super::*;
 use crate::kube::error::{Failure, Verb};
@@ -137,7 +137,7 @@ fn a_list_of_several_pages_is_one_state() {
 }
 
 #[test]
-fn a_page_that_fails_is_asked_for_again_and_an_expired_token_begins_anew() {
+fn a_failed_page_is_requested_again_and_an_expired_token_starts_a_new_list() {
     let mut scenario = Scenario::new();
     scenario.check(Input::Woken, list(None));
     scenario.check(page(&["a"], "10", Some("t1")), list(Some("t1")));
@@ -152,7 +152,7 @@ fn a_page_that_fails_is_asked_for_again_and_an_expired_token_begins_anew() {
 }
 
 #[test]
-fn pages_that_do_not_end_or_have_no_version_are_given_up() {
+fn a_list_that_does_not_end_or_has_no_version_is_abandoned() {
     for bad in [page(&[], "10", Some("t1")), page(&[], "", None)] {
         let mut scenario = Scenario::new();
         scenario.check(Input::Woken, list(None));
@@ -163,7 +163,7 @@ fn pages_that_do_not_end_or_have_no_version_are_given_up() {
 }
 
 #[test]
-fn events_and_bookmarks_move_the_version_at_which_it_resumes() {
+fn events_and_bookmarks_advance_the_version_at_which_the_watch_resumes() {
     let lost = (End::Lost("reset".into()), Cause::Lost);
     for (end, cause) in [(End::Closed, Cause::Closed), lost] {
         let mut scenario = Scenario::watching();
@@ -197,7 +197,7 @@ fn a_silent_watch_is_followed_by_a_list_that_may_go_back() {
     assert_eq!(causes(&effects), [Cause::Silent]);
     assert!(effects.contains(&Effect::Note(Note::Watching(false))));
     assert_eq!(effects.last(), Some(&Effect::Store(StoreEvent::Init)));
-    // While the list fails, it is the list that is tried again, and not the watch.
+    // While the list fails, the list is retried, and not the watch.
     scenario.check(Input::Listed(Err(away(Verb::List))), BACK_OFF);
     scenario.check(Input::Woken, list(None));
     let effects = scenario.check(page(&["a"], "3", None), open("3"));
@@ -206,7 +206,7 @@ fn a_silent_watch_is_followed_by_a_list_that_may_go_back() {
 }
 
 #[test]
-fn an_old_version_is_listed_anew_by_answer_and_by_event() {
+fn an_expired_version_starts_a_new_list_as_response_and_as_event() {
     let mut scenario = Scenario::watching();
     let status = *match error(Verb::Watch, 410, "Expired").failure {
         Failure::Status { status, .. } => status,
@@ -225,7 +225,7 @@ fn an_old_version_is_listed_anew_by_answer_and_by_event() {
 }
 
 #[test]
-fn other_errors_unreadable_lines_and_older_bookmarks_are_listed_anew() {
+fn other_errors_undecodable_lines_and_older_bookmarks_start_a_new_list() {
     let internal = Status {
         code: 500,
         reason: "InternalError".into(),
@@ -265,7 +265,7 @@ fn a_watch_that_ends_at_once_without_an_event_is_a_failure() {
 }
 
 #[test]
-fn a_watch_that_cannot_be_opened_is_tried_again_at_the_same_version() {
+fn a_watch_that_cannot_be_opened_is_retried_at_the_same_version() {
     let mut scenario = Scenario::watching();
     scenario.check(Input::Ended(End::Lost("reset".into())), open("10"));
     for _ in 0..3 {
@@ -281,7 +281,7 @@ fn a_watch_that_cannot_be_opened_is_tried_again_at_the_same_version() {
 }
 
 #[test]
-fn a_refused_watch_is_polled_after_five_seconds_and_tried_again_every_minute() {
+fn a_forbidden_watch_is_replaced_by_lists_after_five_seconds_and_retried_every_minute() {
     let mut scenario = Scenario::new();
     scenario.check(Input::Woken, list(None));
     scenario.check(page(&["a"], "10", None), open("10"));
@@ -305,7 +305,7 @@ fn a_refused_watch_is_polled_after_five_seconds_and_tried_again_every_minute() {
     }
     assert_eq!(polls, 30);
     assert_eq!(refusals(&scenario.check(refused(), Next::Wait(POLL))), 0);
-    // Granted in the end: a watch like any other, and a later refusal is said again.
+    // Once granted it is a watch like any other, and a later 403 is reported again.
     scenario.after(60.0).check(Input::Woken, list(None));
     scenario.check(page(&["a"], "12", None), open("12"));
     scenario.check(Input::Opened(Ok(())), Next::Read);
@@ -318,13 +318,13 @@ fn a_refused_watch_is_polled_after_five_seconds_and_tried_again_every_minute() {
 }
 
 #[test]
-fn a_refused_list_is_believed_only_when_it_lasts() {
+fn a_403_of_a_list_counts_only_when_it_lasts() {
     let mut scenario = Scenario::new();
     let refused = || Input::Listed(Err(error(Verb::List, 403, "Forbidden")));
     scenario.check(Input::Woken, list(None));
     scenario.check(refused(), BACK_OFF);
     scenario.after(4.0).check(Input::Woken, list(None));
-    // Something else in between: the patience begins anew.
+    // Another error in between: the grace period starts anew.
     scenario.check(Input::Listed(Err(away(Verb::List))), BACK_OFF);
     scenario.after(4.0).check(Input::Woken, list(None));
     scenario.check(refused(), BACK_OFF);
@@ -337,7 +337,7 @@ fn a_refused_list_is_believed_only_when_it_lasts() {
 }
 
 #[test]
-fn an_object_that_cannot_be_decoded_is_reported_and_passed() {
+fn an_object_that_cannot_be_decoded_is_reported_and_skipped() {
     let mut scenario = Scenario::watching();
     let skipped = Skipped {
         name: "bad".into(),

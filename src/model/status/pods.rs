@@ -189,7 +189,10 @@ pub(super) fn progress(job: &Job, pod: &Pod, events: EventsOf<'_>) -> Finding {
         return mounting(pod, events).since(since);
     }
     let waits = |c: &ContainerStatus| {
-        matches!(c.state, ContainerState::Waiting(_) | ContainerState::Unsaid)
+        matches!(
+            c.state,
+            ContainerState::Waiting(_) | ContainerState::Unreported
+        )
     };
     let initialised = pod.conditions.get(ConditionType::Initialized);
     let holds = |condition: Option<Condition<'_>>| {

@@ -1,4 +1,4 @@
-//! The thread with a scripted transport: lists, one watch after the other, the end.
+//! The thread with a scripted transport: lists, successive watches, shutdown.
 
 use super::*;
 use crate::clock::SystemClock;
@@ -12,7 +12,7 @@ use serde_json::json;
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-/// Lists one object, `a`; each watch gives what the test sends to it.
+/// Lists one object, `a`; each watch returns what the test sends to it.
 #[derive(Debug)]
 struct Scripted {
     /// Version of the list, which the test may set back.
@@ -29,7 +29,7 @@ struct Pieces(Receiver<Vec<u8>>);
 
 impl EventStream for Pieces {
     fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Failure> {
-        // The end of the channel is the end of the watch, in good order.
+        // The end of the channel is the regular end of the watch.
         let Ok(piece) = self.0.recv() else {
             return Ok(0);
         };
@@ -82,7 +82,7 @@ struct Harness {
     stop: Stop,
 }
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const TEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Harness {
     fn new() -> Self {
@@ -134,7 +134,7 @@ impl Harness {
 
     #[track_caller]
     fn changed(&self, expected: usize) {
-        assert_eq!(self.changes.recv_timeout(PATIENCE), Ok(expected));
+        assert_eq!(self.changes.recv_timeout(TEST_TIMEOUT), Ok(expected));
     }
 }
 
@@ -173,7 +173,7 @@ fn it_lists_watches_resumes_and_ends() {
     harness.handle.join().unwrap();
 }
 
-/// etcd was restored from an older copy: the watch is open at a version that is not there yet.
+/// etcd was restored from an older backup: the watch is open at a version that does not exist yet.
 #[test]
 fn after_a_silent_watch_a_list_shows_what_a_restored_etcd_has_lost() {
     let harness = Harness::new();
@@ -199,12 +199,12 @@ fn after_a_silent_watch_a_list_shows_what_a_restored_etcd_has_lost() {
 }
 
 #[test]
-fn a_watch_that_sends_nonsense_is_listed_anew() {
+fn an_undecodable_line_starts_a_new_list() {
     let harness = Harness::new();
     harness.changed(1);
     let watch = harness.open();
     watch.send(b"nonsense\n".to_vec()).unwrap();
-    // The same list again: nothing has changed, but the owner is told of it.
+    // The same list again: nothing has changed, but `on_change` is called.
     harness.changed(0);
     assert_eq!(harness.handle.heartbeat.restarts(Cause::Broken), 1);
     harness.stop.set();
@@ -213,7 +213,7 @@ fn a_watch_that_sends_nonsense_is_listed_anew() {
 }
 
 #[test]
-fn a_panic_is_noticed() {
+fn a_panic_is_reported() {
     let harness = Harness::new();
     harness.changed(1);
     let watch = harness.open();

@@ -1,7 +1,7 @@
 //! [`Store::check`]: the invariants of a store, for tests and the simulation.
 //!
-//! It is compiled in every profile, so that a release build is checked as it runs, and the
-//! service never calls it: it reads everything.
+//! It is compiled in every profile, so that tests check the release build, too; the service never
+//! calls it, since it reads everything.
 
 use super::{State, Store};
 use crate::kube::types::Resource;
@@ -12,11 +12,11 @@ impl<K: Resource> Store<K> {
     /// Checks the invariants. To be called between two steps; it changes nothing.
     ///
     /// # Errors
-    /// A sentence that names the first invariant that is broken, and the object.
+    /// A message that names the first broken invariant, and the object.
     pub fn check(&self) -> Result<(), String> {
         let state = self.state();
         if state.synced != self.is_synced() {
-            return Err("readers are not told whether a list was complete".into());
+            return Err("readers do not see whether a list was complete".into());
         }
         state.check().map_err(|broken| {
             let version = &state.version;
@@ -31,7 +31,7 @@ impl<K: Resource> State<K> {
         self.check_index()
     }
 
-    /// The index has what readers see, and nothing else.
+    /// The index contains exactly the objects that readers see.
     fn check_index(&self) -> Result<(), String> {
         if !self.index.is_sound() {
             return Err("the index is not in order".into());
@@ -62,7 +62,10 @@ impl<K: Resource> State<K> {
             return Err(format!("the index has {indexed} objects, not {with_key}"));
         }
         if self.layers.len() != names.len() {
-            return Err(format!("{} objects are counted", self.layers.len()));
+            return Err(format!(
+                "the number of objects is wrong: {}",
+                self.layers.len()
+            ));
         }
         Ok(())
     }

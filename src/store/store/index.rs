@@ -1,15 +1,16 @@
 //! [`Index`]: the objects of one kind by a second key (of Jobs the app type, of pods the UID of the
 //! controller).
 //!
-//! Pure. It holds what readers see and nothing else; [`super`] keeps it in step with the layers.
+//! Pure. It contains exactly the objects that readers see; [`super`] keeps it consistent with the
+//! layers.
 
 use crate::kube::types::Resource;
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 
-/// The objects by their index key, whose hash stands for it: mostly one has a key to itself (a Job
-/// has one pod), and the many of them pay for the few of others.
+/// The objects by the hash of their index key. Most keys have a single object (a Job has one pod),
+/// so those take the least memory.
 #[derive(Debug)]
 pub(super) struct Index<K> {
     hasher: RandomState,
@@ -42,7 +43,7 @@ impl<K: Resource> Index<K> {
             .filter(move |object| object.index() == Some(key))
     }
 
-    /// Puts an object in, where it has a key.
+    /// Adds an object, if it has a key.
     pub(super) fn add(&mut self, object: &Arc<K>) {
         let Some(key) = object.index() else { return };
         let hash = self.hasher.hash_one(key);
@@ -58,7 +59,7 @@ impl<K: Resource> Index<K> {
         several.insert(at, object.clone());
     }
 
-    /// Takes an object out, which is there if it has a key.
+    /// Removes an object, which is present if it has a key.
     pub(super) fn remove(&mut self, object: &Arc<K>) {
         let Some(key) = object.index() else { return };
         let hash = self.hasher.hash_one(key);
@@ -74,12 +75,12 @@ impl<K: Resource> Index<K> {
         }
     }
 
-    /// How many objects it has.
+    /// How many objects it contains.
     pub(super) fn len(&self) -> usize {
         self.single.len() + self.several.values().map(Vec::len).sum::<usize>()
     }
 
-    /// Whether each key is in one of the two maps only, and those that share one are in order.
+    /// Whether each key is in only one of the two maps, and objects that share a key are sorted.
     pub(super) fn is_sound(&self) -> bool {
         let in_order = |(hash, several): (&u64, &Vec<Arc<K>>)| {
             let names: Vec<_> = several.iter().map(|held| &held.metadata().name).collect();

@@ -1,8 +1,8 @@
-//! [`Layers`]: what readers see of one kind, as two layers.
+//! [`Layers`]: the objects of one kind that readers see, in two layers.
 //!
-//! The *base* is what the watch says. The [`Overlay`] above it holds what our own
-//! calls returned and the watch has not come up to. Of a name readers see the newer
-//! state of the two, unless our own calls reported that very object as deleted.
+//! The *base* is what the watch reports. The [`Overlay`] above it holds what our own
+//! calls returned and the watch has not reached yet. Readers see the newer state of
+//! the two, unless our own calls reported that very object as deleted.
 //!
 //! Pure. Nothing else may read or write a layer, so that this rule is in
 //! [`Layers::get`] and nowhere else. An entry leaves the overlay into the base (*fold*),
@@ -39,7 +39,7 @@ impl<K: Resource> Layers<K> {
         (!self.is_deleted(newest)).then_some(newest)
     }
 
-    /// All that readers see, in no order.
+    /// All objects that readers see, in arbitrary order.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<K>> {
         let base = self.base.iter().filter_map(|Named(base)| {
             if self.overlay.is_empty() {
@@ -73,7 +73,7 @@ impl<K: Resource> Layers<K> {
         self.overlay.deleted.get(&object.metadata().uid).is_some()
     }
 
-    /// The object as readers hold it already where it is the same, so that memory has it once.
+    /// The stored object where it is equal, so that memory holds it only once.
     pub(super) fn intern(&self, object: K) -> Arc<K> {
         match self.get(&object.metadata().name) {
             Some(held) if **held == object => held.clone(),
@@ -81,7 +81,7 @@ impl<K: Resource> Layers<K> {
         }
     }
 
-    /// Puts into the base what the watch says, unless it says something newer already.
+    /// Puts an object of the watch into the base, unless the base is newer.
     pub(super) fn put(&mut self, object: Arc<K>) {
         let held = self.base.get(&*object.metadata().name);
         if held.is_some_and(|held| !is_newer(&*object, &*held.0)) {
@@ -92,7 +92,7 @@ impl<K: Resource> Layers<K> {
         }
     }
 
-    /// The watch says that this object is gone since that version.
+    /// The watch reports that this object is gone since that version.
     pub(super) fn remove(&mut self, name: &str, uid: &Uid, version: &ResourceVersion) {
         let is_over = |object: &Arc<K>| {
             let metadata = object.metadata();
@@ -106,7 +106,7 @@ impl<K: Resource> Layers<K> {
         }
     }
 
-    /// Puts above the base what an own call returned.
+    /// Puts an object that an own call returned into the overlay.
     pub(super) fn write(&mut self, object: Arc<K>) {
         let name = object.metadata().name.clone();
         let held = self.overlay.written.get(&*name);
@@ -122,8 +122,8 @@ impl<K: Resource> Layers<K> {
         }
     }
 
-    /// An own call reported that this object is gone. One that neither layer has is none of
-    /// our business: the watch has shown its end already.
+    /// An own call reported that this object is gone. One that neither layer has is ignored: the
+    /// watch has shown its deletion already.
     pub(super) fn delete(&mut self, name: &str, uid: &Uid) {
         if !self.holds(name, uid) {
             return;
@@ -138,7 +138,7 @@ impl<K: Resource> Layers<K> {
         }
     }
 
-    /// Drops from the overlay what the watch has passed.
+    /// Drops the entries of the overlay that the watch has passed.
     pub(super) fn pass(&mut self, version: &ResourceVersion) {
         if self.overlay.written.is_empty() {
             return;
@@ -158,11 +158,11 @@ impl<K: Resource> Layers<K> {
         }
     }
 
-    /// What follows a complete list: the list, and above it what it cannot know.
+    /// The layers after a complete list: the list as base, and above it what it cannot contain.
     ///
     /// That is what our own calls have written after the list's version, and what they have
-    /// reported as deleted `since` it began. When the list went back behind the cache, nothing
-    /// of before it began counts.
+    /// reported as deleted `since` it began. If the list is older than the cache, nothing from before
+    /// it began is kept.
     pub(super) fn after_list(
         &self,
         list: List<K>,
@@ -188,7 +188,7 @@ impl<K: Resource> Layers<K> {
         after
     }
 
-    /// Whether one of the layers has that very object.
+    /// Whether one of the layers contains that very object.
     pub(super) fn holds(&self, name: &str, uid: &Uid) -> bool {
         let is_it = |object: &Arc<K>| object.metadata().uid == *uid;
         self.base.get(name).is_some_and(|base| is_it(&base.0))
@@ -201,13 +201,13 @@ impl<K: Resource> Layers<K> {
         base.is_some_and(|base| base.0.metadata().uid == *uid)
     }
 
-    /// Checks the invariants of both, where this is the version that the base reflects.
+    /// Checks the invariants of both layers, given the version of the base.
     pub(super) fn check(&self, version: &ResourceVersion) -> Result<(), String> {
         let Overlay { written, deleted } = &self.overlay;
         if !written.is_sound() || !deleted.is_sound() {
-            return Err("the overlay is beyond its bounds, or not in order".into());
+            return Err("the overlay exceeds its bounds, or is not in order".into());
         }
-        // What gave way in the overlay is in the base, ahead of the watch.
+        // Entries evicted from the overlay are in the base, ahead of the watch.
         let early = self
             .base
             .iter()
@@ -215,7 +215,7 @@ impl<K: Resource> Layers<K> {
         if let Some(Named(base)) = early.filter(|_| written.evicted() == 0) {
             let (name, ahead) = (&base.metadata().name, &base.metadata().resource_version);
             return Err(format!(
-                "\"{name}\" is in the base at version {ahead}, of half a list or of an event to come"
+                "\"{name}\" is in the base at version {ahead}, of an incomplete list or of a future event"
             ));
         }
         for (name, own) in written.iter() {
@@ -248,7 +248,7 @@ impl<K: Resource> Layers<K> {
         &mut self.overlay
     }
 
-    /// For tests: puts an object into the base without a look at anything.
+    /// For tests: puts an object into the base without any check.
     #[cfg(test)]
     pub(super) fn force(&mut self, object: Arc<K>) {
         self.base.replace(Named(object));
@@ -266,7 +266,7 @@ impl<K: Resource> Layers<K> {
         }
     }
 
-    /// A deletion is remembered for as long as a layer has the object that it hides.
+    /// Drops a deletion once no layer has the object that it hides.
     fn forget_deletion(&mut self, object: &Arc<K>) {
         let metadata = object.metadata();
         if !self.overlay.deleted.is_empty() && !self.holds(&metadata.name, &metadata.uid) {
@@ -275,11 +275,11 @@ impl<K: Resource> Layers<K> {
     }
 }
 
-/// A list that has begun and is not complete. Readers see nothing of it.
+/// A list that has begun and is not complete. Readers do not see it.
 #[derive(Debug)]
 pub(super) struct List<K: Resource> {
     listed: HashSet<Named<K>>,
-    /// What our own calls returned since it began.
+    /// The results of our own calls since it began.
     since: Overlay<K>,
 }
 
@@ -293,7 +293,7 @@ impl<K: Resource> Default for List<K> {
 }
 
 impl<K: Resource> List<K> {
-    /// The list has this object.
+    /// The list contains this object.
     pub(super) fn add(&mut self, object: Arc<K>) {
         self.listed.replace(Named(object));
     }
@@ -313,15 +313,15 @@ impl<K: Resource> List<K> {
     }
 }
 
-/// Whether `new` may replace `held`. Versions that cannot be compared may, since
-/// they came later; one and the same state may not, since nothing would change.
+/// Whether `new` may replace `held`. If the versions cannot be compared it may, since
+/// it arrived later; an equal state may not, since nothing would change.
 fn is_newer<K: Resource>(new: &K, held: &K) -> bool {
     let (new, held) = (new.metadata(), held.metadata());
     let older = new.resource_version.is_before(&held.resource_version);
     !older && (new.resource_version != held.resource_version || new.uid != held.uid)
 }
 
-/// An object, found by its name; the name is not held twice.
+/// An object that hashes and compares by its name, so that the name is stored once.
 #[derive(Debug)]
 struct Named<K>(Arc<K>);
 

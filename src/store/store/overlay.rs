@@ -1,7 +1,7 @@
-//! [`Overlay`]: what our own calls returned and the watch has not come up to yet.
+//! [`Overlay`]: the results of our own calls that the watch has not reached yet.
 //!
-//! Pure, bounded, and knows nothing of the watch: when an entry is dropped is
-//! decided in [`super::layers`], which has both.
+//! Pure, bounded, and independent of the watch: [`super::layers`], which has both,
+//! decides when an entry is dropped.
 
 use crate::kube::types::{Resource, ResourceVersion, Uid};
 use std::borrow::Borrow;
@@ -47,17 +47,17 @@ impl<K: Resource> Overlay<K> {
     }
 }
 
-/// Whether a watch at this version has not shown that object yet. Before the first list nothing
+/// Whether a watch at this version has not shown that object yet. Before the first list no object
 /// has been shown; versions that cannot be compared count as shown.
 pub(super) fn is_ahead<K: Resource>(own: &K, version: &ResourceVersion) -> bool {
     version.is_empty() || version.is_before(&own.metadata().resource_version)
 }
 
-/// A map of at most `max` entries; the one inserted longest ago gives way to a new one.
+/// A map of at most `max` entries; a new one evicts the one inserted longest ago.
 #[derive(Clone, Debug)]
 pub(super) struct Bounded<N, V> {
     entries: HashMap<N, (u64, V)>,
-    /// Which was inserted when, oldest first.
+    /// The entries in order of insertion, oldest first.
     order: BTreeMap<u64, N>,
     inserted: u64,
     evicted: u64,
@@ -87,17 +87,17 @@ impl<N: Clone + Eq + Hash, V> Bounded<N, V> {
         self.entries.get(name).map(|(_, value)| value)
     }
 
-    /// How many gave way so far.
+    /// Number of evicted entries so far.
     pub(super) fn evicted(&self) -> u64 {
         self.evicted
     }
 
-    /// In no order.
+    /// All entries, in arbitrary order.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&N, &V)> {
         self.entries.iter().map(|(name, (_, value))| (name, value))
     }
 
-    /// Puts an entry in as the newest; returns the oldest where that is one too many.
+    /// Inserts an entry as the newest; returns the evicted entry, if any.
     pub(super) fn insert(&mut self, name: N, value: V) -> Option<(N, V)> {
         self.remove(&name);
         let oldest = if self.entries.len() < self.max {
@@ -134,13 +134,13 @@ impl<N: Clone + Eq + Hash, V> Bounded<N, V> {
         });
     }
 
-    /// For tests: as if one more had been inserted than there is room for.
+    /// For tests: exceeds the bound by one.
     #[cfg(test)]
     pub(super) fn break_bound(&mut self) {
         self.max = 0;
     }
 
-    /// Whether the bound holds, and entries and their order agree.
+    /// Whether the bound holds, and entries and their order are consistent.
     pub(super) fn is_sound(&self) -> bool {
         let in_order = |(name, (inserted, _)): (&N, &(u64, V))| {
             self.order.get(inserted).is_some_and(|other| other == name)
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_gives_way_and_the_order_survives_removals() {
+    fn the_oldest_is_evicted_and_the_order_survives_removals() {
         let mut bounded = Bounded::new(3);
         for (value, name) in ["a", "b", "c"].into_iter().enumerate() {
             assert_eq!(bounded.insert(name, value as u32), None);
@@ -175,7 +175,7 @@ mod tests {
         check(&bounded, &["b", "c", "a"]);
         assert_eq!(bounded.insert("d", 8), Some(("b", 1)));
         assert_eq!(bounded.get("a"), Some(&7));
-        // What is there already takes nobody's place.
+        // Replacing an entry evicts nothing.
         assert_eq!(bounded.insert("c", 9), None);
         check(&bounded, &["a", "d", "c"]);
         bounded.retain(|_, value| *value > 7);

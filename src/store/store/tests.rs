@@ -32,13 +32,13 @@ impl Checked {
         change
     }
 
-    /// How many own writes and own deletions the watch has not come up to.
+    /// How many own writes and own deletions the watch has not reached yet.
     fn overlaid(&self) -> (usize, usize) {
         self.0.state().layers.overlaid()
     }
 }
 
-/// A store that has seen nothing yet.
+/// An empty store.
 fn unsynced() -> (Checked, Store<Pod>) {
     let (writer, store) = new(Instant::now());
     (Checked(writer), store)
@@ -116,7 +116,7 @@ fn shows(store: &Store<Pod>, expected: &[(&str, &str, &str)]) {
 }
 
 #[test]
-fn half_a_list_is_never_visible() {
+fn an_incomplete_list_is_never_visible() {
     let (writer, store) = unsynced();
     let _ = writer.apply(StoreEvent::Init);
     let _ = writer.apply(StoreEvent::InitApply(pod("a", "1", "5")));
@@ -130,14 +130,14 @@ fn half_a_list_is_never_visible() {
     let _ = writer.apply(StoreEvent::Init);
     let _ = writer.apply(StoreEvent::InitApply(pod("b", "2", "9")));
     shows(&store, &[("a", "1", "5")]);
-    // A list that is begun again forgets the half that came before.
+    // A list that starts again drops the pages received before.
     let changes = list(&writer, &[("c", "3", "9")], "10");
     assert_eq!(changes.len(), 2);
     shows(&store, &[("c", "3", "9")]);
 }
 
 #[test]
-fn a_list_that_says_the_same_changes_nothing() {
+fn an_identical_list_changes_nothing() {
     let (writer, store) = synced(&[("a", "1", "5"), ("b", "2", "6")], "7");
     let held = store.get("a").unwrap();
     assert!(list(&writer, &[("a", "1", "5"), ("b", "2", "6")], "20").is_empty());
@@ -192,7 +192,7 @@ fn versions_are_numbers_not_text() {
         1
     );
     shows(&store, &[("a", "1", "10")]);
-    // What cannot be compared is taken as it comes.
+    // Versions that cannot be compared are applied in order of arrival.
     assert_eq!(writer.apply(StoreEvent::Apply(pod("a", "1", "x"))).len(), 1);
     shows(&store, &[("a", "1", "x")]);
 }
@@ -209,43 +209,43 @@ fn an_own_write_outlives_the_list_that_began_before_it() {
     let _ = writer.apply(StoreEvent::InitApply(pod("old", "9", "5")));
     let _ = writer.apply(StoreEvent::InitDone("10".into()));
     shows(&store, &[("a", "1", "11"), ("during", "3", "12")]);
-    // The next list knows better in any case.
+    // The next list replaces it in any case.
     list(&writer, &[("a", "1", "13")], "14");
     shows(&store, &[("a", "1", "13")]);
 }
 
 #[test]
-fn a_list_of_before_an_own_write_does_not_undo_it() {
+fn a_list_older_than_an_own_write_does_not_undo_it() {
     let (writer, store) = synced(&[("a", "1", "5")], "5");
     let _ = writer.own_write(pod("b", "2", "12"));
     let _ = writer.own_write(pod("a", "1", "13"));
     let both = [("a", "1", "13"), ("b", "2", "12")];
     assert!(list(&writer, &[("a", "1", "5")], "9").is_empty());
     shows(&store, &both);
-    // Nor does another one, and there may be more of them.
+    // Nor does another older list.
     assert!(list(&writer, &[("a", "1", "5")], "11").is_empty());
     shows(&store, &both);
-    // One of after it knows better.
+    // A newer list replaces it.
     list(&writer, &[("a", "1", "13")], "13");
     shows(&store, &[("a", "1", "13")]);
     assert_eq!(writer.overlaid(), (0, 0));
 }
 
 #[test]
-fn what_the_watch_has_shown_is_no_own_write_any_more() {
+fn an_own_write_that_the_watch_has_shown_leaves_the_overlay() {
     let (writer, store) = synced(&[("a", "1", "5")], "5");
     let _ = writer.own_write(pod("b", "2", "12"));
     assert_eq!(writer.overlaid(), (1, 0));
     assert!(writer.apply(StoreEvent::Progress("12".into())).is_empty());
     assert_eq!(writer.overlaid(), (0, 0));
     shows(&store, &[("a", "1", "5"), ("b", "2", "12")]);
-    // What comes back later than the watch is none from the beginning.
+    // A response that arrives after the watch event never enters the overlay.
     let _ = writer.own_write(pod("a", "1", "11"));
     assert_eq!(writer.overlaid(), (0, 0));
 }
 
 #[test]
-fn a_restored_etcd_knows_nothing_of_own_writes_of_before() {
+fn a_restored_etcd_drops_earlier_own_writes() {
     let (writer, store) = synced(&[("a", "1", "500")], "700");
     let _ = writer.own_write(pod("b", "2", "705"));
     let _ = writer.apply(StoreEvent::Init);
@@ -255,7 +255,7 @@ fn a_restored_etcd_knows_nothing_of_own_writes_of_before() {
 }
 
 #[test]
-fn an_own_write_that_a_later_list_has_seen_go_stays_gone() {
+fn an_own_write_deleted_before_a_later_list_stays_gone() {
     let (writer, store) = synced(&[("a", "1", "5")], "5");
     let _ = writer.apply(StoreEvent::Init);
     let _ = writer.own_write(pod("b", "2", "6"));
@@ -266,15 +266,15 @@ fn an_own_write_that_a_later_list_has_seen_go_stays_gone() {
 }
 
 #[test]
-fn an_own_write_that_comes_after_the_watch_saw_the_end_brings_nothing_back() {
+fn an_own_write_that_arrives_after_the_deletion_brings_nothing_back() {
     let (writer, store) = synced(&[("a", "1", "5")], "5");
     assert_eq!(writer.apply(delete("a", "1", "8")).len(), 1);
     assert!(writer.own_write(pod("a", "1", "7")).is_none());
     shows(&store, &[]);
-    // Another object of that name, newer than all that was seen, is real.
+    // Another, newer object of that name becomes visible.
     assert!(writer.own_write(pod("a", "2", "9")).is_some());
     shows(&store, &[("a", "2", "9")]);
-    // And the older object's end does it no harm, whenever it comes.
+    // A late deletion of the older object does not affect it.
     assert!(writer.apply(delete("a", "1", "8")).is_empty());
     shows(&store, &[("a", "2", "9")]);
 }
@@ -355,7 +355,7 @@ fn numbered(number: usize, ahead: usize) -> Pod {
 }
 
 #[test]
-fn own_deletions_are_bounded_and_what_gives_way_stays_gone() {
+fn own_deletions_are_bounded_and_evicted_ones_stay_gone() {
     let (writer, store) = new(Instant::now());
     let _ = writer.apply(StoreEvent::Init);
     for number in 0..DELETED_MAX + 10 {
@@ -369,7 +369,7 @@ fn own_deletions_are_bounded_and_what_gives_way_stays_gone() {
     store.check().unwrap();
     assert!(store.is_empty());
     assert_eq!(writer.state().layers.overlaid(), (0, DELETED_MAX));
-    // Of the oldest it is forgotten that a late event must not bring it back.
+    // The oldest deletion is evicted, so a late event may bring that object back.
     let late = |number| StoreEvent::Apply(numbered(number, 5001));
     assert_eq!(writer.apply(late(9)).len(), 1);
     assert_eq!(writer.apply(late(10)).len(), 0);
@@ -377,7 +377,7 @@ fn own_deletions_are_bounded_and_what_gives_way_stays_gone() {
 }
 
 #[test]
-fn own_writes_are_bounded_and_what_gives_way_stays_visible() {
+fn own_writes_are_bounded_and_evicted_ones_stay_visible() {
     let (writer, store) = new(Instant::now());
     let _ = writer.apply(StoreEvent::Init);
     let _ = writer.apply(StoreEvent::InitDone("5".into()));
@@ -394,12 +394,12 @@ fn own_writes_are_bounded_and_what_gives_way_stays_visible() {
 }
 
 #[test]
-fn the_end_of_an_object_that_an_own_write_replaced_hides_both() {
+fn the_deletion_of_an_object_that_an_own_write_replaced_hides_both() {
     let (writer, store) = synced(&[("a", "1", "5")], "5");
     let _ = writer.own_write(pod("a", "2", "9"));
     assert!(writer.own_delete("a", &"2".into()).is_some());
     shows(&store, &[]);
-    // The watch is late: it shows the first, its end, the second, and its end.
+    // The watch lags: it shows the first, its deletion, the second, and its deletion.
     for event in [
         StoreEvent::Apply(pod("a", "1", "6")),
         delete("a", "1", "8"),
@@ -429,7 +429,7 @@ fn a_late_own_write_of_a_deleted_object_does_not_show_it_again() {
     shows(&store, &[]);
 }
 
-/// The version of a list says nothing of objects that were written anew after a restore.
+/// After a restore the same version may stand for another state.
 #[test]
 fn a_list_shows_its_own_content_of_a_state_whose_version_came_twice() {
     let (writer, store) = synced(&[("a", "1", "5")], "5");

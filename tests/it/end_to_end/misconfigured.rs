@@ -40,7 +40,7 @@ fn a_wrong_ca() {
     check_not_synced(
         &kubeconfig,
         &[],
-        "the certificate authority that is configured did not sign the API server's certificate",
+        "the configured certificate authority did not sign the API server's certificate",
     );
     assert!(environment.list("jobs").is_empty());
 }

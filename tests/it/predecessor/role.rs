@@ -26,7 +26,7 @@ spec:
 const BELIEVED_AFTER: Duration = Duration::from_secs(5);
 
 /// How long until a refused watch is tried again.
-const WATCH_AGAIN: Duration = Duration::from_secs(60);
+const WATCH_RETRY: Duration = Duration::from_secs(60);
 
 /// Two replicas under that Role, which list instead of watching.
 fn restricted() -> TestEnvironment {
@@ -190,7 +190,7 @@ fn a_minute_later(environment: &TestEnvironment) {
     let before = watches(environment);
     lists(environment, 8);
     assert_eq!(watches(environment), before, "not within the minute");
-    environment.advance(WATCH_AGAIN);
+    environment.advance(WATCH_RETRY);
     eventually("it is tried again", || {
         (watches(environment) == before + 4).then_some(())
     });

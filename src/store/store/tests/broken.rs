@@ -1,4 +1,4 @@
-//! Stores that are broken on purpose: `check` says what is wrong, in a release build, too.
+//! Stores that are broken on purpose: `check` reports each defect, in a release build, too.
 
 use super::*;
 
@@ -20,7 +20,7 @@ fn found(expected: &str, breaks: impl FnOnce(&mut State<Pod>)) {
 }
 
 #[test]
-fn an_index_that_does_not_agree_is_found() {
+fn an_inconsistent_index_is_reported() {
     let b = || Arc::new(pod("b", "2", "5"));
     found("the index has 3 objects, not 2", |state| {
         state.index.add(&b());
@@ -30,15 +30,15 @@ fn an_index_that_does_not_agree_is_found() {
         state.index.remove(&a);
     });
     found("the index lacks \"a\"", |state| {
-        // The same state in another place of memory: it would be there twice.
+        // The same state in another allocation: memory would hold it twice.
         let a = Arc::new(pod("a", "1", "4"));
         state.layers.force(a);
     });
 }
 
 #[test]
-fn half_a_list_that_shows_is_found() {
-    found("version 7, of half a list", |state| {
+fn a_visible_incomplete_list_is_reported() {
+    found("version 7, of an incomplete list", |state| {
         let early = Arc::new(pod("d", "4", "7"));
         state.index.add(&early);
         state.layers.force(early);
@@ -50,7 +50,7 @@ fn half_a_list_that_shows_is_found() {
 }
 
 #[test]
-fn an_overlay_that_the_watch_has_passed_is_found() {
+fn an_overlay_entry_that_the_watch_has_passed_is_reported() {
     found("passed the own write of \"c\"", |state| {
         state.version = "9".into();
     });
@@ -64,8 +64,8 @@ fn an_overlay_that_the_watch_has_passed_is_found() {
 }
 
 #[test]
-fn a_bound_that_does_not_hold_is_found() {
-    found("beyond its bounds", |state| {
+fn an_exceeded_bound_is_reported() {
+    found("exceeds its bounds", |state| {
         state.layers.overlay().deleted.break_bound();
     });
     let (writer, store) = sound();

@@ -1,9 +1,9 @@
 //! A store beside an API server of one collection, in random order: lists in pages, a watch that
 //! lags, responses to own calls that come late, and an etcd that goes back.
 //!
-//! What readers must see is worked out anew after every step from the server's history
-//! ([`Model::expected`]), with nothing of the store's own ways: the state at the version that the
-//! watch has come up to, and above it what own calls returned since.
+//! What readers must see is computed after every step from the server's history
+//! ([`Model::expected`]), without the store's own logic: the state at the version that the watch has
+//! reached, and above it what own calls returned since.
 
 use super::*;
 use std::collections::BTreeMap;
@@ -26,7 +26,7 @@ impl Dice {
     }
 }
 
-/// What there was at one version: UID and version of each object, by name.
+/// The state at one version: UID and version of each object, by name.
 type Moment = BTreeMap<&'static str, (u64, u64)>;
 
 /// What an own call returned.
@@ -47,15 +47,15 @@ struct Model {
     dice: Dice,
     writer: Checked,
     store: Store<Pod>,
-    /// What there was at version 0, 1, 2, …
+    /// The state at version 0, 1, 2, …
     history: Vec<Moment>,
     uids: u64,
-    /// The version that the watch has come up to, once a list was complete.
+    /// The version that the watch has reached, once a list was complete.
     seen: Option<u64>,
-    /// What there was at that version.
+    /// The state at that version.
     base: Moment,
     listing: Option<Listing>,
-    /// Whether etcd has gone back since the last list: until the next one nobody knows what is true.
+    /// Whether etcd has gone back since the last list; until the next list the cache may be wrong.
     restored: bool,
     /// Responses that have not arrived.
     under_way: Vec<Own>,
@@ -63,10 +63,10 @@ struct Model {
     arrived: Vec<Own>,
     /// Of those, the first that counts above the base, and the first deletion that does.
     since: (usize, usize),
-    /// What the changes that were returned add up to.
+    /// The sum of all changes that were returned.
     mirror: BTreeMap<String, (String, String)>,
-    /// What has happened, for the case that something is wrong.
-    story: Vec<String>,
+    /// The steps so far, printed when a check fails.
+    steps: Vec<String>,
 }
 
 impl Model {
@@ -87,7 +87,7 @@ impl Model {
             arrived: Vec::new(),
             since: (0, 0),
             mirror: BTreeMap::new(),
-            story: Vec::new(),
+            steps: Vec::new(),
         }
     }
 
@@ -129,7 +129,7 @@ impl Model {
             return;
         }
         let at = self.dice.roll(self.under_way.len());
-        // That something is gone is heard only of what was known.
+        // An own call reports only the deletion of objects that were known.
         if let Own::Deleted(name, uid) = self.under_way[at]
             && !self.knows(name, uid)
         {
@@ -137,7 +137,7 @@ impl Model {
         }
         let own = self.under_way.swap_remove(at);
         self.arrived.push(own.clone());
-        self.story.push(format!("response: {own:?}"));
+        self.steps.push(format!("response: {own:?}"));
         let change = match own {
             Own::Written(name, uid, version) => self.writer.own_write(object(name, uid, version)),
             Own::Deleted(name, uid) => self.writer.own_delete(name, &uid_of(uid)),
@@ -180,14 +180,14 @@ impl Model {
             },
         };
         if let StoreEvent::Delete { uid, .. } = &event {
-            // An own call that has reported the same says nothing any more.
+            // An own call that has reported the same no longer counts.
             let reports = self.arrived.iter_mut();
             reports.for_each(|own| match own {
                 Own::Deleted(_, other) if uid_of(*other) == *uid => *other = 0,
                 _ => {}
             });
         }
-        self.story
+        self.steps
             .push(format!("watch at {version}: {changed:?} in {after:?}"));
         (self.seen, self.base) = (Some(seen + 1), after);
         let changes = self.writer.apply(event);
@@ -200,7 +200,7 @@ impl Model {
             assert!(self.writer.apply(StoreEvent::Init).is_empty());
             let at = self.version();
             let listed = self.at(at).clone();
-            self.story.push(format!("list begins at {at}"));
+            self.steps.push(format!("list begins at {at}"));
             let rest = listed.iter();
             self.listing = Some(Listing {
                 at,
@@ -217,7 +217,7 @@ impl Model {
         }
         let (at, began, listed) = (listing.at, listing.began, listing.listed.clone());
         self.listing = None;
-        self.story.push(format!("list at {at}: {listed:?}"));
+        self.steps.push(format!("list at {at}: {listed:?}"));
         if self.seen.is_some_and(|seen| at < seen) {
             self.since.0 = began;
         }
@@ -229,8 +229,8 @@ impl Model {
         self.mirror(changes);
     }
 
-    /// etcd is restored from a copy that is older than the cache; no response of before arrives
-    /// after, and the watch is over: a list follows.
+    /// etcd is restored from a backup that is older than the cache; no earlier response arrives
+    /// afterwards, and the watch ends: a list follows.
     fn restore(&mut self) {
         let Some(seen) = self.seen.and_then(|seen| usize::try_from(seen).ok()) else {
             return;
@@ -258,7 +258,7 @@ impl Model {
         }
     }
 
-    /// What readers are to see.
+    /// What readers must see.
     fn expected(&self) -> BTreeMap<String, (String, String)> {
         let mut expected = self.base.clone();
         for own in &self.arrived[self.since.0..] {
@@ -330,7 +330,7 @@ fn shown(pod: &Pod) -> (String, String) {
 }
 
 #[test]
-fn readers_see_the_watch_and_what_own_calls_returned_since() {
+fn readers_see_the_watch_and_later_results_of_own_calls() {
     for seed in 0..200 {
         let mut model = Model::new(seed);
         for step in 0..STEPS {
@@ -339,7 +339,7 @@ fn readers_see_the_watch_and_what_own_calls_returned_since() {
                 model.check();
             });
             if let Err(cause) = std::panic::catch_unwind(checked) {
-                eprintln!("{}\nseed {seed}, step {step}", model.story.join("\n"));
+                eprintln!("{}\nseed {seed}, step {step}", model.steps.join("\n"));
                 std::panic::resume_unwind(cause);
             }
         }
