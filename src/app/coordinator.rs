@@ -47,7 +47,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 use waiter::{WaitState, Waiter};
 
-/// Bounds of the coordinator.
+/// Bounds on waiters: requests that wait, in number. Their bytes are bounded by the HTTP server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Requests that may wait at the same time (`PARKED_MAX`), and names that may be in work: a name

@@ -1,4 +1,5 @@
-//! [`Freshness`]: whether a cache is synced, and when the API server last sent something.
+//! [`Freshness`]: whether a cache is synced, and whether it may be stale: how long the API server has
+//! sent nothing.
 //!
 //! Every response needs it, of every store, so it is kept beside the lock of the cache and not
 //! under it: readers do not contend for a cache line that changes once in seconds.

@@ -185,7 +185,8 @@ fn delete(instance: &Instance, cause: StopCause) -> Next {
     call(purpose, Action::DeleteJob { uid, cause })
 }
 
-/// The Job first, since the finalizer of the Job controller keeps the pod.
+/// Force-deletes a pod that is overdue to go: its Job first, since the finalizer of the Job controller
+/// keeps the pod.
 fn force_delete(instance: &Instance, memory: &Memory) -> Next {
     if !matches!(instance.status, InstanceStatus::Stopping { .. }) {
         let uid = instance.uid().clone();

@@ -1,4 +1,5 @@
-//! What each waiter gets from what there is: the one table that decides who is answered, and how.
+//! What each waiter gets from what there is: the one table that decides who gets a response, and when a
+//! failed instance is replaced.
 //!
 //! Pure. Rows are what is observed, columns what the waiter waits for; nothing here makes a call, and
 //! the order in which waiters are resolved does not matter.

@@ -57,7 +57,8 @@ impl Operation {
                 self.call = CallState::Retrying(Retry::force_deletion(now));
                 Rejected::Nobody
             }
-            // Somebody was faster, or the response to an earlier attempt was lost: look what is there.
+            // 409 on create: another replica was faster, or the response to an earlier attempt was lost.
+            // The Job is read, and its waiters join it.
             (Class::AlreadyExists, CallKind::Create) | (Class::Conflict, CallKind::Delete) => {
                 self.read_again(calling, error, now)
             }
