@@ -1,27 +1,27 @@
-//! The simulation: seeded schedules of everything that can happen, on one thread.
+//! The simulation: seeded random schedules of events, each on one thread.
 //!
-//! A schedule puts one to three replicas (the service's own coordinator, stores, reflectors and calls)
-//! before one fake API server, on a clock that stands still unless it is moved, and lets chance
-//! decide what happens next: callers, kubelets, controllers, faults, lost answers, kills, broken
-//! watches, jumps of time. After every step the promises in [`promises`] are checked; at its end
-//! nothing goes wrong any more, and all must come to rest. The same seed is the same schedule.
+//! A schedule runs one to three replicas (the service's own coordinator, stores, reflectors and
+//! executor) against one fake API server, on a manual clock, and draws each next event from its seed:
+//! callers, kubelets, controllers, faults, lost responses, kills, broken watches, jumps of time. After
+//! every step the promises in [`promises`] are checked; at its end all faults stop, and everything
+//! must settle. The same seed gives the same schedule.
 //!
 //! - `cargo test simulation` runs [`SCHEDULES`]; `SIM_SCHEDULES=100000 cargo test --release
-//!   simulation` the full number, from `SIM_SEED` (0) on.
-//! - A failure prints its seed, the promise, what was seen and the last steps; `SIM_SEED=<seed>
-//!   SIM_SCHEDULES=1 cargo test --release simulation` runs it again.
+//!   simulation` runs that many, starting at `SIM_SEED` (0).
+//! - A failure prints its seed, the promise, the violation and the last steps; `SIM_SEED=<seed>
+//!   SIM_SCHEDULES=1 cargo test --release simulation` repeats it.
 //!
 //! | module | what lives there |
 //! |---|---|
-//! | `dice` | chance and time |
-//! | `server` | the API server, and the ways to it |
+//! | `dice` | random numbers and time |
+//! | `server` | the API server, and the replicas' transports |
 //! | `broken` | API servers that are broken on purpose |
 //! | `replica` | one replica without its threads |
-//! | `truth` | what really was |
-//! | `promises` | what must hold, each a pure check with its sentence |
-//! | `world` | everything, and what is checked when |
-//! | `callers` | who waits for what, and whether each answer was true |
-//! | `moves` | what happens next, and the end |
+//! | `truth` | the actual history of all objects |
+//! | `promises` | what must hold, each a pure check with its description |
+//! | `world` | the state of a schedule, and when each promise is checked |
+//! | `callers` | requests, and whether each response was true |
+//! | `moves` | the random events, and the end of a schedule |
 
 mod broken;
 mod callers;
@@ -44,50 +44,50 @@ use promises::{Breach, Promise};
 use server::lock;
 use world::{Profile, Tally, World};
 
-/// How many schedules run where nobody says how many: some seconds' worth.
+/// Default number of schedules, which takes some seconds.
 const SCHEDULES: u64 = if cfg!(debug_assertions) { 40 } else { 1000 };
 
-/// How many schedules a broken API server gets, to be found out.
+/// Within how many schedules a broken API server must be detected.
 const BROKEN_SCHEDULES: u64 = 200;
 
-/// Steps of a failed schedule that are printed.
+/// How many of the last steps of a failed schedule are printed.
 const TAIL: usize = 80;
 
-/// Seeds that have found something, and what.
+/// Seeds that have found a defect, and the defect.
 const REGRESSIONS: &[(u64, &str)] = &[
     (
         16,
-        "a stop of a name that another instance holds was read again without end",
+        "a stop of a name that another instance holds was read again endlessly",
     ),
     (
         43,
-        "a verdict that held no longer was told to those who waited when the Job was stopped",
+        "an outdated failure report was returned to waiters when the Job was stopped",
     ),
     (
         50,
-        "a stop was answered with what a read had found before it was asked for",
+        "a stop was answered with the result of a read from before the request",
     ),
     (601, "a watch that was too old lost events (the fake's own)"),
     (
         2746,
-        "who waited was not told of a Job that a read for another name had found",
+        "a waiter did not get a Job that a read for another name had found",
     ),
     (
         4921,
-        "a pod that was gone was removed again and again while the watch lagged",
+        "a deleted pod was force-deleted repeatedly while the watch lagged",
     ),
     (
         97_390,
-        "a list of before an own write made the Job seem gone that it had made",
+        "a list older than an own write hid the Job that the write had created",
     ),
 ];
 
-/// A schedule in which a promise was broken.
+/// A schedule that broke a promise.
 #[derive(Debug)]
 struct Found {
     seed: u64,
     breach: Breach,
-    story: Vec<String>,
+    steps: Vec<String>,
 }
 
 impl Found {
@@ -95,24 +95,24 @@ impl Found {
         let Self {
             seed,
             breach,
-            story,
+            steps,
         } = self;
-        let from = story.len().saturating_sub(TAIL);
+        let from = steps.len().saturating_sub(TAIL);
         format!(
-            "schedule {seed} breaks {:?}: {}\nseen: {}\nthe last steps:\n{}\nrun it again: SIM_SEED={seed} SIM_SCHEDULES=1 cargo test --release simulation",
+            "schedule {seed} breaks {:?}: {}\nviolation: {}\nthe last steps:\n{}\nto repeat it: SIM_SEED={seed} SIM_SCHEDULES=1 cargo test --release simulation",
             breach.promise,
             breach.promise.sentence(),
             breach.seen,
-            story[from..].join("\n"),
+            steps[from..].join("\n"),
         )
     }
 }
 
-/// Runs one schedule; what came up in it, or what broke, and the story where it was asked for.
-fn run(seed: u64, broken: Broken, story: bool) -> Result<Tally, (Breach, Vec<String>)> {
+/// Runs one schedule; returns its counts, or the broken promise and, if `steps` is set, its steps.
+fn run(seed: u64, broken: Broken, steps: bool) -> Result<Tally, (Breach, Vec<String>)> {
     let mut dice = Dice::new(seed);
     let profile = Profile::draw(&mut dice, broken);
-    let mut world = World::new(seed, dice, profile, story);
+    let mut world = World::new(seed, dice, profile, steps);
     let result = catch_unwind(AssertUnwindSafe(|| world.play()));
     let result = result.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
@@ -122,42 +122,42 @@ fn run(seed: u64, broken: Broken, story: bool) -> Result<Tally, (Breach, Vec<Str
     });
     match result {
         Ok(()) => Ok(world.tally),
-        Err(breach) => Err((breach, world.story.take().unwrap_or_default())),
+        Err(breach) => Err((breach, world.steps.take().unwrap_or_default())),
     }
 }
 
 impl World {
     fn play(&mut self) -> Result<(), Breach> {
         if self.profile.is_calm || self.dice.chance(500) {
-            self.pump()?;
+            self.run_reflectors()?;
         }
         self.server().faults_per_thousand = self.profile.faults_per_thousand;
         for _ in 0..self.profile.moves {
-            self.a_move()?;
+            self.random_event()?;
         }
         self.end()
     }
 }
 
-/// Runs it again, to hear the story.
+/// Runs a failed schedule again, to record its steps.
 fn found(seed: u64, broken: Broken, first: Breach) -> Found {
     match run(seed, broken, true) {
-        Err((breach, story)) => Found {
+        Err((breach, steps)) => Found {
             seed,
             breach,
-            story,
+            steps,
         },
         Ok(_) => Found {
             seed,
             breach: first,
-            story: vec![
-                "it did not happen again: the simulation is not a function of its seed".into(),
+            steps: vec![
+                "it passed when repeated: the simulation is not a function of its seed".into(),
             ],
         },
     }
 }
 
-/// Runs so many schedules from `first` on, on as many threads as there are processors.
+/// Runs `count` schedules starting at seed `first`, on as many threads as there are processors.
 fn run_all(first: u64, count: u64) -> Result<Tally, Found> {
     let next = AtomicU64::new(first);
     let failed = AtomicBool::new(false);
@@ -209,11 +209,11 @@ fn no_schedule_breaks_a_promise() {
     let begun = Instant::now();
     let tally = run_all(first, count).unwrap_or_else(|found| panic!("{}", found.report()));
     let secs = begun.elapsed().as_secs_f64();
-    eprintln!("{count} schedules from {first} on in {secs:.1} s; what came up: {tally:#?}");
+    eprintln!("{count} schedules starting at seed {first} in {secs:.1} s; counts: {tally:#?}");
 }
 
 #[test]
-fn schedules_that_have_found_something_find_nothing_any_more() {
+fn known_defects_do_not_recur() {
     for (seed, what) in REGRESSIONS {
         if let Err((breach, _)) = run(*seed, Broken::Not, false) {
             panic!("{what}\n{}", found(*seed, Broken::Not, breach).report());
@@ -221,16 +221,16 @@ fn schedules_that_have_found_something_find_nothing_any_more() {
     }
 }
 
-/// A simulation that finds nothing proves nothing, unless it finds what is there.
+/// Shows that the simulation detects defects.
 #[test]
-fn an_api_server_that_is_broken_is_found_out() {
+fn a_broken_api_server_is_detected() {
     let expected = [
         (Broken::NamesAreNotUnique, Promise::OneJob),
         (Broken::IgnoresUids, Promise::CallHitsItsTarget),
-        (Broken::KeepsWhatIsDeleted, Promise::StopIsDone),
+        (Broken::IgnoresDeletions, Promise::StopIsDone),
         (Broken::HidesDeletions, Promise::ReadyIsTrue),
-        (Broken::ShortensLists, Promise::ViewIsTruth),
-        (Broken::TalksNonsense, Promise::NoDefectIsTold),
+        (Broken::TruncatesLists, Promise::CacheIsCurrent),
+        (Broken::InvalidResponses, Promise::NoInternalErrors),
     ];
     for (broken, promise) in expected {
         let found = (0..BROKEN_SCHEDULES).find_map(|seed| {

@@ -1,7 +1,7 @@
-//! API servers that are broken on purpose: each must be found out, and by the promise it breaks.
+//! API servers that are broken on purpose: each must be detected, and by the promise it breaks.
 //!
-//! The program is not changed for this; its world is. What holds here for a broken server would
-//! hold for a broken program that does the same.
+//! The program is not changed for this, only the API server. A program with the same effect would be
+//! detected in the same way.
 
 use serde_json::{Value, json};
 
@@ -17,18 +17,18 @@ pub(super) enum Broken {
     /// Nothing.
     #[default]
     Not,
-    /// A Job whose name is taken is made all the same, beside the other.
+    /// A Job whose name is taken is created nevertheless, beside the other.
     NamesAreNotUnique,
-    /// A deletion hits whatever has that name, whatever its UID.
+    /// A deletion ignores the UID precondition.
     IgnoresUids,
-    /// A deletion is answered as if it were done, and is not.
-    KeepsWhatIsDeleted,
-    /// Watches do not tell of deletions.
+    /// A deletion gets a success response, but nothing is deleted.
+    IgnoresDeletions,
+    /// Watches do not report deletions.
     HidesDeletions,
-    /// Lists leave out their last object.
-    ShortensLists,
-    /// Whatever is created is refused, with an answer that nobody has ever seen.
-    TalksNonsense,
+    /// Lists omit their last object.
+    TruncatesLists,
+    /// Every create gets a response that Kubernetes never sends.
+    InvalidResponses,
 }
 
 impl Broken {
@@ -39,7 +39,7 @@ impl Broken {
             (Self::IgnoresUids, "DELETE") => edit(request, |body| {
                 body["preconditions"] = json!({});
             }),
-            (Self::KeepsWhatIsDeleted, "DELETE") => edit(request, |body| {
+            (Self::IgnoresDeletions, "DELETE") => edit(request, |body| {
                 body["dryRun"] = json!(["All"]);
             }),
             _ => {}
@@ -51,12 +51,12 @@ impl Broken {
             return;
         };
         match self {
-            Self::ShortensLists if answer.body["items"].is_array() => {
+            Self::TruncatesLists if answer.body["items"].is_array() => {
                 if let Some(items) = answer.body["items"].as_array_mut() {
                     items.pop();
                 }
             }
-            Self::TalksNonsense if request.method == "POST" => {
+            Self::InvalidResponses if request.method == "POST" => {
                 answer.code = 418;
                 answer.body = json!("teapot");
             }

@@ -1,5 +1,5 @@
-//! Those who call the replicas: what they ask for, the ledger of who waits for what, and the
-//! comparison of each answer with what really was.
+//! The callers of the replicas: their requests, the ledger of waiting requests, and the comparison of
+//! each response with the actual history.
 
 use std::time::{Duration, Instant};
 
@@ -17,80 +17,79 @@ use super::replica::WAITS;
 use super::truth::Pair;
 use super::world::{World, key_of};
 
-/// What a caller wants.
+/// The kinds of requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wish {
+pub(super) enum RequestKind {
     Ensure,
-    /// The instance if it is there; it is not started.
+    /// The instance if it exists; it is not started.
     Find,
-    /// The instance, or its stop where it is not ready in time.
+    /// The instance, or its stop if it is not ready in time.
     EnsureOrStop,
     Stop,
-    /// A stop that is answered when the Job is gone.
+    /// A stop that waits until the Job is gone.
     StopAndWait,
     Label,
 }
 
-impl Wish {
-    /// Whether it may start the instance.
+impl RequestKind {
+    /// Whether such a request may start the instance.
     fn starts(self) -> bool {
         matches!(self, Self::Ensure | Self::EnsureOrStop)
     }
 
-    /// Whether it is waited for as long as its call is under way, whatever its deadline.
+    /// Whether such a request waits for its call in flight even beyond its deadline.
     pub(super) fn is_change(self) -> bool {
         !matches!(self, Self::Ensure | Self::Find)
     }
 
-    /// Whether it stops the instance, whatever happens.
+    /// Whether such a request always stops the instance.
     fn stops(self) -> bool {
         matches!(self, Self::Stop | Self::StopAndWait)
     }
 }
 
-/// A request that waits for its answer.
+/// A request that waits for its response.
 #[derive(Clone, Debug)]
 pub(super) struct Waiting {
     pub(super) pair: Pair,
     pub(super) replica: usize,
-    pub(super) wish: Wish,
+    pub(super) kind: RequestKind,
     pub(super) deadline: Instant,
     pub(super) floors: Floors,
-    /// The revision at which it was made.
-    pub(super) asked: u64,
-    /// Of a stop: nobody has wanted the instance since it was asked for.
-    pub(super) is_last_word: bool,
+    /// The revision at the time of the request.
+    pub(super) requested_at: u64,
+    /// For a stop: no later request wants the instance.
+    pub(super) is_last_request: bool,
 }
 
 impl World {
     /// How long a request waits at most.
-    fn wait_of(wish: Wish, wait: Option<Duration>) -> Duration {
+    fn wait_of(kind: RequestKind, wait: Option<Duration>) -> Duration {
         let wait = wait.unwrap_or(WAITS.start_wait).min(WAITS.start_wait_max);
-        match wish {
-            Wish::Ensure | Wish::Find => wait,
-            // The stop of a start that was given up, and a change of a pod that was waited for,
-            // have a time of their own.
-            Wish::EnsureOrStop | Wish::Label => wait + WRITE_WAIT,
-            Wish::Stop => WRITE_WAIT,
-            Wish::StopAndWait => wait.max(WRITE_WAIT),
+        match kind {
+            RequestKind::Ensure | RequestKind::Find => wait,
+            // Writes after the wait have a time limit of their own.
+            RequestKind::EnsureOrStop | RequestKind::Label => wait + WRITE_WAIT,
+            RequestKind::Stop => WRITE_WAIT,
+            RequestKind::StopAndWait => wait.max(WRITE_WAIT),
         }
     }
 
-    /// Somebody asks a replica for something; false where it is down.
-    pub(super) fn ask(
+    /// Sends a request to a replica; returns false if the replica is down.
+    pub(super) fn send_request(
         &mut self,
         number: usize,
         pair: &Pair,
-        wish: Wish,
+        kind: RequestKind,
         wait: Option<Duration>,
     ) -> Result<bool, Breach> {
         let Some(replica) = &self.replicas[number] else {
             return Ok(false);
         };
-        let wait = match wish {
-            Wish::Stop => None,
-            // Without a wish to wait it would be a plain stop.
-            Wish::StopAndWait => wait
+        let wait = match kind {
+            RequestKind::Stop => None,
+            // Without a wait it would be a plain stop.
+            RequestKind::StopAndWait => wait
                 .filter(|wait| !wait.is_zero())
                 .or(Some(WAITS.start_wait)),
             _ => wait,
@@ -113,40 +112,40 @@ impl World {
             wait,
         };
         let floors = replica.floors();
-        let answered = hand_over(&replica.app, request, wish);
+        let immediate = submit(&replica.app, request, kind);
         let waiting = Waiting {
             pair: pair.clone(),
             replica: number,
-            wish,
-            deadline: self.time.now() + Self::wait_of(wish, wait),
+            kind,
+            deadline: self.time.now() + Self::wait_of(kind, wait),
             floors,
-            asked: self.truth.revision(),
-            is_last_word: wish.stops() && !self.is_wanted(number, pair),
+            requested_at: self.truth.revision(),
+            is_last_request: kind.stops() && !self.is_wanted(number, pair),
         };
-        self.tell(|| format!("{serial}: {wish:?} {pair:?} of replica {number}, wait {wait:?}"));
-        if wish.starts() {
+        self.log(|| format!("{serial}: {kind:?} {pair:?} at replica {number}, wait {wait:?}"));
+        if kind.starts() {
             self.stopped.insert(pair.clone(), false);
             let stops = self
                 .waiting
                 .values_mut()
                 .filter(|other| other.pair == *pair);
-            stops.for_each(|stop| stop.is_last_word = false);
+            stops.for_each(|stop| stop.is_last_request = false);
         }
         self.reasons.push_back((self.time.now(), pair.clone()));
         self.waiting.insert(serial, waiting);
-        if let Some(answer) = answered {
-            self.answered(handle, &answer)?;
+        if let Some(response) = immediate {
+            self.check_response(handle, &response)?;
         }
         Ok(true)
     }
 
-    /// Whether somebody waits for the instance, or another replica is about to make its Job.
+    /// Whether a request waits for the instance, or another replica is about to create its Job.
     fn is_wanted(&self, number: usize, pair: &Pair) -> bool {
         let key = key_of(pair);
         let mut waiting = self.waiting.values().chain(self.hung_up.values());
         let others = self.replicas.iter().enumerate();
         let mut others = others.filter(|(other, _)| *other != number);
-        waiting.any(|other| other.wish.starts() && other.pair == *pair)
+        waiting.any(|other| other.kind.starts() && other.pair == *pair)
             || others.any(|(_, replica)| {
                 let calls = replica.iter().flat_map(|replica| &replica.calls);
                 let mut creating = calls.filter(|call| call.will_create(&key));
@@ -154,7 +153,7 @@ impl World {
             })
     }
 
-    /// Somebody who waits hangs up; false where nobody waits.
+    /// A random waiting caller hangs up; returns false if no request waits.
     pub(super) fn hang_up(&mut self) -> bool {
         let at = self.dice.roll(self.waiting.len());
         let Some((&serial, _)) = self.waiting.iter().nth(at) else {
@@ -171,17 +170,17 @@ impl World {
             });
         }
         self.hung_up.insert(serial, waiting);
-        self.tell(|| format!("{serial}: hangs up"));
+        self.log(|| format!("{serial}: hangs up"));
         true
     }
 
-    /// An answer reaches its caller, and is compared with what was.
-    pub(super) fn answered(
+    /// Delivers a response to its caller, and compares it with the actual history.
+    pub(super) fn check_response(
         &mut self,
         handle: RequestHandle,
-        answer: &Response,
+        response: &Response,
     ) -> Result<(), Breach> {
-        self.look()?;
+        self.observe()?;
         let serial = handle.serial;
         if self.hung_up.remove(&serial).is_some() {
             return Ok(());
@@ -191,28 +190,28 @@ impl World {
                 format!("{serial} does not wait")
             });
         };
-        let word = word_of(answer);
-        self.tell(|| format!("{serial}: is answered {word}"));
-        self.count(&format!("{:?} {word}", waiting.wish));
-        let line = self.truth.line(&waiting.pair);
+        let outcome = outcome_of(response);
+        self.log(|| format!("{serial}: gets {outcome}"));
+        self.count(&format!("{:?} {outcome}", waiting.kind));
+        let history = self.truth.history(&waiting.pair);
         let now_ms = self.server().model.cluster.clock().now_ms();
         let floors = waiting.floors;
-        match answer {
+        match response {
             Response::Ready { ready, .. } => {
-                promises::ready_is_true(line, ready.ip, floors)?;
+                promises::ready_is_true(history, ready.ip, floors)?;
                 self.deletion_is_remembered(&waiting, &ready.ip.to_string())?;
             }
             Response::Progress { progress, .. } if progress.is_failure_report => {
-                promises::verdict_is_true(line, &progress.finding, floors, now_ms)?;
+                promises::failure_report_is_true(history, &progress.finding, floors, now_ms)?;
             }
-            Response::Failed(Error::Stopped) => promises::stopped_is_true(line, floors)?,
-            Response::Failed(Error::NoInstance(_)) if waiting.wish.stops() => {
-                promises::stop_finds_nothing_only_if_so(line, waiting.asked)?;
+            Response::Failed(Error::Stopped) => promises::stopped_is_true(history, floors)?,
+            Response::Failed(Error::NoInstance(_)) if waiting.kind.stops() => {
+                promises::stop_finds_nothing_only_if_so(history, waiting.requested_at)?;
                 self.stop_is_answered(&waiting);
             }
-            Response::Done if waiting.wish.stops() => {
-                let must_be_gone = waiting.wish == Wish::StopAndWait;
-                promises::stop_is_done(line, waiting.asked, must_be_gone)?;
+            Response::Done if waiting.kind.stops() => {
+                let must_be_gone = waiting.kind == RequestKind::StopAndWait;
+                promises::stop_is_done(history, waiting.requested_at, must_be_gone)?;
                 self.stop_is_answered(&waiting);
             }
             Response::Failed(error) => self.error_is_fair(error)?,
@@ -223,7 +222,7 @@ impl World {
 
     fn error_is_fair(&self, error: &Error) -> Result<(), Breach> {
         let defect = matches!(error, Error::Internal);
-        check(Promise::NoDefectIsTold, !defect, || error.to_string())?;
+        check(Promise::NoInternalErrors, !defect, || error.to_string())?;
         let fair = matches!(
             error,
             Error::NoInstance(_)
@@ -232,21 +231,21 @@ impl World {
                 | Error::TooManyRequests(_)
         );
         check(
-            Promise::CalmHasNoErrors,
+            Promise::NoErrorsWithoutFaults,
             fair || !self.profile.is_calm,
             || error.to_string(),
         )
     }
 
     fn stop_is_answered(&mut self, stop: &Waiting) {
-        if stop.is_last_word {
+        if stop.is_last_request {
             self.stopped.insert(stop.pair.clone(), true);
         }
-        if let Some(line) = self.truth.line(&stop.pair) {
-            let old = line
+        if let Some(history) = self.truth.history(&stop.pair) {
+            let old = history
                 .jobs
                 .iter()
-                .filter(|job| job.first().revision <= stop.asked);
+                .filter(|job| job.first().revision <= stop.requested_at);
             let gone = old.map(|job| (stop.pair.clone(), job.uid.clone()));
             self.deleted[stop.replica].extend(gone);
         }
@@ -255,9 +254,9 @@ impl World {
     fn deletion_is_remembered(&self, waiting: &Waiting, ip: &str) -> Result<(), Breach> {
         let pods = self
             .truth
-            .line(&waiting.pair)
+            .history(&waiting.pair)
             .into_iter()
-            .flat_map(|line| &line.pods);
+            .flat_map(|history| &history.pods);
         let owners = pods.filter(|pod| {
             let mut states = pod.since(0).filter_map(|state| state.object.as_deref());
             states.any(|pod| pod["status"]["podIP"] == ip)
@@ -274,8 +273,8 @@ impl World {
     }
 }
 
-/// Calls the service; what it answers at once, if anything.
-fn hand_over(app: &App, request: InstanceRequest, wish: Wish) -> Option<Response> {
+/// Passes a request to the service; returns the immediate response, if any.
+fn submit(app: &App, request: InstanceRequest, kind: RequestKind) -> Option<Response> {
     let serial = request.handle.serial;
     let ensure = |request: InstanceRequest, intent| match app.ready(&request.key) {
         Ok(Some(ready)) => Some(Response::Ready {
@@ -283,17 +282,19 @@ fn hand_over(app: &App, request: InstanceRequest, wish: Wish) -> Option<Response
             timings: None,
         }),
         Ok(None) => {
-            let handed_over = app.ensure(request, Variables::default(), intent);
-            handed_over.err().map(Response::Failed)
+            let submitted = app.ensure(request, Variables::default(), intent);
+            submitted.err().map(Response::Failed)
         }
         Err(error) => Some(Response::Failed(error)),
     };
-    match wish {
-        Wish::Ensure => ensure(request, Intent::Start),
-        Wish::Find => ensure(request, Intent::Find),
-        Wish::EnsureOrStop => ensure(request, Intent::StartOrStop),
-        Wish::Stop | Wish::StopAndWait => app.stop(request).err().map(Response::Failed),
-        Wish::Label => app
+    match kind {
+        RequestKind::Ensure => ensure(request, Intent::Start),
+        RequestKind::Find => ensure(request, Intent::Find),
+        RequestKind::EnsureOrStop => ensure(request, Intent::StartOrStop),
+        RequestKind::Stop | RequestKind::StopAndWait => {
+            app.stop(request).err().map(Response::Failed)
+        }
+        RequestKind::Label => app
             .label(request, label_of(serial))
             .err()
             .map(Response::Failed),
@@ -311,9 +312,9 @@ fn label_of(serial: u64) -> MetaChange {
     MetaChange::from_body(&body).expect("a label of a schedule is one")
 }
 
-/// What a caller hears, in a word.
-fn word_of(answer: &Response) -> String {
-    match answer {
+/// A response in one word.
+fn outcome_of(response: &Response) -> String {
+    match response {
         Response::Ready { .. } => "ready".to_owned(),
         Response::Progress { progress, .. } if progress.is_failure_report => "app_error".to_owned(),
         Response::Progress { .. } => "progress".to_owned(),

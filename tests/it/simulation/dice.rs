@@ -1,7 +1,7 @@
-//! Chance and time, both from the schedule's seed and nothing else.
+//! Random numbers and time, both determined by the schedule's seed alone.
 //!
-//! The same seed rolls the same numbers, so a failure is found again. Time stands still unless a
-//! schedule moves it; the fake API server has its own clock, which is moved with it.
+//! The same seed gives the same numbers, so a failure can be repeated. Time stands still unless a
+//! schedule advances it; the fake API server has its own clock, which is advanced with it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use config_controller::clock::Clock;
 
-/// Numbers that look random (SplitMix64).
+/// A pseudo-random number generator (SplitMix64).
 #[derive(Clone, Debug)]
 pub(super) struct Dice(u64);
 
@@ -32,7 +32,7 @@ impl Dice {
         usize::try_from(self.next() % sides).expect("it is below a count")
     }
 
-    /// Whether something happens that happens so often in a thousand.
+    /// Returns true with this probability.
     pub(super) fn chance(&mut self, per_thousand: usize) -> bool {
         self.roll(1000) < per_thousand
     }
@@ -42,7 +42,7 @@ impl Dice {
     }
 }
 
-/// The moment at which the fake's manual clock begins, in seconds since 1970.
+/// The initial time of the fake's manual clock, in seconds since 1970.
 const BEGIN_SECS: u64 = 1_767_225_600;
 
 /// Time as all replicas of a schedule see it.
@@ -60,15 +60,15 @@ impl Time {
         }
     }
 
-    /// What has passed since the schedule began.
+    /// The time since the schedule began.
     pub(super) fn passed(&self) -> Duration {
         Duration::from_nanos(self.nanos.load(Ordering::Relaxed))
     }
 
-    /// Moves it forward to this moment, if that is not past.
+    /// Advances it to this moment, unless that is in the past.
     pub(super) fn move_to(&self, at: Instant) {
         let passed = at.saturating_duration_since(self.started).as_nanos();
-        let nanos = u64::try_from(passed).expect("a schedule lasts less than an age");
+        let nanos = u64::try_from(passed).expect("a schedule is short");
         self.nanos.fetch_max(nanos, Ordering::Relaxed);
     }
 }

@@ -1,6 +1,6 @@
-//! What happens next: the moves of a schedule, drawn from its seed, and its end.
+//! The random events of a schedule, drawn from its seed, and its end.
 //!
-//! Three kinds of moves are perturbations that were shown to find real bugs in controllers (Sieve,
+//! Three kinds of events are perturbations known to find real bugs in controllers (Sieve,
 //! OSDI '22): [`World::make_stale`], [`World::stop_between_writes`] (intermediate states) and
 //! [`World::hide_events`] (unobserved states).
 
@@ -11,10 +11,10 @@ use config_controller::clock::Clock;
 use serde_json::Value;
 
 use super::broken::Broken;
-use super::callers::Wish;
+use super::callers::RequestKind;
 use super::dice::Dice;
 use super::promises::{Breach, Promise, check};
-use super::replica::UnderWay;
+use super::replica::InFlight;
 use super::server::{Cut, lock};
 use super::truth::Pair;
 use super::world::{Profile, World, key_of, what};
@@ -26,7 +26,7 @@ use crate::fake_kube::dynamics::pod_script::{Exit, PodScript, PodScriptRule};
 use crate::fake_kube::dynamics::pods::PodMove;
 use crate::harness::NAMESPACE;
 
-/// Instances of a schedule. The two of the last one have the same Job name.
+/// The instances of a schedule. The two of the last entry have the same Job name.
 const PAIRS: [&[(&str, &str)]; 4] = [
     &[("hello", "ann")],
     &[("hello", "ann"), ("loop", "ann")],
@@ -35,7 +35,7 @@ const PAIRS: [&[(&str, &str)]; 4] = [
 ];
 
 impl Profile {
-    /// How a schedule with this seed is.
+    /// Draws the parameters of a schedule.
     pub(super) fn draw(dice: &mut Dice, broken: Broken) -> Self {
         let is_calm = dice.chance(150);
         let pairs = dice.pick(&PAIRS).iter();
@@ -62,39 +62,39 @@ impl Profile {
 }
 
 impl World {
-    /// Something happens.
-    pub(super) fn a_move(&mut self) -> Result<(), Breach> {
+    /// Runs one random event.
+    pub(super) fn random_event(&mut self) -> Result<(), Breach> {
         for _ in 0..20 {
             let happened = match self.dice.roll(100) {
-                0..14 => self.somebody_asks()?,
+                0..14 => self.random_request()?,
                 14..16 => self.hang_up(),
                 16..30 => {
                     let number = self.any_replica();
                     self.run_coordinator(number)?
                 }
-                30..41 => self.a_call_arrives()?,
-                41..52 => self.an_answer_arrives(),
-                52..72 => self.somebody_reflects()?,
-                72..82 => self.controllers_step(),
-                82..92 => self.a_pod_moves(),
+                30..41 => self.deliver_random_call()?,
+                41..52 => self.deliver_random_result(),
+                52..72 => self.run_random_reflector()?,
+                72..82 => self.step_controllers(),
+                82..92 => self.move_random_pod(),
                 92..96 => {
                     let millis = self.dice.pick(&[1, 50, 200, 1000, 1500, 3000]);
-                    self.tell(|| format!("{millis} ms pass"));
+                    self.log(|| format!("{millis} ms pass"));
                     self.pass(Duration::from_millis(millis)).map(|()| true)?
                 }
                 96 => {
                     let secs = self.dice.pick(&[5, 10, 15, 40, 95, 310, 700]);
-                    self.tell(|| format!("{secs} s pass"));
+                    self.log(|| format!("{secs} s pass"));
                     self.pass(Duration::from_secs(secs)).map(|()| true)?
                 }
-                97 => self.somebody_interferes(),
+                97 => self.delete_random_object(),
                 _ => !self.profile.is_calm && self.perturb()?,
             };
             if happened {
-                return self.look();
+                return self.observe();
             }
         }
-        self.look()
+        self.observe()
     }
 
     fn any_replica(&mut self) -> usize {
@@ -106,21 +106,25 @@ impl World {
         self.profile.pairs[at].clone()
     }
 
-    fn somebody_asks(&mut self) -> Result<bool, Breach> {
+    fn random_request(&mut self) -> Result<bool, Breach> {
         let (number, pair) = (self.any_replica(), self.any_pair());
         let waits = [None, None, Some(0), Some(1), Some(5), Some(30)];
         let wait = self.dice.pick(&waits).map(Duration::from_secs);
-        let wish = match self.dice.roll(10) {
-            0 => Wish::Stop,
-            1 => self.dice.pick(&[Wish::Stop, Wish::StopAndWait]),
-            2 => Wish::Label,
-            3 => self.dice.pick(&[Wish::Find, Wish::EnsureOrStop]),
-            _ => Wish::Ensure,
+        let kind = match self.dice.roll(10) {
+            0 => RequestKind::Stop,
+            1 => self
+                .dice
+                .pick(&[RequestKind::Stop, RequestKind::StopAndWait]),
+            2 => RequestKind::Label,
+            3 => self
+                .dice
+                .pick(&[RequestKind::Find, RequestKind::EnsureOrStop]),
+            _ => RequestKind::Ensure,
         };
-        self.ask(number, &pair, wish, wait)
+        self.send_request(number, &pair, kind, wait)
     }
 
-    fn a_call_arrives(&mut self) -> Result<bool, Breach> {
+    fn deliver_random_call(&mut self) -> Result<bool, Breach> {
         let (number, roll) = (self.any_replica(), self.dice.roll(64));
         let calls = self.replicas[number]
             .as_ref()
@@ -128,10 +132,10 @@ impl World {
         if calls == 0 {
             return Ok(false);
         }
-        self.carry(number, roll % calls)
+        self.deliver_call(number, roll % calls)
     }
 
-    fn an_answer_arrives(&mut self) -> bool {
+    fn deliver_random_result(&mut self) -> bool {
         let (number, roll) = (self.any_replica(), self.dice.roll(64));
         let Some(replica) = &mut self.replicas[number] else {
             return false;
@@ -141,14 +145,14 @@ impl World {
         }
         let at = roll % replica.calls.len();
         let key = replica.calls[at].key().clone();
-        let came = replica.bring_back(at);
+        let came = replica.deliver_result(at);
         if came {
-            self.tell(|| format!("replica {number} has its answer about {key}"));
+            self.log(|| format!("replica {number} gets the result of its call for {key}"));
         }
         came
     }
 
-    fn somebody_reflects(&mut self) -> Result<bool, Breach> {
+    fn run_random_reflector(&mut self) -> Result<bool, Breach> {
         let number = self.any_replica();
         let which = self.dice.pick(&[0, 1, 1, 1, 2, 2, 2]);
         let most = self.dice.pick(&[1, 1, 30]);
@@ -159,14 +163,14 @@ impl World {
         Ok(done > 0)
     }
 
-    fn controllers_step(&mut self) -> bool {
+    fn step_controllers(&mut self) -> bool {
         let moved = {
             let mut server = lock(&self.server);
             let model = &mut server.model;
             model.dynamics.step(&mut model.cluster)
         };
         if moved {
-            self.tell(|| "the controllers make a step".to_owned());
+            self.log(|| "the controllers take a step".to_owned());
         }
         moved
     }
@@ -181,7 +185,7 @@ impl World {
         Some((key, Value::clone(object)))
     }
 
-    fn a_pod_moves(&mut self) -> bool {
+    fn move_random_pod(&mut self) -> bool {
         let Some((key, pod)) = self.any_object(Resource::Pods) else {
             return false;
         };
@@ -194,13 +198,13 @@ impl World {
             model.dynamics.make_move(&mut model.cluster, &key, &next)
         };
         if moved {
-            self.tell(|| format!("pod {}: {next:?}", key.2));
+            self.log(|| format!("pod {}: {next:?}", key.2));
         }
         moved
     }
 
-    /// Somebody deletes a Job or a pod with other tools.
-    fn somebody_interferes(&mut self) -> bool {
+    /// Deletes a random Job or pod, as another tool would.
+    fn delete_random_object(&mut self) -> bool {
         let resource = self.dice.pick(&[Resource::Jobs, Resource::Pods]);
         let how = self.dice.pick(&["Foreground", "Background"]);
         let Some((key, _)) = self.any_object(resource) else {
@@ -211,7 +215,7 @@ impl World {
             ..DeleteOptions::default()
         };
         let deleted = self.server().model.cluster.delete(&key, &options).is_ok();
-        self.tell(|| format!("somebody deletes {key:?} ({how})"));
+        self.log(|| format!("another client deletes {key:?} ({how})"));
         deleted
     }
 
@@ -230,42 +234,42 @@ impl World {
             6 => self.cut_a_watch(number),
             7 => {
                 self.server().away_until = Some(until);
-                self.tell(|| format!("the API server is away for {secs} s"));
+                self.log(|| format!("the API server is unreachable for {secs} s"));
                 true
             }
             _ => {
                 self.server().forbidden_until = Some(until);
-                self.tell(|| format!("everything is forbidden for {secs} s"));
+                self.log(|| format!("everything is forbidden for {secs} s"));
                 true
             }
         })
     }
 
-    /// **Stale**: the cache of one replica lags from here on. (That it goes back to an older
-    /// version is among the faults of lists and watches.)
+    /// **Stale**: the cache of one replica lags from now on. (Going back to an older version is one of
+    /// the faults of lists and watches.)
     fn make_stale(&mut self, number: usize) -> bool {
         let which = self.dice.pick(&[1, 2]);
         let secs = self.dice.pick(&[1, 5, 20, 60]);
         let until = self.time.now() + Duration::from_secs(secs);
         let pipe = self.replicas[number]
             .as_ref()
-            .and_then(|replica| replica.loops[which].pipe());
+            .and_then(|replica| replica.reflectors[which].pipe());
         let Some(pipe) = pipe else {
             return false;
         };
         lock(pipe).frozen_until = Some(until);
         self.count("stale");
-        self.tell(|| {
+        self.log(|| {
             format!(
-                "replica {number} hears nothing for {secs} s of {}",
+                "replica {number} receives nothing for {secs} s about {}",
                 what(which)
             )
         });
         true
     }
 
-    /// **Intermediate**: a replica is killed between two of its own writes, preferably when one of
-    /// them is on its way. It starts again at once, or later.
+    /// **Intermediate**: a replica is killed between two of its own writes, preferably while one of
+    /// them is in flight. It restarts immediately, or later.
     fn stop_between_writes(&mut self, number: usize) -> bool {
         let Some(replica) = &self.replicas[number] else {
             self.boot(number);
@@ -274,7 +278,7 @@ impl World {
         let between = replica
             .calls
             .iter()
-            .any(|call| matches!(call, UnderWay::Back(..)));
+            .any(|call| matches!(call, InFlight::Completed(..)));
         if !between && self.dice.chance(600) {
             return false;
         }
@@ -286,23 +290,23 @@ impl World {
         true
     }
 
-    /// **Unobserved**: a watch breaks, much happens, and history forgets it before the replica
-    /// asks again: it must list.
+    /// **Unobserved**: a watch breaks, many changes follow, and the history is compacted before the
+    /// replica reconnects, so that it must list.
     fn hide_events(&mut self, number: usize) -> Result<bool, Breach> {
         let which = self.dice.pick(&[1, 2]);
         if !self.cut(number, which, Cut::Lost) {
             return Ok(false);
         }
         for _ in 0..self.dice.roll(12) {
-            let _ = self.a_pod_moves() | self.controllers_step();
+            let _ = self.move_random_pod() | self.step_controllers();
         }
         if self.dice.chance(300) {
-            let _ = self.somebody_interferes();
+            let _ = self.delete_random_object();
         }
-        self.look()?;
+        self.observe()?;
         self.server().compact();
         self.count("unobserved");
-        self.tell(|| "history is forgotten".to_owned());
+        self.log(|| "the history is compacted".to_owned());
         Ok(true)
     }
 
@@ -315,17 +319,17 @@ impl World {
     fn cut(&mut self, number: usize, which: usize, cut: Cut) -> bool {
         let pipe = self.replicas[number]
             .as_ref()
-            .and_then(|replica| replica.loops[which].pipe());
+            .and_then(|replica| replica.reflectors[which].pipe());
         let Some(pipe) = pipe else {
             return false;
         };
         lock(pipe).cut = Some(cut);
-        self.tell(|| format!("replica {number}'s watch of {} ends: {cut:?}", what(which)));
+        self.log(|| format!("replica {number}'s watch of {} ends: {cut:?}", what(which)));
         true
     }
 }
 
-/// What may become of a pod next.
+/// A random next transition of a pod.
 fn pod_move(dice: &mut Dice, pod: &Value) -> Option<PodMove> {
     let phase = pod["status"]["phase"].as_str().unwrap_or("Pending");
     if is_deleting(pod) {
@@ -376,16 +380,16 @@ fn pod_move(dice: &mut Dice, pod: &Value) -> Option<PodMove> {
     })
 }
 
-/// How long all goes well before it is asked whether all is well.
+/// How long the schedule runs without faults before the final checks.
 const CALM: Duration = Duration::from_secs(150);
 
-/// The end of a schedule: nothing goes wrong any more.
+/// The end of a schedule, without faults.
 impl World {
-    /// All comes to rest, every cache is the truth, each name can be started and stopped, and
-    /// nothing is left behind.
+    /// Checks that everything settles, every cache is up to date, each name can be started and
+    /// stopped, and nothing is left behind.
     pub(super) fn end(&mut self) -> Result<(), Breach> {
-        self.tell(|| "from here on nothing goes wrong any more".to_owned());
-        self.mend();
+        self.log(|| "from now on there are no faults".to_owned());
+        self.end_faults();
         let end = self.time.now() + CALM;
         while self.time.now() < end {
             self.settle()?;
@@ -393,20 +397,20 @@ impl World {
         }
         self.settle()?;
         let unfinished = self.unfinished();
-        check(Promise::ComesToRest, unfinished == 0, || {
-            format!("{unfinished} wait or are under way")
+        check(Promise::Settles, unfinished == 0, || {
+            format!("{unfinished} requests and calls are unfinished")
         })?;
-        self.views_are_true()?;
+        self.caches_are_current()?;
         let pairs = self.profile.pairs.clone();
         for pair in &pairs {
-            self.comes_about(pair, Wish::Stop)?;
+            self.check_request(pair, RequestKind::Stop)?;
         }
         for pair in &pairs {
-            for wish in [Wish::Ensure, Wish::Ensure, Wish::Stop] {
-                self.comes_about(pair, wish)?;
+            for kind in [RequestKind::Ensure, RequestKind::Ensure, RequestKind::Stop] {
+                self.check_request(pair, kind)?;
             }
         }
-        self.views_are_true()?;
+        self.caches_are_current()?;
         let left = |resource| {
             let server = lock(&self.server);
             let objects = server.model.cluster.objects(resource, NAMESPACE);
@@ -418,27 +422,27 @@ impl World {
         })
     }
 
-    fn mend(&mut self) {
+    fn end_faults(&mut self) {
         for number in 0..self.replicas.len() {
             if self.replicas[number].is_none() {
                 self.boot(number);
             }
-            let loops = self.replicas[number]
+            let reflectors = self.replicas[number]
                 .iter()
-                .flat_map(|replica| &replica.loops);
-            loops
-                .filter_map(|looping| looping.pipe())
-                .for_each(|pipe| lock(pipe).mend());
+                .flat_map(|replica| &replica.reflectors);
+            reflectors
+                .filter_map(|reflector| reflector.pipe())
+                .for_each(|pipe| lock(pipe).unfreeze());
         }
         let mut server = lock(&self.server);
-        server.mend();
+        server.end_faults();
         server.model.dynamics.set_pod_script(PodScriptRule {
             name: "*".to_owned(),
             pod_script: PodScript::default(),
         });
     }
 
-    /// All that can happen without time passing happens.
+    /// Runs everything that can happen without time passing.
     fn settle(&mut self) -> Result<(), Breach> {
         loop {
             {
@@ -446,7 +450,7 @@ impl World {
                 let model = &mut server.model;
                 model.dynamics.settle(&mut model.cluster);
             }
-            self.look()?;
+            self.observe()?;
             let happened = self.finish_calls()?;
             if !happened {
                 return Ok(());
@@ -454,7 +458,7 @@ impl World {
         }
     }
 
-    fn views_are_true(&self) -> Result<(), Breach> {
+    fn caches_are_current(&self) -> Result<(), Breach> {
         let server = self.server();
         let truth = |resource| {
             let objects = server.model.cluster.objects(resource, NAMESPACE);
@@ -470,20 +474,20 @@ impl World {
         for replica in self.replicas.iter().flatten() {
             let seen = replica.cache.jobs.snapshot();
             let seen: Vec<_> = seen.iter().map(|job| shown(&job.metadata)).collect();
-            check(Promise::ViewIsTruth, seen == jobs, || {
+            check(Promise::CacheIsCurrent, seen == jobs, || {
                 format!("{seen:?}, not {jobs:?}")
             })?;
             let seen = replica.cache.pods.snapshot();
             let seen: Vec<_> = seen.iter().map(|pod| shown(&pod.metadata)).collect();
-            check(Promise::ViewIsTruth, seen == pods, || {
+            check(Promise::CacheIsCurrent, seen == pods, || {
                 format!("{seen:?}, not {pods:?}")
             })?;
         }
         Ok(())
     }
 
-    /// Somebody asks for the instance or for its stop, and gets it.
-    fn comes_about(&mut self, pair: &Pair, wish: Wish) -> Result<(), Breach> {
+    /// Requests the instance or its stop, and checks that it succeeds.
+    fn check_request(&mut self, pair: &Pair, kind: RequestKind) -> Result<(), Breach> {
         let number = self.any_replica();
         let before = self.server().requests;
         let is_ready = |world: &Self| {
@@ -491,9 +495,9 @@ impl World {
             replica.is_some_and(|replica| replica.cache.ready(&key_of(pair)).is_some())
         };
         let was_ready = is_ready(self);
-        let asked = self.ask(number, pair, wish, None)?;
+        let sent = self.send_request(number, pair, kind, None)?;
         let serial = self.last_serial();
-        if was_ready && wish == Wish::Ensure {
+        if was_ready && kind == RequestKind::Ensure {
             let free = !self.waits(serial) && self.server().requests == before;
             check(Promise::ReadsCostNothing, free, || format!("{pair:?}"))?;
         }
@@ -502,9 +506,9 @@ impl World {
             self.pass(Duration::from_millis(500))?;
         }
         self.settle()?;
-        let done = asked && !self.waits(serial) && is_ready(self) == (wish == Wish::Ensure);
+        let done = sent && !self.waits(serial) && is_ready(self) == (kind == RequestKind::Ensure);
         check(Promise::StartsAndStops, done, || {
-            format!("{wish:?} of {pair:?}")
+            format!("{kind:?} of {pair:?}")
         })
     }
 }

@@ -1,10 +1,10 @@
-//! The promises, each as one pure check with the sentence that it stands for.
+//! The promises, each as one pure check with its description.
 //!
-//! A check is given what was asked, what was answered and what really was; it knows no replica and
-//! changes nothing. *Since the request was made* means: at some moment that is not older than what
-//! the replica had seen of Jobs (of pods) when the request was made, or at any time until it was
-//! answered, should its cache have gone back. A replica whose watches lag can know no better; one
-//! that has seen all there is must answer what is true now.
+//! A check gets the request, the response and the actual history; it knows no replica and changes
+//! nothing. *Since the request was made* means: at some moment not older than the state of Jobs (of
+//! pods) that the replica had seen when the request was made, or that its cache went back to until the
+//! response. A replica whose watches lag cannot know more; one that has seen everything must return
+//! what is true now.
 
 use std::net::IpAddr;
 use std::time::Instant;
@@ -12,7 +12,7 @@ use std::time::Instant;
 use config_controller::model::status::{Budget, Finding, Prognosis};
 use serde_json::Value;
 
-use super::truth::{Life, Line, has_ended, is_deleting, ready_address};
+use super::truth::{InstanceHistory, ObjectHistory, has_ended, is_deleting, ready_address};
 use crate::fake_kube::cluster::meta;
 use crate::fake_kube::dynamics::has_condition;
 
@@ -21,17 +21,17 @@ use crate::fake_kube::dynamics::has_condition;
 pub(super) struct Breach {
     /// Which promise.
     pub(super) promise: Promise,
-    /// What was seen instead.
+    /// What happened instead.
     pub(super) seen: String,
 }
 
-/// What is promised.
+/// A promise of the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Promise {
     OneJob,
     OnePod,
     ReadyIsTrue,
-    VerdictIsTrue,
+    FailureReportIsTrue,
     StoppedIsTrue,
     StopIsDone,
     StopFindsNothingOnlyIfSo,
@@ -41,15 +41,15 @@ pub(super) enum Promise {
     AnsweredOnce,
     CoordinatorIsSound,
     AnsweredInTime,
-    NobodyWaitsForWhatIsReady,
-    CalmHasNoErrors,
-    NoDefectIsTold,
+    NoWaiterForReadyInstance,
+    NoErrorsWithoutFaults,
+    NoInternalErrors,
     ReadsCostNothing,
     CallsAreBounded,
-    OneCallAName,
+    OneCallPerName,
     Bounded,
-    ComesToRest,
-    ViewIsTruth,
+    Settles,
+    CacheIsCurrent,
     StoresAreSound,
     StartsAndStops,
     NothingIsLeft,
@@ -57,66 +57,58 @@ pub(super) enum Promise {
 }
 
 impl Promise {
-    /// In words.
+    /// The description of the promise.
     pub(super) fn sentence(self) -> &'static str {
         match self {
-            Self::OneJob => {
-                "of one type and name there is at most one Job that is not being deleted"
-            }
+            Self::OneJob => "each type and name has at most one Job that is not being deleted",
             Self::OnePod => {
-                "of one type and name at most one pod lives, unless its Job was taken from it by hand"
+                "each type and name has at most one running pod, unless its Job was deleted by hand without it"
             }
             Self::ReadyIsTrue => {
-                "a ready answer has the address of a pod that was ready since the request was made, and whose Job was this instance and neither over nor being deleted"
+                "a ready response has the address of a pod that was ready since the request was made, and whose Job was this instance and neither finished nor being deleted"
             }
-            Self::VerdictIsTrue => {
-                "a caller is told app_error only if the status objects have said so since the request was made"
+            Self::FailureReportIsTrue => {
+                "a caller gets app_error only if the objects' status has shown a failure since the request was made"
             }
             Self::StoppedIsTrue => {
-                "a caller is told that the instance was stopped only if one was since the request was made"
+                "a caller gets `stopped` only if an instance was stopped since the request was made"
             }
             Self::StopIsDone => {
-                "when a DELETE is answered as done, the deletion of every Job that was there when it was asked for has begun, or is over where the caller waited for that"
+                "when a DELETE succeeds, the deletion of every Job that existed at its request has begun, or has completed if the caller waited for that"
             }
             Self::StopFindsNothingOnlyIfSo => {
-                "a DELETE is answered 404 only if there was no living Job at some moment since it was asked for"
+                "a DELETE gets 404 only if there was no Job at some moment since the request was made"
             }
             Self::StopLasts => {
-                "after a DELETE was answered and nobody asked again, no Job of that name comes back"
+                "after a DELETE was answered, no Job of that name appears without a new request"
             }
             Self::DeletionIsRemembered => {
-                "a replica that has answered a DELETE does not hand out that Job again"
+                "a replica that has answered a DELETE does not return that Job again"
             }
             Self::CallHitsItsTarget => {
-                "a call changes the object that it was decided for, and no other of that name"
+                "a call changes the object it was meant for, and no other of that name"
             }
             Self::CoordinatorIsSound => "the invariants of the coordinator and of the stores hold",
-            Self::AnsweredOnce => "who waits is answered once, and nobody else is",
-            Self::AnsweredInTime => "who waits is answered by the deadline",
-            Self::NobodyWaitsForWhatIsReady => {
-                "once the cache shows that the instance is ready, nobody waits for it any more"
+            Self::AnsweredOnce => "each waiting request gets exactly one response",
+            Self::AnsweredInTime => "each waiting request is answered by its deadline",
+            Self::NoWaiterForReadyInstance => {
+                "once the cache shows that the instance is ready, no request waits for it"
             }
-            Self::CalmHasNoErrors => "while nothing goes wrong nobody hears of an error",
-            Self::NoDefectIsTold => "nobody hears of a defect of ours",
+            Self::NoErrorsWithoutFaults => "without faults no request gets an error",
+            Self::NoInternalErrors => "no request gets an internal error",
             Self::ReadsCostNothing => {
-                "a GET of a ready instance is answered at once and makes no call"
+                "a GET of a ready instance is answered immediately and makes no call"
             }
             Self::CallsAreBounded => {
-                "a replica makes no more calls for a name than its callers and Kubernetes give reason for"
+                "a replica makes no more calls for a name than its callers and changes in Kubernetes justify"
             }
-            Self::OneCallAName => "a replica has at most one call for a name under way",
-            Self::Bounded => "what waits and what is under way stays within its bounds",
-            Self::ComesToRest => {
-                "when nothing goes wrong any more, nobody waits and nothing is under way"
-            }
-            Self::ViewIsTruth => {
-                "when nothing goes wrong any more, every cache shows what there is"
-            }
+            Self::OneCallPerName => "a replica has at most one call per name in flight",
+            Self::Bounded => "waiting requests and calls in flight stay within their bounds",
+            Self::Settles => "after the faults end, no request waits and no call is in flight",
+            Self::CacheIsCurrent => "after the faults end, every cache is up to date",
             Self::StoresAreSound => "the invariants of every store hold after every step",
-            Self::StartsAndStops => {
-                "when nothing goes wrong any more, each name can be started and stopped"
-            }
-            Self::NothingIsLeft => "when all is stopped, no Job and no pod is left",
+            Self::StartsAndStops => "after the faults end, each name can be started and stopped",
+            Self::NothingIsLeft => "after all instances are stopped, no Job and no pod is left",
             Self::NoPanic => "nothing panics",
         }
     }
@@ -135,12 +127,12 @@ pub(super) fn check(
     Err(Breach { promise, seen })
 }
 
-/// How far back a request may see.
+/// The oldest states that the response to a request may be based on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Floors {
-    /// The oldest revision that the cache of Jobs was at.
+    /// The oldest revision of the cache of Jobs.
     pub(super) jobs: u64,
-    /// The oldest revision that the cache of pods was at.
+    /// The oldest revision of the cache of pods.
     pub(super) pods: u64,
 }
 
@@ -152,23 +144,27 @@ impl Floors {
 }
 
 /// [`Promise::OneJob`] and [`Promise::OnePod`].
-pub(super) fn one_name_one_instance(line: &Line) -> Result<(), Breach> {
-    let jobs = line.live_jobs().count();
+pub(super) fn one_name_one_instance(history: &InstanceHistory) -> Result<(), Breach> {
+    let jobs = history.live_jobs().count();
     check(Promise::OneJob, jobs <= 1, || format!("{jobs} live Jobs"))?;
-    let pods = line.live_pods().count();
+    let pods = history.live_pods().count();
     check(Promise::OnePod, pods <= 1, || format!("{pods} live pods"))
 }
 
 /// [`Promise::ReadyIsTrue`].
-pub(super) fn ready_is_true(line: Option<&Line>, ip: IpAddr, floors: Floors) -> Result<(), Breach> {
+pub(super) fn ready_is_true(
+    history: Option<&InstanceHistory>,
+    ip: IpAddr,
+    floors: Floors,
+) -> Result<(), Breach> {
     let ip = ip.to_string();
-    let holds = line.is_some_and(|line| {
-        let pods = line.pods.iter().filter(|pod| {
+    let holds = history.is_some_and(|history| {
+        let pods = history.pods.iter().filter(|pod| {
             let mut states = pod.since(floors.pods).filter_map(|s| s.object.as_deref());
             states.any(|pod| ready_address(pod) == Some(&*ip))
         });
         pods.filter_map(|pod| pod.owner.as_ref()).any(|owner| {
-            let mut jobs = line.jobs.iter().filter(|job| job.uid == *owner);
+            let mut jobs = history.jobs.iter().filter(|job| job.uid == *owner);
             jobs.any(|job| {
                 let mut states = job.since(floors.jobs).filter_map(|s| s.object.as_deref());
                 states.any(|job| !is_deleting(job) && !has_ended(job))
@@ -180,40 +176,40 @@ pub(super) fn ready_is_true(line: Option<&Line>, ip: IpAddr, floors: Floors) -> 
     })
 }
 
-/// The reasons of a container that cannot be fetched for now.
+/// The reasons of a container whose image cannot be pulled at the moment.
 const PULL_ERRORS: [&str; 2] = ["ErrImagePull", "ImagePullBackOff"];
 
-/// Kubernetes' timestamps are cut to whole seconds, so budgets that run from one end early.
+/// Kubernetes truncates timestamps to whole seconds, so budgets that start at one end early.
 const SLACK_MS: i64 = 1000;
 
-/// [`Promise::VerdictIsTrue`].
-pub(super) fn verdict_is_true(
-    line: Option<&Line>,
+/// [`Promise::FailureReportIsTrue`].
+pub(super) fn failure_report_is_true(
+    history: Option<&InstanceHistory>,
     finding: &Finding,
     floors: Floors,
     now_ms: i64,
 ) -> Result<(), Breach> {
-    let holds = line.is_some_and(|line| match finding.prognosis {
-        Prognosis::Terminal | Prognosis::AwaitingReason => is_hopeless(line, floors),
+    let holds = history.is_some_and(|history| match finding.prognosis {
+        Prognosis::Terminal | Prognosis::AwaitingReason => cannot_succeed(history, floors),
         Prognosis::Retryable { budget, .. } => budget.is_some_and(|budget| {
-            let begun = begun_ms(line, budget, floors);
+            let begun = begun_ms(history, budget, floors);
             begun.is_some_and(|begun| begun + budget_ms(budget) - SLACK_MS <= now_ms)
         }),
     });
-    check(Promise::VerdictIsTrue, holds, || {
-        let pods = line.into_iter().flat_map(|line| &line.pods);
-        let known: Vec<_> = pods.map(Life::outline).collect();
+    check(Promise::FailureReportIsTrue, holds, || {
+        let pods = history.into_iter().flat_map(|history| &history.pods);
+        let known: Vec<_> = pods.map(ObjectHistory::outline).collect();
         format!("{finding:?}, {floors:?}, at {now_ms}; its pods: {known:?}")
     })
 }
 
-/// Whether the objects have said that this start cannot succeed.
-fn is_hopeless(line: &Line, floors: Floors) -> bool {
-    let over = line.jobs.iter().any(|job| {
+/// Whether the objects' status has shown that this start cannot succeed.
+fn cannot_succeed(history: &InstanceHistory, floors: Floors) -> bool {
+    let over = history.jobs.iter().any(|job| {
         let mut states = job.since(floors.jobs).filter_map(|s| s.object.as_deref());
         states.any(has_ended)
     });
-    over || line.pods.iter().any(|pod| {
+    over || history.pods.iter().any(|pod| {
         let mut states = pod.since(floors.pods).filter_map(|s| s.object.as_deref());
         states.any(|pod| {
             let runs_once = pod["spec"]["restartPolicy"] == "Never";
@@ -229,21 +225,21 @@ fn is_hopeless(line: &Line, floors: Floors) -> bool {
     })
 }
 
-/// Since when at least the trouble of that phase has lasted, as far as a replica may know.
-fn begun_ms(line: &Line, budget: Budget, floors: Floors) -> Option<i64> {
+/// The latest time by which the problem of that phase must have begun, as far as a replica may know.
+fn begun_ms(history: &InstanceHistory, budget: Budget, floors: Floors) -> Option<i64> {
     let waits = |pod: &Value, reasons: &[&str]| {
         let why = container_state(pod, "waiting").and_then(|why| why["reason"].as_str());
         why.is_some_and(|why| reasons.contains(&why))
     };
     let of_pods = |is: &dyn Fn(&Value) -> bool| {
-        let pods = line.pods.iter().filter(|pod| {
+        let pods = history.pods.iter().filter(|pod| {
             let mut states = pod.since(floors.pods).filter_map(|s| s.object.as_deref());
             states.any(is)
         });
         pods.filter_map(|pod| pod.first_ms(is)).min()
     };
     let created = |is: &dyn Fn(&Value) -> bool| {
-        let pods = line.pods.iter().filter(|pod| {
+        let pods = history.pods.iter().filter(|pod| {
             let mut states = pod.since(floors.pods).filter_map(|s| s.object.as_deref());
             states.any(is)
         });
@@ -252,7 +248,7 @@ fn begun_ms(line: &Line, budget: Budget, floors: Floors) -> Option<i64> {
     let unready = |pod: &Value| ready_address(pod).is_none();
     match budget {
         Budget::Creating => {
-            let jobs = line.jobs.iter();
+            let jobs = history.jobs.iter();
             let seen = jobs.filter(|job| job.since(floors.jobs).any(|s| s.object.is_some()));
             seen.map(|job| job.first().at_ms).min()
         }
@@ -263,16 +259,16 @@ fn begun_ms(line: &Line, budget: Budget, floors: Floors) -> Option<i64> {
         }),
         Budget::Scheduling => created(&|pod| !has_condition(pod, "PodScheduled")),
         Budget::Mounting | Budget::Pulling | Budget::Initialising => created(&unready),
-        // However long it was ready before.
+        // Regardless of how long it was ready before.
         Budget::Readying => {
-            let pods = line.pods.iter();
+            let pods = history.pods.iter();
             let lasting = pods.filter_map(|pod| pod.lasting_ms(floors.pods, unready));
             lasting.min()
         }
     }
 }
 
-/// How long a start may stay in trouble (design, "Verdicts").
+/// The budgets of starts, in milliseconds (defaults of the settings).
 fn budget_ms(budget: Budget) -> i64 {
     match budget {
         Budget::PullError | Budget::Starting => 10_000,
@@ -289,9 +285,12 @@ fn container_state<'a>(pod: &'a Value, kind: &str) -> Option<&'a Value> {
 }
 
 /// [`Promise::StoppedIsTrue`].
-pub(super) fn stopped_is_true(line: Option<&Line>, floors: Floors) -> Result<(), Breach> {
-    let holds = line.is_some_and(|line| {
-        line.jobs.iter().any(|job| {
+pub(super) fn stopped_is_true(
+    history: Option<&InstanceHistory>,
+    floors: Floors,
+) -> Result<(), Breach> {
+    let holds = history.is_some_and(|history| {
+        history.jobs.iter().any(|job| {
             let mut states = job.since(floors.jobs);
             states.any(|state| state.object.as_deref().is_none_or(is_deleting))
         })
@@ -301,37 +300,40 @@ pub(super) fn stopped_is_true(line: Option<&Line>, floors: Floors) -> Result<(),
     })
 }
 
-/// [`Promise::StopIsDone`]; `asked` is the revision at which it was asked for. Where the caller
-/// waited for that, the Job must be gone; else it is enough that its deletion has begun.
+/// [`Promise::StopIsDone`]; `requested_at` is the revision at the time of the request. If the caller waited
+/// for it, the Job must be gone; otherwise it is enough that its deletion has begun.
 pub(super) fn stop_is_done(
-    line: Option<&Line>,
-    asked: u64,
+    history: Option<&InstanceHistory>,
+    requested_at: u64,
     must_be_gone: bool,
 ) -> Result<(), Breach> {
-    let mut jobs = line.into_iter().flat_map(|line| &line.jobs);
+    let mut jobs = history.into_iter().flat_map(|history| &history.jobs);
     let survivor = jobs.find(|job| {
         let is_there = |now: &Value| must_be_gone || !is_deleting(now);
-        job.first().revision <= asked && job.now().is_some_and(|now| is_there(now))
+        job.first().revision <= requested_at && job.now().is_some_and(|now| is_there(now))
     });
     check(Promise::StopIsDone, survivor.is_none(), || {
         let uid = survivor.map_or("", |job| &*job.uid);
-        format!("Job {uid} was there at {asked} and still lives")
+        format!("Job {uid} existed at {requested_at} and still exists")
     })
 }
 
-/// [`Promise::StopFindsNothingOnlyIfSo`]; `asked` is the revision at which it was asked for.
-pub(super) fn stop_finds_nothing_only_if_so(line: Option<&Line>, asked: u64) -> Result<(), Breach> {
-    let mut live = line.into_iter().flat_map(Line::live_jobs);
-    // One that has lived all the time: whoever looked must have seen it.
-    let all_the_time = live.find(|job| job.first().revision <= asked);
+/// [`Promise::StopFindsNothingOnlyIfSo`]; `requested_at` is the revision at the time of the request.
+pub(super) fn stop_finds_nothing_only_if_so(
+    history: Option<&InstanceHistory>,
+    requested_at: u64,
+) -> Result<(), Breach> {
+    let mut live = history.into_iter().flat_map(InstanceHistory::live_jobs);
+    // A Job that existed all the time cannot have been missed.
+    let all_the_time = live.find(|job| job.first().revision <= requested_at);
     check(
         Promise::StopFindsNothingOnlyIfSo,
         all_the_time.is_none(),
-        || format!("a Job was there at {asked} and is there now"),
+        || format!("a Job existed at {requested_at} and still exists"),
     )
 }
 
-/// [`Promise::CallHitsItsTarget`]: what a call has changed, as it was before.
+/// [`Promise::CallHitsItsTarget`]; `changed` is the state of the changed object before the call.
 pub(super) fn call_hits_its_target(
     target: Option<&str>,
     changed: Option<&Value>,
@@ -340,7 +342,7 @@ pub(super) fn call_hits_its_target(
     check(
         Promise::CallHitsItsTarget,
         hit.is_none() || hit == target,
-        || format!("{hit:?} was hit, {target:?} was meant"),
+        || format!("{hit:?} was changed instead of {target:?}"),
     )
 }
 
@@ -351,6 +353,6 @@ pub(super) fn answered_in_time(
 ) -> Result<(), Breach> {
     let late = deadlines.filter(|deadline| *deadline <= now).count();
     check(Promise::AnsweredInTime, late == 0, || {
-        format!("{late} wait longer than they want to")
+        format!("{late} requests wait beyond their deadline")
     })
 }

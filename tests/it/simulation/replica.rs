@@ -1,8 +1,8 @@
-//! One replica without its threads: the very parts of the service, moved one step at a time.
+//! One replica without its threads: the service's own parts, run one step at a time.
 //!
-//! The coordinator, the stores, the reflectors, the executor and [`App`] are the service's own; missing are
-//! the HTTP front and the loops of the threads. What each thread does in one go is one step here,
-//! and whatever can happen between two steps of different threads can happen between two of these.
+//! The coordinator, the stores, the reflectors, the executor and [`App`] are the service's own; the
+//! HTTP front and the loops of the threads are missing. One iteration of a thread is one step here, and
+//! steps of different threads interleave as they can in the service.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -45,12 +45,12 @@ pub(super) const WAITS: Waits = Waits {
 pub(super) struct Replica {
     /// What the front calls.
     pub(super) app: App,
-    /// What it knows.
+    /// Its cache.
     pub(super) cache: Cache,
     /// Its reflectors: ConfigMaps, Jobs, pods.
-    pub(super) loops: [Box<dyn Looping>; 3],
-    /// The calls that are under way.
-    pub(super) calls: Vec<UnderWay>,
+    pub(super) reflectors: [Box<dyn AnyReflector>; 3],
+    /// The calls in flight.
+    pub(super) calls: Vec<InFlight>,
     coordinator: Coordinator,
     /// The first invariant that did not hold after a step.
     broken: Option<String>,
@@ -61,32 +61,32 @@ pub(super) struct Replica {
     time: Time,
 }
 
-/// A call on its way there or back.
-pub(super) enum UnderWay {
-    /// The API server has not yet got it.
-    There(ApiCall),
-    /// The API server has carried it out, or it has failed.
-    Back(InstanceKey, Box<Called>),
+/// A call in flight.
+pub(super) enum InFlight {
+    /// The API server has not received it yet.
+    Sent(ApiCall),
+    /// The API server has processed it, or it has failed; the result is on its way.
+    Completed(InstanceKey, Box<Called>),
 }
 
-impl UnderWay {
-    /// The name that it is for.
+impl InFlight {
+    /// The instance that it is for.
     pub(super) fn key(&self) -> &InstanceKey {
         match self {
-            Self::There(call) => &call.key,
-            Self::Back(key, _) => key,
+            Self::Sent(call) => &call.key,
+            Self::Completed(key, _) => key,
         }
     }
 
-    /// Whether it is going to create a Job of that name.
+    /// Whether it will create a Job of that name.
     pub(super) fn will_create(&self, key: &InstanceKey) -> bool {
-        matches!(self, Self::There(ApiCall { key: of, action: Action::CreateJob { .. }, .. }) if of == key)
+        matches!(self, Self::Sent(ApiCall { key: of, action: Action::CreateJob { .. }, .. }) if of == key)
     }
 }
 
-/// What came out of the coordinator.
+/// The output of the coordinator.
 #[derive(Default)]
-pub(super) struct Out {
+pub(super) struct Output {
     /// Responses, in the order of their handles.
     pub(super) responses: Vec<(RequestHandle, Response)>,
     /// Calls, in the order of their names.
@@ -94,7 +94,7 @@ pub(super) struct Out {
 }
 
 impl Replica {
-    /// One that knows nothing yet.
+    /// A replica that has just started.
     pub(super) fn new(server: &Arc<Mutex<Server>>, time: &Time, limits: Limits, seed: u64) -> Self {
         let clock: Arc<dyn Clock> = Arc::new(time.clone());
         let now = time.now();
@@ -104,7 +104,7 @@ impl Replica {
         let catalog = Arc::new(SharedCatalog::default());
         let config_maps = store::new::<ConfigMap>(now).0;
         let (jobs, pods) = (store::new::<Job>(now).0, store::new::<Pod>(now).0);
-        // As under a Role without the right to read Events.
+        // As with a Role without permission to read Events.
         let events = events::new().0;
         let cache = Cache {
             config_maps: config_maps.store(),
@@ -117,13 +117,13 @@ impl Replica {
             pods: pods.clone(),
             events: events.clone(),
         };
-        let making = Making {
+        let wiring = Wiring {
             client: &client,
             clock: &clock,
             link: &link,
             seed,
         };
-        let loops = making.loops(config_maps, jobs, pods, &catalog, &inbox);
+        let reflectors = wiring.reflectors(config_maps, jobs, pods, &catalog, &inbox);
         Self {
             app: App::new(
                 cache.clone(),
@@ -134,7 +134,7 @@ impl Replica {
                 None,
             ),
             cache,
-            loops,
+            reflectors,
             calls: Vec::new(),
             coordinator: Coordinator::new(limits),
             broken: None,
@@ -146,8 +146,8 @@ impl Replica {
         }
     }
 
-    /// The coordinator's thread comes round: it takes what has come in, and looks at the time.
-    pub(super) fn run_coordinator(&mut self) -> Out {
+    /// One iteration of the coordinator's thread: it processes its inputs and its timers.
+    pub(super) fn run_coordinator(&mut self) -> Output {
         let catalog = self.catalog.current();
         let context = Context {
             now: self.time.now(),
@@ -164,7 +164,7 @@ impl Replica {
                 .or_else(|| self.coordinator.check().err());
         }
         self.coordinator.tick(&context, &mut effects);
-        let mut out = Out::default();
+        let mut out = Output::default();
         for effect in effects {
             match effect {
                 Effect::Respond(handle, response) => out.responses.push((handle, response)),
@@ -172,7 +172,7 @@ impl Replica {
                 Effect::Report(_) => {}
             }
         }
-        // The order in which the coordinator goes through names is up to the hash of the day.
+        // The order of names within the coordinator depends on random hashes.
         out.responses.sort_by_key(|(handle, _)| *handle);
         out.calls.sort_by(|a, b| a.key.cmp(&b.key));
         out
@@ -189,7 +189,7 @@ impl Replica {
         })
     }
 
-    /// When the coordinator wants to run.
+    /// When the coordinator must run next.
     pub(super) fn next_wake(&self) -> Option<Instant> {
         self.coordinator.next_wake()
     }
@@ -199,23 +199,23 @@ impl Replica {
         self.coordinator.waiting()
     }
 
-    /// The API server gets the call in that place; its answer is on its way.
-    pub(super) fn carry(&mut self, at: usize) -> bool {
-        let UnderWay::There(call) = &self.calls[at] else {
+    /// Delivers the call at that index to the API server; its result is then on its way.
+    pub(super) fn deliver_call(&mut self, at: usize) -> bool {
+        let InFlight::Sent(call) = &self.calls[at] else {
             return false;
         };
         let key = call.key.clone();
         let called = self.executor.call(call.clone());
-        self.calls[at] = UnderWay::Back(key, Box::new(called));
+        self.calls[at] = InFlight::Completed(key, Box::new(called));
         true
     }
 
-    /// The answer to the call in that place arrives.
-    pub(super) fn bring_back(&mut self, at: usize) -> bool {
-        if let UnderWay::There(_) = &self.calls[at] {
+    /// Delivers the result of the call at that index to the coordinator.
+    pub(super) fn deliver_result(&mut self, at: usize) -> bool {
+        if let InFlight::Sent(_) = &self.calls[at] {
             return false;
         }
-        let UnderWay::Back(key, called) = self.calls.swap_remove(at) else {
+        let InFlight::Completed(key, called) = self.calls.swap_remove(at) else {
             return false;
         };
         let completed = self.executor.apply(*called);
@@ -223,55 +223,55 @@ impl Replica {
         true
     }
 
-    /// The invariants of its stores.
+    /// Checks the invariants of its stores.
     pub(super) fn check_stores(&self) -> Result<(), String> {
         self.cache.config_maps.check()?;
         self.cache.jobs.check()?;
         self.cache.pods.check()
     }
 
-    /// How far its caches have come.
+    /// The revisions that its caches have reached.
     pub(super) fn floors(&self) -> Floors {
         Floors {
-            jobs: self.loops[1].seen(),
-            pods: self.loops[2].seen(),
+            jobs: self.reflectors[1].seen(),
+            pods: self.reflectors[2].seen(),
         }
     }
 }
 
-struct Making<'a> {
+struct Wiring<'a> {
     client: &'a Client,
     clock: &'a Arc<dyn Clock>,
     link: &'a Arc<Link>,
     seed: u64,
 }
 
-impl Making<'_> {
+impl Wiring<'_> {
     /// The three reflectors, as `service.rs` wires them.
-    fn loops(
+    fn reflectors(
         &self,
         config_maps: Writer<ConfigMap>,
         jobs: Writer<Job>,
         pods: Writer<Pod>,
         catalog: &Arc<SharedCatalog>,
         inbox: &Inbox,
-    ) -> [Box<dyn Looping>; 3] {
+    ) -> [Box<dyn AnyReflector>; 3] {
         let (read, known) = (Arc::clone(catalog), config_maps.store());
         let (of_jobs, of_pods) = (inbox.clone(), inbox.clone());
         [
-            self.looping(
+            self.reflector(
                 config_maps,
                 &format!("{PREFIX}template=true"),
                 Box::new(move |_| read.update(&known.snapshot())),
             ),
-            self.looping(
+            self.reflector(
                 jobs,
                 "",
                 Box::new(move |changes| {
                     of_jobs.send(Input::Changed(engine::changes_of_jobs(changes)));
                 }),
             ),
-            self.looping(
+            self.reflector(
                 pods,
                 labels::INSTANCE_NAME,
                 Box::new(move |changes| {
@@ -281,12 +281,12 @@ impl Making<'_> {
         ]
     }
 
-    fn looping<K: Resource>(
+    fn reflector<K: Resource>(
         &self,
         writer: Writer<K>,
         selector: &str,
         on_change: OnChange<K>,
-    ) -> Box<dyn Looping> {
+    ) -> Box<dyn AnyReflector> {
         let reflector = Reflector {
             client: self.client.clone(),
             scope: Scope::labelled(NAMESPACE, selector),
@@ -301,7 +301,7 @@ impl Making<'_> {
         };
         Box::new(Loop {
             running: Running::new(reflector),
-            turn: Turn::Begins,
+            turn: Turn::Ready,
             link: Arc::clone(self.link),
             clock: Arc::clone(self.clock),
             pipe: None,
@@ -310,24 +310,24 @@ impl Making<'_> {
     }
 }
 
-/// A reflector, whatever it reflects.
-pub(super) trait Looping {
-    /// Whether it can do something now.
-    fn can_go(&mut self, server: &mut Server, now: Instant) -> bool;
-    /// Does it: asks Kubernetes, or takes what came back.
-    fn go(&mut self);
-    /// The revision up to which it has seen all.
+/// A reflector of any kind of object.
+pub(super) trait AnyReflector {
+    /// Whether it has something to do now.
+    fn has_work(&mut self, server: &mut Server, now: Instant) -> bool;
+    /// Does it: calls Kubernetes, or processes the response.
+    fn step(&mut self);
+    /// The revision up to which it has seen all changes.
     fn seen(&self) -> u64;
     /// Its open watch.
     fn pipe(&self) -> Option<&Arc<Mutex<Pipe>>>;
 }
 
-/// Where a reflector's thread is.
+/// The state of a reflector's thread.
 enum Turn<K: Resource> {
-    Begins,
-    Waits(Instant),
-    /// The answer to a list or to the opening of a watch is on its way.
-    Back(watch::Input<K>),
+    Ready,
+    Waiting(Instant),
+    /// The response to a list or to the opening of a watch is on its way.
+    Received(watch::Input<K>),
 }
 
 struct Loop<K: Resource> {
@@ -348,11 +348,11 @@ impl<K: Resource> Loop<K> {
         if *self.running.next() != Next::Read {
             self.pipe = None;
         }
-        self.turn = wait.map_or(Turn::Begins, |wait| Turn::Waits(self.clock.now() + wait));
+        self.turn = wait.map_or(Turn::Ready, |wait| Turn::Waiting(self.clock.now() + wait));
     }
 }
 
-/// The version that a store reflects after this.
+/// The version that the store has reached after this input.
 fn version_of<K: Resource>(input: &watch::Input<K>) -> Option<String> {
     let text = |version: &ResourceVersion| Some(version.to_string());
     match input {
@@ -369,28 +369,28 @@ fn version_of<K: Resource>(input: &watch::Input<K>) -> Option<String> {
     }
 }
 
-impl<K: Resource> Looping for Loop<K> {
-    fn can_go(&mut self, server: &mut Server, now: Instant) -> bool {
+impl<K: Resource> AnyReflector for Loop<K> {
+    fn has_work(&mut self, server: &mut Server, now: Instant) -> bool {
         match (&self.turn, &self.pipe) {
-            (Turn::Waits(until), _) => *until <= now,
-            (Turn::Begins, Some(pipe)) => lock(pipe).prepare(server, now),
-            (Turn::Begins, None) | (Turn::Back(_), _) => true,
+            (Turn::Waiting(until), _) => *until <= now,
+            (Turn::Ready, Some(pipe)) => lock(pipe).prepare(server, now),
+            (Turn::Ready, None) | (Turn::Received(_), _) => true,
         }
     }
 
-    fn go(&mut self) {
-        match std::mem::replace(&mut self.turn, Turn::Begins) {
-            Turn::Back(input) => self.take(input),
-            Turn::Begins | Turn::Waits(_) => {
+    fn step(&mut self) {
+        match std::mem::replace(&mut self.turn, Turn::Ready) {
+            Turn::Received(input) => self.take(input),
+            Turn::Ready | Turn::Waiting(_) => {
                 let input = self.running.perform();
                 if let watch::Input::Opened(Ok(())) = input {
                     self.pipe = self.link.take_opened();
                 }
                 match input {
                     watch::Input::Listed(_) | watch::Input::Opened(_) => {
-                        self.turn = Turn::Back(input);
+                        self.turn = Turn::Received(input);
                     }
-                    // A line that was read and not yet taken is as good as one not yet read.
+                    // A line that was read but not processed is equivalent to one not read yet.
                     _ => self.take(input),
                 }
             }

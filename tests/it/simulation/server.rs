@@ -1,8 +1,8 @@
-//! The API server of a schedule, and the replicas' ways to it: the fake's model without sockets.
+//! The API server of a schedule, and the replicas' transports: the fake's model without sockets.
 //!
-//! [`Link`] is a [`Transport`] that hands each request to [`Model::handle`]. Watches are [`Pipe`]s:
-//! nothing comes out of one unless the schedule lets it, so that it can lag, break within a line,
-//! fall silent or end. What goes wrong with a request is drawn here, from the schedule's seed.
+//! [`Link`] is a [`Transport`] that passes each request to [`Model::handle`]. Watches are [`Pipe`]s:
+//! a pipe delivers nothing unless the schedule lets it, so that it can lag, break within a line,
+//! fall silent or end. The faults of requests are drawn here, from the schedule's seed.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -26,7 +26,7 @@ use crate::fake_kube::cluster::selector::Selector;
 use crate::fake_kube::faults::{Fault, FaultRule};
 use crate::harness::NAMESPACE;
 
-/// The pause between two bookmarks of a watch.
+/// The interval between two bookmarks of a watch.
 const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
 
 /// The API server.
@@ -34,20 +34,20 @@ const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
 pub(super) struct Server {
     /// The fake itself.
     pub(super) model: Model,
-    /// Of a thousand requests so many meet a fault.
+    /// How many of a thousand requests meet a fault.
     pub(super) faults_per_thousand: usize,
-    /// No connection is to be had until then.
+    /// Connections are refused until then.
     pub(super) away_until: Option<Instant>,
-    /// Every request is answered 403 until then.
+    /// Every request gets a 403 until then.
     pub(super) forbidden_until: Option<Instant>,
     /// What is wrong with this server on purpose.
     pub(super) broken: Broken,
     /// Requests so far: all, and those that create a Job.
     pub(super) requests: u64,
     pub(super) posts: u64,
-    /// By watched resource the lines that its watches send, made once for all who watch.
+    /// The lines that watches send, by resource, encoded once for all watches.
     feeds: Vec<Feed>,
-    /// Lists that showed an older state than there was, so far.
+    /// Number of lists so far that showed an older state.
     pub(super) stale_lists: u64,
     dice: Dice,
     time: Time,
@@ -70,14 +70,14 @@ impl Server {
         }
     }
 
-    /// From now on it answers as it should.
-    pub(super) fn mend(&mut self) {
+    /// Ends all faults.
+    pub(super) fn end_faults(&mut self) {
         self.faults_per_thousand = 0;
         self.away_until = None;
         self.forbidden_until = None;
     }
 
-    /// Forgets all history; watches that are behind hear of it.
+    /// Compacts all history; watches that lag behind get a 410.
     pub(super) fn compact(&mut self) {
         for feed in &mut self.feeds {
             feed.extend(&self.model, self.broken);
@@ -85,7 +85,7 @@ impl Server {
         self.model.cluster.compact();
     }
 
-    /// What the watches of that resource say, up to now.
+    /// The lines of the watches of that resource, up to now.
     fn feed(&mut self, watch: &Watch) -> &Feed {
         let known = self
             .feeds
@@ -104,7 +104,7 @@ impl Server {
         &self.feeds[at]
     }
 
-    /// What a watch hears that asks for what is forgotten.
+    /// The error event of a watch from a compacted revision.
     fn refusal(&self, watch: &Watch) -> Option<WatchEvent> {
         let Watch {
             resource,
@@ -121,13 +121,13 @@ impl Server {
         refused.err().map(|refusal| WatchEvent::error(&refusal))
     }
 
-    fn lasts(&self, until: Option<Instant>) -> bool {
+    fn is_active(&self, until: Option<Instant>) -> bool {
         until.is_some_and(|until| self.time.now() < until)
     }
 
-    /// What goes wrong with the next request.
+    /// Draws the fault of the next request, if any.
     fn draw(&mut self, verb: &str) -> Option<Fault> {
-        if self.lasts(self.forbidden_until) {
+        if self.is_active(self.forbidden_until) {
             return Some(Fault::Forbidden);
         }
         if !self.dice.chance(self.faults_per_thousand) {
@@ -156,7 +156,7 @@ impl Server {
 
     fn handle(&mut self, request: &Request) -> Result<api::Outcome, Failure> {
         self.requests += 1;
-        if self.lasts(self.away_until) {
+        if self.is_active(self.away_until) {
             return Err(Failure::Connect("connection refused".into()));
         }
         let verb = request.verb.as_str();
@@ -169,17 +169,17 @@ impl Server {
             let rule = FaultRule::new("*", "*", fault);
             self.model.faults.add(rule.times(1));
         }
-        let mut asked = translate(request);
+        let mut translated = translate(request);
         let broken = self.broken;
-        broken.spoil_request(&mut asked, &self.model);
-        let mut outcome = self.model.handle(&asked);
-        broken.spoil_reply(&asked, &mut outcome.reply);
+        broken.spoil_request(&mut translated, &self.model);
+        let mut outcome = self.model.handle(&translated);
+        broken.spoil_reply(&translated, &mut outcome.reply);
         self.model.faults.clear();
         Ok(outcome)
     }
 }
 
-/// What the watches of one resource say. All replicas watch it with the same selector.
+/// The lines of all watches of one resource. All replicas watch it with the same selector.
 #[derive(Debug)]
 struct Feed {
     resource: Resource,
@@ -195,7 +195,7 @@ impl Feed {
             return;
         }
         let events = cluster.watch_events(self.resource, NAMESPACE, &self.selector, self.revision);
-        for event in events.expect("a feed is extended before history is forgotten") {
+        for event in events.expect("a feed is extended before history is compacted") {
             let revision = meta(&event.object, "resourceVersion").parse();
             let revision = revision.expect("an event has a version, which is a number");
             if broken.lets_through(&event) {
@@ -213,7 +213,7 @@ impl Feed {
     }
 }
 
-/// A request as the fake takes it.
+/// Converts a request to the fake's type.
 fn translate(request: &Request) -> api::Request {
     let decode = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
     let (path, query) = request
@@ -234,17 +234,17 @@ fn translate(request: &Request) -> api::Request {
     }
 }
 
-/// Takes a lock; a schedule runs on one thread, so nobody else has it.
+/// Locks a mutex; a schedule runs on one thread, so the lock is free.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A replica's way to the API server.
+/// A replica's transport to the API server.
 #[derive(Debug)]
 pub(super) struct Link {
     server: Arc<Mutex<Server>>,
     time: Time,
-    /// The watch that was opened last and nobody has taken yet.
+    /// The watch that was opened last, until it is taken.
     opened: Mutex<Option<Arc<Mutex<Pipe>>>>,
 }
 
@@ -257,7 +257,7 @@ impl Link {
         }
     }
 
-    /// The inside of the watch that was opened last.
+    /// Takes the watch that was opened last.
     pub(super) fn take_opened(&self) -> Option<Arc<Mutex<Pipe>>> {
         lock(&self.opened).take()
     }
@@ -311,7 +311,7 @@ impl Transport for Link {
         let pipe = Arc::new(Mutex::new(Pipe {
             refusal,
             opened: self.time.now(),
-            heard: self.time.now(),
+            last_sent: self.time.now(),
             is_silent: outcome.faults.contains(&Fault::SilentWatch),
             is_split: outcome.faults.contains(&Fault::SplitWatch),
             frozen_until: None,
@@ -324,10 +324,10 @@ impl Transport for Link {
     }
 }
 
-/// How a watch is cut.
+/// How a watch ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cut {
-    /// In good order.
+    /// Regularly.
     Closed,
     /// Between two lines.
     Lost,
@@ -335,31 +335,31 @@ pub(super) enum Cut {
     WithinLine,
 }
 
-/// An open watch, seen from the server.
+/// The server's side of an open watch.
 #[derive(Debug)]
 pub(super) struct Pipe {
     watch: Watch,
-    /// Its only line, where it asks for what is forgotten.
+    /// Its only line, if it starts at a compacted revision.
     refusal: Option<WatchEvent>,
     opened: Instant,
-    heard: Instant,
+    last_sent: Instant,
     is_silent: bool,
     is_split: bool,
-    /// Nothing arrives until then: this cache is stale.
+    /// Nothing arrives until then, so this cache is stale.
     pub(super) frozen_until: Option<Instant>,
     /// It ends before the next line.
     pub(super) cut: Option<Cut>,
-    /// What the reader gets next, piece by piece.
+    /// The pieces that the reader gets next.
     pieces: VecDeque<Result<Vec<u8>, Failure>>,
 }
 
 impl Pipe {
-    /// Whether the reader can get something now; puts it in place.
+    /// Prepares the next piece for the reader; returns whether there is one.
     pub(super) fn prepare(&mut self, server: &mut Server, now: Instant) -> bool {
         if !self.pieces.is_empty() {
             return true;
         }
-        if now.saturating_duration_since(self.heard) >= SILENCE {
+        if now.saturating_duration_since(self.last_sent) >= SILENCE {
             self.pieces
                 .push_back(Err(Failure::TimedOut("silent".into())));
             return true;
@@ -402,14 +402,14 @@ impl Pipe {
                 self.pieces.push_back(Ok(Vec::new()));
                 return true;
             }
-            None if now.saturating_duration_since(self.heard) >= BOOKMARK_EVERY => {
+            None if now.saturating_duration_since(self.last_sent) >= BOOKMARK_EVERY => {
                 self.watch.revision = server.model.cluster.revision();
                 let bookmark = WatchEvent::bookmark(self.watch.resource, self.watch.revision);
                 bookmark.line().into_bytes().into()
             }
             None => return false,
         };
-        self.heard = now;
+        self.last_sent = now;
         let (head, tail) = line.split_at(line.len() / 2);
         if self.cut == Some(Cut::WithinLine) {
             self.pieces.push_back(Ok(head.to_vec()));
@@ -422,8 +422,8 @@ impl Pipe {
         true
     }
 
-    /// It is slow no longer.
-    pub(super) fn mend(&mut self) {
+    /// Ends the lag of this watch.
+    pub(super) fn unfreeze(&mut self) {
         self.frozen_until = None;
     }
 }

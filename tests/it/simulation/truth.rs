@@ -1,8 +1,8 @@
-//! What really was: the states of all Jobs and pods by instance, read from the API server's own
+//! The actual history: the states of all Jobs and pods by instance, read from the API server's own
 //! history, as raw JSON.
 //!
-//! Nothing here knows what the replicas believe, and nothing of the service's own code is used, so
-//! that a mistake in it cannot hide on both sides.
+//! Nothing here depends on the replicas' caches, and none of the service's own code is used, so that
+//! a mistake in it cannot hide on both sides.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,28 +17,28 @@ use crate::harness::PREFIX;
 /// An app type and a name.
 pub(super) type Pair = (String, String);
 
-/// An object from one revision on; `None` once it is gone.
+/// The state of an object since one revision; `None` once it is gone.
 #[derive(Clone, Debug)]
 pub(super) struct State {
-    /// Of the write that made it so.
+    /// The revision of the write.
     pub(super) revision: u64,
-    /// When that was, in milliseconds since 1970.
+    /// The time of the write, in milliseconds since 1970.
     pub(super) at_ms: i64,
     /// The object.
     pub(super) object: Option<Arc<Value>>,
 }
 
-/// One Job or pod from its first state to its last.
+/// All states of one Job or pod.
 #[derive(Clone, Debug)]
-pub(super) struct Life {
+pub(super) struct ObjectHistory {
     /// Its UID.
     pub(super) uid: String,
-    /// The UID of its controller, where it has one.
+    /// The UID of its controller, if it has one.
     pub(super) owner: Option<String>,
     states: Vec<State>,
 }
 
-impl Life {
+impl ObjectHistory {
     /// Its last state, if it still exists.
     pub(super) fn now(&self) -> Option<&Arc<Value>> {
         self.states.last()?.object.as_ref()
@@ -46,17 +46,17 @@ impl Life {
 
     /// Its first state.
     pub(super) fn first(&self) -> &State {
-        self.states.first().expect("a life begins with a state")
+        self.states.first().expect("a history begins with a state")
     }
 
-    /// The states that were true at some moment after this revision was the newest.
+    /// The states that were current at some moment since this revision was the newest.
     pub(super) fn since(&self, floor: u64) -> impl Iterator<Item = &State> {
         let before = self.states.partition_point(|state| state.revision <= floor);
         self.states[before.saturating_sub(1)..].iter()
     }
 
-    /// Since when it had been as `is` says, without a break, at some moment after this revision was
-    /// the newest; the longest time, in milliseconds since 1970.
+    /// The earliest time since which `is` had held without a break, as of some moment since this
+    /// revision was the newest; in milliseconds since 1970.
     pub(super) fn lasting_ms(&self, floor: u64, is: impl Fn(&Value) -> bool) -> Option<i64> {
         let (mut begun, mut found) = (None, None);
         let before = self.states.partition_point(|state| state.revision <= floor);
@@ -86,7 +86,7 @@ impl Life {
         shown.collect()
     }
 
-    /// When it first was as `is` says, in milliseconds since 1970.
+    /// When `is` first held, in milliseconds since 1970.
     pub(super) fn first_ms(&self, is: impl Fn(&Value) -> bool) -> Option<i64> {
         let mut states = self.states.iter();
         let found = states.find(|state| state.object.as_deref().is_some_and(&is));
@@ -94,25 +94,25 @@ impl Life {
     }
 }
 
-/// All that there ever was of one instance.
+/// The history of one instance.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Line {
+pub(super) struct InstanceHistory {
     /// Its Jobs, oldest first.
-    pub(super) jobs: Vec<Life>,
+    pub(super) jobs: Vec<ObjectHistory>,
     /// Their pods, oldest first.
-    pub(super) pods: Vec<Life>,
+    pub(super) pods: Vec<ObjectHistory>,
 }
 
-impl Line {
+impl InstanceHistory {
     /// The Jobs that exist and are not being deleted.
-    pub(super) fn live_jobs(&self) -> impl Iterator<Item = &Life> {
-        let is_live = |life: &&Life| life.now().is_some_and(|job| !is_deleting(job));
+    pub(super) fn live_jobs(&self) -> impl Iterator<Item = &ObjectHistory> {
+        let is_live = |entry: &&ObjectHistory| entry.now().is_some_and(|job| !is_deleting(job));
         self.jobs.iter().filter(is_live)
     }
 
     /// The pods that have not ended, and whose Job exists.
-    pub(super) fn live_pods(&self) -> impl Iterator<Item = &Life> {
-        let of_job = |pod: &Life| {
+    pub(super) fn live_pods(&self) -> impl Iterator<Item = &ObjectHistory> {
+        let of_job = |pod: &ObjectHistory| {
             let jobs = self.jobs.iter().rev();
             let mut mine = jobs.filter(|job| pod.owner.as_ref() == Some(&job.uid));
             mine.next().is_some_and(|job| job.now().is_some())
@@ -121,20 +121,21 @@ impl Line {
             let phase = pod["status"]["phase"].as_str();
             matches!(phase, Some("Succeeded" | "Failed"))
         };
-        let is_live = move |pod: &&Life| pod.now().is_some_and(|p| !has_ended(p)) && of_job(pod);
+        let is_live =
+            move |pod: &&ObjectHistory| pod.now().is_some_and(|p| !has_ended(p)) && of_job(pod);
         self.pods.iter().filter(is_live)
     }
 }
 
-/// All instances.
+/// The histories of all instances.
 #[derive(Debug, Default)]
 pub(super) struct Truth {
     absorbed: u64,
-    lines: BTreeMap<Pair, Line>,
+    histories: BTreeMap<Pair, InstanceHistory>,
 }
 
 impl Truth {
-    /// Learns what was written since the last time; the instances that it was about.
+    /// Reads the writes since the last time; returns the instances that they concern.
     pub(super) fn absorb(&mut self, cluster: &Cluster) -> Vec<Pair> {
         let mut touched = Vec::new();
         if self.absorbed == cluster.revision() {
@@ -160,11 +161,11 @@ impl Truth {
         };
         let object = change.after.as_ref().or(change.before.as_ref())?;
         let pair = pair_of(object)?;
-        let line = self.lines.entry(pair.clone()).or_default();
-        let lives = if is_job {
-            &mut line.jobs
+        let history = self.histories.entry(pair.clone()).or_default();
+        let entries = if is_job {
+            &mut history.jobs
         } else {
-            &mut line.pods
+            &mut history.pods
         };
         let state = State {
             revision: change.revision,
@@ -172,9 +173,9 @@ impl Truth {
             object: change.after.clone(),
         };
         let uid = meta(object, "uid");
-        match lives.iter_mut().rev().find(|life| life.uid == uid) {
-            Some(life) => life.states.push(state),
-            None => lives.push(Life {
+        match entries.iter_mut().rev().find(|entry| entry.uid == uid) {
+            Some(entry) => entry.states.push(state),
+            None => entries.push(ObjectHistory {
                 uid: uid.to_owned(),
                 owner: controller_uid(object),
                 states: vec![state],
@@ -183,9 +184,9 @@ impl Truth {
         Some(pair)
     }
 
-    /// What there was and is of one instance.
-    pub(super) fn line(&self, pair: &Pair) -> Option<&Line> {
-        self.lines.get(pair)
+    /// The history of one instance.
+    pub(super) fn history(&self, pair: &Pair) -> Option<&InstanceHistory> {
+        self.histories.get(pair)
     }
 
     /// The newest revision.
@@ -209,13 +210,13 @@ pub(super) fn is_deleting(object: &Value) -> bool {
     object["metadata"]["deletionTimestamp"].is_string()
 }
 
-/// Whether a Job says that it is over, or about to be.
+/// Whether a Job has finished, or is about to.
 pub(super) fn has_ended(job: &Value) -> bool {
     let ends = ["SuccessCriteriaMet", "Complete", "FailureTarget", "Failed"];
     ends.iter().any(|end| has_condition(job, end))
 }
 
-/// The address of a pod that is ready and not on its way out.
+/// The address of a pod that is ready and not being deleted.
 pub(super) fn ready_address(pod: &Value) -> Option<&str> {
     let is_ready = has_condition(pod, "Ready") && !is_deleting(pod);
     pod["status"]["podIP"].as_str().filter(|_| is_ready)

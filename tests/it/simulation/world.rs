@@ -1,8 +1,7 @@
-//! One schedule's world: an API server, its controllers and kubelets, replicas, and those who
-//! call them; and what is checked after every step.
+//! The state of one schedule: an API server, its controllers and kubelets, replicas and their callers;
+//! and the checks after every step.
 //!
-//! What happens next is decided in [`super::moves`]. Here is how it happens; who waits for what
-//! stands in [`super::callers`].
+//! Which event comes next is decided in [`super::moves`], requests are tracked in [`super::callers`].
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -16,10 +15,10 @@ use config_controller::model::names::{AppType, InstanceKey, InstanceName};
 use serde_json::{Value, json};
 
 use super::broken::Broken;
-use super::callers::{Waiting, Wish};
+use super::callers::{RequestKind, Waiting};
 use super::dice::{Dice, Time};
 use super::promises::{self, Breach, Promise, check};
-use super::replica::{Replica, UnderWay};
+use super::replica::{InFlight, Replica};
 use super::server::{Server, lock};
 use super::truth::{Pair, Truth};
 use crate::fake_kube::FakeKube;
@@ -27,41 +26,41 @@ use crate::fake_kube::cluster::resource::Resource;
 use crate::fake_kube::dynamics::pod_script::PodScript;
 use crate::harness::{NAMESPACE, PREFIX};
 
-/// Calls that a replica may make for a name within [`CALLS_WINDOW`] without a reason from outside.
+/// Calls that a replica may make for a name within [`CALLS_WINDOW`] without an external reason.
 const CALLS_MAX: usize = 6;
 
 /// The time for which calls are counted.
 const CALLS_WINDOW: Duration = Duration::from_secs(1);
 
-/// What a reflector has to do at one moment at most, so that one that spins is noticed.
+/// Most steps of a reflector without time passing, to detect endless loops.
 const TURNS_MAX: usize = 10_000;
 
-/// How often time stands still for the reflectors, so that a jump does not pass for a silence.
-const BREATH: Duration = Duration::from_secs(30);
+/// The interval at which reflectors run during a jump of time, so that a watch does not count as silent.
+const REFLECTOR_INTERVAL: Duration = Duration::from_secs(30);
 
-/// How a schedule is to be.
+/// The parameters of a schedule.
 #[derive(Clone, Debug)]
 pub(super) struct Profile {
     /// How many replicas.
     pub(super) replicas: usize,
-    /// Which instances there may be.
+    /// The instances that callers request.
     pub(super) pairs: Vec<Pair>,
-    /// Nothing goes wrong but pods.
+    /// There are no faults, only failing pods.
     pub(super) is_calm: bool,
-    /// Of a thousand requests to the API server so many meet a fault.
+    /// How many of a thousand requests to the API server meet a fault.
     pub(super) faults_per_thousand: usize,
-    /// How many moves until all goes well again.
+    /// How many random events until the faults end.
     pub(super) moves: usize,
-    /// Of the desks.
+    /// The limits of the coordinators.
     pub(super) limits: Limits,
     /// What is wrong with the API server on purpose.
     pub(super) broken: Broken,
 }
 
-/// What has come up, so that a simulation in which nothing happens is noticed.
+/// How often each event and response occurred, to detect a simulation in which nothing happens.
 pub(super) type Tally = BTreeMap<String, u64>;
 
-/// Everything.
+/// The state of a schedule.
 pub(super) struct World {
     pub(super) dice: Dice,
     pub(super) profile: Profile,
@@ -71,27 +70,27 @@ pub(super) struct World {
     pub(super) replicas: Vec<Option<Replica>>,
     pub(super) truth: Truth,
     pub(super) tally: Tally,
-    /// What has happened, where somebody wants to read it.
-    pub(super) story: Option<Vec<String>>,
+    /// The steps so far, if they are recorded.
+    pub(super) steps: Option<Vec<String>>,
     pub(super) ids: RequestIds,
     pub(super) serial: u64,
     pub(super) waiting: BTreeMap<u64, Waiting>,
-    /// Who has hung up since the replica's coordinator came round: an answer may still be on its way,
-    /// and what was asked for is still begun.
+    /// Requests whose callers have hung up since the replica's coordinator last ran: a response may
+    /// still be on its way, and the request may still be carried out.
     pub(super) hung_up: BTreeMap<u64, Waiting>,
-    /// The instances whose last word was a stop that was answered.
+    /// The instances whose last request was a stop that was answered.
     pub(super) stopped: BTreeMap<Pair, bool>,
-    /// By replica the Jobs whose deletion it has answered, as long as it must remember them.
+    /// For each replica the Jobs whose deletion it has confirmed, as long as it must remember them.
     pub(super) deleted: Vec<Vec<(Pair, String)>>,
-    /// When each replica made calls for each name, and what gave it reasons to.
+    /// When each replica made calls for each name, and the external reasons for calls.
     pub(super) calls: BTreeMap<(usize, InstanceKey), VecDeque<Instant>>,
     pub(super) reasons: VecDeque<(Instant, Pair)>,
-    /// Lists that went back to an older state, so far.
+    /// Number of lists so far that went back to an older state.
     pub(super) stale_lists: u64,
 }
 
 impl World {
-    pub(super) fn new(seed: u64, mut dice: Dice, profile: Profile, story: bool) -> Self {
+    pub(super) fn new(seed: u64, mut dice: Dice, profile: Profile, steps: bool) -> Self {
         let time = Time::new();
         let fake = FakeKube::builder()
             .manual_clock()
@@ -112,7 +111,7 @@ impl World {
             replicas: (0..count).map(|_| None).collect(),
             truth: Truth::default(),
             tally: Tally::new(),
-            story: story.then(Vec::new),
+            steps: steps.then(Vec::new),
             ids: RequestIds::new(seed, 0),
             serial: 0,
             waiting: BTreeMap::new(),
@@ -129,20 +128,20 @@ impl World {
         world
     }
 
-    /// The API server, which nobody else has at this moment.
+    /// The API server, locked.
     pub(super) fn server(&self) -> MutexGuard<'_, Server> {
         lock(&self.server)
     }
 
-    /// Notes what happens.
-    pub(super) fn tell(&mut self, what: impl FnOnce() -> String) {
-        if let Some(story) = &mut self.story {
+    /// Records a step, if steps are recorded.
+    pub(super) fn log(&mut self, what: impl FnOnce() -> String) {
+        if let Some(steps) = &mut self.steps {
             let passed = self.time.passed().as_secs_f64();
-            story.push(format!("{passed:9.3} s  {}", what()));
+            steps.push(format!("{passed:9.3} s  {}", what()));
         }
     }
 
-    /// Counts that something came up.
+    /// Counts an event or a response.
     pub(super) fn count(&mut self, what: &str) {
         match self.tally.get_mut(what) {
             Some(count) => *count += 1,
@@ -150,34 +149,34 @@ impl World {
         }
     }
 
-    /// A replica starts, and knows nothing.
+    /// Starts a replica with empty caches.
     pub(super) fn boot(&mut self, number: usize) {
         let seed = self.dice.next();
         let replica = Replica::new(&self.server, &self.time, self.profile.limits, seed);
         self.replicas[number] = Some(replica);
         self.deleted[number].clear();
-        self.tell(|| format!("replica {number} starts"));
+        self.log(|| format!("replica {number} starts"));
     }
 
-    /// A replica is killed: what it knows, and who waits there, is lost. A call that was on its
-    /// way may still arrive.
+    /// Kills a replica: its state and its waiting requests are lost. A call in flight may still
+    /// arrive.
     pub(super) fn kill(&mut self, number: usize) {
         let Some(mut replica) = self.replicas[number].take() else {
             return;
         };
         for at in 0..replica.calls.len() {
             if self.dice.chance(500) {
-                replica.carry(at);
+                replica.deliver_call(at);
             }
         }
         self.waiting.retain(|_, waiting| waiting.replica != number);
         self.hung_up.retain(|_, gone| gone.replica != number);
         self.calls.retain(|(of, _), _| *of != number);
-        self.tell(|| format!("replica {number} is killed"));
+        self.log(|| format!("replica {number} is killed"));
     }
 
-    /// Learns what was written since the last time, and checks what must always hold.
-    pub(super) fn look(&mut self) -> Result<(), Breach> {
+    /// Reads the writes since the last time, and checks what must always hold.
+    pub(super) fn observe(&mut self) -> Result<(), Breach> {
         let touched = {
             let server = lock(&self.server);
             self.truth.absorb(&server.model.cluster)
@@ -185,13 +184,14 @@ impl World {
         let now = self.time.now();
         for pair in touched {
             self.reasons.push_back((now, pair.clone()));
-            let Some(line) = self.truth.line(&pair) else {
+            let Some(history) = self.truth.history(&pair) else {
                 continue;
             };
-            promises::one_name_one_instance(line)?;
-            let came_back = self.stopped.get(&pair) == Some(&true) && line.live_jobs().count() > 0;
+            promises::one_name_one_instance(history)?;
+            let came_back =
+                self.stopped.get(&pair) == Some(&true) && history.live_jobs().count() > 0;
             check(Promise::StopLasts, !came_back, || {
-                format!("{pair:?} lives again")
+                format!("{pair:?} exists again")
             })?;
         }
         let lists = self.server().stale_lists;
@@ -218,7 +218,7 @@ impl World {
         }
     }
 
-    /// The coordinator of a replica runs; what comes of it is checked.
+    /// Runs the coordinator of a replica, and checks its output.
     pub(super) fn run_coordinator(&mut self, number: usize) -> Result<bool, Breach> {
         let Some(replica) = &mut self.replicas[number] else {
             return Ok(false);
@@ -226,10 +226,10 @@ impl World {
         let out = replica.run_coordinator();
         let happened = !out.responses.is_empty() || !out.calls.is_empty();
         for (handle, response) in &out.responses {
-            self.answered(*handle, response)?;
+            self.check_response(*handle, response)?;
         }
         for call in out.calls {
-            self.tell(|| {
+            self.log(|| {
                 format!(
                     "replica {number} calls: {} of {}",
                     verb_of(&call.action),
@@ -238,7 +238,7 @@ impl World {
             });
             self.called(number, &call.key)?;
             if let Some(replica) = &mut self.replicas[number] {
-                replica.calls.push(UnderWay::There(call));
+                replica.calls.push(InFlight::Sent(call));
             }
         }
         self.hung_up.retain(|_, gone| gone.replica != number);
@@ -246,7 +246,7 @@ impl World {
         Ok(happened)
     }
 
-    /// What must hold of a coordinator that has taken all that came in.
+    /// Checks a coordinator that has processed all its inputs.
     fn check_coordinator(&self, number: usize) -> Result<(), Breach> {
         let Some(replica) = &self.replicas[number] else {
             return Ok(());
@@ -254,7 +254,7 @@ impl World {
         let mine = || self.waiting.values().filter(|w| w.replica == number);
         let (parked, known) = (mine().count(), replica.waiting());
         check(Promise::AnsweredOnce, parked == known, || {
-            format!("{parked} wait for an answer of replica {number}, which knows of {known}")
+            format!("{parked} requests wait for replica {number}, which knows of {known}")
         })?;
         let parked_max = self.profile.limits.parked_max;
         let within = parked <= parked_max && replica.calls.len() <= parked_max;
@@ -263,33 +263,34 @@ impl World {
         })?;
         let is_calling = |waiting: &&Waiting| {
             let key = key_of(&waiting.pair);
-            waiting.wish.is_change() && replica.calls.iter().any(|call| *call.key() == key)
+            waiting.kind.is_change() && replica.calls.iter().any(|call| *call.key() == key)
         };
         let timed = mine().filter(|waiting| !is_calling(waiting));
         promises::answered_in_time(timed.map(|w| w.deadline), self.time.now())?;
         replica.check()?;
-        for waiting in mine().filter(|w| matches!(w.wish, Wish::Ensure | Wish::Find)) {
+        for waiting in mine().filter(|w| matches!(w.kind, RequestKind::Ensure | RequestKind::Find))
+        {
             let is_ready = replica.cache.ready(&key_of(&waiting.pair)).is_some();
-            check(Promise::NobodyWaitsForWhatIsReady, !is_ready, || {
+            check(Promise::NoWaiterForReadyInstance, !is_ready, || {
                 format!("{waiting:?}")
             })?;
         }
         Ok(())
     }
 
-    /// The API server gets a replica's call in that place; false where it has got it already.
-    pub(super) fn carry(&mut self, number: usize, at: usize) -> Result<bool, Breach> {
+    /// Delivers a replica's call at that index to the API server; returns false if it was delivered already.
+    pub(super) fn deliver_call(&mut self, number: usize, at: usize) -> Result<bool, Breach> {
         let Some(replica) = &mut self.replicas[number] else {
             return Ok(false);
         };
         let target = match &replica.calls[at] {
-            UnderWay::There(call) => target_of(&call.action),
-            UnderWay::Back(..) => return Ok(false),
+            InFlight::Sent(call) => target_of(&call.action),
+            InFlight::Completed(..) => return Ok(false),
         };
         let before = lock(&self.server).model.cluster.revision();
-        replica.carry(at);
+        replica.deliver_call(at);
         let key = replica.calls[at].key().clone();
-        self.tell(|| format!("the API server gets replica {number}'s call for {key}"));
+        self.log(|| format!("the API server receives replica {number}'s call for {key}"));
         let server = lock(&self.server);
         for change in server.model.cluster.changes_after(before) {
             promises::call_hits_its_target(target.as_deref(), change.before.as_deref())?;
@@ -297,14 +298,14 @@ impl World {
         Ok(true)
     }
 
-    /// A coordinator wants this call made.
+    /// Checks and counts a call that a coordinator makes.
     fn called(&mut self, number: usize, key: &InstanceKey) -> Result<(), Breach> {
         let now = self.time.now();
-        let under_way = self.replicas[number]
+        let in_flight = self.replicas[number]
             .iter()
             .flat_map(|replica| &replica.calls);
-        let same = under_way.filter(|call| call.key() == key).count();
-        check(Promise::OneCallAName, same == 0, || {
+        let same = in_flight.filter(|call| call.key() == key).count();
+        check(Promise::OneCallPerName, same == 0, || {
             format!("{same} calls for {key} already")
         })?;
         let is_recent = |at: Instant| now.saturating_duration_since(at) < CALLS_WINDOW;
@@ -328,25 +329,28 @@ impl World {
         )
     }
 
-    /// Time passes. Coordinators run when they want to; reflectors at least every [`BREATH`].
+    /// Lets time pass. Coordinators run when they are due; reflectors at least every [`REFLECTOR_INTERVAL`].
     pub(super) fn pass(&mut self, duration: Duration) -> Result<(), Breach> {
         let end = self.time.now() + duration;
         self.run_all_coordinators()?;
         if self.profile.is_calm {
             self.finish_calls()?;
         }
-        let mut breath = self.time.now() + BREATH;
+        let mut reflect_at = self.time.now() + REFLECTOR_INTERVAL;
         loop {
             let wakes = self
                 .replicas
                 .iter()
                 .flatten()
                 .filter_map(Replica::next_wake);
-            let next = wakes.min().map_or(end, |wake| wake.min(end)).min(breath);
+            let next = wakes
+                .min()
+                .map_or(end, |wake| wake.min(end))
+                .min(reflect_at);
             self.move_to(next);
-            if next == breath {
-                breath += BREATH;
-                self.pump()?;
+            if next == reflect_at {
+                reflect_at += REFLECTOR_INTERVAL;
+                self.run_reflectors()?;
             }
             self.run_all_coordinators()?;
             if self.profile.is_calm {
@@ -362,7 +366,7 @@ impl World {
         self.time.move_to(at);
         let server = self.server();
         let clock = server.model.cluster.clock();
-        let passed = i64::try_from(self.time.passed().as_millis()).expect("it is less than an age");
+        let passed = i64::try_from(self.time.passed().as_millis()).expect("a schedule is short");
         let behind = BEGIN_MS + passed - clock.now_ms();
         clock.advance(Duration::from_millis(u64::try_from(behind).unwrap_or(0)));
     }
@@ -375,30 +379,30 @@ impl World {
         Ok(happened)
     }
 
-    /// One reflector of a replica does one thing, if it has something to do.
+    /// Runs one step of a reflector, if it has something to do.
     pub(super) fn reflect(&mut self, number: usize, which: usize) -> Result<bool, Breach> {
         let Some(replica) = &mut self.replicas[number] else {
             return Ok(false);
         };
-        let looping = &mut replica.loops[which];
-        let can_go = {
+        let reflector = &mut replica.reflectors[which];
+        let has_work = {
             let mut server = lock(&self.server);
-            looping.can_go(&mut server, self.time.now())
+            reflector.has_work(&mut server, self.time.now())
         };
-        if can_go {
-            let before = looping.seen();
-            looping.go();
-            let seen = looping.seen();
+        if has_work {
+            let before = reflector.seen();
+            reflector.step();
+            let seen = reflector.seen();
             if seen != before {
-                self.tell(|| format!("replica {number} knows {} of {seen}", what(which)));
+                self.log(|| format!("replica {number} has {} of revision {seen}", what(which)));
             }
-            self.look()?;
+            self.observe()?;
         }
-        Ok(can_go)
+        Ok(has_work)
     }
 
-    /// All reflectors do what they can.
-    pub(super) fn pump(&mut self) -> Result<bool, Breach> {
+    /// Runs all reflectors until they have nothing to do.
+    pub(super) fn run_reflectors(&mut self) -> Result<bool, Breach> {
         let mut happened = false;
         for number in 0..self.replicas.len() {
             for which in 0..3 {
@@ -407,7 +411,7 @@ impl World {
                     happened = true;
                     turns += 1;
                     check(Promise::Bounded, turns < TURNS_MAX, || {
-                        format!("the reflector of {} goes round and round", what(which))
+                        format!("the reflector of {} loops endlessly", what(which))
                     })?;
                 }
             }
@@ -416,25 +420,25 @@ impl World {
         Ok(happened)
     }
 
-    /// All calls that are under way, and those that follow from them, come to their end, and all
-    /// watches say what there is to say. In a calm world that takes no time.
+    /// Completes all calls in flight and those that follow from them, and delivers all watch events.
+    /// Without faults that takes no time.
     pub(super) fn finish_calls(&mut self) -> Result<bool, Breach> {
         let mut happened = false;
         loop {
-            let mut more = self.pump()?;
+            let mut more = self.run_reflectors()?;
             more |= self.run_all_coordinators()?;
             for number in 0..self.replicas.len() {
                 while self.replicas[number]
                     .as_ref()
                     .is_some_and(|replica| !replica.calls.is_empty())
                 {
-                    self.carry(number, 0)?;
+                    self.deliver_call(number, 0)?;
                     if let Some(replica) = &mut self.replicas[number] {
-                        replica.bring_back(0);
+                        replica.deliver_result(0);
                     }
                     more = true;
                 }
-                self.look()?;
+                self.observe()?;
             }
             if !more {
                 return Ok(happened);
@@ -443,7 +447,7 @@ impl World {
         }
     }
 
-    /// Who waits, and what else is under way.
+    /// Number of waiting requests and of calls in flight.
     pub(super) fn unfinished(&self) -> usize {
         let calls = self
             .replicas
@@ -453,21 +457,21 @@ impl World {
         self.waiting.len() + calls.sum::<usize>()
     }
 
-    /// Whether somebody waits with this number.
+    /// Whether the request with this number waits.
     pub(super) fn waits(&self, serial: u64) -> bool {
         self.waiting.contains_key(&serial)
     }
 
-    /// The number of the request that was made last.
+    /// The number of the last request.
     pub(super) fn last_serial(&self) -> u64 {
         self.serial
     }
 }
 
-/// The moment at which the fake's clock begins, in milliseconds since 1970.
+/// The initial time of the fake's clock, in milliseconds since 1970.
 const BEGIN_MS: i64 = 1_767_225_600_000;
 
-/// The service's own name for a pair.
+/// The service's key for a pair.
 pub(super) fn key_of(pair: &Pair) -> InstanceKey {
     InstanceKey {
         app_type: AppType::new(&pair.0).expect("a type of a schedule is one"),
@@ -475,7 +479,7 @@ pub(super) fn key_of(pair: &Pair) -> InstanceKey {
     }
 }
 
-/// The UID of the object that a call is to change; `None` for a new one.
+/// The UID of the object that a call must change; `None` for a new one.
 fn target_of(action: &Action) -> Option<String> {
     match action {
         Action::CreateJob { .. } | Action::ReadJob => None,
@@ -485,12 +489,12 @@ fn target_of(action: &Action) -> Option<String> {
     }
 }
 
-/// What the reflector in that place reflects.
+/// The kind of object of the reflector with that index.
 pub(super) fn what(which: usize) -> &'static str {
     ["ConfigMaps", "Jobs", "pods"][which]
 }
 
-/// What a call does, in a word, and to which Job.
+/// A call in a few words.
 fn verb_of(action: &Action) -> String {
     match action {
         Action::CreateJob { .. } => "create".to_owned(),
