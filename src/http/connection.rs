@@ -29,7 +29,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// What [`Connection::next`] asks for.
+/// What the caller of [`Connection::next`] must do.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Step {
     /// Handle this request, and pass the response to [`Connection::respond`].
@@ -443,7 +443,7 @@ impl Connection {
         }
     }
 
-    /// Whether the sending side of the socket is to be closed now, while reading goes on
+    /// Whether the sending side of the socket is to be closed now, while reading continues
     /// (RFC 9112 §9.6); then [`Connection::half_closed`].
     #[must_use]
     pub fn wants_half_close(&self) -> bool {

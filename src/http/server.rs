@@ -74,7 +74,7 @@ pub enum Handled<P> {
 pub enum Resumed<P> {
     /// The response.
     Final(Response),
-    /// The request goes on waiting, for another answer to the same handle.
+    /// The request continues to wait, for another answer to the same handle.
     Parked(P),
 }
 
@@ -189,7 +189,7 @@ impl Server {
     /// and so on. Raises the limit of open files, and lowers the bounds on
     /// connections to what it allows.
     ///
-    /// `on_death` is called with a sentence when an I/O thread ends before the shutdown; the process
+    /// `on_death` is called with a message when an I/O thread ends before the shutdown; the process
     /// should then end.
     ///
     /// # Errors

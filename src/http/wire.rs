@@ -12,9 +12,9 @@ use tiny_http::{Header, StatusCode};
 /// What the head says about the connection (RFC 9112 §9.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Persistence {
-    /// It goes on, which is the default: no field.
+    /// It stays open, which is the default: no field.
     Implied,
-    /// It goes on, which needs a field in HTTP/1.0.
+    /// It stays open, which needs a field in HTTP/1.0.
     KeepAlive,
     /// It ends after this response.
     Close,

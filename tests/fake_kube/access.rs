@@ -1,7 +1,7 @@
 //! Authentication and authorization: bearer tokens that rotate, and RBAC rules read from Role
 //! manifests, so that a verb which our own Role lacks fails a test.
 //!
-//! Tokens of others than us exist only to be reviewed (TokenReview).
+//! Tokens of other users exist only for TokenReviews.
 //!
 //! Not modelled: groups, `nonResourceURLs`, aggregated roles, bindings (a role
 //! given here is bound to the service account whose token the fake hands out).
@@ -12,16 +12,16 @@ use serde_json::{Value, json};
 use super::cluster::resource::Resource;
 use super::cluster::status::{self, Refusal};
 
-/// What a request is about, for RBAC.
+/// The attributes of a request, for RBAC.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Wish<'a> {
+pub(crate) struct Attributes<'a> {
     /// get, list, watch, create, update, patch, delete.
     pub(crate) verb: &'a str,
     /// The resource.
     pub(crate) resource: Resource,
     /// `status` or nothing.
     pub(crate) subresource: &'a str,
-    /// `""` for all namespaces, or for what has none.
+    /// `""` for all namespaces, or for cluster-scoped resources.
     pub(crate) namespace: &'a str,
     /// `""` for collections.
     pub(crate) name: &'a str,
@@ -51,7 +51,7 @@ pub(crate) struct Access {
     others: Vec<Other>,
 }
 
-/// A token that calls us not.
+/// A token that only TokenReviews accept.
 #[derive(Clone, Debug)]
 struct Other {
     token: String,
@@ -59,17 +59,17 @@ struct Other {
     audience: String,
 }
 
-/// Whom a request comes from.
+/// The caller of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Caller {
     /// May do everything.
     Admin,
-    /// May do what the roles say (everything, if none were given).
+    /// Has the permissions of the roles (all, if there are no roles).
     Service,
 }
 
 impl Access {
-    /// Everybody may do everything.
+    /// No authentication; every caller may do everything.
     pub(crate) fn open() -> Self {
         Self {
             required: false,
@@ -88,7 +88,7 @@ impl Access {
         self.required = true;
     }
 
-    /// The service account's user name, as refusals show it.
+    /// The service account's user name, as error messages show it.
     pub(crate) fn set_service_user(&mut self, user: &str) {
         self.service_user = user.to_owned();
     }
@@ -111,7 +111,7 @@ impl Access {
     }
 
     /// Gives the service account the rules of the Roles and ClusterRoles in a
-    /// YAML text; other documents in it are passed over. A Role without a
+    /// YAML text; other documents in it are ignored. A Role without a
     /// namespace of its own is for `namespace`.
     pub(crate) fn add_roles(&mut self, namespace: &str, yaml: &str) -> Result<(), String> {
         self.required = true;
@@ -145,12 +145,12 @@ impl Access {
         }
     }
 
-    /// Takes all rules away from the service account.
+    /// Revokes all rules of the service account.
     pub(crate) fn clear_roles(&mut self) {
         self.rules = Some(Vec::new());
     }
 
-    /// Who calls, by the `Authorization` header or a client certificate.
+    /// The caller, by the `Authorization` header or a client certificate.
     pub(crate) fn authenticate(
         &self,
         authorization: Option<&str>,
@@ -171,7 +171,7 @@ impl Access {
         self.may_review = may;
     }
 
-    /// Makes a token of this user for this audience.
+    /// Adds a token of this user for this audience.
     pub(crate) fn add_token(&mut self, token: &str, user: &str, audience: &str) {
         self.others.push(Other {
             token: token.to_owned(),
@@ -222,14 +222,14 @@ impl Access {
         let text = |name: &str| asked[name].as_str().unwrap_or("");
         let allowed = match Resource::find(text("group"), text("resource")) {
             Some(resource) => {
-                let wish = Wish {
+                let attributes = Attributes {
                     verb: text("verb"),
                     resource,
                     subresource: text("subresource"),
                     namespace: text("namespace"),
                     name: text("name"),
                 };
-                self.authorize(caller, wish).is_ok()
+                self.authorize(caller, attributes).is_ok()
             }
             None if text("resource") == "tokenreviews" => self.authorize_review(caller).is_ok(),
             None => caller == Caller::Admin,
@@ -237,47 +237,55 @@ impl Access {
         json!({"allowed": allowed})
     }
 
-    /// Whether the caller may do that; 403 with the real one's sentence if not.
-    pub(crate) fn authorize(&self, caller: Caller, wish: Wish<'_>) -> Result<(), Refusal> {
+    /// Whether the caller may do that; otherwise a 403 with the real API server's message.
+    pub(crate) fn authorize(
+        &self,
+        caller: Caller,
+        attributes: Attributes<'_>,
+    ) -> Result<(), Refusal> {
         let allowed = match (&self.rules, caller) {
             (_, Caller::Admin) | (None, Caller::Service) => true,
-            (Some(rules), Caller::Service) => rules.iter().any(|rule| rule.allows(wish)),
+            (Some(rules), Caller::Service) => rules.iter().any(|rule| rule.allows(attributes)),
         };
         if allowed {
             Ok(())
         } else {
-            Err(self.refuse(wish))
+            Err(self.refuse(attributes))
         }
     }
 
-    /// The 403 of a missing right.
-    pub(crate) fn refuse(&self, wish: Wish<'_>) -> Refusal {
+    /// The 403 of a missing permission.
+    pub(crate) fn refuse(&self, attributes: Attributes<'_>) -> Refusal {
         status::forbidden(
             &self.service_user,
-            wish.verb,
-            wish.resource,
-            wish.subresource,
-            wish.namespace,
-            wish.name,
+            attributes.verb,
+            attributes.resource,
+            attributes.subresource,
+            attributes.namespace,
+            attributes.name,
         )
     }
 }
 
 impl Rule {
-    fn allows(&self, wish: Wish<'_>) -> bool {
-        let full = if wish.subresource.is_empty() {
-            wish.resource.plural().to_owned()
+    fn allows(&self, attributes: Attributes<'_>) -> bool {
+        let full = if attributes.subresource.is_empty() {
+            attributes.resource.plural().to_owned()
         } else {
-            format!("{}/{}", wish.resource.plural(), wish.subresource)
+            format!(
+                "{}/{}",
+                attributes.resource.plural(),
+                attributes.subresource
+            )
         };
         let has = |list: &[String], text: &str| list.iter().any(|l| l == "*" || l == text);
         self.namespace
             .as_deref()
-            .is_none_or(|ns| ns == wish.namespace)
-            && has(&self.groups, wish.resource.group())
+            .is_none_or(|ns| ns == attributes.namespace)
+            && has(&self.groups, attributes.resource.group())
             && has(&self.resources, &full)
-            && has(&self.verbs, wish.verb)
-            && (self.names.is_empty() || self.names.iter().any(|name| name == wish.name))
+            && has(&self.verbs, attributes.verb)
+            && (self.names.is_empty() || self.names.iter().any(|name| name == attributes.name))
     }
 }
 
@@ -312,14 +320,17 @@ rules:
     fn check(verb: &str, resource: Resource, namespace: &str, name: &str, allowed: bool) {
         let mut access = Access::open();
         access.add_roles("ns", ROLE).expect("the text has a Role");
-        let wish = Wish {
+        let attributes = Attributes {
             verb,
             resource,
             subresource: "",
             namespace,
             name,
         };
-        assert_eq!(access.authorize(Caller::Service, wish).is_ok(), allowed);
+        assert_eq!(
+            access.authorize(Caller::Service, attributes).is_ok(),
+            allowed
+        );
     }
 
     #[test]

@@ -1,13 +1,13 @@
-//! One request on the model: path → verb and resource, who calls, whether they
-//! may, which faults it meets, and what the cluster returns. Pure: `http` turns
+//! One request on the model: path → verb and resource, authentication,
+//! authorization, faults, and the response of the cluster. Pure: `http` turns
 //! bytes into [`Request`] and [`Reply`] into bytes, and an in-process transport
-//! can do the same without any.
+//! can use both without bytes.
 
 mod reviews;
 
 use serde_json::{Value, json};
 
-use super::access::{Access, Wish};
+use super::access::{Access, Attributes};
 use super::cluster::Cluster;
 use super::cluster::read::{ListOptions, WatchEvent};
 use super::cluster::resource::Resource;
@@ -18,10 +18,10 @@ use super::dynamics::Dynamics;
 use super::dynamics::pods::PodMove;
 use super::faults::{Fault, FaultPlan};
 
-/// Requests that the journal keeps at most; older ones are forgotten.
+/// Most requests that the journal keeps; older ones are dropped.
 const JOURNAL_MAX: usize = 200_000;
 
-/// How long a watch lasts that does not say it.
+/// Default duration of a watch.
 const WATCH_SECS_DEFAULT: u64 = 1800;
 
 /// Everything behind the API.
@@ -31,11 +31,11 @@ pub(crate) struct Model {
     pub(crate) cluster: Cluster,
     /// The controllers.
     pub(crate) dynamics: Dynamics,
-    /// What goes wrong.
+    /// The faults.
     pub(crate) faults: FaultPlan,
-    /// Who may do what.
+    /// Tokens and permissions.
     pub(crate) access: Access,
-    /// What was asked.
+    /// The requests so far.
     pub(crate) journal: Vec<Logged>,
 }
 
@@ -56,7 +56,7 @@ pub(crate) struct Request {
     pub(crate) user_agent: String,
     /// The `traceparent` header.
     pub(crate) traceparent: String,
-    /// Whether the connection has shown a client certificate of ours.
+    /// Whether the connection has presented a client certificate of ours.
     pub(crate) has_certificate: bool,
     /// The body.
     pub(crate) body: Vec<u8>,
@@ -85,46 +85,46 @@ pub(crate) struct Logged {
 
 /// A response with a body.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Answer {
+pub(crate) struct Response {
     /// The status code.
     pub(crate) code: u16,
-    /// Headers beside those of framing and type.
+    /// Headers besides those of framing and type.
     pub(crate) headers: Vec<(&'static str, String)>,
     /// The body.
     pub(crate) body: Value,
 }
 
-/// A watch that was let in.
+/// An accepted watch.
 #[derive(Clone, Debug)]
 pub(crate) struct Watch {
     /// What is watched.
     pub(crate) resource: Resource,
     /// `""` for all.
     pub(crate) namespace: String,
-    /// What is let through.
+    /// Selects the objects.
     pub(crate) selector: Selector,
     /// Events to send at once.
     pub(crate) first: Vec<WatchEvent>,
-    /// The version to go on from.
+    /// The version at which to continue.
     pub(crate) revision: u64,
     /// When the server ends it.
     pub(crate) timeout_secs: u64,
-    /// Whether bookmarks were asked for.
+    /// Whether bookmarks were requested.
     pub(crate) bookmarks: bool,
 }
 
-/// What comes out.
+/// The result of a request.
 #[derive(Clone, Debug)]
 pub(crate) enum Reply {
     /// One response.
-    Answer(Answer),
+    Response(Response),
     /// A stream.
     Watch(Box<Watch>),
-    /// The connection is closed without a word.
+    /// The connection is closed without a response.
     Nothing,
 }
 
-/// A reply, and the faults that whoever sends it has to carry out.
+/// A reply, and the faults that its sender must carry out.
 #[derive(Clone, Debug)]
 pub(crate) struct Outcome {
     /// The reply.
@@ -133,7 +133,7 @@ pub(crate) struct Outcome {
     pub(crate) faults: Vec<Fault>,
 }
 
-/// What a path and a method ask for.
+/// The operation that a path and a method request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Target {
     resource: Resource,
@@ -144,7 +144,7 @@ struct Target {
 }
 
 impl Request {
-    /// A value of the query; the empty text if it is not there.
+    /// A value of the query; empty if it is absent.
     pub(crate) fn query(&self, name: &str) -> &str {
         let found = self.query.iter().find(|(key, _)| key == name);
         found.map_or("", |(_, value)| value)
@@ -176,14 +176,14 @@ impl Request {
 }
 
 impl Model {
-    /// Carries out one request and writes it into the journal.
+    /// Carries out one request and logs it in the journal.
     pub(crate) fn handle(&mut self, request: &Request) -> Outcome {
         if let Some(kind) = reviews::Kind::of(&request.path) {
             return self.review(kind, request);
         }
-        if let Some(answer) = without_resource(request, &self.cluster) {
+        if let Some(response) = without_resource(request, &self.cluster) {
             return Outcome {
-                reply: Reply::Answer(answer),
+                reply: Reply::Response(response),
                 faults: Vec::new(),
             };
         }
@@ -191,7 +191,7 @@ impl Model {
             Ok(target) => target,
             Err(refusal) => {
                 return Outcome {
-                    reply: Reply::Answer(refused(&refusal)),
+                    reply: Reply::Response(refused(&refusal)),
                     faults: Vec::new(),
                 };
             }
@@ -213,13 +213,13 @@ impl Model {
         match result {
             Ok(_) if faults.contains(&Fault::LoseAnswer) => Reply::Nothing,
             Ok(reply) => reply,
-            Err(refusal) => Reply::Answer(refused(&refusal)),
+            Err(refusal) => Reply::Response(refused(&refusal)),
         }
     }
 
-    /// Who is it, may they, and what does the fault plan say of it.
+    /// Authenticates and authorizes the caller, and applies the faults.
     fn admit(&self, request: &Request, target: &Target, faults: &[Fault]) -> Result<(), Refusal> {
-        let wish = Wish {
+        let attributes = Attributes {
             verb: target.verb,
             resource: target.resource,
             subresource: &target.subresource,
@@ -233,14 +233,14 @@ impl Model {
                 }
                 Fault::Status(code) => return Err(status::server_error(*code)),
                 Fault::Unauthorized => return Err(status::unauthorized()),
-                Fault::Forbidden => return Err(self.access.refuse(wish)),
+                Fault::Forbidden => return Err(self.access.refuse(attributes)),
                 _ => {}
             }
         }
         let caller = self
             .access
             .authenticate(request.authorization.as_deref(), request.has_certificate)?;
-        self.access.authorize(caller, wish)
+        self.access.authorize(caller, attributes)
     }
 
     fn serve(
@@ -283,7 +283,7 @@ impl Model {
             _ => return Err(status::method_not_allowed()),
         };
         let code = if target.verb == "create" { 201 } else { 200 };
-        Ok(Reply::Answer(answer(code, Value::clone(&stored))))
+        Ok(Reply::Response(response(code, Value::clone(&stored))))
     }
 
     /// The eviction API, as a drain uses it. There are no disruption budgets.
@@ -299,7 +299,7 @@ impl Model {
         let done = json!({
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201,
         });
-        Ok(Reply::Answer(answer(201, done)))
+        Ok(Reply::Response(response(201, done)))
     }
 
     fn list(&self, request: &Request, target: &Target, faults: &[Fault]) -> Result<Reply, Refusal> {
@@ -331,7 +331,7 @@ impl Model {
         {
             items.push(first);
         }
-        Ok(Reply::Answer(answer(200, list)))
+        Ok(Reply::Response(response(200, list)))
     }
 
     fn watch(
@@ -411,14 +411,14 @@ impl Model {
             target.namespace.clone(),
             target.name.clone(),
         );
-        let mut answer = answer(200, self.cluster.delete(&key, &options)?);
+        let mut response = response(200, self.cluster.delete(&key, &options)?);
         if target.resource == Resource::Jobs && options.propagation.is_none() {
             let warning = "299 - \"child pods are preserved by default when jobs are deleted; set \
                            propagationPolicy=Background to remove them or set \
                            propagationPolicy=Orphan to suppress this warning\"";
-            answer.headers.push(("Warning", warning.to_owned()));
+            response.headers.push(("Warning", warning.to_owned()));
         }
-        Ok(Reply::Answer(answer))
+        Ok(Reply::Response(response))
     }
 
     fn log(&mut self, request: &Request, target: &Target, reply: &Reply) {
@@ -432,7 +432,7 @@ impl Model {
             name: target.name.clone(),
             dry_run: request.query("dryRun") == "All",
             code: match reply {
-                Reply::Answer(answer) => answer.code,
+                Reply::Response(response) => response.code,
                 Reply::Watch(_) => 200,
                 Reply::Nothing => 0,
             },
@@ -444,8 +444,8 @@ impl Model {
 
 const JSON_TYPES: &[&str] = &["application/json"];
 
-fn answer(code: u16, body: Value) -> Answer {
-    Answer {
+fn response(code: u16, body: Value) -> Response {
+    Response {
         code,
         headers: Vec::new(),
         body,
@@ -453,16 +453,16 @@ fn answer(code: u16, body: Value) -> Answer {
 }
 
 /// A refusal as a response.
-pub(crate) fn refused(refusal: &Refusal) -> Answer {
-    let mut answer = answer(refusal.code, refusal.status.clone());
+pub(crate) fn refused(refusal: &Refusal) -> Response {
+    let mut response = response(refusal.code, refusal.status.clone());
     if let Some(secs) = refusal.retry_after_secs {
-        answer.headers.push(("Retry-After", secs.to_string()));
+        response.headers.push(("Retry-After", secs.to_string()));
     }
-    answer
+    response
 }
 
 /// Version and probes.
-fn without_resource(request: &Request, cluster: &Cluster) -> Option<Answer> {
+fn without_resource(request: &Request, cluster: &Cluster) -> Option<Response> {
     let body = match request.path.as_str() {
         "/version" => json!({
             "major": "1", "minor": "36", "gitVersion": "v1.36.0-fake", "platform": "fake",
@@ -471,7 +471,7 @@ fn without_resource(request: &Request, cluster: &Cluster) -> Option<Answer> {
         "/fake/revision" => json!(cluster.revision()),
         _ => return None,
     };
-    Some(answer(200, body))
+    Some(response(200, body))
 }
 
 fn find_target(request: &Request) -> Result<Target, Refusal> {
@@ -531,7 +531,7 @@ fn selector(request: &Request, resource: Resource) -> Result<Selector, Refusal> 
     )
 }
 
-/// No type at all is taken for JSON, as the real one does for all but patches.
+/// A missing type counts as JSON, as in the real API server for all but patches.
 fn check_type(request: &Request, accepted: &[&str]) -> Result<(), Refusal> {
     let given = request.content_type.as_deref().unwrap_or("");
     let essence = given.split(';').next().unwrap_or("").trim();

@@ -1,5 +1,5 @@
 //! The fake's own time. Every timestamp that the model writes comes from
-//! here, so a test that holds the clock by hand gets the same objects each run.
+//! here, so a test with a manual clock gets the same objects each run.
 //!
 //! What may not live here: anything of the service under test. The service has
 //! a clock of its own; sharing one would let a mistake in it hide on both sides.
@@ -8,12 +8,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// Milliseconds since 1970, from a clock that runs or from one that stands still.
-/// Both can be moved forward.
+/// Milliseconds since 1970, from the machine's clock or from a manual one.
+/// Both can be advanced.
 #[derive(Clone, Debug)]
 pub(crate) struct Clock {
     runs: bool,
-    /// What was added by hand; for a clock that stands, the time itself.
+    /// The sum of all advances; for a manual clock, the time itself.
     ahead_ms: Arc<AtomicI64>,
 }
 
@@ -26,7 +26,7 @@ impl Clock {
         }
     }
 
-    /// A clock that stands at 2026-01-01T00:00:00Z.
+    /// A manual clock that starts at 2026-01-01T00:00:00Z.
     pub(crate) fn manual() -> Self {
         Self {
             runs: false,
@@ -44,14 +44,14 @@ impl Clock {
         past.map_or(0, |past| i64::try_from(past.as_millis()).unwrap_or(0)) + ahead
     }
 
-    /// Moves it forward.
+    /// Advances it.
     pub(crate) fn advance(&self, by: Duration) {
         let millis = i64::try_from(by.as_millis()).unwrap_or(0);
         self.ahead_ms.fetch_add(millis, Ordering::SeqCst);
     }
 }
 
-/// A moment as Kubernetes writes it: RFC 3339, UTC, whole seconds.
+/// A time as Kubernetes writes it: RFC 3339, UTC, whole seconds.
 pub(crate) fn timestamp(ms: i64) -> String {
     jiff::Timestamp::from_second(ms.div_euclid(1000))
         .map_or_else(|_| "1970-01-01T00:00:00Z".to_owned(), |t| t.to_string())

@@ -2,12 +2,12 @@
 //! counter for all kinds, a bounded history that watches and old pages are
 //! computed from, and compaction.
 //!
-//! | submodule | what it knows |
+//! | submodule | what it contains |
 //! |---|---|
 //! | `resource` | which resources there are |
 //! | `selector` | label and field selectors |
-//! | `status` | `Status` objects, worded as the real ones |
-//! | `validate` | names, labels, Jobs, Pods: what is a 422 |
+//! | `status` | `Status` objects, with the messages of the real ones |
+//! | `validate` | validation of names, labels, Jobs and Pods (422) |
 //! | `defaults` | what the API server fills in |
 //! | `read` | get, list with pages, watch events |
 //! | `write` | create, update, merge patch, delete |
@@ -63,8 +63,8 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    /// An empty cluster with the namespaces `default` and `kube-system`, which
-    /// remembers at most `history_max` writes.
+    /// An empty cluster with the namespaces `default` and `kube-system`, whose
+    /// history keeps at most `history_max` writes.
     pub(crate) fn new(clock: Clock, history_max: usize) -> Self {
         let mut cluster = Self {
             clock,
@@ -82,7 +82,7 @@ impl Cluster {
         cluster
     }
 
-    /// Makes the namespace if it is not there.
+    /// Creates the namespace unless it exists.
     pub(crate) fn ensure_namespace(&mut self, name: &str) {
         let key = (Resource::Namespaces, String::new(), name.to_owned());
         if !self.objects.contains_key(&key) {
@@ -97,7 +97,7 @@ impl Cluster {
         &self.clock
     }
 
-    /// Now, as objects write it.
+    /// The current time, formatted as in objects.
     pub(crate) fn now(&self) -> String {
         timestamp(self.clock.now_ms())
     }
@@ -107,19 +107,19 @@ impl Cluster {
         self.revision
     }
 
-    /// The newest version whose later writes may be forgotten: a watch from
-    /// before it is answered 410.
+    /// The oldest version from which a watch can start; a watch from an earlier one
+    /// gets 410.
     pub(crate) fn compacted(&self) -> u64 {
         self.compacted
     }
 
-    /// Forgets all history, as etcd does every few minutes.
+    /// Compacts all history, as etcd does every few minutes.
     pub(crate) fn compact(&mut self) {
         self.history.clear();
         self.compacted = self.revision;
     }
 
-    /// Counts the revision up without a write, as writes of kinds that the fake
+    /// Increases the revision without a write, as writes of kinds that the fake
     /// does not know (leases, …) do on a real cluster.
     pub(crate) fn skip_revisions(&mut self, by: u64) {
         self.revision += by;
@@ -160,10 +160,9 @@ impl Cluster {
         after
     }
 
-    /// Changes an object in place, as a controller would, and says whether that
-    /// made a difference. An object that is not there, or that comes out the
-    /// same, costs no revision. One that waits for its last finalizer to go, and
-    /// loses it here, is removed.
+    /// Changes an object in place, as a controller would, and returns whether it
+    /// changed. A missing or unchanged object does not increase the revision. An
+    /// object that is being deleted and loses its last finalizer here is removed.
     pub(crate) fn change(&mut self, key: &Key, edit: impl FnOnce(&mut Value)) -> bool {
         let Some(current) = self.objects.get(key) else {
             return false;
@@ -248,8 +247,8 @@ impl Cluster {
     }
 }
 
-/// Takes out fields that are null: the real server's types leave them out, all
-/// but a few times that say "never" this way.
+/// Removes fields that are null: the real server's types omit them, except a few
+/// times for which null means "never".
 pub(crate) fn drop_nulls(value: &mut Value) {
     const KEPT: [&str; 3] = ["lastProbeTime", "eventTime", "creationTimestamp"];
     match value {
@@ -271,7 +270,7 @@ pub(crate) fn scatter(counter: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// Whether nothing holds an object that is being deleted any more.
+/// Whether an object that is being deleted has no finalizers left.
 pub(crate) fn may_be_removed(object: &Value) -> bool {
     let meta = &object["metadata"];
     let held = meta["finalizers"].as_array().is_some_and(|f| !f.is_empty());
@@ -286,7 +285,7 @@ pub(crate) fn has_finalizer(object: &Value, name: &str) -> bool {
         .is_some_and(|all| all.iter().any(|f| f == name))
 }
 
-/// Takes a finalizer off an object.
+/// Removes a finalizer from an object.
 pub(crate) fn drop_finalizer(object: &mut Value, name: &str) {
     let meta = &mut object["metadata"];
     if let Some(all) = meta["finalizers"].as_array_mut() {
@@ -299,7 +298,7 @@ pub(crate) fn drop_finalizer(object: &mut Value, name: &str) {
     }
 }
 
-/// Puts a finalizer onto an object that does not have it.
+/// Adds a finalizer to an object that does not have it.
 pub(crate) fn add_finalizer(object: &mut Value, name: &str) {
     if !has_finalizer(object, name) {
         let finalizers = &mut object["metadata"]["finalizers"];

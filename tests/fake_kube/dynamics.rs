@@ -1,18 +1,18 @@
-//! What happens in a cluster by itself, as a pure machine over [`Cluster`]: the
-//! Job controller, scheduler and kubelet, the garbage collector, the TTL and the
+//! The controllers of a cluster, as a pure machine over [`Cluster`]: the Job
+//! controller, scheduler and kubelet, the garbage collector, the TTL and the
 //! namespace controller.
 //!
 //! Nothing moves unless [`Dynamics::step`] or [`Dynamics::settle`] is called (the
 //! HTTP front may run a thread that calls it). A *step* is one round: each object
-//! that has something to do, by what changed and by the clock, makes one move.
-//! How fast a pod moves, and where it gets stuck, is its [`PodScript`].
+//! that has something to do, by its changes or by the clock, makes one transition.
+//! How fast a pod changes, and where it gets stuck, is its [`PodScript`].
 //!
-//! | submodule | what it plays |
+//! | submodule | what it models |
 //! |---|---|
-//! | `pod_script` | what is going to happen to a pod, from its annotations or a test |
+//! | `pod_script` | the future of a pod, from its annotations or a test |
 //! | `jobs` | the Job controller |
 //! | `pods` | scheduler and kubelet |
-//! | `containers` | how each move of a kubelet looks in a pod's status |
+//! | `containers` | the effect of each transition on a pod's status |
 //! | `collector` | garbage collector, TTL, namespaces |
 //!
 //! What may not live here: sockets, threads, the machine's clock.
@@ -34,20 +34,20 @@ use super::cluster::{Cluster, Key, meta};
 use pod_script::{PodScript, PodScriptRule};
 use pods::PodLife;
 
-/// Rounds after which [`Dynamics::settle`] believes that two controllers are
-/// fighting, and says so.
+/// Rounds after which [`Dynamics::settle`] panics, since two controllers must be
+/// fighting.
 const ROUNDS_MAX: usize = 10_000;
 
-/// Where pods get their addresses from.
+/// The addresses of pods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PodAddresses {
-    /// Each pod one of its own from `<a>.<b>.0.0/16`.
+    /// Each pod gets its own from `<a>.<b>.0.0/16`.
     Each(u8, u8),
-    /// All pods the same one.
+    /// All pods have the same one.
     Same(Ipv4Addr),
 }
 
-/// What the hook receives about a pod. It is called before any client can see
+/// A change of a pod, for the hook. The hook is called before any client can see
 /// the change, so a server that must listen at the address can be started in it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum PodChange {
@@ -71,12 +71,12 @@ pub(crate) enum PodChange {
 /// not call back into the fake.
 pub(crate) type PodHook = Box<dyn FnMut(&PodChange) + Send>;
 
-/// The controllers and what they remember.
+/// The controllers and their state.
 pub(crate) struct Dynamics {
     seen: u64,
     dirty: BTreeSet<Key>,
     timers: BTreeSet<(i64, Key)>,
-    /// Who names an object as owner, by the owner's UID.
+    /// The dependents of an object, by the owner's UID.
     dependents: HashMap<String, BTreeSet<Key>>,
     lives: HashMap<String, PodLife>,
     /// When a Job may make its next pod, by UID.
@@ -100,7 +100,7 @@ impl std::fmt::Debug for Dynamics {
 }
 
 impl Dynamics {
-    /// Controllers that have seen nothing yet.
+    /// Controllers in their initial state.
     pub(crate) fn new(
         addresses: PodAddresses,
         pod_script_default: PodScript,
@@ -122,21 +122,21 @@ impl Dynamics {
         }
     }
 
-    /// Decides what happens to the pods that the rule is about. A later rule
-    /// goes before an earlier one, and both before annotations.
+    /// Adds a rule with the script of some pods. A later rule takes precedence over an
+    /// earlier one, and both over annotations.
     pub(crate) fn set_pod_script(&mut self, rule: PodScriptRule) {
         self.pod_scripts.push(rule);
         self.rescan();
     }
 
-    /// Lets every pod that is to be created be refused with this sentence (as
-    /// Pod Security or a quota on pods would), or none.
-    pub(crate) fn refuse_pods(&mut self, sentence: Option<String>) {
-        self.pod_refusal = sentence;
+    /// Rejects every new pod with this message (as Pod Security or a quota on pods
+    /// would), or none.
+    pub(crate) fn refuse_pods(&mut self, message: Option<String>) {
+        self.pod_refusal = message;
         self.rescan();
     }
 
-    /// Looks at everything again in the next step.
+    /// Re-examines all objects in the next step.
     fn rescan(&mut self) {
         self.seen = 0;
     }
@@ -185,7 +185,7 @@ impl Dynamics {
         }
     }
 
-    /// Looks again at `key` at that time. True when it is here already.
+    /// Re-examines `key` at that time. Returns true when it has come already.
     fn is_due(&mut self, key: &Key, at: i64, now: i64) -> bool {
         if now < at {
             self.timers.insert((at, key.clone()));
@@ -193,8 +193,8 @@ impl Dynamics {
         now >= at
     }
 
-    /// Learns from the history what changed, or from everything, where the
-    /// history no longer reaches back.
+    /// Collects the changed objects from the history, or all objects if the history no
+    /// longer reaches back.
     fn absorb(&mut self, cluster: &Cluster) {
         if self.seen < cluster.compacted() {
             self.dependents.clear();
@@ -246,8 +246,8 @@ impl Dynamics {
             .collect()
     }
 
-    /// Tells the hook.
-    fn tell(&mut self, change: &PodChange) {
+    /// Calls the hook.
+    fn call_hook(&mut self, change: &PodChange) {
         if let Some(hook) = &mut self.hook {
             hook(change);
         }
@@ -258,7 +258,7 @@ impl Dynamics {
         match self.addresses {
             PodAddresses::Same(ip) => ip,
             PodAddresses::Each(a, b) => {
-                // Neither .0 nor .255, which some systems do not let one bind.
+                // Neither .0 nor .255, which some systems do not allow to bind.
                 let at = self.addresses_given;
                 self.addresses_given = at.wrapping_add(1);
                 let last = u8::try_from(at % 254 + 1).expect("1 to 254 fits");
@@ -361,7 +361,7 @@ pub(crate) fn emit_event(
     let now = cluster.now();
     let namespace = meta(about, "namespace").to_owned();
     let uid = &about["metadata"]["uid"];
-    // Normal ones name something new each time; looking for them would cost a
+    // Normal events name something new each time; searching for them would cost a
     // pass over all events for each pod.
     let same = cluster
         .objects(Resource::Events, &namespace)
@@ -393,7 +393,7 @@ pub(crate) fn emit_event(
         "source": {"component": component},
         "reportingComponent": component, "reportingInstance": "",
     });
-    // A namespace that is going away takes no events; nobody misses them.
+    // A namespace that is being deleted accepts no events, which does not matter.
     let _ = cluster.create(Resource::Events, &namespace, event, false);
 }
 

@@ -1,46 +1,46 @@
-//! What goes wrong, and when: a plan by hand, or one drawn from a seed. Pure:
-//! the plan only says which faults a request meets; `api` and `http` carry
+//! Which requests meet which faults: rules set by a test, or drawn from a seed.
+//! Pure: the plan only returns the faults of a request; `api` and `http` carry
 //! them out.
 
 use std::time::Duration;
 
 use super::cluster::scatter;
 
-/// One thing that goes wrong with one request.
+/// A fault of one request.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Fault {
-    /// The response comes later.
+    /// The response is delayed.
     Delay(Duration),
-    /// 429 with `Retry-After`; nothing was done.
+    /// 429 with `Retry-After`; the request has no effect.
     TooManyRequests {
         /// Seconds in `Retry-After`.
         retry_after_secs: u32,
     },
-    /// This status code (5xx); nothing was done.
+    /// This status code (5xx); the request has no effect.
     Status(u16),
     /// 401, whatever the token.
     Unauthorized,
-    /// 403 as from RBAC, whatever the role: as a server that has just started.
+    /// 403 as from RBAC, whatever the role, as from a server that has just started.
     Forbidden,
-    /// 403 of an admission plug-in with this sentence (a quota: `details.name`).
+    /// 403 of an admission plug-in with this message (a quota: `details.name`).
     Refused(String),
-    /// 403 of an admission webhook with this sentence (no `details`).
+    /// 403 of an admission webhook with this message (no `details`).
     Webhook(String),
-    /// The connection is closed before anything was done.
+    /// The connection is closed before the request has any effect.
     Drop,
-    /// It is done, but the connection is closed instead of a response.
+    /// The request is carried out, but the connection is closed without a response.
     LoseAnswer,
-    /// A list shows the state of so many writes ago.
+    /// A list shows the state of this many writes ago.
     StaleList(u64),
-    /// A list has its first item twice.
+    /// A list contains its first item twice.
     DuplicateItem,
-    /// A watch starts so many writes earlier than it was asked to; one that is too old stays so.
+    /// A watch starts this many writes earlier than requested; one that is too old stays so.
     StaleWatch(u64),
-    /// A watch is cut after so many bytes, in the middle of a line.
+    /// A watch is cut after this many bytes, in the middle of a line.
     DropWatchAfter(usize),
-    /// A watch stays open and says nothing, not even bookmarks.
+    /// A watch stays open and sends nothing, not even bookmarks.
     SilentWatch,
-    /// Each line of a watch comes in two chunks.
+    /// Each line of a watch is sent in two chunks.
     SplitWatch,
     /// A watch from an old version gets HTTP 410 instead of an ERROR event.
     GoneAsStatus,
@@ -69,13 +69,13 @@ impl FaultRule {
         }
     }
 
-    /// Only for the next so many of them.
+    /// Only for the next `times` of them.
     pub(crate) fn times(mut self, times: u32) -> Self {
         self.times_left = Some(times);
         self
     }
 
-    /// Only until the cluster's clock says this.
+    /// Only until this time of the cluster's clock.
     pub(crate) fn until_ms(mut self, ms: i64) -> Self {
         self.until_ms = Some(ms);
         self
@@ -89,7 +89,7 @@ impl FaultRule {
     }
 }
 
-/// All that goes wrong.
+/// The plan of all faults.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct FaultPlan {
     rules: Vec<FaultRule>,
@@ -104,18 +104,18 @@ struct Seeded {
 }
 
 impl FaultPlan {
-    /// Nothing but what the rules say.
+    /// Adds a rule.
     pub(crate) fn add(&mut self, rule: FaultRule) {
         self.rules.push(rule);
     }
 
-    /// From now on nothing goes wrong.
+    /// Ends all faults.
     pub(crate) fn clear(&mut self) {
         self.rules.clear();
         self.seeded = None;
     }
 
-    /// Lets so many of a thousand requests meet a fault that fits their verb.
+    /// Lets `per_thousand` of a thousand requests meet a fault that fits their verb.
     /// The same seed and the same order of requests meet the same faults.
     pub(crate) fn seed(&mut self, seed: u64, per_thousand: u64) {
         self.seeded = Some(Seeded {
@@ -176,7 +176,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rule_meets_only_its_verb_and_resource_and_only_so_often() {
+    fn a_rule_applies_to_its_verb_and_resource_only_and_a_limited_number_of_times() {
         let mut plan = FaultPlan::default();
         plan.add(FaultRule::new("create", "jobs", Fault::LoseAnswer).times(2));
         assert!(plan.meet("create", "pods", 0).is_empty());
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_with_an_end_ends() {
+    fn a_rule_with_a_time_limit_ends() {
         let mut plan = FaultPlan::default();
         plan.add(FaultRule::new("*", "*", Fault::Forbidden).until_ms(10));
         assert_eq!(plan.meet("list", "pods", 9), [Fault::Forbidden]);
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn a_seed_repeats_itself() {
+    fn a_seed_gives_the_same_faults_again() {
         let draw = |seed| {
             let mut plan = FaultPlan::default();
             plan.seed(seed, 300);

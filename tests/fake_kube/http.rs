@@ -1,10 +1,10 @@
-//! The socket front: a std `TcpListener` on a port of the system's choice, a
-//! thread for each connection, watches as chunked streams, and the thread that
-//! lets the controllers run.
+//! The socket front: a std `TcpListener` on a free port, a thread for each
+//! connection, watches as chunked streams, and the thread that runs the
+//! controllers.
 //!
 //! What may not live here: any knowledge of objects (that is `cluster`), of what
-//! a path means (`api`), of what goes wrong when (`faults`); here faults of the
-//! connection are only carried out.
+//! a path means (`api`), of when faults occur (`faults`); faults of the connection
+//! are only carried out here.
 
 pub(crate) mod tls;
 mod wire;
@@ -19,30 +19,30 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::api::{Answer, Model, Outcome, Reply, Request, Watch};
+use super::api::{Model, Outcome, Reply, Request, Response, Watch};
 use super::cluster::read::WatchEvent;
 use super::faults::Fault;
 use tls::Tls;
 use wire::Incoming;
 
-/// How often an idle watch looks whether its client is still there.
+/// How often an idle watch checks whether its client is still connected.
 const WATCH_LOOK: Duration = Duration::from_millis(50);
 
 /// How long before the end of a watch its last bookmark is sent.
 const BOOKMARK_BEFORE_END: Duration = Duration::from_secs(2);
 
-/// The longest sleep of the thread that lets the controllers run.
+/// The longest sleep of the thread that runs the controllers.
 const RUNNER_SLEEP: Duration = Duration::from_secs(1);
 
-/// The model, shared by all threads, and how they are woken by changes.
+/// The model, shared by all threads, and the signal that wakes them after changes.
 #[derive(Debug)]
 pub(crate) struct Shared {
     model: Mutex<Model>,
     changed: Condvar,
     alive: AtomicBool,
-    /// Whether the controllers run by themselves.
+    /// Whether the controllers run automatically.
     pub(crate) auto: AtomicBool,
-    /// The pause between two bookmarks, in milliseconds.
+    /// The interval between two bookmarks, in milliseconds.
     pub(crate) bookmark_ms: AtomicU64,
 }
 
@@ -59,10 +59,10 @@ impl Shared {
         })
     }
 
-    /// The model, for looking.
+    /// The model, for reading.
     pub(crate) fn lock(&self) -> MutexGuard<'_, Model> {
-        // A test that failed while it held the lock must not hide its own
-        // message behind those of all others.
+        // Ignores poisoning, so that the message of a test that failed while it held the
+        // lock is not hidden by those of all others.
         self.model
             .lock()
             .unwrap_or_else(|poisoned| poisoned.into_inner())
@@ -86,7 +86,7 @@ impl Shared {
             .map_or_else(|poisoned| poisoned.into_inner().0, |(guard, _)| guard)
     }
 
-    /// Lets the controllers run until the fake is dropped.
+    /// Runs the controllers until the fake is dropped.
     fn run_controllers(&self) {
         let mut model = self.lock();
         while self.alive.load(Ordering::SeqCst) {
@@ -150,15 +150,15 @@ impl Connections {
 
     fn close_all(&self) {
         for (_, socket) in self.map().drain() {
-            // Closed by the other side already: that is what was wanted.
+            // The peer may have closed it already, which is the goal.
             let _ = socket.shutdown(Shutdown::Both);
         }
     }
 }
 
 impl Server {
-    /// Listens on a free port of 127.0.0.1 (or on the one given) and lets the
-    /// controllers run.
+    /// Listens on a free port of 127.0.0.1 (or on the one given) and runs the
+    /// controllers.
     pub(crate) fn start(shared: Arc<Shared>, tls: Option<Tls>, port: u16) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
         let address = listener.local_addr()?;
@@ -182,7 +182,7 @@ impl Server {
         self.address
     }
 
-    /// The certificates, if it speaks TLS.
+    /// The certificates, if it uses TLS.
     pub(crate) fn tls(&self) -> Option<&Tls> {
         self.tls.as_ref()
     }
@@ -213,8 +213,8 @@ impl Server {
         Ok(())
     }
 
-    /// Plays a server that is away: the port refuses connections, and those that
-    /// were open are cut. What is stored stays.
+    /// Simulates an outage: the port refuses connections, and open ones are cut.
+    /// Stored objects stay.
     pub(crate) fn stop(&self) {
         let Some(listening) = self.slot().take() else {
             return;
@@ -232,7 +232,7 @@ impl Server {
         self.listen_on(TcpListener::bind(self.address)?)
     }
 
-    /// Cuts all connections; new ones are taken.
+    /// Cuts all connections; new ones are accepted.
     pub(crate) fn cut_connections(&self) {
         if let Some(listening) = &*self.slot() {
             listening.connections.close_all();
@@ -254,7 +254,7 @@ impl Drop for Server {
     }
 }
 
-/// What a connection's thread needs.
+/// The context of a connection's thread.
 #[derive(Clone)]
 struct Front {
     shared: Arc<Shared>,
@@ -274,7 +274,7 @@ impl Front {
             }
             let Ok(socket) = socket else { continue };
             let front = self.clone();
-            // No thread to be had: the client sees a closed connection.
+            // No thread is available: the client sees a closed connection.
             let _ = std::thread::Builder::new()
                 .name("fake-connection".to_owned())
                 .spawn(move || front.connection(socket));
@@ -288,7 +288,7 @@ impl Front {
         if self.stop.load(Ordering::SeqCst) {
             self.connections.close_all();
         }
-        // An error here is a client that went away, which is its right.
+        // An error here means that the client has closed the connection.
         let _ = self.converse(socket);
         if let Some(socket) = self.connections.map().remove(&id) {
             let _ = socket.shutdown(Shutdown::Both);
@@ -314,16 +314,16 @@ impl Front {
                 Incoming::Broken(code) => {
                     let body = json!({"kind": "Status", "apiVersion": "v1", "code": code});
                     let headers = Vec::new();
-                    let answer = Answer {
+                    let response = Response {
                         code,
                         headers,
                         body,
                     };
-                    return wire::write_answer(&mut stream, &answer, false);
+                    return wire::write_response(&mut stream, &response, false);
                 }
                 Incoming::Request(mut request, keep_alive) => {
                     request.has_certificate = has_certificate;
-                    if !self.answer(&mut stream, &probe, &request, keep_alive)? || !keep_alive {
+                    if !self.respond(&mut stream, &probe, &request, keep_alive)? || !keep_alive {
                         return Ok(());
                     }
                 }
@@ -331,8 +331,8 @@ impl Front {
         }
     }
 
-    /// Answers one request. False closes the connection.
-    fn answer(
+    /// Responds to one request. False closes the connection.
+    fn respond(
         &self,
         stream: &mut dyn Duplex,
         probe: &TcpStream,
@@ -348,8 +348,8 @@ impl Front {
         }
         match reply {
             Reply::Nothing => Ok(false),
-            Reply::Answer(answer) => {
-                wire::write_answer(&mut stream, &answer, keep_alive)?;
+            Reply::Response(response) => {
+                wire::write_response(&mut stream, &response, keep_alive)?;
                 Ok(true)
             }
             Reply::Watch(watch) => {
@@ -364,7 +364,7 @@ impl Front {
         }
     }
 
-    /// Streams a watch. True when it came to its proper end.
+    /// Streams a watch. True when it ended regularly.
     fn watch(
         &self,
         sender: &mut WatchSender<'_>,
@@ -372,7 +372,7 @@ impl Front {
         mut watch: Watch,
     ) -> io::Result<bool> {
         let end = Instant::now() + Duration::from_secs(watch.timeout_secs);
-        let mut heard = Instant::now();
+        let mut last_sent = Instant::now();
         let mut said_last = false;
         for event in std::mem::take(&mut watch.first) {
             if !sender.send(&event)? {
@@ -385,9 +385,10 @@ impl Front {
             }
             let bookmark_every =
                 Duration::from_millis(self.shared.bookmark_ms.load(Ordering::SeqCst));
-            // Like the real one, one more just before the end.
+            // One more just before the end, as in the real API server.
             let last_due = !said_last && Instant::now() + BOOKMARK_BEFORE_END >= end;
-            let bookmark_due = watch.bookmarks && (last_due || heard.elapsed() >= bookmark_every);
+            let bookmark_due =
+                watch.bookmarks && (last_due || last_sent.elapsed() >= bookmark_every);
             said_last |= last_due;
             let mut events = match self.next_events(&mut watch, end, bookmark_due) {
                 Ok(events) => events,
@@ -398,7 +399,7 @@ impl Front {
             };
             if bookmark_due {
                 events.push(WatchEvent::bookmark(watch.resource, watch.revision));
-                heard = Instant::now();
+                last_sent = Instant::now();
             }
             for event in &events {
                 if !sender.send(event)? {
@@ -436,7 +437,7 @@ impl Front {
     }
 }
 
-/// Whether the other side has closed. A client says nothing during a watch, so
+/// Whether the peer has closed. A client sends nothing during a watch, so
 /// bytes can only be the end of a TLS session.
 fn is_closed(probe: &TcpStream) -> bool {
     if probe.set_nonblocking(true).is_err() {
@@ -447,7 +448,7 @@ fn is_closed(probe: &TcpStream) -> bool {
     probe.set_nonblocking(false).is_err() || closed
 }
 
-/// Sends the lines of a watch, with the faults that were asked for.
+/// Sends the lines of a watch, with its faults.
 struct WatchSender<'a> {
     stream: &'a mut dyn Duplex,
     silent: bool,
@@ -468,7 +469,7 @@ impl<'a> WatchSender<'a> {
         }
     }
 
-    /// False when the connection is to be cut now.
+    /// False when the connection must be cut now.
     fn send(&mut self, event: &WatchEvent) -> io::Result<bool> {
         if self.silent {
             return Ok(true);

@@ -26,7 +26,7 @@ fn main() -> ExitCode {
     println!("Its kubeconfig is");
     println!("{}", path.display());
     println!("End of input (Ctrl-D) or Ctrl-C stops it.");
-    // Whatever is typed is ignored; only the end counts.
+    // Input is ignored until its end.
     let _ = std::io::stdin().read_to_end(&mut Vec::new());
     ExitCode::SUCCESS
 }

@@ -1,50 +1,51 @@
 //! `fake_kube`: a Kubernetes API server in memory, for tests and the sandbox.
 //!
-//! It is strict where the service depends on the real one, and independent of
-//! the service: it stores raw JSON and parses selectors itself, and may not use
-//! any type of `config_controller`. Else a wrong field name would be wrong on
-//! both sides and pass. What the service relies on is checked against this fake
-//! always, and against a real cluster on request, by `it/conformance.rs`.
+//! It is strict where the service depends on the real API server, and independent
+//! of the service: it stores raw JSON and parses selectors itself, and must not
+//! use any type of `config_controller`. Otherwise a wrong field name would be
+//! wrong on both sides and pass. `it/conformance.rs` checks the behaviour that
+//! the service relies on, always against this fake, and on request against a
+//! real cluster.
 //!
 //! | module | pure | what |
 //! |---|---|---|
 //! | `cluster` | yes | objects, versions, history, compaction, selectors, validation |
 //! | `dynamics` | yes | Job controller, scheduler, kubelet, garbage collector |
-//! | `faults` | yes | what goes wrong, by hand or from a seed |
+//! | `faults` | yes | faults, set by a test or drawn from a seed |
 //! | `access` | yes | tokens, RBAC from our own Role |
-//! | `api` | yes | one request on all of these |
+//! | `api` | yes | one request, processed by all of these |
 //! | `clock` | yes | the fake's time |
 //! | `http` | no | sockets, threads, TLS |
 //!
-//! # What is modelled
+//! # Modelled
 //! configmaps, pods, events, namespaces (`v1`) and jobs (`batch/v1`): create,
 //! get, list (selectors, pages of one version), watch (selectors, bookmarks,
 //! 410), update, merge patch, delete (preconditions, grace, propagation), the
 //! `status` subresource, dry run; one version counter; 4xx as `Status` objects
-//! in the real server's words; RBAC; TokenReviews; Jobs with one pod at a time.
+//! with the real server's messages; RBAC; TokenReviews; Jobs with one pod at a time.
 //!
-//! # What is not
+//! # Not modelled
 //! - Other kinds, other versions, discovery, OpenAPI, exec, logs,
 //!   deletecollection (405), tables, protobuf, CBOR.
 //! - Patches other than JSON merge patches (415); server-side apply.
-//! - `managedFields`; unknown fields are stored, and no `Warning` tells of them;
+//! - `managedFields`; unknown fields are stored without a `Warning`;
 //!   `fieldValidation` is ignored. Only what `cluster/validate.rs` names is
 //!   validated.
 //! - `sendInitialEvents` (400). A watch's `resourceVersion` from the future waits
 //!   silently.
-//! - Compaction is by the number of writes, or by hand; not by time.
+//! - Compaction by time: it is by the number of writes, or requested by a test.
 //! - Namespaces hold no `kube-root-ca.crt`; their deletion is not graceful.
 //! - Jobs: one completion, one pod at a time; no Indexed Jobs, no
 //!   `successPolicy`; `podFailurePolicy` only as `Ignore` on pod conditions.
 //! - Pods: all containers of a pod start, become ready and end together; init
-//!   containers succeed at once; images are not looked at; probes, volumes,
+//!   containers succeed at once; images are ignored; probes, volumes,
 //!   resources and nodes do not exist; every pod is on one node.
-//! - A ResourceQuota, Pod Security or a webhook is a fault or a refusal that a
-//!   test asks for, not an object.
-//! - Fields that nothing of ours reads: `observedGeneration`, `hostIPs`, default
+//! - A ResourceQuota, Pod Security or a webhook is a fault or a rejection that a
+//!   test requests, not an object.
+//! - Fields that we do not read: `observedGeneration`, `hostIPs`, default
 //!   tolerations and volumes of a pod, `resources` of its status.
-//! - Events: one for each pod a Job makes, or cannot make; of the kubelet those
-//!   that a test asks for. They stay until they are deleted.
+//! - Events: one for each pod that a Job creates, or fails to create; of the
+//!   kubelet those that a test requests. They stay until they are deleted.
 
 // Included by several targets; each of them uses a part of it.
 #![allow(dead_code)]
@@ -81,7 +82,7 @@ use faults::{FaultPlan, FaultRule};
 use http::tls::Tls;
 use http::{Server, Shared};
 
-/// Writes that are remembered, unless the builder says otherwise.
+/// Default number of writes that the history keeps.
 const HISTORY_DEFAULT: usize = 100_000;
 
 /// A running fake. It stops when it is dropped.
@@ -91,7 +92,7 @@ pub(crate) struct FakeKube {
     server: Server,
 }
 
-/// How a fake is to be.
+/// The settings of a fake.
 pub(crate) struct Builder {
     clock: Clock,
     history_max: usize,
@@ -107,8 +108,8 @@ pub(crate) struct Builder {
 }
 
 impl FakeKube {
-    /// A fake with nothing in it, the machine's clock, controllers that run by
-    /// themselves, open to everybody, without TLS.
+    /// An empty fake with the machine's clock, controllers that run automatically,
+    /// without authentication and TLS.
     pub(crate) fn builder() -> Builder {
         Builder {
             clock: Clock::system(),
@@ -127,63 +128,63 @@ impl FakeKube {
 }
 
 impl Builder {
-    /// A clock that stands still but for [`FakeKube::advance`].
+    /// Uses a clock that only [`FakeKube::advance`] moves.
     pub(crate) fn manual_clock(mut self) -> Self {
         self.clock = Clock::manual();
         self
     }
 
-    /// Controllers move only by [`FakeKube::step`] and [`FakeKube::settle`].
+    /// Runs controllers only in [`FakeKube::step`] and [`FakeKube::settle`].
     pub(crate) fn by_hand(mut self) -> Self {
         self.auto = false;
         self
     }
 
-    /// Forgets all but this many writes: older watches are answered 410.
+    /// Keeps only this many writes: watches from older versions get 410.
     pub(crate) fn history_max(mut self, writes: usize) -> Self {
         self.history_max = writes;
         self
     }
 
-    /// The pause between two bookmarks of a watch (the real one: a minute).
+    /// The interval between two bookmarks of a watch (a minute in the real API server).
     pub(crate) fn bookmark_every(mut self, pause: Duration) -> Self {
         self.bookmark_every = pause;
         self
     }
 
-    /// What happens to pods without annotations or rules of their own.
+    /// The script of pods without annotations or rules of their own.
     pub(crate) fn pod_script(mut self, pod_script: PodScript) -> Self {
         self.pod_script = pod_script;
         self
     }
 
-    /// Where pods get their addresses from; else each one of 127.88.0.0/16.
+    /// The addresses of pods; by default each gets its own of 127.88.0.0/16.
     pub(crate) fn pod_addresses(mut self, addresses: PodAddresses) -> Self {
         self.addresses = addresses;
         self
     }
 
-    /// Is called when a pod starts to run (before anybody can see it) and when
-    /// it ends. It must not call the fake.
+    /// A hook that is called when a pod starts to run (before any client can see it)
+    /// and when it ends. It must not call the fake.
     pub(crate) fn on_pod(mut self, hook: impl FnMut(&PodChange) + Send + 'static) -> Self {
         self.hook = Some(Box::new(hook));
         self
     }
 
-    /// Makes this namespace (`default` is always there).
+    /// Creates this namespace (`default` always exists).
     pub(crate) fn namespace(mut self, name: &str) -> Self {
         self.namespaces.push(name.to_owned());
         self
     }
 
-    /// Asks every caller for a token.
+    /// Requires a token of every caller.
     pub(crate) fn require_token(mut self) -> Self {
         self.access.require_token();
         self
     }
 
     /// Gives the service account in `namespace` the rules of the Roles in a YAML
-    /// text, and no others; asks every caller for a token.
+    /// text, and no others; requires a token of every caller.
     pub(crate) fn role(mut self, namespace: &str, yaml: &str) -> Self {
         let user = format!("system:serviceaccount:{namespace}:config-controller");
         self.access.set_service_user(&user);
@@ -193,7 +194,7 @@ impl Builder {
         self
     }
 
-    /// Speaks TLS, with a CA made for this fake alone.
+    /// Uses TLS, with a CA made for this fake alone.
     pub(crate) fn tls(mut self) -> Self {
         self.tls = true;
         self
@@ -230,7 +231,7 @@ impl Builder {
     }
 }
 
-/// Where to reach it, and as whom.
+/// Addresses and credentials.
 impl FakeKube {
     /// `http://127.0.0.1:<port>`, or https.
     pub(crate) fn url(&self) -> String {
@@ -242,12 +243,12 @@ impl FakeKube {
         self.server.address()
     }
 
-    /// The certificates, if it speaks TLS.
+    /// The certificates, if it uses TLS.
     pub(crate) fn tls(&self) -> Option<&Tls> {
         self.server.tls()
     }
 
-    /// The token of the service account, which may do what the roles say.
+    /// The token of the service account, with the permissions of the roles.
     pub(crate) fn token(&self) -> String {
         self.shared.lock().access.service_token().to_owned()
     }
@@ -262,7 +263,7 @@ impl FakeKube {
         self.shared.with(|model| model.access.rotate())
     }
 
-    /// Makes a token of this user for this audience, which a TokenReview finds.
+    /// Adds a token of this user for this audience, which TokenReviews accept.
     pub(crate) fn add_token(&self, token: &str, user: &str, audience: &str) {
         self.shared
             .with(|model| model.access.add_token(token, user, audience));
@@ -312,10 +313,10 @@ impl FakeKube {
     }
 }
 
-/// What is stored.
+/// Stored objects.
 impl FakeKube {
-    /// Makes an object, or replaces the one of that name; its kind says where
-    /// it belongs. As an administrator: no RBAC, no faults, no journal.
+    /// Creates an object, or replaces the one of that name; its kind determines the
+    /// resource. As an administrator: no RBAC, no faults, no journal.
     pub(crate) fn apply(&self, namespace: &str, object: &Value) -> Result<Arc<Value>, Refusal> {
         let resource = Resource::ALL
             .into_iter()
@@ -343,7 +344,7 @@ impl FakeKube {
         self.apply(namespace, &object)
     }
 
-    /// The object of that name, if it is there.
+    /// The object of that name, if it exists.
     pub(crate) fn get(
         &self,
         resource: Resource,
@@ -379,12 +380,12 @@ impl FakeKube {
             .with(|model| model.cluster.delete(&key, &options))
     }
 
-    /// Anything else, on the model itself.
+    /// Anything else, directly on the model.
     pub(crate) fn with<T>(&self, act: impl FnOnce(&mut Model) -> T) -> T {
         self.shared.with(act)
     }
 
-    /// Forgets all history: watches that are behind get 410.
+    /// Compacts all history: watches that lag behind get 410.
     pub(crate) fn compact(&self) {
         self.shared.with(|model| model.cluster.compact());
     }
@@ -410,9 +411,9 @@ impl FakeKube {
     }
 }
 
-/// What happens to it.
+/// Pods and controllers.
 impl FakeKube {
-    /// Decides what happens to a pod: by its name, its Job's name, or `*`.
+    /// Sets the script of a pod: by its name, its Job's name, or `*`.
     pub(crate) fn set_pod_script(&self, name: &str, pod_script: PodScript) {
         let name = name.to_owned();
         self.shared.with(|model| {
@@ -422,14 +423,14 @@ impl FakeKube {
         });
     }
 
-    /// Lets the API server refuse every pod with this sentence, or none.
-    pub(crate) fn refuse_pods(&self, sentence: Option<&str>) {
-        let sentence = sentence.map(str::to_owned);
+    /// Lets the API server reject every pod with this message, or none.
+    pub(crate) fn refuse_pods(&self, message: Option<&str>) {
+        let message = message.map(str::to_owned);
         self.shared
-            .with(|model| model.dynamics.refuse_pods(sentence));
+            .with(|model| model.dynamics.refuse_pods(message));
     }
 
-    /// Makes one move of a pod, whatever its pod_script. Returns whether it changed.
+    /// Makes one transition of a pod, whatever its pod_script. Returns whether it changed.
     pub(crate) fn move_pod(&self, namespace: &str, name: &str, next: &PodMove) -> bool {
         let key: Key = (Resource::Pods, namespace.to_owned(), name.to_owned());
         self.shared.with(|model| {
@@ -474,38 +475,38 @@ impl FakeKube {
         });
     }
 
-    /// Moves the clock forward, also one that runs: pauses, deadlines and TTLs
-    /// are over sooner. With controllers by hand, they have yet to be told ([`FakeKube::settle`]).
+    /// Advances the clock, also one that runs, so that delays, deadlines and TTLs expire
+    /// sooner. Manual controllers react only in [`FakeKube::settle`].
     pub(crate) fn advance(&self, by: Duration) {
         self.shared.with(|model| model.cluster.clock().advance(by));
     }
 
-    /// Lets the controllers run by themselves, or no longer.
+    /// Sets whether the controllers run automatically.
     pub(crate) fn set_auto(&self, auto: bool) {
         self.shared.auto.store(auto, Ordering::SeqCst);
         self.shared.with(|_| ());
     }
 }
 
-/// What goes wrong.
+/// Faults.
 impl FakeKube {
     /// Adds a fault.
     pub(crate) fn fault(&self, rule: FaultRule) {
         self.shared.with(|model| model.faults.add(rule));
     }
 
-    /// Draws faults from a seed for so many of a thousand requests.
+    /// Draws faults from a seed for `per_thousand` of a thousand requests.
     pub(crate) fn seed_faults(&self, seed: u64, per_thousand: u64) {
         self.shared
             .with(|model| model.faults.seed(seed, per_thousand));
     }
 
-    /// From now on nothing goes wrong.
+    /// Ends all faults.
     pub(crate) fn clear_faults(&self) {
         self.shared.with(|model| model.faults.clear());
     }
 
-    /// Takes all rights from the service account, or gives it those of a role.
+    /// Revokes all permissions of the service account, or grants those of a role.
     pub(crate) fn set_role(&self, namespace: &str, yaml: Option<&str>) {
         self.shared.with(|model| {
             model.access.clear_roles();
@@ -518,25 +519,25 @@ impl FakeKube {
         });
     }
 
-    /// The API server is away: connections are refused, open ones are cut.
+    /// Makes the API server unreachable: new connections are refused, open ones are cut.
     pub(crate) fn stop_listening(&self) {
         self.server.stop();
     }
 
-    /// It is back, on the same port, with everything that it had stored.
+    /// Makes it reachable again, on the same port, with all stored objects.
     pub(crate) fn start_listening(&self) {
         self.server
             .restart()
             .expect("the fake gets its own port back");
     }
 
-    /// Cuts all open connections; new ones are taken.
+    /// Cuts all open connections; new ones are accepted.
     pub(crate) fn cut_connections(&self) {
         self.server.cut_connections();
     }
 }
 
-/// What was asked.
+/// Logged requests.
 impl FakeKube {
     /// All requests since the start or the last [`FakeKube::clear_requests`].
     pub(crate) fn requests(&self) -> Vec<Logged> {
@@ -555,7 +556,7 @@ impl FakeKube {
         counted.count()
     }
 
-    /// Starts counting anew.
+    /// Clears the log of requests.
     pub(crate) fn clear_requests(&self) {
         self.shared.with(|model| model.journal.clear());
     }

@@ -101,7 +101,7 @@ impl Found {
         format!(
             "schedule {seed} breaks {:?}: {}\nviolation: {}\nthe last steps:\n{}\nto repeat it: SIM_SEED={seed} SIM_SCHEDULES=1 cargo test --release simulation",
             breach.promise,
-            breach.promise.sentence(),
+            breach.promise.description(),
             breach.seen,
             steps[from..].join("\n"),
         )

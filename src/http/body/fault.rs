@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_json_has_none() {
+    fn json_has_no_fault() {
         for text in [
             "{}",
             " [1, -0.5e+7, \"a\\u00e4\\n\", {\"b\": [null, true, false, [], {}]}]\n",
@@ -294,7 +294,7 @@ mod tests {
             assert_eq!(of(text), None, "{text:?}");
             assert!(serde_json::from_str::<serde_json::Value>(text).is_ok());
         }
-        // What is too deep for the other reader is told, too, and deeper is not looked at.
+        // Nesting too deep for the other parser is reported, too, and is not read further.
         for depth in [DEPTH_MAX, 100_000] {
             assert_eq!(of(&"[".repeat(depth)), Some((DEPTH_MAX, VALUE)));
         }

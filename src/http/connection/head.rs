@@ -260,7 +260,7 @@ impl<'a> Facts<'a> {
         Ok(self.expect && framing != Framing::Length(0))
     }
 
-    /// RFC 9112 §9.3: `close` wins; HTTP/1.0 goes on only when it asks to.
+    /// RFC 9112 §9.3: `close` wins; HTTP/1.0 stays open only with `keep-alive`.
     fn keep_alive(&self, version: Version) -> bool {
         match version {
             Version::Http10 => self.keep_alive && !self.close,

@@ -1,4 +1,4 @@
-//! The rules of RFC 9112 that are kept and those that are refused, by literals.
+//! Requests that RFC 9112 allows and those that are refused, as literals.
 //!
 //! [`outcome`] feeds each input in one piece and then byte by byte, and requires
 //! that both have the same outcome.
@@ -30,12 +30,12 @@ fn heads() -> Heads {
 struct Outcome {
     requests: Vec<Request>,
     refused: Option<Refusal>,
-    /// What was written, with `202` for each request and the refusals as they are.
+    /// The bytes written, with `202` for each request and the refusals as they are.
     written: String,
     closed: bool,
 }
 
-/// Feeds `input` in pieces of `piece` bytes; each request is answered at once.
+/// Feeds `input` in pieces of `piece` bytes; each request is answered immediately.
 fn fed_in_pieces(input: &[u8], piece: usize) -> Outcome {
     let now = Instant::now();
     let mut connection = Connection::new(PEER, limits(), now);
@@ -97,8 +97,8 @@ fn request(input: &str) -> Request {
     outcome.requests.remove(0)
 }
 
-/// Demands that `input` is refused with this status, that nothing of it is
-/// taken for a request, and that the connection ends.
+/// Checks that `input` is refused with this status, that no part of it counts as
+/// a request, and that the connection ends.
 #[track_caller]
 fn refused(input: impl AsRef<[u8]>, status: u16) {
     let input = input.as_ref();

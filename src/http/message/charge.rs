@@ -1,6 +1,6 @@
 //! What a request is charged in [`Limits::held_bytes`](super::Limits::held_bytes) while it waits.
 //!
-//! The bound must hold before a request is parked, and by then nobody has decided what is kept of
+//! The bound must hold before a request is parked, and by then it is not decided what is kept of
 //! it: all of it while its token is reviewed, later the variables of its query or the patch of its
 //! body. So what is charged is an upper bound of all of these, computed from what has arrived. It
 //! may be too high by a small factor, never too low. Pure; nothing is counted here.

@@ -38,7 +38,7 @@ pub struct Limits {
     /// with 503. Requests that wait take at most three quarters of it, so that others can still be
     /// received and answered.
     pub held_bytes: usize,
-    /// After a response that ends a connection: how long reading goes on, so that a reset does not
+    /// After a response that ends a connection: how long reading continues, so that a reset does not
     /// overtake the response (RFC 9112 §9.6).
     pub linger_timeout: Duration,
     /// See [`Limits::linger_timeout`]: bytes that are read and dropped.

@@ -107,7 +107,7 @@ impl Refusal {
         self.row().1
     }
 
-    /// The sentence for people, as in the body's `msg`.
+    /// The human-readable message, as in the body's `msg`.
     #[must_use]
     pub const fn message(self) -> &'static str {
         match self {

@@ -15,7 +15,7 @@ fn header_names_are_found_in_any_case_and_order_is_kept() {
 }
 
 #[test]
-fn a_value_that_is_not_utf8_is_there_as_bytes_only() {
+fn a_value_that_is_not_utf8_is_available_as_bytes_only() {
     let mut headers = Headers::default();
     headers.push("x", b"\xff");
     assert_eq!(headers.get("x"), None);
@@ -49,7 +49,7 @@ fn refusals_have_the_shape_of_the_contract() {
 }
 
 #[test]
-fn every_refusal_knows_its_place_and_has_a_label_of_its_own() {
+fn every_refusal_has_its_index_and_a_distinct_label() {
     let mut labels = std::collections::HashSet::new();
     for (index, cause) in Refusal::ALL.into_iter().enumerate() {
         assert_eq!(cause.index(), index);

@@ -68,7 +68,7 @@ impl Acceptor {
     }
 
     /// The next connection; `None` when the backlog is empty, or accepting pauses.
-    /// `busy` is sent to a peer for which there is no file.
+    /// `busy` is sent to a peer when no file is left.
     pub(super) fn accept(
         &mut self,
         now: Instant,
@@ -94,7 +94,7 @@ impl Acceptor {
         None
     }
 
-    /// After an error that is not the listener's, accepting goes on at once.
+    /// After an error that is not the listener's, accepting continues at once.
     fn recover(&mut self, error: &std::io::Error, now: Instant, stats: &ThreadStats, busy: &[u8]) {
         if is_of_one_connection(error) {
             return;
@@ -181,7 +181,7 @@ mod tests {
         assert!(!acceptor.is_ready(now));
         assert_eq!(acceptor.resume_at(), Some(now + PAUSE_MIN));
         assert!(acceptor.is_ready(now + PAUSE_MIN));
-        assert!(acceptor.reserve.is_some(), "made anew for the next time");
+        assert!(acceptor.reserve.is_some(), "recreated for the next time");
         acceptor.reserve = None;
         acceptor.recover(&error, now, &stats, b"");
         assert_eq!(acceptor.resume_at(), Some(now + PAUSE_MIN * 2));

@@ -1,7 +1,6 @@
 //! The front through real sockets, on a port of 127.0.0.1 that is free.
 //!
-//! Nothing here sleeps: tests wait for what they expect, and give up after
-//! [`TIMEOUT`].
+//! Nothing here sleeps: tests wait for a condition, and fail after [`TIMEOUT`].
 
 mod bounds;
 mod drain;

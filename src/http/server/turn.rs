@@ -180,7 +180,7 @@ impl<H: Handler> Core<H> {
         }
     }
 
-    /// Handles a read without bytes for the connection; whether the turn goes on.
+    /// Handles a read without bytes for the connection; whether the turn continues.
     fn after_reading(&mut self, slot: &mut Slot<H::Pending>, outcome: std::io::Result<()>) -> bool {
         match outcome {
             Err(error) if error.kind() == ErrorKind::WouldBlock => {

@@ -1,4 +1,4 @@
-//! Files that are good, bad and changing; and the peer that other tests shake hands with.
+//! Valid, invalid and changing files; and the TLS client of other tests.
 
 use super::*;
 use base64::Engine as _;
@@ -36,7 +36,7 @@ impl Pair {
     }
 }
 
-/// A folder with the two files, which goes with the test.
+/// A folder with the two files, deleted after the test.
 pub(in crate::http) struct Folder(PathBuf);
 
 impl Folder {
@@ -55,7 +55,7 @@ impl Folder {
         folder
     }
 
-    /// Puts the files of this pair where the others were.
+    /// Replaces the files by those of this pair.
     pub(in crate::http) fn put(&self, pair: &Pair) {
         self.write("tls.crt", &pair.certificate_pem);
         self.write("tls.key", &pair.key_pem);
@@ -82,7 +82,7 @@ impl Drop for Folder {
 /// The client's side of a TLS connection.
 pub(in crate::http) type Peer = StreamOwned<ClientConnection, TcpStream>;
 
-/// What a client trusts and can.
+/// A client's trusted certificate and protocol versions.
 #[derive(Clone)]
 pub(in crate::http) struct Trust(Arc<ClientConfig>);
 
@@ -91,7 +91,7 @@ impl Trust {
         Self::with(pair, &[&TLS13, &TLS12])
     }
 
-    /// Speaks nothing newer than TLS 1.2.
+    /// Supports nothing newer than TLS 1.2.
     pub(in crate::http) fn of_old(pair: &Pair) -> Self {
         Self::with(pair, &[&TLS12])
     }
@@ -108,7 +108,7 @@ impl Trust {
         Self(Arc::new(config))
     }
 
-    /// A connection whose handshake is over.
+    /// A connection after its handshake.
     pub(in crate::http) fn connect(&self, address: SocketAddr) -> io::Result<Peer> {
         let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
@@ -123,7 +123,7 @@ impl Trust {
     }
 }
 
-/// Whether an earlier session of this client went on.
+/// Whether the connection resumed an earlier session.
 pub(in crate::http) fn is_resumed(peer: &Peer) -> bool {
     peer.conn.handshake_kind() == Some(rustls::HandshakeKind::Resumed)
 }
@@ -180,7 +180,7 @@ fn unusable_files_are_reported_with_a_remedy() {
 }
 
 #[test]
-fn changed_files_are_read_again_but_not_for_a_connection() {
+fn changed_files_are_reloaded_but_not_for_open_connections() {
     let folder = Folder::with(&Pair::generate());
     let tls = folder.load().unwrap();
     let first = Arc::clone(&tls.current().config);
@@ -197,7 +197,7 @@ fn changed_files_are_read_again_but_not_for_a_connection() {
 }
 
 #[test]
-fn unusable_files_leave_the_last_good_pair_in_use() {
+fn unusable_files_leave_the_last_valid_pair_in_use() {
     let pair = Pair::generate();
     let folder = Folder::with(&pair);
     let tls = folder.load().unwrap();
@@ -215,7 +215,7 @@ fn unusable_files_leave_the_last_good_pair_in_use() {
 }
 
 #[test]
-fn a_thread_reads_changed_files_until_the_service_stops() {
+fn a_thread_reloads_changed_files_until_shutdown() {
     let folder = Folder::with(&Pair::generate());
     let tls = Arc::new(folder.load().unwrap());
     let stop = Stop::new();

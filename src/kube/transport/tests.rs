@@ -204,7 +204,7 @@ fn the_token_is_reloaded_once_after_a_401() {
     assert!(peer.request().contains("Bearer old"));
     assert!(
         peer.requests.try_recv().is_err(),
-        "the same token again is no use"
+        "the same token is not tried again"
     );
     std::fs::write(&path, "new").unwrap();
     assert_eq!(transport.send(&get()).unwrap().status, 401);

@@ -1,13 +1,12 @@
-//! Reviews: whose token is this, and may the caller do that. Nothing is stored; the response is all
-//! there is of one.
+//! TokenReview and SelfSubjectAccessReview. Nothing is stored; a review exists only as a response.
 
 use serde_json::Value;
 
 use super::{Fault, JSON_TYPES, Logged, Model, Outcome, Reply, Request};
-use super::{answer, check_type, refused, status};
+use super::{check_type, refused, response, status};
 use crate::fake_kube::cluster::status::Refusal;
 
-/// What is reviewed.
+/// The kinds of reviews.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Kind {
     /// TokenReview.
@@ -17,7 +16,7 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    /// By the path that it is posted to.
+    /// The kind for the path of a POST.
     pub(super) fn of(path: &str) -> Option<Self> {
         match path {
             "/apis/authentication.k8s.io/v1/tokenreviews" => Some(Self::Token),
@@ -40,8 +39,8 @@ impl Model {
         let faults = self.faults.meet("create", kind.plural(), now);
         let reply = match self.try_review(kind, request, &faults) {
             _ if faults.contains(&Fault::Drop) => Reply::Nothing,
-            Ok(review) => Reply::Answer(answer(201, review)),
-            Err(refusal) => Reply::Answer(refused(&refusal)),
+            Ok(review) => Reply::Response(response(201, review)),
+            Err(refusal) => Reply::Response(refused(&refusal)),
         };
         self.journal.push(Logged {
             verb: "create".to_owned(),
@@ -50,7 +49,7 @@ impl Model {
             name: String::new(),
             dry_run: false,
             code: match &reply {
-                Reply::Answer(answer) => answer.code,
+                Reply::Response(response) => response.code,
                 Reply::Watch(_) | Reply::Nothing => 0,
             },
             user_agent: request.user_agent.clone(),
@@ -75,7 +74,7 @@ impl Model {
         if request.method != "POST" {
             return Err(status::method_not_allowed());
         }
-        // What one may do oneself, everybody may ask (`system:basic-user`).
+        // Every client may review its own permissions (`system:basic-user`).
         if matches!(kind, Kind::Token) {
             self.access.authorize_review(caller)?;
         }

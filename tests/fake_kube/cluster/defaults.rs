@@ -1,4 +1,4 @@
-//! What the API server fills in when an object is made.
+//! Defaults that the API server sets when an object is created.
 
 use serde_json::{Value, json};
 
@@ -11,7 +11,7 @@ fn default(object: &mut Value, field: &str, value: Value) {
     }
 }
 
-/// Fills in a new object, which has its name and UID already.
+/// Sets the defaults of a new object, which has its name and UID already.
 pub(crate) fn fill(resource: Resource, object: &mut Value) {
     object["apiVersion"] = json!(resource.api_version());
     object["kind"] = json!(resource.kind());
@@ -67,7 +67,7 @@ fn fill_job(job: &mut Value) {
     if spec["template"]["spec"].is_object() {
         fill_pod_spec(&mut spec["template"]["spec"], "Always");
     }
-    // A Job without labels of its own shows those of its template.
+    // A Job without labels of its own gets those of its template.
     let template_labels = spec["template"]["metadata"]["labels"].clone();
     let own = &mut job["metadata"]["labels"];
     if own.as_object().is_none_or(|labels| labels.is_empty()) {

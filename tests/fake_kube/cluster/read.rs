@@ -12,10 +12,10 @@ use super::selector::Selector;
 use super::status::{self, Refusal};
 use super::{Change, Cluster, Key};
 
-/// What a list asks for.
+/// The parameters of a list.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ListOptions {
-    /// What to let through.
+    /// Selects the objects.
     pub(crate) selector: Selector,
     /// At most this many items; 0 is all.
     pub(crate) limit: usize,
@@ -37,7 +37,7 @@ pub(crate) struct WatchEvent {
 }
 
 impl WatchEvent {
-    /// The line as it goes over the wire, with its newline.
+    /// The line as it is sent, with its newline.
     pub(crate) fn line(&self) -> String {
         format!("{}\n", json!({"type": self.kind, "object": self.object}))
     }
@@ -50,7 +50,7 @@ impl WatchEvent {
         }
     }
 
-    /// A bookmark: no object, only how far the watch has come.
+    /// A bookmark: no object, only the version that the watch has reached.
     pub(crate) fn bookmark(resource: Resource, revision: u64) -> Self {
         let mut object = json!({
             "kind": resource.kind(), "apiVersion": resource.api_version(),
@@ -109,8 +109,8 @@ impl Cluster {
             {
                 continue;
             }
-            // Whatever comes after a full page counts, chosen or not: the real
-            // one does not look that far ahead, so a last page may be empty.
+            // Any object after a full page counts, selected or not: the real API server
+            // does not look further ahead, so a last page may be empty.
             if options.limit > 0 && items.len() == options.limit {
                 left += 1;
             } else if options.selector.matches(object) {
@@ -133,7 +133,7 @@ impl Cluster {
         }))
     }
 
-    /// The version that a list is about, and the object that it starts after.
+    /// The version of a list, and the object after which it starts.
     fn list_start(
         &self,
         options: &ListOptions,
@@ -152,7 +152,7 @@ impl Cluster {
             let (revision, ns, name) = token;
             let start = Some((ns, name));
             return match revision {
-                // A token without a version goes on with whatever there is now.
+                // A token without a version continues with the current state.
                 None => Ok((self.revision(), start)),
                 Some(old) if old < self.compacted() => Err(self.expired_continue(start)),
                 Some(revision) => Ok((revision, start)),
@@ -189,7 +189,7 @@ impl Cluster {
         refusal
     }
 
-    /// The objects as they were at a version that the history still reaches.
+    /// The objects as of a version that the history still covers.
     pub(crate) fn state_at(
         &self,
         resource: Resource,
@@ -216,7 +216,7 @@ impl Cluster {
     }
 
     /// Where a watch starts: the events that it sends at once (all objects as
-    /// ADDED, when no version was given) and the version to go on from.
+    /// ADDED, when no version was given) and the version at which it continues.
     pub(crate) fn watch_start(
         &self,
         resource: Resource,
@@ -276,7 +276,7 @@ fn event_of(change: &Change, selector: &Selector) -> Option<WatchEvent> {
     Some(WatchEvent { kind, object })
 }
 
-/// The items of a list carry neither kind nor apiVersion: the list does.
+/// The items of a list have neither kind nor apiVersion; the list has both.
 fn without_kind(object: &Value) -> Value {
     let mut item = object.clone();
     if let Some(map) = item.as_object_mut() {

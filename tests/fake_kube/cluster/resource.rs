@@ -40,7 +40,7 @@ impl Resource {
         }
     }
 
-    /// As `apiVersion` says it.
+    /// The value of `apiVersion`.
     pub(crate) fn api_version(self) -> &'static str {
         match self {
             Self::Jobs => "batch/v1",
@@ -48,7 +48,7 @@ impl Resource {
         }
     }
 
-    /// As paths and RBAC rules say it.
+    /// The name in paths and RBAC rules.
     pub(crate) fn plural(self) -> &'static str {
         match self {
             Self::ConfigMaps => "configmaps",
@@ -59,7 +59,7 @@ impl Resource {
         }
     }
 
-    /// As `kind` says it.
+    /// The value of `kind`.
     pub(crate) fn kind(self) -> &'static str {
         match self {
             Self::ConfigMaps => "ConfigMap",
@@ -70,12 +70,12 @@ impl Resource {
         }
     }
 
-    /// As messages say it: `pods`, `jobs.batch`.
+    /// The name in messages: `pods`, `jobs.batch`.
     pub(crate) fn qualified(self) -> String {
         join(self.plural(), self.group())
     }
 
-    /// As messages of validation say it: `Pod`, `Job.batch`.
+    /// The name in validation messages: `Pod`, `Job.batch`.
     pub(crate) fn kind_qualified(self) -> String {
         join(self.kind(), self.group())
     }

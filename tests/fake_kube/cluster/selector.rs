@@ -6,7 +6,7 @@ use super::resource::Resource;
 use super::status::{self, Refusal};
 use super::validate;
 
-/// What a list or a watch lets through. The default lets everything through.
+/// Selects the objects of a list or a watch. The default selects all.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Selector {
     labels: Vec<Requirement>,
@@ -30,8 +30,8 @@ enum Test {
 }
 
 impl Selector {
-    /// Reads `labelSelector` and `fieldSelector`; a 400 for what the real one
-    /// would not understand.
+    /// Parses `labelSelector` and `fieldSelector`; a 400 for what the real API server
+    /// would reject.
     pub(crate) fn parse(resource: Resource, labels: &str, fields: &str) -> Result<Self, Refusal> {
         Ok(Self {
             labels: parse_labels(labels)?,
@@ -39,12 +39,12 @@ impl Selector {
         })
     }
 
-    /// Whether it lets everything through.
+    /// Whether it selects all objects.
     pub(crate) fn is_empty(&self) -> bool {
         self.labels.is_empty() && self.fields.is_empty()
     }
 
-    /// Whether it lets this object through.
+    /// Whether it selects this object.
     pub(crate) fn matches(&self, object: &Value) -> bool {
         let labels = &object["metadata"]["labels"];
         let by_label = self
@@ -73,7 +73,7 @@ impl Requirement {
     }
 }
 
-/// The field at a dotted path, as text; absent is the empty text.
+/// The field at a dotted path, as text; empty if it is absent.
 fn field(object: &Value, path: &str) -> String {
     let mut at = object;
     for part in path.split('.') {

@@ -1,11 +1,11 @@
-//! `Status` objects, worded as the real API server words them: clients branch
+//! `Status` objects with the messages of the real API server: clients branch
 //! on `code`, `reason` and `details`, people read `message`.
 
 use serde_json::{Map, Value, json};
 
 use super::resource::Resource;
 
-/// A refusal: becomes the HTTP status code and the body of the response, or the
+/// An error: becomes the HTTP status code and the body of the response, or the
 /// object of an ERROR event in a watch.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Refusal {
@@ -52,7 +52,7 @@ impl Cause {
         }
     }
 
-    /// A value outside the list of those that there are.
+    /// A value that is not in the list of supported values.
     pub(crate) fn unsupported(field: impl Into<String>, value: &str, supported: &[&str]) -> Self {
         let list: Vec<String> = supported.iter().map(|s| format!("{s:?}")).collect();
         Self {
@@ -110,7 +110,7 @@ pub(crate) fn no_such_path() -> Refusal {
     )
 }
 
-/// 405: the resource is there, the verb is not.
+/// 405: the resource exists, but does not support the verb.
 pub(crate) fn method_not_allowed() -> Refusal {
     refusal(
         405,
@@ -204,7 +204,7 @@ pub(crate) fn invalid_options(kind: &str, cause: &Cause) -> Refusal {
     refusal(422, "Invalid", message, Some(about))
 }
 
-/// 500 without a reason: what the real one answers where nobody thought of one.
+/// 500 without a reason, which the real API server returns for unexpected errors.
 pub(crate) fn unclassified(message: impl Into<String>) -> Refusal {
     let mut refusal = refusal(500, "", message.into(), None);
     if let Some(status) = refusal.status.as_object_mut() {
@@ -223,7 +223,7 @@ pub(crate) fn unauthorized() -> Refusal {
     refusal(401, "Unauthorized", "Unauthorized".to_owned(), None)
 }
 
-/// 403 of RBAC: no rule gives this user this verb.
+/// 403 of RBAC: no rule grants this user this verb.
 pub(crate) fn forbidden(
     user: &str,
     verb: &str,
@@ -276,7 +276,7 @@ pub(crate) fn denied_by_webhook(webhook: &str, why: &str) -> Refusal {
     refusal(403, "Forbidden", message, None)
 }
 
-/// 403 of a create in a namespace that is going away.
+/// 403 of a create in a namespace that is being deleted.
 pub(crate) fn namespace_terminating(resource: Resource, name: &str, namespace: &str) -> Refusal {
     let why = format!(
         "unable to create new content in namespace {namespace} because it is being terminated"
@@ -334,13 +334,13 @@ pub(crate) fn server_error(code: u16) -> Refusal {
         ),
         _ => (
             "InternalError",
-            "Internal error occurred: a fault was asked for",
+            "Internal error occurred: a fault was injected",
         ),
     };
     refusal(code, reason, message.to_owned(), None)
 }
 
-/// 504 of a read that asks for a version from the future.
+/// 504 of a read that requests a version from the future.
 pub(crate) fn version_too_large(wanted: u64, current: u64) -> Refusal {
     let mut refusal = refusal(
         504,
@@ -355,7 +355,7 @@ pub(crate) fn version_too_large(wanted: u64, current: u64) -> Refusal {
     refusal
 }
 
-/// The `Status` of success that a DELETE answers with when the object is gone.
+/// The `Status` of success that a DELETE returns when the object is gone.
 pub(crate) fn deleted(resource: Resource, name: &str, uid: &str) -> Value {
     let mut about = details(resource, name);
     about["uid"] = json!(uid);

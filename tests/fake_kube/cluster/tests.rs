@@ -1,4 +1,4 @@
-//! The storage, by itself.
+//! The storage alone.
 
 use super::*;
 use read::ListOptions;
@@ -16,7 +16,7 @@ fn config_map(cluster: &mut Cluster, name: &str) -> u64 {
 }
 
 #[test]
-fn the_history_is_bounded_and_says_where_it_begins() {
+fn the_history_is_bounded_and_reports_its_beginning() {
     let mut cluster = cluster(3);
     let versions: Vec<u64> = (0..5)
         .map(|n| config_map(&mut cluster, &format!("c{n}")))

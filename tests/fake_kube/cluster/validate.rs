@@ -1,6 +1,6 @@
-//! What the API server refuses with 422: names, labels, annotations, and the
-//! parts of Jobs and Pods that the service depends on. It is far from all that
-//! the real one checks; what is here is checked as strictly as there.
+//! Validation (422): names, labels, annotations, and the parts of Jobs and Pods
+//! that the service depends on. The real API server checks much more; the checks
+//! that are here are as strict as there.
 
 use serde_json::Value;
 
@@ -39,7 +39,7 @@ fn is_word(text: &str) -> bool {
             .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
 }
 
-/// Why this is no DNS-1123 subdomain.
+/// Why this is not a DNS-1123 subdomain.
 pub(crate) fn subdomain_fault(name: &str) -> Option<String> {
     if name.len() > 253 {
         return Some("must be no more than 253 bytes".to_owned());
@@ -47,7 +47,7 @@ pub(crate) fn subdomain_fault(name: &str) -> Option<String> {
     (!name.split('.').all(is_dns_label)).then(|| SUBDOMAIN.to_owned())
 }
 
-/// Why this is no DNS-1123 label.
+/// Why this is not a DNS-1123 label.
 pub(crate) fn dns_label_fault(name: &str) -> Option<String> {
     if name.len() > 63 {
         return Some("must be no more than 63 bytes".to_owned());
@@ -55,7 +55,7 @@ pub(crate) fn dns_label_fault(name: &str) -> Option<String> {
     (!is_dns_label(name)).then(|| LABEL.to_owned())
 }
 
-/// Why this is no label (or annotation) key; there may be several reasons.
+/// Why this is not a valid label (or annotation) key; there may be several reasons.
 pub(crate) fn label_key_faults(key: &str) -> Vec<String> {
     let mut faults = Vec::new();
     let name = match key.split_once('/') {
@@ -80,7 +80,7 @@ pub(crate) fn label_key_faults(key: &str) -> Vec<String> {
     faults
 }
 
-/// Why this is no label value; there may be several reasons.
+/// Why this is not a valid label value; there may be several reasons.
 pub(crate) fn label_value_faults(value: &str) -> Vec<String> {
     let mut faults = Vec::new();
     if value.len() > 63 {
@@ -92,7 +92,7 @@ pub(crate) fn label_value_faults(value: &str) -> Vec<String> {
     faults
 }
 
-/// A type that does not fit: the decoder's 400, not validation's 422.
+/// A wrong type: the decoder's 400, not validation's 422.
 pub(crate) fn decode_fault(resource: Resource, object: &Value) -> Option<String> {
     let (kind, version) = (resource.kind(), "v1");
     let place = |path: &str, what: &str, wanted: &str| {
@@ -204,7 +204,7 @@ fn pod_spec(resource: Resource, object: &Value) -> Option<&Value> {
     }
 }
 
-/// Everything that is wrong with an object that is to be stored.
+/// All problems of an object that is about to be stored.
 pub(crate) fn causes(resource: Resource, object: &Value) -> Vec<Cause> {
     let mut causes = Vec::new();
     let name = super::meta(object, "name");

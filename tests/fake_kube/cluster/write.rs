@@ -1,5 +1,5 @@
-//! Writing: create, update, merge patch and delete, with the checks, the
-//! preconditions and the finalizers that the API server puts around them.
+//! Writing: create, update, merge patch and delete, with the API server's checks,
+//! preconditions and finalizers.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::fake_kube::clock::timestamp;
 
-/// Seconds that a pod gets to end, where neither it nor the caller says.
+/// Default grace period of pods, in seconds.
 const GRACE_DEFAULT_SECS: i64 = 30;
 
 /// The body of a DELETE.
@@ -72,7 +72,7 @@ pub(crate) enum Part {
 }
 
 impl Cluster {
-    /// Makes an object and returns it as it is stored.
+    /// Creates an object and returns it as it is stored.
     pub(crate) fn create(
         &mut self,
         resource: Resource,
@@ -135,7 +135,7 @@ impl Cluster {
         }
     }
 
-    /// Replaces what only the server may set.
+    /// Replaces the fields that only the server may set.
     fn stamp_new(&mut self, resource: Resource, namespace: &str, object: &mut Value) {
         let uid = self.new_uid();
         let now = self.now();
@@ -212,8 +212,8 @@ impl Cluster {
         self.commit(key, &current, object, part, dry_run)
     }
 
-    /// The common end of update and patch: versions, what cannot be changed,
-    /// validation, and the write (none, if nothing changed).
+    /// The last part of update and patch: versions, immutable fields, validation, and
+    /// the write (none, if nothing changed).
     fn commit(
         &mut self,
         key: &Key,
@@ -264,7 +264,7 @@ impl Cluster {
         }
         let removed = may_be_removed(&object) && *resource != Resource::Namespaces;
         if options.dry_run {
-            return Ok(answer(*resource, name, object, removed));
+            return Ok(response(*resource, name, object, removed));
         }
         let stored = if removed {
             self.remove_as(key, object)
@@ -273,7 +273,7 @@ impl Cluster {
         } else {
             self.put(key.clone(), object)
         };
-        Ok(answer(*resource, name, Value::clone(&stored), removed))
+        Ok(response(*resource, name, Value::clone(&stored), removed))
     }
 
     /// Sets the deletion timestamp, or brings an existing one forward.
@@ -293,7 +293,7 @@ impl Cluster {
     }
 }
 
-/// What the path says and what the body says must not disagree.
+/// Rejects a body that contradicts the path.
 fn check_identity(resource: Resource, namespace: &str, object: &Value) -> Result<(), Refusal> {
     if !object.is_object() {
         return Err(status::bad_request(format!(
@@ -301,8 +301,8 @@ fn check_identity(resource: Resource, namespace: &str, object: &Value) -> Result
             resource.kind()
         )));
     }
-    let said = |field: &str, ours: &str| object[field].as_str().is_none_or(|text| text == ours);
-    if !said("kind", resource.kind()) || !said("apiVersion", resource.api_version()) {
+    let agrees = |field: &str, ours: &str| object[field].as_str().is_none_or(|text| text == ours);
+    if !agrees("kind", resource.kind()) || !agrees("apiVersion", resource.api_version()) {
         return Err(status::bad_request(format!(
             "the object provided is unrecognized (must be of type {}): apiVersion {} and kind {} were given",
             resource.kind(),
@@ -330,7 +330,7 @@ fn check_identity(resource: Resource, namespace: &str, object: &Value) -> Result
     Ok(())
 }
 
-/// Puts back what an update cannot change and does not complain about.
+/// Restores the fields that an update silently ignores.
 fn keep_fixed(resource: Resource, current: &Value, object: &mut Value, part: Part) {
     match part {
         Part::Status => {
@@ -419,8 +419,8 @@ fn check_preconditions(
     Ok(())
 }
 
-/// The finalizer that a propagation policy asks for. Without a policy, Jobs
-/// leave their pods behind (batch/v1 keeps that for its oldest clients).
+/// The finalizer of a propagation policy. Without a policy, Jobs leave their pods
+/// behind (batch/v1 keeps that for its oldest clients).
 fn set_propagation(resource: Resource, object: &mut Value, policy: Option<&str>) {
     let held = is_deleting(object);
     let policy = match policy {
@@ -442,7 +442,7 @@ fn set_propagation(resource: Resource, object: &mut Value, policy: Option<&str>)
     }
 }
 
-/// Only pods end gracefully, and of those only the ones that a kubelet runs.
+/// The grace period: only pods that a kubelet runs have one.
 fn grace_secs(resource: Resource, object: &Value, asked: Option<i64>) -> i64 {
     if resource != Resource::Pods {
         return 0;
@@ -461,9 +461,8 @@ fn grace_secs(resource: Resource, object: &Value, asked: Option<i64>) -> i64 {
     }
 }
 
-/// A Foreground-deleted object and a pod come back themselves; for what is
-/// gone there is a `Status`.
-fn answer(resource: Resource, name: &str, object: Value, removed: bool) -> Value {
+/// The response to a delete: an object that still exists, otherwise a `Status`.
+fn response(resource: Resource, name: &str, object: Value, removed: bool) -> Value {
     if removed && resource != Resource::Pods {
         status::deleted(resource, name, meta(&object, "uid"))
     } else {

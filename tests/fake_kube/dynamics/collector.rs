@@ -12,7 +12,7 @@ use crate::fake_kube::cluster::write::DeleteOptions;
 use crate::fake_kube::cluster::{Cluster, Key, drop_finalizer, has_finalizer, is_deleting, meta};
 
 impl Dynamics {
-    /// One move for this object. Returns whether there was one.
+    /// One step for this object. Returns whether there was one.
     pub(crate) fn collect(&mut self, cluster: &mut Cluster, key: &Key, now: i64) -> bool {
         let Some(object) = cluster.object(key).cloned() else {
             return false;
@@ -77,7 +77,7 @@ impl Dynamics {
         moved
     }
 
-    /// Deletes a finished Job whose time is over.
+    /// Deletes a finished Job whose TTL has expired.
     fn expire(&mut self, cluster: &mut Cluster, key: &Key, job: &Value, now: i64) -> bool {
         let Some(ttl_secs) = job["spec"]["ttlSecondsAfterFinished"].as_i64() else {
             return false;
@@ -96,7 +96,7 @@ impl Dynamics {
         cluster.delete(key, &options).is_ok()
     }
 
-    /// Empties a namespace that is going away, then lets it go.
+    /// Empties a namespace that is being deleted, then removes it.
     fn collect_namespace(&mut self, cluster: &mut Cluster, key: &Key, object: &Value) -> bool {
         if !is_deleting(object) {
             return false;

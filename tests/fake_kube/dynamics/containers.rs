@@ -1,5 +1,5 @@
-//! How each move of scheduler and kubelet looks in a pod: pure edits of its
-//! JSON, shared by the pods that move by themselves and those moved by hand.
+//! The effect of each transition by scheduler and kubelet on a pod: pure edits of
+//! its JSON, shared by scripted pods and those that a test moves.
 
 use std::net::Ipv4Addr;
 
@@ -23,8 +23,8 @@ fn unready_message(pod: &Value) -> String {
 }
 
 /// The scheduler found no node.
-pub(crate) fn unschedulable(pod: &mut Value, sentence: &str, now: &str) {
-    set_condition(pod, "PodScheduled", false, "Unschedulable", sentence, now);
+pub(crate) fn unschedulable(pod: &mut Value, message: &str, now: &str) {
+    set_condition(pod, "PodScheduled", false, "Unschedulable", message, now);
 }
 
 /// The scheduler chose the node.
@@ -33,7 +33,7 @@ pub(crate) fn scheduled(pod: &mut Value, now: &str) {
     set_condition(pod, "PodScheduled", true, "", "", now);
 }
 
-/// The kubelet took the pod over: volumes, then the sandbox.
+/// The kubelet accepted the pod: volumes, then the sandbox.
 pub(crate) fn mounting(pod: &mut Value, now: &str) {
     let message = unready_message(pod);
     pod["status"]["startTime"] = json!(now);
@@ -52,7 +52,7 @@ pub(crate) fn mounting(pod: &mut Value, now: &str) {
     waiting(pod, "ContainerCreating", "");
 }
 
-/// The sandbox is there: the pod has its address, images are pulled.
+/// The sandbox exists: the pod has its address, images are pulled.
 pub(crate) fn pulling(pod: &mut Value, ip: Ipv4Addr, now: &str) {
     pod["status"]["podIP"] = json!(ip.to_string());
     pod["status"]["podIPs"] = json!([{"ip": ip.to_string()}]);
@@ -108,7 +108,7 @@ fn readiness(pod: &mut Value, ready: bool, now: &str) {
     set_condition(pod, "ContainersReady", ready, reason, &message, now);
 }
 
-/// The container state of an end.
+/// The container state after an exit.
 fn terminated(exit: &Exit, started: &Value, now: &str) -> Value {
     let reason = match (exit.reason.as_str(), exit.code) {
         ("", 0) => "Completed",
@@ -144,7 +144,7 @@ pub(crate) fn ended(pod: &mut Value, exit: &Exit, now: &str) {
     set_condition(pod, "ContainersReady", false, reason, "", now);
 }
 
-/// All containers have ended and are started again after a while.
+/// All containers have ended and are restarted after a delay.
 pub(crate) fn crashed(pod: &mut Value, exit: &Exit, now: &str) {
     each_status(pod, |status| {
         let started = status["state"]["running"]["startedAt"].clone();
@@ -162,7 +162,7 @@ pub(crate) fn crashed(pod: &mut Value, exit: &Exit, now: &str) {
     readiness(pod, false, now);
 }
 
-/// The node ran out of something: the kubelet ends the pod without a deletion.
+/// The node ran out of a resource: the kubelet ends the pod without a deletion.
 pub(crate) fn evicted_by_kubelet(pod: &mut Value, message: &str, now: &str) {
     let exit = Exit {
         after_ms: 0,

@@ -1,5 +1,5 @@
-//! The Job controller for plain Jobs (one completion): counts its pods, makes
-//! the next one, and decides when a Job is over.
+//! The Job controller for plain Jobs (one completion): counts the pods, creates the
+//! next one, and decides when a Job has finished.
 
 use std::sync::Arc;
 
@@ -12,14 +12,14 @@ use crate::fake_kube::cluster::resource::Resource;
 use crate::fake_kube::cluster::write::DeleteOptions;
 use crate::fake_kube::cluster::{Cluster, Key, drop_finalizer, has_finalizer, is_deleting, meta};
 
-/// The pause after a pod's first failure; it doubles with each further one.
+/// The back-off after a pod's first failure; it doubles with each further one.
 const BACKOFF_MS: i64 = 10_000;
-/// The longest pause.
+/// The longest back-off.
 const BACKOFF_MAX_MS: i64 = 600_000;
-/// The pause after the API server refused a pod.
+/// The back-off after the API server rejected a pod.
 const REFUSED_MS: i64 = 1_000;
 
-/// When a Job may make its next pod, and how often it had to wait.
+/// When a Job may create its next pod, and how often it had to wait.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Retry {
     at_ms: i64,
@@ -27,7 +27,7 @@ pub(crate) struct Retry {
     refused: bool,
 }
 
-/// A Job's pods, by what they count as.
+/// A Job's pods by state.
 #[derive(Debug, Default)]
 struct Pods {
     active: Vec<(Key, Arc<Value>)>,
@@ -39,7 +39,7 @@ struct Pods {
 }
 
 impl Dynamics {
-    /// One move for this Job.
+    /// One step for this Job.
     pub(crate) fn sync_job(&mut self, cluster: &mut Cluster, key: &Key, now: i64) {
         let Some(job) = cluster.object(key).cloned() else {
             return;
@@ -67,7 +67,7 @@ impl Dynamics {
         refresh_counts(cluster, key, &pods);
     }
 
-    /// Counts one pod that has ended, and lets go of it.
+    /// Counts one pod that has ended, and removes its finalizer.
     fn count(
         &mut self,
         cluster: &mut Cluster,
@@ -98,7 +98,7 @@ impl Dynamics {
         true
     }
 
-    /// Takes the Job a step nearer to its end, if it has one.
+    /// Takes one step towards the end of the Job, if it is ending.
     fn finish(
         &mut self,
         cluster: &mut Cluster,
@@ -161,7 +161,7 @@ impl Dynamics {
             ))
     }
 
-    /// Starts, suspends and resumes, and makes the pod that is missing.
+    /// Starts, suspends and resumes the Job, and creates a missing pod.
     fn keep_running(
         &mut self,
         cluster: &mut Cluster,
@@ -198,7 +198,7 @@ impl Dynamics {
         let present = i64::try_from(pods.active.len()).unwrap_or(i64::MAX);
         let retry = self.retries.get(meta(job, "uid")).copied();
         let pause_over = match retry {
-            // The refusal may have been lifted meanwhile: look at once then.
+            // If pods are no longer rejected, retry immediately.
             Some(retry) if retry.refused && self.pod_refusal.is_none() => true,
             Some(retry) => present + held_back >= wanted || self.is_due(key, retry.at_ms, now),
             None => true,
@@ -238,27 +238,20 @@ impl Dynamics {
         retry.refused = refusal.is_some();
         match refusal {
             None => {
-                let sentence = format!("Created pod: {pod_name}");
+                let message = format!("Created pod: {pod_name}");
                 emit_event(
                     cluster,
                     job,
                     "Normal",
                     "SuccessfulCreate",
-                    &sentence,
+                    &message,
                     component,
                 );
             }
             Some(why) => {
                 retry.at_ms = now + REFUSED_MS;
-                let sentence = format!("Error creating: {why}");
-                emit_event(
-                    cluster,
-                    job,
-                    "Warning",
-                    "FailedCreate",
-                    &sentence,
-                    component,
-                );
+                let message = format!("Error creating: {why}");
+                emit_event(cluster, job, "Warning", "FailedCreate", &message, component);
                 let key = (
                     Resource::Jobs,
                     meta(job, "namespace").to_owned(),
@@ -270,7 +263,7 @@ impl Dynamics {
     }
 }
 
-/// Whether the Job has a condition that it never loses.
+/// Whether the Job has a final condition.
 fn is_over(job: &Value) -> bool {
     has_condition(job, "Complete") || has_condition(job, "Failed")
 }
@@ -309,7 +302,7 @@ fn sort(job: &Value, own: Vec<(Key, Arc<Value>)>) -> Pods {
     pods
 }
 
-/// Whether the Job's podFailurePolicy says that this end does not count.
+/// Whether the Job's podFailurePolicy ignores this failure.
 fn is_ignored(job: &Value, pod: &Value) -> bool {
     let rules = job["spec"]["podFailurePolicy"]["rules"].as_array();
     rules.into_iter().flatten().any(|rule| {
@@ -322,7 +315,7 @@ fn is_ignored(job: &Value, pod: &Value) -> bool {
     })
 }
 
-/// After the criteria: ends the pods that are left, then says how it ended.
+/// After the criteria are met: deletes the remaining pods, then sets the final condition.
 fn conclude(cluster: &mut Cluster, key: &Key, job: &Value, pods: &Pods, at: &str) -> bool {
     if !pods.active.is_empty() {
         for (pod_key, _) in &pods.active {
@@ -360,7 +353,7 @@ fn conclude(cluster: &mut Cluster, key: &Key, job: &Value, pods: &Pods, at: &str
 }
 
 fn delete_pod(cluster: &mut Cluster, key: &Key) {
-    // The pod may be gone already, which is what was wanted.
+    // The pod may be gone already, which is the goal.
     let _ = cluster.delete(key, &DeleteOptions::default());
 }
 

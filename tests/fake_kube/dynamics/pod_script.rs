@@ -1,33 +1,33 @@
-//! What is going to happen to a pod: how long each phase takes, and where it
-//! gets stuck or ends. It comes from annotations of the pod (so of the app
-//! type's template), or from a test through `FakeKube::set_pod_script`.
+//! The script of a pod: how long each phase takes, and where it gets stuck or
+//! ends. It comes from annotations of the pod (so from the app type's template),
+//! or from a test through `FakeKube::set_pod_script`.
 
 use serde_json::Value;
 
 /// All annotations that are read here start with this.
 pub(crate) const PREFIX: &str = "fake-kube/";
 
-/// The way a container ends by itself.
+/// How a container exits by itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Exit {
     /// How long it runs.
     pub(crate) after_ms: i64,
     /// Its exit code.
     pub(crate) code: i64,
-    /// `Completed`, `Error`, `OOMKilled`; empty: what fits the code.
+    /// `Completed`, `Error`, `OOMKilled`; empty: derived from the code.
     pub(crate) reason: String,
     /// The termination message.
     pub(crate) message: String,
 }
 
-/// A pod's future. The default takes no time at all and becomes ready.
+/// A pod's script. The default takes no time and becomes ready.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct PodScript {
-    /// `held`: starts only by hand.
+    /// `held`: starts only when a test moves it.
     pub(crate) held: bool,
-    /// `lingers`: once deleted, goes only by hand.
+    /// `lingers`: once deleted, ends only when a test moves it.
     pub(crate) lingers: bool,
-    /// `never-ready`: runs, but its probe never passes.
+    /// `never-ready`: runs, but its probe always fails.
     pub(crate) never_ready: bool,
     /// `schedule-ms`: from creation to PodScheduled.
     pub(crate) schedule_ms: i64,
@@ -37,13 +37,13 @@ pub(crate) struct PodScript {
     pub(crate) pull_ms: i64,
     /// `ready-ms`: from there to Ready.
     pub(crate) ready_ms: i64,
-    /// `restart-ms`: how long a crash loop waits.
+    /// `restart-ms`: the back-off of a crash loop.
     pub(crate) restart_ms: i64,
     /// `terminate-ms`: from the deletion to the containers' end.
     pub(crate) terminate_ms: i64,
     /// `exit-on-stop`: the exit code on SIGTERM.
     pub(crate) exit_on_stop: i64,
-    /// `unschedulable`: the scheduler's sentence; the pod stays Pending.
+    /// `unschedulable`: the scheduler's message; the pod stays Pending.
     pub(crate) unschedulable: Option<String>,
     /// `waiting`: `<reason>: <message>` that its containers get stuck in before
     /// they start (ErrImagePull, CreateContainerConfigError, …).
@@ -53,7 +53,7 @@ pub(crate) struct PodScript {
 }
 
 impl PodScript {
-    /// A pod that moves only by hand, both ways.
+    /// A pod that starts and ends only when a test moves it.
     pub(crate) fn by_hand() -> Self {
         Self {
             held: true,
@@ -62,7 +62,7 @@ impl PodScript {
         }
     }
 
-    /// This pod_script, changed by what a pod's annotations say.
+    /// This pod_script, overridden by a pod's annotations.
     pub(crate) fn with_annotations(mut self, annotations: &Value) -> Self {
         let text = |name: &str| annotations[format!("{PREFIX}{name}")].as_str();
         let is_set = |name: &str| text(name).map(|value| value == "true");
@@ -85,8 +85,8 @@ impl PodScript {
         ] {
             *millis = number(name).unwrap_or(*millis);
         }
-        if let Some(sentence) = text("unschedulable") {
-            self.unschedulable = Some(sentence.to_owned());
+        if let Some(message) = text("unschedulable") {
+            self.unschedulable = Some(message.to_owned());
         }
         if let Some(stuck) = text("waiting") {
             let (reason, message) = stuck.split_once(": ").unwrap_or((stuck, ""));
@@ -104,17 +104,17 @@ impl PodScript {
     }
 }
 
-/// A pod_script and the pods that it is for.
+/// A pod_script and the pods that it applies to.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct PodScriptRule {
     /// The pod's name, its Job's name, or `*` for every pod.
     pub(crate) name: String,
-    /// What happens to it.
+    /// Its script.
     pub(crate) pod_script: PodScript,
 }
 
 impl PodScriptRule {
-    /// Whether the rule is about this pod.
+    /// Whether the rule applies to this pod.
     pub(crate) fn is_about(&self, pod: &Value) -> bool {
         let meta = &pod["metadata"];
         self.name == "*" || meta["name"] == *self.name || meta["labels"]["job-name"] == *self.name

@@ -1,4 +1,4 @@
-//! Scheduler and kubelet: the life of a pod, one move at a time.
+//! Scheduler and kubelet: the life cycle of a pod, one transition at a time.
 //!
 //! ```text
 //! New ─▶ Scheduled ─▶ Mounting ─▶ Pulling ─▶ Running ─▶ Ready
@@ -6,7 +6,7 @@
 //!                                    └─ crash ──┴─────────┴──▶ Ended
 //! ```
 //! A deletion can come at any stage: the containers end after a while, and the
-//! pod goes when its last finalizer does.
+//! pod is removed with its last finalizer.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -23,14 +23,14 @@ use crate::fake_kube::cluster::{Cluster, Key, drop_finalizer, has_finalizer, is_
 /// The finalizer with which the Job controller counts pods.
 pub(crate) const TRACKING: &str = "batch.kubernetes.io/job-tracking";
 
-/// How far a pod has come.
+/// The stage of a pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
-    /// Stored, nothing more.
+    /// It is stored.
     New,
     /// It has a node.
     Scheduled,
-    /// The kubelet has it.
+    /// The kubelet has accepted it.
     Mounting,
     /// It has an address.
     Pulling,
@@ -51,14 +51,14 @@ pub(crate) struct PodLife {
     deleted_ms: Option<i64>,
 }
 
-/// A move of a pod by hand.
+/// A transition of a pod.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum PodMove {
-    /// No node fits, says the scheduler.
+    /// The scheduler finds no node.
     Unschedulable(String),
     /// The scheduler found the node.
     Schedule,
-    /// The kubelet took it over.
+    /// The kubelet accepted it.
     Mount,
     /// The sandbox has its address.
     Pull,
@@ -68,15 +68,15 @@ pub(crate) enum PodMove {
     Run,
     /// The probes pass (`true`) or fail (`false`).
     Ready(bool),
-    /// The containers end by themselves.
+    /// The containers exit by themselves.
     Exit(Exit),
     /// A drain: DisruptionTarget and a graceful deletion.
     Evict,
-    /// The kubelet evicts it with this sentence: Failed, not deleted.
+    /// The kubelet evicts it with this message: Failed, not deleted.
     EvictByKubelet(String),
-    /// The containers of a deleted pod have ended: the pod goes.
+    /// The containers of a deleted pod have ended: the pod is removed.
     Terminate,
-    /// The kubelet warns of something, with reason and message; the pod stays as it is.
+    /// The kubelet writes a warning Event, with reason and message; the pod is unchanged.
     Warn(String, String),
 }
 
@@ -119,7 +119,7 @@ impl Dynamics {
         }
     }
 
-    /// One move of the pod, if one is due.
+    /// One transition of the pod, if one is due.
     pub(crate) fn sync_pod(&mut self, cluster: &mut Cluster, key: &Key, now: i64) {
         let Some(pod) = cluster.object(key).cloned() else {
             return;
@@ -179,19 +179,19 @@ impl Dynamics {
         if pod_script.lingers {
             return;
         }
-        let patience = pod_script.terminate_ms.min(
+        let grace = pod_script.terminate_ms.min(
             pod["metadata"]["deletionGracePeriodSeconds"]
                 .as_i64()
                 .unwrap_or(0)
                 .max(0)
                 * 1000,
         );
-        if self.is_due(key, started + patience, now) {
+        if self.is_due(key, started + grace, now) {
             self.make_move(cluster, key, &PodMove::Terminate);
         }
     }
 
-    /// Makes a move, whoever asked for it. Returns whether it changed the pod.
+    /// Makes a transition. Returns whether it changed the pod.
     pub(crate) fn make_move(&mut self, cluster: &mut Cluster, key: &Key, next: &PodMove) -> bool {
         let Some(pod) = cluster.object(key).cloned() else {
             return false;
@@ -213,11 +213,11 @@ impl Dynamics {
             }
             PodMove::Exit(exit) => self.exit(cluster, key, exit, &now),
             PodMove::Evict => evict(cluster, key, &now),
-            PodMove::EvictByKubelet(sentence) => {
+            PodMove::EvictByKubelet(message) => {
                 let changed = cluster.change(key, |pod| {
-                    containers::evicted_by_kubelet(pod, sentence, &now)
+                    containers::evicted_by_kubelet(pod, message, &now)
                 });
-                self.tell_ended(&pod);
+                self.report_ended(&pod);
                 changed
             }
             PodMove::Terminate => self.terminate(cluster, key, &pod, &now),
@@ -243,7 +243,7 @@ impl Dynamics {
         containers::running(&mut pod, ready, now);
         if let Some(ip) = address(&pod) {
             let shown = Arc::new(pod.clone());
-            self.tell(&PodChange::Running { pod: shown, ip });
+            self.call_hook(&PodChange::Running { pod: shown, ip });
         }
         cluster.change(key, |current| *current = pod)
     }
@@ -257,7 +257,7 @@ impl Dynamics {
             Some("OnFailure") => exit.code != 0,
             _ => true,
         };
-        self.tell_ended(&pod);
+        self.report_ended(&pod);
         cluster.change(key, |pod| {
             if again {
                 containers::crashed(pod, exit, now);
@@ -267,8 +267,8 @@ impl Dynamics {
         })
     }
 
-    /// The end of a deleted pod, in up to two moves, as a kubelet does it: first
-    /// the status says how the containers ended, then the pod is let go.
+    /// Ends a deleted pod in up to two steps, as a kubelet does: first the status shows
+    /// how the containers ended, then the pod is removed.
     fn terminate(&mut self, cluster: &mut Cluster, key: &Key, pod: &Arc<Value>, now: &str) -> bool {
         let over = matches!(
             pod["status"]["phase"].as_str(),
@@ -282,7 +282,7 @@ impl Dynamics {
                 reason: String::new(),
                 message: String::new(),
             };
-            self.tell_ended(pod);
+            self.report_ended(pod);
             return cluster.change(key, |pod| containers::ended(pod, &exit, now));
         }
         cluster.change(key, |pod| {
@@ -290,23 +290,23 @@ impl Dynamics {
         })
     }
 
-    fn tell_ended(&mut self, pod: &Arc<Value>) {
+    fn report_ended(&mut self, pod: &Arc<Value>) {
         if pod["status"]["phase"] == "Running"
             && let Some(ip) = address(pod)
         {
             let pod = Arc::clone(pod);
-            self.tell(&PodChange::Ended { pod, ip });
+            self.call_hook(&PodChange::Ended { pod, ip });
         }
     }
 
-    /// Forgets a pod that is gone, and tells the hook if it still ran.
+    /// Drops the state of a pod that is gone, and calls the hook if it was still running.
     pub(crate) fn pod_is_gone(&mut self, pod: &Arc<Value>) {
         if self.lives.remove(meta(pod, "uid")).is_some() {
-            self.tell_ended(pod);
+            self.report_ended(pod);
         }
     }
 
-    /// Lets go of a pod whose Job is gone: nobody will count it any more.
+    /// Removes the finalizer of a pod whose Job is gone, since no controller counts it any more.
     pub(crate) fn release_orphan(cluster: &mut Cluster, key: &Key, pod: &Value) -> bool {
         let job_name = pod["metadata"]["labels"]["job-name"].as_str().unwrap_or("");
         let job_key = (Resource::Jobs, key.1.clone(), job_name.to_owned());
@@ -341,11 +341,11 @@ fn stage_after(pod: &Value, next: &PodMove) -> Option<Stage> {
     })
 }
 
-/// What a pod does next by itself, and how long after it entered its stage.
+/// The next scripted transition of a pod, and its delay after the pod entered its stage.
 fn next_move(pod: &Value, pod_script: &PodScript, life: PodLife) -> Option<(i64, PodMove)> {
     match life.stage {
         Stage::New => match &pod_script.unschedulable {
-            Some(sentence) => unless_so(pod, PodMove::Unschedulable(sentence.clone())),
+            Some(message) => unless_so(pod, PodMove::Unschedulable(message.clone())),
             None => Some((pod_script.schedule_ms, PodMove::Schedule)),
         },
         Stage::Scheduled => Some((0, PodMove::Mount)),
@@ -387,7 +387,7 @@ fn next_move(pod: &Value, pod_script: &PodScript, life: PodLife) -> Option<(i64,
     }
 }
 
-/// The move at once, unless it would change nothing.
+/// The transition without delay, unless it would change nothing.
 fn unless_so(pod: &Value, next: PodMove) -> Option<(i64, PodMove)> {
     let mut after = pod.clone();
     simple_edit(&mut after, &next, "");
@@ -411,7 +411,7 @@ fn restarts(pod: &Value) -> i64 {
 
 fn simple_edit(pod: &mut Value, next: &PodMove, now: &str) {
     match next {
-        PodMove::Unschedulable(sentence) => containers::unschedulable(pod, sentence, now),
+        PodMove::Unschedulable(message) => containers::unschedulable(pod, message, now),
         PodMove::Schedule => containers::scheduled(pod, now),
         PodMove::Mount => containers::mounting(pod, now),
         PodMove::Wait(reason, message) => containers::waiting(pod, reason, message),
@@ -420,7 +420,7 @@ fn simple_edit(pod: &mut Value, next: &PodMove, now: &str) {
     }
 }
 
-/// What the eviction API does.
+/// The effect of the eviction API.
 fn evict(cluster: &mut Cluster, key: &Key, now: &str) -> bool {
     let marked = cluster.change(key, |pod| {
         super::set_condition(

@@ -1,4 +1,4 @@
-//! The controllers, by themselves: no sockets, a manual clock.
+//! The controllers alone: no sockets, a manual clock.
 
 use std::sync::mpsc;
 use std::time::Duration;
@@ -206,11 +206,11 @@ fn a_foreground_delete_keeps_the_job_until_its_pod_is_gone() {
         propagation: Some("Foreground".to_owned()),
         ..DeleteOptions::default()
     };
-    let answer = model
+    let response = model
         .cluster
         .delete(&job_key("a"), &options)
         .expect("deleted");
-    assert!(is_deleting(&answer));
+    assert!(is_deleting(&response));
     settle(&mut model);
     let (key, pod) = only_pod(&model);
     assert!(is_deleting(&pod));
@@ -240,7 +240,10 @@ fn a_background_delete_takes_the_job_at_once_and_its_pod_later() {
         .delete(&job_key("a"), &options)
         .expect("deleted");
     assert!(model.cluster.object(&job_key("a")).is_none());
-    assert!(!is_deleting(&only_pod(&model).1), "nobody has told it yet");
+    assert!(
+        !is_deleting(&only_pod(&model).1),
+        "the kubelet has not acted yet"
+    );
     settle(&mut model);
     assert!(is_deleting(&only_pod(&model).1));
 }
@@ -294,8 +297,8 @@ fn an_evicted_pod_is_replaced_only_after_its_end() {
 #[test]
 fn a_refused_pod_is_an_event_and_is_created_once_allowed() {
     let mut model = fake().model();
-    let sentence = "pods \"a-\" is forbidden: exceeded quota: q";
-    model.dynamics.refuse_pods(Some(sentence.to_owned()));
+    let message = "pods \"a-\" is forbidden: exceeded quota: q";
+    model.dynamics.refuse_pods(Some(message.to_owned()));
     create(&mut model, job("a", json!({})));
     settle(&mut model);
     advance(&mut model, 1);
@@ -339,13 +342,13 @@ fn a_deadline_and_a_suspension_are_kept() {
 
 #[test]
 fn the_hook_is_called_on_starts_and_ends() {
-    let (tell, told) = mpsc::channel();
+    let (sender, receiver) = mpsc::channel();
     let hook = move |change: &PodChange| {
         let text = match change {
             PodChange::Running { ip, .. } => format!("running {ip}"),
             PodChange::Ended { ip, .. } => format!("ended {ip}"),
         };
-        tell.send(text).expect("the test listens");
+        sender.send(text).expect("the test receives");
     };
     let mut model = fake().on_pod(hook).model();
     create(&mut model, job("a", json!({})));
@@ -353,7 +356,7 @@ fn the_hook_is_called_on_starts_and_ends() {
     let (key, _) = only_pod(&model);
     move_pod(&mut model, &key, &exit(0));
     assert_eq!(
-        told.try_iter().collect::<Vec<_>>(),
+        receiver.try_iter().collect::<Vec<_>>(),
         ["running 127.88.0.1", "ended 127.88.0.1"]
     );
 }

@@ -1,4 +1,4 @@
-//! A CA, a server and a client certificate, made anew for each fake, and the
+//! A CA, a server and a client certificate, generated for each fake, and the
 //! TLS side of a connection.
 //!
 //! ring is named here because rustls is built without a default provider.
@@ -27,7 +27,7 @@ pub(crate) struct Tls {
 }
 
 impl Tls {
-    /// Makes everything anew.
+    /// Generates all certificates.
     pub(crate) fn generate() -> Self {
         Self::try_generate().expect("certificates with fixed, valid parameters can be made")
     }
@@ -77,7 +77,7 @@ impl Tls {
         })
     }
 
-    /// Puts TLS around an accepted connection and does the handshake.
+    /// Starts TLS on an accepted connection, handshake included.
     pub(crate) fn accept(
         &self,
         mut socket: TcpStream,

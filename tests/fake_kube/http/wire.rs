@@ -1,24 +1,24 @@
-//! Bytes to [`Request`] and [`Answer`] to bytes.
+//! Decodes [`Request`]s and encodes [`Response`]s.
 
 use std::io::{self, Read, Write};
 
-use crate::fake_kube::api::{Answer, Request};
+use crate::fake_kube::api::{Request, Response};
 
 /// The largest request head.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
-/// The largest body; the real one takes 3 MiB.
+/// The largest body; the real API server accepts 3 MiB.
 const BODY_BYTES_MAX: usize = 3 * 1024 * 1024;
 /// The most header lines.
 const HEADERS_MAX: usize = 100;
 
-/// What could be read of a connection.
+/// The result of reading from a connection.
 #[derive(Debug)]
 pub(crate) enum Incoming {
     /// A request, and whether the connection can be used again.
     Request(Box<Request>, bool),
     /// The client closed the connection between two requests.
     Closed,
-    /// This is not HTTP, or too large: answer with this code and close.
+    /// Not HTTP, or too large: respond with this code and close.
     Broken(u16),
 }
 
@@ -31,7 +31,7 @@ struct Head {
     expects_continue: bool,
 }
 
-/// Reads the next request. `pending` holds bytes that were read too far.
+/// Reads the next request. `pending` holds bytes that were read beyond it.
 pub(crate) fn read_request(
     stream: &mut (impl Read + Write),
     pending: &mut Vec<u8>,
@@ -197,24 +197,24 @@ fn reason(code: u16) -> &'static str {
     }
 }
 
-/// Writes a whole answer.
-pub(crate) fn write_answer(
+/// Writes a whole response.
+pub(crate) fn write_response(
     stream: &mut impl Write,
-    answer: &Answer,
+    response: &Response,
     keep_alive: bool,
 ) -> io::Result<()> {
-    // Probes answer with a plain word; everything else is JSON.
-    let (kind, body) = match answer.body.as_str() {
+    // Probes return plain text; all others return JSON.
+    let (kind, body) = match response.body.as_str() {
         Some(word) => ("text/plain; charset=utf-8", word.to_owned()),
-        None => ("application/json", format!("{}\n", answer.body)),
+        None => ("application/json", format!("{}\n", response.body)),
     };
     let mut head = format!(
         "HTTP/1.1 {} {}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n",
-        answer.code,
-        reason(answer.code),
+        response.code,
+        reason(response.code),
         body.len()
     );
-    for (name, value) in &answer.headers {
+    for (name, value) in &response.headers {
         head.push_str(&format!("{name}: {value}\r\n"));
     }
     if !keep_alive {

@@ -47,18 +47,18 @@ impl Broken {
     }
 
     pub(super) fn spoil_reply(self, request: &Request, reply: &mut Reply) {
-        let Reply::Answer(answer) = reply else {
+        let Reply::Response(response) = reply else {
             return;
         };
         match self {
-            Self::TruncatesLists if answer.body["items"].is_array() => {
-                if let Some(items) = answer.body["items"].as_array_mut() {
+            Self::TruncatesLists if response.body["items"].is_array() => {
+                if let Some(items) = response.body["items"].as_array_mut() {
                     items.pop();
                 }
             }
             Self::InvalidResponses if request.method == "POST" => {
-                answer.code = 418;
-                answer.body = json!("teapot");
+                response.code = 418;
+                response.body = json!("teapot");
             }
             _ => {}
         }

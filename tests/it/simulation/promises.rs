@@ -58,7 +58,7 @@ pub(super) enum Promise {
 
 impl Promise {
     /// The description of the promise.
-    pub(super) fn sentence(self) -> &'static str {
+    pub(super) fn description(self) -> &'static str {
         match self {
             Self::OneJob => "each type and name has at most one Job that is not being deleted",
             Self::OnePod => {

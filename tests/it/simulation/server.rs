@@ -266,20 +266,20 @@ impl Link {
 impl Transport for Link {
     fn send(&self, request: &Request) -> Result<Response, Error> {
         let outcome = lock(&self.server).handle(request);
-        let answer = match outcome.map_err(|failure| request.error(failure))?.reply {
-            Reply::Answer(answer) => answer,
+        let response = match outcome.map_err(|failure| request.error(failure))?.reply {
+            Reply::Response(response) => response,
             Reply::Nothing | Reply::Watch(_) => {
                 return Err(request.error(Failure::Lost("connection reset".into())));
             }
         };
-        let seconds = answer
+        let seconds = response
             .headers
             .iter()
             .find(|(name, _)| *name == "Retry-After");
         let seconds = seconds.and_then(|(_, value)| value.parse().ok());
         Ok(Response {
-            status: answer.code,
-            body: answer.body.to_string().into_bytes(),
+            status: response.code,
+            body: response.body.to_string().into_bytes(),
             retry_after: seconds.map(Duration::from_secs),
             warnings: Vec::new(),
         })
@@ -293,10 +293,10 @@ impl Transport for Link {
             Reply::Nothing => {
                 return Err(request.error(Failure::Lost("connection reset".into())));
             }
-            Reply::Answer(answer) => {
+            Reply::Response(response) => {
                 let refused = Response {
-                    status: answer.code,
-                    body: answer.body.to_string().into_bytes(),
+                    status: response.code,
+                    body: response.body.to_string().into_bytes(),
                     ..Response::default()
                 };
                 refused.into_success(request)?;

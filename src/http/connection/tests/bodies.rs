@@ -1,4 +1,4 @@
-//! Framing: where a body ends. What could be read in two ways is refused.
+//! Framing: where a body ends. Ambiguous framing is refused.
 
 use super::*;
 
@@ -34,7 +34,7 @@ fn a_body_by_length() {
 
 /// RFC 9110 §8.6, RFC 9112 §6.3 rule 5.
 #[test]
-fn a_length_is_digits_and_stands_once() {
+fn a_length_is_digits_and_appears_once() {
     for value in [
         "+5", "-5", "5, 5", "5,5", "5 5", "abc", "0x5", "5.0", "5;", "", " ", "٥", "1e2",
     ] {

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn a_request_is_taken_apart() {
+fn a_request_is_parsed() {
     let got = request("GET /app/x%20y?a=b&c HTTP/1.1\r\nHost: h:1\r\nX-A:  1 \t\r\nx-b:\r\n\r\n");
     assert_eq!(got.method, Method::Get);
     assert_eq!(got.path, "/app/x%20y");
@@ -72,7 +72,7 @@ fn other_versions_are_refused_as_such() {
 
 /// A first byte that begins no method ends the wait at once: TLS on a plain port.
 #[test]
-fn what_is_no_http_is_refused_at_its_first_byte() {
+fn bytes_that_are_not_http_are_refused_at_the_first_byte() {
     refused(b"\x16\x03\x01", 400);
     refused(b"\0", 400);
     refused(b"(", 400);
@@ -89,7 +89,7 @@ fn a_few_empty_lines_before_a_request_are_ignored() {
     assert_eq!(outcome.requests.len(), 2);
 }
 
-/// RFC 9112 §2.2: a bare LF might end a line for somebody; a bare CR must not.
+/// RFC 9112 §2.2: a recipient may accept a bare LF as a line end, but not a bare CR.
 #[test]
 fn lines_end_with_crlf() {
     refused("GET / HTTP/1.1\nHost: a\n\n", 400);
@@ -155,7 +155,7 @@ fn a_request_has_one_host() {
 
 /// RFC 9112 §3.2.2: absolute-form is accepted, and its authority counts.
 #[test]
-fn absolute_targets_are_understood() {
+fn absolute_targets_are_accepted() {
     for (target, path, query, host) in [
         ("http://b/x?y", "/x", Some("y"), "b"),
         ("HTTP://b:80", "/", None, "b:80"),
@@ -234,14 +234,14 @@ fn the_only_expectation_is_100_continue() {
     let old = "POST / HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\nab";
     let old = super::outcome(old.as_bytes());
     assert!(old.written.starts_with("HTTP/1.1 202 "), "ignored in 1.0");
-    // Whoever waits for leave to send too much is told at once.
+    // A client that waits for a 100 before sending too large a body is refused immediately.
     let too_large = post("Expect: 100-continue\r\nContent-Length: 1001\r\n", "");
     refused(too_large, 413);
 }
 
 /// RFC 9112 §9.3.
 #[test]
-fn a_connection_goes_on_unless_somebody_says_close() {
+fn a_connection_stays_open_unless_one_side_closes_it() {
     for (request, connection, goes_on) in [
         (get(""), None, true),
         (get("Connection: close\r\n"), Some("close"), false),
@@ -261,16 +261,16 @@ fn a_connection_goes_on_unless_somebody_says_close() {
     ] {
         let outcome = outcome(request.as_bytes());
         assert_eq!(outcome.closed, !goes_on, "{request}");
-        let said = outcome
+        let found = outcome
             .written
             .lines()
             .find_map(|line| line.strip_prefix("Connection: "));
-        assert_eq!(said, connection, "{request}");
+        assert_eq!(found, connection, "{request}");
     }
 }
 
 #[test]
-fn what_follows_the_last_request_is_not_heard() {
+fn input_after_the_last_request_is_ignored() {
     let outcome = outcome(format!("{}{}", get("Connection: close\r\n"), get("")).as_bytes());
     assert_eq!(outcome.requests.len(), 1);
 }

@@ -1,4 +1,4 @@
-//! Answers, deadlines, bounds and the end of a connection.
+//! Responses, deadlines, bounds and the end of a connection.
 
 use super::*;
 
@@ -36,7 +36,7 @@ fn one_request_is_in_flight_and_input_ahead_is_bounded() {
 }
 
 #[test]
-fn no_request_is_begun_behind_an_answer_that_is_not_taken() {
+fn no_request_is_begun_behind_an_unread_response() {
     let now = Instant::now();
     let (mut connection, step) = fed(now, &get("").repeat(2));
     assert!(matches!(step, Step::Request(_)));
@@ -65,7 +65,7 @@ fn head_has_the_length_but_not_the_body() {
 }
 
 #[test]
-fn a_204_has_no_body_even_if_it_is_given_one() {
+fn a_204_has_no_body_even_if_the_handler_sets_one() {
     let now = Instant::now();
     let (mut connection, _) = fed(now, &get(""));
     let response = Response::json(204, "12345");
@@ -76,7 +76,7 @@ fn a_204_has_no_body_even_if_it_is_given_one() {
 }
 
 #[test]
-fn an_answer_that_cannot_be_sent_leaves_the_request_waiting() {
+fn a_response_that_cannot_be_sent_leaves_the_request_waiting() {
     let now = Instant::now();
     let (mut connection, _) = fed(now, &get(""));
     let bad = Response::empty(200).header("x", "a\nb");
@@ -88,7 +88,7 @@ fn an_answer_that_cannot_be_sent_leaves_the_request_waiting() {
 }
 
 #[test]
-fn the_last_answer_is_followed_by_a_half_close_and_a_bounded_wait() {
+fn the_last_response_is_followed_by_a_half_close_and_a_bounded_wait() {
     let now = Instant::now();
     let (mut connection, _) = fed(now, &get(""));
     connection
@@ -107,7 +107,7 @@ fn the_last_answer_is_followed_by_a_half_close_and_a_bounded_wait() {
 }
 
 #[test]
-fn a_lingering_peer_is_read_only_so_far() {
+fn a_lingering_peer_is_read_up_to_a_bound() {
     let now = Instant::now();
     let (mut connection, _) = fed(now, &get(""));
     connection
@@ -122,7 +122,7 @@ fn a_lingering_peer_is_read_only_so_far() {
 }
 
 #[test]
-fn deadlines_of_silence_heads_and_bodies() {
+fn deadlines_of_idle_connections_heads_and_bodies() {
     let now = Instant::now();
     let mut idle = open(now);
     assert_eq!(idle.deadline(), Some(after(now, 75_000)));
@@ -160,7 +160,7 @@ fn deadlines_of_silence_heads_and_bodies() {
 }
 
 #[test]
-fn an_empty_line_on_a_silent_connection_is_no_head() {
+fn an_empty_line_on_an_idle_connection_is_not_a_head() {
     let now = Instant::now();
     for pieces in [vec!["\r\n"], vec!["\r", "\n"]] {
         let mut connection = open(now);
@@ -181,7 +181,7 @@ fn a_request_that_waits_has_no_deadline() {
 }
 
 #[test]
-fn an_answer_must_be_taken_step_by_step() {
+fn a_response_must_be_read_within_the_write_timeout() {
     let now = Instant::now();
     let (mut connection, _) = fed(now, &get(""));
     let large = Response::json(200, vec![b'x'; 1_000_000]);
@@ -203,9 +203,9 @@ fn an_answer_must_be_taken_step_by_step() {
     assert!(connection.is_closed());
 }
 
-/// RFC 9112 §8: a request that is not whole is not handled.
+/// RFC 9112 §8: an incomplete request is not handled.
 #[test]
-fn a_peer_that_leaves_within_a_request_is_forgotten() {
+fn a_peer_that_closes_within_a_request_is_dropped() {
     let now = Instant::now();
     for input in [
         "",
@@ -221,7 +221,7 @@ fn a_peer_that_leaves_within_a_request_is_forgotten() {
 }
 
 #[test]
-fn a_peer_that_leaves_while_its_request_waits_is_forgotten() {
+fn a_peer_that_closes_while_its_request_waits_is_dropped() {
     let now = Instant::now();
     let (mut connection, step) = fed(now, &get(""));
     assert!(matches!(step, Step::Request(_)));
@@ -230,7 +230,7 @@ fn a_peer_that_leaves_while_its_request_waits_is_forgotten() {
 }
 
 #[test]
-fn a_half_closed_peer_hears_what_is_being_written() {
+fn a_half_closed_peer_gets_the_response_being_written() {
     let now = Instant::now();
     let (mut connection, _) = fed(now, &get(""));
     connection
@@ -244,7 +244,7 @@ fn a_half_closed_peer_hears_what_is_being_written() {
 }
 
 #[test]
-fn a_refused_connection_waits_for_its_answer_only() {
+fn a_refused_connection_waits_for_its_response_only() {
     let now = Instant::now();
     let mut connection = Connection::refused(PEER, limits(), now);
     assert!(connection.awaits_response());
@@ -257,7 +257,7 @@ fn a_refused_connection_waits_for_its_answer_only() {
 }
 
 #[test]
-fn shortening_the_silence_counts_from_its_beginning() {
+fn a_shortened_idle_timeout_counts_from_its_beginning() {
     let now = Instant::now();
     let mut connection = open(now);
     connection.shorten_idle(Duration::from_secs(5));
@@ -286,7 +286,7 @@ fn an_idle_connection_holds_no_memory() {
 
 /// Mutated requests: no panic, and however they are cut, the same result.
 #[test]
-fn mutated_input_never_panics_and_cutting_does_not_matter() {
+fn mutated_input_never_panics_however_it_is_split() {
     let seeds = [
         get("X: y\r\nConnection: keep-alive\r\n"),
         "POST /a?b HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3;x=y\r\nabc\r\n0\r\nT: u\r\n\r\n".into(),

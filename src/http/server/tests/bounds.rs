@@ -62,7 +62,7 @@ fn a_body_over_its_bound_is_refused_while_the_peer_is_still_sending() {
     let front = Front::with(|limits| limits.body_bytes = 1000);
     let mut client = front.connect();
     client.send("POST /echo HTTP/1.1\r\nHost: t\r\nContent-Length: 60000\r\n\r\n");
-    // The answer may be here already; what is still on its way must not destroy it.
+    // The response may have arrived already; bytes still on their way must not destroy it.
     client.send(&"x".repeat(30_000));
     client.send(&"x".repeat(30_000));
     let answer = client.read_last();
@@ -141,7 +141,7 @@ fn a_peer_that_does_not_read_its_response_is_cut() {
 }
 
 #[test]
-fn a_peer_that_sends_without_reading_is_not_read_for_ever() {
+fn a_peer_that_sends_without_reading_is_not_read_forever() {
     let front = Front::with(|limits| limits.write_timeout = Duration::from_secs(3600));
     let mut client = front.connect();
     let requests = "GET /large HTTP/1.1\r\nHost: t\r\n\r\n".repeat(1000);

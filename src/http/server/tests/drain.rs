@@ -1,4 +1,4 @@
-//! Stopping: nobody who still speaks is cut off.
+//! Shutdown: active connections are not cut off.
 
 use super::harness::{Client, Front, HandlerEvent, TIMEOUT};
 use std::net::TcpStream;
@@ -9,7 +9,7 @@ fn with_drain_idle(millis: u64) -> Front {
 }
 
 #[test]
-fn while_draining_answers_end_their_connections_and_new_ones_are_served() {
+fn while_draining_responses_end_their_connections_and_new_ones_are_served() {
     let front = with_drain_idle(60_000);
     let mut old = front.connect();
     assert!(!old.get("/").read().closes());
@@ -37,7 +37,7 @@ fn parked_requests_are_answered_before_the_threads_end() {
 }
 
 #[test]
-fn a_silent_connection_is_closed_only_after_its_silence() {
+fn an_idle_connection_is_closed_only_after_the_drain_idle_time() {
     let front = with_drain_idle(300);
     let mut client = front.connect();
     assert_eq!(client.get("/").read().status, 200);
@@ -50,14 +50,14 @@ fn a_silent_connection_is_closed_only_after_its_silence() {
 }
 
 #[test]
-fn after_stop_accepting_nobody_can_connect() {
+fn after_stop_accepting_connections_are_refused() {
     let front = with_drain_idle(60_000);
     let mut old = front.connect();
     assert_eq!(old.get("/").read().status, 200);
     front.server().stop_accepting();
     let started = Instant::now();
     while TcpStream::connect(front.address).is_ok() {
-        assert!(started.elapsed() < TIMEOUT, "it goes on accepting");
+        assert!(started.elapsed() < TIMEOUT, "it continues to accept");
     }
     assert_eq!(old.get("/").read().status, 200, "who is here is served");
 }

@@ -1,4 +1,4 @@
-//! A small handler behind a real [`Server`], and a client that says what it sends.
+//! A small handler behind a real [`Server`], and a client that sends bytes as given.
 
 use crate::app::RequestHandle;
 use crate::clock::SystemClock;
@@ -33,7 +33,7 @@ impl TestHandler {
     }
 
     fn report(&self, event: HandlerEvent) {
-        // A test that is over does not listen.
+        // A test that has ended no longer receives.
         let _ = self.reporter.lock().unwrap().send(event);
     }
 }
@@ -144,9 +144,9 @@ impl Front {
         }
     }
 
-    pub(super) fn shutdown(mut self, patience: Duration) -> Shutdown {
+    pub(super) fn shutdown(mut self, timeout: Duration) -> Shutdown {
         let server = self.server.take().unwrap();
-        server.shutdown(Instant::now() + patience)
+        server.shutdown(Instant::now() + timeout)
     }
 }
 
@@ -158,7 +158,7 @@ impl Drop for Front {
     }
 }
 
-/// An answer as it came.
+/// A response as received.
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) status: u16,
@@ -204,7 +204,7 @@ impl<S: Read + Write> Client<S> {
         self.send(&format!("GET {target} HTTP/1.1\r\nHost: test\r\n\r\n"))
     }
 
-    /// The next answer.
+    /// The next response.
     pub(super) fn read(&mut self) -> Answer {
         let end = loop {
             if let Some(at) = self.unread.windows(4).position(|w| w == b"\r\n\r\n") {
@@ -228,7 +228,7 @@ impl<S: Read + Write> Client<S> {
         }
     }
 
-    /// The next answer, whose connection then ends.
+    /// The next response, after which the connection ends.
     pub(super) fn read_last(&mut self) -> Answer {
         let answer = self.read();
         assert!(answer.closes(), "{answer:?}");
@@ -236,7 +236,7 @@ impl<S: Read + Write> Client<S> {
         answer
     }
 
-    /// Nothing more comes, and the server has closed its side.
+    /// Checks that nothing more arrives, and that the server has closed its side.
     pub(super) fn expect_end(&mut self) {
         assert!(self.unread.is_empty(), "{:?}", self.unread);
         assert!(!self.fill(), "{:?}", self.unread);

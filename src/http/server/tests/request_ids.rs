@@ -1,4 +1,4 @@
-//! Every answer names its request.
+//! Every response carries the ID of its request.
 
 use super::harness::{Answer, Front};
 
@@ -13,7 +13,7 @@ fn id(answer: &Answer) -> &str {
 }
 
 #[test]
-fn a_request_without_a_name_gets_one_of_its_own() {
+fn a_request_without_an_id_gets_a_new_one() {
     let front = Front::start();
     let mut client = front.connect();
     let first = client.get("/a").read();
@@ -23,7 +23,7 @@ fn a_request_without_a_name_gets_one_of_its_own() {
 }
 
 #[test]
-fn the_name_that_a_caller_gave_comes_back_if_it_is_harmless() {
+fn the_id_of_the_caller_is_returned_if_it_is_valid() {
     let front = Front::start();
     let mut client = front.connect();
     let mut ask = |name: &str| {
@@ -36,7 +36,7 @@ fn the_name_that_a_caller_gave_comes_back_if_it_is_harmless() {
 }
 
 #[test]
-fn a_parked_request_keeps_its_name() {
+fn a_parked_request_keeps_its_id() {
     let front = Front::start();
     let mut client = front.connect();
     client.send("GET /park?one HTTP/1.1\r\nHost: test\r\nX-Request-Id: mine\r\n\r\n");
@@ -47,7 +47,7 @@ fn a_parked_request_keeps_its_name() {
 }
 
 #[test]
-fn refusals_and_panics_are_named_too() {
+fn refusals_and_panics_have_an_id_too() {
     let front = Front::with(|limits| limits.connections = 1);
     let mut client = front.connect();
     client.send("GET /panic HTTP/1.1\r\nHost: test\r\nX-Request-Id: ill\r\n\r\n");

@@ -1,4 +1,4 @@
-//! Requests and answers, at once and later.
+//! Requests with immediate responses, and parked requests.
 
 use super::harness::{Front, HandlerEvent};
 use std::net::Shutdown;
@@ -53,16 +53,16 @@ fn what_is_sent_behind_a_parked_request_waits_for_it() {
 }
 
 #[test]
-fn a_second_answer_and_one_for_nobody_are_dropped() {
+fn a_second_answer_and_one_for_a_stale_handle_are_dropped() {
     let front = Front::start();
     let mut client = front.connect();
     client.get("/park?a");
     let handle = front.next_parked();
     front.mailboxes.answer(handle, "1");
     front.mailboxes.answer(handle, "2");
-    let mut nobody = handle;
-    nobody.slot = 99;
-    front.mailboxes.answer(nobody, "3");
+    let mut stale = handle;
+    stale.slot = 99;
+    front.mailboxes.answer(stale, "3");
     assert_eq!(client.read().body, "a 1");
     front.until("both are counted", |server| {
         server.stats().sum(|thread| &thread.stale_answers) == 2
@@ -106,7 +106,7 @@ fn a_peer_that_hangs_up_behind_unread_requests_is_noticed() {
 }
 
 #[test]
-fn a_half_closed_peer_still_hears_what_is_answered_at_once() {
+fn a_half_closed_peer_still_gets_an_immediate_response() {
     let front = Front::start();
     let mut client = front.connect();
     client.get("/one").get("/two");
@@ -117,7 +117,7 @@ fn a_half_closed_peer_still_hears_what_is_answered_at_once() {
 }
 
 #[test]
-fn a_panic_is_a_500_and_the_connection_goes_on() {
+fn a_panic_is_a_500_and_the_connection_stays_open() {
     let front = Front::start();
     let mut client = front.connect();
     let answer = client.get("/panic").read();
@@ -130,14 +130,14 @@ fn a_panic_is_a_500_and_the_connection_goes_on() {
     let parked = front.next_parked();
     front.mailboxes.answer(parked, "panic");
     assert_eq!(client.read().status, 500);
-    // What it had begun to wait for is given up.
+    // The request that it had parked is abandoned.
     assert_eq!(front.next_event(), HandlerEvent::Abandoned(parked));
     assert_eq!(client.get("/next").read().status, 200);
     assert_eq!(front.server().stats().sum(|thread| &thread.panics), 2);
 }
 
 #[test]
-fn an_answer_that_cannot_be_sent_is_a_500() {
+fn a_response_that_cannot_be_sent_is_a_500() {
     let front = Front::start();
     let mut client = front.connect();
     let answer = client.get("/bad").read();
@@ -147,7 +147,7 @@ fn an_answer_that_cannot_be_sent_is_a_500() {
 }
 
 #[test]
-fn a_large_answer_arrives_whole() {
+fn a_large_response_arrives_completely() {
     let front = Front::start();
     let mut client = front.connect();
     let answer = client.get("/large").read();
@@ -173,7 +173,7 @@ fn bodies_arrive_by_length_and_in_chunks() {
 }
 
 #[test]
-fn connection_close_is_heeded_and_answered() {
+fn connection_close_is_obeyed_and_returned() {
     let front = Front::start();
     let mut client = front.connect();
     client.send("GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
@@ -181,7 +181,7 @@ fn connection_close_is_heeded_and_answered() {
 }
 
 #[test]
-fn connections_are_shared_out_evenly() {
+fn connections_are_distributed_evenly() {
     let front = Front::start();
     let mut clients: Vec<_> = (0..8).map(|_| front.connect()).collect();
     for client in &mut clients {

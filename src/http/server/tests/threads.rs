@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Instant, SystemTime};
 
 #[test]
-fn answers_at_once_need_no_mail() {
+fn immediate_responses_need_no_wake_up() {
     let front = Front::start();
     let mut client = front.connect();
     for _ in 0..100 {
@@ -20,7 +20,7 @@ fn answers_at_once_need_no_mail() {
     assert_eq!(front.mailboxes.wake_ups(), 0);
 }
 
-/// A clock that breaks, so that the threads that ask it die.
+/// A clock that panics, so that the threads that read it die.
 #[derive(Debug, Default)]
 struct Breaking {
     broken: AtomicBool,
@@ -38,7 +38,7 @@ impl Clock for Breaking {
 }
 
 #[test]
-fn the_death_of_a_thread_is_events() {
+fn the_death_of_a_thread_is_reported() {
     let (handler, _events) = TestHandler::new();
     let clock = Arc::new(Breaking::default());
     let (reporter, deaths) = channel();

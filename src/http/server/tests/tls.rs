@@ -9,7 +9,7 @@ use std::io::{Read as _, Write as _};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// A front with TLS, and what its clients trust.
+/// A front with TLS, and a client that trusts its certificate.
 struct Secure {
     front: Front,
     folder: Folder,
@@ -52,7 +52,7 @@ fn held(server: &Server) -> u64 {
     server.stats().sum(|thread| &thread.held_bytes)
 }
 
-/// The bytes in which a peer sends `content`, not sent.
+/// The TLS records with which a peer would send `content`.
 fn records(peer: &mut Peer, content: &[u8]) -> Vec<u8> {
     peer.conn.writer().write_all(content).unwrap();
     let mut bytes = Vec::new();
@@ -77,7 +77,7 @@ fn requests_follow_each_other_on_one_connection() {
 }
 
 #[test]
-fn the_older_version_is_spoken_too() {
+fn tls_1_2_is_supported_too() {
     let pair = Pair::generate();
     let folder = Folder::with(&pair);
     let tls = Arc::new(folder.load().unwrap());
@@ -121,7 +121,7 @@ fn large_responses_and_bodies_arrive_complete() {
 }
 
 #[test]
-fn a_request_that_comes_byte_by_byte_is_answered() {
+fn a_request_that_arrives_byte_by_byte_is_answered() {
     let secure = Secure::start();
     let mut client = secure.connect();
     let bytes = records(&mut client.stream, b"GET / HTTP/1.1\r\nHost: t\r\n\r\n");
@@ -143,7 +143,7 @@ fn a_parked_request_is_answered_from_another_thread() {
 }
 
 #[test]
-fn a_peer_that_says_farewell_while_parked_is_noticed() {
+fn a_close_notify_while_parked_is_noticed() {
     let secure = Secure::start();
     let mut client = secure.connect();
     client.get("/park");
@@ -155,7 +155,7 @@ fn a_peer_that_says_farewell_while_parked_is_noticed() {
 }
 
 #[test]
-fn a_peer_that_goes_without_farewell_is_noticed() {
+fn a_close_without_close_notify_is_noticed() {
     let secure = Secure::start();
     let mut client = secure.connect();
     client.get("/park");
@@ -165,7 +165,7 @@ fn a_peer_that_goes_without_farewell_is_noticed() {
 }
 
 #[test]
-fn silence_ends_with_a_farewell() {
+fn an_idle_connection_ends_with_close_notify() {
     let secure = Secure::with(|limits| limits.idle_timeout = Duration::from_millis(60));
     let mut client = secure.connect();
     assert_eq!(client.get("/").read().status, 200);
@@ -173,7 +173,7 @@ fn silence_ends_with_a_farewell() {
 }
 
 #[test]
-fn a_handshake_that_does_not_come_is_not_waited_for() {
+fn a_missing_handshake_times_out() {
     let secure = Secure::with(|limits| limits.head_timeout = Duration::from_millis(60));
     let mut silent = secure.front.connect();
     let mut slow = secure.front.connect();
@@ -200,7 +200,7 @@ fn plain_http_gets_a_400_that_says_to_use_https() {
 }
 
 #[test]
-fn garbage_ends_the_connection_and_no_other() {
+fn garbage_ends_only_its_own_connection() {
     let secure = Secure::start();
     let mut other = secure.connect();
     for garbage in [&[0; 100][..], &[22, 3, 1, 0, 4, 9, 9, 9, 9], &[255; 5]] {
@@ -221,7 +221,7 @@ fn garbage_ends_the_connection_and_no_other() {
 fn a_handshake_has_a_bound_on_its_bytes() {
     let secure = Secure::start();
     let mut client = secure.front.connect();
-    // A greeting that says to be 60,000 bytes long, in records of 1,000.
+    // A ClientHello that announces 60,000 bytes, in records of 1,000.
     let mut first = true;
     let started = Instant::now();
     loop {
@@ -239,7 +239,7 @@ fn a_handshake_has_a_bound_on_its_bytes() {
 }
 
 #[test]
-fn what_is_kept_of_a_record_is_counted_and_bounded() {
+fn bytes_of_incomplete_records_are_counted_and_bounded() {
     let secure = Secure::with(|limits| limits.held_bytes = 200 * 1024);
     let mut first = secure.connect();
     let record = records(&mut first.stream, &[b'x'; 16 * 1024]);
@@ -264,7 +264,7 @@ fn what_is_kept_of_a_record_is_counted_and_bounded() {
 }
 
 #[test]
-fn a_peer_that_does_not_read_its_answer_is_cut() {
+fn a_peer_that_does_not_read_its_response_is_cut() {
     let secure = Secure::with(|limits| limits.write_timeout = Duration::from_millis(60));
     let mut client = secure.connect();
     client.get("/large");

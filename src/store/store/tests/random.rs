@@ -194,7 +194,7 @@ impl Model {
         self.mirror(changes);
     }
 
-    /// A list begins, goes on, or is complete.
+    /// A list begins, continues, or is complete.
     fn list(&mut self) {
         let Some(listing) = &mut self.listing else {
             assert!(self.writer.apply(StoreEvent::Init).is_empty());
