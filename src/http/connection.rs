@@ -56,7 +56,7 @@ enum Stage {
     Responding(Responding),
     /// The last response is being sent.
     Flushing,
-    /// Our side is closed; at most so many more bytes are read and dropped.
+    /// Our side is closed; at most this many more bytes are read and dropped.
     Lingering(usize),
     Closed,
 }

@@ -452,9 +452,9 @@ impl Watch {
     /// A 403: retried soon at first, then rarely.
     fn refused(&mut self, error: Error, now: Instant, effects: &mut dyn Effects) -> Next {
         let since = *self.refused_since.get_or_insert(now);
-        let believed =
+        let lasts =
             self.refusal_reported || now.saturating_duration_since(since) >= FORBIDDEN_GRACE;
-        if !believed {
+        if !lasts {
             effects.note(Note::Restart(Cause::Refused, error.to_string()));
             return Next::BackOff {
                 at_least: Duration::ZERO,

@@ -228,8 +228,8 @@ fn give_medium_answer(address: SocketAddr) -> Result<(), String> {
          Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     );
-    let patience = Duration::from_secs(10);
-    let client = client::Client::new(address, environment::OURSELVES, patience);
+    let timeout = Duration::from_secs(10);
+    let client = client::Client::new(address, environment::OURSELVES, timeout);
     match client.and_then(|mut client| client.ask(patch.as_bytes())) {
         Ok((200, _)) => Ok(()),
         Ok((status, _)) => Err(format!("PATCH was answered {status}")),

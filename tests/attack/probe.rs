@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 const FROM: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 const PAUSE: Duration = Duration::from_millis(2);
-const PATIENCE: Duration = Duration::from_secs(1);
+const TIMEOUT: Duration = Duration::from_secs(1);
 const REQUESTS_PER_CONNECTION: u32 = 20;
 
 /// What the client saw.
@@ -102,7 +102,7 @@ pub(crate) fn run(address: SocketAddr, path: &str) {
 fn ask(connection: &mut Option<Client>, address: SocketAddr, request: &[u8]) -> Option<u16> {
     let client = match connection {
         Some(client) => client,
-        None => connection.insert(Client::new(address, FROM, PATIENCE).ok()?),
+        None => connection.insert(Client::new(address, FROM, TIMEOUT).ok()?),
     };
     client.ask(request).ok().map(|(status, _)| status)
 }

@@ -15,15 +15,15 @@ use std::time::Duration;
 const ANSWER_MAX: usize = 64 << 20;
 
 /// Connects from this local address.
-pub(crate) fn connect(to: SocketAddr, from: Ipv4Addr, patience: Duration) -> Result<TcpStream> {
+pub(crate) fn connect(to: SocketAddr, from: Ipv4Addr, timeout: Duration) -> Result<TcpStream> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     socket.set_reuse_address(true)?;
     socket.bind(&SockAddr::from(SocketAddr::from((from, 0))))?;
-    socket.connect_timeout(&SockAddr::from(to), patience)?;
+    socket.connect_timeout(&SockAddr::from(to), timeout)?;
     socket.set_tcp_nodelay(true)?;
     let stream = TcpStream::from(socket);
-    stream.set_read_timeout(Some(patience))?;
-    stream.set_write_timeout(Some(patience))?;
+    stream.set_read_timeout(Some(timeout))?;
+    stream.set_write_timeout(Some(timeout))?;
     Ok(stream)
 }
 
@@ -41,8 +41,8 @@ pub(crate) struct Client {
 
 impl Client {
     /// Connects.
-    pub(crate) fn new(to: SocketAddr, from: Ipv4Addr, patience: Duration) -> Result<Self> {
-        let stream = connect(to, from, patience)?;
+    pub(crate) fn new(to: SocketAddr, from: Ipv4Addr, timeout: Duration) -> Result<Self> {
+        let stream = connect(to, from, timeout)?;
         let input = Vec::new();
         Ok(Self { stream, input })
     }

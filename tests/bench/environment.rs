@@ -199,8 +199,8 @@ pub(crate) fn service(kubeconfig: &str, wrapper: &Wrapper) -> Result<Served, Str
         .stdin(Stdio::null());
     let mut process = Process::spawn(&mut command)?;
     let deadline = Instant::now() + START_MAX;
-    let patience = Duration::from_secs(1);
-    while client::status(address, OURSELVES, "/readyz", patience).ok() != Some(200) {
+    let timeout = Duration::from_secs(1);
+    while client::status(address, OURSELVES, "/readyz", timeout).ok() != Some(200) {
         if let Some(status) = process.ended() {
             return Err(format!("the service ended: {status}"));
         }

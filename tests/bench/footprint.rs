@@ -20,8 +20,8 @@ const PARKED: usize = 5_000;
 /// For so many names, from as many addresses.
 const NAMES: usize = 10;
 
-/// How long anything may take here.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Time limit of each step.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long the program is left alone before its memory is read.
 const REST: Duration = Duration::from_secs(1);
@@ -160,13 +160,13 @@ fn park(served: &Served, count: usize) -> Result<Vec<TcpStream>, String> {
         // One address has ports for few rounds.
         let some = (number % NAMES) as u8;
         let from = Ipv4Addr::new(127, 0, 0, 100 + some);
-        let mut stream = connect(served.address, from, PATIENCE).map_err(failed)?;
+        let mut stream = connect(served.address, from, TIMEOUT).map_err(failed)?;
         let path = format!("/app/never/p{some}");
         let request = get(&path, "Prefer: wait=300\r\n");
         stream.write_all(&request).map_err(failed)?;
         waiting.push(stream);
     }
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     let line = format!("config_controller_waiting_requests {count}\n");
     while !metrics(served).map_err(failed)?.contains(&line) {
         if Instant::now() > deadline {
@@ -178,7 +178,7 @@ fn park(served: &Served, count: usize) -> Result<Vec<TcpStream>, String> {
 }
 
 fn metrics(served: &Served) -> std::io::Result<String> {
-    let mut stream = connect(served.address, OURSELVES, PATIENCE)?;
+    let mut stream = connect(served.address, OURSELVES, TIMEOUT)?;
     stream.write_all(&get("/metrics", "Connection: close\r\n"))?;
     let mut text = String::new();
     stream.read_to_string(&mut text)?;

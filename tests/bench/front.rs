@@ -124,17 +124,17 @@ fn measure(served: &Served, connections: usize, seconds: u64) -> Result<Round, S
 /// So many clients keep a connection each and ask at the same time for two seconds; how many of
 /// them had a response.
 fn everybody(served: &Served, connections: usize) -> usize {
-    let patience = Duration::from_secs(2);
+    let timeout = Duration::from_secs(2);
     let (answered, start) = (AtomicUsize::new(0), Barrier::new(connections));
     let request = get(PATH, "");
     std::thread::scope(|scope| {
         for _ in 0..connections {
             let client = || {
                 start.wait();
-                let Ok(mut client) = Client::new(served.address, OURSELVES, patience) else {
+                let Ok(mut client) = Client::new(served.address, OURSELVES, timeout) else {
                     return;
                 };
-                let deadline = Instant::now() + patience;
+                let deadline = Instant::now() + timeout;
                 let mut answers = 0;
                 while Instant::now() < deadline && client.ask(&request).is_ok() {
                     answers += 1;

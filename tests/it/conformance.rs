@@ -33,8 +33,8 @@ use serde_json::{Value, json};
 use crate::fake_kube::FakeKube;
 use crate::raw_kube::RawKube;
 
-/// How long a check waits for what must come.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a check waits for a condition.
+const TEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Runs each named check on the fake and on a cluster.
 macro_rules! checks {
@@ -163,7 +163,7 @@ impl TestEnvironment {
         query: &str,
         mut satisfied: impl FnMut(&BTreeMap<String, Value>) -> bool,
     ) -> BTreeMap<String, Value> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TEST_TIMEOUT;
         let list = self.api.get(&format!("{path}?{query}")).expect(200);
         let items = list["items"].as_array().expect("a list has items");
         let mut state: BTreeMap<String, Value> = items

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::environment::{Kube, TestEnvironment};
-use crate::harness::{Client, PATIENCE, Pending, Response, is_the_service, patience};
+use crate::harness::{Client, Pending, Response, TEST_TIMEOUT, is_the_service, wait_timeout};
 
 /// What a row comes to: the sentence is what was wrong.
 pub(super) type Outcome<T = ()> = Result<T, String>;
@@ -38,9 +38,9 @@ pub(super) fn same<T: PartialEq + std::fmt::Debug>(what: &str, found: T, expecte
     })
 }
 
-/// Asks again until there is a value; fails after [`patience`] with the last reason.
+/// Asks again until there is a value; fails after [`wait_timeout`] with the last reason.
 pub(super) fn soon<T>(what: &str, mut probe: impl FnMut() -> Outcome<T>) -> Outcome<T> {
-    let deadline = Instant::now() + patience();
+    let deadline = Instant::now() + wait_timeout();
     loop {
         match probe() {
             Ok(found) => return Ok(found),
@@ -192,8 +192,8 @@ impl<'a> Fixture<'a> {
     pub(super) fn connect(&self) -> Outcome<TcpStream> {
         let address = self.environment.address();
         let open = || {
-            let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
-            stream.set_read_timeout(Some(PATIENCE))?;
+            let stream = TcpStream::connect_timeout(&address, TEST_TIMEOUT)?;
+            stream.set_read_timeout(Some(TEST_TIMEOUT))?;
             Ok(stream)
         };
         open().map_err(|error: std::io::Error| format!("{address}: {error}"))

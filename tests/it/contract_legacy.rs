@@ -208,7 +208,7 @@ fn waiting_create() -> Outcome<(Fake, Asked)> {
     let path = "/create/hello?sessionID=ann";
     let waiting = begin(environment.address(0), "GET", path, &[], "")?;
     environment.wait_pod("hello-ann");
-    // Time is moved only when the service has seen the pod: without one its patience is short.
+    // Time is moved only when the service has seen the pod: without one the start budget is short.
     soon("its pod is seen", || {
         let told = answered(environment.address(0), "GET", "/app/hello/ann", NO_WAIT, "")?;
         same("phase", &told.json(202)?["phase"], &json!("scheduling"))

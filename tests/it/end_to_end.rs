@@ -62,8 +62,8 @@ mod wire;
 
 use std::time::{Duration, Instant};
 
-/// How long a test waits for what must come.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a test waits for a condition.
+const TEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long a start may ask for: longer than any of these takes.
 const LONG_WAIT: &str = "wait=60";
@@ -71,14 +71,14 @@ const LONG_WAIT: &str = "wait=60";
 /// Asks again and again until there is a response, and fails the test at the deadline.
 #[track_caller]
 fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TEST_TIMEOUT;
     loop {
         if let Some(found) = probe() {
             return found;
         }
         assert!(
             Instant::now() < deadline,
-            "waited {PATIENCE:?} in vain: {what}"
+            "did not happen within {TEST_TIMEOUT:?}: {what}"
         );
         std::thread::park_timeout(Duration::from_millis(20));
     }

@@ -30,7 +30,7 @@ use crate::fake_kube::{self, FakeKube};
 pub(crate) use http::{Client, Connection, Pending, Response};
 
 /// How long a test waits for a condition; the machine may be busy.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const TEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The namespace of all behaviour tests.
 pub(crate) const NAMESPACE: &str = "default";
@@ -84,11 +84,11 @@ pub(crate) fn is_the_service() -> bool {
 
 /// How long this thread waits for a condition: less where our service is replaced, since the
 /// replacement is meant to fail some of them.
-pub(crate) fn patience() -> Duration {
+pub(crate) fn wait_timeout() -> Duration {
     if is_the_service() {
-        PATIENCE
+        TEST_TIMEOUT
     } else {
-        PATIENCE / 4
+        TEST_TIMEOUT / 4
     }
 }
 
@@ -96,10 +96,10 @@ pub(crate) fn patience() -> Duration {
 const PROBE_PAUSE_MIN: Duration = Duration::from_micros(250);
 const PROBE_PAUSE_MAX: Duration = Duration::from_millis(16);
 
-/// Waits until `satisfied` gives a value, and returns it; fails the test after [`PATIENCE`].
+/// Waits until `satisfied` gives a value, and returns it; fails the test after [`TEST_TIMEOUT`].
 #[track_caller]
 pub(crate) fn eventually<T>(what: &str, mut satisfied: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + patience();
+    let deadline = Instant::now() + wait_timeout();
     let mut pause = PROBE_PAUSE_MIN;
     loop {
         if let Some(found) = satisfied() {

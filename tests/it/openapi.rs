@@ -494,7 +494,7 @@ fn starts_and_stops_that_take_longer(seen: &mut BTreeSet<(String, String, u16)>)
         .client()
         .begin_get("/create/hello?sessionID=late");
     environment.wait_pod("hello-late");
-    // Time is moved only when the service has seen the pod: without one its patience is short.
+    // Time is moved only when the service has seen the pod: without one the start budget is short.
     eventually("its pod is seen", || {
         let response = held.ask("GET", "/app/hello/late", &[("Prefer", "wait=0")], "");
         response.text.contains("scheduling").then_some(())

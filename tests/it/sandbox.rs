@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 
 use crate::harness::example;
 
-/// How long a test waits for what must come.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a test waits for a condition.
+const TEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long the sandbox may take to stop; the promise is two seconds on a machine at rest.
 const STOP_MAX: Duration = Duration::from_secs(5);
@@ -75,7 +75,7 @@ impl Sandbox {
     /// The first line with this in it, said already or yet to come.
     #[track_caller]
     fn line(&mut self, part: &str) -> String {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TEST_TIMEOUT;
         if let Some(line) = self.lines.iter().find(|line| line.contains(part)) {
             return line.clone();
         }
@@ -134,7 +134,7 @@ fn send(
     let agent: ureq::Agent = ureq::Agent::config_builder()
         .http_status_as_error(false)
         .proxy(None)
-        .timeout_global(Some(PATIENCE))
+        .timeout_global(Some(TEST_TIMEOUT))
         .build()
         .into();
     let mut request = ureq::http::Request::builder().method(method).uri(url);
@@ -200,7 +200,7 @@ fn json(text: &str) -> Value {
 /// Asks again until the response is the wanted one.
 #[track_caller]
 fn eventually(wanted: &str, ask: impl Fn() -> String) {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TEST_TIMEOUT;
     loop {
         let response = ask();
         if response == wanted {

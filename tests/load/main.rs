@@ -22,7 +22,7 @@ use http::{Connection, Response};
 use interface::{CALLS, HOST, PORT, READY, SHARED, STOP};
 
 /// How long a caller waits for a response.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The callers stop after this time even if the test that started them does not stop them.
 const LOAD_MAX: Duration = Duration::from_secs(240);

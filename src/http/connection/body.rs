@@ -16,7 +16,7 @@ const CHUNK_SIZE_DIGITS_MAX: usize = 16;
 /// How the end of a body is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Framing {
-    /// After so many bytes; 0 also if the head has no framing field (RFC 9112 §6.3 rule 7).
+    /// After this many bytes; 0 also if the head has no framing field (RFC 9112 §6.3 rule 7).
     Length(u64),
     Chunked,
 }

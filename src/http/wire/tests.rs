@@ -64,7 +64,7 @@ fn the_reason_of_422_is_that_of_the_contract() {
 
 #[test]
 fn every_status_code_can_be_written() {
-    // Even those that the library does not know.
+    // Even those that are unknown to the library.
     for status in 100..=999 {
         let text = head(&Response::json(status, "{}"), Persistence::Implied);
         assert!(

@@ -324,7 +324,7 @@ fn a_403_of_a_list_counts_only_when_it_lasts() {
     scenario.check(Input::Woken, list(None));
     scenario.check(refused(), BACK_OFF);
     scenario.after(4.0).check(Input::Woken, list(None));
-    // Another error in between: the grace period starts anew.
+    // Another error in between: the grace period starts again.
     scenario.check(Input::Listed(Err(away(Verb::List))), BACK_OFF);
     scenario.after(4.0).check(Input::Woken, list(None));
     scenario.check(refused(), BACK_OFF);

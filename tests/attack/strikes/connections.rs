@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 /// How many connections come from one address: less than the bound for one peer.
 const PER_ADDRESS: usize = 5_000;
 
-/// A connection that is not made in this time is not made.
-const PATIENCE: Duration = Duration::from_millis(500);
+/// Time limit for opening a connection.
+const TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The attackers' addresses; none is that of the well-behaved client.
 pub(crate) fn attacker(number: usize) -> Ipv4Addr {
@@ -26,7 +26,7 @@ pub(crate) fn crowd(aim: &Aim, count: usize) -> Vec<TcpStream> {
     let mut failures = 0;
     while streams.len() < count && failures < 3 && Instant::now() < deadline {
         let from = attacker(streams.len() / PER_ADDRESS);
-        match client::connect(aim.address, from, PATIENCE) {
+        match client::connect(aim.address, from, TIMEOUT) {
             Ok(stream) => streams.push(stream),
             Err(_) => failures += 1,
         }
@@ -113,7 +113,7 @@ fn at_a_rate(aim: &Aim, mut act: impl FnMut(Ipv4Addr) -> bool) -> u64 {
 
 pub(crate) fn connects(aim: &Aim) -> Result<String, String> {
     let rate = at_a_rate(aim, |from| {
-        client::connect(aim.address, from, PATIENCE).is_ok()
+        client::connect(aim.address, from, TIMEOUT).is_ok()
     });
     Ok(format!("{rate} a second made"))
 }
@@ -121,7 +121,7 @@ pub(crate) fn connects(aim: &Aim) -> Result<String, String> {
 pub(crate) fn resets(aim: &Aim) -> Result<String, String> {
     let request = get(&aim.path, "");
     let rate = at_a_rate(aim, |from| {
-        let Ok(mut stream) = client::connect(aim.address, from, PATIENCE) else {
+        let Ok(mut stream) = client::connect(aim.address, from, TIMEOUT) else {
             return false;
         };
         // Without lingering, closing sends a reset.

@@ -7,7 +7,7 @@ use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-const PATIENCE: Duration = Duration::from_secs(2);
+const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// So many clients, each with one connection, ask at the same time, again and again; how many of
 /// them have had a response.
@@ -19,10 +19,10 @@ fn keep_alive(aim: &Aim, clients: usize) -> Result<String, String> {
         for _ in 0..clients {
             let client = || {
                 start.wait();
-                let Ok(mut client) = Client::new(aim.address, attacker(0), PATIENCE) else {
+                let Ok(mut client) = Client::new(aim.address, attacker(0), TIMEOUT) else {
                     return;
                 };
-                let deadline = Instant::now() + PATIENCE;
+                let deadline = Instant::now() + TIMEOUT;
                 let mut answers = 0;
                 while Instant::now() < deadline && client.ask(&request).is_ok() {
                     answers += 1;
@@ -45,7 +45,7 @@ pub(crate) fn keep_alive_256(aim: &Aim) -> Result<String, String> {
 }
 
 pub(crate) fn medium_answers(aim: &Aim) -> Result<String, String> {
-    let client = Client::new(aim.address, attacker(0), PATIENCE);
+    let client = Client::new(aim.address, attacker(0), TIMEOUT);
     let mut client = client.map_err(|error| format!("no connection: {error}"))?;
     let request = get(&aim.medium, "");
     let mut times = Vec::new();

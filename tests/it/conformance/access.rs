@@ -49,7 +49,7 @@ fn restricted(environment: &TestEnvironment) -> RawKube {
     let server = server_and_ca();
     let api = RawKube::secure(&server.0, &server.1, Some(token));
     // The authorizer learns of the binding through a watch of its own.
-    let deadline = std::time::Instant::now() + super::PATIENCE;
+    let deadline = std::time::Instant::now() + super::TEST_TIMEOUT;
     while api.get(&environment.all("jobs")).code != 200 {
         assert!(
             std::time::Instant::now() < deadline,
@@ -159,7 +159,7 @@ fn quota(environment: &TestEnvironment, what: &str) {
 /// Waits until admission knows the quota, which it learns through a watch.
 fn wait_until_refused(environment: &TestEnvironment) {
     let path = format!("{}?dryRun=All", environment.all("jobs"));
-    let deadline = std::time::Instant::now() + super::PATIENCE;
+    let deadline = std::time::Instant::now() + super::TEST_TIMEOUT;
     while environment.api.post(&path, &job("a", &json!({}))).code != 403 {
         assert!(std::time::Instant::now() < deadline, "the quota never came");
         std::thread::park_timeout(std::time::Duration::from_millis(5));

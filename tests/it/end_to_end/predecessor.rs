@@ -37,7 +37,7 @@ fn labelled(template: &str) -> String {
     format!("metadata: {{labels: {{team: red}}}}{template}")
 }
 
-/// What 2.7.1 returns once it does not ask for patience any more, as its clients do.
+/// The response of 2.7.1 once it is no longer a 202; its clients retry in the same way.
 #[track_caller]
 fn settled(theirs: &Predecessor, name: &str) -> Value {
     eventually("2.7.1 finds it ready", || {

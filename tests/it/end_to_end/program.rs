@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::{PATIENCE, eventually};
+use super::{TEST_TIMEOUT, eventually};
 use crate::harness::Client;
 
 /// A running program; it is killed when this is dropped.
@@ -128,7 +128,7 @@ impl Program {
     /// Waits for a line of the log that has this in it.
     #[track_caller]
     pub(super) fn wait_log(&self, part: &str) -> String {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TEST_TIMEOUT;
         let mut lines = self.log.lines();
         loop {
             if let Some(line) = lines.iter().find(|line| line.contains(part)) {
@@ -340,7 +340,7 @@ fn agent() -> ureq::Agent {
         .http_status_as_error(false)
         .max_redirects(0)
         .proxy(None)
-        .timeout_global(Some(PATIENCE + Duration::from_secs(30)))
+        .timeout_global(Some(TEST_TIMEOUT + Duration::from_secs(30)))
         .build()
         .into()
 }

@@ -33,8 +33,8 @@ use cases::{CASES, Case};
 /// Largest recording, in bytes: it must stay reviewable.
 const BYTES_MAX: usize = 100_000;
 
-/// How long a case waits for what must come.
-const PATIENCE: Duration = Duration::from_secs(180);
+/// How long a case waits for a condition.
+const TEST_TIMEOUT: Duration = Duration::from_secs(180);
 
 /// A silence after which nothing more is said of what has just happened.
 const SILENCE: Duration = Duration::from_millis(1500);
@@ -122,13 +122,15 @@ impl<'a> Fixture<'a> {
     /// Records until something is said of a kind that this is true of, from now on; returns it.
     #[track_caller]
     fn until(&mut self, what: &str, kind: &str, is_it: impl Fn(&Value) -> bool) -> Value {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TEST_TIMEOUT;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             let Ok(record) = self.coming.recv_timeout(left) else {
                 let last = self.records.iter().rev().take(5);
                 let last: Vec<_> = last.map(|record| record.object.to_string()).collect();
-                panic!("waited {PATIENCE:?} in vain for {what}; the last that was said: {last:#?}");
+                panic!(
+                    "{what} did not happen within {TEST_TIMEOUT:?}; the last records: {last:#?}"
+                );
             };
             let found = (record.kind == kind && record.change != "DELETED")
                 .then(|| is_it(&record.object).then(|| record.object.clone()))

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::environment::{STAND_IN, TestEnvironment};
 use super::program::{Got, Program};
 use super::recorder::{self, Recorder, Sighting};
-use super::{LONG_WAIT, PATIENCE, eventually, number_from_env};
+use super::{LONG_WAIT, TEST_TIMEOUT, eventually, number_from_env};
 use crate::cluster;
 
 const NAMES: u64 = 20;
@@ -83,7 +83,7 @@ fn storm(replicas: &[Program; 2], length: Duration, seed: u64) -> Tally {
     // On a slow machine it goes on until there has been a storm, but not for ever.
     let is_over = || {
         let lasted = begun.elapsed();
-        let enough = ready.load(Ordering::SeqCst) >= READY_MIN || lasted >= length + PATIENCE;
+        let enough = ready.load(Ordering::SeqCst) >= READY_MIN || lasted >= length + TEST_TIMEOUT;
         lasted >= length && enough
     };
     let (is_over, ready) = (&is_over, &ready);

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::environment::{STAND_IN, TestEnvironment};
 use super::program::Program;
 use super::recorder::{Recorder, Sighting};
-use super::{LONG_WAIT, PATIENCE, eventually};
+use super::{LONG_WAIT, TEST_TIMEOUT, eventually};
 use crate::cluster;
 
 /// How soon 99 of 100 writes must be seen at the other replica (design, figures).
@@ -205,7 +205,7 @@ impl fmt::Display for Percentiles {
 /// Waits until the other replica shows it, looking so often that the pauses do not count.
 #[track_caller]
 fn until(shows: impl Fn() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TEST_TIMEOUT;
     while !shows() {
         assert!(
             Instant::now() < deadline,

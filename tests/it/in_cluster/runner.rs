@@ -19,8 +19,8 @@ pub(super) const KUBECONFIG: &str = "/tests/kubeconfig";
 /// may be complete only after the end of the container was reported.
 const LOG: &str = ".log";
 
-/// A pod that takes longer is ended, and has failed.
-const PATIENCE: Duration = Duration::from_secs(300);
+/// A pod that takes longer is terminated and counts as failed.
+const TEST_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Between two looks at how they do.
 const LOOK_PAUSE: Duration = Duration::from_millis(200);
@@ -86,7 +86,7 @@ impl<'a> Runner<'a> {
     /// Waits for the end of all pods, and returns what each has printed.
     #[track_caller]
     pub(super) fn finish(&self) -> Vec<String> {
-        let deadline = Instant::now() + PATIENCE + PATIENCE;
+        let deadline = Instant::now() + TEST_TIMEOUT + TEST_TIMEOUT;
         let ended = loop {
             if let Some(ended) = self.ended() {
                 break ended;
@@ -152,7 +152,7 @@ impl<'a> Runner<'a> {
             "apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "tests"},
             "spec": {
                 "parallelism": pods, "completions": pods, "backoffLimit": 0,
-                "activeDeadlineSeconds": PATIENCE.as_secs(),
+                "activeDeadlineSeconds": TEST_TIMEOUT.as_secs(),
                 "template": {"spec": {
                     "restartPolicy": "Never",
                     "terminationGracePeriodSeconds": 1,
