@@ -172,7 +172,7 @@ impl Record {
         };
         let rejected = operation.failed(calling, error, step.context.now);
         let response = match &rejected {
-            Rejected::Nobody => return,
+            Rejected::NoWaiter => return,
             Rejected::StopsAreDone => Response::Done,
             Rejected::All(_, error) | Rejected::Same(error) => Response::Failed(error.clone()),
         };

@@ -28,8 +28,8 @@ const DISAGREEMENTS_AT_ONCE: u32 = 3;
 /// Who gets an error, of the waiters of an operation.
 #[derive(Clone, Debug)]
 pub(super) enum Rejected {
-    /// Nobody: it is retried, or the Job is read.
-    Nobody,
+    /// No waiter: it is retried, or the Job is read.
+    NoWaiter,
     /// All who need a call of this kind.
     All(CallKind, Error),
     /// Only those who would send the same: others go on.
@@ -55,7 +55,7 @@ impl Operation {
             // Nobody waits for this call, so there is time.
             (_, CallKind::ForceDelete) => {
                 self.call = CallState::Retrying(Retry::force_deletion(now));
-                Rejected::Nobody
+                Rejected::NoWaiter
             }
             // 409 on create: another replica was faster, or the response to an earlier attempt was lost.
             // The Job is read, and its waiters join it.
@@ -115,7 +115,7 @@ impl Operation {
             return self.retry_call(&first, CallKind::Read, Error::UNAVAILABLE, error, now);
         }
         self.call = CallState::MustRead;
-        Rejected::Nobody
+        Rejected::NoWaiter
     }
 
     /// Retries until [`GRACE`] is over. A failed connection counts from when it was tried, since that
@@ -149,7 +149,7 @@ impl Operation {
             tries: tries + 1,
             grace: Some((graced, since)),
         });
-        Rejected::Nobody
+        Rejected::NoWaiter
     }
 
     fn retry_call(
@@ -169,7 +169,7 @@ impl Operation {
             tries: tries.saturating_add(1),
             grace: None,
         });
-        Rejected::Nobody
+        Rejected::NoWaiter
     }
 }
 
@@ -179,7 +179,7 @@ pub(super) fn is_rejected(rejected: &Rejected, calling: &Calling, waiter: &Waite
     let is_stop = matches!(waiter.want, Want::Stop { .. });
     let is_label = matches!(waiter.want, Want::Label(_));
     match rejected {
-        Rejected::Nobody => false,
+        Rejected::NoWaiter => false,
         Rejected::StopsAreDone => is_stop && waiter.number < calling.waiters_before,
         Rejected::All(kind, _) => needs(waiter, *kind),
         Rejected::Same(_) => match &calling.purpose {
