@@ -151,7 +151,8 @@ pub(super) fn resolve(waiter: &Waiter, observed: &Observed, facts: &Facts<'_>) -
             // Only Kubernetes says "not found".
             State::Absent | State::NameConflict => Resolution::Wait(WaitState::New),
             State::AwaitingReason | State::Failed | State::Finished => facts.no_instance(),
-            _ => Resolution::Wait(WaitState::Pod),
+            // Its own time runs from when there was a pod for the first time.
+            _ => Resolution::Wait(waiter.state.clone()),
         },
     }
 }

@@ -188,9 +188,11 @@ impl Track {
                 }
             }
             (InstanceStatus::Failed { finding, .. }, State::Failed) => {
+                self.is_ready = false;
                 self.failed(finding, true, events);
             }
             (InstanceStatus::Finished(ending), _) => {
+                self.is_ready = false;
                 if !self.is_finished {
                     self.is_finished = true;
                     let reason = ending.reason;

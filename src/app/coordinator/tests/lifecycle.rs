@@ -176,6 +176,29 @@ fn a_start_whose_trouble_is_over_is_not_reported_as_failed() {
     assert_eq!(fixture.reported(), NOTHING);
 }
 
+/// It ends while the start that was ready is still kept for responses.
+#[test]
+fn an_end_soon_after_it_was_ready_is_reported_once() {
+    for (condition, reported) in [
+        ("Complete", "u1 finished Completed"),
+        ("Failed", "u1 failed BackoffLimitExceeded"),
+    ] {
+        let mut fixture = created();
+        fixture.world.ready("u1", "10.0.0.1");
+        fixture.changed();
+        fixture.pass(2.0);
+        fixture.reported();
+        fixture.world.pod_gone("u1");
+        fixture.world.ended("u1", condition, json!({}));
+        fixture.changed();
+        fixture.pass(1.0);
+        assert_eq!(fixture.reported(), [reported]);
+        fixture.pass(60.0);
+        fixture.changed();
+        assert_eq!(fixture.reported(), NOTHING);
+    }
+}
+
 #[test]
 fn a_job_that_goes_ends_its_start_as_stopped() {
     let mut fixture = created();

@@ -2,7 +2,7 @@
 
 use super::{NOTHING, starting};
 use crate::app::api_call::CallOutcome;
-use crate::app::fixture::{Fixture, conflict, invalid, lost, no_right, not_found, ready_pod};
+use crate::app::fixture::{Fixture, conflict, invalid, lost, no_right, not_found, ready_pod, uid};
 use crate::kube::error::Verb;
 use serde_json::{Map, Value, json};
 
@@ -339,4 +339,27 @@ fn a_change_has_a_time_of_its_own() {
     assert_eq!(fixture.changed(), ["call label p-u1"]);
     assert_eq!(fixture.fails(not_found(Verb::Patch)), NOTHING);
     assert_eq!(fixture.pass(9.9).last().unwrap(), "call label p-u1");
+}
+
+/// Pods that come and go do not keep a request waiting for ever.
+#[test]
+fn the_time_of_a_change_runs_once() {
+    let mut fixture = Fixture::new();
+    fixture.world.job("u1", json!({}));
+    fixture.label(1);
+    for n in 0..4 {
+        let pod = json!({"metadata": {"name": format!("p{n}"), "uid": format!("p{n}")}});
+        fixture.world.pod("u1", pod);
+        assert_eq!(fixture.changed(), [format!("call label p{n}")]);
+        assert_eq!(fixture.fails(not_found(Verb::Patch)), NOTHING);
+        drop(
+            fixture
+                .world
+                .pods
+                .own_delete(&format!("p{n}"), &uid(&format!("p{n}"))),
+        );
+        fixture.changed();
+        fixture.pass(2.4);
+    }
+    assert_eq!(fixture.pass(0.4), ["1: NoInstance"]);
 }
