@@ -93,8 +93,8 @@ pub enum StopCause {
 pub enum CallOutcome {
     /// The Job with this UID was created.
     Created(Uid),
-    /// A read found the Job of the instance.
-    Found,
+    /// A read found the Job of the instance, with this UID.
+    Found(Uid),
     /// A read found a Job of that name that is not this instance.
     NameConflict,
     /// A read found nothing.

@@ -120,7 +120,10 @@ impl Executor {
                 // It may be another instance: the watch reports that, or those who wait for it would
                 // not learn that it is there.
                 _ if key_of(&job).as_ref() != Some(&call.key) => (CallOutcome::NameConflict, None),
-                _ => (CallOutcome::Found, self.writers.job_written(job)),
+                _ => {
+                    let uid = job.metadata.uid.clone();
+                    (CallOutcome::Found(uid), self.writers.job_written(job))
+                }
             },
             Returned::Deleted(deleted) => {
                 let is_first = match &call.action {

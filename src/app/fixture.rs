@@ -482,7 +482,10 @@ impl Fixture {
                 let uid = job.map_or_else(|| uid("u1"), |job| job.metadata.uid.clone());
                 CallOutcome::Created(uid)
             }
-            Some(Action::ReadJob) => CallOutcome::Found,
+            Some(Action::ReadJob) => {
+                let job = self.world.cache.jobs.get(&n1().job_name());
+                CallOutcome::Found(job.map_or_else(|| uid("u1"), |job| job.metadata.uid.clone()))
+            }
             Some(Action::DeleteJob { .. }) => CallOutcome::Deleted { is_first: true },
             Some(Action::ForceDeletePod { .. } | Action::LabelPod { .. }) | None => {
                 CallOutcome::Done

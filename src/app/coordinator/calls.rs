@@ -57,7 +57,13 @@ pub(super) fn due(
     // Also where the cache shows that it is being deleted: the cache may lag behind, and another Job
     // of this name be there by now. Only Kubernetes can say which.
     if operation.stops().next().is_some() {
-        return Some(CallKind::Delete);
+        // What it asked to stop has gone, as far as the cache shows: its successor is not meant.
+        let is_another = operation.has_sent_another(instance.uid());
+        return Some(if is_another {
+            CallKind::Read
+        } else {
+            CallKind::Delete
+        });
     }
     if instance.pod.is_some() && operation.labels().next().is_some() {
         return Some(CallKind::Label);

@@ -83,6 +83,7 @@ fn check_record(key: &InstanceKey, record: &Record) -> Result<(), String> {
     for waiter in &operation.waiters {
         let fits = match &waiter.state {
             WaitState::Pod => matches!(waiter.want, Want::Label(_)),
+            WaitState::Sent(_) => matches!(waiter.want, Want::Stop { .. }),
             WaitState::Replacement(_) => waiter.want.variables().is_some(),
             WaitState::New => !waiter.want.is_for_instance(),
             WaitState::Next | WaitState::Ready(_) | WaitState::Held(..) => {

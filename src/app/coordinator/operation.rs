@@ -244,6 +244,21 @@ impl Operation {
         self.waiters.iter().filter(labels)
     }
 
+    /// Why this Job goes, where its deletion was sent for a waiter and may have been carried out.
+    #[must_use]
+    pub(super) fn sent_deletion(&self, uid: &Uid) -> Option<StopCause> {
+        let state = WaitState::Sent(uid.clone());
+        let mut stops = self.stops().filter(|waiter| waiter.state == state);
+        stops.find_map(|waiter| waiter.by.clone().map(StopCause::Requested))
+    }
+
+    /// Whether the deletion of another Job than this was sent, and may have been carried out.
+    #[must_use]
+    pub(super) fn has_sent_another(&self, uid: &Uid) -> bool {
+        self.stops()
+            .any(|waiter| matches!(&waiter.state, WaitState::Sent(sent) if sent != uid))
+    }
+
     /// Whether one waits for this Job to be replaced.
     #[must_use]
     pub(super) fn replaces(&self, uid: &Uid) -> bool {

@@ -6,7 +6,7 @@ use super::operation::{CallState, Calling, Purpose, Retry};
 use super::record::{Record, Step, Trigger};
 use super::retry::{Rejected, is_rejected};
 use super::track::Track;
-use super::waiter::Want;
+use super::waiter::{WaitState, Want};
 use crate::app::api_call::{CallOutcome, Completed};
 use crate::app::cache::Lookup;
 use crate::app::error::Error;
@@ -106,12 +106,17 @@ impl Record {
             operation.disagreements = 0;
         }
         match (&calling.purpose, outcome) {
-            // Kubernetes itself says that there is nothing to stop or to label, to those who had asked.
+            // Kubernetes itself says that there is nothing to stop or to label, to those who had asked;
+            // or that the Job has gone whose deletion was sent.
             (Purpose::Read, CallOutcome::Absent | CallOutcome::NameConflict) => {
+                self.deletion_confirmed(None, calling.waiters_before, step);
                 let error = Error::NoInstance(step.key.clone());
                 self.respond_all(&Response::Failed(error), step, |waiter| {
                     waiter.want.is_change() && waiter.number < calling.waiters_before
                 });
+            }
+            (Purpose::Read, CallOutcome::Found(uid)) => {
+                self.deletion_confirmed(Some(uid), calling.waiters_before, step);
             }
             // A finalizer may keep it for a moment.
             (Purpose::ForceDeletePod { job, pod, uid }, CallOutcome::Done) => {
@@ -166,10 +171,26 @@ impl Record {
         }
     }
 
+    /// Kubernetes has this Job, or none, now: those are done whose deletion of another was sent.
+    fn deletion_confirmed(&mut self, there: Option<&Uid>, before: u64, step: &mut Step<'_>) {
+        self.respond_all(&Response::Done, step, |waiter| {
+            let is_gone = matches!(&waiter.state, WaitState::Sent(sent) if Some(sent) != there);
+            is_gone && waiter.number < before
+        });
+    }
+
     fn failed(&mut self, calling: &Calling, error: &kube::Error, step: &mut Step<'_>) {
         let Some(operation) = &mut self.operation else {
             return;
         };
+        if !error.is_ambiguous() {
+            // It was not carried out.
+            for waiter in &mut operation.waiters {
+                if let WaitState::Sent(_) = waiter.state {
+                    waiter.state = WaitState::New;
+                }
+            }
+        }
         let rejected = operation.failed(calling, error, step.context.now);
         let response = match &rejected {
             Rejected::NoWaiter => return,

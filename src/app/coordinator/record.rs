@@ -194,21 +194,24 @@ impl Record {
     }
 
     fn job_gone(&mut self, uid: &Uid, step: &mut Step<'_>) {
-        let call = self.operation.as_mut().map(|operation| &mut operation.call);
-        let mut deletes = None;
-        if let Some(CallState::Calling(calling)) = call
-            && let Purpose::Delete {
-                uid: of,
-                cause,
-                is_reported,
-            } = &mut calling.purpose
-            && !*is_reported
-        {
-            *is_reported = of == uid;
-            deletes = Some((&*of, &*cause));
+        let mut cause = None;
+        if let Some(operation) = &mut self.operation {
+            cause = operation.sent_deletion(uid);
+            if let CallState::Calling(calling) = &mut operation.call
+                && let Purpose::Delete {
+                    uid: of,
+                    cause: of_call,
+                    is_reported,
+                } = &mut calling.purpose
+                && of == uid
+            {
+                // What was reported of its deletion before counts.
+                cause = (!*is_reported).then(|| of_call.clone());
+                *is_reported = true;
+            }
         }
         let track = &mut self.track;
-        step.report(|events| Track::gone(track, uid, deletes, events));
+        step.report(|events| Track::gone(track, uid, cause, events));
     }
 
     /// Responds to these of the waiters, which wait no longer.
@@ -245,11 +248,13 @@ impl Record {
         let operation = self.operation.as_deref();
         let pending = operation.and_then(Operation::calling);
         let pending = pending.map(|calling| &calling.purpose);
+        let sent = observed.uid().zip(operation);
+        let sent = sent.and_then(|(uid, operation)| operation.sent_deletion(uid));
         let track = &mut self.track;
         if trigger == Trigger::Listed || !context.cache.is_synced() {
             Track::adopt(track, &observed, step.key, context.now);
         } else {
-            step.report(|events| Track::observe(track, &observed, pending, events));
+            step.report(|events| Track::observe(track, &observed, pending, sent, events));
         }
         if matches!(trigger, Trigger::CacheChanged | Trigger::Listed) {
             self.pass_on_labels(&observed, step);
@@ -455,6 +460,12 @@ impl Record {
         let Some(operation) = &mut self.operation else {
             return;
         };
+        if let Purpose::Delete { uid, .. } = &purpose {
+            let stops = |waiter: &&mut Waiter| matches!(waiter.want, Want::Stop { .. });
+            for waiter in operation.waiters.iter_mut().filter(stops) {
+                waiter.state = WaitState::Sent(uid.clone());
+            }
+        }
         let after = match std::mem::take(&mut operation.call) {
             CallState::Retrying(retry) => Some(retry),
             CallState::Idle | CallState::Calling(_) | CallState::MustRead => None,

@@ -125,7 +125,7 @@ enum Relation<'a> {
 fn relation<'a>(state: &'a WaitState, observed: Option<&Uid>) -> Relation<'a> {
     let is_it = |uid: &Uid| observed == Some(uid);
     match state {
-        WaitState::New | WaitState::Pod => Relation::New,
+        WaitState::New | WaitState::Pod | WaitState::Sent(_) => Relation::New,
         WaitState::Next => Relation::Next,
         WaitState::Ready(uid) if is_it(uid) => Relation::Ready,
         WaitState::Held(uid, until) if is_it(uid) => Relation::Held(*until),
@@ -143,7 +143,7 @@ pub(super) fn resolve(waiter: &Waiter, observed: &Observed, facts: &Facts<'_>) -
         Want::Find => resolve_instance(waiter, false, observed, facts),
         Want::Start(_) | Want::StartOrStop(_) => resolve_instance(waiter, true, observed, facts),
         // Only its call says how it went.
-        Want::Stop { .. } => Resolution::Wait(WaitState::New),
+        Want::Stop { .. } => Resolution::Wait(waiter.state.clone()),
         Want::Gone(uid) if observed.uid() == Some(uid) => Resolution::Wait(WaitState::New),
         Want::Gone(_) => Resolution::Respond(Response::Done),
         Want::Label(_) => match observed.state {

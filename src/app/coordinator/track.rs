@@ -121,11 +121,13 @@ impl Track {
     }
 
     /// Reports what is new about a name. `pending` is the call of ours that is under way: its result
-    /// is reported before what the cache shows of it.
+    /// is reported before what the cache shows of it. `sent` is why its Job goes, where a deletion of
+    /// ours was sent and its response was lost.
     pub(super) fn observe(
         track: &mut Option<Box<Self>>,
         observed: &Observed,
         pending: Option<&Purpose>,
+        sent: Option<StopCause>,
         events: &mut Events<'_>,
     ) {
         let Some(uid) = observed.uid() else {
@@ -142,7 +144,7 @@ impl Track {
         let Some(known) = track else {
             return;
         };
-        known.advance(observed, pending, events);
+        known.advance(observed, pending, sent, events);
         if let Some(own) = &known.own
             && own
                 .ended_at
@@ -164,7 +166,7 @@ impl Track {
     ) {
         let mut out = Vec::new();
         let out = &mut out;
-        Self::observe(track, observed, None, &mut Events { key, now, out });
+        Self::observe(track, observed, None, None, &mut Events { key, now, out });
         if let Some(track) = track
             && observed.state == State::AwaitingReason
         {
@@ -172,7 +174,13 @@ impl Track {
         }
     }
 
-    fn advance(&mut self, observed: &Observed, pending: Option<&Purpose>, events: &mut Events<'_>) {
+    fn advance(
+        &mut self,
+        observed: &Observed,
+        pending: Option<&Purpose>,
+        sent: Option<StopCause>,
+        events: &mut Events<'_>,
+    ) {
         let Some(instance) = &observed.instance else {
             return;
         };
@@ -213,7 +221,7 @@ impl Track {
                 let is_ours =
                     matches!(pending, Some(Purpose::Delete { uid, .. }) if *uid == self.uid);
                 if !self.is_stopping && !is_ours {
-                    self.stopping(None, events);
+                    self.stopping(sent, events);
                 }
             }
             // It has failed, and its pod may say why in a moment.
@@ -384,19 +392,19 @@ impl Track {
         }
     }
 
-    /// The cache has this Job no longer. `deletes` is the Job that a call of ours under way deletes,
-    /// and why: it is that deletion which has come to its end.
+    /// The cache has this Job no longer; `cause` is why, where a call of ours deleted it and that has
+    /// not been reported.
     pub(super) fn gone(
         track: &mut Option<Box<Self>>,
         uid: &Uid,
-        deletes: Option<(&Uid, &StopCause)>,
+        cause: Option<StopCause>,
         events: &mut Events<'_>,
     ) {
         let mut known = track.take_if(|track| track.uid == *uid);
-        if let Some((_, cause)) = deletes.filter(|(of, _)| *of == uid) {
+        if let Some(cause) = cause {
             let known = known.get_or_insert_with(|| Box::new(Self::new(uid.clone())));
             if !known.is_stopping {
-                known.stopping(Some(cause.clone()), events);
+                known.stopping(Some(cause), events);
             }
         }
         let (left, ended) = known.map_or((None, None), |mut it| it.stop_start(events.now));

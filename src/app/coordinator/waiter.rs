@@ -86,6 +86,8 @@ pub(super) enum WaitState {
     Replacement(Uid),
     /// For the instance to have a pod that can be labelled.
     Pod,
+    /// For the deletion of this Job to be accepted: it was sent, and may have been carried out.
+    Sent(Uid),
 }
 
 impl Waiter {

@@ -105,6 +105,7 @@ fn shown(before: &WaitState, resolution: Resolution) -> String {
             WaitState::Held(uid, _) => format!("held {uid}"),
             WaitState::Replacement(uid) => format!("replace {uid}"),
             WaitState::Pod => "pod".into(),
+            WaitState::Sent(uid) => format!("sent {uid}"),
         },
         Resolution::Respond(response) => match response {
             Response::Ready { .. } => "200".into(),

@@ -378,7 +378,7 @@ impl Game {
         }
         match &call.action {
             Action::CreateJob { .. } => CallOutcome::Created(self.live[key].uid.as_str().into()),
-            Action::ReadJob => CallOutcome::Found,
+            Action::ReadJob => CallOutcome::Found(self.live[key].uid.as_str().into()),
             Action::DeleteJob { .. } => CallOutcome::Deleted { is_first: true },
             Action::ForceDeletePod { .. } | Action::LabelPod { .. } => CallOutcome::Done,
         }

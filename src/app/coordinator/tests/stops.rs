@@ -363,3 +363,34 @@ fn the_time_of_a_change_runs_once() {
     }
     assert_eq!(fixture.pass(0.4), ["1: NoInstance"]);
 }
+
+/// The response to a deletion was lost, which was carried out.
+#[test]
+fn a_deletion_whose_response_was_lost_is_done_once_its_job_has_gone() {
+    let mut fixture = Fixture::new();
+    fixture.world.job("u1", json!({}));
+    fixture.world.ready("u1", "10.0.0.1");
+    assert_eq!(fixture.stop(1), ["call delete u1 for bob"]);
+    assert_eq!(fixture.fails(lost(Verb::Delete)), NOTHING);
+    fixture.world.job_gone("u1");
+    assert_eq!(fixture.changed(), ["call read"]);
+    assert_eq!(fixture.ends(CallOutcome::Absent), ["1: done"]);
+    assert_eq!(fixture.reported(), ["u1 stopping for bob", "u1 gone"]);
+    // A successor is not meant by it.
+    let mut fixture = Fixture::new();
+    fixture.world.job("u1", json!({}));
+    assert_eq!(fixture.stop(1), ["call delete u1 for bob"]);
+    assert_eq!(fixture.fails(lost(Verb::Delete)), NOTHING);
+    fixture.world.job("u2", json!({}));
+    assert_eq!(fixture.changed(), ["call read"]);
+    assert_eq!(fixture.done(), ["1: done"]);
+    // Where it was not carried out, it is retried.
+    let mut fixture = Fixture::new();
+    fixture.world.job("u1", json!({}));
+    assert_eq!(fixture.stop(1), ["call delete u1 for bob"]);
+    assert_eq!(fixture.fails(lost(Verb::Delete)), NOTHING);
+    assert_eq!(fixture.pass(0.1), ["call delete u1 for bob"]);
+    fixture.world.deleting("u1");
+    assert_eq!(fixture.changed(), NOTHING);
+    assert_eq!(fixture.done(), ["1: done"]);
+}
