@@ -117,8 +117,8 @@ fn log_event(event: &Lifecycle) {
                 Some(took) => format!(" after {:.1} s", took.as_secs_f64()),
                 None => String::new(),
             };
-            let again = if *recovered { " again" } else { "" };
-            log::info!("{key} is ready{again}{after} (Job {job})");
+            let recovered = if *recovered { "recovered and " } else { "" };
+            log::info!("{key} {recovered}is ready{after} (Job {job})");
         }
         LifecycleKind::Failed {
             finding, is_final, ..

@@ -395,12 +395,13 @@ impl Reporter {
             (_, None) => "reopening it".into(),
         };
         let is_outage = match cause {
-            // A 403 that lasts is logged once, as a missing permission.
-            Cause::Closed | Cause::Refused => {
+            // A 403 that lasts is logged once, as a missing permission. Silence is usual where
+            // nothing changes: the API server sends no bookmark then.
+            Cause::Closed | Cause::Refused | Cause::Silent => {
                 log::debug!("watch on {resource} ended ({why}); {next}");
                 return;
             }
-            Cause::Silent | Cause::Lost | Cause::Expired => false,
+            Cause::Lost | Cause::Expired => false,
             Cause::Short | Cause::Broken | Cause::WentBack | Cause::Failed => true,
         };
         if is_outage && self.failing.is_some() {
