@@ -1,4 +1,4 @@
-//! Settings by literals: what is read, what is refused, and that all problems are told.
+//! Settings by literals: which are read, which are rejected, and that all problems are reported.
 
 use super::*;
 

@@ -24,9 +24,9 @@ fn check(kubeconfig: Option<&Path>, arguments: &[&str]) -> (Option<i32>, Vec<Str
     let output = command.arg("check").args(arguments).output();
     let output = output.expect("the program can be run");
     let table = String::from_utf8(output.stdout).expect("a table is text");
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     let lines = table.lines().map(str::to_owned).collect();
-    (output.status.code(), lines, told)
+    (output.status.code(), lines, stderr)
 }
 
 /// The lines that begin with that word, with single blanks.
@@ -52,8 +52,8 @@ fn under_our_role_all_is_good_and_nothing_is_changed() {
     let needs = TEMPLATE.replace("app:1", "app:${alternatives['tag']}");
     let environment = TestEnvironment::builder().template("needs", &needs);
     let environment = environment.unstarted().start();
-    let (code, lines, told) = check(Some(&environment.kubeconfig()), &[]);
-    assert_eq!((code, told.as_str()), (Some(0), ""), "{lines:?}");
+    let (code, lines, stderr) = check(Some(&environment.kubeconfig()), &[]);
+    assert_eq!((code, stderr.as_str()), (Some(0), ""), "{lines:?}");
     assert_eq!(lines.len(), 1 + RIGHTS.len() + 2, "{lines:?}");
     assert_eq!(with("ok", &lines).len(), lines.len(), "{lines:?}");
     assert!(lines[0].contains("namespace default"), "{lines:?}");
@@ -82,8 +82,8 @@ fn under_the_originals_role_it_works_with_less() {
         .role(ROLE_OF_THE_ORIGINAL)
         .unstarted()
         .start();
-    let (code, lines, told) = check(Some(&environment.kubeconfig()), &[]);
-    assert_eq!((code, told.as_str()), (Some(0), ""), "{lines:?}");
+    let (code, lines, stderr) = check(Some(&environment.kubeconfig()), &[]);
+    assert_eq!((code, stderr.as_str()), (Some(0), ""), "{lines:?}");
     let warned: Vec<String> = with("warn", &lines);
     let what: Vec<&str> = warned
         .iter()
@@ -162,9 +162,9 @@ fn an_api_server_that_is_away_is_one_line() {
 
 #[test]
 fn invalid_settings_exit_with_code_2() {
-    let (code, lines, told) = check(None, &["--start-wait=soon"]);
+    let (code, lines, stderr) = check(None, &["--start-wait=soon"]);
     assert_eq!((code, lines.len()), (Some(2), 0));
-    assert!(told.contains("START_WAIT"), "{told}");
+    assert!(stderr.contains("START_WAIT"), "{stderr}");
 }
 
 #[test]
@@ -182,8 +182,8 @@ fn files_are_checked_without_a_cluster() {
     );
     let other = write("other.yaml", "kind: Secret\n");
     let demo = concat!(env!("CARGO_MANIFEST_DIR"), "/manifests/demo/hello.yaml");
-    let (code, lines, told) = check(None, &[&bare, &control, demo]);
-    assert_eq!((code, told.as_str()), (Some(0), ""), "{lines:?}");
+    let (code, lines, stderr) = check(None, &[&bare, &control, demo]);
+    assert_eq!((code, stderr.as_str()), (Some(0), ""), "{lines:?}");
     let good = with("ok", &lines);
     assert_eq!(good.len(), 4, "{lines:?}");
     assert!(good[1].ends_with("control.yaml requires big"), "{good:?}");

@@ -376,11 +376,11 @@ fn run_all(rows: &[&Row], at_once: usize, lend: Lend) -> Report {
                 while let Some(row) = rows.get(next.fetch_add(1, Ordering::SeqCst)) {
                     let result = run(row, lend);
                     let mut report = report.lock().unwrap_or_else(PoisonError::into_inner);
-                    let told = |why: &str| format!("{}: {}\n    {why}", row.id, row.says);
+                    let line = |why: &str| format!("{}: {}\n    {why}", row.id, row.says);
                     match result {
                         Ok(()) => report.held += 1,
-                        Err(Trouble::NotRun(why)) => report.not_run.push(told(why)),
-                        Err(Trouble::Failed(why)) => report.failed.push(told(&why)),
+                        Err(Trouble::NotRun(why)) => report.not_run.push(line(why)),
+                        Err(Trouble::Failed(why)) => report.failed.push(line(&why)),
                     }
                 }
             });
@@ -445,10 +445,10 @@ fn check_report(place: &str, report: &Report) {
         "{held} of {total} rows of the contract hold {place}, {failed} do not"
     ));
     assert!(held + failed > 0, "no row of the contract ran {place}");
-    let told = report.failed.join("\n");
+    let failures = report.failed.join("\n");
     assert!(
         failed == 0,
-        "{place} these rows of the contract fail:\n{told}"
+        "{place} these rows of the contract fail:\n{failures}"
     );
 }
 

@@ -399,7 +399,7 @@ fn urls_are_read_or_refused_with_the_reason() {
         ("http://127.0.0.1/app", "more than a host"),
         ("http://", "more than a host"),
     ] {
-        let told = address(url).expect_err(url);
-        assert!(told.contains(why), "{told}");
+        let error = address(url).expect_err(url);
+        assert!(error.contains(why), "{error}");
     }
 }

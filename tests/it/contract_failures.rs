@@ -111,9 +111,9 @@ const AT_ONCE: Duration = Duration::from_secs(30);
 fn app_error(fixture: &Fixture) -> Outcome {
     let path = fixture.path_of("failing", &fixture.name("bad"));
     let begun = Instant::now();
-    let told = fixture.ask("GET", &path, &[("Prefer", "wait=120")], "")?;
-    let told = told.json(202)?;
-    same("the word", &told["status"], &json!("app_error"))?;
+    let response = fixture.ask("GET", &path, &[("Prefer", "wait=120")], "")?;
+    let response = response.json(202)?;
+    same("status", &response["status"], &json!("app_error"))?;
     let took = begun.elapsed();
     holds(took < AT_ONCE, || format!("it took {took:?}"))
 }
@@ -166,29 +166,31 @@ fn refused_by_kubernetes() -> Outcome {
 fn what_a_202_says(fixture: &Fixture) -> Outcome {
     let path = fixture.path_of("failing", &fixture.name("says"));
     // The Job's own failure report may be seen before the end of its pod; the next response has the latter.
-    let told = soon("the end of the container", || {
-        let told = fixture.get(&path)?.json(202)?;
-        same("the word", &told["status"], &json!("app_error"))?;
-        same("the exit code", &told["exitCode"], &json!(1))?;
-        Ok(told)
+    let response = soon("the end of the container", || {
+        let response = fixture.get(&path)?.json(202)?;
+        same("status", &response["status"], &json!("app_error"))?;
+        same("the exit code", &response["exitCode"], &json!(1))?;
+        Ok(response)
     })?;
     let expected = ["status", "phase", "reason", "msg", "since", "exitCode"];
-    holds(keys(&told).starts_with(&expected), || told.to_string())?;
-    same("the reason", &told["reason"], &json!("Error"))?;
+    holds(keys(&response).starts_with(&expected), || {
+        response.to_string()
+    })?;
+    same("the reason", &response["reason"], &json!("Error"))?;
     for field in ["phase", "msg"] {
-        holds(told[field].is_string(), || told.to_string())?;
+        holds(response[field].is_string(), || response.to_string())?;
     }
-    let since = told["since"].as_str().unwrap_or_default();
+    let since = response["since"].as_str().unwrap_or_default();
     let since = since.parse::<jiff::Timestamp>();
-    holds(since.is_ok(), || told.to_string())?;
+    holds(since.is_ok(), || response.to_string())?;
     let path = fixture.path_of("unschedulable", &fixture.name("says"));
     soon("the scheduler's sentence", || {
-        let told = fixture.ask("GET", &path, NO_WAIT, "")?.json(202)?;
-        same("the phase", &told["phase"], &json!("scheduling"))?;
-        same("the reason", &told["reason"], &json!("Unschedulable"))?;
-        let sentence = told["msg"].as_str().unwrap_or_default();
+        let response = fixture.ask("GET", &path, NO_WAIT, "")?.json(202)?;
+        same("the phase", &response["phase"], &json!("scheduling"))?;
+        same("the reason", &response["reason"], &json!("Unschedulable"))?;
+        let sentence = response["msg"].as_str().unwrap_or_default();
         holds(sentence.contains("nodes are available"), || {
-            told.to_string()
+            response.to_string()
         })
     })
 }
@@ -224,26 +226,26 @@ fn last_words() -> Outcome {
     // The container has ended, and the Job does not say so yet.
     environment.kube.set_auto(false);
     environment.move_pod("hello-ann", &PodMove::Exit(exit(7)));
-    let told = waiting.finish()?.json(202)?;
-    same("the word", &told["status"], &json!("app_error"))?;
-    same("the reason", &told["reason"], &json!("Error"))?;
-    same("the exit code", &told["exitCode"], &json!(7))?;
-    same("the last words", &told["log"], &json!("no licence"))
+    let response = waiting.finish()?.json(202)?;
+    same("status", &response["status"], &json!("app_error"))?;
+    same("the reason", &response["reason"], &json!("Error"))?;
+    same("the exit code", &response["exitCode"], &json!(7))?;
+    same("log", &response["log"], &json!("no licence"))
 }
 
 fn a_failure_report_is_held(fixture: &Fixture) -> Outcome {
     let path = fixture.path_of("failing", &fixture.name("held"));
     let ask = || fixture.ask("GET", &path, LONG_WAIT, "")?.json(202);
-    let is_failure = |told: &Value| told["status"] == "app_error";
+    let is_failure = |response: &Value| response["status"] == "app_error";
     soon("the failure report", || {
-        let told = ask()?;
-        holds(is_failure(&told), || told.to_string())
+        let response = ask()?;
+        holds(is_failure(&response), || response.to_string())
     })?;
     for _ in 0..2 {
         let begun = Instant::now();
-        let told = ask()?;
+        let response = ask()?;
         let took = begun.elapsed();
-        holds(is_failure(&told), || told.to_string())?;
+        holds(is_failure(&response), || response.to_string())?;
         let held = took >= Duration::from_secs(1);
         holds(held, || format!("it came again after {took:?}"))?;
         holds(took < AT_ONCE, || format!("it was held for {took:?}"))?;
@@ -259,18 +261,26 @@ fn a_failing_pull(fixture: &Fixture) -> Outcome {
             .json(202)
     };
     soon("the reason", || {
-        let told = ask()?;
-        same("the reason", &told["reason"], &json!("ImagePullBackOff"))?;
-        let word = told["status"].as_str().unwrap_or_default();
+        let response = ask()?;
+        same(
+            "the reason",
+            &response["reason"],
+            &json!("ImagePullBackOff"),
+        )?;
+        let word = response["status"].as_str().unwrap_or_default();
         let known = ["pulling_image", "app_error"].contains(&word);
-        holds(known, || told.to_string())
+        holds(known, || response.to_string())
     })?;
     // A pull may still succeed for a while, which passes sooner where time can be moved.
     fixture.skip(Duration::from_secs(60));
     soon("the failure report", || {
-        let told = ask()?;
-        same("the word", &told["status"], &json!("app_error"))?;
-        same("the reason", &told["reason"], &json!("ImagePullBackOff"))
+        let response = ask()?;
+        same("status", &response["status"], &json!("app_error"))?;
+        same(
+            "the reason",
+            &response["reason"],
+            &json!("ImagePullBackOff"),
+        )
     })
 }
 
@@ -285,8 +295,8 @@ fn templates_without_labels(fixture: &Fixture) -> Outcome {
 }
 
 fn failed(environment: &Fake) -> Outcome {
-    let told = hello(environment, LONG_WAIT)?.json(202)?;
-    same("the word", &told["status"], &json!("app_error"))
+    let response = hello(environment, LONG_WAIT)?.json(202)?;
+    same("status", &response["status"], &json!("app_error"))
 }
 
 fn failed_instances() -> Outcome {
@@ -317,9 +327,9 @@ fn failed_instances() -> Outcome {
 fn finished_instances() -> Outcome {
     // Completed while a request waits: it is answered at once.
     let environment = Fake::builder().pod_script(exits(0)).start();
-    let told = hello(&environment, LONG_WAIT)?.json(202)?;
-    same("the word", &told["status"], &json!("app_error"))?;
-    same("the reason", &told["reason"], &json!("Completed"))?;
+    let response = hello(&environment, LONG_WAIT)?.json(202)?;
+    same("status", &response["status"], &json!("app_error"))?;
+    same("the reason", &response["reason"], &json!("Completed"))?;
     // Completed after a while: the next GET has a new one.
     let environment = Fake::new();
     let first = environment.start_instance("/app/hello/ann");
@@ -339,8 +349,8 @@ fn stopped_meanwhile() -> Outcome {
     let waiting = begin(address, "GET", "/app/hello/ann", LONG_WAIT, "")?;
     environment.wait_pod("hello-ann");
     soon("the instance is known", || {
-        let told = hello(&environment, NO_WAIT)?.json(202)?;
-        same("the phase", &told["phase"], &json!("scheduling"))
+        let response = hello(&environment, NO_WAIT)?.json(202)?;
+        same("the phase", &response["phase"], &json!("scheduling"))
     })?;
     answered(address, "DELETE", "/app/hello/ann", &[], "")?.exactly(200, SUCCESS)?;
     let sentence = waiting.finish()?.error(409, "stopped")?;
@@ -385,15 +395,15 @@ fn capped_and_stopped() -> Outcome {
     });
     let made = admin.post("/apis/batch/v1/namespaces/default/jobs", &job);
     same("the Job is made", made.code, 201)?;
-    soon("it is told", || {
-        let told = hello(&environment, NO_WAIT)?.json(202)?;
-        same("the reason", &told["reason"], &json!("Suspended"))
+    soon("it is reported", || {
+        let response = hello(&environment, NO_WAIT)?.json(202)?;
+        same("the reason", &response["reason"], &json!("Suspended"))
     })?;
     let who_wait = |count: usize| {
         soon("so many wait", || {
-            let told = environment.get("/metrics").text;
+            let response = environment.get("/metrics").text;
             let wanted = format!("config_controller_waiting_requests {count}\n");
-            holds(told.contains(&wanted), || told)
+            holds(response.contains(&wanted), || response)
         })
     };
     // One that was answered just now may still be counted.
@@ -407,8 +417,8 @@ fn capped_and_stopped() -> Outcome {
     )?;
     who_wait(1)?;
     answered(environment.address(0), "DELETE", "/app/hello/ann", &[], "")?.exactly(200, SUCCESS)?;
-    let told = waiting.finish()?.has("retry-after", "1")?;
-    told.error(429, "limit_reached")?;
+    let response = waiting.finish()?.has("retry-after", "1")?;
+    response.error(429, "limit_reached")?;
     hello(&environment, LONG_WAIT)?.is(200).map(drop)
 }
 
@@ -438,17 +448,17 @@ fn draining() -> Outcome {
     environment.wait_pod("hello-ann");
     let service = environment.take_service();
     let ending = std::thread::spawn(move || service.drain(Duration::ZERO, DRAIN));
-    let told = waiting.finish()?.has("connection", "close")?.json(202)?;
-    same("the word", &told["status"], &json!("node_not_ready"))?;
+    let response = waiting.finish()?.has("connection", "close")?.json(202)?;
+    same("status", &response["status"], &json!("node_not_ready"))?;
     for (method, path, mut connection) in open {
         let body = if method == "PATCH" { "{}" } else { "" };
         let sent = connection.send(method, path, JSON, body);
         let response = sent.and_then(|()| connection.read(false));
         let response = response.map_err(|error| format!("{method} {path}: {error}"))?;
-        let told = Reply::new(format!("{method} {path}"), response)?.has("retry-after", "1")?;
+        let response = Reply::new(format!("{method} {path}"), response)?.has("retry-after", "1")?;
         match method {
-            "GET" => told.error(503, "draining")?,
-            _ => told.detail(503, "error", "draining")?,
+            "GET" => response.error(503, "draining")?,
+            _ => response.detail(503, "error", "draining")?,
         };
     }
     let ended = ending.join().map_err(|_| "the end panics")?;
@@ -509,20 +519,20 @@ fn nothing_leaks() -> Outcome {
         "default-token",
     ];
     let ask = |path: &str| answered(environment.address(0), "GET", path, &[], "");
-    let mut told = vec![ask("/app/bad/x")?, ask("/app/nope/x")?];
+    let mut replies = vec![ask("/app/bad/x")?, ask("/app/nope/x")?];
     environment
         .kube
         .fault(FaultRule::new("create", "jobs", Fault::Forbidden));
-    told.push(ask("/app/hello/a")?);
+    replies.push(ask("/app/hello/a")?);
     environment.kube.clear_faults();
     environment
         .kube
         .fault(FaultRule::new("create", "jobs", Fault::Status(500)));
-    told.push(ask("/app/hello/b")?);
+    replies.push(ask("/app/hello/b")?);
     environment.kube.clear_faults();
     environment.kube.stop_listening();
-    told.push(ask("/app/hello/c")?);
-    for reply in told {
+    replies.push(ask("/app/hello/c")?);
+    for reply in replies {
         holds(reply.status() >= 400, || reply.text().to_owned())?;
         let leaked = secrets
             .iter()

@@ -181,10 +181,10 @@ impl<'a> Fixture<'a> {
     /// Sends these bytes and returns all that comes until the server closes.
     pub(super) fn raw(&self, bytes: &str) -> Outcome<String> {
         let mut stream = self.connect()?;
-        let told = |error: std::io::Error| format!("{bytes:?}: {error}");
-        stream.write_all(bytes.as_bytes()).map_err(told)?;
+        let with_request = |error: std::io::Error| format!("{bytes:?}: {error}");
+        stream.write_all(bytes.as_bytes()).map_err(with_request)?;
         let mut response = String::new();
-        stream.read_to_string(&mut response).map_err(told)?;
+        stream.read_to_string(&mut response).map_err(with_request)?;
         Ok(response)
     }
 
@@ -270,24 +270,28 @@ impl Reply {
         let length = reply.header("content-length");
         if !reply.what.starts_with("HEAD ") {
             let expected = text.len().to_string();
-            same(&reply.told("its content-length"), length, &expected)?;
+            same(&reply.context("its content-length"), length, &expected)?;
         }
         let date = reply.header("date");
         // IMF-fixdate, RFC 9110 §5.6.7.
         holds(date.len() == 29 && date.ends_with(" GMT"), || {
-            reply.told(&format!("its date is {date:?}"))
+            reply.context(&format!("its date is {date:?}"))
         })?;
-        same(&reply.told("its server header"), reply.header("server"), "")?;
+        same(
+            &reply.context("its server header"),
+            reply.header("server"),
+            "",
+        )?;
         if text.is_empty() {
             return Ok(reply);
         }
         let kind = reply.header("content-type");
-        same(&reply.told("its content-type"), kind, "application/json")?;
+        same(&reply.context("its content-type"), kind, "application/json")?;
         // Reading keeps the order of keys, and writing is compact and escapes no UTF-8.
         let value: Value = serde_json::from_str(text)
-            .map_err(|error| reply.told(&format!("it is no JSON ({error})")))?;
+            .map_err(|error| reply.context(&format!("it is no JSON ({error})")))?;
         same(
-            &reply.told("its JSON is not compact"),
+            &reply.context("its JSON is not compact"),
             text,
             &value.to_string(),
         )?;
@@ -302,11 +306,11 @@ impl Reply {
             return Ok(());
         }
         let (method, target) = self.what.split_once(' ').unwrap_or((&self.what, ""));
-        crate::openapi::check(method, target, &self.response).map_err(|why| self.told(&why))
+        crate::openapi::check(method, target, &self.response).map_err(|why| self.context(&why))
     }
 
     /// A sentence with the request and the response in front.
-    fn told(&self, what: &str) -> String {
+    fn context(&self, what: &str) -> String {
         let (status, text) = (self.response.status, self.text());
         format!("{}: {status} {text}: {what}", self.what)
     }
@@ -326,14 +330,14 @@ impl Reply {
 
     /// Checks a header; the empty text is none.
     pub(super) fn has(self, name: &str, value: &str) -> Outcome<Self> {
-        same(&self.told(name), self.header(name), value)?;
+        same(&self.context(name), self.header(name), value)?;
         Ok(self)
     }
 
     /// Checks the status.
     pub(super) fn is(self, status: u16) -> Outcome<Self> {
         holds(self.response.status == status, || {
-            self.told(&format!("{status} was expected"))
+            self.context(&format!("{status} was expected"))
         })?;
         Ok(self)
     }
@@ -341,26 +345,26 @@ impl Reply {
     /// Checks status and exact body.
     pub(super) fn exactly(self, status: u16, text: &str) -> Outcome<Self> {
         let reply = self.is(status)?;
-        same(&reply.told("its body"), reply.text(), text)?;
+        same(&reply.context("its body"), reply.text(), text)?;
         Ok(reply)
     }
 
     /// Checks the status; returns the body.
     pub(super) fn json(self, status: u16) -> Outcome<Value> {
         let reply = self.is(status)?;
-        serde_json::from_str(reply.text()).map_err(|error| reply.told(&error.to_string()))
+        serde_json::from_str(reply.text()).map_err(|error| reply.context(&error.to_string()))
     }
 
     /// Checks an error of a GET: `{"status":"error","msg":…,"code":…}`; returns its sentence.
     pub(super) fn error(self, status: u16, code: &str) -> Outcome<String> {
-        let what = self.told("an error in the plain shape");
+        let what = self.context("an error in the plain shape");
         let body = self.json(status)?;
         sentence(&what, &body, "error", code)
     }
 
     /// Checks an error of PATCH, DELETE or /release, wrapped in `detail`; returns its sentence.
     pub(super) fn detail(self, status: u16, word: &str, code: &str) -> Outcome<String> {
-        let what = self.told("an error wrapped in detail");
+        let what = self.context("an error wrapped in detail");
         let body = self.json(status)?;
         same(&what, keys(&body), vec!["detail"])?;
         sentence(&what, &body["detail"], word, code)

@@ -502,12 +502,12 @@ fn unprocessable_content(fixture: &Fixture) -> Outcome {
 fn refused(fixture: &Fixture, request: &str, status: u16, code: &str) -> Outcome {
     let response = fixture.raw(request)?;
     let shown = response.get(..400).unwrap_or(&response);
-    let told = || format!("{:?}: {shown}", request.lines().next().unwrap_or_default());
-    let (head, body) = response.split_once("\r\n\r\n").ok_or_else(told)?;
-    holds(head.starts_with(&format!("HTTP/1.1 {status} ")), told)?;
-    let body: serde_json::Value = serde_json::from_str(body).map_err(|_| told())?;
-    same(&told(), keys(&body), vec!["status", "msg", "code"])?;
-    same(&told(), &body["code"], &json!(code))
+    let describe = || format!("{:?}: {shown}", request.lines().next().unwrap_or_default());
+    let (head, body) = response.split_once("\r\n\r\n").ok_or_else(describe)?;
+    holds(head.starts_with(&format!("HTTP/1.1 {status} ")), describe)?;
+    let body: serde_json::Value = serde_json::from_str(body).map_err(|_| describe())?;
+    same(&describe(), keys(&body), vec!["status", "msg", "code"])?;
+    same(&describe(), &body["code"], &json!(code))
 }
 
 fn bad_requests(fixture: &Fixture) -> Outcome {

@@ -243,10 +243,14 @@ fn all_or_nothing(fixture: &Fixture) -> Outcome {
 fn json_invalid(fixture: &Fixture) -> Outcome {
     for body in ["{a}", "{not json", "{'a': 1}"] {
         let path = format!("{}/{}", fixture.list(), fixture.name("x"));
-        let told = fixture.ask("PATCH", &path, JSON, body)?.json(422)?;
-        same("its keys", keys(&told), vec!["detail"])?;
-        same("problems", told["detail"].as_array().map(Vec::len), Some(1))?;
-        let problem = &told["detail"][0];
+        let response = fixture.ask("PATCH", &path, JSON, body)?.json(422)?;
+        same("its keys", keys(&response), vec!["detail"])?;
+        same(
+            "problems",
+            response["detail"].as_array().map(Vec::len),
+            Some(1),
+        )?;
+        let problem = &response["detail"][0];
         let expected = vec!["type", "loc", "msg", "input", "ctx"];
         same("the keys of the problem", keys(problem), expected)?;
         same("type", &problem["type"], &json!("json_invalid"))?;
@@ -255,7 +259,7 @@ fn json_invalid(fixture: &Fixture) -> Outcome {
         same("input", &problem["input"], &json!({}))?;
         same("the keys of ctx", keys(&problem["ctx"]), vec!["error"])?;
         let reason = problem["ctx"]["error"].as_str().unwrap_or_default();
-        holds(!reason.is_empty(), || told.to_string())?;
+        holds(!reason.is_empty(), || response.to_string())?;
     }
     Ok(())
 }
@@ -404,9 +408,9 @@ fn patch_of_a_failed_pod(fixture: &Fixture) -> Outcome {
     let failed = fixture.path_of("failing", &name);
     // The failure of the Job may be seen before its pod is: the exit code shows that the pod is.
     soon("the end of the pod", || {
-        let told = fixture.get(&failed)?.json(202)?;
-        same("the word", &told["status"], &json!("app_error"))?;
-        same("the exit code", &told["exitCode"], &json!(1))
+        let response = fixture.get(&failed)?.json(202)?;
+        same("status", &response["status"], &json!("app_error"))?;
+        same("the exit code", &response["exitCode"], &json!(1))
     })?;
     set(fixture, &failed, &json!({"username": "bob"}))?;
     let entry = fixture.entry("failing", &name)?;

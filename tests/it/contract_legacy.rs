@@ -210,8 +210,8 @@ fn waiting_create() -> Outcome<(Fake, Asked)> {
     environment.wait_pod("hello-ann");
     // Time is moved only when the service has seen the pod: without one the start budget is short.
     soon("its pod is seen", || {
-        let told = answered(environment.address(0), "GET", "/app/hello/ann", NO_WAIT, "")?;
-        same("phase", &told.json(202)?["phase"], &json!("scheduling"))
+        let response = answered(environment.address(0), "GET", "/app/hello/ann", NO_WAIT, "")?;
+        same("phase", &response.json(202)?["phase"], &json!("scheduling"))
     })?;
     Ok((environment, waiting))
 }
@@ -239,8 +239,8 @@ fn create_gives_up() -> Outcome {
         wake(&environment)?;
         holds(waiting.is_answered(), || "it waits still".to_owned())
     })?;
-    let told = waiting.finish()?;
-    told.exactly(408, r#"{"status":"Could not provision app"}"#)?;
+    let response = waiting.finish()?;
+    response.exactly(408, r#"{"status":"Could not provision app"}"#)?;
     soon("the instance is deleted", || {
         let going = environment.job("hello-ann");
         let going = going.is_none_or(|job| job["metadata"]["deletionTimestamp"].is_string());
@@ -285,9 +285,9 @@ fn create_tells_failures(fixture: &Fixture) -> Outcome {
 fn errors_are_no_addresses(fixture: &Fixture) -> Outcome {
     let (_, create, _) = creating(fixture, "no-such-type", "create");
     fixture.get(&create)?.error(404, "unknown_type")?;
-    let told = fixture.get(&create)?.json(404)?;
+    let response = fixture.get(&create)?.json(404)?;
     for field in ["hostname", "addr"] {
-        holds(told[field].is_null(), || told.to_string())?;
+        holds(response[field].is_null(), || response.to_string())?;
     }
     Ok(())
 }

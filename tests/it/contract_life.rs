@@ -333,8 +333,8 @@ fn sigterm() -> Outcome {
     })?;
     program.terminate();
     for one in asked {
-        let told = one.finish()?.has("connection", "close")?.json(202)?;
-        same("the word", &told["status"], &json!("node_not_ready"))?;
+        let response = one.finish()?.has("connection", "close")?.json(202)?;
+        same("status", &response["status"], &json!("node_not_ready"))?;
     }
     let status = program.ended();
     same("the exit code", status.code(), Some(0))?;

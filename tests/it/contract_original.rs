@@ -22,7 +22,7 @@ const CAUGHT: &[(&str, &str)] = &[
     ("W5", "202 was expected"),
     (
         "W6",
-        "the word: String(\"pulling_image\") instead of String(\"app_error\")",
+        "status: String(\"pulling_image\") instead of String(\"app_error\")",
     ),
     ("W7", "it came again after "),
     ("W8", "did not come: the newest pod is ready; "),
@@ -122,10 +122,10 @@ fn what_2_7_1_did_wrong_fails_its_row() {
     for (id, words) in CAUGHT {
         let own = failed
             .iter()
-            .find(|told| told.starts_with(&format!("{id}: ")));
+            .find(|line| line.starts_with(&format!("{id}: ")));
         match own {
             None => wrong.push(format!("{id} holds")),
-            Some(told) if !told.contains(words) => wrong.push(format!("not by {words:?}: {told}")),
+            Some(line) if !line.contains(words) => wrong.push(format!("not by {words:?}: {line}")),
             Some(_) => {}
         }
     }

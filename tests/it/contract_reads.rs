@@ -343,8 +343,8 @@ fn a_failed_entry(fixture: &Fixture) -> Outcome {
     let name = fixture.name("failed");
     let path = fixture.path_of("failing", &name);
     soon("the failure report", || {
-        let told = fixture.get(&path)?.json(202)?;
-        same("status", &told["status"], &json!("app_error"))
+        let response = fixture.get(&path)?.json(202)?;
+        same("status", &response["status"], &json!("app_error"))
     })?;
     let entry = fixture.entry("failing", &name)?;
     same("it is errored", &entry["errored"], &json!(true))?;

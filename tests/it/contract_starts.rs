@@ -201,12 +201,12 @@ fn waits_in_vain(fixture: &Fixture, app_type: &str, word: &str, phases: &[&str])
     let path = fixture.path_of(app_type, &fixture.name("vain"));
     soon("the pod has come so far", || {
         let begun = Instant::now();
-        let told = fixture.ask("GET", &path, &[("Prefer", "wait=1")], "")?;
-        let body = told.json(202)?;
+        let response = fixture.ask("GET", &path, &[("Prefer", "wait=1")], "")?;
+        let body = response.json(202)?;
         holds(begun.elapsed() >= Duration::from_secs(1), || {
             format!("answered after {:?}: {body}", begun.elapsed())
         })?;
-        same("the word", &body["status"], &json!(word))?;
+        same("status", &body["status"], &json!(word))?;
         let phase = body["phase"].as_str().unwrap_or_default();
         holds(phases.contains(&phase), || body.to_string())?;
         let begins = ["status", "phase", "reason", "msg"];
@@ -237,9 +237,9 @@ fn a_long_poll_takes_ten_seconds(fixture: &Fixture) -> Outcome {
         asked.push((fixture.begin("GET", &path, &[], "")?, word));
     }
     for (one, word) in asked {
-        let told = one.finish()?.json(202)?;
+        let response = one.finish()?.json(202)?;
         let took = begun.elapsed();
-        same("the word", &told["status"], &json!(word))?;
+        same("status", &response["status"], &json!(word))?;
         let in_time = took >= Duration::from_secs(9) && took < LONG_POLL_MAX;
         holds(in_time, || format!("{word} took {took:?}"))?;
     }
@@ -317,7 +317,7 @@ fn two_at_once(fixture: &Fixture) -> Outcome {
     for one in asked? {
         found.push(one.finish()?.json(200)?["ip"].clone());
     }
-    same("both are told the same", &found[0], &found[1])?;
+    same("both get the same", &found[0], &found[1])?;
     let entry = fixture.entry(fixture.app_type(), &name)?;
     same("which is that of the only one", &entry["ip"], &found[0])
 }
@@ -351,15 +351,15 @@ fn two_before_the_pod() -> Outcome {
     environment.kube.set_auto(true);
     let found = [first, second].map(|one| one.finish()?.json(200));
     let [first, second] = found;
-    same("both are told the same", &first?["ip"], &second?["ip"])
+    same("both get the same", &first?["ip"], &second?["ip"])
 }
 
 fn polls_without_a_pod() -> Outcome {
     let environment = Fake::new();
     environment.kube.set_auto(false);
     for _ in 0..3 {
-        let told = get(&environment, &[("Prefer", "wait=1")])?.json(202)?;
-        same("the word", &told["status"], &json!("node_not_ready"))?;
+        let response = get(&environment, &[("Prefer", "wait=1")])?.json(202)?;
+        same("status", &response["status"], &json!("node_not_ready"))?;
     }
     environment.kube.set_auto(true);
     get(&environment, LONG_WAIT)?.is(200)?;
@@ -370,8 +370,8 @@ fn a_job_without_pods() -> Outcome {
     let environment = Fake::new();
     let refusal = "pods \"hello-ann\" is forbidden: exceeded quota: pods";
     environment.kube.refuse_pods(Some(refusal));
-    let told = get(&environment, NO_WAIT)?.json(202)?;
-    same("the word", &told["status"], &json!("node_not_ready"))?;
+    let response = get(&environment, NO_WAIT)?.json(202)?;
+    same("status", &response["status"], &json!("node_not_ready"))?;
     let list = "/app/hello";
     let listed = soon("it is listed", || {
         let list = answered(environment.address(0), "GET", list, &[], "")?.json(200)?;
@@ -414,8 +414,8 @@ pub(super) fn stop(environment: &Fake) -> Outcome {
 
 /// The address is not answered by a GET that does not wait, nor by the list.
 fn is_not_shown(environment: &Fake, ip: &str) -> Outcome {
-    let told = get(environment, NO_WAIT)?.json(202)?;
-    holds(!told.to_string().contains(ip), || told.to_string())?;
+    let response = get(environment, NO_WAIT)?.json(202)?;
+    holds(!response.to_string().contains(ip), || response.to_string())?;
     let list = answered(environment.address(0), "GET", "/app/hello", &[], "")?.is(200)?;
     holds(!list.text().contains(ip), || list.text().to_owned())
 }
@@ -452,9 +452,9 @@ fn start_during_a_stop() -> Outcome {
         LONG_WAIT,
         "",
     )?;
-    let told = get(&environment, NO_WAIT)?.json(202)?;
-    same("the word", &told["status"], &json!("node_not_ready"))?;
-    same("the phase", &told["phase"], &json!("stopping"))?;
+    let response = get(&environment, NO_WAIT)?.json(202)?;
+    same("status", &response["status"], &json!("node_not_ready"))?;
+    same("the phase", &response["phase"], &json!("stopping"))?;
     holds(!waiting.is_answered(), || "it waits".to_owned())?;
     is_deleted(&environment, &pod)?;
     holds(!waiting.is_answered(), || "it waits still".to_owned())?;
@@ -497,8 +497,8 @@ fn prefer_wait() -> Outcome {
         ("wait=3600", 2),
     ] {
         let begun = Instant::now();
-        let told = get(&environment, &[("Prefer", prefer)])?;
-        told.is(202)?;
+        let response = get(&environment, &[("Prefer", prefer)])?;
+        response.is(202)?;
         let took = begun.elapsed();
         // Without the header it were 100 ms, without the cap an hour.
         let in_time = took >= Duration::from_secs(wait) && took < LONG_POLL_MAX;

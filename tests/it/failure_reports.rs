@@ -34,7 +34,7 @@ fn role_without_events() -> String {
 
 /// Asks until the 202 has this reason (the cache may lag behind the fake).
 #[track_caller]
-fn told(environment: &TestEnvironment, phase: &str, reason: &str) -> Value {
+fn reported(environment: &TestEnvironment, phase: &str, reason: &str) -> Value {
     eventually(reason, || {
         let body = environment.get("/app/hello/ann").expect(202);
         (body["phase"] == phase && body["reason"] == reason).then_some(body)
@@ -72,7 +72,7 @@ fn a_pod_that_pod_security_refuses_is_reported_at_once() {
 fn a_quota_becomes_app_error_after_its_budget() {
     let environment = impatient().setting("START_BUDGET_CREATING", "100s").start();
     environment.kube.refuse_pods(Some(QUOTA));
-    let body = told(&environment, "creating", "FailedCreate");
+    let body = reported(&environment, "creating", "FailedCreate");
     assert_eq!(body["status"], "node_not_ready");
     check_message(&body, "exceeded quota");
     environment.advance(Duration::from_secs(60));
@@ -103,15 +103,15 @@ fn warnings_of_the_kubelet_are_reported() {
     };
     let missing = "MountVolume.SetUp failed for volume \"v\" : secret \"s\" not found";
     warn("FailedMount", missing);
-    let body = told(&environment, "mounting", "FailedMount");
+    let body = reported(&environment, "mounting", "FailedMount");
     assert_eq!(body["status"], "pulling_image");
     check_message(&body, "the Secret 's' does not exist");
     for next in [PodMove::Pull, PodMove::Run] {
         environment.move_pod("hello-ann", &next);
     }
-    told(&environment, "readying", "NotReady");
+    reported(&environment, "readying", "NotReady");
     warn("Unhealthy", "Readiness probe failed: connection refused");
-    let body = told(&environment, "readying", "Unhealthy");
+    let body = reported(&environment, "readying", "Unhealthy");
     assert_eq!(body["status"], "pulling_image");
     check_message(&body, "Readiness probe failed: connection refused");
     environment.make_ready("hello-ann");
@@ -130,7 +130,7 @@ fn a_budget_of_the_template_wins_over_the_setting() {
     }
     let stuck = PodMove::Wait("ErrImagePull".to_owned(), "connection refused".to_owned());
     environment.move_pod("hello-ann", &stuck);
-    told(&environment, "pulling", "ErrImagePull");
+    reported(&environment, "pulling", "ErrImagePull");
     environment.advance(Duration::from_secs(60));
     assert_eq!(
         environment.get("/app/hello/ann").expect(202)["status"],
@@ -162,7 +162,7 @@ fn an_invalid_budget_is_an_error_of_the_template() {
 fn a_deleted_event_is_no_longer_reported() {
     let environment = impatient().start();
     environment.kube.refuse_pods(Some(QUOTA));
-    told(&environment, "creating", "FailedCreate");
+    reported(&environment, "creating", "FailedCreate");
     environment.kube.set_auto(false);
     for event in environment.kube.all(Resource::Events, NAMESPACE) {
         let name = name_of(&event);
@@ -171,7 +171,7 @@ fn a_deleted_event_is_no_longer_reported() {
             .delete(Resource::Events, NAMESPACE, &name, "Background");
         gone.expect("an Event can be deleted");
     }
-    told(&environment, "creating", "NoPod");
+    reported(&environment, "creating", "NoPod");
 }
 
 /// Neither readiness nor any response waits for Events.
@@ -180,7 +180,7 @@ fn without_the_right_to_events_starts_are_reported_from_pods() {
     let environment = impatient().role(&role_without_events()).start();
     environment.kube.refuse_pods(Some(QUOTA));
     environment.get("/readyz").expect(200);
-    told(&environment, "creating", "NoPod");
+    reported(&environment, "creating", "NoPod");
     eventually("Events are asked for, and refused", || {
         (environment.kube.count("list", "events") > 0).then_some(())
     });

@@ -64,12 +64,12 @@ fn check_contract(runner: &Runner<'_>, url: &str, jobs: &Namespace<'_>, more: &[
         ("KUBECONFIG", runner::KUBECONFIG),
     ];
     let logs = runner.run_test("contract::at_a_url", &[&own[..], more].concat());
-    let told = logs
+    let row = logs
         .lines()
         .find(|line| line.contains("rows of the contract hold"));
     say(&format!(
         "{url}: {}",
-        told.unwrap_or_else(|| panic!("no row ran: {logs}"))
+        row.unwrap_or_else(|| panic!("no row ran: {logs}"))
     ));
 }
 

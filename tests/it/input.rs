@@ -57,8 +57,8 @@ fn invalid_names() {
         ("a%0Ab", "U+000A"),
     ] {
         let path = format!("/app/hello/{segment}");
-        let told = environment.get(&path).expect_error(422, "bad_name");
-        assert!(told.contains(said), "{segment}: {told}");
+        let response = environment.get(&path).expect_error(422, "bad_name");
+        assert!(response.contains(said), "{segment}: {response}");
         environment
             .delete(&path)
             .expect_detail(422, "error", "bad_name");
@@ -66,10 +66,10 @@ fn invalid_names() {
             .patch(&path, &json!({"k": "v"}))
             .expect_detail(422, "error", "bad_name");
     }
-    let told = environment
+    let response = environment
         .get("/app/he%00llo/ann")
         .expect_error(422, "bad_name");
-    assert!(told.contains("U+0000"), "{told}");
+    assert!(response.contains("U+0000"), "{response}");
     check_unchanged(&environment, &before);
 }
 
@@ -120,8 +120,8 @@ fn a_namespace_that_goes_away() {
         let found = environment.kube.get(Resource::Namespaces, "", NAMESPACE);
         found.is_none().then_some(())
     });
-    let told = environment.get("/app/hello/new");
-    told.expect_error(500, "namespace_missing");
+    let response = environment.get("/app/hello/new");
+    response.expect_error(500, "namespace_missing");
 }
 
 #[test]

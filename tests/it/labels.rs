@@ -101,7 +101,7 @@ fn a_patch_without_a_pod_in_time_is_404() {
 
 /// The pod is replaced by the Job controller, and its successor has what was attached.
 fn replaced_by(evict: &PodMove) {
-    // An app that ends with 0 when it is told to stop has Completed, and is not replaced.
+    // An app that ends with 0 when it receives SIGTERM has Completed, and is not replaced.
     let pod_script = PodScript {
         exit_on_stop: 143,
         ..PodScript::default()

@@ -210,8 +210,8 @@ fn a_late_start_is_one_failure_report_and_no_end() {
     let stuck = PodMove::Wait("ErrImagePull".to_owned(), "connection refused".to_owned());
     environment.move_pod("hello-ann", &stuck);
     eventually("the trouble is seen", || {
-        let told = environment.get_at_once("/app/hello/ann");
-        (told.expect(202)["reason"] == "ErrImagePull").then_some(())
+        let response = environment.get_at_once("/app/hello/ann");
+        (response.expect(202)["reason"] == "ErrImagePull").then_some(())
     });
     assert_eq!(value(&environment, VERDICTS), Some(0.0));
     environment.advance(Duration::from_secs(12));

@@ -103,7 +103,7 @@ fn throttled_and_failed_calls_are_retried() {
         Fault::Drop,
     ] {
         let environment = TestEnvironment::new();
-        let told = format!("{fault:?}");
+        let fault_name = format!("{fault:?}");
         environment
             .kube
             .fault(FaultRule::new("create", "jobs", fault.clone()).times(2));
@@ -113,11 +113,19 @@ fn throttled_and_failed_calls_are_retried() {
         environment
             .kube
             .fault(FaultRule::new("delete", "jobs", fault).times(2));
-        assert_eq!(environment.get("/app/hello/ann").status, 200, "{told}");
+        assert_eq!(
+            environment.get("/app/hello/ann").status,
+            200,
+            "{fault_name}"
+        );
         let patched = environment.patch("/app/hello/ann", &json!({"k": "v"}));
-        assert_eq!(patched.status, 200, "{told}");
-        assert_eq!(environment.delete("/app/hello/ann").status, 200, "{told}");
-        assert_eq!(environment.kube.count("create", "jobs"), 3, "{told}");
+        assert_eq!(patched.status, 200, "{fault_name}");
+        assert_eq!(
+            environment.delete("/app/hello/ann").status,
+            200,
+            "{fault_name}"
+        );
+        assert_eq!(environment.kube.count("create", "jobs"), 3, "{fault_name}");
     }
 }
 

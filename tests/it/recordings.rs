@@ -114,14 +114,14 @@ fn apply<K: Resource>(sink: &impl Sink<K>, gone: bool, object: &Value) -> Vec<Ch
 fn line(status: &InstanceStatus) -> String {
     match status {
         InstanceStatus::Ready { .. } => "ready".to_owned(),
-        InstanceStatus::Starting(finding) => told(finding),
-        InstanceStatus::Failed { finding, .. } => format!("failed {}", told(finding)),
+        InstanceStatus::Starting(finding) => describe(finding),
+        InstanceStatus::Failed { finding, .. } => format!("failed {}", describe(finding)),
         InstanceStatus::Finished(ending) => format!("finished {}", ending.reason),
         InstanceStatus::Stopping { .. } => "stopping".to_owned(),
     }
 }
 
-fn told(finding: &Finding) -> String {
+fn describe(finding: &Finding) -> String {
     let class = match finding.prognosis {
         Prognosis::Retryable {
             budget: Some(budget),
@@ -277,12 +277,12 @@ fn callers_get_the_expected_last_response() {
     assert_eq!(cases(), expected);
     for (case, outcome) in OUTCOMES {
         let lines = lines(case, true);
-        let told = lines.iter().position(|line| is_failure(line));
-        let heard = &lines[told.unwrap_or(lines.len() - 1)];
+        let reported = lines.iter().position(|line| is_failure(line));
+        let heard = &lines[reported.unwrap_or(lines.len() - 1)];
         // ErrImagePull and ImagePullBackOff take turns.
         let heard = heard.replace("ImagePullBackOff", "ErrImagePull");
         assert_eq!(heard, *outcome, "{case}: {lines:#?}");
-        let after = told.map_or(&[][..], |told| &lines[told..]);
+        let after = reported.map_or(&[][..], |reported| &lines[reported..]);
         let taken_back: Vec<_> = after.iter().filter(|line| !is_failure(line)).collect();
         assert!(taken_back.is_empty(), "{case}: {lines:#?}");
     }

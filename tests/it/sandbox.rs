@@ -264,10 +264,10 @@ fn every_line_of_the_guide_does_what_is_written_above_it() {
 
     let (code, response) = curl(nothing);
     assert_eq!(code, 404);
-    let told = json(&response);
-    assert_eq!(told["code"], "unknown_type");
-    let told = told["msg"].as_str().expect("a sentence");
-    assert!(told.contains("hello") && told.contains("slow"), "{told}");
+    let body = json(&response);
+    assert_eq!(body["code"], "unknown_type");
+    let body = body["msg"].as_str().expect("a sentence");
+    assert!(body.contains("hello") && body.contains("slow"), "{body}");
 
     tells_of_the_start_of_slow(&mut sandbox);
     assert_eq!(sandbox.stop(Signal::INT), Some(0));

@@ -116,8 +116,8 @@ fn check_202(parked: &mut Connection) {
     let response = parked.read(false).expect("who waits is answered");
     assert_eq!(response.header("connection"), "close");
     assert_eq!(response.header("content-type"), "application/json");
-    let told = response.expect(202);
-    assert_eq!(told["status"], "node_not_ready");
+    let body = response.expect(202);
+    assert_eq!(body["status"], "node_not_ready");
 }
 
 /// A request after that, on a connection that was kept, is 503.

@@ -120,8 +120,8 @@ fn begin_when_gone(environment: &TestEnvironment) -> Pending {
 #[track_caller]
 fn begin_when_stopping(environment: &TestEnvironment) -> Pending {
     eventually("the Job is on its way out", || {
-        let told = environment.get_at_once("/app/hello/ann");
-        (told.status == 202 && told.expect(202)["phase"] == "stopping").then_some(())
+        let response = environment.get_at_once("/app/hello/ann");
+        (response.status == 202 && response.expect(202)["phase"] == "stopping").then_some(())
     });
     environment.client().begin_get("/app/hello/ann")
 }
@@ -154,8 +154,8 @@ fn see_starting(environment: &TestEnvironment) {
 #[track_caller]
 fn see_phase(environment: &TestEnvironment, phase: &str) {
     eventually(phase, || {
-        let told = environment.get_at_once("/app/hello/ann");
-        (told.expect(202)["phase"] == phase).then_some(())
+        let response = environment.get_at_once("/app/hello/ann");
+        (response.expect(202)["phase"] == phase).then_some(())
     });
 }
 

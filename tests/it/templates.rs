@@ -44,10 +44,13 @@ fn instances_outlive_their_template() {
         .delete(Resource::ConfigMaps, NAMESPACE, "templates", "Background")
         .expect("the ConfigMap is deleted");
     see_types(&environment, "[]");
-    let told = environment
+    let response = environment
         .get("/app/hello/new")
         .expect_error(404, "unknown_type");
-    assert!(told.contains("no other type is available"), "{told}");
+    assert!(
+        response.contains("no other type is available"),
+        "{response}"
+    );
     let list = environment.get("/app/hello").expect(200);
     assert_eq!(list[0]["name"], "ann");
     let again = environment.get("/app/hello/ann");
@@ -67,10 +70,10 @@ fn a_broken_template_affects_no_other() {
     environment
         .get("/app")
         .expect_text(200, r#"["bad","hello"]"#);
-    let told = environment
+    let response = environment
         .get("/app/bad/ann")
         .expect_error(422, "template_invalid");
-    assert!(told.contains("line"), "it says where: {told}");
+    assert!(response.contains("line"), "it says where: {response}");
     environment.start_instance("/app/hello/ann");
     assert_eq!(environment.jobs(), ["hello-ann"]);
 }
@@ -137,13 +140,13 @@ fn every_kind_of_broken_template_is_listed_and_reported() {
     types.sort_unstable();
     assert_eq!(environment.get("/app").expect(200), json!(types));
     for (app_type, _, line, said) in BROKEN {
-        let told = environment.get(&format!("/app/{app_type}/ann?x=1"));
-        let told = told.expect_error(422, "template_invalid");
+        let response = environment.get(&format!("/app/{app_type}/ann?x=1"));
+        let response = response.expect_error(422, "template_invalid");
         assert!(
-            told.contains(line) && told.contains(said),
-            "{app_type}: {told}"
+            response.contains(line) && response.contains(said),
+            "{app_type}: {response}"
         );
-        assert!(told.contains(&format!("{app_type}.yaml")), "{told}");
+        assert!(response.contains(&format!("{app_type}.yaml")), "{response}");
         environment
             .get(&format!("/app/{app_type}"))
             .expect_text(200, "[]");
@@ -157,11 +160,11 @@ fn every_kind_of_broken_template_is_listed_and_reported() {
 fn a_template_that_some_values_break() {
     let text = format!("{TEMPLATE}% if 'x' in alternatives:\n    args: [\n% endif\n");
     let environment = TestEnvironment::builder().template("half", &text).start();
-    let told = environment.get("/app/half/ann?x=1");
-    let told = told.expect_error(422, "template_invalid");
+    let response = environment.get("/app/half/ann?x=1");
+    let response = response.expect_error(422, "template_invalid");
     assert!(
-        told.contains("line ") && told.contains("brackets"),
-        "{told}"
+        response.contains("line ") && response.contains("brackets"),
+        "{response}"
     );
     environment.start_instance("/app/half/ann");
 }
@@ -170,10 +173,10 @@ fn a_template_that_some_values_break() {
 fn a_template_that_kubernetes_refuses_is_422_with_its_sentence() {
     let text = TEMPLATE.replace("Never", "Always");
     let environment = TestEnvironment::builder().template("bad", &text).start();
-    let told = environment
+    let response = environment
         .get("/app/bad/ann")
         .expect_error(422, "template_invalid");
-    assert!(told.contains("restartPolicy"), "{told}");
+    assert!(response.contains("restartPolicy"), "{response}");
     assert_eq!(environment.jobs(), [""; 0]);
 }
 
@@ -182,10 +185,10 @@ fn an_invalid_setting_of_a_template_is_reported_at_the_start() {
     let environment = TestEnvironment::builder()
         .annotation("restart-delay", "soon")
         .start();
-    let told = environment
+    let response = environment
         .get("/app/hello/ann")
         .expect_error(422, "template_invalid");
-    assert!(told.contains("restart-delay"), "{told}");
+    assert!(response.contains("restart-delay"), "{response}");
 }
 
 #[test]

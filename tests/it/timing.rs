@@ -138,11 +138,11 @@ fn a_failure_report_has_the_timings_of_its_start() {
         message: String::new(),
     };
     environment.move_pod("hello-ann", &PodMove::Exit(exit));
-    let told = waiting.finish();
-    assert_eq!(told.expect(202)["status"], "app_error");
+    let response = waiting.finish();
+    assert_eq!(response.expect(202)["status"], "app_error");
     // Whether the coordinator saw the app run before it saw its end is a matter of luck.
-    let told = timings(&told);
-    assert_eq!(words(&told)[..7], WORDS[..7], "{told:?}");
+    let phases = timings(&response);
+    assert_eq!(words(&phases)[..7], WORDS[..7], "{phases:?}");
 }
 
 /// The one that made the Job measures; the other has only what Kubernetes left on the pod.
@@ -168,11 +168,14 @@ fn a_replica_that_did_not_start_it_reports_the_times_of_kubernetes() {
     environment.advance(Duration::from_secs(20));
     environment.move_pod("hello-ann", &PodMove::Pull);
     environment.move_pod("hello-ann", &PodMove::Run);
-    let told = timings(&wait_phase(&other, "readying"));
-    assert_eq!(words(&told), WORDS[2..]);
-    assert!(told.iter().all(|(_, took)| took % 1000 == 0), "{told:?}");
-    assert!(of(&told, "schedule") >= 7000, "{told:?}");
-    assert!(of(&told, "mount") >= 20_000, "{told:?}");
+    let phases = timings(&wait_phase(&other, "readying"));
+    assert_eq!(words(&phases), WORDS[2..]);
+    assert!(
+        phases.iter().all(|(_, took)| took % 1000 == 0),
+        "{phases:?}"
+    );
+    assert!(of(&phases, "schedule") >= 7000, "{phases:?}");
+    assert!(of(&phases, "mount") >= 20_000, "{phases:?}");
     assert_eq!(words(&timings(&wait_phase(&own, "readying"))), WORDS);
     assert_eq!(environment.jobs(), ["hello-ann"]);
 }

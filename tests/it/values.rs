@@ -229,9 +229,9 @@ fn a_missing_variable_is_named() {
         .template("each", EACH_FORM)
         .start();
     for query in ["", "?", "?y=1", "?X=1"] {
-        let told = environment.get(&format!("/app/each/ann{query}"));
-        let told = told.expect_error(422, "variable_missing");
-        assert!(told.contains("'x'"), "{told}");
+        let response = environment.get(&format!("/app/each/ann{query}"));
+        let response = response.expect_error(422, "variable_missing");
+        assert!(response.contains("'x'"), "{response}");
     }
     assert_eq!(environment.jobs(), [""; 0]);
 }
@@ -243,9 +243,9 @@ fn values_with_a_nul_are_rejected() {
         .start();
     // Kubernetes takes a NUL, and then the container never starts.
     for (query, said) in [("x=a%00b", "`x`"), ("x=a&b%00=c", "NUL")] {
-        let told = environment.get(&format!("/app/each/ann?{query}"));
-        let told = told.expect_error(422, "variable_invalid");
-        assert!(told.contains(said), "{told}");
+        let response = environment.get(&format!("/app/each/ann?{query}"));
+        let response = response.expect_error(422, "variable_invalid");
+        assert!(response.contains(said), "{response}");
     }
     // Where it is not used, it does no harm.
     environment.start_instance("/app/hello/ann?x=%00");
@@ -315,8 +315,8 @@ fn values_are_bounded() {
             "",
         ),
     ] {
-        let told = environment.get(&path).expect_error(status, code);
-        assert!(told.contains(said), "{told}");
+        let response = environment.get(&path).expect_error(status, code);
+        assert!(response.contains(said), "{response}");
     }
     assert_eq!(environment.jobs().len(), jobs);
 }
@@ -335,9 +335,9 @@ fn values_that_kubernetes_refuses_are_reported() {
         ("label=a%0Ab", "template_invalid", "label"),
         ("key=a%20b", "template_invalid", "label"),
     ] {
-        let told = environment.get(&format!("/app/picky/ann?{query}"));
-        let told = told.expect_error(422, code);
-        assert!(told.contains(said), "{query}: {told}");
+        let response = environment.get(&format!("/app/picky/ann?{query}"));
+        let response = response.expect_error(422, code);
+        assert!(response.contains(said), "{query}: {response}");
     }
     assert_eq!(environment.jobs(), [""; 0]);
     environment.start_instance("/app/picky/ann?grace=0x10&key=yes&label=0644");

@@ -50,13 +50,13 @@ fn a_start_that_takes_longer_is_202_with_the_phase_it_is_in() {
     environment.kube.set_auto(true);
     let unschedulable = PodMove::Unschedulable("0/1 nodes are available".to_owned());
     environment.move_pod("hello-ann", &unschedulable);
-    let told = check_progress(
+    let response = check_progress(
         &environment,
         "node_not_ready",
         "scheduling",
         "Unschedulable",
     );
-    let message = told["msg"].as_str().expect("a sentence");
+    let message = response["msg"].as_str().expect("a sentence");
     assert!(message.contains("(0/1 nodes are available)"), "{message}");
     environment.move_pod("hello-ann", &PodMove::Schedule);
     for (next, phase) in [
@@ -130,9 +130,9 @@ fn a_known_failure_is_reported_at_the_end_of_a_short_wait() {
         .pod_script(failing(3))
         .start();
     environment.get("/app/hello/ann").expect(202);
-    let told = environment.get_at_once("/app/hello/ann").expect(202);
-    assert_eq!(told["status"], "app_error");
-    assert_ne!(told["phase"], "stopping");
+    let response = environment.get_at_once("/app/hello/ann").expect(202);
+    assert_eq!(response["status"], "app_error");
+    assert_ne!(response["phase"], "stopping");
 }
 
 #[test]
@@ -170,10 +170,10 @@ fn exit_0_during_a_start_is_reported_as_completed() {
     let waiting = environment.client().begin_get("/app/hello/ann");
     environment.move_pod("hello-ann", &PodMove::Run);
     environment.move_pod("hello-ann", &exit(0));
-    let told = waiting.finish().expect(202);
-    assert_eq!(told["status"], "app_error");
-    assert_eq!(told["reason"], "Completed");
-    assert_eq!(told["exitCode"], 0);
+    let response = waiting.finish().expect(202);
+    assert_eq!(response["status"], "app_error");
+    assert_eq!(response["reason"], "Completed");
+    assert_eq!(response["exitCode"], 0);
 }
 
 #[test]
@@ -191,11 +191,11 @@ fn a_pull_error_becomes_app_error_after_its_budget() {
     environment.move_pod("hello-ann", &stuck);
     check_progress(&environment, "pulling_image", "pulling", "ErrImagePull");
     environment.advance(Duration::from_secs(102));
-    let told = eventually("the failure is reported", || {
-        let told = environment.get("/app/hello/ann").expect(202);
-        (told["status"] == "app_error").then_some(told)
+    let response = eventually("the failure is reported", || {
+        let response = environment.get("/app/hello/ann").expect(202);
+        (response["status"] == "app_error").then_some(response)
     });
-    assert_eq!(told["reason"], "ErrImagePull");
+    assert_eq!(response["reason"], "ErrImagePull");
     // An instance that recovers after a failure report is simply ready.
     environment.make_ready("hello-ann");
     environment.wait_found("/app/hello/ann");

@@ -105,7 +105,7 @@ fn a_caller_may_wish_to_wait_longer_or_less() {
 fn progress_has_the_word_of_the_original_first() {
     let bench = Bench::new();
     let mut finding = Finding::admitting();
-    let told = |finding: &Finding, is_failure_report: bool| {
+    let progress = |finding: &Finding, is_failure_report: bool| {
         let progress = Progress {
             finding: finding.clone(),
             is_failure_report,
@@ -120,7 +120,7 @@ fn progress_has_the_word_of_the_original_first() {
         )
     };
     check(
-        &told(&finding, false),
+        &progress(&finding, false),
         202,
         r#"{"status":"node_not_ready","phase":"admitting","reason":"Admitting","msg":"the Job is being created"}"#,
     );
@@ -131,7 +131,7 @@ fn progress_has_the_word_of_the_original_first() {
     finding.exit_code = Some(137);
     finding.last_output = Some("last \"words\"".into());
     check(
-        &told(&finding, true),
+        &progress(&finding, true),
         202,
         r#"{"status":"app_error","phase":"starting","reason":"OOMKilled","msg":"too much","since":"2026-05-01T10:00:00Z","exitCode":137,"log":"last \"words\""}"#,
     );
@@ -149,13 +149,13 @@ fn answers_of_the_desk() {
         );
     }
     let released = Pending::Release("s-1".into());
-    for (pending, status, told) in [
+    for (pending, status, suffix) in [
         (Pending::Stop, "No job found", "scim/n1"),
         (Pending::Label, "error", "scim/n1"),
         // Its caller knows nothing of that key.
         (released, "Not found", "with the name or session 's-1'"),
     ] {
-        let msg = format!("there is no instance {told}");
+        let msg = format!("there is no instance {suffix}");
         let detail = format!(r#"{{"status":"{status}","msg":"{msg}","code":"not_found"}}"#);
         let body = format!(r#"{{"detail":{detail}}}"#);
         check(&resumed(&bench, pending, none()), 404, &body);

@@ -19,7 +19,7 @@ checks! {
     a_watch_resumes_without_loss,
 }
 
-fn told(event: &Value) -> (&str, &str) {
+fn summary(event: &Value) -> (&str, &str) {
     (event["type"].as_str().unwrap_or(""), name(&event["object"]))
 }
 
@@ -53,22 +53,22 @@ fn a_watch_reports_the_events_after_its_version_in_order(environment: &TestEnvir
     let mut last = from.parse::<u64>().expect("a number");
     for expected in ["ADDED", "MODIFIED", "DELETED"] {
         let event = events.next().expect("the watch goes on");
-        assert_eq!(told(&event), (expected, "a"));
+        assert_eq!(summary(&event), (expected, "a"));
         assert_eq!(event["object"]["kind"], "ConfigMap");
         let now = version(&event["object"]).parse::<u64>().expect("a number");
         assert!(now > last, "versions only rise");
         last = now;
     }
     environment.config_map("b", &json!({}));
-    assert_eq!(told(&events.next().expect("still open")), ("ADDED", "b"));
+    assert_eq!(summary(&events.next().expect("still open")), ("ADDED", "b"));
 }
 
 fn a_watch_without_a_version_begins_with_the_current_state(environment: &TestEnvironment) {
     environment.config_map("a", &json!({"l": "1"}));
     let mut events = follow(environment, "labelSelector=l&timeoutSeconds=30");
-    assert_eq!(told(&events.next().expect("at once")), ("ADDED", "a"));
+    assert_eq!(summary(&events.next().expect("at once")), ("ADDED", "a"));
     environment.config_map("b", &json!({"l": "1"}));
-    assert_eq!(told(&events.next().expect("later")), ("ADDED", "b"));
+    assert_eq!(summary(&events.next().expect("later")), ("ADDED", "b"));
 }
 
 fn leaving_a_selector_is_deleted_and_entering_is_added(environment: &TestEnvironment) {
@@ -77,7 +77,7 @@ fn leaving_a_selector_is_deleted_and_entering_is_added(environment: &TestEnviron
     let mut events = follow(environment, &query);
     set(environment, "a", Some("2"));
     let left = events.next().expect("it left");
-    assert_eq!(told(&left), ("DELETED", "a"));
+    assert_eq!(summary(&left), ("DELETED", "a"));
     assert_eq!(left["object"]["metadata"]["labels"]["l"], "1", "as it was");
     let now = environment
         .api
@@ -85,10 +85,13 @@ fn leaving_a_selector_is_deleted_and_entering_is_added(environment: &TestEnviron
         .expect(200);
     assert_eq!(version(&left["object"]), version(&now));
     set(environment, "a", Some("1"));
-    assert_eq!(told(&events.next().expect("it came back")), ("ADDED", "a"));
+    assert_eq!(
+        summary(&events.next().expect("it came back")),
+        ("ADDED", "a")
+    );
     set(environment, "a", None);
     assert_eq!(
-        told(&events.next().expect("it left again")),
+        summary(&events.next().expect("it left again")),
         ("DELETED", "a")
     );
 }
@@ -100,7 +103,7 @@ fn a_watch_of_a_field_shows_one_object(environment: &TestEnvironment) {
     let mut events = follow(environment, &query);
     environment.config_map("b", &json!({}));
     environment.config_map("c", &json!({}));
-    assert_eq!(told(&events.next().expect("only c")), ("ADDED", "c"));
+    assert_eq!(summary(&events.next().expect("only c")), ("ADDED", "c"));
 }
 
 /// As the service watches Events.
@@ -130,22 +133,25 @@ fn a_watch_of_warnings_excludes_normal_events(environment: &TestEnvironment) {
         .watch(&path)
         .map(|event| event.expect("whole lines"));
     let first = events.next().expect("the first warning");
-    assert_eq!(told(&first), ("ADDED", "b"));
+    assert_eq!(summary(&first), ("ADDED", "b"));
     assert_eq!(first["object"]["kind"], "Event");
     assert_eq!(first["object"]["apiVersion"], "v1");
-    assert_eq!(told(&events.next().expect("the next")), ("ADDED", "d"));
+    assert_eq!(summary(&events.next().expect("the next")), ("ADDED", "d"));
     // Counted once more, as the kubelet does.
     let change = json!({"count": 2});
     environment
         .api
         .patch(&environment.one("events", "b"), &change)
         .expect(200);
-    assert_eq!(told(&events.next().expect("it changed")), ("MODIFIED", "b"));
+    assert_eq!(
+        summary(&events.next().expect("it changed")),
+        ("MODIFIED", "b")
+    );
     environment
         .api
         .delete(&environment.one("events", "d"), &json!({}))
         .expect(200);
-    assert_eq!(told(&events.next().expect("it went")), ("DELETED", "d"));
+    assert_eq!(summary(&events.next().expect("it went")), ("DELETED", "d"));
 }
 
 /// What is written by the newer API is read by the older, which has other fields for the time.
@@ -244,7 +250,7 @@ fn a_watch_resumes_without_loss(environment: &TestEnvironment) {
     let mut second =
         follow(environment, &query).filter(|e| name(&e["object"]) != "kube-root-ca.crt");
     assert_eq!(
-        told(&second.next().expect("only what is new")),
+        summary(&second.next().expect("only what is new")),
         ("ADDED", "c")
     );
 }

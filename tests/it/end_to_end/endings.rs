@@ -239,9 +239,9 @@ fn check_ends_at_once(
     for count in 0..=delays_secs.len() {
         let run = eventually("there is another Job", || {
             let got = program.get_prefer(&path("ann"), LONG_WAIT).expect(202);
-            let told = (&got["status"], &got["reason"], &got["exitCode"]);
+            let reported = (&got["status"], &got["reason"], &got["exitCode"]);
             let expected = (&json!("app_error"), &json!(reason), &json!(exit_code));
-            assert_eq!(told, expected, "{got}");
+            assert_eq!(reported, expected, "{got}");
             let run = Run::of(&environment, "ann");
             let is_new = previous.as_ref().is_none_or(|old| old.uid != run.uid);
             is_new.then_some(run)

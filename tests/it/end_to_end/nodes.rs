@@ -269,7 +269,7 @@ fn check_free_again(program: &Program, name: &str, began: Instant) {
     eventually("there is an instance again", || {
         let got = program.get_prefer(&path, "wait=10");
         // Who waits for an instance that is given up hears of that; and that a Job has no pod for
-        // so long is told as well.
+        // so long is reported as well.
         let is_fine = got.code == 200 || got.code == 202 || got.body["code"] == "stopped";
         assert!(is_fine, "{}: {}", got.code, got.body);
         (got.code == 200).then_some(())
@@ -290,11 +290,11 @@ fn check_free_again(program: &Program, name: &str, began: Instant) {
 fn check_told(replicas: &[Program; 2], name: &str) {
     let instance = format!(" of dead/{name}:");
     let parts = ["force-deleted pod ", instance.as_str()];
-    let told = replicas
+    let counts = replicas
         .each_ref()
         .map(|program| program.count_log_of(&parts));
-    assert!(told.iter().all(|count| *count <= 1), "{name}: {told:?}");
-    assert!(told.contains(&1), "{name}: {told:?}");
+    assert!(counts.iter().all(|count| *count <= 1), "{name}: {counts:?}");
+    assert!(counts.contains(&1), "{name}: {counts:?}");
 }
 
 /// What a replica counts is what it logs.

@@ -33,7 +33,7 @@ fn reads_go_on_while_the_api_server_is_away() {
     program.get_prefer(OTHER, super::LONG_WAIT).ip();
     let ready = READY.map(|path| (path, program.get_prefer(path, super::LONG_WAIT).expect(200)));
 
-    let (tell, told) = channel();
+    let (sender, receiver) = channel();
     let (reads, starts) = std::thread::scope(|scope| {
         let (stop_reads, reads_stopped) = channel();
         let (stop_starts, starts_stopped) = channel();
@@ -42,9 +42,9 @@ fn reads_go_on_while_the_api_server_is_away() {
         let reader = scope.spawn(reader);
         cluster.apiserver("stop");
         let stopped = Instant::now();
-        let starter = move || start_on(program, &tell, &starts_stopped);
+        let starter = move || start_on(program, &sender, &starts_stopped);
         let starter = scope.spawn(starter);
-        check_refusals(program, &told, stopped);
+        check_refusals(program, &receiver, stopped);
         let _alone = cluster::alone();
         cluster.apiserver("start");
         let back = Instant::now();
@@ -81,12 +81,12 @@ fn read_on(program: &Program, ready: &[(&str, serde_json::Value)], stop: &Receiv
     count
 }
 
-/// Starts one new name after the other until told to stop, tells each response while somebody
-/// listens, and returns how many there were of which code.
+/// Starts one new name after the other until `stop` closes, sends each response while the receiver
+/// exists, and returns how many responses had which status code.
 ///
-/// Also while the API server starts again: a 403 that it gives while it loads its RBAC must
+/// It continues while the API server restarts: a 403 that it returns while it loads its RBAC must
 /// not reach a caller.
-fn start_on(program: &Program, tell: &Sender<(Got, Duration)>, stop: &Receiver<()>) -> String {
+fn start_on(program: &Program, sender: &Sender<(Got, Duration)>, stop: &Receiver<()>) -> String {
     let mut counts = std::collections::BTreeMap::new();
     let mut number = 0;
     while goes_on(stop, Duration::from_millis(50)) {
@@ -100,13 +100,13 @@ fn start_on(program: &Program, tell: &Sender<(Got, Duration)>, stop: &Receiver<(
             got.body
         );
         *counts.entry(got.code).or_insert(0) += 1;
-        let _ = tell.send((got, began.elapsed()));
+        let _ = sender.send((got, began.elapsed()));
     }
     format!("{counts:?} (how many of each code)")
 }
 
 /// For as long as it is away, starts get 503 soon; so do a DELETE and a PATCH.
-fn check_refusals(program: &Program, told: &Receiver<(Got, Duration)>, stopped: Instant) {
+fn check_refusals(program: &Program, receiver: &Receiver<(Got, Duration)>, stopped: Instant) {
     let mut slowest = Duration::ZERO;
     for what in ["delete", "patch"] {
         let began = Instant::now();
@@ -119,7 +119,7 @@ fn check_refusals(program: &Program, told: &Receiver<(Got, Duration)>, stopped: 
     }
     let mut refused = 0;
     while let Some(left) = AWAY.checked_sub(stopped.elapsed()) {
-        let Ok((got, took)) = told.recv_timeout(left) else {
+        let Ok((got, took)) = receiver.recv_timeout(left) else {
             break;
         };
         check_unavailable(&got);

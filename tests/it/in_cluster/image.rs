@@ -39,11 +39,13 @@ fn archive() -> &'static str {
             .arg(name())
             .output()
             .expect("tests/image/build can be run");
-        let told = String::from_utf8_lossy(&done.stdout);
-        let archive = told.split_whitespace().find(|word| word.ends_with(".tar"));
+        let output = String::from_utf8_lossy(&done.stdout);
+        let archive = output
+            .split_whitespace()
+            .find(|word| word.ends_with(".tar"));
         let archive = archive.unwrap_or_else(|| {
             panic!(
-                "there is no image: {told}{}",
+                "there is no image: {output}{}",
                 String::from_utf8_lossy(&done.stderr)
             )
         });

@@ -78,11 +78,11 @@ fn an_upgrade_and_its_roll_back_fail_no_request() {
     await_two_replicas(cluster, &namespace);
     runner.share(load::STOP, "");
     for log in runner.finish() {
-        let told: Vec<&str> = log
+        let lines: Vec<&str> = log
             .lines()
             .filter(|line| line.starts_with("LOAD "))
             .collect();
-        assert!(!told.is_empty(), "{log}");
-        say(&told.join("\n"));
+        assert!(!lines.is_empty(), "{log}");
+        say(&lines.join("\n"));
     }
 }

@@ -147,8 +147,8 @@ fn a_name_that_only_we_take_is_unknown_to_it() {
     let ip = environment.start_instance("/app/page/Ann_B");
     let (code, refused) = theirs.get("page", "Ann_B");
     assert_eq!(code, 404, "{refused}");
-    let told = refused["msg"].as_str().expect("an error has a sentence");
-    assert!(told.starts_with("(422)\nReason: Invalid\n"), "{told}");
+    let message = refused["msg"].as_str().expect("an error has a sentence");
+    assert!(message.starts_with("(422)\nReason: Invalid\n"), "{message}");
     let gone = (404, json!({"detail": {"status": "No job found"}}));
     assert_eq!(theirs.delete("page", "Ann_B"), gone);
     assert_eq!(theirs.list("page").1[0]["name"], "Ann_B");

@@ -126,8 +126,8 @@ fn a_start_is_a_child_of_the_request_that_made_its_job() {
     // The call to Kubernetes carries it as well.
     let made = environment.kube.requests().into_iter();
     let mut made = made.filter(|asked| asked.verb == "create" && asked.resource == "jobs");
-    let told = made.next().expect("the Job was asked for").traceparent;
-    assert_eq!(told, format!("00-{TRACE}-{}-01", hex(&request.span_id)));
+    let sent = made.next().expect("the Job was asked for").traceparent;
+    assert_eq!(sent, format!("00-{TRACE}-{}-01", hex(&request.span_id)));
 }
 
 #[track_caller]
@@ -283,7 +283,7 @@ fn a_start_that_is_stopped_or_abandoned_is_reported() {
     // The last spans have been sent when shutdown is complete.
     let spans = collector.spans();
     let left = spans.iter().find(|span| result("unknown")(span));
-    let left = left.expect("the start that goes on without us is told");
+    let left = left.expect("a start that continues without us is reported");
     assert_eq!(word(left, "config_controller.reason"), "replica_ended");
 }
 

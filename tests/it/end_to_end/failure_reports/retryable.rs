@@ -16,7 +16,7 @@ use crate::cluster;
 /// A budget that is long enough to see that it is waited for, in seconds.
 const BUDGET_SECS: u64 = 4;
 
-/// How much sooner than we hear of its trouble a budget may begin: Kubernetes' timestamps are whole
+/// How much sooner than its first observation a budget may begin: Kubernetes' timestamps are whole
 /// seconds, and the kubelet tells a status up to a second after it came to be.
 const COARSE: Duration = Duration::from_secs(2);
 
@@ -52,7 +52,7 @@ fn check_budget(
     program.wait_log(&format!("app type {} is on offer", case.app_type));
     let path = format!("/app/{}/ann", case.app_type);
     let responses = ask_until(program, &path, "a failure report", is_failure);
-    let told = Instant::now();
+    let reported_at = Instant::now();
     let (verdict, before) = responses.split_last().expect("there are answers");
     // On a busy node the kubelet says first that it has not read what it is in want of: the reason
     // is the same, and the sentence comes with its next try.
@@ -73,15 +73,15 @@ fn check_budget(
     let in_time = in_time.unwrap_or_else(|| panic!("nobody heard what is in the way: {before:?}"));
     reason.check(legacy, in_time);
     let began = heard.when(&format!("{}-ann", case.app_type), case.begins);
-    let after = told.saturating_duration_since(began);
+    let after = reported_at.saturating_duration_since(began);
     cluster::say(&format!(
-        "FIGURE | {} | told after {} ms of its trouble, {BUDGET_SECS} s is its budget |",
+        "FIGURE | {} | reported after {} ms of its first appearance, {BUDGET_SECS} s is its budget |",
         case.app_type,
         after.as_millis()
     ));
     assert!(
         after + COARSE >= Duration::from_secs(BUDGET_SECS),
-        "told too soon: {after:?}"
+        "reported too soon: {after:?}"
     );
 }
 
@@ -227,7 +227,7 @@ fn an_unschedulable_pod_is_ready_once_a_node_takes_it() {
         polls += 1;
     }
     cluster::say(&format!(
-        "FIGURE asked {polls} times in {} s for a pod without a node, and never told to give up",
+        "FIGURE asked {polls} times in {} s for a pod without a node, and never reported as failed",
         began.elapsed().as_secs()
     ));
     let _label = NodeLabel::set(&environment, &label);

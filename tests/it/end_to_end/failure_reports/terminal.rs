@@ -195,15 +195,15 @@ fn try_one(program: &Program, heard: &Heard, case: &Hopeless, number: usize) -> 
     let path = format!("/app/{}/{name}", case.app_type);
     let began = Instant::now();
     let got = program.get_prefer(&path, LONG_WAIT);
-    let told = Instant::now();
+    let reported_at = Instant::now();
     case.words.check("app_error", &got);
     let decided = heard.when(&format!("{}-{name}", case.app_type), case.decides);
     // Else its kubelet goes on trying beside the next.
     program.delete(&path).expect(200);
     Took {
-        whole: told - began,
+        whole: reported_at - began,
         // The program may receive it a moment before us.
-        after_status: told.saturating_duration_since(decided),
+        after_status: reported_at.saturating_duration_since(decided),
     }
 }
 
