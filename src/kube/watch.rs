@@ -29,7 +29,7 @@ mod tests;
 
 pub use lines::{LINE_BYTES_MAX, Lines, TooLong};
 
-use super::error::{Class, Error};
+use super::error::{Class, Error, Failure};
 use super::status::Status;
 use super::types::{ObjectMeta, Page, Resource, ResourceVersion, Skipped, Uid, WatchEvent};
 use std::time::{Duration, Instant};
@@ -437,7 +437,15 @@ impl Watch {
                     self.allowed();
                 }
                 effects.note(Note::Restart(Cause::Failed, error.to_string()));
-                self.state = State::OpenLater;
+                // A proxy may keep watches and let lists through: the cache would be stale for as
+                // long as that lasts.
+                self.state = if matches!(error.failure, Failure::TimedOut(_)) {
+                    State::ListLater {
+                        continue_token: None,
+                    }
+                } else {
+                    State::OpenLater
+                };
                 Next::BackOff { at_least }
             }
         }

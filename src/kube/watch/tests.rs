@@ -264,6 +264,21 @@ fn a_watch_that_ends_at_once_without_an_event_is_a_failure() {
     scenario.check(Input::Ended(End::Closed), open("12"));
 }
 
+/// A proxy may let lists through and keep watches: the cache does not grow stale for it.
+#[test]
+fn a_watch_that_is_not_answered_in_time_is_followed_by_a_list() {
+    let mut scenario = Scenario::new();
+    scenario.check(Input::Woken, list(None));
+    scenario.check(page(&["a"], "10", None), open("10"));
+    let silent = Error {
+        failure: Failure::TimedOut("receive response".into()),
+        ..away(Verb::Watch)
+    };
+    scenario.check(Input::Opened(Err(silent)), BACK_OFF);
+    scenario.check(Input::Woken, list(None));
+    scenario.check(page(&["a"], "20", None), open("20"));
+}
+
 #[test]
 fn a_watch_that_cannot_be_opened_is_retried_at_the_same_version() {
     let mut scenario = Scenario::watching();
