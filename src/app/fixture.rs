@@ -76,7 +76,7 @@ pub(crate) struct World {
     pub(crate) events: EventWriter,
     pub(crate) cache: Cache,
     pub(crate) catalog: Catalog,
-    /// Jobs that the cache has no longer, and that nobody was told of.
+    /// Jobs that have left the cache and were not reported to the coordinator yet.
     gone: Vec<Uid>,
 }
 

@@ -6,7 +6,7 @@
 //! connection where the port is HTTPS, and [`server`] is the only place with sockets
 //! and threads; so far nothing knows an endpoint or an app. Above it, pure but for the
 //! calls into [`crate::app`]: [`dispatcher`] takes each request through [`router`] (which row of
-//! [`endpoints`]), [`traced`] (its span), [`auth`] (who may call), [`origin`] (whose page it came
+//! [`endpoints`]), [`traced`] (its span), [`auth`] (authentication), [`origin`] (whose page it came
 //! from) and its handler in [`handlers`]. Handlers use [`prefer`] and [`body`] (what a request
 //! says), [`problem`] (the body of an error), [`timing`] (where the time of a start went) and
 //! [`openapi`] (all of this as a document, and as a page).

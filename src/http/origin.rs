@@ -4,7 +4,7 @@
 //! starts instances. Browsers name such requests in
 //! `Sec-Fetch-Site` (W3C Fetch Metadata Request Headers §2.4), which a page cannot set;
 //! other programs do not send it. They do so towards `https` and localhost only, so over plain
-//! HTTP this refuses nobody; what is left to a page then stands in the README (Security).
+//! HTTP this refuses no request; what a page can do then is in the README (Security).
 
 use super::message::Headers;
 use super::problem::Problem;

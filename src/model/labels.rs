@@ -51,7 +51,7 @@ pub type MetaLabels = BTreeMap<String, String>;
 /// The meta labels of an object, from its labels and annotations.
 ///
 /// An annotation that is not `["key","value"]` is not ours and is ignored. If a key has both forms, the
-/// label counts: we remove one form when writing the other, so somebody else (2.7.1 after a rollback)
+/// label counts: we remove one form when writing the other, so another client (2.7.1 after a rollback)
 /// has written the label since.
 #[must_use]
 pub fn meta_labels(object: &ObjectMeta) -> MetaLabels {

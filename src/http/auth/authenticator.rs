@@ -1,8 +1,8 @@
 //! The authenticator that every request passes: admits it, denies it, or asks for a token review.
 //!
 //! It puts the pure parts together and keeps what changes: the tokens' file and the failed
-//! attempts. It calls nobody: a token of Kubernetes is handed back as [`Authentication::Review`],
-//! and the status of the token comes in by [`Authenticator::reviewed`].
+//! attempts. It makes no API calls: a token of Kubernetes is returned as [`Authentication::Review`],
+//! and [`Authenticator::reviewed`] receives the status of the token.
 
 use super::attempts::Attempts;
 use super::file::TokensFile;
@@ -45,7 +45,7 @@ pub enum Authentication {
 pub struct Authenticator {
     mode: Mode,
     attempts: Mutex<Attempts>,
-    /// Whether there is anything in `attempts`: as long as nobody fails, nobody waits for its lock.
+    /// Whether there is anything in `attempts`: without failed attempts no request waits for its lock.
     any_failed: AtomicBool,
     clock: Arc<dyn Clock>,
 }

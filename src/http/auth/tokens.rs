@@ -59,7 +59,7 @@ impl Tokens {
     /// Parses the content of a tokens file.
     ///
     /// # Errors
-    /// All errors. A file without a token is an error, since nobody could call.
+    /// All errors. A file without a token is an error, since no caller could authenticate.
     pub fn parse(text: &[u8]) -> Result<Self, Vec<Problem>> {
         let mut tokens = Self::default();
         let mut problems = Vec::new();
@@ -75,7 +75,7 @@ impl Tokens {
         let whole = if tokens.digests.len() > TOKENS_MAX {
             Some("the file has more than 1000 tokens; remove some")
         } else if tokens.digests.is_empty() && problems.is_empty() {
-            Some("the file has no token, so nobody could call; add one")
+            Some("the file has no token, so no caller could authenticate; add one")
         } else {
             None
         };

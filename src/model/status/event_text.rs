@@ -201,7 +201,7 @@ fn why_not_pulled(message: &str) -> &str {
         .unwrap_or(text)
 }
 
-/// Without the prefix `… rpc error: code = X desc = `, which does not help anybody.
+/// Without the prefix `… rpc error: code = X desc = `, which does not help a reader.
 fn without_rpc(text: &str) -> &str {
     after(text, "rpc error: code = ")
         .and_then(|rest| after(rest, " desc = "))
