@@ -126,6 +126,8 @@ pub struct Coordinator {
     is_draining: bool,
     /// The number of the next waiter.
     next_number: u64,
+    /// How often a record had asked for a wake-up at which it had nothing to do.
+    idle_wakes: u64,
 }
 
 impl Coordinator {
@@ -140,6 +142,7 @@ impl Coordinator {
             tally: Tally::default(),
             is_draining: false,
             next_number: 0,
+            idle_wakes: 0,
         }
     }
 
@@ -212,6 +215,7 @@ impl Coordinator {
             // A record that has nothing to do at its own wake-up would be advanced for ever.
             let is_soon = |record: &&mut Record| record.wake.is_some_and(|at| at <= context.now);
             if let Some(record) = self.records.get_mut(&key).filter(is_soon) {
+                self.idle_wakes += 1;
                 let next = context.now + MINIMUM_NAP;
                 if let Some(at) = record.wake.replace(next) {
                     self.timers.remove(&(at, key.clone()));

@@ -51,6 +51,10 @@ impl Coordinator {
             "a timer belongs to no record",
         )?;
         all(
+            self.idle_wakes == 0,
+            "a record asks again and again to be woken, and has nothing to do",
+        )?;
+        all(
             tally == self.tally,
             "the counts are not those of the records",
         )?;

@@ -130,6 +130,10 @@ impl Track {
         sent: Option<StopCause>,
         events: &mut Events<'_>,
     ) {
+        let is_over = |at: Instant| events.now.saturating_duration_since(at) >= ENDED_KEPT;
+        if let Some(known) = track {
+            known.own.take_if(|own| own.ended_at.is_some_and(is_over));
+        }
         let Some(uid) = observed.uid() else {
             return;
         };
@@ -145,13 +149,6 @@ impl Track {
             return;
         };
         known.advance(observed, pending, sent, events);
-        if let Some(own) = &known.own
-            && own
-                .ended_at
-                .is_some_and(|at| events.now.saturating_duration_since(at) >= ENDED_KEPT)
-        {
-            known.own = None;
-        }
         if known.is_ready && known.own.is_none() {
             *track = None;
         }

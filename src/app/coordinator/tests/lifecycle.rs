@@ -482,3 +482,20 @@ fn what_the_watch_shows_first_is_reported_after_the_creation() {
     assert_eq!(reported[0], "u1 created; admitting 0 s");
     assert!(fixture.coordinator.records.is_empty());
 }
+
+/// The cache shows at once that a Job we have deleted is gone; the watch says so later.
+#[test]
+fn a_record_is_not_woken_again_and_again_until_the_watch_shows_a_deletion() {
+    let mut fixture = created();
+    fixture.stop(2);
+    fixture.world.deleting("u1");
+    fixture.done();
+    fixture.world.job_gone("u1");
+    let gone = fixture.take_gone();
+    fixture.get(3);
+    // Each step checks that no wake-up was in vain.
+    fixture.pass(60.0);
+    for uid in &gone {
+        fixture.job_gone(uid);
+    }
+}
