@@ -80,6 +80,14 @@ const REGRESSIONS: &[(u64, &str)] = &[
         97_390,
         "a list older than an own write hid the Job that the write had created",
     ),
+    (
+        1510,
+        "a record was woken every 10 ms while a deletion was not in the watch",
+    ),
+    (
+        37774,
+        "a stop was done although its deletion had missed the Job of that time",
+    ),
 ];
 
 /// A schedule that broke a promise.

@@ -57,7 +57,7 @@ pub(super) fn due(
     // Also where the cache shows that it is being deleted: the cache may lag behind, and another Job
     // of this name be there by now. Only Kubernetes can say which.
     if operation.stops().next().is_some() {
-        // What it asked to stop has gone, as far as the cache shows: its successor is not meant.
+        // What it asked to stop has gone, as far as the cache shows: that may be all there was.
         let is_another = operation.has_sent_another(instance.uid());
         return Some(if is_another {
             CallKind::Read

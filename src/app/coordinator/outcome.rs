@@ -109,15 +109,16 @@ impl Record {
             // Kubernetes itself says that there is nothing to stop or to label, to those who had asked;
             // or that the Job has gone whose deletion was sent.
             (Purpose::Read, CallOutcome::Absent | CallOutcome::NameConflict) => {
-                self.deletion_confirmed(None, calling.waiters_before, step);
+                self.respond_all(&Response::Done, step, |waiter| {
+                    matches!(waiter.state, WaitState::Sent(_))
+                        && waiter.number < calling.waiters_before
+                });
                 let error = Error::NoInstance(step.key.clone());
                 self.respond_all(&Response::Failed(error), step, |waiter| {
                     waiter.want.is_change() && waiter.number < calling.waiters_before
                 });
             }
-            (Purpose::Read, CallOutcome::Found(uid)) => {
-                self.deletion_confirmed(Some(uid), calling.waiters_before, step);
-            }
+            (Purpose::Read, CallOutcome::Found(uid)) => self.deletion_missed(uid),
             // A finalizer may keep it for a moment.
             (Purpose::ForceDeletePod { job, pod, uid }, CallOutcome::Done) => {
                 operation.call = CallState::Retrying(Retry::force_deletion(now));
@@ -171,12 +172,15 @@ impl Record {
         }
     }
 
-    /// Kubernetes has this Job, or none, now: those are done whose deletion of another was sent.
-    fn deletion_confirmed(&mut self, there: Option<&Uid>, before: u64, step: &mut Step<'_>) {
-        self.respond_all(&Response::Done, step, |waiter| {
-            let is_gone = matches!(&waiter.state, WaitState::Sent(sent) if Some(sent) != there);
-            is_gone && waiter.number < before
-        });
+    /// Kubernetes has this Job now, and no longer the one whose deletion was sent. Whether that
+    /// deletion was carried out is not known, nor whether this Job is older than the request: it is
+    /// to be stopped as well.
+    fn deletion_missed(&mut self, there: &Uid) {
+        for waiter in self.operation.iter_mut().flat_map(|it| &mut it.waiters) {
+            if matches!(&waiter.state, WaitState::Sent(sent) if sent != there) {
+                waiter.state = WaitState::New;
+            }
+        }
     }
 
     fn failed(&mut self, calling: &Calling, error: &kube::Error, step: &mut Step<'_>) {
