@@ -216,11 +216,9 @@ impl Coordinator {
             let is_soon = |record: &&mut Record| record.wake.is_some_and(|at| at <= context.now);
             if let Some(record) = self.records.get_mut(&key).filter(is_soon) {
                 self.idle_wakes += 1;
-                let next = context.now + MINIMUM_NAP;
-                if let Some(at) = record.wake.replace(next) {
-                    self.timers.remove(&(at, key.clone()));
-                }
-                self.timers.insert((next, key));
+                let next = Some(context.now + MINIMUM_NAP);
+                let before = std::mem::replace(&mut record.wake, next);
+                self.reset_timer(&key, before, next);
             }
         }
         self.forget_responded(before, out);
@@ -299,19 +297,25 @@ impl Coordinator {
         };
         act(&mut record, &mut step);
         self.next_number += 1;
-        if wake != record.wake {
-            if let Some(at) = wake {
-                self.timers.remove(&(at, key.clone()));
-            }
-            if let Some(at) = record.wake {
-                self.timers.insert((at, key.clone()));
-            }
-        }
+        self.reset_timer(key, wake, record.wake);
         self.tally.add(record.tally());
         if !record.is_empty() {
             self.records.insert(key.clone(), record);
         }
         self.shed();
+    }
+
+    /// The record of a name wants to be advanced at another time than before, or at none.
+    fn reset_timer(&mut self, key: &InstanceKey, before: Option<Instant>, next: Option<Instant>) {
+        if before == next {
+            return;
+        }
+        if let Some(at) = before {
+            self.timers.remove(&(at, key.clone()));
+        }
+        if let Some(at) = next {
+            self.timers.insert((at, key.clone()));
+        }
     }
 
     /// Keeps what is remembered within its bounds.
@@ -346,9 +350,8 @@ impl Coordinator {
             self.tally.add(record.tally());
             // Its timer finds nothing to do, once.
             if record.is_empty() {
-                if let Some(at) = record.wake {
-                    self.timers.remove(&(at, key.clone()));
-                }
+                let wake = record.wake;
+                self.reset_timer(&key, wake, None);
                 self.records.remove(&key);
             }
         }

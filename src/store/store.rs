@@ -44,6 +44,15 @@ pub struct Change<K> {
 }
 
 impl<K> Change<K> {
+    /// The change from one state to another; `None` where they are the same stored object.
+    fn between(old: Option<Arc<K>>, new: Option<Arc<K>>) -> Option<Self> {
+        let is_same = match (&old, &new) {
+            (Some(old), Some(new)) => Arc::ptr_eq(old, new),
+            (old, new) => old.is_none() && new.is_none(),
+        };
+        (!is_same).then_some(Self { old, new })
+    }
+
     /// The current or the last state of the object.
     #[must_use]
     pub fn object(&self) -> &Arc<K> {
@@ -299,18 +308,12 @@ impl<K: Resource> State<K> {
         self.synced = true;
 
         let after = &self.layers;
-        let lost = before.iter().filter_map(|old| {
-            let is_lost = after.get(&old.metadata().name).is_none();
-            let old = Some(old.clone()).filter(|_| is_lost)?;
-            let (old, new) = (Some(old), None);
-            Some(Change { old, new })
-        });
+        let is_lost = |old: &&Arc<K>| after.get(&old.metadata().name).is_none();
+        let lost = before.iter().filter(is_lost);
+        let lost = lost.filter_map(|old| Change::between(Some(old.clone()), None));
         let came = after.iter().filter_map(|new| {
             let old = before.get(&new.metadata().name).cloned();
-            let is_same = old.as_ref().is_some_and(|old| Arc::ptr_eq(old, new));
-            let new = Some(new.clone()).filter(|_| !is_same)?;
-            let new = Some(new);
-            Some(Change { old, new })
+            Change::between(old, Some(new.clone()))
         });
         let mut changes: Vec<_> = lost.chain(came).collect();
         changes.sort_by(|a, b| a.order().cmp(&b.order()));
@@ -347,14 +350,7 @@ impl<K: Resource> State<K> {
         let old = self.layers.get(name).cloned();
         edit(&mut self.layers);
         let new = self.layers.get(name).cloned();
-        let is_same = match (&old, &new) {
-            (Some(old), Some(new)) => Arc::ptr_eq(old, new),
-            (old, new) => old.is_none() && new.is_none(),
-        };
-        if is_same {
-            return None;
-        }
-        let change = Change { old, new };
+        let change = Change::between(old, new)?;
         self.reindex(&change);
         Some(change)
     }

@@ -15,8 +15,7 @@ use crate::model::job::{self, JobParts};
 use crate::model::labels;
 use crate::model::names::InstanceKey;
 use crate::model::status::InstanceStatus;
-use crate::model::template::RenderError;
-use crate::model::template::Variables;
+use crate::model::template::{RenderError, Variables};
 use serde_json::Value;
 
 /// A call that is to be made, or why one cannot be.

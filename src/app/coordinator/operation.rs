@@ -259,6 +259,15 @@ impl Operation {
             .any(|waiter| matches!(&waiter.state, WaitState::Sent(sent) if sent != uid))
     }
 
+    /// The deletion that stops have sent does not count any more, except of the Job that is there.
+    pub(super) fn forget_deletions_sent(&mut self, there: Option<&Uid>) {
+        for waiter in &mut self.waiters {
+            if matches!(&waiter.state, WaitState::Sent(sent) if Some(sent) != there) {
+                waiter.state = WaitState::New;
+            }
+        }
+    }
+
     /// Whether one waits for this Job to be replaced.
     #[must_use]
     pub(super) fn replaces(&self, uid: &Uid) -> bool {

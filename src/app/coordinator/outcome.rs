@@ -50,15 +50,13 @@ impl Record {
         let is_there =
             |uid: &Uid| matches!(&lookup, Lookup::Instance(instance) if instance.uid() == uid);
         step.report(|events| {
-            if let (Purpose::Delete { uid, cause, .. }, CallOutcome::Deleted { is_first: true }) =
-                (&calling.purpose, &completed.outcome)
-                && !matches!(
-                    calling.purpose,
-                    Purpose::Delete {
-                        is_reported: true,
-                        ..
-                    }
-                )
+            let is_first = matches!(completed.outcome, CallOutcome::Deleted { is_first: true });
+            if let Purpose::Delete {
+                uid,
+                cause,
+                is_reported: false,
+            } = &calling.purpose
+                && is_first
             {
                 Track::deleted(track, uid, cause.clone(), events);
             }
@@ -118,7 +116,9 @@ impl Record {
                     waiter.want.is_change() && waiter.number < calling.waiters_before
                 });
             }
-            (Purpose::Read, CallOutcome::Found(uid)) => self.deletion_missed(uid),
+            // Whether the deletion that was sent of another Job was carried out is not known, nor
+            // whether this Job is older than the request: it is to be stopped as well.
+            (Purpose::Read, CallOutcome::Found(uid)) => operation.forget_deletions_sent(Some(uid)),
             // A finalizer may keep it for a moment.
             (Purpose::ForceDeletePod { job, pod, uid }, CallOutcome::Done) => {
                 operation.call = CallState::Retrying(Retry::force_deletion(now));
@@ -172,28 +172,13 @@ impl Record {
         }
     }
 
-    /// Kubernetes has this Job now, and no longer the one whose deletion was sent. Whether that
-    /// deletion was carried out is not known, nor whether this Job is older than the request: it is
-    /// to be stopped as well.
-    fn deletion_missed(&mut self, there: &Uid) {
-        for waiter in self.operation.iter_mut().flat_map(|it| &mut it.waiters) {
-            if matches!(&waiter.state, WaitState::Sent(sent) if sent != there) {
-                waiter.state = WaitState::New;
-            }
-        }
-    }
-
     fn failed(&mut self, calling: &Calling, error: &kube::Error, step: &mut Step<'_>) {
         let Some(operation) = &mut self.operation else {
             return;
         };
         if !error.is_ambiguous() {
             // It was not carried out.
-            for waiter in &mut operation.waiters {
-                if let WaitState::Sent(_) = waiter.state {
-                    waiter.state = WaitState::New;
-                }
-            }
+            operation.forget_deletions_sent(None);
         }
         let rejected = operation.failed(calling, error, step.context.now);
         let response = match &rejected {

@@ -22,7 +22,7 @@ use crate::app::api_call::ApiCall;
 use crate::app::cache::Lookup;
 use crate::app::error::Error;
 use crate::app::lifecycle::{Lifecycle, LifecycleKind};
-use crate::app::request::Response;
+use crate::app::request::{Origin, Response};
 use crate::app::request_handle::RequestHandle;
 use crate::app::timings::Timings;
 use crate::kube::types::Uid;
@@ -154,7 +154,7 @@ impl Record {
     }
 
     /// Has the span of a start of ours linked to that of another request for it.
-    fn join_start(&mut self, by: &crate::app::request::Origin) {
+    fn join_start(&mut self, by: &Origin) {
         let call = self.operation.as_mut().map(|operation| &mut operation.call);
         if let Some(CallState::Calling(calling)) = call
             && let Purpose::Create { start, .. } = &mut calling.purpose

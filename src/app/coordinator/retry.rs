@@ -52,7 +52,7 @@ impl Operation {
             (Class::NotFound | Class::Conflict, CallKind::ForceDelete) => {
                 self.read_again(calling, error, now)
             }
-            // Nobody waits for this call, so there is time.
+            // No request waits for this call, so there is time.
             (_, CallKind::ForceDelete) => {
                 self.call = CallState::Retrying(Retry::force_deletion(now));
                 Rejected::NoWaiter

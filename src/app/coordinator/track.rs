@@ -6,7 +6,8 @@
 use super::observed::{Observed, State};
 use super::operation::Purpose;
 use crate::app::api_call::StopCause;
-use crate::app::lifecycle::{Lifecycle, LifecycleKind, OwnStart};
+use crate::app::lifecycle::{EndedStart, Lifecycle, LifecycleKind, OwnStart};
+use crate::app::request::Origin;
 use crate::app::timings::{PhaseClock, Timings};
 use crate::kube::types::Uid;
 use crate::model::names::InstanceKey;
@@ -46,6 +47,28 @@ struct Own {
     clock: PhaseClock,
     /// When it ended.
     ended_at: Option<Instant>,
+}
+
+impl Own {
+    /// The start is over.
+    fn end(&mut self, result: &'static str, reason: Arc<str>, now: Instant) -> Box<EndedStart> {
+        self.ended_at = Some(now);
+        self.start.end(result, reason)
+    }
+}
+
+/// What an event says of a start that it stops.
+#[derive(Default)]
+struct StoppedStart {
+    phase_left: Option<(Phase, Duration)>,
+    start_ended: Option<Box<EndedStart>>,
+}
+
+impl StoppedStart {
+    fn put_into(self, event: &mut Lifecycle) {
+        event.phase_left = self.phase_left;
+        event.start_ended = self.start_ended;
+    }
 }
 
 /// Where events go: the name they are about, the time, and the list.
@@ -269,7 +292,7 @@ impl Track {
             let reason = Arc::clone(&finding.reason);
             self.end(finding.phase, "failed", reason, events, kind);
         } else {
-            let own = self.own.as_mut().filter(|own| own.ended_at.is_none());
+            let own = self.running();
             let reported_after = own.and_then(|own| own.start.reported(events.now));
             events.push(Some(&self.uid), kind(reported_after));
         }
@@ -286,16 +309,11 @@ impl Track {
     ) {
         let now = events.now;
         let left = self.leave_phase(phase, true, now);
-        let own = self.own.as_mut().filter(|own| own.ended_at.is_none());
-        let (after, ended) = match own {
-            Some(own) => {
-                own.ended_at = Some(now);
-                let after = own.start.reported(now);
-                (after, Some(own.start.end(result, reason)))
-            }
-            None => (None, None),
-        };
-        let event = events.push(Some(&self.uid), kind(after));
+        let own = self.running();
+        let (after, ended) = own
+            .map(|own| (own.start.reported(now), own.end(result, reason, now)))
+            .unzip();
+        let event = events.push(Some(&self.uid), kind(after.flatten()));
         event.phase_left = left;
         event.start_ended = ended;
     }
@@ -309,13 +327,13 @@ impl Track {
         self.phase = Some(Phase::Readying);
         let now = events.now;
         let left = self.leave_phase(Phase::Readying, true, now);
-        let own = self.own.as_mut().filter(|own| own.ended_at.is_none());
-        let (mut after, mut ended) = (None, None);
-        if let Some(own) = own {
-            own.ended_at = Some(now);
-            after = Some(now.saturating_duration_since(own.start.begun));
-            ended = Some(own.start.end("ready", "".into()));
-        }
+        let own = self.running();
+        let (after, ended) = own
+            .map(|own| {
+                let after = now.saturating_duration_since(own.start.begun);
+                (after, own.end("ready", "".into(), now))
+            })
+            .unzip();
         let kind = LifecycleKind::Ready { after, recovered };
         let event = events.push(Some(&self.uid), kind);
         event.phase_left = left;
@@ -326,34 +344,34 @@ impl Track {
     fn stopping(&mut self, cause: Option<StopCause>, events: &mut Events<'_>) {
         self.is_stopping = true;
         self.is_ready = false;
-        let (left, ended) = self.stop_start(events.now);
+        let stopped = self.stop_start(events.now);
         let by = match &cause {
             Some(StopCause::Requested(by)) => Some(by.clone()),
             _ => None,
         };
         let event = events.push(Some(&self.uid), LifecycleKind::Stopping(cause));
         event.by = by;
-        event.phase_left = left;
-        event.start_ended = ended;
+        stopped.put_into(event);
     }
 
-    #[allow(clippy::type_complexity, reason = "two parts of an event")]
-    fn stop_start(
-        &mut self,
-        now: Instant,
-    ) -> (
-        Option<(Phase, Duration)>,
-        Option<Box<crate::app::lifecycle::EndedStart>>,
-    ) {
-        let Some(own) = self.own.as_mut().filter(|own| own.ended_at.is_none()) else {
-            return (None, None);
+    /// A start of ours that is under way ends, since its Job goes.
+    fn stop_start(&mut self, now: Instant) -> StoppedStart {
+        let Some(own) = self.running() else {
+            return StoppedStart::default();
         };
-        own.ended_at = Some(now);
-        let left = own.clock.end(now);
-        if let Some((phase, took)) = left {
+        let phase_left = own.clock.end(now);
+        if let Some((phase, took)) = phase_left {
             own.start.step(phase, took, now);
         }
-        (left, Some(own.start.end("stopped", "".into())))
+        StoppedStart {
+            phase_left,
+            start_ended: Some(own.end("stopped", "".into(), now)),
+        }
+    }
+
+    /// The start of ours, while it is under way.
+    fn running(&mut self) -> Option<&mut Own> {
+        self.own.as_mut().filter(|own| own.ended_at.is_none())
     }
 
     /// A call of ours has begun the deletion of this Job.
@@ -404,10 +422,9 @@ impl Track {
                 known.stopping(Some(cause), events);
             }
         }
-        let (left, ended) = known.map_or((None, None), |mut it| it.stop_start(events.now));
+        let stopped = known.map(|mut it| it.stop_start(events.now));
         let event = events.push(Some(uid), LifecycleKind::Gone);
-        event.phase_left = left;
-        event.start_ended = ended;
+        stopped.unwrap_or_default().put_into(event);
     }
 
     /// This replica shuts down: a start of ours goes on without being followed.
@@ -419,8 +436,8 @@ impl Track {
     }
 
     /// Another request waits for this start.
-    pub(super) fn join(&mut self, by: &crate::app::request::Origin) {
-        if let Some(own) = self.own.as_mut().filter(|own| own.ended_at.is_none()) {
+    pub(super) fn join(&mut self, by: &Origin) {
+        if let Some(own) = self.running() {
             own.start.join(by);
         }
     }
