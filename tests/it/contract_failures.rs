@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use super::environment::Need::Types;
 use super::fixture::{
-    Fixture, JSON, LONG_WAIT, NO_WAIT, Outcome, Reply, SUCCESS, answered, begin, holds, keys, same,
-    soon,
+    Fixture, JSON, LONG_WAIT, NO_WAIT, Outcome, Reply, SUCCESS, answered, begin, begin_hello,
+    get_hello, holds, keys, same, soon,
 };
 use super::{Row, fake, fixture};
 use crate::fake_kube::dynamics::pod_script::{Exit, PodScript};
@@ -139,10 +139,6 @@ fn statuses_of_errors(fixture: &Fixture) -> Outcome {
         .map(drop)
 }
 
-fn hello(environment: &Fake, headers: &[(&str, &str)]) -> Outcome<Reply> {
-    answered(environment.address(0), "GET", "/app/hello/ann", headers, "")
-}
-
 fn refused_by_kubernetes() -> Outcome {
     let environment = Fake::new();
     for (fault, words) in [
@@ -157,10 +153,10 @@ fn refused_by_kubernetes() -> Outcome {
     ] {
         let rule = FaultRule::new("create", "jobs", fault).times(1);
         environment.kube.fault(rule);
-        let sentence = hello(&environment, &[])?.error(403, "refused")?;
+        let sentence = get_hello(&environment, &[])?.error(403, "refused")?;
         holds(sentence.contains(words), || sentence)?;
     }
-    hello(&environment, LONG_WAIT)?.is(200).map(drop)
+    get_hello(&environment, LONG_WAIT)?.is(200).map(drop)
 }
 
 fn what_a_202_says(fixture: &Fixture) -> Outcome {
@@ -215,13 +211,7 @@ fn exits(code: i64) -> PodScript {
 
 fn last_words() -> Outcome {
     let environment = Fake::by_hand();
-    let waiting = begin(
-        environment.address(0),
-        "GET",
-        "/app/hello/ann",
-        LONG_WAIT,
-        "",
-    )?;
+    let waiting = begin_hello(&environment)?;
     environment.move_pod("hello-ann", &PodMove::Run);
     // The container has ended, and the Job does not say so yet.
     environment.kube.set_auto(false);
@@ -295,7 +285,7 @@ fn templates_without_labels(fixture: &Fixture) -> Outcome {
 }
 
 fn failed(environment: &Fake) -> Outcome {
-    let response = hello(environment, LONG_WAIT)?.json(202)?;
+    let response = get_hello(environment, LONG_WAIT)?.json(202)?;
     same("status", &response["status"], &json!("app_error"))
 }
 
@@ -308,7 +298,7 @@ fn failed_instances() -> Outcome {
     failed(&environment)?;
     same("POSTs so far", environment.kube.count("create", "jobs"), 1)?;
     environment.advance(Duration::from_secs(12));
-    hello(&environment, LONG_WAIT)?.is(200)?;
+    get_hello(&environment, LONG_WAIT)?.is(200)?;
     same("POSTs", environment.kube.count("create", "jobs"), 2)?;
 
     let kept = Fake::builder()
@@ -321,13 +311,13 @@ fn failed_instances() -> Outcome {
     failed(&kept)?;
     let path = "/app/hello/ann";
     answered(kept.address(0), "DELETE", path, &[], "")?.exactly(200, SUCCESS)?;
-    hello(&kept, LONG_WAIT)?.is(200).map(drop)
+    get_hello(&kept, LONG_WAIT)?.is(200).map(drop)
 }
 
 fn finished_instances() -> Outcome {
     // Completed while a request waits: it is answered at once.
     let environment = Fake::builder().pod_script(exits(0)).start();
-    let response = hello(&environment, LONG_WAIT)?.json(202)?;
+    let response = get_hello(&environment, LONG_WAIT)?.json(202)?;
     same("status", &response["status"], &json!("app_error"))?;
     same("the reason", &response["reason"], &json!("Completed"))?;
     // Completed after a while: the next GET has a new one.
@@ -339,7 +329,7 @@ fn finished_instances() -> Outcome {
         let list = answered(environment.address(0), "GET", "/app/hello", &[], "")?.json(200)?;
         same("errored", &list[0]["errored"], &json!(true))
     })?;
-    let found = hello(&environment, LONG_WAIT)?.json(200)?;
+    let found = get_hello(&environment, LONG_WAIT)?.json(200)?;
     holds(found["ip"] != first.as_str(), || found.to_string())
 }
 
@@ -349,7 +339,7 @@ fn stopped_meanwhile() -> Outcome {
     let waiting = begin(address, "GET", "/app/hello/ann", LONG_WAIT, "")?;
     environment.wait_pod("hello-ann");
     soon("the instance is known", || {
-        let response = hello(&environment, NO_WAIT)?.json(202)?;
+        let response = get_hello(&environment, NO_WAIT)?.json(202)?;
         same("the phase", &response["phase"], &json!("scheduling"))
     })?;
     answered(address, "DELETE", "/app/hello/ann", &[], "")?.exactly(200, SUCCESS)?;
@@ -362,15 +352,9 @@ fn too_many_wait() -> Outcome {
         .pod_script(PodScript::by_hand())
         .setting("PARKED_PER_KEY_MAX", "1")
         .start();
-    let waiting = begin(
-        environment.address(0),
-        "GET",
-        "/app/hello/ann",
-        LONG_WAIT,
-        "",
-    )?;
+    let waiting = begin_hello(&environment)?;
     environment.wait_pod("hello-ann");
-    let refused = hello(&environment, &[])?.has("retry-after", "1")?;
+    let refused = get_hello(&environment, &[])?.has("retry-after", "1")?;
     refused.error(429, "too_many_requests")?;
     environment.make_ready("hello-ann");
     waiting.finish()?.is(200).map(drop)
@@ -396,7 +380,7 @@ fn capped_and_stopped() -> Outcome {
     let made = admin.post("/apis/batch/v1/namespaces/default/jobs", &job);
     same("the Job is made", made.code, 201)?;
     soon("it is reported", || {
-        let response = hello(&environment, NO_WAIT)?.json(202)?;
+        let response = get_hello(&environment, NO_WAIT)?.json(202)?;
         same("the reason", &response["reason"], &json!("Suspended"))
     })?;
     let who_wait = |count: usize| {
@@ -408,18 +392,12 @@ fn capped_and_stopped() -> Outcome {
     };
     // One that was answered just now may still be counted.
     who_wait(0)?;
-    let waiting = begin(
-        environment.address(0),
-        "GET",
-        "/app/hello/ann",
-        LONG_WAIT,
-        "",
-    )?;
+    let waiting = begin_hello(&environment)?;
     who_wait(1)?;
     answered(environment.address(0), "DELETE", "/app/hello/ann", &[], "")?.exactly(200, SUCCESS)?;
     let response = waiting.finish()?.has("retry-after", "1")?;
     response.error(429, "limit_reached")?;
-    hello(&environment, LONG_WAIT)?.is(200).map(drop)
+    get_hello(&environment, LONG_WAIT)?.is(200).map(drop)
 }
 
 /// When a replica has ended at the latest; it ends when its last connection has.
@@ -497,7 +475,7 @@ fn before_the_first_sync() -> Outcome {
     answered(address, "GET", "/info", &[], "")?.is(200)?;
     environment.kube.start_listening();
     environment.wait_ready(0);
-    hello(&environment, LONG_WAIT)?.is(200).map(drop)
+    get_hello(&environment, LONG_WAIT)?.is(200).map(drop)
 }
 
 fn nothing_leaks() -> Outcome {

@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::environment::{Kube, TestEnvironment};
-use crate::harness::{Client, Pending, Response, TEST_TIMEOUT, is_the_service, wait_timeout};
+use crate::harness::{
+    Client, Pending, Response, TEST_TIMEOUT, TestEnvironment as Fake, is_the_service, wait_timeout,
+};
 
 /// What a row comes to: the sentence is what was wrong.
 pub(super) type Outcome<T = ()> = Result<T, String>;
@@ -222,6 +224,22 @@ pub(super) fn begin(
         Ok(pending) => Ok(Asked { what, pending }),
         Err(error) => Err(format!("{what} cannot be sent: {error}")),
     }
+}
+
+/// Sends a GET of hello/ann with a long wait to a service on the fake.
+pub(super) fn begin_hello(environment: &Fake) -> Outcome<Asked> {
+    begin(
+        environment.address(0),
+        "GET",
+        "/app/hello/ann",
+        LONG_WAIT,
+        "",
+    )
+}
+
+/// Sends a GET of hello/ann to a service on the fake, and waits for the response.
+pub(super) fn get_hello(environment: &Fake, headers: &[(&str, &str)]) -> Outcome<Reply> {
+    answered(environment.address(0), "GET", "/app/hello/ann", headers, "")
 }
 
 /// Sends a request and waits for the response.

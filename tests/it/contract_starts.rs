@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 
 use super::environment::Need::{Objects, Types};
 use super::fixture::{
-    Fixture, LONG_WAIT, NO_WAIT, Outcome, Reply, SUCCESS, answered, begin, holds, keys, same, soon,
+    Fixture, LONG_WAIT, NO_WAIT, Outcome, SUCCESS, answered, begin_hello, get_hello, holds, keys,
+    same, soon,
 };
 use super::{Body, Row, ask, exchanges, fake, fixture};
 use crate::fake_kube::cluster::resource::Resource;
@@ -322,22 +323,10 @@ fn two_at_once(fixture: &Fixture) -> Outcome {
     same("which is that of the only one", &entry["ip"], &found[0])
 }
 
-fn get(environment: &Fake, headers: &[(&str, &str)]) -> Outcome<Reply> {
-    answered(environment.address(0), "GET", "/app/hello/ann", headers, "")
-}
-
 fn two_before_the_pod() -> Outcome {
     let environment = Fake::new();
     environment.kube.set_auto(false);
-    let ask = || {
-        begin(
-            environment.address(0),
-            "GET",
-            "/app/hello/ann",
-            LONG_WAIT,
-            "",
-        )
-    };
+    let ask = || begin_hello(&environment);
     let first = ask()?;
     environment.wait_job("hello-ann");
     let second = ask()?;
@@ -358,11 +347,11 @@ fn polls_without_a_pod() -> Outcome {
     let environment = Fake::new();
     environment.kube.set_auto(false);
     for _ in 0..3 {
-        let response = get(&environment, &[("Prefer", "wait=1")])?.json(202)?;
+        let response = get_hello(&environment, &[("Prefer", "wait=1")])?.json(202)?;
         same("status", &response["status"], &json!("node_not_ready"))?;
     }
     environment.kube.set_auto(true);
-    get(&environment, LONG_WAIT)?.is(200)?;
+    get_hello(&environment, LONG_WAIT)?.is(200)?;
     same("POSTs", environment.kube.count("create", "jobs"), 1)
 }
 
@@ -370,7 +359,7 @@ fn a_job_without_pods() -> Outcome {
     let environment = Fake::new();
     let refusal = "pods \"hello-ann\" is forbidden: exceeded quota: pods";
     environment.kube.refuse_pods(Some(refusal));
-    let response = get(&environment, NO_WAIT)?.json(202)?;
+    let response = get_hello(&environment, NO_WAIT)?.json(202)?;
     same("status", &response["status"], &json!("node_not_ready"))?;
     let list = "/app/hello";
     let listed = soon("it is listed", || {
@@ -386,19 +375,13 @@ fn a_job_without_pods() -> Outcome {
         same("Jobs", environment.jobs().len(), 0)
     })?;
     environment.kube.refuse_pods(None);
-    get(&environment, LONG_WAIT)?.is(200).map(drop)
+    get_hello(&environment, LONG_WAIT)?.is(200).map(drop)
 }
 
 /// A ready instance whose pod goes only by hand; its address and the name of its pod.
 pub(super) fn lingering() -> Outcome<(Fake, String, String)> {
     let environment = Fake::by_hand();
-    let asked = begin(
-        environment.address(0),
-        "GET",
-        "/app/hello/ann",
-        LONG_WAIT,
-        "",
-    )?;
+    let asked = begin_hello(&environment)?;
     environment.make_ready("hello-ann");
     let found = asked.finish()?.json(200)?;
     let pod = environment.wait_pod("hello-ann");
@@ -414,7 +397,7 @@ pub(super) fn stop(environment: &Fake) -> Outcome {
 
 /// The address is not answered by a GET that does not wait, nor by the list.
 fn is_not_shown(environment: &Fake, ip: &str) -> Outcome {
-    let response = get(environment, NO_WAIT)?.json(202)?;
+    let response = get_hello(environment, NO_WAIT)?.json(202)?;
     holds(!response.to_string().contains(ip), || response.to_string())?;
     let list = answered(environment.address(0), "GET", "/app/hello", &[], "")?.is(200)?;
     holds(!list.text().contains(ip), || list.text().to_owned())
@@ -445,14 +428,8 @@ fn is_deleted(environment: &Fake, pod: &str) -> Outcome {
 fn start_during_a_stop() -> Outcome {
     let (environment, ip, pod) = lingering()?;
     stop(&environment)?;
-    let waiting = begin(
-        environment.address(0),
-        "GET",
-        "/app/hello/ann",
-        LONG_WAIT,
-        "",
-    )?;
-    let response = get(&environment, NO_WAIT)?.json(202)?;
+    let waiting = begin_hello(&environment)?;
+    let response = get_hello(&environment, NO_WAIT)?.json(202)?;
     same("status", &response["status"], &json!("node_not_ready"))?;
     same("the phase", &response["phase"], &json!("stopping"))?;
     holds(!waiting.is_answered(), || "it waits".to_owned())?;
@@ -497,7 +474,7 @@ fn prefer_wait() -> Outcome {
         ("wait=3600", 2),
     ] {
         let begun = Instant::now();
-        let response = get(&environment, &[("Prefer", prefer)])?;
+        let response = get_hello(&environment, &[("Prefer", prefer)])?;
         response.is(202)?;
         let took = begun.elapsed();
         // Without the header it were 100 ms, without the cap an hour.

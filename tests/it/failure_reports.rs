@@ -125,11 +125,7 @@ fn a_budget_of_the_template_wins_over_the_setting() {
         .annotation("start-budget.pull-error", "100s")
         .start();
     environment.get("/app/hello/ann").expect(202);
-    for next in [PodMove::Schedule, PodMove::Mount, PodMove::Pull] {
-        environment.move_pod("hello-ann", &next);
-    }
-    let stuck = PodMove::Wait("ErrImagePull".to_owned(), "connection refused".to_owned());
-    environment.move_pod("hello-ann", &stuck);
+    environment.fail_pull("hello-ann");
     reported(&environment, "pulling", "ErrImagePull");
     environment.advance(Duration::from_secs(60));
     assert_eq!(

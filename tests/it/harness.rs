@@ -556,6 +556,16 @@ impl TestEnvironment {
         assert!(self.kube.move_pod(NAMESPACE, &pod, next), "{next:?}");
     }
 
+    /// Has the Job's pod come as far as the pull of its image, whose registry refuses connections.
+    #[track_caller]
+    pub(crate) fn fail_pull(&self, job: &str) {
+        for next in [PodMove::Schedule, PodMove::Mount, PodMove::Pull] {
+            self.move_pod(job, &next);
+        }
+        let stuck = PodMove::Wait("ErrImagePull".to_owned(), "connection refused".to_owned());
+        self.move_pod(job, &stuck);
+    }
+
     /// Makes the Job's pod ready.
     #[track_caller]
     pub(crate) fn make_ready(&self, job: &str) {

@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::fake_kube::dynamics::pod_script::{Exit, PodScript};
 use crate::fake_kube::dynamics::pods::PodMove;
 use crate::fake_kube::faults::{Fault, FaultRule};
-use crate::harness::{TemporaryFolder, TestEnvironment, eventually, repository};
+use crate::harness::{Pending, TemporaryFolder, TestEnvironment, eventually, repository};
 use crate::manifests::tools::promtool;
 
 /// The value of a sample; `None` while there is none.
@@ -204,11 +204,7 @@ fn a_failed_start_is_a_failure_report() {
 fn a_late_start_is_one_failure_report_and_no_end() {
     let environment = TestEnvironment::by_hand();
     begin(&environment, "ann");
-    for next in [PodMove::Schedule, PodMove::Mount, PodMove::Pull] {
-        environment.move_pod("hello-ann", &next);
-    }
-    let stuck = PodMove::Wait("ErrImagePull".to_owned(), "connection refused".to_owned());
-    environment.move_pod("hello-ann", &stuck);
+    environment.fail_pull("hello-ann");
     eventually("the trouble is seen", || {
         let response = environment.get_at_once("/app/hello/ann");
         (response.expect(202)["reason"] == "ErrImagePull").then_some(())
@@ -293,8 +289,9 @@ fn made_up_values_become_no_label() {
     );
 }
 
-#[test]
-fn a_request_beyond_the_bound_is_counted() {
+/// With one request that may wait for an instance, and does, a GET of `path` is refused and counted.
+#[track_caller]
+fn refused_beyond_the_bound(path: &str) -> (TestEnvironment, Pending) {
     let environment = TestEnvironment::builder()
         .pod_script(PodScript::by_hand())
         .setting("PARKED_PER_KEY_MAX", "1")
@@ -302,11 +299,15 @@ fn a_request_beyond_the_bound_is_counted() {
     let first = environment.client().begin_get("/app/hello/ann");
     environment.wait_job("hello-ann");
     wait(&environment, "config_controller_waiting_requests", 1.0);
-    environment
-        .get("/app/hello/ann")
-        .expect_error(429, "too_many_requests");
+    environment.get(path).expect_error(429, "too_many_requests");
     let rejected = "config_controller_rejected_total{cause=\"parked_per_key_max\"}";
     assert_eq!(value(&environment, rejected), Some(1.0));
+    (environment, first)
+}
+
+#[test]
+fn a_request_beyond_the_bound_is_counted() {
+    let (environment, first) = refused_beyond_the_bound("/app/hello/ann");
     drop(first);
     wait(
         &environment,
@@ -319,18 +320,7 @@ fn a_request_beyond_the_bound_is_counted() {
 /// As [`a_request_beyond_the_bound_is_counted`], for `/create`, whose caller is answered late.
 #[test]
 fn a_create_beyond_the_bound_is_counted() {
-    let environment = TestEnvironment::builder()
-        .pod_script(PodScript::by_hand())
-        .setting("PARKED_PER_KEY_MAX", "1")
-        .start();
-    let first = environment.client().begin_get("/app/hello/ann");
-    environment.wait_job("hello-ann");
-    wait(&environment, "config_controller_waiting_requests", 1.0);
-    environment
-        .get("/create/hello?sessionID=ann")
-        .expect_error(429, "too_many_requests");
-    let rejected = "config_controller_rejected_total{cause=\"parked_per_key_max\"}";
-    assert_eq!(value(&environment, rejected), Some(1.0));
+    let (_environment, first) = refused_beyond_the_bound("/create/hello?sessionID=ann");
     drop(first);
 }
 

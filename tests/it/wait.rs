@@ -184,11 +184,7 @@ fn a_pull_error_becomes_app_error_after_its_budget() {
         .setting("START_BUDGET_PULL_ERROR", "100s")
         .start();
     environment.get("/app/hello/ann").expect(202);
-    for next in [PodMove::Schedule, PodMove::Mount, PodMove::Pull] {
-        environment.move_pod("hello-ann", &next);
-    }
-    let stuck = PodMove::Wait("ErrImagePull".to_owned(), "connection refused".to_owned());
-    environment.move_pod("hello-ann", &stuck);
+    environment.fail_pull("hello-ann");
     check_progress(&environment, "pulling_image", "pulling", "ErrImagePull");
     environment.advance(Duration::from_secs(102));
     let response = eventually("the failure is reported", || {

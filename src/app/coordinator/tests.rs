@@ -29,6 +29,17 @@ fn starting() -> Fixture {
     fixture
 }
 
+/// The Job `u1` goes while request 1 waits for an instance, and gets its successor.
+#[track_caller]
+fn check_replaced(fixture: &mut Fixture) {
+    fixture.world.job_gone("u1");
+    assert_eq!(fixture.done(), ["call create for ann"]);
+    fixture.world.job("u2", json!({}));
+    fixture.world.ready("u2", "10.0.0.2");
+    assert_eq!(fixture.done(), ["1: ready 10.0.0.2"]);
+    fixture.check_idle();
+}
+
 /// A fixture in which the Job `u1` has failed at T0 + `secs`, and everybody knows.
 fn failed_after(secs: f64) -> Fixture {
     let mut fixture = Fixture::new();
@@ -135,7 +146,7 @@ fn unknown_tokens_names_and_answers_are_nothing() {
 }
 
 #[test]
-fn after_the_end_nobody_waits() {
+fn after_the_end_no_request_waits() {
     let mut fixture = Fixture::new();
     fixture.get(1);
     fixture.get_of(2, &key("scim", "n2"), "", 10);
@@ -175,7 +186,7 @@ fn the_coordinator_is_woken_for_the_first_deadline_only() {
 }
 
 #[test]
-fn what_the_view_shows_is_remembered_although_nobody_waits() {
+fn what_the_cache_shows_is_remembered_although_no_request_waits() {
     let mut fixture = Fixture::new();
     fixture.pass(60.0);
     fixture.world.ended("u1", "Failed", json!({}));

@@ -1,6 +1,6 @@
 //! Instances that have ended, or cannot become ready: verdicts, delays and replacements.
 
-use super::{NOTHING, failed_after, starting};
+use super::{NOTHING, check_replaced, failed_after, starting};
 use crate::app::coordinator::REPORT_HOLD;
 use crate::app::fixture::{Fixture, conflict, n1, ready_pod, waiting_pod};
 use crate::kube::error::Verb;
@@ -86,12 +86,7 @@ fn a_replacement_whose_pod_goes_before_its_job() {
     assert_eq!(fixture.changed(), NOTHING);
     fixture.world.ended("u1", "Complete", json!({}));
     assert_eq!(fixture.changed(), NOTHING);
-    fixture.world.job_gone("u1");
-    assert_eq!(fixture.done(), ["call create for ann"]);
-    fixture.world.job("u2", json!({}));
-    fixture.world.ready("u2", "10.0.0.2");
-    assert_eq!(fixture.done(), ["1: ready 10.0.0.2"]);
-    fixture.check_idle();
+    check_replaced(&mut fixture);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! A pod that does not go, since its node is dead.
 
-use super::{NOTHING, starting};
+use super::{NOTHING, check_replaced, starting};
 use crate::app::fixture::{Fixture, not_found, unavailable};
 use crate::kube::error::Verb;
 use serde_json::json;
@@ -86,12 +86,7 @@ fn callers_wait_for_it_and_start_anew() {
     assert_eq!(fixture.get(1), NOTHING);
     assert_eq!(fixture.pass(5.0), ["call remove p-u1"]);
     fixture.world.pod_gone("u1");
-    fixture.world.job_gone("u1");
-    assert_eq!(fixture.done(), ["call create for ann"]);
-    fixture.world.job("u2", json!({}));
-    fixture.world.ready("u2", "10.0.0.2");
-    assert_eq!(fixture.done(), ["1: ready 10.0.0.2"]);
-    fixture.check_idle();
+    check_replaced(&mut fixture);
 }
 
 /// What this machine's clock says must not matter: it may be minutes ahead of the API server's.
