@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::fake_kube::cluster::resource::Resource;
 use crate::fake_kube::faults::{Fault, FaultRule};
-use crate::harness::{NAMESPACE, PREFIX, TestEnvironment, eventually};
+use crate::harness::{NAMESPACE, PREFIX, Pending, TestEnvironment, eventually};
 
 #[test]
 fn a_hundred_gets_of_one_new_name_make_one_job() {
@@ -24,9 +24,8 @@ fn a_hundred_gets_of_one_new_name_make_one_job() {
     assert_eq!(environment.kube.count("create", "jobs"), 1);
 }
 
-/// The fake is slow to tell of a Job that somebody else made, so our POST meets it.
-#[test]
-fn a_job_that_is_already_there_is_joined() {
+/// An environment with a Job of another client that the cache does not show, so our POST meets it.
+fn with_an_unseen_job() -> TestEnvironment {
     let environment = TestEnvironment::new();
     environment.count_from_here();
     let silent = FaultRule::new("watch", "jobs", Fault::SilentWatch);
@@ -40,6 +39,12 @@ fn a_job_that_is_already_there_is_joined() {
         .kube
         .apply(NAMESPACE, &theirs)
         .expect("a Job is taken");
+    environment
+}
+
+#[test]
+fn a_job_that_is_already_there_is_joined() {
+    let environment = with_an_unseen_job();
     environment.get("/app/hello/ann").expect(200);
     assert_eq!(environment.jobs(), ["hello-ann"]);
     let refused = environment.kube.requests();
@@ -85,14 +90,18 @@ fn job(job_name: &str, app_type: &str, name: &str) -> Value {
     })
 }
 
+/// A GET that starts nothing.
+fn begin_find(environment: &TestEnvironment, name: &str, prefer: &str) -> Pending {
+    let path = format!("/app/hello/{name}");
+    environment
+        .client()
+        .begin("GET", &path, &[("Prefer", prefer)], "")
+}
+
 #[test]
 fn create_false_starts_nothing() {
     let environment = TestEnvironment::by_hand();
-    let look = |name: &str| {
-        let headers = [("Prefer", "create=false")];
-        let path = format!("/app/hello/{name}");
-        environment.client().begin("GET", &path, &headers, "")
-    };
+    let look = |name: &str| begin_find(&environment, name, "create=false");
     look("ann").finish().expect_error(404, "not_found");
     assert!(environment.jobs().is_empty());
     let starting = environment.client().begin_get("/app/hello/ann");
@@ -102,4 +111,27 @@ fn create_false_starts_nothing() {
     let (started, found) = (starting.finish().expect(200), looking.finish().expect(200));
     assert_eq!(started, found);
     assert_eq!(look("ann").finish().expect(200), found);
+}
+
+/// Between two calls of another caller's start it is not known yet whether there is an instance:
+/// its POST has failed and is retried, or has met a Job that cannot be read yet.
+#[test]
+fn create_false_waits_for_a_start_whose_call_has_just_failed() {
+    for (environment, verb) in [
+        (TestEnvironment::new(), "create"),
+        (with_an_unseen_job(), "get"),
+    ] {
+        let failing = FaultRule::new(verb, "jobs", Fault::Status(503));
+        environment.kube.fault(failing);
+        let starting = environment.client().begin_get("/app/hello/ann");
+        eventually("the call has failed", || {
+            (environment.kube.count(verb, "jobs") > 0).then_some(())
+        });
+        let looking = begin_find(&environment, "ann", "create=false");
+        let at_deadline = begin_find(&environment, "ann", "create=false, wait=1").finish();
+        at_deadline.expect_error(503, "kubernetes_unavailable");
+        environment.kube.clear_faults();
+        let started = starting.finish().expect(200);
+        assert_eq!(looking.finish().expect(200), started, "{verb}");
+    }
 }
