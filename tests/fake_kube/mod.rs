@@ -296,7 +296,8 @@ impl FakeKube {
         self.kubeconfig_for(namespace, &user)
     }
 
-    fn kubeconfig_for(&self, namespace: &str, user: &str) -> String {
+    /// A kubeconfig with this user, as YAML.
+    pub(crate) fn kubeconfig_for(&self, namespace: &str, user: &str) -> String {
         let ca = self.tls().map_or(String::new(), |tls| {
             format!(
                 ", certificate-authority-data: {}",

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::fake_kube::faults::{Fault, FaultRule};
-use crate::harness::{ROLE, TestEnvironment, eventually};
+use crate::harness::{NAMESPACE, ROLE, TemporaryFolder, TestEnvironment, eventually};
 
 #[test]
 fn reads_go_on_while_the_api_server_is_away() {
@@ -158,6 +158,52 @@ fn a_rotated_token_is_read_again() {
         let list = environment.get("/app/hello").expect(200);
         (list.as_array().map(Vec::len) == Some(1)).then_some(())
     });
+}
+
+/// The plugin runs because one request got a 401; all others use the token that is there.
+#[test]
+fn a_slow_exec_plugin_blocks_no_other_request() {
+    let folder = TemporaryFolder::new();
+    let path = folder.path("kubeconfig").display().to_string();
+    let mut environment = TestEnvironment::builder()
+        .setting("KUBECONFIG", &path)
+        .unstarted()
+        .start();
+    let credential = json!({
+        "apiVersion": "client.authentication.k8s.io/v1",
+        "kind": "ExecCredential",
+        "status": {"token": environment.kube.token()},
+    });
+    folder.write("credential", &credential.to_string());
+    // It runs as long as there is a file `gate`.
+    let script = format!(
+        "cd {}; if [ -e gate ]; then : >running; fi; \
+         while [ -e gate ]; do sleep 0.05; done; cat credential",
+        folder.path("").display()
+    );
+    let plugin = json!({"exec": {
+        "apiVersion": "client.authentication.k8s.io/v1",
+        "command": "/bin/sh",
+        "args": ["-c", script],
+        "interactiveMode": "Never",
+    }});
+    let kubeconfig = environment
+        .kube
+        .kubeconfig_for(NAMESPACE, &plugin.to_string());
+    folder.write("kubeconfig", &kubeconfig);
+    environment.add_replica();
+    environment.wait_ready(0);
+    let gate = folder.write("gate", "");
+    let rejected = FaultRule::new("create", "jobs", Fault::Unauthorized).times(1);
+    environment.kube.fault(rejected);
+    let waiting = environment.client().begin_get("/app/hello/ann");
+    eventually("the plugin runs", || {
+        folder.path("running").exists().then_some(())
+    });
+    environment.get("/app/hello/bob").expect(200);
+    assert!(!waiting.is_answered());
+    std::fs::remove_file(gate).expect("the gate is there");
+    waiting.finish().expect(200);
 }
 
 #[test]
