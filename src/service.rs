@@ -14,7 +14,7 @@ mod reflecting;
 
 use crate::app::coordinator::{Coordinator, Limits as CoordinatorLimits};
 use crate::app::engine::{self, Engine, Parts};
-use crate::app::executor::Writers;
+use crate::app::executor::{Executor, Writers};
 use crate::app::inbox::Inbox;
 use crate::app::reporter::Reporter;
 use crate::app::review::Reviews;
@@ -242,19 +242,19 @@ impl Service {
             parked_max: config.parked_max,
             parked_per_key_max: config.parked_per_key_max,
         };
-        let engine = Engine::start(Parts {
+        let writers = Writers {
+            jobs: stores.jobs.clone(),
+            pods: stores.pods.clone(),
+            events: stores.events.clone(),
+        };
+        let parts = Parts {
             coordinator: Coordinator::new(limits),
             inputs,
             inbox: inbox.clone(),
             cache: cache.clone(),
             catalog: Arc::clone(&catalog),
             sink: Arc::clone(&mailboxes) as Arc<dyn ResponseSink>,
-            client: client.clone(),
-            writers: Writers {
-                jobs: stores.jobs.clone(),
-                pods: stores.pods.clone(),
-                events: stores.events.clone(),
-            },
+            executor: Executor::new(client.clone(), writers),
             clock: Arc::clone(&clock),
             reporter: Reporter {
                 metrics: Arc::clone(&metrics),
@@ -264,9 +264,9 @@ impl Service {
             },
             workers: config.workers,
             calls_max: config.parked_max,
-            on_death: on_death(&endings),
-        })
-        .map_err(|error| Error::Start(format!("cannot start a thread: {error}")))?;
+        };
+        let engine = Engine::start(parts, &on_death(&endings))
+            .map_err(|error| Error::Start(format!("cannot start a thread: {error}")))?;
         let stop = Stop::new();
         let guard = Guard {
             failures_max: config.auth_failures_max,

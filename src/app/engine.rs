@@ -9,17 +9,15 @@
 use super::api_call::ApiCall;
 use super::cache::{Cache, key_of, key_of_pod};
 use super::coordinator::{CacheChange, Context, Coordinator, Effect, Input};
-use super::executor::{Executor, Writers};
+use super::executor::Executor;
 use super::inbox::{Inbox, Inputs};
 use super::reporter::Reporter;
 use super::request::ResponseSink;
 use super::shared_catalog::SharedCatalog;
 use crate::clock::Clock;
-use crate::kube::Client;
 use crate::kube::types::{Job, Pod};
 use crate::store::Change;
 use crate::threads::{self, OnDeath};
-use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -35,6 +33,7 @@ pub const HEARTBEAT_LATEST: Duration = Duration::from_secs(60);
 const NAP: Duration = Duration::from_secs(1);
 
 /// What the engine is made of.
+#[derive(Debug)]
 pub struct Parts {
     /// The coordinator.
     pub coordinator: Coordinator,
@@ -48,10 +47,8 @@ pub struct Parts {
     pub catalog: Arc<SharedCatalog>,
     /// Where responses go.
     pub sink: Arc<dyn ResponseSink>,
-    /// The way to Kubernetes.
-    pub client: Client,
-    /// Where results go.
-    pub writers: Writers,
+    /// What makes calls.
+    pub executor: Executor,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Where lifecycle events go.
@@ -60,16 +57,6 @@ pub struct Parts {
     pub workers: usize,
     /// More calls than this never wait, since each belongs to a name in work.
     pub calls_max: usize,
-    /// Called when a thread dies, with a sentence; the process should then end.
-    pub on_death: OnDeath,
-}
-
-impl fmt::Debug for Parts {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Parts")
-            .field("workers", &self.workers)
-            .finish_non_exhaustive()
-    }
 }
 
 /// The running threads; they end with the process.
@@ -82,49 +69,38 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Starts the coordinator's thread and the workers.
+    /// Starts the coordinator's thread and the workers; `on_death` is called when one of them dies,
+    /// with a sentence, and the process should then end.
     ///
     /// # Errors
     /// When a thread cannot be started.
-    pub fn start(parts: Parts) -> std::io::Result<Self> {
+    pub fn start(parts: Parts, on_death: &OnDeath) -> std::io::Result<Self> {
         // Capacity for each name that may have a call under way, so that the coordinator never blocks.
         let (calls, queue) = sync_channel::<Box<ApiCall>>(parts.calls_max);
         let queue = Arc::new(Mutex::new(queue));
-        let on_death = parts.on_death;
-        let executor = Executor::new(parts.client, parts.writers);
         for number in 0..parts.workers {
-            let worker = Worker {
-                queue: Arc::clone(&queue),
-                executor: executor.clone(),
-                inbox: parts.inbox.clone(),
-            };
+            let (queue, executor) = (Arc::clone(&queue), parts.executor.clone());
+            let inbox = parts.inbox.clone();
             threads::spawn(
                 format!("worker-{number}"),
-                Arc::clone(&on_death),
-                move || worker.run(),
+                Arc::clone(on_death),
+                move || work(&queue, &executor, &inbox),
             )?;
         }
-        let heartbeat = Arc::new(AtomicU64::new(0));
-        let clock = Arc::clone(&parts.clock);
-        let started = clock.now();
-        let thread = CoordinatorThread {
-            coordinator: parts.coordinator,
-            inputs: parts.inputs,
-            calls,
-            cache: parts.cache,
-            catalog: parts.catalog,
-            sink: parts.sink,
-            reporter: parts.reporter,
-            clock: parts.clock,
-            heartbeat: Arc::clone(&heartbeat),
-            started,
+        let engine = Self {
+            heartbeat: Arc::default(),
+            started: parts.clock.now(),
+            clock: Arc::clone(&parts.clock),
         };
+        let thread = CoordinatorThread {
+            parts,
+            calls,
+            heartbeat: Arc::clone(&engine.heartbeat),
+            started: engine.started,
+        };
+        let on_death = Arc::clone(on_death);
         threads::spawn("coordinator".into(), on_death, move || thread.run())?;
-        Ok(Self {
-            heartbeat,
-            started,
-            clock,
-        })
+        Ok(engine)
     }
 
     /// How long ago the coordinator's thread last gave a heartbeat.
@@ -136,14 +112,8 @@ impl Engine {
 }
 
 struct CoordinatorThread {
-    coordinator: Coordinator,
-    inputs: Inputs,
+    parts: Parts,
     calls: SyncSender<Box<ApiCall>>,
-    cache: Cache,
-    catalog: Arc<SharedCatalog>,
-    sink: Arc<dyn ResponseSink>,
-    reporter: Reporter,
-    clock: Arc<dyn Clock>,
     heartbeat: Arc<AtomicU64>,
     started: Instant,
 }
@@ -152,70 +122,60 @@ impl CoordinatorThread {
     fn run(mut self) {
         let mut effects = Vec::new();
         loop {
-            let now = self.clock.now();
+            let now = self.parts.clock.now();
             let heartbeat = u64::try_from((now - self.started).as_millis()).unwrap_or(u64::MAX);
             self.heartbeat.store(heartbeat, Ordering::Relaxed);
-            let wake = self.coordinator.next_wake();
+            let wake = self.parts.coordinator.next_wake();
             let wait = wake.map_or(NAP, |at| at.saturating_duration_since(now));
-            let mut inputs = match self.inputs.receiver.recv_timeout(wait.min(NAP)) {
+            let mut inputs = match self.parts.inputs.receiver.recv_timeout(wait.min(NAP)) {
                 Ok(first) => vec![*first],
                 Err(RecvTimeoutError::Timeout) => Vec::new(),
                 Err(RecvTimeoutError::Disconnected) => return,
             };
-            inputs.extend(self.inputs.take(BATCH));
+            inputs.extend(self.parts.inputs.take(BATCH));
             self.advance(inputs, &mut effects);
             self.carry_out(&mut effects);
         }
     }
 
     fn advance(&mut self, inputs: Vec<Input>, effects: &mut Vec<Effect>) {
-        let catalog = self.catalog.current();
+        let parts = &mut self.parts;
+        let catalog = parts.catalog.current();
         let context = Context {
-            now: self.clock.now(),
-            wall: self.clock.wall_now(),
-            cache: &self.cache,
+            now: parts.clock.now(),
+            wall: parts.clock.wall_now(),
+            cache: &parts.cache,
             catalog: &catalog,
         };
         for input in inputs {
-            self.coordinator.step(input, &context, effects);
+            parts.coordinator.step(input, &context, effects);
         }
-        self.coordinator.tick(&context, effects);
+        parts.coordinator.tick(&context, effects);
     }
 
     fn carry_out(&self, effects: &mut Vec<Effect>) {
         for effect in effects.drain(..) {
             match effect {
-                Effect::Respond(handle, response) => self.sink.respond(handle, response),
+                Effect::Respond(handle, response) => self.parts.sink.respond(handle, response),
                 // When the workers have gone the process is about to end.
                 Effect::Call(call) => drop(self.calls.send(call)),
-                Effect::Report(event) => self.reporter.report(*event),
+                Effect::Report(event) => self.parts.reporter.report(*event),
             }
         }
     }
 }
 
-struct Worker {
-    queue: Arc<Mutex<Receiver<Box<ApiCall>>>>,
-    executor: Executor,
-    inbox: Inbox,
-}
-
-impl Worker {
-    fn run(self) {
-        loop {
-            // One worker at a time waits in the queue; the others wait for it.
-            let call = self
-                .queue
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .recv();
-            let Ok(call) = call else {
-                return;
-            };
-            let key = call.key.clone();
-            let completed = self.executor.apply(self.executor.call(*call));
-            self.inbox.send(Input::Completed(key, completed));
-        }
+/// What a worker does: one call after the other, until the queue is closed.
+fn work(queue: &Mutex<Receiver<Box<ApiCall>>>, executor: &Executor, inbox: &Inbox) {
+    loop {
+        // One worker at a time waits in the queue; the others wait for it.
+        let call = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(call) = call else {
+            return;
+        };
+        let key = call.key.clone();
+        let completed = executor.apply(executor.call(*call));
+        inbox.send(Input::Completed(key, completed));
     }
 }
 
