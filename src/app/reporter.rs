@@ -11,7 +11,7 @@ use crate::metrics::{Metrics, OTHER};
 use crate::model::names::InstanceKey;
 use crate::traces::{Attributes, Step, Traces, Value, Work};
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 /// What consumes lifecycle events.
 #[derive(Clone, Debug)]
@@ -29,129 +29,110 @@ pub struct Reporter {
 impl Reporter {
     /// Reports one event.
     pub fn report(&self, event: Lifecycle) {
-        log_event(&event);
-        self.count(&event);
+        let key = &event.key;
+        let is_on_offer = self.catalog.current().get(&key.app_type).is_some();
+        let app_type = if is_on_offer {
+            key.app_type.as_str()
+        } else {
+            OTHER
+        };
+        self.log_and_count(&event, app_type);
+        if let Some((phase, took)) = event.phase_left {
+            self.metrics.phase_took(phase.as_str(), took.as_secs_f64());
+        }
         let Some(ended) = event.start_ended else {
             return;
         };
-        self.with_type(&event.key, |app_type| {
-            self.metrics
-                .start_ended(app_type, ended.result, &ended.reason);
-        });
+        self.metrics
+            .start_ended(app_type, ended.result, &ended.reason);
         if self.traces.is_on() {
             let uid = event.job_uid.as_ref().map(ToString::to_string);
             let moments = Moments {
                 now: self.clock.now(),
                 wall: self.clock.wall_now(),
             };
-            if let Some(work) = work(&event.key, uid, *ended, event.at, &moments) {
+            if let Some(work) = work(key, uid, *ended, event.at, &moments) {
                 self.traces.tell(work);
             }
         }
     }
 
-    fn count(&self, event: &Lifecycle) {
-        if let Some((phase, took)) = event.phase_left {
-            self.metrics.phase_took(phase.as_str(), took.as_secs_f64());
-        }
+    /// `app_type` is the type as the label of metrics has it.
+    fn log_and_count(&self, event: &Lifecycle, app_type: &str) {
+        let key = &event.key;
+        let job = key.job_name();
         match &event.kind {
-            LifecycleKind::Ready {
-                after: Some(took), ..
-            } => self.with_type(&event.key, |app_type| {
-                self.metrics.start_took(app_type, took.as_secs_f64());
-            }),
+            LifecycleKind::Requested => log::debug!("creating Job {job} for {key}"),
+            LifecycleKind::Created { .. } => match &event.by {
+                Some(by) => log::info!("created Job {job} for {key}, requested by {by}"),
+                None => log::info!("created Job {job} for {key}"),
+            },
+            // Why was logged by the executor.
+            LifecycleKind::NotCreated => {}
+            LifecycleKind::InPhase(phase) => log::debug!("{key} is {}", phase.as_str()),
+            LifecycleKind::Ready { after, recovered } => {
+                let recovered = if *recovered { "recovered and " } else { "" };
+                let secs = after.map(|took| took.as_secs_f64());
+                let after = secs
+                    .map(|secs| format!(" after {secs:.1} s"))
+                    .unwrap_or_default();
+                log::info!("{key} {recovered}is ready{after} (Job {job})");
+                if let Some(secs) = secs {
+                    self.metrics.start_took(app_type, secs);
+                }
+            }
             LifecycleKind::Failed {
-                reported_after: Some(took),
-                ..
+                finding,
+                is_final,
+                reported_after,
+            } => {
+                let word = if *is_final {
+                    "failed"
+                } else {
+                    "probably failed"
+                };
+                let (reason, message) = (&finding.reason, &finding.message);
+                let separator = if message.is_empty() { "" } else { ": " };
+                log::warn!("{key} {word}: {reason}{separator}{message} (Job {job})");
+                self.verdict_took(*reported_after);
             }
-            | LifecycleKind::Finished {
-                reported_after: Some(took),
-                ..
-            } => self.metrics.verdict_took(took.as_secs_f64()),
-            LifecycleKind::Stopping(Some(StopCause::Requested(_))) => self.stopped(event, "asked"),
-            LifecycleKind::Stopping(Some(StopCause::Replaced)) => self.stopped(event, "replaced"),
-            LifecycleKind::PodForceDeleted { .. } => self.stopped(event, "forced"),
-            // A Job whose pod is on a lost node is counted when its pod is force-deleted.
-            LifecycleKind::Stopping(Some(StopCause::Stuck) | None)
-            | LifecycleKind::Ready { after: None, .. }
-            | LifecycleKind::Failed { .. }
-            | LifecycleKind::Finished { .. }
-            | LifecycleKind::Requested
-            | LifecycleKind::Created { .. }
-            | LifecycleKind::NotCreated
-            | LifecycleKind::InPhase(_)
-            | LifecycleKind::Gone
-            | LifecycleKind::Unfollowed => {}
-        }
-    }
-
-    fn stopped(&self, event: &Lifecycle, cause: &str) {
-        self.with_type(&event.key, |app_type| self.metrics.stopped(app_type, cause));
-    }
-
-    /// The type as the label of metrics has it.
-    fn with_type(&self, key: &InstanceKey, count: impl FnOnce(&str)) {
-        let is_on_offer = self.catalog.current().get(&key.app_type).is_some();
-        count(if is_on_offer {
-            key.app_type.as_str()
-        } else {
-            OTHER
-        });
-    }
-}
-
-fn log_event(event: &Lifecycle) {
-    let key = &event.key;
-    let job = key.job_name();
-    match &event.kind {
-        LifecycleKind::Requested => log::debug!("creating Job {job} for {key}"),
-        LifecycleKind::Created { .. } => match &event.by {
-            Some(by) => log::info!("created Job {job} for {key}, requested by {by}"),
-            None => log::info!("created Job {job} for {key}"),
-        },
-        // Why was logged by the executor.
-        LifecycleKind::NotCreated => {}
-        LifecycleKind::InPhase(phase) => log::debug!("{key} is {}", phase.as_str()),
-        LifecycleKind::Ready { after, recovered } => {
-            let after = match after {
-                Some(took) => format!(" after {:.1} s", took.as_secs_f64()),
-                None => String::new(),
-            };
-            let recovered = if *recovered { "recovered and " } else { "" };
-            log::info!("{key} {recovered}is ready{after} (Job {job})");
-        }
-        LifecycleKind::Failed {
-            finding, is_final, ..
-        } => {
-            let word = if *is_final {
-                "failed"
-            } else {
-                "probably failed"
-            };
-            let (reason, message) = (&finding.reason, &finding.message);
-            let separator = if message.is_empty() { "" } else { ": " };
-            log::warn!("{key} {word}: {reason}{separator}{message} (Job {job})");
-        }
-        LifecycleKind::Finished { reason, .. } => {
-            log::info!("{key} finished: {reason} (Job {job})");
-        }
-        LifecycleKind::Stopping(cause) => match cause {
-            Some(StopCause::Requested(by)) => {
+            LifecycleKind::Finished {
+                reason,
+                reported_after,
+            } => {
+                log::info!("{key} finished: {reason} (Job {job})");
+                self.verdict_took(*reported_after);
+            }
+            LifecycleKind::Stopping(Some(StopCause::Requested(by))) => {
                 log::info!("stopping {key}, requested by {by} (Job {job})");
+                self.metrics.stopped(app_type, "asked");
             }
-            Some(StopCause::Replaced) => {
+            LifecycleKind::Stopping(Some(StopCause::Replaced)) => {
                 log::info!("stopping {key}, which has ended and is replaced (Job {job})");
+                self.metrics.stopped(app_type, "replaced");
             }
-            Some(StopCause::Stuck) => {
+            // It is counted when its pod is force-deleted.
+            LifecycleKind::Stopping(Some(StopCause::Stuck)) => {
                 log::warn!("stopping {key}, whose pod is on a lost node (Job {job})");
             }
-            None => log::info!("{key} is being stopped, not by this replica (Job {job})"),
-        },
-        LifecycleKind::PodForceDeleted { pod } => log::warn!(
-            "force-deleted pod {pod} of {key}: its node is lost, since the pod is still there 30 s after its grace period"
-        ),
-        LifecycleKind::Gone => log::info!("{key} is gone (Job {job})"),
-        LifecycleKind::Unfollowed => log::debug!("{key} is not followed any longer"),
+            LifecycleKind::Stopping(None) => {
+                log::info!("{key} is being stopped, not by this replica (Job {job})");
+            }
+            LifecycleKind::PodForceDeleted { pod } => {
+                log::warn!(
+                    "force-deleted pod {pod} of {key}: its node is lost, since the pod is still there 30 s after its grace period"
+                );
+                self.metrics.stopped(app_type, "forced");
+            }
+            LifecycleKind::Gone => log::info!("{key} is gone (Job {job})"),
+            LifecycleKind::Unfollowed => log::debug!("{key} is not followed any longer"),
+        }
+    }
+
+    fn verdict_took(&self, took: Option<Duration>) {
+        if let Some(took) = took {
+            self.metrics.verdict_took(took.as_secs_f64());
+        }
     }
 }
 
@@ -223,7 +204,6 @@ fn work(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn moments_of_the_past_have_a_time_of_day() {
