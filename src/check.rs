@@ -47,7 +47,6 @@ pub type Right = (Verb, &'static str, &'static str, Without);
 pub const RIGHTS: &[Right] = &[
     (Verb::Create, "batch", "jobs", BROKEN),
     (Verb::Delete, "batch", "jobs", BROKEN),
-    (Verb::Get, "batch", "jobs", BROKEN),
     (Verb::List, "batch", "jobs", BROKEN),
     (Verb::Watch, "batch", "jobs", POLLED),
     (Verb::List, "", "configmaps", BROKEN),

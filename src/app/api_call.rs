@@ -30,7 +30,7 @@ pub enum Action {
         /// Whose request it is made for.
         by: Origin,
     },
-    /// GET the Job of the name.
+    /// Read the Job of the name, or that there is none.
     ReadJob,
     /// DELETE the Job, with its UID as precondition.
     DeleteJob {
@@ -93,7 +93,8 @@ pub enum StopCause {
 pub enum CallOutcome {
     /// The Job with this UID was created.
     Created(Uid),
-    /// A read found the Job of the instance, with this UID.
+    /// A read found the Job of the instance, with this UID. Of a deletion these three say that the
+    /// Job was gone already, and what a read has found since.
     Found(Uid),
     /// A read found a Job of that name that is not this instance.
     NameConflict,

@@ -8,7 +8,7 @@
 use super::api_call::{Action, ApiCall, CallOutcome, Completed};
 use super::cache::key_of;
 use crate::kube::client::Deleted;
-use crate::kube::types::{Job, Pod, Uid};
+use crate::kube::types::{Found, Job, Pod, Resource as _, ResourceVersion, Uid};
 use crate::kube::{self, Class, Client};
 use crate::store::{Change, EventWriter, Writer};
 use std::sync::Arc;
@@ -28,6 +28,12 @@ impl Writers {
     /// Takes what a call returned of a Job; the UID of the one that the cache has no longer.
     fn job_written(&self, job: Job) -> Option<Uid> {
         self.jobs.own_write(job).and_then(removed)
+    }
+
+    /// There was no Job of that name at this version.
+    fn job_absent(&self, name: &str, version: &ResourceVersion) -> Option<Uid> {
+        let gone = self.jobs.own_absence(name, version).and_then(removed);
+        gone.inspect(|uid| self.events.forget(uid))
     }
 
     /// Kubernetes has reported that this Job is gone.
@@ -64,7 +70,8 @@ pub struct Called {
 /// What Kubernetes returned.
 #[derive(Debug)]
 enum Returned {
-    Job(Job),
+    Created(Job),
+    Found(Found<Job>),
     Deleted(Deleted),
     Pod(Pod),
     PodDeleted,
@@ -86,9 +93,17 @@ impl Executor {
         let client = trace.map(|trace| self.client.made_for(trace));
         let client = client.as_ref().unwrap_or(&self.client);
         let result = match &call.action {
-            Action::CreateJob { manifest, .. } => client.create_job(manifest).map(Returned::Job),
-            Action::ReadJob => client.get_job(&name).map(Returned::Job),
-            Action::DeleteJob { uid, .. } => client.delete_job(&name, uid).map(Returned::Deleted),
+            Action::CreateJob { manifest, .. } => {
+                client.create_job(manifest).map(Returned::Created)
+            }
+            Action::ReadJob => client.find_job(&name).map(Returned::Found),
+            Action::DeleteJob { uid, .. } => match client.delete_job(&name, uid) {
+                // That there is none has no version: the watch could bring back what was there before.
+                Err(error) if error.class() == Class::NotFound => {
+                    client.find_job(&name).map(Returned::Found)
+                }
+                result => result.map(Returned::Deleted),
+            },
             Action::LabelPod { pod, uid, patch } => {
                 client.patch_pod(pod, uid, patch).map(Returned::Pod)
             }
@@ -105,26 +120,22 @@ impl Executor {
         let Called { call, held, result } = called;
         match result {
             Ok(returned) => self.succeeded(&call, returned, held.as_deref()),
-            Err(error) => self.failed(&call, held.as_deref(), error),
+            Err(error) => self.failed(&call, error),
         }
     }
 
     fn succeeded(&self, call: &ApiCall, returned: Returned, held: Option<&Job>) -> Completed {
         let (outcome, gone) = match returned {
-            Returned::Job(job) => match &call.action {
-                Action::CreateJob { .. } => {
-                    let uid = job.metadata.uid.clone();
-                    let gone = self.writers.job_written(job);
-                    (CallOutcome::Created(uid), gone)
-                }
-                // It may be another instance: the watch reports that, or those who wait for it would
-                // not learn that it is there.
-                _ if key_of(&job).as_ref() != Some(&call.key) => (CallOutcome::NameConflict, None),
-                _ => {
-                    let uid = job.metadata.uid.clone();
-                    (CallOutcome::Found(uid), self.writers.job_written(job))
-                }
-            },
+            Returned::Created(job) => {
+                let uid = job.metadata.uid.clone();
+                let gone = self.writers.job_written(job);
+                (CallOutcome::Created(uid), gone)
+            }
+            Returned::Found(found) => {
+                let deleted = self.forget(call);
+                let (outcome, gone) = self.found(call, found);
+                (outcome, deleted.or(gone))
+            }
             Returned::Deleted(deleted) => {
                 let is_first = match &call.action {
                     Action::DeleteJob { uid, .. } => !is_deleting(held, uid),
@@ -146,31 +157,42 @@ impl Executor {
         Completed { outcome, gone }
     }
 
-    fn failed(&self, call: &ApiCall, held: Option<&Job>, error: kube::Error) -> Completed {
-        let is_gone = error.class() == Class::NotFound;
-        let mut gone = None;
-        match &call.action {
-            Action::ReadJob if is_gone => {
+    fn found(&self, call: &ApiCall, found: Found<Job>) -> (CallOutcome, Option<Uid>) {
+        match found.object {
+            Some(job) if key_of(&job).as_ref() == Some(&call.key) => {
+                let uid = job.metadata.uid.clone();
+                (CallOutcome::Found(uid), self.writers.job_written(job))
+            }
+            // It may be another instance: the watch reports that, or those who wait for it would not
+            // learn that it is there.
+            Some(job) if job.is_ours() => (CallOutcome::NameConflict, None),
+            other => {
                 let name = call.key.job_name();
-                let gone = held.and_then(|job| self.writers.job_gone(&name, &job.metadata.uid));
-                return Completed {
-                    outcome: CallOutcome::Absent,
-                    gone,
+                let gone = self.writers.job_absent(&name, &found.version);
+                let outcome = match other {
+                    Some(_) => CallOutcome::NameConflict,
+                    None => CallOutcome::Absent,
                 };
+                (outcome, gone)
             }
-            Action::DeleteJob { .. } if is_gone => gone = self.forget(call),
-            // The watch may be late to say so, and until then it would be deleted again and again.
-            Action::ForceDeletePod { pod, uid, .. } if is_gone => {
-                drop(self.writers.pods.own_delete(pod, uid));
-            }
-            _ => {}
         }
-        log_failure(call, &error);
-        let outcome = CallOutcome::Failed(error);
-        Completed { outcome, gone }
     }
 
-    /// The Job that was to be deleted is gone.
+    fn failed(&self, call: &ApiCall, error: kube::Error) -> Completed {
+        // The watch may be late to say so, and until then it would be deleted again and again.
+        if let Action::ForceDeletePod { pod, uid, .. } = &call.action
+            && error.class() == Class::NotFound
+        {
+            drop(self.writers.pods.own_delete(pod, uid));
+        }
+        log_failure(call, &error);
+        Completed {
+            outcome: CallOutcome::Failed(error),
+            gone: None,
+        }
+    }
+
+    /// The Job that was to be deleted is gone, if one was.
     fn forget(&self, call: &ApiCall) -> Option<Uid> {
         match &call.action {
             Action::DeleteJob { uid, .. } => self.writers.job_gone(&call.key.job_name(), uid),
@@ -197,5 +219,152 @@ fn log_failure(call: &ApiCall, error: &kube::Error) {
             Some(by) => log::warn!("call for {key}, requested by {by}, failed: {error}"),
             None => log::warn!("call for {key} failed: {error}"),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::app::api_call::StopCause;
+    use crate::kube::Error;
+    use crate::kube::error::Failure;
+    use crate::kube::request::Request;
+    use crate::kube::transport::{EventStream, Response, Transport};
+    use crate::kube::watch::StoreEvent;
+    use crate::model::labels::{INSTANCE_NAME, INSTANCE_TYPE};
+    use crate::model::names::InstanceKey;
+    use crate::store::{events, store};
+    use serde_json::{Value, json};
+    use std::sync::Mutex;
+    use std::time::Instant;
+
+    /// Returns these responses one after the other.
+    #[derive(Debug)]
+    struct Canned(Mutex<Vec<(u16, Value)>>);
+
+    impl Transport for Canned {
+        fn send(&self, _: &Request) -> Result<Response, Error> {
+            let (status, body) = self.0.lock().unwrap().remove(0);
+            let body = body.to_string().into_bytes();
+            Ok(Response {
+                status,
+                body,
+                ..Response::default()
+            })
+        }
+
+        fn open(&self, request: &Request) -> Result<Box<dyn EventStream>, Error> {
+            Err(request.error(Failure::Connect("not here".into())))
+        }
+    }
+
+    fn key() -> InstanceKey {
+        InstanceKey::new("hello", "ann").unwrap()
+    }
+
+    fn job(name: &str, uid: &str, version: &str) -> Value {
+        json!({"metadata": {
+            "name": key().job_name(), "uid": uid, "resourceVersion": version,
+            "labels": {"app": "hello"},
+            "annotations": {INSTANCE_TYPE: "hello", INSTANCE_NAME: name},
+        }})
+    }
+
+    fn decoded(job: &Value) -> Job {
+        let job = Job::decode(job.to_string().as_bytes()).unwrap();
+        job.expect("it is ours")
+    }
+
+    /// An executor that gets these responses, and the writer of its Jobs, which are listed at version 5.
+    fn executor(responses: &[(u16, Value)], jobs: &[Value]) -> (Executor, Writer<Job>) {
+        let now = Instant::now();
+        let writers = Writers {
+            jobs: store::new(now).0,
+            pods: store::new(now).0,
+            events: events::new().0,
+        };
+        let writer = writers.jobs.clone();
+        let _ = writer.apply(StoreEvent::Init);
+        for job in jobs {
+            let _ = writer.apply(StoreEvent::InitApply(decoded(job)));
+        }
+        let _ = writer.apply(StoreEvent::InitDone("5".into()));
+        let transport = Arc::new(Canned(Mutex::new(responses.to_vec())));
+        let client = Client::new(transport, "apps");
+        (Executor::new(client, writers), writer)
+    }
+
+    fn made(executor: &Executor, action: Action) -> Completed {
+        let called = executor.call(ApiCall {
+            key: key(),
+            action,
+            is_retry: false,
+        });
+        executor.apply(called)
+    }
+
+    fn nothing_at(version: &str) -> (u16, Value) {
+        let metadata = json!({"resourceVersion": version});
+        (200, json!({"metadata": metadata, "items": []}))
+    }
+
+    fn one_at(version: &str, job: Value) -> (u16, Value) {
+        let metadata = json!({"resourceVersion": version});
+        (200, json!({"metadata": metadata, "items": [job]}))
+    }
+
+    /// The watch is late: what it still shows of that name is from before the response.
+    #[track_caller]
+    fn check_nothing_comes_back(writer: &Writer<Job>) {
+        let late = StoreEvent::Apply(decoded(&job("ann", "u2", "7")));
+        assert!(writer.apply(late).is_empty());
+        assert!(writer.store().is_empty());
+        let next = StoreEvent::Apply(decoded(&job("ann", "u3", "10")));
+        assert_eq!(writer.apply(next).len(), 1);
+    }
+
+    #[test]
+    fn what_a_read_found_gone_stays_gone() {
+        let (executor, writer) = executor(&[nothing_at("9")], &[job("ann", "u1", "4")]);
+        let completed = made(&executor, Action::ReadJob);
+        assert!(matches!(completed.outcome, CallOutcome::Absent));
+        assert_eq!(completed.gone, Some("u1".into()));
+        check_nothing_comes_back(&writer);
+    }
+
+    #[test]
+    fn what_was_gone_before_its_deletion_is_followed_by_nothing_older() {
+        let gone = (404, json!({"reason": "NotFound", "code": 404}));
+        let responses = [gone, nothing_at("9")];
+        let (executor, writer) = executor(&responses, &[job("ann", "u1", "4")]);
+        let delete = Action::DeleteJob {
+            uid: "u1".into(),
+            cause: StopCause::Replaced,
+        };
+        let completed = made(&executor, delete);
+        assert!(matches!(completed.outcome, CallOutcome::Absent));
+        assert_eq!(completed.gone, Some("u1".into()));
+        check_nothing_comes_back(&writer);
+    }
+
+    #[test]
+    fn a_job_that_a_read_found_is_shown_if_it_is_the_instance() {
+        let ours = one_at("9", job("ann", "u2", "8"));
+        let another = one_at("9", job("bob", "u3", "8"));
+        let strange = one_at("9", json!({"metadata": {"name": "hello-ann", "uid": "u4"}}));
+        for (response, found, left) in [
+            (ours, "Found(u2)", 1),
+            (another, "NameConflict", 1),
+            (strange, "NameConflict", 0),
+        ] {
+            let (executor, writer) = executor(&[response], &[job("ann", "u1", "4")]);
+            let completed = made(&executor, Action::ReadJob);
+            let outcome = match completed.outcome {
+                CallOutcome::Found(uid) => format!("Found({uid})"),
+                other => format!("{other:?}"),
+            };
+            assert_eq!(outcome, found);
+            assert_eq!(writer.store().len(), left, "{found}");
+        }
     }
 }

@@ -8,8 +8,8 @@ use super::error::{Error, Failure, Verb};
 use super::request::{self, Propagation, Request, Scope};
 use super::transport::{EventStream, Response, Transport};
 use super::types::{
-    AccessReview, JOBS, Job, PODS, Page, Pod, Resource, ResourceVersion, TokenReview, Uid,
-    decode_list,
+    AccessReview, Found, JOBS, Job, PODS, Page, Pod, Resource, ResourceVersion, TokenReview, Uid,
+    decode_found, decode_list,
 };
 use crate::traces::Context;
 use serde_json::Value;
@@ -72,12 +72,14 @@ impl Client {
         self.object(&request)
     }
 
-    /// The Job of that name, ours or not.
+    /// The Job of that name, ours or not, or that there is none at this version.
     ///
     /// # Errors
-    /// `NotFound` when there is none.
-    pub fn get_job(&self, name: &str) -> Result<Job, Error> {
-        self.object(&request::get(JOBS, &self.namespace, name)?)
+    /// See [`Error::class`]; a namespace that does not exist has no Jobs, which is no error.
+    pub fn find_job(&self, name: &str) -> Result<Found<Job>, Error> {
+        let request = request::find(JOBS, &self.namespace, name)?;
+        let response = self.send(&request)?;
+        decode_found(&response.body).map_err(|error| invalid_response(&request, &error))
     }
 
     /// Deletes the Job with this UID (Foreground, grace period 0); its pods keep their own grace period.
@@ -237,9 +239,15 @@ mod tests {
     }
 
     #[test]
-    fn get_job_also_returns_a_job_that_is_not_ours() {
-        let (client, _) = client(200, json!({"metadata": {"name": "hello-ann", "uid": "u"}}));
-        assert_eq!(client.get_job("hello-ann").unwrap().app_type(), None);
+    fn a_job_is_found_that_is_not_ours_or_none_at_a_version() {
+        let items = json!([{"metadata": {"name": "hello-ann", "uid": "u"}}]);
+        let list = json!({"metadata": {"resourceVersion": "7"}, "items": items});
+        let found = client(200, list).0.find_job("hello-ann").unwrap();
+        assert_eq!(found.object.unwrap().app_type(), None);
+        let list = json!({"metadata": {"resourceVersion": "8"}, "items": []});
+        let found = client(200, list).0.find_job("hello-ann").unwrap();
+        assert!(found.object.is_none());
+        assert_eq!(found.version, "8".into());
     }
 
     #[test]
@@ -270,7 +278,7 @@ mod tests {
         assert_eq!(error.class(), Class::AlreadyExists);
         assert_eq!(error.name.as_deref(), Some("a"));
         assert_eq!(transport.2.lock().unwrap().len(), 1);
-        assert_eq!(client.get_job("").unwrap_err().class(), Class::Protocol);
+        assert_eq!(client.find_job("").unwrap_err().class(), Class::Protocol);
         assert_eq!(
             client.delete_pod("", &"u".into()).unwrap_err().class(),
             Class::Protocol
@@ -299,6 +307,6 @@ mod tests {
     #[test]
     fn a_response_that_is_not_an_object_is_an_error() {
         let (client, _) = client(200, json!(["not", "a", "job"]));
-        assert_eq!(client.get_job("a").unwrap_err().class(), Class::Protocol);
+        assert_eq!(client.find_job("a").unwrap_err().class(), Class::Protocol);
     }
 }

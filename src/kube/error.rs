@@ -12,9 +12,7 @@ use std::time::Duration;
 /// The verb of a request to the API server, as in RBAC rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Verb {
-    /// One object.
-    Get,
-    /// All objects, paged.
+    /// All objects, paged, or the one of a name.
     List,
     /// Changes as they happen.
     Watch,
@@ -31,7 +29,6 @@ impl Verb {
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::Get => "get",
             Self::List => "list",
             Self::Watch => "watch",
             Self::Create => "create",
@@ -278,7 +275,7 @@ mod tests {
     #[test]
     fn classes() {
         check(
-            Verb::Get,
+            Verb::List,
             404,
             r#"{"reason":"NotFound","code":404}"#,
             Class::NotFound,
@@ -298,7 +295,7 @@ mod tests {
         check(Verb::List, 410, r#"{"reason":"Expired"}"#, Class::Expired);
         check(Verb::Watch, 410, r#"{"reason":"Gone"}"#, Class::Expired);
         check(
-            Verb::Get,
+            Verb::List,
             401,
             r#"{"reason":"Unauthorized"}"#,
             Class::Unauthorized,
@@ -311,23 +308,23 @@ mod tests {
             Class::Invalid,
         );
         check(
-            Verb::Get,
+            Verb::List,
             500,
             r#"{"reason":"InternalError"}"#,
             Class::Unavailable,
         );
-        check(Verb::Get, 503, "apiserver is starting", Class::Unavailable);
+        check(Verb::List, 503, "apiserver is starting", Class::Unavailable);
         check(
-            Verb::Get,
+            Verb::List,
             504,
             r#"{"reason":"Timeout"}"#,
             Class::Unavailable,
         );
-        check(Verb::Get, 302, "", Class::Protocol);
+        check(Verb::List, 302, "", Class::Protocol);
         let after = Some(Duration::from_secs(2));
         let throttled = r#"{"reason":"TooManyRequests","details":{"retryAfterSeconds":2}}"#;
         check(
-            Verb::Get,
+            Verb::List,
             429,
             throttled,
             Class::Throttled { retry_after: after },

@@ -109,16 +109,16 @@ mod tests {
         for answer in [Some(404), Some(404), None] {
             let (inner, clock) = (Arc::new(Canned(answer)), Arc::new(SystemClock));
             let metered = Metered::new(inner, Arc::clone(&metrics), clock);
-            let _ = Client::new(Arc::new(metered), "apps").get_job("a");
+            let _ = Client::new(Arc::new(metered), "apps").find_job("a");
         }
         let mut registry = Registry::default();
         metrics.encode(&mut registry);
         let text = registry.text();
         let (requests, durations) = (KUBE_REQUESTS.name, KUBE_REQUEST_DURATION.name);
         for line in [
-            format!("{requests}{{code=\"404\",resource=\"jobs\",verb=\"get\"}} 2\n"),
-            format!("{requests}{{code=\"lost\",resource=\"jobs\",verb=\"get\"}} 1\n"),
-            format!("{durations}_count{{resource=\"jobs\",verb=\"get\"}} 3\n"),
+            format!("{requests}{{code=\"404\",resource=\"jobs\",verb=\"list\"}} 2\n"),
+            format!("{requests}{{code=\"lost\",resource=\"jobs\",verb=\"list\"}} 1\n"),
+            format!("{durations}_count{{resource=\"jobs\",verb=\"list\"}} 3\n"),
         ] {
             assert!(text.contains(&line), "{line} is not in {text}");
         }

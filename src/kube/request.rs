@@ -139,6 +139,25 @@ pub fn list(
     on_collection(Verb::List, collection, &scope.namespace, &query)
 }
 
+/// The object of that name, as a list of at most one from the most recent state. Unlike a GET, it
+/// has a version also when there is no such object. The API server reads that one key only, and
+/// authorizes it as a list of that resource name.
+///
+/// # Errors
+/// When namespace or name are not valid.
+pub fn find(collection: Collection, namespace: &str, name: &str) -> Result<Request, Error> {
+    let scope = Scope {
+        field_selector: format!("metadata.name={name}"),
+        ..Scope::all(namespace)
+    };
+    let mut request = on_collection(Verb::List, collection, namespace, &scope.query())?;
+    request.name = Some(name.into());
+    match check_segment("name", name) {
+        Ok(()) => Ok(request),
+        Err(reason) => Err(request.error(Failure::Request(reason))),
+    }
+}
+
 /// Changes after `version`, with bookmarks.
 ///
 /// # Errors
@@ -215,14 +234,6 @@ pub fn review_own_access(verb: Verb, group: &str, resource: &str, namespace: &st
         trace: None,
     };
     with_body(request, &review, "application/json")
-}
-
-/// One object.
-///
-/// # Errors
-/// When namespace or name are not valid.
-pub fn get(collection: Collection, namespace: &str, name: &str) -> Result<Request, Error> {
-    on_object(Verb::Get, Method::Get, collection, namespace, name)
 }
 
 /// How dependents of a deleted object are deleted.
@@ -421,12 +432,18 @@ mod tests {
     }
 
     #[test]
-    fn objects_have_their_name_in_the_path() {
-        let request = get(JOBS, "apps", "hello-ann").unwrap();
+    fn an_object_is_found_by_its_name() {
+        let request = find(JOBS, "apps", "hello-ann").unwrap();
         assert_eq!(
             request.path_and_query,
-            "/apis/batch/v1/namespaces/apps/jobs/hello-ann"
+            "/apis/batch/v1/namespaces/apps/jobs?fieldSelector=metadata.name%3Dhello-ann"
         );
+        assert_eq!(request.verb, Verb::List);
+        assert_eq!(request.name.as_deref(), Some("hello-ann"));
+    }
+
+    #[test]
+    fn objects_are_created_in_their_collection() {
         let manifest = json!({"metadata": {"name": "hello-ann"}});
         let request = create(JOBS, "apps", "hello-ann", &manifest).unwrap();
         assert_eq!(
@@ -469,9 +486,9 @@ mod tests {
     #[test]
     fn names_that_would_change_the_path_are_rejected() {
         for name in ["", ".", "..", "a/b", "a?b", "a%2Fb", "A", "ä", "a b", "a\0"] {
-            assert!(get(JOBS, "apps", name).is_err(), "{name:?}");
-            assert!(get(JOBS, name, "a").is_err(), "{name:?}");
+            assert!(find(JOBS, "apps", name).is_err(), "{name:?}");
+            assert!(find(JOBS, name, "a").is_err(), "{name:?}");
         }
-        assert!(get(JOBS, "apps", "hello-a.b").is_ok());
+        assert!(find(JOBS, "apps", "hello-a.b").is_ok());
     }
 }

@@ -328,7 +328,8 @@ impl HttpTransport {
 impl Transport for HttpTransport {
     fn send(&self, request: &Request) -> Result<Response, Error> {
         let (lane, limit) = match request.verb {
-            Verb::List => (Lane::List, LIST_BODY_BYTES_MAX),
+            // A list of one name is a call like any other.
+            Verb::List if request.name.is_none() => (Lane::List, LIST_BODY_BYTES_MAX),
             _ => (Lane::Call, BODY_BYTES_MAX),
         };
         let whole = || read_whole(self.exchange(lane, request)?, limit);

@@ -18,7 +18,7 @@ mod wire;
 mod tests;
 
 pub use conditions::{Condition, ConditionStatus, ConditionType, Conditions};
-pub use decode::{Page, Skipped, WatchEvent, decode_event, decode_list};
+pub use decode::{Found, Page, Skipped, WatchEvent, decode_event, decode_found, decode_list};
 pub use pairs::Pairs;
 pub use review::{AccessReview, TokenReview};
 pub use scalars::{ResourceVersion, Timestamp, Uid};

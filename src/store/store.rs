@@ -14,7 +14,8 @@
 //!   everything regardless of versions: only what our own calls returned after it
 //!   had begun is kept;
 //! - an own write does not bring back an object that the cache has already seen
-//!   deleted.
+//!   deleted;
+//! - where a read of our own found nothing, the watch brings back nothing from before that read.
 //!
 //! The meaning of objects is not known here, and nothing here waits or calls Kubernetes.
 
@@ -233,6 +234,13 @@ impl<K: Resource> Writer<K> {
     pub fn own_delete(&self, name: &str, uid: &Uid) -> Option<Change<K>> {
         self.state().own_delete(name, uid)
     }
+
+    /// Applies that there was no object of that name at this version, as a read of our own has found;
+    /// returns what has changed for readers.
+    #[must_use]
+    pub fn own_absence(&self, name: &str, version: &ResourceVersion) -> Option<Change<K>> {
+        self.state().own_absence(name, version)
+    }
 }
 
 #[derive(Debug)]
@@ -343,6 +351,14 @@ impl<K: Resource> State<K> {
             pending.delete(name, uid);
         }
         self.change(name, |layers| layers.delete(name, uid))
+    }
+
+    fn own_absence(&mut self, name: &str, version: &ResourceVersion) -> Option<Change<K>> {
+        if let Some(pending) = &mut self.pending {
+            pending.absent(name, version);
+        }
+        let is_ahead = self.version.is_empty() || self.version.is_before(version);
+        self.change(name, |layers| layers.absent(name, version, is_ahead))
     }
 
     /// Changes the layers; only the object of that name may change for readers.

@@ -71,7 +71,7 @@ pub(crate) struct Logged {
     pub(crate) resource: String,
     /// `""` for all.
     pub(crate) namespace: String,
-    /// `""` for collections.
+    /// `""` for collections; of a list the one name that its field selector requires.
     pub(crate) name: String,
     /// Whether it was a dry run.
     pub(crate) dry_run: bool,
@@ -310,10 +310,6 @@ impl Model {
             version: request.query("resourceVersion").to_owned(),
             exact: request.query("resourceVersionMatch") == "Exact",
         };
-        let by_name = &target.name;
-        if !by_name.is_empty() {
-            return Err(status::method_not_allowed());
-        }
         for fault in faults {
             if let Fault::StaleList(writes) = fault {
                 let oldest = self.cluster.compacted();
@@ -514,6 +510,11 @@ fn find_target(request: &Request) -> Result<Target, Refusal> {
         ("DELETE", false) if in_one_place => "delete",
         _ => return Err(status::method_not_allowed()),
     };
+    // As the authorizer of the real one sees it: a list of one name has that name.
+    let name = match verb {
+        "list" => one_name(request.query("fieldSelector")),
+        _ => name,
+    };
     Ok(Target {
         resource,
         namespace: namespace.to_owned(),
@@ -521,6 +522,13 @@ fn find_target(request: &Request) -> Result<Target, Refusal> {
         subresource: subresource.to_owned(),
         verb,
     })
+}
+
+/// The name that a field selector requires, or nothing.
+fn one_name(field_selector: &str) -> &str {
+    let mut requirements = field_selector.split(',');
+    let name = requirements.find_map(|one| one.strip_prefix("metadata.name="));
+    name.map_or("", |name| name.trim_start_matches('='))
 }
 
 fn selector(request: &Request, resource: Resource) -> Result<Selector, Refusal> {

@@ -137,7 +137,7 @@ fn kubernetes_in_trouble() -> Outcome {
             "",
         )?
         .is(200)?;
-        for verb in ["create", "patch", "delete", "get"] {
+        for verb in ["create", "patch", "delete", "list"] {
             environment
                 .kube
                 .fault(FaultRule::new(verb, "*", fault.clone()));

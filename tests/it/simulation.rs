@@ -88,6 +88,10 @@ const REGRESSIONS: &[(u64, &str)] = &[
         37774,
         "a stop was done although its deletion had missed the Job of that time",
     ),
+    (
+        28470,
+        "the watch brought back a Job that a read had found gone",
+    ),
 ];
 
 /// A schedule that broke a promise.

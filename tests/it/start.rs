@@ -52,7 +52,7 @@ fn a_job_that_is_already_there_is_joined() {
         .iter()
         .find(|request| request.verb == "create" && request.resource == "jobs");
     assert_eq!(refused.map(|request| request.code), Some(409));
-    assert_eq!(environment.kube.count("get", "jobs"), 1);
+    assert_eq!(environment.kube.count("list", "jobs"), 1);
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn create_false_starts_nothing() {
 fn create_false_waits_for_a_start_whose_call_has_just_failed() {
     for (environment, verb) in [
         (TestEnvironment::new(), "create"),
-        (with_an_unseen_job(), "get"),
+        (with_an_unseen_job(), "list"),
     ] {
         let failing = FaultRule::new(verb, "jobs", Fault::Status(503));
         environment.kube.fault(failing);

@@ -133,6 +133,16 @@ impl Record {
             (Purpose::Delete { uid, .. }, CallOutcome::Deleted { .. }) => {
                 self.deletion_begun(uid, calling.waiters_before, step);
             }
+            // There was nothing left to stop, whatever is there by now.
+            (
+                Purpose::Delete { .. },
+                CallOutcome::Absent | CallOutcome::Found(_) | CallOutcome::NameConflict,
+            ) => {
+                self.respond_all(&Response::Done, step, |waiter| {
+                    matches!(waiter.want, Want::Stop { .. })
+                        && waiter.number < calling.waiters_before
+                });
+            }
             (Purpose::Label(number), CallOutcome::Done) => {
                 let number = *number;
                 self.respond_all(&Response::Done, step, |it| it.number == number);
@@ -183,7 +193,6 @@ impl Record {
         let rejected = operation.failed(calling, error, step.context.now);
         let response = match &rejected {
             Rejected::NoWaiter => return,
-            Rejected::StopsAreDone => Response::Done,
             Rejected::All(_, error) | Rejected::Same(error) => Response::Failed(error.clone()),
         };
         self.respond_all(&response, step, |waiter| {

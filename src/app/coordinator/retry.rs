@@ -34,8 +34,6 @@ pub(super) enum Rejected {
     All(CallKind, Error),
     /// Only those who would send the same: others go on.
     Same(Error),
-    /// Those who asked for a stop by then: there is nothing left to stop.
-    StopsAreDone,
 }
 
 impl Operation {
@@ -62,8 +60,6 @@ impl Operation {
             (Class::AlreadyExists, CallKind::Create) | (Class::Conflict, CallKind::Delete) => {
                 self.read_again(calling, error, now)
             }
-            // The executor has taken it out of the cache.
-            (Class::NotFound, CallKind::Delete) => Rejected::StopsAreDone,
             (Class::NotFound, CallKind::Create) => Rejected::All(kind, Error::NamespaceMissing),
             // A quota that many starts change at once; or the pod was replaced, and the cache will
             // show its successor.
@@ -176,11 +172,9 @@ impl Operation {
 /// Whether a waiter is one of those who get this error.
 #[must_use]
 pub(super) fn is_rejected(rejected: &Rejected, calling: &Calling, waiter: &Waiter) -> bool {
-    let is_stop = matches!(waiter.want, Want::Stop { .. });
     let is_label = matches!(waiter.want, Want::Label(_));
     match rejected {
         Rejected::NoWaiter => false,
-        Rejected::StopsAreDone => is_stop && waiter.number < calling.waiters_before,
         Rejected::All(kind, _) => needs(waiter, *kind),
         Rejected::Same(_) => match &calling.purpose {
             Purpose::Create { variables, .. } => {

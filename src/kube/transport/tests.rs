@@ -108,7 +108,7 @@ fn cluster(url: &str, login: Login) -> Cluster {
 }
 
 fn get() -> Request {
-    request::get(JOBS, "apps", "a").unwrap()
+    request::find(JOBS, "apps", "a").unwrap()
 }
 
 fn post() -> Request {

@@ -26,6 +26,15 @@ pub struct Page<K> {
     pub skipped: Vec<Skipped>,
 }
 
+/// What there is under one name.
+#[derive(Debug)]
+pub struct Found<K> {
+    /// The object, ours or not; `None` when there is none.
+    pub object: Option<K>,
+    /// The version of the state that was read.
+    pub version: ResourceVersion,
+}
+
 /// An object that could not be decoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Skipped {
@@ -89,6 +98,25 @@ fn decode_list_singly<K: Resource>(body: &[u8]) -> Result<Page<K>, serde_json::E
         }
     }
     Ok(page)
+}
+
+/// Reads a list of at most one object.
+///
+/// # Errors
+/// When it is not JSON, not a list, or its object cannot be decoded.
+pub fn decode_found<K: Resource>(body: &[u8]) -> Result<Found<K>, serde_json::Error> {
+    let wire: ListWire<Vec<Value>> = serde_json::from_slice(body)?;
+    let first = wire.items.unwrap_or_default().into_iter().next();
+    // Via text, since decoders of objects are large code.
+    let text = first.map(|object| object.to_string());
+    let read = |text: &String| K::read(&mut serde_json::Deserializer::from_slice(text.as_bytes()));
+    Ok(Found {
+        object: text.as_ref().map(read).transpose()?,
+        version: wire
+            .metadata
+            .and_then(|metadata| metadata.resource_version)
+            .unwrap_or_default(),
+    })
 }
 
 fn skipped(value: &Value, error: &serde_json::Error) -> Skipped {

@@ -8,7 +8,7 @@
 //! [`Layers::get`] and nowhere else. An entry leaves the overlay into the base (*fold*),
 //! which never changes what readers see; or with the whole base, when a list replaces it.
 
-use super::overlay::{Overlay, is_ahead};
+use super::overlay::{Overlay, is_ahead, is_until};
 use crate::kube::types::{Resource, ResourceVersion, Uid};
 use std::borrow::Borrow;
 use std::collections::HashSet;
@@ -81,9 +81,12 @@ impl<K: Resource> Layers<K> {
         }
     }
 
-    /// Puts an object of the watch into the base, unless the base is newer.
+    /// Puts an object of the watch into the base, unless the base is newer, or a read has found it gone.
     pub(super) fn put(&mut self, object: Arc<K>) {
         let held = self.base.get(&*object.metadata().name);
+        if self.overlay.is_over(&object) {
+            return;
+        }
         if held.is_some_and(|held| !is_newer(&*object, &*held.0)) {
             return;
         }
@@ -110,7 +113,7 @@ impl<K: Resource> Layers<K> {
     pub(super) fn write(&mut self, object: Arc<K>) {
         let name = object.metadata().name.clone();
         let held = self.overlay.written.get(&*name);
-        if held.is_some_and(|held| !is_newer(&*object, &**held)) {
+        if self.overlay.is_over(&object) || held.is_some_and(|held| !is_newer(&*object, &**held)) {
             return;
         }
         let old = held.cloned();
@@ -138,8 +141,25 @@ impl<K: Resource> Layers<K> {
         }
     }
 
+    /// A read of our own found nothing of that name at this version. What is held of it and is not
+    /// newer goes. `is_ahead` says that the watch has not shown that version yet; then what it
+    /// reports of that name up to it is ignored.
+    pub(super) fn absent(&mut self, name: &str, version: &ResourceVersion, is_ahead: bool) {
+        if is_ahead {
+            self.overlay.set_absent(name, version);
+        }
+        let is_over = |object: &Arc<K>| !version.is_before(&object.metadata().resource_version);
+        if self.overlay.written.get(name).is_some_and(is_over) {
+            self.unwrite(name);
+        }
+        if self.base.get(name).is_some_and(|base| is_over(&base.0)) {
+            self.unbase(name);
+        }
+    }
+
     /// Drops the entries of the overlay that the watch has passed.
     pub(super) fn pass(&mut self, version: &ResourceVersion) {
+        self.overlay.pass_absent(version);
         if self.overlay.written.is_empty() {
             return;
         }
@@ -169,16 +189,25 @@ impl<K: Resource> Layers<K> {
         version: &ResourceVersion,
         went_back: bool,
     ) -> Self {
-        let List { listed, since } = list;
+        let List { mut listed, since } = list;
         let mut overlay = since;
         if !went_back {
             overlay.written = self.overlay.written.clone();
+            overlay.absent = self.overlay.absent.clone();
         }
         overlay.written.retain(|_, own| is_ahead(&**own, version));
+        overlay.pass_absent(version);
+        for (name, absent) in overlay.absent.iter() {
+            let held = listed.get::<str>(name);
+            if held.is_some_and(|held| is_until(&held.0.metadata().resource_version, absent)) {
+                listed.take::<str>(name);
+            }
+        }
         let mut after = Self {
             base: listed,
             overlay: Overlay {
                 written: overlay.written,
+                absent: overlay.absent,
                 ..Overlay::default()
             },
         };
@@ -203,8 +232,12 @@ impl<K: Resource> Layers<K> {
 
     /// Checks the invariants of both layers, given the version of the base.
     pub(super) fn check(&self, version: &ResourceVersion) -> Result<(), String> {
-        let Overlay { written, deleted } = &self.overlay;
-        if !written.is_sound() || !deleted.is_sound() {
+        let Overlay {
+            written,
+            deleted,
+            absent,
+        } = &self.overlay;
+        if !written.is_sound() || !deleted.is_sound() || !absent.is_sound() {
             return Err("the overlay exceeds its bounds, or is not in order".into());
         }
         // Entries evicted from the overlay are in the base, ahead of the watch.
@@ -226,6 +259,18 @@ impl<K: Resource> Layers<K> {
                 return Err(format!("the watch has passed the own write of \"{name}\""));
             }
         }
+        let is_passed =
+            |absent: &ResourceVersion| !version.is_empty() && !version.is_before(absent);
+        if let Some((name, _)) = absent.iter().find(|(_, absent)| is_passed(absent)) {
+            return Err(format!("the watch has passed the absence of \"{name}\""));
+        }
+        let over = self.iter().find(|object| self.overlay.is_over(object));
+        if let Some(over) = over {
+            let name = &over.metadata().name;
+            return Err(format!(
+                "\"{name}\" is visible, but a read has found it gone"
+            ));
+        }
         let kept = deleted.iter().find(|(uid, name)| !self.holds(name, uid));
         if let Some((uid, name)) = kept {
             return Err(format!(
@@ -238,7 +283,9 @@ impl<K: Resource> Layers<K> {
     /// For tests: how many own writes and own deletions the overlay has.
     #[cfg(test)]
     pub(super) fn overlaid(&self) -> (usize, usize) {
-        let Overlay { written, deleted } = &self.overlay;
+        let Overlay {
+            written, deleted, ..
+        } = &self.overlay;
         (written.iter().count(), deleted.iter().count())
     }
 
@@ -302,8 +349,17 @@ impl<K: Resource> List<K> {
     pub(super) fn write(&mut self, object: Arc<K>) {
         let name = &object.metadata().name;
         let held = self.since.written.get(&**name);
-        if held.is_none_or(|held| is_newer(&*object, &**held)) {
+        if !self.since.is_over(&object) && held.is_none_or(|held| is_newer(&*object, &**held)) {
             self.since.written.insert(name.clone(), object);
+        }
+    }
+
+    /// A read of our own found nothing of that name at this version.
+    pub(super) fn absent(&mut self, name: &str, version: &ResourceVersion) {
+        self.since.set_absent(name, version);
+        let written = self.since.written.get(name);
+        if written.is_some_and(|own| self.since.is_over(own)) {
+            self.since.written.remove(name);
         }
     }
 

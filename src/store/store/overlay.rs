@@ -15,6 +15,9 @@ pub(super) const WRITTEN_MAX: usize = 8192;
 /// How many objects that our own calls reported as deleted are remembered.
 pub(super) const DELETED_MAX: usize = 1024;
 
+/// Of how many names it is remembered that a read of our own found nothing.
+pub(super) const ABSENT_MAX: usize = 1024;
+
 /// Own writes ahead of the watch.
 #[derive(Clone, Debug)]
 pub(super) struct Overlay<K: Resource> {
@@ -23,6 +26,9 @@ pub(super) struct Overlay<K: Resource> {
     /// UIDs of objects that our own calls reported as deleted, and their names. The version of
     /// the deletion is not known: a 404 carries none.
     pub(super) deleted: Bounded<Uid, Box<str>>,
+    /// Names that had no object at a version that the watch has not reached: what it still reports
+    /// of them up to that version is over.
+    pub(super) absent: Bounded<Box<str>, ResourceVersion>,
 }
 
 impl<K: Resource> Default for Overlay<K> {
@@ -30,13 +36,36 @@ impl<K: Resource> Default for Overlay<K> {
         Self {
             written: Bounded::new(WRITTEN_MAX),
             deleted: Bounded::new(DELETED_MAX),
+            absent: Bounded::new(ABSENT_MAX),
         }
     }
 }
 
 impl<K: Resource> Overlay<K> {
+    /// Whether readers see the base as it is.
     pub(super) fn is_empty(&self) -> bool {
         self.written.is_empty() && self.deleted.is_empty()
+    }
+
+    /// There was nothing of that name at this version.
+    pub(super) fn set_absent(&mut self, name: &str, version: &ResourceVersion) {
+        let held = self.absent.get(name);
+        if held.is_none_or(|held| held.is_before(version)) {
+            self.absent.insert(name.into(), version.clone());
+        }
+    }
+
+    /// Whether this state of an object is from before a version at which there was nothing of its
+    /// name.
+    pub(super) fn is_over(&self, object: &K) -> bool {
+        let metadata = object.metadata();
+        let absent = self.absent.get(&*metadata.name);
+        absent.is_some_and(|absent| is_until(&metadata.resource_version, absent))
+    }
+
+    /// Forgets the absences that a watch at this version has shown.
+    pub(super) fn pass_absent(&mut self, version: &ResourceVersion) {
+        self.absent.retain(|_, absent| version.is_before(absent));
     }
 
     /// The names of the written objects that a watch at this version has passed.
@@ -51,6 +80,11 @@ impl<K: Resource> Overlay<K> {
 /// has been shown; versions that cannot be compared count as shown.
 pub(super) fn is_ahead<K: Resource>(own: &K, version: &ResourceVersion) -> bool {
     version.is_empty() || version.is_before(&own.metadata().resource_version)
+}
+
+/// Whether a state of this version is known not to be newer than that one.
+pub(super) fn is_until(version: &ResourceVersion, last: &ResourceVersion) -> bool {
+    version == last || version.is_before(last)
 }
 
 /// A map of at most `max` entries; a new one evicts the one inserted longest ago.

@@ -1,6 +1,6 @@
 //! The store, one event or own call at a time; its invariants are checked after each.
 
-use super::overlay::{DELETED_MAX, WRITTEN_MAX};
+use super::overlay::{ABSENT_MAX, DELETED_MAX, WRITTEN_MAX};
 use super::*;
 use crate::kube::types::{ConfigMap, Job, Pod};
 
@@ -28,6 +28,13 @@ impl Checked {
     #[track_caller]
     fn own_delete(&self, name: &str, uid: &Uid) -> Option<Change<Pod>> {
         let change = self.0.own_delete(name, uid);
+        self.0.store().check().unwrap();
+        change
+    }
+
+    #[track_caller]
+    fn own_absence(&self, name: &str, version: &ResourceVersion) -> Option<Change<Pod>> {
+        let change = self.0.own_absence(name, version);
         self.0.store().check().unwrap();
         change
     }
@@ -298,6 +305,45 @@ fn an_own_deletion_is_not_undone_by_events_on_their_way() {
 }
 
 #[test]
+fn what_a_read_found_gone_is_not_brought_back_by_events_on_their_way() {
+    let (writer, store) = synced(&[], "5");
+    // It was created at 6 and deleted at 7; a read says so before the watch does.
+    assert!(writer.own_absence("a", &"8".into()).is_none());
+    let event = |uid, version| StoreEvent::Apply(pod("a", uid, version));
+    assert!(writer.apply(event("1", "6")).is_empty());
+    assert!(writer.own_write(pod("a", "1", "6")).is_none());
+    // Nor by a list that is older than the read, or one that had begun before it.
+    list(&writer, &[("a", "1", "6")], "6");
+    shows(&store, &[]);
+    let _ = writer.apply(StoreEvent::Init);
+    let _ = writer.apply(StoreEvent::InitApply(pod("b", "2", "7")));
+    assert!(writer.own_absence("b", &"8".into()).is_none());
+    let _ = writer.apply(StoreEvent::InitDone("7".into()));
+    shows(&store, &[]);
+    // A later one is shown, and the absence forgotten.
+    assert_eq!(writer.apply(event("3", "9")).len(), 1);
+    shows(&store, &[("a", "3", "9")]);
+    assert!(writer.own_absence("a", &"8".into()).is_none());
+    shows(&store, &[("a", "3", "9")]);
+    assert_eq!(writer.0.state().layers.overlay().absent.iter().count(), 0);
+}
+
+#[test]
+fn a_read_takes_out_what_it_found_gone() {
+    let (writer, store) = synced(&[("a", "1", "5"), ("b", "2", "5")], "5");
+    assert!(writer.own_write(pod("b", "2", "7")).is_some());
+    assert!(writer.own_absence("a", &"8".into()).unwrap().new.is_none());
+    assert!(writer.own_absence("b", &"6".into()).is_none());
+    shows(&store, &[("b", "2", "7")]);
+    assert!(writer.own_absence("b", &"8".into()).unwrap().new.is_none());
+    shows(&store, &[]);
+    // Also where the watch has missed the deletion.
+    let (writer, store) = synced(&[("a", "1", "5")], "9");
+    assert!(writer.own_absence("a", &"9".into()).unwrap().new.is_none());
+    shows(&store, &[]);
+}
+
+#[test]
 fn a_successor_of_the_same_name_replaces_and_is_reindexed() {
     let (writer, store) = synced(&[("a", "1", "5")], "5");
     let mut successor = pod("a", "2", "9");
@@ -373,6 +419,22 @@ fn own_deletions_are_bounded_and_evicted_ones_stay_gone() {
     let late = |number| StoreEvent::Apply(numbered(number, 5001));
     assert_eq!(writer.apply(late(9)).len(), 1);
     assert_eq!(writer.apply(late(10)).len(), 0);
+    store.check().unwrap();
+}
+
+#[test]
+fn own_absences_are_bounded_and_the_oldest_is_evicted() {
+    let (writer, store) = new(Instant::now());
+    for number in 0..=ABSENT_MAX {
+        let name = format!("p{number}");
+        assert!(writer.own_absence(&name, &"9000".into()).is_none());
+    }
+    store.check().unwrap();
+    let _ = writer.apply(StoreEvent::Init);
+    let _ = writer.apply(StoreEvent::InitDone("5".into()));
+    let late = |number| StoreEvent::Apply(numbered(number, 6));
+    assert_eq!(writer.apply(late(0)).len(), 1);
+    assert_eq!(writer.apply(late(1)).len(), 0);
     store.check().unwrap();
 }
 

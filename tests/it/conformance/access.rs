@@ -110,6 +110,15 @@ fn a_missing_right_is_forbidden(environment: &TestEnvironment) {
     assert_eq!(refusal["message"], *said);
     assert_eq!(refusal["details"], json!({"name": "p", "kind": "pods"}));
 
+    let pods = environment.all("pods");
+    let refusal = api
+        .get(&format!("{pods}?fieldSelector=metadata.name%3Dp"))
+        .expect_refusal(403, "Forbidden");
+    let said = format!(
+        "pods \"p\" is forbidden: User \"{user}\" cannot list resource \"pods\" in API group \"\" {place}"
+    );
+    assert_eq!(refusal["message"], *said);
+
     let watch = api.get(&format!("{all}?watch=1"));
     let message = watch.message().to_owned();
     assert!(

@@ -1,6 +1,6 @@
 //! Selectors, lists, pages.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{TestEnvironment, checks, names, version};
 
@@ -8,6 +8,7 @@ checks! {
     lists_are_selected_by_labels,
     an_invalid_selector_is_a_bad_request,
     lists_are_selected_by_fields,
+    a_list_of_one_name_has_a_version_also_for_none,
     items_of_a_list_have_no_kind,
     a_namespace_that_does_not_exist_has_an_empty_list,
     pages_show_one_version,
@@ -74,6 +75,25 @@ fn lists_are_selected_by_fields(environment: &TestEnvironment) {
         "fieldSelector=involvedObject.name%3Dj,type%3DNormal",
     );
     assert_eq!(names(&list), ["e1"]);
+}
+
+/// The version of such a list lies after everything that has happened to the name, and before what comes.
+fn a_list_of_one_name_has_a_version_also_for_none(environment: &TestEnvironment) {
+    let number = |object: &Value| version(object).parse::<u64>().expect("a version");
+    let read = || environment.list("configmaps", "fieldSelector=metadata.name%3Dd");
+    let made = environment.config_map("d", &json!({}));
+    let found = read();
+    assert_eq!(names(&found), ["d"]);
+    assert!(number(&found) >= number(&made));
+    environment
+        .api
+        .delete(&environment.one("configmaps", "d"), &json!({}))
+        .expect(200);
+    let none = read();
+    assert!(names(&none).is_empty());
+    assert!(number(&none) > number(&found));
+    let again = environment.config_map("d", &json!({}));
+    assert!(number(&again) > number(&none));
 }
 
 fn items_of_a_list_have_no_kind(environment: &TestEnvironment) {

@@ -345,7 +345,7 @@ impl Game {
             Action::DeleteJob { uid, cause } => match self.live.get(key) {
                 None => {
                     self.own_delete(key, uid, told);
-                    return CallOutcome::Failed(not_found(Verb::Delete));
+                    return CallOutcome::Absent;
                 }
                 Some(live) if Uid::from(&*live.uid) != *uid => {
                     return CallOutcome::Failed(conflict(Verb::Delete));

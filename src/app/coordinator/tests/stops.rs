@@ -52,7 +52,7 @@ fn a_stop_that_the_watch_shows_ends_those_who_wait() {
 /// means what is there now.
 #[test]
 fn a_late_answer_to_a_deletion_is_for_those_who_had_asked_by_then() {
-    for fails in [false, true] {
+    for was_gone in [false, true] {
         let mut fixture = Fixture::new();
         fixture.world.ended("u1", "Failed", json!({}));
         fixture.changed();
@@ -62,8 +62,8 @@ fn a_late_answer_to_a_deletion_is_for_those_who_had_asked_by_then() {
         fixture.world.job("u2", json!({}));
         assert_eq!(fixture.changed(), NOTHING);
         assert_eq!(fixture.stop(2), NOTHING);
-        let late = if fails {
-            fixture.fails(not_found(Verb::Delete))
+        let late = if was_gone {
+            fixture.ends(CallOutcome::Found(uid("u2")))
         } else {
             fixture.done()
         };
@@ -159,7 +159,7 @@ fn a_stop_of_what_is_gone_or_another() {
     fixture.world.job("u1", json!({}));
     assert_eq!(fixture.stop(1), ["call delete u1 for bob"]);
     fixture.world.job_gone("u1");
-    assert_eq!(fixture.fails(not_found(Verb::Delete)), ["1: done"]);
+    assert_eq!(fixture.ends(CallOutcome::Absent), ["1: done"]);
     fixture.world.job("u2", json!({}));
     assert_eq!(fixture.stop(2), ["call delete u2 for bob"]);
     assert_eq!(fixture.fails(conflict(Verb::Delete)), ["call read"]);

@@ -61,6 +61,14 @@ fn an_overlay_entry_that_the_watch_has_passed_is_reported() {
             .deleted
             .insert("4".into(), "d".into());
     });
+    found("passed the absence of \"z\"", |state| {
+        let overlay = state.layers.overlay();
+        overlay.set_absent("z", &"1".into());
+    });
+    found("\"c\" is visible, but", |state| {
+        let overlay = state.layers.overlay();
+        overlay.set_absent("c", &"9000".into());
+    });
 }
 
 #[test]

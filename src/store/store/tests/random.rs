@@ -34,6 +34,8 @@ type Moment = BTreeMap<&'static str, (u64, u64)>;
 enum Own {
     Written(&'static str, u64, u64),
     Deleted(&'static str, u64),
+    /// A read has found nothing at that version.
+    Absent(&'static str, u64),
 }
 
 struct Listing {
@@ -123,6 +125,14 @@ impl Model {
         }
     }
 
+    /// A name is read that has no object.
+    fn read(&mut self) {
+        let name = NAMES[self.dice.roll(NAMES.len())];
+        if !self.at(self.version()).contains_key(name) {
+            self.under_way.push(Own::Absent(name, self.version()));
+        }
+    }
+
     /// The response to an own call arrives; calls overtake each other.
     fn arrive(&mut self) {
         if self.under_way.is_empty() {
@@ -141,6 +151,10 @@ impl Model {
         let change = match own {
             Own::Written(name, uid, version) => self.writer.own_write(object(name, uid, version)),
             Own::Deleted(name, uid) => self.writer.own_delete(name, &uid_of(uid)),
+            Own::Absent(name, version) => {
+                let version = version.to_string();
+                self.writer.own_absence(name, &version.as_str().into())
+            }
         };
         self.mirror(change);
     }
@@ -150,7 +164,7 @@ impl Model {
         let shown = self.base.get(name);
         let written = self.arrived[self.since.0..].iter().any(|own| match own {
             Own::Written(_, other, version) => *other == uid && Some(*version) > self.seen,
-            Own::Deleted(..) => false,
+            Own::Deleted(..) | Own::Absent(..) => false,
         });
         written || shown.is_some_and(|(other, _)| *other == uid)
     }
@@ -273,6 +287,14 @@ impl Model {
                 };
             }
         }
+        for own in &self.arrived[self.since.0..] {
+            if let Own::Absent(name, version) = own
+                && self.seen.is_none_or(|seen| seen < *version)
+                && expected.get(name).is_some_and(|held| held.1 <= *version)
+            {
+                expected.remove(name);
+            }
+        }
         for own in &self.arrived[self.since.1..] {
             if let Own::Deleted(name, uid) = own
                 && expected.get(name).is_some_and(|held| held.0 == *uid)
@@ -288,7 +310,8 @@ impl Model {
 
     fn step(&mut self) {
         match self.dice.roll(100) {
-            0..30 => self.write(),
+            0..26 => self.write(),
+            26..30 => self.read(),
             30..55 => self.arrive(),
             55..85 => self.watch(),
             85..99 if self.listing.is_some() || self.seen.is_none() => self.list(),
