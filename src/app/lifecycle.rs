@@ -7,10 +7,12 @@
 
 use super::api_call::StopCause;
 use super::request::Origin;
+use super::timings::PhaseClock;
 use crate::kube::types::Uid;
 use crate::model::names::InstanceKey;
 use crate::model::status::{Finding, Phase};
 use crate::traces::Context;
+use std::mem::take;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -38,11 +40,9 @@ pub struct Lifecycle {
 pub enum LifecycleKind {
     /// A call is made that creates the Job.
     Requested,
-    /// The Job was created, that long after the call was handed to the executor.
-    Created {
-        /// How long the API server took to admit it, the wait for an executor included.
-        admitted_after: Duration,
-    },
+    /// The Job was created; `phase_left` says how long the API server took to admit it, the wait for
+    /// an executor included.
+    Created,
     /// The call created no Job and is not retried, or its response was lost.
     NotCreated,
     /// The start entered this phase.
@@ -91,18 +91,8 @@ pub struct EndedStart {
     pub result: &'static str,
     /// One word why; empty where there is nothing to say.
     pub reason: Arc<str>,
-    /// The request for which the Job was created.
-    pub by: Origin,
-    /// When the call was handed to the executor.
-    pub begun: Instant,
-    /// Its phases, in order; at most [`STEPS_MAX`].
-    pub steps: Vec<PhaseStep>,
-    /// When a failure was first reported, if one was.
-    pub reported_at: Option<Instant>,
-    /// Spans of other requests that waited for it; at most [`LINKS_MAX`].
-    pub links: Vec<Context>,
-    /// How many traced requests waited for it besides the first.
-    pub joined: u32,
+    /// What is known of it.
+    pub start: OwnStart,
 }
 
 /// One phase of a start.
@@ -122,17 +112,25 @@ pub const LINKS_MAX: usize = 32;
 /// Phases that are kept of one start; an image that cannot be pulled goes to and fro for days.
 pub const STEPS_MAX: usize = 64;
 
-/// A start of this replica under way: what [`EndedStart`] is made of.
+/// A start that this replica made.
 #[derive(Clone, Debug)]
 pub struct OwnStart {
     /// The request for which the Job is created.
     pub by: Origin,
     /// When the call was handed to the executor.
     pub begun: Instant,
-    steps: Vec<PhaseStep>,
-    links: Vec<Context>,
-    joined: u32,
-    reported_at: Option<Instant>,
+    /// When it ended, where it has.
+    pub ended_at: Option<Instant>,
+    /// When a failure was first reported, if one was.
+    pub reported_at: Option<Instant>,
+    /// Where its time goes.
+    pub clock: PhaseClock,
+    /// Its phases, in order, where it is traced; at most [`STEPS_MAX`].
+    pub steps: Vec<PhaseStep>,
+    /// Spans of other requests that waited for it; at most [`LINKS_MAX`].
+    pub links: Vec<Context>,
+    /// How many traced requests waited for it besides the first.
+    pub joined: u32,
 }
 
 impl OwnStart {
@@ -142,10 +140,12 @@ impl OwnStart {
         Self {
             by,
             begun,
+            ended_at: None,
+            reported_at: None,
+            clock: PhaseClock::new(begun),
             steps: Vec::new(),
             links: Vec::new(),
             joined: 0,
-            reported_at: None,
         }
     }
 
@@ -163,12 +163,31 @@ impl OwnStart {
         }
     }
 
-    /// This phase is over since `end`, and lasted that long.
-    pub fn step(&mut self, phase: Phase, took: Duration, end: Instant) {
+    /// The cache shows it in this phase. Returns the phase that is over by this, and how long it
+    /// lasted.
+    pub fn enter(&mut self, phase: Phase, now: Instant) -> Option<(Phase, Duration)> {
+        let left = self.clock.enter(phase, now);
+        self.keep_step(left, now)
+    }
+
+    /// It ends in this phase, or in the one that it is in. Returns the phase that is over by this, and
+    /// how long it lasted.
+    pub fn leave(&mut self, phase: Option<Phase>, now: Instant) -> Option<(Phase, Duration)> {
+        let left = self.clock.end(phase, now);
+        self.keep_step(left, now)
+    }
+
+    fn keep_step(
+        &mut self,
+        left: Option<(Phase, Duration)>,
+        end: Instant,
+    ) -> Option<(Phase, Duration)> {
+        let (phase, took) = left?;
         if self.by.trace.is_some() && self.steps.len() < STEPS_MAX {
             let begin = end.checked_sub(took).unwrap_or(end);
             self.steps.push(PhaseStep { phase, begin, end });
         }
+        left
     }
 
     /// A failure is reported at `now`; how long after the request, if it is the first.
@@ -181,16 +200,18 @@ impl OwnStart {
     }
 
     /// It is over. What is kept of it for spans goes with this.
-    pub fn end(&mut self, result: &'static str, reason: Arc<str>) -> Box<EndedStart> {
+    pub fn end(&mut self, result: &'static str, reason: Arc<str>, now: Instant) -> Box<EndedStart> {
+        self.ended_at = Some(now);
+        let (steps, links) = (take(&mut self.steps), take(&mut self.links));
+        let start = Self {
+            steps,
+            links,
+            ..self.clone()
+        };
         Box::new(EndedStart {
             result,
             reason,
-            by: self.by.clone(),
-            begun: self.begun,
-            steps: std::mem::take(&mut self.steps),
-            reported_at: self.reported_at,
-            links: std::mem::take(&mut self.links),
-            joined: self.joined,
+            start,
         })
     }
 }
@@ -210,13 +231,14 @@ mod tests {
         let mut start = OwnStart::new(traced(1), now);
         let second = Duration::from_secs(1);
         for end in 1..200 {
-            start.step(Phase::Pulling, second, now + second * end);
+            let phase = [Phase::Pulling, Phase::Creating][end as usize % 2];
+            start.enter(phase, now + second * end);
             start.join(&traced(u8::try_from(end).unwrap()));
         }
         start.join(&origin("ann"));
         assert_eq!(start.reported(now + second), Some(second));
         assert_eq!(start.reported(now + second * 2), None);
-        let ended = start.end("ready", "".into());
+        let ended = start.end("ready", "".into(), now).start;
         assert_eq!(
             (ended.steps.len(), ended.links.len()),
             (STEPS_MAX, LINKS_MAX)

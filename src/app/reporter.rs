@@ -63,7 +63,7 @@ impl Reporter {
         let job = key.job_name();
         match &event.kind {
             LifecycleKind::Requested => log::debug!("creating Job {job} for {key}"),
-            LifecycleKind::Created { .. } => match &event.by {
+            LifecycleKind::Created => match &event.by {
                 Some(by) => log::info!("created Job {job} for {key}, requested by {by}"),
                 None => log::info!("created Job {job} for {key}"),
             },
@@ -158,7 +158,8 @@ fn work(
     end: Instant,
     moments: &Moments,
 ) -> Option<Work> {
-    let parent = ended.by.trace?;
+    let start = ended.start;
+    let parent = start.by.trace?;
     let text = |text: &str| Value::Text(text.to_owned());
     let mut attributes: Attributes = vec![
         ("config_controller.type", text(key.app_type.as_str())),
@@ -166,7 +167,7 @@ fn work(
         ("config_controller.result", Value::Word(ended.result)),
         (
             "config_controller.joined",
-            Value::Number(ended.joined.into()),
+            Value::Number(start.joined.into()),
         ),
         ("k8s.job.name", Value::Text(key.job_name())),
     ];
@@ -179,7 +180,7 @@ fn work(
     if has_failed {
         attributes.push(("error.type", text(&ended.reason)));
     }
-    let steps = ended.steps.iter().map(|step| Step {
+    let steps = start.steps.iter().map(|step| Step {
         name: step.phase.as_str(),
         begin: moments.wall_of(step.begin),
         end: moments.wall_of(step.end),
@@ -187,12 +188,12 @@ fn work(
     Some(Work {
         name: "start",
         end: moments.wall_of(end),
-        begin: moments.wall_of(ended.begun),
+        begin: moments.wall_of(start.begun),
         parent,
-        links: ended.links,
+        links: start.links,
         attributes,
         steps: steps.collect(),
-        events: ended
+        events: start
             .reported_at
             .map(|at| ("verdict", moments.wall_of(at)))
             .into_iter()

@@ -128,40 +128,37 @@ pub struct PhaseClock {
 }
 
 impl PhaseClock {
-    /// Of a start whose POST began at `begun` and succeeded at `admitted`.
+    /// Of a start whose POST begins now.
     #[must_use]
-    pub fn new(begun: Instant, admitted: Instant) -> Self {
-        let admitting = admitted.saturating_duration_since(begun);
+    pub const fn new(begun: Instant) -> Self {
         Self {
-            spent: BTreeMap::from([(Phase::Admitting, admitting)]),
-            furthest: Phase::Creating,
-            open: Some((Phase::Creating, admitted)),
+            spent: BTreeMap::new(),
+            furthest: Phase::Admitting,
+            open: Some((Phase::Admitting, begun)),
         }
     }
 
-    /// The cache shows the start in this phase, where `is_end` says that it ended in it. Returns the
-    /// phase that is over by this, and how long it lasted.
-    pub fn observe(
-        &mut self,
-        phase: Phase,
-        is_end: bool,
-        now: Instant,
-    ) -> Option<(Phase, Duration)> {
-        let (open, since) = self.open?;
+    /// The cache shows the start in this phase. Returns the phase that is over by this, and how long
+    /// it lasted.
+    pub fn enter(&mut self, phase: Phase, now: Instant) -> Option<(Phase, Duration)> {
+        let (open, _) = self.open?;
         self.furthest = self.furthest.max(phase);
-        if open == phase && !is_end {
+        if open == phase {
             return None;
         }
-        let took = now.saturating_duration_since(since);
-        *self.spent.entry(open).or_default() += took;
-        self.open = (!is_end).then_some((phase, now));
-        Some((open, took))
+        let left = self.end(None, now);
+        self.open = Some((phase, now));
+        left
     }
 
-    /// The start ends in the phase that it is in, which is returned with its duration.
-    pub fn end(&mut self, now: Instant) -> Option<(Phase, Duration)> {
-        let (open, _) = self.open?;
-        self.observe(open, true, now)
+    /// The start ends in this phase, or in the one that it is in. Returns the phase that is over by
+    /// this, and how long it lasted.
+    pub fn end(&mut self, phase: Option<Phase>, now: Instant) -> Option<(Phase, Duration)> {
+        let (open, since) = self.open.take()?;
+        self.furthest = self.furthest.max(phase.unwrap_or(open));
+        let took = now.saturating_duration_since(since);
+        *self.spent.entry(open).or_default() += took;
+        Some((open, took))
     }
 
     /// Where the time went until now.

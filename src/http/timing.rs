@@ -40,16 +40,17 @@ mod tests {
     fn each_phase_is_a_metric_in_milliseconds() {
         let begun = Instant::now();
         let at = |ms| begun + Duration::from_millis(ms);
-        let mut clock = PhaseClock::new(begun, at(12));
+        let mut clock = PhaseClock::new(begun);
+        clock.enter(Phase::Creating, at(12));
         let header = |clock: &PhaseClock, now| server_timing(&clock.timings(now));
         assert_eq!(header(&clock, at(20)), "admit;dur=12, create;dur=8");
-        clock.observe(Phase::Scheduling, false, at(20));
-        clock.observe(Phase::Pulling, false, at(1520));
+        clock.enter(Phase::Scheduling, at(20));
+        clock.enter(Phase::Pulling, at(1520));
         assert_eq!(
             header(&clock, at(1521)),
             "admit;dur=12, create;dur=8, schedule;dur=1500, mount;dur=0, pull;dur=1"
         );
-        clock.observe(Phase::Readying, true, at(60_000));
+        clock.end(Some(Phase::Readying), at(60_000));
         assert_eq!(
             header(&clock, at(70_000)),
             "admit;dur=12, create;dur=8, schedule;dur=1500, mount;dur=0, pull;dur=58480, \

@@ -14,7 +14,6 @@ use crate::app::lifecycle::LifecycleKind;
 use crate::app::request::Response;
 use crate::kube::types::Uid;
 use crate::kube::{self, Class};
-use crate::model::status::Phase;
 
 impl Record {
     /// The call that was under way has ended.
@@ -80,9 +79,8 @@ impl Record {
                         let event = events.push(None, LifecycleKind::NotCreated);
                         event.by = Some(start.by.clone());
                         let mut start = (**start).clone();
-                        let took = now.saturating_duration_since(start.begun);
-                        start.step(Phase::Admitting, took, now);
-                        event.start_ended = Some(start.end(result, reason.into()));
+                        start.leave(None, now);
+                        event.start_ended = Some(start.end(result, reason.into(), now));
                     }
                 }
                 (Purpose::DeleteStuckJob, CallOutcome::Deleted { is_first: true }) => {

@@ -6,9 +6,9 @@
 use super::observed::{Observed, State};
 use super::operation::Purpose;
 use crate::app::api_call::StopCause;
-use crate::app::lifecycle::{EndedStart, Lifecycle, LifecycleKind, OwnStart};
+use crate::app::lifecycle::{Lifecycle, LifecycleKind, OwnStart};
 use crate::app::request::Origin;
-use crate::app::timings::{PhaseClock, Timings};
+use crate::app::timings::Timings;
 use crate::kube::types::Uid;
 use crate::model::names::InstanceKey;
 use crate::model::status::{Finding, InstanceStatus, Phase, Prognosis};
@@ -29,7 +29,8 @@ pub(super) struct Track {
     has_been_ready: bool,
     is_finished: bool,
     is_stopping: bool,
-    own: Option<Own>,
+    /// The start of this replica that made it, for as long as that is followed.
+    own: Option<OwnStart>,
 }
 
 /// What of a Job's failure has been reported.
@@ -38,37 +39,6 @@ enum Reported {
     Nothing,
     ProbableFailure,
     Failure,
-}
-
-/// A start that this replica made.
-#[derive(Clone, Debug)]
-struct Own {
-    start: OwnStart,
-    clock: PhaseClock,
-    /// When it ended.
-    ended_at: Option<Instant>,
-}
-
-impl Own {
-    /// The start is over.
-    fn end(&mut self, result: &'static str, reason: Arc<str>, now: Instant) -> Box<EndedStart> {
-        self.ended_at = Some(now);
-        self.start.end(result, reason)
-    }
-}
-
-/// What an event says of a start that it stops.
-#[derive(Default)]
-struct StoppedStart {
-    phase_left: Option<(Phase, Duration)>,
-    start_ended: Option<Box<EndedStart>>,
-}
-
-impl StoppedStart {
-    fn put_into(self, event: &mut Lifecycle) {
-        event.phase_left = self.phase_left;
-        event.start_ended = self.start_ended;
-    }
 }
 
 /// Where events go: the name they are about, the time, and the list.
@@ -113,32 +83,25 @@ impl Track {
         }
     }
 
-    /// Our call, begun when `start` says, has created this Job; `is_followed` is whether there is
-    /// room to follow its start to the end.
+    /// Our call has created this Job; `is_followed` is whether there is room to follow its start to
+    /// the end.
     pub(super) fn created(
         uid: &Uid,
         mut start: OwnStart,
         is_followed: bool,
         events: &mut Events<'_>,
     ) -> Self {
-        let (begun, now) = (start.begun, events.now);
-        let admitted_after = now.saturating_duration_since(begun);
-        start.step(Phase::Admitting, admitted_after, now);
-        let kind = LifecycleKind::Created { admitted_after };
-        let event = events.push(Some(uid), kind);
+        let now = events.now;
+        let event = events.push(Some(uid), LifecycleKind::Created);
         event.by = Some(start.by.clone());
-        event.phase_left = Some((Phase::Admitting, admitted_after));
+        event.phase_left = start.enter(Phase::Creating, now);
         let mut track = Self::new(uid.clone());
         track.phase = Some(Phase::Creating);
         if is_followed {
-            track.own = Some(Own {
-                start,
-                clock: PhaseClock::new(begun, now),
-                ended_at: None,
-            });
+            track.own = Some(start);
         } else {
             let event = events.push(Some(uid), LifecycleKind::Unfollowed);
-            event.start_ended = Some(start.end("unknown", "too_many".into()));
+            event.start_ended = Some(start.end("unknown", "too_many".into(), now));
         }
         track
     }
@@ -153,25 +116,25 @@ impl Track {
         sent: Option<StopCause>,
         events: &mut Events<'_>,
     ) {
-        let is_over = |at: Instant| events.now.saturating_duration_since(at) >= ENDED_KEPT;
         if let Some(known) = track {
-            known.own.take_if(|own| own.ended_at.is_some_and(is_over));
+            let is_over = known.expires_at().is_some_and(|at| at <= events.now);
+            known.own.take_if(|_| is_over);
         }
-        let Some(uid) = observed.uid() else {
+        let Some(instance) = &observed.instance else {
             return;
         };
-        match track {
-            // Its end is about to be reported, with the change of the cache that removed it.
-            Some(known) if known.uid != *uid => return,
-            None if observed.state == State::Ready => return,
-            None if matches!(pending, Some(Purpose::Create { .. })) => return,
-            None => *track = Some(Box::new(Self::new(uid.clone()))),
-            Some(_) => {}
-        }
-        let Some(known) = track else {
+        let is_news =
+            observed.state != State::Ready && !matches!(pending, Some(Purpose::Create { .. }));
+        if track.is_none() && !is_news {
             return;
-        };
-        known.advance(observed, pending, sent, events);
+        }
+        let uid = instance.uid();
+        let known = track.get_or_insert_with(|| Box::new(Self::new(uid.clone())));
+        // The end of another is about to be reported, with the change of the cache that removed it.
+        if known.uid != *uid {
+            return;
+        }
+        known.advance(&instance.status, observed.state, pending, sent, events);
         if known.is_ready && known.own.is_none() {
             *track = None;
         }
@@ -196,16 +159,14 @@ impl Track {
 
     fn advance(
         &mut self,
-        observed: &Observed,
+        status: &InstanceStatus,
+        state: State,
         pending: Option<&Purpose>,
         sent: Option<StopCause>,
         events: &mut Events<'_>,
     ) {
-        let Some(instance) = &observed.instance else {
-            return;
-        };
-        match (&instance.status, observed.state) {
-            (InstanceStatus::Starting(finding), state) => {
+        match (status, state) {
+            (InstanceStatus::Starting(finding), _) => {
                 self.is_ready = false;
                 let is_terminal = finding.prognosis == Prognosis::Terminal;
                 if !is_terminal {
@@ -219,28 +180,12 @@ impl Track {
                 self.is_ready = false;
                 self.failed(finding, true, events);
             }
-            (InstanceStatus::Finished(ending), _) => {
-                self.is_ready = false;
-                if !self.is_finished {
-                    self.is_finished = true;
-                    let reason = ending.reason;
-                    self.end(
-                        Phase::Starting,
-                        "finished",
-                        reason.into(),
-                        events,
-                        |after| LifecycleKind::Finished {
-                            reason,
-                            reported_after: after,
-                        },
-                    );
-                }
-            }
+            (InstanceStatus::Finished(ending), _) => self.finished(ending.reason, events),
             (InstanceStatus::Ready { .. }, _) => self.ready(events),
             (InstanceStatus::Stopping { .. }, _) => {
                 let is_ours =
                     matches!(pending, Some(Purpose::Delete { uid, .. }) if *uid == self.uid);
-                if !self.is_stopping && !is_ours {
+                if !is_ours {
                     self.stopping(sent, events);
                 }
             }
@@ -254,23 +199,8 @@ impl Track {
             return;
         }
         self.phase = Some(phase);
-        let left = self.leave_phase(phase, false, events.now);
         let event = events.push(Some(&self.uid), LifecycleKind::InPhase(phase));
-        event.phase_left = left;
-    }
-
-    /// The start of ours is in this phase now, or ends in it: which phase that ends, and how long it
-    /// lasted.
-    fn leave_phase(
-        &mut self,
-        phase: Phase,
-        is_end: bool,
-        now: Instant,
-    ) -> Option<(Phase, Duration)> {
-        let own = self.own.as_mut()?;
-        let (left, took) = own.clock.observe(phase, is_end, now)?;
-        own.start.step(left, took, now);
-        Some((left, took))
+        event.phase_left = self.own.as_mut().and_then(|own| own.enter(phase, event.at));
     }
 
     fn failed(&mut self, finding: &Finding, is_final: bool, events: &mut Events<'_>) {
@@ -283,39 +213,31 @@ impl Track {
             return;
         }
         self.reported = reported;
-        let kind = |reported_after| LifecycleKind::Failed {
+        let kind = LifecycleKind::Failed {
             finding: finding.clone(),
             is_final,
-            reported_after,
+            reported_after: self.reported_after(events.now),
         };
+        let event = events.push(Some(&self.uid), kind);
         if is_final {
             let reason = Arc::clone(&finding.reason);
-            self.end(finding.phase, "failed", reason, events, kind);
-        } else {
-            let own = self.running();
-            let reported_after = own.and_then(|own| own.start.reported(events.now));
-            events.push(Some(&self.uid), kind(reported_after));
+            self.end(Some(finding.phase), "failed", reason, event);
         }
     }
 
-    /// The start ends without having been ready, which is reported to those who wait for it.
-    fn end(
-        &mut self,
-        phase: Phase,
-        result: &'static str,
-        reason: Arc<str>,
-        events: &mut Events<'_>,
-        kind: impl FnOnce(Option<Duration>) -> LifecycleKind,
-    ) {
-        let now = events.now;
-        let left = self.leave_phase(phase, true, now);
-        let own = self.running();
-        let (after, ended) = own
-            .map(|own| (own.start.reported(now), own.end(result, reason, now)))
-            .unzip();
-        let event = events.push(Some(&self.uid), kind(after.flatten()));
-        event.phase_left = left;
-        event.start_ended = ended;
+    fn finished(&mut self, reason: &'static str, events: &mut Events<'_>) {
+        self.is_ready = false;
+        if self.is_finished {
+            return;
+        }
+        self.is_finished = true;
+        let reported_after = self.reported_after(events.now);
+        let kind = LifecycleKind::Finished {
+            reason,
+            reported_after,
+        };
+        let event = events.push(Some(&self.uid), kind);
+        self.end(Some(Phase::Starting), "finished", reason.into(), event);
     }
 
     fn ready(&mut self, events: &mut Events<'_>) {
@@ -326,51 +248,52 @@ impl Track {
         (self.is_ready, self.has_been_ready) = (true, true);
         self.phase = Some(Phase::Readying);
         let now = events.now;
-        let left = self.leave_phase(Phase::Readying, true, now);
-        let own = self.running();
-        let (after, ended) = own
-            .map(|own| {
-                let after = now.saturating_duration_since(own.start.begun);
-                (after, own.end("ready", "".into(), now))
-            })
-            .unzip();
+        let after = self
+            .running()
+            .map(|own| now.saturating_duration_since(own.begun));
         let kind = LifecycleKind::Ready { after, recovered };
         let event = events.push(Some(&self.uid), kind);
-        event.phase_left = left;
-        event.start_ended = ended;
+        self.end(Some(Phase::Readying), "ready", "".into(), event);
     }
 
-    /// The Job is being deleted, which has not been reported.
+    /// The Job is being deleted, which is reported once.
     fn stopping(&mut self, cause: Option<StopCause>, events: &mut Events<'_>) {
+        if self.is_stopping {
+            return;
+        }
         self.is_stopping = true;
         self.is_ready = false;
-        let stopped = self.stop_start(events.now);
         let by = match &cause {
             Some(StopCause::Requested(by)) => Some(by.clone()),
             _ => None,
         };
         let event = events.push(Some(&self.uid), LifecycleKind::Stopping(cause));
         event.by = by;
-        stopped.put_into(event);
+        self.end(None, "stopped", "".into(), event);
     }
 
-    /// A start of ours that is under way ends, since its Job goes.
-    fn stop_start(&mut self, now: Instant) -> StoppedStart {
-        let Some(own) = self.running() else {
-            return StoppedStart::default();
-        };
-        let phase_left = own.clock.end(now);
-        if let Some((phase, took)) = phase_left {
-            own.start.step(phase, took, now);
-        }
-        StoppedStart {
-            phase_left,
-            start_ended: Some(own.end("stopped", "".into(), now)),
+    /// A failure is reported: how long after its request, if it is the first of a start of ours.
+    fn reported_after(&mut self, now: Instant) -> Option<Duration> {
+        self.running().and_then(|own| own.reported(now))
+    }
+
+    /// With this event ends the start of ours, if one is under way: in that phase, or in the one that
+    /// it is in.
+    fn end(
+        &mut self,
+        phase: Option<Phase>,
+        result: &'static str,
+        reason: Arc<str>,
+        event: &mut Lifecycle,
+    ) {
+        if let Some(own) = self.running() {
+            event.phase_left = own.leave(phase, event.at);
+            event.start_ended = Some(own.end(result, reason, event.at));
         }
     }
 
     /// The start of ours, while it is under way.
-    fn running(&mut self) -> Option<&mut Own> {
+    fn running(&mut self) -> Option<&mut OwnStart> {
         self.own.as_mut().filter(|own| own.ended_at.is_none())
     }
 
@@ -382,29 +305,24 @@ impl Track {
         events: &mut Events<'_>,
     ) {
         let known = track.get_or_insert_with(|| Box::new(Self::new(uid.clone())));
-        if known.uid != *uid {
-            // Its successor is there already.
-            let mut before = Self::new(uid.clone());
-            before.stopping(Some(cause), events);
-        } else if !known.is_stopping {
+        if known.uid == *uid {
             known.stopping(Some(cause), events);
+        } else {
+            // Its successor is there already.
+            Self::new(uid.clone()).stopping(Some(cause), events);
         }
     }
 
     /// A Job was just created: the one before it, of whose deletion nothing was seen, has gone.
     pub(super) fn displace(before: &mut Option<Box<Self>>, events: &mut Events<'_>) {
-        if let Some(mut before) = before.take()
-            && !before.is_stopping
-        {
+        if let Some(mut before) = before.take() {
             before.stopping(None, events);
         }
     }
 
     /// A call of ours has begun the deletion of this Job, since its pod is on a lost node.
     pub(super) fn stuck(&mut self, events: &mut Events<'_>) {
-        if !self.is_stopping {
-            self.stopping(Some(StopCause::Stuck), events);
-        }
+        self.stopping(Some(StopCause::Stuck), events);
     }
 
     /// The cache has this Job no longer; `cause` is why, where a call of ours deleted it and that has
@@ -415,30 +333,27 @@ impl Track {
         cause: Option<StopCause>,
         events: &mut Events<'_>,
     ) {
-        let mut known = track.take_if(|track| track.uid == *uid);
-        if let Some(cause) = cause {
-            let known = known.get_or_insert_with(|| Box::new(Self::new(uid.clone())));
-            if !known.is_stopping {
-                known.stopping(Some(cause), events);
-            }
+        let known = track.take_if(|track| track.uid == *uid);
+        let mut known = known.unwrap_or_else(|| Box::new(Self::new(uid.clone())));
+        if cause.is_some() {
+            known.stopping(cause, events);
         }
-        let stopped = known.map(|mut it| it.stop_start(events.now));
         let event = events.push(Some(uid), LifecycleKind::Gone);
-        stopped.unwrap_or_default().put_into(event);
+        known.end(None, "stopped", "".into(), event);
     }
 
     /// This replica shuts down: a start of ours goes on without being followed.
     pub(super) fn unfollow(&mut self, events: &mut Events<'_>) {
         if let Some(mut own) = self.own.take_if(|own| own.ended_at.is_none()) {
             let event = events.push(Some(&self.uid), LifecycleKind::Unfollowed);
-            event.start_ended = Some(own.start.end("unknown", "replica_ended".into()));
+            event.start_ended = Some(own.end("unknown", "replica_ended".into(), event.at));
         }
     }
 
     /// Another request waits for this start.
     pub(super) fn join(&mut self, by: &Origin) {
         if let Some(own) = self.running() {
-            own.start.join(by);
+            own.join(by);
         }
     }
 

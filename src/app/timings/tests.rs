@@ -25,29 +25,31 @@ fn every_phase_is_in_the_order_of_its_kind() {
 fn each_moment_belongs_to_the_phase_that_was_seen() {
     let begun = Instant::now();
     let at = |ms: u32| begun + MS * ms;
-    let mut clock = PhaseClock::new(begun, at(7));
+    let mut clock = PhaseClock::new(begun);
+    let left = clock.enter(Phase::Creating, at(7));
+    assert_eq!(left, Some((Phase::Admitting, 7 * MS)));
     assert_eq!(
         shown(&clock.timings(at(10))),
         "admitting 7, creating 3",
         "the phase that goes on is told up to now"
     );
-    assert_eq!(clock.observe(Phase::Creating, false, at(15)), None);
-    let left = clock.observe(Phase::Scheduling, false, at(20));
+    assert_eq!(clock.enter(Phase::Creating, at(15)), None);
+    let left = clock.enter(Phase::Scheduling, at(20));
     assert_eq!(left, Some((Phase::Creating, 13 * MS)));
     // Mounting was too short to be seen.
-    clock.observe(Phase::Pulling, false, at(50));
+    clock.enter(Phase::Pulling, at(50));
     assert_eq!(
         shown(&clock.timings(at(60))),
         "admitting 7, creating 13, scheduling 30, mounting 0, pulling 10"
     );
-    let left = clock.observe(Phase::Readying, true, at(90));
+    let left = clock.end(Some(Phase::Readying), at(90));
     assert_eq!(left, Some((Phase::Pulling, 40 * MS)));
     let ready = "admitting 7, creating 13, scheduling 30, mounting 0, pulling 40, \
                  initialising 0, starting 0, readying 0";
     assert_eq!(shown(&clock.timings(at(90))), ready);
     // It is over: nothing is added any more.
-    assert_eq!(clock.observe(Phase::Pulling, false, at(99)), None);
-    assert_eq!(clock.end(at(99)), None);
+    assert_eq!(clock.enter(Phase::Pulling, at(99)), None);
+    assert_eq!(clock.end(None, at(99)), None);
     assert_eq!(shown(&clock.timings(at(1000))), ready);
     let all: Duration = clock.timings(at(90)).iter().map(|(_, took)| took).sum();
     assert_eq!(all, 90 * MS, "nothing is lost or told twice");
@@ -58,14 +60,14 @@ fn each_moment_belongs_to_the_phase_that_was_seen() {
 fn a_phase_that_comes_again_adds_up() {
     let begun = Instant::now();
     let at = |ms: u32| begun + MS * ms;
-    let mut clock = PhaseClock::new(begun, begun);
+    let mut clock = PhaseClock::new(begun);
     for (phase, ms) in [
         (Phase::Pulling, 0),
         (Phase::Initialising, 10),
         (Phase::Pulling, 15),
         (Phase::Readying, 40),
     ] {
-        clock.observe(phase, false, at(ms));
+        clock.enter(phase, at(ms));
     }
     let shown = shown(&clock.timings(at(43)));
     assert!(
