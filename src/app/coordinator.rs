@@ -42,7 +42,7 @@ use super::request::{Origin, Response};
 use super::request_handle::RequestHandle;
 use crate::kube::types::Uid;
 use crate::model::names::InstanceKey;
-use record::{Record, Step, Tally};
+use record::{Record, Step, Tally, Trigger};
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 use waiter::{WaitState, Waiter};
@@ -190,7 +190,9 @@ impl Coordinator {
             }
             Input::Listed(changes) => {
                 for change in changes {
-                    self.advance(&change.key, context, out, Record::listed);
+                    self.advance(&change.key, context, out, |record, step| {
+                        record.advance(step, Trigger::Listed);
+                    });
                 }
             }
             Input::Drain(until) => {
@@ -211,7 +213,9 @@ impl Coordinator {
             if at > context.now {
                 break;
             }
-            self.advance(&key, context, out, Record::advance);
+            self.advance(&key, context, out, |record, step| {
+                record.advance(step, Trigger::Any);
+            });
             // A record that has nothing to do at its own wake-up would be advanced for ever.
             let is_soon = |record: &&mut Record| record.wake.is_some_and(|at| at <= context.now);
             if let Some(record) = self.records.get_mut(&key).filter(is_soon) {
@@ -261,7 +265,8 @@ impl Coordinator {
         if self.waiting.len() >= self.limits.parked_max || !self.has_capacity(record) {
             return Err(Error::TooManyRequests(Bound::Parked));
         }
-        if record.map_or(0, Record::waiting) >= self.limits.parked_per_key_max {
+        let operation = record.and_then(|record| record.operation.as_ref());
+        if operation.map_or(0, |it| it.waiters.len()) >= self.limits.parked_per_key_max {
             return Err(Error::TooManyRequests(Bound::ParkedPerKey));
         }
         Ok(())
@@ -270,7 +275,7 @@ impl Coordinator {
     /// Whether a name may be in work. Each has at most one call under way, so this bounds the calls
     /// as well.
     fn has_capacity(&self, record: Option<&Record>) -> bool {
-        let is_in_work = record.is_some_and(|record| record.tally().in_work > 0);
+        let is_in_work = record.is_some_and(|record| record.operation.is_some());
         is_in_work || self.tally.in_work < self.limits.parked_max
     }
 

@@ -18,20 +18,9 @@ use crate::model::status::InstanceStatus;
 use crate::model::template::{RenderError, Variables};
 use serde_json::Value;
 
-/// A call that is to be made, or why one cannot be.
-#[derive(Debug)]
-pub(super) enum Next {
-    /// Nothing is to be done, or not yet.
-    Nothing,
-    /// This call.
-    Call(Box<(Purpose, Action)>),
-    /// The waiter with this number cannot have what it wants; the question is open again.
-    Reject(u64, Error),
-}
-
-fn call(purpose: Purpose, action: Action) -> Next {
-    Next::Call(Box::new((purpose, action)))
-}
+/// The call that is to be made now, if one is; or the number of the waiter that cannot have what it
+/// wants, and why. The question is open again then.
+pub(super) type Next = Result<Option<(Purpose, Action)>, (u64, Error)>;
 
 /// The kind of call that is due, though it may have to wait for its retry. `is_overdue` says that a
 /// pod should have gone by now.
@@ -50,8 +39,9 @@ pub(super) fn due(
         if wants_change {
             return Some(CallKind::Read);
         }
-        let wants_start = operation.waiters.iter().any(is_start);
-        return (observed.state == State::Absent && wants_start).then_some(CallKind::Create);
+        let wants_start = |waiter: &Waiter| waiter.want.variables().is_some();
+        let is_due = observed.state == State::Absent && operation.waiters.iter().any(wants_start);
+        return is_due.then_some(CallKind::Create);
     };
     // Also where the cache shows that it is being deleted: the cache may lag behind, and another Job
     // of this name be there by now. Only Kubernetes can say which.
@@ -73,12 +63,7 @@ pub(super) fn due(
     is_overdue.then_some(CallKind::ForceDelete)
 }
 
-fn is_start(waiter: &Waiter) -> bool {
-    waiter.want.variables().is_some()
-}
-
 /// The call of that kind, which is due.
-#[must_use]
 pub(super) fn next(
     kind: CallKind,
     key: &InstanceKey,
@@ -89,17 +74,15 @@ pub(super) fn next(
 ) -> Next {
     match (kind, &observed.instance) {
         (CallKind::Create, _) => create(key, operation, memory, context),
-        (CallKind::Read, _) => call(Purpose::Read, Action::ReadJob),
+        (CallKind::Read, _) => Ok(Some((Purpose::Read, Action::ReadJob))),
         (CallKind::Delete, Some(instance)) => {
             let by = operation.stops().next().and_then(|stop| stop.by.clone());
-            delete(
-                instance,
-                by.map_or(StopCause::Replaced, StopCause::Requested),
-            )
+            let cause = by.map_or(StopCause::Replaced, StopCause::Requested);
+            Ok(Some(delete(instance, cause)))
         }
-        (CallKind::ForceDelete, Some(instance)) => force_delete(instance, memory),
+        (CallKind::ForceDelete, Some(instance)) => Ok(force_delete(instance, memory)),
         (CallKind::Label, Some(instance)) => label(operation, instance),
-        (CallKind::Delete | CallKind::ForceDelete | CallKind::Label, None) => Next::Nothing,
+        (CallKind::Delete | CallKind::ForceDelete | CallKind::Label, None) => Ok(None),
     }
 }
 
@@ -110,31 +93,25 @@ fn create(
     memory: &Memory,
     context: &Context<'_>,
 ) -> Next {
-    let Some(waiter) = operation.waiters.iter().find(|waiter| is_start(waiter)) else {
-        return Next::Nothing;
+    let waiters = &operation.waiters;
+    let mut starts = waiters
+        .iter()
+        .filter_map(|it| Some((it.number, it.want.variables()?, it.by.as_ref()?)));
+    let Some((number, variables, by)) = starts.next() else {
+        return Ok(None);
     };
-    let (Some(variables), Some(by)) = (waiter.want.variables(), &waiter.by) else {
-        return Next::Nothing;
-    };
-    match manifest(key, variables, &by.who, memory, context) {
-        Ok(manifest) => {
-            let mut start = OwnStart::new(by.clone(), context.now);
-            for waiter in operation
-                .waiters
-                .iter()
-                .filter(|it| it.want.is_for_instance())
-            {
-                waiter.by.iter().for_each(|by| start.join(by));
-            }
-            let purpose = Purpose::Create {
-                variables: variables.clone(),
-                start: Box::new(start),
-            };
-            let by = by.clone();
-            call(purpose, Action::CreateJob { manifest, by })
-        }
-        Err(error) => Next::Reject(waiter.number, error),
+    let manifest =
+        manifest(key, variables, &by.who, memory, context).map_err(|error| (number, error))?;
+    let mut start = OwnStart::new(by.clone(), context.now);
+    for waiter in waiters.iter().filter(|it| it.want.is_for_instance()) {
+        waiter.by.iter().for_each(|by| start.join(by));
     }
+    let purpose = Purpose::Create {
+        variables: variables.clone(),
+        start: Box::new(start),
+    };
+    let by = by.clone();
+    Ok(Some((purpose, Action::CreateJob { manifest, by })))
 }
 
 fn manifest(
@@ -179,28 +156,25 @@ fn render_error(error: RenderError) -> Error {
     }
 }
 
-fn delete(instance: &Instance, cause: StopCause) -> Next {
-    let uid = instance.uid();
+fn delete(instance: &Instance, cause: StopCause) -> (Purpose, Action) {
     let purpose = Purpose::Delete {
-        uid: uid.clone(),
+        uid: instance.uid().clone(),
         cause: cause.clone(),
         is_reported: false,
     };
-    let uid = uid.clone();
-    call(purpose, Action::DeleteJob { uid, cause })
+    let uid = instance.uid().clone();
+    (purpose, Action::DeleteJob { uid, cause })
 }
 
 /// Force-deletes a pod that is overdue to go: its Job first, since the finalizer of the Job controller
 /// keeps the pod.
-fn force_delete(instance: &Instance, memory: &Memory) -> Next {
+fn force_delete(instance: &Instance, memory: &Memory) -> Option<(Purpose, Action)> {
     if !matches!(instance.status, InstanceStatus::Stopping { .. }) {
         let uid = instance.uid().clone();
         let cause = StopCause::Stuck;
-        return call(Purpose::DeleteStuckJob, Action::DeleteJob { uid, cause });
+        return Some((Purpose::DeleteStuckJob, Action::DeleteJob { uid, cause }));
     }
-    let Some(pod) = instance.leaving.as_ref().map(|pod| &pod.metadata) else {
-        return Next::Nothing;
-    };
+    let pod = &instance.leaving.as_ref()?.metadata;
     let purpose = Purpose::ForceDeletePod {
         job: instance.uid().clone(),
         pod: pod.name.clone(),
@@ -211,26 +185,26 @@ fn force_delete(instance: &Instance, memory: &Memory) -> Next {
         uid: pod.uid.clone(),
         is_repeated: memory.is_force_deleted(&pod.uid),
     };
-    call(purpose, action)
+    Some((purpose, action))
 }
 
 fn label(operation: &Operation, instance: &Instance) -> Next {
-    let first = operation.labels().next();
-    let (Some(waiter), Some(pod)) = (first, &instance.pod) else {
-        return Next::Nothing;
-    };
-    let Want::Label(change) = &waiter.want else {
-        return Next::Nothing;
+    let mut labels = operation.waiters.iter().filter_map(|it| match &it.want {
+        Want::Label(change) => Some((it.number, change)),
+        _ => None,
+    });
+    let (Some((number, change)), Some(pod)) = (labels.next(), &instance.pod) else {
+        return Ok(None);
     };
     // What the pod has is known when its turn comes.
     let own = labels::meta_labels(&pod.metadata);
-    if let Err(error) = change.check_limits(&own) {
-        return Next::Reject(waiter.number, error.into());
-    }
+    change
+        .check_limits(&own)
+        .map_err(|error| (number, error.into()))?;
     let action = Action::LabelPod {
         pod: pod.metadata.name.clone(),
         uid: pod.metadata.uid.clone(),
         patch: change.merge_patch(),
     };
-    call(Purpose::Label(waiter.number), action)
+    Ok(Some((Purpose::Label(number), action)))
 }

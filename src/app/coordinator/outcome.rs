@@ -36,8 +36,12 @@ impl Record {
         } else {
             self.succeeded(&calling, &completed.outcome, step);
         }
-        let conflict = is_conflict.then_some(Lookup::NameConflict);
-        self.advance_with(step, conflict, Trigger::Any);
+        let trigger = if is_conflict {
+            Trigger::NameConflict
+        } else {
+            Trigger::Any
+        };
+        self.advance(step, trigger);
     }
 
     /// Reports what a call has brought about, in the order in which it happened.

@@ -10,7 +10,7 @@
 //!   └─ gone ── Deleting ◀── Delete ── any of them  (those who waited for it get "stopped")
 //! ```
 
-use super::calls::{self, Next};
+use super::calls;
 use super::context::Context;
 use super::memory::Memory;
 use super::observed::{Observed, State};
@@ -83,6 +83,8 @@ pub(super) enum Trigger {
     CacheChanged,
     /// The cache shows it for the first time, since the replica has just started.
     Listed,
+    /// A read has found that the name is not this instance's, which the cache may not show.
+    NameConflict,
     /// The service shuts down; changes have until then.
     Drain(Instant),
 }
@@ -138,19 +140,13 @@ impl Record {
         self.operation.is_none() && self.memory.is_empty() && self.track.is_none()
     }
 
-    /// How many requests wait.
-    #[must_use]
-    pub(super) fn waiting(&self) -> usize {
-        self.operation.as_ref().map_or(0, |it| it.waiters.len())
-    }
-
     /// A request joins those that wait.
     pub(super) fn join(&mut self, waiter: Waiter, step: &mut Step<'_>) {
         if let Some(by) = waiter.by.as_ref().filter(|_| waiter.want.is_for_instance()) {
             self.join_start(by);
         }
         self.operation.get_or_insert_default().waiters.push(waiter);
-        self.advance(step);
+        self.advance(step, Trigger::Any);
     }
 
     /// Has the span of a start of ours linked to that of another request for it.
@@ -170,14 +166,14 @@ impl Record {
     pub(super) fn leave(&mut self, handle: RequestHandle, step: &mut Step<'_>) {
         if let Some(operation) = &mut self.operation {
             operation.waiters.retain_mut(|waiter| {
-                let is_it = waiter.handle == Some(handle);
-                if is_it {
-                    waiter.handle = None;
+                if waiter.handle != Some(handle) {
+                    return true;
                 }
-                !is_it || waiter.want.is_change()
+                waiter.handle = None;
+                waiter.want.is_change()
             });
         }
-        self.advance(step);
+        self.advance(step, Trigger::Any);
     }
 
     /// The cache has changed. `gone` are Jobs of this name that it has no longer.
@@ -185,12 +181,7 @@ impl Record {
         if let Some(uid) = gone {
             self.job_gone(uid, step);
         }
-        self.advance_with(step, None, Trigger::CacheChanged);
-    }
-
-    /// The cache shows the name for the first time, since the replica has just started.
-    pub(super) fn listed(&mut self, step: &mut Step<'_>) {
-        self.advance_with(step, None, Trigger::Listed);
+        self.advance(step, Trigger::CacheChanged);
     }
 
     fn job_gone(&mut self, uid: &Uid, step: &mut Step<'_>) {
@@ -221,29 +212,21 @@ impl Record {
         step: &mut Step<'_>,
         these: impl Fn(&Waiter) -> bool,
     ) {
-        let waiters = self.operation.as_mut().map(|it| &mut it.waiters);
-        for waiter in waiters
-            .into_iter()
-            .flat_map(|it| it.extract_if(.., |it| these(it)))
-        {
+        let Some(operation) = &mut self.operation else {
+            return;
+        };
+        for waiter in operation.waiters.extract_if(.., |it| these(it)) {
             step.respond(&waiter, response.clone());
         }
     }
 
-    /// Time has come to `wake`, or something has changed: observes, reports, resolves, calls.
-    pub(super) fn advance(&mut self, step: &mut Step<'_>) {
-        self.advance_with(step, None, Trigger::Any);
-    }
-
-    /// As [`Record::advance`]. `read` is what a read found that the cache cannot show.
-    pub(super) fn advance_with(
-        &mut self,
-        step: &mut Step<'_>,
-        read: Option<Lookup>,
-        trigger: Trigger,
-    ) {
+    /// Something has happened, or the time has come to `wake`: observes, reports, resolves, calls.
+    pub(super) fn advance(&mut self, step: &mut Step<'_>, trigger: Trigger) {
         let context = step.context;
-        let lookup = read.unwrap_or_else(|| context.cache.lookup(step.key));
+        let lookup = match trigger {
+            Trigger::NameConflict => Lookup::NameConflict,
+            _ => context.cache.lookup(step.key),
+        };
         let observed = Observed::new(step.key, lookup, &mut self.memory, context);
         let operation = self.operation.as_deref();
         let pending = operation.and_then(Operation::calling);
@@ -328,32 +311,6 @@ impl Record {
         }
     }
 
-    fn with_facts<T>(
-        &self,
-        observed: &Observed,
-        step: &Step<'_>,
-        act: impl FnOnce(&Operation, &Facts<'_>) -> T,
-    ) -> Option<T> {
-        let operation = self.operation.as_deref()?;
-        let context = step.context;
-        let failure = observed.uid().and_then(|uid| self.memory.failure(uid));
-        let may_replace = match failure {
-            Some(failure) => failure.restart_at.is_some_and(|at| at <= context.wall),
-            None => observed.state == State::Finished,
-        };
-        let timings = || self.timings(observed, context);
-        let facts = Facts {
-            key: step.key,
-            now: context.now,
-            is_start_pending: operation.is_start_pending(),
-            is_deleting: operation.is_calling(CallKind::Delete),
-            may_replace,
-            last: &operation.last,
-            timings: &timings,
-        };
-        Some(act(operation, &facts))
-    }
-
     fn timings(&self, observed: &Observed, context: &Context<'_>) -> Option<Timings> {
         let instance = observed.instance.as_deref()?;
         if matches!(instance.status, InstanceStatus::Stopping { .. }) {
@@ -365,36 +322,59 @@ impl Record {
             .or_else(|| Timings::of_pod(instance, context.wall))
     }
 
+    /// Responds to the waiters for which `act` has a response; the others wait on.
+    fn respond_each(
+        &mut self,
+        observed: &Observed,
+        step: &mut Step<'_>,
+        mut act: impl FnMut(&Operation, &mut Waiter, &Facts<'_>) -> Option<Response>,
+    ) {
+        let Some(mut operation) = self.operation.take() else {
+            return;
+        };
+        let context = step.context;
+        let failure = observed.uid().and_then(|uid| self.memory.failure(uid));
+        let may_replace = match failure {
+            Some(failure) => failure.restart_at.is_some_and(|at| at <= context.wall),
+            None => observed.state == State::Finished,
+        };
+        let is_start_pending = operation.is_start_pending();
+        let mut waiters = std::mem::take(&mut operation.waiters);
+        let facts = Facts {
+            key: step.key,
+            now: context.now,
+            is_start_pending,
+            is_deleting: operation.is_calling(CallKind::Delete),
+            may_replace,
+            last: &operation.last,
+            timings: &|| self.timings(observed, context),
+        };
+        waiters.retain_mut(|waiter| match act(&operation, waiter, &facts) {
+            Some(response) => {
+                step.respond(waiter, response);
+                false
+            }
+            None => true,
+        });
+        operation.waiters = waiters;
+        self.operation = Some(operation);
+    }
+
     /// Responds to all who can get a response from what there is.
     fn resolve(&mut self, observed: &Observed, step: &mut Step<'_>) {
         let now = step.context.now;
-        let resolutions = self.with_facts(observed, step, |operation, facts| {
-            let waiters = operation.waiters.iter();
-            waiters
-                .map(|waiter| resolve::resolve(waiter, observed, facts))
-                .collect::<Vec<_>>()
+        self.respond_each(observed, step, |_, waiter, facts| {
+            let state = match resolve::resolve(waiter, observed, facts) {
+                Resolution::Wait(state) => state,
+                Resolution::Respond(response) => return Some(response),
+            };
+            // A change has its own time from when it can be made.
+            if waiter.state == WaitState::Pod && state != WaitState::Pod {
+                waiter.deadline = waiter.deadline.max(now + WRITE_WAIT);
+            }
+            waiter.state = state;
+            None
         });
-        let Some(operation) = &mut self.operation else {
-            return;
-        };
-        let mut resolutions = resolutions.unwrap_or_default().into_iter();
-        operation
-            .waiters
-            .retain_mut(|waiter| match resolutions.next() {
-                Some(Resolution::Wait(state)) => {
-                    // A change has its own time from when it can be made.
-                    if waiter.state == WaitState::Pod && state != WaitState::Pod {
-                        waiter.deadline = waiter.deadline.max(now + WRITE_WAIT);
-                    }
-                    waiter.state = state;
-                    true
-                }
-                Some(Resolution::Respond(response)) => {
-                    step.respond(waiter, response);
-                    false
-                }
-                None => true,
-            });
         self.give_up_starts(now);
     }
 
@@ -413,11 +393,8 @@ impl Record {
     /// Makes the next call, if one is due. Returns whether waiters have to be resolved again, since
     /// one of them was rejected.
     fn call(&mut self, observed: &Observed, is_overdue: bool, step: &mut Step<'_>) -> bool {
-        let Some(operation) = self
-            .operation
-            .as_deref()
-            .filter(|it| it.calling().is_none())
-        else {
+        let operation = self.operation.as_deref();
+        let Some(operation) = operation.filter(|it| it.calling().is_none()) else {
             return false;
         };
         let context = step.context;
@@ -431,29 +408,28 @@ impl Record {
         };
         let next = calls::next(kind, step.key, operation, observed, &self.memory, context);
         let is_retry = operation.retry().is_some_and(|retry| retry.kind == kind);
-        match next {
-            Next::Nothing => false,
-            Next::Reject(number, error) => {
+        let call = match next {
+            Ok(call) => call,
+            Err((number, error)) => {
                 self.respond_all(&Response::Failed(error), step, |it| it.number == number);
-                true
+                return true;
             }
-            Next::Call(call) => {
-                let (purpose, action) = *call;
-                if let Purpose::Create { start, .. } = &purpose {
-                    let by = start.by.clone();
-                    step.report(|events| {
-                        events.push(None, LifecycleKind::Requested).by = Some(by);
-                    });
-                }
-                self.begin(purpose, step);
-                step.out.push(Effect::Call(Box::new(ApiCall {
-                    key: step.key.clone(),
-                    action,
-                    is_retry,
-                })));
-                false
+        };
+        if let Some((purpose, action)) = call {
+            if let Purpose::Create { start, .. } = &purpose {
+                let by = start.by.clone();
+                step.report(|events| {
+                    events.push(None, LifecycleKind::Requested).by = Some(by);
+                });
             }
+            self.begin(purpose, step);
+            step.out.push(Effect::Call(Box::new(ApiCall {
+                key: step.key.clone(),
+                action,
+                is_retry,
+            })));
         }
+        false
     }
 
     fn begin(&mut self, purpose: Purpose, step: &Step<'_>) {
@@ -494,28 +470,13 @@ impl Record {
         with_error: bool,
         these: impl Fn(&Operation, &Waiter) -> bool,
     ) {
-        let responses = self.with_facts(observed, step, |operation, facts| {
+        self.respond_each(observed, step, |operation, waiter, facts| {
             let retry = operation.retry().filter(|_| with_error);
-            let response = |waiter: &Waiter| {
-                let error = match waiter.want {
-                    Want::Label(_) => retry.map(|retry| &retry.error),
-                    _ => retry.and_then(Retry::error_of_start),
-                };
-                these(operation, waiter)
-                    .then(|| resolve::at_deadline(waiter, observed, error, facts))
+            let error = match waiter.want {
+                Want::Label(_) => retry.map(|retry| &retry.error),
+                _ => retry.and_then(Retry::error_of_start),
             };
-            operation.waiters.iter().map(response).collect::<Vec<_>>()
-        });
-        let mut responses = responses.unwrap_or_default().into_iter();
-        let Some(operation) = &mut self.operation else {
-            return;
-        };
-        operation.waiters.retain(|waiter| match responses.next() {
-            Some(Some(response)) => {
-                step.respond(waiter, response);
-                false
-            }
-            _ => true,
+            these(operation, waiter).then(|| resolve::at_deadline(waiter, observed, error, facts))
         });
     }
 
@@ -525,7 +486,7 @@ impl Record {
         if let Some(track) = &mut self.track {
             step.report(|events| track.unfollow(events));
         }
-        self.advance_with(step, None, Trigger::Drain(until));
+        self.advance(step, Trigger::Drain(until));
     }
 
     fn drain_waiters(&mut self, until: Instant, observed: &Observed, step: &mut Step<'_>) {

@@ -345,7 +345,7 @@ fn so_many_starts_are_followed_and_no_more() {
         .coordinator
         .advance(&n1(), &context, &mut out, |record, step| {
             assert!(!step.may_follow);
-            record.advance(step);
+            record.advance(step, Trigger::Any);
         });
     fixture.coordinator.tally.followed = 0;
     assert_eq!(fixture.coordinator.check(), Ok(()));
