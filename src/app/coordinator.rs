@@ -8,6 +8,7 @@
 //! | file | what lives there |
 //! |---|---|
 //! | `record` | what is held of one name, and the order in which an input is worked through |
+//! | `operation` | its waiters, and the state of its call |
 //! | `observed` | what there is of a name, computed once for each input |
 //! | `resolve` | the table: which waiter gets what |
 //! | `calls`, `outcome`, `retry` | which call comes next; what follows from its result; what is retried |
@@ -28,24 +29,22 @@ mod retry;
 #[cfg(test)]
 mod tests;
 mod track;
-mod waiter;
 
 pub use context::Context;
 pub use memory::{GONE_KEPT, GONE_MAX, LOST_KEPT, LOST_MAX, Memory, OVERDUE_AFTER};
+pub use operation::Want;
 pub use record::{Effect, WRITE_WAIT};
 pub use resolve::REPORT_HOLD;
-pub use waiter::Want;
 
 use super::api_call::Completed;
 use super::error::{Bound, Error};
-use super::request::{Origin, Response};
-use super::request_handle::RequestHandle;
+use super::request::{Origin, RequestHandle, Response};
 use crate::kube::types::Uid;
 use crate::model::names::InstanceKey;
+use operation::{WaitState, Waiter};
 use record::{Record, Step, Tally, Trigger};
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
-use waiter::{WaitState, Waiter};
 
 /// Bounds on waiters: requests that wait, in number. Their bytes are bounded by the HTTP server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,7 +5,7 @@
 
 use super::coordinator::{Input, NewWaiter};
 use super::error::{Bound, Error};
-use super::request_handle::RequestHandle;
+use super::request::RequestHandle;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 

@@ -6,7 +6,7 @@
 //!
 //! | file | what lives there |
 //! |---|---|
-//! | `request`, `request_handle`, `request_id`, `error` | what is asked, and what comes back |
+//! | `request`, `request_id`, `error` | what is asked, and what comes back |
 //! | `cache`, `catalog`, `shared_catalog`, `events` | what there is, what is on offer |
 //! | `coordinator` | every decision about starts, stops and waits |
 //! | `api_call`, `executor`, `inbox`, `engine` | its calls, who makes them, the threads around it |
@@ -27,7 +27,6 @@ pub mod inbox;
 pub mod lifecycle;
 pub mod reporter;
 mod request;
-mod request_handle;
 mod request_id;
 pub mod review;
 pub mod shared_catalog;
@@ -35,9 +34,9 @@ pub mod timings;
 
 pub use error::{Bound, Error};
 pub use request::{
-    InstanceRequest, Intent, Origin, Progress, Response, ResponseSink, TokenStatus, Waits,
+    InstanceRequest, Intent, Origin, Progress, RequestHandle, Response, ResponseSink, TokenStatus,
+    Waits,
 };
-pub use request_handle::RequestHandle;
 pub use request_id::{RequestId, RequestIds};
 
 use crate::clock::Clock;

@@ -5,7 +5,6 @@
 
 use super::cache::Ready;
 use super::error::Error;
-use super::request_handle::RequestHandle;
 use super::request_id::RequestId;
 use super::timings::Timings;
 use crate::model::names::InstanceKey;
@@ -14,6 +13,19 @@ use crate::traces::Context;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// Where the response to one waiting request goes: the I/O thread that owns its connection, the slot of the connection there, and the
+/// number of the request. Whoever holds it can respond through the [`ResponseSink`], which ignores a
+/// handle whose connection has gone or whose request has its response already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RequestHandle {
+    /// The I/O thread, counted from 0.
+    pub io: u32,
+    /// The connection's index in that thread's table; reused by later connections.
+    pub slot: u32,
+    /// The number of the request within that thread; never reused.
+    pub serial: u64,
+}
 
 /// Who sent a request, and which one.
 #[derive(Clone, Debug, PartialEq, Eq)]

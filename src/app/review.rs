@@ -8,8 +8,7 @@
 mod memory;
 
 use super::error::{Bound, Error};
-use super::request::{Response, ResponseSink, TokenStatus};
-use super::request_handle::RequestHandle;
+use super::request::{RequestHandle, Response, ResponseSink, TokenStatus};
 use crate::clock::Clock;
 use crate::kube::{self, Class, Client};
 use crate::threads::{self, OnDeath};

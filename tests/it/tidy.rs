@@ -260,7 +260,6 @@ const PURE: &[&str] = &[
     "src/app/events.rs",
     "src/app/lifecycle.rs",
     "src/app/request.rs",
-    "src/app/request_handle.rs",
     "src/app/request_id.rs",
     "src/app/review/memory.rs",
     "src/app/timings.rs",

@@ -5,8 +5,7 @@
 use super::context::Context;
 use super::memory::Memory;
 use super::observed::{Observed, State};
-use super::operation::{CallKind, Operation, Purpose};
-use super::waiter::{Waiter, Want};
+use super::operation::{CallKind, Operation, Purpose, Waiter, Want};
 use crate::app::api_call::{Action, StopCause};
 use crate::app::cache::Instance;
 use crate::app::error::Error;

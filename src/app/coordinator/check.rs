@@ -1,9 +1,8 @@
 //! The invariants of the coordinator, checked after every step by tests and the simulation, in
 //! every build; the service never does.
 
-use super::operation::{CallState, Operation};
+use super::operation::{CallState, Operation, WaitState, Want};
 use super::record::Record;
-use super::waiter::{WaitState, Want};
 use super::{Coordinator, FOLLOWED_MAX, GONE_MAX, LOST_MAX, Tally};
 use crate::model::names::InstanceKey;
 use std::collections::HashSet;

@@ -2,11 +2,10 @@
 //!
 //! Pure. What a failed call means, and when it is retried, is decided in [`super::retry`].
 
-use super::operation::{CallState, Calling, Purpose, Retry};
+use super::operation::{CallState, Calling, Purpose, Retry, WaitState, Want};
 use super::record::{Record, Step, Trigger};
 use super::retry::{Rejected, is_rejected};
 use super::track::Track;
-use super::waiter::{WaitState, Want};
 use crate::app::api_call::{CallOutcome, Completed};
 use crate::app::cache::Lookup;
 use crate::app::error::Error;

@@ -14,16 +14,17 @@ use super::calls;
 use super::context::Context;
 use super::memory::Memory;
 use super::observed::{Observed, State};
-use super::operation::{CallKind, CallState, Calling, FORCE_PAUSE, Operation, Purpose, Retry};
-use super::resolve::{self, Facts, Last, Resolution};
+use super::operation::{
+    CallKind, CallState, Calling, FORCE_PAUSE, Last, Operation, Purpose, Retry, WaitState, Waiter,
+    Want,
+};
+use super::resolve::{self, Facts, Resolution};
 use super::track::{Events, Track};
-use super::waiter::{WaitState, Waiter, Want};
 use crate::app::api_call::ApiCall;
 use crate::app::cache::Lookup;
 use crate::app::error::Error;
 use crate::app::lifecycle::{Lifecycle, LifecycleKind};
-use crate::app::request::{Origin, Response};
-use crate::app::request_handle::RequestHandle;
+use crate::app::request::{Origin, RequestHandle, Response};
 use crate::app::timings::Timings;
 use crate::kube::types::Uid;
 use crate::model::names::InstanceKey;

@@ -20,7 +20,7 @@
 //! ⁴ One that starts nothing gets `no instance` of an instance that ended well.
 
 use super::observed::{Observed, State};
-use super::waiter::{WaitState, Waiter, Want};
+use super::operation::{Last, WaitState, Waiter, Want};
 use crate::app::cache;
 use crate::app::error::Error;
 use crate::app::request::{Progress, Response};
@@ -60,17 +60,6 @@ pub(super) struct Facts<'a> {
     pub(super) last: &'a [Last],
     /// Where the time of the start went.
     pub(super) timings: &'a dyn Fn() -> Option<Timings>,
-}
-
-/// What those who wait for a Job get when it goes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Last {
-    /// Which Job.
-    pub(super) uid: Uid,
-    /// The failure that was to be reported.
-    pub(super) report: Option<Finding>,
-    /// Whether it was suspended: it exceeded a cap.
-    pub(super) was_suspended: bool,
 }
 
 impl Facts<'_> {

@@ -2,8 +2,9 @@
 //!
 //! Pure. A failure concerns the waiters that the call was made for, and no others.
 
-use super::operation::{CallKind, CallState, Calling, Graced, Operation, Purpose, Retry};
-use super::waiter::{Waiter, Want};
+use super::operation::{
+    CallKind, CallState, Calling, Graced, Operation, Purpose, Retry, Waiter, Want,
+};
 use crate::app::error::{self, Error};
 use crate::kube::{self, Class};
 use std::time::{Duration, Instant};

@@ -1,7 +1,6 @@
 //! The cache of token statuses, and the requests that wait for reviews. Pure, and bounded.
 
-use crate::app::request::TokenStatus;
-use crate::app::request_handle::RequestHandle;
+use crate::app::request::{RequestHandle, TokenStatus};
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
