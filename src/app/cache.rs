@@ -187,10 +187,7 @@ impl Cache {
                 InstanceStatus::Finished(_) => 3,
                 InstanceStatus::Stopping { .. } => 4,
             };
-            match counts.get_mut(key.app_type.as_str()) {
-                Some(known) => known[place] += 1,
-                None => counts.entry(key.app_type.to_string()).or_default()[place] = 1,
-            }
+            counts.entry(key.app_type.to_string()).or_default()[place] += 1;
         }
         counts
     }

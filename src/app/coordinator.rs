@@ -216,39 +216,32 @@ impl Coordinator {
                 record.advance(step, Trigger::Any);
             });
             // A record that has nothing to do at its own wake-up would be advanced for ever.
-            let is_soon = |record: &&mut Record| record.wake.is_some_and(|at| at <= context.now);
-            if let Some(record) = self.records.get_mut(&key).filter(is_soon) {
+            let wake = self.records.get(&key).and_then(|record| record.wake);
+            if wake.is_some_and(|at| at <= context.now) {
                 self.idle_wakes += 1;
                 let next = Some(context.now + MINIMUM_NAP);
-                let before = std::mem::replace(&mut record.wake, next);
-                self.reset_timer(&key, before, next);
+                self.change(&key, |record, _| record.wake = next);
             }
         }
         self.forget_responded(before, out);
     }
 
     fn requested(&mut self, request: NewWaiter, context: &Context<'_>, out: &mut Vec<Effect>) {
-        let NewWaiter {
-            handle,
-            key,
-            by,
-            deadline,
-            want,
-        } = request;
+        let (key, handle) = (request.key, request.handle);
         if let Err(error) = self.admit(&key) {
             out.push(Effect::Respond(handle, Response::Failed(error)));
             return;
         }
         self.waiting.insert(handle, key.clone());
-        let state = match want {
+        let state = match request.want {
             Want::Label(_) => WaitState::Pod,
             _ => WaitState::New,
         };
         let waiter = Waiter {
             handle: Some(handle),
-            by: Some(by),
-            deadline,
-            want,
+            by: Some(request.by),
+            deadline: request.deadline,
+            want: request.want,
             state,
             number: self.next_number,
         };
@@ -278,7 +271,7 @@ impl Coordinator {
         is_in_work || self.tally.in_work < self.limits.parked_max
     }
 
-    /// Runs `act` on the record of a name, and keeps the record, its timer and the counts in step.
+    /// Runs `act` on the record of a name, with what it needs to be advanced.
     fn advance(
         &mut self,
         key: &InstanceKey,
@@ -287,38 +280,43 @@ impl Coordinator {
         act: impl FnOnce(&mut Record, &mut Step<'_>),
     ) {
         let may_work = !self.is_draining && self.has_capacity(self.records.get(key));
-        let mut record = self.records.remove(key).unwrap_or_default();
-        self.tally.subtract(record.tally());
-        let wake = record.wake;
-        let mut step = Step {
-            key,
-            context,
-            next_number: self.next_number,
-            may_work,
-            may_follow: self.tally.followed < FOLLOWED_MAX,
-            is_draining: self.is_draining,
-            out,
-        };
-        act(&mut record, &mut step);
+        let (next_number, is_draining) = (self.next_number, self.is_draining);
+        self.change(key, |record, others| {
+            let mut step = Step {
+                key,
+                context,
+                next_number,
+                may_work,
+                may_follow: others.followed < FOLLOWED_MAX,
+                is_draining,
+                out,
+            };
+            act(record, &mut step);
+        });
         self.next_number += 1;
-        self.reset_timer(key, wake, record.wake);
-        self.tally.add(record.tally());
-        if !record.is_empty() {
-            self.records.insert(key.clone(), record);
-        }
         self.shed();
     }
 
-    /// The record of a name wants to be advanced at another time than before, or at none.
-    fn reset_timer(&mut self, key: &InstanceKey, before: Option<Instant>, next: Option<Instant>) {
-        if before == next {
-            return;
+    /// Changes the record of a name, and keeps the record, its timer and the counts in step; `act`
+    /// gets what is counted of the others as well.
+    fn change(&mut self, key: &InstanceKey, act: impl FnOnce(&mut Record, &Tally)) {
+        let mut record = self.records.remove(key).unwrap_or_default();
+        self.tally.subtract(record.tally());
+        let before = record.wake;
+        act(&mut record, &self.tally);
+        self.tally.add(record.tally());
+        let is_empty = record.is_empty();
+        let next = record.wake.filter(|_| !is_empty);
+        if before != next {
+            if let Some(at) = before {
+                self.timers.remove(&(at, key.clone()));
+            }
+            if let Some(at) = next {
+                self.timers.insert((at, key.clone()));
+            }
         }
-        if let Some(at) = before {
-            self.timers.remove(&(at, key.clone()));
-        }
-        if let Some(at) = next {
-            self.timers.insert((at, key.clone()));
+        if !is_empty {
+            self.records.insert(key.clone(), record);
         }
     }
 
@@ -346,18 +344,8 @@ impl Coordinator {
         let count = (max / FORGOTTEN_AT_ONCE).clamp(1, oldest.len());
         oldest.select_nth_unstable(count - 1);
         for (_, key) in oldest.into_iter().take(count) {
-            let Some(record) = self.records.get_mut(&key) else {
-                continue;
-            };
-            self.tally.subtract(record.tally());
-            forget(&mut record.memory);
-            self.tally.add(record.tally());
             // Its timer finds nothing to do, once.
-            if record.is_empty() {
-                let wake = record.wake;
-                self.reset_timer(&key, wake, None);
-                self.records.remove(&key);
-            }
+            self.change(&key, |record, _| forget(&mut record.memory));
         }
     }
 

@@ -184,21 +184,14 @@ fn work(queue: &Mutex<Receiver<Box<ApiCall>>>, executor: &Executor, inbox: &Inbo
 pub fn changes_of_jobs(changes: &[Change<Job>]) -> Vec<CacheChange> {
     let mut all = Vec::with_capacity(changes.len());
     for Change { old, new } in changes {
-        let (of_old, of_new) = (
-            old.as_deref().and_then(key_of),
-            new.as_deref().and_then(key_of),
-        );
-        let uid = |job: &Job| job.metadata.uid.clone();
-        let is_same = old.as_deref().map(uid) == new.as_deref().map(uid);
-        let gone = old.as_deref().map(uid).filter(|_| !is_same);
-        if let Some(key) = of_old.clone() {
-            all.push(CacheChange { key, gone });
-        }
-        all.extend(
-            of_new
-                .filter(|key| of_old.as_ref() != Some(key))
-                .map(|key| CacheChange { key, gone: None }),
-        );
+        let uid = |job: &Arc<Job>| job.metadata.uid.clone();
+        let gone = old.as_ref().map(uid);
+        let gone = gone.filter(|gone| new.as_ref().map(uid).as_ref() != Some(gone));
+        let of_old = old.as_deref().and_then(key_of);
+        let of_new = new.as_deref().and_then(key_of);
+        let of_new = of_new.filter(|key| of_old.as_ref() != Some(key));
+        all.extend(of_old.map(|key| CacheChange { key, gone }));
+        all.extend(of_new.map(|key| CacheChange { key, gone: None }));
     }
     all
 }

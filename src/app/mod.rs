@@ -142,7 +142,6 @@ impl App {
         variables: Variables,
         intent: Intent,
     ) -> Result<(), Error> {
-        self.check_synced()?;
         let deadline = self.clock.now() + self.wait(request.wait);
         let variables = Arc::new(variables);
         let want = match intent {
@@ -173,7 +172,6 @@ impl App {
     /// # Errors
     /// Where the response is known at once and is an error.
     pub fn stop(&self, request: InstanceRequest) -> Result<(), Error> {
-        self.check_synced()?;
         let now = self.clock.now();
         let wait = request.wait.filter(|wait| !wait.is_zero());
         let until = wait.map(|wait| now + self.wait(Some(wait)));
@@ -186,7 +184,6 @@ impl App {
     /// # Errors
     /// Where the response is known at once and is an error.
     pub fn label(&self, request: InstanceRequest, change: MetaChange) -> Result<(), Error> {
-        self.check_synced()?;
         // A wait is for the pod; the change itself is not cut short by it.
         let deadline = self.clock.now() + self.wait(request.wait);
         self.hand_over(request, deadline, Want::Label(change))
@@ -200,18 +197,15 @@ impl App {
         self.inbox.abandon(handle);
     }
 
-    /// How old the oldest of the caches may be.
+    /// How old the oldest of the caches may be. That of Events does not count: no request waits for
+    /// them, and nothing is wrong where there are none.
     #[must_use]
     pub fn cache_age(&self) -> Duration {
-        let now = self.clock.now();
-        let Cache {
-            config_maps,
-            jobs,
-            pods,
-            // Nobody waits for Events, and nothing is wrong where there are none.
-            events: _,
-        } = &self.cache;
-        config_maps.age(now).max(jobs.age(now)).max(pods.age(now))
+        let ages = self.cache.ages(self.clock.now());
+        ages.map(|(_, age)| age)
+            .into_iter()
+            .max()
+            .unwrap_or_default()
     }
 
     /// Whether all that there is has been seen once.
@@ -250,16 +244,14 @@ impl App {
         deadline: Instant,
         want: Want,
     ) -> Result<(), Error> {
+        self.check_synced()?;
         if self.is_draining.load(Ordering::SeqCst) {
             return Err(Error::Draining);
         }
-        let InstanceRequest {
-            handle, key, by, ..
-        } = request;
         self.inbox.request(NewWaiter {
-            handle,
-            key,
-            by,
+            handle: request.handle,
+            key: request.key,
+            by: request.by,
             deadline,
             want,
         })

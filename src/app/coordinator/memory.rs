@@ -192,16 +192,18 @@ impl Memory {
             self.leaving = None;
             return;
         };
-        let before = self.leaving.take();
-        let before = before.filter(|before| before.pod == pod.metadata.uid);
-        let since = before.as_ref().map_or(now, |before| before.since);
+        let uid = &pod.metadata.uid;
+        self.leaving.take_if(|before| before.pod != *uid);
+        let leaving = self.leaving.get_or_insert_with(|| {
+            Box::new(Leaving {
+                pod: uid.clone(),
+                since: now,
+                overdue_at: now,
+                is_force_deleted: false,
+            })
+        });
         let grace = Duration::from_secs(pod.deletion_grace_secs.into());
-        self.leaving = Some(Box::new(Leaving {
-            pod: pod.metadata.uid.clone(),
-            since,
-            overdue_at: since + grace + OVERDUE_AFTER,
-            is_force_deleted: before.is_some_and(|before| before.is_force_deleted),
-        }));
+        leaving.overdue_at = leaving.since + grace + OVERDUE_AFTER;
     }
 
     /// When a pod that is being deleted should have gone by, if there is one.

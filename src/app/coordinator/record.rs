@@ -247,7 +247,7 @@ impl Record {
         if is_overdue && step.may_work {
             self.operation.get_or_insert_default();
         }
-        let last = self.remember(&observed);
+        self.remember(&observed);
         self.resolve(&observed, step);
         if let Trigger::Drain(until) = trigger {
             self.drain_waiters(until, &observed, step);
@@ -257,37 +257,38 @@ impl Record {
             }
         }
         self.expire(&observed, step);
+        // What has no reason to live is dropped.
+        let keeps = is_overdue && step.may_work;
+        let is_over = |it: &Operation| it.waiters.is_empty() && it.calling().is_none();
+        self.operation.take_if(|it| !keeps && is_over(it));
         if let Some(operation) = &mut self.operation {
-            operation.last = last.into_iter().collect();
+            operation.last.truncate(1);
         }
-        self.settle(&observed, is_overdue, step);
+        self.wake = self.next_wake(&observed, is_overdue, step);
     }
 
     /// Keeps what those who wait for a Job get when it goes. Until they are resolved, that of the Job
     /// before is kept as well.
-    fn remember(&mut self, observed: &Observed) -> Option<Last> {
-        let operation = self.operation.as_mut()?;
-        let Some(instance) = &observed.instance else {
-            return operation.last.first().cloned();
+    fn remember(&mut self, observed: &Observed) {
+        let (Some(operation), Some(instance)) = (&mut self.operation, &observed.instance) else {
+            return;
         };
-        let uid = instance.uid();
-        let before = operation.last.iter().find(|last| last.uid == *uid);
-        let (mut report, mut was_suspended) = (None, instance.job.suspend);
-        if let Some(before) = before {
-            was_suspended |= before.was_suspended;
-            // A failure that no longer holds is not reported. One that held until a deletion is.
-            if observed.state == State::Deleting {
-                report.clone_from(&before.report);
-            }
+        let is_it = |last: &Last| last.uid == *instance.uid();
+        let known = operation.last.iter().position(is_it);
+        let mut last = match known {
+            Some(index) => operation.last.remove(index),
+            None => Last {
+                uid: instance.uid().clone(),
+                report: None,
+                was_suspended: false,
+            },
+        };
+        last.was_suspended |= instance.job.suspend;
+        // A failure that no longer holds is not reported. One that held until a deletion is.
+        if observed.report.is_some() || observed.state != State::Deleting {
+            last.report.clone_from(&observed.report);
         }
-        let last = Last {
-            uid: uid.clone(),
-            report: observed.report.clone().or(report),
-            was_suspended,
-        };
-        operation.last.retain(|last| last.uid != *uid);
-        operation.last.insert(0, last.clone());
-        Some(last)
+        operation.last.insert(0, last);
     }
 
     /// Has the meta labels of a pod that was replaced set on its successor.
@@ -505,15 +506,7 @@ impl Record {
         }
     }
 
-    /// Drops what has no reason to live, and says when to look again.
-    fn settle(&mut self, observed: &Observed, is_overdue: bool, step: &Step<'_>) {
-        let is_over =
-            |operation: &Operation| operation.waiters.is_empty() && operation.calling().is_none();
-        let keeps = is_overdue && step.may_work;
-        self.operation.take_if(|it| !keeps && is_over(it));
-        self.wake = self.next_wake(observed, is_overdue, step);
-    }
-
+    /// When to look again though nothing happens.
     fn next_wake(&self, observed: &Observed, is_overdue: bool, step: &Step<'_>) -> Option<Instant> {
         let now = step.context.now;
         let track = self.track.as_ref();

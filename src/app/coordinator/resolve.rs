@@ -129,8 +129,9 @@ fn relation<'a>(state: &'a WaitState, observed: Option<&Uid>) -> Relation<'a> {
 #[must_use]
 pub(super) fn resolve(waiter: &Waiter, observed: &Observed, facts: &Facts<'_>) -> Resolution {
     match &waiter.want {
-        Want::Find => resolve_instance(waiter, false, observed, facts),
-        Want::Start(_) | Want::StartOrStop(_) => resolve_instance(waiter, true, observed, facts),
+        Want::Find | Want::Start(_) | Want::StartOrStop(_) => {
+            resolve_instance(waiter, observed, facts)
+        }
         // Only its call says how it went.
         Want::Stop { .. } => Resolution::Wait(waiter.state.clone()),
         Want::Gone(uid) if observed.uid() == Some(uid) => Resolution::Wait(WaitState::New),
@@ -146,18 +147,14 @@ pub(super) fn resolve(waiter: &Waiter, observed: &Observed, facts: &Facts<'_>) -
     }
 }
 
-fn resolve_instance(
-    waiter: &Waiter,
-    may_start: bool,
-    observed: &Observed,
-    facts: &Facts<'_>,
-) -> Resolution {
+fn resolve_instance(waiter: &Waiter, observed: &Observed, facts: &Facts<'_>) -> Resolution {
     use Relation::{Another, Held, New, Next, Ready, Replacement};
     use Resolution::{Respond, Wait};
     use State::{
         Absent, AwaitingReason, Deleting, Failed, Failing, Finished, NameConflict, Starting,
     };
     let relation = relation(&waiter.state, observed.uid());
+    let may_start = waiter.want.variables().is_some();
     let uid = || observed.uid().cloned().unwrap_or_default();
     let is_well_ended = observed.state == Finished;
     let replaces = may_start && facts.may_replace;
