@@ -10,7 +10,7 @@
 //! ```text
 //! socket ─▶ http::server ─▶ http::connection ─▶ http::dispatcher ─▶ app::App ─▶ app::cache ─▶ store
 //!               ▲            (bytes ⇄ values)    (http::endpoints)    │     a ready instance: here it ends
-//!               │                                                     ▼ app::inbox
+//!               │                                                     ▼ app::engine
 //!        http::mailbox ◀─────────── responses ◀────────────── app::coordinator ─▶ events ─▶ app::reporter
 //!                                                                 │          ▲      (log, metrics, spans)
 //!                                             calls, one attempt  ▼          │ outcomes, changes

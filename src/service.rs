@@ -13,9 +13,8 @@
 mod reflecting;
 
 use crate::app::coordinator::{Coordinator, Limits as CoordinatorLimits};
-use crate::app::engine::{self, Engine, Parts};
+use crate::app::engine::{self, Engine, Inbox, Parts};
 use crate::app::executor::{Executor, Writers};
-use crate::app::inbox::Inbox;
 use crate::app::reporter::Reporter;
 use crate::app::review::Reviews;
 use crate::app::shared_catalog::SharedCatalog;

@@ -1,4 +1,8 @@
-//! The threads around the coordinator: one that runs it, and workers that call Kubernetes.
+//! The threads around the coordinator, one that runs it and workers that call Kubernetes, and the
+//! [`Inbox`] that leads there.
+//!
+//! The inbox is a bounded queue. I/O threads never block on it; threads that report what must not be
+//! lost wait for capacity.
 //!
 //! The coordinator's thread takes what happened from its inbox, lets the coordinator decide, and
 //! carries out what comes out: responses go to the [`ResponseSink`], calls into the workers' queue,
@@ -8,18 +12,18 @@
 
 use super::api_call::ApiCall;
 use super::cache::{Cache, key_of, key_of_pod};
-use super::coordinator::{CacheChange, Context, Coordinator, Effect, Input};
+use super::coordinator::{CacheChange, Context, Coordinator, Effect, Input, NewWaiter};
+use super::error::{Bound, Error};
 use super::executor::Executor;
-use super::inbox::{Inbox, Inputs};
 use super::reporter::Reporter;
-use super::request::ResponseSink;
+use super::request::{RequestHandle, ResponseSink};
 use super::shared_catalog::SharedCatalog;
 use crate::clock::Clock;
 use crate::kube::types::{Job, Pod};
 use crate::store::Change;
 use crate::threads::{self, OnDeath};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -31,6 +35,99 @@ pub const HEARTBEAT_LATEST: Duration = Duration::from_secs(60);
 
 /// How long the coordinator's thread sleeps at most, so that its heartbeat goes on.
 const NAP: Duration = Duration::from_secs(1);
+
+/// Inputs that may wait for the coordinator: more means that it does not keep up. A queue takes the
+/// memory for its capacity at once, so what is in it is boxed.
+const INPUTS_MAX: usize = 16_384;
+
+/// The way to the coordinator; clones lead to the same one.
+#[derive(Clone, Debug)]
+pub struct Inbox {
+    sender: SyncSender<Box<Input>>,
+    abandoned: Abandoned,
+}
+
+/// Requests whose callers hung up while the queue was full. Bounded by the requests that wait: each
+/// is abandoned once.
+type Abandoned = Arc<Mutex<Vec<RequestHandle>>>;
+
+/// The end at which an inbox is read.
+#[derive(Debug)]
+pub struct Inputs {
+    /// What comes in, in order.
+    pub receiver: Receiver<Box<Input>>,
+    abandoned: Abandoned,
+}
+
+impl Inbox {
+    /// An inbox and the end at which it is read.
+    #[must_use]
+    pub fn new() -> (Self, Inputs) {
+        Self::with_capacity(INPUTS_MAX)
+    }
+
+    /// An inbox for so many inputs: the memory for all of them is taken at once.
+    #[must_use]
+    pub fn with_capacity(inputs: usize) -> (Self, Inputs) {
+        let (sender, receiver) = sync_channel(inputs);
+        let abandoned = Abandoned::default();
+        let inputs = Inputs {
+            receiver,
+            abandoned: Arc::clone(&abandoned),
+        };
+        (Self { sender, abandoned }, inputs)
+    }
+
+    /// Puts in a request, if there is capacity. Never blocks.
+    ///
+    /// # Errors
+    /// [`Error::TooManyRequests`] where there is none, [`Error::Draining`] after the coordinator ended.
+    pub fn request(&self, request: NewWaiter) -> Result<(), Error> {
+        let sent = self.sender.try_send(Box::new(Input::Requested(request)));
+        sent.map_err(|error| match error {
+            TrySendError::Full(_) => Error::TooManyRequests(Bound::Inbox),
+            TrySendError::Disconnected(_) => Error::Draining,
+        })
+    }
+
+    /// Reports that the caller of a request hung up. Never blocks, and is not lost.
+    pub fn abandon(&self, handle: RequestHandle) {
+        let sent = self.sender.try_send(Box::new(Input::Abandoned(handle)));
+        if let Err(TrySendError::Full(_)) = sent {
+            self.abandoned
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(handle);
+        }
+    }
+
+    /// Puts in what must not be lost, and waits for capacity.
+    pub fn send(&self, input: Input) {
+        // After the coordinator has ended there is nothing left to do.
+        let _ = self.sender.send(Box::new(input));
+    }
+}
+
+impl Inputs {
+    /// What has come in, up to so many. Requests that were abandoned while the queue was full come
+    /// last, once the queue is empty: their own inputs have been read by then.
+    pub fn take(&self, most: usize) -> Vec<Input> {
+        let mut inputs: Vec<Input> = self
+            .receiver
+            .try_iter()
+            .take(most)
+            .map(|input| *input)
+            .collect();
+        if inputs.len() < most {
+            let mut abandoned = self
+                .abandoned
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            inputs.extend(abandoned.drain(..).map(Input::Abandoned));
+        }
+        inputs
+    }
+}
 
 /// What the engine is made of.
 #[derive(Debug)]
@@ -210,4 +307,30 @@ pub fn changes_of_pods(changes: &[Change<Pod>]) -> Vec<CacheChange> {
         }
     }
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::app::fixture::handle;
+
+    /// An I/O thread reports that a caller hung up while the coordinator is behind.
+    #[test]
+    fn a_full_inbox_blocks_nobody_who_hangs_up_and_loses_nothing() {
+        let (inbox, inputs) = Inbox::with_capacity(1);
+        inbox.abandon(handle(1));
+        inbox.abandon(handle(2));
+        inbox.abandon(handle(3));
+        let numbers = |inputs: Vec<Input>| -> Vec<u64> {
+            let number = |input: Input| match input {
+                Input::Abandoned(handle) => handle.serial,
+                other => panic!("{other:?}"),
+            };
+            inputs.into_iter().map(number).collect()
+        };
+        // A queue that may hold more is not empty.
+        assert_eq!(numbers(inputs.take(1)), [1]);
+        assert_eq!(numbers(inputs.take(8)), [2, 3]);
+        assert_eq!(numbers(inputs.take(8)), [0; 0]);
+    }
 }

@@ -374,35 +374,22 @@ impl Fixture {
         query: &str,
         wait_secs: u64,
     ) -> Vec<String> {
-        self.ensure(n, key, query, wait_secs, Intent::Start)
+        let variables = Arc::new(Variables::from_query(query).unwrap());
+        let wait = Duration::from_secs(wait_secs);
+        let want = Want::Instance(Intent::Start(variables));
+        self.request(n, key, "ann", wait, want)
     }
 
     /// Request number `n` asks for scim/n1 and means this by it; it waits for 10 s.
     pub(crate) fn get_meaning(&mut self, n: u64, intent: Intent) -> Vec<String> {
-        self.ensure(n, &n1(), "", 10, intent)
+        let wait = Duration::from_secs(10);
+        self.request(n, &n1(), "ann", wait, Want::Instance(intent))
     }
 
     /// Request number `n` looks for this instance without starting it; it waits for 10 s.
     pub(crate) fn find_of(&mut self, n: u64, key: &InstanceKey) -> Vec<String> {
-        self.ensure(n, key, "", 10, Intent::Find)
-    }
-
-    fn ensure(
-        &mut self,
-        n: u64,
-        key: &InstanceKey,
-        query: &str,
-        wait_secs: u64,
-        intent: Intent,
-    ) -> Vec<String> {
-        let variables = Arc::new(Variables::from_query(query).unwrap());
-        let want = match intent {
-            Intent::Find => Want::Find,
-            Intent::Start => Want::Start(variables),
-            Intent::StartOrStop => Want::StartOrStop(variables),
-        };
-        let wait = Duration::from_secs(wait_secs);
-        self.request(n, key, "ann", wait, want)
+        let wait = Duration::from_secs(10);
+        self.request(n, key, "ann", wait, Want::Instance(Intent::Find))
     }
 
     fn request(

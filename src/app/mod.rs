@@ -9,7 +9,7 @@
 //! | `request`, `request_id`, `error` | what is asked, and what comes back |
 //! | `cache`, `catalog`, `shared_catalog`, `events` | what there is, what is on offer |
 //! | `coordinator` | every decision about starts, stops and waits |
-//! | `api_call`, `executor`, `inbox`, `engine` | its calls, who makes them, the threads around it |
+//! | `api_call`, `executor`, `engine` | its calls, who makes them, the threads around it and the way there |
 //! | `lifecycle`, `reporter`, `timings` | what happened, and who reports it |
 //! | `review` | whose bearer token it is, with threads of its own |
 
@@ -23,7 +23,6 @@ pub mod events;
 pub mod executor;
 #[cfg(test)]
 pub(crate) mod fixture;
-pub mod inbox;
 pub mod lifecycle;
 pub mod reporter;
 mod request;
@@ -42,10 +41,9 @@ pub use request_id::{RequestId, RequestIds};
 use crate::clock::Clock;
 use crate::model::labels::MetaChange;
 use crate::model::names::{AppType, InstanceKey};
-use crate::model::template::Variables;
 use cache::{Cache, Entry, Ready};
 use coordinator::{Input, NewWaiter, WRITE_WAIT, Want};
-use inbox::Inbox;
+use engine::Inbox;
 use review::{Bearer, Reviews};
 use shared_catalog::SharedCatalog;
 use std::sync::Arc;
@@ -136,20 +134,9 @@ impl App {
     ///
     /// # Errors
     /// Where the response is known at once and is an error.
-    pub fn ensure(
-        &self,
-        request: InstanceRequest,
-        variables: Variables,
-        intent: Intent,
-    ) -> Result<(), Error> {
+    pub fn ensure(&self, request: InstanceRequest, intent: Intent) -> Result<(), Error> {
         let deadline = self.clock.now() + self.wait(request.wait);
-        let variables = Arc::new(variables);
-        let want = match intent {
-            Intent::Find => Want::Find,
-            Intent::Start => Want::Start(variables),
-            Intent::StartOrStop => Want::StartOrStop(variables),
-        };
-        self.hand_over(request, deadline, want)
+        self.hand_over(request, deadline, Want::Instance(intent))
     }
 
     /// The first instance, by type and name, among these types whose name or whose meta label

@@ -9,6 +9,7 @@ use super::request_id::RequestId;
 use super::timings::Timings;
 use crate::model::names::InstanceKey;
 use crate::model::status::{Finding, Phase};
+use crate::model::template::Variables;
 use crate::traces::Context;
 use std::fmt;
 use std::sync::Arc;
@@ -59,14 +60,14 @@ pub struct InstanceRequest {
 }
 
 /// What a request for the instance may bring about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Intent {
     /// Nothing: it waits for an instance that is there or is being started.
     Find,
-    /// A start.
-    Start,
-    /// A start, and a stop where the instance is not ready by the deadline.
-    StartOrStop,
+    /// A start, with these values for the template.
+    Start(Arc<Variables>),
+    /// The same, and a stop where the instance is not ready by the deadline.
+    StartOrStop(Arc<Variables>),
 }
 
 /// What a request that waited gets.

@@ -143,13 +143,11 @@ impl Api {
             return reply(self.aged(answers::ready(&ready)));
         }
         let intent = if prefer::create(&call.request.headers) {
-            Intent::Start
+            Intent::Start(variables.into())
         } else {
             Intent::Find
         };
-        call.park(Pending::Ensure, || {
-            self.app.ensure(call.about(key), variables, intent)
-        })
+        call.park(Pending::Ensure, || self.app.ensure(call.about(key), intent))
     }
 
     /// `DELETE /app/{type}/{name}`

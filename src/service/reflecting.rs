@@ -5,9 +5,8 @@
 use super::{Ending, Error, on_death};
 use crate::app::cache::Cache;
 use crate::app::coordinator::{CacheChange, Input};
-use crate::app::engine;
+use crate::app::engine::{self, Inbox};
 use crate::app::events;
-use crate::app::inbox::Inbox;
 use crate::app::shared_catalog::SharedCatalog;
 use crate::clock::Clock;
 use crate::config::Config;

@@ -1,11 +1,13 @@
 //! The invariants of the coordinator, checked after every step by tests and the simulation, in
 //! every build; the service never does.
 
-use super::operation::{CallState, Operation, WaitState, Want};
+use super::operation::{CallState, WaitState, Waiter, Want};
 use super::record::Record;
 use super::{Coordinator, FOLLOWED_MAX, GONE_MAX, LOST_MAX, Tally};
-use crate::model::names::InstanceKey;
 use std::collections::HashSet;
+
+/// What must hold, and the sentence where it does not.
+type Rule<'a> = (bool, &'a str);
 
 impl Coordinator {
     /// Checks what must hold between two steps.
@@ -18,97 +20,88 @@ impl Coordinator {
         let mut tally = Tally::default();
         for (key, record) in &self.records {
             tally.add(record.tally());
-            check_record(key, record)?;
-            let is_timed = record
-                .wake
-                .is_none_or(|at| self.timers.contains(&(at, key.clone())));
-            holds(is_timed, key, "its wake-up is not in the timer queue")?;
-            let waiters = record.operation.iter().flat_map(|it| &it.waiters);
-            for waiter in waiters {
-                holds(
-                    numbers.insert(waiter.number) && waiter.number < self.next_number,
-                    key,
-                    "two waiters have one number",
-                )?;
+            let timer = record.wake.map(|at| (at, key.clone()));
+            let is_timed = timer.is_none_or(|timer| self.timers.contains(&timer));
+            let mut rules = vec![(is_timed, "its wake-up is not in the timer queue")];
+            for waiter in record.operation.iter().flat_map(|it| &it.waiters) {
+                let is_new = numbers.insert(waiter.number) && waiter.number < self.next_number;
+                rules.push((is_new, "two waiters have one number"));
                 if let Some(handle) = waiter.handle {
-                    holds(handles.insert(handle), key, "a waiter is in two records")?;
-                    holds(
-                        self.waiting.get(&handle) == Some(key),
-                        key,
-                        "a waiter is not on the list of those who wait",
-                    )?;
+                    let is_listed = self.waiting.get(&handle) == Some(key);
+                    rules.extend([
+                        (handles.insert(handle), "a waiter is in two records"),
+                        (is_listed, "a waiter is not on the list of those who wait"),
+                    ]);
                 }
             }
+            let broken = check_record(record).and_then(|()| hold(&rules));
+            broken.map_err(|sentence| format!("{key}: {sentence}"))?;
         }
         let wakes = self.records.values().filter(|it| it.wake.is_some());
-        all(
-            handles.len() == self.waiting.len(),
-            "a request waits that is in no record",
-        )?;
-        all(
-            wakes.count() == self.timers.len(),
-            "a timer belongs to no record",
-        )?;
-        all(
-            self.idle_wakes == 0,
-            "a record asks again and again to be woken, and has nothing to do",
-        )?;
-        all(
-            tally == self.tally,
-            "the counts are not those of the records",
-        )?;
-        all(
-            self.waiting.len() <= self.limits.parked_max
-                && tally.in_work <= self.limits.parked_max
-                && tally.gone <= GONE_MAX
-                && tally.lost <= LOST_MAX
-                && tally.followed <= FOLLOWED_MAX,
-            "more is held than is allowed",
-        )
+        let is_bounded = self.waiting.len() <= self.limits.parked_max
+            && tally.in_work <= self.limits.parked_max
+            && tally.gone <= GONE_MAX
+            && tally.lost <= LOST_MAX
+            && tally.followed <= FOLLOWED_MAX;
+        hold(&[
+            (
+                handles.len() == self.waiting.len(),
+                "a request waits that is in no record",
+            ),
+            (
+                wakes.count() == self.timers.len(),
+                "a timer belongs to no record",
+            ),
+            (
+                self.idle_wakes == 0,
+                "a record asks again and again to be woken, and has nothing to do",
+            ),
+            (
+                tally == self.tally,
+                "the counts are not those of the records",
+            ),
+            (is_bounded, "more is held than is allowed"),
+        ])
     }
 }
 
-fn check_record(key: &InstanceKey, record: &Record) -> Result<(), String> {
-    holds(!record.is_empty(), key, "a record has no reason to live")?;
-    let Some(operation) = &record.operation else {
-        return Ok(());
+fn check_record(record: &Record) -> Result<(), String> {
+    let mut rules = vec![(!record.is_empty(), "a record has no reason to live")];
+    if let Some(operation) = &record.operation {
+        let has_reason = !operation.waiters.is_empty()
+            || operation.calling().is_some()
+            || record.memory.overdue_at().is_some();
+        let is_called = !matches!(operation.call, CallState::MustRead);
+        rules.extend([
+            (has_reason, "an operation has no reason to live"),
+            (operation.last.len() <= 1, "more than the last Job is kept"),
+            (is_called, "a call is due and was not made"),
+        ]);
+        rules.extend(operation.waiters.iter().flat_map(rules_of_waiter));
+    }
+    hold(&rules)
+}
+
+fn rules_of_waiter(waiter: &Waiter) -> [Rule<'static>; 2] {
+    let fits = match &waiter.state {
+        WaitState::Pod => matches!(waiter.want, Want::Label(_)),
+        WaitState::Sent(_) => matches!(waiter.want, Want::Stop { .. }),
+        WaitState::Replacement(_) => waiter.want.variables().is_some(),
+        WaitState::New => !waiter.want.is_for_instance(),
+        WaitState::Next | WaitState::Ready(_) | WaitState::Held(..) => {
+            waiter.want.is_for_instance()
+        }
     };
-    let has_reason = !operation.waiters.is_empty()
-        || operation.calling().is_some()
-        || record.memory.overdue_at().is_some();
-    holds(has_reason, key, "an operation has no reason to live")?;
-    holds(
-        operation.last.len() <= 1,
-        key,
-        "more than the last Job is kept",
-    )?;
-    check_call(key, operation)?;
-    for waiter in &operation.waiters {
-        let fits = match &waiter.state {
-            WaitState::Pod => matches!(waiter.want, Want::Label(_)),
-            WaitState::Sent(_) => matches!(waiter.want, Want::Stop { .. }),
-            WaitState::Replacement(_) => waiter.want.variables().is_some(),
-            WaitState::New => !waiter.want.is_for_instance(),
-            WaitState::Next | WaitState::Ready(_) | WaitState::Held(..) => {
-                waiter.want.is_for_instance()
-            }
-        };
-        holds(fits, key, "a waiter waits for what it does not want")?;
-        let has_caller = waiter.handle.is_some() || waiter.want.is_change();
-        holds(has_caller, key, "no caller waits for its response")?;
+    let has_caller = waiter.handle.is_some() || waiter.want.is_change();
+    [
+        (fits, "a waiter waits for what it does not want"),
+        (has_caller, "no caller waits for its response"),
+    ]
+}
+
+fn hold(rules: &[Rule<'_>]) -> Result<(), String> {
+    match rules.iter().find(|(holds, _)| !holds) {
+        Some((_, sentence)) => Err((*sentence).to_owned()),
+        None => Ok(()),
     }
-    Ok(())
-}
-
-fn check_call(key: &InstanceKey, operation: &Operation) -> Result<(), String> {
-    let is_awaited = !matches!(operation.call, CallState::MustRead);
-    holds(is_awaited, key, "a call is due and was not made")
-}
-
-fn holds(is: bool, key: &InstanceKey, sentence: &str) -> Result<(), String> {
-    all(is, &format!("{key}: {sentence}"))
-}
-
-fn all(is: bool, sentence: &str) -> Result<(), String> {
-    if is { Ok(()) } else { Err(sentence.to_owned()) }
 }

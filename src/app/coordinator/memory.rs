@@ -231,14 +231,11 @@ impl Memory {
             self.trouble = None;
             return;
         };
-        let cause = cause(&finding);
-        let before = self.trouble.as_ref();
-        let same = before.filter(|it| it.uid == *instance.uid() && it.cause == cause);
-        let first_seen = same.map_or(wall, |it| it.first_seen);
+        let first_seen = self.first_seen(instance.uid(), &finding, wall);
         let (failure, next_failures) = failure(instance, &finding, settings, first_seen);
         self.trouble = Some(Box::new(Trouble {
             uid: instance.uid().clone(),
-            cause,
+            cause: cause(&finding),
             first_seen,
             failure,
             next_failures,

@@ -7,7 +7,7 @@
 use crate::app::api_call::StopCause;
 use crate::app::error::Error;
 use crate::app::lifecycle::OwnStart;
-use crate::app::request::{Origin, RequestHandle};
+use crate::app::request::{Intent, Origin, RequestHandle};
 use crate::kube::types::Uid;
 use crate::model::labels::MetaChange;
 use crate::model::status::Finding;
@@ -65,12 +65,8 @@ pub(super) struct Waiter {
 /// What a request wants.
 #[derive(Clone, Debug)]
 pub enum Want {
-    /// The instance, if it is there or is being started.
-    Find,
-    /// The instance, started if need be with these values.
-    Start(Arc<Variables>),
-    /// The same, and a stop where it is not ready by the deadline.
-    StartOrStop(Arc<Variables>),
+    /// The instance.
+    Instance(Intent),
     /// Its deletion to be accepted and, where `until` is given, the Job to be gone by then.
     Stop {
         /// Until when to wait for the Job to be gone.
@@ -87,15 +83,19 @@ impl Want {
     #[must_use]
     pub const fn variables(&self) -> Option<&Arc<Variables>> {
         match self {
-            Self::Start(variables) | Self::StartOrStop(variables) => Some(variables),
-            Self::Find | Self::Stop { .. } | Self::Gone(_) | Self::Label(_) => None,
+            Self::Instance(Intent::Start(variables) | Intent::StartOrStop(variables)) => {
+                Some(variables)
+            }
+            Self::Instance(Intent::Find) | Self::Stop { .. } | Self::Gone(_) | Self::Label(_) => {
+                None
+            }
         }
     }
 
     /// Whether it is for the instance itself.
     #[must_use]
     pub const fn is_for_instance(&self) -> bool {
-        matches!(self, Self::Find | Self::Start(_) | Self::StartOrStop(_))
+        matches!(self, Self::Instance(_))
     }
 
     /// Whether it changes something that must be there: only Kubernetes can say "not found" to it.

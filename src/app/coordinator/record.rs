@@ -24,7 +24,7 @@ use crate::app::api_call::ApiCall;
 use crate::app::cache::Lookup;
 use crate::app::error::Error;
 use crate::app::lifecycle::{Lifecycle, LifecycleKind};
-use crate::app::request::{Origin, RequestHandle, Response};
+use crate::app::request::{Intent, Origin, RequestHandle, Response};
 use crate::app::timings::Timings;
 use crate::kube::types::Uid;
 use crate::model::names::InstanceKey;
@@ -375,21 +375,15 @@ impl Record {
                 waiter.deadline = waiter.deadline.max(now + WRITE_WAIT);
             }
             waiter.state = state;
-            None
-        });
-        self.give_up_starts(now);
-    }
-
-    /// Turns the starts that are to be stopped, since they have not succeeded in time, into stops.
-    fn give_up_starts(&mut self, now: Instant) {
-        let waiters = self.operation.iter_mut().flat_map(|it| &mut it.waiters);
-        for waiter in waiters {
-            if matches!(waiter.want, Want::StartOrStop(_)) && waiter.deadline <= now {
+            // A start that is to be stopped where it does not succeed in time becomes a stop.
+            let is_to_stop = matches!(waiter.want, Want::Instance(Intent::StartOrStop(_)));
+            if is_to_stop && waiter.deadline <= now {
                 waiter.want = Want::Stop { until: None };
                 waiter.state = WaitState::New;
                 waiter.deadline = now + WRITE_WAIT;
             }
-        }
+            None
+        });
     }
 
     /// Makes the next call, if one is due. Returns whether waiters have to be resolved again, since

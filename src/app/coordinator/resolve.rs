@@ -129,9 +129,7 @@ fn relation<'a>(state: &'a WaitState, observed: Option<&Uid>) -> Relation<'a> {
 #[must_use]
 pub(super) fn resolve(waiter: &Waiter, observed: &Observed, facts: &Facts<'_>) -> Resolution {
     match &waiter.want {
-        Want::Find | Want::Start(_) | Want::StartOrStop(_) => {
-            resolve_instance(waiter, observed, facts)
-        }
+        Want::Instance(_) => resolve_instance(waiter, observed, facts),
         // Only its call says how it went.
         Want::Stop { .. } => Resolution::Wait(waiter.state.clone()),
         Want::Gone(uid) if observed.uid() == Some(uid) => Resolution::Wait(WaitState::New),
@@ -202,7 +200,7 @@ pub(super) fn at_deadline(
     let failed =
         |error: Option<&Error>| Response::Failed(error.cloned().unwrap_or(Error::UNAVAILABLE));
     match &waiter.want {
-        Want::Find | Want::Start(_) | Want::StartOrStop(_) => match error {
+        Want::Instance(_) => match error {
             Some(error) if waiter.needs_call() => Response::Failed(error.clone()),
             _ => so_far(waiter, observed, facts),
         },

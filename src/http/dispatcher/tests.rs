@@ -4,6 +4,7 @@ mod bench;
 mod memory;
 
 use super::*;
+use crate::app::Intent;
 use crate::app::coordinator::{Input, Want};
 use crate::app::fixture::{World, handle, key, n1, ready_pod, t0};
 use crate::app::{Bound, Progress};
@@ -69,7 +70,7 @@ fn a_start_is_handed_to_the_desk_with_its_variables_and_deadline() {
     let waiter = bench.waiter();
     assert_eq!((&waiter.key, waiter.handle), (&n1(), handle(7)));
     assert_eq!(&*waiter.by.who, "127.0.0.1");
-    assert!(matches!(waiter.want, Want::Start(_)));
+    assert!(matches!(waiter.want, Want::Instance(Intent::Start(_))));
     let variables = waiter.want.variables().unwrap();
     let pairs: Vec<(&str, &str)> = variables.iter().collect();
     assert_eq!(

@@ -40,7 +40,8 @@ impl Api {
             ..call.about(key)
         };
         call.park(Pending::Create, || {
-            self.app.ensure(request, variables, Intent::StartOrStop)
+            let intent = Intent::StartOrStop(variables.into());
+            self.app.ensure(request, intent)
         })
     }
 

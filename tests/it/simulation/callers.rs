@@ -1,6 +1,7 @@
 //! The callers of the replicas: their requests, the ledger of waiting requests, and the comparison of
 //! each response with the actual history.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use config_controller::app::coordinator::WRITE_WAIT;
@@ -9,7 +10,6 @@ use config_controller::app::{
 };
 use config_controller::clock::Clock;
 use config_controller::model::labels::MetaChange;
-use config_controller::model::template::Variables;
 use serde_json::{Map, json};
 
 use super::promises::{self, Breach, Floors, Promise, check};
@@ -282,15 +282,15 @@ fn submit(app: &App, request: InstanceRequest, kind: RequestKind) -> Option<Resp
             timings: None,
         }),
         Ok(None) => {
-            let submitted = app.ensure(request, Variables::default(), intent);
+            let submitted = app.ensure(request, intent);
             submitted.err().map(Response::Failed)
         }
         Err(error) => Some(Response::Failed(error)),
     };
     match kind {
-        RequestKind::Ensure => ensure(request, Intent::Start),
+        RequestKind::Ensure => ensure(request, Intent::Start(Arc::default())),
         RequestKind::Find => ensure(request, Intent::Find),
-        RequestKind::EnsureOrStop => ensure(request, Intent::StartOrStop),
+        RequestKind::EnsureOrStop => ensure(request, Intent::StartOrStop(Arc::default())),
         RequestKind::Stop | RequestKind::StopAndWait => {
             app.stop(request).err().map(Response::Failed)
         }

@@ -1,10 +1,10 @@
 //! The table itself: each row is what is observed, each column what the waiter waits for.
 
 use super::*;
+use crate::app::Intent;
 use crate::app::cache::Lookup;
 use crate::app::coordinator::memory::Memory;
 use crate::app::fixture::{World, n1, origin, t0, uid, waiting_pod};
-use crate::model::template::Variables;
 use serde_json::json;
 use std::sync::Arc;
 
@@ -77,9 +77,9 @@ fn check_row(state: State, case: Case, expected: [&str; 7]) {
     };
     let found = columns.map(|state| {
         let want = if case.may_start {
-            Want::Start(Arc::new(Variables::default()))
+            Want::Instance(Intent::Start(Arc::default()))
         } else {
-            Want::Find
+            Want::Instance(Intent::Find)
         };
         let waiter = Waiter {
             handle: None,

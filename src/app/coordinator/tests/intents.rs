@@ -7,6 +7,7 @@ use crate::app::api_call::CallOutcome;
 use crate::app::fixture::{Fixture, exists, invalid, key, unavailable};
 use crate::kube::error::Verb;
 use serde_json::json;
+use std::sync::Arc;
 
 #[test]
 fn who_only_looks_starts_nothing() {
@@ -52,7 +53,7 @@ fn who_only_looks_replaces_nothing() {
 #[test]
 fn a_start_that_is_late_is_stopped_where_its_caller_wants_that() {
     let mut fixture = Fixture::new();
-    fixture.get_meaning(1, Intent::StartOrStop);
+    fixture.get_meaning(1, Intent::StartOrStop(Arc::default()));
     fixture.world.job("u1", json!({}));
     assert_eq!(fixture.done(), NOTHING);
     assert_eq!(fixture.pass(9.9), NOTHING);
@@ -65,7 +66,7 @@ fn a_start_that_is_late_is_stopped_where_its_caller_wants_that() {
 #[test]
 fn a_start_that_was_given_up_and_cannot_be_stopped_is_answered_too() {
     let mut fixture = Fixture::new();
-    fixture.get_meaning(1, Intent::StartOrStop);
+    fixture.get_meaning(1, Intent::StartOrStop(Arc::default()));
     fixture.world.job("u1", json!({}));
     fixture.done();
     assert_eq!(fixture.pass(10.0), ["call delete u1 for ann"]);
@@ -79,7 +80,7 @@ fn a_start_that_was_given_up_and_cannot_be_stopped_is_answered_too() {
 #[test]
 fn an_instance_that_is_ready_in_time_is_not_stopped() {
     let mut fixture = Fixture::new();
-    fixture.get_meaning(1, Intent::StartOrStop);
+    fixture.get_meaning(1, Intent::StartOrStop(Arc::default()));
     fixture.world.job("u1", json!({}));
     fixture.done();
     fixture.world.ready("u1", "10.0.0.1");

@@ -2,16 +2,15 @@
 //! a little model of Kubernetes behind it. What must hold whatever happens is asserted at every step.
 
 use super::*;
-use crate::app::Response;
 use crate::app::api_call::{Action, ApiCall, CallOutcome, StopCause};
 use crate::app::fixture::{
     World, conflict, decode, exists, handle, line, lost, merge, no_connection, no_right, not_found,
     ready_pod, throttled, unavailable,
 };
+use crate::app::{Intent, Response};
 use crate::kube::types::{Job, Pod, Uid};
 use crate::kube::watch::StoreEvent;
 use crate::model::labels::MetaChange;
-use crate::model::template::Variables;
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -147,8 +146,8 @@ impl Game {
                 (Want::Stop { until }, now + WRITE_WAIT)
             }
             1 => (Want::Label(MetaChange::default()), deadline),
-            2..6 => (Want::Find, deadline),
-            _ => (Want::Start(Arc::new(Variables::default())), deadline),
+            2..6 => (Want::Instance(Intent::Find), deadline),
+            _ => (Want::Instance(Intent::Start(Arc::default())), deadline),
         };
         // A change is waited for as long as its call is under way.
         let latest = if want.is_change() { None } else { Some(latest) };

@@ -1,8 +1,8 @@
 //! The dispatcher over a world of literals; the end of the inbox at which the coordinator would read.
 
 use crate::app::coordinator::{Input, NewWaiter};
+use crate::app::engine::{Inbox, Inputs};
 use crate::app::fixture::{World, decode, handle};
-use crate::app::inbox::{Inbox, Inputs};
 use crate::app::shared_catalog::SharedCatalog;
 use crate::app::{App, Waits};
 use crate::health::{HealthInputs, HealthSource};
