@@ -62,6 +62,12 @@ impl Instance {
     pub fn uid(&self) -> &Uid {
         &self.job.metadata.uid
     }
+
+    fn meta(&self) -> MetaLabels {
+        let pod = self.pod.as_deref();
+        pod.map(|pod| labels::meta_labels(&pod.metadata))
+            .unwrap_or_default()
+    }
 }
 
 /// A ready instance, as callers get it.
@@ -226,9 +232,7 @@ impl Cache {
                 .filter(|_| is_ready)
                 .and_then(|pod| pod.start_time)
                 .map(|t| t.seconds()),
-            meta: pod
-                .map(|pod| labels::meta_labels(&pod.metadata))
-                .unwrap_or_default(),
+            meta: instance.meta(),
         })
     }
 }
@@ -239,14 +243,8 @@ pub fn ready(instance: &Instance) -> Option<Ready> {
     let InstanceStatus::Ready { ip } = instance.status else {
         return None;
     };
-    let meta = instance
-        .pod
-        .as_deref()
-        .map(|pod| labels::meta_labels(&pod.metadata));
-    Some(Ready {
-        ip,
-        meta: meta.unwrap_or_default(),
-    })
+    let meta = instance.meta();
+    Some(Ready { ip, meta })
 }
 
 /// The key that a Job is the instance of: raw from annotations where we made it, from the

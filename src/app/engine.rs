@@ -296,16 +296,10 @@ pub fn changes_of_jobs(changes: &[Change<Job>]) -> Vec<CacheChange> {
 /// What these changes of pods change in the cache.
 #[must_use]
 pub fn changes_of_pods(changes: &[Change<Pod>]) -> Vec<CacheChange> {
-    let mut all: Vec<CacheChange> = Vec::with_capacity(changes.len());
-    for change in changes {
-        for pod in [&change.old, &change.new].into_iter().flatten() {
-            let key = key_of_pod(&pod.metadata);
-            let is_new = |key: &_| all.last().is_none_or(|last| last.key != *key);
-            if let Some(key) = key.filter(is_new) {
-                all.push(CacheChange { key, gone: None });
-            }
-        }
-    }
+    let pods = changes.iter().flat_map(|change| [&change.old, &change.new]);
+    let keys = pods.flatten().filter_map(|pod| key_of_pod(&pod.metadata));
+    let mut all: Vec<CacheChange> = keys.map(|key| CacheChange { key, gone: None }).collect();
+    all.dedup();
     all
 }
 

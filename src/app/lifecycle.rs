@@ -27,8 +27,6 @@ pub struct Lifecycle {
     pub at: Instant,
     /// What happened.
     pub kind: LifecycleKind,
-    /// Whose request brought it about, where one did.
-    pub by: Option<Origin>,
     /// The phase that ended with this step and how long it lasted, of a start of this replica.
     pub phase_left: Option<(Phase, Duration)>,
     /// The start of this replica that ended with this step.
@@ -40,9 +38,9 @@ pub struct Lifecycle {
 pub enum LifecycleKind {
     /// A call is made that creates the Job.
     Requested,
-    /// The Job was created; `phase_left` says how long the API server took to admit it, the wait for
-    /// an executor included.
-    Created,
+    /// The Job was created, for this request; `phase_left` says how long the API server took to admit
+    /// it, the wait for an executor included.
+    Created(Origin),
     /// The call created no Job and is not retried, or its response was lost.
     NotCreated,
     /// The start entered this phase.

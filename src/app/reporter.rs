@@ -63,10 +63,9 @@ impl Reporter {
         let job = key.job_name();
         match &event.kind {
             LifecycleKind::Requested => log::debug!("creating Job {job} for {key}"),
-            LifecycleKind::Created => match &event.by {
-                Some(by) => log::info!("created Job {job} for {key}, requested by {by}"),
-                None => log::info!("created Job {job} for {key}"),
-            },
+            LifecycleKind::Created(by) => {
+                log::info!("created Job {job} for {key}, requested by {by}");
+            }
             // Why was logged by the executor.
             LifecycleKind::NotCreated => {}
             LifecycleKind::InPhase(phase) => log::debug!("{key} is {}", phase.as_str()),

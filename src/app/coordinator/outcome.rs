@@ -74,13 +74,12 @@ impl Record {
                     if !is_there(uid) {
                         Track::gone(track, uid, None, events);
                     } else if is_draining && let Some(track) = track {
-                        track.unfollow(events);
+                        track.unfollow("replica_ended", events);
                     }
                 }
                 (Purpose::Create { start, .. }, CallOutcome::Failed(error)) => {
                     if let Some((result, reason)) = end_without_job(error) {
                         let event = events.push(None, LifecycleKind::NotCreated);
-                        event.by = Some(start.by.clone());
                         let mut start = (**start).clone();
                         start.leave(None, now);
                         event.start_ended = Some(start.end(result, reason.into(), now));

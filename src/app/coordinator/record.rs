@@ -412,10 +412,9 @@ impl Record {
             }
         };
         if let Some((purpose, action)) = call {
-            if let Purpose::Create { start, .. } = &purpose {
-                let by = start.by.clone();
+            if matches!(purpose, Purpose::Create { .. }) {
                 step.report(|events| {
-                    events.push(None, LifecycleKind::Requested).by = Some(by);
+                    events.push(None, LifecycleKind::Requested);
                 });
             }
             self.begin(purpose, step);
@@ -480,7 +479,7 @@ impl Record {
     /// a pod that is there, have until then to be made.
     pub(super) fn drain(&mut self, until: Instant, step: &mut Step<'_>) {
         if let Some(track) = &mut self.track {
-            step.report(|events| track.unfollow(events));
+            step.report(|events| track.unfollow("replica_ended", events));
         }
         self.advance(step, Trigger::Drain(until));
     }

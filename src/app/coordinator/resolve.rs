@@ -65,15 +65,9 @@ pub(super) struct Facts<'a> {
 impl Facts<'_> {
     fn last_report(&self, uid: &Uid) -> Response {
         let last = self.last.iter().find(|last| last.uid == *uid);
-        match last {
-            Some(Last {
-                report: Some(finding),
-                ..
-            }) => self.failure(finding),
-            Some(Last {
-                was_suspended: true,
-                ..
-            }) => Response::Failed(Error::LimitReached),
+        match last.map(|last| (&last.report, last.was_suspended)) {
+            Some((Some(finding), _)) => self.failure(finding),
+            Some((None, true)) => Response::Failed(Error::LimitReached),
             _ => Response::Failed(Error::Stopped),
         }
     }
@@ -221,16 +215,14 @@ pub(super) fn at_deadline(
 /// How far the instance is, as a waiter gets it that can wait no longer.
 #[must_use]
 pub(super) fn so_far(waiter: &Waiter, observed: &Observed, facts: &Facts<'_>) -> Response {
-    let known = facts.last.iter().find_map(|last| match &waiter.state {
-        WaitState::Held(uid, _) if last.uid == *uid => last.report.as_ref(),
-        WaitState::Ready(uid)
-            if last.uid == *uid
-                && matches!(observed.state, State::AwaitingReason | State::Failed) =>
-        {
-            last.report.as_ref()
-        }
+    let has_failed = matches!(observed.state, State::AwaitingReason | State::Failed);
+    let job = match &waiter.state {
+        WaitState::Held(uid, _) => Some(uid),
+        WaitState::Ready(uid) if has_failed => Some(uid),
         _ => None,
-    });
+    };
+    let last = facts.last.iter().find(|last| Some(&last.uid) == job);
+    let known = last.and_then(|last| last.report.as_ref());
     match known {
         Some(finding) => facts.failure(finding),
         None => facts.progress(observed.progress(), false),

@@ -61,7 +61,6 @@ impl Events<'_> {
             job_uid: job_uid.cloned(),
             at: self.now,
             kind,
-            by: None,
             phase_left: None,
             start_ended: None,
         });
@@ -91,17 +90,14 @@ impl Track {
         is_followed: bool,
         events: &mut Events<'_>,
     ) -> Self {
-        let now = events.now;
-        let event = events.push(Some(uid), LifecycleKind::Created);
-        event.by = Some(start.by.clone());
-        event.phase_left = start.enter(Phase::Creating, now);
+        let kind = LifecycleKind::Created(start.by.clone());
+        let event = events.push(Some(uid), kind);
+        event.phase_left = start.enter(Phase::Creating, event.at);
         let mut track = Self::new(uid.clone());
         track.phase = Some(Phase::Creating);
-        if is_followed {
-            track.own = Some(start);
-        } else {
-            let event = events.push(Some(uid), LifecycleKind::Unfollowed);
-            event.start_ended = Some(start.end("unknown", "too_many".into(), now));
+        track.own = Some(start);
+        if !is_followed {
+            track.unfollow("too_many", events);
         }
         track
     }
@@ -263,12 +259,7 @@ impl Track {
         }
         self.is_stopping = true;
         self.is_ready = false;
-        let by = match &cause {
-            Some(StopCause::Requested(by)) => Some(by.clone()),
-            _ => None,
-        };
         let event = events.push(Some(&self.uid), LifecycleKind::Stopping(cause));
-        event.by = by;
         self.end(None, "stopped", "".into(), event);
     }
 
@@ -342,11 +333,11 @@ impl Track {
         known.end(None, "stopped", "".into(), event);
     }
 
-    /// This replica shuts down: a start of ours goes on without being followed.
-    pub(super) fn unfollow(&mut self, events: &mut Events<'_>) {
+    /// A start of ours goes on without being followed.
+    pub(super) fn unfollow(&mut self, reason: &str, events: &mut Events<'_>) {
         if let Some(mut own) = self.own.take_if(|own| own.ended_at.is_none()) {
             let event = events.push(Some(&self.uid), LifecycleKind::Unfollowed);
-            event.start_ended = Some(own.end("unknown", "replica_ended".into(), event.at));
+            event.start_ended = Some(own.end("unknown", reason.into(), event.at));
         }
     }
 
