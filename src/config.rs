@@ -16,7 +16,7 @@ use crate::model::status::{Budget, Budgets};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -539,9 +539,6 @@ pub const EXIT_CODES: &[(u8, &str)] = &[
     ),
     (3, "an essential thread died; restart the process"),
 ];
-
-/// The wildcard address `::`, which also accepts IPv4.
-pub const ALL_ADDRESSES: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
 
 #[cfg(test)]
 mod tests;

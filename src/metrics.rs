@@ -41,18 +41,6 @@ pub enum Kind {
     Histogram(&'static [f64]),
 }
 
-impl Kind {
-    /// As Prometheus spells it.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Counter => "counter",
-            Self::Gauge => "gauge",
-            Self::Histogram(_) => "histogram",
-        }
-    }
-}
-
 /// One metric, as the documentation shows it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Family {

@@ -1,6 +1,7 @@
 //! Settings by literals: which are read, which are rejected, and that all problems are reported.
 
 use super::*;
+use std::net::Ipv6Addr;
 
 fn environment(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
     pairs
@@ -36,7 +37,7 @@ fn the_defaults_of_the_table_are_good() {
         config.configmap_selector,
         "config-controller.semafor.ch/template"
     );
-    assert_eq!(config.listen, ALL_ADDRESSES);
+    assert_eq!(config.listen, IpAddr::V6(Ipv6Addr::UNSPECIFIED));
     assert_eq!(config.start_wait, Duration::from_secs(10));
     assert_eq!(config.front.connections_max, 12_000);
     assert_eq!(config.start_budgets, Budgets::default());

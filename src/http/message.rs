@@ -10,7 +10,7 @@ mod limits;
 mod refusal;
 
 pub use limits::Limits;
-pub use refusal::{Refusal, refusal};
+pub use refusal::Refusal;
 
 use crate::app::RequestId;
 use crate::traces::Context;
@@ -139,18 +139,6 @@ impl Headers {
     #[must_use]
     pub const fn held_bytes(&self) -> usize {
         self.text.capacity() + self.spans.capacity() * size_of::<[u32; 3]>()
-    }
-
-    /// How many fields there are.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.spans.len()
-    }
-
-    /// Whether there is no field.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.spans.is_empty()
     }
 
     /// All fields in the order of arrival, names as they were received.

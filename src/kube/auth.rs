@@ -55,21 +55,6 @@ pub struct Environment {
     pub service_account_dir: PathBuf,
 }
 
-impl Environment {
-    /// The environment of this process.
-    #[must_use]
-    pub fn of_process() -> Self {
-        let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
-        Self {
-            service_host: variable("KUBERNETES_SERVICE_HOST"),
-            service_port: variable("KUBERNETES_SERVICE_PORT"),
-            kubeconfig: variable("KUBECONFIG"),
-            home: variable("HOME").map(PathBuf::from),
-            service_account_dir: SERVICE_ACCOUNT_DIR.into(),
-        }
-    }
-}
-
 /// The address of the API server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Server {

@@ -205,12 +205,6 @@ impl MetaChange {
         Size::of(kept.chain(set)).check_after(Size::of(own))
     }
 
-    /// Whether the change is empty.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     /// The JSON merge patch (RFC 7386) of the pod: sets one form of each pair and removes the other.
     #[must_use]
     pub fn merge_patch(&self) -> Value {

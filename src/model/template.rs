@@ -136,12 +136,6 @@ impl Template {
         Ok(template)
     }
 
-    /// The name of the template in errors.
-    #[must_use]
-    pub fn source_name(&self) -> &str {
-        &self.source_name
-    }
-
     /// The variables that it uses, in the order of the text, without those of a loop over all variables.
     #[must_use]
     pub fn variables(&self) -> &[TemplateVariable] {

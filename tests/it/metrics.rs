@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::time::Duration;
 
-use config_controller::metrics::{ALL, MEDIA_TYPE, OTHER};
+use config_controller::metrics::{ALL, Kind, MEDIA_TYPE, OTHER};
 use serde_json::json;
 
 use crate::fake_kube::dynamics::pod_script::{Exit, PodScript};
@@ -408,6 +408,15 @@ fn every_metric_of_the_table_is_published() {
     assert_eq!(published, declared);
 }
 
+/// A kind as Prometheus spells it.
+pub(crate) fn word(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Counter => "counter",
+        Kind::Gauge => "gauge",
+        Kind::Histogram(_) => "histogram",
+    }
+}
+
 #[test]
 fn every_metric_is_in_the_readme() {
     let readme = std::fs::read_to_string(repository().join("README.md")).expect("the README");
@@ -416,7 +425,7 @@ fn every_metric_is_in_the_readme() {
         let row = format!(
             "| `{}` | {} | {} | {} |",
             family.name,
-            family.kind.as_str(),
+            word(family.kind),
             labels.join(", "),
             family.help
         );

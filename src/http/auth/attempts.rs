@@ -57,12 +57,6 @@ impl Attempts {
         }
     }
 
-    /// Whether there is no record.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.records.is_empty() && self.rest.is_none()
-    }
-
     /// The time for which this token of this address is still denied unchecked.
     #[must_use]
     pub fn refused_for(&self, peer: IpAddr, bearer: &Bearer, now: Instant) -> Option<Duration> {
@@ -146,7 +140,7 @@ mod tests {
         let start = Instant::now();
         let at = |secs| start + Duration::from_secs(secs);
         let mut attempts = Attempts::new(3);
-        assert!(attempts.is_empty());
+        assert!(attempts.records.is_empty());
         let peer = address("10.0.0.1");
         assert!(!attempts.failed(peer, at(0)));
         assert!(!attempts.failed(peer, at(10)));

@@ -44,7 +44,7 @@ impl TokensFile {
     /// Everything that is wrong with it, each with file and line, none with a token.
     pub fn open(path: &Path) -> Result<Self, Vec<String>> {
         let (hash, tokens) = read(path)?;
-        log::info!("loaded {} tokens from {}", tokens.len(), path.display());
+        log::info!("loaded {} tokens from {}", tokens.count(), path.display());
         Ok(Self {
             path: path.to_owned(),
             current: RwLock::new(Arc::new(tokens)),
@@ -64,7 +64,7 @@ impl TokensFile {
         match read(&self.path) {
             Ok((hash, _)) if hash == last.hash => last.error = None,
             Ok((hash, tokens)) => {
-                let (count, path) = (tokens.len(), self.path.display());
+                let (count, path) = (tokens.count(), self.path.display());
                 log::info!("reloaded {count} tokens from {path}");
                 *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(tokens);
                 *last = Last { hash, error: None };

@@ -89,14 +89,8 @@ impl Tokens {
 
     /// The number of tokens.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.digests.len()
-    }
-
-    /// Whether there is no token.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.digests.is_empty()
     }
 
     /// The caller of this token, found in a time that depends only on the number of tokens.
@@ -190,7 +184,7 @@ mod tests {
             let name = name.map(Into::into);
             Some(Caller { name, types })
         };
-        assert_eq!(tokens.len(), 3);
+        assert_eq!(tokens.count(), 3);
         assert_eq!(find(ANN), caller(Some("portal"), only(&["hello", "slow"])));
         assert_eq!(find(BOB), caller(None, only(&["hello"])));
         assert_eq!(find(&format!("{ANN}2")), caller(Some("portal"), Types::All));
@@ -251,7 +245,7 @@ mod tests {
         let many: String = (0..=TOKENS_MAX).map(line).collect();
         check_problems(many.as_bytes(), &[(None, "more than 1000")]);
         let most: String = (0..TOKENS_MAX).map(line).collect();
-        assert_eq!(Tokens::parse(most.as_bytes()).unwrap().len(), TOKENS_MAX);
+        assert_eq!(Tokens::parse(most.as_bytes()).unwrap().count(), TOKENS_MAX);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! the body is the contract's error object, which a handler may replace.
 
 use super::Response;
+use serde_json::Value;
 
 /// Why the server itself responds with an error. Every variant ends the connection, except
 /// [`Refusal::Panicked`].
@@ -143,24 +144,15 @@ impl Refusal {
         }
     }
 
-    /// The response, in the contract's shape.
+    /// The response, in the contract's shape: `{"status":"error","msg":…,"code":…}`.
     #[must_use]
     pub fn response(self) -> Response {
-        let response = refusal(self.status(), self.message(), self.code());
+        let (message, code) = (Value::from(self.message()), Value::from(self.code()));
+        let body = format!(r#"{{"status":"error","msg":{message},"code":{code}}}"#);
+        let response = Response::json(self.status(), body);
         match self.retry_after_secs() {
             Some(secs) => response.header("retry-after", secs.to_string()),
             None => response,
         }
     }
-}
-
-/// An error response in the contract's shape: `{"status":"error","msg":…,"code":…}`.
-#[must_use]
-pub fn refusal(status: u16, message: &str, code: &str) -> Response {
-    let message = serde_json::Value::from(message);
-    let code = serde_json::Value::from(code);
-    Response::json(
-        status,
-        format!(r#"{{"status":"error","msg":{message},"code":{code}}}"#),
-    )
 }

@@ -46,12 +46,6 @@ impl Pairs {
         std::iter::from_fn(move || Some((long_key(next()?), next()?)))
     }
 
-    /// Whether there are none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.0.is_none()
-    }
-
     /// Drops type and name of the instance where `others` repeat them, to save memory: labels and
     /// annotations of an instance usually do.
     pub(super) fn drop_repeated_in(&mut self, others: &Self) {

@@ -172,12 +172,6 @@ impl Timestamp {
         i64::from(self.0.get())
     }
 
-    /// Milliseconds since 1970.
-    #[must_use]
-    pub fn millis(self) -> i64 {
-        self.seconds() * 1000
-    }
-
     /// The same point in time as [`SystemTime`].
     #[must_use]
     pub fn system_time(self) -> SystemTime {

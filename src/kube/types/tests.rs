@@ -75,7 +75,7 @@ fn a_job_of_ours() {
         Some("10.128.0.17")
     );
     // Its annotations repeat its labels and those of its template.
-    assert!(job.metadata.labels.is_empty() && job.template.is_empty());
+    assert!(job.metadata.labels == Pairs::default() && job.template == Pairs::default());
     assert_eq!(job.index(), Some("hello"));
     assert_eq!((job.status.failed, job.backoff_limit), (0, 0));
     assert_eq!(job.restart_policy, RestartPolicy::Never);
@@ -437,11 +437,8 @@ fn pairs_keep_our_keys_only() {
         Some("bob")
     );
     assert_eq!(pairs.get("config-controller.semafor.ch/meta"), None);
-    assert!(
-        serde_json::from_value::<Pairs>(json!({"a": "b"}))
-            .unwrap()
-            .is_empty()
-    );
+    let foreign: Pairs = serde_json::from_value(json!({"a": "b"})).unwrap();
+    assert_eq!(foreign, Pairs::default());
 }
 
 #[test]

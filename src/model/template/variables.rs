@@ -68,18 +68,6 @@ impl Variables {
             .iter()
             .map(|(name, value)| (name.as_str(), value.as_str()))
     }
-
-    /// Whether there are no variables.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.pairs.is_empty()
-    }
-
-    /// Number of variables.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.pairs.len()
-    }
 }
 
 impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Variables {

@@ -136,7 +136,7 @@ fn trailer_fields_are_dropped() {
     let got = request(&chunked(
         "0\r\nAuthorization: x\r\nContent-Length: 9\r\n\r\n",
     ));
-    assert_eq!(got.headers.len(), 2);
+    assert_eq!(got.headers.iter().count(), 2);
 }
 
 #[test]

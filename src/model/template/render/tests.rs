@@ -353,7 +353,7 @@ fn the_result_is_bounded() {
 fn a_template_may_be_used_often() {
     let template = template(PLACES);
     assert_eq!(template.render(&one("a")), template.render(&one("a")));
-    assert_eq!(template.source_name(), "t.yaml");
+    assert_eq!(template.source_name, "t.yaml");
 }
 
 #[test]
