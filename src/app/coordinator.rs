@@ -151,12 +151,6 @@ impl Coordinator {
         self.waiting.len()
     }
 
-    /// Whether a call is under way or a request waits, for any name.
-    #[must_use]
-    pub const fn is_working(&self) -> bool {
-        self.tally.in_work > 0
-    }
-
     /// When to call [`Coordinator::tick`] at the latest.
     #[must_use]
     pub fn next_wake(&self) -> Option<Instant> {

@@ -90,14 +90,11 @@ fn ends(pod: &Pod) -> [(Phase, Option<Timestamp>); 5] {
     // Without init containers this holds from the beginning and ends nothing.
     let has_init = pod.init_containers().next().is_some();
     let initialised = since(ConditionType::Initialized).filter(|_| has_init);
-    let started = |container: &ContainerState| match container {
-        ContainerState::Running(since) => *since,
+    let started = pod.app_containers().map(|container| match container.state {
+        ContainerState::Running(since) => since,
         _ => None,
-    };
-    let started: Option<Vec<Timestamp>> = pod
-        .app_containers()
-        .map(|container| started(&container.state))
-        .collect();
+    });
+    let started: Option<Vec<Timestamp>> = started.collect();
     [
         (Phase::Scheduling, since(ConditionType::PodScheduled)),
         (

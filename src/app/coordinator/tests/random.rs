@@ -420,7 +420,7 @@ impl Game {
             self.hear();
         }
         assert_eq!(self.waiting.len(), 0);
-        assert!(!self.coordinator.is_working(), "{:?}", self.coordinator);
+        assert_eq!(self.coordinator.tally.in_work, 0, "{:?}", self.coordinator);
         assert!(self.coordinator.waiting.is_empty());
     }
 }
