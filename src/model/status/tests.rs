@@ -716,6 +716,9 @@ fn only_an_end_before_the_deletion_is_a_verdict() {
     let reason = |job: &Job| ended_before_deletion(job, None).map(|f| f.reason.to_string());
     assert_eq!(reason(&deleted(60)), Some("Failed".into()));
     assert_eq!(reason(&deleted(61)), None);
+    let mut completed = job_with("Complete", 60, "");
+    completed.metadata.deletion_timestamp = Timestamp::parse(&at(60));
+    assert_eq!(reason(&completed), Some("Completed".into()));
     assert_eq!(reason(&job(json!({}))), None);
 }
 
@@ -741,6 +744,35 @@ fn verdicts_and_their_time() {
     );
     assert_eq!(secs(&Finding::admitting()), None);
     assert_eq!(secs(&Finding::stopping(None)), None);
+}
+
+#[test]
+fn an_ending_is_reported_with_its_cause_and_its_time() {
+    let report = |job: Job| match status_of(&job, None, &|_| Vec::new()) {
+        InstanceStatus::Finished(ending) => ending.finding(),
+        other => panic!("it has not finished: {other:?}"),
+    };
+    let completed = report(job_with("Complete", 60, ""));
+    assert_eq!(&*completed.message, "the app exited with code 0");
+    assert_eq!(completed.exit_code, Some(0));
+    assert_eq!(completed.since, Timestamp::parse(&at(60)));
+    let outlived = report(job_with("Failed", 60, "DeadlineExceeded"));
+    let message = "the instance reached the maximum lifetime that its template sets";
+    assert_eq!(&*outlived.message, message);
+    assert_eq!(outlived.exit_code, None);
+    let since = Timestamp::parse(&at(60));
+    assert_eq!(Finding::stopping(since).since, since);
+}
+
+#[test]
+fn only_a_container_that_has_failed_leaves_a_termination_report() {
+    let running = container(json!({"running": {"startedAt": at(4)}}));
+    let failed = container(ended(1, "Error"));
+    let has_report = |containers: Value| {
+        has_termination_report(&on_node(json!({"containerStatuses": containers})))
+    };
+    assert!(!has_report(running));
+    assert!(has_report(failed));
 }
 
 #[test]

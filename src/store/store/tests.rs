@@ -158,6 +158,30 @@ fn an_identical_list_changes_nothing() {
 }
 
 #[test]
+fn a_list_reports_deletions_first_and_then_changes_by_name() {
+    let named = |prefix: &str, version| {
+        let all = (10..30).map(|number| pod(&format!("{prefix}{number}"), prefix, version));
+        all.collect::<Vec<_>>()
+    };
+    let (writer, store) = unsynced();
+    let list = |pods: Vec<Pod>, version: &str| {
+        let _ = writer.apply(StoreEvent::Init);
+        for pod in pods {
+            let _ = writer.apply(StoreEvent::InitApply(pod));
+        }
+        writer.apply(StoreEvent::InitDone(version.into()))
+    };
+    list(named("z", "5"), "5");
+    assert!(!store.is_empty());
+    let order: Vec<_> = list(named("a", "6"), "6")
+        .iter()
+        .map(|change| (change.new.is_some(), change.object().metadata.name.clone()))
+        .collect();
+    assert_eq!(order.len(), 40);
+    assert!(order.is_sorted(), "{order:?}");
+}
+
+#[test]
 fn a_list_goes_back_with_a_restored_etcd() {
     let (writer, store) = synced(&[("a", "1", "500"), ("b", "2", "600")], "700");
     list(&writer, &[("a", "1", "5")], "7");
@@ -284,6 +308,18 @@ fn an_own_write_that_arrives_after_the_deletion_brings_nothing_back() {
     // A late deletion of the older object does not affect it.
     assert!(writer.apply(delete("a", "1", "8")).is_empty());
     shows(&store, &[("a", "2", "9")]);
+}
+
+#[test]
+fn an_own_write_that_the_watch_has_passed_brings_nothing_back() {
+    let (writer, store) = synced(&[], "5");
+    let _ = writer.apply(StoreEvent::Progress("9".into()));
+    // Only a list goes back.
+    let _ = writer.apply(StoreEvent::Progress("6".into()));
+    for version in ["7", "9"] {
+        assert!(writer.own_write(pod("a", "1", version)).is_none());
+    }
+    shows(&store, &[]);
 }
 
 #[test]

@@ -72,6 +72,13 @@ fn a_rejected_pod() {
     let leaving = pod(json!({"metadata": {"deletionTimestamp": at(40)}}));
     let none = "starting creating NoPod 15s@40 node_not_ready";
     check_with_events(&usual, &[leaving], "u1", &quota, none);
+    for (deleted_at, expected) in [
+        (0, "starting creating FailedCreate 15s@0 node_not_ready"),
+        (1, "starting creating NoPod 15s@1 node_not_ready"),
+    ] {
+        let leaving = pod(json!({"metadata": {"deletionTimestamp": at(deleted_at)}}));
+        check_with_events(&usual, &[leaving], "u1", &quota, expected);
+    }
     // A pod that is there was not refused.
     let there = "starting scheduling Scheduling 600s@1 node_not_ready";
     check_with_events(&usual, &[pod(json!({}))], "u1", &quota, there);
