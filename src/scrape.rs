@@ -249,7 +249,7 @@ mod tests {
     use crate::clock::SystemClock;
     use crate::http::mailbox::Mailboxes;
     use crate::http::message::Request;
-    use crate::http::server::{Handled, Handler, Resumed, Server, Settings};
+    use crate::http::server::{Handled, Handler, Server, Settings};
     use crate::kube::types::{ConfigMap, Job, Pod, Resource};
     use crate::model::labels;
     use crate::store::{Writer, store};
@@ -331,8 +331,8 @@ mod tests {
             panic!("as the test wants it")
         }
 
-        fn resume(&self, (): (), (): ()) -> Resumed<()> {
-            Resumed::Parked(())
+        fn resume(&self, (): (), (): ()) -> Handled<()> {
+            Handled::Parked(())
         }
 
         fn abandon(&self, _: RequestHandle) {}

@@ -12,7 +12,7 @@ use super::handlers::{Api, Call, Pending};
 use super::message::{Method, Refusal, Request, Response};
 use super::problem::{Problem, Shape};
 use super::router::{self, Routed};
-use super::server::{Handled, Handler, Resumed};
+use super::server::{Handled, Handler};
 use super::{origin, traced};
 use crate::app::review::Bearer;
 use crate::app::{self, Error, RequestHandle, ResponseSink, TokenStatus};
@@ -21,7 +21,6 @@ use crate::metrics::Metrics;
 use crate::traces::{RequestSpan, Traces};
 use serde_json::json;
 use std::sync::Arc;
-use std::time::Instant;
 
 /// The handler that the front calls.
 #[derive(Debug)]
@@ -51,7 +50,6 @@ struct Exchange {
     endpoint: Option<&'static Endpoint>,
     /// Anybody, until the caller is authenticated.
     caller: Caller,
-    started: Instant,
     span: Option<RequestSpan>,
 }
 
@@ -112,30 +110,19 @@ impl Handler for Dispatcher {
             method: request.method.clone(),
             endpoint,
             caller: Caller::ANYBODY,
-            started,
             span,
         };
-        match self.authenticate(&mut exchange, routed, request) {
-            Handled::Reply(response) => {
-                let Instrumentation { metrics, clock, .. } = &self.instrumentation;
-                let (thread, label) = (handle.io as usize, endpoints::label(endpoint));
-                let started = exchange.started;
-                let response = self.finish(exchange, response);
-                metrics.http.took(thread, label, clock.now() - started);
-                Handled::Reply(response)
-            }
-            Handled::Parked(what_for) => Handled::Parked(Box::new(Waiting { exchange, what_for })),
-            Handled::Refused(refusal) => {
-                // The front counts it.
-                if let Some(span) = exchange.span {
-                    span.answered(refusal.status());
-                }
-                Handled::Refused(refusal)
-            }
+        let handled = self.authenticate(&mut exchange, routed, request);
+        let handled = self.conclude(exchange, handled);
+        if matches!(handled, Handled::Reply(_)) {
+            let Instrumentation { metrics, clock, .. } = &self.instrumentation;
+            let (thread, label) = (handle.io as usize, endpoints::label(endpoint));
+            metrics.http.took(thread, label, clock.now() - started);
         }
+        handled
     }
 
-    fn resume(&self, waiting: Box<Waiting>, answer: app::Response) -> Resumed<Self::Pending> {
+    fn resume(&self, waiting: Box<Waiting>, answer: app::Response) -> Handled<Self::Pending> {
         let Waiting {
             mut exchange,
             what_for,
@@ -151,12 +138,7 @@ impl Handler for Dispatcher {
                 Handled::Reply(self.api.resume(pending, answer, failed))
             }
         };
-        match handled {
-            Handled::Reply(response) => Resumed::Final(self.finish(exchange, response)),
-            Handled::Parked(what_for) => Resumed::Parked(Box::new(Waiting { exchange, what_for })),
-            // What was parked for its review may go on waiting.
-            Handled::Refused(refusal) => Resumed::Final(self.finish(exchange, refusal.response())),
-        }
+        self.conclude(exchange, handled)
     }
 
     fn abandon(&self, handle: RequestHandle) {
@@ -309,16 +291,26 @@ impl Dispatcher {
         Problem::from(&error).response(exchange.errors())
     }
 
-    /// Counts the response and ends the span.
-    fn finish(&self, exchange: Exchange, response: Response) -> Response {
-        let label = endpoints::label(exchange.endpoint);
-        let (thread, method) = (exchange.handle.io as usize, exchange.method.as_str());
-        let http = &self.instrumentation.metrics.http;
-        http.answered(thread, label, method, response.status);
+    /// Counts a response and ends the span, or keeps the exchange while the request waits.
+    fn conclude(&self, exchange: Exchange, handled: Handled<WaitingFor>) -> Handled<Box<Waiting>> {
+        let (status, handled) = match handled {
+            Handled::Parked(what_for) => {
+                return Handled::Parked(Box::new(Waiting { exchange, what_for }));
+            }
+            Handled::Reply(response) => {
+                let label = endpoints::label(exchange.endpoint);
+                let (thread, method) = (exchange.handle.io as usize, exchange.method.as_str());
+                let http = &self.instrumentation.metrics.http;
+                http.answered(thread, label, method, response.status);
+                (response.status, Handled::Reply(response))
+            }
+            // The front counts it.
+            Handled::Refused(refusal) => (refusal.status(), Handled::Refused(refusal)),
+        };
         if let Some(span) = exchange.span {
-            span.answered(response.status);
+            span.answered(status);
         }
-        response
+        handled
     }
 }
 

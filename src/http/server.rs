@@ -46,16 +46,12 @@ pub trait Handler: Send + Sync + 'static {
     /// Responds to a request, or parks it until [`Mailboxes::answer`] is called with `handle`.
     fn handle(&self, request: Request, handle: RequestHandle) -> Handled<Self::Pending>;
 
-    /// Turns the answer to a parked request into a response.
-    fn resume(&self, pending: Self::Pending, answer: Self::Answer) -> Resumed<Self::Pending>;
+    /// Turns the answer to a parked request into a response, or parks the request again, for
+    /// another answer to the same handle.
+    fn resume(&self, pending: Self::Pending, answer: Self::Answer) -> Handled<Self::Pending>;
 
     /// The peer of this parked request has hung up; an answer would be dropped.
     fn abandon(&self, handle: RequestHandle);
-
-    /// The response to what the server itself refuses.
-    fn refuse(&self, refusal: Refusal) -> Response {
-        refusal.response()
-    }
 }
 
 /// What a handler has made of a request.
@@ -67,15 +63,6 @@ pub enum Handled<P> {
     Parked(P),
     /// Nothing was done; the server responds as it does to what it refuses itself.
     Refused(Refusal),
-}
-
-/// What a handler has made of the answer to a parked request.
-#[derive(Debug)]
-pub enum Resumed<P> {
-    /// The response.
-    Final(Response),
-    /// The request continues to wait, for another answer to the same handle.
-    Parked(P),
 }
 
 /// How the server runs.

@@ -12,7 +12,7 @@ use crate::health::{HealthInputs, ThreadHeartbeat};
 use crate::model::status::{Finding, Phase};
 use bench::{Bench, check, header, parked, reply, resumed};
 use serde_json::Value;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 #[test]
 fn types() {

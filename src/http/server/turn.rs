@@ -6,7 +6,7 @@
 
 use super::admission::Permit;
 use super::socket::{Sent, Socket};
-use super::{Handled, Handler, Resumed, Shared};
+use super::{Handled, Handler, Shared};
 use crate::app::{RequestHandle, RequestId, RequestIds};
 use crate::http::connection::{Connection, Step};
 use crate::http::message::{Refusal, Request, Response};
@@ -249,23 +249,8 @@ impl<H: Handler> Core<H> {
         let bytes = request.parked_bytes();
         request.may_wait = self.held - slot.held + bytes <= self.parked_max();
         let handler = &self.shared.handler;
-        match catch_unwind(AssertUnwindSafe(|| handler.handle(request, handle))) {
-            Ok(Handled::Reply(response)) => self.respond(slot, response),
-            Ok(Handled::Refused(refusal)) => self.refuse(slot, refusal),
-            Ok(Handled::Parked(pending)) => {
-                self.stats().parked.add(1);
-                slot.parked = Some(Parked {
-                    handle,
-                    pending,
-                    bytes,
-                });
-            }
-            Err(_) => {
-                self.note_panic(slot);
-                self.abandon(handle);
-                self.refuse(slot, Refusal::Panicked);
-            }
-        }
+        let handled = catch_unwind(AssertUnwindSafe(|| handler.handle(request, handle)));
+        self.conclude(slot, handle, bytes, handled);
     }
 
     /// Resumes the parked request of this connection if it has this handle; whether it did.
@@ -281,9 +266,23 @@ impl<H: Handler> Core<H> {
         let Parked { pending, bytes, .. } = parked;
         self.stats().parked.subtract(1);
         let handler = &self.shared.handler;
-        match catch_unwind(AssertUnwindSafe(|| handler.resume(pending, answer))) {
-            Ok(Resumed::Final(response)) => self.respond(slot, response),
-            Ok(Resumed::Parked(pending)) => {
+        let handled = catch_unwind(AssertUnwindSafe(|| handler.resume(pending, answer)));
+        self.conclude(slot, handle, bytes, handled);
+        true
+    }
+
+    /// Acts on what the handler has made of a request; `bytes` is what it is charged while it waits.
+    fn conclude(
+        &mut self,
+        slot: &mut Slot<H::Pending>,
+        handle: RequestHandle,
+        bytes: usize,
+        handled: std::thread::Result<Handled<H::Pending>>,
+    ) {
+        match handled {
+            Ok(Handled::Reply(response)) => self.respond(slot, response),
+            Ok(Handled::Refused(refusal)) => self.refuse(slot, refusal),
+            Ok(Handled::Parked(pending)) => {
                 self.stats().parked.add(1);
                 slot.parked = Some(Parked {
                     handle,
@@ -292,29 +291,21 @@ impl<H: Handler> Core<H> {
                 });
             }
             Err(_) => {
-                self.note_panic(slot);
-                // It may have handed the request on before (after a token review): nothing waits for it now.
+                self.stats().panics.add(1);
+                // The panic itself logs what failed; this logs the request.
+                if let Some(id) = &slot.request_id {
+                    log::error!("the handler of request {id} panicked");
+                }
+                // It may have handed the request on before: nothing waits for it now.
                 self.abandon(handle);
                 self.refuse(slot, Refusal::Panicked);
             }
-        }
-        true
-    }
-
-    /// The panic itself logs what failed; this logs the request.
-    fn note_panic(&self, slot: &Slot<H::Pending>) {
-        self.stats().panics.add(1);
-        if let Some(id) = &slot.request_id {
-            log::error!("the handler of request {id} panicked");
         }
     }
 
     pub(super) fn refuse(&mut self, slot: &mut Slot<H::Pending>, refusal: Refusal) {
         self.stats().refused[refusal.index()].add(1);
-        let handler = &self.shared.handler;
-        let response = catch_unwind(AssertUnwindSafe(|| handler.refuse(refusal)))
-            .unwrap_or_else(|_| refusal.response());
-        self.respond(slot, response);
+        self.respond(slot, refusal.response());
     }
 
     fn respond(&mut self, slot: &mut Slot<H::Pending>, mut response: Response) {

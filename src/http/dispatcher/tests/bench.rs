@@ -10,7 +10,7 @@ use crate::http::auth::authenticator::Mode;
 use crate::http::dispatcher::*;
 use crate::metrics::Scrape;
 use std::sync::Mutex;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 /// A clock that is turned by hand.
 #[derive(Debug)]
@@ -176,12 +176,11 @@ pub(super) fn resumed(bench: &Bench, pending: Pending, answer: app::Response) ->
         endpoint: router::route(&method, path).endpoint(),
         method,
         caller: Caller::ANYBODY,
-        started: bench.clock.now(),
         span: None,
     };
     let what_for = WaitingFor::App(pending);
     let waiting = Box::new(Waiting { exchange, what_for });
-    let Resumed::Final(response) = bench.dispatcher.resume(waiting, answer) else {
+    let Handled::Reply(response) = bench.dispatcher.resume(waiting, answer) else {
         panic!("it waits on");
     };
     response

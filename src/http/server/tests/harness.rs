@@ -4,7 +4,7 @@ use crate::app::RequestHandle;
 use crate::clock::SystemClock;
 use crate::http::mailbox::Mailboxes;
 use crate::http::message::{Body, Limits, Refusal, Request, Response};
-use crate::http::server::{Handled, Handler, Resumed, Server, Settings, Shutdown};
+use crate::http::server::{Handled, Handler, Server, Settings, Shutdown};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -65,9 +65,9 @@ impl Handler for TestHandler {
         }
     }
 
-    fn resume(&self, pending: String, answer: &'static str) -> Resumed<String> {
+    fn resume(&self, pending: String, answer: &'static str) -> Handled<String> {
         assert!(answer != "panic", "as the test asked");
-        Resumed::Final(Response::json(200, format!("{pending} {answer}")))
+        Handled::Reply(Response::json(200, format!("{pending} {answer}")))
     }
 
     fn abandon(&self, handle: RequestHandle) {
