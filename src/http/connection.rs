@@ -18,13 +18,12 @@ mod head;
 mod output;
 mod scan;
 
-use crate::app::RequestId;
-use crate::http::message::{Limits, Method, Refusal, Request, Response, Version};
+use crate::http::message::{Limits, Method, Refusal, Request, Response};
 use crate::http::wire::{self, BadHeader, Heads, Persistence};
 use body::{Decoder, Progress};
 use head::{BLANK_LINES_MAX, Head};
 use output::Output;
-use scan::{Scan, Scanned};
+use scan::Scan;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -238,21 +237,17 @@ impl Connection {
             return Ok(false);
         }
         let started = scan.has_begun();
-        match scan.advance(self.input.as_slice(), &self.limits)? {
-            Scanned::Partial => {
-                if !started {
-                    self.deadline = Some(now + self.limits.head_timeout);
-                }
-                Ok(false)
+        let Some(length) = scan.advance(self.input.as_slice(), &self.limits)? else {
+            if !started {
+                self.deadline = Some(now + self.limits.head_timeout);
             }
-            Scanned::Complete(length) => {
-                let head = head::parse(&self.input.as_slice()[..length], &self.limits)?;
-                // A refusal of the body still needs the method, which is in the head.
-                self.begin_body(head, now)?;
-                self.input.consume(length);
-                Ok(true)
-            }
-        }
+            return Ok(false);
+        };
+        let head = head::parse(&self.input.as_slice()[..length], &self.limits)?;
+        // A refusal of the body still needs the method, which is in the head.
+        self.begin_body(head, now)?;
+        self.input.consume(length);
+        Ok(true)
     }
 
     /// A few empty lines before the request line are ignored (RFC 9112 §2.2).
@@ -280,38 +275,22 @@ impl Connection {
     }
 
     fn begin_body(&mut self, head: Head, now: Instant) -> Result<(), Refusal> {
-        let persistence = match (head.keep_alive, head.version) {
-            (false, _) => Persistence::Close,
-            (true, Version::Http10) => Persistence::KeepAlive,
-            (true, Version::Http11) => Persistence::Implied,
-        };
+        let mut request = head.request;
         let responding = Responding {
-            without_body: head.method == Method::Head,
-            persistence,
+            without_body: request.method == Method::Head,
+            persistence: head.persistence,
         };
         let decoder = Decoder::new(head.framing, &self.limits)?;
         if head.expects_continue {
             self.output.push(b"HTTP/1.1 100 Continue\r\n\r\n");
             self.output.start_clock(now, &self.limits);
         }
-        let request = Request {
-            method: head.method,
-            path: head.path,
-            query: head.query,
-            authority: head.authority,
-            version: head.version,
-            headers: head.headers,
-            body: Vec::new(),
-            peer: self.peer,
-            secure: self.secure,
-            id: RequestId::default(),
-            trace: None,
-            may_wait: true,
-        };
+        request.peer = self.peer;
+        request.secure = self.secure;
         self.blank_lines = 0;
         self.deadline = Some(now + self.limits.body_timeout);
         self.stage = Stage::Body(Receiving {
-            request: Box::new(request),
+            request,
             decoder,
             responding,
         });
@@ -483,10 +462,8 @@ impl Connection {
     /// When [`Connection::expire`] is to be called, if nothing happens before.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
-        match (self.deadline, self.output.deadline()) {
-            (Some(stage), Some(output)) => Some(stage.min(output)),
-            (stage, output) => stage.or(output),
-        }
+        let deadlines = [self.deadline, self.output.deadline()];
+        deadlines.into_iter().flatten().min()
     }
 
     /// Shortens the idle timeout to `idle`, counted from when the connection became idle; for a

@@ -209,8 +209,8 @@ pub struct Request {
 }
 
 impl Request {
-    /// A request for `target` (path and query) without headers and body, from
-    /// 127.0.0.1; for tests and for trying handlers.
+    /// An HTTP/1.1 request for `target` (path and query) without headers and body, from 127.0.0.1
+    /// until its connection says from where.
     #[must_use]
     pub fn new(method: Method, target: &str) -> Self {
         let (path, query) = match target.split_once('?') {

@@ -4,7 +4,7 @@
 //! and trailer fields dropped, both within bounds. How a body is framed is decided in
 //! [`super::head`].
 
-use super::scan::{Scan, Scanned};
+use super::scan::Scan;
 use crate::http::message::{Limits, Refusal};
 
 /// Bytes of one chunk-size line, with extensions and CRLF.
@@ -135,13 +135,11 @@ impl Chunked {
                     _ => return Err(Refusal::BadRequest("a chunk is longer than its size")),
                 },
                 ChunkState::Trailers(scan) => {
-                    return match scan.advance(rest, limits).map_err(trailer_refusal)? {
-                        Scanned::Partial => Ok((used, Progress::Partial)),
-                        Scanned::Complete(length) => {
-                            check_trailers(&rest[..length], limits)?;
-                            Ok((used + length, Progress::Complete))
-                        }
+                    let Some(length) = scan.advance(rest, limits).map_err(trailer_refusal)? else {
+                        return Ok((used, Progress::Partial));
                     };
+                    check_trailers(&rest[..length], limits)?;
+                    return Ok((used + length, Progress::Complete));
                 }
             }
         }

@@ -5,7 +5,8 @@
 //! may relax are not relaxed. Where a head ends is found in [`super::scan`].
 
 use super::body::Framing;
-use crate::http::message::{Headers, Limits, Method, Refusal, Version};
+use crate::http::message::{Headers, Limits, Method, Refusal, Request, Version};
+use crate::http::wire::Persistence;
 use std::mem::MaybeUninit;
 
 /// Empty lines before a request line that are ignored (RFC 9112 §2.2 asks for one).
@@ -14,15 +15,11 @@ pub(super) const BLANK_LINES_MAX: u8 = 4;
 /// A request head, parsed.
 #[derive(Debug)]
 pub(super) struct Head {
-    pub(super) method: Method,
-    pub(super) path: String,
-    pub(super) query: Option<String>,
-    pub(super) authority: Option<String>,
-    pub(super) version: Version,
-    pub(super) headers: Headers,
+    /// The request, without its body; the connection knows who has sent it.
+    pub(super) request: Box<Request>,
     pub(super) framing: Framing,
     pub(super) expects_continue: bool,
-    pub(super) keep_alive: bool,
+    pub(super) persistence: Persistence,
 }
 
 /// Reads a head that ends with its empty line.
@@ -40,25 +37,21 @@ pub(super) fn parse(bytes: &[u8], limits: &Limits) -> Result<Head, Refusal> {
         _ => Version::Http11,
     };
     let method = Method::from_name(parsed.method.unwrap_or_default());
-    let target = Target::parse(&method, parsed.path.unwrap_or_default())?;
+    let mut request = request_for(method, parsed.path.unwrap_or_default())?;
     let facts = Facts::gather(parsed.headers)?;
     facts.check_host(version)?;
     let framing = facts.framing(version)?;
     let text = parsed.headers.iter();
     let text = text.map(|field| field.name.len() + field.value.len()).sum();
-    let mut headers = Headers::with_capacity(parsed.headers.len(), text);
+    request.version = version;
+    request.headers = Headers::with_capacity(parsed.headers.len(), text);
     for field in &*parsed.headers {
-        headers.push(field.name, field.value);
+        request.headers.push(field.name, field.value);
     }
     Ok(Head {
         expects_continue: facts.expects_continue(version, framing)?,
-        keep_alive: facts.keep_alive(version),
-        method,
-        path: target.path,
-        query: target.query,
-        authority: target.authority,
-        version,
-        headers,
+        persistence: facts.persistence(version),
+        request: Box::new(request),
         framing,
     })
 }
@@ -92,60 +85,40 @@ fn names_another_version(bytes: &[u8]) -> bool {
     }
 }
 
-/// A request target (RFC 9112 §3.2).
-#[derive(Debug)]
-struct Target {
-    path: String,
-    query: Option<String>,
-    authority: Option<String>,
-}
-
-impl Target {
-    fn parse(method: &Method, text: &str) -> Result<Self, Refusal> {
-        if *method == Method::Other("CONNECT".into()) {
-            // §3.2.3: authority-form; and RFC 9110 §9.3.6: a tunnel, not for us.
-            return Err(Refusal::NotImplemented("CONNECT is not supported"));
-        }
-        if text.contains('#') {
-            return Err(Refusal::BadRequest(
-                "a request target must not have a fragment",
-            ));
-        }
-        if text == "*" {
-            // §3.2.4: asterisk-form is for OPTIONS only.
-            if *method != Method::Options {
-                return Err(Refusal::BadRequest(
-                    "the request target * is for OPTIONS only",
-                ));
-            }
-            return Ok(Self::of(text, None));
-        }
-        if text.starts_with('/') {
-            return Ok(Self::of(text, None));
-        }
-        // §3.2.2: absolute-form must be accepted by every server.
-        let rest = strip_scheme(text).ok_or(Refusal::BadRequest("malformed request target"))?;
-        let end = rest.find(['/', '?']).unwrap_or(rest.len());
-        let (authority, path) = rest.split_at(end);
-        // Userinfo is an error (RFC 9110 §4.2.4), and so is an empty host (§4.2.1).
-        if authority.is_empty() || !is_host(authority.as_bytes()) {
-            return Err(Refusal::BadRequest("malformed authority in the target"));
-        }
-        Ok(Self::of(path, Some(authority)))
+/// The request with this target (RFC 9112 §3.2), without fields.
+fn request_for(method: Method, target: &str) -> Result<Request, Refusal> {
+    if method.as_str() == "CONNECT" {
+        // §3.2.3: authority-form; and RFC 9110 §9.3.6: a tunnel, not for us.
+        return Err(Refusal::NotImplemented("CONNECT is not supported"));
     }
-
-    fn of(path_and_query: &str, authority: Option<&str>) -> Self {
-        let (path, query) = match path_and_query.split_once('?') {
-            Some((path, query)) => (path, Some(query.to_owned())),
-            None => (path_and_query, None),
-        };
-        let path = if path.is_empty() { "/" } else { path };
-        Self {
-            path: path.to_owned(),
-            query,
-            authority: authority.map(str::to_owned),
-        }
+    if target.contains('#') {
+        return Err(Refusal::BadRequest(
+            "a request target must not have a fragment",
+        ));
     }
+    // §3.2.4: asterisk-form is for OPTIONS only.
+    if target == "*" && method != Method::Options {
+        return Err(Refusal::BadRequest(
+            "the request target * is for OPTIONS only",
+        ));
+    }
+    if target == "*" || target.starts_with('/') {
+        return Ok(Request::new(method, target));
+    }
+    // §3.2.2: absolute-form must be accepted by every server.
+    let rest = strip_scheme(target).ok_or(Refusal::BadRequest("malformed request target"))?;
+    let end = rest.find(['/', '?']).unwrap_or(rest.len());
+    let (authority, path_and_query) = rest.split_at(end);
+    // Userinfo is an error (RFC 9110 §4.2.4), and so is an empty host (§4.2.1).
+    if authority.is_empty() || !is_host(authority.as_bytes()) {
+        return Err(Refusal::BadRequest("malformed authority in the target"));
+    }
+    let mut request = Request::new(method, path_and_query);
+    if request.path.is_empty() {
+        request.path.push('/');
+    }
+    request.authority = Some(authority.to_owned());
+    Ok(request)
 }
 
 /// Schemes are case-insensitive (RFC 3986 §3.1).
@@ -261,10 +234,12 @@ impl<'a> Facts<'a> {
     }
 
     /// RFC 9112 §9.3: `close` wins; HTTP/1.0 stays open only with `keep-alive`.
-    fn keep_alive(&self, version: Version) -> bool {
+    fn persistence(&self, version: Version) -> Persistence {
         match version {
-            Version::Http10 => self.keep_alive && !self.close,
-            Version::Http11 => !self.close,
+            _ if self.close => Persistence::Close,
+            Version::Http11 => Persistence::Implied,
+            Version::Http10 if self.keep_alive => Persistence::KeepAlive,
+            Version::Http10 => Persistence::Close,
         }
     }
 }

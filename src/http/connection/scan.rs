@@ -12,25 +12,22 @@ pub(super) struct Scan {
     line_start: usize,
 }
 
-/// What a [`Scan`] has found.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Scanned {
-    Partial,
-    /// The section ends here, with its empty line.
-    Complete(usize),
-}
-
 impl Scan {
     pub(super) fn has_begun(&self) -> bool {
         self.scanned > 0
     }
 
-    /// Looks for the empty line in `bytes`, which begin with the section.
+    /// Looks for the empty line in `bytes`, which begin with the section; returns where the section
+    /// ends, with that line, once all of it has arrived.
     ///
     /// Lines end with CRLF. A bare LF is refused, since lenient recipients take it for a line end
     /// (RFC 9112 §2.2), which enables request smuggling. A first byte that can begin neither a
     /// method nor a field name is refused, too.
-    pub(super) fn advance(&mut self, bytes: &[u8], limits: &Limits) -> Result<Scanned, Refusal> {
+    pub(super) fn advance(
+        &mut self,
+        bytes: &[u8],
+        limits: &Limits,
+    ) -> Result<Option<usize>, Refusal> {
         if let Some(&first) = bytes.first()
             && first != b'\r'
             && !is_token_byte(first)
@@ -45,13 +42,13 @@ impl Scan {
             }
             self.scanned = line_feed + 1;
             if line_feed == self.line_start + 1 {
-                return Ok(Scanned::Complete(line_feed + 1));
+                return Ok(Some(line_feed + 1));
             }
             self.line_start = line_feed + 1;
         }
         self.scanned = window.len();
         if window.len() < limits.head_bytes {
-            return Ok(Scanned::Partial);
+            return Ok(None);
         }
         Err(if self.line_start == 0 {
             Refusal::TargetTooLong

@@ -1,6 +1,7 @@
 //! Request lines, targets and fields.
 
 use super::*;
+use crate::http::message::Version;
 
 #[test]
 fn a_request_is_parsed() {
