@@ -323,6 +323,14 @@ fn an_own_write_that_the_watch_has_passed_brings_nothing_back() {
 }
 
 #[test]
+fn an_own_write_shows_what_the_watch_has_missed_or_cannot_be_compared() {
+    let (writer, store) = synced(&[("a", "1", "5")], "9");
+    assert!(writer.own_write(pod("a", "1", "7")).is_some());
+    assert!(writer.own_write(pod("b", "2", "x")).is_some());
+    shows(&store, &[("a", "1", "7"), ("b", "2", "x")]);
+}
+
+#[test]
 fn an_own_deletion_is_not_undone_by_events_on_their_way() {
     let (writer, store) = synced(&[("a", "1", "5")], "5");
     assert!(writer.own_delete("a", &"other".into()).is_none());
