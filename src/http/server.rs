@@ -107,10 +107,11 @@ struct Shared<H: Handler> {
 }
 
 /// How the owner of the [`Server`] controls the threads.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Control {
     draining: AtomicBool,
-    accepting: AtomicBool,
+    /// The listener is to be closed.
+    closing: AtomicBool,
     /// The listener is closed, and all accepted connections were handed over.
     accept_done: AtomicBool,
     stop_at: Mutex<Option<Instant>>,
@@ -121,18 +122,6 @@ struct Control {
 }
 
 impl Control {
-    fn new(wakers: Arc<[Waker]>) -> Self {
-        Self {
-            draining: AtomicBool::new(false),
-            accepting: AtomicBool::new(true),
-            accept_done: AtomicBool::new(false),
-            stop_at: Mutex::new(None),
-            ended: Mutex::new((0, 0)),
-            one_ended: Condvar::new(),
-            wakers,
-        }
-    }
-
     fn stop_at(&self) -> Option<Instant> {
         *self.stop_at.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -196,7 +185,10 @@ impl Server {
             files::fit(&mut limits, room);
         }
         let stats = Arc::new(FrontStats::new(threads));
-        let control = Arc::new(Control::new(Arc::clone(&mailboxes.wakers)));
+        let control = Arc::new(Control {
+            wakers: Arc::clone(&mailboxes.wakers),
+            ..Control::default()
+        });
         let shared = Arc::new(Shared {
             handler,
             mailboxes,
@@ -248,7 +240,7 @@ impl Server {
 
     /// Closes the listener, after all connections in its backlog were accepted.
     pub fn stop_accepting(&self) {
-        self.control.accepting.store(false, Ordering::SeqCst);
+        self.control.closing.store(true, Ordering::SeqCst);
         self.control.wake_all();
     }
 

@@ -183,8 +183,7 @@ impl<H: Handler> IoThread<H> {
                 self.again.push(index);
             }
             Turn::Wait => {
-                let deadline = slot.deadline();
-                self.timers.arm(index, deadline, self.core.now);
+                self.timers.arm(index, slot.deadline(), self.core.now);
                 if !slot.connection.is_flushed() && self.core.held > self.core.held_max {
                     self.shed();
                 }
@@ -208,19 +207,10 @@ impl<H: Handler> IoThread<H> {
 
     /// Too many bytes wait to be sent: cuts the connection that has been stalled for longest.
     fn shed(&mut self) {
-        let mut longest: Option<(Instant, usize)> = None;
-        for index in self.slots.taken() {
-            let Some(slot) = self.slots.get_mut(index) else {
-                continue;
-            };
-            if let Some(at) = slot.connection.write_deadline()
-                && slot.held > 0
-                && longest.is_none_or(|(earliest, _)| at < earliest)
-            {
-                longest = Some((at, index));
-            }
-        }
-        if let Some((_, index)) = longest {
+        let holding = self.slots.iter_mut().filter(|(_, slot)| slot.held > 0);
+        let stalled =
+            holding.filter_map(|(index, slot)| Some((slot.connection.write_deadline()?, index)));
+        if let Some((_, index)) = stalled.min() {
             self.core.stats().shed.add(1);
             self.remove(index);
         }
@@ -231,12 +221,9 @@ impl<H: Handler> IoThread<H> {
         let control = &self.core.shared.control;
         if control.draining.load(Ordering::SeqCst) && !self.core.draining {
             self.core.draining = true;
-            for index in self.slots.taken() {
-                if let Some(slot) = self.slots.get_mut(index) {
-                    slot.connection.shorten_idle(self.core.shared.drain_idle);
-                    let deadline = slot.deadline();
-                    self.timers.arm(index, deadline, self.core.now);
-                }
+            for (index, slot) in self.slots.iter_mut() {
+                slot.connection.shorten_idle(self.core.shared.drain_idle);
+                self.timers.arm(index, slot.deadline(), self.core.now);
             }
         }
     }
@@ -281,8 +268,7 @@ impl<H: Handler> IoThread<H> {
             }
         }
         let control = &self.core.shared.control;
-        let stopping = !control.accepting.load(Ordering::SeqCst);
-        if stopping && !acceptor.is_ready(now) {
+        if control.closing.load(Ordering::SeqCst) && !acceptor.is_ready(now) {
             drop(acceptor);
             control.accept_done.store(true, Ordering::SeqCst);
             control.wake_all();
@@ -315,17 +301,14 @@ impl<H: Handler> IoThread<H> {
                 let io = fewest.expect("there is at least one I/O thread");
                 threads[io].connections.add(1);
                 if io == self.core.io {
-                    self.open(stream, peer, Ok(permit));
-                } else {
-                    self.hand_over(
-                        io,
-                        Accepted {
-                            stream,
-                            peer,
-                            permit,
-                        },
-                    );
+                    return self.open(stream, peer, Ok(permit));
                 }
+                let accepted = Accepted {
+                    stream,
+                    peer,
+                    permit,
+                };
+                self.hand_over(io, accepted);
             }
             Err(refusal) if self.refusing < REFUSING_MAX => {
                 self.refusing += 1;
@@ -405,11 +388,8 @@ impl<H: Handler> IoThread<H> {
                 continue;
             };
             let stats = self.core.stats();
-            if slot
-                .socket
-                .handshake_by()
-                .is_some_and(|at| at <= self.core.now)
-            {
+            let handshake_by = slot.socket.handshake_by();
+            if handshake_by.is_some_and(|at| at <= self.core.now) {
                 stats.handshakes_failed.add(1);
                 self.remove(index);
                 continue;
@@ -425,8 +405,7 @@ impl<H: Handler> IoThread<H> {
             } else if expired.is_some() {
                 self.turn(index);
             } else {
-                let deadline = slot.deadline();
-                self.timers.arm(index, deadline, self.core.now);
+                self.timers.arm(index, slot.deadline(), self.core.now);
             }
         }
     }
@@ -441,11 +420,11 @@ impl<H: Handler> IoThread<H> {
         if !over && !done {
             return None;
         }
-        let cut = self.slots.len();
-        for index in self.slots.taken() {
-            self.remove(index);
+        let open: Vec<usize> = self.slots.iter_mut().map(|(index, _)| index).collect();
+        for index in &open {
+            self.remove(*index);
         }
-        Some(cut)
+        Some(open.len())
     }
 
     fn handovers_empty(&self) -> bool {

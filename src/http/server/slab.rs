@@ -8,7 +8,6 @@ pub(super) struct Slab<T> {
     entries: Vec<Option<T>>,
     free: Vec<usize>,
     freed: Vec<usize>,
-    len: usize,
 }
 
 impl<T> Slab<T> {
@@ -17,16 +16,14 @@ impl<T> Slab<T> {
             entries: Vec::new(),
             free: Vec::new(),
             freed: Vec::new(),
-            len: 0,
         }
     }
 
     pub(super) const fn len(&self) -> usize {
-        self.len
+        self.entries.len() - self.free.len() - self.freed.len()
     }
 
     pub(super) fn insert(&mut self, value: T) -> usize {
-        self.len += 1;
         if let Some(index) = self.free.pop() {
             self.entries[index] = Some(value);
             return index;
@@ -41,7 +38,6 @@ impl<T> Slab<T> {
 
     pub(super) fn remove(&mut self, index: usize) -> Option<T> {
         let value = self.entries.get_mut(index)?.take()?;
-        self.len -= 1;
         self.freed.push(index);
         Some(value)
     }
@@ -51,11 +47,10 @@ impl<T> Slab<T> {
         self.free.append(&mut self.freed);
     }
 
-    /// The indices in use.
-    pub(super) fn taken(&self) -> Vec<usize> {
-        let entries = self.entries.iter().enumerate();
-        let taken = entries.filter(|(_, value)| value.is_some());
-        taken.map(|(index, _)| index).collect()
+    /// The values and their indices.
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (usize, &mut T)> {
+        let entries = self.entries.iter_mut().enumerate();
+        entries.filter_map(|(index, value)| Some((index, value.as_mut()?)))
     }
 }
 
@@ -74,7 +69,8 @@ mod tests {
         slab.release();
         assert_eq!(slab.insert("c"), first);
         assert_eq!(slab.len(), 2);
-        assert_eq!(slab.taken(), [first, second]);
+        let taken: Vec<usize> = slab.iter_mut().map(|(index, _)| index).collect();
+        assert_eq!(taken, [first, second]);
         assert_eq!(slab.get_mut(second), Some(&mut "b"));
     }
 }

@@ -63,10 +63,8 @@ pub(super) struct Slot<P> {
 impl<P> Slot<P> {
     /// Its earliest deadline.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        match (self.connection.deadline(), self.socket.handshake_by()) {
-            (Some(connection), Some(socket)) => Some(connection.min(socket)),
-            (connection, socket) => connection.or(socket),
-        }
+        let deadlines = [self.connection.deadline(), self.socket.handshake_by()];
+        deadlines.into_iter().flatten().min()
     }
 }
 
