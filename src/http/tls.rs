@@ -276,6 +276,7 @@ impl Received {
 }
 
 /// TLS on one connection.
+#[derive(Debug)]
 pub struct Session {
     tls: ServerConnection,
     records: Records,
@@ -289,15 +290,6 @@ pub struct Session {
     first: Option<u8>,
     /// The sending side is being closed, or is closed.
     closing: bool,
-}
-
-impl fmt::Debug for Session {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Session")
-            .field("handshake_by", &self.handshake_by)
-            .field("taken", &self.taken)
-            .finish_non_exhaustive()
-    }
 }
 
 /// A socket that is being read, and what was read.

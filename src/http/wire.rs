@@ -177,7 +177,7 @@ fn write_fields(
     for field in fields {
         write_field(out, field.field.as_str().as_str(), field.value.as_str());
     }
-    if may_have_length(status) {
+    if may_have_body(status) {
         write_field(out, "Content-Length", &response.body.len().to_string());
     }
     Ok(())
@@ -220,23 +220,17 @@ fn checked_field(name: &str, value: &str) -> Option<Header> {
             .iter()
             .chain(&hop)
             .any(|known| known.eq_ignore_ascii_case(name));
-    if sendable {
-        Header::from_bytes(name, value).ok()
-    } else {
-        None
+    if !sendable {
+        return None;
     }
+    Header::from_bytes(name, value).ok()
 }
 
-/// 1xx and 204 have no `Content-Length`, and that of a 304 would have to be
-/// that of the 200 (RFC 9110 §8.6).
-fn may_have_length(status: u16) -> bool {
-    !matches!(status, 100..=199 | 204 | 304)
-}
-
-/// Whether responses with this status code have a body (RFC 9112 §6.3 rule 1).
+/// Whether responses with this status code have a body (RFC 9112 §6.3 rule 1). The others have no
+/// `Content-Length` either: that of a 304 would have to be that of the 200 (RFC 9110 §8.6).
 #[must_use]
 pub fn may_have_body(status: u16) -> bool {
-    may_have_length(status)
+    !matches!(status, 100..=199 | 204 | 304)
 }
 
 #[cfg(test)]

@@ -74,8 +74,16 @@ impl Authenticator {
         if matches!(self.mode, Mode::Open) || access == Access::Open {
             return Authentication::Admitted(Caller::ANYBODY);
         }
-        match self.presented(request) {
-            Ok(bearer) => self.look_up(bearer, request.peer, app_type),
+        let bearer = match self.presented(request) {
+            Ok(bearer) => bearer,
+            Err(denied) => return Authentication::Denied(denied),
+        };
+        let Mode::Tokens(file) = &self.mode else {
+            return Authentication::Review(bearer);
+        };
+        let caller = file.tokens().find(&bearer).cloned();
+        match self.decide(&bearer, request.peer, app_type, caller) {
+            Ok(caller) => Authentication::Admitted(caller),
             Err(denied) => Authentication::Denied(denied),
         }
     }
@@ -114,20 +122,6 @@ impl Authenticator {
             }
         }
         Ok(bearer)
-    }
-
-    fn look_up(&self, bearer: Bearer, peer: IpAddr, app_type: Option<&str>) -> Authentication {
-        match &self.mode {
-            Mode::Open => Authentication::Admitted(Caller::ANYBODY),
-            Mode::Kubernetes(_) => Authentication::Review(bearer),
-            Mode::Tokens(file) => {
-                let caller = file.tokens().find(&bearer).cloned();
-                match self.decide(&bearer, peer, app_type, caller) {
-                    Ok(caller) => Authentication::Admitted(caller),
-                    Err(denied) => Authentication::Denied(denied),
-                }
-            }
-        }
     }
 
     /// Notes whether the token was good, and checks what its owner may do.
