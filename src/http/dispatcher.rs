@@ -10,15 +10,15 @@ use super::auth::{Access, Caller, Denied};
 use super::endpoints::{self, Endpoint, Tracing};
 use super::handlers::{Api, Call, Pending};
 use super::message::{Method, Refusal, Request, Response};
-use super::problem::{Problem, Shape};
+use super::origin;
+use super::problem::{self, Problem, Shape};
 use super::router::{self, Routed};
 use super::server::{Handled, Handler};
-use super::{origin, traced};
 use crate::app::review::Bearer;
 use crate::app::{self, Error, RequestHandle, ResponseSink, TokenStatus};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
-use crate::traces::{RequestSpan, Traces};
+use crate::traces::{Context, OTHER_METHOD, Received, RequestSpan, Traces};
 use serde_json::json;
 use std::sync::Arc;
 
@@ -161,13 +161,27 @@ impl Dispatcher {
         }
     }
 
+    /// Begins the span of a request, which lasts until its response; the time that it waits is part
+    /// of it.
     fn span(&self, request: &Request, endpoint: Option<&'static Endpoint>) -> Option<RequestSpan> {
         let traces = &self.instrumentation.traces;
         let untraced = |endpoint: &Endpoint| endpoint.tracing == Tracing::Untraced;
         if !traces.is_on() || endpoint.is_some_and(untraced) {
             return None;
         }
-        traced::span(traces, request, endpoint.map(|endpoint| endpoint.path))
+        let headers = &request.headers;
+        traces.request(Received {
+            method: request.method.known().unwrap_or(OTHER_METHOD),
+            route: endpoint.map(|endpoint| endpoint.path),
+            path: &request.path,
+            is_secure: request.secure,
+            peer: request.peer.to_string(),
+            id: request.id.as_str(),
+            parent: Context::of_caller(
+                headers.get_all("traceparent"),
+                headers.get_all("tracestate"),
+            ),
+        })
     }
 
     /// Authenticates the caller, and serves the request, denies it, or has its token reviewed.
@@ -244,10 +258,10 @@ impl Dispatcher {
             Routed::BadName(_, error) => {
                 return Handled::Reply(self.failed(exchange, Error::BadName(error)));
             }
-            Routed::Redirect(path) => return Handled::Reply(redirect(&path, request)),
-            Routed::NotFound => return Handled::Reply(detail(404, "Not Found")),
+            Routed::Redirect(path) => return Handled::Reply(redirect(path, request)),
+            Routed::NotFound => return Handled::Reply(problem::detail(404, json!("Not Found"))),
             Routed::MethodNotAllowed(endpoint) => {
-                let response = detail(405, "Method Not Allowed");
+                let response = problem::detail(405, json!("Method Not Allowed"));
                 return Handled::Reply(response.header("allow", endpoint.allow()));
             }
         };
@@ -314,19 +328,13 @@ impl Dispatcher {
     }
 }
 
-fn detail(status: u16, text: &str) -> Response {
-    Response::json(status, json!({ "detail": text }).to_string())
-}
-
 /// 307, so that the method and the body stay (contract B2).
-fn redirect(path: &str, request: &Request) -> Response {
-    let query = request
-        .query
-        .as_ref()
-        .map(|query| format!("?{query}"))
-        .unwrap_or_default();
+fn redirect(path: String, request: &Request) -> Response {
+    let target = match &request.query {
+        Some(query) => format!("{path}?{query}"),
+        None => path,
+    };
     // A path may hold bytes that a header may not.
-    let target = format!("{path}{query}");
     let target: String =
         percent_encoding::utf8_percent_encode(&target, percent_encoding::CONTROLS).collect();
     // HTTP/1.0 needs no host; a path alone is relative to whatever was asked (RFC 9110 §10.2.2).

@@ -13,7 +13,7 @@ pub(super) use legacy::NO_INSTANCE_TO_RELEASE;
 use super::auth::Caller;
 use super::message::{Body, Refusal, Request, Response};
 use super::server::Handled;
-use super::{body, openapi, prefer, timing};
+use super::{body, openapi, prefer, problem, timing};
 use crate::app::timings::Timings;
 use crate::app::{self, App, Error, InstanceRequest, Intent, Origin, RequestHandle};
 use crate::health::{self, HealthSource};
@@ -160,10 +160,7 @@ impl Api {
         let request = call.request;
         let object = match body::object(request.headers.get("content-type"), &request.body) {
             Ok(object) => object,
-            Err(detail) => {
-                let body = json!({ "detail": detail }).to_string();
-                return reply(Response::json(422, body));
-            }
+            Err(detail) => return reply(problem::detail(422, detail)),
         };
         let change = MetaChange::from_body(&object)?;
         call.park(Pending::Label, || self.app.label(call.about(key), change))

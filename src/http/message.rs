@@ -60,6 +60,15 @@ impl Method {
     #[must_use]
     pub fn as_str(&self) -> &str {
         match self {
+            Self::Other(name) => name,
+            method => method.known().unwrap_or_default(),
+        }
+    }
+
+    /// The name of a method of HTTP; callers could make up others without end.
+    #[must_use]
+    pub const fn known(&self) -> Option<&'static str> {
+        Some(match self {
             Self::Get => "GET",
             Self::Head => "HEAD",
             Self::Post => "POST",
@@ -67,8 +76,8 @@ impl Method {
             Self::Patch => "PATCH",
             Self::Delete => "DELETE",
             Self::Options => "OPTIONS",
-            Self::Other(name) => name,
-        }
+            Self::Other(_) => return None,
+        })
     }
 }
 
@@ -200,7 +209,7 @@ pub struct Request {
     pub secure: bool,
     /// Its ID in the log and in `X-Request-Id`; set by the server before it hands the request on.
     pub id: RequestId,
-    /// Its span, where there are traces; [`crate::http::traced`] gives it.
+    /// Its span, where there are traces; [`crate::http::dispatcher`] gives it.
     pub trace: Option<Context>,
     /// Whether there is memory for it to wait; set by the server before it hands the request on.
     /// Where there is none, a handler that cannot respond at once returns

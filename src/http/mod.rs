@@ -6,8 +6,8 @@
 //! connection where the port is HTTPS, and [`server`] is the only place with sockets
 //! and threads; so far nothing knows an endpoint or an app. Above it, pure but for the
 //! calls into [`crate::app`]: [`dispatcher`] takes each request through [`router`] (which row of
-//! [`endpoints`]), [`traced`] (its span), [`auth`] (authentication), [`origin`] (whose page it came
-//! from) and its handler in [`handlers`]. Handlers use [`prefer`] and [`body`] (what a request
+//! [`endpoints`]), [`auth`] (authentication), [`origin`] (whose page it came from) and its handler
+//! in [`handlers`]. Handlers use [`prefer`] and [`body`] (what a request
 //! says), [`problem`] (the body of an error), [`timing`] (where the time of a start went) and
 //! [`openapi`] (all of this as a document, and as a page).
 //!
@@ -31,5 +31,4 @@ pub mod router;
 pub mod server;
 pub mod timing;
 pub mod tls;
-pub mod traced;
 pub mod wire;

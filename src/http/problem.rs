@@ -69,38 +69,26 @@ impl From<&Error> for Problem {
 
 impl From<&Denied> for Problem {
     fn from(denied: &Denied) -> Self {
-        let mut retry_after_secs = None;
-        let (status, code, message) = match denied {
-            Denied::Missing => (
-                401,
-                "unauthorized",
-                "this service requires a token; send it as 'Authorization: Bearer TOKEN'".into(),
-            ),
-            Denied::Malformed => (
-                401,
-                "unauthorized",
-                "the Authorization header must be a single 'Bearer TOKEN'".into(),
-            ),
-            Denied::Unknown => (
-                401,
-                "unauthorized",
-                "the token is unknown or has expired".into(),
-            ),
-            Denied::Forbidden(app_type) => (
-                403,
-                "forbidden",
-                format!("this token may not use the app type '{app_type}'"),
-            ),
-            Denied::NotListed(user) => (
-                403,
-                "forbidden",
-                format!("'{user}' is not among the service accounts that may call"),
-            ),
+        let (status, code, retry_after_secs) = match denied {
+            Denied::Missing | Denied::Malformed | Denied::Unknown => (401, "unauthorized", None),
+            Denied::Forbidden(_) | Denied::NotListed(_) => (403, "forbidden", None),
             Denied::TooMany { retry_after } => {
-                retry_after_secs = Some(whole_secs(*retry_after));
-                let message = "too many wrong tokens from this address; retry later";
-                (429, "too_many_requests", message.into())
+                (429, "too_many_requests", Some(whole_secs(*retry_after)))
             }
+        };
+        let message = match denied {
+            Denied::Missing => {
+                "this service requires a token; send it as 'Authorization: Bearer TOKEN'".into()
+            }
+            Denied::Malformed => "the Authorization header must be a single 'Bearer TOKEN'".into(),
+            Denied::Unknown => "the token is unknown or has expired".into(),
+            Denied::Forbidden(app_type) => {
+                format!("this token may not use the app type '{app_type}'")
+            }
+            Denied::NotListed(user) => {
+                format!("'{user}' is not among the service accounts that may call")
+            }
+            Denied::TooMany { .. } => "too many wrong tokens from this address; retry later".into(),
         };
         Self {
             status,
@@ -109,6 +97,11 @@ impl From<&Denied> for Problem {
             retry_after_secs,
         }
     }
+}
+
+/// An error with this value under `detail`, as 2.7.1 has it where no code of ours fits.
+pub(super) fn detail(status: u16, detail: Value) -> Response {
+    Response::json(status, json!({ "detail": detail }).to_string())
 }
 
 /// Rounded up, since an earlier retry does not help; at least 1.

@@ -7,8 +7,8 @@
 use super::answers::add_finding;
 use super::{Api, Call, Outcome, Pending, reply};
 use crate::app::{self, Error, InstanceRequest, Intent, Progress};
-use crate::http::body;
 use crate::http::message::Response;
+use crate::http::{body, problem};
 use crate::model::labels::SESSION_ID;
 use crate::model::names::InstanceKey;
 use serde_json::{Map, Value, json};
@@ -27,8 +27,7 @@ impl Api {
         let variables = call.variables()?;
         let Some(session) = variables.get(SESSION_ID) else {
             let detail = body::missing(&json!(["query", SESSION_ID]));
-            let body = json!({ "detail": detail }).to_string();
-            return reply(Response::json(422, body));
+            return reply(problem::detail(422, detail));
         };
         let key = InstanceKey::new(app_type, session).map_err(Error::BadName)?;
         if let Some(ready) = self.app.ready(&key)? {
