@@ -15,7 +15,6 @@ use crate::model::duration::parse_duration;
 use crate::model::status::{Budget, Budgets};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -135,16 +134,6 @@ pub struct ClusterSources {
     pub home: Option<String>,
 }
 
-/// One problem of the settings.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem(String);
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
 /// Variables that are read in addition to [`SETTINGS`].
 const SURROUNDINGS: [&str; 3] = ["KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT", "HOME"];
 
@@ -156,7 +145,7 @@ const SURROUNDINGS: [&str; 3] = ["KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_
 pub fn parse_os(
     arguments: impl IntoIterator<Item = OsString>,
     environment: impl IntoIterator<Item = (OsString, OsString)>,
-) -> Result<Command, Vec<Problem>> {
+) -> Result<Command, Vec<String>> {
     let mut problems = Vec::new();
     let arguments: Vec<String> = (1..)
         .zip(arguments)
@@ -164,8 +153,7 @@ pub fn parse_os(
             Ok(text) => text,
             Err(argument) => {
                 let shown = argument.to_string_lossy().into_owned();
-                let text = format!("argument {place} ('{shown}') is not valid UTF-8");
-                problems.push(Problem(text));
+                problems.push(format!("argument {place} ('{shown}') is not valid UTF-8"));
                 shown
             }
         })
@@ -181,7 +169,7 @@ pub fn parse_os(
             || SETTINGS.iter().any(|setting| setting.name == name)
         {
             // Without the value, which may be a secret.
-            problems.push(Problem(format!("{name} is not valid UTF-8")));
+            problems.push(format!("{name} is not valid UTF-8"));
         }
     }
     match parse(arguments, &texts) {
@@ -199,7 +187,7 @@ pub fn parse_os(
 pub fn parse<I>(
     arguments: I,
     environment: &BTreeMap<String, String>,
-) -> Result<Command, Vec<Problem>>
+) -> Result<Command, Vec<String>>
 where
     I: IntoIterator<Item = String>,
 {
@@ -211,9 +199,8 @@ where
     }
     let mut files = is_check.then(Vec::new);
     let flags = match parse_flags(arguments, files.as_mut(), &mut problems) {
-        Flags::Help => return Ok(Command::Help),
-        Flags::Version => return Ok(Command::Version),
-        Flags::Values(values) => values,
+        Ok(flags) => flags,
+        Err(command) => return Ok(command),
     };
     let mut reader = Reader {
         flags: &flags,
@@ -231,18 +218,16 @@ where
     })
 }
 
-enum Flags {
-    Help,
-    Version,
-    Values(BTreeMap<&'static str, String>),
-}
-
-/// Arguments without a leading hyphen go to `files`, if the command takes files.
+/// The values of flags, by setting. Arguments without a leading hyphen go to `files`, if the command
+/// takes files.
+///
+/// # Errors
+/// [`Command::Help`] or [`Command::Version`], which take precedence over everything else.
 fn parse_flags(
     mut arguments: impl Iterator<Item = String>,
     mut files: Option<&mut Vec<String>>,
-    problems: &mut Vec<Problem>,
-) -> Flags {
+    problems: &mut Vec<String>,
+) -> Result<BTreeMap<&'static str, String>, Command> {
     let mut values = BTreeMap::new();
     while let Some(argument) = arguments.next() {
         if let Some(files) = files.as_mut().filter(|_| !argument.starts_with('-')) {
@@ -254,29 +239,29 @@ fn parse_flags(
             None => (argument, None),
         };
         match flag.as_str() {
-            "--help" | "-h" => return Flags::Help,
-            "--version" | "-V" => return Flags::Version,
+            "--help" | "-h" => return Err(Command::Help),
+            "--version" | "-V" => return Err(Command::Version),
             _ => {}
         }
         let Some(setting) = SETTINGS.iter().find(|setting| setting.flag() == flag) else {
-            problems.push(Problem(format!("unknown argument '{flag}'; see --help")));
+            problems.push(format!("unknown argument '{flag}'; see --help"));
             continue;
         };
         match attached.or_else(|| arguments.next()) {
             Some(value) => {
                 values.insert(setting.name, value);
             }
-            None => problems.push(Problem(format!("{flag} needs a value: {flag}=VALUE"))),
+            None => problems.push(format!("{flag} needs a value: {flag}=VALUE")),
         }
     }
-    Flags::Values(values)
+    Ok(values)
 }
 
 /// Looks up settings and collects their problems.
 struct Reader<'a> {
     flags: &'a BTreeMap<&'static str, String>,
     environment: &'a BTreeMap<String, String>,
-    problems: Vec<Problem>,
+    problems: Vec<String>,
 }
 
 impl Reader<'_> {
@@ -375,7 +360,7 @@ impl Reader<'_> {
     }
 
     fn problem(&mut self, name: &str, text: &str) {
-        self.problems.push(Problem(format!("{name} {text}")));
+        self.problems.push(format!("{name} {text}"));
     }
 
     fn parsed<T: std::str::FromStr>(&mut self, name: &str, expected: &str) -> T {

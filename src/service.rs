@@ -146,14 +146,13 @@ pub fn connect(
         home: sources.home.clone().map(PathBuf::from),
         service_account_dir: auth::SERVICE_ACCOUNT_DIR.into(),
     };
-    let cluster = auth::resolve(&environment)
-        .map_err(|problems| Error::Cluster(problems.iter().map(ToString::to_string).collect()))?;
+    let cluster = auth::resolve(&environment).map_err(Error::Cluster)?;
     let settings = transport::Settings {
         connections: config.workers,
         ..transport::Settings::default()
     };
     let transport = HttpTransport::new(&cluster, settings, Arc::clone(clock))
-        .map_err(|problem| Error::Cluster(vec![problem.to_string()]))?;
+        .map_err(|problem| Error::Cluster(vec![problem]))?;
     let namespace = config.namespace.clone().unwrap_or(cluster.namespace);
     Ok((Arc::new(transport), namespace, cluster.origin))
 }
@@ -471,7 +470,7 @@ fn front_settings(config: &Config, id_seed: u64) -> Result<FrontSettings, Error>
     let tls = config.tls.as_ref().map(|files| {
         Tls::load(&files.certificate, &files.key)
             .map(Arc::new)
-            .map_err(|problem| Error::Settings(vec![problem.to_string()]))
+            .map_err(|problem| Error::Settings(vec![problem]))
     });
     Ok(FrontSettings {
         tls: tls.transpose()?,

@@ -47,16 +47,6 @@ pub const QUIET_BYTES_MAX: usize = 20 * 1024;
 /// How often a session reads from its socket before other connections get a turn.
 const READS_AT_ONCE: usize = 16;
 
-/// Why certificate and key cannot be used, and what to do.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem(String);
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
 /// Inode, size and modification time of a file; `None` if there was none.
 type Look = Option<(u64, u64, i64, i64)>;
 
@@ -75,7 +65,7 @@ impl Files {
         })
     }
 
-    fn read(&self) -> Result<Arc<ServerConfig>, Problem> {
+    fn read(&self) -> Result<Arc<ServerConfig>, String> {
         let chain = self.chain()?;
         let key = self.key()?;
         let provider = Arc::new(ring::default_provider());
@@ -91,35 +81,33 @@ impl Files {
         Ok(config)
     }
 
-    fn chain(&self) -> Result<Vec<CertificateDer<'static>>, Problem> {
+    fn chain(&self) -> Result<Vec<CertificateDer<'static>>, String> {
         let text = read("TLS_CERT", &self.certificate)?;
         let at = self.certificate.display();
         let chain: Result<Vec<_>, pem::Error> = CertificateDer::pem_slice_iter(&text).collect();
         match chain {
-            Ok(chain) if chain.is_empty() => Err(Problem(format!(
+            Ok(chain) if chain.is_empty() => Err(format!(
                 "TLS_CERT '{at}' holds no certificate: give a PEM file with the server's certificate and then its chain"
-            ))),
+            )),
             Ok(chain) => Ok(chain),
-            Err(error) => Err(Problem(format!(
-                "TLS_CERT '{at}' is not a PEM file: {error}"
-            ))),
+            Err(error) => Err(format!("TLS_CERT '{at}' is not a PEM file: {error}")),
         }
     }
 
-    fn key(&self) -> Result<PrivateKeyDer<'static>, Problem> {
+    fn key(&self) -> Result<PrivateKeyDer<'static>, String> {
         let text = read("TLS_KEY", &self.key)?;
         let at = self.key.display();
         PrivateKeyDer::from_pem_slice(&text).map_err(|error| match error {
-            pem::Error::NoItemsFound => Problem(format!(
+            pem::Error::NoItemsFound => format!(
                 "TLS_KEY '{at}' holds no private key: give a PEM file with one (PKCS #8, PKCS #1 or SEC1) that has no passphrase"
-            )),
-            error => Problem(format!("TLS_KEY '{at}' is not a PEM file: {error}")),
+            ),
+            error => format!("TLS_KEY '{at}' is not a PEM file: {error}"),
         })
     }
 
-    fn unusable(&self, error: &rustls::Error) -> Problem {
+    fn unusable(&self, error: &rustls::Error) -> String {
         let (certificate, key) = (self.certificate.display(), self.key.display());
-        Problem(match error {
+        match error {
             rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
                 format!(
                     "TLS_KEY '{key}' does not belong to the first certificate in TLS_CERT '{certificate}'"
@@ -128,17 +116,13 @@ impl Files {
             error => {
                 format!("TLS_CERT '{certificate}' and TLS_KEY '{key}' cannot be used: {error}")
             }
-        })
+        }
     }
 }
 
-fn read(setting: &str, path: &Path) -> Result<Vec<u8>, Problem> {
-    let unreadable = |why: &dyn fmt::Display| {
-        Problem(format!(
-            "{setting} '{}' cannot be read: {why}",
-            path.display()
-        ))
-    };
+fn read(setting: &str, path: &Path) -> Result<Vec<u8>, String> {
+    let unreadable =
+        |why: &dyn fmt::Display| format!("{setting} '{}' cannot be read: {why}", path.display());
     let mut text = Vec::new();
     File::open(path)
         .and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut text))
@@ -160,7 +144,7 @@ struct Current {
     /// The state of the files when `config` was read.
     looked: [Look; 2],
     /// The problem that was logged last.
-    logged: Option<Problem>,
+    logged: Option<String>,
 }
 
 impl fmt::Debug for Tls {
@@ -175,8 +159,8 @@ impl Tls {
     /// Reads certificate chain and key (PEM), and checks that they belong together.
     ///
     /// # Errors
-    /// [`Problem`] if a file is missing or malformed, or the two do not belong together.
-    pub fn load(certificate: &Path, key: &Path) -> Result<Self, Problem> {
+    /// If a file is missing or malformed, or the two do not belong together; and what to do.
+    pub fn load(certificate: &Path, key: &Path) -> Result<Self, String> {
         let files = Files {
             certificate: certificate.to_owned(),
             key: key.to_owned(),

@@ -30,16 +30,6 @@ const SYSTEM_CA_FILES: [&str; 4] = [
     "/etc/ssl/cert.pem",
 ];
 
-/// Why no cluster can be used; a message that says what to do.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem(pub String);
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
 /// The inputs that decide which cluster we use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Environment {
@@ -168,9 +158,9 @@ pub struct Cluster {
 /// Finds the cluster.
 ///
 /// # Errors
-/// All problems of the first of the three sources that exists; if none does, one
-/// problem that names all three.
-pub fn resolve(environment: &Environment) -> Result<Cluster, Vec<Problem>> {
+/// All problems of the first of the three sources that exists, each a message that says what to do;
+/// if none does, one problem that names all three.
+pub fn resolve(environment: &Environment) -> Result<Cluster, Vec<String>> {
     if environment.service_host.is_some() {
         return in_cluster(environment);
     }
@@ -183,9 +173,9 @@ pub fn resolve(environment: &Environment) -> Result<Cluster, Vec<Problem>> {
         };
         return match paths().find(|path| path.exists()) {
             Some(path) => from_kubeconfig(path),
-            None => Err(vec![Problem(format!(
+            None => Err(vec![format!(
                 "KUBECONFIG names no file that exists: {list}"
-            ))]),
+            )]),
         };
     }
     let default = environment
@@ -194,13 +184,13 @@ pub fn resolve(environment: &Environment) -> Result<Cluster, Vec<Problem>> {
         .map(|home| home.join(".kube/config"));
     match default.filter(|path| path.exists()) {
         Some(path) => from_kubeconfig(&path),
-        None => Err(vec![Problem(
+        None => Err(vec![
             "no Kubernetes cluster is configured: run in a pod with a service account, or set KUBECONFIG to a kubeconfig file, or put one at ~/.kube/config".into(),
-        )]),
+        ]),
     }
 }
 
-fn in_cluster(environment: &Environment) -> Result<Cluster, Vec<Problem>> {
+fn in_cluster(environment: &Environment) -> Result<Cluster, Vec<String>> {
     let folder = &environment.service_account_dir;
     let host = environment.service_host.as_deref().unwrap_or_default();
     let port = environment.service_port.as_deref().unwrap_or("443");
@@ -211,9 +201,9 @@ fn in_cluster(environment: &Environment) -> Result<Cluster, Vec<Problem>> {
         .and_then(|port| Server::parse(&format!("https://{}", authority(host, port))));
     for name in ["token", "ca.crt"] {
         if let Err(error) = read_file(&folder.join(name)) {
-            problems.push(Problem(format!(
+            problems.push(format!(
                 "KUBERNETES_SERVICE_HOST is set, but the service account has no {name}: {error}; let the pod mount its token (automountServiceAccountToken)"
-            )));
+            ));
         }
     }
     let namespace = read_file(&folder.join("namespace")).ok();
@@ -221,9 +211,7 @@ fn in_cluster(environment: &Environment) -> Result<Cluster, Vec<Problem>> {
     let namespace = namespace
         .map(|text| text.trim().to_owned())
         .filter(|text| !text.is_empty());
-    let server = server
-        .map_err(|problem| problems.push(Problem(problem)))
-        .ok();
+    let server = server.map_err(|problem| problems.push(problem)).ok();
     match server {
         Some(server) if problems.is_empty() => Ok(Cluster {
             server,
@@ -238,8 +226,8 @@ fn in_cluster(environment: &Environment) -> Result<Cluster, Vec<Problem>> {
     }
 }
 
-fn from_kubeconfig(path: &Path) -> Result<Cluster, Vec<Problem>> {
-    let in_file = |problem: String| Problem(format!("kubeconfig {}: {problem}", path.display()));
+fn from_kubeconfig(path: &Path) -> Result<Cluster, Vec<String>> {
+    let in_file = |problem: String| format!("kubeconfig {}: {problem}", path.display());
     let text = read_file(path).map_err(|error| vec![in_file(error)])?;
     let text = String::from_utf8_lossy(&text);
     let folder = path.parent().unwrap_or_else(|| Path::new(""));

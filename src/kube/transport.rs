@@ -7,7 +7,7 @@
 //! 401 the credentials are reloaded once. All other retries belong to the
 //! coordinator and the reflectors. Every wait and every body is bounded.
 
-use super::auth::{self, ClientIdentity, Cluster, Credentials, Problem, Proof, Server};
+use super::auth::{self, ClientIdentity, Cluster, Credentials, Proof, Server};
 use super::error::{Error, Failure, Verb};
 use super::request::{Method, Request};
 use super::status::Status;
@@ -166,10 +166,10 @@ impl HttpTransport {
         cluster: &Cluster,
         settings: Settings,
         clock: Arc<dyn Clock>,
-    ) -> Result<Self, Problem> {
-        let ca = read_ca(cluster).map_err(Problem)?;
+    ) -> Result<Self, String> {
+        let ca = read_ca(cluster)?;
         let agents = build(cluster, settings, ca, None)
-            .map_err(|why| Problem(format!("{}: {why}", cluster.origin)))?;
+            .map_err(|why| format!("{}: {why}", cluster.origin))?;
         Ok(Self {
             credentials: Credentials::new(cluster, clock),
             cluster: cluster.clone(),
@@ -506,21 +506,14 @@ fn agent(cluster: &Cluster, settings: Settings, tls: TlsConfig, lane: Lane) -> A
         .timeout_per_read(Some(read))
         .timeout_per_write(Some(settings.answer))
         .build();
-    let Server { host, port, .. } = &cluster.server;
-    let resolver = ServerResolver {
-        host: host.clone(),
-        port: *port,
-    };
+    let resolver = ServerResolver(cluster.server.clone());
     Agent::with_parts(config, DefaultConnector::default(), resolver)
 }
 
 /// Resolves every name to our API server, so that the URL can contain the name in
 /// its certificate (`tls-server-name`).
 #[derive(Debug)]
-struct ServerResolver {
-    host: String,
-    port: u16,
-}
+struct ServerResolver(Server);
 
 impl Resolver for ServerResolver {
     fn resolve(
@@ -530,7 +523,7 @@ impl Resolver for ServerResolver {
         _: NextTimeout,
     ) -> Result<ResolvedSocketAddrs, ureq::Error> {
         let mut found = self.empty();
-        let addresses = (self.host.as_str(), self.port).to_socket_addrs();
+        let addresses = (self.0.host.as_str(), self.0.port).to_socket_addrs();
         for address in addresses
             .map_err(|_| ureq::Error::HostNotFound)?
             .take(ADDRESSES_MAX)

@@ -68,7 +68,7 @@ impl Folder {
         fs::rename(new, self.0.join(name)).unwrap();
     }
 
-    pub(in crate::http) fn load(&self) -> Result<Tls, Problem> {
+    pub(in crate::http) fn load(&self) -> Result<Tls, String> {
         Tls::load(&self.0.join("tls.crt"), &self.0.join("tls.key"))
     }
 }

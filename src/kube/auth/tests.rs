@@ -98,7 +98,7 @@ fn without_any_configuration_the_three_sources_are_named() {
     let problems = resolve(&folder.environment()).unwrap_err();
     assert_eq!(problems.len(), 1);
     for way in ["service account", "KUBECONFIG", "~/.kube/config"] {
-        assert!(problems[0].0.contains(way), "{}", problems[0]);
+        assert!(problems[0].contains(way), "{}", problems[0]);
     }
 }
 
@@ -134,11 +134,7 @@ fn the_first_existing_file_of_kubeconfig_is_used() {
     );
     assert!(cluster.origin.contains("second"));
     environment.kubeconfig = Some("/nowhere/at/all".into());
-    assert!(
-        resolve(&environment).unwrap_err()[0]
-            .0
-            .contains("/nowhere/at/all")
-    );
+    assert!(resolve(&environment).unwrap_err()[0].contains("/nowhere/at/all"));
     environment.kubeconfig = None;
     folder.write(".kube/config", KUBECONFIG);
     assert!(resolve(&environment).is_ok());
@@ -159,7 +155,7 @@ fn files_that_a_kubeconfig_names_are_checked_at_the_start() {
     folder.write(".kube/tok", " \n");
     let problems = resolve(&folder.environment()).unwrap_err();
     assert!(
-        problems.len() == 1 && problems[0].0.contains("is empty"),
+        problems.len() == 1 && problems[0].contains("is empty"),
         "{problems:?}"
     );
     folder.write(".kube/tok", "tok");

@@ -356,7 +356,7 @@ fn a_ca_without_certificates_and_an_invalid_key_are_reported() {
         change(&mut bad);
         let clock = Arc::new(SystemClock);
         let problem = HttpTransport::new(&bad, Settings::default(), clock).unwrap_err();
-        assert!(problem.0.contains(expected), "{problem}");
+        assert!(problem.contains(expected), "{problem}");
     }
     let data = |text: &str| Source::Data(text.as_bytes().to_vec());
     check(
