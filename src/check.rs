@@ -245,7 +245,8 @@ fn required_variables(template: &Template) -> String {
     format!("requires {}", required.join(", "))
 }
 
-/// Checks only these files: manifests with ConfigMaps, whatever their labels, or plain templates.
+/// Checks only these files: manifests with ConfigMaps (with or without our label) or plain
+/// templates.
 #[must_use]
 pub fn files(config: &Config, paths: &[String]) -> Report {
     let mut report = Report::default();

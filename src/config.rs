@@ -1,8 +1,8 @@
 //! Settings: from environment variables and flags to a checked [`Config`].
 //!
-//! Pure: the environment and the arguments are parameters. The table [`SETTINGS`] lists the settings;
-//! this file parses and checks them, and collects all problems, so that they are reported at once and
-//! not one per restart. What a value means is decided where it is used, not here.
+//! Pure: the environment and the arguments are parameters. The table [`SETTINGS`] lists the
+//! settings; this file parses and checks them. It collects all problems, so that one restart
+//! reports all of them. What a value means is decided where it is used, not here.
 
 mod auth;
 mod settings;

@@ -1,7 +1,7 @@
 //! Liveness and readiness of the process, computed from what is known of its threads.
 //!
-//! Pure: inputs come from a [`HealthSource`]. A stale cache is no reason to be unready: that would
-//! empty the Service on all replicas at once, just when reads from memory are needed (see `/readyz`
+//! Pure: inputs come from a [`HealthSource`]. A stale cache does not make a replica unready: all
+//! replicas would leave the Service together, just when reads from memory are needed (see `/readyz`
 //! in the README).
 
 use std::fmt;
@@ -44,10 +44,10 @@ pub struct HealthError {
     pub message: String,
 }
 
-/// Whether the process is alive; if not, only a restart helps.
+/// Whether the process is alive; if not, only a restart fixes it.
 ///
 /// # Errors
-/// The thread whose heartbeat is too old.
+/// The thread with a heartbeat that is too old.
 pub fn live(inputs: &HealthInputs) -> Result<(), HealthError> {
     let is_stuck = |one: &&ThreadHeartbeat| one.age > one.age_max;
     match inputs.heartbeats.iter().find(is_stuck) {

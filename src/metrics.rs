@@ -102,7 +102,7 @@ impl Metrics {
             .observe(secs);
     }
 
-    /// A start of ours was in this phase for so many seconds.
+    /// Seconds that a start of this replica spent in this phase.
     pub fn phase_took(&self, phase: &'static str, secs: f64) {
         self.phase_duration
             .with_label_values(&[phase])

@@ -1,9 +1,9 @@
 //! Collects everything that `/metrics` reports: what was counted, and what there is now.
 //!
 //! It stands beside [`crate::service`] and reads all parts from above, so that none of them depends
-//! on the metrics of another. An I/O thread makes the text: whatever costs more than a few additions
-//! (looking at every instance, asking the operating system) is read at most once a second, however
-//! often and by whomever `/metrics` is scraped.
+//! on the metrics of another. An I/O thread makes the text. Expensive values (a pass over all
+//! instances, queries to the operating system) are therefore read at most once a second, however
+//! often `/metrics` is scraped.
 
 use crate::app::cache::{Cache, STATUS_WORDS};
 use crate::app::shared_catalog::SharedCatalog;
@@ -20,7 +20,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long an expensive value is reported again before it is read anew.
+/// How long an expensive value is reused before it is read again.
 const EXPENSIVE_FOR: Duration = Duration::from_secs(1);
 
 /// Reads the values of all metrics of a service.
@@ -272,7 +272,7 @@ mod tests {
         }
     }
 
-    /// A cache of nothing yet, and those who write what it shows.
+    /// An empty cache and its writers.
     fn cache(now: Instant) -> (Cache, Writer<Job>, Writer<Pod>) {
         let (jobs, jobs_seen) = store::new(now);
         let (pods, pods_seen) = store::new(now);
@@ -324,7 +324,7 @@ mod tests {
     struct Broken;
 
     impl Handler for Broken {
-        type Answer = ();
+        type AppResponse = ();
         type Pending = ();
 
         fn handle(&self, _: Request, _: RequestHandle) -> Handled<()> {
@@ -360,9 +360,9 @@ mod tests {
         let mut client = TcpStream::connect(server.address()).unwrap();
         let request = b"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n";
         client.write_all(request).unwrap();
-        let mut answer = String::new();
-        client.read_to_string(&mut answer).unwrap();
-        assert!(answer.starts_with("HTTP/1.1 500 "), "{answer}");
+        let mut response = String::new();
+        client.read_to_string(&mut response).unwrap();
+        assert!(response.starts_with("HTTP/1.1 500 "), "{response}");
         panics(1);
     }
 

@@ -2,10 +2,10 @@
 //!
 //! Nothing is decided here but the order of starting and stopping:
 //!
-//! - start: stores, coordinator and workers, reflectors, and last the front, so that a
-//!   request finds all that it needs;
-//! - shutdown: `/readyz` fails, `DRAIN_DELAY` passes, waiting requests are answered, the
-//!   front closes its connections, and last the threads behind it end.
+//! - start: stores, coordinator and workers, reflectors, and last the front, so that everything a
+//!   request needs is running;
+//! - shutdown: `/readyz` fails, `DRAIN_DELAY` passes, waiting requests are answered, the front
+//!   closes its connections, and the threads behind it exit last.
 //!
 //! When a thread that the service needs dies, the process exits: all state is in the
 //! cluster, so a restart is the best repair.

@@ -7,7 +7,7 @@ use super::Reader;
 /// How callers are authenticated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Auth {
-    /// Not at all: everyone who can reach the port may call.
+    /// No authentication: every client that can reach the port may call.
     None,
     /// By bearer tokens.
     Token {
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn the_three_ways() {
+    fn each_mode_is_read_from_the_settings() {
         assert_eq!(auth(&[]), Ok(Auth::None));
         let file = "/etc/tokens".to_owned();
         assert_eq!(
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_leaves_the_port_open_by_mistake() {
+    fn contradictory_settings_are_rejected() {
         check_problems(&[("AUTH", "Token")], &["AUTH is 'Token'"]);
         check_problems(&[("AUTH", "token")], &["AUTH_TOKENS_FILE is missing"]);
         check_problems(&[("AUTH", "kubernetes")], &["AUTH_ALLOW is missing"]);

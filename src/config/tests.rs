@@ -29,7 +29,7 @@ fn check_problems(words: &[&str], pairs: &[(&str, &str)], expected: &[&str]) {
 }
 
 #[test]
-fn the_defaults_of_the_table_are_good() {
+fn the_defaults_of_the_table_are_valid() {
     let config = serve(&[], &[]);
     assert_eq!(config.port, 3333);
     assert_eq!(config.namespace, None);

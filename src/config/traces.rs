@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn an_endpoint_turns_them_on() {
+    fn an_endpoint_turns_traces_on() {
         assert_eq!(traces(&[]), Ok(None));
         assert_eq!(
             traces(&[("OTEL_SERVICE_NAME", "x"), ("OTEL_TRACES_SAMPLER", "?")]),
@@ -399,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn each_sampler_has_its_word() {
+    fn each_sampler_has_its_name() {
         let sampler = |word: &str| on(&[("OTEL_TRACES_SAMPLER", word)]).sampler;
         let one = Root::Share(Share::default());
         for (word, by_parent, root) in [

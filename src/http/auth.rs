@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_bearer_token_is() {
+    fn bearer_tokens_are_parsed_from_the_authorization_field() {
         check_bearer(&[], Err(Denied::Missing));
         check_bearer(&[b"Bearer abc.DEF-1_~+/=="], Ok("abc.DEF-1_~+/=="));
         check_bearer(&[b"bEARER   abc"], Ok("abc"));

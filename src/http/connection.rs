@@ -153,7 +153,7 @@ impl Connection {
         connection
     }
 
-    /// The bytes come through TLS; its requests say so.
+    /// The bytes come through TLS; its requests have [`Request::secure`] set.
     pub const fn set_secure(&mut self) {
         self.secure = true;
     }
@@ -191,10 +191,10 @@ impl Connection {
         }
     }
 
-    /// The peer will send nothing more. An incomplete request is dropped (RFC 9112 §8). So is one
-    /// that waits for its response, since a peer that has hung up cannot be distinguished from one
-    /// that has only closed its sending side; responses that are already being sent are completed.
-    /// The caller first abandons the request if [`Connection::awaits_response`].
+    /// The peer will send nothing more. An incomplete request is dropped (RFC 9112 §8). A request
+    /// that waits for its response is dropped, too: a peer that hung up looks like one that closed
+    /// only its sending side. Responses that are already being sent are completed. The caller first
+    /// abandons the request if [`Connection::awaits_response`].
     pub fn peer_closed(&mut self) {
         self.peer_closed = true;
         match self.stage {

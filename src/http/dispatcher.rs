@@ -48,7 +48,7 @@ struct Exchange {
     method: Method,
     /// `None` where method and path lead to no endpoint.
     endpoint: Option<&'static Endpoint>,
-    /// Anybody, until the caller is authenticated.
+    /// [`Caller::ANYBODY`] until the caller is authenticated.
     caller: Caller,
     span: Option<RequestSpan>,
 }
@@ -95,8 +95,8 @@ impl ResponseSink for super::mailbox::Mailboxes<app::Response> {
 }
 
 impl Handler for Dispatcher {
-    type Answer = app::Response;
-    /// In a box, since each connection has room for one, and few wait.
+    type AppResponse = app::Response;
+    /// Boxed: each connection has room for one, and few requests wait.
     type Pending = Box<Waiting>;
 
     fn handle(&self, mut request: Request, handle: RequestHandle) -> Handled<Self::Pending> {
@@ -122,20 +122,20 @@ impl Handler for Dispatcher {
         handled
     }
 
-    fn resume(&self, waiting: Box<Waiting>, answer: app::Response) -> Handled<Self::Pending> {
+    fn resume(&self, waiting: Box<Waiting>, response: app::Response) -> Handled<Self::Pending> {
         let Waiting {
             mut exchange,
             what_for,
         } = *waiting;
-        let handled = match (what_for, answer) {
+        let handled = match (what_for, response) {
             (WaitingFor::Review(pending), app::Response::TokenReviewed(result)) => {
                 self.reviewed(&mut exchange, *pending, result)
             }
-            // The app answers only those who have passed their review.
+            // The app responds only to requests whose token was reviewed.
             (WaitingFor::Review(_), _) => Handled::Reply(self.failed(&exchange, Error::Internal)),
-            (WaitingFor::App(pending), answer) => {
+            (WaitingFor::App(pending), response) => {
                 let failed = |error| self.failed(&exchange, error);
-                Handled::Reply(self.api.resume(pending, answer, failed))
+                Handled::Reply(self.api.resume(pending, response, failed))
             }
         };
         self.conclude(exchange, handled)
@@ -224,7 +224,7 @@ impl Dispatcher {
         }
     }
 
-    /// Goes on with a request whose token was reviewed.
+    /// Continues a request whose token was reviewed.
     fn reviewed(
         &self,
         exchange: &mut Exchange,
@@ -281,7 +281,7 @@ impl Dispatcher {
         }
     }
 
-    /// The response to a caller that may not call; 401 says how to (RFC 9110 §11.6.1).
+    /// The response to a denied caller; a 401 names the authentication scheme (RFC 9110 §11.6.1).
     fn denied(&self, exchange: &Exchange, denied: &Denied) -> Response {
         self.instrumentation.metrics.rejected(denied.cause());
         let problem = Problem::from(denied);
@@ -337,7 +337,7 @@ fn redirect(path: String, request: &Request) -> Response {
     // A path may hold bytes that a header may not.
     let target: String =
         percent_encoding::utf8_percent_encode(&target, percent_encoding::CONTROLS).collect();
-    // HTTP/1.0 needs no host; a path alone is relative to whatever was asked (RFC 9110 §10.2.2).
+    // HTTP/1.0 needs no host; a path alone is relative to the request's URL (RFC 9110 §10.2.2).
     let origin = request.host().filter(|host| !host.is_empty());
     let scheme = if request.secure { "https" } else { "http" };
     let origin = origin.map(|host| format!("{scheme}://{host}"));

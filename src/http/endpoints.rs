@@ -79,8 +79,8 @@ pub enum Tracing {
     Untraced,
 }
 
-/// The handler of an endpoint, by what its path names. The front checks that the caller may use
-/// the type that a path names; handlers of other paths look at no type that the caller may not use.
+/// The handler of an endpoint, by what its path names. The front checks that the caller may use the
+/// type in the path. Handlers of other paths skip types that the caller may not use.
 #[derive(Clone, Copy, Debug)]
 enum Serve {
     /// Nothing.
@@ -256,7 +256,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     #[test]
-    fn a_row_names_in_its_path_what_its_handler_takes() {
+    fn each_row_has_the_path_parameters_of_its_handler() {
         for endpoint in &ENDPOINTS {
             let named: Vec<&str> = endpoint
                 .path
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_read_changes_something() {
+    fn every_method_but_get_and_head_has_side_effects() {
         for endpoint in &ENDPOINTS {
             let reads = endpoint.methods.contains(&Method::Head);
             assert_eq!(endpoint.effect == Safe, reads, "{}", endpoint.path);

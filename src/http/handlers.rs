@@ -1,12 +1,12 @@
-//! The handlers: one function for each endpoint, from a request to the app and from the answer of
-//! the app to a response.
+//! The handlers: one function for each endpoint, from a request to the app and from the app's
+//! response to an HTTP response.
 //!
 //! [`Api`] holds no state of instances and decides nothing about them. [`super::dispatcher`] has
 //! authenticated and authorized the request before; [`super::problem`] makes the response of an
 //! error, so a handler returns an [`Error`] as it is.
 
-mod answers;
 mod legacy;
+mod responses;
 
 pub(super) use legacy::NO_INSTANCE_TO_RELEASE;
 
@@ -40,7 +40,7 @@ pub struct Api {
     hostname: String,
 }
 
-/// A request whose caller may make it.
+/// A request that its caller may make.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Call<'a> {
     pub(super) request: &'a Request,
@@ -62,7 +62,7 @@ pub(super) enum Pending {
     Stop,
     /// A start by the older route.
     Create,
-    /// A stop by the older route, of whatever has this name or session.
+    /// A stop by the older route, of the instance with this name or session.
     Release(String),
 }
 
@@ -105,10 +105,10 @@ impl Api {
                 let created = legacy::created(response).unwrap_or_else(failed);
                 self.timed(timings.as_ref(), created)
             }
-            (Pending::Stop, Progress { progress, .. }) => answers::stopping(&progress),
-            (_, Ready { ready, timings }) => self.timed(timings.as_ref(), answers::ready(&ready)),
+            (Pending::Stop, Progress { progress, .. }) => responses::stopping(&progress),
+            (_, Ready { ready, timings }) => self.timed(timings.as_ref(), responses::ready(&ready)),
             (_, Progress { progress, timings }) => {
-                self.timed(timings.as_ref(), answers::progress(&progress))
+                self.timed(timings.as_ref(), responses::progress(&progress))
             }
             (_, Done) => Response::json(200, r#"{"status":"Success"}"#),
             // It was found, and was gone before it could be stopped.
@@ -133,14 +133,14 @@ impl Api {
     /// `GET /app/{type}`
     pub(super) fn instances(&self, _: &Call<'_>, app_type: &str) -> Outcome {
         let entries = self.app.instances(app_type)?;
-        reply(self.aged(answers::list(&entries)))
+        reply(self.aged(responses::list(&entries)))
     }
 
     /// `GET /app/{type}/{name}`
     pub(super) fn ensure(&self, call: &Call<'_>, key: InstanceKey) -> Outcome {
         let variables = call.variables()?;
         if let Some(ready) = self.app.ready(&key)? {
-            return reply(self.aged(answers::ready(&ready)));
+            return reply(self.aged(responses::ready(&ready)));
         }
         let intent = if prefer::create(&call.request.headers) {
             Intent::Start(variables.into())

@@ -1,9 +1,9 @@
 //! [`Mailboxes`]: how other threads reach the I/O threads.
 //!
-//! Each I/O thread has one mailbox. An answer that is put in wakes the thread's poller, once for
-//! all answers that arrive before the thread takes them. A mailbox needs no bound of its own: it
-//! holds at most one answer for each waiting request. No lock is held for longer than it takes to
-//! append to a list or to swap it. What an answer means is not known here.
+//! Each I/O thread has one mailbox. A response that is put in wakes the thread's poller, once for
+//! all responses that arrive before the thread takes them. A mailbox needs no bound of its own: it
+//! holds at most one response for each waiting request. No lock is held for longer than it takes to
+//! append to a list or to swap it. What a response means is not known here.
 
 use crate::app::RequestHandle;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -48,11 +48,11 @@ impl Waker {
     }
 }
 
-/// The mailboxes of all I/O threads; `A` is the app's answer to a waiting request.
+/// The mailboxes of all I/O threads; `A` is the app's response to a waiting request.
 #[derive(Debug)]
 pub struct Mailboxes<A> {
     pub(super) wakers: Arc<[Waker]>,
-    answers: Vec<Mutex<Vec<(RequestHandle, A)>>>,
+    responses: Vec<Mutex<Vec<(RequestHandle, A)>>>,
 }
 
 impl<A> Mailboxes<A> {
@@ -62,26 +62,26 @@ impl<A> Mailboxes<A> {
         let count = io_threads.max(1);
         Self {
             wakers: (0..count).map(|_| Waker::default()).collect(),
-            answers: (0..count).map(|_| Mutex::default()).collect(),
+            responses: (0..count).map(|_| Mutex::default()).collect(),
         }
     }
 
     /// How many I/O threads there are.
     #[must_use]
     pub fn io_threads(&self) -> usize {
-        self.answers.len()
+        self.responses.len()
     }
 
-    /// Passes an answer to the waiting request with this handle, from any thread. If that request
-    /// no longer waits (its peer hung up, or it was answered), the answer is dropped.
-    pub fn answer(&self, handle: RequestHandle, answer: A) {
-        let Some(mailbox) = self.answers.get(handle.io as usize) else {
+    /// Passes a response to the waiting request with this handle, from any thread. If that request
+    /// no longer waits (its peer hung up, or it was answered), the response is dropped.
+    pub fn answer(&self, handle: RequestHandle, response: A) {
+        let Some(mailbox) = self.responses.get(handle.io as usize) else {
             return;
         };
         mailbox
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .push((handle, answer));
+            .push((handle, response));
         self.wakers[handle.io as usize].wake();
     }
 
@@ -92,9 +92,9 @@ impl<A> Mailboxes<A> {
         wakes.map(|wakes| wakes.load(Ordering::Relaxed)).sum()
     }
 
-    /// Swaps all answers for this thread into `into`, which must be empty; its memory is reused.
+    /// Swaps all responses for this thread into `into`, which must be empty; its memory is reused.
     pub(super) fn take(&self, io: usize, into: &mut Vec<(RequestHandle, A)>) {
-        let mut mailbox = self.answers[io]
+        let mut mailbox = self.responses[io]
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         std::mem::swap(&mut *mailbox, into);
@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn answers_keep_their_order_until_their_thread_takes_them() {
+    fn responses_keep_their_order_until_their_thread_takes_them() {
         let mailboxes = Mailboxes::new(2);
         let handle = |io, serial| RequestHandle {
             io,

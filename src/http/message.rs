@@ -1,9 +1,8 @@
 //! Values of the HTTP front: requests, responses, refusals, limits.
 //!
 //! What handlers and the connection machine exchange lives here. Pure: no sockets, files, threads,
-//! environment or wall clock, and nothing that reads or writes bytes of the protocol (reading is
-//! [`crate::http::connection`], writing is [`crate::http::wire`]), so that handlers can be tested
-//! with plain values.
+//! environment or wall clock, so that handlers can be tested with plain values. Bytes of the
+//! protocol are read in [`crate::http::connection`] and written in [`crate::http::wire`].
 
 mod charge;
 mod limits;
@@ -160,7 +159,7 @@ impl Headers {
         })
     }
 
-    /// The values of all fields with this name, whatever its case.
+    /// The values of all fields with this name, in any case.
     pub fn get_all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
         let is_it = move |&&[start, middle, _]: &&[u32; 3]| {
             self.text[start as usize..middle as usize].eq_ignore_ascii_case(name.as_bytes())
@@ -169,7 +168,7 @@ impl Headers {
         self.spans.iter().filter(is_it).map(value)
     }
 
-    /// The first value with this name, whatever its case.
+    /// The first value with this name, in any case.
     #[must_use]
     pub fn get_bytes<'a>(&'a self, name: &'a str) -> Option<&'a [u8]> {
         self.get_all(name).next()
@@ -207,13 +206,13 @@ pub struct Request {
     pub peer: IpAddr,
     /// Whether the request came through TLS.
     pub secure: bool,
-    /// Its ID in the log and in `X-Request-Id`; set by the server before it hands the request on.
+    /// Its ID in the log and in `X-Request-Id`; set by the server before it calls the handler.
     pub id: RequestId,
     /// Its span, where there are traces; [`crate::http::dispatcher`] gives it.
     pub trace: Option<Context>,
-    /// Whether there is memory for it to wait; set by the server before it hands the request on.
-    /// Where there is none, a handler that cannot respond at once returns
-    /// [`Refusal::NoMemory`] and parks nothing.
+    /// Whether there is memory for it to wait; set by the server before it calls the handler. If
+    /// not, a handler that cannot respond immediately returns [`Refusal::NoMemory`] and parks
+    /// nothing.
     pub may_wait: bool,
 }
 
@@ -312,9 +311,8 @@ pub type Text = Cow<'static, str>;
 pub struct Response {
     /// The status code, 200 to 599.
     pub status: u16,
-    /// Header fields in the order in which they are written. A name or value
-    /// that cannot be sent (controls, CR, LF, outside ASCII) turns the response
-    /// into a 500, since that is a bug of the service.
+    /// Header fields in the order in which they are written. A name or value that cannot be sent
+    /// (controls, CR, LF, outside ASCII) is a bug of the service: the response becomes a 500.
     pub headers: Vec<(Text, Text)>,
     /// The body; not sent for HEAD, 204 and 304.
     pub body: Body,

@@ -1,15 +1,16 @@
-//! The HTTP front: from bytes on a socket to the app, and from its answers back to bytes.
+//! The HTTP front: from bytes on a socket to the app, and from its responses back to bytes.
 //!
-//! Inside out: [`message`] holds the values, [`connection`] is one connection as a
-//! pure state machine, [`wire`] writes answers, [`mailbox`] carries answers from other
-//! threads to the I/O thread that owns the connection, [`tls`] lies between socket and
-//! connection where the port is HTTPS, and [`server`] is the only place with sockets
-//! and threads; so far nothing knows an endpoint or an app. Above it, pure but for the
-//! calls into [`crate::app`]: [`dispatcher`] takes each request through [`router`] (which row of
-//! [`endpoints`]), [`auth`] (authentication), [`origin`] (whose page it came from) and its handler
-//! in [`handlers`]. Handlers use [`prefer`] and [`body`] (what a request
-//! says), [`problem`] (the body of an error), [`timing`] (where the time of a start went) and
-//! [`openapi`] (all of this as a document, and as a page).
+//! The lower half knows no endpoint and no app. [`message`] holds the values, [`connection`] is one
+//! connection as a pure state machine, and [`wire`] writes responses. [`mailbox`] carries the app's
+//! responses from other threads to the I/O thread that owns the connection. [`tls`] lies between
+//! socket and connection where the port is HTTPS. [`server`] is the only place with sockets and
+//! threads.
+//!
+//! The upper half is pure but for the calls into [`crate::app`]. [`dispatcher`] takes each request
+//! through [`router`] (which row of [`endpoints`]), [`auth`], [`origin`] (the site of the page that
+//! sent it) and its handler in [`handlers`]. Handlers use [`prefer`] and
+//! [`body`] (contents of a request), [`problem`] (the body of an error), [`timing`] (the duration
+//! of each phase of a start) and [`openapi`] (all of this as a document, and as a page).
 //!
 //! What is absent: no thread per connection, no async runtime, no unbounded queue or
 //! buffer (each bound is a field of [`message::Limits`]).

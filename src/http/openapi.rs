@@ -1,8 +1,8 @@
 //! The OpenAPI document of the HTTP API: `GET /openapi.json`, and `GET /docs` for people.
 //!
-//! Pure. The document is written by hand, in `openapi.json` beside this file, and is part of the
-//! program; `tests/it/openapi.rs` compares it with the endpoints, the errors and real responses. The
-//! page is made from it (`page.rs`) at the first request, so that both always agree.
+//! Pure. The document is written by hand in `openapi.json` beside this file and is part of the
+//! program. `tests/it/openapi.rs` compares it with the endpoints, the errors and real responses.
+//! The page is made from it (`page.rs`) at the first request, so both always agree.
 
 mod page;
 
@@ -76,13 +76,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_document_is_served_as_a_compact_writer_has_it() {
+    fn the_document_is_served_without_white_space() {
         let written: Value = serde_json::from_str(DOCUMENT).unwrap();
         assert_eq!(std::str::from_utf8(&COMPACT).unwrap(), written.to_string());
     }
 
     #[test]
-    fn only_white_space_between_tokens_goes() {
+    fn only_white_space_between_tokens_is_removed() {
         let text = br#" { "a \" b" : [ 1 , "\\" , " " ] } "#;
         let (out, len) = compact::<64>(text);
         assert_eq!(&out[..len], br#"{"a \" b":[1,"\\"," "]}"#);

@@ -1,10 +1,10 @@
 //! The origin check: refuses requests that pages of other sites make browsers send. Pure.
 //!
 //! A page of another site can make a browser send requests from inside our network, and here a GET
-//! starts instances. Browsers name such requests in
-//! `Sec-Fetch-Site` (W3C Fetch Metadata Request Headers §2.4), which a page cannot set;
-//! other programs do not send it. They do so towards `https` and localhost only, so over plain
-//! HTTP this refuses no request; what a page can do then is in the README (Security).
+//! starts instances. Browsers mark such requests with `Sec-Fetch-Site` (W3C Fetch Metadata Request
+//! Headers §2.4). A page cannot set this field, and other programs do not send it. They send it to
+//! `https` and localhost only, so over plain HTTP this refuses no request. What a page can do then
+//! is in the README (Security).
 
 use super::message::Headers;
 use super::problem::Problem;
@@ -53,13 +53,13 @@ mod tests {
     }
 
     #[test]
-    fn what_changes_something_is_refused_to_pages_of_other_sites() {
+    fn cross_site_requests_with_side_effects_are_refused() {
         check(Effect::Mutating, &["cross-site"], true);
         check(Effect::Safe, &["cross-site"], false);
     }
 
     #[test]
-    fn others_are_served() {
+    fn same_site_and_non_browser_requests_are_served() {
         for site in ["same-origin", "same-site", "none", "nonsense"] {
             check(Effect::Mutating, &[site], false);
         }
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn one_of_several_and_any_case_count() {
+    fn any_of_several_values_in_any_case_counts() {
         check(Effect::Mutating, &["same-origin", " Cross-Site "], true);
     }
 }

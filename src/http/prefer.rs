@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn creation_is_asked_for_unless_it_is_declined() {
+    fn create_is_true_unless_declined() {
         for (values, expected) in [
             (&[][..], true),
             (&["create=false"], false),
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_wait_counts_and_what_is_none_is_ignored() {
+    fn the_first_wait_counts_and_invalid_ones_are_ignored() {
         check(&[], None);
         check(&["wait=5"], Some(5));
         check(&["respond-async, WAIT = \"7\"; x=y, wait=9"], Some(7));

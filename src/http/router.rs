@@ -60,7 +60,7 @@ pub fn route(method: &Method, path: &str) -> Routed {
     if kept.len() < sent.len() {
         return Routed::Redirect(path[..=kept.len()].to_owned());
     }
-    // A slash that was encoded is part of a segment, and no segment of ours has one.
+    // An encoded slash is part of a segment, and no segment may contain one.
     let has_slash =
         |segment: &Cow<'_, str>| matches!(segment, Cow::Owned(text) if text.contains('/'));
     if segments.iter().any(has_slash) {
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn slashes_at_the_end_redirect_whatever_the_method() {
+    fn trailing_slashes_redirect_for_every_method() {
         for (method, path, target) in [
             (Method::Get, "/app/", "/app"),
             (Method::Get, "/app//", "/app"),
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_name() {
+    fn invalid_names_are_rejected() {
         check_bad("/app/a/..", NameError::Dots);
         check_bad("/app/a/%2e%2E", NameError::Dots);
         check_bad("/app/../a", NameError::Dots);

@@ -1,10 +1,10 @@
 //! [`Server`]: the I/O threads, each with a poller and connections of its own.
 //!
-//! Sockets and threads live here; what a connection may do is decided by
-//! [`crate::http::connection`], and what a request means is decided by the [`Handler`]. The first
-//! thread accepts connections and hands each to the thread that has the fewest: back ends keep few
-//! connections for hours, so an uneven split (as `SO_REUSEPORT` makes it) would stay. An I/O thread
-//! blocks on nothing but its poller, and handlers must not block. Time comes from the given clock.
+//! Sockets and threads live here; [`crate::http::connection`] decides what a connection may do, and
+//! the [`Handler`] what a request means. The first thread accepts connections and passes each to
+//! the thread that has the fewest. Back ends keep few connections for hours, so an uneven split (as
+//! `SO_REUSEPORT` makes it) would stay. An I/O thread blocks on nothing but its poller, and
+//! handlers must not block. Time comes from the given clock.
 
 mod accept;
 mod admission;
@@ -39,18 +39,19 @@ use std::time::{Duration, Instant};
 /// is a 500 for that request only.
 pub trait Handler: Send + Sync + 'static {
     /// What a waiting request is resumed with, from any thread.
-    type Answer: Send + 'static;
+    type AppResponse: Send + 'static;
     /// What is kept of a request while it waits.
     type Pending: Send + 'static;
 
     /// Responds to a request, or parks it until [`Mailboxes::answer`] is called with `handle`.
     fn handle(&self, request: Request, handle: RequestHandle) -> Handled<Self::Pending>;
 
-    /// Turns the answer to a parked request into a response, or parks the request again, for
-    /// another answer to the same handle.
-    fn resume(&self, pending: Self::Pending, answer: Self::Answer) -> Handled<Self::Pending>;
+    /// Turns the app's response to a parked request into an HTTP response, or parks the request
+    /// again, for another response to the same handle.
+    fn resume(&self, pending: Self::Pending, response: Self::AppResponse)
+    -> Handled<Self::Pending>;
 
-    /// The peer of this parked request has hung up; an answer would be dropped.
+    /// The peer of this parked request has hung up; a response would be dropped.
     fn abandon(&self, handle: RequestHandle);
 }
 
@@ -59,7 +60,8 @@ pub trait Handler: Send + Sync + 'static {
 pub enum Handled<P> {
     /// The response.
     Reply(Response),
-    /// The request waits; no other request of this connection is begun before its response. Only where the request may wait ([`Request::may_wait`]).
+    /// The request waits; no other request of this connection is begun before its response.
+    /// Permitted only if [`Request::may_wait`].
     Parked(P),
     /// Nothing was done; the server responds as it does to what it refuses itself.
     Refused(Refusal),
@@ -93,7 +95,7 @@ impl Default for Settings {
 /// What all I/O threads share.
 struct Shared<H: Handler> {
     handler: Arc<H>,
-    mailboxes: Arc<Mailboxes<H::Answer>>,
+    mailboxes: Arc<Mailboxes<H::AppResponse>>,
     /// Connections on their way to the thread that will own them.
     handovers: Vec<Mutex<Vec<Accepted>>>,
     limits: Arc<Limits>,
@@ -173,7 +175,7 @@ impl Server {
     pub fn start<H: Handler>(
         listener: TcpListener,
         handler: Arc<H>,
-        mailboxes: Arc<Mailboxes<H::Answer>>,
+        mailboxes: Arc<Mailboxes<H::AppResponse>>,
         settings: Settings,
         clock: Arc<dyn Clock>,
         on_death: OnDeath,
@@ -230,9 +232,9 @@ impl Server {
         Arc::clone(&self.stats)
     }
 
-    /// From now on each response says `Connection: close` and ends its
-    /// connection, and idle connections are closed after
-    /// [`Settings::drain_idle`]. Connections are accepted and served as before.
+    /// From now on each response carries `Connection: close` and ends its connection, and idle
+    /// connections are closed after [`Settings::drain_idle`]. Connections are accepted and served
+    /// as before.
     pub fn drain_begin(&self) {
         self.control.draining.store(true, Ordering::SeqCst);
         self.control.wake_all();

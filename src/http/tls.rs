@@ -2,12 +2,12 @@
 //!
 //! [`Tls`] holds certificate and key, and a thread that reloads them when the files change;
 //! [`Session`] is TLS on one connection. A session owns no socket: it is passed one for each read
-//! and write and never blocks; [`Session::has_to_write`] and [`Session::deadline`] say when it is to
-//! be called again. No HTTP lives here.
+//! and write and never blocks. [`Session::has_to_write`] and [`Session::deadline`] return when to
+//! call it again. No HTTP lives here.
 //!
 //! An idle session keeps about 8 KiB, a busy one at most 60 KiB more: one record being received and
-//! one being sent, or a handshake of [`QUIET_BYTES_MAX`]. [`Session::held_bytes`] counts what
-//! depends on the peer.
+//! one being sent, or a handshake of [`QUIET_BYTES_MAX`]. [`Session::held_bytes`] counts the bytes
+//! that depend on the peer.
 
 mod records;
 
@@ -302,8 +302,8 @@ impl Session {
     /// (RFC 8446 §6.1) counts as one that has closed its side: HTTP's own framing shows truncation.
     ///
     /// # Errors
-    /// [`ErrorKind::WouldBlock`] when nothing has arrived, [`ErrorKind::Interrupted`] when only
-    /// records without content were read and there may be more; other errors end the connection:
+    /// [`ErrorKind::WouldBlock`] when nothing has arrived. [`ErrorKind::Interrupted`] when only
+    /// records without content were read and there may be more. Other errors end the connection:
     /// those of the socket, and [`ErrorKind::InvalidData`] for bytes that are not TLS, after which
     /// the peer gets an alert.
     pub fn read(
@@ -459,8 +459,8 @@ impl Session {
         self.handshake_by
     }
 
-    /// Whether the peer has sent plain HTTP instead of a handshake: its first byte is a letter of a
-    /// method, not the type of a handshake record.
+    /// Whether the peer has sent plain HTTP instead of a handshake: the first byte is a letter of a
+    /// method, not a record type.
     #[must_use]
     pub fn is_plain_http(&self) -> bool {
         let letter = self.first.is_some_and(|first| first.is_ascii_uppercase());

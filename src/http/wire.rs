@@ -1,15 +1,15 @@
 //! Writing responses: from our [`Response`] to the bytes of its head.
 //!
 //! The only file that names `tiny_http`, which provides header fields and reason phrases. Its
-//! writer is not used: it adds fields that we do not want (`Server`, contract A18) and leaves out
-//! `Connection`, and editing its output would depend on details that an update may change. Pure:
-//! the time of day is an argument. Bodies do not pass through here, since they may be shared.
+//! writer is not used: it adds fields that we do not want (`Server`, contract A18) and omits
+//! `Connection`. Editing its output would depend on details that an update may change. Pure: the
+//! time of day is an argument. Bodies do not pass through here, since they may be shared.
 
 use crate::http::message::{Response, Text};
 use std::time::SystemTime;
 use tiny_http::{Header, StatusCode};
 
-/// What the head says about the connection (RFC 9112 §9.3).
+/// The `Connection` field of a head (RFC 9112 §9.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Persistence {
     /// It stays open, which is the default: no field.
@@ -42,8 +42,8 @@ const KEPT_HEADS: usize = 8;
 /// A longer head is not kept.
 const KEPT_HEAD_BYTES_MAX: usize = 512;
 
-/// Makes heads. The last ones are kept for a second (that of their `Date`, RFC 9110 §6.6.1), since
-/// most responses of a second are alike, and making a head costs as much as handling its request.
+/// Makes heads. The last ones are kept for the second of their `Date` (RFC 9110 §6.6.1). Most
+/// responses of a second are alike, and making a head costs as much as handling its request.
 #[derive(Debug)]
 pub struct Heads {
     second: u64,
@@ -92,9 +92,9 @@ impl Heads {
 
     /// Appends the head of `response` to `out`, up to and with the empty line.
     ///
-    /// The head has `Date` and, unless the status forbids it, `Content-Length`
-    /// with the length of the body, also when the body will not be sent (HEAD), and
-    /// last `X-Request-Id`, if the request has an ID.
+    /// The head has `Date` and, if the request has an ID, `X-Request-Id` at the end. Unless the
+    /// status forbids it, `Content-Length` is the length of the body, also when the body is not
+    /// sent (HEAD).
     ///
     /// # Errors
     /// [`BadHeader`] when a name or value must not be sent; `out` is unchanged.
@@ -198,9 +198,9 @@ fn reason_phrase(status: u16) -> &'static str {
     }
 }
 
-/// The field, if its name is a token and its value visible ASCII, blanks and
-/// tabs, without blanks at its ends (RFC 9110 §5.1, §5.5), and if it is not one
-/// of those that are written here.
+/// The field, if it can be sent (RFC 9110 §5.1, §5.5): the name is a token; the value is visible
+/// ASCII, blanks and tabs, without blanks at its ends. `None` also for fields that are written
+/// here.
 fn checked_field(name: &str, value: &str) -> Option<Header> {
     let ours = [
         "connection",

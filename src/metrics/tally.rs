@@ -1,8 +1,8 @@
 //! [`Tally`]: counts HTTP requests on the hot path.
 //!
-//! Each I/O thread has cells of its own, indexed by route, method and code, so that counting is an
-//! addition to memory that no other thread writes; a scrape adds the threads up. The path of a
-//! request has no lock, no text and no hash.
+//! Each I/O thread has cells of its own, indexed by route, method and code. Counting is an addition
+//! to memory that no other thread writes; a scrape adds the threads up. It needs no lock, no text
+//! and no hash.
 
 use super::{Distribution, HTTP_REQUEST_DURATION, HTTP_REQUESTS, OTHER, Registry};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_are_counted_over_all_threads() {
+    fn responses_are_counted_over_all_threads() {
         let metrics = Metrics::new(2, &["/a", "/b"]);
         for thread in [0, 1, 1] {
             metrics.http.answered(thread, 1, "GET", 200);
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn times_fall_into_the_bucket_whose_bound_they_do_not_pass() {
+    fn a_duration_falls_into_the_first_bucket_not_below_it() {
         let metrics = Metrics::new(1, &["/a"]);
         for micros in [10, 11, 2_000_000] {
             metrics.http.took(0, 0, Duration::from_micros(micros));

@@ -1,12 +1,12 @@
 use super::*;
 
 #[test]
-fn the_table_has_good_names_and_each_once() {
+fn metric_names_are_valid_and_unique() {
     let mut names = BTreeSet::new();
     for family in ALL {
-        let ours = family.name.starts_with("config_controller_");
+        let has_prefix = family.name.starts_with("config_controller_");
         assert!(
-            ours || family.name.starts_with("process_"),
+            has_prefix || family.name.starts_with("process_"),
             "{}",
             family.name
         );
@@ -17,12 +17,12 @@ fn the_table_has_good_names_and_each_once() {
             assert!(bounds.is_sorted() && family.name.ends_with("_seconds"));
         }
     }
-    // Makes all vectors, whose names the crate checks.
+    // Creates all vectors: the crate checks their names.
     let _ = Metrics::new(1, &[]);
 }
 
 #[test]
-fn values_of_labels_are_escaped() {
+fn label_values_are_escaped() {
     let metrics = Metrics::new(1, &[]);
     metrics.start_ended("hello", "failed", "a\"b\\c\nd");
     let mut registry = Registry::default();
@@ -32,7 +32,7 @@ fn values_of_labels_are_escaped() {
 }
 
 #[test]
-fn reasons_beyond_the_bound_are_one() {
+fn reasons_beyond_the_bound_share_one_series() {
     let metrics = Metrics::new(1, &[]);
     for number in 0..REASONS_MAX + 10 {
         metrics.start_ended("hello", "failed", &format!("reason-{number}"));

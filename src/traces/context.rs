@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_traceparent_is_taken_or_left() {
+    fn a_traceparent_is_used_if_valid() {
         let good = format!("00-{TRACE}-{SPAN}-01");
         check(&good, Some(&good));
         check(&format!("  {good}\t"), Some(&good));

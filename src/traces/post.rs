@@ -1,8 +1,9 @@
 //! [`Post`]: sends bytes to a collector by HTTP or HTTPS, one attempt each.
 //!
-//! Here, and for the API server in [`crate::kube::transport`], the HTTP and TLS libraries are named:
-//! this one has a single URL and CA, no renewed credentials and no watches, and traces must not depend
-//! on the client for Kubernetes. Every wait is bounded; redirects and proxies are not followed.
+//! The HTTP and TLS libraries are named here, and for the API server in [`crate::kube::transport`].
+//! This client has a single URL and CA, no renewed credentials and no watches, and traces must not
+//! depend on the client for Kubernetes. Every wait is bounded; redirects and proxies are not
+//! followed.
 
 use super::Settings;
 use std::fmt;

@@ -1,10 +1,10 @@
 //! Limits failed authentications per peer address, so that guessing tokens is slow.
 //!
 //! Pure, and bounded in memory. After too many failures in a window, tokens from an address are
-//! denied unchecked for the rest of the window. Tokens that were valid in this window after a failure
-//! stay admitted, so that one broken client behind a proxy does not lock out the others. IPv6
-//! addresses count by /64. Once the table is full, all further addresses share one record, so that
-//! many attackers cannot get more attempts.
+//! denied unchecked for the rest of the window. Tokens that were valid in this window after a
+//! failure stay admitted: one broken client behind a proxy does not lock out the others. IPv6
+//! addresses count by /64. Once the table is full, all further addresses share one record, so many
+//! attackers get no more attempts.
 
 use crate::app::review::Bearer;
 use crate::http::server::PeerKey;
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_that_was_good_from_there_is_looked_at_all_the_same() {
+    fn a_token_that_was_valid_from_a_blocked_address_is_still_checked() {
         let now = Instant::now();
         let mut attempts = Attempts::new(2);
         let peer = address("10.0.0.1");
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_is_bounded_and_what_has_no_room_shares_a_record() {
+    fn the_table_is_bounded_and_further_addresses_share_one_record() {
         let now = Instant::now();
         let mut attempts = Attempts::new(2);
         let peer = |number: usize| IpAddr::from(u32::try_from(number).unwrap().to_be_bytes());

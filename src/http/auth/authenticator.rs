@@ -21,7 +21,7 @@ const SERVICE_ACCOUNT: &str = "system:serviceaccount:";
 /// How callers are known.
 #[derive(Clone, Debug)]
 pub enum Mode {
-    /// Not at all: everybody may call.
+    /// No authentication: every request is permitted.
     Open,
     /// By the tokens of a file.
     Tokens(Arc<TokensFile>),
@@ -88,10 +88,10 @@ impl Authenticator {
         }
     }
 
-    /// The caller whose token was reviewed.
+    /// The caller of a reviewed token.
     ///
     /// # Errors
-    /// Why it may not call.
+    /// The reason for the denial.
     pub fn reviewed(
         &self,
         bearer: &Bearer,
@@ -210,7 +210,7 @@ mod tests {
     const MISSING: Authentication = Authentication::Denied(Denied::Missing);
 
     #[test]
-    fn without_authentication_everybody_may_call() {
+    fn without_authentication_every_request_is_permitted() {
         let open = authenticator(Mode::Open);
         for token in [None, Some("not a token")] {
             assert_eq!(authenticate(&open, Authenticated, token), ADMITTED);
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn service_accounts_on_the_list_get_in_and_nobody_else() {
+    fn only_service_accounts_on_the_list_may_call() {
         let authenticator = kubernetes();
         let user = |user: &str| TokenStatus::User(user.into());
         let caller = reviewed(&authenticator, &user("system:serviceaccount:apps:portal")).unwrap();
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn after_too_many_wrong_tokens_no_token_is_looked_at() {
+    fn after_too_many_wrong_tokens_tokens_are_denied_unchecked() {
         let authenticator = kubernetes();
         for _ in 0..3 {
             assert!(matches!(

@@ -1,9 +1,9 @@
 //! The tokens file, which may change while the service runs.
 //!
-//! A thread of its own reads the file every second: a mounted Secret is small and changes by a
+//! A thread of its own reads the file every second. A mounted Secret is small and changes by a
 //! renamed link, so its content is more reliable than its times. The content is parsed by
-//! [`super::tokens`]. If the file is invalid or missing, the last valid tokens stay, and the error is
-//! logged once.
+//! [`super::tokens`]. If the file is invalid or missing, the last valid tokens stay, and the error
+//! is logged once.
 
 use super::tokens::Tokens;
 use crate::shutdown::Stop;

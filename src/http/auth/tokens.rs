@@ -6,12 +6,12 @@
 //! rotation.
 //!
 //! # Comparison in constant time
-//! Tokens are not compared as text but by their SHA-256 digests. A guesser cannot control how long a
-//! prefix of a wrong digest equals a valid one (that would be finding preimages), so even a
-//! comparison with an early exit would reveal nothing about a token. In addition [`Tokens::find`]
-//! compares all bytes of *all* digests with `subtle` and keeps the index of a match without a branch:
-//! its time depends only on the number of tokens. Hashing takes time by the length of the presented
-//! token, which the caller knows.
+//! Tokens are not compared as text but by their SHA-256 digests. A guesser cannot control how long
+//! a prefix of a wrong digest equals a valid one; that would be finding preimages. So even a
+//! comparison with an early exit would reveal nothing about a token. In addition, [`Tokens::find`]
+//! compares all bytes of *all* digests with `subtle` and keeps the index of a match without a
+//! branch. Its time depends only on the number of tokens. The time of hashing depends on the length
+//! of the presented token, which the caller knows.
 
 use super::{Caller, Types, is_token};
 use crate::app::review::Bearer;

@@ -209,7 +209,7 @@ mod tests {
     use super::*;
 
     /// Each text with what Python 3.11's `json.loads` reports.
-    const SAID: &[(&str, usize, &str)] = &[
+    const EXPECTED: &[(&str, usize, &str)] = &[
         ("{a}", 1, KEY),
         ("{", 1, KEY),
         ("{\"a\"}", 4, COLON),
@@ -279,7 +279,7 @@ mod tests {
 
     #[test]
     fn faults_are_those_that_python_finds() {
-        for (text, at, message) in SAID {
+        for (text, at, message) in EXPECTED {
             assert_eq!(of(text), Some((*at, *message)), "{text:?}");
         }
     }

@@ -70,8 +70,8 @@ fn refusal_of(error: httparse::Error, bytes: &[u8]) -> Refusal {
     }
 }
 
-/// Whether the request line ends with `HTTP/` digit `.` digit (RFC 9112 §2.3)
-/// of a version that is not ours, as the preface of HTTP/2 does (RFC 9113 §3.4).
+/// Whether the request line ends with `HTTP/` digit `.` digit (RFC 9112 §2.3) of an unsupported
+/// version, as the preface of HTTP/2 does (RFC 9113 §3.4).
 fn names_another_version(bytes: &[u8]) -> bool {
     let line = bytes
         .split(|&byte| byte == b'\r')
@@ -160,8 +160,8 @@ impl<'a> Facts<'a> {
                     field.value,
                     Refusal::BadRequest("more than one Host field"),
                 )?,
-                // RFC 9112 §6.3 rule 5 allows a list of equal values; two readers could
-                // understand it differently, so only one line with one value is accepted.
+                // RFC 9112 §6.3 rule 5 allows a list of equal values. Two readers could understand
+                // it differently, so only one line with one value is accepted.
                 14 if is("content-length") => set_once(
                     &mut facts.length,
                     field.value,
@@ -255,8 +255,8 @@ fn set_once<'a>(
     }
 }
 
-/// RFC 9112 §6.1: only `chunked`, once and last, frames a request; RFC 9112 §6.1
-/// also asks for 501 where it is last behind codings that we do not know.
+/// RFC 9112 §6.1: only `chunked`, once and last, frames a request. Where it is last behind unknown
+/// codings, the same section requires 501.
 fn framing_of_codings(codings: &[&[u8]]) -> Result<Framing, Refusal> {
     let chunked = |coding: &&[u8]| coding.eq_ignore_ascii_case(b"chunked");
     match codings {

@@ -1,6 +1,6 @@
 //! What one connection has to send, and by when. Pure.
 //!
-//! Small bodies are copied behind their heads, so that pipelined responses are sent in one write; a
+//! Small bodies are copied behind their heads, so that pipelined responses are sent in one write. A
 //! large body is not copied, and nothing is queued behind it. Nothing here knows HTTP.
 
 use crate::http::message::{Body, Limits, Response};

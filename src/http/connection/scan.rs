@@ -1,11 +1,12 @@
 //! [`Scan`]: finding the end of a section of header or trailer fields. Pure.
 //!
-//! What the lines say is read elsewhere: heads in [`super::head`], trailers in [`super::body`].
+//! The content of the lines is parsed elsewhere: heads in [`super::head`], trailers in
+//! [`super::body`].
 
 use crate::http::message::{Limits, Refusal};
 
 /// How far a section has been searched for its end, so that each byte of a head that arrives in
-/// pieces is looked at once.
+/// pieces is scanned only once.
 #[derive(Debug, Default)]
 pub(super) struct Scan {
     scanned: usize,

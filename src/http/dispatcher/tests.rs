@@ -47,7 +47,7 @@ fn a_list_has_the_fields_of_the_contract_in_their_order() {
 }
 
 #[test]
-fn a_ready_instance_is_answered_on_the_spot() {
+fn a_ready_instance_is_answered_without_the_coordinator() {
     let mut bench = Bench::new();
     let mut pod = ready_pod("10.1.2.3");
     pod["metadata"] = json!({"labels": {
@@ -63,7 +63,7 @@ fn a_ready_instance_is_answered_on_the_spot() {
 }
 
 #[test]
-fn a_start_is_handed_to_the_desk_with_its_variables_and_deadline() {
+fn a_start_is_queued_for_the_coordinator_with_variables_and_deadline() {
     let bench = Bench::new();
     let request = Request::new(Method::Get, "/app/scim/n1?utcOffset=120&X=a&X=b&E=&s=a+b&");
     assert!(matches!(parked(bench.send(request)), Pending::Ensure));
@@ -81,29 +81,29 @@ fn a_start_is_handed_to_the_desk_with_its_variables_and_deadline() {
 }
 
 #[test]
-fn a_caller_may_wish_to_wait_longer_or_less() {
+fn prefer_wait_sets_the_deadline_up_to_a_cap() {
     let bench = Bench::new();
-    for (wish, secs) in [("wait=60", 60), ("wait=999", 300), ("wait=0", 0)] {
+    for (prefer, secs) in [("wait=60", 60), ("wait=999", 300), ("wait=0", 0)] {
         let mut request = Request::new(Method::Get, "/app/scim/n1");
-        request.headers.push("Prefer", wish.as_bytes());
+        request.headers.push("Prefer", prefer.as_bytes());
         bench.send(request);
         let deadline = bench.waiter().deadline;
-        assert_eq!(bench.seconds_from_now(deadline), secs, "{wish}");
+        assert_eq!(bench.seconds_from_now(deadline), secs, "{prefer}");
     }
-    // That of a PATCH is for the pod; the change itself has a time of its own.
-    for (wish, secs) in [("wait=60", 60), ("wait=0", 0)] {
+    // The wait of a PATCH bounds the wait for the pod; the change itself has its own deadline.
+    for (prefer, secs) in [("wait=60", 60), ("wait=0", 0)] {
         let mut request = Request::new(Method::Patch, "/app/scim/n1");
-        request.headers.push("Prefer", wish.as_bytes());
+        request.headers.push("Prefer", prefer.as_bytes());
         request.headers.push("Content-Type", b"application/json");
         request.body = b"{}".to_vec();
         bench.send(request);
         let deadline = bench.waiter().deadline;
-        assert_eq!(bench.seconds_from_now(deadline), secs, "{wish}");
+        assert_eq!(bench.seconds_from_now(deadline), secs, "{prefer}");
     }
 }
 
 #[test]
-fn progress_has_the_word_of_the_original_first() {
+fn progress_begins_with_the_legacy_status() {
     let bench = Bench::new();
     let mut finding = Finding::admitting();
     let progress = |finding: &Finding, is_failure_report: bool| {
@@ -139,7 +139,7 @@ fn progress_has_the_word_of_the_original_first() {
 }
 
 #[test]
-fn answers_of_the_desk() {
+fn responses_of_the_coordinator() {
     let bench = Bench::new();
     let none = || app::Response::Failed(Error::NoInstance(n1()));
     for pending in [Pending::Label, Pending::Stop] {
@@ -153,7 +153,7 @@ fn answers_of_the_desk() {
     for (pending, status, suffix) in [
         (Pending::Stop, "No job found", "scim/n1"),
         (Pending::Label, "error", "scim/n1"),
-        // Its caller knows nothing of that key.
+        // The caller of the older route does not know the key.
         (released, "Not found", "with the name or session 's-1'"),
     ] {
         let msg = format!("there is no instance {suffix}");
@@ -174,7 +174,7 @@ fn answers_of_the_desk() {
 }
 
 #[test]
-fn errors_that_time_heals_say_when_to_ask_again() {
+fn retryable_errors_have_a_retry_after() {
     let bench = Bench::new();
     for (error, status, code, retry_after) in [
         (Error::UNAVAILABLE, 503, "kubernetes_unavailable", Some("1")),
@@ -219,7 +219,7 @@ fn errors_that_time_heals_say_when_to_ask_again() {
 }
 
 #[test]
-fn before_the_first_list_nothing_is_claimed() {
+fn before_the_first_list_requests_get_503_not_synced() {
     let bench = Bench::over(World::unsynced(), HealthInputs::default());
     let msg = Error::NotSynced;
     let plain = format!(r#"{{"status":"error","msg":"{msg}","code":"not_synced"}}"#);
@@ -235,7 +235,7 @@ fn before_the_first_list_nothing_is_claimed() {
 }
 
 #[test]
-fn an_old_view_says_so() {
+fn a_stale_cache_is_reported_in_x_view_age() {
     let mut bench = Bench::new();
     bench.world.job("u1", json!({}));
     bench.world.ready("u1", "10.0.0.1");
@@ -257,7 +257,7 @@ fn an_old_view_says_so() {
 }
 
 #[test]
-fn a_stop_and_a_label_are_handed_to_the_desk() {
+fn stops_and_labels_are_queued_for_the_coordinator() {
     let bench = Bench::new();
     let delete = Request::new(Method::Delete, "/app/scim/n1");
     assert!(matches!(parked(bench.send(delete)), Pending::Stop));
@@ -287,7 +287,7 @@ fn a_stop_and_a_label_are_handed_to_the_desk() {
 }
 
 #[test]
-fn bodies_that_cannot_be_labels() {
+fn invalid_label_bodies_are_refused() {
     let bench = Bench::new();
     let json = "application/json";
     for (content_type, body, expected) in [
@@ -332,7 +332,7 @@ fn bodies_that_cannot_be_labels() {
 }
 
 #[test]
-fn names_and_queries_that_cannot_be() {
+fn invalid_names_and_queries_are_refused() {
     let bench = Bench::new();
     let dots = "the names '.' and '..' are not allowed, because clients and proxies resolve them; choose another name";
     let plain = format!(r#"{{"status":"error","msg":"{dots}","code":"bad_name"}}"#);
@@ -352,7 +352,7 @@ fn names_and_queries_that_cannot_be() {
 }
 
 #[test]
-fn unknown_paths_and_methods() {
+fn unknown_paths_and_methods_are_404_and_405() {
     let bench = Bench::new();
     for target in ["/", "/favicon.ico", "//app", "/App", "/app/a/b/c"] {
         check(&bench.get(target), 404, r#"{"detail":"Not Found"}"#);
@@ -370,7 +370,7 @@ fn unknown_paths_and_methods() {
 }
 
 #[test]
-fn slashes_at_the_end_are_redirected_with_host_and_query() {
+fn trailing_slashes_are_redirected_with_host_and_query() {
     let bench = Bench::new();
     let redirected = |method: Method, target: &str, host: Option<&str>| {
         let mut request = Request::new(method, target);
@@ -435,7 +435,7 @@ fn probes_and_info() {
 }
 
 #[test]
-fn after_the_drain_only_memory_answers() {
+fn while_draining_only_the_cache_is_read() {
     let mut bench = Bench::new();
     bench.world.job("u1", json!({}));
     bench.world.ready("u1", "10.0.0.1");

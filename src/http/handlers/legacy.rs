@@ -4,7 +4,7 @@
 //! They start and stop instances through the same app as the other routes; only their requests and
 //! responses differ, and only that is here.
 
-use super::answers::add_finding;
+use super::responses::add_finding;
 use super::{Api, Call, Outcome, Pending, reply};
 use crate::app::{self, Error, InstanceRequest, Intent, Progress};
 use crate::http::message::Response;
@@ -44,8 +44,8 @@ impl Api {
         })
     }
 
-    /// `GET /release/{name}`: stops the first instance that has this name or session, of those
-    /// whose type the caller may use.
+    /// `GET /release/{name}`: stops the first instance with this name or session whose type the
+    /// caller may use.
     pub(in crate::http) fn release(&self, call: &Call<'_>, name: String) -> Outcome {
         let may_use = |app_type: &str| call.caller.types.contain(app_type);
         let Some(key) = self.app.find(&name, may_use)? else {

@@ -1,19 +1,19 @@
 //! What a request is charged in [`Limits::held_bytes`](super::Limits::held_bytes) while it waits.
 //!
-//! The bound must hold before a request is parked, and by then it is not decided what is kept of
-//! it: all of it while its token is reviewed, later the variables of its query or the patch of its
-//! body. So what is charged is an upper bound of all of these, computed from what has arrived. It
-//! may be too high by a small factor, never too low. Pure; nothing is counted here.
+//! The bound must hold before a request is parked. What is kept of it is not decided by then: all
+//! of it while its token is reviewed, later the variables of its query or the patch of its body.
+//! The charge is an upper bound of all of these, computed from the bytes received. It may be too
+//! high by a small factor, never too low. Pure; nothing is counted here.
 
 use super::Request;
 use crate::model::template::VARIABLES_MAX;
 
-/// What every waiting request keeps, in bytes: its place in the coordinator and in the stores of
-/// what is pending, the names in its path, its caller, its request ID.
+/// What every waiting request keeps, in bytes: its entries in the coordinator and in the tables of
+/// pending requests, the names in its path, its caller, its request ID.
 const FIXED: usize = 1024;
 
-/// Bytes that one name-value pair keeps beyond its text: entries of the collections it goes
-/// through (at worst a half-empty node of a `BTreeMap`), and what the allocator adds to two strings.
+/// Bytes that one name-value pair keeps beyond its text: entries in collections (at worst a
+/// half-empty node of a `BTreeMap`), and the allocator's overhead for two strings.
 const PAIR: usize = 256;
 
 impl Request {
@@ -40,8 +40,8 @@ fn pairs_of_query(query: &str) -> usize {
     }
 }
 
-/// At least as many pairs as there are in the objects of this JSON text: each has a colon and two
-/// quotes, and all but the first of an object a comma before it.
+/// An upper bound of the number of pairs in the objects of this JSON text. Each pair has a colon
+/// and two quotes; all but the first of an object have a comma before them.
 fn pairs_of_json(body: &[u8]) -> usize {
     if body.is_empty() {
         return 0;

@@ -10,14 +10,14 @@ use serde_json::Value;
 /// [`Refusal::Panicked`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Refusal {
-    /// The head, the target or the framing of the body is not understood; the
-    /// text says what. The caller must send something else.
+    /// The head, the target or the framing of the body is malformed; the text names the problem.
+    /// The caller must send something else.
     BadRequest(&'static str),
     /// The head did not arrive within its time.
     HeadTimeout,
     /// The body did not arrive within its time.
     BodyTimeout,
-    /// The body is, or says that it will be, larger than allowed.
+    /// The body is larger than allowed, or its announced length is.
     BodyTooLarge,
     /// The request line is longer than a head may be.
     TargetTooLong,

@@ -50,7 +50,7 @@ impl<'a> Page<'a> {
         target.unwrap_or(value)
     }
 
-    /// Operations as path, method, and what there is to say, in the order of the document.
+    /// Operations as path, method and description, in the order of the document.
     fn operations(&self) -> impl Iterator<Item = (&'a str, &'static str, &'a Value)> {
         let paths = entries(&self.document["paths"]);
         paths.flat_map(|(path, item)| {

@@ -1,4 +1,4 @@
-//! [`Acceptor`]: takes connections from the listener, whatever goes wrong.
+//! [`Acceptor`]: accepts connections, and survives every error of the listener.
 //!
 //! No error ends accepting. An error of one connection is counted, and the next connection is
 //! accepted. Where files or memory have run out, one connection is turned away with the help of a
@@ -196,9 +196,9 @@ mod tests {
         let mut peer = std::net::TcpStream::connect(address).unwrap();
         let stats = ThreadStats::default();
         assert!(acceptor.turn_one_away(&stats, b"busy"));
-        let mut heard = String::new();
-        peer.read_to_string(&mut heard).unwrap();
-        assert_eq!(heard, "busy");
+        let mut received = String::new();
+        peer.read_to_string(&mut received).unwrap();
+        assert_eq!(received, "busy");
         assert_eq!(stats.dropped.get(), 1);
     }
 }

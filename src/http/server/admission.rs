@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// The peer a connection is counted for: an IPv4 address, or the /64 of an IPv6 address, since
-/// providers assign a whole /64 to each customer.
+/// The peer that a connection counts for: an IPv4 address, or the /64 of an IPv6 address. Providers
+/// assign a whole /64 to each customer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(in crate::http) struct PeerKey(IpAddr);
 
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_kept_of_peers_that_have_gone() {
+    fn peers_without_connections_are_forgotten() {
         let admission = admission(9, 9);
         drop(admission.admit(address("10.0.0.1")).unwrap());
         assert!(admission.counts().by_peer.is_empty());

@@ -1,7 +1,7 @@
 //! [`IoThread`]: one poll loop.
 //!
 //! Each round: wait for events, give each connection with something to do a turn, resume requests
-//! whose answers have arrived, accept connections, check deadlines. Only the first thread has an
+//! whose responses have arrived, accept connections, check deadlines. Only the first thread has an
 //! [`Acceptor`]. What a turn does is in [`super::turn`].
 
 use super::accept::{Accepted, Acceptor, turn_away};
@@ -44,7 +44,7 @@ pub(super) struct IoThread<H: Handler> {
     acceptor: Option<Acceptor>,
     /// Connections that have more to do.
     again: Vec<usize>,
-    mail: Vec<(RequestHandle, H::Answer)>,
+    mail: Vec<(RequestHandle, H::AppResponse)>,
     /// Connections of this thread that are only being refused.
     refusing: usize,
 }
@@ -231,13 +231,13 @@ impl<H: Handler> IoThread<H> {
     fn take_mail(&mut self) {
         let mut mail = std::mem::take(&mut self.mail);
         self.core.shared.mailboxes.take(self.core.io, &mut mail);
-        for (handle, answer) in mail.drain(..) {
+        for (handle, response) in mail.drain(..) {
             let index = handle.slot as usize;
             let slot = self.slots.get_mut(index);
-            if slot.is_some_and(|slot| self.core.resume(slot, handle, answer)) {
+            if slot.is_some_and(|slot| self.core.resume(slot, handle, response)) {
                 self.turn(index);
             } else {
-                self.core.stats().stale_answers.add(1);
+                self.core.stats().stale_responses.add(1);
             }
         }
         self.mail = mail;
@@ -338,8 +338,8 @@ impl<H: Handler> IoThread<H> {
         peer: IpAddr,
         permit: Result<super::admission::Permit, Refusal>,
     ) {
-        // Responses are sent at once (RFC 1122 §4.2.3.4 delays small segments);
-        // an error means that the peer has gone, which the next read reports.
+        // Without a delay for small segments (RFC 1122 §4.2.3.4); an error means that the peer has
+        // gone, which the next read reports.
         let _ = stream.set_nodelay(true);
         let limits = Arc::clone(&self.core.shared.limits);
         let now = self.core.now;

@@ -1,7 +1,7 @@
 //! [`Slab`]: a table whose indices are reused. Pure.
 //!
-//! An index that becomes free is not reused before [`Slab::release`], so that an event of the same
-//! round cannot reach another connection than the one it was meant for.
+//! An index that becomes free is not reused before [`Slab::release`]. So an event of the same round
+//! reaches only the connection it was meant for.
 
 #[derive(Debug)]
 pub(super) struct Slab<T> {

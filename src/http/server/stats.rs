@@ -1,7 +1,7 @@
 //! [`FrontStats`]: the counters of the server, for metrics and tests.
 //!
-//! Each I/O thread counts in memory of its own, so that threads do not contend for a cache line at
-//! tens of thousands of requests a second; readers add up. Nothing is decided from these numbers,
+//! Each I/O thread counts in memory of its own; readers add up. So threads do not contend for a
+//! cache line at tens of thousands of requests a second. Nothing is decided from these numbers,
 //! except which thread gets a new connection.
 
 use crate::http::message::Refusal;
@@ -55,8 +55,8 @@ pub struct ThreadStats {
     pub panics: Counter,
     /// Peers that hung up while their request waited.
     pub abandoned: Counter,
-    /// Answers whose request no longer waited.
-    pub stale_answers: Counter,
+    /// Responses of the app whose request no longer waited.
+    pub stale_responses: Counter,
     /// Connections closed because they were idle.
     pub idle_closed: Counter,
     /// Connections closed because the peer did not read its response.

@@ -1,9 +1,9 @@
 //! [`Timers`]: which connection to check, and when. Pure.
 //!
-//! A connection's deadline moves with every request, so moving it must be cheap: each index has one
+//! A connection's deadline moves with every request, so moving it must be cheap. Each index has one
 //! entry in the queue, which may expire too early and is then armed again. No entry lies further
-//! ahead than [`LOOK_AHEAD_MAX`], so obsolete entries do not accumulate. What a deadline means is
-//! decided in [`crate::http::connection`].
+//! ahead than [`LOOK_AHEAD_MAX`], so obsolete entries do not accumulate.
+//! [`crate::http::connection`] decides what a deadline means.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;

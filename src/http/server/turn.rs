@@ -51,8 +51,8 @@ pub(super) struct Slot<P> {
     pub(super) writable: bool,
     /// The peer has closed its side, which has not been read yet.
     pub(super) read_closed: bool,
-    /// It is scheduled for one turn in the next round, and events schedule no other: otherwise a
-    /// peer that never stops sending would get one more turn a round with each of its segments.
+    /// It is scheduled for one turn in the next round, and events schedule no other. Otherwise a
+    /// peer that never stops sending would get one more turn a round with each segment.
     pub(super) again: bool,
     /// As last counted in [`Core::held`].
     pub(super) held: usize,
@@ -71,7 +71,7 @@ impl<P> Slot<P> {
 /// What comes after a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Turn {
-    /// Nothing to do before an event, a deadline or an answer.
+    /// Nothing to do before an event, a deadline or a response of the app.
     Wait,
     /// There is more to do, after the other connections.
     Again,
@@ -191,7 +191,8 @@ impl<H: Handler> Core<H> {
         true
     }
 
-    /// Reading has failed. A peer that sends plain HTTP to an HTTPS port gets a 400 that says so.
+    /// Reading has failed. A peer that sends plain HTTP to an HTTPS port gets a 400 that names the
+    /// cause.
     fn fail(&mut self, slot: &mut Slot<H::Pending>, error: &std::io::Error) {
         if slot.socket.handshake_by().is_some() {
             self.stats().handshakes_failed.add(1);
@@ -256,7 +257,7 @@ impl<H: Handler> Core<H> {
         &mut self,
         slot: &mut Slot<H::Pending>,
         handle: RequestHandle,
-        answer: H::Answer,
+        response: H::AppResponse,
     ) -> bool {
         let Some(parked) = slot.parked.take_if(|parked| parked.handle == handle) else {
             return false;
@@ -264,7 +265,7 @@ impl<H: Handler> Core<H> {
         let Parked { pending, bytes, .. } = parked;
         self.stats().parked.subtract(1);
         let handler = &self.shared.handler;
-        let handled = catch_unwind(AssertUnwindSafe(|| handler.resume(pending, answer)));
+        let handled = catch_unwind(AssertUnwindSafe(|| handler.resume(pending, response)));
         self.conclude(slot, handle, bytes, handled);
         true
     }

@@ -61,7 +61,7 @@ impl Folder {
         self.write("tls.key", &pair.key_pem);
     }
 
-    /// Replaces a file at once.
+    /// Replaces a file atomically.
     fn write(&self, name: &str, text: &str) {
         let new = self.0.join("new");
         fs::write(&new, text).unwrap();

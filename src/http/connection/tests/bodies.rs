@@ -191,7 +191,7 @@ fn extensions_and_trailers_are_bounded() {
 }
 
 #[test]
-fn what_follows_a_body_is_the_next_request() {
+fn bytes_after_a_body_are_the_next_request() {
     let next = get("");
     for first in [
         post("Content-Length: 5\r\n", "GET /"),

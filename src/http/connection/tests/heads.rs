@@ -71,7 +71,7 @@ fn other_versions_are_refused_as_such() {
     refused("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505);
 }
 
-/// A first byte that begins no method ends the wait at once: TLS on a plain port.
+/// A first byte that begins no method is refused immediately: TLS on a plain port.
 #[test]
 fn bytes_that_are_not_http_are_refused_at_the_first_byte() {
     refused(b"\x16\x03\x01", 400);
@@ -192,8 +192,8 @@ fn the_other_forms_are_for_their_methods() {
     refused("GET b:443 HTTP/1.1\r\nHost: b:443\r\n\r\n", 400);
 }
 
-/// Callers type names that are not ASCII; UTF-8 is passed on as it is, anything
-/// else is refused (stricter readers refuse both; RFC 3986 has neither).
+/// Callers type names that are not ASCII. UTF-8 is passed on unchanged, anything else is refused.
+/// Stricter readers refuse both; RFC 3986 has neither.
 #[test]
 fn a_target_is_utf8() {
     assert_eq!(

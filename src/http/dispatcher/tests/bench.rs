@@ -38,7 +38,7 @@ impl HealthSource for FixedHealth {
     }
 }
 
-/// What `/metrics` answers here.
+/// The text of `/metrics`.
 #[derive(Debug)]
 struct NoScrape;
 
@@ -162,8 +162,8 @@ pub(super) fn check(response: &Response, status: u16, body: &str) {
     }
 }
 
-/// The response to a request that waited, as `pending` says, for this answer.
-pub(super) fn resumed(bench: &Bench, pending: Pending, answer: app::Response) -> Response {
+/// The HTTP response to a parked request, once the app has responded.
+pub(super) fn resumed(bench: &Bench, pending: Pending, response_of_app: app::Response) -> Response {
     let (method, path) = match &pending {
         Pending::Ensure => (Method::Get, "/app/scim/n1"),
         Pending::Label => (Method::Patch, "/app/scim/n1"),
@@ -180,7 +180,7 @@ pub(super) fn resumed(bench: &Bench, pending: Pending, answer: app::Response) ->
     };
     let what_for = WaitingFor::App(pending);
     let waiting = Box::new(Waiting { exchange, what_for });
-    let Handled::Reply(response) = bench.dispatcher.resume(waiting, answer) else {
+    let Handled::Reply(response) = bench.dispatcher.resume(waiting, response_of_app) else {
         panic!("it waits on");
     };
     response

@@ -12,7 +12,7 @@ fn hurried(method: Method, target: &str) -> Request {
 }
 
 #[test]
-fn without_memory_to_wait_only_what_would_wait_is_refused() {
+fn without_memory_only_requests_that_would_wait_are_refused() {
     let mut bench = Bench::new();
     bench.world.job("u1", json!({}));
     bench.world.ready("u1", "10.0.0.1");

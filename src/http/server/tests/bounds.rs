@@ -10,9 +10,9 @@ fn a_head_that_does_not_end_is_refused_in_time() {
     let front = Front::with(|limits| limits.head_timeout = Duration::from_millis(60));
     let mut client = front.connect();
     client.send("GET / HTTP/1.1\r\nHo");
-    let answer = client.read_last();
-    assert_eq!(answer.status, 408);
-    assert!(answer.body.contains("request_timeout"), "{answer:?}");
+    let response = client.read_last();
+    assert_eq!(response.status, 408);
+    assert!(response.body.contains("request_timeout"), "{response:?}");
     assert_eq!(front.server().stats().refused(Refusal::HeadTimeout), 1);
 }
 
@@ -35,7 +35,7 @@ fn an_idle_connection_is_closed_without_a_response() {
 }
 
 #[test]
-fn a_head_has_a_bound_and_so_have_its_fields() {
+fn heads_and_their_fields_are_bounded() {
     let front = Front::with(|limits| {
         limits.head_bytes = 1024;
         limits.header_count = 10;
@@ -65,9 +65,9 @@ fn a_body_over_its_bound_is_refused_while_the_peer_is_still_sending() {
     // The response may have arrived already; bytes still on their way must not destroy it.
     client.send(&"x".repeat(30_000));
     client.send(&"x".repeat(30_000));
-    let answer = client.read_last();
-    assert_eq!(answer.status, 413);
-    assert!(answer.body.contains("body_too_large"), "{answer:?}");
+    let response = client.read_last();
+    assert_eq!(response.status, 413);
+    assert!(response.body.contains("body_too_large"), "{response:?}");
 }
 
 #[test]
@@ -92,10 +92,13 @@ fn one_connection_too_many_gets_a_503_until_another_is_closed() {
     for client in &mut clients {
         assert_eq!(client.get("/").read().status, 200);
     }
-    let answer = front.connect().get("/").read_last();
-    assert_eq!(answer.status, 503);
-    assert!(answer.head.contains("\r\nretry-after: 1\r\n"), "{answer:?}");
-    assert!(answer.body.contains("overloaded"), "{answer:?}");
+    let response = front.connect().get("/").read_last();
+    assert_eq!(response.status, 503);
+    assert!(
+        response.head.contains("\r\nretry-after: 1\r\n"),
+        "{response:?}"
+    );
+    assert!(response.body.contains("overloaded"), "{response:?}");
     assert_eq!(clients[0].get("/").read().status, 200, "others are served");
     clients.pop();
     front.until("its place is free", |server| {
@@ -111,10 +114,13 @@ fn one_peer_cannot_use_all_connections() {
     for client in &mut clients {
         assert_eq!(client.get("/").read().status, 200);
     }
-    let answer = front.connect().read_last();
-    assert_eq!(answer.status, 429);
-    assert!(answer.head.contains("\r\nretry-after: 1\r\n"), "{answer:?}");
-    assert!(answer.body.contains("too_many_requests"), "{answer:?}");
+    let response = front.connect().read_last();
+    assert_eq!(response.status, 429);
+    assert!(
+        response.head.contains("\r\nretry-after: 1\r\n"),
+        "{response:?}"
+    );
+    assert!(response.body.contains("too_many_requests"), "{response:?}");
     assert_eq!(front.server().stats().refused(Refusal::TooManyFromPeer), 1);
 }
 
@@ -199,13 +205,16 @@ fn is_parked(front: &Front, client: &mut Client, text: &str) -> bool {
     if parked() > before.0 {
         return true;
     }
-    let answer = client.read();
-    assert_eq!(answer.status, 503);
-    assert!(answer.head.contains("\r\nretry-after: 1\r\n"), "{answer:?}");
-    assert!(answer.body.contains("overloaded"), "{answer:?}");
+    let response = client.read();
+    assert_eq!(response.status, 503);
     assert!(
-        !answer.closes(),
-        "its connection may be used again: {answer:?}"
+        response.head.contains("\r\nretry-after: 1\r\n"),
+        "{response:?}"
+    );
+    assert!(response.body.contains("overloaded"), "{response:?}");
+    assert!(
+        !response.closes(),
+        "its connection may be used again: {response:?}"
     );
     false
 }
@@ -234,10 +243,14 @@ fn requests_that_wait_are_charged_until_their_response() {
         );
 
         front.mailboxes.answer(front.next_parked(), "over");
-        front.until("it is charged no more", |_| held() == (room - 1) * bytes);
+        front.until("the answered request is not charged", |_| {
+            held() == (room - 1) * bytes
+        });
         clients.remove(0);
         clients.remove(0);
-        front.until("nor is who hung up", |_| held() == (room - 2) * bytes);
+        front.until("requests of closed connections are not charged", |_| {
+            held() == (room - 2) * bytes
+        });
         let (mut first, mut second) = (front.connect(), front.connect());
         assert!(is_parked(&front, &mut first, &text), "there is room again");
         assert!(is_parked(&front, &mut second, &text), "and for a second");

@@ -20,7 +20,7 @@ fn while_draining_responses_end_their_connections_and_new_ones_are_served() {
 }
 
 #[test]
-fn parked_requests_are_answered_before_the_threads_end() {
+fn parked_requests_are_answered_before_the_threads_exit() {
     let front = with_drain_idle(60_000);
     let mut client = front.connect();
     client.get("/park?x");
@@ -59,7 +59,11 @@ fn after_stop_accepting_connections_are_refused() {
     while TcpStream::connect(front.address).is_ok() {
         assert!(started.elapsed() < TIMEOUT, "it continues to accept");
     }
-    assert_eq!(old.get("/").read().status, 200, "who is here is served");
+    assert_eq!(
+        old.get("/").read().status,
+        200,
+        "the open connection is still served"
+    );
 }
 
 #[test]

@@ -39,7 +39,7 @@ impl TestHandler {
 }
 
 impl Handler for TestHandler {
-    type Answer = &'static str;
+    type AppResponse = &'static str;
     type Pending = String;
 
     fn handle(&self, request: Request, handle: RequestHandle) -> Handled<String> {
@@ -49,7 +49,7 @@ impl Handler for TestHandler {
                 self.report(HandlerEvent::Parked(handle));
                 Handled::Parked(request.query.unwrap_or_default())
             }
-            "/panic" => panic!("as the test asked"),
+            "/panic" => panic!("a requested panic"),
             "/bad" => Handled::Reply(Response::empty(200).header("x", "a\r\nb: c")),
             "/secure" => Handled::Reply(Response::json(200, request.secure.to_string())),
             "/echo" => Handled::Reply(Response::json(200, request.body)),
@@ -65,9 +65,9 @@ impl Handler for TestHandler {
         }
     }
 
-    fn resume(&self, pending: String, answer: &'static str) -> Handled<String> {
-        assert!(answer != "panic", "as the test asked");
-        Handled::Reply(Response::json(200, format!("{pending} {answer}")))
+    fn resume(&self, pending: String, response: &'static str) -> Handled<String> {
+        assert!(response != "panic", "a requested panic");
+        Handled::Reply(Response::json(200, format!("{pending} {response}")))
     }
 
     fn abandon(&self, handle: RequestHandle) {
@@ -160,13 +160,13 @@ impl Drop for Front {
 
 /// A response as received.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(super) struct ClientResponse {
     pub(super) status: u16,
     pub(super) head: String,
     pub(super) body: String,
 }
 
-impl Answer {
+impl ClientResponse {
     pub(super) fn closes(&self) -> bool {
         self.head.contains("\r\nConnection: close\r\n")
     }
@@ -205,7 +205,7 @@ impl<S: Read + Write> Client<S> {
     }
 
     /// The next response.
-    pub(super) fn read(&mut self) -> Answer {
+    pub(super) fn read(&mut self) -> ClientResponse {
         let end = loop {
             if let Some(at) = self.unread.windows(4).position(|w| w == b"\r\n\r\n") {
                 break at + 4;
@@ -221,7 +221,7 @@ impl<S: Read + Write> Client<S> {
             assert!(self.fill(), "closed within a body of {length} bytes");
         }
         let body = String::from_utf8(self.unread.drain(..length).collect()).unwrap();
-        Answer {
+        ClientResponse {
             status: head[9..12].parse().unwrap(),
             head,
             body,
@@ -229,11 +229,11 @@ impl<S: Read + Write> Client<S> {
     }
 
     /// The next response, after which the connection ends.
-    pub(super) fn read_last(&mut self) -> Answer {
-        let answer = self.read();
-        assert!(answer.closes(), "{answer:?}");
+    pub(super) fn read_last(&mut self) -> ClientResponse {
+        let response = self.read();
+        assert!(response.closes(), "{response:?}");
         self.expect_end();
-        answer
+        response
     }
 
     /// Checks that nothing more arrives, and that the server has closed its side.

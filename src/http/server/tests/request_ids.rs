@@ -1,13 +1,13 @@
 //! Every response carries the ID of its request.
 
-use super::harness::{Answer, Front};
+use super::harness::{ClientResponse, Front};
 
-fn id(answer: &Answer) -> &str {
-    let mut fields = answer
+fn id(response: &ClientResponse) -> &str {
+    let mut fields = response
         .head
         .lines()
         .filter_map(|line| line.strip_prefix("X-Request-Id: "));
-    let id = fields.next().expect("every answer names its request");
+    let id = fields.next().expect("every response names its request");
     assert_eq!(fields.next(), None, "it does so once");
     id
 }
@@ -51,10 +51,10 @@ fn refusals_and_panics_have_an_id_too() {
     let front = Front::with(|limits| limits.connections = 1);
     let mut client = front.connect();
     client.send("GET /panic HTTP/1.1\r\nHost: test\r\nX-Request-Id: ill\r\n\r\n");
-    let answer = client.read();
-    assert_eq!((answer.status, id(&answer)), (500, "ill"));
+    let response = client.read();
+    assert_eq!((response.status, id(&response)), (500, "ill"));
     let one_too_many = front.connect().read_last();
     assert_eq!((one_too_many.status, id(&one_too_many).len()), (503, 16));
-    let answer = client.send("nonsense\r\n\r\n").read_last();
-    assert_eq!((answer.status, id(&answer).len()), (400, 16));
+    let response = client.send("nonsense\r\n\r\n").read_last();
+    assert_eq!((response.status, id(&response).len()), (400, 16));
 }

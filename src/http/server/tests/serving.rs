@@ -8,9 +8,9 @@ fn requests_follow_each_other_on_one_connection() {
     let front = Front::start();
     let mut client = front.connect();
     for path in ["/a", "/b", "/c"] {
-        let answer = client.get(path).read();
-        assert_eq!((answer.status, answer.closes()), (200, false));
-        assert_eq!(answer.body, format!("\"{path}\""));
+        let response = client.get(path).read();
+        assert_eq!((response.status, response.closes()), (200, false));
+        assert_eq!(response.body, format!("\"{path}\""));
     }
 }
 
@@ -42,7 +42,7 @@ fn a_parked_request_is_answered_from_another_thread() {
 }
 
 #[test]
-fn what_is_sent_behind_a_parked_request_waits_for_it() {
+fn a_pipelined_request_waits_for_the_parked_one() {
     let front = Front::start();
     let mut client = front.connect();
     client.get("/park?one").get("/two");
@@ -53,7 +53,7 @@ fn what_is_sent_behind_a_parked_request_waits_for_it() {
 }
 
 #[test]
-fn a_second_answer_and_one_for_a_stale_handle_are_dropped() {
+fn a_second_response_and_one_for_a_stale_handle_are_dropped() {
     let front = Front::start();
     let mut client = front.connect();
     client.get("/park?a");
@@ -65,7 +65,7 @@ fn a_second_answer_and_one_for_a_stale_handle_are_dropped() {
     front.mailboxes.answer(stale, "3");
     assert_eq!(client.read().body, "a 1");
     front.until("both are counted", |server| {
-        server.stats().sum(|thread| &thread.stale_answers) == 2
+        server.stats().sum(|thread| &thread.stale_responses) == 2
     });
     client.get("/park?b");
     let second = front.next_parked();
@@ -87,8 +87,8 @@ fn a_peer_that_hangs_up_while_parked_is_noticed() {
         server.stats().sum(|thread| &thread.connections) == 0
     });
     front.mailboxes.answer(handle, "too late");
-    front.until("the answer is dropped", |server| {
-        server.stats().sum(|thread| &thread.stale_answers) == 1
+    front.until("the response is dropped", |server| {
+        server.stats().sum(|thread| &thread.stale_responses) == 1
     });
 }
 
@@ -120,9 +120,12 @@ fn a_half_closed_peer_still_gets_an_immediate_response() {
 fn a_panic_is_a_500_and_the_connection_stays_open() {
     let front = Front::start();
     let mut client = front.connect();
-    let answer = client.get("/panic").read();
-    assert_eq!((answer.status, answer.closes()), (500, false));
-    assert!(answer.body.contains(r#""code":"internal""#), "{answer:?}");
+    let response = client.get("/panic").read();
+    assert_eq!((response.status, response.closes()), (500, false));
+    assert!(
+        response.body.contains(r#""code":"internal""#),
+        "{response:?}"
+    );
     assert_eq!(client.get("/next").read().status, 200);
 
     client.get("/park");
@@ -140,9 +143,9 @@ fn a_panic_is_a_500_and_the_connection_stays_open() {
 fn a_response_that_cannot_be_sent_is_a_500() {
     let front = Front::start();
     let mut client = front.connect();
-    let answer = client.get("/bad").read();
-    assert_eq!(answer.status, 500);
-    assert!(!answer.head.contains("b: c"));
+    let response = client.get("/bad").read();
+    assert_eq!(response.status, 500);
+    assert!(!response.head.contains("b: c"));
     assert_eq!(client.get("/next").read().status, 200);
 }
 
@@ -150,8 +153,8 @@ fn a_response_that_cannot_be_sent_is_a_500() {
 fn a_large_response_arrives_completely() {
     let front = Front::start();
     let mut client = front.connect();
-    let answer = client.get("/large").read();
-    assert_eq!(answer.body.len(), 8 * 1024 * 1024);
+    let response = client.get("/large").read();
+    assert_eq!(response.body.len(), 8 * 1024 * 1024);
     assert_eq!(client.get("/next").read().status, 200);
 }
 

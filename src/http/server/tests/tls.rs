@@ -68,9 +68,9 @@ fn requests_follow_each_other_on_one_connection() {
     let mut client = secure.connect();
     assert_eq!(client.stream.conn.alpn_protocol(), Some(&b"http/1.1"[..]));
     for path in ["/a", "/b", "/c"] {
-        let answer = client.get(path).read();
-        assert_eq!((answer.status, answer.closes()), (200, false));
-        assert_eq!(answer.body, format!("\"{path}\""));
+        let response = client.get(path).read();
+        assert_eq!((response.status, response.closes()), (200, false));
+        assert_eq!(response.body, format!("\"{path}\""));
     }
     assert_eq!(client.get("/secure").read().body, "true");
     assert_eq!(Front::start().connect().get("/secure").read().body, "false");
@@ -189,12 +189,12 @@ fn a_missing_handshake_times_out() {
 }
 
 #[test]
-fn plain_http_gets_a_400_that_says_to_use_https() {
+fn plain_http_gets_a_400_that_names_https() {
     let secure = Secure::start();
     let mut client = secure.front.connect();
-    let answer = client.get("/app").read_last();
-    assert_eq!(answer.status, 400);
-    assert!(answer.body.contains("speaks HTTPS"), "{answer:?}");
+    let response = client.get("/app").read_last();
+    assert_eq!(response.status, 400);
+    assert!(response.body.contains("speaks HTTPS"), "{response:?}");
     assert_eq!(handshakes_failed(secure.front.server()), 1);
     assert_eq!(secure.connect().get("/").read().status, 200);
 }
@@ -206,10 +206,10 @@ fn garbage_ends_only_its_own_connection() {
     for garbage in [&[0; 100][..], &[22, 3, 1, 0, 4, 9, 9, 9, 9], &[255; 5]] {
         let mut client = secure.front.connect();
         client.stream.write_all(garbage).unwrap();
-        let mut heard = Vec::new();
+        let mut received = Vec::new();
         // An alert, or a reset that has overtaken it.
-        let _ = client.stream.read_to_end(&mut heard);
-        assert!(heard.len() < 20, "{heard:?}");
+        let _ = client.stream.read_to_end(&mut received);
+        assert!(received.len() < 20, "{received:?}");
     }
     secure
         .front
@@ -271,9 +271,9 @@ fn a_peer_that_does_not_read_its_response_is_cut() {
     secure.front.until("it is cut", |server| {
         server.stats().sum(|thread| &thread.write_timeouts) == 1
     });
-    let mut heard = Vec::new();
-    let cut = client.stream.read_to_end(&mut heard);
-    assert!(cut.is_err(), "no farewell after half an answer");
+    let mut received = Vec::new();
+    let cut = client.stream.read_to_end(&mut received);
+    assert!(cut.is_err(), "no close_notify after a partial response");
     secure
         .front
         .until("nothing is kept", |server| held(server) == 0);
@@ -307,7 +307,7 @@ fn a_new_certificate_is_used_without_a_restart() {
     let trust = Trust::in_pair(&next);
     let peer = trust.connect(secure.front.address).unwrap();
     assert_eq!(Client::over(peer).get("/").read().status, 200);
-    assert_eq!(old.get("/").read().status, 200, "who is here stays");
+    assert_eq!(old.get("/").read().status, 200, "the open connection stays");
 }
 
 #[test]
