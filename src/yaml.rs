@@ -1,14 +1,14 @@
 //! YAML as kubectl reads it.
 //!
-//! Parses a text of one document into a [`Tree`], with aliases and merge keys resolved and duplicate keys
-//! dropped. An event parser handles the syntax; our own table (`scalar.rs`) decides the type of a scalar,
-//! because no YAML library reads manifests as kubectl does, and a `defaultMode: 0644` that becomes 644 is
-//! an outage. A scalar keeps both its text and its type; callers choose by its place in the tree.
-//! Nothing here knows templates or Kubernetes.
+//! Parses a text of one document into a [`Tree`], with aliases and merge keys resolved and
+//! duplicate keys dropped. An event parser handles the syntax. Our own table (`scalar.rs`) decides
+//! the type of a scalar: no YAML library reads manifests as kubectl does, and a `defaultMode: 0644`
+//! that becomes 644 is an outage. A scalar keeps both its text and its type; callers choose by its
+//! place in the tree. Nothing here knows templates or Kubernetes.
 //!
-//! Everything is bounded ([`TEXT_BYTES_MAX`], [`DEPTH_MAX`], [`NODES_MAX`], [`EXPANDED_BYTES_MAX`]) and
-//! checked during parsing, so that an alias bomb costs neither time nor memory: an alias refers to the
-//! same node, and its expanded size is only added up.
+//! Everything is bounded ([`TEXT_BYTES_MAX`], [`DEPTH_MAX`], [`NODES_MAX`], [`EXPANDED_BYTES_MAX`])
+//! and checked during parsing, so that an alias bomb costs neither time nor memory. An alias refers
+//! to the same node, and its expanded size is only added up.
 
 mod error;
 mod scalar;

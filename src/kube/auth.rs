@@ -65,7 +65,7 @@ impl Server {
     /// machine: for a fake API server, and for `kubectl proxy`.
     ///
     /// # Errors
-    /// A message that says what is wrong with it.
+    /// A message with the problem.
     pub fn parse(url: &str) -> Result<Self, String> {
         let bad = |why: &str| Err(format!("the server \"{url}\" {why}"));
         let (tls, rest) = match url.split_once("://") {

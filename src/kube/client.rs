@@ -27,7 +27,7 @@ pub struct Deleted {
 pub struct Client {
     transport: Arc<dyn Transport>,
     namespace: Arc<str>,
-    /// The span on whose behalf calls are made.
+    /// The parent span of the calls.
     trace: Option<Context>,
 }
 
@@ -72,7 +72,8 @@ impl Client {
         self.object(&request)
     }
 
-    /// The Job of that name, ours or not, or that there is none at this version.
+    /// The Job of that name (created by this service or not), or that there is none at this
+    /// version.
     ///
     /// # Errors
     /// See [`Error::class`]; a namespace that does not exist has no Jobs, which is no error.
@@ -90,7 +91,8 @@ impl Client {
         let foreground = Propagation::Foreground;
         let request = request::delete(JOBS, &self.namespace, name, uid, foreground, Some(0))?;
         let response = self.send(&request)?;
-        // The response is the Job, or a Status without a name of its own when it is gone at once.
+        // The response is the Job, or a Status without a name of its own when it is gone
+        // immediately.
         let job = decode::<Job>(&request, &response).ok();
         Ok(Deleted {
             job: job.filter(|job| job.metadata.uid == *uid),
@@ -111,7 +113,7 @@ impl Client {
         )?)
     }
 
-    /// Force-deletes the pod with this UID (grace period 0); only for a pod whose node is lost.
+    /// Force-deletes the pod with this UID (grace period 0); only for a pod on a lost node.
     ///
     /// # Errors
     /// `NotFound` when no object has that name, `Conflict` when the object has another UID.
@@ -148,7 +150,7 @@ impl Client {
             .open(&request::watch(K::COLLECTION, scope, version)?)
     }
 
-    /// The user whose token this is; `None` when the token is invalid or for another audience.
+    /// The user of this token; `None` when the token is invalid or for another audience.
     ///
     /// # Errors
     /// `Forbidden` when we may not review tokens (only the ClusterRole `system:auth-delegator` grants that).
@@ -203,7 +205,7 @@ fn decode<K: Resource>(request: &Request, response: &Response) -> Result<K, Erro
 }
 
 fn invalid_response(request: &Request, error: &serde_json::Error) -> Error {
-    request.error(Failure::Answer(error.to_string()))
+    request.error(Failure::InvalidResponse(error.to_string()))
 }
 
 #[cfg(test)]
@@ -239,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn a_job_is_found_that_is_not_ours_or_none_at_a_version() {
+    fn reading_a_job_finds_any_job_or_its_absence_at_a_version() {
         let items = json!([{"metadata": {"name": "hello-ann", "uid": "u"}}]);
         let list = json!({"metadata": {"resourceVersion": "7"}, "items": items});
         let found = client(200, list).0.find_job("hello-ann").unwrap();

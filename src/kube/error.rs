@@ -49,7 +49,7 @@ impl fmt::Display for Verb {
 pub enum Class {
     /// The object does not exist. (A namespace that does not exist is this too, on a POST.)
     NotFound,
-    /// An object of that name exists already; after a POST of ours that may mean success.
+    /// An object of that name exists already; after our POST that may mean success.
     AlreadyExists,
     /// The object has changed, or was replaced by another one, since we read it.
     Conflict,
@@ -64,7 +64,7 @@ pub enum Class {
     Unauthorized,
     /// A 403.
     Forbidden {
-        /// True: a permission of ours is missing. False: an admission plug-in (quota,
+        /// True: this service lacks a permission. False: an admission plug-in (quota,
         /// webhook) rejected the object.
         own_right: bool,
     },
@@ -115,7 +115,7 @@ pub enum Failure {
     /// No credentials are available (token file, exec plugin); nothing was sent.
     Credentials(String),
     /// The response could not be decoded, or was larger than its bound.
-    Answer(String),
+    InvalidResponse(String),
     /// The request could not be built (an empty name, for example); nothing was sent.
     Request(String),
 }
@@ -136,9 +136,8 @@ pub struct Error {
 impl Error {
     /// The class of the error.
     ///
-    /// 403: on a POST of ours, one that names a kind and no object is a missing
-    /// permission; any other (quota, webhook) rejects the object. On all other
-    /// verbs it is a missing permission.
+    /// 403 on a POST: if it names a kind and no object, a permission is missing; otherwise a quota
+    /// or webhook rejected the object. 403 on all other verbs: a permission is missing.
     #[must_use]
     pub fn class(&self) -> Class {
         let (status, header) = match &self.failure {
@@ -150,7 +149,7 @@ impl Error {
                 return Class::Unavailable;
             }
             Failure::Credentials(_) => return Class::Unauthorized,
-            Failure::Answer(_) | Failure::Request(_) => return Class::Protocol,
+            Failure::InvalidResponse(_) | Failure::Request(_) => return Class::Protocol,
         };
         let retry_after = header.or_else(|| status.retry_after_seconds().map(Duration::from_secs));
         match status {
@@ -212,7 +211,7 @@ impl Error {
             Failure::Lost(_) => "the connection to Kubernetes was lost".into(),
             Failure::TimedOut(_) => "Kubernetes did not respond in time".into(),
             Failure::Credentials(_) => "our credentials for Kubernetes cannot be read".into(),
-            Failure::Answer(_) => "Kubernetes sent an invalid response".into(),
+            Failure::InvalidResponse(_) => "Kubernetes sent an invalid response".into(),
             Failure::Request(reason) => reason.clone(),
         }
     }
@@ -239,7 +238,7 @@ impl fmt::Display for Error {
             Failure::Lost(reason) => write!(f, ": connection lost: {reason}"),
             Failure::TimedOut(reason) => write!(f, ": timed out: {reason}"),
             Failure::Credentials(reason) => write!(f, ": no credentials: {reason}"),
-            Failure::Answer(reason) => write!(f, ": invalid response: {reason}"),
+            Failure::InvalidResponse(reason) => write!(f, ": invalid response: {reason}"),
             Failure::Request(reason) => write!(f, ": {reason}"),
         }
     }
@@ -253,7 +252,7 @@ mod tests {
     use crate::kube::status::Status;
     use std::time::Duration;
 
-    fn answered(verb: Verb, code: u16, body: &str) -> Error {
+    fn error_of_response(verb: Verb, code: u16, body: &str) -> Error {
         let status = Box::new(Status::from_body(code, body.as_bytes()));
         let failure = Failure::Status {
             status,
@@ -269,7 +268,7 @@ mod tests {
 
     #[track_caller]
     fn check(verb: Verb, code: u16, body: &str, expected: Class) {
-        assert_eq!(answered(verb, code, body).class(), expected);
+        assert_eq!(error_of_response(verb, code, body).class(), expected);
     }
 
     #[test]
@@ -363,7 +362,7 @@ mod tests {
 
     #[test]
     fn the_log_names_verb_resource_and_object() {
-        let error = answered(
+        let error = error_of_response(
             Verb::Delete,
             403,
             r#"{"reason":"Forbidden","message":"no right"}"#,
@@ -377,10 +376,10 @@ mod tests {
     }
 
     #[test]
-    fn a_401_says_what_may_be_wrong_with_the_credentials() {
+    fn a_401_names_possible_causes() {
         let body = r#"{"reason":"Unauthorized","message":"Unauthorized"}"#;
         assert_eq!(
-            answered(Verb::List, 401, body).to_string(),
+            error_of_response(Verb::List, 401, body).to_string(),
             "cannot list jobs \"hello-ann\": 401 Unauthorized: Unauthorized (our token or client certificate is not accepted; it may have expired or belong to another cluster)"
         );
     }

@@ -1,9 +1,8 @@
 //! The kubeconfig file: from its text to the one cluster and user that it selects.
 //!
-//! Pure: files that it names are not read here, only resolved against its
-//! folder. Every problem is a message that says what to do, and all problems
-//! are reported at once. Rejected on purpose: skipping the check of the server's
-//! certificate (any server could obtain our token), passwords and
+//! Pure: files that it names are not read here, only resolved against its folder. Every problem is
+//! a message with its fix, and all problems are reported together. Rejected on purpose: skipping
+//! the check of the server's certificate (any server could obtain our token), passwords and
 //! `auth-provider` (Kubernetes itself has removed both).
 //!
 //! Source: client-go's `clientcmd/api/v1` types and its rules of precedence.
@@ -65,7 +64,7 @@ pub struct Exec {
     pub command: PathBuf,
     /// Its arguments.
     pub args: Vec<String>,
-    /// Environment variables that it gets in addition to ours.
+    /// Environment variables that it gets in addition to those of this process.
     pub env: Vec<(String, String)>,
     /// Whether it gets the cluster's address and CA (in `KUBERNETES_EXEC_INFO`).
     pub provide_cluster_info: bool,

@@ -70,7 +70,7 @@ fn code(error: &Error) -> String {
         Failure::Lost(_) => "lost",
         Failure::TimedOut(_) => "timed_out",
         Failure::Credentials(_) => "credentials",
-        Failure::Answer(_) => "answer",
+        Failure::InvalidResponse(_) => "answer",
         Failure::Request(_) => "request",
     };
     word.to_owned()

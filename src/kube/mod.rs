@@ -1,11 +1,13 @@
 //! The Kubernetes client: requests, responses, watches and credentials.
 //!
-//! Pure, and tested with literals: [`types`] (the objects, only the fields that
-//! we read), [`status`] and [`error`] (errors and their classes),
-//! [`request`] (requests as values), [`watch`] (list and watch as a state machine),
-//! [`kubeconfig`] (the file of that name). With I/O: [`auth`] (which
-//! cluster, which credentials), [`transport`] (HTTPS; the only file that names
-//! the HTTP and TLS libraries), [`client`] (typed calls, one attempt each).
+//! Pure, and tested with literals:
+//!
+//! [`types`] (the objects, only the fields that we read), [`status`] and [`error`] (errors and
+//! their classes), [`request`] (requests as values), [`watch`] (list and watch as a state machine),
+//! [`kubeconfig`].
+//!
+//! With I/O: [`auth`] (cluster and credentials), [`transport`] (HTTPS; the only file that names the
+//! HTTP and TLS libraries), [`client`] (typed calls, one attempt each).
 //!
 //! Nothing here waits for instances, retries for long, or keeps objects: the
 //! coordinator waits and retries, [`crate::store`] keeps objects.

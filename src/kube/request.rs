@@ -1,9 +1,8 @@
 //! Requests to the API server as values: verb, resource and parameters in, path and body out.
 //!
-//! Pure. A name that is empty or would change the path is rejected here, since a
-//! GET on an empty name is a list, and a DELETE on one deletes everything.
-//! Headers that belong to the connection (credentials, user agent) are added by
-//! [`super::transport`].
+//! Pure. A name that is empty or would change the path is rejected here: a GET of an empty name is
+//! a list, and a DELETE of one deletes everything. [`super::transport`] adds the headers of the
+//! connection (credentials, user agent).
 
 use super::error::{Error, Failure, Verb};
 use super::types::{Collection, ResourceVersion, Uid};
@@ -11,8 +10,9 @@ use crate::traces::Context;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 
-/// Objects on one page of a list. A page is read as a whole, and the allocator does not return all of its
-/// memory (about 8 KiB an object): with 500, client-go's number, the process kept up to 8 MiB.
+/// Objects on one page of a list. A page is read as a whole, and the allocator does not return all
+/// of its memory (about 8 KiB an object). With 500, the default of client-go, the process kept up
+/// to 8 MiB.
 pub const PAGE_OBJECTS: u32 = 100;
 
 /// How long the API server keeps a watch open; then it closes the watch, and we reopen it.
@@ -62,7 +62,7 @@ pub struct Request {
     pub body: Option<Vec<u8>>,
     /// The media type of the body.
     pub content_type: Option<&'static str>,
-    /// The span on whose behalf it is sent, if traces are on.
+    /// The parent span, if traces are on.
     pub trace: Option<Context>,
 }
 
@@ -241,7 +241,7 @@ pub fn review_own_access(verb: Verb, group: &str, resource: &str, namespace: &st
 pub enum Propagation {
     /// The object keeps its deletion timestamp until its dependents are gone.
     Foreground,
-    /// The object is gone at once, its dependents follow.
+    /// The object is gone immediately, its dependents follow.
     Background,
 }
 
@@ -276,9 +276,9 @@ pub fn delete(
 
 /// Applies a JSON merge patch (RFC 7386) to the object with this UID.
 ///
-/// The UID goes into the patch: the API server refuses to change one, so that
-/// another object of that name is not changed (the response is a 422 about
-/// `metadata.uid`, which [`Error::class`] classifies as a conflict).
+/// The patch contains the UID. The API server refuses to change one, so another object of that name
+/// is not changed: the response is a 422 about `metadata.uid`, which [`Error::class`] classifies as
+/// a conflict.
 ///
 /// # Errors
 /// When namespace or name are not valid, the UID is empty, or the patch is not an object.

@@ -54,13 +54,13 @@ where
 }
 
 /// Longest text that is kept from a body that is not a `Status`, in characters.
-const FOREIGN_TEXT_CHARS_MAX: usize = 200;
+const OTHER_BODY_CHARS_MAX: usize = 200;
 
 impl Status {
     /// Reads the body of a response with that status code.
     ///
-    /// A body that is not a `Status` (of a proxy, or plain text of the API server
-    /// while it starts) becomes one with its first characters as message.
+    /// A body that is not a `Status` becomes one with its first characters as message. Proxies send
+    /// such bodies, and so does an API server that is starting.
     #[must_use]
     pub fn from_body(code: u16, body: &[u8]) -> Self {
         let parsed: Option<Self> = serde_json::from_slice(body).ok();
@@ -70,7 +70,7 @@ impl Status {
             }
             _ => {
                 let text = String::from_utf8_lossy(body);
-                let message = text.trim().chars().take(FOREIGN_TEXT_CHARS_MAX).collect();
+                let message = text.trim().chars().take(OTHER_BODY_CHARS_MAX).collect();
                 Self {
                     code,
                     message,
@@ -122,13 +122,13 @@ impl Status {
         self.is("Unauthorized", 401)
     }
 
-    /// Too many requests, of ours or in total.
+    /// Too many requests, of this client or in total.
     #[must_use]
     pub fn is_throttled(&self) -> bool {
         self.is("TooManyRequests", 429)
     }
 
-    /// Whether a 403 names a resource but no object: a missing permission of ours.
+    /// Whether a 403 names a resource but no object: a permission of this service is missing.
     ///
     /// On a POST, RBAC names the kind and no object; a quota names the
     /// object, and a webhook gives no details at all (seen on 1.36).
@@ -151,7 +151,7 @@ impl Status {
         causes.any(|cause| cause.field.as_deref() == Some("metadata.uid"))
     }
 
-    /// Seconds to wait before a retry, if the server says so.
+    /// Seconds to wait before a retry, if the server sets it.
     #[must_use]
     pub fn retry_after_seconds(&self) -> Option<u64> {
         self.details.as_ref()?.retry_after_seconds
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_foreign_body_becomes_a_short_message() {
+    fn a_body_that_is_no_status_becomes_a_short_message() {
         let status = read(502, &format!("  <html>{}", "x".repeat(1000)));
         assert_eq!(status.code, 502);
         assert_eq!(status.message.chars().count(), 200);

@@ -1,11 +1,10 @@
 //! HTTPS to the API server: the only file that names the HTTP and TLS libraries.
 //!
-//! [`Transport`] is what the rest of the program (and the simulation) sees;
-//! [`HttpTransport`] is the real one. One request is one attempt, with two
-//! exceptions that are safe: a pooled connection that the server has closed
-//! is replaced once (never for a POST, whose response may be lost), and after a
-//! 401 the credentials are reloaded once. All other retries belong to the
-//! coordinator and the reflectors. Every wait and every body is bounded.
+//! [`Transport`] is what the rest of the program (and the simulation) sees; [`HttpTransport`] is
+//! the real one. One request is one attempt, with two safe exceptions. A pooled connection that the
+//! server has closed is replaced once (never for a POST: its response may be lost). After a 401 the
+//! credentials are reloaded once. All other retries belong to the coordinator and the reflectors.
+//! Every wait and every body is bounded.
 
 use super::auth::{self, ClientIdentity, Cluster, Credentials, Proof, Server};
 use super::error::{Error, Failure, Verb};
@@ -22,8 +21,8 @@ use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 use ureq::{Agent, Timeout, http};
 
-/// Largest response to a list, in bytes: a page of 100 objects that may each have
-/// 1.5 MiB in etcd is larger in theory, but our pages are around 1 MiB.
+/// Largest response to a list, in bytes. A page of 100 objects of up to 1.5 MiB each (etcd's limit)
+/// is larger in theory, but our pages are around 1 MiB.
 pub const LIST_BODY_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// Largest response to any other request, in bytes: one object as JSON, at most
@@ -36,20 +35,20 @@ const IDLE_SECS_MAX: u64 = 20;
 /// Largest head of a response, in bytes: the size of a connection's input buffer.
 const HEAD_BYTES_MAX: usize = INPUT_BYTES;
 
-/// Sizes of each connection's buffers, in bytes. A connection has them as long as it is open, and
-/// ureq's default is 128 KiB for each, which is more than the rest of an idle process needs.
+/// Sizes of each connection's buffers, in bytes. A connection has them as long as it is open. The
+/// default of ureq is 128 KiB for each, more than the rest of an idle process needs.
 const INPUT_BYTES: usize = 32 * 1024;
 const OUTPUT_BYTES: usize = 16 * 1024;
 
 /// Time limits, and the size of the connection pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// Most requests in flight at once: the size of the pool.
+    /// Maximum number of requests in flight: the size of the pool.
     pub connections: usize,
     /// Time limit for opening a connection, TLS included.
     pub connect: Duration,
     /// Time limit until a response begins, and between two pieces of it.
-    pub answer: Duration,
+    pub response: Duration,
     /// How long an open watch may receive nothing.
     pub watch_silence: Duration,
 }
@@ -59,7 +58,7 @@ impl Default for Settings {
         Self {
             connections: 8,
             connect: Duration::from_secs(3),
-            answer: Duration::from_secs(10),
+            response: Duration::from_secs(10),
             watch_silence: super::watch::SILENCE,
         }
     }
@@ -106,7 +105,7 @@ pub trait EventStream: fmt::Debug + Send {
 
 /// Sends requests to the API server.
 pub trait Transport: fmt::Debug + Send + Sync {
-    /// Sends a request and waits for the whole response, whatever its status code.
+    /// Sends a request and waits for the whole response; every status code is a response.
     ///
     /// # Errors
     /// When there is no response.
@@ -279,11 +278,11 @@ impl HttpTransport {
         let http = self
             .http_request(request, proof)
             .map_err(|error| failure(error.into()))?;
-        let answer = match &request.body {
+        let response = match &request.body {
             Some(body) => agent.run(http.map(|()| body.as_slice())),
             None => agent.run(http),
         };
-        answer.map_err(failure)
+        response.map_err(failure)
     }
 
     fn http_request(
@@ -342,31 +341,31 @@ impl Transport for HttpTransport {
     }
 
     fn open(&self, request: &Request) -> Result<Box<dyn EventStream>, Error> {
-        let answer = self
+        let response = self
             .exchange(Lane::Watch, request)
             .map_err(|why| request.error(why))?;
-        if answer.status().as_u16() == 200 {
-            return Ok(Box::new(HttpStream(answer.into_body().into_reader())));
+        if response.status().as_u16() == 200 {
+            return Ok(Box::new(HttpStream(response.into_body().into_reader())));
         }
-        let whole = read_whole(answer, BODY_BYTES_MAX).map_err(|why| request.error(why))?;
+        let whole = read_whole(response, BODY_BYTES_MAX).map_err(|why| request.error(why))?;
         let code = whole.status;
         whole.into_success(request)?;
-        Err(request.error(Failure::Answer(format!(
+        Err(request.error(Failure::InvalidResponse(format!(
             "status {code} in response to a watch"
         ))))
     }
 }
 
-fn read_whole(mut answer: http::Response<ureq::Body>, limit: u64) -> Result<Response, Failure> {
-    let headers = answer.headers();
+fn read_whole(mut response: http::Response<ureq::Body>, limit: u64) -> Result<Response, Failure> {
+    let headers = response.headers();
     let text = |value: &http::HeaderValue| value.to_str().ok().map(str::to_owned);
     let retry_after = headers.get("retry-after").and_then(text);
     let retry_after = retry_after
         .and_then(|secs| secs.parse().ok())
         .map(Duration::from_secs);
     let warnings = headers.get_all("warning").iter().filter_map(text).collect();
-    let status = answer.status().as_u16();
-    let body = answer
+    let status = response.status().as_u16();
+    let body = response
         .body_mut()
         .with_config()
         .limit(limit)
@@ -420,7 +419,7 @@ fn failure(error: ureq::Error) -> Failure {
             _ => Failure::Lost(text),
         },
         ureq::Error::BadUri(_) | ureq::Error::Http(_) => Failure::Request(text),
-        _ => Failure::Answer(text),
+        _ => Failure::InvalidResponse(text),
     }
 }
 
@@ -484,7 +483,7 @@ fn agent(cluster: &Cluster, settings: Settings, tls: TlsConfig, lane: Lane) -> A
     let read = if lane == Lane::Watch {
         settings.watch_silence
     } else {
-        settings.answer
+        settings.response
     };
     let config = Agent::config_builder()
         .tls_config(tls)
@@ -502,9 +501,9 @@ fn agent(cluster: &Cluster, settings: Settings, tls: TlsConfig, lane: Lane) -> A
         .max_idle_age(Duration::from_secs(IDLE_SECS_MAX))
         // Only these limits, since the others start a thread per request for DNS.
         .timeout_connect(Some(settings.connect))
-        .timeout_recv_response(Some(settings.answer))
+        .timeout_recv_response(Some(settings.response))
         .timeout_per_read(Some(read))
-        .timeout_per_write(Some(settings.answer))
+        .timeout_per_write(Some(settings.response))
         .build();
     let resolver = ServerResolver(cluster.server.clone());
     Agent::with_parts(config, DefaultConnector::default(), resolver)

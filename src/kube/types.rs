@@ -1,9 +1,9 @@
 //! Kubernetes objects, reduced to the fields that we read.
 //!
-//! A store holds thousands of these, so they are small: no unused fields, no
-//! spare capacity, labels and annotations filtered to our own keys while decoding. Decoding is in `types/decode.rs` and `types/wire.rs`; what the fields mean (when
-//! is an instance ready?) is decided in [`crate::model`], not here. Versions
-//! are carried, and compared only in [`crate::store`].
+//! A store holds thousands of these, so they are small: no unused fields, no spare capacity, labels
+//! and annotations filtered to our own keys while decoding. Decoding is in `types/decode.rs` and
+//! `types/wire.rs`. [`crate::model`] decides what the fields mean (when is an instance ready?).
+//! Versions are carried, and compared only in [`crate::store`].
 //!
 //! Field names follow the Kubernetes API reference (batch/v1, core/v1).
 
@@ -76,13 +76,13 @@ pub trait Resource: Sized + fmt::Debug + PartialEq + Send + Sync + 'static {
     /// The key of the store's second index.
     type Index: ?Sized + Eq + Hash;
 
-    /// Reads one object, ours or not.
+    /// Reads one object, of this service or not.
     ///
     /// # Errors
     /// When it has no name, or a field that we read has the wrong type.
     fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error>;
 
-    /// Whether the object is one of ours; others are dropped while decoding.
+    /// Whether the object belongs to this service; others are dropped while decoding.
     fn is_ours(&self) -> bool {
         true
     }
@@ -118,7 +118,7 @@ pub struct ObjectMeta {
     pub creation_timestamp: Option<Timestamp>,
     /// When its grace period ends; set while it is being deleted.
     pub deletion_timestamp: Option<Timestamp>,
-    /// Our labels; without type and name of the instance where the annotations say the same.
+    /// Our labels; without type and name of the instance where the annotations repeat them.
     pub labels: Pairs,
     /// Our annotations.
     pub annotations: Pairs,
@@ -153,7 +153,7 @@ pub enum RestartPolicy {
     Never,
 }
 
-/// One Job; if it is ours, an instance.
+/// One Job; if it belongs to this service, an instance.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Job {
     /// Metadata of the Job itself.
@@ -330,7 +330,7 @@ pub struct ConfigMap {
     pub data: BTreeMap<String, String>,
 }
 
-/// The kinds of objects whose Events we read.
+/// The kinds of objects that we read Events of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RegardingKind {
     /// A Job.

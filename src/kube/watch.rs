@@ -14,14 +14,16 @@
 //! and waits belong to [`crate::store::reflector`] (and to the simulation). The
 //! duration of a back-off is decided there, too.
 //!
-//! Rules, from client-go's reflector and from experiments: all pages of one list
-//! are one state; a watch resumes at the last version seen, bookmarks included;
-//! after a 410 (as response or as event) a new list follows; a 403 counts as a
-//! missing permission only after 5 s, since an API server that has just started
-//! returns it to every client. A watch that was silent is followed by a list: an
-//! API server whose etcd was restored from an older backup accepts a watch at a
-//! version that lies in its future, and sends nothing on it, not even a bookmark.
-//! Only a list shows that it went back.
+//! Rules, from client-go's reflector and from experiments:
+//!
+//! - All pages of one list are one state.
+//! - A watch resumes at the last version seen, bookmarks included.
+//! - After a 410 (as response or as event) a new list follows.
+//! - A 403 counts as a missing permission only after 5 s: an API server that has just started returns
+//!   it to every client.
+//! - A watch that was silent is followed by a list. An API server whose etcd was restored from an older
+//!   backup accepts a watch at a version in its future, and sends nothing on it, not even a bookmark.
+//!   Only a list shows that it went back.
 
 mod lines;
 #[cfg(test)]
@@ -61,7 +63,7 @@ pub enum StoreEvent<K> {
     InitDone(ResourceVersion),
     /// An object is new or has changed.
     Apply(K),
-    /// An object is gone, or is no longer ours.
+    /// An object is gone, or no longer belongs to this service.
     Delete {
         /// Its name.
         name: Box<str>,
@@ -135,7 +137,7 @@ pub enum Cause {
     Lost,
     /// The version was too old; a list follows.
     Expired,
-    /// The watch ended at once without an event.
+    /// The watch ended immediately without an event.
     Short,
     /// The server sent an error or an undecodable line; a list follows.
     Broken,
@@ -187,14 +189,14 @@ pub enum Effect<K> {
     Note(Note),
 }
 
-/// A fact about the watch itself, whatever it watches.
+/// A fact about the watch itself, for any kind of object.
 #[derive(Debug, PartialEq)]
 pub enum Note {
     /// For the store: the API server has just sent something.
     Contact,
     /// For the store: whether a watch is open.
     Watching(bool),
-    /// For log and metrics: a list or watch is restarted; the text says why.
+    /// For log and metrics: a list or watch is restarted, for the reason in the text.
     Restart(Cause, String),
     /// For log and metrics: an object was skipped.
     Skipped(Skipped),
@@ -518,8 +520,8 @@ impl Watch {
         }));
     }
 
-    /// An ERROR event ends a watch. Whatever its code, a list follows: watching
-    /// from the same version might return the same error forever.
+    /// An ERROR event ends a watch. A list follows for every code: watching from the same version
+    /// might return the same error forever.
     fn error_event(&mut self, status: &Status, effects: &mut dyn Effects) -> Next {
         let cause = if status.is_expired() {
             Cause::Expired

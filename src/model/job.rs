@@ -152,8 +152,8 @@ pub struct JobParts<'a> {
     pub failures: u32,
 }
 
-/// The manifest of the Job: the rendered pod template, our labels, and the fields that ensure that one
-/// name never has two running pods and that a failure is known immediately.
+/// The manifest of the Job: the rendered pod template, our labels, and two kinds of fields. Some
+/// ensure that one name never has two running pods, others that a failure is known immediately.
 #[must_use]
 pub fn manifest(mut template: Value, parts: &JobParts<'_>) -> Value {
     mark(&mut template, parts.key);
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn a_job_carries_the_template_our_labels_and_what_keeps_one_pod_a_name() {
+    fn a_job_has_the_template_our_labels_and_the_fields_that_ensure_one_pod() {
         let template = json!({
             "metadata": {"labels": {"a": "b"}, "annotations": {"c": "d"}},
             "spec": {"restartPolicy": "Never", "containers": [{"name": "app", "image": "i"}]},
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn on_failure_leaves_the_retries_to_kubernetes() {
+    fn restart_policy_on_failure_leaves_retries_to_kubernetes() {
         let template = json!({"spec": {"restartPolicy": "OnFailure", "containers": []}});
         let job = made(template, "n1", &JobSettings::default(), 0);
         assert_eq!(job["spec"].get("backoffLimit"), None);
@@ -359,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_are_no_labels_are_kept_raw_in_annotations() {
+    fn names_that_are_invalid_labels_are_kept_in_annotations() {
         let template = json!({"spec": {"containers": []}});
         let job = made(template, "bob@x.ch", &JobSettings::default(), 0);
         let metadata = &job["spec"]["template"]["metadata"];
@@ -407,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn annotations_of_one_type_win_over_those_of_all() {
+    fn annotations_of_a_type_override_those_of_all_types() {
         check_settings(json!({}), Ok(JobSettings::default()));
         check_settings(
             json!({

@@ -1,8 +1,9 @@
 //! The keys of our labels and annotations on Kubernetes objects, and meta labels.
 //!
-//! A meta label is a pair that callers attach to an instance with PATCH. If it is a valid label it is
-//! stored as a label of the pod, so that 2.7.1 can read it after a rollback, otherwise as an annotation.
-//! Only this file decides which. When a patch is sent is decided in [`crate::app`], not here.
+//! A meta label is a pair that callers attach to an instance with PATCH. If it is a valid label it
+//! is stored as a label of the pod, so that 2.7.1 can read it after a rollback. Otherwise it is
+//! stored as an annotation. Only this file decides which; [`crate::app`] decides when to send a
+//! patch.
 
 use super::names;
 use crate::kube::types::ObjectMeta;
@@ -50,8 +51,8 @@ pub type MetaLabels = BTreeMap<String, String>;
 
 /// The meta labels of an object, from its labels and annotations.
 ///
-/// An annotation that is not `["key","value"]` is not ours and is ignored. If a key has both forms, the
-/// label counts: we remove one form when writing the other, so another client (2.7.1 after a rollback)
+/// An annotation that is not `["key","value"]` is ignored. If a key has both forms, the label
+/// counts. We remove one form when writing the other, so another client (2.7.1 after a rollback)
 /// has written the label since.
 #[must_use]
 pub fn meta_labels(object: &ObjectMeta) -> MetaLabels {
@@ -100,8 +101,8 @@ impl Size {
         size
     }
 
-    /// Fails if a bound is exceeded and the size grew: an instance that 2.7.1 or kubectl took above a
-    /// bound can still be changed and reduced.
+    /// Fails if a bound is exceeded and the size grew. If 2.7.1 or kubectl took an instance above a
+    /// bound, it can still be changed and reduced.
     fn check_after(self, before: Self) -> Result<(), MetaError> {
         let pairs_fit = self.pairs <= PAIRS_MAX.max(before.pairs);
         let bytes_fit = self.bytes <= BYTES_MAX.max(before.bytes);
@@ -167,8 +168,8 @@ impl MetaChange {
         Ok(change)
     }
 
-    /// The change by which a pod with the labels `own` inherits those of its predecessor: the missing
-    /// keys, as many as the bounds allow, the session first. `None` if there is nothing to inherit.
+    /// The change by which a pod with the labels `own` inherits from its predecessor: the missing
+    /// keys up to the bounds, the session first. `None` if there is nothing to inherit.
     #[must_use]
     pub fn inheriting(own: &MetaLabels, predecessor: MetaLabels) -> Option<Self> {
         let mut lacking: Vec<(String, String)> = predecessor
@@ -257,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_is_no_label_becomes_an_annotation() {
+    fn a_value_that_is_an_invalid_label_becomes_an_annotation() {
         check_patch(
             json!({"username": "bob@x.ch"}),
             json!({"config-controller.semafor.ch/meta-username": null}),
@@ -266,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_is_no_label_becomes_an_annotation_only() {
+    fn a_key_that_is_an_invalid_label_becomes_an_annotation_only() {
         check_patch(
             json!({"a b": "c"}),
             json!({}),
@@ -289,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn of_both_forms_the_label_counts() {
+    fn the_label_wins_over_the_annotation() {
         let pod = json!({"metadata": {
             "name": "p",
             "labels": {"config-controller.semafor.ch/meta-username": "bob"},
@@ -340,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn labels_are_bounded_in_number_counting_those_that_are_there() {
+    fn labels_are_bounded_in_number_including_existing_ones() {
         check_limit(&labels(63, "v"), json!({"new": "v"}), None);
         check_limit(&labels(64, "v"), json!({"k0000": "another"}), None);
         check_limit(&labels(64, "v"), json!({"new": "v"}), Some((65, 388)));
@@ -348,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn labels_are_bounded_in_bytes_counting_those_that_are_there() {
+    fn labels_are_bounded_in_bytes_including_existing_ones() {
         let almost = labels(1, &"x".repeat(BYTES_MAX - 10));
         check_limit(&almost, json!({"ü": "abc"}), None);
         check_limit(&almost, json!({"ü": "abcd"}), Some((2, BYTES_MAX + 1)));

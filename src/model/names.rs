@@ -1,8 +1,8 @@
 //! App types, instance names, and the Job name derived from them.
 //!
-//! The Job name is the lock that guarantees one instance per name, so it is a pure function of type and
-//! name: every replica derives the same one, and so does 2.7.1 for the names that it accepts. Whether a
-//! Job of that name exists is not known here.
+//! The Job name is the lock that guarantees one instance per name, so it is a pure function of type
+//! and name. Every replica derives the same one, and so does 2.7.1 for the names that it accepts.
+//! Whether a Job of that name exists is not known here.
 
 use sha2::{Digest, Sha256};
 use std::fmt;
@@ -202,8 +202,8 @@ pub fn is_label_name(text: &str) -> bool {
         && ends(text.chars().next_back())
 }
 
-/// Whether `text` is a DNS-1123 subdomain (RFC 1123 §2.1 as Kubernetes applies it): labels of
-/// `[a-z0-9-]` that begin and end with a letter or digit, joined by dots.
+/// Whether `text` is a DNS-1123 subdomain (RFC 1123 §2.1 as Kubernetes applies it): labels joined
+/// by dots. A label consists of `[a-z0-9-]`, and begins and ends with a letter or digit.
 fn is_dns_subdomain(text: &str) -> bool {
     text.split('.').all(|label| {
         let ends = |c: Option<char>| c.is_some_and(|c| c != '-' && is_dns_char(c));
@@ -221,8 +221,8 @@ fn is_label_char(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')
 }
 
-/// `text` with each run of invalid characters replaced by one hyphen: at most `chars_max` characters
-/// that begin and end with a letter or digit, or `x` if nothing is left.
+/// `text` with each run of invalid characters replaced by one hyphen, cut to `chars_max`
+/// characters. It begins and ends with a letter or digit; `x` if nothing is left.
 fn slug(text: &str, chars_max: usize, takes: fn(char) -> bool, lower: bool) -> String {
     let mut slug = String::new();
     for c in text.chars() {
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn job_names_are_those_of_the_original_where_kubernetes_takes_them() {
+    fn job_names_equal_those_of_2_7_1_where_kubernetes_permits_them() {
         check_job_name("scim", "n1", "scim-n1");
         check_job_name("scim", "a.b", "scim-a.b");
         check_job_name(

@@ -108,8 +108,8 @@ pub enum Prognosis {
         /// finding is first observed.
         from: Option<Timestamp>,
     },
-    /// It can no longer succeed, and the cause is about to be known: the failure of the Job was observed
-    /// before the end of its pod.
+    /// It can no longer succeed, and the cause will be known soon: the failure of the Job was
+    /// observed before the end of its pod.
     AwaitingReason,
     /// It can no longer succeed.
     Terminal,
@@ -155,7 +155,7 @@ impl Finding {
         }
     }
 
-    /// The finding of a start whose Job does not exist yet.
+    /// The finding of a start before its Job exists.
     #[must_use]
     pub fn admitting() -> Self {
         Self::new(Phase::Admitting, "Admitting", "the Job is being created")
@@ -279,7 +279,7 @@ impl Ending {
     }
 }
 
-/// The status of an instance whose Job exists.
+/// The status of an instance with a Job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum InstanceStatus {
     /// The newest pod is ready.
@@ -379,9 +379,9 @@ fn status_of(job: &Job, pod: Option<&Pod>, events: EventsOf<'_>) -> InstanceStat
 
 /// A Job without a pod, or only with one that is being deleted and will be replaced.
 ///
-/// Kubernetes keeps no time of a deleted pod and does not even count an evicted one, so without a pod
-/// the budget starts when this state is first observed: a Job that ran for a day and whose pod is being
-/// replaced is not a failing start.
+/// Kubernetes keeps no time of a deleted pod and does not even count an evicted one. So without a
+/// pod the budget starts when this state is first observed. A Job that ran for a day is not a
+/// failing start while its pod is being replaced.
 fn without_pod(job: &Job, leaving: Option<&Pod>, events: EventsOf<'_>) -> Finding {
     let refusal = latest_event(events, &job.metadata.uid, &[EventReason::FailedCreate])
         // An Event from before the deletion of the pod is outdated.
@@ -455,8 +455,8 @@ fn lasted(job: &Job, until: Option<Timestamp>) -> Option<Duration> {
 }
 
 /// The end of the Job by its conditions. SuccessCriteriaMet and FailureTarget precede Complete and
-/// Failed while pods are still terminating (Kubernetes, "Job termination"), and remain: the first of
-/// the two is the time of the end, so that it does not change.
+/// Failed while pods are still terminating (Kubernetes, "Job termination"), and remain. The first
+/// of the two is the time of the end, so that it does not change.
 fn job_ended(job: &Job, pod: Option<&Pod>) -> Option<InstanceStatus> {
     let holds = |kind| job.status.conditions.holds(kind);
     let good = holds(ConditionType::SuccessCriteriaMet).or_else(|| holds(ConditionType::Complete));

@@ -1,4 +1,4 @@
-//! Templates: the pod templates of app types, one entry of a ConfigMap each.
+//! Templates: the pod templates of app types, each an entry of a ConfigMap.
 //!
 //! An entry `<type>.yaml` is a pod template in YAML with placeholders `${…}`. [`Template::parse`] checks
 //! it when the ConfigMap is read and collects its variables; [`Template::render`] (`render.rs`) renders
@@ -8,8 +8,8 @@
 //! `expression.rs` evaluates `${…}`, `fill.rs` puts the values into the parsed YAML.
 //!
 //! A template without control lines is parsed once. One with control lines has a different text for
-//! each rendering, so its YAML is parsed when rendered; before, only its control lines and expressions
-//! are checked.
+//! each rendering, so its YAML is parsed when rendered. Until then, only its control lines and
+//! expressions are checked.
 
 mod expression;
 mod fill;

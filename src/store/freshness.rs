@@ -1,8 +1,8 @@
-//! [`Freshness`]: whether a cache is synced, and whether it may be stale: how long the API server has
+//! [`Freshness`]: whether a cache is synced, and how stale it may be: how long the API server has
 //! sent nothing.
 //!
-//! Every response needs it, of every store, so it is kept beside the lock of the cache and not
-//! under it: readers do not contend for a cache line that changes once in seconds.
+//! Every response needs it for every store. It is kept beside the lock of the cache and not under
+//! it, so readers do not contend for a cache line that rarely changes.
 
 use crate::kube::watch::SILENCE;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

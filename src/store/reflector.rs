@@ -26,11 +26,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// A reflector without a heartbeat for this long hangs: a read waits for [`SILENCE`],
-/// a page of a list for a few times the limits of one API call.
+/// A reflector without a heartbeat for this long hangs. A read waits for [`SILENCE`], a page of a
+/// list for a few times the time limit of an API call.
 pub const BEAT_LATEST: Duration = Duration::from_secs(2 * SILENCE.as_secs());
 
-/// How many bytes of a watch are read at once.
+/// How many bytes of a watch one read requests.
 const READ_BYTES: usize = 16 * 1024;
 
 /// Called with the changes that readers see.
@@ -190,9 +190,9 @@ impl<K: Resource, S: Sink<K>> Reflector<K, S> {
     }
 }
 
-/// What a reflector's thread runs, in two alternating steps: [`perform`](Self::perform) calls
-/// Kubernetes and changes nothing here; [`take`](Self::take) processes the result, changes the store
-/// and calls nothing. Other threads may run in between.
+/// What a reflector's thread runs, in two alternating steps. [`perform`](Self::perform) calls
+/// Kubernetes and changes nothing here. [`take`](Self::take) processes the result, changes the
+/// store and calls nothing. Other threads may run in between.
 pub struct Running<K: Resource, S = Writer<K>> {
     reflector: Reflector<K, S>,
     heartbeat: Arc<Heartbeat>,
@@ -339,7 +339,7 @@ impl<K: Resource, S: Sink<K>> Running<K, S> {
     }
 }
 
-/// Logs and counts what happens to a watch, whatever it watches.
+/// Logs and counts the events of a watch of any kind.
 struct Reporter {
     heartbeat: Arc<Heartbeat>,
     poll: Duration,

@@ -1,21 +1,17 @@
-//! The cache of all objects of one kind, from which reads are answered.
+//! The cache of all objects of one kind, which serves reads.
 //!
-//! One [`Writer`] side (the reflector's events, and what our own API calls return)
-//! and many readers ([`Store`]). What readers see are two layers (the file
-//! `layers.rs`): the base, which is what the watch says, and above it what our own
-//! calls returned and the watch has not reached yet. This is the one place that
-//! compares resource versions, to decide which state of an object is newer:
+//! One [`Writer`] side (the reflector's events, and results of our own API calls) and many readers
+//! ([`Store`]). Readers see two layers (`layers.rs`): the base has the state of the watch, and the
+//! overlay has results of our own calls that the watch has not reached yet. Only this file compares
+//! resource versions, to decide which state of an object is newer:
 //!
 //! - an older state never replaces a newer one of the same object;
 //! - readers never see part of a list: it is collected separately and replaces the base at its end;
-//! - a complete list replaces everything, except what our own calls returned after
-//!   the list's version;
-//! - a list that is older than the cache (etcd was restored from a backup) replaces
-//!   everything regardless of versions: only what our own calls returned after it
-//!   had begun is kept;
-//! - an own write does not bring back an object that the cache has already seen
-//!   deleted;
-//! - where a read of our own found nothing, the watch brings back nothing from before that read.
+//! - a complete list replaces everything, except results of our own calls after the list's version;
+//! - a list that is older than the cache (etcd was restored from a backup) replaces everything
+//!   regardless of versions: only results of our own calls after it had begun are kept;
+//! - an own write does not restore an object that the cache has already seen deleted;
+//! - where our own read found nothing, the watch restores nothing from before that read.
 //!
 //! The meaning of objects is not known here, and nothing here waits or calls Kubernetes.
 
@@ -173,8 +169,9 @@ impl<K: Resource> Store<K> {
         self.shared.freshness.is_synced()
     }
 
-    /// How old the cache may be: zero while its watch is open and the API server has sent something
-    /// within [`SILENCE`](crate::kube::watch::SILENCE), else the time since it last did.
+    /// How old the cache may be: zero while its watch is open and not silent for
+    /// [`SILENCE`](crate::kube::watch::SILENCE), else the time since the API server last sent
+    /// something.
     #[must_use]
     pub fn age(&self, now: Instant) -> Duration {
         self.shared.freshness.age(now)
@@ -235,8 +232,8 @@ impl<K: Resource> Writer<K> {
         self.state().own_delete(name, uid)
     }
 
-    /// Applies that there was no object of that name at this version, as a read of our own has found;
-    /// returns what has changed for readers.
+    /// Applies the result of our own read that found no object of that name at this version.
+    /// Returns the changes for readers.
     #[must_use]
     pub fn own_absence(&self, name: &str, version: &ResourceVersion) -> Option<Change<K>> {
         self.state().own_absence(name, version)

@@ -1,6 +1,6 @@
 //! Errors of YAML, each with a message that includes the fix.
 //!
-//! Maps the event parser's errors to ours; bounds and rules are checked in [`super`].
+//! Maps errors of the event parser to messages; bounds and rules are checked in [`super`].
 
 use super::{DEPTH_MAX, EXPANDED_BYTES_MAX, NODES_MAX, TEXT_BYTES_MAX};
 use granit_parser::ErrorKind as Scan;

@@ -1,8 +1,8 @@
 //! The type of a scalar from its text, as kubectl determines it.
 //!
-//! kubectl reads YAML 1.1 with a table of its own: `yes` is a boolean, `0644` is octal, `12:30:45` and
-//! dates are strings. This file is only that table; which places of a pod template require the text
-//! instead of the typed value is decided in [`crate::model::template`].
+//! kubectl reads YAML 1.1 with a table of its own: `yes` is a boolean, `0644` is octal, `12:30:45`
+//! and dates are strings. This file is only that table. [`crate::model::template`] decides which
+//! fields of a pod template require the text instead of the typed value.
 //!
 //! Two rows differ deliberately: kubectl rounds an integer beyond 64 bits and sends `1e400` as a string;
 //! both are rejected here, because neither is what the author wrote.
@@ -34,7 +34,7 @@ pub enum Unrepresentable {
 }
 
 impl Resolved {
-    /// The JSON of a scalar whose text is `text`.
+    /// The JSON of a scalar with this text.
     ///
     /// # Errors
     /// A number without a JSON representation.

@@ -289,15 +289,15 @@ fn tokens_of_an_exec_plugin_are_used_until_they_expire() {
 /// Longest time that a test waits for another thread.
 const TEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Its first run gives a token for 305 s; each later one waits until the test opens the FIFO
-/// `gate` and closes it again.
-fn credentials_behind_a_gate(folder: &Folder, clock: Arc<ManualClock>) -> Credentials {
-    let made = Command::new("mkfifo").arg(folder.0.join("gate")).status();
+/// The first run of the plugin returns a token for 305 s. Each later run blocks until the test
+/// opens the named pipe `fifo` and closes it again.
+fn blocking_credentials(folder: &Folder, clock: Arc<ManualClock>) -> Credentials {
+    let made = Command::new("mkfifo").arg(folder.0.join("fifo")).status();
     assert!(made.unwrap().success());
     let status =
         r#"{"token": "run-$(wc -l <count)", "expirationTimestamp": "2027-01-15T08:05:05Z"}"#;
     let script = format!(
-        "cd {}; [ -e count ] && cat gate; echo >>count; {}",
+        "cd {}; [ -e count ] && cat fifo; echo >>count; {}",
         folder.0.display(),
         printing(status)
     );
@@ -307,20 +307,20 @@ fn credentials_behind_a_gate(folder: &Folder, clock: Arc<ManualClock>) -> Creden
 #[test]
 fn while_a_plugin_runs_other_threads_use_the_credentials_that_are_still_valid() {
     let (folder, clock) = (Folder::new(), clock());
-    let credentials = credentials_behind_a_gate(&folder, clock.clone());
+    let credentials = blocking_credentials(&folder, clock.clone());
     assert_eq!(token(&credentials.current().unwrap()), "run-1");
     clock.turn(300);
     thread::scope(|scope| {
         let reader = scope.spawn(|| credentials.current().unwrap());
         // Opened once the plugin has opened its end: it runs.
-        let gate = fs::OpenOptions::new()
+        let fifo = fs::OpenOptions::new()
             .write(true)
-            .open(folder.0.join("gate"));
+            .open(folder.0.join("fifo"));
         let (sender, receiver) = channel();
         let credentials = &credentials;
         scope.spawn(move || sender.send(credentials.current().unwrap()).unwrap());
         let other = receiver.recv_timeout(TEST_TIMEOUT);
-        drop(gate.unwrap());
+        drop(fifo.unwrap());
         assert_eq!(
             token(&other.expect("no thread waits for a plugin")),
             "run-1"
@@ -336,7 +336,7 @@ fn while_a_plugin_runs_other_threads_use_the_credentials_that_are_still_valid() 
 #[test]
 fn threads_that_need_new_credentials_wait_for_the_one_running_plugin() {
     let (folder, clock) = (Folder::new(), clock());
-    let credentials = credentials_behind_a_gate(&folder, clock);
+    let credentials = blocking_credentials(&folder, clock);
     let refused = credentials.current().unwrap();
     thread::scope(|scope| {
         let renew = || credentials.renew(&refused).unwrap();
@@ -344,7 +344,7 @@ fn threads_that_need_new_credentials_wait_for_the_one_running_plugin() {
         drop(
             fs::OpenOptions::new()
                 .write(true)
-                .open(folder.0.join("gate")),
+                .open(folder.0.join("fifo")),
         );
         for reader in readers {
             assert_eq!(token(&reader.join().unwrap()), "run-2");

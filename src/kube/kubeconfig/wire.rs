@@ -1,9 +1,9 @@
 //! The content of a kubeconfig, before a context is selected.
 //!
-//! Pure. It is read as kubectl reads it: the YAML of [`crate::yaml`], whose `yes` is not text, then a
-//! type for each field that we use; other fields are ignored, and null counts as absent. A field of
-//! the wrong type is reported with its path and never with its value, which may be a secret. What
-//! the fields mean is decided in the file above.
+//! Pure. It is read as kubectl reads it: the YAML of [`crate::yaml`], where `yes` is not text, then
+//! a type for each field that we use. Other fields are ignored, and null counts as absent. A field
+//! of the wrong type is reported with its path and never with its value, which may be a secret.
+//! What the fields mean is decided in the file above.
 
 use crate::yaml;
 use serde_json::{Map, Value};

@@ -14,7 +14,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::Instant;
 
-/// A server that hands each connection, with its number, to a function.
+/// A server that calls a function with each connection and its number.
 struct Peer {
     address: String,
     /// Heads (and bodies) of the requests received.
@@ -45,7 +45,7 @@ impl Peer {
 
     fn transport(&self, login: Login) -> HttpTransport {
         let settings = Settings {
-            answer: Duration::from_millis(400),
+            response: Duration::from_millis(400),
             watch_silence: Duration::from_millis(400),
             ..Settings::default()
         };
@@ -83,13 +83,13 @@ impl Wire {
         true
     }
 
-    fn say(&mut self, text: &str) {
+    fn write(&mut self, text: &str) {
         let _ = self.stream.get_mut().write_all(text.as_bytes());
     }
 
     fn answer(&mut self, code: u16, body: &str) {
         let length = body.len();
-        self.say(&format!(
+        self.write(&format!(
             "HTTP/1.1 {code} X\r\nContent-Length: {length}\r\n\r\n{body}"
         ));
     }
@@ -125,7 +125,7 @@ const STREAM_HEAD: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n
 fn the_request_sent_and_the_response_returned() {
     let peer = Peer::new(|_, wire| {
         while wire.receive() {
-            wire.say("HTTP/1.1 429 Slow\r\nContent-Length: 2\r\nRetry-After: 7\r\nWarning: 299 - \"a\"\r\nWarning: 299 - \"b\"\r\n\r\n{}");
+            wire.write("HTTP/1.1 429 Slow\r\nContent-Length: 2\r\nRetry-After: 7\r\nWarning: 299 - \"a\"\r\nWarning: 299 - \"b\"\r\n\r\n{}");
         }
     });
     let transport = peer.transport(Login::Token(Secret("tok".into())));
@@ -181,7 +181,7 @@ fn a_connection_closed_by_the_server_is_replaced_but_a_post_is_not_repeated() {
 fn a_get_is_retried_once_when_its_response_is_cut_off() {
     let peer = Peer::new(|number, wire| {
         if wire.receive() && number == 0 {
-            wire.say("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{\"half");
+            wire.write("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{\"half");
         } else {
             wire.answer(200, "{}");
         }
@@ -276,9 +276,9 @@ fn heads_are_bounded_by_the_input_buffer() {
 fn a_watch_streams_until_it_ends_or_is_silent() {
     let peer = Peer::new(|number, wire| {
         let _ = wire.receive();
-        wire.say(&format!("{STREAM_HEAD}3\r\n{{}}\n\r\n"));
+        wire.write(&format!("{STREAM_HEAD}3\r\n{{}}\n\r\n"));
         if number == 0 {
-            wire.say("0\r\n\r\n");
+            wire.write("0\r\n\r\n");
         }
         let _ = wire.receive();
     });
@@ -322,7 +322,7 @@ fn watches_are_closed_from_another_thread_and_calls_continue() {
     });
     let stuck = Peer::new(|_, wire| {
         let _ = wire.receive();
-        wire.say(STREAM_HEAD);
+        wire.write(STREAM_HEAD);
         thread::sleep(Duration::from_secs(60));
     });
     let settings = Settings::default();

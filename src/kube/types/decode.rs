@@ -1,10 +1,9 @@
 //! From the API server's JSON to our structs.
 //!
-//! Unknown fields are skipped without being allocated, `null` counts as missing.
-//! An object that cannot be decoded is reported with its name and the reason, and
-//! does not affect the others of its list or watch: pages and events are decoded
-//! as a whole, and only when that fails again, object by object. The shapes of
-//! single objects are in `types/wire.rs`.
+//! Unknown fields are skipped without being allocated, `null` counts as missing. An object that
+//! cannot be decoded is reported with its name and the reason, and does not affect the others of
+//! its list or watch. Pages and events are decoded as a whole, and object by object only if that
+//! fails. The shapes of single objects are in `types/wire.rs`.
 
 use super::{ObjectMeta, Resource, ResourceVersion};
 use crate::kube::status::Status;
@@ -29,7 +28,7 @@ pub struct Page<K> {
 /// What there is under one name.
 #[derive(Debug)]
 pub struct Found<K> {
-    /// The object, ours or not; `None` when there is none.
+    /// The object, of this service or not; `None` when there is none.
     pub object: Option<K>,
     /// The version of the state that was read.
     pub version: ResourceVersion,
@@ -53,7 +52,7 @@ pub enum WatchEvent<K> {
     Modified(K),
     /// The object is gone, or no longer matches the selector; its last state.
     Deleted(K),
-    /// An object that is not ours (any more) has changed.
+    /// An object changed that does not (or no longer) belong to this service.
     NotOurs(Box<ObjectMeta>),
     /// Nothing happened up to this version.
     Bookmark(ResourceVersion),
@@ -258,8 +257,8 @@ struct BookmarkWire {
     metadata: Option<ListMetaWire>,
 }
 
-/// The objects of a page that are ours; others are dropped as they are decoded, so
-/// that a page of foreign objects needs no memory.
+/// The objects of a page that belong to this service. Others are dropped while decoding, so they
+/// need no memory.
 struct Items<K>(Vec<K>);
 
 impl<'de, K: Resource> Deserialize<'de> for Items<K> {

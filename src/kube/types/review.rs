@@ -22,7 +22,7 @@ struct ReviewedUser {
     username: Option<Box<str>>,
 }
 
-/// The API server's response about a permission of ours.
+/// The API server's response about a permission of this service.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct AccessReview {
     status: Option<AccessStatus>,
@@ -43,9 +43,9 @@ impl AccessReview {
 }
 
 impl TokenReview {
-    /// The user of the token, if it was issued for this audience. A server that returns no
-    /// audience does not support them: then the token is valid for the API server itself
-    /// (API reference, `status.audiences`), thus not for us.
+    /// The user of the token, if it was issued for this audience. A server that returns no audience
+    /// does not support them. Then the token is valid for the API server itself (API reference,
+    /// `status.audiences`) and not for this service.
     #[must_use]
     pub fn into_user(self, audience: &str) -> Option<Box<str>> {
         let status = self.status?;
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn a_permission_is_granted_only_if_the_response_says_so() {
+    fn a_permission_is_granted_only_if_the_response_allows_it() {
         for (json, expected) in [
             (r#"{"status":{"allowed":true,"reason":"RBAC: …"}}"#, true),
             (r#"{"status":{"allowed":false}}"#, false),

@@ -57,7 +57,7 @@ fn pod(value: &Value) -> Pod {
 }
 
 #[test]
-fn a_job_of_ours() {
+fn a_job_of_this_service() {
     let job = job(JOB).unwrap();
     assert_eq!(&*job.metadata.name, "hello-ann");
     assert_eq!(
@@ -82,7 +82,7 @@ fn a_job_of_ours() {
 }
 
 #[test]
-fn a_job_of_the_original_has_labels_on_its_template_only_and_others_are_dropped() {
+fn a_job_of_2_7_1_is_recognised_by_its_template_and_others_are_dropped() {
     let template = |labels: Value| {
         json!({"metadata": {"name": "a"}, "spec": {"template": {"metadata": {"labels": labels}}}})
             .to_string()
@@ -249,7 +249,7 @@ fn an_empty_list_and_a_missing_one() {
 }
 
 #[test]
-fn foreign_jobs_of_a_page_are_dropped() {
+fn jobs_of_other_owners_are_dropped_from_a_page() {
     let ours: Value = serde_json::from_str(JOB).unwrap();
     let list =
         json!({"metadata": {"resourceVersion": "9"}, "items": [{"metadata": {"name": "a"}}, ours]});
@@ -276,8 +276,8 @@ fn watch_events() {
         event(&line("DELETED", JOB)),
         Ok(WatchEvent::Deleted(_))
     ));
-    let foreign = r#"{"metadata": {"name": "a", "resourceVersion": "8"}}"#;
-    let Ok(WatchEvent::NotOurs(metadata)) = event(&line("MODIFIED", foreign)) else {
+    let other_job = r#"{"metadata": {"name": "a", "resourceVersion": "8"}}"#;
+    let Ok(WatchEvent::NotOurs(metadata)) = event(&line("MODIFIED", other_job)) else {
         panic!()
     };
     assert_eq!(metadata.resource_version, "8".into());
@@ -505,8 +505,8 @@ fn an_instance_takes_few_bytes() {
         + heap(Conditions::BYTES)
         + heap(size_of::<ContainerStatus>());
     assert_eq!(pod.containers[0].details, None);
-    // In the store: a pointer in each set of names, with a control byte, half
-    // full at worst; one in the vector of the app type; one entry of the index by owner.
+    // In the store: a pointer with a control byte in each set of names (half full at worst), a
+    // pointer in the vector of the app type, an entry of the index by owner.
     let of_index = 2 * 2 * (8 + 1) + 8 + 2 * (8 + 8 + 1);
     println!(
         "Job {of_job}, Pod {of_pod}, index {of_index}: {}",

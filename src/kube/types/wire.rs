@@ -409,7 +409,7 @@ words!(
     "Unhealthy" => Self::Unhealthy,
 );
 
-/// The beginning of those of the kubelet's `Failed` Events that say why an image was not pulled.
+/// The beginning of the kubelet's `Failed` Events about an image that was not pulled.
 const PULL_FAILED: &str = "Failed to pull image ";
 
 #[derive(serde::Deserialize)]

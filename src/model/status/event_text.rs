@@ -1,9 +1,9 @@
-//! From the text of an Event or of a container's state to a message for callers: the cause, what to
-//! do about it, and Kubernetes' own text in parentheses where it says more.
+//! From the text of an Event or of a container's state to a message for callers: the cause, the
+//! fix, and Kubernetes' own text in parentheses where it adds details.
 //!
-//! Pure. The API has no field for most of these causes, so they are recognised by their text: that of
-//! Kubernetes 1.31 to 1.36 and of containerd, which appears nowhere else. An unknown text is passed on
-//! unchanged and never makes a start terminal.
+//! Pure. The API has no field for most of these causes, so they are recognised by the text of
+//! Kubernetes 1.31 to 1.36 and of containerd. These texts appear nowhere else. An unknown text is
+//! passed on unchanged and never makes a start terminal.
 
 /// A message for callers, and whether the start can no longer succeed.
 #[derive(Debug, PartialEq, Eq)]

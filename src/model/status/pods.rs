@@ -80,8 +80,8 @@ fn containers(pod: &Pod) -> impl Iterator<Item = (Phase, &ContainerStatus)> {
     })
 }
 
-/// Why a pod failed: its first failed container, or the status of the pod itself (evicted, or rejected
-/// by the kubelet before any container was created).
+/// Why a pod failed: its first failed container, or the status of the pod itself. The latter has
+/// the reason if the pod was evicted, or rejected by the kubelet before any container was created.
 ///
 /// A pod that succeeded may have a failed container, one that was stopped with it. A failed sidecar is
 /// always restarted and does not end the pod.

@@ -16,7 +16,7 @@ fn at(secs: i64) -> String {
     Timestamp::from_seconds(zero + secs).to_string()
 }
 
-/// JSON merge patch (RFC 7386), to say how an object differs from the usual.
+/// JSON merge patch (RFC 7386): how an object differs from the default.
 fn merge(base: &mut Value, patch: &Value) {
     let (Some(base), Some(patch)) = (base.as_object_mut(), patch.as_object()) else {
         *base = patch.clone();
@@ -196,7 +196,7 @@ fn a_job_without_a_pod() {
 }
 
 #[test]
-fn a_pod_on_its_way_out_is_replaced_when_it_is_gone() {
+fn a_deleted_pod_is_replaced_once_it_is_gone() {
     let leaving = pod(
         json!({"metadata": {"deletionTimestamp": at(40)}, "status": {
             "phase": "Running", "podIP": "10.0.0.1", "conditions": conditions(&[("Ready", "True", 5)]),
@@ -321,7 +321,7 @@ fn init_containers() {
 }
 
 #[test]
-fn images_that_cannot_be_had() {
+fn images_that_cannot_be_pulled() {
     for (reason, message, expected) in [
         ("ErrImagePull", "connection refused", "10s@?"),
         ("ImagePullBackOff", "Back-off pulling image", "10s@?"),
@@ -355,7 +355,7 @@ fn images_that_cannot_be_had() {
 }
 
 #[test]
-fn containers_that_cannot_be_made() {
+fn containers_that_cannot_be_created() {
     for reason in [
         "CreateContainerConfigError",
         "CreateContainerError",
@@ -377,7 +377,7 @@ fn containers_that_cannot_be_made() {
 }
 
 #[test]
-fn an_app_that_ends_where_nothing_runs_it_again() {
+fn an_app_that_ends_and_is_not_restarted() {
     let failed =
         |state: Value| on_node(json!({"phase": "Failed", "containerStatuses": container(state)}));
     check_pod(
@@ -415,7 +415,7 @@ fn one_of_two_containers_has_ended() {
         on_node(two(ended(2, "Error"))),
         "failed starting Error never pulling_image at 9 after 9",
     );
-    // No other pod is made while this one runs, whatever the limit.
+    // No other pod is made while this one runs, under any limit.
     let retried = job(json!({"spec": {"backoffLimit": 6}}));
     check(
         &retried,
@@ -431,7 +431,7 @@ fn one_of_two_containers_has_ended() {
 }
 
 #[test]
-fn a_sidecar_that_fails_is_run_again_whatever_the_policy() {
+fn a_failed_sidecar_is_restarted_under_any_policy() {
     let sidecar = json!({"initContainers": [{"name": "side", "restartPolicy": "Always"}]});
     let with = |spec: &Value, app: Value| {
         let status = json!({
@@ -450,10 +450,10 @@ fn a_sidecar_that_fails_is_run_again_whatever_the_policy() {
 }
 
 #[test]
-fn a_failed_pod_with_retries_left_is_no_end() {
+fn a_failed_pod_with_retries_left_does_not_fail_the_start() {
     let failed =
         || on_node(json!({"phase": "Failed", "containerStatuses": container(ended(1, "Error"))}));
-    // The kubelet says that the pod has failed a second after its container.
+    // The kubelet reports the failure of the pod a second after that of its container.
     let about_to = json!({"phase": "Running", "containerStatuses": container(ended(1, "Error"))});
     let init_failed = json!({
         "initContainerStatuses": [{"name": "prepare", "state": ended(4, "Error")}],
@@ -468,7 +468,7 @@ fn a_failed_pod_with_retries_left_is_no_end() {
         );
     }
     let retries = |spec: Value, status: Value| job(json!({"spec": spec, "status": status}));
-    // As 2.7.1 makes them: no limit said, so six.
+    // As 2.7.1 makes them: no limit is set, so it is six.
     let legacy = retries(json!({"backoffLimit": null}), json!({}));
     check(
         &legacy,
@@ -508,7 +508,7 @@ fn a_failed_pod_with_retries_left_is_no_end() {
 }
 
 #[test]
-fn an_evicted_pod_is_not_the_end() {
+fn an_evicted_pod_does_not_fail_the_start() {
     let evicted = on_node(json!({
         "phase": "Failed",
         "conditions": conditions(&[("PodScheduled", "True", 2), ("DisruptionTarget", "True", 8), ("PodReadyToStartContainers", "False", 9)]),
@@ -524,7 +524,7 @@ fn an_evicted_pod_is_not_the_end() {
 }
 
 #[test]
-fn a_container_that_kubernetes_runs_again() {
+fn a_container_that_kubernetes_restarts() {
     let policy = "OnFailure";
     check_pod(
         in_policy(
@@ -561,7 +561,7 @@ fn a_ready_pod_needs_its_address() {
 }
 
 #[test]
-fn the_newest_pod_that_is_not_leaving_speaks() {
+fn the_newest_pod_that_is_not_being_deleted_counts() {
     let usual = job(json!({}));
     let old = pod(ready("z", 1, "10.0.0.1"));
     let new = pod(ready("a", 2, "10.0.0.2"));
@@ -615,7 +615,7 @@ fn the_condition_of_the_job_takes_precedence() {
 }
 
 #[test]
-fn the_pod_knows_better_why_a_job_failed() {
+fn the_reason_of_the_pod_wins_over_that_of_the_job() {
     let pods = [on_node(
         json!({"phase": "Failed", "containerStatuses": container(ended(3, "Error"))}),
     )];
@@ -631,25 +631,25 @@ fn the_pod_knows_better_why_a_job_failed() {
 #[test]
 fn a_missing_termination_report_is_awaited() {
     let failed = job_with("FailureTarget", 60, "BackoffLimitExceeded");
-    let job_says = |prognosis| {
+    let expected = |prognosis| {
         format!("failed starting BackoffLimitExceeded {prognosis} pulling_image at 60 after 60")
     };
     let running = json!({"phase": "Running", "containerStatuses": container(json!({"running": {"startedAt": at(7)}}))});
-    check(&failed, &[on_node(running.clone())], &job_says("awaiting"));
+    check(&failed, &[on_node(running.clone())], &expected("awaiting"));
     let mut leaving = Pod::clone(&on_node(running));
     leaving.metadata.deletion_timestamp = Timestamp::parse(&at(59));
-    check(&failed, &[Arc::new(leaving)], &job_says("awaiting"));
+    check(&failed, &[Arc::new(leaving)], &expected("awaiting"));
     // It may not have been seen at all.
-    check(&failed, &[], &job_says("awaiting"));
-    // It has ended, and has nothing to say.
+    check(&failed, &[], &expected("awaiting"));
+    // It has ended without a termination report.
     check(
         &failed,
         &[on_node(json!({"phase": "Succeeded"}))],
-        &job_says("never"),
+        &expected("never"),
     );
 }
 
-/// A Job that is retried ends its pod when it gives up, whatever the container does at that time.
+/// A Job that gives up ends its pod, in any state of the container.
 #[test]
 fn the_last_crash_is_why_a_retried_job_has_failed() {
     let failed = job_with("FailureTarget", 60, "BackoffLimitExceeded");
@@ -671,7 +671,7 @@ fn the_last_crash_is_why_a_retried_job_has_failed() {
         let found = finding(&failed, std::slice::from_ref(&crashed));
         assert_eq!(found.exit_code, Some(3));
         assert_eq!(found.last_output.as_deref(), Some("last words"));
-        // It has gone, and is remembered.
+        // The pod is gone, and its termination report is remembered.
         let gone = assess(&failed, &[], &|_| Vec::new()).status;
         let found = with_termination_report(&failed, &crashed, &gone);
         let InstanceStatus::Failed { finding, .. } = found else {
@@ -682,7 +682,7 @@ fn the_last_crash_is_why_a_retried_job_has_failed() {
 }
 
 #[test]
-fn the_end_of_a_job_does_not_move() {
+fn the_end_of_a_job_is_its_first_condition() {
     let both = conditions(&[("Failed", "True", 70), ("FailureTarget", "True", 60)]);
     check(
         &job(json!({"status": {"conditions": both}})),
@@ -706,7 +706,7 @@ fn the_end_of_a_job_does_not_move() {
 }
 
 #[test]
-fn only_an_end_before_the_deletion_is_a_verdict() {
+fn only_a_failure_before_the_deletion_is_reported() {
     let deleted = |failed_at: i64| {
         job(json!({
             "metadata": {"deletionTimestamp": at(60)},
@@ -723,12 +723,12 @@ fn only_an_end_before_the_deletion_is_a_verdict() {
 }
 
 #[test]
-fn verdicts_and_their_time() {
+fn the_time_of_a_failure_report_by_prognosis() {
     let seen = Timestamp::parse(&at(100)).unwrap().system_time();
     let secs = |finding: &Finding| {
-        let verdict = finding.verdict_from(seen, &Budgets::default())?;
+        let reported_at = finding.verdict_from(seen, &Budgets::default())?;
         let zero = Timestamp::parse(T0).unwrap().system_time();
-        Some(verdict.duration_since(zero).unwrap().as_secs())
+        Some(reported_at.duration_since(zero).unwrap().as_secs())
     };
     let of = |pod: Arc<Pod>| finding(&job(json!({})), &[pod]);
     assert_eq!(secs(&of(pod(json!({})))), Some(601));

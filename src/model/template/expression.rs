@@ -1,9 +1,9 @@
 //! The expressions of templates, in `${…}` and after `% if`, and their evaluation.
 //!
-//! A subset of Python with Python's semantics: `alternatives['x']`, `alternatives.get('x', 'default')`,
-//! loop variables, literals including `None`, comparisons, `in`, `and`, `or`, `not`, `a if b else c`,
-//! and filters. There are no other calls, no attributes and no arithmetic: an expression only selects
-//! among values, so it cannot loop or reach anything outside.
+//! A subset of Python with Python's semantics: `alternatives['x']`, `alternatives.get('x',
+//! 'default')`, loop variables, literals including `None`, comparisons, `in`, `and`, `or`, `not`,
+//! `a if b else c`, and filters. There are no other calls, no attributes and no arithmetic. An
+//! expression only selects among values, so it cannot loop or reach anything outside.
 
 mod parse;
 
@@ -232,7 +232,7 @@ impl Expression {
     }
 }
 
-/// The first operand whose truth is `wanted`, else the last, as Python's `and` and `or` select.
+/// The first operand with truth `wanted`, else the last, as Python's `and` and `or` select.
 fn decide<'a>(
     operands: &'a [Expression],
     scope: Scope<'a>,

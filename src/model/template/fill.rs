@@ -1,8 +1,9 @@
 //! Inserts the values into a parsed YAML tree: the result is the JSON of a pod template.
 //!
-//! This file decides the type of a value (contract A12): a plain scalar has the type of its final text,
-//! except where Kubernetes requires a string. A value replaces a placeholder inside one scalar or key
-//! after parsing, so it cannot add keys, entries or documents. Expressions are not evaluated here.
+//! This file decides the type of a value (contract A12). A plain scalar has the type of its final
+//! text, except where Kubernetes requires a string. A value replaces a placeholder inside one
+//! scalar or key after parsing, so it cannot add keys, entries or documents. Expressions are not
+//! evaluated here.
 
 use super::mako::{CLOSE, OPEN};
 use crate::yaml::{self, Kind, NodeId, Resolved, Scalar, Tree, Unrepresentable, resolve};

@@ -35,7 +35,7 @@ pub(super) enum Part {
     Text { line: u32, text: String },
     /// `${…}`
     Value { line: u32, value: ValueExpression },
-    /// `% if` to `% endif`: the first branch whose condition holds.
+    /// `% if` to `% endif`: the first branch with a true condition.
     If { branches: Vec<Branch> },
     /// `% for` to `% endfor`
     For { body: Vec<Self> },
@@ -49,7 +49,7 @@ pub(super) struct Branch {
     pub(super) parts: Vec<Part>,
 }
 
-/// A result whose error has the line of the problem.
+/// A result; its error has the line of the problem.
 pub(super) type At<T> = Result<T, (u32, Problem)>;
 
 /// Splits `text` into its parts.

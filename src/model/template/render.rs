@@ -1,8 +1,8 @@
 //! Rendering: a [`Template`] and [`Variables`] become a pod template.
 //!
-//! Values of callers are data: whatever the text of a value, the result has the same keys and lists.
-//! Only lines inside `% if` and `% for` can differ, as the template's author intends. Our labels and
-//! the Job around the pod template are added in [`crate::model::job`], not here.
+//! Values of callers are data: the result has the same keys and lists for every text of a value.
+//! Only lines inside `% if` and `% for` can differ, as the template's author intends. Our labels
+//! and the Job around the pod template are added in [`crate::model::job`], not here.
 
 #[cfg(test)]
 mod tests;
@@ -15,8 +15,8 @@ use crate::yaml;
 use serde_json::{Map, Value};
 use std::fmt;
 
-/// Maximum size of a rendered template, in bytes of keys and values in JSON: about what Kubernetes stores
-/// per object, and below the 3 MiB that its API server accepts per request.
+/// Maximum size of a rendered template, in bytes of keys and values in JSON. Kubernetes stores
+/// about this much per object; its API server accepts 3 MiB per request.
 pub const RENDERED_BYTES_MAX: usize = 1024 * 1024;
 
 /// Why a template cannot be rendered with the variables that were given.

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 mod fuzz;
 mod grammar;
 
-/// A template whose one container has `args`, each line of `lines` one entry.
+/// A template with one container; each line of `lines` is an entry of its `args`.
 fn with_args(lines: &str) -> String {
     format!("spec:\n  containers:\n  - name: app\n    args:\n{lines}")
 }
@@ -180,7 +180,7 @@ fn unknown_names_are_rejected_with_a_hint() {
 }
 
 #[test]
-fn values_are_what_python_makes_of_them() {
+fn values_are_formatted_as_by_python() {
     let query = "x=a+b&n=1&e=&q=%3Ca%3E%26%22%27&s=++t++";
     for (inside, expected) in [
         ("alternatives['x']", "a b"),
@@ -237,7 +237,7 @@ fn values_are_what_python_makes_of_them() {
 }
 
 #[test]
-fn filters_do_what_those_of_mako_do() {
+fn filters_behave_as_those_of_mako() {
     let query = "x=a+b&q=%3Ca%3E%26%22%27&s=++t++";
     for (inside, expected) in [
         ("alternatives['x'] | u", "a+b"),

@@ -26,9 +26,9 @@ pub enum VariablesError {
 }
 
 impl Variables {
-    /// Decodes a query string as an HTML form: pairs separated by `&`, `+` is a space, `%41` is `A`.
-    /// A pair without `=` has an empty value; empty pairs are skipped; bytes that are not UTF-8
-    /// become U+FFFD; a `%` without two hexadecimal digits stands for itself.
+    /// Decodes a query string as an HTML form: pairs separated by `&`, `+` is a space, `%41` is
+    /// `A`. A pair without `=` has an empty value, and empty pairs are skipped. Bytes that are not
+    /// UTF-8 become U+FFFD; a `%` without two hexadecimal digits stands for itself.
     ///
     /// # Errors
     /// If a bound is exceeded.

@@ -141,9 +141,9 @@ impl<K: Resource> Layers<K> {
         }
     }
 
-    /// A read of our own found nothing of that name at this version. What is held of it and is not
-    /// newer goes. `is_ahead` says that the watch has not shown that version yet; then what it
-    /// reports of that name up to it is ignored.
+    /// Our own read found nothing of that name at this version. States of it that are not newer are
+    /// dropped. If `is_ahead`, the watch has not shown that version yet; its events about that name
+    /// up to that version are then ignored.
     pub(super) fn absent(&mut self, name: &str, version: &ResourceVersion, is_ahead: bool) {
         if is_ahead {
             self.overlay.set_absent(name, version);
@@ -168,9 +168,8 @@ impl<K: Resource> Layers<K> {
         }
     }
 
-    /// Drops the written object of that name from the overlay. The watch should have shown it;
-    /// where it has not, because an event was lost, the base takes it, so that no older state
-    /// comes back.
+    /// Drops the written object of that name from the overlay. The watch should have shown it. If
+    /// an event was lost, it has not; then the base takes it, so that no older state returns.
     fn fold(&mut self, name: &str) {
         if let Some(own) = self.overlay.written.get(name).cloned() {
             self.put(own);

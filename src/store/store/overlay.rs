@@ -26,8 +26,8 @@ pub(super) struct Overlay<K: Resource> {
     /// UIDs of objects that our own calls reported as deleted, and their names. The version of
     /// the deletion is not known: a 404 carries none.
     pub(super) deleted: Bounded<Uid, Box<str>>,
-    /// Names that had no object at a version that the watch has not reached: what it still reports
-    /// of them up to that version is over.
+    /// Names without an object at a version that the watch has not reached. Its events about them
+    /// up to that version are obsolete.
     pub(super) absent: Bounded<Box<str>, ResourceVersion>,
 }
 

@@ -182,7 +182,7 @@ fn a_list_reports_deletions_first_and_then_changes_by_name() {
 }
 
 #[test]
-fn a_list_goes_back_with_a_restored_etcd() {
+fn a_list_of_a_restored_etcd_replaces_newer_objects() {
     let (writer, store) = synced(&[("a", "1", "500"), ("b", "2", "600")], "700");
     list(&writer, &[("a", "1", "5")], "7");
     shows(&store, &[("a", "1", "5")]);
@@ -297,7 +297,7 @@ fn an_own_write_deleted_before_a_later_list_stays_gone() {
 }
 
 #[test]
-fn an_own_write_that_arrives_after_the_deletion_brings_nothing_back() {
+fn a_late_own_write_does_not_restore_a_deleted_object() {
     let (writer, store) = synced(&[("a", "1", "5")], "5");
     assert_eq!(writer.apply(delete("a", "1", "8")).len(), 1);
     assert!(writer.own_write(pod("a", "1", "7")).is_none());
@@ -349,9 +349,9 @@ fn an_own_deletion_is_not_undone_by_events_on_their_way() {
 }
 
 #[test]
-fn what_a_read_found_gone_is_not_brought_back_by_events_on_their_way() {
+fn events_on_their_way_do_not_restore_an_object_that_a_read_found_gone() {
     let (writer, store) = synced(&[], "5");
-    // It was created at 6 and deleted at 7; a read says so before the watch does.
+    // It was created at 6 and deleted at 7; a read finds that before the watch.
     assert!(writer.own_absence("a", &"8".into()).is_none());
     let event = |uid, version| StoreEvent::Apply(pod("a", uid, version));
     assert!(writer.apply(event("1", "6")).is_empty());
@@ -373,7 +373,7 @@ fn what_a_read_found_gone_is_not_brought_back_by_events_on_their_way() {
 }
 
 #[test]
-fn a_read_takes_out_what_it_found_gone() {
+fn a_read_evicts_an_object_that_it_found_gone() {
     let (writer, store) = synced(&[("a", "1", "5"), ("b", "2", "5")], "5");
     assert!(writer.own_write(pod("b", "2", "7")).is_some());
     assert!(writer.own_absence("a", &"8".into()).unwrap().new.is_none());
@@ -410,7 +410,7 @@ fn the_index_keeps_many_in_order_of_names() {
 }
 
 #[test]
-fn jobs_that_are_not_ours_are_not_held() {
+fn jobs_of_other_owners_are_not_stored() {
     let (writer, store) = new::<Job>(Instant::now());
     let mut job = Job::default();
     job.metadata.name = "a".into();
@@ -537,7 +537,7 @@ fn a_late_own_write_of_a_deleted_object_does_not_show_it_again() {
 
 /// After a restore the same version may stand for another state.
 #[test]
-fn a_list_shows_its_own_content_of_a_state_whose_version_came_twice() {
+fn a_list_replaces_an_object_of_the_same_version() {
     let (writer, store) = synced(&[("a", "1", "5")], "5");
     let mut other = pod("a", "1", "5");
     other.deletion_grace_secs = 7;

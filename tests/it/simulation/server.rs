@@ -304,7 +304,7 @@ impl Transport for Link {
                     ..Response::default()
                 };
                 refused.into_success(request)?;
-                return Err(request.error(Failure::Answer("no watch".into())));
+                return Err(request.error(Failure::InvalidResponse("no watch".into())));
             }
         };
         let refusal = {

@@ -1,13 +1,10 @@
-//! Each row: Kubernetes' words, as a real cluster gave them, and ours.
+//! Each row: the text of Kubernetes, as recorded from a real cluster, and our message.
 
 use super::*;
 
 #[track_caller]
-fn check(found: &Diagnosis, is_terminal: bool, sentence: &str) {
-    assert_eq!(
-        (found.is_terminal, &*found.message),
-        (is_terminal, sentence)
-    );
+fn check(found: &Diagnosis, is_terminal: bool, message: &str) {
+    assert_eq!((found.is_terminal, &*found.message), (is_terminal, message));
 }
 
 #[test]
@@ -78,7 +75,7 @@ fn rejected_pods() {
 }
 
 #[test]
-fn what_is_not_mounted() {
+fn volumes_that_are_not_mounted() {
     for (is_sandbox, words, expected) in [
         (
             false,
@@ -144,7 +141,7 @@ fn containers_that_do_not_start() {
 const UNPACK: &str =
     r#"failed to pull and unpack image "r/x:1": failed to resolve reference "r/x:1": "#;
 
-/// A reason, the kubelet's words, and ours.
+/// A reason, the kubelet's text, and our message.
 type Row = (&'static str, String, bool, &'static str);
 
 fn images() -> [Row; 10] {
@@ -214,14 +211,14 @@ fn images() -> [Row; 10] {
 }
 
 #[test]
-fn images_that_are_not_to_be_had() {
+fn images_that_cannot_be_pulled() {
     for (reason, words, is_terminal, expected) in images() {
         check(&no_image("app", reason, &words), is_terminal, expected);
     }
 }
 
 #[test]
-fn odd_words_are_passed_on() {
+fn unknown_texts_are_passed_on() {
     for words in [
         "",
         "\"",

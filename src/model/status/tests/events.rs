@@ -1,4 +1,4 @@
-//! What Events add to a status, and what holds without them.
+//! Statuses with and without Events.
 
 use super::*;
 
@@ -62,10 +62,14 @@ fn a_rejected_pod() {
         ("error looking up service account a/b", "15s@?"),
     ] {
         let expected = format!("starting creating FailedCreate {prognosis} node_not_ready");
-        let told = check_with_events(&usual, &[], "u1", &refused(why), &expected);
-        assert!(message(&told).contains(why), "{}", message(&told));
+        let assessment = check_with_events(&usual, &[], "u1", &refused(why), &expected);
+        assert!(
+            message(&assessment).contains(why),
+            "{}",
+            message(&assessment)
+        );
     }
-    // What is said of a predecessor, and what was said before the last pod.
+    // Events of a predecessor, and Events before the last pod.
     let quota = refused("exceeded quota: q");
     let none = "starting creating NoPod 15s@? node_not_ready";
     check_with_events(&usual, &[], "u0", &quota, none);
@@ -130,8 +134,12 @@ fn a_pod_that_is_not_mounted() {
     ] {
         let expected = format!("starting mounting {reason} 300s@3 pulling_image");
         let pods = std::slice::from_ref(&on_node);
-        let told = check_with_events(&usual, pods, "p1", &events(4, said), &expected);
-        assert!(message(&told).contains(words), "{}", message(&told));
+        let assessment = check_with_events(&usual, pods, "p1", &events(4, said), &expected);
+        assert!(
+            message(&assessment).contains(words),
+            "{}",
+            message(&assessment)
+        );
     }
 }
 
@@ -143,16 +151,16 @@ fn a_probe_that_does_not_pass() {
     let words = "Readiness probe failed: HTTP probe failed with statuscode: 503\n";
     let said = events(8, &[("Unhealthy", words)]);
     let expected = "starting readying Unhealthy 300s@7 pulling_image";
-    let told = check_with_events(&job(json!({})), &[running], "p1", &said, expected);
+    let assessment = check_with_events(&job(json!({})), &[running], "p1", &said, expected);
     assert_eq!(
-        message(&told),
+        message(&assessment),
         "the app is running, but its readiness probe has not passed yet: check the app, or the probe in the template (Readiness probe failed: HTTP probe failed with statuscode: 503)"
     );
 }
 
-/// Before 1.32 a back-off did not say why.
+/// Before 1.32 a back-off did not report its cause.
 #[test]
-fn a_back_off_that_does_not_say_why() {
+fn a_back_off_without_a_cause() {
     let usual = job(json!({}));
     let state = json!({"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling image \"r/x:1\""}});
     let backs_off = [on_node(json!({"containerStatuses": container(state)}))];

@@ -178,7 +178,7 @@ fn a_value_with_nul_is_rejected_by_name() {
 }
 
 #[test]
-fn where_kubernetes_wants_a_string_it_is_the_text() {
+fn fields_that_kubernetes_requires_as_strings_keep_the_text() {
     let text = r"
 metadata:
   labels: {a: 0644, b: yes, c: 1.10, d: 2001-01-01, e: 1e400, f: 'x', g: .inf, h: ~, on: off}

@@ -1,7 +1,7 @@
 //! A value never changes the structure of a template: made templates and mutated ones.
 //!
-//! `FUZZ_RUNS` says how many there are of each, `FUZZ_SEED` which ones; each run has random numbers
-//! of its own, so that one can be tried again by itself.
+//! `FUZZ_RUNS` is the number of each, `FUZZ_SEED` selects them. Each run has its own random
+//! numbers, so that one run can be repeated alone.
 
 use super::grammar::{self, Maker};
 use super::*;
@@ -205,14 +205,14 @@ fn runs<const N: usize>(
             *count += u64::from(seen);
         }
     }
-    let told: Vec<String> = counted
+    let summary: Vec<String> = counted
         .iter()
         .zip(counts)
         .map(|(what, count)| format!("{count} {what}"))
         .collect();
     println!(
         "{name}: FUZZ_SEED={seed} FUZZ_RUNS={runs}: {}",
-        told.join(", ")
+        summary.join(", ")
     );
     (runs, counts)
 }
@@ -315,8 +315,8 @@ fn check_same_structure(harmless: &Value, other: &Value) -> Result<(), String> {
         .ok_or_else(|| format!("{harmless}\nbecame\n{other}"))
 }
 
-/// Renders `text` with `given`, and holds the result against that of harmless values which take the
-/// same branches. Says whether it was a template, and whether it was rendered.
+/// Renders `text` with `given`, and compares the result with that of harmless values which take the
+/// same branches. Returns whether it was a template, and whether it was rendered.
 fn check_structure(text: &str, given: &Variables) -> [bool; 2] {
     let _ = yaml::parse(text).and_then(|tree| tree.to_json());
     let Ok(template) = Template::parse("t", text) else {

@@ -1,8 +1,8 @@
 //! Templates made at random, each with what it must become.
 //!
-//! A template is made as a tree whose meaning is worked out here (`meaning.rs`) by code that shares
-//! nothing with the one that it checks, but for the table of scalar types. Then it is written out
-//! (`written.rs`) in the forms that templates have. Here are the tree, and how one is made.
+//! A template is made as a tree. `meaning.rs` computes its meaning with code that shares only the
+//! table of scalar types with the code under test. `written.rs` writes it in the forms that
+//! templates have. This file has the tree, and how one is made.
 
 mod meaning;
 mod written;
@@ -187,7 +187,7 @@ impl<'a> Maker<'a> {
             Node::Scalar(Style::Plain, vec![self.value()]),
         );
         let mut base = self.items(1, false);
-        // So that there is something to merge, whatever is chosen.
+        // So that every choice has something to merge.
         base.push(first);
         self.in_base = false;
         let mut made = Made {

@@ -1,9 +1,9 @@
-//! A store beside an API server of one collection, in random order: lists in pages, a watch that
-//! lags, responses to own calls that come late, and an etcd that goes back.
+//! A store and an API server of one collection, in random order: lists in pages, a lagging watch,
+//! late responses to own calls, and an etcd restored from a backup.
 //!
-//! What readers must see is computed after every step from the server's history
-//! ([`Model::expected`]), without the store's own logic: the state at the version that the watch has
-//! reached, and above it what own calls returned since.
+//! After every step, [`Model::expected`] computes what readers must see from the server's history,
+//! without the store's own logic. It is the state at the version that the watch has reached, and
+//! above it the results of own calls since.
 
 use super::*;
 use std::collections::BTreeMap;
@@ -106,7 +106,7 @@ impl Model {
         let name = NAMES[self.dice.roll(NAMES.len())];
         let mut now = self.at(self.version()).clone();
         let version = self.version() + 1;
-        let ours = self.dice.roll(2) == 0;
+        let is_own = self.dice.roll(2) == 0;
         let own = match now.get(name).copied() {
             Some((uid, _)) if self.dice.roll(3) == 0 => {
                 now.remove(name);
@@ -120,7 +120,7 @@ impl Model {
             }
         };
         self.history.push(now);
-        if ours {
+        if is_own {
             self.under_way.push(own);
         }
     }

@@ -5,8 +5,8 @@ use crate::model::template::Variables;
 use crate::yaml;
 use serde_json::{Map, Value, json};
 
-/// A template that must be refused: a variable is missing, a value has a NUL in it, two keys are the
-/// same, or a number is none of JSON's.
+/// A template that must be rejected: a variable is missing, a value contains a NUL, two keys are
+/// equal, or a number has no JSON form.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::model::template::tests) struct Refused;
 
