@@ -1,7 +1,7 @@
 //! The table of metrics. Pure.
 //!
-//! A new metric is a row here and one in the README, which a test compares; its counter is in
-//! [`super::Metrics`] or wherever it is counted.
+//! A new metric needs a row here and one in the README; a test compares them. Its counter is in
+//! [`super::Metrics`] or in the module that counts.
 
 use super::{Family, Kind};
 
@@ -53,21 +53,21 @@ const KUBE_SECS: Kind = Kind::Histogram(&[
 
 families! {
     HTTP_REQUESTS = "config_controller_http_requests_total", COUNTER, ["route", "method", "code"],
-        "Responses by route, method and status code; `_other` is the route of paths without an endpoint, and the route and method of requests that were refused before they were complete, or for lack of memory while they wait";
+        "Responses by route, method and status code. Route `_other`: paths without an endpoint. Route and method `_other`: requests that were refused before they were complete, or for lack of memory to wait";
     HTTP_REQUEST_DURATION = "config_controller_http_request_duration_seconds", HTTP_SECS, ["route"],
         "Time from a complete request to its response, for requests that did not wait for an instance or for Kubernetes";
     STARTS = "config_controller_starts_total", COUNTER, ["type", "result", "reason"],
-        "Starts of this replica by how they ended: `ready`, `failed` (it cannot succeed any more; one that is only late goes on), `denied` (a quota or webhook refused it), `finished` (it ended well before it was ready), `stopped`, `unknown` (too many at once to follow, or the answer to the call was lost: if the Job was made, nobody counts its start)";
+        "Starts by this replica, by result: `ready`, `failed` (it can no longer succeed; a late start continues), `denied` (rejected by a quota or webhook), `finished` (the app exited with success before it was ready), `stopped`, `unknown` (too many starts to track, or the response to the create call was lost: then no replica counts the start)";
     START_DURATION = "config_controller_start_duration_seconds", START_SECS, ["type"],
-        "Time from the API call that created the Job to the ready pod, for starts of this replica";
+        "Time from the API call that created the Job to the ready pod, for starts by this replica";
     START_PHASE_DURATION = "config_controller_start_phase_duration_seconds", PHASE_SECS, ["phase"],
-        "Time that starts of this replica spent in each phase, as the 202 names them, until the next phase or the end of the start";
+        "Time that starts by this replica spent in each phase (named as in the 202 response), until the next phase or the end of the start";
     TIME_TO_VERDICT = "config_controller_time_to_verdict_seconds", START_SECS, [],
-        "From the call that made the Job until this replica knew that the start has failed, or probably has since a phase took longer than its budget; once for each start";
+        "Time from the API call that created the Job until this replica detected that the start failed, or probably failed because a phase exceeded its budget; once for each start";
     STOPS = "config_controller_stops_total", COUNTER, ["type", "cause"],
-        "What this replica stopped: Jobs `asked` for by a caller or `replaced` since they had ended, and pods removed by force (`forced`) whose node is dead";
+        "Deletions by this replica, by cause: `asked` (a caller requested the stop of a Job), `replaced` (the Job had ended), `forced` (force deletion of a pod on a lost node)";
     INSTANCES = "config_controller_instances", GAUGE, ["type", "status"],
-        "Instances in the namespace, counted at most once a second; all replicas count the same ones, so take the maximum";
+        "Instances in the namespace, counted at most once a second; all replicas report the same instances, so aggregate with max";
     WAITING_REQUESTS = "config_controller_waiting_requests", GAUGE, [],
         "Requests that wait for an instance or for Kubernetes";
     ABANDONED = "config_controller_abandoned_requests_total", COUNTER, [],
@@ -77,9 +77,9 @@ families! {
     CONNECTIONS_ACCEPTED = "config_controller_connections_accepted_total", COUNTER, [],
         "Accepted connections, including those then refused";
     CONNECTIONS_CLOSED = "config_controller_connections_closed_total", COUNTER, ["cause"],
-        "Connections closed by the service: `idle` too long, `slow_reader` did not take its response, `shed` to save memory, `no_place` at the bound on connections without a response, `handshake` of TLS failed or took too long";
+        "Connections closed by the service: `idle` (idle for too long), `slow_reader` (the peer did not read its response), `shed` (to free memory), `no_place` (closed without a response at the bound on connections), `handshake` (the TLS handshake failed or timed out)";
     REJECTED = "config_controller_rejected_total", COUNTER, ["cause"],
-        "Requests and connections that were refused: by a bound or rule of the front, by the system (`accept_failed`), by authentication (`auth_…`), or by a bound on waiting requests";
+        "Refused requests and connections, by cause: a bound or rule of the HTTP front, the system (`accept_failed`), authentication (`auth_…`), or a bound on waiting requests";
     PANICS = "config_controller_panics_total", COUNTER, [],
         "Requests that got a 500 because a handler panicked; each is logged";
     HELD_BYTES = "config_controller_http_held_bytes", GAUGE, [],
@@ -89,7 +89,7 @@ families! {
     KUBE_REQUESTS = "config_controller_kube_requests_total", COUNTER, ["verb", "resource", "code"],
         "API calls to Kubernetes; without a response, `code` is `connect`, `lost`, `timed_out`, `credentials`, `answer` or `request`";
     KUBE_REQUEST_DURATION = "config_controller_kube_request_duration_seconds", KUBE_SECS, ["verb", "resource"],
-        "Duration of API calls to Kubernetes; for a watch, until it was open";
+        "Duration of API calls to Kubernetes; for a watch, the time until it was open";
     WATCH_EVENTS = "config_controller_watch_events_total", COUNTER, ["resource"],
         "Watch events, including bookmarks";
     WATCH_RESTARTS = "config_controller_watch_restarts_total", COUNTER, ["resource", "cause"],
@@ -97,7 +97,7 @@ families! {
     WATCH_SKIPPED = "config_controller_watch_skipped_total", COUNTER, ["resource"],
         "Objects that could not be decoded and were skipped; each is logged";
     VIEW_AGE = "config_controller_view_age_seconds", GAUGE, ["resource"],
-        "Upper bound of how stale the cache of a resource is";
+        "Upper bound of the age of the cache of a resource";
     TEMPLATE_VALID = "config_controller_template_valid", GAUGE, ["type"],
         "1 if the template of an app type is valid, else 0";
     SPANS = "config_controller_spans_total", COUNTER, ["result"],
