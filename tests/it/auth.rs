@@ -98,7 +98,7 @@ fn is_probe(method: &str, path: &str) -> bool {
 }
 
 #[track_caller]
-fn check_turned_away(method: &str, path: &str, response: &Response) {
+fn check_denied(method: &str, path: &str, response: &Response) {
     assert_eq!(response.status, 401, "{method} {path}: {}", response.text);
     assert_eq!(
         response.header("www-authenticate"),
@@ -116,7 +116,7 @@ fn check_turned_away(method: &str, path: &str, response: &Response) {
 }
 
 #[test]
-fn without_a_token_only_the_probes_respond() {
+fn without_a_token_only_the_probes_are_served() {
     let guarded = Guarded::with(|builder| builder.setting("AUTH_FAILURES_MAX", "1000"));
     let client = guarded.client();
     let mut walked = 0;
@@ -126,8 +126,8 @@ fn without_a_token_only_the_probes_respond() {
             assert_eq!(plain.status, 200, "{method} {path}");
             continue;
         }
-        check_turned_away(method, &path, &plain);
-        check_turned_away(method, &path, &ask(client, WRONG, method, &path));
+        check_denied(method, &path, &plain);
+        check_denied(method, &path, &ask(client, WRONG, method, &path));
         for odd in [
             "Basic cG9ydGFsOng=",
             "Bearer",
@@ -135,7 +135,7 @@ fn without_a_token_only_the_probes_respond() {
             PORTAL,
         ] {
             let response = client.begin(method, &path, &[("Authorization", odd)], "");
-            check_turned_away(method, &path, &response.finish());
+            check_denied(method, &path, &response.finish());
         }
         let known = ask(client, PORTAL, method, &path);
         assert_ne!(known.status, 401, "{method} {path}: {}", known.text);
@@ -163,7 +163,7 @@ fn a_denied_request_changes_nothing() {
 }
 
 #[test]
-fn a_token_sees_and_uses_its_types_alone() {
+fn a_token_lists_and_uses_only_its_types() {
     let guarded = Guarded::new();
     let client = guarded.client();
     get(client, PORTAL, "/app").expect_text(200, r#"["hello","other"]"#);
@@ -173,8 +173,8 @@ fn a_token_sees_and_uses_its_types_alone() {
     get(client, DAEMON, "/app/hello").expect(200);
     ask(client, DAEMON, "PATCH", "/app/hello/ann").expect(422);
     for path in ["/app/other", "/app/other/bob", "/app/nope/bob"] {
-        let sentence = get(client, DAEMON, path).expect_error(403, "forbidden");
-        assert!(sentence.starts_with("this token may not use the app type '"));
+        let message = get(client, DAEMON, path).expect_error(403, "forbidden");
+        assert!(message.starts_with("this token may not use the app type '"));
     }
     for method in ["PATCH", "DELETE"] {
         let response = ask(client, DAEMON, method, "/app/other/bob");
@@ -185,7 +185,7 @@ fn a_token_sees_and_uses_its_types_alone() {
 }
 
 #[test]
-fn the_job_says_by_name_who_started_it() {
+fn the_job_names_the_caller_that_started_it() {
     let guarded = Guarded::new();
     get(guarded.client(), DAEMON, "/app/hello/ann").expect(200);
     let job = guarded.environment.wait_job("hello-ann");
@@ -237,7 +237,7 @@ fn tokens_rotate_without_a_restart() {
 }
 
 #[test]
-fn guessing_is_slowed_for_its_address_until_the_minute_is_over() {
+fn after_too_many_wrong_tokens_an_address_is_blocked_for_the_minute() {
     let guarded = Guarded::with(|builder| builder.setting("AUTH_FAILURES_MAX", "3"));
     let client = guarded.client();
     assert_eq!(get(client, WRONG, "/app").status, 401);
@@ -293,11 +293,11 @@ fn service_accounts_on_the_list_may_call() {
     assert_eq!(client.get("/app").status, 401);
     assert_eq!(reviews(&environment), 0);
     get(client, PORTAL, "/app").expect_text(200, r#"["hello"]"#);
-    let sentence = get(client, STRANGER, "/app").expect_error(403, "forbidden");
-    assert!(sentence.contains(STRANGER_USER), "{sentence}");
+    let message = get(client, STRANGER, "/app").expect_error(403, "forbidden");
+    assert!(message.contains(STRANGER_USER), "{message}");
     // A token for another audience is of no use here, whoever owns it.
-    check_turned_away("GET", "/app", &get(client, DAEMON, "/app"));
-    check_turned_away(
+    check_denied("GET", "/app", &get(client, DAEMON, "/app"));
+    check_denied(
         "DELETE",
         "/app/hello/a",
         &ask(client, WRONG, "DELETE", "/app/hello/a"),
@@ -311,7 +311,7 @@ fn service_accounts_on_the_list_may_call() {
 }
 
 #[test]
-fn a_revoked_token_is_good_for_half_a_minute_at_most() {
+fn a_revoked_token_is_accepted_for_30_s_at_most() {
     let environment = reviewed(PodScript::default());
     let client = environment.client();
     get(client, PORTAL, "/info").expect(200);
@@ -348,7 +348,7 @@ fn a_request_waits_for_its_review_and_then_for_its_instance() {
 }
 
 #[test]
-fn a_slow_review_keeps_nobody_else_waiting() {
+fn a_slow_review_delays_no_other_caller() {
     let environment = reviewed(PodScript::default());
     let client = environment.client();
     get(client, PORTAL, "/app").expect(200);
@@ -367,7 +367,7 @@ fn a_slow_review_keeps_nobody_else_waiting() {
 }
 
 #[test]
-fn without_kubernetes_only_remembered_tokens_are_good() {
+fn without_kubernetes_only_cached_tokens_are_accepted() {
     let environment = reviewed(PodScript::default());
     let client = environment.client();
     get(client, PORTAL, "/app").expect(200);
@@ -389,7 +389,7 @@ fn without_kubernetes_only_remembered_tokens_are_good() {
 }
 
 #[test]
-fn without_the_right_to_review_the_operator_is_called_for() {
+fn without_the_permission_to_review_requests_get_500_not_permitted() {
     let environment = reviewed(PodScript::default());
     environment.kube.set_may_review(false);
     let response = get(environment.client(), PORTAL, "/app");

@@ -34,7 +34,7 @@ fn run(command: &mut Command) -> Output {
 
 /// The lines on its standard error; nothing may be on the other stream.
 #[track_caller]
-fn said(output: &Output, code: i32) -> Vec<String> {
+fn stderr_lines(output: &Output, code: i32) -> Vec<String> {
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(code), "{text}");
     assert_eq!(String::from_utf8_lossy(&output.stdout), "");
@@ -152,7 +152,7 @@ fn all_problems_of_the_settings_are_reported_together() {
         .env("JOB_NAMESPACE", "No_Such")
         .arg("--workers=0")
         .arg("--nonsense=1"));
-    let lines = said(&output, 2);
+    let lines = stderr_lines(&output, 2);
     assert_eq!(lines.len(), 5, "{lines:?}");
     for (name, line) in [
         "--nonsense",
@@ -175,7 +175,7 @@ fn values_that_are_not_utf_8_are_problems_of_the_settings() {
     let output = run(program()
         .env("JOB_NAMESPACE", bad("secret"))
         .env("HOME", bad("/home/"))
-        .env("FOREIGN", bad("x"))
+        .env("UNRELATED", bad("x"))
         .env(bad("NAME"), "x")
         .arg("check")
         .arg(bad("--workers=")));
@@ -185,23 +185,23 @@ fn values_that_are_not_utf_8_are_problems_of_the_settings() {
         "JOB_NAMESPACE is not valid UTF-8",
     ];
     let expected = expected.map(|line| format!("config-controller: {line}"));
-    assert_eq!(said(&output, 2), expected);
+    assert_eq!(stderr_lines(&output, 2), expected);
     let helped = run(program().env("HOME", bad("/home/")).arg("--help"));
     assert_eq!(helped.status.code(), Some(0));
 }
 
 #[test]
-fn a_variable_of_others_need_not_be_utf_8() {
-    let foreign = OsString::from_vec(b"x\xff".to_vec());
-    let output = run(program().env("FOREIGN", foreign).arg("--version"));
+fn unrelated_variables_need_not_be_utf_8() {
+    let unrelated = OsString::from_vec(b"x\xff".to_vec());
+    let output = run(program().env("UNRELATED", unrelated).arg("--version"));
     assert_eq!(output.status.code(), Some(0));
 }
 
 #[test]
-fn without_any_cluster_it_says_what_to_do() {
+fn without_a_cluster_it_exits_with_the_possible_fixes() {
     let folder = TemporaryFolder::new();
     let output = run(program().env("HOME", folder.path("")));
-    let lines = said(&output, 2);
+    let lines = stderr_lines(&output, 2);
     assert_eq!(lines.len(), 1, "{lines:?}");
     assert!(lines[0].contains("no Kubernetes cluster is configured"));
     assert!(lines[0].contains("KUBECONFIG"));
@@ -211,15 +211,15 @@ fn without_any_cluster_it_says_what_to_do() {
 fn an_invalid_kubeconfig_is_reported_with_all_its_problems() {
     let folder = TemporaryFolder::new();
     let output = run(program().env("KUBECONFIG", folder.path("nothing")));
-    assert!(said(&output, 2)[0].contains("names no file that exists"));
+    assert!(stderr_lines(&output, 2)[0].contains("names no file that exists"));
     let file = folder.write("broken", "clusters: [");
     let output = run(program().env("KUBECONFIG", &file));
-    let lines = said(&output, 2);
+    let lines = stderr_lines(&output, 2);
     assert!(lines[0].contains(&file.display().to_string()), "{lines:?}");
 }
 
 #[test]
-fn a_port_in_use_is_one_sentence() {
+fn a_port_in_use_is_reported_in_one_line() {
     let environment = TestEnvironment::builder().unstarted().start();
     let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let port = taken.local_addr().expect("an address").port().to_string();
@@ -227,14 +227,14 @@ fn a_port_in_use_is_one_sentence() {
         .env("KUBECONFIG", environment.kubeconfig())
         .env("LISTEN", "127.0.0.1")
         .env("SERVICE_PORT", &port));
-    let lines = said(&output, 1);
+    let lines = stderr_lines(&output, 1);
     assert_eq!(lines.len(), 1, "{lines:?}");
     assert!(lines[0].contains(&port), "{lines:?}");
     assert!(lines[0].contains("SERVICE_PORT"), "{lines:?}");
 }
 
 #[test]
-fn a_certificate_that_is_not_there_is_one_sentence() {
+fn a_missing_certificate_is_reported_in_one_line() {
     let environment = TestEnvironment::builder().unstarted().start();
     let folder = TemporaryFolder::new();
     let missing = folder.path("tls.crt");
@@ -244,14 +244,14 @@ fn a_certificate_that_is_not_there_is_one_sentence() {
         .env("SERVICE_PORT", "0")
         .env("TLS_CERT", &missing)
         .env("TLS_KEY", folder.path("tls.key")));
-    let lines = said(&output, 2);
+    let lines = stderr_lines(&output, 2);
     assert_eq!(lines.len(), 1, "{lines:?}");
     assert!(lines[0].contains("TLS_CERT"), "{lines:?}");
     assert!(lines[0].contains("cannot be read"), "{lines:?}");
 }
 
 #[test]
-fn sigterm_and_sigint_end_it_with_0() {
+fn after_sigterm_or_sigint_it_exits_with_0() {
     let environment = TestEnvironment::builder().unstarted().start();
     for signal in ["TERM", "INT"] {
         let running = Running::start(&environment.kubeconfig());
@@ -287,7 +287,7 @@ fn a_wrong_ca_is_logged_and_returned_to_callers() {
 }
 
 #[test]
-fn over_tls_it_works_as_well() {
+fn it_serves_over_tls() {
     let folder = TemporaryFolder::new();
     let server = FakeKube::builder().tls().start().expect("the fake starts");
     apply_templates(&server, "t", &[("hello", TEMPLATE)], serde_json::json!({}));
@@ -353,8 +353,12 @@ fn a_kill_in_the_middle_of_50_starts_loses_nothing() {
     });
     first.child.kill().expect("it can be killed");
     let responses = callers.into_iter().filter_map(Result::ok);
-    let answered = responses.filter_map(|caller| caller.try_finish().ok());
-    assert!(answered.into_iter().all(|response| response.status == 200));
+    let responses_received = responses.filter_map(|caller| caller.try_finish().ok());
+    assert!(
+        responses_received
+            .into_iter()
+            .all(|response| response.status == 200)
+    );
     let second = Running::start(&environment.kubeconfig());
     second.wait_ready();
     let again: Vec<_> = names

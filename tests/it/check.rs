@@ -38,7 +38,7 @@ fn with(word: &str, lines: &[String]) -> Vec<String> {
 }
 
 #[test]
-fn what_is_checked_is_what_our_role_grants() {
+fn the_checked_permissions_are_those_of_our_role() {
     let checked: BTreeSet<(String, String)> = RIGHTS
         .iter()
         .map(|(verb, _, resource, _)| (verb.as_str().to_owned(), (*resource).to_owned()))
@@ -48,7 +48,7 @@ fn what_is_checked_is_what_our_role_grants() {
 }
 
 #[test]
-fn under_our_role_all_is_good_and_nothing_is_changed() {
+fn under_our_role_all_checks_pass_and_nothing_is_changed() {
     let needs = TEMPLATE.replace("app:1", "app:${alternatives['tag']}");
     let environment = TestEnvironment::builder().template("needs", &needs);
     let environment = environment.unstarted().start();
@@ -77,7 +77,7 @@ fn under_our_role_all_is_good_and_nothing_is_changed() {
 }
 
 #[test]
-fn under_the_originals_role_it_works_with_less() {
+fn under_the_role_of_2_7_1_checks_report_warnings() {
     let environment = TestEnvironment::builder()
         .role(ROLE_OF_THE_ORIGINAL)
         .unstarted()
@@ -101,7 +101,7 @@ fn under_the_originals_role_it_works_with_less() {
 }
 
 #[test]
-fn each_missing_right_is_reported() {
+fn each_missing_permission_is_reported() {
     let all = "[create, delete, list, watch]";
     for right in ["create", "delete", "list"] {
         let environment =
@@ -115,7 +115,7 @@ fn each_missing_right_is_reported() {
 }
 
 #[test]
-fn whoever_reviews_tokens_needs_a_right_that_no_role_grants() {
+fn auth_kubernetes_needs_a_permission_beyond_the_role() {
     let environment = TestEnvironment::builder().unstarted().start();
     let arguments = ["--auth=kubernetes", "--auth-allow=apps/portal"];
     let (code, lines, _) = check(Some(&environment.kubeconfig()), &arguments);
@@ -149,7 +149,7 @@ fn a_broken_template_fails_and_a_second_offer_is_a_warning() {
 }
 
 #[test]
-fn an_api_server_that_is_away_is_one_line() {
+fn an_unreachable_api_server_is_reported_in_one_line() {
     let environment = TestEnvironment::builder().unstarted().start();
     let folder = TemporaryFolder::new();
     let kubeconfig = std::fs::read_to_string(environment.kubeconfig()).expect("a kubeconfig");

@@ -232,9 +232,9 @@ fn a_kubeconfig_without_a_cluster_is_refused_with_the_reason() {
     let place = format!("KUBECONFIG={}: ", missing.display());
     assert!(reason.starts_with(&place), "{reason}");
 
-    let nobody = FakeKube::builder().tls().start().expect("the fake starts");
-    let text = nobody.kubeconfig(NAMESPACE);
-    drop(nobody);
+    let stopped = FakeKube::builder().tls().start().expect("the fake starts");
+    let text = stopped.kubeconfig(NAMESPACE);
+    drop(stopped);
     let reason = Cluster::given(folder.write("kubeconfig", &text)).expect_err("nobody listens");
     assert!(
         reason.contains("its API server does not respond"),

@@ -73,7 +73,7 @@ use fixture::{Fixture, Outcome};
 /// One line of the contract.
 struct Row {
     id: &'static str,
-    says: &'static str,
+    sentence: &'static str,
     needs: &'static [Need],
     run: Run,
 }
@@ -89,12 +89,12 @@ enum Run {
 }
 
 /// A row of single requests, which need nothing but HTTP.
-const fn exchanges(id: &'static str, says: &'static str, run: &'static [Exchange]) -> Row {
+const fn exchanges(id: &'static str, sentence: &'static str, run: &'static [Exchange]) -> Row {
     let run = Run::Exchanges(run);
     let needs = &[];
     Row {
         id,
-        says,
+        sentence,
         needs,
         run,
     }
@@ -103,26 +103,26 @@ const fn exchanges(id: &'static str, says: &'static str, run: &'static [Exchange
 /// A row that is a story.
 const fn fixture(
     id: &'static str,
-    says: &'static str,
+    sentence: &'static str,
     needs: &'static [Need],
     run: fn(&Fixture) -> Outcome,
 ) -> Row {
     let run = Run::Fixture(run);
     Row {
         id,
-        says,
+        sentence,
         needs,
         run,
     }
 }
 
 /// A row that makes its own fake.
-const fn fake(id: &'static str, says: &'static str, run: fn() -> Outcome) -> Row {
+const fn fake(id: &'static str, sentence: &'static str, run: fn() -> Outcome) -> Row {
     let run = Run::Fake(run);
     let needs = &[Need::Fake];
     Row {
         id,
-        says,
+        sentence,
         needs,
         run,
     }
@@ -344,11 +344,11 @@ fn the_table_covers_every_line_of_the_contract_once() {
 #[test]
 fn every_row_has_a_description() {
     for row in table() {
-        assert!(row.says.len() > 20, "{}: {:?}", row.id, row.says);
+        assert!(row.sentence.len() > 20, "{}: {:?}", row.id, row.sentence);
         // A row about a fault of 2.7.1 says what 2.7.1 did.
         let was_wrong = row.id.starts_with('W') || row.id.starts_with('S');
         assert!(
-            !was_wrong || row.says.contains("2.7.1"),
+            !was_wrong || row.sentence.contains("2.7.1"),
             "{} does not say what 2.7.1 does",
             row.id
         );
@@ -376,11 +376,11 @@ fn run_all(rows: &[&Row], at_once: usize, lend: Lend) -> Report {
                 while let Some(row) = rows.get(next.fetch_add(1, Ordering::SeqCst)) {
                     let result = run(row, lend);
                     let mut report = report.lock().unwrap_or_else(PoisonError::into_inner);
-                    let line = |why: &str| format!("{}: {}\n    {why}", row.id, row.says);
+                    let line = |why: &str| format!("{}: {}\n    {why}", row.id, row.sentence);
                     match result {
                         Ok(()) => report.held += 1,
-                        Err(Trouble::NotRun(why)) => report.not_run.push(line(why)),
-                        Err(Trouble::Failed(why)) => report.failed.push(line(&why)),
+                        Err(Unmet::NotRun(why)) => report.not_run.push(line(why)),
+                        Err(Unmet::Failed(why)) => report.failed.push(line(&why)),
                     }
                 }
             });
@@ -392,24 +392,24 @@ fn run_all(rows: &[&Row], at_once: usize, lend: Lend) -> Report {
     report
 }
 
-enum Trouble {
+enum Unmet {
     NotRun(&'static str),
     Failed(String),
 }
 
-fn run(row: &Row, lend: Lend) -> Result<(), Trouble> {
+fn run(row: &Row, lend: Lend) -> Result<(), Unmet> {
     // The harness reports by a panic.
     let result = catch_unwind(AssertUnwindSafe(|| {
         let mut result = Ok(());
         lend(&mut |environment| result = run_on(row, environment));
         result
     }));
-    result.unwrap_or_else(|panic| Err(Trouble::Failed(panic_message(&*panic))))
+    result.unwrap_or_else(|panic| Err(Unmet::Failed(panic_message(&*panic))))
 }
 
-fn run_on(row: &Row, environment: &dyn TestEnvironment) -> Result<(), Trouble> {
+fn run_on(row: &Row, environment: &dyn TestEnvironment) -> Result<(), Unmet> {
     if let Some(why) = row.needs.iter().find_map(|need| environment.lacks(*need)) {
-        return Err(Trouble::NotRun(why));
+        return Err(Unmet::NotRun(why));
     }
     let outcome = match row.run {
         Run::Fake(story) => story(),
@@ -419,7 +419,7 @@ fn run_on(row: &Row, environment: &dyn TestEnvironment) -> Result<(), Trouble> {
             exchanges.iter().try_for_each(|one| one.check(&fixture))
         }
     };
-    outcome.map_err(Trouble::Failed)
+    outcome.map_err(Unmet::Failed)
 }
 
 /// What a panic says.
@@ -430,7 +430,7 @@ fn panic_message(panic: &(dyn Any + Send)) -> String {
 }
 
 /// Prints which rows did not run, and why.
-fn say_not_run(place: &str, report: &Report) {
+fn log_not_run(place: &str, report: &Report) {
     for row in &report.not_run {
         say(&format!("NOT RUN {place}: {row}"));
     }
@@ -468,7 +468,7 @@ fn on_a_cluster() {
     let cluster = cluster::shared();
     let environment = OnCluster::new(cluster);
     let report = run_all(&table(), ROWS_AT_ONCE, &|act| act(&environment));
-    say_not_run("on a cluster", &report);
+    log_not_run("on a cluster", &report);
     check_report("on a cluster", &report);
 }
 
@@ -488,7 +488,7 @@ fn at_a_url() {
     };
     let report = run_all(&table(), at_once, &|act| act(&environment));
     if given.is_some() {
-        say_not_run(&place, &report);
+        log_not_run(&place, &report);
     }
     check_report(&place, &report);
 }

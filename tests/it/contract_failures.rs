@@ -38,7 +38,7 @@ pub(super) const ROWS: &[Row] = &[
         "A3",
         "a 202 says phase, reason, msg and since beside the word, and for a container that ended its exitCode",
         &[Types],
-        what_a_202_says,
+        a_202_has_phase_reason_and_message,
     ),
     fake(
         "A3-log",
@@ -159,7 +159,7 @@ fn refused_by_kubernetes() -> Outcome {
     get_hello(&environment, LONG_WAIT)?.is(200).map(drop)
 }
 
-fn what_a_202_says(fixture: &Fixture) -> Outcome {
+fn a_202_has_phase_reason_and_message(fixture: &Fixture) -> Outcome {
     let path = fixture.path_of("failing", &fixture.name("says"));
     // The Job's own failure report may be seen before the end of its pod; the next response has the latter.
     let response = soon("the end of the container", || {
@@ -383,7 +383,7 @@ fn capped_and_stopped() -> Outcome {
         let response = get_hello(&environment, NO_WAIT)?.json(202)?;
         same("the reason", &response["reason"], &json!("Suspended"))
     })?;
-    let who_wait = |count: usize| {
+    let await_waiters = |count: usize| {
         soon("so many wait", || {
             let response = environment.get("/metrics").text;
             let wanted = format!("config_controller_waiting_requests {count}\n");
@@ -391,9 +391,9 @@ fn capped_and_stopped() -> Outcome {
         })
     };
     // One that was answered just now may still be counted.
-    who_wait(0)?;
+    await_waiters(0)?;
     let waiting = begin_hello(&environment)?;
-    who_wait(1)?;
+    await_waiters(1)?;
     answered(environment.address(0), "DELETE", "/app/hello/ann", &[], "")?.exactly(200, SUCCESS)?;
     let response = waiting.finish()?.has("retry-after", "1")?;
     response.error(429, "limit_reached")?;

@@ -96,7 +96,7 @@ pub(super) const ROWS: &[Row] = &[
         "A13",
         "/create is 502 start_failed when the failure report is in, and has A1's statuses, where 2.7.1 says 200 to all",
         &[Types],
-        create_tells_failures,
+        create_reports_failures,
     ),
     fixture(
         "W19",
@@ -267,7 +267,7 @@ fn create_waits_quietly() -> Outcome {
     waiting.finish()?.is(200).map(drop)
 }
 
-fn create_tells_failures(fixture: &Fixture) -> Outcome {
+fn create_reports_failures(fixture: &Fixture) -> Outcome {
     for (app_type, status, code) in [
         ("failing", 502, "start_failed"),
         ("broken", 422, "template_invalid"),

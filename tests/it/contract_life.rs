@@ -23,7 +23,7 @@ pub(super) const ROWS: &[Row] = &[
     fake(
         "W20",
         "DELETE, PATCH, lists, /app and /release are JSON whatever Kubernetes answers; 2.7.1 says 500 as text",
-        kubernetes_in_trouble,
+        kubernetes_unavailable,
     ),
     fixture(
         "V11",
@@ -66,7 +66,7 @@ pub(super) const ROWS: &[Row] = &[
     fake(
         "A14",
         "without the right to watch it logs that once for each resource, and polls",
-        says_once_that_it_polls,
+        polling_is_logged_once,
     ),
 ];
 
@@ -126,7 +126,7 @@ fn kubernetes_away() -> Outcome {
     })
 }
 
-fn kubernetes_in_trouble() -> Outcome {
+fn kubernetes_unavailable() -> Outcome {
     for fault in [Fault::Status(500), Fault::Forbidden, Fault::Unauthorized] {
         let environment = Fake::builder().setting("START_WAIT", "300ms").start();
         answered(
@@ -374,7 +374,7 @@ fn rights_of_the_original() -> Outcome {
     )
 }
 
-fn says_once_that_it_polls() -> Outcome {
+fn polling_is_logged_once() -> Outcome {
     let environment = Fake::builder()
         .role(ROLE_OF_THE_ORIGINAL)
         .unstarted()
@@ -394,8 +394,8 @@ fn says_once_that_it_polls() -> Outcome {
         holds(lists > 40, || format!("{lists} lists"))
     })?;
     for (resource, expected) in [("jobs", 1), ("configmaps", 1), ("pods", 0)] {
-        let said = program.count_log(&format!("listing {resource} every"));
-        same(resource, said, expected)?;
+        let logged = program.count_log(&format!("listing {resource} every"));
+        same(resource, logged, expected)?;
     }
     Ok(())
 }

@@ -95,8 +95,8 @@ impl Replacement for Front {
 
 fn start(kube: &FakeKube) -> Box<dyn Replacement> {
     let api = RawKube::plain(&kube.url(), Some(&kube.token()));
-    let theirs = Predecessor::on_fake(api, NAMESPACE).without_labels();
-    Box::new(Front::start(theirs))
+    let original = Predecessor::on_fake(api, NAMESPACE).without_labels();
+    Box::new(Front::start(original))
 }
 
 /// What the failing ones of these rows say, each with its id in front.
@@ -115,7 +115,7 @@ fn failures(ids: &[&str]) -> Vec<String> {
 }
 
 #[test]
-fn what_2_7_1_did_wrong_fails_its_row() {
+fn each_defect_of_2_7_1_fails_its_row() {
     let ids: Vec<&str> = CAUGHT.iter().map(|(id, _)| *id).collect();
     let failed = failures(&ids);
     let mut wrong = Vec::new();
@@ -138,7 +138,7 @@ fn what_2_7_1_did_wrong_fails_its_row() {
 }
 
 #[test]
-fn what_2_7_1_does_right_holds() {
+fn rows_that_2_7_1_satisfies_hold() {
     let failed = failures(KEPT);
     say(&format!(
         "{} of {} rows of what is kept hold on 2.7.1",

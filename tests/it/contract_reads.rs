@@ -232,8 +232,8 @@ fn a_config_map_without_data(fixture: &Fixture) -> Outcome {
     let outcome = config_maps_are_seen(fixture, &mark)
         .and_then(|()| fixture.start(&fixture.path("beside-empty")))
         .and_then(|_| {
-            let nobody = format!("/release/{}", fixture.name("nobody"));
-            fixture.get(&nobody)?.detail(404, "Not found", "not_found")
+            let unused = format!("/release/{}", fixture.name("nobody"));
+            fixture.get(&unused)?.detail(404, "Not found", "not_found")
         });
     for name in [&empty, &mark] {
         fixture.kube().delete("configmaps", name);

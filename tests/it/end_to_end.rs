@@ -30,7 +30,7 @@
 //! | `environment` | a namespace with our manifests, and who may look into it |
 //! | `program` | our program as a process, its log, and an HTTP client for it |
 //! | `registry` | a registry that refuses each image in its own way |
-//! | `troubles` | templates of apps that have trouble |
+//! | `failing_pods` | templates of apps that have trouble |
 //! | `watcher` | what the API server reports, watched by the test itself |
 //! | `recorder` | every change of Jobs and pods, and the rules that hold of them |
 //! | `wire` | a relay before the API server that counts what passes |
@@ -39,6 +39,7 @@ mod crash;
 mod deletions;
 mod endings;
 pub(crate) mod environment;
+mod failing_pods;
 mod failure_reports;
 mod lifecycles;
 mod main_job;
@@ -55,7 +56,6 @@ mod scale;
 mod starts;
 mod storms;
 mod templates;
-mod troubles;
 mod visibility;
 mod watcher;
 mod wire;

@@ -52,7 +52,7 @@ const QUOTA: &str = "pods \"hello-ann-x\" is forbidden: exceeded quota: q, reque
 
 /// Without the Event the caller would wait for five minutes.
 #[test]
-fn a_pod_that_pod_security_refuses_is_reported_at_once() {
+fn a_pod_that_pod_security_rejects_is_reported_immediately() {
     let environment = patient().start();
     environment.kube.refuse_pods(Some(POD_SECURITY));
     let body = environment.get("/app/hello/ann").expect(202);
@@ -119,7 +119,7 @@ fn warnings_of_the_kubelet_are_reported() {
 }
 
 #[test]
-fn a_budget_of_the_template_wins_over_the_setting() {
+fn a_budget_of_the_template_overrides_the_setting() {
     let environment = impatient()
         .setting("START_BUDGET_PULL_ERROR", "1s")
         .annotation("start-budget.pull-error", "100s")
@@ -172,7 +172,7 @@ fn a_deleted_event_is_no_longer_reported() {
 
 /// Neither readiness nor any response waits for Events.
 #[test]
-fn without_the_right_to_events_starts_are_reported_from_pods() {
+fn without_the_permission_to_read_events_starts_are_reported_from_pods() {
     let environment = impatient().role(&role_without_events()).start();
     environment.kube.refuse_pods(Some(QUOTA));
     environment.get("/readyz").expect(200);

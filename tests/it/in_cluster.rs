@@ -120,10 +120,10 @@ fn the_chart_serves_the_contract() {
         "--wait",
         TIMEOUT,
     ];
-    let said = helm.run(&install);
+    let output = helm.run(&install);
     assert!(
-        said.contains("http://portal-config-controller:3333"),
-        "{said}"
+        output.contains("http://portal-config-controller:3333"),
+        "{output}"
     );
     check_replicas(&namespace, "app.kubernetes.io/instance=portal");
     let service = "portal-config-controller";

@@ -48,7 +48,7 @@ fn a_patch_with_invalid_json() {
 fn invalid_names() {
     let (environment, before) = started();
     let long = "n".repeat(300);
-    for (segment, said) in [
+    for (segment, expected) in [
         (long.as_str(), "300 bytes"),
         ("..", "'.' and '..'"),
         (".", "'.' and '..'"),
@@ -58,7 +58,7 @@ fn invalid_names() {
     ] {
         let path = format!("/app/hello/{segment}");
         let response = environment.get(&path).expect_error(422, "bad_name");
-        assert!(response.contains(said), "{segment}: {response}");
+        assert!(response.contains(expected), "{segment}: {response}");
         environment
             .delete(&path)
             .expect_detail(422, "error", "bad_name");
@@ -74,7 +74,7 @@ fn invalid_names() {
 }
 
 #[test]
-fn an_encoded_slash_is_no_path_of_ours() {
+fn an_encoded_slash_is_an_unknown_path() {
     let (environment, before) = started();
     for path in [
         "/app/hello/a%2Fb",

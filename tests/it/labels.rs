@@ -45,7 +45,7 @@ fn a_label_is_seen_by_the_next_get_and_list() {
 }
 
 #[test]
-fn a_value_that_changes_its_form_leaves_no_trace_of_the_old_one() {
+fn a_value_that_changes_its_form_replaces_the_old_form() {
     let environment = started();
     for value in ["plain", "with space", "plain-again"] {
         success(&environment.patch(PATH, &json!({"k": value})));

@@ -120,17 +120,17 @@ fn requests_that_wait_are_bounded_in_bytes() {
         requests.into_iter().partition(Pending::is_answered);
     assert!(waiting.len() > AT_MOST / 2, "{} wait", waiting.len());
     for request in answered {
-        let answer = request.finish();
-        answer.expect_error(503, "overloaded");
-        assert_eq!(answer.header("retry-after"), "1");
+        let response = request.finish();
+        response.expect_error(503, "overloaded");
+        assert_eq!(response.header("retry-after"), "1");
     }
     // What needs not wait is served.
     environment.get("/app/hello").expect(200);
     environment.get("/livez").expect(200);
     drop(waiting);
     eventually("there is room again", || {
-        let answer = environment.get_at_once("/app/hello/n0");
-        (answer.status == 202).then_some(())
+        let response = environment.get_at_once("/app/hello/n0");
+        (response.status == 202).then_some(())
     });
 }
 

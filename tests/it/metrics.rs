@@ -142,7 +142,7 @@ fn starts(result: &str, reason: &str) -> String {
     format!("config_controller_starts_total{{{labels}}}")
 }
 
-const VERDICTS: &str = "config_controller_time_to_verdict_seconds_count";
+const FAILURE_REPORTS: &str = "config_controller_time_to_verdict_seconds_count";
 
 /// How many phases of that kind are over.
 fn phases(phase: &str) -> String {
@@ -173,7 +173,7 @@ fn phases_of_a_start_are_counted_when_they_end() {
     let phases = sum("config_controller_start_phase_duration_seconds_sum");
     let whole = sum("config_controller_start_duration_seconds_sum");
     assert!((phases - whole).abs() < 0.001, "{phases} {whole}");
-    assert_eq!(value(&environment, VERDICTS), Some(0.0));
+    assert_eq!(value(&environment, FAILURE_REPORTS), Some(0.0));
 }
 
 #[test]
@@ -191,11 +191,11 @@ fn a_failed_start_is_a_failure_report() {
     };
     environment.move_pod("hello-ann", &PodMove::Exit(exit));
     wait_counted(&environment, &starts("failed", "Error"), 1.0);
-    wait_counted(&environment, VERDICTS, 1.0);
+    wait_counted(&environment, FAILURE_REPORTS, 1.0);
     // What is said of it later is nothing new.
     begin(&environment, "ann");
     environment.delete("/app/hello/ann").expect(200);
-    assert_eq!(value(&environment, VERDICTS), Some(1.0));
+    assert_eq!(value(&environment, FAILURE_REPORTS), Some(1.0));
     assert_eq!(value(&environment, &starts("stopped", "")), None);
 }
 
@@ -209,17 +209,17 @@ fn a_late_start_is_one_failure_report_and_no_end() {
         let response = environment.get_at_once("/app/hello/ann");
         (response.expect(202)["reason"] == "ErrImagePull").then_some(())
     });
-    assert_eq!(value(&environment, VERDICTS), Some(0.0));
+    assert_eq!(value(&environment, FAILURE_REPORTS), Some(0.0));
     environment.advance(Duration::from_secs(12));
-    wait_counted(&environment, VERDICTS, 1.0);
+    wait_counted(&environment, FAILURE_REPORTS, 1.0);
     assert_eq!(value(&environment, &starts("failed", "ErrImagePull")), None);
     environment.make_ready("hello-ann");
     wait_counted(&environment, &starts("ready", ""), 1.0);
-    assert_eq!(value(&environment, VERDICTS), Some(1.0));
+    assert_eq!(value(&environment, FAILURE_REPORTS), Some(1.0));
 }
 
 #[test]
-fn every_other_end_of_a_start_has_its_word() {
+fn every_other_end_of_a_start_has_its_result() {
     let environment = TestEnvironment::by_hand();
     begin(&environment, "stopped");
     environment.wait_pod("hello-stopped");
@@ -236,7 +236,7 @@ fn every_other_end_of_a_start_has_its_word() {
     environment.move_pod("hello-finished", &PodMove::Run);
     environment.move_pod("hello-finished", &PodMove::Exit(exit));
     wait_counted(&environment, &starts("finished", "Completed"), 1.0);
-    wait_counted(&environment, VERDICTS, 1.0);
+    wait_counted(&environment, FAILURE_REPORTS, 1.0);
 
     let quota = Fault::Refused("exceeded quota".to_owned());
     environment
@@ -278,7 +278,7 @@ fn the_replica_that_made_the_job_reports_its_start() {
 }
 
 #[test]
-fn made_up_values_become_no_label() {
+fn unknown_values_become_no_label() {
     let environment = TestEnvironment::new();
     environment.get("/app/made-up/ann").expect(404);
     environment.client().begin("BREW", "/app", &[], "").finish();
@@ -439,7 +439,7 @@ fn every_metric_is_in_the_readme() {
 
 #[test]
 #[ignore = "needs a cluster"]
-fn prometheus_own_checker_takes_the_text() {
+fn promtool_accepts_the_text() {
     let folder = TemporaryFolder::new();
     let text = File::open(folder.write("metrics", &busy_text()));
     let output = promtool()
@@ -447,6 +447,6 @@ fn prometheus_own_checker_takes_the_text() {
         .stdin(text.expect("the file can be read"))
         .output()
         .expect("promtool can be run");
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success() && said.is_empty(), "{said}");
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() && stderr.is_empty(), "{stderr}");
 }

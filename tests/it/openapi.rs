@@ -250,7 +250,7 @@ fn codes_in(schema: &Value, found: &mut BTreeSet<String>) {
 }
 
 #[test]
-fn each_error_is_described_and_no_other() {
+fn exactly_the_errors_of_the_service_are_described() {
     let written = written_codes();
     let listed = PARSED["components"]["schemas"]["ErrorCode"]["oneOf"].as_array();
     let mut described = BTreeSet::new();

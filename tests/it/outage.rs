@@ -9,7 +9,7 @@ use crate::fake_kube::faults::{Fault, FaultRule};
 use crate::harness::{NAMESPACE, ROLE, TemporaryFolder, TestEnvironment, eventually};
 
 #[test]
-fn reads_go_on_while_the_api_server_is_away() {
+fn reads_are_served_while_the_api_server_is_unreachable() {
     let environment = TestEnvironment::new();
     let ip = environment.start_instance("/app/hello/ann");
     environment.kube.stop_listening();
@@ -53,7 +53,7 @@ fn a_stale_cache_reports_its_age() {
         age.is_ok_and(|age| age >= 6).then_some(())
     });
     environment.kube.start_listening();
-    eventually("the view is fresh again", || {
+    eventually("the cache is fresh again", || {
         let response = environment.get("/app/hello/ann");
         (response.header("x-view-age").is_empty()).then_some(())
     });
@@ -81,7 +81,7 @@ fn a_403_after_an_outage_is_retried() {
 }
 
 #[test]
-fn a_missing_right_is_reported() {
+fn a_missing_permission_is_reported() {
     let role = ROLE.replace("[create, delete, list, watch]", "[list, watch]");
     assert_ne!(role, ROLE);
     let environment = TestEnvironment::builder().role(&role).start();
@@ -175,10 +175,10 @@ fn a_slow_exec_plugin_blocks_no_other_request() {
         "status": {"token": environment.kube.token()},
     });
     folder.write("credential", &credential.to_string());
-    // It runs as long as there is a file `gate`.
+    // It runs as long as there is a file `blocker`.
     let script = format!(
-        "cd {}; if [ -e gate ]; then : >running; fi; \
-         while [ -e gate ]; do sleep 0.05; done; cat credential",
+        "cd {}; if [ -e blocker ]; then : >running; fi; \
+         while [ -e blocker ]; do sleep 0.05; done; cat credential",
         folder.path("").display()
     );
     let plugin = json!({"exec": {
@@ -193,7 +193,7 @@ fn a_slow_exec_plugin_blocks_no_other_request() {
     folder.write("kubeconfig", &kubeconfig);
     environment.add_replica();
     environment.wait_ready(0);
-    let gate = folder.write("gate", "");
+    let blocker = folder.write("blocker", "");
     let rejected = FaultRule::new("create", "jobs", Fault::Unauthorized).times(1);
     environment.kube.fault(rejected);
     let waiting = environment.client().begin_get("/app/hello/ann");
@@ -202,7 +202,7 @@ fn a_slow_exec_plugin_blocks_no_other_request() {
     });
     environment.get("/app/hello/bob").expect(200);
     assert!(!waiting.is_answered());
-    std::fs::remove_file(gate).expect("the gate is there");
+    std::fs::remove_file(blocker).expect("the blocker exists");
     waiting.finish().expect(200);
 }
 

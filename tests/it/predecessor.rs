@@ -5,17 +5,17 @@
 //! |---|---|
 //! | (here) | instances that 2.7.1 has made, through two replicas of ours |
 //! | `rollback` | instances that we have made, controlled by 2.7.1 |
-//! | `foreign` | what else is in the namespace: half-labelled, unlabelled, ambiguous |
+//! | `unrelated` | what else is in the namespace: half-labelled, unlabelled, ambiguous |
 //! | `role` | the Role of 2.7.1's chart |
 //! | `original`, `mako` | what these stand on: 2.7.1 as Kubernetes sees it |
 //! | `front` | 2.7.1 as its clients see it, for the rows of the contract |
 
-mod foreign;
 pub(crate) mod front;
 mod mako;
 pub(crate) mod original;
 mod role;
 mod rollback;
+mod unrelated;
 
 use std::time::Duration;
 
@@ -44,8 +44,8 @@ fn both(template: &str, pod_script: PodScript) -> (TestEnvironment, Predecessor)
     let mut environment = builder.start();
     let second = environment.add_replica();
     environment.wait_ready(second);
-    let theirs = predecessor(&environment);
-    (environment, theirs)
+    let original = predecessor(&environment);
+    (environment, original)
 }
 
 /// 2.7.1 in the namespace of the environment, with the rights of the same service account.
@@ -56,8 +56,8 @@ fn predecessor(environment: &TestEnvironment) -> Predecessor {
 
 /// An instance that 2.7.1 has started and waited for; returns its address.
 #[track_caller]
-fn started_by(theirs: &Predecessor, name: &str) -> String {
-    let (code, found) = theirs.get("page", name);
+fn started_by(original: &Predecessor, name: &str) -> String {
+    let (code, found) = original.get("page", name);
     assert_eq!(code, 200, "{found}");
     let ip = found["ip"].as_str();
     ip.expect("a ready instance has an address").to_owned()
@@ -117,8 +117,8 @@ fn uid(environment: &TestEnvironment, job: &str) -> Value {
 /// replica and at the other; nothing is made a second time.
 #[track_caller]
 fn check_life(template: &str, name: &str) {
-    let (environment, theirs) = both(template, PodScript::default());
-    let ip = started_by(&theirs, name);
+    let (environment, original) = both(template, PodScript::default());
+    let ip = started_by(&original, name);
     let (path, job) = (format!("/app/page/{name}"), format!("page-{name}"));
     let before = uid(&environment, &job);
     for turn in [0, 1, 0, 1] {
@@ -139,7 +139,7 @@ fn check_life(template: &str, name: &str) {
             (client.get(&path).expect(200) == all).then_some(())
         });
         let list = client.get("/app/page").expect(200);
-        assert_eq!((200, list), theirs.list("page"));
+        assert_eq!((200, list), original.list("page"));
     }
     assert_eq!(uid(&environment, &job), before);
     assert_eq!(environment.kube.all(Resource::Pods, NAMESPACE).len(), 1);
@@ -165,35 +165,35 @@ fn check_end(environment: &TestEnvironment, path: &str, job: &str) {
 }
 
 #[test]
-fn its_instance_lives_on() {
+fn its_instance_is_served() {
     check_life(BARE, "ann");
 }
 
 #[test]
-fn its_instance_with_labels_of_the_template_lives_on() {
+fn its_instance_with_labels_of_the_template_is_served() {
     let labels = "{labels: {app: page, team: red}, annotations: {note: x}}";
     check_life(&BARE.replace("{labels: {}}", labels), "ann");
 }
 
 #[test]
-fn its_instance_with_a_dot_in_the_name_lives_on() {
+fn its_instance_with_a_dot_in_the_name_is_served() {
     check_life(BARE, "ann.of.cleves");
 }
 
 #[test]
-fn its_instance_with_a_uuid_lives_on() {
+fn its_instance_with_a_uuid_is_served() {
     check_life(BARE, "0f8fad5b-d9cb-469f-a165-70867728950e");
 }
 
 #[test]
-fn its_instance_that_kubernetes_restarts_lives_on() {
+fn its_instance_that_kubernetes_restarts_is_served() {
     check_life(&BARE.replace("Never", "OnFailure"), "ann");
 }
 
 #[test]
-fn its_instance_that_starts_is_waited_for() {
-    let (environment, theirs) = both(BARE, PodScript::by_hand());
-    theirs.start("page", "ann").expect("it is started");
+fn its_starting_instance_is_pending() {
+    let (environment, original) = both(BARE, PodScript::by_hand());
+    original.start("page", "ann").expect("it is started");
     let callers: Vec<_> = [0, 1, 0, 1]
         .map(|replica| environment.replica(replica).begin_get("/app/page/ann"))
         .into();
@@ -213,10 +213,10 @@ fn its_instance_that_starts_is_waited_for() {
 
 /// A container that ended badly and runs again is the same pod, and the same instance.
 #[test]
-fn its_instance_whose_container_has_crashed_is_waited_for() {
+fn its_instance_with_a_crashed_container_is_pending() {
     let template = BARE.replace("Never", "OnFailure");
-    let (environment, theirs) = both(&template, PodScript::by_hand());
-    theirs.start("page", "ann").expect("it is started");
+    let (environment, original) = both(&template, PodScript::by_hand());
+    original.start("page", "ann").expect("it is started");
     let callers = [0, 1].map(|replica| environment.replica(replica).begin_get("/app/page/ann"));
     environment.move_pod("page-ann", &PodMove::Run);
     environment.move_pod("page-ann", &PodMove::Exit(failure()));
@@ -260,11 +260,11 @@ fn retry(environment: &TestEnvironment, job: &str) {
 /// them all, and read and label the first in the order of their names (W8).
 #[test]
 fn its_instance_of_several_pods_is_one_instance() {
-    let (environment, theirs) = both(BARE, held());
-    theirs.start("page", "ann").expect("it is started");
+    let (environment, original) = both(BARE, held());
+    original.start("page", "ann").expect("it is started");
     environment.make_ready("page-ann");
     let connected = json!({"connected": "true", "sessionID": "s-1"});
-    assert_eq!(theirs.patch("page", "ann", &connected), success());
+    assert_eq!(original.patch("page", "ann", &connected), success());
     see_label(environment.replica(1), "/app/page/ann", "connected", "true");
     retry(&environment, "page-ann");
     retry(&environment, "page-ann");
@@ -303,43 +303,43 @@ fn its_instance_of_several_pods_is_one_instance() {
 /// The labels of webtens' PATCHes, as 2.7.1 has put them on its pods.
 #[test]
 fn its_labels_are_shown() {
-    let (environment, theirs) = both(BARE, PodScript::default());
-    let ip = started_by(&theirs, "ann");
+    let (environment, original) = both(BARE, PodScript::default());
+    let ip = started_by(&original, "ann");
     let labels = json!({
         "username": "bob", "sessionID": "s-1", "connected": "true", "lastConnection": "1777629600000",
     });
-    assert_eq!(theirs.patch("page", "ann", &labels), success());
+    assert_eq!(original.patch("page", "ann", &labels), success());
     for client in [environment.replica(0), environment.replica(1)] {
         see_label(client, "/app/page/ann", "connected", "true");
         assert_eq!(
             (200, client.get("/app/page/ann").expect(200)),
-            theirs.get("page", "ann")
+            original.get("page", "ann")
         );
         let list = client.get("/app/page").expect(200);
-        assert_eq!((200, list.clone()), theirs.list("page"));
+        assert_eq!((200, list.clone()), original.list("page"));
         assert_eq!(list[0]["sessionID"], "s-1");
         assert_eq!(list[0]["name"], "ann");
     }
-    assert_eq!(theirs.get("page", "ann").1["ip"], json!(ip));
+    assert_eq!(original.get("page", "ann").1["ip"], json!(ip));
     // Removed by us, it is gone for 2.7.1 as well.
     patched(
         environment.client(),
         "/app/page/ann",
         &json!({"username": null}),
     );
-    assert!(theirs.get("page", "ann").1["username"].is_null());
+    assert!(original.get("page", "ann").1["username"].is_null());
 }
 
 /// 2.7.1 cannot get out of this (W2): the Job is there, and no pod comes.
 #[test]
-fn its_job_without_a_pod_is_waited_for_and_can_be_stopped() {
+fn its_job_without_a_pod_is_pending_and_can_be_stopped() {
     let environment = TestEnvironment::builder().template("page", BARE).start();
-    let theirs = predecessor(&environment);
+    let original = predecessor(&environment);
     environment
         .kube
         .refuse_pods(Some("pods \"x\" is forbidden: exceeded quota: q"));
     for name in ["ann", "bob"] {
-        theirs.start("page", name).expect("it is started");
+        original.start("page", name).expect("it is started");
     }
     see_names(environment.client(), "page", &["ann", "bob"]);
     let soon = [("Prefer", "wait=1")];
@@ -348,7 +348,7 @@ fn its_job_without_a_pod_is_waited_for_and_can_be_stopped() {
         .begin("GET", "/app/page/ann", &soon, "");
     let waits = waiting.finish().expect(202);
     assert_eq!(waits["status"], "node_not_ready");
-    assert_eq!(theirs.delete("page", "bob").0, 404);
+    assert_eq!(original.delete("page", "bob").0, 404);
     environment.delete("/app/page/bob").expect(200);
     see_names(environment.client(), "page", &["ann"]);
     environment.kube.refuse_pods(None);
@@ -358,9 +358,9 @@ fn its_job_without_a_pod_is_waited_for_and_can_be_stopped() {
 
 /// 2.7.1 would tell of it for ever (W6); the next GET replaces it, by a Job of ours.
 #[test]
-fn its_instance_that_has_ended_is_started_anew() {
-    let (environment, theirs) = both(BARE, held());
-    theirs.start("page", "ann").expect("it is started");
+fn its_ended_instance_is_replaced() {
+    let (environment, original) = both(BARE, held());
+    original.start("page", "ann").expect("it is started");
     environment.make_ready("page-ann");
     for replica in [0, 1] {
         see_errored(environment.replica(replica), false);
@@ -395,8 +395,8 @@ fn its_instance_that_has_ended_is_started_anew() {
 /// W10: 2.7.1 would answer with the address of the pod that is on its way out.
 #[test]
 fn a_start_waits_until_what_2_7_1_stops_is_gone() {
-    let (environment, theirs) = both(BARE, PodScript::by_hand());
-    theirs.start("page", "ann").expect("it is started");
+    let (environment, original) = both(BARE, PodScript::by_hand());
+    original.start("page", "ann").expect("it is started");
     environment.make_ready("page-ann");
     let old = environment
         .kube
@@ -404,7 +404,7 @@ fn a_start_waits_until_what_2_7_1_stops_is_gone() {
         .expect("a pod");
     see_errored(environment.replica(0), false);
     see_errored(environment.replica(1), false);
-    assert_eq!(theirs.delete("page", "ann"), success());
+    assert_eq!(original.delete("page", "ann"), success());
     for replica in [0, 1] {
         eventually("the deletion is seen", || {
             let stopping = r#"config_controller_instances{type="page",status="stopping"} 1"#;

@@ -13,7 +13,7 @@ use crate::harness::{ROLE, repository};
 use crate::tidy::granted;
 
 /// Fewest rows that the troubleshooting table has.
-const TROUBLES_MIN: usize = 15;
+const PROBLEMS_MIN: usize = 15;
 
 fn read(path: impl AsRef<Path>) -> String {
     let path = repository().join(path);
@@ -41,7 +41,7 @@ fn anchor(heading: &str) -> String {
 }
 
 #[test]
-fn links_lead_somewhere() {
+fn links_resolve() {
     let readme = read("README.md");
     let mut fenced = false;
     let headings = readme.lines().filter(|line| {
@@ -117,13 +117,13 @@ fn statuses(text: &str) -> Vec<(u64, &str)> {
 }
 
 #[test]
-fn troubleshooting_quotes_what_there_is() {
+fn troubleshooting_quotes_existing_texts() {
     let readme = read("README.md");
     let section = section(&readme, "## Troubleshooting");
     let rows: Vec<&str> = section.lines().filter(|l| l.starts_with("| ")).collect();
     // Beside the heading of the table.
-    assert!(rows.len() > TROUBLES_MIN, "only {} rows", rows.len());
-    let (codes, phases, said) = (words("ErrorCode"), words("Phase"), sources());
+    assert!(rows.len() > PROBLEMS_MIN, "only {} rows", rows.len());
+    let (codes, phases, sources) = (words("ErrorCode"), words("Phase"), sources());
     let alerts = read("manifests/monitoring/prometheus-rule.yaml");
     let mut seen = 0;
     for row in rows {
@@ -137,7 +137,7 @@ fn troubleshooting_quotes_what_there_is() {
         }
         for quoted in row.split('"').skip(1).step_by(2) {
             for piece in quoted.split('…').map(str::trim).filter(|p| !p.is_empty()) {
-                assert!(said.contains(piece), "nothing says '{piece}': {row}");
+                assert!(sources.contains(piece), "nothing says '{piece}': {row}");
             }
             seen += 1;
         }

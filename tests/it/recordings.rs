@@ -28,7 +28,7 @@ struct Watcher {
     events: EventWriter,
     cache: Cache,
     memory: Memory,
-    heard: Instant,
+    now: Instant,
 }
 
 impl Watcher {
@@ -47,12 +47,12 @@ impl Watcher {
             events,
             cache,
             memory: Memory::default(),
-            heard: Instant::now(),
+            now: Instant::now(),
         }
     }
 
     /// Hears one line of a recording.
-    fn hear(&mut self, record: &Value, may_read_events: bool) {
+    fn apply_record(&mut self, record: &Value, may_read_events: bool) {
         let (gone, object) = (record["type"] == "DELETED", &record["object"]);
         match record["kind"].as_str() {
             Some("Job") => {
@@ -78,7 +78,7 @@ impl Watcher {
         let catalog = Catalog::default();
         let context = Context {
             // No recording lasts as long as something is remembered.
-            now: self.heard,
+            now: self.now,
             wall,
             cache: &self.cache,
             catalog: &catalog,
@@ -155,7 +155,7 @@ fn lines(case: &str, may_read_events: bool) -> Vec<String> {
     let mut watcher = Watcher::new();
     let mut lines: Vec<String> = Vec::new();
     for record in &records {
-        watcher.hear(record, may_read_events);
+        watcher.apply_record(record, may_read_events);
         let millis = record["at_ms"].as_u64().expect("a time");
         let wall = SystemTime::UNIX_EPOCH + Duration::from_millis(millis);
         let line = watcher.line(&key, wall);
@@ -278,10 +278,10 @@ fn callers_get_the_expected_last_response() {
     for (case, outcome) in OUTCOMES {
         let lines = lines(case, true);
         let reported = lines.iter().position(|line| is_failure(line));
-        let heard = &lines[reported.unwrap_or(lines.len() - 1)];
+        let outcome_line = &lines[reported.unwrap_or(lines.len() - 1)];
         // ErrImagePull and ImagePullBackOff take turns.
-        let heard = heard.replace("ImagePullBackOff", "ErrImagePull");
-        assert_eq!(heard, *outcome, "{case}: {lines:#?}");
+        let outcome_line = outcome_line.replace("ImagePullBackOff", "ErrImagePull");
+        assert_eq!(outcome_line, *outcome, "{case}: {lines:#?}");
         let after = reported.map_or(&[][..], |reported| &lines[reported..]);
         let taken_back: Vec<_> = after.iter().filter(|line| !is_failure(line)).collect();
         assert!(taken_back.is_empty(), "{case}: {lines:#?}");

@@ -82,7 +82,10 @@ impl Sandbox {
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             let Ok(line) = self.incoming.recv_timeout(left) else {
-                panic!("\"{part}\" was not said, but:\n{}", self.lines.join("\n"));
+                panic!(
+                    "\"{part}\" was not printed; output:\n{}",
+                    self.lines.join("\n")
+                );
             };
             self.lines.push(line.clone());
             if line.contains(part) {
@@ -211,7 +214,7 @@ fn eventually(wanted: &str, ask: impl Fn() -> String) {
 }
 
 #[test]
-fn every_line_of_the_guide_does_what_is_written_above_it() {
+fn every_line_of_the_guide_works_as_described() {
     let mut sandbox = Sandbox::start(&[]);
     let curls = sandbox.curl_lines();
     let [
@@ -269,16 +272,16 @@ fn every_line_of_the_guide_does_what_is_written_above_it() {
     let body = body["msg"].as_str().expect("a sentence");
     assert!(body.contains("hello") && body.contains("slow"), "{body}");
 
-    tells_of_the_start_of_slow(&mut sandbox);
+    check_phases_of_slow(&mut sandbox);
     assert_eq!(sandbox.stop(Signal::INT), Some(0));
 }
 
 /// All phases were said, in this order.
 #[track_caller]
-fn tells_of_the_start_of_slow(sandbox: &mut Sandbox) {
+fn check_phases_of_slow(sandbox: &mut Sandbox) {
     sandbox.line("is ready: slow/bob answers at http://127.");
-    let said = sandbox.lines.join("\n");
-    let mut rest = said.as_str();
+    let output_text = sandbox.lines.join("\n");
+    let mut rest = output_text.as_str();
     for part in [
         "Kubernetes: Job slow-bob created",
         "Kubernetes: pod slow-bob-",
@@ -289,18 +292,18 @@ fn tells_of_the_start_of_slow(sandbox: &mut Sandbox) {
         "is ready: slow/bob answers",
     ] {
         let Some(at) = rest.find(part) else {
-            panic!("\"{part}\" is missing or too early in:\n{said}");
+            panic!("\"{part}\" is missing or too early in:\n{output_text}");
         };
         rest = &rest[at..];
     }
     assert!(
-        said.contains("service: created Job slow-bob for slow/bob"),
-        "{said}"
+        output_text.contains("service: created Job slow-bob for slow/bob"),
+        "{output_text}"
     );
 }
 
 #[test]
-fn sigterm_answers_waiting_requests_and_ends_it() {
+fn after_sigterm_waiting_requests_are_answered_and_it_exits() {
     let mut sandbox = Sandbox::start(&[]);
     let url = format!("{}/app/slow/carl", sandbox.url());
     let waiting = std::thread::spawn(move || get(&url));
@@ -345,11 +348,11 @@ fn a_port_in_use_is_reported_in_one_sentence() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let port = taken.local_addr().expect("an address").port();
     let output = run_to_end(&["--port", &port.to_string()]);
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(1), "{said}");
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
     let begin = format!("Port {port} of 127.0.0.1 is in use: ");
-    assert!(said.starts_with(&begin), "{said}");
-    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(stderr.starts_with(&begin), "{stderr}");
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
     assert!(output.stdout.is_empty());
 }
 
@@ -371,10 +374,10 @@ fn a_bad_argument_is_reported_in_one_sentence_beside_the_usage() {
         (&["extra"], "'extra' is no argument of the sandbox."),
     ] {
         let output = run_to_end(arguments);
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(2), "{said}");
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{stderr}");
         let begin = format!("{sentence}\n\nUsage: cargo run --example sandbox");
-        assert!(said.starts_with(&begin), "{said}");
+        assert!(stderr.starts_with(&begin), "{stderr}");
     }
     let help = run_to_end(&["--help"]);
     assert_eq!(help.status.code(), Some(0));

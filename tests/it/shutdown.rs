@@ -24,7 +24,7 @@ fn requests_are_served_while_endpoints_are_removed() {
     let client = environment.client();
     let service = environment.take_service();
     let ending = std::thread::spawn(move || service.drain(DELAY, LONGEST));
-    eventually("readyz says so", || {
+    eventually("readyz reports draining", || {
         let response = client.get("/readyz");
         (response.status == 503).then(|| response.expect_error(503, "draining"))
     });
@@ -62,7 +62,7 @@ fn writes_in_flight_are_carried_out() {
     let service = environment.take_service();
     let ending = std::thread::spawn(move || service.drain(Duration::ZERO, LONGEST));
     // That is after all waiters were answered.
-    eventually("nobody is let in any more", || {
+    eventually("connections are refused", || {
         Connection::open(address).is_err().then_some(())
     });
     assert!(!label.is_answered() && !stop.is_answered());
@@ -81,7 +81,7 @@ const PARKED: usize = 500;
 const IDLE: Duration = Duration::from_secs(5);
 
 /// Sends a GET for each of [`PARKED`] names on connections that stay open, and waits until all
-/// of them wait. A request waits before its Job is made, so the Jobs tell.
+/// of them wait. A request waits before its Job is made, so the Jobs show it.
 #[track_caller]
 fn park(environment: &TestEnvironment, address: SocketAddr) -> Vec<Connection> {
     let before = environment.jobs().len();
@@ -113,7 +113,9 @@ fn keep(address: SocketAddr) -> (Connection, Instant) {
 /// A waiter gets the phase of the start, and its connection ends.
 #[track_caller]
 fn check_202(parked: &mut Connection) {
-    let response = parked.read(false).expect("who waits is answered");
+    let response = parked
+        .read(false)
+        .expect("every waiting request is answered");
     assert_eq!(response.header("connection"), "close");
     assert_eq!(response.header("content-type"), "application/json");
     let body = response.expect(202);
@@ -145,32 +147,32 @@ fn on_shutdown_all_of_500_waiters_are_answered() {
         .setting("START_WAIT", "300s")
         .start();
     let (client, address) = (environment.client(), environment.address(0));
-    let witness = client.begin_get("/app/hello/ann");
+    let first = client.begin_get("/app/hello/ann");
     environment.make_ready("hello-ann");
-    witness.finish().expect(200);
+    first.finish().expect(200);
     let mut parked = park(&environment, address);
-    let witness = client.begin_get("/app/hello/witness");
-    environment.wait_job("hello-witness");
+    let last_waiter = client.begin_get("/app/hello/last");
+    environment.wait_job("hello-last");
     let (mut kept, idle) = (keep(address).0, keep(address));
     let service = environment.take_service();
     let delay = Duration::from_secs(2);
     let began = Instant::now();
     let ending = std::thread::spawn(move || service.drain(delay, LONGEST));
-    eventually("readyz says so", || {
+    eventually("readyz reports draining", || {
         let response = client.get("/readyz");
         (response.status == 503).then(|| response.expect_error(503, "draining"))
     });
     client.get("/app/hello/ann").expect(200);
-    let answered = witness.is_answered();
+    let answered = last_waiter.is_answered();
     assert!(
         !answered || began.elapsed() >= delay,
-        "those who wait go on waiting"
+        "waiting requests are not answered during the delay"
     );
     check_202(&mut parked[0]);
     assert!(began.elapsed() >= delay, "{:?}", began.elapsed());
     check_late(&mut kept);
     parked[1..].iter_mut().for_each(check_202);
-    witness.finish().expect(202);
+    last_waiter.finish().expect(202);
     check_closed_when_idle(idle);
     let ended = ending.join().expect("the draining thread ends");
     assert_eq!(ended, Ok(()));
@@ -185,7 +187,7 @@ struct Program {
 }
 
 impl Program {
-    /// Starts it, and waits until it says where it listens.
+    /// Starts it, and waits until it has logged its address.
     #[track_caller]
     fn start(kubeconfig: &Path) -> (Self, SocketAddr) {
         let mut child = Command::new(env!("CARGO_BIN_EXE_config-controller"))
@@ -216,7 +218,10 @@ impl Program {
             rest
         };
         let log = Some(std::thread::spawn(gather));
-        (Self { child, log }, address.expect("it says where"))
+        (
+            Self { child, log },
+            address.expect("the log has the address"),
+        )
     }
 
     /// How it ended, and its log.

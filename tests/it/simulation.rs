@@ -215,7 +215,7 @@ fn from_environment(name: &str) -> Option<u64> {
 }
 
 #[test]
-fn no_schedule_breaks_a_promise() {
+fn no_schedule_breaks_an_invariant() {
     let first = from_environment("SIM_SEED").unwrap_or(0);
     let count = from_environment("SIM_SCHEDULES").unwrap_or(SCHEDULES);
     let begun = Instant::now();

@@ -34,16 +34,16 @@ fn with_an_unseen_job() -> TestEnvironment {
     eventually("the watch of Jobs is silent", || {
         (environment.kube.count("watch", "jobs") > 0).then_some(())
     });
-    let theirs = job("hello-ann", "hello", "ann");
+    let other = job("hello-ann", "hello", "ann");
     environment
         .kube
-        .apply(NAMESPACE, &theirs)
+        .apply(NAMESPACE, &other)
         .expect("a Job is taken");
     environment
 }
 
 #[test]
-fn a_job_that_is_already_there_is_joined() {
+fn an_existing_job_is_joined() {
     let environment = with_an_unseen_job();
     environment.get("/app/hello/ann").expect(200);
     assert_eq!(environment.jobs(), ["hello-ann"]);

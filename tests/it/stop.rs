@@ -10,7 +10,7 @@ use crate::fake_kube::dynamics::pods::PodMove;
 use crate::harness::{NAMESPACE, Pending, TestEnvironment, eventually, name_of};
 
 #[test]
-fn waiters_are_answered_when_somebody_else_stops_the_instance() {
+fn waiters_are_answered_when_another_client_stops_the_instance() {
     let environment = TestEnvironment::by_hand();
     let waiting = environment.client().begin_get("/app/hello/ann");
     environment.wait_pod("hello-ann");
@@ -20,7 +20,7 @@ fn waiters_are_answered_when_somebody_else_stops_the_instance() {
 }
 
 #[test]
-fn a_start_waits_for_what_a_foreground_delete_at_the_api_stops() {
+fn a_start_waits_for_the_end_of_a_foreground_delete() {
     let environment = TestEnvironment::by_hand();
     let old = start(&environment);
     delete_at_api(&environment, "Foreground");
@@ -44,7 +44,7 @@ fn a_start_after_a_background_delete_never_gets_the_old_pod() {
 
 /// The garbage collector has not run yet: the old pod is Ready and not being deleted.
 #[test]
-fn a_pod_whose_job_is_gone_does_not_count() {
+fn a_pod_without_its_job_does_not_count() {
     let environment = TestEnvironment::by_hand();
     let old = start(&environment);
     environment.kube.set_auto(false);
@@ -198,7 +198,7 @@ fn delete_is_202_when_the_job_is_not_gone_in_time() {
 }
 
 #[test]
-fn a_pod_that_stays_is_force_deleted_30_s_after_its_grace() {
+fn a_stuck_pod_is_force_deleted_30_s_after_its_grace() {
     let environment = TestEnvironment::by_hand();
     start(&environment);
     environment.delete("/app/hello/ann").expect(200);

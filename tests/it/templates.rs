@@ -139,11 +139,11 @@ fn every_kind_of_broken_template_is_listed_and_reported() {
     types.push("hello");
     types.sort_unstable();
     assert_eq!(environment.get("/app").expect(200), json!(types));
-    for (app_type, _, line, said) in BROKEN {
+    for (app_type, _, line, expected) in BROKEN {
         let response = environment.get(&format!("/app/{app_type}/ann?x=1"));
         let response = response.expect_error(422, "template_invalid");
         assert!(
-            response.contains(line) && response.contains(said),
+            response.contains(line) && response.contains(expected),
             "{app_type}: {response}"
         );
         assert!(response.contains(&format!("{app_type}.yaml")), "{response}");
@@ -157,7 +157,7 @@ fn every_kind_of_broken_template_is_listed_and_reported() {
 
 /// With some values only: the others go on.
 #[test]
-fn a_template_that_some_values_break() {
+fn a_template_that_is_invalid_for_some_values() {
     let text = format!("{TEMPLATE}% if 'x' in alternatives:\n    args: [\n% endif\n");
     let environment = TestEnvironment::builder().template("half", &text).start();
     let response = environment.get("/app/half/ann?x=1");
@@ -170,7 +170,7 @@ fn a_template_that_some_values_break() {
 }
 
 #[test]
-fn a_template_that_kubernetes_refuses_is_422_with_its_sentence() {
+fn a_template_that_kubernetes_rejects_is_422_with_its_message() {
     let text = TEMPLATE.replace("Never", "Always");
     let environment = TestEnvironment::builder().template("bad", &text).start();
     let response = environment
@@ -221,7 +221,7 @@ fn a_config_map_without_our_label_is_ignored() {
 
 /// Contract W12 and W15: no data at all, keys that are no templates, the same type twice.
 #[test]
-fn odd_config_maps_are_tolerated() {
+fn malformed_config_maps_are_tolerated() {
     let environment = TestEnvironment::new();
     apply_templates(&environment.kube, "empty", &[], json!({}));
     apply_templates(

@@ -318,7 +318,7 @@ fn pure_files_do_no_io() {
 }
 
 #[test]
-fn files_are_short_or_say_why_not() {
+fn files_are_short_or_listed_with_a_reason() {
     let mut offences = Vec::new();
     let all = all_sources();
     for source in &all {
@@ -365,7 +365,7 @@ fn functions(source: &Source) -> Vec<(String, usize)> {
 }
 
 #[test]
-fn functions_are_short_or_say_why_not() {
+fn functions_are_short_or_listed_with_a_reason() {
     let mut offences = Vec::new();
     let mut counted = 0;
     for source in all_sources() {
@@ -443,7 +443,7 @@ const DOUBLE_CRATES: &[(&str, &str)] = &[
 ];
 
 #[test]
-fn no_crate_is_there_twice() {
+fn no_crate_has_two_versions() {
     let mut versions: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (name, version) in locked() {
         versions.entry(name).or_default().push(version);
@@ -455,7 +455,7 @@ fn no_crate_is_there_twice() {
 }
 
 #[test]
-fn every_dependency_says_why() {
+fn every_dependency_has_a_reason() {
     let text = std::fs::read_to_string(repository().join("Cargo.toml"));
     let text = text.expect("there is a Cargo.toml");
     let mut section = "";

@@ -82,7 +82,7 @@ fn the_header_grows_with_the_phases_of_a_start() {
         let later = timings(&wait_phase(&client, phase));
         assert!(of(&later, word) >= of(&before, word) + 5000, "{later:?}");
     }
-    let who_wait = |count: usize| {
+    let await_waiters = |count: usize| {
         eventually("so many wait", || {
             let numbers = environment.get("/metrics").text;
             let wanted = format!("\nconfig_controller_waiting_requests {count}\n");
@@ -90,9 +90,9 @@ fn the_header_grows_with_the_phases_of_a_start() {
         });
     };
     // One that was answered just now may still be counted.
-    who_wait(0);
+    await_waiters(0);
     let waiting = client.begin("GET", "/app/hello/ann", &[("Prefer", "wait=300")], "");
-    who_wait(1);
+    await_waiters(1);
     environment.make_ready("hello-ann");
     let ready = waiting.finish();
     ready.expect(200);

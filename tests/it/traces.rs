@@ -18,7 +18,7 @@ struct Program {
     child: Child,
     log: BufReader<ChildStderr>,
     /// What it has said until it served.
-    said: String,
+    log_text: String,
     client: Client,
 }
 
@@ -38,12 +38,12 @@ impl Program {
             .spawn()
             .expect("the program can be run");
         let mut log = BufReader::new(child.stderr.take().expect("its standard error is ours"));
-        let mut said = String::new();
-        while !said.contains(" serves namespace ") {
-            let read = log.read_line(&mut said).expect("a log is text");
-            assert!(read > 0, "it ended before it served: {said}");
+        let mut log_text = String::new();
+        while !log_text.contains(" serves namespace ") {
+            let read = log.read_line(&mut log_text).expect("a log is text");
+            assert!(read > 0, "it ended before it served: {log_text}");
         }
-        let address = said.trim_end().rsplit(' ').next().unwrap_or_default();
+        let address = log_text.trim_end().rsplit(' ').next().unwrap_or_default();
         let client = Client::new(address.parse().expect("it says where it listens"));
         eventually("it is ready", || {
             (client.get("/readyz").status == 200).then_some(())
@@ -51,7 +51,7 @@ impl Program {
         Self {
             child,
             log,
-            said,
+            log_text,
             client,
         }
     }
@@ -62,11 +62,13 @@ impl Program {
         let id = self.child.id().to_string();
         let sent = Command::new("kill").args(["-s", "TERM", &id]).status();
         assert!(sent.expect("there is a kill program").success());
-        let mut said = std::mem::take(&mut self.said);
-        self.log.read_to_string(&mut said).expect("a log is text");
+        let mut log_text = std::mem::take(&mut self.log_text);
+        self.log
+            .read_to_string(&mut log_text)
+            .expect("a log is text");
         let status = self.child.wait().expect("a child can be waited for");
-        assert_eq!(status.code(), Some(0), "{said}");
-        said
+        assert_eq!(status.code(), Some(0), "{log_text}");
+        log_text
     }
 }
 
@@ -94,8 +96,8 @@ fn run(name: &str, more: &[(&str, &str)]) -> (bool, String) {
     settings.extend_from_slice(more);
     let program = Program::start(&environment, &settings);
     program.client.get("/app").expect(200);
-    let said = program.end();
-    (was_asked(&listener), said)
+    let log_text = program.end();
+    (was_asked(&listener), log_text)
 }
 
 #[test]
@@ -110,8 +112,12 @@ fn settings_that_turn_traces_off() {
     let name = "OTEL_EXPORTER_OTLP_ENDPOINT";
     assert!(!run(name, &[("OTEL_SDK_DISABLED", "true")]).0);
     assert!(!run(name, &[("OTEL_TRACES_EXPORTER", "none")]).0);
-    let (asked, said) = run(name, &[]);
-    assert_eq!(asked, cfg!(feature = "traces"), "{said}");
+    let (asked, log_text) = run(name, &[]);
+    assert_eq!(asked, cfg!(feature = "traces"), "{log_text}");
     let without = "built without the feature `traces`";
-    assert_eq!(said.contains(without), !cfg!(feature = "traces"), "{said}");
+    assert_eq!(
+        log_text.contains(without),
+        !cfg!(feature = "traces"),
+        "{log_text}"
+    );
 }

@@ -242,10 +242,10 @@ fn values_with_a_nul_are_rejected() {
         .template("each", EACH_FORM)
         .start();
     // Kubernetes takes a NUL, and then the container never starts.
-    for (query, said) in [("x=a%00b", "`x`"), ("x=a&b%00=c", "NUL")] {
+    for (query, expected) in [("x=a%00b", "`x`"), ("x=a&b%00=c", "NUL")] {
         let response = environment.get(&format!("/app/each/ann?{query}"));
         let response = response.expect_error(422, "variable_invalid");
-        assert!(response.contains(said), "{response}");
+        assert!(response.contains(expected), "{response}");
     }
     // Where it is not used, it does no harm.
     environment.start_instance("/app/hello/ann?x=%00");
@@ -283,7 +283,7 @@ fn values_are_bounded() {
     // In JSON a control character is six bytes: 64 of these texts make just less than 1 MiB.
     environment.start_instance(&format!("/app/many/ann?x={}", "%01".repeat(2_700)));
     let jobs = environment.jobs().len();
-    for (path, status, code, said) in [
+    for (path, status, code, expected) in [
         (
             format!("/app/each/ann?x=1{}", names(257)),
             422,
@@ -316,7 +316,7 @@ fn values_are_bounded() {
         ),
     ] {
         let response = environment.get(&path).expect_error(status, code);
-        assert!(response.contains(said), "{response}");
+        assert!(response.contains(expected), "{response}");
     }
     assert_eq!(environment.jobs().len(), jobs);
 }
@@ -328,7 +328,7 @@ fn values_that_kubernetes_refuses_are_reported() {
                 spec:\n  restartPolicy: Never\n  terminationGracePeriodSeconds: ${alternatives.get('grace', '5')}\n  \
                 containers:\n  - {name: app, image: a}\n";
     let environment = TestEnvironment::builder().template("picky", text).start();
-    for (query, code, said) in [
+    for (query, code, expected) in [
         ("key=fixed", "variable_invalid", "`fixed`"),
         ("grace=.inf", "template_invalid", ".inf"),
         ("grace=1e400", "template_invalid", "64 bits"),
@@ -337,7 +337,7 @@ fn values_that_kubernetes_refuses_are_reported() {
     ] {
         let response = environment.get(&format!("/app/picky/ann?{query}"));
         let response = response.expect_error(422, code);
-        assert!(response.contains(said), "{query}: {response}");
+        assert!(response.contains(expected), "{query}: {response}");
     }
     assert_eq!(environment.jobs(), [""; 0]);
     environment.start_instance("/app/picky/ann?grace=0x10&key=yes&label=0644");

@@ -43,7 +43,7 @@ fn check_progress(environment: &TestEnvironment, word: &str, phase: &str, reason
 }
 
 #[test]
-fn a_start_that_takes_longer_is_202_with_the_phase_it_is_in() {
+fn a_start_that_takes_longer_is_202_with_its_phase() {
     let environment = impatient();
     environment.kube.set_auto(false);
     check_progress(&environment, "node_not_ready", "creating", "NoPod");
@@ -84,7 +84,7 @@ fn a_start_that_takes_longer_is_202_with_the_phase_it_is_in() {
 }
 
 #[test]
-fn a_request_is_held_for_start_wait() {
+fn a_request_waits_for_start_wait() {
     let environment = impatient();
     let begun = Instant::now();
     environment.get("/app/hello/ann").expect(202);
@@ -93,7 +93,7 @@ fn a_request_is_held_for_start_wait() {
 
 /// If the header were not heeded, the response would come after five minutes.
 #[test]
-fn a_caller_says_how_long_it_waits() {
+fn prefer_wait_limits_how_long_a_request_waits() {
     let environment = TestEnvironment::builder()
         .pod_script(PodScript::by_hand())
         .setting("START_WAIT", "300s")
@@ -200,7 +200,7 @@ fn a_pull_error_becomes_app_error_after_its_budget() {
 
 /// What was carried out is reported as such, however short START_WAIT is (PATCH, DELETE, /release).
 #[test]
-fn a_short_start_wait_cuts_no_change_short() {
+fn a_short_start_wait_does_not_limit_changes() {
     let environment = TestEnvironment::builder()
         .setting("START_WAIT", "0s")
         .start();

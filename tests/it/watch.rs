@@ -136,7 +136,7 @@ fn an_expired_version_leads_to_a_new_list() {
 }
 
 #[test]
-fn half_a_list_is_never_shown() {
+fn a_partial_list_is_never_visible() {
     // More than one page, each of which takes its time.
     let total = 1100;
     let mut environment = TestEnvironment::builder().unstarted().start();
@@ -191,7 +191,7 @@ fn an_unreadable_object_affects_no_other() {
 
 /// Contract A14: everything works under the Role of the original, by polling.
 #[test]
-fn without_the_right_to_watch_it_polls() {
+fn without_the_permission_to_watch_it_polls() {
     let environment = TestEnvironment::builder()
         .role(ROLE_OF_THE_ORIGINAL)
         .setting("POLL", "50ms")

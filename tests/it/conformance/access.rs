@@ -92,10 +92,10 @@ fn a_missing_right_is_forbidden(environment: &TestEnvironment) {
     let refusal = api
         .post(&all, &job("a", &json!({})))
         .expect_refusal(403, "Forbidden");
-    let said = format!(
+    let expected = format!(
         "jobs.batch is forbidden: User \"{user}\" cannot create resource \"jobs\" in API group \"batch\" {place}"
     );
-    assert_eq!(refusal["message"], *said);
+    assert_eq!(refusal["message"], *expected);
     assert_eq!(
         refusal["details"],
         json!({"group": "batch", "kind": "jobs"})
@@ -104,20 +104,20 @@ fn a_missing_right_is_forbidden(environment: &TestEnvironment) {
     let refusal = api
         .patch(&environment.one("pods", "p"), &json!({}))
         .expect_refusal(403, "Forbidden");
-    let said = format!(
+    let expected = format!(
         "pods \"p\" is forbidden: User \"{user}\" cannot patch resource \"pods\" in API group \"\" {place}"
     );
-    assert_eq!(refusal["message"], *said);
+    assert_eq!(refusal["message"], *expected);
     assert_eq!(refusal["details"], json!({"name": "p", "kind": "pods"}));
 
     let pods = environment.all("pods");
     let refusal = api
         .get(&format!("{pods}?fieldSelector=metadata.name%3Dp"))
         .expect_refusal(403, "Forbidden");
-    let said = format!(
+    let expected = format!(
         "pods \"p\" is forbidden: User \"{user}\" cannot list resource \"pods\" in API group \"\" {place}"
     );
-    assert_eq!(refusal["message"], *said);
+    assert_eq!(refusal["message"], *expected);
 
     let watch = api.get(&format!("{all}?watch=1"));
     let message = watch.message().to_owned();

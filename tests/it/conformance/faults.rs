@@ -37,7 +37,7 @@ fn throttling_has_retry_after() {
 }
 
 #[test]
-fn a_request_whose_response_was_lost_was_carried_out() {
+fn a_request_with_a_lost_response_is_carried_out() {
     let environment = TestEnvironment::fake();
     fault(&environment, "create", Fault::LoseAnswer);
     let all = environment.all("configmaps");
@@ -53,7 +53,7 @@ fn a_request_whose_response_was_lost_was_carried_out() {
 }
 
 #[test]
-fn a_dropped_request_was_not_carried_out() {
+fn a_dropped_request_is_not_carried_out() {
     let environment = TestEnvironment::fake();
     fault(&environment, "create", Fault::Drop);
     let all = environment.all("configmaps");
@@ -209,8 +209,8 @@ fn tls_knows_its_ca_and_client_certificates() {
     let by_certificate = RawKube::from_kubeconfig(&fake.kubeconfig_with_certificate("default"));
     by_certificate.get(path).expect(200);
     let ca = &fake.tls().expect("it speaks TLS").ca_pem;
-    let nobody = RawKube::secure(&fake.url(), ca, None);
-    nobody.get(path).expect_refusal(401, "Unauthorized");
+    let anonymous = RawKube::secure(&fake.url(), ca, None);
+    anonymous.get(path).expect_refusal(401, "Unauthorized");
     let other = FakeKube::builder().tls().start().expect("the fake starts");
     let wrong_ca = &other.tls().expect("it speaks TLS").ca_pem;
     let misled = RawKube::secure(&fake.url(), wrong_ca, None);
@@ -218,7 +218,7 @@ fn tls_knows_its_ca_and_client_certificates() {
 }
 
 #[test]
-fn a_server_that_was_away_returns_with_its_state() {
+fn a_stopped_server_restarts_with_its_state() {
     let environment = TestEnvironment::fake();
     environment.config_map("a", &json!({}));
     let path = format!(

@@ -211,9 +211,9 @@ fn a_name_that_others_hold_is_left_alone() {
     let environment = TestEnvironment::shared();
     environment.make_job("hello-ann", &real("theirs", 1, &[]));
     let program = environment.program();
-    let theirs = environment.job_uid("hello-ann");
+    let existing = environment.job_uid("hello-ann");
     check_taken(&program, "/app/hello/ann");
-    assert_eq!(environment.job_uid("hello-ann"), theirs);
+    assert_eq!(environment.job_uid("hello-ann"), existing);
     assert_eq!(program.names("hello"), Vec::<String>::new());
 
     // It is free once they let go of it, and no caller has to wait for more than that.

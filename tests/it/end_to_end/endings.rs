@@ -206,7 +206,7 @@ fn an_evicted_pod_comes_back_in_the_same_job_with_its_labels() {
 
 #[test]
 #[ignore = "needs a cluster"]
-fn an_app_that_ends_at_once_is_started_again_after_longer_and_longer_delays() {
+fn an_app_that_exits_immediately_is_restarted_with_growing_delays() {
     let cluster = cluster::shared();
     let _others = cluster::beside_others();
     std::thread::scope(|scope| {

@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use super::environment::TestEnvironment;
 use super::eventually;
 use super::program::{Got, Program};
-use super::watcher::{Record, says, watch};
+use super::watcher::{Record, mentions, watch};
 
 /// How many tries the published figures are of.
 const TRIES_FULL: usize = 20;
@@ -63,20 +63,20 @@ fn offer(
 
 /// What the test itself has received from the API server.
 #[derive(Clone, Debug, Default)]
-struct Heard(Arc<Mutex<Vec<Record>>>);
+struct Observed(Arc<Mutex<Vec<Record>>>);
 
-impl Heard {
+impl Observed {
     /// Listens to a namespace from now on.
     #[track_caller]
-    fn listen(environment: &TestEnvironment<'_>) -> Self {
-        let heard = Self::default();
-        let (to, coming): (_, Receiver<Record>) = (heard.clone(), watch(environment));
+    fn start(environment: &TestEnvironment<'_>) -> Self {
+        let observed = Self::default();
+        let (to, coming): (_, Receiver<Record>) = (observed.clone(), watch(environment));
         std::thread::spawn(move || {
             for record in coming {
                 to.records().push(record);
             }
         });
-        heard
+        observed
     }
 
     fn records(&self) -> std::sync::MutexGuard<'_, Vec<Record>> {
@@ -90,7 +90,7 @@ impl Heard {
         eventually("the status that decides", || {
             let records = self.records();
             let of_it = records.iter().filter(|record| {
-                record.kind == kind && job_of(record) == job && says(&record.object, word)
+                record.kind == kind && job_of(record) == job && mentions(&record.object, word)
             });
             of_it.map(|record| record.at).min()
         })
@@ -109,26 +109,26 @@ fn job_of(record: &Record) -> &str {
 
 /// What a caller that cannot get an instance must receive.
 #[derive(Clone, Copy, Debug)]
-struct Words {
+struct ExpectedReport {
     phase: &'static str,
     /// One of these: the kubelet's own may change while the trouble is the same.
     reasons: &'static [&'static str],
     /// Parts of the sentence.
-    says: &'static [&'static str],
+    message_parts: &'static [&'static str],
     exit_code: Option<i64>,
     log: Option<&'static str>,
 }
 
-impl Words {
+impl ExpectedReport {
     const fn new(
         phase: &'static str,
         reasons: &'static [&'static str],
-        says: &'static [&'static str],
+        message_parts: &'static [&'static str],
     ) -> Self {
         Self {
             phase,
             reasons,
-            says,
+            message_parts,
             exit_code: None,
             log: None,
         }
@@ -147,9 +147,9 @@ impl Words {
     }
 
     /// Whether the sentence is this one.
-    fn has_sentence_of(&self, got: &Got) -> bool {
+    fn has_message_of(&self, got: &Got) -> bool {
         let msg = got.body["msg"].as_str().unwrap_or_default();
-        self.has_reason_of(got) && self.says.iter().all(|part| msg.contains(part))
+        self.has_reason_of(got) && self.message_parts.iter().all(|part| msg.contains(part))
     }
 
     /// Checks what a caller received, with this word for clients of 2.7.1.
@@ -157,11 +157,11 @@ impl Words {
     fn check(&self, status: &str, got: &Got) {
         let body = &got.body;
         assert_eq!(got.code, 202, "{body}");
-        let words = [&body["status"], &body["phase"]];
-        assert_eq!(words, [status, self.phase], "{body}");
+        let expected = [&body["status"], &body["phase"]];
+        assert_eq!(expected, [status, self.phase], "{body}");
         assert!(self.has_reason_of(got), "not {:?}: {body}", self.reasons);
         let msg = body["msg"].as_str().unwrap_or_default();
-        for part in self.says {
+        for part in self.message_parts {
             assert!(msg.contains(part), "no {part:?} in {body}");
         }
         assert_eq!(body["exitCode"].as_i64(), self.exit_code, "{body}");

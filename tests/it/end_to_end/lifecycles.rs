@@ -42,7 +42,7 @@ fn until_ready(program: &Program, path: &str) -> IpAddr {
 
 #[test]
 #[ignore = "needs a cluster"]
-fn a_job_that_a_quota_keeps_without_a_pod_is_waited_for_and_can_be_stopped() {
+fn a_job_without_a_pod_because_of_a_quota_is_pending_and_can_be_stopped() {
     let environment = TestEnvironment::shared();
     let [program] = environment.replicas();
     let quota = json!({"metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}});
@@ -76,7 +76,7 @@ fn a_job_that_a_quota_keeps_without_a_pod_is_waited_for_and_can_be_stopped() {
 
 #[test]
 #[ignore = "needs a cluster"]
-fn a_suspended_job_is_waited_for_and_given_up() {
+fn a_suspended_job_is_pending_until_the_deadline() {
     let environment = TestEnvironment::shared();
     let [program] = environment.replicas();
     let (path, object) = (
@@ -185,7 +185,7 @@ fn of_several_pods_of_a_retried_job_the_newest_counts() {
 
 #[test]
 #[ignore = "needs a cluster"]
-fn an_app_that_kubernetes_runs_again_is_found_when_it_runs() {
+fn an_app_that_kubernetes_restarts_becomes_ready() {
     let environment = TestEnvironment::shared();
     environment.offer("moody", "moody", &moody("OnFailure"));
     set_mood(&environment, "3");
@@ -211,7 +211,7 @@ fn an_app_that_kubernetes_runs_again_is_found_when_it_runs() {
 
 #[test]
 #[ignore = "needs a cluster"]
-fn a_job_that_has_used_up_its_retries_has_failed() {
+fn a_job_without_retries_left_has_failed() {
     let environment = TestEnvironment::shared();
     let settings = [("backoff-limit", "0"), ("restart-failed", "never")];
     environment.offer_with("moody", "moody", &moody("OnFailure"), &settings);

@@ -88,7 +88,7 @@ fn a_start_takes_as_long_as_the_pod_does() {
 
 #[test]
 #[ignore = "needs a cluster"]
-fn an_instance_that_cannot_start_says_why() {
+fn an_instance_that_cannot_start_is_reported_with_its_reason() {
     let environment = TestEnvironment::shared();
     let variables = [("EXIT_CODE", "7"), ("EXIT_MESSAGE", "no licence")];
     environment.offer(

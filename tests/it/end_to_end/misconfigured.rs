@@ -17,9 +17,9 @@ const NOT_ACCEPTED: &str = "our token or client certificate is not accepted";
 /// Starts the program, waits for that sentence in its log, and checks that it answers as one
 /// that knows nothing yet.
 #[track_caller]
-fn check_not_synced(kubeconfig: &Path, environment: &[(&str, &str)], sentence: &str) {
+fn check_not_synced(kubeconfig: &Path, environment: &[(&str, &str)], message: &str) {
     let program = Program::start(kubeconfig, environment);
-    let line = program.wait_log(sentence);
+    let line = program.wait_log(message);
     cluster::say(&format!("LOGGED {line}"));
     for path in ["/app", "/app/hello", "/app/hello/ann"] {
         let got = program.get(path);

@@ -210,7 +210,7 @@ const SLACK: Duration = Duration::from_secs(10);
 /// Its pods are deleted, by a DELETE through us or by hand, and nobody confirms their end.
 #[test]
 #[ignore = "needs a cluster"]
-fn names_on_a_dead_node_are_free_again_soon_after_their_grace() {
+fn names_on_a_lost_node_are_free_soon_after_their_grace() {
     let environment = TestEnvironment::shared();
     let hanging = template(&environment, 2, "stand-in/does: hang-on-delete");
     environment.offer("dead", "dead", &hanging);
@@ -253,7 +253,7 @@ fn names_on_a_dead_node_are_free_again_soon_after_their_grace() {
     recorder::check_one_live_pod(&pods.finish());
     replicas.iter().for_each(check_counted);
     for name in names {
-        check_told(&replicas, name);
+        check_logged(&replicas, name);
         replicas[0].delete(&format!("/app/dead/{name}")).expect(200);
     }
     eventually("all is gone", || {
@@ -287,7 +287,7 @@ fn check_free_again(program: &Program, name: &str, began: Instant) {
 
 /// Each replica that force-deleted the pod logs it once; two may do so at the same moment.
 #[track_caller]
-fn check_told(replicas: &[Program; 2], name: &str) {
+fn check_logged(replicas: &[Program; 2], name: &str) {
     let instance = format!(" of dead/{name}:");
     let parts = ["force-deleted pod ", instance.as_str()];
     let counts = replicas

@@ -24,7 +24,7 @@ const OTHER: &str = "/app/hello/other";
 
 #[test]
 #[ignore = "needs a cluster"]
-fn reads_go_on_while_the_api_server_is_away() {
+fn reads_are_served_while_the_api_server_is_unreachable() {
     let cluster = cluster::own("outage");
     let environment = TestEnvironment::new(&cluster);
     environment.offer("stand-in", "stand-in", STAND_IN);
@@ -173,7 +173,7 @@ fn check_recovery(environment: &TestEnvironment<'_>, program: &Program, back: In
                 environment.has_job("quick-after")
             }),
             within("fresh reads", &|| {
-                program.get("/app/hello").view_age.is_none()
+                program.get("/app/hello").cache_age.is_none()
             }),
             within("a new template", &|| {
                 program.get("/app").body.to_string().contains("\"late\"")

@@ -22,8 +22,8 @@ const META_USERNAME: &str = "config-controller.semafor.ch/meta-username";
 fn beside(template: &str) -> (TestEnvironment<'static>, Predecessor) {
     let environment = TestEnvironment::shared();
     environment.offer("pages", "page", template);
-    let theirs = Predecessor::new(service_account(&environment), &environment.namespace);
-    (environment, theirs)
+    let original = Predecessor::new(service_account(&environment), &environment.namespace);
+    (environment, original)
 }
 
 /// The API server, as our service account.
@@ -39,9 +39,9 @@ fn labelled(template: &str) -> String {
 
 /// The response of 2.7.1 once it is no longer a 202; its clients retry in the same way.
 #[track_caller]
-fn settled(theirs: &Predecessor, name: &str) -> Value {
+fn settled(original: &Predecessor, name: &str) -> Value {
     eventually("2.7.1 finds it ready", || {
-        let (code, body) = theirs.get("page", name);
+        let (code, body) = original.get("page", name);
         assert!(code == 200 || code == 202, "{code} {body}");
         (code == 200).then_some(body)
     })
@@ -49,9 +49,9 @@ fn settled(theirs: &Predecessor, name: &str) -> Value {
 
 /// 2.7.1's PATCH until it works: any change by the kubelet in between is a conflict (W17).
 #[track_caller]
-fn patched_by(theirs: &Predecessor, name: &str, body: &Value) {
+fn patched_by(original: &Predecessor, name: &str, body: &Value) {
     eventually("2.7.1 has patched it", || {
-        (theirs.patch("page", name, body) == success()).then_some(())
+        (original.patch("page", name, body) == success()).then_some(())
     });
 }
 
@@ -78,10 +78,10 @@ fn patched(program: &Program, path: &str, body: &Value) {
 #[test]
 #[ignore = "needs a cluster"]
 fn instances_of_2_7_1_survive_the_upgrade() {
-    let (environment, theirs) = beside(&labelled(&real("theirs", 1, &[])));
+    let (environment, original) = beside(&labelled(&real("theirs", 1, &[])));
     let programs = [environment.program(), environment.program()];
     let (path, job) = ("/app/page/ann.of.cleves", "page-ann.of.cleves");
-    theirs
+    original
         .start("page", "ann.of.cleves")
         .expect("it is started");
     // Asked while it starts, by turns at both.
@@ -93,7 +93,7 @@ fn instances_of_2_7_1_survive_the_upgrade() {
     });
     assert!(ips.iter().all(|ip| *ip == ips[0]), "{ips:?}");
     assert_eq!(page(ips[0]), "theirs");
-    assert_eq!(settled(&theirs, "ann.of.cleves")["ip"], json!(ips[0]));
+    assert_eq!(settled(&original, "ann.of.cleves")["ip"], json!(ips[0]));
     let uid = environment.job_uid(job);
     for (turn, program) in programs.iter().cycle().take(4).enumerate() {
         see_names(program, &["ann.of.cleves"]);
@@ -105,7 +105,7 @@ fn instances_of_2_7_1_survive_the_upgrade() {
     }
     see_label(&programs[0], path, "username", "bob-3");
     let list = programs[0].get("/app/page").expect(200);
-    assert_eq!((200, list), theirs.list("page"));
+    assert_eq!((200, list), original.list("page"));
     assert_eq!(environment.job_uid(job), uid);
     assert_eq!(
         (
@@ -156,10 +156,10 @@ fn fail_pod(environment: &TestEnvironment<'_>) -> String {
 #[test]
 #[ignore = "needs a cluster"]
 fn of_several_pods_the_newest_is_the_instance() {
-    let (environment, theirs) = beside(&labelled(STAND_IN));
+    let (environment, original) = beside(&labelled(STAND_IN));
     let programs = [environment.program(), environment.program()];
-    settled(&theirs, "ann");
-    patched_by(&theirs, "ann", &json!({"connected": "true"}));
+    settled(&original, "ann");
+    patched_by(&original, "ann", &json!({"connected": "true"}));
     let failed = fail_pod(&environment);
     let path = "/app/page/ann";
     let live = || {
@@ -195,32 +195,32 @@ fn of_several_pods_the_newest_is_the_instance() {
 #[ignore = "needs a cluster"]
 fn after_a_roll_back_2_7_1_controls_our_instances() {
     let template = format!("metadata: {{labels: null}}{}", real("ours", 1, &[]));
-    let (environment, theirs) = beside(&template);
-    assert_eq!(theirs.get("page", "bob").0, 404);
+    let (environment, original) = beside(&template);
+    assert_eq!(original.get("page", "bob").0, 404);
     let programs = [environment.program(), environment.program()];
     let path = "/app/page/ann";
     let ip = programs[0].get_prefer(path, LONG_WAIT).ip();
     let uid = environment.job_uid("page-ann");
-    assert_eq!(settled(&theirs, "ann"), json!({"ip": ip}));
+    assert_eq!(settled(&original, "ann"), json!({"ip": ip}));
     patched(
         &programs[1],
         path,
         &json!({"username": "bob@example.ch", "k": "v"}),
     );
-    assert_eq!(settled(&theirs, "ann"), json!({"ip": ip, "k": "v"}));
+    assert_eq!(settled(&original, "ann"), json!({"ip": ip, "k": "v"}));
     patched_by(
-        &theirs,
+        &original,
         "ann",
         &json!({"username": "bob", "connected": "true"}),
     );
     for program in &programs {
         see_label(program, path, "connected", "true");
-        assert_eq!(program.get(path).expect(200), settled(&theirs, "ann"));
+        assert_eq!(program.get(path).expect(200), settled(&original, "ann"));
         let list = program.get("/app/page").expect(200);
-        assert_eq!((200, list), theirs.list("page"));
+        assert_eq!((200, list), original.list("page"));
     }
     assert_eq!(environment.job_uid("page-ann"), uid);
-    assert_eq!(theirs.delete("page", "ann"), success());
+    assert_eq!(original.delete("page", "ann"), success());
     see_names(&programs[0], &[]);
     see_names(&programs[1], &[]);
     eventually("Job and pod are gone", || {
@@ -230,9 +230,9 @@ fn after_a_roll_back_2_7_1_controls_our_instances() {
 
 #[test]
 #[ignore = "needs a cluster"]
-fn our_waiters_are_answered_when_2_7_1_stops_the_instance() {
+fn waiters_of_this_service_are_answered_when_2_7_1_stops_the_instance() {
     let slow = real("slow", 1, &[("START_DELAY_SECS", "600")]);
-    let (environment, theirs) = beside(&labelled(&slow));
+    let (environment, original) = beside(&labelled(&slow));
     let programs = [environment.program(), environment.program()];
     let path = "/app/page/ann";
     let responses: Vec<Got> = std::thread::scope(|scope| {
@@ -243,7 +243,7 @@ fn our_waiters_are_answered_when_2_7_1_stops_the_instance() {
             // A request that takes its turn: from here on they wait for this very Job.
             patched(program, path, &json!({"k": "v"}));
         }
-        assert_eq!(theirs.delete("page", "ann"), success());
+        assert_eq!(original.delete("page", "ann"), success());
         let join = |caller: std::thread::ScopedJoinHandle<'_, _>| caller.join().expect("it ends");
         callers.into_iter().map(join).collect()
     });
@@ -286,7 +286,7 @@ fn offer_failing(environment: &TestEnvironment<'_>) {
 #[test]
 #[ignore = "needs a cluster"]
 fn the_role_of_2_7_1_is_enough() {
-    let (environment, theirs) = beside(&labelled(&real("ours", 1, &[])));
+    let (environment, original) = beside(&labelled(&real("ours", 1, &[])));
     offer_failing(&environment);
     restrict(&environment);
     let kubeconfig = environment.kubeconfig(&environment.token(), None, None);
@@ -301,11 +301,11 @@ fn the_role_of_2_7_1_is_enough() {
     check_failure(&environment, &programs);
     check_edit(&environment, &programs[0]);
     // What 2.7.1 makes and stops is seen as well, a list later.
-    settled(&theirs, "bob");
+    settled(&original, "bob");
     for program in &programs {
         see_names(program, &["ann", "bob"]);
     }
-    assert_eq!(theirs.delete("page", "bob"), success());
+    assert_eq!(original.delete("page", "bob"), success());
     for program in &programs {
         see_names(program, &["ann"]);
         assert_eq!(program.get("/readyz").code, 200);

@@ -44,7 +44,7 @@ pub(super) struct Got {
     /// The header `Retry-After`.
     pub(super) retry_after: Option<String>,
     /// The header `X-View-Age`.
-    pub(super) view_age: Option<String>,
+    pub(super) cache_age: Option<String>,
 }
 
 impl Got {
@@ -180,7 +180,7 @@ impl Program {
         Ok(Got {
             code: response.status().as_u16(),
             retry_after: header("retry-after"),
-            view_age: header("x-view-age"),
+            cache_age: header("x-view-age"),
             body: serde_json::from_str(&text).expect("every response is JSON"),
         })
     }

@@ -25,7 +25,7 @@ use serde_json::{Value, json};
 
 use super::environment::{TestEnvironment, text};
 use super::registry::Registry;
-use super::watcher::{Record, is_ready, says, watch};
+use super::watcher::{Record, is_ready, mentions, watch};
 use crate::cluster;
 use crate::raw_kube::Got;
 use cases::{CASES, Case};
@@ -145,19 +145,19 @@ impl<'a> Fixture<'a> {
     /// Records until the pod says this word.
     #[track_caller]
     fn until_pod(&mut self, word: &str) -> Value {
-        self.until(word, "Pod", |pod| says(pod, word))
+        self.until(word, "Pod", |pod| mentions(pod, word))
     }
 
     /// Records until the Job says this word.
     #[track_caller]
     fn until_job(&mut self, word: &str) -> Value {
-        self.until(word, "Job", |job| says(job, word))
+        self.until(word, "Job", |job| mentions(job, word))
     }
 
     /// Records until an event says this word.
     #[track_caller]
     fn until_event(&mut self, word: &str) -> Value {
-        self.until(word, "Event", |event| says(event, word))
+        self.until(word, "Event", |event| mentions(event, word))
     }
 
     /// Records until a pod is ready, and returns its name.
@@ -281,7 +281,7 @@ fn check_recording(case: &Case) {
     assert!(
         records
             .iter()
-            .any(|record| says(&record["object"], case.word)),
+            .any(|record| mentions(&record["object"], case.word)),
         "{name}: nobody says {}",
         case.word
     );

@@ -138,7 +138,7 @@ fn serve(client: TcpStream, address: SocketAddr) {
 /// The status with the headers that only this response has, and the body.
 fn response(path: &str, repository: &str, address: SocketAddr) -> (String, String) {
     if path.starts_with("/token/r401-scope") {
-        return ("200 OK".into(), r#"{"token":"of-nobody"}"#.into());
+        return ("200 OK".into(), r#"{"token":"without-scope"}"#.into());
     }
     if path.starts_with("/token/") {
         return (

@@ -36,7 +36,7 @@ struct Caller {
 
 /// What the callers of one run have received.
 #[derive(Debug, Default)]
-struct Heard {
+struct Responses {
     /// By name the addresses that callers were given.
     addresses: BTreeMap<usize, Vec<String>>,
     /// How often a connection to the killed replica broke, or was not had.
@@ -54,19 +54,19 @@ fn check_run(environment: &TestEnvironment<'_>, names: usize, victim: usize) {
         Recorder::start(environment, "pods"),
     );
     let version = environment.version("jobs");
-    let (heard, killed_at) = std::thread::scope(|scope| {
+    let (responses, killed_at) = std::thread::scope(|scope| {
         let killer = || kill_after(environment, &version, names / 3, &replicas[victim]);
         let killer = scope.spawn(killer);
-        let heard = ask_all(&replicas, names, victim);
-        (heard, killer.join().expect("the kill is carried out"))
+        let responses = ask_all(&replicas, names, victim);
+        (responses, killer.join().expect("the kill is carried out"))
     });
     cluster::say(&format!(
         "FIGURE {names} names x {CALLERS} callers at {REPLICAS} replicas, number {victim} killed after {killed_at} Jobs: \
          {} callers lost their connection and asked another; all had their address after {} ms",
-        heard.broken,
-        heard.latest.as_millis()
+        responses.broken,
+        responses.latest.as_millis()
     ));
-    check_answers(&heard, names);
+    check_responses(&responses, names);
     check_cluster(environment, names, &jobs.finish(), &pods.finish());
     let survivor = &replicas[(victim + 1) % REPLICAS];
     assert_eq!(survivor.names("stand-in").len(), names);
@@ -74,10 +74,10 @@ fn check_run(environment: &TestEnvironment<'_>, names: usize, victim: usize) {
 
 /// Every caller was given an address, and the callers of a name the same.
 #[track_caller]
-fn check_answers(heard: &Heard, names: usize) {
-    assert!(heard.broken > 0, "killed too late to show anything");
-    assert_eq!(heard.addresses.len(), names);
-    for (name, addresses) in &heard.addresses {
+fn check_responses(responses: &Responses, names: usize) {
+    assert!(responses.broken > 0, "killed too late to show anything");
+    assert_eq!(responses.addresses.len(), names);
+    for (name, addresses) in &responses.addresses {
         assert_eq!(addresses.len(), CALLERS, "{name}");
         assert!(
             addresses.iter().all(|ip| *ip == addresses[0]),
@@ -136,13 +136,13 @@ fn kill_after(
 /// Asks for each name so often, all at once, and hears every response; those whose connection to
 /// the victim breaks ask the next replica.
 #[track_caller]
-fn ask_all(replicas: &[Program; REPLICAS], names: usize, victim: usize) -> Heard {
-    let mut heard = Heard::default();
+fn ask_all(replicas: &[Program; REPLICAS], names: usize, victim: usize) -> Responses {
+    let mut responses = Responses::default();
     let began = Instant::now();
     let mut waiting = VecDeque::with_capacity(names * CALLERS);
     for caller in 0..CALLERS {
         for name in 0..names {
-            waiting.push_back(ask(replicas, name, caller + name, victim, &mut heard));
+            waiting.push_back(ask(replicas, name, caller + name, victim, &mut responses));
         }
     }
     while let Some(caller) = waiting.pop_front() {
@@ -150,24 +150,30 @@ fn ask_all(replicas: &[Program; REPLICAS], names: usize, victim: usize) -> Heard
             // Who is not served in time asks again.
             Ok(response) if response.status == 202 => {
                 assert_ne!(response.json()["status"], "app_error", "{}", response.text);
-                let again = ask(replicas, caller.name, caller.replica, victim, &mut heard);
+                let again = ask(
+                    replicas,
+                    caller.name,
+                    caller.replica,
+                    victim,
+                    &mut responses,
+                );
                 waiting.push_back(again);
             }
             Ok(response) => {
                 let ip = response.expect(200)["ip"].as_str().map(str::to_owned);
                 let ip = ip.expect("a ready instance has an ip");
-                heard.addresses.entry(caller.name).or_default().push(ip);
-                heard.latest = began.elapsed();
+                responses.addresses.entry(caller.name).or_default().push(ip);
+                responses.latest = began.elapsed();
             }
             Err(error) => {
                 assert_eq!(caller.replica, victim, "only its callers may hear {error}");
-                heard.broken += 1;
+                responses.broken += 1;
                 let next = victim + 1;
-                waiting.push_back(ask(replicas, caller.name, next, victim, &mut heard));
+                waiting.push_back(ask(replicas, caller.name, next, victim, &mut responses));
             }
         }
     }
-    heard
+    responses
 }
 
 /// Sends one request, to the replica after the victim where that is already gone.
@@ -177,7 +183,7 @@ fn ask(
     name: usize,
     replica: usize,
     victim: usize,
-    heard: &mut Heard,
+    responses: &mut Responses,
 ) -> Caller {
     let replica = replica % REPLICAS;
     let path = format!("/app/stand-in/n{name}");
@@ -193,8 +199,8 @@ fn ask(
         },
         Err(error) => {
             assert_eq!(replica, victim, "only the victim may be gone: {error}");
-            heard.broken += 1;
-            ask(replicas, name, victim + 1, victim, heard)
+            responses.broken += 1;
+            ask(replicas, name, victim + 1, victim, responses)
         }
     }
 }

@@ -127,7 +127,7 @@ fn one_request(program: &Program, random: &mut Random) -> String {
         7..9 => ("DELETE", program.delete(&path)),
         _ => ("PATCH", program.patch(&path, r#"{"username": "ann"}"#)),
     };
-    check_answer(method, &got);
+    check_response(method, &got);
     let detail = &got.body["detail"];
     let words = [&got.body["status"], &got.body["code"], &detail["code"]];
     let words = words.into_iter().filter_map(Value::as_str);
@@ -140,7 +140,7 @@ fn one_request(program: &Program, random: &mut Random) -> String {
 }
 
 #[track_caller]
-fn check_answer(method: &str, got: &Got) {
+fn check_response(method: &str, got: &Got) {
     let (plain, wrapped) = (&got.body["code"], &got.body["detail"]["code"]);
     let is_fine = match (method, got.code) {
         ("GET", 200) => got.body["ip"].is_string(),

@@ -89,7 +89,7 @@ fn path(number: usize) -> String {
 struct Try {
     instance: String,
     sent: Instant,
-    answered: Instant,
+    responded_at: Instant,
     shown: Instant,
 }
 
@@ -108,11 +108,11 @@ fn tries(
     let one = |number: usize| {
         let sent = Instant::now();
         let (writer, reader) = (&replicas[number % 2], &replicas[(number + 1) % 2]);
-        let (answered, shown) = once(writer, reader, number);
+        let (responded_at, shown) = once(writer, reader, number);
         Try {
             instance: instance(number),
             sent,
-            answered,
+            responded_at,
             shown,
         }
     };
@@ -125,11 +125,11 @@ fn patch_once(writer: &Program, reader: &Program, number: usize) -> (Instant, In
     let (path, value) = (path(number), format!("v{number}"));
     let body = format!(r#"{{"seen": "{value}"}}"#);
     writer.patch(&path, &body).expect(200);
-    let answered = Instant::now();
+    let responded_at = Instant::now();
     let shows = |program: &Program| program.get(&path).expect(200)["seen"] == value;
     assert!(shows(writer), "who has answered shows it at once");
     until(|| shows(reader));
-    (answered, Instant::now())
+    (responded_at, Instant::now())
 }
 
 /// When a DELETE was answered, and when the other replica no longer showed a ready instance.
@@ -143,24 +143,27 @@ fn delete_once(writer: &Program, reader: &Program, number: usize) -> (Instant, I
     };
     assert!(shows_ready(reader), "it is there before");
     writer.delete(&path(number)).expect(200);
-    let answered = Instant::now();
+    let responded_at = Instant::now();
     assert!(!shows_ready(writer), "who has answered shows it at once");
     until(|| !shows_ready(reader));
-    (answered, Instant::now())
+    (responded_at, Instant::now())
 }
 
 /// Prints the figures, and says whether the other replica was soon enough: within [`SOON`], or
 /// on a machine that is too busy for that, as soon as a plain watch and once more.
 #[track_caller]
 fn is_soon(what: &str, tries: &[Try], watched: &[Sighting]) -> bool {
-    let shown = tries.iter().map(|one| one.shown - one.answered).collect();
+    let shown = tries
+        .iter()
+        .map(|one| one.shown - one.responded_at)
+        .collect();
     let control = tries.iter().map(|one| {
         let mut events = watched
             .iter()
             .filter(|event| event.instance == one.instance);
         let event = events.find(|event| event.at >= one.sent);
         let event = event.expect("a watch shows every write");
-        event.at.saturating_duration_since(one.answered)
+        event.at.saturating_duration_since(one.responded_at)
     });
     let [shown, control] = [shown, control.collect()].map(Percentiles::of);
     cluster::say(&format!(

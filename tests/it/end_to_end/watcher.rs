@@ -27,7 +27,7 @@ pub(super) struct Record {
 /// All that is said of the Jobs, Pods and Events of a namespace from now on.
 #[track_caller]
 pub(super) fn watch(environment: &TestEnvironment<'_>) -> Receiver<Record> {
-    let (tell, coming) = channel();
+    let (sender, coming) = channel();
     for (plural, kind) in [("jobs", "Job"), ("pods", "Pod"), ("events", "Event")] {
         let watch = Watch {
             api: environment.api.clone(),
@@ -35,8 +35,8 @@ pub(super) fn watch(environment: &TestEnvironment<'_>) -> Receiver<Record> {
             version: environment.version(plural),
             kind,
         };
-        let tell = tell.clone();
-        std::thread::spawn(move || watch.run(&tell));
+        let sender = sender.clone();
+        std::thread::spawn(move || watch.run(&sender));
     }
     coming
 }
@@ -50,7 +50,7 @@ struct Watch {
 }
 
 impl Watch {
-    fn run(mut self, tell: &Sender<Record>) {
+    fn run(mut self, sender: &Sender<Record>) {
         loop {
             let query = format!(
                 "watch=1&resourceVersion={}&timeoutSeconds={WATCH_SECS}",
@@ -67,7 +67,7 @@ impl Watch {
                     kind: self.kind,
                     object,
                 };
-                if tell.send(record).is_err() {
+                if sender.send(record).is_err() {
                     return;
                 }
             }
@@ -76,7 +76,7 @@ impl Watch {
 }
 
 /// Whether an object says this word anywhere in what somebody has found out about it.
-pub(super) fn says(object: &Value, word: &str) -> bool {
+pub(super) fn mentions(object: &Value, word: &str) -> bool {
     let found_out = [&object["status"], &object["reason"], &object["message"]];
     found_out
         .iter()

@@ -59,15 +59,15 @@ fn kubeconform_accepts_base_and_chart_and_rejects_a_misspelling() {
     all.push(text_of("manifests/quota/resource-quota.yaml"));
     all.extend(RENDERS.iter().map(|(_, file)| template(&helm, *file)));
     for yaml in &all {
-        let (taken, said) = kubeconform.judge(yaml);
-        assert!(taken && said.contains("Skipped: 0"), "{said}");
+        let (taken, output) = kubeconform.judge(yaml);
+        assert!(taken && output.contains("Skipped: 0"), "{output}");
         let count = yaml
             .lines()
             .filter(|line| line.starts_with("kind: "))
             .count();
         assert!(
-            said.contains(&format!("Valid: {count},")),
-            "{count}: {said}"
+            output.contains(&format!("Valid: {count},")),
+            "{count}: {output}"
         );
     }
     for (right, wrong) in [
@@ -76,14 +76,14 @@ fn kubeconform_accepts_base_and_chart_and_rejects_a_misspelling() {
         ("sessionAffinity:", "sessionAffinty:"),
     ] {
         assert!(all[0].contains(right), "the base has {right}");
-        let (taken, said) = kubeconform.judge(&all[0].replace(right, wrong));
-        assert!(!taken, "{wrong} is taken: {said}");
+        let (taken, output) = kubeconform.judge(&all[0].replace(right, wrong));
+        assert!(!taken, "{wrong} is taken: {output}");
     }
 }
 
 #[test]
 #[ignore = "needs a cluster"]
-fn values_that_are_wrong_are_refused_by_name() {
+fn invalid_values_are_rejected_by_name() {
     let cluster = cluster::shared();
     let helm = Helm::new(cluster);
     for (values, word) in [
@@ -100,15 +100,15 @@ fn values_that_are_wrong_are_refused_by_name() {
         ("auth.allow={portal}", "/auth/allow/0"),
         ("otel.enabled=true", "otel.endpoint"),
     ] {
-        let said = helm.refuse_template(&["--set", values]);
-        assert!(said.contains(word), "{values}: {said}");
+        let output = helm.refuse_template(&["--set", values]);
+        assert!(output.contains(word), "{values}: {output}");
     }
 }
 
 /// The rule of 2.7.1's chart, by which an upgrade finds what is there.
 #[test]
 #[ignore = "needs a cluster"]
-fn a_release_of_the_charts_name_does_not_say_it_twice() {
+fn a_release_named_like_the_chart_does_not_repeat_the_name() {
     let cluster = cluster::shared();
     let helm = Helm::new(cluster);
     let long = "n".repeat(70);

@@ -19,8 +19,11 @@ fn the_api_server_accepts_all_manifests() {
     let namespace = Namespace::new(cluster, RESTRICTED);
     let apply = ["apply", "--dry-run=server", "--validate=strict"];
     for folder in ["manifests/base", "manifests/demo"] {
-        let said = namespace.kubectl(&[&apply[..], &["--kustomize", folder]].concat());
-        assert!(said.contains("deployment.apps/config-controller"), "{said}");
+        let output = namespace.kubectl(&[&apply[..], &["--kustomize", folder]].concat());
+        assert!(
+            output.contains("deployment.apps/config-controller"),
+            "{output}"
+        );
     }
     let quota = "--filename=manifests/quota/resource-quota.yaml";
     namespace.kubectl(&[&apply[..], &[quota]].concat());
@@ -34,8 +37,8 @@ fn the_api_server_accepts_all_manifests() {
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         let file = folder.write(golden, &helm.template("portal", &arguments));
         let file = format!("--filename={}", file.display());
-        let said = namespace.kubectl(&[&apply[..], &[&file]].concat());
-        assert!(said.contains("deployment.apps/"), "{golden}: {said}");
+        let output = namespace.kubectl(&[&apply[..], &[&file]].concat());
+        assert!(output.contains("deployment.apps/"), "{golden}: {output}");
     }
 }
 
@@ -83,7 +86,7 @@ impl Release<'_> {
 /// hold its address: an upgrade must change neither, nor leave a second one beside it.
 #[test]
 #[ignore = "needs a cluster"]
-fn an_upgrade_from_the_chart_of_2_7_1_keeps_what_is_there() {
+fn an_upgrade_from_the_chart_of_2_7_1_keeps_existing_objects() {
     let cluster = cluster::shared();
     let _beside = cluster::beside_others();
     image::import(cluster);
@@ -112,8 +115,8 @@ fn an_upgrade_from_the_chart_of_2_7_1_keeps_what_is_there() {
     assert_eq!(before.len(), 6, "{before:?}");
 
     let upgrade = ["upgrade", "portal", CHART, &place];
-    let said = helm.refuse(&[&upgrade[..], &["--reuse-values"]].concat());
-    assert!(said.contains("--reset-then-reuse-values"), "{said}");
+    let output = helm.refuse(&[&upgrade[..], &["--reuse-values"]].concat());
+    assert!(output.contains("--reset-then-reuse-values"), "{output}");
 
     let image = "--set=image.repository=config-controller,image.tag=null";
     let keep = ["--reset-then-reuse-values", image, "--wait", TIMEOUT];

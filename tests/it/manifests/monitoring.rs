@@ -57,7 +57,7 @@ fn samples() -> BTreeSet<String> {
 }
 
 #[test]
-fn alerts_and_dashboard_name_metrics_that_there_are() {
+fn alerts_and_dashboard_use_existing_metrics() {
     let samples = samples();
     for (part, least) in [(rules(), 7), (dashboard(), 14)] {
         let mut found = Vec::new();

@@ -60,7 +60,7 @@ const PROOFS: &[(&Family, Proof)] = &[
     (&metrics::KUBE_REQUEST_DURATION, Moves(start)),
     (&metrics::WATCH_EVENTS, Moves(start)),
     (&metrics::WATCH_RESTARTS, Moves(cut_watches)),
-    (&metrics::WATCH_SKIPPED, Moves(write_what_nobody_can_read)),
+    (&metrics::WATCH_SKIPPED, Moves(write_an_undecodable_object)),
     (&metrics::VIEW_AGE, Moves(cut_off)),
     (
         &metrics::SPANS,
@@ -157,7 +157,7 @@ fn cut_watches(environment: &mut TestEnvironment) -> Held {
     nothing()
 }
 
-fn write_what_nobody_can_read(environment: &mut TestEnvironment) -> Held {
+fn write_an_undecodable_object(environment: &mut TestEnvironment) -> Held {
     environment.start_instance("/app/hello/ann");
     let name = environment.wait_pod("hello-ann");
     let pod = environment.kube.get(Resource::Pods, NAMESPACE, &name);

@@ -184,7 +184,7 @@ fn object(value: &Value) -> impl Iterator<Item = (&str, &Value)> {
 }
 
 #[test]
-fn the_validator_finds_what_is_wrong() {
+fn the_validator_reports_violations() {
     use serde_json::json;
     let document = json!({"s": {"type": "object", "required": ["a"], "properties": {
         "a": {"enum": ["x", "y"]}, "n": {"type": ["integer", "null"], "minimum": 2},

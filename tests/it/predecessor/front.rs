@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::original::{Predecessor, Said};
+use super::original::{Predecessor, Reply};
 
 /// How many requests it works on at a time: its threads (W3).
 const THREADS: usize = 40;
@@ -32,7 +32,7 @@ pub(crate) struct Front {
 
 #[derive(Debug)]
 struct Service {
-    theirs: Predecessor,
+    original: Predecessor,
     /// Threads that are free.
     places: Mutex<usize>,
     freed: Condvar,
@@ -40,11 +40,11 @@ struct Service {
 }
 
 impl Front {
-    pub(crate) fn start(theirs: Predecessor) -> Self {
+    pub(crate) fn start(original: Predecessor) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port is free");
         let address = listener.local_addr().expect("a listener has an address");
         let service = Arc::new(Service {
-            theirs,
+            original,
             places: Mutex::new(THREADS),
             freed: Condvar::new(),
             is_over: AtomicBool::new(false),
@@ -94,8 +94,8 @@ struct Asked {
 /// A response: status, media type, one more header, body.
 struct Response(u16, &'static str, Option<(&'static str, String)>, String);
 
-fn of_json(said: Said) -> Response {
-    let (code, body) = said;
+fn of_json(reply: Reply) -> Response {
+    let (code, body) = reply;
     if body == "Internal Server Error" {
         // An exception that nobody has caught.
         let text = "Internal Server Error".to_owned();
@@ -165,9 +165,9 @@ impl Service {
             return Response(code, kind, Some(("allow", "GET".to_owned())), body);
         }
         self.enter();
-        let said = self.said(&route, asked);
+        let reply = self.reply(&route, asked);
         self.leave();
-        of_json(said)
+        of_json(reply)
     }
 
     /// Waits for a free thread.
@@ -182,22 +182,22 @@ impl Service {
         self.freed.notify_one();
     }
 
-    fn said(&self, route: &[&str], asked: &Asked) -> Said {
-        let theirs = &self.theirs;
+    fn reply(&self, route: &[&str], asked: &Asked) -> Reply {
+        let original = &self.original;
         let given = given(asked.query.as_deref().unwrap_or_default());
         match (asked.method.as_str(), route) {
             (_, ["info"]) => {
                 let info = json!({"status": "UP", "hostname": "node", "rev": "config-controller"});
                 (200, info)
             }
-            (_, ["app"]) => theirs
+            (_, ["app"]) => original
                 .types()
                 .map_or_else(|_| crash(), |types| (200, json!(types))),
-            (_, ["app" | "api", app_type]) => theirs.list(app_type),
-            ("GET", ["app", app_type, name]) => theirs.get_with(app_type, name, &given),
-            ("DELETE", ["app", app_type, name]) => theirs.delete(app_type, name),
+            (_, ["app" | "api", app_type]) => original.list(app_type),
+            ("GET", ["app", app_type, name]) => original.get_with(app_type, name, &given),
+            ("DELETE", ["app", app_type, name]) => original.delete(app_type, name),
             (_, ["app", app_type, name]) => match object(&asked.content_type, &asked.body) {
-                Ok(object) => theirs.patch(app_type, name, &object),
+                Ok(object) => original.patch(app_type, name, &object),
                 Err(problem) => (422, json!({"detail": [problem]})),
             },
             (_, ["create", app_type]) => self.create(app_type, &given),
@@ -206,14 +206,14 @@ impl Service {
         }
     }
 
-    fn create(&self, app_type: &str, given: &[(String, String)]) -> Said {
+    fn create(&self, app_type: &str, given: &[(String, String)]) -> Reply {
         let Some((_, session)) = given.iter().find(|(name, _)| name == "sessionID") else {
             let problem = missing(json!(["query", "sessionID"]));
             return (422, json!({"detail": [problem]}));
         };
         let begun = Instant::now();
         loop {
-            let (code, body) = self.theirs.get_with(app_type, session, given);
+            let (code, body) = self.original.get_with(app_type, session, given);
             if code != 202 {
                 // Of an error, too, it makes an address (W19).
                 let text = if code == 200 {
@@ -224,18 +224,18 @@ impl Service {
                 return (200, json!({"hostname": text, "addr": text}));
             }
             if begun.elapsed() > CREATE_MAX || self.is_over.load(Ordering::SeqCst) {
-                self.theirs.delete(app_type, session);
+                self.original.delete(app_type, session);
                 return (408, json!({"status": "Could not provision app"}));
             }
         }
     }
 
-    fn release(&self, name: &str) -> Said {
-        let Ok(types) = self.theirs.types() else {
+    fn release(&self, name: &str) -> Reply {
+        let Ok(types) = self.original.types() else {
             return crash();
         };
         for app_type in types {
-            let (code, list) = self.theirs.list(&app_type);
+            let (code, list) = self.original.list(&app_type);
             if code != 200 {
                 return crash();
             }
@@ -243,7 +243,7 @@ impl Service {
             for entry in entries {
                 if entry["name"] == name || entry["sessionID"] == name {
                     let name = entry["name"].as_str().unwrap_or_default();
-                    return self.theirs.delete(&app_type, name);
+                    return self.original.delete(&app_type, name);
                 }
             }
         }
@@ -251,7 +251,7 @@ impl Service {
     }
 }
 
-fn crash() -> Said {
+fn crash() -> Reply {
     (500, json!("Internal Server Error"))
 }
 

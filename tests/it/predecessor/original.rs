@@ -17,7 +17,7 @@ use crate::raw_kube::{Got, RawKube};
 const PREFIX: &str = "config-controller.semafor.ch/";
 
 /// What 2.7.1 would answer: status and body.
-pub(crate) type Said = (u16, Value);
+pub(crate) type Reply = (u16, Value);
 
 /// One 2.7.1 on one namespace.
 #[derive(Debug)]
@@ -102,12 +102,12 @@ impl Predecessor {
     }
 
     /// `GET /app/{type}/{name}`: find, or start and wait for 10 s.
-    pub(crate) fn get(&self, app_type: &str, name: &str) -> Said {
+    pub(crate) fn get(&self, app_type: &str, name: &str) -> Reply {
         self.get_with(app_type, name, &[])
     }
 
     /// The same, with values for the template.
-    pub(crate) fn get_with(&self, app_type: &str, name: &str, given: &mako::Given) -> Said {
+    pub(crate) fn get_with(&self, app_type: &str, name: &str, given: &mako::Given) -> Reply {
         self.find_or_start(app_type, name, given)
             .unwrap_or_else(|why| (404, json!({"status": "error", "msg": why})))
     }
@@ -117,7 +117,7 @@ impl Predecessor {
         app_type: &str,
         name: &str,
         given: &mako::Given,
-    ) -> Result<Said, String> {
+    ) -> Result<Reply, String> {
         let job = format!("{app_type}-{name}");
         if self.pods("job-name", &job)?.is_empty() {
             self.start_with(app_type, name, given)?;
@@ -186,7 +186,7 @@ impl Predecessor {
     }
 
     /// `GET /app/{type}`: one entry a pod.
-    pub(crate) fn list(&self, app_type: &str) -> Said {
+    pub(crate) fn list(&self, app_type: &str) -> Reply {
         let crash = (500, json!("Internal Server Error"));
         let Ok(pods) = self.pods(&format!("{PREFIX}instance-type"), app_type) else {
             return crash;
@@ -222,7 +222,7 @@ impl Predecessor {
     }
 
     /// `PATCH /app/{type}/{name}`: writes the first pod back as a whole, with these labels.
-    pub(crate) fn patch(&self, app_type: &str, name: &str, body: &Value) -> Said {
+    pub(crate) fn patch(&self, app_type: &str, name: &str, body: &Value) -> Reply {
         let failed = |msg: String| (404, json!({"detail": {"status": "error", "msg": msg}}));
         let job = format!("{app_type}-{name}");
         match self.pods("job-name", &job) {
@@ -257,7 +257,7 @@ impl Predecessor {
     }
 
     /// `DELETE /app/{type}/{name}`.
-    pub(crate) fn delete(&self, app_type: &str, name: &str) -> Said {
+    pub(crate) fn delete(&self, app_type: &str, name: &str) -> Reply {
         let job = format!("{app_type}-{name}");
         let crash = (500, json!("Internal Server Error"));
         match self.pods("job-name", &job) {
@@ -290,7 +290,7 @@ fn job(app_type: &str, name: &str, mut template: Value) -> Result<Value, String>
 }
 
 /// The response to a PATCH or DELETE that worked.
-pub(crate) fn success() -> Said {
+pub(crate) fn success() -> Reply {
     (200, json!({"status": "Success"}))
 }
 

@@ -88,7 +88,7 @@ fn lists(environment: &TestEnvironment, more: u64) {
 }
 
 #[test]
-fn every_route_works_and_nothing_but_the_watch_is_refused() {
+fn every_route_works_and_only_the_watch_is_forbidden() {
     let environment = restricted();
     let (first, second) = (environment.replica(0), environment.replica(1));
     let types = json!(["fails", "hello", "page"]);
@@ -282,13 +282,13 @@ fn the_refusal_is_logged_once() {
     eventually("Jobs are listed on and on", || {
         (environment.kube.count("list", "jobs") > before + 100).then_some(())
     });
-    let said = refusals();
-    assert_eq!(said.len(), 2, "{said:#?}");
+    let logged = refusals();
+    assert_eq!(logged.len(), 2, "{logged:#?}");
     for resource in ["jobs", "configmaps"] {
         let sentence = format!("cannot watch resource \"{resource}\"");
         assert!(
-            said.iter().any(|line| line.contains(&sentence)),
-            "{said:#?}"
+            logged.iter().any(|line| line.contains(&sentence)),
+            "{logged:#?}"
         );
     }
     // Events are another right, and no part of that Role.

@@ -12,39 +12,39 @@ use crate::fake_kube::dynamics::pod_script::{Exit, PodScript};
 use crate::harness::{NAMESPACE, PREFIX, TEMPLATE, TestEnvironment, eventually};
 
 #[test]
-fn it_finds_lists_labels_and_stops_what_we_have_started() {
+fn it_finds_lists_labels_and_stops_our_instances() {
     for name in [
         "ann",
         "ann.of.cleves",
         "0f8fad5b-d9cb-469f-a165-70867728950e",
     ] {
-        let (environment, theirs) = both(TEMPLATE, PodScript::default());
+        let (environment, original) = both(TEMPLATE, PodScript::default());
         let (path, job) = (format!("/app/page/{name}"), format!("page-{name}"));
         let ip = environment.start_instance(&path);
         let before = uid(&environment, &job);
-        assert_eq!(theirs.get("page", name), (200, json!({"ip": ip})));
+        assert_eq!(original.get("page", name), (200, json!({"ip": ip})));
         patched(environment.client(), &path, &json!({"username": "bob"}));
         let labels = json!({"connected": "true", "sessionID": "s-1"});
-        assert_eq!(theirs.patch("page", name, &labels), success());
+        assert_eq!(original.patch("page", name, &labels), success());
         for client in [environment.replica(0), environment.replica(1)] {
             see_label(client, &path, "connected", "true");
             let found = client.get(&path).expect(200);
-            assert_eq!((200, found), theirs.get("page", name));
+            assert_eq!((200, found), original.get("page", name));
             let list = client.get("/app/page").expect(200);
-            assert_eq!((200, list), theirs.list("page"));
+            assert_eq!((200, list), original.list("page"));
         }
         assert_eq!((uid(&environment, &job), made(&environment)), (before, 1));
-        assert_eq!(theirs.delete("page", name), success());
+        assert_eq!(original.delete("page", name), success());
         see_names(environment.replica(0), "page", &[]);
         see_names(environment.replica(1), "page", &[]);
         environment.wait_no_jobs();
-        assert_eq!(theirs.list("page"), (200, json!([])));
+        assert_eq!(original.list("page"), (200, json!([])));
     }
 }
 
 #[test]
-fn our_waiters_are_answered_when_it_stops_the_instance() {
-    let (environment, theirs) = both(BARE, PodScript::by_hand());
+fn waiters_of_this_service_are_answered_when_it_stops_the_instance() {
+    let (environment, original) = both(BARE, PodScript::by_hand());
     let paths = ["/app/page/ann"; 4];
     let callers: Vec<_> = [0, 1, 0, 1]
         .iter()
@@ -61,7 +61,7 @@ fn our_waiters_are_answered_when_it_stops_the_instance() {
         // A request that takes its turn: from here on they wait for this very Job.
         patched(client, "/app/page/ann", &json!({"k": "v"}));
     }
-    assert_eq!(theirs.delete("page", "ann"), success());
+    assert_eq!(original.delete("page", "ann"), success());
     for caller in callers {
         let sentence = caller.finish().expect_error(409, "stopped");
         assert!(sentence.contains("retry"), "{sentence}");
@@ -80,29 +80,29 @@ fn it_reports_our_failed_start() {
         }),
         ..PodScript::default()
     };
-    let (environment, theirs) = both(BARE, pod_script);
+    let (environment, original) = both(BARE, pod_script);
     let failed = environment.get("/app/page/ann").expect(202);
     assert_eq!(failed["status"], "app_error");
-    let (code, body) = theirs.get("page", "ann");
+    let (code, body) = original.get("page", "ann");
     assert_eq!((code, body), (202, json!({"status": "app_error"})));
-    let (_, list) = theirs.list("page");
+    let (_, list) = original.list("page");
     assert_eq!(list[0]["errored"], true);
     assert_eq!(list[0]["start"], json!(0));
     assert_eq!(environment.get("/app/page").expect(200), list);
-    assert_eq!(theirs.delete("page", "ann"), success());
+    assert_eq!(original.delete("page", "ann"), success());
     see_names(environment.replica(1), "page", &[]);
 }
 
 /// What we keep in annotations 2.7.1 does not see, and does not lose either.
 #[test]
-fn its_patch_keeps_what_it_cannot_see() {
-    let (environment, theirs) = both(BARE, PodScript::default());
+fn its_patch_keeps_annotations_it_does_not_read() {
+    let (environment, original) = both(BARE, PodScript::default());
     environment.start_instance("/app/page/ann");
     let odd = json!({"mail": "bob@example.ch", "a key with spaces": "x"});
     patched(environment.client(), "/app/page/ann", &odd);
-    assert!(theirs.get("page", "ann").1["mail"].is_null());
+    assert!(original.get("page", "ann").1["mail"].is_null());
     let plain = json!({"connected": "true"});
-    assert_eq!(theirs.patch("page", "ann", &plain), success());
+    assert_eq!(original.patch("page", "ann", &plain), success());
     for client in [environment.replica(0), environment.replica(1)] {
         see_label(client, "/app/page/ann", "connected", "true");
         see_label(client, "/app/page/ann", "mail", "bob@example.ch");
@@ -113,8 +113,8 @@ fn its_patch_keeps_what_it_cannot_see() {
 /// 2.7.1 writes the label and leaves our annotation: what it wrote is newer, since we remove
 /// the one form when we write the other.
 #[test]
-fn its_label_replaces_a_value_of_ours() {
-    let (environment, theirs) = both(BARE, PodScript::default());
+fn its_label_replaces_our_value() {
+    let (environment, original) = both(BARE, PodScript::default());
     environment.start_instance("/app/page/ann");
     patched(
         environment.client(),
@@ -122,7 +122,7 @@ fn its_label_replaces_a_value_of_ours() {
         &json!({"username": "bob@example.ch"}),
     );
     let plain = json!({"username": "bob"});
-    assert_eq!(theirs.patch("page", "ann", &plain), success());
+    assert_eq!(original.patch("page", "ann", &plain), success());
     for client in [environment.replica(0), environment.replica(1)] {
         see_label(client, "/app/page/ann", "username", "bob");
         assert_eq!(client.get("/app/page").expect(200)[0]["username"], "bob");
@@ -136,22 +136,22 @@ fn its_label_replaces_a_value_of_ours() {
         );
         see_label(environment.replica(1), "/app/page/ann", "username", value);
     }
-    assert_eq!(theirs.get("page", "ann").1["username"], "bobby");
+    assert_eq!(original.get("page", "ann").1["username"], "bobby");
 }
 
 /// Not found, not stopped, and not started a second time either: Kubernetes refuses the name.
 /// Its list shows it, since the list goes by labels.
 #[test]
-fn a_name_that_only_we_take_is_unknown_to_it() {
-    let (environment, theirs) = both(BARE, PodScript::default());
+fn a_name_that_only_this_service_accepts_is_unknown_to_it() {
+    let (environment, original) = both(BARE, PodScript::default());
     let ip = environment.start_instance("/app/page/Ann_B");
-    let (code, refused) = theirs.get("page", "Ann_B");
+    let (code, refused) = original.get("page", "Ann_B");
     assert_eq!(code, 404, "{refused}");
     let message = refused["msg"].as_str().expect("an error has a sentence");
     assert!(message.starts_with("(422)\nReason: Invalid\n"), "{message}");
     let gone = (404, json!({"detail": {"status": "No job found"}}));
-    assert_eq!(theirs.delete("page", "Ann_B"), gone);
-    assert_eq!(theirs.list("page").1[0]["name"], "Ann_B");
+    assert_eq!(original.delete("page", "Ann_B"), gone);
+    assert_eq!(original.list("page").1[0]["name"], "Ann_B");
     assert_eq!(
         environment.get("/app/page/Ann_B").expect(200)["ip"],
         json!(ip)
@@ -162,13 +162,13 @@ fn a_name_that_only_we_take_is_unknown_to_it() {
 /// Our Jobs are found by `job-name`, also where the label value with the name is derived.
 #[test]
 fn a_name_that_is_no_label_value_is_found_by_its_job() {
-    let (environment, theirs) = both(BARE, PodScript::default());
+    let (environment, original) = both(BARE, PodScript::default());
     let ip = environment.start_instance("/app/page/-ann");
     assert_eq!(environment.jobs(), ["page--ann"]);
-    assert_eq!(theirs.get("page", "-ann"), (200, json!({"ip": ip})));
-    let shown = theirs.list("page").1[0]["name"].clone();
+    assert_eq!(original.get("page", "-ann"), (200, json!({"ip": ip})));
+    let shown = original.list("page").1[0]["name"].clone();
     assert_ne!(shown, "-ann", "its list cannot give the name back");
-    assert_eq!(theirs.delete("page", "-ann"), success());
+    assert_eq!(original.delete("page", "-ann"), success());
     see_names(environment.replica(1), "page", &[]);
 }
 

@@ -28,7 +28,7 @@ fn apply(environment: &TestEnvironment, object: &Value) {
 /// W13: 2.7.1 returns its list with 500 from then on.
 #[test]
 fn a_pod_without_the_name_label_is_ignored() {
-    let (environment, theirs) = both(BARE, PodScript::default());
+    let (environment, original) = both(BARE, PodScript::default());
     environment.start_instance("/app/page/ann");
     apply(
         &environment,
@@ -38,7 +38,7 @@ fn a_pod_without_the_name_label_is_ignored() {
             "spec": {"containers": [{"name": "app", "image": "i"}]},
         }),
     );
-    assert_eq!(theirs.list("page").0, 500, "the pod is what W13 is about");
+    assert_eq!(original.list("page").0, 500, "the pod is what W13 is about");
     environment.start_instance("/app/page/bob");
     for replica in [0, 1] {
         see_names(environment.replica(replica), "page", &["ann", "bob"]);
@@ -74,7 +74,7 @@ fn a_pod_with_an_instances_labels_is_not_its_pod() {
 
 /// A Job under the name of an instance that is none: never found, labelled or stopped by us.
 #[test]
-fn a_job_that_is_no_instance_is_left_alone() {
+fn a_job_that_is_no_instance_is_unchanged() {
     let (type_only, name_only) = (
         json!({format!("{PREFIX}instance-type"): "page"}),
         json!({format!("{PREFIX}instance-name"): "bob"}),
@@ -124,15 +124,15 @@ fn a_template_without_labels_can_be_started() {
     ];
     for text in metadata {
         let template = BARE.replace("metadata: {labels: {}}\n", text);
-        let (environment, theirs) = both(&template, PodScript::default());
-        let refused = theirs.get("page", "ann");
+        let (environment, original) = both(&template, PodScript::default());
+        let refused = original.get("page", "ann");
         assert_eq!(
             refused,
             (404, json!({"status": "error", "msg": "'labels'"}))
         );
         let ip = environment.start_instance("/app/page/ann");
         // From here on 2.7.1 can go on with it.
-        assert_eq!(theirs.get("page", "ann"), (200, json!({"ip": ip})));
+        assert_eq!(original.get("page", "ann"), (200, json!({"ip": ip})));
         assert_eq!(made(&environment), 1);
     }
 }
@@ -146,8 +146,8 @@ fn an_ambiguous_job_name_belongs_to_the_first_instance() {
         .start();
     let second = environment.add_replica();
     environment.wait_ready(second);
-    let theirs = super::predecessor(&environment);
-    let (code, found) = theirs.get("a", "b-c");
+    let original = super::predecessor(&environment);
+    let (code, found) = original.get("a", "b-c");
     assert_eq!(code, 200, "{found}");
     for replica in [0, 1] {
         let client = environment.replica(replica);

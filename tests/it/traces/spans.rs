@@ -209,7 +209,7 @@ fn later_callers_are_links() {
 }
 
 #[test]
-fn a_start_that_fails_says_why() {
+fn a_failed_start_has_its_reason() {
     let collector = Collector::start(Mood::Takes);
     let environment = traced(TestEnvironment::builder(), &collector)
         .pod_script(crate::fake_kube::dynamics::pod_script::PodScript::by_hand())
@@ -316,7 +316,7 @@ fn requests_without_a_good_parent_begin_a_trace() {
 }
 
 #[test]
-fn what_is_not_asked_for_is_not_sent() {
+fn unsampled_and_untraced_requests_have_no_span() {
     let collector = Collector::start(Mood::Takes);
     let environment = traced(TestEnvironment::builder(), &collector).start();
     let unsampled = [("traceparent", &*format!("00-{TRACE}-{CALLER}-00"))];
@@ -443,8 +443,11 @@ fn shutdown_does_not_wait_for_a_silent_collector() {
     ];
     let program = Program::start(&environment, &settings);
     program.client.get("/app").expect(200);
-    let said = program.end();
-    assert!(said.contains("failed to send the last spans"), "{said}");
+    let log_text = program.end();
+    assert!(
+        log_text.contains("failed to send the last spans"),
+        "{log_text}"
+    );
 }
 
 #[test]
@@ -458,9 +461,9 @@ fn shutdown_sends_queued_spans() {
     let program = Program::start(&environment, &settings);
     program.client.get("/app").expect(200);
     assert_eq!(collector.connections(), 0);
-    let said = program.end();
+    let log_text = program.end();
     let spans = collector.spans();
-    assert_eq!(spans.len(), 1, "{said}");
+    assert_eq!(spans.len(), 1, "{log_text}");
     assert_eq!(spans[0].name, "GET /app");
 }
 
@@ -490,12 +493,12 @@ fn an_unreachable_collector_is_logged_once_and_so_is_its_return() {
     collector.set_mood(Mood::Takes);
     program.client.get("/app").expect(200);
     collector.wait("GET /app");
-    let said = program.end();
-    let count = |words: &str| said.matches(words).count();
-    assert_eq!(count("sending traces to"), 3, "{said}");
-    assert_eq!(count(" failed ("), 2, "{said}");
-    assert_eq!(count("(status 503"), 1, "{said}");
-    assert_eq!(count("(status 401"), 1, "{said}");
-    assert_eq!(count("works again"), 1, "{said}");
-    assert!(said.contains("4 spans were lost"), "{said}");
+    let log_text = program.end();
+    let count = |words: &str| log_text.matches(words).count();
+    assert_eq!(count("sending traces to"), 3, "{log_text}");
+    assert_eq!(count(" failed ("), 2, "{log_text}");
+    assert_eq!(count("(status 503"), 1, "{log_text}");
+    assert_eq!(count("(status 401"), 1, "{log_text}");
+    assert_eq!(count("works again"), 1, "{log_text}");
+    assert!(log_text.contains("4 spans were lost"), "{log_text}");
 }

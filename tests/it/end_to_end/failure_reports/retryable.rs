@@ -7,10 +7,12 @@ use serde_json::Value;
 
 use super::super::LONG_WAIT;
 use super::super::environment::TestEnvironment;
+use super::super::failing_pods::{self, NodeLabel};
 use super::super::program::{Got, Program};
 use super::super::registry::Registry;
-use super::super::troubles::{self, NodeLabel};
-use super::{Heard, PULL_ERRORS, TRIES_FULL, Words, ask_until, is_failure, offer, tries};
+use super::{
+    ExpectedReport, Observed, PULL_ERRORS, TRIES_FULL, ask_until, is_failure, offer, tries,
+};
 use crate::cluster;
 
 /// A budget that is long enough to see that it is waited for, in seconds.
@@ -31,7 +33,7 @@ struct Budgeted {
     budget: &'static str,
     /// What begins the budget: a kind of object, and its word.
     begins: (&'static str, &'static str),
-    words: Words,
+    expected: ExpectedReport,
 }
 
 /// Asks until there is a failure report, and checks that it came after the budget and not sooner.
@@ -39,7 +41,7 @@ struct Budgeted {
 fn check_budget(
     environment: &TestEnvironment<'_>,
     program: &Program,
-    heard: &Heard,
+    observed: &Observed,
     case: &Budgeted,
 ) {
     let budget = format!("{BUDGET_SECS}s");
@@ -53,26 +55,26 @@ fn check_budget(
     let path = format!("/app/{}/ann", case.app_type);
     let responses = ask_until(program, &path, "a failure report", is_failure);
     let reported_at = Instant::now();
-    let (verdict, before) = responses.split_last().expect("there are answers");
+    let (failure, before) = responses.split_last().expect("there are answers");
     // On a busy node the kubelet says first that it has not read what it is in want of: the reason
     // is the same, and the sentence comes with its next try.
-    let reason = Words {
-        says: &[],
-        ..case.words
+    let reason = ExpectedReport {
+        message_parts: &[],
+        ..case.expected
     };
-    reason.check("app_error", verdict);
-    let is_whole = |got: &Got| is_failure(got) && case.words.has_sentence_of(got);
-    if !is_whole(verdict) {
+    reason.check("app_error", failure);
+    let is_whole = |got: &Got| is_failure(got) && case.expected.has_message_of(got);
+    if !is_whole(failure) {
         ask_until(program, &path, "the sentence", is_whole);
     }
-    let legacy = match case.words.phase {
+    let legacy = match case.expected.phase {
         "creating" | "scheduling" => "node_not_ready",
         _ => "pulling_image",
     };
-    let in_time = before.iter().find(|got| case.words.has_reason_of(got));
+    let in_time = before.iter().find(|got| case.expected.has_reason_of(got));
     let in_time = in_time.unwrap_or_else(|| panic!("nobody heard what is in the way: {before:?}"));
     reason.check(legacy, in_time);
-    let began = heard.when(&format!("{}-ann", case.app_type), case.begins);
+    let began = observed.when(&format!("{}-ann", case.app_type), case.begins);
     let after = reported_at.saturating_duration_since(began);
     cluster::say(&format!(
         "FIGURE | {} | reported after {} ms of its first appearance, {BUDGET_SECS} s is its budget |",
@@ -90,9 +92,9 @@ fn check_budget(
 fn a_failing_start_is_app_error_after_its_budget() {
     let environment = TestEnvironment::shared();
     let registry = Registry::start();
-    let heard = Heard::listen(&environment);
+    let observed = Observed::start(&environment);
     let program = environment.program();
-    let crashing = troubles::on_failure(troubles::exits("3", "no licence"));
+    let crashing = failing_pods::on_failure(failing_pods::exits("3", "no licence"));
     let pull = environment.cluster.phase_of_a_pull();
     let silence: (&str, &[&str]) = match pull {
         "pulling" => ("start-budget.pulling", &["ContainerCreating"]),
@@ -102,36 +104,48 @@ fn a_failing_start_is_app_error_after_its_budget() {
         for case in [
             Budgeted {
                 app_type: "registry-500",
-                template: troubles::image(&registry.image("r500")),
+                template: failing_pods::image(&registry.image("r500")),
                 budget: "start-budget.pull-error",
                 begins: ("Pod", "ErrImagePull"),
-                words: Words::new("pulling", PULL_ERRORS, &["500 Internal Server Error"]),
+                expected: ExpectedReport::new(
+                    "pulling",
+                    PULL_ERRORS,
+                    &["500 Internal Server Error"],
+                ),
             },
             Budgeted {
                 app_type: "registry-silent",
-                template: troubles::image(&registry.image("never")),
+                template: failing_pods::image(&registry.image("never")),
                 budget: silence.0,
                 begins: ("Pod", "PodScheduled"),
-                words: Words::new(pull, silence.1, &["image"]),
+                expected: ExpectedReport::new(pull, silence.1, &["image"]),
             },
             Budgeted {
                 app_type: "no-probe",
-                template: troubles::never_ready(),
+                template: failing_pods::never_ready(),
                 budget: "start-budget.readying",
                 begins: ("Pod", "\"running\""),
-                words: Words::new("readying", &["Unhealthy"], &["Readiness probe failed: Get"]),
+                expected: ExpectedReport::new(
+                    "readying",
+                    &["Unhealthy"],
+                    &["Readiness probe failed: Get"],
+                ),
             },
             Budgeted {
                 app_type: "crashing",
                 template: crashing,
                 budget: "start-budget.starting",
                 begins: ("Pod", "\"terminated\""),
-                words: Words::new("starting", &["CrashLoopBackOff", "Error"], &["code 3"])
-                    .ended(3, Some("no licence")),
+                expected: ExpectedReport::new(
+                    "starting",
+                    &["CrashLoopBackOff", "Error"],
+                    &["code 3"],
+                )
+                .ended(3, Some("no licence")),
             },
         ] {
-            let (environment, program, heard) = (&environment, &program, &heard);
-            scope.spawn(move || check_budget(environment, program, heard, &case));
+            let (environment, program, observed) = (&environment, &program, &observed);
+            scope.spawn(move || check_budget(environment, program, observed, &case));
         }
     });
 }
@@ -140,21 +154,21 @@ fn a_failing_start_is_app_error_after_its_budget() {
 #[ignore = "needs a cluster"]
 fn a_missing_secret_is_reported_and_once_created_the_start_succeeds() {
     let environment = TestEnvironment::shared();
-    let heard = Heard::listen(&environment);
+    let observed = Observed::start(&environment);
     let program = environment.program();
     let case = Budgeted {
         app_type: "secretive",
-        template: troubles::secret_variable(),
+        template: failing_pods::secret_variable(),
         budget: "start-budget.starting",
         begins: ("Pod", "CreateContainerConfigError"),
-        words: Words::new(
+        expected: ExpectedReport::new(
             "starting",
             &["CreateContainerConfigError"],
             &["secret \"password\" not found"],
         ),
     };
-    check_budget(&environment, &program, &heard, &case);
-    troubles::make_secret(&environment);
+    check_budget(&environment, &program, &observed, &case);
+    failing_pods::make_secret(&environment);
     ask_until(&program, "/app/secretive/ann", "it is ready", is_ready);
 }
 
@@ -162,15 +176,20 @@ fn a_missing_secret_is_reported_and_once_created_the_start_succeeds() {
 #[ignore = "needs a cluster"]
 fn a_missing_volume_is_reported_and_once_created_the_start_succeeds() {
     let environment = TestEnvironment::shared();
-    offer(&environment, "mounting", &troubles::config_volume(), &[]);
+    offer(
+        &environment,
+        "mounting",
+        &failing_pods::config_volume(),
+        &[],
+    );
     let program = environment.program();
-    let words = Words::new(
+    let expected = ExpectedReport::new(
         "mounting",
         &["FailedMount"],
         &["configmap \"settings\" not found"],
     );
-    check_retryable(&program, "/app/mounting/ann", "pulling_image", &words);
-    troubles::make_settings(&environment);
+    check_retryable(&program, "/app/mounting/ann", "pulling_image", &expected);
+    failing_pods::make_settings(&environment);
     check_passes(&program, "/app/mounting/ann");
 }
 
@@ -178,31 +197,31 @@ fn a_missing_volume_is_reported_and_once_created_the_start_succeeds() {
 #[ignore = "needs a cluster"]
 fn a_quota_on_pods_is_reported_and_once_raised_the_start_succeeds() {
     let environment = TestEnvironment::shared();
-    troubles::make_quota(&environment, "pods", "0");
-    offer(&environment, "plain", &troubles::app(|_| ()), &[]);
+    failing_pods::make_quota(&environment, "pods", "0");
+    offer(&environment, "plain", &failing_pods::app(|_| ()), &[]);
     let program = environment.program();
-    let words = Words::new(
+    let expected = ExpectedReport::new(
         "creating",
         &["FailedCreate"],
         &["exceeded quota: small", "limited: pods=0"],
     );
-    check_retryable(&program, "/app/plain/ann", "node_not_ready", &words);
-    troubles::raise_quota(&environment, "pods", "5");
+    check_retryable(&program, "/app/plain/ann", "node_not_ready", &expected);
+    failing_pods::raise_quota(&environment, "pods", "5");
     check_passes(&program, "/app/plain/ann");
 }
 
 #[test]
 #[ignore = "needs a cluster"]
-fn a_quota_on_jobs_refuses_at_once_and_once_raised_the_start_succeeds() {
+fn a_quota_on_jobs_refuses_immediately_and_once_raised_the_start_succeeds() {
     let environment = TestEnvironment::shared();
-    troubles::make_quota(&environment, "count/jobs.batch", "0");
-    offer(&environment, "plain", &troubles::app(|_| ()), &[]);
+    failing_pods::make_quota(&environment, "count/jobs.batch", "0");
+    offer(&environment, "plain", &failing_pods::app(|_| ()), &[]);
     let program = environment.program();
     let refused = program.get_prefer("/app/plain/ann", LONG_WAIT).expect(403);
     assert_eq!(refused["code"], "refused", "{refused}");
     let msg = refused["msg"].as_str().unwrap_or_default();
     assert!(msg.contains("exceeded quota: small"), "{refused}");
-    troubles::raise_quota(&environment, "count/jobs.batch", "5");
+    failing_pods::raise_quota(&environment, "count/jobs.batch", "5");
     // The API server goes by the old figure for a moment.
     ask_until(&program, "/app/plain/ann", "it is ready", is_ready);
 }
@@ -212,10 +231,15 @@ fn a_quota_on_jobs_refuses_at_once_and_once_raised_the_start_succeeds() {
 fn an_unschedulable_pod_is_ready_once_a_node_takes_it() {
     let environment = TestEnvironment::shared();
     let label = format!("failure-reports/{}", environment.namespace);
-    offer(&environment, "homeless", &troubles::selecting(&label), &[]);
+    offer(
+        &environment,
+        "homeless",
+        &failing_pods::selecting(&label),
+        &[],
+    );
     let program = environment.program();
     // Of how many depends on the tests beside this one.
-    let words = Words::new(
+    let expected = ExpectedReport::new(
         "scheduling",
         &["Unschedulable"],
         &[" nodes are available: "],
@@ -223,7 +247,7 @@ fn an_unschedulable_pod_is_ready_once_a_node_takes_it() {
     let (began, mut polls) = (Instant::now(), 0);
     while polls < 10 || (tries() >= TRIES_FULL && began.elapsed() < LONG_UNSCHEDULABLE) {
         let got = program.get_prefer("/app/homeless/ann", "wait=1");
-        words.check("node_not_ready", &got);
+        expected.check("node_not_ready", &got);
         polls += 1;
     }
     cluster::say(&format!(
@@ -240,16 +264,16 @@ fn is_ready(got: &Got) -> bool {
 
 /// Asks until the response has these words, without an `app_error` meanwhile.
 #[track_caller]
-fn check_retryable(program: &Program, path: &str, status: &str, words: &Words) {
-    let is_it = |got: &Got| words.has_sentence_of(got) || is_failure(got);
-    let responses = ask_until(program, path, words.phase, is_it);
-    words.check(status, responses.last().expect("there are answers"));
+fn check_retryable(program: &Program, path: &str, status: &str, expected: &ExpectedReport) {
+    let is_it = |got: &Got| expected.has_message_of(got) || is_failure(got);
+    let responses = ask_until(program, path, expected.phase, is_it);
+    expected.check(status, responses.last().expect("there are answers"));
 }
 
 /// Asks until the instance is there, without an `app_error` meanwhile.
 #[track_caller]
 fn check_passes(program: &Program, path: &str) {
     let responses = ask_until(program, path, "it is ready", is_ready);
-    let verdict = responses.iter().find(|got| is_failure(got));
-    assert!(verdict.is_none(), "{verdict:?}");
+    let failure = responses.iter().find(|got| is_failure(got));
+    assert!(failure.is_none(), "{failure:?}");
 }

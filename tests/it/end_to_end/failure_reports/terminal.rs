@@ -13,8 +13,8 @@ use serde_json::Value;
 use super::super::environment::TestEnvironment;
 use super::super::program::Program;
 use super::super::registry::Registry;
-use super::super::{LONG_WAIT, troubles};
-use super::{Heard, PULL_ERRORS, Words, offer, tries};
+use super::super::{LONG_WAIT, failing_pods};
+use super::{ExpectedReport, Observed, PULL_ERRORS, offer, tries};
 use crate::cluster;
 
 /// When a caller must know.
@@ -24,12 +24,12 @@ const SOON: Duration = Duration::from_secs(1);
 const AT_ONCE: usize = 4;
 
 /// A start that cannot succeed.
-struct Hopeless {
+struct TerminalCase {
     app_type: &'static str,
     template: Value,
     /// The kind of the object that decides, and its word.
     decides: (&'static str, &'static str),
-    words: Words,
+    expected: ExpectedReport,
 }
 
 /// How long one try took.
@@ -59,36 +59,36 @@ fn a_refused_pod_is_reported_within_a_second() {
     let cluster = cluster::shared();
     let _alone = cluster::alone();
     let environment = TestEnvironment::new(cluster);
-    troubles::restrict(&environment);
-    troubles::limit_memory(&environment, "64Mi");
-    let refused = |says| Words::new("creating", &["FailedCreate"], says);
+    failing_pods::restrict(&environment);
+    failing_pods::limit_memory(&environment, "64Mi");
+    let refused = |message_parts| ExpectedReport::new("creating", &["FailedCreate"], message_parts);
     let decides = ("Event", "FailedCreate");
     try_all(
         &environment,
         &[
-            Hopeless {
+            TerminalCase {
                 app_type: "pod-security",
-                template: troubles::privileged(),
+                template: failing_pods::privileged(),
                 decides,
-                words: refused(&["violates PodSecurity", "privileged"]),
+                expected: refused(&["violates PodSecurity", "privileged"]),
             },
-            Hopeless {
+            TerminalCase {
                 app_type: "limit-range",
-                template: troubles::with_memory("128Mi"),
+                template: failing_pods::with_memory("128Mi"),
                 decides,
-                words: refused(&["maximum memory usage per Container is 64Mi"]),
+                expected: refused(&["maximum memory usage per Container is 64Mi"]),
             },
         ],
     );
 }
 
 /// Images that the node cannot get.
-fn images(registry: &Registry) -> Vec<Hopeless> {
-    let refused = |app_type, refusal, says| Hopeless {
+fn images(registry: &Registry) -> Vec<TerminalCase> {
+    let refused = |app_type, refusal, message_parts| TerminalCase {
         app_type,
-        template: troubles::image(&registry.image(refusal)),
+        template: failing_pods::image(&registry.image(refusal)),
         decides: ("Pod", "ErrImagePull"),
-        words: Words::new("pulling", PULL_ERRORS, says),
+        expected: ExpectedReport::new("pulling", PULL_ERRORS, message_parts),
     };
     let mut cases = vec![
         refused("missing-image", "r404", &["not found"]),
@@ -97,55 +97,57 @@ fn images(registry: &Registry) -> Vec<Hopeless> {
         refused("registry-401-scope", "r401-scope", &["insufficient_scope"]),
         refused("registry-403", "r403", &["403 Forbidden"]),
     ];
-    cases.push(Hopeless {
+    cases.push(TerminalCase {
         app_type: "bad-image-name",
-        template: troubles::image("No/Such:Image:Name"),
+        template: failing_pods::image("No/Such:Image:Name"),
         decides: ("Pod", "InvalidImageName"),
-        words: Words::new("pulling", &["InvalidImageName"], &["must be lowercase"]),
+        expected: ExpectedReport::new("pulling", &["InvalidImageName"], &["must be lowercase"]),
     });
-    cases.push(Hopeless {
+    cases.push(TerminalCase {
         app_type: "image-not-there",
-        template: troubles::never_pulled(),
+        template: failing_pods::never_pulled(),
         decides: ("Pod", "ErrImageNeverPull"),
-        words: Words::new("pulling", &["ErrImageNeverPull"], &["not present"]),
+        expected: ExpectedReport::new("pulling", &["ErrImageNeverPull"], &["not present"]),
     });
     cases
 }
 
 /// Programs that end before they are ready.
-fn programs() -> Vec<Hopeless> {
+fn programs() -> Vec<TerminalCase> {
     let decides = ("Pod", "\"terminated\"");
     vec![
-        Hopeless {
+        TerminalCase {
             app_type: "bad-command",
-            template: troubles::bad_command(),
+            template: failing_pods::bad_command(),
             decides,
-            words: Words::new("starting", &["StartError"], &["/no-such-program"]).ended(128, None),
+            expected: ExpectedReport::new("starting", &["StartError"], &["/no-such-program"])
+                .ended(128, None),
         },
-        Hopeless {
+        TerminalCase {
             app_type: "exit-3",
-            template: troubles::exits("3", "no licence"),
+            template: failing_pods::exits("3", "no licence"),
             decides,
-            words: Words::new("starting", &["Error"], &["'main'", "code 3"])
+            expected: ExpectedReport::new("starting", &["Error"], &["'main'", "code 3"])
                 .ended(3, Some("no licence")),
         },
-        Hopeless {
+        TerminalCase {
             app_type: "exit-0",
-            template: troubles::exits("0", "nothing to do"),
+            template: failing_pods::exits("0", "nothing to do"),
             decides,
-            words: Words::new("starting", &["Completed"], &["code 0"]).ended(0, None),
+            expected: ExpectedReport::new("starting", &["Completed"], &["code 0"]).ended(0, None),
         },
-        Hopeless {
+        TerminalCase {
             app_type: "out-of-memory",
-            template: troubles::out_of_memory(),
+            template: failing_pods::out_of_memory(),
             decides,
-            words: Words::new("starting", &["OOMKilled"], &["'main'", "memory"]).ended(137, None),
+            expected: ExpectedReport::new("starting", &["OOMKilled"], &["'main'", "memory"])
+                .ended(137, None),
         },
-        Hopeless {
+        TerminalCase {
             app_type: "init-fails",
-            template: troubles::failing_init(),
+            template: failing_pods::failing_init(),
             decides,
-            words: Words::new("initialising", &["Error"], &["'prepare'", "code 4"])
+            expected: ExpectedReport::new("initialising", &["Error"], &["'prepare'", "code 4"])
                 .ended(4, Some("no database to prepare")),
         },
     ]
@@ -153,11 +155,11 @@ fn programs() -> Vec<Hopeless> {
 
 /// Tries all of them in turn, a few at once, and prints how long it took until they were reported.
 #[track_caller]
-fn try_all(environment: &TestEnvironment<'_>, cases: &[Hopeless]) {
+fn try_all(environment: &TestEnvironment<'_>, cases: &[TerminalCase]) {
     for case in cases {
         offer(environment, case.app_type, &case.template, &[]);
     }
-    let heard = Heard::listen(environment);
+    let observed = Observed::start(environment);
     let program = environment.program();
     let next = AtomicUsize::new(0);
     let all = Mutex::new(BTreeMap::<usize, Vec<Took>>::new());
@@ -170,7 +172,7 @@ fn try_all(environment: &TestEnvironment<'_>, cases: &[Hopeless]) {
                     if number >= tries() {
                         return;
                     }
-                    let took = try_one(&program, &heard, &cases[case], number);
+                    let took = try_one(&program, &observed, &cases[case], number);
                     let mut all = all.lock().expect("nobody failed");
                     all.entry(case).or_default().push(took);
                 }
@@ -190,14 +192,14 @@ fn try_all(environment: &TestEnvironment<'_>, cases: &[Hopeless]) {
     assert!(slowest <= SOON, "{slowest:?}");
 }
 
-fn try_one(program: &Program, heard: &Heard, case: &Hopeless, number: usize) -> Took {
+fn try_one(program: &Program, observed: &Observed, case: &TerminalCase, number: usize) -> Took {
     let name = format!("n{number}");
     let path = format!("/app/{}/{name}", case.app_type);
     let began = Instant::now();
     let got = program.get_prefer(&path, LONG_WAIT);
     let reported_at = Instant::now();
-    case.words.check("app_error", &got);
-    let decided = heard.when(&format!("{}-{name}", case.app_type), case.decides);
+    case.expected.check("app_error", &got);
+    let decided = observed.when(&format!("{}-{name}", case.app_type), case.decides);
     // Else its kubelet goes on trying beside the next.
     program.delete(&path).expect(200);
     Took {

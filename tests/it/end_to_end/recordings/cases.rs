@@ -7,8 +7,8 @@ use config_controller::model::job::JobSettings;
 use serde_json::json;
 
 use super::super::environment::text;
-use super::super::troubles::{self, NodeLabel};
-use super::super::watcher::{is_ready, says};
+use super::super::failing_pods::{self, NodeLabel};
+use super::super::watcher::{is_ready, mentions};
 use super::Fixture;
 
 /// A case.
@@ -31,7 +31,7 @@ pub(super) const CASES: &[Case] = &[
     // Admitting: what the POST of the Job is answered with.
     case("invalid-job", "Invalid", |fixture| {
         fixture.start_refused(
-            troubles::app(|spec| spec["restartPolicy"] = json!("Always")),
+            failing_pods::app(|spec| spec["restartPolicy"] = json!("Always")),
             422,
         );
     }),
@@ -39,14 +39,14 @@ pub(super) const CASES: &[Case] = &[
     // Creating: what the Job controller says of a pod that it cannot make.
     case("quota-on-pods-raised", "exceeded quota", quota_on_pods),
     case("quota-wants-limits", "failed quota", |fixture| {
-        troubles::make_quota(&fixture.environment, "limits.memory", "1Gi");
-        fixture.start(troubles::app(|_| ()));
+        failing_pods::make_quota(&fixture.environment, "limits.memory", "1Gi");
+        fixture.start(failing_pods::app(|_| ()));
         fixture.until_event("FailedCreate");
     }),
     case("pod-security", "violates PodSecurity", pod_security),
     case("limit-range", "maximum memory usage", limit_range),
     case("no-priority-class", "PriorityClass", |fixture| {
-        fixture.start(troubles::app(|spec| {
+        fixture.start(failing_pods::app(|spec| {
             spec["priorityClassName"] = json!("none")
         }));
         fixture.until_event("FailedCreate");
@@ -56,7 +56,7 @@ pub(super) const CASES: &[Case] = &[
     // Scheduling.
     case("unschedulable-then-node", "Unschedulable", unschedulable),
     case("too-large-for-any-node", "Insufficient memory", |fixture| {
-        fixture.start(troubles::with_memory("900Ti"));
+        fixture.start(failing_pods::with_memory("900Ti"));
         fixture.until_pod("Unschedulable");
     }),
     // Mounting.
@@ -90,7 +90,7 @@ pub(super) const CASES: &[Case] = &[
         pull(fixture, "r500")
     }),
     case("registry-never-answers", "Pulling", |fixture| {
-        fixture.start(troubles::image(&fixture.registry.image("never")));
+        fixture.start(failing_pods::image(&fixture.registry.image("never")));
         fixture.until_event("Pulling");
         fixture.for_a_while(Duration::from_secs(30));
     }),
@@ -99,25 +99,25 @@ pub(super) const CASES: &[Case] = &[
         "connection refused",
         |fixture| {
             // Nobody listens on port 1.
-            fixture.start(troubles::image("127.0.0.1:1/team/app:1"));
+            fixture.start(failing_pods::image("127.0.0.1:1/team/app:1"));
             fixture.until_pod("ImagePullBackOff");
         },
     ),
     case("invalid-image-name", "InvalidImageName", |fixture| {
-        fixture.start(troubles::image("No/Such:Image:Name"));
+        fixture.start(failing_pods::image("No/Such:Image:Name"));
         fixture.until_pod("InvalidImageName");
     }),
     case("image-may-not-be-pulled", "ErrImageNeverPull", |fixture| {
-        fixture.start(troubles::never_pulled());
+        fixture.start(failing_pods::never_pulled());
         fixture.until_pod("ErrImageNeverPull");
     }),
     // Initialising.
     case("init-fails", "no database to prepare", |fixture| {
-        fixture.start(troubles::failing_init());
+        fixture.start(failing_pods::failing_init());
         fixture.until_job("\"Failed\"");
     }),
     case("init-fails-and-is-retried", "CrashLoopBackOff", |fixture| {
-        fixture.start(troubles::on_failure(troubles::failing_init()));
+        fixture.start(failing_pods::on_failure(failing_pods::failing_init()));
         fixture.until_pod("CrashLoopBackOff");
         fixture.until_pod("\"restartCount\":2");
     }),
@@ -128,22 +128,22 @@ pub(super) const CASES: &[Case] = &[
         secret_appears,
     ),
     case("no-seccomp-profile", "CreateContainerError", |fixture| {
-        fixture.start(troubles::app(|spec| {
+        fixture.start(failing_pods::app(|spec| {
             spec["securityContext"] = json!({
                 "seccompProfile": {"type": "Localhost", "localhostProfile": "none.json"}});
         }));
         fixture.until_pod("CreateContainerError");
     }),
     case("bad-command", "StartError", |fixture| {
-        fixture.start(troubles::bad_command());
+        fixture.start(failing_pods::bad_command());
         fixture.until_job("\"Failed\"");
     }),
     case("bad-command-is-retried", "RunContainerError", |fixture| {
-        fixture.start(troubles::on_failure(troubles::bad_command()));
+        fixture.start(failing_pods::on_failure(failing_pods::bad_command()));
         fixture.until_pod("CrashLoopBackOff");
     }),
     case("exit-3", "no licence", |fixture| {
-        fixture.start(troubles::exits("3", "no licence"));
+        fixture.start(failing_pods::exits("3", "no licence"));
         fixture.until_job("\"Failed\"");
     }),
     case(
@@ -152,17 +152,17 @@ pub(super) const CASES: &[Case] = &[
         exit_with_retries,
     ),
     case("exit-0", "Completed", |fixture| {
-        fixture.start(troubles::exits("0", "nothing to do"));
+        fixture.start(failing_pods::exits("0", "nothing to do"));
         fixture.until_job("\"Complete\"");
     }),
     case("out-of-memory", "OOMKilled", |fixture| {
-        fixture.start(troubles::out_of_memory());
+        fixture.start(failing_pods::out_of_memory());
         fixture.until_job("\"Failed\"");
     }),
     case("crash-loop-to-the-end", "BackoffLimitExceeded", crash_loop),
     // Readying.
     case("probe-never-passes", "Unhealthy", |fixture| {
-        fixture.start(troubles::never_ready());
+        fixture.start(failing_pods::never_ready());
         fixture.until_event("Unhealthy");
     }),
     case("liveness-fails", "Killing", liveness_fails),
@@ -179,67 +179,67 @@ pub(super) const CASES: &[Case] = &[
             max_lifetime: Some(Duration::from_secs(4)),
             ..JobSettings::default()
         };
-        fixture.start_with(troubles::app(|_| ()), &settings);
+        fixture.start_with(failing_pods::app(|_| ()), &settings);
         fixture.until_ready();
         fixture.until_job("\"Failed\"");
     }),
 ];
 
 fn ok(fixture: &mut Fixture<'_>) {
-    fixture.start(troubles::app(|_| ()));
+    fixture.start(failing_pods::app(|_| ()));
     fixture.until_ready();
 }
 
 /// An image of a repository that is refused like this, until the kubelet has tried twice.
 fn pull(fixture: &mut Fixture<'_>, refusal: &str) {
-    fixture.start(troubles::image(&fixture.registry.image(refusal)));
+    fixture.start(failing_pods::image(&fixture.registry.image(refusal)));
     fixture.until_pod("ImagePullBackOff");
     fixture.until_pod("ErrImagePull");
 }
 
 fn quota_on_jobs(fixture: &mut Fixture<'_>) {
-    troubles::make_quota(&fixture.environment, "count/jobs.batch", "0");
-    fixture.start_refused(troubles::app(|_| ()), 403);
+    failing_pods::make_quota(&fixture.environment, "count/jobs.batch", "0");
+    fixture.start_refused(failing_pods::app(|_| ()), 403);
 }
 
 fn quota_on_pods(fixture: &mut Fixture<'_>) {
-    troubles::make_quota(&fixture.environment, "pods", "0");
-    fixture.start(troubles::app(|_| ()));
+    failing_pods::make_quota(&fixture.environment, "pods", "0");
+    fixture.start(failing_pods::app(|_| ()));
     fixture.until_event("exceeded quota");
     fixture.for_a_while(Duration::from_secs(3));
-    troubles::raise_quota(&fixture.environment, "pods", "5");
+    failing_pods::raise_quota(&fixture.environment, "pods", "5");
     fixture.until_ready();
 }
 
 fn pod_security(fixture: &mut Fixture<'_>) {
-    troubles::restrict(&fixture.environment);
-    fixture.start(troubles::privileged());
+    failing_pods::restrict(&fixture.environment);
+    fixture.start(failing_pods::privileged());
     fixture.until_event("FailedCreate");
 }
 
 fn limit_range(fixture: &mut Fixture<'_>) {
-    troubles::limit_memory(&fixture.environment, "64Mi");
-    fixture.start(troubles::with_memory("128Mi"));
+    failing_pods::limit_memory(&fixture.environment, "64Mi");
+    fixture.start(failing_pods::with_memory("128Mi"));
     fixture.until_event("FailedCreate");
 }
 
 fn no_service_account(fixture: &mut Fixture<'_>) {
-    fixture.start(troubles::app(|spec| {
+    fixture.start(failing_pods::app(|spec| {
         spec["serviceAccountName"] = json!("worker")
     }));
     fixture.until_event("FailedCreate");
     let account = json!({"metadata": {"name": "worker"}});
-    troubles::make(&fixture.environment, "serviceaccounts", &account);
+    failing_pods::make(&fixture.environment, "serviceaccounts", &account);
     fixture.until_ready();
 }
 
 fn suspended(fixture: &mut Fixture<'_>) {
-    fixture.start(troubles::app(|_| ()));
+    fixture.start(failing_pods::app(|_| ()));
     fixture.until_ready();
     let suspend = |suspend: bool| json!({"spec": {"suspend": suspend}});
     fixture.change("jobs", "app-ann", &suspend(true));
     fixture.until("a suspended Job without pods", "Job", |job| {
-        says(job, "Suspended") && job["status"]["terminating"] == 0
+        mentions(job, "Suspended") && job["status"]["terminating"] == 0
     });
     fixture.change("jobs", "app-ann", &suspend(false));
     fixture.until_ready();
@@ -247,7 +247,7 @@ fn suspended(fixture: &mut Fixture<'_>) {
 
 fn unschedulable(fixture: &mut Fixture<'_>) {
     let label = format!("recordings/{}", fixture.environment.namespace);
-    fixture.start(troubles::selecting(&label));
+    fixture.start(failing_pods::selecting(&label));
     fixture.until_pod("Unschedulable");
     fixture.for_a_while(Duration::from_secs(2));
     let environment = Rc::clone(&fixture.environment);
@@ -256,9 +256,9 @@ fn unschedulable(fixture: &mut Fixture<'_>) {
 }
 
 fn config_map_for_volume(fixture: &mut Fixture<'_>) {
-    fixture.start(troubles::config_volume());
+    fixture.start(failing_pods::config_volume());
     fixture.until_event("FailedMount");
-    troubles::make_settings(&fixture.environment);
+    failing_pods::make_settings(&fixture.environment);
     fixture.until_ready();
 }
 
@@ -268,7 +268,9 @@ fn no_sandbox(fixture: &mut Fixture<'_>) {
     let name = fixture.environment.namespace.clone();
     let class = json!({"metadata": {"name": name}, "handler": "no-such-runtime"});
     fixture.environment.api.post(classes, &class).expect(201);
-    fixture.start(troubles::app(|spec| spec["runtimeClassName"] = json!(name)));
+    fixture.start(failing_pods::app(|spec| {
+        spec["runtimeClassName"] = json!(name)
+    }));
     fixture.until_event("FailedCreatePodSandBox");
     let class = format!("{classes}/{name}");
     fixture
@@ -279,9 +281,9 @@ fn no_sandbox(fixture: &mut Fixture<'_>) {
 }
 
 fn secret_appears(fixture: &mut Fixture<'_>) {
-    fixture.start(troubles::secret_variable());
+    fixture.start(failing_pods::secret_variable());
     fixture.until_pod("CreateContainerConfigError");
-    troubles::make_secret(&fixture.environment);
+    failing_pods::make_secret(&fixture.environment);
     fixture.until_ready();
 }
 
@@ -290,7 +292,7 @@ fn exit_with_retries(fixture: &mut Fixture<'_>) {
         backoff_limit: Some(1),
         ..JobSettings::default()
     };
-    fixture.start_with(troubles::exits("3", "no licence"), &settings);
+    fixture.start_with(failing_pods::exits("3", "no licence"), &settings);
     fixture.until_job("\"Failed\"");
 }
 
@@ -300,13 +302,13 @@ fn crash_loop(fixture: &mut Fixture<'_>) {
         backoff_limit: Some(2),
         ..JobSettings::default()
     };
-    let template = troubles::on_failure(troubles::exits("3", "no licence"));
+    let template = failing_pods::on_failure(failing_pods::exits("3", "no licence"));
     fixture.start_with(template, &settings);
     fixture.until_job("\"Failed\"");
 }
 
 fn liveness_fails(fixture: &mut Fixture<'_>) {
-    let mut template = troubles::stubborn();
+    let mut template = failing_pods::stubborn();
     let main = &mut template["spec"]["containers"][0];
     main["readinessProbe"]["httpGet"]["port"] = json!(8081);
     main["livenessProbe"] = main["readinessProbe"].clone();
@@ -326,7 +328,7 @@ fn evict(fixture: &mut Fixture<'_>) -> String {
 }
 
 fn evicted(fixture: &mut Fixture<'_>) {
-    fixture.start(troubles::stubborn());
+    fixture.start(failing_pods::stubborn());
     let old = evict(fixture);
     fixture.until("the next pod is ready", "Pod", |pod| {
         is_ready(pod) && text(&pod["metadata"]["name"]) != old
@@ -334,13 +336,13 @@ fn evicted(fixture: &mut Fixture<'_>) {
 }
 
 fn evicted_and_exits_0(fixture: &mut Fixture<'_>) {
-    fixture.start(troubles::app(|_| ()));
+    fixture.start(failing_pods::app(|_| ()));
     evict(fixture);
     fixture.until_job("\"Complete\"");
 }
 
 fn pod_deleted(fixture: &mut Fixture<'_>) {
-    fixture.start(troubles::stubborn());
+    fixture.start(failing_pods::stubborn());
     let name = fixture.until_ready();
     let path = format!("{}/{name}", fixture.environment.all("pods"));
     fixture
