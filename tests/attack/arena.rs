@@ -1,8 +1,8 @@
-//! One strike against one target, and what was seen of it: threads, memory and files of the
-//! target, the well-behaved client beside it, and whether the target is well afterwards.
+//! One strike against one target, and the observations: threads, memory and files of the target,
+//! the well-behaved client beside it, and the health of the target afterwards.
 
 use crate::client;
-use crate::environment::{self, Process, Served, Talker, Wrapper};
+use crate::environment::{self, LineProcess, Process, Served, Wrapper};
 use crate::probe::{Observed, Probe};
 use crate::strikes::{Aim, LONGEST, Start, Strike};
 use std::net::SocketAddr;
@@ -30,7 +30,7 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    /// A program of ours to end, and the client beside it.
+    /// A program that this one started and ends, and the client beside it.
     pub(crate) fn local(served: Served, aim: &Aim) -> Result<Self, String> {
         let mut aim = aim.clone();
         aim.address = served.address;
@@ -40,7 +40,7 @@ impl Target {
         Ok(Self { served, probe, aim })
     }
 
-    /// Something that runs already.
+    /// A program that was already running.
     pub(crate) fn remote(aim: Aim) -> Result<Self, String> {
         let probe = Probe::start(aim.address, &aim.path)?;
         let served = None;
@@ -52,23 +52,23 @@ impl Target {
     }
 }
 
-/// How a target is after a strike.
+/// The state of a target after a strike.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum After {
-    /// It answers a new connection at once.
-    Well,
-    /// It runs, and does not answer.
-    Mute,
-    /// It has ended; how.
-    Dead(String),
-    /// It was ended for the memory it held.
-    Swollen,
+    /// It responds to a new connection immediately.
+    Healthy,
+    /// It runs, and does not respond.
+    Unresponsive,
+    /// It has exited; with its status.
+    Exited(String),
+    /// It was killed for the memory it held.
+    OutOfMemory,
 }
 
-/// What was seen of one strike.
+/// The observations of one strike.
 #[derive(Clone, Debug)]
 pub(crate) struct Outcome {
-    /// What the strike saw itself.
+    /// The strike's own summary.
     pub(crate) note: String,
     pub(crate) threads: u64,
     pub(crate) rss_kib: u64,
@@ -77,11 +77,11 @@ pub(crate) struct Outcome {
     pub(crate) files_after: usize,
     pub(crate) beside: Observed,
     pub(crate) after: After,
-    /// As the strike says.
+    /// As in [`Strike::unjudged`].
     pub(crate) unjudged: Option<&'static str>,
 }
 
-/// How a server is started for a strike; an error says why not on this machine.
+/// How a server is started for a strike; an error is the reason why this machine cannot.
 pub(crate) fn wrapper(start: Start) -> Result<Wrapper, String> {
     match start {
         Start::Plain => Ok(Wrapper::default()),
@@ -115,10 +115,10 @@ pub(crate) fn strike(target: &mut Target, strike: &Strike) -> Result<Outcome, St
     let (threads, files_peak) = sampler.end();
     let files_after = settled(id, files_before);
     let after = match (swollen, target.process().and_then(Process::ended)) {
-        (true, _) => After::Swollen,
-        (false, Some(status)) => After::Dead(status.to_string()),
-        (false, None) if is_well(target.aim.address, &target.aim.path) => After::Well,
-        (false, None) => After::Mute,
+        (true, _) => After::OutOfMemory,
+        (false, Some(status)) => After::Exited(status.to_string()),
+        (false, None) if is_well(target.aim.address, &target.aim.path) => After::Healthy,
+        (false, None) => After::Unresponsive,
     };
     Ok(Outcome {
         note: note?,
@@ -133,7 +133,7 @@ pub(crate) fn strike(target: &mut Target, strike: &Strike) -> Result<Outcome, St
     })
 }
 
-/// The strike in a process of its own, with the lowest priority; what it said.
+/// Runs the strike in a process of its own with the lowest priority; returns its summary.
 fn run_apart(strike: &Strike, aim: &Aim) -> Result<String, String> {
     let program = std::env::current_exe().map_err(|error| error.to_string())?;
     let mut command = Command::new("nice");
@@ -142,9 +142,9 @@ fn run_apart(strike: &Strike, aim: &Aim) -> Result<String, String> {
     command.arg(aim.id.unwrap_or(0).to_string());
     command.args([&aim.path, &aim.large, &aim.medium]);
     command.arg(aim.hold.as_millis().to_string());
-    let mut talker = Talker::spawn(&mut command)?;
-    match talker.process.wait(LONGEST) {
-        Some(_) => talker.hear(),
+    let mut line_process = LineProcess::spawn(&mut command)?;
+    match line_process.process.wait(LONGEST) {
+        Some(_) => line_process.read_line(),
         None => Ok("the attack itself did not come to its end".to_owned()),
     }
 }
@@ -220,7 +220,7 @@ impl Sampler {
     }
 }
 
-/// Ends a child of ours that is still to be waited for, so its id is still its own.
+/// Kills a child process that has not been waited for, so its id is not reused.
 fn kill(id: u32) {
     let pid = i32::try_from(id)
         .ok()

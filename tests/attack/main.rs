@@ -10,8 +10,8 @@
 //! | `report` | tables, goals, JSON |
 //! | `options` | arguments |
 //!
-//! This program is started in three roles: as the attacks' leader (here), as one strike, and as
-//! the well-behaved client; each in a process of its own, so that none is in another's way.
+//! This program runs in three roles: it leads the attacks (here), it is one strike, or it is the
+//! well-behaved client. Each is a process of its own, so that none disturbs another.
 
 #[path = "../bench/client.rs"]
 mod client;
@@ -32,9 +32,9 @@ use report::{Report, Row};
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
-use strikes::{Aim, For, Start, Strike};
+use strikes::{Aim, Start, Strike, Targets};
 
-/// Ready instances behind the service: their list is the large answer.
+/// Ready instances behind the service: their list is the large response.
 const INSTANCES: usize = 2_000;
 
 /// How long the well-behaved client is alone before each attack.
@@ -53,8 +53,8 @@ fn main() -> ExitCode {
     match result {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
-        Err(sentence) => {
-            eprintln!("{sentence}");
+        Err(message) => {
+            eprintln!("{message}");
             ExitCode::from(2)
         }
     }
@@ -99,7 +99,7 @@ fn raise_files() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let maximum = getrlimit(Resource::Nofile).maximum;
     let current = maximum;
-    // Without it fewer connections are made, which the strike says.
+    // Without it fewer connections are made; the strike reports how many.
     let _ = setrlimit(Resource::Nofile, Rlimit { current, maximum });
 }
 
@@ -171,10 +171,10 @@ fn attack_remote(chosen: &[&'static Strike], aim: &Aim, report: &mut Report) -> 
     for strike in chosen.iter().filter(|strike| strike.start == Start::Plain) {
         eprintln!("{} …", strike.title);
         report.alone.push(target.probe.watch(ALONE)?);
-        let ours = arena::strike(&mut target, strike);
+        let service = arena::strike(&mut target, strike);
         report.rows.push(Row {
             strike,
-            ours,
+            service,
             tiny: None,
         });
     }
@@ -190,7 +190,7 @@ fn attack_local(
 ) -> Result<(), String> {
     let served = environment::service(&cluster.kubeconfig, &Wrapper::default())?;
     let mut standing = Target::local(served, aim)?;
-    give_medium_answer(standing.aim.address)?;
+    prepare_medium_response(standing.aim.address)?;
     // What the process holds for good is there before the first attack.
     standing.probe.watch(ALONE)?;
     for strike in chosen {
@@ -198,15 +198,20 @@ fn attack_local(
         if !options.short || report.alone.is_empty() {
             report.alone.push(standing.probe.watch(ALONE)?);
         }
-        let ours = match strike.start {
+        let service = match strike.start {
             Start::Plain => arena::strike(&mut standing, strike),
             start => arena::wrapper(start).and_then(|wrapper| {
                 let served = environment::service(&cluster.kubeconfig, &wrapper)?;
                 arena::strike(&mut Target::local(served, aim)?, strike)
             }),
         };
-        let tiny = (!options.short && strike.whom == For::All).then(|| attack_tiny(strike, aim));
-        report.rows.push(Row { strike, ours, tiny });
+        let tiny =
+            (!options.short && strike.targets == Targets::All).then(|| attack_tiny(strike, aim));
+        report.rows.push(Row {
+            strike,
+            service,
+            tiny,
+        });
     }
     Ok(())
 }
@@ -221,7 +226,7 @@ fn attack_tiny(strike: &Strike, aim: &Aim) -> Result<Outcome, String> {
 }
 
 /// Gives an instance a meta label that makes its response 4 KB long.
-fn give_medium_answer(address: SocketAddr) -> Result<(), String> {
+fn prepare_medium_response(address: SocketAddr) -> Result<(), String> {
     let body = format!("{{\"note\":\"{}\"}}", "x".repeat(3_950));
     let patch = format!(
         "PATCH /app/hello/i1 HTTP/1.1\r\nHost: attack\r\n\

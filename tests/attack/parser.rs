@@ -1,9 +1,9 @@
-//! Inputs that an HTTP/1.1 server must refuse, since two readers would see different requests in
-//! them, and some that it must serve. Each goes over a connection of its own to the running
-//! program; what must be follows from RFC 9112 and RFC 9110, and from our bounds.
+//! Inputs that an HTTP/1.1 server must refuse, because two readers would see different requests in
+//! them, and some that it must serve. Each is sent over its own connection to the running program.
+//! The expected reactions follow from RFC 9112, RFC 9110 and the service's bounds.
 //!
-//! The tests of `src/http/connection` hold the machine to the same rules by literals; here is
-//! what goes over a socket in the end, beside what stock tiny_http makes of it.
+//! The tests of `src/http/connection` check the same rules with literals. This file sends them over
+//! a socket, also to stock tiny_http for comparison.
 
 use crate::client;
 use crate::environment::{self, Cluster, Wrapper};
@@ -21,16 +21,16 @@ const FROM: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 5);
 /// A connection that has been silent for this long will stay so.
 const SILENCE: Duration = Duration::from_millis(250);
 
-/// What must become of an input.
+/// The required reaction to an input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Must {
-    /// One response of 400 or above that says that the request is not understood, then the end.
+    /// One response of 400 or above for a malformed request, then the end.
     Refuse,
-    /// So many answers, of whatever the path deserves, and the connection goes on.
+    /// This number of responses, with any status that fits the path; the connection stays open.
     Serve(usize),
 }
 
-/// What became of it.
+/// The observed reaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Reaction {
     statuses: Vec<u16>,
@@ -54,12 +54,12 @@ impl fmt::Display for Reaction {
     }
 }
 
-/// An input, and what became of it.
+/// An input and the observed reactions.
 #[derive(Clone, Debug)]
 pub(crate) struct Parsed {
     pub(crate) name: &'static str,
     pub(crate) expected: String,
-    pub(crate) ours: Reaction,
+    pub(crate) service: Reaction,
     pub(crate) tiny: Option<Reaction>,
 }
 
@@ -95,7 +95,7 @@ fn one(input: &Input, address: SocketAddr, compare: bool) -> Result<Parsed, Stri
             Must::Serve(1) => "served".to_owned(),
             Must::Serve(count) => format!("served: {count}"),
         },
-        ours: send(input, address)?,
+        service: send(input, address)?,
         tiny,
     })
 }
@@ -105,24 +105,24 @@ fn send(input: &Input, address: SocketAddr) -> Result<Reaction, String> {
     let mut stream = stream.map_err(|error| format!("{}: no connection: {error}", input.name))?;
     // One that closes early may not take all of it.
     let _ = stream.write_all(&input.bytes());
-    let mut heard = Vec::new();
+    let mut received = Vec::new();
     let mut buffer = [0; 4096];
     let closed = loop {
         match stream.read(&mut buffer) {
             Ok(0) => break true,
-            Ok(count) => heard.extend_from_slice(&buffer[..count]),
+            Ok(count) => received.extend_from_slice(&buffer[..count]),
             Err(error) => break !is_silence(&error),
         }
     };
-    let statuses = client::statuses(&heard);
+    let statuses = client::statuses(&received);
     let refusals = [400, 408, 413, 414, 417, 431, 501, 505];
     let is_right = match input.must {
         Must::Refuse => closed && statuses.len() == 1 && refusals.contains(&statuses[0]),
         Must::Serve(count) => {
             // A 100 comes before the response that it promises.
-            let answers: Vec<&u16> = statuses.iter().filter(|status| **status != 100).collect();
-            let refused = answers.iter().any(|status| refusals.contains(*status));
-            !closed && !refused && answers.len() == count
+            let responses: Vec<&u16> = statuses.iter().filter(|status| **status != 100).collect();
+            let refused = responses.iter().any(|status| refusals.contains(*status));
+            !closed && !refused && responses.len() == count
         }
     };
     Ok(Reaction {

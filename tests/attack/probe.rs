@@ -1,13 +1,12 @@
-//! The well-behaved client: a process of its own at an address of its own (127.0.0.2), so that
-//! neither the attack's work nor the bound on connections of one peer is mistaken for what the
-//! service does to others.
+//! The well-behaved client: a process of its own at an address of its own (127.0.0.2). So neither
+//! the attack's work nor the bound on connections of one peer affects its measurements.
 //!
-//! It asks for the same path every 2 ms, over a connection that it keeps for 20 requests; opening
-//! the next one is part of that request's time, so accepting is measured too. A request that
-//! fails, or takes a second, counts with the time it took, and as a failure.
+//! It requests the same path every 2 ms, over a connection that it keeps for 20 requests. Opening
+//! the next one is part of that request's time, so accepting is measured too. A request that fails,
+//! or takes a second, counts with its time and as a failure.
 
 use crate::client::{Client, get};
-use crate::environment::Talker;
+use crate::environment::LineProcess;
 use std::io::BufRead as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::Command;
@@ -19,7 +18,7 @@ const PAUSE: Duration = Duration::from_millis(2);
 const TIMEOUT: Duration = Duration::from_secs(1);
 const REQUESTS_PER_CONNECTION: u32 = 20;
 
-/// What the client saw.
+/// The client's measurements.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Observed {
     pub(crate) asked: u64,
@@ -27,23 +26,23 @@ pub(crate) struct Observed {
     pub(crate) p99: Duration,
 }
 
-/// The client, as the one who started it sees it.
+/// The handle of the process that started the client.
 #[derive(Debug)]
-pub(crate) struct Probe(Talker);
+pub(crate) struct Probe(LineProcess);
 
 impl Probe {
-    /// Starts it; it asks from now on.
+    /// Starts it; it sends requests from now on.
     pub(crate) fn start(address: SocketAddr, path: &str) -> Result<Self, String> {
         let program = std::env::current_exe().map_err(|error| error.to_string())?;
         let mut command = Command::new(program);
         command.args(["probe", &address.to_string(), path]);
-        Talker::spawn(&mut command).map(Self)
+        LineProcess::spawn(&mut command).map(Self)
     }
 
-    /// What it has seen since it was last asked.
+    /// Its measurements since the last report.
     pub(crate) fn report(&mut self) -> Result<Observed, String> {
-        self.0.say("report")?;
-        let line = self.0.hear()?;
+        self.0.write_line("report")?;
+        let line = self.0.read_line()?;
         let numbers: Vec<u64> = line.split(' ').filter_map(|n| n.parse().ok()).collect();
         match numbers[..] {
             [asked, failed, p99] => Ok(Observed {
@@ -51,11 +50,11 @@ impl Probe {
                 failed,
                 p99: Duration::from_micros(p99),
             }),
-            _ => Err(format!("the well-behaved client says '{line}'")),
+            _ => Err(format!("the well-behaved client printed '{line}'")),
         }
     }
 
-    /// What it sees in this time, from now on.
+    /// Its measurements during this time, from now on.
     pub(crate) fn watch(&mut self, time: Duration) -> Result<Observed, String> {
         self.report()?;
         std::thread::sleep(time);

@@ -14,11 +14,11 @@ const RSS_MAX_KIB: u64 = 64 << 10;
 /// The p99 of the client beside an attack, in multiples of its p99 alone.
 const P99_FACTOR_MAX: f64 = 10.0;
 
-/// One attack; an error says why it was not tried.
+/// One attack; an error is the reason why it was not run.
 #[derive(Debug)]
 pub(crate) struct Row {
     pub(crate) strike: &'static Strike,
-    pub(crate) ours: Result<Outcome, String>,
+    pub(crate) service: Result<Outcome, String>,
     pub(crate) tiny: Option<Result<Outcome, String>>,
 }
 
@@ -35,7 +35,7 @@ fn ms(time: Duration) -> String {
     format!("{:.2} ms", time.as_secs_f64() * 1000.0)
 }
 
-/// What is not known, of a process that is not ours, is 0.
+/// 0 means unknown: the process was started by another program.
 fn mib(kib: u64) -> String {
     if kib == 0 {
         return "unknown".to_owned();
@@ -56,15 +56,15 @@ impl Report {
 
     fn outcomes(&self) -> impl Iterator<Item = (&'static str, &Outcome)> {
         let rows = self.rows.iter();
-        rows.filter_map(|row| Some((row.strike.title, row.ours.as_ref().ok()?)))
+        rows.filter_map(|row| Some((row.strike.title, row.service.as_ref().ok()?)))
     }
 
     /// Whether the goals that a slow machine cannot spoil were met.
     pub(crate) fn is_good(&self) -> bool {
         let stood = |(_, outcome): (_, &Outcome)| {
-            outcome.after == After::Well && outcome.rss_kib <= RSS_MAX_KIB
+            outcome.after == After::Healthy && outcome.rss_kib <= RSS_MAX_KIB
         };
-        self.outcomes().all(stood) && self.parsed.iter().all(|parsed| parsed.ours.is_right)
+        self.outcomes().all(stood) && self.parsed.iter().all(|parsed| parsed.service.is_right)
     }
 
     /// The tables.
@@ -93,7 +93,7 @@ impl Report {
                 Some(Err(why)) => format!("not tried: {why}"),
             };
             let title = row.strike.title;
-            let _ = match &row.ours {
+            let _ = match &row.service {
                 Err(why) => writeln!(out, "| {title} | not tried: {why} | | | | | | {tiny} |"),
                 Ok(o) => writeln!(
                     out,
@@ -123,7 +123,7 @@ impl Report {
         let (rss, rss_at) = worst(|_, o| o.rss_kib as f64);
         let (factor, factor_at) = worst(Self::factor);
         let (failures, failures_at) = worst(|_, o| o.beside.failed as f64);
-        let well = self.outcomes().filter(|(_, o)| o.after == After::Well);
+        let well = self.outcomes().filter(|(_, o)| o.after == After::Healthy);
         let (well, all) = (well.count(), self.outcomes().count());
         let _ = writeln!(
             out,
@@ -152,15 +152,15 @@ impl Report {
         for parsed in &self.parsed {
             let tiny = parsed.tiny.as_ref();
             let tiny = tiny.map_or_else(|| "–".to_owned(), |reaction| reaction.to_string());
-            let (name, ours) = (parsed.name, &parsed.ours);
-            let _ = writeln!(out, "| {name} | {} | {ours} | {tiny} |", parsed.expected);
+            let (name, service) = (parsed.name, &parsed.service);
+            let _ = writeln!(out, "| {name} | {} | {service} | {tiny} |", parsed.expected);
         }
         let all = self.parsed.len();
-        let ours = self.parsed.iter().filter(|parsed| parsed.ours.is_right);
+        let service = self.parsed.iter().filter(|parsed| parsed.service.is_right);
         let _ = write!(
             out,
             "\nAs it must be: {} of {all} by the service",
-            ours.count()
+            service.count()
         );
         if both {
             let is_right = |parsed: &&Parsed| parsed.tiny.as_ref().is_some_and(|r| r.is_right);
@@ -190,7 +190,7 @@ impl Report {
         let rows = self.rows.iter().map(|row| {
             json!({
                 "attack": row.strike.name,
-                "service": outcome(&row.ours),
+                "service": outcome(&row.service),
                 "tiny_http": row.tiny.as_ref().map(outcome),
             })
         });
@@ -198,8 +198,8 @@ impl Report {
             json!({
                 "input": parsed.name,
                 "must_be": parsed.expected,
-                "service": parsed.ours.to_string(),
-                "service_is_right": parsed.ours.is_right,
+                "service": parsed.service.to_string(),
+                "service_is_right": parsed.service.is_right,
                 "tiny_http": parsed.tiny.as_ref().map(ToString::to_string),
             })
         });
@@ -226,10 +226,10 @@ fn failed(o: &Outcome) -> String {
 
 fn after(after: &After) -> String {
     match after {
-        After::Well => "well".to_owned(),
-        After::Mute => "**answers nobody**".to_owned(),
-        After::Dead(how) => format!("**dead: {how}**"),
-        After::Swollen => "**ended by us at 1 GiB**".to_owned(),
+        After::Healthy => "well".to_owned(),
+        After::Unresponsive => "**no response**".to_owned(),
+        After::Exited(how) => format!("**dead: {how}**"),
+        After::OutOfMemory => "**ended by us at 1 GiB**".to_owned(),
     }
 }
 

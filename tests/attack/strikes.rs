@@ -1,9 +1,8 @@
 //! The attacks, in the order of the table, and what each of them needs.
 //!
-//! A strike is one function; it runs in a process of its own with the lowest priority (attackers
-//! are other machines: their work is not the service's), holds what it has opened until it
-//! returns, and returns within [`LONGEST`], whatever the other side does. What it returns is
-//! what it saw, in a few words. The files below hold them by what they use up.
+//! A strike is one function. It runs in a process of its own with the lowest priority, since real
+//! attackers are other machines. It holds its connections until it returns, within [`LONGEST`], and
+//! returns a short summary. The files below group strikes by the resource that they exhaust.
 
 pub(crate) mod connections;
 pub(crate) mod memory;
@@ -13,7 +12,7 @@ pub(crate) mod requests;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// When a strike is ended from outside.
+/// After this time a strike is killed.
 pub(crate) const LONGEST: Duration = Duration::from_secs(40);
 
 /// What a strike is aimed at.
@@ -22,7 +21,7 @@ pub(crate) struct Aim {
     pub(crate) address: SocketAddr,
     /// The process behind it, where it is on this machine and known.
     pub(crate) id: Option<u32>,
-    /// A path that is answered 200.
+    /// A path with status 200.
     pub(crate) path: String,
     /// A path with a response of some hundred KB or more.
     pub(crate) large: String,
@@ -43,12 +42,12 @@ pub(crate) enum Start {
     FewThreads,
 }
 
-/// Which targets it makes sense for.
+/// The targets that a strike applies to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum For {
+pub(crate) enum Targets {
     /// All.
     All,
-    /// The service: tiny_http has nothing of the kind.
+    /// The service: tiny_http has no such feature.
     Service,
 }
 
@@ -58,8 +57,8 @@ pub(crate) struct Strike {
     pub(crate) name: &'static str,
     pub(crate) title: &'static str,
     pub(crate) start: Start,
-    pub(crate) whom: For,
-    /// Why the client beside it is not judged, if so.
+    pub(crate) targets: Targets,
+    /// Why the client beside it is not judged, if it is not.
     pub(crate) unjudged: Option<&'static str>,
     pub(crate) run: fn(&Aim) -> Result<String, String>,
 }
@@ -71,7 +70,7 @@ const fn strike(name: &'static str, title: &'static str, run: Run) -> Strike {
         name,
         title,
         start: Start::Plain,
-        whom: For::All,
+        targets: Targets::All,
         unjudged: None,
         run,
     }
@@ -82,7 +81,7 @@ const fn started(start: Start, name: &'static str, title: &'static str, run: Run
     Strike { start, ..plain }
 }
 
-/// One beside which nobody can be served as before.
+/// A strike during which no client can be served as before.
 const fn unjudged(why: &'static str, name: &'static str, title: &'static str, run: Run) -> Strike {
     let plain = strike(name, title, run);
     Strike {
@@ -94,7 +93,7 @@ const fn unjudged(why: &'static str, name: &'static str, title: &'static str, ru
 const fn of_service(name: &'static str, title: &'static str, run: Run) -> Strike {
     let plain = strike(name, title, run);
     Strike {
-        whom: For::Service,
+        targets: Targets::Service,
         ..plain
     }
 }
@@ -129,7 +128,7 @@ pub(crate) const ALL: &[Strike] = &[
     ),
     strike(
         "nonreaders",
-        "64 that never read a large answer",
+        "64 that never read a large response",
         memory::nonreaders,
     ),
     strike(
@@ -174,7 +173,7 @@ pub(crate) const ALL: &[Strike] = &[
         connections::files,
     ),
     unjudged(
-        "no file for anybody",
+        "no files left",
         "nofiles",
         "the limit of open files falls while it runs",
         connections::no_files,
@@ -199,8 +198,8 @@ pub(crate) const ALL: &[Strike] = &[
     ),
     strike(
         "medium",
-        "no attack: answers of 4 KB on keep-alive",
-        polite::medium_answers,
+        "no attack: responses of 4 KB on keep-alive",
+        polite::medium_responses,
     ),
 ];
 

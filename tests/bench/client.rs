@@ -11,8 +11,8 @@ use std::io::{Error, ErrorKind, Read as _, Result, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
-/// The longest answer that is believed.
-const ANSWER_MAX: usize = 64 << 20;
+/// Longest accepted response, in bytes.
+const RESPONSE_BYTES_MAX: usize = 64 << 20;
 
 /// Connects from this local address.
 pub(crate) fn connect(to: SocketAddr, from: Ipv4Addr, timeout: Duration) -> Result<TcpStream> {
@@ -51,12 +51,12 @@ impl Client {
     pub(crate) fn ask(&mut self, request: &[u8]) -> Result<(u16, usize)> {
         self.stream.write_all(request)?;
         loop {
-            if let Some(answer) = Answer::first(&self.input) {
-                if self.input.len() >= answer.total() {
-                    self.input.drain(..answer.total());
-                    return Ok((answer.status, answer.body));
+            if let Some(response) = ResponseHead::first(&self.input) {
+                if self.input.len() >= response.total() {
+                    self.input.drain(..response.total());
+                    return Ok((response.status, response.body));
                 }
-                if answer.total() > ANSWER_MAX {
+                if response.total() > RESPONSE_BYTES_MAX {
                     return Err(Error::from(ErrorKind::InvalidData));
                 }
             }
@@ -77,7 +77,7 @@ pub(crate) fn status(to: SocketAddr, from: Ipv4Addr, path: &str, wait: Duration)
 
 /// Where a response begins and ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Answer {
+pub(crate) struct ResponseHead {
     /// Its status code.
     pub(crate) status: u16,
     /// Bytes of its head.
@@ -86,14 +86,14 @@ pub(crate) struct Answer {
     body: usize,
 }
 
-impl Answer {
+impl ResponseHead {
     /// Bytes of head and body.
     pub(crate) fn total(self) -> usize {
         self.head.saturating_add(self.body)
     }
 
-    /// The response that begins here, if its head is complete. (Nobody who is measured sends
-    /// short answers in chunks.)
+    /// The response that begins here, if its head is complete. Chunked responses are not supported:
+    /// no measured program sends short responses in chunks.
     pub(crate) fn first(bytes: &[u8]) -> Option<Self> {
         let head = bytes.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
         let text = String::from_utf8_lossy(&bytes[..head]);
@@ -111,9 +111,9 @@ impl Answer {
 /// The statuses of all whole responses here.
 pub(crate) fn statuses(mut bytes: &[u8]) -> Vec<u16> {
     let mut statuses = Vec::new();
-    while let Some(answer) = Answer::first(bytes) {
-        statuses.push(answer.status);
-        bytes = bytes.get(answer.total()..).unwrap_or_default();
+    while let Some(response) = ResponseHead::first(bytes) {
+        statuses.push(response.status);
+        bytes = bytes.get(response.total()..).unwrap_or_default();
     }
     statuses
 }

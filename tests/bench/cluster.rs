@@ -1,11 +1,11 @@
 //! `bench-cluster READY`: a fake API server in a process of its own, with READY instances that
 //! are ready, for measurements and attacks.
 //!
-//! A process of its own, so that what it costs is not counted as the service's. Types: `hello`
-//! (ready at once; the READY instances are `hello/i0`, `hello/i1`, …) and `never` (starts, and
-//! never becomes ready). It prints the path of a kubeconfig when all is in place. Then it
-//! answers lines of its input: `calls` with the number of requests it has had that were no
-//! watches. At the end of its input it removes the kubeconfig and ends.
+//! A process of its own, so that its cost is not counted as the service's. Types: `hello` (ready
+//! immediately; the READY instances are `hello/i0`, `hello/i1`, …) and `never` (never becomes
+//! ready). It prints the path of a kubeconfig once it is ready. Then it responds to lines of its
+//! input: to `calls` with the number of requests so far, without watches. At the end of its input
+//! it removes the kubeconfig and exits.
 
 #[path = "../fake_kube/mod.rs"]
 mod fake_kube;
@@ -46,8 +46,8 @@ fn main() -> ExitCode {
     let ready = std::env::args().nth(1).and_then(|text| text.parse().ok());
     match ready.map(run) {
         Some(Ok(())) => ExitCode::SUCCESS,
-        Some(Err(sentence)) => {
-            eprintln!("bench-cluster: {sentence}");
+        Some(Err(message)) => {
+            eprintln!("bench-cluster: {message}");
             ExitCode::FAILURE
         }
         None => {
@@ -121,22 +121,22 @@ fn job(number: usize) -> Value {
     })
 }
 
-/// Answers questions until the end of the input.
+/// Responds to lines until the end of the input.
 fn serve(fake: &FakeKube, kubeconfig: &Path) -> Result<(), String> {
     let mut out = std::io::stdout().lock();
-    let mut say = |line: String| {
+    let mut write_line = |line: String| {
         writeln!(out, "{line}")
             .and_then(|()| out.flush())
-            .map_err(|error| format!("nobody listens: {error}"))
+            .map_err(|error| format!("the output is closed: {error}"))
     };
-    say(kubeconfig.display().to_string())?;
+    write_line(kubeconfig.display().to_string())?;
     for line in std::io::stdin().lock().lines() {
         match line {
             Ok(line) if line == "calls" => {
                 let calls = fake.count("*", "*") - fake.count("watch", "*");
-                say(calls.to_string())?;
+                write_line(calls.to_string())?;
             }
-            Ok(_) => say("?".to_owned())?,
+            Ok(_) => write_line("?".to_owned())?,
             Err(_) => break,
         }
     }

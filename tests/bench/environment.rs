@@ -1,5 +1,5 @@
-//! The processes that are measured, and what `/proc` says of them: the fake API server, the
-//! service over it, the bare programs. Each ends when its value is dropped, by its own id.
+//! The measured processes and their figures in `/proc`: the fake API server, the service over it,
+//! the bare programs. Each is killed by its id when its value is dropped.
 //!
 //! Here nothing is measured or judged; Linux only.
 
@@ -82,15 +82,15 @@ impl Drop for Process {
     }
 }
 
-/// A process that answers lines with lines.
+/// A process that responds to lines with lines.
 #[derive(Debug)]
-pub(crate) struct Talker {
+pub(crate) struct LineProcess {
     pub(crate) process: Process,
     input: Option<ChildStdin>,
     output: BufReader<ChildStdout>,
 }
 
-impl Talker {
+impl LineProcess {
     /// Starts it.
     pub(crate) fn spawn(command: &mut Command) -> Result<Self, String> {
         let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -104,24 +104,24 @@ impl Talker {
         })
     }
 
-    /// Says a line.
-    pub(crate) fn say(&mut self, line: &str) -> Result<(), String> {
+    /// Writes a line to its input.
+    pub(crate) fn write_line(&mut self, line: &str) -> Result<(), String> {
         let Some(input) = &mut self.input else {
-            return Err("a process was told to end".to_owned());
+            return Err("the input of the process is closed".to_owned());
         };
         writeln!(input, "{line}").map_err(|error| format!("a process does not listen: {error}"))
     }
 
-    /// Hears a line; empty at the end.
-    pub(crate) fn hear(&mut self) -> Result<String, String> {
+    /// Reads a line of its output; empty at the end.
+    pub(crate) fn read_line(&mut self) -> Result<String, String> {
         let mut line = String::new();
         let read = self.output.read_line(&mut line);
-        read.map_err(|error| format!("a process does not answer: {error}"))?;
+        read.map_err(|error| format!("a process does not respond: {error}"))?;
         Ok(line.trim_end().to_owned())
     }
 }
 
-impl Drop for Talker {
+impl Drop for LineProcess {
     fn drop(&mut self) {
         self.input = None;
         self.process.wait(Duration::from_secs(2));
@@ -131,7 +131,7 @@ impl Drop for Talker {
 /// The fake API server with so many ready instances.
 #[derive(Debug)]
 pub(crate) struct Cluster {
-    talker: Talker,
+    line_process: LineProcess,
     pub(crate) kubeconfig: String,
 }
 
@@ -140,19 +140,22 @@ impl Cluster {
     pub(crate) fn start(ready: usize) -> Result<Self, String> {
         let own = std::env::current_exe().map_err(|error| error.to_string())?;
         let program = own.with_file_name("bench-cluster");
-        let mut talker = Talker::spawn(Command::new(program).arg(ready.to_string()))?;
-        match talker.hear()? {
+        let mut line_process = LineProcess::spawn(Command::new(program).arg(ready.to_string()))?;
+        match line_process.read_line()? {
             line if line.is_empty() => Err("the fake API server did not start".to_owned()),
-            kubeconfig => Ok(Self { talker, kubeconfig }),
+            kubeconfig => Ok(Self {
+                line_process,
+                kubeconfig,
+            }),
         }
     }
 
     /// How many requests it has had that were no watches.
     pub(crate) fn calls(&mut self) -> Result<u64, String> {
-        self.talker.say("calls")?;
-        let line = self.talker.hear()?;
+        self.line_process.write_line("calls")?;
+        let line = self.line_process.read_line()?;
         line.parse()
-            .map_err(|_| format!("the fake API server says '{line}'"))
+            .map_err(|_| format!("the fake API server printed '{line}'"))
     }
 }
 
@@ -221,7 +224,7 @@ pub(crate) fn bare(arguments: &[&str], wrapper: &Wrapper) -> Result<Served, Stri
     let mut line = String::new();
     if let Some(stdout) = process.child.stdout.take() {
         let read = BufReader::new(stdout).read_line(&mut line);
-        read.map_err(|error| format!("a bare program does not answer: {error}"))?;
+        read.map_err(|error| format!("a bare program does not respond: {error}"))?;
     }
     let address = line.trim().parse();
     let address = address.map_err(|_| format!("a bare program did not start: '{line}'"))?;
@@ -253,7 +256,7 @@ pub(crate) fn processor_time_of(id: u32) -> Duration {
     Duration::from_millis(ticks * 10)
 }
 
-/// Lets the peak of its memory (`VmHWM`) begin anew.
+/// Resets the peak of its memory (`VmHWM`).
 pub(crate) fn reset_peak(id: u32) -> Result<(), String> {
     fs::write(format!("/proc/{id}/clear_refs"), "5")
         .map_err(|error| format!("the peak of memory cannot be reset: {error}"))

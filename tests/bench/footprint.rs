@@ -148,7 +148,7 @@ fn once(cluster: &Cluster, case: &Case) -> Result<Observed, String> {
 /// So many requests for instances that never become ready; returns when all wait.
 fn park(served: &Served, count: usize) -> Result<Vec<TcpStream>, String> {
     let failed = |error: std::io::Error| format!("a request cannot be made: {error}");
-    // Each is a file of ours, too.
+    // Each is an open file of this process, too.
     let limit = getrlimit(Resource::Nofile);
     let all = Rlimit {
         current: limit.maximum,

@@ -1,10 +1,10 @@
-//! Scenario `front`: GET of a ready instance by the released program, beside bare programs that
-//! answer a constant as long: tiny_http (4 workers) and hyper (2 threads).
+//! Scenario `front`: GET of a ready instance by the released program, compared with bare programs
+//! that return a constant of the same length: tiny_http (4 workers) and hyper (2 threads).
 //!
-//! All run at the same time and are loaded one after the other, in rounds; the median of the
-//! rounds counts, since the machine is seldom ours alone; for a ratio, the median of the ratios of
-//! each round, whose two sides were measured within seconds. The load generator shares the
-//! processors with what it loads, as it does for all of them.
+//! All run at the same time and are loaded one after the other, in rounds. The median of the rounds
+//! counts, since other programs may use the machine. A ratio is computed per round, where its two
+//! sides were measured within seconds, and its median counts. The load generator shares the
+//! processors with every program that it loads.
 
 use crate::client::{Client, get};
 use crate::environment::{self, Cluster, OURSELVES, Served, Wrapper};
@@ -51,7 +51,7 @@ pub(crate) fn run(options: &Options) -> Result<Findings, String> {
     let mut clusters = [Cluster::start(1)?, Cluster::start(MANY)?];
     let mut subjects = start(&clusters)?;
     for subject in &subjects {
-        // What is made once is made before.
+        // Warm-up, before anything is measured.
         wrk::load(subject.served.address, PATH, 8, 1)?;
     }
     let before = calls(&mut clusters)?;
@@ -67,7 +67,7 @@ pub(crate) fn run(options: &Options) -> Result<Findings, String> {
     let calls = calls(&mut clusters)? - before;
     for subject in &mut subjects {
         for (size, connections) in CONNECTIONS.into_iter().enumerate() {
-            let served = everybody(&subject.served, connections);
+            let served = served_connections(&subject.served, connections);
             subject.served_connections[size] = served;
         }
     }
@@ -121,11 +121,11 @@ fn measure(served: &Served, connections: usize, seconds: u64) -> Result<Round, S
     Ok(Round { load, cost })
 }
 
-/// So many clients keep a connection each and ask at the same time for two seconds; how many of
-/// them had a response.
-fn everybody(served: &Served, connections: usize) -> usize {
+/// Clients with one connection each send requests at the same time for two seconds; returns how
+/// many of them had a response.
+fn served_connections(served: &Served, connections: usize) -> usize {
     let timeout = Duration::from_secs(2);
-    let (answered, start) = (AtomicUsize::new(0), Barrier::new(connections));
+    let (with_response, start) = (AtomicUsize::new(0), Barrier::new(connections));
     let request = get(PATH, "");
     std::thread::scope(|scope| {
         for _ in 0..connections {
@@ -135,17 +135,17 @@ fn everybody(served: &Served, connections: usize) -> usize {
                     return;
                 };
                 let deadline = Instant::now() + timeout;
-                let mut answers = 0;
+                let mut responses = 0;
                 while Instant::now() < deadline && client.ask(&request).is_ok() {
-                    answers += 1;
+                    responses += 1;
                 }
-                answered.fetch_add(usize::from(answers > 0), Ordering::SeqCst);
+                with_response.fetch_add(usize::from(responses > 0), Ordering::SeqCst);
             };
             let thread = std::thread::Builder::new().stack_size(64 << 10);
             thread.spawn_scoped(scope, client).expect("a thread");
         }
     });
-    answered.into_inner()
+    with_response.into_inner()
 }
 
 impl Subject {

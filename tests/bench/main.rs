@@ -58,8 +58,8 @@ const SCENARIOS: &[(&str, Scenario)] = &[("front", front::run), ("footprint", fo
 fn main() -> ExitCode {
     match parse(std::env::args().skip(1)).and_then(|options| run(&options)) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(sentence) => {
-            eprintln!("{sentence}");
+        Err(message) => {
+            eprintln!("{message}");
             ExitCode::from(2)
         }
     }

@@ -11,7 +11,7 @@ pub(crate) struct Load {
     /// In microseconds.
     pub(crate) p50: f64,
     pub(crate) p99: f64,
-    /// Answers that were no success, and sockets that failed.
+    /// Responses without success, and failed sockets.
     pub(crate) errors: f64,
 }
 

@@ -1,10 +1,10 @@
 //! Authentication and authorization: bearer tokens that rotate, and RBAC rules read from Role
-//! manifests, so that a verb which our own Role lacks fails a test.
+//! manifests. So a test fails if our own Role lacks a verb.
 //!
 //! Tokens of other users exist only for TokenReviews.
 //!
-//! Not modelled: groups, `nonResourceURLs`, aggregated roles, bindings (a role
-//! given here is bound to the service account whose token the fake hands out).
+//! Not modelled: groups, `nonResourceURLs`, aggregated roles, bindings. A role given here is bound
+//! to the service account of the fake's token.
 
 use serde::Deserialize as _;
 use serde_json::{Value, json};

@@ -56,7 +56,7 @@ pub(crate) struct Request {
     pub(crate) user_agent: String,
     /// The `traceparent` header.
     pub(crate) traceparent: String,
-    /// Whether the connection has presented a client certificate of ours.
+    /// Whether the connection has presented a client certificate of this fake.
     pub(crate) has_certificate: bool,
     /// The body.
     pub(crate) body: Vec<u8>,
@@ -103,7 +103,7 @@ pub(crate) struct Watch {
     pub(crate) namespace: String,
     /// Selects the objects.
     pub(crate) selector: Selector,
-    /// Events to send at once.
+    /// Events to send immediately.
     pub(crate) first: Vec<WatchEvent>,
     /// The version at which to continue.
     pub(crate) revision: u64,

@@ -1,6 +1,5 @@
-//! The pure model of a cluster's storage: objects as raw JSON, one revision
-//! counter for all kinds, a bounded history that watches and old pages are
-//! computed from, and compaction.
+//! The pure model of a cluster's storage: objects as raw JSON, one revision counter for all kinds,
+//! compaction, and a bounded history. Watches and old pages are computed from that history.
 //!
 //! | submodule | what it contains |
 //! |---|---|
@@ -12,9 +11,9 @@
 //! | `read` | get, list with pages, watch events |
 //! | `write` | create, update, merge patch, delete |
 //!
-//! What may not live here: sockets, threads, the machine's clock (time comes
-//! through [`Clock`]), what controllers do (that is `dynamics`), and any type of
-//! the service under test: a wrong field name would then be wrong on both sides.
+//! What may not live here: sockets, threads, the machine's clock (time comes through [`Clock`]),
+//! controllers (they are in `dynamics`), and any type of the service under test. With a shared type
+//! a wrong field name would be wrong on both sides.
 
 pub(crate) mod defaults;
 pub(crate) mod read;
@@ -63,8 +62,8 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    /// An empty cluster with the namespaces `default` and `kube-system`, whose
-    /// history keeps at most `history_max` writes.
+    /// An empty cluster with the namespaces `default` and `kube-system`. Its history keeps at most
+    /// `history_max` writes.
     pub(crate) fn new(clock: Clock, history_max: usize) -> Self {
         let mut cluster = Self {
             clock,
@@ -187,7 +186,7 @@ impl Cluster {
         Some(self.remove_as(key, last))
     }
 
-    /// Removes an object whose last state is `last`.
+    /// Removes an object; `last` is its last state.
     pub(crate) fn remove_as(&mut self, key: &Key, mut last: Value) -> Arc<Value> {
         self.revision += 1;
         last["metadata"]["resourceVersion"] = json!(self.revision.to_string());

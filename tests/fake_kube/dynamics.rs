@@ -2,10 +2,10 @@
 //! controller, scheduler and kubelet, the garbage collector, the TTL and the
 //! namespace controller.
 //!
-//! Nothing moves unless [`Dynamics::step`] or [`Dynamics::settle`] is called (the
-//! HTTP front may run a thread that calls it). A *step* is one round: each object
-//! that has something to do, by its changes or by the clock, makes one transition.
-//! How fast a pod changes, and where it gets stuck, is its [`PodScript`].
+//! Nothing moves unless [`Dynamics::step`] or [`Dynamics::settle`] is called; the HTTP front may
+//! run a thread that calls it. A *step* is one round: each object that is due, by its changes or by
+//! the clock, makes one transition. The [`PodScript`] of a pod defines how fast it changes and
+//! where it gets stuck.
 //!
 //! | submodule | what it models |
 //! |---|---|

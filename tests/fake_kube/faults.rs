@@ -18,9 +18,9 @@ pub(crate) enum Fault {
     },
     /// This status code (5xx); the request has no effect.
     Status(u16),
-    /// 401, whatever the token.
+    /// 401 for every token.
     Unauthorized,
-    /// 403 as from RBAC, whatever the role, as from a server that has just started.
+    /// 403 as from RBAC for every role, as from a server that has just started.
     Forbidden,
     /// 403 of an admission plug-in with this message (a quota: `details.name`).
     Refused(String),

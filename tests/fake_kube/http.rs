@@ -1,10 +1,8 @@
-//! The socket front: a std `TcpListener` on a free port, a thread for each
-//! connection, watches as chunked streams, and the thread that runs the
-//! controllers.
+//! The socket front: a std `TcpListener` on a free port with a thread for each connection, and the
+//! thread that runs the controllers. Watches are chunked streams.
 //!
-//! What may not live here: any knowledge of objects (that is `cluster`), of what
-//! a path means (`api`), of when faults occur (`faults`); faults of the connection
-//! are only carried out here.
+//! What may not live here: any knowledge of objects (`cluster`), of the meaning of paths (`api`),
+//! of when faults occur (`faults`). Faults of the connection are only carried out here.
 
 pub(crate) mod tls;
 mod wire;
@@ -373,7 +371,7 @@ impl Front {
     ) -> io::Result<bool> {
         let end = Instant::now() + Duration::from_secs(watch.timeout_secs);
         let mut last_sent = Instant::now();
-        let mut said_last = false;
+        let mut sent_last = false;
         for event in std::mem::take(&mut watch.first) {
             if !sender.send(&event)? {
                 return Ok(false);
@@ -386,10 +384,10 @@ impl Front {
             let bookmark_every =
                 Duration::from_millis(self.shared.bookmark_ms.load(Ordering::SeqCst));
             // One more just before the end, as in the real API server.
-            let last_due = !said_last && Instant::now() + BOOKMARK_BEFORE_END >= end;
+            let last_due = !sent_last && Instant::now() + BOOKMARK_BEFORE_END >= end;
             let bookmark_due =
                 watch.bookmarks && (last_due || last_sent.elapsed() >= bookmark_every);
-            said_last |= last_due;
+            sent_last |= last_due;
             let mut events = match self.next_events(&mut watch, end, bookmark_due) {
                 Ok(events) => events,
                 Err(last) => {

@@ -1,10 +1,9 @@
 //! `fake_kube`: a Kubernetes API server in memory, for tests and the sandbox.
 //!
-//! It is strict where the service depends on the real API server, and independent
-//! of the service: it stores raw JSON and parses selectors itself, and must not
-//! use any type of `config_controller`. Otherwise a wrong field name would be
-//! wrong on both sides and pass. `it/conformance.rs` checks the behaviour that
-//! the service relies on, always against this fake, and on request against a
+//! It is strict where the service depends on the real API server. It is independent of the service:
+//! it stores raw JSON, parses selectors itself, and must not use any type of `config_controller`.
+//! Otherwise a wrong field name would be wrong on both sides and pass. `it/conformance.rs` checks
+//! the behaviour that the service relies on, always against this fake, and on request against a
 //! real cluster.
 //!
 //! | module | pure | what |
@@ -258,7 +257,7 @@ impl FakeKube {
         self.shared.lock().access.admin_token().to_owned()
     }
 
-    /// Makes the service account's token invalid at once; returns the new one.
+    /// Makes the service account's token invalid immediately; returns the new one.
     pub(crate) fn rotate_token(&self) -> String {
         self.shared.with(|model| model.access.rotate())
     }
@@ -431,7 +430,7 @@ impl FakeKube {
             .with(|model| model.dynamics.refuse_pods(message));
     }
 
-    /// Makes one transition of a pod, whatever its pod_script. Returns whether it changed.
+    /// Makes one transition of a pod, regardless of its script. Returns whether it changed.
     pub(crate) fn move_pod(&self, namespace: &str, name: &str, next: &PodMove) -> bool {
         let key: Key = (Resource::Pods, namespace.to_owned(), name.to_owned());
         self.shared.with(|model| {

@@ -1,8 +1,8 @@
 //! What is fuzzed: everything that reads bytes from outside. Pure.
 //!
-//! Each target takes any bytes, checks what must hold for all of them, and says whether they
-//! were understood, so that a run that only meets refusals is noticed. `tests/it/fuzz.rs` runs
-//! them over mutations of the corpora beside this file; a fuzzer could call them as they are.
+//! Each target takes any bytes, checks the invariants, and returns whether the input was valid, so
+//! that a run with only invalid inputs is noticed. `tests/it/fuzz.rs` runs them over mutations of
+//! the corpora beside this file; a fuzzer could call them unchanged.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -80,15 +80,15 @@ fn go_on(connection: &mut Connection, talk: &mut Talk, heads: &mut Heads, now: I
             assert_eq!(talk.refusal, None, "a refusal is the last response");
             check_request(&request);
             let echo = Response::with_type(200, "text/plain", Body::Owned(request.body.clone()));
-            let answered = connection.respond(echo, false, heads, now);
-            answered.expect("the response can be sent");
+            let responded = connection.respond(echo, false, heads, now);
+            responded.expect("the response can be sent");
             talk.requests.push(*request);
             true
         }
         Step::Refused(refusal) => {
             assert_eq!(talk.refusal.replace(refusal), None, "two refusals");
-            let answered = connection.respond(refusal.response(), true, heads, now);
-            answered.expect("the response can be sent");
+            let responded = connection.respond(refusal.response(), true, heads, now);
+            responded.expect("the response can be sent");
             true
         }
         Step::Wait if !connection.is_flushed() => {
@@ -131,7 +131,7 @@ fn check_request(request: &Request) {
     }
 }
 
-/// A connection: heads, bodies, pipelines. However the bytes are cut, it says the same.
+/// A connection: heads, bodies, pipelines. The result is the same for every way to split the bytes.
 pub(crate) fn connection(bytes: &[u8]) -> bool {
     let whole = talk(bytes, usize::MAX);
     for piece in [1, 7] {
@@ -240,8 +240,7 @@ fn lines_of(bytes: &[u8], piece: usize) -> Vec<Vec<u8>> {
     found
 }
 
-/// Gives all lines to a watch, which lists and opens anew whenever it wants to; whether an event
-/// was understood.
+/// Passes all lines to a watch, which may list and open again; returns whether an event was valid.
 fn follow<K: Resource>(bytes: &[u8], lines: &[Vec<u8>]) -> bool {
     let now = Instant::now();
     let mut watch = Watch::new(Duration::from_secs(2));

@@ -93,14 +93,14 @@ impl Caller<'_> {
         self.sent.fetch_add(1, Ordering::SeqCst);
         if let Some(wrong) = wrong {
             self.connection = None;
-            let told = format!(
+            let report = format!(
                 "{at:?} +{:?}: {method} {path}: {wrong}",
                 self.began.elapsed() - at
             );
             self.failures
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
-                .push(told);
+                .push(report);
         }
     }
 
@@ -175,8 +175,8 @@ fn main() -> ExitCode {
         {
             std::thread::park_timeout(PAUSE);
         }
-        let told = std::fs::write(shared.join(format!("{pod}{CALLS}")), "");
-        told.expect("the shared folder can be written to");
+        let report = std::fs::write(shared.join(format!("{pod}{CALLS}")), "");
+        report.expect("the shared folder can be written to");
     });
     let failures = failures
         .into_inner()

@@ -1,8 +1,7 @@
-//! What the sandbox says while it runs: one line an event, on standard output.
+//! The output of the sandbox while it runs: one line per event, on standard output.
 //!
-//! Also the logger behind the service's log, so that its lines stand among the
-//! others in the order in which things happened. Which words are said is
-//! decided by those who call; here is only how a line looks.
+//! Also the logger behind the service's log, so that all lines appear in the order of the events.
+//! Callers decide the text; this file only formats lines.
 
 use std::io::Write as _;
 use std::time::Instant;
@@ -14,23 +13,23 @@ pub(crate) struct Console {
 }
 
 impl Console {
-    /// Begins now: lines tell the time since then.
+    /// Starts now: each line has the time since then.
     pub(crate) fn new() -> Self {
         Self {
             started: Instant::now(),
         }
     }
 
-    /// Says what somebody did: `[  1.2 s] who: what`.
-    pub(crate) fn say(self, who: &str, what: &str) {
+    /// Prints an event of a source: `[  1.2 s] source: text`.
+    pub(crate) fn log_line(self, source: &str, text: &str) {
         let secs = self.started.elapsed().as_secs_f64();
-        print(&format!("[{secs:6.1} s] {who}: {}\n", one_line(what)));
+        print(&format!("[{secs:6.1} s] {source}: {}\n", one_line(text)));
     }
 
     /// Routes the log of the service to this console.
     pub(crate) fn listen_to_log(self) {
         log::set_max_level(log::LevelFilter::Info);
-        // Nobody else sets a logger in this program.
+        // No other code sets a logger in this program.
         let _ = log::set_boxed_logger(Box::new(self));
     }
 }
@@ -38,7 +37,7 @@ impl Console {
 /// Prints a text of several lines as it is.
 pub(crate) fn print(text: &str) {
     let mut out = std::io::stdout().lock();
-    // Nobody reads any more: then nobody misses it either.
+    // If the output is closed, the text is not needed.
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
@@ -56,7 +55,7 @@ fn one_line(text: &str) -> String {
 
 impl log::Log for Console {
     fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
-        // What libraries say below a warning is of no use here.
+        // Messages of libraries below a warning are of no use here.
         metadata.target().starts_with("config_controller") || metadata.level() <= log::Level::Warn
     }
 
@@ -66,9 +65,9 @@ impl log::Log for Console {
         }
         let text = record.args();
         match record.level() {
-            log::Level::Error => self.say("service", &format!("error: {text}")),
-            log::Level::Warn => self.say("service", &format!("warning: {text}")),
-            _ => self.say("service", &text.to_string()),
+            log::Level::Error => self.log_line("service", &format!("error: {text}")),
+            log::Level::Warn => self.log_line("service", &format!("warning: {text}")),
+            _ => self.log_line("service", &text.to_string()),
         }
     }
 

@@ -22,7 +22,7 @@ Try this in another terminal, and watch here what happens:
   # the app types that can be started
   curl -s {url}/app
 
-  # an instance of hello with the name ann: it is started, and the answer is its address
+  # an instance of hello with the name ann: it is started, and the response has its address
   curl -s {url}/app/hello/ann
 
   # the app itself, at that address (the first instance gets this one)
@@ -31,7 +31,7 @@ Try this in another terminal, and watch here what happens:
   # all instances of hello
   curl -s {url}/app/hello
 
-  # give it a label, and see it in the next answer
+  # give it a label, and see it in the next response
   curl -s -X PATCH -H 'content-type: application/json' -d '{{\"username\":\"ann\"}}' {url}/app/hello/ann
   curl -s {url}/app/hello/ann
 

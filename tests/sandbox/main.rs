@@ -1,13 +1,12 @@
 //! The sandbox: `cargo run --example sandbox` shows the service at work, with nothing but Rust.
 //!
 //! It starts the fake API server with two app types, gives each fake pod a web page at an address
-//! of this machine, and runs the real service in front: the same code, the same role, the same
-//! HTTP client as in a cluster. It says what happens, and ends on Ctrl-C or SIGTERM.
+//! of this machine, and runs the real service in front. Code, role and HTTP client are those of a
+//! cluster. It prints what happens, and exits on Ctrl-C or SIGTERM.
 //!
-//! Here things are put together, started and stopped in order; each concept has a file of its own:
-//! `options` (arguments), `network` (addresses), `pages` (what pods answer), `narrator` (what
-//! Kubernetes does, in words), `console` (how lines look), `guide` (what to try).
-//! Nothing may live here that the service needs: this is a way to look at it, not a part of it.
+//! This file wires, starts and stops the parts: `options` (arguments), `network` (addresses),
+//! `pages` (responses of the pods), `narrator` (events of Kubernetes as text), `console` (the
+//! format of lines), `guide` (what to try). Nothing that the service needs may live here.
 
 #[path = "../fake_kube/mod.rs"]
 mod fake_kube;
@@ -63,13 +62,13 @@ fn main() -> ExitCode {
         }
         Ok(Asked::Run(options)) => match run(&options) {
             Ok(()) => ExitCode::SUCCESS,
-            Err(sentence) => {
-                eprintln!("{sentence}");
+            Err(message) => {
+                eprintln!("{message}");
                 ExitCode::from(1)
             }
         },
-        Err(sentence) => {
-            eprint!("{sentence}\n\n{USAGE}");
+        Err(message) => {
+            eprint!("{message}\n\n{USAGE}");
             ExitCode::from(2)
         }
     }
@@ -94,22 +93,22 @@ fn run(options: &Options) -> Result<(), String> {
     let narrator = narrator::start(Arc::clone(&fake), console, network.port, stop.clone())
         .map_err(|error| format!("A thread cannot be started: {error}."))?;
     while !stop.wait(Duration::from_secs(3600)) {}
-    console.say("sandbox", "stops, as asked");
+    console.log_line("sandbox", "stops, as requested");
     let drained = service.drain(Duration::ZERO, DRAIN_MAX);
     transport.close_watches();
-    // A narrator that panicked has said so itself.
+    // A narrator that panicked has logged it.
     let _ = narrator.join();
     drained.map_err(|error| error.to_string())
 }
 
-/// The first signal asks to end; the second one ends at once.
+/// The first signal requests a shutdown; the second one exits immediately.
 fn end_on_signals(stop: &Stop) -> Result<(), String> {
     let asked = stop.clone();
     shutdown::on_signals(move || asked.set(), || std::process::exit(1))
         .map_err(|error| format!("Signals cannot be handled: {error}."))
 }
 
-/// Whether the port is to be had, before anything is started.
+/// Whether the port is free; checked before anything is started.
 fn check_port(port: u16) -> Result<(), String> {
     let Err(error) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)) else {
         return Ok(());
@@ -139,7 +138,7 @@ fn start_fake(network: &Network, console: Console) -> Result<FakeKube, String> {
     Ok(fake)
 }
 
-/// The settings of the service; the environment has no say, so that all sandboxes are alike.
+/// The settings of the service; the environment is ignored, so that all sandboxes are alike.
 fn service_config(port: u16) -> Result<Config, String> {
     let arguments = [
         "--listen=127.0.0.1".to_owned(),

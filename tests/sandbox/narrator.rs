@@ -1,10 +1,10 @@
-//! Tells what happens in the API server in memory, in words for newcomers.
+//! Prints the events of the API server in memory as text for newcomers.
 //!
-//! A thread reads the changes as they come and says a sentence where one means
-//! something to people: [`sentences`] is a pure function from a change to what
-//! is said about it. Most changes are counters and conditions, and say nothing.
+//! A thread reads the changes as they come and prints those that mean something to people.
+//! [`describe`] is a pure function from a change to its messages. Most changes are counters and
+//! conditions, and have none.
 //!
-//! Nothing is changed here, and nothing said about the service, which has a log.
+//! It changes nothing, and prints nothing about the service, which has its own log.
 
 use crate::console::Console;
 use crate::fake_kube::FakeKube;
@@ -19,10 +19,10 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// How often the thread looks whether it is to end.
+/// How often the thread checks whether to end.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// Starts to tell everything that has happened and is going to, until `stop` is set.
+/// Prints all past and future events until `stop` is set.
 pub(crate) fn start(
     fake: Arc<FakeKube>,
     console: Console,
@@ -34,17 +34,17 @@ pub(crate) fn start(
         .spawn(move || {
             let mut seen = 0;
             while !stop.is_set() {
-                let mut told = Vec::new();
+                let mut messages = Vec::new();
                 fake.wait_until(Instant::now() + LOOK, |model| {
                     for change in model.cluster.changes_after(seen) {
-                        told.extend(sentences(change, page_port));
+                        messages.extend(describe(change, page_port));
                     }
                     let news = model.cluster.revision() > seen;
                     seen = model.cluster.revision();
                     news
                 });
-                for sentence in told {
-                    console.say("Kubernetes", &sentence);
+                for message in messages {
+                    console.log_line("Kubernetes", &message);
                 }
             }
         })
@@ -60,8 +60,8 @@ pub(crate) fn instance(pod: &Value) -> String {
     format!("{app_type}/{name}")
 }
 
-/// What is said about a change; mostly nothing.
-fn sentences(change: &Change, page_port: u16) -> Vec<String> {
+/// The messages about a change; usually none.
+fn describe(change: &Change, page_port: u16) -> Vec<String> {
     let (resource, _, name) = &change.key;
     let before = change.before.as_deref();
     let after = change.after.as_deref();
@@ -76,9 +76,9 @@ fn sentences(change: &Change, page_port: u16) -> Vec<String> {
         || "is gone".to_owned(),
         |object| situation(object, page_port),
     );
-    let mut said = Vec::new();
+    let mut messages = Vec::new();
     if was.as_ref() != Some(&is) {
-        said.push(format!("{kind} {name} {is}"));
+        messages.push(format!("{kind} {name} {is}"));
     }
     if let (Some(before), Some(after)) = (before, after)
         && meta_labels(before) != meta_labels(after)
@@ -91,9 +91,9 @@ fn sentences(change: &Change, page_port: u16) -> Vec<String> {
             [] => "none".to_owned(),
             pairs => pairs.join(", "),
         };
-        said.push(format!("{kind} {name} has new labels: {pairs}"));
+        messages.push(format!("{kind} {name} has new labels: {pairs}"));
     }
-    said
+    messages
 }
 
 fn config_map(object: &Value, _: u16) -> String {
@@ -117,7 +117,7 @@ fn job(object: &Value, _: u16) -> String {
 fn pod(object: &Value, page_port: u16) -> String {
     let status = &object["status"];
     let phase = status["phase"].as_str().unwrap_or("");
-    let said = match phase {
+    let text = match phase {
         _ if is_deleting(object) => "is being stopped",
         "Succeeded" => "has ended",
         "Failed" => "has failed",
@@ -131,7 +131,7 @@ fn pod(object: &Value, page_port: u16) -> String {
         _ if has_condition(object, "PodScheduled") => "has a node, which prepares its network",
         _ => "is being scheduled: it waits for a node",
     };
-    said.to_owned()
+    text.to_owned()
 }
 
 /// What PATCH sets on a pod, by key.

@@ -1,18 +1,18 @@
 //! Which addresses the sandbox's pods get, all of this machine.
 //!
-//! Linux lets every program use all of 127.0.0.0/8, so that each pod has an
-//! address of its own there, with port 8080 on it. Other systems (macOS) have
-//! only 127.0.0.1: then all pods share that one, and we say so.
+//! Linux lets every program use all of 127.0.0.0/8, so that each pod has an address of its own
+//! there, with port 8080 on it. Other systems (macOS) have only 127.0.0.1: then all pods share that
+//! one, and the guide states it.
 //!
-//! Several sandboxes can run side by side: each takes a range of its own, and
-//! holds it by listening on an address in it that no pod is going to get soon.
+//! Several sandboxes can run side by side. Each takes a range of its own, and holds it by listening
+//! on an address in it that no pod will get soon.
 
 use crate::fake_kube::dynamics::PodAddresses;
 use std::io::{Error, ErrorKind};
 use std::net::{Ipv4Addr, TcpListener};
 use std::ops::RangeInclusive;
 
-/// The port of the pods' pages, unless somebody has it already.
+/// The port of the pods' pages, unless it is in use.
 const PAGE_PORT: u16 = 8080;
 
 /// The ranges: 127.90.0.0/16 and so on.

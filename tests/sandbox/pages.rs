@@ -1,10 +1,9 @@
-//! The pages of the pods: what stands in for the apps that a cluster would run.
+//! The pages of the pods, in place of the apps that a cluster would run.
 //!
-//! A page is a thread with a socket at a pod's address that answers every HTTP
-//! request with the names of the instances that run there, one a line; that is
-//! one name, unless all pods share an address. It begins when a pod begins to
-//! run and ends with it. Everything is bounded: the number of pages, and what
-//! one request may send and how long it may take.
+//! A page is a thread with a socket at a pod's address. It responds to every HTTP request with the
+//! names of the instances that run there, one a line. There is one name, unless all pods share an
+//! address. The page starts and ends with its pod. The number of pages and the size and duration of
+//! a request are bounded.
 //!
 //! This file does not know how pods come and go: others call [`Pages::on_pod`].
 
@@ -85,7 +84,7 @@ impl Pages {
                 if let Err(why) = self.show(*ip, meta(pod, "uid"), instance(pod)) {
                     let (name, port) = (instance(pod), self.port);
                     let text = format!("{name} has no page at http://{ip}:{port}/: {why}");
-                    self.console.say("sandbox", &text);
+                    self.console.log_line("sandbox", &text);
                 }
             }
             PodChange::Ended { pod, ip } => self.hide(*ip, meta(pod, "uid")),
@@ -146,18 +145,18 @@ impl Page {
     }
 }
 
-/// Answers one connection after the other.
+/// Serves one connection after the other.
 fn serve(listener: &TcpListener, shown: &Shown) {
     for connection in listener.incoming() {
         if shown.over.load(Ordering::SeqCst) {
             return;
         }
         // A client that disconnects, or is too slow, gets nothing more.
-        let _ = connection.and_then(|connection| answer(connection, shown));
+        let _ = connection.and_then(|connection| respond(connection, shown));
     }
 }
 
-fn answer(mut connection: TcpStream, shown: &Shown) -> io::Result<()> {
+fn respond(mut connection: TcpStream, shown: &Shown) -> io::Result<()> {
     let deadline = Instant::now() + REQUEST_MAX;
     connection.set_write_timeout(Some(REQUEST_MAX))?;
     let mut head = Vec::new();

@@ -19,7 +19,7 @@ pub(crate) fn attacker(number: usize) -> Ipv4Addr {
     Ipv4Addr::new(127, 0, 3, 1 + u8::try_from(number % 200).unwrap_or(0))
 }
 
-/// So many connections, or as many as are to be had: three failures, or 20 s, and it gives up.
+/// Opens this number of connections, or fewer: it gives up after three failures or 20 s.
 pub(crate) fn crowd(aim: &Aim, count: usize) -> Vec<TcpStream> {
     let deadline = Instant::now() + Duration::from_secs(20);
     let mut streams = Vec::with_capacity(count);
@@ -34,8 +34,8 @@ pub(crate) fn crowd(aim: &Aim, count: usize) -> Vec<TcpStream> {
     streams
 }
 
-/// What has arrived so far, without waiting, and whether the other side has closed.
-pub(crate) fn heard(mut stream: &TcpStream) -> (Vec<u8>, bool) {
+/// The bytes that have arrived so far, without waiting, and whether the peer has closed.
+pub(crate) fn received(mut stream: &TcpStream) -> (Vec<u8>, bool) {
     let mut bytes = Vec::new();
     if stream.set_nonblocking(true).is_err() {
         return (bytes, true);
@@ -51,11 +51,11 @@ pub(crate) fn heard(mut stream: &TcpStream) -> (Vec<u8>, bool) {
     }
 }
 
-/// How many were answered (and with what, the last one), and how many closed.
+/// How many had a response (with the last status), and how many were closed.
 pub(crate) fn tally(streams: &[TcpStream]) -> String {
     let (mut answered, mut closed, mut last) = (0, 0, 0);
     for stream in streams {
-        let (bytes, end) = heard(stream);
+        let (bytes, end) = received(stream);
         if let Some(status) = client::statuses(&bytes).last() {
             answered += 1;
             last = *status;
@@ -65,14 +65,14 @@ pub(crate) fn tally(streams: &[TcpStream]) -> String {
     match (answered, closed) {
         (0, 0) => "all open, none answered".to_owned(),
         (0, closed) => format!("{closed} closed without a response"),
-        (answered, closed) => format!("{answered} told {last}, {closed} closed"),
+        (answered, closed) => format!("{answered} got {last}, {closed} closed"),
     }
 }
 
 pub(crate) fn idle(aim: &Aim) -> Result<String, String> {
     let streams = crowd(aim, 10_000);
     std::thread::sleep(aim.hold);
-    let open = streams.iter().filter(|stream| !heard(stream).1).count();
+    let open = streams.iter().filter(|stream| !received(stream).1).count();
     Ok(format!("{open} held"))
 }
 
@@ -152,11 +152,11 @@ pub(crate) fn no_files(aim: &Aim) -> Result<String, String> {
     let before = before.map_err(|error| format!("the limit cannot be set: {error}"))?;
     let streams = crowd(aim, 200);
     std::thread::sleep(aim.hold);
-    let told = tally(&streams);
+    let outcome = tally(&streams);
     drop(streams);
     let restored = prlimit(Some(pid), Resource::Nofile, before);
     restored.map_err(|error| format!("the limit cannot be set back: {error}"))?;
-    Ok(told)
+    Ok(outcome)
 }
 
 pub(crate) fn threads(aim: &Aim) -> Result<String, String> {

@@ -1,4 +1,4 @@
-//! Strikes at memory: endless heads and bodies, answers that nobody reads.
+//! Strikes at memory: endless heads and bodies, unread responses.
 
 use super::Aim;
 use super::connections::{attacker, crowd, tally};
@@ -8,19 +8,19 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-/// Sends a head and then a piece again and again, up to so many times or 10 s, while the response
-/// is read; how much went, and what came.
+/// Sends a head and then a piece repeatedly, up to `times` times or 10 s, while the response is
+/// read. Returns the status and how much was sent.
 fn flood(aim: &Aim, head: &[u8], piece: &[u8], times: usize, end: &[u8]) -> Result<String, String> {
     let stream = client::connect(aim.address, attacker(0), Duration::from_secs(2));
     let mut stream = stream.map_err(|error| format!("no connection: {error}"))?;
     let mut copy = stream.try_clone().map_err(|error| error.to_string())?;
     let reader = std::thread::spawn(move || {
-        let mut answer = Vec::new();
+        let mut response = Vec::new();
         let mut buffer = [0; 4096];
         while let Ok(count @ 1..) = copy.read(&mut buffer) {
-            answer.extend_from_slice(&buffer[..count]);
+            response.extend_from_slice(&buffer[..count]);
         }
-        answer
+        response
     });
     let deadline = Instant::now() + Duration::from_secs(10);
     let mut sent = head.len();
@@ -36,13 +36,13 @@ fn flood(aim: &Aim, head: &[u8], piece: &[u8], times: usize, end: &[u8]) -> Resu
         // What comes of it is in the response.
         let _ = stream.write_all(end);
     }
-    let answer = reader.join().unwrap_or_default();
-    let told = match client::statuses(&answer)[..] {
-        [status, ..] => format!("told {status}"),
+    let response = reader.join().unwrap_or_default();
+    let outcome = match client::statuses(&response)[..] {
+        [status, ..] => format!("status {status}"),
         [] => "no response".to_owned(),
     };
     let end = if open { "all of it taken" } else { "closed" };
-    Ok(format!("{told}, {end} after {}", bytes(sent)))
+    Ok(format!("{outcome}, {end} after {}", bytes(sent)))
 }
 
 fn bytes(count: usize) -> String {

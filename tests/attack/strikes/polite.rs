@@ -23,11 +23,11 @@ fn keep_alive(aim: &Aim, clients: usize) -> Result<String, String> {
                     return;
                 };
                 let deadline = Instant::now() + TIMEOUT;
-                let mut answers = 0;
+                let mut responses = 0;
                 while Instant::now() < deadline && client.ask(&request).is_ok() {
-                    answers += 1;
+                    responses += 1;
                 }
-                served.fetch_add(usize::from(answers > 0), Ordering::SeqCst);
+                served.fetch_add(usize::from(responses > 0), Ordering::SeqCst);
             };
             let thread = std::thread::Builder::new().stack_size(64 << 10);
             thread.spawn_scoped(scope, client).expect("a thread");
@@ -44,7 +44,7 @@ pub(crate) fn keep_alive_256(aim: &Aim) -> Result<String, String> {
     keep_alive(aim, 256)
 }
 
-pub(crate) fn medium_answers(aim: &Aim) -> Result<String, String> {
+pub(crate) fn medium_responses(aim: &Aim) -> Result<String, String> {
     let client = Client::new(aim.address, attacker(0), TIMEOUT);
     let mut client = client.map_err(|error| format!("no connection: {error}"))?;
     let request = get(&aim.medium, "");
@@ -52,8 +52,8 @@ pub(crate) fn medium_answers(aim: &Aim) -> Result<String, String> {
     let mut length = 0;
     for _ in 0..50 {
         let begun = Instant::now();
-        let answer = client.ask(&request);
-        (_, length) = answer.map_err(|error| format!("no response: {error}"))?;
+        let response = client.ask(&request);
+        (_, length) = response.map_err(|error| format!("no response: {error}"))?;
         times.push(begun.elapsed());
     }
     times.sort_unstable();

@@ -1,13 +1,13 @@
-//! Strikes with requests: lengths that lie, bodies that never come, waits, other protocols.
+//! Strikes with requests: false lengths, missing bodies, waiting requests, other protocols.
 
 use super::Aim;
-use super::connections::{attacker, crowd, heard, tally};
+use super::connections::{attacker, crowd, received, tally};
 use crate::client::{self, get};
 use std::io::Write as _;
 use std::net::TcpStream;
 use std::time::Duration;
 
-/// Sends this to all of them; one that has been closed is counted elsewhere.
+/// Sends a message on each stream; closed ones are counted elsewhere.
 fn send(streams: &[TcpStream], message: impl Fn(usize) -> Vec<u8>) {
     for (number, mut stream) in streams.iter().enumerate() {
         let _ = stream.write_all(&message(number));
@@ -15,26 +15,26 @@ fn send(streams: &[TcpStream], message: impl Fn(usize) -> Vec<u8>) {
 }
 
 pub(crate) fn length(aim: &Aim) -> Result<String, String> {
-    let mut told = Vec::new();
+    let mut statuses = Vec::new();
     for length in ["100000000000", "9000000000000000000"] {
         for path in ["/app", "/nothing", "/"] {
             let Ok(mut stream) = client::connect(aim.address, attacker(0), Duration::from_secs(1))
             else {
-                told.push("no connection".to_owned());
+                statuses.push("no connection".to_owned());
                 continue;
             };
             let request =
                 format!("POST {path} HTTP/1.1\r\nHost: attack\r\nContent-Length: {length}\r\n\r\n");
             let _ = stream.write_all(request.as_bytes());
             std::thread::sleep(Duration::from_millis(300));
-            told.push(match client::statuses(&heard(&stream).0)[..] {
+            statuses.push(match client::statuses(&received(&stream).0)[..] {
                 [status, ..] => status.to_string(),
                 [] => "nothing".to_owned(),
             });
         }
     }
-    told.dedup();
-    Ok(format!("told {}", told.join(", then ")))
+    statuses.dedup();
+    Ok(format!("status {}", statuses.join(", then ")))
 }
 
 /// Requests for instances that never become ready, ten names.

@@ -109,8 +109,8 @@ impl Cluster {
             {
                 continue;
             }
-            // Any object after a full page counts, selected or not: the real API server
-            // does not look further ahead, so a last page may be empty.
+            // Any object after a full page counts, selected or not. The real API server does not
+            // look further ahead either, so a last page may be empty.
             if options.limit > 0 && items.len() == options.limit {
                 left += 1;
             } else if options.selector.matches(object) {
@@ -215,8 +215,8 @@ impl Cluster {
         Ok(state)
     }
 
-    /// Where a watch starts: the events that it sends at once (all objects as
-    /// ADDED, when no version was given) and the version at which it continues.
+    /// Where a watch starts: the events that it sends immediately, and the version at which it
+    /// continues. Without a version, all objects are sent as ADDED.
     pub(crate) fn watch_start(
         &self,
         resource: Resource,

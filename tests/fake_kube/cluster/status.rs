@@ -126,7 +126,7 @@ pub(crate) fn already_exists(resource: Resource, name: &str) -> Refusal {
     refusal(409, "AlreadyExists", message, Some(details(resource, name)))
 }
 
-/// 409 of a create whose name belongs to an object that is being deleted.
+/// 409 of a create: the name belongs to an object that is being deleted.
 pub(crate) fn being_deleted(resource: Resource, name: &str) -> Refusal {
     let message = format!(
         "object is being deleted: {} {name:?} already exists",
@@ -135,7 +135,7 @@ pub(crate) fn being_deleted(resource: Resource, name: &str) -> Refusal {
     refusal(409, "AlreadyExists", message, Some(details(resource, name)))
 }
 
-/// 409 of an update whose `resourceVersion` is no longer the current one.
+/// 409 of an update: the `resourceVersion` is no longer the current one.
 pub(crate) fn conflict(resource: Resource, name: &str) -> Refusal {
     let message = format!(
         "Operation cannot be fulfilled on {} {name:?}: the object has been modified; \
@@ -145,7 +145,7 @@ pub(crate) fn conflict(resource: Resource, name: &str) -> Refusal {
     refusal(409, "Conflict", message, Some(details(resource, name)))
 }
 
-/// 409 of a delete whose precondition names another UID.
+/// 409 of a delete: the precondition names another UID.
 pub(crate) fn uid_conflict(resource: Resource, name: &str, wanted: &str, found: &str) -> Refusal {
     let message = format!(
         "Operation cannot be fulfilled on {} {name:?}: the UID in the precondition ({wanted}) \

@@ -301,7 +301,8 @@ fn check_identity(resource: Resource, namespace: &str, object: &Value) -> Result
             resource.kind()
         )));
     }
-    let agrees = |field: &str, ours: &str| object[field].as_str().is_none_or(|text| text == ours);
+    let agrees =
+        |field: &str, expected: &str| object[field].as_str().is_none_or(|text| text == expected);
     if !agrees("kind", resource.kind()) || !agrees("apiVersion", resource.api_version()) {
         return Err(status::bad_request(format!(
             "the object provided is unrecognized (must be of type {}): apiVersion {} and kind {} were given",

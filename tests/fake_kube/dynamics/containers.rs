@@ -1,5 +1,5 @@
-//! The effect of each transition by scheduler and kubelet on a pod: pure edits of
-//! its JSON, shared by scripted pods and those that a test moves.
+//! The effect of each transition by scheduler and kubelet on a pod: pure edits of its JSON.
+//! Scripted pods and pods that a test moves share them.
 
 use std::net::Ipv4Addr;
 

@@ -267,8 +267,8 @@ impl Dynamics {
         })
     }
 
-    /// Ends a deleted pod in up to two steps, as a kubelet does: first the status shows
-    /// how the containers ended, then the pod is removed.
+    /// Ends a deleted pod in up to two steps, as a kubelet does. First the status shows how the
+    /// containers ended, then the pod is removed.
     fn terminate(&mut self, cluster: &mut Cluster, key: &Key, pod: &Arc<Value>, now: &str) -> bool {
         let over = matches!(
             pod["status"]["phase"].as_str(),

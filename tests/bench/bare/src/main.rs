@@ -1,16 +1,16 @@
-//! `bare tiny WORKERS` or `bare hyper`: an HTTP server that answers everything with a constant.
+//! `bare tiny WORKERS` or `bare hyper`: an HTTP server with one constant response.
 //!
-//! It listens on a free port of 127.0.0.1, prints that address as its only line, and runs until
-//! it is killed. The response is as long as the service's for a ready instance. `tiny` answers
-//! `/large` with 8 MB and `/medium` with 4 KB: the attacks ask for answers of some size.
-//! Nothing else may live here: what these programs do beyond the least would be measured too.
+//! It listens on a free port of 127.0.0.1, prints that address as its only line, and runs until it
+//! is killed. The response is as long as the service's for a ready instance. `tiny` responds to
+//! `/large` with 8 MB and to `/medium` with 4 KB, for attacks that need responses of some size.
+//! Nothing else may live here: any further work of these programs would be measured too.
 
 use std::net::Ipv4Addr;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-/// What a GET of a ready instance is answered with, in size and kind.
-const BODY: &str = include_str!("answer.json");
+/// A body like that of a GET of a ready instance, in size and kind.
+const BODY: &str = include_str!("response.json");
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -47,7 +47,7 @@ fn tiny(workers: usize) {
         .map(|_| std::thread::spawn(run(Arc::clone(&server))))
         .collect();
     for worker in workers {
-        // A worker that panicked has said so itself.
+        // A worker that panicked has logged it.
         let _ = worker.join();
     }
 }
@@ -84,7 +84,7 @@ fn hyper() {
 }
 
 async fn serve(socket: tokio::net::TcpStream) {
-    let answer = hyper::service::service_fn(|_request| async {
+    let service = hyper::service::service_fn(|_request| async {
         let body = bytes::Bytes::from_static(BODY.trim_ascii_end().as_bytes());
         hyper::Response::builder()
             .header(hyper::header::CONTENT_TYPE, "application/json")
@@ -93,7 +93,7 @@ async fn serve(socket: tokio::net::TcpStream) {
     if socket.set_nodelay(true).is_ok() {
         // A peer that has gone is no concern of ours.
         let _ = hyper::server::conn::http1::Builder::new()
-            .serve_connection(hyper_util::rt::TokioIo::new(socket), answer)
+            .serve_connection(hyper_util::rt::TokioIo::new(socket), service)
             .await;
     }
 }
