@@ -92,7 +92,7 @@ fn everything() -> impl Iterator<Item = (&'static str, String)> {
     })
 }
 
-/// Whether somebody without a token may ask for this: the kubelet asks for it.
+/// Whether this needs no token: the kubelet requests it.
 fn is_probe(method: &str, path: &str) -> bool {
     matches!(method, "GET" | "HEAD") && matches!(path, "/livez" | "/readyz")
 }
@@ -295,7 +295,7 @@ fn service_accounts_on_the_list_may_call() {
     get(client, PORTAL, "/app").expect_text(200, r#"["hello"]"#);
     let message = get(client, STRANGER, "/app").expect_error(403, "forbidden");
     assert!(message.contains(STRANGER_USER), "{message}");
-    // A token for another audience is of no use here, whoever owns it.
+    // A token for another audience is rejected for every user.
     check_denied("GET", "/app", &get(client, DAEMON, "/app"));
     check_denied(
         "DELETE",
@@ -382,7 +382,7 @@ fn without_kubernetes_only_cached_tokens_are_accepted() {
     eventually("tokens are reviewed again", || {
         (get(client, STRANGER, "/app").status == 403).then_some(())
     });
-    // That the API server was away is nobody's guess.
+    // The outage of the API server does not count as a failed guess.
     for number in 0..15 {
         assert_eq!(get(client, &format!("{WRONG}{number}"), "/app").status, 401);
     }

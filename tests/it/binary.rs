@@ -50,7 +50,7 @@ struct Running {
 }
 
 impl Running {
-    /// Starts it, and waits until it says where it listens.
+    /// Starts it, and waits until it has logged its address.
     #[track_caller]
     fn start(kubeconfig: &Path) -> Self {
         let mut child = program()
@@ -103,7 +103,7 @@ impl Drop for Running {
     }
 }
 
-/// Reads the log up to the line that says where it listens.
+/// Reads the log up to the line with its address.
 #[track_caller]
 fn listening(log: &mut BufReader<ChildStderr>) -> (String, SocketAddr) {
     let mut all = String::new();

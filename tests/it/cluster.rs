@@ -1,10 +1,10 @@
 //! The real cluster of the tests that are ignored because they need one.
 //!
-//! With `KUBECONFIG` set it is that cluster. Otherwise the first test that needs one
-//! brings it up with `tests/cluster/up`, and all tests share it. A cluster that was brought up
-//! here is taken down when this program ends, however it ends: a small process holds the
-//! other end of a pipe, and takes it down when the pipe closes. Without a cluster
-//! a test fails, with the reason. Nothing here returns early: a test that passes has run.
+//! With `KUBECONFIG` set it is that cluster. Otherwise the first test that needs one brings it up
+//! with `tests/cluster/up`, and all tests share it. Such a cluster is taken down when this program
+//! ends, also after a crash: a small process holds the other end of a pipe, and takes it down when
+//! the pipe closes. Without a cluster a test fails with the reason. No test returns early: a test
+//! that passes has run.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -47,7 +47,7 @@ pub(crate) fn own(name: &str) -> Cluster {
     Cluster::up(name).unwrap_or_else(|reason| panic!("there is no cluster to test on: {reason}"))
 }
 
-/// Tests whose figures or counts others would disturb run alone; the others hold this shared.
+/// Tests with figures or counts that others would disturb run alone; the others hold this shared.
 static QUIET: RwLock<()> = RwLock::new(());
 
 /// For a test on a cluster that others may run beside.
@@ -110,8 +110,9 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// The phase in which an image is fetched, as the kubelet tells it: one of 1.31 says that a pod is
-    /// ready to start containers only once the first of them has its image (seen with 1.31.0 and 1.36.3).
+    /// The phase that the kubelet reports while an image is pulled. A kubelet of 1.31 reports a pod
+    /// as ready to start containers only once the first container has its image (observed with
+    /// 1.31.0 and 1.36.3).
     pub(crate) fn phase_of_a_pull(&self) -> &'static str {
         let version = self.api().get("/version").expect(200);
         match version["minor"].as_str() {
@@ -191,7 +192,7 @@ impl Keeper {
 impl Drop for Keeper {
     fn drop(&mut self) {
         drop(self.0.stdin.take());
-        // Whoever drops it wants the cluster gone; it says itself what kept it.
+        // Dropping it takes the cluster down; the process prints errors itself.
         let _ = self.0.wait();
     }
 }
@@ -220,7 +221,7 @@ pub(crate) fn output(command: &mut Command) -> String {
 
 /// Prints a line though the test passes: for what people should see, not for details.
 pub(crate) fn say(line: &str) {
-    // Nobody may be listening, which is no reason to fail.
+    // A closed output is no reason to fail.
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 

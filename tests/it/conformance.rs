@@ -292,7 +292,7 @@ fn job(name: &str, change: &Value) -> Value {
     job
 }
 
-/// The change of a Job whose container exits with this code, saying a word.
+/// The change of a Job: its container prints a word and exits with this code.
 fn exits(code: u8) -> Value {
     let code = code.to_string();
     let mut change = job("exits", &json!({}))["spec"].clone();

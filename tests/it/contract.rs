@@ -1,4 +1,4 @@
-//! The wire contract as a table: what the original speaks, as amended by our own decisions.
+//! The wire contract as a table: the protocol of 2.7.1, as amended by our own decisions.
 //!
 //! A row has an id of the contract, a sentence, what it needs, and what is sent and expected.
 //! Where the sentence names 2.7.1, that release fails the row. The same rows run
@@ -6,10 +6,11 @@
 //! 1. on the fake (`cargo test`);
 //! 2. on a real cluster, with our program (`cargo test -- --include-ignored`);
 //! 3. on any server: `CONTRACT_URL=http://host:port cargo test --test it contract::at_a_url`;
-//!    without that variable on the service over the fake, of which only the URL is known.
-//!    `CONTRACT_TYPE` names a type that it can start; with `KUBECONFIG` and `CONTRACT_NAMESPACE`
-//!    rows that look at objects run too, and with `CONTRACT_EDIT=1` those that bring their own
-//!    types and change objects; `CONTRACT_AT_ONCE` is how many run at once. What cannot run there is listed with the reason.
+//!    without that variable on the service over the fake, with only its URL. `CONTRACT_TYPE` names
+//!    a type that it can start. With `KUBECONFIG` and `CONTRACT_NAMESPACE` rows that read objects
+//!    run too, and with `CONTRACT_EDIT=1` those that create types and change objects.
+//!    `CONTRACT_AT_ONCE` is the number of rows that run concurrently. Rows that cannot run are
+//!    listed with the reason.
 //!
 //! | module | rows |
 //! |---|---|
@@ -23,8 +24,7 @@
 //! | `templates` | section 5: templates and their variables |
 //! | `life` | bounds, shutdown, Kubernetes away, an upgrade from 2.7.1 |
 //!
-//! That 2.7.1 fails those rows, and not others, is tried in `original` on what its description
-//! makes of it.
+//! `original` checks that 2.7.1, as described, fails those rows and no others.
 //!
 //! | what they use | |
 //! |---|---|
@@ -80,7 +80,7 @@ struct Row {
 
 /// How a row is checked.
 enum Run {
-    /// One request after the other, each with its exact answer.
+    /// A sequence of requests, each with its exact response.
     Exchanges(&'static [Exchange]),
     /// A story, on any environment that has what it needs.
     Fixture(fn(&Fixture) -> Outcome),
@@ -129,7 +129,7 @@ const fn fake(id: &'static str, sentence: &'static str, run: fn() -> Outcome) ->
 }
 
 /// A request and its response. In all texts `<type>` stands for a type that can be started, `<new>`
-/// for a name that nobody has, and `<host>` for what the request has in its Host header.
+/// for an unused name, and `<host>` for the Host header of the request.
 struct Exchange {
     method: &'static str,
     path: &'static str,
@@ -149,7 +149,7 @@ enum Body {
     Error(&'static str),
     /// The same in `detail`, with this word and code.
     Detail(&'static str, &'static str),
-    /// Whatever: the headers count.
+    /// Any body: only the headers count.
     Any,
 }
 
@@ -180,7 +180,7 @@ impl Exchange {
         }
     }
 
-    /// Answered with these headers; the empty text is none.
+    /// Expects these response headers; the empty text means absent.
     const fn with(self, response_headers: &'static [(&'static str, &'static str)]) -> Self {
         Self {
             response_headers,
@@ -345,7 +345,7 @@ fn the_table_covers_every_line_of_the_contract_once() {
 fn every_row_has_a_description() {
     for row in table() {
         assert!(row.sentence.len() > 20, "{}: {:?}", row.id, row.sentence);
-        // A row about a fault of 2.7.1 says what 2.7.1 did.
+        // The sentence of a row about a fault of 2.7.1 names 2.7.1.
         let was_wrong = row.id.starts_with('W') || row.id.starts_with('S');
         assert!(
             !was_wrong || row.sentence.contains("2.7.1"),
@@ -366,7 +366,7 @@ struct Report {
 /// Calls its argument with an environment: one of its own for each row, or the same for all.
 type Lend<'a> = &'a (dyn Fn(&mut dyn FnMut(&dyn TestEnvironment)) + Sync);
 
-/// Runs rows, so many at once, each on the environment that it is lent.
+/// Runs rows concurrently, each on an environment from `lend`.
 fn run_all(rows: &[&Row], at_once: usize, lend: Lend) -> Report {
     let next = AtomicUsize::new(0);
     let report = Mutex::new(Report::default());
@@ -422,7 +422,7 @@ fn run_on(row: &Row, environment: &dyn TestEnvironment) -> Result<(), Unmet> {
     outcome.map_err(Unmet::Failed)
 }
 
-/// What a panic says.
+/// The message of a panic.
 fn panic_message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     let text = text.or_else(|| panic.downcast_ref::<&str>().copied());

@@ -21,7 +21,7 @@ use crate::end_to_end::program::Program;
 use crate::harness::{self, Client, NAMESPACE, PREFIX};
 use crate::raw_kube::RawKube;
 
-/// What a row needs beside a server that speaks HTTP.
+/// What a row needs beside an HTTP server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Need {
     /// To see the objects in Kubernetes.
@@ -39,7 +39,7 @@ pub(super) trait TestEnvironment {
     /// Where requests go.
     fn address(&self) -> SocketAddr;
 
-    /// A type whose instances become ready.
+    /// A type with instances that become ready.
     fn app_type(&self) -> &str;
 
     /// Why this environment cannot give that; None where it can.
@@ -248,7 +248,7 @@ pub(super) struct AtUrl {
     may_edit: bool,
 }
 
-/// Where a server of the contract listens unless its URL says otherwise.
+/// The default port of a server of the contract.
 const PORT: u16 = 3333;
 
 impl AtUrl {

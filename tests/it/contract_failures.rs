@@ -213,7 +213,7 @@ fn last_words() -> Outcome {
     let environment = Fake::by_hand();
     let waiting = begin_hello(&environment)?;
     environment.move_pod("hello-ann", &PodMove::Run);
-    // The container has ended, and the Job does not say so yet.
+    // The container has ended, and the Job does not report it yet.
     environment.kube.set_auto(false);
     environment.move_pod("hello-ann", &PodMove::Exit(exit(7)));
     let response = waiting.finish()?.json(202)?;
@@ -315,7 +315,7 @@ fn failed_instances() -> Outcome {
 }
 
 fn finished_instances() -> Outcome {
-    // Completed while a request waits: it is answered at once.
+    // Completed while a request waits: it is answered immediately.
     let environment = Fake::builder().pod_script(exits(0)).start();
     let response = get_hello(&environment, LONG_WAIT)?.json(202)?;
     same("status", &response["status"], &json!("app_error"))?;
@@ -482,7 +482,7 @@ fn nothing_leaks() -> Outcome {
     let refused_template = TEMPLATE.replace("Never", "Always");
     let environment = Fake::builder()
         .template("bad", &refused_template)
-        // Longer than a call takes on a slow machine, or there is nothing to tell yet.
+        // Longer than a call takes on a slow machine; otherwise there is nothing to report yet.
         .setting("START_WAIT", "3s")
         .start();
     let host = environment.kube.address().to_string();

@@ -1,7 +1,7 @@
-//! What rows are written with: requests, responses, and what a response must be.
+//! Helpers for rows: requests, responses, and checks of responses.
 //!
-//! Nothing here panics where a server is wrong: a row says what it found, and all rows are
-//! reported together.
+//! Nothing here panics if a server is wrong: a row returns what it found, and all rows are reported
+//! together.
 
 use std::cell::RefCell;
 use std::io::{Read as _, Write as _};
@@ -22,7 +22,7 @@ pub(super) type Outcome<T = ()> = Result<T, String>;
 /// The headers of a PATCH.
 pub(super) const JSON: &[(&str, &str)] = &[("Content-Type", "application/json")];
 
-/// Asks for a response at once.
+/// Requests an immediate response.
 pub(super) const NO_WAIT: &[(&str, &str)] = &[("Prefer", "wait=0")];
 
 /// Asks for the longest wait that any row needs.
@@ -71,7 +71,7 @@ impl<'a> Fixture<'a> {
         }
     }
 
-    /// The type whose instances become ready.
+    /// The type with instances that become ready.
     pub(super) fn app_type(&self) -> &str {
         self.environment.app_type()
     }
@@ -92,7 +92,7 @@ impl<'a> Fixture<'a> {
         self.environment.skip(by);
     }
 
-    /// A name that nobody has had.
+    /// An unused name.
     pub(super) fn name(&self, stem: &str) -> String {
         static COUNTER: AtomicU32 = AtomicU32::new(0);
         let count = COUNTER.fetch_add(1, Ordering::SeqCst);
@@ -281,7 +281,7 @@ pub(super) struct Reply {
 }
 
 impl Reply {
-    /// Checks what every response must have, whatever the request (part B section 2, A18).
+    /// Checks what every response to every request must have (part B section 2, A18).
     pub(super) fn new(what: String, response: Response) -> Outcome<Self> {
         let reply = Self { what, response };
         let text = reply.text();

@@ -170,7 +170,7 @@ fn create(fixture: &Fixture) -> Outcome {
     same("its body", text, expected.clone())?;
     let entry = fixture.entry(fixture.app_type(), &name)?;
     same("its address", &entry["ip"], &json!(ip))?;
-    // It is found again, by either route, whatever labels it has.
+    // Both routes find it again, with any labels.
     fixture.patch(&path, &json!({"username": "bob"}))?.is(200)?;
     fixture.get(&create)?.exactly(200, &expected)?;
     let found = fixture.get(&path)?.json(200)?;
@@ -201,7 +201,7 @@ fn create_variables(fixture: &Fixture) -> Outcome {
     Ok(())
 }
 
-/// A /create whose instance has a pod that goes on only by hand.
+/// A /create of an instance with a manually advanced pod.
 fn waiting_create() -> Outcome<(Fake, Asked)> {
     let environment = Fake::by_hand();
     environment.count_from_here();

@@ -188,7 +188,7 @@ fn crowd(fixture: &Fixture, waiting: usize, names: usize) -> Outcome {
         fixture.get(&fixture.list())?.is(200)?;
         fixture.get(&beside)?.is(200)?;
     }
-    // Had those been served in turn, these were answered by now.
+    // Served in turn, these would have been answered by now.
     let early = asked.iter().filter(|one| one.is_answered()).count();
     same("how many were answered before that", early, 0)
 }
@@ -198,7 +198,7 @@ fn two_hundred_wait(fixture: &Fixture) -> Outcome {
 }
 
 fn sixty_wait(fixture: &Fixture) -> Outcome {
-    // Each for itself: what 2.7.1 makes of two who want the same is another row (W4).
+    // A name for each caller: two callers of one name are another row (W4).
     crowd(fixture, 60, 60)
 }
 
@@ -244,7 +244,7 @@ fn bounds() -> Outcome {
     Ok(())
 }
 
-/// A Job as 2.7.1 makes it: nothing of ours on the Job, two labels on the pod template.
+/// A Job as 2.7.1 makes it: no metadata of this service on the Job, two labels on the pod template.
 fn job_of_the_original(app_type: &str, name: &str) -> Value {
     let template: Value = serde_yaml::from_str(super::types::TYPES[0].1).expect("it is YAML");
     json!({
@@ -308,7 +308,7 @@ fn upgrade_and_roll_back(fixture: &Fixture) -> Outcome {
     Ok(())
 }
 
-/// Who waits when SIGTERM comes.
+/// Requests that wait when SIGTERM arrives.
 const PARKED: usize = 40;
 
 fn sigterm() -> Outcome {
@@ -327,7 +327,7 @@ fn sigterm() -> Outcome {
         .map(|number| begin(address, "GET", &format!("/app/hello/n{number}"), &[], ""))
         .collect();
     let asked = asked?;
-    // A request waits before its Job is made, so the Jobs tell.
+    // A request waits before its Job is made, so the Jobs show it.
     soon("all wait", || {
         same("Jobs", environment.jobs().len(), PARKED)
     })?;
@@ -388,7 +388,7 @@ fn polling_is_logged_once() -> Outcome {
         };
         answered(program.address(), method, path, headers, body)
     })?;
-    // Far longer than POLL: were it said each time, it would have been said again.
+    // Far longer than POLL: a line for each poll would have appeared again.
     soon("Jobs are listed again and again", || {
         let lists = environment.kube.count("list", "jobs");
         holds(lists > 40, || format!("{lists} lists"))

@@ -1,5 +1,5 @@
-//! The rows of the contract on 2.7.1, as it is described: those that say what it did wrong fail
-//! by just that, and those that it keeps hold, so that the others do not fail for nothing.
+//! The rows of the contract on 2.7.1, as it is described. Rows about its defects fail for exactly
+//! that reason. Rows that it satisfies hold, so that the others do not fail for unrelated reasons.
 
 use super::environment::OnFake;
 use super::{ROWS_AT_ONCE, Row, required, run_all, table};
@@ -10,7 +10,7 @@ use crate::predecessor::front::Front;
 use crate::predecessor::original::Predecessor;
 use crate::raw_kube::RawKube;
 
-/// Rows that refuse what 2.7.1 answers, and the words with which each does.
+/// Rows that fail on 2.7.1, with part of the message of each.
 const CAUGHT: &[(&str, &str)] = &[
     (
         "W1",
@@ -52,7 +52,7 @@ const CAUGHT: &[(&str, &str)] = &[
     ("B3.7-empty", "422 was expected"),
 ];
 
-/// Rows that 2.7.1 keeps.
+/// Rows that 2.7.1 satisfies.
 const KEPT: &[&str] = &[
     "A15-host",
     "B2.307",
@@ -99,7 +99,7 @@ fn start(kube: &FakeKube) -> Box<dyn Replacement> {
     Box::new(Front::start(original))
 }
 
-/// What the failing ones of these rows say, each with its id in front.
+/// The messages of the failing rows, each with its id in front.
 fn failures(ids: &[&str]) -> Vec<String> {
     let all = table();
     let row = |id: &&str| {

@@ -392,8 +392,8 @@ fn api_is_app(fixture: &Fixture) -> Outcome {
     })
 }
 
-/// An instance whose first pods were evicted by the kubelet and stay as Failed, the first in the
-/// order of their names among them; returns the address of the last of these.
+/// An instance with a running pod and earlier pods that the kubelet evicted and that stay as
+/// Failed. One of those is the first by name. Returns the address of the last evicted one.
 fn dead_pods_first() -> (Fake, String) {
     let pod_script = PodScript {
         exit_on_stop: 143,

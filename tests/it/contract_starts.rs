@@ -131,7 +131,7 @@ pub(super) const ROWS: &[Row] = &[
     ),
 ];
 
-/// The Job of an instance whose name is a valid part of it.
+/// The Job of an instance with a name that is a valid part of a Job name.
 fn job_uid(fixture: &Fixture, name: &str) -> Outcome<Value> {
     let job = format!("{}-{name}", fixture.app_type());
     let job = fixture.kube().get("jobs", &job);
@@ -155,7 +155,7 @@ fn ready(fixture: &Fixture) -> Outcome {
     let ip = fixture.start(&path)?;
     let bare = format!(r#"{{"ip":"{ip}"}}"#);
     fixture.get(&path)?.exactly(200, &bare)?;
-    // Even who does not want to wait gets it: nothing is waited for.
+    // A caller that does not wait gets it, too.
     fixture
         .ask("GET", &path, NO_WAIT, "")?
         .exactly(200, &bare)?;
@@ -378,7 +378,7 @@ fn a_job_without_pods() -> Outcome {
     get_hello(&environment, LONG_WAIT)?.is(200).map(drop)
 }
 
-/// A ready instance whose pod goes only by hand; its address and the name of its pod.
+/// A ready instance with a pod that only the test removes; its address and the name of its pod.
 pub(super) fn lingering() -> Outcome<(Fake, String, String)> {
     let environment = Fake::by_hand();
     let asked = begin_hello(&environment)?;
@@ -395,7 +395,7 @@ pub(super) fn stop(environment: &Fake) -> Outcome {
     response.exactly(200, SUCCESS).map(drop)
 }
 
-/// The address is not answered by a GET that does not wait, nor by the list.
+/// Neither a GET that does not wait nor the list returns the address.
 fn is_not_shown(environment: &Fake, ip: &str) -> Outcome {
     let response = get_hello(environment, NO_WAIT)?.json(202)?;
     holds(!response.to_string().contains(ip), || response.to_string())?;

@@ -93,8 +93,8 @@ fn foreground() -> Outcome {
         .ok_or("the Job waits for its pod")?;
     let finalizers = &job["metadata"]["finalizers"];
     same("finalizers", finalizers, &json!(["foregroundDeletion"]))?;
-    // Of what is already going a DELETE is a success, too; it is asked for again, since only
-    // Kubernetes can say that it is still the same Job.
+    // A DELETE of an instance that is being deleted succeeds, too. The deletion is sent again,
+    // since only Kubernetes knows whether it is still the same Job.
     stop(&environment)?;
     same("DELETEs", environment.kube.count("delete", "jobs"), 2)?;
     let missing = answered(environment.address(0), "DELETE", "/app/hello/bob", &[], "")?;

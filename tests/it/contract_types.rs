@@ -25,7 +25,7 @@ macro_rules! spec {
 
 /// Each type with its template.
 pub(super) const TYPES: &[(&str, &str)] = &[
-    // Ready at once.
+    // Ready immediately.
     ("ready", spec!("")),
     ("a", spec!("")),
     ("a-b", spec!("")),
@@ -60,7 +60,7 @@ pub(super) const TYPES: &[(&str, &str)] = &[
         "metadata:\n  annotations: {fake-kube/unschedulable: 0/1 nodes are available}\n\
          spec:\n  nodeSelector: {example.org/nowhere: \"true\"}\n  restartPolicy: Never\n  containers:\n  - {name: main, image: stand-in}\n",
     ),
-    // Ready, but no node takes it where the caller says `pending`.
+    // Ready, but unschedulable if the caller sends `pending`.
     (
         "mixed",
         "metadata:\n  annotations:\n    example.org/any: any\n\
@@ -110,7 +110,7 @@ pub(super) const TYPES: &[(&str, &str)] = &[
          spec:\n  nodeSelector: {kubernetes.io/hostname: stand-in-node}\n  tolerations: [{key: kwok.x-k8s.io/node, operator: Exists}]\n\
          \x20 restartPolicy: Never\n  terminationGracePeriodSeconds: 1\n  containers:\n  - {name: main, image: stand-in}\n",
     ),
-    // What the template says of itself, and a label that is ours.
+    // Metadata of the template, and a label of this service.
     (
         "labelled",
         "metadata:\n  labels:\n    own: label\n    config-controller.semafor.ch/instance-name: wrong\n  annotations: {example.org/own: annotation}\n\

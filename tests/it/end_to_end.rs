@@ -1,9 +1,8 @@
-//! Our own program on a real cluster, from its command line to pods that response.
+//! Our own program on a real cluster, from its command line to pods that respond.
 //!
-//! Each test has a namespace of its own, in which the manifests of `manifests/`
-//! are applied, and runs the program as a process that has nothing but the token
-//! of its service account, so that the Role is tested too. Figures are printed
-//! with the word FIGURE in front, also when all is well.
+//! Each test has a namespace of its own with the manifests of `manifests/`. It runs the program as
+//! a process with only the token of its service account, so that the Role is tested too. Figures
+//! are printed with the word FIGURE in front, also when the test passes.
 //!
 //! | module | what it shows |
 //! |---|---|

@@ -1,7 +1,7 @@
-//! Mutated input for everything that reads bytes from outside: `tests/fuzz/targets.rs` over
-//! the corpora beside it, without a fuzzer and the same on every machine.
+//! Mutated input for everything that reads bytes from outside: `tests/fuzz/targets.rs` over the
+//! corpora beside it. No fuzzer is needed, and the runs are the same on every machine.
 //!
-//! `FUZZ_RUNS` says how many mutations each target gets, `FUZZ_SEED` which ones.
+//! `FUZZ_RUNS` is the number of mutations for each target, `FUZZ_SEED` selects them.
 
 #[path = "../fuzz/targets.rs"]
 mod targets;

@@ -199,7 +199,7 @@ struct Replica {
 }
 
 impl TestEnvironment {
-    /// One replica, the app type `hello` whose pods are ready at once, our own Role.
+    /// One replica, the app type `hello` with pods that are ready immediately, our own Role.
     pub(crate) fn builder() -> Builder {
         Builder {
             kube: FakeKube::builder(),
@@ -238,7 +238,7 @@ impl Builder {
         self.kube(|kube| kube.pod_script(pod_script))
     }
 
-    /// Another Role than ours.
+    /// Replaces our own Role.
     pub(crate) fn role(mut self, yaml: &str) -> Self {
         self.role = yaml.to_owned();
         self
@@ -376,7 +376,7 @@ impl TestEnvironment {
         }
     }
 
-    /// A kubeconfig whose token is in a file, so that it can rotate.
+    /// A kubeconfig with the token in a file, so that it can rotate.
     pub(crate) fn kubeconfig(&self) -> PathBuf {
         let text = self.kube.kubeconfig(&self.namespace);
         let inline = format!("{{token: {}}}", self.kube.token());
@@ -556,7 +556,7 @@ impl TestEnvironment {
         assert!(self.kube.move_pod(NAMESPACE, &pod, next), "{next:?}");
     }
 
-    /// Has the Job's pod come as far as the pull of its image, whose registry refuses connections.
+    /// Moves the Job's pod to the pull of its image; the registry refuses connections.
     #[track_caller]
     pub(crate) fn fail_pull(&self, job: &str) {
         for next in [PodMove::Schedule, PodMove::Mount, PodMove::Pull] {

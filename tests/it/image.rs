@@ -12,7 +12,7 @@ fn text(path: &str) -> String {
     text.unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// What the last stage of the Containerfile says, by instruction; lines that go on are joined.
+/// The last stage of the Containerfile, by instruction; continued lines are joined.
 fn last_stage() -> BTreeMap<String, String> {
     let joined = text("Containerfile").replace("\\\n", " ");
     let mut stage = BTreeMap::new();

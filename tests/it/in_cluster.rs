@@ -1,8 +1,8 @@
-//! Our image in a real cluster: installed as the README says, and called from inside by its Service.
+//! Our image in a real cluster: installed as in the README, and called from inside by its Service.
 //!
-//! Whatever calls the service here is a pod, which knows it by its name: the way is the cluster's
-//! name server, kube-proxy's rules, and one of the replicas, on a cluster of
-//! `tests/cluster`. What cannot be shown there: a NetworkPolicy, which its network does not enforce.
+//! Callers are pods that know the service by its name. On a cluster of `tests/cluster`, requests go
+//! through the cluster's name server and kube-proxy's rules to one of the replicas. Not covered:
+//! NetworkPolicy enforcement (the test network does not support it).
 //!
 //! | module | what it shows |
 //! |---|---|
@@ -54,7 +54,8 @@ fn check_replicas(namespace: &Namespace<'_>, selector: &str) {
     }
 }
 
-/// Holds a service, whose instances are in `jobs`, to the wire contract, from a pod of another namespace.
+/// Checks a service against the wire contract, from a pod of another namespace; its instances are
+/// in `jobs`.
 #[track_caller]
 fn check_contract(runner: &Runner<'_>, url: &str, jobs: &Namespace<'_>, more: &[(&str, &str)]) {
     let own = [

@@ -41,7 +41,7 @@ fn waiters_for_one_name_are_bounded() {
     for request in waiting {
         request.finish().expect(200);
     }
-    // All who waited are gone: there is room again.
+    // All waiters are gone: there is capacity again.
     let next = client.begin_get("/app/hello/cem");
     environment.make_ready("hello-cem");
     next.finish().expect(200);

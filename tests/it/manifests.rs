@@ -108,7 +108,7 @@ fn comparable(mut deployment: Value) -> Value {
     let container = container.as_object_mut().expect("a container is an object");
     container.remove("env");
     for probe in ["livenessProbe", "readinessProbe"] {
-        // HTTP is what Kubernetes takes where nothing is said.
+        // HTTP is the default of Kubernetes.
         container[probe]["httpGet"]["scheme"] = json!("HTTP");
     }
     deployment["spec"].take()
@@ -121,7 +121,7 @@ fn the_chart_runs_what_the_base_runs() {
     assert_eq!(comparable(chart), comparable(only(&base, "Deployment")));
 }
 
-/// A chart that keeps a Service's or a budget's selector and not the pods' labels serves nobody.
+/// A chart that keeps the selector of a Service or budget but not the pods' labels selects no pod.
 #[test]
 fn all_selectors_find_the_pods() {
     let mut renders: Vec<Vec<Value>> = RENDERS.iter().map(|(golden, _)| rendered(golden)).collect();
@@ -174,7 +174,7 @@ fn manifests_are_of_this_version() {
     }
 }
 
-/// A misspelt setting would be an environment variable that nobody reads.
+/// A misspelt setting would be an unused environment variable.
 #[test]
 fn the_schema_names_each_setting() {
     let schema = text_of("manifests/helm/config-controller/values.schema.json");

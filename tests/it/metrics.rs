@@ -181,7 +181,7 @@ fn a_failed_start_is_a_failure_report() {
     let environment = TestEnvironment::by_hand();
     begin(&environment, "ann");
     environment.move_pod("hello-ann", &PodMove::Run);
-    // The Job would say it in other words, and may be seen before its pod.
+    // The Job has a different reason, and may be seen before its pod.
     environment.kube.set_auto(false);
     let exit = Exit {
         after_ms: 0,
@@ -192,14 +192,14 @@ fn a_failed_start_is_a_failure_report() {
     environment.move_pod("hello-ann", &PodMove::Exit(exit));
     wait_counted(&environment, &starts("failed", "Error"), 1.0);
     wait_counted(&environment, FAILURE_REPORTS, 1.0);
-    // What is said of it later is nothing new.
+    // Later changes are no new failure report.
     begin(&environment, "ann");
     environment.delete("/app/hello/ann").expect(200);
     assert_eq!(value(&environment, FAILURE_REPORTS), Some(1.0));
     assert_eq!(value(&environment, &starts("stopped", "")), None);
 }
 
-/// Nobody waits, and nothing happens but that time passes.
+/// No request waits, and only time passes.
 #[test]
 fn a_late_start_is_one_failure_report_and_no_end() {
     let environment = TestEnvironment::by_hand();
@@ -317,7 +317,7 @@ fn a_request_beyond_the_bound_is_counted() {
     wait(&environment, "config_controller_waiting_requests", 0.0);
 }
 
-/// As [`a_request_beyond_the_bound_is_counted`], for `/create`, whose caller is answered late.
+/// As [`a_request_beyond_the_bound_is_counted`], for `/create`; its caller gets a late response.
 #[test]
 fn a_create_beyond_the_bound_is_counted() {
     let (_environment, first) = refused_beyond_the_bound("/create/hello?sessionID=ann");

@@ -1,7 +1,7 @@
-//! The OpenAPI document, the router, the errors and real responses: all say the same.
+//! The OpenAPI document, the router, the errors and real responses agree.
 //!
-//! [`check`] holds one response to the document. It is used here for each operation, and by the
-//! rows of the contract for every response that they get from a server of ours.
+//! [`check`] compares one response with the document. It is used here for each operation, and by
+//! the rows of the contract for every response of this service.
 
 pub(crate) mod schema;
 
@@ -37,10 +37,10 @@ const OF_HTTP: [&str; 6] = [
     "location",
 ];
 
-/// Holds a response to what the document says of that request.
+/// Checks a response against the document's description of that request.
 ///
 /// # Errors
-/// What is wrong, in a sentence.
+/// The difference, as one line.
 pub(crate) fn check(method: &str, target: &str, response: &Response) -> Result<(), String> {
     let path = target.split('?').next().unwrap_or_default();
     let routed = router::route(&Method::from_name(method), path);
@@ -50,7 +50,7 @@ pub(crate) fn check(method: &str, target: &str, response: &Response) -> Result<(
         Routed::Redirect(_) if status == 307 => return Ok(()),
         Routed::NotFound if response.text == r#"{"detail":"Not Found"}"# => return Ok(()),
         Routed::MethodNotAllowed(_) if status == 405 => return Ok(()),
-        // Not let in, which the document says once for all.
+        // Denied, which the document describes once for all operations.
         _ => return refused(response),
     };
     let operation = &PARSED["paths"][endpoint.path][method.to_ascii_lowercase()];
@@ -66,7 +66,7 @@ pub(crate) fn check(method: &str, target: &str, response: &Response) -> Result<(
     described(resolved(&PARSED, documented), response)
 }
 
-/// Whether the front itself gives this status, whatever was asked.
+/// Whether the front itself returns this status for any request.
 fn is_of_the_front(response: &Response) -> bool {
     Refusal::ALL
         .iter()
@@ -166,7 +166,7 @@ fn each_route_and_method_is_in_the_document_and_vice_versa() {
     assert_eq!(PARSED["info"]["version"], env!("CARGO_PKG_VERSION"));
 }
 
-/// Redirects and methods that a path does not have are answered without an operation.
+/// Redirects and unsupported methods have no operation.
 #[test]
 fn metrics_have_a_label_for_each_status_code_of_the_document() {
     let mut documented = BTreeSet::from([307, 405]);
@@ -322,7 +322,7 @@ fn each_example_matches_its_schema() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// Requests to a server of ours, each response held to the document.
+/// Requests to this service; each response is checked against the document.
 struct Held {
     client: Client,
     seen: BTreeSet<(String, String, u16)>,
@@ -417,7 +417,7 @@ const EXCHANGES: &[(&str, &str, (&str, &str), &str)] = &[
     ("DELETE", "/app/hello/ann", CROSS_SITE, ""),
     ("GET", "/release/ann", CROSS_SITE, ""),
     ("GET", "/create/hello?sessionID=a", CROSS_SITE, ""),
-    // What lists say while there are instances.
+    // The entries of lists while there are instances.
     ("GET", "/app/hello", NO_HEADER, ""),
     ("DELETE", "/app/hello/ann", ("Prefer", "wait=20"), ""),
     ("DELETE", "/app/hello/ann", NO_HEADER, ""),

@@ -1,5 +1,5 @@
-//! Kubernetes away, slow, or failing: reads go on, starts say when to retry, and everything
-//! works again once it is back.
+//! Kubernetes unreachable, slow, or failing: reads continue, failed starts have a Retry-After, and
+//! everything works again after the outage.
 
 use std::time::Duration;
 

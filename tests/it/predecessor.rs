@@ -1,5 +1,5 @@
-//! Beside, after and before 2.7.1: what it has started is ours, what we have started is its own
-//! after a roll-back, what is neither's is left alone, and its chart's Role is enough.
+//! Beside, after and before 2.7.1. This service controls instances of 2.7.1, and 2.7.1 controls
+//! ours after a roll-back. Other objects are left alone, and the Role of its chart is enough.
 //!
 //! | module | what it shows |
 //! |---|---|
@@ -36,7 +36,7 @@ spec:
   containers: [{name: app, image: example/app:1}]
 ";
 
-/// Two replicas of ours with the app type `page` of this template, and 2.7.1 beside them.
+/// Two replicas of this service with the app type `page` of this template, and 2.7.1 beside them.
 fn both(template: &str, pod_script: PodScript) -> (TestEnvironment, Predecessor) {
     let builder = TestEnvironment::builder()
         .template("page", template)
@@ -113,8 +113,8 @@ fn uid(environment: &TestEnvironment, job: &str) -> Value {
     environment.job(job).expect("the Job is there")["metadata"]["uid"].clone()
 }
 
-/// What 2.7.1 has made is listed, found, labelled, stopped and made anew, by turns at one
-/// replica and at the other; nothing is made a second time.
+/// An instance of 2.7.1 is listed, found, labelled, stopped and started again, alternately at the
+/// two replicas. Nothing is created twice.
 #[track_caller]
 fn check_life(template: &str, name: &str) {
     let (environment, original) = both(template, PodScript::default());
@@ -127,7 +127,7 @@ fn check_life(template: &str, name: &str) {
         assert_eq!(client.get(&path).expect(200)["ip"], json!(ip));
         let (key, value) = (format!("key-{turn}"), format!("value-{turn}"));
         patched(client, &path, &json!({&key: value}));
-        // What a replica has written it shows at once, and as 2.7.1 would have written it.
+        // A replica shows its own write immediately, in the form that 2.7.1 writes.
         assert_eq!(client.get(&path).expect(200)[&key], json!(value));
         let pod = environment.kube.pod_of(NAMESPACE, &job).expect("a pod");
         let label = format!("{PREFIX}meta-{key}");
@@ -256,8 +256,8 @@ fn retry(environment: &TestEnvironment, job: &str) {
     });
 }
 
-/// 2.7.1 sets no `backoffLimit`, so failed pods stay beside the one that runs; it would show
-/// them all, and read and label the first in the order of their names (W8).
+/// 2.7.1 sets no `backoffLimit`, so failed pods stay beside the running one. It would show them
+/// all, and read and label the first by name (W8).
 #[test]
 fn its_instance_of_several_pods_is_one_instance() {
     let (environment, original) = both(BARE, held());
@@ -356,7 +356,7 @@ fn its_job_without_a_pod_is_pending_and_can_be_stopped() {
     assert_eq!(made(&environment), 2);
 }
 
-/// 2.7.1 would tell of it for ever (W6); the next GET replaces it, by a Job of ours.
+/// 2.7.1 would report it for ever (W6); the next GET replaces it by a Job of this service.
 #[test]
 fn its_ended_instance_is_replaced() {
     let (environment, original) = both(BARE, held());
@@ -381,7 +381,7 @@ fn its_ended_instance_is_replaced() {
     });
     environment.make_ready("page-ann");
     let ip = caller.finish().expect(200)["ip"].clone();
-    // Until it has seen all of that, the other may tell of the end of the first.
+    // Until it has seen all of that, the other replica may report the end of the first instance.
     eventually("the other replica finds the new one", || {
         let found = environment.replica(1).get("/app/page/ann");
         (found.status == 200 && found.json()["ip"] == ip).then_some(())
@@ -392,7 +392,7 @@ fn its_ended_instance_is_replaced() {
     assert_eq!(job["metadata"]["annotations"][annotation], "ann");
 }
 
-/// W10: 2.7.1 would answer with the address of the pod that is on its way out.
+/// W10: 2.7.1 would return the address of the pod that is being deleted.
 #[test]
 fn a_start_waits_until_what_2_7_1_stops_is_gone() {
     let (environment, original) = both(BARE, PodScript::by_hand());

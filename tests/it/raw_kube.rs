@@ -1,5 +1,5 @@
-//! A plain client for an API server: what goes over the wire and nothing else,
-//! so that tests say themselves what they send and what they expect.
+//! A plain client for an API server: it only sends and receives, so that tests define themselves
+//! what they send and what they expect.
 //!
 //! It must not use the client of `config_controller`: these tests are to find
 //! out what that one relies on.
@@ -18,7 +18,7 @@ use ureq::tls::{
 /// A silence after which a test gives up on a connection.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 
-/// A connection to an API server, as somebody.
+/// A connection to an API server with the credentials of one user.
 #[derive(Clone, Debug)]
 pub(crate) struct RawKube {
     agent: ureq::Agent,
@@ -75,18 +75,18 @@ impl Got {
 }
 
 impl RawKube {
-    /// Speaks plain HTTP.
+    /// Uses plain HTTP.
     pub(crate) fn plain(base: &str, token: Option<&str>) -> Self {
         Self::build(base, token, None)
     }
 
-    /// Speaks TLS to a server of this CA (PEM).
+    /// Uses TLS to a server of this CA (PEM).
     pub(crate) fn secure(base: &str, ca: &str, token: Option<&str>) -> Self {
         let tls = tls_builder().root_certs(roots(ca));
         Self::build(base, token, Some(tls.build()))
     }
 
-    /// What a kubeconfig with inline data says.
+    /// The contents of a kubeconfig with inline data.
     pub(crate) fn from_kubeconfig(text: &str) -> Self {
         let config: Value = serde_yaml::from_str(text).expect("a kubeconfig is YAML");
         let cluster = &config["clusters"][0]["cluster"];
@@ -128,7 +128,7 @@ impl RawKube {
         }
     }
 
-    /// The same server, as somebody else.
+    /// The same server, as another user.
     pub(crate) fn with_token(&self, token: &str) -> Self {
         let mut other = self.clone();
         other.token = Some(token.to_owned());

@@ -1,5 +1,5 @@
-//! What the README says of things that are defined elsewhere: its links resolve, the errors,
-//! alerts and log lines of its troubleshooting exist, its rights are those of the Role.
+//! The README agrees with definitions elsewhere: its links resolve, its permissions are those of
+//! the Role. The errors, alerts and log lines of its troubleshooting exist.
 //!
 //! Its tables of settings and metrics are held in `tidy` and `metrics`, beside what they list.
 
@@ -63,7 +63,7 @@ fn links_resolve() {
     }
 }
 
-/// All that the program's sources say.
+/// The text of all source files of the program.
 fn sources() -> String {
     let mut text = String::new();
     let mut folders = vec![repository().join("src")];

@@ -1,8 +1,8 @@
 //! The statuses computed from what a real cluster reported: each recording of `tests/recordings`, step by step.
 //!
-//! The objects go the way that they go in the service (stores, cache, history), in the order in
-//! which they were heard. What is made of them after each is a line; lines that repeat the one
-//! before are left out. How recordings are made is in `end_to_end/recordings.rs`.
+//! The objects take the same way as in the service (stores, cache, memory), in the recorded order.
+//! The status after each object is a line; repeated lines are omitted. How recordings are made is
+//! in `end_to_end/recordings.rs`.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant, SystemTime};
@@ -51,7 +51,7 @@ impl Watcher {
         }
     }
 
-    /// Hears one line of a recording.
+    /// Applies one line of a recording.
     fn apply_record(&mut self, record: &Value, may_read_events: bool) {
         let (gone, object) = (record["type"] == "DELETED", &record["object"]);
         match record["kind"].as_str() {

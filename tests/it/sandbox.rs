@@ -1,9 +1,8 @@
-//! The sandbox, as a newcomer meets it: the example is run as a program of its own, what it
-//! prints is read, and what it says to try is tried.
+//! The sandbox from the view of a newcomer: the tests run the example as a program of its own, read
+//! its output, and run the commands of its guide.
 //!
-//! The `curl` lines of its guide are carried out here without curl, word by word, so that a line
-//! that does not do what is written above it fails a test. Nothing is known here of how the
-//! sandbox is made.
+//! The `curl` lines of its guide are executed here without curl. A line that does not do what is
+//! written above it fails a test. These tests do not depend on the implementation of the sandbox.
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -72,7 +71,7 @@ impl Sandbox {
         sandbox
     }
 
-    /// The first line with this in it, said already or yet to come.
+    /// The first line that contains this text, printed already or later.
     #[track_caller]
     fn line(&mut self, part: &str) -> String {
         let deadline = Instant::now() + TEST_TIMEOUT;
@@ -157,7 +156,7 @@ fn get(url: &str) -> (u16, String) {
     send("GET", url, &[], "").expect("a response")
 }
 
-/// Does what a `curl` line says.
+/// Executes a `curl` line.
 #[track_caller]
 fn curl(line: &str) -> (u16, String) {
     let words = shell_words(line);
@@ -276,7 +275,7 @@ fn every_line_of_the_guide_works_as_described() {
     assert_eq!(sandbox.stop(Signal::INT), Some(0));
 }
 
-/// All phases were said, in this order.
+/// All phases were printed, in this order.
 #[track_caller]
 fn check_phases_of_slow(sandbox: &mut Sandbox) {
     sandbox.line("is ready: slow/bob answers at http://127.");

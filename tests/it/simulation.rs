@@ -1,10 +1,10 @@
 //! The simulation: seeded random schedules of events, each on one thread.
 //!
-//! A schedule runs one to three replicas (the service's own coordinator, stores, reflectors and
-//! executor) against one fake API server, on a manual clock, and draws each next event from its seed:
-//! callers, kubelets, controllers, faults, lost responses, kills, broken watches, jumps of time. After
-//! every step the promises in [`promises`] are checked; at its end all faults stop, and everything
-//! must settle. The same seed gives the same schedule.
+//! A schedule runs one to three replicas against one fake API server, on a manual clock. A replica
+//! consists of the service's own coordinator, stores, reflectors and executor. The seed selects
+//! each event: callers, kubelets, controllers, faults, lost responses, kills, broken watches, jumps
+//! of time. After every step the promises in [`promises`] are checked. At the end all faults stop,
+//! and everything must settle. The same seed gives the same schedule.
 //!
 //! - `cargo test simulation` runs [`SCHEDULES`]; `SIM_SCHEDULES=100000 cargo test --release
 //!   simulation` runs that many, starting at `SIM_SEED` (0).

@@ -113,8 +113,8 @@ fn create_false_starts_nothing() {
     assert_eq!(look("ann").finish().expect(200), found);
 }
 
-/// Between two calls of another caller's start it is not known yet whether there is an instance:
-/// its POST has failed and is retried, or has met a Job that cannot be read yet.
+/// Between two calls of another caller's start it is not known yet whether there is an instance.
+/// The POST has failed and is retried, or the name is taken by a Job that cannot be read yet.
 #[test]
 fn create_false_waits_for_a_start_whose_call_has_just_failed() {
     for (environment, verb) in [

@@ -28,7 +28,7 @@ fn a_start_waits_for_the_end_of_a_foreground_delete() {
     check_new_instance(&environment, &old, waiting);
 }
 
-/// kubectl's default: the Job is gone at once, its pod goes later.
+/// kubectl's default: the Job is gone immediately, its pod later.
 #[test]
 fn a_start_after_a_background_delete_never_gets_the_old_pod() {
     let environment = TestEnvironment::by_hand();
@@ -167,7 +167,7 @@ fn delete_can_wait_until_the_job_is_gone() {
     let waiting = environment
         .client()
         .begin("DELETE", "/app/hello/ann", &headers, "");
-    // Another that does not wait is answered when the deletion has begun.
+    // A request that does not wait is answered when the deletion has begun.
     environment.delete("/app/hello/ann").expect(200);
     assert_eq!(environment.jobs(), ["hello-ann"]);
     eventually("its pod is to go", || {
@@ -208,8 +208,8 @@ fn a_stuck_pod_is_force_deleted_30_s_after_its_grace() {
         .begin("GET", "/app/hello/ann", &headers, "");
     environment.advance(Duration::from_secs(40));
     assert_eq!(environment.kube.count("delete", "pods"), 0);
-    // The grace of a pod is 30 s where its template says nothing. The time counts from when the replica
-    // has seen the pod leave, which may be now only.
+    // The default grace of a pod is 30 s. The time counts from the replica's first observation of
+    // the deletion, which may be now.
     eventually("the pod is force-deleted", || {
         environment.advance(Duration::from_secs(1));
         (environment.kube.count("delete", "pods") == 1).then_some(())

@@ -23,7 +23,7 @@ fn an_edited_template_applies_to_the_next_instance() {
     let environment = TestEnvironment::new();
     let ip = environment.start_instance("/app/hello/ann");
     let edited = TEMPLATE.replace("example/app:1", "example/app:2");
-    // The type beside it tells when the edit has been seen.
+    // The other type shows when the edit has been seen.
     let types = [("hello", edited.as_str()), ("mark", TEMPLATE)];
     apply_templates(&environment.kube, "templates", &types, json!({}));
     see_types(&environment, r#"["hello","mark"]"#);
@@ -78,7 +78,7 @@ fn a_broken_template_affects_no_other() {
     assert_eq!(environment.jobs(), ["hello-ann"]);
 }
 
-/// A type, its text, the line of the fault, and what is said of it.
+/// A type, its text, the line of the fault, and part of the message.
 const BROKEN: &[(&str, &str, &str, &str)] = &[
     ("python", "spec:\n<% import os %>\n", "line 2", "`<%`"),
     ("module", "<%! import os %>\nspec:\n", "line 1", "`<%`"),
@@ -127,7 +127,7 @@ const BROKEN: &[(&str, &str, &str, &str)] = &[
     ),
 ];
 
-/// Contract A10: each is listed, and a start says what is wrong with it, and where.
+/// Contract A10: each is listed, and a start returns the fault and its line.
 #[test]
 fn every_kind_of_broken_template_is_listed_and_reported() {
     let mut builder = TestEnvironment::builder();

@@ -1,4 +1,4 @@
-//! Rules of this repository, as tests: what would else be said in every review.
+//! Rules of this repository, as tests instead of remarks in every review.
 
 mod imports;
 
@@ -39,7 +39,7 @@ fn forbidden_words() -> [String; 4] {
     ["dbg", "todo", "unimplemented", "println"].map(|word| format!("{word}!"))
 }
 
-/// A source file of ours.
+/// A source file of this repository.
 struct Source {
     /// From the root of the repository, with `/`.
     path: String,
@@ -412,7 +412,7 @@ fn dependencies_are_those_that_were_reviewed() {
     check_golden("dependencies.txt", &text);
 }
 
-/// Compares with a file of `tests/it/golden`; `UPDATE_EXPECT=1` writes it anew.
+/// Compares with a file of `tests/it/golden`; `UPDATE_EXPECT=1` rewrites it.
 #[track_caller]
 pub(crate) fn check_golden(name: &str, text: &str) {
     let path = repository().join("tests/it/golden").join(name);
@@ -532,8 +532,8 @@ fn asked(kube: &FakeKube) -> BTreeSet<(String, String)> {
         .collect()
 }
 
-/// A verb that is missing fails the behaviour tests, which run under this Role; one that is
-/// too many fails here, where the service does all that it can do.
+/// A missing verb fails the behaviour tests, which run under this Role. An unused verb fails here,
+/// where the service makes every kind of call.
 #[test]
 fn the_role_grants_what_is_used_and_no_more() {
     let environment = TestEnvironment::new();
@@ -542,7 +542,7 @@ fn the_role_grants_what_is_used_and_no_more() {
         .patch("/app/hello/ann", &json!({"k": "v"}))
         .expect(200);
     environment.delete("/app/hello/ann").expect(200);
-    // A name that somebody else has is looked at.
+    // A name that is taken by another Job is read.
     let others = json!({
         "apiVersion": "batch/v1",
         "kind": "Job",

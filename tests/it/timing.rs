@@ -13,8 +13,8 @@ const WORDS: [&str; 8] = [
     "admit", "create", "schedule", "mount", "pull", "init", "start", "ready",
 ];
 
-/// What the header says; nothing where there is none. W3C Server Timing, §2:
-/// `name;dur=number, …`, where a name is a token.
+/// The parsed header; empty if there is none. W3C Server Timing, §2: `name;dur=number, …`, where a
+/// name is a token.
 #[track_caller]
 fn timings(response: &Response) -> Vec<(String, u64)> {
     let header = response.header("server-timing");

@@ -1,4 +1,4 @@
-//! Requests and starts as spans, at a collector of ours.
+//! Requests and starts as spans, at the tests' collector.
 //!
 //! Without the cargo feature `traces` there is one test: that nothing is sent.
 
@@ -17,7 +17,7 @@ mod spans;
 struct Program {
     child: Child,
     log: BufReader<ChildStderr>,
-    /// What it has said until it served.
+    /// Its log until it was ready.
     log_text: String,
     client: Client,
 }
@@ -56,7 +56,7 @@ impl Program {
         }
     }
 
-    /// Asks it to end, waits until it has, and gives all that it has said.
+    /// Sends SIGTERM, waits for the exit, and returns the whole log.
     #[track_caller]
     fn end(mut self) -> String {
         let id = self.child.id().to_string();
@@ -79,7 +79,7 @@ impl Drop for Program {
     }
 }
 
-/// Whether somebody has come to this port.
+/// Whether this port has had a connection.
 fn was_asked(listener: &TcpListener) -> bool {
     listener.set_nonblocking(true).expect("a socket");
     listener.accept().is_ok()

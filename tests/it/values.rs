@@ -1,4 +1,4 @@
-//! What callers send for a template: data, whatever it looks like.
+//! Values of callers for a template are data, in any form.
 
 use serde_json::{Value, json};
 
@@ -201,7 +201,7 @@ fn check_each_form(environment: &TestEnvironment, name: &str, query: &str, value
     for style in ["plain", "double", "single"] {
         assert_eq!(annotations[style], padded, "{value:?}");
     }
-    // As with harmless values, whatever the texts are.
+    // The same as with harmless values, for every text.
     let harmless = pod_template(environment, "each-harmless");
     assert_eq!(shape(&found["spec"]), shape(&harmless["spec"]), "{value:?}");
 }

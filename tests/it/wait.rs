@@ -1,4 +1,4 @@
-//! Waiting for a start: how long, what a 202 says, and how a failure is reported.
+//! Waiting for a start: how long, the contents of a 202, and how a failure is reported.
 
 use std::time::{Duration, Instant};
 
@@ -122,7 +122,8 @@ fn failing(code: i64) -> PodScript {
     }
 }
 
-/// A caller whose own wait is shorter than the hold gets the failure report, not a phase.
+/// A caller with a wait shorter than the delay of a known failure gets the failure report, not a
+/// phase.
 #[test]
 fn a_known_failure_is_reported_at_the_end_of_a_short_wait() {
     let environment = TestEnvironment::builder()

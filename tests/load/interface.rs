@@ -1,6 +1,6 @@
-//! What the load program and the test that runs it in pods agree on: how the program learns whom to
-//! call, and which files of the shared folder mean what. Both programs include this file; it holds
-//! constants only.
+//! Shared by the load program and the test that runs it in pods: how the program gets the address
+//! of the service, and the meaning of the files in the shared folder. Both programs include this
+//! file; it holds constants only.
 
 /// The environment variable that names the host to call.
 pub(crate) const HOST: &str = "LOAD_HOST";

@@ -1,9 +1,10 @@
-//! Callers inside the cluster that never pause, and what became of each of their requests.
+//! Callers inside the cluster that never pause, and the result of each of their requests.
 //!
-//! `tests/it/in_cluster/upgrade.rs` runs this program in pods. Its callers are threads: some keep
-//! their connection as long as the server lets them, as clients of the contract do, others open a new one for
-//! each request. No caller retries: every unexpected response, a reset included, is a failure. The
-//! program prints how many requests each caller sent, and ends with 1 if one of them failed.
+//! `tests/it/in_cluster/upgrade.rs` runs this program in pods. Its callers are threads. Some keep
+//! their connection as long as the server permits, as clients of the contract do; others open a new
+//! one for each request. No caller retries: every unexpected response, a reset included, is a
+//! failure. The program prints how many requests each caller sent, and exits with 1 if one of them
+//! failed.
 
 /// The tests' HTTP client, of which this program needs a part.
 #[allow(dead_code)]
@@ -36,9 +37,9 @@ const WARM: usize = 10;
 /// How a caller treats its connection.
 #[derive(Clone, Copy, PartialEq)]
 enum Habit {
-    /// Uses it until the other side says `Connection: close`.
+    /// Uses it until the server sends `Connection: close`.
     Keeps,
-    /// Has a new one for each request, and says so.
+    /// Opens a new one for each request, and announces it.
     Opens,
 }
 

@@ -24,7 +24,7 @@ rules:
   verbs: [get, list]
 ";
 
-/// Somebody who has the rights of [`ROLE`] and no others.
+/// A client with the permissions of [`ROLE`] and no others.
 fn restricted(environment: &TestEnvironment) -> RawKube {
     if let Some(fake) = &environment.fake {
         fake.set_role(&environment.namespace, Some(ROLE));

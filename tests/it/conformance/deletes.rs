@@ -61,7 +61,7 @@ fn a_foreground_delete_keeps_the_job_until_its_pod_is_gone(environment: &TestEnv
         "gracePeriodSeconds": 0, "propagationPolicy": "Foreground",
         "preconditions": {"uid": uid(&made)},
     });
-    // A finalizer of ours holds the pod, so that there is time to look.
+    // A finalizer of this test holds the pod, so that the test can observe it.
     let hold = json!({"metadata": {"finalizers": ["example.com/hold"]}});
     let pod_path = environment.one("pods", super::name(&pod));
     environment.api.patch(&pod_path, &hold).expect(200);

@@ -194,8 +194,8 @@ fn a_watch_ends_after_its_timeout(environment: &TestEnvironment) {
 
 fn bookmarks_come_only_when_asked_for(environment: &TestEnvironment) {
     let from = version(&environment.config_map("a", &json!({"l": "1"}))).to_owned();
-    // A bookmark says that the watch has come further than it began, so
-    // something must have happened outside of its selector.
+    // A bookmark reports a later version than the start of the watch, so something must have
+    // changed outside of its selector.
     let after = version(&environment.config_map("b", &json!({}))).to_owned();
     // Less than 5 s is too short for the real one's, 2 s before the end.
     let query = format!("labelSelector=l&resourceVersion={from}&timeoutSeconds=5");

@@ -405,7 +405,7 @@ fn a_status_is_written_separately(environment: &TestEnvironment) {
     assert_eq!(uid(&patched), uid(&made));
 }
 
-/// What tells us that a pod was replaced by another of the same name.
+/// How the service detects that a pod was replaced by another of the same name.
 fn a_patch_for_another_uid_changes_nothing(environment: &TestEnvironment) {
     environment.make("jobs", &job("a", &json!({"suspend": true})));
     let path = environment.one("jobs", "a");

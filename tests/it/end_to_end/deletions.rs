@@ -200,7 +200,7 @@ fn has_reached(environment: &TestEnvironment<'_>, job: &str, point: &str) -> boo
     match point {
         "asked for" => true,
         "pod leaves" => pods.iter().any(leaves),
-        // Then nothing but ours holds the Job.
+        // Then only the test's finalizer holds the Job.
         _ => pods.is_empty() && job["metadata"]["finalizers"] == json!([HOLD]),
     }
 }
@@ -242,7 +242,7 @@ fn two_pairs_with_one_job_name_are_not_mixed_up() {
     check_taken(&program, "/app/a/b-c");
 }
 
-/// It can be neither found nor labelled nor stopped, and all of that is said.
+/// It can be neither found nor labelled nor stopped; each request reports that.
 #[track_caller]
 fn check_taken(program: &Program, path: &str) {
     let client = program.client();

@@ -145,7 +145,7 @@ fn an_app_that_exits_with_0_on_sigterm_has_finished() {
     });
 }
 
-/// Ends an instance whose app exits with 0 then, and finds it replaced at once.
+/// Ends an instance with an app that then exits with 0, and finds it replaced immediately.
 #[track_caller]
 fn check_ends_well(
     environment: &TestEnvironment<'_>,
@@ -168,7 +168,7 @@ fn check_ends_well(
         let own = entries.find(|entry| entry["name"] == name)?;
         (own["errored"] == true).then_some(())
     });
-    // At once, and without a word of failure.
+    // Immediately, and without a failure report.
     let new = start(environment, program, name);
     assert_ne!(new.uid, old.uid, "{name}");
     assert_eq!(failures(&job(environment, name)), None, "{name}");
@@ -216,7 +216,7 @@ fn an_app_that_exits_immediately_is_restarted_with_growing_delays() {
     });
 }
 
-/// An app that ends at once is started again after these delays, however often it is asked for.
+/// An app that exits immediately is restarted after these delays, however often it is requested.
 #[track_caller]
 fn check_ends_at_once(
     cluster: &Cluster,

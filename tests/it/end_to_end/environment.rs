@@ -115,7 +115,7 @@ impl<'a> TestEnvironment<'a> {
         Program::start_ready(&kubeconfig, &[])
     }
 
-    /// So many replicas of it, for whom a slow machine is no failure of an instance.
+    /// Replicas with long budgets, so that a slow machine is no failure of an instance.
     #[track_caller]
     pub(super) fn replicas<const COUNT: usize>(&self) -> [Program; COUNT] {
         let kubeconfig = self.kubeconfig(&self.token(), None, None);
@@ -268,7 +268,8 @@ spec:
   - {name: main, image: stand-in}
 ";
 
-/// A template of real pods whose page says `page`, with these further variables and a grace of `grace_secs`.
+/// A template of real pods that serve the text `page`, with these further variables and a grace of
+/// `grace_secs`.
 pub(super) fn real(page: &str, grace_secs: u32, variables: &[(&str, &str)]) -> String {
     let mut env = format!("    - {{name: INSTANCE, value: \"{page}\"}}\n");
     for (name, value) in variables {

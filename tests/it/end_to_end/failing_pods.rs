@@ -1,5 +1,5 @@
-//! Pod templates of apps that have trouble, each of one kind, for the real node; and what makes
-//! trouble for the pods of a whole namespace.
+//! Pod templates of apps that fail, each in one way, for the real node; and objects that make the
+//! pods of a whole namespace fail.
 
 use serde_json::{Value, json};
 
@@ -9,7 +9,7 @@ use super::eventually;
 /// The image that the node has.
 pub(super) const IMAGE: &str = "config-controller-demo:1";
 
-/// A template whose pod becomes ready, with these changes to its pod spec.
+/// A template with a pod that becomes ready, with these changes to its pod spec.
 pub(super) fn app(change: impl FnOnce(&mut Value)) -> Value {
     let mut template = json!({"spec": {
         "restartPolicy": "Never",
@@ -38,7 +38,7 @@ pub(super) fn with_env(variables: &[(&str, &str)]) -> Value {
     container(|main| main["env"] = env(variables))
 }
 
-/// Another template, whose containers are run again when they fail.
+/// The template with restarts of failed containers.
 pub(super) fn on_failure(mut template: Value) -> Value {
     template["spec"]["restartPolicy"] = json!("OnFailure");
     template
@@ -117,7 +117,7 @@ pub(super) fn failing_init() -> Value {
     })
 }
 
-/// Its readiness probe asks where nobody listens.
+/// Its readiness probe uses a closed port.
 pub(super) fn never_ready() -> Value {
     container(|main| main["readinessProbe"]["httpGet"]["port"] = json!(8081))
 }
@@ -196,7 +196,7 @@ pub(super) fn make(environment: &TestEnvironment<'_>, plural: &str, object: &Val
         .expect(201);
 }
 
-/// A label of a node, which is everybody's: it goes with this.
+/// A label of a node, which all tests share: dropping this removes it.
 #[derive(Debug)]
 pub(super) struct NodeLabel<'a> {
     environment: &'a TestEnvironment<'a>,

@@ -1,12 +1,12 @@
-//! The reason of a start that has not succeeded: on a real cluster callers get the right one, and soon.
+//! The reason of a start that has not succeeded: on a real cluster callers get the right one, and
+//! quickly.
 //!
 //! | module | what it shows |
 //! |---|---|
 //! | `terminal` | a start that cannot succeed is reported within a second of the status that says so |
 //! | `retryable` | one that still may succeed is waited for, and its caller gets the reason |
 //!
-//! `FAILURE_TRIES=20` makes the runs long, as the published figures want it; 5 is what each run of the
-//! tests has time for.
+//! `FAILURE_TRIES=20` makes the runs as long as the published figures need; the default is 5.
 
 mod retryable;
 mod terminal;
@@ -61,12 +61,12 @@ fn offer(
     environment.api.post(&path, &config_map).expect(201);
 }
 
-/// What the test itself has received from the API server.
+/// The records that the test itself has received from the API server.
 #[derive(Clone, Debug, Default)]
 struct Observed(Arc<Mutex<Vec<Record>>>);
 
 impl Observed {
-    /// Listens to a namespace from now on.
+    /// Watches a namespace from now on.
     #[track_caller]
     fn start(environment: &TestEnvironment<'_>) -> Self {
         let observed = Self::default();
@@ -83,7 +83,7 @@ impl Observed {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// When that word came first, of an object of that kind that belongs to that Job.
+    /// When an object of that kind and Job first contained that word.
     #[track_caller]
     fn when(&self, job: &str, (kind, word): (&str, &str)) -> Instant {
         // The program may have received it a moment before us.
@@ -97,7 +97,7 @@ impl Observed {
     }
 }
 
-/// The name of the Job that something was said of; that of a pod's event is not known.
+/// The name of the Job that a record is about; unknown for the event of a pod.
 fn job_of(record: &Record) -> &str {
     let name = match record.kind {
         "Pod" => &record.object["metadata"]["labels"]["job-name"],
@@ -107,13 +107,13 @@ fn job_of(record: &Record) -> &str {
     name.as_str().unwrap_or_default()
 }
 
-/// What a caller that cannot get an instance must receive.
+/// The failure report that a caller must receive.
 #[derive(Clone, Copy, Debug)]
 struct ExpectedReport {
     phase: &'static str,
-    /// One of these: the kubelet's own may change while the trouble is the same.
+    /// One of these: the kubelet's reason may change while the problem is the same.
     reasons: &'static [&'static str],
-    /// Parts of the sentence.
+    /// Parts of the message.
     message_parts: &'static [&'static str],
     exit_code: Option<i64>,
     log: Option<&'static str>,
@@ -146,7 +146,7 @@ impl ExpectedReport {
         self.reasons.contains(&reason)
     }
 
-    /// Whether the sentence is this one.
+    /// Whether the message has these parts.
     fn has_message_of(&self, got: &Got) -> bool {
         let msg = got.body["msg"].as_str().unwrap_or_default();
         self.has_reason_of(got) && self.message_parts.iter().all(|part| msg.contains(part))
@@ -169,8 +169,7 @@ impl ExpectedReport {
     }
 }
 
-/// Asks for an instance again and again, as webtens does, until a response is what is waited for;
-/// returns all responses.
+/// Requests an instance repeatedly until a response satisfies `done`; returns all responses.
 #[track_caller]
 fn ask_until(program: &Program, path: &str, what: &str, done: impl Fn(&Got) -> bool) -> Vec<Got> {
     let mut responses = Vec::new();

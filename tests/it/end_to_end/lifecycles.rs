@@ -16,7 +16,7 @@ fn begin(program: &Program, path: &str) -> Pending {
     program.client().begin("GET", path, &prefer, "")
 }
 
-/// Nobody says that it has failed.
+/// No response reports a failure.
 #[track_caller]
 fn check_waits(response: &Response) {
     let waits = response.status == 202 && response.json()["status"] != "app_error";
@@ -28,7 +28,7 @@ fn check_waits(response: &Response) {
     );
 }
 
-/// Asks until the instance is ready; until then no response may say that it has failed.
+/// Sends requests until the instance is ready; until then no response may report a failure.
 #[track_caller]
 fn until_ready(program: &Program, path: &str) -> IpAddr {
     eventually("the instance is ready", || {
@@ -113,7 +113,7 @@ fn a_suspended_job_is_pending_until_the_deadline() {
     assert_ne!(environment.job_uid("hello-ann"), uid);
 }
 
-/// A template whose app ends with the code that the ConfigMap `mood` says, and serves without it.
+/// A template with an app that exits with the code in the ConfigMap `mood`, and serves without it.
 fn moody(restart_policy: &str) -> String {
     let env = "    - name: EXIT_CODE\n      valueFrom: {configMapKeyRef: {name: mood, key: code, optional: true}}\n";
     let template = real("moody", 1, &[]);

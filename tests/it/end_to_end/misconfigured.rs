@@ -1,4 +1,4 @@
-//! A program that was set up wrongly says so in one sentence, and changes nothing.
+//! A misconfigured program reports the problem in one line, and changes nothing.
 
 use std::path::Path;
 use std::process::Command;
@@ -11,11 +11,11 @@ use super::environment::TestEnvironment;
 use super::program::{Program, run_to_end};
 use crate::cluster;
 
-/// What the log says of a token that the API server refuses.
+/// The log's message about a token that the API server rejects.
 const NOT_ACCEPTED: &str = "our token or client certificate is not accepted";
 
-/// Starts the program, waits for that sentence in its log, and checks that it answers as one
-/// that knows nothing yet.
+/// Starts the program, waits for that message in its log, and checks that it responds as an
+/// unsynced replica.
 #[track_caller]
 fn check_not_synced(kubeconfig: &Path, environment: &[(&str, &str)], message: &str) {
     let program = Program::start(kubeconfig, environment);
@@ -103,8 +103,8 @@ fn signed_again(
     format!("{text}.{}", BASE64.encode(plain_signature(&signature)))
 }
 
-/// A signature of P-256 as tokens have it, two numbers of 32 bytes, from the DER that openssl
-/// writes: a sequence of two integers, each with a length, a sign, and no zeros in front.
+/// A signature of P-256 as in tokens (two numbers of 32 bytes) from the DER of openssl. DER is a
+/// sequence of two integers, each with a length, a sign, and no leading zeros.
 fn plain_signature(der: &[u8]) -> Vec<u8> {
     let mut rest = &der[2..];
     let mut plain = Vec::new();

@@ -207,7 +207,7 @@ const OVERDUE_AFTER: Duration = Duration::from_secs(30);
 /// What else it takes until the next instance is ready: some calls, and a start.
 const SLACK: Duration = Duration::from_secs(10);
 
-/// Its pods are deleted, by a DELETE through us or by hand, and nobody confirms their end.
+/// Its pods are deleted, through the service or by hand, and no kubelet confirms their end.
 #[test]
 #[ignore = "needs a cluster"]
 fn names_on_a_lost_node_are_free_soon_after_their_grace() {
@@ -223,7 +223,7 @@ fn names_on_a_lost_node_are_free_soon_after_their_grace() {
             .get_prefer(&format!("/app/dead/{name}"), LONG_WAIT)
             .ip();
     }
-    // What is started anew behaves, or it could not be cleared away.
+    // Replacements end normally, so that the test can remove them.
     environment.offer("dead", "dead", &template(&environment, 2, ""));
     for program in &replicas {
         eventually("the new template is read", || {
@@ -262,14 +262,14 @@ fn names_on_a_lost_node_are_free_soon_after_their_grace() {
     drop(node);
 }
 
-/// Asks until there is an instance again, which is when the old pod has been given up and soon.
+/// Sends requests until there is an instance again: soon after the old pod was force-deleted.
 #[track_caller]
 fn check_free_again(program: &Program, name: &str, began: Instant) {
     let path = format!("/app/dead/{name}");
     eventually("there is an instance again", || {
         let got = program.get_prefer(&path, "wait=10");
-        // Who waits for an instance that is given up hears of that; and that a Job has no pod for
-        // so long is reported as well.
+        // A waiter for an instance that is force-deleted gets `stopped`. A Job without a pod for
+        // this long is reported as well.
         let is_fine = got.code == 200 || got.code == 202 || got.body["code"] == "stopped";
         assert!(is_fine, "{}: {}", got.code, got.body);
         (got.code == 200).then_some(())

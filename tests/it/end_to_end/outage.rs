@@ -1,6 +1,7 @@
-//! The API server is away for 20 s: ready instances are found all the same, and everything works soon after.
+//! The API server is unreachable for 20 s: ready instances are still found, and everything works
+//! soon after.
 //!
-//! On a cluster of its own, whose API server is killed and started again by `tests/cluster/apiserver`.
+//! On a cluster of its own; `tests/cluster/apiserver` kills and restarts its API server.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
@@ -81,8 +82,8 @@ fn read_on(program: &Program, ready: &[(&str, serde_json::Value)], stop: &Receiv
     count
 }
 
-/// Starts one new name after the other until `stop` closes, sends each response while the receiver
-/// exists, and returns how many responses had which status code.
+/// Starts one new name after the other until `stop` closes. Sends each response while the receiver
+/// exists, and returns the number of responses by status code.
 ///
 /// It continues while the API server restarts: a 403 that it returns while it loads its RBAC must
 /// not reach a caller.
@@ -147,8 +148,8 @@ fn check_unavailable(got: &Got) {
 
 /// After its return reads are fresh, and a start, a PATCH, a DELETE and a new template work.
 ///
-/// Kubernetes' own controllers take a while to come back too, so a start may last as long as
-/// that of a Job which an administrator makes at the same time, and hardly longer.
+/// Kubernetes' own controllers take a while to recover, too. So a start may last as long as that of
+/// a Job which an administrator makes at the same time, and hardly longer.
 fn check_recovery(environment: &TestEnvironment<'_>, program: &Program, back: Instant) {
     environment.offer("late", "late", STAND_IN);
     let within = |what: &'static str, done: &dyn Fn() -> bool| {

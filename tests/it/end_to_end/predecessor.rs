@@ -1,7 +1,7 @@
 //! 2.7.1 before us, after us, and its chart's Role: on real pods.
 //!
 //! 2.7.1 itself is `predecessor::original`: its calls, made with the token of the same service
-//! account, so these tests also show that our Role is enough for a roll-back of the image alone.
+//! account. So these tests also show that our Role is enough for a roll-back of the image alone.
 
 use std::net::IpAddr;
 use std::time::Instant;
@@ -124,7 +124,7 @@ fn instances_of_2_7_1_survive_the_upgrade() {
     assert_ne!(environment.owner_of(new), uid);
 }
 
-/// Ends a stand-in's pod as one whose app has ended with 1; returns its name.
+/// Ends a stand-in's pod as if its app had exited with 1; returns its name.
 #[track_caller]
 fn fail_pod(environment: &TestEnvironment<'_>) -> String {
     let running = |pod: &&Value| pod["status"]["phase"] == "Running";
@@ -324,7 +324,7 @@ fn the_role_of_2_7_1_is_enough() {
     }
 }
 
-/// Started at one, labelled and stopped at the other, and started anew.
+/// Started at one, labelled and stopped at the other, and started again.
 #[track_caller]
 fn check_life(environment: &TestEnvironment<'_>, programs: &[Program; 2]) {
     let (path, job) = ("/app/page/ann", "page-ann");

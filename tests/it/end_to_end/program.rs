@@ -191,7 +191,7 @@ impl Program {
         got.unwrap_or_else(|error| panic!("{method} {path}: {error}"))
     }
 
-    /// The tests' plain client: for many requests at once, and for what is no JSON.
+    /// The tests' plain client: for concurrent requests, and for bodies that are not JSON.
     pub(super) fn client(&self) -> Client {
         let (_, address) = self.base.rsplit_once('/').expect("a URL has slashes");
         Client::new(address.parse().expect("an address with a port"))
@@ -225,13 +225,13 @@ impl Program {
         self.send("GET", path, "", "")
     }
 
-    /// GET with that wish in the header `Prefer`.
+    /// GET with this value of the header `Prefer`.
     #[track_caller]
     pub(super) fn get_prefer(&self, path: &str, prefer: &str) -> Got {
         self.send("GET", path, prefer, "")
     }
 
-    /// How many requests wait, as its metrics say.
+    /// How many requests wait, by its metrics.
     #[track_caller]
     pub(super) fn waiting(&self) -> usize {
         let got = self.agent.get(format!("{}/metrics", self.base)).call();
@@ -321,7 +321,7 @@ pub(super) fn run_to_end(environment: &[(&str, &str)]) -> (ExitStatus, String) {
     )
 }
 
-/// What the page of an instance says.
+/// The text of the page of an instance.
 #[track_caller]
 pub(super) fn page(ip: IpAddr) -> String {
     let url = format!("http://{ip}:8080/");

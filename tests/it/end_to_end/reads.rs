@@ -22,7 +22,7 @@ fn a_ready_instance_is_answered_without_a_call() {
         "a start is heard of on the wire"
     );
 
-    // A watch that is renewed says something too, about every five minutes: then it is tried again.
+    // A renewed watch sends bytes, too, about every five minutes; then the test retries.
     let is_silent = || {
         let before = relay.sent_bytes();
         for _ in 0..200 {

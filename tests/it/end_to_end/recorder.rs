@@ -1,8 +1,8 @@
 //! What happened to the Jobs and pods of a namespace, event by event, and the rules that hold of it.
 //!
 //! A list shows a moment, and the moment that breaks a rule may be over before the next list. A
-//! watch shows every change in the order in which it happened, so a rule that holds after each of
-//! its events has held at every moment.
+//! watch shows every change in order, so a rule that holds after each of its events has held at
+//! every moment.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::raw_kube::RawKube;
 /// How long one watch lasts before the next takes over where it ended.
 const WATCH_SECS: u32 = 1;
 
-/// What one event says of a Job or a pod.
+/// One event of a Job or a pod.
 #[derive(Clone, Debug)]
 pub(super) struct Sighting {
     /// When it was read from the watch.

@@ -1,13 +1,13 @@
-//! What a real API server, Job controller, scheduler and kubelet say of starts that go well and of
-//! starts that do not, recorded as data for the tests of `model/status.rs`.
+//! What a real API server, Job controller, scheduler and kubelet report during successful and
+//! failing starts, recorded as data for the tests of `model/status.rs`.
 //!
-//! `tests/recordings/<case>.json` holds, in the order of their coming, all Jobs, Pods and Events of
-//! one case, one a line: `{"at_ms", "type", "kind", "object"}`, the time counted from the POST of
-//! the Job, the type that of the watch, the object as the API server sent it, but for
-//! `managedFields`. A POST that was refused is there as its `Status`. Names that differ with each
-//! run are replaced: the namespace is called `apps`, the registry `127.0.0.1:5000`.
+//! `tests/recordings/<case>.json` holds all Jobs, Pods and Events of one case in the order of their
+//! arrival, one a line: `{"at_ms", "type", "kind", "object"}`. The time counts from the POST of the
+//! Job, the type is that of the watch, the object is as sent by the API server, without
+//! `managedFields`. A rejected POST is recorded as its `Status`. Names that differ with each run
+//! are replaced: the namespace is called `apps`, the registry `127.0.0.1:5000`.
 //!
-//! `RECORD=1 cargo test --test it recordings` writes them anew; `RECORD=a,b` only those.
+//! `RECORD=1 cargo test --test it recordings` records all of them again; `RECORD=a,b` only those.
 //! Each case is a function in `cases`.
 
 mod cases;
@@ -36,13 +36,13 @@ const BYTES_MAX: usize = 100_000;
 /// How long a case waits for a condition.
 const TEST_TIMEOUT: Duration = Duration::from_secs(180);
 
-/// A silence after which nothing more is said of what has just happened.
+/// After this silence no more records of a change are expected.
 const SILENCE: Duration = Duration::from_millis(1500);
 
-/// How long a case that never falls silent is listened to after its end.
+/// How long a case that never falls silent is recorded after its end.
 const TAIL_MAX: Duration = Duration::from_secs(4);
 
-/// How many cases are recorded at once.
+/// How many cases are recorded concurrently.
 const AT_ONCE: usize = 6;
 
 /// One case while it is recorded, in a namespace of its own.
@@ -112,14 +112,14 @@ impl<'a> Fixture<'a> {
         });
     }
 
-    /// Changes the only pod, Job or whatever it is of that name.
+    /// Changes the object of that name.
     #[track_caller]
     fn change(&self, plural: &str, name: &str, change: &Value) {
         let path = format!("{}/{name}", self.environment.all(plural));
         self.environment.api.patch(&path, change).expect(200);
     }
 
-    /// Records until something is said of a kind that this is true of, from now on; returns it.
+    /// Records until an object of that kind satisfies the condition; returns it.
     #[track_caller]
     fn until(&mut self, what: &str, kind: &str, is_it: impl Fn(&Value) -> bool) -> Value {
         let deadline = Instant::now() + TEST_TIMEOUT;
@@ -142,19 +142,19 @@ impl<'a> Fixture<'a> {
         }
     }
 
-    /// Records until the pod says this word.
+    /// Records until the pod contains this word.
     #[track_caller]
     fn until_pod(&mut self, word: &str) -> Value {
         self.until(word, "Pod", |pod| mentions(pod, word))
     }
 
-    /// Records until the Job says this word.
+    /// Records until the Job contains this word.
     #[track_caller]
     fn until_job(&mut self, word: &str) -> Value {
         self.until(word, "Job", |job| mentions(job, word))
     }
 
-    /// Records until an event says this word.
+    /// Records until an event contains this word.
     #[track_caller]
     fn until_event(&mut self, word: &str) -> Value {
         self.until(word, "Event", |event| mentions(event, word))
@@ -167,7 +167,7 @@ impl<'a> Fixture<'a> {
         text(&pod["metadata"]["name"])
     }
 
-    /// Records for that long, whatever is said.
+    /// Records for this duration.
     fn for_a_while(&mut self, how_long: Duration) {
         let end = Instant::now() + how_long;
         while let Some(left) = end.checked_duration_since(Instant::now()) {
@@ -179,7 +179,7 @@ impl<'a> Fixture<'a> {
         }
     }
 
-    /// Records what is still said of what has just happened.
+    /// Records the remaining records of the last change.
     fn settle(&mut self) {
         let end = Instant::now() + TAIL_MAX;
         while Instant::now() < end {
@@ -228,7 +228,7 @@ fn wanted() -> Vec<&'static Case> {
         .collect()
 }
 
-/// Plays these cases, a few at once, and writes what was said.
+/// Runs these cases, a few concurrently, and writes their records.
 fn record(cluster: &cluster::Cluster, wanted: &[&Case]) {
     let _alone = cluster::alone();
     let registry = Registry::start();

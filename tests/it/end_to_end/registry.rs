@@ -1,8 +1,8 @@
 //! An image registry that serves no image: each repository fails in its own way.
 //!
-//! It listens on 127.0.0.1, where containerd speaks plain HTTP, and responses by the first part of a
-//! repository's name, as registries out there were seen to answer (OCI distribution specification,
-//! "Error Codes"; Docker's "Token Authentication Specification").
+//! It listens on 127.0.0.1, where containerd uses plain HTTP. The first part of a repository's name
+//! selects the response, modelled on real registries (OCI distribution specification, "Error
+//! Codes"; Docker's "Token Authentication Specification").
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -71,8 +71,8 @@ enum Challenge {
     None,
     /// A user and a password, of which our node has none.
     Basic,
-    /// A token from the registry's token server, which gives one to everybody or to nobody;
-    /// one that it gives is not enough, as that of a private repository is not.
+    /// A token of the registry's token server, which issues one to every client or to none. An
+    /// issued token is insufficient, as for a private repository.
     Token {
         given: bool,
     },
@@ -102,7 +102,7 @@ impl Registry {
     }
 }
 
-/// Answers one request; the node makes a new connection for the next.
+/// Serves one request; the node opens a new connection for the next.
 fn serve(client: TcpStream, address: SocketAddr) {
     let mut reader = BufReader::new(&client);
     let mut line = String::new();

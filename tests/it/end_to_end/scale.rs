@@ -1,6 +1,6 @@
 //! 300 names at once, ten callers each, at three replicas of which one is killed in the middle.
 //!
-//! `SCALE_RUNS` says how often (1), `SCALE_NAMES` with how many names (300).
+//! `SCALE_RUNS` is the number of runs (1), `SCALE_NAMES` the number of names (300).
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -34,12 +34,12 @@ struct Caller {
     pending: Pending,
 }
 
-/// What the callers of one run have received.
+/// The responses that the callers of one run received.
 #[derive(Debug, Default)]
 struct Responses {
     /// By name the addresses that callers were given.
     addresses: BTreeMap<usize, Vec<String>>,
-    /// How often a connection to the killed replica broke, or was not had.
+    /// How often a connection to the killed replica broke, or could not be opened.
     broken: usize,
     /// The longest time from the first request to a response.
     latest: Duration,
@@ -133,8 +133,8 @@ fn kill_after(
     added
 }
 
-/// Asks for each name so often, all at once, and hears every response; those whose connection to
-/// the victim breaks ask the next replica.
+/// Sends all requests for all names concurrently, and reads every response. Callers that lose their
+/// connection to the victim ask the next replica.
 #[track_caller]
 fn ask_all(replicas: &[Program; REPLICAS], names: usize, victim: usize) -> Responses {
     let mut responses = Responses::default();
@@ -147,7 +147,7 @@ fn ask_all(replicas: &[Program; REPLICAS], names: usize, victim: usize) -> Respo
     }
     while let Some(caller) = waiting.pop_front() {
         match caller.pending.try_finish() {
-            // Who is not served in time asks again.
+            // A caller that is not served in time retries.
             Ok(response) if response.status == 202 => {
                 assert_ne!(response.json()["status"], "app_error", "{}", response.text);
                 let again = ask(

@@ -1,4 +1,4 @@
-//! Many callers at once, and starts of a name that is on its way out.
+//! Many concurrent callers, and starts of a name that is being deleted.
 
 use std::collections::BTreeSet;
 
@@ -60,7 +60,8 @@ fn delete_by_kubectl(environment: &TestEnvironment<'_>, program: &Program, casca
     });
 }
 
-/// Deletes an instance whose pod goes on answering for 3 s, and asks for it again at once.
+/// Deletes an instance with a pod that continues to serve for 3 s, and requests it again
+/// immediately.
 #[track_caller]
 fn check_restart(delete: impl Fn(&TestEnvironment<'_>, &Program)) {
     let environment = TestEnvironment::shared();

@@ -1,6 +1,7 @@
 //! Starts and stops of the same few names at random, by many clients at two replicas.
 //!
-//! `STORM_SECS` says how long (8), `STORM_SEED` in which order (else one that is printed).
+//! `STORM_SECS` is the duration (8), `STORM_SEED` selects the order (default: a random seed,
+//! printed).
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -59,9 +60,9 @@ fn random_starts_and_stops_leave_nothing_behind() {
 
 /// There was a storm, and in it no Job has ever had two live pods.
 ///
-/// A name may: a Job whose deletion comes right after its creation can be gone before the garbage
-/// collector knows of its pod, which then ends while the next Job of that name has one already.
-/// How often that was is printed.
+/// A name may: a Job that is deleted right after its creation can be gone before the garbage
+/// collector knows of its pod. That pod then ends while the next Job of that name already has one.
+/// The number of such cases is printed.
 #[track_caller]
 fn check_pods(pods: &[Sighting]) {
     let made = recorder::made(pods);
@@ -115,7 +116,8 @@ fn storm(replicas: &[Program; 2], length: Duration, seed: u64) -> Tally {
     sum
 }
 
-/// Sends one request at random, more starts than stops, so that some of them come to be ready, and returns what came of it if that is one of the contract's.
+/// Sends one random request, more starts than stops, so that some instances become ready. Returns
+/// the outcome if the contract permits it.
 #[track_caller]
 fn one_request(program: &Program, random: &mut Random) -> String {
     let path = format!("/app/stand-in/n{}", random.below(NAMES));

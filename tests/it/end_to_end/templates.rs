@@ -16,7 +16,7 @@ fn an_edited_template_applies_to_the_next_instance_only() {
     let uid = environment.job_uid("page-old");
 
     environment.offer("pages", "page", &real("second", 1, &[]));
-    // The new text is seen within milliseconds, but after the API server's answer to us.
+    // The new text is seen within milliseconds, but after the API server's response to this test.
     program.wait_log("app type page is on offer");
     eventually("the program has read the new template", || {
         (program.count_log("app type page is on offer") == 2).then_some(())

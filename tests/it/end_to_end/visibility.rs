@@ -1,4 +1,5 @@
-//! How soon the other replica shows what one has written; the one that wrote it shows it at once.
+//! How soon a write is visible at the other replica; the replica that wrote it shows it
+//! immediately.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -64,7 +65,7 @@ fn is_ready_all(entries: &[Value]) -> bool {
     ready.count() == PER_TYPE
 }
 
-/// Starts all instances at once.
+/// Starts all instances concurrently.
 #[track_caller]
 fn start_all(program: &Program) {
     let client = program.client();
@@ -149,8 +150,8 @@ fn delete_once(writer: &Program, reader: &Program, number: usize) -> (Instant, I
     (responded_at, Instant::now())
 }
 
-/// Prints the figures, and says whether the other replica was soon enough: within [`SOON`], or
-/// on a machine that is too busy for that, as soon as a plain watch and once more.
+/// Prints the figures, and returns whether the other replica was fast enough: within [`SOON`], or
+/// on a busy machine within twice the delay of a plain watch.
 #[track_caller]
 fn is_soon(what: &str, tries: &[Try], watched: &[Sighting]) -> bool {
     let shown = tries

@@ -11,7 +11,7 @@ use crate::raw_kube::RawKube;
 /// How long one watch lasts before it is opened again: shorter than the client's timeout for silent watches.
 const WATCH_SECS: u64 = 25;
 
-/// Something that was said.
+/// An event of a watch.
 #[derive(Debug)]
 pub(super) struct Record {
     /// When it came.
@@ -24,7 +24,7 @@ pub(super) struct Record {
     pub(super) object: Value,
 }
 
-/// All that is said of the Jobs, Pods and Events of a namespace from now on.
+/// All events of the Jobs, Pods and Events of a namespace from now on.
 #[track_caller]
 pub(super) fn watch(environment: &TestEnvironment<'_>) -> Receiver<Record> {
     let (sender, coming) = channel();
@@ -41,7 +41,7 @@ pub(super) fn watch(environment: &TestEnvironment<'_>) -> Receiver<Record> {
     coming
 }
 
-/// A watch that is opened again whenever it ends, until nobody listens.
+/// A watch that is opened again whenever it ends, until the receiver is dropped.
 struct Watch {
     api: RawKube,
     path: String,
@@ -75,7 +75,7 @@ impl Watch {
     }
 }
 
-/// Whether an object says this word anywhere in what somebody has found out about it.
+/// Whether the status, reason or message of an object contains this word.
 pub(super) fn mentions(object: &Value, word: &str) -> bool {
     let found_out = [&object["status"], &object["reason"], &object["message"]];
     found_out

@@ -1,7 +1,7 @@
 //! A relay before the API server that counts the bytes that go to it.
 //!
-//! TLS goes through untouched, so what is counted is all that our program says to
-//! Kubernetes, and nothing that others say: where no byte passes there was no call.
+//! TLS passes unchanged, so the count covers all bytes from our program to Kubernetes and no
+//! others. If no byte passes, there was no call.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -30,7 +30,7 @@ impl Relay {
         std::thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
                 let server = TcpStream::connect(&target).expect("the API server listens");
-                // A connection is a call too, though nothing were said.
+                // A connection counts as a call, too, even without bytes.
                 count.fetch_add(1, Ordering::SeqCst);
                 relay(&client, &server, Some(Arc::clone(&count)));
                 relay(&server, &client, None);

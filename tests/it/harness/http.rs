@@ -1,7 +1,7 @@
 //! The tests' own HTTP client: it sends bytes, reads bytes, and knows nothing of the service.
 //!
-//! A request that waits is a [`Pending`], not a thread, so that 100 of them cost nothing and a
-//! test sees whether one has been answered yet.
+//! A request that waits is a [`Pending`], not a thread. So 100 of them cost nothing, and a test
+//! sees whether one has its response yet.
 
 use std::fmt::Write as _;
 use std::io::{ErrorKind, Read as _, Write as _};
@@ -37,14 +37,14 @@ impl Client {
         self.begin_patch(path, body).finish()
     }
 
-    /// Sends a PATCH, whose response may come later.
+    /// Sends a PATCH; its response may come later.
     #[track_caller]
     pub(crate) fn begin_patch(&self, path: &str, body: &Value) -> Pending {
         let json = [("Content-Type", "application/json")];
         self.begin("PATCH", path, &json, &body.to_string())
     }
 
-    /// Sends a GET, whose response may come later.
+    /// Sends a GET; its response may come later.
     #[track_caller]
     pub(crate) fn begin_get(&self, path: &str) -> Pending {
         self.begin("GET", path, &[], "")
@@ -127,7 +127,7 @@ impl Connection {
         self.stream.write_all(bytes)
     }
 
-    /// Reads one response, with its body if it says that it has one.
+    /// Reads one response, with its body if the head announces one.
     pub(crate) fn read(&mut self, to_head: bool) -> std::io::Result<Response> {
         loop {
             if let Some((response, length)) = Response::parse(&self.received, to_head) {

@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use crate::cluster::{Cluster, output};
 use crate::harness::repository;
 
-/// The variable that may name an archive: that of the Containerfile's image, say.
+/// The variable that may name an archive, for example of the Containerfile's image.
 const GIVEN: &str = "IMAGE_ARCHIVE";
 
 /// What manifests call it.
@@ -26,8 +26,8 @@ pub(crate) fn import(cluster: &Cluster) {
     });
 }
 
-/// Its archive; built once where none is given and it is not there. Whether it is small enough is for
-/// that command to say, not for these tests.
+/// Its archive; built once if none is given and it does not exist. That command checks the size,
+/// not these tests.
 fn archive() -> &'static str {
     static ARCHIVE: OnceLock<String> = OnceLock::new();
     ARCHIVE.get_or_init(|| {

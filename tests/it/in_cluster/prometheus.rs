@@ -43,7 +43,7 @@ impl Prometheus {
         }
     }
 
-    /// What it answers to a query of its API.
+    /// The response to a query of its API.
     fn get(&self, path: &str) -> Option<Value> {
         // It may not listen yet.
         let mut body = self.api.try_send("GET", path, "", "").ok()?.body;

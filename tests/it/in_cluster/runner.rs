@@ -1,6 +1,6 @@
-//! Pods that run a program of this repository, from the disk of the node, which is this
-//! machine: one of these tests, or the load program. They are in a namespace of their own, look up
-//! names as every pod does, and are deleted when they are done.
+//! Pods that run a program of this repository from the disk of the node, which is this machine. The
+//! program is one of these tests, or the load program. They are in a namespace of their own, look
+//! up names as every pod does, and are deleted when they are done.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -15,8 +15,8 @@ use crate::manifests::tools::Namespace;
 /// Where a pod finds the administrator's kubeconfig.
 pub(super) const KUBECONFIG: &str = "/tests/kubeconfig";
 
-/// The ending of the files, named after pods, that they print to: what a node keeps of a container's output
-/// may be complete only after the end of the container was reported.
+/// The suffix of the files that pods print to; each is named after its pod. The node's own copy of
+/// a container's output may be incomplete when the end of the container is reported.
 const LOG: &str = ".log";
 
 /// A pod that takes longer is terminated and counts as failed.
@@ -50,7 +50,7 @@ impl<'a> Runner<'a> {
         self.finish().swap_remove(0)
     }
 
-    /// Starts a program in so many pods at once.
+    /// Starts a program in this number of pods concurrently.
     #[track_caller]
     pub(super) fn start(
         &self,

@@ -82,8 +82,8 @@ impl Release<'_> {
     }
 }
 
-/// The selector of a Deployment cannot be changed, and callers know the Service by its name and
-/// hold its address: an upgrade must change neither, nor leave a second one beside it.
+/// The selector of a Deployment cannot be changed, and callers use the name and the address of the
+/// Service. An upgrade must change neither, nor leave a second one beside it.
 #[test]
 #[ignore = "needs a cluster"]
 fn an_upgrade_from_the_chart_of_2_7_1_keeps_existing_objects() {

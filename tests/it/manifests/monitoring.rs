@@ -1,5 +1,5 @@
-//! Alerts and dashboard: they name metrics that there are, and Prometheus' own tool accepts the rules
-//! and sees each alert fire when it should, and no other.
+//! Alerts and dashboard: they use existing metrics. Prometheus' own tool accepts the rules, and
+//! each alert fires when it should, and no other.
 
 use std::collections::BTreeSet;
 

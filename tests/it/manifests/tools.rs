@@ -23,7 +23,7 @@ pub(crate) const RESTRICTED: &[&str] = &[
 /// How long Kubernetes may take to bring up pods, as its tools want it.
 pub(crate) const TIMEOUT: &str = "--timeout=90s";
 
-/// The APIs whose kinds we use, as the API server calls them.
+/// The APIs of the kinds that we use, as the API server calls them.
 const APIS: &[&str] = &[
     "api/v1",
     "apis/apps/v1",
@@ -112,7 +112,7 @@ impl Helm {
         self.run(&self.template_arguments(release, arguments))
     }
 
-    /// What helm says of values that are wrong.
+    /// The error of helm about invalid values.
     #[track_caller]
     pub(crate) fn refuse_template(&self, arguments: &[&str]) -> String {
         self.refuse(&self.template_arguments("portal", arguments))

@@ -21,7 +21,7 @@ type Story = fn(&mut TestEnvironment) -> Held;
 /// What a value must be.
 type Value = fn(&TestEnvironment) -> f64;
 
-/// How a metric is shown to say what it should.
+/// How a metric is checked.
 enum Proof {
     /// It does not move: its value is this.
     Is(Value),
@@ -117,7 +117,7 @@ fn hang_up(environment: &mut TestEnvironment) -> Held {
     nothing()
 }
 
-/// More at once than a scrape or two.
+/// More concurrent requests than a scrape or two.
 fn connect(environment: &mut TestEnvironment) -> Held {
     let connections = [(); 16].map(|()| Connection::open(environment.address(0)));
     Box::new(connections.map(|opened| opened.expect("the service takes a connection")))
@@ -258,8 +258,8 @@ fn check_moves(family: &Family, pod_script: PodScript, story: Story) {
     drop(held);
 }
 
-/// The one sample is this. One in a thousand million of it may be missing: of a count that is nothing,
-/// of a time it is two seconds, since the kernel tells its own start in whole seconds.
+/// Expects this single sample. One part in a thousand million may be missing: nothing of a count,
+/// two seconds of a time, since the kernel reports its own start in whole seconds.
 fn check_is(family: &Family, value: Value) {
     let environment = TestEnvironment::new();
     let all = samples(&environment, family);

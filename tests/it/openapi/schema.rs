@@ -1,13 +1,13 @@
-//! A validator for the part of JSON Schema (2020-12) that our OpenAPI document uses. A keyword that
-//! it does not know fails, so that nothing in the document goes unchecked.
+//! A validator for the part of JSON Schema (2020-12) that our OpenAPI document uses. An unknown
+//! keyword fails, so that nothing in the document goes unchecked.
 //!
-//! It is stricter than the standard in one point: an object that is described as one
-//! (`type: object`) has no property that is not named, unless `additionalProperties` says so.
+//! It is stricter than the standard in one point: an object with `type: object` may have only the
+//! named properties, unless `additionalProperties` permits others.
 
 use config_controller::model::names::InstanceName;
 use serde_json::Value;
 
-/// Keywords that say nothing about values.
+/// Keywords that do not constrain values.
 const REMARKS: [&str; 4] = ["description", "deprecated", "x-status", "$ref"];
 
 /// The one pattern that the document has: what [`InstanceName`] takes.

@@ -1,10 +1,8 @@
-//! 2.7.1 as its clients see it: its paths, methods, bodies and errors, in front of
-//! [`Predecessor`]. The rows of the contract are tried on it, to see that those fail which say
-//! that 2.7.1 was wrong.
+//! 2.7.1 as its clients see it: its paths, methods, bodies and errors, in front of [`Predecessor`].
+//! The rows of the contract run on it, to show that those about faults of 2.7.1 fail.
 //!
-//! Written from the contract's description (part B) alone, as `original` is. Left out: the
-//! `server` header, since each row would fail for that reason alone (A18), and its pages of
-//! documentation.
+//! Written from the contract's description (part B) alone, as `original` is. Omitted: its pages of
+//! documentation, and the `server` header, since each row would fail for that reason alone (A18).
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -97,7 +95,7 @@ struct Response(u16, &'static str, Option<(&'static str, String)>, String);
 fn of_json(reply: Reply) -> Response {
     let (code, body) = reply;
     if body == "Internal Server Error" {
-        // An exception that nobody has caught.
+        // An uncaught exception.
         let text = "Internal Server Error".to_owned();
         return Response(500, "text/plain; charset=utf-8", None, text);
     }
@@ -335,8 +333,7 @@ fn decoded(text: &str) -> String {
     bytes.decode_utf8_lossy().into_owned()
 }
 
-/// The next request; None where the client has closed, has been idle for too long, or does not
-/// speak HTTP.
+/// The next request; None if the client has closed, was idle for too long, or does not send HTTP.
 fn read(stream: &mut TcpStream, pending: &mut Vec<u8>) -> std::io::Result<Option<Asked>> {
     loop {
         if let Some((mut asked, start)) = head(pending) {

@@ -4,7 +4,8 @@
 /// What a request has given: names and values.
 pub(crate) type Given = [(String, String)];
 
-/// The text with its control lines chosen and its expressions filled in; Err is what Python says.
+/// The text with its control lines evaluated and its expressions filled in; Err is Python's
+/// message.
 pub(crate) fn render(text: &str, given: &Given) -> Result<String, String> {
     let text = without_blocks(text)?;
     let lines: Vec<&str> = text.split_inclusive('\n').collect();

@@ -1,10 +1,10 @@
 //! config-controller 2.7.1 as Kubernetes sees it: its calls, in its order, with its semantics.
 //!
-//! Written from the description of the original's wire behaviour alone, so that it cannot share
-//! a mistake with us: nothing of `config_controller` may be used here. Its bugs are in it too
-//! (one entry a pod, the first pod speaks, a pending pod hides the others), since a roll-back
-//! brings them back, and since the rows of the contract are to be seen failing on them
-//! (`contract/original`). How it speaks to its clients is in `front`.
+//! Written from the description of the original's wire behaviour alone, so that it cannot share a
+//! mistake with this service: nothing of `config_controller` may be used here. It has the bugs of
+//! 2.7.1, too (one entry per pod, the first pod counts, a pending pod hides the others). A
+//! roll-back brings them back, and rows of the contract must fail on them (`contract/original`).
+//! Its HTTP interface is in `front`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,7 +16,7 @@ use crate::raw_kube::{Got, RawKube};
 
 const PREFIX: &str = "config-controller.semafor.ch/";
 
-/// What 2.7.1 would answer: status and body.
+/// The response of 2.7.1: status and body.
 pub(crate) type Reply = (u16, Value);
 
 /// One 2.7.1 on one namespace.
@@ -39,8 +39,8 @@ impl Predecessor {
         }
     }
 
-    /// On the fake, which takes merge patches only. For a whole object, whose arrays are sent
-    /// as they were read, both kinds mean the same.
+    /// On the fake, which accepts merge patches only. For a whole object with unchanged arrays,
+    /// both kinds of patch mean the same.
     pub(crate) fn on_fake(api: RawKube, namespace: &str) -> Self {
         Self {
             patch_type: "application/merge-patch+json",
@@ -48,9 +48,9 @@ impl Predecessor {
         }
     }
 
-    /// The same, but a template may do without `metadata.labels`, as long as it does not say
-    /// that they are null: those of the contract's rows do without, and each of their starts
-    /// would fail for that reason alone (W14).
+    /// The same, but a template may omit `metadata.labels` (though not set them to null). The
+    /// templates of the contract's rows omit them, and each of their starts would fail for that
+    /// reason alone (W14).
     pub(crate) fn without_labels(self) -> Self {
         Self {
             labels_needed: false,
@@ -294,7 +294,7 @@ pub(crate) fn success() -> Reply {
     (200, json!({"status": "Success"}))
 }
 
-/// What its client library says, and it shows to whoever asks (S5).
+/// The text of its client library, which it shows to every caller (S5).
 fn exception(got: &Got) -> String {
     let (code, reason) = (got.code, got.reason());
     let kind = got.header("content-type");

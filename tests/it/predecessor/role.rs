@@ -14,7 +14,7 @@ use crate::harness::{
 };
 use crate::watch::ROLE_OF_THE_ORIGINAL;
 
-/// A template of pods that fail at once.
+/// A template of pods that fail immediately.
 const FAILS: &str = "\
 metadata: {annotations: {fake-kube/exit-code: \"3\"}}
 spec:
@@ -120,7 +120,7 @@ fn every_route_works_and_only_the_watch_is_forbidden() {
         .kube
         .requests()
         .into_iter()
-        // That Role has no word of events: what they would tell is done without.
+        // That Role has no permission for events: their reasons are missing.
         .filter(|request| request.code == 403 && request.resource != "events")
         .map(|request| format!("{} {}", request.verb, request.resource))
         .collect();
@@ -130,8 +130,8 @@ fn every_route_works_and_only_the_watch_is_forbidden() {
     );
 }
 
-/// Stopped at one replica, and started anew by those who ask at once: the lists tell when the
-/// old Job is gone.
+/// Stopped at one replica, and started again by concurrent callers: the lists show when the old Job
+/// is gone.
 #[track_caller]
 fn check_restart(environment: &TestEnvironment) {
     let before = uid(environment, "page-ann");

@@ -1,8 +1,8 @@
-//! The way back: 2.7.1 in the place of ours, on instances that we have started.
+//! The roll-back: 2.7.1 replaces this service, on instances that this service has started.
 //!
-//! It knows an instance by the Job name `<type>-<name>`. Names that are no part of a Job name
-//! (upper case, `@`, …) have a derived one: 2.7.1 refuses them, and a roll-back does not give
-//! it the means to stop what we have started under them (`kubectl delete job` does).
+//! It knows an instance by the Job name `<type>-<name>`. Names that are no valid part of a Job name
+//! (upper case, `@`, …) have a derived one. 2.7.1 refuses them, so after a roll-back it cannot stop
+//! such instances (`kubectl delete job` can).
 
 use serde_json::json;
 
@@ -127,7 +127,7 @@ fn its_label_replaces_our_value() {
         see_label(client, "/app/page/ann", "username", "bob");
         assert_eq!(client.get("/app/page").expect(200)[0]["username"], "bob");
     }
-    // And ours over it, in either form.
+    // And our value over it, in either form.
     for value in ["bob@example.ch", "bobby"] {
         patched(
             environment.client(),

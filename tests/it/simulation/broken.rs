@@ -17,7 +17,7 @@ pub(super) enum Broken {
     /// Nothing.
     #[default]
     Not,
-    /// A Job whose name is taken is created nevertheless, beside the other.
+    /// A Job with a taken name is created nevertheless, beside the other.
     NamesAreNotUnique,
     /// A deletion ignores the UID precondition.
     IgnoresUids,

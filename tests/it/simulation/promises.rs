@@ -1,10 +1,10 @@
 //! The promises, each as one pure check with its description.
 //!
 //! A check gets the request, the response and the actual history; it knows no replica and changes
-//! nothing. *Since the request was made* means: at some moment not older than the state of Jobs (of
-//! pods) that the replica had seen when the request was made, or that its cache went back to until the
-//! response. A replica whose watches lag cannot know more; one that has seen everything must return
-//! what is true now.
+//! nothing. *Since the request was made* means: not before the state of Jobs (of pods) that the
+//! replica had seen when the request was made. If its cache went back before the response, that
+//! older state counts. A replica with lagging watches cannot know more; one that has seen
+//! everything must return the current truth.
 
 use std::net::IpAddr;
 use std::time::Instant;
@@ -176,7 +176,7 @@ pub(super) fn ready_is_true(
     })
 }
 
-/// The reasons of a container whose image cannot be pulled at the moment.
+/// The reasons of a container while its image cannot be pulled.
 const PULL_ERRORS: [&str; 2] = ["ErrImagePull", "ImagePullBackOff"];
 
 /// Kubernetes truncates timestamps to whole seconds, so budgets that start at one end early.

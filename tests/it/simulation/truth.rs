@@ -1,8 +1,8 @@
 //! The actual history: the states of all Jobs and pods by instance, read from the API server's own
 //! history, as raw JSON.
 //!
-//! Nothing here depends on the replicas' caches, and none of the service's own code is used, so that
-//! a mistake in it cannot hide on both sides.
+//! It depends on no replica's cache and uses no code of the service. So a mistake in that code
+//! cannot hide on both sides.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -110,7 +110,7 @@ impl InstanceHistory {
         self.jobs.iter().filter(is_live)
     }
 
-    /// The pods that have not ended, and whose Job exists.
+    /// The pods of existing Jobs that have not ended.
     pub(super) fn live_pods(&self) -> impl Iterator<Item = &ObjectHistory> {
         let of_job = |pod: &ObjectHistory| {
             let jobs = self.jobs.iter().rev();

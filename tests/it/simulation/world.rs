@@ -75,12 +75,13 @@ pub(super) struct World {
     pub(super) ids: RequestIds,
     pub(super) serial: u64,
     pub(super) waiting: BTreeMap<u64, Waiting>,
-    /// Requests whose callers have hung up since the replica's coordinator last ran: a response may
-    /// still be on its way, and the request may still be carried out.
+    /// Requests abandoned since the replica's coordinator last ran. A response may still be on its
+    /// way, and the request may still be carried out.
     pub(super) hung_up: BTreeMap<u64, Waiting>,
-    /// The instances whose last request was a stop that was answered.
+    /// The instances with an answered stop as their last request.
     pub(super) stopped: BTreeMap<Pair, bool>,
-    /// For each replica the Jobs whose deletion it has confirmed, as long as it must remember them.
+    /// For each replica the Jobs that it has confirmed as deleted, as long as it must remember
+    /// them.
     pub(super) deleted: Vec<Vec<(Pair, String)>>,
     /// When each replica made calls for each name, and the external reasons for calls.
     pub(super) calls: BTreeMap<(usize, InstanceKey), VecDeque<Instant>>,

@@ -1,10 +1,10 @@
-//! No files of `src` import each other, neither two of them nor more in a circle: whoever reads one
-//! of them would have to have read the other before.
+//! No files of `src` import each other, neither two of them nor more in a circle: otherwise neither
+//! could be read without the other.
 //!
-//! A file and those in the folder of its name are one module cut into pieces (Rust, too, lets a
-//! child see what is private in its parent), so imports between a module and those inside it do not
-//! count. An item counts for the file that defines it, not for one that only passes it on with
-//! `use`. Tests may import what they like.
+//! A file and those in the folder of its name are one module in pieces: in Rust a child sees the
+//! private items of its parent. So imports between a module and those inside it do not count. An
+//! item counts for the file that defines it, not for one that re-exports it with `use`. Tests may
+//! import what they like.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -169,8 +169,8 @@ impl Modules {
         Self(all)
     }
 
-    /// The file in which what `path`, written in `module`, names is defined; `None` where that is
-    /// none of ours.
+    /// The file that defines the item `path`, as written in `module`; `None` if it is in another
+    /// crate.
     fn home(&self, module: &Path, path: &[String], depth: usize) -> Option<Path> {
         let (first, mut rest) = path.split_first()?;
         let mut at = module.clone();
@@ -265,7 +265,7 @@ fn no_files_import_each_other() {
     let mut offences = Vec::new();
     for module in imports.keys() {
         let circle = circle(&imports, module);
-        // Told once, by the first of them.
+        // Reported once, by the first of them.
         if circle.iter().min() == Some(module) {
             let names: Vec<String> = circle.iter().map(|one| one.join("::")).collect();
             offences.push(names.join(" -> "));

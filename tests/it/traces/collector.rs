@@ -1,6 +1,6 @@
 //! A collector of traces: takes OTLP over HTTP and decodes it by the messages of the specification.
 //!
-//! It speaks as much HTTP as our exporter needs, and responses as a test tells it to.
+//! It supports as much HTTP as our exporter needs, and responds as a test configures it.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -36,7 +36,7 @@ struct Shared {
     /// The lines of each head, and the message.
     taken: Mutex<Vec<(Vec<String>, ExportTraceServiceRequest)>>,
     asked: AtomicUsize,
-    /// Connections that are never answered.
+    /// Connections that never get a response.
     held: Mutex<Vec<TcpStream>>,
 }
 
@@ -111,7 +111,7 @@ impl Collector {
         lock(&self.shared.taken)[0].0.clone()
     }
 
-    /// The attributes of whoever sent the first message.
+    /// The attributes of the sender of the first message.
     pub(crate) fn resource(&self) -> Vec<KeyValue> {
         let resource = lock(&self.shared.taken)[0].1.resource_spans[0]
             .resource
@@ -211,7 +211,7 @@ pub(crate) fn header(head: &[String], name: &str) -> String {
         .map_or_else(String::new, |(_, value)| value.trim().to_owned())
 }
 
-/// What an attribute says, as text; empty where there is none.
+/// The value of an attribute as text; empty if there is none.
 pub(crate) fn attribute(attributes: &[KeyValue], name: &str) -> String {
     let found = attributes.iter().find(|attribute| attribute.key == name);
     let value = found.and_then(|attribute| attribute.value.clone());

@@ -1,4 +1,4 @@
-//! What the spans say.
+//! The contents of the spans.
 
 use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
@@ -33,7 +33,7 @@ fn code(span: &Span) -> StatusCode {
         .map_or(StatusCode::Unset, |status| status.code())
 }
 
-/// A environment whose traces come to this collector, soon.
+/// An environment that sends its traces to this collector with a short delay.
 fn traced(builder: Builder, collector: &Collector) -> Builder {
     builder
         .setting("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", &collector.endpoint())
@@ -244,7 +244,7 @@ fn a_failed_start_has_its_reason() {
     assert_eq!(steps.len(), 1);
     assert_eq!(steps[0].name, "admitting");
     check_steps(&denied, &steps);
-    // The caller's mistake or bad luck is no failure of ours.
+    // An error of the caller is no failure of the service.
     let is_request = |span: &Span| span.span_id == denied.parent_span_id;
     let request = collector.wait_for("its request", is_request);
     assert_eq!(word(&request, "http.response.status_code"), "403");

@@ -1,5 +1,5 @@
-//! Starts that may still succeed: their callers get the reason, and `app_error` only
-//! after the budget of the template; what passes, passes.
+//! Starts that may still succeed: callers get the reason, and `app_error` only after the budget of
+//! the template. Once the cause is fixed, the start succeeds.
 
 use std::time::{Duration, Instant};
 
@@ -18,11 +18,11 @@ use crate::cluster;
 /// A budget that is long enough to see that it is waited for, in seconds.
 const BUDGET_SECS: u64 = 4;
 
-/// How much sooner than its first observation a budget may begin: Kubernetes' timestamps are whole
-/// seconds, and the kubelet tells a status up to a second after it came to be.
+/// How much sooner than its first observation a budget may begin. Kubernetes' timestamps are whole
+/// seconds, and the kubelet reports a status up to a second late.
 const COARSE: Duration = Duration::from_secs(2);
 
-/// How long somebody keeps asking for a pod that no node takes, when there is time for it.
+/// How long an unschedulable pod is requested in long runs.
 const LONG_UNSCHEDULABLE: Duration = Duration::from_secs(60);
 
 /// A start that is `app_error` once its budget is spent, and not sooner.
@@ -31,12 +31,13 @@ struct Budgeted {
     template: Value,
     /// The annotation of its budget.
     budget: &'static str,
-    /// What begins the budget: a kind of object, and its word.
+    /// What starts the budget: a kind of object, and a word in it.
     begins: (&'static str, &'static str),
     expected: ExpectedReport,
 }
 
-/// Asks until there is a failure report, and checks that it came after the budget and not sooner.
+/// Sends requests until there is a failure report, and checks that it came after the budget and not
+/// sooner.
 #[track_caller]
 fn check_budget(
     environment: &TestEnvironment<'_>,
@@ -56,8 +57,8 @@ fn check_budget(
     let responses = ask_until(program, &path, "a failure report", is_failure);
     let reported_at = Instant::now();
     let (failure, before) = responses.split_last().expect("there are answers");
-    // On a busy node the kubelet says first that it has not read what it is in want of: the reason
-    // is the same, and the sentence comes with its next try.
+    // On a busy node the kubelet first reports that it has not read the missing object. The reason
+    // is the same, and its next attempt has the full message.
     let reason = ExpectedReport {
         message_parts: &[],
         ..case.expected
@@ -222,7 +223,7 @@ fn a_quota_on_jobs_refuses_immediately_and_once_raised_the_start_succeeds() {
     let msg = refused["msg"].as_str().unwrap_or_default();
     assert!(msg.contains("exceeded quota: small"), "{refused}");
     failing_pods::raise_quota(&environment, "count/jobs.batch", "5");
-    // The API server goes by the old figure for a moment.
+    // The API server uses the old quota for a moment.
     ask_until(&program, "/app/plain/ann", "it is ready", is_ready);
 }
 
@@ -238,7 +239,7 @@ fn an_unschedulable_pod_is_ready_once_a_node_takes_it() {
         &[],
     );
     let program = environment.program();
-    // Of how many depends on the tests beside this one.
+    // The number of nodes depends on the tests beside this one.
     let expected = ExpectedReport::new(
         "scheduling",
         &["Unschedulable"],
@@ -262,7 +263,7 @@ fn is_ready(got: &Got) -> bool {
     got.code == 200
 }
 
-/// Asks until the response has these words, without an `app_error` meanwhile.
+/// Sends requests until the response has the expected message, without an `app_error` meanwhile.
 #[track_caller]
 fn check_retryable(program: &Program, path: &str, status: &str, expected: &ExpectedReport) {
     let is_it = |got: &Got| expected.has_message_of(got) || is_failure(got);
@@ -270,7 +271,7 @@ fn check_retryable(program: &Program, path: &str, status: &str, expected: &Expec
     expected.check(status, responses.last().expect("there are answers"));
 }
 
-/// Asks until the instance is there, without an `app_error` meanwhile.
+/// Sends requests until the instance is ready, without an `app_error` meanwhile.
 #[track_caller]
 fn check_passes(program: &Program, path: &str) {
     let responses = ask_until(program, path, "it is ready", is_ready);

@@ -1,7 +1,7 @@
-//! Starts that cannot succeed: the caller gets the reason within a second of the status that says so.
+//! Starts that cannot succeed: the caller gets the reason within a second of the deciding status.
 //!
-//! The time is measured in this process alone: from the moment when a watch of the test's own got
-//! the deciding status from the API server until the caller's answer was there.
+//! The time is measured in this process alone. It begins when the test's own watch gets the
+//! deciding status from the API server, and ends with the caller's response.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -17,17 +17,17 @@ use super::super::{LONG_WAIT, failing_pods};
 use super::{ExpectedReport, Observed, PULL_ERRORS, offer, tries};
 use crate::cluster;
 
-/// When a caller must know.
+/// Bound on the time until the caller's response.
 const SOON: Duration = Duration::from_secs(1);
 
-/// How many starts are tried at once.
+/// How many starts are tried concurrently.
 const AT_ONCE: usize = 4;
 
 /// A start that cannot succeed.
 struct TerminalCase {
     app_type: &'static str,
     template: Value,
-    /// The kind of the object that decides, and its word.
+    /// The kind of the deciding object, and a word in it.
     decides: (&'static str, &'static str),
     expected: ExpectedReport,
 }
@@ -200,7 +200,7 @@ fn try_one(program: &Program, observed: &Observed, case: &TerminalCase, number: 
     let reported_at = Instant::now();
     case.expected.check("app_error", &got);
     let decided = observed.when(&format!("{}-{name}", case.app_type), case.decides);
-    // Else its kubelet goes on trying beside the next.
+    // Otherwise the kubelet continues its attempts beside the next case.
     program.delete(&path).expect(200);
     Took {
         whole: reported_at - began,

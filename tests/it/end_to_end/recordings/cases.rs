@@ -28,7 +28,7 @@ const fn case(name: &'static str, word: &'static str, play: fn(&mut Fixture<'_>)
 /// All cases, in the order of a start's phases.
 pub(super) const CASES: &[Case] = &[
     case("ok", "\"Ready\"", ok),
-    // Admitting: what the POST of the Job is answered with.
+    // Admitting: the responses to the POST of the Job.
     case("invalid-job", "Invalid", |fixture| {
         fixture.start_refused(
             failing_pods::app(|spec| spec["restartPolicy"] = json!("Always")),
@@ -36,7 +36,7 @@ pub(super) const CASES: &[Case] = &[
         );
     }),
     case("quota-on-jobs", "exceeded quota", quota_on_jobs),
-    // Creating: what the Job controller says of a pod that it cannot make.
+    // Creating: the Job controller's events about a pod that it cannot create.
     case("quota-on-pods-raised", "exceeded quota", quota_on_pods),
     case("quota-wants-limits", "failed quota", |fixture| {
         failing_pods::make_quota(&fixture.environment, "limits.memory", "1Gi");
@@ -98,7 +98,7 @@ pub(super) const CASES: &[Case] = &[
         "registry-refuses-connection",
         "connection refused",
         |fixture| {
-            // Nobody listens on port 1.
+            // Port 1 is closed.
             fixture.start(failing_pods::image("127.0.0.1:1/team/app:1"));
             fixture.until_pod("ImagePullBackOff");
         },
