@@ -11,6 +11,8 @@ mod traces;
 pub use auth::Auth;
 pub use settings::{SETTINGS, Setting};
 
+use crate::http::message::Limits;
+use crate::kube::auth::{Environment, SERVICE_ACCOUNT_DIR};
 use crate::model::duration::parse_duration;
 use crate::model::status::{Budget, Budgets};
 use std::collections::BTreeMap;
@@ -55,7 +57,7 @@ pub struct Config {
     /// Certificate and key; `None` means plain HTTP.
     pub tls: Option<TlsFiles>,
     /// Where to find the API server.
-    pub cluster: ClusterSources,
+    pub cluster: Environment,
     /// Wait of a request that does not specify one.
     pub start_wait: Duration,
     /// Longest wait of a request.
@@ -77,7 +79,7 @@ pub struct Config {
     /// Maximum number of requests that wait for the same instance.
     pub parked_per_key_max: usize,
     /// Limits of the HTTP server.
-    pub front: FrontLimits,
+    pub front: Limits,
     /// How callers are authenticated.
     pub auth: Auth,
     /// Wrong tokens allowed per minute and peer address.
@@ -97,41 +99,6 @@ pub struct TlsFiles {
     pub certificate: PathBuf,
     /// `TLS_KEY`: the private key, PEM.
     pub key: PathBuf,
-}
-
-/// Limits of connections and requests.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FrontLimits {
-    /// Maximum number of open connections.
-    pub connections_max: usize,
-    /// Maximum number of open connections per peer address.
-    pub connections_per_peer_max: usize,
-    /// How long a connection may be idle.
-    pub idle_timeout: Duration,
-    /// How long receiving a head may take.
-    pub head_timeout: Duration,
-    /// Maximum size of a head, in bytes.
-    pub head_bytes_max: usize,
-    /// Maximum number of header lines.
-    pub headers_max: usize,
-    /// How long receiving a body may take.
-    pub body_timeout: Duration,
-    /// Maximum size of a body, in bytes.
-    pub body_bytes_max: usize,
-}
-
-/// The variables that locate the API server; [`crate::kube::auth`] interprets them.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ClusterSources {
-    /// `KUBERNETES_SERVICE_HOST`: set inside a cluster; `None` if the flag `--kubeconfig` is
-    /// given, which takes precedence over being inside a cluster.
-    pub service_host: Option<String>,
-    /// `KUBERNETES_SERVICE_PORT`.
-    pub service_port: Option<String>,
-    /// `KUBECONFIG`, or `--kubeconfig`.
-    pub kubeconfig: Option<String>,
-    /// `HOME`.
-    pub home: Option<String>,
 }
 
 /// Variables that are read in addition to [`SETTINGS`].
@@ -303,16 +270,17 @@ impl Reader<'_> {
         budgets
     }
 
-    fn front(&mut self) -> FrontLimits {
-        FrontLimits {
-            connections_max: self.number("CONNECTIONS_MAX", 1, 1_000_000),
-            connections_per_peer_max: self.number("CONNECTIONS_PER_PEER_MAX", 1, 1_000_000),
+    fn front(&mut self) -> Limits {
+        Limits {
+            connections: self.number("CONNECTIONS_MAX", 1, 1_000_000),
+            connections_per_peer: self.number("CONNECTIONS_PER_PEER_MAX", 1, 1_000_000),
             idle_timeout: self.duration("IDLE_TIMEOUT"),
             head_timeout: self.duration("HEAD_TIMEOUT"),
-            head_bytes_max: self.number("HEAD_BYTES_MAX", 256, 1 << 20),
-            headers_max: self.number("HEADERS_MAX", 1, 1000),
+            head_bytes: self.number("HEAD_BYTES_MAX", 256, 1 << 20),
+            header_count: self.number("HEADERS_MAX", 1, 1000),
             body_timeout: self.duration("BODY_TIMEOUT"),
-            body_bytes_max: self.number("BODY_BYTES_MAX", 0, 1 << 30),
+            body_bytes: self.number("BODY_BYTES_MAX", 0, 1 << 30),
+            ..Limits::default()
         }
     }
 
@@ -423,19 +391,22 @@ impl Reader<'_> {
         None
     }
 
-    fn cluster(&self) -> ClusterSources {
-        let owned = |name: &str| {
-            self.environment
-                .get(name)
-                .filter(|v| !v.is_empty())
-                .cloned()
-        };
-        ClusterSources {
-            service_host: owned("KUBERNETES_SERVICE_HOST")
+    /// A variable that has no flag.
+    fn variable(&self, name: &str) -> Option<String> {
+        let value = self.environment.get(name);
+        value.filter(|value| !value.is_empty()).cloned()
+    }
+
+    fn cluster(&self) -> Environment {
+        Environment {
+            // The flag takes precedence over being inside a cluster.
+            service_host: self
+                .variable("KUBERNETES_SERVICE_HOST")
                 .filter(|_| !self.flags.contains_key("KUBECONFIG")),
-            service_port: owned("KUBERNETES_SERVICE_PORT"),
+            service_port: self.variable("KUBERNETES_SERVICE_PORT"),
             kubeconfig: self.raw("KUBECONFIG").map(str::to_owned),
-            home: owned("HOME"),
+            home: self.variable("HOME").map(PathBuf::from),
+            service_account_dir: SERVICE_ACCOUNT_DIR.into(),
         }
     }
 
@@ -455,23 +426,25 @@ impl Reader<'_> {
                 of_us("info")
             }
         };
-        self.environment
-            .get("RUST_LOG")
-            .filter(|v| !v.is_empty())
-            .cloned()
-            .unwrap_or(filter)
+        self.variable("RUST_LOG").unwrap_or(filter)
     }
 
     fn log_format(&mut self) -> LogFormat {
-        match self.text("LOG_FORMAT").as_str() {
-            "text" => LogFormat::Text,
+        match self.word("LOG_FORMAT", &["text", "json"]) {
             "json" => LogFormat::Json,
-            other => {
-                let text = format!("is '{other}'; expected text or json");
-                self.problem("LOG_FORMAT", &text);
-                LogFormat::Text
-            }
+            _ => LogFormat::Text,
         }
+    }
+
+    /// One of `known`; the first one after a problem.
+    fn word(&mut self, name: &str, known: &[&'static str]) -> &'static str {
+        let text = self.text(name);
+        let word = known.iter().find(|word| **word == text).copied();
+        word.unwrap_or_else(|| {
+            let expected = known.join(" or ");
+            self.problem(name, &format!("is '{text}'; expected {expected}"));
+            known[0]
+        })
     }
 }
 

@@ -29,11 +29,10 @@ use crate::http::endpoints;
 use crate::http::handlers::Api;
 use crate::http::listener;
 use crate::http::mailbox::Mailboxes;
-use crate::http::message::Limits;
 use crate::http::server::{Server, Settings as FrontSettings};
 use crate::http::tls::Tls;
 use crate::kube::Client;
-use crate::kube::auth::{self, Environment};
+use crate::kube::auth;
 use crate::kube::metered::Metered;
 use crate::kube::transport::{self, HttpTransport, Transport};
 use crate::metrics::{Metrics, Scrape};
@@ -45,7 +44,7 @@ use crate::traces::Traces;
 use reflecting::{Reflecting, Stores};
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -138,15 +137,7 @@ pub fn connect(
     config: &Config,
     clock: &Arc<dyn Clock>,
 ) -> Result<(Arc<HttpTransport>, String, String), Error> {
-    let sources = &config.cluster;
-    let environment = Environment {
-        service_host: sources.service_host.clone(),
-        service_port: sources.service_port.clone(),
-        kubeconfig: sources.kubeconfig.clone(),
-        home: sources.home.clone().map(PathBuf::from),
-        service_account_dir: auth::SERVICE_ACCOUNT_DIR.into(),
-    };
-    let cluster = auth::resolve(&environment).map_err(Error::Cluster)?;
+    let cluster = auth::resolve(&config.cluster).map_err(Error::Cluster)?;
     let settings = transport::Settings {
         connections: config.workers,
         ..transport::Settings::default()
@@ -466,7 +457,6 @@ fn seed(clock: &dyn Clock) -> u64 {
 }
 
 fn front_settings(config: &Config, id_seed: u64) -> Result<FrontSettings, Error> {
-    let front = &config.front;
     let tls = config.tls.as_ref().map(|files| {
         Tls::load(&files.certificate, &files.key)
             .map(Arc::new)
@@ -474,17 +464,7 @@ fn front_settings(config: &Config, id_seed: u64) -> Result<FrontSettings, Error>
     });
     Ok(FrontSettings {
         tls: tls.transpose()?,
-        limits: Limits {
-            connections: front.connections_max,
-            connections_per_peer: front.connections_per_peer_max,
-            idle_timeout: front.idle_timeout,
-            head_timeout: front.head_timeout,
-            head_bytes: front.head_bytes_max,
-            header_count: front.headers_max,
-            body_timeout: front.body_timeout,
-            body_bytes: front.body_bytes_max,
-            ..Limits::default()
-        },
+        limits: config.front.clone(),
         id_seed,
         ..FrontSettings::default()
     })

@@ -39,7 +39,7 @@ fn the_defaults_of_the_table_are_valid() {
     );
     assert_eq!(config.listen, IpAddr::V6(Ipv6Addr::UNSPECIFIED));
     assert_eq!(config.start_wait, Duration::from_secs(10));
-    assert_eq!(config.front.connections_max, 12_000);
+    assert_eq!(config.front.connections, 12_000);
     assert_eq!(config.start_budgets, Budgets::default());
 }
 

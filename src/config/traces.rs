@@ -198,22 +198,6 @@ impl Reader<'_> {
         let millis = self.number(name, 1, MILLIS_MAX);
         Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX))
     }
-
-    /// One of `known`; the first one after a problem.
-    fn word(&mut self, name: &str, known: &[&'static str]) -> &'static str {
-        let text = self.text(name);
-        known
-            .iter()
-            .find(|word| **word == text)
-            .copied()
-            .unwrap_or_else(|| {
-                self.problem(
-                    name,
-                    &format!("is '{text}'; expected {}", known.join(" or ")),
-                );
-                known[0]
-            })
-    }
 }
 
 #[cfg(test)]
