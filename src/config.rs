@@ -22,7 +22,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// The command to run.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Command {
     /// Runs the service.
     Serve(Box<Config>),
@@ -44,7 +44,7 @@ pub enum LogFormat {
 }
 
 /// The checked settings of a service.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// Namespace, if one is configured.
     pub namespace: Option<String>,

@@ -20,7 +20,7 @@ mod post;
 mod settings;
 
 pub use context::{Context, TRACESTATE_BYTES_MAX};
-pub use settings::{Headers, Root, Sampler, Settings, Share};
+pub use settings::{Headers, Root, Sampler, Settings};
 
 use crate::clock::Clock;
 use otlp::{Span, Tracer};
@@ -256,7 +256,7 @@ impl RequestSpan {
         // Monotonic duration added to the wall-clock start, so that clock changes do not matter.
         let end = self.wall + self.clock.now().saturating_duration_since(self.begun);
         // `error.type` has the cause; a caller that disconnected is not a failure of the service.
-        let failed = status_is_error(error.as_deref());
+        let failed = error.is_some_and(|error| error != CALLER_GONE);
         self.span.end(attributes.collect(), failed, end);
     }
 }
@@ -264,10 +264,6 @@ impl RequestSpan {
 /// Values of `error.type` without a response.
 const CALLER_GONE: &str = "caller_gone";
 const PANICKED: &str = "panicked";
-
-fn status_is_error(error: Option<&str>) -> bool {
-    error.is_some_and(|error| error != CALLER_GONE)
-}
 
 impl Drop for RequestSpan {
     fn drop(&mut self) {

@@ -4,7 +4,7 @@
 //! of them for all pods. The values are used in [`crate::traces`], not here.
 
 use super::Reader;
-use crate::traces::{Headers, Root, Sampler, Settings, Share};
+use crate::traces::{Headers, Root, Sampler, Settings};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -17,45 +17,23 @@ const MILLIS_MAX: usize = 86_400_000;
 /// Path that is appended to an endpoint for all signals.
 const TRACES_PATH: &str = "/v1/traces";
 
-/// The variable for traces only, which takes precedence, and the one for all signals.
-const ENDPOINT: [&str; 2] = [
-    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
-    "OTEL_EXPORTER_OTLP_ENDPOINT",
-];
-const PROTOCOL: [&str; 2] = [
-    "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL",
-    "OTEL_EXPORTER_OTLP_PROTOCOL",
-];
-const HEADERS: [&str; 2] = [
-    "OTEL_EXPORTER_OTLP_TRACES_HEADERS",
-    "OTEL_EXPORTER_OTLP_HEADERS",
-];
-const TIMEOUT: [&str; 2] = [
-    "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT",
-    "OTEL_EXPORTER_OTLP_TIMEOUT",
-];
-const CERTIFICATE: [&str; 2] = [
-    "OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE",
-    "OTEL_EXPORTER_OTLP_CERTIFICATE",
-];
-
 impl Reader<'_> {
     pub(super) fn traces(&mut self) -> Option<Settings> {
         let is_disabled = self.word("OTEL_SDK_DISABLED", &["false", "true"]) == "true";
         let exporter = self.word("OTEL_TRACES_EXPORTER", &["otlp", "none"]);
-        let given = self.raw(ENDPOINT[0]).or_else(|| self.raw(ENDPOINT[1]));
-        if is_disabled || exporter == "none" || given.is_none() {
+        let is_given = self.raw(&self.of_traces("ENDPOINT")).is_some();
+        if is_disabled || exporter == "none" || !is_given {
             return None;
         }
         let endpoint = self.endpoint();
-        self.word(self.of_traces(PROTOCOL), &["http/protobuf"]);
+        self.word(&self.of_traces("PROTOCOL"), &["http/protobuf"]);
         let queue_max = self.number("OTEL_BSP_MAX_QUEUE_SIZE", 1, QUEUE_MAX);
         let batch_max = self.number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 1, QUEUE_MAX);
         if batch_max > queue_max {
             let text = "must not be more than OTEL_BSP_MAX_QUEUE_SIZE";
             self.problem("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", text);
         }
-        let timeout = self.millis(self.of_traces(TIMEOUT));
+        let timeout = self.millis(&self.of_traces("TIMEOUT"));
         Some(Settings {
             certificate: self.certificate(&endpoint),
             headers: self.headers(),
@@ -70,14 +48,19 @@ impl Reader<'_> {
         })
     }
 
-    /// The variable for traces only if it is set, else the one for all signals.
-    fn of_traces(&self, [own, general]: [&'static str; 2]) -> &'static str {
-        self.raw(own).map_or(general, |_| own)
+    /// The name of the exporter's variable for traces only if that is set, else of the one for all
+    /// signals.
+    fn of_traces(&self, setting: &str) -> String {
+        let own = format!("OTEL_EXPORTER_OTLP_TRACES_{setting}");
+        match self.raw(&own) {
+            Some(_) => own,
+            None => format!("OTEL_EXPORTER_OTLP_{setting}"),
+        }
     }
 
     fn endpoint(&mut self) -> String {
-        let name = self.of_traces(ENDPOINT);
-        let text = self.text(name);
+        let name = self.of_traces("ENDPOINT");
+        let text = self.text(&name);
         let rest = text
             .strip_prefix("http://")
             .or_else(|| text.strip_prefix("https://"));
@@ -88,9 +71,9 @@ impl Reader<'_> {
             && text.bytes().all(|byte| byte.is_ascii_graphic());
         if !is_url {
             let text = "is not a URL; expected one such as http://collector:4318, with credentials in OTEL_EXPORTER_OTLP_HEADERS";
-            self.problem(name, text);
+            self.problem(&name, text);
         }
-        if name == ENDPOINT[0] {
+        if name == "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT" {
             text
         } else {
             format!("{}{TRACES_PATH}", text.trim_end_matches('/'))
@@ -101,24 +84,24 @@ impl Reader<'_> {
         if !endpoint.starts_with("https://") {
             return None;
         }
-        let name = self.of_traces(CERTIFICATE);
-        let file = self.raw(name).map(PathBuf::from);
+        let name = self.of_traces("CERTIFICATE");
+        let file = self.raw(&name).map(PathBuf::from);
         if file.is_none() {
             let text = "is missing: https requires a PEM file with the CA of the collector's certificate, because the image contains no root certificates";
-            self.problem(name, text);
+            self.problem(&name, text);
         }
         file
     }
 
     fn headers(&mut self) -> Headers {
-        let name = self.of_traces(HEADERS);
+        let name = self.of_traces("HEADERS");
         // A field name is a token (RFC 9110 §5.1), a value is visible text.
         let is_token = |name: &str| {
             let fits =
                 |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
             !name.is_empty() && name.bytes().all(fits)
         };
-        let headers = self.pairs(name, is_token);
+        let headers = self.pairs(&name, is_token);
         let is_text = |value: &str| {
             value
                 .bytes()
@@ -126,7 +109,7 @@ impl Reader<'_> {
         };
         for (field, _) in headers.iter().filter(|(_, value)| !is_text(value)) {
             let text = format!("has a value for {field} that is not valid in a header");
-            self.problem(name, &text);
+            self.problem(&name, &text);
         }
         Headers(headers)
     }
@@ -139,20 +122,15 @@ impl Reader<'_> {
             .split(',')
             .map(str::trim)
             .filter(|entry| !entry.is_empty());
+        let read = |entry: &str| {
+            let (name, value) = entry.split_once('=')?;
+            let name = Some(name.trim()).filter(|name| is_name(name))?;
+            let value = percent_encoding::percent_decode_str(value.trim());
+            Some((name.to_owned(), value.decode_utf8().ok()?.into_owned()))
+        };
         let mut pairs = Vec::new();
         for (place, entry) in (1..).zip(entries) {
-            let pair = entry
-                .split_once('=')
-                .map(|(name, value)| (name.trim(), value.trim()));
-            let pair = pair
-                .filter(|(name, _)| is_name(name))
-                .and_then(|(name, value)| {
-                    let value = percent_encoding::percent_decode_str(value)
-                        .decode_utf8()
-                        .ok()?;
-                    Some((name.to_owned(), value.into_owned()))
-                });
-            match pair {
+            match read(entry) {
                 Some(pair) => pairs.push(pair),
                 None => {
                     let text =
@@ -185,12 +163,14 @@ impl Reader<'_> {
         }
     }
 
-    fn share(&mut self) -> Share {
+    fn share(&mut self) -> f64 {
         let name = "OTEL_TRACES_SAMPLER_ARG";
         let text = self.text(name);
-        text.parse().ok().and_then(Share::new).unwrap_or_else(|| {
+        let share = text.parse().ok();
+        let share = share.filter(|share| (0.0..=1.0).contains(share));
+        share.unwrap_or_else(|| {
             self.problem(name, &format!("is '{text}'; expected a number from 0 to 1"));
-            Share::default()
+            1.0
         })
     }
 
@@ -203,7 +183,7 @@ impl Reader<'_> {
 #[cfg(test)]
 mod tests {
     use crate::config::{Command, parse};
-    use crate::traces::{Root, Sampler, Settings, Share};
+    use crate::traces::{Root, Sampler, Settings};
     use std::time::Duration;
 
     const ON: (&str, &str) = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318");
@@ -295,7 +275,7 @@ mod tests {
             pair("team", "a b"),
         ];
         assert_eq!(settings.resource, resource);
-        let root = Root::Share(Share::new(0.25).unwrap());
+        let root = Root::Share(0.25);
         assert_eq!(
             settings.sampler,
             Sampler {
@@ -385,7 +365,7 @@ mod tests {
     #[test]
     fn each_sampler_has_its_name() {
         let sampler = |word: &str| on(&[("OTEL_TRACES_SAMPLER", word)]).sampler;
-        let one = Root::Share(Share::default());
+        let one = Root::Share(1.0);
         for (word, by_parent, root) in [
             ("always_on", false, Root::All),
             ("always_off", false, Root::None),

@@ -24,7 +24,6 @@ use opentelemetry_sdk::trace::{
     SpanExporter, SpanProcessor,
 };
 use prost::Message as _;
-use std::fmt;
 use std::future::{Future, ready};
 use std::str::FromStr as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -198,7 +197,7 @@ fn sampler(settings: super::Sampler) -> Sampler {
     let root = match settings.root {
         Root::All => Sampler::AlwaysOn,
         Root::None => Sampler::AlwaysOff,
-        Root::Share(share) => Sampler::TraceIdRatioBased(share.get()),
+        Root::Share(share) => Sampler::TraceIdRatioBased(share),
     };
     if settings.by_parent {
         Sampler::ParentBased(Box::new(root))
@@ -275,6 +274,7 @@ impl SpanProcessor for Bounded {
 }
 
 /// Sends batches on the SDK's thread.
+#[derive(Debug)]
 struct Exporter {
     post: Post,
     endpoint: String,
@@ -282,12 +282,6 @@ struct Exporter {
     tally: Arc<Tally>,
     /// Why the last batch failed, and the number of spans lost since the last success.
     failing: Mutex<Option<(String, u64)>>,
-}
-
-impl fmt::Debug for Exporter {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Exporter").field(&self.endpoint).finish()
-    }
 }
 
 impl SpanExporter for Exporter {

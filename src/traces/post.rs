@@ -6,7 +6,6 @@
 //! followed.
 
 use super::Settings;
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 use ureq::http::{HeaderMap, HeaderName, HeaderValue, Uri};
@@ -23,16 +22,12 @@ const HEAD_BYTES_MAX: usize = 16 * 1024;
 const IDLE: Duration = Duration::from_secs(20);
 
 /// An HTTP client for one collector.
+#[derive(Debug)]
 pub(super) struct Post {
     agent: Agent,
     url: Uri,
+    /// The values are marked as sensitive, so that `Debug` does not show them.
     headers: HeaderMap,
-}
-
-impl fmt::Debug for Post {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Post").field(&self.url).finish()
-    }
 }
 
 impl Post {

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// Settings of the exporter and sampler.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     /// Full URL of the collector, `http` or `https`.
     pub endpoint: String,
@@ -43,7 +43,7 @@ impl fmt::Debug for Headers {
 }
 
 /// Which traces are recorded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sampler {
     /// Whether the caller's sampling decision takes precedence.
     pub by_parent: bool,
@@ -52,40 +52,12 @@ pub struct Sampler {
 }
 
 /// Sampling of traces.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Root {
     /// All.
     All,
     /// None.
     None,
-    /// This share of them.
-    Share(Share),
-}
-
-/// A number from 0 to 1.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Share(f64);
-
-/// Sound, because a value from 0 to 1 is not NaN.
-impl Eq for Share {}
-
-/// All.
-impl Default for Share {
-    fn default() -> Self {
-        Self(1.0)
-    }
-}
-
-impl Share {
-    /// `None` unless it is from 0 to 1.
-    #[must_use]
-    pub fn new(share: f64) -> Option<Self> {
-        (0.0..=1.0).contains(&share).then_some(Self(share))
-    }
-
-    /// The value, from 0 to 1.
-    #[must_use]
-    pub const fn get(self) -> f64 {
-        self.0
-    }
+    /// This share of them, from 0 to 1.
+    Share(f64),
 }
