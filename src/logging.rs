@@ -7,7 +7,6 @@
 use crate::config::LogFormat;
 use jiff::Timestamp;
 use std::borrow::Cow;
-use std::fmt::Write as _;
 use std::io::Write as _;
 
 /// Starts the logger of this process; a second call changes nothing.
@@ -39,7 +38,8 @@ impl Line<'_> {
         let time = format!("{:.3}", self.time);
         match format {
             LogFormat::Text => {
-                format!("{time} {:5} {}\n", self.level, escape(&message))
+                let message = escaped(&message, |c| c.escape_default().to_string());
+                format!("{time} {:5} {message}\n", self.level)
             }
             LogFormat::Json => {
                 let object = serde_json::json!({
@@ -48,7 +48,9 @@ impl Line<'_> {
                     "target": self.target,
                     "msg": message,
                 });
-                format!("{}\n", escape_json(&object.to_string()))
+                // As JSON does; serde_json itself escapes only characters below the space.
+                let escape = |c| format!("\\u{:04x}", u32::from(c));
+                escaped(&object.to_string(), escape).into_owned() + "\n"
             }
         }
     }
@@ -61,33 +63,15 @@ fn is_control(c: char) -> bool {
         || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// Escapes as JSON does; serde_json itself escapes only characters below the space.
-fn escape_json(object: &str) -> Cow<'_, str> {
-    if !object.contains(is_control) {
-        return Cow::Borrowed(object);
-    }
-    let mut escaped = String::with_capacity(object.len() + 16);
-    for c in object.chars() {
-        if is_control(c) {
-            write!(escaped, "\\u{:04x}", u32::from(c))
-                .expect("a String takes all that is written to it");
-        } else {
-            escaped.push(c);
-        }
-    }
-    Cow::Owned(escaped)
-}
-
 /// Replaces control characters with their escapes, so that one event stays on one line.
-fn escape(text: &str) -> Cow<'_, str> {
+fn escaped(text: &str, escape: impl Fn(char) -> String) -> Cow<'_, str> {
     if !text.contains(is_control) {
         return Cow::Borrowed(text);
     }
     let mut escaped = String::with_capacity(text.len() + 16);
     for c in text.chars() {
         if is_control(c) {
-            write!(escaped, "{}", c.escape_default())
-                .expect("a String takes all that is written to it");
+            escaped.push_str(&escape(c));
         } else {
             escaped.push(c);
         }

@@ -211,11 +211,10 @@ fn holds_something(event: &Event<'_>) -> bool {
 fn refuse_leading_tab(text: &str) -> Result<(), Error> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     for (number, line) in (1..).zip(text.lines()) {
-        let content = line.trim_start_matches([' ', '\t']);
+        let (indentation, content) = indented(line);
         if content.is_empty() || content.starts_with('#') {
             continue;
         }
-        let indentation = &line[..line.len() - content.len()];
         if indentation.contains('\t') {
             return Err(Error::new(number, ErrorKind::Tab));
         }
@@ -226,17 +225,19 @@ fn refuse_leading_tab(text: &str) -> Result<(), Error> {
 
 /// The parser may report a tab on the line where the value before it began.
 fn at_tab(text: &str, mut error: Error) -> Error {
-    let indented_with_tab = |line: &str| {
-        let content = line.trim_start_matches([' ', '\t']);
-        line[..line.len() - content.len()].contains('\t')
-    };
     if error.kind == ErrorKind::Tab {
         let mut lines = (1..).zip(text.lines()).skip(error.line as usize - 1);
-        if let Some((line, _)) = lines.find(|(_, line)| indented_with_tab(line)) {
+        if let Some((line, _)) = lines.find(|(_, line)| indented(line).0.contains('\t')) {
             error.line = line;
         }
     }
     error
+}
+
+/// The indentation of a line, and the rest of it.
+fn indented(line: &str) -> (&str, &str) {
+    let content = line.trim_start_matches([' ', '\t']);
+    line.split_at(line.len() - content.len())
 }
 
 /// The line of a marker, from 1.

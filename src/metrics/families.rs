@@ -5,23 +5,14 @@
 
 use super::{Family, Kind};
 
-const fn family(
-    name: &'static str,
-    kind: Kind,
-    labels: &'static [&'static str],
-    help: &'static str,
-) -> Family {
-    Family {
-        name,
-        kind,
-        labels,
-        help,
-    }
-}
-
 macro_rules! families {
     ($($constant:ident = $name:literal, $kind:expr, [$($label:literal),*], $help:literal;)*) => {
-        $(#[doc = $help] pub static $constant: Family = family($name, $kind, &[$($label),*], $help);)*
+        $(#[doc = $help] pub static $constant: Family = Family {
+            name: $name,
+            kind: $kind,
+            labels: &[$($label),*],
+            help: $help,
+        };)*
 
         /// All metrics, in the order of the documentation.
         pub static ALL: &[&Family] = &[$(&$constant),*];
