@@ -43,12 +43,14 @@ use crate::threads::OnDeath;
 use crate::traces::Traces;
 use reflecting::{Reflecting, Stores};
 use std::fmt;
+use std::hash::{BuildHasher as _, RandomState};
+use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 /// Time reserved at the end of the drain for sending the last responses.
 const FLUSH_TIME: Duration = Duration::from_secs(1);
@@ -207,7 +209,7 @@ impl Service {
         namespace: &str,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, Error> {
-        let front = front_settings(config, seed(&*clock))?;
+        let front = front_settings(config, seed())?;
         let mode = auth_mode(config)?;
         let listener = listener::listen(config.listen, config.port).map_err(|error| {
             let at = SocketAddr::new(config.listen, config.port);
@@ -254,8 +256,7 @@ impl Service {
             workers: config.workers,
             calls_max: config.parked_max,
         };
-        let engine = Engine::start(parts, &on_death(&endings))
-            .map_err(|error| Error::Start(format!("cannot start a thread: {error}")))?;
+        let engine = Engine::start(parts, &on_death(&endings)).map_err(no_thread)?;
         let stop = Stop::new();
         let guard = Guard {
             failures_max: config.auth_failures_max,
@@ -273,7 +274,7 @@ impl Service {
             clock: &clock,
             stop: &stop,
             endings: &endings,
-            seed: seed(&*clock),
+            seed: seed(),
         };
         let reflectors = reflecting.start(stores, &catalog, &inbox, &cache)?;
         let waits = Waits {
@@ -313,8 +314,7 @@ impl Service {
             clock: Arc::clone(&clock),
         };
         if let Some(tls) = &front.tls {
-            Tls::watch(tls, &stop, on_death(&endings))
-                .map_err(|error| Error::Start(format!("cannot start a thread: {error}")))?;
+            Tls::watch(tls, &stop, on_death(&endings)).map_err(no_thread)?;
         }
         let server = Server::start(
             listener,
@@ -430,11 +430,14 @@ impl Guard<'_> {
                 Reviews::start(self.client, sink, clock(), &on_death).map(Some)
             }
         };
-        let reviews =
-            started.map_err(|error| Error::Start(format!("cannot start a thread: {error}")))?;
+        let reviews = started.map_err(no_thread)?;
         let failures_max = u32::try_from(self.failures_max).unwrap_or(u32::MAX);
         Ok((Authenticator::new(mode, failures_max, clock()), reviews))
     }
+}
+
+fn no_thread(error: io::Error) -> Error {
+    Error::Start(format!("cannot start a thread: {error}"))
 }
 
 fn on_death(endings: &Sender<Ending>) -> OnDeath {
@@ -443,17 +446,9 @@ fn on_death(endings: &Sender<Ending>) -> OnDeath {
     Arc::new(move |cause| drop(endings.send(Ending::Died(cause.to_owned()))))
 }
 
-/// A number that differs from process to process.
-fn seed(clock: &dyn Clock) -> u64 {
-    let since_epoch = clock
-        .wall_now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
-    // The lower 64 bits of the nanoseconds since 1970, and the process ID, which differs between
-    // processes started at the same moment.
-    let nanos = since_epoch.as_secs().wrapping_mul(1_000_000_000);
-    let nanos = nanos.wrapping_add(since_epoch.subsec_nanos().into());
-    nanos ^ u64::from(std::process::id()).rotate_left(48)
+/// A random number, which differs from process to process.
+fn seed() -> u64 {
+    RandomState::new().hash_one(())
 }
 
 fn front_settings(config: &Config, id_seed: u64) -> Result<FrontSettings, Error> {

@@ -2,7 +2,7 @@
 //!
 //! Wiring only, as all of [`super`].
 
-use super::{Ending, Error, on_death};
+use super::{Ending, Error, no_thread, on_death};
 use crate::app::cache::Cache;
 use crate::app::coordinator::{CacheChange, Input};
 use crate::app::engine::{self, Inbox};
@@ -154,7 +154,7 @@ impl Reflecting<'_> {
             writer,
             poll: self.config.poll,
             loss: None,
-            // The jitter differs between the replicas, which start at different times.
+            // The jitter differs between the replicas.
             seed: self.seed,
             clock: Arc::clone(self.clock),
             stop: self.stop.clone(),
@@ -165,7 +165,5 @@ impl Reflecting<'_> {
 }
 
 fn spawn<K: Resource, S: Sink<K>>(reflector: Reflector<K, S>) -> Result<ReflectorHandle, Error> {
-    reflector
-        .spawn()
-        .map_err(|error| Error::Start(format!("cannot start a thread: {error}")))
+    reflector.spawn().map_err(no_thread)
 }
