@@ -11,6 +11,7 @@ use crate::kube::client::Deleted;
 use crate::kube::types::{Found, Job, Pod, Resource as _, ResourceVersion, Uid};
 use crate::kube::{self, Class, Client};
 use crate::store::{Change, EventWriter, Writer};
+use log::Level;
 use std::sync::Arc;
 
 /// Writers of the stores that hold instances.
@@ -185,7 +186,8 @@ impl Executor {
         {
             drop(self.writers.pods.own_delete(pod, uid));
         }
-        log_failure(call, &error);
+        let (level, line) = failure_line(call, &error);
+        log::log!(level, "{line}");
         Completed {
             outcome: CallOutcome::Failed(error),
             gone: None,
@@ -206,28 +208,30 @@ fn is_deleting(held: Option<&Job>, uid: &Uid) -> bool {
     held.is_some_and(|job| job.metadata.uid == *uid && job.metadata.is_deleting())
 }
 
-/// Logs once why a call failed, however often it is retried; what concerns the coordinator alone is
-/// for those who debug.
-fn log_failure(call: &ApiCall, error: &kube::Error) {
+/// The log line of a call that failed. A failure is a warning once, however often the call is
+/// retried; conflicts with other replicas are for those who debug.
+fn failure_line(call: &ApiCall, error: &kube::Error) -> (Level, String) {
     let key = &call.key;
-    match error.class() {
-        Class::AlreadyExists | Class::Conflict | Class::NotFound => {
-            log::debug!("call for {key} failed: {error}");
-        }
-        _ if call.is_retry => log::debug!("call for {key} failed again: {error}"),
-        _ => match call.action.requester() {
-            Some(by) => log::warn!("call for {key}, requested by {by}, failed: {error}"),
-            None => log::warn!("call for {key} failed: {error}"),
-        },
-    }
+    let level = match error.class() {
+        Class::AlreadyExists | Class::Conflict | Class::NotFound => Level::Debug,
+        _ if call.is_retry => Level::Debug,
+        _ => Level::Warn,
+    };
+    let again = if call.is_retry { " again" } else { "" };
+    let line = match call.action.requester() {
+        Some(by) => format!("call for {key}, requested by {by}, failed{again}: {error}"),
+        None => format!("call for {key} failed{again}: {error}"),
+    };
+    (level, line)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::app::api_call::StopCause;
+    use crate::app::fixture::{conflict, origin, unavailable};
     use crate::kube::Error;
-    use crate::kube::error::Failure;
+    use crate::kube::error::{Failure, Verb};
     use crate::kube::request::Request;
     use crate::kube::transport::{EventStream, Response, Transport};
     use crate::kube::watch::StoreEvent;
@@ -294,13 +298,34 @@ mod tests {
         (Executor::new(client, writers), writer)
     }
 
-    fn made(executor: &Executor, action: Action) -> Completed {
-        let called = executor.call(ApiCall {
+    fn call(action: Action) -> ApiCall {
+        ApiCall {
             key: key(),
             action,
             is_retry: false,
-        });
+        }
+    }
+
+    fn made(executor: &Executor, action: Action) -> Completed {
+        let called = executor.call(call(action));
         executor.apply(called)
+    }
+
+    fn delete_u1() -> Action {
+        Action::DeleteJob {
+            uid: "u1".into(),
+            cause: StopCause::Replaced,
+        }
+    }
+
+    /// This Job, and it is being deleted.
+    fn deleting(mut job: Value) -> Value {
+        job["metadata"]["deletionTimestamp"] = json!("2026-05-01T10:00:00Z");
+        job
+    }
+
+    fn status(code: u16, reason: &str) -> (u16, Value) {
+        (code, json!({"reason": reason, "code": code}))
     }
 
     fn nothing_at(version: &str) -> (u16, Value) {
@@ -334,14 +359,9 @@ mod tests {
 
     #[test]
     fn what_was_gone_before_its_deletion_is_followed_by_nothing_older() {
-        let gone = (404, json!({"reason": "NotFound", "code": 404}));
-        let responses = [gone, nothing_at("9")];
+        let responses = [status(404, "NotFound"), nothing_at("9")];
         let (executor, writer) = executor(&responses, &[job("ann", "u1", "4")]);
-        let delete = Action::DeleteJob {
-            uid: "u1".into(),
-            cause: StopCause::Replaced,
-        };
-        let completed = made(&executor, delete);
+        let completed = made(&executor, delete_u1());
         assert!(matches!(completed.outcome, CallOutcome::Absent));
         assert_eq!(completed.gone, Some("u1".into()));
         check_nothing_comes_back(&writer);
@@ -366,5 +386,128 @@ mod tests {
             assert_eq!(outcome, found);
             assert_eq!(writer.store().len(), left, "{found}");
         }
+    }
+
+    #[test]
+    fn a_created_job_replaces_the_one_before_in_the_cache() {
+        let before = [job("ann", "u1", "4")];
+        for (cached, gone) in [(&before[..], Some("u1")), (&[], None)] {
+            let (executor, writer) = executor(&[(201, job("ann", "u2", "8"))], cached);
+            let create = Action::CreateJob {
+                manifest: job("ann", "", ""),
+                by: origin("ann"),
+            };
+            let completed = made(&executor, create);
+            assert!(matches!(completed.outcome, CallOutcome::Created(uid) if uid == "u2".into()));
+            assert_eq!(completed.gone, gone.map(Uid::from));
+            let shown = writer.store().get(&key().job_name()).unwrap();
+            assert_eq!(shown.metadata.uid, "u2".into());
+        }
+    }
+
+    /// What the cache showed before the call says whether this call began the deletion.
+    #[test]
+    fn a_deletion_is_the_first_unless_the_job_was_being_deleted_before() {
+        let own = || job("ann", "u1", "4");
+        let another = || job("ann", "u0", "4");
+        for (cached, is_first, gone) in [
+            (vec![], true, None),
+            (vec![own()], true, None),
+            (vec![deleting(own())], false, None),
+            (vec![another()], true, Some("u0")),
+            (vec![deleting(another())], true, Some("u0")),
+        ] {
+            let response = (200, deleting(job("ann", "u1", "8")));
+            let (executor, writer) = executor(&[response], &cached);
+            let completed = made(&executor, delete_u1());
+            let CallOutcome::Deleted { is_first: found } = completed.outcome else {
+                panic!("{completed:?}");
+            };
+            assert_eq!(found, is_first, "{cached:?}");
+            assert_eq!(completed.gone, gone.map(Uid::from), "{cached:?}");
+            let shown = writer.store().get(&key().job_name()).unwrap();
+            assert!(shown.metadata.is_deleting());
+        }
+    }
+
+    #[test]
+    fn a_job_that_is_gone_with_its_deletion_leaves_the_cache() {
+        let success = json!({"kind": "Status", "status": "Success"});
+        let (executor, writer) = executor(&[(200, success)], &[job("ann", "u1", "4")]);
+        let completed = made(&executor, delete_u1());
+        assert!(matches!(
+            completed.outcome,
+            CallOutcome::Deleted { is_first: true }
+        ));
+        assert_eq!(completed.gone, Some("u1".into()));
+        assert!(writer.store().is_empty());
+    }
+
+    /// Only "not found" is followed by a read: there is no response for another.
+    #[test]
+    fn a_deletion_that_fails_leaves_the_job_in_the_cache() {
+        let unavailable = status(503, "ServiceUnavailable");
+        let (executor, writer) = executor(&[unavailable], &[job("ann", "u1", "4")]);
+        let completed = made(&executor, delete_u1());
+        assert!(matches!(
+            completed.outcome,
+            CallOutcome::Failed(error) if error.class() == Class::Unavailable
+        ));
+        assert_eq!(writer.store().len(), 1);
+    }
+
+    #[test]
+    fn a_pod_leaves_the_cache_when_its_force_deletion_finds_none() {
+        for (response, left) in [
+            (status(404, "NotFound"), 0),
+            (status(409, "Conflict"), 1),
+            (status(503, "ServiceUnavailable"), 1),
+        ] {
+            let (executor, _) = executor(&[response], &[]);
+            let pods = executor.writers.pods.clone();
+            let pod = json!({"metadata": {"name": "p", "uid": "p1", "resourceVersion": "4",
+                "ownerReferences": [{"uid": "u1", "name": "hello-ann", "controller": true}]}});
+            let pod = Pod::decode(pod.to_string().as_bytes()).unwrap().unwrap();
+            let _ = pods.apply(StoreEvent::Apply(pod));
+            let force = Action::ForceDeletePod {
+                pod: "p".into(),
+                uid: "p1".into(),
+                is_repeated: false,
+            };
+            let completed = made(&executor, force);
+            assert!(matches!(completed.outcome, CallOutcome::Failed(_)));
+            assert_eq!(pods.store().len(), left);
+        }
+    }
+
+    #[test]
+    fn a_failure_is_a_warning_once_and_names_the_requester() {
+        let line = |call: &ApiCall, error: &Error| {
+            let (level, line) = failure_line(call, error);
+            let end = line.find(':').unwrap();
+            format!("{level} {}", &line[..end])
+        };
+        let unavailable = unavailable(Verb::Delete);
+        let mut delete = call(Action::DeleteJob {
+            uid: "u1".into(),
+            cause: StopCause::Requested(origin("bob")),
+        });
+        let requested = line(&delete, &unavailable);
+        assert!(
+            requested.starts_with("WARN call for hello/ann, requested by bob (request "),
+            "{requested}"
+        );
+        let mut read = call(Action::ReadJob);
+        assert_eq!(line(&read, &unavailable), "WARN call for hello/ann failed");
+        assert_eq!(
+            line(&read, &conflict(Verb::List)),
+            "DEBUG call for hello/ann failed"
+        );
+        (read.is_retry, delete.is_retry) = (true, true);
+        assert_eq!(
+            line(&read, &unavailable),
+            "DEBUG call for hello/ann failed again"
+        );
+        assert!(line(&delete, &unavailable).starts_with("DEBUG "));
     }
 }
