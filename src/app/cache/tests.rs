@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::app::fixture::{World, decode, key, n1, ready_pod};
+use crate::kube::watch::StoreEvent;
+use crate::store::Writer;
 use serde_json::json;
 
 fn entries(world: &World) -> Vec<(String, Option<String>, bool, Option<i64>)> {
@@ -145,7 +147,7 @@ fn a_job_without_a_name_label_is_nobodys() {
             crate::app::fixture::merge(pairs, &names);
         }
     }
-    let event = crate::kube::watch::StoreEvent::Apply(decode(&job));
+    let event = StoreEvent::Apply(decode(&job));
     drop(world.jobs.apply(event));
     assert!(matches!(world.cache.lookup(&n1()), Lookup::NameConflict));
     assert_eq!(entries(&world), []);
@@ -173,9 +175,82 @@ fn what_is_being_stopped_is_found_last() {
 }
 
 #[test]
-fn a_view_is_synced_when_all_three_are() {
-    let mut world = World::unsynced();
-    assert!(!world.cache.is_synced());
-    world.sync();
-    assert!(world.cache.is_synced());
+fn a_cache_is_synced_when_all_three_stores_are() {
+    for synced in 0..8 {
+        let world = World::unsynced();
+        if synced & 1 != 0 {
+            sync(&world.config_maps);
+        }
+        if synced & 2 != 0 {
+            sync(&world.jobs);
+        }
+        if synced & 4 != 0 {
+            sync(&world.pods);
+        }
+        assert_eq!(world.cache.is_synced(), synced == 7, "{synced:03b}");
+    }
+}
+
+fn sync<K: Resource>(store: &Writer<K>) {
+    let _ = store.apply(StoreEvent::Init);
+    let _ = store.apply(StoreEvent::InitDone("1".into()));
+}
+
+/// A pod of the Job `u1`, made so many seconds after T0, which PATCH has given a user name or not.
+fn pod_made_after(world: &mut World, secs: u32, is_labelled: bool) {
+    let (name, time) = (format!("p{secs}"), format!("2026-05-01T10:00:{secs:02}Z"));
+    let mut metadata = json!({"name": name, "uid": name, "creationTimestamp": time});
+    if is_labelled {
+        metadata["labels"] = json!({"config-controller.semafor.ch/meta-username": "bob"});
+    }
+    world.pod("u1", json!({"metadata": metadata}));
+}
+
+#[test]
+fn the_predecessor_of_a_pod_is_the_newest_before_it_with_meta_labels() {
+    for (pods, predecessor) in [
+        (&[(1, true)][..], None),
+        (&[(1, false), (2, true)], None),
+        (&[(1, true), (2, false)], Some("p1")),
+        (&[(1, true), (2, true), (3, false), (4, true)], Some("p2")),
+    ] {
+        let mut world = World::new();
+        world.job("u1", json!({}));
+        for (secs, is_labelled) in pods {
+            pod_made_after(&mut world, *secs, *is_labelled);
+        }
+        let Lookup::Instance(instance) = world.cache.lookup(&n1()) else {
+            panic!("it is there");
+        };
+        let name = instance.predecessor.map(|pod| pod.metadata.name.clone());
+        assert_eq!(name.as_deref(), predecessor, "{pods:?}");
+    }
+}
+
+#[test]
+fn an_instance_is_found_by_its_name_or_its_session_and_no_other() {
+    let mut world = World::new();
+    world.job("u1", json!({}));
+    world.pod("u1", {
+        let mut pod = ready_pod("10.0.0.1");
+        pod["metadata"] = json!({"labels": {"config-controller.semafor.ch/meta-sessionID": "s"}});
+        pod
+    });
+    let find = |name: &str| world.cache.find(name, |_| true);
+    assert_eq!(find("n1"), Some(n1()));
+    assert_eq!(find("s"), Some(n1()));
+    assert_eq!(find("n2"), None);
+    assert_eq!(world.cache.find("n1", |app_type| app_type != "scim"), None);
+}
+
+#[test]
+fn the_ages_are_those_of_the_three_stores() {
+    let mut world = World::new();
+    let start = world.instant();
+    world.pass(Duration::from_secs(7));
+    world.jobs.contact(start + Duration::from_secs(5));
+    world.pods.contact(world.instant());
+    let ages = world.cache.ages(world.instant());
+    let ages = ages.map(|(resource, age)| (resource, age.as_secs()));
+    assert_eq!(ages, [("configmaps", 7), ("jobs", 2), ("pods", 0)]);
 }
