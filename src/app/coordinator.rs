@@ -335,9 +335,8 @@ impl Coordinator {
         };
         let mut oldest: Vec<(Instant, InstanceKey)> =
             self.records.iter().filter_map(dated).collect();
-        let count = (max / FORGOTTEN_AT_ONCE).clamp(1, oldest.len());
-        oldest.select_nth_unstable(count - 1);
-        for (_, key) in oldest.into_iter().take(count) {
+        oldest.sort_unstable();
+        for (_, key) in oldest.into_iter().take(max / FORGOTTEN_AT_ONCE) {
             // Its timer finds nothing to do, once.
             self.change(&key, |record, _| forget(&mut record.memory));
         }

@@ -12,10 +12,11 @@ mod stories;
 use super::*;
 use crate::app::api_call::CallOutcome;
 use crate::app::cache::{Instance, Lookup};
-use crate::app::fixture::{Fixture, ROOMY, World, handle, key, n1};
+use crate::app::fixture::{Fixture, ROOMY, World, handle, key, n1, unavailable};
 use crate::kube::error::Verb;
 use crate::model::job::JobSettings;
 use serde_json::json;
+use std::ops::Range;
 use std::time::Duration;
 
 const NOTHING: [&str; 0] = [];
@@ -202,7 +203,7 @@ fn a_late_wake_answers_all_that_is_due() {
     let mut fixture = Fixture::new();
     for n in 0..5 {
         fixture.get_of(n, &key("scim", &format!("n{n}")), "", 1);
-        let error = crate::app::fixture::unavailable(Verb::Create);
+        let error = unavailable(Verb::Create);
         fixture.ends_of(&key("scim", &format!("n{n}")), CallOutcome::Failed(error));
     }
     fixture.world.pass(Duration::from_secs(100));
@@ -225,10 +226,14 @@ fn remembered(world: &World, then: Option<&Instance>) -> Memory {
     memory
 }
 
-/// Puts so many records into a coordinator, one after the other.
-fn remember(world: &mut World, count: usize, make: impl Fn(&World) -> Memory) -> Coordinator {
-    let mut coordinator = Coordinator::new(ROOMY);
-    for n in 0..count {
+/// Puts the records with these numbers into a coordinator, one after the other.
+fn remember(
+    coordinator: &mut Coordinator,
+    world: &mut World,
+    numbers: Range<usize>,
+    make: impl Fn(&World) -> Memory,
+) {
+    for n in numbers {
         world.pass(Duration::from_nanos(1));
         let record = Record {
             memory: make(world),
@@ -241,29 +246,36 @@ fn remember(world: &mut World, count: usize, make: impl Fn(&World) -> Memory) ->
         coordinator.shed();
     }
     coordinator.check().unwrap();
-    coordinator
+}
+
+/// The records that are left are those with these numbers.
+#[track_caller]
+fn check_left(coordinator: &Coordinator, numbers: Range<usize>, holds: impl Fn(&Record) -> bool) {
+    let left = coordinator.records.values().filter(|record| holds(record));
+    assert_eq!(left.count(), numbers.len());
+    for n in numbers {
+        let record = coordinator.records.get(&key("scim", &n.to_string()));
+        assert!(record.is_some_and(&holds), "{n}");
+    }
 }
 
 #[test]
-fn so_many_names_that_have_gone_are_remembered() {
+fn so_many_names_that_have_gone_are_remembered_and_the_oldest_are_forgotten() {
     let mut world = World::new();
     world.ended("u1", "Failed", json!({}));
     world.pass(Duration::from_secs(20));
-    let coordinator = remember(&mut world, GONE_MAX + 1, |world| remembered(world, None));
-    let knows = |n: usize| {
-        coordinator
-            .records
-            .contains_key(&key("scim", &n.to_string()))
-    };
-    assert_eq!(
-        coordinator.records.len(),
-        GONE_MAX + 1 - GONE_MAX / FORGOTTEN_AT_ONCE
-    );
-    assert_eq!((knows(0), knows(GONE_MAX)), (false, true));
+    let mut coordinator = Coordinator::new(ROOMY);
+    let gone = |world: &World| remembered(world, None);
+    remember(&mut coordinator, &mut world, 0..GONE_MAX, gone);
+    check_left(&coordinator, 0..GONE_MAX, |_| true);
+    let one_more = GONE_MAX..GONE_MAX + 1;
+    remember(&mut coordinator, &mut world, one_more, gone);
+    let forgotten = GONE_MAX / FORGOTTEN_AT_ONCE;
+    check_left(&coordinator, forgotten..GONE_MAX + 1, |_| true);
 }
 
 #[test]
-fn so_many_termination_reports_are_kept() {
+fn so_many_termination_reports_are_kept_and_the_oldest_are_forgotten() {
     let mut world = World::new();
     world.job("u1", json!({}));
     let Lookup::Instance(without) = world.cache.lookup(&n1()) else {
@@ -273,24 +285,39 @@ fn so_many_termination_reports_are_kept() {
         {"name": "app", "state": {"terminated": {"exitCode": 3}}},
     ]}});
     world.pod("u1", failed);
-    let mut coordinator = remember(&mut world, LOST_MAX + 1, |world| {
+    let lost = |world: &World| {
         let mut memory = remembered(world, Some(&without));
         assert!(memory.lost_at().is_some());
         memory.forget_gone();
         memory
-    });
-    let knows = |n: usize| {
-        let record = coordinator.records.get(&key("scim", &n.to_string()));
-        record.is_some_and(|record| record.memory.lost_at().is_some())
     };
-    assert_eq!((knows(0), knows(LOST_MAX)), (false, true));
-    assert_eq!(
-        coordinator.tally.lost,
-        LOST_MAX + 1 - LOST_MAX / FORGOTTEN_AT_ONCE
-    );
-    // What is broken on purpose is found.
-    coordinator.tally.lost += 1;
-    assert!(coordinator.check().is_err());
+    let mut coordinator = Coordinator::new(ROOMY);
+    let has_report = |record: &Record| record.memory.lost_at().is_some();
+    remember(&mut coordinator, &mut world, 0..LOST_MAX, lost);
+    check_left(&coordinator, 0..LOST_MAX, has_report);
+    let one_more = LOST_MAX..LOST_MAX + 1;
+    remember(&mut coordinator, &mut world, one_more, lost);
+    let forgotten = LOST_MAX / FORGOTTEN_AT_ONCE;
+    check_left(&coordinator, forgotten..LOST_MAX + 1, has_report);
+}
+
+/// A waiter that nobody sent is a defect: its call is due, and is never made.
+#[test]
+fn a_record_that_is_woken_in_vain_is_woken_again_a_moment_later() {
+    let mut fixture = Fixture::new();
+    fixture.get(1);
+    fixture.fails(unavailable(Verb::Create));
+    let record = fixture.coordinator.records.get_mut(&n1()).unwrap();
+    record.operation.as_mut().unwrap().waiters[0].by = None;
+    fixture.world.pass(Duration::from_millis(100));
+    let now = fixture.world.instant();
+    let mut out = Vec::new();
+    fixture.coordinator.tick(&fixture.world.context(), &mut out);
+    assert!(out.is_empty());
+    assert_eq!(fixture.coordinator.next_wake(), Some(now + MINIMUM_NAP));
+    assert_eq!(fixture.coordinator.idle_wakes, 1);
+    let found = fixture.coordinator.check().unwrap_err();
+    assert!(found.contains("has nothing to do"), "{found}");
 }
 
 /// Each invariant is broken once by hand: `check` says which.

@@ -1,7 +1,9 @@
 //! A pod that does not go, since its node is dead.
 
 use super::{NOTHING, check_replaced, starting};
-use crate::app::fixture::{Fixture, not_found, unavailable};
+use crate::app::api_call::CallOutcome;
+use crate::app::coordinator::Limits;
+use crate::app::fixture::{Fixture, ROOMY, key, not_found, unavailable};
 use crate::kube::error::Verb;
 use serde_json::json;
 
@@ -121,4 +123,32 @@ fn each_pod_has_its_own_time() {
     fixture.changed();
     assert_eq!(fixture.pass(29.9), NOTHING);
     assert_eq!(fixture.pass(0.1), ["call force u1"]);
+}
+
+#[test]
+fn it_is_force_deleted_as_soon_as_another_name_may_be_in_work() {
+    let mut fixture = Fixture::with_limits(Limits {
+        parked_max: 1,
+        ..ROOMY
+    });
+    fixture.world.deleting("u1");
+    fixture.world.pod_leaving("u1");
+    fixture.changed();
+    let n2 = key("scim", "n2");
+    assert_eq!(fixture.get_of(1, &n2, "", 300), ["call create for ann"]);
+    assert_eq!(fixture.pass(31.0), NOTHING);
+    assert_eq!(fixture.wakes, 1);
+    fixture.hang_up(1);
+    let created = CallOutcome::Created("u2".into());
+    assert_eq!(fixture.ends_of(&n2, created), NOTHING);
+    assert_eq!(fixture.pass(3.9), NOTHING);
+    assert_eq!(fixture.pass(0.1), ["call remove p-u1"]);
+}
+
+#[test]
+fn a_replica_that_shuts_down_force_deletes_nothing() {
+    let mut fixture = leaving();
+    fixture.drain();
+    assert_eq!(fixture.pass(60.0), NOTHING);
+    fixture.check_idle();
 }
