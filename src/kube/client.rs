@@ -201,7 +201,7 @@ impl Client {
 
 fn decode<K: Resource>(request: &Request, response: &Response) -> Result<K, Error> {
     let mut deserializer = serde_json::Deserializer::from_slice(&response.body);
-    K::read(&mut deserializer).map_err(|error| invalid_response(request, &error))
+    K::deserialize(&mut deserializer).map_err(|error| invalid_response(request, &error))
 }
 
 fn invalid_response(request: &Request, error: &serde_json::Error) -> Error {

@@ -23,7 +23,8 @@ pub use pairs::Pairs;
 pub use review::{AccessReview, TokenReview};
 pub use scalars::{ResourceVersion, Timestamp, Uid};
 
-use serde::Deserializer;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::hash::Hash;
@@ -69,18 +70,15 @@ pub const EVENTS: Collection = Collection {
 };
 
 /// A kind of object that we read, list and watch.
-pub trait Resource: Sized + fmt::Debug + PartialEq + Send + Sync + 'static {
+///
+/// Deserializing one fails when it has no name, or a field that we read has the wrong type; whether
+/// the object is ours makes no difference.
+pub trait Resource: DeserializeOwned + fmt::Debug + PartialEq + Send + Sync + 'static {
     /// Where its objects live.
     const COLLECTION: Collection;
 
     /// The key of the store's second index.
     type Index: ?Sized + Eq + Hash;
-
-    /// Reads one object, of this service or not.
-    ///
-    /// # Errors
-    /// When it has no name, or a field that we read has the wrong type.
-    fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error>;
 
     /// Whether the object belongs to this service; others are dropped while decoding.
     fn is_ours(&self) -> bool {
@@ -98,9 +96,7 @@ pub trait Resource: Sized + fmt::Debug + PartialEq + Send + Sync + 'static {
     /// # Errors
     /// When it is not JSON, or a field that we read has the wrong type.
     fn decode(json: &[u8]) -> Result<Option<Self>, serde_json::Error> {
-        let mut deserializer = serde_json::Deserializer::from_slice(json);
-        let object = Self::read(&mut deserializer)?;
-        deserializer.end()?;
+        let object = serde_json::from_slice(json)?;
         Ok(Some(object).filter(Self::is_ours))
     }
 }
@@ -154,7 +150,8 @@ pub enum RestartPolicy {
 }
 
 /// One Job; if it belongs to this service, an instance.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(from = "wire::JobWire")]
 pub struct Job {
     /// Metadata of the Job itself.
     pub metadata: ObjectMeta,
@@ -210,7 +207,8 @@ pub enum PodPhase {
 }
 
 /// One pod.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(from = "wire::PodWire")]
 pub struct Pod {
     /// Metadata of the pod.
     pub metadata: ObjectMeta,
@@ -322,7 +320,8 @@ pub struct Terminated {
 }
 
 /// One ConfigMap: templates, where it is labelled so.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(from = "wire::ConfigMapWire")]
 pub struct ConfigMap {
     /// Metadata of the ConfigMap.
     pub metadata: ObjectMeta,
@@ -385,7 +384,8 @@ impl EventReason {
 pub const EVENT_MESSAGE_BYTES_MAX: usize = 1024;
 
 /// One Event: a message of Kubernetes about another object.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(from = "wire::EventWire")]
 pub struct Event {
     /// Metadata of the Event itself.
     pub metadata: ObjectMeta,
@@ -408,10 +408,6 @@ impl Resource for Job {
     /// The raw app type.
     type Index = str;
 
-    fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        wire::job(deserializer)
-    }
-
     fn is_ours(&self) -> bool {
         self.app_type().is_some()
     }
@@ -430,10 +426,6 @@ impl Resource for Pod {
     /// The UID of the controller.
     type Index = Uid;
 
-    fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        wire::pod(deserializer)
-    }
-
     fn metadata(&self) -> &ObjectMeta {
         &self.metadata
     }
@@ -448,10 +440,6 @@ impl Resource for ConfigMap {
     /// No index, since there are few.
     type Index = ();
 
-    fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        wire::config_map(deserializer)
-    }
-
     fn metadata(&self) -> &ObjectMeta {
         &self.metadata
     }
@@ -465,10 +453,6 @@ impl Resource for Event {
     const COLLECTION: Collection = EVENTS;
     /// The UID of the object that it is about.
     type Index = Uid;
-
-    fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        wire::event(deserializer)
-    }
 
     fn is_ours(&self) -> bool {
         self.reason != EventReason::Other && self.regarding_kind != RegardingKind::Other

@@ -107,10 +107,9 @@ pub fn decode_found<K: Resource>(body: &[u8]) -> Result<Found<K>, serde_json::Er
     let wire: ListWire<Vec<Value>> = serde_json::from_slice(body)?;
     let first = wire.items.unwrap_or_default().into_iter().next();
     // Via text, since decoders of objects are large code.
-    let text = first.map(|object| object.to_string());
-    let read = |text: &String| K::read(&mut serde_json::Deserializer::from_slice(text.as_bytes()));
+    let read = |object: Value| serde_json::from_slice(object.to_string().as_bytes());
     Ok(Found {
-        object: text.as_ref().map(read).transpose()?,
+        object: first.map(read).transpose()?,
         version: wire
             .metadata
             .and_then(|metadata| metadata.resource_version)
@@ -230,7 +229,7 @@ impl<'de, K: Resource> DeserializeSeed<'de> for EventObject<'_, K> {
                 ));
             }
         };
-        let object = K::read(deserializer)?;
+        let object = K::deserialize(deserializer)?;
         if object.is_ours() {
             return Ok(make(object));
         }
@@ -278,19 +277,9 @@ impl<'de, K: Resource> Visitor<'de> for ItemsVisitor<K> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Items<K>, A::Error> {
         let mut items = Vec::new();
-        while let Some(object) = seq.next_element_seed(Item::<K>(PhantomData))? {
+        while let Some(object) = seq.next_element()? {
             items.extend(Some(object).filter(K::is_ours));
         }
         Ok(Items(items))
-    }
-}
-
-struct Item<K>(PhantomData<K>);
-
-impl<'de, K: Resource> DeserializeSeed<'de> for Item<K> {
-    type Value = K;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<K, D::Error> {
-        K::read(deserializer)
     }
 }

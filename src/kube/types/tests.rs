@@ -53,7 +53,7 @@ fn job(text: &str) -> Option<Job> {
 }
 
 fn pod(value: &Value) -> Pod {
-    Pod::read(value).unwrap()
+    Pod::deserialize(value).unwrap()
 }
 
 #[test]
@@ -169,7 +169,7 @@ fn known_conditions_are_kept_and_others_are_dropped() {
         condition("Ready", "True", "")
     ]);
     let failed = json!({"metadata": {"name": "j"}, "status": {"conditions": conditions}});
-    let failed = Job::read(&failed).unwrap().status.conditions;
+    let failed = Job::deserialize(&failed).unwrap().status.conditions;
     assert!(failed.is_true(ConditionType::Failed));
     let others = ConditionType::of_jobs()
         .iter()
@@ -357,7 +357,7 @@ fn warning(reason: &str, more: Value) -> Value {
 #[test]
 fn events_of_both_generations() {
     let last = |more: Value| {
-        let event = Event::read(&warning("FailedMount", more)).unwrap();
+        let event = Event::deserialize(&warning("FailedMount", more)).unwrap();
         event.last.map(|last| last.to_string())
     };
     let time = |text: &str| Some(text.to_owned());
@@ -404,7 +404,8 @@ fn events_that_we_keep_and_others() {
 #[test]
 fn long_messages_of_events_are_cut() {
     let read = |message: String| {
-        let event = Event::read(&warning("FailedMount", json!({"message": message}))).unwrap();
+        let event =
+            Event::deserialize(&warning("FailedMount", json!({"message": message}))).unwrap();
         event.message.len()
     };
     let max = EVENT_MESSAGE_BYTES_MAX;

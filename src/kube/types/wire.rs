@@ -143,7 +143,7 @@ fn conditions(wires: Option<Vec<ConditionWire>>, kinds: &[ConditionType]) -> Con
 const BACKOFF_LIMIT_DEFAULT: u32 = 6;
 
 #[derive(serde::Deserialize)]
-struct JobWire {
+pub(super) struct JobWire {
     metadata: MetaWire,
     spec: Option<JobSpecWire>,
     status: Option<JobStatusWire>,
@@ -183,37 +183,38 @@ struct JobStatusWire {
     failed: Option<u32>,
 }
 
-pub(super) fn job<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Job, D::Error> {
-    let wire = JobWire::deserialize(deserializer)?;
-    let spec = wire.spec.unwrap_or_default();
-    let template = spec.template.unwrap_or_default();
-    let template_meta = template.metadata.unwrap_or_default();
-    let status = wire.status.unwrap_or_default();
-    let metadata = ObjectMeta::from(wire.metadata);
-    let of_template = [
-        &template_meta.annotations.unwrap_or_default(),
-        &template_meta.labels.unwrap_or_default(),
-    ];
-    Ok(Job {
-        template: Pairs::identity(of_template, &metadata.annotations),
-        metadata,
-        suspend: spec.suspend.unwrap_or_default(),
-        backoff_limit: spec.backoff_limit.unwrap_or(BACKOFF_LIMIT_DEFAULT),
-        restart_policy: template
-            .spec
-            .unwrap_or_default()
-            .restart_policy
-            .unwrap_or_default(),
-        status: JobStatus {
-            start_time: status.start_time,
-            conditions: conditions(status.conditions, ConditionType::of_jobs()),
-            failed: status.failed.unwrap_or_default(),
-        },
-    })
+impl From<JobWire> for Job {
+    fn from(wire: JobWire) -> Self {
+        let spec = wire.spec.unwrap_or_default();
+        let template = spec.template.unwrap_or_default();
+        let template_meta = template.metadata.unwrap_or_default();
+        let status = wire.status.unwrap_or_default();
+        let metadata = ObjectMeta::from(wire.metadata);
+        let of_template = [
+            &template_meta.annotations.unwrap_or_default(),
+            &template_meta.labels.unwrap_or_default(),
+        ];
+        Self {
+            template: Pairs::identity(of_template, &metadata.annotations),
+            metadata,
+            suspend: spec.suspend.unwrap_or_default(),
+            backoff_limit: spec.backoff_limit.unwrap_or(BACKOFF_LIMIT_DEFAULT),
+            restart_policy: template
+                .spec
+                .unwrap_or_default()
+                .restart_policy
+                .unwrap_or_default(),
+            status: JobStatus {
+                start_time: status.start_time,
+                conditions: conditions(status.conditions, ConditionType::of_jobs()),
+                failed: status.failed.unwrap_or_default(),
+            },
+        }
+    }
 }
 
 #[derive(serde::Deserialize)]
-struct PodWire {
+pub(super) struct PodWire {
     metadata: MetaWire,
     spec: Option<PodSpecWire>,
     status: Option<PodStatusWire>,
@@ -344,60 +345,60 @@ fn container(wire: ContainerWire, kind: ContainerKind) -> ContainerStatus {
     }
 }
 
-pub(super) fn pod<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Pod, D::Error> {
-    let mut wire = PodWire::deserialize(deserializer)?;
-    let spec = wire.spec.unwrap_or_default();
-    let status = wire.status.unwrap_or_default();
-    let inits = spec.init_containers.unwrap_or_default().into_iter();
-    let sidecars: Vec<Option<Box<str>>> = inits
-        .filter(|init| init.restart_policy == Some(RestartPolicy::Always))
-        .map(|init| init.name)
-        .collect();
-    let inits = status.init_container_statuses.unwrap_or_default();
-    let inits = inits.into_iter().map(|wire| {
-        let kind = if sidecars.contains(&wire.name) {
-            ContainerKind::Sidecar
-        } else {
-            ContainerKind::Init
-        };
-        container(wire, kind)
-    });
-    let apps = status.container_statuses.unwrap_or_default().into_iter();
-    let apps = apps.map(|wire| container(wire, ContainerKind::App));
-    Ok(Pod {
-        owner_uid: controller_uid(wire.metadata.owner_references.take()),
-        deletion_grace_secs: wire
-            .metadata
-            .deletion_grace_period_seconds
-            .unwrap_or_default(),
-        metadata: wire.metadata.into(),
-        phase: status.phase.unwrap_or_default(),
-        detail: detail(status.reason, status.message).map(Box::new),
-        pod_ip: status.pod_ip.and_then(|address| address.0),
-        start_time: status.start_time,
-        conditions: conditions(status.conditions, ConditionType::of_pods()),
-        containers: inits.chain(apps).collect(),
-        restart_policy: spec.restart_policy.unwrap_or_default(),
-    })
+impl From<PodWire> for Pod {
+    fn from(mut wire: PodWire) -> Self {
+        let spec = wire.spec.unwrap_or_default();
+        let status = wire.status.unwrap_or_default();
+        let inits = spec.init_containers.unwrap_or_default().into_iter();
+        let sidecars: Vec<Option<Box<str>>> = inits
+            .filter(|init| init.restart_policy == Some(RestartPolicy::Always))
+            .map(|init| init.name)
+            .collect();
+        let inits = status.init_container_statuses.unwrap_or_default();
+        let inits = inits.into_iter().map(|wire| {
+            let kind = if sidecars.contains(&wire.name) {
+                ContainerKind::Sidecar
+            } else {
+                ContainerKind::Init
+            };
+            container(wire, kind)
+        });
+        let apps = status.container_statuses.unwrap_or_default().into_iter();
+        let apps = apps.map(|wire| container(wire, ContainerKind::App));
+        Self {
+            owner_uid: controller_uid(wire.metadata.owner_references.take()),
+            deletion_grace_secs: wire
+                .metadata
+                .deletion_grace_period_seconds
+                .unwrap_or_default(),
+            metadata: wire.metadata.into(),
+            phase: status.phase.unwrap_or_default(),
+            detail: detail(status.reason, status.message).map(Box::new),
+            pod_ip: status.pod_ip.and_then(|address| address.0),
+            start_time: status.start_time,
+            conditions: conditions(status.conditions, ConditionType::of_pods()),
+            containers: inits.chain(apps).collect(),
+            restart_policy: spec.restart_policy.unwrap_or_default(),
+        }
+    }
 }
 
 #[derive(serde::Deserialize)]
-struct ConfigMapWire {
+pub(super) struct ConfigMapWire {
     metadata: MetaWire,
     data: Option<BTreeMap<String, Option<String>>>,
 }
 
-pub(super) fn config_map<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<ConfigMap, D::Error> {
-    let wire = ConfigMapWire::deserialize(deserializer)?;
-    let data = wire.data.unwrap_or_default().into_iter();
-    Ok(ConfigMap {
-        metadata: wire.metadata.into(),
-        data: data
-            .map(|(key, text)| (key, text.unwrap_or_default()))
-            .collect(),
-    })
+impl From<ConfigMapWire> for ConfigMap {
+    fn from(wire: ConfigMapWire) -> Self {
+        let data = wire.data.unwrap_or_default().into_iter();
+        Self {
+            metadata: wire.metadata.into(),
+            data: data
+                .map(|(key, text)| (key, text.unwrap_or_default()))
+                .collect(),
+        }
+    }
 }
 
 words!(RegardingKind, "a kind", "Job" => Self::Job, "Pod" => Self::Pod);
@@ -414,7 +415,7 @@ const PULL_FAILED: &str = "Failed to pull image ";
 
 #[derive(serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct EventWire {
+pub(super) struct EventWire {
     metadata: MetaWire,
     involved_object: Option<RegardingWire>,
     reason: Option<EventReason>,
@@ -445,25 +446,26 @@ fn cut(text: Box<str>, bytes_max: usize) -> Box<str> {
     text[..text.floor_char_boundary(bytes_max)].into()
 }
 
-pub(super) fn event<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Event, D::Error> {
-    let wire = EventWire::deserialize(deserializer)?;
-    let regarding = wire.involved_object.unwrap_or_default();
-    let metadata = ObjectMeta::from(wire.metadata);
-    // Events of the newer API count in `series` and leave `lastTimestamp` empty.
-    let series_last = wire.series.and_then(|series| series.last_observed_time);
-    let last = series_last.or(wire.last_timestamp).or(wire.event_time);
-    let message = wire.message.unwrap_or_default();
-    let reason = match wire.reason.unwrap_or_default() {
-        EventReason::FailedPull if !message.starts_with(PULL_FAILED) => EventReason::Other,
-        reason => reason,
-    };
-    Ok(Event {
-        regarding_kind: regarding.kind.unwrap_or_default(),
-        regarding_name: regarding.name.unwrap_or_default(),
-        regarding_uid: regarding.uid.unwrap_or_default(),
-        reason,
-        message: cut(message, EVENT_MESSAGE_BYTES_MAX),
-        last: last.or(metadata.creation_timestamp),
-        metadata,
-    })
+impl From<EventWire> for Event {
+    fn from(wire: EventWire) -> Self {
+        let regarding = wire.involved_object.unwrap_or_default();
+        let metadata = ObjectMeta::from(wire.metadata);
+        // Events of the newer API count in `series` and leave `lastTimestamp` empty.
+        let series_last = wire.series.and_then(|series| series.last_observed_time);
+        let last = series_last.or(wire.last_timestamp).or(wire.event_time);
+        let message = wire.message.unwrap_or_default();
+        let reason = match wire.reason.unwrap_or_default() {
+            EventReason::FailedPull if !message.starts_with(PULL_FAILED) => EventReason::Other,
+            reason => reason,
+        };
+        Self {
+            regarding_kind: regarding.kind.unwrap_or_default(),
+            regarding_name: regarding.name.unwrap_or_default(),
+            regarding_uid: regarding.uid.unwrap_or_default(),
+            reason,
+            message: cut(message, EVENT_MESSAGE_BYTES_MAX),
+            last: last.or(metadata.creation_timestamp),
+            metadata,
+        }
+    }
 }
