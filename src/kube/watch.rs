@@ -235,10 +235,10 @@ pub struct Step<K> {
 /// The state of the machine.
 #[derive(Debug)]
 enum State {
-    /// Waits until it is woken, and lists then, from the given page.
-    ListLater { continue_token: Option<String> },
-    /// Waits for a page.
-    Listing { continue_token: Option<String> },
+    /// Waits until it is woken, and lists then, from the page with this token.
+    ListLater(Option<String>),
+    /// Waits for the page with this token.
+    Listing(Option<String>),
     /// Waits until it is woken, and opens a watch then.
     OpenLater,
     /// Waits for a watch to be opened.
@@ -264,9 +264,7 @@ impl Watch {
     #[must_use]
     pub fn new(poll: Duration) -> Self {
         Self {
-            state: State::ListLater {
-                continue_token: None,
-            },
+            state: State::ListLater(None),
             version: ResourceVersion::default(),
             poll,
             refused_since: None,
@@ -294,12 +292,12 @@ impl Watch {
 
     fn woken(&mut self, effects: &mut dyn Effects) -> Next {
         match &mut self.state {
-            State::ListLater { continue_token } => {
+            State::ListLater(continue_token) => {
                 let token = continue_token.take();
                 self.list(token, effects)
             }
             State::OpenLater => self.open(),
-            State::Listing { continue_token } => Next::List {
+            State::Listing(continue_token) => Next::List {
                 continue_token: continue_token.clone(),
             },
             State::Opening => Next::Open {
@@ -313,9 +311,7 @@ impl Watch {
         if token.is_none() {
             effects.list_begins();
         }
-        self.state = State::Listing {
-            continue_token: token.clone(),
-        };
+        self.state = State::Listing(token.clone());
         Next::List {
             continue_token: token,
         }
@@ -332,9 +328,7 @@ impl Watch {
     fn relist(&mut self, cause: Cause, why: String, effects: &mut dyn Effects) -> Next {
         effects.note(Note::Watching(false));
         effects.note(Note::Restart(cause, why));
-        self.state = State::ListLater {
-            continue_token: None,
-        };
+        self.state = State::ListLater(None);
         Next::BackOff {
             at_least: Duration::ZERO,
         }
@@ -342,7 +336,7 @@ impl Watch {
 
     fn listed<K>(&mut self, page: Page<K>, now: Instant, effects: &mut Vec<Effect<K>>) -> Next {
         let asked = match &self.state {
-            State::Listing { continue_token } => continue_token.clone(),
+            State::Listing(continue_token) => continue_token.clone(),
             _ => None,
         };
         if page.version.is_empty()
@@ -368,9 +362,7 @@ impl Watch {
     fn after_list(&mut self, now: Instant) -> Next {
         match self.watch_retry_at {
             Some(again) if now < again => {
-                self.state = State::ListLater {
-                    continue_token: None,
-                };
+                self.state = State::ListLater(None);
                 Next::Wait(self.poll)
             }
             _ => {
@@ -385,9 +377,7 @@ impl Watch {
     fn list_failed(&mut self, error: Error, now: Instant, effects: &mut dyn Effects) -> Next {
         let at_least = error.retry_after().unwrap_or_default();
         if let Class::Forbidden { .. } = error.class() {
-            self.state = State::ListLater {
-                continue_token: None,
-            };
+            self.state = State::ListLater(None);
             return self.refused(error, now, effects);
         }
         if self.watch_retry_at.is_none() {
@@ -398,12 +388,10 @@ impl Watch {
         }
         effects.note(Note::Restart(Cause::Failed, error.to_string()));
         let asked = match &mut self.state {
-            State::Listing { continue_token } => continue_token.take(),
+            State::Listing(continue_token) => continue_token.take(),
             _ => None,
         };
-        self.state = State::ListLater {
-            continue_token: asked,
-        };
+        self.state = State::ListLater(asked);
         Next::BackOff { at_least }
     }
 
@@ -428,9 +416,7 @@ impl Watch {
                 let next = self.refused(error, now, effects);
                 if let Next::Wait(_) = next {
                     self.watch_retry_at = Some(now + WATCH_RETRY);
-                    self.state = State::ListLater {
-                        continue_token: None,
-                    };
+                    self.state = State::ListLater(None);
                 }
                 next
             }
@@ -442,9 +428,7 @@ impl Watch {
                 // A proxy may keep watches and let lists through: the cache would be stale for as
                 // long as that lasts.
                 self.state = if matches!(error.failure, Failure::TimedOut(_)) {
-                    State::ListLater {
-                        continue_token: None,
-                    }
+                    State::ListLater(None)
                 } else {
                     State::OpenLater
                 };
