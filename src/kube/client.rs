@@ -89,7 +89,7 @@ impl Client {
     /// `NotFound` when no object has that name, `Conflict` when the object has another UID.
     pub fn delete_job(&self, name: &str, uid: &Uid) -> Result<Deleted, Error> {
         let foreground = Propagation::Foreground;
-        let request = request::delete(JOBS, &self.namespace, name, uid, foreground, Some(0))?;
+        let request = request::delete(JOBS, &self.namespace, name, uid, foreground)?;
         let response = self.send(&request)?;
         // The response is the Job, or a Status without a name of its own when it is gone
         // immediately.
@@ -119,7 +119,7 @@ impl Client {
     /// `NotFound` when no object has that name, `Conflict` when the object has another UID.
     pub fn delete_pod(&self, name: &str, uid: &Uid) -> Result<(), Error> {
         let background = Propagation::Background;
-        let request = request::delete(PODS, &self.namespace, name, uid, background, Some(0))?;
+        let request = request::delete(PODS, &self.namespace, name, uid, background)?;
         self.send(&request).map(drop)
     }
 

@@ -36,6 +36,17 @@ impl Verb {
             Self::Delete => "delete",
         }
     }
+
+    /// The HTTP method that carries it.
+    #[must_use]
+    pub fn method(self) -> &'static str {
+        match self {
+            Self::List | Self::Watch => "GET",
+            Self::Create => "POST",
+            Self::Patch => "PATCH",
+            Self::Delete => "DELETE",
+        }
+    }
 }
 
 impl fmt::Display for Verb {
@@ -140,33 +151,36 @@ impl Error {
     /// or webhook rejected the object. 403 on all other verbs: a permission is missing.
     #[must_use]
     pub fn class(&self) -> Class {
-        let (status, header) = match &self.failure {
-            Failure::Status {
-                status,
-                retry_after,
-            } => (status, *retry_after),
+        let status = match &self.failure {
+            Failure::Status { status, .. } => status,
             Failure::Connect(_) | Failure::Lost(_) | Failure::TimedOut(_) => {
                 return Class::Unavailable;
             }
             Failure::Credentials(_) => return Class::Unauthorized,
             Failure::InvalidResponse(_) | Failure::Request(_) => return Class::Protocol,
         };
-        let retry_after = header.or_else(|| status.retry_after_seconds().map(Duration::from_secs));
         match status {
-            status if status.is_not_found() => Class::NotFound,
-            status if status.is_already_exists() => Class::AlreadyExists,
-            status if status.is_conflict() => Class::Conflict,
+            status if status.is("NotFound", 404) => Class::NotFound,
+            status if status.reason == "AlreadyExists" => Class::AlreadyExists,
+            status if status.is("Conflict", 409) => Class::Conflict,
             status if status.is_expired() => Class::Expired,
-            status if status.is_throttled() => Class::Throttled { retry_after },
+            status if status.is("TooManyRequests", 429) => Class::Throttled {
+                retry_after: self.retry_after(),
+            },
             status if status.is_unauthorized() => Class::Unauthorized,
-            status if status.is_forbidden() => {
+            status if status.is("Forbidden", 403) => {
                 let own_right = self.verb != Verb::Create || status.names_kind_only();
                 Class::Forbidden { own_right }
             }
-            // A patch with another UID in it is refused as a change of the UID
-            // (seen on 1.36); a deletion with one is a 409.
-            status if status.is_invalid() && status.names_uid() => Class::Conflict,
-            status if status.is_invalid() => Class::Invalid,
+            status if status.is("Invalid", 422) || status.is("BadRequest", 400) => {
+                // A patch with another UID in it is refused as a change of the UID
+                // (seen on 1.36); a deletion with one is a 409.
+                if status.names_uid() {
+                    Class::Conflict
+                } else {
+                    Class::Invalid
+                }
+            }
             status if status.code >= 500 => Class::Unavailable,
             _ => Class::Protocol,
         }

@@ -7,6 +7,7 @@
 use super::error::{Error, Failure, Verb};
 use super::types::{Collection, ResourceVersion, Uid};
 use crate::traces::Context;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 
@@ -19,43 +20,15 @@ pub const PAGE_OBJECTS: u32 = 100;
 /// Below 5 minutes, after which load balancers often cut idle connections.
 pub const WATCH_SECS: u32 = 290;
 
-/// An HTTP method.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Method {
-    /// GET.
-    Get,
-    /// POST.
-    Post,
-    /// PATCH.
-    Patch,
-    /// DELETE.
-    Delete,
-}
-
-impl Method {
-    /// The method as it is sent.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Get => "GET",
-            Self::Post => "POST",
-            Self::Patch => "PATCH",
-            Self::Delete => "DELETE",
-        }
-    }
-}
-
 /// A request, ready to be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// The verb, for errors, logs and metrics.
+    /// The verb, which also determines the HTTP method.
     pub verb: Verb,
     /// The resource (plural).
     pub resource: &'static str,
     /// The name of the object, if the request has one.
     pub name: Option<Box<str>>,
-    /// HTTP method.
-    pub method: Method,
     /// Path with query, percent-encoded, beginning with `/`.
     pub path_and_query: String,
     /// JSON, where there is a body.
@@ -67,6 +40,18 @@ pub struct Request {
 }
 
 impl Request {
+    fn new(verb: Verb, resource: &'static str, path_and_query: String) -> Self {
+        Self {
+            verb,
+            resource,
+            name: None,
+            path_and_query,
+            body: None,
+            content_type: None,
+            trace: None,
+        }
+    }
+
     /// An error of this request.
     #[must_use]
     pub fn error(&self, failure: Failure) -> Error {
@@ -150,12 +135,8 @@ pub fn find(collection: Collection, namespace: &str, name: &str) -> Result<Reque
         field_selector: format!("metadata.name={name}"),
         ..Scope::all(namespace)
     };
-    let mut request = on_collection(Verb::List, collection, namespace, &scope.query())?;
-    request.name = Some(name.into());
-    match check_segment("name", name) {
-        Ok(()) => Ok(request),
-        Err(reason) => Err(request.error(Failure::Request(reason))),
-    }
+    let request = on_collection(Verb::List, collection, namespace, &scope.query())?;
+    with_name(request, name)
 }
 
 /// Changes after `version`, with bookmarks.
@@ -186,7 +167,6 @@ pub fn create(
     object: &Value,
 ) -> Result<Request, Error> {
     let mut request = on_collection(Verb::Create, collection, namespace, &Query::default())?;
-    request.method = Method::Post;
     request.name = Some(name.into());
     Ok(with_body(request, object, "application/json"))
 }
@@ -199,16 +179,8 @@ pub fn review_token(token: &str, audience: &str) -> Request {
         "apiVersion": "authentication.k8s.io/v1",
         "spec": {"token": token, "audiences": [audience]},
     });
-    let request = Request {
-        verb: Verb::Create,
-        resource: "tokenreviews",
-        name: None,
-        method: Method::Post,
-        path_and_query: "/apis/authentication.k8s.io/v1/tokenreviews".into(),
-        body: None,
-        content_type: None,
-        trace: None,
-    };
+    let path = "/apis/authentication.k8s.io/v1/tokenreviews".into();
+    let request = Request::new(Verb::Create, "tokenreviews", path);
     with_body(request, &review, "application/json")
 }
 
@@ -223,16 +195,8 @@ pub fn review_own_access(verb: Verb, group: &str, resource: &str, namespace: &st
             "verb": verb.as_str(), "group": group, "resource": resource, "namespace": namespace,
         }},
     });
-    let request = Request {
-        verb: Verb::Create,
-        resource: "selfsubjectaccessreviews",
-        name: None,
-        method: Method::Post,
-        path_and_query: "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews".into(),
-        body: None,
-        content_type: None,
-        trace: None,
-    };
+    let path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews".into();
+    let request = Request::new(Verb::Create, "selfsubjectaccessreviews", path);
     with_body(request, &review, "application/json")
 }
 
@@ -245,7 +209,7 @@ pub enum Propagation {
     Background,
 }
 
-/// Deletes the object with this UID; another object of that name is left alone.
+/// Deletes the object with this UID, with grace period 0; another object of that name is left alone.
 ///
 /// # Errors
 /// When namespace or name are not valid, or the UID is empty.
@@ -255,11 +219,10 @@ pub fn delete(
     name: &str,
     uid: &Uid,
     propagation: Propagation,
-    grace_secs: Option<u32>,
 ) -> Result<Request, Error> {
-    let request = on_object(Verb::Delete, Method::Delete, collection, namespace, name)?;
+    let request = on_object(Verb::Delete, collection, namespace, name)?;
     let request = with_uid(request, uid)?;
-    let mut options = json!({
+    let options = json!({
         "kind": "DeleteOptions",
         "apiVersion": "v1",
         "preconditions": {"uid": uid.to_string()},
@@ -267,10 +230,8 @@ pub fn delete(
             Propagation::Foreground => "Foreground",
             Propagation::Background => "Background",
         },
+        "gracePeriodSeconds": 0,
     });
-    if let Some(secs) = grace_secs {
-        options["gracePeriodSeconds"] = json!(secs);
-    }
     Ok(with_body(request, &options, "application/json"))
 }
 
@@ -289,7 +250,7 @@ pub fn merge_patch(
     uid: &Uid,
     patch: &Value,
 ) -> Result<Request, Error> {
-    let request = on_object(Verb::Patch, Method::Patch, collection, namespace, name)?;
+    let request = on_object(Verb::Patch, collection, namespace, name)?;
     let request = with_uid(request, uid)?;
     let mut patch = patch.clone();
     let metadata = patch.as_object_mut().and_then(|patch| {
@@ -312,6 +273,14 @@ fn with_uid(request: Request, uid: &Uid) -> Result<Request, Error> {
     Ok(request)
 }
 
+fn with_name(mut request: Request, name: &str) -> Result<Request, Error> {
+    request.name = Some(name.into());
+    match check_segment("name", name) {
+        Ok(()) => Ok(request),
+        Err(reason) => Err(request.error(Failure::Request(reason))),
+    }
+}
+
 fn with_body(mut request: Request, body: &Value, content_type: &'static str) -> Request {
     request.body = Some(body.to_string().into_bytes());
     request.content_type = Some(content_type);
@@ -325,16 +294,8 @@ fn on_collection(
     query: &Query,
 ) -> Result<Request, Error> {
     let Collection { prefix, plural } = collection;
-    let request = Request {
-        verb,
-        resource: plural,
-        name: None,
-        method: Method::Get,
-        path_and_query: format!("/{prefix}/namespaces/{namespace}/{plural}{}", query.0),
-        body: None,
-        content_type: None,
-        trace: None,
-    };
+    let path_and_query = format!("/{prefix}/namespaces/{namespace}/{plural}{}", query.0);
+    let request = Request::new(verb, plural, path_and_query);
     if let Err(reason) = check_segment("namespace", namespace) {
         return Err(request.error(Failure::Request(reason)));
     }
@@ -343,17 +304,12 @@ fn on_collection(
 
 fn on_object(
     verb: Verb,
-    method: Method,
     collection: Collection,
     namespace: &str,
     name: &str,
 ) -> Result<Request, Error> {
-    let mut request = on_collection(verb, collection, namespace, &Query::default())?;
-    request.method = method;
-    request.name = Some(name.into());
-    if let Err(reason) = check_segment("name", name) {
-        return Err(request.error(Failure::Request(reason)));
-    }
+    let request = on_collection(verb, collection, namespace, &Query::default())?;
+    let mut request = with_name(request, name)?;
     let _ = write!(request.path_and_query, "/{name}");
     Ok(request)
 }
@@ -371,6 +327,13 @@ fn check_segment(what: &str, text: &str) -> Result<(), String> {
     }
 }
 
+/// What is percent-encoded in a query: all but the unreserved characters (RFC 3986 §2.3).
+const RESERVED: AsciiSet = NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
+
 /// A query string, with its `?`.
 #[derive(Default)]
 struct Query(String);
@@ -378,18 +341,8 @@ struct Query(String);
 impl Query {
     fn add(&mut self, key: &str, value: &str) {
         self.0.push(if self.0.is_empty() { '?' } else { '&' });
-        self.0.push_str(key);
-        self.0.push('=');
-        for byte in value.bytes() {
-            match byte {
-                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-                    self.0.push(char::from(byte));
-                }
-                _ => {
-                    let _ = write!(self.0, "%{byte:02X}");
-                }
-            }
-        }
+        self.0.extend([key, "="]);
+        self.0.extend(utf8_percent_encode(value, &RESERVED));
     }
 }
 
@@ -416,8 +369,8 @@ mod tests {
             "/apis/batch/v1/namespaces/apps/jobs?limit=100&continue=a%2Fb%2Bc%3D"
         );
         assert_eq!(
-            (next.verb, next.method, next.body),
-            (Verb::List, Method::Get, None)
+            (next.verb, next.verb.method(), next.body),
+            (Verb::List, "GET", None)
         );
     }
 
@@ -450,7 +403,7 @@ mod tests {
             request.path_and_query,
             "/apis/batch/v1/namespaces/apps/jobs"
         );
-        assert_eq!(request.method, Method::Post);
+        assert_eq!(request.verb.method(), "POST");
         assert_eq!(request.content_type, Some("application/json"));
         assert_eq!(body(&request), manifest);
     }
@@ -459,15 +412,15 @@ mod tests {
     fn deletes_carry_the_uid() {
         let uid = Uid::from("8f1f9a0e-7d0c-4f7e-9d66-1f0ac2a7a001");
         let foreground = Propagation::Foreground;
-        let request = delete(JOBS, "apps", "hello-ann", &uid, foreground, Some(0)).unwrap();
-        assert_eq!(request.method, Method::Delete);
+        let request = delete(JOBS, "apps", "hello-ann", &uid, foreground).unwrap();
+        assert_eq!(request.verb.method(), "DELETE");
         let expected = json!({
             "kind": "DeleteOptions", "apiVersion": "v1",
             "preconditions": {"uid": "8f1f9a0e-7d0c-4f7e-9d66-1f0ac2a7a001"},
             "propagationPolicy": "Foreground", "gracePeriodSeconds": 0,
         });
         assert_eq!(body(&request), expected);
-        assert!(delete(JOBS, "apps", "a", &Uid::default(), foreground, None).is_err());
+        assert!(delete(JOBS, "apps", "a", &Uid::default(), foreground).is_err());
     }
 
     #[test]

@@ -80,52 +80,16 @@ impl Status {
         }
     }
 
-    /// The object does not exist.
-    #[must_use]
-    pub fn is_not_found(&self) -> bool {
-        self.is("NotFound", 404)
-    }
-
-    /// An object of that name exists already.
-    #[must_use]
-    pub fn is_already_exists(&self) -> bool {
-        self.reason == "AlreadyExists"
-    }
-
-    /// The object differs from what the request expected.
-    #[must_use]
-    pub fn is_conflict(&self) -> bool {
-        self.is("Conflict", 409)
-    }
-
     /// The version or the continue token is too old; a new list is needed.
     #[must_use]
     pub fn is_expired(&self) -> bool {
         self.reason == "Expired" || self.is("Gone", 410)
     }
 
-    /// The object does not match its schema.
-    #[must_use]
-    pub fn is_invalid(&self) -> bool {
-        self.is("Invalid", 422) || self.is("BadRequest", 400)
-    }
-
-    /// A permission is missing, or an admission plug-in rejected the object.
-    #[must_use]
-    pub fn is_forbidden(&self) -> bool {
-        self.is("Forbidden", 403)
-    }
-
     /// The credentials are not (any longer) accepted.
     #[must_use]
     pub fn is_unauthorized(&self) -> bool {
         self.is("Unauthorized", 401)
-    }
-
-    /// Too many requests, of this client or in total.
-    #[must_use]
-    pub fn is_throttled(&self) -> bool {
-        self.is("TooManyRequests", 429)
     }
 
     /// Whether a 403 names a resource but no object: a permission of this service is missing.
@@ -157,7 +121,8 @@ impl Status {
         self.details.as_ref()?.retry_after_seconds
     }
 
-    fn is(&self, reason: &str, code: u16) -> bool {
+    /// Whether it has this reason or, without any, this code.
+    pub(super) fn is(&self, reason: &str, code: u16) -> bool {
         self.reason == reason || (self.reason.is_empty() && self.code == code)
     }
 }
@@ -176,14 +141,14 @@ mod tests {
             409,
             r#"{"kind":"Status","reason":"AlreadyExists","code":409}"#,
         );
-        assert!(exists.is_already_exists() && !exists.is_conflict());
+        assert!(!exists.is("Conflict", 409));
         let conflict = read(409, r#"{"kind":"Status","reason":"Conflict","code":409}"#);
-        assert!(conflict.is_conflict() && !conflict.is_already_exists());
+        assert!(conflict.is("Conflict", 409));
         for reason in ["Expired", "Gone"] {
             let body = format!(r#"{{"reason":"{reason}","message":"too old","code":410}}"#);
             assert!(read(410, &body).is_expired());
         }
-        assert!(read(404, "404 page not found").is_not_found());
+        assert!(read(404, "404 page not found").is("NotFound", 404));
     }
 
     #[test]
@@ -201,7 +166,7 @@ mod tests {
             429,
             r#"{"reason":null,"message":"slow down","code":null,"details":{"name":null,"retryAfterSeconds":3}}"#,
         );
-        assert!(status.is_throttled());
+        assert!(status.is("TooManyRequests", 429));
         assert_eq!(status.retry_after_seconds(), Some(3));
     }
 
@@ -214,6 +179,6 @@ mod tests {
         assert!(!read(403, quota).names_kind_only());
         let webhook = r#"{"message":"admission webhook \"x\" denied the request: no","code":403}"#;
         assert!(!read(403, webhook).names_kind_only());
-        assert!(read(403, webhook).is_forbidden());
+        assert!(read(403, webhook).is("Forbidden", 403));
     }
 }

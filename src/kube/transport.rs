@@ -8,7 +8,7 @@
 
 use super::auth::{self, ClientIdentity, Cluster, Credentials, Proof, Server};
 use super::error::{Error, Failure, Verb};
-use super::request::{Method, Request};
+use super::request::Request;
 use super::status::Status;
 use crate::clock::Clock;
 use std::fmt;
@@ -250,7 +250,7 @@ impl HttpTransport {
                 }
                 self.attempt(lane, request, &proof)
             }
-            Err(Failure::Lost(_)) if request.method != Method::Post => {
+            Err(Failure::Lost(_)) if request.verb != Verb::Create => {
                 self.attempt(lane, request, &proof)
             }
             first => first,
@@ -302,7 +302,7 @@ impl HttpTransport {
         let scheme = if *tls { "https" } else { "http" };
         let url = format!("{scheme}://{named}{base_path}{}", request.path_and_query);
         let mut builder = http::Request::builder()
-            .method(request.method.as_str())
+            .method(request.verb.method())
             .uri(url)
             .header("host", real)
             .header("accept", "application/json");
@@ -334,7 +334,7 @@ impl Transport for HttpTransport {
         let whole = || read_whole(self.exchange(lane, request)?, limit);
         let response = match whole() {
             // The response was cut off. Repeating a GET is safe.
-            Err(Failure::Lost(_)) if request.method == Method::Get => whole(),
+            Err(Failure::Lost(_)) if request.verb.method() == "GET" => whole(),
             other => other,
         };
         response.map_err(|failure| request.error(failure))

@@ -227,7 +227,7 @@ fn translate(request: &Request) -> api::Request {
     let pairs = query.split('&').filter(|pair| !pair.is_empty());
     let pairs = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")));
     api::Request {
-        method: request.method.as_str().to_owned(),
+        method: request.verb.method().to_owned(),
         path: decode(path),
         query: pairs
             .map(|(key, value)| (decode(key), decode(value)))
