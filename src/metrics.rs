@@ -110,7 +110,7 @@ impl Metrics {
     }
 
     /// So many seconds after we made its Job it was known that a start has failed, or probably has.
-    pub fn verdict_took(&self, secs: f64) {
+    pub fn observe_time_to_failure_report(&self, secs: f64) {
         self.time_to_verdict
             .with_label_values::<&str>(&[])
             .observe(secs);

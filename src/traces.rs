@@ -189,7 +189,7 @@ impl Traces {
     }
 
     /// Exports a finished piece of work.
-    pub fn tell(&self, work: Work) {
+    pub fn export(&self, work: Work) {
         if let Some(inner) = &self.0 {
             inner.tracer.export(work);
         }

@@ -27,7 +27,7 @@ pub enum Action {
     CreateJob {
         /// The manifest.
         manifest: Value,
-        /// Whose request it is made for.
+        /// The request that it is made for.
         by: Origin,
     },
     /// Read the Job of the name, or that there is none.
@@ -60,7 +60,7 @@ pub enum Action {
 }
 
 impl Action {
-    /// Whose request this is made for, where it is for one alone.
+    /// The request that this is made for, if it is for a single one.
     #[must_use]
     pub fn requester(&self) -> Option<&Origin> {
         match self {
@@ -93,8 +93,8 @@ pub enum StopCause {
 pub enum CallOutcome {
     /// The Job with this UID was created.
     Created(Uid),
-    /// A read found the Job of the instance, with this UID. Of a deletion these three say that the
-    /// Job was gone already, and what a read has found since.
+    /// A read found the Job of the instance, with this UID. For a deletion these three mean that
+    /// the Job was already gone, with the result of a later read.
     Found(Uid),
     /// A read found a Job of that name that is not this instance.
     NameConflict,

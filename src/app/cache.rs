@@ -1,8 +1,9 @@
-//! What the stores say about instances: the one way from a key to its Job, its pods and its status.
+//! The state of instances in the stores: the one way from a key to its Job, its pods and its
+//! status.
 //!
-//! Pure: it reads memory and never asks Kubernetes. Several replicas, and the
-//! watches within one, may be at different points in time; what is read here is
-//! what this replica knows now. What follows from it is decided in [`super::coordinator`].
+//! Pure: it reads memory and never calls Kubernetes. Several replicas, and the watches within one,
+//! may be at different points in time; this is the current knowledge of this replica.
+//! [`super::coordinator`] decides what follows from it.
 
 use crate::kube::types::{ConfigMap, Job, ObjectMeta, Pod, Resource, Uid};
 use crate::model::labels::{self, MetaLabels};
@@ -14,7 +15,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// The three stores, and what Events say.
+/// The three stores, and the Events.
 #[derive(Clone, Debug)]
 pub struct Cache {
     /// ConfigMaps with templates.
@@ -23,7 +24,7 @@ pub struct Cache {
     pub jobs: Store<Job>,
     /// Pods of instances.
     pub pods: Store<Pod>,
-    /// What Kubernetes' Events say of Jobs and pods, as far as we may read them.
+    /// Kubernetes' Events of Jobs and pods, if the service may read them.
     pub events: EventStore,
 }
 
@@ -46,11 +47,11 @@ pub enum Lookup {
 pub struct Instance {
     /// Its Job.
     pub job: Arc<Job>,
-    /// The pod that speaks for it: the newest, one that is not being deleted first.
+    /// The pod that determines the status: the newest, preferably one that is not being deleted.
     pub pod: Option<Arc<Pod>>,
     /// The pod of the same Job that came before and has meta labels.
     pub predecessor: Option<Arc<Pod>>,
-    /// Of its pods that are being deleted the one whose grace ends first.
+    /// Among its pods that are being deleted, the one with the earliest end of its grace period.
     pub leaving: Option<Arc<Pod>>,
     /// Its status.
     pub status: InstanceStatus,
@@ -84,7 +85,7 @@ pub struct Ready {
 pub struct Entry {
     /// The instance name as the caller gave it.
     pub name: String,
-    /// The pod's address, once there is one and while neither the pod nor its Job is on its way out.
+    /// The pod's address, once there is one and while neither the pod nor its Job is being deleted.
     pub ip: Option<IpAddr>,
     /// Whether it is ready.
     pub is_ready: bool,
@@ -158,9 +159,9 @@ impl Cache {
         entries
     }
 
-    /// The first instance, by type and name, among these types whose name or whose meta label
-    /// `sessionID` is this one. One that is on its way out comes last: its session may have
-    /// another by now.
+    /// The first instance of these types, by type and name, with this name or this meta label
+    /// `sessionID`. Instances that are being deleted come last: their session may already have
+    /// another one.
     #[must_use]
     pub fn find(&self, name_or_session: &str, among: impl Fn(&str) -> bool) -> Option<InstanceKey> {
         let jobs = self.all_jobs();
@@ -237,7 +238,7 @@ impl Cache {
     }
 }
 
-/// The answer that an instance gives a caller, if it is ready.
+/// The response of a ready instance; `None` if it is not ready.
 #[must_use]
 pub fn ready(instance: &Instance) -> Option<Ready> {
     let InstanceStatus::Ready { ip } = instance.status else {
@@ -251,23 +252,23 @@ pub fn ready(instance: &Instance) -> Option<Ready> {
 /// template's labels where 2.7.1 did.
 #[must_use]
 pub fn key_of(job: &Job) -> Option<InstanceKey> {
-    key_from(|key| said_by(job, key))
+    key_from(|key| instance_label(job, key))
 }
 
 /// Whether a Job is the instance of this key: a Job of that name may be another's.
 fn is_of(job: &Job, key: &InstanceKey) -> bool {
-    said_by(job, labels::INSTANCE_TYPE) == Some(key.app_type.as_str())
-        && said_by(job, labels::INSTANCE_NAME) == Some(key.name.as_str())
+    instance_label(job, labels::INSTANCE_TYPE) == Some(key.app_type.as_str())
+        && instance_label(job, labels::INSTANCE_NAME) == Some(key.name.as_str())
 }
 
-/// What a Job says under this key of the instance that it is.
-fn said_by<'a>(job: &'a Job, key: &str) -> Option<&'a str> {
+/// The value of a Job's own metadata under this key.
+fn instance_label<'a>(job: &'a Job, key: &str) -> Option<&'a str> {
     let own = job.metadata.annotations.get(key);
     own.or_else(|| job.template.get(key))
 }
 
-/// The key that a pod says it belongs to: raw from annotations where we made it, from its labels
-/// where 2.7.1 did.
+/// The key of a pod's instance: from annotations of pods of this service, from labels of pods of
+/// 2.7.1.
 #[must_use]
 pub fn key_of_pod(metadata: &ObjectMeta) -> Option<InstanceKey> {
     key_from(|key| {
@@ -282,8 +283,8 @@ fn key_from<'a>(read: impl Fn(&str) -> Option<&'a str>) -> Option<InstanceKey> {
     InstanceKey::new(read(labels::INSTANCE_TYPE)?, read(labels::INSTANCE_NAME)?).ok()
 }
 
-/// As [`key_of`], for a Job that has the name that its key asks for: another one, made by hand,
-/// can be neither found nor stopped by its key.
+/// As [`key_of`], if the Job has the name that its key requires. A manual Job with another name can
+/// be neither found nor stopped by its key.
 fn own_key_of(job: &Job) -> Option<InstanceKey> {
     key_of(job).filter(|key| *key.job_name() == *job.metadata.name)
 }

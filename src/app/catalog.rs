@@ -61,8 +61,8 @@ impl Catalog {
         }
     }
 
-    /// Builds a catalog from ConfigMaps; templates whose text is the same as in `previous` are not parsed
-    /// again. Also returns what changed.
+    /// Builds a catalog from ConfigMaps. Templates with the same text as in `previous` are not
+    /// parsed again. Also returns the changes.
     #[must_use]
     pub fn read(config_maps: &[Arc<ConfigMap>], previous: &Self) -> (Self, Vec<Note>) {
         let mut sorted: Vec<&Arc<ConfigMap>> = config_maps.iter().collect();
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn only_templates_are_listed_sorted_and_once() {
+    fn types_are_listed_sorted_and_once() {
         let maps = [
             config_map("b", json!({"scim.yaml": GOOD, "zeta.yaml": GOOD})),
             config_map(
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_template_stays_listed_and_hurts_no_other() {
+    fn a_broken_template_stays_listed_and_affects_no_other() {
         let maps = [config_map(
             "a",
             json!({"bad.yaml": "spec: [", "good.yaml": GOOD}),

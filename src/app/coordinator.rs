@@ -1,9 +1,9 @@
 //! The coordinator: the one machine behind every start, stop and wait.
 //!
-//! Pure. [`Coordinator::step`] takes what happened and the time, and puts out responses, calls to
-//! Kubernetes and lifecycle events; [`Coordinator::next_wake`] says when it wants to be called at the
-//! latest. It holds one `Record` per name and one timer queue. The engine runs it on one thread; the
-//! simulation runs the very same coordinator with a manual clock.
+//! Pure. [`Coordinator::step`] takes an input and the time, and returns responses, calls to
+//! Kubernetes and lifecycle events. [`Coordinator::next_wake`] is the latest time of the next call.
+//! It holds one `Record` per name and one timer queue. The engine runs it on one thread; the
+//! simulation runs the same coordinator with a manual clock.
 //!
 //! | file | what lives there |
 //! |---|---|
@@ -49,25 +49,25 @@ use std::time::{Duration, Instant};
 /// Bounds on waiters: requests that wait, in number. Their bytes are bounded by the HTTP server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Requests that may wait at the same time (`PARKED_MAX`), and names that may be in work: a name
-    /// can outlive its callers, but never without bound.
+    /// Requests that may wait at the same time (`PARKED_MAX`), and names with an operation. An
+    /// operation can outlive its callers, but their number is bounded.
     pub parked_max: usize,
     /// Requests that may wait for one name at the same time (`PARKED_PER_KEY_MAX`).
     pub parked_per_key_max: usize,
 }
 
-/// Starts of this replica that are followed at the same time, for metrics and spans; an image that
-/// cannot be pulled is one for long.
+/// Maximum number of followed starts of this replica, for metrics and spans. A start with an image
+/// that cannot be pulled is followed for long.
 pub const FOLLOWED_MAX: usize = 10_000;
 
-/// How soon a record is advanced again that asked for that at its own wake-up.
+/// Delay before a record is advanced again if its own wake-up requested another one.
 const MINIMUM_NAP: Duration = Duration::from_millis(10);
 
-/// Of names that are remembered beyond their bound this part is forgotten at once, the oldest first,
-/// so that looking for the oldest costs little for each.
+/// When remembered names exceed their bound, this part of them is evicted together, the oldest
+/// first. So the search for the oldest costs little per name.
 const FORGOTTEN_AT_ONCE: usize = 8;
 
-/// Something that happened.
+/// An input of the coordinator.
 #[derive(Clone, Debug)]
 pub enum Input {
     /// A request that has to wait.
@@ -76,13 +76,13 @@ pub enum Input {
     Abandoned(RequestHandle),
     /// The call for this name has ended.
     Completed(InstanceKey, Completed),
-    /// The cache shows something else of these names.
+    /// The cache of these names has changed.
     Changed(Vec<CacheChange>),
-    /// The first list of Jobs or pods is complete, and has these names: what a replica finds when it
-    /// starts is no news, and is not reported.
+    /// The first list of Jobs or pods is complete, and has these names. What a replica finds at its
+    /// start is not reported.
     Listed(Vec<CacheChange>),
-    /// The service shuts down: respond to all who wait, but for changes that can still be made until
-    /// then.
+    /// The service shuts down: respond to all waiting requests, except changes that can still be
+    /// made until then.
     Drain(Instant),
 }
 
@@ -91,11 +91,11 @@ pub enum Input {
 pub struct NewWaiter {
     /// Where its response goes.
     pub handle: RequestHandle,
-    /// Which instance it is about.
+    /// The instance.
     pub key: InstanceKey,
-    /// Who sent it.
+    /// The sender.
     pub by: Origin,
-    /// When it gets a response at the latest; a change has [`WRITE_WAIT`] from when it can be made.
+    /// The latest time of its response; a change has [`WRITE_WAIT`] from when it can be made.
     pub deadline: Instant,
     /// What it wants.
     pub want: Want,
@@ -115,17 +115,17 @@ pub struct CacheChange {
 pub struct Coordinator {
     limits: Limits,
     records: HashMap<InstanceKey, Record>,
-    /// When records want to be advanced: of each the one time that it has in `wake`.
+    /// The timers of the records: for each record the time in its `wake`.
     timers: BTreeSet<(Instant, InstanceKey)>,
     /// The names of the requests that wait.
     waiting: HashMap<RequestHandle, InstanceKey>,
-    /// What is counted over all records.
+    /// The counts of all records.
     tally: Tally,
     /// Set when the service shuts down.
     is_draining: bool,
     /// The number of the next waiter.
     next_number: u64,
-    /// How often a record had asked for a wake-up at which it had nothing to do.
+    /// How many wake-ups of records had nothing to do.
     idle_wakes: u64,
 }
 
@@ -157,7 +157,7 @@ impl Coordinator {
         self.timers.first().map(|(at, _)| *at)
     }
 
-    /// Takes one thing that happened.
+    /// Processes one input.
     pub fn step(&mut self, input: Input, context: &Context<'_>, out: &mut Vec<Effect>) {
         let before = out.len();
         match input {
@@ -199,7 +199,7 @@ impl Coordinator {
         self.forget_responded(before, out);
     }
 
-    /// Advances the records whose time has come.
+    /// Advances the records with an expired timer.
     pub fn tick(&mut self, context: &Context<'_>, out: &mut Vec<Effect>) {
         let before = out.len();
         while let Some((at, key)) = self.timers.first().cloned() {
@@ -209,7 +209,7 @@ impl Coordinator {
             self.advance(&key, context, out, |record, step| {
                 record.advance(step, Trigger::Any);
             });
-            // A record that has nothing to do at its own wake-up would be advanced for ever.
+            // A record with nothing to do at its own wake-up would be advanced repeatedly.
             let wake = self.records.get(&key).and_then(|record| record.wake);
             if wake.is_some_and(|at| at <= context.now) {
                 self.idle_wakes += 1;
@@ -258,8 +258,8 @@ impl Coordinator {
         Ok(())
     }
 
-    /// Whether a name may be in work. Each has at most one call under way, so this bounds the calls
-    /// as well.
+    /// Whether a name may have an operation. Each has at most one call in flight, so this bounds
+    /// the calls as well.
     fn has_capacity(&self, record: Option<&Record>) -> bool {
         let is_in_work = record.is_some_and(|record| record.operation.is_some());
         is_in_work || self.tally.in_work < self.limits.parked_max
@@ -291,8 +291,8 @@ impl Coordinator {
         self.shed();
     }
 
-    /// Changes the record of a name, and keeps the record, its timer and the counts in step; `act`
-    /// gets what is counted of the others as well.
+    /// Changes the record of a name, and keeps the record, its timer and the counts in step. `act`
+    /// also gets the counts of the other records.
     fn change(&mut self, key: &InstanceKey, act: impl FnOnce(&mut Record, &Tally)) {
         let mut record = self.records.remove(key).unwrap_or_default();
         self.tally.subtract(record.tally());
@@ -314,7 +314,7 @@ impl Coordinator {
         }
     }
 
-    /// Keeps what is remembered within its bounds.
+    /// Evicts remembered names beyond their bounds.
     fn shed(&mut self) {
         if self.tally.gone > GONE_MAX {
             self.forget_oldest(GONE_MAX, Memory::gone_at, Memory::forget_gone);
@@ -342,7 +342,7 @@ impl Coordinator {
         }
     }
 
-    /// Takes requests that got their response off the list.
+    /// Removes answered requests from the table.
     fn forget_responded(&mut self, before: usize, out: &[Effect]) {
         for effect in &out[before..] {
             if let Effect::Respond(handle, _) = effect {

@@ -1,14 +1,14 @@
-//! The threads around the coordinator, one that runs it and workers that call Kubernetes, and the
-//! [`Inbox`] that leads there.
+//! The threads around the coordinator (one that runs it, and workers that call Kubernetes), and its
+//! [`Inbox`].
 //!
-//! The inbox is a bounded queue. I/O threads never block on it; threads that report what must not be
-//! lost wait for capacity.
+//! The inbox is a bounded queue. I/O threads never block on it; threads with inputs that must not
+//! be lost wait for capacity.
 //!
-//! The coordinator's thread takes what happened from its inbox, lets the coordinator decide, and
-//! carries out what comes out: responses go to the [`ResponseSink`], calls into the workers' queue,
-//! lifecycle events to the reporter. A worker makes one attempt of one call, applies what comes back
-//! to the stores, and reports the outcome; [`Executor`] is how, and the simulation has the same.
-//! Waiting and retrying belong to the coordinator. No decision is made here.
+//! The coordinator's thread takes inputs from the inbox, passes them to the coordinator, and
+//! carries out its effects. Responses go to the [`ResponseSink`], calls into the workers' queue,
+//! lifecycle events to the reporter. A worker makes one attempt of one call, applies the result to
+//! the stores, and reports the outcome. It uses [`Executor`], as the simulation does. Waiting and
+//! retrying belong to the coordinator. No decision is made here.
 
 use super::api_call::ApiCall;
 use super::cache::{Cache, key_of, key_of_pod};
@@ -33,11 +33,11 @@ const BATCH: usize = 256;
 /// After this long without a heartbeat the coordinator's thread is taken for dead.
 pub const HEARTBEAT_LATEST: Duration = Duration::from_secs(60);
 
-/// How long the coordinator's thread sleeps at most, so that its heartbeat goes on.
+/// Maximum sleep of the coordinator's thread, so that its heartbeat continues.
 const NAP: Duration = Duration::from_secs(1);
 
-/// Inputs that may wait for the coordinator: more means that it does not keep up. A queue takes the
-/// memory for its capacity at once, so what is in it is boxed.
+/// Maximum number of inputs in the queue; more means that the coordinator does not keep up. A queue
+/// allocates its whole capacity in advance, so inputs are boxed.
 const INPUTS_MAX: usize = 16_384;
 
 /// The way to the coordinator; clones lead to the same one.
@@ -47,8 +47,8 @@ pub struct Inbox {
     abandoned: Abandoned,
 }
 
-/// Requests whose callers hung up while the queue was full. Bounded by the requests that wait: each
-/// is abandoned once.
+/// Requests abandoned while the queue was full. Bounded by the waiting requests: each is abandoned
+/// once.
 type Abandoned = Arc<Mutex<Vec<RequestHandle>>>;
 
 /// The end at which an inbox is read.
@@ -66,7 +66,7 @@ impl Inbox {
         Self::with_capacity(INPUTS_MAX)
     }
 
-    /// An inbox for so many inputs: the memory for all of them is taken at once.
+    /// An inbox with this capacity, which is allocated in advance.
     #[must_use]
     pub fn with_capacity(inputs: usize) -> (Self, Inputs) {
         let (sender, receiver) = sync_channel(inputs);
@@ -152,7 +152,7 @@ pub struct Parts {
     pub reporter: Reporter,
     /// How many workers.
     pub workers: usize,
-    /// More calls than this never wait, since each belongs to a name in work.
+    /// More calls than this never wait, since each belongs to a name with an operation.
     pub calls_max: usize,
 }
 
@@ -308,9 +308,9 @@ mod tests {
     use super::*;
     use crate::app::fixture::handle;
 
-    /// An I/O thread reports that a caller hung up while the coordinator is behind.
+    /// A caller hangs up while the inbox is full.
     #[test]
-    fn a_full_inbox_blocks_nobody_who_hangs_up_and_loses_nothing() {
+    fn abandoning_never_blocks_on_a_full_inbox_and_loses_nothing() {
         let (inbox, inputs) = Inbox::with_capacity(1);
         inbox.abandon(handle(1));
         inbox.abandon(handle(2));
@@ -322,7 +322,7 @@ mod tests {
             };
             inputs.into_iter().map(number).collect()
         };
-        // A queue that may hold more is not empty.
+        // The queue is not yet empty.
         assert_eq!(numbers(inputs.take(1)), [1]);
         assert_eq!(numbers(inputs.take(8)), [2, 3]);
         assert_eq!(numbers(inputs.take(8)), [0; 0]);

@@ -1,8 +1,8 @@
 //! [`Error`]: why the app cannot do what a request asks for; knows nothing of HTTP.
 //!
-//! Each variant says who can fix it: the caller, the author of the template, the operator, or time
-//! (then a retry helps). Its text is here; its status code and stable code are in `http/problem.rs`
-//! and nowhere else.
+//! Each variant belongs to one party that can fix it: the caller, the author of the template, or
+//! the operator; others pass with time (retry). Texts are here; status codes and stable codes are
+//! in `http/problem.rs` and nowhere else.
 
 use crate::kube;
 use crate::model::labels::MetaError;
@@ -79,7 +79,7 @@ pub enum Bound {
     ParkedPerKey,
     /// Requests on their way to the coordinator.
     Inbox,
-    /// Requests whose tokens are being reviewed, or tokens that may be.
+    /// Requests that wait for a token review, or tokens under review.
     Reviews,
 }
 
@@ -135,7 +135,7 @@ impl From<MetaError> for Error {
 
 /// The message of Kubernetes, for errors that the caller or the template's author can fix.
 #[must_use]
-pub fn kube_sentence(error: &kube::Error) -> Arc<str> {
+pub fn kube_message(error: &kube::Error) -> Arc<str> {
     error.user_message().into()
 }
 

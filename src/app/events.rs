@@ -1,14 +1,13 @@
-//! Which names Kubernetes' Events concern, and which of them are out of date.
+//! The names that Kubernetes' Events concern, and which Events are obsolete.
 //!
-//! Pure. What Events say is read where statuses are, in [`crate::model::status`].
+//! Pure. [`crate::model::status`] interprets the contents of Events.
 
 use super::cache::{Cache, key_of, key_of_pod};
 use crate::kube::types::{ConditionType, Event, Job, Pod, RegardingKind, Resource, Uid};
 use crate::model::names::InstanceKey;
 use crate::store::Change;
 
-/// The names whose status these Events may change: those of their Jobs and pods, as far as the
-/// cache has them.
+/// The names with a status that these Events may change: those of their Jobs and pods in the cache.
 #[must_use]
 pub fn keys_of_events(changes: &[Change<Event>], cache: &Cache) -> Vec<InstanceKey> {
     changes
@@ -33,14 +32,14 @@ fn is<K: Resource>(object: &K, uid: &Uid) -> bool {
     object.metadata().uid == *uid
 }
 
-/// The Jobs of which nothing that was said holds any more: those that are gone.
+/// The Jobs with only obsolete Events: those that are gone.
 pub fn jobs_past(changes: &[Change<Job>]) -> impl Iterator<Item = &Uid> {
     let gone = changes.iter().filter(|change| change.new.is_none());
     gone.map(|change| &change.object().metadata.uid)
 }
 
-/// The objects of which nothing that was said holds any more: pods that are gone or ready, and
-/// Jobs whose pod was refused before and is there now.
+/// The objects with only obsolete Events: pods that are gone or ready, and Jobs with a pod that was
+/// rejected before and exists now.
 pub fn pods_past(changes: &[Change<Pod>]) -> impl Iterator<Item = &Uid> {
     changes.iter().flat_map(|change| {
         let pod = change.object();
@@ -97,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_said_of_pods_that_are_gone_or_ready_is_over() {
+    fn events_of_gone_or_ready_pods_are_obsolete() {
         let waits = pod(&waiting_pod("ContainerCreating"));
         let ready = pod(&ready_pod("10.0.0.1"));
         let past = |old: Option<&Arc<Pod>>, new: Option<&Arc<Pod>>| -> Vec<String> {

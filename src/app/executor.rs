@@ -1,9 +1,9 @@
-//! [`Executor`] makes the coordinator's calls: one attempt each, and what comes back into the stores.
+//! [`Executor`] makes the coordinator's calls, one attempt each, and applies the results to the
+//! stores.
 //!
-//! [`Executor::call`] talks to Kubernetes and changes nothing here, [`Executor::apply`] changes the
-//! stores and makes no call; much may happen in between. The engine's workers do one after the
-//! other, the simulation whatever it likes between them. No decision is made here, and nothing is
-//! retried.
+//! [`Executor::call`] calls Kubernetes and changes nothing here; [`Executor::apply`] changes the
+//! stores and makes no call. Other events may happen in between, and the simulation makes them
+//! happen. No decision is made here, and nothing is retried.
 
 use super::api_call::{Action, ApiCall, CallOutcome, Completed};
 use super::cache::key_of;
@@ -21,7 +21,7 @@ pub struct Writers {
     pub jobs: Writer<Job>,
     /// For pods.
     pub pods: Writer<Pod>,
-    /// For what Events say.
+    /// To drop obsolete Events.
     pub events: EventWriter,
 }
 
@@ -62,8 +62,8 @@ pub struct Executor {
 #[derive(Debug)]
 pub struct Called {
     call: ApiCall,
-    /// The Job of that name as the cache had it when the call was made, since another may be seen
-    /// while the response is on its way.
+    /// The Job of that name in the cache at the time of the call. Another may be seen while the
+    /// response is on its way.
     held: Option<Arc<Job>>,
     result: Result<Returned, kube::Error>,
 }
@@ -115,7 +115,7 @@ impl Executor {
         Called { call, held, result }
     }
 
-    /// Puts into the stores what a call returned, and says how it ended.
+    /// Applies the result of a call to the stores, and returns its outcome.
     #[must_use]
     pub fn apply(&self, called: Called) -> Completed {
         let Called { call, held, result } = called;
@@ -152,7 +152,7 @@ impl Executor {
                 drop(self.writers.pods.own_write(pod));
                 (CallOutcome::Done, None)
             }
-            // What keeps it, if anything does, the watch will say.
+            // If a finalizer keeps it, the watch will show it.
             Returned::PodDeleted => (CallOutcome::Done, None),
         };
         Completed { outcome, gone }
@@ -164,8 +164,8 @@ impl Executor {
                 let uid = job.metadata.uid.clone();
                 (CallOutcome::Found(uid), self.writers.job_written(job))
             }
-            // It may be another instance: the watch reports that, or those who wait for it would not
-            // learn that it is there.
+            // It may be another instance. The watch must report that one, so that its waiters are
+            // resolved.
             Some(job) if job.is_ours() => (CallOutcome::NameConflict, None),
             other => {
                 let name = call.key.job_name();
@@ -180,7 +180,7 @@ impl Executor {
     }
 
     fn failed(&self, call: &ApiCall, error: kube::Error) -> Completed {
-        // The watch may be late to say so, and until then it would be deleted again and again.
+        // The watch may show it late; until then the pod would be deleted repeatedly.
         if let Action::ForceDeletePod { pod, uid, .. } = &call.action
             && error.class() == Class::NotFound
         {
@@ -203,13 +203,13 @@ impl Executor {
     }
 }
 
-/// Whether this Job had been seen to be on its way out: then it is not our call that stops it.
+/// Whether the deletion of this Job was already seen: then our call does not stop it.
 fn is_deleting(held: Option<&Job>, uid: &Uid) -> bool {
     held.is_some_and(|job| job.metadata.uid == *uid && job.metadata.is_deleting())
 }
 
 /// The log line of a call that failed. A failure is a warning once, however often the call is
-/// retried; conflicts with other replicas are for those who debug.
+/// retried; conflicts with other replicas are logged at debug level.
 fn failure_line(call: &ApiCall, error: &kube::Error) -> (Level, String) {
     let key = &call.key;
     let level = match error.class() {
@@ -349,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_read_found_gone_stays_gone() {
+    fn a_job_that_a_read_found_gone_stays_gone() {
         let (executor, writer) = executor(&[nothing_at("9")], &[job("ann", "u1", "4")]);
         let completed = made(&executor, Action::ReadJob);
         assert!(matches!(completed.outcome, CallOutcome::Absent));
@@ -358,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_gone_before_its_deletion_is_followed_by_nothing_older() {
+    fn a_job_gone_before_its_deletion_is_not_restored_by_older_events() {
         let responses = [status(404, "NotFound"), nothing_at("9")];
         let (executor, writer) = executor(&responses, &[job("ann", "u1", "4")]);
         let completed = made(&executor, delete_u1());
@@ -368,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn a_job_that_a_read_found_is_shown_if_it_is_the_instance() {
+    fn a_job_found_by_a_read_is_shown_if_it_is_the_instance() {
         let ours = one_at("9", job("ann", "u2", "8"));
         let another = one_at("9", job("bob", "u3", "8"));
         let strange = one_at("9", json!({"metadata": {"name": "hello-ann", "uid": "u4"}}));

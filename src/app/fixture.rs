@@ -1,8 +1,8 @@
-//! What the tests of the core stand on: a small world from literals, and a coordinator in it.
+//! Fixtures for the tests of the app: a small world from literals, and a coordinator in it.
 //!
-//! A [`World`] has stores that are filled through their writers, and clocks that are turned by
-//! hand. A [`Fixture`] puts a [`Coordinator`] into it; what the coordinator puts out is written as lines, so that
-//! a test reads as a story of what happened and what came of it.
+//! A [`World`] has stores that are filled through their writers, and manual clocks. A [`Fixture`]
+//! adds a [`Coordinator`]. Its effects are written as lines, so that a test reads as a sequence of
+//! inputs and effects.
 
 mod errors;
 mod lines;
@@ -34,7 +34,7 @@ use std::time::{Duration, Instant, SystemTime};
 /// When every story begins.
 pub(crate) const T0: &str = "2026-05-01T10:00:00Z";
 
-/// JSON merge patch (RFC 7386), to say how an object differs from the usual.
+/// JSON merge patch (RFC 7386): how an object differs from the default.
 pub(crate) fn merge(base: &mut Value, patch: &Value) {
     let Some(patch) = patch.as_object() else {
         *base = patch.clone();
@@ -60,7 +60,7 @@ pub(crate) fn key(app_type: &str, name: &str) -> InstanceKey {
     }
 }
 
-/// The name that most stories are about.
+/// The name of most tests.
 pub(crate) fn n1() -> InstanceKey {
     key("scim", "n1")
 }
@@ -234,7 +234,7 @@ impl World {
         drop(self.pods.apply(StoreEvent::Apply(decode(&pod))));
     }
 
-    /// The watch shows that the pod of this Job is on its way out; its grace ends now.
+    /// The watch shows that the pod of this Job is being deleted; its grace ends now.
     pub(crate) fn pod_leaving(&mut self, uid: &str) {
         let leaving = json!({"metadata": {"deletionTimestamp": self.stamp()}});
         self.pod(uid, leaving);
@@ -295,7 +295,7 @@ pub(crate) fn ready_pod(ip: &str) -> Value {
     ]}})
 }
 
-/// What makes a pod one whose container waits for this reason.
+/// A patch for a pod: its container waits for this reason.
 pub(crate) fn waiting_pod(reason: &str) -> Value {
     json!({"status": {
         "conditions": [{"type": "PodScheduled", "status": "True", "lastTransitionTime": T0}],
@@ -396,14 +396,14 @@ impl Fixture {
         &mut self,
         n: u64,
         key: &InstanceKey,
-        who: &str,
+        caller: &str,
         wait: Duration,
         want: Want,
     ) -> Vec<String> {
         let request = NewWaiter {
             handle: handle(n),
             key: key.clone(),
-            by: origin(who),
+            by: origin(caller),
             deadline: self.world.instant() + wait,
             want,
         };
@@ -526,7 +526,7 @@ impl Fixture {
         }]))
     }
 
-    /// Time passes, and the coordinator is woken whenever it wants to be.
+    /// Time passes, and the coordinator is woken at each requested time.
     pub(crate) fn pass(&mut self, secs: f64) -> Vec<String> {
         let end = self.world.instant() + Duration::from_secs_f64(secs);
         let mut lines = Vec::new();

@@ -38,8 +38,8 @@ pub struct Lifecycle {
 pub enum LifecycleKind {
     /// A call is made that creates the Job.
     Requested,
-    /// The Job was created, for this request; `phase_left` says how long the API server took to admit
-    /// it, the wait for an executor included.
+    /// The Job was created, for this request. `phase_left` is the time until the API server had
+    /// admitted it, including the wait for a worker.
     Created(Origin),
     /// The call created no Job and is not retried, or its response was lost.
     NotCreated,
@@ -87,7 +87,7 @@ pub enum LifecycleKind {
 pub struct EndedStart {
     /// `ready`, `failed`, `finished`, `stopped`, `denied` or `unknown`.
     pub result: &'static str,
-    /// One word why; empty where there is nothing to say.
+    /// The reason in one word; empty if there is none.
     pub reason: Arc<str>,
     /// What is known of it.
     pub start: OwnStart,
@@ -220,7 +220,7 @@ mod tests {
     use crate::app::fixture::{origin, trace};
 
     #[test]
-    fn what_is_kept_of_a_start_is_bounded() {
+    fn the_durations_kept_of_a_start_are_bounded() {
         let now = Instant::now();
         let traced = |span: u8| Origin {
             trace: Some(trace(span)),

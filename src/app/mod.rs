@@ -1,8 +1,8 @@
 //! What the service does: find, start, list, label and stop instances.
 //!
-//! [`App`] is all that the HTTP front may call. What memory can answer it answers on the caller's
-//! thread; the rest it hands to the coordinator, which responds later through the [`ResponseSink`].
-//! Nothing here knows of HTTP.
+//! [`App`] is all that the HTTP front may call. It serves reads from the cache on the caller's
+//! thread. Everything else goes to the coordinator, which responds later through the
+//! [`ResponseSink`]. Nothing here knows of HTTP.
 //!
 //! | file | what lives there |
 //! |---|---|
@@ -63,8 +63,8 @@ pub struct App {
 }
 
 impl App {
-    /// The service over these stores; `inbox` leads to the coordinator, `reviews` to whoever knows
-    /// the tokens of Kubernetes.
+    /// The service over these stores; `inbox` leads to the coordinator, `reviews` to the reviewer
+    /// of Kubernetes' tokens.
     #[must_use]
     pub fn new(
         cache: Cache,
@@ -85,7 +85,7 @@ impl App {
         }
     }
 
-    /// Whose bearer token this is; `None` where `handle` gets [`Response::TokenReviewed`] later.
+    /// The status of this bearer token; `None` if `handle` gets [`Response::TokenReviewed`] later.
     ///
     /// # Errors
     /// [`Error::Draining`], [`Error::TooManyRequests`], and [`Error::Internal`] where this
@@ -129,8 +129,8 @@ impl App {
         Ok(self.cache.ready(key))
     }
 
-    /// Finds an instance or starts it; the response comes later unless there is an error. Whether it
-    /// is ready already is asked before ([`App::ready`]).
+    /// Finds an instance or starts it; the response comes later unless there is an error. The
+    /// caller first checks whether it is already ready ([`App::ready`]).
     ///
     /// # Errors
     /// Where the response is known at once and is an error.
@@ -139,8 +139,8 @@ impl App {
         self.hand_over(request, deadline, Want::Instance(intent))
     }
 
-    /// The first instance, by type and name, among these types whose name or whose meta label
-    /// `sessionID` is this one; one that is on its way out where there is no other.
+    /// The first instance of these types, by type and name, with this name or this meta label
+    /// `sessionID`. Instances that are being deleted come last.
     ///
     /// # Errors
     /// [`Error::NotSynced`]: an instance that has not been seen yet is not gone.
@@ -153,8 +153,8 @@ impl App {
         Ok(self.cache.find(name_or_session, among))
     }
 
-    /// Stops an instance; the response comes later unless there is an error. Where the request says
-    /// how long it waits, it waits for the Job to be gone.
+    /// Stops an instance; the response comes later unless there is an error. A request with a wait
+    /// waits until the Job is gone.
     ///
     /// # Errors
     /// Where the response is known at once and is an error.
@@ -201,8 +201,8 @@ impl App {
         self.cache.is_synced() && self.catalog.is_read()
     }
 
-    /// Responds to all who wait, and from now on no request begins to. Stops and labels that were
-    /// asked for have until then to be made: their callers must know whether they were.
+    /// Responds to all waiting requests; from now on no request waits. Requested stops and labels
+    /// can be made until then: their callers must know the result.
     pub fn drain(&self, until: Instant) {
         self.is_draining.store(true, Ordering::SeqCst);
         if let Some(reviews) = &self.reviews {

@@ -1,4 +1,5 @@
-//! [`Reporter`]: turns lifecycle events into log lines, metrics and spans; their one consumer.
+//! [`Reporter`]: the one consumer of lifecycle events; turns them into log lines, metrics and
+//! spans.
 //!
 //! Nothing is decided here, nothing can fail, and nothing is kept between two events. Starts and stops
 //! are counted by the replica whose call created or deleted the Job.
@@ -52,7 +53,7 @@ impl Reporter {
                 wall: self.clock.wall_now(),
             };
             if let Some(work) = work(key, uid, *ended, event.at, &moments) {
-                self.traces.tell(work);
+                self.traces.export(work);
             }
         }
     }
@@ -93,14 +94,14 @@ impl Reporter {
                 let (reason, message) = (&finding.reason, &finding.message);
                 let separator = if message.is_empty() { "" } else { ": " };
                 log::warn!("{key} {word}: {reason}{separator}{message} (Job {job})");
-                self.verdict_took(*reported_after);
+                self.observe_time_to_failure_report(*reported_after);
             }
             LifecycleKind::Finished {
                 reason,
                 reported_after,
             } => {
                 log::info!("{key} finished: {reason} (Job {job})");
-                self.verdict_took(*reported_after);
+                self.observe_time_to_failure_report(*reported_after);
             }
             LifecycleKind::Stopping(Some(StopCause::Requested(by))) => {
                 log::info!("stopping {key}, requested by {by} (Job {job})");
@@ -128,9 +129,10 @@ impl Reporter {
         }
     }
 
-    fn verdict_took(&self, took: Option<Duration>) {
+    fn observe_time_to_failure_report(&self, took: Option<Duration>) {
         if let Some(took) = took {
-            self.metrics.verdict_took(took.as_secs_f64());
+            self.metrics
+                .observe_time_to_failure_report(took.as_secs_f64());
         }
     }
 }
@@ -206,7 +208,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn moments_of_the_past_have_a_time_of_day() {
+    fn past_instants_become_wall_clock_times() {
         let second = Duration::from_secs(1);
         let wall = SystemTime::UNIX_EPOCH + second * 100;
         let now = Instant::now() + second * 50;

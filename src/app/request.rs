@@ -15,9 +15,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Where the response to one waiting request goes: the I/O thread that owns its connection, the slot of the connection there, and the
-/// number of the request. Whoever holds it can respond through the [`ResponseSink`], which ignores a
-/// handle whose connection has gone or whose request has its response already.
+/// Where the response to one waiting request goes: the I/O thread that owns its connection, the
+/// index of the connection there, and the number of the request. Its holder can respond through the
+/// [`ResponseSink`]. A handle of a closed connection or of an answered request is ignored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RequestHandle {
     /// The I/O thread, counted from 0.
@@ -28,11 +28,11 @@ pub struct RequestHandle {
     pub serial: u64,
 }
 
-/// Who sent a request, and which one.
+/// The sender of a request, and its ID.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
     /// The caller: the name of its token, else its address.
-    pub who: Arc<str>,
+    pub caller: Arc<str>,
     /// The request.
     pub request: RequestId,
     /// Its span, where there are traces.
@@ -42,20 +42,20 @@ pub struct Origin {
 /// As log lines have it.
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} (request {})", self.who, self.request)
+        write!(f, "{} (request {})", self.caller, self.request)
     }
 }
 
 /// A request about one instance.
 #[derive(Clone, Debug)]
 pub struct InstanceRequest {
-    /// Where the response goes, if it is not known at once.
+    /// Where a later response goes.
     pub handle: RequestHandle,
     /// Which instance.
     pub key: InstanceKey,
-    /// Who sent it, for the log and the Job's annotation.
+    /// The sender, for the log and the Job's annotation.
     pub by: Origin,
-    /// How long it wants to wait (`Prefer: wait`), where it says so.
+    /// How long it waits (`Prefer: wait`), if set.
     pub wait: Option<Duration>,
 }
 
@@ -91,11 +91,11 @@ pub enum Response {
     Done,
     /// It cannot be done.
     Failed(Error),
-    /// Whose bearer token the request carries, or why that could not be found out.
+    /// The status of the request's bearer token, or why the review failed.
     TokenReviewed(Result<TokenStatus, Error>),
 }
 
-/// What Kubernetes says of a bearer token (TokenReview).
+/// The result of a TokenReview of a bearer token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TokenStatus {
     /// It is valid, and this user's.
@@ -140,8 +140,8 @@ pub trait ResponseSink: fmt::Debug + Send + Sync {
 /// How long requests wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Waits {
-    /// Where the request does not say (`START_WAIT`).
+    /// Default (`START_WAIT`).
     pub start_wait: Duration,
-    /// At most, whatever the request says (`START_WAIT_MAX`).
+    /// Upper bound for every request (`START_WAIT_MAX`).
     pub start_wait_max: Duration,
 }

@@ -1,9 +1,8 @@
-//! [`RequestId`]: the name of one request in answers and in the log.
+//! [`RequestId`]: the ID of one request in responses and in the log.
 //!
-//! Pure. The caller's own name is kept where it is harmless, so that its log and
-//! ours can be laid side by side; else the request gets one of ours. Unlike a
-//! [`RequestHandle`](super::RequestHandle) it names nothing for the program: two requests may have
-//! the same, if their callers say so.
+//! Pure. A valid ID of the caller is kept, so that its log and ours can be correlated; otherwise
+//! the request gets a generated one. Unlike a [`RequestHandle`](super::RequestHandle) it identifies
+//! nothing within the program: callers may send the same ID twice.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,12 +10,12 @@ use std::sync::Arc;
 /// How long a caller's own name may be.
 const GIVEN_BYTES_MAX: usize = 128;
 
-/// How many digits a name of ours has.
+/// Number of digits of a generated ID.
 const OWN_DIGITS: usize = 16;
 
 #[derive(Clone, PartialEq, Eq)]
 enum Text {
-    /// Ours, in place: no memory is asked for on the way of a request.
+    /// A generated ID, stored in place: the path of a request allocates no memory for it.
     Own([u8; OWN_DIGITS]),
     /// The caller's.
     Given(Arc<str>),
@@ -27,9 +26,9 @@ enum Text {
 pub struct RequestId(Text);
 
 impl RequestId {
-    /// The caller's own name, if it has 1 to 128 characters of visible ASCII that
-    /// mean nothing in headers, logs and queries: no quotes, commas, semicolons,
-    /// backslashes or angle brackets.
+    /// The caller's ID, if it has 1 to 128 characters of visible ASCII without special meaning in
+    /// headers, logs and queries. Quotes, commas, semicolons, backslashes and angle brackets are
+    /// not permitted.
     #[must_use]
     pub fn given(value: &[u8]) -> Option<Self> {
         let harmless = |byte: &u8| byte.is_ascii_graphic() && !b"\"'`,;\\<>".contains(byte);
@@ -115,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn harmless_names_of_callers_are_kept() {
+    fn valid_ids_of_callers_are_kept() {
         check("a", true);
         check("Root=1-67891233-abcdef012345678912345678", true);
         check("0b9c7d52-33b9-4d3e-8d0e-0a3fca4b2b6a", true);
@@ -131,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn ours_are_sixteen_digits_and_never_the_same() {
+    fn generated_ids_are_sixteen_digits_and_unique() {
         let mut seen = HashSet::new();
         for number in 0..4 {
             let mut ids = RequestIds::new(7, number);

@@ -1,9 +1,9 @@
-//! Token reviews: asks Kubernetes whose bearer token a caller presented, and caches the status.
+//! Token reviews: asks Kubernetes for the user of a presented bearer token, and caches the status.
 //!
-//! Threads of its own make the API calls, so that many unknown tokens never delay starts and stops,
-//! and no I/O thread waits: a request with an unknown token is parked until it is answered with
-//! [`Response::TokenReviewed`]. The cache and the waiters are in `memory` (pure). Whether the user may call
-//! is not decided here.
+//! Threads of its own make the API calls, so that many unknown tokens never delay starts and stops.
+//! No I/O thread waits: a request with an unknown token is parked until it gets
+//! [`Response::TokenReviewed`]. The cache and the waiters are in `memory` (pure). Whether the user
+//! may call is not decided here.
 
 mod memory;
 
@@ -112,7 +112,7 @@ impl Reviews {
         Ok(Self { shared, queue })
     }
 
-    /// The cached status of a token; `None` where the request of `handle` is answered with it later.
+    /// The cached status of a token; `None` if the request of `handle` gets it later.
     ///
     /// # Errors
     /// [`Error::TooManyRequests`] with [`Bound::Reviews`].
@@ -143,7 +143,7 @@ impl Reviews {
         self.shared.memory().leave(handle);
     }
 
-    /// Answers all waiting requests that the service is shutting down.
+    /// Fails all waiting requests: the service is shutting down.
     pub fn drain(&self) {
         let waiting = self.shared.memory().leave_all();
         self.shared.answer(waiting, &Err(Error::Draining));

@@ -16,7 +16,7 @@ pub struct SharedCatalog {
 }
 
 impl SharedCatalog {
-    /// Nothing on offer yet; where no annotation says otherwise, these budgets hold.
+    /// An empty catalog; these budgets are the defaults for annotations.
     #[must_use]
     pub fn new(budgets: Budgets) -> Self {
         Self {
@@ -31,8 +31,8 @@ impl SharedCatalog {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Whether the ConfigMaps have been read once. That is a moment after their store has seen
-    /// them all; until then the catalog is empty, and no answer may be made from it.
+    /// Whether the ConfigMaps have been read once, shortly after their store is synced. Until then
+    /// the catalog is empty, and no response may be made from it.
     #[must_use]
     pub fn is_read(&self) -> bool {
         self.is_read.load(Ordering::SeqCst)

@@ -1,13 +1,13 @@
-//! Where the time of a start went, phase by phase: what `Server-Timing` says.
+//! The duration of each phase of a start, for `Server-Timing`.
 //!
-//! Pure. A response says it from one of two sources, never from a mix of both:
+//! Pure. There are two sources; a response uses one of them, never a mix:
 //!
-//! - The replica whose call created the Job has a [`PhaseClock`] on its own monotonic clock: each
-//!   moment from that call on belongs to the phase that its cache showed then, so the durations
-//!   add up to the time since the call. A phase that began and ended between two observations has 0.
-//! - Any other replica, or one that was restarted, has the timestamps that Kubernetes left on the
-//!   pod ([`Timings::of_pod`]): whole seconds, from the pod's creation on. How long the call and
-//!   the Job controller took is left out then: the Job of a pod that was replaced may be a day old.
+//! - The replica that created the Job has a [`PhaseClock`] on its own monotonic clock. Each moment
+//!   from the call on counts for the phase that its cache showed then. So the durations add up to
+//!   the time since the call. A phase that began and ended between two observations has 0.
+//! - Any other replica, or a restarted one, has the timestamps of the pod ([`Timings::of_pod`]):
+//!   whole seconds, from the pod's creation on. They omit the time of the call and of the Job
+//!   controller: the Job of a replaced pod may be a day old.
 
 use super::cache::Instance;
 use crate::kube::types::{ConditionStatus, ConditionType, ContainerState, Pod, Timestamp};
@@ -32,7 +32,7 @@ const PHASES: [Phase; 8] = [
 pub struct Timings(Vec<(Phase, Duration)>);
 
 impl Timings {
-    /// The phases in order, with the one that goes on up to now.
+    /// The phases in order, with the current one up to now.
     pub fn iter(&self) -> impl Iterator<Item = (Phase, Duration)> {
         self.0.iter().copied()
     }
@@ -45,9 +45,9 @@ impl Timings {
         Self(reached.map(|phase| (phase, spent(phase))).collect())
     }
 
-    /// What Kubernetes' own timestamps say of an instance, if it has a pod that speaks for it.
+    /// The durations by Kubernetes' timestamps, if the instance has a pod.
     ///
-    /// Of a start that ended without success, only the phases are listed whose end Kubernetes records.
+    /// A failed start has only the phases with an end recorded by Kubernetes.
     #[must_use]
     pub fn of_pod(instance: &Instance, wall: SystemTime) -> Option<Self> {
         let open = match &instance.status {
@@ -120,12 +120,12 @@ fn secs_between(begin: Timestamp, end: Timestamp) -> Duration {
 pub struct PhaseClock {
     spent: BTreeMap<Phase, Duration>,
     furthest: Phase,
-    /// The phase that goes on, and since when; `None` when the start has ended.
+    /// The current phase and its beginning; `None` when the start has ended.
     open: Option<(Phase, Instant)>,
 }
 
 impl PhaseClock {
-    /// Of a start whose POST begins now.
+    /// The clock of a start with a POST that begins now.
     #[must_use]
     pub const fn new(begun: Instant) -> Self {
         Self {

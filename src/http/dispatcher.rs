@@ -216,7 +216,7 @@ impl Dispatcher {
         match known.transpose() {
             Some(known) => self.reviewed(exchange, pending, known),
             None if !pending.request.may_wait => {
-                // The review goes on, so that a retry finds its result.
+                // The review continues, so that a retry finds its result.
                 self.api.app().abandon(exchange.handle);
                 Handled::Refused(Refusal::NoMemory)
             }

@@ -240,7 +240,7 @@ impl Call<'_> {
     /// This request, about that instance.
     fn about(&self, key: InstanceKey) -> InstanceRequest {
         let by = Origin {
-            who: self.caller.shown(self.request.peer),
+            caller: self.caller.shown(self.request.peer),
             request: self.request.id.clone(),
             trace: self.request.trace.clone(),
         };

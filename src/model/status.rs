@@ -228,7 +228,7 @@ impl Finding {
     /// `first_seen` is when this replica first observed the finding; it is used if Kubernetes has no
     /// timestamp.
     #[must_use]
-    pub fn verdict_from(&self, first_seen: SystemTime, budgets: &Budgets) -> Option<SystemTime> {
+    pub fn report_at(&self, first_seen: SystemTime, budgets: &Budgets) -> Option<SystemTime> {
         match self.prognosis {
             // Not Kubernetes' timestamp: its clock may be ahead of ours.
             Prognosis::Terminal => Some(first_seen),

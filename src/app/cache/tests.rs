@@ -14,7 +14,7 @@ fn entries(world: &World) -> Vec<(String, Option<String>, bool, Option<i64>)> {
 }
 
 #[test]
-fn what_there_is_under_a_key() {
+fn lookup_by_key() {
     let mut world = World::new();
     assert!(matches!(world.cache.lookup(&n1()), Lookup::Absent));
     world.job("u1", json!({}));
@@ -44,7 +44,7 @@ fn pods_of_another_uid_never_count() {
 }
 
 #[test]
-fn a_pod_whose_owner_is_no_controller_never_counts() {
+fn a_pod_with_an_owner_that_is_no_controller_never_counts() {
     let mut world = World::new();
     world.job("u1", json!({}));
     let mut pod = ready_pod("10.0.0.1");
@@ -54,7 +54,7 @@ fn a_pod_whose_owner_is_no_controller_never_counts() {
 }
 
 #[test]
-fn jobs_of_the_original_are_known_by_their_template() {
+fn jobs_of_2_7_1_are_recognised_by_their_template() {
     let mut world = World::new();
     let labels = json!({
         "config-controller.semafor.ch/instance-type": "scim",
@@ -77,7 +77,7 @@ fn jobs_of_the_original_are_known_by_their_template() {
 }
 
 #[test]
-fn raw_names_come_from_annotations() {
+fn unsanitised_names_come_from_annotations() {
     let mut world = World::new();
     let key = key("scim", "Bob@x.ch");
     world.job_of(&key, "u1", json!({}));
@@ -107,7 +107,7 @@ fn a_list_has_one_entry_an_instance_by_name() {
 }
 
 #[test]
-fn a_list_never_shows_the_address_of_a_leaving_pod() {
+fn a_list_never_has_the_address_of_a_deleted_pod() {
     let mut world = World::new();
     world.job("u1", json!({}));
     let mut pod = ready_pod("10.0.0.1");
@@ -120,7 +120,7 @@ fn a_list_never_shows_the_address_of_a_leaving_pod() {
 }
 
 #[test]
-fn a_list_shows_what_is_being_stopped_as_not_ready() {
+fn a_list_shows_deleted_instances_as_not_ready() {
     let mut world = World::new();
     world.deleting("u1");
     world.ready("u1", "10.0.0.1");
@@ -129,7 +129,7 @@ fn a_list_shows_what_is_being_stopped_as_not_ready() {
 }
 
 #[test]
-fn a_job_made_by_hand_under_another_name_is_no_instance() {
+fn a_manual_job_under_another_name_is_no_instance() {
     let mut world = World::new();
     world.job("u1", json!({"metadata": {"name": "by-hand"}}));
     assert_eq!(entries(&world), []);
@@ -137,7 +137,7 @@ fn a_job_made_by_hand_under_another_name_is_no_instance() {
 }
 
 #[test]
-fn a_job_without_a_name_label_is_nobodys() {
+fn a_job_without_a_name_label_is_no_instance() {
     let mut world = World::new();
     let names = json!({"config-controller.semafor.ch/instance-name": null});
     let mut job = world.job_json(&n1(), "u1", &json!({}));
@@ -154,7 +154,7 @@ fn a_job_without_a_name_label_is_nobodys() {
 }
 
 #[test]
-fn what_is_being_stopped_is_found_last() {
+fn deleted_instances_are_found_last() {
     let mut world = World::new();
     let find = |world: &World| world.cache.find("b", |_| true);
     // An instance is the session of its name, unless PATCH has set another.
@@ -175,7 +175,7 @@ fn what_is_being_stopped_is_found_last() {
 }
 
 #[test]
-fn a_cache_is_synced_when_all_three_stores_are() {
+fn the_cache_is_synced_once_all_three_stores_are() {
     for synced in 0..8 {
         let world = World::unsynced();
         if synced & 1 != 0 {
@@ -196,7 +196,7 @@ fn sync<K: Resource>(store: &Writer<K>) {
     let _ = store.apply(StoreEvent::InitDone("1".into()));
 }
 
-/// A pod of the Job `u1`, made so many seconds after T0, which PATCH has given a user name or not.
+/// A pod of the Job `u1`, made so many seconds after T0, with a user name set by PATCH or without.
 fn pod_made_after(world: &mut World, secs: u32, is_labelled: bool) {
     let (name, time) = (format!("p{secs}"), format!("2026-05-01T10:00:{secs:02}Z"));
     let mut metadata = json!({"name": name, "uid": name, "creationTimestamp": time});

@@ -1,6 +1,6 @@
-//! Which call comes next for one name, and what it says.
+//! The next call for one name, and its content.
 //!
-//! Pure. When it is retried is decided in [`super::retry`].
+//! Pure. [`super::retry`] decides when it is retried.
 
 use super::context::Context;
 use super::memory::Memory;
@@ -21,8 +21,8 @@ use serde_json::Value;
 /// wants, and why. The question is open again then.
 pub(super) type Next = Result<Option<(Purpose, Action)>, (u64, Error)>;
 
-/// The kind of call that is due, though it may have to wait for its retry. `is_overdue` says that a
-/// pod should have gone by now.
+/// The kind of call that is due, even if it has to wait for its retry. `is_overdue`: a pod has
+/// exceeded its grace period.
 #[must_use]
 pub(super) fn due(
     operation: &Operation,
@@ -34,7 +34,7 @@ pub(super) fn due(
     }
     let wants_change = operation.waiters.iter().any(|it| it.want.is_change());
     let Some(instance) = &observed.instance else {
-        // The cache may lag behind another replica's write: only Kubernetes can say "not found".
+        // The cache may lag behind another replica's write: only a 404 of Kubernetes counts.
         if wants_change {
             return Some(CallKind::Read);
         }
@@ -42,8 +42,8 @@ pub(super) fn due(
         let is_due = observed.state == State::Absent && operation.waiters.iter().any(wants_start);
         return is_due.then_some(CallKind::Create);
     };
-    // Also where the cache shows that it is being deleted: the cache may lag behind, and another Job
-    // of this name be there by now. Only Kubernetes can say which.
+    // Also if the cache shows that it is being deleted: the cache may lag, and there may be another
+    // Job of this name by now. Only Kubernetes knows.
     if operation.stops().next().is_some() {
         // What it asked to stop has gone, as far as the cache shows: that may be all there was.
         let is_another = operation.has_sent_another(instance.uid());
@@ -85,7 +85,8 @@ pub(super) fn next(
     }
 }
 
-/// Creates the Job for the first waiter whose values fit the template; others get why theirs do not.
+/// Creates the Job for the first waiter with values that fit the template; waiters with invalid
+/// values get the error.
 fn create(
     key: &InstanceKey,
     operation: &Operation,
@@ -100,7 +101,7 @@ fn create(
         return Ok(None);
     };
     let manifest =
-        manifest(key, variables, &by.who, memory, context).map_err(|error| (number, error))?;
+        manifest(key, variables, &by.caller, memory, context).map_err(|error| (number, error))?;
     let mut start = OwnStart::new(by.clone(), context.now);
     for waiter in waiters.iter().filter(|it| it.want.is_for_instance()) {
         waiter.by.iter().for_each(|by| start.join(by));

@@ -30,12 +30,15 @@ impl Coordinator {
                     let is_listed = self.waiting.get(&handle) == Some(key);
                     rules.extend([
                         (handles.insert(handle), "a waiter is in two records"),
-                        (is_listed, "a waiter is not on the list of those who wait"),
+                        (
+                            is_listed,
+                            "a waiter is not in the table of waiting requests",
+                        ),
                     ]);
                 }
             }
             let broken = check_record(record).and_then(|()| hold(&rules));
-            broken.map_err(|sentence| format!("{key}: {sentence}"))?;
+            broken.map_err(|message| format!("{key}: {message}"))?;
         }
         let wakes = self.records.values().filter(|it| it.wake.is_some());
         let is_bounded = self.waiting.len() <= self.limits.parked_max
@@ -46,7 +49,7 @@ impl Coordinator {
         hold(&[
             (
                 handles.len() == self.waiting.len(),
-                "a request waits that is in no record",
+                "a waiting request is in no record",
             ),
             (
                 wakes.count() == self.timers.len(),
@@ -66,7 +69,7 @@ impl Coordinator {
 }
 
 fn check_record(record: &Record) -> Result<(), String> {
-    let mut rules = vec![(!record.is_empty(), "a record has no reason to live")];
+    let mut rules = vec![(!record.is_empty(), "an empty record is kept")];
     if let Some(operation) = &record.operation {
         let has_reason = !operation.waiters.is_empty()
             || operation.calling().is_some()
@@ -101,7 +104,7 @@ fn rules_of_waiter(waiter: &Waiter) -> [Rule<'static>; 2] {
 
 fn hold(rules: &[Rule<'_>]) -> Result<(), String> {
     match rules.iter().find(|(holds, _)| !holds) {
-        Some((_, sentence)) => Err((*sentence).to_owned()),
+        Some((_, message)) => Err((*message).to_owned()),
         None => Ok(()),
     }
 }

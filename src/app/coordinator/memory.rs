@@ -1,10 +1,9 @@
 //! [`Memory`]: what this replica remembers of a name beyond what the cache shows now.
 //!
-//! Pure. Kubernetes has no timestamp for why a container waits; a failed Job takes its count of
-//! failures with it when it is deleted, a pod that is replaced its meta labels, and one that has
-//! gone its termination report. These are kept here, and since when a pod has been seen being
-//! deleted. How many names are remembered is bounded by the coordinator ([`GONE_MAX`],
-//! [`LOST_MAX`]), for how long here.
+//! Pure. It keeps what Kubernetes does not: the failure count of a deleted Job, the meta labels of
+//! a replaced pod, and the termination report of a deleted pod. It also keeps two times: when a
+//! container began to wait, and when a pod was first seen being deleted. The coordinator bounds the
+//! number of names ([`GONE_MAX`], [`LOST_MAX`]); the durations are bounded here.
 
 use super::context::Context;
 use crate::app::cache::Instance;
@@ -16,7 +15,7 @@ use std::mem::{Discriminant, discriminant};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-/// Names whose failures are remembered after their Job has gone; the oldest are forgotten first.
+/// Maximum number of names with failures of a deleted Job; the oldest are evicted first.
 pub const GONE_MAX: usize = 10_000;
 
 /// How long the failures of a name are remembered after its Job has gone.
@@ -36,16 +35,16 @@ pub const OVERDUE_AFTER: Duration = Duration::from_secs(30);
 /// What is remembered of one name. Boxed, since most names have few of these at a time.
 #[derive(Clone, Debug, Default)]
 pub struct Memory {
-    trouble: Option<Box<Trouble>>,
+    problem: Option<Box<Problem>>,
     /// The pod that had meta labels last, and its Job.
     labelled: Option<(Uid, Arc<Pod>)>,
     termination: Option<Box<TerminationReport>>,
     leaving: Option<Box<Leaving>>,
 }
 
-/// What is wrong with a Job, or was wrong with the last one.
+/// The problem of a Job, or of the last one.
 #[derive(Clone, Debug)]
-struct Trouble {
+struct Problem {
     uid: Uid,
     cause: Cause,
     first_seen: SystemTime,
@@ -62,8 +61,8 @@ pub struct Failure {
     pub restart_at: Option<SystemTime>,
 }
 
-/// What a budget runs for. Reasons change to and fro while the trouble is the same:
-/// `ErrImagePull` and `ImagePullBackOff` take turns.
+/// What a budget runs for. Reasons alternate while the problem is the same: `ErrImagePull` and
+/// `ImagePullBackOff`.
 type Cause = (Phase, Discriminant<Prognosis>, Option<(Budget, Duration)>);
 
 fn cause(finding: &Finding) -> Cause {
@@ -74,8 +73,8 @@ fn cause(finding: &Finding) -> Cause {
     (finding.phase, discriminant(&finding.prognosis), runs)
 }
 
-/// The last pod of a Job that said why it failed. While the cache has that pod nothing is held
-/// twice: it is shared.
+/// The last pod of a Job with a termination report. It is shared with the cache, so nothing is held
+/// twice.
 #[derive(Clone, Debug)]
 struct TerminationReport {
     job: Uid,
@@ -137,7 +136,7 @@ impl Memory {
         };
     }
 
-    /// The pod whose meta labels the pod of this instance inherits, if there is one.
+    /// The predecessor of this instance's pod, whose meta labels it inherits, if there is one.
     fn predecessor(&self, instance: &Instance) -> Option<Arc<Pod>> {
         let pod = instance.pod.as_ref()?;
         let Some((job, known)) = &self.labelled else {
@@ -147,8 +146,8 @@ impl Memory {
         is_before.then(|| Arc::clone(known))
     }
 
-    /// What the pod of this instance lacks of its predecessor's meta labels: a pod that the Job
-    /// controller replaces must not lose what callers have attached to the instance.
+    /// The meta labels of the predecessor that the pod of this instance lacks. A pod that the Job
+    /// controller replaces must keep the labels that callers attached to the instance.
     #[must_use]
     pub fn inheritance(&self, instance: &Instance) -> Option<MetaChange> {
         let pod = instance
@@ -227,13 +226,13 @@ impl Memory {
     }
 
     fn note_live(&mut self, instance: &Instance, settings: &JobSettings, wall: SystemTime) {
-        let Some(finding) = trouble(&instance.status, settings) else {
-            self.trouble = None;
+        let Some(finding) = problem(&instance.status, settings) else {
+            self.problem = None;
             return;
         };
         let first_seen = self.first_seen(instance.uid(), &finding, wall);
         let (failure, next_failures) = failure(instance, &finding, settings, first_seen);
-        self.trouble = Some(Box::new(Trouble {
+        self.problem = Some(Box::new(Problem {
             uid: instance.uid().clone(),
             cause: cause(&finding),
             first_seen,
@@ -245,25 +244,25 @@ impl Memory {
 
     fn note_gone(&mut self, context: &Context<'_>) {
         let is_over = |gone: Instant| context.now.saturating_duration_since(gone) >= GONE_KEPT;
-        self.trouble
-            .take_if(|trouble| trouble.gone_at.is_some_and(is_over));
-        let Some(trouble) = self.trouble.as_mut().filter(|it| it.gone_at.is_none()) else {
+        self.problem
+            .take_if(|problem| problem.gone_at.is_some_and(is_over));
+        let Some(problem) = self.problem.as_mut().filter(|it| it.gone_at.is_none()) else {
             return;
         };
-        // Whoever deletes it before the delay is over wants a fresh start.
-        let restart_at = trouble.failure.and_then(|failure| failure.restart_at);
+        // A deletion before the delay is over resets the failures.
+        let restart_at = problem.failure.and_then(|failure| failure.restart_at);
         if restart_at.is_some_and(|restart_at| context.wall >= restart_at) {
-            trouble.gone_at = Some(context.now);
+            problem.gone_at = Some(context.now);
         } else {
-            self.trouble = None;
+            self.problem = None;
         }
     }
 
     /// When this finding of this Job was first seen here; `wall` where it is new.
     #[must_use]
     pub fn first_seen(&self, uid: &Uid, finding: &Finding, wall: SystemTime) -> SystemTime {
-        let trouble = self.trouble.as_ref();
-        trouble
+        let problem = self.problem.as_ref();
+        problem
             .filter(|it| it.uid == *uid && it.cause == cause(finding))
             .map_or(wall, |it| it.first_seen)
     }
@@ -271,11 +270,12 @@ impl Memory {
     /// The failure of this Job, if it has failed.
     #[must_use]
     pub fn failure(&self, uid: &Uid) -> Option<Failure> {
-        let trouble = self.trouble.as_ref();
-        trouble.filter(|it| it.uid == *uid)?.failure
+        let problem = self.problem.as_ref();
+        problem.filter(|it| it.uid == *uid)?.failure
     }
 
-    /// The pod that says why this instance failed: its own, or the last one that did.
+    /// The pod with the termination report of this instance: its own pod, or the last one with a
+    /// report.
     #[must_use]
     pub fn explaining_pod<'a>(&'a self, instance: &'a Instance) -> Option<&'a Pod> {
         let own = instance.pod.as_ref();
@@ -290,7 +290,7 @@ impl Memory {
         report.filter(|it| it.job == *job).map(|it| &it.pod)
     }
 
-    /// Has an instance that failed say why, where its pod has gone.
+    /// Adds the termination report to a failed instance if its pod is gone.
     pub fn recall(&self, instance: &mut Instance) {
         let has_failed = matches!(instance.status, InstanceStatus::Failed { .. });
         let own = instance.pod.as_deref();
@@ -305,28 +305,28 @@ impl Memory {
     /// Failures in a row that a Job of this name carries when it is created now.
     #[must_use]
     pub fn failures_before_new(&self) -> u32 {
-        self.trouble.as_ref().map_or(0, |it| it.next_failures)
+        self.problem.as_ref().map_or(0, |it| it.next_failures)
     }
 
     /// Whether nothing is remembered.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         let Self {
-            trouble,
+            problem,
             labelled,
             termination,
             leaving,
         } = self;
-        trouble.is_none() && labelled.is_none() && termination.is_none() && leaving.is_none()
+        problem.is_none() && labelled.is_none() && termination.is_none() && leaving.is_none()
     }
 
-    /// Since when the Job whose failures are remembered has been gone.
+    /// When the Job with the remembered failures was first seen gone.
     #[must_use]
     pub fn gone_at(&self) -> Option<Instant> {
-        self.trouble.as_ref().and_then(|it| it.gone_at)
+        self.problem.as_ref().and_then(|it| it.gone_at)
     }
 
-    /// Since when the pod whose termination report is kept has been gone.
+    /// When the pod with the kept termination report was first seen gone.
     #[must_use]
     pub fn lost_at(&self) -> Option<Instant> {
         self.termination.as_ref().and_then(|it| it.lost_at)
@@ -342,7 +342,7 @@ impl Memory {
 
     /// Forgets the failures of a Job that has gone.
     pub fn forget_gone(&mut self) {
-        self.trouble.take_if(|it| it.gone_at.is_some());
+        self.problem.take_if(|it| it.gone_at.is_some());
     }
 
     /// Forgets the termination report of a pod that has gone.
@@ -351,11 +351,11 @@ impl Memory {
     }
 }
 
-/// What is wrong with an instance, if anything is.
+/// The failure of an instance, if it has failed.
 ///
-/// One that ended well sooner than the restart delay counts as failed: a client that retries
+/// A successful end before the restart delay counts as a failure. Otherwise a client that retries
 /// without delay would create a new Job every few seconds.
-fn trouble(status: &InstanceStatus, settings: &JobSettings) -> Option<Finding> {
+fn problem(status: &InstanceStatus, settings: &JobSettings) -> Option<Finding> {
     match status {
         InstanceStatus::Starting(finding) | InstanceStatus::Failed { finding, .. } => {
             Some(finding.clone())

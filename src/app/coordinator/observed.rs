@@ -1,7 +1,7 @@
 //! [`Observed`]: what there is of one name, computed once for each input.
 //!
-//! Pure. The cache says what Job and pods there are, the record's memory since when a start is in
-//! trouble; the failure report that callers get, and when, follows from both.
+//! Pure. The cache has the Job and its pods, the record's memory the time since which a start has a
+//! problem. The failure report for callers, and its time, follow from both.
 
 use super::context::Context;
 use super::memory::Memory;
@@ -11,7 +11,7 @@ use crate::model::names::InstanceKey;
 use crate::model::status::{self, Finding, InstanceStatus};
 use std::time::Instant;
 
-/// The state of a name, as [`super::resolve`] tells them apart.
+/// The state of a name, as distinguished by [`super::resolve`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
     /// There is no Job of that name.
@@ -24,7 +24,7 @@ pub(super) enum State {
     Failing,
     /// Ready.
     Ready,
-    /// Failed, and its pod may still say why.
+    /// Failed; the termination report of its pod may still arrive.
     AwaitingReason,
     /// Failed, and Kubernetes will not try again.
     Failed,
@@ -41,8 +41,8 @@ pub(super) struct Observed {
     pub(super) state: State,
     /// The instance, where there is one.
     pub(super) instance: Option<Box<Instance>>,
-    /// The failure that is reported to those who wait for this Job: now, or when its pod has said
-    /// why or its Job goes.
+    /// The failure report for waiters of this Job: now, or once its pod has a termination report or
+    /// the Job is gone.
     pub(super) report: Option<Finding>,
     /// When a failure is to be reported unless the state changes before.
     pub(super) report_at: Option<Instant>,
@@ -86,7 +86,7 @@ impl Observed {
             InstanceStatus::Failed { finding, .. } | InstanceStatus::Starting(finding) => {
                 let has_failed = matches!(instance.status, InstanceStatus::Failed { .. });
                 let first_seen = memory.first_seen(instance.uid(), finding, context.wall);
-                let at = finding.verdict_from(first_seen, &settings.budgets);
+                let at = finding.report_at(first_seen, &settings.budgets);
                 let is_due = at.is_some_and(|at| at <= context.wall);
                 let state = match (has_failed, is_due) {
                     (true, true) => State::Failed,
@@ -118,7 +118,7 @@ impl Observed {
         self.instance.as_deref().map(Instance::uid)
     }
 
-    /// Whether it has a pod, on its way out or not.
+    /// Whether it has a pod, being deleted or not.
     #[must_use]
     pub(super) fn has_pod(&self) -> bool {
         self.instance
@@ -126,7 +126,7 @@ impl Observed {
             .is_some_and(|instance| instance.pod.is_some())
     }
 
-    /// How far it is, for those whose time is over.
+    /// The progress, for waiters at their deadline.
     #[must_use]
     pub(super) fn progress(&self) -> Finding {
         match self.instance.as_deref().map(|instance| &instance.status) {

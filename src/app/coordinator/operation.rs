@@ -1,8 +1,8 @@
 //! [`Operation`]: the waiters of one name, and the state of its call to Kubernetes.
 //!
-//! Plain data and small questions about it. A [`Waiter`] is one request that waits: what it wants,
-//! and what it waits for at the moment. Which waiter gets what is decided in [`super::resolve`],
-//! which call comes next in [`super::calls`], what follows from a failed one in [`super::retry`].
+//! Plain data and small queries. A [`Waiter`] is one request that waits: what it wants, and its
+//! wait state. [`super::resolve`] decides what each waiter gets, [`super::calls`] the next call,
+//! [`super::retry`] what follows from a failed one.
 
 use crate::app::api_call::StopCause;
 use crate::app::error::Error;
@@ -15,25 +15,25 @@ use crate::model::template::Variables;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Pause between two attempts to get rid of a pod on a lost node.
+/// Pause between two attempts to remove a pod on a lost node.
 pub(super) const FORCE_PAUSE: Duration = Duration::from_secs(5);
 
-/// What is going on for one name. At most one call is under way, so that results cannot overtake
-/// each other.
+/// The operation of one name. At most one call is in flight, so that results cannot overtake each
+/// other.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Operation {
-    /// The requests that wait, in the order in which they came.
+    /// The waiting requests, in the order of their arrival.
     pub(super) waiters: Vec<Waiter>,
     /// The call.
     pub(super) call: CallState,
-    /// How often in a row Kubernetes had something else than the cache showed.
+    /// How many consecutive results of Kubernetes contradicted the cache.
     pub(super) disagreements: u32,
-    /// What those who wait for a Job get when it goes: of the last Job observed, and, while it is
-    /// replaced, of the one before.
+    /// What waiters for a Job get when it is gone: of the last observed Job and, during a
+    /// replacement, of the one before.
     pub(super) last: Vec<Last>,
 }
 
-/// What those who wait for a Job get when it goes.
+/// What waiters for a Job get when it is gone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Last {
     /// Which Job.
@@ -47,12 +47,12 @@ pub(super) struct Last {
 /// A request that waits for one name.
 #[derive(Clone, Debug)]
 pub(super) struct Waiter {
-    /// Where its response goes; `None` where no caller waits for one: it hung up, or the coordinator
+    /// Where its response goes; `None` if no caller waits for one: it hung up, or the coordinator
     /// itself made the request.
     pub(super) handle: Option<RequestHandle>,
-    /// Who sent it; `None` for a request of the coordinator itself.
+    /// The sender; `None` for a request of the coordinator itself.
     pub(super) by: Option<Origin>,
-    /// When it is answered at the latest.
+    /// The latest time of its response.
     pub(super) deadline: Instant,
     /// What it wants.
     pub(super) want: Want,
@@ -67,7 +67,7 @@ pub(super) struct Waiter {
 pub enum Want {
     /// The instance.
     Instance(Intent),
-    /// Its deletion to be accepted and, where `until` is given, the Job to be gone by then.
+    /// Its deletion to be accepted and, if `until` is given, the Job to be gone by then.
     Stop {
         /// Until when to wait for the Job to be gone.
         until: Option<Instant>,
@@ -79,7 +79,7 @@ pub enum Want {
 }
 
 impl Want {
-    /// The values for the template, of one that may start the instance.
+    /// The values for the template, if it may start the instance.
     #[must_use]
     pub const fn variables(&self) -> Option<&Arc<Variables>> {
         match self {
@@ -98,7 +98,7 @@ impl Want {
         matches!(self, Self::Instance(_))
     }
 
-    /// Whether it changes something that must be there: only Kubernetes can say "not found" to it.
+    /// Whether it changes an existing instance: only a 404 of Kubernetes counts as "not found".
     #[must_use]
     pub const fn is_change(&self) -> bool {
         matches!(self, Self::Stop { .. } | Self::Label(_))
@@ -108,15 +108,15 @@ impl Want {
 /// What a waiter waits for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum WaitState {
-    /// It has just come.
+    /// It has just arrived.
     New,
     /// For an instance to be created: there was none.
     Next,
     /// For this Job to become ready.
     Ready(Uid),
-    /// For that time, to get the failure report on this Job that was known when it came.
+    /// For that time, to get the failure report of this Job that was known at its arrival.
     Held(Uid, Instant),
-    /// For this Job, which has ended, to go, and for a new one.
+    /// For this ended Job to be gone, and for a new one.
     Replacement(Uid),
     /// For the instance to have a pod that can be labelled.
     Pod,
@@ -125,7 +125,7 @@ pub(super) enum WaitState {
 }
 
 impl Waiter {
-    /// Whether it waits for something that a call of ours brings about.
+    /// Whether it waits for the result of our own call.
     #[must_use]
     pub(super) const fn needs_call(&self) -> bool {
         let state = matches!(
@@ -139,25 +139,25 @@ impl Waiter {
 /// The state of the call to Kubernetes.
 #[derive(Clone, Debug, Default)]
 pub(super) enum CallState {
-    /// None is under way, and none has failed.
+    /// None is in flight, and none has failed.
     #[default]
     Idle,
-    /// One is under way.
+    /// One is in flight.
     Calling(Box<Calling>),
-    /// The last one failed, and is retried when its time comes.
+    /// The last one failed, and is retried later.
     Retrying(Retry),
-    /// Kubernetes has something else than the cache shows: the Job is read before anything else.
+    /// Kubernetes contradicted the cache: the Job is read next.
     MustRead,
 }
 
-/// A call under way.
+/// A call in flight.
 #[derive(Clone, Debug)]
 pub(super) struct Calling {
-    /// What for.
+    /// Its purpose.
     pub(super) purpose: Purpose,
-    /// When it was handed to the executor.
+    /// When it was passed to the executor.
     pub(super) since: Instant,
-    /// It is for waiters with smaller numbers: one that came later may mean another Job.
+    /// It is for waiters with smaller numbers: a later one may mean another Job.
     pub(super) waiters_before: u64,
     /// The failure that it follows, if it does.
     pub(super) after: Option<Retry>,
@@ -166,27 +166,28 @@ pub(super) struct Calling {
 /// What a call is made for.
 #[derive(Clone, Debug)]
 pub(super) enum Purpose {
-    /// For all who wait for an instance; made with these values of one of them.
+    /// For all waiters for an instance; made with the values of one of them.
     Create {
         /// The values.
         variables: Arc<Variables>,
-        /// What is kept of the start.
+        /// The followed start.
         start: Box<OwnStart>,
     },
-    /// For all who need to know.
+    /// For all waiters that need its result.
     Read,
-    /// For those who asked for a stop, and those who wait for a successor.
+    /// For requests of a stop, and for waiters for a successor.
     Delete {
         /// Which Job.
         uid: Uid,
         /// Why.
         cause: StopCause,
-        /// Whether the deletion has been reported, since the Job has gone meanwhile.
+        /// Whether the deletion has been reported because the Job is already gone.
         is_reported: bool,
     },
-    /// For no waiter: the node of its pod is lost. The Job goes first, since its finalizer keeps the pod.
+    /// For no waiter: the node of its pod is lost. The Job is deleted first, since its finalizer
+    /// keeps the pod.
     DeleteStuckJob,
-    /// For no waiter, after that: the pod.
+    /// For no waiter: the pod, after its Job.
     ForceDeletePod {
         /// The Job that it is of.
         job: Uid,
@@ -206,11 +207,11 @@ pub(super) struct Retry {
     pub(super) kind: CallKind,
     /// When to retry.
     pub(super) at: Instant,
-    /// What its waiters get when the grace or their time is over.
+    /// What its waiters get when the grace or their deadline expires.
     pub(super) error: Error,
     /// How often it was tried.
     pub(super) tries: u32,
-    /// What the grace bounds, and since when nothing else was met.
+    /// The failure that the grace bounds, and when it first occurred without another one since.
     pub(super) grace: Option<(Graced, Instant)>,
 }
 
@@ -219,7 +220,7 @@ pub(super) struct Retry {
 pub(super) enum Graced {
     /// No connection could be made.
     Connection,
-    /// A right is missing.
+    /// A permission is missing.
     Right,
 }
 
@@ -232,7 +233,7 @@ pub(super) enum CallKind {
     Read,
     /// DELETE the Job.
     Delete,
-    /// Whatever gets rid of a pod on a lost node.
+    /// Any call that removes a pod on a lost node.
     ForceDelete,
     /// PATCH the pod.
     Label,
@@ -253,7 +254,7 @@ impl Purpose {
 }
 
 impl Retry {
-    /// A pod on a lost node is left alone for a while.
+    /// The next attempt to remove a pod on a lost node is delayed.
     #[must_use]
     pub(super) fn force_deletion(now: Instant) -> Self {
         Self {
@@ -265,7 +266,7 @@ impl Retry {
         }
     }
 
-    /// What those get at their deadline who wait for a start or a stop.
+    /// What waiters for a start or a stop get at their deadline.
     #[must_use]
     pub(super) fn error_of_start(&self) -> Option<&Error> {
         let concerns = !matches!(self.kind, CallKind::Label | CallKind::ForceDelete);
@@ -290,7 +291,7 @@ impl Operation {
             .is_some_and(|calling| calling.purpose.kind() == kind)
     }
 
-    /// The failure that a retry follows, waiting or under way.
+    /// The failure that a retry follows, waiting or in flight.
     #[must_use]
     pub(super) fn retry(&self) -> Option<&Retry> {
         match &self.call {
@@ -310,8 +311,8 @@ impl Operation {
         }
     }
 
-    /// Whether a start is under way or about to be: one that starts nothing can wait for it. What
-    /// has just been read, or is about to be, may be an instance, too.
+    /// Whether a start is in progress or about to begin, so that a waiter that starts nothing can
+    /// wait for it. A Job that was just read, or will be read next, may be an instance, too.
     #[must_use]
     pub(super) fn is_start_pending(&self) -> bool {
         let wanted = |waiter: &Waiter| waiter.want.variables().is_some() && waiter.needs_call();
@@ -321,8 +322,8 @@ impl Operation {
             || self.waiters.iter().any(wanted)
     }
 
-    /// Whether the call under way is for this waiter: it says whether the change was made, so it is
-    /// waited for, whatever the deadline.
+    /// Whether the call in flight is for this waiter. Its result decides whether the change was
+    /// made, so the waiter waits for it beyond its deadline.
     #[must_use]
     pub(super) fn is_made_for(&self, waiter: &Waiter) -> bool {
         let Some(calling) = self.calling() else {
@@ -337,19 +338,19 @@ impl Operation {
         }
     }
 
-    /// The waiters that want a stop, and have no response that it was accepted.
+    /// The waiters for a stop that was not accepted yet.
     pub(super) fn stops(&self) -> impl Iterator<Item = &Waiter> {
         let stops = |waiter: &&Waiter| matches!(waiter.want, Want::Stop { .. });
         self.waiters.iter().filter(stops)
     }
 
-    /// The waiters that want to label the instance.
+    /// The waiters for a label.
     pub(super) fn labels(&self) -> impl Iterator<Item = &Waiter> {
         let labels = |waiter: &&Waiter| matches!(waiter.want, Want::Label(_));
         self.waiters.iter().filter(labels)
     }
 
-    /// Why this Job goes, where its deletion was sent for a waiter and may have been carried out.
+    /// The cause of this Job's deletion, if it was sent for a waiter and may have been carried out.
     #[must_use]
     pub(super) fn sent_deletion(&self, uid: &Uid) -> Option<StopCause> {
         let state = WaitState::Sent(uid.clone());
@@ -357,14 +358,14 @@ impl Operation {
         stops.find_map(|waiter| waiter.by.clone().map(StopCause::Requested))
     }
 
-    /// Whether the deletion of another Job than this was sent, and may have been carried out.
+    /// Whether the deletion of a Job other than this one was sent, and may have been carried out.
     #[must_use]
     pub(super) fn has_sent_another(&self, uid: &Uid) -> bool {
         self.stops()
             .any(|waiter| matches!(&waiter.state, WaitState::Sent(sent) if sent != uid))
     }
 
-    /// The deletion that stops have sent does not count any more, except of the Job that is there.
+    /// Deletions that stops have sent no longer count, except of the current Job.
     pub(super) fn forget_deletions_sent(&mut self, there: Option<&Uid>) {
         for waiter in &mut self.waiters {
             if matches!(&waiter.state, WaitState::Sent(sent) if Some(sent) != there) {
@@ -373,7 +374,7 @@ impl Operation {
         }
     }
 
-    /// Whether one waits for this Job to be replaced.
+    /// Whether a waiter waits for the replacement of this Job.
     #[must_use]
     pub(super) fn replaces(&self, uid: &Uid) -> bool {
         let state = WaitState::Replacement(uid.clone());

@@ -1,6 +1,6 @@
-//! What follows from the result of a call: what is reported, and who gets a response.
+//! What follows from the result of a call: lifecycle events, and responses.
 //!
-//! Pure. What a failed call means, and when it is retried, is decided in [`super::retry`].
+//! Pure. [`super::retry`] decides what a failed call means, and when it is retried.
 
 use super::operation::{CallState, Calling, Purpose, Retry, WaitState, Want};
 use super::record::{Record, Step, Trigger};
@@ -47,7 +47,8 @@ impl Record {
     fn report_outcome(&mut self, calling: &Calling, completed: &Completed, step: &mut Step<'_>) {
         let now = step.context.now;
         let (track, may_follow, is_draining) = (&mut self.track, step.may_follow, step.is_draining);
-        // Of a Job that has been seen to go since it was created nothing more is heard.
+        // The watch has already shown the deletion of the created Job; no further event of it
+        // follows.
         let lookup = step.context.cache.lookup(step.key);
         let is_there =
             |uid: &Uid| matches!(&lookup, Lookup::Instance(instance) if instance.uid() == uid);
@@ -104,8 +105,8 @@ impl Record {
             operation.disagreements = 0;
         }
         match (&calling.purpose, outcome) {
-            // Kubernetes itself says that there is nothing to stop or to label, to those who had asked;
-            // or that the Job has gone whose deletion was sent.
+            // Kubernetes has returned 404: there is nothing to stop or to label for earlier
+            // requests, or the Job to delete is already gone.
             (Purpose::Read, CallOutcome::Absent | CallOutcome::NameConflict) => {
                 self.respond_all(&Response::Done, step, |waiter| {
                     matches!(waiter.state, WaitState::Sent(_))
@@ -116,8 +117,8 @@ impl Record {
                     waiter.want.is_change() && waiter.number < calling.waiters_before
                 });
             }
-            // Whether the deletion that was sent of another Job was carried out is not known, nor
-            // whether this Job is older than the request: it is to be stopped as well.
+            // It is unknown whether the deletion of the other Job was carried out, and whether this
+            // Job is older than the request. So this Job is stopped as well.
             (Purpose::Read, CallOutcome::Found(uid)) => operation.forget_deletions_sent(Some(uid)),
             // A finalizer may keep it for a moment.
             (Purpose::ForceDeletePod { job, pod, uid }, CallOutcome::Done) => {
@@ -133,7 +134,7 @@ impl Record {
             (Purpose::Delete { uid, .. }, CallOutcome::Deleted { .. }) => {
                 self.deletion_begun(uid, calling.waiters_before, step);
             }
-            // There was nothing left to stop, whatever is there by now.
+            // There was nothing left to stop at that time.
             (
                 Purpose::Delete { .. },
                 CallOutcome::Absent | CallOutcome::Found(_) | CallOutcome::NameConflict,
@@ -151,7 +152,7 @@ impl Record {
         }
     }
 
-    /// The deletion of this Job has begun, which is what the stops among those who had asked wanted.
+    /// The deletion of this Job has begun: the earlier stop requests are done.
     fn deletion_begun(&mut self, uid: &Uid, before: u64, step: &mut Step<'_>) {
         let Some(operation) = &mut self.operation else {
             return;
@@ -201,8 +202,8 @@ impl Record {
     }
 }
 
-/// The result and the reason of a start whose Job was not created, as far as we know; `None` where the
-/// call is repeated or another caller's Job is there.
+/// The result and the reason of a start without a created Job, as far as known. `None` if the call
+/// is retried or another caller's Job exists.
 fn end_without_job(error: &kube::Error) -> Option<(&'static str, &'static str)> {
     let class = error.class();
     match class {

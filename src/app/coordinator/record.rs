@@ -1,13 +1,13 @@
 //! [`Record`]: everything that this replica holds of one name beyond the cache.
 //!
-//! Pure. Each input observes the state of the name once, reports what is new, resolves every waiter
+//! Pure. Each input observes the state of the name once, reports changes, resolves every waiter
 //! from one table, and makes the next call if one is due:
 //!
 //! ```text
 //! Absent ──Create──▶ Starting ──▶ Ready            (waiters get 200)
-//!   ▲   │exists         └──────▶ Failed            (waiters get why; replaced after its delay)
-//!   │   └─▶ Read ─▶ ours: join · on its way out: wait · not ours: name conflict
-//!   └─ gone ── Deleting ◀── Delete ── any of them  (those who waited for it get "stopped")
+//!   ▲   │exists         └──────▶ Failed            (waiters get the report; replaced after its delay)
+//!   │   └─▶ Read ─▶ ours: join · being deleted: wait · not ours: name conflict
+//!   └─ gone ── Deleting ◀── Delete ── any of them  (its waiters get "stopped")
 //! ```
 
 use super::calls;
@@ -31,37 +31,37 @@ use crate::model::names::InstanceKey;
 use crate::model::status::InstanceStatus;
 use std::time::{Duration, Instant};
 
-/// How long a change has to be made, from when it can be: whatever a request says of how long it
-/// waits is about pods and ends, not about the write itself.
+/// Time limit of a change, from when it can be made. The wait of a request bounds the wait for pods
+/// and ends, not the write itself.
 pub const WRITE_WAIT: Duration = Duration::from_secs(10);
 
-/// What is held of one name.
+/// The state of one name.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Record {
     pub(super) operation: Option<Box<Operation>>,
     pub(super) memory: Memory,
     pub(super) track: Option<Box<Track>>,
-    /// When the record wants to be advanced though nothing happens.
+    /// When the record must be advanced without an input.
     pub(super) wake: Option<Instant>,
 }
 
-/// Something that the coordinator wants done.
+/// An effect of the coordinator.
 #[derive(Clone, Debug)]
 pub enum Effect {
     /// Respond to this request; it gets no other response.
     Respond(RequestHandle, Response),
     /// Make this call, apply what it returns to the stores, and report its outcome.
     Call(Box<ApiCall>),
-    /// Report this.
+    /// Report this lifecycle event.
     Report(Box<Lifecycle>),
 }
 
-/// What a record is advanced with.
+/// The context of one step of a record.
 #[derive(Debug)]
 pub(super) struct Step<'a> {
     /// The name.
     pub(super) key: &'a InstanceKey,
-    /// What is known.
+    /// The cache, the catalog and the time.
     pub(super) context: &'a Context<'a>,
     /// The number that the next waiter of this replica gets.
     pub(super) next_number: u64,
@@ -69,9 +69,9 @@ pub(super) struct Step<'a> {
     pub(super) may_work: bool,
     /// Whether another start of this replica can be followed.
     pub(super) may_follow: bool,
-    /// Whether the service shuts down: deadlines hold even for calls under way.
+    /// Whether the service is shutting down: then deadlines apply even to calls in flight.
     pub(super) is_draining: bool,
-    /// What comes out.
+    /// The effects so far.
     pub(super) out: &'a mut Vec<Effect>,
 }
 
@@ -80,24 +80,24 @@ pub(super) struct Step<'a> {
 pub(super) enum Trigger {
     /// A request, the result of a call, or time.
     Any,
-    /// The cache shows something else than before.
+    /// The cache has changed.
     CacheChanged,
-    /// The cache shows it for the first time, since the replica has just started.
+    /// The first list of a replica that has just started.
     Listed,
-    /// A read has found that the name is not this instance's, which the cache may not show.
+    /// A read has found that another instance has the name; the cache may not show that.
     NameConflict,
-    /// The service shuts down; changes have until then.
+    /// The service shuts down; changes can be made until then.
     Drain(Instant),
 }
 
-/// What is counted of a record.
+/// The counts of a record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Tally {
-    /// Names in work: with waiters, or a call under way.
+    /// Names with an operation: with waiters, or a call in flight.
     pub(super) in_work: usize,
-    /// Names whose Job has gone and whose failures are remembered.
+    /// Names with remembered failures of a gone Job.
     pub(super) gone: usize,
-    /// Names whose pod has gone and whose termination report is kept.
+    /// Names with a kept termination report of a gone pod.
     pub(super) lost: usize,
     /// Starts of this replica that are followed.
     pub(super) followed: usize,
@@ -123,7 +123,7 @@ impl Step<'_> {
 }
 
 impl Record {
-    /// How it counts.
+    /// Its counts.
     #[must_use]
     pub(super) fn tally(&self) -> Tally {
         let count = |is: bool| usize::from(is);
@@ -141,7 +141,7 @@ impl Record {
         self.operation.is_none() && self.memory.is_empty() && self.track.is_none()
     }
 
-    /// A request joins those that wait.
+    /// Adds a waiter.
     pub(super) fn join(&mut self, waiter: Waiter, step: &mut Step<'_>) {
         if let Some(by) = waiter.by.as_ref().filter(|_| waiter.want.is_for_instance()) {
             self.join_start(by);
@@ -150,7 +150,7 @@ impl Record {
         self.advance(step, Trigger::Any);
     }
 
-    /// Has the span of a start of ours linked to that of another request for it.
+    /// Links the span of our own start to that of another request for it.
     fn join_start(&mut self, by: &Origin) {
         let call = self.operation.as_mut().map(|operation| &mut operation.call);
         if let Some(CallState::Calling(calling)) = call
@@ -162,8 +162,8 @@ impl Record {
         }
     }
 
-    /// A caller hung up. What it has started goes on, and so does a stop or a label that was asked
-    /// for: only its response is lost.
+    /// A caller hung up. Its start continues, and so does a requested stop or label: only the
+    /// response is dropped.
     pub(super) fn leave(&mut self, handle: RequestHandle, step: &mut Step<'_>) {
         if let Some(operation) = &mut self.operation {
             operation.waiters.retain_mut(|waiter| {
@@ -177,7 +177,7 @@ impl Record {
         self.advance(step, Trigger::Any);
     }
 
-    /// The cache has changed. `gone` are Jobs of this name that it has no longer.
+    /// The cache has changed. `gone` are removed Jobs of this name.
     pub(super) fn changed(&mut self, gone: Option<&Uid>, step: &mut Step<'_>) {
         if let Some(uid) = gone {
             self.job_gone(uid, step);
@@ -197,7 +197,7 @@ impl Record {
                 } = &mut calling.purpose
                 && of == uid
             {
-                // What was reported of its deletion before counts.
+                // The first report of its deletion counts.
                 cause = (!*is_reported).then(|| of_call.clone());
                 *is_reported = true;
             }
@@ -206,7 +206,7 @@ impl Record {
         step.report(|events| Track::gone(track, uid, cause, events));
     }
 
-    /// Responds to these of the waiters, which wait no longer.
+    /// Responds to these waiters and removes them.
     pub(super) fn respond_all(
         &mut self,
         response: &Response,
@@ -221,7 +221,7 @@ impl Record {
         }
     }
 
-    /// Something has happened, or the time has come to `wake`: observes, reports, resolves, calls.
+    /// Processes an input or an expired timer: observes, reports, resolves, calls.
     pub(super) fn advance(&mut self, step: &mut Step<'_>, trigger: Trigger) {
         let context = step.context;
         let lookup = match trigger {
@@ -257,7 +257,7 @@ impl Record {
             }
         }
         self.expire(&observed, step);
-        // What has no reason to live is dropped.
+        // An operation without waiters and call is dropped.
         let keeps = is_overdue && step.may_work;
         let is_over = |it: &Operation| it.waiters.is_empty() && it.calling().is_none();
         self.operation.take_if(|it| !keeps && is_over(it));
@@ -267,8 +267,8 @@ impl Record {
         self.wake = self.next_wake(&observed, is_overdue, step);
     }
 
-    /// Keeps what those who wait for a Job get when it goes. Until they are resolved, that of the Job
-    /// before is kept as well.
+    /// Keeps what waiters for a Job get when it is gone. Until they are resolved, the one of the
+    /// previous Job is kept as well.
     fn remember(&mut self, observed: &Observed) {
         let (Some(operation), Some(instance)) = (&mut self.operation, &observed.instance) else {
             return;
@@ -284,14 +284,14 @@ impl Record {
             },
         };
         last.was_suspended |= instance.job.suspend;
-        // A failure that no longer holds is not reported. One that held until a deletion is.
+        // A resolved failure is not reported; a failure that lasted until the deletion is.
         if observed.report.is_some() || observed.state != State::Deleting {
             last.report.clone_from(&observed.report);
         }
         operation.last.insert(0, last);
     }
 
-    /// Has the meta labels of a pod that was replaced set on its successor.
+    /// Sets the meta labels of a replaced pod on its successor.
     fn pass_on_labels(&mut self, observed: &Observed, step: &Step<'_>) {
         if !step.may_work {
             return;
@@ -324,7 +324,7 @@ impl Record {
             .or_else(|| Timings::of_pod(instance, context.wall))
     }
 
-    /// Responds to the waiters for which `act` has a response; the others wait on.
+    /// Responds to the waiters for which `act` has a response; the others continue to wait.
     fn respond_each(
         &mut self,
         observed: &Observed,
@@ -362,7 +362,7 @@ impl Record {
         self.operation = Some(operation);
     }
 
-    /// Responds to all who can get a response from what there is.
+    /// Resolves all waiters that the observed state can resolve.
     fn resolve(&mut self, observed: &Observed, step: &mut Step<'_>) {
         let now = step.context.now;
         self.respond_each(observed, step, |_, waiter, facts| {
@@ -370,12 +370,12 @@ impl Record {
                 Resolution::Wait(state) => state,
                 Resolution::Respond(response) => return Some(response),
             };
-            // A change has its own time from when it can be made.
+            // A change has its own deadline from when it can be made.
             if waiter.state == WaitState::Pod && state != WaitState::Pod {
                 waiter.deadline = waiter.deadline.max(now + WRITE_WAIT);
             }
             waiter.state = state;
-            // A start that is to be stopped where it does not succeed in time becomes a stop.
+            // A start with `StartOrStop` that does not succeed in time becomes a stop.
             let is_to_stop = matches!(waiter.want, Want::Instance(Intent::StartOrStop(_)));
             if is_to_stop && waiter.deadline <= now {
                 waiter.want = Want::Stop { until: None };
@@ -449,7 +449,7 @@ impl Record {
         }));
     }
 
-    /// Responds to those whose time is over.
+    /// Responds to waiters at their deadline.
     fn expire(&mut self, observed: &Observed, step: &mut Step<'_>) {
         let (now, is_draining) = (step.context.now, step.is_draining);
         self.respond_late(observed, step, true, |operation, waiter| {
@@ -457,7 +457,8 @@ impl Record {
         });
     }
 
-    /// Responds to these, which can wait no longer; where `with_error`, with what the last call met.
+    /// Responds to these waiters, which can wait no longer; if `with_error`, with the error of the
+    /// last call.
     fn respond_late(
         &mut self,
         observed: &Observed,
@@ -475,8 +476,8 @@ impl Record {
         });
     }
 
-    /// The service shuts down: those who wait for an instance get how far it is. Stops, and labels of
-    /// a pod that is there, have until then to be made.
+    /// The service shuts down: waiters for an instance get its progress. Stops, and labels of an
+    /// existing pod, can be made until then.
     pub(super) fn drain(&mut self, until: Instant, step: &mut Step<'_>) {
         if let Some(track) = &mut self.track {
             step.report(|events| track.unfollow("replica_ended", events));
@@ -499,7 +500,7 @@ impl Record {
         }
     }
 
-    /// When to look again though nothing happens.
+    /// When to advance the record without an input.
     fn next_wake(&self, observed: &Observed, is_overdue: bool, step: &Step<'_>) -> Option<Instant> {
         let now = step.context.now;
         let track = self.track.as_ref();
@@ -513,7 +514,7 @@ impl Record {
         );
         match self.memory.overdue_at() {
             Some(at) if !is_overdue => wakes.push(at),
-            // Others have all the calls that there may be.
+            // All permitted calls belong to other names.
             Some(_) if !step.may_work => wakes.push(now + FORCE_PAUSE),
             _ => {}
         }

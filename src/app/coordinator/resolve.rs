@@ -1,5 +1,5 @@
-//! What each waiter gets from what there is: the one table that decides who gets a response, and when a
-//! failed instance is replaced.
+//! What each waiter gets from the observed state: the one table that decides on responses, and when
+//! a failed instance is replaced.
 //!
 //! Pure. Rows are what is observed, columns what the waiter waits for; nothing here makes a call, and
 //! the order in which waiters are resolved does not matter.
@@ -14,10 +14,10 @@
 //! | awaiting reason | replacement ³, else held | ready (this Job) | waits | waits | waits | its last report |
 //! | failing, failed, finished | replacement ³, else held ⁴ | replacement ³, else report ⁴ | report | report, once the second is over | waits | its last report |
 //!
-//! ¹ One that starts nothing gets `no instance`, unless a start is under way that it can wait for.
-//! ² Waits as long as our deletion is under way: the pod may be seen to go before the Job.
-//! ³ Where it may start an instance, and the restart delay of a failed one is over.
-//! ⁴ One that starts nothing gets `no instance` of an instance that ended well.
+//! - ¹ A waiter that starts nothing gets `no instance`, unless it can wait for a start in progress.
+//! - ² Waits during our own deletion: the pod may be gone before the Job.
+//! - ³ If it may start an instance, and the restart delay of a failed one is over.
+//! - ⁴ A waiter that starts nothing gets `no instance` for a finished instance.
 
 use super::observed::{Observed, State};
 use super::operation::{Last, WaitState, Waiter, Want};
@@ -30,8 +30,8 @@ use crate::model::names::InstanceKey;
 use crate::model::status::Finding;
 use std::time::{Duration, Instant};
 
-/// How long a failure report that is known already is held back, so that a client that retries
-/// without pause does so once a second (contract W7).
+/// How long a known failure report is delayed, so that a client without back-off retries once a
+/// second (contract W7).
 pub const REPORT_HOLD: Duration = Duration::from_secs(1);
 
 /// What a waiter gets, or waits for from here on.
@@ -52,7 +52,7 @@ pub(super) struct Facts<'a> {
     pub(super) now: Instant,
     /// Whether a start is under way or about to be, so that one that starts nothing can wait for it.
     pub(super) is_start_pending: bool,
-    /// Whether a deletion of ours is under way.
+    /// Whether our own deletion is in flight.
     pub(super) is_deleting: bool,
     /// Whether a request that comes now replaces the instance, which has failed or ended.
     pub(super) may_replace: bool,
@@ -124,13 +124,13 @@ fn relation<'a>(state: &'a WaitState, observed: Option<&Uid>) -> Relation<'a> {
 pub(super) fn resolve(waiter: &Waiter, observed: &Observed, facts: &Facts<'_>) -> Resolution {
     match &waiter.want {
         Want::Instance(_) => resolve_instance(waiter, observed, facts),
-        // Only its call says how it went.
+        // Only the result of its call resolves it.
         Want::Stop { .. } => Resolution::Wait(waiter.state.clone()),
         Want::Gone(uid) if observed.uid() == Some(uid) => Resolution::Wait(WaitState::New),
         Want::Gone(_) => Resolution::Respond(Response::Done),
         Want::Label(_) => match observed.state {
             _ if observed.has_pod() => Resolution::Wait(WaitState::New),
-            // Only Kubernetes says "not found".
+            // Only a 404 of Kubernetes counts.
             State::Absent | State::NameConflict => Resolution::Wait(WaitState::New),
             State::AwaitingReason | State::Failed | State::Finished => facts.no_instance(),
             // Its own time runs from when there was a pod for the first time.
@@ -177,13 +177,14 @@ fn resolve_instance(waiter: &Waiter, observed: &Observed, facts: &Facts<'_>) -> 
         (_, New | Next) if is_well_ended && !may_start => facts.no_instance(),
         (_, New | Next) if replaces => Wait(WaitState::Replacement(uid())),
         (_, New) => Wait(WaitState::Held(uid(), facts.now + REPORT_HOLD)),
-        // It came before there was this Job, whose failure may be known as soon as the Job is.
+        // The request is older than this Job, so it gets a failure that is known as soon as the
+        // Job.
         (_, Next) => report(),
     }
 }
 
-/// What a waiter gets whose time is over, or who is not to wait any longer. `error` is what the last
-/// call met, where that is what kept it waiting.
+/// What a waiter gets at its deadline, or when it can wait no longer. `error` is the error of the
+/// last call, if the waiter waited for it.
 #[must_use]
 pub(super) fn at_deadline(
     waiter: &Waiter,
@@ -204,7 +205,7 @@ pub(super) fn at_deadline(
             let since = since.and_then(|instance| instance.job.metadata.deletion_timestamp);
             facts.progress(Finding::stopping(since), false)
         }
-        // Whatever the last call met: there is nothing to label.
+        // Regardless of the last call's error: there is nothing to label.
         Want::Label(_) if observed.instance.is_some() && !observed.has_pod() => {
             Response::Failed(Error::NoInstance(facts.key.clone()))
         }

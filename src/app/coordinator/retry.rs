@@ -1,4 +1,4 @@
-//! What follows from a call that failed: who gets the error now, and what is retried when.
+//! What follows from a failed call: which waiters get the error now, and when the call is retried.
 //!
 //! Pure. A failure concerns the waiters that the call was made for, and no others.
 
@@ -9,8 +9,8 @@ use crate::app::error::{self, Error};
 use crate::kube::{self, Class};
 use std::time::{Duration, Instant};
 
-/// How long a failed connection, or a missing right, is taken for the restart of the API server,
-/// which responds 403 to everybody until its RBAC is loaded.
+/// How long a failed connection or a missing permission counts as a restart of the API server. A
+/// starting API server responds 403 to all clients until its RBAC is loaded.
 pub(super) const GRACE: Duration = Duration::from_secs(2);
 
 /// First pause after a failed call; it doubles up to [`PAUSE_MAX`].
@@ -19,26 +19,27 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Longest pause of our own choice between two attempts.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 
-/// Longest pause that a `Retry-After` of the API server causes: a request that comes later than that
-/// shall not suffer from what was said to an earlier one.
+/// Longest pause for a `Retry-After` of the API server. Later requests must not wait for a delay
+/// that an earlier one was given.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(10);
 
 /// So often in a row Kubernetes may have something else than the cache shows before reads are paused.
 const DISAGREEMENTS_AT_ONCE: u32 = 3;
 
-/// Who gets an error, of the waiters of an operation.
+/// The waiters of an operation that get an error.
 #[derive(Clone, Debug)]
 pub(super) enum Rejected {
     /// No waiter: it is retried, or the Job is read.
     NoWaiter,
-    /// All who need a call of this kind.
+    /// All waiters that need a call of this kind.
     All(CallKind, Error),
-    /// Only those who would send the same: others go on.
+    /// Only waiters that would send the same call; others continue.
     Same(Error),
 }
 
 impl Operation {
-    /// Takes that this call has failed. The next call state is set; returned is who gets which error.
+    /// Processes the failure of this call: sets the next call state, and returns which waiters get
+    /// which error.
     pub(super) fn failed(
         &mut self,
         calling: &Calling,
@@ -62,20 +63,20 @@ impl Operation {
                 self.read_again(calling, error, now)
             }
             (Class::NotFound, CallKind::Create) => Rejected::All(kind, Error::NamespaceMissing),
-            // A quota that many starts change at once; or the pod was replaced, and the cache will
+            // A quota that concurrent starts change; or the pod was replaced, and the cache will
             // show its successor.
             (Class::Conflict, CallKind::Create)
             | (Class::NotFound | Class::Conflict, CallKind::Label) => {
                 self.retry_call(calling, kind, Error::UNAVAILABLE, error, now)
             }
             (Class::Forbidden { own_right: false }, _) => {
-                Rejected::Same(Error::Refused(error::kube_sentence(error)))
+                Rejected::Same(Error::Refused(error::kube_message(error)))
             }
             (Class::Invalid, CallKind::Create) => {
-                Rejected::Same(Error::TemplateInvalid(error::kube_sentence(error)))
+                Rejected::Same(Error::TemplateInvalid(error::kube_message(error)))
             }
             (Class::Invalid, CallKind::Label) => {
-                Rejected::Same(Error::ReservedKey(error::kube_sentence(error)))
+                Rejected::Same(Error::ReservedKey(error::kube_message(error)))
             }
             (Class::Forbidden { own_right: true } | Class::Unauthorized, _) => {
                 self.retry_within_grace(calling, Graced::Right, error, now)
@@ -100,8 +101,8 @@ impl Operation {
         }
     }
 
-    /// The cache lags behind: read, at once the first times, so that a cache and an API server that
-    /// disagree for ever make no storm.
+    /// The cache lags: read, without delay only the first times. So a cache that permanently
+    /// disagrees with the API server causes no call storm.
     fn read_again(&mut self, calling: &Calling, error: &kube::Error, now: Instant) -> Rejected {
         self.disagreements = self.disagreements.saturating_add(1);
         if self.disagreements > DISAGREEMENTS_AT_ONCE {
@@ -170,7 +171,7 @@ impl Operation {
     }
 }
 
-/// Whether a waiter is one of those who get this error.
+/// Whether this waiter gets this error.
 #[must_use]
 pub(super) fn is_rejected(rejected: &Rejected, calling: &Calling, waiter: &Waiter) -> bool {
     let is_label = matches!(waiter.want, Want::Label(_));

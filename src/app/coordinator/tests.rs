@@ -1,4 +1,5 @@
-//! Bounds, handles and wake-ups of the coordinator; what it decides for one name stands in the files below.
+//! Bounds, handles and wake-ups of the coordinator; its decisions for one name are in the files
+//! below.
 
 mod calls;
 mod ends;
@@ -6,8 +7,8 @@ mod intents;
 mod lifecycle;
 mod overdue;
 mod random;
+mod starts;
 mod stops;
-mod stories;
 
 use super::*;
 use crate::app::api_call::CallOutcome;
@@ -30,7 +31,7 @@ fn starting() -> Fixture {
     fixture
 }
 
-/// The Job `u1` goes while request 1 waits for an instance, and gets its successor.
+/// The Job `u1` is gone while request 1 waits for an instance; the request gets the successor.
 #[track_caller]
 fn check_replaced(fixture: &mut Fixture) {
     fixture.world.job_gone("u1");
@@ -41,7 +42,7 @@ fn check_replaced(fixture: &mut Fixture) {
     fixture.check_idle();
 }
 
-/// A fixture in which the Job `u1` has failed at T0 + `secs`, and everybody knows.
+/// A fixture in which the Job `u1` has failed at T0 + `secs`, as the cache shows.
 fn failed_after(secs: f64) -> Fixture {
     let mut fixture = Fixture::new();
     fixture.pass(secs);
@@ -51,7 +52,7 @@ fn failed_after(secs: f64) -> Fixture {
 }
 
 #[test]
-fn so_many_may_wait_and_no_more() {
+fn waiters_are_bounded_in_total() {
     let mut fixture = Fixture::with_limits(Limits {
         parked_max: 3,
         ..ROOMY
@@ -71,7 +72,7 @@ fn so_many_may_wait_and_no_more() {
 }
 
 #[test]
-fn so_many_may_wait_for_one_name_and_no_more() {
+fn waiters_are_bounded_per_name() {
     let mut fixture = Fixture::with_limits(Limits {
         parked_per_key_max: 2,
         ..ROOMY
@@ -86,7 +87,7 @@ fn so_many_may_wait_for_one_name_and_no_more() {
 }
 
 #[test]
-fn callers_that_hang_up_leave_no_more_work_than_is_allowed() {
+fn work_of_abandoned_requests_is_bounded() {
     let mut fixture = Fixture::with_limits(Limits {
         parked_max: 3,
         ..ROOMY
@@ -101,7 +102,7 @@ fn callers_that_hang_up_leave_no_more_work_than_is_allowed() {
         fixture.get_of(9, &key("scim", "n9"), "", 10),
         ["9: TooManyRequests"]
     );
-    // A name that is in work already costs nothing more.
+    // A name with an operation needs no further capacity.
     assert_eq!(fixture.get(10), NOTHING);
     assert_eq!(
         fixture.ends_of(&key("scim", "n0"), CallOutcome::Created("u0".into())),
@@ -113,9 +114,9 @@ fn callers_that_hang_up_leave_no_more_work_than_is_allowed() {
     );
 }
 
-/// The deletion has begun, so there is nothing left to do for who waited for its end.
+/// The deletion has begun, so nothing is left to do for abandoned waits for its end.
 #[test]
-fn callers_that_hang_up_while_a_job_goes_are_forgotten() {
+fn abandoned_waits_for_a_deletion_leave_no_record() {
     let mut fixture = Fixture::with_limits(Limits {
         parked_per_key_max: 1,
         ..ROOMY
@@ -134,7 +135,7 @@ fn callers_that_hang_up_while_a_job_goes_are_forgotten() {
 }
 
 #[test]
-fn unknown_tokens_names_and_answers_are_nothing() {
+fn inputs_for_unknown_handles_names_and_calls_are_ignored() {
     let mut fixture = Fixture::new();
     assert_eq!(fixture.hang_up(7), NOTHING);
     assert_eq!(fixture.done(), NOTHING);
@@ -147,14 +148,14 @@ fn unknown_tokens_names_and_answers_are_nothing() {
 }
 
 #[test]
-fn after_the_end_no_request_waits() {
+fn after_the_drain_requests_fail_immediately() {
     let mut fixture = Fixture::new();
     fixture.get(1);
     fixture.get_of(2, &key("scim", "n2"), "", 10);
-    let mut answers = fixture.drain();
-    answers.sort();
+    let mut responses = fixture.drain();
+    responses.sort();
     assert_eq!(
-        answers,
+        responses,
         ["1: node_not_ready Admitting", "2: node_not_ready Admitting"]
     );
     assert_eq!(fixture.get(3), ["3: Draining"]);
@@ -187,7 +188,7 @@ fn the_coordinator_is_woken_for_the_first_deadline_only() {
 }
 
 #[test]
-fn what_the_cache_shows_is_remembered_although_no_request_waits() {
+fn a_failure_is_remembered_without_waiting_requests() {
     let mut fixture = Fixture::new();
     fixture.pass(60.0);
     fixture.world.ended("u1", "Failed", json!({}));
@@ -199,7 +200,7 @@ fn what_the_cache_shows_is_remembered_although_no_request_waits() {
 }
 
 #[test]
-fn a_late_wake_answers_all_that_is_due() {
+fn a_late_tick_resolves_all_expired_waiters() {
     let mut fixture = Fixture::new();
     for n in 0..5 {
         fixture.get_of(n, &key("scim", &format!("n{n}")), "", 1);
@@ -214,7 +215,7 @@ fn a_late_wake_answers_all_that_is_due() {
     assert!(!fixture.coordinator.waiting.contains_key(&handle(0)));
 }
 
-/// The memory of a name whose Job failed, and of which this is seen next.
+/// The memory of a name with a failed Job, and with this next observation.
 fn remembered(world: &World, then: Option<&Instance>) -> Memory {
     let Lookup::Instance(failed) = world.cache.lookup(&n1()) else {
         panic!("it is there");
@@ -260,7 +261,7 @@ fn check_left(coordinator: &Coordinator, numbers: Range<usize>, holds: impl Fn(&
 }
 
 #[test]
-fn so_many_names_that_have_gone_are_remembered_and_the_oldest_are_forgotten() {
+fn remembered_gone_names_are_bounded_and_the_oldest_are_evicted() {
     let mut world = World::new();
     world.ended("u1", "Failed", json!({}));
     world.pass(Duration::from_secs(20));
@@ -275,7 +276,7 @@ fn so_many_names_that_have_gone_are_remembered_and_the_oldest_are_forgotten() {
 }
 
 #[test]
-fn so_many_termination_reports_are_kept_and_the_oldest_are_forgotten() {
+fn kept_termination_reports_are_bounded_and_the_oldest_are_evicted() {
     let mut world = World::new();
     world.job("u1", json!({}));
     let Lookup::Instance(without) = world.cache.lookup(&n1()) else {
@@ -301,9 +302,9 @@ fn so_many_termination_reports_are_kept_and_the_oldest_are_forgotten() {
     check_left(&coordinator, forgotten..LOST_MAX + 1, has_report);
 }
 
-/// A waiter that nobody sent is a defect: its call is due, and is never made.
+/// A waiter without a sender is a defect: its call is due, and is never made.
 #[test]
-fn a_record_that_is_woken_in_vain_is_woken_again_a_moment_later() {
+fn a_record_woken_without_work_is_woken_again_after_a_pause() {
     let mut fixture = Fixture::new();
     fixture.get(1);
     fixture.fails(unavailable(Verb::Create));
@@ -320,9 +321,9 @@ fn a_record_that_is_woken_in_vain_is_woken_again_a_moment_later() {
     assert!(found.contains("has nothing to do"), "{found}");
 }
 
-/// Each invariant is broken once by hand: `check` says which.
+/// Each invariant is broken once by hand: `check` reports which.
 #[test]
-fn a_coordinator_that_is_broken_is_found_out() {
+fn each_broken_invariant_is_reported() {
     type Defect = fn(&mut Coordinator);
     let broken: [(&str, Defect); 7] = [
         ("its wake-up is not in the timer queue", |it| {
@@ -332,16 +333,16 @@ fn a_coordinator_that_is_broken_is_found_out() {
             let at = it.timers.first().unwrap().0;
             it.timers.insert((at, key("scim", "n9")));
         }),
-        ("a waiter is not on the list of those who wait", |it| {
+        ("a waiter is not in the table of waiting requests", |it| {
             it.waiting.clear();
         }),
-        ("a request waits that is in no record", |it| {
+        ("a waiting request is in no record", |it| {
             it.waiting.insert(handle(9), n1());
         }),
         ("the counts are not those of the records", |it| {
             it.tally.in_work += 1;
         }),
-        ("a record has no reason to live", |it| {
+        ("an empty record is kept", |it| {
             it.records.insert(key("scim", "n9"), Record::default());
         }),
         ("no caller waits for its response", |it| {
@@ -351,19 +352,19 @@ fn a_coordinator_that_is_broken_is_found_out() {
             it.waiting.clear();
         }),
     ];
-    for (sentence, break_it) in broken {
+    for (message, break_it) in broken {
         let mut fixture = Fixture::new();
         fixture.get(1);
         assert_eq!(fixture.coordinator.check(), Ok(()));
         break_it(&mut fixture.coordinator);
         let found = fixture.coordinator.check().unwrap_err();
-        assert!(found.contains(sentence), "{found} instead of {sentence}");
+        assert!(found.contains(message), "{found} instead of {message}");
     }
 }
 
-/// A replica that follows as many starts as it may creates Jobs all the same.
+/// A replica at the bound on followed starts still creates Jobs.
 #[test]
-fn so_many_starts_are_followed_and_no_more() {
+fn followed_starts_are_bounded() {
     let mut fixture = Fixture::new();
     fixture.coordinator.tally.followed = FOLLOWED_MAX;
     let mut out = Vec::new();

@@ -1,7 +1,7 @@
 //! [`Track`]: how far the life of one Job has been reported, so that each step is reported once.
 //!
-//! Pure. A Job that is ready and not of this replica's starting has no track: nothing more is to
-//! be said of it until something changes. What a step means to callers is decided elsewhere.
+//! Pure. A ready Job that another replica started has no track: there is nothing to report until it
+//! changes. What a step means to callers is decided elsewhere.
 
 use super::observed::{Observed, State};
 use super::operation::Purpose;
@@ -15,7 +15,7 @@ use crate::model::status::{Finding, InstanceStatus, Phase, Prognosis};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How long the phases of a start that has ended are kept for the responses that report its end.
+/// How long the phases of an ended start are kept for the responses that report its end.
 pub(super) const ENDED_KEPT: Duration = Duration::from_secs(5);
 
 /// How far the life of one Job has been reported.
@@ -29,11 +29,11 @@ pub(super) struct Track {
     has_been_ready: bool,
     is_finished: bool,
     is_stopping: bool,
-    /// The start of this replica that made it, for as long as that is followed.
+    /// The start of this replica that created it, as long as that is followed.
     own: Option<OwnStart>,
 }
 
-/// What of a Job's failure has been reported.
+/// The reports of a Job's failure so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Reported {
     Nothing,
@@ -41,19 +41,19 @@ enum Reported {
     Failure,
 }
 
-/// Where events go: the name they are about, the time, and the list.
+/// The destination of events: their name, the time, and the list.
 #[derive(Debug)]
 pub(super) struct Events<'a> {
-    /// Which instance.
+    /// The instance.
     pub(super) key: &'a InstanceKey,
-    /// When this replica saw it.
+    /// The time of the observation.
     pub(super) now: Instant,
     /// The events so far.
     pub(super) out: &'a mut Vec<Lifecycle>,
 }
 
 impl Events<'_> {
-    /// An event without a start of ours.
+    /// An event without our own start.
     pub(super) fn push(&mut self, job_uid: Option<&Uid>, kind: LifecycleKind) -> &mut Lifecycle {
         let at = self.out.len();
         self.out.push(Lifecycle {
@@ -82,8 +82,8 @@ impl Track {
         }
     }
 
-    /// Our call has created this Job; `is_followed` is whether there is room to follow its start to
-    /// the end.
+    /// Our call has created this Job; `is_followed` is whether there is capacity to follow its
+    /// start to the end.
     pub(super) fn created(
         uid: &Uid,
         mut start: OwnStart,
@@ -102,9 +102,9 @@ impl Track {
         track
     }
 
-    /// Reports what is new about a name. `pending` is the call of ours that is under way: its result
-    /// is reported before what the cache shows of it. `sent` is why its Job goes, where a deletion of
-    /// ours was sent and its response was lost.
+    /// Reports the changes of a name. `pending` is our call in flight: its result is reported
+    /// before its effect in the cache. `sent` is the cause of a deletion by this replica with a
+    /// lost response.
     pub(super) fn observe(
         track: &mut Option<Box<Self>>,
         observed: &Observed,
@@ -126,7 +126,7 @@ impl Track {
         }
         let uid = instance.uid();
         let known = track.get_or_insert_with(|| Box::new(Self::new(uid.clone())));
-        // The end of another is about to be reported, with the change of the cache that removed it.
+        // The end of the other Job is reported with the change of the cache that removed it.
         if known.uid != *uid {
             return;
         }
@@ -136,7 +136,7 @@ impl Track {
         }
     }
 
-    /// Takes note of what is there when the replica starts, which is no news.
+    /// Records the Jobs that exist when the replica starts, without reporting them.
     pub(super) fn adopt(
         track: &mut Option<Box<Self>>,
         observed: &Observed,
@@ -185,7 +185,7 @@ impl Track {
                     self.stopping(sent, events);
                 }
             }
-            // It has failed, and its pod may say why in a moment.
+            // It has failed; the termination report of its pod may follow.
             (InstanceStatus::Failed { .. }, _) => {}
         }
     }
@@ -252,7 +252,7 @@ impl Track {
         self.end(Some(Phase::Readying), "ready", "".into(), event);
     }
 
-    /// The Job is being deleted, which is reported once.
+    /// Reports once that the Job is being deleted.
     fn stopping(&mut self, cause: Option<StopCause>, events: &mut Events<'_>) {
         if self.is_stopping {
             return;
@@ -263,13 +263,13 @@ impl Track {
         self.end(None, "stopped", "".into(), event);
     }
 
-    /// A failure is reported: how long after its request, if it is the first of a start of ours.
+    /// Reports a failure, with the time since the request if it is the first of our own start.
     fn reported_after(&mut self, now: Instant) -> Option<Duration> {
         self.running().and_then(|own| own.reported(now))
     }
 
-    /// With this event ends the start of ours, if one is under way: in that phase, or in the one that
-    /// it is in.
+    /// Ends our own start with this event, if there is one: in the given phase, or in its current
+    /// one.
     fn end(
         &mut self,
         phase: Option<Phase>,
@@ -283,12 +283,12 @@ impl Track {
         }
     }
 
-    /// The start of ours, while it is under way.
+    /// Our own start, until it ends.
     fn running(&mut self) -> Option<&mut OwnStart> {
         self.own.as_mut().filter(|own| own.ended_at.is_none())
     }
 
-    /// A call of ours has begun the deletion of this Job.
+    /// Our call has begun the deletion of this Job.
     pub(super) fn deleted(
         track: &mut Option<Box<Self>>,
         uid: &Uid,
@@ -299,25 +299,25 @@ impl Track {
         if known.uid == *uid {
             known.stopping(Some(cause), events);
         } else {
-            // Its successor is there already.
+            // Its successor already exists.
             Self::new(uid.clone()).stopping(Some(cause), events);
         }
     }
 
-    /// A Job was just created: the one before it, of whose deletion nothing was seen, has gone.
+    /// A Job was just created: the previous one is gone, although its deletion was not seen.
     pub(super) fn displace(before: &mut Option<Box<Self>>, events: &mut Events<'_>) {
         if let Some(mut before) = before.take() {
             before.stopping(None, events);
         }
     }
 
-    /// A call of ours has begun the deletion of this Job, since its pod is on a lost node.
+    /// Our call has begun the deletion of this Job because its pod is on a lost node.
     pub(super) fn stuck(&mut self, events: &mut Events<'_>) {
         self.stopping(Some(StopCause::Stuck), events);
     }
 
-    /// The cache has this Job no longer; `cause` is why, where a call of ours deleted it and that has
-    /// not been reported.
+    /// The cache no longer has this Job; `cause` is set if our call deleted it and that has not
+    /// been reported.
     pub(super) fn gone(
         track: &mut Option<Box<Self>>,
         uid: &Uid,
@@ -333,7 +333,7 @@ impl Track {
         known.end(None, "stopped", "".into(), event);
     }
 
-    /// A start of ours goes on without being followed.
+    /// Stops following our own start.
     pub(super) fn unfollow(&mut self, reason: &str, events: &mut Events<'_>) {
         if let Some(mut own) = self.own.take_if(|own| own.ended_at.is_none()) {
             let event = events.push(Some(&self.uid), LifecycleKind::Unfollowed);
@@ -348,27 +348,27 @@ impl Track {
         }
     }
 
-    /// Where the time of this Job's start went, if it is a start of ours.
+    /// The durations of the phases of this Job's start, if it is our own.
     #[must_use]
     pub(super) fn timings(&self, uid: &Uid, now: Instant) -> Option<Timings> {
         let own = self.own.as_ref().filter(|_| self.uid == *uid)?;
         Some(own.clock.timings(now))
     }
 
-    /// Whether it follows a start of ours.
+    /// Whether it follows our own start.
     #[must_use]
     pub(super) const fn is_own(&self) -> bool {
         self.own.is_some()
     }
 
-    /// When the phases of a start that has ended are to be forgotten.
+    /// When the phases of an ended start are dropped.
     #[must_use]
     pub(super) fn expires_at(&self) -> Option<Instant> {
         let own = self.own.as_ref()?;
         own.ended_at.map(|at| at + ENDED_KEPT)
     }
 
-    /// Whether a failure that comes with time alone would be reported.
+    /// Whether a failure that occurs without an input would be reported.
     #[must_use]
     pub(super) fn awaits_report(&self) -> bool {
         self.reported < Reported::Failure

@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_asked_about_once_for_all_who_wait() {
+    fn a_token_is_reviewed_once_for_all_waiters() {
         let now = Instant::now();
         let mut memory = Memory::default();
         assert_eq!(memory.look(&digest(1), token(1), now), Look::WaitsFirst);
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn verdicts_last_for_a_while_and_failures_not_at_all() {
+    fn token_statuses_are_cached_and_errors_are_not() {
         check_lasts(user(), VALID_FOR);
         check_lasts(TokenStatus::Unknown, INVALID_FOR);
         let now = Instant::now();
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_is_bounded_and_hanging_up_makes_room() {
+    fn waiters_are_bounded_and_abandoning_frees_capacity() {
         let now = Instant::now();
         let mut memory = Memory::default();
         for serial in 0..WAITING_MAX {
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_remembered_is_bounded_and_good_tokens_stay_longest() {
+    fn the_cache_is_bounded_and_valid_tokens_stay_longest() {
         let now = Instant::now();
         let mut memory = Memory::default();
         let _ = memory.look(&digest(0), token(0), now);

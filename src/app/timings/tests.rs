@@ -16,13 +16,13 @@ fn shown(timings: &Timings) -> String {
 }
 
 #[test]
-fn every_phase_is_in_the_order_of_its_kind() {
+fn phases_are_listed_in_their_order() {
     assert!(PHASES.is_sorted());
     assert!(!PHASES.contains(&Phase::Stopping));
 }
 
 #[test]
-fn each_moment_belongs_to_the_phase_that_was_seen() {
+fn each_moment_counts_for_the_observed_phase() {
     let begun = Instant::now();
     let at = |ms: u32| begun + MS * ms;
     let mut clock = PhaseClock::new(begun);
@@ -47,7 +47,7 @@ fn each_moment_belongs_to_the_phase_that_was_seen() {
     let ready = "admitting 7, creating 13, scheduling 30, mounting 0, pulling 40, \
                  initialising 0, starting 0, readying 0";
     assert_eq!(shown(&clock.timings(at(90))), ready);
-    // It is over: nothing is added any more.
+    // The start has ended: nothing is added.
     assert_eq!(clock.enter(Phase::Pulling, at(99)), None);
     assert_eq!(clock.end(None, at(99)), None);
     assert_eq!(shown(&clock.timings(at(1000))), ready);
@@ -57,7 +57,7 @@ fn each_moment_belongs_to_the_phase_that_was_seen() {
 
 /// The image of an init container is pulled, it runs, and the app's image is pulled.
 #[test]
-fn a_phase_that_comes_again_adds_up() {
+fn a_repeated_phase_is_summed_up() {
     let begun = Instant::now();
     let at = |ms: u32| begun + MS * ms;
     let mut clock = PhaseClock::new(begun);
@@ -85,7 +85,7 @@ fn condition(kind: &str, holds: bool, secs: i64) -> Value {
     json!({"type": kind, "status": status, "lastTransitionTime": secs_after(secs)})
 }
 
-/// What is told, 100 s after the pod's creation, of one with this status.
+/// Checks the timings of a pod with this status, 100 s after its creation.
 #[track_caller]
 fn check(status: &Value, expected: Option<&str>) {
     let mut world = World::new();
@@ -100,13 +100,13 @@ fn check(status: &Value, expected: Option<&str>) {
 }
 
 #[test]
-fn a_pod_tells_when_its_phases_ended() {
+fn timestamps_of_a_pod_give_the_durations_of_its_phases() {
     check(&json!({"phase": "Pending"}), Some("scheduling 100000"));
     let mut conditions = vec![condition("PodScheduled", true, 2)];
     let mut pod = json!({"phase": "Pending", "conditions": conditions});
     let waiting = json!([{"name": "app", "state": {"waiting": {"reason": "ContainerCreating"}}}]);
     pod["containerStatuses"] = waiting;
-    // The kubelet has said nothing yet; without init containers Initialized says nothing.
+    // The kubelet has reported nothing yet; without init containers Initialized has no meaning.
     conditions.push(condition("Initialized", true, 3));
     conditions.push(condition("PodReadyToStartContainers", false, 3));
     pod["conditions"] = json!(conditions);
@@ -125,14 +125,14 @@ fn a_pod_tells_when_its_phases_ended() {
     conditions[3] = condition("Ready", true, 45);
     pod["conditions"] = json!(conditions);
     check(&pod, Some(&format!("{so_far}, readying 5000")));
-    // It was ready for long: what is told is the time since it is not.
+    // It was ready for long: only the time since then counts.
     conditions[3] = condition("Ready", false, 94);
     pod["conditions"] = json!(conditions);
     check(&pod, Some(&format!("{so_far}, readying 6000")));
 }
 
 #[test]
-fn init_containers_end_before_the_apps_image_is_pulled() {
+fn init_containers_end_before_the_pull_of_the_apps_image() {
     let ended =
         json!([{"name": "init", "state": {"terminated": {"exitCode": 0, "reason": "Completed"}}}]);
     let pod = json!({
@@ -151,9 +151,9 @@ fn init_containers_end_before_the_apps_image_is_pulled() {
     );
 }
 
-/// When it ended is another matter than how long its phases took.
+/// The time of its end is not the end of a phase.
 #[test]
-fn of_a_pod_that_has_failed_only_what_kubernetes_says_is_told() {
+fn a_failed_pod_has_only_phases_with_recorded_ends() {
     let ended = json!({"exitCode": 3, "reason": "Error", "finishedAt": secs_after(9)});
     let pod = json!({
         "phase": "Failed",
@@ -165,7 +165,7 @@ fn of_a_pod_that_has_failed_only_what_kubernetes_says_is_told() {
 
 /// Timestamps that contradict each other make no time run backwards.
 #[test]
-fn timestamps_in_a_wrong_order_are_no_time() {
+fn timestamps_out_of_order_give_no_negative_durations() {
     let pod = json!({
         "phase": "Pending",
         "conditions": [condition("PodScheduled", true, -5), condition("PodReadyToStartContainers", true, 200)],
@@ -175,21 +175,21 @@ fn timestamps_in_a_wrong_order_are_no_time() {
 }
 
 #[test]
-fn without_a_pod_that_stays_there_is_nothing_to_tell() {
+fn without_a_remaining_pod_there_are_no_timings() {
     let mut world = World::new();
-    let told = |world: &World| match world.cache.lookup(&n1()) {
+    let timings_of = |world: &World| match world.cache.lookup(&n1()) {
         Lookup::Instance(instance) => Timings::of_pod(&instance, world.wall()),
         other => panic!("there is an instance: {other:?}"),
     };
     world.job("u1", json!({}));
-    assert_eq!(told(&world), None);
+    assert_eq!(timings_of(&world), None);
     world.pod(
         "u1",
         json!({"metadata": {"deletionTimestamp": secs_after(0)}}),
     );
-    assert_eq!(told(&world), None);
+    assert_eq!(timings_of(&world), None);
     world.ready("u1", "10.0.0.1");
-    assert!(told(&world).is_some());
+    assert!(timings_of(&world).is_some());
     world.deleting("u1");
-    assert_eq!(told(&world), None);
+    assert_eq!(timings_of(&world), None);
 }

@@ -69,7 +69,7 @@ fn a_start_is_queued_for_the_coordinator_with_variables_and_deadline() {
     assert!(matches!(parked(bench.send(request)), Pending::Ensure));
     let waiter = bench.waiter();
     assert_eq!((&waiter.key, waiter.handle), (&n1(), handle(7)));
-    assert_eq!(&*waiter.by.who, "127.0.0.1");
+    assert_eq!(&*waiter.by.caller, "127.0.0.1");
     assert!(matches!(waiter.want, Want::Instance(Intent::Start(_))));
     let variables = waiter.want.variables().unwrap();
     let pairs: Vec<(&str, &str)> = variables.iter().collect();

@@ -726,7 +726,7 @@ fn only_a_failure_before_the_deletion_is_reported() {
 fn the_time_of_a_failure_report_by_prognosis() {
     let seen = Timestamp::parse(&at(100)).unwrap().system_time();
     let secs = |finding: &Finding| {
-        let reported_at = finding.verdict_from(seen, &Budgets::default())?;
+        let reported_at = finding.report_at(seen, &Budgets::default())?;
         let zero = Timestamp::parse(T0).unwrap().system_time();
         Some(reported_at.duration_since(zero).unwrap().as_secs())
     };
@@ -739,7 +739,7 @@ fn the_time_of_a_failure_report_by_prognosis() {
     assert_eq!(
         Finding::admitting()
             .awaiting_reason()
-            .verdict_from(seen, &Budgets::default()),
+            .report_at(seen, &Budgets::default()),
         Some(seen + TERMINATION_REPORT_WAIT)
     );
     assert_eq!(secs(&Finding::admitting()), None);

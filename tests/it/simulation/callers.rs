@@ -106,7 +106,7 @@ impl World {
             key: key_of(pair),
             by: Origin {
                 trace: None,
-                who: "sim".into(),
+                caller: "sim".into(),
                 request: self.ids.make(),
             },
             wait,

@@ -1,4 +1,4 @@
-//! What is remembered, by literals: a name is seen in some state at some second.
+//! What is remembered, by literals: a name is observed in some state at some second.
 
 use super::*;
 use crate::app::cache::Lookup;
@@ -69,7 +69,7 @@ impl Remembered {
 }
 
 #[test]
-fn delays_double_with_each_failure_in_a_row() {
+fn restart_delays_double_with_each_consecutive_failure() {
     for (failures, delay) in [(0, 10), (1, 20), (2, 40), (4, 160), (5, 300), (99, 300)] {
         let mut name = Remembered::new();
         name.pass(60);
@@ -80,7 +80,7 @@ fn delays_double_with_each_failure_in_a_row() {
 }
 
 #[test]
-fn ten_minutes_make_a_failure_the_first() {
+fn a_failure_after_ten_minutes_resets_the_count() {
     for (lasted, delay, carried) in [(599, 80, 4), (600, 10, 1)] {
         let mut name = Remembered::new();
         name.pass(lasted);
@@ -90,7 +90,7 @@ fn ten_minutes_make_a_failure_the_first() {
 }
 
 #[test]
-fn only_what_ended_too_soon_by_itself_has_failed() {
+fn a_success_counts_as_failed_only_if_it_ended_too_soon() {
     for (lasted, failed) in [(0, true), (9, true), (10, false)] {
         let mut name = Remembered::new();
         name.pass(lasted);
@@ -108,7 +108,7 @@ fn only_what_ended_too_soon_by_itself_has_failed() {
 }
 
 #[test]
-fn an_end_that_was_good_forgets_the_failures() {
+fn a_successful_end_resets_the_failures() {
     let mut name = Remembered::new();
     name.pass(60);
     name.ended("u1", "Complete", 5);
@@ -121,7 +121,7 @@ fn an_end_that_was_good_forgets_the_failures() {
 }
 
 #[test]
-fn a_deletion_after_the_delay_carries_the_failures_and_one_before_forgets_them() {
+fn only_a_deletion_after_the_delay_keeps_the_failures() {
     for (waited, carried) in [(39, 0), (40, 3)] {
         let mut name = Remembered::new();
         name.pass(60);
@@ -130,7 +130,7 @@ fn a_deletion_after_the_delay_carries_the_failures_and_one_before_forgets_them()
         name.gone("u1");
         assert_eq!(name.carried(), carried, "{waited}");
     }
-    // A Job that is on its way out is gone.
+    // A Job that is being deleted counts as gone.
     let mut name = Remembered::new();
     name.pass(60);
     name.ended("u1", "Failed", 2);
@@ -143,7 +143,7 @@ fn a_deletion_after_the_delay_carries_the_failures_and_one_before_forgets_them()
 }
 
 #[test]
-fn what_has_gone_is_forgotten_in_the_end() {
+fn the_failures_of_a_gone_job_expire() {
     let mut name = Remembered::new();
     name.pass(60);
     name.ended("u1", "Failed", 2);
@@ -159,7 +159,7 @@ fn what_has_gone_is_forgotten_in_the_end() {
 }
 
 #[test]
-fn never_restarted_is_never_restarted() {
+fn with_restart_failed_never_there_is_no_restart_time() {
     let mut name = Remembered::new();
     name.settings.restart_failed = false;
     name.pass(60);
@@ -172,7 +172,7 @@ fn never_restarted_is_never_restarted() {
 }
 
 #[test]
-fn a_verdict_before_the_end_counts_from_when_it_was_seen() {
+fn a_failure_before_the_end_counts_from_its_first_observation() {
     let mut name = Remembered::new();
     name.world.job("u1", json!({}));
     name.world.pod("u1", waiting_pod("InvalidImageName"));
@@ -185,7 +185,7 @@ fn a_verdict_before_the_end_counts_from_when_it_was_seen() {
 }
 
 #[test]
-fn one_trouble_has_one_beginning_whatever_it_is_called() {
+fn reasons_of_one_problem_share_its_first_observation() {
     let mut name = Remembered::new();
     name.world.job("u1", json!({}));
     let begun = |name: &Remembered| {
@@ -213,21 +213,21 @@ fn one_trouble_has_one_beginning_whatever_it_is_called() {
         assert_eq!(begun(&name), expected, "{reason}");
         name.pass(3);
     }
-    // Another Job has its own troubles.
+    // Another Job has its own problems.
     name.world.job("u2", json!({}));
     name.world.pod("u2", waiting_pod("ErrImagePull"));
     assert_eq!(begun(&name), 0);
 }
 
-/// What makes a pod one whose container has ended with this exit code.
+/// A patch for a pod: its container has ended with this exit code.
 fn failed_pod(code: i32) -> Value {
     json!({"status": {"phase": "Failed", "containerStatuses": [
         {"name": "app", "state": {"terminated": {"exitCode": code, "message": "farewell"}}},
     ]}})
 }
 
-/// The exit code that the failed instance tells, after what is remembered was recalled.
-fn told(name: &Remembered) -> Option<i32> {
+/// The exit code of the failed instance, after the termination report was added.
+fn exit_code(name: &Remembered) -> Option<i32> {
     let Lookup::Instance(mut instance) = name.world.cache.lookup(&n1()) else {
         panic!("it is there");
     };
@@ -239,7 +239,7 @@ fn told(name: &Remembered) -> Option<i32> {
 }
 
 #[test]
-fn what_a_pod_said_last_outlives_it() {
+fn a_termination_report_outlives_its_pod() {
     let mut name = Remembered::new();
     name.world.job("u1", json!({}));
     name.world.pod("u1", failed_pod(3));
@@ -247,27 +247,27 @@ fn what_a_pod_said_last_outlives_it() {
     name.world.pod_gone("u1");
     name.note();
     name.ended("u1", "Failed", 0);
-    assert_eq!(told(&name), Some(3));
+    assert_eq!(exit_code(&name), Some(3));
     name.pass(LOST_KEPT.as_secs() - 1);
     name.note();
-    assert_eq!(told(&name), Some(3));
+    assert_eq!(exit_code(&name), Some(3));
     name.pass(1);
     name.note();
-    assert_eq!(told(&name), None);
+    assert_eq!(exit_code(&name), None);
     name.check_no_report();
 }
 
 #[test]
-fn what_is_remembered_of_a_pod_is_of_its_job_alone() {
+fn a_termination_report_counts_for_its_own_job_only() {
     let mut name = Remembered::new();
     name.world.job("u1", json!({}));
     name.world.pod("u1", failed_pod(3));
     name.note();
     name.world.pod_gone("u1");
     name.ended("u2", "Failed", 0);
-    assert_eq!(told(&name), None);
+    assert_eq!(exit_code(&name), None);
     name.check_no_report();
-    // What has become ready is name it, and what has gone is forgotten.
+    // A ready instance and a gone Job have no termination report.
     name.world.pod("u2", failed_pod(4));
     name.note();
     name.world

@@ -1,4 +1,4 @@
-//! The table itself: each row is what is observed, each column what the waiter waits for.
+//! The table itself: each row is an observed state, each column a wait state.
 
 use super::*;
 use crate::app::Intent;
@@ -94,7 +94,7 @@ fn check_row(state: State, case: Case, expected: [&str; 7]) {
     assert_eq!(found, expected, "{state:?}");
 }
 
-/// `-` where it goes on waiting for the same.
+/// `-` if it continues to wait for the same.
 fn shown(before: &WaitState, resolution: Resolution) -> String {
     match resolution {
         Resolution::Wait(state) if state == *before => "-".into(),
@@ -123,7 +123,7 @@ fn shown(before: &WaitState, resolution: Resolution) -> String {
 /// Columns: new, next, ready, held, held until now, replacement, another Job.
 #[test]
 #[rustfmt::skip]
-fn each_cell_of_the_table() {
+fn every_cell_of_the_table_has_its_resolution() {
     let start = Case { may_start: true, ..Case::default() };
     let find = Case::default();
     let joins = Case { is_start_pending: true, ..find };
@@ -154,7 +154,7 @@ fn each_cell_of_the_table() {
 }
 
 #[test]
-fn what_is_known_of_a_job_that_went_is_told() {
+fn the_last_report_of_a_deleted_job_is_returned() {
     let key = n1();
     let finding = Finding::stopping(Some(t0()));
     let last = [
@@ -178,12 +178,12 @@ fn what_is_known_of_a_job_that_went_is_told() {
         last: &last,
         timings: &|| None,
     };
-    let told = |of: &str| {
+    let report_of = |of: &str| {
         let response = facts.last_report(&uid(of));
         shown(&WaitState::New, Resolution::Respond(response))
     };
     assert_eq!(
-        ["u1", "u2", "u3"].map(told),
+        ["u1", "u2", "u3"].map(report_of),
         ["app_error", "LimitReached", "Stopped"]
     );
 }

@@ -1,4 +1,4 @@
-//! Calls that fail: what is tried again, when, and who hears of it.
+//! Failed calls: what is retried, when, and which requests get the error.
 
 use super::NOTHING;
 use crate::app::api_call::CallOutcome;
@@ -12,7 +12,7 @@ use serde_json::json;
 use std::time::Duration;
 
 #[test]
-fn a_create_whose_answer_was_lost_is_repeated() {
+fn a_create_with_a_lost_response_is_retried() {
     let mut fixture = Fixture::new();
     fixture.get(1);
     assert_eq!(fixture.fails(lost(Verb::Create)), NOTHING);
@@ -32,7 +32,7 @@ fn a_create_whose_answer_was_lost_is_repeated() {
 }
 
 #[test]
-fn trouble_is_retried_with_longer_and_longer_pauses_until_the_deadline() {
+fn a_failing_call_is_retried_with_back_off_until_the_deadline() {
     let mut fixture = Fixture::new();
     fixture.get(1);
     for pause in [0.1, 0.2, 0.4, 0.8, 1.0, 1.0] {
@@ -49,9 +49,9 @@ fn trouble_is_retried_with_longer_and_longer_pauses_until_the_deadline() {
     fixture.check_idle();
 }
 
-/// Why a call has failed is logged once, however often it is tried.
+/// The failure of a call is logged once for all its retries.
 #[test]
-fn a_call_that_is_retried_says_so() {
+fn a_retried_call_is_marked_as_a_retry() {
     let mut fixture = Fixture::new();
     let mut retries = Vec::new();
     fixture.get(1);
@@ -89,11 +89,11 @@ fn is_retry(effect: Effect) -> Option<bool> {
 }
 
 #[test]
-fn an_answer_that_does_not_come_in_time_is_progress() {
+fn at_the_deadline_a_pending_create_is_reported_as_progress() {
     let mut fixture = Fixture::new();
     fixture.get(1);
     assert_eq!(fixture.pass(10.0), ["1: node_not_ready Admitting"]);
-    // What it has started goes on, and another joins it.
+    // The start continues, and another request joins it.
     assert_eq!(fixture.get(2), NOTHING);
     fixture.world.job("u1", json!({}));
     fixture.world.ready("u1", "10.0.0.1");
@@ -102,7 +102,7 @@ fn an_answer_that_does_not_come_in_time_is_progress() {
 }
 
 #[test]
-fn a_retry_after_is_kept_and_bounded() {
+fn a_retry_after_is_honoured_and_bounded() {
     let mut fixture = Fixture::new();
     fixture.get_of(1, &n1(), "", 300);
     fixture.fails(throttled(3));
@@ -113,9 +113,9 @@ fn a_retry_after_is_kept_and_bounded() {
     assert_eq!(fixture.pass(0.1), ["call create for ann"]);
 }
 
-/// A call that fails like this, again and again, is given up after exactly 2 s.
+/// A call that fails repeatedly in this way is given up after exactly 2 s.
 #[track_caller]
-fn check_patience(error: &crate::kube::Error, expected: &str) {
+fn check_retry_limit(error: &crate::kube::Error, expected: &str) {
     let mut fixture = Fixture::new();
     fixture.get(1);
     let mut out = fixture.fails(error.clone());
@@ -135,13 +135,13 @@ fn check_patience(error: &crate::kube::Error, expected: &str) {
 }
 
 #[test]
-fn no_connection_and_a_missing_right_get_two_seconds() {
-    check_patience(&no_connection(Verb::Create), "1: Unavailable");
-    check_patience(&no_right(Verb::Create), "1: NotPermitted");
+fn a_failed_connection_and_a_missing_permission_are_retried_for_two_seconds() {
+    check_retry_limit(&no_connection(Verb::Create), "1: Unavailable");
+    check_retry_limit(&no_right(Verb::Create), "1: NotPermitted");
 }
 
 #[test]
-fn patience_counts_one_kind_of_trouble() {
+fn each_kind_of_failure_has_its_own_retry_limit() {
     let mut fixture = Fixture::new();
     fixture.get(1);
     fixture.fails(no_connection(Verb::Create));
@@ -158,7 +158,7 @@ fn patience_counts_one_kind_of_trouble() {
 }
 
 #[test]
-fn an_attempt_to_connect_that_takes_seconds_is_patience_enough() {
+fn a_connection_attempt_longer_than_the_limit_is_not_retried() {
     let mut fixture = Fixture::new();
     fixture.get(1);
     fixture.pass(3.0);
@@ -169,7 +169,7 @@ fn an_attempt_to_connect_that_takes_seconds_is_patience_enough() {
 }
 
 #[test]
-fn what_kubernetes_refuses_is_told_at_once() {
+fn a_rejection_by_kubernetes_is_reported_immediately() {
     for (error, expected) in [
         (refused(), "1: Refused"),
         (invalid(Verb::Create), "1: TemplateInvalid"),
@@ -183,7 +183,7 @@ fn what_kubernetes_refuses_is_told_at_once() {
 }
 
 #[test]
-fn a_quota_that_changed_meanwhile_is_tried_again() {
+fn a_conflict_on_create_is_retried() {
     let mut fixture = Fixture::new();
     fixture.get(1);
     assert_eq!(fixture.fails(conflict(Verb::Create)), NOTHING);
@@ -191,7 +191,7 @@ fn a_quota_that_changed_meanwhile_is_tried_again() {
 }
 
 #[test]
-fn values_that_do_not_fit_are_the_fault_of_who_sent_them() {
+fn invalid_values_fail_only_requests_with_these_values() {
     let zoned = key("zoned", "n1");
     let mut fixture = Fixture::new();
     assert_eq!(fixture.get_of(1, &zoned, "", 10), ["1: VariableMissing"]);
@@ -199,7 +199,7 @@ fn values_that_do_not_fit_are_the_fault_of_who_sent_them() {
         fixture.get_of(2, &zoned, "zone=a", 10),
         ["call create for ann"]
     );
-    // While the first start is under way nobody's values are looked at.
+    // While the first start is in progress, values of further requests are not checked.
     assert_eq!(fixture.get_of(3, &zoned, "", 10), NOTHING);
     assert_eq!(fixture.get_of(4, &zoned, "zone=b", 10), NOTHING);
     assert_eq!(fixture.get_of(5, &zoned, "zone=a", 10), NOTHING);
@@ -216,7 +216,7 @@ fn values_that_do_not_fit_are_the_fault_of_who_sent_them() {
 }
 
 #[test]
-fn what_is_not_on_offer() {
+fn unknown_and_invalid_types_fail_and_existing_instances_are_found() {
     let mut fixture = Fixture::new();
     assert_eq!(
         fixture.get_of(1, &key("nope", "n1"), "", 10),
@@ -235,7 +235,7 @@ fn what_is_not_on_offer() {
 }
 
 #[test]
-fn a_retry_that_has_become_pointless_wakes_nobody() {
+fn an_obsolete_retry_causes_no_wake_up() {
     let mut fixture = Fixture::new();
     fixture.world.job("u1", json!({}));
     fixture.world.ready("u1", "10.0.0.1");
@@ -243,7 +243,7 @@ fn a_retry_that_has_become_pointless_wakes_nobody() {
     fixture.fails(not_found(Verb::Patch));
     drop(fixture.world.pods.own_delete("p-u1", &uid("p-u1")));
     fixture.changed();
-    // What the last try met is over once the pod is gone.
+    // The error of the last attempt is obsolete once the pod is gone.
     assert_eq!(fixture.pass(10.0), ["1: NoInstance"]);
     assert_eq!(fixture.wakes, 1);
     fixture.check_idle();

@@ -1,4 +1,4 @@
-//! Instances that have ended, or cannot become ready: verdicts, delays and replacements.
+//! Instances that have ended, or cannot become ready: failure reports, delays and replacements.
 
 use super::{NOTHING, check_replaced, failed_after, starting};
 use crate::app::coordinator::REPORT_HOLD;
@@ -8,7 +8,7 @@ use crate::model::status::TERMINATION_REPORT_WAIT;
 use serde_json::{Value, json};
 
 #[test]
-fn what_has_ended_well_is_replaced_at_once() {
+fn a_finished_instance_is_replaced_immediately() {
     let mut fixture = Fixture::new();
     fixture.pass(60.0);
     fixture.world.ended("u1", "Complete", json!({}));
@@ -24,10 +24,10 @@ fn what_has_ended_well_is_replaced_at_once() {
     fixture.check_idle();
 }
 
-/// Who waited on a verdict and then, since it held no longer, for the instance, hears of the
-/// stop and not of what was wrong before.
+/// A waiter for a failure report waits for the instance once the failure is resolved. It then gets
+/// the stop, and not the former failure.
 #[test]
-fn a_verdict_that_holds_no_longer_is_told_to_nobody() {
+fn a_resolved_failure_is_not_reported() {
     let mut fixture = starting();
     fixture
         .world
@@ -47,7 +47,7 @@ fn a_verdict_that_holds_no_longer_is_told_to_nobody() {
 }
 
 #[test]
-fn a_replacement_that_is_not_gone_in_time_is_progress() {
+fn a_deletion_that_exceeds_the_deadline_is_reported_as_progress() {
     let mut fixture = Fixture::new();
     fixture.pass(60.0);
     fixture.world.ended("u1", "Complete", json!({}));
@@ -59,7 +59,7 @@ fn a_replacement_that_is_not_gone_in_time_is_progress() {
 }
 
 #[test]
-fn a_replacement_that_another_made_first() {
+fn a_replacement_by_another_replica_is_joined() {
     let mut fixture = Fixture::new();
     fixture.pass(60.0);
     fixture.world.ended("u1", "Complete", json!({}));
@@ -71,9 +71,9 @@ fn a_replacement_that_another_made_first() {
     assert_eq!(fixture.changed(), ["1: ready 10.0.0.2"]);
 }
 
-/// The deletion shows in the pod first, while the Job is seen neither to go nor to have ended.
+/// The watch shows the deletion of the pod first, before the deletion or the end of the Job.
 #[test]
-fn a_replacement_whose_pod_goes_before_its_job() {
+fn a_replaced_job_may_end_after_its_pod() {
     let mut fixture = Fixture::new();
     fixture.world.job("u1", json!({}));
     fixture.pass(60.0);
@@ -90,7 +90,7 @@ fn a_replacement_whose_pod_goes_before_its_job() {
 }
 
 #[test]
-fn an_end_during_the_start_is_told_to_those_who_wait() {
+fn an_end_during_the_start_is_reported_to_waiters() {
     for (condition, reason) in [
         ("Complete", "Completed"),
         ("Failed", "BackoffLimitExceeded"),
@@ -98,18 +98,18 @@ fn an_end_during_the_start_is_told_to_those_who_wait() {
         let mut fixture = starting();
         fixture.pass(2.0);
         fixture.world.ended("u1", condition, json!({}));
-        let mut told = fixture.changed();
-        // Its pod was not seen, and may yet say why it has failed.
-        told.extend(fixture.pass(TERMINATION_REPORT_WAIT.as_secs_f64()));
-        assert_eq!(told, [format!("1: app_error {reason}")]);
+        let mut responses = fixture.changed();
+        // Its pod was not seen, and may still have a termination report.
+        responses.extend(fixture.pass(TERMINATION_REPORT_WAIT.as_secs_f64()));
+        assert_eq!(responses, [format!("1: app_error {reason}")]);
         fixture.check_idle();
     }
 }
 
-/// The pods' watch may be ahead of the Jobs': the pod has ended before its Job is seen to have
-/// been taken up. Were its age not known, it would be replaced as one that had lived long.
+/// The pods' watch may be ahead of the Jobs': the pod has ended before its Job is seen as started.
+/// Without a known age it would be replaced as a long-lived one.
 #[test]
-fn an_end_that_is_seen_before_the_job_has_begun() {
+fn an_end_observed_before_the_job_has_started_is_a_failure() {
     let mut fixture = Fixture::new();
     fixture.get(1);
     fixture
@@ -126,13 +126,13 @@ fn an_end_that_is_seen_before_the_job_has_begun() {
 }
 
 #[test]
-fn a_known_verdict_is_held_for_a_second() {
+fn a_known_failure_is_reported_after_a_second() {
     let mut fixture = failed_after(60.0);
     assert_eq!(fixture.get(1), NOTHING);
     assert_eq!(fixture.pass(REPORT_HOLD.as_secs_f64() - 0.01), NOTHING);
     assert_eq!(fixture.pass(0.01), ["1: app_error BackoffLimitExceeded"]);
     fixture.check_idle();
-    // It gives way to a shorter deadline, and to the end of the Job.
+    // A shorter deadline, or the end of the Job, ends the delay.
     assert_eq!(
         fixture.get_of(2, &n1(), "", 0),
         ["2: app_error BackoffLimitExceeded"]
@@ -143,14 +143,14 @@ fn a_known_verdict_is_held_for_a_second() {
 }
 
 #[test]
-fn a_verdict_that_is_known_as_soon_as_the_job_is_told_at_once() {
+fn a_failure_observed_with_the_job_is_reported_immediately() {
     let mut fixture = Fixture::new();
     fixture.get(1);
     fixture.world.job("u1", json!({}));
     fixture.world.pod("u1", waiting_pod("InvalidImageName"));
     assert_eq!(fixture.done(), ["1: app_error InvalidImageName"]);
     fixture.check_idle();
-    // Who asks now is held; the next Job is another matter.
+    // A new request is delayed; the next Job is independent.
     assert_eq!(fixture.get(2), NOTHING);
     assert_eq!(fixture.pass(1.0), ["2: app_error InvalidImageName"]);
     fixture.pass(60.0);
@@ -176,7 +176,7 @@ fn a_failed_instance_is_replaced_after_its_delay() {
 }
 
 #[test]
-fn a_failed_instance_that_is_kept() {
+fn a_failed_instance_with_restart_failed_never_is_kept() {
     let mut fixture = Fixture::new();
     fixture
         .world
@@ -192,7 +192,7 @@ fn a_failed_instance_that_is_kept() {
 }
 
 #[test]
-fn a_start_that_cannot_succeed_but_has_not_ended() {
+fn a_terminal_start_is_replaced_after_its_delay() {
     let mut fixture = starting();
     fixture.world.pod("u1", waiting_pod("InvalidImageName"));
     assert_eq!(fixture.changed(), ["1: app_error InvalidImageName"]);
@@ -200,7 +200,7 @@ fn a_start_that_cannot_succeed_but_has_not_ended() {
     assert_eq!(fixture.get(2), NOTHING);
     assert_eq!(fixture.pass(1.0), ["2: app_error InvalidImageName"]);
     assert_eq!(fixture.get(3), ["call replace u1"]);
-    // It has become ready all the same.
+    // It has become ready nevertheless.
     let mut fixture = starting();
     fixture.world.pod("u1", waiting_pod("InvalidImageName"));
     fixture.changed();
@@ -210,13 +210,13 @@ fn a_start_that_cannot_succeed_but_has_not_ended() {
 }
 
 #[test]
-fn what_may_still_succeed_is_told_after_its_budget() {
+fn a_retryable_start_is_reported_after_its_budget() {
     let mut fixture = starting();
     fixture.world.pod("u1", waiting_pod("ErrImagePull"));
     assert_eq!(fixture.changed(), NOTHING);
     assert_eq!(fixture.get_of(2, &n1(), "", 300), NOTHING);
     assert_eq!(fixture.pass(4.0), NOTHING);
-    // The same trouble under its other name.
+    // The same problem with its other reason.
     fixture.world.pod("u1", waiting_pod("ImagePullBackOff"));
     assert_eq!(fixture.changed(), NOTHING);
     assert_eq!(fixture.pass(5.9), NOTHING);
@@ -229,7 +229,7 @@ fn what_may_still_succeed_is_told_after_its_budget() {
     );
     assert_eq!(fixture.get(3), NOTHING);
     assert_eq!(fixture.pass(1.0), ["3: app_error ImagePullBackOff"]);
-    // A verdict of maybe replaces nothing.
+    // A probable failure replaces nothing.
     fixture.pass(1000.0);
     assert_eq!(fixture.get(4), NOTHING);
     fixture.world.ready("u1", "10.0.0.1");
@@ -238,7 +238,7 @@ fn what_may_still_succeed_is_told_after_its_budget() {
 }
 
 #[test]
-fn a_drained_pod_is_no_failed_start() {
+fn a_drained_pod_is_not_a_failed_start() {
     let mut fixture = Fixture::new();
     fixture.world.job("u1", json!({}));
     fixture.world.ready("u1", "10.0.0.1");
@@ -254,7 +254,7 @@ fn a_drained_pod_is_no_failed_start() {
 }
 
 #[test]
-fn a_pod_that_is_refused_is_told_and_tried_again_after_the_delay() {
+fn a_rejected_pod_is_reported_and_retried_after_the_delay() {
     let refused = |why: &str| format!("Error creating: pods \"p\" is forbidden: {why}");
     let mut fixture = starting();
     let never = refused("violates PodSecurity \"restricted:latest\"");
@@ -270,8 +270,8 @@ fn a_pod_that_is_refused_is_told_and_tried_again_after_the_delay() {
     fixture.world.event("u1", "FailedCreate", &maybe);
     assert_eq!(fixture.changed(), NOTHING);
     fixture.get_of(2, &n1(), "", 300);
-    let until_told = fixture.pass(9.9);
-    assert_eq!(until_told, NOTHING);
+    let before_budget = fixture.pass(9.9);
+    assert_eq!(before_budget, NOTHING);
     assert_eq!(fixture.pass(0.2), ["1: node_not_ready FailedCreate"]);
     assert_eq!(fixture.pass(5.0), ["2: app_error FailedCreate"]);
 }
@@ -288,7 +288,7 @@ fn budgets_are_those_of_the_type() {
     assert_eq!(fixture.pass(0.2), ["1: app_error ErrImagePull"]);
 }
 
-/// The end of a start whose pod failed with this exit code.
+/// A patch for a pod: it failed with this exit code.
 fn failed_pod(code: i32) -> Value {
     json!({"status": {"phase": "Failed", "containerStatuses": [
         {"name": "app", "state": {"terminated": {"exitCode": code, "reason": "Error"}}},
@@ -297,7 +297,7 @@ fn failed_pod(code: i32) -> Value {
 
 /// The Job and its pod are watched apart: either may be seen to fail first.
 #[test]
-fn a_job_that_has_failed_before_its_pod_says_why() {
+fn a_job_that_fails_before_its_pod_is_reported_with_the_pods_reason() {
     let running = json!({"status": {"phase": "Running"}});
     let failing = || {
         let mut fixture = starting();
@@ -312,17 +312,18 @@ fn a_job_that_has_failed_before_its_pod_says_why() {
     fixture.world.pod("u1", failed_pod(3));
     assert_eq!(fixture.changed(), ["1: app_error Error"]);
     fixture.check_idle();
-    // A pod that never says it.
+    // A pod without a termination report.
     let mut fixture = failing();
     assert_eq!(fixture.get(2), NOTHING);
     assert_eq!(fixture.pass(wait), ["1: app_error BackoffLimitExceeded"]);
-    // Who asks when it is known to have failed is held as ever, whatever is heard meanwhile.
+    // A request after the known failure is delayed as usual, regardless of later events.
     fixture.world.pod("u1", failed_pod(3));
     assert_eq!(fixture.changed(), NOTHING);
     let rest = REPORT_HOLD.as_secs_f64() - wait;
     assert_eq!(fixture.pass(rest - 0.01), NOTHING);
     assert_eq!(fixture.pass(0.02), ["2: app_error Error"]);
-    // Its pod has not been seen at all, and says it in time, or is seen after somebody was told.
+    // Its pod has not been seen at all: its termination report arrives in time, or after the first
+    // response.
     for in_time in [true, false] {
         let mut fixture = starting();
         fixture.world.ended("u1", "FailureTarget", json!({}));
@@ -334,11 +335,11 @@ fn a_job_that_has_failed_before_its_pod_says_why() {
         fixture.world.pod("u1", running.clone());
         assert_eq!(fixture.changed(), NOTHING);
         fixture.world.pod("u1", failed_pod(3));
-        let mut told = fixture.changed();
-        told.extend(fixture.pass(REPORT_HOLD.as_secs_f64()));
-        assert_eq!(told, ["1: app_error Error"]);
+        let mut responses = fixture.changed();
+        responses.extend(fixture.pass(REPORT_HOLD.as_secs_f64()));
+        assert_eq!(responses, ["1: app_error Error"]);
     }
-    // It can be waited for no longer, or goes.
+    // The request reaches its deadline, or the Job is gone.
     let mut fixture = failing();
     assert_eq!(
         fixture.get_of(2, &n1(), "", 0),
@@ -350,7 +351,7 @@ fn a_job_that_has_failed_before_its_pod_says_why() {
 }
 
 #[test]
-fn a_verdict_outlives_its_pod() {
+fn a_failure_report_outlives_its_pod() {
     let mut fixture = starting();
     fixture.world.pod("u1", failed_pod(3));
     assert_eq!(fixture.changed(), ["1: app_error Error"]);
@@ -360,7 +361,7 @@ fn a_verdict_outlives_its_pod() {
     fixture.changed();
     assert_eq!(fixture.get(2), NOTHING);
     fixture.pass(0.5);
-    // Its own end came before the deletion, and is told as it was.
+    // Its own end came before the deletion, and is reported unchanged.
     let ended = json!({"metadata": {"deletionTimestamp": fixture.world.stamp()}});
     fixture.world.ended("u1", "Failed", ended);
     assert_eq!(fixture.changed(), ["2: app_error Error"]);

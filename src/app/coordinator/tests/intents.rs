@@ -1,5 +1,5 @@
-//! What a request may bring about: nothing, a start, or a start that is stopped again; and how
-//! long a stop is waited for.
+//! What a request may cause: nothing, a start, or a start that is stopped again; and how long a
+//! request waits for a stop.
 
 use super::{NOTHING, failed_after, starting};
 use crate::app::Intent;
@@ -10,14 +10,14 @@ use serde_json::json;
 use std::sync::Arc;
 
 #[test]
-fn who_only_looks_starts_nothing() {
+fn find_starts_nothing() {
     let mut fixture = Fixture::new();
     assert_eq!(fixture.get_meaning(1, Intent::Find), ["1: NoInstance"]);
     fixture.check_idle();
 }
 
 #[test]
-fn who_only_looks_waits_for_the_start_of_another() {
+fn find_waits_for_the_start_of_another_caller() {
     let mut fixture = Fixture::new();
     fixture.get(1);
     assert_eq!(fixture.get_meaning(2, Intent::Find), NOTHING);
@@ -30,7 +30,7 @@ fn who_only_looks_waits_for_the_start_of_another() {
 }
 
 #[test]
-fn who_only_looks_hears_of_a_stop_that_there_is_none() {
+fn find_returns_no_instance_after_a_stop() {
     let mut fixture = starting();
     fixture.world.deleting("u1");
     assert_eq!(fixture.changed(), ["1: Stopped"]);
@@ -38,7 +38,7 @@ fn who_only_looks_hears_of_a_stop_that_there_is_none() {
 }
 
 #[test]
-fn who_only_looks_replaces_nothing() {
+fn find_replaces_nothing() {
     let mut fixture = Fixture::new();
     fixture.world.ended("u1", "Complete", json!({}));
     fixture.pass(60.0);
@@ -51,7 +51,7 @@ fn who_only_looks_replaces_nothing() {
 }
 
 #[test]
-fn a_start_that_is_late_is_stopped_where_its_caller_wants_that() {
+fn a_late_start_is_stopped_if_requested() {
     let mut fixture = Fixture::new();
     fixture.get_meaning(1, Intent::StartOrStop(Arc::default()));
     fixture.world.job("u1", json!({}));
@@ -64,7 +64,7 @@ fn a_start_that_is_late_is_stopped_where_its_caller_wants_that() {
 }
 
 #[test]
-fn a_start_that_was_given_up_and_cannot_be_stopped_is_answered_too() {
+fn a_late_start_that_cannot_be_stopped_is_answered() {
     let mut fixture = Fixture::new();
     fixture.get_meaning(1, Intent::StartOrStop(Arc::default()));
     fixture.world.job("u1", json!({}));
@@ -72,7 +72,7 @@ fn a_start_that_was_given_up_and_cannot_be_stopped_is_answered_too() {
     assert_eq!(fixture.pass(10.0), ["call delete u1 for ann"]);
     assert_eq!(fixture.fails(unavailable(Verb::Delete)), NOTHING);
     assert_eq!(fixture.pass(0.2), ["call delete u1 for ann"]);
-    // As long as a call is under way, it says whether the instance was stopped.
+    // The result of the call in flight decides whether the instance was stopped.
     assert_eq!(fixture.pass(9.8), NOTHING);
     assert_eq!(fixture.fails(unavailable(Verb::Delete)), ["1: Unavailable"]);
 }
@@ -84,13 +84,13 @@ fn an_instance_that_is_ready_in_time_is_not_stopped() {
     fixture.world.job("u1", json!({}));
     fixture.done();
     fixture.world.ready("u1", "10.0.0.1");
-    // The cache shows it, and time is over before the coordinator has heard of it.
+    // The cache shows it, and the deadline expires before the coordinator gets the change.
     assert_eq!(fixture.pass(10.0), ["1: ready 10.0.0.1"]);
     fixture.check_idle();
 }
 
 #[test]
-fn a_stop_waits_until_the_job_is_gone_where_its_caller_wants_that() {
+fn a_stop_waits_until_the_job_is_gone_if_requested() {
     let mut fixture = starting();
     assert_eq!(
         fixture.stop_and_wait(2, Some(30)),
@@ -112,7 +112,7 @@ fn a_stop_waits_until_the_job_is_gone_where_its_caller_wants_that() {
 }
 
 #[test]
-fn a_stop_that_is_not_over_in_time_says_so() {
+fn a_stop_that_exceeds_its_wait_is_reported_as_progress() {
     let mut fixture = starting();
     fixture.stop_and_wait(2, Some(30));
     fixture.world.deleting("u1");
@@ -123,7 +123,7 @@ fn a_stop_that_is_not_over_in_time_says_so() {
 }
 
 #[test]
-fn a_wish_to_wait_does_not_cut_the_stop_itself_short() {
+fn a_short_wait_does_not_limit_the_stop() {
     let mut fixture = starting();
     fixture.stop_and_wait(2, Some(1));
     assert_eq!(fixture.pass(2.0), NOTHING);
@@ -132,7 +132,7 @@ fn a_wish_to_wait_does_not_cut_the_stop_itself_short() {
 }
 
 #[test]
-fn the_next_instance_of_the_name_is_none_of_its_business() {
+fn a_stop_does_not_wait_for_the_next_instance() {
     let mut fixture = starting();
     fixture.stop_and_wait(2, Some(30));
     fixture.world.deleting("u1");
@@ -145,16 +145,16 @@ fn the_next_instance_of_the_name_is_none_of_its_business() {
 }
 
 #[test]
-fn waiting_for_the_end_of_what_is_not_there() {
+fn waiting_for_the_end_of_a_missing_instance_fails() {
     let mut fixture = Fixture::new();
     assert_eq!(fixture.stop_and_wait(1, Some(30)), ["call read"]);
     assert_eq!(fixture.ends(CallOutcome::Absent), ["1: NoInstance"]);
 }
 
-/// The POST of another caller has just ended in AlreadyExists, or in an error that is retried:
-/// whether there is an instance is not known yet.
+/// The POST of another caller has just returned AlreadyExists, or an error that is retried. Whether
+/// there is an instance is not known yet.
 #[test]
-fn a_find_waits_for_a_start_whose_call_has_just_failed() {
+fn a_find_waits_for_a_start_between_two_calls() {
     let mut fixture = Fixture::new();
     fixture.get(1);
     assert_eq!(fixture.fails(exists()), ["call read"]);
@@ -174,20 +174,20 @@ fn a_find_waits_for_a_start_whose_call_has_just_failed() {
     assert_eq!(fixture.done(), [1, 2].map(ready));
 }
 
-/// Once no start is retried any more, there is nothing to wait for.
+/// Without a start that is retried, there is nothing to wait for.
 #[test]
-fn a_find_does_not_outwait_the_start_that_it_waits_for() {
+fn a_find_ends_with_the_start_that_it_waits_for() {
     let mut fixture = Fixture::new();
     fixture.get(1);
     fixture.fails(unavailable(Verb::Create));
     fixture.get_meaning(2, Intent::Find);
     assert_eq!(fixture.hang_up(1), ["2: NoInstance"]);
     fixture.check_idle();
-    // Nor one whose values do not fit.
+    // The same for a start with invalid values.
     let mut fixture = Fixture::new();
     let zoned = key("zoned", "n1");
     fixture.get_of(1, &zoned, "zone=a", 10);
     fixture.find_of(2, &zoned);
-    let told = fixture.ends_of(&zoned, CallOutcome::Failed(invalid(Verb::Create)));
-    assert_eq!(told, ["1: TemplateInvalid", "2: NoInstance"]);
+    let responses = fixture.ends_of(&zoned, CallOutcome::Failed(invalid(Verb::Create)));
+    assert_eq!(responses, ["1: TemplateInvalid", "2: NoInstance"]);
 }

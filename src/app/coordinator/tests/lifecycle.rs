@@ -1,4 +1,4 @@
-//! What is reported of a Job's life: each step once, in order, and how a start of ours ended.
+//! Lifecycle events: each step of a Job once, in order, and the end of our own starts.
 
 use super::{NOTHING, starting};
 use crate::app::Response;
@@ -52,7 +52,7 @@ fn a_start_is_reported_phase_by_phase_and_ends_once() {
 }
 
 #[test]
-fn a_failure_is_an_end_and_is_reported_when_its_pod_has_said_why() {
+fn a_failure_ends_the_start_with_the_pods_reason() {
     let mut fixture = created();
     fixture.pass(5.0);
     fixture.world.ended("u1", "Failed", json!({}));
@@ -65,9 +65,9 @@ fn a_failure_is_an_end_and_is_reported_when_its_pod_has_said_why() {
     assert_eq!(fixture.reported(), NOTHING);
 }
 
-/// A Job that is retried deletes its pod when it fails.
+/// A Job with retries deletes its pod when it fails.
 #[test]
-fn a_pod_that_has_gone_says_why_it_failed() {
+fn a_failure_has_the_reason_of_its_deleted_pod() {
     for is_gone in [false, true] {
         let mut fixture = created();
         let crashing = json!({"spec": {"restartPolicy": "OnFailure"}, "status": {
@@ -91,7 +91,7 @@ fn a_pod_that_has_gone_says_why_it_failed() {
 }
 
 #[test]
-fn what_cannot_succeed_is_an_end_though_nothing_has_ended() {
+fn a_terminal_start_is_an_end() {
     let mut fixture = created();
     fixture.world.pod("u1", waiting_pod("InvalidImageName"));
     fixture.changed();
@@ -105,7 +105,7 @@ fn what_cannot_succeed_is_an_end_though_nothing_has_ended() {
 }
 
 #[test]
-fn an_end_before_it_was_ready_is_reported_however_good() {
+fn an_end_before_ready_is_reported_for_every_exit_code() {
     let mut fixture = created();
     fixture.world.ended("u1", "Complete", json!({}));
     fixture.changed();
@@ -113,16 +113,17 @@ fn an_end_before_it_was_ready_is_reported_however_good() {
     assert_eq!(fixture.reported(), [finished]);
 }
 
-/// The request hung up, nothing changes: the budget is used up all the same, and the start may still pass.
+/// The request was abandoned, and nothing changes: the budget expires nevertheless, and the start
+/// may still succeed.
 #[test]
-fn a_probable_failure_is_reported_once_and_is_no_end() {
+fn a_probable_failure_is_reported_once_and_does_not_end_the_start() {
     let mut fixture = created();
     fixture.hang_up(1);
     fixture.world.pod("u1", waiting_pod("ErrImagePull"));
     fixture.changed();
     assert_eq!(fixture.reported(), ["u1 pulling; creating 0 s"]);
     fixture.pass(9.0);
-    // The two reasons take turns, and are one trouble.
+    // The two reasons alternate, and are one problem.
     fixture.world.pod("u1", waiting_pod("ImagePullBackOff"));
     fixture.changed();
     assert_eq!(fixture.reported(), NOTHING);
@@ -145,7 +146,7 @@ fn a_probable_failure_is_reported_once_and_is_no_end() {
 }
 
 #[test]
-fn after_a_probable_failure_the_final_one_has_no_time_of_its_own() {
+fn after_a_probable_failure_the_final_one_has_no_duration() {
     let mut fixture = created();
     fixture.world.pod("u1", waiting_pod("ErrImagePull"));
     fixture.changed();
@@ -160,7 +161,7 @@ fn after_a_probable_failure_the_final_one_has_no_time_of_its_own() {
 }
 
 #[test]
-fn a_start_whose_trouble_is_over_is_not_reported_as_failed() {
+fn a_start_that_recovers_is_not_reported_as_failed() {
     let mut fixture = created();
     fixture.world.pod("u1", waiting_pod("ErrImagePull"));
     fixture.changed();
@@ -176,9 +177,9 @@ fn a_start_whose_trouble_is_over_is_not_reported_as_failed() {
     assert_eq!(fixture.reported(), NOTHING);
 }
 
-/// It ends while the start that was ready is still kept for responses.
+/// It ends while the durations of the ready start are still kept for responses.
 #[test]
-fn an_end_soon_after_it_was_ready_is_reported_once() {
+fn an_end_soon_after_ready_is_reported_once() {
     for (condition, reported) in [
         ("Complete", "u1 finished Completed"),
         ("Failed", "u1 failed BackoffLimitExceeded"),
@@ -200,7 +201,7 @@ fn an_end_soon_after_it_was_ready_is_reported_once() {
 }
 
 #[test]
-fn a_job_that_goes_ends_its_start_as_stopped() {
+fn a_deleted_job_ends_its_start_as_stopped() {
     let mut fixture = created();
     fixture.pass(2.0);
     fixture.world.deleting("u1");
@@ -210,7 +211,8 @@ fn a_job_that_goes_ends_its_start_as_stopped() {
     fixture.world.job_gone("u1");
     fixture.changed();
     assert_eq!(fixture.reported(), ["u1 gone"]);
-    // A deletion in the background shows no deletion timestamp, and maybe the next Job at once.
+    // A background deletion shows no deletion timestamp, and the next event may already be the next
+    // Job.
     let mut fixture = created();
     fixture.pass(2.0);
     fixture.world.job("u2", json!({}));
@@ -222,7 +224,7 @@ fn a_job_that_goes_ends_its_start_as_stopped() {
 }
 
 #[test]
-fn a_stop_of_ours_is_reported_with_its_cause_once() {
+fn our_own_stop_is_reported_once_with_its_cause() {
     let mut fixture = created();
     fixture.world.ready("u1", "10.0.0.1");
     fixture.changed();
@@ -252,7 +254,7 @@ fn a_stop_of_ours_is_reported_with_its_cause_once() {
 }
 
 #[test]
-fn a_replacement_is_reported_as_such() {
+fn a_replacement_is_reported_with_its_cause() {
     let mut fixture = Fixture::new();
     fixture.pass(60.0);
     fixture.world.ended("u1", "Complete", json!({}));
@@ -268,7 +270,7 @@ fn a_replacement_is_reported_as_such() {
 }
 
 #[test]
-fn what_is_ready_when_it_is_first_seen_is_no_news() {
+fn an_instance_first_seen_ready_is_not_reported() {
     let mut fixture = Fixture::new();
     fixture.world.job("u1", json!({}));
     fixture.world.ready("u1", "10.0.0.1");
@@ -284,9 +286,9 @@ fn what_is_ready_when_it_is_first_seen_is_no_news() {
     assert_eq!(fixture.reported(), ["u1 gone"]);
 }
 
-/// A replica that starts reports nothing of what it finds, in whatever order it is listed.
+/// A starting replica reports nothing of what it finds, in any order of the lists.
 #[test]
-fn what_is_there_when_the_replica_starts_is_no_news() {
+fn instances_of_the_first_list_are_not_reported() {
     let mut fixture = Fixture::new();
     fixture.world.job("u1", json!({}));
     fixture.listed();
@@ -328,7 +330,7 @@ fn the_start_of_another_replica_is_followed_without_times() {
 }
 
 #[test]
-fn a_job_that_was_not_created_is_reported_where_it_is_not_retried() {
+fn a_failed_creation_is_reported_unless_retried() {
     let mut fixture = Fixture::new();
     fixture.get(1);
     fixture.fails(unavailable(Verb::Create));
@@ -343,7 +345,7 @@ fn a_job_that_was_not_created_is_reported_where_it_is_not_retried() {
 
 /// The next Job of a name may be created before the end of the one before was seen.
 #[test]
-fn a_start_that_is_replaced_unseen_is_reported_as_stopped() {
+fn a_start_with_an_unseen_end_is_reported_as_stopped() {
     let mut fixture = created();
     fixture.stop(2);
     fixture.world.job_gone("u1");
@@ -367,7 +369,7 @@ fn a_start_that_is_replaced_unseen_is_reported_as_stopped() {
 }
 
 #[test]
-fn a_replica_that_shuts_down_leaves_its_starts() {
+fn a_shutdown_reports_pending_starts_as_unfinished() {
     let mut fixture = created();
     fixture.drain();
     assert_eq!(
@@ -409,10 +411,10 @@ fn a_force_deletion_is_reported_once() {
     assert_eq!(fixture.reported(), NOTHING);
 }
 
-/// What a response says of the phases is what was reported of them, for a moment longer than the
-/// start itself; then what the pod says.
+/// A response has the reported durations for a short time after the start, then those from the
+/// pod's timestamps.
 #[test]
-fn responses_say_where_the_time_went() {
+fn responses_have_the_durations_of_the_phases() {
     let timings = |fixture: &mut Fixture, n: u64| -> Option<Vec<(String, u64)>> {
         let mut out = Vec::new();
         let request = get_now(n, fixture.world.instant());
@@ -455,7 +457,7 @@ fn responses_say_where_the_time_went() {
 
 /// The watch is ahead of the response to the POST.
 #[test]
-fn what_the_watch_shows_first_is_reported_after_the_creation() {
+fn events_ahead_of_the_create_response_are_reported_after_it() {
     let mut fixture = Fixture::new();
     fixture.get(1);
     fixture.world.job("u1", json!({}));
@@ -483,9 +485,9 @@ fn what_the_watch_shows_first_is_reported_after_the_creation() {
     assert!(fixture.coordinator.records.is_empty());
 }
 
-/// The cache shows at once that a Job we have deleted is gone; the watch says so later.
+/// The cache shows the deletion of a Job by this replica immediately; the watch shows it later.
 #[test]
-fn a_record_is_not_woken_again_and_again_until_the_watch_shows_a_deletion() {
+fn a_record_is_not_woken_repeatedly_before_the_watch_shows_a_deletion() {
     let mut fixture = created();
     fixture.stop(2);
     fixture.world.deleting("u1");
@@ -493,7 +495,7 @@ fn a_record_is_not_woken_again_and_again_until_the_watch_shows_a_deletion() {
     fixture.world.job_gone("u1");
     let gone = fixture.take_gone();
     fixture.get(3);
-    // Each step checks that no wake-up was in vain.
+    // Each step checks that no wake-up was without effect.
     fixture.pass(60.0);
     for uid in &gone {
         fixture.job_gone(uid);

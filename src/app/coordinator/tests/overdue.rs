@@ -1,4 +1,4 @@
-//! A pod that does not go, since its node is dead.
+//! A pod that is not removed because its node is lost.
 
 use super::{NOTHING, check_replaced, starting};
 use crate::app::api_call::CallOutcome;
@@ -17,7 +17,7 @@ fn leaving() -> Fixture {
 }
 
 #[test]
-fn it_is_removed_when_it_is_overdue_though_nobody_waits() {
+fn an_overdue_pod_is_force_deleted_without_waiters() {
     let mut fixture = leaving();
     assert_eq!(fixture.pass(29.9), NOTHING);
     assert_eq!(fixture.pass(0.1), ["call remove p-u1"]);
@@ -28,7 +28,7 @@ fn it_is_removed_when_it_is_overdue_though_nobody_waits() {
 }
 
 #[test]
-fn one_that_goes_in_time_is_left_alone() {
+fn a_pod_that_ends_in_time_is_not_force_deleted() {
     let mut fixture = leaving();
     fixture.pass(29.0);
     fixture.world.pod_gone("u1");
@@ -38,7 +38,7 @@ fn one_that_goes_in_time_is_left_alone() {
 }
 
 #[test]
-fn its_job_is_deleted_first_since_that_keeps_it() {
+fn the_job_of_an_overdue_pod_is_deleted_first() {
     let mut fixture = starting();
     fixture.hang_up(1);
     fixture.world.ready("u1", "10.0.0.1");
@@ -50,12 +50,12 @@ fn its_job_is_deleted_first_since_that_keeps_it() {
 }
 
 #[test]
-fn what_keeps_it_after_that_is_given_time() {
+fn a_pod_kept_by_a_finalizer_is_retried_after_a_delay() {
     let mut fixture = leaving();
     assert_eq!(fixture.pass(30.0), ["call remove p-u1"]);
     assert_eq!(fixture.done(), NOTHING);
     assert_eq!(fixture.changed(), NOTHING);
-    // What has been told is not told each time.
+    // It is reported only once.
     assert_eq!(fixture.pass(5.0), ["call remove p-u1, which is kept"]);
     assert_eq!(fixture.fails(unavailable(Verb::Delete)), NOTHING);
     assert_eq!(fixture.pass(4.9), NOTHING);
@@ -63,7 +63,7 @@ fn what_keeps_it_after_that_is_given_time() {
 }
 
 #[test]
-fn one_whose_removal_fails_first_is_told_when_it_is_removed() {
+fn a_force_deletion_that_fails_first_is_reported_once_it_succeeds() {
     let mut fixture = leaving();
     assert_eq!(fixture.pass(30.0), ["call remove p-u1"]);
     assert_eq!(fixture.fails(unavailable(Verb::Delete)), NOTHING);
@@ -71,7 +71,7 @@ fn one_whose_removal_fails_first_is_told_when_it_is_removed() {
 }
 
 #[test]
-fn another_replica_may_be_faster() {
+fn a_pod_removed_by_another_replica_is_accepted() {
     let mut fixture = leaving();
     fixture.pass(30.0);
     assert_eq!(fixture.fails(not_found(Verb::Delete)), ["call read"]);
@@ -82,7 +82,7 @@ fn another_replica_may_be_faster() {
 }
 
 #[test]
-fn callers_wait_for_it_and_start_anew() {
+fn callers_wait_for_an_overdue_pod_and_then_start() {
     let mut fixture = leaving();
     fixture.pass(25.0);
     assert_eq!(fixture.get(1), NOTHING);
@@ -91,9 +91,9 @@ fn callers_wait_for_it_and_start_anew() {
     check_replaced(&mut fixture);
 }
 
-/// What this machine's clock says must not matter: it may be minutes ahead of the API server's.
+/// This machine's wall clock must not matter: it may be minutes ahead of the API server's.
 #[test]
-fn a_wall_clock_that_jumps_removes_nothing() {
+fn a_wall_clock_that_jumps_force_deletes_nothing() {
     let mut fixture = Fixture::new();
     fixture.world.job("u1", json!({}));
     fixture.world.ready("u1", "10.0.0.1");
@@ -107,9 +107,9 @@ fn a_wall_clock_that_jumps_removes_nothing() {
     assert_eq!(fixture.pass(0.1), ["call remove p-u1"]);
 }
 
-/// The next pod of a Job that is retried has its own time.
+/// The next pod of a Job with retries has its own grace period.
 #[test]
-fn each_pod_has_its_own_time() {
+fn each_pod_has_its_own_grace() {
     let mut fixture = starting();
     fixture.hang_up(1);
     fixture.world.pod_leaving("u1");

@@ -1,5 +1,6 @@
-//! Chance plays callers, other replicas, kubelets, the network and the clock against one coordinator, with
-//! a little model of Kubernetes behind it. What must hold whatever happens is asserted at every step.
+//! Random events of callers, other replicas, kubelets, the network and the clock for one
+//! coordinator, with a small model of Kubernetes behind it. The invariants are checked at every
+//! step.
 
 use super::*;
 use crate::app::api_call::{Action, ApiCall, CallOutcome, StopCause};
@@ -14,7 +15,7 @@ use crate::model::labels::MetaChange;
 use serde_json::Value;
 use std::sync::Arc;
 
-/// Numbers that look random (splitmix64).
+/// Pseudo-random numbers (splitmix64).
 struct Dice(u64);
 
 impl Dice {
@@ -28,7 +29,7 @@ impl Dice {
 }
 
 /// A Job as Kubernetes has it; there is at most one of a name.
-struct Live {
+struct LiveJob {
     uid: String,
     job: Value,
     pod: Option<Value>,
@@ -43,32 +44,32 @@ fn removed(changes: &[crate::store::Change<Job>]) -> Option<Uid> {
     old.filter(|old| new.as_ref() != Some(old))
 }
 
-/// What the watch is going to say.
-enum News {
+/// An event that the watch will deliver.
+enum WatchedEvent {
     Job(InstanceKey, Value),
     Pod(InstanceKey, Value),
     Gone(InstanceKey, String, String),
 }
 
-struct Game {
+struct RandomSchedule {
     dice: Dice,
     world: World,
     coordinator: Coordinator,
     names: Vec<InstanceKey>,
-    live: HashMap<InstanceKey, Live>,
-    news: std::collections::VecDeque<News>,
+    live: HashMap<InstanceKey, LiveJob>,
+    events: std::collections::VecDeque<WatchedEvent>,
     calls: Vec<ApiCall>,
-    /// Who waits, and until when at the latest; a change waits for its call.
+    /// Waiting requests with their latest response time; a change waits for its call.
     waiting: HashMap<u64, Option<Instant>>,
-    asked: u64,
-    jobs: u64,
+    requests: u64,
+    created: u64,
     faults: bool,
     /// The Job that the last call took out of the cache.
     gone: Option<Uid>,
-    answers: HashMap<String, u64>,
+    responses: HashMap<String, u64>,
 }
 
-impl Game {
+impl RandomSchedule {
     fn new(seed: u64) -> Self {
         Self {
             dice: Dice(seed),
@@ -79,14 +80,14 @@ impl Game {
             }),
             names: (0..4).map(|n| key("scim", &format!("n{n}"))).collect(),
             live: HashMap::new(),
-            news: std::collections::VecDeque::new(),
+            events: std::collections::VecDeque::new(),
             calls: Vec::new(),
             waiting: HashMap::new(),
-            asked: 0,
-            jobs: 0,
+            requests: 0,
+            created: 0,
             faults: true,
             gone: None,
-            answers: HashMap::new(),
+            responses: HashMap::new(),
         }
     }
 
@@ -102,7 +103,7 @@ impl Game {
         self.take(out);
     }
 
-    /// Every effect is for somebody who waits, and in time; one call a name at a time.
+    /// Every response is for a waiting request, and in time; there is one call per name at a time.
     fn take(&mut self, effects: Vec<Effect>) {
         for effect in effects {
             match effect {
@@ -116,7 +117,7 @@ impl Game {
                         Response::Ready { .. } => "ready".to_owned(),
                         _ => line(&effect).split_once(' ').unwrap().1.to_owned(),
                     };
-                    *self.answers.entry(kind).or_default() += 1;
+                    *self.responses.entry(kind).or_default() += 1;
                 }
                 Effect::Call(call) => {
                     assert!(
@@ -134,9 +135,9 @@ impl Game {
         assert!(self.calls.len() <= self.coordinator.limits.parked_max);
     }
 
-    fn ask(&mut self) {
+    fn request(&mut self) {
         let key = self.any_name();
-        self.asked += 1;
+        self.requests += 1;
         let wait = [0, 1, 5, 10, 30][self.dice.roll(5) as usize];
         let now = self.world.instant();
         let deadline = now + Duration::from_secs(wait);
@@ -149,11 +150,11 @@ impl Game {
             2..6 => (Want::Instance(Intent::Find), deadline),
             _ => (Want::Instance(Intent::Start(Arc::default())), deadline),
         };
-        // A change is waited for as long as its call is under way.
+        // A change waits as long as its call is in flight.
         let latest = if want.is_change() { None } else { Some(latest) };
-        self.waiting.insert(self.asked, latest);
+        self.waiting.insert(self.requests, latest);
         let request = NewWaiter {
-            handle: handle(self.asked),
+            handle: handle(self.requests),
             key,
             by: crate::app::fixture::origin("ann"),
             deadline,
@@ -172,7 +173,8 @@ impl Game {
         }
     }
 
-    /// Time passes, and the coordinator is woken when it wants to be, never twice in one moment.
+    /// Time passes, and the coordinator is woken at each requested time, never twice at the same
+    /// one.
     fn pass(&mut self, millis: u64) {
         let end = self.world.instant() + Duration::from_millis(millis);
         while let Some(at) = self.coordinator.next_wake().filter(|at| *at <= end) {
@@ -193,11 +195,12 @@ impl Game {
         if self.live.contains_key(key) {
             return false;
         }
-        self.jobs += 1;
-        let uid = format!("u{}", self.jobs);
+        self.created += 1;
+        let uid = format!("u{}", self.created);
         let job = self.world.job_json(key, &uid, &json!({}));
-        self.news.push_back(News::Job(key.clone(), job.clone()));
-        let live = Live {
+        self.events
+            .push_back(WatchedEvent::Job(key.clone(), job.clone()));
+        let live = LiveJob {
             uid,
             job,
             pod: None,
@@ -215,7 +218,7 @@ impl Game {
         merge(&mut live.job, patch);
         live.job["metadata"]["resourceVersion"] = version;
         let job = live.job.clone();
-        self.news.push_back(News::Job(key.clone(), job));
+        self.events.push_back(WatchedEvent::Job(key.clone(), job));
     }
 
     fn delete(&mut self, key: &InstanceKey) {
@@ -241,7 +244,7 @@ impl Game {
                 self.world.job_json(&key, "", &json!({}))["metadata"]["resourceVersion"].take();
             self.live.remove(&key);
             let version = version.as_str().unwrap().to_owned();
-            self.news.push_back(News::Gone(key, uid, version));
+            self.events.push_back(WatchedEvent::Gone(key, uid, version));
             return;
         }
         if chance == 0 {
@@ -262,20 +265,20 @@ impl Game {
             }});
             merge(&mut pod, &meta);
             self.live.get_mut(&key).unwrap().pod = Some(pod.clone());
-            self.news.push_back(News::Pod(key, pod));
+            self.events.push_back(WatchedEvent::Pod(key, pod));
         }
     }
 
-    /// The watch says the next thing.
-    fn hear(&mut self) {
+    /// The watch delivers its next event.
+    fn deliver_event(&mut self) {
         let mut gone = None;
-        let key = match self.news.pop_front() {
+        let key = match self.events.pop_front() {
             None => return,
-            Some(News::Job(key, job)) => {
+            Some(WatchedEvent::Job(key, job)) => {
                 gone = removed(&self.world.jobs.apply(StoreEvent::Apply(decode(&job))));
                 key
             }
-            Some(News::Pod(key, pod)) => {
+            Some(WatchedEvent::Pod(key, pod)) => {
                 drop(
                     self.world
                         .pods
@@ -283,7 +286,7 @@ impl Game {
                 );
                 key
             }
-            Some(News::Gone(key, uid, version)) => {
+            Some(WatchedEvent::Gone(key, uid, version)) => {
                 gone = removed(&self.world.jobs.apply(StoreEvent::Delete {
                     name: key.job_name().into(),
                     uid: uid.as_str().into(),
@@ -314,7 +317,7 @@ impl Game {
                 CallOutcome::Failed(conflict(verb))
             }
             6 => {
-                // Done, and nobody is told.
+                // Carried out, but the response is lost.
                 let _ = self.make(&call, false);
                 CallOutcome::Failed(lost(verb))
             }
@@ -325,7 +328,7 @@ impl Game {
         self.step(Input::Completed(call.key, completed));
     }
 
-    fn make(&mut self, call: &ApiCall, told: bool) -> CallOutcome {
+    fn make(&mut self, call: &ApiCall, is_delivered: bool) -> CallOutcome {
         let key = &call.key;
         match &call.action {
             Action::CreateJob { manifest, .. } => {
@@ -336,14 +339,14 @@ impl Game {
             }
             Action::ReadJob if !self.live.contains_key(key) => {
                 if let Some(job) = self.world.cache.jobs.get(&key.job_name()) {
-                    self.own_delete(key, &job.metadata.uid, told);
+                    self.own_delete(key, &job.metadata.uid, is_delivered);
                 }
                 return CallOutcome::Absent;
             }
             Action::ReadJob => {}
             Action::DeleteJob { uid, cause } => match self.live.get(key) {
                 None => {
-                    self.own_delete(key, uid, told);
+                    self.own_delete(key, uid, is_delivered);
                     return CallOutcome::Absent;
                 }
                 Some(live) if Uid::from(&*live.uid) != *uid => {
@@ -357,7 +360,7 @@ impl Game {
                     self.delete(key);
                 }
             },
-            // No pod here is on its way out.
+            // No pod here is being deleted.
             Action::ForceDeletePod { .. } => panic!("{key}: a pod is removed"),
             Action::LabelPod { uid, .. } => {
                 let pod = self.live.get(key).and_then(|live| live.pod.as_ref());
@@ -370,7 +373,7 @@ impl Game {
                 };
             }
         }
-        if told {
+        if is_delivered {
             let job: Job = decode(&self.live[key].job);
             let change = self.world.jobs.own_write(job);
             self.gone = removed(change.as_slice());
@@ -383,8 +386,8 @@ impl Game {
         }
     }
 
-    fn own_delete(&mut self, key: &InstanceKey, uid: &Uid, told: bool) {
-        if told {
+    fn own_delete(&mut self, key: &InstanceKey, uid: &Uid, is_delivered: bool) {
+        if is_delivered {
             let change = self.world.jobs.own_delete(&key.job_name(), uid);
             self.gone = removed(change.as_slice());
         }
@@ -392,10 +395,10 @@ impl Game {
 
     fn turn(&mut self) {
         match self.dice.roll(20) {
-            0..5 => self.ask(),
+            0..5 => self.request(),
             5 => self.hang_up(),
             6..11 => self.work(),
-            11..15 => self.hear(),
+            11..15 => self.deliver_event(),
             15..18 => {
                 let chance = self.dice.roll(12);
                 self.cluster(chance);
@@ -407,17 +410,17 @@ impl Game {
         }
     }
 
-    /// Nothing fails any more and nobody new asks: all are answered, and nothing is left behind.
+    /// Without faults and new requests, all requests are answered, and no record is left.
     fn end(&mut self) {
         self.faults = false;
         for _ in 0..200 {
             self.work();
-            self.hear();
+            self.deliver_event();
             self.pass(500);
         }
-        while !self.calls.is_empty() || !self.news.is_empty() {
+        while !self.calls.is_empty() || !self.events.is_empty() {
             self.work();
-            self.hear();
+            self.deliver_event();
         }
         assert_eq!(self.waiting.len(), 0);
         assert_eq!(self.coordinator.tally.in_work, 0, "{:?}", self.coordinator);
@@ -426,15 +429,19 @@ impl Game {
 }
 
 #[test]
-fn ten_thousand_things_happen() {
+fn ten_thousand_random_events_break_no_invariant() {
     for seed in 0..2 {
-        let mut game = Game::new(seed);
+        let mut schedule = RandomSchedule::new(seed);
         for _ in 0..10_000 {
-            game.turn();
+            schedule.turn();
         }
-        game.end();
-        assert!(!game.answers.contains_key("Internal"), "{:?}", game.answers);
-        // The game is worth something only if all kinds of answers come up.
+        schedule.end();
+        assert!(
+            !schedule.responses.contains_key("Internal"),
+            "{:?}",
+            schedule.responses
+        );
+        // A schedule is useful only if all kinds of responses occur.
         for kind in [
             "ready",
             "node_not_ready",
@@ -447,9 +454,9 @@ fn ten_thousand_things_happen() {
             "TooManyRequests",
         ] {
             assert!(
-                game.answers.contains_key(kind),
+                schedule.responses.contains_key(kind),
                 "no {kind} with seed {seed}: {:?}",
-                game.answers
+                schedule.responses
             );
         }
     }

@@ -1,4 +1,4 @@
-//! Stops and labels, and what they do to those who wait.
+//! Stops and labels, and their effect on waiters.
 
 use super::{NOTHING, starting};
 use crate::app::api_call::CallOutcome;
@@ -7,22 +7,22 @@ use crate::kube::error::Verb;
 use serde_json::{Map, Value, json};
 
 #[test]
-fn a_stop_ends_those_who_wait_and_later_ones_start_anew() {
+fn a_stop_resolves_waiters_and_later_requests_start_again() {
     let mut fixture = starting();
     assert_eq!(fixture.stop(2), ["call delete u1 for bob"]);
     fixture.world.deleting("u1");
     assert_eq!(fixture.done(), ["2: done", "1: Stopped"]);
     assert_eq!(fixture.get(3), NOTHING);
-    // It may be gone by now, and another one be there, for all that is known.
+    // It may be gone by now, and another one may exist; the replica does not know.
     assert_eq!(fixture.stop(4), ["call delete u1 for bob"]);
     assert_eq!(fixture.done(), ["4: done"]);
     fixture.world.job_gone("u1");
     assert_eq!(fixture.changed(), ["call create for ann"]);
 }
 
-/// The cache lags behind: it shows a Job on its way out, and there is its successor.
+/// The cache lags: it shows a Job that is being deleted, while its successor exists.
 #[test]
-fn a_stop_of_what_is_on_its_way_out_hits_its_successor() {
+fn a_stop_of_a_deleted_job_stops_its_successor() {
     let mut fixture = starting();
     fixture.world.deleting("u1");
     fixture.changed();
@@ -35,11 +35,12 @@ fn a_stop_of_what_is_on_its_way_out_hits_its_successor() {
 }
 
 #[test]
-fn a_stop_that_the_watch_shows_ends_those_who_wait() {
+fn a_stop_observed_by_the_watch_resolves_waiters() {
     let mut fixture = starting();
     fixture.world.deleting("u1");
     assert_eq!(fixture.changed(), ["1: Stopped"]);
-    // A Background deletion shows no deletion timestamp, and maybe the next Job at once.
+    // A background deletion shows no deletion timestamp, and the next event may already be the next
+    // Job.
     let mut fixture = starting();
     fixture.world.job("u2", json!({}));
     assert_eq!(fixture.changed(), ["1: Stopped"]);
@@ -48,10 +49,10 @@ fn a_stop_that_the_watch_shows_ends_those_who_wait() {
     assert_eq!(fixture.changed(), ["1: Stopped"]);
 }
 
-/// The answer to a deletion is late, and what it has deleted is long gone: whoever asks now
-/// means what is there now.
+/// The response to a deletion is late, and the deleted Job is long gone. A new request means the
+/// current Job.
 #[test]
-fn a_late_answer_to_a_deletion_is_for_those_who_had_asked_by_then() {
+fn a_late_response_to_a_deletion_resolves_only_earlier_requests() {
     for was_gone in [false, true] {
         let mut fixture = Fixture::new();
         fixture.world.ended("u1", "Failed", json!({}));
@@ -74,9 +75,9 @@ fn a_late_answer_to_a_deletion_is_for_those_who_had_asked_by_then() {
     }
 }
 
-/// The answer to a read is late, and the Job has been made since: whoever asks now means that.
+/// The response to a read is late, and the Job was created since. A new request means that Job.
 #[test]
-fn a_late_answer_to_a_read_is_for_those_who_had_asked_by_then() {
+fn a_late_response_to_a_read_resolves_only_earlier_requests() {
     for outcome in [CallOutcome::Absent, CallOutcome::NameConflict] {
         let mut fixture = Fixture::new();
         assert_eq!(fixture.stop(1), ["call read"]);
@@ -91,7 +92,7 @@ fn a_late_answer_to_a_read_is_for_those_who_had_asked_by_then() {
 }
 
 #[test]
-fn a_suspended_job_that_goes_was_a_limit() {
+fn a_suspended_job_that_is_deleted_is_reported_as_limit_reached() {
     let mut fixture = starting();
     fixture.world.job("u1", json!({"spec": {"suspend": true}}));
     assert_eq!(fixture.changed(), NOTHING);
@@ -100,7 +101,7 @@ fn a_suspended_job_that_goes_was_a_limit() {
 }
 
 #[test]
-fn a_stop_during_a_create() {
+fn a_stop_during_a_create_waits_for_the_create() {
     let mut fixture = Fixture::new();
     fixture.get(1);
     assert_eq!(fixture.stop(2), NOTHING);
@@ -112,7 +113,7 @@ fn a_stop_during_a_create() {
 }
 
 #[test]
-fn a_stop_during_a_create_whose_answer_is_lost() {
+fn a_stop_during_a_create_with_a_lost_response_reads_first() {
     let mut fixture = Fixture::new();
     fixture.get(1);
     fixture.stop(2);
@@ -123,7 +124,7 @@ fn a_stop_during_a_create_whose_answer_is_lost() {
 }
 
 #[test]
-fn what_the_view_does_not_show_is_read_first() {
+fn a_change_of_an_instance_absent_in_the_cache_reads_first() {
     let mut fixture = Fixture::new();
     assert_eq!(fixture.stop(1), ["call read"]);
     assert_eq!(fixture.ends(CallOutcome::Absent), ["1: NoInstance"]);
@@ -143,7 +144,7 @@ fn what_the_view_does_not_show_is_read_first() {
 }
 
 #[test]
-fn who_only_waits_does_not_hear_that_a_stop_found_nothing() {
+fn a_stop_that_finds_nothing_does_not_resolve_starts() {
     let mut fixture = Fixture::new();
     assert_eq!(fixture.stop(1), ["call read"]);
     assert_eq!(fixture.get(2), NOTHING);
@@ -154,7 +155,7 @@ fn who_only_waits_does_not_hear_that_a_stop_found_nothing() {
 }
 
 #[test]
-fn a_stop_of_what_is_gone_or_another() {
+fn a_stop_of_a_gone_or_replaced_job() {
     let mut fixture = Fixture::new();
     fixture.world.job("u1", json!({}));
     assert_eq!(fixture.stop(1), ["call delete u1 for bob"]);
@@ -168,7 +169,7 @@ fn a_stop_of_what_is_gone_or_another() {
 }
 
 #[test]
-fn a_stop_that_cannot_be() {
+fn a_stop_without_permission_fails_only_the_stop() {
     let mut fixture = Fixture::new();
     fixture.world.job("u1", json!({}));
     fixture.get(1);
@@ -177,14 +178,14 @@ fn a_stop_that_cannot_be() {
     fixture.pass(0.1);
     fixture.fails(no_right(Verb::Delete));
     fixture.pass(2.0);
-    // Who waits for the instance does not hear of it.
+    // Waiters for the instance do not get this error.
     assert_eq!(fixture.fails(no_right(Verb::Delete)), ["2: NotPermitted"]);
     assert_eq!(fixture.pass(10.0), ["1: node_not_ready NoPod"]);
     fixture.check_idle();
 }
 
 #[test]
-fn a_label_is_put_on_the_pod() {
+fn a_label_is_written_to_the_pod() {
     let mut fixture = Fixture::new();
     fixture.world.job("u1", json!({}));
     fixture.world.ready("u1", "10.0.0.1");
@@ -202,7 +203,7 @@ fn a_label_waits_for_the_pod() {
     fixture.world.pod("u1", json!({}));
     assert_eq!(fixture.changed(), ["call label p-u1"]);
     assert_eq!(fixture.done(), ["2: done"]);
-    // In vain: as for none.
+    // Without a pod in time: as without an instance.
     let mut fixture = Fixture::new();
     fixture.world.job("u1", json!({}));
     assert_eq!(fixture.label(1), NOTHING);
@@ -246,7 +247,7 @@ fn pod_with_labels(count: usize) -> Value {
 }
 
 #[test]
-fn labels_above_the_bound_are_refused_by_what_the_pod_has_when_their_turn_comes() {
+fn labels_above_the_bound_are_refused_by_the_labels_at_the_call() {
     let mut fixture = Fixture::new();
     fixture.world.job("u1", json!({}));
     fixture.world.pod("u1", pod_with_labels(63));
@@ -263,7 +264,7 @@ fn labels_above_the_bound_are_refused_by_what_the_pod_has_when_their_turn_comes(
 }
 
 #[test]
-fn an_instance_above_the_bound_on_labels_can_be_made_smaller() {
+fn labels_of_an_instance_above_the_bound_can_be_removed() {
     let mut fixture = Fixture::new();
     fixture.world.job("u1", json!({}));
     fixture.world.pod("u1", pod_with_labels(70));
@@ -276,7 +277,7 @@ fn an_instance_above_the_bound_on_labels_can_be_made_smaller() {
 }
 
 #[test]
-fn a_label_that_is_refused_hurts_nobody_else() {
+fn a_refused_label_fails_only_its_request() {
     let mut fixture = Fixture::new();
     fixture.world.deleting("u1");
     fixture.world.pod("u1", json!({}));
@@ -297,9 +298,9 @@ fn a_label_that_is_refused_hurts_nobody_else() {
     assert_eq!(fixture.changed(), ["call create for ann"]);
 }
 
-/// What was carried out is never reported as failed, however short the wait of its request.
+/// A completed change is never reported as failed, even if its request has a short wait.
 #[test]
-fn a_change_whose_call_is_under_way_is_waited_for() {
+fn a_change_is_answered_after_its_call_in_flight() {
     let mut fixture = Fixture::new();
     fixture.world.job("u1", json!({}));
     fixture.world.ready("u1", "10.0.0.1");
@@ -314,9 +315,9 @@ fn a_change_whose_call_is_under_way_is_waited_for() {
     fixture.check_idle();
 }
 
-/// A change that fails is retried for ten seconds, whatever the wait of its request.
+/// A failing change is retried for ten seconds, regardless of the wait of its request.
 #[test]
-fn a_change_has_a_time_of_its_own() {
+fn a_change_has_its_own_deadline() {
     let mut fixture = Fixture::new();
     fixture.world.job("u1", json!({}));
     fixture.world.ready("u1", "10.0.0.1");
@@ -329,7 +330,7 @@ fn a_change_has_a_time_of_its_own() {
     fixture.changed();
     assert_eq!(fixture.pass(9.8), NOTHING);
     assert_eq!(fixture.pass(0.1), ["1: NoInstance"]);
-    // Without a pod it waits for one as long as it says.
+    // Without a pod it waits for one up to its deadline.
     let mut fixture = Fixture::new();
     fixture.world.job("u1", json!({}));
     assert_eq!(fixture.label_and_wait(1, &body, 0), ["1: NoInstance"]);
@@ -341,9 +342,9 @@ fn a_change_has_a_time_of_its_own() {
     assert_eq!(fixture.pass(9.9).last().unwrap(), "call label p-u1");
 }
 
-/// Pods that come and go do not keep a request waiting for ever.
+/// Replaced pods do not keep a request waiting for ever.
 #[test]
-fn the_time_of_a_change_runs_once() {
+fn the_deadline_of_a_change_is_set_once() {
     let mut fixture = Fixture::new();
     fixture.world.job("u1", json!({}));
     fixture.label(1);
@@ -364,9 +365,9 @@ fn the_time_of_a_change_runs_once() {
     assert_eq!(fixture.pass(0.4), ["1: NoInstance"]);
 }
 
-/// The response to a deletion was lost, which was carried out.
+/// The deletion was carried out, but its response was lost.
 #[test]
-fn a_deletion_whose_response_was_lost_is_done_once_its_job_has_gone() {
+fn a_deletion_with_a_lost_response_is_done_once_its_job_is_gone() {
     let mut fixture = Fixture::new();
     fixture.world.job("u1", json!({}));
     fixture.world.ready("u1", "10.0.0.1");
@@ -376,7 +377,7 @@ fn a_deletion_whose_response_was_lost_is_done_once_its_job_has_gone() {
     assert_eq!(fixture.changed(), ["call read"]);
     assert_eq!(fixture.ends(CallOutcome::Absent), ["1: done"]);
     assert_eq!(fixture.reported(), ["u1 stopping for bob", "u1 gone"]);
-    // Another Job may have been there at the request: the cache lags behind.
+    // Another Job may have existed at the request: the cache lags.
     let mut fixture = Fixture::new();
     fixture.world.job("u1", json!({}));
     assert_eq!(fixture.stop(1), ["call delete u1 for bob"]);

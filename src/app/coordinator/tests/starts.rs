@@ -1,4 +1,5 @@
-//! One name from its first request on: who is answered when, and what goes on without callers.
+//! One name from its first request on: responses and their time, and what continues without
+//! callers.
 
 use super::{NOTHING, failed_after, starting};
 use crate::app::api_call::CallOutcome;
@@ -6,7 +7,7 @@ use crate::app::fixture::{Fixture, exists, key, n1, waiting_pod};
 use serde_json::json;
 
 #[test]
-fn one_create_and_the_address_for_all_hundred_who_ask() {
+fn a_hundred_requests_cause_one_create_and_get_its_address() {
     let mut fixture = Fixture::new();
     assert_eq!(fixture.get(1), ["call create for ann"]);
     for n in 2..=100 {
@@ -15,20 +16,20 @@ fn one_create_and_the_address_for_all_hundred_who_ask() {
     fixture.world.job("u1", json!({}));
     assert_eq!(fixture.done(), NOTHING);
     fixture.world.ready("u1", "10.0.0.1");
-    let answers: Vec<String> = (1..=100).map(|n| format!("{n}: ready 10.0.0.1")).collect();
-    assert_eq!(fixture.changed(), answers);
+    let responses: Vec<String> = (1..=100).map(|n| format!("{n}: ready 10.0.0.1")).collect();
+    assert_eq!(fixture.changed(), responses);
     fixture.check_idle();
 }
 
 #[test]
-fn a_pod_of_another_uid_is_nobodys_answer() {
+fn a_pod_of_another_uid_resolves_no_waiter() {
     let mut fixture = starting();
     fixture.world.ready("u0", "10.0.0.9");
     assert_eq!(fixture.changed(), NOTHING);
 }
 
 #[test]
-fn already_exists_is_looked_at_and_joined() {
+fn an_existing_job_is_read_and_joined() {
     let mut fixture = Fixture::new();
     fixture.get(1);
     assert_eq!(fixture.fails(exists()), ["call read"]);
@@ -40,7 +41,7 @@ fn already_exists_is_looked_at_and_joined() {
 }
 
 #[test]
-fn already_exists_on_its_way_out_is_waited_for() {
+fn an_existing_job_that_is_being_deleted_is_waited_for() {
     let mut fixture = Fixture::new();
     fixture.get(1);
     fixture.fails(exists());
@@ -55,18 +56,18 @@ fn already_exists_on_its_way_out_is_waited_for() {
 }
 
 #[test]
-fn already_exists_that_is_none_of_ours() {
+fn an_existing_job_of_another_owner_is_a_name_conflict() {
     let mut fixture = Fixture::new();
     fixture.get(1);
     fixture.fails(exists());
     assert_eq!(fixture.ends(CallOutcome::NameConflict), ["1: NameTaken"]);
     fixture.check_idle();
-    // Next time it is looked at again.
+    // The next request tries again.
     assert_eq!(fixture.get(2), ["call create for ann"]);
 }
 
 #[test]
-fn a_job_of_another_pair_has_the_name() {
+fn a_job_of_another_pair_is_a_name_conflict() {
     let mut fixture = Fixture::new();
     // scim/n1-x and scim-n1/x share a Job name.
     fixture.world.job_of(&key("scim-n1", "x"), "u1", json!({}));
@@ -78,7 +79,7 @@ fn a_job_of_another_pair_has_the_name() {
 }
 
 #[test]
-fn already_exists_and_gone_again() {
+fn a_job_that_exists_and_is_gone_again_is_created() {
     let mut fixture = Fixture::new();
     fixture.get(1);
     fixture.fails(exists());
@@ -86,7 +87,7 @@ fn already_exists_and_gone_again() {
 }
 
 #[test]
-fn view_and_api_server_that_disagree_make_no_storm() {
+fn a_cache_that_disagrees_with_the_api_server_causes_back_off() {
     let mut fixture = Fixture::new();
     fixture.get(1);
     for _ in 0..3 {
@@ -98,7 +99,7 @@ fn view_and_api_server_that_disagree_make_no_storm() {
 }
 
 #[test]
-fn no_wait_starts_all_the_same() {
+fn a_request_without_wait_starts_the_instance() {
     let mut fixture = Fixture::new();
     assert_eq!(
         fixture.get_of(1, &n1(), "", 0),
@@ -110,7 +111,7 @@ fn no_wait_starts_all_the_same() {
 }
 
 #[test]
-fn who_hangs_up_is_forgotten_and_what_it_started_goes_on() {
+fn an_abandoned_request_is_forgotten_and_its_call_continues() {
     let mut fixture = Fixture::new();
     fixture.get(1);
     assert_eq!(fixture.hang_up(1), NOTHING);
@@ -125,7 +126,7 @@ fn who_hangs_up_is_forgotten_and_what_it_started_goes_on() {
 }
 
 #[test]
-fn at_the_end_of_the_service_who_waits_hears_how_far_it_is() {
+fn on_drain_waiters_get_the_progress() {
     let mut fixture = starting();
     fixture.world.pod("u1", waiting_pod("ContainerCreating"));
     fixture.changed();
@@ -138,7 +139,7 @@ fn at_the_end_of_the_service_who_waits_hears_how_far_it_is() {
 }
 
 #[test]
-fn at_the_end_of_the_service_changes_have_a_while_to_be_made() {
+fn on_drain_changes_have_a_grace_period() {
     let ready = || {
         let mut fixture = starting();
         fixture.world.ready("u1", "10.0.0.1");
@@ -153,14 +154,14 @@ fn at_the_end_of_the_service_changes_have_a_while_to_be_made() {
     assert_eq!(fixture.done()[0], "2: done");
     assert_eq!(fixture.done(), ["3: done"]);
     fixture.check_idle();
-    // Who waits for the Job to be gone hears that it is on its way.
+    // A waiter for the end of the Job gets its progress.
     let mut fixture = ready();
     fixture.stop_and_wait(4, Some(60));
     assert_eq!(fixture.drain(), NOTHING);
     fixture.world.deleting("u1");
     assert_eq!(fixture.done(), ["4: node_not_ready Stopping"]);
     fixture.check_idle();
-    // What Kubernetes does not answer in time is not waited for.
+    // A call without a response in time is abandoned.
     let mut fixture = ready();
     fixture.label(5);
     assert_eq!(fixture.drain(), NOTHING);
