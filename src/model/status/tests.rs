@@ -223,6 +223,11 @@ fn a_pod_that_waits_for_a_node() {
         unschedulable,
         "starting scheduling Unschedulable 600s@1 node_not_ready",
     );
+    let gated = pod(json!({"status": {"conditions": [{
+        "type": "PodScheduled", "status": "False", "reason": "SchedulingGated", "message": "waiting for a gate",
+    }]}}));
+    let found = finding(&job(json!({})), std::slice::from_ref(&gated));
+    assert_eq!(&*found.message, "waiting for a gate");
 }
 
 #[test]

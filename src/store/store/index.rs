@@ -89,3 +89,38 @@ impl<K: Resource> Index<K> {
         self.several.iter().all(in_order)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kube::types::{Pod, Uid};
+
+    fn pod(name: &str) -> Arc<Pod> {
+        let mut pod = Pod::default();
+        pod.metadata.name = name.into();
+        pod.owner_uid = Some("job".into());
+        Arc::new(pod)
+    }
+
+    fn index() -> (Index<Pod>, u64) {
+        let mut index = Index::default();
+        index.add(&pod("b"));
+        index.add(&pod("a"));
+        let hash = index.hasher.hash_one(Uid::from("job"));
+        assert!(index.is_sound());
+        (index, hash)
+    }
+
+    #[test]
+    fn an_index_that_is_empty_unsorted_or_ambiguous_is_not_sound() {
+        let (mut empty, hash) = index();
+        empty.several.insert(hash, Vec::new());
+        assert!(!empty.is_sound());
+        let (mut unsorted, hash) = index();
+        unsorted.several.insert(hash, vec![pod("b"), pod("a")]);
+        assert!(!unsorted.is_sound());
+        let (mut ambiguous, hash) = index();
+        ambiguous.single.insert(hash, pod("c"));
+        assert!(!ambiguous.is_sound());
+    }
+}
