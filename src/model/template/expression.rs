@@ -10,6 +10,7 @@ mod parse;
 pub(super) use parse::{parse_condition, parse_loop, parse_value};
 
 use super::Variables;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use std::borrow::Cow;
 use std::cmp::Ordering;
 
@@ -22,7 +23,7 @@ pub(super) const VARIABLES_NAME: &str = "alternatives";
 /// An expression that has been checked.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Expression {
-    Literal(Literal),
+    Literal(Value<'static>),
     /// A loop variable, by its index among those in scope.
     Local(usize),
     /// `alternatives[key]`
@@ -44,16 +45,6 @@ pub(super) enum Expression {
         then: Box<Self>,
         otherwise: Box<Self>,
     },
-}
-
-/// A literal in the template.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum Literal {
-    None,
-    Bool(bool),
-    Integer(i64),
-    Float(f64),
-    Text(String),
 }
 
 /// `${expression | filters}`
@@ -81,9 +72,9 @@ pub(super) struct Loop {
     pub(super) value: String,
 }
 
-/// A value during evaluation.
-#[derive(Clone, Debug)]
-enum Value<'a> {
+/// A literal in the template, or a value during evaluation.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Value<'a> {
     None,
     Bool(bool),
     Integer(i64),
@@ -126,7 +117,7 @@ impl Expression {
 
     fn evaluate<'a>(&'a self, scope: Scope<'a>) -> Result<Value<'a>, EvaluationError> {
         match self {
-            Self::Literal(literal) => Ok(literal.value()),
+            Self::Literal(literal) => Ok(literal.clone()),
             Self::Local(place) => Ok(Value::Text(scope.locals[*place].into())),
             Self::Variable(key) => {
                 let Value::Text(name) = key.evaluate(scope)? else {
@@ -226,7 +217,7 @@ impl Expression {
     /// As [`Self::each_variable`], for an expression that is the name of a variable.
     fn each_name(&self, always: bool, required: bool, seen: &mut impl FnMut(&str, bool)) {
         match self {
-            Self::Literal(Literal::Text(name)) => seen(name, required),
+            Self::Literal(Value::Text(name)) => seen(name, required),
             other => other.each_variable(always, seen),
         }
     }
@@ -246,18 +237,6 @@ fn decide<'a>(
         }
     }
     Ok(value)
-}
-
-impl Literal {
-    fn value(&self) -> Value<'_> {
-        match self {
-            Self::None => Value::None,
-            Self::Bool(value) => Value::Bool(*value),
-            Self::Integer(value) => Value::Integer(*value),
-            Self::Float(value) => Value::Float(*value),
-            Self::Text(text) => Value::Text(text.into()),
-        }
-    }
 }
 
 impl<'a> Value<'a> {
@@ -327,6 +306,13 @@ fn is_blank(c: char) -> bool {
     c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c)
 }
 
+/// What the filter `u` encodes: all but the unreserved characters (RFC 3986 §2.3).
+const RESERVED: AsciiSet = NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
+
 impl Filter {
     fn apply(self, text: &str) -> String {
         match self {
@@ -337,18 +323,9 @@ impl Filter {
                 .replace('>', "&gt;")
                 .replace('"', "&#34;")
                 .replace('\'', "&#39;"),
-            Self::Url => {
-                let mut url = String::with_capacity(text.len());
-                for byte in text.bytes() {
-                    match byte {
-                        b' ' => url.push('+'),
-                        b'_' | b'.' | b'-' | b'~' => url.push(char::from(byte)),
-                        byte if byte.is_ascii_alphanumeric() => url.push(char::from(byte)),
-                        byte => url.push_str(&format!("%{byte:02X}")),
-                    }
-                }
-                url
-            }
+            Self::Url => utf8_percent_encode(text, &RESERVED)
+                .to_string()
+                .replace("%20", "+"),
         }
     }
 }

@@ -58,33 +58,25 @@ pub(super) fn parse(text: &str) -> At<Source> {
         text,
         at: 0,
         line: 1,
-        parts: Vec::new(),
+        source: Source::default(),
         open: Vec::new(),
         locals: Vec::new(),
         values: 0,
-        has_control: false,
-        variables: Vec::new(),
     };
     parser.run()?;
-    Ok(Source {
-        parts: parser.parts,
-        has_control: parser.has_control,
-        variables: parser.variables,
-    })
+    Ok(parser.source)
 }
 
 struct Parser<'a> {
     text: &'a str,
     at: usize,
     line: u32,
-    /// The parts of the innermost block.
-    parts: Vec<Part>,
+    /// What was read; its parts are those of the innermost block.
+    source: Source,
     open: Vec<Block>,
     /// The loop variables in scope.
     locals: Vec<String>,
     values: usize,
-    has_control: bool,
-    variables: Vec<TemplateVariable>,
 }
 
 /// A block that is not closed yet.
@@ -142,7 +134,7 @@ impl<'a> Parser<'a> {
     fn push_text(&mut self, line: u32, text: &str) {
         if !text.is_empty() {
             let text = text.to_owned();
-            self.parts.push(Part::Text { line, text });
+            self.source.parts.push(Part::Text { line, text });
         }
     }
 
@@ -223,12 +215,12 @@ impl<'a> Parser<'a> {
         let (value, length) = parse_value(self.rest(), &self.locals).map_err(problem)?;
         self.note(&value.expression, self.open.is_empty());
         self.skip(length);
-        self.parts.push(Part::Value { line, value });
+        self.source.parts.push(Part::Value { line, value });
         Ok(())
     }
 
     fn note(&mut self, expression: &Expression, always: bool) {
-        let variables = &mut self.variables;
+        let variables = &mut self.source.variables;
         expression.each_variable(always, &mut |name, required| match variables
             .iter_mut()
             .find(|known| known.name == name)
@@ -267,7 +259,7 @@ impl<'a> Parser<'a> {
     }
 
     fn control(&mut self, statement: &str, line: u32) -> Result<(), String> {
-        self.has_control = true;
+        self.source.has_control = true;
         let end = statement
             .find(|c: char| !c.is_ascii_alphabetic())
             .unwrap_or(statement.len());
@@ -318,7 +310,7 @@ impl<'a> Parser<'a> {
                 "control lines are nested more than {CONTROL_DEPTH_MAX} levels deep; reduce the nesting"
             ));
         }
-        let outside = std::mem::take(&mut self.parts);
+        let outside = std::mem::take(&mut self.source.parts);
         self.open.push(Block {
             line,
             outside,
@@ -349,7 +341,7 @@ impl<'a> Parser<'a> {
         done.push(Branch {
             line: *line,
             condition: condition.take(),
-            parts: std::mem::take(&mut self.parts),
+            parts: std::mem::take(&mut self.source.parts),
         });
         (*condition, *line) = (next, next_line);
         Ok(())
@@ -359,8 +351,8 @@ impl<'a> Parser<'a> {
         let begin = word.trim_start_matches("end");
         let block = self.open.pop();
         let block = block.ok_or_else(|| format!("`% {word}` without its `% {begin}`"))?;
-        let parts = std::mem::replace(&mut self.parts, block.outside);
-        self.parts.push(match block.kind {
+        let parts = std::mem::replace(&mut self.source.parts, block.outside);
+        self.source.parts.push(match block.kind {
             BlockKind::If {
                 done: mut branches,
                 line,

@@ -81,25 +81,9 @@ impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Variables {
 }
 
 fn decode(text: &str) -> String {
-    let hex = |byte: u8| char::from(byte).to_digit(16);
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, tail @ ..] = rest {
-        rest = tail;
-        let byte = match (first, tail) {
-            (b'+', _) => b' ',
-            (b'%', [high, low, after @ ..]) => match (hex(*high), hex(*low)) {
-                (Some(high), Some(low)) => {
-                    rest = after;
-                    u8::try_from(high * 16 + low).expect("two hexadecimal digits are one byte")
-                }
-                _ => b'%',
-            },
-            _ => *first,
-        };
-        bytes.push(byte);
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
+    let text = text.replace('+', " ");
+    let decoded = percent_encoding::percent_decode_str(&text);
+    decoded.decode_utf8_lossy().into_owned()
 }
 
 impl fmt::Display for VariablesError {

@@ -3,7 +3,7 @@
 //! Each error names what is expected instead. Evaluation is in [`super`].
 
 use super::{
-    EXPRESSION_DEPTH_MAX, Expression, Filter, Literal, Loop, VARIABLES_NAME, ValueExpression,
+    EXPRESSION_DEPTH_MAX, Expression, Filter, Loop, VARIABLES_NAME, Value, ValueExpression,
 };
 
 /// Appended to errors: the supported syntax.
@@ -83,7 +83,7 @@ pub(in crate::model::template) fn parse_loop(text: &str) -> Result<Loop, String>
 #[derive(Clone, Debug, PartialEq)]
 enum Token {
     Name(String),
-    Literal(Literal),
+    Literal(Value<'static>),
     Symbol(&'static str),
     End,
 }
@@ -151,9 +151,9 @@ impl<'a> Parser<'a> {
             return Err(format!("`{first}` is not allowed here; {SUPPORTED}"));
         }
         Ok(match word {
-            "None" => Token::Literal(Literal::None),
-            "True" => Token::Literal(Literal::Bool(true)),
-            "False" => Token::Literal(Literal::Bool(false)),
+            "None" => Token::Literal(Value::None),
+            "True" => Token::Literal(Value::Bool(true)),
+            "False" => Token::Literal(Value::Bool(false)),
             name => Token::Name(name.to_owned()),
         })
     }
@@ -175,7 +175,7 @@ impl<'a> Parser<'a> {
                 }),
                 c if c == quote => {
                     self.at += offset + c.len_utf8();
-                    return Ok(Token::Literal(Literal::Text(text)));
+                    return Ok(Token::Literal(Value::Text(text.into())));
                 }
                 c => text.push(c),
             }
@@ -248,10 +248,10 @@ impl<'a> Parser<'a> {
             (Expression::Equal(left.into(), self.primary()?.into()), true)
         } else if self.take_word("is")? {
             let negated = self.take_word("not")?;
-            if self.advance()? != Token::Literal(Literal::None) {
+            if self.advance()? != Token::Literal(Value::None) {
                 return Err("`is` supports only `is None` and `is not None`; use `==`".to_owned());
             }
-            let none = Expression::Literal(Literal::None);
+            let none = Expression::Literal(Value::None);
             (Expression::Equal(left.into(), none.into()), negated)
         } else if self.take_word("in")? {
             (self.membership(left)?, false)
@@ -333,8 +333,7 @@ impl<'a> Parser<'a> {
     fn variable(&mut self) -> Result<Expression, String> {
         if self.take_symbol("[")? {
             let key = self.choice()?;
-            if matches!(&key, Expression::Literal(literal) if !matches!(literal, Literal::Text(_)))
-            {
+            if matches!(&key, Expression::Literal(literal) if !matches!(literal, Value::Text(_))) {
                 return Err(
                     "the name of a variable must be a string; write `alternatives['x']`".to_owned(),
                 );
@@ -356,7 +355,7 @@ impl<'a> Parser<'a> {
         let default = if self.take_symbol(",")? {
             self.choice()?
         } else {
-            Expression::Literal(Literal::None)
+            Expression::Literal(Value::None)
         };
         self.expect_symbol(")")?;
         Ok(Expression::VariableOr(key.into(), default.into()))
@@ -449,7 +448,7 @@ fn unknown_name(name: &str) -> String {
 }
 
 /// At most fifteen digits, which integers and floats represent exactly.
-fn number(word: &str) -> Result<Literal, String> {
+fn number(word: &str) -> Result<Value<'static>, String> {
     let refused = || format!("`{word}` is not a supported number; put quotes around it");
     let digits = word.bytes().filter(u8::is_ascii_digit).count();
     let plain = word
@@ -459,10 +458,10 @@ fn number(word: &str) -> Result<Literal, String> {
         return Err(refused());
     }
     if word.contains('.') {
-        return word.parse().map(Literal::Float).map_err(|_| refused());
+        return word.parse().map(Value::Float).map_err(|_| refused());
     }
     if word.len() > 1 && word.starts_with('0') {
         return Err(refused());
     }
-    word.parse().map(Literal::Integer).map_err(|_| refused())
+    word.parse().map(Value::Integer).map_err(|_| refused())
 }
