@@ -16,7 +16,7 @@ mod scalar;
 mod tests;
 
 pub use error::{Error, ErrorKind};
-pub use scalar::{Resolved, Unrepresentable, resolve};
+pub use scalar::{Resolved, resolve};
 
 use base64::Engine;
 use granit_parser::{Event, Marker, Parser, ScalarStyle, Span, Tag};
@@ -130,7 +130,7 @@ impl Tree {
             Kind::Scalar(scalar) => scalar
                 .resolved
                 .to_json(&scalar.text)
-                .map_err(|why| Error::unrepresentable(node.line, why))?,
+                .map_err(|why| Error::new(node.line, why))?,
             Kind::Sequence(items) => {
                 let items: Result<_, _> = items.iter().map(|item| self.json_of(*item)).collect();
                 Value::Array(items?)
@@ -143,18 +143,6 @@ impl Tree {
                 Value::Object(map)
             }
         })
-    }
-}
-
-impl Error {
-    /// The error for a number on `line` without a JSON representation.
-    #[must_use]
-    pub fn unrepresentable(line: u32, why: Unrepresentable) -> Self {
-        let kind = match why {
-            Unrepresentable::NotFinite => ErrorKind::NotFinite,
-            Unrepresentable::TooLarge => ErrorKind::NumberTooLarge,
-        };
-        Self::new(line, kind)
     }
 }
 

@@ -124,7 +124,7 @@ impl Template {
                     at((selection.line(line), Problem::KeyTwice(key)))
                 }
                 FillError::Unrepresentable { line, why } => {
-                    at((selection.line(line), Problem::Yaml(FillError::number(why))))
+                    at((selection.line(line), Problem::Yaml(why)))
                 }
                 FillError::TooLarge => at((1, Problem::Yaml(yaml::ErrorKind::TooMuchText))),
             })?;

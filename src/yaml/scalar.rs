@@ -7,6 +7,7 @@
 //! Two rows differ deliberately: kubectl rounds an integer beyond 64 bits and sends `1e400` as a string;
 //! both are rejected here, because neither is what the author wrote.
 
+use super::ErrorKind;
 use serde_json::{Number, Value};
 
 /// The type of a scalar by kubectl's table.
@@ -20,16 +21,9 @@ pub enum Resolved {
     Number(Number),
     /// Anything else: the scalar's text.
     Text,
-    /// A number without a JSON representation; its text is still usable where a string is required.
-    Unrepresentable(Unrepresentable),
-}
-
-/// Why a number has no JSON representation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unrepresentable {
-    /// `.inf` or `.nan`.
+    /// `.inf` or `.nan`, which JSON lacks; its text is still usable where a string is required.
     NotFinite,
-    /// More than 64 bits, or beyond the range of a floating-point number.
+    /// A number of more than 64 bits, or beyond the range of a floating-point number; likewise.
     TooLarge,
 }
 
@@ -38,23 +32,23 @@ impl Resolved {
     ///
     /// # Errors
     /// A number without a JSON representation.
-    pub fn to_json(&self, text: &str) -> Result<Value, Unrepresentable> {
+    pub fn to_json(&self, text: &str) -> Result<Value, ErrorKind> {
         match self {
             Self::Null => Ok(Value::Null),
             Self::Bool(value) => Ok(Value::Bool(*value)),
             Self::Number(number) => Ok(Value::Number(number.clone())),
             Self::Text => Ok(Value::String(text.to_owned())),
-            Self::Unrepresentable(why) => Err(*why),
+            Self::NotFinite => Err(ErrorKind::NotFinite),
+            Self::TooLarge => Err(ErrorKind::NumberTooLarge),
         }
     }
 
     /// The string that this scalar becomes as a key, or `None` if it cannot be a key.
     pub(super) fn to_key(&self, text: &str) -> Option<String> {
         match self {
-            Self::Null => None,
+            Self::Null | Self::TooLarge => None,
             Self::Bool(value) => Some(value.to_string()),
-            Self::Text | Self::Unrepresentable(Unrepresentable::NotFinite) => Some(text.to_owned()),
-            Self::Unrepresentable(Unrepresentable::TooLarge) => None,
+            Self::Text | Self::NotFinite => Some(text.to_owned()),
             Self::Number(number) => match (number.as_i64(), number.as_f64()) {
                 // An integer written as a float is formatted as a float.
                 (Some(_), Some(float)) if !looks_like_integer(text) => Some(float_key(float)),
@@ -101,7 +95,7 @@ fn not_finite(text: &str) -> Option<Resolved> {
     let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
     let infinite = matches!(unsigned, ".inf" | ".Inf" | ".INF");
     let not_a_number = matches!(text, ".nan" | ".NaN" | ".NAN");
-    (infinite || not_a_number).then_some(Resolved::Unrepresentable(Unrepresentable::NotFinite))
+    (infinite || not_a_number).then_some(Resolved::NotFinite)
 }
 
 /// `.5`; underscores count only between digits.
@@ -164,7 +158,7 @@ fn float(text: &str) -> Option<Resolved> {
     let mut digits = text.trim_start_matches(['+', '-']).bytes();
     let written_whole = digits.all(|byte| byte.is_ascii_digit());
     if value.is_infinite() || (written_whole && value.abs() >= TWO_TO_64) {
-        return Some(Resolved::Unrepresentable(Unrepresentable::TooLarge));
+        return Some(Resolved::TooLarge);
     }
     Some(Resolved::Number(float_number(value)))
 }
@@ -233,9 +227,9 @@ pub(super) fn resolve_tagged(tag: &str, text: &str) -> Option<Resolved> {
     let resolved = resolve(text);
     let fits = match (tag, &resolved) {
         ("bool", Resolved::Bool(_)) | ("null", Resolved::Null) => true,
-        ("float", Resolved::Number(_) | Resolved::Unrepresentable(_)) => true,
+        ("float", Resolved::Number(_) | Resolved::NotFinite | Resolved::TooLarge) => true,
         ("int", Resolved::Number(number)) => !number.is_f64() && looks_like_integer(text),
-        ("int", Resolved::Unrepresentable(why)) => *why == Unrepresentable::TooLarge,
+        ("int", Resolved::TooLarge) => true,
         ("timestamp", _) => return looks_like_date(text).then_some(Resolved::Text),
         ("bool" | "null" | "float" | "int", _) => false,
         _ => return Some(Resolved::Text),

@@ -6,7 +6,7 @@
 //! evaluated here.
 
 use super::mako::{CLOSE, OPEN};
-use crate::yaml::{self, Kind, NodeId, Resolved, Scalar, Tree, Unrepresentable, resolve};
+use crate::yaml::{self, Kind, NodeId, Resolved, Scalar, Tree, resolve};
 use serde_json::{Map, Value};
 use std::borrow::Cow;
 
@@ -18,7 +18,7 @@ pub(super) enum FillError {
     /// A value made two keys of a map equal.
     KeyTwice { line: u32, key: String },
     /// A number that JSON cannot carry.
-    Unrepresentable { line: u32, why: Unrepresentable },
+    Unrepresentable { line: u32, why: yaml::ErrorKind },
 }
 
 /// The type that Kubernetes requires at a place of a pod template.
@@ -207,12 +207,5 @@ pub(super) fn check_shape(tree: &Tree) -> Result<(), (u32, &'static str)> {
             odd.map_or(Ok(()), |item| Err((line(*item), problem)))
         }
         _ => Err((line(containers), problem)),
-    }
-}
-
-impl FillError {
-    /// The YAML error for a number without a JSON representation.
-    pub(super) fn number(why: Unrepresentable) -> yaml::ErrorKind {
-        yaml::Error::unrepresentable(1, why).kind
     }
 }

@@ -94,7 +94,7 @@ impl Template {
                 key,
             },
             FillError::Unrepresentable { line, why } => {
-                self.invalid((parsed.line(line), Problem::Yaml(FillError::number(why))))
+                self.invalid((parsed.line(line), Problem::Yaml(why)))
             }
         })
     }
