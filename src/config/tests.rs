@@ -72,7 +72,7 @@ fn a_flag_takes_precedence_and_an_empty_variable_is_unset() {
 }
 
 #[test]
-fn all_problems_are_reported_at_once() {
+fn all_problems_are_reported_together() {
     check_problems(
         &["--nope", "--start-wait"],
         &[

@@ -236,7 +236,8 @@ fn a_kubeconfig_without_a_cluster_is_refused_with_the_reason() {
     let stopped = FakeKube::builder().tls().start().expect("the fake starts");
     let text = stopped.kubeconfig(NAMESPACE);
     drop(stopped);
-    let reason = Cluster::given(folder.write("kubeconfig", &text)).expect_err("nobody listens");
+    let reason =
+        Cluster::given(folder.write("kubeconfig", &text)).expect_err("the server is stopped");
     assert!(
         reason.contains("its API server does not respond"),
         "{reason}"

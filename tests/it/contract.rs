@@ -349,7 +349,7 @@ fn every_row_has_a_description() {
         let was_wrong = row.id.starts_with('W') || row.id.starts_with('S');
         assert!(
             !was_wrong || row.sentence.contains("2.7.1"),
-            "{} does not say what 2.7.1 does",
+            "{} does not name 2.7.1",
             row.id
         );
     }

@@ -25,7 +25,7 @@ pub(super) const ROWS: &[Row] = &[
     ),
     fixture(
         "A1",
-        "each error of a start has the status of its cause, where 2.7.1 says 404 to all; always an object with status, msg and code",
+        "each error of a start has the status of its cause, where 2.7.1 returns 404 for all; always an object with status, msg and code",
         &[Types],
         statuses_of_errors,
     ),
@@ -36,7 +36,7 @@ pub(super) const ROWS: &[Row] = &[
     ),
     fixture(
         "A3",
-        "a 202 says phase, reason, msg and since beside the word, and for a container that ended its exitCode",
+        "a 202 has phase, reason, msg and since beside the word, and for a container that ended its exitCode",
         &[Types],
         a_202_has_phase_reason_and_message,
     ),
@@ -53,7 +53,7 @@ pub(super) const ROWS: &[Row] = &[
     ),
     fixture(
         "W9",
-        "a failing pull is reported with its reason, and in the end as app_error; 2.7.1 says pulling_image for ever",
+        "a failing pull is reported with its reason, and in the end as app_error; 2.7.1 reports pulling_image for ever",
         &[Types],
         a_failing_pull,
     ),

@@ -84,7 +84,7 @@ impl<'a> Fixture<'a> {
     /// What is behind the server.
     pub(super) fn kube(&self) -> &Kube {
         let kube = self.environment.kube();
-        kube.expect("a row that looks at objects says that it needs them")
+        kube.expect("a row that reads objects declares that need")
     }
 
     /// Lets a pause be over sooner, where time can be moved.

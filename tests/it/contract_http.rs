@@ -18,7 +18,7 @@ pub(super) const ROWS: &[Row] = &[
     ),
     exchanges(
         "A18",
-        "no Server header, where 2.7.1 says `server: uvicorn`",
+        "no Server header, where 2.7.1 sends `server: uvicorn`",
         &[
             ask("GET", "/info", 200, Body::Any).with(&[("server", "")]),
             ask("GET", "/nowhere", 404, NOT_FOUND).with(&[("server", "")]),

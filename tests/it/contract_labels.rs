@@ -139,13 +139,13 @@ pub(super) const ROWS: &[Row] = &[
     ),
     fixture(
         "S3",
-        "a PATCH never replaces the address or the name of an instance, where 2.7.1 sends users wherever `ip` says",
+        "a PATCH never replaces the address or the name of an instance, where 2.7.1 sends users to the value of `ip`",
         &[],
         labels_replace_nothing,
     ),
     fixture(
         "S3-by-hand",
-        "a label `meta-ip` that somebody has set on the pod is not shown; 2.7.1 returns it as the address",
+        "a label `meta-ip` that another client has set on the pod is not shown; 2.7.1 returns it as the address",
         &[Edit],
         labels_by_hand,
     ),
@@ -396,7 +396,7 @@ fn patch_then_get(fixture: &Fixture) -> Outcome {
         let value = json!(format!("v{round}"));
         set(fixture, &path, &json!({"username": &value}))?;
         let found = fixture.get(&path)?.json(200)?;
-        same("what GET says", &found["username"], &value)?;
+        same("what GET returns", &found["username"], &value)?;
     }
     set(fixture, &path, &json!({}))?;
     let missing = fixture.patch(&fixture.path("missing"), &json!({"a": "b"}))?;

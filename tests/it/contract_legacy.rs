@@ -94,7 +94,7 @@ pub(super) const ROWS: &[Row] = &[
     ),
     fixture(
         "A13",
-        "/create is 502 start_failed when the failure report is in, and has A1's statuses, where 2.7.1 says 200 to all",
+        "/create is 502 start_failed when the failure report is in, and has A1's statuses, where 2.7.1 returns 200 for all",
         &[Types],
         create_reports_failures,
     ),

@@ -22,7 +22,7 @@ pub(super) const ROWS: &[Row] = &[
     ),
     fake(
         "W20",
-        "DELETE, PATCH, lists, /app and /release are JSON whatever Kubernetes answers; 2.7.1 says 500 as text",
+        "DELETE, PATCH, lists, /app and /release are JSON for every response of Kubernetes; 2.7.1 returns 500 as text",
         kubernetes_unavailable,
     ),
     fixture(

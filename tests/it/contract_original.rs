@@ -130,7 +130,7 @@ fn each_defect_of_2_7_1_fails_its_row() {
         }
     }
     say(&format!(
-        "{} of {} rows refuse what 2.7.1 answers, each for its reason",
+        "{} of {} rows fail on 2.7.1, each for its reason",
         ids.len() - wrong.len(),
         ids.len()
     ));

@@ -100,7 +100,7 @@ pub(super) const ROWS: &[Row] = &[
     ),
     exchanges(
         "B3.3-unknown",
-        "a type that nobody knows has no instances: [] and never 404",
+        "an unknown type has no instances: [] and never 404",
         &[
             ask("GET", "/app/no-such-type", 200, Body::Exactly("[]")),
             ask("GET", "/api/no-such-type", 200, Body::Exactly("[]")),

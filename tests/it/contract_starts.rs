@@ -126,7 +126,7 @@ pub(super) const ROWS: &[Row] = &[
     ),
     fake(
         "A16",
-        "Prefer: wait=N says how long a GET waits, up to a cap",
+        "Prefer: wait=N sets how long a GET waits, up to a cap",
         prefer_wait,
     ),
 ];
@@ -198,7 +198,12 @@ fn variables(fixture: &Fixture) -> Outcome {
 }
 
 /// Waits for a second without success, and gets this word.
-fn waits_in_vain(fixture: &Fixture, app_type: &str, word: &str, phases: &[&str]) -> Outcome {
+fn waits_until_the_deadline(
+    fixture: &Fixture,
+    app_type: &str,
+    word: &str,
+    phases: &[&str],
+) -> Outcome {
     let path = fixture.path_of(app_type, &fixture.name("vain"));
     soon("the pod has come so far", || {
         let begun = Instant::now();
@@ -216,11 +221,11 @@ fn waits_in_vain(fixture: &Fixture, app_type: &str, word: &str, phases: &[&str])
 }
 
 fn node_not_ready(fixture: &Fixture) -> Outcome {
-    waits_in_vain(fixture, "unschedulable", "node_not_ready", &["scheduling"])
+    waits_until_the_deadline(fixture, "unschedulable", "node_not_ready", &["scheduling"])
 }
 
 fn pulling_image(fixture: &Fixture) -> Outcome {
-    waits_in_vain(fixture, "unready", "pulling_image", &["readying"])
+    waits_until_the_deadline(fixture, "unready", "pulling_image", &["readying"])
 }
 
 /// Less than a busy machine needs; more than the client's own 300 s it must never be.

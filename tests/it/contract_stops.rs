@@ -34,14 +34,14 @@ pub(super) const ROWS: &[Row] = &[
     ),
     fake(
         "B3.6-at-once",
-        "DELETE answers at once, and does not wait for the pod",
+        "DELETE returns immediately, and does not wait for the pod",
         does_not_wait,
     ),
     fixture(
         "B3.6-podless",
         "an instance whose pod is not even scheduled can be deleted",
         &[Types],
-        stops_what_is_pending,
+        stops_a_pending_start,
     ),
     fake(
         "V6",
@@ -73,7 +73,7 @@ fn does_not_wait() -> Outcome {
     holds(pod.is_some(), || "the pod is gone already".to_owned())
 }
 
-fn stops_what_is_pending(fixture: &Fixture) -> Outcome {
+fn stops_a_pending_start(fixture: &Fixture) -> Outcome {
     let name = fixture.name("pending");
     let path = fixture.path_of("unschedulable", &name);
     fixture.ask("GET", &path, NO_WAIT, "")?.is(202)?;

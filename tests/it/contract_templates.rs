@@ -40,7 +40,7 @@ pub(super) const ROWS: &[Row] = &[
     ),
     fixture(
         "W21",
-        "max-lifetime and ttl-after-finished bound the life of a Job that nobody wants any more; those of 2.7.1 stay for ever",
+        "max-lifetime and ttl-after-finished bound the life of an unused Job; those of 2.7.1 stay for ever",
         &[Types, Objects],
         lifetimes,
     ),

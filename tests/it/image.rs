@@ -86,7 +86,7 @@ fn the_base_has_the_rust_that_we_ask_for() {
     let wanted = manifest
         .lines()
         .find_map(|line| line.strip_prefix("rust-version = "));
-    let wanted = wanted.expect("Cargo.toml says which").trim_matches('"');
+    let wanted = wanted.expect("Cargo.toml has a version").trim_matches('"');
     let base = format!("ARG BASE=rust:{wanted}-");
     assert!(text("Containerfile").contains(&base), "{base}");
 }

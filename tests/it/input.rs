@@ -99,7 +99,7 @@ fn a_namespace_that_does_not_exist() {
 }
 
 #[test]
-fn a_namespace_that_goes_away() {
+fn a_deleted_namespace() {
     let environment = TestEnvironment::new();
     // The templates stay known, so that a start gets as far as Kubernetes.
     let silent = FaultRule::new("watch", "configmaps", Fault::SilentWatch);

@@ -58,7 +58,7 @@ fn a_value_that_changes_its_form_replaces_the_old_form() {
 }
 
 #[test]
-fn a_pod_that_is_not_ready_can_be_labelled() {
+fn an_unready_pod_can_be_labelled() {
     let environment = TestEnvironment::by_hand();
     environment.get_at_once(PATH).expect(202);
     success(&environment.patch(PATH, &json!({"k": "v"})));
@@ -126,7 +126,7 @@ fn replaced_by(evict: &PodMove) {
 }
 
 #[test]
-fn a_pod_that_is_replaced_passes_its_labels_on() {
+fn a_replaced_pod_passes_its_labels_on() {
     replaced_by(&PodMove::Evict);
 }
 

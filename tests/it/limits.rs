@@ -60,7 +60,7 @@ fn waiters_are_bounded_in_total() {
         .map(|name| client.begin_get(&format!("/app/hello/{name}")))
         .collect();
     let waiting = check_refused(requests, 4, "PARKED_MAX");
-    eventually("those who wait have their Jobs", || {
+    eventually("all waiters have their Jobs", || {
         (environment.jobs().len() == 4).then_some(())
     });
     environment.get("/app/hello").expect(200);

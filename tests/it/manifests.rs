@@ -75,7 +75,7 @@ fn only(objects: &[Value], kind: &str) -> Value {
 }
 
 #[test]
-fn the_chart_grants_what_the_base_grants() {
+fn the_chart_grants_the_same_permissions_as_the_base() {
     let base: Value = serde_yaml::from_str(ROLE).expect("the Role is YAML");
     for (golden, _) in RENDERS {
         let role = only(&rendered(golden), "Role");
@@ -115,7 +115,7 @@ fn comparable(mut deployment: Value) -> Value {
 }
 
 #[test]
-fn the_chart_runs_what_the_base_runs() {
+fn the_chart_runs_the_same_pods_as_the_base() {
     let base = objects(&text_of("manifests/base/deployment.yaml"));
     let chart = only(&rendered("chart-default.yaml"), "Deployment");
     assert_eq!(comparable(chart), comparable(only(&base, "Deployment")));

@@ -394,7 +394,7 @@ fn its_ended_instance_is_replaced() {
 
 /// W10: 2.7.1 would return the address of the pod that is being deleted.
 #[test]
-fn a_start_waits_until_what_2_7_1_stops_is_gone() {
+fn a_start_waits_until_an_instance_stopped_by_2_7_1_is_gone() {
     let (environment, original) = both(BARE, PodScript::by_hand());
     original.start("page", "ann").expect("it is started");
     environment.make_ready("page-ann");

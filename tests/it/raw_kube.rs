@@ -180,7 +180,7 @@ impl RawKube {
     #[track_caller]
     pub(crate) fn send(&self, method: &str, path: &str, content_type: &str, body: &str) -> Got {
         self.try_send(method, path, content_type, body)
-            .expect("the API server answers")
+            .expect("the API server responds")
     }
 
     /// GET.

@@ -137,7 +137,10 @@ fn troubleshooting_quotes_existing_texts() {
         }
         for quoted in row.split('"').skip(1).step_by(2) {
             for piece in quoted.split('…').map(str::trim).filter(|p| !p.is_empty()) {
-                assert!(sources.contains(piece), "nothing says '{piece}': {row}");
+                assert!(
+                    sources.contains(piece),
+                    "no source contains '{piece}': {row}"
+                );
             }
             seen += 1;
         }
@@ -150,7 +153,7 @@ fn troubleshooting_quotes_existing_texts() {
     assert!(seen > 25, "only {seen} of them were found");
     for line in alerts.lines() {
         if let Some(alert) = line.trim().strip_prefix("- alert: ") {
-            assert!(section.contains(alert), "nothing is said of {alert}");
+            assert!(section.contains(alert), "no row is about {alert}");
         }
     }
 }

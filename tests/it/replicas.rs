@@ -16,7 +16,7 @@ fn replicas(count: usize, pod_script: PodScript) -> TestEnvironment {
 }
 
 #[test]
-fn the_same_name_at_once_is_one_job() {
+fn concurrent_starts_of_one_name_make_one_job() {
     let environment = replicas(3, PodScript::by_hand());
     let names = ["a", "b", "c", "d", "e"];
     let mut callers = Vec::new();
@@ -63,7 +63,7 @@ fn writes_of_one_replica_are_seen_by_the_others() {
 }
 
 #[test]
-fn a_patch_through_one_of_what_another_has_just_started() {
+fn a_patch_at_one_replica_of_an_instance_just_started_at_another() {
     let environment = replicas(2, PodScript::default());
     for n in 0..10 {
         let path = format!("/app/hello/n{n}");
@@ -74,7 +74,7 @@ fn a_patch_through_one_of_what_another_has_just_started() {
 }
 
 #[test]
-fn a_delete_through_one_of_what_another_has_just_started() {
+fn a_delete_at_one_replica_of_an_instance_just_started_at_another() {
     let environment = replicas(2, PodScript::default());
     for n in 0..10 {
         let path = format!("/app/hello/n{n}");

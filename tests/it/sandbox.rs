@@ -313,7 +313,7 @@ fn after_sigterm_waiting_requests_are_answered_and_it_exits() {
 }
 
 #[test]
-fn with_one_address_one_page_names_what_runs() {
+fn with_one_address_one_page_lists_all_instances() {
     let mut sandbox = Sandbox::start(&["--one-address"]);
     sandbox.line("All pods share the address 127.0.0.1");
     let url = sandbox.url();

@@ -73,7 +73,7 @@ fn a_broken_template_affects_no_other() {
     let response = environment
         .get("/app/bad/ann")
         .expect_error(422, "template_invalid");
-    assert!(response.contains("line"), "it says where: {response}");
+    assert!(response.contains("line"), "the line is named: {response}");
     environment.start_instance("/app/hello/ann");
     assert_eq!(environment.jobs(), ["hello-ann"]);
 }

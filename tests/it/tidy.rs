@@ -422,7 +422,7 @@ pub(crate) fn check_golden(name: &str, text: &str) {
     let golden = std::fs::read_to_string(&path).unwrap_or_default();
     assert_eq!(
         text, golden,
-        "{name}: UPDATE_EXPECT=1 cargo test writes it anew"
+        "{name}: UPDATE_EXPECT=1 cargo test rewrites it"
     );
 }
 
@@ -535,7 +535,7 @@ fn asked(kube: &FakeKube) -> BTreeSet<(String, String)> {
 /// A missing verb fails the behaviour tests, which run under this Role. An unused verb fails here,
 /// where the service makes every kind of call.
 #[test]
-fn the_role_grants_what_is_used_and_no_more() {
+fn the_role_grants_exactly_the_used_permissions() {
     let environment = TestEnvironment::new();
     environment.start_instance("/app/hello/ann");
     environment

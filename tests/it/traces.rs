@@ -44,7 +44,7 @@ impl Program {
             assert!(read > 0, "it ended before it served: {log_text}");
         }
         let address = log_text.trim_end().rsplit(' ').next().unwrap_or_default();
-        let client = Client::new(address.parse().expect("it says where it listens"));
+        let client = Client::new(address.parse().expect("the log has the address"));
         eventually("it is ready", || {
             (client.get("/readyz").status == 200).then_some(())
         });

@@ -8,8 +8,8 @@
 use super::Request;
 use crate::model::template::VARIABLES_MAX;
 
-/// What every waiting request keeps, in bytes: its entries in the coordinator and in the tables of
-/// pending requests, the names in its path, its caller, its request ID.
+/// What every waiting request keeps, in bytes: entries in the coordinator and in tables of pending
+/// requests, names in its path, caller, request ID.
 const FIXED: usize = 1024;
 
 /// Bytes that one name-value pair keeps beyond its text: entries in collections (at worst a

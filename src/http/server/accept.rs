@@ -1,9 +1,9 @@
 //! [`Acceptor`]: accepts connections, and survives every error of the listener.
 //!
 //! No error ends accepting. An error of one connection is counted, and the next connection is
-//! accepted. Where files or memory have run out, one connection is turned away with the help of a
-//! reserved file; if that fails, accepting pauses. It never spins: the poll loop resumes it when the
-//! pause is over. Bounds on connections are in [`super::admission`].
+//! accepted. Where files or memory have run out, one connection is refused with the help of a
+//! reserved file; if that fails, accepting pauses. It never spins: the poll loop resumes it when
+//! the pause is over. Bounds on connections are in [`super::admission`].
 
 use super::admission::Permit;
 use super::stats::ThreadStats;

@@ -192,7 +192,7 @@ fn texts_that_are_not_kubeconfigs() {
 }
 
 #[test]
-fn all_unsupported_settings_are_reported_at_once_with_a_reason() {
+fn all_unsupported_settings_are_reported_together_with_a_reason() {
     check_bad(
         &config(
             &[

@@ -247,7 +247,7 @@ fn other_errors_undecodable_lines_and_older_bookmarks_start_a_new_list() {
 }
 
 #[test]
-fn a_watch_that_ends_at_once_without_an_event_is_a_failure() {
+fn a_watch_that_ends_immediately_without_an_event_is_a_failure() {
     let mut scenario = Scenario::watching();
     scenario.check(Input::Ended(End::Closed), open("10"));
     scenario.check(Input::Opened(Ok(())), Next::Read);
@@ -266,7 +266,7 @@ fn a_watch_that_ends_at_once_without_an_event_is_a_failure() {
 
 /// A proxy may let lists through and keep watches: the cache does not grow stale for it.
 #[test]
-fn a_watch_that_is_not_answered_in_time_is_followed_by_a_list() {
+fn a_watch_without_a_response_in_time_is_followed_by_a_list() {
     let mut scenario = Scenario::new();
     scenario.check(Input::Woken, list(None));
     scenario.check(page(&["a"], "10", None), open("10"));

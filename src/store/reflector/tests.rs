@@ -175,7 +175,7 @@ fn it_lists_watches_resumes_and_ends() {
 
 /// etcd was restored from an older backup: the watch is open at a version that does not exist yet.
 #[test]
-fn after_a_silent_watch_a_list_shows_what_a_restored_etcd_has_lost() {
+fn after_a_silent_watch_a_list_shows_the_objects_a_restored_etcd_has_lost() {
     let harness = Harness::new();
     harness.changed(1);
     let watch = harness.open();

@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_selector_is_a_bad_request() {
+    fn an_invalid_selector_is_a_bad_request() {
         for text in ["a in 1", "a in (1", "=x", "a b", "-a", "a=b c", "a=ü", ",a"] {
             let refusal = Selector::parse(Resource::Pods, text, "").expect_err(text);
             assert_eq!(refusal.code, 400, "{text}");

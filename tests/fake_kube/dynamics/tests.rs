@@ -222,7 +222,7 @@ fn a_foreground_delete_keeps_the_job_until_its_pod_is_gone() {
 }
 
 #[test]
-fn a_background_delete_takes_the_job_at_once_and_its_pod_later() {
+fn a_background_delete_removes_the_job_immediately_and_its_pod_later() {
     let mut model = fake()
         .pod_script(PodScript {
             lingers: true,

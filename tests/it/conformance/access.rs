@@ -230,6 +230,6 @@ fn a_quota_on_pods_is_an_event_of_the_job(environment: &TestEnvironment) {
         .expect(200);
     assert!(
         job["status"]["conditions"].is_null(),
-        "the Job says nothing of it"
+        "the Job does not show it"
     );
 }

@@ -8,7 +8,7 @@ checks! {
     a_delete_returns_the_status_and_removes_the_object,
     a_precondition_of_another_uid_is_a_conflict,
     a_foreground_delete_keeps_the_job_until_its_pod_is_gone,
-    a_background_delete_takes_the_job_at_once,
+    a_background_delete_removes_the_job_immediately,
     without_a_policy_a_job_leaves_its_pod_behind,
     a_pod_ends_within_its_grace,
     a_pod_deleted_by_hand_ends_its_job,
@@ -97,7 +97,7 @@ fn a_foreground_delete_keeps_the_job_until_its_pod_is_gone(environment: &TestEnv
     assert_ne!(uid(&next), uid(&made));
 }
 
-fn a_background_delete_takes_the_job_at_once(environment: &TestEnvironment) {
+fn a_background_delete_removes_the_job_immediately(environment: &TestEnvironment) {
     let (made, pod) = ready(environment, "a");
     let path = environment.one("jobs", "a");
     let options = json!({"propagationPolicy": "Background"});

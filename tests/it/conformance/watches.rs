@@ -203,7 +203,7 @@ fn bookmarks_come_only_when_asked_for(environment: &TestEnvironment) {
     let bookmark = std::thread::scope(|scope| {
         let plain = scope.spawn(|| follow(environment, &query).count());
         let bookmark = follow(environment, &asked).next();
-        assert_eq!(plain.join().ok(), Some(0), "nobody asked for one");
+        assert_eq!(plain.join().ok(), Some(0), "it requested none");
         bookmark.expect("one before the end")
     });
     assert_eq!(bookmark["type"], "BOOKMARK");

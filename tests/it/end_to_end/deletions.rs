@@ -78,7 +78,7 @@ fn a_start_can_be_stopped_in_each_of_its_phases() {
     assert_eq!(recorder::made(&jobs).len(), 7);
     assert!(
         recorder::made(&jobs).values().all(|count| *count == 1),
-        "nothing is started anew"
+        "no instance is started again"
     );
 }
 
@@ -151,7 +151,7 @@ fn a_start_at_any_point_of_a_stop_gets_the_one_new_instance() {
             has_reached(&environment, &job, point).then_some(())
         });
         for program in &replicas {
-            eventually("it says so", || {
+            eventually("the replica reports stopping", || {
                 is_in_phase(program, &path, "stopping").then_some(())
             });
         }

@@ -100,7 +100,7 @@ const SOON: &[(&str, &str)] = &[("restart-delay", "2s")];
 
 #[test]
 #[ignore = "needs a cluster"]
-fn a_pod_that_is_deleted_by_hand_is_a_failure_and_replaced_after_the_delay() {
+fn a_manually_deleted_pod_is_a_failure_and_replaced_after_the_delay() {
     let environment = TestEnvironment::shared();
     let stubborn = real("stubborn", 1, &[("IGNORE_TERM", "1")]);
     environment.offer_with("app", "app", &stubborn, SOON);
@@ -162,7 +162,7 @@ fn check_ends_well(
     eventually("the Job is complete", || {
         holds(&job(environment, name), "Complete").then_some(())
     });
-    eventually("the list says so", || {
+    eventually("the list shows the end", || {
         let list = program.get("/app/app").expect(200);
         let mut entries = list.as_array().into_iter().flatten();
         let own = entries.find(|entry| entry["name"] == name)?;
@@ -211,14 +211,14 @@ fn an_app_that_exits_immediately_is_restarted_with_growing_delays() {
     let _others = cluster::beside_others();
     std::thread::scope(|scope| {
         // It must end sooner than a failure is kept, also on a busy machine, or it has ended well.
-        scope.spawn(|| check_ends_at_once(cluster, 0, "Completed", "12s", &[12]));
-        scope.spawn(|| check_ends_at_once(cluster, 3, "Error", "6s", &[6, 12]));
+        scope.spawn(|| check_immediate_end(cluster, 0, "Completed", "12s", &[12]));
+        scope.spawn(|| check_immediate_end(cluster, 3, "Error", "6s", &[6, 12]));
     });
 }
 
 /// An app that exits immediately is restarted after these delays, however often it is requested.
 #[track_caller]
-fn check_ends_at_once(
+fn check_immediate_end(
     cluster: &Cluster,
     exit_code: i32,
     reason: &str,
@@ -285,7 +285,7 @@ impl Run {
 
 #[test]
 #[ignore = "needs a cluster"]
-fn an_instance_that_reached_its_lifetime_is_replaced_at_once() {
+fn an_instance_at_its_maximum_lifetime_is_replaced_immediately() {
     let environment = TestEnvironment::shared();
     let settings = [("max-lifetime", "4s")];
     environment.offer_with("app", "app", &real("short", 1, &[]), &settings);

@@ -95,14 +95,18 @@ fn a_suspended_job_is_pending_until_the_deadline() {
     };
 
     suspend(true);
-    eventually("it says so", || is_suspended().then_some(()));
+    eventually("the Job is reported as suspended", || {
+        is_suspended().then_some(())
+    });
     let waiting = begin(&program, path);
     suspend(false);
     waiting.finish().expect(200);
     assert_eq!(environment.job_uid("hello-ann"), uid);
 
     suspend(true);
-    eventually("it says so again", || is_suspended().then_some(()));
+    eventually("the Job is reported as suspended again", || {
+        is_suspended().then_some(())
+    });
     // One that was answered just now may still be counted.
     program.await_waiting(0);
     let waiting = begin(&program, path);
@@ -231,7 +235,7 @@ fn a_job_without_retries_left_has_failed() {
     assert_eq!(
         environment.job_uid("moody-ann"),
         uid,
-        "it is kept until somebody stops it"
+        "it is kept until it is stopped"
     );
     program.delete("/app/moody/ann").expect(200);
     forget_mood(&environment);

@@ -64,19 +64,19 @@ fn join<T>(thread: std::thread::ScopedJoinHandle<'_, T>) -> T {
 }
 
 /// Whether the other end still wants us to go on; waits for a moment.
-fn goes_on(stop: &Receiver<()>, pause: Duration) -> bool {
+fn continues(stop: &Receiver<()>, pause: Duration) -> bool {
     stop.recv_timeout(pause) == Err(RecvTimeoutError::Timeout)
 }
 
 /// Reads instances that are ready until stopped, and returns how often.
 fn read_on(program: &Program, ready: &[(&str, serde_json::Value)], stop: &Receiver<()>) -> usize {
     let mut count = 0;
-    while goes_on(stop, Duration::from_millis(5)) {
+    while continues(stop, Duration::from_millis(5)) {
         for (path, expected) in ready {
             assert_eq!(program.get(path).expect(200), *expected);
         }
         assert_eq!(program.get("/app").code, 200);
-        assert_eq!(program.get("/readyz").code, 200, "failing it helps nobody");
+        assert_eq!(program.get("/readyz").code, 200, "replicas stay ready");
         count += ready.len();
     }
     count
@@ -90,7 +90,7 @@ fn read_on(program: &Program, ready: &[(&str, serde_json::Value)], stop: &Receiv
 fn start_on(program: &Program, sender: &Sender<(Got, Duration)>, stop: &Receiver<()>) -> String {
     let mut counts = std::collections::BTreeMap::new();
     let mut number = 0;
-    while goes_on(stop, Duration::from_millis(50)) {
+    while continues(stop, Duration::from_millis(50)) {
         number += 1;
         let began = Instant::now();
         let got = program.get(&format!("/app/stand-in/new-{number}"));

@@ -110,7 +110,7 @@ impl Program {
             agent: agent(),
         };
         let line = program.wait_log(" serves namespace ");
-        let (_, address) = line.rsplit_once(" on ").expect("it says where");
+        let (_, address) = line.rsplit_once(" on ").expect("the log has the address");
         program.base = format!("http://{address}");
         program
     }
@@ -235,7 +235,7 @@ impl Program {
     #[track_caller]
     pub(super) fn waiting(&self) -> usize {
         let got = self.agent.get(format!("{}/metrics", self.base)).call();
-        let text = got.expect("it answers").body_mut().read_to_string();
+        let text = got.expect("it responds").body_mut().read_to_string();
         let text = text.expect("metrics are text");
         let mut lines = text.lines();
         let number = lines.find_map(|l| l.strip_prefix("config_controller_waiting_requests "));
@@ -272,7 +272,7 @@ impl Program {
     pub(crate) fn address(&self) -> SocketAddr {
         let address = self.base.strip_prefix("http://");
         let address = address.and_then(|address| address.parse().ok());
-        address.expect("it said where")
+        address.expect("the program has an address")
     }
 
     /// Asks the program to end, as the kubelet does.

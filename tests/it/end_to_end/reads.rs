@@ -17,10 +17,7 @@ fn a_ready_instance_is_answered_without_a_call() {
     let program = Program::start_ready(&kubeconfig, &[]);
     let before = relay.sent_bytes();
     program.get_prefer("/app/hello/ann", LONG_WAIT).ip();
-    assert!(
-        relay.sent_bytes() > before,
-        "a start is heard of on the wire"
-    );
+    assert!(relay.sent_bytes() > before, "a start sends bytes");
 
     // A renewed watch sends bytes, too, about every five minutes; then the test retries.
     let is_silent = || {

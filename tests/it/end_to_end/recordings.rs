@@ -282,7 +282,7 @@ fn check_recording(case: &Case) {
         records
             .iter()
             .any(|record| mentions(&record["object"], case.word)),
-        "{name}: nobody says {}",
+        "{name}: no record contains {}",
         case.word
     );
 }

@@ -166,7 +166,7 @@ fn ask_all(replicas: &[Program; REPLICAS], names: usize, victim: usize) -> Respo
                 responses.latest = began.elapsed();
             }
             Err(error) => {
-                assert_eq!(caller.replica, victim, "only its callers may hear {error}");
+                assert_eq!(caller.replica, victim, "only its callers may get {error}");
                 responses.broken += 1;
                 let next = victim + 1;
                 waiting.push_back(ask(replicas, caller.name, next, victim, &mut responses));

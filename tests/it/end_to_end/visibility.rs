@@ -128,7 +128,7 @@ fn patch_once(writer: &Program, reader: &Program, number: usize) -> (Instant, In
     writer.patch(&path, &body).expect(200);
     let responded_at = Instant::now();
     let shows = |program: &Program| program.get(&path).expect(200)["seen"] == value;
-    assert!(shows(writer), "who has answered shows it at once");
+    assert!(shows(writer), "the writer shows it immediately");
     until(|| shows(reader));
     (responded_at, Instant::now())
 }
@@ -145,7 +145,7 @@ fn delete_once(writer: &Program, reader: &Program, number: usize) -> (Instant, I
     assert!(shows_ready(reader), "it is there before");
     writer.delete(&path(number)).expect(200);
     let responded_at = Instant::now();
-    assert!(!shows_ready(writer), "who has answered shows it at once");
+    assert!(!shows_ready(writer), "the writer shows it immediately");
     until(|| !shows_ready(reader));
     (responded_at, Instant::now())
 }

@@ -206,7 +206,7 @@ fn begin_thread(environment: &mut TestEnvironment) -> Held {
 }
 
 fn open_files_max() -> f64 {
-    let limits = std::fs::read_to_string("/proc/self/limits").expect("Linux tells limits");
+    let limits = std::fs::read_to_string("/proc/self/limits").expect("Linux reports limits");
     let line = limits
         .lines()
         .find_map(|line| line.strip_prefix("Max open files"));
@@ -218,7 +218,7 @@ fn open_files_max() -> f64 {
 
 /// By another way than the service takes: how old the process is, and what time it is.
 fn process_start() -> f64 {
-    let read = |path: &str| std::fs::read_to_string(path).expect("Linux tells it");
+    let read = |path: &str| std::fs::read_to_string(path).expect("Linux reports it");
     let uptime = read("/proc/uptime");
     let uptime = uptime
         .split(' ')

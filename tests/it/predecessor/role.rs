@@ -275,7 +275,7 @@ fn the_refusal_is_logged_once() {
         lines.retain(|line| !line.contains("events"));
         lines
     };
-    eventually("both refusals are said", || {
+    eventually("both refusals are logged", || {
         (refusals().len() >= 2).then_some(())
     });
     let before = environment.kube.count("list", "jobs");

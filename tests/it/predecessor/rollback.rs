@@ -161,7 +161,7 @@ fn a_name_that_only_this_service_accepts_is_unknown_to_it() {
 
 /// Our Jobs are found by `job-name`, also where the label value with the name is derived.
 #[test]
-fn a_name_that_is_no_label_value_is_found_by_its_job() {
+fn a_name_that_is_an_invalid_label_value_is_found_by_its_job() {
     let (environment, original) = both(BARE, PodScript::default());
     let ip = environment.start_instance("/app/page/-ann");
     assert_eq!(environment.jobs(), ["page--ann"]);

@@ -116,7 +116,9 @@ impl Collector {
         let resource = lock(&self.shared.taken)[0].1.resource_spans[0]
             .resource
             .clone();
-        resource.expect("a sender says who it is").attributes
+        resource
+            .expect("a message has resource attributes")
+            .attributes
     }
 
     /// All spans that were taken.

@@ -12,7 +12,7 @@ use crate::metrics::Scrape;
 use std::sync::Mutex;
 use std::time::{Duration, Instant, SystemTime};
 
-/// A clock that is turned by hand.
+/// A manual clock.
 #[derive(Debug)]
 pub(super) struct Manual {
     began: Instant,

@@ -218,7 +218,7 @@ fn runs<const N: usize>(
 }
 
 #[test]
-fn a_made_template_becomes_what_it_means() {
+fn a_generated_template_renders_to_its_meaning() {
     let counted = ["rendered", "refused as they must be", "with control lines"];
     let (runs, [rendered, refused, controlled]) =
         runs("made templates", 2_000, counted, |random| {

@@ -56,7 +56,7 @@ fn check_budget(
     let path = format!("/app/{}/ann", case.app_type);
     let responses = ask_until(program, &path, "a failure report", is_failure);
     let reported_at = Instant::now();
-    let (failure, before) = responses.split_last().expect("there are answers");
+    let (failure, before) = responses.split_last().expect("there are responses");
     // On a busy node the kubelet first reports that it has not read the missing object. The reason
     // is the same, and its next attempt has the full message.
     let reason = ExpectedReport {
@@ -73,7 +73,7 @@ fn check_budget(
         _ => "pulling_image",
     };
     let in_time = before.iter().find(|got| case.expected.has_reason_of(got));
-    let in_time = in_time.unwrap_or_else(|| panic!("nobody heard what is in the way: {before:?}"));
+    let in_time = in_time.unwrap_or_else(|| panic!("no response had the reason: {before:?}"));
     reason.check(legacy, in_time);
     let began = observed.when(&format!("{}-ann", case.app_type), case.begins);
     let after = reported_at.saturating_duration_since(began);
@@ -268,7 +268,7 @@ fn is_ready(got: &Got) -> bool {
 fn check_retryable(program: &Program, path: &str, status: &str, expected: &ExpectedReport) {
     let is_it = |got: &Got| expected.has_message_of(got) || is_failure(got);
     let responses = ask_until(program, path, expected.phase, is_it);
-    expected.check(status, responses.last().expect("there are answers"));
+    expected.check(status, responses.last().expect("there are responses"));
 }
 
 /// Sends requests until the instance is ready, without an `app_error` meanwhile.

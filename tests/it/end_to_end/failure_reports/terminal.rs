@@ -173,13 +173,13 @@ fn try_all(environment: &TestEnvironment<'_>, cases: &[TerminalCase]) {
                         return;
                     }
                     let took = try_one(&program, &observed, &cases[case], number);
-                    let mut all = all.lock().expect("nobody failed");
+                    let mut all = all.lock().expect("no thread panicked");
                     all.entry(case).or_default().push(took);
                 }
             });
         }
     });
-    let all = all.into_inner().expect("nobody failed");
+    let all = all.into_inner().expect("no thread panicked");
     assert_eq!(all.len(), cases.len());
     cluster::say(
         "FIGURE | terminal start | tries | ms after the status: p50 | slowest | ms after the request: p50 |",
