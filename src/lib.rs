@@ -1,11 +1,11 @@
 //! config-controller hands out app instances in a Kubernetes namespace.
 //!
 //! `GET /app/<type>/<name>` returns the address of that instance and starts it first if it is not
-//! running. An app type is a pod template in a labelled ConfigMap, an instance is a Job. All state is
-//! in the cluster: a replica that is killed loses nothing, and any number of replicas run side by side
+//! running. An app type is a pod template in a labelled ConfigMap, an instance is a Job. All state
+//! is in the cluster. A killed replica loses nothing, and any number of replicas run side by side
 //! without knowing of each other.
 //!
-//! # The way of a request
+//! # The path of a request
 //!
 //! ```text
 //! socket ─▶ http::server ─▶ http::connection ─▶ http::dispatcher ─▶ app::App ─▶ app::cache ─▶ store
@@ -35,9 +35,9 @@
 //! | [`http`] | the HTTP front: connections, authentication, endpoints, JSON |
 //! | [`service`] | wiring, the order of starting and stopping |
 //! | [`scrape`] | what `/metrics` reports, read from all parts |
-//! | [`check`] | what `config-controller check` finds: our rights, the templates |
+//! | [`check`] | what `config-controller check` finds: missing permissions, invalid templates |
 //! | [`config`], [`health`], [`logging`] | settings, probes, the log |
-//! | [`metrics`], [`process`] | the table of metrics and their counters; what the system says of this process |
+//! | [`metrics`], [`process`] | the table of metrics and their counters; what the system reports of this process |
 //! | [`traces`] | requests and starts as spans for a collector (OTLP) |
 //! | [`clock`], [`shutdown`], [`threads`] | time, signals, threads as values |
 //! | [`yaml`] | YAML as kubectl reads it, for templates and kubeconfigs |
@@ -59,14 +59,15 @@
 //!
 //! - **The Job's name is the lock.** It is a pure function of type and name ([`model::names`]); the API
 //!   server lets one Job of a name exist. There is no other lock.
-//! - **One coordinator decides.** [`app::coordinator`] is a pure machine without threads and clock. It
-//!   holds one record per name and one timer queue. An input observes the state of its name once, and
-//!   each waiter is resolved from one table. At most one call per name is under way, and its result is
-//!   for those who had asked by then: a later request may mean another Job.
-//! - **Caches are eventually consistent and lag independently of each other.** Jobs and pods are watched
-//!   apart, Events may be missing, other replicas write. Only the API server says "not found" to a
-//!   request that changes something. `tests/it/simulation` runs the coordinator, the stores and the
-//!   watches against all of that, and checks their invariants after every step.
+//! - **One coordinator decides.** [`app::coordinator`] is a pure machine without threads and clock.
+//!   It holds one record per name and one timer queue. An input observes the state of its name
+//!   once, and each waiter is resolved from one table. At most one call per name is in flight. Its
+//!   result counts for earlier requests only: a later one may mean another Job.
+//! - **Caches are eventually consistent and lag independently of each other.** Jobs and pods are
+//!   watched separately, Events may be missing, other replicas write. Only a 404 of the API server
+//!   counts as "not found" for a request that changes something. `tests/it/simulation` runs the
+//!   coordinator, the stores and the watches against all of that, and checks their invariants after
+//!   every step.
 //! - **Each step of a Job's life is reported once.** Log lines, metrics, spans and `Server-Timing` come
 //!   from [`app::lifecycle`] events; nothing is decided from them.
 //! - **Reads cost nothing.** A GET of a ready instance or a list is served from the stores; no handler
@@ -74,13 +75,14 @@
 //! - **No request passes unauthenticated.** [`http::dispatcher`] authenticates every request before its
 //!   handler runs; an endpoint is closed unless its row in [`http::endpoints`] says `Open`.
 //! - **Waiting costs no thread.** A request that waits is a waiter in a record of the coordinator.
-//! - **Versions are compared in [`store::store`] only**, and what our own writes return is in the store
-//!   before the caller gets its response.
+//! - **Versions are compared in [`store::store`] only.** The result of our own write is in the
+//!   store before the caller gets its response.
 //! - **No input causes a panic.** A panic in a handler is one 500; a panic in a thread that the service
 //!   needs ends the process ([`threads`]), which loses nothing.
-//! - **Each large crate has one home:** the HTTP client in `kube/transport.rs` (for the API server) and
-//!   `traces/post.rs` (for the collector), TLS there for the clients and in `http/tls.rs` for the server,
-//!   `tiny_http` in `http/wire.rs`, `prometheus` in `metrics.rs`, OpenTelemetry in `traces/otlp.rs`.
+//! - **Each large crate has one home:** the HTTP client with TLS in `kube/transport.rs` (for the
+//!   API server) and `traces/post.rs` (for the collector), TLS of the server in `http/tls.rs`,
+//!   `tiny_http` in `http/wire.rs`, `prometheus` in `metrics.rs`, OpenTelemetry in
+//!   `traces/otlp.rs`.
 //!
 //! # What is deliberately absent
 //!

@@ -16,11 +16,11 @@ pub struct ApiCall {
     pub key: InstanceKey,
     /// What to do.
     pub action: Action,
-    /// Whether the same was tried just before and failed, so that the failure has been logged.
+    /// Whether the same call has just failed, so that the failure is already logged.
     pub is_retry: bool,
 }
 
-/// What is asked of Kubernetes.
+/// The request to Kubernetes.
 #[derive(Clone, Debug)]
 pub enum Action {
     /// POST this Job.
@@ -80,7 +80,7 @@ impl Action {
 /// Why this replica deletes a Job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StopCause {
-    /// This caller asked for it.
+    /// This caller requested it.
     Requested(Origin),
     /// It has ended, and a new one takes its place.
     Replaced,
@@ -88,7 +88,7 @@ pub enum StopCause {
     Stuck,
 }
 
-/// How one attempt ended. What it returned is in the stores by then.
+/// The outcome of one attempt. Its result is already in the stores.
 #[derive(Clone, Debug)]
 pub enum CallOutcome {
     /// The Job with this UID was created.
@@ -105,17 +105,17 @@ pub enum CallOutcome {
         /// Whether it was this call that began the deletion, as far as the cache knew.
         is_first: bool,
     },
-    /// Anything else was done as asked.
+    /// Any other call succeeded.
     Done,
     /// It failed.
     Failed(kube::Error),
 }
 
-/// One attempt that has ended, and what it changed in the cache.
+/// A completed attempt, and its change of the cache.
 #[derive(Clone, Debug)]
 pub struct Completed {
     /// How it ended.
     pub outcome: CallOutcome,
-    /// The Job that the cache has no longer, where applying the outcome removed or replaced one.
+    /// The Job that applying the outcome removed from the cache or replaced, if any.
     pub gone: Option<Uid>,
 }

@@ -31,7 +31,7 @@ pub struct Cache {
 /// The words for statuses in metrics, in the order of [`Cache::counts`].
 pub const STATUS_WORDS: [&str; 5] = ["starting", "ready", "failed", "finished", "stopping"];
 
-/// What there is under the Job name of a key.
+/// The object with the Job name of a key.
 #[derive(Clone, Debug)]
 pub enum Lookup {
     /// Nothing.
@@ -49,7 +49,7 @@ pub struct Instance {
     pub job: Arc<Job>,
     /// The pod that determines the status: the newest, preferably one that is not being deleted.
     pub pod: Option<Arc<Pod>>,
-    /// The pod of the same Job that came before and has meta labels.
+    /// The previous pod of the same Job with meta labels.
     pub predecessor: Option<Arc<Pod>>,
     /// Among its pods that are being deleted, the one with the earliest end of its grace period.
     pub leaving: Option<Arc<Pod>>,
@@ -89,7 +89,7 @@ pub struct Entry {
     pub ip: Option<IpAddr>,
     /// Whether it is ready.
     pub is_ready: bool,
-    /// When the pod was taken up, in seconds since 1970, where it is ready.
+    /// When the kubelet accepted the pod, in seconds since 1970, if it is ready.
     pub started: Option<i64>,
     /// What PATCH has set.
     pub meta: MetaLabels,
@@ -104,13 +104,13 @@ impl Entry {
 }
 
 impl Cache {
-    /// Whether all three stores have seen all that there is.
+    /// Whether all three stores are synced.
     #[must_use]
     pub fn is_synced(&self) -> bool {
         self.config_maps.is_synced() && self.jobs.is_synced() && self.pods.is_synced()
     }
 
-    /// What there is under the Job name of this key.
+    /// Looks up the Job name of this key.
     #[must_use]
     pub fn lookup(&self, key: &InstanceKey) -> Lookup {
         match self.jobs.get(&key.job_name()) {
@@ -220,7 +220,8 @@ impl Cache {
         let key = own_key_of(&job)?;
         let instance = self.instance(job);
         let is_ready = matches!(instance.status, InstanceStatus::Ready { .. });
-        // The pod of a Job that is being deleted follows it, whether or not we have seen that yet.
+        // The pod of a Job that is being deleted will be deleted, too, even if the watch has not
+        // shown that yet.
         let is_stopping = matches!(instance.status, InstanceStatus::Stopping { .. });
         let pod = instance.pod.as_deref();
         Some(Entry {
@@ -248,8 +249,8 @@ pub fn ready(instance: &Instance) -> Option<Ready> {
     Some(Ready { ip, meta })
 }
 
-/// The key that a Job is the instance of: raw from annotations where we made it, from the
-/// template's labels where 2.7.1 did.
+/// The key of a Job's instance: from annotations of Jobs of this service, from the template's
+/// labels of Jobs of 2.7.1.
 #[must_use]
 pub fn key_of(job: &Job) -> Option<InstanceKey> {
     key_from(|key| instance_label(job, key))

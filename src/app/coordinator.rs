@@ -7,13 +7,13 @@
 //!
 //! | file | what lives there |
 //! |---|---|
-//! | `record` | what is held of one name, and the order in which an input is worked through |
+//! | `record` | the state of one name, and the order in which an input is processed |
 //! | `operation` | its waiters, and the state of its call |
-//! | `observed` | what there is of a name, computed once for each input |
+//! | `observed` | the observed state of a name, computed once for each input |
 //! | `resolve` | the table: which waiter gets what |
 //! | `calls`, `outcome`, `retry` | which call comes next; what follows from its result; what is retried |
-//! | `memory` | failures, termination reports and labels that outlive what the cache shows |
-//! | `track` | what of a Job's life was reported already |
+//! | `memory` | failures, termination reports and labels that outlive their objects in the cache |
+//! | `track` | the lifecycle events of a Job that were already reported |
 //! | `check` | the invariants of all of this |
 
 mod calls;

@@ -27,10 +27,10 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Inputs that the coordinator takes before it looks at the time again.
+/// Inputs that the coordinator takes before it reads the clock again.
 const BATCH: usize = 256;
 
-/// After this long without a heartbeat the coordinator's thread is taken for dead.
+/// After this long without a heartbeat the coordinator's thread counts as dead.
 pub const HEARTBEAT_LATEST: Duration = Duration::from_secs(60);
 
 /// Maximum sleep of the coordinator's thread, so that its heartbeat continues.
@@ -40,7 +40,7 @@ const NAP: Duration = Duration::from_secs(1);
 /// allocates its whole capacity in advance, so inputs are boxed.
 const INPUTS_MAX: usize = 16_384;
 
-/// The way to the coordinator; clones lead to the same one.
+/// The sending side of the queue; clones share it.
 #[derive(Clone, Debug)]
 pub struct Inbox {
     sender: SyncSender<Box<Input>>,
@@ -51,16 +51,16 @@ pub struct Inbox {
 /// once.
 type Abandoned = Arc<Mutex<Vec<RequestHandle>>>;
 
-/// The end at which an inbox is read.
+/// The receiving side of an inbox.
 #[derive(Debug)]
 pub struct Inputs {
-    /// What comes in, in order.
+    /// The inputs, in order.
     pub receiver: Receiver<Box<Input>>,
     abandoned: Abandoned,
 }
 
 impl Inbox {
-    /// An inbox and the end at which it is read.
+    /// The two sides of an inbox.
     #[must_use]
     pub fn new() -> (Self, Inputs) {
         Self::with_capacity(INPUTS_MAX)
@@ -81,7 +81,8 @@ impl Inbox {
     /// Puts in a request, if there is capacity. Never blocks.
     ///
     /// # Errors
-    /// [`Error::TooManyRequests`] where there is none, [`Error::Draining`] after the coordinator ended.
+    /// [`Error::TooManyRequests`] if there is none, [`Error::Draining`] after the coordinator has
+    /// ended.
     pub fn request(&self, request: NewWaiter) -> Result<(), Error> {
         let sent = self.sender.try_send(Box::new(Input::Requested(request)));
         sent.map_err(|error| match error {
@@ -101,7 +102,7 @@ impl Inbox {
         }
     }
 
-    /// Puts in what must not be lost, and waits for capacity.
+    /// Puts in an input that must not be lost, and waits for capacity.
     pub fn send(&self, input: Input) {
         // After the coordinator has ended there is nothing left to do.
         let _ = self.sender.send(Box::new(input));
@@ -109,7 +110,7 @@ impl Inbox {
 }
 
 impl Inputs {
-    /// What has come in, up to so many. Requests that were abandoned while the queue was full come
+    /// The next inputs, up to a maximum. Requests that were abandoned while the queue was full come
     /// last, once the queue is empty: their own inputs have been read by then.
     pub fn take(&self, most: usize) -> Vec<Input> {
         let mut inputs: Vec<Input> = self
@@ -129,22 +130,22 @@ impl Inputs {
     }
 }
 
-/// What the engine is made of.
+/// The parts of the engine.
 #[derive(Debug)]
 pub struct Parts {
     /// The coordinator.
     pub coordinator: Coordinator,
-    /// Where what happened comes in.
+    /// The inputs.
     pub inputs: Inputs,
-    /// The way into the same inbox, for workers.
+    /// The same inbox, for workers.
     pub inbox: Inbox,
-    /// What there is.
+    /// The cache.
     pub cache: Cache,
-    /// What is on offer.
+    /// The app types.
     pub catalog: Arc<SharedCatalog>,
     /// Where responses go.
     pub sink: Arc<dyn ResponseSink>,
-    /// What makes calls.
+    /// The executor of calls.
     pub executor: Executor,
     /// The time.
     pub clock: Arc<dyn Clock>,
@@ -166,13 +167,14 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Starts the coordinator's thread and the workers; `on_death` is called when one of them dies,
-    /// with a sentence, and the process should then end.
+    /// Starts the coordinator's thread and the workers. `on_death` is called with a message when
+    /// one of them dies; the process should then exit.
     ///
     /// # Errors
     /// When a thread cannot be started.
     pub fn start(parts: Parts, on_death: &OnDeath) -> std::io::Result<Self> {
-        // Capacity for each name that may have a call under way, so that the coordinator never blocks.
+        // Capacity for each name that may have a call in flight, so that the coordinator never
+        // blocks.
         let (calls, queue) = sync_channel::<Box<ApiCall>>(parts.calls_max);
         let queue = Arc::new(Mutex::new(queue));
         for number in 0..parts.workers {
@@ -254,7 +256,7 @@ impl CoordinatorThread {
         for effect in effects.drain(..) {
             match effect {
                 Effect::Respond(handle, response) => self.parts.sink.respond(handle, response),
-                // When the workers have gone the process is about to end.
+                // Without workers the process is about to exit.
                 Effect::Call(call) => drop(self.calls.send(call)),
                 Effect::Report(event) => self.parts.reporter.report(*event),
             }
@@ -262,10 +264,10 @@ impl CoordinatorThread {
     }
 }
 
-/// What a worker does: one call after the other, until the queue is closed.
+/// The loop of a worker: one call after the other, until the queue is closed.
 fn work(queue: &Mutex<Receiver<Box<ApiCall>>>, executor: &Executor, inbox: &Inbox) {
     loop {
-        // One worker at a time waits in the queue; the others wait for it.
+        // One worker at a time waits for the queue; the others wait for its lock.
         let call = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(call) = call else {
             return;
@@ -276,7 +278,7 @@ fn work(queue: &Mutex<Receiver<Box<ApiCall>>>, executor: &Executor, inbox: &Inbo
     }
 }
 
-/// What these changes of Jobs change in the cache: what was there may have been another instance.
+/// The cache changes of these Job changes: the old object may have been another instance.
 #[must_use]
 pub fn changes_of_jobs(changes: &[Change<Job>]) -> Vec<CacheChange> {
     let mut all = Vec::with_capacity(changes.len());
@@ -293,7 +295,7 @@ pub fn changes_of_jobs(changes: &[Change<Job>]) -> Vec<CacheChange> {
     all
 }
 
-/// What these changes of pods change in the cache.
+/// The cache changes of these pod changes.
 #[must_use]
 pub fn changes_of_pods(changes: &[Change<Pod>]) -> Vec<CacheChange> {
     let pods = changes.iter().flat_map(|change| [&change.old, &change.new]);

@@ -31,12 +31,12 @@ pub enum Error {
         /// The variable's name.
         variable: String,
     },
-    /// A value in the query is invalid for the template; holds the sentence. The caller changes it.
+    /// A value in the query is invalid for the template; holds the message. The caller changes it.
     VariableInvalid(Arc<str>),
-    /// A PATCH has a key or value that cannot be a meta label; holds the sentence.
+    /// A PATCH has a key or value that cannot be a meta label; holds the message.
     ReservedKey(Arc<str>),
-    /// A PATCH would give an instance more or longer labels than it may have; holds the sentence
-    /// with the bound.
+    /// A PATCH would give an instance more or longer labels than permitted; holds the message with
+    /// the bound.
     LabelsLimit(Arc<str>),
     /// The name of the Job is used by another object. The caller chooses another name.
     NameTaken(InstanceKey),
@@ -46,7 +46,7 @@ pub enum Error {
     NoSession(Box<str>),
     /// The instance was stopped while this request waited for it.
     Stopped,
-    /// A quota or an admission webhook rejected the Job; holds the sentence of Kubernetes.
+    /// A quota or an admission webhook rejected the Job; holds the message of Kubernetes.
     Refused(Arc<str>),
     /// The limit of instances is reached, and the instance that this request waited for was stopped.
     /// A retry helps.

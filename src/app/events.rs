@@ -81,7 +81,7 @@ mod tests {
         let keys = |kind, name, uid| keys_of_events(&[event(kind, name, uid)], &world.cache);
         assert_eq!(keys("Job", "scim-n1", "u1"), [n1()]);
         assert_eq!(keys("Pod", "p-u1", "p-u1"), [n1()]);
-        // Of a predecessor, and of another instance.
+        // Events of a predecessor, and of another instance.
         assert_eq!(keys("Job", "scim-n1", "u0"), []);
         assert_eq!(keys("Pod", "p-u1", "p-u0"), []);
         assert_eq!(keys("Pod", "other", "p-u1"), []);

@@ -26,7 +26,8 @@ pub struct Writers {
 }
 
 impl Writers {
-    /// Takes what a call returned of a Job; the UID of the one that the cache has no longer.
+    /// Applies the Job that a call returned; returns the UID of the Job that this removed from the
+    /// cache.
     fn job_written(&self, job: Job) -> Option<Uid> {
         self.jobs.own_write(job).and_then(removed)
     }
@@ -51,14 +52,14 @@ fn removed(change: Change<Job>) -> Option<Uid> {
     (new.as_ref() != Some(&old.metadata.uid)).then(|| old.metadata.uid.clone())
 }
 
-/// What makes calls; clones share all.
+/// Makes calls; clones share all.
 #[derive(Clone, Debug)]
 pub struct Executor {
     client: Client,
     writers: Writers,
 }
 
-/// A call that was made, and what came back.
+/// A completed call and its result.
 #[derive(Debug)]
 pub struct Called {
     call: ApiCall,
@@ -79,7 +80,7 @@ enum Returned {
 }
 
 impl Executor {
-    /// One that uses this client and applies what it returns to these stores.
+    /// An executor with this client; it applies results to these stores.
     #[must_use]
     pub const fn new(client: Client, writers: Writers) -> Self {
         Self { client, writers }
@@ -99,7 +100,7 @@ impl Executor {
             }
             Action::ReadJob => client.find_job(&name).map(Returned::Found),
             Action::DeleteJob { uid, .. } => match client.delete_job(&name, uid) {
-                // That there is none has no version: the watch could bring back what was there before.
+                // A 404 has no version: the watch could restore an older object.
                 Err(error) if error.class() == Class::NotFound => {
                     client.find_job(&name).map(Returned::Found)
                 }
@@ -338,7 +339,7 @@ mod tests {
         (200, json!({"metadata": metadata, "items": [job]}))
     }
 
-    /// The watch is late: what it still shows of that name is from before the response.
+    /// The watch is late: its events of that name are older than the response.
     #[track_caller]
     fn check_nothing_comes_back(writer: &Writer<Job>) {
         let late = StoreEvent::Apply(decoded(&job("ann", "u2", "7")));
@@ -405,7 +406,7 @@ mod tests {
         }
     }
 
-    /// What the cache showed before the call says whether this call began the deletion.
+    /// The cache before the call shows whether this call began the deletion.
     #[test]
     fn a_deletion_is_the_first_unless_the_job_was_being_deleted_before() {
         let own = || job("ann", "u1", "4");
@@ -431,7 +432,7 @@ mod tests {
     }
 
     #[test]
-    fn a_job_that_is_gone_with_its_deletion_leaves_the_cache() {
+    fn a_job_gone_right_after_its_deletion_leaves_the_cache() {
         let success = json!({"kind": "Status", "status": "Success"});
         let (executor, writer) = executor(&[(200, success)], &[job("ann", "u1", "4")]);
         let completed = made(&executor, delete_u1());

@@ -31,7 +31,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-/// When every story begins.
+/// The start time of every test.
 pub(crate) const T0: &str = "2026-05-01T10:00:00Z";
 
 /// JSON merge patch (RFC 7386): how an object differs from the default.
@@ -81,8 +81,8 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// All has been listed, nothing is there; the types `scim` and `zoned` (which needs `zone`)
-    /// are on offer, and `bad`, which cannot be read.
+    /// Everything is synced and empty. The types `scim` and `zoned` (which needs `zone`) are valid,
+    /// the type `bad` is not.
     pub(crate) fn new() -> Self {
         let mut world = Self::unsynced();
         world.sync();
@@ -127,7 +127,7 @@ impl World {
         self.versions = 1;
     }
 
-    /// Puts up the templates, with these annotations.
+    /// Adds the templates, with these annotations.
     pub(crate) fn offer(&mut self, annotations: Value) {
         let plain = "spec:\n  restartPolicy: Never\n  containers:\n  - name: app\n    image: i\n";
         let zoned = plain.to_owned() + "  nodeSelector:\n    zone: ${alternatives['zone']}\n";
@@ -266,7 +266,7 @@ impl World {
         self.pod(uid, ready_pod(ip));
     }
 
-    /// The watch shows that this Job of scim/n1 has ended so.
+    /// The watch shows that this Job of scim/n1 has ended with this condition.
     pub(crate) fn ended(&mut self, uid: &str, condition: &str, patch: Value) {
         let mut job = json!({"status": {"startTime": T0, "conditions": [
             {"type": condition, "status": "True", "lastTransitionTime": self.stamp(), "reason": "BackoffLimitExceeded"},
@@ -288,7 +288,7 @@ pub(crate) fn decode<K: Resource>(json: &Value) -> K {
     K::decode(json.to_string().as_bytes()).unwrap().unwrap()
 }
 
-/// What makes a pod a ready one.
+/// A patch for a pod: it is ready.
 pub(crate) fn ready_pod(ip: &str) -> Value {
     json!({"status": {"phase": "Running", "podIP": ip, "startTime": T0, "conditions": [
         {"type": "PodScheduled", "status": "True"}, {"type": "Ready", "status": "True"},
@@ -311,7 +311,7 @@ pub(crate) struct Fixture {
     pub(crate) wakes: usize,
     /// The lifecycle events so far, as lines.
     pub(crate) events: Vec<String>,
-    /// The call under way of each name.
+    /// The call in flight of each name.
     calls: HashMap<InstanceKey, Action>,
 }
 
@@ -335,7 +335,7 @@ impl Fixture {
         }
     }
 
-    /// Takes down what came out of the coordinator, which must be sound.
+    /// Records the effects of the coordinator, and checks its invariants.
     pub(crate) fn take(&mut self, effects: Vec<Effect>) -> Vec<String> {
         self.coordinator.check().unwrap();
         let mut lines = Vec::new();
@@ -380,7 +380,7 @@ impl Fixture {
         self.request(n, key, "ann", wait, want)
     }
 
-    /// Request number `n` asks for scim/n1 and means this by it; it waits for 10 s.
+    /// Request number `n` requests scim/n1 with this intent; it waits for 10 s.
     pub(crate) fn get_meaning(&mut self, n: u64, intent: Intent) -> Vec<String> {
         let wait = Duration::from_secs(10);
         self.request(n, &n1(), "ann", wait, Want::Instance(intent))
@@ -461,7 +461,7 @@ impl Fixture {
         self.step(Input::Completed(key.clone(), completed))
     }
 
-    /// The call for scim/n1 has done what it was for.
+    /// The call for scim/n1 has succeeded.
     pub(crate) fn done(&mut self) -> Vec<String> {
         let outcome = match self.calls.get(&n1()) {
             Some(Action::CreateJob { .. }) => {
@@ -485,7 +485,7 @@ impl Fixture {
         self.ends(CallOutcome::Failed(error))
     }
 
-    /// The cache shows something else of scim/n1.
+    /// The cache of scim/n1 has changed.
     pub(crate) fn changed(&mut self) -> Vec<String> {
         let mut changes: Vec<CacheChange> = self
             .world
@@ -513,12 +513,12 @@ impl Fixture {
         }]))
     }
 
-    /// The Jobs that the cache has no longer, which the coordinator does not learn now.
+    /// Takes the removed Jobs; they are not reported to the coordinator.
     pub(crate) fn take_gone(&mut self) -> Vec<Uid> {
         std::mem::take(&mut self.world.gone)
     }
 
-    /// The coordinator learns that the cache has this Job of scim/n1 no longer.
+    /// Reports to the coordinator that the cache no longer has this Job of scim/n1.
     pub(crate) fn job_gone(&mut self, uid: &Uid) -> Vec<String> {
         self.step(Input::Changed(vec![CacheChange {
             key: n1(),
@@ -545,7 +545,7 @@ impl Fixture {
         lines
     }
 
-    /// The coordinator looks at the time.
+    /// The coordinator processes expired timers.
     pub(crate) fn tick(&mut self) -> Vec<String> {
         let mut out = Vec::new();
         self.coordinator.tick(&self.world.context(), &mut out);

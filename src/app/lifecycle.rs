@@ -36,7 +36,7 @@ pub struct Lifecycle {
 /// What happened to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LifecycleKind {
-    /// A call is made that creates the Job.
+    /// A call that creates the Job is made.
     Requested,
     /// The Job was created, for this request. `phase_left` is the time until the API server had
     /// admitted it, including the wait for a worker.
@@ -47,7 +47,7 @@ pub enum LifecycleKind {
     InPhase(Phase),
     /// The instance became ready.
     Ready {
-        /// That long after its Job was requested, where this replica requested it.
+        /// The time since the request of its Job, if this replica requested it.
         after: Option<Duration>,
         /// Whether it had been reported as failed, or had been ready, before.
         recovered: bool,
@@ -69,20 +69,20 @@ pub enum LifecycleKind {
         /// As in `Failed`: an end before it was ready is reported to waiting callers, too.
         reported_after: Option<Duration>,
     },
-    /// Its Job is being deleted; `None` where that was not this replica's call.
+    /// Its Job is being deleted; `None` if another client deleted it.
     Stopping(Option<StopCause>),
     /// Its pod was force-deleted: the node is lost.
     PodForceDeleted {
         /// Name of the pod.
         pod: Box<str>,
     },
-    /// Its Job does not exist any more.
+    /// Its Job no longer exists.
     Gone,
     /// This replica does not follow the start any longer (see [`EndedStart::reason`]).
     Unfollowed,
 }
 
-/// A start of this replica that is over, whole.
+/// An ended start of this replica.
 #[derive(Clone, Debug)]
 pub struct EndedStart {
     /// `ready`, `failed`, `finished`, `stopped`, `denied` or `unknown`.
@@ -104,10 +104,11 @@ pub struct PhaseStep {
     pub end: Instant,
 }
 
-/// Requests that a start is linked to; of more only the number is kept.
+/// Maximum number of requests that a start is linked to; further ones are only counted.
 pub const LINKS_MAX: usize = 32;
 
-/// Phases that are kept of one start; an image that cannot be pulled goes to and fro for days.
+/// Maximum number of phases kept of one start; an image that cannot be pulled alternates between
+/// phases for days.
 pub const STEPS_MAX: usize = 64;
 
 /// A start that this replica made.
@@ -115,15 +116,15 @@ pub const STEPS_MAX: usize = 64;
 pub struct OwnStart {
     /// The request for which the Job is created.
     pub by: Origin,
-    /// When the call was handed to the executor.
+    /// When the call was passed to the executor.
     pub begun: Instant,
-    /// When it ended, where it has.
+    /// When it ended, if it has.
     pub ended_at: Option<Instant>,
     /// When a failure was first reported, if one was.
     pub reported_at: Option<Instant>,
-    /// Where its time goes.
+    /// The durations of its phases.
     pub clock: PhaseClock,
-    /// Its phases, in order, where it is traced; at most [`STEPS_MAX`].
+    /// Its phases, in order, if it is traced; at most [`STEPS_MAX`].
     pub steps: Vec<PhaseStep>,
     /// Spans of other requests that waited for it; at most [`LINKS_MAX`].
     pub links: Vec<Context>,
@@ -161,15 +162,14 @@ impl OwnStart {
         }
     }
 
-    /// The cache shows it in this phase. Returns the phase that is over by this, and how long it
-    /// lasted.
+    /// The cache shows it in this phase. Returns the phase that this ends, and how long it lasted.
     pub fn enter(&mut self, phase: Phase, now: Instant) -> Option<(Phase, Duration)> {
         let left = self.clock.enter(phase, now);
         self.keep_step(left, now)
     }
 
-    /// It ends in this phase, or in the one that it is in. Returns the phase that is over by this, and
-    /// how long it lasted.
+    /// It ends in this phase, or in its current one. Returns the phase that this ends, and how long
+    /// it lasted.
     pub fn leave(&mut self, phase: Option<Phase>, now: Instant) -> Option<(Phase, Duration)> {
         let left = self.clock.end(phase, now);
         self.keep_step(left, now)
@@ -188,7 +188,8 @@ impl OwnStart {
         left
     }
 
-    /// A failure is reported at `now`; how long after the request, if it is the first.
+    /// Records that a failure is reported at `now`; returns the time since the request, if it is
+    /// the first.
     pub fn reported(&mut self, now: Instant) -> Option<Duration> {
         if self.reported_at.is_some() {
             return None;
@@ -197,7 +198,7 @@ impl OwnStart {
         Some(now.saturating_duration_since(self.begun))
     }
 
-    /// It is over. What is kept of it for spans goes with this.
+    /// It has ended. Dropping this drops what is kept of it for spans.
     pub fn end(&mut self, result: &'static str, reason: Arc<str>, now: Instant) -> Box<EndedStart> {
         self.ended_at = Some(now);
         let (steps, links) = (take(&mut self.steps), take(&mut self.links));

@@ -6,12 +6,12 @@
 //!
 //! | file | what lives there |
 //! |---|---|
-//! | `request`, `request_id`, `error` | what is asked, and what comes back |
-//! | `cache`, `catalog`, `shared_catalog`, `events` | what there is, what is on offer |
+//! | `request`, `request_id`, `error` | requests, responses and errors |
+//! | `cache`, `catalog`, `shared_catalog`, `events` | instances, app types |
 //! | `coordinator` | every decision about starts, stops and waits |
-//! | `api_call`, `executor`, `engine` | its calls, who makes them, the threads around it and the way there |
-//! | `lifecycle`, `reporter`, `timings` | what happened, and who reports it |
-//! | `review` | whose bearer token it is, with threads of its own |
+//! | `api_call`, `executor`, `engine` | its calls, their executor, the threads around it and their inbox |
+//! | `lifecycle`, `reporter`, `timings` | lifecycle events and their reporter |
+//! | `review` | reviews of bearer tokens, with threads of its own |
 
 pub mod api_call;
 pub mod cache;
@@ -105,7 +105,7 @@ impl App {
     /// The app types on offer, sorted.
     ///
     /// # Errors
-    /// [`Error::NotSynced`]: an empty list would be a lie.
+    /// [`Error::NotSynced`]: an empty list would be wrong.
     pub fn types(&self) -> Result<Vec<AppType>, Error> {
         self.check_synced()?;
         Ok(self.catalog.current().types().cloned().collect())
@@ -114,7 +114,7 @@ impl App {
     /// The instances of a type, by name; none where the type is unknown.
     ///
     /// # Errors
-    /// [`Error::NotSynced`]: an empty list would be a lie.
+    /// [`Error::NotSynced`]: an empty list would be wrong.
     pub fn instances(&self, app_type: &str) -> Result<Vec<Entry>, Error> {
         self.check_synced()?;
         Ok(self.cache.entries(app_type))
@@ -133,7 +133,7 @@ impl App {
     /// caller first checks whether it is already ready ([`App::ready`]).
     ///
     /// # Errors
-    /// Where the response is known at once and is an error.
+    /// An error that is known immediately.
     pub fn ensure(&self, request: InstanceRequest, intent: Intent) -> Result<(), Error> {
         let deadline = self.clock.now() + self.wait(request.wait);
         self.hand_over(request, deadline, Want::Instance(intent))
@@ -157,21 +157,21 @@ impl App {
     /// waits until the Job is gone.
     ///
     /// # Errors
-    /// Where the response is known at once and is an error.
+    /// An error that is known immediately.
     pub fn stop(&self, request: InstanceRequest) -> Result<(), Error> {
         let now = self.clock.now();
         let wait = request.wait.filter(|wait| !wait.is_zero());
         let until = wait.map(|wait| now + self.wait(Some(wait)));
-        // A wait is for the end; the deletion itself is not cut short by it.
+        // The wait bounds the wait for the end, not the deletion itself.
         self.hand_over(request, now + WRITE_WAIT, Want::Stop { until })
     }
 
     /// Sets and removes meta labels; the response comes later unless there is an error.
     ///
     /// # Errors
-    /// Where the response is known at once and is an error.
+    /// An error that is known immediately.
     pub fn label(&self, request: InstanceRequest, change: MetaChange) -> Result<(), Error> {
-        // A wait is for the pod; the change itself is not cut short by it.
+        // The wait bounds the wait for the pod, not the change itself.
         let deadline = self.clock.now() + self.wait(request.wait);
         self.hand_over(request, deadline, Want::Label(change))
     }
@@ -184,8 +184,8 @@ impl App {
         self.inbox.abandon(handle);
     }
 
-    /// How old the oldest of the caches may be. That of Events does not count: no request waits for
-    /// them, and nothing is wrong where there are none.
+    /// How old the oldest of the caches may be. The cache of Events does not count: no request
+    /// waits for it, and it may be missing.
     #[must_use]
     pub fn cache_age(&self) -> Duration {
         let ages = self.cache.ages(self.clock.now());
@@ -195,7 +195,7 @@ impl App {
             .unwrap_or_default()
     }
 
-    /// Whether all that there is has been seen once.
+    /// Whether all stores are synced.
     #[must_use]
     pub fn is_synced(&self) -> bool {
         self.cache.is_synced() && self.catalog.is_read()

@@ -14,16 +14,16 @@ use crate::traces::{Attributes, Step, Traces, Value, Work};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-/// What consumes lifecycle events.
+/// The consumer of lifecycle events.
 #[derive(Clone, Debug)]
 pub struct Reporter {
     /// Where starts and stops are counted.
     pub metrics: Arc<Metrics>,
     /// Where spans of starts go.
     pub traces: Traces,
-    /// What is on offer: only its types become labels of metrics, so that callers cannot make up more.
+    /// The app types: only these become labels of metrics, so that callers cannot invent more.
     pub catalog: Arc<SharedCatalog>,
-    /// For the time of day of what was seen on the monotonic clock.
+    /// Converts monotonic times to wall-clock times.
     pub clock: Arc<dyn Clock>,
 }
 
@@ -58,7 +58,7 @@ impl Reporter {
         }
     }
 
-    /// `app_type` is the type as the label of metrics has it.
+    /// `app_type` is the value of the label `type` of metrics.
     fn log_and_count(&self, event: &Lifecycle, app_type: &str) {
         let key = &event.key;
         let job = key.job_name();
@@ -67,7 +67,7 @@ impl Reporter {
             LifecycleKind::Created(by) => {
                 log::info!("created Job {job} for {key}, requested by {by}");
             }
-            // Why was logged by the executor.
+            // The executor has logged the reason.
             LifecycleKind::NotCreated => {}
             LifecycleKind::InPhase(phase) => log::debug!("{key} is {}", phase.as_str()),
             LifecycleKind::Ready { after, recovered } => {
@@ -144,14 +144,14 @@ struct Moments {
 }
 
 impl Moments {
-    /// The time of day of a moment of the past.
+    /// The wall-clock time of a past instant.
     fn wall_of(&self, at: Instant) -> SystemTime {
         let ago = self.now.saturating_duration_since(at);
         self.wall.checked_sub(ago).unwrap_or(self.wall)
     }
 }
 
-/// The span of a start, where the request that brought it about has one.
+/// The span of a start, if its request has one.
 fn work(
     key: &InstanceKey,
     uid: Option<String>,
@@ -176,7 +176,7 @@ fn work(
     if !ended.reason.is_empty() {
         attributes.push(("config_controller.reason", text(&ended.reason)));
     }
-    // A start that was stopped, or that ended well too soon, is no failure.
+    // A start that was stopped, or that ended with success too soon, is no failure.
     let has_failed = matches!(ended.result, "failed" | "denied");
     if has_failed {
         attributes.push(("error.type", text(&ended.reason)));

@@ -35,11 +35,11 @@ pub struct Origin {
     pub caller: Arc<str>,
     /// The request.
     pub request: RequestId,
-    /// Its span, where there are traces.
+    /// Its span, if traces are on.
     pub trace: Option<Context>,
 }
 
-/// As log lines have it.
+/// The form in log lines.
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} (request {})", self.caller, self.request)
@@ -59,37 +59,37 @@ pub struct InstanceRequest {
     pub wait: Option<Duration>,
 }
 
-/// What a request for the instance may bring about.
+/// What a request for the instance may cause.
 #[derive(Clone, Debug)]
 pub enum Intent {
-    /// Nothing: it waits for an instance that is there or is being started.
+    /// Nothing: it waits for an existing instance or one that is being started.
     Find,
     /// A start, with these values for the template.
     Start(Arc<Variables>),
-    /// The same, and a stop where the instance is not ready by the deadline.
+    /// The same, and a stop if the instance is not ready by the deadline.
     StartOrStop(Arc<Variables>),
 }
 
-/// What a request that waited gets.
+/// The response to a waiting request.
 #[derive(Clone, Debug)]
 pub enum Response {
     /// The instance is ready.
     Ready {
         /// Its address and meta labels.
         ready: Ready,
-        /// Where the time of its start went, as far as that is known.
+        /// The durations of the phases of its start, if known.
         timings: Option<Timings>,
     },
     /// It is not ready, or not gone, yet.
     Progress {
-        /// How far it is, or why it failed.
+        /// The progress, or the failure report.
         progress: Progress,
-        /// Where the time of its start went so far.
+        /// The durations of the phases of its start so far.
         timings: Option<Timings>,
     },
-    /// What was asked for is done.
+    /// The request is carried out.
     Done,
-    /// It cannot be done.
+    /// The request failed.
     Failed(Error),
     /// The status of the request's bearer token, or why the review failed.
     TokenReviewed(Result<TokenStatus, Error>),
@@ -100,11 +100,11 @@ pub enum Response {
 pub enum TokenStatus {
     /// It is valid, and this user's.
     User(Arc<str>),
-    /// It is none, has expired, or is for another audience.
+    /// It is invalid, expired, or for another audience.
     Unknown,
 }
 
-/// How far a start has come.
+/// The progress of a start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Progress {
     /// Phase, reason and message.
@@ -124,7 +124,7 @@ impl Progress {
         }
     }
 
-    /// How far it has come.
+    /// The current state.
     #[must_use]
     pub fn phase(&self) -> Phase {
         self.finding.phase
@@ -133,7 +133,8 @@ impl Progress {
 
 /// Where responses to waiting requests go; the HTTP front implements it.
 pub trait ResponseSink: fmt::Debug + Send + Sync {
-    /// Responds to the request with that handle, from any thread. One that no longer waits is ignored.
+    /// Responds to the request with that handle, from any thread. A request that no longer waits is
+    /// ignored.
     fn respond(&self, handle: RequestHandle, response: Response);
 }
 

@@ -20,8 +20,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// The audience that a token must be for: one made for the API server or for another
-/// service is of no use here.
+/// The required audience of a token: a token for the API server or for another service is rejected.
 pub const AUDIENCE: &str = "config-controller";
 
 /// Concurrent reviews.
@@ -201,7 +200,7 @@ impl Shared {
     }
 }
 
-/// The error that a caller gets for a review that failed.
+/// The error for a caller after a failed review.
 fn reported(error: &kube::Error) -> Error {
     match error.class() {
         Class::Forbidden { .. } => Error::NotPermitted,

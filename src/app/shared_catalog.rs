@@ -38,7 +38,7 @@ impl SharedCatalog {
         self.is_read.load(Ordering::SeqCst)
     }
 
-    /// Reads the ConfigMaps again, and logs what is new.
+    /// Reads the ConfigMaps again, and logs changes.
     pub fn update(&self, config_maps: &[Arc<ConfigMap>]) {
         let (catalog, notes) = Catalog::read(config_maps, &self.current());
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(catalog);

@@ -27,7 +27,7 @@ const PHASES: [Phase; 8] = [
     Phase::Readying,
 ];
 
-/// How long a start was in each phase, from the first that is known to the furthest that it reached.
+/// How long a start was in each phase, from the first known phase to the last one reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Timings(Vec<(Phase, Duration)>);
 
@@ -52,7 +52,7 @@ impl Timings {
     pub fn of_pod(instance: &Instance, wall: SystemTime) -> Option<Self> {
         let open = match &instance.status {
             InstanceStatus::Stopping { .. } => return None,
-            // Between two pods: the time of the one that goes is not the time of this start.
+            // Between two pods: the times of the deleted pod are not those of this start.
             InstanceStatus::Starting(finding) if finding.phase < Phase::Scheduling => return None,
             InstanceStatus::Starting(finding) => Some(finding.phase),
             InstanceStatus::Ready { .. }
@@ -74,7 +74,7 @@ impl Timings {
             begun = begun.max(end);
         }
         if let Some(phase) = open {
-            // It was ready before: the time until then is not the time of this wait.
+            // It was ready before: the time until then does not count.
             let unready = pod.conditions.get(ConditionType::Ready);
             let unready = unready.filter(|ready| ready.status != ConditionStatus::True);
             let begun = begun.max(unready.and_then(|ready| ready.since).unwrap_or(begun));
@@ -135,8 +135,8 @@ impl PhaseClock {
         }
     }
 
-    /// The cache shows the start in this phase. Returns the phase that is over by this, and how long
-    /// it lasted.
+    /// The cache shows the start in this phase. Returns the phase that this ends, and how long it
+    /// lasted.
     pub fn enter(&mut self, phase: Phase, now: Instant) -> Option<(Phase, Duration)> {
         let (open, _) = self.open?;
         self.furthest = self.furthest.max(phase);
@@ -148,8 +148,8 @@ impl PhaseClock {
         left
     }
 
-    /// The start ends in this phase, or in the one that it is in. Returns the phase that is over by
-    /// this, and how long it lasted.
+    /// The start ends in this phase, or in its current one. Returns the phase that ends by this,
+    /// and how long it lasted.
     pub fn end(&mut self, phase: Option<Phase>, now: Instant) -> Option<(Phase, Duration)> {
         let (open, since) = self.open.take()?;
         self.furthest = self.furthest.max(phase.unwrap_or(open));
@@ -158,7 +158,7 @@ impl PhaseClock {
         Some((open, took))
     }
 
-    /// Where the time went until now.
+    /// The durations until now.
     #[must_use]
     pub fn timings(&self, now: Instant) -> Timings {
         let mut spent = self.spent.clone();

@@ -45,7 +45,7 @@ pub(super) fn due(
     // Also if the cache shows that it is being deleted: the cache may lag, and there may be another
     // Job of this name by now. Only Kubernetes knows.
     if operation.stops().next().is_some() {
-        // What it asked to stop has gone, as far as the cache shows: that may be all there was.
+        // In the cache the Job to stop is gone; there may be no other one.
         let is_another = operation.has_sent_another(instance.uid());
         return Some(if is_another {
             CallKind::Read
@@ -62,7 +62,7 @@ pub(super) fn due(
     is_overdue.then_some(CallKind::ForceDelete)
 }
 
-/// The call of that kind, which is due.
+/// The due call of that kind.
 pub(super) fn next(
     kind: CallKind,
     key: &InstanceKey,
@@ -166,8 +166,8 @@ fn delete(instance: &Instance, cause: StopCause) -> (Purpose, Action) {
     (purpose, Action::DeleteJob { uid, cause })
 }
 
-/// Force-deletes a pod that is overdue to go: its Job first, since the finalizer of the Job controller
-/// keeps the pod.
+/// Force-deletes an overdue pod: its Job first, since the finalizer of the Job controller keeps the
+/// pod.
 fn force_delete(instance: &Instance, memory: &Memory) -> Option<(Purpose, Action)> {
     if !matches!(instance.status, InstanceStatus::Stopping { .. }) {
         let uid = instance.uid().clone();
@@ -196,7 +196,7 @@ fn label(operation: &Operation, instance: &Instance) -> Next {
     let (Some((number, change)), Some(pod)) = (labels.next(), &instance.pod) else {
         return Ok(None);
     };
-    // What the pod has is known when its turn comes.
+    // The labels of the pod are known only when the call is made.
     let own = labels::meta_labels(&pod.metadata);
     change
         .check_limits(&own)

@@ -13,7 +13,7 @@ impl Coordinator {
     /// Checks what must hold between two steps.
     ///
     /// # Errors
-    /// The sentence that does not hold, and for which name.
+    /// The violated invariant, and the name.
     pub fn check(&self) -> Result<(), String> {
         let mut handles = HashSet::new();
         let mut numbers = HashSet::new();

@@ -18,25 +18,25 @@ use std::time::{Duration, Instant, SystemTime};
 /// Maximum number of names with failures of a deleted Job; the oldest are evicted first.
 pub const GONE_MAX: usize = 10_000;
 
-/// How long the failures of a name are remembered after its Job has gone.
+/// How long the failures of a name are remembered after its Job is gone.
 pub const GONE_KEPT: Duration = Duration::from_secs(600);
 
-/// Termination reports that are kept after their pod has gone; the oldest are forgotten first.
+/// Maximum number of termination reports of gone pods; the oldest are evicted first.
 pub const LOST_MAX: usize = 1000;
 
-/// How long a termination report is kept after its pod has gone.
+/// How long a termination report is kept after its pod is gone.
 pub const LOST_KEPT: Duration = Duration::from_secs(600);
 
-/// How long after the end of its grace period a pod may still be there. After that its node is taken
-/// for lost, and the pod is force-deleted. Both are measured on the monotonic clock of this replica,
-/// from when it first saw the pod being deleted: clocks of machines differ.
+/// How long after the end of its grace period a pod may still exist. After that its node counts as
+/// lost, and the pod is force-deleted. Both times run on the monotonic clock of this replica from
+/// its first observation of the deletion: clocks of machines differ.
 pub const OVERDUE_AFTER: Duration = Duration::from_secs(30);
 
 /// What is remembered of one name. Boxed, since most names have few of these at a time.
 #[derive(Clone, Debug, Default)]
 pub struct Memory {
     problem: Option<Box<Problem>>,
-    /// The pod that had meta labels last, and its Job.
+    /// The last pod with meta labels, and its Job.
     labelled: Option<(Uid, Arc<Pod>)>,
     termination: Option<Box<TerminationReport>>,
     leaving: Option<Box<Leaving>>,
@@ -86,7 +86,7 @@ struct TerminationReport {
 #[derive(Clone, Debug)]
 struct Leaving {
     pod: Uid,
-    /// When it should have gone by.
+    /// When it becomes overdue.
     overdue_at: Instant,
     /// When this replica first saw that it is being deleted.
     since: Instant,
@@ -94,7 +94,7 @@ struct Leaving {
 }
 
 impl Memory {
-    /// Takes note of what the cache shows now.
+    /// Records the current state of the cache.
     pub fn note(
         &mut self,
         instance: Option<&Instance>,
@@ -116,7 +116,7 @@ impl Memory {
             self.labelled = None;
             return;
         };
-        // As long as its successor lacks something, the predecessor is not forgotten.
+        // The predecessor is kept until its successor has all labels.
         if self.inheritance(instance).is_some() {
             if let Some(predecessor) = self.predecessor(instance) {
                 self.labelled = Some((instance.uid().clone(), predecessor));
@@ -124,7 +124,7 @@ impl Memory {
             return;
         }
         let Some(pod) = &instance.pod else {
-            // A Job that has no pod at this moment: the next one inherits.
+            // A Job without a pod at this moment: the next pod inherits.
             self.labelled.take_if(|(of, _)| of != instance.uid());
             return;
         };
@@ -163,7 +163,7 @@ impl Memory {
         let is_over = |lost: Instant| now.saturating_duration_since(lost) >= LOST_KEPT;
         self.termination
             .take_if(|report| report.lost_at.is_some_and(is_over));
-        // One that is ready is past all that was wrong.
+        // A ready instance has no earlier failure.
         let Some(instance) =
             instance.filter(|seen| !matches!(seen.status, InstanceStatus::Ready { .. }))
         else {
@@ -205,7 +205,7 @@ impl Memory {
         leaving.overdue_at = leaving.since + grace + OVERDUE_AFTER;
     }
 
-    /// When a pod that is being deleted should have gone by, if there is one.
+    /// When the pod that is being deleted becomes overdue, if there is one.
     #[must_use]
     pub fn overdue_at(&self) -> Option<Instant> {
         self.leaving.as_ref().map(|leaving| leaving.overdue_at)
@@ -218,7 +218,7 @@ impl Memory {
         }
     }
 
-    /// Whether it had before.
+    /// Whether Kubernetes has accepted the force deletion of this pod.
     #[must_use]
     pub fn is_force_deleted(&self, pod: &Uid) -> bool {
         let leaving = self.leaving.as_ref();
@@ -258,7 +258,7 @@ impl Memory {
         }
     }
 
-    /// When this finding of this Job was first seen here; `wall` where it is new.
+    /// When this replica first saw this finding of this Job; `wall` if it is new.
     #[must_use]
     pub fn first_seen(&self, uid: &Uid, finding: &Finding, wall: SystemTime) -> SystemTime {
         let problem = self.problem.as_ref();
@@ -332,7 +332,7 @@ impl Memory {
         self.termination.as_ref().and_then(|it| it.lost_at)
     }
 
-    /// When something of this is to be forgotten.
+    /// When something of this expires.
     #[must_use]
     pub fn expires_at(&self) -> Option<Instant> {
         let gone = self.gone_at().map(|at| at + GONE_KEPT);
@@ -340,12 +340,12 @@ impl Memory {
         gone.into_iter().chain(lost).min()
     }
 
-    /// Forgets the failures of a Job that has gone.
+    /// Evicts the failures of a gone Job.
     pub fn forget_gone(&mut self) {
         self.problem.take_if(|it| it.gone_at.is_some());
     }
 
-    /// Forgets the termination report of a pod that has gone.
+    /// Evicts the termination report of a gone pod.
     pub fn forget_lost(&mut self) {
         self.termination.take_if(|it| it.lost_at.is_some());
     }

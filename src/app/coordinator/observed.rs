@@ -1,4 +1,4 @@
-//! [`Observed`]: what there is of one name, computed once for each input.
+//! [`Observed`]: the observed state of one name, computed once for each input.
 //!
 //! Pure. The cache has the Job and its pods, the record's memory the time since which a start has a
 //! problem. The failure report for callers, and its time, follow from both.
@@ -18,38 +18,38 @@ pub(super) enum State {
     Absent,
     /// The Job of that name is not this instance.
     NameConflict,
-    /// On its way.
+    /// Starting.
     Starting,
-    /// On its way, and a failure is to be reported: its budget is used up, or it cannot succeed.
+    /// Starting, and a failure is due to be reported: its budget has expired, or it cannot succeed.
     Failing,
     /// Ready.
     Ready,
     /// Failed; the termination report of its pod may still arrive.
     AwaitingReason,
-    /// Failed, and Kubernetes will not try again.
+    /// Failed, and Kubernetes does not retry.
     Failed,
-    /// Ended well, or by its lifetime.
+    /// Ended with success, or by its lifetime.
     Finished,
     /// Being deleted.
     Deleting,
 }
 
-/// What there is of one name.
+/// The observed state of one name.
 #[derive(Clone, Debug)]
 pub(super) struct Observed {
     /// In one word.
     pub(super) state: State,
-    /// The instance, where there is one.
+    /// The instance, if there is one.
     pub(super) instance: Option<Box<Instance>>,
     /// The failure report for waiters of this Job: now, or once its pod has a termination report or
     /// the Job is gone.
     pub(super) report: Option<Finding>,
-    /// When a failure is to be reported unless the state changes before.
+    /// When a failure becomes due to be reported, unless the state changes before.
     pub(super) report_at: Option<Instant>,
 }
 
 impl Observed {
-    /// Looks at one name, and has its memory take note.
+    /// Observes one name, and updates its memory.
     pub(super) fn new(
         key: &InstanceKey,
         lookup: Lookup,

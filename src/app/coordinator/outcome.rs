@@ -166,7 +166,7 @@ impl Record {
                 return true;
             }
             match until {
-                // Nothing is left to do for one that hung up.
+                // Nothing is left to do for an abandoned request.
                 Some(until) if waiter.handle.is_some() => {
                     waiter.want = Want::Gone(uid.clone());
                     waiter.deadline = until;

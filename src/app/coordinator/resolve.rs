@@ -37,28 +37,29 @@ pub const REPORT_HOLD: Duration = Duration::from_secs(1);
 /// What a waiter gets, or waits for from here on.
 #[derive(Clone, Debug)]
 pub(super) enum Resolution {
-    /// This response; it waits no longer.
+    /// This response; the waiter is removed.
     Respond(Response),
     /// Nothing yet.
     Wait(WaitState),
 }
 
-/// What else the decision needs.
+/// Further inputs of the decision.
 #[derive(Clone, Copy)]
 pub(super) struct Facts<'a> {
     /// The name.
     pub(super) key: &'a InstanceKey,
     /// Monotonic time.
     pub(super) now: Instant,
-    /// Whether a start is under way or about to be, so that one that starts nothing can wait for it.
+    /// Whether a start is in progress or about to begin, so that a waiter that starts nothing can
+    /// wait for it.
     pub(super) is_start_pending: bool,
     /// Whether our own deletion is in flight.
     pub(super) is_deleting: bool,
-    /// Whether a request that comes now replaces the instance, which has failed or ended.
+    /// Whether a new request replaces the failed or ended instance.
     pub(super) may_replace: bool,
-    /// What is known of Jobs that have gone or are going.
+    /// The last reports of Jobs that are gone or being deleted.
     pub(super) last: &'a [Last],
-    /// Where the time of the start went.
+    /// The durations of the phases of the start.
     pub(super) timings: &'a dyn Fn() -> Option<Timings>,
 }
 
@@ -91,7 +92,7 @@ impl Facts<'_> {
     }
 }
 
-/// What a waiter waits for, seen from the Job that is observed.
+/// What a waiter waits for, relative to the observed Job.
 enum Relation<'a> {
     New,
     Next,
@@ -99,7 +100,7 @@ enum Relation<'a> {
     Ready,
     /// To get the failure report on the observed Job, at that time.
     Held(Instant),
-    /// For the observed Job to go, and for a new one.
+    /// For the observed Job to be gone, and for a new one.
     Replacement,
     /// For a Job that is not the observed one.
     Another(&'a Uid),
@@ -113,13 +114,13 @@ fn relation<'a>(state: &'a WaitState, observed: Option<&Uid>) -> Relation<'a> {
         WaitState::Ready(uid) if is_it(uid) => Relation::Ready,
         WaitState::Held(uid, until) if is_it(uid) => Relation::Held(*until),
         WaitState::Replacement(uid) if is_it(uid) => Relation::Replacement,
-        // What it waited to go is gone.
+        // The Job that it waited for is gone.
         WaitState::Replacement(_) => Relation::Next,
         WaitState::Ready(uid) | WaitState::Held(uid, _) => Relation::Another(uid),
     }
 }
 
-/// What this waiter gets from what there is now.
+/// What this waiter gets from the observed state.
 #[must_use]
 pub(super) fn resolve(waiter: &Waiter, observed: &Observed, facts: &Facts<'_>) -> Resolution {
     match &waiter.want {
@@ -133,7 +134,7 @@ pub(super) fn resolve(waiter: &Waiter, observed: &Observed, facts: &Facts<'_>) -
             // Only a 404 of Kubernetes counts.
             State::Absent | State::NameConflict => Resolution::Wait(WaitState::New),
             State::AwaitingReason | State::Failed | State::Finished => facts.no_instance(),
-            // Its own time runs from when there was a pod for the first time.
+            // Its own deadline counts from the first pod.
             _ => Resolution::Wait(waiter.state.clone()),
         },
     }
@@ -213,7 +214,7 @@ pub(super) fn at_deadline(
     }
 }
 
-/// How far the instance is, as a waiter gets it that can wait no longer.
+/// The progress of the instance, for a waiter at its deadline.
 #[must_use]
 pub(super) fn so_far(waiter: &Waiter, observed: &Observed, facts: &Facts<'_>) -> Response {
     let has_failed = matches!(observed.state, State::AwaitingReason | State::Failed);

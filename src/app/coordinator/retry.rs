@@ -23,7 +23,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// that an earlier one was given.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(10);
 
-/// So often in a row Kubernetes may have something else than the cache shows before reads are paused.
+/// Consecutive contradictions between Kubernetes and the cache before reads are delayed.
 const DISAGREEMENTS_AT_ONCE: u32 = 3;
 
 /// The waiters of an operation that get an error.
@@ -48,7 +48,7 @@ impl Operation {
     ) -> Rejected {
         let kind = calling.purpose.kind();
         match (error.class(), kind) {
-            // It has gone by itself, or another replica was faster: look what is there.
+            // It is already gone, or another replica was faster: read the Job.
             (Class::NotFound | Class::Conflict, CallKind::ForceDelete) => {
                 self.read_again(calling, error, now)
             }
@@ -116,8 +116,8 @@ impl Operation {
         Rejected::NoWaiter
     }
 
-    /// Retries until [`GRACE`] is over. A failed connection counts from when it was tried, since that
-    /// alone may take seconds; a missing right from when it was reported.
+    /// Retries until [`GRACE`] expires. A failed connection counts from when it was tried, since
+    /// that alone may take seconds; a missing permission from when it was reported.
     fn retry_within_grace(
         &mut self,
         calling: &Calling,
@@ -201,7 +201,7 @@ fn needs(waiter: &Waiter, kind: CallKind) -> bool {
     }
 }
 
-/// How long to wait after so many failures before this one.
+/// The pause after this failure, by the number of earlier ones.
 fn pause(tries: u32, error: &kube::Error) -> Duration {
     let pause = PAUSE.saturating_mul(1 << tries.min(8)).min(PAUSE_MAX);
     let wished = error.retry_after().unwrap_or_default().min(RETRY_AFTER_MAX);

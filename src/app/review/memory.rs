@@ -41,14 +41,14 @@ pub(super) enum Look {
     Known(TokenStatus),
     /// The request waits, and the review must be made.
     WaitsFirst,
-    /// The request waits for a review that is under way.
+    /// The request waits for a review in progress.
     Waits,
-    /// Neither cached nor room to wait.
+    /// Not cached, and no capacity to wait.
     Full,
 }
 
 impl Memory {
-    /// Looks a token up for a request, which waits from now on unless its status is cached.
+    /// Looks up a token for a request. The request waits from now on unless the status is cached.
     pub(super) fn look(&mut self, digest: &Digest, handle: RequestHandle, now: Instant) -> Look {
         if let Some(Entry::Known { status, until }) = self.entries.get(digest)
             && now < *until
@@ -115,7 +115,7 @@ impl Memory {
         self.waiting.drain().map(|(handle, _)| handle).collect()
     }
 
-    /// Evicts expired entries, else the one that expires first; returns whether there is room.
+    /// Evicts expired entries, else the one that expires first; returns whether there is capacity.
     fn make_room(&mut self, now: Instant) -> bool {
         if self.entries.len() < TOKENS_MAX {
             return true;

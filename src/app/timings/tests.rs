@@ -31,7 +31,7 @@ fn each_moment_counts_for_the_observed_phase() {
     assert_eq!(
         shown(&clock.timings(at(10))),
         "admitting 7, creating 3",
-        "the phase that goes on is told up to now"
+        "the current phase counts up to now"
     );
     assert_eq!(clock.enter(Phase::Creating, at(15)), None);
     let left = clock.enter(Phase::Scheduling, at(20));
@@ -52,7 +52,7 @@ fn each_moment_counts_for_the_observed_phase() {
     assert_eq!(clock.end(None, at(99)), None);
     assert_eq!(shown(&clock.timings(at(1000))), ready);
     let all: Duration = clock.timings(at(90)).iter().map(|(_, took)| took).sum();
-    assert_eq!(all, 90 * MS, "nothing is lost or told twice");
+    assert_eq!(all, 90 * MS, "no time is lost or counted twice");
 }
 
 /// The image of an init container is pulled, it runs, and the app's image is pulled.

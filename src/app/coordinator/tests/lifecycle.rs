@@ -98,7 +98,7 @@ fn a_terminal_start_is_an_end() {
     let failed =
         "u1 failed InvalidImageName after 1 s; creating 0 s; start failed InvalidImageName";
     assert_eq!(fixture.reported(), [failed]);
-    // It may become ready all the same, which is no second end.
+    // It may still become ready; that is no second end.
     fixture.world.ready("u1", "10.0.0.1");
     fixture.changed();
     assert_eq!(fixture.reported(), ["u1 recovered"]);

@@ -109,7 +109,7 @@ impl RandomSchedule {
             match effect {
                 Effect::Respond(handle, ref response) => {
                     let deadline = self.waiting.remove(&handle.serial);
-                    let deadline = deadline.expect("answered once, and only who waits");
+                    let deadline = deadline.expect("each response is for a waiting request");
                     let in_time = deadline.is_none_or(|at| self.world.instant() <= at);
                     assert!(in_time, "{}", line(&effect));
                     let kind = match response {
