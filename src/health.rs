@@ -68,20 +68,18 @@ pub fn live(inputs: &HealthInputs) -> Result<(), HealthError> {
 /// # Errors
 /// `draining` while it shuts down, `not_synced` before every watch has listed its objects.
 pub fn ready(inputs: &HealthInputs) -> Result<(), HealthError> {
-    if inputs.stopping {
-        return Err(HealthError {
-            code: "draining",
-            message: "this replica is shutting down".into(),
-        });
-    }
-    if !inputs.synced {
-        let message = "this replica has not read the state of the namespace yet".into();
-        return Err(HealthError {
-            code: "not_synced",
-            message,
-        });
-    }
-    Ok(())
+    let (code, message) = if inputs.stopping {
+        ("draining", "this replica is shutting down")
+    } else if !inputs.synced {
+        let message = "this replica has not read the state of the namespace yet";
+        ("not_synced", message)
+    } else {
+        return Ok(());
+    };
+    Err(HealthError {
+        code,
+        message: message.into(),
+    })
 }
 
 #[cfg(test)]

@@ -41,7 +41,7 @@ use crate::shutdown::{self, Stop};
 use crate::store::reflector::{BEAT_LATEST, Heartbeat};
 use crate::threads::OnDeath;
 use crate::traces::Traces;
-use reflecting::{Reflecting, Stores};
+use reflecting::Stores;
 use std::fmt;
 use std::hash::{BuildHasher as _, RandomState};
 use std::io;
@@ -58,9 +58,7 @@ const FLUSH_TIME: Duration = Duration::from_secs(1);
 /// Why the service did not start, or ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Error {
-    /// The cluster configuration is invalid; all its problems.
-    Cluster(Vec<String>),
-    /// A file that the settings name is invalid; all its problems.
+    /// The cluster configuration or a file that the settings name is invalid; all its problems.
     Settings(Vec<String>),
     /// A resource of the machine is not available (a port, a thread, signals).
     Start(String),
@@ -74,7 +72,7 @@ impl Error {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Start(_) => 1,
-            Self::Cluster(_) | Self::Settings(_) => 2,
+            Self::Settings(_) => 2,
             Self::Died(_) => 3,
         }
     }
@@ -83,7 +81,7 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Cluster(problems) | Self::Settings(problems) => {
+            Self::Settings(problems) => {
                 let lines: Vec<String> = problems
                     .iter()
                     .map(|problem| format!("config-controller: {problem}"))
@@ -134,18 +132,18 @@ pub fn run(config: &Config) -> Result<(), Error> {
 /// the configuration.
 ///
 /// # Errors
-/// [`Error::Cluster`] with all problems of the cluster configuration.
+/// [`Error::Settings`] with all problems of the cluster configuration.
 pub fn connect(
     config: &Config,
     clock: &Arc<dyn Clock>,
 ) -> Result<(Arc<HttpTransport>, String, String), Error> {
-    let cluster = auth::resolve(&config.cluster).map_err(Error::Cluster)?;
+    let cluster = auth::resolve(&config.cluster).map_err(Error::Settings)?;
     let settings = transport::Settings {
         connections: config.workers,
         ..transport::Settings::default()
     };
     let transport = HttpTransport::new(&cluster, settings, Arc::clone(clock))
-        .map_err(|problem| Error::Cluster(vec![problem]))?;
+        .map_err(|problem| Error::Settings(vec![problem]))?;
     let namespace = config.namespace.clone().unwrap_or(cluster.namespace);
     Ok((Arc::new(transport), namespace, cluster.origin))
 }
@@ -258,25 +256,15 @@ impl Service {
         };
         let engine = Engine::start(parts, &on_death(&endings)).map_err(no_thread)?;
         let stop = Stop::new();
-        let guard = Guard {
-            failures_max: config.auth_failures_max,
-            client: &client,
-            sink: &mailboxes,
-            clock: &clock,
-            stop: &stop,
-            endings: &endings,
-        };
-        let (authenticator, reviews) = guard.start(mode)?;
-        let reflecting = Reflecting {
+        let background = Background {
             config,
-            client,
-            namespace,
+            client: &client,
             clock: &clock,
             stop: &stop,
             endings: &endings,
-            seed: seed(),
         };
-        let reflectors = reflecting.start(stores, &catalog, &inbox, &cache)?;
+        let (authenticator, reviews) = background.authenticator(mode, &mailboxes)?;
+        let reflectors = background.reflectors(stores, &catalog, &inbox, &cache)?;
         let waits = Waits {
             start_wait: config.start_wait,
             start_wait_max: config.start_wait_max,
@@ -408,30 +396,34 @@ fn auth_mode(config: &Config) -> Result<Mode, Error> {
     })
 }
 
-/// What the authenticator and the threads behind it need.
-struct Guard<'a> {
-    failures_max: usize,
+/// What the threads behind the front need, besides what each is for.
+struct Background<'a> {
+    config: &'a Config,
     client: &'a Client,
-    sink: &'a Arc<Mailboxes<Response>>,
     clock: &'a Arc<dyn Clock>,
     stop: &'a Stop,
     endings: &'a Sender<Ending>,
 }
 
-impl Guard<'_> {
-    fn start(&self, mode: Mode) -> Result<(Authenticator, Option<Reviews>), Error> {
+impl Background<'_> {
+    /// Starts the threads behind the authenticator.
+    fn authenticator(
+        &self,
+        mode: Mode,
+        mailboxes: &Arc<Mailboxes<Response>>,
+    ) -> Result<(Authenticator, Option<Reviews>), Error> {
         let clock = || Arc::clone(self.clock);
         let on_death = on_death(self.endings);
         let started = match &mode {
             Mode::Open => Ok(None),
             Mode::Tokens(file) => TokensFile::watch(file, self.stop, on_death).map(|()| None),
             Mode::Kubernetes(_) => {
-                let sink = Arc::clone(self.sink) as Arc<dyn ResponseSink>;
+                let sink = Arc::clone(mailboxes) as Arc<dyn ResponseSink>;
                 Reviews::start(self.client, sink, clock(), &on_death).map(Some)
             }
         };
         let reviews = started.map_err(no_thread)?;
-        let failures_max = u32::try_from(self.failures_max).unwrap_or(u32::MAX);
+        let failures_max = u32::try_from(self.config.auth_failures_max).unwrap_or(u32::MAX);
         Ok((Authenticator::new(mode, failures_max, clock()), reviews))
     }
 }

@@ -2,24 +2,19 @@
 //!
 //! Wiring only, as all of [`super`].
 
-use super::{Ending, Error, no_thread, on_death};
+use super::{Background, Error, no_thread, on_death, seed};
 use crate::app::cache::Cache;
 use crate::app::coordinator::{CacheChange, Input};
 use crate::app::engine::{self, Inbox};
 use crate::app::events;
 use crate::app::shared_catalog::SharedCatalog;
-use crate::clock::Clock;
-use crate::config::Config;
-use crate::kube::Client;
 use crate::kube::request::Scope;
 use crate::kube::types::{ConfigMap, Event, Job, Pod, Resource};
 use crate::kube::watch::WATCH_RETRY;
 use crate::model::labels;
-use crate::shutdown::Stop;
 use crate::store::{self, Change, EventWriter, Reflector, ReflectorHandle, Sink, Writer};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::Sender;
 use std::time::Instant;
 
 /// The writers of all stores.
@@ -50,17 +45,6 @@ impl Stores {
     }
 }
 
-/// What all reflectors need.
-pub(super) struct Reflecting<'a> {
-    pub(super) config: &'a Config,
-    pub(super) client: Client,
-    pub(super) namespace: &'a str,
-    pub(super) clock: &'a Arc<dyn Clock>,
-    pub(super) stop: &'a Stop,
-    pub(super) endings: &'a Sender<Ending>,
-    pub(super) seed: u64,
-}
-
 /// Whether the first list of a resource is still to come.
 #[derive(Debug, Default)]
 struct FirstList {
@@ -78,8 +62,9 @@ impl FirstList {
     }
 }
 
-impl Reflecting<'_> {
-    pub(super) fn start(
+impl Background<'_> {
+    /// Starts the reflectors.
+    pub(super) fn reflectors(
         &self,
         stores: Stores,
         catalogs: &Arc<SharedCatalog>,
@@ -139,7 +124,7 @@ impl Reflecting<'_> {
     }
 
     fn scope(&self, label_selector: &str) -> Scope {
-        Scope::labelled(self.namespace, label_selector)
+        Scope::labelled(self.client.namespace(), label_selector)
     }
 
     fn reflector<K: Resource, S: Sink<K>>(
@@ -155,7 +140,7 @@ impl Reflecting<'_> {
             poll: self.config.poll,
             loss: None,
             // The jitter differs between the replicas.
-            seed: self.seed,
+            seed: seed(),
             clock: Arc::clone(self.clock),
             stop: self.stop.clone(),
             on_change: Box::new(on_change),
