@@ -16,7 +16,6 @@ use crate::traces::Context;
 use std::borrow::Cow;
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::Arc;
 
 /// The method of a request. Methods are case-sensitive (RFC 9110 §9.1).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -256,9 +255,7 @@ impl Request {
 pub enum Body {
     /// Bytes of this response alone.
     Owned(Vec<u8>),
-    /// Bytes that many responses share.
-    Shared(Arc<[u8]>),
-    /// Bytes that are part of the program.
+    /// Bytes that all responses share.
     Static(&'static [u8]),
 }
 
@@ -268,7 +265,6 @@ impl Body {
     pub fn as_slice(&self) -> &[u8] {
         match self {
             Self::Owned(bytes) => bytes,
-            Self::Shared(bytes) => bytes,
             Self::Static(bytes) => bytes,
         }
     }
@@ -290,7 +286,7 @@ impl Body {
     pub fn owned_bytes(&self) -> usize {
         match self {
             Self::Owned(bytes) => bytes.capacity(),
-            Self::Shared(_) | Self::Static(_) => 0,
+            Self::Static(_) => 0,
         }
     }
 }

@@ -8,7 +8,7 @@ mod page;
 
 use super::message::{Body, Response};
 use serde_json::Value;
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 
 /// The document, as it is in the file.
 pub const DOCUMENT: &str = include_str!("openapi.json");
@@ -23,7 +23,7 @@ const COMPACT_BYTES: usize = compact::<{ DOCUMENT.len() }>(DOCUMENT.as_bytes()).
 /// The compiler makes it, so that the program contains only this form.
 static COMPACT: [u8; COMPACT_BYTES] = compact(DOCUMENT.as_bytes()).0;
 
-static PAGE: LazyLock<Arc<[u8]>> = LazyLock::new(|| page::page(&parsed()).into_bytes().into());
+static PAGE: LazyLock<String> = LazyLock::new(|| page::page(&parsed()));
 
 fn parsed() -> Value {
     serde_json::from_slice(&COMPACT).expect("a file of ours, which the tests read")
@@ -66,7 +66,7 @@ pub fn document() -> Response {
 /// The response to `GET /docs`.
 #[must_use]
 pub fn docs() -> Response {
-    let page = Body::Shared(Arc::clone(&PAGE));
+    let page = Body::Static(PAGE.as_bytes());
     Response::with_type(200, "text/html; charset=utf-8", page)
         .header("content-security-policy", PAGE_POLICY)
 }

@@ -16,7 +16,6 @@
 use super::{Caller, Types, is_token};
 use crate::app::review::Bearer;
 use crate::model::names::AppType;
-use std::fmt;
 use std::sync::Arc;
 use subtle::{Choice, ConditionallySelectable as _, ConstantTimeEq as _};
 
@@ -28,24 +27,6 @@ pub const NAME_CHARS_MAX: usize = 63;
 
 /// Bounds the time of a comparison: each presented token is compared with all.
 pub const TOKENS_MAX: usize = 1000;
-
-/// One error in the file; never contains its text, which may be a token.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
-    /// The line, counted from 1; `None` for an error of the whole file.
-    pub line: Option<usize>,
-    /// What is wrong, and what to do.
-    pub text: &'static str,
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.line {
-            Some(line) => write!(f, "line {line}: {}", self.text),
-            None => f.write_str(self.text),
-        }
-    }
-}
 
 /// The valid tokens with their callers.
 #[derive(Clone, Debug, Default)]
@@ -59,27 +40,24 @@ impl Tokens {
     /// Parses the content of a tokens file.
     ///
     /// # Errors
-    /// All errors. A file without a token is an error, since no caller could authenticate.
-    pub fn parse(text: &[u8]) -> Result<Self, Vec<Problem>> {
+    /// All errors with their lines, none with text of the file, which may be a token. A file without a token is an error, since no caller could authenticate.
+    pub fn parse(text: &[u8]) -> Result<Self, Vec<String>> {
         let mut tokens = Self::default();
         let mut problems = Vec::new();
         for (index, line) in text.split(|byte| *byte == b'\n').enumerate() {
             let added = std::str::from_utf8(line)
                 .map_err(|_| "the line is not UTF-8")
                 .and_then(|line| tokens.add(line));
-            if let Err(text) = added {
-                let line = Some(index + 1);
-                problems.push(Problem { line, text });
+            if let Err(problem) = added {
+                problems.push(format!("line {}: {problem}", index + 1));
             }
         }
-        let whole = if tokens.digests.len() > TOKENS_MAX {
-            Some("the file has more than 1000 tokens; remove some")
+        if tokens.digests.len() > TOKENS_MAX {
+            problems.push("the file has more than 1000 tokens; remove some".to_owned());
         } else if tokens.digests.is_empty() && problems.is_empty() {
-            Some("the file has no token, so no caller could authenticate; add one")
-        } else {
-            None
-        };
-        problems.extend(whole.map(|text| Problem { line: None, text }));
+            let problem = "the file has no token, so no caller could authenticate; add one";
+            problems.push(problem.to_owned());
+        }
         if problems.is_empty() {
             Ok(tokens)
         } else {
@@ -204,15 +182,13 @@ mod tests {
     #[track_caller]
     fn check_problems(text: &[u8], expected: &[(Option<usize>, &str)]) {
         let problems = Tokens::parse(text).unwrap_err();
-        let places: Vec<_> = problems.iter().map(|problem| problem.line).collect();
-        assert_eq!(
-            places,
-            expected.iter().map(|(line, _)| *line).collect::<Vec<_>>()
-        );
-        for (problem, (_, words)) in problems.iter().zip(expected) {
-            let shown = problem.to_string();
-            assert!(shown.contains(words), "{shown}");
-            assert!(!shown.contains("0123456789"), "{shown}");
+        assert_eq!(problems.len(), expected.len(), "{problems:?}");
+        for (problem, (line, words)) in problems.iter().zip(expected) {
+            let begin = line.map(|line| format!("line {line}: "));
+            assert!(problem.starts_with(&begin.unwrap_or_default()), "{problem}");
+            assert_eq!(problem.starts_with("line"), line.is_some(), "{problem}");
+            assert!(problem.contains(words), "{problem}");
+            assert!(!problem.contains("0123456789"), "{problem}");
         }
     }
 
