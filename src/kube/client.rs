@@ -12,6 +12,7 @@ use super::types::{
     decode_found, decode_list,
 };
 use crate::traces::Context;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -156,9 +157,7 @@ impl Client {
     /// `Forbidden` when we may not review tokens (only the ClusterRole `system:auth-delegator` grants that).
     pub fn review_token(&self, token: &str, audience: &str) -> Result<Option<Box<str>>, Error> {
         let request = request::review_token(token, audience);
-        let response = self.send(&request)?;
-        let review: TokenReview = serde_json::from_slice(&response.body)
-            .map_err(|error| invalid_response(&request, &error))?;
+        let review: TokenReview = self.object(&request)?;
         Ok(review.into_user(audience))
     }
 
@@ -175,13 +174,11 @@ impl Client {
     ) -> Result<bool, Error> {
         let namespace = if in_namespace { self.namespace() } else { "" };
         let request = request::review_own_access(verb, group, resource, namespace);
-        let response = self.send(&request)?;
-        let review: AccessReview = serde_json::from_slice(&response.body)
-            .map_err(|error| invalid_response(&request, &error))?;
+        let review: AccessReview = self.object(&request)?;
         Ok(review.is_allowed())
     }
 
-    fn object<K: Resource>(&self, request: &Request) -> Result<K, Error> {
+    fn object<K: DeserializeOwned>(&self, request: &Request) -> Result<K, Error> {
         let response = self.send(request)?;
         decode(request, &response)
     }
@@ -199,9 +196,8 @@ impl Client {
     }
 }
 
-fn decode<K: Resource>(request: &Request, response: &Response) -> Result<K, Error> {
-    let mut deserializer = serde_json::Deserializer::from_slice(&response.body);
-    K::deserialize(&mut deserializer).map_err(|error| invalid_response(request, &error))
+fn decode<K: DeserializeOwned>(request: &Request, response: &Response) -> Result<K, Error> {
+    serde_json::from_slice(&response.body).map_err(|error| invalid_response(request, &error))
 }
 
 fn invalid_response(request: &Request, error: &serde_json::Error) -> Error {

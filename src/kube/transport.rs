@@ -467,11 +467,10 @@ fn build(
         .unversioned_rustls_crypto_provider(provider)
         .build();
     let agent = |lane: Lane| agent(cluster, settings, tls.clone(), lane);
-    let (call, list, watch) = (agent(Lane::Call), agent(Lane::List), agent(Lane::Watch));
     Ok(Agents {
-        call,
-        list,
-        watch,
+        call: agent(Lane::Call),
+        list: agent(Lane::List),
+        watch: agent(Lane::Watch),
         ca,
         certificate,
         closed: false,

@@ -156,7 +156,7 @@ pub struct JobParts<'a> {
 /// ensure that one name never has two running pods, others that a failure is known immediately.
 #[must_use]
 pub fn manifest(mut template: Value, parts: &JobParts<'_>) -> Value {
-    mark(&mut template, parts.key);
+    mark(&mut template["metadata"], parts.key);
     let never = template["spec"]["restartPolicy"] == "Never";
     keep_last_output(&mut template["spec"]);
     let mut spec = Map::new();
@@ -188,7 +188,7 @@ pub fn manifest(mut template: Value, parts: &JobParts<'_>) -> Value {
     }
     spec.insert("template".into(), template);
     let mut metadata = json!({"name": parts.key.job_name()});
-    mark_metadata(&mut metadata, parts.key);
+    mark(&mut metadata, parts.key);
     let annotations = object_at(&mut metadata, "annotations");
     annotations.insert(labels::STARTED_BY.into(), json!(parts.started_by));
     if parts.failures > 0 {
@@ -197,18 +197,9 @@ pub fn manifest(mut template: Value, parts: &JobParts<'_>) -> Value {
     json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec})
 }
 
-fn mark(template: &mut Value, key: &InstanceKey) {
-    let root = template
-        .as_object_mut()
-        .expect("a template's root is checked to be a map when it is read");
-    let metadata = root.entry("metadata").or_insert(Value::Null);
-    if !metadata.is_object() {
-        *metadata = json!({});
-    }
-    mark_metadata(metadata, key);
-}
-
-fn mark_metadata(metadata: &mut Value, key: &InstanceKey) {
+/// Adds type and name of the instance to this metadata, which a template's check allows to be a map
+/// or null.
+fn mark(metadata: &mut Value, key: &InstanceKey) {
     let (app_type, name) = (key.app_type.as_str(), key.name.as_str());
     let labels = object_at(metadata, "labels");
     labels.insert(

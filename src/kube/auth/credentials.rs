@@ -77,7 +77,7 @@ impl Credentials {
         let held = self.held();
         match &held.proof {
             Some(proof) if !self.is_due(&held) => Ok(proof.clone()),
-            Some(proof) if held.is_reading && !self.is_expired(&held) => Ok(proof.clone()),
+            Some(proof) if held.is_reading && !self.expires_within(&held, 0) => Ok(proof.clone()),
             _ => self.read(held),
         }
     }
@@ -104,10 +104,6 @@ impl Credentials {
             }),
             Login::Exec(_) => self.expires_within(held, EXPIRY_MARGIN_SECS),
         }
-    }
-
-    fn is_expired(&self, held: &Held) -> bool {
-        self.expires_within(held, 0)
     }
 
     fn expires_within(&self, held: &Held, secs: u64) -> bool {
@@ -141,7 +137,7 @@ impl Credentials {
                 .map(exec::Given::token)
                 .map_err(|why| format!("the token of the {} {why}", self.cluster.origin)),
             Login::TokenFile(path) => read_token(path).map(exec::Given::token),
-            Login::Exec(plugin) => exec::run(plugin, &self.cluster),
+            Login::Exec(plugin) => exec::run(plugin, &self.cluster, exec::RUN_MAX),
         }
     }
 }
@@ -191,10 +187,8 @@ impl Held {
     }
 
     fn result(&self) -> Result<Proof, String> {
-        match (&self.proof, &self.failure) {
-            (Some(proof), _) => Ok(proof.clone()),
-            (None, failure) => Err(failure.clone().unwrap_or_default()),
-        }
+        let failure = || self.failure.clone().unwrap_or_default();
+        self.proof.clone().ok_or_else(failure)
     }
 }
 

@@ -13,7 +13,7 @@ use std::sync::mpsc;
 use std::time::{Duration, SystemTime};
 
 /// How long a plugin may run.
-const RUN_SECS_MAX: u64 = 30;
+pub(super) const RUN_MAX: Duration = Duration::from_secs(30);
 
 /// How much a plugin may print, in bytes.
 const OUTPUT_BYTES_MAX: u64 = 1024 * 1024;
@@ -35,16 +35,8 @@ impl Given {
     }
 }
 
-/// Runs the plugin.
-pub(super) fn run(plugin: &Exec, cluster: &Cluster) -> Result<Given, String> {
-    run_within(plugin, cluster, Duration::from_secs(RUN_SECS_MAX))
-}
-
-pub(super) fn run_within(
-    plugin: &Exec,
-    cluster: &Cluster,
-    limit: Duration,
-) -> Result<Given, String> {
+/// Runs the plugin, for at most `limit`.
+pub(super) fn run(plugin: &Exec, cluster: &Cluster, limit: Duration) -> Result<Given, String> {
     let shown = plugin.command.display();
     let mut child = Command::new(&plugin.command)
         .args(&plugin.args)

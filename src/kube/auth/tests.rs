@@ -356,7 +356,7 @@ fn threads_that_need_new_credentials_wait_for_the_one_running_plugin() {
 fn an_exec_plugin_gets_the_cluster_in_its_environment() {
     let script = r#"case "$KUBERNETES_EXEC_INFO" in *'"server":"https://k8s.test:443"'*'"interactive":false'*|*'"interactive":false'*'"server":"https://k8s.test:443"'*) ;; *) exit 3;; esac; "#;
     let script = format!("{script}{}", printing(r#"{"token": "t"}"#));
-    let given = exec::run(&plugin(&script), &cluster(Login::Anonymous)).unwrap();
+    let given = exec::run(&plugin(&script), &cluster(Login::Anonymous), exec::RUN_MAX).unwrap();
     assert_eq!(given.token, Some(Secret("t".into())));
 }
 
@@ -365,8 +365,7 @@ fn errors_of_an_exec_plugin_are_messages_without_secrets() {
     #[track_caller]
     fn check(script: &str, expected: &str) {
         let limit = Duration::from_millis(500);
-        let error =
-            exec::run_within(&plugin(script), &cluster(Login::Anonymous), limit).unwrap_err();
+        let error = exec::run(&plugin(script), &cluster(Login::Anonymous), limit).unwrap_err();
         assert!(
             error.contains(expected),
             "{error:?} should contain {expected:?}"
@@ -398,7 +397,7 @@ fn errors_of_an_exec_plugin_are_messages_without_secrets() {
     let mut missing = plugin("");
     missing.command = "/no/such/plugin".into();
     missing.install_hint = Some("install it with apt".into());
-    let error = exec::run(&missing, &cluster(Login::Anonymous)).unwrap_err();
+    let error = exec::run(&missing, &cluster(Login::Anonymous), exec::RUN_MAX).unwrap_err();
     assert!(error.contains("install it with apt"), "{error}");
 }
 
