@@ -12,6 +12,7 @@ pub use auth::Auth;
 pub use settings::{SETTINGS, Setting};
 
 use crate::http::message::Limits;
+use crate::http::tls::TlsFiles;
 use crate::kube::auth::{Environment, SERVICE_ACCOUNT_DIR};
 use crate::model::duration::parse_duration;
 use crate::model::status::{Budget, Budgets};
@@ -90,15 +91,6 @@ pub struct Config {
     pub log_format: LogFormat,
     /// Settings of tracing; `None` means off.
     pub traces: Option<crate::traces::Settings>,
-}
-
-/// The files for HTTPS.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TlsFiles {
-    /// `TLS_CERT`: the certificate chain, PEM.
-    pub certificate: PathBuf,
-    /// `TLS_KEY`: the private key, PEM.
-    pub key: PathBuf,
 }
 
 /// Variables that are read in addition to [`SETTINGS`].

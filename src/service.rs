@@ -445,7 +445,7 @@ fn seed() -> u64 {
 
 fn front_settings(config: &Config, id_seed: u64) -> Result<FrontSettings, Error> {
     let tls = config.tls.as_ref().map(|files| {
-        Tls::load(&files.certificate, &files.key)
+        Tls::load(files.clone())
             .map(Arc::new)
             .map_err(|problem| Error::Settings(vec![problem]))
     });

@@ -252,23 +252,20 @@ impl Server {
     pub fn shutdown(self, deadline: Instant) -> Shutdown {
         self.drain_begin();
         self.stop_accepting();
-        *self
-            .control
+        let control = &self.control;
+        let mut stop_at = control
             .stop_at
             .lock()
-            .unwrap_or_else(PoisonError::into_inner) = Some(deadline);
-        self.control.wake_all();
+            .unwrap_or_else(PoisonError::into_inner);
+        *stop_at = Some(deadline);
+        drop(stop_at);
+        control.wake_all();
         // Joining a thread whose handler blocks would never return.
         let grace = Duration::from_secs(1);
         let timeout = deadline.saturating_duration_since(self.clock.now()) + grace;
         let all = self.threads.len();
-        let ended = self
-            .control
-            .ended
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let (ended, _) = self
-            .control
+        let ended = control.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        let (ended, _) = control
             .one_ended
             .wait_timeout_while(ended, timeout, |ended| ended.0 < all)
             .unwrap_or_else(PoisonError::into_inner);

@@ -50,14 +50,16 @@ const READS_AT_ONCE: usize = 16;
 /// Inode, size and modification time of a file; `None` if there was none.
 type Look = Option<(u64, u64, i64, i64)>;
 
-/// The files of certificate and key.
-#[derive(Clone, Debug)]
-struct Files {
-    certificate: PathBuf,
-    key: PathBuf,
+/// The files for HTTPS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// `TLS_CERT`: the certificate chain, PEM.
+    pub certificate: PathBuf,
+    /// `TLS_KEY`: the private key, PEM.
+    pub key: PathBuf,
 }
 
-impl Files {
+impl TlsFiles {
     fn look(&self) -> [Look; 2] {
         [&self.certificate, &self.key].map(|path| {
             let of = fs::metadata(path).ok()?;
@@ -135,7 +137,7 @@ fn read(setting: &str, path: &Path) -> Result<Vec<u8>, String> {
 
 /// Certificate and key, reloaded when their files change.
 pub struct Tls {
-    files: Files,
+    files: TlsFiles,
     current: Mutex<Current>,
 }
 
@@ -160,11 +162,7 @@ impl Tls {
     ///
     /// # Errors
     /// If a file is missing or malformed, or the two do not belong together; and what to do.
-    pub fn load(certificate: &Path, key: &Path) -> Result<Self, String> {
-        let files = Files {
-            certificate: certificate.to_owned(),
-            key: key.to_owned(),
-        };
+    pub fn load(files: TlsFiles) -> Result<Self, String> {
         let looked = files.look();
         let config = files.read()?;
         Ok(Self {

@@ -156,27 +156,11 @@ impl<'a> Page<'a> {
             for (_, media) in entries(&response["content"]) {
                 collect_codes(&media["schema"], &mut codes);
             }
-            for (before, code) in codes.iter().enumerate().map(|(at, code)| (at > 0, code)) {
-                let lead = if before { ", " } else { " Codes: " };
-                let code = escaped(code);
-                let _ = write!(
-                    out,
-                    "{lead}<a href=\"#code-{code}\"><code>{code}</code></a>"
-                );
-            }
-            // Every response has the first one.
-            let headers: Vec<String> = entries(&response["headers"])
-                .filter(|(name, _)| *name != "X-Request-Id")
-                .map(|(name, _)| {
-                    format!(
-                        "<a href=\"#header-{0}\"><code>{0}</code></a>",
-                        escaped(name)
-                    )
-                })
-                .collect();
-            if !headers.is_empty() {
-                let _ = write!(out, " Headers: {}", headers.join(", "));
-            }
+            out.push_str(&links("Codes", "code", codes.iter().copied()));
+            let headers = entries(&response["headers"]).map(|(name, _)| name);
+            // Every response has this one.
+            let headers = headers.filter(|name| *name != "X-Request-Id");
+            out.push_str(&links("Headers", "header", headers));
             if codes.is_empty() {
                 self.content(&response["content"], out);
             }
@@ -333,6 +317,18 @@ fn kind(schema: &Value) -> String {
         Value::Array(kinds) => kinds.iter().map(text).collect::<Vec<_>>().join(" or "),
         kind => escaped(text(kind)),
     }
+}
+
+/// Links to the rows of these names, if there are any.
+fn links<'a>(lead: &str, kind: &str, names: impl Iterator<Item = &'a str>) -> String {
+    let links: Vec<String> = names
+        .map(escaped)
+        .map(|name| format!("<a href=\"#{kind}-{name}\"><code>{name}</code></a>"))
+        .collect();
+    if links.is_empty() {
+        return String::new();
+    }
+    format!(" {lead}: {}", links.join(", "))
 }
 
 fn old(operation: &Value) -> &'static str {

@@ -69,7 +69,10 @@ impl Folder {
     }
 
     pub(in crate::http) fn load(&self) -> Result<Tls, String> {
-        Tls::load(&self.0.join("tls.crt"), &self.0.join("tls.key"))
+        Tls::load(TlsFiles {
+            certificate: self.0.join("tls.crt"),
+            key: self.0.join("tls.key"),
+        })
     }
 }
 

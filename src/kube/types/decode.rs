@@ -72,24 +72,23 @@ pub fn decode_list<K: Resource>(body: &[u8]) -> Result<Page<K>, serde_json::Erro
         Err(error) if error.is_data() => return decode_list_singly(body),
         Err(error) => return Err(error),
     };
-    let metadata = wire.metadata.unwrap_or_default();
-    Ok(Page {
-        items: wire.items.map(|items| items.0).unwrap_or_default(),
+    let items = wire.items.map(|items| items.0).unwrap_or_default();
+    Ok(page(wire.metadata, items))
+}
+
+fn page<K>(metadata: Option<ListMetaWire>, items: Vec<K>) -> Page<K> {
+    let metadata = metadata.unwrap_or_default();
+    Page {
+        items,
         version: metadata.resource_version.unwrap_or_default(),
         continue_token: metadata.continue_token.filter(|token| !token.is_empty()),
         skipped: Vec::new(),
-    })
+    }
 }
 
 fn decode_list_singly<K: Resource>(body: &[u8]) -> Result<Page<K>, serde_json::Error> {
     let wire: ListWire<Vec<Value>> = serde_json::from_slice(body)?;
-    let metadata = wire.metadata.unwrap_or_default();
-    let mut page = Page {
-        items: Vec::new(),
-        version: metadata.resource_version.unwrap_or_default(),
-        continue_token: metadata.continue_token.filter(|token| !token.is_empty()),
-        skipped: Vec::new(),
-    };
+    let mut page = page(wire.metadata, Vec::new());
     for value in wire.items.unwrap_or_default() {
         match K::decode(value.to_string().as_bytes()) {
             Ok(object) => page.items.extend(object),
@@ -176,7 +175,7 @@ impl<'de, K: Resource> Visitor<'de> for EventVisitor<K> {
             match (key.as_str(), &kind) {
                 ("type", _) => kind = Some(map.next_value()?),
                 ("object", Some(kind)) => {
-                    event = Some(map.next_value_seed(EventObject::new(kind))?)
+                    event = Some(map.next_value_seed(EventObject(kind, PhantomData))?)
                 }
                 ("object", None) => early = Some(map.next_value()?),
                 _ => {
@@ -188,11 +187,8 @@ impl<'de, K: Resource> Visitor<'de> for EventVisitor<K> {
             // Via text, since decoders of objects are large code, and this never happens in practice.
             let text = value.to_string();
             let mut object = serde_json::Deserializer::from_slice(text.as_bytes());
-            event = Some(
-                EventObject::new(kind)
-                    .deserialize(&mut object)
-                    .map_err(de::Error::custom)?,
-            );
+            let read = EventObject(kind, PhantomData).deserialize(&mut object);
+            event = Some(read.map_err(de::Error::custom)?);
         }
         event.ok_or_else(|| de::Error::custom("a watch event needs a type and an object"))
     }
@@ -200,12 +196,6 @@ impl<'de, K: Resource> Visitor<'de> for EventVisitor<K> {
 
 /// Reads the object of a watch event of that type.
 struct EventObject<'a, K>(&'a str, PhantomData<K>);
-
-impl<'a, K> EventObject<'a, K> {
-    fn new(kind: &'a str) -> Self {
-        Self(kind, PhantomData)
-    }
-}
 
 impl<'de, K: Resource> DeserializeSeed<'de> for EventObject<'_, K> {
     type Value = WatchEvent<K>;

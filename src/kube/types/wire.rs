@@ -311,20 +311,14 @@ impl From<TerminatedWire> for Terminated {
 
 impl From<StateWire> for ContainerState {
     fn from(wire: StateWire) -> Self {
-        match wire {
-            StateWire {
-                terminated: Some(terminated),
-                ..
-            } => Self::Terminated(Box::new(terminated.into())),
-            StateWire {
-                running: Some(running),
-                ..
-            } => Self::Running(running.started_at),
-            StateWire {
-                waiting: Some(waiting),
-                ..
-            } => Self::Waiting(detail(waiting.reason, waiting.message).map(Box::new)),
-            StateWire { .. } => Self::Unreported,
+        if let Some(terminated) = wire.terminated {
+            Self::Terminated(Box::new(terminated.into()))
+        } else if let Some(running) = wire.running {
+            Self::Running(running.started_at)
+        } else if let Some(waiting) = wire.waiting {
+            Self::Waiting(detail(waiting.reason, waiting.message).map(Box::new))
+        } else {
+            Self::Unreported
         }
     }
 }
