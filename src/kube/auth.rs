@@ -243,18 +243,10 @@ fn from_kubeconfig(path: &Path) -> Result<Cluster, Vec<String>> {
     if tls && certificate_authority.is_none() {
         problems.push("its cluster has no certificate-authority, and the system has no CA certificates: set it".into());
     }
-    let (certificate, key) = selected
-        .client_certificate
-        .as_ref()
-        .map_or((None, None), |pair| (Some(&pair.0), Some(&pair.1)));
-    for source in [
-        certificate_authority.as_ref().filter(|_| tls),
-        certificate,
-        key,
-    ]
-    .into_iter()
-    .flatten()
-    {
+    let client = selected.client_certificate.iter();
+    let client = client.flat_map(|(certificate, key)| [certificate, key]);
+    let authority = certificate_authority.iter().filter(|_| tls);
+    for source in authority.chain(client) {
         if let Err(error) = read_source(source) {
             problems.push(error);
         }

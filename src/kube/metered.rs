@@ -9,7 +9,6 @@ use super::transport::{EventStream, Response, Transport};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 use std::sync::Arc;
-use std::time::Instant;
 
 /// Counts the calls that go over a transport.
 #[derive(Debug)]
@@ -30,35 +29,35 @@ impl Metered {
         }
     }
 
-    fn count(&self, request: &Request, begun: Instant, code: &str) {
+    /// Makes this call and counts it; `status` is that of a success.
+    fn counted<T>(
+        &self,
+        request: &Request,
+        call: impl FnOnce() -> Result<T, Error>,
+        status: impl FnOnce(&T) -> u16,
+    ) -> Result<T, Error> {
+        let begun = self.clock.now();
+        let result = call();
+        let code = match &result {
+            Ok(response) => status(response).to_string(),
+            Err(error) => code(error),
+        };
         let secs = self.clock.now().saturating_duration_since(begun);
         let verb = request.verb.as_str();
         self.metrics
-            .called(verb, request.resource, code, secs.as_secs_f64());
+            .called(verb, request.resource, &code, secs.as_secs_f64());
+        result
     }
 }
 
 impl Transport for Metered {
     fn send(&self, request: &Request) -> Result<Response, Error> {
-        let begun = self.clock.now();
-        let result = self.inner.send(request);
-        let code = match &result {
-            Ok(response) => response.status.to_string(),
-            Err(error) => code(error),
-        };
-        self.count(request, begun, &code);
-        result
+        let send = || self.inner.send(request);
+        self.counted(request, send, |response| response.status)
     }
 
     fn open(&self, request: &Request) -> Result<Box<dyn EventStream>, Error> {
-        let begun = self.clock.now();
-        let result = self.inner.open(request);
-        let code = match &result {
-            Ok(_) => "200".to_owned(),
-            Err(error) => code(error),
-        };
-        self.count(request, begun, &code);
-        result
+        self.counted(request, || self.inner.open(request), |_| 200)
     }
 }
 
