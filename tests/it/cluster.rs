@@ -98,7 +98,7 @@ impl Cluster {
         let mut last = String::new();
         let lines = BufReader::new(up.stderr.take().expect("it is a pipe")).lines();
         for line in lines.map_while(Result::ok) {
-            say(&line);
+            print_line(&line);
             last = line;
         }
         let status = up.wait().expect("its end can be waited for");
@@ -220,7 +220,7 @@ pub(crate) fn output(command: &mut Command) -> String {
 }
 
 /// Prints a line though the test passes: for what people should see, not for details.
-pub(crate) fn say(line: &str) {
+pub(crate) fn print_line(line: &str) {
     // A closed output is no reason to fail.
     let _ = writeln!(std::io::stderr(), "{line}");
 }

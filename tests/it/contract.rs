@@ -65,7 +65,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use crate::cluster::{self, say};
+use crate::cluster::{self, print_line};
 use crate::end_to_end::number_from_env;
 use environment::{AtUrl, Need, OnCluster, OnFake, TestEnvironment, variable};
 use fixture::{Fixture, Outcome};
@@ -73,7 +73,7 @@ use fixture::{Fixture, Outcome};
 /// One line of the contract.
 struct Row {
     id: &'static str,
-    sentence: &'static str,
+    description: &'static str,
     needs: &'static [Need],
     run: Run,
 }
@@ -89,12 +89,12 @@ enum Run {
 }
 
 /// A row of single requests, which need nothing but HTTP.
-const fn exchanges(id: &'static str, sentence: &'static str, run: &'static [Exchange]) -> Row {
+const fn exchanges(id: &'static str, description: &'static str, run: &'static [Exchange]) -> Row {
     let run = Run::Exchanges(run);
     let needs = &[];
     Row {
         id,
-        sentence,
+        description,
         needs,
         run,
     }
@@ -103,26 +103,26 @@ const fn exchanges(id: &'static str, sentence: &'static str, run: &'static [Exch
 /// A row that is a story.
 const fn fixture(
     id: &'static str,
-    sentence: &'static str,
+    description: &'static str,
     needs: &'static [Need],
     run: fn(&Fixture) -> Outcome,
 ) -> Row {
     let run = Run::Fixture(run);
     Row {
         id,
-        sentence,
+        description,
         needs,
         run,
     }
 }
 
 /// A row that makes its own fake.
-const fn fake(id: &'static str, sentence: &'static str, run: fn() -> Outcome) -> Row {
+const fn fake(id: &'static str, description: &'static str, run: fn() -> Outcome) -> Row {
     let run = Run::Fake(run);
     let needs = &[Need::Fake];
     Row {
         id,
-        sentence,
+        description,
         needs,
         run,
     }
@@ -344,11 +344,16 @@ fn the_table_covers_every_line_of_the_contract_once() {
 #[test]
 fn every_row_has_a_description() {
     for row in table() {
-        assert!(row.sentence.len() > 20, "{}: {:?}", row.id, row.sentence);
+        assert!(
+            row.description.len() > 20,
+            "{}: {:?}",
+            row.id,
+            row.description
+        );
         // The sentence of a row about a fault of 2.7.1 names 2.7.1.
         let was_wrong = row.id.starts_with('W') || row.id.starts_with('S');
         assert!(
-            !was_wrong || row.sentence.contains("2.7.1"),
+            !was_wrong || row.description.contains("2.7.1"),
             "{} does not name 2.7.1",
             row.id
         );
@@ -376,7 +381,7 @@ fn run_all(rows: &[&Row], at_once: usize, lend: Lend) -> Report {
                 while let Some(row) = rows.get(next.fetch_add(1, Ordering::SeqCst)) {
                     let result = run(row, lend);
                     let mut report = report.lock().unwrap_or_else(PoisonError::into_inner);
-                    let line = |why: &str| format!("{}: {}\n    {why}", row.id, row.sentence);
+                    let line = |why: &str| format!("{}: {}\n    {why}", row.id, row.description);
                     match result {
                         Ok(()) => report.held += 1,
                         Err(Unmet::NotRun(why)) => report.not_run.push(line(why)),
@@ -432,7 +437,7 @@ fn panic_message(panic: &(dyn Any + Send)) -> String {
 /// Prints which rows did not run, and why.
 fn log_not_run(place: &str, report: &Report) {
     for row in &report.not_run {
-        say(&format!("NOT RUN {place}: {row}"));
+        print_line(&format!("NOT RUN {place}: {row}"));
     }
 }
 
@@ -441,7 +446,7 @@ fn log_not_run(place: &str, report: &Report) {
 fn check_report(place: &str, report: &Report) {
     let (held, failed) = (report.held, report.failed.len());
     let total = held + failed + report.not_run.len();
-    say(&format!(
+    print_line(&format!(
         "{held} of {total} rows of the contract hold {place}, {failed} do not"
     ));
     assert!(held + failed > 0, "no row of the contract ran {place}");

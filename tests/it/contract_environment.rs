@@ -293,7 +293,7 @@ impl AtUrl {
             return Ok(());
         }
         fixture::soon("the suite's types are offered", || {
-            let offered = fixture::answered(self.address, "GET", "/app", &[], "")?;
+            let offered = fixture::exchange(self.address, "GET", "/app", &[], "")?;
             let offered = offered.json(200)?;
             let offered = offered.as_array().cloned().unwrap_or_default();
             let lacks = |name: &str| !offered.iter().any(|app_type| app_type == name);

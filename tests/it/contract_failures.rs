@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::environment::Need::Types;
 use super::fixture::{
-    Fixture, JSON, LONG_WAIT, NO_WAIT, Outcome, Reply, SUCCESS, answered, begin, begin_hello,
+    Fixture, JSON, LONG_WAIT, NO_WAIT, Outcome, Reply, SUCCESS, begin, begin_hello, exchange,
     get_hello, holds, keys, same, soon,
 };
 use super::{Row, fake, fixture};
@@ -153,8 +153,8 @@ fn refused_by_kubernetes() -> Outcome {
     ] {
         let rule = FaultRule::new("create", "jobs", fault).times(1);
         environment.kube.fault(rule);
-        let sentence = get_hello(&environment, &[])?.error(403, "refused")?;
-        holds(sentence.contains(words), || sentence)?;
+        let message = get_hello(&environment, &[])?.error(403, "refused")?;
+        holds(message.contains(words), || message)?;
     }
     get_hello(&environment, LONG_WAIT)?.is(200).map(drop)
 }
@@ -184,8 +184,8 @@ fn a_202_has_phase_reason_and_message(fixture: &Fixture) -> Outcome {
         let response = fixture.ask("GET", &path, NO_WAIT, "")?.json(202)?;
         same("the phase", &response["phase"], &json!("scheduling"))?;
         same("the reason", &response["reason"], &json!("Unschedulable"))?;
-        let sentence = response["msg"].as_str().unwrap_or_default();
-        holds(sentence.contains("nodes are available"), || {
+        let message = response["msg"].as_str().unwrap_or_default();
+        holds(message.contains("nodes are available"), || {
             response.to_string()
         })
     })
@@ -310,7 +310,7 @@ fn failed_instances() -> Outcome {
     kept.advance(Duration::from_secs(3600));
     failed(&kept)?;
     let path = "/app/hello/ann";
-    answered(kept.address(0), "DELETE", path, &[], "")?.exactly(200, SUCCESS)?;
+    exchange(kept.address(0), "DELETE", path, &[], "")?.exactly(200, SUCCESS)?;
     get_hello(&kept, LONG_WAIT)?.is(200).map(drop)
 }
 
@@ -326,7 +326,7 @@ fn finished_instances() -> Outcome {
     environment.advance(Duration::from_secs(60));
     environment.move_pod("hello-ann", &PodMove::Exit(exit(0)));
     soon("its end is seen", || {
-        let list = answered(environment.address(0), "GET", "/app/hello", &[], "")?.json(200)?;
+        let list = exchange(environment.address(0), "GET", "/app/hello", &[], "")?.json(200)?;
         same("errored", &list[0]["errored"], &json!(true))
     })?;
     let found = get_hello(&environment, LONG_WAIT)?.json(200)?;
@@ -342,9 +342,9 @@ fn stopped_meanwhile() -> Outcome {
         let response = get_hello(&environment, NO_WAIT)?.json(202)?;
         same("the phase", &response["phase"], &json!("scheduling"))
     })?;
-    answered(address, "DELETE", "/app/hello/ann", &[], "")?.exactly(200, SUCCESS)?;
-    let sentence = waiting.finish()?.error(409, "stopped")?;
-    holds(sentence.contains("retry"), || sentence)
+    exchange(address, "DELETE", "/app/hello/ann", &[], "")?.exactly(200, SUCCESS)?;
+    let message = waiting.finish()?.error(409, "stopped")?;
+    holds(message.contains("retry"), || message)
 }
 
 fn too_many_wait() -> Outcome {
@@ -394,7 +394,7 @@ fn capped_and_stopped() -> Outcome {
     await_waiters(0)?;
     let waiting = begin_hello(&environment)?;
     await_waiters(1)?;
-    answered(environment.address(0), "DELETE", "/app/hello/ann", &[], "")?.exactly(200, SUCCESS)?;
+    exchange(environment.address(0), "DELETE", "/app/hello/ann", &[], "")?.exactly(200, SUCCESS)?;
     let response = waiting.finish()?.has("retry-after", "1")?;
     response.error(429, "limit_reached")?;
     get_hello(&environment, LONG_WAIT)?.is(200).map(drop)
@@ -460,7 +460,7 @@ fn before_the_first_sync() -> Outcome {
         "/app/hello/ann",
         "/create/hello?sessionID=ann",
     ] {
-        let refused = answered(address, "GET", path, &[], "")?;
+        let refused = exchange(address, "GET", path, &[], "")?;
         refused.has("retry-after", "1")?.error(503, "not_synced")?;
     }
     for (method, path) in [
@@ -469,10 +469,10 @@ fn before_the_first_sync() -> Outcome {
         ("GET", "/release/ann"),
     ] {
         let body = if method == "PATCH" { "{}" } else { "" };
-        let refused = answered(address, method, path, JSON, body)?;
+        let refused = exchange(address, method, path, JSON, body)?;
         refused.detail(503, "error", "not_synced")?;
     }
-    answered(address, "GET", "/info", &[], "")?.is(200)?;
+    exchange(address, "GET", "/info", &[], "")?.is(200)?;
     environment.kube.start_listening();
     environment.wait_ready(0);
     get_hello(&environment, LONG_WAIT)?.is(200).map(drop)
@@ -496,7 +496,7 @@ fn nothing_leaks() -> Outcome {
         "Audit-Id",
         "default-token",
     ];
-    let ask = |path: &str| answered(environment.address(0), "GET", path, &[], "");
+    let ask = |path: &str| exchange(environment.address(0), "GET", path, &[], "");
     let mut replies = vec![ask("/app/bad/x")?, ask("/app/nope/x")?];
     environment
         .kube

@@ -124,7 +124,7 @@ impl<'a> Fixture<'a> {
         headers: &[(&str, &str)],
         body: &str,
     ) -> Outcome<Reply> {
-        answered(self.environment.address(), method, path, headers, body)
+        exchange(self.environment.address(), method, path, headers, body)
     }
 
     pub(super) fn get(&self, path: &str) -> Outcome<Reply> {
@@ -239,11 +239,11 @@ pub(super) fn begin_hello(environment: &Fake) -> Outcome<Asked> {
 
 /// Sends a GET of hello/ann to a service on the fake, and waits for the response.
 pub(super) fn get_hello(environment: &Fake, headers: &[(&str, &str)]) -> Outcome<Reply> {
-    answered(environment.address(0), "GET", "/app/hello/ann", headers, "")
+    exchange(environment.address(0), "GET", "/app/hello/ann", headers, "")
 }
 
 /// Sends a request and waits for the response.
-pub(super) fn answered(
+pub(super) fn exchange(
     address: std::net::SocketAddr,
     method: &str,
     path: &str,
@@ -377,7 +377,7 @@ impl Reply {
     pub(super) fn error(self, status: u16, code: &str) -> Outcome<String> {
         let what = self.context("an error in the plain shape");
         let body = self.json(status)?;
-        sentence(&what, &body, "error", code)
+        message(&what, &body, "error", code)
     }
 
     /// Checks an error of PATCH, DELETE or /release, wrapped in `detail`; returns its sentence.
@@ -385,12 +385,12 @@ impl Reply {
         let what = self.context("an error wrapped in detail");
         let body = self.json(status)?;
         same(&what, keys(&body), vec!["detail"])?;
-        sentence(&what, &body["detail"], word, code)
+        message(&what, &body["detail"], word, code)
     }
 }
 
 /// Checks the keys of an error in their order, and its words.
-fn sentence(what: &str, body: &Value, word: &str, code: &str) -> Outcome<String> {
+fn message(what: &str, body: &Value, word: &str, code: &str) -> Outcome<String> {
     let expected = ["status", "msg", "code"];
     holds(keys(body).starts_with(&expected), || {
         format!("{what} begins with the keys {expected:?}")

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::fixture::{Fixture, JSON, Outcome, SUCCESS, answered, holds, keys, same, soon};
+use super::fixture::{Fixture, JSON, Outcome, SUCCESS, exchange, holds, keys, same, soon};
 use super::{Body, Exchange, Row, ask, exchanges, fake, fixture};
 use crate::harness::{Client, ROLE, TestEnvironment as Fake, eventually};
 
@@ -480,9 +480,9 @@ fn segments_are_decoded(fixture: &Fixture) -> Outcome {
 fn a_missing_right() -> Outcome {
     let role = ROLE.replace("[create, delete, list, watch]", "[list, watch]");
     let environment = Fake::builder().role(&role).start();
-    let asked = answered(environment.address(0), "GET", "/app/hello/x", &[], "")?;
-    let sentence = asked.error(500, "not_permitted")?;
-    holds(!sentence.contains("system:"), || sentence)
+    let asked = exchange(environment.address(0), "GET", "/app/hello/x", &[], "")?;
+    let message = asked.error(500, "not_permitted")?;
+    holds(!message.contains("system:"), || message)
 }
 
 fn unprocessable_content(fixture: &Fixture) -> Outcome {
@@ -534,14 +534,14 @@ fn too_large(fixture: &Fixture) -> Outcome {
 
 fn unknown_types(fixture: &Fixture) -> Outcome {
     let types = fixture.get("/app")?.json(200)?;
-    let sentence = fixture
+    let message = fixture
         .get("/app/no-such-type/x")?
         .error(404, "unknown_type")?;
     for app_type in types.as_array().into_iter().flatten() {
         let name = app_type.as_str().unwrap_or_default();
-        holds(sentence.contains(name), || format!("{name}: {sentence}"))?;
+        holds(message.contains(name), || format!("{name}: {message}"))?;
     }
-    holds(sentence.contains("'no-such-type'"), || sentence)
+    holds(message.contains("'no-such-type'"), || message)
 }
 
 fn tokens() -> Outcome {
@@ -559,9 +559,9 @@ fn tokens() -> Outcome {
     let asked = |token: &str| {
         let authorization = format!("Bearer {token}");
         let headers = [("Authorization", authorization.as_str())];
-        answered(address, "GET", "/app/hello/ann", &headers, "")
+        exchange(address, "GET", "/app/hello/ann", &headers, "")
     };
-    let without = answered(address, "GET", "/app/hello/ann", &[], "")?;
+    let without = exchange(address, "GET", "/app/hello/ann", &[], "")?;
     let challenge = without.header("www-authenticate").to_owned();
     without.error(401, "unauthorized")?;
     holds(challenge.starts_with("Bearer"), || challenge)?;
@@ -571,7 +571,7 @@ fn tokens() -> Outcome {
         ("DELETE", "/app/hello/ann"),
         ("GET", "/release/ann"),
     ] {
-        let without = answered(address, method, path, JSON, "")?;
+        let without = exchange(address, method, path, JSON, "")?;
         without.detail(401, "error", "unauthorized")?;
     }
     asked("other-secret-of-the-test")?.error(403, "forbidden")?;

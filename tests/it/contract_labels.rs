@@ -230,8 +230,8 @@ fn all_or_nothing(fixture: &Fixture) -> Outcome {
     let (path, ip) = started(fixture, "all")?;
     for value in [json!({"x": 1}), json!(["x"])] {
         let refused = fixture.patch(&path, &json!({"good": "1", "nested": value}))?;
-        let sentence = refused.detail(422, "error", "reserved_key")?;
-        holds(sentence.contains("'nested'"), || sentence)?;
+        let message = refused.detail(422, "error", "reserved_key")?;
+        holds(message.contains("'nested'"), || message)?;
     }
     let bare = format!(r#"{{"ip":"{ip}"}}"#);
     fixture.get(&path)?.exactly(200, &bare)?;
@@ -343,8 +343,8 @@ fn reads_back(fixture: &Fixture) -> Outcome {
 fn limits(fixture: &Fixture) -> Outcome {
     let refused = |path: &str, body: &Value, bound: &str| {
         let response = fixture.patch(path, body)?;
-        let sentence = response.detail(422, "error", "labels_limit")?;
-        holds(sentence.contains(bound), || sentence)
+        let message = response.detail(422, "error", "labels_limit")?;
+        holds(message.contains(bound), || message)
     };
     let pairs =
         |count: usize| -> Value { (0..count).map(|n| (format!("k{n}"), json!("v"))).collect() };
@@ -382,8 +382,8 @@ fn reserved_keys(fixture: &Fixture) -> Outcome {
     let (path, ip) = started(fixture, "reserved")?;
     for key in RESERVED {
         let refused = fixture.patch(&path, &json!({"good": "1", key: "6.6.6.6"}))?;
-        let sentence = refused.detail(422, "error", "reserved_key")?;
-        holds(sentence.contains(&format!("'{key}'")), || sentence)?;
+        let message = refused.detail(422, "error", "reserved_key")?;
+        holds(message.contains(&format!("'{key}'")), || message)?;
     }
     set(fixture, &path, &json!({"sessionID": "s1"}))?;
     let found = format!(r#"{{"ip":"{ip}","sessionID":"s1"}}"#);

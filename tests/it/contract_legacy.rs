@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::environment::Need::{Edit, Objects, Types};
 use super::fixture::{
-    Asked, Fixture, NO_WAIT, Outcome, SUCCESS, answered, begin, holds, same, soon,
+    Asked, Fixture, NO_WAIT, Outcome, SUCCESS, begin, exchange, holds, same, soon,
 };
 use super::http::MISSING_SESSION;
 use super::{Body, Row, ask, exchanges, fake, fixture};
@@ -210,7 +210,7 @@ fn waiting_create() -> Outcome<(Fake, Asked)> {
     environment.wait_pod("hello-ann");
     // Time is moved only when the service has seen the pod: without one the start budget is short.
     soon("its pod is seen", || {
-        let response = answered(environment.address(0), "GET", "/app/hello/ann", NO_WAIT, "")?;
+        let response = exchange(environment.address(0), "GET", "/app/hello/ann", NO_WAIT, "")?;
         same("phase", &response.json(202)?["phase"], &json!("scheduling"))
     })?;
     Ok((environment, waiting))
@@ -218,7 +218,7 @@ fn waiting_create() -> Outcome<(Fake, Asked)> {
 
 /// Wakes the service, so that it looks at its clock.
 fn wake(environment: &Fake) -> Outcome {
-    let missing = answered(
+    let missing = exchange(
         environment.address(0),
         "DELETE",
         "/app/hello/nobody",

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::environment::Need::{Edit, Objects, Types};
 use super::fixture::{
-    Fixture, JSON, LONG_WAIT, Outcome, Reply, SUCCESS, answered, begin, holds, keys, same, soon,
+    Fixture, JSON, LONG_WAIT, Outcome, Reply, SUCCESS, begin, exchange, holds, keys, same, soon,
 };
 use super::{Row, fake, fixture};
 use crate::end_to_end::program::Program;
@@ -75,7 +75,7 @@ fn ask(environment: &Fake, method: &str, path: &str) -> Outcome<Reply> {
         "PATCH" => (JSON, r#"{"k":"v"}"#),
         _ => (&[][..], ""),
     };
-    answered(environment.address(0), method, path, headers, body)
+    exchange(environment.address(0), method, path, headers, body)
 }
 
 fn kubernetes_away() -> Outcome {
@@ -129,7 +129,7 @@ fn kubernetes_away() -> Outcome {
 fn kubernetes_unavailable() -> Outcome {
     for fault in [Fault::Status(500), Fault::Forbidden, Fault::Unauthorized] {
         let environment = Fake::builder().setting("START_WAIT", "300ms").start();
-        answered(
+        exchange(
             environment.address(0),
             "GET",
             "/app/hello/ann",
@@ -233,7 +233,7 @@ fn bounds() -> Outcome {
         .has("retry-after", "1")?
         .error(429, "too_many_requests")?;
     let body = format!(r#"{{"k":"{}"}}"#, "v".repeat(100));
-    let refused = answered(address, "PATCH", "/app/hello/a", JSON, &body)?;
+    let refused = exchange(address, "PATCH", "/app/hello/a", JSON, &body)?;
     refused.error(413, "body_too_large")?;
     for name in ["a", "b"] {
         environment.make_ready(&format!("hello-{name}"));
@@ -386,7 +386,7 @@ fn polling_is_logged_once() -> Outcome {
             "PATCH" => (JSON, r#"{"k":"v"}"#),
             _ => (&[][..], ""),
         };
-        answered(program.address(), method, path, headers, body)
+        exchange(program.address(), method, path, headers, body)
     })?;
     // Far longer than POLL: a line for each poll would have appeared again.
     soon("Jobs are listed again and again", || {

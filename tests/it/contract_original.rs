@@ -3,7 +3,7 @@
 
 use super::environment::OnFake;
 use super::{ROWS_AT_ONCE, Row, required, run_all, table};
-use crate::cluster::say;
+use crate::cluster::print_line;
 use crate::fake_kube::FakeKube;
 use crate::harness::{NAMESPACE, Replacement, with_replacement};
 use crate::predecessor::front::Front;
@@ -129,7 +129,7 @@ fn each_defect_of_2_7_1_fails_its_row() {
             Some(_) => {}
         }
     }
-    say(&format!(
+    print_line(&format!(
         "{} of {} rows fail on 2.7.1, each for its reason",
         ids.len() - wrong.len(),
         ids.len()
@@ -140,7 +140,7 @@ fn each_defect_of_2_7_1_fails_its_row() {
 #[test]
 fn rows_that_2_7_1_satisfies_hold() {
     let failed = failures(KEPT);
-    say(&format!(
+    print_line(&format!(
         "{} of {} rows of what is kept hold on 2.7.1",
         KEPT.len() - failed.len(),
         KEPT.len()

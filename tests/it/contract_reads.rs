@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::environment::Need::{Edit, Objects, Types};
-use super::fixture::{Fixture, NO_WAIT, Outcome, SUCCESS, answered, holds, keys, same, soon};
+use super::fixture::{Fixture, NO_WAIT, Outcome, SUCCESS, exchange, holds, keys, same, soon};
 use super::{Body, Row, ask, exchanges, fake, fixture};
 use crate::fake_kube::cluster::resource::Resource;
 use crate::fake_kube::dynamics::pod_script::PodScript;
@@ -169,7 +169,7 @@ fn two_keys() -> Outcome {
     let types = [("zeta", TEMPLATE), ("scim", TEMPLATE)];
     apply_templates(&environment.kube, "templates", &types, json!({}));
     soon("the ConfigMap is seen", || {
-        let response = answered(environment.address(0), "GET", "/app", &[], "")?;
+        let response = exchange(environment.address(0), "GET", "/app", &[], "")?;
         response.exactly(200, r#"["scim","zeta"]"#).map(drop)
     })
 }
@@ -186,7 +186,7 @@ fn reads_without_kubernetes() -> Outcome {
     let environment = Fake::new();
     let ip = environment.start_instance("/app/hello/ann");
     environment.kube.stop_listening();
-    let read = |path: &str| answered(environment.address(0), "GET", path, &[], "");
+    let read = |path: &str| exchange(environment.address(0), "GET", path, &[], "");
     read("/app")?.exactly(200, r#"["hello"]"#)?;
     let list = read("/app/hello")?.json(200)?;
     same("the list has it", &list[0]["ip"], &json!(ip))?;
@@ -430,7 +430,7 @@ fn one_entry_an_instance() -> Outcome {
     let pods = environment.kube.all(Resource::Pods, NAMESPACE).len();
     same("several pods", pods > 1, true)?;
     soon("the newest pod is the one that is listed", || {
-        let list = answered(environment.address(0), "GET", "/app/hello", &[], "")?.json(200)?;
+        let list = exchange(environment.address(0), "GET", "/app/hello", &[], "")?.json(200)?;
         same("entries", list.as_array().map(Vec::len), Some(1))?;
         same("it is ready", &list[0]["errored"], &json!(false))?;
         holds(list[0]["ip"] != before.as_str(), || list.to_string())
@@ -439,7 +439,7 @@ fn one_entry_an_instance() -> Outcome {
 
 fn the_newest_pod_decides() -> Outcome {
     let (environment, before) = dead_pods_first();
-    let get = || answered(environment.address(0), "GET", "/app/hello/ann", &[], "");
+    let get = || exchange(environment.address(0), "GET", "/app/hello/ann", &[], "");
     let after = soon("the newest pod is ready", || {
         let found = get()?.json(200)?;
         holds(found["ip"] != before.as_str(), || found.to_string())?;

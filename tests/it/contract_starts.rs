@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::environment::Need::{Objects, Types};
 use super::fixture::{
-    Fixture, LONG_WAIT, NO_WAIT, Outcome, SUCCESS, answered, begin_hello, get_hello, holds, keys,
+    Fixture, LONG_WAIT, NO_WAIT, Outcome, SUCCESS, begin_hello, exchange, get_hello, holds, keys,
     same, soon,
 };
 use super::{Body, Row, ask, exchanges, fake, fixture};
@@ -368,13 +368,13 @@ fn a_job_without_pods() -> Outcome {
     same("status", &response["status"], &json!("node_not_ready"))?;
     let list = "/app/hello";
     let listed = soon("it is listed", || {
-        let list = answered(environment.address(0), "GET", list, &[], "")?.json(200)?;
+        let list = exchange(environment.address(0), "GET", list, &[], "")?.json(200)?;
         same("entries", list.as_array().map(Vec::len), Some(1))?;
         Ok(list[0].clone())
     })?;
     same("it is not ready", &listed["errored"], &json!(true))?;
     let path = "/app/hello/ann";
-    let deleted = answered(environment.address(0), "DELETE", path, &[], "")?;
+    let deleted = exchange(environment.address(0), "DELETE", path, &[], "")?;
     deleted.exactly(200, SUCCESS)?;
     soon("the Job is gone", || {
         same("Jobs", environment.jobs().len(), 0)
@@ -396,7 +396,7 @@ pub(super) fn lingering() -> Outcome<(Fake, String, String)> {
 
 /// Stops that instance.
 pub(super) fn stop(environment: &Fake) -> Outcome {
-    let response = answered(environment.address(0), "DELETE", "/app/hello/ann", &[], "")?;
+    let response = exchange(environment.address(0), "DELETE", "/app/hello/ann", &[], "")?;
     response.exactly(200, SUCCESS).map(drop)
 }
 
@@ -404,7 +404,7 @@ pub(super) fn stop(environment: &Fake) -> Outcome {
 fn is_not_shown(environment: &Fake, ip: &str) -> Outcome {
     let response = get_hello(environment, NO_WAIT)?.json(202)?;
     holds(!response.to_string().contains(ip), || response.to_string())?;
-    let list = answered(environment.address(0), "GET", "/app/hello", &[], "")?.is(200)?;
+    let list = exchange(environment.address(0), "GET", "/app/hello", &[], "")?.is(200)?;
     holds(!list.text().contains(ip), || list.text().to_owned())
 }
 

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::environment::Need::Types;
-use super::fixture::{Fixture, NO_WAIT, Outcome, SUCCESS, answered, holds, same, soon};
+use super::fixture::{Fixture, NO_WAIT, Outcome, SUCCESS, exchange, holds, same, soon};
 use super::starts::{lingering, stop};
 use super::{Body, Row, ask, exchanges, fake, fixture};
 
@@ -97,6 +97,6 @@ fn foreground() -> Outcome {
     // since only Kubernetes knows whether it is still the same Job.
     stop(&environment)?;
     same("DELETEs", environment.kube.count("delete", "jobs"), 2)?;
-    let missing = answered(environment.address(0), "DELETE", "/app/hello/bob", &[], "")?;
+    let missing = exchange(environment.address(0), "DELETE", "/app/hello/bob", &[], "")?;
     missing.detail(404, "No job found", "not_found").map(drop)
 }

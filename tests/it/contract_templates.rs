@@ -114,8 +114,8 @@ fn template_forms(fixture: &Fixture) -> Outcome {
         same(query, value, &json!(optional))?;
     }
     let missing = fixture.get(&format!("/app/needy/{}", fixture.name("m")))?;
-    let sentence = missing.error(422, "variable_missing")?;
-    holds(sentence.contains("'tz'"), || sentence)
+    let message = missing.error(422, "variable_missing")?;
+    holds(message.contains("'tz'"), || message)
 }
 
 fn scalars(fixture: &Fixture) -> Outcome {
@@ -182,8 +182,8 @@ fn no_code(fixture: &Fixture) -> Outcome {
     for app_type in ["python", "module", "include", "define"] {
         let path = format!("/app/{app_type}/{}", fixture.name("code"));
         let refused = fixture.ask("GET", &path, LONG_WAIT, "")?;
-        let sentence = refused.error(422, "template_invalid")?;
-        holds(sentence.contains("<%"), || sentence)?;
+        let message = refused.error(422, "template_invalid")?;
+        holds(message.contains("<%"), || message)?;
     }
     Ok(())
 }

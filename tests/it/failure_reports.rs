@@ -144,12 +144,12 @@ fn an_invalid_budget_is_an_error_of_the_template() {
     let environment = impatient()
         .annotation("start-budget.pulling", "soon")
         .start();
-    let sentence = environment
+    let message = environment
         .get("/app/hello/ann")
         .expect_error(422, "template_invalid");
     assert!(
-        sentence.contains("start-budget.pulling is 'soon'; expected a duration"),
-        "{sentence}"
+        message.contains("start-budget.pulling is 'soon'; expected a duration"),
+        "{message}"
     );
 }
 

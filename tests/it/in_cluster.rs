@@ -22,7 +22,7 @@ mod load;
 
 use std::net::SocketAddr;
 
-use crate::cluster::{self, say};
+use crate::cluster::{self, print_line};
 use crate::harness::Client;
 use crate::manifests::tools::{CHART, Helm, Namespace, RESTRICTED, TIMEOUT};
 use load::PORT;
@@ -68,7 +68,7 @@ fn check_contract(runner: &Runner<'_>, url: &str, jobs: &Namespace<'_>, more: &[
     let row = logs
         .lines()
         .find(|line| line.contains("rows of the contract hold"));
-    say(&format!(
+    print_line(&format!(
         "{url}: {}",
         row.unwrap_or_else(|| panic!("no row ran: {logs}"))
     ));

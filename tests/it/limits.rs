@@ -17,8 +17,8 @@ fn check_refused(requests: Vec<Pending>, waiting: usize, bound: &str) -> Vec<Pen
         requests.into_iter().partition(Pending::is_answered);
     for request in answered {
         let response = request.finish();
-        let sentence = response.expect_error(429, "too_many_requests");
-        assert!(sentence.contains(bound), "{sentence}");
+        let message = response.expect_error(429, "too_many_requests");
+        assert!(message.contains(bound), "{message}");
         assert_eq!(response.header("retry-after"), "1");
     }
     waiting

@@ -86,8 +86,8 @@ fn a_missing_permission_is_reported() {
     assert_ne!(role, ROLE);
     let environment = TestEnvironment::builder().role(&role).start();
     let refused = environment.get("/app/hello/ann");
-    let sentence = refused.expect_error(500, "not_permitted");
-    assert!(!sentence.contains("system:"), "{sentence}");
+    let message = refused.expect_error(500, "not_permitted");
+    assert!(!message.contains("system:"), "{message}");
     environment.kube.set_role("default", Some(ROLE));
     environment.get("/app/hello/ann").expect(200);
 }

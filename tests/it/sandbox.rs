@@ -343,7 +343,7 @@ fn two_sandboxes_run_side_by_side() {
 }
 
 #[test]
-fn a_port_in_use_is_reported_in_one_sentence() {
+fn a_port_in_use_is_reported_in_one_line() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let port = taken.local_addr().expect("an address").port();
     let output = run_to_end(&["--port", &port.to_string()]);
@@ -356,8 +356,8 @@ fn a_port_in_use_is_reported_in_one_sentence() {
 }
 
 #[test]
-fn a_bad_argument_is_reported_in_one_sentence_beside_the_usage() {
-    for (arguments, sentence) in [
+fn an_invalid_argument_is_reported_in_one_line_with_the_usage() {
+    for (arguments, message) in [
         (
             &["--prot", "1"][..],
             "'--prot' is no argument of the sandbox.",
@@ -375,7 +375,7 @@ fn a_bad_argument_is_reported_in_one_sentence_beside_the_usage() {
         let output = run_to_end(arguments);
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(2), "{stderr}");
-        let begin = format!("{sentence}\n\nUsage: cargo run --example sandbox");
+        let begin = format!("{message}\n\nUsage: cargo run --example sandbox");
         assert!(stderr.starts_with(&begin), "{stderr}");
     }
     let help = run_to_end(&["--help"]);

@@ -116,7 +116,7 @@ fn create_false_starts_nothing() {
 /// Between two calls of another caller's start it is not known yet whether there is an instance.
 /// The POST has failed and is retried, or the name is taken by a Job that cannot be read yet.
 #[test]
-fn create_false_waits_for_a_start_whose_call_has_just_failed() {
+fn create_false_waits_for_a_start_between_two_calls() {
     for (environment, verb) in [
         (TestEnvironment::new(), "create"),
         (with_an_unseen_job(), "list"),

@@ -46,7 +46,7 @@ fn a_killed_program_neither_loses_nor_duplicates_an_instance() {
             scope.spawn(move || program.get_prefer(&path(number), LONG_WAIT).ip());
         }
     });
-    cluster::say(&format!(
+    cluster::print_line(&format!(
         "FIGURE killed after {began_before} of {STARTS} Jobs ({survived} survived); asked again, all {STARTS} answered after {} ms",
         began.elapsed().as_millis()
     ));

@@ -77,7 +77,7 @@ fn a_start_takes_as_long_as_the_pod_does() {
         })
         .collect();
     millis.sort_unstable();
-    cluster::say(&format!(
+    cluster::print_line(&format!(
         "FIGURE from GET to the address of a new, ready, real pod: {} ms at least, {} ms median, {} ms at most of {}",
         millis[0],
         millis[2],

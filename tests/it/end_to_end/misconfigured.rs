@@ -20,7 +20,7 @@ const NOT_ACCEPTED: &str = "our token or client certificate is not accepted";
 fn check_not_synced(kubeconfig: &Path, environment: &[(&str, &str)], message: &str) {
     let program = Program::start(kubeconfig, environment);
     let line = program.wait_log(message);
-    cluster::say(&format!("LOGGED {line}"));
+    cluster::print_line(&format!("LOGGED {line}"));
     for path in ["/app", "/app/hello", "/app/hello/ann"] {
         let got = program.get(path);
         assert_eq!(got.retry_after.as_deref(), Some("1"), "{path}");

@@ -275,7 +275,7 @@ fn check_free_again(program: &Program, name: &str, began: Instant) {
         (got.code == 200).then_some(())
     });
     let took = began.elapsed();
-    cluster::say(&format!(
+    cluster::print_line(&format!(
         "FIGURE dead node: {name} was free again after {took:?}"
     ));
     assert!(

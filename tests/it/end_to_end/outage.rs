@@ -53,7 +53,7 @@ fn reads_are_served_while_the_api_server_is_unreachable() {
         drop((stop_reads, stop_starts));
         (join(reader), join(starter))
     });
-    cluster::say(&format!(
+    cluster::print_line(&format!(
         "FIGURE while the API server was away and came back: {reads} reads of ready instances, none failed; \
          starts: {starts}"
     ));
@@ -129,7 +129,7 @@ fn check_refusals(program: &Program, receiver: &Receiver<(Got, Duration)>, stopp
     }
     assert!(refused >= 3, "{refused}");
     assert!(slowest < Duration::from_secs(4), "{slowest:?}");
-    cluster::say(&format!(
+    cluster::print_line(&format!(
         "FIGURE API server away: {refused} starts, a DELETE and a PATCH answered 503 after at most {} ms",
         slowest.as_millis()
     ));
@@ -186,7 +186,7 @@ fn check_recovery(environment: &TestEnvironment<'_>, program: &Program, back: In
         ];
         (times, join(start), join(control))
     });
-    cluster::say(&format!(
+    cluster::print_line(&format!(
         "FIGURE ms after the API server's return until this worked: {times:?}, {start:?}, and to compare {control:?}"
     ));
     for (what, millis) in times {

@@ -371,7 +371,7 @@ fn check_edit(environment: &TestEnvironment<'_>, program: &Program) {
         types.as_array()?.contains(&json!("late")).then_some(())
     });
     let seconds = edited.elapsed().as_secs_f32();
-    cluster::say(&format!(
+    cluster::print_line(&format!(
         "FIGURE an edited template without the right to watch (POLL 2 s) was seen after {seconds:.1} s"
     ));
 }

@@ -30,5 +30,5 @@ fn a_ready_instance_is_answered_without_a_call() {
         relay.sent_bytes() == before
     };
     assert!((0..3).any(|_| is_silent()), "bytes go to the API server");
-    cluster::say("FIGURE bytes to the API server during 600 reads: 0");
+    cluster::print_line("FIGURE bytes to the API server during 600 reads: 0");
 }

@@ -242,7 +242,7 @@ fn record(cluster: &cluster::Cluster, wanted: &[&Case]) {
                     fixture.settle();
                     let path = folder().join(format!("{}.json", case.name));
                     std::fs::write(&path, fixture.written()).expect("a recording can be written");
-                    cluster::say(&format!("RECORDED {}", path.display()));
+                    cluster::print_line(&format!("RECORDED {}", path.display()));
                 }
             });
         }

@@ -60,7 +60,7 @@ fn check_run(environment: &TestEnvironment<'_>, names: usize, victim: usize) {
         let responses = ask_all(&replicas, names, victim);
         (responses, killer.join().expect("the kill is carried out"))
     });
-    cluster::say(&format!(
+    cluster::print_line(&format!(
         "FIGURE {names} names x {CALLERS} callers at {REPLICAS} replicas, number {victim} killed after {killed_at} Jobs: \
          {} callers lost their connection and asked another; all had their address after {} ms",
         responses.broken,

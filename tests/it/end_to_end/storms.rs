@@ -45,7 +45,7 @@ fn random_starts_and_stops_leave_nothing_behind() {
     let clock = clock.map_or(0, |since| since.as_secs() as usize);
     let seed = number_from_env("STORM_SEED", clock) as u64;
     let tally = storm(&replicas, length, seed);
-    cluster::say(&format!(
+    cluster::print_line(&format!(
         "FIGURE storm of {CLIENTS} clients on {NAMES} names for {length:?} (STORM_SEED={seed}): {tally:?}"
     ));
 
@@ -70,7 +70,7 @@ fn check_pods(pods: &[Sighting]) {
     let jobs = recorder::with_two_live_pods(pods, |pod| &pod.owner);
     assert!(jobs.is_empty(), "Jobs with two live pods: {jobs:?}");
     let names = recorder::with_two_live_pods(pods, |pod| &pod.instance);
-    cluster::say(&format!(
+    cluster::print_line(&format!(
         "FIGURE pods in the storm: {}, with {} names that had a live one of a Job that was gone beside that of the next Job",
         made.values().sum::<usize>(),
         names.len()
@@ -189,7 +189,7 @@ fn check_calm(environment: &TestEnvironment<'_>, program: &Program) {
         stops.push(stop);
     }
     let longest = |took: &[Duration]| took.iter().max().copied().unwrap_or_default();
-    cluster::say(&format!(
+    cluster::print_line(&format!(
         "FIGURE after the storm, of {NAMES} names: longest start {:?}, longest stop until the Job was gone {:?}; \
          {repeated} tries took more than {CALM:?} and were repeated",
         longest(&starts),

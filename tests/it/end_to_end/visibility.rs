@@ -167,7 +167,7 @@ fn is_soon(what: &str, tries: &[Try], watched: &[Sighting]) -> bool {
         event.at.saturating_duration_since(one.responded_at)
     });
     let [shown, control] = [shown, control.collect()].map(Percentiles::of);
-    cluster::say(&format!(
+    cluster::print_line(&format!(
         "FIGURE from the response of a {what} to the other replica's showing it: {shown}; to an event of a plain watch: {control}"
     ));
     shown.p99 <= SOON.max(2 * control.p99)

@@ -250,7 +250,7 @@ impl Response {
             (&body["status"], &body["code"]),
             (&json!("error"), &json!(code))
         );
-        sentence(&body)
+        message(&body)
     }
 
     /// Checks that this is an error of a PATCH or DELETE; returns its sentence.
@@ -261,12 +261,12 @@ impl Response {
             (&body["status"], &body["code"]),
             (&json!(word), &json!(code))
         );
-        sentence(body)
+        message(body)
     }
 }
 
 #[track_caller]
-fn sentence(body: &Value) -> String {
+fn message(body: &Value) -> String {
     let text = body["msg"].as_str();
     text.expect("an error has a sentence").to_owned()
 }

@@ -3,7 +3,7 @@
 use super::image;
 use super::load;
 use super::runner::Runner;
-use crate::cluster::{self, Cluster, say};
+use crate::cluster::{self, Cluster, print_line};
 use crate::harness::{Client, Connection, TemporaryFolder, eventually, example};
 use crate::manifests::tools::{CHART, Helm, Namespace, TIMEOUT};
 
@@ -83,6 +83,6 @@ fn an_upgrade_and_its_roll_back_fail_no_request() {
             .filter(|line| line.starts_with("LOAD "))
             .collect();
         assert!(!lines.is_empty(), "{log}");
-        say(&lines.join("\n"));
+        print_line(&lines.join("\n"));
     }
 }

@@ -285,9 +285,9 @@ fn the_refusal_is_logged_once() {
     let logged = refusals();
     assert_eq!(logged.len(), 2, "{logged:#?}");
     for resource in ["jobs", "configmaps"] {
-        let sentence = format!("cannot watch resource \"{resource}\"");
+        let message = format!("cannot watch resource \"{resource}\"");
         assert!(
-            logged.iter().any(|line| line.contains(&sentence)),
+            logged.iter().any(|line| line.contains(&message)),
             "{logged:#?}"
         );
     }

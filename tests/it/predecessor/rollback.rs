@@ -63,8 +63,8 @@ fn waiters_of_this_service_are_answered_when_it_stops_the_instance() {
     }
     assert_eq!(original.delete("page", "ann"), success());
     for caller in callers {
-        let sentence = caller.finish().expect_error(409, "stopped");
-        assert!(sentence.contains("retry"), "{sentence}");
+        let message = caller.finish().expect_error(409, "stopped");
+        assert!(message.contains("retry"), "{message}");
     }
     assert_eq!(made(&environment), 1);
 }

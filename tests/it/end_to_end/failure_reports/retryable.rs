@@ -77,7 +77,7 @@ fn check_budget(
     reason.check(legacy, in_time);
     let began = observed.when(&format!("{}-ann", case.app_type), case.begins);
     let after = reported_at.saturating_duration_since(began);
-    cluster::say(&format!(
+    cluster::print_line(&format!(
         "FIGURE | {} | reported after {} ms of its first appearance, {BUDGET_SECS} s is its budget |",
         case.app_type,
         after.as_millis()
@@ -251,7 +251,7 @@ fn an_unschedulable_pod_is_ready_once_a_node_takes_it() {
         expected.check("node_not_ready", &got);
         polls += 1;
     }
-    cluster::say(&format!(
+    cluster::print_line(&format!(
         "FIGURE asked {polls} times in {} s for a pod without a node, and never reported as failed",
         began.elapsed().as_secs()
     ));

@@ -181,11 +181,11 @@ fn try_all(environment: &TestEnvironment<'_>, cases: &[TerminalCase]) {
     });
     let all = all.into_inner().expect("no thread panicked");
     assert_eq!(all.len(), cases.len());
-    cluster::say(
+    cluster::print_line(
         "FIGURE | terminal start | tries | ms after the status: p50 | slowest | ms after the request: p50 |",
     );
     for (case, tries) in &all {
-        cluster::say(&row(cases[*case].app_type, tries));
+        cluster::print_line(&row(cases[*case].app_type, tries));
     }
     let slowest = all.values().flatten().map(|took| took.after_status).max();
     let slowest = slowest.expect("there were tries");
