@@ -80,7 +80,7 @@ pub enum CheckResult {
 pub struct Row {
     /// Result of the check.
     pub result: CheckResult,
-    /// What was checked.
+    /// The checked item.
     pub what: String,
     /// Details; may be empty.
     pub text: String,

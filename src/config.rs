@@ -57,7 +57,7 @@ pub struct Config {
     pub port: u16,
     /// Certificate and key; `None` means plain HTTP.
     pub tls: Option<TlsFiles>,
-    /// Where to find the API server.
+    /// How to find the API server.
     pub cluster: Environment,
     /// Wait of a request that does not specify one.
     pub start_wait: Duration,

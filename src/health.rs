@@ -7,7 +7,7 @@
 use std::fmt;
 use std::time::Duration;
 
-/// What is known of the process.
+/// The inputs of the probes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HealthInputs {
     /// Whether every watch has listed its objects once.
@@ -29,7 +29,7 @@ pub struct ThreadHeartbeat {
     pub age_max: Duration,
 }
 
-/// Where the inputs come from.
+/// The source of the inputs.
 pub trait HealthSource: fmt::Debug + Send + Sync {
     /// The inputs now.
     fn inputs(&self) -> HealthInputs;

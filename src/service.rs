@@ -396,7 +396,7 @@ fn auth_mode(config: &Config) -> Result<Mode, Error> {
     })
 }
 
-/// What the threads behind the front need, besides what each is for.
+/// The shared inputs of the threads behind the front.
 struct Background<'a> {
     config: &'a Config,
     client: &'a Client,

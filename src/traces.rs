@@ -131,7 +131,7 @@ impl Traces {
     /// Starts tracing with these settings; `None` means off. `instance` is the name of this replica.
     ///
     /// # Errors
-    /// What is wrong with the settings.
+    /// The problem of the settings.
     pub fn start(
         settings: Option<&Settings>,
         instance: &str,

@@ -57,7 +57,7 @@ pub struct Node {
     pub kind: Kind,
 }
 
-/// What a [`Node`] is.
+/// The kind of a [`Node`].
 #[derive(Clone, Debug)]
 pub enum Kind {
     /// A single value.

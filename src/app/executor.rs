@@ -69,7 +69,7 @@ pub struct Called {
     result: Result<Returned, kube::Error>,
 }
 
-/// What Kubernetes returned.
+/// The response of Kubernetes.
 #[derive(Debug)]
 enum Returned {
     Created(Job),

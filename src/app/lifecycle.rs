@@ -1,4 +1,4 @@
-//! What happens to instances, as events: the one source of metrics, spans and log lines about them.
+//! Lifecycle events of instances: the one source of metrics, spans and log lines about them.
 //!
 //! Pure values. The coordinator emits them ([`super::coordinator`]): each step of a Job's life once
 //! and in order, as far as this replica saw it. `Requested`, `Created` and `NotCreated` come only from
@@ -25,7 +25,7 @@ pub struct Lifecycle {
     pub job_uid: Option<Uid>,
     /// When this replica saw it, on its monotonic clock.
     pub at: Instant,
-    /// What happened.
+    /// The event.
     pub kind: LifecycleKind,
     /// The phase that ended with this step and how long it lasted, of a start of this replica.
     pub phase_left: Option<(Phase, Duration)>,
@@ -33,7 +33,7 @@ pub struct Lifecycle {
     pub start_ended: Option<Box<EndedStart>>,
 }
 
-/// What happened to it.
+/// An event in the life of a Job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LifecycleKind {
     /// A call that creates the Job is made.
@@ -89,7 +89,7 @@ pub struct EndedStart {
     pub result: &'static str,
     /// The reason in one word; empty if there is none.
     pub reason: Arc<str>,
-    /// What is known of it.
+    /// The start.
     pub start: OwnStart,
 }
 

@@ -1,4 +1,4 @@
-//! What a request asks of the app, and what it gets.
+//! Requests to the app, and their responses.
 //!
 //! Plain values between the HTTP front and the app. How they look on the wire is decided in
 //! `http`, what happens to them in [`super::coordinator`].

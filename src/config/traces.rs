@@ -231,7 +231,7 @@ mod tests {
             on(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318/")]),
             expected
         );
-        // What the chart of 2.7.1 sets.
+        // The values of the chart of 2.7.1.
         let chart = [
             ("OTEL_SERVICE_NAME", "config-controller"),
             ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"),

@@ -38,7 +38,7 @@ pub fn object(content_type: Option<&str>, body: &[u8]) -> Result<Map<String, Val
     }
 }
 
-/// Where a body that is not JSON has its syntax error, and which one.
+/// The position and the kind of the syntax error in a body that is not JSON.
 fn fault_of(body: &[u8]) -> (usize, &'static str) {
     let found = match std::str::from_utf8(body) {
         Ok(text) => fault::of(text),

@@ -30,18 +30,18 @@ pub struct Dispatcher {
     instrumentation: Instrumentation,
 }
 
-/// What requests are counted, timed and traced with.
+/// Metrics, clock and traces of requests.
 #[derive(Clone, Debug)]
 pub struct Instrumentation {
-    /// Where they are counted.
+    /// The metrics.
     pub metrics: Arc<Metrics>,
-    /// Where their spans go.
+    /// The traces.
     pub traces: Traces,
     /// How long they take.
     pub clock: Arc<dyn Clock>,
 }
 
-/// What is known of a request from its arrival until its response.
+/// The state of a request from its arrival until its response.
 #[derive(Debug)]
 struct Exchange {
     handle: RequestHandle,
@@ -76,7 +76,7 @@ pub struct Waiting {
 enum WaitingFor {
     /// The review of its token.
     Review(Box<PendingAuthentication>),
-    /// What its handler has asked of the app.
+    /// For a response of the app.
     App(Pending),
 }
 
@@ -191,7 +191,7 @@ impl Dispatcher {
         routed: Routed,
         request: Request,
     ) -> Handled<WaitingFor> {
-        // What leads nowhere is no business of those without a token either.
+        // Unknown paths require authentication, too.
         let access = match &routed {
             Routed::To(endpoint, _) => endpoint.access,
             _ => Access::Authenticated,

@@ -51,7 +51,7 @@ pub(super) struct Call<'a> {
 /// The result of a handler: a response, a request that waits for the app, or an error.
 pub(super) type Outcome = Result<Handled<Pending>, Error>;
 
-/// What a handler keeps of a request that waits for the app, to make its response.
+/// The state of a request that waits for the app, from which its response is made.
 #[derive(Debug)]
 pub(super) enum Pending {
     /// A GET of an instance.

@@ -8,7 +8,7 @@ use super::message::Method;
 use crate::model::names::NameError;
 use std::borrow::Cow;
 
-/// What a request line leads to.
+/// The destination of a request line.
 #[derive(Clone, Debug)]
 pub enum Routed {
     /// An endpoint, and what the path names.

@@ -38,7 +38,7 @@ use std::time::{Duration, Instant};
 /// Handles requests. Its functions run on the I/O threads, so they must not block; a panic in one
 /// is a 500 for that request only.
 pub trait Handler: Send + Sync + 'static {
-    /// What a waiting request is resumed with, from any thread.
+    /// The app's response to a waiting request, from any thread.
     type AppResponse: Send + 'static;
     /// What is kept of a request while it waits.
     type Pending: Send + 'static;
@@ -55,7 +55,7 @@ pub trait Handler: Send + Sync + 'static {
     fn abandon(&self, handle: RequestHandle);
 }
 
-/// What a handler has made of a request.
+/// The result of a handler.
 #[derive(Debug)]
 pub enum Handled<P> {
     /// The response.
@@ -92,7 +92,7 @@ impl Default for Settings {
     }
 }
 
-/// What all I/O threads share.
+/// State shared by all I/O threads.
 struct Shared<H: Handler> {
     handler: Arc<H>,
     mailboxes: Arc<Mailboxes<H::AppResponse>>,

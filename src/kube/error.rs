@@ -1,4 +1,4 @@
-//! What can go wrong with a call to Kubernetes.
+//! Errors of calls to Kubernetes.
 //!
 //! Code decides by [`Error::class`], never by text. Callers get
 //! [`Error::user_message`] (Kubernetes' own message where there is one), the

@@ -327,7 +327,7 @@ fn check_segment(what: &str, text: &str) -> Result<(), String> {
     }
 }
 
-/// What is percent-encoded in a query: all but the unreserved characters (RFC 3986 §2.3).
+/// The percent-encoded characters of a query: all but the unreserved ones (RFC 3986 §2.3).
 const RESERVED: AsciiSet = NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')

@@ -30,7 +30,7 @@ use std::fmt;
 use std::hash::Hash;
 use std::net::IpAddr;
 
-/// What all our label and annotation keys begin with.
+/// The prefix of all our label and annotation keys.
 pub const OWN_PREFIX: &str = "config-controller.semafor.ch/";
 
 /// The key (label and annotation) of the app type of an instance.
@@ -39,7 +39,7 @@ const INSTANCE_TYPE: &str = "config-controller.semafor.ch/instance-type";
 /// The key (label and annotation) of its name.
 const INSTANCE_NAME: &str = "config-controller.semafor.ch/instance-name";
 
-/// Where objects of one kind live in the API.
+/// The collection of a kind of objects in the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Collection {
     /// The path of the group and version: `api/v1` or `apis/batch/v1`.
@@ -74,7 +74,7 @@ pub const EVENTS: Collection = Collection {
 /// Deserializing one fails when it has no name, or a field that we read has the wrong type; whether
 /// the object is ours makes no difference.
 pub trait Resource: DeserializeOwned + fmt::Debug + PartialEq + Send + Sync + 'static {
-    /// Where its objects live.
+    /// The collection of its objects.
     const COLLECTION: Collection;
 
     /// The key of the store's second index.
@@ -101,7 +101,7 @@ pub trait Resource: DeserializeOwned + fmt::Debug + PartialEq + Send + Sync + 's
     }
 }
 
-/// What every object carries.
+/// The metadata of every object.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ObjectMeta {
     /// Name: unique in its namespace at one time.
@@ -246,7 +246,7 @@ impl Pod {
     }
 }
 
-/// What a container is for.
+/// The role of a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ContainerKind {
     /// An init container.
@@ -261,7 +261,7 @@ pub enum ContainerKind {
 /// The status of one container, set by the kubelet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ContainerStatus {
-    /// What it is for.
+    /// Its role.
     pub kind: ContainerKind,
     /// Its current state.
     pub state: ContainerState,

@@ -446,7 +446,7 @@ mod tests {
                 "the annotation scim.config-controller.semafor.ch/start-budget.fetching names the unknown budget 'fetching'; expected one of creating, scheduling, mounting, pulling, pull-error, initialising, starting, readying",
             ),
         );
-        // That of another type is its own business.
+        // An annotation of another type does not count.
         check_settings(
             json!({format!("other.{}", budget("fetching")): "5s"}),
             Ok(JobSettings::default()),

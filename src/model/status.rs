@@ -1,8 +1,8 @@
 //! The status of an instance, from its Job and pods: the only place that defines "ready".
 //!
-//! Pure and without a clock: a finding has the start and the duration of its budget, and callers compare
-//! them with the time. This file has the types and evaluates the Job, `status/pods.rs` evaluates a pod.
-//! What follows from a status, such as a replacement, is decided in [`crate::app`], not here.
+//! Pure and without a clock: a finding has the start and the duration of its budget, and callers
+//! compare them with the time. This file has the types and evaluates the Job, `status/pods.rs`
+//! evaluates a pod. [`crate::app`] decides what follows from a status, such as a replacement.
 
 mod budgets;
 mod event_text;

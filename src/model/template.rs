@@ -54,15 +54,15 @@ pub struct TemplateVariable {
 /// A problem of a template and its line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TemplateError {
-    /// Where the template came from, as given to [`Template::parse`].
+    /// The origin of the template, as given to [`Template::parse`].
     pub source_name: String,
     /// The line, from 1.
     pub line: u32,
-    /// What is wrong there.
+    /// The problem on that line.
     pub problem: Problem,
 }
 
-/// What is wrong with a template.
+/// An error of a template.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Problem {
     /// An invalid `${…}`; holds the message.

@@ -39,7 +39,7 @@ const READ_BYTES: usize = 16 * 1024;
 /// owner learns of the first sync.
 pub type OnChange<K> = Box<dyn Fn(&[Change<K>]) + Send>;
 
-/// Where a reflector puts the objects.
+/// The destination of a reflector's objects.
 pub trait Sink<K>: Send + 'static {
     /// Applies an event of a list or watch; returns what has changed for readers.
     fn apply(&self, event: StoreEvent<K>) -> Vec<Change<K>>;
@@ -65,7 +65,7 @@ impl<K: Resource> Sink<K> for Writer<K> {
     }
 }
 
-/// What a reflector needs.
+/// The inputs of a reflector.
 pub struct Reflector<K: Resource, S = Writer<K>> {
     /// Sends lists and watches.
     pub client: Client,
@@ -79,7 +79,7 @@ pub struct Reflector<K: Resource, S = Writer<K>> {
     pub stop: Stop,
     /// Interval of lists while the permission to watch is missing.
     pub poll: Duration,
-    /// What does not work while that permission is missing, for the log; `None` where lists replace the watch.
+    /// The effect of the missing permission, for the log; `None` if lists replace the watch.
     pub loss: Option<&'static str>,
     /// Seed of the jitter.
     pub seed: u64,

@@ -44,7 +44,7 @@ impl Tracer {
     /// Starts the exporting thread. Always returns a tracer; the `Option` is for `off.rs`.
     ///
     /// # Errors
-    /// What is wrong with the settings.
+    /// The problem of the settings.
     pub(super) fn start(settings: &Settings, instance: &str) -> Result<Option<Self>, String> {
         let resource = resource(settings, instance);
         let tally = Arc::new(Tally::default());

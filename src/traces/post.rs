@@ -34,7 +34,7 @@ impl Post {
     /// A client that has not connected yet.
     ///
     /// # Errors
-    /// What is wrong with the URL, the headers or the CA file.
+    /// The problem of the URL, the headers or the CA file.
     pub(super) fn new(settings: &Settings) -> Result<Self, String> {
         let endpoint = &settings.endpoint;
         let url = Uri::try_from(endpoint).map_err(|error| {

@@ -11,11 +11,11 @@ use std::fmt;
 pub struct Error {
     /// The line, from 1.
     pub line: u32,
-    /// What is wrong there.
+    /// The problem on that line.
     pub kind: ErrorKind,
 }
 
-/// What is wrong with a YAML text.
+/// An error of a YAML text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ErrorKind {
     /// The text is longer than [`TEXT_BYTES_MAX`].

@@ -6,7 +6,7 @@ use super::record::Record;
 use super::{Coordinator, FOLLOWED_MAX, GONE_MAX, LOST_MAX, Tally};
 use std::collections::HashSet;
 
-/// What must hold, and the sentence where it does not.
+/// An invariant, and the message of its violation.
 type Rule<'a> = (bool, &'a str);
 
 impl Coordinator {

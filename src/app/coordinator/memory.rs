@@ -32,7 +32,7 @@ pub const LOST_KEPT: Duration = Duration::from_secs(600);
 /// its first observation of the deletion: clocks of machines differ.
 pub const OVERDUE_AFTER: Duration = Duration::from_secs(30);
 
-/// What is remembered of one name. Boxed, since most names have few of these at a time.
+/// The memory of one name. Its parts are boxed, since most names have few of them at a time.
 #[derive(Clone, Debug, Default)]
 pub struct Memory {
     problem: Option<Box<Problem>>,

@@ -56,7 +56,7 @@ pub(super) struct Waiter {
     pub(super) deadline: Instant,
     /// What it wants.
     pub(super) want: Want,
-    /// What it waits for at the moment.
+    /// Its wait state.
     pub(super) state: WaitState,
     /// Its number among all waiters of this replica, in the order in which they came.
     pub(super) number: u64,
@@ -163,7 +163,7 @@ pub(super) struct Calling {
     pub(super) after: Option<Retry>,
 }
 
-/// What a call is made for.
+/// The purpose of a call.
 #[derive(Clone, Debug)]
 pub(super) enum Purpose {
     /// For all waiters for an instance; made with the values of one of them.

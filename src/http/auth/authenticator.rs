@@ -15,7 +15,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// What a service account is called among users (Kubernetes, "Authenticating").
+/// The prefix of service accounts in user names (Kubernetes, "Authenticating").
 const SERVICE_ACCOUNT: &str = "system:serviceaccount:";
 
 /// How callers are known.

@@ -1,4 +1,4 @@
-//! What one connection has to send, and by when. Pure.
+//! The pending output of one connection, with its deadline. Pure.
 //!
 //! Small bodies are copied behind their heads, so that pipelined responses are sent in one write. A
 //! large body is not copied, and nothing is queued behind it. Nothing here knows HTTP.

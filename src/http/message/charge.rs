@@ -1,4 +1,4 @@
-//! What a request is charged in [`Limits::held_bytes`](super::Limits::held_bytes) while it waits.
+//! The charge of a waiting request in [`Limits::held_bytes`](super::Limits::held_bytes).
 //!
 //! The bound must hold before a request is parked. What is kept of it is not decided by then: all
 //! of it while its token is reviewed, later the variables of its query or the patch of its body.
@@ -59,7 +59,7 @@ mod tests {
     use super::*;
     use crate::http::message::Method;
 
-    /// What a request is charged beyond one to `/app/t/n` without query, headers and body.
+    /// The charge of a request beyond that of one to `/app/t/n` without query, headers and body.
     fn extra(target: &str, body: &str) -> usize {
         let mut request = Request::new(Method::Get, target);
         request.body = body.into();

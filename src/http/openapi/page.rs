@@ -169,7 +169,7 @@ impl<'a> Page<'a> {
         out.push_str("</table>\n");
     }
 
-    /// What a body looks like: the names of its schemas, and examples.
+    /// The description of a body: the names of its schemas, and examples.
     fn content(&self, content: &'a Value, out: &mut String) {
         for (media_type, media) in entries(content) {
             let mut names = Vec::new();

@@ -17,7 +17,7 @@ pub(super) struct Socket {
     tls: Option<Box<Session>>,
 }
 
-/// What was sent.
+/// The result of a write.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sent {
     pub(super) count: usize,

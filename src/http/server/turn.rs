@@ -35,7 +35,7 @@ const SPEAKS_HTTPS: &str = "this port speaks HTTPS: use https://";
 pub(super) struct Parked<P> {
     handle: RequestHandle,
     pending: P,
-    /// What it is charged until then.
+    /// Its charge until then.
     bytes: usize,
 }
 
@@ -68,7 +68,7 @@ impl<P> Slot<P> {
     }
 }
 
-/// What comes after a turn.
+/// The next step after a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Turn {
     /// Nothing to do before an event, a deadline or a response of the app.
@@ -100,7 +100,8 @@ impl<H: Handler> Core<H> {
         &self.shared.stats.threads[self.io]
     }
 
-    /// What may be held when a request is parked: the rest is for those being received and sent.
+    /// Maximum bytes held when a request is parked; the rest is for requests being received and
+    /// responses being sent.
     const fn parked_max(&self) -> usize {
         self.held_max / 4 * 3
     }
@@ -309,7 +310,7 @@ impl<H: Handler> Core<H> {
 
     fn respond(&mut self, slot: &mut Slot<H::Pending>, mut response: Response) {
         let last = self.shared.control.draining.load(Ordering::SeqCst);
-        // What is refused before it is a complete request gets its ID here.
+        // A request that is refused before it is complete gets its ID here.
         let id = slot.request_id.take().unwrap_or_else(|| self.ids.make());
         response.request_id = Some(id.clone());
         let connection = &mut slot.connection;

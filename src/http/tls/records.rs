@@ -6,7 +6,7 @@
 /// Bytes before the content of a record; the last two are its length (RFC 8446 §5.1).
 const HEADER_BYTES: usize = 5;
 
-/// Where the peer is in its sequence of records.
+/// The position of the peer in its sequence of records.
 #[derive(Debug, Default)]
 pub(super) struct Records {
     header: [u8; HEADER_BYTES],

@@ -1,8 +1,8 @@
 //! [`Credentials`]: our credentials, reloaded before they expire or when the API server rejects them.
 //!
-//! Where they come from is in [`super`]. One thread reloads at a time, and no lock is held
-//! meanwhile. An exec plugin may run for half a minute; other threads continue with the credentials
-//! that are still valid.
+//! Their sources are in [`super`]. One thread reloads at a time, and no lock is held meanwhile. An
+//! exec plugin may run for half a minute; other threads continue with the credentials that are
+//! still valid.
 
 use super::{ClientIdentity, Cluster, check_token, exec, read_token};
 use crate::clock::Clock;

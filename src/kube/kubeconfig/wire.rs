@@ -2,8 +2,8 @@
 //!
 //! Pure. It is read as kubectl reads it: the YAML of [`crate::yaml`], where `yes` is not text, then
 //! a type for each field that we use. Other fields are ignored, and null counts as absent. A field
-//! of the wrong type is reported with its path and never with its value, which may be a secret.
-//! What the fields mean is decided in the file above.
+//! of the wrong type is reported with its path and never with its value, which may be a secret. The
+//! file `kubeconfig.rs` decides what the fields mean.
 
 use crate::yaml;
 use serde_json::{Map, Value};

@@ -25,7 +25,7 @@ pub struct Page<K> {
     pub skipped: Vec<Skipped>,
 }
 
-/// What there is under one name.
+/// The object of one name, or its absence.
 #[derive(Debug)]
 pub struct Found<K> {
     /// The object, of this service or not; `None` when there is none.
@@ -39,7 +39,7 @@ pub struct Found<K> {
 pub struct Skipped {
     /// Its name, or `?` when that cannot be read either.
     pub name: String,
-    /// What is wrong with it.
+    /// The reason.
     pub reason: String,
 }
 

@@ -279,7 +279,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// What Python's `str()` makes of it.
+    /// The result of Python's `str()`.
     fn into_text(self) -> String {
         match self {
             Self::None => "None".to_owned(),
