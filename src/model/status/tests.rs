@@ -406,6 +406,22 @@ fn an_app_that_ends_and_is_not_restarted() {
 }
 
 #[test]
+fn a_command_that_cannot_be_run_is_reported_as_such() {
+    let state = json!({"terminated": {"exitCode": 128, "reason": "StartError", "message":
+        "failed to create task: runc create failed: unable to start container process: exec: \"/no\": not found"}});
+    let failed = on_node(json!({"phase": "Failed", "containerStatuses": container(state)}));
+    let found = finding(&job(json!({})), &[failed]);
+    assert!(
+        found
+            .message
+            .starts_with("the command of container 'app' cannot be run: fix it in the template"),
+        "{}",
+        found.message
+    );
+    assert_eq!(found.last_output, None);
+}
+
+#[test]
 fn one_of_two_containers_has_ended() {
     let two = |state: Value| {
         json!({"phase": "Running", "containerStatuses": [
@@ -425,6 +441,19 @@ fn one_of_two_containers_has_ended() {
     check(
         &retried,
         &[on_node(two(ended(2, "Error")))],
+        "failed starting Error never pulling_image at 9 after 9",
+    );
+    let other_waits = on_node(json!({
+        "phase": "Pending",
+        "initContainerStatuses": [{"name": "prepare", "state": ended(0, "Completed")}],
+        "containerStatuses": [
+            {"name": "app", "state": ended(2, "Error")},
+            {"name": "side", "state": waiting("ImagePullBackOff")},
+        ],
+    }));
+    check(
+        &retried,
+        &[other_waits],
         "failed starting Error never pulling_image at 9 after 9",
     );
     // A sidecar that is ended after the app has ended well is no failure.
