@@ -123,7 +123,7 @@ pub struct Coordinator {
     tally: Tally,
     /// Set when the service shuts down.
     is_draining: bool,
-    /// The number of the next waiter.
+    /// The number of the next step.
     next_number: u64,
     /// How many wake-ups of records had nothing to do.
     idle_wakes: u64,
@@ -239,7 +239,6 @@ impl Coordinator {
             state,
             number: self.next_number,
         };
-        self.next_number += 1;
         self.advance(&key, context, out, |record, step| record.join(waiter, step));
     }
 
@@ -274,12 +273,12 @@ impl Coordinator {
         act: impl FnOnce(&mut Record, &mut Step<'_>),
     ) {
         let may_work = !self.is_draining && self.has_capacity(self.records.get(key));
-        let (next_number, is_draining) = (self.next_number, self.is_draining);
+        let (number, is_draining) = (self.next_number, self.is_draining);
         self.change(key, |record, others| {
             let mut step = Step {
                 key,
                 context,
-                next_number,
+                number,
                 may_work,
                 may_follow: others.followed < FOLLOWED_MAX,
                 is_draining,

@@ -24,8 +24,13 @@ impl Coordinator {
             let is_timed = timer.is_none_or(|timer| self.timers.contains(&timer));
             let mut rules = vec![(is_timed, "its wake-up is not in the timer queue")];
             for waiter in record.operation.iter().flat_map(|it| &it.waiters) {
-                let is_new = numbers.insert(waiter.number) && waiter.number < self.next_number;
-                rules.push((is_new, "two waiters have one number"));
+                rules.extend([
+                    (numbers.insert(waiter.number), "two waiters have one number"),
+                    (
+                        waiter.number < self.next_number,
+                        "a waiter has the number of one that is still to come",
+                    ),
+                ]);
                 if let Some(handle) = waiter.handle {
                     let is_listed = self.waiting.get(&handle) == Some(key);
                     rules.extend([
@@ -41,11 +46,6 @@ impl Coordinator {
             broken.map_err(|message| format!("{key}: {message}"))?;
         }
         let wakes = self.records.values().filter(|it| it.wake.is_some());
-        let is_bounded = self.waiting.len() <= self.limits.parked_max
-            && tally.in_work <= self.limits.parked_max
-            && tally.gone <= GONE_MAX
-            && tally.lost <= LOST_MAX
-            && tally.followed <= FOLLOWED_MAX;
         hold(&[
             (
                 handles.len() == self.waiting.len(),
@@ -63,7 +63,20 @@ impl Coordinator {
                 tally == self.tally,
                 "the counts are not those of the records",
             ),
-            (is_bounded, "more is held than is allowed"),
+            (
+                self.waiting.len() <= self.limits.parked_max,
+                "too many requests wait",
+            ),
+            (
+                tally.in_work <= self.limits.parked_max,
+                "too many names are in work",
+            ),
+            (tally.gone <= GONE_MAX, "too many failures are remembered"),
+            (tally.lost <= LOST_MAX, "too many reports are kept"),
+            (
+                tally.followed <= FOLLOWED_MAX,
+                "too many starts are followed",
+            ),
         ])
     }
 }

@@ -157,8 +157,9 @@ pub(super) struct Calling {
     pub(super) purpose: Purpose,
     /// When it was passed to the executor.
     pub(super) since: Instant,
-    /// It is for waiters with smaller numbers: a later one may mean another Job.
-    pub(super) waiters_before: u64,
+    /// The number of the step in which it began. It is for waiters with numbers up to this: a later
+    /// one may mean another Job.
+    pub(super) step: u64,
     /// The failure that it follows, if it does.
     pub(super) after: Option<Retry>,
 }
@@ -329,7 +330,7 @@ impl Operation {
         let Some(calling) = self.calling() else {
             return false;
         };
-        let had_come = waiter.number < calling.waiters_before;
+        let had_come = waiter.number <= calling.step;
         match (&waiter.want, &calling.purpose) {
             (Want::Stop { .. }, Purpose::Delete { .. }) => had_come,
             (Want::Stop { .. } | Want::Label(_), Purpose::Read) => had_come,

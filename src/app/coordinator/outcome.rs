@@ -109,12 +109,11 @@ impl Record {
             // requests, or the Job to delete is already gone.
             (Purpose::Read, CallOutcome::Absent | CallOutcome::NameConflict) => {
                 self.respond_all(&Response::Done, step, |waiter| {
-                    matches!(waiter.state, WaitState::Sent(_))
-                        && waiter.number < calling.waiters_before
+                    matches!(waiter.state, WaitState::Sent(_)) && waiter.number <= calling.step
                 });
                 let error = Error::NoInstance(step.key.clone());
                 self.respond_all(&Response::Failed(error), step, |waiter| {
-                    waiter.want.is_change() && waiter.number < calling.waiters_before
+                    waiter.want.is_change() && waiter.number <= calling.step
                 });
             }
             // It is unknown whether the deletion of the other Job was carried out, and whether this
@@ -132,7 +131,7 @@ impl Record {
                 }
             }
             (Purpose::Delete { uid, .. }, CallOutcome::Deleted { .. }) => {
-                self.deletion_begun(uid, calling.waiters_before, step);
+                self.deletion_begun(uid, calling.step, step);
             }
             // There was nothing left to stop at that time.
             (
@@ -140,8 +139,7 @@ impl Record {
                 CallOutcome::Absent | CallOutcome::Found(_) | CallOutcome::NameConflict,
             ) => {
                 self.respond_all(&Response::Done, step, |waiter| {
-                    matches!(waiter.want, Want::Stop { .. })
-                        && waiter.number < calling.waiters_before
+                    matches!(waiter.want, Want::Stop { .. }) && waiter.number <= calling.step
                 });
             }
             (Purpose::Label(number), CallOutcome::Done) => {
@@ -153,7 +151,7 @@ impl Record {
     }
 
     /// The deletion of this Job has begun: the earlier stop requests are done.
-    fn deletion_begun(&mut self, uid: &Uid, before: u64, step: &mut Step<'_>) {
+    fn deletion_begun(&mut self, uid: &Uid, number: u64, step: &mut Step<'_>) {
         let Some(operation) = &mut self.operation else {
             return;
         };
@@ -162,7 +160,7 @@ impl Record {
             let Want::Stop { until } = waiter.want else {
                 return true;
             };
-            if waiter.number >= before {
+            if waiter.number > number {
                 return true;
             }
             match until {

@@ -63,8 +63,8 @@ pub(super) struct Step<'a> {
     pub(super) key: &'a InstanceKey,
     /// The cache, the catalog and the time.
     pub(super) context: &'a Context<'a>,
-    /// The number that the next waiter of this replica gets.
-    pub(super) next_number: u64,
+    /// The number of this step of the replica, and of a waiter that comes with it.
+    pub(super) number: u64,
     /// Whether the name may have a call of the coordinator's own.
     pub(super) may_work: bool,
     /// Whether another start of this replica can be followed.
@@ -308,7 +308,7 @@ impl Record {
                 deadline: step.context.now + WRITE_WAIT,
                 want: Want::Label(change),
                 state: WaitState::New,
-                number: step.next_number,
+                number: step.number,
             });
         }
     }
@@ -444,7 +444,7 @@ impl Record {
         operation.call = CallState::Calling(Box::new(Calling {
             purpose,
             since: step.context.now,
-            waiters_before: step.next_number,
+            step: step.number,
             after,
         }));
     }

@@ -10,6 +10,7 @@ mod random;
 mod starts;
 mod stops;
 
+use super::operation::{CallState, Last, Operation};
 use super::*;
 use crate::app::api_call::CallOutcome;
 use crate::app::cache::{Instance, Lookup};
@@ -132,6 +133,10 @@ fn abandoned_waits_for_a_deletion_leave_no_record() {
         fixture.hang_up(n);
         fixture.check_idle();
     }
+    fixture.stop_and_wait(3, Some(300));
+    fixture.hang_up(3);
+    fixture.done();
+    assert_eq!(fixture.coordinator.tally.in_work, 0);
 }
 
 #[test]
@@ -197,6 +202,33 @@ fn a_failure_is_remembered_without_waiting_requests() {
     fixture.world.job_gone("u1");
     fixture.changed();
     assert_eq!(fixture.get(1), ["call create for ann after 1"]);
+}
+
+/// Nothing else happens: the record wakes itself.
+#[test]
+fn a_record_is_dropped_when_what_it_remembers_expires() {
+    let mut fixture = failed_after(60.0);
+    fixture.pass(30.0);
+    fixture.world.job_gone("u1");
+    fixture.changed();
+    fixture.pass(GONE_KEPT.as_secs_f64() - 0.1);
+    assert_eq!(fixture.coordinator.records.len(), 1);
+    fixture.pass(0.1);
+    assert_eq!(fixture.coordinator.records.len(), 0);
+    // So is the termination report of a pod, though its Job is still there.
+    let mut fixture = starting();
+    let failed = json!({"status": {"phase": "Failed", "containerStatuses": [
+        {"name": "app", "state": {"terminated": {"exitCode": 3}}},
+    ]}});
+    fixture.world.pod("u1", failed);
+    fixture.world.ended("u1", "Failed", json!({}));
+    fixture.changed();
+    fixture.world.pod_gone("u1");
+    fixture.changed();
+    fixture.pass(LOST_KEPT.as_secs_f64() - 0.1);
+    assert_eq!(fixture.coordinator.tally.lost, 1);
+    fixture.pass(0.1);
+    assert_eq!(fixture.coordinator.tally.lost, 0);
 }
 
 #[test]
@@ -325,7 +357,11 @@ fn a_record_woken_without_work_is_woken_again_after_a_pause() {
 #[test]
 fn each_broken_invariant_is_reported() {
     type Defect = fn(&mut Coordinator);
-    let broken: [(&str, Defect); 7] = [
+    fn operation(it: &mut Coordinator) -> &mut Operation {
+        let record = it.records.get_mut(&n1()).unwrap();
+        record.operation.as_mut().unwrap()
+    }
+    let broken: [(&str, Defect); 17] = [
         ("its wake-up is not in the timer queue", |it| {
             it.timers.clear();
         }),
@@ -339,16 +375,57 @@ fn each_broken_invariant_is_reported() {
         ("a waiting request is in no record", |it| {
             it.waiting.insert(handle(9), n1());
         }),
+        ("a waiter is in two records", |it| {
+            let mut twin = operation(it).waiters[0].clone();
+            twin.number += 1;
+            operation(it).waiters.push(twin);
+            it.next_number += 1;
+        }),
+        ("two waiters have one number", |it| {
+            let twin = operation(it).waiters[0].clone();
+            operation(it).waiters.push(twin);
+        }),
+        (
+            "a waiter has the number of one that is still to come",
+            |it| {
+                operation(it).waiters[0].number = it.next_number;
+            },
+        ),
         ("the counts are not those of the records", |it| {
             it.tally.in_work += 1;
+        }),
+        ("too many requests wait", |it| it.limits.parked_max = 0),
+        ("too many names are in work", |it| {
+            it.limits.parked_max = 0;
+            it.waiting.clear();
+            operation(it).waiters.clear();
         }),
         ("an empty record is kept", |it| {
             it.records.insert(key("scim", "n9"), Record::default());
         }),
+        ("an operation has no reason to live", |it| {
+            operation(it).waiters.clear();
+            operation(it).call = CallState::Idle;
+        }),
+        ("more than the last Job is kept", |it| {
+            let last = Last {
+                uid: "u1".into(),
+                report: None,
+                was_suspended: false,
+            };
+            operation(it).last = vec![last.clone(), last];
+        }),
+        ("a call is due and was not made", |it| {
+            operation(it).call = CallState::MustRead;
+        }),
+        ("a waiter waits for what it does not want", |it| {
+            operation(it).waiters[0].state = WaitState::New;
+        }),
+        ("a waiter waits for what it does not want", |it| {
+            operation(it).waiters[0].state = WaitState::Pod;
+        }),
         ("no caller waits for its response", |it| {
-            let record = it.records.get_mut(&n1()).unwrap();
-            let operation = record.operation.as_mut().unwrap();
-            operation.waiters[0].handle = None;
+            operation(it).waiters[0].handle = None;
             it.waiting.clear();
         }),
     ];
@@ -360,6 +437,16 @@ fn each_broken_invariant_is_reported() {
         let found = fixture.coordinator.check().unwrap_err();
         assert!(found.contains(message), "{found} instead of {message}");
     }
+}
+
+#[test]
+fn only_own_starts_count_as_followed() {
+    assert_eq!(starting().coordinator.tally.followed, 1);
+    let mut fixture = Fixture::new();
+    fixture.world.job("u1", json!({}));
+    fixture.changed();
+    assert_eq!(fixture.coordinator.records.len(), 1);
+    assert_eq!(fixture.coordinator.tally.followed, 0);
 }
 
 /// A replica at the bound on followed starts still creates Jobs.
