@@ -117,10 +117,9 @@ impl Memory {
             return;
         };
         // The predecessor is kept until its successor has all labels.
-        if self.inheritance(instance).is_some() {
-            if let Some(predecessor) = self.predecessor(instance) {
-                self.labelled = Some((instance.uid().clone(), predecessor));
-            }
+        if self.lacking(instance).is_some() {
+            let predecessor = self.predecessor(instance);
+            self.labelled = predecessor.map(|pod| (instance.uid().clone(), pod));
             return;
         }
         let Some(pod) = &instance.pod else {
@@ -146,17 +145,22 @@ impl Memory {
         is_before.then(|| Arc::clone(known))
     }
 
-    /// The meta labels of the predecessor that the pod of this instance lacks. A pod that the Job
-    /// controller replaces must keep the labels that callers attached to the instance.
-    #[must_use]
-    pub fn inheritance(&self, instance: &Instance) -> Option<MetaChange> {
-        let pod = instance
-            .pod
-            .as_ref()
-            .filter(|pod| !pod.metadata.is_deleting())?;
+    /// The meta labels of the predecessor that the pod of this instance lacks.
+    fn lacking(&self, instance: &Instance) -> Option<MetaChange> {
+        let pod = instance.pod.as_ref()?;
         let predecessor = self.predecessor(instance)?;
         let own = labels::meta_labels(&pod.metadata);
         MetaChange::inheriting(&own, labels::meta_labels(&predecessor.metadata))
+    }
+
+    /// The meta labels that the pod of this instance is to get from its predecessor. A pod that the
+    /// Job controller replaces must keep the labels that callers attached to the instance; one that
+    /// is being deleted leaves them to the next.
+    #[must_use]
+    pub fn inheritance(&self, instance: &Instance) -> Option<MetaChange> {
+        let pod = instance.pod.as_ref()?;
+        self.lacking(instance)
+            .filter(|_| !pod.metadata.is_deleting())
     }
 
     fn note_termination(&mut self, instance: Option<&Instance>, now: Instant) {

@@ -2,7 +2,10 @@
 
 use super::{NOTHING, starting};
 use crate::app::api_call::CallOutcome;
-use crate::app::fixture::{Fixture, conflict, invalid, lost, no_right, not_found, ready_pod, uid};
+use crate::app::coordinator::Limits;
+use crate::app::fixture::{
+    Fixture, ROOMY, conflict, invalid, key, lost, no_right, not_found, ready_pod, uid, unavailable,
+};
 use crate::kube::error::Verb;
 use serde_json::{Map, Value, json};
 
@@ -313,6 +316,16 @@ fn a_change_is_answered_after_its_call_in_flight() {
     fixture.world.deleting("u1");
     assert_eq!(fixture.done(), ["2: done"]);
     fixture.check_idle();
+    // The read that tells whether there is anything to change is such a call as well.
+    let mut fixture = Fixture::new();
+    assert_eq!(fixture.stop(1), ["call read"]);
+    assert_eq!(fixture.label(2), NOTHING);
+    assert_eq!(fixture.pass(9.0), NOTHING);
+    assert_eq!(fixture.stop(3), NOTHING);
+    assert_eq!(fixture.pass(10.0), ["2: Unavailable", "3: Unavailable"]);
+    assert_eq!(fixture.pass(60.0), NOTHING);
+    assert_eq!(fixture.ends(CallOutcome::Absent), ["1: NoInstance"]);
+    fixture.check_idle();
 }
 
 /// A failing change is retried for ten seconds, regardless of the wait of its request.
@@ -330,6 +343,12 @@ fn a_change_has_its_own_deadline() {
     fixture.changed();
     assert_eq!(fixture.pass(9.8), NOTHING);
     assert_eq!(fixture.pass(0.1), ["1: NoInstance"]);
+    // It runs as well while only Kubernetes knows whether there is an instance.
+    let mut fixture = Fixture::new();
+    assert_eq!(fixture.label_and_wait(1, &body, 0), ["call read"]);
+    assert_eq!(fixture.fails(unavailable(Verb::List)), NOTHING);
+    assert_eq!(fixture.pass(0.1), ["call read"]);
+    assert_eq!(fixture.ends(CallOutcome::Absent), ["1: NoInstance"]);
     // Without a pod it waits for one up to its deadline.
     let mut fixture = Fixture::new();
     fixture.world.job("u1", json!({}));
@@ -396,4 +415,116 @@ fn a_deletion_with_a_lost_response_is_done_once_its_job_is_gone() {
     fixture.world.deleting("u1");
     assert_eq!(fixture.changed(), NOTHING);
     assert_eq!(fixture.done(), ["1: done"]);
+}
+
+/// The watch shows the pod of this name of the Job `u1`; its creation time is now. Callers have
+/// given it a user name, or not.
+fn show_pod(fixture: &mut Fixture, name: &str, is_labelled: bool) {
+    let mut pod = ready_pod("10.0.0.1");
+    pod["metadata"] = json!({"name": name, "uid": name});
+    if is_labelled {
+        pod["metadata"]["labels"] = json!({"config-controller.semafor.ch/meta-username": "bob"});
+    }
+    fixture.world.pod("u1", pod);
+}
+
+fn hide_pod(fixture: &Fixture, name: &str) {
+    drop(fixture.world.pods.own_delete(name, &uid(name)));
+}
+
+/// A fixture in which the only pod of the Job `u1` is `p1`, which has a meta label.
+fn labelled() -> Fixture {
+    let mut fixture = Fixture::new();
+    fixture.world.job("u1", json!({}));
+    show_pod(&mut fixture, "p1", true);
+    assert_eq!(fixture.changed(), NOTHING);
+    fixture.pass(1.0);
+    fixture
+}
+
+#[test]
+fn a_pod_gets_the_meta_labels_of_the_one_that_it_replaces() {
+    for was_gone in [false, true] {
+        let mut fixture = labelled();
+        if was_gone {
+            hide_pod(&fixture, "p1");
+            assert_eq!(fixture.changed(), NOTHING);
+        }
+        show_pod(&mut fixture, "p2", false);
+        assert_eq!(fixture.changed(), ["call label p2"]);
+        assert_eq!(fixture.changed(), NOTHING, "one call is enough");
+        show_pod(&mut fixture, "p2", true);
+        assert_eq!(fixture.done(), NOTHING);
+        assert_eq!(fixture.changed(), NOTHING);
+        // A caller removes the label: it does not come back, neither here nor in the next pod.
+        show_pod(&mut fixture, "p2", false);
+        assert_eq!(fixture.changed(), NOTHING);
+        assert_eq!(fixture.changed(), NOTHING);
+        fixture.pass(1.0);
+        hide_pod(&fixture, "p1");
+        hide_pod(&fixture, "p2");
+        show_pod(&mut fixture, "p3", false);
+        assert_eq!(fixture.changed(), NOTHING);
+        fixture.check_idle();
+    }
+}
+
+#[test]
+fn a_pod_that_is_being_deleted_leaves_the_meta_labels_to_the_next() {
+    let mut fixture = labelled();
+    hide_pod(&fixture, "p1");
+    let leaving = json!({"metadata": {
+        "name": "p2", "uid": "p2", "deletionTimestamp": fixture.world.stamp(),
+    }});
+    fixture.world.pod("u1", leaving);
+    assert_eq!(fixture.changed(), NOTHING);
+    hide_pod(&fixture, "p2");
+    show_pod(&mut fixture, "p3", false);
+    assert_eq!(fixture.changed(), ["call label p3"]);
+}
+
+#[test]
+fn the_pod_of_the_next_job_gets_no_meta_labels() {
+    let mut fixture = labelled();
+    fixture.world.job("u2", json!({}));
+    fixture.world.ready("u2", "10.0.0.2");
+    assert_eq!(fixture.changed(), NOTHING);
+    let mut fixture = labelled();
+    fixture.world.job("u2", json!({}));
+    assert_eq!(fixture.changed(), NOTHING);
+    fixture.world.ready("u2", "10.0.0.2");
+    assert_eq!(fixture.changed(), NOTHING);
+}
+
+#[test]
+fn labelling_a_new_pod_is_retried_for_ten_seconds() {
+    let mut fixture = labelled();
+    show_pod(&mut fixture, "p2", false);
+    assert_eq!(fixture.changed(), ["call label p2"]);
+    for pause in [0.1, 0.2, 0.4, 0.8, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0] {
+        assert_eq!(fixture.fails(unavailable(Verb::Patch)), NOTHING);
+        assert_eq!(fixture.pass(pause), ["call label p2"]);
+    }
+    assert_eq!(fixture.fails(unavailable(Verb::Patch)), NOTHING);
+    assert_eq!(fixture.pass(60.0), NOTHING);
+    fixture.check_idle();
+}
+
+#[test]
+fn a_replica_at_its_limit_or_shutting_down_labels_no_new_pod() {
+    let mut fixture = labelled();
+    fixture.drain();
+    show_pod(&mut fixture, "p2", false);
+    assert_eq!(fixture.changed(), NOTHING);
+    let mut fixture = Fixture::with_limits(Limits {
+        parked_max: 1,
+        ..ROOMY
+    });
+    fixture.get_of(1, &key("scim", "n2"), "", 300);
+    fixture.world.job("u1", json!({}));
+    show_pod(&mut fixture, "p1", true);
+    fixture.changed();
+    fixture.pass(1.0);
+    show_pod(&mut fixture, "p2", false);
+    assert_eq!(fixture.changed(), NOTHING);
 }
