@@ -254,3 +254,34 @@ fn the_ages_are_those_of_the_three_stores() {
     let ages = ages.map(|(resource, age)| (resource, age.as_secs()));
     assert_eq!(ages, [("configmaps", 7), ("jobs", 2), ("pods", 0)]);
 }
+
+#[test]
+fn instances_are_counted_by_type_and_status() {
+    let mut world = World::new();
+    for (app_type, name, uid) in [
+        ("scim", "a", "u1"),
+        ("scim", "b", "u2"),
+        ("other", "c", "u3"),
+    ] {
+        world.job_of(&key(app_type, name), uid, json!({}));
+    }
+    world.ready("u3", "10.0.0.3");
+    // A Job made by hand under another name is no instance.
+    world.job("u4", json!({"metadata": {"name": "by-hand"}}));
+    let counts = world.cache.counts();
+    let of = |app_type: &str| counts.get(app_type).copied();
+    assert_eq!(counts.len(), 2);
+    assert_eq!(of("scim"), Some([2, 0, 0, 0, 0]));
+    assert_eq!(of("other"), Some([0, 1, 0, 0, 0]));
+    world.job_of(
+        &key("scim", "a"),
+        "u1",
+        json!({"metadata": {"deletionTimestamp": world.stamp()}}),
+    );
+    world.ended("u5", "Failed", json!({}));
+    let complete = json!({"status": {"startTime": crate::app::fixture::T0, "conditions": [
+        {"type": "Complete", "status": "True", "lastTransitionTime": world.stamp()},
+    ]}});
+    world.job_of(&key("scim", "b"), "u2", complete);
+    assert_eq!(world.cache.counts()["scim"], [0, 0, 1, 1, 1]);
+}

@@ -5,7 +5,7 @@
 use super::context::Context;
 use super::memory::Memory;
 use super::observed::{Observed, State};
-use super::operation::{CallKind, Operation, Purpose, Waiter, Want};
+use super::operation::{CallKind, Operation, Purpose, Want};
 use crate::app::api_call::{Action, StopCause};
 use crate::app::cache::Instance;
 use crate::app::error::Error;
@@ -38,9 +38,8 @@ pub(super) fn due(
         if wants_change {
             return Some(CallKind::Read);
         }
-        let wants_start = |waiter: &Waiter| waiter.want.variables().is_some();
-        let is_due = observed.state == State::Absent && operation.waiters.iter().any(wants_start);
-        return is_due.then_some(CallKind::Create);
+        // No call follows from this where no request may start the instance.
+        return (observed.state == State::Absent).then_some(CallKind::Create);
     };
     // Also if the cache shows that it is being deleted: the cache may lag, and there may be another
     // Job of this name by now. Only Kubernetes knows.

@@ -217,10 +217,8 @@ pub(super) fn at_deadline(
 /// The progress of the instance, for a waiter at its deadline.
 #[must_use]
 pub(super) fn so_far(waiter: &Waiter, observed: &Observed, facts: &Facts<'_>) -> Response {
-    let has_failed = matches!(observed.state, State::AwaitingReason | State::Failed);
     let job = match &waiter.state {
-        WaitState::Held(uid, _) => Some(uid),
-        WaitState::Ready(uid) if has_failed => Some(uid),
+        WaitState::Held(uid, _) | WaitState::Ready(uid) => Some(uid),
         _ => None,
     };
     let last = facts.last.iter().find(|last| Some(&last.uid) == job);

@@ -106,11 +106,7 @@ impl Operation {
     fn read_again(&mut self, calling: &Calling, error: &kube::Error, now: Instant) -> Rejected {
         self.disagreements = self.disagreements.saturating_add(1);
         if self.disagreements > DISAGREEMENTS_AT_ONCE {
-            let first = Calling {
-                after: None,
-                ..calling.clone()
-            };
-            return self.retry_call(&first, CallKind::Read, Error::UNAVAILABLE, error, now);
+            return self.retry_call(calling, CallKind::Read, Error::UNAVAILABLE, error, now);
         }
         self.call = CallState::MustRead;
         Rejected::NoWaiter

@@ -248,3 +248,29 @@ fn an_obsolete_retry_causes_no_wake_up() {
     assert_eq!(fixture.wakes, 1);
     fixture.check_idle();
 }
+
+#[test]
+fn a_rejected_read_fails_all_who_wait_for_it() {
+    let mut fixture = Fixture::new();
+    assert_eq!(fixture.stop(1), ["call read"]);
+    assert_eq!(fixture.label(2), NOTHING);
+    assert_eq!(fixture.get(3), NOTHING);
+    assert_eq!(
+        fixture.fails(refused()),
+        ["1: Refused", "2: Refused", "3: Refused"]
+    );
+    fixture.check_idle();
+}
+
+/// Its call failed for want of a right, which is what the caller has to know.
+#[test]
+fn a_label_at_its_deadline_fails_with_the_error_of_its_call() {
+    let mut fixture = Fixture::new();
+    fixture.world.job("u1", json!({}));
+    fixture.world.ready("u1", "10.0.0.1");
+    assert_eq!(fixture.label(1), ["call label p-u1"]);
+    fixture.pass(9.95);
+    assert_eq!(fixture.fails(no_right(Verb::Patch)), NOTHING);
+    assert_eq!(fixture.pass(0.05), ["1: NotPermitted"]);
+    fixture.check_idle();
+}

@@ -366,3 +366,14 @@ fn a_failure_report_outlives_its_pod() {
     fixture.world.ended("u1", "Failed", ended);
     assert_eq!(fixture.changed(), ["2: app_error Error"]);
 }
+
+/// The pod may yet give the reason, and the request can wait no longer.
+#[test]
+fn a_failure_before_its_reason_is_reported_at_the_deadline() {
+    let mut fixture = starting();
+    assert_eq!(fixture.pass(9.9), NOTHING);
+    fixture.world.ended("u1", "FailureTarget", json!({}));
+    assert_eq!(fixture.changed(), NOTHING);
+    assert_eq!(fixture.pass(0.1), ["1: app_error BackoffLimitExceeded"]);
+    fixture.check_idle();
+}

@@ -191,3 +191,17 @@ fn a_find_ends_with_the_start_that_it_waits_for() {
     let responses = fixture.ends_of(&zoned, CallOutcome::Failed(invalid(Verb::Create)));
     assert_eq!(responses, ["1: TemplateInvalid", "2: NoInstance"]);
 }
+
+/// Its caller has hung up, and the call that it has made may yet find or start an instance.
+#[test]
+fn a_find_waits_for_the_calls_of_an_abandoned_start() {
+    let mut fixture = Fixture::new();
+    fixture.get(1);
+    fixture.hang_up(1);
+    assert_eq!(fixture.get_meaning(2, Intent::Find), NOTHING);
+    assert_eq!(fixture.fails(exists()), ["call read"]);
+    fixture.hang_up(2);
+    assert_eq!(fixture.get_meaning(3, Intent::Find), NOTHING);
+    assert_eq!(fixture.ends(CallOutcome::Absent), ["3: NoInstance"]);
+    fixture.check_idle();
+}

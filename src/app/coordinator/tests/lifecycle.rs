@@ -1,18 +1,22 @@
 //! Lifecycle events: each step of a Job once, in order, and the end of our own starts.
 
 use super::{NOTHING, starting};
-use crate::app::Response;
-use crate::app::coordinator::Effect;
-use crate::app::fixture::{Fixture, get_now, handle, refused, unavailable, waiting_pod};
+use crate::app::coordinator::{CacheChange, Effect, Input, NewWaiter, Want};
+use crate::app::fixture::{
+    Fixture, get_now, handle, lost, n1, origin, refused, trace, unavailable, waiting_pod,
+};
+use crate::app::{Intent, Origin, Response};
 use crate::kube::error::Verb;
 use crate::kube::types::Uid;
 use crate::model::status::TERMINATION_REPORT_WAIT;
 use serde_json::json;
+use std::sync::Arc;
+use std::time::Duration;
 
 /// A fixture in which the Job `u1` was created a second after its call, and that was reported.
 fn created() -> Fixture {
     let mut fixture = Fixture::new();
-    fixture.get_of(1, &crate::app::fixture::n1(), "", 300);
+    fixture.get_of(1, &n1(), "", 300);
     fixture.world.job("u1", json!({}));
     fixture.pass(1.0);
     fixture.done();
@@ -303,6 +307,7 @@ fn instances_of_the_first_list_are_not_reported() {
     fixture.changed();
     fixture.pass(60.0);
     assert_eq!(fixture.reported(), NOTHING);
+    assert_eq!(fixture.wakes, 0, "nothing is left to report");
     // What comes of it later is.
     fixture.world.deleting("u1");
     fixture.changed();
@@ -500,4 +505,75 @@ fn a_record_is_not_woken_repeatedly_before_the_watch_shows_a_deletion() {
     for uid in &gone {
         fixture.job_gone(uid);
     }
+}
+
+#[test]
+fn a_create_without_a_response_ends_the_start_as_unknown() {
+    let mut fixture = Fixture::new();
+    fixture.get(1);
+    fixture.fails(lost(Verb::Create));
+    assert_eq!(
+        fixture.reported(),
+        ["- requested", "- not created; start unknown answer_lost"]
+    );
+}
+
+#[test]
+fn a_start_is_linked_to_the_requests_that_join_it() {
+    let mut fixture = Fixture::new();
+    let get = |fixture: &mut Fixture, n: u8| {
+        let request = NewWaiter {
+            handle: handle(n.into()),
+            key: n1(),
+            by: Origin {
+                trace: Some(trace(n)),
+                ..origin("ann")
+            },
+            deadline: fixture.world.instant() + Duration::from_secs(10),
+            want: Want::Instance(Intent::Start(Arc::default())),
+        };
+        fixture.step(Input::Requested(request))
+    };
+    assert_eq!(get(&mut fixture, 1), ["call create for ann"]);
+    assert_eq!(get(&mut fixture, 2), NOTHING, "it joins the call");
+    fixture.world.job("u1", json!({}));
+    assert_eq!(fixture.done(), NOTHING);
+    assert_eq!(get(&mut fixture, 3), NOTHING, "it joins the start");
+    fixture.world.ready("u1", "10.0.0.1");
+    let mut out = Vec::new();
+    let change = CacheChange {
+        key: n1(),
+        gone: None,
+    };
+    fixture.coordinator.step(
+        Input::Changed(vec![change]),
+        &fixture.world.context(),
+        &mut out,
+    );
+    let ended = out.into_iter().find_map(|effect| match effect {
+        Effect::Report(event) => event.start_ended,
+        _ => None,
+    });
+    assert_eq!(ended.unwrap().start.links, [trace(2), trace(3)]);
+}
+
+/// Another replica has deleted the Job, and the cache no longer shows it.
+#[test]
+fn a_start_is_reported_as_stopped_before_the_next_job_is() {
+    let mut fixture = created();
+    fixture.world.job_gone("u1");
+    let gone = fixture.take_gone();
+    assert_eq!(fixture.get(2), ["1: Stopped", "call create for ann"]);
+    fixture.world.job("u2", json!({}));
+    fixture.done();
+    assert_eq!(
+        fixture.reported()[..3],
+        [
+            "- requested",
+            "u1 stopping; creating 0 s; start stopped",
+            "u2 created; admitting 0 s"
+        ]
+    );
+    fixture.job_gone(&gone[0]);
+    assert_eq!(fixture.reported(), ["u1 gone"]);
 }

@@ -21,6 +21,11 @@ fn an_overdue_pod_is_force_deleted_without_waiters() {
     let mut fixture = leaving();
     assert_eq!(fixture.pass(29.9), NOTHING);
     assert_eq!(fixture.pass(0.1), ["call remove p-u1"]);
+    assert_eq!(fixture.pass(60.0), NOTHING);
+    assert_eq!(
+        fixture.wakes, 1,
+        "nothing is due while the call is in flight"
+    );
     fixture.world.pod_gone("u1");
     fixture.world.job_gone("u1");
     assert_eq!(fixture.done(), NOTHING);
