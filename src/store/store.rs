@@ -284,7 +284,7 @@ impl<K: Resource> State<K> {
                 return change.into_iter().collect();
             }
             StoreEvent::Delete { name, uid, version } => {
-                let change = self.change(&name, |layers| layers.remove(&name, &uid, &version));
+                let change = self.change(&name, |layers| layers.remove(&name, &uid));
                 self.advance(&version);
                 return change.into_iter().collect();
             }

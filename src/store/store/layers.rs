@@ -95,16 +95,13 @@ impl<K: Resource> Layers<K> {
         }
     }
 
-    /// The watch reports that this object is gone since that version.
-    pub(super) fn remove(&mut self, name: &str, uid: &Uid, version: &ResourceVersion) {
-        let is_over = |object: &Arc<K>| {
-            let metadata = object.metadata();
-            metadata.uid == *uid && !version.is_before(&metadata.resource_version)
-        };
-        if self.overlay.written.get(name).is_some_and(is_over) {
+    /// The watch reports that this object is gone. No state of it comes after that.
+    pub(super) fn remove(&mut self, name: &str, uid: &Uid) {
+        let is_it = |object: &Arc<K>| object.metadata().uid == *uid;
+        if self.overlay.written.get(name).is_some_and(is_it) {
             self.unwrite(name);
         }
-        if self.base.get(name).is_some_and(|base| is_over(&base.0)) {
+        if self.base.get(name).is_some_and(|base| is_it(&base.0)) {
             self.unbase(name);
         }
     }

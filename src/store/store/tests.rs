@@ -331,6 +331,17 @@ fn an_own_write_shows_what_the_watch_has_missed_or_cannot_be_compared() {
 }
 
 #[test]
+fn a_later_event_replaces_an_own_write_whose_own_event_was_lost() {
+    let (writer, store) = synced(&[("a", "1", "5")], "5");
+    assert!(writer.own_write(pod("a", "1", "9")).is_some());
+    // Once is enough.
+    assert!(writer.own_write(pod("a", "1", "9")).is_none());
+    let changes = writer.apply(StoreEvent::Apply(pod("a", "1", "10")));
+    assert_eq!(changes.len(), 1);
+    shows(&store, &[("a", "1", "10")]);
+}
+
+#[test]
 fn an_own_deletion_is_not_undone_by_events_on_their_way() {
     let (writer, store) = synced(&[("a", "1", "5")], "5");
     assert!(writer.own_delete("a", &"other".into()).is_none());
