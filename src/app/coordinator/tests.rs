@@ -353,15 +353,30 @@ fn a_record_woken_without_work_is_woken_again_after_a_pause() {
     assert!(found.contains("has nothing to do"), "{found}");
 }
 
-/// Each invariant is broken once by hand: `check` reports which.
-#[test]
-fn each_broken_invariant_is_reported() {
-    type Defect = fn(&mut Coordinator);
-    fn operation(it: &mut Coordinator) -> &mut Operation {
-        let record = it.records.get_mut(&n1()).unwrap();
-        record.operation.as_mut().unwrap()
+/// What breaks an invariant by hand.
+type Defect = fn(&mut Coordinator);
+
+/// `check` reports each of these defects by its message.
+#[track_caller]
+fn check_reported(defects: &[(&str, Defect)]) {
+    for (message, break_it) in defects {
+        let mut fixture = Fixture::new();
+        fixture.get(1);
+        assert_eq!(fixture.coordinator.check(), Ok(()));
+        break_it(&mut fixture.coordinator);
+        let found = fixture.coordinator.check().unwrap_err();
+        assert!(found.contains(message), "{found} instead of {message}");
     }
-    let broken: [(&str, Defect); 17] = [
+}
+
+fn operation(it: &mut Coordinator) -> &mut Operation {
+    let record = it.records.get_mut(&n1()).unwrap();
+    record.operation.as_mut().unwrap()
+}
+
+#[test]
+fn each_broken_invariant_of_the_coordinator_is_reported() {
+    check_reported(&[
         ("its wake-up is not in the timer queue", |it| {
             it.timers.clear();
         }),
@@ -375,6 +390,24 @@ fn each_broken_invariant_is_reported() {
         ("a waiting request is in no record", |it| {
             it.waiting.insert(handle(9), n1());
         }),
+        ("the counts are not those of the records", |it| {
+            it.tally.in_work += 1;
+        }),
+        ("too many requests wait", |it| it.limits.parked_max = 0),
+        ("too many names are in work", |it| {
+            it.limits.parked_max = 0;
+            it.waiting.clear();
+            operation(it).waiters.clear();
+        }),
+        ("an empty record is kept", |it| {
+            it.records.insert(key("scim", "n9"), Record::default());
+        }),
+    ]);
+}
+
+#[test]
+fn each_broken_invariant_of_an_operation_is_reported() {
+    check_reported(&[
         ("a waiter is in two records", |it| {
             let mut twin = operation(it).waiters[0].clone();
             twin.number += 1;
@@ -391,18 +424,6 @@ fn each_broken_invariant_is_reported() {
                 operation(it).waiters[0].number = it.next_number;
             },
         ),
-        ("the counts are not those of the records", |it| {
-            it.tally.in_work += 1;
-        }),
-        ("too many requests wait", |it| it.limits.parked_max = 0),
-        ("too many names are in work", |it| {
-            it.limits.parked_max = 0;
-            it.waiting.clear();
-            operation(it).waiters.clear();
-        }),
-        ("an empty record is kept", |it| {
-            it.records.insert(key("scim", "n9"), Record::default());
-        }),
         ("an operation has no reason to live", |it| {
             operation(it).waiters.clear();
             operation(it).call = CallState::Idle;
@@ -428,15 +449,7 @@ fn each_broken_invariant_is_reported() {
             operation(it).waiters[0].handle = None;
             it.waiting.clear();
         }),
-    ];
-    for (message, break_it) in broken {
-        let mut fixture = Fixture::new();
-        fixture.get(1);
-        assert_eq!(fixture.coordinator.check(), Ok(()));
-        break_it(&mut fixture.coordinator);
-        let found = fixture.coordinator.check().unwrap_err();
-        assert!(found.contains(message), "{found} instead of {message}");
-    }
+    ]);
 }
 
 #[test]
