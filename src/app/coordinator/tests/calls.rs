@@ -262,7 +262,7 @@ fn a_rejected_read_fails_all_who_wait_for_it() {
     fixture.check_idle();
 }
 
-/// Its call failed for want of a right, which is what the caller has to know.
+/// Its call failed because a right is missing, and the caller has to know that.
 #[test]
 fn a_label_at_its_deadline_fails_with_the_error_of_its_call() {
     let mut fixture = Fixture::new();

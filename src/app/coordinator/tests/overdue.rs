@@ -131,7 +131,7 @@ fn each_pod_has_its_own_grace() {
 }
 
 #[test]
-fn it_is_force_deleted_as_soon_as_another_name_may_be_in_work() {
+fn an_overdue_pod_is_force_deleted_once_there_is_capacity() {
     let mut fixture = Fixture::with_limits(Limits {
         parked_max: 1,
         ..ROOMY
@@ -151,7 +151,7 @@ fn it_is_force_deleted_as_soon_as_another_name_may_be_in_work() {
 }
 
 #[test]
-fn a_replica_that_shuts_down_force_deletes_nothing() {
+fn no_pod_is_force_deleted_during_shutdown() {
     let mut fixture = leaving();
     fixture.drain();
     assert_eq!(fixture.pass(60.0), NOTHING);
