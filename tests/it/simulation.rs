@@ -92,6 +92,10 @@ const REGRESSIONS: &[(u64, &str)] = &[
         28470,
         "the watch brought back a Job that a read had found gone",
     ),
+    (
+        42609,
+        "a label that could be made only after its wait was not answered in time",
+    ),
 ];
 
 /// A schedule that broke a promise.

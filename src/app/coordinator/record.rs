@@ -370,8 +370,9 @@ impl Record {
                 Resolution::Wait(state) => state,
                 Resolution::Respond(response) => return Some(response),
             };
-            // A change has its own deadline from when it can be made.
-            if waiter.state == WaitState::Pod && state != WaitState::Pod {
+            // A change has its own deadline from when it can be made, unless its wait is over by then.
+            let can_be_made = waiter.state == WaitState::Pod && state != WaitState::Pod;
+            if can_be_made && waiter.deadline >= now {
                 waiter.deadline = waiter.deadline.max(now + WRITE_WAIT);
             }
             waiter.state = state;

@@ -329,6 +329,22 @@ fn a_change_is_answered_after_its_call_in_flight() {
 }
 
 /// A failing change is retried for ten seconds, regardless of the wait of its request.
+/// Its own deadline begins once it can be made, but not after the caller's wait is over.
+#[test]
+fn a_label_that_can_be_made_after_its_wait_gets_no_deadline_of_its_own() {
+    let mut fixture = Fixture::new();
+    fixture.world.job("u1", json!({}));
+    assert_eq!(fixture.stop(1), ["call delete u1 for bob"]);
+    let body = json!({"username": "bob"});
+    assert_eq!(fixture.label_and_wait(2, &body, 5), NOTHING);
+    assert_eq!(fixture.fails(conflict(Verb::Delete)), ["call read"]);
+    // The read decides for both.
+    assert_eq!(fixture.pass(20.0), NOTHING);
+    fixture.world.pod("u1", json!({}));
+    assert_eq!(fixture.changed(), NOTHING);
+    assert_eq!(fixture.done(), ["call delete u1 for bob", "2: Unavailable"]);
+}
+
 #[test]
 fn a_change_has_its_own_deadline() {
     let mut fixture = Fixture::new();
