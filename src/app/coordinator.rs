@@ -63,6 +63,10 @@ pub const FOLLOWED_MAX: usize = 10_000;
 /// Delay before a record is advanced again if its own wake-up requested another one.
 const MINIMUM_NAP: Duration = Duration::from_millis(10);
 
+/// Memory for so many records is kept. A first list of Jobs makes a record for each, which is dropped
+/// once its pod is listed.
+const SPARE_RECORDS: usize = 1024;
+
 /// When remembered names exceed their bound, this part of them is evicted together, the oldest
 /// first. So the search for the oldest costs little per name.
 const FORGOTTEN_AT_ONCE: usize = 8;
@@ -310,6 +314,8 @@ impl Coordinator {
         }
         if !is_empty {
             self.records.insert(key.clone(), record);
+        } else if self.records.capacity() > SPARE_RECORDS.max(self.records.len() * 4) {
+            self.records.shrink_to(self.records.len() * 2);
         }
     }
 

@@ -308,6 +308,24 @@ fn remembered_gone_names_are_bounded_and_the_oldest_are_evicted() {
 }
 
 #[test]
+fn memory_of_dropped_records_is_given_back() {
+    let world = World::new();
+    let mut coordinator = Coordinator::new(ROOMY);
+    let keys: Vec<_> = (0..5 * SPARE_RECORDS)
+        .map(|n| key("scim", &n.to_string()))
+        .collect();
+    for key in &keys {
+        coordinator.records.insert(key.clone(), Record::default());
+    }
+    let changes = keys.into_iter().map(|key| CacheChange { key, gone: None });
+    let input = Input::Changed(changes.collect());
+    coordinator.step(input, &world.context(), &mut Vec::new());
+    assert!(coordinator.records.is_empty());
+    let kept = coordinator.records.capacity();
+    assert!(kept <= 2 * SPARE_RECORDS, "{kept}");
+}
+
+#[test]
 fn kept_termination_reports_are_bounded_and_the_oldest_are_evicted() {
     let mut world = World::new();
     world.job("u1", json!({}));
