@@ -20,7 +20,7 @@ use crate::kube::types::{Resource, ResourceVersion, Uid};
 use crate::kube::watch::StoreEvent;
 use index::Index;
 use layers::{Layers, List};
-use overlay::is_ahead;
+use overlay::{is_ahead, is_until};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
@@ -331,12 +331,12 @@ impl<K: Resource> State<K> {
             pending.write(object.clone());
         }
         let metadata = object.metadata();
-        if is_ahead(&*object, &self.version) {
+        if is_ahead(&metadata.resource_version, &self.version) {
             return self.change(&metadata.name, |layers| layers.write(object.clone()));
         }
         // The watch has passed this write. If the object is not in the base, it was deleted since.
         let version = &metadata.resource_version;
-        let is_passed = version.is_before(&self.version) || *version == self.version;
+        let is_passed = is_until(version, &self.version);
         if is_passed && !self.layers.base_holds(&metadata.name, &metadata.uid) {
             return None;
         }
@@ -354,7 +354,7 @@ impl<K: Resource> State<K> {
         if let Some(pending) = &mut self.pending {
             pending.absent(name, version);
         }
-        let is_ahead = self.version.is_empty() || self.version.is_before(version);
+        let is_ahead = is_ahead(version, &self.version);
         self.change(name, |layers| layers.absent(name, version, is_ahead))
     }
 

@@ -42,8 +42,9 @@ fn suspended(name: &str) -> Value {
     })
 }
 
+/// Creates or changes an object as another client does.
 #[track_caller]
-fn apply(environment: &TestEnvironment, object: &Value) {
+pub(crate) fn apply(environment: &TestEnvironment, object: &Value) {
     environment
         .kube
         .apply(NAMESPACE, object)

@@ -191,7 +191,9 @@ impl<K: Resource> Layers<K> {
             overlay.written = self.overlay.written.clone();
             overlay.absent = self.overlay.absent.clone();
         }
-        overlay.written.retain(|_, own| is_ahead(&**own, version));
+        overlay
+            .written
+            .retain(|_, own| is_ahead(&own.metadata().resource_version, version));
         overlay.pass_absent(version);
         for (name, absent) in overlay.absent.iter() {
             let held = listed.get::<str>(name);
@@ -240,7 +242,7 @@ impl<K: Resource> Layers<K> {
         let early = self
             .base
             .iter()
-            .find(|Named(base)| is_ahead(&**base, version));
+            .find(|Named(base)| is_ahead(&base.metadata().resource_version, version));
         if let Some(Named(base)) = early.filter(|_| written.evicted() == 0) {
             let (name, ahead) = (&base.metadata().name, &base.metadata().resource_version);
             return Err(format!(
@@ -251,13 +253,11 @@ impl<K: Resource> Layers<K> {
             if own.metadata().name != *name {
                 return Err(format!("the overlay has another object as \"{name}\""));
             }
-            if !is_ahead(&**own, version) {
+            if !is_ahead(&own.metadata().resource_version, version) {
                 return Err(format!("the watch has passed the own write of \"{name}\""));
             }
         }
-        let is_passed =
-            |absent: &ResourceVersion| !version.is_empty() && !version.is_before(absent);
-        if let Some((name, _)) = absent.iter().find(|(_, absent)| is_passed(absent)) {
+        if let Some((name, _)) = absent.iter().find(|(_, absent)| !is_ahead(absent, version)) {
             return Err(format!("the watch has passed the absence of \"{name}\""));
         }
         let over = self.iter().find(|object| self.overlay.is_over(object));

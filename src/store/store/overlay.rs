@@ -65,21 +65,22 @@ impl<K: Resource> Overlay<K> {
 
     /// Forgets the absences that a watch at this version has shown.
     pub(super) fn pass_absent(&mut self, version: &ResourceVersion) {
-        self.absent.retain(|_, absent| version.is_before(absent));
+        self.absent.retain(|_, absent| is_ahead(absent, version));
     }
 
     /// The names of the written objects that a watch at this version has passed.
     pub(super) fn passed(&self, version: &ResourceVersion) -> Vec<Box<str>> {
         let written = self.written.iter();
-        let passed = written.filter(|(_, own)| !is_ahead(own.as_ref(), version));
+        let passed =
+            written.filter(|(_, own)| !is_ahead(&own.metadata().resource_version, version));
         passed.map(|(name, _)| name.clone()).collect()
     }
 }
 
-/// Whether a watch at this version has not shown that object yet. Before the first list no object
-/// has been shown; versions that cannot be compared count as shown.
-pub(super) fn is_ahead<K: Resource>(own: &K, version: &ResourceVersion) -> bool {
-    version.is_empty() || version.is_before(&own.metadata().resource_version)
+/// Whether a watch at that version has not reached this one yet. Before the first list it has reached
+/// none; versions that cannot be compared count as reached.
+pub(super) fn is_ahead(version: &ResourceVersion, watch: &ResourceVersion) -> bool {
+    watch.is_empty() || watch.is_before(version)
 }
 
 /// Whether a state of this version is known not to be newer than that one.

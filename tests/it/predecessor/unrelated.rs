@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 
 use super::{BARE, both, made, see_names};
 use crate::fake_kube::dynamics::pod_script::PodScript;
-use crate::harness::{NAMESPACE, PREFIX, TestEnvironment};
+use crate::harness::{PREFIX, TestEnvironment};
+use crate::watch::apply;
 
 /// A Job with these labels on its pod template.
 fn job(name: &str, labels: &Value) -> Value {
@@ -15,14 +16,6 @@ fn job(name: &str, labels: &Value) -> Value {
             "spec": {"restartPolicy": "Never", "containers": [{"name": "app", "image": "i"}]},
         }},
     })
-}
-
-#[track_caller]
-fn apply(environment: &TestEnvironment, object: &Value) {
-    environment
-        .kube
-        .apply(NAMESPACE, object)
-        .expect("it is taken");
 }
 
 /// W13: 2.7.1 returns its list with 500 from then on.
