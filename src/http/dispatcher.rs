@@ -50,7 +50,8 @@ struct Exchange {
     endpoint: Option<&'static Endpoint>,
     /// [`Caller::ANYBODY`] until the caller is authenticated.
     caller: Caller,
-    span: Option<RequestSpan>,
+    /// Boxed: most requests have none, and an exchange is moved several times.
+    span: Option<Box<RequestSpan>>,
 }
 
 impl Exchange {
@@ -104,13 +105,13 @@ impl Handler for Dispatcher {
         let routed = router::route(&request.method, &request.path);
         let endpoint = routed.endpoint();
         let span = self.span(&request, endpoint);
-        request.trace = span.as_ref().map(RequestSpan::context);
+        request.trace = span.as_ref().map(|span| span.context());
         let mut exchange = Exchange {
             handle,
             method: request.method.clone(),
             endpoint,
             caller: Caller::ANYBODY,
-            span,
+            span: span.map(Box::new),
         };
         let handled = self.authenticate(&mut exchange, routed, request);
         let handled = self.conclude(exchange, handled);

@@ -223,7 +223,9 @@ impl Api {
 impl Call<'_> {
     /// The template variables, from the query.
     fn variables(&self) -> Result<Variables, Error> {
-        let query = self.request.query.as_deref().unwrap_or("");
+        let Some(query) = &self.request.query else {
+            return Ok(Variables::default());
+        };
         Variables::from_query(query)
             .map_err(|error| Error::VariableInvalid(error.to_string().into()))
     }
