@@ -243,7 +243,10 @@ impl Service {
             cache: cache.clone(),
             catalog: Arc::clone(&catalog),
             sink: Arc::clone(&mailboxes) as Arc<dyn ResponseSink>,
-            executor: Executor::new(client.clone(), writers),
+            executor: Executor {
+                client: client.clone(),
+                writers,
+            },
             clock: Arc::clone(&clock),
             reporter: Reporter {
                 metrics: Arc::clone(&metrics),

@@ -7,7 +7,9 @@ use super::request::Origin;
 use crate::kube;
 use crate::kube::types::Uid;
 use crate::model::names::InstanceKey;
+use crate::model::template::Variables;
 use serde_json::Value;
+use std::sync::Arc;
 
 /// One call for one name.
 #[derive(Clone, Debug)]
@@ -27,6 +29,8 @@ pub enum Action {
     CreateJob {
         /// The manifest.
         manifest: Value,
+        /// The values in it, of one of the waiters for the instance.
+        variables: Arc<Variables>,
         /// The request that it is made for.
         by: Origin,
     },
@@ -41,15 +45,17 @@ pub enum Action {
     },
     /// DELETE the pod with a grace period of 0, with its UID as precondition: its node is lost.
     ForceDeletePod {
+        /// The Job that it is of.
+        job: Uid,
         /// Name of the pod.
         pod: Box<str>,
         /// Which pod.
         uid: Uid,
-        /// Whether Kubernetes accepted that before, and a finalizer keeps the pod.
-        is_repeated: bool,
     },
     /// PATCH the pod's meta labels, with its UID as precondition.
     LabelPod {
+        /// The number of the waiter that it is made for.
+        waiter: u64,
         /// Name of the pod.
         pod: Box<str>,
         /// Which pod.
@@ -84,7 +90,8 @@ pub enum StopCause {
     Requested(Origin),
     /// It has ended, and a new one takes its place.
     Replaced,
-    /// Its pod has to be force-deleted, and the Job controller would keep it by a finalizer.
+    /// Its pod has to be force-deleted, and the Job controller would keep it by a finalizer. No
+    /// waiter needs this call.
     Stuck,
 }
 

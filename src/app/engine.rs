@@ -14,7 +14,7 @@ use super::api_call::ApiCall;
 use super::cache::{Cache, key_of, key_of_pod};
 use super::coordinator::{CacheChange, Context, Coordinator, Effect, Input, NewWaiter};
 use super::error::{Bound, Error};
-use super::executor::Executor;
+use super::executor::{Executor, removed};
 use super::reporter::Reporter;
 use super::request::{RequestHandle, ResponseSink};
 use super::shared_catalog::SharedCatalog;
@@ -175,7 +175,7 @@ impl Engine {
     pub fn start(parts: Parts, on_death: &OnDeath) -> std::io::Result<Self> {
         // Capacity for each name that may have a call in flight, so that the coordinator never
         // blocks.
-        let (calls, queue) = sync_channel::<Box<ApiCall>>(parts.calls_max);
+        let (calls, queue) = sync_channel::<Arc<ApiCall>>(parts.calls_max);
         let queue = Arc::new(Mutex::new(queue));
         for number in 0..parts.workers {
             let (queue, executor) = (Arc::clone(&queue), parts.executor.clone());
@@ -212,7 +212,7 @@ impl Engine {
 
 struct CoordinatorThread {
     parts: Parts,
-    calls: SyncSender<Box<ApiCall>>,
+    calls: SyncSender<Arc<ApiCall>>,
     heartbeat: Arc<AtomicU64>,
     started: Instant,
 }
@@ -265,7 +265,7 @@ impl CoordinatorThread {
 }
 
 /// The loop of a worker: one call after the other, until the queue is closed.
-fn work(queue: &Mutex<Receiver<Box<ApiCall>>>, executor: &Executor, inbox: &Inbox) {
+fn work(queue: &Mutex<Receiver<Arc<ApiCall>>>, executor: &Executor, inbox: &Inbox) {
     loop {
         // One worker at a time waits for the queue; the others wait for its lock.
         let call = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
@@ -273,7 +273,7 @@ fn work(queue: &Mutex<Receiver<Box<ApiCall>>>, executor: &Executor, inbox: &Inbo
             return;
         };
         let key = call.key.clone();
-        let completed = executor.apply(executor.call(*call));
+        let completed = executor.apply(executor.call(call));
         inbox.send(Input::Completed(key, completed));
     }
 }
@@ -282,12 +282,10 @@ fn work(queue: &Mutex<Receiver<Box<ApiCall>>>, executor: &Executor, inbox: &Inbo
 #[must_use]
 pub fn changes_of_jobs(changes: &[Change<Job>]) -> Vec<CacheChange> {
     let mut all = Vec::with_capacity(changes.len());
-    for Change { old, new } in changes {
-        let uid = |job: &Arc<Job>| job.metadata.uid.clone();
-        let gone = old.as_ref().map(uid);
-        let gone = gone.filter(|gone| new.as_ref().map(uid).as_ref() != Some(gone));
-        let of_old = old.as_deref().and_then(key_of);
-        let of_new = new.as_deref().and_then(key_of);
+    for change in changes {
+        let gone = removed(change);
+        let of_old = change.old.as_deref().and_then(key_of);
+        let of_new = change.new.as_deref().and_then(key_of);
         let of_new = of_new.filter(|key| of_old.as_ref() != Some(key));
         all.extend(of_old.map(|key| CacheChange { key, gone }));
         all.extend(of_new.map(|key| CacheChange { key, gone: None }));

@@ -4,7 +4,6 @@
 //! the operator; others pass with time (retry). Texts are here; status codes and stable codes are
 //! in `http/problem.rs` and nowhere else.
 
-use crate::kube;
 use crate::model::labels::MetaError;
 use crate::model::names::{InstanceKey, NameError};
 use crate::model::template::TemplateError;
@@ -131,12 +130,6 @@ impl From<MetaError> for Error {
             }
         }
     }
-}
-
-/// The message of Kubernetes, for errors that the caller or the template's author can fix.
-#[must_use]
-pub fn kube_message(error: &kube::Error) -> Arc<str> {
-    error.user_message().into()
 }
 
 impl fmt::Display for Error {

@@ -29,40 +29,43 @@ impl Writers {
     /// Applies the Job that a call returned; returns the UID of the Job that this removed from the
     /// cache.
     fn job_written(&self, job: Job) -> Option<Uid> {
-        self.jobs.own_write(job).and_then(removed)
+        removed(&self.jobs.own_write(job)?)
     }
 
     /// There was no Job of that name at this version.
     fn job_absent(&self, name: &str, version: &ResourceVersion) -> Option<Uid> {
-        let gone = self.jobs.own_absence(name, version).and_then(removed);
+        let gone = removed(&self.jobs.own_absence(name, version)?);
         gone.inspect(|uid| self.events.forget(uid))
     }
 
     /// Kubernetes has reported that this Job is gone.
     fn job_gone(&self, name: &str, uid: &Uid) -> Option<Uid> {
         self.events.forget(uid);
-        self.jobs.own_delete(name, uid).and_then(removed)
+        removed(&self.jobs.own_delete(name, uid)?)
     }
 }
 
 /// The Job that a change of the cache removed or replaced.
-fn removed(change: Change<Job>) -> Option<Uid> {
-    let old = change.old?;
-    let new = change.new.map(|job| job.metadata.uid.clone());
-    (new.as_ref() != Some(&old.metadata.uid)).then(|| old.metadata.uid.clone())
+#[must_use]
+pub fn removed(change: &Change<Job>) -> Option<Uid> {
+    let old = &change.old.as_ref()?.metadata.uid;
+    let new = change.new.as_ref().map(|job| &job.metadata.uid);
+    (new != Some(old)).then(|| old.clone())
 }
 
 /// Makes calls; clones share all.
 #[derive(Clone, Debug)]
 pub struct Executor {
-    client: Client,
-    writers: Writers,
+    /// Calls Kubernetes.
+    pub client: Client,
+    /// The stores that results are applied to.
+    pub writers: Writers,
 }
 
 /// A completed call and its result.
 #[derive(Debug)]
 pub struct Called {
-    call: ApiCall,
+    call: Arc<ApiCall>,
     /// The Job of that name in the cache at the time of the call. Another may be seen while the
     /// response is on its way.
     held: Option<Arc<Job>>,
@@ -80,15 +83,9 @@ enum Returned {
 }
 
 impl Executor {
-    /// An executor with this client; it applies results to these stores.
-    #[must_use]
-    pub const fn new(client: Client, writers: Writers) -> Self {
-        Self { client, writers }
-    }
-
     /// Makes one attempt of a call.
     #[must_use]
-    pub fn call(&self, call: ApiCall) -> Called {
+    pub fn call(&self, call: Arc<ApiCall>) -> Called {
         let name = call.key.job_name();
         let held = self.writers.jobs.store().get(&name);
         let trace = call.action.requester().and_then(|by| by.trace.as_ref());
@@ -106,9 +103,9 @@ impl Executor {
                 }
                 result => result.map(Returned::Deleted),
             },
-            Action::LabelPod { pod, uid, patch } => {
-                client.patch_pod(pod, uid, patch).map(Returned::Pod)
-            }
+            Action::LabelPod {
+                pod, uid, patch, ..
+            } => client.patch_pod(pod, uid, patch).map(Returned::Pod),
             Action::ForceDeletePod { pod, uid, .. } => {
                 client.delete_pod(pod, uid).map(|()| Returned::PodDeleted)
             }
@@ -296,7 +293,7 @@ mod tests {
         let _ = writer.apply(StoreEvent::InitDone("5".into()));
         let transport = Arc::new(Canned(Mutex::new(responses.to_vec())));
         let client = Client::new(transport, "apps");
-        (Executor::new(client, writers), writer)
+        (Executor { client, writers }, writer)
     }
 
     fn call(action: Action) -> ApiCall {
@@ -308,7 +305,7 @@ mod tests {
     }
 
     fn made(executor: &Executor, action: Action) -> Completed {
-        let called = executor.call(call(action));
+        let called = executor.call(Arc::new(call(action)));
         executor.apply(called)
     }
 
@@ -396,6 +393,7 @@ mod tests {
             let (executor, writer) = executor(&[(201, job("ann", "u2", "8"))], cached);
             let create = Action::CreateJob {
                 manifest: job("ann", "", ""),
+                variables: Arc::default(),
                 by: origin("ann"),
             };
             let completed = made(&executor, create);
@@ -471,9 +469,9 @@ mod tests {
             let pod = Pod::decode(pod.to_string().as_bytes()).unwrap().unwrap();
             let _ = pods.apply(StoreEvent::Apply(pod));
             let force = Action::ForceDeletePod {
+                job: "u1".into(),
                 pod: "p".into(),
                 uid: "p1".into(),
-                is_repeated: false,
             };
             let completed = made(&executor, force);
             assert!(matches!(completed.outcome, CallOutcome::Failed(_)));

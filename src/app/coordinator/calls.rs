@@ -5,11 +5,10 @@
 use super::context::Context;
 use super::memory::Memory;
 use super::observed::{Observed, State};
-use super::operation::{CallKind, Operation, Purpose, Want};
+use super::operation::{CallKind, Operation, Want};
 use crate::app::api_call::{Action, StopCause};
 use crate::app::cache::Instance;
 use crate::app::error::Error;
-use crate::app::lifecycle::OwnStart;
 use crate::model::job::{self, JobParts};
 use crate::model::labels;
 use crate::model::names::InstanceKey;
@@ -19,7 +18,7 @@ use serde_json::Value;
 
 /// The call that is to be made now, if one is; or the number of the waiter that cannot have what it
 /// wants, and why. The question is open again then.
-pub(super) type Next = Result<Option<(Purpose, Action)>, (u64, Error)>;
+pub(super) type Next = Result<Option<Action>, (u64, Error)>;
 
 /// The kind of call that is due, even if it has to wait for its retry. `is_overdue`: a pod has
 /// exceeded its grace period.
@@ -72,13 +71,14 @@ pub(super) fn next(
 ) -> Next {
     match (kind, &observed.instance) {
         (CallKind::Create, _) => create(key, operation, memory, context),
-        (CallKind::Read, _) => Ok(Some((Purpose::Read, Action::ReadJob))),
+        (CallKind::Read, _) => Ok(Some(Action::ReadJob)),
         (CallKind::Delete, Some(instance)) => {
             let by = operation.stops().next().and_then(|stop| stop.by.clone());
             let cause = by.map_or(StopCause::Replaced, StopCause::Requested);
-            Ok(Some(delete(instance, cause)))
+            let uid = instance.uid().clone();
+            Ok(Some(Action::DeleteJob { uid, cause }))
         }
-        (CallKind::ForceDelete, Some(instance)) => Ok(force_delete(instance, memory)),
+        (CallKind::ForceDelete, Some(instance)) => Ok(force_delete(instance)),
         (CallKind::Label, Some(instance)) => label(operation, instance),
         (CallKind::Delete | CallKind::ForceDelete | CallKind::Label, None) => Ok(None),
     }
@@ -92,25 +92,19 @@ fn create(
     memory: &Memory,
     context: &Context<'_>,
 ) -> Next {
-    let waiters = &operation.waiters;
-    let mut starts = waiters
-        .iter()
-        .filter_map(|it| Some((it.number, it.want.variables()?, it.by.as_ref()?)));
+    let waiters = operation.waiters.iter();
+    let mut starts =
+        waiters.filter_map(|it| Some((it.number, it.want.variables()?, it.by.as_ref()?)));
     let Some((number, variables, by)) = starts.next() else {
         return Ok(None);
     };
     let manifest =
         manifest(key, variables, &by.caller, memory, context).map_err(|error| (number, error))?;
-    let mut start = OwnStart::new(by.clone(), context.now);
-    for waiter in waiters.iter().filter(|it| it.want.is_for_instance()) {
-        waiter.by.iter().for_each(|by| start.join(by));
-    }
-    let purpose = Purpose::Create {
+    Ok(Some(Action::CreateJob {
+        manifest,
         variables: variables.clone(),
-        start: Box::new(start),
-    };
-    let by = by.clone();
-    Ok(Some((purpose, Action::CreateJob { manifest, by })))
+        by: by.clone(),
+    }))
 }
 
 fn manifest(
@@ -155,36 +149,20 @@ fn render_error(error: RenderError) -> Error {
     }
 }
 
-fn delete(instance: &Instance, cause: StopCause) -> (Purpose, Action) {
-    let purpose = Purpose::Delete {
-        uid: instance.uid().clone(),
-        cause: cause.clone(),
-        is_reported: false,
-    };
-    let uid = instance.uid().clone();
-    (purpose, Action::DeleteJob { uid, cause })
-}
-
 /// Force-deletes an overdue pod: its Job first, since the finalizer of the Job controller keeps the
 /// pod.
-fn force_delete(instance: &Instance, memory: &Memory) -> Option<(Purpose, Action)> {
+fn force_delete(instance: &Instance) -> Option<Action> {
+    let job = instance.uid().clone();
     if !matches!(instance.status, InstanceStatus::Stopping { .. }) {
-        let uid = instance.uid().clone();
         let cause = StopCause::Stuck;
-        return Some((Purpose::DeleteStuckJob, Action::DeleteJob { uid, cause }));
+        return Some(Action::DeleteJob { uid: job, cause });
     }
     let pod = &instance.leaving.as_ref()?.metadata;
-    let purpose = Purpose::ForceDeletePod {
-        job: instance.uid().clone(),
+    Some(Action::ForceDeletePod {
+        job,
         pod: pod.name.clone(),
         uid: pod.uid.clone(),
-    };
-    let action = Action::ForceDeletePod {
-        pod: pod.name.clone(),
-        uid: pod.uid.clone(),
-        is_repeated: memory.is_force_deleted(&pod.uid),
-    };
-    Some((purpose, action))
+    })
 }
 
 fn label(operation: &Operation, instance: &Instance) -> Next {
@@ -200,10 +178,10 @@ fn label(operation: &Operation, instance: &Instance) -> Next {
     change
         .check_limits(&own)
         .map_err(|error| (number, error.into()))?;
-    let action = Action::LabelPod {
+    Ok(Some(Action::LabelPod {
+        waiter: number,
         pod: pod.metadata.name.clone(),
         uid: pod.metadata.uid.clone(),
         patch: change.merge_patch(),
-    };
-    Ok(Some((Purpose::Label(number), action)))
+    }))
 }

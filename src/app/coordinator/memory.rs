@@ -215,18 +215,10 @@ impl Memory {
         self.leaving.as_ref().map(|leaving| leaving.overdue_at)
     }
 
-    /// Kubernetes has accepted the force deletion of this pod.
-    pub fn force_deleted(&mut self, pod: &Uid) {
-        if let Some(leaving) = self.leaving.as_mut().filter(|it| it.pod == *pod) {
-            leaving.is_force_deleted = true;
-        }
-    }
-
-    /// Whether Kubernetes has accepted the force deletion of this pod.
-    #[must_use]
-    pub fn is_force_deleted(&self, pod: &Uid) -> bool {
-        let leaving = self.leaving.as_ref();
-        leaving.is_some_and(|it| it.pod == *pod && it.is_force_deleted)
+    /// Kubernetes has accepted the force deletion of this pod; returns whether for the first time.
+    pub fn force_deleted(&mut self, pod: &Uid) -> bool {
+        let leaving = self.leaving.as_mut().filter(|it| it.pod == *pod);
+        leaving.is_none_or(|it| !std::mem::replace(&mut it.is_force_deleted, true))
     }
 
     fn note_live(&mut self, instance: &Instance, settings: &JobSettings, wall: SystemTime) {

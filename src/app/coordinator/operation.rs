@@ -4,7 +4,7 @@
 //! wait state. [`super::resolve`] decides what each waiter gets, [`super::calls`] the next call,
 //! [`super::retry`] what follows from a failed one.
 
-use crate::app::api_call::StopCause;
+use crate::app::api_call::{Action, ApiCall, StopCause};
 use crate::app::error::Error;
 use crate::app::lifecycle::OwnStart;
 use crate::app::request::{Intent, Origin, RequestHandle};
@@ -153,8 +153,12 @@ pub(super) enum CallState {
 /// A call in flight.
 #[derive(Clone, Debug)]
 pub(super) struct Calling {
-    /// Its purpose.
-    pub(super) purpose: Purpose,
+    /// The call.
+    pub(super) call: Arc<ApiCall>,
+    /// The followed start, if it creates a Job.
+    pub(super) start: Option<Box<OwnStart>>,
+    /// Whether its deletion of a Job has been reported because the Job is already gone.
+    pub(super) is_reported: bool,
     /// When it was passed to the executor.
     pub(super) since: Instant,
     /// The number of the step in which it began. It is for waiters with numbers up to this: a later
@@ -162,43 +166,6 @@ pub(super) struct Calling {
     pub(super) step: u64,
     /// The failure that it follows, if it does.
     pub(super) after: Option<Retry>,
-}
-
-/// The purpose of a call.
-#[derive(Clone, Debug)]
-pub(super) enum Purpose {
-    /// For all waiters for an instance; made with the values of one of them.
-    Create {
-        /// The values.
-        variables: Arc<Variables>,
-        /// The followed start.
-        start: Box<OwnStart>,
-    },
-    /// For all waiters that need its result.
-    Read,
-    /// For requests of a stop, and for waiters for a successor.
-    Delete {
-        /// Which Job.
-        uid: Uid,
-        /// Why.
-        cause: StopCause,
-        /// Whether the deletion has been reported because the Job is already gone.
-        is_reported: bool,
-    },
-    /// For no waiter: the node of its pod is lost. The Job is deleted first, since its finalizer
-    /// keeps the pod.
-    DeleteStuckJob,
-    /// For no waiter: the pod, after its Job.
-    ForceDeletePod {
-        /// The Job that it is of.
-        job: Uid,
-        /// Its name.
-        pod: Box<str>,
-        /// Which pod.
-        uid: Uid,
-    },
-    /// For the waiter with this number.
-    Label(u64),
 }
 
 /// A call that failed and is retried.
@@ -240,16 +207,20 @@ pub(super) enum CallKind {
     Label,
 }
 
-impl Purpose {
-    /// Its kind.
+impl Calling {
+    /// The kind of the call.
     #[must_use]
-    pub(super) const fn kind(&self) -> CallKind {
-        match self {
-            Self::Create { .. } => CallKind::Create,
-            Self::Read => CallKind::Read,
-            Self::Delete { .. } => CallKind::Delete,
-            Self::DeleteStuckJob | Self::ForceDeletePod { .. } => CallKind::ForceDelete,
-            Self::Label(_) => CallKind::Label,
+    pub(super) fn kind(&self) -> CallKind {
+        match &self.call.action {
+            Action::CreateJob { .. } => CallKind::Create,
+            Action::ReadJob => CallKind::Read,
+            Action::DeleteJob {
+                cause: StopCause::Stuck,
+                ..
+            }
+            | Action::ForceDeletePod { .. } => CallKind::ForceDelete,
+            Action::DeleteJob { .. } => CallKind::Delete,
+            Action::LabelPod { .. } => CallKind::Label,
         }
     }
 }
@@ -288,8 +259,7 @@ impl Operation {
     /// Whether a call of this kind is under way.
     #[must_use]
     pub(super) fn is_calling(&self, kind: CallKind) -> bool {
-        self.calling()
-            .is_some_and(|calling| calling.purpose.kind() == kind)
+        self.calling().is_some_and(|calling| calling.kind() == kind)
     }
 
     /// The failure that a retry follows, waiting or in flight.
@@ -331,10 +301,10 @@ impl Operation {
             return false;
         };
         let had_come = waiter.number <= calling.step;
-        match (&waiter.want, &calling.purpose) {
-            (Want::Stop { .. }, Purpose::Delete { .. }) => had_come,
-            (Want::Stop { .. } | Want::Label(_), Purpose::Read) => had_come,
-            (Want::Label(_), Purpose::Label(number)) => *number == waiter.number,
+        match (&waiter.want, &calling.call.action) {
+            (Want::Stop { .. }, Action::DeleteJob { .. } | Action::ReadJob)
+            | (Want::Label(_), Action::ReadJob) => had_come,
+            (Want::Label(_), Action::LabelPod { waiter: number, .. }) => *number == waiter.number,
             _ => false,
         }
     }
@@ -371,6 +341,18 @@ impl Operation {
         for waiter in &mut self.waiters {
             if matches!(&waiter.state, WaitState::Sent(sent) if Some(sent) != there) {
                 waiter.state = WaitState::New;
+            }
+        }
+    }
+
+    /// The deletion of this Job has begun: these stops wait for its end from now on, if they are
+    /// to. Nothing is left to do for an abandoned one.
+    pub(super) fn wait_for_end(&mut self, uid: &Uid, until_number: u64) {
+        let waiters = self.waiters.iter_mut();
+        for waiter in waiters.filter(|it| it.handle.is_some() && it.number <= until_number) {
+            if let Want::Stop { until: Some(until) } = waiter.want {
+                waiter.want = Want::Gone(uid.clone());
+                waiter.deadline = until;
             }
         }
     }

@@ -2,11 +2,10 @@
 //!
 //! Pure. [`super::retry`] decides what a failed call means, and when it is retried.
 
-use super::operation::{CallState, Calling, Purpose, Retry, WaitState, Want};
+use super::operation::{CallState, Calling, Retry, WaitState, Want};
 use super::record::{Record, Step, Trigger};
-use super::retry::{Rejected, is_rejected};
 use super::track::Track;
-use crate::app::api_call::{CallOutcome, Completed};
+use crate::app::api_call::{Action, CallOutcome, Completed};
 use crate::app::cache::Lookup;
 use crate::app::error::Error;
 use crate::app::lifecycle::LifecycleKind;
@@ -21,7 +20,7 @@ impl Record {
             .operation
             .as_mut()
             .map(|it| std::mem::take(&mut it.call));
-        let Some(CallState::Calling(calling)) = call else {
+        let Some(CallState::Calling(mut calling)) = call else {
             if let (Some(operation), Some(call)) = (&mut self.operation, call) {
                 operation.call = call;
             }
@@ -29,7 +28,7 @@ impl Record {
             return;
         };
         let is_conflict = matches!(completed.outcome, CallOutcome::NameConflict);
-        self.report_outcome(&calling, &completed, step);
+        self.report_outcome(&mut calling, &completed, step);
         if let CallOutcome::Failed(error) = &completed.outcome {
             self.failed(&calling, error, step);
         } else {
@@ -44,7 +43,12 @@ impl Record {
     }
 
     /// Reports what a call has brought about, in the order in which it happened.
-    fn report_outcome(&mut self, calling: &Calling, completed: &Completed, step: &mut Step<'_>) {
+    fn report_outcome(
+        &mut self,
+        calling: &mut Calling,
+        completed: &Completed,
+        step: &mut Step<'_>,
+    ) {
         let now = step.context.now;
         let (track, may_follow, is_draining) = (&mut self.track, step.may_follow, step.is_draining);
         // The watch has already shown the deletion of the created Job; no further event of it
@@ -53,42 +57,29 @@ impl Record {
         let is_there =
             |uid: &Uid| matches!(&lookup, Lookup::Instance(instance) if instance.uid() == uid);
         step.report(|events| {
-            let is_first = matches!(completed.outcome, CallOutcome::Deleted { is_first: true });
-            if let Purpose::Delete {
-                uid,
-                cause,
-                is_reported: false,
-            } = &calling.purpose
-                && is_first
+            if let Action::DeleteJob { uid, cause } = &calling.call.action
+                && let CallOutcome::Deleted { is_first: true } = completed.outcome
+                && !calling.is_reported
             {
                 Track::deleted(track, uid, cause.clone(), events);
             }
             if let Some(gone) = &completed.gone {
                 Track::gone(track, gone, None, events);
             }
-            match (&calling.purpose, &completed.outcome) {
-                (Purpose::Create { start, .. }, CallOutcome::Created(uid)) => {
-                    let start = (**start).clone();
-                    Track::displace(track, events);
-                    let created = Track::created(uid, start, may_follow, events);
-                    *track = Some(Box::new(created));
+            match (calling.start.take(), &completed.outcome) {
+                (Some(start), CallOutcome::Created(uid)) => {
+                    Track::created(track, uid, *start, may_follow, events);
                     if !is_there(uid) {
                         Track::gone(track, uid, None, events);
                     } else if is_draining && let Some(track) = track {
                         track.unfollow("replica_ended", events);
                     }
                 }
-                (Purpose::Create { start, .. }, CallOutcome::Failed(error)) => {
+                (Some(mut start), CallOutcome::Failed(error)) => {
                     if let Some((result, reason)) = end_without_job(error) {
                         let event = events.push(None, LifecycleKind::NotCreated);
-                        let mut start = (**start).clone();
                         start.leave(None, now);
                         event.start_ended = Some(start.end(result, reason.into(), now));
-                    }
-                }
-                (Purpose::DeleteStuckJob, CallOutcome::Deleted { is_first: true }) => {
-                    if let Some(track) = track {
-                        track.stuck(events);
                     }
                 }
                 _ => {}
@@ -101,13 +92,14 @@ impl Record {
         let Some(operation) = &mut self.operation else {
             return;
         };
-        if !matches!(calling.purpose, Purpose::Read) {
+        let action = &calling.call.action;
+        if !matches!(action, Action::ReadJob) {
             operation.disagreements = 0;
         }
-        match (&calling.purpose, outcome) {
+        match (action, outcome) {
             // Kubernetes has returned 404: there is nothing to stop or to label for earlier
             // requests, or the Job to delete is already gone.
-            (Purpose::Read, CallOutcome::Absent | CallOutcome::NameConflict) => {
+            (Action::ReadJob, CallOutcome::Absent | CallOutcome::NameConflict) => {
                 self.respond_all(&Response::Done, step, |waiter| {
                     matches!(waiter.state, WaitState::Sent(_)) && waiter.number <= calling.step
                 });
@@ -118,66 +110,32 @@ impl Record {
             }
             // It is unknown whether the deletion of the other Job was carried out, and whether this
             // Job is older than the request. So this Job is stopped as well.
-            (Purpose::Read, CallOutcome::Found(uid)) => operation.forget_deletions_sent(Some(uid)),
+            (Action::ReadJob, CallOutcome::Found(uid)) => {
+                operation.forget_deletions_sent(Some(uid));
+            }
             // A finalizer may keep it for a moment.
-            (Purpose::ForceDeletePod { job, pod, uid }, CallOutcome::Done) => {
+            (Action::ForceDeletePod { job, pod, uid }, CallOutcome::Done) => {
                 operation.call = CallState::Retrying(Retry::force_deletion(now));
-                if !self.memory.is_force_deleted(uid) {
-                    self.memory.force_deleted(uid);
+                if self.memory.force_deleted(uid) {
                     let kind = LifecycleKind::PodForceDeleted { pod: pod.clone() };
                     step.report(|events| {
                         events.push(Some(job), kind);
                     });
                 }
             }
-            (Purpose::Delete { uid, .. }, CallOutcome::Deleted { .. }) => {
-                self.deletion_begun(uid, calling.step, step);
-            }
-            // There was nothing left to stop at that time.
-            (
-                Purpose::Delete { .. },
-                CallOutcome::Absent | CallOutcome::Found(_) | CallOutcome::NameConflict,
-            ) => {
+            (Action::DeleteJob { uid, .. }, _) => {
+                // Otherwise there was nothing left to stop at that time.
+                if matches!(outcome, CallOutcome::Deleted { .. }) {
+                    operation.wait_for_end(uid, calling.step);
+                }
                 self.respond_all(&Response::Done, step, |waiter| {
                     matches!(waiter.want, Want::Stop { .. }) && waiter.number <= calling.step
                 });
             }
-            (Purpose::Label(number), CallOutcome::Done) => {
-                let number = *number;
-                self.respond_all(&Response::Done, step, |it| it.number == number);
+            (Action::LabelPod { waiter, .. }, CallOutcome::Done) => {
+                self.respond_all(&Response::Done, step, |it| it.number == *waiter);
             }
             _ => {}
-        }
-    }
-
-    /// The deletion of this Job has begun: the earlier stop requests are done.
-    fn deletion_begun(&mut self, uid: &Uid, number: u64, step: &mut Step<'_>) {
-        let Some(operation) = &mut self.operation else {
-            return;
-        };
-        let mut done = Vec::new();
-        operation.waiters.retain_mut(|waiter| {
-            let Want::Stop { until } = waiter.want else {
-                return true;
-            };
-            if waiter.number > number {
-                return true;
-            }
-            match until {
-                // Nothing is left to do for an abandoned request.
-                Some(until) if waiter.handle.is_some() => {
-                    waiter.want = Want::Gone(uid.clone());
-                    waiter.deadline = until;
-                    true
-                }
-                _ => {
-                    done.push(waiter.clone());
-                    false
-                }
-            }
-        });
-        for waiter in done {
-            step.respond(&waiter, Response::Done);
         }
     }
 
@@ -189,14 +147,11 @@ impl Record {
             // It was not carried out.
             operation.forget_deletions_sent(None);
         }
-        let rejected = operation.failed(calling, error, step.context.now);
-        let response = match &rejected {
-            Rejected::NoWaiter => return,
-            Rejected::All(_, error) | Rejected::Same(error) => Response::Failed(error.clone()),
+        let Some(rejected) = operation.failed(calling, error, step.context.now) else {
+            return;
         };
-        self.respond_all(&response, step, |waiter| {
-            is_rejected(&rejected, calling, waiter)
-        });
+        let response = Response::Failed(rejected.error.clone());
+        self.respond_all(&response, step, |waiter| rejected.includes(waiter, calling));
     }
 }
 

@@ -15,20 +15,20 @@ use super::context::Context;
 use super::memory::Memory;
 use super::observed::{Observed, State};
 use super::operation::{
-    CallKind, CallState, Calling, FORCE_PAUSE, Last, Operation, Purpose, Retry, WaitState, Waiter,
-    Want,
+    CallKind, CallState, Calling, FORCE_PAUSE, Last, Operation, Retry, WaitState, Waiter, Want,
 };
 use super::resolve::{self, Facts, Resolution};
 use super::track::{Events, Track};
-use crate::app::api_call::ApiCall;
+use crate::app::api_call::{Action, ApiCall};
 use crate::app::cache::Lookup;
 use crate::app::error::Error;
-use crate::app::lifecycle::{Lifecycle, LifecycleKind};
+use crate::app::lifecycle::{Lifecycle, LifecycleKind, OwnStart};
 use crate::app::request::{Intent, Origin, RequestHandle, Response};
 use crate::app::timings::Timings;
 use crate::kube::types::Uid;
 use crate::model::names::InstanceKey;
 use crate::model::status::InstanceStatus;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Time limit of a change, from when it can be made. The wait of a request bounds the wait for pods
@@ -51,7 +51,7 @@ pub enum Effect {
     /// Respond to this request; it gets no other response.
     Respond(RequestHandle, Response),
     /// Make this call, apply what it returns to the stores, and report its outcome.
-    Call(Box<ApiCall>),
+    Call(Arc<ApiCall>),
     /// Report this lifecycle event.
     Report(Box<Lifecycle>),
 }
@@ -154,7 +154,7 @@ impl Record {
     fn join_start(&mut self, by: &Origin) {
         let call = self.operation.as_mut().map(|operation| &mut operation.call);
         if let Some(CallState::Calling(calling)) = call
-            && let Purpose::Create { start, .. } = &mut calling.purpose
+            && let Some(start) = &mut calling.start
         {
             start.join(by);
         } else if let Some(track) = &mut self.track {
@@ -190,16 +190,15 @@ impl Record {
         if let Some(operation) = &mut self.operation {
             cause = operation.sent_deletion(uid);
             if let CallState::Calling(calling) = &mut operation.call
-                && let Purpose::Delete {
+                && let Action::DeleteJob {
                     uid: of,
                     cause: of_call,
-                    is_reported,
-                } = &mut calling.purpose
+                } = &calling.call.action
                 && of == uid
             {
                 // The first report of its deletion counts.
-                cause = (!*is_reported).then(|| of_call.clone());
-                *is_reported = true;
+                cause = (!calling.is_reported).then(|| of_call.clone());
+                calling.is_reported = true;
             }
         }
         let track = &mut self.track;
@@ -231,7 +230,7 @@ impl Record {
         let observed = Observed::new(step.key, lookup, &mut self.memory, context);
         let operation = self.operation.as_deref();
         let pending = operation.and_then(Operation::calling);
-        let pending = pending.map(|calling| &calling.purpose);
+        let pending = pending.map(|calling| &calling.call.action);
         let sent = observed.uid().zip(operation);
         let sent = sent.and_then(|(uid, operation)| operation.sent_deletion(uid));
         let track = &mut self.track;
@@ -412,38 +411,52 @@ impl Record {
                 return true;
             }
         };
-        if let Some((purpose, action)) = call {
-            if matches!(purpose, Purpose::Create { .. }) {
+        if let Some(action) = call {
+            if matches!(action, Action::CreateJob { .. }) {
                 step.report(|events| {
                     events.push(None, LifecycleKind::Requested);
                 });
             }
-            self.begin(purpose, step);
-            step.out.push(Effect::Call(Box::new(ApiCall {
+            let call = Arc::new(ApiCall {
                 key: step.key.clone(),
                 action,
                 is_retry,
-            })));
+            });
+            self.begin(Arc::clone(&call), step);
+            step.out.push(Effect::Call(call));
         }
         false
     }
 
-    fn begin(&mut self, purpose: Purpose, step: &Step<'_>) {
+    fn begin(&mut self, call: Arc<ApiCall>, step: &Step<'_>) {
         let Some(operation) = &mut self.operation else {
             return;
         };
-        if let Purpose::Delete { uid, .. } = &purpose {
-            let stops = |waiter: &&mut Waiter| matches!(waiter.want, Want::Stop { .. });
-            for waiter in operation.waiters.iter_mut().filter(stops) {
-                waiter.state = WaitState::Sent(uid.clone());
+        let mut start = None;
+        match &call.action {
+            Action::CreateJob { by, .. } => {
+                let start = start.insert(Box::new(OwnStart::new(by.clone(), step.context.now)));
+                let waiters = operation.waiters.iter();
+                for waiter in waiters.filter(|it| it.want.is_for_instance()) {
+                    waiter.by.iter().for_each(|by| start.join(by));
+                }
             }
+            Action::DeleteJob { uid, .. } => {
+                let stops = |waiter: &&mut Waiter| matches!(waiter.want, Want::Stop { .. });
+                for waiter in operation.waiters.iter_mut().filter(stops) {
+                    waiter.state = WaitState::Sent(uid.clone());
+                }
+            }
+            Action::ReadJob | Action::ForceDeletePod { .. } | Action::LabelPod { .. } => {}
         }
         let after = match std::mem::take(&mut operation.call) {
             CallState::Retrying(retry) => Some(retry),
             CallState::Idle | CallState::Calling(_) | CallState::MustRead => None,
         };
         operation.call = CallState::Calling(Box::new(Calling {
-            purpose,
+            call,
+            start,
+            is_reported: false,
             since: step.context.now,
             step: step.number,
             after,

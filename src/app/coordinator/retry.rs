@@ -2,10 +2,9 @@
 //!
 //! Pure. A failure concerns the waiters that the call was made for, and no others.
 
-use super::operation::{
-    CallKind, CallState, Calling, Graced, Operation, Purpose, Retry, Waiter, Want,
-};
-use crate::app::error::{self, Error};
+use super::operation::{CallKind, CallState, Calling, Graced, Operation, Retry, Waiter, Want};
+use crate::app::api_call::Action;
+use crate::app::error::Error;
 use crate::kube::{self, Class};
 use std::time::{Duration, Instant};
 
@@ -26,68 +25,85 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(10);
 /// Consecutive contradictions between Kubernetes and the cache before reads are delayed.
 const DISAGREEMENTS_AT_ONCE: u32 = 3;
 
-/// The waiters of an operation that get an error.
+/// An error, and which waiters of an operation get it.
 #[derive(Clone, Debug)]
-pub(super) enum Rejected {
-    /// No waiter: it is retried, or the Job is read.
-    NoWaiter,
-    /// All waiters that need a call of this kind.
-    All(CallKind, Error),
-    /// Only waiters that would send the same call; others continue.
-    Same(Error),
+pub(super) struct Rejected {
+    pub(super) error: Error,
+    /// Whether all waiters that need a call of this kind get it, or only those that would send the
+    /// same call. Others continue.
+    is_for_all: bool,
+}
+
+impl Rejected {
+    /// Whether this waiter gets the error of this call.
+    #[must_use]
+    pub(super) fn includes(&self, waiter: &Waiter, calling: &Calling) -> bool {
+        let would_send_it = match &calling.call.action {
+            Action::CreateJob { variables, .. } => waiter.want.variables() == Some(variables),
+            Action::LabelPod { waiter: number, .. } => waiter.number == *number,
+            Action::ReadJob | Action::DeleteJob { .. } | Action::ForceDeletePod { .. } => true,
+        };
+        needs(waiter, calling.kind()) && (self.is_for_all || would_send_it)
+    }
 }
 
 impl Operation {
     /// Processes the failure of this call: sets the next call state, and returns which waiters get
-    /// which error.
+    /// which error. None gets one if the call is retried, or the Job is read.
     pub(super) fn failed(
         &mut self,
         calling: &Calling,
         error: &kube::Error,
         now: Instant,
-    ) -> Rejected {
-        let kind = calling.purpose.kind();
+    ) -> Option<Rejected> {
+        let kind = calling.kind();
+        let message = || error.user_message().into();
+        let same = |error| {
+            Some(Rejected {
+                error,
+                is_for_all: false,
+            })
+        };
         match (error.class(), kind) {
-            // It is already gone, or another replica was faster: read the Job.
-            (Class::NotFound | Class::Conflict, CallKind::ForceDelete) => {
+            // 409 on create: another replica was faster, or the response to an earlier attempt was lost.
+            // The Job is read, and its waiters join it. What is to be deleted may be gone already.
+            (Class::AlreadyExists, CallKind::Create)
+            | (Class::Conflict, CallKind::Delete)
+            | (Class::NotFound | Class::Conflict, CallKind::ForceDelete) => {
                 self.read_again(calling, error, now)
             }
             // No request waits for this call, so there is time.
             (_, CallKind::ForceDelete) => {
                 self.call = CallState::Retrying(Retry::force_deletion(now));
-                Rejected::NoWaiter
+                None
             }
-            // 409 on create: another replica was faster, or the response to an earlier attempt was lost.
-            // The Job is read, and its waiters join it.
-            (Class::AlreadyExists, CallKind::Create) | (Class::Conflict, CallKind::Delete) => {
-                self.read_again(calling, error, now)
-            }
-            (Class::NotFound, CallKind::Create) => Rejected::All(kind, Error::NamespaceMissing),
+            (Class::NotFound, CallKind::Create) => Some(Rejected {
+                error: Error::NamespaceMissing,
+                is_for_all: true,
+            }),
             // A quota that concurrent starts change; or the pod was replaced, and the cache will
             // show its successor.
             (Class::Conflict, CallKind::Create)
             | (Class::NotFound | Class::Conflict, CallKind::Label) => {
-                self.retry_call(calling, kind, Error::UNAVAILABLE, error, now)
+                self.retry_call(calling, kind, None, Error::UNAVAILABLE, error, now)
             }
-            (Class::Forbidden { own_right: false }, _) => {
-                Rejected::Same(Error::Refused(error::kube_message(error)))
-            }
-            (Class::Invalid, CallKind::Create) => {
-                Rejected::Same(Error::TemplateInvalid(error::kube_message(error)))
-            }
-            (Class::Invalid, CallKind::Label) => {
-                Rejected::Same(Error::ReservedKey(error::kube_message(error)))
-            }
+            (Class::Forbidden { own_right: false }, _) => same(Error::Refused(message())),
+            (Class::Invalid, CallKind::Create) => same(Error::TemplateInvalid(message())),
+            (Class::Invalid, CallKind::Label) => same(Error::ReservedKey(message())),
+            // A missing permission counts from when it was reported.
             (Class::Forbidden { own_right: true } | Class::Unauthorized, _) => {
-                self.retry_within_grace(calling, Graced::Right, error, now)
+                let grace = Some((Graced::Right, now));
+                self.retry_call(calling, kind, grace, Error::NotPermitted, error, now)
             }
+            // A failed connection counts from when it was tried, since that alone may take seconds.
             (Class::Unavailable, _) if error.connect_failed() => {
-                self.retry_within_grace(calling, Graced::Connection, error, now)
+                let grace = Some((Graced::Connection, calling.since));
+                self.retry_call(calling, kind, grace, Error::UNAVAILABLE, error, now)
             }
             (Class::Unavailable | Class::Throttled { .. }, _) => {
                 let retry_after = error.retry_after().unwrap_or(PAUSE_MAX);
                 let reported = Error::Unavailable { retry_after };
-                self.retry_call(calling, kind, reported, error, now)
+                self.retry_call(calling, kind, None, reported, error, now)
             }
             (
                 Class::NotFound
@@ -97,90 +113,62 @@ impl Operation {
                 | Class::Invalid
                 | Class::Protocol,
                 _,
-            ) => Rejected::Same(Error::Internal),
+            ) => same(Error::Internal),
         }
     }
 
     /// The cache lags: read, without delay only the first times. So a cache that permanently
     /// disagrees with the API server causes no call storm.
-    fn read_again(&mut self, calling: &Calling, error: &kube::Error, now: Instant) -> Rejected {
-        self.disagreements = self.disagreements.saturating_add(1);
-        if self.disagreements > DISAGREEMENTS_AT_ONCE {
-            return self.retry_call(calling, CallKind::Read, Error::UNAVAILABLE, error, now);
-        }
-        self.call = CallState::MustRead;
-        Rejected::NoWaiter
-    }
-
-    /// Retries until [`GRACE`] expires. A failed connection counts from when it was tried, since
-    /// that alone may take seconds; a missing permission from when it was reported.
-    fn retry_within_grace(
+    fn read_again(
         &mut self,
         calling: &Calling,
-        graced: Graced,
         error: &kube::Error,
         now: Instant,
-    ) -> Rejected {
-        let (begun, reported) = match graced {
-            Graced::Connection => (calling.since, Error::UNAVAILABLE),
-            Graced::Right => (now, Error::NotPermitted),
-        };
-        let same = |retry: &&Retry| retry.grace.is_some_and(|(of, _)| of == graced);
-        let before = calling.after.as_ref().filter(same);
-        let since = before
-            .and_then(|retry| retry.grace)
-            .map_or(begun, |(_, since)| since);
-        let end = since + GRACE;
-        let kind = calling.purpose.kind();
-        if now >= end {
-            return Rejected::All(kind, reported);
+    ) -> Option<Rejected> {
+        self.disagreements = self.disagreements.saturating_add(1);
+        if self.disagreements > DISAGREEMENTS_AT_ONCE {
+            let kind = CallKind::Read;
+            return self.retry_call(calling, kind, None, Error::UNAVAILABLE, error, now);
         }
-        let tries = before.map_or(0, |retry| retry.tries);
-        self.call = CallState::Retrying(Retry {
-            kind,
-            at: (now + pause(tries, error)).min(end),
-            error: reported,
-            tries: tries + 1,
-            grace: Some((graced, since)),
-        });
-        Rejected::NoWaiter
+        self.call = CallState::MustRead;
+        None
     }
 
+    /// Retries a call of this kind: until [`GRACE`] expires, if `grace` is given, with the time
+    /// from which it counts unless it is already running.
     fn retry_call(
         &mut self,
         calling: &Calling,
         kind: CallKind,
+        grace: Option<(Graced, Instant)>,
         reported: Error,
         error: &kube::Error,
         now: Instant,
-    ) -> Rejected {
-        let before = calling.after.as_ref().filter(|retry| retry.grace.is_none());
+    ) -> Option<Rejected> {
+        let graced = |grace: Option<(Graced, Instant)>| grace.map(|(of, _)| of);
+        let before = calling.after.as_ref();
+        let before = before.filter(|retry| graced(retry.grace) == graced(grace));
+        let grace = before.map_or(grace, |retry| retry.grace);
         let tries = before.map_or(0, |retry| retry.tries);
+        let mut at = now + pause(tries, error);
+        if let Some((_, since)) = grace {
+            let end = since + GRACE;
+            if now >= end {
+                return Some(Rejected {
+                    error: reported,
+                    is_for_all: true,
+                });
+            }
+            at = at.min(end);
+        }
         self.call = CallState::Retrying(Retry {
             kind,
-            at: now + pause(tries, error),
+            at,
             error: reported,
             tries: tries.saturating_add(1),
-            grace: None,
+            grace,
         });
-        Rejected::NoWaiter
-    }
-}
-
-/// Whether this waiter gets this error.
-#[must_use]
-pub(super) fn is_rejected(rejected: &Rejected, calling: &Calling, waiter: &Waiter) -> bool {
-    let is_label = matches!(waiter.want, Want::Label(_));
-    match rejected {
-        Rejected::NoWaiter => false,
-        Rejected::All(kind, _) => needs(waiter, *kind),
-        Rejected::Same(_) => match &calling.purpose {
-            Purpose::Create { variables, .. } => {
-                waiter.needs_call() && waiter.want.variables() == Some(variables)
-            }
-            Purpose::Label(number) => is_label && waiter.number == *number,
-            other => needs(waiter, other.kind()),
-        },
+        None
     }
 }
 

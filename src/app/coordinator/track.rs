@@ -4,8 +4,7 @@
 //! changes. What a step means to callers is decided elsewhere.
 
 use super::observed::{Observed, State};
-use super::operation::Purpose;
-use crate::app::api_call::StopCause;
+use crate::app::api_call::{Action, StopCause};
 use crate::app::lifecycle::{Lifecycle, LifecycleKind, OwnStart};
 use crate::app::request::Origin;
 use crate::app::timings::Timings;
@@ -85,21 +84,25 @@ impl Track {
     /// Our call has created this Job; `is_followed` is whether there is capacity to follow its
     /// start to the end.
     pub(super) fn created(
+        track: &mut Option<Box<Self>>,
         uid: &Uid,
         mut start: OwnStart,
         is_followed: bool,
         events: &mut Events<'_>,
-    ) -> Self {
+    ) {
+        // The previous Job is gone, although its deletion was not seen.
+        if let Some(before) = track {
+            before.stopping(None, events);
+        }
         let kind = LifecycleKind::Created(start.by.clone());
         let event = events.push(Some(uid), kind);
         event.phase_left = start.enter(Phase::Creating, event.at);
-        let mut track = Self::new(uid.clone());
+        let track = track.insert(Box::new(Self::new(uid.clone())));
         track.phase = Some(Phase::Creating);
         track.own = Some(start);
         if !is_followed {
             track.unfollow("too_many", events);
         }
-        track
     }
 
     /// Reports the changes of a name. `pending` is our call in flight: its result is reported
@@ -108,7 +111,7 @@ impl Track {
     pub(super) fn observe(
         track: &mut Option<Box<Self>>,
         observed: &Observed,
-        pending: Option<&Purpose>,
+        pending: Option<&Action>,
         sent: Option<StopCause>,
         events: &mut Events<'_>,
     ) {
@@ -120,7 +123,7 @@ impl Track {
             return;
         };
         let is_news =
-            observed.state != State::Ready && !matches!(pending, Some(Purpose::Create { .. }));
+            observed.state != State::Ready && !matches!(pending, Some(Action::CreateJob { .. }));
         if track.is_none() && !is_news {
             return;
         }
@@ -157,7 +160,7 @@ impl Track {
         &mut self,
         status: &InstanceStatus,
         state: State,
-        pending: Option<&Purpose>,
+        pending: Option<&Action>,
         sent: Option<StopCause>,
         events: &mut Events<'_>,
     ) {
@@ -180,7 +183,7 @@ impl Track {
             (InstanceStatus::Ready { .. }, _) => self.ready(events),
             (InstanceStatus::Stopping { .. }, _) => {
                 let is_ours =
-                    matches!(pending, Some(Purpose::Delete { uid, .. }) if *uid == self.uid);
+                    matches!(pending, Some(Action::DeleteJob { uid, .. }) if *uid == self.uid);
                 if !is_ours {
                     self.stopping(sent, events);
                 }
@@ -302,18 +305,6 @@ impl Track {
             // Its successor already exists.
             Self::new(uid.clone()).stopping(Some(cause), events);
         }
-    }
-
-    /// A Job was just created: the previous one is gone, although its deletion was not seen.
-    pub(super) fn displace(before: &mut Option<Box<Self>>, events: &mut Events<'_>) {
-        if let Some(mut before) = before.take() {
-            before.stopping(None, events);
-        }
-    }
-
-    /// Our call has begun the deletion of this Job because its pod is on a lost node.
-    pub(super) fn stuck(&mut self, events: &mut Events<'_>) {
-        self.stopping(Some(StopCause::Stuck), events);
     }
 
     /// The cache no longer has this Job; `cause` is set if our call deleted it and that has not

@@ -64,7 +64,7 @@ pub(super) struct Replica {
 /// A call in flight.
 pub(super) enum InFlight {
     /// The API server has not received it yet.
-    Sent(ApiCall),
+    Sent(Arc<ApiCall>),
     /// The API server has processed it, or it has failed; the result is on its way.
     Completed(InstanceKey, Box<Called>),
 }
@@ -80,7 +80,10 @@ impl InFlight {
 
     /// Whether it will create a Job of that name.
     pub(super) fn will_create(&self, key: &InstanceKey) -> bool {
-        matches!(self, Self::Sent(ApiCall { key: of, action: Action::CreateJob { .. }, .. }) if of == key)
+        let Self::Sent(call) = self else {
+            return false;
+        };
+        call.key == *key && matches!(call.action, Action::CreateJob { .. })
     }
 }
 
@@ -90,7 +93,7 @@ pub(super) struct Output {
     /// Responses, in the order of their handles.
     pub(super) responses: Vec<(RequestHandle, Response)>,
     /// Calls, in the order of their names.
-    pub(super) calls: Vec<ApiCall>,
+    pub(super) calls: Vec<Arc<ApiCall>>,
 }
 
 impl Replica {
@@ -140,7 +143,7 @@ impl Replica {
             broken: None,
             inbox,
             inputs,
-            executor: Executor::new(client, writers),
+            executor: Executor { client, writers },
             catalog,
             time: time.clone(),
         }
@@ -168,7 +171,7 @@ impl Replica {
         for effect in effects {
             match effect {
                 Effect::Respond(handle, response) => out.responses.push((handle, response)),
-                Effect::Call(call) => out.calls.push(*call),
+                Effect::Call(call) => out.calls.push(call),
                 Effect::Report(_) => {}
             }
         }
@@ -205,7 +208,7 @@ impl Replica {
             return false;
         };
         let key = call.key.clone();
-        let called = self.executor.call(call.clone());
+        let called = self.executor.call(Arc::clone(call));
         self.calls[at] = InFlight::Completed(key, Box::new(called));
         true
     }

@@ -58,7 +58,7 @@ struct RandomSchedule {
     names: Vec<InstanceKey>,
     live: HashMap<InstanceKey, LiveJob>,
     events: std::collections::VecDeque<WatchedEvent>,
-    calls: Vec<ApiCall>,
+    calls: Vec<Arc<ApiCall>>,
     /// Waiting requests with their latest response time; a change waits for its call.
     waiting: HashMap<u64, Option<Instant>>,
     requests: u64,
@@ -125,7 +125,7 @@ impl RandomSchedule {
                         "two calls for {}",
                         call.key
                     );
-                    self.calls.push(*call);
+                    self.calls.push(call);
                 }
                 Effect::Report(_) => {}
             }
@@ -325,7 +325,7 @@ impl RandomSchedule {
         };
         let gone = self.gone.take();
         let completed = Completed { outcome, gone };
-        self.step(Input::Completed(call.key, completed));
+        self.step(Input::Completed(call.key.clone(), completed));
     }
 
     fn make(&mut self, call: &ApiCall, is_delivered: bool) -> CallOutcome {
