@@ -9,8 +9,7 @@
 //! |---|---|
 //! | `record` | the state of one name, and the order in which an input is processed |
 //! | `operation` | its waiters, and the state of its call |
-//! | `observed` | the observed state of a name, computed once for each input |
-//! | `resolve` | the table: which waiter gets what |
+//! | `resolve` | the observed state of a name, and the table: which waiter gets what |
 //! | `calls`, `outcome`, `retry` | which call comes next; what follows from its result; what is retried |
 //! | `memory` | failures, termination reports and labels that outlive their objects in the cache |
 //! | `track` | the lifecycle events of a Job that were already reported |
@@ -20,7 +19,6 @@ mod calls;
 mod check;
 mod context;
 mod memory;
-mod observed;
 mod operation;
 mod outcome;
 mod record;

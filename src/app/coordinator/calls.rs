@@ -4,8 +4,8 @@
 
 use super::context::Context;
 use super::memory::Memory;
-use super::observed::{Observed, State};
 use super::operation::{CallKind, Operation, Want};
+use super::resolve::{Observed, State};
 use crate::app::api_call::{Action, StopCause};
 use crate::app::cache::Instance;
 use crate::app::error::Error;

@@ -13,11 +13,10 @@
 use super::calls;
 use super::context::Context;
 use super::memory::Memory;
-use super::observed::{Observed, State};
 use super::operation::{
     CallKind, CallState, Calling, FORCE_PAUSE, Last, Operation, Retry, WaitState, Waiter, Want,
 };
-use super::resolve::{self, Facts, Resolution};
+use super::resolve::{self, Facts, Observed, Resolution, State};
 use super::track::{Events, Track};
 use crate::app::api_call::{Action, ApiCall};
 use crate::app::cache::Lookup;

@@ -3,7 +3,7 @@
 //! Pure. A ready Job that another replica started has no track: there is nothing to report until it
 //! changes. What a step means to callers is decided elsewhere.
 
-use super::observed::{Observed, State};
+use super::resolve::{Observed, State};
 use crate::app::api_call::{Action, StopCause};
 use crate::app::lifecycle::{Lifecycle, LifecycleKind, OwnStart};
 use crate::app::request::Origin;
