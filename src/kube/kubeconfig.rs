@@ -7,12 +7,12 @@
 //!
 //! Source: client-go's `clientcmd/api/v1` types and its rules of precedence.
 
-mod wire;
+mod schema;
 
 use base64::Engine as _;
+use serde_json::Value;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use wire::{ClusterWire, ExecWire, UserWire};
 
 /// A string that must not be printed.
 #[derive(Clone, PartialEq, Eq)]
@@ -103,51 +103,50 @@ pub struct Selected {
 /// # Errors
 /// All its problems, one message each.
 pub fn parse(text: &str, folder: &Path) -> Result<Selected, Vec<String>> {
-    let wire = wire::read(text)?;
+    let config = schema::read(text)?;
     let mut problems = Problems {
         found: Vec::new(),
         folder,
     };
-    let Some(context_name) = wire.current_context.filter(|name| !name.is_empty()) else {
+    let Some(context_name) = text_of(&config, "current-context") else {
         return Err(vec![
             "it has no current-context: set one with kubectl config use-context".into(),
         ]);
     };
-    let Some(context) = find(wire.contexts, &context_name).flatten() else {
+    let context = find(&config["contexts"], "context", &context_name);
+    let Some(context) = context.filter(|context| !context.is_null()) else {
         return Err(vec![format!(
             "its current-context \"{context_name}\" is not among its contexts"
         )]);
     };
 
-    let cluster_name = context.cluster.unwrap_or_default();
-    let cluster = find(wire.clusters, &cluster_name).flatten();
+    let cluster_name = text_of(context, "cluster").unwrap_or_default();
+    let cluster = find(&config["clusters"], "cluster", &cluster_name);
+    let cluster = cluster.filter(|cluster| !cluster.is_null());
     if cluster.is_none() {
         problems.add(format!(
             "the cluster \"{cluster_name}\" of its current-context is missing"
         ));
     }
 
-    let user_name = context.user.unwrap_or_default();
-    let user = find(wire.users, &user_name);
+    let user_name = text_of(context, "user").unwrap_or_default();
+    let user = find(&config["users"], "user", &user_name);
     if user.is_none() && !user_name.is_empty() {
         problems.add(format!(
             "the user \"{user_name}\" of its current-context is missing"
         ));
     }
-    let user = user.flatten().unwrap_or_default();
+    let user = user.unwrap_or(&Value::Null);
 
-    let client_certificate = problems.client_certificate(&user);
+    let client_certificate = problems.client_certificate(user);
     let login = problems.login(user);
     let selected = cluster.map(|cluster| Selected {
-        tls_server_name: cluster
-            .tls_server_name
-            .clone()
-            .filter(|name| !name.is_empty()),
-        certificate_authority: problems.cluster(&cluster),
-        server: cluster.server.unwrap_or_default(),
+        tls_server_name: text_of(cluster, "tls-server-name"),
+        certificate_authority: problems.cluster(cluster),
+        server: text_of(cluster, "server").unwrap_or_default(),
         client_certificate,
         login,
-        namespace: context.namespace.filter(|name| !name.is_empty()),
+        namespace: text_of(context, "namespace"),
     });
     match selected {
         Some(selected) if problems.found.is_empty() => Ok(selected),
@@ -155,11 +154,22 @@ pub fn parse(text: &str, folder: &Path) -> Result<Selected, Vec<String>> {
     }
 }
 
-/// The first entry of this name, and what is in it.
-fn find<T>(all: Vec<(Option<String>, Option<T>)>, name: &str) -> Option<Option<T>> {
-    let mut all = all.into_iter();
-    all.find(|(known, _)| known.as_deref() == Some(name))
-        .map(|(_, content)| content)
+/// The first entry of this name in a list, and what it has under this key: null if nothing.
+fn find<'a>(list: &'a Value, key: &str, name: &str) -> Option<&'a Value> {
+    let mut entries = list.as_array()?.iter();
+    let entry = entries.find(|entry| entry["name"] == name)?;
+    Some(&entry[key])
+}
+
+/// The text of a field, unless it is empty.
+fn text_of(map: &Value, key: &str) -> Option<String> {
+    let text = map[key].as_str().filter(|text| !text.is_empty());
+    text.map(str::to_owned)
+}
+
+/// The items of a list.
+fn items_of<'a>(map: &'a Value, key: &str) -> impl Iterator<Item = &'a Value> {
+    map[key].as_array().into_iter().flatten()
 }
 
 /// The problems found so far.
@@ -174,32 +184,22 @@ impl Problems<'_> {
     }
 
     /// Checks the cluster; returns the source of its CA.
-    fn cluster(&mut self, cluster: &ClusterWire) -> Option<Source> {
-        if cluster.server.as_deref().unwrap_or_default().is_empty() {
+    fn cluster(&mut self, cluster: &Value) -> Option<Source> {
+        if text_of(cluster, "server").is_none() {
             self.add("its cluster has no server");
         }
-        if cluster.insecure_skip_tls_verify {
+        if cluster["insecure-skip-tls-verify"] == true {
             self.add("its insecure-skip-tls-verify is not supported, since any server could obtain our token: set certificate-authority");
         }
-        if cluster
-            .proxy_url
-            .as_deref()
-            .is_some_and(|url| !url.is_empty())
-        {
+        if text_of(cluster, "proxy-url").is_some() {
             self.add("its proxy-url is not supported: use a server that can be reached directly");
         }
-        let data = &cluster.certificate_authority_data;
-        self.source(
-            "certificate-authority",
-            data,
-            &cluster.certificate_authority,
-        )
+        self.source(cluster, "certificate-authority")
     }
 
-    fn client_certificate(&mut self, user: &UserWire) -> Option<(Source, Source)> {
-        let (data, file) = (&user.client_certificate_data, &user.client_certificate);
-        let certificate = self.source("client-certificate", data, file);
-        let key = self.source("client-key", &user.client_key_data, &user.client_key);
+    fn client_certificate(&mut self, user: &Value) -> Option<(Source, Source)> {
+        let certificate = self.source(user, "client-certificate");
+        let key = self.source(user, "client-key");
         match (certificate, key) {
             (Some(certificate), Some(key)) => Some((certificate, key)),
             (None, None) => None,
@@ -214,49 +214,45 @@ impl Problems<'_> {
         }
     }
 
-    /// Data takes precedence over a file, as in client-go; base64 is decoded.
-    fn source(
-        &mut self,
-        what: &str,
-        data: &Option<String>,
-        file: &Option<String>,
-    ) -> Option<Source> {
-        if let Some(data) = data.as_deref().filter(|data| !data.is_empty()) {
+    /// The value under `<key>-data`, or the file under this key. Data takes precedence, as in
+    /// client-go; base64 is decoded.
+    fn source(&mut self, map: &Value, key: &str) -> Option<Source> {
+        if let Some(data) = text_of(map, &format!("{key}-data")) {
             let compact: String = data.split_ascii_whitespace().collect();
             match base64::engine::general_purpose::STANDARD.decode(compact) {
                 Ok(data) => return Some(Source::Data(data)),
-                Err(error) => self.add(format!("its {what}-data is not base64: {error}")),
+                Err(error) => self.add(format!("its {key}-data is not base64: {error}")),
             }
             return None;
         }
-        let file = file.as_deref().filter(|file| !file.is_empty())?;
-        Some(Source::File(self.folder.join(file)))
+        Some(Source::File(self.folder.join(text_of(map, key)?)))
     }
 
-    fn login(&mut self, user: UserWire) -> Login {
-        if user.has_auth_provider {
+    fn login(&mut self, user: &Value) -> Login {
+        let has = |key: &str| !user[key].is_null();
+        if has("auth-provider") {
             self.add("its user has an auth-provider, which Kubernetes has removed: use an exec plugin or a token");
         }
-        if user.username.is_some() || user.password.is_some() {
+        if has("username") || has("password") {
             self.add("its user has a username and password, which Kubernetes has removed: use a token or a client certificate");
         }
-        if user.impersonate.is_some() {
+        if has("as") {
             self.add("its user impersonates another one (as), which is not supported: use that user's own credentials");
         }
-        if let Some(file) = user.token_file.filter(|file| !file.is_empty()) {
+        if let Some(file) = text_of(user, "tokenFile") {
             return Login::TokenFile(self.folder.join(file));
         }
-        if let Some(token) = user.token.filter(|token| !token.is_empty()) {
+        if let Some(token) = text_of(user, "token") {
             return Login::Token(Secret(token));
         }
-        match user.exec {
-            Some(exec) => self.exec(exec),
-            None => Login::Anonymous,
+        match &user["exec"] {
+            Value::Null => Login::Anonymous,
+            exec => self.exec(exec),
         }
     }
 
-    fn exec(&mut self, wire: ExecWire) -> Login {
-        let api_version = wire.api_version.unwrap_or_default();
+    fn exec(&mut self, exec: &Value) -> Login {
+        let api_version = text_of(exec, "apiVersion").unwrap_or_default();
         const KNOWN: [&str; 2] = [
             "client.authentication.k8s.io/v1",
             "client.authentication.k8s.io/v1beta1",
@@ -267,12 +263,12 @@ impl Problems<'_> {
                 KNOWN[0], KNOWN[1]
             ));
         }
-        if wire.interactive_mode.as_deref() == Some("Always") {
+        if exec["interactiveMode"] == "Always" {
             self.add(
                 "its exec plugin has interactiveMode Always, but a service cannot answer prompts: use IfAvailable or Never",
             );
         }
-        let command = wire.command.unwrap_or_default();
+        let command = text_of(exec, "command").unwrap_or_default();
         if command.is_empty() {
             self.add("its exec plugin has no command");
         }
@@ -283,13 +279,17 @@ impl Problems<'_> {
         } else {
             command.into()
         };
+        let own = |text: &Value| text.as_str().unwrap_or_default().to_owned();
+        let env = items_of(exec, "env");
         Login::Exec(Exec {
             api_version,
             command,
-            args: wire.args,
-            env: wire.env,
-            provide_cluster_info: wire.provide_cluster_info,
-            install_hint: wire.install_hint,
+            args: items_of(exec, "args").map(own).collect(),
+            env: env
+                .map(|item| (own(&item["name"]), own(&item["value"])))
+                .collect(),
+            provide_cluster_info: exec["provideClusterInfo"] == true,
+            install_hint: exec["installHint"].as_str().map(str::to_owned),
         })
     }
 }
