@@ -23,6 +23,7 @@ pub use pairs::Pairs;
 pub use review::{AccessReview, TokenReview};
 pub use scalars::{ResourceVersion, Timestamp, Uid};
 
+use super::status::null_is_default;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
@@ -129,7 +130,7 @@ impl ObjectMeta {
 }
 
 /// A machine-readable reason and a message, if any.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct Detail {
     /// One CamelCase word.
     pub reason: Option<Box<str>>,
@@ -307,9 +308,11 @@ pub enum ContainerState {
 }
 
 /// How a container ended.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 pub struct Terminated {
     /// Exit code of its process; 0 means success.
+    #[serde(deserialize_with = "null_is_default")]
     pub exit_code: i32,
     /// `Completed`, `Error`, `OOMKilled`, ….
     pub reason: Option<Box<str>>,

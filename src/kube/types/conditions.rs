@@ -33,28 +33,28 @@ pub enum ConditionType {
 const PLACES: usize = 5;
 
 impl ConditionType {
-    /// All of them, those of pods first.
-    const ALL: [Self; 2 * PLACES] = [
-        Self::PodScheduled,
-        Self::PodReadyToStartContainers,
-        Self::Initialized,
-        Self::Ready,
-        Self::DisruptionTarget,
-        Self::Complete,
-        Self::Failed,
-        Self::FailureTarget,
-        Self::SuccessCriteriaMet,
-        Self::Suspended,
+    /// All of them as Kubernetes spells them, those of pods first.
+    pub(super) const NAMES: [(&'static str, Self); 2 * PLACES] = [
+        ("PodScheduled", Self::PodScheduled),
+        ("PodReadyToStartContainers", Self::PodReadyToStartContainers),
+        ("Initialized", Self::Initialized),
+        ("Ready", Self::Ready),
+        ("DisruptionTarget", Self::DisruptionTarget),
+        ("Complete", Self::Complete),
+        ("Failed", Self::Failed),
+        ("FailureTarget", Self::FailureTarget),
+        ("SuccessCriteriaMet", Self::SuccessCriteriaMet),
+        ("Suspended", Self::Suspended),
     ];
 
     /// Those of pods.
-    pub(super) fn of_pods() -> &'static [Self] {
-        &Self::ALL[..PLACES]
+    pub(super) fn of_pods() -> &'static [(&'static str, Self)] {
+        &Self::NAMES[..PLACES]
     }
 
     /// Those of Jobs.
-    pub(super) fn of_jobs() -> &'static [Self] {
-        &Self::ALL[PLACES..]
+    pub(super) fn of_jobs() -> &'static [(&'static str, Self)] {
+        &Self::NAMES[PLACES..]
     }
 
     /// Its index among those of its object; Jobs and pods have no kinds in common.

@@ -160,7 +160,7 @@ fn known_conditions_are_kept_and_others_are_dropped() {
     assert!(pod.conditions.holds(ConditionType::PodScheduled).is_none());
     let ready = pod.conditions.holds(ConditionType::Ready).unwrap();
     assert_eq!(ready.detail, None);
-    for other in ConditionType::of_pods() {
+    for (_, other) in ConditionType::of_pods() {
         let known = [ConditionType::PodScheduled, ConditionType::Ready].contains(other);
         assert_eq!(pod.conditions.get(*other).is_some(), known, "{other:?}");
     }
@@ -173,9 +173,11 @@ fn known_conditions_are_kept_and_others_are_dropped() {
     assert!(failed.is_true(ConditionType::Failed));
     let others = ConditionType::of_jobs()
         .iter()
-        .filter(|kind| **kind != ConditionType::Failed);
+        .filter(|(_, kind)| *kind != ConditionType::Failed);
     assert_eq!(
-        others.filter(|kind| failed.get(**kind).is_some()).count(),
+        others
+            .filter(|(_, kind)| failed.get(*kind).is_some())
+            .count(),
         0
     );
 }

@@ -78,21 +78,10 @@ struct KnownCondition(Option<ConditionType>);
 
 impl<'de> Deserialize<'de> for KnownCondition {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        use ConditionType as T;
         from_text(deserializer, "a condition type", |text| {
-            Some(Self(match text {
-                "PodScheduled" => Some(T::PodScheduled),
-                "PodReadyToStartContainers" => Some(T::PodReadyToStartContainers),
-                "Initialized" => Some(T::Initialized),
-                "Ready" => Some(T::Ready),
-                "DisruptionTarget" => Some(T::DisruptionTarget),
-                "Complete" => Some(T::Complete),
-                "Failed" => Some(T::Failed),
-                "FailureTarget" => Some(T::FailureTarget),
-                "SuccessCriteriaMet" => Some(T::SuccessCriteriaMet),
-                "Suspended" => Some(T::Suspended),
-                _ => None,
-            }))
+            let mut names = ConditionType::NAMES.iter();
+            let known = names.find(|(name, _)| *name == text);
+            Some(Self(known.map(|(_, kind)| *kind)))
         })
     }
 }
@@ -122,11 +111,12 @@ words!(
 );
 
 /// The conditions of these kinds; others are dropped.
-fn conditions(wires: Option<Vec<ConditionWire>>, kinds: &[ConditionType]) -> Conditions {
+fn conditions(wires: Option<Vec<ConditionWire>>, kinds: &[(&str, ConditionType)]) -> Conditions {
     let mut known = Conditions::default();
     for wire in wires.unwrap_or_default() {
         let kind = wire.kind.and_then(|kind| kind.0);
-        let Some(kind) = kind.filter(|kind| kinds.contains(kind)) else {
+        let is_read = |kind: &ConditionType| kinds.iter().any(|(_, known)| known == kind);
+        let Some(kind) = kind.filter(is_read) else {
             continue;
         };
         known.set(
@@ -272,15 +262,9 @@ struct ContainerWire {
 
 #[derive(Default, serde::Deserialize)]
 struct StateWire {
-    waiting: Option<WaitingWire>,
+    waiting: Option<Detail>,
     running: Option<RunningWire>,
-    terminated: Option<TerminatedWire>,
-}
-
-#[derive(serde::Deserialize)]
-struct WaitingWire {
-    reason: Option<Box<str>>,
-    message: Option<Box<str>>,
+    terminated: Option<Terminated>,
 }
 
 #[derive(serde::Deserialize)]
@@ -289,30 +273,10 @@ struct RunningWire {
     started_at: Option<Timestamp>,
 }
 
-#[derive(serde::Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct TerminatedWire {
-    exit_code: Option<i32>,
-    reason: Option<Box<str>>,
-    message: Option<Box<str>>,
-    finished_at: Option<Timestamp>,
-}
-
-impl From<TerminatedWire> for Terminated {
-    fn from(wire: TerminatedWire) -> Self {
-        Self {
-            exit_code: wire.exit_code.unwrap_or_default(),
-            reason: wire.reason,
-            message: wire.message,
-            finished_at: wire.finished_at,
-        }
-    }
-}
-
 impl From<StateWire> for ContainerState {
     fn from(wire: StateWire) -> Self {
         if let Some(terminated) = wire.terminated {
-            Self::Terminated(Box::new(terminated.into()))
+            Self::Terminated(Box::new(terminated))
         } else if let Some(running) = wire.running {
             Self::Running(running.started_at)
         } else if let Some(waiting) = wire.waiting {
@@ -325,10 +289,9 @@ impl From<StateWire> for ContainerState {
 
 fn container(wire: ContainerWire, kind: ContainerKind) -> ContainerStatus {
     let state = wire.state.unwrap_or_default().into();
-    let last = wire.last_state.unwrap_or_default().terminated;
     let details = ContainerDetails {
         name: wire.name.unwrap_or_default(),
-        last_terminated: last.map(Into::into),
+        last_terminated: wire.last_state.unwrap_or_default().terminated,
     };
     let is_first_run =
         matches!(state, ContainerState::Running(_)) && details.last_terminated.is_none();
