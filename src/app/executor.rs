@@ -235,7 +235,7 @@ mod tests {
     use crate::kube::watch::StoreEvent;
     use crate::model::labels::{INSTANCE_NAME, INSTANCE_TYPE};
     use crate::model::names::InstanceKey;
-    use crate::store::{events, store};
+    use crate::store::{Sink as _, events, store};
     use serde_json::{Value, json};
     use std::sync::Mutex;
     use std::time::Instant;

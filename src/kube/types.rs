@@ -74,7 +74,9 @@ pub const EVENTS: Collection = Collection {
 ///
 /// Deserializing one fails when it has no name, or a field that we read has the wrong type; whether
 /// the object is ours makes no difference.
-pub trait Resource: DeserializeOwned + fmt::Debug + PartialEq + Send + Sync + 'static {
+pub trait Resource:
+    DeserializeOwned + Clone + fmt::Debug + Default + PartialEq + Send + Sync + 'static
+{
     /// The collection of its objects.
     const COLLECTION: Collection;
 

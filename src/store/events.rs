@@ -4,9 +4,8 @@
 //! any Event, and nothing waits for it. A single Job may cause thousands of Events, one for each
 //! rejected pod; of one object and reason only the last one written matters.
 
-use super::reflector::Sink;
-use super::store::Change;
-use crate::kube::types::{Event, EventReason, ResourceVersion, Uid};
+use super::store::{Change, Sink};
+use crate::kube::types::{Event, Uid};
 use crate::kube::watch::StoreEvent;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -96,8 +95,8 @@ impl Sink<Event> for EventWriter {
 #[derive(Debug, Default)]
 struct Kept {
     objects: HashMap<Uid, Vec<Entry>>,
-    /// Object and reason of each Event by sequence number, oldest first.
-    order: BTreeMap<u64, (Uid, EventReason)>,
+    /// The object of each Event by sequence number, oldest first.
+    order: BTreeMap<u64, Uid>,
     written: u64,
     /// Number of lists so far: Events that the last list lacks are dropped.
     list: u64,
@@ -118,8 +117,14 @@ impl Kept {
             StoreEvent::InitApply(event) | StoreEvent::Apply(event) => {
                 return self.put(Arc::new(event)).into_iter().collect();
             }
-            StoreEvent::InitDone(_) => self.drop_unlisted(),
-            StoreEvent::Delete { uid, .. } => self.drop_event(&uid),
+            StoreEvent::InitDone(_) => {
+                let list = self.list;
+                self.retain(|entry| entry.list == list);
+            }
+            // It is gone: Kubernetes keeps each Event for an hour.
+            StoreEvent::Delete { uid, .. } => {
+                self.retain(|entry| entry.event.metadata.uid != uid);
+            }
             StoreEvent::Progress(_) => {}
         }
         Vec::new()
@@ -146,8 +151,7 @@ impl Kept {
         if let Some(old) = &old {
             self.order.remove(&old.written);
         }
-        let about = (event.regarding_uid.clone(), event.reason);
-        self.order.insert(self.written, about);
+        self.order.insert(self.written, event.regarding_uid.clone());
         self.evict();
         Some(Change {
             old: old.map(|old| old.event),
@@ -157,17 +161,12 @@ impl Kept {
 
     fn evict(&mut self) {
         while self.order.len() > EVENTS_MAX
-            && let Some((written, (uid, _))) = self.order.pop_first()
+            && let Some((written, uid)) = self.order.pop_first()
+            && let Some(entries) = self.objects.get_mut(&uid)
         {
-            self.retain_of(&uid, |entry| entry.written != written);
-        }
-    }
-
-    fn retain_of(&mut self, uid: &Uid, keep: impl Fn(&Entry) -> bool) {
-        if let Some(entries) = self.objects.get_mut(uid) {
-            entries.retain(keep);
+            entries.retain(|entry| entry.written != written);
             if entries.is_empty() {
-                self.objects.remove(uid);
+                self.objects.remove(&uid);
             }
         }
     }
@@ -178,44 +177,26 @@ impl Kept {
         }
     }
 
-    /// Drops the Events that a complete list did not have.
-    fn drop_unlisted(&mut self) {
-        let (list, order) = (self.list, &mut self.order);
+    /// Drops all other Events.
+    fn retain(&mut self, keep: impl Fn(&Entry) -> bool) {
+        let order = &mut self.order;
         self.objects.retain(|_, entries| {
             entries.retain(|entry| {
-                let listed = entry.list == list;
-                if !listed {
+                let keeps = keep(entry);
+                if !keeps {
                     order.remove(&entry.written);
                 }
-                listed
+                keeps
             });
             !entries.is_empty()
         });
-    }
-
-    /// Drops the Event of that UID, which is gone: Kubernetes keeps each for an hour.
-    fn drop_event(&mut self, event_uid: &Uid) {
-        let is_it = |entry: &Entry| entry.event.metadata.uid == *event_uid;
-        let about = self
-            .objects
-            .iter()
-            .find(|(_, entries)| entries.iter().any(is_it));
-        let Some(uid) = about.map(|(uid, _)| uid.clone()) else {
-            return;
-        };
-        for entry in self.objects.get(&uid).into_iter().flatten() {
-            if is_it(entry) {
-                self.order.remove(&entry.written);
-            }
-        }
-        self.retain_of(&uid, |entry| !is_it(entry));
     }
 }
 
 /// Whether `new` was written before `held`, as far as their versions show.
 fn is_older(new: &Event, held: &Event) -> bool {
-    let version = |event: &Event| -> ResourceVersion { event.metadata.resource_version.clone() };
-    version(new).is_before(&version(held))
+    let (new, held) = (&new.metadata, &held.metadata);
+    new.resource_version.is_before(&held.resource_version)
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@
 
 use super::StoreEvent;
 use super::backoff::Backoff;
-use super::store::{Change, Writer};
+use super::store::{Change, Sink, Writer};
 use crate::clock::Clock;
 use crate::kube::Client;
 use crate::kube::error::{Error, Failure};
@@ -38,32 +38,6 @@ const READ_BYTES: usize = 16 * 1024;
 /// After a complete list it is called even if nothing has changed, so that its
 /// owner learns of the first sync.
 pub type OnChange<K> = Box<dyn Fn(&[Change<K>]) + Send>;
-
-/// The destination of a reflector's objects.
-pub trait Sink<K>: Send + 'static {
-    /// Applies an event of a list or watch; returns what has changed for readers.
-    fn apply(&self, event: StoreEvent<K>) -> Vec<Change<K>>;
-
-    /// The API server has just sent something.
-    fn contact(&self, now: Instant);
-
-    /// Whether a watch is open.
-    fn watching(&self, open: bool);
-}
-
-impl<K: Resource> Sink<K> for Writer<K> {
-    fn apply(&self, event: StoreEvent<K>) -> Vec<Change<K>> {
-        Self::apply(self, event)
-    }
-
-    fn contact(&self, now: Instant) {
-        Self::contact(self, now);
-    }
-
-    fn watching(&self, open: bool) {
-        Self::watching(self, open);
-    }
-}
 
 /// The inputs of a reflector.
 pub struct Reflector<K: Resource, S = Writer<K>> {
@@ -193,6 +167,7 @@ impl<K: Resource, S: Sink<K>> Reflector<K, S> {
 /// What a reflector's thread runs, in two alternating steps. [`perform`](Self::perform) calls
 /// Kubernetes and changes nothing here. [`take`](Self::take) processes the result, changes the
 /// store and calls nothing. Other threads may run in between.
+#[derive(Debug)]
 pub struct Running<K: Resource, S = Writer<K>> {
     reflector: Reflector<K, S>,
     heartbeat: Arc<Heartbeat>,
@@ -203,17 +178,8 @@ pub struct Running<K: Resource, S = Writer<K>> {
     open: Option<Open>,
 }
 
-impl<K: Resource, S> fmt::Debug for Running<K, S> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Running")
-            .field("reflector", &self.reflector)
-            .field("watch", &self.watch)
-            .field("next", &self.next)
-            .finish_non_exhaustive()
-    }
-}
-
 /// An open watch, and the bytes received on it.
+#[derive(Debug)]
 struct Open {
     stream: Box<dyn EventStream>,
     lines: Lines,
@@ -340,6 +306,7 @@ impl<K: Resource, S: Sink<K>> Running<K, S> {
 }
 
 /// Logs and counts the events of a watch of any kind.
+#[derive(Debug)]
 struct Reporter {
     heartbeat: Arc<Heartbeat>,
     poll: Duration,

@@ -67,8 +67,21 @@ impl<K: Resource> Change<K> {
     }
 }
 
+/// The destination of the objects of a list or watch.
+pub trait Sink<K>: Send + 'static {
+    /// Applies an event of a list or watch; returns what has changed for readers.
+    #[must_use]
+    fn apply(&self, event: StoreEvent<K>) -> Vec<Change<K>>;
+
+    /// The API server has just sent something.
+    fn contact(&self, now: Instant);
+
+    /// Whether a watch is open.
+    fn watching(&self, open: bool);
+}
+
 /// Reads the cache; clones are cheap and share it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Store<K: Resource> {
     shared: Arc<Shared<K>>,
 }
@@ -77,7 +90,7 @@ pub struct Store<K: Resource> {
 ///
 /// The reflector has one for its events, the executor one for the responses to
 /// our own writes.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Writer<K: Resource> {
     shared: Arc<Shared<K>>,
 }
@@ -86,22 +99,6 @@ pub struct Writer<K: Resource> {
 struct Shared<K: Resource> {
     state: RwLock<State<K>>,
     freshness: Freshness,
-}
-
-impl<K: Resource> Clone for Store<K> {
-    fn clone(&self) -> Self {
-        Self {
-            shared: self.shared.clone(),
-        }
-    }
-}
-
-impl<K: Resource> Clone for Writer<K> {
-    fn clone(&self) -> Self {
-        Self {
-            shared: self.shared.clone(),
-        }
-    }
 }
 
 /// A new, empty cache that is not synced; its age counts from `now`.
@@ -194,27 +191,6 @@ impl<K: Resource> Writer<K> {
         }
     }
 
-    /// Applies an event of a list or watch; returns what has changed for readers.
-    #[must_use]
-    pub fn apply(&self, event: StoreEvent<K>) -> Vec<Change<K>> {
-        let mut state = self.state();
-        let changes = state.event(event);
-        if state.synced {
-            self.shared.freshness.set_synced();
-        }
-        changes
-    }
-
-    /// The API server has just sent something.
-    pub fn contact(&self, now: Instant) {
-        self.shared.freshness.contact(now);
-    }
-
-    /// Whether a watch is open.
-    pub fn watching(&self, open: bool) {
-        self.shared.freshness.watching(open);
-    }
-
     /// Applies an object that one of our own calls returned; returns what has changed for readers.
     #[must_use]
     pub fn own_write(&self, object: K) -> Option<Change<K>> {
@@ -240,7 +216,26 @@ impl<K: Resource> Writer<K> {
     }
 }
 
-#[derive(Debug)]
+impl<K: Resource> Sink<K> for Writer<K> {
+    fn apply(&self, event: StoreEvent<K>) -> Vec<Change<K>> {
+        let mut state = self.state();
+        let changes = state.event(event);
+        if state.synced {
+            self.shared.freshness.set_synced();
+        }
+        changes
+    }
+
+    fn contact(&self, now: Instant) {
+        self.shared.freshness.contact(now);
+    }
+
+    fn watching(&self, open: bool) {
+        self.shared.freshness.watching(open);
+    }
+}
+
+#[derive(Debug, Default)]
 struct State<K: Resource> {
     layers: Layers<K>,
     /// Index of the objects that readers see.
@@ -250,18 +245,6 @@ struct State<K: Resource> {
     /// A list that has begun and is not complete.
     pending: Option<List<K>>,
     synced: bool,
-}
-
-impl<K: Resource> Default for State<K> {
-    fn default() -> Self {
-        Self {
-            layers: Layers::default(),
-            index: Index::default(),
-            version: ResourceVersion::default(),
-            pending: None,
-            synced: false,
-        }
-    }
 }
 
 impl<K: Resource> State<K> {

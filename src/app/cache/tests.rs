@@ -3,7 +3,7 @@
 use super::*;
 use crate::app::fixture::{World, decode, key, n1, ready_pod};
 use crate::kube::watch::StoreEvent;
-use crate::store::Writer;
+use crate::store::{Sink as _, Writer};
 use serde_json::json;
 
 fn entries(world: &World) -> Vec<(String, Option<String>, bool, Option<i64>)> {

@@ -10,6 +10,7 @@ use crate::app::fixture::{World, handle, key, n1, ready_pod, t0};
 use crate::app::{Bound, Progress};
 use crate::health::{HealthInputs, ThreadHeartbeat};
 use crate::model::status::{Finding, Phase};
+use crate::store::Sink as _;
 use bench::{Bench, check, header, parked, reply, resumed};
 use serde_json::Value;
 use std::time::{Duration, Instant};

@@ -11,22 +11,12 @@ use std::sync::Arc;
 
 /// The objects by the hash of their index key. Most keys have a single object (a Job has one pod),
 /// so those take the least memory.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Index<K> {
     hasher: RandomState,
     single: HashMap<u64, Arc<K>>,
     /// By name.
     several: HashMap<u64, Vec<Arc<K>>>,
-}
-
-impl<K> Default for Index<K> {
-    fn default() -> Self {
-        Self {
-            hasher: RandomState::new(),
-            single: HashMap::new(),
-            several: HashMap::new(),
-        }
-    }
 }
 
 impl<K: Resource> Index<K> {

@@ -16,19 +16,10 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 /// Base and overlay; readers see both as one.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Layers<K: Resource> {
     base: HashSet<Named<K>>,
     overlay: Overlay<K>,
-}
-
-impl<K: Resource> Default for Layers<K> {
-    fn default() -> Self {
-        Self {
-            base: HashSet::new(),
-            overlay: Overlay::default(),
-        }
-    }
 }
 
 impl<K: Resource> Layers<K> {
@@ -101,7 +92,7 @@ impl<K: Resource> Layers<K> {
         if self.overlay.written.get(name).is_some_and(is_it) {
             self.unwrite(name);
         }
-        if self.base.get(name).is_some_and(|base| is_it(&base.0)) {
+        if self.base_holds(name, uid) {
             self.unbase(name);
         }
     }
@@ -131,8 +122,7 @@ impl<K: Resource> Layers<K> {
         let evicted = self.overlay.deleted.insert(uid.clone(), name.into());
         if let Some((uid, name)) = evicted {
             self.fold(&name);
-            let base = self.base.get(&*name);
-            if base.is_some_and(|base| base.0.metadata().uid == uid) {
+            if self.base_holds(&name, &uid) {
                 self.unbase(&name);
             }
         }
@@ -217,9 +207,8 @@ impl<K: Resource> Layers<K> {
 
     /// Whether one of the layers contains that very object.
     pub(super) fn holds(&self, name: &str, uid: &Uid) -> bool {
-        let is_it = |object: &Arc<K>| object.metadata().uid == *uid;
-        self.base.get(name).is_some_and(|base| is_it(&base.0))
-            || self.overlay.written.get(name).is_some_and(is_it)
+        let written = self.overlay.written.get(name);
+        self.base_holds(name, uid) || written.is_some_and(|own| own.metadata().uid == *uid)
     }
 
     /// Whether the watch shows that very object.
@@ -297,10 +286,10 @@ impl<K: Resource> Layers<K> {
         self.base.replace(Named(object));
     }
 
-    fn unwrite(&mut self, name: &str) -> Option<Arc<K>> {
-        let own = self.overlay.written.remove(name)?;
-        self.forget_deletion(&own);
-        Some(own)
+    fn unwrite(&mut self, name: &str) {
+        if let Some(own) = self.overlay.written.remove(name) {
+            self.forget_deletion(&own);
+        }
     }
 
     fn unbase(&mut self, name: &str) {
@@ -319,20 +308,11 @@ impl<K: Resource> Layers<K> {
 }
 
 /// A list that has begun and is not complete. Readers do not see it.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct List<K: Resource> {
     listed: HashSet<Named<K>>,
     /// The results of our own calls since it began.
     since: Overlay<K>,
-}
-
-impl<K: Resource> Default for List<K> {
-    fn default() -> Self {
-        Self {
-            listed: HashSet::new(),
-            since: Overlay::default(),
-        }
-    }
 }
 
 impl<K: Resource> List<K> {

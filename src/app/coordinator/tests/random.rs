@@ -12,6 +12,7 @@ use crate::app::{Intent, Response};
 use crate::kube::types::{Job, Pod, Uid};
 use crate::kube::watch::StoreEvent;
 use crate::model::labels::MetaChange;
+use crate::store::Sink as _;
 use serde_json::Value;
 use std::sync::Arc;
 
