@@ -7,6 +7,7 @@
 //!
 //! | file | what lives there |
 //! |---|---|
+//! | `context` | the inputs of every decision, and the effects |
 //! | `record` | the state of one name, and the order in which an input is processed |
 //! | `operation` | its waiters, and the state of its call |
 //! | `resolve` | the observed state of a name, and the table: which waiter gets what |
@@ -28,10 +29,10 @@ mod retry;
 mod tests;
 mod track;
 
-pub use context::Context;
+pub use context::{Context, Effect};
 pub use memory::{GONE_KEPT, GONE_MAX, LOST_KEPT, LOST_MAX, Memory, OVERDUE_AFTER};
 pub use operation::Want;
-pub use record::{Effect, WRITE_WAIT};
+pub use record::WRITE_WAIT;
 pub use resolve::REPORT_HOLD;
 
 use super::api_call::Completed;
@@ -39,8 +40,9 @@ use super::error::{Bound, Error};
 use super::request::{Origin, RequestHandle, Response};
 use crate::kube::types::Uid;
 use crate::model::names::InstanceKey;
+use context::Step;
 use operation::{WaitState, Waiter};
-use record::{Record, Step, Tally, Trigger};
+use record::{Record, Tally, Trigger};
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 

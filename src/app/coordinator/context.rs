@@ -1,9 +1,16 @@
-//! The inputs of every decision: the time, the cache, the catalog.
+//! The inputs of every decision (the time, the cache, the catalog), and the effects.
 //!
 //! Plain values; nothing is decided here.
 
+use super::operation::Waiter;
+use crate::app::api_call::ApiCall;
 use crate::app::cache::Cache;
 use crate::app::catalog::Catalog;
+use crate::app::lifecycle::{Lifecycle, LifecycleKind};
+use crate::app::request::{RequestHandle, Response};
+use crate::kube::types::Uid;
+use crate::model::names::InstanceKey;
+use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 /// The inputs of a decision at one moment.
@@ -17,4 +24,59 @@ pub struct Context<'a> {
     pub cache: &'a Cache,
     /// The app types on offer.
     pub catalog: &'a Catalog,
+}
+
+/// An effect of the coordinator.
+#[derive(Clone, Debug)]
+pub enum Effect {
+    /// Respond to this request; it gets no other response.
+    Respond(RequestHandle, Response),
+    /// Make this call, apply what it returns to the stores, and report its outcome.
+    Call(Arc<ApiCall>),
+    /// Report this lifecycle event.
+    Report(Box<Lifecycle>),
+}
+
+/// The context of one step of a record.
+#[derive(Debug)]
+pub(super) struct Step<'a> {
+    /// The name.
+    pub(super) key: &'a InstanceKey,
+    /// The cache, the catalog and the time.
+    pub(super) context: &'a Context<'a>,
+    /// The number of this step of the replica, and of a waiter that comes with it.
+    pub(super) number: u64,
+    /// Whether the name may have a call of the coordinator's own.
+    pub(super) may_work: bool,
+    /// Whether another start of this replica can be followed.
+    pub(super) may_follow: bool,
+    /// Whether the service is shutting down: then deadlines apply even to calls in flight.
+    pub(super) is_draining: bool,
+    /// The effects so far.
+    pub(super) out: &'a mut Vec<Effect>,
+}
+
+impl Step<'_> {
+    /// An event of now, without our own start, that is still to be reported.
+    #[must_use]
+    pub(super) fn event(&self, job_uid: Option<&Uid>, kind: LifecycleKind) -> Lifecycle {
+        Lifecycle {
+            key: self.key.clone(),
+            job_uid: job_uid.cloned(),
+            at: self.context.now,
+            kind,
+            phase_left: None,
+            start_ended: None,
+        }
+    }
+
+    pub(super) fn report(&mut self, event: Lifecycle) {
+        self.out.push(Effect::Report(Box::new(event)));
+    }
+
+    pub(super) fn respond(&mut self, waiter: &Waiter, response: Response) {
+        if let Some(handle) = waiter.handle {
+            self.out.push(Effect::Respond(handle, response));
+        }
+    }
 }

@@ -2,8 +2,9 @@
 //!
 //! Pure. [`super::retry`] decides what a failed call means, and when it is retried.
 
+use super::context::Step;
 use super::operation::{CallState, Calling, Retry, WaitState, Want};
-use super::record::{Record, Step, Trigger};
+use super::record::{Record, Trigger};
 use super::track::Track;
 use crate::app::api_call::{Action, CallOutcome, Completed};
 use crate::app::cache::Lookup;
@@ -49,42 +50,41 @@ impl Record {
         completed: &Completed,
         step: &mut Step<'_>,
     ) {
-        let now = step.context.now;
-        let (track, may_follow, is_draining) = (&mut self.track, step.may_follow, step.is_draining);
         // The watch has already shown the deletion of the created Job; no further event of it
         // follows.
         let lookup = step.context.cache.lookup(step.key);
         let is_there =
             |uid: &Uid| matches!(&lookup, Lookup::Instance(instance) if instance.uid() == uid);
-        step.report(|events| {
-            if let Action::DeleteJob { uid, cause } = &calling.call.action
-                && let CallOutcome::Deleted { is_first: true } = completed.outcome
-                && !calling.is_reported
-            {
-                Track::deleted(track, uid, cause.clone(), events);
-            }
-            if let Some(gone) = &completed.gone {
-                Track::gone(track, gone, None, events);
-            }
-            match (calling.start.take(), &completed.outcome) {
-                (Some(start), CallOutcome::Created(uid)) => {
-                    Track::created(track, uid, *start, may_follow, events);
-                    if !is_there(uid) {
-                        Track::gone(track, uid, None, events);
-                    } else if is_draining && let Some(track) = track {
-                        track.unfollow("replica_ended", events);
-                    }
+        if let Action::DeleteJob { uid, cause } = &calling.call.action
+            && let CallOutcome::Deleted { is_first: true } = completed.outcome
+            && !calling.is_reported
+        {
+            Track::deleted(&mut self.track, uid, cause.clone(), step);
+        }
+        if let Some(gone) = &completed.gone {
+            Track::gone(&mut self.track, gone, None, step);
+        }
+        match (calling.start.take(), &completed.outcome) {
+            (Some(start), CallOutcome::Created(uid)) => {
+                Track::created(&mut self.track, uid, *start, step);
+                if !is_there(uid) {
+                    Track::gone(&mut self.track, uid, None, step);
+                } else if step.is_draining
+                    && let Some(track) = &mut self.track
+                {
+                    track.unfollow("replica_ended", step);
                 }
-                (Some(mut start), CallOutcome::Failed(error)) => {
-                    if let Some((result, reason)) = end_without_job(error) {
-                        let event = events.push(None, LifecycleKind::NotCreated);
-                        start.leave(None, now);
-                        event.start_ended = Some(start.end(result, reason.into(), now));
-                    }
-                }
-                _ => {}
             }
-        });
+            (Some(mut start), CallOutcome::Failed(error)) => {
+                if let Some((result, reason)) = end_without_job(error) {
+                    let mut event = step.event(None, LifecycleKind::NotCreated);
+                    start.leave(None, event.at);
+                    event.start_ended = Some(start.end(result, reason.into(), event.at));
+                    step.report(event);
+                }
+            }
+            _ => {}
+        }
     }
 
     fn succeeded(&mut self, calling: &Calling, outcome: &CallOutcome, step: &mut Step<'_>) {
@@ -118,9 +118,7 @@ impl Record {
                 operation.call = CallState::Retrying(Retry::force_deletion(now));
                 if self.memory.force_deleted(uid) {
                     let kind = LifecycleKind::PodForceDeleted { pod: pod.clone() };
-                    step.report(|events| {
-                        events.push(Some(job), kind);
-                    });
+                    step.report(step.event(Some(job), kind));
                 }
             }
             (Action::DeleteJob { uid, .. }, _) => {

@@ -11,21 +11,20 @@
 //! ```
 
 use super::calls;
-use super::context::Context;
+use super::context::{Context, Effect, Step};
 use super::memory::Memory;
 use super::operation::{
     CallKind, CallState, Calling, FORCE_PAUSE, Last, Operation, Retry, WaitState, Waiter, Want,
 };
 use super::resolve::{self, Facts, Observed, Resolution, State};
-use super::track::{Events, Track};
+use super::track::Track;
 use crate::app::api_call::{Action, ApiCall};
 use crate::app::cache::Lookup;
 use crate::app::error::Error;
-use crate::app::lifecycle::{Lifecycle, LifecycleKind, OwnStart};
+use crate::app::lifecycle::{LifecycleKind, OwnStart};
 use crate::app::request::{Intent, Origin, RequestHandle, Response};
 use crate::app::timings::Timings;
 use crate::kube::types::Uid;
-use crate::model::names::InstanceKey;
 use crate::model::status::InstanceStatus;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -42,36 +41,6 @@ pub(super) struct Record {
     pub(super) track: Option<Box<Track>>,
     /// When the record must be advanced without an input.
     pub(super) wake: Option<Instant>,
-}
-
-/// An effect of the coordinator.
-#[derive(Clone, Debug)]
-pub enum Effect {
-    /// Respond to this request; it gets no other response.
-    Respond(RequestHandle, Response),
-    /// Make this call, apply what it returns to the stores, and report its outcome.
-    Call(Arc<ApiCall>),
-    /// Report this lifecycle event.
-    Report(Box<Lifecycle>),
-}
-
-/// The context of one step of a record.
-#[derive(Debug)]
-pub(super) struct Step<'a> {
-    /// The name.
-    pub(super) key: &'a InstanceKey,
-    /// The cache, the catalog and the time.
-    pub(super) context: &'a Context<'a>,
-    /// The number of this step of the replica, and of a waiter that comes with it.
-    pub(super) number: u64,
-    /// Whether the name may have a call of the coordinator's own.
-    pub(super) may_work: bool,
-    /// Whether another start of this replica can be followed.
-    pub(super) may_follow: bool,
-    /// Whether the service is shutting down: then deadlines apply even to calls in flight.
-    pub(super) is_draining: bool,
-    /// The effects so far.
-    pub(super) out: &'a mut Vec<Effect>,
 }
 
 /// Why a record is advanced.
@@ -100,25 +69,6 @@ pub(super) struct Tally {
     pub(super) lost: usize,
     /// Starts of this replica that are followed.
     pub(super) followed: usize,
-}
-
-impl Step<'_> {
-    pub(super) fn report(&mut self, act: impl FnOnce(&mut Events<'_>)) {
-        let mut events = Vec::new();
-        act(&mut Events {
-            key: self.key,
-            now: self.context.now,
-            out: &mut events,
-        });
-        let events = events.into_iter().map(Box::new).map(Effect::Report);
-        self.out.extend(events);
-    }
-
-    pub(super) fn respond(&mut self, waiter: &Waiter, response: Response) {
-        if let Some(handle) = waiter.handle {
-            self.out.push(Effect::Respond(handle, response));
-        }
-    }
 }
 
 impl Record {
@@ -200,8 +150,7 @@ impl Record {
                 calling.is_reported = true;
             }
         }
-        let track = &mut self.track;
-        step.report(|events| Track::gone(track, uid, cause, events));
+        Track::gone(&mut self.track, uid, cause, step);
     }
 
     /// Responds to these waiters and removes them.
@@ -234,9 +183,9 @@ impl Record {
         let sent = sent.and_then(|(uid, operation)| operation.sent_deletion(uid));
         let track = &mut self.track;
         if trigger == Trigger::Listed || !context.cache.is_synced() {
-            Track::adopt(track, &observed, step.key, context.now);
+            Track::adopt(track, &observed, step);
         } else {
-            step.report(|events| Track::observe(track, &observed, pending, sent, events));
+            Track::observe(track, &observed, pending, sent, step);
         }
         if matches!(trigger, Trigger::CacheChanged | Trigger::Listed) {
             self.pass_on_labels(&observed, step);
@@ -412,9 +361,7 @@ impl Record {
         };
         if let Some(action) = call {
             if matches!(action, Action::CreateJob { .. }) {
-                step.report(|events| {
-                    events.push(None, LifecycleKind::Requested);
-                });
+                step.report(step.event(None, LifecycleKind::Requested));
             }
             let call = Arc::new(ApiCall {
                 key: step.key.clone(),
@@ -493,7 +440,7 @@ impl Record {
     /// existing pod, can be made until then.
     pub(super) fn drain(&mut self, until: Instant, step: &mut Step<'_>) {
         if let Some(track) = &mut self.track {
-            step.report(|events| track.unfollow("replica_ended", events));
+            track.unfollow("replica_ended", step);
         }
         self.advance(step, Trigger::Drain(until));
     }

@@ -3,13 +3,13 @@
 //! Pure. A ready Job that another replica started has no track: there is nothing to report until it
 //! changes. What a step means to callers is decided elsewhere.
 
+use super::context::Step;
 use super::resolve::{Observed, State};
 use crate::app::api_call::{Action, StopCause};
-use crate::app::lifecycle::{Lifecycle, LifecycleKind, OwnStart};
+use crate::app::lifecycle::{LifecycleKind, OwnStart};
 use crate::app::request::Origin;
 use crate::app::timings::Timings;
 use crate::kube::types::Uid;
-use crate::model::names::InstanceKey;
 use crate::model::status::{Finding, InstanceStatus, Phase, Prognosis};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -40,33 +40,6 @@ enum Reported {
     Failure,
 }
 
-/// The destination of events: their name, the time, and the list.
-#[derive(Debug)]
-pub(super) struct Events<'a> {
-    /// The instance.
-    pub(super) key: &'a InstanceKey,
-    /// The time of the observation.
-    pub(super) now: Instant,
-    /// The events so far.
-    pub(super) out: &'a mut Vec<Lifecycle>,
-}
-
-impl Events<'_> {
-    /// An event without our own start.
-    pub(super) fn push(&mut self, job_uid: Option<&Uid>, kind: LifecycleKind) -> &mut Lifecycle {
-        let at = self.out.len();
-        self.out.push(Lifecycle {
-            key: self.key.clone(),
-            job_uid: job_uid.cloned(),
-            at: self.now,
-            kind,
-            phase_left: None,
-            start_ended: None,
-        });
-        &mut self.out[at]
-    }
-}
-
 impl Track {
     fn new(uid: Uid) -> Self {
         Self {
@@ -81,27 +54,26 @@ impl Track {
         }
     }
 
-    /// Our call has created this Job; `is_followed` is whether there is capacity to follow its
-    /// start to the end.
+    /// Our call has created this Job. Its start is followed to the end if there is capacity.
     pub(super) fn created(
         track: &mut Option<Box<Self>>,
         uid: &Uid,
         mut start: OwnStart,
-        is_followed: bool,
-        events: &mut Events<'_>,
+        step: &mut Step<'_>,
     ) {
         // The previous Job is gone, although its deletion was not seen.
         if let Some(before) = track {
-            before.stopping(None, events);
+            before.stopping(None, step);
         }
         let kind = LifecycleKind::Created(start.by.clone());
-        let event = events.push(Some(uid), kind);
+        let mut event = step.event(Some(uid), kind);
         event.phase_left = start.enter(Phase::Creating, event.at);
+        step.report(event);
         let track = track.insert(Box::new(Self::new(uid.clone())));
         track.phase = Some(Phase::Creating);
         track.own = Some(start);
-        if !is_followed {
-            track.unfollow("too_many", events);
+        if !step.may_follow {
+            track.unfollow("too_many", step);
         }
     }
 
@@ -113,10 +85,10 @@ impl Track {
         observed: &Observed,
         pending: Option<&Action>,
         sent: Option<StopCause>,
-        events: &mut Events<'_>,
+        step: &mut Step<'_>,
     ) {
         if let Some(known) = track {
-            let is_over = known.expires_at().is_some_and(|at| at <= events.now);
+            let is_over = known.expires_at().is_some_and(|at| at <= step.context.now);
             known.own.take_if(|_| is_over);
         }
         let Some(instance) = &observed.instance else {
@@ -133,22 +105,17 @@ impl Track {
         if known.uid != *uid {
             return;
         }
-        known.advance(&instance.status, observed.state, pending, sent, events);
+        known.advance(&instance.status, observed.state, pending, sent, step);
         if known.is_ready && known.own.is_none() {
             *track = None;
         }
     }
 
     /// Records the Jobs that exist when the replica starts, without reporting them.
-    pub(super) fn adopt(
-        track: &mut Option<Box<Self>>,
-        observed: &Observed,
-        key: &InstanceKey,
-        now: Instant,
-    ) {
-        let mut out = Vec::new();
-        let out = &mut out;
-        Self::observe(track, observed, None, None, &mut Events { key, now, out });
+    pub(super) fn adopt(track: &mut Option<Box<Self>>, observed: &Observed, step: &mut Step<'_>) {
+        let before = step.out.len();
+        Self::observe(track, observed, None, None, step);
+        step.out.truncate(before);
         if let Some(track) = track
             && observed.state == State::AwaitingReason
         {
@@ -162,30 +129,30 @@ impl Track {
         state: State,
         pending: Option<&Action>,
         sent: Option<StopCause>,
-        events: &mut Events<'_>,
+        step: &mut Step<'_>,
     ) {
         match (status, state) {
             (InstanceStatus::Starting(finding), _) => {
                 self.is_ready = false;
                 let is_terminal = finding.prognosis == Prognosis::Terminal;
                 if !is_terminal {
-                    self.enter(finding.phase, events);
+                    self.enter(finding.phase, step);
                 }
                 if state == State::Failing {
-                    self.failed(finding, is_terminal, events);
+                    self.failed(finding, is_terminal, step);
                 }
             }
             (InstanceStatus::Failed { finding, .. }, State::Failed) => {
                 self.is_ready = false;
-                self.failed(finding, true, events);
+                self.failed(finding, true, step);
             }
-            (InstanceStatus::Finished(ending), _) => self.finished(ending.reason, events),
-            (InstanceStatus::Ready { .. }, _) => self.ready(events),
+            (InstanceStatus::Finished(ending), _) => self.finished(ending.reason, step),
+            (InstanceStatus::Ready { .. }, _) => self.ready(step),
             (InstanceStatus::Stopping { .. }, _) => {
                 let is_ours =
                     matches!(pending, Some(Action::DeleteJob { uid, .. }) if *uid == self.uid);
                 if !is_ours {
-                    self.stopping(sent, events);
+                    self.stopping(sent, step);
                 }
             }
             // It has failed; the termination report of its pod may follow.
@@ -193,16 +160,17 @@ impl Track {
         }
     }
 
-    fn enter(&mut self, phase: Phase, events: &mut Events<'_>) {
+    fn enter(&mut self, phase: Phase, step: &mut Step<'_>) {
         if self.phase == Some(phase) {
             return;
         }
         self.phase = Some(phase);
-        let event = events.push(Some(&self.uid), LifecycleKind::InPhase(phase));
+        let mut event = step.event(Some(&self.uid), LifecycleKind::InPhase(phase));
         event.phase_left = self.own.as_mut().and_then(|own| own.enter(phase, event.at));
+        step.report(event);
     }
 
-    fn failed(&mut self, finding: &Finding, is_final: bool, events: &mut Events<'_>) {
+    fn failed(&mut self, finding: &Finding, is_final: bool, step: &mut Step<'_>) {
         let reported = if is_final {
             Reported::Failure
         } else {
@@ -215,55 +183,55 @@ impl Track {
         let kind = LifecycleKind::Failed {
             finding: finding.clone(),
             is_final,
-            reported_after: self.reported_after(events.now),
+            reported_after: self.reported_after(step.context.now),
         };
-        let event = events.push(Some(&self.uid), kind);
         if is_final {
             let reason = Arc::clone(&finding.reason);
-            self.end(Some(finding.phase), "failed", reason, event);
+            self.end(kind, Some(finding.phase), "failed", reason, step);
+        } else {
+            step.report(step.event(Some(&self.uid), kind));
         }
     }
 
-    fn finished(&mut self, reason: &'static str, events: &mut Events<'_>) {
+    fn finished(&mut self, reason: &'static str, step: &mut Step<'_>) {
         self.is_ready = false;
         if self.is_finished {
             return;
         }
         self.is_finished = true;
-        let reported_after = self.reported_after(events.now);
+        let reported_after = self.reported_after(step.context.now);
         let kind = LifecycleKind::Finished {
             reason,
             reported_after,
         };
-        let event = events.push(Some(&self.uid), kind);
-        self.end(Some(Phase::Starting), "finished", reason.into(), event);
+        let phase = Some(Phase::Starting);
+        self.end(kind, phase, "finished", reason.into(), step);
     }
 
-    fn ready(&mut self, events: &mut Events<'_>) {
+    fn ready(&mut self, step: &mut Step<'_>) {
         if self.is_ready {
             return;
         }
         let recovered = self.has_been_ready || self.reported != Reported::Nothing;
         (self.is_ready, self.has_been_ready) = (true, true);
         self.phase = Some(Phase::Readying);
-        let now = events.now;
+        let now = step.context.now;
         let after = self
             .running()
             .map(|own| now.saturating_duration_since(own.begun));
         let kind = LifecycleKind::Ready { after, recovered };
-        let event = events.push(Some(&self.uid), kind);
-        self.end(Some(Phase::Readying), "ready", "".into(), event);
+        self.end(kind, Some(Phase::Readying), "ready", "".into(), step);
     }
 
     /// Reports once that the Job is being deleted.
-    fn stopping(&mut self, cause: Option<StopCause>, events: &mut Events<'_>) {
+    fn stopping(&mut self, cause: Option<StopCause>, step: &mut Step<'_>) {
         if self.is_stopping {
             return;
         }
         self.is_stopping = true;
         self.is_ready = false;
-        let event = events.push(Some(&self.uid), LifecycleKind::Stopping(cause));
-        self.end(None, "stopped", "".into(), event);
+        let kind = LifecycleKind::Stopping(cause);
+        self.end(kind, None, "stopped", "".into(), step);
     }
 
     /// Reports a failure, with the time since the request if it is the first of our own start.
@@ -271,19 +239,22 @@ impl Track {
         self.running().and_then(|own| own.reported(now))
     }
 
-    /// Ends our own start with this event, if there is one: in the given phase, or in its current
-    /// one.
+    /// Reports this event, and ends our own start with it, if there is one: in the given phase, or
+    /// in its current one.
     fn end(
         &mut self,
+        kind: LifecycleKind,
         phase: Option<Phase>,
         result: &'static str,
         reason: Arc<str>,
-        event: &mut Lifecycle,
+        step: &mut Step<'_>,
     ) {
+        let mut event = step.event(Some(&self.uid), kind);
         if let Some(own) = self.running() {
             event.phase_left = own.leave(phase, event.at);
             event.start_ended = Some(own.end(result, reason, event.at));
         }
+        step.report(event);
     }
 
     /// Our own start, until it ends.
@@ -296,14 +267,14 @@ impl Track {
         track: &mut Option<Box<Self>>,
         uid: &Uid,
         cause: StopCause,
-        events: &mut Events<'_>,
+        step: &mut Step<'_>,
     ) {
         let known = track.get_or_insert_with(|| Box::new(Self::new(uid.clone())));
         if known.uid == *uid {
-            known.stopping(Some(cause), events);
+            known.stopping(Some(cause), step);
         } else {
             // Its successor already exists.
-            Self::new(uid.clone()).stopping(Some(cause), events);
+            Self::new(uid.clone()).stopping(Some(cause), step);
         }
     }
 
@@ -313,22 +284,22 @@ impl Track {
         track: &mut Option<Box<Self>>,
         uid: &Uid,
         cause: Option<StopCause>,
-        events: &mut Events<'_>,
+        step: &mut Step<'_>,
     ) {
         let known = track.take_if(|track| track.uid == *uid);
         let mut known = known.unwrap_or_else(|| Box::new(Self::new(uid.clone())));
         if cause.is_some() {
-            known.stopping(cause, events);
+            known.stopping(cause, step);
         }
-        let event = events.push(Some(uid), LifecycleKind::Gone);
-        known.end(None, "stopped", "".into(), event);
+        known.end(LifecycleKind::Gone, None, "stopped", "".into(), step);
     }
 
     /// Stops following our own start.
-    pub(super) fn unfollow(&mut self, reason: &str, events: &mut Events<'_>) {
+    pub(super) fn unfollow(&mut self, reason: &str, step: &mut Step<'_>) {
         if let Some(mut own) = self.own.take_if(|own| own.ended_at.is_none()) {
-            let event = events.push(Some(&self.uid), LifecycleKind::Unfollowed);
+            let mut event = step.event(Some(&self.uid), LifecycleKind::Unfollowed);
             event.start_ended = Some(own.end("unknown", reason.into(), event.at));
+            step.report(event);
         }
     }
 
