@@ -1,11 +1,12 @@
 //! Essential threads: if one of them panics, the process should exit.
 //!
-//! All state is in the cluster, so a restart is the simplest recovery. This file only starts a named
-//! thread and reports its panic; what to do then is decided by the caller.
+//! All state is in the cluster, so a restart is the simplest recovery. This file only starts named
+//! threads and reports their panics; what to do then is decided by the caller.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle};
 
 /// Called with a message when a thread has panicked.
@@ -25,6 +26,35 @@ pub fn spawn(
             on_death(&format!("thread {name} panicked"));
         }
     })
+}
+
+/// Starts so many threads that work on what comes from a queue, until it is closed.
+///
+/// # Errors
+/// If the system cannot create a thread.
+pub fn spawn_workers<T: Send + 'static>(
+    name: &str,
+    count: usize,
+    on_death: &OnDeath,
+    queue: Receiver<T>,
+    work: impl Fn(T) + Clone + Send + 'static,
+) -> io::Result<()> {
+    let queue = Arc::new(Mutex::new(queue));
+    for number in 0..count {
+        let (queue, work) = (Arc::clone(&queue), work.clone());
+        let name = format!("{name}-{number}");
+        spawn(name, Arc::clone(on_death), move || {
+            loop {
+                // One thread at a time waits for the queue; the others wait for its lock.
+                let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+                match next {
+                    Ok(next) => work(next),
+                    Err(_) => return,
+                }
+            }
+        })?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -176,16 +176,12 @@ impl Engine {
         // Capacity for each name that may have a call in flight, so that the coordinator never
         // blocks.
         let (calls, queue) = sync_channel::<Arc<ApiCall>>(parts.calls_max);
-        let queue = Arc::new(Mutex::new(queue));
-        for number in 0..parts.workers {
-            let (queue, executor) = (Arc::clone(&queue), parts.executor.clone());
-            let inbox = parts.inbox.clone();
-            threads::spawn(
-                format!("worker-{number}"),
-                Arc::clone(on_death),
-                move || work(&queue, &executor, &inbox),
-            )?;
-        }
+        let (executor, inbox) = (parts.executor.clone(), parts.inbox.clone());
+        threads::spawn_workers("worker", parts.workers, on_death, queue, move |call| {
+            let key = call.key.clone();
+            let completed = executor.apply(executor.call(call));
+            inbox.send(Input::Completed(key, completed));
+        })?;
         let engine = Self {
             heartbeat: Arc::default(),
             started: parts.clock.now(),
@@ -261,20 +257,6 @@ impl CoordinatorThread {
                 Effect::Report(event) => self.parts.reporter.report(*event),
             }
         }
-    }
-}
-
-/// The loop of a worker: one call after the other, until the queue is closed.
-fn work(queue: &Mutex<Receiver<Arc<ApiCall>>>, executor: &Executor, inbox: &Inbox) {
-    loop {
-        // One worker at a time waits for the queue; the others wait for its lock.
-        let call = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(call) = call else {
-            return;
-        };
-        let key = call.key.clone();
-        let completed = executor.apply(executor.call(call));
-        inbox.send(Input::Completed(key, completed));
     }
 }
 

@@ -16,7 +16,7 @@ use memory::{Look, Memory};
 use sha2::{Digest as _, Sha256};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -98,16 +98,16 @@ impl Reviews {
             failing: AtomicBool::new(false),
         });
         let (queue, queued) = sync_channel(QUEUE_MAX);
-        let queued = Arc::new(Mutex::new(queued));
-        for number in 0..THREADS {
-            let (queued, client) = (Arc::clone(&queued), client.clone());
-            let shared = Arc::clone(&shared);
-            threads::spawn(
-                format!("review-{number}"),
-                Arc::clone(on_death),
-                move || shared.run(&queued, &client),
-            )?;
-        }
+        let (reviewer, client) = (Arc::clone(&shared), client.clone());
+        threads::spawn_workers(
+            "review",
+            THREADS,
+            on_death,
+            queued,
+            move |(bearer, since)| {
+                reviewer.work(&bearer, since, &client);
+            },
+        )?;
         Ok(Self { shared, queue })
     }
 
@@ -150,23 +150,17 @@ impl Reviews {
 }
 
 impl Shared {
-    fn run(&self, queued: &Mutex<Receiver<(Bearer, Instant)>>, client: &Client) {
-        loop {
-            // One thread at a time waits for the queue; the others wait for its lock.
-            let next = queued.lock().unwrap_or_else(PoisonError::into_inner).recv();
-            let Ok((bearer, since)) = next else {
-                return;
-            };
-            let result = if self.clock.now().saturating_duration_since(since) > QUEUED_MAX {
-                Err(Error::UNAVAILABLE)
-            } else {
-                self.review(&bearer, client)
-            };
-            let status = result.as_ref().ok().cloned();
-            let now = self.clock.now();
-            let waiting = self.memory().end(bearer.digest(), status, now);
-            self.answer(waiting, &result);
-        }
+    /// Reviews a token that waited in the queue since then.
+    fn work(&self, bearer: &Bearer, since: Instant, client: &Client) {
+        let result = if self.clock.now().saturating_duration_since(since) > QUEUED_MAX {
+            Err(Error::UNAVAILABLE)
+        } else {
+            self.review(bearer, client)
+        };
+        let status = result.as_ref().ok().cloned();
+        let now = self.clock.now();
+        let waiting = self.memory().end(bearer.digest(), status, now);
+        self.answer(waiting, &result);
     }
 
     fn review(&self, bearer: &Bearer, client: &Client) -> Result<TokenStatus, Error> {
