@@ -66,9 +66,6 @@ pub struct Executor {
 #[derive(Debug)]
 pub struct Called {
     call: Arc<ApiCall>,
-    /// The Job of that name in the cache at the time of the call. Another may be seen while the
-    /// response is on its way.
-    held: Option<Arc<Job>>,
     result: Result<Returned, kube::Error>,
 }
 
@@ -77,7 +74,12 @@ pub struct Called {
 enum Returned {
     Created(Job),
     Found(Found<Job>),
-    Deleted(Deleted),
+    Deleted {
+        deleted: Deleted,
+        /// Whether the deletion of this Job had not been seen at the time of the call. Another Job
+        /// may be seen while the response is on its way.
+        is_first: bool,
+    },
     Pod(Pod),
     PodDeleted,
 }
@@ -87,7 +89,6 @@ impl Executor {
     #[must_use]
     pub fn call(&self, call: Arc<ApiCall>) -> Called {
         let name = call.key.job_name();
-        let held = self.writers.jobs.store().get(&name);
         let trace = call.action.requester().and_then(|by| by.trace.as_ref());
         let client = trace.map(|trace| self.client.made_for(trace));
         let client = client.as_ref().unwrap_or(&self.client);
@@ -96,13 +97,18 @@ impl Executor {
                 client.create_job(manifest).map(Returned::Created)
             }
             Action::ReadJob => client.find_job(&name).map(Returned::Found),
-            Action::DeleteJob { uid, .. } => match client.delete_job(&name, uid) {
-                // A 404 has no version: the watch could restore an older object.
-                Err(error) if error.class() == Class::NotFound => {
-                    client.find_job(&name).map(Returned::Found)
+            Action::DeleteJob { uid, .. } => {
+                let held = self.writers.jobs.store().get(&name);
+                let held = held.filter(|job| job.metadata.uid == *uid);
+                let is_first = held.is_none_or(|job| !job.metadata.is_deleting());
+                match client.delete_job(&name, uid) {
+                    // A 404 has no version: the watch could restore an older object.
+                    Err(error) if error.class() == Class::NotFound => {
+                        client.find_job(&name).map(Returned::Found)
+                    }
+                    result => result.map(|deleted| Returned::Deleted { deleted, is_first }),
                 }
-                result => result.map(Returned::Deleted),
-            },
+            }
             Action::LabelPod {
                 pod, uid, patch, ..
             } => client.patch_pod(pod, uid, patch).map(Returned::Pod),
@@ -110,20 +116,20 @@ impl Executor {
                 client.delete_pod(pod, uid).map(|()| Returned::PodDeleted)
             }
         };
-        Called { call, held, result }
+        Called { call, result }
     }
 
     /// Applies the result of a call to the stores, and returns its outcome.
     #[must_use]
     pub fn apply(&self, called: Called) -> Completed {
-        let Called { call, held, result } = called;
+        let Called { call, result } = called;
         match result {
-            Ok(returned) => self.succeeded(&call, returned, held.as_deref()),
+            Ok(returned) => self.succeeded(&call, returned),
             Err(error) => self.failed(&call, error),
         }
     }
 
-    fn succeeded(&self, call: &ApiCall, returned: Returned, held: Option<&Job>) -> Completed {
+    fn succeeded(&self, call: &ApiCall, returned: Returned) -> Completed {
         let (outcome, gone) = match returned {
             Returned::Created(job) => {
                 let uid = job.metadata.uid.clone();
@@ -135,11 +141,7 @@ impl Executor {
                 let (outcome, gone) = self.found(call, found);
                 (outcome, deleted.or(gone))
             }
-            Returned::Deleted(deleted) => {
-                let is_first = match &call.action {
-                    Action::DeleteJob { uid, .. } => !is_deleting(held, uid),
-                    _ => false,
-                };
+            Returned::Deleted { deleted, is_first } => {
                 let gone = match deleted.job {
                     Some(job) => self.writers.job_written(job),
                     None => self.forget(call),
@@ -199,11 +201,6 @@ impl Executor {
             _ => None,
         }
     }
-}
-
-/// Whether the deletion of this Job was already seen: then our call does not stop it.
-fn is_deleting(held: Option<&Job>, uid: &Uid) -> bool {
-    held.is_some_and(|job| job.metadata.uid == *uid && job.metadata.is_deleting())
 }
 
 /// The log line of a call that failed. A failure is a warning once, however often the call is

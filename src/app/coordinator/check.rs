@@ -4,10 +4,9 @@
 use super::operation::{CallState, WaitState, Waiter, Want};
 use super::record::Record;
 use super::{Coordinator, FOLLOWED_MAX, GONE_MAX, LOST_MAX, Tally};
+use crate::app::request::RequestHandle;
+use crate::model::names::InstanceKey;
 use std::collections::HashSet;
-
-/// An invariant, and the message of its violation.
-type Rule<'a> = (bool, &'a str);
 
 impl Coordinator {
     /// Checks what must hold between two steps.
@@ -20,85 +19,83 @@ impl Coordinator {
         let mut tally = Tally::default();
         for (key, record) in &self.records {
             tally.add(record.tally());
-            let timer = record.wake.map(|at| (at, key.clone()));
-            let is_timed = timer.is_none_or(|timer| self.timers.contains(&timer));
-            let mut rules = vec![(is_timed, "its wake-up is not in the timer queue")];
-            for waiter in record.operation.iter().flat_map(|it| &it.waiters) {
-                rules.extend([
-                    (numbers.insert(waiter.number), "two waiters have one number"),
-                    (
-                        waiter.number < self.next_number,
-                        "a waiter has the number of one that is still to come",
-                    ),
-                ]);
-                if let Some(handle) = waiter.handle {
-                    let is_listed = self.waiting.get(&handle) == Some(key);
-                    rules.extend([
-                        (handles.insert(handle), "a waiter is in two records"),
-                        (
-                            is_listed,
-                            "a waiter is not in the table of waiting requests",
-                        ),
-                    ]);
-                }
-            }
-            let broken = check_record(record).and_then(|()| hold(&rules));
+            let broken = self
+                .check_waiters(key, record, &mut handles, &mut numbers)
+                .and_then(|()| check_record(record));
             broken.map_err(|message| format!("{key}: {message}"))?;
         }
-        let wakes = self.records.values().filter(|it| it.wake.is_some());
-        hold(&[
-            (
-                handles.len() == self.waiting.len(),
-                "a waiting request is in no record",
-            ),
-            (
-                wakes.count() == self.timers.len(),
-                "a timer belongs to no record",
-            ),
-            (
-                self.idle_wakes == 0,
-                "a record asks again and again to be woken, and has nothing to do",
-            ),
-            (
-                tally == self.tally,
-                "the counts are not those of the records",
-            ),
-            (
-                self.waiting.len() <= self.limits.parked_max,
-                "too many requests wait",
-            ),
-            (
-                tally.in_work <= self.limits.parked_max,
-                "too many names are in work",
-            ),
-            (tally.gone <= GONE_MAX, "too many failures are remembered"),
-            (tally.lost <= LOST_MAX, "too many reports are kept"),
-            (
-                tally.followed <= FOLLOWED_MAX,
-                "too many starts are followed",
-            ),
-        ])
+        let woken = self.records.values().filter(|it| it.wake.is_some()).count();
+        let waiting = self.waiting.len();
+        let limit = self.limits.parked_max;
+        hold(
+            handles.len() == waiting,
+            "a waiting request is in no record",
+        )?;
+        hold(woken == self.timers.len(), "a timer belongs to no record")?;
+        let message = "a record asks again and again to be woken, and has nothing to do";
+        hold(self.idle_wakes == 0, message)?;
+        hold(
+            tally == self.tally,
+            "the counts are not those of the records",
+        )?;
+        hold(waiting <= limit, "too many requests wait")?;
+        hold(tally.in_work <= limit, "too many names are in work")?;
+        hold(tally.gone <= GONE_MAX, "too many failures are remembered")?;
+        hold(tally.lost <= LOST_MAX, "too many reports are kept")?;
+        hold(
+            tally.followed <= FOLLOWED_MAX,
+            "too many starts are followed",
+        )
+    }
+
+    /// Checks what the coordinator holds of one record and of its waiters; adds their handles and
+    /// numbers.
+    fn check_waiters(
+        &self,
+        key: &InstanceKey,
+        record: &Record,
+        handles: &mut HashSet<RequestHandle>,
+        numbers: &mut HashSet<u64>,
+    ) -> Result<(), String> {
+        let timer = record.wake.map(|at| (at, key.clone()));
+        let is_timed = timer.is_none_or(|timer| self.timers.contains(&timer));
+        hold(is_timed, "its wake-up is not in the timer queue")?;
+        for waiter in record.operation.iter().flat_map(|it| &it.waiters) {
+            hold(numbers.insert(waiter.number), "two waiters have one number")?;
+            let has_come = waiter.number < self.next_number;
+            hold(
+                has_come,
+                "a waiter has the number of one that is still to come",
+            )?;
+            if let Some(handle) = waiter.handle {
+                hold(handles.insert(handle), "a waiter is in two records")?;
+                let is_listed = self.waiting.get(&handle) == Some(key);
+                hold(
+                    is_listed,
+                    "a waiter is not in the table of waiting requests",
+                )?;
+            }
+        }
+        Ok(())
     }
 }
 
 fn check_record(record: &Record) -> Result<(), String> {
-    let mut rules = vec![(!record.is_empty(), "an empty record is kept")];
-    if let Some(operation) = &record.operation {
-        let has_reason = !operation.waiters.is_empty()
-            || operation.calling().is_some()
-            || record.memory.overdue_at().is_some();
-        let is_called = !matches!(operation.call, CallState::MustRead);
-        rules.extend([
-            (has_reason, "an operation has no reason to live"),
-            (operation.last.len() <= 1, "more than the last Job is kept"),
-            (is_called, "a call is due and was not made"),
-        ]);
-        rules.extend(operation.waiters.iter().flat_map(rules_of_waiter));
-    }
-    hold(&rules)
+    hold(!record.is_empty(), "an empty record is kept")?;
+    let Some(operation) = &record.operation else {
+        return Ok(());
+    };
+    let has_reason = !operation.waiters.is_empty()
+        || operation.calling().is_some()
+        || record.memory.overdue_at().is_some();
+    hold(has_reason, "an operation has no reason to live")?;
+    hold(operation.last.len() <= 1, "more than the last Job is kept")?;
+    let is_called = !matches!(operation.call, CallState::MustRead);
+    hold(is_called, "a call is due and was not made")?;
+    operation.waiters.iter().try_for_each(check_waiter)
 }
 
-fn rules_of_waiter(waiter: &Waiter) -> [Rule<'static>; 2] {
+fn check_waiter(waiter: &Waiter) -> Result<(), String> {
     let fits = match &waiter.state {
         WaitState::Pod => matches!(waiter.want, Want::Label(_)),
         WaitState::Sent(_) => matches!(waiter.want, Want::Stop { .. }),
@@ -108,16 +105,15 @@ fn rules_of_waiter(waiter: &Waiter) -> [Rule<'static>; 2] {
             waiter.want.is_for_instance()
         }
     };
+    hold(fits, "a waiter waits for what it does not want")?;
     let has_caller = waiter.handle.is_some() || waiter.want.is_change();
-    [
-        (fits, "a waiter waits for what it does not want"),
-        (has_caller, "no caller waits for its response"),
-    ]
+    hold(has_caller, "no caller waits for its response")
 }
 
-fn hold(rules: &[Rule<'_>]) -> Result<(), String> {
-    match rules.iter().find(|(holds, _)| !holds) {
-        Some((_, message)) => Err((*message).to_owned()),
-        None => Ok(()),
+fn hold(holds: bool, message: &str) -> Result<(), String> {
+    if holds {
+        Ok(())
+    } else {
+        Err(message.to_owned())
     }
 }

@@ -49,8 +49,6 @@ struct Problem {
     cause: Cause,
     first_seen: SystemTime,
     failure: Option<Failure>,
-    /// Failures in a row that the next Job of this name inherits.
-    next_failures: u32,
     gone_at: Option<Instant>,
 }
 
@@ -59,6 +57,8 @@ struct Problem {
 pub struct Failure {
     /// From when a GET replaces it; `None` when only a DELETE ends it.
     pub restart_at: Option<SystemTime>,
+    /// Failures in a row that the next Job of this name inherits.
+    in_a_row: u32,
 }
 
 /// What a budget runs for. Reasons alternate while the problem is the same: `ErrImagePull` and
@@ -227,13 +227,12 @@ impl Memory {
             return;
         };
         let first_seen = self.first_seen(instance.uid(), &finding, wall);
-        let (failure, next_failures) = failure(instance, &finding, settings, first_seen);
+        let failure = failure(instance, &finding, settings, first_seen);
         self.problem = Some(Box::new(Problem {
             uid: instance.uid().clone(),
             cause: cause(&finding),
             first_seen,
             failure,
-            next_failures,
             gone_at: None,
         }));
     }
@@ -301,7 +300,8 @@ impl Memory {
     /// Failures in a row that a Job of this name carries when it is created now.
     #[must_use]
     pub fn failures_before_new(&self) -> u32 {
-        self.problem.as_ref().map_or(0, |it| it.next_failures)
+        let failure = self.problem.as_ref().and_then(|it| it.failure);
+        failure.map_or(0, |it| it.in_a_row)
     }
 
     /// Whether nothing is remembered.
@@ -378,12 +378,12 @@ fn failure(
     finding: &Finding,
     settings: &JobSettings,
     first_seen: SystemTime,
-) -> (Option<Failure>, u32) {
+) -> Option<Failure> {
     let (at, lasted) = match &instance.status {
         InstanceStatus::Failed { at, lasted, .. } => (*at, *lasted),
         InstanceStatus::Finished(ending) => (ending.at, ending.lasted),
         _ if finding.prognosis == Prognosis::Terminal => (None, None),
-        _ => return (None, 0),
+        _ => return None,
     };
     let carried = instance.job.metadata.annotations.get(labels::FAILURES);
     let carried: u32 = carried.and_then(|count| count.parse().ok()).unwrap_or(0);
@@ -395,7 +395,10 @@ fn failure(
     let since = at.map_or(first_seen, Timestamp::system_time);
     let restart_at = since.checked_add(settings.delay_after(in_a_row));
     let restart_at = restart_at.filter(|_| settings.restart_failed);
-    (Some(Failure { restart_at }), in_a_row.saturating_add(1))
+    Some(Failure {
+        restart_at,
+        in_a_row: in_a_row.saturating_add(1),
+    })
 }
 
 #[cfg(test)]
