@@ -22,292 +22,130 @@ impl Setting {
     }
 }
 
-const fn setting(name: &'static str, default: &'static str, help: &'static str) -> Setting {
-    Setting {
-        name,
-        default,
-        help,
-    }
+macro_rules! settings {
+    ($($name:literal = $default:literal, $help:literal;)*) => {
+        /// All settings, in the order of the documentation.
+        pub const SETTINGS: &[Setting] = &[
+            $(Setting { name: $name, default: $default, help: $help }),*
+        ];
+    };
 }
 
-/// All settings, in the order of the documentation.
-pub const SETTINGS: &[Setting] = &[
-    setting(
-        "JOB_NAMESPACE",
-        "",
-        "Namespace of templates and instances; default: the pod's namespace, or outside a cluster the kubeconfig's, else `default`",
-    ),
-    setting(
-        "CONFIGMAP_SELECTOR",
-        "config-controller.semafor.ch/template",
-        "Label selector of the ConfigMaps that hold templates",
-    ),
-    setting(
-        "SERVICE_PORT",
-        "3333",
-        "Port to listen on; 0 lets the system choose",
-    ),
-    setting(
-        "LISTEN",
-        "::",
-        "Address to listen on; `::` means all IPv4 and IPv6 addresses (0.0.0.0 where the system has no IPv6)",
-    ),
-    setting(
-        "TLS_CERT",
-        "",
-        "PEM file with the server's certificate chain; together with TLS_KEY it turns on HTTPS; reloaded when it changes",
-    ),
-    setting(
-        "TLS_KEY",
-        "",
-        "PEM file with the private key of TLS_CERT, without a passphrase",
-    ),
-    setting(
-        "KUBECONFIG",
-        "",
-        "Kubeconfig file for use outside a cluster; default: ~/.kube/config",
-    ),
-    setting(
-        "START_WAIT",
-        "10s",
-        "How long a request waits for its instance to become ready before it returns 202",
-    ),
-    setting(
-        "START_WAIT_MAX",
-        "300s",
-        "Longest wait that a caller may request with `Prefer: wait=N`",
-    ),
-    setting(
-        "START_BUDGET_CREATING",
-        "15s",
-        "Time allowed without a pod before a start is reported as failing; the template annotation `start-budget.creating` overrides it, as do its like for the budgets below",
-    ),
-    setting(
-        "START_BUDGET_SCHEDULING",
-        "10m",
-        "Time allowed until the pod is assigned to a node",
-    ),
-    setting(
-        "START_BUDGET_MOUNTING",
-        "5m",
-        "Time allowed while the node prepares volumes and network",
-    ),
-    setting(
-        "START_BUDGET_PULLING",
-        "5m",
-        "Time allowed while the image is pulled",
-    ),
-    setting(
-        "START_BUDGET_PULL_ERROR",
-        "10s",
-        "Time allowed after an image pull has failed, while Kubernetes retries it",
-    ),
-    setting(
-        "START_BUDGET_INITIALISING",
-        "5m",
-        "Time allowed while init containers run",
-    ),
-    setting(
-        "START_BUDGET_STARTING",
-        "10s",
-        "Time allowed while a container cannot be created, or fails and is restarted",
-    ),
-    setting(
-        "START_BUDGET_READYING",
-        "5m",
-        "Time allowed until the readiness probe passes",
-    ),
-    setting(
-        "DRAIN_DELAY",
-        "5s",
-        "After SIGTERM, how long requests are still accepted, while the Service's endpoints are removed",
-    ),
-    setting(
-        "DRAIN",
-        "15s",
-        "Longest time from SIGTERM until the process exits",
-    ),
-    setting(
-        "POLL",
-        "2s",
-        "Interval between two lists of a resource that the service account may not watch",
-    ),
-    setting("IO_THREADS", "2", "Threads that serve connections"),
-    setting(
-        "WORKERS",
-        "8",
-        "Threads that call the Kubernetes API, one call at a time each",
-    ),
-    setting("PARKED_MAX", "6000", "Maximum number of waiting requests"),
-    setting(
-        "PARKED_PER_KEY_MAX",
-        "1000",
-        "Maximum number of requests that wait for the same instance",
-    ),
-    setting(
-        "CONNECTIONS_MAX",
-        "12000",
-        "Maximum number of open connections",
-    ),
-    setting(
-        "CONNECTIONS_PER_PEER_MAX",
-        "8000",
-        "Maximum number of open connections per peer address (IPv6: per /64 network)",
-    ),
-    setting(
-        "IDLE_TIMEOUT",
-        "75s",
-        "How long a connection may be idle between two requests; must be more than 5s",
-    ),
-    setting(
-        "HEAD_TIMEOUT",
-        "5s",
-        "How long receiving a request head (request line and headers) may take",
-    ),
-    setting(
-        "HEAD_BYTES_MAX",
-        "16384",
-        "Maximum size of a request head, in bytes",
-    ),
-    setting(
-        "HEADERS_MAX",
-        "100",
-        "Maximum number of header lines in a request",
-    ),
-    setting(
-        "BODY_TIMEOUT",
-        "10s",
-        "How long receiving a request body may take",
-    ),
-    setting(
-        "BODY_BYTES_MAX",
-        "65536",
-        "Maximum size of a request body, in bytes",
-    ),
-    setting(
-        "AUTH",
-        "none",
-        "Authentication: none (everyone who can reach the port may call), token (bearer tokens from a file) or kubernetes (service account tokens)",
-    ),
-    setting(
-        "AUTH_TOKENS_FILE",
-        "",
-        "With AUTH=token, the file of tokens, one `TOKEN [NAME [TYPE,TYPE...]]` per line; reloaded when it changes",
-    ),
-    setting(
-        "AUTH_ALLOW",
-        "",
-        "With AUTH=kubernetes, the service accounts that may call, as namespace/name, comma-separated",
-    ),
-    setting(
-        "AUTH_FAILURES_MAX",
-        "20",
-        "Wrong tokens allowed per minute and peer address (IPv6: per /64 network); beyond that, its tokens are rejected for the rest of the minute",
-    ),
-    setting(
-        "LOG_LEVEL",
-        "info",
-        "error, warn, info or debug; RUST_LOG, in env_logger's syntax, overrides it",
-    ),
-    setting(
-        "LOG_FORMAT",
-        "text",
-        "text, or json for one object per line",
-    ),
-    setting(
-        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
-        "",
-        "URL to which traces are sent, used unchanged: http://collector:4318/v1/traces; setting it turns tracing on",
-    ),
-    setting(
-        "OTEL_EXPORTER_OTLP_ENDPOINT",
-        "",
-        "Base URL for all signals, to which `/v1/traces` is appended: http://collector:4318; setting it turns tracing on",
-    ),
-    setting(
-        "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL",
-        "",
-        "As OTEL_EXPORTER_OTLP_PROTOCOL, for traces only",
-    ),
-    setting(
-        "OTEL_EXPORTER_OTLP_PROTOCOL",
-        "http/protobuf",
-        "Protocol for sending traces; no other is supported",
-    ),
-    setting(
-        "OTEL_EXPORTER_OTLP_TRACES_HEADERS",
-        "",
-        "As OTEL_EXPORTER_OTLP_HEADERS, for traces only",
-    ),
-    setting(
-        "OTEL_EXPORTER_OTLP_HEADERS",
-        "",
-        "Headers for the collector, as comma-separated name=value with percent-encoded values",
-    ),
-    setting(
-        "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT",
-        "",
-        "As OTEL_EXPORTER_OTLP_TIMEOUT, for traces only",
-    ),
-    setting(
-        "OTEL_EXPORTER_OTLP_TIMEOUT",
-        "10000",
-        "Timeout for sending one batch, in milliseconds",
-    ),
-    setting(
-        "OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE",
-        "",
-        "As OTEL_EXPORTER_OTLP_CERTIFICATE, for traces only",
-    ),
-    setting(
-        "OTEL_EXPORTER_OTLP_CERTIFICATE",
-        "",
-        "PEM file with the CA of the collector; required for https, because the image contains no root certificates",
-    ),
-    setting(
-        "OTEL_SERVICE_NAME",
-        "config-controller",
-        "Resource attribute `service.name` of traces",
-    ),
-    setting(
-        "OTEL_RESOURCE_ATTRIBUTES",
-        "",
-        "Further resource attributes of traces, as comma-separated name=value with percent-encoded values",
-    ),
-    setting(
-        "OTEL_TRACES_SAMPLER",
-        "parentbased_always_on",
-        "Which traces are recorded: always_on, always_off or traceidratio; with the prefix parentbased_ the caller's sampling decision takes precedence",
-    ),
-    setting(
-        "OTEL_TRACES_SAMPLER_ARG",
-        "1",
-        "Share of traces that traceidratio records, from 0 to 1",
-    ),
-    setting(
-        "OTEL_TRACES_EXPORTER",
-        "otlp",
-        "otlp, or none to turn tracing off",
-    ),
-    setting("OTEL_SDK_DISABLED", "false", "true to turn tracing off"),
-    setting(
-        "OTEL_BSP_MAX_QUEUE_SIZE",
-        "2048",
-        "Maximum number of spans that wait to be sent; further ones are dropped and counted",
-    ),
-    setting(
-        "OTEL_BSP_MAX_EXPORT_BATCH_SIZE",
-        "512",
-        "Maximum number of spans in one batch",
-    ),
-    setting(
-        "OTEL_BSP_SCHEDULE_DELAY",
-        "5000",
-        "How long spans wait for their batch to fill, in milliseconds",
-    ),
-    setting(
-        "OTEL_BSP_EXPORT_TIMEOUT",
-        "30000",
-        "As OTEL_EXPORTER_OTLP_TIMEOUT; the shorter of the two applies",
-    ),
-];
+settings! {
+    "JOB_NAMESPACE" = "",
+        "Namespace of templates and instances; default: the pod's namespace, or outside a cluster the kubeconfig's, else `default`";
+    "CONFIGMAP_SELECTOR" = "config-controller.semafor.ch/template",
+        "Label selector of the ConfigMaps that hold templates";
+    "SERVICE_PORT" = "3333",
+        "Port to listen on; 0 lets the system choose";
+    "LISTEN" = "::",
+        "Address to listen on; `::` means all IPv4 and IPv6 addresses (0.0.0.0 where the system has no IPv6)";
+    "TLS_CERT" = "",
+        "PEM file with the server's certificate chain; together with TLS_KEY it turns on HTTPS; reloaded when it changes";
+    "TLS_KEY" = "",
+        "PEM file with the private key of TLS_CERT, without a passphrase";
+    "KUBECONFIG" = "",
+        "Kubeconfig file for use outside a cluster; default: ~/.kube/config";
+    "START_WAIT" = "10s",
+        "How long a request waits for its instance to become ready before it returns 202";
+    "START_WAIT_MAX" = "300s",
+        "Longest wait that a caller may request with `Prefer: wait=N`";
+    "START_BUDGET_CREATING" = "15s",
+        "Time allowed without a pod before a start is reported as failing; the template annotation `start-budget.creating` overrides it, as do its like for the budgets below";
+    "START_BUDGET_SCHEDULING" = "10m",
+        "Time allowed until the pod is assigned to a node";
+    "START_BUDGET_MOUNTING" = "5m",
+        "Time allowed while the node prepares volumes and network";
+    "START_BUDGET_PULLING" = "5m",
+        "Time allowed while the image is pulled";
+    "START_BUDGET_PULL_ERROR" = "10s",
+        "Time allowed after an image pull has failed, while Kubernetes retries it";
+    "START_BUDGET_INITIALISING" = "5m",
+        "Time allowed while init containers run";
+    "START_BUDGET_STARTING" = "10s",
+        "Time allowed while a container cannot be created, or fails and is restarted";
+    "START_BUDGET_READYING" = "5m",
+        "Time allowed until the readiness probe passes";
+    "DRAIN_DELAY" = "5s",
+        "After SIGTERM, how long requests are still accepted, while the Service's endpoints are removed";
+    "DRAIN" = "15s",
+        "Longest time from SIGTERM until the process exits";
+    "POLL" = "2s",
+        "Interval between two lists of a resource that the service account may not watch";
+    "IO_THREADS" = "2",
+        "Threads that serve connections";
+    "WORKERS" = "8",
+        "Threads that call the Kubernetes API, one call at a time each";
+    "PARKED_MAX" = "6000",
+        "Maximum number of waiting requests";
+    "PARKED_PER_KEY_MAX" = "1000",
+        "Maximum number of requests that wait for the same instance";
+    "CONNECTIONS_MAX" = "12000",
+        "Maximum number of open connections";
+    "CONNECTIONS_PER_PEER_MAX" = "8000",
+        "Maximum number of open connections per peer address (IPv6: per /64 network)";
+    "IDLE_TIMEOUT" = "75s",
+        "How long a connection may be idle between two requests; must be more than 5s";
+    "HEAD_TIMEOUT" = "5s",
+        "How long receiving a request head (request line and headers) may take";
+    "HEAD_BYTES_MAX" = "16384",
+        "Maximum size of a request head, in bytes";
+    "HEADERS_MAX" = "100",
+        "Maximum number of header lines in a request";
+    "BODY_TIMEOUT" = "10s",
+        "How long receiving a request body may take";
+    "BODY_BYTES_MAX" = "65536",
+        "Maximum size of a request body, in bytes";
+    "AUTH" = "none",
+        "Authentication: none (everyone who can reach the port may call), token (bearer tokens from a file) or kubernetes (service account tokens)";
+    "AUTH_TOKENS_FILE" = "",
+        "With AUTH=token, the file of tokens, one `TOKEN [NAME [TYPE,TYPE...]]` per line; reloaded when it changes";
+    "AUTH_ALLOW" = "",
+        "With AUTH=kubernetes, the service accounts that may call, as namespace/name, comma-separated";
+    "AUTH_FAILURES_MAX" = "20",
+        "Wrong tokens allowed per minute and peer address (IPv6: per /64 network); beyond that, its tokens are rejected for the rest of the minute";
+    "LOG_LEVEL" = "info",
+        "error, warn, info or debug; RUST_LOG, in env_logger's syntax, overrides it";
+    "LOG_FORMAT" = "text",
+        "text, or json for one object per line";
+    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT" = "",
+        "URL to which traces are sent, used unchanged: http://collector:4318/v1/traces; setting it turns tracing on";
+    "OTEL_EXPORTER_OTLP_ENDPOINT" = "",
+        "Base URL for all signals, to which `/v1/traces` is appended: http://collector:4318; setting it turns tracing on";
+    "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL" = "",
+        "As OTEL_EXPORTER_OTLP_PROTOCOL, for traces only";
+    "OTEL_EXPORTER_OTLP_PROTOCOL" = "http/protobuf",
+        "Protocol for sending traces; no other is supported";
+    "OTEL_EXPORTER_OTLP_TRACES_HEADERS" = "",
+        "As OTEL_EXPORTER_OTLP_HEADERS, for traces only";
+    "OTEL_EXPORTER_OTLP_HEADERS" = "",
+        "Headers for the collector, as comma-separated name=value with percent-encoded values";
+    "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT" = "",
+        "As OTEL_EXPORTER_OTLP_TIMEOUT, for traces only";
+    "OTEL_EXPORTER_OTLP_TIMEOUT" = "10000",
+        "Timeout for sending one batch, in milliseconds";
+    "OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE" = "",
+        "As OTEL_EXPORTER_OTLP_CERTIFICATE, for traces only";
+    "OTEL_EXPORTER_OTLP_CERTIFICATE" = "",
+        "PEM file with the CA of the collector; required for https, because the image contains no root certificates";
+    "OTEL_SERVICE_NAME" = "config-controller",
+        "Resource attribute `service.name` of traces";
+    "OTEL_RESOURCE_ATTRIBUTES" = "",
+        "Further resource attributes of traces, as comma-separated name=value with percent-encoded values";
+    "OTEL_TRACES_SAMPLER" = "parentbased_always_on",
+        "Which traces are recorded: always_on, always_off or traceidratio; with the prefix parentbased_ the caller's sampling decision takes precedence";
+    "OTEL_TRACES_SAMPLER_ARG" = "1",
+        "Share of traces that traceidratio records, from 0 to 1";
+    "OTEL_TRACES_EXPORTER" = "otlp",
+        "otlp, or none to turn tracing off";
+    "OTEL_SDK_DISABLED" = "false",
+        "true to turn tracing off";
+    "OTEL_BSP_MAX_QUEUE_SIZE" = "2048",
+        "Maximum number of spans that wait to be sent; further ones are dropped and counted";
+    "OTEL_BSP_MAX_EXPORT_BATCH_SIZE" = "512",
+        "Maximum number of spans in one batch";
+    "OTEL_BSP_SCHEDULE_DELAY" = "5000",
+        "How long spans wait for their batch to fill, in milliseconds";
+    "OTEL_BSP_EXPORT_TIMEOUT" = "30000",
+        "As OTEL_EXPORTER_OTLP_TIMEOUT; the shorter of the two applies";
+}
