@@ -324,6 +324,31 @@ mod tests {
     }
 
     #[test]
+    fn metadata_and_labels_are_made_where_they_are_missing() {
+        let spec = json!({"containers": [{"name": "a"}]});
+        for (template, others) in [
+            (json!({}), json!({})),
+            (json!({"metadata": null}), json!({})),
+            (json!({"metadata": {"labels": null}}), json!({})),
+            (json!({"metadata": {"labels": {}}}), json!({})),
+            (json!({"metadata": {"name": "x"}}), json!({"name": "x"})),
+            (
+                json!({"metadata": {"labels": {"a": "b"}}}),
+                json!({"labels": {"a": "b"}}),
+            ),
+        ] {
+            let mut template = template;
+            template["spec"] = spec.clone();
+            let job = made(template, "n1", &JobSettings::default(), 0);
+            let metadata = job["spec"]["template"]["metadata"].clone();
+            let mut expected = others;
+            mark(&mut expected, &key("n1"));
+            assert_eq!(metadata, expected);
+            assert_eq!(metadata["labels"][labels::INSTANCE_NAME], "n1");
+        }
+    }
+
+    #[test]
     fn restart_policy_on_failure_leaves_retries_to_kubernetes() {
         let template = json!({"spec": {"restartPolicy": "OnFailure", "containers": []}});
         let job = made(template, "n1", &JobSettings::default(), 0);

@@ -29,7 +29,7 @@ pub use variables::{QUERY_BYTES_MAX, VARIABLES_MAX, Variables, VariablesError};
 use crate::yaml::{self, Tree};
 use fill::FillError;
 use mako::Part;
-use select::Selection;
+use select::{Lines, Selection};
 use std::fmt;
 
 /// A pod template that has been checked.
@@ -89,7 +89,7 @@ pub enum Problem {
 #[derive(Clone, Debug)]
 struct Parsed {
     tree: Tree,
-    lines: Vec<u32>,
+    lines: Lines,
 }
 
 impl Template {
@@ -114,17 +114,16 @@ impl Template {
             parts: source.parts,
             parsed: None,
         };
-        if !source.has_control {
-            let selection = Selection::fixed(&template.parts);
+        if let Some(selection) = Selection::fixed(&template.parts) {
             let parsed = Parsed::parse(&selection).map_err(at)?;
             // Filled with the placeholders themselves: an error now is an error with any value.
             let tried = fill::fill(&parsed.tree, &selection.values, usize::MAX);
             tried.map_err(|error| match error {
                 FillError::KeyTwice { line, key } => {
-                    at((selection.line(line), Problem::KeyTwice(key)))
+                    at((parsed.lines.of(line), Problem::KeyTwice(key)))
                 }
                 FillError::Unrepresentable { line, why } => {
-                    at((selection.line(line), Problem::Yaml(why)))
+                    at((parsed.lines.of(line), Problem::Yaml(why)))
                 }
                 FillError::TooLarge => at((1, Problem::Yaml(yaml::ErrorKind::TooMuchText))),
             })?;
@@ -145,18 +144,14 @@ impl Template {
 
 impl Parsed {
     fn parse(selection: &Selection) -> mako::At<Self> {
+        let line = |line| selection.lines.of(line);
         let tree = yaml::parse(&selection.text)
-            .map_err(|error| (selection.line(error.line), Problem::Yaml(error.kind)))?;
-        fill::check_shape(&tree)
-            .map_err(|(line, problem)| (selection.line(line), Problem::Shape(problem)))?;
+            .map_err(|error| (line(error.line), Problem::Yaml(error.kind)))?;
+        fill::check_shape(&tree).map_err(|(at, problem)| (line(at), Problem::Shape(problem)))?;
         Ok(Self {
             tree,
             lines: selection.lines.clone(),
         })
-    }
-
-    fn line(&self, line: u32) -> u32 {
-        select::line_of(&self.lines, line)
     }
 }
 

@@ -17,6 +17,9 @@ use config_controller::http::{body, origin, prefer, router};
 use config_controller::kube::kubeconfig::{self, Login, Secret};
 use config_controller::kube::types::{self, ConfigMap, Job, Pod, Resource};
 use config_controller::kube::watch::{Input, Lines, Next, Watch};
+use config_controller::model::job::{self, JobParts, JobSettings};
+use config_controller::model::labels;
+use config_controller::model::names::InstanceKey;
 use config_controller::model::template::RENDERED_BYTES_MAX;
 use config_controller::model::template::{Template, Variables};
 use serde_json::Value;
@@ -189,10 +192,10 @@ pub(crate) fn template(bytes: &[u8]) -> bool {
     match rendered {
         Ok(rendered) => {
             assert!(text_bytes(&rendered) <= RENDERED_BYTES_MAX);
-            assert!(rendered["metadata"]["labels"].is_object());
             let containers = rendered["spec"]["containers"].as_array();
             let containers = containers.expect("containers are a list");
             assert!(!containers.is_empty() && containers.iter().all(Value::is_object));
+            check_manifest(rendered);
             true
         }
         Err(error) => {
@@ -200,6 +203,20 @@ pub(crate) fn template(bytes: &[u8]) -> bool {
             false
         }
     }
+}
+
+/// Every pod template that was rendered can become a Job with our labels.
+fn check_manifest(pod_template: Value) {
+    let key = InstanceKey::new("fuzz", "n").expect("valid names");
+    let parts = JobParts {
+        key: &key,
+        settings: &JobSettings::default(),
+        started_by: "fuzz",
+        failures: 0,
+    };
+    let job = job::manifest(pod_template, &parts);
+    let labels = &job["spec"]["template"]["metadata"]["labels"];
+    assert_eq!(labels[labels::INSTANCE_NAME], "n");
 }
 
 /// Bytes of all keys and strings.

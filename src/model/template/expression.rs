@@ -65,13 +65,6 @@ pub(super) enum Filter {
     Trim,
 }
 
-/// The variables of a loop.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Loop {
-    pub(super) key: String,
-    pub(super) value: String,
-}
-
 /// A literal in the template, or a value during evaluation.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Value<'a> {
@@ -110,6 +103,14 @@ impl ValueExpression {
 }
 
 impl Expression {
+    fn negated_if(self, negated: bool) -> Self {
+        if negated {
+            Self::Not(self.into())
+        } else {
+            self
+        }
+    }
+
     /// Whether the expression is true in the sense of Python.
     pub(super) fn is_true(&self, scope: Scope<'_>) -> Result<bool, EvaluationError> {
         Ok(self.evaluate(scope)?.is_true())

@@ -3,9 +3,7 @@
 //! Splits a text into [`Part`]s: plain text, `${…}`, and blocks of control lines; `select.rs` evaluates
 //! them. Everything that would run code (`<% %>`, `<%! %>`, `<%include>`, `<%def>`) is rejected here.
 
-use super::expression::{
-    Expression, Loop, ValueExpression, parse_condition, parse_loop, parse_value,
-};
+use super::expression::{Expression, ValueExpression, parse_condition, parse_loop, parse_value};
 use super::{Problem, TemplateVariable};
 
 /// Maximum nesting depth of `% if` and `% for`.
@@ -24,8 +22,6 @@ pub(super) const CLOSE: char = '\u{f0001}';
 #[derive(Clone, Debug, Default)]
 pub(super) struct Source {
     pub(super) parts: Vec<Part>,
-    /// Whether there are control lines, so that the text depends on the variables.
-    pub(super) has_control: bool,
     pub(super) variables: Vec<TemplateVariable>,
 }
 
@@ -47,6 +43,16 @@ pub(super) struct Branch {
     /// `None` is `% else`.
     pub(super) condition: Option<Expression>,
     pub(super) parts: Vec<Part>,
+}
+
+impl Branch {
+    fn new(line: u32, condition: Option<Expression>) -> Self {
+        Self {
+            line,
+            condition,
+            parts: Vec::new(),
+        }
+    }
 }
 
 /// A result; its error has the line of the problem.
@@ -88,11 +94,8 @@ struct Block {
 }
 
 enum BlockKind {
-    If {
-        done: Vec<Branch>,
-        line: u32,
-        condition: Option<Expression>,
-    },
+    /// The finished branches, and the open one, whose parts are still being read.
+    If(Vec<Branch>, Branch),
     For,
 }
 
@@ -109,7 +112,7 @@ impl<'a> Parser<'a> {
             None => Ok(()),
             Some(block) => {
                 let word = match block.kind {
-                    BlockKind::If { .. } => "if",
+                    BlockKind::If(..) => "if",
                     BlockKind::For => "for",
                 };
                 let problem = format!("`% {word}` is not closed; add `% end{word}`");
@@ -259,7 +262,6 @@ impl<'a> Parser<'a> {
     }
 
     fn control(&mut self, statement: &str, line: u32) -> Result<(), String> {
-        self.source.has_control = true;
         let end = statement
             .find(|c: char| !c.is_ascii_alphabetic())
             .unwrap_or(statement.len());
@@ -268,31 +270,25 @@ impl<'a> Parser<'a> {
             "if" => {
                 let condition = parse_condition(rest, &self.locals)?;
                 self.note(&condition, self.open.is_empty());
-                self.begin(
-                    line,
-                    BlockKind::If {
-                        done: Vec::new(),
-                        line,
-                        condition: Some(condition),
-                    },
-                )
+                let branch = Branch::new(line, Some(condition));
+                self.begin(line, BlockKind::If(Vec::new(), branch))
             }
             "elif" => {
                 let condition = parse_condition(rest, &self.locals)?;
                 self.note(&condition, false);
-                self.next_branch(word, Some(condition), line)
+                self.next_branch(word, Branch::new(line, Some(condition)))
             }
-            "else" if ends(rest, ":") => self.next_branch(word, None, line),
+            "else" if ends(rest, ":") => self.next_branch(word, Branch::new(line, None)),
             "for" => {
-                let Loop { key, value } = parse_loop(rest)?;
+                let names = parse_loop(rest)?;
                 // In Python, the outer loop would continue with the inner loop's last value.
-                if let Some(known) = [&key, &value].into_iter().find(|n| self.locals.contains(n)) {
+                if let Some(known) = names.iter().find(|name| self.locals.contains(name)) {
                     return Err(format!(
                         "`{known}` is already used by an enclosing loop; use another name"
                     ));
                 }
                 self.begin(line, BlockKind::For)?;
-                self.locals.extend([key, value]);
+                self.locals.extend(names);
                 Ok(())
             }
             "endif" | "endfor" if ends(rest, "") => self.end(word),
@@ -319,31 +315,16 @@ impl<'a> Parser<'a> {
         Ok(())
     }
 
-    fn next_branch(
-        &mut self,
-        word: &str,
-        next: Option<Expression>,
-        next_line: u32,
-    ) -> Result<(), String> {
-        let misplaced = || format!("`% {word}` without its `% if`");
-        let block = self.open.last_mut().ok_or_else(misplaced)?;
-        let BlockKind::If {
-            done,
-            line,
-            condition,
-        } = &mut block.kind
+    fn next_branch(&mut self, word: &str, next: Branch) -> Result<(), String> {
+        let Some(BlockKind::If(done, open)) = self.open.last_mut().map(|block| &mut block.kind)
         else {
-            return Err(misplaced());
+            return Err(format!("`% {word}` without its `% if`"));
         };
-        if condition.is_none() {
+        if open.condition.is_none() {
             return Err(format!("`% {word}` after `% else`; move it before"));
         }
-        done.push(Branch {
-            line: *line,
-            condition: condition.take(),
-            parts: std::mem::take(&mut self.source.parts),
-        });
-        (*condition, *line) = (next, next_line);
+        open.parts = std::mem::take(&mut self.source.parts);
+        done.push(std::mem::replace(open, next));
         Ok(())
     }
 
@@ -353,23 +334,15 @@ impl<'a> Parser<'a> {
         let block = block.ok_or_else(|| format!("`% {word}` without its `% {begin}`"))?;
         let parts = std::mem::replace(&mut self.source.parts, block.outside);
         self.source.parts.push(match block.kind {
-            BlockKind::If {
-                done: mut branches,
-                line,
-                condition,
-            } if word == "endif" => {
-                branches.push(Branch {
-                    line,
-                    condition,
-                    parts,
-                });
+            BlockKind::If(mut branches, open) if word == "endif" => {
+                branches.push(Branch { parts, ..open });
                 Part::If { branches }
             }
             BlockKind::For if word == "endfor" => {
                 self.locals.truncate(self.locals.len() - 2);
                 Part::For { body: parts }
             }
-            BlockKind::If { .. } => return Err("`% endfor` where `% endif` is expected".to_owned()),
+            BlockKind::If(..) => return Err("`% endfor` where `% endif` is expected".to_owned()),
             BlockKind::For => return Err("`% endif` where `% endfor` is expected".to_owned()),
         });
         Ok(())

@@ -12,7 +12,7 @@ use super::fill::{self, FillError};
 use super::select::{self, SelectError};
 use super::{Parsed, Problem, Template, TemplateError, Variables};
 use crate::yaml;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use std::fmt;
 
 /// Maximum size of a rendered template, in bytes of keys and values in JSON. Kubernetes stores
@@ -46,39 +46,23 @@ pub enum RenderError {
 }
 
 impl Template {
-    /// The pod template with `variables` filled in. It is a map with `metadata` (a map with
-    /// `labels`, a map) and `spec` (a map with `containers`, a list of at least one map).
+    /// The pod template with `variables` filled in. It is a map with `spec` (a map with `containers`,
+    /// a list of at least one map); `metadata` and its `labels` are maps, null or missing.
     ///
     /// # Errors
     /// If a variable is missing or unusable, or the selected lines are not a pod template.
     pub fn render(&self, variables: &Variables) -> Result<Value, RenderError> {
-        let mut pod_template = self.filled(variables)?;
-        let metadata = map_at(&mut pod_template, "metadata");
-        if let Some(metadata) = metadata {
-            map_at(metadata, "labels");
-        }
-        Ok(pod_template)
-    }
-
-    /// The template with `variables` filled in, as JSON, without defaults such as `metadata`.
-    pub(super) fn filled(&self, variables: &Variables) -> Result<Value, RenderError> {
-        if let Some(parsed) = &self.parsed {
-            let values = select::values(&self.parts, variables, RENDERED_BYTES_MAX)
-                .map_err(|error| self.select_error(error))?;
-            return self.fill(parsed, &values, variables);
-        }
         let selection = select::select(&self.parts, variables, yaml::TEXT_BYTES_MAX)
             .map_err(|error| self.select_error(error))?;
-        let parsed = Parsed::parse(&selection).map_err(|at| self.invalid(at))?;
-        self.fill(&parsed, &selection.values, variables)
-    }
-
-    fn fill(
-        &self,
-        parsed: &Parsed,
-        values: &[String],
-        variables: &Variables,
-    ) -> Result<Value, RenderError> {
+        let chosen;
+        let parsed = match &self.parsed {
+            Some(parsed) => parsed,
+            None => {
+                chosen = Parsed::parse(&selection).map_err(|at| self.invalid(at))?;
+                &chosen
+            }
+        };
+        let values = &selection.values;
         if values.iter().any(|value| value.contains('\0')) {
             let mut given = variables.iter();
             let culprit = given.find(|(name, value)| name.contains('\0') || value.contains('\0'));
@@ -90,11 +74,11 @@ impl Template {
         fill::fill(&parsed.tree, values, RENDERED_BYTES_MAX).map_err(|error| match error {
             FillError::TooLarge => RenderError::TooLarge,
             FillError::KeyTwice { line, key } => RenderError::KeyTwice {
-                line: parsed.line(line),
+                line: parsed.lines.of(line),
                 key,
             },
             FillError::Unrepresentable { line, why } => {
-                self.invalid((parsed.line(line), Problem::Yaml(why)))
+                self.invalid((parsed.lines.of(line), Problem::Yaml(why)))
             }
         })
     }
@@ -120,15 +104,6 @@ impl Template {
             problem,
         })
     }
-}
-
-/// The value of `key`; a missing or null one becomes an empty map.
-fn map_at<'a>(parent: &'a mut Value, key: &str) -> Option<&'a mut Value> {
-    let child = parent.as_object_mut()?.entry(key).or_insert(Value::Null);
-    if child.is_null() {
-        *child = Value::Object(Map::new());
-    }
-    Some(child)
 }
 
 impl fmt::Display for RenderError {

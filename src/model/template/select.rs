@@ -15,10 +15,22 @@ pub const STEPS_MAX: usize = 100_000;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Selection {
     pub(super) text: String,
-    /// For each line of `text` its line in the template.
-    pub(super) lines: Vec<u32>,
+    pub(super) lines: Lines,
     /// The value of each placeholder.
     pub(super) values: Vec<String>,
+}
+
+/// For each line of a text its line in the template.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Lines(Vec<u32>);
+
+impl Lines {
+    /// The line of the template for a line of the text, both from 1.
+    pub(super) fn of(&self, line: u32) -> u32 {
+        let place = usize::try_from(line).unwrap_or(usize::MAX);
+        let last = self.0.last().copied().unwrap_or(1);
+        self.0.get(place.saturating_sub(1)).copied().unwrap_or(last)
+    }
 }
 
 /// Why a rendering failed.
@@ -31,8 +43,9 @@ pub(super) enum SelectError {
 }
 
 impl Selection {
-    /// The text of `parts` without control lines. The values are the placeholders themselves.
-    pub(super) fn fixed(parts: &[Part]) -> Self {
+    /// The text of `parts`, or `None` if control lines decide it. The values are the placeholders
+    /// themselves.
+    pub(super) fn fixed(parts: &[Part]) -> Option<Self> {
         let mut selection = Self::default();
         for part in parts {
             match part {
@@ -41,16 +54,16 @@ impl Selection {
                     let placeholder = selection.push_placeholder(*line);
                     selection.values.push(placeholder);
                 }
-                Part::If { .. } | Part::For { .. } => {}
+                Part::If { .. } | Part::For { .. } => return None,
             }
         }
-        selection
+        Some(selection)
     }
 
     fn push(&mut self, line: u32, text: &str) {
         for (line, piece) in (line..).zip(text.split_inclusive('\n')) {
             if self.text.is_empty() || self.text.ends_with('\n') {
-                self.lines.push(line);
+                self.lines.0.push(line);
             }
             self.text.push_str(piece);
         }
@@ -61,34 +74,6 @@ impl Selection {
         self.push(line, &placeholder);
         placeholder
     }
-
-    /// The line of the template for a line of the text, both from 1.
-    pub(super) fn line(&self, line: u32) -> u32 {
-        line_of(&self.lines, line)
-    }
-}
-
-/// Looks `line`, from 1, up in `lines`.
-pub(super) fn line_of(lines: &[u32], line: u32) -> u32 {
-    let place = usize::try_from(line).unwrap_or(usize::MAX);
-    let last = lines.last().copied().unwrap_or(1);
-    lines.get(place.saturating_sub(1)).copied().unwrap_or(last)
-}
-
-/// The values of `parts` without control lines.
-pub(super) fn values(
-    parts: &[Part],
-    variables: &Variables,
-    bytes_max: usize,
-) -> Result<Vec<String>, SelectError> {
-    let mut selector = Selector::new(variables, bytes_max);
-    for part in parts {
-        if let Part::Value { line, value } = part {
-            let text = selector.evaluate(*line, value, &[])?;
-            selector.selection.values.push(text);
-        }
-    }
-    Ok(selector.selection.values)
 }
 
 /// Selects the lines of `parts` and evaluates their values.
@@ -97,7 +82,12 @@ pub(super) fn select(
     variables: &Variables,
     bytes_max: usize,
 ) -> Result<Selection, SelectError> {
-    let mut selector = Selector::new(variables, bytes_max);
+    let mut selector = Selector {
+        variables,
+        selection: Selection::default(),
+        bytes_left: bytes_max,
+        steps_left: STEPS_MAX,
+    };
     selector.parts(parts, &mut Vec::new())?;
     Ok(selector.selection)
 }
@@ -110,15 +100,6 @@ struct Selector<'a> {
 }
 
 impl<'a> Selector<'a> {
-    fn new(variables: &'a Variables, bytes_max: usize) -> Self {
-        Self {
-            variables,
-            selection: Selection::default(),
-            bytes_left: bytes_max,
-            steps_left: STEPS_MAX,
-        }
-    }
-
     fn parts(&mut self, parts: &[Part], locals: &mut Vec<&'a str>) -> Result<(), SelectError> {
         for part in parts {
             self.step()?;

@@ -2,9 +2,7 @@
 //!
 //! Each error names what is expected instead. Evaluation is in [`super`].
 
-use super::{
-    EXPRESSION_DEPTH_MAX, Expression, Filter, Loop, VARIABLES_NAME, Value, ValueExpression,
-};
+use super::{EXPRESSION_DEPTH_MAX, Expression, Filter, VARIABLES_NAME, Value, ValueExpression};
 
 /// Appended to errors: the supported syntax.
 const SUPPORTED: &str = "supported are `alternatives['x']`, `alternatives.get('x', 'default')`, \
@@ -19,15 +17,16 @@ pub(in crate::model::template) fn parse_value(
     let mut parser = Parser::new(text, locals)?;
     let expression = parser.choice()?;
     let mut filters = Vec::new();
-    if parser.take_symbol("|")? {
+    if parser.take("|")? {
         loop {
             filters.extend(parser.filter()?);
-            if !parser.take_symbol(",")? {
+            if !parser.take(",")? {
                 break;
             }
         }
     }
-    if parser.token != Token::Symbol("}") {
+    // Not `expect`, which would read a token after the brace.
+    if !parser.token.is("}") {
         return Err(parser.unexpected("`}`"));
     }
     let value = ValueExpression {
@@ -44,40 +43,36 @@ pub(in crate::model::template) fn parse_condition(
 ) -> Result<Expression, String> {
     let mut parser = Parser::new(text, locals)?;
     let expression = parser.choice()?;
-    parser.expect_symbol(":")?;
+    parser.expect(":")?;
     parser.expect_end()?;
     Ok(expression)
 }
 
-/// Parses the rest of the line after `% for`, with its colon.
-pub(in crate::model::template) fn parse_loop(text: &str) -> Result<Loop, String> {
+/// Parses the rest of the line after `% for`, with its colon. Returns the two loop variables.
+pub(in crate::model::template) fn parse_loop(text: &str) -> Result<[String; 2], String> {
     let only = "the only loop is `% for k, v in alternatives.items():`";
     let mut parser = Parser::new(text, &[])?;
-    let mut read = || -> Result<Loop, String> {
-        let brackets = parser.take_symbol("(")?;
+    let mut read = || -> Result<[String; 2], String> {
+        let brackets = parser.take("(")?;
         let key = parser.name()?;
-        parser.expect_symbol(",")?;
+        parser.expect(",")?;
         let value = parser.name()?;
         if brackets {
-            parser.expect_symbol(")")?;
+            parser.expect(")")?;
         }
-        parser.expect_word("in")?;
-        parser.expect_word(VARIABLES_NAME)?;
-        parser.expect_symbol(".")?;
-        parser.expect_word("items")?;
-        for symbol in ["(", ")", ":"] {
-            parser.expect_symbol(symbol)?;
+        for word in ["in", VARIABLES_NAME, ".", "items", "(", ")", ":"] {
+            parser.expect(word)?;
         }
         parser.expect_end()?;
-        Ok(Loop { key, value })
+        Ok([key, value])
     };
-    let found = read().map_err(|problem| format!("{problem}; {only}"))?;
-    if found.key == VARIABLES_NAME || found.value == VARIABLES_NAME {
+    let names = read().map_err(|problem| format!("{problem}; {only}"))?;
+    if names.iter().any(|name| name == VARIABLES_NAME) {
         return Err(format!(
             "a loop variable cannot be called `{VARIABLES_NAME}`"
         ));
     }
-    Ok(found)
+    Ok(names)
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -86,6 +81,17 @@ enum Token {
     Literal(Value<'static>),
     Symbol(&'static str),
     End,
+}
+
+impl Token {
+    /// Whether it is this name or symbol.
+    fn is(&self, wanted: &str) -> bool {
+        match self {
+            Self::Name(name) => name == wanted,
+            Self::Symbol(symbol) => *symbol == wanted,
+            Self::Literal(_) | Self::End => false,
+        }
+    }
 }
 
 /// The longest first, so that `==` is not read as two.
@@ -191,9 +197,9 @@ impl<'a> Parser<'a> {
             ));
         }
         let then = self.or()?;
-        let found = if self.take_word("if")? {
+        let found = if self.take("if")? {
             let condition = self.or()?;
-            self.expect_word("else")?;
+            self.expect("else")?;
             Expression::Choice {
                 condition: condition.into(),
                 then: then.into(),
@@ -207,94 +213,92 @@ impl<'a> Parser<'a> {
     }
 
     fn or(&mut self) -> Result<Expression, String> {
-        let mut operands = vec![self.and()?];
-        while self.take_word("or")? {
-            operands.push(self.and()?);
-        }
-        Ok(one_or(operands, Expression::Or))
+        self.joined("or", Self::and, Expression::Or)
     }
 
     fn and(&mut self) -> Result<Expression, String> {
-        let mut operands = vec![self.not()?];
-        while self.take_word("and")? {
-            operands.push(self.not()?);
+        self.joined("and", Self::not, Expression::And)
+    }
+
+    /// One operand, or `all` of those that this word joins.
+    fn joined(
+        &mut self,
+        word: &str,
+        operand: fn(&mut Self) -> Result<Expression, String>,
+        all: fn(Vec<Expression>) -> Expression,
+    ) -> Result<Expression, String> {
+        let first = operand(self)?;
+        if !self.token.is(word) {
+            return Ok(first);
         }
-        Ok(one_or(operands, Expression::And))
+        let mut operands = vec![first];
+        while self.take(word)? {
+            operands.push(operand(self)?);
+        }
+        Ok(all(operands))
     }
 
     fn not(&mut self) -> Result<Expression, String> {
-        let mut negated = false;
-        let mut any = false;
-        while self.take_word("not")? {
-            negated = !negated;
-            any = true;
+        let mut count = 0_usize;
+        while self.take("not")? {
+            count += 1;
         }
         let inner = self.comparison()?;
-        Ok(match (any, negated) {
-            (false, _) => inner,
-            (true, true) => Expression::Not(inner.into()),
-            (true, false) => Expression::Not(Box::new(Expression::Not(inner.into()))),
-        })
+        // Two of them leave only the truth of a value, and so does any other even number.
+        let is_twice = count > 0 && count % 2 == 0;
+        Ok(inner.negated_if(count > 0).negated_if(is_twice))
     }
 
     fn comparison(&mut self) -> Result<Expression, String> {
         let left = self.primary()?;
-        let (found, negated) = if self.take_symbol("==")? {
-            (
-                Expression::Equal(left.into(), self.primary()?.into()),
-                false,
-            )
-        } else if self.take_symbol("!=")? {
-            (Expression::Equal(left.into(), self.primary()?.into()), true)
-        } else if self.take_word("is")? {
-            let negated = self.take_word("not")?;
+        let differs = self.take("!=")?;
+        if differs || self.take("==")? {
+            let equal = Expression::Equal(left.into(), self.primary()?.into());
+            return Ok(equal.negated_if(differs));
+        }
+        if self.take("is")? {
+            let negated = self.take("not")?;
+            let none = Expression::Literal(Value::None);
             if self.advance()? != Token::Literal(Value::None) {
                 return Err("`is` supports only `is None` and `is not None`; use `==`".to_owned());
             }
-            let none = Expression::Literal(Value::None);
-            (Expression::Equal(left.into(), none.into()), negated)
-        } else if self.take_word("in")? {
-            (self.membership(left)?, false)
-        } else if self.take_word("not")? {
-            self.expect_word("in")?;
-            (self.membership(left)?, true)
-        } else {
+            return Ok(Expression::Equal(left.into(), none.into()).negated_if(negated));
+        }
+        let negated = self.take("not")?;
+        if !negated && !self.token.is("in") {
             return Ok(left);
-        };
-        Ok(if negated {
-            Expression::Not(found.into())
-        } else {
-            found
-        })
+        }
+        self.expect("in")?;
+        Ok(self.membership(left)?.negated_if(negated))
     }
 
     /// The right-hand side of `in`.
     fn membership(&mut self, left: Expression) -> Result<Expression, String> {
         let left = Box::new(left);
-        if self.take_word(VARIABLES_NAME)? {
-            if self.token == Token::Symbol("[") || self.token == Token::Symbol(".") {
+        if self.take(VARIABLES_NAME)? {
+            if self.token.is("[") || self.token.is(".") {
                 let whole = self.variable()?;
                 return Ok(Expression::IsPartOf(left, whole.into()));
             }
             return Ok(Expression::IsGiven(left));
         }
-        let close = if self.take_symbol("[")? {
+        let close = if self.take("[")? {
             "]"
-        } else if self.take_symbol("(")? {
+        } else if self.take("(")? {
             ")"
         } else {
             return Ok(Expression::IsPartOf(left, self.primary()?.into()));
         };
         let mut of = Vec::new();
         let mut commas = 0;
-        while self.token != Token::Symbol(close) {
+        while !self.token.is(close) {
             of.push(self.choice()?);
-            if !self.take_symbol(",")? {
+            if !self.take(",")? {
                 break;
             }
             commas += 1;
         }
-        self.expect_symbol(close)?;
+        self.expect(close)?;
         if close == ")" && commas == 0 && of.len() == 1 {
             // Parentheses alone are not a tuple.
             return Ok(Expression::IsPartOf(left, Box::new(of.remove(0))));
@@ -311,7 +315,7 @@ impl<'a> Parser<'a> {
             Token::Symbol("(") => {
                 self.advance()?;
                 let inner = self.choice()?;
-                self.expect_symbol(")")?;
+                self.expect(")")?;
                 Ok(inner)
             }
             Token::Name(name) if name == VARIABLES_NAME => {
@@ -331,17 +335,17 @@ impl<'a> Parser<'a> {
 
     /// The part after `alternatives`.
     fn variable(&mut self) -> Result<Expression, String> {
-        if self.take_symbol("[")? {
+        if self.take("[")? {
             let key = self.choice()?;
             if matches!(&key, Expression::Literal(literal) if !matches!(literal, Value::Text(_))) {
                 return Err(
                     "the name of a variable must be a string; write `alternatives['x']`".to_owned(),
                 );
             }
-            self.expect_symbol("]")?;
+            self.expect("]")?;
             return Ok(Expression::Variable(key.into()));
         }
-        if !self.take_symbol(".")? {
+        if !self.take(".")? {
             return Err("`alternatives` holds all variables; write `alternatives['x']`".to_owned());
         }
         let name = self.name()?;
@@ -350,14 +354,14 @@ impl<'a> Parser<'a> {
                 "`alternatives.{name}` does not exist; write `alternatives['{name}']`"
             ));
         }
-        self.expect_symbol("(")?;
+        self.expect("(")?;
         let key = self.choice()?;
-        let default = if self.take_symbol(",")? {
+        let default = if self.take(",")? {
             self.choice()?
         } else {
             Expression::Literal(Value::None)
         };
-        self.expect_symbol(")")?;
+        self.expect(")")?;
         Ok(Expression::VariableOr(key.into(), default.into()))
     }
 
@@ -375,34 +379,20 @@ impl<'a> Parser<'a> {
         }
     }
 
-    fn take_symbol(&mut self, symbol: &'static str) -> Result<bool, String> {
-        let found = self.token == Token::Symbol(symbol);
+    /// Skips this name or symbol; returns whether it was there.
+    fn take(&mut self, wanted: &str) -> Result<bool, String> {
+        let found = self.token.is(wanted);
         if found {
             self.advance()?;
         }
         Ok(found)
     }
 
-    fn take_word(&mut self, word: &str) -> Result<bool, String> {
-        let found = matches!(&self.token, Token::Name(name) if name == word);
-        if found {
-            self.advance()?;
-        }
-        Ok(found)
-    }
-
-    fn expect_symbol(&mut self, symbol: &'static str) -> Result<(), String> {
-        if self.take_symbol(symbol)? {
+    fn expect(&mut self, wanted: &str) -> Result<(), String> {
+        if self.take(wanted)? {
             return Ok(());
         }
-        Err(self.unexpected(&format!("`{symbol}`")))
-    }
-
-    fn expect_word(&mut self, word: &str) -> Result<(), String> {
-        if self.take_word(word)? {
-            return Ok(());
-        }
-        Err(self.unexpected(&format!("`{word}`")))
+        Err(self.unexpected(&format!("`{wanted}`")))
     }
 
     fn expect_end(&mut self) -> Result<(), String> {
@@ -429,14 +419,6 @@ impl<'a> Parser<'a> {
             Token::End => "the end".to_owned(),
         };
         format!("expected {wanted}, found {found}; {SUPPORTED}")
-    }
-}
-
-fn one_or(mut operands: Vec<Expression>, all: fn(Vec<Expression>) -> Expression) -> Expression {
-    if operands.len() == 1 {
-        operands.remove(0)
-    } else {
-        all(operands)
     }
 }
 

@@ -152,7 +152,6 @@ fn an_injection_stays_a_value() {
     let rendered = template.render(&[("tz", tz)].into_iter().collect());
     let expected = json!({
         "spec": {"containers": [{"name": "app", "env": [{"name": "TZ", "value": tz}]}]},
-        "metadata": {"labels": {}},
     });
     assert_eq!(rendered, Ok(expected));
 }
@@ -280,27 +279,6 @@ fn a_value_in_a_key_is_one_key() {
     };
     assert_eq!(template.render(&one("fixed")), twice("fixed", 4));
     assert_eq!(template.render(&one("m")), twice("m", 5));
-}
-
-#[test]
-fn metadata_and_labels_are_made_where_they_are_missing() {
-    let spec = "spec:\n  containers: [{name: a}]\n";
-    let empty = json!({"labels": {}});
-    for (metadata, expected) in [
-        ("", empty.clone()),
-        ("metadata:\n", empty.clone()),
-        ("metadata: {labels: ~}\n", empty.clone()),
-        ("metadata: {labels: {}}\n", empty),
-        ("metadata: {name: x}\n", json!({"name": "x", "labels": {}})),
-        (
-            "metadata: {labels: {a: b}}\n",
-            json!({"labels": {"a": "b"}}),
-        ),
-    ] {
-        let text = format!("{metadata}{spec}");
-        let rendered = template(&text).render(&Variables::default()).unwrap();
-        assert_eq!(rendered["metadata"], expected, "{text}");
-    }
 }
 
 #[test]

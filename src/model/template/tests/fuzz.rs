@@ -324,7 +324,7 @@ fn check_structure(text: &str, given: &Variables) -> [bool; 2] {
     };
     let source = mako::parse(text.strip_prefix('\u{feff}').unwrap_or(text)).unwrap();
     let chosen = select::select(&source.parts, given, yaml::TEXT_BYTES_MAX);
-    let rendered = template.filled(given);
+    let rendered = template.render(given);
     let Ok(chosen) = chosen else {
         assert!(rendered.is_err());
         return [true, false];

@@ -26,7 +26,7 @@ impl Made {
         });
         Ok(json!({
             "base": world.map(&self.base, false)?,
-            "metadata": {"annotations": world.map(&self.annotations, true)?, "labels": {}},
+            "metadata": {"annotations": world.map(&self.annotations, true)?},
             "spec": {"containers": [container]},
             "extra": world.map(&self.extra, false)?,
         }))
