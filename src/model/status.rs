@@ -45,46 +45,28 @@ impl Phase {
     /// The value of `phase` in responses.
     #[must_use]
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Admitting => "admitting",
-            Self::Creating => "creating",
-            Self::Scheduling => "scheduling",
-            Self::Mounting => "mounting",
-            Self::Pulling => "pulling",
-            Self::Initialising => "initialising",
-            Self::Starting => "starting",
-            Self::Readying => "readying",
-            Self::Stopping => "stopping",
-        }
+        self.row().0
     }
 
     /// The value of `status` for a start in this phase, as 2.7.1 has it (contract 3.4).
     #[must_use]
     pub fn legacy_word(self) -> &'static str {
-        match self {
-            Self::Admitting | Self::Creating | Self::Scheduling | Self::Stopping => {
-                "node_not_ready"
-            }
-            Self::Mounting
-            | Self::Pulling
-            | Self::Initialising
-            | Self::Starting
-            | Self::Readying => "pulling_image",
-        }
+        self.row().1
     }
 
-    /// The budget of this phase.
-    #[must_use]
-    pub fn budget(self) -> Option<Budget> {
+    /// Its name, the word of 2.7.1, and its budget.
+    fn row(self) -> (&'static str, &'static str, Option<Budget>) {
+        let (early, late) = ("node_not_ready", "pulling_image");
         match self {
-            Self::Admitting | Self::Stopping => None,
-            Self::Creating => Some(Budget::Creating),
-            Self::Scheduling => Some(Budget::Scheduling),
-            Self::Mounting => Some(Budget::Mounting),
-            Self::Pulling => Some(Budget::Pulling),
-            Self::Initialising => Some(Budget::Initialising),
-            Self::Starting => Some(Budget::Starting),
-            Self::Readying => Some(Budget::Readying),
+            Self::Admitting => ("admitting", early, None),
+            Self::Creating => ("creating", early, Some(Budget::Creating)),
+            Self::Scheduling => ("scheduling", early, Some(Budget::Scheduling)),
+            Self::Mounting => ("mounting", late, Some(Budget::Mounting)),
+            Self::Pulling => ("pulling", late, Some(Budget::Pulling)),
+            Self::Initialising => ("initialising", late, Some(Budget::Initialising)),
+            Self::Starting => ("starting", late, Some(Budget::Starting)),
+            Self::Readying => ("readying", late, Some(Budget::Readying)),
+            Self::Stopping => ("stopping", early, None),
         }
     }
 }
@@ -113,6 +95,17 @@ pub enum Prognosis {
     AwaitingReason,
     /// It can no longer succeed.
     Terminal,
+}
+
+impl Prognosis {
+    /// Retryable within `budget` from then on, without a back-off of Kubernetes.
+    fn within(budget: Option<Budget>, from: Option<Timestamp>) -> Self {
+        Self::Retryable {
+            budget,
+            pause: Duration::ZERO,
+            from,
+        }
+    }
 }
 
 /// How long to wait for the termination report of a failed Job's pod. Jobs and pods have separate
@@ -147,11 +140,7 @@ impl Finding {
             since: None,
             exit_code: None,
             last_output: None,
-            prognosis: Prognosis::Retryable {
-                budget: phase.budget(),
-                pause: Duration::ZERO,
-                from: None,
-            },
+            prognosis: Prognosis::within(phase.row().2, None),
         }
     }
 
@@ -186,30 +175,6 @@ impl Finding {
         if let Prognosis::Retryable { budget, .. } = &mut self.prognosis {
             *budget = Some(own);
         }
-        self
-    }
-
-    fn besides(mut self, controller_pause: Duration) -> Self {
-        if let Prognosis::Retryable { pause, .. } = &mut self.prognosis {
-            *pause = controller_pause;
-        }
-        self
-    }
-
-    /// Starts the budget at `start` instead of the start of this state.
-    fn counted_from(mut self, start: Option<Timestamp>) -> Self {
-        if let Prognosis::Retryable { from, .. } = &mut self.prognosis {
-            *from = start;
-        }
-        self
-    }
-
-    fn unbounded(mut self) -> Self {
-        self.prognosis = Prognosis::Retryable {
-            budget: None,
-            pause: Duration::ZERO,
-            from: None,
-        };
         self
     }
 
@@ -257,6 +222,14 @@ pub struct Ending {
 }
 
 impl Ending {
+    fn new(job: &Job, reason: &'static str, at: Option<Timestamp>) -> Self {
+        Self {
+            reason,
+            at,
+            lasted: lasted(job, at),
+        }
+    }
+
     /// Whether `max-lifetime` stopped it.
     #[must_use]
     pub fn reached_lifetime(&self) -> bool {
@@ -305,6 +278,16 @@ pub enum InstanceStatus {
         /// Time of the deletion request.
         since: Option<Timestamp>,
     },
+}
+
+impl InstanceStatus {
+    fn failed(job: &Job, finding: Finding, at: Option<Timestamp>) -> Self {
+        Self::Failed {
+            finding,
+            at,
+            lasted: lasted(job, at),
+        }
+    }
 }
 
 /// The status of an instance and the pod from which it was derived.
@@ -360,10 +343,11 @@ fn status_of(job: &Job, pod: Option<&Pod>, events: EventsOf<'_>) -> InstanceStat
         return ended;
     }
     if job.suspend {
-        let finding = Finding::new(Phase::Creating, "Suspended", "the Job is suspended");
-        return InstanceStatus::Starting(
-            finding.since(job.metadata.creation_timestamp).unbounded(),
-        );
+        return InstanceStatus::Starting(Finding {
+            since: job.metadata.creation_timestamp,
+            prognosis: Prognosis::within(None, None),
+            ..Finding::new(Phase::Creating, "Suspended", "the Job is suspended")
+        });
     }
     let Some(pod) = pod.filter(|pod| !pod.metadata.is_deleting()) else {
         return InstanceStatus::Starting(without_pod(job, pod, events));
@@ -386,30 +370,30 @@ fn without_pod(job: &Job, leaving: Option<&Pod>, events: EventsOf<'_>) -> Findin
     let refusal = latest_event(events, &job.metadata.uid, &[EventReason::FailedCreate])
         // An Event from before the deletion of the pod is outdated.
         .filter(|event| leaving.is_none_or(|pod| event.last > pod.metadata.deletion_timestamp));
-    let (finding, is_terminal) = match refusal {
-        Some(event) => {
-            let diagnosis = event_text::rejected_pod(&event.message);
-            let finding = Finding::new(Phase::Creating, "FailedCreate", diagnosis.message);
-            (finding, diagnosis.is_terminal)
-        }
-        None => {
-            let message = match leaving {
-                Some(_) => "the pod is being stopped; the Job creates a new one once it is gone",
-                None => "the Job has no pod yet",
-            };
-            (Finding::new(Phase::Creating, "NoPod", message), false)
-        }
+    let deleted_at = leaving.and_then(|pod| pod.metadata.deletion_timestamp);
+    let mut prognosis = Prognosis::Retryable {
+        budget: Some(Budget::Creating),
+        pause: controller_pause(job),
+        from: deleted_at,
     };
-    let finding = finding
-        .since(leaving.map_or(job.metadata.creation_timestamp, |pod| {
-            pod.metadata.deletion_timestamp
-        }))
-        .counted_from(leaving.and_then(|pod| pod.metadata.deletion_timestamp))
-        .besides(controller_pause(job));
-    if is_terminal {
-        finding.terminal()
-    } else {
-        finding
+    let (reason, message) = match (refusal, leaving) {
+        (Some(event), _) => {
+            let diagnosis = event_text::rejected_pod(&event.message);
+            if diagnosis.is_terminal {
+                prognosis = Prognosis::Terminal;
+            }
+            ("FailedCreate", diagnosis.message)
+        }
+        (None, Some(_)) => {
+            let message = "the pod is being stopped; the Job creates a new one once it is gone";
+            ("NoPod", message.to_owned())
+        }
+        (None, None) => ("NoPod", "the Job has no pod yet".to_owned()),
+    };
+    Finding {
+        since: deleted_at.or(job.metadata.creation_timestamp),
+        prognosis,
+        ..Finding::new(Phase::Creating, reason, message)
     }
 }
 
@@ -460,23 +444,13 @@ fn lasted(job: &Job, until: Option<Timestamp>) -> Option<Duration> {
 fn job_ended(job: &Job, pod: Option<&Pod>) -> Option<InstanceStatus> {
     let holds = |kind| job.status.conditions.holds(kind);
     let good = holds(ConditionType::SuccessCriteriaMet).or_else(|| holds(ConditionType::Complete));
-    if let Some(condition) = good {
-        let at = condition.since;
-        let ending = Ending {
-            reason: COMPLETED,
-            at,
-            lasted: lasted(job, at),
-        };
+    if let Some(good) = good {
+        let ending = Ending::new(job, COMPLETED, good.since);
         return Some(InstanceStatus::Finished(ending));
     }
     let bad = holds(ConditionType::FailureTarget).or_else(|| holds(ConditionType::Failed))?;
-    let at = bad.since;
     if bad.reason() == DEADLINE_EXCEEDED {
-        let ending = Ending {
-            reason: DEADLINE_EXCEEDED,
-            at,
-            lasted: lasted(job, at),
-        };
+        let ending = Ending::new(job, DEADLINE_EXCEEDED, bad.since);
         return Some(InstanceStatus::Finished(ending));
     }
     let of_job = || {
@@ -490,10 +464,6 @@ fn job_ended(job: &Job, pod: Option<&Pod>) -> Option<InstanceStatus> {
         None if pod.is_none_or(|pod| !has_ended(pod)) => of_job().awaiting_reason(),
         None => of_job().terminal(),
     };
-    let finding = finding.since(at);
-    Some(InstanceStatus::Failed {
-        finding,
-        at,
-        lasted: lasted(job, at),
-    })
+    let finding = finding.since(bad.since);
+    Some(InstanceStatus::failed(job, finding, bad.since))
 }

@@ -42,15 +42,21 @@ impl Budget {
     /// The name in annotations, `start-budget.<name>`; settings use it in upper case with `_`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
+        self.row().0
+    }
+
+    /// Its name, and its default duration in seconds.
+    fn row(self) -> (&'static str, u64) {
         match self {
-            Self::Creating => "creating",
-            Self::Scheduling => "scheduling",
-            Self::Mounting => "mounting",
-            Self::Pulling => "pulling",
-            Self::PullError => "pull-error",
-            Self::Initialising => "initialising",
-            Self::Starting => "starting",
-            Self::Readying => "readying",
+            Self::Creating => ("creating", 15),
+            // An autoscaler may be adding a node.
+            Self::Scheduling => ("scheduling", 600),
+            Self::Mounting => ("mounting", 300),
+            Self::Pulling => ("pulling", 300),
+            Self::PullError => ("pull-error", 10),
+            Self::Initialising => ("initialising", 300),
+            Self::Starting => ("starting", 10),
+            Self::Readying => ("readying", 300),
         }
     }
 }
@@ -61,18 +67,7 @@ pub struct Budgets([Duration; Budget::ALL.len()]);
 
 impl Default for Budgets {
     fn default() -> Self {
-        let mut budgets = Self([Duration::ZERO; Budget::ALL.len()]);
-        for budget in Budget::ALL {
-            let secs = match budget {
-                Budget::Creating => 15,
-                // An autoscaler may be adding a node.
-                Budget::Scheduling => 600,
-                Budget::Mounting | Budget::Pulling | Budget::Initialising | Budget::Readying => 300,
-                Budget::PullError | Budget::Starting => 10,
-            };
-            budgets.set(budget, Duration::from_secs(secs));
-        }
-        budgets
+        Self(Budget::ALL.map(|budget| Duration::from_secs(budget.row().1)))
     }
 }
 

@@ -4,8 +4,8 @@
 //! Job's own conditions are not evaluated here.
 
 use super::{
-    Budget, COMPLETED, Ending, EventsOf, Finding, InstanceStatus, Phase, controller_pause,
-    event_text, lasted, latest_event,
+    Budget, COMPLETED, Ending, EventsOf, Finding, InstanceStatus, Phase, Prognosis,
+    controller_pause, event_text, latest_event,
 };
 use crate::kube::types::{
     Condition, ConditionStatus, ConditionType, ContainerKind, ContainerState, ContainerStatus,
@@ -24,33 +24,19 @@ pub(super) fn pod_ended(job: &Job, pod: &Pod) -> Option<InstanceStatus> {
             return None;
         }
         let at = finding.since;
-        let lasted = lasted(job, at);
-        return Some(InstanceStatus::Failed {
-            finding: finding.terminal(),
-            at,
-            lasted,
-        });
+        return Some(InstanceStatus::failed(job, finding.terminal(), at));
     }
     let ended: Vec<&Terminated> = pod.app_containers().filter_map(terminated).collect();
     if ended.is_empty() {
         return None;
     }
     let at = ended.iter().filter_map(|ended| ended.finished_at).max();
-    let ending = Ending {
-        reason: COMPLETED,
-        at,
-        lasted: lasted(job, at),
-    };
+    let ending = Ending::new(job, COMPLETED, at);
     if ended.len() == pod.app_containers().count() {
         return Some(InstanceStatus::Finished(ending));
     }
     // One of several containers has terminated: the pod never becomes ready, and does not end by itself.
-    let lasted = ending.lasted;
-    Some(InstanceStatus::Failed {
-        finding: ending.finding(),
-        at,
-        lasted,
-    })
+    Some(InstanceStatus::failed(job, ending.finding(), at))
 }
 
 /// Whether all containers of a failed pod have terminated; its phase follows up to a second later.
@@ -93,7 +79,7 @@ pub(super) fn ended_badly(pod: &Pod) -> Option<Finding> {
         containers(pod).filter(|(_, container)| container.kind != ContainerKind::Sidecar);
     let container = lasting.find_map(|(phase, container)| {
         let ended = terminated(container).filter(|ended| ended.exit_code != 0)?;
-        Some(container_failure(phase, container, ended).since(ended.finished_at))
+        Some(container_failure(phase, container, ended))
     });
     container.or_else(|| {
         let detail = pod
@@ -115,7 +101,7 @@ pub(super) fn last_failure(pod: &Pod) -> Option<Finding> {
         containers(pod).find_map(|(phase, container)| {
             let last = container.last_terminated();
             let ended = last.filter(|ended| ended.exit_code != 0)?;
-            Some(container_failure(phase, container, ended).since(ended.finished_at))
+            Some(container_failure(phase, container, ended))
         })
     };
     ended_badly(pod).or_else(before)
@@ -142,7 +128,7 @@ fn container_failure(phase: Phase, container: &ContainerStatus, ended: &Terminat
         "StartError" => event_text::not_started(name, ended.message.as_deref().unwrap_or_default()),
         _ => format!("{kind} '{name}' exited with code {}", ended.exit_code),
     };
-    let mut finding = Finding::new(phase, reason, message);
+    let mut finding = Finding::new(phase, reason, message).since(ended.finished_at);
     finding.exit_code = Some(ended.exit_code);
     finding.last_output = ended
         .message
@@ -275,7 +261,10 @@ fn between_pods(job: &Job, failure: Finding) -> Finding {
     let ended = failure.since;
     let pause = i64::try_from(controller_pause(job).as_secs()).unwrap_or(0);
     let next = ended.map(|ended| Timestamp::from_seconds(ended.seconds() + pause));
-    failure.within(Budget::Starting).counted_from(next)
+    Finding {
+        prognosis: Prognosis::within(Some(Budget::Starting), next),
+        ..failure
+    }
 }
 
 /// The finding of a container that is waiting for a reason other than a normal start.
@@ -291,8 +280,7 @@ fn blocked(
         }
         // It terminated, and the restart policy of the pod will restart it.
         ContainerState::Terminated(ended) if ended.exit_code != 0 => {
-            let failure = container_failure(phase, container, ended);
-            Some(failure.since(ended.finished_at).within(Budget::Starting))
+            Some(container_failure(phase, container, ended).within(Budget::Starting))
         }
         _ => None,
     }
@@ -320,7 +308,7 @@ fn waiting(
         "CrashLoopBackOff" => {
             // The budget starts at the crash, as it does before the reason changes.
             let mut crash = match container.last_terminated() {
-                Some(ended) => container_failure(phase, container, ended).since(ended.finished_at),
+                Some(ended) => container_failure(phase, container, ended),
                 None => Finding::new(phase, reason, message),
             };
             crash.reason = reason.into();
