@@ -178,7 +178,7 @@ pub fn parse(text: &str) -> Result<Tree, Error> {
             return Err(Error::new(begins, ErrorKind::SecondDocument));
         }
     }
-    Ok(builder.finish())
+    builder.finish()
 }
 
 /// Whether a document with this event is not empty.
@@ -327,34 +327,25 @@ impl Builder {
     ) -> Result<(), Error> {
         let before = self.spent;
         self.spend(1, text.len(), line)?;
-        let is_key = self.wants_key();
         let tag = tag.map(|tag| format!("{}{}", tag.handle(), tag.suffix()));
         let tag = tag.as_deref();
         let plain = style == ScalarStyle::Plain && tag.is_none();
-        if is_key && text == "<<" && (plain || tag.is_some_and(|tag| tag.ends_with(":merge"))) {
-            self.set_key(Key::Merge { line });
+        let merges = text == "<<" && (plain || tag.is_some_and(|tag| tag.ends_with(":merge")));
+        if merges && let Some(key @ None) = self.key() {
+            *key = Some(Key::Merge { line });
             return Ok(());
         }
         let scalar = read_scalar(text, plain, tag).map_err(|kind| Error::new(line, kind))?;
-        let key = is_key.then(|| scalar.resolved.to_key(&scalar.text));
-        if key.is_none() || anchor != 0 {
-            let node = self.push(Node {
-                line,
-                kind: Kind::Scalar(scalar),
-            });
-            self.remember(anchor, node, before, 0);
-            if key.is_none() {
-                return self.add(node, 0, line);
-            }
-        }
-        let name = key.flatten();
-        let name = name.ok_or_else(|| Error::new(line, ErrorKind::BadKey))?;
-        self.set_key(Key::Name { name, line });
-        Ok(())
+        let node = self.push(Node {
+            line,
+            kind: Kind::Scalar(scalar),
+        });
+        self.remember(anchor, node, before, 0);
+        self.add(node, 0, line)
     }
 
     fn start(&mut self, content: Content, anchor: usize, line: u32) -> Result<(), Error> {
-        if self.wants_key() {
+        if matches!(self.key(), Some(None)) {
             return Err(Error::new(line, ErrorKind::BadKey));
         }
         if self.open.len() == DEPTH_MAX {
@@ -396,26 +387,14 @@ impl Builder {
         if self.open.len() + target.height > DEPTH_MAX {
             return Err(Error::new(line, ErrorKind::TooDeep));
         }
-        if !self.wants_key() {
-            return self.add(target.node, target.height, line);
-        }
-        let name = match &self.nodes[target.node.0 as usize].kind {
-            Kind::Scalar(scalar) => scalar.resolved.to_key(&scalar.text),
-            Kind::Sequence(_) | Kind::Mapping(_) => None,
-        };
-        let name = name.ok_or_else(|| Error::new(line, ErrorKind::BadKey))?;
-        self.set_key(Key::Name { name, line });
-        Ok(())
+        self.add(target.node, target.height, line)
     }
 
-    fn wants_key(&self) -> bool {
-        let innermost = self.open.last().map(|open| &open.content);
-        matches!(innermost, Some(Content::Mapping { key: None, .. }))
-    }
-
-    fn set_key(&mut self, new: Key) {
-        if let Some(Content::Mapping { key, .. }) = self.open.last_mut().map(|o| &mut o.content) {
-            *key = Some(new);
+    /// The key that waits for its value, if the innermost open collection is a map.
+    fn key(&mut self) -> Option<&mut Option<Key>> {
+        match &mut self.open.last_mut()?.content {
+            Content::Mapping { key, .. } => Some(key),
+            Content::Sequence(_) => None,
         }
     }
 
@@ -436,7 +415,7 @@ impl Builder {
         self.anchors.insert(anchor, Anchored { node, cost, height });
     }
 
-    /// Adds a finished value to the innermost open collection.
+    /// Adds a finished value to the innermost open collection, of a map as its next key or value.
     fn add(&mut self, node: NodeId, height: usize, line: u32) -> Result<(), Error> {
         let Some(open) = self.open.last_mut() else {
             self.root = Some(node);
@@ -445,39 +424,41 @@ impl Builder {
         open.height = open.height.max(height);
         match &mut open.content {
             Content::Sequence(items) => items.push(node),
-            Content::Mapping { entries, key } => {
-                match key.take().expect("a value in a map comes after its key") {
-                    Key::Name { name, line } => entries.push(Entry {
-                        key: name,
-                        line,
-                        value: node,
-                    }),
-                    Key::Merge { line: at } => {
-                        let merged = merged(&self.nodes, node)
-                            .ok_or_else(|| Error::new(at.max(line), ErrorKind::BadMerge))?;
-                        entries.extend(merged);
-                    }
+            Content::Mapping { entries, key } => match key.take() {
+                None => {
+                    let name = match &self.nodes[node.0 as usize].kind {
+                        Kind::Scalar(scalar) => scalar.resolved.to_key(&scalar.text),
+                        Kind::Sequence(_) | Kind::Mapping(_) => None,
+                    };
+                    let name = name.ok_or_else(|| Error::new(line, ErrorKind::BadKey))?;
+                    *key = Some(Key::Name { name, line });
                 }
-            }
+                Some(Key::Name { name, line }) => entries.push(Entry {
+                    key: name,
+                    line,
+                    value: node,
+                }),
+                Some(Key::Merge { line: at }) => {
+                    let merged = merged(&self.nodes, node)
+                        .ok_or_else(|| Error::new(at.max(line), ErrorKind::BadMerge))?;
+                    entries.extend(merged);
+                }
+            },
         }
         Ok(())
     }
 
-    fn finish(mut self) -> Tree {
-        let root = self.root.unwrap_or_else(|| {
-            self.push(Node {
-                line: 1,
-                kind: Kind::Scalar(Scalar {
-                    text: String::new(),
-                    plain: true,
-                    resolved: Resolved::Null,
-                }),
-            })
-        });
-        Tree {
-            nodes: self.nodes,
-            root,
+    fn finish(mut self) -> Result<Tree, Error> {
+        if self.root.is_none() {
+            // Nothing at all is null.
+            self.scalar("", ScalarStyle::Plain, 0, None, 1)?;
         }
+        Ok(Tree {
+            root: self
+                .root
+                .expect("a scalar outside of collections is the root"),
+            nodes: self.nodes,
+        })
     }
 }
 

@@ -63,19 +63,12 @@ impl Resolved {
 /// The type of a plain scalar without a tag.
 #[must_use]
 pub fn resolve(text: &str) -> Resolved {
-    let Some(first) = text.bytes().next() else {
-        return Resolved::Null;
+    let found = match text.bytes().next() {
+        Some(b'.') => not_finite(text).or_else(|| dotted_float(text)),
+        Some(b'+' | b'-' | b'0'..=b'9') => not_finite(text).or_else(|| number(text)),
+        _ => return word(text),
     };
-    match first {
-        b'y' | b'Y' | b'n' | b'N' | b't' | b'T' | b'f' | b'F' | b'o' | b'O' | b'~' => word(text),
-        b'.' => not_finite(text)
-            .or_else(|| dotted_float(text))
-            .unwrap_or(Resolved::Text),
-        b'+' | b'-' | b'0'..=b'9' => not_finite(text)
-            .or_else(|| number(text))
-            .unwrap_or(Resolved::Text),
-        _ => Resolved::Text,
-    }
+    found.unwrap_or(Resolved::Text)
 }
 
 fn word(text: &str) -> Resolved {
@@ -86,7 +79,7 @@ fn word(text: &str) -> Resolved {
         "n" | "N" | "no" | "No" | "NO" | "false" | "False" | "FALSE" | "off" | "Off" | "OFF" => {
             Resolved::Bool(false)
         }
-        "~" | "null" | "Null" | "NULL" => Resolved::Null,
+        "" | "~" | "null" | "Null" | "NULL" => Resolved::Null,
         _ => Resolved::Text,
     }
 }
@@ -118,22 +111,22 @@ fn number(text: &str) -> Option<Resolved> {
 }
 
 fn integer(text: &str) -> Option<Resolved> {
-    let (negative, signed, digits) = match text.as_bytes().first() {
-        Some(b'-') => (true, true, &text[1..]),
-        Some(b'+') => (false, true, &text[1..]),
-        _ => (false, false, text),
-    };
-    let (radix, digits) = radix(digits);
+    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
+    let (radix, digits) = radix(unsigned);
     // The standard library would accept another sign here.
     if !digits.starts_with(|first: char| first.is_digit(radix)) {
         return None;
     }
     let magnitude = i128::from_str_radix(digits, radix).ok()?;
-    let value = if negative { -magnitude } else { magnitude };
+    let value = if text.starts_with('-') {
+        -magnitude
+    } else {
+        magnitude
+    };
     if let Ok(value) = i64::try_from(value) {
         return Some(Resolved::Number(value.into()));
     }
-    let value = u64::try_from(value).ok().filter(|_| !signed)?;
+    let value = u64::try_from(value).ok().filter(|_| text == unsigned)?;
     Some(Resolved::Number(value.into()))
 }
 
