@@ -139,22 +139,14 @@ impl Metrics {
     /// Adds all that is counted here to a registry.
     pub fn encode(&self, registry: &mut Registry) {
         self.http.encode(registry);
-        for counters in [
-            &self.starts,
-            &self.stops,
-            &self.rejected,
-            &self.kube_requests,
-        ] {
-            registry.collect(counters);
-        }
-        for histograms in [
-            &self.start_duration,
-            &self.phase_duration,
-            &self.time_to_verdict,
-            &self.kube_duration,
-        ] {
-            registry.collect(histograms);
-        }
+        registry.collect(&self.starts);
+        registry.collect(&self.start_duration);
+        registry.collect(&self.phase_duration);
+        registry.collect(&self.time_to_verdict);
+        registry.collect(&self.stops);
+        registry.collect(&self.rejected);
+        registry.collect(&self.kube_requests);
+        registry.collect(&self.kube_duration);
     }
 
     /// The reason, or [`OTHER`] where there are too many different ones already.
@@ -193,27 +185,10 @@ fn histograms(family: &'static Family) -> HistogramVec {
     histograms
 }
 
-/// A histogram: how many values were at most each bound, their count, and their sum.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Distribution {
-    /// Upper bounds, ascending, each with the count of values up to it.
-    pub buckets: Vec<(f64, u64)>,
-    /// The count of all values.
-    pub count: u64,
-    /// Their sum.
-    pub sum: f64,
-}
-
 /// The values of all metrics at one scrape.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Registry {
     families: BTreeMap<&'static str, MetricFamily>,
-}
-
-impl fmt::Debug for Registry {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.families.keys()).finish()
-    }
 }
 
 impl Registry {
@@ -238,17 +213,20 @@ impl Registry {
         self.value(family, labels, count as f64);
     }
 
-    /// Adds a histogram.
-    pub fn distribution(
+    /// Adds a histogram: ascending upper bounds, each with the count of values up to it; the count
+    /// of all values, and their sum.
+    fn histogram(
         &mut self,
         family: &'static Family,
         labels: &[&str],
-        distribution: &Distribution,
+        buckets: impl Iterator<Item = (f64, u64)>,
+        count: u64,
+        sum: f64,
     ) {
         let mut histogram = proto::Histogram::default();
-        histogram.set_sample_count(distribution.count);
-        histogram.set_sample_sum(distribution.sum);
-        let buckets = distribution.buckets.iter().map(|&(bound, count)| {
+        histogram.set_sample_count(count);
+        histogram.set_sample_sum(sum);
+        let buckets = buckets.map(|(bound, count)| {
             let mut bucket = proto::Bucket::default();
             bucket.set_upper_bound(bound);
             bucket.set_cumulative_count(count);

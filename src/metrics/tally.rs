@@ -4,7 +4,7 @@
 //! to memory that no other thread writes; a scrape adds the threads up. It needs no lock, no text
 //! and no hash.
 
-use super::{Distribution, HTTP_REQUEST_DURATION, HTTP_REQUESTS, OTHER, Registry};
+use super::{HTTP_REQUEST_DURATION, HTTP_REQUESTS, OTHER, Registry};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -102,25 +102,17 @@ impl Tally {
         for (route, nanos) in self.sums(|cells| &cells.nanos) {
             let from = route * (self.bounds.len() + 1);
             let times = &times[from..=from + self.bounds.len()];
-            let labels = [self.routes[route]];
-            registry.distribution(
-                &HTTP_REQUEST_DURATION,
-                &labels,
-                &self.cumulate(times, nanos),
+            let mut count = 0;
+            let buckets = self.bounds.iter().zip(times).map(|(bound, times)| {
+                count += times;
+                (*bound, count)
+            });
+            let (all, secs) = (
+                times.iter().sum(),
+                Duration::from_nanos(nanos).as_secs_f64(),
             );
-        }
-    }
-
-    fn cumulate(&self, times: &[u64], nanos: u64) -> Distribution {
-        let mut count = 0;
-        let buckets = self.bounds.iter().zip(times).map(|(bound, times)| {
-            count += times;
-            (*bound, count)
-        });
-        Distribution {
-            buckets: buckets.collect(),
-            count: times.iter().sum(),
-            sum: Duration::from_nanos(nanos).as_secs_f64(),
+            let labels = [self.routes[route]];
+            registry.histogram(&HTTP_REQUEST_DURATION, &labels, buckets, all, secs);
         }
     }
 

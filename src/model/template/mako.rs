@@ -267,16 +267,14 @@ impl<'a> Parser<'a> {
             .unwrap_or(statement.len());
         let (word, rest) = statement.split_at(end);
         match word {
-            "if" => {
+            "if" | "elif" => {
                 let condition = parse_condition(rest, &self.locals)?;
                 self.note(&condition, self.open.is_empty());
                 let branch = Branch::new(line, Some(condition));
+                if word == "elif" {
+                    return self.next_branch(word, branch);
+                }
                 self.begin(line, BlockKind::If(Vec::new(), branch))
-            }
-            "elif" => {
-                let condition = parse_condition(rest, &self.locals)?;
-                self.note(&condition, false);
-                self.next_branch(word, Branch::new(line, Some(condition)))
             }
             "else" if ends(rest, ":") => self.next_branch(word, Branch::new(line, None)),
             "for" => {

@@ -47,8 +47,7 @@ impl Variables {
         Ok(variables)
     }
 
-    /// Sets the value of `name`.
-    pub fn set(&mut self, name: String, value: String) {
+    fn set(&mut self, name: String, value: String) {
         match self.pairs.iter_mut().find(|(known, _)| *known == name) {
             Some((_, old)) => *old = value,
             None => self.pairs.push((name, value)),
@@ -67,16 +66,6 @@ impl Variables {
         self.pairs
             .iter()
             .map(|(name, value)| (name.as_str(), value.as_str()))
-    }
-}
-
-impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Variables {
-    fn from_iter<I: IntoIterator<Item = (N, V)>>(pairs: I) -> Self {
-        let mut variables = Self::default();
-        for (name, value) in pairs {
-            variables.set(name.into(), value.into());
-        }
-        variables
     }
 }
 
@@ -106,6 +95,16 @@ impl std::error::Error for VariablesError {}
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Variables {
+        fn from_iter<I: IntoIterator<Item = (N, V)>>(pairs: I) -> Self {
+            let mut variables = Self::default();
+            for (name, value) in pairs {
+                variables.set(name.into(), value.into());
+            }
+            variables
+        }
+    }
 
     #[track_caller]
     fn check(query: &str, expected: &[(&str, &str)]) {

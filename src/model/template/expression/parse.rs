@@ -245,7 +245,7 @@ impl<'a> Parser<'a> {
         }
         let inner = self.comparison()?;
         // Two of them leave only the truth of a value, and so does any other even number.
-        let is_twice = count > 0 && count % 2 == 0;
+        let is_twice = count > 0 && count.is_multiple_of(2);
         Ok(inner.negated_if(count > 0).negated_if(is_twice))
     }
 
