@@ -64,6 +64,14 @@ pub const RIGHTS: &[Right] = &[
     (Verb::Watch, "", "events", SILENT),
 ];
 
+/// Also used with `AUTH=kubernetes`. A Role cannot grant it: the resource has no namespace.
+const REVIEWS: Right = (
+    Verb::Create,
+    "authentication.k8s.io",
+    "tokenreviews",
+    Without::Broken("apply manifests/auth-delegator"),
+);
+
 /// Result of one check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CheckResult {
@@ -145,17 +153,10 @@ pub fn cluster(config: &Config, clock: &Arc<dyn Clock>) -> Result<Report, servic
             return Ok(report);
         }
     }
-    if matches!(config.auth, Auth::Kubernetes { .. }) {
-        let right = (
-            Verb::Create,
-            "authentication.k8s.io",
-            "tokenreviews",
-            // A Role cannot grant it: the resource has no namespace.
-            Without::Broken("apply manifests/auth-delegator"),
-        );
-        if let Err(error) = check_permission(&client, right, false, &mut report) {
-            report.add(CheckResult::Bad, "the API server", error.to_string());
-        }
+    if matches!(config.auth, Auth::Kubernetes { .. })
+        && let Err(error) = check_permission(&client, REVIEWS, false, &mut report)
+    {
+        report.add(CheckResult::Bad, "the API server", error.to_string());
     }
     match config_maps(&client, &config.configmap_selector) {
         Ok(config_maps) => check_templates(&config_maps, config.start_budgets, &mut report),

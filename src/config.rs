@@ -11,10 +11,13 @@ mod traces;
 pub use auth::Auth;
 pub use settings::{SETTINGS, Setting};
 
+use crate::app::Waits;
+use crate::app::coordinator::Limits as WaitingLimits;
 use crate::http::message::Limits;
 use crate::http::tls::TlsFiles;
 use crate::kube::auth::{Environment, SERVICE_ACCOUNT_DIR};
 use crate::model::duration::parse_duration;
+use crate::model::names::is_dns_label;
 use crate::model::status::{Budget, Budgets};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -59,10 +62,8 @@ pub struct Config {
     pub tls: Option<TlsFiles>,
     /// How to find the API server.
     pub cluster: Environment,
-    /// Wait of a request that does not specify one.
-    pub start_wait: Duration,
-    /// Longest wait of a request.
-    pub start_wait_max: Duration,
+    /// How long requests wait for their instance.
+    pub waits: Waits,
     /// Time allowed per phase of a start, unless the template overrides it.
     pub start_budgets: Budgets,
     /// How long requests are still accepted after SIGTERM.
@@ -76,9 +77,7 @@ pub struct Config {
     /// Threads that call Kubernetes.
     pub workers: usize,
     /// Maximum number of waiting requests.
-    pub parked_max: usize,
-    /// Maximum number of requests that wait for the same instance.
-    pub parked_per_key_max: usize,
+    pub waiting: WaitingLimits,
     /// Limits of the HTTP server.
     pub front: Limits,
     /// How callers are authenticated.
@@ -232,16 +231,20 @@ impl Reader<'_> {
             port: self.parsed("SERVICE_PORT", "a port from 0 to 65535"),
             tls: self.tls(),
             cluster: self.cluster(),
-            start_wait: self.duration("START_WAIT"),
-            start_wait_max: self.duration("START_WAIT_MAX"),
+            waits: Waits {
+                start_wait: self.duration("START_WAIT"),
+                start_wait_max: self.duration("START_WAIT_MAX"),
+            },
             start_budgets: self.start_budgets(),
             drain_delay: self.duration("DRAIN_DELAY"),
             drain: self.duration("DRAIN"),
             poll: self.duration("POLL"),
             io_threads: self.number("IO_THREADS", 1, 64),
             workers: self.number("WORKERS", 1, 256),
-            parked_max: self.number("PARKED_MAX", 1, 1_000_000),
-            parked_per_key_max: self.number("PARKED_PER_KEY_MAX", 1, 1_000_000),
+            waiting: WaitingLimits {
+                parked_max: self.number("PARKED_MAX", 1, 1_000_000),
+                parked_per_key_max: self.number("PARKED_PER_KEY_MAX", 1, 1_000_000),
+            },
             front: self.front(),
             auth: self.auth(),
             auth_failures_max: self.number("AUTH_FAILURES_MAX", 1, 1_000_000),
@@ -283,7 +286,7 @@ impl Reader<'_> {
                 "must be more than 5s, because clients keep idle connections for 4 s",
             );
         }
-        if config.start_wait > config.start_wait_max {
+        if config.waits.start_wait > config.waits.start_wait_max {
             self.problem("START_WAIT", "must not be longer than START_WAIT_MAX");
         }
         if config.drain_delay > config.drain {
@@ -306,11 +309,9 @@ impl Reader<'_> {
     }
 
     fn default(name: &str) -> &'static str {
-        SETTINGS
-            .iter()
-            .find(|setting| setting.name == name)
-            .expect("every name that is read stands in the table")
-            .default
+        let setting = SETTINGS.iter().find(|setting| setting.name == name);
+        let setting = setting.expect("every name that is read stands in the table");
+        setting.default
     }
 
     fn text(&self, name: &str) -> String {
@@ -357,9 +358,7 @@ impl Reader<'_> {
     fn namespace(&mut self) -> Option<String> {
         let namespace = self.raw("JOB_NAMESPACE")?.to_owned();
         // A namespace is a DNS-1123 label (Kubernetes, "Object Names and IDs").
-        let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-        let ends = !namespace.starts_with('-') && !namespace.ends_with('-');
-        if namespace.len() > 63 || !namespace.chars().all(fits) || !ends {
+        if namespace.len() > 63 || !is_dns_label(&namespace) {
             self.problem(
                 "JOB_NAMESPACE",
                 &format!("is '{namespace}'; expected at most 63 characters of a-z, 0-9 and -"),

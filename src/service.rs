@@ -12,13 +12,13 @@
 
 mod reflecting;
 
-use crate::app::coordinator::{Coordinator, Limits as CoordinatorLimits};
+use crate::app::coordinator::Coordinator;
 use crate::app::engine::{self, Engine, Inbox, Parts};
-use crate::app::executor::{Executor, Writers};
+use crate::app::executor::Executor;
 use crate::app::reporter::Reporter;
 use crate::app::review::Reviews;
 use crate::app::shared_catalog::SharedCatalog;
-use crate::app::{App, Response, ResponseSink, Waits};
+use crate::app::{App, Response, ResponseSink};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Auth, Config};
 use crate::health::{HealthInputs, HealthSource, ThreadHeartbeat};
@@ -82,11 +82,8 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Settings(problems) => {
-                let lines: Vec<String> = problems
-                    .iter()
-                    .map(|problem| format!("config-controller: {problem}"))
-                    .collect();
-                f.write_str(&lines.join("\n"))
+                let lines = problems.iter().map(|it| format!("config-controller: {it}"));
+                f.write_str(&lines.collect::<Vec<_>>().join("\n"))
             }
             Self::Start(text) | Self::Died(text) => {
                 write!(f, "config-controller: {text}")
@@ -227,17 +224,8 @@ impl Service {
         let catalog = Arc::new(SharedCatalog::new(config.start_budgets));
         let mailboxes = Arc::new(Mailboxes::<Response>::new(config.io_threads));
         let (inbox, inputs) = Inbox::new();
-        let limits = CoordinatorLimits {
-            parked_max: config.parked_max,
-            parked_per_key_max: config.parked_per_key_max,
-        };
-        let writers = Writers {
-            jobs: stores.jobs.clone(),
-            pods: stores.pods.clone(),
-            events: stores.events.clone(),
-        };
         let parts = Parts {
-            coordinator: Coordinator::new(limits),
+            coordinator: Coordinator::new(config.waiting),
             inputs,
             inbox: inbox.clone(),
             cache: cache.clone(),
@@ -245,7 +233,7 @@ impl Service {
             sink: Arc::clone(&mailboxes) as Arc<dyn ResponseSink>,
             executor: Executor {
                 client: client.clone(),
-                writers,
+                writers: stores.instances.clone(),
             },
             clock: Arc::clone(&clock),
             reporter: Reporter {
@@ -255,7 +243,7 @@ impl Service {
                 clock: Arc::clone(&clock),
             },
             workers: config.workers,
-            calls_max: config.parked_max,
+            calls_max: config.waiting.parked_max,
         };
         let engine = Engine::start(parts, &on_death(&endings)).map_err(no_thread)?;
         let stop = Stop::new();
@@ -268,10 +256,6 @@ impl Service {
         };
         let (authenticator, reviews) = background.authenticator(mode, &mailboxes)?;
         let reflectors = background.reflectors(stores, &catalog, &inbox, &cache)?;
-        let waits = Waits {
-            start_wait: config.start_wait,
-            start_wait_max: config.start_wait_max,
-        };
         let heartbeats: Vec<_> = reflectors
             .iter()
             .map(|r| Arc::clone(&r.heartbeat))
@@ -285,7 +269,7 @@ impl Service {
             Arc::clone(&clock),
         ));
         let app_clock = Arc::clone(&clock);
-        let app = App::new(cache, catalog, inbox, waits, app_clock, reviews);
+        let app = App::new(cache, catalog, inbox, config.waits, app_clock, reviews);
         let health_source = Arc::new(Signals {
             app: app.clone(),
             stopping: AtomicBool::new(false),

@@ -38,7 +38,7 @@ fn the_defaults_of_the_table_are_valid() {
         "config-controller.semafor.ch/template"
     );
     assert_eq!(config.listen, IpAddr::V6(Ipv6Addr::UNSPECIFIED));
-    assert_eq!(config.start_wait, Duration::from_secs(10));
+    assert_eq!(config.waits.start_wait, Duration::from_secs(10));
     assert_eq!(config.front.connections, 12_000);
     assert_eq!(config.start_budgets, Budgets::default());
 }
@@ -67,7 +67,7 @@ fn a_flag_takes_precedence_and_an_empty_variable_is_unset() {
     );
     assert_eq!(config.port, 4000);
     assert_eq!(config.namespace.as_deref(), Some("apps"));
-    assert_eq!(config.start_wait, Duration::from_secs(10));
+    assert_eq!(config.waits.start_wait, Duration::from_secs(10));
     assert_eq!(config.drain, Duration::from_secs(20));
 }
 

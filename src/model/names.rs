@@ -56,24 +56,15 @@ impl fmt::Display for NameError {
 }
 
 fn check(text: &str) -> Result<(), NameError> {
-    if text.is_empty() {
-        return Err(NameError::Empty);
+    let forbidden = text.chars().find(|c| *c == '/' || c.is_control());
+    match (text, forbidden) {
+        ("", _) => Err(NameError::Empty),
+        _ if text.len() > NAME_BYTES_MAX => Err(NameError::TooLong(text.len())),
+        ("." | "..", _) => Err(NameError::Dots),
+        (_, Some('/')) => Err(NameError::Slash),
+        (_, Some(control)) => Err(NameError::Control(control)),
+        (_, None) => Ok(()),
     }
-    if text.len() > NAME_BYTES_MAX {
-        return Err(NameError::TooLong(text.len()));
-    }
-    if text == "." || text == ".." {
-        return Err(NameError::Dots);
-    }
-    for c in text.chars() {
-        if c == '/' {
-            return Err(NameError::Slash);
-        }
-        if c.is_control() {
-            return Err(NameError::Control(c));
-        }
-    }
-    Ok(())
 }
 
 /// A type of app: the ConfigMap key of its template without `.yaml`.
@@ -195,22 +186,25 @@ pub fn is_label_value(text: &str) -> bool {
 /// Whether `text` is a valid name part of a label key: a label value that is not empty.
 #[must_use]
 pub fn is_label_name(text: &str) -> bool {
-    let ends = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+    let is_end = |c: char| c.is_ascii_alphanumeric();
     text.len() <= LABEL_CHARS_MAX
         && text.chars().all(is_label_char)
-        && ends(text.chars().next())
-        && ends(text.chars().next_back())
+        && text.starts_with(is_end)
+        && text.ends_with(is_end)
 }
 
 /// Whether `text` is a DNS-1123 subdomain (RFC 1123 §2.1 as Kubernetes applies it): labels joined
-/// by dots. A label consists of `[a-z0-9-]`, and begins and ends with a letter or digit.
+/// by dots.
 fn is_dns_subdomain(text: &str) -> bool {
-    text.split('.').all(|label| {
-        let ends = |c: Option<char>| c.is_some_and(|c| c != '-' && is_dns_char(c));
-        label.chars().all(is_dns_char)
-            && ends(label.chars().next())
-            && ends(label.chars().next_back())
-    })
+    text.split('.').all(is_dns_label)
+}
+
+/// Whether `text` is a DNS-1123 label of any length: it consists of `[a-z0-9-]`, and begins and ends
+/// with a letter or digit.
+#[must_use]
+pub fn is_dns_label(text: &str) -> bool {
+    let is_end = |c: char| c != '-';
+    text.chars().all(is_dns_char) && text.starts_with(is_end) && text.ends_with(is_end)
 }
 
 fn is_dns_char(c: char) -> bool {

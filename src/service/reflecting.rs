@@ -6,10 +6,11 @@ use super::{Background, Error, no_thread, on_death, seed};
 use crate::app::cache::Cache;
 use crate::app::coordinator::{CacheChange, Input};
 use crate::app::engine::{self, Inbox};
-use crate::app::events;
+use crate::app::events::{jobs_past, keys_of_events, pods_past};
+use crate::app::executor::Writers;
 use crate::app::shared_catalog::SharedCatalog;
 use crate::kube::request::Scope;
-use crate::kube::types::{ConfigMap, Event, Job, Pod, Resource};
+use crate::kube::types::{ConfigMap, Event, Resource};
 use crate::kube::watch::WATCH_RETRY;
 use crate::model::labels;
 use crate::store::{self, Change, EventWriter, Reflector, ReflectorHandle, Sink, Writer};
@@ -20,27 +21,27 @@ use std::time::Instant;
 /// The writers of all stores.
 pub(super) struct Stores {
     config_maps: Writer<ConfigMap>,
-    pub(super) jobs: Writer<Job>,
-    pub(super) pods: Writer<Pod>,
-    pub(super) events: EventWriter,
+    pub(super) instances: Writers,
 }
 
 impl Stores {
     pub(super) fn new(now: Instant) -> Self {
         Self {
             config_maps: store::store::new(now).0,
-            jobs: store::store::new(now).0,
-            pods: store::store::new(now).0,
-            events: store::events::new().0,
+            instances: Writers {
+                jobs: store::store::new(now).0,
+                pods: store::store::new(now).0,
+                events: store::events::new().0,
+            },
         }
     }
 
     pub(super) fn cache(&self) -> Cache {
         Cache {
             config_maps: self.config_maps.store(),
-            jobs: self.jobs.store(),
-            pods: self.pods.store(),
-            events: self.events.store(),
+            jobs: self.instances.jobs.store(),
+            pods: self.instances.pods.store(),
+            events: self.instances.events.store(),
         }
     }
 }
@@ -74,7 +75,8 @@ impl Background<'_> {
         let config_maps = stores.config_maps.store();
         let catalogs = Arc::clone(catalogs);
         let (of_jobs, of_pods) = (inbox.clone(), inbox.clone());
-        let (job_events, pod_events) = (stores.events.clone(), stores.events.clone());
+        let Writers { jobs, pods, events } = stores.instances;
+        let (job_events, pod_events) = (events.clone(), events.clone());
         let (first_jobs, first_pods) = (FirstList::default(), FirstList::default());
         let templates = self.scope(&self.config.configmap_selector);
         Ok(vec![
@@ -82,19 +84,17 @@ impl Background<'_> {
                 catalogs.update(&config_maps.snapshot());
             }))?,
             // Jobs of 2.7.1 carry our labels on their pod template only: no selector finds them.
-            spawn(self.reflector(stores.jobs, self.scope(""), move |changes| {
-                events::jobs_past(changes).for_each(|uid| job_events.forget(uid));
+            spawn(self.reflector(jobs, self.scope(""), move |changes| {
+                jobs_past(changes).for_each(|uid| job_events.forget(uid));
                 of_jobs.send(first_jobs.input(engine::changes_of_jobs(changes)));
             }))?,
-            spawn(self.reflector(
-                stores.pods,
-                self.scope(labels::INSTANCE_NAME),
-                move |changes| {
-                    events::pods_past(changes).for_each(|uid| pod_events.forget(uid));
+            spawn(
+                self.reflector(pods, self.scope(labels::INSTANCE_NAME), move |changes| {
+                    pods_past(changes).for_each(|uid| pod_events.forget(uid));
                     of_pods.send(first_pods.input(engine::changes_of_pods(changes)));
-                },
-            ))?,
-            spawn(self.of_events(stores.events, inbox, cache))?,
+                }),
+            )?,
+            spawn(self.of_events(events, inbox, cache))?,
         ])
     }
 
@@ -114,7 +114,7 @@ impl Background<'_> {
             poll: WATCH_RETRY,
             loss: Some("messages say less about why a pod is rejected, not mounted or not ready"),
             ..self.reflector(writer, scope, move |changes| {
-                let keys = events::keys_of_events(changes, &cache).into_iter();
+                let keys = keys_of_events(changes, &cache).into_iter();
                 let changes: Vec<_> = keys.map(|key| CacheChange { key, gone: None }).collect();
                 if !changes.is_empty() {
                     inbox.send(Input::Changed(changes));
