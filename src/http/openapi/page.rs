@@ -5,7 +5,6 @@
 //! comes from the document is escaped.
 
 use serde_json::Value;
-use std::fmt::Write as _;
 
 /// Methods in the order of the page; HEAD is a remark beside GET.
 const METHODS: [&str; 3] = ["get", "patch", "delete"];
@@ -15,29 +14,46 @@ const METHODS: [&str; 3] = ["get", "patch", "delete"];
 pub(super) fn page(document: &Value) -> String {
     let page = Page { document };
     let info = &document["info"];
-    let mut out = String::from("<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">");
-    out.push_str("<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">");
-    let title = escaped(text(&info["title"]));
-    let _ = write!(out, "<title>{title}</title>\n<style>");
-    out.push_str(include_str!("page.css"));
-    out.push_str("</style></head><body>\n");
-    let version = escaped(text(&info["version"]));
-    let _ = writeln!(out, "<h1>{title} {version}</h1>");
-    out.push_str(&paragraphs(text(&info["summary"])));
-    out.push_str(&paragraphs(text(&info["description"])));
-    out.push_str("<p>The same for programs: <a href=\"openapi.json\">openapi.json</a>.</p>\n");
-    page.contents(&mut out);
-    for tag in list(&document["tags"]) {
-        page.tag(tag, &mut out);
-    }
-    page.codes(&mut out);
-    page.schemas(&mut out);
-    out.push_str("</body></html>\n");
-    out
+    let [title, version] = ["title", "version"].map(|key| escaped(text(&info[key])));
+    let style = include_str!("page.css");
+    let parts = [
+        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">".into(),
+        "<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">".into(),
+        format!("<title>{title}</title>\n<style>{style}</style></head><body>\n"),
+        format!("<h1>{title} {version}</h1>\n"),
+        paragraphs(&info["summary"]),
+        paragraphs(&info["description"]),
+        "<p>The same for programs: <a href=\"openapi.json\">openapi.json</a>.</p>\n".into(),
+        page.contents(),
+        list(&document["tags"]).map(|tag| page.tag(tag)).collect(),
+        page.codes(),
+        page.schemas(),
+        "</body></html>\n".into(),
+    ];
+    parts.concat()
 }
 
 struct Page<'a> {
     document: &'a Value,
+}
+
+/// A method of a path.
+struct Operation<'a> {
+    path: &'a str,
+    method: &'static str,
+    object: &'a Value,
+}
+
+impl Operation<'_> {
+    fn id(&self) -> String {
+        escaped(text(&self.object["operationId"]))
+    }
+
+    fn title(&self) -> String {
+        let old = only_if(self.object["deprecated"] == true, " class=\"old\"");
+        let (method, path) = (self.method.to_ascii_uppercase(), escaped(self.path));
+        format!("<code{old}>{method} {path}</code>")
+    }
 }
 
 impl<'a> Page<'a> {
@@ -50,228 +66,195 @@ impl<'a> Page<'a> {
         target.unwrap_or(value)
     }
 
-    /// Operations as path, method and description, in the order of the document.
-    fn operations(&self) -> impl Iterator<Item = (&'a str, &'static str, &'a Value)> {
+    /// All operations, in the order of the document.
+    fn operations(&self) -> impl Iterator<Item = Operation<'a>> {
         let paths = entries(&self.document["paths"]);
         paths.flat_map(|(path, item)| {
             let there = METHODS
                 .into_iter()
                 .filter(|method| item[*method].is_object());
-            there.map(move |method| (path, method, &item[method]))
+            there.map(move |method| Operation {
+                path,
+                method,
+                object: &item[method],
+            })
         })
     }
 
-    fn contents(&self, out: &mut String) {
-        out.push_str("<table>\n");
-        for (path, method, operation) in self.operations() {
-            let _ = writeln!(
-                out,
-                "<tr><td><a href=\"#{}\"><code{}>{} {}</code></a></td><td>{}</td></tr>",
-                escaped(text(&operation["operationId"])),
-                old(operation),
-                method.to_ascii_uppercase(),
-                escaped(path),
-                inline(text(&operation["summary"]))
-            );
-        }
-        out.push_str("</table>\n");
+    fn contents(&self) -> String {
+        let rows = self.operations().map(|operation| {
+            let link = format!("<a href=\"#{}\">{}</a>", operation.id(), operation.title());
+            row([link, inline(&operation.object["summary"])])
+        });
+        table("", rows)
     }
 
-    fn tag(&self, tag: &'a Value, out: &mut String) {
+    fn tag(&self, tag: &'a Value) -> String {
         let name = text(&tag["name"]);
-        let _ = writeln!(out, "<h2>{}</h2>", escaped(&capitalised(name)));
-        out.push_str(&paragraphs(text(&tag["description"])));
-        for (path, method, operation) in self.operations() {
-            if list(&operation["tags"]).any(|of| of == name) {
-                self.operation(path, method, operation, out);
-            }
-        }
+        let of_tag =
+            |operation: &Operation<'_>| list(&operation.object["tags"]).any(|of| of == name);
+        let operations = self.operations().filter(of_tag);
+        let operations: String = operations
+            .map(|operation| self.operation(&operation))
+            .collect();
+        let (title, description) = (escaped(&capitalised(name)), paragraphs(&tag["description"]));
+        format!("<h2>{title}</h2>\n{description}{operations}")
     }
 
-    fn operation(&self, path: &str, method: &str, operation: &'a Value, out: &mut String) {
-        let _ = writeln!(
-            out,
-            "<h3 class=\"{method}\" id=\"{}\"><code{}>{} {}</code> {}</h3>",
-            escaped(text(&operation["operationId"])),
-            old(operation),
-            method.to_ascii_uppercase(),
-            escaped(path),
-            inline(text(&operation["summary"]))
-        );
-        out.push_str(&paragraphs(text(&operation["description"])));
-        if method == "get" && self.document["paths"][path]["head"].is_object() {
-            out.push_str("<p>HEAD is taken, too.</p>\n");
+    fn operation(&self, operation: &Operation<'a>) -> String {
+        let (method, object) = (operation.method, operation.object);
+        let (id, title) = (operation.id(), operation.title());
+        let summary = inline(&object["summary"]);
+        let mut out = format!("<h3 class=\"{method}\" id=\"{id}\">{title} {summary}</h3>\n");
+        out += &paragraphs(&object["description"]);
+        let path = &self.document["paths"][operation.path];
+        if method == "get" && path["head"].is_object() {
+            out += "<p>HEAD is taken, too.</p>\n";
         }
-        self.parameters(operation, out);
-        let body = &operation["requestBody"];
+        out += &self.parameters(object);
+        let body = &object["requestBody"];
         if body.is_object() {
-            let _ = writeln!(
-                out,
-                "<h4>Body</h4>{}",
-                paragraphs(text(&body["description"]))
-            );
-            self.content(&body["content"], out);
+            out += &format!("<h4>Body</h4>{}\n", paragraphs(&body["description"]));
+            out += &content(&body["content"]);
         }
-        self.responses(operation, out);
+        out + &self.responses(object)
     }
 
-    fn parameters(&self, operation: &'a Value, out: &mut String) {
-        out.push_str("<table><tr><th>parameter</th><th>in</th><th></th></tr>\n");
-        for parameter in list(&operation["parameters"]) {
+    fn parameters(&self, operation: &'a Value) -> String {
+        let rows = list(&operation["parameters"]).map(|parameter| {
             let parameter = self.resolved(parameter);
             let schema = self.resolved(&parameter["schema"]);
-            let required = match parameter["required"].as_bool() {
-                Some(true) => ", required",
-                _ => "",
-            };
-            let _ = writeln!(
-                out,
-                "<tr><td><code>{}</code></td><td>{}{required}</td><td>{} {} For example <code>{}</code>.</td></tr>",
-                escaped(text(&parameter["name"])),
-                escaped(text(&parameter["in"])),
-                inline(text(&parameter["description"])),
-                inline(text(&schema["description"])),
-                escaped(&shown(&parameter["example"])),
-            );
-        }
-        out.push_str("</table>\n");
+            let required = only_if(parameter["required"] == true, ", required");
+            let descriptions = [parameter, schema].map(|of| inline(&of["description"]));
+            row([
+                code(text(&parameter["name"])),
+                escaped(text(&parameter["in"])) + required,
+                format!("{} {}", descriptions.join(" "), for_example(parameter)),
+            ])
+        });
+        table("<tr><th>parameter</th><th>in</th><th></th></tr>", rows)
     }
 
-    fn responses(&self, operation: &'a Value, out: &mut String) {
-        out.push_str("<table><tr><th>answer</th><th></th></tr>\n");
-        for (status, response) in entries(&operation["responses"]) {
+    fn responses(&self, operation: &'a Value) -> String {
+        let rows = entries(&operation["responses"]).map(|(status, response)| {
             let response = self.resolved(response);
             let status = if status == "default" {
                 "others"
             } else {
                 status
             };
-            let _ = write!(
-                out,
-                "<tr><td>{}</td><td>{}",
-                escaped(status),
-                inline(text(&response["description"]))
-            );
             let mut codes = Vec::new();
             for (_, media) in entries(&response["content"]) {
                 collect_codes(&media["schema"], &mut codes);
             }
-            out.push_str(&links("Codes", "code", codes.iter().copied()));
             let headers = entries(&response["headers"]).map(|(name, _)| name);
             // Every response has this one.
             let headers = headers.filter(|name| *name != "X-Request-Id");
-            out.push_str(&links("Headers", "header", headers));
+            let mut about = inline(&response["description"]);
+            about += &links("Codes", "code", codes.iter().copied());
+            about += &links("Headers", "header", headers);
             if codes.is_empty() {
-                self.content(&response["content"], out);
+                about += &content(&response["content"]);
             }
-            out.push_str("</td></tr>\n");
-        }
-        out.push_str("</table>\n");
+            row([escaped(status), about])
+        });
+        table("<tr><th>answer</th><th></th></tr>", rows)
     }
 
-    /// The description of a body: the names of its schemas, and examples.
-    fn content(&self, content: &'a Value, out: &mut String) {
-        for (media_type, media) in entries(content) {
-            let mut names = Vec::new();
-            collect_schemas(&media["schema"], &mut names);
-            let names: Vec<String> = names
-                .iter()
-                .map(|name| format!("<a href=\"#schema-{0}\">{0}</a>", escaped(name)))
-                .collect();
-            let _ = writeln!(
-                out,
-                " <code>{}</code> {}",
-                escaped(media_type),
-                names.join(" or ")
-            );
-            for (_, example) in entries(&media["examples"]) {
-                let _ = writeln!(out, "<pre>{}</pre>", escaped(&shown(&example["value"])));
-            }
-            if !media["example"].is_null() {
-                let _ = writeln!(out, "<pre>{}</pre>", escaped(&shown(&media["example"])));
-            }
-        }
+    fn codes(&self) -> String {
+        let components = &self.document["components"];
+        let codes = list(&components["schemas"]["ErrorCode"]["oneOf"]).map(|of| {
+            let statuses: Vec<String> = list(&of["x-status"]).map(Value::to_string).collect();
+            let cells = [statuses.join(", "), inline(&of["description"])];
+            named_row("code", text(&of["const"]), cells)
+        });
+        let headers = entries(&components["headers"]).map(|(name, header)| {
+            let about = format!("{} {}", inline(&header["description"]), for_example(header));
+            named_row("header", name, [about])
+        });
+        let head = "<tr><th>code</th><th>status</th><th></th></tr>";
+        let (codes, headers) = (table(head, codes), table("", headers));
+        format!("<h2>Codes of errors</h2>\n{codes}<h2>Headers of answers</h2>\n{headers}")
     }
 
-    fn codes(&self, out: &mut String) {
-        out.push_str(
-            "<h2>Codes of errors</h2>\n<table><tr><th>code</th><th>status</th><th></th></tr>\n",
-        );
-        let codes = &self.document["components"]["schemas"]["ErrorCode"]["oneOf"];
-        for code in list(codes) {
-            let statuses: Vec<String> = list(&code["x-status"]).map(Value::to_string).collect();
-            let name = escaped(text(&code["const"]));
-            let _ = writeln!(
-                out,
-                "<tr id=\"code-{name}\"><td><code>{name}</code></td><td>{}</td><td>{}</td></tr>",
-                statuses.join(", "),
-                inline(text(&code["description"]))
-            );
-        }
-        out.push_str("</table>\n<h2>Headers of answers</h2>\n<table>\n");
-        for (name, header) in entries(&self.document["components"]["headers"]) {
-            let name = escaped(name);
-            let _ = writeln!(
-                out,
-                "<tr id=\"header-{name}\"><td><code>{name}</code></td><td>{} For example <code>{}</code>.</td></tr>",
-                inline(text(&header["description"])),
-                escaped(&shown(&header["example"]))
-            );
-        }
-        out.push_str("</table>\n");
+    fn schemas(&self) -> String {
+        let schemas = entries(&self.document["components"]["schemas"]);
+        // Names, phases and codes are described where they are used.
+        let objects = schemas.filter(|(_, schema)| schema["type"] == "object");
+        let objects = objects.map(|(name, schema)| {
+            let (name, about) = (escaped(name), paragraphs(&schema["description"]));
+            let properties = self.properties(schema);
+            format!("<h4 id=\"schema-{name}\">{name}</h4>\n{about}{properties}")
+        });
+        format!("<h2>Bodies</h2>\n{}", objects.collect::<String>())
     }
 
-    fn schemas(&self, out: &mut String) {
-        out.push_str("<h2>Bodies</h2>\n");
-        for (name, schema) in entries(&self.document["components"]["schemas"]) {
-            // Names, phases and codes are described where they are used.
-            if schema["type"] != "object" {
-                continue;
-            }
-            let _ = writeln!(out, "<h4 id=\"schema-{0}\">{0}</h4>", escaped(name));
-            out.push_str(&paragraphs(text(&schema["description"])));
-            self.properties(schema, out);
-        }
-    }
-
-    fn properties(&self, schema: &'a Value, out: &mut String) {
-        out.push_str("<table>\n");
-        let required: Vec<&str> = list(&schema["required"]).map(text).collect();
-        for (name, property) in entries(&schema["properties"]) {
+    fn properties(&self, schema: &'a Value) -> String {
+        let properties = entries(&schema["properties"]).map(|(name, property)| {
             let own = self.resolved(property);
-            let optional = if required.contains(&name) {
-                ""
-            } else {
-                " (not always)"
+            let is_required = list(&schema["required"]).any(|required| required == name);
+            let optional = only_if(!is_required, " (not always)");
+            let inner = match &own["items"] {
+                Value::Null => own,
+                items => items,
             };
-            let _ = writeln!(
-                out,
-                "<tr><td><code>{}</code>{optional}</td><td>{}</td><td>{}",
-                escaped(name),
-                kind(own),
-                inline(text(&own["description"]))
-            );
-            let inner = if own["type"] == "array" {
-                &own["items"]
-            } else {
-                own
-            };
+            let mut about = inline(&own["description"]) + "\n";
             if inner["properties"].is_object() {
-                self.properties(inner, out);
+                about += &self.properties(inner);
             }
-            out.push_str("</td></tr>\n");
-        }
-        let others = &schema["additionalProperties"];
-        if others.is_object() {
-            let _ = writeln!(
-                out,
-                "<tr><td>any other</td><td>{}</td><td>{}</td></tr>",
-                kind(others),
-                inline(text(&others["description"]))
-            );
-        }
-        out.push_str("</table>\n");
+            row([code(name) + optional, kind(own), about])
+        });
+        let others = Some(&schema["additionalProperties"]).filter(|others| others.is_object());
+        let others = others.map(|others| {
+            let about = inline(&others["description"]);
+            row(["any other".into(), kind(others), about])
+        });
+        table("", properties.chain(others))
     }
+}
+
+/// The description of a body: the names of its schemas, and examples.
+fn content(content: &Value) -> String {
+    let media = entries(content).map(|(media_type, media)| {
+        let mut names = Vec::new();
+        collect_schemas(&media["schema"], &mut names);
+        let names = names.into_iter().map(escaped);
+        let names: Vec<String> = names
+            .map(|name| format!("<a href=\"#schema-{name}\">{name}</a>"))
+            .collect();
+        let examples = entries(&media["examples"]).map(|(_, example)| &example["value"]);
+        let examples = examples.chain(Some(&media["example"]).filter(|one| !one.is_null()));
+        let examples = examples.map(|one| format!("<pre>{}</pre>\n", shown(one)));
+        let (media_type, examples) = (code(media_type), examples.collect::<String>());
+        format!(" {media_type} {}\n{examples}", names.join(" or "))
+    });
+    media.collect()
+}
+
+fn table(head: &str, rows: impl Iterator<Item = String>) -> String {
+    format!("<table>{head}\n{}</table>\n", rows.collect::<String>())
+}
+
+fn row<const N: usize>(cells: [String; N]) -> String {
+    format!("<tr><td>{}</td></tr>\n", cells.join("</td><td>"))
+}
+
+/// A row that begins with a name, and that links can name.
+fn named_row<const N: usize>(kind: &str, name: &str, cells: [String; N]) -> String {
+    let (id, name, cells) = (escaped(name), code(name), cells.join("</td><td>"));
+    format!("<tr id=\"{kind}-{id}\"><td>{name}</td><td>{cells}</td></tr>\n")
+}
+
+fn for_example(of: &Value) -> String {
+    format!("For example <code>{}</code>.", shown(&of["example"]))
+}
+
+fn only_if(condition: bool, text: &str) -> &str {
+    if condition { text } else { "" }
+}
+
+fn code(text: &str) -> String {
+    format!("<code>{}</code>", escaped(text))
 }
 
 /// The codes that a schema allows, at any depth.
@@ -305,10 +288,10 @@ fn collect_schemas<'a>(schema: &'a Value, names: &mut Vec<&'a str>) {
 /// The type of a schema in a word or a few.
 fn kind(schema: &Value) -> String {
     if !schema["const"].is_null() {
-        return format!("<code>{}</code>", escaped(&shown(&schema["const"])));
+        return format!("<code>{}</code>", shown(&schema["const"]));
     }
     let words: Vec<String> = list(&schema["enum"])
-        .map(|word| format!("<code>{}</code>", escaped(&shown(word))))
+        .map(|word| format!("<code>{}</code>", shown(word)))
         .collect();
     if !words.is_empty() {
         return words.join(", ");
@@ -329,13 +312,6 @@ fn links<'a>(lead: &str, kind: &str, names: impl Iterator<Item = &'a str>) -> St
         return String::new();
     }
     format!(" {lead}: {}", links.join(", "))
-}
-
-fn old(operation: &Value) -> &'static str {
-    match operation["deprecated"].as_bool() {
-        Some(true) => " class=\"old\"",
-        _ => "",
-    }
 }
 
 fn capitalised(name: &str) -> String {
@@ -359,27 +335,31 @@ fn entries(value: &Value) -> impl Iterator<Item = (&str, &Value)> {
 
 /// A value as an example shows it.
 fn shown(value: &Value) -> String {
-    value
-        .as_str()
-        .map_or_else(|| value.to_string(), str::to_owned)
+    match value {
+        Value::String(text) => escaped(text),
+        other => escaped(&other.to_string()),
+    }
 }
 
 /// Text with paragraphs separated by empty lines.
-fn paragraphs(markdown: &str) -> String {
-    let all = markdown.split("\n\n").filter(|text| !text.is_empty());
-    all.map(|text| format!("<p>{}</p>\n", inline(text)))
+fn paragraphs(markdown: &Value) -> String {
+    let all = text(markdown).split("\n\n").filter(|text| !text.is_empty());
+    all.map(|text| format!("<p>{}</p>\n", marked(text)))
         .collect()
 }
 
+fn inline(markdown: &Value) -> String {
+    marked(text(markdown))
+}
+
 /// Text with `code` in it, the one mark of Markdown that the document uses.
-fn inline(markdown: &str) -> String {
+fn marked(markdown: &str) -> String {
     let parts = markdown.split('`').enumerate();
-    parts
-        .map(|(at, part)| match at % 2 {
-            0 => escaped(part),
-            _ => format!("<code>{}</code>", escaped(part)),
-        })
-        .collect()
+    let parts = parts.map(|(at, part)| match at % 2 {
+        0 => escaped(part),
+        _ => code(part),
+    });
+    parts.collect()
 }
 
 /// Text that means nothing to HTML, in an element or in a quoted attribute.
@@ -398,7 +378,7 @@ mod tests {
     #[test]
     fn text_of_the_document_is_never_markup() {
         assert_eq!(
-            inline("a `b<c>` & \"d\""),
+            marked("a `b<c>` & \"d\""),
             "a <code>b&lt;c&gt;</code> &amp; &quot;d&quot;"
         );
         let nasty = "<script>alert(1)</script>";
