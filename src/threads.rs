@@ -1,16 +1,21 @@
 //! Essential threads: if one of them panics, the process should exit.
 //!
-//! All state is in the cluster, so a restart is the simplest recovery. This file only starts named
-//! threads and reports their panics; what to do then is decided by the caller.
+//! All state is in the cluster, so a restart is the simplest recovery. This file starts named
+//! threads and reports their panics (what to do then is decided by the caller), and takes locks.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::Receiver;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
 
 /// Called with a message when a thread has panicked.
 pub type OnDeath = Arc<dyn Fn(&str) + Send + Sync>;
+
+/// Locks a mutex, also if a thread has panicked while it held it: the panic was reported there.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Starts a thread of that name; calls `on_death` if it panics.
 ///
@@ -46,7 +51,7 @@ pub fn spawn_workers<T: Send + 'static>(
         spawn(name, Arc::clone(on_death), move || {
             loop {
                 // One thread at a time waits for the queue; the others wait for its lock.
-                let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+                let next = lock(&queue).recv();
                 match next {
                     Ok(next) => work(next),
                     Err(_) => return,

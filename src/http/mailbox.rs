@@ -6,8 +6,9 @@
 //! append to a list or to swap it. What a response means is not known here.
 
 use crate::app::RequestHandle;
+use crate::threads::lock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 
 /// Wakes one I/O thread; wake-ups that the thread has not seen yet are merged.
 #[derive(Debug, Default)]
@@ -78,10 +79,7 @@ impl<A> Mailboxes<A> {
         let Some(mailbox) = self.responses.get(handle.io as usize) else {
             return;
         };
-        mailbox
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push((handle, response));
+        lock(mailbox).push((handle, response));
         self.wakers[handle.io as usize].wake();
     }
 
@@ -94,10 +92,7 @@ impl<A> Mailboxes<A> {
 
     /// Swaps all responses for this thread into `into`, which must be empty; its memory is reused.
     pub(super) fn take(&self, io: usize, into: &mut Vec<(RequestHandle, A)>) {
-        let mut mailbox = self.responses[io]
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        std::mem::swap(&mut *mailbox, into);
+        std::mem::swap(&mut *lock(&self.responses[io]), into);
     }
 }
 

@@ -24,14 +24,14 @@ use crate::clock::Clock;
 use crate::http::mailbox::{Mailboxes, Waker};
 use crate::http::message::{Limits, Refusal, Request, Response};
 use crate::http::tls::Tls;
-use crate::threads::OnDeath;
+use crate::threads::{OnDeath, lock};
 use accept::{Accepted, Acceptor};
 use admission::Admission;
 use io_thread::IoThread;
 use std::net::{SocketAddr, TcpListener};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -108,6 +108,13 @@ struct Shared<H: Handler> {
     control: Arc<Control>,
 }
 
+impl<H: Handler> Shared<H> {
+    /// The connections on their way to this thread.
+    fn handovers(&self, io: usize) -> MutexGuard<'_, Vec<Accepted>> {
+        lock(&self.handovers[io])
+    }
+}
+
 /// How the owner of the [`Server`] controls the threads.
 #[derive(Debug, Default)]
 struct Control {
@@ -125,7 +132,7 @@ struct Control {
 
 impl Control {
     fn stop_at(&self) -> Option<Instant> {
-        *self.stop_at.lock().unwrap_or_else(PoisonError::into_inner)
+        *lock(&self.stop_at)
     }
 
     fn wake_all(&self) {
@@ -135,7 +142,7 @@ impl Control {
     }
 
     fn thread_ended(&self, cut: usize) {
-        let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut ended = lock(&self.ended);
         ended.0 += 1;
         ended.1 += cut;
         self.one_ended.notify_all();
@@ -253,21 +260,15 @@ impl Server {
         self.drain_begin();
         self.stop_accepting();
         let control = &self.control;
-        let mut stop_at = control
-            .stop_at
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        *stop_at = Some(deadline);
-        drop(stop_at);
+        *lock(&control.stop_at) = Some(deadline);
         control.wake_all();
         // Joining a thread whose handler blocks would never return.
         let grace = Duration::from_secs(1);
         let timeout = deadline.saturating_duration_since(self.clock.now()) + grace;
         let all = self.threads.len();
-        let ended = control.ended.lock().unwrap_or_else(PoisonError::into_inner);
         let (ended, _) = control
             .one_ended
-            .wait_timeout_while(ended, timeout, |ended| ended.0 < all)
+            .wait_timeout_while(lock(&control.ended), timeout, |ended| ended.0 < all)
             .unwrap_or_else(PoisonError::into_inner);
         let (count, cut) = *ended;
         drop(ended);

@@ -12,7 +12,7 @@
 mod records;
 
 use crate::shutdown::Stop;
-use crate::threads::{self, OnDeath};
+use crate::threads::{self, OnDeath, lock};
 use records::Records;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::{self, PemObject as _};
@@ -25,7 +25,7 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// The interval at which the files are checked for changes.
@@ -195,7 +195,7 @@ impl Tls {
     /// # Panics
     /// Never: the same call succeeded when the files were read.
     pub fn session(&self, now: Instant, handshake: Duration) -> Session {
-        let config = Arc::clone(&self.current().config);
+        let config = Arc::clone(&lock(&self.current).config);
         let tls = ServerConnection::new(config).expect("succeeded when the files were read");
         Session {
             tls,
@@ -208,20 +208,16 @@ impl Tls {
         }
     }
 
-    fn current(&self) -> MutexGuard<'_, Current> {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Reloads the files if they have changed. If they cannot be used, the last valid pair stays in
     /// use, and the problem is logged once.
     pub(in crate::http) fn look(&self) {
-        let looked = self.current().looked;
+        let looked = lock(&self.current).looked;
         let look = self.files.look();
         if look == looked {
             return;
         }
         let read = self.files.read();
-        let mut current = self.current();
+        let mut current = lock(&self.current);
         match read {
             Ok(config) => {
                 log::info!("reloaded certificate and key of the port");

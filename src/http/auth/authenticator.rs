@@ -11,9 +11,10 @@ use crate::app::TokenStatus;
 use crate::app::review::Bearer;
 use crate::clock::Clock;
 use crate::http::message::Request;
+use crate::threads::lock;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 /// The prefix of service accounts in user names (Kubernetes, "Authenticating").
 const SERVICE_ACCOUNT: &str = "system:serviceaccount:";
@@ -116,7 +117,7 @@ impl Authenticator {
         let bearer = bearer(&request.headers)?;
         if self.any_failed.load(Ordering::Relaxed) {
             let now = self.clock.now();
-            let refused = self.attempts().refused_for(request.peer, &bearer, now);
+            let refused = lock(&self.attempts).refused_for(request.peer, &bearer, now);
             if let Some(retry_after) = refused {
                 return Err(Denied::TooMany { retry_after });
             }
@@ -141,11 +142,11 @@ impl Authenticator {
     fn note(&self, bearer: &Bearer, peer: IpAddr, good: bool) {
         if good {
             if self.any_failed.load(Ordering::Relaxed) {
-                self.attempts().passed(peer, bearer);
+                lock(&self.attempts).passed(peer, bearer);
             }
             return;
         }
-        let refused = self.attempts().failed(peer, self.clock.now());
+        let refused = lock(&self.attempts).failed(peer, self.clock.now());
         self.any_failed.store(true, Ordering::Relaxed);
         if refused {
             log::warn!(
@@ -166,10 +167,6 @@ impl Authenticator {
                 .is_some_and(|known| known == (namespace, name))
         };
         allowed.iter().find(is_user).map(Arc::clone)
-    }
-
-    fn attempts(&self) -> MutexGuard<'_, Attempts> {
-        self.attempts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -60,7 +60,7 @@ impl TokensFile {
 
     /// Reads the file again; if it is invalid, the last valid tokens stay.
     pub fn reload(&self) {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = threads::lock(&self.last);
         match read(&self.path) {
             Ok((hash, _)) if hash == last.hash => last.error = None,
             Ok((hash, tokens)) => {

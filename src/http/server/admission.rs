@@ -1,9 +1,10 @@
 //! [`Admission`]: bounds on connections, in total and per peer. Nothing else is counted here.
 
 use crate::http::message::{Limits, Refusal};
+use crate::threads::lock;
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 /// The peer that a connection counts for: an IPv4 address, or the /64 of an IPv6 address. Providers
 /// assign a whole /64 to each customer.
@@ -44,17 +45,13 @@ impl Admission {
         }
     }
 
-    fn counts(&self) -> MutexGuard<'_, Counts> {
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Admits one more connection of this peer; it is counted until the permit is dropped.
     ///
     /// # Errors
     /// [`Refusal::TooManyFromPeer`] or [`Refusal::TooManyConnections`].
     pub(super) fn admit(self: &Arc<Self>, address: IpAddr) -> Result<Permit, Refusal> {
         let peer = PeerKey::of(address);
-        let mut counts = self.counts();
+        let mut counts = lock(&self.counts);
         let of_peer = counts.by_peer.get(&peer).copied().unwrap_or(0);
         if of_peer >= self.per_peer_max {
             return Err(Refusal::TooManyFromPeer);
@@ -80,7 +77,7 @@ pub(super) struct Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let mut counts = self.admission.counts();
+        let mut counts = lock(&self.admission.counts);
         counts.all -= 1;
         if let Some(of_peer) = counts.by_peer.get_mut(&self.peer) {
             *of_peer -= 1;
@@ -134,7 +131,7 @@ mod tests {
     fn peers_without_connections_are_forgotten() {
         let admission = admission(9, 9);
         drop(admission.admit(address("10.0.0.1")).unwrap());
-        assert!(admission.counts().by_peer.is_empty());
-        assert_eq!(admission.counts().all, 0);
+        assert!(lock(&admission.counts).by_peer.is_empty());
+        assert_eq!(lock(&admission.counts).all, 0);
     }
 }

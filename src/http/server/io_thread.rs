@@ -19,8 +19,8 @@ use mio::net::TcpStream;
 use mio::{Events, Interest, Poll};
 use std::io;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 const LISTENER: mio::Token = mio::Token(usize::MAX - 1);
@@ -241,16 +241,10 @@ impl<H: Handler> IoThread<H> {
             }
         }
         self.mail = mail;
-        for accepted in self.handovers() {
+        let handovers = std::mem::take(&mut *self.core.shared.handovers(self.core.io));
+        for accepted in handovers {
             self.open(accepted.stream, accepted.peer, Ok(accepted.permit));
         }
-    }
-
-    /// Connections that the first thread has handed to this one.
-    fn handovers(&self) -> Vec<Accepted> {
-        let handovers = &self.core.shared.handovers[self.core.io];
-        let mut handovers = handovers.lock().unwrap_or_else(PoisonError::into_inner);
-        std::mem::take(&mut *handovers)
     }
 
     fn accept(&mut self) {
@@ -308,7 +302,8 @@ impl<H: Handler> IoThread<H> {
                     peer,
                     permit,
                 };
-                self.hand_over(io, accepted);
+                self.core.shared.handovers(io).push(accepted);
+                self.core.shared.control.wakers[io].wake();
             }
             Err(refusal) if self.refusing < REFUSING_MAX => {
                 self.refusing += 1;
@@ -320,15 +315,6 @@ impl<H: Handler> IoThread<H> {
                 turn_away(stream, busy);
             }
         }
-    }
-
-    fn hand_over(&self, io: usize, accepted: Accepted) {
-        let handovers = &self.core.shared.handovers[io];
-        handovers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(accepted);
-        self.core.shared.control.wakers[io].wake();
     }
 
     /// Opens a connection that was admitted, or one that is to be refused.
@@ -415,7 +401,8 @@ impl<H: Handler> IoThread<H> {
         let stop_at = self.stop_at()?;
         let control = &self.core.shared.control;
         let over = self.core.now >= stop_at;
-        let all_here = control.accept_done.load(Ordering::SeqCst) && self.handovers_empty();
+        let all_here = control.accept_done.load(Ordering::SeqCst)
+            && self.core.shared.handovers(self.core.io).is_empty();
         let done = all_here && self.slots.len() == 0;
         if !over && !done {
             return None;
@@ -425,11 +412,5 @@ impl<H: Handler> IoThread<H> {
             self.remove(*index);
         }
         Some(open.len())
-    }
-
-    fn handovers_empty(&self) -> bool {
-        let handovers = &self.core.shared.handovers[self.core.io];
-        let handovers = handovers.lock().unwrap_or_else(PoisonError::into_inner);
-        handovers.is_empty()
     }
 }

@@ -186,17 +186,17 @@ fn unusable_files_are_reported_with_a_remedy() {
 fn changed_files_are_reloaded_but_not_for_open_connections() {
     let folder = Folder::with(&Pair::generate());
     let tls = folder.load().unwrap();
-    let first = Arc::clone(&tls.current().config);
+    let first = Arc::clone(&lock(&tls.current).config);
     tls.look();
-    assert!(Arc::ptr_eq(&first, &tls.current().config), "no change");
+    assert!(Arc::ptr_eq(&first, &lock(&tls.current).config), "no change");
     folder.put(&Pair::generate());
     drop(tls.session(Instant::now(), Duration::from_secs(5)));
     assert!(
-        Arc::ptr_eq(&first, &tls.current().config),
+        Arc::ptr_eq(&first, &lock(&tls.current).config),
         "a connection reads no files"
     );
     tls.look();
-    assert!(!Arc::ptr_eq(&first, &tls.current().config));
+    assert!(!Arc::ptr_eq(&first, &lock(&tls.current).config));
 }
 
 #[test]
@@ -204,17 +204,17 @@ fn unusable_files_leave_the_last_valid_pair_in_use() {
     let pair = Pair::generate();
     let folder = Folder::with(&pair);
     let tls = folder.load().unwrap();
-    let first = Arc::clone(&tls.current().config);
+    let first = Arc::clone(&lock(&tls.current).config);
     let next = Pair::generate();
     folder.write("tls.crt", &next.certificate_pem);
     tls.look();
-    assert!(Arc::ptr_eq(&first, &tls.current().config));
-    let logged = tls.current().logged.clone().unwrap().to_string();
+    assert!(Arc::ptr_eq(&first, &lock(&tls.current).config));
+    let logged = lock(&tls.current).logged.clone().unwrap().to_string();
     assert!(logged.contains("does not belong"), "{logged}");
     folder.write("tls.key", &next.key_pem);
     tls.look();
-    assert!(!Arc::ptr_eq(&first, &tls.current().config));
-    assert_eq!(tls.current().logged, None);
+    assert!(!Arc::ptr_eq(&first, &lock(&tls.current).config));
+    assert_eq!(lock(&tls.current).logged, None);
 }
 
 #[test]
@@ -223,10 +223,10 @@ fn a_thread_reloads_changed_files_until_shutdown() {
     let tls = Arc::new(folder.load().unwrap());
     let stop = Stop::new();
     Tls::watch(&tls, &stop, Arc::new(|cause: &str| panic!("{cause}"))).unwrap();
-    let first = Arc::clone(&tls.current().config);
+    let first = Arc::clone(&lock(&tls.current).config);
     folder.put(&Pair::generate());
     let started = Instant::now();
-    while Arc::ptr_eq(&first, &tls.current().config) {
+    while Arc::ptr_eq(&first, &lock(&tls.current).config) {
         assert!(started.elapsed() < Duration::from_secs(20));
         std::thread::yield_now();
     }

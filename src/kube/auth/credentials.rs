@@ -7,6 +7,8 @@
 use super::{ClientIdentity, Cluster, check_token, exec, read_token};
 use crate::clock::Clock;
 use crate::kube::kubeconfig::{Login, Secret};
+use crate::threads::lock;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -63,10 +65,6 @@ impl Credentials {
         }
     }
 
-    fn held(&self) -> MutexGuard<'_, Held> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// The credentials to use now. A token file is read at most every minute, a plugin
     /// runs when its credentials are about to expire. Valid credentials stay in use while
     /// another thread reads, and while reading fails (logged once).
@@ -74,7 +72,7 @@ impl Credentials {
     /// # Errors
     /// The error of the read, if no read has succeeded yet.
     pub fn current(&self) -> Result<Proof, String> {
-        let held = self.held();
+        let held = lock(&self.held);
         match &held.proof {
             Some(proof) if !self.is_due(&held) => Ok(proof.clone()),
             Some(proof) if held.is_reading && !self.expires_within(&held, 0) => Ok(proof.clone()),
@@ -87,7 +85,7 @@ impl Credentials {
     /// # Errors
     /// As [`Self::current`].
     pub fn renew(&self, used: &Proof) -> Result<Proof, String> {
-        let held = self.held();
+        let held = lock(&self.held);
         match &held.proof {
             Some(proof) if proof.generation != used.generation => Ok(proof.clone()),
             _ => self.read(held),
@@ -121,13 +119,12 @@ impl Credentials {
         held.is_reading = true;
         drop(held);
         // Other threads wait for this, so the read must end even if it panics.
-        let mut over = Over {
-            credentials: self,
-            read: Err("reading the credentials panicked".into()),
-        };
-        over.read = self.read_login();
-        drop(over);
-        self.held().result()
+        let read = catch_unwind(AssertUnwindSafe(|| self.read_login()));
+        let read = read.unwrap_or_else(|_| Err("reading the credentials panicked".into()));
+        let mut held = lock(&self.held);
+        held.take(read, self.clock.now());
+        self.is_read.notify_all();
+        held.result()
     }
 
     fn read_login(&self) -> Result<exec::Given, String> {
@@ -139,21 +136,6 @@ impl Credentials {
             Login::TokenFile(path) => read_token(path).map(exec::Given::token),
             Login::Exec(plugin) => exec::run(plugin, &self.cluster, exec::RUN_MAX),
         }
-    }
-}
-
-/// Ends a read when it is dropped.
-struct Over<'a> {
-    credentials: &'a Credentials,
-    read: Result<exec::Given, String>,
-}
-
-impl Drop for Over<'_> {
-    fn drop(&mut self) {
-        let read = std::mem::replace(&mut self.read, Err(String::new()));
-        let mut held = self.credentials.held();
-        held.take(read, self.credentials.clock.now());
-        self.credentials.is_read.notify_all();
     }
 }
 
