@@ -7,7 +7,6 @@
 
 use super::api_call::{Action, ApiCall, CallOutcome, Completed};
 use super::cache::key_of;
-use crate::kube::client::Deleted;
 use crate::kube::types::{Found, Job, Pod, Resource as _, ResourceVersion, Uid};
 use crate::kube::{self, Class, Client};
 use crate::store::{Change, EventWriter, Writer};
@@ -75,7 +74,8 @@ enum Returned {
     Created(Job),
     Found(Found<Job>),
     Deleted {
-        deleted: Deleted,
+        /// `None` when it is already gone.
+        job: Option<Job>,
         /// Whether the deletion of this Job had not been seen at the time of the call. Another Job
         /// may be seen while the response is on its way.
         is_first: bool,
@@ -106,7 +106,7 @@ impl Executor {
                     Err(error) if error.class() == Class::NotFound => {
                         client.find_job(&name).map(Returned::Found)
                     }
-                    result => result.map(|deleted| Returned::Deleted { deleted, is_first }),
+                    result => result.map(|job| Returned::Deleted { job, is_first }),
                 }
             }
             Action::LabelPod {
@@ -141,8 +141,8 @@ impl Executor {
                 let (outcome, gone) = self.found(call, found);
                 (outcome, deleted.or(gone))
             }
-            Returned::Deleted { deleted, is_first } => {
-                let gone = match deleted.job {
+            Returned::Deleted { job, is_first } => {
+                let gone = match job {
                     Some(job) => self.writers.job_written(job),
                     None => self.forget(call),
                 };

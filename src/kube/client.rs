@@ -6,7 +6,7 @@
 
 use super::error::{Error, Failure, Verb};
 use super::request::{self, Propagation, Request, Scope};
-use super::transport::{EventStream, Response, Transport};
+use super::transport::{EventStream, Transport};
 use super::types::{
     AccessReview, Found, JOBS, Job, PODS, Page, Pod, Resource, ResourceVersion, TokenReview, Uid,
     decode_found, decode_list,
@@ -15,13 +15,6 @@ use crate::traces::Context;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::sync::Arc;
-
-/// The response to a deletion.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Deleted {
-    /// The Job as it is now, with its deletion timestamp; `None` when it is already gone.
-    pub job: Option<Job>,
-}
 
 /// Calls in one namespace; clones share the transport.
 #[derive(Clone, Debug)]
@@ -69,8 +62,7 @@ impl Client {
             .pointer("/metadata/name")
             .and_then(Value::as_str)
             .unwrap_or_default();
-        let request = request::create(JOBS, &self.namespace, name, manifest)?;
-        self.object(&request)
+        self.object(request::create_job(&self.namespace, name, manifest)?)
     }
 
     /// The Job of that name (created by this service or not), or that there is none at this
@@ -79,25 +71,21 @@ impl Client {
     /// # Errors
     /// See [`Error::class`]; a namespace that does not exist has no Jobs, which is no error.
     pub fn find_job(&self, name: &str) -> Result<Found<Job>, Error> {
-        let request = request::find(JOBS, &self.namespace, name)?;
-        let response = self.send(&request)?;
-        decode_found(&response.body).map_err(|error| invalid_response(&request, &error))
+        self.call(request::find_job(&self.namespace, name)?, decode_found)
     }
 
     /// Deletes the Job with this UID (Foreground, grace period 0); its pods keep their own grace period.
+    /// Returns the Job as it is now, with its deletion timestamp; `None` when it is already gone.
     ///
     /// # Errors
     /// `NotFound` when no object has that name, `Conflict` when the object has another UID.
-    pub fn delete_job(&self, name: &str, uid: &Uid) -> Result<Deleted, Error> {
+    pub fn delete_job(&self, name: &str, uid: &Uid) -> Result<Option<Job>, Error> {
         let foreground = Propagation::Foreground;
         let request = request::delete(JOBS, &self.namespace, name, uid, foreground)?;
-        let response = self.send(&request)?;
         // The response is the Job, or a Status without a name of its own when it is gone
         // immediately.
-        let job = decode::<Job>(&request, &response).ok();
-        Ok(Deleted {
-            job: job.filter(|job| job.metadata.uid == *uid),
-        })
+        let job = self.call(request, |body| Ok(serde_json::from_slice::<Job>(body).ok()))?;
+        Ok(job.filter(|job| job.metadata.uid == *uid))
     }
 
     /// Applies a merge patch to the pod with this UID.
@@ -105,13 +93,7 @@ impl Client {
     /// # Errors
     /// `NotFound` when no object has that name, `Conflict` when the object has another UID.
     pub fn patch_pod(&self, name: &str, uid: &Uid, merge_patch: &Value) -> Result<Pod, Error> {
-        self.object(&request::merge_patch(
-            PODS,
-            &self.namespace,
-            name,
-            uid,
-            merge_patch,
-        )?)
+        self.object(request::patch_pod(&self.namespace, name, uid, merge_patch)?)
     }
 
     /// Force-deletes the pod with this UID (grace period 0); only for a pod on a lost node.
@@ -121,7 +103,7 @@ impl Client {
     pub fn delete_pod(&self, name: &str, uid: &Uid) -> Result<(), Error> {
         let background = Propagation::Background;
         let request = request::delete(PODS, &self.namespace, name, uid, background)?;
-        self.send(&request).map(drop)
+        self.call(request, |_| Ok(()))
     }
 
     /// One page of a list. In a namespace that does not exist it is empty, not an error.
@@ -133,9 +115,10 @@ impl Client {
         scope: &Scope,
         continue_token: Option<&str>,
     ) -> Result<Page<K>, Error> {
-        let request = request::list(K::COLLECTION, scope, continue_token)?;
-        let response = self.send(&request)?;
-        decode_list(&response.body).map_err(|error| invalid_response(&request, &error))
+        self.call(
+            request::list(K::COLLECTION, scope, continue_token)?,
+            decode_list,
+        )
     }
 
     /// Opens a watch for changes after `version`.
@@ -156,8 +139,7 @@ impl Client {
     /// # Errors
     /// `Forbidden` when we may not review tokens (only the ClusterRole `system:auth-delegator` grants that).
     pub fn review_token(&self, token: &str, audience: &str) -> Result<Option<Box<str>>, Error> {
-        let request = request::review_token(token, audience);
-        let review: TokenReview = self.object(&request)?;
+        let review: TokenReview = self.object(request::review_token(token, audience))?;
         Ok(review.into_user(audience))
     }
 
@@ -174,40 +156,33 @@ impl Client {
     ) -> Result<bool, Error> {
         let namespace = if in_namespace { self.namespace() } else { "" };
         let request = request::review_own_access(verb, group, resource, namespace);
-        let review: AccessReview = self.object(&request)?;
+        let review: AccessReview = self.object(request)?;
         Ok(review.is_allowed())
     }
 
-    fn object<K: DeserializeOwned>(&self, request: &Request) -> Result<K, Error> {
-        let response = self.send(request)?;
-        decode(request, &response)
+    fn object<K: DeserializeOwned>(&self, request: Request) -> Result<K, Error> {
+        self.call(request, |body| serde_json::from_slice(body))
     }
 
-    /// Sends a request; a response that is not a success becomes an error.
-    fn send(&self, request: &Request) -> Result<Response, Error> {
-        let Some(trace) = &self.trace else {
-            return self.transport.send(request)?.into_success(request);
-        };
-        let traced = Request {
-            trace: Some(trace.clone()),
-            ..request.clone()
-        };
-        self.transport.send(&traced)?.into_success(request)
+    /// Sends a request and reads the body of its response; one that is not a success becomes an
+    /// error.
+    fn call<T>(
+        &self,
+        mut request: Request,
+        read: impl FnOnce(&[u8]) -> Result<T, serde_json::Error>,
+    ) -> Result<T, Error> {
+        request.trace.clone_from(&self.trace);
+        let response = self.transport.send(&request)?.into_success(&request)?;
+        read(&response.body)
+            .map_err(|error| request.error(Failure::InvalidResponse(error.to_string())))
     }
-}
-
-fn decode<K: DeserializeOwned>(request: &Request, response: &Response) -> Result<K, Error> {
-    serde_json::from_slice(&response.body).map_err(|error| invalid_response(request, &error))
-}
-
-fn invalid_response(request: &Request, error: &serde_json::Error) -> Error {
-    request.error(Failure::InvalidResponse(error.to_string()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::kube::error::Class;
+    use crate::kube::transport::Response;
     use serde_json::json;
     use std::sync::Mutex;
 
@@ -257,14 +232,13 @@ mod tests {
             marked
                 .delete_job("a", &uid)
                 .unwrap()
-                .job
                 .unwrap()
                 .metadata
                 .is_deleting()
         );
         let status = json!({"kind": "Status", "metadata": {}, "status": "Success", "details": {"name": "a", "uid": "u"}});
         let (gone, _) = client(200, status);
-        assert_eq!(gone.delete_job("a", &uid).unwrap().job, None);
+        assert_eq!(gone.delete_job("a", &uid).unwrap(), None);
     }
 
     #[test]

@@ -200,18 +200,12 @@ impl Problems<'_> {
     fn client_certificate(&mut self, user: &Value) -> Option<(Source, Source)> {
         let certificate = self.source(user, "client-certificate");
         let key = self.source(user, "client-key");
-        match (certificate, key) {
-            (Some(certificate), Some(key)) => Some((certificate, key)),
-            (None, None) => None,
-            (Some(_), None) => {
-                self.add("its user has a client-certificate without client-key");
-                None
-            }
-            (None, Some(_)) => {
-                self.add("its user has a client-key without client-certificate");
-                None
-            }
+        match (&certificate, &key) {
+            (Some(_), None) => self.add("its user has a client-certificate without client-key"),
+            (None, Some(_)) => self.add("its user has a client-key without client-certificate"),
+            _ => {}
         }
+        certificate.zip(key)
     }
 
     /// The value under `<key>-data`, or the file under this key. Data takes precedence, as in

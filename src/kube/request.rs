@@ -5,7 +5,7 @@
 //! connection (credentials, user agent).
 
 use super::error::{Error, Failure, Verb};
-use super::types::{Collection, ResourceVersion, Uid};
+use super::types::{Collection, JOBS, PODS, ResourceVersion, Uid};
 use crate::traces::Context;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
@@ -124,18 +124,18 @@ pub fn list(
     on_collection(Verb::List, collection, &scope.namespace, &query)
 }
 
-/// The object of that name, as a list of at most one from the most recent state. Unlike a GET, it
+/// The Job of that name, as a list of at most one from the most recent state. Unlike a GET, it
 /// has a version also when there is no such object. The API server reads that one key only, and
 /// authorizes it as a list of that resource name.
 ///
 /// # Errors
 /// When namespace or name are not valid.
-pub fn find(collection: Collection, namespace: &str, name: &str) -> Result<Request, Error> {
+pub fn find_job(namespace: &str, name: &str) -> Result<Request, Error> {
     let scope = Scope {
         field_selector: format!("metadata.name={name}"),
         ..Scope::all(namespace)
     };
-    let request = on_collection(Verb::List, collection, namespace, &scope.query())?;
+    let request = on_collection(Verb::List, JOBS, namespace, &scope.query())?;
     with_name(request, name)
 }
 
@@ -156,19 +156,14 @@ pub fn watch(
     on_collection(Verb::Watch, collection, &scope.namespace, &query)
 }
 
-/// A new object.
+/// A new Job.
 ///
 /// # Errors
 /// When the namespace is not a valid name.
-pub fn create(
-    collection: Collection,
-    namespace: &str,
-    name: &str,
-    object: &Value,
-) -> Result<Request, Error> {
-    let mut request = on_collection(Verb::Create, collection, namespace, &Query::default())?;
+pub fn create_job(namespace: &str, name: &str, manifest: &Value) -> Result<Request, Error> {
+    let mut request = on_collection(Verb::Create, JOBS, namespace, &Query::default())?;
     request.name = Some(name.into());
-    Ok(with_body(request, object, "application/json"))
+    Ok(with_body(request, manifest, "application/json"))
 }
 
 /// Reviews this token for that audience (TokenReview, which is cluster-scoped).
@@ -220,8 +215,7 @@ pub fn delete(
     uid: &Uid,
     propagation: Propagation,
 ) -> Result<Request, Error> {
-    let request = on_object(Verb::Delete, collection, namespace, name)?;
-    let request = with_uid(request, uid)?;
+    let request = on_object(Verb::Delete, collection, namespace, name, uid)?;
     let options = json!({
         "kind": "DeleteOptions",
         "apiVersion": "v1",
@@ -235,42 +229,24 @@ pub fn delete(
     Ok(with_body(request, &options, "application/json"))
 }
 
-/// Applies a JSON merge patch (RFC 7386) to the object with this UID.
+/// Applies a JSON merge patch (RFC 7386) to the pod with this UID.
 ///
-/// The patch contains the UID. The API server refuses to change one, so another object of that name
+/// The patch contains the UID. The API server refuses to change one, so another pod of that name
 /// is not changed: the response is a 422 about `metadata.uid`, which [`Error::class`] classifies as
 /// a conflict.
 ///
 /// # Errors
 /// When namespace or name are not valid, the UID is empty, or the patch is not an object.
-pub fn merge_patch(
-    collection: Collection,
-    namespace: &str,
-    name: &str,
-    uid: &Uid,
-    patch: &Value,
-) -> Result<Request, Error> {
-    let request = on_object(Verb::Patch, collection, namespace, name)?;
-    let request = with_uid(request, uid)?;
+pub fn patch_pod(namespace: &str, name: &str, uid: &Uid, patch: &Value) -> Result<Request, Error> {
+    let request = on_object(Verb::Patch, PODS, namespace, name, uid)?;
     let mut patch = patch.clone();
-    let metadata = patch.as_object_mut().and_then(|patch| {
-        patch
-            .entry("metadata")
-            .or_insert_with(|| json!({}))
-            .as_object_mut()
-    });
-    let Some(metadata) = metadata else {
+    let metadata = patch.as_object_mut();
+    let metadata = metadata.map(|patch| patch.entry("metadata").or_insert_with(|| json!({})));
+    let Some(Value::Object(metadata)) = metadata else {
         return Err(request.error(Failure::Request("the patch is not an object".into())));
     };
     metadata.insert("uid".into(), json!(uid.to_string()));
     Ok(with_body(request, &patch, "application/merge-patch+json"))
-}
-
-fn with_uid(request: Request, uid: &Uid) -> Result<Request, Error> {
-    if uid.is_empty() {
-        return Err(request.error(Failure::Request("the object has no UID".into())));
-    }
-    Ok(request)
 }
 
 fn with_name(mut request: Request, name: &str) -> Result<Request, Error> {
@@ -307,10 +283,14 @@ fn on_object(
     collection: Collection,
     namespace: &str,
     name: &str,
+    uid: &Uid,
 ) -> Result<Request, Error> {
     let request = on_collection(verb, collection, namespace, &Query::default())?;
     let mut request = with_name(request, name)?;
     let _ = write!(request.path_and_query, "/{name}");
+    if uid.is_empty() {
+        return Err(request.error(Failure::Request("the object has no UID".into())));
+    }
     Ok(request)
 }
 
@@ -349,7 +329,7 @@ impl Query {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kube::types::{CONFIG_MAPS, JOBS, PODS};
+    use crate::kube::types::CONFIG_MAPS;
 
     fn body(request: &Request) -> Value {
         serde_json::from_slice(request.body.as_deref().unwrap()).unwrap()
@@ -386,7 +366,7 @@ mod tests {
 
     #[test]
     fn an_object_is_found_by_its_name() {
-        let request = find(JOBS, "apps", "hello-ann").unwrap();
+        let request = find_job("apps", "hello-ann").unwrap();
         assert_eq!(
             request.path_and_query,
             "/apis/batch/v1/namespaces/apps/jobs?fieldSelector=metadata.name%3Dhello-ann"
@@ -398,7 +378,7 @@ mod tests {
     #[test]
     fn objects_are_created_in_their_collection() {
         let manifest = json!({"metadata": {"name": "hello-ann"}});
-        let request = create(JOBS, "apps", "hello-ann", &manifest).unwrap();
+        let request = create_job("apps", "hello-ann", &manifest).unwrap();
         assert_eq!(
             request.path_and_query,
             "/apis/batch/v1/namespaces/apps/jobs"
@@ -427,21 +407,21 @@ mod tests {
     fn patches_carry_the_uid() {
         let uid = Uid::from("u1");
         let patch = json!({"metadata": {"labels": {"a": null}}});
-        let request = merge_patch(PODS, "apps", "hello-ann-x", &uid, &patch).unwrap();
+        let request = patch_pod("apps", "hello-ann-x", &uid, &patch).unwrap();
         assert_eq!(request.content_type, Some("application/merge-patch+json"));
         assert_eq!(
             body(&request),
             json!({"metadata": {"labels": {"a": null}, "uid": "u1"}})
         );
-        assert!(merge_patch(PODS, "apps", "x", &uid, &json!([])).is_err());
+        assert!(patch_pod("apps", "x", &uid, &json!([])).is_err());
     }
 
     #[test]
     fn names_that_would_change_the_path_are_rejected() {
         for name in ["", ".", "..", "a/b", "a?b", "a%2Fb", "A", "ä", "a b", "a\0"] {
-            assert!(find(JOBS, "apps", name).is_err(), "{name:?}");
-            assert!(find(JOBS, name, "a").is_err(), "{name:?}");
+            assert!(find_job("apps", name).is_err(), "{name:?}");
+            assert!(find_job(name, "a").is_err(), "{name:?}");
         }
-        assert!(find(JOBS, "apps", "hello-a.b").is_ok());
+        assert!(find_job("apps", "hello-a.b").is_ok());
     }
 }

@@ -11,10 +11,11 @@ use super::error::{Error, Failure, Verb};
 use super::request::Request;
 use super::status::Status;
 use crate::clock::Clock;
+use crate::threads::lock;
 use std::fmt;
 use std::io::{self, Read};
 use std::net::ToSocketAddrs as _;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, TlsProvider};
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
@@ -73,8 +74,6 @@ pub struct Response {
     pub body: Vec<u8>,
     /// From the header `Retry-After`, where it holds seconds.
     pub retry_after: Option<Duration>,
-    /// From the headers `Warning`, as received.
-    pub warnings: Vec<String>,
 }
 
 impl Response {
@@ -139,9 +138,8 @@ pub struct HttpTransport {
 
 /// Built from the current content of the files.
 struct Agents {
-    call: Agent,
-    list: Agent,
-    watch: Agent,
+    /// Those of all lanes, in their order.
+    by_lane: [Agent; 3],
     ca: Vec<u8>,
     certificate: Option<Arc<ClientIdentity>>,
     /// Lists and watches have been closed for good.
@@ -179,9 +177,9 @@ impl HttpTransport {
 
     /// Closes all lists and watches within milliseconds, and refuses new ones; for shutdown.
     pub fn close_watches(&self) {
-        let mut agents = self.agents.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut agents = lock(&self.agents);
         agents.closed = true;
-        let (list, watch) = (agents.list.clone(), agents.watch.clone());
+        let [_, list, watch] = agents.by_lane.clone();
         drop(agents);
         list.shutdown();
         watch.shutdown();
@@ -189,7 +187,7 @@ impl HttpTransport {
 
     /// The agent for that lane, rebuilt first when an exec plugin has returned another certificate.
     fn agent(&self, lane: Lane, proof: &Proof) -> Result<Agent, Failure> {
-        let mut agents = self.agents.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut agents = lock(&self.agents);
         if agents.closed && lane != Lane::Call {
             return Err(Failure::Connect("this replica is shutting down".into()));
         }
@@ -202,11 +200,7 @@ impl HttpTransport {
                 ..built.map_err(Failure::Credentials)?
             };
         }
-        Ok(match lane {
-            Lane::Call => agents.call.clone(),
-            Lane::List => agents.list.clone(),
-            Lane::Watch => agents.watch.clone(),
-        })
+        Ok(agents.by_lane[lane as usize].clone())
     }
 
     /// Reloads the CA and builds new agents if it has changed; returns whether it has.
@@ -214,7 +208,7 @@ impl HttpTransport {
         let Ok(ca) = read_ca(&self.cluster) else {
             return false;
         };
-        let mut agents = self.agents.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut agents = lock(&self.agents);
         if agents.ca == ca || agents.closed {
             return false;
         }
@@ -357,13 +351,10 @@ impl Transport for HttpTransport {
 }
 
 fn read_whole(mut response: http::Response<ureq::Body>, limit: u64) -> Result<Response, Failure> {
-    let headers = response.headers();
-    let text = |value: &http::HeaderValue| value.to_str().ok().map(str::to_owned);
-    let retry_after = headers.get("retry-after").and_then(text);
+    let retry_after = response.headers().get("retry-after");
     let retry_after = retry_after
-        .and_then(|secs| secs.parse().ok())
+        .and_then(|secs| secs.to_str().ok()?.parse().ok())
         .map(Duration::from_secs);
-    let warnings = headers.get_all("warning").iter().filter_map(text).collect();
     let status = response.status().as_u16();
     let body = response
         .body_mut()
@@ -375,7 +366,6 @@ fn read_whole(mut response: http::Response<ureq::Body>, limit: u64) -> Result<Re
         status,
         body,
         retry_after,
-        warnings,
     })
 }
 
@@ -468,9 +458,7 @@ fn build(
         .build();
     let agent = |lane: Lane| agent(cluster, settings, tls.clone(), lane);
     Ok(Agents {
-        call: agent(Lane::Call),
-        list: agent(Lane::List),
-        watch: agent(Lane::Watch),
+        by_lane: [Lane::Call, Lane::List, Lane::Watch].map(agent),
         ca,
         certificate,
         closed: false,

@@ -23,7 +23,7 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// A reflector without a heartbeat for this long hangs. A read waits for [`SILENCE`], a page of a
@@ -136,17 +136,8 @@ impl Heartbeat {
 pub struct ReflectorHandle {
     /// Its heartbeat and counters.
     pub heartbeat: Arc<Heartbeat>,
-    thread: JoinHandle<()>,
-}
-
-impl ReflectorHandle {
-    /// Waits for the thread to end.
-    ///
-    /// # Errors
-    /// When it has panicked.
-    pub fn join(self) -> thread::Result<()> {
-        self.thread.join()
-    }
+    /// The thread.
+    pub thread: JoinHandle<()>,
 }
 
 impl<K: Resource, S: Sink<K>> Reflector<K, S> {

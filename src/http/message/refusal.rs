@@ -5,6 +5,7 @@
 
 use super::Response;
 use serde_json::Value;
+use std::mem::discriminant;
 
 /// Why the server itself responds with an error. Every variant ends the connection, except
 /// [`Refusal::Panicked`].
@@ -59,22 +60,10 @@ impl Refusal {
 
     /// The index of the cause in [`Refusal::ALL`].
     #[must_use]
-    pub const fn index(self) -> usize {
-        match self {
-            Self::BadRequest(_) => 0,
-            Self::HeadTimeout => 1,
-            Self::BodyTimeout => 2,
-            Self::BodyTooLarge => 3,
-            Self::TargetTooLong => 4,
-            Self::ExpectationFailed => 5,
-            Self::HeadTooLarge => 6,
-            Self::NotImplemented(_) => 7,
-            Self::VersionNotSupported => 8,
-            Self::TooManyConnections => 9,
-            Self::TooManyFromPeer => 10,
-            Self::NoMemory => 11,
-            Self::Panicked => 12,
-        }
+    pub fn index(self) -> usize {
+        let is_it = |one: &Self| discriminant(one) == discriminant(&self);
+        let index = Self::ALL.iter().position(is_it);
+        index.expect("ALL has each cause")
     }
 
     /// The status code, the stable word, and the word for metrics.

@@ -170,7 +170,7 @@ fn it_lists_watches_resumes_and_ends() {
     assert_eq!(harness.deaths.try_recv().ok(), None);
     harness.stop.set();
     drop((watch, harness.watches));
-    harness.handle.join().unwrap();
+    harness.handle.thread.join().unwrap();
 }
 
 /// etcd was restored from an older backup: the watch is open at a version that does not exist yet.
@@ -195,7 +195,7 @@ fn after_a_silent_watch_a_list_shows_the_objects_a_restored_etcd_has_lost() {
     assert_eq!(harness.handle.heartbeat.restarts(Cause::Silent), 1);
     harness.stop.set();
     drop((watch, harness.watches));
-    harness.handle.join().unwrap();
+    harness.handle.thread.join().unwrap();
 }
 
 #[test]
@@ -209,7 +209,7 @@ fn an_undecodable_line_starts_a_new_list() {
     assert_eq!(harness.handle.heartbeat.restarts(Cause::Broken), 1);
     harness.stop.set();
     drop((watch, harness.watches));
-    harness.handle.join().unwrap();
+    harness.handle.thread.join().unwrap();
 }
 
 #[test]

@@ -285,7 +285,6 @@ impl Transport for Link {
             status: response.code,
             body: response.body.to_string().into_bytes(),
             retry_after: seconds.map(Duration::from_secs),
-            warnings: Vec::new(),
         })
     }
 
