@@ -324,10 +324,14 @@ impl Reader<'_> {
         self.problems.push(format!("{name} {text}"));
     }
 
+    fn unexpected(&mut self, name: &str, text: &str, expected: &str) {
+        self.problem(name, &format!("is '{text}'; expected {expected}"));
+    }
+
     fn parsed<T: std::str::FromStr>(&mut self, name: &str, expected: &str) -> T {
         let text = self.text(name);
         text.parse().unwrap_or_else(|_| {
-            self.problem(name, &format!("is '{text}'; expected {expected}"));
+            self.unexpected(name, &text, expected);
             Self::default(name)
                 .parse()
                 .unwrap_or_else(|_| unreachable!("the defaults of the table are tested"))
@@ -347,10 +351,7 @@ impl Reader<'_> {
     fn duration(&mut self, name: &str) -> Duration {
         let text = self.text(name);
         parse_duration(&text).unwrap_or_else(|| {
-            self.problem(
-                name,
-                &format!("is '{text}'; expected a duration such as 500ms, 10s or 5m"),
-            );
+            self.unexpected(name, &text, "a duration such as 500ms, 10s or 5m");
             parse_duration(Self::default(name)).expect("the defaults of the table are tested")
         })
     }
@@ -359,10 +360,8 @@ impl Reader<'_> {
         let namespace = self.raw("JOB_NAMESPACE")?.to_owned();
         // A namespace is a DNS-1123 label (Kubernetes, "Object Names and IDs").
         if namespace.len() > 63 || !is_dns_label(&namespace) {
-            self.problem(
-                "JOB_NAMESPACE",
-                &format!("is '{namespace}'; expected at most 63 characters of a-z, 0-9 and -"),
-            );
+            let expected = "at most 63 characters of a-z, 0-9 and -";
+            self.unexpected("JOB_NAMESPACE", &namespace, expected);
         }
         Some(namespace)
     }
@@ -410,10 +409,7 @@ impl Reader<'_> {
             // Deployments of 2.7.1 may use Python's names of levels.
             "warning" => of_us("warn"),
             _ => {
-                self.problem(
-                    "LOG_LEVEL",
-                    &format!("is '{level}'; expected error, warn, info or debug"),
-                );
+                self.unexpected("LOG_LEVEL", &level, "error, warn, info or debug");
                 of_us("info")
             }
         };
@@ -432,8 +428,7 @@ impl Reader<'_> {
         let text = self.text(name);
         let word = known.iter().find(|word| **word == text).copied();
         word.unwrap_or_else(|| {
-            let expected = known.join(" or ");
-            self.problem(name, &format!("is '{text}'; expected {expected}"));
+            self.unexpected(name, &text, &known.join(" or "));
             known[0]
         })
     }

@@ -27,8 +27,7 @@ impl Reader<'_> {
         let file = self.raw("AUTH_TOKENS_FILE").map(str::to_owned);
         let allow = self.raw("AUTH_ALLOW").map(str::to_owned);
         if !matches!(word.as_str(), "none" | "token" | "kubernetes") {
-            let text = format!("is '{word}'; expected none, token or kubernetes");
-            self.problem("AUTH", &text);
+            self.unexpected("AUTH", &word, "none, token or kubernetes");
             return Auth::None;
         }
         // Otherwise a forgotten AUTH would silently leave the port open.

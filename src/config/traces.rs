@@ -169,7 +169,7 @@ impl Reader<'_> {
         let share = text.parse().ok();
         let share = share.filter(|share| (0.0..=1.0).contains(share));
         share.unwrap_or_else(|| {
-            self.problem(name, &format!("is '{text}'; expected a number from 0 to 1"));
+            self.unexpected(name, &text, "a number from 0 to 1");
             1.0
         })
     }
