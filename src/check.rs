@@ -206,13 +206,12 @@ fn check_templates(config_maps: &[Arc<ConfigMap>], budgets: Budgets, report: &mu
                 problem,
             } => {
                 let what = format!("template {app_type} of {config_map}");
-                let variables = catalog.get(&app_type).and_then(|offer| {
-                    let template = offer.template.as_ref().ok()?;
-                    Some(required_variables(template))
-                });
+                let offer = catalog.get(&app_type);
+                let template = offer.and_then(|offer| offer.template.as_deref().ok());
+                let variables = template.map(required_variables).unwrap_or_default();
                 match problem {
                     Some(problem) => report.add(CheckResult::Bad, what, problem),
-                    None => report.add(CheckResult::Good, what, variables.unwrap_or_default()),
+                    None => report.add(CheckResult::Good, what, variables),
                 }
             }
             Note::Duplicate {

@@ -13,45 +13,31 @@ use std::io::Write as _;
 pub fn init(filter: &str, format: LogFormat) {
     let mut builder = env_logger::Builder::new();
     builder.parse_filters(filter).format(move |out, record| {
-        let line = Line {
-            time: Timestamp::now(),
-            level: record.level(),
-            target: record.target(),
-            message: &record.args().to_string(),
-        };
-        out.write_all(line.render(format).as_bytes())
+        out.write_all(line(Timestamp::now(), record, format).as_bytes())
     });
     // Only tests call this twice in a process; they can use the first logger.
     let _ = builder.try_init();
 }
 
-struct Line<'a> {
-    time: Timestamp,
-    level: log::Level,
-    target: &'a str,
-    message: &'a str,
-}
-
-impl Line<'_> {
-    fn render(&self, format: LogFormat) -> String {
-        let message = redact(self.message);
-        let time = format!("{:.3}", self.time);
-        match format {
-            LogFormat::Text => {
-                let message = escaped(&message, |c| c.escape_default().to_string());
-                format!("{time} {:5} {message}\n", self.level)
-            }
-            LogFormat::Json => {
-                let object = serde_json::json!({
-                    "time": time,
-                    "level": self.level.as_str().to_ascii_lowercase(),
-                    "target": self.target,
-                    "msg": message,
-                });
-                // As JSON does; serde_json itself escapes only characters below the space.
-                let escape = |c| format!("\\u{:04x}", u32::from(c));
-                escaped(&object.to_string(), escape).into_owned() + "\n"
-            }
+fn line(time: Timestamp, record: &log::Record<'_>, format: LogFormat) -> String {
+    let message = record.args().to_string();
+    let message = redact(&message);
+    let time = format!("{time:.3}");
+    match format {
+        LogFormat::Text => {
+            let message = escaped(&message, |c| c.escape_default().to_string());
+            format!("{time} {:5} {message}\n", record.level())
+        }
+        LogFormat::Json => {
+            let object = serde_json::json!({
+                "time": time,
+                "level": record.level().as_str().to_ascii_lowercase(),
+                "target": record.target(),
+                "msg": message,
+            });
+            // As JSON does; serde_json itself escapes only characters below the space.
+            let escape = |c| format!("\\u{:04x}", u32::from(c));
+            escaped(&object.to_string(), escape).into_owned() + "\n"
         }
     }
 }
@@ -105,17 +91,17 @@ fn redact(text: &str) -> Cow<'_, str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fmt;
 
     #[track_caller]
     fn check(message: &str, format: LogFormat, expected: &str) {
         let time = Timestamp::from_second(1_777_629_600).unwrap();
-        let line = Line {
-            time,
-            level: log::Level::Warn,
-            target: "t",
-            message,
+        let line = |message: fmt::Arguments<'_>| {
+            let mut record = log::Record::builder();
+            let record = record.level(log::Level::Warn).target("t").args(message);
+            line(time, &record.build(), format)
         };
-        assert_eq!(line.render(format), expected);
+        assert_eq!(line(format_args!("{message}")), expected);
     }
 
     #[test]

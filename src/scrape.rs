@@ -23,15 +23,27 @@ use std::time::{Duration, Instant};
 /// How long an expensive value is reused before it is read again.
 const EXPENSIVE_FOR: Duration = Duration::from_secs(1);
 
+/// The parts of a service that have values.
+#[derive(Debug)]
+pub struct Sources {
+    /// What was counted as it happened.
+    pub metrics: Arc<Metrics>,
+    /// The instances.
+    pub cache: Cache,
+    /// The templates.
+    pub catalogs: Arc<SharedCatalog>,
+    /// One of each watch.
+    pub heartbeats: Vec<Arc<Heartbeat>>,
+    /// The spans.
+    pub traces: Traces,
+    /// The clock for the ages of caches.
+    pub clock: Arc<dyn Clock>,
+}
+
 /// Reads the values of all metrics of a service.
 #[derive(Debug)]
 pub struct Collector {
-    metrics: Arc<Metrics>,
-    cache: Cache,
-    catalogs: Arc<SharedCatalog>,
-    heartbeats: Vec<Arc<Heartbeat>>,
-    traces: Traces,
-    clock: Arc<dyn Clock>,
+    sources: Sources,
     /// Set once the front runs, which is started after this collector.
     front: OnceLock<Arc<FrontStats>>,
     expensive: Mutex<Option<Expensive>>,
@@ -50,21 +62,9 @@ struct Expensive {
 impl Collector {
     /// A collector over the parts of a service.
     #[must_use]
-    pub fn new(
-        metrics: Arc<Metrics>,
-        cache: Cache,
-        catalogs: Arc<SharedCatalog>,
-        heartbeats: Vec<Arc<Heartbeat>>,
-        traces: Traces,
-        clock: Arc<dyn Clock>,
-    ) -> Self {
+    pub fn new(sources: Sources) -> Self {
         Self {
-            metrics,
-            cache,
-            catalogs,
-            heartbeats,
-            traces,
-            clock,
+            sources,
             front: OnceLock::new(),
             expensive: Mutex::default(),
         }
@@ -114,7 +114,7 @@ impl Collector {
     }
 
     fn encode_watches(&self, now: Instant, registry: &mut Registry) {
-        for heartbeat in &self.heartbeats {
+        for heartbeat in &self.sources.heartbeats {
             let resource = heartbeat.resource();
             registry.count(&metrics::WATCH_EVENTS, &[resource], heartbeat.events());
             registry.count(&metrics::WATCH_SKIPPED, &[resource], heartbeat.skipped());
@@ -123,13 +123,13 @@ impl Collector {
                 registry.count(&metrics::WATCH_RESTARTS, &labels, heartbeat.restarts(cause));
             }
         }
-        for (resource, age) in self.cache.ages(now) {
+        for (resource, age) in self.sources.cache.ages(now) {
             registry.value(&metrics::VIEW_AGE, &[resource], age.as_secs_f64());
         }
     }
 
     fn encode_spans(&self, registry: &mut Registry) {
-        let counts = self.traces.counts();
+        let counts = self.sources.traces.counts();
         for (result, count) in [
             ("sent", counts.sent),
             ("failed", counts.failed),
@@ -140,7 +140,7 @@ impl Collector {
     }
 
     fn encode_templates(&self, registry: &mut Registry) {
-        let catalog = self.catalogs.current();
+        let catalog = self.sources.catalogs.current();
         for app_type in catalog.types() {
             let offer = catalog.get(app_type);
             let valid = offer.is_some_and(|offer| offer.problem().is_none());
@@ -155,7 +155,7 @@ impl Collector {
         instances: &BTreeMap<String, [u64; STATUS_WORDS.len()]>,
         registry: &mut Registry,
     ) {
-        let catalog = self.catalogs.current();
+        let catalog = self.sources.catalogs.current();
         let mut others = [0; STATUS_WORDS.len()];
         let offered: BTreeSet<&str> = catalog.types().map(AppType::as_str).collect();
         for (_, counts) in instances
@@ -216,7 +216,7 @@ impl Collector {
             .filter(|kept| now.saturating_duration_since(kept.at) < EXPENSIVE_FOR);
         let expensive = fresh.unwrap_or_else(|| Expensive {
             at: now,
-            instances: self.cache.counts(),
+            instances: self.sources.cache.counts(),
             process: Process::read(),
             open_files: process::open_files(),
         });
@@ -227,9 +227,9 @@ impl Collector {
 
 impl Scrape for Collector {
     fn text(&self) -> String {
-        let now = self.clock.now();
+        let now = self.sources.clock.now();
         let mut registry = Registry::default();
-        self.metrics.encode(&mut registry);
+        self.sources.metrics.encode(&mut registry);
         if let Some(front) = self.front.get() {
             self.encode_front(front, &mut registry);
         }
@@ -289,14 +289,14 @@ mod tests {
     fn collector_of(cache: Cache, now: Instant) -> Collector {
         let metrics = Arc::new(Metrics::new(1, &[]));
         let clock = Arc::new(Still(now));
-        Collector::new(
+        Collector::new(Sources {
             metrics,
             cache,
-            Arc::default(),
-            Vec::new(),
-            Traces::default(),
+            catalogs: Arc::default(),
+            heartbeats: Vec::new(),
+            traces: Traces::default(),
             clock,
-        )
+        })
     }
 
     fn add_instance(jobs: &Writer<Job>, pods: &Writer<Pod>, number: usize) {

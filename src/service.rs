@@ -36,7 +36,7 @@ use crate::kube::auth;
 use crate::kube::metered::Metered;
 use crate::kube::transport::{self, HttpTransport, Transport};
 use crate::metrics::{Metrics, Scrape};
-use crate::scrape::Collector;
+use crate::scrape::{Collector, Sources};
 use crate::shutdown::{self, Stop};
 use crate::store::reflector::{BEAT_LATEST, Heartbeat};
 use crate::threads::OnDeath;
@@ -171,24 +171,20 @@ struct Signals {
 impl HealthSource for Signals {
     fn inputs(&self) -> HealthInputs {
         let now = self.clock.now();
-        let mut heartbeats: Vec<ThreadHeartbeat> = self
-            .heartbeats
-            .iter()
-            .map(|heartbeat| ThreadHeartbeat {
-                thread: heartbeat.resource(),
-                age: now.saturating_duration_since(heartbeat.last_beat()),
-                age_max: BEAT_LATEST,
-            })
-            .collect();
-        heartbeats.push(ThreadHeartbeat {
+        let reflectors = self.heartbeats.iter().map(|heartbeat| ThreadHeartbeat {
+            thread: heartbeat.resource(),
+            age: now.saturating_duration_since(heartbeat.last_beat()),
+            age_max: BEAT_LATEST,
+        });
+        let coordinator = ThreadHeartbeat {
             thread: "coordinator",
             age: self.engine.since_heartbeat(),
             age_max: engine::HEARTBEAT_LATEST,
-        });
+        };
         HealthInputs {
             synced: self.app.is_synced(),
             stopping: self.stopping.load(Ordering::SeqCst),
-            heartbeats,
+            heartbeats: reflectors.chain([coordinator]).collect(),
         }
     }
 }
@@ -260,14 +256,14 @@ impl Service {
             .iter()
             .map(|r| Arc::clone(&r.heartbeat))
             .collect();
-        let collector = Arc::new(Collector::new(
-            Arc::clone(&metrics),
-            cache.clone(),
-            Arc::clone(&catalog),
-            heartbeats.clone(),
-            traces.clone(),
-            Arc::clone(&clock),
-        ));
+        let collector = Arc::new(Collector::new(Sources {
+            metrics: Arc::clone(&metrics),
+            cache: cache.clone(),
+            catalogs: Arc::clone(&catalog),
+            heartbeats: heartbeats.clone(),
+            traces: traces.clone(),
+            clock: Arc::clone(&clock),
+        }));
         let app_clock = Arc::clone(&clock);
         let app = App::new(cache, catalog, inbox, config.waits, app_clock, reviews);
         let health_source = Arc::new(Signals {
