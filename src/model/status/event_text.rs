@@ -76,17 +76,15 @@ pub(super) fn not_mounted(is_sandbox: bool, message: &str) -> String {
 /// Why a container cannot be created or started.
 pub(super) fn not_started(container: &str, message: &str) -> String {
     let text = after(message, "runc create failed: ").unwrap_or_else(|| without_rpc(message));
-    if let Some(missing) = missing(text) {
-        return diagnosis(false, &missing, text).message;
-    }
-    if text.contains("unable to start container process") {
-        let message =
-            format!("the command of container '{container}' cannot be run: fix it in the template");
-        return diagnosis(false, &message, text).message;
-    }
-    let message = format!(
-        "container '{container}' cannot be created as the template describes it: fix the template"
-    );
+    let message = match missing(text) {
+        Some(missing) => missing,
+        None if text.contains("unable to start container process") => {
+            format!("the command of container '{container}' cannot be run: fix it in the template")
+        }
+        None => format!(
+            "container '{container}' cannot be created as the template describes it: fix the template"
+        ),
+    };
     diagnosis(false, &message, text).message
 }
 

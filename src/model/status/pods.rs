@@ -75,11 +75,8 @@ pub(super) fn ended_badly(pod: &Pod) -> Option<Finding> {
     if pod.phase == PodPhase::Succeeded {
         return None;
     }
-    let mut lasting =
-        containers(pod).filter(|(_, container)| container.kind != ContainerKind::Sidecar);
-    let container = lasting.find_map(|(phase, container)| {
-        let ended = terminated(container).filter(|ended| ended.exit_code != 0)?;
-        Some(container_failure(phase, container, ended))
+    let container = first_failure(pod, |container| {
+        terminated(container).filter(|_| container.kind != ContainerKind::Sidecar)
     });
     container.or_else(|| {
         let detail = pod
@@ -97,14 +94,18 @@ pub(super) fn last_failure(pod: &Pod) -> Option<Finding> {
     if pod.phase == PodPhase::Succeeded {
         return None;
     }
-    let before = || {
-        containers(pod).find_map(|(phase, container)| {
-            let last = container.last_terminated();
-            let ended = last.filter(|ended| ended.exit_code != 0)?;
-            Some(container_failure(phase, container, ended))
-        })
-    };
-    ended_badly(pod).or_else(before)
+    ended_badly(pod).or_else(|| first_failure(pod, ContainerStatus::last_terminated))
+}
+
+/// The first container whose end, as `end` has it, is a failure.
+fn first_failure<'a>(
+    pod: &'a Pod,
+    end: impl Fn(&'a ContainerStatus) -> Option<&'a Terminated>,
+) -> Option<Finding> {
+    containers(pod).find_map(|(phase, container)| {
+        let ended = end(container).filter(|ended| ended.exit_code != 0)?;
+        Some(container_failure(phase, container, ended))
+    })
 }
 
 /// Whether the pod has terminated, so that its status is final.

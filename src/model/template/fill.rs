@@ -168,44 +168,36 @@ fn json_bytes(text: &str) -> usize {
 
 /// Checks the top-level structure of a pod template; the error has a line of the tree.
 pub(super) fn check_shape(tree: &Tree) -> Result<(), (u32, &'static str)> {
-    let root = tree.root();
-    let is_map = |id: NodeId| matches!(tree.node(id).kind, Kind::Mapping(_));
-    let is_null = |id: NodeId| match &tree.node(id).kind {
-        Kind::Scalar(scalar) => scalar.resolved == Resolved::Null,
-        Kind::Sequence(_) | Kind::Mapping(_) => false,
+    let kind = |id: NodeId| &tree.node(id).kind;
+    let is_map = |id: NodeId| matches!(kind(id), Kind::Mapping(_));
+    let is_null =
+        |id: NodeId| matches!(kind(id), Kind::Scalar(scalar) if scalar.resolved == Resolved::Null);
+    let at = |id: NodeId, problem: &'static str| (tree.node(id).line, problem);
+    let ensure = |holds: bool, id: NodeId, problem: &'static str| {
+        holds.then_some(()).ok_or_else(|| at(id, problem))
     };
-    let line = |id: NodeId| tree.node(id).line;
-    if !is_map(root) {
-        let problem = "a template must be a map with `metadata` and `spec`; start with `spec:`";
-        return Err((line(root), problem));
-    }
+    let root = tree.root();
+    let problem = "a template must be a map with `metadata` and `spec`; start with `spec:`";
+    ensure(is_map(root), root, problem)?;
     if let Some(metadata) = tree.get(root, "metadata").filter(|id| !is_null(*id)) {
-        if !is_map(metadata) {
-            return Err((line(metadata), "`metadata` must be a map with `labels`"));
-        }
+        let problem = "`metadata` must be a map with `labels`";
+        ensure(is_map(metadata), metadata, problem)?;
         for key in ["labels", "annotations"] {
-            if let Some(strings) = tree.get(metadata, key)
-                && !is_map(strings)
-                && !is_null(strings)
-            {
+            if let Some(strings) = tree.get(metadata, key) {
                 let problem = "`labels` and `annotations` must be maps of `key: value`";
-                return Err((line(strings), problem));
+                ensure(is_map(strings) || is_null(strings), strings, problem)?;
             }
         }
     }
     let missing = "a template must have `spec` with `containers`, as a pod has";
-    let spec = tree
-        .get(root, "spec")
-        .ok_or_else(|| (line(root), missing))?;
-    let containers = tree
-        .get(spec, "containers")
-        .ok_or_else(|| (line(spec), missing))?;
+    let child = |parent, key| tree.get(parent, key).ok_or_else(|| at(parent, missing));
+    let containers = child(child(root, "spec")?, "containers")?;
     let problem = "`containers` must be a list of at least one container, each a map";
-    match &tree.node(containers).kind {
+    match kind(containers) {
         Kind::Sequence(items) if !items.is_empty() => {
-            let odd = items.iter().find(|item| !is_map(**item));
-            odd.map_or(Ok(()), |item| Err((line(*item), problem)))
+            let mut items = items.iter();
+            items.try_for_each(|item| ensure(is_map(*item), *item, problem))
         }
-        _ => Err((line(containers), problem)),
+        _ => Err(at(containers, problem)),
     }
 }
