@@ -14,7 +14,7 @@
 //!        http::mailbox ◀─────────── responses ◀────────────── app::coordinator ─▶ events ─▶ app::reporter
 //!                                                                 │          ▲      (log, metrics, spans)
 //!                                             calls, one attempt  ▼          │ outcomes, changes
-//!                                                   app::{engine, executor} ─▶ kube::client ─▶ Kubernetes
+//!                                                   app::engine ─▶ kube::client ─▶ Kubernetes
 //!                                                                                │
 //!                                                 store::reflector ◀── watches ◀─┘
 //! ```

@@ -6,7 +6,7 @@
 //! often `/metrics` is scraped.
 
 use crate::app::cache::{Cache, STATUS_WORDS};
-use crate::app::shared_catalog::SharedCatalog;
+use crate::app::catalog::SharedCatalog;
 use crate::clock::Clock;
 use crate::http::message::Refusal;
 use crate::http::server::FrontStats;

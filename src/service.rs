@@ -12,12 +12,11 @@
 
 mod reflecting;
 
+use crate::app::catalog::SharedCatalog;
 use crate::app::coordinator::Coordinator;
-use crate::app::engine::{self, Engine, Inbox, Parts};
-use crate::app::executor::Executor;
+use crate::app::engine::{self, Engine, Executor, Inbox, Parts};
 use crate::app::reporter::Reporter;
 use crate::app::review::Reviews;
-use crate::app::shared_catalog::SharedCatalog;
 use crate::app::{App, Response, ResponseSink};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Auth, Config};
@@ -219,7 +218,7 @@ impl Service {
         let cache = stores.cache();
         let catalog = Arc::new(SharedCatalog::new(config.start_budgets));
         let mailboxes = Arc::new(Mailboxes::<Response>::new(config.io_threads));
-        let (inbox, inputs) = Inbox::new();
+        let (inbox, inputs) = Inbox::new(engine::INPUTS_MAX);
         let parts = Parts {
             coordinator: Coordinator::new(config.waiting),
             inputs,

@@ -1,7 +1,8 @@
-//! The catalog of app types, from the template ConfigMaps; each change is parsed once.
+//! The catalog of app types, from the template ConfigMaps; each change is parsed and logged once.
 //!
-//! Pure. An invalid template stays listed with its error and does not affect others. If two ConfigMaps
-//! define the same type, the first by name wins, as in 2.7.1, and the other is reported. Parsing is in
+//! [`Catalog`] is pure: an invalid template stays listed with its error and does not affect others. If
+//! two ConfigMaps define the same type, the first by name wins, as in 2.7.1, and the other is
+//! reported. [`SharedCatalog`] holds the present one for all threads. Parsing is in
 //! [`crate::model::template`]; the threads that read ConfigMaps are not here.
 
 use crate::kube::types::ConfigMap;
@@ -10,7 +11,8 @@ use crate::model::names::AppType;
 use crate::model::status::Budgets;
 use crate::model::template::{Template, TemplateError};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 
 /// Suffix of the ConfigMap keys that are templates.
 const SUFFIX: &str = ".yaml";
@@ -184,6 +186,76 @@ pub enum Note {
     },
     /// A type no longer exists.
     Gone(AppType),
+}
+
+/// The catalog as it is now.
+#[derive(Debug, Default)]
+pub struct SharedCatalog {
+    current: RwLock<Arc<Catalog>>,
+    is_read: AtomicBool,
+}
+
+impl SharedCatalog {
+    /// An empty catalog; these budgets are the defaults for annotations.
+    #[must_use]
+    pub fn new(budgets: Budgets) -> Self {
+        Self {
+            current: RwLock::new(Arc::new(Catalog::new(budgets))),
+            is_read: AtomicBool::new(false),
+        }
+    }
+
+    /// The catalog as it is now.
+    #[must_use]
+    pub fn current(&self) -> Arc<Catalog> {
+        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whether the ConfigMaps have been read once, shortly after their store is synced. Until then
+    /// the catalog is empty, and no response may be made from it.
+    #[must_use]
+    pub fn is_read(&self) -> bool {
+        self.is_read.load(Ordering::SeqCst)
+    }
+
+    /// Reads the ConfigMaps again, and logs changes.
+    pub fn update(&self, config_maps: &[Arc<ConfigMap>]) {
+        let (catalog, notes) = Catalog::read(config_maps, &self.current());
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(catalog);
+        self.is_read.store(true, Ordering::SeqCst);
+        for note in notes {
+            log_note(&note);
+        }
+    }
+}
+
+fn log_note(note: &Note) {
+    match note {
+        Note::Read {
+            app_type,
+            config_map,
+            problem: None,
+        } => {
+            log::info!("app type {app_type} is on offer, from ConfigMap {config_map}");
+        }
+        Note::Read {
+            app_type,
+            config_map,
+            problem: Some(problem),
+        } => {
+            log::warn!(
+                "app type {app_type} of ConfigMap {config_map} cannot be started: {problem}"
+            );
+        }
+        Note::Duplicate {
+            app_type,
+            used,
+            ignored,
+        } => {
+            log::warn!("app type {app_type} is in two ConfigMaps: {used} is used, {ignored} is not")
+        }
+        Note::Gone(app_type) => log::info!("app type {app_type} is no longer on offer"),
+    }
 }
 
 #[cfg(test)]

@@ -164,6 +164,10 @@ impl Coordinator {
     /// Processes one input.
     pub fn step(&mut self, input: Input, context: &Context<'_>, out: &mut Vec<Effect>) {
         let before = out.len();
+        let trigger = match &input {
+            Input::Listed(_) => Trigger::Listed,
+            _ => Trigger::CacheChanged,
+        };
         match input {
             Input::Requested(request) => self.requested(request, context, out),
             Input::Abandoned(handle) => {
@@ -178,17 +182,10 @@ impl Coordinator {
                     record.completed(completed, step);
                 });
             }
-            Input::Changed(changes) => {
+            Input::Changed(changes) | Input::Listed(changes) => {
                 for change in changes {
                     self.advance(&change.key, context, out, |record, step| {
-                        record.changed(change.gone.as_ref(), step);
-                    });
-                }
-            }
-            Input::Listed(changes) => {
-                for change in changes {
-                    self.advance(&change.key, context, out, |record, step| {
-                        record.advance(step, Trigger::Listed);
+                        record.changed(change.gone.as_ref(), trigger, step);
                     });
                 }
             }

@@ -6,22 +6,25 @@
 //!
 //! The coordinator's thread takes inputs from the inbox, passes them to the coordinator, and
 //! carries out its effects. Responses go to the [`ResponseSink`], calls into the workers' queue,
-//! lifecycle events to the reporter. A worker makes one attempt of one call, applies the result to
-//! the stores, and reports the outcome. It uses [`Executor`], as the simulation does. Waiting and
-//! retrying belong to the coordinator. No decision is made here.
+//! lifecycle events to the reporter. A worker makes one attempt of one call and reports the outcome.
+//! It uses [`Executor`], as the simulation does: [`Executor::call`] calls Kubernetes and changes
+//! nothing here; [`Executor::apply`] changes the stores and makes no call. Other events may happen in
+//! between. Waiting and retrying belong to the coordinator. No decision is made here.
 
-use super::api_call::ApiCall;
-use super::cache::{Cache, key_of, key_of_pod};
-use super::coordinator::{CacheChange, Context, Coordinator, Effect, Input, NewWaiter};
+use super::api_call::{Action, ApiCall, CallOutcome, Completed};
+use super::cache::{Cache, key_of};
+use super::catalog::SharedCatalog;
+use super::changes::removed;
+use super::coordinator::{Context, Coordinator, Effect, Input, NewWaiter};
 use super::error::{Bound, Error};
-use super::executor::{Executor, removed};
 use super::reporter::Reporter;
 use super::request::{RequestHandle, ResponseSink};
-use super::shared_catalog::SharedCatalog;
 use crate::clock::Clock;
-use crate::kube::types::{Job, Pod};
-use crate::store::Change;
+use crate::kube::types::{Found, Job, Pod, Resource as _, ResourceVersion, Uid};
+use crate::kube::{self, Class, Client};
+use crate::store::{EventWriter, Writer};
 use crate::threads::{self, OnDeath};
+use log::Level;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -38,7 +41,7 @@ const NAP: Duration = Duration::from_secs(1);
 
 /// Maximum number of inputs in the queue; more means that the coordinator does not keep up. A queue
 /// allocates its whole capacity in advance, so inputs are boxed.
-const INPUTS_MAX: usize = 16_384;
+pub const INPUTS_MAX: usize = 16_384;
 
 /// The sending side of the queue; clones share it.
 #[derive(Clone, Debug)]
@@ -60,15 +63,9 @@ pub struct Inputs {
 }
 
 impl Inbox {
-    /// The two sides of an inbox.
+    /// The two sides of an inbox with this capacity, which is allocated in advance.
     #[must_use]
-    pub fn new() -> (Self, Inputs) {
-        Self::with_capacity(INPUTS_MAX)
-    }
-
-    /// An inbox with this capacity, which is allocated in advance.
-    #[must_use]
-    pub fn with_capacity(inputs: usize) -> (Self, Inputs) {
+    pub fn new(inputs: usize) -> (Self, Inputs) {
         let (sender, receiver) = sync_channel(inputs);
         let abandoned = Abandoned::default();
         let inputs = Inputs {
@@ -260,53 +257,204 @@ impl CoordinatorThread {
     }
 }
 
-/// The cache changes of these Job changes: the old object may have been another instance.
-#[must_use]
-pub fn changes_of_jobs(changes: &[Change<Job>]) -> Vec<CacheChange> {
-    let mut all = Vec::with_capacity(changes.len());
-    for change in changes {
-        let gone = removed(change);
-        let of_old = change.old.as_deref().and_then(key_of);
-        let of_new = change.new.as_deref().and_then(key_of);
-        let of_new = of_new.filter(|key| of_old.as_ref() != Some(key));
-        all.extend(of_old.map(|key| CacheChange { key, gone }));
-        all.extend(of_new.map(|key| CacheChange { key, gone: None }));
-    }
-    all
+/// Writers of the stores that hold instances.
+#[derive(Clone, Debug)]
+pub struct Writers {
+    /// For Jobs.
+    pub jobs: Writer<Job>,
+    /// For pods.
+    pub pods: Writer<Pod>,
+    /// To drop obsolete Events.
+    pub events: EventWriter,
 }
 
-/// The cache changes of these pod changes.
-#[must_use]
-pub fn changes_of_pods(changes: &[Change<Pod>]) -> Vec<CacheChange> {
-    let pods = changes.iter().flat_map(|change| [&change.old, &change.new]);
-    let keys = pods.flatten().filter_map(|pod| key_of_pod(&pod.metadata));
-    let mut all: Vec<CacheChange> = keys.map(|key| CacheChange { key, gone: None }).collect();
-    all.dedup();
-    all
+impl Writers {
+    /// Applies the Job that a call returned; returns the UID of the Job that this removed from the
+    /// cache.
+    fn job_written(&self, job: Job) -> Option<Uid> {
+        removed(&self.jobs.own_write(job)?)
+    }
+
+    /// There was no Job of that name at this version.
+    fn job_absent(&self, name: &str, version: &ResourceVersion) -> Option<Uid> {
+        let gone = removed(&self.jobs.own_absence(name, version)?);
+        gone.inspect(|uid| self.events.forget(uid))
+    }
+
+    /// Kubernetes has reported that this Job is gone.
+    fn job_gone(&self, name: &str, uid: &Uid) -> Option<Uid> {
+        self.events.forget(uid);
+        removed(&self.jobs.own_delete(name, uid)?)
+    }
+}
+
+/// Makes calls; clones share all.
+#[derive(Clone, Debug)]
+pub struct Executor {
+    /// Calls Kubernetes.
+    pub client: Client,
+    /// The stores that results are applied to.
+    pub writers: Writers,
+}
+
+/// A completed call and its result.
+#[derive(Debug)]
+pub struct Called {
+    call: Arc<ApiCall>,
+    result: Result<Returned, kube::Error>,
+}
+
+/// The response of Kubernetes.
+#[derive(Debug)]
+enum Returned {
+    Created(Job),
+    Found(Found<Job>),
+    Deleted {
+        /// `None` when it is already gone.
+        job: Option<Job>,
+        /// Whether the deletion of this Job had not been seen at the time of the call. Another Job
+        /// may be seen while the response is on its way.
+        is_first: bool,
+    },
+    Pod(Pod),
+    PodDeleted,
+}
+
+impl Executor {
+    /// Makes one attempt of a call.
+    #[must_use]
+    pub fn call(&self, call: Arc<ApiCall>) -> Called {
+        let name = call.key.job_name();
+        let trace = call.action.requester().and_then(|by| by.trace.as_ref());
+        let client = trace.map(|trace| self.client.made_for(trace));
+        let client = client.as_ref().unwrap_or(&self.client);
+        let result = match &call.action {
+            Action::CreateJob { manifest, .. } => {
+                client.create_job(manifest).map(Returned::Created)
+            }
+            Action::ReadJob => client.find_job(&name).map(Returned::Found),
+            Action::DeleteJob { uid, .. } => {
+                let held = self.writers.jobs.store().get(&name);
+                let held = held.filter(|job| job.metadata.uid == *uid);
+                let is_first = held.is_none_or(|job| !job.metadata.is_deleting());
+                match client.delete_job(&name, uid) {
+                    // A 404 has no version: the watch could restore an older object.
+                    Err(error) if error.class() == Class::NotFound => {
+                        client.find_job(&name).map(Returned::Found)
+                    }
+                    result => result.map(|job| Returned::Deleted { job, is_first }),
+                }
+            }
+            Action::LabelPod {
+                pod, uid, patch, ..
+            } => client.patch_pod(pod, uid, patch).map(Returned::Pod),
+            Action::ForceDeletePod { pod, uid, .. } => {
+                client.delete_pod(pod, uid).map(|()| Returned::PodDeleted)
+            }
+        };
+        Called { call, result }
+    }
+
+    /// Applies the result of a call to the stores, and returns its outcome.
+    #[must_use]
+    pub fn apply(&self, called: Called) -> Completed {
+        let Called { call, result } = called;
+        match result {
+            Ok(returned) => self.succeeded(&call, returned),
+            Err(error) => self.failed(&call, error),
+        }
+    }
+
+    fn succeeded(&self, call: &ApiCall, returned: Returned) -> Completed {
+        let (outcome, gone) = match returned {
+            Returned::Created(job) => {
+                let uid = job.metadata.uid.clone();
+                let gone = self.writers.job_written(job);
+                (CallOutcome::Created(uid), gone)
+            }
+            Returned::Found(found) => {
+                let deleted = self.forget(call);
+                let (outcome, gone) = self.found(call, found);
+                (outcome, deleted.or(gone))
+            }
+            Returned::Deleted { job, is_first } => {
+                let gone = match job {
+                    Some(job) => self.writers.job_written(job),
+                    None => self.forget(call),
+                };
+                (CallOutcome::Deleted { is_first }, gone)
+            }
+            Returned::Pod(pod) => {
+                drop(self.writers.pods.own_write(pod));
+                (CallOutcome::Done, None)
+            }
+            // If a finalizer keeps it, the watch will show it.
+            Returned::PodDeleted => (CallOutcome::Done, None),
+        };
+        Completed { outcome, gone }
+    }
+
+    fn found(&self, call: &ApiCall, found: Found<Job>) -> (CallOutcome, Option<Uid>) {
+        match found.object {
+            Some(job) if key_of(&job).as_ref() == Some(&call.key) => {
+                let uid = job.metadata.uid.clone();
+                (CallOutcome::Found(uid), self.writers.job_written(job))
+            }
+            // It may be another instance. The watch must report that one, so that its waiters are
+            // resolved.
+            Some(job) if job.is_ours() => (CallOutcome::NameConflict, None),
+            other => {
+                let name = call.key.job_name();
+                let gone = self.writers.job_absent(&name, &found.version);
+                let outcome = match other {
+                    Some(_) => CallOutcome::NameConflict,
+                    None => CallOutcome::Absent,
+                };
+                (outcome, gone)
+            }
+        }
+    }
+
+    fn failed(&self, call: &ApiCall, error: kube::Error) -> Completed {
+        // The watch may show it late; until then the pod would be deleted repeatedly.
+        if let Action::ForceDeletePod { pod, uid, .. } = &call.action
+            && error.class() == Class::NotFound
+        {
+            drop(self.writers.pods.own_delete(pod, uid));
+        }
+        let (level, line) = failure_line(call, &error);
+        log::log!(level, "{line}");
+        Completed {
+            outcome: CallOutcome::Failed(error),
+            gone: None,
+        }
+    }
+
+    /// The Job that was to be deleted is gone, if one was.
+    fn forget(&self, call: &ApiCall) -> Option<Uid> {
+        match &call.action {
+            Action::DeleteJob { uid, .. } => self.writers.job_gone(&call.key.job_name(), uid),
+            _ => None,
+        }
+    }
+}
+
+/// The log line of a call that failed. A failure is a warning once, however often the call is
+/// retried; conflicts with other replicas are logged at debug level.
+fn failure_line(call: &ApiCall, error: &kube::Error) -> (Level, String) {
+    let key = &call.key;
+    let level = match error.class() {
+        Class::AlreadyExists | Class::Conflict | Class::NotFound => Level::Debug,
+        _ if call.is_retry => Level::Debug,
+        _ => Level::Warn,
+    };
+    let again = if call.is_retry { " again" } else { "" };
+    let line = match call.action.requester() {
+        Some(by) => format!("call for {key}, requested by {by}, failed{again}: {error}"),
+        None => format!("call for {key} failed{again}: {error}"),
+    };
+    (level, line)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::app::fixture::handle;
-
-    /// A caller hangs up while the inbox is full.
-    #[test]
-    fn abandoning_never_blocks_on_a_full_inbox_and_loses_nothing() {
-        let (inbox, inputs) = Inbox::with_capacity(1);
-        inbox.abandon(handle(1));
-        inbox.abandon(handle(2));
-        inbox.abandon(handle(3));
-        let numbers = |inputs: Vec<Input>| -> Vec<u64> {
-            let number = |input: Input| match input {
-                Input::Abandoned(handle) => handle.serial,
-                other => panic!("{other:?}"),
-            };
-            inputs.into_iter().map(number).collect()
-        };
-        // The queue is not yet empty.
-        assert_eq!(numbers(inputs.take(1)), [1]);
-        assert_eq!(numbers(inputs.take(8)), [2, 3]);
-        assert_eq!(numbers(inputs.take(8)), [0; 0]);
-    }
-}
+mod tests;

@@ -7,20 +7,19 @@
 //! | file | what lives there |
 //! |---|---|
 //! | `request`, `request_id`, `error` | requests, responses and errors |
-//! | `cache`, `catalog`, `shared_catalog`, `events` | instances, app types |
+//! | `cache`, `catalog`, `changes` | instances, app types, and which of them a change concerns |
 //! | `coordinator` | every decision about starts, stops and waits |
-//! | `api_call`, `executor`, `engine` | its calls, their executor, the threads around it and their inbox |
+//! | `api_call`, `engine` | its calls; the threads that run it and make them, and its inbox |
 //! | `lifecycle`, `reporter`, `timings` | lifecycle events and their reporter |
 //! | `review` | reviews of bearer tokens, with threads of its own |
 
 pub mod api_call;
 pub mod cache;
 pub mod catalog;
+pub mod changes;
 pub mod coordinator;
 pub mod engine;
 pub mod error;
-pub mod events;
-pub mod executor;
 #[cfg(test)]
 pub(crate) mod fixture;
 pub mod lifecycle;
@@ -28,7 +27,6 @@ pub mod reporter;
 mod request;
 mod request_id;
 pub mod review;
-pub mod shared_catalog;
 pub mod timings;
 
 pub use error::{Bound, Error};
@@ -42,10 +40,10 @@ use crate::clock::Clock;
 use crate::model::labels::MetaChange;
 use crate::model::names::{AppType, InstanceKey};
 use cache::{Cache, Entry, Ready};
+use catalog::SharedCatalog;
 use coordinator::{Input, NewWaiter, WRITE_WAIT, Want};
 use engine::Inbox;
 use review::{Bearer, Reviews};
-use shared_catalog::SharedCatalog;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};

@@ -5,8 +5,8 @@
 //! are counted by the replica whose call created or deleted the Job.
 
 use super::api_call::StopCause;
+use super::catalog::SharedCatalog;
 use super::lifecycle::{EndedStart, Lifecycle, LifecycleKind};
-use super::shared_catalog::SharedCatalog;
 use crate::clock::Clock;
 use crate::metrics::{Metrics, OTHER};
 use crate::model::names::InstanceKey;

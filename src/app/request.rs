@@ -8,7 +8,7 @@ use super::error::Error;
 use super::request_id::RequestId;
 use super::timings::Timings;
 use crate::model::names::InstanceKey;
-use crate::model::status::{Finding, Phase};
+use crate::model::status::Finding;
 use crate::model::template::Variables;
 use crate::traces::Context;
 use std::fmt;
@@ -122,12 +122,6 @@ impl Progress {
         } else {
             self.finding.phase.legacy_word()
         }
-    }
-
-    /// The current state.
-    #[must_use]
-    pub fn phase(&self) -> Phase {
-        self.finding.phase
     }
 }
 

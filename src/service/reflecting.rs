@@ -4,11 +4,10 @@
 
 use super::{Background, Error, no_thread, on_death, seed};
 use crate::app::cache::Cache;
+use crate::app::catalog::SharedCatalog;
+use crate::app::changes;
 use crate::app::coordinator::{CacheChange, Input};
-use crate::app::engine::{self, Inbox};
-use crate::app::events::{jobs_past, keys_of_events, pods_past};
-use crate::app::executor::Writers;
-use crate::app::shared_catalog::SharedCatalog;
+use crate::app::engine::{Inbox, Writers};
 use crate::kube::request::Scope;
 use crate::kube::types::{ConfigMap, Event, Resource};
 use crate::kube::watch::WATCH_RETRY;
@@ -85,13 +84,13 @@ impl Background<'_> {
             }))?,
             // Jobs of 2.7.1 carry our labels on their pod template only: no selector finds them.
             spawn(self.reflector(jobs, self.scope(""), move |changes| {
-                jobs_past(changes).for_each(|uid| job_events.forget(uid));
-                of_jobs.send(first_jobs.input(engine::changes_of_jobs(changes)));
+                changes::jobs_past(changes).for_each(|uid| job_events.forget(uid));
+                of_jobs.send(first_jobs.input(changes::changes_of_jobs(changes)));
             }))?,
             spawn(
                 self.reflector(pods, self.scope(labels::INSTANCE_NAME), move |changes| {
-                    pods_past(changes).for_each(|uid| pod_events.forget(uid));
-                    of_pods.send(first_pods.input(engine::changes_of_pods(changes)));
+                    changes::pods_past(changes).for_each(|uid| pod_events.forget(uid));
+                    of_pods.send(first_pods.input(changes::changes_of_pods(changes)));
                 }),
             )?,
             spawn(self.of_events(events, inbox, cache))?,
@@ -114,8 +113,7 @@ impl Background<'_> {
             poll: WATCH_RETRY,
             loss: Some("messages say less about why a pod is rejected, not mounted or not ready"),
             ..self.reflector(writer, scope, move |changes| {
-                let keys = keys_of_events(changes, &cache).into_iter();
-                let changes: Vec<_> = keys.map(|key| CacheChange { key, gone: None }).collect();
+                let changes = changes::changes_of_events(changes, &cache);
                 if !changes.is_empty() {
                     inbox.send(Input::Changed(changes));
                 }

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use config_controller::app::cache::{Cache, Lookup};
 use config_controller::app::catalog::Catalog;
+use config_controller::app::changes::{jobs_past, pods_past};
 use config_controller::app::coordinator::{Context, Memory};
-use config_controller::app::events::{jobs_past, pods_past};
 use config_controller::kube::types::{ConfigMap, Event, Job, Pod, Resource};
 use config_controller::model::job::JobSettings;
 use config_controller::model::names::{AppType, InstanceKey, InstanceName};

@@ -25,7 +25,7 @@ impl Record {
             if let (Some(operation), Some(call)) = (&mut self.operation, call) {
                 operation.call = call;
             }
-            self.changed(completed.gone.as_ref(), step);
+            self.changed(completed.gone.as_ref(), Trigger::CacheChanged, step);
             return;
         };
         let is_conflict = matches!(completed.outcome, CallOutcome::NameConflict);

@@ -127,11 +127,11 @@ impl Record {
     }
 
     /// The cache has changed. `gone` are removed Jobs of this name.
-    pub(super) fn changed(&mut self, gone: Option<&Uid>, step: &mut Step<'_>) {
+    pub(super) fn changed(&mut self, gone: Option<&Uid>, trigger: Trigger, step: &mut Step<'_>) {
         if let Some(uid) = gone {
             self.job_gone(uid, step);
         }
-        self.advance(step, Trigger::CacheChanged);
+        self.advance(step, trigger);
     }
 
     fn job_gone(&mut self, uid: &Uid, step: &mut Step<'_>) {

@@ -43,7 +43,7 @@ pub(super) fn progress(progress: &Progress) -> Response {
 pub(super) fn stopping(progress: &Progress) -> Response {
     let body = json!({
         "status": "Stopping",
-        "phase": progress.phase().as_str(),
+        "phase": progress.finding.phase.as_str(),
         "msg": "the instance is being stopped, and its pod has not ended yet",
         "since": progress.finding.since.map(|since| since.to_string()),
     });

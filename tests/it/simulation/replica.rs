@@ -9,11 +9,10 @@ use std::time::{Duration, Instant};
 
 use config_controller::app::api_call::{Action, ApiCall};
 use config_controller::app::cache::Cache;
+use config_controller::app::catalog::SharedCatalog;
+use config_controller::app::changes;
 use config_controller::app::coordinator::{Context, Coordinator, Effect, Input, Limits};
-use config_controller::app::engine;
-use config_controller::app::engine::{Inbox, Inputs};
-use config_controller::app::executor::{Called, Executor, Writers};
-use config_controller::app::shared_catalog::SharedCatalog;
+use config_controller::app::engine::{Called, Executor, Inbox, Inputs, Writers};
 use config_controller::app::{App, RequestHandle, Response, Waits};
 use config_controller::clock::Clock;
 use config_controller::kube::Client;
@@ -103,7 +102,7 @@ impl Replica {
         let now = time.now();
         let link = Arc::new(Link::new(Arc::clone(server), time.clone()));
         let client = Client::new(Arc::clone(&link) as Arc<dyn Transport>, NAMESPACE);
-        let (inbox, inputs) = Inbox::with_capacity(INBOX_CAPACITY);
+        let (inbox, inputs) = Inbox::new(INBOX_CAPACITY);
         let catalog = Arc::new(SharedCatalog::default());
         let config_maps = store::new::<ConfigMap>(now).0;
         let (jobs, pods) = (store::new::<Job>(now).0, store::new::<Pod>(now).0);
@@ -271,14 +270,14 @@ impl Wiring<'_> {
                 jobs,
                 "",
                 Box::new(move |changes| {
-                    of_jobs.send(Input::Changed(engine::changes_of_jobs(changes)));
+                    of_jobs.send(Input::Changed(changes::changes_of_jobs(changes)));
                 }),
             ),
             self.reflector(
                 pods,
                 labels::INSTANCE_NAME,
                 Box::new(move |changes| {
-                    of_pods.send(Input::Changed(engine::changes_of_pods(changes)));
+                    of_pods.send(Input::Changed(changes::changes_of_pods(changes)));
                 }),
             ),
         ]

@@ -1,9 +1,9 @@
 //! The dispatcher over a world of literals; the end of the inbox at which the coordinator would read.
 
+use crate::app::catalog::SharedCatalog;
 use crate::app::coordinator::{Input, NewWaiter};
-use crate::app::engine::{Inbox, Inputs};
+use crate::app::engine::{self, Inbox, Inputs};
 use crate::app::fixture::{World, decode, handle};
-use crate::app::shared_catalog::SharedCatalog;
 use crate::app::{App, Waits};
 use crate::health::{HealthInputs, HealthSource};
 use crate::http::auth::authenticator::Mode;
@@ -66,7 +66,7 @@ impl Bench {
             began: world.instant(),
             passed: Mutex::default(),
         });
-        let (inbox, inputs_of_coordinator) = Inbox::new();
+        let (inbox, inputs_of_coordinator) = Inbox::new(engine::INPUTS_MAX);
         let waits = Waits {
             start_wait: Duration::from_secs(10),
             start_wait_max: Duration::from_secs(300),

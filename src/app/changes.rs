@@ -1,19 +1,52 @@
-//! The names that Kubernetes' Events concern, and which Events are obsolete.
+//! What changes of the stores concern: which names, and which Events are obsolete then.
 //!
 //! Pure. [`crate::model::status`] interprets the contents of Events.
 
 use super::cache::{Cache, key_of, key_of_pod};
+use super::coordinator::CacheChange;
 use crate::kube::types::{ConditionType, Event, Job, Pod, RegardingKind, Resource, Uid};
 use crate::model::names::InstanceKey;
 use crate::store::Change;
 
+/// The Job that a change of the cache removed or replaced.
+#[must_use]
+pub fn removed(change: &Change<Job>) -> Option<Uid> {
+    let old = &change.old.as_ref()?.metadata.uid;
+    let new = change.new.as_ref().map(|job| &job.metadata.uid);
+    (new != Some(old)).then(|| old.clone())
+}
+
+/// The cache changes of these Job changes: the old object may have been another instance.
+#[must_use]
+pub fn changes_of_jobs(changes: &[Change<Job>]) -> Vec<CacheChange> {
+    let mut all = Vec::with_capacity(changes.len());
+    for change in changes {
+        let gone = removed(change);
+        let of_old = change.old.as_deref().and_then(key_of);
+        let of_new = change.new.as_deref().and_then(key_of);
+        let of_new = of_new.filter(|key| of_old.as_ref() != Some(key));
+        all.extend(of_old.map(|key| CacheChange { key, gone }));
+        all.extend(of_new.map(|key| CacheChange { key, gone: None }));
+    }
+    all
+}
+
+/// The cache changes of these pod changes.
+#[must_use]
+pub fn changes_of_pods(changes: &[Change<Pod>]) -> Vec<CacheChange> {
+    let pods = changes.iter().flat_map(|change| [&change.old, &change.new]);
+    let keys = pods.flatten().filter_map(|pod| key_of_pod(&pod.metadata));
+    let mut all: Vec<CacheChange> = keys.map(|key| CacheChange { key, gone: None }).collect();
+    all.dedup();
+    all
+}
+
 /// The names with a status that these Events may change: those of their Jobs and pods in the cache.
 #[must_use]
-pub fn keys_of_events(changes: &[Change<Event>], cache: &Cache) -> Vec<InstanceKey> {
-    changes
-        .iter()
-        .filter_map(|change| key_of_event(change.new.as_deref()?, cache))
-        .collect()
+pub fn changes_of_events(changes: &[Change<Event>], cache: &Cache) -> Vec<CacheChange> {
+    let events = changes.iter().filter_map(|change| change.new.as_deref());
+    let keys = events.filter_map(|event| key_of_event(event, cache));
+    keys.map(|key| CacheChange { key, gone: None }).collect()
 }
 
 fn key_of_event(event: &Event, cache: &Cache) -> Option<InstanceKey> {
@@ -78,7 +111,10 @@ mod tests {
             "config-controller.semafor.ch/instance-name": "n1",
         });
         world.pod("u1", json!({"metadata": {"labels": names}}));
-        let keys = |kind, name, uid| keys_of_events(&[event(kind, name, uid)], &world.cache);
+        let keys = |kind, name, uid| -> Vec<InstanceKey> {
+            let changes = changes_of_events(&[event(kind, name, uid)], &world.cache);
+            changes.into_iter().map(|change| change.key).collect()
+        };
         assert_eq!(keys("Job", "scim-n1", "u1"), [n1()]);
         assert_eq!(keys("Pod", "p-u1", "p-u1"), [n1()]);
         // Events of a predecessor, and of another instance.
