@@ -359,37 +359,34 @@ impl Executor {
     #[must_use]
     pub fn apply(&self, called: Called) -> Completed {
         let Called { call, result } = called;
-        match result {
-            Ok(returned) => self.succeeded(&call, returned),
-            Err(error) => self.failed(&call, error),
-        }
-    }
-
-    fn succeeded(&self, call: &ApiCall, returned: Returned) -> Completed {
-        let (outcome, gone) = match returned {
-            Returned::Created(job) => {
+        let (outcome, gone) = match result {
+            Ok(Returned::Created(job)) => {
                 let uid = job.metadata.uid.clone();
                 let gone = self.writers.job_written(job);
                 (CallOutcome::Created(uid), gone)
             }
-            Returned::Found(found) => {
-                let deleted = self.forget(call);
-                let (outcome, gone) = self.found(call, found);
+            Ok(Returned::Found(found)) => {
+                let deleted = self.forget(&call);
+                let (outcome, gone) = self.found(&call, found);
                 (outcome, deleted.or(gone))
             }
-            Returned::Deleted { job, is_first } => {
+            Ok(Returned::Deleted { job, is_first }) => {
                 let gone = match job {
                     Some(job) => self.writers.job_written(job),
-                    None => self.forget(call),
+                    None => self.forget(&call),
                 };
                 (CallOutcome::Deleted { is_first }, gone)
             }
-            Returned::Pod(pod) => {
+            Ok(Returned::Pod(pod)) => {
                 drop(self.writers.pods.own_write(pod));
                 (CallOutcome::Done, None)
             }
             // If a finalizer keeps it, the watch will show it.
-            Returned::PodDeleted => (CallOutcome::Done, None),
+            Ok(Returned::PodDeleted) => (CallOutcome::Done, None),
+            Err(error) => {
+                self.failed(&call, &error);
+                (CallOutcome::Failed(error), None)
+            }
         };
         Completed { outcome, gone }
     }
@@ -415,19 +412,15 @@ impl Executor {
         }
     }
 
-    fn failed(&self, call: &ApiCall, error: kube::Error) -> Completed {
+    fn failed(&self, call: &ApiCall, error: &kube::Error) {
         // The watch may show it late; until then the pod would be deleted repeatedly.
         if let Action::ForceDeletePod { pod, uid, .. } = &call.action
             && error.class() == Class::NotFound
         {
             drop(self.writers.pods.own_delete(pod, uid));
         }
-        let (level, line) = failure_line(call, &error);
+        let (level, line) = failure_line(call, error);
         log::log!(level, "{line}");
-        Completed {
-            outcome: CallOutcome::Failed(error),
-            gone: None,
-        }
     }
 
     /// The Job that was to be deleted is gone, if one was.

@@ -48,11 +48,9 @@ impl Reporter {
             .start_ended(app_type, ended.result, &ended.reason);
         if self.traces.is_on() {
             let uid = event.job_uid.as_ref().map(ToString::to_string);
-            let moments = Moments {
-                now: self.clock.now(),
-                wall: self.clock.wall_now(),
-            };
-            if let Some(work) = work(key, uid, *ended, event.at, &moments) {
+            let (now, wall) = (self.clock.now(), self.clock.wall_now());
+            let wall_of = |at| wall_of(at, now, wall);
+            if let Some(work) = work(key, uid, *ended, event.at, wall_of) {
                 self.traces.export(work);
             }
         }
@@ -137,18 +135,10 @@ impl Reporter {
     }
 }
 
-/// The same moment on both clocks.
-struct Moments {
-    now: Instant,
-    wall: SystemTime,
-}
-
-impl Moments {
-    /// The wall-clock time of a past instant.
-    fn wall_of(&self, at: Instant) -> SystemTime {
-        let ago = self.now.saturating_duration_since(at);
-        self.wall.checked_sub(ago).unwrap_or(self.wall)
-    }
+/// The wall-clock time of a past instant; `now` and `wall` are the same moment on both clocks.
+fn wall_of(at: Instant, now: Instant, wall: SystemTime) -> SystemTime {
+    let ago = now.saturating_duration_since(at);
+    wall.checked_sub(ago).unwrap_or(wall)
 }
 
 /// The span of a start, if its request has one.
@@ -157,7 +147,7 @@ fn work(
     uid: Option<String>,
     ended: EndedStart,
     end: Instant,
-    moments: &Moments,
+    wall_of: impl Fn(Instant) -> SystemTime,
 ) -> Option<Work> {
     let start = ended.start;
     let parent = start.by.trace?;
@@ -183,20 +173,20 @@ fn work(
     }
     let steps = start.steps.iter().map(|step| Step {
         name: step.phase.as_str(),
-        begin: moments.wall_of(step.begin),
-        end: moments.wall_of(step.end),
+        begin: wall_of(step.begin),
+        end: wall_of(step.end),
     });
     Some(Work {
         name: "start",
-        end: moments.wall_of(end),
-        begin: moments.wall_of(start.begun),
+        end: wall_of(end),
+        begin: wall_of(start.begun),
         parent,
         links: start.links,
         attributes,
         steps: steps.collect(),
         events: start
             .reported_at
-            .map(|at| ("verdict", moments.wall_of(at)))
+            .map(|at| ("verdict", wall_of(at)))
             .into_iter()
             .collect(),
         error: has_failed.then(|| ended.reason.to_string()),
@@ -212,9 +202,8 @@ mod tests {
         let second = Duration::from_secs(1);
         let wall = SystemTime::UNIX_EPOCH + second * 100;
         let now = Instant::now() + second * 50;
-        let moments = Moments { now, wall };
-        assert_eq!(moments.wall_of(now), wall);
-        assert_eq!(moments.wall_of(now - second * 3), wall - second * 3);
-        assert_eq!(moments.wall_of(now + second), wall);
+        assert_eq!(wall_of(now, now, wall), wall);
+        assert_eq!(wall_of(now - second * 3, now, wall), wall - second * 3);
+        assert_eq!(wall_of(now + second, now, wall), wall);
     }
 }

@@ -45,16 +45,11 @@ impl Stores {
     }
 }
 
-/// Whether the first list of a resource is still to come.
-#[derive(Debug, Default)]
-struct FirstList {
-    has_come: AtomicBool,
-}
-
-impl FirstList {
-    /// Wraps changes as an input to the coordinator.
-    fn input(&self, changes: Vec<CacheChange>) -> Input {
-        if self.has_come.swap(true, Ordering::Relaxed) {
+/// Wraps changes of a resource as inputs to the coordinator: its first list, then changes.
+fn inputs() -> impl Fn(Vec<CacheChange>) -> Input {
+    let is_listed = AtomicBool::new(false);
+    move |changes| {
+        if is_listed.swap(true, Ordering::Relaxed) {
             Input::Changed(changes)
         } else {
             Input::Listed(changes)
@@ -76,7 +71,7 @@ impl Background<'_> {
         let (of_jobs, of_pods) = (inbox.clone(), inbox.clone());
         let Writers { jobs, pods, events } = stores.instances;
         let (job_events, pod_events) = (events.clone(), events.clone());
-        let (first_jobs, first_pods) = (FirstList::default(), FirstList::default());
+        let (input_of_jobs, input_of_pods) = (inputs(), inputs());
         let templates = self.scope(&self.config.configmap_selector);
         Ok(vec![
             spawn(self.reflector(stores.config_maps, templates, move |_| {
@@ -85,12 +80,12 @@ impl Background<'_> {
             // Jobs of 2.7.1 carry our labels on their pod template only: no selector finds them.
             spawn(self.reflector(jobs, self.scope(""), move |changes| {
                 changes::jobs_past(changes).for_each(|uid| job_events.forget(uid));
-                of_jobs.send(first_jobs.input(changes::changes_of_jobs(changes)));
+                of_jobs.send(input_of_jobs(changes::changes_of_jobs(changes)));
             }))?,
             spawn(
                 self.reflector(pods, self.scope(labels::INSTANCE_NAME), move |changes| {
                     changes::pods_past(changes).for_each(|uid| pod_events.forget(uid));
-                    of_pods.send(first_pods.input(changes::changes_of_pods(changes)));
+                    of_pods.send(input_of_pods(changes::changes_of_pods(changes)));
                 }),
             )?,
             spawn(self.of_events(events, inbox, cache))?,

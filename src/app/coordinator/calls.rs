@@ -4,7 +4,7 @@
 
 use super::context::Context;
 use super::memory::Memory;
-use super::operation::{CallKind, Operation, Want};
+use super::operation::{CallKind, Operation};
 use super::resolve::{Observed, State};
 use crate::app::api_call::{Action, StopCause};
 use crate::app::cache::Instance;
@@ -166,20 +166,16 @@ fn force_delete(instance: &Instance) -> Option<Action> {
 }
 
 fn label(operation: &Operation, instance: &Instance) -> Next {
-    let mut labels = operation.waiters.iter().filter_map(|it| match &it.want {
-        Want::Label(change) => Some((it.number, change)),
-        _ => None,
-    });
-    let (Some((number, change)), Some(pod)) = (labels.next(), &instance.pod) else {
+    let (Some((waiter, change)), Some(pod)) = (operation.labels().next(), &instance.pod) else {
         return Ok(None);
     };
     // The labels of the pod are known only when the call is made.
     let own = labels::meta_labels(&pod.metadata);
     change
         .check_limits(&own)
-        .map_err(|error| (number, error.into()))?;
+        .map_err(|error| (waiter.number, error.into()))?;
     Ok(Some(Action::LabelPod {
-        waiter: number,
+        waiter: waiter.number,
         pod: pod.metadata.name.clone(),
         uid: pod.metadata.uid.clone(),
         patch: change.merge_patch(),

@@ -269,15 +269,11 @@ impl Memory {
         problem.filter(|it| it.uid == *uid)?.failure
     }
 
-    /// The pod with the termination report of this instance: its own pod, or the last one with a
-    /// report.
+    /// The last pod of this instance with a termination report, else its own pod.
     #[must_use]
     pub fn explaining_pod<'a>(&'a self, instance: &'a Instance) -> Option<&'a Pod> {
-        let own = instance.pod.as_ref();
-        own.filter(|pod| status::has_termination_report(pod))
-            .or_else(|| self.report_of(instance.uid()))
-            .or(own)
-            .map(|pod| &**pod)
+        let pod = self.report_of(instance.uid()).or(instance.pod.as_ref());
+        pod.map(|pod| &**pod)
     }
 
     fn report_of(&self, job: &Uid) -> Option<&Arc<Pod>> {

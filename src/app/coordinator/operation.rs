@@ -315,10 +315,12 @@ impl Operation {
         self.waiters.iter().filter(stops)
     }
 
-    /// The waiters for a label.
-    pub(super) fn labels(&self) -> impl Iterator<Item = &Waiter> {
-        let labels = |waiter: &&Waiter| matches!(waiter.want, Want::Label(_));
-        self.waiters.iter().filter(labels)
+    /// The waiters for a change of labels, and the changes.
+    pub(super) fn labels(&self) -> impl Iterator<Item = (&Waiter, &MetaChange)> {
+        self.waiters.iter().filter_map(|waiter| match &waiter.want {
+            Want::Label(change) => Some((waiter, change)),
+            _ => None,
+        })
     }
 
     /// The cause of this Job's deletion, if it was sent for a waiter and may have been carried out.
@@ -367,6 +369,6 @@ impl Operation {
     /// Whether a meta label of the coordinator's own waits to be set.
     #[must_use]
     pub(super) fn has_own_label(&self) -> bool {
-        self.labels().any(|waiter| waiter.by.is_none())
+        self.labels().any(|(waiter, _)| waiter.by.is_none())
     }
 }

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 pub(super) const ENDED_KEPT: Duration = Duration::from_secs(5);
 
 /// How far the life of one Job has been reported.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Track {
     uid: Uid,
     phase: Option<Phase>,
@@ -33,8 +33,9 @@ pub(super) struct Track {
 }
 
 /// The reports of a Job's failure so far.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 enum Reported {
+    #[default]
     Nothing,
     ProbableFailure,
     Failure,
@@ -44,13 +45,7 @@ impl Track {
     fn new(uid: Uid) -> Self {
         Self {
             uid,
-            phase: None,
-            reported: Reported::Nothing,
-            is_ready: false,
-            has_been_ready: false,
-            is_finished: false,
-            is_stopping: false,
-            own: None,
+            ..Self::default()
         }
     }
 
