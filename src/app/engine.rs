@@ -27,7 +27,7 @@ use crate::threads::{self, OnDeath};
 use log::Level;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// Inputs that the coordinator takes before it reads the clock again.
@@ -92,10 +92,7 @@ impl Inbox {
     pub fn abandon(&self, handle: RequestHandle) {
         let sent = self.sender.try_send(Box::new(Input::Abandoned(handle)));
         if let Err(TrySendError::Full(_)) = sent {
-            self.abandoned
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push(handle);
+            threads::lock(&self.abandoned).push(handle);
         }
     }
 
@@ -117,10 +114,7 @@ impl Inputs {
             .map(|input| *input)
             .collect();
         if inputs.len() < most {
-            let mut abandoned = self
-                .abandoned
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
+            let mut abandoned = threads::lock(&self.abandoned);
             inputs.extend(abandoned.drain(..).map(Input::Abandoned));
         }
         inputs

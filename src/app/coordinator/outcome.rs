@@ -28,17 +28,14 @@ impl Record {
             self.changed(completed.gone.as_ref(), Trigger::CacheChanged, step);
             return;
         };
-        let is_conflict = matches!(completed.outcome, CallOutcome::NameConflict);
         self.report_outcome(&mut calling, &completed, step);
-        if let CallOutcome::Failed(error) = &completed.outcome {
-            self.failed(&calling, error, step);
-        } else {
-            self.succeeded(&calling, &completed.outcome, step);
+        match &completed.outcome {
+            CallOutcome::Failed(error) => self.failed(&calling, error, step),
+            outcome => self.succeeded(&calling, outcome, step),
         }
-        let trigger = if is_conflict {
-            Trigger::NameConflict
-        } else {
-            Trigger::Any
+        let trigger = match completed.outcome {
+            CallOutcome::NameConflict => Trigger::NameConflict,
+            _ => Trigger::Any,
         };
         self.advance(step, trigger);
     }
