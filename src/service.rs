@@ -272,23 +272,28 @@ impl Service {
             heartbeats,
             clock: Arc::clone(&clock),
         });
-        let api = Api::new(
-            app.clone(),
-            Arc::clone(&health_source) as Arc<dyn HealthSource>,
-            Arc::clone(&collector) as Arc<dyn Scrape>,
-            hostname(),
-        );
+        let api = Api {
+            app: app.clone(),
+            health_source: Arc::clone(&health_source) as Arc<dyn HealthSource>,
+            scrape: Arc::clone(&collector) as Arc<dyn Scrape>,
+            hostname: hostname(),
+        };
         let instrumentation = Instrumentation {
             metrics,
             traces: traces.clone(),
             clock: Arc::clone(&clock),
+        };
+        let dispatcher = Dispatcher {
+            api,
+            authenticator,
+            instrumentation,
         };
         if let Some(tls) = &front.tls {
             Tls::watch(tls, &stop, on_death(&endings)).map_err(no_thread)?;
         }
         let server = Server::start(
             listener,
-            Arc::new(Dispatcher::new(api, authenticator, instrumentation)),
+            Arc::new(dispatcher),
             mailboxes,
             front,
             Arc::clone(&clock),

@@ -25,9 +25,12 @@ use std::sync::Arc;
 /// The handler that the front calls.
 #[derive(Debug)]
 pub struct Dispatcher {
-    api: Api,
-    authenticator: Authenticator,
-    instrumentation: Instrumentation,
+    /// The handlers.
+    pub api: Api,
+    /// Every request passes it before its handler.
+    pub authenticator: Authenticator,
+    /// Metrics, clock and traces.
+    pub instrumentation: Instrumentation,
 }
 
 /// Metrics, clock and traces of requests.
@@ -143,25 +146,11 @@ impl Handler for Dispatcher {
     }
 
     fn abandon(&self, handle: RequestHandle) {
-        self.api.app().abandon(handle);
+        self.api.app.abandon(handle);
     }
 }
 
 impl Dispatcher {
-    /// The handlers of `api` behind this authenticator.
-    #[must_use]
-    pub const fn new(
-        api: Api,
-        authenticator: Authenticator,
-        instrumentation: Instrumentation,
-    ) -> Self {
-        Self {
-            api,
-            authenticator,
-            instrumentation,
-        }
-    }
-
     /// Begins the span of a request, which lasts until its response; the time that it waits is part
     /// of it.
     fn span(&self, request: &Request, endpoint: Option<&'static Endpoint>) -> Option<RequestSpan> {
@@ -199,16 +188,14 @@ impl Dispatcher {
         };
         let app_type = routed.app_type();
         let bearer = match self.authenticator.authenticate(&request, access, app_type) {
-            Authentication::Admitted(caller) => {
+            Ok(Authentication::Admitted(caller)) => {
                 exchange.caller = caller;
                 return self.serve(exchange, routed, &request);
             }
-            Authentication::Denied(denied) => {
-                return Handled::Reply(self.denied(exchange, &denied));
-            }
-            Authentication::Review(bearer) => bearer,
+            Ok(Authentication::Review(bearer)) => bearer,
+            Err(denied) => return Handled::Reply(self.denied(exchange, &denied)),
         };
-        let known = self.api.app().review(&bearer, exchange.handle);
+        let known = self.api.app.review(&bearer, exchange.handle);
         let pending = PendingAuthentication {
             request,
             routed,
@@ -218,7 +205,7 @@ impl Dispatcher {
             Some(known) => self.reviewed(exchange, pending, known),
             None if !pending.request.may_wait => {
                 // The review continues, so that a retry finds its result.
-                self.api.app().abandon(exchange.handle);
+                self.api.app.abandon(exchange.handle);
                 Handled::Refused(Refusal::NoMemory)
             }
             None => Handled::Parked(WaitingFor::Review(Box::new(pending))),

@@ -34,10 +34,14 @@ pub(super) const NO_INSTANCE_TO_STOP: &str = "No job found";
 /// The handlers, and what they share.
 #[derive(Debug)]
 pub struct Api {
-    app: App,
-    health_source: Arc<dyn HealthSource>,
-    scrape: Arc<dyn Scrape>,
-    hostname: String,
+    /// What the service does.
+    pub app: App,
+    /// For the probes.
+    pub health_source: Arc<dyn HealthSource>,
+    /// For `/metrics`.
+    pub scrape: Arc<dyn Scrape>,
+    /// Shown by `/info`.
+    pub hostname: String,
 }
 
 /// A request that its caller may make.
@@ -67,26 +71,6 @@ pub(super) enum Pending {
 }
 
 impl Api {
-    /// The handlers over this app; `/info` shows `hostname`.
-    #[must_use]
-    pub const fn new(
-        app: App,
-        health_source: Arc<dyn HealthSource>,
-        scrape: Arc<dyn Scrape>,
-        hostname: String,
-    ) -> Self {
-        Self {
-            app,
-            health_source,
-            scrape,
-            hostname,
-        }
-    }
-
-    pub(super) const fn app(&self) -> &App {
-        &self.app
-    }
-
     /// The HTTP response to a request that waited, from that of the app; `failed` makes one from an
     /// error.
     pub(super) fn resume(

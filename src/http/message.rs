@@ -250,54 +250,8 @@ impl Request {
     }
 }
 
-/// The body of a response.
-#[derive(Clone, Debug)]
-pub enum Body {
-    /// Bytes of this response alone.
-    Owned(Vec<u8>),
-    /// Bytes that all responses share.
-    Static(&'static [u8]),
-}
-
-impl Body {
-    /// The bytes.
-    #[must_use]
-    pub fn as_slice(&self) -> &[u8] {
-        match self {
-            Self::Owned(bytes) => bytes,
-            Self::Static(bytes) => bytes,
-        }
-    }
-
-    /// How many bytes there are.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.as_slice().len()
-    }
-
-    /// Whether there are none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.as_slice().is_empty()
-    }
-
-    /// How many bytes this response alone keeps in memory.
-    #[must_use]
-    pub fn owned_bytes(&self) -> usize {
-        match self {
-            Self::Owned(bytes) => bytes.capacity(),
-            Self::Static(_) => 0,
-        }
-    }
-}
-
-impl PartialEq for Body {
-    fn eq(&self, other: &Self) -> bool {
-        self.as_slice() == other.as_slice()
-    }
-}
-
-impl Eq for Body {}
+/// The body of a response: bytes of this response alone, or bytes that all responses share.
+pub type Body = Cow<'static, [u8]>;
 
 /// A name or value of a header field of a response.
 pub type Text = Cow<'static, str>;
@@ -323,7 +277,7 @@ impl Response {
         Self {
             status,
             headers: Vec::new(),
-            body: Body::Static(b""),
+            body: Body::Borrowed(b""),
             request_id: None,
         }
     }

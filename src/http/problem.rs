@@ -146,7 +146,7 @@ mod tests {
     fn check(error: &Error, shape: Shape, status: u16, body: &str) {
         let response = Problem::from(error).response(shape);
         assert_eq!(response.status, status);
-        assert_eq!(std::str::from_utf8(response.body.as_slice()).unwrap(), body);
+        assert_eq!(std::str::from_utf8(&response.body).unwrap(), body);
     }
 
     #[test]

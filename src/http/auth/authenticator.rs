@@ -35,8 +35,6 @@ pub enum Mode {
 pub enum Authentication {
     /// The caller is known and may call.
     Admitted(Caller),
-    /// It may not.
-    Denied(Denied),
     /// Kubernetes has to review this token.
     Review(Bearer),
 }
@@ -65,28 +63,25 @@ impl Authenticator {
     }
 
     /// Authenticates the caller of a request; `app_type` is the type that the request names.
-    #[must_use]
+    ///
+    /// # Errors
+    /// The reason for the denial.
     pub fn authenticate(
         &self,
         request: &Request,
         access: Access,
         app_type: Option<&str>,
-    ) -> Authentication {
+    ) -> Result<Authentication, Denied> {
         if matches!(self.mode, Mode::Open) || access == Access::Open {
-            return Authentication::Admitted(Caller::ANYBODY);
+            return Ok(Authentication::Admitted(Caller::ANYBODY));
         }
-        let bearer = match self.presented(request) {
-            Ok(bearer) => bearer,
-            Err(denied) => return Authentication::Denied(denied),
-        };
+        let bearer = self.presented(request)?;
         let Mode::Tokens(file) = &self.mode else {
-            return Authentication::Review(bearer);
+            return Ok(Authentication::Review(bearer));
         };
         let caller = file.tokens().find(&bearer).cloned();
-        match self.decide(&bearer, request.peer, app_type, caller) {
-            Ok(caller) => Authentication::Admitted(caller),
-            Err(denied) => Authentication::Denied(denied),
-        }
+        let caller = self.decide(&bearer, request.peer, app_type, caller)?;
+        Ok(Authentication::Admitted(caller))
     }
 
     /// The caller of a reviewed token.
@@ -189,7 +184,7 @@ mod tests {
         authenticator: &Authenticator,
         access: Access,
         token: Option<&str>,
-    ) -> Authentication {
+    ) -> Result<Authentication, Denied> {
         let mut request = Request::new(Method::Get, "/");
         if let Some(token) = token {
             let value = format!("Bearer {token}");
@@ -203,8 +198,8 @@ mod tests {
         authenticator.reviewed(&Bearer::new("a-token"), peer, Some("hello"), status)
     }
 
-    const ADMITTED: Authentication = Authentication::Admitted(Caller::ANYBODY);
-    const MISSING: Authentication = Authentication::Denied(Denied::Missing);
+    const ADMITTED: Result<Authentication, Denied> = Ok(Authentication::Admitted(Caller::ANYBODY));
+    const MISSING: Result<Authentication, Denied> = Err(Denied::Missing);
 
     #[test]
     fn without_authentication_every_request_is_permitted() {
@@ -219,7 +214,7 @@ mod tests {
         let authenticator = kubernetes();
         assert_eq!(authenticate(&authenticator, Open, None), ADMITTED);
         assert_eq!(authenticate(&authenticator, Authenticated, None), MISSING);
-        let review = Authentication::Review(Bearer::new("a-token"));
+        let review = Ok(Authentication::Review(Bearer::new("a-token")));
         let token = Some("a-token");
         assert_eq!(authenticate(&authenticator, Authenticated, token), review);
     }
@@ -254,7 +249,7 @@ mod tests {
         for _ in 0..3 {
             assert!(matches!(
                 authenticate(&authenticator, Authenticated, Some("a-token")),
-                Authentication::Review(_)
+                Ok(Authentication::Review(_))
             ));
             assert_eq!(
                 reviewed(&authenticator, &TokenStatus::Unknown),
@@ -262,10 +257,7 @@ mod tests {
             );
         }
         let result = authenticate(&authenticator, Authenticated, Some("another"));
-        assert!(
-            matches!(result, Authentication::Denied(Denied::TooMany { .. })),
-            "{result:?}"
-        );
+        assert!(matches!(result, Err(Denied::TooMany { .. })), "{result:?}");
         assert_eq!(authenticate(&authenticator, Open, None), ADMITTED);
         assert_eq!(authenticate(&authenticator, Authenticated, None), MISSING);
     }

@@ -40,7 +40,7 @@ impl Output {
             self.tail = Some(body);
             self.tail_written = 0;
         } else {
-            self.bytes.extend_from_slice(body.as_slice());
+            self.bytes.extend_from_slice(&body);
         }
     }
 
@@ -48,7 +48,7 @@ impl Output {
         let tail = self
             .tail
             .as_ref()
-            .map_or(&b""[..], |body| &body.as_slice()[self.tail_written..]);
+            .map_or(&b""[..], |body| &body[self.tail_written..]);
         [&self.bytes[self.written..], tail]
     }
 
@@ -99,6 +99,10 @@ impl Output {
     }
 
     pub(super) fn held_bytes(&self) -> usize {
-        self.bytes.capacity() + self.tail.as_ref().map_or(0, Body::owned_bytes)
+        let tail = match &self.tail {
+            Some(Body::Owned(bytes)) => bytes.capacity(),
+            Some(Body::Borrowed(_)) | None => 0,
+        };
+        self.bytes.capacity() + tail
     }
 }

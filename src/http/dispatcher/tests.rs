@@ -210,7 +210,7 @@ fn retryable_errors_have_a_retry_after() {
         let response = resumed(&bench, Pending::Ensure, app::Response::Failed(error));
         assert_eq!(response.status, status, "{code}");
         assert_eq!(header(&response, "retry-after"), retry_after, "{code}");
-        let body: Value = serde_json::from_slice(response.body.as_slice()).unwrap();
+        let body: Value = serde_json::from_slice(&response.body).unwrap();
         assert_eq!(
             (&body["status"], &body["code"]),
             (&json!("error"), &json!(code))
@@ -440,7 +440,7 @@ fn while_draining_only_the_cache_is_read() {
     let mut bench = Bench::new();
     bench.world.job("u1", json!({}));
     bench.world.ready("u1", "10.0.0.1");
-    bench.dispatcher.api.app().drain(Instant::now());
+    bench.dispatcher.api.app.drain(Instant::now());
     assert!(matches!(bench.input(), Input::Drain(_)));
     check(&bench.get("/app/scim/n1"), 200, r#"{"ip":"10.0.0.1"}"#);
     check(

@@ -11,7 +11,7 @@ use crate::http::message::Response;
 use crate::http::{body, problem};
 use crate::model::labels::SESSION_ID;
 use crate::model::names::InstanceKey;
-use serde_json::{Map, Value, json};
+use serde_json::json;
 use std::time::Duration;
 
 /// `detail.status` of the 404 of `/release`.
@@ -80,10 +80,7 @@ pub(super) fn created(response: app::Response) -> Result<Response, Error> {
 }
 
 fn start_failed(progress: &Progress) -> Response {
-    let mut body = Map::new();
-    body.insert("status".into(), json!("error"));
-    body.insert("msg".into(), Value::Null);
-    body.insert("code".into(), json!("start_failed"));
+    let mut body = json!({"status": "error", "msg": null, "code": "start_failed"});
     add_finding(&mut body, &progress.finding);
-    Response::json(502, Value::Object(body).to_string())
+    Response::json(502, body.to_string())
 }

@@ -9,7 +9,7 @@ use crate::http::message::Response;
 use crate::model::labels::{MetaLabels, RESERVED, SESSION_ID};
 use crate::model::status::Finding;
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 /// The 200 of a GET of an instance that is ready.
 pub(super) fn ready(ready: &Ready) -> Response {
@@ -33,10 +33,9 @@ impl Serialize for Found<'_> {
 
 /// The 202 of a GET of an instance that is not ready.
 pub(super) fn progress(progress: &Progress) -> Response {
-    let mut body = Map::new();
-    body.insert("status".into(), json!(progress.legacy_word()));
+    let mut body = json!({"status": progress.legacy_word()});
     add_finding(&mut body, &progress.finding);
-    Response::json(202, Value::Object(body).to_string())
+    Response::json(202, body.to_string())
 }
 
 /// The 202 of a DELETE that waited for the Job to be gone while it still exists.
@@ -51,20 +50,18 @@ pub(super) fn stopping(progress: &Progress) -> Response {
 }
 
 /// Adds the fields that describe an instance that is not ready.
-pub(super) fn add_finding(body: &mut Map<String, Value>, finding: &Finding) {
-    body.insert("phase".into(), json!(finding.phase.as_str()));
-    body.insert("reason".into(), json!(&*finding.reason));
-    body.insert("msg".into(), json!(&*finding.message));
-    let since = finding.since.map(|since| since.to_string());
-    let optional = [
-        ("since", since.map(Value::from)),
-        ("exitCode", finding.exit_code.map(Value::from)),
-        ("log", finding.last_output.as_deref().map(Value::from)),
-    ];
-    for (key, value) in optional {
-        if let Some(value) = value {
-            body.insert(key.into(), value);
-        }
+pub(super) fn add_finding(body: &mut Value, finding: &Finding) {
+    body["phase"] = json!(finding.phase.as_str());
+    body["reason"] = json!(&*finding.reason);
+    body["msg"] = json!(&*finding.message);
+    if let Some(since) = finding.since {
+        body["since"] = json!(since.to_string());
+    }
+    if let Some(exit_code) = finding.exit_code {
+        body["exitCode"] = json!(exit_code);
+    }
+    if let Some(last_output) = finding.last_output.as_deref() {
+        body["log"] = json!(last_output);
     }
 }
 

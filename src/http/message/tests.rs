@@ -36,7 +36,7 @@ fn refusals_have_the_shape_of_the_contract() {
     let response = Refusal::BadRequest("a \"quoted\" word").response();
     assert_eq!(response.status, 400);
     assert_eq!(
-        response.body.as_slice(),
+        &*response.body,
         br#"{"status":"error","msg":"a \"quoted\" word","code":"bad_request"}"#
     );
     let response = Refusal::TooManyFromPeer.response();

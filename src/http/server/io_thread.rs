@@ -281,7 +281,7 @@ impl<H: Handler> IoThread<H> {
         let mut busy = Vec::new();
         let heads = &mut self.core.heads;
         match heads.write(&mut busy, &response, Persistence::Close) {
-            Ok(()) => busy.extend_from_slice(response.body.as_slice()),
+            Ok(()) => busy.extend_from_slice(&response.body),
             Err(bad_header) => log::error!("cannot send a 503: {bad_header}"),
         }
         busy

@@ -85,10 +85,20 @@ impl Bench {
         let of_authenticator = Arc::clone(&clock) as Arc<dyn Clock>;
         let authenticator = Authenticator::new(Mode::Open, 20, of_authenticator);
         let health = Arc::new(FixedHealth(inputs));
-        let api = Api::new(app, health, Arc::new(NoScrape), "here".into());
+        let api = Api {
+            app,
+            health_source: health,
+            scrape: Arc::new(NoScrape),
+            hostname: "here".into(),
+        };
+        let dispatcher = Dispatcher {
+            api,
+            authenticator,
+            instrumentation,
+        };
         Self {
             world,
-            dispatcher: Dispatcher::new(api, authenticator, instrumentation),
+            dispatcher,
             clock,
             inbox: inputs_of_coordinator,
         }
@@ -155,7 +165,7 @@ pub(super) fn header<'a>(response: &'a Response, name: &str) -> Option<&'a str> 
 
 #[track_caller]
 pub(super) fn check(response: &Response, status: u16, body: &str) {
-    let text = std::str::from_utf8(response.body.as_slice()).unwrap();
+    let text = std::str::from_utf8(&response.body).unwrap();
     assert_eq!((response.status, text), (status, body));
     if !body.is_empty() {
         assert_eq!(header(response, "content-type"), Some("application/json"));
