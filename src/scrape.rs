@@ -281,7 +281,7 @@ mod tests {
             config_maps,
             jobs: jobs_seen,
             pods: pods_seen,
-            events: crate::store::EventStore::default(),
+            events: crate::store::EventWriter::default().store(),
         };
         (cache, jobs, pods)
     }

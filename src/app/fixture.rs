@@ -96,7 +96,7 @@ impl World {
         let (config_maps, _) = crate::store::store::new(started);
         let (jobs, _) = crate::store::store::new(started);
         let (pods, _) = crate::store::store::new(started);
-        let (events, _) = crate::store::events::new();
+        let events = EventWriter::default();
         let cache = Cache {
             config_maps: config_maps.store(),
             jobs: jobs.store(),

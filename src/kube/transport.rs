@@ -528,15 +528,12 @@ impl Resolver for ServerResolver {
 const ADDRESSES_MAX: usize = 16;
 
 fn certificates(pem: &[u8]) -> Result<Vec<Certificate<'static>>, String> {
-    let mut certificates = Vec::new();
-    for item in ureq::tls::parse_pem(pem) {
-        if let PemItem::Certificate(certificate) =
-            item.map_err(|error| format!("is not PEM: {error}"))?
-        {
-            certificates.push(certificate);
-        }
-    }
-    Ok(certificates)
+    let items = ureq::tls::parse_pem(pem).filter_map(|item| match item {
+        Ok(PemItem::Certificate(certificate)) => Some(Ok(certificate)),
+        Ok(_) => None,
+        Err(error) => Some(Err(format!("is not PEM: {error}"))),
+    });
+    items.collect()
 }
 
 /// Makes a client certificate after checking that the key belongs to it: the HTTP

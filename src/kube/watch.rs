@@ -296,12 +296,9 @@ impl Watch {
                 let token = continue_token.take();
                 self.list(token, effects)
             }
-            State::OpenLater => self.open(),
+            State::OpenLater | State::Opening => self.open(),
             State::Listing(continue_token) => Next::List {
                 continue_token: continue_token.clone(),
-            },
-            State::Opening => Next::Open {
-                version: self.version.clone(),
             },
             State::Watching { .. } => Next::Read,
         }
@@ -366,9 +363,7 @@ impl Watch {
                 Next::Wait(self.poll)
             }
             _ => {
-                if self.watch_retry_at.is_none() {
-                    self.allowed();
-                }
+                self.allowed();
                 self.open()
             }
         }
@@ -380,9 +375,7 @@ impl Watch {
             self.state = State::ListLater(None);
             return self.refused(error, now, effects);
         }
-        if self.watch_retry_at.is_none() {
-            self.allowed();
-        }
+        self.allowed();
         if error.class() == Class::Expired {
             return self.relist(Cause::Expired, error.to_string(), effects);
         }
@@ -396,8 +389,8 @@ impl Watch {
     }
 
     fn opened(&mut self, now: Instant, effects: &mut dyn Effects) -> Next {
-        self.allowed();
         self.watch_retry_at = None;
+        self.allowed();
         self.state = State::Watching {
             since: now,
             events: false,
@@ -421,9 +414,7 @@ impl Watch {
                 next
             }
             _ => {
-                if self.watch_retry_at.is_none() {
-                    self.allowed();
-                }
+                self.allowed();
                 effects.note(Note::Restart(Cause::Failed, error.to_string()));
                 // A proxy may keep watches and let lists through: the cache would be stale for as
                 // long as that lasts.
@@ -437,10 +428,12 @@ impl Watch {
         }
     }
 
-    /// Clears the state of a 403.
+    /// Clears the state of a 403, unless the watch is forbidden.
     fn allowed(&mut self) {
-        self.refused_since = None;
-        self.refusal_reported = false;
+        if self.watch_retry_at.is_none() {
+            self.refused_since = None;
+            self.refusal_reported = false;
+        }
     }
 
     /// A 403: retried soon at first, then rarely.

@@ -30,7 +30,7 @@ impl Stores {
             instances: Writers {
                 jobs: store::store::new(now).0,
                 pods: store::store::new(now).0,
-                events: store::events::new().0,
+                events: EventWriter::default(),
             },
         }
     }

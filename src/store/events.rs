@@ -15,25 +15,15 @@ use std::time::Instant;
 pub const EVENTS_MAX: usize = 2048;
 
 /// Reads the Events; clones share them.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct EventStore {
     kept: Arc<RwLock<Kept>>,
 }
 
 /// Changes the Events; clones share them.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct EventWriter {
     kept: Arc<RwLock<Kept>>,
-}
-
-/// An empty store.
-#[must_use]
-pub fn new() -> (EventWriter, EventStore) {
-    let store = EventStore::default();
-    let writer = EventWriter {
-        kept: Arc::clone(&store.kept),
-    };
-    (writer, store)
 }
 
 impl EventStore {

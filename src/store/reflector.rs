@@ -149,7 +149,7 @@ impl<K: Resource, S: Sink<K>> Reflector<K, S> {
         let resource = K::COLLECTION.plural;
         let on_death = Arc::clone(&self.on_death);
         let running = Running::new(self);
-        let heartbeat = Arc::clone(&running.heartbeat);
+        let heartbeat = Arc::clone(&running.reporter.heartbeat);
         let thread = threads::spawn(format!("watch-{resource}"), on_death, move || running.run())?;
         Ok(ReflectorHandle { heartbeat, thread })
     }
@@ -161,7 +161,6 @@ impl<K: Resource, S: Sink<K>> Reflector<K, S> {
 #[derive(Debug)]
 pub struct Running<K: Resource, S = Writer<K>> {
     reflector: Reflector<K, S>,
-    heartbeat: Arc<Heartbeat>,
     backoff: Backoff,
     reporter: Reporter,
     watch: Watch,
@@ -182,15 +181,13 @@ impl<K: Resource, S: Sink<K>> Running<K, S> {
     #[must_use]
     pub fn new(reflector: Reflector<K, S>) -> Self {
         let now = reflector.clock.now();
-        let heartbeat = Arc::new(Heartbeat::new(K::COLLECTION.plural, now));
         let reporter = Reporter {
-            heartbeat: Arc::clone(&heartbeat),
+            heartbeat: Arc::new(Heartbeat::new(K::COLLECTION.plural, now)),
             poll: reflector.poll,
             loss: reflector.loss,
             failing: None,
         };
         Self {
-            heartbeat,
             backoff: Backoff::new(reflector.seed),
             reporter,
             watch: Watch::new(reflector.poll),
@@ -243,7 +240,7 @@ impl<K: Resource, S: Sink<K>> Running<K, S> {
             }
             Next::Read => {
                 let open = self.open.as_mut().expect("reading follows opening");
-                open.next(&self.heartbeat)
+                open.next(&self.reporter.heartbeat)
             }
             Next::Wait(_) | Next::BackOff { .. } => Input::Woken,
         }
@@ -252,7 +249,7 @@ impl<K: Resource, S: Sink<K>> Running<K, S> {
     /// Processes the result; returns how long to wait before the next action, if at all.
     pub fn take(&mut self, input: Input<K>) -> Option<Duration> {
         let now = self.reflector.clock.now();
-        self.heartbeat.beat(now);
+        self.reporter.heartbeat.beat(now);
         let step = self.watch.step(input, now);
         if step.next != Next::Read {
             self.open = None;

@@ -33,7 +33,7 @@ struct Watcher {
 
 impl Watcher {
     fn new() -> Self {
-        let (now, events) = (Instant::now(), store::events::new().0);
+        let (now, events) = (Instant::now(), EventWriter::default());
         let (jobs, pods) = (store::store::new(now).0, store::store::new(now).0);
         let cache = Cache {
             config_maps: store::store::new::<ConfigMap>(now).1,

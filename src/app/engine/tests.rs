@@ -10,7 +10,7 @@ use crate::kube::transport::{EventStream, Response, Transport};
 use crate::kube::watch::StoreEvent;
 use crate::model::labels::{INSTANCE_NAME, INSTANCE_TYPE};
 use crate::model::names::InstanceKey;
-use crate::store::{Sink as _, events, store};
+use crate::store::{Sink as _, store};
 use serde_json::{Value, json};
 use std::sync::Mutex;
 use std::time::Instant;
@@ -58,7 +58,7 @@ fn executor(responses: &[(u16, Value)], jobs: &[Value]) -> (Executor, Writer<Job
     let writers = Writers {
         jobs: store::new(now).0,
         pods: store::new(now).0,
-        events: events::new().0,
+        events: EventWriter::default(),
     };
     let writer = writers.jobs.clone();
     let _ = writer.apply(StoreEvent::Init);

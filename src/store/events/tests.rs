@@ -11,7 +11,8 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let (writer, store) = new();
+        let writer = EventWriter::default();
+        let store = writer.store();
         Self { writer, store }
     }
 

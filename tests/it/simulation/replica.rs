@@ -24,7 +24,7 @@ use config_controller::model::labels;
 use config_controller::model::names::InstanceKey;
 use config_controller::shutdown::Stop;
 use config_controller::store::reflector::Running;
-use config_controller::store::{OnChange, Reflector, Writer, events, store};
+use config_controller::store::{EventWriter, OnChange, Reflector, Writer, store};
 
 use super::dice::Time;
 use super::promises::{self, Breach, Floors, Promise};
@@ -107,7 +107,7 @@ impl Replica {
         let config_maps = store::new::<ConfigMap>(now).0;
         let (jobs, pods) = (store::new::<Job>(now).0, store::new::<Pod>(now).0);
         // As with a Role without permission to read Events.
-        let events = events::new().0;
+        let events = EventWriter::default();
         let cache = Cache {
             config_maps: config_maps.store(),
             jobs: jobs.store(),
