@@ -149,7 +149,7 @@ pub struct Parts {
 }
 
 /// The running threads; they end with the process.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Engine {
     /// The last heartbeat of the coordinator's thread, in milliseconds since `started`.
     heartbeat: Arc<AtomicU64>,
@@ -181,12 +181,16 @@ impl Engine {
         let thread = CoordinatorThread {
             parts,
             calls,
-            heartbeat: Arc::clone(&engine.heartbeat),
-            started: engine.started,
+            engine: engine.clone(),
         };
         let on_death = Arc::clone(on_death);
         threads::spawn("coordinator".into(), on_death, move || thread.run())?;
         Ok(engine)
+    }
+
+    fn beat(&self, now: Instant) {
+        let heartbeat = u64::try_from((now - self.started).as_millis()).unwrap_or(u64::MAX);
+        self.heartbeat.store(heartbeat, Ordering::Relaxed);
     }
 
     /// How long ago the coordinator's thread last gave a heartbeat.
@@ -200,8 +204,7 @@ impl Engine {
 struct CoordinatorThread {
     parts: Parts,
     calls: SyncSender<Arc<ApiCall>>,
-    heartbeat: Arc<AtomicU64>,
-    started: Instant,
+    engine: Engine,
 }
 
 impl CoordinatorThread {
@@ -209,8 +212,7 @@ impl CoordinatorThread {
         let mut effects = Vec::new();
         loop {
             let now = self.parts.clock.now();
-            let heartbeat = u64::try_from((now - self.started).as_millis()).unwrap_or(u64::MAX);
-            self.heartbeat.store(heartbeat, Ordering::Relaxed);
+            self.engine.beat(now);
             let wake = self.parts.coordinator.next_wake();
             let wait = wake.map_or(NAP, |at| at.saturating_duration_since(now));
             let mut inputs = match self.parts.inputs.receiver.recv_timeout(wait.min(NAP)) {

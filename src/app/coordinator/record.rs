@@ -342,45 +342,41 @@ impl Record {
             return false;
         };
         let context = step.context;
-        let is_paused = |kind: CallKind| {
-            let retry = operation.retry();
-            retry.is_some_and(|retry| retry.kind == kind && context.now < retry.at)
-        };
-        let due = calls::due(operation, observed, is_overdue);
-        let Some(kind) = due.filter(|kind| !is_paused(*kind)) else {
+        let Some(kind) = calls::due(operation, observed, is_overdue) else {
             return false;
         };
-        let next = calls::next(kind, step.key, operation, observed, &self.memory, context);
-        let is_retry = operation.retry().is_some_and(|retry| retry.kind == kind);
-        let call = match next {
-            Ok(call) => call,
+        let retry = operation.retry().filter(|retry| retry.kind == kind);
+        if retry.is_some_and(|retry| context.now < retry.at) {
+            return false;
+        }
+        let is_retry = retry.is_some();
+        match calls::next(kind, step.key, operation, observed, &self.memory, context) {
+            Ok(None) => false,
+            Ok(Some(action)) => {
+                let call = Arc::new(ApiCall {
+                    key: step.key.clone(),
+                    action,
+                    is_retry,
+                });
+                self.begin(Arc::clone(&call), step);
+                step.out.push(Effect::Call(call));
+                false
+            }
             Err((number, error)) => {
                 self.respond_all(&Response::Failed(error), step, |it| it.number == number);
-                return true;
+                true
             }
-        };
-        if let Some(action) = call {
-            if matches!(action, Action::CreateJob { .. }) {
-                step.report(step.event(None, LifecycleKind::Requested));
-            }
-            let call = Arc::new(ApiCall {
-                key: step.key.clone(),
-                action,
-                is_retry,
-            });
-            self.begin(Arc::clone(&call), step);
-            step.out.push(Effect::Call(call));
         }
-        false
     }
 
-    fn begin(&mut self, call: Arc<ApiCall>, step: &Step<'_>) {
+    fn begin(&mut self, call: Arc<ApiCall>, step: &mut Step<'_>) {
         let Some(operation) = &mut self.operation else {
             return;
         };
         let mut start = None;
         match &call.action {
             Action::CreateJob { by, .. } => {
+                step.report(step.event(None, LifecycleKind::Requested));
                 let start = start.insert(Box::new(OwnStart::new(by.clone(), step.context.now)));
                 let waiters = operation.waiters.iter();
                 for waiter in waiters.filter(|it| it.want.is_for_instance()) {

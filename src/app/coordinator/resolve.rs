@@ -81,20 +81,19 @@ impl Observed {
         context: &Context<'_>,
     ) -> Self {
         let settings = context.catalog.settings(&key.app_type);
-        let none = |state| Self {
-            state,
-            instance: None,
-            report: None,
-            report_at: None,
-        };
         let mut instance = match lookup {
             Lookup::Instance(instance) => instance,
             absent => {
                 memory.note(None, settings, context);
-                return none(match absent {
-                    Lookup::NameConflict => State::NameConflict,
-                    _ => State::Absent,
-                });
+                return Self {
+                    state: match absent {
+                        Lookup::NameConflict => State::NameConflict,
+                        _ => State::Absent,
+                    },
+                    instance: None,
+                    report: None,
+                    report_at: None,
+                };
             }
         };
         memory.note(Some(&instance), settings, context);
@@ -120,12 +119,8 @@ impl Observed {
                 };
                 let report = (has_failed || is_due).then(|| finding.clone());
                 let in_time = at.and_then(|at| at.duration_since(context.wall).ok());
-                let report_at = in_time.filter(|_| !is_due);
-                (
-                    state,
-                    report,
-                    report_at.map(|in_time| context.now + in_time),
-                )
+                let in_time = in_time.filter(|_| !is_due);
+                (state, report, in_time.map(|in_time| context.now + in_time))
             }
         };
         Self {
