@@ -9,7 +9,7 @@ use super::labels;
 use super::names::{self, InstanceKey};
 use super::status::{Budget, Budgets};
 use crate::kube::types::Pairs;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use std::time::Duration;
 
 /// Delay before the first replacement of a failed instance.
@@ -159,40 +159,31 @@ pub fn manifest(mut template: Value, parts: &JobParts<'_>) -> Value {
     mark(&mut template["metadata"], parts.key);
     let never = template["spec"]["restartPolicy"] == "Never";
     keep_last_output(&mut template["spec"]);
-    let mut spec = Map::new();
     // By default the replacement starts while the old pod is still terminating: two pods of one name.
-    spec.insert("podReplacementPolicy".into(), json!("Failed"));
+    let mut spec = json!({"podReplacementPolicy": "Failed"});
     if never {
         // An eviction must not count as a failure, which would end the Job.
-        spec.insert(
-            "podFailurePolicy".into(),
-            json!({"rules": [{
-                "action": "Ignore",
-                "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}],
-            }]}),
-        );
+        spec["podFailurePolicy"] = json!({"rules": [{
+            "action": "Ignore",
+            "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}],
+        }]});
     }
     let default_limit = never.then_some(0);
-    let backoff_limit = parts.settings.backoff_limit.or(default_limit);
-    if let Some(limit) = backoff_limit {
-        spec.insert("backoffLimit".into(), json!(limit));
+    if let Some(limit) = parts.settings.backoff_limit.or(default_limit) {
+        spec["backoffLimit"] = json!(limit);
     }
     if let Some(lifetime) = parts.settings.max_lifetime {
-        spec.insert(
-            "activeDeadlineSeconds".into(),
-            json!(lifetime.as_secs().max(1)),
-        );
+        spec["activeDeadlineSeconds"] = json!(lifetime.as_secs().max(1));
     }
     if let Some(ttl) = parts.settings.ttl_after_finished {
-        spec.insert("ttlSecondsAfterFinished".into(), json!(ttl.as_secs()));
+        spec["ttlSecondsAfterFinished"] = json!(ttl.as_secs());
     }
-    spec.insert("template".into(), template);
+    spec["template"] = template;
     let mut metadata = json!({"name": parts.key.job_name()});
     mark(&mut metadata, parts.key);
-    let annotations = object_at(&mut metadata, "annotations");
-    annotations.insert(labels::STARTED_BY.into(), json!(parts.started_by));
+    metadata["annotations"][labels::STARTED_BY] = json!(parts.started_by);
     if parts.failures > 0 {
-        annotations.insert(labels::FAILURES.into(), json!(parts.failures.to_string()));
+        metadata["annotations"][labels::FAILURES] = json!(parts.failures.to_string());
     }
     json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec})
 }
@@ -202,40 +193,28 @@ pub fn manifest(mut template: Value, parts: &JobParts<'_>) -> Value {
 fn mark(metadata: &mut Value, key: &InstanceKey) {
     let (app_type, name) = (key.app_type.as_str(), key.name.as_str());
     let labels = object_at(metadata, "labels");
-    labels.insert(
-        labels::INSTANCE_TYPE.into(),
-        json!(names::label_value(app_type)),
-    );
-    labels.insert(
-        labels::INSTANCE_NAME.into(),
-        json!(names::label_value(name)),
-    );
+    labels[labels::INSTANCE_TYPE] = json!(names::label_value(app_type));
+    labels[labels::INSTANCE_NAME] = json!(names::label_value(name));
     let annotations = object_at(metadata, "annotations");
-    annotations.insert(labels::INSTANCE_TYPE.into(), json!(app_type));
-    annotations.insert(labels::INSTANCE_NAME.into(), json!(name));
+    annotations[labels::INSTANCE_TYPE] = json!(app_type);
+    annotations[labels::INSTANCE_NAME] = json!(name);
 }
 
 /// The object under `field`, created if it is missing or `null` (contract W14).
-fn object_at<'a>(parent: &'a mut Value, field: &str) -> &'a mut Map<String, Value> {
+fn object_at<'a>(parent: &'a mut Value, field: &str) -> &'a mut Value {
     let slot = &mut parent[field];
     if !slot.is_object() {
         *slot = json!({});
     }
-    slot.as_object_mut().expect("it was just made an object")
+    slot
 }
 
 /// Makes the last log lines of a failed container available without permission to read logs.
 fn keep_last_output(spec: &mut Value) {
     for field in ["containers", "initContainers"] {
         let containers = spec.get_mut(field).and_then(Value::as_array_mut);
-        for container in containers
-            .into_iter()
-            .flatten()
-            .filter_map(Value::as_object_mut)
-        {
-            let policy = container
-                .entry("terminationMessagePolicy")
-                .or_insert(Value::Null);
+        for container in containers.into_iter().flatten().filter(|it| it.is_object()) {
+            let policy = &mut container["terminationMessagePolicy"];
             if policy.is_null() {
                 *policy = json!("FallbackToLogsOnError");
             }

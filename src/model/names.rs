@@ -241,15 +241,9 @@ fn slug(text: &str, chars_max: usize, takes: fn(char) -> bool, lower: bool) -> S
 /// The first ten hexadecimal digits of the SHA-256 of the parts, joined by a zero byte.
 #[must_use]
 pub fn hash_digits(parts: &[&str]) -> String {
-    use fmt::Write;
     let digest = Sha256::digest(parts.join("\0"));
-    digest
-        .iter()
-        .take(HASH_DIGITS / 2)
-        .fold(String::new(), |mut digits, byte| {
-            write!(digits, "{byte:02x}").expect("a String takes all that is written to it");
-            digits
-        })
+    let digits = digest.iter().map(|byte| format!("{byte:02x}"));
+    digits.take(HASH_DIGITS / 2).collect()
 }
 
 #[cfg(test)]
