@@ -156,7 +156,8 @@ pub struct JobParts<'a> {
 /// ensure that one name never has two running pods, others that a failure is known immediately.
 #[must_use]
 pub fn manifest(mut template: Value, parts: &JobParts<'_>) -> Value {
-    mark(&mut template["metadata"], parts.key);
+    // A value can make this key of the template, which then holds anything.
+    mark(object_at(&mut template, "metadata"), parts.key);
     let never = template["spec"]["restartPolicy"] == "Never";
     keep_last_output(&mut template["spec"]);
     // By default the replacement starts while the old pod is still terminating: two pods of one name.
@@ -188,8 +189,7 @@ pub fn manifest(mut template: Value, parts: &JobParts<'_>) -> Value {
     json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec})
 }
 
-/// Adds type and name of the instance to this metadata, which a template's check allows to be a map
-/// or null.
+/// Adds type and name of the instance to this metadata, a map.
 fn mark(metadata: &mut Value, key: &InstanceKey) {
     let (app_type, name) = (key.app_type.as_str(), key.name.as_str());
     let labels = object_at(metadata, "labels");
@@ -200,7 +200,7 @@ fn mark(metadata: &mut Value, key: &InstanceKey) {
     annotations[labels::INSTANCE_NAME] = json!(name);
 }
 
-/// The object under `field`, created if it is missing or `null` (contract W14).
+/// The object under `field`, created if it is missing, `null` (contract W14) or something else.
 fn object_at<'a>(parent: &'a mut Value, field: &str) -> &'a mut Value {
     let slot = &mut parent[field];
     if !slot.is_object() {
@@ -226,6 +226,7 @@ fn keep_last_output(spec: &mut Value) {
 mod tests {
     use super::*;
     use crate::model::names::{AppType, InstanceName};
+    use crate::model::template::{Template, Variables};
 
     fn key(name: &str) -> InstanceKey {
         InstanceKey {
@@ -308,6 +309,7 @@ mod tests {
         for (template, others) in [
             (json!({}), json!({})),
             (json!({"metadata": null}), json!({})),
+            (json!({"metadata": ["made by a value"]}), json!({})),
             (json!({"metadata": {"labels": null}}), json!({})),
             (json!({"metadata": {"labels": {}}}), json!({})),
             (json!({"metadata": {"name": "x"}}), json!({"name": "x"})),
@@ -325,6 +327,18 @@ mod tests {
             assert_eq!(metadata, expected);
             assert_eq!(metadata["labels"][labels::INSTANCE_NAME], "n1");
         }
+    }
+
+    #[test]
+    fn a_value_that_makes_a_key_metadata_does_no_harm() {
+        let text = "${alternatives['x']}: [a]\nspec:\n  containers: [{name: a}]\n";
+        let template = Template::parse("t.yaml", text).unwrap();
+        let variables = Variables::from_query("x=metadata").unwrap();
+        let rendered = template.render(&variables).unwrap();
+        assert_eq!(rendered["metadata"], json!(["a"]));
+        let job = made(rendered, "n1", &JobSettings::default(), 0);
+        let metadata = &job["spec"]["template"]["metadata"];
+        assert_eq!(metadata["labels"][labels::INSTANCE_NAME], "n1");
     }
 
     #[test]
