@@ -107,13 +107,12 @@ pub fn parse_os(
     let mut problems = Vec::new();
     let arguments: Vec<String> = (1..)
         .zip(arguments)
-        .map(|(place, argument)| match argument.into_string() {
-            Ok(text) => text,
-            Err(argument) => {
+        .map(|(place, argument)| {
+            argument.into_string().unwrap_or_else(|argument| {
                 let shown = argument.to_string_lossy().into_owned();
                 problems.push(format!("argument {place} ('{shown}') is not valid UTF-8"));
                 shown
-            }
+            })
         })
         .collect();
     let mut texts = BTreeMap::new();
@@ -151,11 +150,8 @@ where
 {
     let mut problems = Vec::new();
     let mut arguments = arguments.into_iter().peekable();
-    let is_check = arguments.peek().is_some_and(|first| first == "check");
-    if is_check || arguments.peek().is_some_and(|first| first == "serve") {
-        arguments.next();
-    }
-    let mut files = is_check.then(Vec::new);
+    let command = arguments.next_if(|first| first == "check" || first == "serve");
+    let mut files = command.filter(|it| it == "check").map(|_| Vec::new());
     let flags = match parse_flags(arguments, files.as_mut(), &mut problems) {
         Ok(flags) => flags,
         Err(command) => return Ok(command),

@@ -178,30 +178,20 @@ impl Collector {
     fn encode_expensive(&self, now: Instant, registry: &mut Registry) {
         let expensive = self.expensive(now);
         self.encode_instances(&expensive.instances, registry);
-        let process = expensive.process;
-        let known = [
-            (
-                &metrics::PROCESS_RESIDENT,
-                process.map(|p| p.resident_bytes),
-            ),
-            (&metrics::PROCESS_VIRTUAL, process.map(|p| p.virtual_bytes)),
-            (&metrics::PROCESS_THREADS, process.map(|p| p.threads)),
-            (&metrics::PROCESS_FDS, expensive.open_files),
-            (&metrics::PROCESS_FDS_MAX, process::open_files_max()),
-        ];
-        for (family, value) in known {
-            if let Some(value) = value {
-                registry.count(family, &[], value);
+        if let Some(process) = expensive.process {
+            registry.count(&metrics::PROCESS_RESIDENT, &[], process.resident_bytes);
+            registry.count(&metrics::PROCESS_VIRTUAL, &[], process.virtual_bytes);
+            registry.count(&metrics::PROCESS_THREADS, &[], process.threads);
+            registry.value(&metrics::PROCESS_CPU, &[], process.cpu.as_secs_f64());
+            if let Some(started) = process.started() {
+                registry.value(&metrics::PROCESS_START, &[], started.as_secs_f64());
             }
         }
-        let times = [
-            (&metrics::PROCESS_CPU, process.map(|p| p.cpu)),
-            (&metrics::PROCESS_START, process.and_then(|p| p.started())),
-        ];
-        for (family, time) in times {
-            if let Some(time) = time {
-                registry.value(family, &[], time.as_secs_f64());
-            }
+        if let Some(count) = expensive.open_files {
+            registry.count(&metrics::PROCESS_FDS, &[], count);
+        }
+        if let Some(limit) = process::open_files_max() {
+            registry.count(&metrics::PROCESS_FDS_MAX, &[], limit);
         }
     }
 

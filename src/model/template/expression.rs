@@ -40,11 +40,8 @@ pub(super) enum Expression {
     Not(Box<Self>),
     And(Vec<Self>),
     Or(Vec<Self>),
-    Choice {
-        condition: Box<Self>,
-        then: Box<Self>,
-        otherwise: Box<Self>,
-    },
+    /// `a if condition else b`: condition, `a`, `b`
+    Choice(Box<Self>, Box<Self>, Box<Self>),
 }
 
 /// `${expression | filters}`
@@ -162,16 +159,9 @@ impl Expression {
             Self::Not(inner) => Ok(Value::Bool(!inner.is_true(scope)?)),
             Self::And(operands) => decide(operands, scope, false),
             Self::Or(operands) => decide(operands, scope, true),
-            Self::Choice {
-                condition,
-                then,
-                otherwise,
-            } => {
-                let chosen = if condition.is_true(scope)? {
-                    then
-                } else {
-                    otherwise
-                };
+            Self::Choice(condition, then, otherwise) => {
+                let holds = condition.is_true(scope)?;
+                let chosen = if holds { then } else { otherwise };
                 chosen.evaluate(scope)
             }
         }
@@ -203,11 +193,7 @@ impl Expression {
                     operand.each_variable(always && place == 0, seen);
                 }
             }
-            Self::Choice {
-                condition,
-                then,
-                otherwise,
-            } => {
+            Self::Choice(condition, then, otherwise) => {
                 condition.each_variable(always, seen);
                 then.each_variable(false, seen);
                 otherwise.each_variable(false, seen);

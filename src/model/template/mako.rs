@@ -32,9 +32,9 @@ pub(super) enum Part {
     /// `${…}`
     Value { line: u32, value: ValueExpression },
     /// `% if` to `% endif`: the first branch with a true condition.
-    If { branches: Vec<Branch> },
+    If(Vec<Branch>),
     /// `% for` to `% endfor`
-    For { body: Vec<Self> },
+    For(Vec<Self>),
 }
 
 #[derive(Clone, Debug)]
@@ -334,11 +334,11 @@ impl<'a> Parser<'a> {
         self.source.parts.push(match block.kind {
             BlockKind::If(mut branches, open) if word == "endif" => {
                 branches.push(Branch { parts, ..open });
-                Part::If { branches }
+                Part::If(branches)
             }
             BlockKind::For if word == "endfor" => {
                 self.locals.truncate(self.locals.len() - 2);
-                Part::For { body: parts }
+                Part::For(parts)
             }
             BlockKind::If(..) => return Err("`% endfor` where `% endif` is expected".to_owned()),
             BlockKind::For => return Err("`% endif` where `% endfor` is expected".to_owned()),

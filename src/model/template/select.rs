@@ -54,7 +54,7 @@ impl Selection {
                     let placeholder = selection.push_placeholder(*line);
                     selection.values.push(placeholder);
                 }
-                Part::If { .. } | Part::For { .. } => return None,
+                Part::If(_) | Part::For(_) => return None,
             }
         }
         Some(selection)
@@ -116,8 +116,8 @@ impl<'a> Selector<'a> {
                     self.selection.push_placeholder(*line);
                     self.selection.values.push(text);
                 }
-                Part::If { branches } => self.choose(branches, locals)?,
-                Part::For { body } => {
+                Part::If(branches) => self.choose(branches, locals)?,
+                Part::For(body) => {
                     for (name, value) in self.variables.iter() {
                         // An empty body also counts as a step.
                         self.step()?;

@@ -200,11 +200,8 @@ impl<'a> Parser<'a> {
         let found = if self.take("if")? {
             let condition = self.or()?;
             self.expect("else")?;
-            Expression::Choice {
-                condition: condition.into(),
-                then: then.into(),
-                otherwise: self.choice()?.into(),
-            }
+            let otherwise = self.choice()?;
+            Expression::Choice(condition.into(), then.into(), otherwise.into())
         } else {
             then
         };
