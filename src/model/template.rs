@@ -22,12 +22,11 @@ mod variables;
 
 pub use expression::EXPRESSION_DEPTH_MAX;
 pub use mako::{CONTROL_DEPTH_MAX, PLACEHOLDERS_MAX};
-pub use render::{RENDERED_BYTES_MAX, RenderError};
+pub use render::RENDERED_BYTES_MAX;
 pub use select::STEPS_MAX;
 pub use variables::{QUERY_BYTES_MAX, VARIABLES_MAX, Variables, VariablesError};
 
 use crate::yaml::{self, Tree};
-use fill::FillError;
 use mako::Part;
 use select::{Lines, Selection};
 use std::fmt;
@@ -85,6 +84,32 @@ pub enum Problem {
     KeyTwice(String),
 }
 
+/// Why a template cannot be rendered with the variables that were given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RenderError {
+    /// A required variable is missing.
+    VariableMissing {
+        /// Its name.
+        name: String,
+    },
+    /// A used value contains a NUL character, which a container cannot receive.
+    ValueWithNul {
+        /// The name of the variable.
+        name: String,
+    },
+    /// A value made two keys of a map equal.
+    KeyTwice {
+        /// The line of the template, from 1.
+        line: u32,
+        /// The key.
+        key: String,
+    },
+    /// The result is larger than [`RENDERED_BYTES_MAX`], or loops run too long.
+    TooLarge,
+    /// The result is not a pod template with these variables.
+    Invalid(TemplateError),
+}
+
 /// Parsed YAML and the template lines from which its lines come.
 #[derive(Clone, Debug)]
 struct Parsed {
@@ -98,11 +123,7 @@ impl Template {
     /// # Errors
     /// The first problem, with its line.
     pub fn parse(source_name: &str, text: &str) -> Result<Self, TemplateError> {
-        let at = |(line, problem)| TemplateError {
-            source_name: source_name.to_owned(),
-            line,
-            problem,
-        };
+        let at = |(line, problem)| TemplateError::new(source_name, line, problem);
         if text.len() > yaml::TEXT_BYTES_MAX {
             return Err(at((1, Problem::Yaml(yaml::ErrorKind::TooLong))));
         }
@@ -115,17 +136,14 @@ impl Template {
             parsed: None,
         };
         if let Some(selection) = Selection::fixed(&template.parts) {
-            let parsed = Parsed::parse(&selection).map_err(at)?;
+            let parsed = Parsed::parse(source_name, &selection)?;
             // Filled with the placeholders themselves: an error now is an error with any value.
-            let tried = fill::fill(&parsed.tree, &selection.values, usize::MAX);
+            let tried = fill::fill(source_name, &parsed, &selection.values, usize::MAX);
             tried.map_err(|error| match error {
-                FillError::KeyTwice { line, key } => {
-                    at((parsed.lines.of(line), Problem::KeyTwice(key)))
-                }
-                FillError::Unrepresentable { line, why } => {
-                    at((parsed.lines.of(line), Problem::Yaml(why)))
-                }
-                FillError::TooLarge => at((1, Problem::Yaml(yaml::ErrorKind::TooMuchText))),
+                RenderError::KeyTwice { line, key } => at((line, Problem::KeyTwice(key))),
+                RenderError::Invalid(error) => error,
+                // It is too large; nothing was evaluated.
+                _ => at((1, Problem::Yaml(yaml::ErrorKind::TooMuchText))),
             })?;
             template
                 .parts
@@ -143,15 +161,31 @@ impl Template {
 }
 
 impl Parsed {
-    fn parse(selection: &Selection) -> mako::At<Self> {
-        let line = |line| selection.lines.of(line);
+    fn parse(source_name: &str, selection: &Selection) -> Result<Self, TemplateError> {
+        let at = |line, problem| TemplateError::new(source_name, selection.lines.of(line), problem);
         let tree = yaml::parse(&selection.text)
-            .map_err(|error| (line(error.line), Problem::Yaml(error.kind)))?;
-        fill::check_shape(&tree).map_err(|(at, problem)| (line(at), Problem::Shape(problem)))?;
+            .map_err(|error| at(error.line, Problem::Yaml(error.kind)))?;
+        fill::check_shape(&tree).map_err(|(line, problem)| at(line, Problem::Shape(problem)))?;
         Ok(Self {
             tree,
             lines: selection.lines.clone(),
         })
+    }
+}
+
+impl TemplateError {
+    fn new(source_name: &str, line: u32, problem: Problem) -> Self {
+        Self {
+            source_name: source_name.to_owned(),
+            line,
+            problem,
+        }
+    }
+}
+
+impl RenderError {
+    fn invalid(source_name: &str, line: u32, problem: Problem) -> Self {
+        Self::Invalid(TemplateError::new(source_name, line, problem))
     }
 }
 
@@ -198,3 +232,32 @@ impl fmt::Display for TemplateError {
 }
 
 impl std::error::Error for TemplateError {}
+
+impl fmt::Display for RenderError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::VariableMissing { name } => write!(
+                f,
+                "the template needs the variable `{name}`; add `?{name}=…` to the URL"
+            ),
+            Self::ValueWithNul { name } => {
+                write!(
+                    f,
+                    "the value of the variable `{name}` contains a NUL character; remove it"
+                )
+            }
+            Self::KeyTwice { line, key } => write!(
+                f,
+                "line {line}: these values make two keys of one map `{key}`; use another value"
+            ),
+            Self::TooLarge => write!(
+                f,
+                "the rendered template is larger than {RENDERED_BYTES_MAX} bytes, or its loops run too long; \
+                 use shorter values"
+            ),
+            Self::Invalid(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for RenderError {}

@@ -9,7 +9,7 @@ mod parse;
 
 pub(super) use parse::{parse_condition, parse_loop, parse_value};
 
-use super::Variables;
+use super::{Problem, RenderError, Variables};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -72,25 +72,28 @@ pub(super) enum Value<'a> {
     Text(Cow<'a, str>),
 }
 
-/// The variables that an expression can use.
+/// Where an expression is, and the variables that it can use.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Scope<'a> {
+    pub(super) source_name: &'a str,
+    pub(super) line: u32,
     pub(super) variables: &'a Variables,
     pub(super) locals: &'a [&'a str],
 }
 
-/// Why an expression has no value.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum EvaluationError {
-    /// `alternatives['name']`, but the caller did not provide `name`.
-    Missing { name: String },
-    /// `a in b` or `alternatives[a]`, where `a` or `b` is not a string.
-    NotText,
+impl Scope<'_> {
+    /// A value that must be a string is not one.
+    fn not_text(self) -> RenderError {
+        let problem = "`in` and `alternatives[…]` require strings, but a value here is not one; \
+                       give `get` a default";
+        let problem = Problem::Expression(problem.to_owned());
+        RenderError::invalid(self.source_name, self.line, problem)
+    }
 }
 
 impl ValueExpression {
     /// The text that replaces `${…}`.
-    pub(super) fn text(&self, scope: Scope<'_>) -> Result<String, EvaluationError> {
+    pub(super) fn text(&self, scope: Scope<'_>) -> Result<String, RenderError> {
         let mut text = self.expression.evaluate(scope)?.into_text();
         for filter in &self.filters {
             text = filter.apply(&text);
@@ -109,21 +112,21 @@ impl Expression {
     }
 
     /// Whether the expression is true in the sense of Python.
-    pub(super) fn is_true(&self, scope: Scope<'_>) -> Result<bool, EvaluationError> {
+    pub(super) fn is_true(&self, scope: Scope<'_>) -> Result<bool, RenderError> {
         Ok(self.evaluate(scope)?.is_true())
     }
 
-    fn evaluate<'a>(&'a self, scope: Scope<'a>) -> Result<Value<'a>, EvaluationError> {
+    fn evaluate<'a>(&'a self, scope: Scope<'a>) -> Result<Value<'a>, RenderError> {
         match self {
             Self::Literal(literal) => Ok(literal.clone()),
             Self::Local(place) => Ok(Value::Text(scope.locals[*place].into())),
             Self::Variable(key) => {
                 let Value::Text(name) = key.evaluate(scope)? else {
-                    return Err(EvaluationError::NotText);
+                    return Err(scope.not_text());
                 };
                 match scope.variables.get(&name) {
                     Some(text) => Ok(Value::Text(text.into())),
-                    None => Err(EvaluationError::Missing {
+                    None => Err(RenderError::VariableMissing {
                         name: name.into_owned(),
                     }),
                 }
@@ -142,7 +145,7 @@ impl Expression {
                 (Value::Text(part), Value::Text(whole)) => {
                     Ok(Value::Bool(whole.contains(part.as_ref())))
                 }
-                _ => Err(EvaluationError::NotText),
+                _ => Err(scope.not_text()),
             },
             Self::IsOneOf(one, of) => {
                 let one = one.evaluate(scope)?;
@@ -215,7 +218,7 @@ fn decide<'a>(
     operands: &'a [Expression],
     scope: Scope<'a>,
     wanted: bool,
-) -> Result<Value<'a>, EvaluationError> {
+) -> Result<Value<'a>, RenderError> {
     let mut value = Value::None;
     for operand in operands {
         value = operand.evaluate(scope)?;

@@ -6,20 +6,10 @@
 //! evaluated here.
 
 use super::mako::{CLOSE, OPEN};
-use crate::yaml::{self, Kind, NodeId, Resolved, Scalar, Tree, resolve};
+use super::{Parsed, Problem, RenderError};
+use crate::yaml::{Kind, NodeId, Resolved, Scalar, Tree, resolve};
 use serde_json::{Map, Value};
 use std::borrow::Cow;
-
-/// Why values cannot be inserted; lines are those of the tree.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum FillError {
-    /// Larger than the maximum size.
-    TooLarge,
-    /// A value made two keys of a map equal.
-    KeyTwice { line: u32, key: String },
-    /// A number that JSON cannot carry.
-    Unrepresentable { line: u32, why: yaml::ErrorKind },
-}
 
 /// The type that Kubernetes requires at a place of a pod template.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,26 +46,33 @@ impl Place {
     }
 }
 
-/// The JSON of `tree` with `values` instead of its placeholders, of at most `bytes_max` bytes of keys and
+/// The JSON of `parsed` with `values` instead of its placeholders, of at most `bytes_max` bytes of keys and
 /// values in JSON.
-pub(super) fn fill(tree: &Tree, values: &[String], bytes_max: usize) -> Result<Value, FillError> {
+pub(super) fn fill(
+    source_name: &str,
+    parsed: &Parsed,
+    values: &[String],
+    bytes_max: usize,
+) -> Result<Value, RenderError> {
     let mut filler = Filler {
-        tree,
+        source_name,
+        parsed,
         values,
         bytes_left: bytes_max,
     };
-    filler.node(tree.root(), Place::Any)
+    filler.node(parsed.tree.root(), Place::Any)
 }
 
 struct Filler<'a> {
-    tree: &'a Tree,
+    source_name: &'a str,
+    parsed: &'a Parsed,
     values: &'a [String],
     bytes_left: usize,
 }
 
 impl<'a> Filler<'a> {
-    fn node(&mut self, id: NodeId, place: Place) -> Result<Value, FillError> {
-        let node = self.tree.node(id);
+    fn node(&mut self, id: NodeId, place: Place) -> Result<Value, RenderError> {
+        let node = self.parsed.tree.node(id);
         match &node.kind {
             Kind::Scalar(scalar) => self.scalar(scalar, place, node.line),
             Kind::Sequence(items) => {
@@ -90,8 +87,8 @@ impl<'a> Filler<'a> {
                     let key = self.substitute(&entry.key)?;
                     let value = self.node(entry.value, place.of_key(&entry.key))?;
                     if map.contains_key(key.as_ref()) {
-                        return Err(FillError::KeyTwice {
-                            line: entry.line,
+                        return Err(RenderError::KeyTwice {
+                            line: self.parsed.lines.of(entry.line),
                             key: key.into_owned(),
                         });
                     }
@@ -102,7 +99,12 @@ impl<'a> Filler<'a> {
         }
     }
 
-    fn scalar(&mut self, scalar: &'a Scalar, place: Place, line: u32) -> Result<Value, FillError> {
+    fn scalar(
+        &mut self,
+        scalar: &'a Scalar,
+        place: Place,
+        line: u32,
+    ) -> Result<Value, RenderError> {
         let text = self.substitute(&scalar.text)?;
         let changed = matches!(text, Cow::Owned(_));
         if place == Place::Strings {
@@ -119,13 +121,15 @@ impl<'a> Filler<'a> {
         } else {
             Cow::Borrowed(&scalar.resolved)
         };
-        resolved
-            .to_json(&text)
-            .map_err(|why| FillError::Unrepresentable { line, why })
+        let invalid = |why| {
+            let line = self.parsed.lines.of(line);
+            RenderError::invalid(self.source_name, line, Problem::Yaml(why))
+        };
+        resolved.to_json(&text).map_err(invalid)
     }
 
     /// Replaces the placeholders in `text`, once: placeholders inside values are not replaced.
-    fn substitute(&mut self, text: &'a str) -> Result<Cow<'a, str>, FillError> {
+    fn substitute(&mut self, text: &'a str) -> Result<Cow<'a, str>, RenderError> {
         let mut pieces = text.split(OPEN);
         let first = pieces.next().expect("a split has at least one piece");
         if first.len() == text.len() {
@@ -148,9 +152,9 @@ impl<'a> Filler<'a> {
         Ok(Cow::Owned(filled))
     }
 
-    fn spend(&mut self, bytes: usize) -> Result<(), FillError> {
+    fn spend(&mut self, bytes: usize) -> Result<(), RenderError> {
         let left = self.bytes_left.checked_sub(bytes);
-        self.bytes_left = left.ok_or(FillError::TooLarge)?;
+        self.bytes_left = left.ok_or(RenderError::TooLarge)?;
         Ok(())
     }
 }

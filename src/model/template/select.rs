@@ -4,9 +4,9 @@
 //! inserts them afterwards. The template line of each line of the text is kept for errors. Loops are
 //! bounded by [`STEPS_MAX`], [`PLACEHOLDERS_MAX`] and a maximum size given by the caller.
 
-use super::Variables;
-use super::expression::{EvaluationError, Scope, ValueExpression};
+use super::expression::{Scope, ValueExpression};
 use super::mako::{Branch, CLOSE, OPEN, PLACEHOLDERS_MAX, Part};
+use super::{RenderError, Variables};
 
 /// Maximum number of parts that one rendering evaluates; it bounds nested loops.
 pub const STEPS_MAX: usize = 100_000;
@@ -31,15 +31,6 @@ impl Lines {
         let last = self.0.last().copied().unwrap_or(1);
         self.0.get(place.saturating_sub(1)).copied().unwrap_or(last)
     }
-}
-
-/// Why a rendering failed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum SelectError {
-    /// An expression on `line` has no value.
-    Evaluation { line: u32, error: EvaluationError },
-    /// More than `bytes_max`, [`PLACEHOLDERS_MAX`] or [`STEPS_MAX`].
-    TooLarge,
 }
 
 impl Selection {
@@ -76,13 +67,16 @@ impl Selection {
     }
 }
 
-/// Selects the lines of `parts` and evaluates their values.
+/// Selects the lines of `parts` and evaluates their values. Fails if a value cannot be evaluated, or
+/// with more than `bytes_max`, [`PLACEHOLDERS_MAX`] or [`STEPS_MAX`].
 pub(super) fn select(
+    source_name: &str,
     parts: &[Part],
     variables: &Variables,
     bytes_max: usize,
-) -> Result<Selection, SelectError> {
+) -> Result<Selection, RenderError> {
     let mut selector = Selector {
+        source_name,
         variables,
         selection: Selection::default(),
         bytes_left: bytes_max,
@@ -93,6 +87,7 @@ pub(super) fn select(
 }
 
 struct Selector<'a> {
+    source_name: &'a str,
     variables: &'a Variables,
     selection: Selection,
     bytes_left: usize,
@@ -100,7 +95,7 @@ struct Selector<'a> {
 }
 
 impl<'a> Selector<'a> {
-    fn parts(&mut self, parts: &[Part], locals: &mut Vec<&'a str>) -> Result<(), SelectError> {
+    fn parts(&mut self, parts: &[Part], locals: &mut Vec<&'a str>) -> Result<(), RenderError> {
         for part in parts {
             self.step()?;
             match part {
@@ -111,7 +106,7 @@ impl<'a> Selector<'a> {
                 Part::Value { line, value } => {
                     let text = self.evaluate(*line, value, locals)?;
                     if self.selection.values.len() == PLACEHOLDERS_MAX {
-                        return Err(SelectError::TooLarge);
+                        return Err(RenderError::TooLarge);
                     }
                     self.selection.push_placeholder(*line);
                     self.selection.values.push(text);
@@ -135,19 +130,14 @@ impl<'a> Selector<'a> {
         &mut self,
         branches: &[Branch],
         locals: &mut Vec<&'a str>,
-    ) -> Result<(), SelectError> {
+    ) -> Result<(), RenderError> {
         for branch in branches {
             self.step()?;
-            let scope = Scope {
-                variables: self.variables,
-                locals,
-            };
             let holds = match &branch.condition {
-                None => Ok(true),
-                Some(condition) => condition.is_true(scope),
+                None => true,
+                Some(condition) => condition.is_true(self.scope(branch.line, locals))?,
             };
-            let line = branch.line;
-            if holds.map_err(|error| SelectError::Evaluation { line, error })? {
+            if holds {
                 return self.parts(&branch.parts, locals);
             }
         }
@@ -159,27 +149,30 @@ impl<'a> Selector<'a> {
         line: u32,
         value: &ValueExpression,
         locals: &[&str],
-    ) -> Result<String, SelectError> {
-        let scope = Scope {
-            variables: self.variables,
-            locals,
-        };
-        let text = value
-            .text(scope)
-            .map_err(|error| SelectError::Evaluation { line, error })?;
+    ) -> Result<String, RenderError> {
+        let text = value.text(self.scope(line, locals))?;
         self.spend(text.len())?;
         Ok(text)
     }
 
-    fn step(&mut self) -> Result<(), SelectError> {
+    fn scope<'s>(&'s self, line: u32, locals: &'s [&'s str]) -> Scope<'s> {
+        Scope {
+            source_name: self.source_name,
+            line,
+            variables: self.variables,
+            locals,
+        }
+    }
+
+    fn step(&mut self) -> Result<(), RenderError> {
         let left = self.steps_left.checked_sub(1);
-        self.steps_left = left.ok_or(SelectError::TooLarge)?;
+        self.steps_left = left.ok_or(RenderError::TooLarge)?;
         Ok(())
     }
 
-    fn spend(&mut self, bytes: usize) -> Result<(), SelectError> {
+    fn spend(&mut self, bytes: usize) -> Result<(), RenderError> {
         let left = self.bytes_left.checked_sub(bytes);
-        self.bytes_left = left.ok_or(SelectError::TooLarge)?;
+        self.bytes_left = left.ok_or(RenderError::TooLarge)?;
         Ok(())
     }
 }

@@ -323,7 +323,7 @@ fn check_structure(text: &str, given: &Variables) -> [bool; 2] {
         return [false; 2];
     };
     let source = mako::parse(text.strip_prefix('\u{feff}').unwrap_or(text)).unwrap();
-    let chosen = select::select(&source.parts, given, yaml::TEXT_BYTES_MAX);
+    let chosen = select::select("t", &source.parts, given, yaml::TEXT_BYTES_MAX);
     let rendered = template.render(given);
     let Ok(chosen) = chosen else {
         assert!(rendered.is_err());
@@ -339,8 +339,8 @@ fn check_structure(text: &str, given: &Variables) -> [bool; 2] {
     // The same lines, and in each place of a value another text.
     let harmless = (0..chosen.values.len()).map(|number| format!("{HARMLESS}{number}"));
     let harmless: Vec<String> = harmless.collect();
-    let tree = yaml::parse(&chosen.text).unwrap();
-    let reference = fill::fill(&tree, &harmless, usize::MAX).unwrap();
+    let parsed = Parsed::parse("t", &chosen).unwrap();
+    let reference = fill::fill("t", &parsed, &harmless, usize::MAX).unwrap();
     if let Err(difference) = check_same_structure(&reference, &rendered) {
         panic!("{difference}\n{text}\n{given:?}");
     }
