@@ -97,23 +97,17 @@ impl Metrics {
 
     /// So many seconds after we made its Job an instance was ready.
     pub fn start_took(&self, app_type: &str, secs: f64) {
-        self.start_duration
-            .with_label_values(&[app_type])
-            .observe(secs);
+        observe(&self.start_duration, &[app_type], secs);
     }
 
     /// Seconds that a start of this replica spent in this phase.
     pub fn phase_took(&self, phase: &'static str, secs: f64) {
-        self.phase_duration
-            .with_label_values(&[phase])
-            .observe(secs);
+        observe(&self.phase_duration, &[phase], secs);
     }
 
     /// So many seconds after we made its Job it was known that a start has failed, or probably has.
     pub fn observe_time_to_failure_report(&self, secs: f64) {
-        self.time_to_verdict
-            .with_label_values::<&str>(&[])
-            .observe(secs);
+        observe(&self.time_to_verdict, &[], secs);
     }
 
     /// We have stopped an instance.
@@ -131,9 +125,7 @@ impl Metrics {
         self.kube_requests
             .with_label_values(&[verb, resource, code])
             .inc();
-        self.kube_duration
-            .with_label_values(&[verb, resource])
-            .observe(secs);
+        observe(&self.kube_duration, &[verb, resource], secs);
     }
 
     /// Adds all that is counted here to a registry.
@@ -160,6 +152,10 @@ impl Metrics {
         }
         reason.to_owned()
     }
+}
+
+fn observe(histograms: &HistogramVec, labels: &[&str], secs: f64) {
+    histograms.with_label_values(labels).observe(secs);
 }
 
 fn bounds(family: &Family) -> &'static [f64] {

@@ -267,10 +267,6 @@ impl SpanProcessor for Bounded {
     fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
         self.next.shutdown_with_timeout(timeout)
     }
-
-    fn set_resource(&mut self, resource: &Resource) {
-        self.next.set_resource(resource);
-    }
 }
 
 /// Sends batches on the SDK's thread.
