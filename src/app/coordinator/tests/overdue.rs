@@ -54,6 +54,24 @@ fn the_job_of_an_overdue_pod_is_deleted_first() {
     assert_eq!(fixture.done(), ["call remove p-u1"]);
 }
 
+/// The watch may show the deletion before its response arrives.
+#[test]
+fn the_deletion_of_a_stuck_job_is_reported_as_ours() {
+    let mut fixture = starting();
+    fixture.hang_up(1);
+    fixture.world.ready("u1", "10.0.0.1");
+    fixture.world.pod_leaving("u1");
+    fixture.changed();
+    assert_eq!(fixture.pass(30.0), ["call force u1"]);
+    fixture.reported();
+    fixture.world.deleting("u1");
+    assert_eq!(fixture.changed(), NOTHING);
+    assert_eq!(fixture.reported(), NOTHING);
+    assert_eq!(fixture.done(), ["call remove p-u1"]);
+    let stopping = "u1 stopping, stuck; creating 30 s; start stopped";
+    assert_eq!(fixture.reported(), [stopping]);
+}
+
 #[test]
 fn a_pod_kept_by_a_finalizer_is_retried_after_a_delay() {
     let mut fixture = leaving();
