@@ -76,13 +76,9 @@ impl Catalog {
                 catalog.add(config_map, key, text, previous, &mut notes);
             }
         }
-        for app_type in previous
-            .offers
-            .keys()
-            .filter(|t| !catalog.offers.contains_key(*t))
-        {
-            notes.push(Note::Gone(app_type.clone()));
-        }
+        let before = previous.offers.keys();
+        let gone = before.filter(|app_type| !catalog.offers.contains_key(*app_type));
+        notes.extend(gone.cloned().map(Note::Gone));
         (catalog, notes)
     }
 

@@ -133,8 +133,7 @@ impl App {
     /// # Errors
     /// An error that is known immediately.
     pub fn ensure(&self, request: InstanceRequest, intent: Intent) -> Result<(), Error> {
-        let deadline = self.clock.now() + self.wait(request.wait);
-        self.hand_over(request, deadline, Want::Instance(intent))
+        self.hand_over(request, Want::Instance(intent))
     }
 
     /// The first instance of these types, by type and name, with this name or this meta label
@@ -160,8 +159,7 @@ impl App {
         let now = self.clock.now();
         let wait = request.wait.filter(|wait| !wait.is_zero());
         let until = wait.map(|wait| now + self.wait(Some(wait)));
-        // The wait bounds the wait for the end, not the deletion itself.
-        self.hand_over(request, now + WRITE_WAIT, Want::Stop { until })
+        self.hand_over(request, Want::Stop { until })
     }
 
     /// Sets and removes meta labels; the response comes later unless there is an error.
@@ -169,9 +167,7 @@ impl App {
     /// # Errors
     /// An error that is known immediately.
     pub fn label(&self, request: InstanceRequest, change: MetaChange) -> Result<(), Error> {
-        // The wait bounds the wait for the pod, not the change itself.
-        let deadline = self.clock.now() + self.wait(request.wait);
-        self.hand_over(request, deadline, Want::Label(change))
+        self.hand_over(request, Want::Label(change))
     }
 
     /// The caller of this request has hung up. Never blocks.
@@ -223,21 +219,22 @@ impl App {
         }
     }
 
-    fn hand_over(
-        &self,
-        request: InstanceRequest,
-        deadline: Instant,
-        want: Want,
-    ) -> Result<(), Error> {
+    fn hand_over(&self, request: InstanceRequest, want: Want) -> Result<(), Error> {
         self.check_synced()?;
         if self.is_draining.load(Ordering::SeqCst) {
             return Err(Error::Draining);
         }
+        let wait = match want {
+            // The wait bounds the wait for the end, not the deletion itself.
+            Want::Stop { .. } => WRITE_WAIT,
+            // That for a pod to label does not bound the change itself, either.
+            _ => self.wait(request.wait),
+        };
         self.inbox.request(NewWaiter {
             handle: request.handle,
             key: request.key,
             by: request.by,
-            deadline,
+            deadline: self.clock.now() + wait,
             want,
         })
     }

@@ -117,9 +117,8 @@ impl Memory {
             return;
         };
         // The predecessor is kept until its successor has all labels.
-        if self.lacking(instance).is_some() {
-            let predecessor = self.predecessor(instance);
-            self.labelled = predecessor.map(|pod| (instance.uid().clone(), pod));
+        if let Some((predecessor, _)) = self.lacking(instance) {
+            self.labelled = Some((instance.uid().clone(), Arc::clone(predecessor)));
             return;
         }
         let Some(pod) = &instance.pod else {
@@ -136,21 +135,22 @@ impl Memory {
     }
 
     /// The predecessor of this instance's pod, whose meta labels it inherits, if there is one.
-    fn predecessor(&self, instance: &Instance) -> Option<Arc<Pod>> {
+    fn predecessor<'a>(&'a self, instance: &'a Instance) -> Option<&'a Arc<Pod>> {
         let pod = instance.pod.as_ref()?;
         let Some((job, known)) = &self.labelled else {
-            return instance.predecessor.clone();
+            return instance.predecessor.as_ref();
         };
         let is_before = job == instance.uid() && known.metadata.uid != pod.metadata.uid;
-        is_before.then(|| Arc::clone(known))
+        is_before.then_some(known)
     }
 
-    /// The meta labels of the predecessor that the pod of this instance lacks.
-    fn lacking(&self, instance: &Instance) -> Option<MetaChange> {
+    /// The predecessor of this instance's pod, and its meta labels that the pod lacks.
+    fn lacking<'a>(&'a self, instance: &'a Instance) -> Option<(&'a Arc<Pod>, MetaChange)> {
         let pod = instance.pod.as_ref()?;
         let predecessor = self.predecessor(instance)?;
         let own = labels::meta_labels(&pod.metadata);
-        MetaChange::inheriting(&own, labels::meta_labels(&predecessor.metadata))
+        let change = MetaChange::inheriting(&own, labels::meta_labels(&predecessor.metadata))?;
+        Some((predecessor, change))
     }
 
     /// The meta labels that the pod of this instance is to get from its predecessor. A pod that the
@@ -159,8 +159,8 @@ impl Memory {
     #[must_use]
     pub fn inheritance(&self, instance: &Instance) -> Option<MetaChange> {
         let pod = instance.pod.as_ref()?;
-        self.lacking(instance)
-            .filter(|_| !pod.metadata.is_deleting())
+        let (_, change) = self.lacking(instance)?;
+        (!pod.metadata.is_deleting()).then_some(change)
     }
 
     fn note_termination(&mut self, instance: Option<&Instance>, now: Instant) {
