@@ -131,14 +131,14 @@ impl Metrics {
     /// Adds all that is counted here to a registry.
     pub fn encode(&self, registry: &mut Registry) {
         self.http.encode(registry);
-        registry.collect(&self.starts);
-        registry.collect(&self.start_duration);
-        registry.collect(&self.phase_duration);
-        registry.collect(&self.time_to_verdict);
-        registry.collect(&self.stops);
-        registry.collect(&self.rejected);
-        registry.collect(&self.kube_requests);
-        registry.collect(&self.kube_duration);
+        registry.collect(&STARTS, &self.starts);
+        registry.collect(&START_DURATION, &self.start_duration);
+        registry.collect(&START_PHASE_DURATION, &self.phase_duration);
+        registry.collect(&TIME_TO_VERDICT, &self.time_to_verdict);
+        registry.collect(&STOPS, &self.stops);
+        registry.collect(&REJECTED, &self.rejected);
+        registry.collect(&KUBE_REQUESTS, &self.kube_requests);
+        registry.collect(&KUBE_REQUEST_DURATION, &self.kube_duration);
     }
 
     /// The reason, or [`OTHER`] where there are too many different ones already.
@@ -234,12 +234,9 @@ impl Registry {
         self.add(family, vec![metric]);
     }
 
-    fn collect(&mut self, collector: &impl Collector) {
+    fn collect(&mut self, family: &'static Family, collector: &impl Collector) {
         for mut collected in collector.collect() {
-            let family = ALL.iter().find(|family| family.name == collected.name());
-            if let Some(family) = family {
-                self.add(family, collected.take_metric());
-            }
+            self.add(family, collected.take_metric());
         }
     }
 
