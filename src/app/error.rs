@@ -25,11 +25,8 @@ pub enum Error {
     BadName(NameError),
     /// The template cannot be read, or Kubernetes rejected the Job made from it. Its author fixes it.
     TemplateInvalid(Arc<str>),
-    /// The template needs a variable that the caller did not give.
-    VariableMissing {
-        /// The variable's name.
-        variable: String,
-    },
+    /// The template needs this variable, which the caller did not give.
+    VariableMissing(String),
     /// A value in the query is invalid for the template; holds the message. The caller changes it.
     VariableInvalid(Arc<str>),
     /// A PATCH has a key or value that cannot be a meta label; holds the message.
@@ -144,7 +141,7 @@ impl fmt::Display for Error {
             }
             Self::BadName(error) => error.fmt(f),
             Self::TemplateInvalid(text) => write!(f, "the template is invalid: {text}"),
-            Self::VariableMissing { variable } => write!(
+            Self::VariableMissing(variable) => write!(
                 f,
                 "the template needs a value for '{variable}': add {variable}=... to the query"
             ),

@@ -99,15 +99,8 @@ impl Reviews {
         });
         let (queue, queued) = sync_channel(QUEUE_MAX);
         let (reviewer, client) = (Arc::clone(&shared), client.clone());
-        threads::spawn_workers(
-            "review",
-            THREADS,
-            on_death,
-            queued,
-            move |(bearer, since)| {
-                reviewer.work(&bearer, since, &client);
-            },
-        )?;
+        let work = move |(bearer, since)| reviewer.work(&bearer, since, &client);
+        threads::spawn_workers("review", THREADS, on_death, queued, work)?;
         Ok(Self { shared, queue })
     }
 

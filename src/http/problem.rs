@@ -37,7 +37,7 @@ impl From<&Error> for Problem {
             Error::UnknownType { .. } => (404, "unknown_type", None),
             Error::BadName(_) => (422, "bad_name", None),
             Error::TemplateInvalid(_) => (422, "template_invalid", None),
-            Error::VariableMissing { .. } => (422, "variable_missing", None),
+            Error::VariableMissing(_) => (422, "variable_missing", None),
             Error::VariableInvalid(_) => (422, "variable_invalid", None),
             Error::ReservedKey(_) => (422, "reserved_key", None),
             Error::LabelsLimit(_) => (422, "labels_limit", None),

@@ -141,9 +141,7 @@ fn manifest(
 
 fn render_error(error: RenderError) -> Error {
     match error {
-        RenderError::VariableMissing { name } => Error::VariableMissing {
-            variable: name.to_string(),
-        },
+        RenderError::VariableMissing { name } => Error::VariableMissing(name.to_string()),
         RenderError::Invalid(error) => Error::from(&error),
         other => Error::VariableInvalid(other.to_string().into()),
     }

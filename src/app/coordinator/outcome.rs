@@ -11,7 +11,6 @@ use crate::app::cache::Lookup;
 use crate::app::error::Error;
 use crate::app::lifecycle::LifecycleKind;
 use crate::app::request::Response;
-use crate::kube::types::Uid;
 use crate::kube::{self, Class};
 
 impl Record {
@@ -47,11 +46,6 @@ impl Record {
         completed: &Completed,
         step: &mut Step<'_>,
     ) {
-        // The watch has already shown the deletion of the created Job; no further event of it
-        // follows.
-        let lookup = step.context.cache.lookup(step.key);
-        let is_there =
-            |uid: &Uid| matches!(&lookup, Lookup::Instance(instance) if instance.uid() == uid);
         if let Action::DeleteJob { uid, cause } = &calling.call.action
             && let CallOutcome::Deleted { is_first: true } = completed.outcome
             && !calling.is_reported
@@ -64,7 +58,9 @@ impl Record {
         match (calling.start.take(), &completed.outcome) {
             (Some(start), CallOutcome::Created(uid)) => {
                 Track::created(&mut self.track, uid, *start, step);
-                if !is_there(uid) {
+                let lookup = step.context.cache.lookup(step.key);
+                if !matches!(lookup, Lookup::Instance(instance) if instance.uid() == uid) {
+                    // The watch has already shown its deletion; no further event of it follows.
                     Track::gone(&mut self.track, uid, None, step);
                 } else if step.is_draining
                     && let Some(track) = &mut self.track
