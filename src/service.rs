@@ -250,11 +250,7 @@ impl Service {
             endings: &endings,
         };
         let (authenticator, reviews) = background.authenticator(mode, &mailboxes)?;
-        let reflectors = background.reflectors(stores, &catalog, &inbox, &cache)?;
-        let heartbeats: Vec<_> = reflectors
-            .iter()
-            .map(|r| Arc::clone(&r.heartbeat))
-            .collect();
+        let heartbeats = background.reflectors(stores, &catalog, &inbox, &cache)?;
         let collector = Arc::new(Collector::new(Sources {
             metrics: Arc::clone(&metrics),
             cache: cache.clone(),

@@ -12,7 +12,7 @@ use crate::kube::request::Scope;
 use crate::kube::types::{ConfigMap, Event, Resource};
 use crate::kube::watch::WATCH_RETRY;
 use crate::model::labels;
-use crate::store::{self, Change, EventWriter, Reflector, ReflectorHandle, Sink, Writer};
+use crate::store::{self, Change, EventWriter, Heartbeat, Reflector, Sink, Writer};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -58,14 +58,14 @@ fn inputs() -> impl Fn(Vec<CacheChange>) -> Input {
 }
 
 impl Background<'_> {
-    /// Starts the reflectors.
+    /// Starts the reflectors; returns the heartbeat of each.
     pub(super) fn reflectors(
         &self,
         stores: Stores,
         catalogs: &Arc<SharedCatalog>,
         inbox: &Inbox,
         cache: &Cache,
-    ) -> Result<Vec<ReflectorHandle>, Error> {
+    ) -> Result<Vec<Arc<Heartbeat>>, Error> {
         let config_maps = stores.config_maps.store();
         let catalogs = Arc::clone(catalogs);
         let (of_jobs, of_pods) = (inbox.clone(), inbox.clone());
@@ -142,6 +142,6 @@ impl Background<'_> {
     }
 }
 
-fn spawn<K: Resource, S: Sink<K>>(reflector: Reflector<K, S>) -> Result<ReflectorHandle, Error> {
-    reflector.spawn().map_err(no_thread)
+fn spawn<K: Resource, S: Sink<K>>(reflector: Reflector<K, S>) -> Result<Arc<Heartbeat>, Error> {
+    Ok(reflector.spawn().map_err(no_thread)?.heartbeat)
 }
