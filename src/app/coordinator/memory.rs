@@ -10,8 +10,7 @@ use crate::app::cache::Instance;
 use crate::kube::types::{Pod, Timestamp, Uid};
 use crate::model::job::{JobSettings, LASTED_LONG};
 use crate::model::labels::{self, MetaChange};
-use crate::model::status::{self, Budget, Ending, Finding, InstanceStatus, Phase, Prognosis};
-use std::mem::{Discriminant, discriminant};
+use crate::model::status::{self, Ending, Finding, InstanceStatus, Phase, Prognosis};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -61,16 +60,16 @@ pub struct Failure {
     in_a_row: u32,
 }
 
-/// What a budget runs for. Reasons alternate while the problem is the same: `ErrImagePull` and
-/// `ImagePullBackOff`.
-type Cause = (Phase, Discriminant<Prognosis>, Option<(Budget, Duration)>);
+/// What a budget runs for, without its beginning. Reasons alternate while the problem is the same:
+/// `ErrImagePull` and `ImagePullBackOff`.
+type Cause = (Phase, Prognosis);
 
 fn cause(finding: &Finding) -> Cause {
-    let runs = match finding.prognosis {
-        Prognosis::Retryable { budget, pause, .. } => budget.map(|budget| (budget, pause)),
-        Prognosis::AwaitingReason | Prognosis::Terminal => None,
-    };
-    (finding.phase, discriminant(&finding.prognosis), runs)
+    let mut prognosis = finding.prognosis;
+    if let Prognosis::Retryable { from, .. } = &mut prognosis {
+        *from = None;
+    }
+    (finding.phase, prognosis)
 }
 
 /// The last pod of a Job with a termination report. It is shared with the cache, so nothing is held

@@ -75,12 +75,12 @@ impl Record {
     /// Its counts.
     #[must_use]
     pub(super) fn tally(&self) -> Tally {
-        let count = |is: bool| usize::from(is);
+        let is_followed = self.track.as_ref().is_some_and(|track| track.is_own());
         Tally {
-            in_work: count(self.operation.is_some()),
-            gone: count(self.memory.gone_at().is_some()),
-            lost: count(self.memory.lost_at().is_some()),
-            followed: count(self.track.as_ref().is_some_and(|track| track.is_own())),
+            in_work: self.operation.is_some().into(),
+            gone: self.memory.gone_at().is_some().into(),
+            lost: self.memory.lost_at().is_some().into(),
+            followed: is_followed.into(),
         }
     }
 
