@@ -126,6 +126,13 @@ pub enum Next {
     },
 }
 
+impl Next {
+    /// Back off, for as long as usual.
+    const BACK_OFF: Self = Self::BackOff {
+        at_least: Duration::ZERO,
+    };
+}
+
 /// Why a list or watch was restarted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
@@ -326,9 +333,7 @@ impl Watch {
         effects.note(Note::Watching(false));
         effects.note(Note::Restart(cause, why));
         self.state = State::ListLater(None);
-        Next::BackOff {
-            at_least: Duration::ZERO,
-        }
+        Next::BACK_OFF
     }
 
     fn listed<K>(&mut self, page: Page<K>, now: Instant, effects: &mut Vec<Effect<K>>) -> Next {
@@ -443,9 +448,7 @@ impl Watch {
             self.refusal_reported || now.saturating_duration_since(since) >= FORBIDDEN_GRACE;
         if !lasts {
             effects.note(Note::Restart(Cause::Refused, error.to_string()));
-            return Next::BackOff {
-                at_least: Duration::ZERO,
-            };
+            return Next::BACK_OFF;
         }
         if !std::mem::replace(&mut self.refusal_reported, true) {
             effects.note(Note::Refused(error));
@@ -539,9 +542,7 @@ impl Watch {
         }
         if short {
             self.state = State::OpenLater;
-            return Next::BackOff {
-                at_least: Duration::ZERO,
-            };
+            return Next::BACK_OFF;
         }
         self.open()
     }

@@ -155,18 +155,15 @@ impl<'a> Facts<'a> {
             let is = |name: &str| field.name.eq_ignore_ascii_case(name);
             match field.name.len() {
                 // RFC 9112 §3.2: more than one Host line is refused.
-                4 if is("host") => set_once(
-                    &mut facts.host,
-                    field.value,
-                    Refusal::BadRequest("more than one Host field"),
-                )?,
+                4 if is("host") => {
+                    set_once(&mut facts.host, field.value, "more than one Host field")?;
+                }
                 // RFC 9112 §6.3 rule 5 allows a list of equal values. Two readers could understand
                 // it differently, so only one line with one value is accepted.
-                14 if is("content-length") => set_once(
-                    &mut facts.length,
-                    field.value,
-                    Refusal::BadRequest("more than one Content-Length field"),
-                )?,
+                14 if is("content-length") => {
+                    let twice = "more than one Content-Length field";
+                    set_once(&mut facts.length, field.value, twice)?;
+                }
                 17 if is("transfer-encoding") => {
                     let codings = facts.codings.get_or_insert_default();
                     codings.extend(
@@ -247,11 +244,11 @@ impl<'a> Facts<'a> {
 fn set_once<'a>(
     place: &mut Option<&'a [u8]>,
     value: &'a [u8],
-    refusal: Refusal,
+    twice: &'static str,
 ) -> Result<(), Refusal> {
     match place.replace(value) {
         None => Ok(()),
-        Some(_) => Err(refusal),
+        Some(_) => Err(Refusal::BadRequest(twice)),
     }
 }
 

@@ -4,7 +4,7 @@
 //! the body is the contract's error object, which a handler may replace.
 
 use super::Response;
-use serde_json::Value;
+use serde_json::json;
 use std::mem::discriminant;
 
 /// Why the server itself responds with an error. Every variant ends the connection, except
@@ -136,9 +136,8 @@ impl Refusal {
     /// The response, in the contract's shape: `{"status":"error","msg":…,"code":…}`.
     #[must_use]
     pub fn response(self) -> Response {
-        let (message, code) = (Value::from(self.message()), Value::from(self.code()));
-        let body = format!(r#"{{"status":"error","msg":{message},"code":{code}}}"#);
-        let response = Response::json(self.status(), body);
+        let body = json!({"status": "error", "msg": self.message(), "code": self.code()});
+        let response = Response::json(self.status(), body.to_string());
         match self.retry_after_secs() {
             Some(secs) => response.header("retry-after", secs.to_string()),
             None => response,

@@ -7,8 +7,8 @@
 
 use super::{ObjectMeta, Resource, ResourceVersion};
 use crate::kube::status::Status;
+use serde::Deserialize;
 use serde::de::Error as _;
-use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 /// One page of a list.
@@ -43,9 +43,7 @@ pub struct Skipped {
 }
 
 /// One line of a watch.
-#[derive(Debug, Deserialize)]
-#[serde(tag = "type", content = "object", rename_all = "UPPERCASE")]
-#[serde(bound = "K: Resource")]
+#[derive(Debug)]
 pub enum WatchEvent<K> {
     /// The object is new to the watch.
     Added(K),
@@ -54,15 +52,12 @@ pub enum WatchEvent<K> {
     /// The object is gone, or no longer matches the selector; its last state.
     Deleted(K),
     /// An object changed that does not (or no longer) belong to this service.
-    #[serde(skip)]
     NotOurs(Box<ObjectMeta>),
     /// Nothing happened up to this version.
-    #[serde(deserialize_with = "bookmark")]
     Bookmark(ResourceVersion),
     /// The watch is over.
     Error(Status),
     /// A change of an object that could not be decoded.
-    #[serde(skip)]
     Skipped(Skipped, ResourceVersion),
 }
 
@@ -136,30 +131,54 @@ fn skipped(value: &Value, error: &serde_json::Error) -> Skipped {
 /// # Errors
 /// When it is not JSON, or not a watch event.
 pub fn decode_event<K: Resource>(line: &[u8]) -> Result<WatchEvent<K>, serde_json::Error> {
-    match serde_json::from_slice(line) {
-        Ok(
-            WatchEvent::Added(object) | WatchEvent::Modified(object) | WatchEvent::Deleted(object),
-        ) if !K::is_ours(&object) => Ok(WatchEvent::NotOurs(Box::new(object.metadata().clone()))),
-        Err(error) if error.is_data() => decode_broken_event(line, &error),
-        read => read,
+    let EventWire { kind, object } = match serde_json::from_slice::<EventWire<K>>(line) {
+        Ok(wire) => wire,
+        Err(error) if error.is_data() => return decode_other_event(line, &error),
+        Err(error) => return Err(error),
+    };
+    if !object.is_ours() {
+        return Ok(WatchEvent::NotOurs(Box::new(object.metadata().clone())));
     }
+    Ok(match kind {
+        ObjectEvent::Added => WatchEvent::Added(object),
+        ObjectEvent::Modified => WatchEvent::Modified(object),
+        ObjectEvent::Deleted => WatchEvent::Deleted(object),
+    })
 }
 
-fn decode_broken_event<K>(
+/// An event without an object of the kind that is watched: a bookmark, an error, or what cannot be
+/// decoded.
+fn decode_other_event<K>(
     line: &[u8],
     error: &serde_json::Error,
 ) -> Result<WatchEvent<K>, serde_json::Error> {
     let value: Value = serde_json::from_slice(line)?;
-    let (Some(Value::String(_)), Some(object)) = (value.get("type"), value.get("object")) else {
+    let (Some(Value::String(kind)), Some(object)) = (value.get("type"), value.get("object")) else {
         return Err(serde_json::Error::custom(error));
     };
-    let version = object
-        .pointer("/metadata/resourceVersion")
-        .and_then(Value::as_str);
-    Ok(WatchEvent::Skipped(
-        skipped(object, error),
-        version.unwrap_or_default().into(),
-    ))
+    let version = object.pointer("/metadata/resourceVersion");
+    let version = version.and_then(Value::as_str).unwrap_or_default().into();
+    Ok(match kind.as_str() {
+        "BOOKMARK" => WatchEvent::Bookmark(version),
+        "ERROR" => WatchEvent::Error(Status::deserialize(object)?),
+        _ => WatchEvent::Skipped(skipped(object, error), version),
+    })
+}
+
+/// An event of an object.
+#[derive(Deserialize)]
+struct EventWire<K> {
+    #[serde(rename = "type")]
+    kind: ObjectEvent,
+    object: K,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+enum ObjectEvent {
+    Added,
+    Modified,
+    Deleted,
 }
 
 #[derive(Deserialize)]
@@ -174,18 +193,4 @@ struct ListMetaWire {
     resource_version: Option<ResourceVersion>,
     #[serde(rename = "continue")]
     continue_token: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct BookmarkWire {
-    metadata: Option<ListMetaWire>,
-}
-
-/// The version of a bookmark: of its object, only the metadata matter.
-fn bookmark<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ResourceVersion, D::Error> {
-    let metadata = BookmarkWire::deserialize(deserializer)?.metadata;
-    Ok(metadata
-        .unwrap_or_default()
-        .resource_version
-        .unwrap_or_default())
 }
