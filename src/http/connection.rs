@@ -374,7 +374,7 @@ impl Connection {
         } else {
             responding.persistence
         };
-        let out = self.output.head_buffer(&response);
+        let out = self.output.head_buffer(response.body.len());
         heads.write(out, &response, persistence)?;
         if !responding.without_body && wire::may_have_body(response.status) {
             self.output.push_body(response.body);

@@ -3,7 +3,7 @@
 //! Small bodies are copied behind their heads, so that pipelined responses are sent in one write. A
 //! large body is not copied, and nothing is queued behind it. Nothing here knows HTTP.
 
-use crate::http::message::{Body, Limits, Response};
+use crate::http::message::{Body, Limits};
 use std::time::Instant;
 
 /// Bodies up to this size are copied behind their head.
@@ -26,21 +26,21 @@ impl Output {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// The buffer for the head of `response`, with capacity for its body.
-    pub(super) fn head_buffer(&mut self, response: &Response) -> &mut Vec<u8> {
-        let body = response.body.len();
+    /// The buffer for a head, with capacity for a body of this length.
+    pub(super) fn head_buffer(&mut self, body: usize) -> &mut Vec<u8> {
         let body = if body > COPY_BYTES_MAX { 0 } else { body };
         self.bytes.reserve(320 + body);
         &mut self.bytes
     }
 
     pub(super) fn push_body(&mut self, body: Body) {
-        if body.len() > COPY_BYTES_MAX {
+        let bytes: &[u8] = &body;
+        if bytes.len() > COPY_BYTES_MAX {
             debug_assert!(self.tail.is_none(), "no response is queued behind a tail");
             self.tail = Some(body);
             self.tail_written = 0;
         } else {
-            self.bytes.extend_from_slice(&body);
+            self.bytes.extend_from_slice(bytes);
         }
     }
 
