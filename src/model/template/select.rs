@@ -4,7 +4,7 @@
 //! inserts them afterwards. The template line of each line of the text is kept for errors. Loops are
 //! bounded by [`STEPS_MAX`], [`PLACEHOLDERS_MAX`] and a maximum size given by the caller.
 
-use super::expression::{Scope, ValueExpression};
+use super::expression::Scope;
 use super::mako::{Branch, CLOSE, OPEN, PLACEHOLDERS_MAX, Part};
 use super::{RenderError, Variables};
 
@@ -104,7 +104,8 @@ impl<'a> Selector<'a> {
                     self.selection.push(*line, text);
                 }
                 Part::Value { line, value } => {
-                    let text = self.evaluate(*line, value, locals)?;
+                    let text = value.text(self.scope(*line, locals))?;
+                    self.spend(text.len())?;
                     if self.selection.values.len() == PLACEHOLDERS_MAX {
                         return Err(RenderError::TooLarge);
                     }
@@ -142,17 +143,6 @@ impl<'a> Selector<'a> {
             }
         }
         Ok(())
-    }
-
-    fn evaluate(
-        &mut self,
-        line: u32,
-        value: &ValueExpression,
-        locals: &[&str],
-    ) -> Result<String, RenderError> {
-        let text = value.text(self.scope(line, locals))?;
-        self.spend(text.len())?;
-        Ok(text)
     }
 
     fn scope<'s>(&'s self, line: u32, locals: &'s [&'s str]) -> Scope<'s> {
