@@ -49,7 +49,7 @@
 //! | How is a Job name derived? | [`model::names`] |
 //! | What does "ready" mean? | [`model::status`] |
 //! | When is a failed instance replaced? | `app/coordinator/resolve.rs`; the restart delay: `app/coordinator/memory.rs` |
-//! | What happens after a 409 on create? | `app/coordinator/retry.rs` |
+//! | What happens after a 409 on create? | `app/coordinator/outcome.rs` |
 //! | Where are waiting requests (waiters) bounded? | [`app::coordinator`] in number, `http/server` in bytes |
 //! | Who force-deletes a pod, and when? | `app/coordinator/calls.rs`, `app/coordinator/memory.rs` |
 //! | How is a stale cache detected? | [`kube::watch`], `store/freshness.rs` |

@@ -11,7 +11,7 @@
 //! | `record` | the state of one name, and the order in which an input is processed |
 //! | `operation` | its waiters, and the state of its call |
 //! | `resolve` | the observed state of a name, and the table: which waiter gets what |
-//! | `calls`, `outcome`, `retry` | which call comes next; what follows from its result; what is retried |
+//! | `calls`, `outcome` | which call comes next; what follows from its result, and what is retried |
 //! | `memory` | failures, termination reports and labels that outlive their objects in the cache |
 //! | `track` | the lifecycle events of a Job that were already reported |
 //! | `check` | the invariants of all of this |
@@ -24,7 +24,6 @@ mod operation;
 mod outcome;
 mod record;
 mod resolve;
-mod retry;
 #[cfg(test)]
 mod tests;
 mod track;

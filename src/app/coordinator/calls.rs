@@ -1,6 +1,6 @@
 //! The next call for one name, and its content.
 //!
-//! Pure. [`super::retry`] decides when it is retried.
+//! Pure. [`super::outcome`] decides when it is retried.
 
 use super::context::Context;
 use super::memory::Memory;

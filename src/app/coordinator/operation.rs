@@ -2,7 +2,7 @@
 //!
 //! Plain data and small queries. A [`Waiter`] is one request that waits: what it wants, and its
 //! wait state. [`super::resolve`] decides what each waiter gets, [`super::calls`] the next call,
-//! [`super::retry`] what follows from a failed one.
+//! [`super::outcome`] what follows from its result.
 
 use crate::app::api_call::{Action, ApiCall, StopCause};
 use crate::app::error::Error;
@@ -183,7 +183,7 @@ pub(super) struct Retry {
     pub(super) grace: Option<(Graced, Instant)>,
 }
 
-/// The failures that [`super::retry::GRACE`] bounds.
+/// The failures that [`super::outcome::GRACE`] bounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Graced {
     /// No connection could be made.

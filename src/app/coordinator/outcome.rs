@@ -1,9 +1,12 @@
-//! What follows from the result of a call: lifecycle events, and responses.
+//! What follows from the result of a call: lifecycle events, responses, and whether a failed call is
+//! retried.
 //!
-//! Pure. [`super::retry`] decides what a failed call means, and when it is retried.
+//! Pure. A failure concerns the waiters that the call was made for, and no others.
 
 use super::context::Step;
-use super::operation::{CallState, Calling, Retry, WaitState, Want};
+use super::operation::{
+    CallKind, CallState, Calling, Graced, Operation, Retry, WaitState, Waiter, Want,
+};
 use super::record::{Record, Trigger};
 use super::track::Track;
 use crate::app::api_call::{Action, CallOutcome, Completed};
@@ -12,6 +15,24 @@ use crate::app::error::Error;
 use crate::app::lifecycle::LifecycleKind;
 use crate::app::request::Response;
 use crate::kube::{self, Class};
+use std::time::{Duration, Instant};
+
+/// How long a failed connection or a missing permission counts as a restart of the API server. A
+/// starting API server responds 403 to all clients until its RBAC is loaded.
+pub(super) const GRACE: Duration = Duration::from_secs(2);
+
+/// First pause after a failed call; it doubles up to [`PAUSE_MAX`].
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Longest pause of our own choice between two attempts.
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// Longest pause for a `Retry-After` of the API server. Later requests must not wait for a delay
+/// that an earlier one was given.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(10);
+
+/// Consecutive contradictions between Kubernetes and the cache before reads are delayed.
+const DISAGREEMENTS_AT_ONCE: u32 = 3;
 
 impl Record {
     /// The call that was under way has ended.
@@ -144,6 +165,168 @@ impl Record {
         let response = Response::Failed(rejected.error.clone());
         self.respond_all(&response, step, |waiter| rejected.includes(waiter, calling));
     }
+}
+
+/// An error, and which waiters of an operation get it.
+#[derive(Clone, Debug)]
+struct Rejected {
+    error: Error,
+    /// Whether all waiters that need a call of this kind get it, or only those that would send the
+    /// same call. Others continue.
+    is_for_all: bool,
+}
+
+impl Rejected {
+    /// Whether this waiter gets the error of this call.
+    #[must_use]
+    fn includes(&self, waiter: &Waiter, calling: &Calling) -> bool {
+        let would_send_it = match &calling.call.action {
+            Action::CreateJob { variables, .. } => waiter.want.variables() == Some(variables),
+            Action::LabelPod { waiter: number, .. } => waiter.number == *number,
+            Action::ReadJob | Action::DeleteJob { .. } | Action::ForceDeletePod { .. } => true,
+        };
+        needs(waiter, calling.kind()) && (self.is_for_all || would_send_it)
+    }
+}
+
+impl Operation {
+    /// Processes the failure of this call: sets the next call state, and returns which waiters get
+    /// which error. None gets one if the call is retried, or the Job is read.
+    fn failed(&mut self, calling: &Calling, error: &kube::Error, now: Instant) -> Option<Rejected> {
+        let kind = calling.kind();
+        let message = || error.user_message().into();
+        let same = |error| {
+            Some(Rejected {
+                error,
+                is_for_all: false,
+            })
+        };
+        match (error.class(), kind) {
+            // 409 on create: another replica was faster, or the response to an earlier attempt was lost.
+            // The Job is read, and its waiters join it. What is to be deleted may be gone already.
+            (Class::AlreadyExists, CallKind::Create)
+            | (Class::Conflict, CallKind::Delete)
+            | (Class::NotFound | Class::Conflict, CallKind::ForceDelete) => {
+                self.read_again(calling, error, now)
+            }
+            // No request waits for this call, so there is time.
+            (_, CallKind::ForceDelete) => {
+                self.call = CallState::Retrying(Retry::force_deletion(now));
+                None
+            }
+            (Class::NotFound, CallKind::Create) => Some(Rejected {
+                error: Error::NamespaceMissing,
+                is_for_all: true,
+            }),
+            // A quota that concurrent starts change; or the pod was replaced, and the cache will
+            // show its successor.
+            (Class::Conflict, CallKind::Create)
+            | (Class::NotFound | Class::Conflict, CallKind::Label) => {
+                self.retry_call(calling, kind, None, Error::UNAVAILABLE, error, now)
+            }
+            (Class::Forbidden { own_right: false }, _) => same(Error::Refused(message())),
+            (Class::Invalid, CallKind::Create) => same(Error::TemplateInvalid(message())),
+            (Class::Invalid, CallKind::Label) => same(Error::ReservedKey(message())),
+            // A missing permission counts from when it was reported.
+            (Class::Forbidden { own_right: true } | Class::Unauthorized, _) => {
+                let grace = Some((Graced::Right, now));
+                self.retry_call(calling, kind, grace, Error::NotPermitted, error, now)
+            }
+            // A failed connection counts from when it was tried, since that alone may take seconds.
+            (Class::Unavailable, _) if error.connect_failed() => {
+                let grace = Some((Graced::Connection, calling.since));
+                self.retry_call(calling, kind, grace, Error::UNAVAILABLE, error, now)
+            }
+            (Class::Unavailable | Class::Throttled { .. }, _) => {
+                let retry_after = error.retry_after().unwrap_or(PAUSE_MAX);
+                let reported = Error::Unavailable { retry_after };
+                self.retry_call(calling, kind, None, reported, error, now)
+            }
+            (
+                Class::NotFound
+                | Class::AlreadyExists
+                | Class::Conflict
+                | Class::Expired
+                | Class::Invalid
+                | Class::Protocol,
+                _,
+            ) => same(Error::Internal),
+        }
+    }
+
+    /// The cache lags: read, without delay only the first times. So a cache that permanently
+    /// disagrees with the API server causes no call storm.
+    fn read_again(
+        &mut self,
+        calling: &Calling,
+        error: &kube::Error,
+        now: Instant,
+    ) -> Option<Rejected> {
+        self.disagreements = self.disagreements.saturating_add(1);
+        if self.disagreements > DISAGREEMENTS_AT_ONCE {
+            let kind = CallKind::Read;
+            return self.retry_call(calling, kind, None, Error::UNAVAILABLE, error, now);
+        }
+        self.call = CallState::MustRead;
+        None
+    }
+
+    /// Retries a call of this kind: until [`GRACE`] expires, if `grace` is given, with the time
+    /// from which it counts unless it is already running.
+    fn retry_call(
+        &mut self,
+        calling: &Calling,
+        kind: CallKind,
+        grace: Option<(Graced, Instant)>,
+        reported: Error,
+        error: &kube::Error,
+        now: Instant,
+    ) -> Option<Rejected> {
+        let graced = |grace: Option<(Graced, Instant)>| grace.map(|(of, _)| of);
+        let before = calling.after.as_ref();
+        let before = before.filter(|retry| graced(retry.grace) == graced(grace));
+        let grace = before.map_or(grace, |retry| retry.grace);
+        let tries = before.map_or(0, |retry| retry.tries);
+        let mut at = now + pause(tries, error);
+        if let Some((_, since)) = grace {
+            let end = since + GRACE;
+            if now >= end {
+                return Some(Rejected {
+                    error: reported,
+                    is_for_all: true,
+                });
+            }
+            at = at.min(end);
+        }
+        self.call = CallState::Retrying(Retry {
+            kind,
+            at,
+            error: reported,
+            tries: tries.saturating_add(1),
+            grace,
+        });
+        None
+    }
+}
+
+/// Whether a waiter needs a call of this kind.
+fn needs(waiter: &Waiter, kind: CallKind) -> bool {
+    let is_stop = matches!(waiter.want, Want::Stop { .. });
+    let is_label = matches!(waiter.want, Want::Label(_));
+    match kind {
+        CallKind::Create => waiter.needs_call(),
+        CallKind::Read => waiter.needs_call() || is_stop || is_label,
+        CallKind::Delete => waiter.needs_call() || is_stop,
+        CallKind::Label => is_label,
+        CallKind::ForceDelete => false,
+    }
+}
+
+/// The pause after this failure, by the number of earlier ones.
+fn pause(tries: u32, error: &kube::Error) -> Duration {
+    let pause = PAUSE.saturating_mul(1 << tries.min(8)).min(PAUSE_MAX);
+    let wished = error.retry_after().unwrap_or_default().min(RETRY_AFTER_MAX);
+    pause.max(wished)
 }
 
 /// The result and the reason of a start without a created Job, as far as known. `None` if the call
