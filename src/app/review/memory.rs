@@ -1,7 +1,7 @@
 //! The cache of token statuses, and the requests that wait for reviews. Pure, and bounded.
 
 use crate::app::request::{RequestHandle, TokenStatus};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 /// How long a valid token is cached; for that long it still works after it was revoked.
@@ -21,18 +21,11 @@ type Digest = [u8; 32];
 /// The statuses of tokens, and the requests that wait for some.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
-    entries: HashMap<Digest, Entry>,
+    /// The statuses, and until when they count.
+    known: HashMap<Digest, (TokenStatus, Instant)>,
+    /// The tokens that are being reviewed, also if no request waits any longer.
+    in_review: HashSet<Digest>,
     waiting: HashMap<RequestHandle, Digest>,
-}
-
-#[derive(Debug)]
-enum Entry {
-    /// The token is being reviewed; these requests wait.
-    InReview(Vec<RequestHandle>),
-    Known {
-        status: TokenStatus,
-        until: Instant,
-    },
 }
 
 /// The result of looking a token up.
@@ -50,7 +43,7 @@ pub(super) enum Look {
 impl Memory {
     /// Looks up a token for a request. The request waits from now on unless the status is cached.
     pub(super) fn look(&mut self, digest: &Digest, handle: RequestHandle, now: Instant) -> Look {
-        if let Some(Entry::Known { status, until }) = self.entries.get(digest)
+        if let Some((status, until)) = self.known.get(digest)
             && now < *until
         {
             return Look::Known(status.clone());
@@ -58,17 +51,20 @@ impl Memory {
         if self.waiting.len() >= WAITING_MAX {
             return Look::Full;
         }
-        if let Some(Entry::InReview(handles)) = self.entries.get_mut(digest) {
-            handles.push(handle);
-            self.waiting.insert(handle, *digest);
-            return Look::Waits;
+        let is_first = !self.in_review.contains(digest);
+        if is_first {
+            self.known.remove(digest);
+            if !self.make_room(now) {
+                return Look::Full;
+            }
+            self.in_review.insert(*digest);
         }
-        if !self.entries.contains_key(digest) && !self.make_room(now) {
-            return Look::Full;
-        }
-        self.entries.insert(*digest, Entry::InReview(vec![handle]));
         self.waiting.insert(handle, *digest);
-        Look::WaitsFirst
+        if is_first {
+            Look::WaitsFirst
+        } else {
+            Look::Waits
+        }
     }
 
     /// Ends a review with its status, or `None` if it failed; returns the waiters.
@@ -78,65 +74,46 @@ impl Memory {
         status: Option<TokenStatus>,
         now: Instant,
     ) -> Vec<RequestHandle> {
-        let waited = match self.entries.remove(digest) {
-            Some(Entry::InReview(handles)) => handles,
-            Some(Entry::Known { .. }) | None => Vec::new(),
-        };
-        for handle in &waited {
-            self.waiting.remove(handle);
-        }
+        self.in_review.remove(digest);
         if let Some(status) = status {
             let lasts = match status {
                 TokenStatus::User(_) => VALID_FOR,
                 TokenStatus::Unknown => INVALID_FOR,
             };
-            let until = now + lasts;
-            self.entries.insert(*digest, Entry::Known { status, until });
+            self.known.insert(*digest, (status, now + lasts));
         }
-        waited
+        let waited = self.waiting.extract_if(|_, reviewed| reviewed == digest);
+        waited.map(|(handle, _)| handle).collect()
     }
 
     /// The request no longer waits.
     pub(super) fn leave(&mut self, handle: RequestHandle) {
-        if let Some(digest) = self.waiting.remove(&handle)
-            && let Some(Entry::InReview(handles)) = self.entries.get_mut(&digest)
-        {
-            handles.retain(|waiting| *waiting != handle);
-        }
+        self.waiting.remove(&handle);
     }
 
     /// Removes and returns all waiters.
     pub(super) fn leave_all(&mut self) -> Vec<RequestHandle> {
-        for entry in self.entries.values_mut() {
-            if let Entry::InReview(handles) = entry {
-                handles.clear();
-            }
-        }
         self.waiting.drain().map(|(handle, _)| handle).collect()
     }
 
-    /// Evicts expired entries, else the one that expires first; returns whether there is capacity.
+    /// Evicts expired statuses, else the one that expires first; returns whether there is capacity.
     fn make_room(&mut self, now: Instant) -> bool {
-        if self.entries.len() < TOKENS_MAX {
+        if self.tokens() < TOKENS_MAX {
             return true;
         }
-        self.entries.retain(|_, entry| match entry {
-            Entry::InReview(_) => true,
-            Entry::Known { until, .. } => now < *until,
-        });
-        let known = self
-            .entries
+        self.known.retain(|_, (_, until)| now < *until);
+        let dated = self
+            .known
             .iter()
-            .filter_map(|(digest, entry)| match entry {
-                Entry::InReview(_) => None,
-                Entry::Known { until, .. } => Some((*until, *digest)),
-            });
-        if self.entries.len() >= TOKENS_MAX
-            && let Some((_, first)) = known.min()
-        {
-            self.entries.remove(&first);
+            .map(|(digest, (_, until))| (*until, *digest));
+        if let Some((_, first)) = dated.min().filter(|_| self.tokens() >= TOKENS_MAX) {
+            self.known.remove(&first);
         }
-        self.entries.len() < TOKENS_MAX
+        self.tokens() < TOKENS_MAX
+    }
+
+    fn tokens(&self) -> usize {
+        self.known.len() + self.in_review.len()
     }
 }
 
@@ -229,7 +206,7 @@ mod tests {
             );
             let _ = memory.end(&digest(number), Some(TokenStatus::Unknown), now);
         }
-        assert_eq!(memory.entries.len(), TOKENS_MAX);
+        assert_eq!(memory.tokens(), TOKENS_MAX);
         assert_eq!(memory.look(&digest(0), token(0), now), Look::Known(user()));
     }
 }
