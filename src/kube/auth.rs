@@ -6,8 +6,7 @@
 //! running an exec plugin in `exec.rs`; sending is in [`super::transport`]. Tokens
 //! appear in no log line and no error.
 
-use super::kubeconfig::{self, Login, Secret, Source};
-use std::fmt;
+use super::kubeconfig::{self, ClientIdentity, Login, Secret, Source};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -146,7 +145,7 @@ pub struct Cluster {
     /// The CA of its certificate (PEM); always set with TLS.
     pub certificate_authority: Option<Source>,
     /// Client certificate and key (PEM).
-    pub client_certificate: Option<(Source, Source)>,
+    pub client_certificate: Option<ClientIdentity>,
     /// Token or the like.
     pub login: Login,
     /// The namespace to use when the settings name none.
@@ -321,21 +320,6 @@ fn check_token(token: String) -> Result<Secret, &'static str> {
         return Err("contains characters that are not allowed in a token");
     }
     Ok(Secret(token))
-}
-
-/// A client certificate and its key (PEM).
-#[derive(Clone, PartialEq, Eq)]
-pub struct ClientIdentity {
-    /// The certificate and its chain.
-    pub certificate: Vec<u8>,
-    /// Its key.
-    pub key: Vec<u8>,
-}
-
-impl fmt::Debug for ClientIdentity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("ClientIdentity(…)")
-    }
 }
 
 #[cfg(test)]

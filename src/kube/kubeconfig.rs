@@ -42,6 +42,9 @@ impl fmt::Debug for Source {
     }
 }
 
+/// A client certificate with its chain, and its key (PEM).
+pub type ClientIdentity = (Source, Source);
+
 /// How we authenticate, besides a client certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Login {
@@ -91,7 +94,7 @@ pub struct Selected {
     /// CA certificates (PEM).
     pub certificate_authority: Option<Source>,
     /// Client certificate and key (PEM).
-    pub client_certificate: Option<(Source, Source)>,
+    pub client_certificate: Option<ClientIdentity>,
     /// Token or the like.
     pub login: Login,
     /// Namespace of the context.
@@ -197,7 +200,7 @@ impl Problems<'_> {
         self.source(cluster, "certificate-authority")
     }
 
-    fn client_certificate(&mut self, user: &Value) -> Option<(Source, Source)> {
+    fn client_certificate(&mut self, user: &Value) -> Option<ClientIdentity> {
         let certificate = self.source(user, "client-certificate");
         let key = self.source(user, "client-key");
         match (&certificate, &key) {

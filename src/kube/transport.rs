@@ -6,8 +6,9 @@
 //! credentials are reloaded once. All other retries belong to the coordinator and the reflectors.
 //! Every wait and every body is bounded.
 
-use super::auth::{self, ClientIdentity, Cluster, Credentials, Proof, Server};
+use super::auth::{self, Cluster, Credentials, Proof, Server};
 use super::error::{Error, Failure, Verb};
+use super::kubeconfig::ClientIdentity;
 use super::request::Request;
 use super::status::Status;
 use crate::clock::Clock;
@@ -435,16 +436,10 @@ fn build(
     certificate: Option<Arc<ClientIdentity>>,
 ) -> Result<Agents, String> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let identity = match (&certificate, &cluster.client_certificate) {
-        (Some(identity), _) => Some(ClientIdentity::clone(identity)),
-        (None, Some((certificate, key))) => Some(ClientIdentity {
-            certificate: auth::read_source(certificate)?,
-            key: auth::read_source(key)?,
-        }),
-        (None, None) => None,
-    };
+    let identity = certificate.as_deref();
+    let identity = identity.or(cluster.client_certificate.as_ref());
     let client_cert = identity
-        .map(|identity| client_cert(&identity, &provider))
+        .map(|identity| client_cert(identity, &provider))
         .transpose()?;
     let roots = certificates(&ca).map_err(|why| format!("its certificate authority {why}"))?;
     if cluster.server.tls && roots.is_empty() {
@@ -539,24 +534,24 @@ fn certificates(pem: &[u8]) -> Result<Vec<Certificate<'static>>, String> {
 /// Makes a client certificate after checking that the key belongs to it: the HTTP
 /// library would panic otherwise.
 fn client_cert(
-    identity: &ClientIdentity,
+    (certificate, key): &ClientIdentity,
     provider: &Arc<rustls::crypto::CryptoProvider>,
 ) -> Result<ClientCert, String> {
     use rustls::pki_types::pem::PemObject as _;
     use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-    let chain: Vec<_> = CertificateDer::pem_slice_iter(&identity.certificate)
+    let (certificate, key_pem) = (auth::read_source(certificate)?, auth::read_source(key)?);
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(&certificate)
         .collect::<Result<_, _>>()
         .map_err(|_| "its client certificate is not PEM")?;
-    let key =
-        PrivateKeyDer::from_pem_slice(&identity.key).map_err(|_| "its client key is not PEM")?;
+    let key = PrivateKeyDer::from_pem_slice(&key_pem).map_err(|_| "its client key is not PEM")?;
     rustls::ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?
         .with_root_certificates(rustls::RootCertStore::empty())
         .with_client_auth_cert(chain, key)
         .map_err(|error| format!("its client certificate and client key do not match: {error}"))?;
-    let chain = certificates(&identity.certificate)?;
-    let key = PrivateKey::from_pem(&identity.key).map_err(|_| "its client key is not PEM")?;
+    let chain = certificates(&certificate)?;
+    let key = PrivateKey::from_pem(&key_pem).map_err(|_| "its client key is not PEM")?;
     Ok(ClientCert::new_with_certs(&chain, key))
 }
 

@@ -49,26 +49,20 @@ pub struct Collection {
     pub plural: &'static str,
 }
 
+impl Collection {
+    const fn new(prefix: &'static str, plural: &'static str) -> Self {
+        Self { prefix, plural }
+    }
+}
+
 /// Jobs (batch/v1).
-pub const JOBS: Collection = Collection {
-    prefix: "apis/batch/v1",
-    plural: "jobs",
-};
+pub const JOBS: Collection = Collection::new("apis/batch/v1", "jobs");
 /// Pods (core/v1).
-pub const PODS: Collection = Collection {
-    prefix: "api/v1",
-    plural: "pods",
-};
+pub const PODS: Collection = Collection::new("api/v1", "pods");
 /// ConfigMaps (core/v1).
-pub const CONFIG_MAPS: Collection = Collection {
-    prefix: "api/v1",
-    plural: "configmaps",
-};
+pub const CONFIG_MAPS: Collection = Collection::new("api/v1", "configmaps");
 /// Events (core/v1).
-pub const EVENTS: Collection = Collection {
-    prefix: "api/v1",
-    plural: "events",
-};
+pub const EVENTS: Collection = Collection::new("api/v1", "events");
 
 /// A kind of object that we read, list and watch.
 ///
@@ -183,13 +177,16 @@ impl Job {
 }
 
 /// The status of a Job, set by the Job controller.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 pub struct JobStatus {
     /// When the controller started it; reset when it is resumed.
     pub start_time: Option<Timestamp>,
     /// Its conditions.
+    #[serde(deserialize_with = "wire::conditions_of_jobs")]
     pub conditions: Conditions,
     /// Number of failed pods.
+    #[serde(deserialize_with = "null_is_default")]
     pub failed: u32,
 }
 

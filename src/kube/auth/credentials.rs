@@ -4,9 +4,9 @@
 //! exec plugin may run for half a minute; other threads continue with the credentials that are
 //! still valid.
 
-use super::{ClientIdentity, Cluster, check_token, exec, read_token};
+use super::{Cluster, check_token, exec, read_token};
 use crate::clock::Clock;
-use crate::kube::kubeconfig::{Login, Secret};
+use crate::kube::kubeconfig::{ClientIdentity, Login, Secret};
 use crate::threads::lock;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};

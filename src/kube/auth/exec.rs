@@ -3,8 +3,8 @@
 //! Bounded in time and output. Its stderr goes to the stream of our log, as with
 //! kubectl; its stdout contains secrets and is never logged. Source: client-go's `client.authentication.k8s.io` types.
 
-use super::{ClientIdentity, Cluster, check_token};
-use crate::kube::kubeconfig::{Exec, Secret};
+use super::{Cluster, check_token};
+use crate::kube::kubeconfig::{ClientIdentity, Exec, Secret, Source};
 use serde::Deserialize;
 use serde_json::json;
 use std::io::Read as _;
@@ -150,16 +150,16 @@ pub(super) fn read(output: &[u8], plugin: &Exec) -> Result<Given, String> {
     let token = token
         .transpose()
         .map_err(|why| format!("printed a token that {why}"))?;
-    let filled = |data: Option<String>| data.filter(|data| !data.is_empty());
+    let filled = |data: Option<String>| {
+        let data = data.filter(|data| !data.is_empty())?;
+        Some(Source::Data(data.into()))
+    };
     let (certificate, key) = (
         filled(status.client_certificate_data),
         filled(status.client_key_data),
     );
     let certificate = match (certificate, key) {
-        (Some(certificate), Some(key)) => Some(ClientIdentity {
-            certificate: certificate.into(),
-            key: key.into(),
-        }),
+        (Some(certificate), Some(key)) => Some((certificate, key)),
         (None, None) => None,
         _ => return Err("printed a certificate without key, or a key without certificate".into()),
     };

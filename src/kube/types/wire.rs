@@ -129,6 +129,13 @@ fn conditions(wires: Option<Vec<ConditionWire>>, kinds: &[(&str, ConditionType)]
     known
 }
 
+pub(super) fn conditions_of_jobs<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Conditions, D::Error> {
+    let wires = Deserialize::deserialize(deserializer)?;
+    Ok(conditions(wires, ConditionType::of_jobs()))
+}
+
 /// Kubernetes' default of `backoffLimit`.
 const BACKOFF_LIMIT_DEFAULT: u32 = 6;
 
@@ -136,7 +143,7 @@ const BACKOFF_LIMIT_DEFAULT: u32 = 6;
 pub(super) struct JobWire {
     metadata: MetaWire,
     spec: Option<JobSpecWire>,
-    status: Option<JobStatusWire>,
+    status: Option<JobStatus>,
 }
 
 #[derive(Default, serde::Deserialize)]
@@ -165,20 +172,11 @@ struct TemplateSpecWire {
     restart_policy: Option<RestartPolicy>,
 }
 
-#[derive(Default, serde::Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct JobStatusWire {
-    start_time: Option<Timestamp>,
-    conditions: Option<Vec<ConditionWire>>,
-    failed: Option<u32>,
-}
-
 impl From<JobWire> for Job {
     fn from(wire: JobWire) -> Self {
         let spec = wire.spec.unwrap_or_default();
         let template = spec.template.unwrap_or_default();
         let template_meta = template.metadata.unwrap_or_default();
-        let status = wire.status.unwrap_or_default();
         let metadata = ObjectMeta::from(wire.metadata);
         let of_template = [
             &template_meta.annotations.unwrap_or_default(),
@@ -194,11 +192,7 @@ impl From<JobWire> for Job {
                 .unwrap_or_default()
                 .restart_policy
                 .unwrap_or_default(),
-            status: JobStatus {
-                start_time: status.start_time,
-                conditions: conditions(status.conditions, ConditionType::of_jobs()),
-                failed: status.failed.unwrap_or_default(),
-            },
+            status: wire.status.unwrap_or_default(),
         }
     }
 }
