@@ -201,7 +201,7 @@ impl Cache {
 
     /// All Jobs, taken out: the cache is not locked while statuses are read from it.
     fn all_jobs(&self) -> Vec<Arc<Job>> {
-        let mut jobs = Vec::with_capacity(self.jobs.len());
+        let mut jobs = Vec::with_capacity(self.jobs.count());
         self.jobs.for_each(|job| jobs.push(Arc::clone(job)));
         jobs
     }

@@ -38,18 +38,6 @@ impl EventStore {
         let entries = kept.objects.get(uid).into_iter().flatten();
         entries.map(|entry| Arc::clone(&entry.event)).collect()
     }
-
-    /// How many Events are kept.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.kept().order.len()
-    }
-
-    /// Whether there are none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
 }
 
 impl EventWriter {

@@ -150,14 +150,8 @@ impl<K: Resource> Store<K> {
 
     /// How many objects there are.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.state().layers.len()
-    }
-
-    /// Whether there are none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     /// Whether there has been a complete list.

@@ -153,7 +153,7 @@ fn it_lists_watches_resumes_and_ends() {
     watch.send(line[..9].to_vec()).unwrap();
     watch.send(line[9..].to_vec()).unwrap();
     harness.changed(1);
-    assert_eq!(harness.store.len(), 2);
+    assert_eq!(harness.store.count(), 2);
     assert_eq!(harness.handle.heartbeat.events(), 1);
     watch.send(Vec::new()).unwrap();
     let watch = harness.open();
@@ -184,7 +184,7 @@ fn after_a_silent_watch_a_list_shows_the_objects_a_restored_etcd_has_lost() {
     harness.transport.version.store(7, Ordering::SeqCst);
     watch.send(SILENT.to_vec()).unwrap();
     harness.changed(1);
-    assert_eq!(harness.store.len(), 1);
+    assert_eq!(harness.store.count(), 1);
     assert!(harness.store.get("lost").is_none());
     let watch = harness.open();
     watch.send(added("new", "8")).unwrap();
