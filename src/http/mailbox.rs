@@ -83,13 +83,6 @@ impl<A> Mailboxes<A> {
         self.wakers[handle.io as usize].wake();
     }
 
-    /// How many wake-ups went to the kernel, for metrics.
-    #[must_use]
-    pub fn wake_ups(&self) -> u64 {
-        let wakes = self.wakers.iter().map(|waker| &waker.wakes);
-        wakes.map(|wakes| wakes.load(Ordering::Relaxed)).sum()
-    }
-
     /// Swaps all responses for this thread into `into`, which must be empty; its memory is reused.
     pub(super) fn take(&self, io: usize, into: &mut Vec<(RequestHandle, A)>) {
         std::mem::swap(&mut *lock(&self.responses[io]), into);

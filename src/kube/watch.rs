@@ -43,9 +43,6 @@ pub const SILENCE: Duration = Duration::from_secs(90);
 /// How long a 403 must last before it counts as a missing permission.
 pub const FORBIDDEN_GRACE: Duration = Duration::from_secs(5);
 
-/// Default interval of lists while the permission to watch is missing.
-pub const POLL: Duration = Duration::from_secs(2);
-
 /// Interval at which a forbidden watch is retried.
 pub const WATCH_RETRY: Duration = Duration::from_secs(60);
 

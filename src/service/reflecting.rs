@@ -143,5 +143,6 @@ impl Background<'_> {
 }
 
 fn spawn<K: Resource, S: Sink<K>>(reflector: Reflector<K, S>) -> Result<Arc<Heartbeat>, Error> {
-    Ok(reflector.spawn().map_err(no_thread)?.heartbeat)
+    let (heartbeat, _) = reflector.spawn().map_err(no_thread)?;
+    Ok(heartbeat)
 }

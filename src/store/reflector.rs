@@ -131,27 +131,19 @@ impl Heartbeat {
     }
 }
 
-/// A running reflector.
-#[derive(Debug)]
-pub struct ReflectorHandle {
-    /// Its heartbeat and counters.
-    pub heartbeat: Arc<Heartbeat>,
-    /// The thread.
-    pub thread: JoinHandle<()>,
-}
-
 impl<K: Resource, S: Sink<K>> Reflector<K, S> {
-    /// Starts the thread, which is named after the resource (`watch-pods`).
+    /// Starts the thread, which is named after the resource (`watch-pods`), and returns its
+    /// heartbeat and counters.
     ///
     /// # Errors
     /// When the thread cannot be started.
-    pub fn spawn(self) -> io::Result<ReflectorHandle> {
+    pub fn spawn(self) -> io::Result<(Arc<Heartbeat>, JoinHandle<()>)> {
         let resource = K::COLLECTION.plural;
         let on_death = Arc::clone(&self.on_death);
         let running = Running::new(self);
         let heartbeat = Arc::clone(&running.reporter.heartbeat);
         let thread = threads::spawn(format!("watch-{resource}"), on_death, move || running.run())?;
-        Ok(ReflectorHandle { heartbeat, thread })
+        Ok((heartbeat, thread))
     }
 }
 

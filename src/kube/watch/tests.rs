@@ -4,6 +4,9 @@ use super::*;
 use crate::kube::error::{Failure, Verb};
 use crate::kube::types::ConfigMap;
 
+/// The interval of lists while the permission to watch is missing.
+const POLL: Duration = Duration::from_secs(2);
+
 /// A machine and its clock.
 struct Scenario {
     watch: Watch,

@@ -6,7 +6,6 @@ use crate::kube::Error;
 use crate::kube::request::Request;
 use crate::kube::transport::{Response, Transport};
 use crate::kube::types::{CONFIG_MAPS, ConfigMap};
-use crate::kube::watch::POLL;
 use crate::store::store;
 use serde_json::json;
 use std::sync::Mutex;
@@ -73,7 +72,8 @@ impl Transport for Scripted {
 }
 
 struct Harness {
-    handle: ReflectorHandle,
+    heartbeat: Arc<Heartbeat>,
+    thread: JoinHandle<()>,
     deaths: Receiver<String>,
     store: store::Store<ConfigMap>,
     changes: Receiver<usize>,
@@ -102,7 +102,7 @@ impl Harness {
             writer,
             clock: Arc::new(SystemClock),
             stop: stop.clone(),
-            poll: POLL,
+            poll: Duration::from_secs(2),
             loss: None,
             seed: 1,
             on_change: Box::new(move |changes: &[Change<ConfigMap>]| {
@@ -113,9 +113,10 @@ impl Harness {
             }),
             on_death: Arc::new(move |cause| death_sender.send(cause.to_owned()).unwrap()),
         };
-        let handle = reflector.spawn().unwrap();
+        let (heartbeat, thread) = reflector.spawn().unwrap();
         Self {
-            handle,
+            heartbeat,
+            thread,
             deaths,
             store,
             changes,
@@ -154,23 +155,23 @@ fn it_lists_watches_resumes_and_ends() {
     watch.send(line[9..].to_vec()).unwrap();
     harness.changed(1);
     assert_eq!(harness.store.count(), 2);
-    assert_eq!(harness.handle.heartbeat.events(), 1);
+    assert_eq!(harness.heartbeat.events(), 1);
     watch.send(Vec::new()).unwrap();
     let watch = harness.open();
     watch.send(added("c", "12")).unwrap();
     harness.changed(1);
-    assert_eq!(harness.handle.heartbeat.restarts(Cause::Lost), 1);
+    assert_eq!(harness.heartbeat.restarts(Cause::Lost), 1);
     assert_eq!(harness.store.age(SystemClock.now()), Duration::ZERO);
     let requests = harness.transport.requests.lock().unwrap().clone();
     assert_eq!(requests.len(), 3, "{requests:?}");
     assert!(requests[1].ends_with("&resourceVersion=10"), "{requests:?}");
     assert!(requests[2].ends_with("&resourceVersion=11"), "{requests:?}");
-    assert_eq!(harness.handle.heartbeat.resource(), CONFIG_MAPS.plural);
+    assert_eq!(harness.heartbeat.resource(), CONFIG_MAPS.plural);
 
     assert_eq!(harness.deaths.try_recv().ok(), None);
     harness.stop.set();
     drop((watch, harness.watches));
-    harness.handle.thread.join().unwrap();
+    harness.thread.join().unwrap();
 }
 
 /// etcd was restored from an older backup: the watch is open at a version that does not exist yet.
@@ -192,10 +193,10 @@ fn after_a_silent_watch_a_list_shows_the_objects_a_restored_etcd_has_lost() {
     let requests = harness.transport.requests.lock().unwrap().clone();
     assert_eq!(requests.len(), 4, "{requests:?}");
     assert!(requests[3].ends_with("&resourceVersion=7"), "{requests:?}");
-    assert_eq!(harness.handle.heartbeat.restarts(Cause::Silent), 1);
+    assert_eq!(harness.heartbeat.restarts(Cause::Silent), 1);
     harness.stop.set();
     drop((watch, harness.watches));
-    harness.handle.thread.join().unwrap();
+    harness.thread.join().unwrap();
 }
 
 #[test]
@@ -206,10 +207,10 @@ fn an_undecodable_line_starts_a_new_list() {
     watch.send(b"nonsense\n".to_vec()).unwrap();
     // The same list again: nothing has changed, but `on_change` is called.
     harness.changed(0);
-    assert_eq!(harness.handle.heartbeat.restarts(Cause::Broken), 1);
+    assert_eq!(harness.heartbeat.restarts(Cause::Broken), 1);
     harness.stop.set();
     drop((watch, harness.watches));
-    harness.handle.thread.join().unwrap();
+    harness.thread.join().unwrap();
 }
 
 #[test]

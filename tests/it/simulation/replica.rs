@@ -19,7 +19,7 @@ use config_controller::kube::Client;
 use config_controller::kube::request::Scope;
 use config_controller::kube::transport::Transport;
 use config_controller::kube::types::{ConfigMap, Job, Pod, Resource, ResourceVersion, WatchEvent};
-use config_controller::kube::watch::{self, Next, POLL};
+use config_controller::kube::watch::{self, Next};
 use config_controller::model::labels;
 use config_controller::model::names::InstanceKey;
 use config_controller::shutdown::Stop;
@@ -30,6 +30,9 @@ use super::dice::Time;
 use super::promises::{self, Breach, Floors, Promise};
 use super::server::{Link, Pipe, Server, lock};
 use crate::harness::{NAMESPACE, PREFIX};
+
+/// The interval of lists while the permission to watch is missing.
+const POLL: Duration = Duration::from_secs(2);
 
 /// Inputs that fit into a replica's inbox; it is emptied long before.
 const INBOX_CAPACITY: usize = 1024;
