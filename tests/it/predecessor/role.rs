@@ -219,7 +219,10 @@ fn the_watch_is_retried_every_minute_and_used_once_it_is_granted() {
         environment.replica(1).delete(&path).expect(200);
         see_names(environment.replica(0), "page", &["ann"]);
     }
-    assert_eq!(environment.kube.count("list", "*"), 0);
+    // Events are listed when their own retry is due, which may be now.
+    for resource in ["jobs", "configmaps", "pods"] {
+        assert_eq!(environment.kube.count("list", resource), 0, "{resource}");
+    }
 }
 
 /// The program itself under that Role, with its log in a file. It is killed when it is dropped.
