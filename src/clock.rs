@@ -4,7 +4,8 @@
 //! not belong here: threads wait on a channel, a poller or a [`crate::shutdown::Stop`].
 
 use std::fmt;
-use std::time::{Instant, SystemTime};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime};
 
 /// A source of time.
 pub trait Clock: fmt::Debug + Send + Sync {
@@ -25,5 +26,47 @@ impl Clock for SystemClock {
 
     fn wall_now(&self) -> SystemTime {
         SystemTime::now()
+    }
+}
+
+/// A moment that one thread moves on and others compare with, without a lock.
+#[derive(Debug)]
+pub struct Moment {
+    first: Instant,
+    /// Nanoseconds since `first`; 64 bits are enough for centuries.
+    nanos: AtomicU64,
+}
+
+impl Moment {
+    /// It is `now` at first.
+    #[must_use]
+    pub const fn new(now: Instant) -> Self {
+        Self {
+            first: now,
+            nanos: AtomicU64::new(0),
+        }
+    }
+
+    /// Moves it to `now`.
+    pub fn set(&self, now: Instant) {
+        self.nanos.store(self.nanos_at(now), Ordering::SeqCst);
+    }
+
+    /// How long it is ago.
+    #[must_use]
+    pub fn age(&self, now: Instant) -> Duration {
+        Duration::from_nanos(self.age_nanos(now))
+    }
+
+    /// How long it is ago, in nanoseconds.
+    #[must_use]
+    pub fn age_nanos(&self, now: Instant) -> u64 {
+        let nanos = self.nanos.load(Ordering::SeqCst);
+        self.nanos_at(now).saturating_sub(nanos)
+    }
+
+    fn nanos_at(&self, now: Instant) -> u64 {
+        let since = now.saturating_duration_since(self.first).as_nanos();
+        u64::try_from(since).unwrap_or(u64::MAX)
     }
 }

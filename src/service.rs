@@ -14,11 +14,11 @@ mod reflecting;
 
 use crate::app::catalog::SharedCatalog;
 use crate::app::coordinator::Coordinator;
-use crate::app::engine::{self, Engine, Executor, Inbox, Parts};
+use crate::app::engine::{self, Executor, Inbox, Parts};
 use crate::app::reporter::Reporter;
 use crate::app::review::Reviews;
 use crate::app::{App, Response, ResponseSink};
-use crate::clock::{Clock, SystemClock};
+use crate::clock::{Clock, Moment, SystemClock};
 use crate::config::{Auth, Config};
 use crate::health::{HealthInputs, HealthSource, ThreadHeartbeat};
 use crate::http::auth::authenticator::{Authenticator, Mode};
@@ -162,7 +162,8 @@ pub struct Service {
 struct Signals {
     app: App,
     stopping: AtomicBool,
-    engine: Engine,
+    /// The last heartbeat of the coordinator's thread.
+    coordinator: Arc<Moment>,
     heartbeats: Vec<Arc<Heartbeat>>,
     clock: Arc<dyn Clock>,
 }
@@ -172,12 +173,12 @@ impl HealthSource for Signals {
         let now = self.clock.now();
         let reflectors = self.heartbeats.iter().map(|heartbeat| ThreadHeartbeat {
             thread: heartbeat.resource(),
-            age: now.saturating_duration_since(heartbeat.last_beat()),
+            age: heartbeat.age(now),
             age_max: BEAT_LATEST,
         });
         let coordinator = ThreadHeartbeat {
             thread: "coordinator",
-            age: self.engine.since_heartbeat(),
+            age: self.coordinator.age(now),
             age_max: engine::HEARTBEAT_LATEST,
         };
         HealthInputs {
@@ -240,7 +241,7 @@ impl Service {
             workers: config.workers,
             calls_max: config.waiting.parked_max,
         };
-        let engine = Engine::start(parts, &on_death(&endings)).map_err(no_thread)?;
+        let coordinator = engine::start(parts, &on_death(&endings)).map_err(no_thread)?;
         let stop = Stop::new();
         let background = Background {
             config,
@@ -264,7 +265,7 @@ impl Service {
         let health_source = Arc::new(Signals {
             app: app.clone(),
             stopping: AtomicBool::new(false),
-            engine,
+            coordinator,
             heartbeats,
             clock: Arc::clone(&clock),
         });

@@ -19,16 +19,15 @@ use super::coordinator::{Context, Coordinator, Effect, Input, NewWaiter};
 use super::error::{Bound, Error};
 use super::reporter::Reporter;
 use super::request::{RequestHandle, ResponseSink};
-use crate::clock::Clock;
+use crate::clock::{Clock, Moment};
 use crate::kube::types::{Found, Job, Pod, Resource as _, ResourceVersion, Uid};
 use crate::kube::{self, Class, Client};
 use crate::store::{EventWriter, Writer};
 use crate::threads::{self, OnDeath};
 use log::Level;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Inputs that the coordinator takes before it reads the clock again.
 const BATCH: usize = 256;
@@ -148,63 +147,36 @@ pub struct Parts {
     pub calls_max: usize,
 }
 
-/// The running threads; they end with the process.
-#[derive(Clone, Debug)]
-pub struct Engine {
-    /// The last heartbeat of the coordinator's thread, in milliseconds since `started`.
-    heartbeat: Arc<AtomicU64>,
-    started: Instant,
-    clock: Arc<dyn Clock>,
-}
-
-impl Engine {
-    /// Starts the coordinator's thread and the workers. `on_death` is called with a message when
-    /// one of them dies; the process should then exit.
-    ///
-    /// # Errors
-    /// When a thread cannot be started.
-    pub fn start(parts: Parts, on_death: &OnDeath) -> std::io::Result<Self> {
-        // Capacity for each name that may have a call in flight, so that the coordinator never
-        // blocks.
-        let (calls, queue) = sync_channel::<Arc<ApiCall>>(parts.calls_max);
-        let (executor, inbox) = (parts.executor.clone(), parts.inbox.clone());
-        threads::spawn_workers("worker", parts.workers, on_death, queue, move |call| {
-            let key = call.key.clone();
-            let completed = executor.apply(executor.call(call));
-            inbox.send(Input::Completed(key, completed));
-        })?;
-        let engine = Self {
-            heartbeat: Arc::default(),
-            started: parts.clock.now(),
-            clock: Arc::clone(&parts.clock),
-        };
-        let thread = CoordinatorThread {
-            parts,
-            calls,
-            engine: engine.clone(),
-        };
-        let on_death = Arc::clone(on_death);
-        threads::spawn("coordinator".into(), on_death, move || thread.run())?;
-        Ok(engine)
-    }
-
-    fn beat(&self, now: Instant) {
-        let heartbeat = u64::try_from((now - self.started).as_millis()).unwrap_or(u64::MAX);
-        self.heartbeat.store(heartbeat, Ordering::Relaxed);
-    }
-
-    /// How long ago the coordinator's thread last gave a heartbeat.
-    #[must_use]
-    pub fn since_heartbeat(&self) -> Duration {
-        let heartbeat = Duration::from_millis(self.heartbeat.load(Ordering::Relaxed));
-        (self.clock.now() - self.started).saturating_sub(heartbeat)
-    }
+/// Starts the coordinator's thread and the workers, which end with the process; returns the last
+/// heartbeat of the coordinator's thread. `on_death` is called with a message when one of them dies;
+/// the process should then exit.
+///
+/// # Errors
+/// When a thread cannot be started.
+pub fn start(parts: Parts, on_death: &OnDeath) -> std::io::Result<Arc<Moment>> {
+    // Capacity for each name that may have a call in flight, so that the coordinator never blocks.
+    let (calls, queue) = sync_channel::<Arc<ApiCall>>(parts.calls_max);
+    let (executor, inbox) = (parts.executor.clone(), parts.inbox.clone());
+    threads::spawn_workers("worker", parts.workers, on_death, queue, move |call| {
+        let key = call.key.clone();
+        let completed = executor.apply(executor.call(call));
+        inbox.send(Input::Completed(key, completed));
+    })?;
+    let heartbeat = Arc::new(Moment::new(parts.clock.now()));
+    let thread = CoordinatorThread {
+        parts,
+        calls,
+        heartbeat: Arc::clone(&heartbeat),
+    };
+    let on_death = Arc::clone(on_death);
+    threads::spawn("coordinator".into(), on_death, move || thread.run())?;
+    Ok(heartbeat)
 }
 
 struct CoordinatorThread {
     parts: Parts,
     calls: SyncSender<Arc<ApiCall>>,
-    engine: Engine,
+    heartbeat: Arc<Moment>,
 }
 
 impl CoordinatorThread {
@@ -212,7 +184,7 @@ impl CoordinatorThread {
         let mut effects = Vec::new();
         loop {
             let now = self.parts.clock.now();
-            self.engine.beat(now);
+            self.heartbeat.set(now);
             let wake = self.parts.coordinator.next_wake();
             let wait = wake.map_or(NAP, |at| at.saturating_duration_since(now));
             let mut inputs = match self.parts.inputs.receiver.recv_timeout(wait.min(NAP)) {

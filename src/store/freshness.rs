@@ -4,8 +4,9 @@
 //! Every response needs it for every store. It is kept beside the lock of the cache and not under
 //! it, so readers do not contend for a cache line that rarely changes.
 
+use crate::clock::Moment;
 use crate::kube::watch::SILENCE;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// [`SILENCE`] in the unit in which ages are counted here.
@@ -13,9 +14,7 @@ const SILENCE_NANOS: u64 = SILENCE.as_secs() * 1_000_000_000;
 
 #[derive(Debug)]
 pub(super) struct Freshness {
-    made: Instant,
-    /// Nanoseconds since `made`; 64 bits are enough for centuries.
-    contact_nanos: AtomicU64,
+    contact: Moment,
     watching: AtomicBool,
     synced: AtomicBool,
 }
@@ -24,8 +23,7 @@ impl Freshness {
     /// For an empty cache that is made at `now`.
     pub(super) const fn new(now: Instant) -> Self {
         Self {
-            made: now,
-            contact_nanos: AtomicU64::new(0),
+            contact: Moment::new(now),
             watching: AtomicBool::new(false),
             synced: AtomicBool::new(false),
         }
@@ -42,13 +40,7 @@ impl Freshness {
 
     /// The API server has just sent something: a list, event, bookmark, or the orderly end of a watch.
     pub(super) fn contact(&self, now: Instant) {
-        self.contact_nanos
-            .store(self.nanos_until(now), Ordering::SeqCst);
-    }
-
-    fn nanos_until(&self, now: Instant) -> u64 {
-        let since = now.saturating_duration_since(self.made).as_nanos();
-        u64::try_from(since).unwrap_or(u64::MAX)
+        self.contact.set(now);
     }
 
     pub(super) fn watching(&self, open: bool) {
@@ -57,8 +49,7 @@ impl Freshness {
 
     /// As `Store::age`. Before the first contact it counts from when the cache was made.
     pub(super) fn age(&self, now: Instant) -> Duration {
-        let contact = self.contact_nanos.load(Ordering::SeqCst);
-        let since = self.nanos_until(now).saturating_sub(contact);
+        let since = self.contact.age_nanos(now);
         if since < SILENCE_NANOS && self.watching.load(Ordering::SeqCst) {
             Duration::ZERO
         } else {

@@ -10,7 +10,7 @@
 use super::StoreEvent;
 use super::backoff::Backoff;
 use super::store::{Change, Sink, Writer};
-use crate::clock::Clock;
+use crate::clock::{Clock, Moment};
 use crate::kube::Client;
 use crate::kube::error::{Error, Failure};
 use crate::kube::request::Scope;
@@ -75,8 +75,8 @@ impl<K: Resource, S> fmt::Debug for Reflector<K, S> {
 #[derive(Debug)]
 pub struct Heartbeat {
     resource: &'static str,
-    started: Instant,
-    beat_millis: AtomicU64,
+    /// When the thread last took a step.
+    last: Moment,
     events: AtomicU64,
     skipped: AtomicU64,
     restarts: [AtomicU64; Cause::ALL.len()],
@@ -86,8 +86,7 @@ impl Heartbeat {
     fn new(resource: &'static str, now: Instant) -> Self {
         Self {
             resource,
-            started: now,
-            beat_millis: AtomicU64::new(0),
+            last: Moment::new(now),
             events: AtomicU64::new(0),
             skipped: AtomicU64::new(0),
             restarts: Default::default(),
@@ -100,10 +99,10 @@ impl Heartbeat {
         self.resource
     }
 
-    /// When the thread last took a step; see [`BEAT_LATEST`].
+    /// How long ago the thread last took a step; see [`BEAT_LATEST`].
     #[must_use]
-    pub fn last_beat(&self) -> Instant {
-        self.started + Duration::from_millis(self.beat_millis.load(Ordering::Relaxed))
+    pub fn age(&self, now: Instant) -> Duration {
+        self.last.age(now)
     }
 
     /// Number of watch events so far, bookmarks included.
@@ -122,12 +121,6 @@ impl Heartbeat {
     #[must_use]
     pub fn restarts(&self, cause: Cause) -> u64 {
         self.restarts[cause as usize].load(Ordering::Relaxed)
-    }
-
-    fn beat(&self, now: Instant) {
-        let millis = now.saturating_duration_since(self.started).as_millis();
-        self.beat_millis
-            .store(u64::try_from(millis).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 }
 
@@ -241,7 +234,7 @@ impl<K: Resource, S: Sink<K>> Running<K, S> {
     /// Processes the result; returns how long to wait before the next action, if at all.
     pub fn take(&mut self, input: Input<K>) -> Option<Duration> {
         let now = self.reflector.clock.now();
-        self.reporter.heartbeat.beat(now);
+        self.reporter.heartbeat.last.set(now);
         let step = self.watch.step(input, now);
         if step.next != Next::Read {
             self.open = None;
