@@ -25,7 +25,8 @@ pub(super) struct Memory {
     known: HashMap<Digest, (TokenStatus, Instant)>,
     /// The tokens that are being reviewed, also if no request waits any longer.
     in_review: HashSet<Digest>,
-    waiting: HashMap<RequestHandle, Digest>,
+    /// In the order of their arrival.
+    waiting: Vec<(RequestHandle, Digest)>,
 }
 
 /// The result of looking a token up.
@@ -59,7 +60,7 @@ impl Memory {
             }
             self.in_review.insert(*digest);
         }
-        self.waiting.insert(handle, *digest);
+        self.waiting.push((handle, *digest));
         if is_first {
             Look::WaitsFirst
         } else {
@@ -82,18 +83,20 @@ impl Memory {
             };
             self.known.insert(*digest, (status, now + lasts));
         }
-        let waited = self.waiting.extract_if(|_, reviewed| reviewed == digest);
+        let waited = self
+            .waiting
+            .extract_if(.., |(_, reviewed)| reviewed == digest);
         waited.map(|(handle, _)| handle).collect()
     }
 
     /// The request no longer waits.
     pub(super) fn leave(&mut self, handle: RequestHandle) {
-        self.waiting.remove(&handle);
+        self.waiting.retain(|(waiting, _)| *waiting != handle);
     }
 
     /// Removes and returns all waiters.
     pub(super) fn leave_all(&mut self) -> Vec<RequestHandle> {
-        self.waiting.drain().map(|(handle, _)| handle).collect()
+        self.waiting.drain(..).map(|(handle, _)| handle).collect()
     }
 
     /// Evicts expired statuses, else the one that expires first; returns whether there is capacity.
