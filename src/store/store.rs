@@ -188,25 +188,48 @@ impl<K: Resource> Writer<K> {
     /// Applies an object that one of our own calls returned; returns what has changed for readers.
     #[must_use]
     pub fn own_write(&self, object: K) -> Option<Change<K>> {
-        if object.is_ours() {
-            self.state().own_write(Arc::new(object))
-        } else {
-            None
+        if !object.is_ours() {
+            return None;
         }
+        let object = Arc::new(object);
+        let mut state = self.state();
+        if let Some(pending) = &mut state.pending {
+            pending.write(object.clone());
+        }
+        let metadata = object.metadata();
+        let (name, version) = (&metadata.name, &metadata.resource_version);
+        if is_ahead(version, &state.version) {
+            return state.change(name, |layers| layers.write(object.clone()));
+        }
+        // The watch has passed this write. If the object is not in the base, it was deleted since.
+        let is_passed = is_until(version, &state.version);
+        if is_passed && !state.layers.base_holds(name, &metadata.uid) {
+            return None;
+        }
+        state.change(name, |layers| layers.put(object.clone()))
     }
 
     /// Applies that the object of that name and UID is gone, as one of our own calls
     /// reported; returns what has changed for readers.
     #[must_use]
     pub fn own_delete(&self, name: &str, uid: &Uid) -> Option<Change<K>> {
-        self.state().own_delete(name, uid)
+        let mut state = self.state();
+        if let Some(pending) = &mut state.pending {
+            pending.delete(name, uid);
+        }
+        state.change(name, |layers| layers.delete(name, uid))
     }
 
     /// Applies the result of our own read that found no object of that name at this version.
     /// Returns the changes for readers.
     #[must_use]
     pub fn own_absence(&self, name: &str, version: &ResourceVersion) -> Option<Change<K>> {
-        self.state().own_absence(name, version)
+        let mut state = self.state();
+        if let Some(pending) = &mut state.pending {
+            pending.absent(name, version);
+        }
+        let is_ahead = is_ahead(version, &state.version);
+        state.change(name, |layers| layers.absent(name, version, is_ahead))
     }
 }
 
@@ -301,38 +324,6 @@ impl<K: Resource> State<K> {
         changes.sort_by(|a, b| a.order().cmp(&b.order()));
         changes.iter().for_each(|change| self.reindex(change));
         changes
-    }
-
-    fn own_write(&mut self, object: Arc<K>) -> Option<Change<K>> {
-        if let Some(pending) = &mut self.pending {
-            pending.write(object.clone());
-        }
-        let metadata = object.metadata();
-        if is_ahead(&metadata.resource_version, &self.version) {
-            return self.change(&metadata.name, |layers| layers.write(object.clone()));
-        }
-        // The watch has passed this write. If the object is not in the base, it was deleted since.
-        let version = &metadata.resource_version;
-        let is_passed = is_until(version, &self.version);
-        if is_passed && !self.layers.base_holds(&metadata.name, &metadata.uid) {
-            return None;
-        }
-        self.change(&metadata.name, |layers| layers.put(object.clone()))
-    }
-
-    fn own_delete(&mut self, name: &str, uid: &Uid) -> Option<Change<K>> {
-        if let Some(pending) = &mut self.pending {
-            pending.delete(name, uid);
-        }
-        self.change(name, |layers| layers.delete(name, uid))
-    }
-
-    fn own_absence(&mut self, name: &str, version: &ResourceVersion) -> Option<Change<K>> {
-        if let Some(pending) = &mut self.pending {
-            pending.absent(name, version);
-        }
-        let is_ahead = is_ahead(version, &self.version);
-        self.change(name, |layers| layers.absent(name, version, is_ahead))
     }
 
     /// Changes the layers; only the object of that name may change for readers.
