@@ -162,7 +162,6 @@ impl Coordinator {
 
     /// Processes one input.
     pub fn step(&mut self, input: Input, context: &Context<'_>, out: &mut Vec<Effect>) {
-        let before = out.len();
         let trigger = match &input {
             Input::Listed(_) => Trigger::Listed,
             _ => Trigger::CacheChanged,
@@ -196,12 +195,10 @@ impl Coordinator {
                 }
             }
         }
-        self.forget_responded(before, out);
     }
 
     /// Advances the records with an expired timer.
     pub fn tick(&mut self, context: &Context<'_>, out: &mut Vec<Effect>) {
-        let before = out.len();
         while let Some((at, key)) = self.timers.first().cloned() {
             if at > context.now {
                 break;
@@ -217,7 +214,6 @@ impl Coordinator {
                 self.change(&key, |record, _| record.wake = next);
             }
         }
-        self.forget_responded(before, out);
     }
 
     fn requested(&mut self, request: NewWaiter, context: &Context<'_>, out: &mut Vec<Effect>) {
@@ -264,7 +260,8 @@ impl Coordinator {
         is_in_work || self.tally.in_work < self.limits.parked_max
     }
 
-    /// Runs `act` on the record of a name, with what it needs to be advanced.
+    /// Runs `act` on the record of a name, with what it needs to be advanced. Answered requests wait
+    /// no longer.
     fn advance(
         &mut self,
         key: &InstanceKey,
@@ -274,6 +271,7 @@ impl Coordinator {
     ) {
         let may_work = !self.is_draining && self.has_capacity(self.records.get(key));
         let (number, is_draining) = (self.next_number, self.is_draining);
+        let before = out.len();
         self.change(key, |record, others| {
             let mut step = Step {
                 key,
@@ -286,6 +284,11 @@ impl Coordinator {
             };
             act(record, &mut step);
         });
+        for effect in &out[before..] {
+            if let Effect::Respond(handle, _) = effect {
+                self.waiting.remove(handle);
+            }
+        }
         self.next_number += 1;
         self.shed();
     }
@@ -340,15 +343,6 @@ impl Coordinator {
         for (_, key) in oldest.into_iter().take(max / FORGOTTEN_AT_ONCE) {
             // Its timer finds nothing to do, once.
             self.change(&key, |record, _| forget(&mut record.memory));
-        }
-    }
-
-    /// Removes answered requests from the table.
-    fn forget_responded(&mut self, before: usize, out: &[Effect]) {
-        for effect in &out[before..] {
-            if let Effect::Respond(handle, _) = effect {
-                self.waiting.remove(handle);
-            }
         }
     }
 }

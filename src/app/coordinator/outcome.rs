@@ -37,14 +37,10 @@ const DISAGREEMENTS_AT_ONCE: u32 = 3;
 impl Record {
     /// The call that was under way has ended.
     pub(super) fn completed(&mut self, completed: Completed, step: &mut Step<'_>) {
-        let call = self
-            .operation
-            .as_mut()
-            .map(|it| std::mem::take(&mut it.call));
+        let operation = self.operation.as_mut();
+        let calling = operation.filter(|it| it.calling().is_some());
+        let call = calling.map(|it| std::mem::take(&mut it.call));
         let Some(CallState::Calling(mut calling)) = call else {
-            if let (Some(operation), Some(call)) = (&mut self.operation, call) {
-                operation.call = call;
-            }
             self.changed(completed.gone.as_ref(), Trigger::CacheChanged, step);
             return;
         };
@@ -204,10 +200,18 @@ impl Operation {
         match (error.class(), kind) {
             // 409 on create: another replica was faster, or the response to an earlier attempt was lost.
             // The Job is read, and its waiters join it. What is to be deleted may be gone already.
+            // The cache lags: read, without delay only the first times. So a cache that permanently
+            // disagrees with the API server causes no call storm.
             (Class::AlreadyExists, CallKind::Create)
             | (Class::Conflict, CallKind::Delete)
             | (Class::NotFound | Class::Conflict, CallKind::ForceDelete) => {
-                self.read_again(calling, error, now)
+                self.disagreements = self.disagreements.saturating_add(1);
+                if self.disagreements <= DISAGREEMENTS_AT_ONCE {
+                    self.call = CallState::MustRead;
+                    return None;
+                }
+                let kind = CallKind::Read;
+                self.retry_call(calling, kind, None, Error::UNAVAILABLE, error, now)
             }
             // No request waits for this call, so there is time.
             (_, CallKind::ForceDelete) => {
@@ -252,23 +256,6 @@ impl Operation {
                 _,
             ) => same(Error::Internal),
         }
-    }
-
-    /// The cache lags: read, without delay only the first times. So a cache that permanently
-    /// disagrees with the API server causes no call storm.
-    fn read_again(
-        &mut self,
-        calling: &Calling,
-        error: &kube::Error,
-        now: Instant,
-    ) -> Option<Rejected> {
-        self.disagreements = self.disagreements.saturating_add(1);
-        if self.disagreements > DISAGREEMENTS_AT_ONCE {
-            let kind = CallKind::Read;
-            return self.retry_call(calling, kind, None, Error::UNAVAILABLE, error, now);
-        }
-        self.call = CallState::MustRead;
-        None
     }
 
     /// Retries a call of this kind: until [`GRACE`] expires, if `grace` is given, with the time

@@ -217,34 +217,6 @@ impl Facts<'_> {
     }
 }
 
-/// What a waiter waits for, relative to the observed Job.
-enum Relation<'a> {
-    New,
-    Next,
-    /// For the observed Job to become ready.
-    Ready,
-    /// To get the failure report on the observed Job, at that time.
-    Held(Instant),
-    /// For the observed Job to be gone, and for a new one.
-    Replacement,
-    /// For a Job that is not the observed one.
-    Another(&'a Uid),
-}
-
-fn relation<'a>(state: &'a WaitState, observed: Option<&Uid>) -> Relation<'a> {
-    let is_it = |uid: &Uid| observed == Some(uid);
-    match state {
-        WaitState::New | WaitState::Pod | WaitState::Sent(_) => Relation::New,
-        WaitState::Next => Relation::Next,
-        WaitState::Ready(uid) if is_it(uid) => Relation::Ready,
-        WaitState::Held(uid, until) if is_it(uid) => Relation::Held(*until),
-        WaitState::Replacement(uid) if is_it(uid) => Relation::Replacement,
-        // The Job that it waited for is gone.
-        WaitState::Replacement(_) => Relation::Next,
-        WaitState::Ready(uid) | WaitState::Held(uid, _) => Relation::Another(uid),
-    }
-}
-
 /// What this waiter gets from the observed state.
 #[must_use]
 pub(super) fn resolve(waiter: &Waiter, observed: &Observed, facts: &Facts<'_>) -> Resolution {
@@ -266,12 +238,17 @@ pub(super) fn resolve(waiter: &Waiter, observed: &Observed, facts: &Facts<'_>) -
 }
 
 fn resolve_instance(waiter: &Waiter, observed: &Observed, facts: &Facts<'_>) -> Resolution {
-    use Relation::{Another, Held, New, Next, Ready, Replacement};
     use Resolution::{Respond, Wait};
     use State::{
         Absent, AwaitingReason, Deleting, Failed, Failing, Finished, NameConflict, Starting,
     };
-    let relation = relation(&waiter.state, observed.uid());
+    use WaitState::{Held, New, Next, Pod, Ready, Replacement, Sent};
+    let is_this = |uid: &Uid| observed.uid() == Some(uid);
+    let state = match &waiter.state {
+        // The Job that it waited for is gone.
+        Replacement(uid) if !is_this(uid) => &Next,
+        state => state,
+    };
     let may_start = waiter.want.variables().is_some();
     let uid = || observed.uid().cloned().unwrap_or_default();
     let is_well_ended = observed.state == Finished;
@@ -281,13 +258,13 @@ fn resolve_instance(waiter: &Waiter, observed: &Observed, facts: &Facts<'_>) -> 
         Some(finding) => Respond(facts.failure(finding)),
         None => Wait(waiter.state.clone()),
     };
-    match (observed.state, relation) {
+    match (observed.state, state) {
         (NameConflict, _) => Respond(Response::Failed(Error::NameTaken(facts.key.clone()))),
-        (_, Another(job)) => Respond(facts.last_report(job)),
-        (Deleting, Replacement) => Wait(waiter.state.clone()),
-        (Deleting, Ready | Held(_)) => Respond(facts.last_report(&uid())),
+        (_, Ready(job) | Held(job, _)) if !is_this(job) => Respond(facts.last_report(job)),
+        (Deleting, Ready(job) | Held(job, _)) => Respond(facts.last_report(job)),
+        (Deleting, Replacement(_)) => Wait(waiter.state.clone()),
         (Absent | Deleting, _) if finds_nothing => facts.no_instance(),
-        (Absent | Deleting, _) => Wait(WaitState::Next),
+        (Absent | Deleting, _) => Wait(Next),
         (State::Ready, _) => match observed.instance.as_deref().and_then(cache::ready) {
             Some(ready) => Respond(Response::Ready {
                 ready,
@@ -295,14 +272,14 @@ fn resolve_instance(waiter: &Waiter, observed: &Observed, facts: &Facts<'_>) -> 
             }),
             None => Wait(waiter.state.clone()),
         },
-        (Starting, Replacement) if facts.is_deleting => Wait(waiter.state.clone()),
-        (Starting, _) | (AwaitingReason, Ready | Next) => Wait(WaitState::Ready(uid())),
-        (Failing | Failed | Finished, Ready) => report(),
-        (_, Held(until)) if until <= facts.now => report(),
-        (_, Held(_) | Replacement) => Wait(waiter.state.clone()),
+        (Starting, Replacement(_)) if facts.is_deleting => Wait(waiter.state.clone()),
+        (Starting, _) | (AwaitingReason, Ready(_) | Next) => Wait(Ready(uid())),
+        (Failing | Failed | Finished, Ready(_)) => report(),
+        (_, Held(_, until)) if *until <= facts.now => report(),
+        (_, Held(..) | Replacement(_)) => Wait(waiter.state.clone()),
         (_, New | Next) if is_well_ended && !may_start => facts.no_instance(),
-        (_, New | Next) if replaces => Wait(WaitState::Replacement(uid())),
-        (_, New) => Wait(WaitState::Held(uid(), facts.now + REPORT_HOLD)),
+        (_, New | Next) if replaces => Wait(Replacement(uid())),
+        (_, New | Pod | Sent(_)) => Wait(Held(uid(), facts.now + REPORT_HOLD)),
         // The request is older than this Job, so it gets a failure that is known as soon as the
         // Job.
         (_, Next) => report(),
