@@ -196,7 +196,7 @@ pub fn review_own_access(verb: Verb, group: &str, resource: &str, namespace: &st
 }
 
 /// How dependents of a deleted object are deleted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 pub enum Propagation {
     /// The object keeps its deletion timestamp until its dependents are gone.
     Foreground,
@@ -220,10 +220,7 @@ pub fn delete(
         "kind": "DeleteOptions",
         "apiVersion": "v1",
         "preconditions": {"uid": uid.to_string()},
-        "propagationPolicy": match propagation {
-            Propagation::Foreground => "Foreground",
-            Propagation::Background => "Background",
-        },
+        "propagationPolicy": propagation,
         "gracePeriodSeconds": 0,
     });
     Ok(with_body(request, &options, "application/json"))
