@@ -189,11 +189,9 @@ impl Shared {
 
 /// The error for a caller after a failed review.
 fn reported(error: &kube::Error) -> Error {
-    match error.class() {
-        Class::Forbidden { .. } => Error::NotPermitted,
-        Class::Throttled {
-            retry_after: Some(retry_after),
-        } => Error::Unavailable { retry_after },
+    match (error.class(), error.retry_after()) {
+        (Class::Forbidden | Class::Refused, _) => Error::NotPermitted,
+        (Class::Throttled, Some(retry_after)) => Error::Unavailable { retry_after },
         _ => Error::UNAVAILABLE,
     }
 }

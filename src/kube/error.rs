@@ -66,45 +66,20 @@ pub enum Class {
     Conflict,
     /// The version or the continue token is too old; a new list is needed.
     Expired,
-    /// Too many requests; with the delay that the server asks for, if any.
-    Throttled {
-        /// From `Retry-After` or the `Status`.
-        retry_after: Option<Duration>,
-    },
+    /// Too many requests; see [`Error::retry_after`].
+    Throttled,
     /// The credentials are not accepted, even after they were reloaded.
     Unauthorized,
-    /// A 403.
-    Forbidden {
-        /// True: this service lacks a permission. False: an admission plug-in (quota,
-        /// webhook) rejected the object.
-        own_right: bool,
-    },
+    /// A 403: this service lacks a permission.
+    Forbidden,
+    /// A 403: an admission plug-in (quota, webhook) rejected the object.
+    Refused,
     /// The object does not match its schema (400, 422).
     Invalid,
     /// The API server is unreachable, slow or failing (5xx, connection, timeout); retry.
     Unavailable,
     /// The response or the request is not valid in Kubernetes' protocol.
     Protocol,
-}
-
-impl Class {
-    /// A stable word, for metrics and logs.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::NotFound => "not_found",
-            Self::AlreadyExists => "already_exists",
-            Self::Conflict => "conflict",
-            Self::Expired => "expired",
-            Self::Throttled { .. } => "throttled",
-            Self::Unauthorized => "unauthorized",
-            Self::Forbidden { own_right: true } => "forbidden",
-            Self::Forbidden { own_right: false } => "refused",
-            Self::Invalid => "invalid",
-            Self::Unavailable => "unavailable",
-            Self::Protocol => "protocol",
-        }
-    }
 }
 
 /// How a call failed.
@@ -164,13 +139,14 @@ impl Error {
             status if status.reason == "AlreadyExists" => Class::AlreadyExists,
             status if status.is("Conflict", 409) => Class::Conflict,
             status if status.is_expired() => Class::Expired,
-            status if status.is("TooManyRequests", 429) => Class::Throttled {
-                retry_after: self.retry_after(),
-            },
+            status if status.is("TooManyRequests", 429) => Class::Throttled,
             status if status.is_unauthorized() => Class::Unauthorized,
             status if status.is("Forbidden", 403) => {
-                let own_right = self.verb != Verb::Create || status.names_kind_only();
-                Class::Forbidden { own_right }
+                if self.verb != Verb::Create || status.names_kind_only() {
+                    Class::Forbidden
+                } else {
+                    Class::Refused
+                }
             }
             status if status.is("Invalid", 422) || status.is("BadRequest", 400) => {
                 // A patch with another UID in it is refused as a change of the UID
@@ -205,7 +181,10 @@ impl Error {
             Failure::Status {
                 status,
                 retry_after,
-            } => retry_after.or_else(|| status.retry_after_seconds().map(Duration::from_secs)),
+            } => {
+                let in_body = status.details.retry_after_seconds;
+                retry_after.or_else(|| in_body.map(Duration::from_secs))
+            }
             _ => None,
         }
     }
@@ -334,13 +313,11 @@ mod tests {
             Class::Unavailable,
         );
         check(Verb::List, 302, "", Class::Protocol);
-        let after = Some(Duration::from_secs(2));
         let throttled = r#"{"reason":"TooManyRequests","details":{"retryAfterSeconds":2}}"#;
-        check(
-            Verb::List,
-            429,
-            throttled,
-            Class::Throttled { retry_after: after },
+        check(Verb::List, 429, throttled, Class::Throttled);
+        assert_eq!(
+            error_of_response(Verb::List, 429, throttled).retry_after(),
+            Some(Duration::from_secs(2))
         );
     }
 
@@ -348,30 +325,10 @@ mod tests {
     fn a_403_on_a_post_is_a_missing_permission_only_if_it_names_no_object() {
         let right = r#"{"reason":"Forbidden","details":{"kind":"jobs"}}"#;
         let quota = r#"{"reason":"Forbidden","details":{"kind":"jobs","name":"hello-ann"}}"#;
-        check(
-            Verb::Create,
-            403,
-            right,
-            Class::Forbidden { own_right: true },
-        );
-        check(
-            Verb::Create,
-            403,
-            quota,
-            Class::Forbidden { own_right: false },
-        );
-        check(
-            Verb::Create,
-            403,
-            r#"{"message":"denied"}"#,
-            Class::Forbidden { own_right: false },
-        );
-        check(
-            Verb::Delete,
-            403,
-            quota,
-            Class::Forbidden { own_right: true },
-        );
+        check(Verb::Create, 403, right, Class::Forbidden);
+        check(Verb::Create, 403, quota, Class::Refused);
+        check(Verb::Create, 403, r#"{"message":"denied"}"#, Class::Refused);
+        check(Verb::Delete, 403, quota, Class::Forbidden);
     }
 
     #[test]

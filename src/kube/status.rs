@@ -19,8 +19,9 @@ pub struct Status {
     /// A human-readable message.
     #[serde(deserialize_with = "null_is_default")]
     pub message: String,
-    /// The object it is about, if the API server names one.
-    pub details: Option<Details>,
+    /// The object it is about; empty if the API server names none.
+    #[serde(deserialize_with = "null_is_default")]
+    pub details: Details,
 }
 
 /// The object that a [`Status`] is about.
@@ -28,13 +29,16 @@ pub struct Status {
 #[serde(rename_all = "camelCase", default)]
 pub struct Details {
     /// Name of the object.
-    pub name: Option<String>,
+    #[serde(deserialize_with = "null_is_default")]
+    pub name: String,
     /// The resource (plural), in spite of its name.
-    pub kind: Option<String>,
+    #[serde(deserialize_with = "null_is_default")]
+    pub kind: String,
     /// Seconds to wait before a retry.
     pub retry_after_seconds: Option<u64>,
     /// The invalid fields.
-    pub causes: Option<Vec<Cause>>,
+    #[serde(deserialize_with = "null_is_default")]
+    pub causes: Vec<Cause>,
 }
 
 /// One invalid field of an object.
@@ -99,27 +103,14 @@ impl Status {
     /// object, and a webhook gives no details at all (seen on 1.36).
     #[must_use]
     pub fn names_kind_only(&self) -> bool {
-        self.details.as_ref().is_some_and(|details| {
-            details.kind.as_deref().is_some_and(|kind| !kind.is_empty())
-                && details.name.as_deref().unwrap_or_default().is_empty()
-        })
+        !self.details.kind.is_empty() && self.details.name.is_empty()
     }
 
     /// Whether the UID is among the invalid fields: the object is another one.
     #[must_use]
     pub fn names_uid(&self) -> bool {
-        let causes = self
-            .details
-            .as_ref()
-            .and_then(|details| details.causes.as_deref());
-        let mut causes = causes.unwrap_or_default().iter();
+        let mut causes = self.details.causes.iter();
         causes.any(|cause| cause.field.as_deref() == Some("metadata.uid"))
-    }
-
-    /// Seconds to wait before a retry, if the server sets it.
-    #[must_use]
-    pub fn retry_after_seconds(&self) -> Option<u64> {
-        self.details.as_ref()?.retry_after_seconds
     }
 
     /// Whether it has this reason or, without any, this code.
@@ -168,7 +159,7 @@ mod tests {
             r#"{"reason":null,"message":"slow down","code":null,"details":{"name":null,"retryAfterSeconds":3}}"#,
         );
         assert!(status.is("TooManyRequests", 429));
-        assert_eq!(status.retry_after_seconds(), Some(3));
+        assert_eq!(status.details.retry_after_seconds, Some(3));
     }
 
     #[test]

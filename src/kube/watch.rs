@@ -373,7 +373,7 @@ impl Watch {
 
     fn list_failed(&mut self, error: Error, now: Instant, effects: &mut dyn Effects) -> Next {
         let at_least = error.retry_after().unwrap_or_default();
-        if let Class::Forbidden { .. } = error.class() {
+        if error.class() == Class::Forbidden {
             self.state = State::ListLater(None);
             return self.refused(error, now, effects);
         }
@@ -406,7 +406,7 @@ impl Watch {
         let at_least = error.retry_after().unwrap_or_default();
         match error.class() {
             Class::Expired => self.relist(Cause::Expired, error.to_string(), effects),
-            Class::Forbidden { .. } => {
+            Class::Forbidden => {
                 self.state = State::OpenLater;
                 let next = self.refused(error, now, effects);
                 if let Next::Wait(_) = next {

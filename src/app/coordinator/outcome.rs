@@ -228,11 +228,11 @@ impl Operation {
             | (Class::NotFound | Class::Conflict, CallKind::Label) => {
                 self.retry_call(calling, kind, None, Error::UNAVAILABLE, error, now)
             }
-            (Class::Forbidden { own_right: false }, _) => same(Error::Refused(message())),
+            (Class::Refused, _) => same(Error::Refused(message())),
             (Class::Invalid, CallKind::Create) => same(Error::TemplateInvalid(message())),
             (Class::Invalid, CallKind::Label) => same(Error::ReservedKey(message())),
             // A missing permission counts from when it was reported.
-            (Class::Forbidden { own_right: true } | Class::Unauthorized, _) => {
+            (Class::Forbidden | Class::Unauthorized, _) => {
                 let grace = Some((Graced::Right, now));
                 self.retry_call(calling, kind, grace, Error::NotPermitted, error, now)
             }
@@ -241,7 +241,7 @@ impl Operation {
                 let grace = Some((Graced::Connection, calling.since));
                 self.retry_call(calling, kind, grace, Error::UNAVAILABLE, error, now)
             }
-            (Class::Unavailable | Class::Throttled { .. }, _) => {
+            (Class::Unavailable | Class::Throttled, _) => {
                 let retry_after = error.retry_after().unwrap_or(PAUSE_MAX);
                 let reported = Error::Unavailable { retry_after };
                 self.retry_call(calling, kind, None, reported, error, now)
@@ -319,18 +319,19 @@ fn pause(tries: u32, error: &kube::Error) -> Duration {
 /// The result and the reason of a start without a created Job, as far as known. `None` if the call
 /// is retried or another caller's Job exists.
 fn end_without_job(error: &kube::Error) -> Option<(&'static str, &'static str)> {
-    let class = error.class();
-    match class {
-        Class::Forbidden { own_right: false } => Some(("denied", class.as_str())),
+    match error.class() {
+        Class::Refused => Some(("denied", "refused")),
+        Class::Invalid => Some(("failed", "invalid")),
         // A namespace that does not exist.
-        Class::Invalid | Class::NotFound | Class::Protocol => Some(("failed", class.as_str())),
+        Class::NotFound => Some(("failed", "not_found")),
+        Class::Protocol => Some(("failed", "protocol")),
         // If it was created, its start is not followed: another replica may have created it.
         Class::Unavailable if error.is_ambiguous() => Some(("unknown", "answer_lost")),
-        Class::Forbidden { own_right: true }
+        Class::Forbidden
         | Class::AlreadyExists
         | Class::Conflict
         | Class::Expired
-        | Class::Throttled { .. }
+        | Class::Throttled
         | Class::Unauthorized
         | Class::Unavailable => None,
     }
