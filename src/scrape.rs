@@ -118,9 +118,9 @@ impl Collector {
             let resource = heartbeat.resource();
             registry.count(&metrics::WATCH_EVENTS, &[resource], heartbeat.events());
             registry.count(&metrics::WATCH_SKIPPED, &[resource], heartbeat.skipped());
-            for cause in Cause::ALL {
-                let labels = [resource, cause.as_str()];
-                registry.count(&metrics::WATCH_RESTARTS, &labels, heartbeat.restarts(cause));
+            for (cause, word) in Cause::ALL {
+                let count = heartbeat.restarts(cause);
+                registry.count(&metrics::WATCH_RESTARTS, &[resource, word], count);
             }
         }
         for (resource, age) in self.sources.cache.ages(now) {

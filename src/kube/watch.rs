@@ -33,7 +33,7 @@ pub use lines::{LINE_BYTES_MAX, Lines, TooLong};
 
 use super::error::{Class, Error, Failure};
 use super::status::Status;
-use super::types::{ObjectMeta, Page, Resource, ResourceVersion, Skipped, Uid, WatchEvent};
+use super::types::{Page, Resource, ResourceVersion, Skipped, Uid, WatchEvent};
 use std::time::{Duration, Instant};
 
 /// How long an open watch may be silent before it is closed: an idle watch gets
@@ -154,34 +154,18 @@ pub enum Cause {
 }
 
 impl Cause {
-    /// All causes, in the order of their numbers.
-    pub const ALL: [Self; 9] = [
-        Self::Closed,
-        Self::Silent,
-        Self::Lost,
-        Self::Expired,
-        Self::Short,
-        Self::Broken,
-        Self::WentBack,
-        Self::Failed,
-        Self::Refused,
+    /// All causes in the order of their numbers, with a stable word for metrics.
+    pub const ALL: [(Self, &str); 9] = [
+        (Self::Closed, "closed"),
+        (Self::Silent, "silent"),
+        (Self::Lost, "lost"),
+        (Self::Expired, "expired"),
+        (Self::Short, "short"),
+        (Self::Broken, "broken"),
+        (Self::WentBack, "went_back"),
+        (Self::Failed, "failed"),
+        (Self::Refused, "refused"),
     ];
-
-    /// A stable word, for metrics and logs.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Closed => "closed",
-            Self::Silent => "silent",
-            Self::Lost => "lost",
-            Self::Expired => "expired",
-            Self::Short => "short",
-            Self::Broken => "broken",
-            Self::WentBack => "went_back",
-            Self::Failed => "failed",
-            Self::Refused => "refused",
-        }
-    }
 }
 
 /// What the owner of the machine must do.
@@ -243,9 +227,7 @@ enum State {
     ListLater(Option<String>),
     /// Waits for the page with this token.
     Listing(Option<String>),
-    /// Waits until it is woken, and opens a watch then.
-    OpenLater,
-    /// Waits for a watch to be opened.
+    /// Waits for a watch to be opened, or until it is woken, and opens one then.
     Opening,
     /// Waits for lines.
     Watching { since: Instant, events: bool },
@@ -300,7 +282,7 @@ impl Watch {
                 let token = continue_token.take();
                 self.list(token, effects)
             }
-            State::OpenLater | State::Opening => self.open(),
+            State::Opening => self.open(),
             State::Listing(continue_token) => Next::List {
                 continue_token: continue_token.clone(),
             },
@@ -407,7 +389,7 @@ impl Watch {
         match error.class() {
             Class::Expired => self.relist(Cause::Expired, error.to_string(), effects),
             Class::Forbidden => {
-                self.state = State::OpenLater;
+                self.state = State::Opening;
                 let next = self.refused(error, now, effects);
                 if let Next::Wait(_) = next {
                     self.watch_retry_at = Some(now + WATCH_RETRY);
@@ -423,7 +405,7 @@ impl Watch {
                 self.state = if matches!(error.failure, Failure::TimedOut(_)) {
                     State::ListLater(None)
                 } else {
-                    State::OpenLater
+                    State::Opening
                 };
                 Next::BackOff { at_least }
             }
@@ -464,12 +446,18 @@ impl Watch {
         *events = true;
         effects.note(Note::Contact);
         match event {
-            Ok(WatchEvent::Added(object) | WatchEvent::Modified(object)) => {
+            Ok(WatchEvent::Changed(object)) => {
                 self.seen(&object.metadata().resource_version);
                 effects.push(Effect::Store(StoreEvent::Apply(object)));
             }
-            Ok(WatchEvent::Deleted(object)) => self.deleted(object.metadata(), effects),
-            Ok(WatchEvent::NotOurs(metadata)) => self.deleted(&metadata, effects),
+            Ok(WatchEvent::Gone(metadata)) => {
+                self.seen(&metadata.resource_version);
+                effects.push(Effect::Store(StoreEvent::Delete {
+                    name: metadata.name,
+                    uid: metadata.uid,
+                    version: metadata.resource_version,
+                }));
+            }
             Ok(WatchEvent::Bookmark(version)) => {
                 if version.is_before(&self.version) {
                     let why = format!("its version went back from {} to {version}", self.version);
@@ -486,15 +474,6 @@ impl Watch {
             Err(why) => return self.relist(Cause::Broken, why, effects),
         }
         Next::Read
-    }
-
-    fn deleted<K>(&mut self, metadata: &ObjectMeta, effects: &mut Vec<Effect<K>>) {
-        self.seen(&metadata.resource_version);
-        effects.push(Effect::Store(StoreEvent::Delete {
-            name: metadata.name.clone(),
-            uid: metadata.uid.clone(),
-            version: metadata.resource_version.clone(),
-        }));
     }
 
     /// An ERROR event ends a watch. A list follows for every code: watching from the same version
@@ -538,7 +517,7 @@ impl Watch {
             return self.list(None, effects);
         }
         if short {
-            self.state = State::OpenLater;
+            self.state = State::Opening;
             return Next::BACK_OFF;
         }
         self.open()

@@ -45,14 +45,10 @@ pub struct Skipped {
 /// One line of a watch.
 #[derive(Debug)]
 pub enum WatchEvent<K> {
-    /// The object is new to the watch.
-    Added(K),
-    /// The object has changed.
-    Modified(K),
-    /// The object is gone, or no longer matches the selector; its last state.
-    Deleted(K),
-    /// An object changed that does not (or no longer) belong to this service.
-    NotOurs(Box<ObjectMeta>),
+    /// The object is new to the watch, or has changed.
+    Changed(K),
+    /// The object is gone, no longer matches the selector, or does not belong to this service.
+    Gone(Box<ObjectMeta>),
     /// Nothing happened up to this version.
     Bookmark(ResourceVersion),
     /// The watch is over.
@@ -136,13 +132,11 @@ pub fn decode_event<K: Resource>(line: &[u8]) -> Result<WatchEvent<K>, serde_jso
         Err(error) if error.is_data() => return decode_other_event(line, &error),
         Err(error) => return Err(error),
     };
-    if !object.is_ours() {
-        return Ok(WatchEvent::NotOurs(Box::new(object.metadata().clone())));
-    }
     Ok(match kind {
-        ObjectEvent::Added => WatchEvent::Added(object),
-        ObjectEvent::Modified => WatchEvent::Modified(object),
-        ObjectEvent::Deleted => WatchEvent::Deleted(object),
+        ObjectEvent::Added | ObjectEvent::Modified if object.is_ours() => {
+            WatchEvent::Changed(object)
+        }
+        _ => WatchEvent::Gone(Box::new(object.metadata().clone())),
     })
 }
 

@@ -268,18 +268,18 @@ fn watch_events() {
     let line = |kind: &str, object: &str| format!(r#"{{"type":"{kind}","object":{object}}}"#);
     assert!(matches!(
         event(&line("ADDED", JOB)),
-        Ok(WatchEvent::Added(_))
+        Ok(WatchEvent::Changed(_))
     ));
     assert!(matches!(
         event(&line("MODIFIED", JOB)),
-        Ok(WatchEvent::Modified(_))
+        Ok(WatchEvent::Changed(_))
     ));
     assert!(matches!(
         event(&line("DELETED", JOB)),
-        Ok(WatchEvent::Deleted(_))
+        Ok(WatchEvent::Gone(_))
     ));
     let other_job = r#"{"metadata": {"name": "a", "resourceVersion": "8"}}"#;
-    let Ok(WatchEvent::NotOurs(metadata)) = event(&line("MODIFIED", other_job)) else {
+    let Ok(WatchEvent::Gone(metadata)) = event(&line("MODIFIED", other_job)) else {
         panic!()
     };
     assert_eq!(metadata.resource_version, "8".into());
@@ -295,7 +295,7 @@ fn watch_events() {
     assert!(status.is_expired());
     // The order of fields in JSON is irrelevant.
     let turned = format!(r#"{{"object":{JOB},"type":"ADDED"}}"#);
-    assert!(matches!(event(&turned), Ok(WatchEvent::Added(_))));
+    assert!(matches!(event(&turned), Ok(WatchEvent::Changed(_))));
 }
 
 #[test]

@@ -170,7 +170,7 @@ fn events_and_bookmarks_advance_the_version_at_which_the_watch_resumes() {
     let lost = (End::Lost("reset".into()), Cause::Lost);
     for (end, cause) in [(End::Closed, Cause::Closed), lost] {
         let mut scenario = Scenario::watching();
-        let added = WatchEvent::Added(config_map("b", "11"));
+        let added = WatchEvent::Changed(config_map("b", "11"));
         let effects = scenario.check(Input::Event(Ok(added)), Next::Read);
         assert_eq!(
             effects[1],
@@ -180,7 +180,7 @@ fn events_and_bookmarks_advance_the_version_at_which_the_watch_resumes() {
             Input::Event(Ok(WatchEvent::Bookmark("20".into()))),
             Next::Read,
         );
-        let gone = WatchEvent::Deleted(config_map("a", "21"));
+        let gone = WatchEvent::Gone(Box::new(config_map("a", "21").metadata));
         let effects = scenario.check(Input::Event(Ok(gone)), Next::Read);
         let (name, uid, version) = ("a".into(), "a".into(), "21".into());
         assert_eq!(

@@ -363,10 +363,8 @@ fn version_of<K: Resource>(input: &watch::Input<K>) -> Option<String> {
     match input {
         watch::Input::Listed(Ok(page)) if page.continue_token.is_none() => text(&page.version),
         watch::Input::Event(Ok(event)) => match event {
-            WatchEvent::Added(object)
-            | WatchEvent::Modified(object)
-            | WatchEvent::Deleted(object) => text(&object.metadata().resource_version),
-            WatchEvent::NotOurs(metadata) => text(&metadata.resource_version),
+            WatchEvent::Changed(object) => text(&object.metadata().resource_version),
+            WatchEvent::Gone(metadata) => text(&metadata.resource_version),
             WatchEvent::Bookmark(version) => text(version),
             _ => None,
         },
