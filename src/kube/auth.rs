@@ -9,11 +9,13 @@
 use super::kubeconfig::{self, ClientIdentity, Login, Secret, Source};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
 
 mod credentials;
 mod exec;
 
-pub use credentials::{Credentials, Proof};
+pub use credentials::Credentials;
 
 /// Where Kubernetes mounts the service account of a pod.
 pub const SERVICE_ACCOUNT_DIR: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
@@ -154,6 +156,32 @@ pub struct Cluster {
     pub origin: String,
 }
 
+/// Credentials as of one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Proof {
+    /// Sent in the header `Authorization: Bearer …`.
+    pub token: Option<Arc<Secret>>,
+    /// The certificate of an exec plugin; that of a kubeconfig is not kept here.
+    pub certificate: Option<Arc<ClientIdentity>>,
+    /// When they expire, if that is known.
+    expires: Option<SystemTime>,
+    /// Increases whenever token or certificate change.
+    pub generation: u64,
+}
+
+impl Proof {
+    fn of_token(token: Secret) -> Self {
+        Self {
+            token: Some(Arc::new(token)),
+            ..Self::default()
+        }
+    }
+
+    fn is_same(&self, other: &Self) -> bool {
+        self.token == other.token && self.certificate == other.certificate
+    }
+}
+
 /// Finds the cluster.
 ///
 /// # Errors
@@ -165,12 +193,8 @@ pub fn resolve(environment: &Environment) -> Result<Cluster, Vec<String>> {
     }
     if let Some(list) = &environment.kubeconfig {
         // kubectl merges all files; we use the first that exists.
-        let paths = || {
-            list.split(':')
-                .filter(|path| !path.is_empty())
-                .map(Path::new)
-        };
-        return match paths().find(|path| path.exists()) {
+        let paths = list.split(':').filter(|path| !path.is_empty());
+        return match paths.map(Path::new).find(|path| path.exists()) {
             Some(path) => from_kubeconfig(path),
             None => Err(vec![format!(
                 "KUBECONFIG names no file that exists: {list}"

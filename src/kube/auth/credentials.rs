@@ -4,13 +4,13 @@
 //! exec plugin may run for half a minute; other threads continue with the credentials that are
 //! still valid.
 
-use super::{Cluster, check_token, exec, read_token};
+use super::{Cluster, Proof, check_token, exec, read_token};
 use crate::clock::Clock;
-use crate::kube::kubeconfig::{ClientIdentity, Login, Secret};
+use crate::kube::kubeconfig::Login;
 use crate::threads::lock;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 /// Interval at which a token file is reloaded, in seconds.
 /// Kubernetes rotates tokens long before they expire; client-go reads as often.
@@ -18,17 +18,6 @@ const TOKEN_REREAD_SECS: u64 = 60;
 
 /// Credentials of an exec plugin are renewed this long before they expire.
 const EXPIRY_MARGIN_SECS: u64 = 10;
-
-/// Credentials as of one moment.
-#[derive(Clone, Debug, Default)]
-pub struct Proof {
-    /// Sent in the header `Authorization: Bearer …`.
-    pub token: Option<Arc<Secret>>,
-    /// The certificate of an exec plugin; that of a kubeconfig is not kept here.
-    pub certificate: Option<Arc<ClientIdentity>>,
-    /// Increases whenever token or certificate change.
-    pub generation: u64,
-}
 
 /// Our credentials, reloaded when due; shared by all connections.
 #[derive(Debug)]
@@ -44,7 +33,6 @@ pub struct Credentials {
 struct Held {
     proof: Option<Proof>,
     read_at: Option<Instant>,
-    expires: Option<SystemTime>,
     /// The error of the last read, if it failed.
     failure: Option<String>,
     /// Whether a thread is reading now.
@@ -106,7 +94,8 @@ impl Credentials {
 
     fn expires_within(&self, held: &Held, secs: u64) -> bool {
         let then = self.clock.wall_now() + Duration::from_secs(secs);
-        held.expires.is_some_and(|expires| then >= expires)
+        let expires = held.proof.as_ref().and_then(|proof| proof.expires);
+        expires.is_some_and(|expires| then >= expires)
     }
 
     /// Reads, or waits for the thread that is reading.
@@ -127,13 +116,13 @@ impl Credentials {
         held.result()
     }
 
-    fn read_login(&self) -> Result<exec::Given, String> {
+    fn read_login(&self) -> Result<Proof, String> {
         match &self.cluster.login {
-            Login::Anonymous => Ok(exec::Given::default()),
+            Login::Anonymous => Ok(Proof::default()),
             Login::Token(token) => check_token(token.0.clone())
-                .map(exec::Given::token)
+                .map(Proof::of_token)
                 .map_err(|why| format!("the token of the {} {why}", self.cluster.origin)),
-            Login::TokenFile(path) => read_token(path).map(exec::Given::token),
+            Login::TokenFile(path) => read_token(path).map(Proof::of_token),
             Login::Exec(plugin) => exec::run(plugin, &self.cluster, exec::RUN_MAX),
         }
     }
@@ -141,21 +130,21 @@ impl Credentials {
 
 impl Held {
     /// Stores the result of a read.
-    fn take(&mut self, read: Result<exec::Given, String>, now: Instant) {
+    fn take(&mut self, read: Result<Proof, String>, now: Instant) {
         self.is_reading = false;
         self.reads += 1;
         self.read_at = Some(now);
         match read {
-            Ok(given) => {
+            Ok(mut proof) => {
                 if self.failure.take().is_some() && self.proof.is_some() {
                     log::info!("reloading the credentials works again");
                 }
-                self.expires = given.expires;
-                self.proof = Some(Proof {
-                    generation: generation_after(self.proof.as_ref(), &given),
-                    token: given.token.map(Arc::new),
-                    certificate: given.certificate.map(Arc::new),
-                });
+                proof.generation = match &self.proof {
+                    Some(old) if old.is_same(&proof) => old.generation,
+                    Some(old) => old.generation + 1,
+                    None => 1,
+                };
+                self.proof = Some(proof);
             }
             Err(error) => {
                 if self.failure.is_none() && self.proof.is_some() {
@@ -171,17 +160,5 @@ impl Held {
     fn result(&self) -> Result<Proof, String> {
         let failure = || self.failure.clone().unwrap_or_default();
         self.proof.clone().ok_or_else(failure)
-    }
-}
-
-/// The generation after a read: increased if token or certificate have changed.
-fn generation_after(old: Option<&Proof>, given: &exec::Given) -> u64 {
-    match old {
-        None => 1,
-        Some(old) => {
-            let same = old.token.as_deref() == given.token.as_ref()
-                && old.certificate.as_deref() == given.certificate.as_ref();
-            old.generation + u64::from(!same)
-        }
     }
 }

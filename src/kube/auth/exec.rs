@@ -3,13 +3,13 @@
 //! Bounded in time and output. Its stderr goes to the stream of our log, as with
 //! kubectl; its stdout contains secrets and is never logged. Source: client-go's `client.authentication.k8s.io` types.
 
-use super::{Cluster, check_token};
-use crate::kube::kubeconfig::{ClientIdentity, Exec, Secret, Source};
+use super::{Cluster, Proof, check_token};
+use crate::kube::kubeconfig::{Exec, Source};
 use serde::Deserialize;
 use serde_json::json;
 use std::io::Read as _;
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, SystemTime};
 
 /// How long a plugin may run.
@@ -18,25 +18,8 @@ pub(super) const RUN_MAX: Duration = Duration::from_secs(30);
 /// How much a plugin may print, in bytes.
 const OUTPUT_BYTES_MAX: u64 = 1024 * 1024;
 
-/// Credentials as read.
-#[derive(Debug, Default)]
-pub(super) struct Given {
-    pub(super) token: Option<Secret>,
-    pub(super) certificate: Option<ClientIdentity>,
-    pub(super) expires: Option<SystemTime>,
-}
-
-impl Given {
-    pub(super) fn token(token: Secret) -> Self {
-        Self {
-            token: Some(token),
-            ..Self::default()
-        }
-    }
-}
-
 /// Runs the plugin, for at most `limit`.
-pub(super) fn run(plugin: &Exec, cluster: &Cluster, limit: Duration) -> Result<Given, String> {
+pub(super) fn run(plugin: &Exec, cluster: &Cluster, limit: Duration) -> Result<Proof, String> {
     let shown = plugin.command.display();
     let mut child = Command::new(&plugin.command)
         .args(&plugin.args)
@@ -130,7 +113,7 @@ struct StatusWire {
 }
 
 /// Reads an `ExecCredential`. Errors never quote it.
-pub(super) fn read(output: &[u8], plugin: &Exec) -> Result<Given, String> {
+pub(super) fn read(output: &[u8], plugin: &Exec) -> Result<Proof, String> {
     let wire: CredentialWire =
         serde_json::from_slice(output).map_err(|_| "printed no ExecCredential")?;
     if wire.kind.as_deref() != Some("ExecCredential") {
@@ -171,9 +154,10 @@ pub(super) fn read(output: &[u8], plugin: &Exec) -> Result<Given, String> {
             .map(SystemTime::from)
             .map_err(|_| "printed an expirationTimestamp that is not a time")
     });
-    Ok(Given {
-        token,
-        certificate,
+    Ok(Proof {
+        token: token.map(Arc::new),
+        certificate: certificate.map(Arc::new),
         expires: expires.transpose()?,
+        generation: 0,
     })
 }
