@@ -20,7 +20,7 @@ mod post;
 mod settings;
 
 pub use context::{Context, TRACESTATE_BYTES_MAX};
-pub use settings::{Headers, Root, Sampler, Settings};
+pub use settings::{Headers, Sampler, Settings};
 
 use crate::clock::Clock;
 use otlp::{Span, Tracer};
@@ -172,11 +172,9 @@ impl Traces {
                 Value::Text(received.id.to_owned()),
             ),
         ];
-        attributes.extend(
-            received
-                .route
-                .map(|route| ("http.route", Value::Word(route))),
-        );
+        if let Some(route) = received.route {
+            attributes.push(("http.route", Value::Word(route)));
+        }
         let parent = received.parent.as_ref();
         let span = inner.tracer.begin_request(name, parent, attributes, wall);
         Some(RequestSpan {

@@ -4,7 +4,7 @@
 //! of them for all pods. The values are used in [`crate::traces`], not here.
 
 use super::Reader;
-use crate::traces::{Headers, Root, Sampler, Settings};
+use crate::traces::{Headers, Sampler, Settings};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -155,10 +155,10 @@ impl Reader<'_> {
         let root = word.strip_prefix("parentbased_");
         Sampler {
             by_parent: root.is_some(),
-            root: match root.unwrap_or(word) {
-                "always_on" => Root::All,
-                "always_off" => Root::None,
-                _ => Root::Share(self.share()),
+            share: match root.unwrap_or(word) {
+                "always_on" => 1.0,
+                "always_off" => 0.0,
+                _ => self.share(),
             },
         }
     }
@@ -183,7 +183,7 @@ impl Reader<'_> {
 #[cfg(test)]
 mod tests {
     use crate::config::{Command, parse};
-    use crate::traces::{Root, Sampler, Settings};
+    use crate::traces::{Sampler, Settings};
     use std::time::Duration;
 
     const ON: (&str, &str) = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318");
@@ -220,7 +220,7 @@ mod tests {
             resource: Vec::new(),
             sampler: Sampler {
                 by_parent: true,
-                root: Root::All,
+                share: 1.0,
             },
             queue_max: 2048,
             batch_max: 512,
@@ -275,12 +275,11 @@ mod tests {
             pair("team", "a b"),
         ];
         assert_eq!(settings.resource, resource);
-        let root = Root::Share(0.25);
         assert_eq!(
             settings.sampler,
             Sampler {
                 by_parent: false,
-                root
+                share: 0.25,
             }
         );
     }
@@ -365,16 +364,15 @@ mod tests {
     #[test]
     fn each_sampler_has_its_name() {
         let sampler = |word: &str| on(&[("OTEL_TRACES_SAMPLER", word)]).sampler;
-        let one = Root::Share(1.0);
-        for (word, by_parent, root) in [
-            ("always_on", false, Root::All),
-            ("always_off", false, Root::None),
-            ("traceidratio", false, one),
-            ("parentbased_always_on", true, Root::All),
-            ("parentbased_always_off", true, Root::None),
-            ("parentbased_traceidratio", true, one),
+        for (word, by_parent, share) in [
+            ("always_on", false, 1.0),
+            ("always_off", false, 0.0),
+            ("traceidratio", false, 1.0),
+            ("parentbased_always_on", true, 1.0),
+            ("parentbased_always_off", true, 0.0),
+            ("parentbased_traceidratio", true, 1.0),
         ] {
-            assert_eq!(sampler(word), Sampler { by_parent, root }, "{word}");
+            assert_eq!(sampler(word), Sampler { by_parent, share }, "{word}");
         }
         for bad in ["1.5", "-1", "NaN", "half"] {
             let pairs = [

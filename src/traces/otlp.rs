@@ -6,7 +6,7 @@
 //! takes more memory. The log reports when sending starts to fail and when it works again.
 
 use super::post::Post;
-use super::{Attributes, Context, Counts, Root, Settings, Value, Work};
+use super::{Attributes, Context, Counts, Settings, Value, Work};
 use opentelemetry::trace::{
     Event, Link, Span as _, SpanBuilder, SpanContext, SpanId, SpanKind, Status,
     TraceContextExt as _, TraceFlags, TraceId, TraceState, Tracer as _, TracerProvider as _,
@@ -194,11 +194,7 @@ fn span_context(context: &Context) -> SpanContext {
 }
 
 fn sampler(settings: super::Sampler) -> Sampler {
-    let root = match settings.root {
-        Root::All => Sampler::AlwaysOn,
-        Root::None => Sampler::AlwaysOff,
-        Root::Share(share) => Sampler::TraceIdRatioBased(share),
-    };
+    let root = Sampler::TraceIdRatioBased(settings.share);
     if settings.by_parent {
         Sampler::ParentBased(Box::new(root))
     } else {

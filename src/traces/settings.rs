@@ -47,17 +47,6 @@ impl fmt::Debug for Headers {
 pub struct Sampler {
     /// Whether the caller's sampling decision takes precedence.
     pub by_parent: bool,
-    /// The decision for traces without a parent, or for all.
-    pub root: Root,
-}
-
-/// Sampling of traces.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Root {
-    /// All.
-    All,
-    /// None.
-    None,
-    /// This share of them, from 0 to 1.
-    Share(f64),
+    /// The share of traces that is recorded, from 0 to 1: of those without a parent, or of all.
+    pub share: f64,
 }
