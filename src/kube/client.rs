@@ -8,8 +8,8 @@ use super::error::{Error, Failure, Verb};
 use super::request::{self, Propagation, Request, Scope};
 use super::transport::{EventStream, Transport};
 use super::types::{
-    AccessReview, Found, JOBS, Job, PODS, Page, Pod, Resource, ResourceVersion, TokenReview, Uid,
-    decode_found, decode_list,
+    Found, JOBS, Job, PODS, Page, Pod, Resource, ResourceVersion, TokenReview, Uid, decode_found,
+    decode_list,
 };
 use crate::traces::Context;
 use serde::de::DeserializeOwned;
@@ -156,8 +156,9 @@ impl Client {
     ) -> Result<bool, Error> {
         let namespace = if in_namespace { self.namespace() } else { "" };
         let request = request::review_own_access(verb, group, resource, namespace);
-        let review: AccessReview = self.object(request)?;
-        Ok(review.is_allowed())
+        let review: Value = self.object(request)?;
+        // A missing status counts as denied.
+        Ok(review["status"]["allowed"] == true)
     }
 
     fn object<K: DeserializeOwned>(&self, request: Request) -> Result<K, Error> {
@@ -274,6 +275,23 @@ mod tests {
             sent.path_and_query,
             "/apis/authentication.k8s.io/v1/tokenreviews"
         );
+    }
+
+    #[test]
+    fn a_permission_is_granted_only_if_the_response_allows_it() {
+        for (review, expected) in [
+            (
+                json!({"status": {"allowed": true, "reason": "RBAC: …"}}),
+                true,
+            ),
+            (json!({"status": {"allowed": false}}), false),
+            (json!({"status": {}}), false),
+            (json!({}), false),
+        ] {
+            let (client, _) = client(201, review.clone());
+            let granted = client.may(Verb::List, "", "pods", true).unwrap();
+            assert_eq!(granted, expected, "{review}");
+        }
     }
 
     #[test]

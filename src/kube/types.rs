@@ -20,7 +20,7 @@ mod tests;
 pub use conditions::{Condition, ConditionStatus, ConditionType, Conditions};
 pub use decode::{Found, Page, Skipped, WatchEvent, decode_event, decode_found, decode_list};
 pub use pairs::Pairs;
-pub use review::{AccessReview, TokenReview};
+pub use review::TokenReview;
 pub use scalars::{ResourceVersion, Timestamp, Uid};
 
 use super::status::null_is_default;

@@ -1,6 +1,5 @@
-//! TokenReview (authentication.k8s.io/v1): the user and the audience of a token; and
-//! SelfSubjectAccessReview (authorization.k8s.io/v1): our own permissions. Responses only; requests
-//! are made in [`crate::kube::request`].
+//! TokenReview (authentication.k8s.io/v1): the user and the audience of a token. Responses only;
+//! requests are made in [`crate::kube::request`].
 
 use serde::Deserialize;
 
@@ -20,26 +19,6 @@ struct ReviewStatus {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 struct ReviewedUser {
     username: Option<Box<str>>,
-}
-
-/// The API server's response about a permission of this service.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-pub struct AccessReview {
-    status: Option<AccessStatus>,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-struct AccessStatus {
-    allowed: Option<bool>,
-}
-
-impl AccessReview {
-    /// Whether it is granted; a missing status counts as denied.
-    #[must_use]
-    pub fn is_allowed(&self) -> bool {
-        let status = self.status.as_ref();
-        status.and_then(|status| status.allowed) == Some(true)
-    }
 }
 
 impl TokenReview {
@@ -65,19 +44,6 @@ mod tests {
     fn check(json: &str, expected: Option<&str>) {
         let review: TokenReview = serde_json::from_str(json).unwrap();
         assert_eq!(review.into_user("us").as_deref(), expected, "{json}");
-    }
-
-    #[test]
-    fn a_permission_is_granted_only_if_the_response_allows_it() {
-        for (json, expected) in [
-            (r#"{"status":{"allowed":true,"reason":"RBAC: …"}}"#, true),
-            (r#"{"status":{"allowed":false}}"#, false),
-            (r#"{"status":{}}"#, false),
-            ("{}", false),
-        ] {
-            let review: AccessReview = serde_json::from_str(json).unwrap();
-            assert_eq!(review.is_allowed(), expected, "{json}");
-        }
     }
 
     #[test]
