@@ -157,19 +157,13 @@ struct JobSpecWire {
 #[derive(Default, serde::Deserialize)]
 struct TemplateWire {
     metadata: Option<TemplateMetaWire>,
-    spec: Option<TemplateSpecWire>,
+    spec: Option<PodSpecWire>,
 }
 
 #[derive(Default, serde::Deserialize)]
 struct TemplateMetaWire {
     labels: Option<Pairs>,
     annotations: Option<Pairs>,
-}
-
-#[derive(Default, serde::Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct TemplateSpecWire {
-    restart_policy: Option<RestartPolicy>,
 }
 
 impl From<JobWire> for Job {
@@ -370,7 +364,7 @@ pub(super) struct EventWire {
     metadata: MetaWire,
     involved_object: Option<RegardingWire>,
     reason: Option<EventReason>,
-    message: Option<Box<str>>,
+    message: Option<String>,
     last_timestamp: Option<Timestamp>,
     event_time: Option<Timestamp>,
     series: Option<SeriesWire>,
@@ -389,14 +383,6 @@ struct SeriesWire {
     last_observed_time: Option<Timestamp>,
 }
 
-/// Cuts a text to at most `bytes_max` bytes.
-fn cut(text: Box<str>, bytes_max: usize) -> Box<str> {
-    if text.len() <= bytes_max {
-        return text;
-    }
-    text[..text.floor_char_boundary(bytes_max)].into()
-}
-
 impl From<EventWire> for Event {
     fn from(wire: EventWire) -> Self {
         let regarding = wire.involved_object.unwrap_or_default();
@@ -404,7 +390,8 @@ impl From<EventWire> for Event {
         // Events of the newer API count in `series` and leave `lastTimestamp` empty.
         let series_last = wire.series.and_then(|series| series.last_observed_time);
         let last = series_last.or(wire.last_timestamp).or(wire.event_time);
-        let message = wire.message.unwrap_or_default();
+        let mut message = wire.message.unwrap_or_default();
+        message.truncate(message.floor_char_boundary(EVENT_MESSAGE_BYTES_MAX));
         let reason = match wire.reason.unwrap_or_default() {
             EventReason::FailedPull if !message.starts_with(PULL_FAILED) => EventReason::Other,
             reason => reason,
@@ -414,7 +401,7 @@ impl From<EventWire> for Event {
             regarding_name: regarding.name.unwrap_or_default(),
             regarding_uid: regarding.uid.unwrap_or_default(),
             reason,
-            message: cut(message, EVENT_MESSAGE_BYTES_MAX),
+            message: message.into(),
             last: last.or(metadata.creation_timestamp),
             metadata,
         }
