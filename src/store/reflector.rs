@@ -214,7 +214,7 @@ impl<K: Resource, S: Sink<K>> Running<K, S> {
             }
             Next::Open { version } => {
                 let opened = client.watch::<K>(scope, version).map(|stream| {
-                    let (lines, buffer) = (Lines::new(), vec![0; READ_BYTES]);
+                    let (lines, buffer) = (Lines::default(), vec![0; READ_BYTES]);
                     self.open = Some(Open {
                         stream,
                         lines,

@@ -245,7 +245,7 @@ pub(crate) fn watch(bytes: &[u8]) -> bool {
 }
 
 fn lines_of(bytes: &[u8], piece: usize) -> Vec<Vec<u8>> {
-    let mut lines = Lines::new();
+    let mut lines = Lines::default();
     let mut found = Vec::new();
     for piece in bytes.chunks(piece) {
         lines.push(piece).expect("no line is too long");

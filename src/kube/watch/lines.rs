@@ -21,12 +21,6 @@ pub struct Lines {
 }
 
 impl Lines {
-    /// An empty buffer.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
     /// Appends the next bytes.
     ///
     /// # Errors
@@ -78,7 +72,7 @@ mod tests {
 
     #[track_caller]
     fn lines_of(pieces: &[&[u8]]) -> Vec<String> {
-        let mut lines = Lines::new();
+        let mut lines = Lines::default();
         let mut found = Vec::new();
         for piece in pieces {
             lines.push(piece).unwrap();
@@ -102,14 +96,14 @@ mod tests {
 
     #[test]
     fn an_unfinished_line_is_bounded_and_whole_ones_are_not_counted() {
-        let mut lines = Lines::new();
+        let mut lines = Lines::default();
         let piece = vec![b'x'; LINE_BYTES_MAX];
         lines.push(&piece).unwrap();
         assert!(lines.next_line().is_none());
         assert!(lines.has_rest());
         assert_eq!(lines.push(b"x"), Err(TooLong));
 
-        let mut lines = Lines::new();
+        let mut lines = Lines::default();
         for _ in 0..3 {
             lines.push(&piece[1..]).unwrap();
             lines.push(b"\n").unwrap();
