@@ -270,12 +270,12 @@ pub struct Session {
     closing: bool,
 }
 
-/// A socket that is being read, and what was read.
+/// A socket that is being read; notes what passes.
 struct Tap<'a, S> {
     stream: &'a mut S,
     records: &'a mut Records,
     first: &'a mut Option<u8>,
-    count: usize,
+    /// Less was read than there was room for.
     short: bool,
 }
 
@@ -285,7 +285,6 @@ impl<S: Read> Read for Tap<'_, S> {
         let bytes = &into[..count];
         self.first.get_or_insert(*bytes.first().unwrap_or(&0));
         self.records.pass(bytes);
-        self.count = count;
         self.short = count < into.len();
         Ok(count)
     }
@@ -360,11 +359,10 @@ impl Session {
             stream: &mut *stream,
             records: &mut self.records,
             first: &mut self.first,
-            count: 0,
             short: false,
         };
-        self.tls.read_tls(&mut tap)?;
-        let Tap { count, short, .. } = tap;
+        let count = self.tls.read_tls(&mut tap)?;
+        let emptied = tap.short;
         self.quiet += count;
         match self.tls.process_new_packets() {
             Ok(state) => {
@@ -379,7 +377,6 @@ impl Session {
                     let why = "the peer sends records without content";
                     return Err(io::Error::new(ErrorKind::InvalidData, why));
                 }
-                let emptied = short;
                 Ok(Received { count, emptied })
             }
             Err(error) => {

@@ -392,12 +392,13 @@ fn failure(error: ureq::Error) -> Failure {
     use io::ErrorKind as Kind;
     let text = error.to_string();
     match error {
-        ureq::Error::Timeout(Timeout::Connect | Timeout::Resolve) => Failure::Connect(text),
+        ureq::Error::Timeout(Timeout::Connect | Timeout::Resolve)
+        | ureq::Error::HostNotFound
+        | ureq::Error::ConnectionFailed
+        | ureq::Error::Tls(_)
+        | ureq::Error::Rustls(_)
+        | ureq::Error::Pem(_) => Failure::Connect(text),
         ureq::Error::Timeout(_) => Failure::TimedOut(text),
-        ureq::Error::HostNotFound | ureq::Error::ConnectionFailed => Failure::Connect(text),
-        ureq::Error::Tls(_) | ureq::Error::Rustls(_) | ureq::Error::Pem(_) => {
-            Failure::Connect(text)
-        }
         ureq::Error::Io(error) => match error.kind() {
             Kind::ConnectionRefused
             | Kind::HostUnreachable
@@ -535,7 +536,7 @@ fn certificates(pem: &[u8]) -> Result<Vec<Certificate<'static>>, String> {
 /// library would panic otherwise.
 fn client_cert(
     (certificate, key): &ClientIdentity,
-    provider: &Arc<rustls::crypto::CryptoProvider>,
+    provider: &rustls::crypto::CryptoProvider,
 ) -> Result<ClientCert, String> {
     use rustls::pki_types::pem::PemObject as _;
     use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -544,11 +545,7 @@ fn client_cert(
         .collect::<Result<_, _>>()
         .map_err(|_| "its client certificate is not PEM")?;
     let key = PrivateKeyDer::from_pem_slice(&key_pem).map_err(|_| "its client key is not PEM")?;
-    rustls::ClientConfig::builder_with_provider(provider.clone())
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?
-        .with_root_certificates(rustls::RootCertStore::empty())
-        .with_client_auth_cert(chain, key)
+    rustls::sign::CertifiedKey::from_der(chain, key, provider)
         .map_err(|error| format!("its client certificate and client key do not match: {error}"))?;
     let chain = certificates(&certificate)?;
     let key = PrivateKey::from_pem(&key_pem).map_err(|_| "its client key is not PEM")?;

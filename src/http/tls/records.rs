@@ -10,7 +10,6 @@ const HEADER_BYTES: usize = 5;
 #[derive(Debug, Default)]
 pub(super) struct Records {
     header: [u8; HEADER_BYTES],
-    header_count: usize,
     /// Of the content, still to come.
     left: usize,
     /// Of header and content, arrived.
@@ -21,12 +20,11 @@ impl Records {
     /// Notes bytes as they arrive.
     pub(super) fn pass(&mut self, mut bytes: &[u8]) {
         while let [first, rest @ ..] = bytes {
-            if self.header_count < HEADER_BYTES {
-                self.header[self.header_count] = *first;
-                self.header_count += 1;
+            if self.pending < HEADER_BYTES {
+                self.header[self.pending] = *first;
                 self.pending += 1;
                 bytes = rest;
-                if self.header_count == HEADER_BYTES {
+                if self.pending == HEADER_BYTES {
                     self.left = u16::from_be_bytes([self.header[3], self.header[4]]).into();
                 }
             } else {
@@ -35,7 +33,7 @@ impl Records {
                 self.pending += count;
                 bytes = &bytes[count..];
             }
-            if self.header_count == HEADER_BYTES && self.left == 0 {
+            if self.pending >= HEADER_BYTES && self.left == 0 {
                 *self = Self::default();
             }
         }
