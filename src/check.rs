@@ -178,6 +178,7 @@ fn check_permission(
         (false, Without::Less(how)) => (CheckResult::Worse, format!("missing: {how}")),
     };
     let of = if group.is_empty() { "" } else { "." };
+    let verb = verb.as_str();
     report.add(result, format!("{verb} {resource}{of}{group}"), text);
     Ok(())
 }

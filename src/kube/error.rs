@@ -49,12 +49,6 @@ impl Verb {
     }
 }
 
-impl fmt::Display for Verb {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
 /// The class of an error, which decides what happens next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
@@ -212,7 +206,7 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot {} {}", self.verb, self.resource)?;
+        write!(f, "cannot {} {}", self.verb.as_str(), self.resource)?;
         if let Some(name) = &self.name {
             write!(f, " \"{name}\"")?;
         }

@@ -285,17 +285,13 @@ impl HttpTransport {
         request: &Request,
         proof: &Proof,
     ) -> Result<http::Request<()>, http::Error> {
-        let Server {
-            tls,
-            base_path,
-            port,
-            ..
-        } = &self.cluster.server;
-        let real = self.cluster.server.authority();
+        let server = &self.cluster.server;
+        let real = server.authority();
         let name = self.cluster.tls_server_name.as_ref();
-        let named = name.map_or_else(|| real.clone(), |name| auth::authority(name, *port));
-        let scheme = if *tls { "https" } else { "http" };
-        let url = format!("{scheme}://{named}{base_path}{}", request.path_and_query);
+        let named = name.map_or_else(|| real.clone(), |name| auth::authority(name, server.port));
+        let scheme = if server.tls { "https" } else { "http" };
+        let (base, path) = (&server.base_path, &request.path_and_query);
+        let url = format!("{scheme}://{named}{base}{path}");
         let mut builder = http::Request::builder()
             .method(request.verb.method())
             .uri(url)

@@ -144,15 +144,12 @@ impl<'de> Visitor<'de> for PairsVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Pairs, A::Error> {
         let mut kept: Vec<(String, String)> = Vec::new();
         while let Some(OurKey(key)) = map.next_key()? {
-            match key {
-                Some(key) => {
-                    let value: Option<String> = map.next_value()?;
-                    kept.push((key, value.unwrap_or_default()));
-                }
-                None => {
-                    map.next_value::<IgnoredAny>()?;
-                }
-            }
+            let Some(key) = key else {
+                map.next_value::<IgnoredAny>()?;
+                continue;
+            };
+            let value: Option<String> = map.next_value()?;
+            kept.push((key, value.unwrap_or_default()));
         }
         Ok(kept.into_iter().collect())
     }
