@@ -137,10 +137,8 @@ pub(super) fn read(output: &[u8], plugin: &Exec) -> Result<Proof, String> {
         let data = data.filter(|data| !data.is_empty())?;
         Some(Source::Data(data.into()))
     };
-    let (certificate, key) = (
-        filled(status.client_certificate_data),
-        filled(status.client_key_data),
-    );
+    let certificate = filled(status.client_certificate_data);
+    let key = filled(status.client_key_data);
     let certificate = match (certificate, key) {
         (Some(certificate), Some(key)) => Some((certificate, key)),
         (None, None) => None,

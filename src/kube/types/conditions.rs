@@ -25,16 +25,14 @@ pub enum ConditionType {
     FailureTarget,
     /// Job: will be `Complete` when its pods are gone.
     SuccessCriteriaMet,
-    /// Job: suspended.
-    Suspended,
 }
 
-/// How many kinds a pod, or a Job, can have; they come in this order in [`ConditionType`].
+/// How many kinds a pod can have, which come first in [`ConditionType`]; a Job has fewer.
 const PLACES: usize = 5;
 
 impl ConditionType {
     /// All of them as Kubernetes spells them, those of pods first.
-    pub(super) const NAMES: [(&'static str, Self); 2 * PLACES] = [
+    pub(super) const NAMES: [(&'static str, Self); 9] = [
         ("PodScheduled", Self::PodScheduled),
         ("PodReadyToStartContainers", Self::PodReadyToStartContainers),
         ("Initialized", Self::Initialized),
@@ -44,17 +42,11 @@ impl ConditionType {
         ("Failed", Self::Failed),
         ("FailureTarget", Self::FailureTarget),
         ("SuccessCriteriaMet", Self::SuccessCriteriaMet),
-        ("Suspended", Self::Suspended),
     ];
 
-    /// Those of pods.
-    pub(super) fn of_pods() -> &'static [(&'static str, Self)] {
-        &Self::NAMES[..PLACES]
-    }
-
-    /// Those of Jobs.
-    pub(super) fn of_jobs() -> &'static [(&'static str, Self)] {
-        &Self::NAMES[PLACES..]
+    /// Whether it is one of pods; the others are those of Jobs.
+    pub(super) fn is_of_pods(self) -> bool {
+        (self as usize) < PLACES
     }
 
     /// Its index among those of its object; Jobs and pods have no kinds in common.

@@ -111,12 +111,11 @@ words!(
 );
 
 /// The conditions of these kinds; others are dropped.
-fn conditions(wires: Option<Vec<ConditionWire>>, kinds: &[(&str, ConditionType)]) -> Conditions {
+fn conditions(wires: Option<Vec<ConditionWire>>, is_read: fn(ConditionType) -> bool) -> Conditions {
     let mut known = Conditions::default();
     for wire in wires.unwrap_or_default() {
         let kind = wire.kind.and_then(|kind| kind.0);
-        let is_read = |kind: &ConditionType| kinds.iter().any(|(_, known)| known == kind);
-        let Some(kind) = kind.filter(is_read) else {
+        let Some(kind) = kind.filter(|kind| is_read(*kind)) else {
             continue;
         };
         known.set(
@@ -133,7 +132,7 @@ pub(super) fn conditions_of_jobs<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Conditions, D::Error> {
     let wires = Deserialize::deserialize(deserializer)?;
-    Ok(conditions(wires, ConditionType::of_jobs()))
+    Ok(conditions(wires, |kind| !kind.is_of_pods()))
 }
 
 /// Kubernetes' default of `backoffLimit`.
@@ -321,7 +320,7 @@ impl From<PodWire> for Pod {
             detail: detail(status.reason, status.message).map(Box::new),
             pod_ip: status.pod_ip.and_then(|address| address.0),
             start_time: status.start_time,
-            conditions: conditions(status.conditions, ConditionType::of_pods()),
+            conditions: conditions(status.conditions, ConditionType::is_of_pods),
             containers: inits.chain(apps).collect(),
             restart_policy: spec.restart_policy.unwrap_or_default(),
         }
