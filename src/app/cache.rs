@@ -164,16 +164,13 @@ impl Cache {
     /// another one.
     #[must_use]
     pub fn find(&self, name_or_session: &str, among: impl Fn(&str) -> bool) -> Option<InstanceKey> {
-        let jobs = self.all_jobs();
-        let is_it = |job: &Arc<Job>, key: &InstanceKey| {
-            key.name.as_str() == name_or_session
-                || self
-                    .entry(Arc::clone(job))
-                    .is_some_and(|entry| entry.session() == name_or_session)
-        };
-        let keys = jobs.iter().filter_map(|job| {
-            let key = own_key_of(job).filter(|key| among(key.app_type.as_str()))?;
-            is_it(job, &key).then(|| (job.metadata.is_deleting(), key))
+        let jobs = self.all_jobs().into_iter();
+        let keys = jobs.filter_map(|job| {
+            let key = own_key_of(&job).filter(|key| among(key.app_type.as_str()))?;
+            let is_deleting = job.metadata.is_deleting();
+            let is_it = key.name.as_str() == name_or_session
+                || self.entry(job)?.session() == name_or_session;
+            is_it.then_some((is_deleting, key))
         });
         keys.min().map(|(_, key)| key)
     }

@@ -106,12 +106,8 @@ impl Inputs {
     /// The next inputs, up to a maximum. Requests that were abandoned while the queue was full come
     /// last, once the queue is empty: their own inputs have been read by then.
     pub fn take(&self, most: usize) -> Vec<Input> {
-        let mut inputs: Vec<Input> = self
-            .receiver
-            .try_iter()
-            .take(most)
-            .map(|input| *input)
-            .collect();
+        let queued = self.receiver.try_iter().take(most);
+        let mut inputs: Vec<Input> = queued.map(|input| *input).collect();
         if inputs.len() < most {
             let mut abandoned = threads::lock(&self.abandoned);
             inputs.extend(abandoned.drain(..).map(Input::Abandoned));
@@ -371,10 +367,7 @@ impl Executor {
             other => {
                 let name = call.key.job_name();
                 let gone = self.writers.job_absent(&name, &found.version);
-                let outcome = match other {
-                    Some(_) => CallOutcome::NameConflict,
-                    None => CallOutcome::Absent,
-                };
+                let outcome = other.map_or(CallOutcome::Absent, |_| CallOutcome::NameConflict);
                 (outcome, gone)
             }
         }

@@ -34,7 +34,7 @@ pub(super) struct Operation {
 }
 
 /// What waiters for a Job get when it is gone.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Last {
     /// Which Job.
     pub(super) uid: Uid,

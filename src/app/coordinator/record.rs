@@ -222,14 +222,8 @@ impl Record {
         };
         let is_it = |last: &Last| last.uid == *instance.uid();
         let known = operation.last.iter().position(is_it);
-        let mut last = match known {
-            Some(index) => operation.last.remove(index),
-            None => Last {
-                uid: instance.uid().clone(),
-                report: None,
-                was_suspended: false,
-            },
-        };
+        let mut last = known.map_or_else(Last::default, |index| operation.last.remove(index));
+        last.uid = instance.uid().clone();
         last.was_suspended |= instance.job.suspend;
         // A resolved failure is not reported; a failure that lasted until the deletion is.
         if observed.report.is_some() || observed.state != State::Deleting {
@@ -463,11 +457,9 @@ impl Record {
         let mut wakes = Vec::new();
         wakes.extend(self.memory.expires_at());
         wakes.extend(track.and_then(|track| track.expires_at()));
-        wakes.extend(
-            observed
-                .report_at
-                .filter(|_| track.is_some_and(|track| track.awaits_report())),
-        );
+        if track.is_some_and(|track| track.awaits_report()) {
+            wakes.extend(observed.report_at);
+        }
         match self.memory.overdue_at() {
             Some(at) if !is_overdue => wakes.push(at),
             // All permitted calls belong to other names.
