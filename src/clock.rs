@@ -58,13 +58,15 @@ impl Moment {
         Duration::from_nanos(self.age_nanos(now))
     }
 
-    /// How long it is ago, in nanoseconds.
+    /// How long it is ago, in nanoseconds. Every response needs it for every store.
+    #[inline]
     #[must_use]
     pub fn age_nanos(&self, now: Instant) -> u64 {
         let nanos = self.nanos.load(Ordering::SeqCst);
         self.nanos_at(now).saturating_sub(nanos)
     }
 
+    #[inline]
     fn nanos_at(&self, now: Instant) -> u64 {
         let since = now.saturating_duration_since(self.first).as_nanos();
         u64::try_from(since).unwrap_or(u64::MAX)
