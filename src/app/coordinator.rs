@@ -98,7 +98,8 @@ pub struct NewWaiter {
     pub key: InstanceKey,
     /// The sender.
     pub by: Origin,
-    /// The latest time of its response; a change has [`WRITE_WAIT`] from when it can be made.
+    /// The latest time of its response; a label waits for a pod until then, and the change itself has
+    /// [`WRITE_WAIT`].
     pub deadline: Instant,
     /// What it wants.
     pub want: Want,
@@ -223,14 +224,18 @@ impl Coordinator {
             return;
         }
         self.waiting.insert(handle, key.clone());
-        let state = match request.want {
-            Want::Label(_) => WaitState::Pod,
-            _ => WaitState::New,
+        let (state, deadline) = match request.want {
+            // The wait is for a pod; the change itself has its own deadline.
+            Want::Label(_) => (
+                WaitState::Pod(request.deadline),
+                request.deadline.max(context.now + WRITE_WAIT),
+            ),
+            _ => (WaitState::New, request.deadline),
         };
         let waiter = Waiter {
             handle: Some(handle),
             by: Some(request.by),
-            deadline: request.deadline,
+            deadline,
             want: request.want,
             state,
             number: self.next_number,

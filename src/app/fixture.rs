@@ -375,21 +375,21 @@ impl Fixture {
         wait_secs: u64,
     ) -> Vec<String> {
         let variables = Arc::new(Variables::from_query(query).unwrap());
-        let wait = Duration::from_secs(wait_secs);
+        let deadline = self.world.instant() + Duration::from_secs(wait_secs);
         let want = Want::Instance(Intent::Start(variables));
-        self.request(n, key, "ann", wait, want)
+        self.request(n, key, "ann", deadline, want)
     }
 
     /// Request number `n` requests scim/n1 with this intent; it waits for 10 s.
     pub(crate) fn get_meaning(&mut self, n: u64, intent: Intent) -> Vec<String> {
-        let wait = Duration::from_secs(10);
-        self.request(n, &n1(), "ann", wait, Want::Instance(intent))
+        let deadline = self.world.instant() + Duration::from_secs(10);
+        self.request(n, &n1(), "ann", deadline, Want::Instance(intent))
     }
 
     /// Request number `n` looks for this instance without starting it; it waits for 10 s.
     pub(crate) fn find_of(&mut self, n: u64, key: &InstanceKey) -> Vec<String> {
-        let wait = Duration::from_secs(10);
-        self.request(n, key, "ann", wait, Want::Instance(Intent::Find))
+        let deadline = self.world.instant() + Duration::from_secs(10);
+        self.request(n, key, "ann", deadline, Want::Instance(Intent::Find))
     }
 
     fn request(
@@ -397,14 +397,14 @@ impl Fixture {
         n: u64,
         key: &InstanceKey,
         caller: &str,
-        wait: Duration,
+        deadline: Instant,
         want: Want,
     ) -> Vec<String> {
         let request = NewWaiter {
             handle: handle(n),
             key: key.clone(),
             by: origin(caller),
-            deadline: self.world.instant() + wait,
+            deadline,
             want,
         };
         self.step(Input::Requested(request))
@@ -419,7 +419,7 @@ impl Fixture {
     pub(crate) fn stop_and_wait(&mut self, n: u64, wait_secs: Option<u64>) -> Vec<String> {
         let now = self.world.instant();
         let until = wait_secs.map(|secs| now + Duration::from_secs(secs));
-        self.request(n, &n1(), "bob", WRITE_WAIT, Want::Stop { until })
+        self.request(n, &n1(), "bob", now + WRITE_WAIT, Want::Stop { until })
     }
 
     /// Request number `n` labels scim/n1, and waits for its pod for 10 s.
@@ -434,9 +434,17 @@ impl Fixture {
 
     /// The same, and it waits for the pod for so many seconds.
     pub(crate) fn label_and_wait(&mut self, n: u64, body: &Value, wait_secs: u64) -> Vec<String> {
+        self.label_until(
+            n,
+            body,
+            self.world.instant() + Duration::from_secs(wait_secs),
+        )
+    }
+
+    /// The same, until that time.
+    pub(crate) fn label_until(&mut self, n: u64, body: &Value, until: Instant) -> Vec<String> {
         let change = MetaChange::from_body(body.as_object().unwrap()).unwrap();
-        let wait = Duration::from_secs(wait_secs);
-        self.request(n, &n1(), "bob", wait, Want::Label(change))
+        self.request(n, &n1(), "bob", until, Want::Label(change))
     }
 
     /// The service shuts down; changes have five seconds.

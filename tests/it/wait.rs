@@ -219,6 +219,16 @@ fn a_short_start_wait_does_not_limit_changes() {
     environment
         .patch("/app/hello/ann", &json!({"username": "ann"}))
         .expect(200);
+    // So is what has to be tried again, and what has to wait for the call of another.
+    let unavailable = FaultRule::new("patch", "pods", Fault::Status(503)).times(1);
+    environment.kube.fault(unavailable);
+    let begun = [0; 8].map(|n| {
+        let client = environment.client();
+        client.begin_patch("/app/hello/ann", &json!({"n": n}))
+    });
+    for patch in begun {
+        patch.finish().expect(200);
+    }
     environment.delete("/app/hello/ann").expect(200);
     environment.get("/release/bob").expect(200);
 }

@@ -97,7 +97,7 @@ fn check_record(record: &Record) -> Result<(), String> {
 
 fn check_waiter(waiter: &Waiter) -> Result<(), String> {
     let fits = match &waiter.state {
-        WaitState::Pod => matches!(waiter.want, Want::Label(_)),
+        WaitState::Pod(_) => matches!(waiter.want, Want::Label(_)),
         WaitState::Sent(_) => matches!(waiter.want, Want::Stop { .. }),
         WaitState::Replacement(_) => waiter.want.variables().is_some(),
         WaitState::New => !waiter.want.is_for_instance(),

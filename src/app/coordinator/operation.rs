@@ -118,8 +118,8 @@ pub(super) enum WaitState {
     Held(Uid, Instant),
     /// For this ended Job to be gone, and for a new one.
     Replacement(Uid),
-    /// For the instance to have a pod that can be labelled.
-    Pod,
+    /// Until then, for the instance to have a pod that can be labelled.
+    Pod(Instant),
     /// For the deletion of this Job to be accepted: it was sent, and may have been carried out.
     Sent(Uid),
 }
@@ -287,10 +287,13 @@ impl Operation {
     #[must_use]
     pub(super) fn is_start_pending(&self) -> bool {
         let wanted = |waiter: &Waiter| waiter.want.variables().is_some() && waiter.needs_call();
-        self.must_read()
-            || self.is_calling(CallKind::Create)
-            || self.is_calling(CallKind::Read)
-            || self.waiters.iter().any(wanted)
+        self.is_job_unknown() || self.waiters.iter().any(wanted)
+    }
+
+    /// Whether a call in flight, or due next, decides which Job there is: the cache may show another.
+    #[must_use]
+    pub(super) fn is_job_unknown(&self) -> bool {
+        self.must_read() || self.is_calling(CallKind::Create) || self.is_calling(CallKind::Read)
     }
 
     /// Whether the call in flight is for this waiter. Its result decides whether the change was

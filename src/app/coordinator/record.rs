@@ -287,6 +287,7 @@ impl Record {
             key: step.key,
             now: context.now,
             is_start_pending,
+            is_job_unknown: operation.is_job_unknown(),
             is_deleting: operation.is_calling(CallKind::Delete),
             may_replace,
             last: &operation.last,
@@ -311,9 +312,10 @@ impl Record {
                 Resolution::Wait(state) => state,
                 Resolution::Respond(response) => return Some(response),
             };
-            // A change has its own deadline from when it can be made, unless its wait is over by then.
-            let can_be_made = waiter.state == WaitState::Pod && state != WaitState::Pod;
-            if can_be_made && waiter.deadline >= now {
+            // A label has its own deadline from the first pod, unless its wait is over by then.
+            if let (WaitState::Pod(until), WaitState::New) = (&waiter.state, &state)
+                && *until >= now
+            {
                 waiter.deadline = waiter.deadline.max(now + WRITE_WAIT);
             }
             waiter.state = state;
@@ -471,8 +473,10 @@ impl Record {
                 if step.is_draining || !operation.is_made_for(waiter) {
                     wakes.push(waiter.deadline);
                 }
-                if let WaitState::Held(_, until) = waiter.state {
-                    wakes.push(until);
+                match waiter.state {
+                    WaitState::Held(_, until) => wakes.push(until),
+                    WaitState::Pod(until) if until > now => wakes.push(until),
+                    _ => {}
                 }
             }
             let waits_for_report = |waiter: &Waiter| matches!(waiter.state, WaitState::Ready(_));

@@ -178,6 +178,8 @@ pub(super) struct Facts<'a> {
     /// Whether a start is in progress or about to begin, so that a waiter that starts nothing can
     /// wait for it.
     pub(super) is_start_pending: bool,
+    /// Whether a call in flight, or due next, decides which Job there is.
+    pub(super) is_job_unknown: bool,
     /// Whether our own deletion is in flight.
     pub(super) is_deleting: bool,
     /// Whether a new request replaces the failed or ended instance.
@@ -229,10 +231,14 @@ pub(super) fn resolve(waiter: &Waiter, observed: &Observed, facts: &Facts<'_>) -
         Want::Label(_) => match observed.state {
             _ if observed.has_pod() => Resolution::Wait(WaitState::New),
             // Only a 404 of Kubernetes counts.
-            State::Absent | State::NameConflict => Resolution::Wait(WaitState::New),
+            State::Absent | State::NameConflict => Resolution::Wait(waiter.state.clone()),
             State::AwaitingReason | State::Failed | State::Finished => facts.no_instance(),
-            // Its own deadline counts from the first pod.
-            _ => Resolution::Wait(waiter.state.clone()),
+            _ => match waiter.state {
+                WaitState::Pod(until) if until <= facts.now && !facts.is_job_unknown => {
+                    facts.no_instance()
+                }
+                _ => Resolution::Wait(waiter.state.clone()),
+            },
         },
     }
 }
@@ -279,7 +285,7 @@ fn resolve_instance(waiter: &Waiter, observed: &Observed, facts: &Facts<'_>) -> 
         (_, Held(..) | Replacement(_)) => Wait(waiter.state.clone()),
         (_, New | Next) if is_well_ended && !may_start => facts.no_instance(),
         (_, New | Next) if replaces => Wait(Replacement(uid())),
-        (_, New | Pod | Sent(_)) => Wait(Held(uid(), facts.now + REPORT_HOLD)),
+        (_, New | Pod(_) | Sent(_)) => Wait(Held(uid(), facts.now + REPORT_HOLD)),
         // The request is older than this Job, so it gets a failure that is known as soon as the
         // Job.
         (_, Next) => report(),

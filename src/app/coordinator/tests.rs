@@ -461,7 +461,7 @@ fn each_broken_invariant_of_an_operation_is_reported() {
             operation(it).waiters[0].state = WaitState::New;
         }),
         ("a waiter waits for what it does not want", |it| {
-            operation(it).waiters[0].state = WaitState::Pod;
+            operation(it).waiters[0].state = WaitState::Pod(Instant::now());
         }),
         ("no caller waits for its response", |it| {
             operation(it).waiters[0].handle = None;

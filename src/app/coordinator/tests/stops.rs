@@ -8,6 +8,7 @@ use crate::app::fixture::{
 };
 use crate::kube::error::Verb;
 use serde_json::{Map, Value, json};
+use std::time::Duration;
 
 #[test]
 fn a_stop_resolves_waiters_and_later_requests_start_again() {
@@ -328,8 +329,7 @@ fn a_change_is_answered_after_its_call_in_flight() {
     fixture.check_idle();
 }
 
-/// A failing change is retried for ten seconds, regardless of the wait of its request.
-/// Its own deadline begins once it can be made, but not after the caller's wait is over.
+/// Its own deadline begins with the first pod, but not after the caller's wait is over.
 #[test]
 fn a_label_that_can_be_made_after_its_wait_gets_no_deadline_of_its_own() {
     let mut fixture = Fixture::new();
@@ -345,6 +345,41 @@ fn a_label_that_can_be_made_after_its_wait_gets_no_deadline_of_its_own() {
     assert_eq!(fixture.done(), ["call delete u1 for bob", "2: Unavailable"]);
 }
 
+/// A label waits for a pod as long as its caller says, but not less than what decides whether there
+/// is one: a start or a read of the Job.
+#[test]
+fn a_label_without_a_wait_is_answered_after_the_start_in_flight() {
+    let mut fixture = Fixture::new();
+    let body = json!({"username": "bob"});
+    assert_eq!(fixture.get(1), ["call create for ann"]);
+    assert_eq!(fixture.label_and_wait(2, &body, 0), NOTHING);
+    assert_eq!(fixture.pass(1.0), NOTHING);
+    fixture.world.job("u1", json!({}));
+    assert_eq!(fixture.done(), ["2: NoInstance"]);
+}
+
+/// What waits for the call of another is not lost for lack of a wait of its own.
+#[test]
+fn labels_without_a_wait_are_made_one_after_the_other() {
+    let mut fixture = Fixture::new();
+    fixture.world.job("u1", json!({}));
+    fixture.world.ready("u1", "10.0.0.1");
+    let body = json!({"username": "bob"});
+    assert_eq!(fixture.label_and_wait(1, &body, 0), ["call label p-u1"]);
+    assert_eq!(fixture.pass(1.0), NOTHING);
+    let now = fixture.world.instant();
+    fixture.world.pass(Duration::from_millis(1));
+    // The coordinator sees a request a moment after its wait has begun.
+    assert_eq!(fixture.label_until(2, &body, now), NOTHING);
+    assert_eq!(fixture.pass(5.0), NOTHING);
+    assert_eq!(fixture.done(), ["1: done", "call label p-u1"]);
+    assert_eq!(fixture.fails(unavailable(Verb::Patch)), NOTHING);
+    assert_eq!(fixture.pass(1.0), ["call label p-u1"]);
+    assert_eq!(fixture.done(), ["2: done"]);
+    fixture.check_idle();
+}
+
+/// A failing change is retried for ten seconds, regardless of the wait of its request.
 #[test]
 fn a_change_has_its_own_deadline() {
     let mut fixture = Fixture::new();
