@@ -62,8 +62,8 @@ pub const FOLLOWED_MAX: usize = 10_000;
 /// Delay before a record is advanced again if its own wake-up requested another one.
 const MINIMUM_NAP: Duration = Duration::from_millis(10);
 
-/// Memory for so many records is kept. A first list of Jobs makes a record for each, which is dropped
-/// once its pod is listed.
+/// Memory for so many records is kept; where many instances start together, each has one until it is
+/// ready.
 const SPARE_RECORDS: usize = 1024;
 
 /// When remembered names exceed their bound, this part of them is evicted together, the oldest
@@ -81,8 +81,8 @@ pub enum Input {
     Completed(InstanceKey, Completed),
     /// The cache of these names has changed.
     Changed(Vec<CacheChange>),
-    /// The first list of Jobs or pods is complete, and has these names. What a replica finds at its
-    /// start is not reported.
+    /// The first lists of Jobs and pods are complete, and have these names, among others. What a
+    /// replica finds at its start is not reported.
     Listed(Vec<CacheChange>),
     /// The service shuts down: respond to all waiting requests, except changes that can still be
     /// made until then.

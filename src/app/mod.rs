@@ -20,6 +20,7 @@ pub mod changes;
 pub mod coordinator;
 pub mod engine;
 pub mod error;
+pub mod feed;
 #[cfg(test)]
 pub(crate) mod fixture;
 pub mod lifecycle;

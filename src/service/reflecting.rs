@@ -6,15 +6,14 @@ use super::{Background, Error, no_thread, on_death, seed};
 use crate::app::cache::Cache;
 use crate::app::catalog::SharedCatalog;
 use crate::app::changes;
-use crate::app::coordinator::{CacheChange, Input};
 use crate::app::engine::{Inbox, Writers};
+use crate::app::feed::Feed;
 use crate::kube::request::Scope;
 use crate::kube::types::{ConfigMap, Event, Resource};
 use crate::kube::watch::WATCH_RETRY;
 use crate::model::labels;
 use crate::store::{self, Change, EventWriter, Heartbeat, Reflector, Sink, Writer};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 /// The writers of all stores.
@@ -45,18 +44,6 @@ impl Stores {
     }
 }
 
-/// Wraps changes of a resource as inputs to the coordinator: its first list, then changes.
-fn inputs() -> impl Fn(Vec<CacheChange>) -> Input {
-    let is_listed = AtomicBool::new(false);
-    move |changes| {
-        if is_listed.swap(true, Ordering::Relaxed) {
-            Input::Changed(changes)
-        } else {
-            Input::Listed(changes)
-        }
-    }
-}
-
 impl Background<'_> {
     /// Starts the reflectors; returns the heartbeat of each.
     pub(super) fn reflectors(
@@ -68,10 +55,10 @@ impl Background<'_> {
     ) -> Result<Vec<Arc<Heartbeat>>, Error> {
         let config_maps = stores.config_maps.store();
         let catalogs = Arc::clone(catalogs);
-        let (of_jobs, of_pods) = (inbox.clone(), inbox.clone());
+        let feed = Arc::new(Feed::new(cache.clone(), inbox.clone()));
+        let (of_jobs, of_pods) = (Arc::clone(&feed), Arc::clone(&feed));
         let Writers { jobs, pods, events } = stores.instances;
         let (job_events, pod_events) = (events.clone(), events.clone());
-        let (input_of_jobs, input_of_pods) = (inputs(), inputs());
         let templates = self.scope(&self.config.configmap_selector);
         Ok(vec![
             spawn(self.reflector(stores.config_maps, templates, move |_| {
@@ -80,15 +67,15 @@ impl Background<'_> {
             // Jobs of 2.7.1 carry our labels on their pod template only: no selector finds them.
             spawn(self.reflector(jobs, self.scope(""), move |changes| {
                 changes::jobs_past(changes).for_each(|uid| job_events.forget(uid));
-                of_jobs.send(input_of_jobs(changes::changes_of_jobs(changes)));
+                of_jobs.pass_on(|| changes::changes_of_jobs(changes));
             }))?,
             spawn(
                 self.reflector(pods, self.scope(labels::INSTANCE_NAME), move |changes| {
                     changes::pods_past(changes).for_each(|uid| pod_events.forget(uid));
-                    of_pods.send(input_of_pods(changes::changes_of_pods(changes)));
+                    of_pods.pass_on(|| changes::changes_of_pods(changes));
                 }),
             )?,
-            spawn(self.of_events(events, inbox, cache))?,
+            spawn(self.of_events(events, feed, cache))?,
         ])
     }
 
@@ -96,10 +83,10 @@ impl Background<'_> {
     fn of_events(
         &self,
         writer: EventWriter,
-        inbox: &Inbox,
+        feed: Arc<Feed>,
         cache: &Cache,
     ) -> Reflector<Event, EventWriter> {
-        let (inbox, cache) = (inbox.clone(), cache.clone());
+        let cache = cache.clone();
         let scope = Scope {
             field_selector: "type!=Normal".into(),
             ..self.scope("")
@@ -108,10 +95,7 @@ impl Background<'_> {
             poll: WATCH_RETRY,
             loss: Some("messages say less about why a pod is rejected, not mounted or not ready"),
             ..self.reflector(writer, scope, move |changes| {
-                let changes = changes::changes_of_events(changes, &cache);
-                if !changes.is_empty() {
-                    inbox.send(Input::Changed(changes));
-                }
+                feed.pass_on(|| changes::changes_of_events(changes, &cache));
             })
         }
     }
