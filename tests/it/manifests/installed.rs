@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::RENDERS;
 use super::tools::{CHART, Helm, Namespace, RESTRICTED, TIMEOUT};
 use crate::cluster;
-use crate::harness::{Client, TemporaryFolder};
+use crate::harness::{Client, TemporaryFolder, eventually};
 use crate::in_cluster::{self, image};
 
 #[test]
@@ -129,9 +129,13 @@ fn an_upgrade_from_the_chart_of_2_7_1_keeps_existing_objects() {
     assert_eq!(release.image(), image::name());
     let name = service["metadata"]["name"].as_str().expect("it has a name");
     let callers = Client::new(in_cluster::address(&namespace, name));
-    let info = callers.get("/info").expect(200);
     let ours = concat!("config-controller ", env!("CARGO_PKG_VERSION"));
-    assert_eq!(info["rev"], ours, "{info}");
+    // The node learns a moment later that the old pod has left the Service.
+    eventually("the Service leads to the new pods", || {
+        let asked = callers.try_begin("GET", "/info", &[], "").ok()?;
+        let response = asked.try_finish().ok()?;
+        (response.status == 200 && response.expect(200)["rev"] == ours).then_some(())
+    });
 
     helm.run(&["rollback", "portal", "1", &place, "--wait", TIMEOUT]);
     assert_eq!(release.identities(), before);
