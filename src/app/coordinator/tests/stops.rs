@@ -404,12 +404,17 @@ fn a_change_has_its_own_deadline() {
     let mut fixture = Fixture::new();
     fixture.world.job("u1", json!({}));
     assert_eq!(fixture.label_and_wait(1, &body, 0), ["1: NoInstance"]);
+    assert_eq!(fixture.label_and_wait(3, &body, 5), NOTHING);
+    assert_eq!(fixture.pass(4.9), NOTHING);
+    assert_eq!(fixture.pass(0.1), ["3: NoInstance"]);
     assert_eq!(fixture.label_and_wait(2, &body, 30), NOTHING);
     assert_eq!(fixture.pass(29.0), NOTHING);
     fixture.world.pod("u1", json!({}));
     assert_eq!(fixture.changed(), ["call label p-u1"]);
     assert_eq!(fixture.fails(not_found(Verb::Patch)), NOTHING);
     assert_eq!(fixture.pass(9.9).last().unwrap(), "call label p-u1");
+    assert_eq!(fixture.fails(not_found(Verb::Patch)), NOTHING);
+    assert_eq!(fixture.pass(0.1), ["2: Unavailable"]);
 }
 
 /// Replaced pods do not keep a request waiting for ever.
