@@ -122,6 +122,11 @@ impl Record {
             // Job is older than the request. So this Job is stopped as well.
             (Action::ReadJob, CallOutcome::Found(uid)) => {
                 operation.forget_deletions_sent(Some(uid));
+                // The cache knows that this Job is gone: the API server that was asked lags behind.
+                let is_shown = matches!(step.context.cache.lookup(step.key), Lookup::Instance(_));
+                if !is_shown && operation.waiters.iter().any(|it| it.want.is_change()) {
+                    operation.read_again(calling, now);
+                }
             }
             // A finalizer may keep it for a moment.
             (Action::ForceDeletePod { job, pod, uid }, CallOutcome::Done) => {
@@ -190,6 +195,7 @@ impl Operation {
     /// which error. None gets one if the call is retried, or the Job is read.
     fn failed(&mut self, calling: &Calling, error: &kube::Error, now: Instant) -> Option<Rejected> {
         let kind = calling.kind();
+        let wished = error.retry_after();
         let message = || error.user_message().into();
         let same = |error| {
             Some(Rejected {
@@ -200,18 +206,11 @@ impl Operation {
         match (error.class(), kind) {
             // 409 on create: another replica was faster, or the response to an earlier attempt was lost.
             // The Job is read, and its waiters join it. What is to be deleted may be gone already.
-            // The cache lags: read, without delay only the first times. So a cache that permanently
-            // disagrees with the API server causes no call storm.
             (Class::AlreadyExists, CallKind::Create)
             | (Class::Conflict, CallKind::Delete)
             | (Class::NotFound | Class::Conflict, CallKind::ForceDelete) => {
-                self.disagreements = self.disagreements.saturating_add(1);
-                if self.disagreements <= DISAGREEMENTS_AT_ONCE {
-                    self.call = CallState::MustRead;
-                    return None;
-                }
-                let kind = CallKind::Read;
-                self.retry_call(calling, kind, None, Error::UNAVAILABLE, error, now)
+                self.read_again(calling, now);
+                None
             }
             // No request waits for this call, so there is time.
             (_, CallKind::ForceDelete) => {
@@ -226,7 +225,7 @@ impl Operation {
             // show its successor.
             (Class::Conflict, CallKind::Create)
             | (Class::NotFound | Class::Conflict, CallKind::Label) => {
-                self.retry_call(calling, kind, None, Error::UNAVAILABLE, error, now)
+                self.retry_call(calling, kind, None, Error::UNAVAILABLE, wished, now)
             }
             (Class::Refused, _) => same(Error::Refused(message())),
             (Class::Invalid, CallKind::Create) => same(Error::TemplateInvalid(message())),
@@ -234,17 +233,17 @@ impl Operation {
             // A missing permission counts from when it was reported.
             (Class::Forbidden | Class::Unauthorized, _) => {
                 let grace = Some((Graced::Right, now));
-                self.retry_call(calling, kind, grace, Error::NotPermitted, error, now)
+                self.retry_call(calling, kind, grace, Error::NotPermitted, wished, now)
             }
             // A failed connection counts from when it was tried, since that alone may take seconds.
             (Class::Unavailable, _) if error.connect_failed() => {
                 let grace = Some((Graced::Connection, calling.since));
-                self.retry_call(calling, kind, grace, Error::UNAVAILABLE, error, now)
+                self.retry_call(calling, kind, grace, Error::UNAVAILABLE, wished, now)
             }
             (Class::Unavailable | Class::Throttled, _) => {
-                let retry_after = error.retry_after().unwrap_or(PAUSE_MAX);
+                let retry_after = wished.unwrap_or(PAUSE_MAX);
                 let reported = Error::Unavailable { retry_after };
-                self.retry_call(calling, kind, None, reported, error, now)
+                self.retry_call(calling, kind, None, reported, wished, now)
             }
             (
                 Class::NotFound
@@ -258,6 +257,18 @@ impl Operation {
         }
     }
 
+    /// Kubernetes and the cache contradict each other: reads the Job, without delay only the first
+    /// times. So a lasting contradiction causes no storm of calls.
+    fn read_again(&mut self, calling: &Calling, now: Instant) {
+        self.disagreements = self.disagreements.saturating_add(1);
+        if self.disagreements <= DISAGREEMENTS_AT_ONCE {
+            self.call = CallState::MustRead;
+        } else {
+            // Without a grace it is never given up.
+            self.retry_call(calling, CallKind::Read, None, Error::UNAVAILABLE, None, now);
+        }
+    }
+
     /// Retries a call of this kind: until [`GRACE`] expires, if `grace` is given, with the time
     /// from which it counts unless it is already running.
     fn retry_call(
@@ -266,7 +277,7 @@ impl Operation {
         kind: CallKind,
         grace: Option<(Graced, Instant)>,
         reported: Error,
-        error: &kube::Error,
+        wished: Option<Duration>,
         now: Instant,
     ) -> Option<Rejected> {
         let graced = |grace: Option<(Graced, Instant)>| grace.map(|(of, _)| of);
@@ -274,7 +285,7 @@ impl Operation {
         let before = before.filter(|retry| graced(retry.grace) == graced(grace));
         let grace = before.map_or(grace, |retry| retry.grace);
         let tries = before.map_or(0, |retry| retry.tries);
-        let mut at = now + pause(tries, error);
+        let mut at = now + pause(tries, wished);
         if let Some((_, since)) = grace {
             let end = since + GRACE;
             if now >= end {
@@ -309,11 +320,10 @@ fn needs(waiter: &Waiter, kind: CallKind) -> bool {
     }
 }
 
-/// The pause after this failure, by the number of earlier ones.
-fn pause(tries: u32, error: &kube::Error) -> Duration {
+/// The pause after a failure, by the number of earlier ones and the wish of the API server.
+fn pause(tries: u32, wished: Option<Duration>) -> Duration {
     let pause = PAUSE.saturating_mul(1 << tries.min(8)).min(PAUSE_MAX);
-    let wished = error.retry_after().unwrap_or_default().min(RETRY_AFTER_MAX);
-    pause.max(wished)
+    pause.max(wished.unwrap_or_default().min(RETRY_AFTER_MAX))
 }
 
 /// The result and the reason of a start without a created Job, as far as known. `None` if the call

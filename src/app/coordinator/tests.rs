@@ -2,6 +2,7 @@
 //! below.
 
 mod calls;
+mod deadlines;
 mod ends;
 mod intents;
 mod lifecycle;
