@@ -48,7 +48,7 @@ pub struct Caller {
 
 impl Caller {
     /// A caller without a name that may use all types.
-    pub const ANYBODY: Self = Self {
+    pub const ANONYMOUS: Self = Self {
         name: None,
         types: Types::All,
     };
@@ -200,7 +200,7 @@ mod tests {
         for app_type in ["slow", "Hello", ""] {
             let forbidden = Err(Denied::Forbidden(app_type.to_owned()));
             assert_eq!(hello.check(Some(app_type)), forbidden);
-            assert_eq!(Caller::ANYBODY.check(Some(app_type)), Ok(()));
+            assert_eq!(Caller::ANONYMOUS.check(Some(app_type)), Ok(()));
         }
     }
 
@@ -208,6 +208,6 @@ mod tests {
     fn a_caller_is_shown_by_name_or_else_by_address() {
         let peer = IpAddr::from([10, 0, 0, 1]);
         assert_eq!(&*caller(&[]).shown(peer), "portal");
-        assert_eq!(&*Caller::ANYBODY.shown(peer), "10.0.0.1");
+        assert_eq!(&*Caller::ANONYMOUS.shown(peer), "10.0.0.1");
     }
 }

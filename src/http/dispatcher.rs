@@ -51,7 +51,7 @@ struct Exchange {
     method: Method,
     /// `None` where method and path lead to no endpoint.
     endpoint: Option<&'static Endpoint>,
-    /// [`Caller::ANYBODY`] until the caller is authenticated.
+    /// [`Caller::ANONYMOUS`] until the caller is authenticated.
     caller: Caller,
     /// Boxed: most requests have none, and an exchange is moved several times.
     span: Option<Box<RequestSpan>>,
@@ -113,7 +113,7 @@ impl Handler for Dispatcher {
             handle,
             method: request.method.clone(),
             endpoint,
-            caller: Caller::ANYBODY,
+            caller: Caller::ANONYMOUS,
             span: span.map(Box::new),
         };
         let handled = self.authenticate(&mut exchange, routed, request);

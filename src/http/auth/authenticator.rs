@@ -73,7 +73,7 @@ impl Authenticator {
         app_type: Option<&str>,
     ) -> Result<Authentication, Denied> {
         if matches!(self.mode, Mode::Open) || access == Access::Open {
-            return Ok(Authentication::Admitted(Caller::ANYBODY));
+            return Ok(Authentication::Admitted(Caller::ANONYMOUS));
         }
         let bearer = self.presented(request)?;
         let Mode::Tokens(file) = &self.mode else {
@@ -198,7 +198,8 @@ mod tests {
         authenticator.reviewed(&Bearer::new("a-token"), peer, Some("hello"), status)
     }
 
-    const ADMITTED: Result<Authentication, Denied> = Ok(Authentication::Admitted(Caller::ANYBODY));
+    const ADMITTED: Result<Authentication, Denied> =
+        Ok(Authentication::Admitted(Caller::ANONYMOUS));
     const MISSING: Result<Authentication, Denied> = Err(Denied::Missing);
 
     #[test]

@@ -185,7 +185,7 @@ pub(super) fn resumed(bench: &Bench, pending: Pending, response_of_app: app::Res
         handle: handle(7),
         endpoint: router::route(&method, path).endpoint(),
         method,
-        caller: Caller::ANYBODY,
+        caller: Caller::ANONYMOUS,
         span: None,
     };
     let what_for = WaitingFor::App(pending);
