@@ -125,7 +125,7 @@ impl Record {
                 // The cache knows that this Job is gone: the API server that was asked lags behind.
                 let is_shown = matches!(step.context.cache.lookup(step.key), Lookup::Instance(_));
                 if !is_shown && operation.waiters.iter().any(|it| it.want.is_change()) {
-                    operation.read_again(calling, now);
+                    operation.read_again(calling, None, now);
                 }
             }
             // A finalizer may keep it for a moment.
@@ -209,7 +209,7 @@ impl Operation {
             (Class::AlreadyExists, CallKind::Create)
             | (Class::Conflict, CallKind::Delete)
             | (Class::NotFound | Class::Conflict, CallKind::ForceDelete) => {
-                self.read_again(calling, now);
+                self.read_again(calling, wished, now);
                 None
             }
             // No request waits for this call, so there is time.
@@ -259,13 +259,14 @@ impl Operation {
 
     /// Kubernetes and the cache contradict each other: reads the Job, without delay only the first
     /// times. So a lasting contradiction causes no storm of calls.
-    fn read_again(&mut self, calling: &Calling, now: Instant) {
+    fn read_again(&mut self, calling: &Calling, wished: Option<Duration>, now: Instant) {
         self.disagreements = self.disagreements.saturating_add(1);
         if self.disagreements <= DISAGREEMENTS_AT_ONCE {
             self.call = CallState::MustRead;
         } else {
             // Without a grace it is never given up.
-            self.retry_call(calling, CallKind::Read, None, Error::UNAVAILABLE, None, now);
+            let kind = CallKind::Read;
+            self.retry_call(calling, kind, None, Error::UNAVAILABLE, wished, now);
         }
     }
 

@@ -33,6 +33,19 @@ fn starting() -> Fixture {
     fixture
 }
 
+/// A fixture without callers, in which the pod of the ready Job `u1` is overdue: the Job is being
+/// deleted. What was reported before is taken.
+fn stuck() -> Fixture {
+    let mut fixture = starting();
+    fixture.hang_up(1);
+    fixture.world.ready("u1", "10.0.0.1");
+    fixture.world.pod_leaving("u1");
+    fixture.changed();
+    fixture.reported();
+    assert_eq!(fixture.pass(30.0), ["call force u1"]);
+    fixture
+}
+
 /// The Job `u1` is gone while request 1 waits for an instance; the request gets the successor.
 #[track_caller]
 fn check_replaced(fixture: &mut Fixture) {

@@ -1,6 +1,6 @@
 //! Lifecycle events: each step of a Job once, in order, and the end of our own starts.
 
-use super::{NOTHING, starting};
+use super::{NOTHING, stuck};
 use crate::app::coordinator::{CacheChange, Effect, Input, NewWaiter, Want};
 use crate::app::fixture::{
     Fixture, get_now, handle, lost, n1, origin, refused, trace, unavailable, waiting_pod,
@@ -396,13 +396,7 @@ fn a_shutdown_reports_pending_starts_as_unfinished() {
 
 #[test]
 fn a_force_deletion_is_reported_once() {
-    let mut fixture = starting();
-    fixture.hang_up(1);
-    fixture.world.ready("u1", "10.0.0.1");
-    fixture.world.pod_leaving("u1");
-    fixture.changed();
-    fixture.reported();
-    assert_eq!(fixture.pass(30.0), ["call force u1"]);
+    let mut fixture = stuck();
     fixture.world.deleting("u1");
     assert_eq!(fixture.done(), ["call remove p-u1"]);
     assert_eq!(

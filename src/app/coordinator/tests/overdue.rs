@@ -1,6 +1,6 @@
 //! A pod that is not removed because its node is lost.
 
-use super::{NOTHING, check_replaced, starting};
+use super::{NOTHING, check_replaced, starting, stuck};
 use crate::app::api_call::CallOutcome;
 use crate::app::coordinator::Limits;
 use crate::app::fixture::{Fixture, ROOMY, key, not_found, unavailable};
@@ -44,12 +44,7 @@ fn a_pod_that_ends_in_time_is_not_force_deleted() {
 
 #[test]
 fn the_job_of_an_overdue_pod_is_deleted_first() {
-    let mut fixture = starting();
-    fixture.hang_up(1);
-    fixture.world.ready("u1", "10.0.0.1");
-    fixture.world.pod_leaving("u1");
-    fixture.changed();
-    assert_eq!(fixture.pass(30.0), ["call force u1"]);
+    let mut fixture = stuck();
     fixture.world.deleting("u1");
     assert_eq!(fixture.done(), ["call remove p-u1"]);
 }
@@ -57,12 +52,7 @@ fn the_job_of_an_overdue_pod_is_deleted_first() {
 /// The watch may show the deletion before its response arrives.
 #[test]
 fn the_deletion_of_a_stuck_job_is_reported_as_ours() {
-    let mut fixture = starting();
-    fixture.hang_up(1);
-    fixture.world.ready("u1", "10.0.0.1");
-    fixture.world.pod_leaving("u1");
-    fixture.changed();
-    assert_eq!(fixture.pass(30.0), ["call force u1"]);
+    let mut fixture = stuck();
     fixture.reported();
     fixture.world.deleting("u1");
     assert_eq!(fixture.changed(), NOTHING);
