@@ -23,18 +23,23 @@ mod load;
 use std::net::SocketAddr;
 
 use crate::cluster::{self, print_line};
-use crate::harness::Client;
+use crate::harness::{Client, Connection, eventually};
 use crate::manifests::tools::{CHART, Helm, Namespace, RESTRICTED, TIMEOUT};
 use load::PORT;
 use prometheus::Prometheus;
 use runner::Runner;
 
-/// Where a Service is, as seen from this machine too.
+/// Where a Service is, as seen from this machine too, once it leads to a pod: kube-proxy may learn of
+/// the ready pods later than those who wait for a roll-out.
 #[track_caller]
 pub(crate) fn address(namespace: &Namespace<'_>, service: &str) -> SocketAddr {
     let query = "--output=jsonpath={.spec.clusterIP}";
     let ip = namespace.kubectl(&["get", "service", service, query]);
-    SocketAddr::new(ip.parse().expect("a Service has an address"), PORT)
+    let address = SocketAddr::new(ip.parse().expect("a Service has an address"), PORT);
+    eventually("the Service leads to a pod", || {
+        Connection::open(address).ok()
+    });
+    address
 }
 
 /// Checks that the replicas are up, as they are meant to be, and that none was restarted.
@@ -57,9 +62,16 @@ fn check_replicas(namespace: &Namespace<'_>, selector: &str) {
 /// Checks a service against the wire contract, from a pod of another namespace; its instances are
 /// in `jobs`.
 #[track_caller]
-fn check_contract(runner: &Runner<'_>, url: &str, jobs: &Namespace<'_>, more: &[(&str, &str)]) {
+fn check_contract(
+    runner: &Runner<'_>,
+    (namespace, service): (&Namespace<'_>, &str),
+    jobs: &Namespace<'_>,
+    more: &[(&str, &str)],
+) {
+    address(namespace, service);
+    let url = format!("http://{service}.{}:{PORT}", namespace.name);
     let own = [
-        ("CONTRACT_URL", url),
+        ("CONTRACT_URL", url.as_str()),
         ("CONTRACT_NAMESPACE", jobs.name.as_str()),
         ("CONTRACT_AT_ONCE", "8"),
         ("KUBECONFIG", runner::KUBECONFIG),
@@ -86,8 +98,8 @@ fn the_demo_is_restricted_serves_the_contract_and_is_scraped() {
     check_replicas(&namespace, "app.kubernetes.io/name=config-controller");
     let address = address(&namespace, "config-controller");
     let prometheus = Prometheus::start(address);
-    let url = format!("http://config-controller.{}:{PORT}", namespace.name);
-    check_contract(&Runner::new(cluster), &url, &namespace, &[]);
+    let service = (&namespace, "config-controller");
+    check_contract(&Runner::new(cluster), service, &namespace, &[]);
     // Some metrics are there once something was counted, and `sessionAffinity` brings what comes from
     // here to the replica that is scraped.
     let client = Client::new(address);
@@ -127,11 +139,9 @@ fn the_chart_serves_the_contract() {
         "{output}"
     );
     check_replicas(&namespace, "app.kubernetes.io/instance=portal");
-    let service = "portal-config-controller";
-    let url = format!("http://{service}.{}:{PORT}", namespace.name);
     check_contract(
         &Runner::new(cluster),
-        &url,
+        (&namespace, "portal-config-controller"),
         &jobs,
         &[("CONTRACT_EDIT", "1")],
     );

@@ -4,7 +4,7 @@ use super::image;
 use super::load;
 use super::runner::Runner;
 use crate::cluster::{self, Cluster, print_line};
-use crate::harness::{Client, Connection, TemporaryFolder, eventually, example};
+use crate::harness::{Client, TemporaryFolder, eventually, example};
 use crate::manifests::tools::{CHART, Helm, Namespace, TIMEOUT};
 
 /// From so many addresses, since `sessionAffinity` keeps each with one replica.
@@ -57,10 +57,6 @@ fn an_upgrade_and_its_roll_back_fail_no_request() {
     let place = format!("--namespace={}", namespace.name);
     helm.run(&["install", "portal", CHART, &place, SHARE, "--wait", TIMEOUT]);
     let service = super::address(&namespace, "portal-config-controller");
-    // kube-proxy may learn of the ready pods later than helm does.
-    eventually("the Service leads to a replica", || {
-        Connection::open(service).ok()
-    });
     Client::new(service).get(load::READY).expect(200);
 
     let runner = Runner::new(cluster);
