@@ -113,6 +113,9 @@ pub(super) fn has_ended(pod: &Pod) -> bool {
     matches!(pod.phase, PodPhase::Succeeded | PodPhase::Failed)
 }
 
+/// The exit code of a container that was ended by SIGKILL: 128 and the number of the signal.
+const KILLED: i32 = 137;
+
 fn container_failure(phase: Phase, container: &ContainerStatus, ended: &Terminated) -> Finding {
     let reason = ended.reason.as_deref().unwrap_or("Error");
     let kind = if phase == Phase::Initialising {
@@ -127,6 +130,10 @@ fn container_failure(phase: Phase, container: &ContainerStatus, ended: &Terminat
         ),
         // The container never ran: the message comes from the container runtime.
         "StartError" => event_text::not_started(name, ended.message.as_deref().unwrap_or_default()),
+        // Also an OOM kill of which the kubelet heard after it had heard of the end.
+        _ if ended.exit_code == KILLED => format!(
+            "{kind} '{name}' exited with code {KILLED} (SIGKILL): it may have exceeded its memory limit, or failed its liveness probe"
+        ),
         _ => format!("{kind} '{name}' exited with code {}", ended.exit_code),
     };
     let mut finding = Finding::new(phase, reason, message).since(ended.finished_at);

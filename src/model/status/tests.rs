@@ -397,6 +397,10 @@ fn an_app_that_ends_and_is_not_restarted() {
     assert_eq!(found.exit_code, Some(137));
     assert_eq!(found.last_output.as_deref(), Some("last words"));
     assert!(found.message.contains("memory"), "{}", found.message);
+    // The kubelet says no more than this when it hears of the end before it hears of the OOM kill.
+    let found = finding(&job(json!({})), &[failed(ended(137, "Error"))]);
+    assert_eq!(&*found.reason, "Error");
+    assert!(found.message.contains("memory"), "{}", found.message);
     check_pod(
         on_node(
             json!({"phase": "Succeeded", "containerStatuses": container(ended(0, "Completed"))}),

@@ -23,6 +23,9 @@ const SOON: Duration = Duration::from_secs(1);
 /// How many starts are tried concurrently.
 const AT_ONCE: usize = 4;
 
+/// The kubelet may hear of the end before it hears of the OOM kill, and says `Error` then.
+const OUT_OF_MEMORY: &[&str] = &["OOMKilled", "Error"];
+
 /// A start that cannot succeed.
 struct TerminalCase {
     app_type: &'static str,
@@ -140,7 +143,7 @@ fn programs() -> Vec<TerminalCase> {
             app_type: "out-of-memory",
             template: failing_pods::out_of_memory(),
             decides,
-            expected: ExpectedReport::new("starting", &["OOMKilled"], &["'main'", "memory"])
+            expected: ExpectedReport::new("starting", OUT_OF_MEMORY, &["'main'", "memory"])
                 .ended(137, None),
         },
         TerminalCase {

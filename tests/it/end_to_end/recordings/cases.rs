@@ -155,7 +155,8 @@ pub(super) const CASES: &[Case] = &[
         fixture.start(failing_pods::exits("0", "nothing to do"));
         fixture.until_job("\"Complete\"");
     }),
-    case("out-of-memory", "OOMKilled", |fixture| {
+    // Its reason is `Error` where the kubelet hears of the end before it hears of the OOM kill.
+    case("out-of-memory", "137", |fixture| {
         fixture.start(failing_pods::out_of_memory());
         fixture.until_job("\"Failed\"");
     }),
