@@ -13,6 +13,7 @@ use config_controller::app::catalog::SharedCatalog;
 use config_controller::app::changes;
 use config_controller::app::coordinator::{Context, Coordinator, Effect, Input, Limits};
 use config_controller::app::engine::{Called, Executor, Inbox, Inputs, Writers};
+use config_controller::app::feed::Feed;
 use config_controller::app::{App, RequestHandle, Response, Waits};
 use config_controller::clock::Clock;
 use config_controller::kube::Client;
@@ -128,7 +129,7 @@ impl Replica {
             link: &link,
             seed,
         };
-        let reflectors = wiring.reflectors(config_maps, jobs, pods, &catalog, &inbox);
+        let reflectors = wiring.reflectors(config_maps, jobs, pods, &catalog, &cache, &inbox);
         Self {
             app: App::new(
                 cache.clone(),
@@ -259,10 +260,12 @@ impl Wiring<'_> {
         jobs: Writer<Job>,
         pods: Writer<Pod>,
         catalog: &Arc<SharedCatalog>,
+        cache: &Cache,
         inbox: &Inbox,
     ) -> [Box<dyn AnyReflector>; 3] {
         let (read, known) = (Arc::clone(catalog), config_maps.store());
-        let (of_jobs, of_pods) = (inbox.clone(), inbox.clone());
+        let feed = Arc::new(Feed::new(cache.clone(), inbox.clone()));
+        let (of_jobs, of_pods) = (Arc::clone(&feed), feed);
         [
             self.reflector(
                 config_maps,
@@ -273,14 +276,14 @@ impl Wiring<'_> {
                 jobs,
                 "",
                 Box::new(move |changes| {
-                    of_jobs.send(Input::Changed(changes::changes_of_jobs(changes)));
+                    of_jobs.pass_on(|| changes::changes_of_jobs(changes));
                 }),
             ),
             self.reflector(
                 pods,
                 labels::INSTANCE_NAME,
                 Box::new(move |changes| {
-                    of_pods.send(Input::Changed(changes::changes_of_pods(changes)));
+                    of_pods.pass_on(|| changes::changes_of_pods(changes));
                 }),
             ),
         ]
