@@ -76,7 +76,7 @@ pub struct Config {
     pub io_threads: usize,
     /// Threads that call Kubernetes.
     pub workers: usize,
-    /// Maximum number of waiting requests.
+    /// Bounds on waiting requests.
     pub waiting: WaitingLimits,
     /// Limits of the HTTP server.
     pub front: Limits,

@@ -26,7 +26,7 @@ pub fn changes_of_jobs(changes: &[Change<Job>]) -> Vec<CacheChange> {
         let of_new = change.new.as_deref().and_then(key_of);
         let of_new = of_new.filter(|key| of_old.as_ref() != Some(key));
         all.extend(of_old.map(|key| CacheChange { key, gone }));
-        all.extend(of_new.map(|key| CacheChange { key, gone: None }));
+        all.extend(of_new.map(CacheChange::of));
     }
     all
 }
@@ -36,7 +36,7 @@ pub fn changes_of_jobs(changes: &[Change<Job>]) -> Vec<CacheChange> {
 pub fn changes_of_pods(changes: &[Change<Pod>]) -> Vec<CacheChange> {
     let pods = changes.iter().flat_map(|change| [&change.old, &change.new]);
     let keys = pods.flatten().filter_map(|pod| key_of_pod(&pod.metadata));
-    let mut all: Vec<CacheChange> = keys.map(|key| CacheChange { key, gone: None }).collect();
+    let mut all: Vec<CacheChange> = keys.map(CacheChange::of).collect();
     all.dedup();
     all
 }
@@ -46,7 +46,7 @@ pub fn changes_of_pods(changes: &[Change<Pod>]) -> Vec<CacheChange> {
 pub fn changes_of_events(changes: &[Change<Event>], cache: &Cache) -> Vec<CacheChange> {
     let events = changes.iter().filter_map(|change| change.new.as_deref());
     let keys = events.filter_map(|event| key_of_event(event, cache));
-    keys.map(|key| CacheChange { key, gone: None }).collect()
+    keys.map(CacheChange::of).collect()
 }
 
 fn key_of_event(event: &Event, cache: &Cache) -> Option<InstanceKey> {

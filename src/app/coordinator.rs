@@ -114,6 +114,14 @@ pub struct CacheChange {
     pub gone: Option<Uid>,
 }
 
+impl CacheChange {
+    /// A change of this name, without a Job that is gone.
+    #[must_use]
+    pub const fn of(key: InstanceKey) -> Self {
+        Self { key, gone: None }
+    }
+}
+
 /// All records.
 #[derive(Debug)]
 pub struct Coordinator {
@@ -163,10 +171,6 @@ impl Coordinator {
 
     /// Processes one input.
     pub fn step(&mut self, input: Input, context: &Context<'_>, out: &mut Vec<Effect>) {
-        let trigger = match &input {
-            Input::Listed(_) => Trigger::Listed,
-            _ => Trigger::CacheChanged,
-        };
         match input {
             Input::Requested(request) => self.requested(request, context, out),
             Input::Abandoned(handle) => {
@@ -181,13 +185,10 @@ impl Coordinator {
                     record.completed(completed, step);
                 });
             }
-            Input::Changed(changes) | Input::Listed(changes) => {
-                for change in changes {
-                    self.advance(&change.key, context, out, |record, step| {
-                        record.changed(change.gone.as_ref(), trigger, step);
-                    });
-                }
+            Input::Changed(changes) => {
+                self.changed(&changes, Trigger::CacheChanged, context, out);
             }
+            Input::Listed(changes) => self.changed(&changes, Trigger::Listed, context, out),
             Input::Drain(until) => {
                 self.is_draining = true;
                 let keys: Vec<InstanceKey> = self.records.keys().cloned().collect();
@@ -214,6 +215,20 @@ impl Coordinator {
                 let next = Some(context.now + MINIMUM_NAP);
                 self.change(&key, |record, _| record.wake = next);
             }
+        }
+    }
+
+    fn changed(
+        &mut self,
+        changes: &[CacheChange],
+        trigger: Trigger,
+        context: &Context<'_>,
+        out: &mut Vec<Effect>,
+    ) {
+        for change in changes {
+            self.advance(&change.key, context, out, |record, step| {
+                record.changed(change.gone.as_ref(), trigger, step);
+            });
         }
     }
 

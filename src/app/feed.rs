@@ -59,8 +59,7 @@ impl Feed {
             .iter()
             .filter_map(|pod| key_of_pod(&pod.metadata));
         let left_over = of_pods.filter(|key| jobs.get(&key.job_name()).is_none());
-        let found = |key| CacheChange { key, gone: None };
-        let mut all = of_jobs.chain(left_over).map(found).peekable();
+        let mut all = of_jobs.chain(left_over).map(CacheChange::of).peekable();
         while all.peek().is_some() {
             let names = all.by_ref().take(FOUND_AT_ONCE).collect();
             self.inbox.send(Input::Listed(names));
@@ -80,10 +79,7 @@ mod tests {
         let mut world = World::unsynced();
         let (inbox, inputs) = Inbox::new(10);
         let feed = Feed::new(world.cache.clone(), inbox);
-        let change = || {
-            let gone = None;
-            vec![CacheChange { key: n1(), gone }]
-        };
+        let change = || vec![CacheChange::of(n1())];
         feed.pass_on(change);
         drop(world.jobs.apply(StoreEvent::Init));
         drop(world.jobs.apply(StoreEvent::InitDone("1".into())));

@@ -505,20 +505,14 @@ impl Fixture {
             })
             .collect();
         if changes.is_empty() {
-            changes.push(CacheChange {
-                key: n1(),
-                gone: None,
-            });
+            changes.push(CacheChange::of(n1()));
         }
         self.step(Input::Changed(changes))
     }
 
     /// The first list of the replica has scim/n1.
     pub(crate) fn listed(&mut self) -> Vec<String> {
-        self.step(Input::Listed(vec![CacheChange {
-            key: n1(),
-            gone: None,
-        }]))
+        self.step(Input::Listed(vec![CacheChange::of(n1())]))
     }
 
     /// Takes the removed Jobs; they are not reported to the coordinator.

@@ -331,7 +331,7 @@ fn memory_of_dropped_records_is_given_back() {
     for key in &keys {
         coordinator.records.insert(key.clone(), Record::default());
     }
-    let changes = keys.into_iter().map(|key| CacheChange { key, gone: None });
+    let changes = keys.into_iter().map(CacheChange::of);
     let input = Input::Changed(changes.collect());
     coordinator.step(input, &world.context(), &mut Vec::new());
     assert!(coordinator.records.is_empty());

@@ -535,12 +535,8 @@ fn a_start_is_linked_to_the_requests_that_join_it() {
     assert_eq!(get(&mut fixture, 3), NOTHING, "it joins the start");
     fixture.world.ready("u1", "10.0.0.1");
     let mut out = Vec::new();
-    let change = CacheChange {
-        key: n1(),
-        gone: None,
-    };
     fixture.coordinator.step(
-        Input::Changed(vec![change]),
+        Input::Changed(vec![CacheChange::of(n1())]),
         &fixture.world.context(),
         &mut out,
     );
