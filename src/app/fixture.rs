@@ -375,21 +375,23 @@ impl Fixture {
         wait_secs: u64,
     ) -> Vec<String> {
         let variables = Arc::new(Variables::from_query(query).unwrap());
-        let deadline = self.world.instant() + Duration::from_secs(wait_secs);
         let want = Want::Instance(Intent::Start(variables));
-        self.request(n, key, "ann", deadline, want)
+        self.request(n, key, "ann", self.in_secs(wait_secs), want)
     }
 
     /// Request number `n` requests scim/n1 with this intent; it waits for 10 s.
     pub(crate) fn get_meaning(&mut self, n: u64, intent: Intent) -> Vec<String> {
-        let deadline = self.world.instant() + Duration::from_secs(10);
-        self.request(n, &n1(), "ann", deadline, Want::Instance(intent))
+        self.request(n, &n1(), "ann", self.in_secs(10), Want::Instance(intent))
     }
 
     /// Request number `n` looks for this instance without starting it; it waits for 10 s.
     pub(crate) fn find_of(&mut self, n: u64, key: &InstanceKey) -> Vec<String> {
-        let deadline = self.world.instant() + Duration::from_secs(10);
-        self.request(n, key, "ann", deadline, Want::Instance(Intent::Find))
+        let want = Want::Instance(Intent::Find);
+        self.request(n, key, "ann", self.in_secs(10), want)
+    }
+
+    fn in_secs(&self, secs: u64) -> Instant {
+        self.world.instant() + Duration::from_secs(secs)
     }
 
     fn request(
@@ -417,9 +419,9 @@ impl Fixture {
 
     /// Request number `n` stops scim/n1, and waits so many seconds for its end.
     pub(crate) fn stop_and_wait(&mut self, n: u64, wait_secs: Option<u64>) -> Vec<String> {
-        let now = self.world.instant();
-        let until = wait_secs.map(|secs| now + Duration::from_secs(secs));
-        self.request(n, &n1(), "bob", now + WRITE_WAIT, Want::Stop { until })
+        let until = wait_secs.map(|secs| self.in_secs(secs));
+        let deadline = self.world.instant() + WRITE_WAIT;
+        self.request(n, &n1(), "bob", deadline, Want::Stop { until })
     }
 
     /// Request number `n` labels scim/n1, and waits for its pod for 10 s.
@@ -434,11 +436,7 @@ impl Fixture {
 
     /// The same, and it waits for the pod for so many seconds.
     pub(crate) fn label_and_wait(&mut self, n: u64, body: &Value, wait_secs: u64) -> Vec<String> {
-        self.label_until(
-            n,
-            body,
-            self.world.instant() + Duration::from_secs(wait_secs),
-        )
+        self.label_until(n, body, self.in_secs(wait_secs))
     }
 
     /// The same, until that time.

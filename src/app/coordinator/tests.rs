@@ -33,6 +33,14 @@ fn starting() -> Fixture {
     fixture
 }
 
+/// A fixture without callers, in which the Job `u1` is ready.
+fn ready() -> Fixture {
+    let mut fixture = Fixture::new();
+    fixture.world.job("u1", json!({}));
+    fixture.world.ready("u1", "10.0.0.1");
+    fixture
+}
+
 /// A fixture without callers, in which the pod of the ready Job `u1` is overdue: the Job is being
 /// deleted. What was reported before is taken.
 fn stuck() -> Fixture {

@@ -1,6 +1,6 @@
 //! Failed calls: what is retried, when, and which requests get the error.
 
-use super::NOTHING;
+use super::{NOTHING, ready};
 use crate::app::api_call::CallOutcome;
 use crate::app::coordinator::{Effect, Input, NewWaiter, Want};
 use crate::app::fixture::{
@@ -236,9 +236,7 @@ fn unknown_and_invalid_types_fail_and_existing_instances_are_found() {
 
 #[test]
 fn an_obsolete_retry_causes_no_wake_up() {
-    let mut fixture = Fixture::new();
-    fixture.world.job("u1", json!({}));
-    fixture.world.ready("u1", "10.0.0.1");
+    let mut fixture = ready();
     fixture.label(1);
     fixture.fails(not_found(Verb::Patch));
     drop(fixture.world.pods.own_delete("p-u1", &uid("p-u1")));
@@ -265,9 +263,7 @@ fn a_rejected_read_fails_all_who_wait_for_it() {
 /// Its call failed because a right is missing, and the caller has to know that.
 #[test]
 fn a_label_at_its_deadline_fails_with_the_error_of_its_call() {
-    let mut fixture = Fixture::new();
-    fixture.world.job("u1", json!({}));
-    fixture.world.ready("u1", "10.0.0.1");
+    let mut fixture = ready();
     assert_eq!(fixture.label(1), ["call label p-u1"]);
     fixture.pass(9.95);
     assert_eq!(fixture.fails(no_right(Verb::Patch)), NOTHING);

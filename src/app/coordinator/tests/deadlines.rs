@@ -1,6 +1,6 @@
 //! How long changes wait, for what, and what they get at their deadline.
 
-use super::NOTHING;
+use super::{NOTHING, ready};
 use crate::app::api_call::CallOutcome;
 use crate::app::fixture::{Fixture, conflict, not_found, uid, unavailable};
 use crate::kube::error::Verb;
@@ -39,9 +39,7 @@ fn a_label_without_a_wait_is_answered_after_the_start_in_flight() {
 /// What waits for the call of another is not lost for lack of a wait of its own.
 #[test]
 fn labels_without_a_wait_are_made_one_after_the_other() {
-    let mut fixture = Fixture::new();
-    fixture.world.job("u1", json!({}));
-    fixture.world.ready("u1", "10.0.0.1");
+    let mut fixture = ready();
     let body = json!({"username": "bob"});
     assert_eq!(fixture.label_and_wait(1, &body, 0), ["call label p-u1"]);
     assert_eq!(fixture.pass(1.0), NOTHING);
@@ -85,9 +83,7 @@ fn reads_that_the_cache_does_not_accept_are_paused() {
 /// A failing change is retried for ten seconds, regardless of the wait of its request.
 #[test]
 fn a_change_has_its_own_deadline() {
-    let mut fixture = Fixture::new();
-    fixture.world.job("u1", json!({}));
-    fixture.world.ready("u1", "10.0.0.1");
+    let mut fixture = ready();
     let body = json!({"username": "bob"});
     assert_eq!(fixture.label_and_wait(1, &body, 0), ["call label p-u1"]);
     assert_eq!(fixture.fails(not_found(Verb::Patch)), NOTHING);
@@ -123,9 +119,7 @@ fn a_change_has_its_own_deadline() {
 /// A completed change is never reported as failed, even if its request has a short wait.
 #[test]
 fn a_change_is_answered_after_its_call_in_flight() {
-    let mut fixture = Fixture::new();
-    fixture.world.job("u1", json!({}));
-    fixture.world.ready("u1", "10.0.0.1");
+    let mut fixture = ready();
     let body = json!({"username": "bob"});
     assert_eq!(fixture.label_and_wait(1, &body, 0), ["call label p-u1"]);
     assert_eq!(fixture.pass(60.0), NOTHING);

@@ -1,6 +1,6 @@
 //! Instances that have ended, or cannot become ready: failure reports, delays and replacements.
 
-use super::{NOTHING, check_replaced, failed_after, starting};
+use super::{NOTHING, check_replaced, failed_after, ready, starting};
 use crate::app::coordinator::REPORT_HOLD;
 use crate::app::fixture::{Fixture, conflict, n1, ready_pod, waiting_pod};
 use crate::kube::error::Verb;
@@ -239,9 +239,7 @@ fn a_retryable_start_is_reported_after_its_budget() {
 
 #[test]
 fn a_drained_pod_is_not_a_failed_start() {
-    let mut fixture = Fixture::new();
-    fixture.world.job("u1", json!({}));
-    fixture.world.ready("u1", "10.0.0.1");
+    let mut fixture = ready();
     fixture.changed();
     fixture.pass(86_400.0);
     let mut leaving = ready_pod("10.0.0.1");

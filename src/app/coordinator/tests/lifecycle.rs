@@ -1,6 +1,6 @@
 //! Lifecycle events: each step of a Job once, in order, and the end of our own starts.
 
-use super::{NOTHING, stuck};
+use super::{NOTHING, ready, stuck};
 use crate::app::coordinator::{CacheChange, Effect, Input, NewWaiter, Want};
 use crate::app::fixture::{
     Fixture, get_now, handle, lost, n1, origin, refused, trace, unavailable, waiting_pod,
@@ -275,9 +275,7 @@ fn a_replacement_is_reported_with_its_cause() {
 
 #[test]
 fn an_instance_first_seen_ready_is_not_reported() {
-    let mut fixture = Fixture::new();
-    fixture.world.job("u1", json!({}));
-    fixture.world.ready("u1", "10.0.0.1");
+    let mut fixture = ready();
     fixture.changed();
     assert_eq!(fixture.reported(), NOTHING);
     assert!(

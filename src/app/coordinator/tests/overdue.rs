@@ -1,6 +1,6 @@
 //! A pod that is not removed because its node is lost.
 
-use super::{NOTHING, check_replaced, starting, stuck};
+use super::{NOTHING, check_replaced, ready, starting, stuck};
 use crate::app::api_call::CallOutcome;
 use crate::app::coordinator::Limits;
 use crate::app::fixture::{Fixture, ROOMY, key, not_found, unavailable};
@@ -107,9 +107,7 @@ fn callers_wait_for_an_overdue_pod_and_then_start() {
 /// This machine's wall clock must not matter: it may be minutes ahead of the API server's.
 #[test]
 fn a_wall_clock_that_jumps_force_deletes_nothing() {
-    let mut fixture = Fixture::new();
-    fixture.world.job("u1", json!({}));
-    fixture.world.ready("u1", "10.0.0.1");
+    let mut fixture = ready();
     let asked_an_hour_ago = json!({"metadata": {
         "deletionTimestamp": "2026-05-01T09:00:00Z", "deletionGracePeriodSeconds": 60,
     }});

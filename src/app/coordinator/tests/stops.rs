@@ -1,6 +1,6 @@
 //! Stops and labels, and their effect on waiters.
 
-use super::{NOTHING, starting};
+use super::{NOTHING, ready, starting};
 use crate::app::api_call::CallOutcome;
 use crate::app::coordinator::Limits;
 use crate::app::fixture::{
@@ -189,9 +189,7 @@ fn a_stop_without_permission_fails_only_the_stop() {
 
 #[test]
 fn a_label_is_written_to_the_pod() {
-    let mut fixture = Fixture::new();
-    fixture.world.job("u1", json!({}));
-    fixture.world.ready("u1", "10.0.0.1");
+    let mut fixture = ready();
     assert_eq!(fixture.label(1), ["call label p-u1"]);
     assert_eq!(fixture.label(2), NOTHING);
     assert_eq!(fixture.done(), ["1: done", "call label p-u1"]);
@@ -225,9 +223,7 @@ fn a_label_on_a_job_that_ended_without_a_pod() {
 #[test]
 fn a_label_on_a_pod_that_was_replaced() {
     for error in [conflict(Verb::Patch), not_found(Verb::Patch)] {
-        let mut fixture = Fixture::new();
-        fixture.world.job("u1", json!({}));
-        fixture.world.ready("u1", "10.0.0.1");
+        let mut fixture = ready();
         fixture.label(1);
         assert_eq!(fixture.fails(error), NOTHING);
         assert_eq!(fixture.pass(0.1), ["call label p-u1"]);
@@ -327,9 +323,7 @@ fn the_deadline_of_a_change_is_set_once() {
 /// The deletion was carried out, but its response was lost.
 #[test]
 fn a_deletion_with_a_lost_response_is_done_once_its_job_is_gone() {
-    let mut fixture = Fixture::new();
-    fixture.world.job("u1", json!({}));
-    fixture.world.ready("u1", "10.0.0.1");
+    let mut fixture = ready();
     assert_eq!(fixture.stop(1), ["call delete u1 for bob"]);
     assert_eq!(fixture.fails(lost(Verb::Delete)), NOTHING);
     fixture.world.job_gone("u1");
