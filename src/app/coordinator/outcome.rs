@@ -51,7 +51,9 @@ impl Record {
         }
         let trigger = match completed.outcome {
             CallOutcome::NameConflict => Trigger::NameConflict,
-            _ => Trigger::Any,
+            CallOutcome::Failed(_) => Trigger::Any,
+            // The cache shows our own write at once; the watch may report nothing more of it.
+            _ => Trigger::CacheChanged,
         };
         self.advance(step, trigger);
     }

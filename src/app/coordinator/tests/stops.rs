@@ -404,6 +404,20 @@ fn a_pod_gets_the_meta_labels_of_the_one_that_it_replaces() {
 }
 
 #[test]
+fn a_pod_that_appears_during_the_call_for_another_gets_the_meta_labels() {
+    let mut fixture = labelled();
+    show_pod(&mut fixture, "p2", false);
+    assert_eq!(fixture.changed(), ["call label p2"]);
+    fixture.pass(1.0);
+    show_pod(&mut fixture, "p3", false);
+    assert_eq!(fixture.changed(), NOTHING);
+    show_pod(&mut fixture, "p2", true);
+    assert_eq!(fixture.done(), ["call label p3"]);
+    show_pod(&mut fixture, "p3", true);
+    assert_eq!(fixture.done(), NOTHING);
+}
+
+#[test]
 fn a_pod_that_is_being_deleted_leaves_the_meta_labels_to_the_next() {
     let mut fixture = labelled();
     hide_pod(&fixture, "p1");
