@@ -190,6 +190,8 @@ fn later_callers_are_links() {
         text.contains("config_controller_waiting_requests 42\n")
             .then_some(())
     });
+    // One more takes its turn: all before it have joined then.
+    environment.get_at_once("/app/hello/ann").expect(202);
     environment.make_ready("hello-ann");
     first.finish().expect(200);
     later
@@ -198,7 +200,7 @@ fn later_callers_are_links() {
 
     let start = collector.wait("start");
     assert_eq!(hex(&start.trace_id), TRACE);
-    assert_eq!(word(&start, "config_controller.joined"), "41");
+    assert_eq!(word(&start, "config_controller.joined"), "42");
     assert_eq!(start.links.len(), 32);
     let other = collector.wait_for("the second request", |span| {
         hex(&span.trace_id) == OTHER_TRACE
