@@ -52,7 +52,7 @@ impl Record {
         let trigger = match completed.outcome {
             CallOutcome::NameConflict => Trigger::NameConflict,
             CallOutcome::Failed(_) => Trigger::Any,
-            // The cache shows our own write at once; the watch may report nothing more of it.
+            // The cache shows it already; the watch may report nothing more of it.
             _ => Trigger::CacheChanged,
         };
         self.advance(step, trigger);

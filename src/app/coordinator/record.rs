@@ -46,9 +46,9 @@ pub(super) struct Record {
 /// Why a record is advanced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Trigger {
-    /// A request, the result of a call, or time.
+    /// A request, a failed call, or time.
     Any,
-    /// The cache has changed.
+    /// The cache has changed: the watch has reported it, or a call has succeeded.
     CacheChanged,
     /// The first list of a replica that has just started.
     Listed,
