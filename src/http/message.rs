@@ -4,10 +4,12 @@
 //! environment or wall clock, so that handlers can be tested with plain values. Bytes of the
 //! protocol are read in [`crate::http::connection`] and written in [`crate::http::wire`].
 
+mod body;
 mod charge;
 mod limits;
 mod refusal;
 
+pub use body::Body;
 pub use limits::Limits;
 pub use refusal::Refusal;
 
@@ -250,9 +252,6 @@ impl Request {
     }
 }
 
-/// The body of a response: bytes of this response alone, or bytes that all responses share.
-pub type Body = Cow<'static, [u8]>;
-
 /// A name or value of a header field of a response.
 pub type Text = Cow<'static, str>;
 
@@ -277,7 +276,7 @@ impl Response {
         Self {
             status,
             headers: Vec::new(),
-            body: Body::Borrowed(b""),
+            body: Body::Static(b""),
             request_id: None,
         }
     }

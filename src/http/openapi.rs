@@ -28,13 +28,13 @@ fn parsed() -> Value {
 /// The response to `GET /openapi.json`.
 #[must_use]
 pub fn document() -> Response {
-    Response::with_type(200, "application/json", Body::Borrowed(COMPACT.as_bytes()))
+    Response::with_type(200, "application/json", Body::Static(COMPACT.as_bytes()))
 }
 
 /// The response to `GET /docs`.
 #[must_use]
 pub fn docs() -> Response {
-    let page = Body::Borrowed(PAGE.as_bytes());
+    let page = Body::Static(PAGE.as_bytes());
     Response::with_type(200, "text/html; charset=utf-8", page)
         .header("content-security-policy", PAGE_POLICY)
 }

@@ -1,7 +1,7 @@
 //! The pending output of one connection, with its deadline. Pure.
 //!
 //! Small bodies are copied behind their heads, so that pipelined responses are sent in one write. A
-//! large body is not copied, and nothing is queued behind it. Nothing here knows HTTP.
+//! large body is not copied, even if responses share it, and nothing is queued behind it. Nothing here knows HTTP.
 
 use crate::http::message::{Body, Limits};
 use std::time::Instant;
@@ -99,10 +99,6 @@ impl Output {
     }
 
     pub(super) fn held_bytes(&self) -> usize {
-        let tail = match &self.tail {
-            Some(Body::Owned(bytes)) => bytes.capacity(),
-            Some(Body::Borrowed(_)) | None => 0,
-        };
-        self.bytes.capacity() + tail
+        self.bytes.capacity() + self.tail.as_ref().map_or(0, Body::held_bytes)
     }
 }

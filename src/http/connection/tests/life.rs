@@ -1,6 +1,7 @@
 //! Responses, deadlines, bounds and the end of a connection.
 
 use super::*;
+use crate::http::message::Body;
 
 fn open(now: Instant) -> Connection {
     Connection::new(PEER, limits(), now)
@@ -48,6 +49,23 @@ fn no_request_is_begun_behind_an_unread_response() {
     assert_eq!(connection.next(now), Step::Wait);
     connection.written(1, now);
     assert!(matches!(connection.next(now), Step::Request(_)));
+}
+
+#[test]
+fn a_body_that_responses_share_is_sent_without_a_copy_and_counts_until_it_is_sent() {
+    let now = Instant::now();
+    let (mut connection, _) = fed(now, &get(""));
+    let bytes: Arc<[u8]> = vec![b'x'; 200_000].into();
+    let shared = Response::with_type(200, "text/plain", Body::Shared(Arc::clone(&bytes)));
+    connection
+        .respond(shared, false, &mut heads(), now)
+        .unwrap();
+    let [head, body] = connection.output().map(<[u8]>::len);
+    assert_eq!(connection.output()[1].as_ptr(), bytes.as_ptr());
+    assert!(connection.held_bytes() >= body);
+    connection.written(head + body, now);
+    assert_eq!(connection.held_bytes(), 0);
+    assert_eq!(Arc::strong_count(&bytes), 1);
 }
 
 #[test]

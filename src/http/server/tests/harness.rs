@@ -54,7 +54,7 @@ impl Handler for TestHandler {
             "/secure" => Handled::Reply(Response::json(200, request.secure.to_string())),
             "/echo" => Handled::Reply(Response::json(200, request.body)),
             "/large" => {
-                let body = Body::Borrowed(vec![b'x'; 8 * 1024 * 1024].leak());
+                let body = Body::Static(vec![b'x'; 8 * 1024 * 1024].leak());
                 Handled::Reply(Response::with_type(200, "text/plain", body))
             }
             "/owned" => {
