@@ -44,7 +44,7 @@ use cache::{Cache, Entry, Ready};
 use catalog::SharedCatalog;
 use coordinator::{Input, NewWaiter, WRITE_WAIT, Want};
 use engine::Inbox;
-use review::{Bearer, Reviews};
+use review::{Asked, Bearer, Reviews, Scope};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -84,7 +84,8 @@ impl App {
         }
     }
 
-    /// The status of this bearer token; `None` if `handle` gets [`Response::TokenReviewed`] later.
+    /// Asks for the status of this bearer token. On [`Asked::Waits`] `handle` gets
+    /// [`Response::TokenReviewed`] later.
     ///
     /// # Errors
     /// [`Error::Draining`], [`Error::TooManyRequests`], and [`Error::Internal`] where this
@@ -93,12 +94,13 @@ impl App {
         &self,
         bearer: &Bearer,
         handle: RequestHandle,
-    ) -> Result<Option<TokenStatus>, Error> {
+        scope: Scope,
+    ) -> Result<Asked, Error> {
         let reviews = self.reviews.as_ref().ok_or(Error::Internal)?;
         if self.is_draining.load(Ordering::SeqCst) {
             return Err(Error::Draining);
         }
-        reviews.ask(bearer, handle)
+        reviews.ask(bearer, handle, scope)
     }
 
     /// The app types on offer, sorted.

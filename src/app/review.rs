@@ -26,8 +26,8 @@ pub const AUDIENCE: &str = "config-controller";
 /// Concurrent reviews.
 const THREADS: usize = 2;
 
-/// Reviews that may wait for a thread; beyond it requests get 429.
-const QUEUE_MAX: usize = 256;
+/// Reviews that may wait for a thread.
+const QUEUE_MAX: usize = memory::IN_REVIEW_MAX;
 
 /// A review that has waited longer for a thread is not made: Kubernetes is unreachable or
 /// overloaded.
@@ -62,6 +62,26 @@ impl fmt::Debug for Bearer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Bearer([hidden])")
     }
+}
+
+/// Which tokens are reviewed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// All.
+    All,
+    /// Those that were good before: too many wrong ones came from the same address.
+    KnownGood,
+}
+
+/// The result of [`Reviews::ask`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// The status is cached.
+    Known(TokenStatus),
+    /// The request gets it later.
+    Waits,
+    /// The token is not reviewed.
+    OutOfScope,
 }
 
 /// The token reviews of a service; clones share them. The threads end with the last clone.
@@ -104,7 +124,7 @@ impl Reviews {
         Ok(Self { shared, queue })
     }
 
-    /// The cached status of a token; `None` if the request of `handle` gets it later.
+    /// Looks up the status of a token, or has it reviewed for the request of `handle`.
     ///
     /// # Errors
     /// [`Error::TooManyRequests`] with [`Bound::Reviews`].
@@ -112,16 +132,18 @@ impl Reviews {
         &self,
         bearer: &Bearer,
         handle: RequestHandle,
-    ) -> Result<Option<TokenStatus>, Error> {
+        scope: Scope,
+    ) -> Result<Asked, Error> {
         const FULL: Error = Error::TooManyRequests(Bound::Reviews);
         let now = self.shared.clock.now();
         let mut memory = self.shared.memory();
-        match memory.look(bearer.digest(), handle, now) {
-            Look::Known(status) => Ok(Some(status)),
-            Look::Waits => Ok(None),
+        match memory.look(bearer.digest(), handle, scope, now) {
+            Look::Known(status) => Ok(Asked::Known(status)),
+            Look::OutOfScope => Ok(Asked::OutOfScope),
+            Look::Waits => Ok(Asked::Waits),
             Look::Full => Err(FULL),
             Look::WaitsFirst => match self.queue.try_send((bearer.clone(), now)) {
-                Ok(()) => Ok(None),
+                Ok(()) => Ok(Asked::Waits),
                 Err(_) => {
                     drop(memory.end(bearer.digest(), None, now));
                     Err(FULL)

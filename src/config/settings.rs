@@ -103,7 +103,7 @@ settings! {
     "AUTH_ALLOW" = "",
         "With AUTH=kubernetes, the service accounts that may call, as namespace/name, comma-separated";
     "AUTH_FAILURES_MAX" = "20",
-        "Wrong tokens allowed per minute and peer address (IPv6: per /64 network); beyond that, its tokens are rejected for the rest of the minute";
+        "Wrong tokens allowed per minute and peer address (IPv6: per /64 network); beyond that, its wrong tokens get 429 for the rest of the minute";
     "LOG_LEVEL" = "info",
         "error, warn, info or debug; RUST_LOG, in env_logger's syntax, overrides it";
     "LOG_FORMAT" = "text",

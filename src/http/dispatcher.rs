@@ -14,7 +14,7 @@ use super::origin;
 use super::problem::{self, Problem, Shape};
 use super::router::{self, Routed};
 use super::server::{Handled, Handler};
-use crate::app::review::Bearer;
+use crate::app::review::{Asked, Scope};
 use crate::app::{self, Error, RequestHandle, ResponseSink, TokenStatus};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
@@ -89,7 +89,6 @@ enum WaitingFor {
 struct PendingAuthentication {
     request: Request,
     routed: Routed,
-    bearer: Bearer,
 }
 
 impl ResponseSink for super::mailbox::Mailboxes<app::Response> {
@@ -133,7 +132,8 @@ impl Handler for Dispatcher {
         } = *waiting;
         let handled = match (what_for, response) {
             (WaitingFor::Review(pending), app::Response::TokenReviewed(result)) => {
-                self.reviewed(&mut exchange, *pending, result)
+                let PendingAuthentication { request, routed } = *pending;
+                self.reviewed(&mut exchange, routed, &request, result)
             }
             // The app responds only to requests whose token was reviewed.
             (WaitingFor::Review(_), _) => Handled::Reply(self.failed(&exchange, Error::Internal)),
@@ -187,28 +187,35 @@ impl Dispatcher {
             _ => Access::Authenticated,
         };
         let app_type = routed.app_type();
-        let bearer = match self.authenticator.authenticate(&request, access, app_type) {
-            Ok(Authentication::Admitted(caller)) => {
-                exchange.caller = caller;
-                return self.serve(exchange, routed, &request);
+        let (bearer, refused_for) =
+            match self.authenticator.authenticate(&request, access, app_type) {
+                Ok(Authentication::Admitted(caller)) => {
+                    exchange.caller = caller;
+                    return self.serve(exchange, routed, &request);
+                }
+                Ok(Authentication::Review {
+                    bearer,
+                    refused_for,
+                }) => (bearer, refused_for),
+                Err(denied) => return Handled::Reply(self.denied(exchange, &denied)),
+            };
+        let scope = refused_for.map_or(Scope::All, |_| Scope::KnownGood);
+        match self.api.app.review(&bearer, exchange.handle, scope) {
+            Ok(Asked::Known(status)) => self.reviewed(exchange, routed, &request, Ok(status)),
+            Ok(Asked::OutOfScope) => {
+                let retry_after = refused_for.unwrap_or_default();
+                Handled::Reply(self.denied(exchange, &Denied::TooMany { retry_after }))
             }
-            Ok(Authentication::Review(bearer)) => bearer,
-            Err(denied) => return Handled::Reply(self.denied(exchange, &denied)),
-        };
-        let known = self.api.app.review(&bearer, exchange.handle);
-        let pending = PendingAuthentication {
-            request,
-            routed,
-            bearer,
-        };
-        match known.transpose() {
-            Some(known) => self.reviewed(exchange, pending, known),
-            None if !pending.request.may_wait => {
+            Ok(Asked::Waits) if !request.may_wait => {
                 // The review continues, so that a retry finds its result.
                 self.api.app.abandon(exchange.handle);
                 Handled::Refused(Refusal::NoMemory)
             }
-            None => Handled::Parked(WaitingFor::Review(Box::new(pending))),
+            Ok(Asked::Waits) => {
+                let pending = PendingAuthentication { request, routed };
+                Handled::Parked(WaitingFor::Review(Box::new(pending)))
+            }
+            Err(error) => Handled::Reply(self.failed(exchange, error)),
         }
     }
 
@@ -216,24 +223,20 @@ impl Dispatcher {
     fn reviewed(
         &self,
         exchange: &mut Exchange,
-        pending: PendingAuthentication,
+        routed: Routed,
+        request: &Request,
         result: Result<TokenStatus, Error>,
     ) -> Handled<WaitingFor> {
-        let PendingAuthentication {
-            request,
-            routed,
-            bearer,
-        } = pending;
         let token_status = match result {
             Ok(token_status) => token_status,
             Err(error) => return Handled::Reply(self.failed(exchange, error)),
         };
         let app_type = routed.app_type();
         let authenticator = &self.authenticator;
-        match authenticator.reviewed(&bearer, request.peer, app_type, &token_status) {
+        match authenticator.reviewed(request.peer, app_type, &token_status) {
             Ok(caller) => {
                 exchange.caller = caller;
-                self.serve(exchange, routed, &request)
+                self.serve(exchange, routed, request)
             }
             Err(denied) => Handled::Reply(self.denied(exchange, &denied)),
         }

@@ -1,5 +1,6 @@
 //! The cache of token statuses, and the requests that wait for reviews. Pure, and bounded.
 
+use super::Scope;
 use crate::app::request::{RequestHandle, TokenStatus};
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -10,18 +11,26 @@ pub(super) const VALID_FOR: Duration = Duration::from_secs(30);
 /// How long an invalid token is cached; it may become valid, as that of a new account.
 pub(super) const INVALID_FOR: Duration = Duration::from_secs(5);
 
-/// Tokens that are cached or being reviewed.
+/// Tokens whose status is cached, or that are known to have been good.
 pub(super) const TOKENS_MAX: usize = 4096;
 
-/// Requests that may wait for reviews.
+/// Requests that may wait for reviews; beyond it they get 429.
 pub(super) const WAITING_MAX: usize = 1000;
+
+/// Tokens that may be in review at the same time; beyond it requests get 429.
+pub(super) const IN_REVIEW_MAX: usize = 256;
+
+/// The part of both bounds that is reserved for tokens that were good before. However many wrong
+/// tokens come, callers that are known are still reviewed.
+const RESERVE: usize = 4;
 
 type Digest = [u8; 32];
 
 /// The statuses of tokens, and the requests that wait for some.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
-    /// The statuses, and until when they count.
+    /// The statuses, and until when they count. That of a good token stays beyond that, as the
+    /// knowledge that it was good.
     known: HashMap<Digest, (TokenStatus, Instant)>,
     /// The tokens that are being reviewed, also if no request waits any longer.
     in_review: HashSet<Digest>,
@@ -33,6 +42,8 @@ pub(super) struct Memory {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Look {
     Known(TokenStatus),
+    /// Not cached, and not to be reviewed.
+    OutOfScope,
     /// The request waits, and the review must be made.
     WaitsFirst,
     /// The request waits for a review in progress.
@@ -43,29 +54,36 @@ pub(super) enum Look {
 
 impl Memory {
     /// Looks up a token for a request. The request waits from now on unless the status is cached.
-    pub(super) fn look(&mut self, digest: &Digest, handle: RequestHandle, now: Instant) -> Look {
-        if let Some((status, until)) = self.known.get(digest)
+    pub(super) fn look(
+        &mut self,
+        digest: &Digest,
+        handle: RequestHandle,
+        scope: Scope,
+        now: Instant,
+    ) -> Look {
+        let known = self.known.get(digest);
+        if let Some((status, until)) = known
             && now < *until
         {
             return Look::Known(status.clone());
         }
-        if self.waiting.len() >= WAITING_MAX {
+        let was_good = known.is_some_and(|(status, _)| is_good(status));
+        if scope == Scope::KnownGood && !was_good {
+            return Look::OutOfScope;
+        }
+        let allowed = |max: usize| if was_good { max } else { max - max / RESERVE };
+        let is_first = !self.in_review.contains(digest);
+        if self.waiting.len() >= allowed(WAITING_MAX)
+            || (is_first && self.in_review.len() >= allowed(IN_REVIEW_MAX))
+        {
             return Look::Full;
         }
-        let is_first = !self.in_review.contains(digest);
-        if is_first {
-            self.known.remove(digest);
-            if !self.make_room(now) {
-                return Look::Full;
-            }
-            self.in_review.insert(*digest);
-        }
         self.waiting.push((handle, *digest));
-        if is_first {
-            Look::WaitsFirst
-        } else {
-            Look::Waits
+        if !is_first {
+            return Look::Waits;
         }
+        self.in_review.insert(*digest);
+        Look::WaitsFirst
     }
 
     /// Ends a review with its status, or `None` if it failed; returns the waiters.
@@ -81,6 +99,7 @@ impl Memory {
                 TokenStatus::User(_) => VALID_FOR,
                 TokenStatus::Unknown => INVALID_FOR,
             };
+            self.make_room(digest, now);
             self.known.insert(*digest, (status, now + lasts));
         }
         let waited = self
@@ -99,30 +118,32 @@ impl Memory {
         self.waiting.drain(..).map(|(handle, _)| handle).collect()
     }
 
-    /// Evicts expired statuses, else the one that expires first; returns whether there is capacity.
-    fn make_room(&mut self, now: Instant) -> bool {
-        if self.tokens() < TOKENS_MAX {
-            return true;
+    /// Makes room for the status of one more token: evicts those of wrong tokens that have expired,
+    /// else the wrong one that expires first, else the good one that was reviewed least recently.
+    fn make_room(&mut self, digest: &Digest, now: Instant) {
+        if self.known.len() < TOKENS_MAX || self.known.contains_key(digest) {
+            return;
         }
-        self.known.retain(|_, (_, until)| now < *until);
-        let dated = self
-            .known
-            .iter()
-            .map(|(digest, (_, until))| (*until, *digest));
-        if let Some((_, first)) = dated.min().filter(|_| self.tokens() >= TOKENS_MAX) {
-            self.known.remove(&first);
+        self.known
+            .retain(|_, (status, until)| is_good(status) || now < *until);
+        let by_value = |(digest, (status, until)): (&Digest, &(TokenStatus, Instant))| {
+            (is_good(status), *until, *digest)
+        };
+        let least = self.known.iter().map(by_value).min();
+        if let Some((_, _, least)) = least.filter(|_| self.known.len() >= TOKENS_MAX) {
+            self.known.remove(&least);
         }
-        self.tokens() < TOKENS_MAX
     }
+}
 
-    fn tokens(&self) -> usize {
-        self.known.len() + self.in_review.len()
-    }
+fn is_good(status: &TokenStatus) -> bool {
+    matches!(status, TokenStatus::User(_))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use Scope::{All, KnownGood};
 
     fn token(serial: usize) -> RequestHandle {
         RequestHandle {
@@ -146,24 +167,36 @@ mod tests {
     fn a_token_is_reviewed_once_for_all_waiters() {
         let now = Instant::now();
         let mut memory = Memory::default();
-        assert_eq!(memory.look(&digest(1), token(1), now), Look::WaitsFirst);
-        assert_eq!(memory.look(&digest(1), token(2), now), Look::Waits);
-        assert_eq!(memory.look(&digest(2), token(3), now), Look::WaitsFirst);
+        assert_eq!(
+            memory.look(&digest(1), token(1), All, now),
+            Look::WaitsFirst
+        );
+        assert_eq!(memory.look(&digest(1), token(2), All, now), Look::Waits);
+        assert_eq!(
+            memory.look(&digest(2), token(3), All, now),
+            Look::WaitsFirst
+        );
         memory.leave(token(1));
         assert_eq!(memory.end(&digest(1), Some(user()), now), [token(2)]);
-        assert_eq!(memory.look(&digest(1), token(4), now), Look::Known(user()));
+        assert_eq!(
+            memory.look(&digest(1), token(4), All, now),
+            Look::Known(user())
+        );
     }
 
     #[track_caller]
     fn check_lasts(status: TokenStatus, lasts: Duration) {
         let now = Instant::now();
         let mut memory = Memory::default();
-        let _ = memory.look(&digest(1), token(1), now);
+        let _ = memory.look(&digest(1), token(1), All, now);
         let _ = memory.end(&digest(1), Some(status.clone()), now);
         let just = now + lasts - Duration::from_millis(1);
-        assert_eq!(memory.look(&digest(1), token(2), just), Look::Known(status));
         assert_eq!(
-            memory.look(&digest(1), token(2), now + lasts),
+            memory.look(&digest(1), token(2), All, just),
+            Look::Known(status)
+        );
+        assert_eq!(
+            memory.look(&digest(1), token(2), All, now + lasts),
             Look::WaitsFirst
         );
     }
@@ -174,42 +207,91 @@ mod tests {
         check_lasts(TokenStatus::Unknown, INVALID_FOR);
         let now = Instant::now();
         let mut memory = Memory::default();
-        let _ = memory.look(&digest(1), token(1), now);
+        let _ = memory.look(&digest(1), token(1), All, now);
         assert_eq!(memory.end(&digest(1), None, now), [token(1)]);
-        assert_eq!(memory.look(&digest(1), token(2), now), Look::WaitsFirst);
+        assert_eq!(
+            memory.look(&digest(1), token(2), All, now),
+            Look::WaitsFirst
+        );
     }
 
     #[test]
     fn waiters_are_bounded_and_abandoning_frees_capacity() {
         let now = Instant::now();
         let mut memory = Memory::default();
-        for serial in 0..WAITING_MAX {
-            assert_ne!(memory.look(&digest(1), token(serial), now), Look::Full);
+        let most = WAITING_MAX - WAITING_MAX / RESERVE;
+        for serial in 0..most {
+            assert_ne!(memory.look(&digest(1), token(serial), All, now), Look::Full);
         }
-        assert_eq!(memory.look(&digest(1), token(WAITING_MAX), now), Look::Full);
+        assert_eq!(memory.look(&digest(1), token(most), All, now), Look::Full);
         memory.leave(token(7));
-        assert_eq!(
-            memory.look(&digest(1), token(WAITING_MAX), now),
-            Look::Waits
-        );
-        assert_eq!(memory.leave_all().len(), WAITING_MAX);
+        assert_eq!(memory.look(&digest(1), token(most), All, now), Look::Waits);
+        assert_eq!(memory.leave_all().len(), most);
         assert_eq!(memory.end(&digest(1), Some(user()), now), []);
     }
 
-    #[test]
-    fn the_cache_is_bounded_and_valid_tokens_stay_longest() {
+    /// A memory in which token 0 was good until now, when its status is no longer cached.
+    fn known_good() -> (Memory, Instant) {
         let now = Instant::now();
         let mut memory = Memory::default();
-        let _ = memory.look(&digest(0), token(0), now);
+        let _ = memory.look(&digest(0), token(0), All, now);
         let _ = memory.end(&digest(0), Some(user()), now);
+        (memory, now + VALID_FOR)
+    }
+
+    #[test]
+    fn a_token_that_was_good_is_reviewed_beside_a_flood_of_wrong_ones() {
+        let (mut memory, now) = known_good();
+        let most = IN_REVIEW_MAX - IN_REVIEW_MAX / RESERVE;
+        for number in 1..=most {
+            let look = memory.look(&digest(number), token(number), All, now);
+            assert_eq!(look, Look::WaitsFirst);
+        }
+        let number = most + 1;
+        assert_eq!(
+            memory.look(&digest(number), token(number), All, now),
+            Look::Full
+        );
+        assert_eq!(
+            memory.look(&digest(0), token(0), All, now),
+            Look::WaitsFirst
+        );
+    }
+
+    #[test]
+    fn only_tokens_that_were_good_are_in_the_narrow_scope() {
+        let (mut memory, now) = known_good();
+        let other = memory.look(&digest(1), token(1), KnownGood, now);
+        assert_eq!(other, Look::OutOfScope);
+        let good = memory.look(&digest(0), token(0), KnownGood, now);
+        assert_eq!(good, Look::WaitsFirst);
+        // It was revoked.
+        let _ = memory.end(&digest(0), Some(TokenStatus::Unknown), now);
+        let wrong = memory.look(&digest(0), token(0), KnownGood, now);
+        assert_eq!(wrong, Look::Known(TokenStatus::Unknown));
+        let later = now + INVALID_FOR;
+        let wrong = memory.look(&digest(0), token(0), KnownGood, later);
+        assert_eq!(wrong, Look::OutOfScope);
+    }
+
+    #[test]
+    fn the_cache_is_bounded_and_good_tokens_stay_longest() {
+        let (mut memory, now) = known_good();
         for number in 1..TOKENS_MAX + 100 {
-            assert_eq!(
-                memory.look(&digest(number), token(number), now),
-                Look::WaitsFirst
-            );
+            let look = memory.look(&digest(number), token(number), All, now);
+            assert_eq!(look, Look::WaitsFirst);
             let _ = memory.end(&digest(number), Some(TokenStatus::Unknown), now);
         }
-        assert_eq!(memory.tokens(), TOKENS_MAX);
-        assert_eq!(memory.look(&digest(0), token(0), now), Look::Known(user()));
+        assert_eq!(memory.known.len(), TOKENS_MAX);
+        let good = memory.look(&digest(0), token(0), KnownGood, now);
+        assert_eq!(good, Look::WaitsFirst);
+        // Good ones replace the wrong ones, and then the oldest of themselves.
+        for number in 1..TOKENS_MAX + 100 {
+            let _ = memory.look(&digest(number), token(number), All, now + INVALID_FOR);
+            let _ = memory.end(&digest(number), Some(user()), now + INVALID_FOR);
+        }
+        assert_eq!(memory.known.len(), TOKENS_MAX);
+        let oldest = memory.look(&digest(0), token(0), KnownGood, now + VALID_FOR);
+        assert_ne!(oldest, Look::WaitsFirst);
     }
 }

@@ -4,7 +4,7 @@
 //! attempts. It makes no API calls: a token of Kubernetes is returned as [`Authentication::Review`],
 //! and [`Authenticator::reviewed`] receives the status of the token.
 
-use super::attempts::Attempts;
+use super::attempts::{Attempts, Failed};
 use super::file::TokensFile;
 use super::{Access, Caller, Denied, Types, bearer};
 use crate::app::TokenStatus;
@@ -15,6 +15,7 @@ use crate::threads::lock;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// The prefix of service accounts in user names (Kubernetes, "Authenticating").
 const SERVICE_ACCOUNT: &str = "system:serviceaccount:";
@@ -35,8 +36,14 @@ pub enum Mode {
 pub enum Authentication {
     /// The caller is known and may call.
     Admitted(Caller),
-    /// Kubernetes has to review this token.
-    Review(Bearer),
+    /// Kubernetes has to review this token, unless its status is cached.
+    Review {
+        /// The token.
+        bearer: Bearer,
+        /// Too many wrong tokens came from its address: for this long only tokens that were good
+        /// before are reviewed.
+        refused_for: Option<Duration>,
+    },
 }
 
 /// The authenticator of a service.
@@ -75,12 +82,16 @@ impl Authenticator {
         if matches!(self.mode, Mode::Open) || access == Access::Open {
             return Ok(Authentication::Admitted(Caller::ANONYMOUS));
         }
-        let bearer = self.presented(request)?;
+        let bearer = bearer(&request.headers)?;
         let Mode::Tokens(file) = &self.mode else {
-            return Ok(Authentication::Review(bearer));
+            let refused_for = self.refused_for(request.peer);
+            return Ok(Authentication::Review {
+                bearer,
+                refused_for,
+            });
         };
         let caller = file.tokens().find(&bearer).cloned();
-        let caller = self.decide(&bearer, request.peer, app_type, caller)?;
+        let caller = self.decide(request.peer, app_type, caller)?;
         Ok(Authentication::Admitted(caller))
     }
 
@@ -90,13 +101,12 @@ impl Authenticator {
     /// The reason for the denial.
     pub fn reviewed(
         &self,
-        bearer: &Bearer,
         peer: IpAddr,
         app_type: Option<&str>,
         status: &TokenStatus,
     ) -> Result<Caller, Denied> {
         let TokenStatus::User(user) = status else {
-            return self.decide(bearer, peer, app_type, None);
+            return self.decide(peer, app_type, None);
         };
         let account = self.listed(user);
         let account = account.ok_or_else(|| Denied::NotListed(Arc::clone(user)))?;
@@ -104,49 +114,41 @@ impl Authenticator {
             name: Some(account),
             types: Types::All,
         };
-        self.decide(bearer, peer, app_type, Some(caller))
+        self.decide(peer, app_type, Some(caller))
     }
 
-    /// The token of this request, if tokens from there are looked at.
-    fn presented(&self, request: &Request) -> Result<Bearer, Denied> {
-        let bearer = bearer(&request.headers)?;
-        if self.any_failed.load(Ordering::Relaxed) {
-            let now = self.clock.now();
-            let refused = lock(&self.attempts).refused_for(request.peer, &bearer, now);
-            if let Some(retry_after) = refused {
-                return Err(Denied::TooMany { retry_after });
-            }
-        }
-        Ok(bearer)
+    /// How long tokens from there that are not known to be good are refused, if they are.
+    fn refused_for(&self, peer: IpAddr) -> Option<Duration> {
+        let now = self.clock.now();
+        let any_failed = self.any_failed.load(Ordering::Relaxed);
+        any_failed.then(|| lock(&self.attempts).refused_for(peer, now))?
     }
 
-    /// Notes whether the token was good, and checks what its owner may do.
+    /// Checks what the owner of a good token may do; counts a wrong token, which has no owner.
     fn decide(
         &self,
-        bearer: &Bearer,
         peer: IpAddr,
         app_type: Option<&str>,
         caller: Option<Caller>,
     ) -> Result<Caller, Denied> {
-        self.note(bearer, peer, caller.is_some());
-        let caller = caller.ok_or(Denied::Unknown)?;
+        let caller = caller.ok_or_else(|| self.failed(peer))?;
         caller.check(app_type)?;
         Ok(caller)
     }
 
-    fn note(&self, bearer: &Bearer, peer: IpAddr, good: bool) {
-        if good {
-            if self.any_failed.load(Ordering::Relaxed) {
-                lock(&self.attempts).passed(peer, bearer);
-            }
-            return;
-        }
-        let refused = lock(&self.attempts).failed(peer, self.clock.now());
+    fn failed(&self, peer: IpAddr) -> Denied {
+        let failed = lock(&self.attempts).failed(peer, self.clock.now());
         self.any_failed.store(true, Ordering::Relaxed);
-        if refused {
-            log::warn!(
-                "too many invalid tokens from {peer}; denying its tokens for up to a minute"
-            );
+        match failed {
+            Failed::Allowed => Denied::Unknown,
+            Failed::FirstBeyond(retry_after) => {
+                log::warn!(
+                    "too many wrong tokens from {peer}; refusing further ones for {} s",
+                    retry_after.as_secs()
+                );
+                Denied::TooMany { retry_after }
+            }
+            Failed::Beyond(retry_after) => Denied::TooMany { retry_after },
         }
     }
 
@@ -195,7 +197,7 @@ mod tests {
 
     fn reviewed(authenticator: &Authenticator, status: &TokenStatus) -> Result<Caller, Denied> {
         let peer = IpAddr::from([127, 0, 0, 1]);
-        authenticator.reviewed(&Bearer::new("a-token"), peer, Some("hello"), status)
+        authenticator.reviewed(peer, Some("hello"), status)
     }
 
     const ADMITTED: Result<Authentication, Denied> =
@@ -215,7 +217,10 @@ mod tests {
         let authenticator = kubernetes();
         assert_eq!(authenticate(&authenticator, Open, None), ADMITTED);
         assert_eq!(authenticate(&authenticator, Authenticated, None), MISSING);
-        let review = Ok(Authentication::Review(Bearer::new("a-token")));
+        let review = Ok(Authentication::Review {
+            bearer: Bearer::new("a-token"),
+            refused_for: None,
+        });
         let token = Some("a-token");
         assert_eq!(authenticate(&authenticator, Authenticated, token), review);
     }
@@ -245,20 +250,30 @@ mod tests {
     }
 
     #[test]
-    fn after_too_many_wrong_tokens_tokens_are_denied_unchecked() {
+    fn after_too_many_wrong_tokens_only_tokens_that_were_good_are_reviewed() {
         let authenticator = kubernetes();
+        let refused_for = || {
+            let asked = authenticate(&authenticator, Authenticated, Some("a-token"));
+            match asked {
+                Ok(Authentication::Review { refused_for, .. }) => refused_for,
+                other => panic!("{other:?}"),
+            }
+        };
         for _ in 0..3 {
-            assert!(matches!(
-                authenticate(&authenticator, Authenticated, Some("a-token")),
-                Ok(Authentication::Review(_))
-            ));
+            assert_eq!(refused_for(), None);
             assert_eq!(
                 reviewed(&authenticator, &TokenStatus::Unknown),
                 Err(Denied::Unknown)
             );
         }
-        let result = authenticate(&authenticator, Authenticated, Some("another"));
-        assert!(matches!(result, Err(Denied::TooMany { .. })), "{result:?}");
+        assert!(refused_for().is_some());
+        let further = reviewed(&authenticator, &TokenStatus::Unknown);
+        assert!(
+            matches!(further, Err(Denied::TooMany { .. })),
+            "{further:?}"
+        );
+        let user = TokenStatus::User("system:serviceaccount:apps:portal".into());
+        assert!(reviewed(&authenticator, &user).is_ok());
         assert_eq!(authenticate(&authenticator, Open, None), ADMITTED);
         assert_eq!(authenticate(&authenticator, Authenticated, None), MISSING);
     }
