@@ -21,7 +21,7 @@
 //!
 //! Data flows one way: `main → service → http → app → {store, kube, model}`, `store → kube`,
 //! `model → kube::types`. Nothing points back, and no two files import each other;
-//! `tests/it/tidy.rs` enforces both. [`metrics`], [`traces`], [`yaml`] and [`clock`] are leaves that any
+//! `tests/it/tidy.rs` enforces both. [`metrics`], [`traces`], [`yaml`], [`budget`] and [`clock`] are leaves that any
 //! module may import. Pure files take bytes, values and the time, and touch nothing else.
 //!
 //! # In reading order
@@ -40,6 +40,7 @@
 //! | [`metrics`], [`process`] | the table of metrics and their counters; what the system reports of this process |
 //! | [`traces`] | requests and starts as spans for a collector (OTLP) |
 //! | [`clock`], [`shutdown`], [`threads`] | time, signals, threads as values |
+//! | [`budget`] | a bound on bytes that threads share |
 //! | [`yaml`] | YAML as kubectl reads it, for templates and kubeconfigs |
 //!
 //! # Where to look
@@ -93,6 +94,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod app;
+pub mod budget;
 pub mod check;
 pub mod clock;
 pub mod config;

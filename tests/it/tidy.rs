@@ -197,12 +197,17 @@ fn large_crates_are_named_in_few_files() {
 /// The modules that a module may name, besides itself; nothing points back.
 const LAYERS: &[(&str, &[&str])] = &[
     ("model", &["kube::types"]),
-    ("kube", &["clock"]),
-    ("store", &["kube", "clock", "shutdown", "threads"]),
-    ("app", &["store", "kube", "model", "clock", "threads"]),
+    ("kube", &["budget", "clock"]),
+    ("store", &["kube", "budget", "clock", "shutdown", "threads"]),
+    (
+        "app",
+        &["store", "kube", "model", "budget", "clock", "threads"],
+    ),
     (
         "http",
-        &["app", "model", "health", "clock", "threads", "logging"],
+        &[
+            "app", "model", "health", "budget", "clock", "threads", "logging",
+        ],
     ),
 ];
 
