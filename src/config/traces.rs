@@ -4,6 +4,7 @@
 //! of them for all pods. The values are used in [`crate::traces`], not here.
 
 use super::Reader;
+use crate::http::message::field;
 use crate::traces::{Headers, Sampler, Settings};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -95,19 +96,8 @@ impl Reader<'_> {
 
     fn headers(&mut self) -> Headers {
         let name = self.of_traces("HEADERS");
-        // A field name is a token (RFC 9110 §5.1), a value is visible text.
-        let is_token = |name: &str| {
-            let fits =
-                |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-            !name.is_empty() && name.bytes().all(fits)
-        };
-        let headers = self.pairs(&name, is_token);
-        let is_text = |value: &str| {
-            value
-                .bytes()
-                .all(|byte| matches!(byte, b'\t' | b' '..=b'~'))
-        };
-        for (field, _) in headers.iter().filter(|(_, value)| !is_text(value)) {
+        let headers = self.pairs(&name, field::is_name);
+        for (field, _) in headers.iter().filter(|(_, value)| !field::is_value(value)) {
             let text = format!("has a value for {field} that is not valid in a header");
             self.problem(&name, &text);
         }

@@ -6,6 +6,7 @@
 
 mod body;
 mod charge;
+pub mod field;
 mod limits;
 mod refusal;
 

@@ -5,7 +5,7 @@
 //! `Connection`. Editing its output would depend on details that an update may change. Pure: the
 //! time of day is an argument. Bodies do not pass through here, since they may be shared.
 
-use crate::http::message::{Response, Text};
+use crate::http::message::{Response, Text, field};
 use std::time::SystemTime;
 use tiny_http::{Header, StatusCode};
 
@@ -210,11 +210,8 @@ fn checked_field(name: &str, value: &str) -> Option<Header> {
         "x-request-id",
     ];
     let hop = ["transfer-encoding", "trailer", "upgrade"];
-    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    let is_text = |byte: u8| byte == b'\t' || (b' '..=b'~').contains(&byte);
-    let sendable = !name.is_empty()
-        && name.bytes().all(is_token)
-        && value.bytes().all(is_text)
+    let sendable = field::is_name(name)
+        && field::is_value(value)
         && value.trim_matches([' ', '\t']).len() == value.len()
         && !ours
             .iter()

@@ -3,6 +3,7 @@
 //! The content of the lines is parsed elsewhere: heads in [`super::head`], trailers in
 //! [`super::body`].
 
+use crate::http::message::field::is_token_byte;
 use crate::http::message::{Limits, Refusal};
 
 /// How far a section has been searched for its end, so that each byte of a head that arrives in
@@ -57,9 +58,4 @@ impl Scan {
             Refusal::HeadTooLarge
         })
     }
-}
-
-/// `tchar` of RFC 9110 §5.6.2.
-fn is_token_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
