@@ -19,6 +19,7 @@ use crate::app::{self, Error, RequestHandle, ResponseSink, TokenStatus};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::traces::{Context, OTHER_METHOD, Received, RequestSpan, Traces};
+use percent_encoding::{AsciiSet, utf8_percent_encode};
 use serde_json::json;
 use std::sync::Arc;
 
@@ -319,20 +320,23 @@ impl Dispatcher {
     }
 }
 
+/// What is percent-encoded in `Location`, besides all that is not ASCII.
+const NOT_IN_LOCATION: &AsciiSet = &percent_encoding::CONTROLS.add(b' ');
+
 /// 307, so that the method and the body stay (contract B2).
 fn redirect(path: String, request: &Request) -> Response {
     let target = match &request.query {
         Some(query) => format!("{path}?{query}"),
         None => path,
     };
-    // A path may hold bytes that a header may not.
-    let target: String =
-        percent_encoding::utf8_percent_encode(&target, percent_encoding::CONTROLS).collect();
     // HTTP/1.0 needs no host; a path alone is relative to the request's URL (RFC 9110 §10.2.2).
     let origin = request.host().filter(|host| !host.is_empty());
     let scheme = if request.secure { "https" } else { "http" };
     let origin = origin.map(|host| format!("{scheme}://{host}"));
-    Response::empty(307).header("location", origin.unwrap_or_default() + &target)
+    // A path may hold bytes that a header may not.
+    let location = origin.unwrap_or_default() + &target;
+    let location: String = utf8_percent_encode(&location, NOT_IN_LOCATION).collect();
+    Response::empty(307).header("location", location)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Requests by literals, and the exact bytes of the responses; what waits is taken from the coordinator's inbox.
 
 mod bench;
+mod headers;
 mod memory;
 
 use super::*;
