@@ -115,7 +115,7 @@ fn send(input: &Input, address: SocketAddr) -> Result<Reaction, String> {
         }
     };
     let statuses = client::statuses(&received);
-    let refusals = [400, 408, 413, 414, 417, 431, 501, 505];
+    let refusals = [400, 408, 413, 414, 415, 417, 431, 501, 505];
     let is_right = match input.must {
         Must::Refuse => closed && statuses.len() == 1 && refusals.contains(&statuses[0]),
         Must::Serve(count) => {

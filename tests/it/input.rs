@@ -45,6 +45,22 @@ fn a_patch_with_invalid_json() {
 }
 
 #[test]
+fn a_compressed_patch() {
+    let (environment, before) = started();
+    let headers = [
+        ("Content-Type", "application/json"),
+        ("Content-Encoding", "gzip"),
+    ];
+    let response = environment
+        .client()
+        .begin("PATCH", "/app/hello/ann", &headers, "{\"k\":\"v\"}")
+        .finish();
+    response.expect_error(415, "unsupported_encoding");
+    assert_eq!(response.header("accept-encoding"), "identity");
+    check_unchanged(&environment, &before);
+}
+
+#[test]
 fn invalid_names() {
     let (environment, before) = started();
     let long = "n".repeat(300);

@@ -41,6 +41,7 @@ pub(super) fn parse(bytes: &[u8], limits: &Limits) -> Result<Head, Refusal> {
     let facts = Facts::gather(parsed.headers)?;
     facts.check_host(version)?;
     let framing = facts.framing(version)?;
+    facts.check_coding(framing)?;
     let text = parsed.headers.iter();
     let text = text.map(|field| field.name.len() + field.value.len()).sum();
     request.version = version;
@@ -142,6 +143,8 @@ struct Facts<'a> {
     host: Option<&'a [u8]>,
     length: Option<&'a [u8]>,
     codings: Option<Vec<&'a [u8]>>,
+    /// Whether a content coding other than `identity` is named.
+    is_coded: bool,
     close: bool,
     keep_alive: bool,
     expect: bool,
@@ -172,6 +175,12 @@ impl<'a> Facts<'a> {
                             .split(|&byte| byte == b',')
                             .map(<[u8]>::trim_ascii),
                     );
+                }
+                16 if is("content-encoding") => {
+                    let codings = field.value.split(|&byte| byte == b',');
+                    facts.is_coded |= codings.map(<[u8]>::trim_ascii).any(|coding| {
+                        !coding.is_empty() && !coding.eq_ignore_ascii_case(b"identity")
+                    });
                 }
                 10 if is("connection") => facts.note_connection(field.value),
                 6 if is("expect") => {
@@ -216,6 +225,14 @@ impl<'a> Facts<'a> {
             (None, Some(length)) => framing_of_length(length),
             (None, None) => Ok(Framing::Length(0)),
         }
+    }
+
+    /// RFC 9110 §15.5.16: bodies are read as they are sent; without one the field says nothing.
+    fn check_coding(&self, framing: Framing) -> Result<(), Refusal> {
+        if self.is_coded && framing != Framing::Length(0) {
+            return Err(Refusal::ContentEncoding);
+        }
+        Ok(())
     }
 
     /// RFC 9110 §10.1.1: other expectations are refused with 417, those of

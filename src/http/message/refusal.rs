@@ -22,6 +22,8 @@ pub enum Refusal {
     BodyTooLarge,
     /// The request line is longer than a head may be.
     TargetTooLong,
+    /// The body has a content coding, such as gzip.
+    ContentEncoding,
     /// An `Expect` other than `100-continue`.
     ExpectationFailed,
     /// The head is too long or has too many fields.
@@ -42,12 +44,13 @@ pub enum Refusal {
 
 impl Refusal {
     /// One of each cause, for tables and tests.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::BadRequest("malformed request"),
         Self::HeadTimeout,
         Self::BodyTimeout,
         Self::BodyTooLarge,
         Self::TargetTooLong,
+        Self::ContentEncoding,
         Self::ExpectationFailed,
         Self::HeadTooLarge,
         Self::NotImplemented("not implemented"),
@@ -74,6 +77,7 @@ impl Refusal {
             Self::BodyTimeout => (408, "request_timeout", "body_timeout"),
             Self::BodyTooLarge => (413, "body_too_large", "body_too_large"),
             Self::TargetTooLong => (414, "target_too_long", "target_too_long"),
+            Self::ContentEncoding => (415, "unsupported_encoding", "content_encoding"),
             Self::ExpectationFailed => (417, "expectation_failed", "expectation_failed"),
             Self::HeadTooLarge => (431, "head_too_large", "head_too_large"),
             Self::NotImplemented(_) => (501, "not_implemented", "not_implemented"),
@@ -106,6 +110,9 @@ impl Refusal {
             Self::BodyTimeout => "the request body did not arrive in time",
             Self::BodyTooLarge => "the request body is too large",
             Self::TargetTooLong => "the request target is too long",
+            Self::ContentEncoding => {
+                "the body is compressed, which is not supported; send it without Content-Encoding"
+            }
             Self::ExpectationFailed => "only the expectation 100-continue is supported",
             Self::HeadTooLarge => "the request head is too long or has too many fields",
             Self::VersionNotSupported => "only HTTP/1.1 and HTTP/1.0 are supported",
@@ -137,7 +144,11 @@ impl Refusal {
     #[must_use]
     pub fn response(self) -> Response {
         let body = json!({"status": "error", "msg": self.message(), "code": self.code()});
-        let response = Response::json(self.status(), body.to_string());
+        let mut response = Response::json(self.status(), body.to_string());
+        if self == Self::ContentEncoding {
+            // RFC 9110 §12.5.3: tells the 415 from that of a media type.
+            response = response.header("accept-encoding", "identity");
+        }
         match self.retry_after_secs() {
             Some(secs) => response.header("retry-after", secs.to_string()),
             None => response,

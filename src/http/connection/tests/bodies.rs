@@ -113,6 +113,42 @@ fn the_only_coding_is_chunked() {
     assert_eq!(request(&other_case).body, b"a");
 }
 
+/// RFC 9110 §15.5.16: whatever the coding is called, before any of the body is read.
+#[test]
+fn a_body_with_a_content_coding_is_415() {
+    for value in [
+        "gzip",
+        "GZip",
+        "x-gzip",
+        "br",
+        "identity, gzip",
+        "gzip,",
+        "nonsense",
+    ] {
+        let field = format!("Content-Encoding: {value}\r\n");
+        refused(post(&(field.clone() + "Content-Length: 1\r\n"), "a"), 415);
+        refused(post(&(field.clone() + "Content-Length: 1\r\n"), ""), 415);
+        let chunked = "Transfer-Encoding: chunked\r\n";
+        refused(post(&(field.clone() + chunked), "1\r\na\r\n0\r\n\r\n"), 415);
+        let expects = "Content-Length: 1\r\nExpect: 100-continue\r\n";
+        refused(post(&(field.clone() + expects), ""), 415);
+        // Without a body nothing is coded.
+        request(&get(&field));
+        request(&get(&(field + "Content-Length: 0\r\n")));
+    }
+    let lines = "Content-Encoding: identity\r\ncontent-encoding: br\r\nContent-Length: 1\r\n";
+    let outcome = outcome(post(lines, "a").as_bytes());
+    assert!(
+        outcome
+            .written
+            .contains("\r\naccept-encoding: identity\r\n")
+    );
+    for value in ["identity", " Identity ", "", ","] {
+        let lines = format!("Content-Encoding: {value}\r\nContent-Length: 1\r\n");
+        assert_eq!(request(&post(&lines, "a")).body, b"a");
+    }
+}
+
 /// RFC 9112 §7.1.
 #[test]
 fn a_body_in_chunks() {
