@@ -4,8 +4,8 @@
 //! replicas would leave the Service together, just when reads from memory are needed (see `/readyz`
 //! in the README).
 
+use crate::threads::Stuck;
 use std::fmt;
-use std::time::Duration;
 
 /// The inputs of the probes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -14,19 +14,8 @@ pub struct HealthInputs {
     pub synced: bool,
     /// Whether the process is shutting down.
     pub stopping: bool,
-    /// The threads that must send a heartbeat.
-    pub heartbeats: Vec<ThreadHeartbeat>,
-}
-
-/// The last heartbeat of one thread.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ThreadHeartbeat {
-    /// The name of the thread, as the error shows it.
-    pub thread: &'static str,
-    /// The time since its last heartbeat.
-    pub age: Duration,
-    /// The age above which the thread counts as stuck.
-    pub age_max: Duration,
+    /// A thread that requests depend on, and that is stuck.
+    pub stuck: Option<Stuck>,
 }
 
 /// The source of the inputs.
@@ -47,17 +36,15 @@ pub struct HealthError {
 /// Whether the process is alive; if not, only a restart fixes it.
 ///
 /// # Errors
-/// The thread with a heartbeat that is too old.
+/// A thread is stuck.
 pub fn live(inputs: &HealthInputs) -> Result<(), HealthError> {
-    let is_stuck = |one: &&ThreadHeartbeat| one.age > one.age_max;
-    match inputs.heartbeats.iter().find(is_stuck) {
+    match &inputs.stuck {
         None => Ok(()),
-        Some(stuck) => Err(HealthError {
+        Some(Stuck { thread, age }) => Err(HealthError {
             code: "internal",
             message: format!(
-                "thread \"{}\" has not responded for {} s",
-                stuck.thread,
-                stuck.age.as_secs()
+                "thread \"{thread}\" has not responded for {} s",
+                age.as_secs()
             ),
         }),
     }
@@ -87,20 +74,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_thread_is_stuck_once_its_heartbeat_is_older_than_the_bound() {
-        let age_max = Duration::from_secs(60);
-        let inputs = |age| HealthInputs {
-            heartbeats: vec![ThreadHeartbeat {
-                thread: "coordinator",
-                age,
-                age_max,
-            }],
+    fn alive_means_that_no_thread_is_stuck() {
+        let inputs = |stuck| HealthInputs {
+            stuck,
             ..HealthInputs::default()
         };
-        assert_eq!(live(&inputs(age_max)), Ok(()));
-        let error = live(&inputs(age_max + Duration::from_secs(1))).unwrap_err();
+        assert_eq!(live(&inputs(None)), Ok(()));
+        let stuck = Stuck {
+            thread: "coordinator".into(),
+            age: std::time::Duration::from_secs(61),
+        };
         assert_eq!(
-            error.message,
+            live(&inputs(Some(stuck))).unwrap_err().message,
             "thread \"coordinator\" has not responded for 61 s"
         );
     }

@@ -14,7 +14,7 @@ use crate::kube::watch::Cause;
 use crate::metrics::{self, Metrics, OTHER, Registry, Scrape};
 use crate::model::names::AppType;
 use crate::process::{self, Process};
-use crate::store::Heartbeat;
+use crate::store::WatchStats;
 use crate::traces::Traces;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -33,7 +33,7 @@ pub struct Sources {
     /// The templates.
     pub catalogs: Arc<SharedCatalog>,
     /// One of each watch.
-    pub heartbeats: Vec<Arc<Heartbeat>>,
+    pub watches: Vec<Arc<WatchStats>>,
     /// The spans.
     pub traces: Traces,
     /// The clock for the ages of caches.
@@ -114,12 +114,12 @@ impl Collector {
     }
 
     fn encode_watches(&self, now: Instant, registry: &mut Registry) {
-        for heartbeat in &self.sources.heartbeats {
-            let resource = heartbeat.resource();
-            registry.count(&metrics::WATCH_EVENTS, &[resource], heartbeat.events());
-            registry.count(&metrics::WATCH_SKIPPED, &[resource], heartbeat.skipped());
+        for watch in &self.sources.watches {
+            let resource = watch.resource();
+            registry.count(&metrics::WATCH_EVENTS, &[resource], watch.events());
+            registry.count(&metrics::WATCH_SKIPPED, &[resource], watch.skipped());
             for (cause, word) in Cause::ALL {
-                let count = heartbeat.restarts(cause);
+                let count = watch.restarts(cause);
                 registry.count(&metrics::WATCH_RESTARTS, &[resource, word], count);
             }
         }
@@ -283,7 +283,7 @@ mod tests {
             metrics,
             cache,
             catalogs: Arc::default(),
-            heartbeats: Vec::new(),
+            watches: Vec::new(),
             traces: Traces::default(),
             clock,
         })

@@ -18,9 +18,9 @@ use crate::app::engine::{self, Executor, Inbox, Parts};
 use crate::app::reporter::Reporter;
 use crate::app::review::Reviews;
 use crate::app::{App, Response, ResponseSink};
-use crate::clock::{Clock, Moment, SystemClock};
+use crate::clock::{Clock, SystemClock};
 use crate::config::{Auth, Config};
-use crate::health::{HealthInputs, HealthSource, ThreadHeartbeat};
+use crate::health::{HealthInputs, HealthSource};
 use crate::http::auth::authenticator::{Authenticator, Mode};
 use crate::http::auth::file::TokensFile;
 use crate::http::dispatcher::{Dispatcher, Instrumentation};
@@ -37,8 +37,7 @@ use crate::kube::transport::{self, HttpTransport, Transport};
 use crate::metrics::{Metrics, Scrape};
 use crate::scrape::{Collector, Sources};
 use crate::shutdown::{self, Stop};
-use crate::store::reflector::{BEAT_LATEST, Heartbeat};
-use crate::threads::OnDeath;
+use crate::threads::{Heartbeats, OnDeath};
 use crate::traces::Traces;
 use reflecting::Stores;
 use std::fmt;
@@ -162,29 +161,16 @@ pub struct Service {
 struct Signals {
     app: App,
     stopping: AtomicBool,
-    /// The last heartbeat of the coordinator's thread.
-    coordinator: Arc<Moment>,
-    heartbeats: Vec<Arc<Heartbeat>>,
+    heartbeats: Heartbeats,
     clock: Arc<dyn Clock>,
 }
 
 impl HealthSource for Signals {
     fn inputs(&self) -> HealthInputs {
-        let now = self.clock.now();
-        let reflectors = self.heartbeats.iter().map(|heartbeat| ThreadHeartbeat {
-            thread: heartbeat.resource(),
-            age: heartbeat.age(now),
-            age_max: BEAT_LATEST,
-        });
-        let coordinator = ThreadHeartbeat {
-            thread: "coordinator",
-            age: self.coordinator.age(now),
-            age_max: engine::HEARTBEAT_LATEST,
-        };
         HealthInputs {
             synced: self.app.is_synced(),
             stopping: self.stopping.load(Ordering::SeqCst),
-            heartbeats: reflectors.chain([coordinator]).collect(),
+            stuck: self.heartbeats.stuck(self.clock.now()),
         }
     }
 }
@@ -200,7 +186,8 @@ impl Service {
         namespace: &str,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, Error> {
-        let front = front_settings(config, seed())?;
+        let heartbeats = Heartbeats::default();
+        let front = front_settings(config, &heartbeats, seed())?;
         let mode = auth_mode(config)?;
         let listener = listener::listen(config.listen, config.port).map_err(|error| {
             let at = SocketAddr::new(config.listen, config.port);
@@ -239,24 +226,26 @@ impl Service {
                 clock: Arc::clone(&clock),
             },
             workers: config.workers,
+            heartbeats: heartbeats.clone(),
             calls_max: config.waiting.parked_max,
         };
-        let coordinator = engine::start(parts, &on_death(&endings)).map_err(no_thread)?;
+        engine::start(parts, &on_death(&endings)).map_err(no_thread)?;
         let stop = Stop::new();
         let background = Background {
             config,
             client: &client,
             clock: &clock,
             stop: &stop,
+            heartbeats: &heartbeats,
             endings: &endings,
         };
         let (authenticator, reviews) = background.authenticator(mode, &mailboxes)?;
-        let heartbeats = background.reflectors(stores, &catalog, &inbox, &cache)?;
+        let watches = background.reflectors(stores, &catalog, &inbox, &cache)?;
         let collector = Arc::new(Collector::new(Sources {
             metrics: Arc::clone(&metrics),
             cache: cache.clone(),
             catalogs: Arc::clone(&catalog),
-            heartbeats: heartbeats.clone(),
+            watches,
             traces: traces.clone(),
             clock: Arc::clone(&clock),
         }));
@@ -265,7 +254,6 @@ impl Service {
         let health_source = Arc::new(Signals {
             app: app.clone(),
             stopping: AtomicBool::new(false),
-            coordinator,
             heartbeats,
             clock: Arc::clone(&clock),
         });
@@ -386,6 +374,7 @@ struct Background<'a> {
     client: &'a Client,
     clock: &'a Arc<dyn Clock>,
     stop: &'a Stop,
+    heartbeats: &'a Heartbeats,
     endings: &'a Sender<Ending>,
 }
 
@@ -403,7 +392,7 @@ impl Background<'_> {
             Mode::Tokens(file) => TokensFile::watch(file, self.stop, on_death).map(|()| None),
             Mode::Kubernetes(_) => {
                 let sink = Arc::clone(mailboxes) as Arc<dyn ResponseSink>;
-                Reviews::start(self.client, sink, clock(), &on_death).map(Some)
+                Reviews::start(self.client, sink, clock(), self.heartbeats, &on_death).map(Some)
             }
         };
         let reviews = started.map_err(no_thread)?;
@@ -427,7 +416,11 @@ fn seed() -> u64 {
     RandomState::new().hash_one(())
 }
 
-fn front_settings(config: &Config, id_seed: u64) -> Result<FrontSettings, Error> {
+fn front_settings(
+    config: &Config,
+    heartbeats: &Heartbeats,
+    id_seed: u64,
+) -> Result<FrontSettings, Error> {
     let tls = config.tls.as_ref().map(|files| {
         Tls::load(files.clone())
             .map(Arc::new)
@@ -437,6 +430,7 @@ fn front_settings(config: &Config, id_seed: u64) -> Result<FrontSettings, Error>
         tls: tls.transpose()?,
         limits: config.front.clone(),
         id_seed,
+        heartbeats: heartbeats.clone(),
         ..FrontSettings::default()
     })
 }

@@ -19,11 +19,12 @@ use super::coordinator::{Context, Coordinator, Effect, Input, NewWaiter};
 use super::error::{Bound, Error};
 use super::reporter::Reporter;
 use super::request::{RequestHandle, ResponseSink};
-use crate::clock::{Clock, Moment};
+use crate::clock::Clock;
+use crate::kube::transport::CALL_LONGEST;
 use crate::kube::types::{Found, Job, Pod, Resource as _, ResourceVersion, Uid};
 use crate::kube::{self, Class, Client};
 use crate::store::{EventWriter, Writer};
-use crate::threads::{self, OnDeath};
+use crate::threads::{self, Heartbeat, Heartbeats, OnDeath, Workers};
 use log::Level;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex};
@@ -32,8 +33,8 @@ use std::time::Duration;
 /// Inputs that the coordinator takes before it reads the clock again.
 const BATCH: usize = 256;
 
-/// After this long without a heartbeat the coordinator's thread counts as dead.
-pub const HEARTBEAT_LATEST: Duration = Duration::from_secs(60);
+/// The longest that a worker needs for one call: when what it deletes is gone, it looks again.
+const WORK_LONGEST: Duration = Duration::from_secs(2 * CALL_LONGEST.as_secs());
 
 /// Maximum sleep of the coordinator's thread, so that its heartbeat continues.
 const NAP: Duration = Duration::from_secs(1);
@@ -139,40 +140,48 @@ pub struct Parts {
     pub reporter: Reporter,
     /// How many workers.
     pub workers: usize,
+    /// Where the heartbeats of the threads go.
+    pub heartbeats: Heartbeats,
     /// More calls than this never wait, since each belongs to a name with an operation.
     pub calls_max: usize,
 }
 
-/// Starts the coordinator's thread and the workers, which end with the process; returns the last
-/// heartbeat of the coordinator's thread. `on_death` is called with a message when one of them dies;
-/// the process should then exit.
+/// Starts the coordinator's thread and the workers, which end with the process. `on_death` is called
+/// with a message when one of them dies; the process should then exit.
 ///
 /// # Errors
 /// When a thread cannot be started.
-pub fn start(parts: Parts, on_death: &OnDeath) -> std::io::Result<Arc<Moment>> {
+pub fn start(parts: Parts, on_death: &OnDeath) -> std::io::Result<()> {
     // Capacity for each name that may have a call in flight, so that the coordinator never blocks.
     let (calls, queue) = sync_channel::<Arc<ApiCall>>(parts.calls_max);
     let (executor, inbox) = (parts.executor.clone(), parts.inbox.clone());
-    threads::spawn_workers("worker", parts.workers, on_death, queue, move |call| {
+    let workers = Workers {
+        name: "worker",
+        count: parts.workers,
+        longest: WORK_LONGEST,
+        heartbeats: &parts.heartbeats,
+        clock: &parts.clock,
+    };
+    workers.spawn(on_death, queue, move |call| {
         let key = call.key.clone();
         let completed = executor.apply(executor.call(call));
         inbox.send(Input::Completed(key, completed));
     })?;
-    let heartbeat = Arc::new(Moment::new(parts.clock.now()));
+    let heartbeat = (parts.heartbeats).register("coordinator", parts.clock.now());
     let thread = CoordinatorThread {
         parts,
         calls,
-        heartbeat: Arc::clone(&heartbeat),
+        heartbeat,
     };
     let on_death = Arc::clone(on_death);
     threads::spawn("coordinator".into(), on_death, move || thread.run())?;
-    Ok(heartbeat)
+    Ok(())
 }
 
 struct CoordinatorThread {
     parts: Parts,
     calls: SyncSender<Arc<ApiCall>>,
-    heartbeat: Arc<Moment>,
+    heartbeat: Arc<Heartbeat>,
 }
 
 impl CoordinatorThread {
@@ -180,7 +189,7 @@ impl CoordinatorThread {
         let mut effects = Vec::new();
         loop {
             let now = self.parts.clock.now();
-            self.heartbeat.set(now);
+            self.heartbeat.beat(now, NAP);
             let wake = self.parts.coordinator.next_wake();
             let wait = wake.map_or(NAP, |at| at.saturating_duration_since(now));
             let mut inputs = match self.parts.inputs.receiver.recv_timeout(wait.min(NAP)) {

@@ -10,8 +10,9 @@ mod memory;
 use super::error::{Bound, Error};
 use super::request::{RequestHandle, Response, ResponseSink, TokenStatus};
 use crate::clock::Clock;
+use crate::kube::transport::CALL_LONGEST;
 use crate::kube::{self, Class, Client};
-use crate::threads::{self, OnDeath};
+use crate::threads::{self, Heartbeats, OnDeath, Workers};
 use memory::{Look, Memory};
 use sha2::{Digest as _, Sha256};
 use std::fmt;
@@ -109,6 +110,7 @@ impl Reviews {
         client: &Client,
         sink: Arc<dyn ResponseSink>,
         clock: Arc<dyn Clock>,
+        heartbeats: &Heartbeats,
         on_death: &OnDeath,
     ) -> std::io::Result<Self> {
         let shared = Arc::new(Shared {
@@ -120,7 +122,14 @@ impl Reviews {
         let (queue, queued) = sync_channel(QUEUE_MAX);
         let (reviewer, client) = (Arc::clone(&shared), client.clone());
         let work = move |(bearer, since)| reviewer.work(&bearer, since, &client);
-        threads::spawn_workers("review", THREADS, on_death, queued, work)?;
+        let workers = Workers {
+            name: "review",
+            count: THREADS,
+            longest: CALL_LONGEST,
+            heartbeats,
+            clock: &shared.clock,
+        };
+        workers.spawn(on_death, queued, work)?;
         Ok(Self { shared, queue })
     }
 

@@ -24,7 +24,7 @@ use crate::clock::Clock;
 use crate::http::mailbox::{Mailboxes, Waker};
 use crate::http::message::{Limits, Refusal, Request, Response};
 use crate::http::tls::Tls;
-use crate::threads::{OnDeath, lock};
+use crate::threads::{Heartbeats, OnDeath, lock};
 use accept::{Accepted, Acceptor};
 use admission::Admission;
 use io_thread::IoThread;
@@ -79,6 +79,8 @@ pub struct Settings {
     pub tls: Option<Arc<Tls>>,
     /// Differs from process to process; request IDs are derived from it.
     pub id_seed: u64,
+    /// Where the heartbeats of the I/O threads go.
+    pub heartbeats: Heartbeats,
 }
 
 impl Default for Settings {
@@ -88,6 +90,7 @@ impl Default for Settings {
             drain_idle: Duration::from_secs(5),
             tls: None,
             id_seed: 0,
+            heartbeats: Heartbeats::default(),
         }
     }
 }
@@ -214,7 +217,8 @@ impl Server {
         let mut acceptor = Some(Acceptor::new(listener)?);
         let mut running = Vec::with_capacity(threads);
         for io in 0..threads {
-            let thread = IoThread::new(io, Arc::clone(&shared), acceptor.take())?;
+            let heartbeat = (settings.heartbeats).register(&thread_name(io), clock.now());
+            let thread = IoThread::new(io, Arc::clone(&shared), heartbeat, acceptor.take())?;
             let on_death = Arc::clone(&on_death);
             running.push(spawn(io, thread, Arc::clone(&control), on_death)?);
         }
@@ -285,13 +289,17 @@ impl Server {
     }
 }
 
+fn thread_name(io: usize) -> String {
+    format!("http-{io}")
+}
+
 fn spawn<H: Handler>(
     io: usize,
     mut thread: IoThread<H>,
     control: Arc<Control>,
     on_death: OnDeath,
 ) -> std::io::Result<JoinHandle<()>> {
-    let name = format!("http-{io}");
+    let name = thread_name(io);
     let builder = std::thread::Builder::new().name(name.clone());
     builder.spawn(move || {
         let result = catch_unwind(AssertUnwindSafe(|| thread.run()));

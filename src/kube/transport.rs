@@ -17,7 +17,7 @@ use std::fmt;
 use std::io::{self, Read};
 use std::net::ToSocketAddrs as _;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, TlsProvider};
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
@@ -42,6 +42,10 @@ const HEAD_BYTES_MAX: usize = INPUT_BYTES;
 const INPUT_BYTES: usize = 32 * 1024;
 const OUTPUT_BYTES: usize = 16 * 1024;
 
+/// The longest that [`Transport::send`] takes for a call, and for a page of a list: its own time limit,
+/// and that of an exec plugin whose credentials are needed first.
+pub const CALL_LONGEST: Duration = Duration::from_secs(90);
+
 /// Time limits, and the size of the connection pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -51,6 +55,10 @@ pub struct Settings {
     pub connect: Duration,
     /// Time limit until a response begins, and between two pieces of it.
     pub response: Duration,
+    /// Time limit of a whole call, from its first attempt to the last byte of its response.
+    pub call: Duration,
+    /// The same for a page of a list.
+    pub list: Duration,
     /// How long an open watch may receive nothing.
     pub watch_silence: Duration,
 }
@@ -61,6 +69,8 @@ impl Default for Settings {
             connections: 8,
             connect: Duration::from_secs(3),
             response: Duration::from_secs(10),
+            call: Duration::from_secs(30),
+            list: Duration::from_secs(60),
             watch_silence: super::watch::SILENCE,
         }
     }
@@ -134,6 +144,7 @@ pub struct HttpTransport {
     cluster: Cluster,
     settings: Settings,
     credentials: Credentials,
+    clock: Arc<dyn Clock>,
     agents: Mutex<Agents>,
 }
 
@@ -169,7 +180,8 @@ impl HttpTransport {
         let agents = build(cluster, settings, ca, None)
             .map_err(|why| format!("{}: {why}", cluster.origin))?;
         Ok(Self {
-            credentials: Credentials::new(cluster, clock),
+            credentials: Credentials::new(cluster, Arc::clone(&clock)),
+            clock,
             cluster: cluster.clone(),
             settings,
             agents: Mutex::new(agents),
@@ -228,25 +240,27 @@ impl HttpTransport {
         }
     }
 
-    /// Sends a request, and retries once where that is safe (see the head of this file).
+    /// Sends a request, and retries once where that is safe (see the head of this file); its response
+    /// ends before `until`, if that is given.
     fn exchange(
         &self,
         lane: Lane,
         request: &Request,
+        until: Option<Instant>,
     ) -> Result<http::Response<ureq::Body>, Failure> {
         if lane == Lane::Watch {
             self.reload_ca();
         }
         let proof = self.credentials.current().map_err(Failure::Credentials)?;
-        let first = match self.attempt(lane, request, &proof) {
+        let first = match self.attempt(lane, request, &proof, until) {
             Err(Failure::Connect(why)) => {
                 if !self.reload_ca() {
                     return Err(Failure::Connect(why));
                 }
-                self.attempt(lane, request, &proof)
+                self.attempt(lane, request, &proof, until)
             }
             Err(Failure::Lost(_)) if request.verb != Verb::Create => {
-                self.attempt(lane, request, &proof)
+                self.attempt(lane, request, &proof, until)
             }
             first => first,
         }?;
@@ -260,7 +274,7 @@ impl HttpTransport {
         if renewed.generation == proof.generation {
             return Ok(first);
         }
-        self.attempt(lane, request, &renewed)
+        self.attempt(lane, request, &renewed, until)
     }
 
     fn attempt(
@@ -268,14 +282,22 @@ impl HttpTransport {
         lane: Lane,
         request: &Request,
         proof: &Proof,
+        until: Option<Instant>,
     ) -> Result<http::Response<ureq::Body>, Failure> {
+        let left = until.map(|until| until.saturating_duration_since(self.clock.now()));
+        if left.is_some_and(|left| left.is_zero()) {
+            return Err(Failure::TimedOut("the time limit of the call".into()));
+        }
         let agent = self.agent(lane, proof)?;
         let http = self
             .http_request(request, proof)
             .map_err(|error| failure(error.into()))?;
         let response = match &request.body {
-            Some(body) => agent.run(http.map(|()| body.as_slice())),
-            None => agent.run(http),
+            Some(body) => {
+                let http = http.map(|()| body.as_slice());
+                agent.run(agent.configure_request(http).timeout_global(left).build())
+            }
+            None => agent.run(agent.configure_request(http).timeout_global(left).build()),
         };
         response.map_err(failure)
     }
@@ -317,12 +339,15 @@ impl HttpTransport {
 
 impl Transport for HttpTransport {
     fn send(&self, request: &Request) -> Result<Response, Error> {
-        let (lane, limit) = match request.verb {
+        let (lane, limit, time) = match request.verb {
             // A list of one name is a call like any other.
-            Verb::List if request.name.is_none() => (Lane::List, LIST_BODY_BYTES_MAX),
-            _ => (Lane::Call, BODY_BYTES_MAX),
+            Verb::List if request.name.is_none() => {
+                (Lane::List, LIST_BODY_BYTES_MAX, self.settings.list)
+            }
+            _ => (Lane::Call, BODY_BYTES_MAX, self.settings.call),
         };
-        let whole = || read_whole(self.exchange(lane, request)?, limit);
+        let until = Some(self.clock.now() + time);
+        let whole = || read_whole(self.exchange(lane, request, until)?, limit);
         let response = match whole() {
             // The response was cut off. Repeating a GET is safe.
             Err(Failure::Lost(_)) if request.verb.method() == "GET" => whole(),
@@ -333,7 +358,7 @@ impl Transport for HttpTransport {
 
     fn open(&self, request: &Request) -> Result<Box<dyn EventStream>, Error> {
         let response = self
-            .exchange(Lane::Watch, request)
+            .exchange(Lane::Watch, request, None)
             .map_err(|why| request.error(why))?;
         if response.status().as_u16() == 200 {
             return Ok(Box::new(HttpStream(response.into_body().into_reader())));
@@ -478,7 +503,7 @@ fn agent(cluster: &Cluster, settings: Settings, tls: TlsConfig, lane: Lane) -> A
         .max_idle_connections(settings.connections)
         .max_idle_connections_per_host(settings.connections)
         .max_idle_age(Duration::from_secs(IDLE_SECS_MAX))
-        // Only these limits, since the others start a thread per request for DNS.
+        // Our resolver ignores time limits: a thread per lookup would be needed for them.
         .timeout_connect(Some(settings.connect))
         .timeout_recv_response(Some(settings.response))
         .timeout_per_read(Some(read))

@@ -12,7 +12,7 @@ use crate::kube::request::Scope;
 use crate::kube::types::{ConfigMap, Event, Resource};
 use crate::kube::watch::WATCH_RETRY;
 use crate::model::labels;
-use crate::store::{self, Change, EventWriter, Heartbeat, Reflector, Sink, Writer};
+use crate::store::{self, Change, EventWriter, Reflector, Sink, WatchStats, Writer};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -45,14 +45,14 @@ impl Stores {
 }
 
 impl Background<'_> {
-    /// Starts the reflectors; returns the heartbeat of each.
+    /// Starts the reflectors; returns the counters of each.
     pub(super) fn reflectors(
         &self,
         stores: Stores,
         catalogs: &Arc<SharedCatalog>,
         inbox: &Inbox,
         cache: &Cache,
-    ) -> Result<Vec<Arc<Heartbeat>>, Error> {
+    ) -> Result<Vec<Arc<WatchStats>>, Error> {
         let config_maps = stores.config_maps.store();
         let catalogs = Arc::clone(catalogs);
         let feed = Arc::new(Feed::new(cache.clone(), inbox.clone()));
@@ -120,13 +120,14 @@ impl Background<'_> {
             seed: seed(),
             clock: Arc::clone(self.clock),
             stop: self.stop.clone(),
+            heartbeats: self.heartbeats.clone(),
             on_change: Box::new(on_change),
             on_death: on_death(self.endings),
         }
     }
 }
 
-fn spawn<K: Resource, S: Sink<K>>(reflector: Reflector<K, S>) -> Result<Arc<Heartbeat>, Error> {
-    let (heartbeat, _) = reflector.spawn().map_err(no_thread)?;
-    Ok(heartbeat)
+fn spawn<K: Resource, S: Sink<K>>(reflector: Reflector<K, S>) -> Result<Arc<WatchStats>, Error> {
+    let (stats, _) = reflector.spawn().map_err(no_thread)?;
+    Ok(stats)
 }

@@ -14,5 +14,5 @@ pub mod store;
 
 pub use crate::kube::watch::StoreEvent;
 pub use events::{EventStore, EventWriter};
-pub use reflector::{Heartbeat, OnChange, Reflector};
+pub use reflector::{OnChange, Reflector, WatchStats};
 pub use store::{Change, Sink, Store, Writer};

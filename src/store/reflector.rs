@@ -10,7 +10,7 @@
 use super::StoreEvent;
 use super::backoff::Backoff;
 use super::store::{Change, Sink, Writer};
-use crate::clock::{Clock, Moment};
+use crate::clock::Clock;
 use crate::kube::Client;
 use crate::kube::error::{Error, Failure};
 use crate::kube::request::Scope;
@@ -18,7 +18,7 @@ use crate::kube::transport::EventStream;
 use crate::kube::types::{Resource, decode_event};
 use crate::kube::watch::{Cause, Effect, End, Input, Lines, Next, Note, SILENCE, Watch};
 use crate::shutdown::Stop;
-use crate::threads::{self, OnDeath};
+use crate::threads::{self, Heartbeat, Heartbeats, OnDeath};
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -26,9 +26,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// A reflector without a heartbeat for this long hangs. A read waits for [`SILENCE`], a page of a
-/// list for a few times the time limit of an API call.
-pub const BEAT_LATEST: Duration = Duration::from_secs(2 * SILENCE.as_secs());
+/// How long a list, the opening of a watch, or a read of it may take: a read waits for [`SILENCE`],
+/// the others have their own time limits, and new credentials may be needed first.
+const STEP_LONGEST: Duration = Duration::from_secs(2 * SILENCE.as_secs());
 
 /// How many bytes of a watch one read requests.
 const READ_BYTES: usize = 16 * 1024;
@@ -57,6 +57,8 @@ pub struct Reflector<K: Resource, S = Writer<K>> {
     pub loss: Option<&'static str>,
     /// Seed of the jitter.
     pub seed: u64,
+    /// Where the heartbeat of the thread goes.
+    pub heartbeats: Heartbeats,
     /// Called with the changes that readers see.
     pub on_change: OnChange<K>,
     /// Called when the thread dies.
@@ -71,22 +73,19 @@ impl<K: Resource, S> fmt::Debug for Reflector<K, S> {
     }
 }
 
-/// Heartbeat and counters of one reflector.
+/// The counters of one reflector.
 #[derive(Debug)]
-pub struct Heartbeat {
+pub struct WatchStats {
     resource: &'static str,
-    /// When the thread last took a step.
-    last: Moment,
     events: AtomicU64,
     skipped: AtomicU64,
     restarts: [AtomicU64; Cause::ALL.len()],
 }
 
-impl Heartbeat {
-    fn new(resource: &'static str, now: Instant) -> Self {
+impl WatchStats {
+    fn new(resource: &'static str) -> Self {
         Self {
             resource,
-            last: Moment::new(now),
             events: AtomicU64::new(0),
             skipped: AtomicU64::new(0),
             restarts: Default::default(),
@@ -97,12 +96,6 @@ impl Heartbeat {
     #[must_use]
     pub fn resource(&self) -> &'static str {
         self.resource
-    }
-
-    /// How long ago the thread last took a step; see [`BEAT_LATEST`].
-    #[must_use]
-    pub fn age(&self, now: Instant) -> Duration {
-        self.last.age(now)
     }
 
     /// Number of watch events so far, bookmarks included.
@@ -126,17 +119,20 @@ impl Heartbeat {
 
 impl<K: Resource, S: Sink<K>> Reflector<K, S> {
     /// Starts the thread, which is named after the resource (`watch-pods`), and returns its
-    /// heartbeat and counters.
+    /// counters.
     ///
     /// # Errors
     /// When the thread cannot be started.
-    pub fn spawn(self) -> io::Result<(Arc<Heartbeat>, JoinHandle<()>)> {
-        let resource = K::COLLECTION.plural;
+    pub fn spawn(self) -> io::Result<(Arc<WatchStats>, JoinHandle<()>)> {
         let on_death = Arc::clone(&self.on_death);
         let running = Running::new(self);
-        let heartbeat = Arc::clone(&running.reporter.heartbeat);
-        let thread = threads::spawn(format!("watch-{resource}"), on_death, move || running.run())?;
-        Ok((heartbeat, thread))
+        let stats = Arc::clone(&running.reporter.stats);
+        let thread = threads::spawn(Self::thread(), on_death, move || running.run())?;
+        Ok((stats, thread))
+    }
+
+    fn thread() -> String {
+        format!("watch-{}", K::COLLECTION.plural)
     }
 }
 
@@ -146,6 +142,7 @@ impl<K: Resource, S: Sink<K>> Reflector<K, S> {
 #[derive(Debug)]
 pub struct Running<K: Resource, S = Writer<K>> {
     reflector: Reflector<K, S>,
+    heartbeat: Arc<Heartbeat>,
     backoff: Backoff,
     reporter: Reporter,
     watch: Watch,
@@ -167,12 +164,13 @@ impl<K: Resource, S: Sink<K>> Running<K, S> {
     pub fn new(reflector: Reflector<K, S>) -> Self {
         let now = reflector.clock.now();
         let reporter = Reporter {
-            heartbeat: Arc::new(Heartbeat::new(K::COLLECTION.plural, now)),
+            stats: Arc::new(WatchStats::new(K::COLLECTION.plural)),
             poll: reflector.poll,
             loss: reflector.loss,
             failing: None,
         };
         Self {
+            heartbeat: (reflector.heartbeats).register(&Reflector::<K, S>::thread(), now),
             backoff: Backoff::new(reflector.seed),
             reporter,
             watch: Watch::new(reflector.poll),
@@ -225,7 +223,10 @@ impl<K: Resource, S: Sink<K>> Running<K, S> {
             }
             Next::Read => {
                 let open = self.open.as_mut().expect("reading follows opening");
-                open.next(&self.reporter.heartbeat)
+                open.next(&self.reporter.stats, || {
+                    let now = self.reflector.clock.now();
+                    self.heartbeat.beat(now, STEP_LONGEST);
+                })
             }
             Next::Wait(_) | Next::BackOff { .. } => Input::Woken,
         }
@@ -234,7 +235,6 @@ impl<K: Resource, S: Sink<K>> Running<K, S> {
     /// Processes the result; returns how long to wait before the next action, if at all.
     pub fn take(&mut self, input: Input<K>) -> Option<Duration> {
         let now = self.reflector.clock.now();
-        self.reporter.heartbeat.last.set(now);
         let step = self.watch.step(input, now);
         if step.next != Next::Read {
             self.open = None;
@@ -247,6 +247,8 @@ impl<K: Resource, S: Sink<K>> Running<K, S> {
             }
             Next::List { .. } | Next::Open { .. } | Next::Read => None,
         };
+        let longest = wait.unwrap_or(STEP_LONGEST);
+        self.heartbeat.beat(now, longest);
         self.next = step.next;
         self.carry_out(step.effects, wait, now);
         wait
@@ -281,7 +283,7 @@ impl<K: Resource, S: Sink<K>> Running<K, S> {
 /// Logs and counts the events of a watch of any kind.
 #[derive(Debug)]
 struct Reporter {
-    heartbeat: Arc<Heartbeat>,
+    stats: Arc<WatchStats>,
     poll: Duration,
     loss: Option<&'static str>,
     /// Since when the watch has been failing, once that was logged.
@@ -291,7 +293,7 @@ struct Reporter {
 impl Reporter {
     /// `wait` is the time until the next attempt, where there is one.
     fn report(&mut self, note: &Note, wait: Option<Duration>, now: Instant) {
-        let resource = self.heartbeat.resource;
+        let resource = self.stats.resource;
         match note {
             Note::Contact => {
                 if let Some(since) = self.failing.take() {
@@ -301,13 +303,13 @@ impl Reporter {
             }
             Note::Watching(_) => {}
             Note::Skipped(skipped) => {
-                self.heartbeat.skipped.fetch_add(1, Ordering::Relaxed);
+                self.stats.skipped.fetch_add(1, Ordering::Relaxed);
                 let (name, reason) = (&skipped.name, &skipped.reason);
                 log::warn!("skipping \"{name}\" of {resource}, which cannot be decoded: {reason}");
             }
             Note::Refused(error) => self.refused(error),
             Note::Restart(cause, why) => {
-                self.heartbeat.restarts[*cause as usize].fetch_add(1, Ordering::Relaxed);
+                self.stats.restarts[*cause as usize].fetch_add(1, Ordering::Relaxed);
                 self.restarted(*cause, why, wait, now);
             }
         }
@@ -315,7 +317,7 @@ impl Reporter {
 
     /// Logs that a permission is missing, and the consequence.
     fn refused(&self, error: &Error) {
-        let (resource, poll) = (self.heartbeat.resource, self.poll.as_secs_f32());
+        let (resource, poll) = (self.stats.resource, self.poll.as_secs_f32());
         match self.loss {
             Some(loss) => log::warn!(
                 "{error}; without {resource}, {loss}; retrying every {poll} s until that right is granted"
@@ -328,7 +330,7 @@ impl Reporter {
 
     /// Logs why a list or watch is restarted: regular causes at debug level, an outage once.
     fn restarted(&mut self, cause: Cause, why: &str, wait: Option<Duration>, now: Instant) {
-        let resource = self.heartbeat.resource;
+        let resource = self.stats.resource;
         let next = match (cause, wait) {
             (_, Some(wait)) => format!("retrying in {:.1} s", wait.as_secs_f32()),
             (Cause::Silent, None) => "listing again".into(),
@@ -361,11 +363,11 @@ impl Reporter {
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(10);
 
 impl Open {
-    /// Waits for the next line, and reads it.
-    fn next<K: Resource>(&mut self, heartbeat: &Heartbeat) -> Input<K> {
+    /// Waits for the next line, and reads it; calls `received` after each read.
+    fn next<K: Resource>(&mut self, stats: &WatchStats, received: impl Fn()) -> Input<K> {
         loop {
             if let Some(line) = self.lines.next_line() {
-                heartbeat.events.fetch_add(1, Ordering::Relaxed);
+                stats.events.fetch_add(1, Ordering::Relaxed);
                 return Input::Event(decode_event(line).map_err(|error| error.to_string()));
             }
             let read = match self.stream.read(&mut self.buffer) {
@@ -380,6 +382,7 @@ impl Open {
                 }
                 Err(other) => return Input::Event(Err(format!("{other:?}"))),
             };
+            received();
             if self.lines.push(&self.buffer[..read]).is_err() {
                 return Input::Event(Err("a line of the watch is too long".into()));
             }

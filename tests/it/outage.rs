@@ -240,3 +240,27 @@ fn before_the_first_sync_responses_are_503() {
     environment.wait_ready(0);
     environment.get("/app/hello/ann").expect(200);
 }
+
+/// Longer than all its time limits together, and half a minute more: no outage takes a worker so long.
+#[test]
+fn a_stuck_worker_fails_the_liveness_probe() {
+    let environment = TestEnvironment::new();
+    let never = Fault::Delay(Duration::from_secs(3600));
+    environment
+        .kube
+        .fault(FaultRule::new("create", "jobs", never));
+    let client = environment.client();
+    let _starting = client.begin_get("/app/hello/ann");
+    eventually("a worker makes the call", || {
+        (environment.kube.count("create", "jobs") > 0).then_some(())
+    });
+    environment.get("/livez").expect(200);
+    environment.advance(Duration::from_secs(211));
+    eventually("the probe names the worker", || {
+        let response = environment.get("/livez");
+        let names_it = response.text.contains(r#"thread \"worker-"#);
+        (response.status == 503 && names_it).then_some(())
+    });
+    environment.kube.cut_connections();
+    environment.kube.clear_faults();
+}

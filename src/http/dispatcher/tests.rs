@@ -9,9 +9,10 @@ use crate::app::Intent;
 use crate::app::coordinator::{Input, Want};
 use crate::app::fixture::{World, handle, key, n1, ready_pod, t0};
 use crate::app::{Bound, Progress};
-use crate::health::{HealthInputs, ThreadHeartbeat};
+use crate::health::HealthInputs;
 use crate::model::status::{Finding, Phase};
 use crate::store::Sink as _;
+use crate::threads::Stuck;
 use bench::{Bench, check, header, parked, reply, resumed};
 use serde_json::Value;
 use std::time::{Duration, Instant};
@@ -421,14 +422,13 @@ fn probes_and_info() {
         r#"{"status":"error","msg":"this replica has not read the state of the namespace yet","code":"not_synced"}"#,
     );
     assert_eq!(header(&unready, "retry-after"), Some("1"));
-    let stuck = ThreadHeartbeat {
-        thread: "coordinator",
+    let stuck = Stuck {
+        thread: "coordinator".into(),
         age: Duration::from_secs(61),
-        age_max: Duration::from_secs(60),
     };
     let inputs = HealthInputs {
         synced: true,
-        heartbeats: vec![stuck],
+        stuck: Some(stuck),
         ..HealthInputs::default()
     };
     let bench = Bench::over(World::new(), inputs);

@@ -14,6 +14,7 @@ use crate::app::{RequestHandle, RequestIds};
 use crate::http::connection::{Connection, Expired};
 use crate::http::message::Refusal;
 use crate::http::wire::{Heads, Persistence};
+use crate::threads::Heartbeat;
 use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll};
@@ -39,6 +40,7 @@ const REFUSING_MAX: usize = 32;
 pub(super) struct IoThread<H: Handler> {
     poll: Poll,
     core: Core<H>,
+    heartbeat: Arc<Heartbeat>,
     slots: Slab<Slot<H::Pending>>,
     timers: Timers,
     acceptor: Option<Acceptor>,
@@ -53,6 +55,7 @@ impl<H: Handler> IoThread<H> {
     pub(super) fn new(
         io: usize,
         shared: Arc<Shared<H>>,
+        heartbeat: Arc<Heartbeat>,
         mut acceptor: Option<Acceptor>,
     ) -> io::Result<Self> {
         let poll = Poll::new()?;
@@ -78,6 +81,7 @@ impl<H: Handler> IoThread<H> {
         Ok(Self {
             poll,
             core,
+            heartbeat,
             slots: Slab::new(),
             timers: Timers::default(),
             acceptor,
@@ -99,6 +103,7 @@ impl<H: Handler> IoThread<H> {
                 result => result?,
             }
             self.core.now = self.core.shared.clock.now();
+            self.heartbeat.beat(self.core.now, POLL_MAX);
             self.core.heads.update(self.core.shared.clock.wall_now());
             let has_mail = self.core.shared.control.wakers[self.core.io].take();
             if has_mail {
@@ -121,6 +126,7 @@ impl<H: Handler> IoThread<H> {
             self.expire();
             self.slots.release();
             if let Some(cut) = self.ended() {
+                self.heartbeat.idle();
                 return Ok(cut);
             }
         }

@@ -46,6 +46,7 @@ impl Peer {
     fn transport(&self, login: Login) -> HttpTransport {
         let settings = Settings {
             response: Duration::from_millis(400),
+            call: Duration::from_millis(1200),
             watch_silence: Duration::from_millis(400),
             ..Settings::default()
         };
@@ -249,6 +250,23 @@ fn responses_are_bounded() {
     assert_eq!(error.class(), Class::Protocol);
     let list = request::list(JOBS, &Scope::all("apps"), None).unwrap();
     assert!(transport.send(&list).is_ok());
+}
+
+/// Each piece comes in time, but the whole never does.
+#[test]
+fn a_call_is_bounded_in_time_however_slowly_its_response_comes() {
+    let peer = Peer::new(|_, wire| {
+        let _ = wire.receive();
+        wire.write(STREAM_HEAD);
+        while wire.stream.get_mut().write_all(b"1\r\n \r\n").is_ok() {
+            thread::sleep(Duration::from_millis(50));
+        }
+    });
+    let start = Instant::now();
+    let error = peer.transport(Login::Anonymous).send(&get()).unwrap_err();
+    assert_eq!(error.class(), Class::Unavailable, "{error}");
+    let took = start.elapsed();
+    assert!(took < Duration::from_secs(5), "{took:?}");
 }
 
 #[test]

@@ -72,7 +72,7 @@ impl Transport for Scripted {
 }
 
 struct Harness {
-    heartbeat: Arc<Heartbeat>,
+    stats: Arc<WatchStats>,
     thread: JoinHandle<()>,
     deaths: Receiver<String>,
     store: store::Store<ConfigMap>,
@@ -105,6 +105,7 @@ impl Harness {
             poll: Duration::from_secs(2),
             loss: None,
             seed: 1,
+            heartbeats: Heartbeats::default(),
             on_change: Box::new(move |changes: &[Change<ConfigMap>]| {
                 for change in changes {
                     assert_ne!(&*change.object().metadata.name, "panic");
@@ -113,9 +114,9 @@ impl Harness {
             }),
             on_death: Arc::new(move |cause| death_sender.send(cause.to_owned()).unwrap()),
         };
-        let (heartbeat, thread) = reflector.spawn().unwrap();
+        let (stats, thread) = reflector.spawn().unwrap();
         Self {
-            heartbeat,
+            stats,
             thread,
             deaths,
             store,
@@ -155,18 +156,18 @@ fn it_lists_watches_resumes_and_ends() {
     watch.send(line[9..].to_vec()).unwrap();
     harness.changed(1);
     assert_eq!(harness.store.count(), 2);
-    assert_eq!(harness.heartbeat.events(), 1);
+    assert_eq!(harness.stats.events(), 1);
     watch.send(Vec::new()).unwrap();
     let watch = harness.open();
     watch.send(added("c", "12")).unwrap();
     harness.changed(1);
-    assert_eq!(harness.heartbeat.restarts(Cause::Lost), 1);
+    assert_eq!(harness.stats.restarts(Cause::Lost), 1);
     assert_eq!(harness.store.age(SystemClock.now()), Duration::ZERO);
     let requests = harness.transport.requests.lock().unwrap().clone();
     assert_eq!(requests.len(), 3, "{requests:?}");
     assert!(requests[1].ends_with("&resourceVersion=10"), "{requests:?}");
     assert!(requests[2].ends_with("&resourceVersion=11"), "{requests:?}");
-    assert_eq!(harness.heartbeat.resource(), CONFIG_MAPS.plural);
+    assert_eq!(harness.stats.resource(), CONFIG_MAPS.plural);
 
     assert_eq!(harness.deaths.try_recv().ok(), None);
     harness.stop.set();
@@ -193,7 +194,7 @@ fn after_a_silent_watch_a_list_shows_the_objects_a_restored_etcd_has_lost() {
     let requests = harness.transport.requests.lock().unwrap().clone();
     assert_eq!(requests.len(), 4, "{requests:?}");
     assert!(requests[3].ends_with("&resourceVersion=7"), "{requests:?}");
-    assert_eq!(harness.heartbeat.restarts(Cause::Silent), 1);
+    assert_eq!(harness.stats.restarts(Cause::Silent), 1);
     harness.stop.set();
     drop((watch, harness.watches));
     harness.thread.join().unwrap();
@@ -207,7 +208,7 @@ fn an_undecodable_line_starts_a_new_list() {
     watch.send(b"nonsense\n".to_vec()).unwrap();
     // The same list again: nothing has changed, but `on_change` is called.
     harness.changed(0);
-    assert_eq!(harness.heartbeat.restarts(Cause::Broken), 1);
+    assert_eq!(harness.stats.restarts(Cause::Broken), 1);
     harness.stop.set();
     drop((watch, harness.watches));
     harness.thread.join().unwrap();

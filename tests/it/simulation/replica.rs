@@ -26,6 +26,7 @@ use config_controller::model::names::InstanceKey;
 use config_controller::shutdown::Stop;
 use config_controller::store::reflector::Running;
 use config_controller::store::{EventWriter, OnChange, Reflector, Writer, store};
+use config_controller::threads::Heartbeats;
 
 use super::dice::Time;
 use super::promises::{self, Breach, Floors, Promise};
@@ -304,6 +305,7 @@ impl Wiring<'_> {
             poll: POLL,
             loss: None,
             seed: self.seed,
+            heartbeats: Heartbeats::default(),
             on_change,
             on_death: Arc::new(|_| ()),
         };
