@@ -6,6 +6,7 @@
 use super::request::Origin;
 use crate::kube;
 use crate::kube::types::Uid;
+use crate::model::labels::MetaChange;
 use crate::model::names::InstanceKey;
 use crate::model::template::Variables;
 use serde_json::Value;
@@ -54,14 +55,14 @@ pub enum Action {
     },
     /// PATCH the pod's meta labels, with its UID as precondition.
     LabelPod {
-        /// The number of the waiter that it is made for.
-        waiter: u64,
+        /// The numbers of the waiters that it is made for, ascending.
+        waiters: Vec<u64>,
         /// Name of the pod.
         pod: Box<str>,
         /// Which pod.
         uid: Uid,
-        /// The JSON merge patch (RFC 7386).
-        patch: Value,
+        /// Their changes, shared with them; of each key the last counts.
+        changes: Vec<Arc<MetaChange>>,
     },
 }
 

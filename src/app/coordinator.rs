@@ -135,7 +135,8 @@ pub struct Coordinator {
     tally: Tally,
     /// Set when the service shuts down.
     is_draining: bool,
-    /// The number of the next step.
+    /// The number of the next step. It is odd: the one before it is for a waiter of the coordinator's
+    /// own.
     next_number: u64,
     /// How many wake-ups of records had nothing to do.
     idle_wakes: u64,
@@ -152,7 +153,7 @@ impl Coordinator {
             waiting: HashMap::new(),
             tally: Tally::default(),
             is_draining: false,
-            next_number: 0,
+            next_number: 1,
             idle_wakes: 0,
         }
     }
@@ -309,7 +310,7 @@ impl Coordinator {
                 self.waiting.remove(handle);
             }
         }
-        self.next_number += 1;
+        self.next_number += 2;
         self.shed();
     }
 

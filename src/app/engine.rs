@@ -23,6 +23,7 @@ use crate::clock::Clock;
 use crate::kube::transport::CALL_LONGEST;
 use crate::kube::types::{Found, Job, Pod, Resource as _, ResourceVersion, Uid};
 use crate::kube::{self, Class, Client};
+use crate::model::labels::MetaChange;
 use crate::store::{EventWriter, Writer};
 use crate::threads::{self, Heartbeat, Heartbeats, OnDeath, Workers};
 use log::Level;
@@ -319,8 +320,12 @@ impl Executor {
                 }
             }
             Action::LabelPod {
-                pod, uid, patch, ..
-            } => client.patch_pod(pod, uid, patch).map(Returned::Pod),
+                pod, uid, changes, ..
+            } => {
+                let merged = MetaChange::merged(changes.iter().map(|change| &**change));
+                let patch = merged.merge_patch();
+                client.patch_pod(pod, uid, &patch).map(Returned::Pod)
+            }
             Action::ForceDeletePod { pod, uid, .. } => {
                 client.delete_pod(pod, uid).map(|()| Returned::PodDeleted)
             }

@@ -442,7 +442,7 @@ impl Fixture {
     /// The same, until that time.
     pub(crate) fn label_until(&mut self, n: u64, body: &Value, until: Instant) -> Vec<String> {
         let change = MetaChange::from_body(body.as_object().unwrap()).unwrap();
-        self.request(n, &n1(), "bob", until, Want::Label(change))
+        self.request(n, &n1(), "bob", until, Want::Label(Arc::new(change)))
     }
 
     /// The service shuts down; changes have five seconds.
@@ -465,6 +465,11 @@ impl Fixture {
         let gone = self.world.gone.pop();
         let completed = Completed { outcome, gone };
         self.step(Input::Completed(key.clone(), completed))
+    }
+
+    /// The call in flight for scim/n1.
+    pub(crate) fn call(&self) -> Option<&Action> {
+        self.calls.get(&n1())
     }
 
     /// The call for scim/n1 has succeeded.

@@ -170,7 +170,7 @@ impl App {
     /// # Errors
     /// An error that is known immediately.
     pub fn label(&self, request: InstanceRequest, change: MetaChange) -> Result<(), Error> {
-        self.hand_over(request, Want::Label(change))
+        self.hand_over(request, Want::Label(Arc::new(change)))
     }
 
     /// The caller of this request has hung up. Never blocks.

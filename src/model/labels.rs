@@ -91,6 +91,13 @@ pub struct Size {
     pub bytes: usize,
 }
 
+impl std::ops::AddAssign for Size {
+    fn add_assign(&mut self, other: Self) {
+        self.pairs += other.pairs;
+        self.bytes += other.bytes;
+    }
+}
+
 impl Size {
     fn of<'a>(labels: impl IntoIterator<Item = (&'a String, &'a String)>) -> Self {
         let mut size = Self::default();
@@ -204,6 +211,40 @@ impl MetaChange {
             .iter()
             .filter_map(|(key, value)| Some((key, value.as_ref()?)));
         Size::of(kept.chain(set)).check_after(Size::of(own))
+    }
+
+    /// Size of the change itself, with the keys that it removes.
+    #[must_use]
+    pub fn size(&self) -> Size {
+        let bytes = |(key, value): (&String, &Option<String>)| {
+            key.len() + value.as_ref().map_or(0, String::len)
+        };
+        Size {
+            pairs: self.0.len(),
+            bytes: self.0.iter().map(bytes).sum(),
+        }
+    }
+
+    /// Makes the change to these labels.
+    pub fn apply(&self, labels: &mut MetaLabels) {
+        for (key, value) in &self.0 {
+            match value {
+                Some(value) => drop(labels.insert(key.clone(), value.clone())),
+                None => drop(labels.remove(key)),
+            }
+        }
+    }
+
+    /// These changes, made one after the other, as one.
+    #[must_use]
+    pub fn merged<'a>(changes: impl IntoIterator<Item = &'a Self>) -> Self {
+        let pairs = changes.into_iter().flat_map(|change| &change.0);
+        // The last entry of a key wins.
+        Self(
+            pairs
+                .map(|(key, value)| (key.clone(), value.clone()))
+                .collect(),
+        )
     }
 
     /// The JSON merge patch (RFC 7386) of the pod: sets one form of each pair and removes the other.

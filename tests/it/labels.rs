@@ -1,11 +1,14 @@
 //! PATCH of meta labels: their cost, their form on the pod, and pods that come late. Bodies are rows
 //! of `contract_labels`.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::fake_kube::dynamics::pod_script::PodScript;
 use crate::fake_kube::dynamics::pods::PodMove;
-use crate::harness::{NAMESPACE, PREFIX, Response, TestEnvironment, eventually};
+use crate::fake_kube::faults::{Fault, FaultRule};
+use crate::harness::{NAMESPACE, PREFIX, Pending, Response, TestEnvironment, eventually};
 
 const PATH: &str = "/app/hello/ann";
 
@@ -135,4 +138,58 @@ fn a_pod_that_failed_and_stays_passes_its_labels_on() {
     replaced_by(&PodMove::EvictByKubelet(
         "The node was low on memory.".into(),
     ));
+}
+
+/// An environment with an instance, whose API server takes 40 ms for each PATCH.
+fn slowly_labelled() -> TestEnvironment {
+    let environment = started();
+    let slow = Fault::Delay(Duration::from_millis(40));
+    environment
+        .kube
+        .fault(FaultRule::new("patch", "pods", slow));
+    environment
+}
+
+/// One at a time they would take 20 s, which is more than a change may take.
+#[test]
+fn many_patches_of_one_name_at_once_become_few_calls_and_none_is_lost() {
+    const PATCHES: usize = 500;
+    let environment = slowly_labelled();
+    let client = environment.client();
+    let body = |n: usize| json!({format!("k{}", n % 50): n.to_string()});
+    let patches: Vec<Pending> = (0..PATCHES)
+        .map(|n| client.begin_patch(PATH, &body(n)))
+        .collect();
+    for patch in patches {
+        success(&patch.finish());
+    }
+    let calls = environment.kube.count("patch", "pods");
+    assert!(calls <= PATCHES / 10, "{calls} calls");
+    let ready = environment.get(PATH).expect(200);
+    for key in 0..50 {
+        let value = ready[format!("k{key}")].as_str();
+        let last: usize = value.expect("it is set").parse().expect("it is a number");
+        assert_eq!(last % 50, key);
+    }
+}
+
+#[test]
+fn of_patches_at_once_those_beyond_the_bound_are_rejected() {
+    let environment = slowly_labelled();
+    let client = environment.client();
+    let patches: Vec<Pending> = (0..80)
+        .map(|n| client.begin_patch(PATH, &json!({format!("k{n}"): "v"})))
+        .collect();
+    let mut set = 0;
+    for patch in patches {
+        let response = patch.finish();
+        if response.status == 200 {
+            set += 1;
+        } else {
+            assert_eq!(response.status, 422, "{}", response.text);
+            let detail = &response.expect(422)["detail"];
+            assert_eq!(detail["code"], "labels_limit", "{}", response.text);
+        }
+    }
+    assert_eq!(set, 64);
 }

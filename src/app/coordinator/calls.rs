@@ -9,16 +9,25 @@ use super::resolve::{Observed, State};
 use crate::app::api_call::{Action, StopCause};
 use crate::app::cache::Instance;
 use crate::app::error::Error;
+use crate::app::request::Response;
 use crate::model::job::{self, JobParts};
-use crate::model::labels;
+use crate::model::labels::{self, Size};
 use crate::model::names::InstanceKey;
 use crate::model::status::InstanceStatus;
 use crate::model::template::{RenderError, Variables};
 use serde_json::Value;
+use std::sync::Arc;
 
-/// The call that is to be made now, if one is; or the number of the waiter that cannot have what it
-/// wants, and why. The question is open again then.
-pub(super) type Next = Result<Option<Action>, (u64, Error)>;
+/// The call that is to be made now, if one is; or the numbers of the waiters that need none, and what
+/// they get. The question is open again then.
+pub(super) type Next = Result<Option<Action>, Vec<(u64, Response)>>;
+
+/// Maximum number of keys in the changes of labels that one call merges.
+const MERGED_PAIRS_MAX: usize = 1024;
+
+/// Maximum size of the changes of labels that one call merges, in bytes of keys and values. A single
+/// change is bounded by the body of its request instead.
+const MERGED_BYTES_MAX: usize = 64 * 1024;
 
 /// The kind of call that is due, even if it has to wait for its retry. `is_overdue`: a pod has
 /// exceeded its grace period.
@@ -79,7 +88,7 @@ pub(super) fn next(
             Ok(Some(Action::DeleteJob { uid, cause }))
         }
         (CallKind::ForceDelete, Some(instance)) => Ok(force_delete(instance)),
-        (CallKind::Label, Some(instance)) => label(operation, instance),
+        (CallKind::Label, Some(instance)) => label(operation, instance, memory),
         (CallKind::Delete | CallKind::ForceDelete | CallKind::Label, None) => Ok(None),
     }
 }
@@ -98,8 +107,8 @@ fn create(
     let Some((number, variables, by)) = starts.next() else {
         return Ok(None);
     };
-    let manifest =
-        manifest(key, variables, &by.caller, memory, context).map_err(|error| (number, error))?;
+    let manifest = manifest(key, variables, &by.caller, memory, context)
+        .map_err(|error| vec![(number, Response::Failed(error))])?;
     Ok(Some(Action::CreateJob {
         manifest,
         variables: variables.clone(),
@@ -163,19 +172,49 @@ fn force_delete(instance: &Instance) -> Option<Action> {
     })
 }
 
-fn label(operation: &Operation, instance: &Instance) -> Next {
-    let (Some((waiter, change)), Some(pod)) = (operation.labels().next(), &instance.pod) else {
+/// Merges the waiting changes of labels into one call, in the order of their arrival. Each is checked
+/// against the labels that those before it leave; one that exceeds the bounds gets the error.
+///
+/// The labels of the pod before are passed on first, in a call of their own: they are older than
+/// every request.
+fn label(operation: &Operation, instance: &Instance, memory: &Memory) -> Next {
+    let Some(pod) = &instance.pod else {
         return Ok(None);
     };
-    // The labels of the pod are known only when the call is made.
-    let own = labels::meta_labels(&pod.metadata);
-    change
-        .check_limits(&own)
-        .map_err(|error| (waiter.number, error.into()))?;
-    Ok(Some(Action::LabelPod {
-        waiter: waiter.number,
+    let call = |waiters, changes| Action::LabelPod {
+        waiters,
         pod: pod.metadata.name.clone(),
         uid: pod.metadata.uid.clone(),
-        patch: change.merge_patch(),
-    }))
+        changes,
+    };
+    if let Some(own) = operation.own_label() {
+        return match memory.inheritance(instance) {
+            Some(change) => Ok(Some(call(vec![own.number], vec![Arc::new(change)]))),
+            // They have been passed on in the meantime.
+            None => Err(vec![(own.number, Response::Done)]),
+        };
+    }
+    // The labels of the pod are known only when the call is made.
+    let mut labels = labels::meta_labels(&pod.metadata);
+    let (mut waiters, mut changes, mut rejected) = (Vec::new(), Vec::new(), Vec::new());
+    let mut size = Size::default();
+    let most = operation.merged_max.unwrap_or(usize::MAX);
+    for (waiter, change) in operation.labels().take(most) {
+        if let Err(error) = change.check_limits(&labels) {
+            rejected.push((waiter.number, Response::Failed(error.into())));
+            continue;
+        }
+        size += change.size();
+        let fits = size.pairs <= MERGED_PAIRS_MAX && size.bytes <= MERGED_BYTES_MAX;
+        if !fits && !changes.is_empty() {
+            break;
+        }
+        change.apply(&mut labels);
+        waiters.push(waiter.number);
+        changes.push(Arc::clone(change));
+    }
+    if !rejected.is_empty() {
+        return Err(rejected);
+    }
+    Ok((!waiters.is_empty()).then(|| call(waiters, changes)))
 }

@@ -31,6 +31,9 @@ pub(super) struct Operation {
     /// What waiters for a Job get when it is gone: of the last observed Job and, during a
     /// replacement, of the one before.
     pub(super) last: Vec<Last>,
+    /// How many changes of labels one call may merge, after Kubernetes has rejected a merged call;
+    /// `None` if it has not.
+    pub(super) merged_max: Option<usize>,
 }
 
 /// What waiters for a Job get when it is gone.
@@ -75,7 +78,7 @@ pub enum Want {
     /// This Job to be gone: its deletion was accepted.
     Gone(Uid),
     /// Meta labels to be changed.
-    Label(MetaChange),
+    Label(Arc<MetaChange>),
 }
 
 impl Want {
@@ -307,7 +310,7 @@ impl Operation {
         match (&waiter.want, &calling.call.action) {
             (Want::Stop { .. }, Action::DeleteJob { .. } | Action::ReadJob)
             | (Want::Label(_), Action::ReadJob) => had_come,
-            (Want::Label(_), Action::LabelPod { waiter: number, .. }) => *number == waiter.number,
+            (Want::Label(_), Action::LabelPod { waiters, .. }) => has(waiters, waiter),
             _ => false,
         }
     }
@@ -319,7 +322,7 @@ impl Operation {
     }
 
     /// The waiters for a change of labels, and the changes.
-    pub(super) fn labels(&self) -> impl Iterator<Item = (&Waiter, &MetaChange)> {
+    pub(super) fn labels(&self) -> impl Iterator<Item = (&Waiter, &Arc<MetaChange>)> {
         self.waiters.iter().filter_map(|waiter| match &waiter.want {
             Want::Label(change) => Some((waiter, change)),
             _ => None,
@@ -369,9 +372,28 @@ impl Operation {
         self.waiters.iter().any(|waiter| waiter.state == state)
     }
 
-    /// Whether a meta label of the coordinator's own waits to be set.
+    /// The coordinator's own change of labels: those of the pod before, which wait to be passed on.
     #[must_use]
-    pub(super) fn has_own_label(&self) -> bool {
-        self.labels().any(|(waiter, _)| waiter.by.is_none())
+    pub(super) fn own_label(&self) -> Option<&Waiter> {
+        let mut labels = self.labels();
+        let own = labels.find(|(waiter, _)| waiter.by.is_none());
+        own.map(|(waiter, _)| waiter)
     }
+
+    /// Kubernetes has rejected a call that merged so many changes. Smaller calls find out which of
+    /// them it was: the number is halved until then, and doubled with each call that succeeds.
+    pub(super) fn merge_less(&mut self, merged: usize) {
+        self.merged_max = Some((merged / 2).max(1));
+    }
+
+    /// Kubernetes has accepted a merged call.
+    pub(super) fn merge_more(&mut self) {
+        self.merged_max = self.merged_max.map(|max| max.saturating_mul(2));
+    }
+}
+
+/// Whether the number of this waiter is among these, which ascend.
+#[must_use]
+pub(super) fn has(numbers: &[u64], waiter: &Waiter) -> bool {
+    numbers.binary_search(&waiter.number).is_ok()
 }

@@ -5,7 +5,7 @@
 
 use super::context::Step;
 use super::operation::{
-    CallKind, CallState, Calling, Graced, Operation, Retry, WaitState, Waiter, Want,
+    CallKind, CallState, Calling, Graced, Operation, Retry, WaitState, Waiter, Want, has,
 };
 use super::record::{Record, Trigger};
 use super::track::Track;
@@ -147,8 +147,9 @@ impl Record {
                     matches!(waiter.want, Want::Stop { .. }) && waiter.number <= calling.step
                 });
             }
-            (Action::LabelPod { waiter, .. }, CallOutcome::Done) => {
-                self.respond_all(&Response::Done, step, |it| it.number == *waiter);
+            (Action::LabelPod { waiters, .. }, CallOutcome::Done) => {
+                operation.merge_more();
+                self.respond_all(&Response::Done, step, |it| has(waiters, it));
             }
             _ => {}
         }
@@ -185,7 +186,7 @@ impl Rejected {
     fn includes(&self, waiter: &Waiter, calling: &Calling) -> bool {
         let would_send_it = match &calling.call.action {
             Action::CreateJob { variables, .. } => waiter.want.variables() == Some(variables),
-            Action::LabelPod { waiter: number, .. } => waiter.number == *number,
+            Action::LabelPod { waiters, .. } => has(waiters, waiter),
             Action::ReadJob | Action::DeleteJob { .. } | Action::ForceDeletePod { .. } => true,
         };
         needs(waiter, calling.kind()) && (self.is_for_all || would_send_it)
@@ -199,7 +200,14 @@ impl Operation {
         let kind = calling.kind();
         let wished = error.retry_after();
         let message = || error.user_message().into();
-        let same = |error| {
+        let mut same = |error| {
+            // Only the change that was rejected gets the error.
+            if let Action::LabelPod { waiters, .. } = &calling.call.action
+                && waiters.len() > 1
+            {
+                self.merge_less(waiters.len());
+                return None;
+            }
             Some(Rejected {
                 error,
                 is_for_all: false,

@@ -187,7 +187,9 @@ impl Record {
         } else {
             Track::observe(track, &observed, pending, sent, step);
         }
-        if matches!(trigger, Trigger::CacheChanged | Trigger::Listed) {
+        let is_new = |(waiter, _): (&Waiter, _)| waiter.number == step.number;
+        let is_label = self.operation.iter().any(|it| it.labels().any(is_new));
+        if is_label || matches!(trigger, Trigger::CacheChanged | Trigger::Listed) {
             self.pass_on_labels(&observed, step);
         }
         let is_overdue = self.memory.overdue_at().is_some_and(|at| at <= context.now);
@@ -242,14 +244,15 @@ impl Record {
             return;
         };
         let operation = self.operation.get_or_insert_default();
-        if !operation.has_own_label() {
+        if operation.own_label().is_none() {
             operation.waiters.push(Waiter {
                 handle: None,
                 by: None,
                 deadline: step.context.now + WRITE_WAIT,
-                want: Want::Label(change),
+                want: Want::Label(Arc::new(change)),
                 state: WaitState::New,
-                number: step.number,
+                // Older than a request that comes with this step.
+                number: step.number - 1,
             });
         }
     }
@@ -358,8 +361,10 @@ impl Record {
                 step.out.push(Effect::Call(call));
                 false
             }
-            Err((number, error)) => {
-                self.respond_all(&Response::Failed(error), step, |it| it.number == number);
+            Err(responses) => {
+                for (number, response) in responses {
+                    self.respond_all(&response, step, |it| it.number == number);
+                }
                 true
             }
         }

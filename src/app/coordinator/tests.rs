@@ -5,6 +5,7 @@ mod calls;
 mod deadlines;
 mod ends;
 mod intents;
+mod labels;
 mod lifecycle;
 mod overdue;
 mod random;

@@ -147,7 +147,7 @@ impl RandomSchedule {
                 let until = [None, Some(deadline)][self.dice.roll(2) as usize];
                 (Want::Stop { until }, now + WRITE_WAIT)
             }
-            1 => (Want::Label(MetaChange::default()), deadline),
+            1 => (Want::Label(Arc::new(MetaChange::default())), deadline),
             2..6 => (Want::Instance(Intent::Find), deadline),
             _ => (Want::Instance(Intent::Start(Arc::default())), deadline),
         };

@@ -1,0 +1,215 @@
+//! Changes of labels that wait for the same name: what one call merges, and who gets which response.
+
+use super::NOTHING;
+use crate::app::api_call::Action;
+use crate::app::fixture::{Fixture, invalid, ready_pod, uid, unavailable};
+use crate::kube::error::Verb;
+use crate::model::labels::MetaChange;
+use serde_json::{Map, Value, json};
+
+/// A pod of the Job `u1` with so many meta labels `k<n>`.
+fn pod_with_labels(count: usize) -> Value {
+    let label = |n: usize| format!("config-controller.semafor.ch/meta-k{n}");
+    let labels: Map<String, Value> = (0..count).map(|n| (label(n), json!("v"))).collect();
+    let mut pod = ready_pod("10.0.0.1");
+    pod["metadata"] = json!({"labels": labels});
+    pod
+}
+
+/// An instance whose pod has so many labels, and a call that labels it: request 1.
+fn labelling(count: usize) -> Fixture {
+    let mut fixture = Fixture::new();
+    fixture.world.job("u1", json!({}));
+    fixture.world.pod("u1", pod_with_labels(count));
+    let called = fixture.label_with(1, &json!({"k0": "w"}));
+    assert_eq!(called, ["call label p-u1"]);
+    fixture
+}
+
+/// What the call in flight does to labels, in order of the keys.
+fn change(fixture: &Fixture) -> Value {
+    let Some(Action::LabelPod { changes, .. }) = fixture.call() else {
+        panic!("{:?}", fixture.call());
+    };
+    let patch = MetaChange::merged(changes.iter().map(|change| &**change)).merge_patch();
+    let labels = patch["metadata"]["labels"].as_object().unwrap();
+    let short = |key: &str| key.rsplit('-').next().unwrap().to_owned();
+    let pairs = labels.iter();
+    pairs
+        .map(|(key, value)| (short(key), value.clone()))
+        .collect()
+}
+
+#[test]
+fn labels_that_wait_become_one_call() {
+    let mut fixture = labelling(1);
+    for n in 2..=500 {
+        let key = format!("k{}", n % 7);
+        assert_eq!(fixture.label_with(n, &json!({key: n.to_string()})), NOTHING);
+    }
+    assert_eq!(fixture.done(), ["1: done", "call label p-u1 for 499"]);
+    let last = json!({
+        "k0": "497", "k1": "498", "k2": "499", "k3": "500", "k4": "494", "k5": "495", "k6": "496",
+    });
+    assert_eq!(change(&fixture), last, "the last of each key counts");
+    assert_eq!(fixture.done().len(), 499);
+    fixture.check_idle();
+}
+
+/// Each is checked against what those before it leave.
+#[test]
+fn of_merged_labels_only_those_that_exceed_the_bound_are_rejected() {
+    let mut fixture = labelling(62);
+    for (n, body) in [
+        (2, json!({"a": "1"})),
+        (3, json!({"b": "1"})),
+        (4, json!({"c": "1"})),
+        (5, json!({"a": null})),
+        (6, json!({"d": "1"})),
+        (7, json!({"b": "2"})),
+        (8, json!({"e": "x".repeat(16_380)})),
+    ] {
+        assert_eq!(fixture.label_with(n, &body), NOTHING);
+    }
+    let done = fixture.done();
+    assert_eq!(
+        done,
+        [
+            "1: done",
+            "4: LabelsLimit",
+            "8: LabelsLimit",
+            "call label p-u1 for 5"
+        ]
+    );
+    assert_eq!(change(&fixture), json!({"a": null, "b": "2", "d": "1"}));
+    assert_eq!(
+        fixture.done(),
+        ["2: done", "3: done", "5: done", "6: done", "7: done"]
+    );
+    fixture.check_idle();
+}
+
+#[test]
+fn merged_labels_are_retried_together_with_those_that_came_since() {
+    let mut fixture = labelling(1);
+    fixture.label(2);
+    fixture.label(3);
+    assert_eq!(fixture.done(), ["1: done", "call label p-u1 for 2"]);
+    fixture.label(4);
+    assert_eq!(fixture.fails(unavailable(Verb::Patch)), NOTHING);
+    // A caller hangs up: its change was accepted, so it is made.
+    assert_eq!(fixture.hang_up(3), NOTHING);
+    assert_eq!(fixture.pass(0.1), ["call label p-u1 for 3"]);
+    assert_eq!(fixture.done(), ["2: done", "4: done"]);
+    fixture.check_idle();
+}
+
+#[test]
+fn merged_labels_expire_each_at_its_own_deadline() {
+    let mut fixture = labelling(1);
+    fixture.label(2);
+    fixture.pass(5.0);
+    fixture.label(3);
+    assert_eq!(fixture.done(), ["1: done", "call label p-u1 for 2"]);
+    for _ in 0..2 {
+        assert_eq!(fixture.fails(unavailable(Verb::Patch)), NOTHING);
+        assert_eq!(fixture.pass(2.0), ["call label p-u1 for 2"]);
+    }
+    // The call in flight is for both.
+    assert_eq!(fixture.pass(2.0), NOTHING);
+    assert_eq!(fixture.fails(unavailable(Verb::Patch)), ["2: Unavailable"]);
+    assert_eq!(fixture.pass(1.0), ["call label p-u1"]);
+    assert_eq!(fixture.done(), ["3: done"]);
+    fixture.check_idle();
+}
+
+/// Kubernetes, or an admission webhook, does not say which of them it rejects.
+#[test]
+fn of_merged_labels_only_the_one_that_kubernetes_rejects_fails() {
+    let bad = "bad";
+    let mut fixture = labelling(1);
+    for n in 2..=101 {
+        let key = if n == 77 {
+            bad.into()
+        } else {
+            format!("k{}", n % 7)
+        };
+        fixture.label_with(n, &json!({key: "v"}));
+    }
+    let (mut responses, mut calls) = (fixture.done(), 0);
+    loop {
+        let Some(at) = responses.iter().position(|line| line.starts_with("call")) else {
+            break;
+        };
+        responses.remove(at);
+        calls += 1;
+        responses.extend(if change(&fixture)[bad] == "v" {
+            fixture.fails(invalid(Verb::Patch))
+        } else {
+            fixture.done()
+        });
+    }
+    let expected = |n: u64| match n {
+        77 => "77: ReservedKey".to_owned(),
+        n => format!("{n}: done"),
+    };
+    assert_eq!(responses, (1..=101).map(expected).collect::<Vec<_>>());
+    assert!(calls <= 20, "{calls} calls");
+    fixture.check_idle();
+}
+
+#[test]
+fn a_merged_call_is_bounded_in_bytes_and_in_keys() {
+    let removing = |count: usize, length: usize| -> Value {
+        let key = |n: usize| format!("{n:0length$}");
+        (0..count).map(|n| (key(n), Value::Null)).collect()
+    };
+    for (body, merged) in [
+        (removing(1, 1024), 64),
+        (removing(1, 1025), 63),
+        (removing(64, 4), 16),
+        (removing(65, 4), 15),
+    ] {
+        let mut fixture = labelling(1);
+        for n in 2..=101 {
+            fixture.label_with(n, &body);
+        }
+        let called = format!("call label p-u1 for {merged}");
+        assert_eq!(fixture.done(), ["1: done", &called]);
+    }
+    // A single change is always made.
+    let mut fixture = labelling(1);
+    fixture.label_with(2, &removing(2000, 40));
+    fixture.label_with(3, &removing(1, 1));
+    assert_eq!(fixture.done(), ["1: done", "call label p-u1"]);
+    assert_eq!(fixture.done(), ["2: done", "call label p-u1"]);
+}
+
+/// They are older than every request.
+#[test]
+fn labels_are_passed_on_before_those_that_wait_are_set() {
+    let mut fixture = Fixture::new();
+    fixture.world.job("u1", json!({}));
+    let show = |fixture: &mut Fixture, name: &str, labels: Value| {
+        let mut pod = ready_pod("10.0.0.1");
+        pod["metadata"] = json!({"name": name, "uid": name, "labels": labels});
+        fixture.world.pod("u1", pod);
+    };
+    let user = |name: &str| json!({"config-controller.semafor.ch/meta-username": name});
+    show(&mut fixture, "p1", user("old"));
+    assert_eq!(fixture.changed(), NOTHING);
+    fixture.pass(1.0);
+    drop(fixture.world.pods.own_delete("p1", &uid("p1")));
+    show(&mut fixture, "p2", json!({}));
+    // The request is seen before the change of the cache.
+    let called = fixture.label_with(1, &json!({"username": "new"}));
+    assert_eq!(called, ["call label p2"]);
+    assert_eq!(change(&fixture), json!({"username": "old"}));
+    assert_eq!(fixture.changed(), NOTHING);
+    show(&mut fixture, "p2", user("old"));
+    assert_eq!(fixture.done(), ["call label p2"]);
+    assert_eq!(change(&fixture), json!({"username": "new"}));
+    show(&mut fixture, "p2", user("new"));
+    assert_eq!(fixture.done(), ["1: done"]);
+    fixture.check_idle();
+}
