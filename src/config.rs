@@ -13,6 +13,7 @@ pub use settings::{SETTINGS, Setting};
 
 use crate::app::Waits;
 use crate::app::coordinator::Limits as WaitingLimits;
+use crate::http::hosts::{AllowedHosts, HOSTS_MAX};
 use crate::http::message::Limits;
 use crate::http::tls::TlsFiles;
 use crate::kube::auth::{Environment, SERVICE_ACCOUNT_DIR};
@@ -60,6 +61,8 @@ pub struct Config {
     pub port: u16,
     /// Certificate and key; `None` means plain HTTP.
     pub tls: Option<TlsFiles>,
+    /// The names under which callers may use the service; none means all.
+    pub allowed_hosts: AllowedHosts,
     /// How to find the API server.
     pub cluster: Environment,
     /// How long requests wait for their instance.
@@ -226,6 +229,7 @@ impl Reader<'_> {
             listen: self.parsed("LISTEN", "an IP address such as 127.0.0.1 or ::"),
             port: self.parsed("SERVICE_PORT", "a port from 0 to 65535"),
             tls: self.tls(),
+            allowed_hosts: self.allowed_hosts(),
             cluster: self.cluster(),
             waits: Waits {
                 start_wait: self.duration("START_WAIT"),
@@ -375,6 +379,27 @@ impl Reader<'_> {
             "is missing: set TLS_CERT and TLS_KEY for HTTPS, or neither for plain HTTP",
         );
         None
+    }
+
+    fn allowed_hosts(&mut self) -> AllowedHosts {
+        let text = self.text("ALLOWED_HOSTS");
+        let hosts = AllowedHosts::parse(&text).unwrap_or_else(|bad| {
+            for entry in bad {
+                let text = format!(
+                    "contains '{entry}'; expected hosts such as portal.example, *.portal.example, cc:3333 or [::1]"
+                );
+                self.problem("ALLOWED_HOSTS", &text);
+            }
+            AllowedHosts::default()
+        });
+        if hosts.count() > HOSTS_MAX {
+            let text = format!(
+                "has {} hosts; at most {HOSTS_MAX} are possible",
+                hosts.count()
+            );
+            self.problem("ALLOWED_HOSTS", &text);
+        }
+        hosts
     }
 
     /// A variable that has no flag.

@@ -270,6 +270,7 @@ impl Service {
         };
         let dispatcher = Dispatcher {
             api,
+            hosts: config.allowed_hosts.clone(),
             authenticator,
             instrumentation,
         };

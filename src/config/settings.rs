@@ -44,6 +44,8 @@ settings! {
         "PEM file with the server's certificate chain; together with TLS_KEY it turns on HTTPS; reloaded when it changes";
     "TLS_KEY" = "",
         "PEM file with the private key of TLS_CERT, without a passphrase";
+    "ALLOWED_HOSTS" = "",
+        "Hosts that requests may name, against DNS rebinding: comma-separated, each with an optional port, `*.` for all names below one; default: any. Probes may name any, `/metrics` also an IP address";
     "KUBECONFIG" = "",
         "Kubeconfig file for use outside a cluster; default: ~/.kube/config";
     "START_WAIT" = "10s",

@@ -112,6 +112,27 @@ fn https_needs_certificate_and_key() {
 }
 
 #[test]
+fn hosts_that_are_none_are_named() {
+    let hosts = |list| serve(&[], &[("ALLOWED_HOSTS", list)]).allowed_hosts;
+    assert_eq!(hosts(""), AllowedHosts::default());
+    assert_eq!(hosts("a, *.b:1 ,").count(), 2);
+    assert_eq!(hosts(&vec!["a"; HOSTS_MAX].join(",")).count(), HOSTS_MAX);
+    let many = vec!["a"; HOSTS_MAX + 1].join(",");
+    let too_many = "ALLOWED_HOSTS has 65 hosts; at most 64 are possible";
+    check_problems(&[], &[("ALLOWED_HOSTS", &many)], &[too_many]);
+    let text = |entry| {
+        format!(
+            "ALLOWED_HOSTS contains '{entry}'; expected hosts such as portal.example, *.portal.example, cc:3333 or [::1]"
+        )
+    };
+    let bad = ["http://a", "*"].map(text);
+    let bad = bad.each_ref().map(String::as_str);
+    check_problems(&["--allowed-hosts=http://a,b,*"], &[], &bad);
+    // No entry would allow all hosts.
+    check_problems(&["--allowed-hosts=,"], &[], &[&text(",")]);
+}
+
+#[test]
 fn check_takes_flags_and_files() {
     let words = ["check", "a.yaml", "--job-namespace", "apps", "b.yaml"];
     let config = serve(&["--job-namespace=apps"], &[]);

@@ -1,14 +1,15 @@
 //! [`Dispatcher`]: takes a request to its endpoint, and the response back to the front.
 //!
-//! Each request passes the same steps in the same order: route, span, authentication, origin check,
-//! handler; each response is counted and ends the span. What is known of a request on entry is kept
+//! Each request passes the same steps in the same order: route, span, host check, authentication,
+//! origin check, handler; each response is counted and ends the span. What is known of a request on entry is kept
 //! in one `Exchange` until the response, however long the request waits. What an endpoint does is
 //! in [`super::handlers`], which endpoints there are in [`super::endpoints`].
 
 use super::auth::authenticator::{Authentication, Authenticator};
 use super::auth::{Access, Caller, Denied};
-use super::endpoints::{self, Endpoint, Tracing};
+use super::endpoints::{self, Endpoint, HostRule, Tracing};
 use super::handlers::{Api, Call, Pending};
+use super::hosts::{self, AllowedHosts};
 use super::message::{Method, Refusal, Request, Response};
 use super::origin;
 use super::problem::{self, Problem, Shape};
@@ -28,6 +29,8 @@ use std::sync::Arc;
 pub struct Dispatcher {
     /// The handlers.
     pub api: Api,
+    /// The names under which callers may use the service.
+    pub hosts: AllowedHosts,
     /// Every request passes it before its handler.
     pub authenticator: Authenticator,
     /// Metrics, clock and traces.
@@ -116,7 +119,11 @@ impl Handler for Dispatcher {
             caller: Caller::ANONYMOUS,
             span: span.map(Box::new),
         };
-        let handled = self.authenticate(&mut exchange, routed, request);
+        let handled = if self.allows_host(endpoint, &request) {
+            self.authenticate(&mut exchange, routed, request)
+        } else {
+            Handled::Refused(Refusal::HostNotAllowed)
+        };
         let handled = self.conclude(exchange, handled);
         if matches!(handled, Handled::Reply(_)) {
             let Instrumentation { metrics, clock, .. } = &self.instrumentation;
@@ -152,6 +159,17 @@ impl Handler for Dispatcher {
 }
 
 impl Dispatcher {
+    /// Whether the service may be called by the name in this request.
+    fn allows_host(&self, endpoint: Option<&Endpoint>, request: &Request) -> bool {
+        let host = request.host();
+        let rule = endpoint.map_or(HostRule::Listed, Endpoint::host_rule);
+        match rule {
+            HostRule::Any => true,
+            HostRule::ListedOrAddress if hosts::is_address(host) => true,
+            _ => self.hosts.allow(host, request.secure),
+        }
+    }
+
     /// Begins the span of a request, which lasts until its response; the time that it waits is part
     /// of it.
     fn span(&self, request: &Request, endpoint: Option<&'static Endpoint>) -> Option<RequestSpan> {

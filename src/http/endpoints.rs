@@ -118,7 +118,28 @@ impl Target {
     }
 }
 
+/// Which `Host` a request may have, where `ALLOWED_HOSTS` is set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HostRule {
+    /// One of the list.
+    Listed,
+    /// One of the list, or an IP address: Prometheus scrapes a pod by its address.
+    ListedOrAddress,
+    /// Any: the kubelet calls a pod by its address, or by what its probe says.
+    Any,
+}
+
 impl Endpoint {
+    /// Which `Host` a request may have; probes and scrapes come from the cluster itself.
+    #[must_use]
+    pub const fn host_rule(&self) -> HostRule {
+        match (self.access, self.tracing) {
+            (Open, _) => HostRule::Any,
+            (Authenticated, Untraced) => HostRule::ListedOrAddress,
+            (Authenticated, Traced) => HostRule::Listed,
+        }
+    }
+
     /// Whether this is the path of these decoded segments.
     pub(super) fn has_path(&self, segments: &[Cow<'_, str>]) -> bool {
         let fits = |(own, given): (&&str, &Cow<'_, str>)| {
@@ -292,6 +313,16 @@ mod tests {
         let open = ENDPOINTS.iter().filter(|one| one.access == Open);
         let open: Vec<&str> = open.map(|one| one.path).collect();
         assert_eq!(open, ["/livez", "/readyz"]);
+    }
+
+    #[test]
+    fn only_probes_and_scrapes_may_have_another_host() {
+        let paths = |rule| {
+            let of_it = ENDPOINTS.iter().filter(move |one| one.host_rule() == rule);
+            of_it.map(|one| one.path).collect::<Vec<_>>()
+        };
+        assert_eq!(paths(HostRule::Any), ["/livez", "/readyz"]);
+        assert_eq!(paths(HostRule::ListedOrAddress), ["/metrics"]);
     }
 
     #[test]

@@ -7,8 +7,8 @@
 //! threads.
 //!
 //! The upper half is pure but for the calls into [`crate::app`]. [`dispatcher`] takes each request
-//! through [`router`] (which row of [`endpoints`]), [`auth`], [`origin`] (the site of the page that
-//! sent it) and its handler in [`handlers`]. Handlers use [`prefer`] and
+//! through [`router`] (which row of [`endpoints`]), [`hosts`] (the name it was sent to), [`auth`],
+//! [`origin`] (the site of the page that sent it) and its handler in [`handlers`]. Handlers use [`prefer`] and
 //! [`body`] (contents of a request), [`problem`] (the body of an error), [`timing`] (the duration
 //! of each phase of a start) and [`openapi`] (all of this as a document, and as a page).
 //!
@@ -21,6 +21,7 @@ pub mod connection;
 pub mod dispatcher;
 pub mod endpoints;
 pub mod handlers;
+pub mod hosts;
 pub mod listener;
 pub mod mailbox;
 pub mod message;

@@ -3,8 +3,9 @@
 //! A page of another site can make a browser send requests from inside our network, and here a GET
 //! starts instances. Browsers mark such requests with `Sec-Fetch-Site` (W3C Fetch Metadata Request
 //! Headers §2.4). A page cannot set this field, and other programs do not send it. They send it to
-//! `https` and localhost only, so over plain HTTP this refuses no request. What a page can do then
-//! is in the README (Security).
+//! `https` and localhost only, so over plain HTTP this refuses no request. A page that points its
+//! own name at this service (DNS rebinding) is `same-origin`; [`super::hosts`] refuses its requests.
+//! What a page can do is in the README (Security).
 
 use super::message::Headers;
 use super::problem::Problem;

@@ -140,6 +140,61 @@ fn a_deleted_namespace() {
     response.expect_error(500, "namespace_missing");
 }
 
+/// DNS rebinding: a page's own name points at this service.
+#[test]
+fn a_host_that_is_not_allowed() {
+    let environment = TestEnvironment::builder()
+        .setting("ALLOWED_HOSTS", "cc:3333,*.portal.example,[::1]")
+        .start();
+    let client = environment.client();
+    let status = |method: &str, target: &str, host: &str| {
+        let pending = client.begin(method, target, &[("Host", host)], "");
+        pending.finish()
+    };
+    for host in ["cc:3333", "CC.:3333", "a.portal.example", "[::1]:9"] {
+        status("GET", "/app", host).expect(200);
+    }
+    environment.count_from_here();
+    for (method, target) in [
+        ("GET", "/app"),
+        ("GET", "/app/hello/new"),
+        ("PATCH", "/app/hello/new"),
+        ("DELETE", "/app/hello/new"),
+        ("GET", "/create/hello?sessionID=new"),
+        ("GET", "/release/new"),
+        ("GET", "/info/"),
+        ("GET", "/nowhere"),
+        ("GET", "/openapi.json"),
+        ("GET", "/docs"),
+        ("GET", "/metrics"),
+    ] {
+        for host in [
+            "evil.example",
+            "cc:80",
+            "portal.example",
+            "cc.evil.example:3333",
+        ] {
+            status(method, target, host).expect_error(421, "host_not_allowed");
+        }
+        // The authority of the target replaces Host.
+        let absolute = format!("http://evil.example{target}");
+        status(method, &absolute, "cc:3333").expect_error(421, "host_not_allowed");
+    }
+    assert_eq!(environment.kube.count("create", "*"), 0);
+    status("GET", "http://cc:3333/app", "evil.example").expect(200);
+    // The kubelet and Prometheus call a pod by its address.
+    for host in ["10.1.2.3:3333", "[fd00::1]:3333"] {
+        for target in ["/livez", "/readyz", "/metrics"] {
+            assert_eq!(status("GET", target, host).status, 200, "{target}");
+        }
+        status("GET", "/app", host).expect_error(421, "host_not_allowed");
+    }
+    status("GET", "/livez", "probe.example").expect(200);
+    let metrics = status("GET", "/metrics", "cc:3333").text;
+    let counted = "config_controller_rejected_total{cause=\"host_not_allowed\"} 57";
+    assert!(metrics.contains(counted), "{metrics}");
+}
+
 #[test]
 fn a_page_of_another_site() {
     let (environment, before) = started();

@@ -26,6 +26,8 @@ pub enum Refusal {
     ContentEncoding,
     /// An `Expect` other than `100-continue`.
     ExpectationFailed,
+    /// `Host` is none of those that callers may use.
+    HostNotAllowed,
     /// The head is too long or has too many fields.
     HeadTooLarge,
     /// A transfer coding or a method that changes the protocol.
@@ -44,7 +46,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// One of each cause, for tables and tests.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::BadRequest("malformed request"),
         Self::HeadTimeout,
         Self::BodyTimeout,
@@ -52,6 +54,7 @@ impl Refusal {
         Self::TargetTooLong,
         Self::ContentEncoding,
         Self::ExpectationFailed,
+        Self::HostNotAllowed,
         Self::HeadTooLarge,
         Self::NotImplemented("not implemented"),
         Self::VersionNotSupported,
@@ -79,6 +82,7 @@ impl Refusal {
             Self::TargetTooLong => (414, "target_too_long", "target_too_long"),
             Self::ContentEncoding => (415, "unsupported_encoding", "content_encoding"),
             Self::ExpectationFailed => (417, "expectation_failed", "expectation_failed"),
+            Self::HostNotAllowed => (421, "host_not_allowed", "host_not_allowed"),
             Self::HeadTooLarge => (431, "head_too_large", "head_too_large"),
             Self::NotImplemented(_) => (501, "not_implemented", "not_implemented"),
             Self::VersionNotSupported => (505, "version_not_supported", "version_not_supported"),
@@ -114,6 +118,9 @@ impl Refusal {
                 "the body is compressed, which is not supported; send it without Content-Encoding"
             }
             Self::ExpectationFailed => "only the expectation 100-continue is supported",
+            Self::HostNotAllowed => {
+                "the service must not be called by the name in Host; use one of those in ALLOWED_HOSTS"
+            }
             Self::HeadTooLarge => "the request head is too long or has too many fields",
             Self::VersionNotSupported => "only HTTP/1.1 and HTTP/1.0 are supported",
             Self::TooManyConnections => "too many connections",

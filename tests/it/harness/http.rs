@@ -110,7 +110,10 @@ impl Connection {
         headers: &[(&str, &str)],
         body: &str,
     ) -> std::io::Result<()> {
-        let mut text = format!("{method} {path} HTTP/1.1\r\nHost: {}\r\n", self.address);
+        let mut text = format!("{method} {path} HTTP/1.1\r\n");
+        if headers.iter().all(|(name, _)| *name != "Host") {
+            let _ = write!(text, "Host: {}\r\n", self.address);
+        }
         for (name, value) in headers {
             let _ = write!(text, "{name}: {value}\r\n");
         }

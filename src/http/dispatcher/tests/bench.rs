@@ -93,6 +93,7 @@ impl Bench {
         };
         let dispatcher = Dispatcher {
             api,
+            hosts: AllowedHosts::default(),
             authenticator,
             instrumentation,
         };
