@@ -198,7 +198,7 @@ fn config_maps(client: &Client, selector: &str) -> Result<Vec<Arc<ConfigMap>>, k
 }
 
 fn check_templates(config_maps: &[Arc<ConfigMap>], budgets: Budgets, report: &mut Report) {
-    let (catalog, notes) = Catalog::read(config_maps, &Catalog::new(budgets));
+    let (catalog, notes) = Catalog::read(config_maps, budgets);
     for note in notes {
         match note {
             Note::Read {

@@ -10,20 +10,20 @@ use crate::model::job::JobSettings;
 use crate::model::names::AppType;
 use crate::model::status::Budgets;
 use crate::model::template::{Template, TemplateError};
-use std::collections::{BTreeMap, BTreeSet};
+use crate::store::Change;
+use crate::threads::lock;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 /// Suffix of the ConfigMap keys that are templates.
 const SUFFIX: &str = ".yaml";
 
 /// The template of one app type.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Offer {
-    /// Name of the ConfigMap.
-    pub config_map: Arc<str>,
-    /// The text, to detect changes.
-    text: Arc<str>,
+    /// The ConfigMap.
+    source: Arc<ConfigMap>,
     /// The template, or its error.
     pub template: Result<Arc<Template>, Arc<TemplateError>>,
     /// The settings of its Jobs, or the error of an annotation.
@@ -31,22 +31,120 @@ pub struct Offer {
 }
 
 impl Offer {
+    /// Reads the template of a type, unless `before` is from the same text.
+    fn read(
+        app_type: &AppType,
+        source: &Arc<ConfigMap>,
+        before: Option<&Self>,
+        defaults: &JobSettings,
+    ) -> Self {
+        let (key, metadata) = (key_of(app_type), &source.metadata);
+        let text = source.data.get(&key).map_or("", String::as_str);
+        let is_same = |before: &&Self| {
+            before.source.metadata.name == metadata.name
+                && before.source.data.get(&key) == source.data.get(&key)
+        };
+        let template = match before.filter(is_same) {
+            Some(before) => before.template.clone(),
+            None => Template::parse(&format!("{}/{key}", metadata.name), text)
+                .map(Arc::new)
+                .map_err(Arc::new),
+        };
+        let annotations = &metadata.annotations;
+        let settings =
+            JobSettings::from_annotations(annotations, app_type.as_str(), defaults.budgets)
+                .map_err(Into::into);
+        Self {
+            source: Arc::clone(source),
+            template,
+            settings,
+        }
+    }
+
     /// The error of the template or its annotations, if there is one.
     #[must_use]
     pub fn problem(&self) -> Option<String> {
         let template = self.template.as_ref().err().map(ToString::to_string);
         template.or_else(|| self.settings.as_ref().err().map(ToString::to_string))
     }
+
+    /// Whether it differs from the offer before it, apart from its ConfigMap.
+    fn is_news(&self, before: &Self, key: &str) -> bool {
+        before.source.data.get(key) != self.source.data.get(key)
+            || before.problem() != self.problem()
+    }
 }
 
 /// All templates by app type.
 #[derive(Clone, Debug, Default)]
 pub struct Catalog {
-    offers: BTreeMap<AppType, Offer>,
-    /// Unused duplicates by type and ConfigMap, so that each is reported once.
-    duplicates: BTreeSet<(AppType, Arc<str>)>,
+    offers: BTreeMap<AppType, Arc<Offer>>,
     /// Defaults for settings without an annotation.
     defaults: JobSettings,
+}
+
+/// The ConfigMaps that define each type, by name: the first is used.
+#[derive(Debug, Default)]
+struct Sources(BTreeMap<AppType, Vec<Arc<ConfigMap>>>);
+
+impl Sources {
+    fn add(&mut self, app_type: &AppType, config_map: &Arc<ConfigMap>) {
+        let all = self.0.entry(app_type.clone()).or_default();
+        let name = &config_map.metadata.name;
+        let at = all.partition_point(|other| other.metadata.name <= *name);
+        all.insert(at, Arc::clone(config_map));
+    }
+
+    fn remove(&mut self, app_type: &AppType, config_map: &Arc<ConfigMap>) {
+        if let Some(all) = self.0.get_mut(app_type) {
+            all.retain(|other| !Arc::ptr_eq(other, config_map));
+            if all.is_empty() {
+                self.0.remove(app_type);
+            }
+        }
+    }
+
+    /// Those of a type.
+    fn of(&self, app_type: &AppType) -> &[Arc<ConfigMap>] {
+        self.0.get(app_type).map_or(&[], Vec::as_slice)
+    }
+
+    /// Takes changes over; returns the types that they concern, each with the ConfigMaps that
+    /// defined it before.
+    fn change(&mut self, changes: &[Change<ConfigMap>]) -> BTreeMap<AppType, Vec<Arc<ConfigMap>>> {
+        let mut before = BTreeMap::new();
+        for change in changes {
+            for config_map in change.old.iter().chain(&change.new) {
+                for app_type in types_of(config_map) {
+                    let known = self.of(&app_type).to_vec();
+                    before.entry(app_type).or_insert(known);
+                }
+            }
+            for (config_map, app_type) in change.old.iter().flat_map(with_types) {
+                self.remove(&app_type, config_map);
+            }
+            for (config_map, app_type) in change.new.iter().flat_map(with_types) {
+                self.add(&app_type, config_map);
+            }
+        }
+        before
+    }
+}
+
+/// The types that a ConfigMap defines. Other keys are ignored (contract A10: only startable types).
+fn types_of(config_map: &ConfigMap) -> impl Iterator<Item = AppType> {
+    let names = config_map.data.keys();
+    let names = names.filter_map(|key| key.strip_suffix(SUFFIX));
+    names.filter_map(|name| AppType::new(name).ok())
+}
+
+fn with_types(config_map: &Arc<ConfigMap>) -> impl Iterator<Item = (&Arc<ConfigMap>, AppType)> {
+    types_of(config_map).map(move |app_type| (config_map, app_type))
+}
+
+/// The key of a type's template.
+fn key_of(app_type: &AppType) -> String {
+    format!("{app_type}{SUFFIX}")
 }
 
 impl Catalog {
@@ -63,86 +161,71 @@ impl Catalog {
         }
     }
 
-    /// Builds a catalog from ConfigMaps. Templates with the same text as in `previous` are not
-    /// parsed again. Also returns the changes.
+    /// Builds a catalog from these ConfigMaps, with these default budgets. Also returns what it has,
+    /// by ConfigMap and key.
     #[must_use]
-    pub fn read(config_maps: &[Arc<ConfigMap>], previous: &Self) -> (Self, Vec<Note>) {
-        let mut sorted: Vec<&Arc<ConfigMap>> = config_maps.iter().collect();
-        sorted.sort_unstable_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
-        let mut catalog = Self::new(previous.defaults.budgets);
-        let mut notes = Vec::new();
-        for config_map in sorted {
-            for (key, text) in &config_map.data {
-                catalog.add(config_map, key, text, previous, &mut notes);
-            }
+    pub fn read(config_maps: &[Arc<ConfigMap>], budgets: Budgets) -> (Self, Vec<Note>) {
+        let added = |config_map: &Arc<ConfigMap>| Change {
+            old: None,
+            new: Some(Arc::clone(config_map)),
+        };
+        let changes: Vec<Change<ConfigMap>> = config_maps.iter().map(added).collect();
+        Self::new(budgets).after(&mut Sources::default(), &changes)
+    }
+
+    /// The catalog after these changes of ConfigMaps, and what has changed in it, by ConfigMap and
+    /// key. Other ConfigMaps are not read.
+    fn after(&self, sources: &mut Sources, changes: &[Change<ConfigMap>]) -> (Self, Vec<Note>) {
+        let mut catalog = self.clone();
+        let (mut notes, mut gone) = (Vec::new(), Vec::new());
+        for (app_type, before) in sources.change(changes) {
+            let Some((used, ignored)) = sources.of(&app_type).split_first() else {
+                // It may have come and gone.
+                let was_offered = catalog.offers.remove(&app_type).is_some();
+                gone.extend(was_offered.then_some(Note::Gone(app_type)));
+                continue;
+            };
+            notes.extend(catalog.offer(&app_type, used));
+            let known = before.get(1..).unwrap_or_default();
+            let is_new = |one: &&Arc<ConfigMap>| {
+                let name = &one.metadata.name;
+                let known = known.binary_search_by(|known| known.metadata.name.cmp(name));
+                known.is_err()
+            };
+            notes.extend(ignored.iter().filter(is_new).map(|one| Note::Duplicate {
+                app_type: app_type.clone(),
+                used: name_of(used),
+                ignored: name_of(one),
+            }));
         }
-        let before = previous.offers.keys();
-        let gone = before.filter(|app_type| !catalog.offers.contains_key(*app_type));
-        notes.extend(gone.cloned().map(Note::Gone));
+        notes.sort_by_cached_key(Note::place);
+        notes.extend(gone);
         (catalog, notes)
     }
 
-    fn add(
-        &mut self,
-        config_map: &ConfigMap,
-        key: &str,
-        text: &str,
-        previous: &Self,
-        notes: &mut Vec<Note>,
-    ) {
-        let name = &*config_map.metadata.name;
-        // Other keys are ignored (contract A10: only startable types).
-        let Some(Ok(app_type)) = key.strip_suffix(SUFFIX).map(AppType::new) else {
-            return;
-        };
-        if let Some(first) = self.offers.get(&app_type) {
-            let (used, ignored) = (first.config_map.clone(), Arc::from(name));
-            let duplicate = (app_type.clone(), Arc::clone(&ignored));
-            if !previous.duplicates.contains(&duplicate) {
-                notes.push(Note::Duplicate {
-                    app_type,
-                    used,
-                    ignored,
-                });
-            }
-            self.duplicates.insert(duplicate);
-            return;
+    /// Offers a type from this ConfigMap; a note if that changes the offer.
+    fn offer(&mut self, app_type: &AppType, source: &Arc<ConfigMap>) -> Option<Note> {
+        let before = self.offers.get(app_type);
+        if before.is_some_and(|before| Arc::ptr_eq(&before.source, source)) {
+            return None;
         }
-        let before = previous.offers.get(&app_type);
-        let template =
-            match before.filter(|before| *before.text == *text && *before.config_map == *name) {
-                Some(before) => before.template.clone(),
-                None => Template::parse(&format!("{name}/{key}"), text)
-                    .map(Arc::new)
-                    .map_err(Arc::new),
-            };
-        let annotations = &config_map.metadata.annotations;
-        let settings =
-            JobSettings::from_annotations(annotations, app_type.as_str(), self.defaults.budgets)
-                .map_err(Into::into);
-        let offer = Offer {
-            config_map: name.into(),
-            text: text.into(),
-            template,
-            settings,
-        };
-        let problem = offer.problem();
-        let news =
-            before.is_none_or(|before| before.text != offer.text || before.problem() != problem);
-        if news {
-            notes.push(Note::Read {
-                app_type: app_type.clone(),
-                config_map: offer.config_map.clone(),
-                problem,
-            });
-        }
-        self.offers.insert(app_type, offer);
+        let before = before.map(Arc::as_ref);
+        let offer = Offer::read(app_type, source, before, &self.defaults);
+        let key = key_of(app_type);
+        let is_news = before.is_none_or(|before| offer.is_news(before, &key));
+        let note = is_news.then(|| Note::Read {
+            app_type: app_type.clone(),
+            config_map: name_of(source),
+            problem: offer.problem(),
+        });
+        self.offers.insert(app_type.clone(), Arc::new(offer));
+        note
     }
 
     /// The template and settings of a type.
     #[must_use]
     pub fn get(&self, app_type: &AppType) -> Option<&Offer> {
-        self.offers.get(app_type)
+        self.offers.get(app_type).map(Arc::as_ref)
     }
 
     /// The settings of a type's Jobs; the defaults if the type is unknown or its annotations are invalid.
@@ -184,10 +267,32 @@ pub enum Note {
     Gone(AppType),
 }
 
+impl Note {
+    /// The ConfigMap that it is about, and the key there.
+    fn place(&self) -> (Arc<str>, String) {
+        match self {
+            Self::Read {
+                app_type,
+                config_map,
+                ..
+            } => (Arc::clone(config_map), key_of(app_type)),
+            Self::Duplicate {
+                app_type, ignored, ..
+            } => (Arc::clone(ignored), key_of(app_type)),
+            Self::Gone(app_type) => (Arc::default(), key_of(app_type)),
+        }
+    }
+}
+
+fn name_of(config_map: &ConfigMap) -> Arc<str> {
+    Arc::from(&*config_map.metadata.name)
+}
+
 /// The catalog as it is now.
 #[derive(Debug, Default)]
 pub struct SharedCatalog {
     current: RwLock<Arc<Catalog>>,
+    sources: Mutex<Sources>,
     is_read: AtomicBool,
 }
 
@@ -197,7 +302,7 @@ impl SharedCatalog {
     pub fn new(budgets: Budgets) -> Self {
         Self {
             current: RwLock::new(Arc::new(Catalog::new(budgets))),
-            is_read: AtomicBool::new(false),
+            ..Self::default()
         }
     }
 
@@ -214,9 +319,10 @@ impl SharedCatalog {
         self.is_read.load(Ordering::SeqCst)
     }
 
-    /// Reads the ConfigMaps again, and logs changes.
-    pub fn update(&self, config_maps: &[Arc<ConfigMap>]) {
-        let (catalog, notes) = Catalog::read(config_maps, &self.current());
+    /// Reads the ConfigMaps that have changed, and logs what that changes. To be called with every
+    /// change of the store, in order.
+    pub fn update(&self, changes: &[Change<ConfigMap>]) {
+        let (catalog, notes) = self.current().after(&mut lock(&self.sources), changes);
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(catalog);
         self.is_read.store(true, Ordering::SeqCst);
         for note in notes {
@@ -255,104 +361,4 @@ fn log_note(note: &Note) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::kube::types::Resource;
-    use serde_json::{Value, json};
-
-    const GOOD: &str =
-        "spec:\n  restartPolicy: Never\n  containers:\n  - name: app\n    image: i\n";
-
-    fn config_map(name: &str, data: Value) -> Arc<ConfigMap> {
-        let text = json!({"metadata": {"name": name}, "data": data}).to_string();
-        Arc::new(ConfigMap::decode(text.as_bytes()).unwrap().unwrap())
-    }
-
-    fn types(catalog: &Catalog) -> Vec<&str> {
-        catalog.types().map(AppType::as_str).collect()
-    }
-
-    #[test]
-    fn types_are_listed_sorted_and_once() {
-        let maps = [
-            config_map("b", json!({"scim.yaml": GOOD, "zeta.yaml": GOOD})),
-            config_map(
-                "a",
-                json!({"scim.yaml": GOOD, "notes.txt": "x", "other.yml": "x", ".yaml": GOOD}),
-            ),
-            config_map("c", json!(null)),
-        ];
-        let (catalog, notes) = Catalog::read(&maps, &Catalog::default());
-        assert_eq!(types(&catalog), ["scim", "zeta"]);
-        assert!(notes.contains(&Note::Duplicate {
-            app_type: AppType::new("scim").unwrap(),
-            used: "a".into(),
-            ignored: "b".into(),
-        }));
-    }
-
-    #[test]
-    fn a_broken_template_stays_listed_and_affects_no_other() {
-        let maps = [config_map(
-            "a",
-            json!({"bad.yaml": "spec: [", "good.yaml": GOOD}),
-        )];
-        let (catalog, _) = Catalog::read(&maps, &Catalog::default());
-        assert_eq!(types(&catalog), ["bad", "good"]);
-        assert!(
-            catalog
-                .get(&AppType::new("bad").unwrap())
-                .unwrap()
-                .template
-                .is_err()
-        );
-        assert!(
-            catalog
-                .get(&AppType::new("good").unwrap())
-                .unwrap()
-                .template
-                .is_ok()
-        );
-    }
-
-    #[test]
-    fn budgets_of_the_process_are_the_defaults_for_annotations() {
-        use crate::model::status::Budget;
-        use std::time::Duration;
-        let secs = Duration::from_secs;
-        let mut of_process = Budgets::default();
-        of_process.set(Budget::Mounting, secs(7));
-        of_process.set(Budget::Pulling, secs(8));
-        let text = json!({
-            "metadata": {"name": "a", "annotations": {"config-controller.semafor.ch/start-budget.pulling": "9s"}},
-            "data": {"scim.yaml": GOOD},
-        });
-        let map = Arc::new(
-            ConfigMap::decode(text.to_string().as_bytes())
-                .unwrap()
-                .unwrap(),
-        );
-        let (catalog, _) = Catalog::read(&[map], &Catalog::new(of_process));
-        let budget = |name: &str, budget| {
-            let app_type = AppType::new(name).unwrap();
-            catalog.settings(&app_type).budgets.get(budget)
-        };
-        assert_eq!(budget("scim", Budget::Mounting), secs(7));
-        assert_eq!(budget("scim", Budget::Pulling), secs(9));
-        assert_eq!(budget("gone", Budget::Pulling), secs(8));
-    }
-
-    #[test]
-    fn an_unchanged_template_is_reported_once() {
-        let maps = [config_map(
-            "a",
-            json!({"bad.yaml": "spec: [", "good.yaml": GOOD}),
-        )];
-        let (first, notes) = Catalog::read(&maps, &Catalog::default());
-        assert_eq!(notes.len(), 2);
-        let (second, notes) = Catalog::read(&maps, &first);
-        assert_eq!(notes, []);
-        let (_, notes) = Catalog::read(&[], &second);
-        assert_eq!(notes.len(), 2);
-    }
-}
+mod tests;

@@ -24,8 +24,9 @@ use crate::kube::types::{ConfigMap, Job, Pod, Resource, Timestamp, Uid};
 use crate::kube::watch::StoreEvent;
 use crate::model::labels::MetaChange;
 use crate::model::names::{AppType, InstanceKey, InstanceName};
+use crate::model::status::Budgets;
 use crate::model::template::Variables;
-use crate::store::{EventWriter, Sink as _, Writer};
+use crate::store::{Change, EventWriter, Sink as _, Writer};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -136,7 +137,7 @@ impl World {
             "data": {"scim.yaml": plain, "zoned.yaml": zoned, "bad.yaml": "spec: ["},
         });
         let map = Arc::new(decode::<ConfigMap>(&map));
-        self.catalog = Catalog::read(&[map], &self.catalog).0;
+        self.catalog = Catalog::read(&[map], Budgets::default()).0;
     }
 
     pub(crate) fn pass(&mut self, time: Duration) {
@@ -286,6 +287,14 @@ impl World {
 
 pub(crate) fn decode<K: Resource>(json: &Value) -> K {
     K::decode(json.to_string().as_bytes()).unwrap().unwrap()
+}
+
+/// The change of a store that did not have this object.
+pub(crate) fn added<K: Resource>(json: &Value) -> Change<K> {
+    Change {
+        old: None,
+        new: Some(Arc::new(decode(json))),
+    }
 }
 
 /// A patch for a pod: it is ready.

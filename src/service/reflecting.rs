@@ -53,7 +53,6 @@ impl Background<'_> {
         inbox: &Inbox,
         cache: &Cache,
     ) -> Result<Vec<Arc<WatchStats>>, Error> {
-        let config_maps = stores.config_maps.store();
         let catalogs = Arc::clone(catalogs);
         let feed = Arc::new(Feed::new(cache.clone(), inbox.clone()));
         let (of_jobs, of_pods) = (Arc::clone(&feed), Arc::clone(&feed));
@@ -61,9 +60,11 @@ impl Background<'_> {
         let (job_events, pod_events) = (events.clone(), events.clone());
         let templates = self.scope(&self.config.configmap_selector);
         Ok(vec![
-            spawn(self.reflector(stores.config_maps, templates, move |_| {
-                catalogs.update(&config_maps.snapshot());
-            }))?,
+            spawn(
+                self.reflector(stores.config_maps, templates, move |changes| {
+                    catalogs.update(changes);
+                }),
+            )?,
             // Jobs of 2.7.1 carry our labels on their pod template only: no selector finds them.
             spawn(self.reflector(jobs, self.scope(""), move |changes| {
                 changes::jobs_past(changes).for_each(|uid| job_events.forget(uid));

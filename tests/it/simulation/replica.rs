@@ -264,14 +264,14 @@ impl Wiring<'_> {
         cache: &Cache,
         inbox: &Inbox,
     ) -> [Box<dyn AnyReflector>; 3] {
-        let (read, known) = (Arc::clone(catalog), config_maps.store());
+        let read = Arc::clone(catalog);
         let feed = Arc::new(Feed::new(cache.clone(), inbox.clone()));
         let (of_jobs, of_pods) = (Arc::clone(&feed), feed);
         [
             self.reflector(
                 config_maps,
                 &format!("{PREFIX}template=true"),
-                Box::new(move |_| read.update(&known.snapshot())),
+                Box::new(move |changes| read.update(changes)),
             ),
             self.reflector(
                 jobs,

@@ -3,7 +3,7 @@
 use crate::app::catalog::SharedCatalog;
 use crate::app::coordinator::{Input, NewWaiter};
 use crate::app::engine::{self, Inbox, Inputs};
-use crate::app::fixture::{World, decode, handle};
+use crate::app::fixture::{World, added, handle};
 use crate::app::{App, Waits};
 use crate::health::{HealthInputs, HealthSource};
 use crate::http::auth::authenticator::Mode;
@@ -74,7 +74,7 @@ impl Bench {
         let catalog = Arc::new(SharedCatalog::default());
         let map =
             json!({"metadata": {"name": "apps"}, "data": {"zeta.yaml": "x", "scim.yaml": "x"}});
-        catalog.update(&[Arc::new(decode(&map))]);
+        catalog.update(&[added(&map)]);
         let of_app = Arc::clone(&clock) as Arc<dyn Clock>;
         let app = App::new(world.cache.clone(), catalog, inbox, waits, of_app, None);
         let instrumentation = Instrumentation {

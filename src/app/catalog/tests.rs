@@ -1,0 +1,253 @@
+//! What a catalog has after changes of ConfigMaps, and what it reports.
+
+use super::*;
+use crate::kube::types::Resource;
+use serde_json::{Value, json};
+
+const GOOD: &str = "spec:\n  restartPolicy: Never\n  containers:\n  - name: app\n    image: i\n";
+
+fn config_map(name: &str, data: Value) -> Arc<ConfigMap> {
+    let text = json!({"metadata": {"name": name}, "data": data}).to_string();
+    Arc::new(ConfigMap::decode(text.as_bytes()).unwrap().unwrap())
+}
+
+fn types(catalog: &Catalog) -> Vec<&str> {
+    catalog.types().map(AppType::as_str).collect()
+}
+
+#[test]
+fn types_are_listed_sorted_and_once() {
+    let maps = [
+        config_map("b", json!({"scim.yaml": GOOD, "zeta.yaml": GOOD})),
+        config_map(
+            "a",
+            json!({"scim.yaml": GOOD, "notes.txt": "x", "other.yml": "x", ".yaml": GOOD}),
+        ),
+        config_map("c", json!(null)),
+    ];
+    let (catalog, notes) = Catalog::read(&maps, Budgets::default());
+    assert_eq!(types(&catalog), ["scim", "zeta"]);
+    assert!(notes.contains(&Note::Duplicate {
+        app_type: AppType::new("scim").unwrap(),
+        used: "a".into(),
+        ignored: "b".into(),
+    }));
+}
+
+#[test]
+fn a_broken_template_stays_listed_and_affects_no_other() {
+    let maps = [config_map(
+        "a",
+        json!({"bad.yaml": "spec: [", "good.yaml": GOOD}),
+    )];
+    let (catalog, _) = Catalog::read(&maps, Budgets::default());
+    assert_eq!(types(&catalog), ["bad", "good"]);
+    assert!(
+        catalog
+            .get(&AppType::new("bad").unwrap())
+            .unwrap()
+            .template
+            .is_err()
+    );
+    assert!(
+        catalog
+            .get(&AppType::new("good").unwrap())
+            .unwrap()
+            .template
+            .is_ok()
+    );
+}
+
+#[test]
+fn budgets_of_the_process_are_the_defaults_for_annotations() {
+    use crate::model::status::Budget;
+    use std::time::Duration;
+    let secs = Duration::from_secs;
+    let mut of_process = Budgets::default();
+    of_process.set(Budget::Mounting, secs(7));
+    of_process.set(Budget::Pulling, secs(8));
+    let text = json!({
+        "metadata": {"name": "a", "annotations": {"config-controller.semafor.ch/start-budget.pulling": "9s"}},
+        "data": {"scim.yaml": GOOD},
+    });
+    let map = Arc::new(
+        ConfigMap::decode(text.to_string().as_bytes())
+            .unwrap()
+            .unwrap(),
+    );
+    let (catalog, _) = Catalog::read(&[map], of_process);
+    let budget = |name: &str, budget| {
+        let app_type = AppType::new(name).unwrap();
+        catalog.settings(&app_type).budgets.get(budget)
+    };
+    assert_eq!(budget("scim", Budget::Mounting), secs(7));
+    assert_eq!(budget("scim", Budget::Pulling), secs(9));
+    assert_eq!(budget("gone", Budget::Pulling), secs(8));
+}
+
+/// The change from one state of a ConfigMap to another.
+fn change(old: Option<&Arc<ConfigMap>>, new: Option<&Arc<ConfigMap>>) -> Change<ConfigMap> {
+    Change {
+        old: old.cloned(),
+        new: new.cloned(),
+    }
+}
+
+#[test]
+fn an_unchanged_template_is_reported_once() {
+    let data = json!({"bad.yaml": "spec: [", "good.yaml": GOOD});
+    let first = config_map("a", data.clone());
+    let mut sources = Sources::default();
+    let catalog = Catalog::default();
+    let (catalog, notes) = catalog.after(&mut sources, &[change(None, Some(&first))]);
+    assert_eq!(notes.len(), 2);
+    let second = config_map("a", data);
+    let (catalog, notes) = catalog.after(&mut sources, &[change(Some(&first), Some(&second))]);
+    assert_eq!(notes, []);
+    let (_, notes) = catalog.after(&mut sources, &[change(Some(&second), None)]);
+    let gone = |name| Note::Gone(AppType::new(name).unwrap());
+    assert_eq!(notes, [gone("bad"), gone("good")]);
+}
+
+#[test]
+fn only_config_maps_that_changed_are_read() {
+    let [other, first] = ["a", "b"].map(|name| {
+        let data = json!({format!("of-{name}.yaml"): GOOD});
+        config_map(name, data)
+    });
+    let catalog = SharedCatalog::default();
+    catalog.update(&[change(None, Some(&other)), change(None, Some(&first))]);
+    let offer = |name| {
+        let current = catalog.current();
+        Arc::clone(&current.offers[&AppType::new(name).unwrap()])
+    };
+    let [of_other, of_first] = ["of-a", "of-b"].map(offer);
+    let second = config_map("b", json!({"of-b.yaml": GOOD, "notes.txt": "x"}));
+    catalog.update(&[change(Some(&first), Some(&second))]);
+    assert!(Arc::ptr_eq(&offer("of-a"), &of_other));
+    let [before, after] = [of_first, offer("of-b")].map(|offer| offer.template.clone().unwrap());
+    assert!(
+        Arc::ptr_eq(&before, &after),
+        "the same text is not parsed again"
+    );
+}
+
+/// What the catalog of these ConfigMaps is, read all at once: the types with the name of the
+/// ConfigMap, the text and the problem, and the duplicates that are not used.
+#[derive(Default, PartialEq, Debug)]
+struct Model {
+    offers: BTreeMap<String, (String, String, Option<String>)>,
+    duplicates: BTreeMap<(String, String), String>,
+}
+
+impl Model {
+    fn of(config_maps: &BTreeMap<String, Arc<ConfigMap>>) -> Self {
+        let mut model = Self::default();
+        for (name, config_map) in config_maps {
+            for (key, text) in &config_map.data {
+                let app_type = key.strip_suffix(".yaml").unwrap().to_owned();
+                if let Some((used, _, _)) = model.offers.get(&app_type) {
+                    let used = used.clone();
+                    model.duplicates.insert((app_type, name.clone()), used);
+                    continue;
+                }
+                let problem = Template::parse(&format!("{name}/{key}"), text).err();
+                let problem = problem.map(|error| error.to_string());
+                let offer = (name.clone(), text.clone(), problem);
+                model.offers.insert(app_type, offer);
+            }
+        }
+        model
+    }
+
+    /// What is to be reported after that other state.
+    fn notes_after(&self, before: &Self) -> Vec<String> {
+        let mut notes = Vec::new();
+        for (app_type, (name, text, problem)) in &self.offers {
+            let known = before.offers.get(app_type);
+            if known.is_none_or(|(_, old, was)| (old, was) != (text, problem)) {
+                notes.push(format!("{app_type} of {name}: {problem:?}"));
+            }
+        }
+        for ((app_type, ignored), used) in &self.duplicates {
+            if !before
+                .duplicates
+                .contains_key(&(app_type.clone(), ignored.clone()))
+            {
+                notes.push(format!("{app_type}: {used}, not {ignored}"));
+            }
+        }
+        let gone = before.offers.keys();
+        let gone = gone.filter(|app_type| !self.offers.contains_key(*app_type));
+        notes.extend(gone.map(|app_type| format!("no {app_type}")));
+        notes.sort();
+        notes
+    }
+}
+
+fn in_words(note: &Note) -> String {
+    match note {
+        Note::Read {
+            app_type,
+            config_map,
+            problem,
+        } => format!("{app_type} of {config_map}: {problem:?}"),
+        Note::Duplicate {
+            app_type,
+            used,
+            ignored,
+        } => format!("{app_type}: {used}, not {ignored}"),
+        Note::Gone(app_type) => format!("no {app_type}"),
+    }
+}
+
+#[test]
+fn after_any_changes_the_catalog_is_that_of_all_config_maps_read_at_once() {
+    let mut state = 7_u64;
+    let mut random = |below: u64| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        (state >> 33) % below
+    };
+    let mut maps: BTreeMap<String, Arc<ConfigMap>> = BTreeMap::new();
+    let (mut sources, mut catalog) = (Sources::default(), Catalog::default());
+    for _ in 0..2000 {
+        let before = Model::of(&maps);
+        let mut changes = Vec::new();
+        for _ in 0..=random(3) {
+            let name = format!("m{}", random(4));
+            if changes
+                .iter()
+                .any(|change: &Change<ConfigMap>| *change.object().metadata.name == *name)
+            {
+                continue;
+            }
+            let mut data = json!({});
+            for _ in 0..random(4) {
+                let text = [GOOD, "spec: [", "x"][usize::try_from(random(3)).unwrap()];
+                data[format!("t{}.yaml", random(4))] = json!(text);
+            }
+            let new = (random(4) > 0).then(|| config_map(&name, data));
+            let old = match &new {
+                Some(new) => maps.insert(name, Arc::clone(new)),
+                None => maps.remove(&name),
+            };
+            if old.is_some() || new.is_some() {
+                changes.push(change(old.as_ref(), new.as_ref()));
+            }
+        }
+        let (next, notes) = catalog.after(&mut sources, &changes);
+        catalog = next;
+        let after = Model::of(&maps);
+        let mut notes: Vec<String> = notes.iter().map(in_words).collect();
+        notes.sort();
+        assert_eq!(notes, after.notes_after(&before));
+        let offers = catalog.offers.iter().map(|(app_type, offer)| {
+            let name = offer.source.metadata.name.to_string();
+            let text = offer.source.data[&key_of(app_type)].clone();
+            (app_type.to_string(), (name, text, offer.problem()))
+        });
+        assert_eq!(offers.collect::<BTreeMap<_, _>>(), after.offers);
+    }
+}
