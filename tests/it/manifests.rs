@@ -16,6 +16,7 @@ pub(crate) mod tools;
 use std::collections::BTreeSet;
 
 use config_controller::config::SETTINGS;
+use config_controller::model::labels::INSTANCE_TYPE;
 use serde_json::{Value, json};
 
 use crate::harness::{ROLE, repository};
@@ -149,6 +150,54 @@ fn all_selectors_find_the_pods() {
             assert_eq!(&object["spec"][key]["matchLabels"], labels, "{object}");
         }
     }
+}
+
+/// What lets in only pods that are no instances.
+fn no_instance() -> Value {
+    json!({"key": INSTANCE_TYPE, "operator": "DoesNotExist"})
+}
+
+/// Whether the callers that a policy lets in are no instances; addresses cannot tell.
+fn keeps_instances_out(policy: &Value) -> bool {
+    let rules = policy["spec"]["ingress"].as_array().expect("rules").iter();
+    let peers = rules.flat_map(|rule| rule["from"].as_array().expect("peers"));
+    let mut peers = peers.filter(|peer| peer["ipBlock"].is_null());
+    peers.all(|peer| {
+        let expressions = peer["podSelector"]["matchExpressions"].as_array();
+        expressions.is_some_and(|all| all.contains(&no_instance()))
+    })
+}
+
+#[test]
+fn instances_may_call_unless_they_are_denied() {
+    let base = objects(&text_of("manifests/base/network-policy.yaml"));
+    let mut policy = only(&base, "NetworkPolicy");
+    assert!(!keeps_instances_out(&policy), "off by default");
+    let component: Value =
+        serde_yaml::from_str(&text_of("manifests/deny-instances/kustomization.yaml"))
+            .expect("a component is YAML");
+    let patch = &component["patches"][0];
+    assert_eq!(patch["target"]["name"], policy["metadata"]["name"]);
+    let patch = patch["patch"].as_str().expect("a text");
+    let steps: Value = serde_yaml::from_str(patch).expect("a patch is YAML");
+    for step in steps.as_array().expect("a list") {
+        assert_eq!(step["op"], "replace");
+        let place = policy.pointer_mut(step["path"].as_str().expect("a path"));
+        *place.expect("the base has that field") = step["value"].clone();
+    }
+    assert!(keeps_instances_out(&policy), "{policy}");
+    // With further callers, and without `enabled`.
+    for golden in ["chart-own.yaml", "chart-tokens.yaml"] {
+        let policy = only(&rendered(golden), "NetworkPolicy");
+        assert!(keeps_instances_out(&policy), "{golden}: {policy}");
+    }
+    let from_tokens = only(&rendered("chart-tokens.yaml"), "NetworkPolicy");
+    assert_eq!(
+        from_tokens["spec"]["ingress"][0]["from"],
+        json!([{"namespaceSelector": {}, "podSelector": {"matchExpressions": [no_instance()]}}])
+    );
+    let by_default = rendered("chart-default.yaml");
+    assert!(by_default.iter().all(|one| one["kind"] != "NetworkPolicy"));
 }
 
 #[test]

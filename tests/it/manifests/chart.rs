@@ -52,6 +52,7 @@ fn kubeconform_accepts_base_and_chart_and_rejects_a_misspelling() {
         "manifests/base",
         "manifests/demo",
         "manifests/auth-delegator",
+        "tests/it/manifests/deny-instances",
     ]
     .iter()
     .map(|folder| cluster.kubectl(&["kustomize", folder]))

@@ -18,7 +18,11 @@ fn the_api_server_accepts_all_manifests() {
     let _beside = cluster::beside_others();
     let namespace = Namespace::new(cluster, RESTRICTED);
     let apply = ["apply", "--dry-run=server", "--validate=strict"];
-    for folder in ["manifests/base", "manifests/demo"] {
+    for folder in [
+        "manifests/base",
+        "manifests/demo",
+        "tests/it/manifests/deny-instances",
+    ] {
         let output = namespace.kubectl(&[&apply[..], &["--kustomize", folder]].concat());
         assert!(
             output.contains("deployment.apps/config-controller"),
