@@ -36,6 +36,9 @@ pub enum Error {
     LabelsLimit(Arc<str>),
     /// The name of the Job is used by another object. The caller chooses another name.
     NameTaken(InstanceKey),
+    /// The name of the Job may be that of an instance of a type that the caller may not use. The caller
+    /// chooses another name.
+    NameOfOtherType(InstanceKey),
     /// There is no such instance (to stop, to label, or to find without starting it).
     NoInstance(InstanceKey),
     /// No instance has this name or session (to stop it).
@@ -150,6 +153,12 @@ impl fmt::Display for Error {
             Self::NameTaken(key) => write!(
                 f,
                 "the Job name '{}' is used by an object that is not {key}; choose another name",
+                key.job_name()
+            ),
+            // It does not name the type, which the caller may not know.
+            Self::NameOfOtherType(key) => write!(
+                f,
+                "the Job name '{}' may be that of an instance of another app type, which this token may not use, so it does not start {key}; choose a name with another beginning",
                 key.job_name()
             ),
             Self::NoInstance(key) => write!(f, "there is no instance {key}"),

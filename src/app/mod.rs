@@ -130,6 +130,22 @@ impl App {
         Ok(self.cache.ready(key))
     }
 
+    /// Whether the Job of this instance may be that of another type on offer, one that is not among
+    /// these types.
+    ///
+    /// # Errors
+    /// [`Error::NotSynced`]: a type that has not been seen yet may be on offer.
+    pub fn is_ambiguous(
+        &self,
+        key: &InstanceKey,
+        among: impl Fn(&str) -> bool,
+    ) -> Result<bool, Error> {
+        self.check_synced()?;
+        let catalog = self.catalog.current();
+        let is_other = |other: AppType| catalog.get(&other).is_some() && !among(other.as_str());
+        Ok(key.other_types().any(is_other))
+    }
+
     /// Finds an instance or starts it; the response comes later unless there is an error. The
     /// caller first checks whether it is already ready ([`App::ready`]).
     ///

@@ -82,7 +82,7 @@ impl Denied {
             Self::Missing => "auth_missing",
             Self::Malformed => "auth_malformed",
             Self::Unknown => "auth_unknown",
-            Self::Forbidden(_) | Self::NotListed(_) => "auth_forbidden",
+            Self::Forbidden(_) | Self::Bound | Self::NotListed(_) => "auth_forbidden",
             Self::TooMany { .. } => "auth_slowed",
         }
     }
@@ -95,6 +95,8 @@ pub enum Access {
     Open,
     /// It does, unless authentication is off (`AUTH=none`).
     Authenticated,
+    /// It does, and the token is not bound to types: the response names all of them.
+    Unbound,
 }
 
 /// Why a request is denied.
@@ -108,6 +110,8 @@ pub enum Denied {
     Unknown,
     /// The token may not use this app type.
     Forbidden(String),
+    /// The token may use some app types only, and the response would name all.
+    Bound,
     /// The token belongs to this Kubernetes user, which is not in `AUTH_ALLOW`.
     NotListed(Arc<str>),
     /// Too many invalid tokens came from this address.

@@ -5,7 +5,7 @@
 //! that row, so no other file lists endpoints. A new endpoint is a row here, a handler in
 //! [`super::handlers`] and an entry in `openapi.json`. What a handler does is not decided here.
 
-use super::auth::Access::{self, Authenticated, Open};
+use super::auth::Access::{self, Authenticated, Open, Unbound};
 use super::handlers::{Api, Call, NO_INSTANCE_TO_RELEASE, NO_INSTANCE_TO_STOP, Outcome};
 use super::message::Method;
 use super::origin::Effect::{self, Mutating, Safe};
@@ -39,7 +39,7 @@ pub static ENDPOINTS: [Endpoint; 14] = numbered([
     row(READ,   "/info",              Authenticated, Safe,     Traced,   Plain,                          Fixed(Api::info)),
     row(READ,   "/livez",             Open,          Safe,     Untraced, Plain,                          Fixed(Api::livez)),
     row(READ,   "/readyz",            Open,          Safe,     Untraced, Plain,                          Fixed(Api::readyz)),
-    row(READ,   "/metrics",           Authenticated, Safe,     Untraced, Plain,                          Fixed(Api::metrics)),
+    row(READ,   "/metrics",           Unbound,       Safe,     Untraced, Plain,                          Fixed(Api::metrics)),
     row(READ,   "/openapi.json",      Authenticated, Safe,     Traced,   Plain,                          Fixed(Api::openapi)),
     row(READ,   "/docs",              Authenticated, Safe,     Traced,   Plain,                          Fixed(Api::docs)),
 ]);
@@ -135,8 +135,8 @@ impl Endpoint {
     pub const fn host_rule(&self) -> HostRule {
         match (self.access, self.tracing) {
             (Open, _) => HostRule::Any,
-            (Authenticated, Untraced) => HostRule::ListedOrAddress,
-            (Authenticated, Traced) => HostRule::Listed,
+            (Authenticated | Unbound, Untraced) => HostRule::ListedOrAddress,
+            (Authenticated | Unbound, Traced) => HostRule::Listed,
         }
     }
 

@@ -10,7 +10,7 @@ mod responses;
 
 pub(super) use legacy::NO_INSTANCE_TO_RELEASE;
 
-use super::auth::Caller;
+use super::auth::{Caller, Types};
 use super::message::{Body, Refusal, Request, Response};
 use super::server::Handled;
 use super::{body, openapi, prefer, problem, timing};
@@ -59,15 +59,24 @@ pub(super) type Outcome = Result<Handled<Pending>, Error>;
 #[derive(Debug)]
 pub(super) enum Pending {
     /// A GET of an instance.
-    Ensure,
+    Ensure(Starts),
     /// A PATCH.
     Label,
     /// A DELETE.
     Stop,
     /// A start by the older route.
-    Create,
+    Create(Starts),
     /// A stop by the older route, of the instance with this name or session.
     Release(String),
+}
+
+/// Whether a GET of an instance may start it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Starts {
+    /// It may, or asks for no start.
+    AsAsked,
+    /// Its caller may not: the name of the Job may be that of another type.
+    Refused,
 }
 
 impl Api {
@@ -81,12 +90,17 @@ impl Api {
     ) -> Response {
         use app::Response::{Done, Failed, Progress, Ready, TokenReviewed};
         match (pending, response) {
-            (Pending::Create, response) => {
+            // There is none yet, and this caller may not start it.
+            (
+                Pending::Ensure(Starts::Refused) | Pending::Create(Starts::Refused),
+                Failed(Error::NoInstance(key)),
+            ) => failed(Error::NameOfOtherType(key)),
+            (Pending::Create(starts), response) => {
                 let timings = match &response {
                     Ready { timings, .. } | Progress { timings, .. } => timings.clone(),
                     Done | Failed(_) | TokenReviewed(_) => None,
                 };
-                let created = legacy::created(response).unwrap_or_else(failed);
+                let created = legacy::created(response, starts).unwrap_or_else(failed);
                 self.timed(timings.as_ref(), created)
             }
             (Pending::Stop, Progress { progress, .. }) => responses::stopping(&progress),
@@ -126,12 +140,33 @@ impl Api {
         if let Some(ready) = self.app.ready(&key)? {
             return reply(self.aged(responses::ready(&ready)));
         }
-        let intent = if prefer::create(&call.request.headers) {
-            Intent::Start(variables.into())
+        let (intent, starts) = if prefer::create(&call.request.headers) {
+            self.start(call, &key, Intent::Start(variables.into()))?
         } else {
-            Intent::Find
+            (Intent::Find, Starts::AsAsked)
         };
-        call.park(Pending::Ensure, || self.app.ensure(call.about(key), intent))
+        call.park(Pending::Ensure(starts), || {
+            self.app.ensure(call.about(key), intent)
+        })
+    }
+
+    /// This intent, if the caller may start the instance; else to find it.
+    fn start(
+        &self,
+        call: &Call<'_>,
+        key: &InstanceKey,
+        intent: Intent,
+    ) -> Result<(Intent, Starts), Error> {
+        let types = &call.caller.types;
+        let is_refused = *types != Types::All
+            && self
+                .app
+                .is_ambiguous(key, |app_type| types.contain(app_type))?;
+        Ok(if is_refused {
+            (Intent::Find, Starts::Refused)
+        } else {
+            (intent, Starts::AsAsked)
+        })
     }
 
     /// `DELETE /app/{type}/{name}`

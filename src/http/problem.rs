@@ -41,7 +41,7 @@ impl From<&Error> for Problem {
             Error::VariableInvalid(_) => (422, "variable_invalid", None),
             Error::ReservedKey(_) => (422, "reserved_key", None),
             Error::LabelsLimit(_) => (422, "labels_limit", None),
-            Error::NameTaken(_) => (409, "name_taken", None),
+            Error::NameTaken(_) | Error::NameOfOtherType(_) => (409, "name_taken", None),
             Error::NoInstance(_) | Error::NoSession(_) => (404, "not_found", None),
             Error::Stopped => (409, "stopped", None),
             Error::Refused(_) => (403, "refused", None),
@@ -71,7 +71,7 @@ impl From<&Denied> for Problem {
     fn from(denied: &Denied) -> Self {
         let (status, code, retry_after_secs) = match denied {
             Denied::Missing | Denied::Malformed | Denied::Unknown => (401, "unauthorized", None),
-            Denied::Forbidden(_) | Denied::NotListed(_) => (403, "forbidden", None),
+            Denied::Forbidden(_) | Denied::Bound | Denied::NotListed(_) => (403, "forbidden", None),
             Denied::TooMany { retry_after } => {
                 (429, "too_many_requests", Some(whole_secs(*retry_after)))
             }
@@ -84,6 +84,9 @@ impl From<&Denied> for Problem {
             Denied::Unknown => "the token is unknown or has expired".into(),
             Denied::Forbidden(app_type) => {
                 format!("this token may not use the app type '{app_type}'")
+            }
+            Denied::Bound => {
+                "this token is bound to app types, and the response would name all; use a token without types".into()
             }
             Denied::NotListed(user) => {
                 format!("'{user}' is not among the service accounts that may call")

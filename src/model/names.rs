@@ -158,6 +158,16 @@ impl InstanceKey {
         let name = slug(self.name.as_str(), room - app_type.len(), is_dns_char, true);
         format!("{app_type}-{name}-{hash}")
     }
+
+    /// The types, longer than its own, of which the Job name may be an instance: `hello/b-x` and
+    /// `hello-b/x` have the same.
+    pub fn other_types(&self) -> impl Iterator<Item = AppType> {
+        let job_name = self.job_name();
+        let hyphens: Vec<usize> = job_name.match_indices('-').map(|(at, _)| at).collect();
+        let own = self.app_type.as_str().len();
+        let longer = hyphens.into_iter().filter(move |at| *at > own);
+        longer.map(move |at| AppType(job_name[..at].into()))
+    }
 }
 
 impl fmt::Display for InstanceKey {
@@ -272,6 +282,19 @@ mod tests {
         let job_name = key(app_type, name).job_name();
         assert_eq!(job_name, expected);
         assert!(is_dns_subdomain(&job_name) && job_name.len() <= JOB_NAME_CHARS_MAX);
+    }
+
+    #[test]
+    fn a_job_name_may_be_that_of_instances_of_longer_types() {
+        let of = |app_type: &str, name: &str| -> Vec<String> {
+            let key = key(app_type, name);
+            key.other_types().map(|it| it.to_string()).collect()
+        };
+        assert_eq!(of("hello", "b-x-y"), ["hello-b", "hello-b-x"]);
+        assert_eq!(of("hello-b", "x"), [""; 0], "a shorter type does not count");
+        assert_eq!(of("hello", "x"), [""; 0]);
+        // A derived name may be the plain one of another.
+        assert_eq!(of("hello", "B")[..1], ["hello-b"]);
     }
 
     #[test]

@@ -220,6 +220,56 @@ fn an_error_names_no_type_that_the_caller_may_not_use() {
     }
 }
 
+/// `hello/b-x` and `hello-b/x` have the same Job name.
+#[test]
+fn a_bound_token_cannot_take_the_names_of_another_type() {
+    let guarded = Guarded::with(|builder| builder.template("hello-b", TEMPLATE));
+    let text = format!("{PORTAL} portal\n{DAEMON} daemon hello,gone\n{WRONG} owner hello-b\n");
+    guarded.folder.write("tokens", &text);
+    let client = guarded.client();
+    eventually("the file is read again", || {
+        let owner = begin(client, WRONG, "GET", "/app", "").finish();
+        (owner.status == 200).then_some(())
+    });
+    for path in [
+        "/app/hello/b-x",
+        "/create/hello?sessionID=b-x",
+        "/app/hello/B",
+    ] {
+        let message = get(client, DAEMON, path).expect_error(409, "name_taken");
+        assert!(message.contains("another app type"), "{message}");
+        assert!(!message.contains("hello-b "), "it names no type: {message}");
+    }
+    let finds = [("Prefer", "create=false")];
+    let bearer = format!("Bearer {DAEMON}");
+    let headers = [finds[0], ("Authorization", bearer.as_str())];
+    let found = client.begin("GET", "/app/hello/b-x", &headers, "");
+    let _ = found.finish().expect_error(404, "not_found");
+    assert_eq!(guarded.environment.jobs(), [""; 0]);
+    // The names of others are as before, and so are those of the other type for its owner.
+    get(client, DAEMON, "/app/hello/bob").expect(200);
+    get(client, WRONG, "/app/hello-b/x").expect(200);
+    // An instance that somebody else has started is one of its type like any other.
+    get(client, PORTAL, "/app/hello/b-y").expect(200);
+    get(client, DAEMON, "/app/hello/b-y").expect(200);
+    begin(client, DAEMON, "PATCH", "/app/hello/b-y", r#"{"a":"b"}"#)
+        .finish()
+        .expect(200);
+    ask(client, DAEMON, "DELETE", "/app/hello/b-y").expect(200);
+}
+
+#[test]
+fn metrics_need_a_token_without_types() {
+    let guarded = Guarded::new();
+    for method in ["GET", "HEAD"] {
+        let response = ask(guarded.client(), DAEMON, method, "/metrics");
+        assert_eq!(response.status, 403, "{method}: {}", response.text);
+    }
+    let message = get(guarded.client(), DAEMON, "/metrics").expect_error(403, "forbidden");
+    assert!(message.contains("without types"), "{message}");
+    assert_eq!(get(guarded.client(), PORTAL, "/metrics").status, 200);
+}
+
 #[test]
 fn tokens_rotate_without_a_restart() {
     let guarded = Guarded::new();

@@ -92,6 +92,10 @@ impl Authenticator {
         };
         let caller = file.tokens().find(&bearer).cloned();
         let caller = self.decide(request.peer, app_type, caller)?;
+        // Only tokens of a file are bound to types.
+        if access == Access::Unbound && caller.types != Types::All {
+            return Err(Denied::Bound);
+        }
         Ok(Authentication::Admitted(caller))
     }
 

@@ -10,6 +10,7 @@ use crate::app::coordinator::{Input, Want};
 use crate::app::fixture::{World, handle, key, n1, ready_pod, t0};
 use crate::app::{Bound, Progress};
 use crate::health::HealthInputs;
+use crate::http::handlers::Starts;
 use crate::model::status::{Finding, Phase};
 use crate::store::Sink as _;
 use crate::threads::Stuck;
@@ -69,7 +70,7 @@ fn a_ready_instance_is_answered_without_the_coordinator() {
 fn a_start_is_queued_for_the_coordinator_with_variables_and_deadline() {
     let bench = Bench::new();
     let request = Request::new(Method::Get, "/app/scim/n1?utcOffset=120&X=a&X=b&E=&s=a+b&");
-    assert!(matches!(parked(bench.send(request)), Pending::Ensure));
+    assert!(matches!(parked(bench.send(request)), Pending::Ensure(_)));
     let waiter = bench.waiter();
     assert_eq!((&waiter.key, waiter.handle), (&n1(), handle(7)));
     assert_eq!(&*waiter.by.caller, "127.0.0.1");
@@ -116,7 +117,7 @@ fn progress_begins_with_the_legacy_status() {
         };
         resumed(
             &bench,
-            Pending::Ensure,
+            Pending::Ensure(Starts::AsAsked),
             app::Response::Progress {
                 progress,
                 timings: None,
@@ -166,7 +167,7 @@ fn responses_of_the_coordinator() {
     }
     let stopped = resumed(
         &bench,
-        Pending::Ensure,
+        Pending::Ensure(Starts::AsAsked),
         app::Response::Failed(Error::Stopped),
     );
     check(
@@ -209,7 +210,11 @@ fn retryable_errors_have_a_retry_after() {
         (Error::NameTaken(n1()), 409, "name_taken", None),
         (Error::Internal, 500, "internal", None),
     ] {
-        let response = resumed(&bench, Pending::Ensure, app::Response::Failed(error));
+        let response = resumed(
+            &bench,
+            Pending::Ensure(Starts::AsAsked),
+            app::Response::Failed(error),
+        );
         assert_eq!(response.status, status, "{code}");
         assert_eq!(header(&response, "retry-after"), retry_after, "{code}");
         let body: Value = serde_json::from_slice(&response.body).unwrap();

@@ -5,7 +5,7 @@
 //! responses differ, and only that is here.
 
 use super::responses::add_finding;
-use super::{Api, Call, Outcome, Pending, reply};
+use super::{Api, Call, Outcome, Pending, Starts, reply};
 use crate::app::{self, Error, InstanceRequest, Intent, Progress};
 use crate::http::message::Response;
 use crate::http::{body, problem};
@@ -32,16 +32,16 @@ impl Api {
         let key = InstanceKey::new(app_type, session).map_err(Error::BadName)?;
         if let Some(ready) = self.app.ready(&key)? {
             let timings = None;
-            return reply(self.aged(created(app::Response::Ready { ready, timings })?));
+            let found = app::Response::Ready { ready, timings };
+            return reply(self.aged(created(found, Starts::AsAsked)?));
         }
         let request = InstanceRequest {
             wait: Some(CREATE_WAIT),
             ..call.about(key)
         };
-        call.park(Pending::Create, || {
-            let intent = Intent::StartOrStop(variables.into());
-            self.app.ensure(request, intent)
-        })
+        let intent = Intent::StartOrStop(variables.into());
+        let (intent, starts) = self.start(call, &request.key, intent)?;
+        call.park(Pending::Create(starts), || self.app.ensure(request, intent))
     }
 
     /// `GET /release/{name}`: stops the first instance with this name or session whose type the
@@ -60,7 +60,7 @@ impl Api {
 }
 
 /// The response of `/create` (contract 3.7, A13).
-pub(super) fn created(response: app::Response) -> Result<Response, Error> {
+pub(super) fn created(response: app::Response, starts: Starts) -> Result<Response, Error> {
     use app::Response::{Done, Failed, Progress, Ready, TokenReviewed};
     Ok(match response {
         Ready { ready, .. } => {
@@ -68,10 +68,11 @@ pub(super) fn created(response: app::Response) -> Result<Response, Error> {
             Response::json(200, body.to_string())
         }
         Progress { progress, .. } if progress.is_failure_report => start_failed(&progress),
-        // The app reports progress before CREATE_WAIT is over only when it shuts down.
-        Progress { .. } => return Err(Error::Draining),
-        // The instance was not ready in time and has been stopped, or never existed.
-        Done | Failed(Error::NoInstance(_)) => {
+        // The app reports progress of what it has started only when it shuts down; otherwise it
+        // stops an instance that is not ready in time.
+        Progress { .. } if starts == Starts::AsAsked => return Err(Error::Draining),
+        // The instance was not ready in time, or never existed.
+        Progress { .. } | Done | Failed(Error::NoInstance(_)) => {
             Response::json(408, r#"{"status":"Could not provision app"}"#)
         }
         Failed(error) => return Err(error),

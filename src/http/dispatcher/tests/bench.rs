@@ -176,10 +176,10 @@ pub(super) fn check(response: &Response, status: u16, body: &str) {
 /// The HTTP response to a parked request, once the app has responded.
 pub(super) fn resumed(bench: &Bench, pending: Pending, response_of_app: app::Response) -> Response {
     let (method, path) = match &pending {
-        Pending::Ensure => (Method::Get, "/app/scim/n1"),
+        Pending::Ensure(_) => (Method::Get, "/app/scim/n1"),
         Pending::Label => (Method::Patch, "/app/scim/n1"),
         Pending::Stop => (Method::Delete, "/app/scim/n1"),
-        Pending::Create => (Method::Get, "/create/scim"),
+        Pending::Create(_) => (Method::Get, "/create/scim"),
         Pending::Release(_) => (Method::Get, "/release/s-1"),
     };
     let exchange = Exchange {

@@ -211,6 +211,10 @@ fn no_header_has_a_line_break_whatever_kubernetes_says() {
     });
     for response in responses {
         let cause = format!("{response:?}");
-        check_head(resumed(&bench, Pending::Ensure, response), None, &cause);
+        check_head(
+            resumed(&bench, Pending::Ensure(Starts::AsAsked), response),
+            None,
+            &cause,
+        );
     }
 }
