@@ -4,6 +4,10 @@
 //! A leaf: it knows neither what the bytes are nor who holds them. The used bytes can be read
 //! without a lock, because that is done for each request.
 
+mod ledger;
+
+pub use ledger::{Account, Division, Full, Hold, Ledger, PeerKey, Purpose};
+
 use crate::threads::lock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};

@@ -13,6 +13,7 @@ pub use settings::{SETTINGS, Setting};
 
 use crate::app::Waits;
 use crate::app::coordinator::Limits as WaitingLimits;
+use crate::budget::Division;
 use crate::http::hosts::{AllowedHosts, HOSTS_MAX};
 use crate::http::message::Limits;
 use crate::http::tls::TlsFiles;
@@ -83,6 +84,10 @@ pub struct Config {
     pub waiting: WaitingLimits,
     /// Limits of the HTTP server.
     pub front: Limits,
+    /// Bytes that requests and responses may hold in all.
+    pub held_bytes_max: usize,
+    /// How places of waiting requests and these bytes are divided.
+    pub division: Division,
     /// How callers are authenticated.
     pub auth: Auth,
     /// Wrong tokens allowed per minute and peer address.
@@ -246,6 +251,11 @@ impl Reader<'_> {
                 parked_per_key_max: self.number("PARKED_PER_KEY_MAX", 1, 1_000_000),
             },
             front: self.front(),
+            held_bytes_max: self.number("HELD_BYTES_MAX", 1 << 20, 1 << 40),
+            division: Division {
+                caller: self.number("CALLER_SHARE_MAX", 1, 100),
+                writes: self.number("WRITE_RESERVE", 0, 50),
+            },
             auth: self.auth(),
             auth_failures_max: self.number("AUTH_FAILURES_MAX", 1, 1_000_000),
             log_filter: self.log_filter(),

@@ -7,6 +7,7 @@
 
 use crate::app::cache::{Cache, STATUS_WORDS};
 use crate::app::catalog::SharedCatalog;
+use crate::budget::Budget;
 use crate::clock::Clock;
 use crate::http::message::Refusal;
 use crate::http::server::FrontStats;
@@ -45,7 +46,7 @@ pub struct Sources {
 pub struct Collector {
     sources: Sources,
     /// Set once the front runs, which is started after this collector.
-    front: OnceLock<Arc<FrontStats>>,
+    front: OnceLock<(Arc<FrontStats>, Arc<Budget>)>,
     expensive: Mutex<Option<Expensive>>,
 }
 
@@ -71,12 +72,12 @@ impl Collector {
     }
 
     /// Adds the counters of the front, once it runs.
-    pub fn set_front(&self, stats: Arc<FrontStats>) {
+    pub fn set_front(&self, stats: Arc<FrontStats>, held: Arc<Budget>) {
         // There is one front, so this is called once.
-        let _ = self.front.set(stats);
+        let _ = self.front.set((stats, held));
     }
 
-    fn encode_front(&self, front: &FrontStats, registry: &mut Registry) {
+    fn encode_front(front: &FrontStats, held: &Budget, registry: &mut Registry) {
         registry.count(&metrics::WAITING_REQUESTS, &[], front.sum(|t| &t.parked));
         registry.count(&metrics::ABANDONED, &[], front.sum(|t| &t.abandoned));
         registry.count(&metrics::CONNECTIONS, &[], front.sum(|t| &t.connections));
@@ -86,7 +87,8 @@ impl Collector {
             front.sum(|t| &t.accepted),
         );
         registry.count(&metrics::PANICS, &[], front.sum(|t| &t.panics));
-        registry.count(&metrics::HELD_BYTES, &[], front.sum(|t| &t.held_bytes));
+        registry.count(&metrics::HELD_BYTES, &[], held.used() as u64);
+        registry.count(&metrics::HELD_BYTES_MAX, &[], held.max() as u64);
         registry.count(&metrics::HTTP_THREADS, &[], front.threads.len() as u64);
         for (cause, count) in [
             ("idle", front.sum(|t| &t.idle_closed)),
@@ -220,8 +222,8 @@ impl Scrape for Collector {
         let now = self.sources.clock.now();
         let mut registry = Registry::default();
         self.sources.metrics.encode(&mut registry);
-        if let Some(front) = self.front.get() {
-            self.encode_front(front, &mut registry);
+        if let Some((front, held)) = self.front.get() {
+            Self::encode_front(front, held, &mut registry);
         }
         self.encode_watches(now, &mut registry);
         self.encode_templates(&mut registry);
@@ -341,7 +343,7 @@ mod tests {
         .unwrap();
         let now = Instant::now();
         let collector = collector_of(cache(now).0, now);
-        collector.set_front(server.stats());
+        collector.set_front(server.stats(), Budget::new(1));
         let panics = |count: u64| {
             let line = format!("config_controller_panics_total {count}\n");
             assert!(collector.text().contains(&line), "{}", collector.text());

@@ -18,6 +18,7 @@ use crate::app::engine::{self, Executor, Inbox, Parts};
 use crate::app::reporter::Reporter;
 use crate::app::review::Reviews;
 use crate::app::{App, Response, ResponseSink};
+use crate::budget::{Budget, Ledger};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Auth, Config};
 use crate::health::{HealthInputs, HealthSource};
@@ -268,10 +269,12 @@ impl Service {
             traces: traces.clone(),
             clock: Arc::clone(&clock),
         };
+        let budget = Arc::clone(front.ledger.budget());
         let dispatcher = Dispatcher {
             api,
             hosts: config.allowed_hosts.clone(),
             authenticator,
+            ledger: Arc::clone(&front.ledger),
             instrumentation,
         };
         if let Some(tls) = &front.tls {
@@ -286,7 +289,7 @@ impl Service {
             on_death(&endings),
         )
         .map_err(|error| Error::Start(format!("cannot start the HTTP server: {error}")))?;
-        collector.set_front(server.stats());
+        collector.set_front(server.stats(), budget);
         Ok(Self {
             server,
             app,
@@ -430,6 +433,7 @@ fn front_settings(
     Ok(FrontSettings {
         tls: tls.transpose()?,
         limits: config.front.clone(),
+        ledger: Ledger::new(Budget::new(config.held_bytes_max), config.division),
         id_seed,
         heartbeats: heartbeats.clone(),
         ..FrontSettings::default()

@@ -74,6 +74,12 @@ settings! {
         "Longest time from SIGTERM until the process exits";
     "POLL" = "2s",
         "Interval between two lists of a resource that the service account may not watch";
+    "HELD_BYTES_MAX" = "25165824",
+        "Maximum bytes that requests, until they are answered, and responses being sent may hold in all; beyond that 503";
+    "CALLER_SHARE_MAX" = "50",
+        "Percent of PARKED_MAX and of HELD_BYTES_MAX that one caller may hold once half is in use; beyond that 429";
+    "WRITE_RESERVE" = "12",
+        "Percent of PARKED_MAX and of HELD_BYTES_MAX that only stops and labels may use";
     "IO_THREADS" = "2",
         "Threads that serve connections";
     "WORKERS" = "8",

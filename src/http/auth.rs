@@ -12,6 +12,7 @@ pub mod tokens;
 
 use super::message::Headers;
 use crate::app::review::Bearer;
+use crate::budget::{Account, PeerKey};
 use crate::model::names::AppType;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -58,6 +59,15 @@ impl Caller {
     pub fn shown(&self, peer: IpAddr) -> Arc<str> {
         let name = self.name.as_ref().map(Arc::clone);
         name.unwrap_or_else(|| peer.to_string().into())
+    }
+
+    /// Who is charged for what its requests hold.
+    #[must_use]
+    pub fn account(&self, peer: IpAddr) -> Account {
+        match &self.name {
+            Some(name) => Account::Token(Arc::clone(name)),
+            None => Account::Peer(PeerKey::of(peer)),
+        }
     }
 
     /// Checks that the caller may use the type that a request names.

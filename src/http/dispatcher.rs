@@ -17,6 +17,7 @@ use super::router::{self, Routed};
 use super::server::{Handled, Handler};
 use crate::app::review::{Asked, Scope};
 use crate::app::{self, Error, RequestHandle, ResponseSink, TokenStatus};
+use crate::budget::{Full, Hold, Ledger, Purpose};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::traces::{Context, OTHER_METHOD, Received, RequestSpan, Traces};
@@ -33,6 +34,8 @@ pub struct Dispatcher {
     pub hosts: AllowedHosts,
     /// Every request passes it before its handler.
     pub authenticator: Authenticator,
+    /// A request that waits is charged in it.
+    pub ledger: Arc<Ledger>,
     /// Metrics, clock and traces.
     pub instrumentation: Instrumentation,
 }
@@ -77,6 +80,8 @@ impl Exchange {
 pub struct Waiting {
     exchange: Exchange,
     what_for: WaitingFor,
+    /// What it holds until its response.
+    _hold: Hold,
 }
 
 /// What a request waits for.
@@ -137,6 +142,7 @@ impl Handler for Dispatcher {
         let Waiting {
             mut exchange,
             what_for,
+            ..
         } = *waiting;
         let handled = match (what_for, response) {
             (WaitingFor::Review(pending), app::Response::TokenReviewed(result)) => {
@@ -199,7 +205,7 @@ impl Dispatcher {
         exchange: &mut Exchange,
         routed: Routed,
         request: Request,
-    ) -> Handled<WaitingFor> {
+    ) -> Handled<(WaitingFor, Hold)> {
         // Unknown paths require authentication, too.
         let access = match &routed {
             Routed::To(endpoint, _) => endpoint.access,
@@ -225,17 +231,29 @@ impl Dispatcher {
                 let retry_after = refused_for.unwrap_or_default();
                 Handled::Reply(self.denied(exchange, &Denied::TooMany { retry_after }))
             }
-            Ok(Asked::Waits) if !request.may_wait => {
-                // The review continues, so that a retry finds its result.
-                self.api.app.abandon(exchange.handle);
-                Handled::Refused(Refusal::NoMemory)
-            }
-            Ok(Asked::Waits) => {
-                let pending = PendingAuthentication { request, routed };
-                Handled::Parked(WaitingFor::Review(Box::new(pending)))
-            }
+            Ok(Asked::Waits) => match self.hold_until_reviewed(exchange, &request) {
+                Ok(hold) => {
+                    let pending = PendingAuthentication { request, routed };
+                    Handled::Parked((WaitingFor::Review(Box::new(pending)), hold))
+                }
+                Err(full) => {
+                    // The review continues, so that a retry finds its result.
+                    self.api.app.abandon(exchange.handle);
+                    Handled::Refused(full.into())
+                }
+            },
             Err(error) => Handled::Reply(self.failed(exchange, error)),
         }
+    }
+
+    /// Charges a request to its peer: who the caller is shows its token only.
+    fn hold_until_reviewed(&self, exchange: &Exchange, request: &Request) -> Result<Hold, Full> {
+        let account = exchange.caller.account(request.peer);
+        let purpose = match request.method {
+            Method::Patch | Method::Delete => Purpose::Write,
+            _ => Purpose::Start,
+        };
+        self.ledger.hold(account, purpose, request.parked_bytes())
     }
 
     /// Continues a request whose token was reviewed.
@@ -245,7 +263,7 @@ impl Dispatcher {
         routed: Routed,
         request: &Request,
         result: Result<TokenStatus, Error>,
-    ) -> Handled<WaitingFor> {
+    ) -> Handled<(WaitingFor, Hold)> {
         let token_status = match result {
             Ok(token_status) => token_status,
             Err(error) => return Handled::Reply(self.failed(exchange, error)),
@@ -262,7 +280,12 @@ impl Dispatcher {
     }
 
     /// Serves a request whose caller is authenticated.
-    fn serve(&self, exchange: &Exchange, routed: Routed, request: &Request) -> Handled<WaitingFor> {
+    fn serve(
+        &self,
+        exchange: &Exchange,
+        routed: Routed,
+        request: &Request,
+    ) -> Handled<(WaitingFor, Hold)> {
         let (endpoint, target) = match routed {
             Routed::To(endpoint, target) => (endpoint, target),
             Routed::BadName(_, error) => {
@@ -282,10 +305,13 @@ impl Dispatcher {
             request,
             caller: &exchange.caller,
             handle: exchange.handle,
+            ledger: &self.ledger,
         };
         match endpoint.call(&self.api, &call, target) {
             Ok(Handled::Reply(response)) => Handled::Reply(response),
-            Ok(Handled::Parked(pending)) => Handled::Parked(WaitingFor::App(pending)),
+            Ok(Handled::Parked((pending, hold))) => {
+                Handled::Parked((WaitingFor::App(pending), hold))
+            }
             Ok(Handled::Refused(refusal)) => Handled::Refused(refusal),
             Err(error) => Handled::Reply(self.failed(exchange, error)),
         }
@@ -316,10 +342,18 @@ impl Dispatcher {
     }
 
     /// Counts a response and ends the span, or keeps the exchange while the request waits.
-    fn conclude(&self, exchange: Exchange, handled: Handled<WaitingFor>) -> Handled<Box<Waiting>> {
+    fn conclude(
+        &self,
+        exchange: Exchange,
+        handled: Handled<(WaitingFor, Hold)>,
+    ) -> Handled<Box<Waiting>> {
         let (status, handled) = match handled {
-            Handled::Parked(what_for) => {
-                return Handled::Parked(Box::new(Waiting { exchange, what_for }));
+            Handled::Parked((what_for, hold)) => {
+                return Handled::Parked(Box::new(Waiting {
+                    exchange,
+                    what_for,
+                    _hold: hold,
+                }));
             }
             Handled::Reply(response) => {
                 let label = endpoints::label(exchange.endpoint);

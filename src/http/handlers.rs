@@ -11,11 +11,12 @@ mod responses;
 pub(super) use legacy::NO_INSTANCE_TO_RELEASE;
 
 use super::auth::{Caller, Types};
-use super::message::{Body, Refusal, Request, Response};
+use super::message::{Body, Request, Response};
 use super::server::Handled;
 use super::{body, openapi, prefer, problem, timing};
 use crate::app::timings::Timings;
 use crate::app::{self, App, Error, InstanceRequest, Intent, Origin, RequestHandle};
+use crate::budget::{Hold, Ledger, Purpose};
 use crate::health::{self, HealthSource};
 use crate::metrics::{self, Scrape};
 use crate::model::labels::MetaChange;
@@ -50,10 +51,12 @@ pub(super) struct Call<'a> {
     pub(super) request: &'a Request,
     pub(super) caller: &'a Caller,
     pub(super) handle: RequestHandle,
+    pub(super) ledger: &'a Arc<Ledger>,
 }
 
-/// The result of a handler: a response, a request that waits for the app, or an error.
-pub(super) type Outcome = Result<Handled<Pending>, Error>;
+/// The result of a handler: a response, a request that waits for the app and what it holds until
+/// then, or an error.
+pub(super) type Outcome = Result<Handled<(Pending, Hold)>, Error>;
 
 /// The state of a request that waits for the app, from which its response is made.
 #[derive(Debug)]
@@ -145,7 +148,7 @@ impl Api {
         } else {
             (Intent::Find, Starts::AsAsked)
         };
-        call.park(Pending::Ensure(starts), || {
+        call.park(Purpose::Start, Pending::Ensure(starts), || {
             self.app.ensure(call.about(key), intent)
         })
     }
@@ -171,7 +174,9 @@ impl Api {
 
     /// `DELETE /app/{type}/{name}`
     pub(super) fn stop(&self, call: &Call<'_>, key: InstanceKey) -> Outcome {
-        call.park(Pending::Stop, || self.app.stop(call.about(key)))
+        call.park(Purpose::Write, Pending::Stop, || {
+            self.app.stop(call.about(key))
+        })
     }
 
     /// `PATCH /app/{type}/{name}`
@@ -182,7 +187,9 @@ impl Api {
             Err(detail) => return reply(problem::detail(422, detail)),
         };
         let change = MetaChange::from_body(&object)?;
-        call.park(Pending::Label, || self.app.label(call.about(key), change))
+        call.park(Purpose::Write, Pending::Label, || {
+            self.app.label(call.about(key), change)
+        })
     }
 
     /// `GET /info`
@@ -249,13 +256,22 @@ impl Call<'_> {
             .map_err(|error| Error::VariableInvalid(error.to_string().into()))
     }
 
-    /// Parks the request for what `hand_over` gives to the app, if there is memory for it to wait.
-    fn park(&self, pending: Pending, hand_over: impl FnOnce() -> Result<(), Error>) -> Outcome {
-        if !self.request.may_wait {
-            return Ok(Handled::Refused(Refusal::NoMemory));
+    /// Parks the request for what `hand_over` gives to the app, if its caller may hold as much.
+    fn park(
+        &self,
+        purpose: Purpose,
+        pending: Pending,
+        hand_over: impl FnOnce() -> Result<(), Error>,
+    ) -> Outcome {
+        let account = self.caller.account(self.request.peer);
+        let bytes = self.request.parked_bytes();
+        match self.ledger.hold(account, purpose, bytes) {
+            Ok(hold) => {
+                hand_over()?;
+                Ok(Handled::Parked((pending, hold)))
+            }
+            Err(full) => Ok(Handled::Refused(full.into())),
         }
-        hand_over()?;
-        Ok(Handled::Parked(pending))
     }
 
     /// This request, about that instance.

@@ -212,10 +212,6 @@ pub struct Request {
     pub id: RequestId,
     /// Its span, where there are traces; [`crate::http::dispatcher`] gives it.
     pub trace: Option<Context>,
-    /// Whether there is memory for it to wait; set by the server before it calls the handler. If
-    /// not, a handler that cannot respond immediately returns [`Refusal::NoMemory`] and parks
-    /// nothing.
-    pub may_wait: bool,
 }
 
 impl Request {
@@ -239,7 +235,6 @@ impl Request {
             secure: false,
             id: RequestId::default(),
             trace: None,
-            may_wait: true,
         }
     }
 

@@ -16,10 +16,10 @@ mod stats;
 mod timers;
 mod turn;
 
-pub(in crate::http) use admission::PeerKey;
 pub use stats::{Counter, FrontStats, ThreadStats};
 
 use crate::app::RequestHandle;
+use crate::budget::{Budget, Division, Ledger};
 use crate::clock::Clock;
 use crate::http::mailbox::{Mailboxes, Waker};
 use crate::http::message::{Limits, Refusal, Request, Response};
@@ -61,17 +61,23 @@ pub enum Handled<P> {
     /// The response.
     Reply(Response),
     /// The request waits; no other request of this connection is begun before its response.
-    /// Permitted only if [`Request::may_wait`].
+    /// What is kept of it must have been charged in the [`Ledger`].
     Parked(P),
     /// Nothing was done; the server responds as it does to what it refuses itself.
     Refused(Refusal),
 }
 
+/// Bytes that requests, until their response, and responses being sent may take by default
+/// (`HELD_BYTES_MAX`).
+pub const HELD_BYTES_MAX: usize = 24 * 1024 * 1024;
+
 /// How the server runs.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// All bounds.
+    /// All bounds, but that on bytes of all connections.
     pub limits: Limits,
+    /// Counts the bytes of requests, until their response, and of responses being sent.
+    pub ledger: Arc<Ledger>,
     /// While the server drains, idle connections are closed after this time, and not earlier: a
     /// client may be about to send on one.
     pub drain_idle: Duration,
@@ -87,6 +93,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             limits: Limits::default(),
+            ledger: Ledger::new(Budget::new(HELD_BYTES_MAX), Division::default()),
             drain_idle: Duration::from_secs(5),
             tls: None,
             id_seed: 0,
@@ -102,6 +109,7 @@ struct Shared<H: Handler> {
     /// Connections on their way to the thread that will own them.
     handovers: Vec<Mutex<Vec<Accepted>>>,
     limits: Arc<Limits>,
+    ledger: Arc<Ledger>,
     drain_idle: Duration,
     tls: Option<Arc<Tls>>,
     id_seed: u64,
@@ -207,6 +215,7 @@ impl Server {
             handovers: (0..threads).map(|_| Mutex::default()).collect(),
             admission: Arc::new(Admission::new(&limits)),
             limits: Arc::new(limits),
+            ledger: settings.ledger,
             drain_idle: settings.drain_idle,
             tls: settings.tls,
             id_seed: settings.id_seed,

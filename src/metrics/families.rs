@@ -75,6 +75,8 @@ families! {
         "Requests that got a 500 because a handler panicked; each is logged";
     HELD_BYTES = "config_controller_http_held_bytes", GAUGE, [],
         "Bytes of memory that hold requests and responses in flight";
+    HELD_BYTES_MAX = "config_controller_http_held_bytes_max", GAUGE, [],
+        "The bound on them (`HELD_BYTES_MAX`)";
     HTTP_THREADS = "config_controller_http_threads", GAUGE, [],
         "I/O threads that serve connections";
     KUBE_REQUESTS = "config_controller_kube_requests_total", COUNTER, ["verb", "resource", "code"],

@@ -95,11 +95,23 @@ fn a_caller_that_hangs_up_frees_its_place() {
 
 #[test]
 fn requests_that_wait_are_bounded_in_bytes() {
+    check_bytes("100", 503, "overloaded");
+}
+
+#[test]
+fn one_caller_holds_at_most_half_of_the_bytes() {
+    check_bytes("50", 429, "share_exhausted");
+}
+
+/// Sends requests that would wait and hold more than there is, all from one address, which may
+/// hold this share.
+fn check_bytes(share: &str, status: u16, code: &str) {
     // Of 24 MiB three quarters are for requests that wait. Each of these is charged 96 KB.
     const REQUESTS: usize = 300;
     const AT_MOST: usize = 200;
     let environment = TestEnvironment::builder()
         .pod_script(PodScript::by_hand())
+        .setting("CALLER_SHARE_MAX", share)
         .start();
     let client = environment.client();
     let pairs: Vec<_> = (0..255).map(|number| format!("v{number}=")).collect();
@@ -121,7 +133,7 @@ fn requests_that_wait_are_bounded_in_bytes() {
     assert!(waiting.len() > AT_MOST / 2, "{} wait", waiting.len());
     for request in answered {
         let response = request.finish();
-        response.expect_error(503, "overloaded");
+        response.expect_error(status, code);
         assert_eq!(response.header("retry-after"), "1");
     }
     // What needs not wait is served.

@@ -5,7 +5,7 @@
 //! count by /64. Addresses that find the table full are not limited: a flood from many
 //! addresses must not affect others.
 
-use crate::http::server::PeerKey;
+use crate::budget::PeerKey;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};

@@ -7,6 +7,7 @@
 use super::responses::add_finding;
 use super::{Api, Call, Outcome, Pending, Starts, reply};
 use crate::app::{self, Error, InstanceRequest, Intent, Progress};
+use crate::budget::Purpose;
 use crate::http::message::Response;
 use crate::http::{body, problem};
 use crate::model::labels::SESSION_ID;
@@ -41,7 +42,9 @@ impl Api {
         };
         let intent = Intent::StartOrStop(variables.into());
         let (intent, starts) = self.start(call, &request.key, intent)?;
-        call.park(Pending::Create(starts), || self.app.ensure(request, intent))
+        call.park(Purpose::Start, Pending::Create(starts), || {
+            self.app.ensure(request, intent)
+        })
     }
 
     /// `GET /release/{name}`: stops the first instance with this name or session whose type the
@@ -55,7 +58,9 @@ impl Api {
             wait: None,
             ..call.about(key)
         };
-        call.park(Pending::Release(name), || self.app.stop(request))
+        call.park(Purpose::Write, Pending::Release(name), || {
+            self.app.stop(request)
+        })
     }
 }
 

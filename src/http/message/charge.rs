@@ -1,4 +1,4 @@
-//! The charge of a waiting request in [`Limits::held_bytes`](super::Limits::held_bytes).
+//! The bytes that a waiting request is charged in the [`Ledger`](crate::budget::Ledger).
 //!
 //! The bound must hold before a request is parked. What is kept of it is not decided by then: all
 //! of it while its token is reviewed, later the variables of its query or the patch of its body.

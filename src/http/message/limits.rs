@@ -33,11 +33,6 @@ pub struct Limits {
     pub write_step_bytes: usize,
     /// While more bytes than this wait to be sent, no further request of that connection is begun.
     pub output_bytes: usize,
-    /// Bytes that all connections together may hold for requests (from their first byte until their
-    /// response) and for responses being sent. A request that would need more is refused with 503.
-    /// Requests that wait take at most three quarters of it, so that others can still be received
-    /// and answered.
-    pub held_bytes: usize,
     /// After a response that ends a connection: how long reading continues, so that a reset does not
     /// overtake the response (RFC 9112 §9.6).
     pub linger_timeout: Duration,
@@ -64,7 +59,6 @@ impl Default for Limits {
             write_timeout: Duration::from_secs(10),
             write_step_bytes: 64 * 1024,
             output_bytes: 64 * 1024,
-            held_bytes: 24 * 1024 * 1024,
             linger_timeout: Duration::from_secs(1),
             linger_bytes: 64 * 1024,
         }

@@ -4,6 +4,7 @@
 //! the body is the contract's error object, which a handler may replace.
 
 use super::Response;
+use crate::budget::Full;
 use serde_json::json;
 use std::mem::discriminant;
 
@@ -40,13 +41,24 @@ pub enum Refusal {
     TooManyFromPeer,
     /// Requests and responses of all connections hold as many bytes as they may.
     NoMemory,
+    /// The caller holds its share of what requests may hold.
+    ShareExhausted,
     /// A handler panicked, or returned a response that cannot be sent.
     Panicked,
 }
 
+impl From<Full> for Refusal {
+    fn from(full: Full) -> Self {
+        match full {
+            Full::Budget => Self::NoMemory,
+            Full::Share => Self::ShareExhausted,
+        }
+    }
+}
+
 impl Refusal {
     /// One of each cause, for tables and tests.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::BadRequest("malformed request"),
         Self::HeadTimeout,
         Self::BodyTimeout,
@@ -61,6 +73,7 @@ impl Refusal {
         Self::TooManyConnections,
         Self::TooManyFromPeer,
         Self::NoMemory,
+        Self::ShareExhausted,
         Self::Panicked,
     ];
 
@@ -89,6 +102,7 @@ impl Refusal {
             Self::TooManyConnections => (503, "overloaded", "too_many_connections"),
             Self::TooManyFromPeer => (429, "too_many_requests", "too_many_from_peer"),
             Self::NoMemory => (503, "overloaded", "no_memory"),
+            Self::ShareExhausted => (429, "share_exhausted", "share_exhausted"),
             Self::Panicked => (500, "internal", "panicked"),
         }
     }
@@ -128,6 +142,9 @@ impl Refusal {
             Self::NoMemory => {
                 "requests that are being received or wait use all memory set aside for them; retry later"
             }
+            Self::ShareExhausted => {
+                "requests of this caller use its share of the memory set aside for requests; retry when some have been answered"
+            }
             Self::Panicked => "an internal error; the log of the server says more",
         }
     }
@@ -142,7 +159,10 @@ impl Refusal {
     #[must_use]
     pub const fn retry_after_secs(self) -> Option<u32> {
         match self {
-            Self::TooManyConnections | Self::TooManyFromPeer | Self::NoMemory => Some(1),
+            Self::TooManyConnections
+            | Self::TooManyFromPeer
+            | Self::NoMemory
+            | Self::ShareExhausted => Some(1),
             _ => None,
         }
     }

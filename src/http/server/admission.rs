@@ -1,27 +1,11 @@
 //! [`Admission`]: bounds on connections, in total and per peer. Nothing else is counted here.
 
+use crate::budget::PeerKey;
 use crate::http::message::{Limits, Refusal};
 use crate::threads::lock;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
-
-/// The peer that a connection counts for: an IPv4 address, or the /64 of an IPv6 address. Providers
-/// assign a whole /64 to each customer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(in crate::http) struct PeerKey(IpAddr);
-
-impl PeerKey {
-    pub(in crate::http) fn of(address: IpAddr) -> Self {
-        match address.to_canonical() {
-            IpAddr::V6(v6) => {
-                let network = v6.to_bits() & !u128::from(u64::MAX);
-                Self(IpAddr::V6(network.into()))
-            }
-            v4 @ IpAddr::V4(_) => Self(v4),
-        }
-    }
-}
 
 #[derive(Debug, Default)]
 struct Counts {

@@ -11,6 +11,7 @@ use super::timers::Timers;
 use super::turn::{Core, Slot, Turn};
 use super::{Handler, Shared};
 use crate::app::{RequestHandle, RequestIds};
+use crate::budget::{Account, PeerKey, Purpose};
 use crate::http::connection::{Connection, Expired};
 use crate::http::message::Refusal;
 use crate::http::wire::{Heads, Persistence};
@@ -74,8 +75,6 @@ impl<H: Handler> IoThread<H> {
             serial: 0,
             ids: RequestIds::new(shared.id_seed, io as u64),
             draining: false,
-            held: 0,
-            held_max: shared.limits.held_bytes / shared.mailboxes.io_threads(),
             shared,
         };
         Ok(Self {
@@ -188,12 +187,7 @@ impl<H: Handler> IoThread<H> {
                 slot.again = true;
                 self.again.push(index);
             }
-            Turn::Wait => {
-                self.timers.arm(index, slot.deadline(), self.core.now);
-                if !slot.connection.is_flushed() && self.core.held > self.core.held_max {
-                    self.shed();
-                }
-            }
+            Turn::Wait => self.timers.arm(index, slot.deadline(), self.core.now),
         }
     }
 
@@ -203,22 +197,10 @@ impl<H: Handler> IoThread<H> {
         };
         slot.socket.end_tls();
         self.core.abort(&mut slot);
-        self.core.release_held(&mut slot);
         if slot.permit.is_some() {
             self.core.stats().connections.subtract(1);
         } else {
             self.refusing -= 1;
-        }
-    }
-
-    /// Too many bytes wait to be sent: cuts the connection that has been stalled for longest.
-    fn shed(&mut self) {
-        let holding = self.slots.iter_mut().filter(|(_, slot)| slot.held > 0);
-        let stalled =
-            holding.filter_map(|(index, slot)| Some((slot.connection.write_deadline()?, index)));
-        if let Some((_, index)) = stalled.min() {
-            self.core.stats().shed.add(1);
-            self.remove(index);
         }
     }
 
@@ -347,6 +329,7 @@ impl<H: Handler> IoThread<H> {
             connection.set_secure();
             tls.session(now, shared.limits.head_timeout)
         });
+        let account = Account::Peer(PeerKey::of(peer));
         let mut slot = Slot {
             connection,
             socket: Socket::new(stream, session),
@@ -356,7 +339,7 @@ impl<H: Handler> IoThread<H> {
             writable: true,
             read_closed: false,
             again: false,
-            held: 0,
+            hold: shared.ledger.open(account, Purpose::Transfer),
             permit,
         };
         if let Some(refusal) = refusal {

@@ -20,10 +20,6 @@ impl Counter {
         self.0.fetch_sub(count, Ordering::Relaxed);
     }
 
-    pub(super) fn set(&self, value: u64) {
-        self.0.store(value, Ordering::Relaxed);
-    }
-
     /// The value now.
     #[must_use]
     pub fn get(&self) -> u64 {
@@ -39,8 +35,6 @@ pub struct ThreadStats {
     pub connections: Counter,
     /// Requests that wait now.
     pub parked: Counter,
-    /// Bytes held now for requests, until their response, and for responses being sent.
-    pub held_bytes: Counter,
     /// Connections accepted, refused ones included.
     pub accepted: Counter,
     /// Connections beyond a bound that were closed without waiting for their request.
@@ -61,7 +55,7 @@ pub struct ThreadStats {
     pub idle_closed: Counter,
     /// Connections closed because the peer did not read its response.
     pub write_timeouts: Counter,
-    /// Connections closed because too many bytes waited to be sent.
+    /// Connections closed because even the reserve of memory was used.
     pub shed: Counter,
 }
 

@@ -1,13 +1,15 @@
 //! One turn of one connection: read, handle, write, until nothing more can be done.
 //!
-//! A turn is bounded, so that a peer that sends without end does not keep its thread from other
-//! connections. The bound on held bytes is enforced here. What the bytes mean is decided in
-//! [`crate::http::connection`], which connection gets a turn in [`super::io_thread`].
+//! A turn is bounded in number and time, so that a peer that sends without end does not keep its
+//! thread from other connections. What a connection holds is charged in the [`Ledger`] here. What
+//! the bytes mean is decided in [`crate::http::connection`], which connection gets a turn in
+//! [`super::io_thread`].
 
 use super::admission::Permit;
 use super::socket::{Sent, Socket};
 use super::{Handled, Handler, Shared};
 use crate::app::{RequestHandle, RequestId, RequestIds};
+use crate::budget::{Full, Hold, Ledger};
 use crate::http::connection::{Connection, Step};
 use crate::http::message::{Refusal, Request, Response};
 use crate::http::server::stats::ThreadStats;
@@ -17,15 +19,22 @@ use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Few enough that tens of pipelining peers do not delay others by milliseconds, many enough that
 /// their responses are sent in few writes.
 const REQUESTS_PER_TURN: usize = 16;
 const READS_PER_TURN: usize = 16;
 
-/// A connection that holds no more than this is not refused for lack of memory.
+/// A turn that has lasted this long begins no further request.
+const TURN_MAX: Duration = Duration::from_millis(1);
+
+/// A connection that holds no more than this during a turn is charged after it: most hold nothing
+/// by then. It is not refused for lack of memory, so that probes are always answered.
 const SMALL_BYTES: usize = 4 * 1024;
+
+/// More than the head of any response of a handler takes.
+const RESPONSE_HEAD_BYTES: usize = 1024;
 
 /// The error for a peer that sends plain HTTP to a port with TLS.
 const SPEAKS_HTTPS: &str = "this port speaks HTTPS: use https://";
@@ -35,8 +44,6 @@ const SPEAKS_HTTPS: &str = "this port speaks HTTPS: use https://";
 pub(super) struct Parked<P> {
     handle: RequestHandle,
     pending: P,
-    /// Its charge until then.
-    bytes: usize,
 }
 
 /// One connection and its readiness.
@@ -54,8 +61,8 @@ pub(super) struct Slot<P> {
     /// It is scheduled for one turn in the next round, and events schedule no other. Otherwise a
     /// peer that never stops sending would get one more turn a round with each segment.
     pub(super) again: bool,
-    /// As last counted in [`Core::held`].
-    pub(super) held: usize,
+    /// The bytes that it is charged.
+    pub(super) hold: Hold,
     /// `None` if the connection is only being refused.
     pub(super) permit: Option<Permit>,
 }
@@ -65,6 +72,11 @@ impl<P> Slot<P> {
     pub(super) fn deadline(&self) -> Option<Instant> {
         let deadlines = [self.connection.deadline(), self.socket.handshake_by()];
         deadlines.into_iter().flatten().min()
+    }
+
+    /// The bytes that it has in memory. Those of a request that waits are charged to its caller.
+    fn held_bytes(&self) -> usize {
+        self.connection.held_bytes() + self.socket.held_bytes()
     }
 }
 
@@ -90,9 +102,6 @@ pub(super) struct Core<H: Handler> {
     pub(super) ids: RequestIds,
     /// Idle connections are being closed, and each response is the last of its connection.
     pub(super) draining: bool,
-    /// Bytes that this thread's connections hold.
-    pub(super) held: usize,
-    pub(super) held_max: usize,
 }
 
 impl<H: Handler> Core<H> {
@@ -100,34 +109,35 @@ impl<H: Handler> Core<H> {
         &self.shared.stats.threads[self.io]
     }
 
-    /// Maximum bytes held when a request is parked; the rest is for requests being received and
-    /// responses being sent.
-    const fn parked_max(&self) -> usize {
-        self.held_max / 4 * 3
+    fn ledger(&self) -> &Ledger {
+        &self.shared.ledger
     }
 
     pub(super) fn turn(&mut self, slot: &mut Slot<H::Pending>, index: usize) -> Turn {
         let mut requests = REQUESTS_PER_TURN;
         let mut reads = READS_PER_TURN;
-        let turn = loop {
+        let mut began = None;
+        loop {
             let mut moved = false;
             if slot.readable && reads > 0 {
                 reads -= 1;
                 moved |= self.read(slot);
-                self.note_held(slot);
+                moved |= self.charge_received(slot);
             }
-            while requests > 0 {
+            while requests > 0 && self.may_begin(slot) {
                 match slot.connection.next(self.now) {
                     Step::Request(request) => {
                         requests -= 1;
                         self.handle(slot, index, *request);
+                        if self.is_over(&mut began) {
+                            requests = 0;
+                        }
                     }
                     Step::Refused(refusal) => self.refuse(slot, refusal),
                     Step::Wait => break,
                 }
                 moved = true;
             }
-            moved |= self.refuse_for_memory(slot);
             moved |= self.write(slot);
             if slot.connection.wants_half_close() {
                 slot.socket.close_sending();
@@ -135,22 +145,41 @@ impl<H: Handler> Core<H> {
                 moved = true;
             }
             if slot.connection.is_closed() {
-                break Turn::Closed;
+                return Turn::Closed;
             }
-            if requests == 0 || reads == 0 {
-                break Turn::Again;
+            let is_over = requests == 0 || reads == 0;
+            if (is_over || !moved) && !self.charge_rest(slot) {
+                return if slot.connection.is_closed() {
+                    Turn::Closed
+                } else if is_over {
+                    Turn::Again
+                } else {
+                    Turn::Wait
+                };
             }
-            if !moved {
-                break Turn::Wait;
-            }
-        };
-        self.note_held(slot);
-        turn
+        }
+    }
+
+    /// Whether the next request of this connection may begin. While memory is short, the response
+    /// before it must have been sent.
+    fn may_begin(&self, slot: &Slot<H::Pending>) -> bool {
+        slot.connection.is_flushed() || self.ledger().is_calm()
+    }
+
+    /// Whether the turn has lasted long enough. The time is read from the first request on, since
+    /// most turns have one only.
+    fn is_over(&self, began: &mut Option<Instant>) -> bool {
+        let now = self.shared.clock.now();
+        now.saturating_duration_since(*began.get_or_insert(now)) >= TURN_MAX
     }
 
     /// Reads once; whether something came.
     fn read(&mut self, slot: &mut Slot<H::Pending>) -> bool {
-        let room = slot.connection.read_capacity().min(self.scratch.len());
+        let mut room = slot.connection.read_capacity().min(self.scratch.len());
+        if slot.connection.awaits_response() && !self.ledger().is_calm() {
+            // What follows the request that waits would have to be kept until then.
+            room = 0;
+        }
         if room == 0 && slot.socket.handshake_by().is_some() {
             let outcome = slot.socket.continue_handshake();
             return self.after_reading(slot, outcome);
@@ -246,11 +275,9 @@ impl<H: Handler> Core<H> {
             .and_then(RequestId::given)
             .unwrap_or_else(|| self.ids.make());
         slot.request_id = Some(request.id.clone());
-        let bytes = request.parked_bytes();
-        request.may_wait = self.held - slot.held + bytes <= self.parked_max();
         let handler = &self.shared.handler;
         let handled = catch_unwind(AssertUnwindSafe(|| handler.handle(request, handle)));
-        self.conclude(slot, handle, bytes, handled);
+        self.conclude(slot, handle, handled);
     }
 
     /// Resumes the parked request of this connection if it has this handle; whether it did.
@@ -263,20 +290,19 @@ impl<H: Handler> Core<H> {
         let Some(parked) = slot.parked.take_if(|parked| parked.handle == handle) else {
             return false;
         };
-        let Parked { pending, bytes, .. } = parked;
+        let pending = parked.pending;
         self.stats().parked.subtract(1);
         let handler = &self.shared.handler;
         let handled = catch_unwind(AssertUnwindSafe(|| handler.resume(pending, response)));
-        self.conclude(slot, handle, bytes, handled);
+        self.conclude(slot, handle, handled);
         true
     }
 
-    /// Acts on what the handler has made of a request; `bytes` is what it is charged while it waits.
+    /// Acts on what the handler has made of a request.
     fn conclude(
         &mut self,
         slot: &mut Slot<H::Pending>,
         handle: RequestHandle,
-        bytes: usize,
         handled: std::thread::Result<Handled<H::Pending>>,
     ) {
         match handled {
@@ -284,11 +310,7 @@ impl<H: Handler> Core<H> {
             Ok(Handled::Refused(refusal)) => self.refuse(slot, refusal),
             Ok(Handled::Parked(pending)) => {
                 self.stats().parked.add(1);
-                slot.parked = Some(Parked {
-                    handle,
-                    pending,
-                    bytes,
-                });
+                slot.parked = Some(Parked { handle, pending });
             }
             Err(_) => {
                 self.stats().panics.add(1);
@@ -309,6 +331,11 @@ impl<H: Handler> Core<H> {
     }
 
     fn respond(&mut self, slot: &mut Slot<H::Pending>, mut response: Response) {
+        if let Err(full) = self.charge_response(slot, &response) {
+            let refusal = Refusal::from(full);
+            self.stats().refused[refusal.index()].add(1);
+            response = refusal.response();
+        }
         let last = self.shared.control.draining.load(Ordering::SeqCst);
         // A request that is refused before it is complete gets its ID here.
         let id = slot.request_id.take().unwrap_or_else(|| self.ids.make());
@@ -328,26 +355,69 @@ impl<H: Handler> Core<H> {
         }
     }
 
-    /// Refuses a request that is being received while all held bytes are in use.
-    fn refuse_for_memory(&mut self, slot: &mut Slot<H::Pending>) -> bool {
-        self.note_held(slot);
-        if self.held <= self.held_max || slot.held <= SMALL_BYTES {
+    /// Charges a response before it begins, because it is not cut later. A small one is charged
+    /// after the turn if it has not been sent by then.
+    fn charge_response(
+        &self,
+        slot: &mut Slot<H::Pending>,
+        response: &Response,
+    ) -> Result<(), Full> {
+        let bytes = RESPONSE_HEAD_BYTES + response.body.held_bytes();
+        if bytes <= SMALL_BYTES && (slot.connection.is_flushed() || self.ledger().is_calm()) {
+            return Ok(());
+        }
+        slot.hold.resize(slot.held_bytes() + bytes)
+    }
+
+    /// Charges what a connection has received; refuses its request if it may not hold as much.
+    /// Returns whether it did.
+    fn charge_received(&mut self, slot: &mut Slot<H::Pending>) -> bool {
+        let held = slot.held_bytes();
+        if held <= slot.hold.bytes().max(SMALL_BYTES) {
             return false;
         }
-        if !slot.connection.is_receiving() {
-            let record = slot.socket.held_bytes() > SMALL_BYTES && slot.connection.is_flushed();
-            if record {
-                // An incomplete TLS record: no response can be sent before its end.
-                self.stats().refused[Refusal::NoMemory.index()].add(1);
-                self.abort(slot);
+        match slot.hold.resize(held) {
+            Ok(()) => false,
+            Err(full) => self.refuse_full(slot, full),
+        }
+    }
+
+    /// Charges what a connection still holds at the end of a turn; returns whether that refused its
+    /// request.
+    fn charge_rest(&mut self, slot: &mut Slot<H::Pending>) -> bool {
+        let held = slot.held_bytes();
+        if held == slot.hold.bytes() {
+            return false;
+        }
+        if slot.connection.is_receiving() && slot.connection.is_flushed() {
+            return match slot.hold.resize(held) {
+                Ok(()) => false,
+                Err(full) => self.refuse_full(slot, full),
+            };
+        }
+        if slot.hold.force(held).is_err() {
+            self.stats().shed.add(1);
+            self.abort(slot);
+        }
+        false
+    }
+
+    /// Refuses a request that may not be received; returns whether there was one.
+    fn refuse_full(&mut self, slot: &mut Slot<H::Pending>, full: Full) -> bool {
+        let refusal = Refusal::from(full);
+        if slot.connection.is_receiving() {
+            if let Step::Refused(refusal) = slot.connection.refuse(refusal) {
+                self.refuse(slot, refusal);
             }
-            return record;
+            return true;
         }
-        match slot.connection.refuse(Refusal::NoMemory) {
-            Step::Refused(refusal) => self.refuse(slot, refusal),
-            Step::Request(_) | Step::Wait => {}
+        if slot.socket.held_bytes() > SMALL_BYTES && slot.connection.is_flushed() {
+            // An incomplete TLS record: no response can be sent before its end.
+            self.stats().refused[refusal.index()].add(1);
+            self.abort(slot);
+            return true;
         }
-        true
+        false
     }
 
     /// The peer has closed its side, or the connection.
@@ -374,26 +444,6 @@ impl<H: Handler> Core<H> {
         let handler = &self.shared.handler;
         if catch_unwind(AssertUnwindSafe(|| handler.abandon(handle))).is_err() {
             self.stats().panics.add(1);
-        }
-    }
-
-    /// Updates the sum of held bytes.
-    pub(super) fn note_held(&mut self, slot: &mut Slot<H::Pending>) {
-        let parked = slot.parked.as_ref().map_or(0, |parked| parked.bytes);
-        let held = slot.connection.held_bytes() + slot.socket.held_bytes() + parked;
-        self.hold(slot, held);
-    }
-
-    /// The connection is about to be dropped, and holds nothing from now on.
-    pub(super) fn release_held(&mut self, slot: &mut Slot<H::Pending>) {
-        self.hold(slot, 0);
-    }
-
-    fn hold(&mut self, slot: &mut Slot<H::Pending>, held: usize) {
-        if held != slot.held {
-            self.held = self.held + held - slot.held;
-            slot.held = held;
-            self.stats().held_bytes.set(self.held as u64);
         }
     }
 }

@@ -55,6 +55,7 @@ const PROOFS: &[(&Family, Proof)] = &[
         Within("src/scrape.rs", "a_panic_is_counted"),
     ),
     (&metrics::HELD_BYTES, Moves(send_half_a_body)),
+    (&metrics::HELD_BYTES_MAX, Is(|_| 25_165_824.0)),
     (&metrics::HTTP_THREADS, Is(|_| 2.0)),
     (&metrics::KUBE_REQUESTS, Moves(start)),
     (&metrics::KUBE_REQUEST_DURATION, Moves(start)),

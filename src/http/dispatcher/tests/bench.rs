@@ -5,9 +5,11 @@ use crate::app::coordinator::{Input, NewWaiter};
 use crate::app::engine::{self, Inbox, Inputs};
 use crate::app::fixture::{World, added, handle};
 use crate::app::{App, Waits};
+use crate::budget::{Account, Budget, Division};
 use crate::health::{HealthInputs, HealthSource};
 use crate::http::auth::authenticator::Mode;
 use crate::http::dispatcher::*;
+use crate::http::server::HELD_BYTES_MAX;
 use crate::metrics::Scrape;
 use std::sync::Mutex;
 use std::time::{Duration, Instant, SystemTime};
@@ -95,6 +97,7 @@ impl Bench {
             api,
             hosts: AllowedHosts::default(),
             authenticator,
+            ledger: Ledger::new(Budget::new(HELD_BYTES_MAX), Division::default()),
             instrumentation,
         };
         Self {
@@ -190,7 +193,14 @@ pub(super) fn resumed(bench: &Bench, pending: Pending, response_of_app: app::Res
         span: None,
     };
     let what_for = WaitingFor::App(pending);
-    let waiting = Box::new(Waiting { exchange, what_for });
+    let waiting = Box::new(Waiting {
+        exchange,
+        what_for,
+        _hold: bench
+            .dispatcher
+            .ledger
+            .open(Account::Token("t".into()), Purpose::Start),
+    });
     let Handled::Reply(response) = bench.dispatcher.resume(waiting, response_of_app) else {
         panic!("it waits on");
     };

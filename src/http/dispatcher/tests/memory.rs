@@ -2,18 +2,17 @@
 
 use super::bench::{Bench, reply};
 use super::*;
-
-/// A request that may not wait.
-fn hurried(method: Method, target: &str) -> Request {
-    Request {
-        may_wait: false,
-        ..Request::new(method, target)
-    }
-}
+use crate::budget::{Budget, Division};
+use crate::http::message::Refusal;
 
 #[test]
 fn without_memory_only_requests_that_would_wait_are_refused() {
     let mut bench = Bench::new();
+    let division = Division {
+        caller: 100,
+        writes: 0,
+    };
+    bench.dispatcher.ledger = Ledger::new(Budget::new(100), division);
     bench.world.job("u1", json!({}));
     bench.world.ready("u1", "10.0.0.1");
     for target in [
@@ -23,17 +22,17 @@ fn without_memory_only_requests_that_would_wait_are_refused() {
         "/app",
         "/livez",
     ] {
-        let response = reply(bench.send(hurried(Method::Get, target)));
+        let response = reply(bench.send(Request::new(Method::Get, target)));
         assert_eq!(response.status, 200, "{target}");
     }
-    let mut patch = hurried(Method::Patch, "/app/scim/n1");
+    let mut patch = Request::new(Method::Patch, "/app/scim/n1");
     patch.headers.push("Content-Type", b"application/json");
     patch.body = br#"{"a":"b"}"#.to_vec();
     for request in [
-        hurried(Method::Get, "/app/scim/n2"),
-        hurried(Method::Get, "/create/scim?sessionID=n2"),
-        hurried(Method::Get, "/release/n1"),
-        hurried(Method::Delete, "/app/scim/n1"),
+        Request::new(Method::Get, "/app/scim/n2"),
+        Request::new(Method::Get, "/create/scim?sessionID=n2"),
+        Request::new(Method::Get, "/release/n1"),
+        Request::new(Method::Delete, "/app/scim/n1"),
         patch,
     ] {
         let what = format!("{request:?}");

@@ -1,6 +1,7 @@
 //! Each bound, reached.
 
-use super::harness::{Client, Front, TIMEOUT};
+use super::harness::{Client, Front, OWNED_BYTES, TIMEOUT};
+use crate::budget::{Account, Budget, Division, Ledger, Purpose};
 use crate::http::message::{Headers, Method, Refusal, Request};
 use std::io::Write as _;
 use std::time::{Duration, Instant};
@@ -154,7 +155,7 @@ fn a_peer_that_sends_without_reading_is_not_read_forever() {
     let timeout = Some(Duration::from_millis(200));
     client.stream.set_write_timeout(timeout).unwrap();
     while client.stream.write_all(requests.as_bytes()).is_ok() {}
-    let held = front.server().stats().sum(|thread| &thread.held_bytes);
+    let held = front.held();
     assert!(held < 200 * 1024, "{held}");
     let mut other = front.connect();
     assert_eq!(other.get("/").read().status, 200);
@@ -162,10 +163,7 @@ fn a_peer_that_sends_without_reading_is_not_read_forever() {
 
 #[test]
 fn requests_that_would_fill_the_memory_are_refused_and_others_served() {
-    let front = Front::with(|limits| {
-        limits.body_bytes = 100_000;
-        limits.held_bytes = 400 * 1024;
-    });
+    let front = Front::with_bytes(400 * 1024, |limits| limits.body_bytes = 100_000);
     let mut senders: Vec<_> = (0..20).map(|_| front.connect()).collect();
     for sender in &mut senders {
         sender.send("POST /echo HTTP/1.1\r\nHost: t\r\nContent-Length: 100000\r\n\r\n");
@@ -174,8 +172,8 @@ fn requests_that_would_fill_the_memory_are_refused_and_others_served() {
     front.until("some are refused", |server| {
         server.stats().refused(Refusal::NoMemory) > 0
     });
-    let held = front.server().stats().sum(|thread| &thread.held_bytes);
-    assert!(held <= 600 * 1024, "{held}");
+    let held = front.held();
+    assert!(held <= 400 * 1024, "{held}");
     assert_eq!(front.connect().get("/").read().status, 200);
 }
 
@@ -223,11 +221,11 @@ fn is_parked(front: &Front, client: &mut Client, text: &str) -> bool {
 fn requests_that_wait_are_charged_until_their_response() {
     const MAX: usize = 1024 * 1024;
     for (query, body) in [(0, 20_000), (10_000, 0), (0, 0)] {
-        let front = Front::with(|limits| limits.held_bytes = MAX);
-        let held = || front.server().stats().sum(|thread| &thread.held_bytes) as usize;
+        let front = Front::with_bytes(MAX, |_| {});
+        let held = || front.held();
         let (text, bytes) = waiting(query, body);
-        // Each of the two threads has half of the bound, of which three quarters are for these.
-        let room = 2 * (MAX / 2 / 4 * 3 / bytes);
+        // Three quarters of the bound are for these.
+        let room = MAX / 4 * 3 / bytes;
         let mut clients = Vec::new();
         for number in 0..room + 4 {
             let mut client = front.connect();
@@ -258,22 +256,71 @@ fn requests_that_wait_are_charged_until_their_response() {
 }
 
 #[test]
-fn unread_responses_are_cut_when_they_fill_the_memory() {
-    let front = Front::with(|limits| {
-        limits.held_bytes = 20 * 1024 * 1024;
+fn a_response_that_does_not_fit_is_refused_and_none_is_cut() {
+    const MAX: usize = 5 * OWNED_BYTES;
+    let front = Front::with_bytes(MAX, |limits| {
         limits.write_timeout = Duration::from_secs(3600);
     });
     let mut readers: Vec<_> = (0..20).map(|_| front.connect()).collect();
     for reader in &mut readers {
         reader.get("/owned");
     }
-    // All have been answered, so that none of them is newer than the one below.
+    // All have been answered, and none has read.
     for reader in &mut readers {
         assert_eq!(reader.stream.peek(&mut [0]).unwrap(), 1);
     }
-    front.until("some are cut", |server| {
-        server.stats().sum(|thread| &thread.shed) > 0
+    assert!(front.held() <= MAX);
+    let refused = front.server().stats().refused(Refusal::NoMemory);
+    assert!(refused > 10, "only {refused} of 20 were refused");
+    assert!(refused < 20, "some are served");
+    let small = front.connect().get("/").read();
+    assert_eq!(small.status, 200, "small responses are sent");
+    let mut whole = 0;
+    for reader in &mut readers {
+        let response = reader.read();
+        match response.status {
+            200 => {
+                assert_eq!(response.body.len(), OWNED_BYTES);
+                whole += 1;
+            }
+            status => assert_eq!(status, 503),
+        }
+    }
+    assert_eq!(whole + refused, 20);
+    front.until("nothing is charged any more", |_| front.held() == 0);
+}
+
+#[test]
+fn a_caller_that_holds_half_is_refused_while_others_use_the_rest() {
+    const MAX: usize = 1024 * 1024;
+    let front = Front::with_settings(|settings| {
+        settings.ledger = Ledger::new(Budget::new(MAX), Division::default());
     });
-    let mut other = front.connect();
-    assert_eq!(other.get("/owned").read().body.len(), 4 * 1024 * 1024);
+    let other = Account::Token("other".into());
+    let _other = front
+        .ledger
+        .hold(other, Purpose::Transfer, MAX / 4)
+        .unwrap();
+    let (text, bytes) = waiting(10_000, 0);
+    let mut clients = Vec::new();
+    let mut parked = 0;
+    loop {
+        let mut client = front.connect();
+        let before = front.server().stats().sum(|thread| &thread.parked);
+        client.send(&text);
+        let refused = || front.server().stats().refused(Refusal::ShareExhausted) > 0;
+        front.until("parked or refused", |server| {
+            refused() || server.stats().sum(|thread| &thread.parked) > before
+        });
+        if refused() {
+            let response = client.read();
+            assert_eq!(response.status, 429);
+            assert!(response.body.contains("share_exhausted"), "{response:?}");
+            break;
+        }
+        parked += 1;
+        clients.push(client);
+    }
+    let share = Division::default().share(MAX, Purpose::Start);
+    assert_eq!(parked, share / bytes);
 }

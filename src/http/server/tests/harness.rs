@@ -1,35 +1,73 @@
 //! A small handler behind a real [`Server`], and a client that sends bytes as given.
 
 use crate::app::RequestHandle;
-use crate::clock::SystemClock;
+use crate::budget::{Account, Budget, Division, Hold, Ledger, PeerKey, Purpose};
+use crate::clock::Clock;
 use crate::http::mailbox::Mailboxes;
-use crate::http::message::{Body, Limits, Refusal, Request, Response};
+use crate::http::message::{Body, Limits, Request, Response};
 use crate::http::server::{Handled, Handler, Server, Settings, Shutdown};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Barrier, Mutex};
+use std::time::{Duration, Instant, SystemTime};
 
 /// How long a test waits for what it expects.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(20);
+
+/// The length of the body of `/owned`.
+pub(super) const OWNED_BYTES: usize = 16 * 1024 * 1024;
+
+/// A division by which one peer may hold everything.
+pub(super) const ALL_FOR_ONE: Division = Division {
+    caller: 100,
+    writes: 0,
+};
 
 /// What the handler reports to the test.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum HandlerEvent {
     Parked(RequestHandle),
     Abandoned(RequestHandle),
+    /// A request for this path, one of `/hold` and below, is served.
+    Served(String),
+}
+
+/// The time, and what `/tick` has added to it.
+#[derive(Debug, Default)]
+pub(super) struct TestClock {
+    added_ms: AtomicU64,
+}
+
+impl Clock for TestClock {
+    fn now(&self) -> Instant {
+        Instant::now() + Duration::from_millis(self.added_ms.load(Ordering::SeqCst))
+    }
+
+    fn wall_now(&self) -> SystemTime {
+        SystemTime::now()
+    }
 }
 
 pub(super) struct TestHandler {
     reporter: Mutex<Sender<HandlerEvent>>,
+    ledger: Arc<Ledger>,
+    clock: Arc<TestClock>,
+    /// `/hold` blocks its thread until the test is here, too.
+    hold: Arc<Barrier>,
 }
 
 impl TestHandler {
-    pub(super) fn new() -> (Self, Receiver<HandlerEvent>) {
+    pub(super) fn new(ledger: Arc<Ledger>) -> (Self, Receiver<HandlerEvent>) {
         let (reporter, events) = channel();
-        let reporter = Mutex::new(reporter);
-        (Self { reporter }, events)
+        let handler = Self {
+            reporter: Mutex::new(reporter),
+            ledger,
+            clock: Arc::default(),
+            hold: Arc::new(Barrier::new(2)),
+        };
+        (handler, events)
     }
 
     fn report(&self, event: HandlerEvent) {
@@ -40,14 +78,28 @@ impl TestHandler {
 
 impl Handler for TestHandler {
     type AppResponse = &'static str;
-    type Pending = String;
+    type Pending = (String, Hold);
 
-    fn handle(&self, request: Request, handle: RequestHandle) -> Handled<String> {
+    fn handle(&self, request: Request, handle: RequestHandle) -> Handled<Self::Pending> {
         match request.path.as_str() {
-            "/park" if !request.may_wait => Handled::Refused(Refusal::NoMemory),
+            path @ ("/hold" | "/tick" | "/other") => {
+                self.report(HandlerEvent::Served(path.to_owned()));
+                if path == "/hold" {
+                    self.hold.wait();
+                }
+                self.clock.added_ms.fetch_add(1, Ordering::SeqCst);
+                Handled::Reply(Response::empty(200))
+            }
             "/park" => {
-                self.report(HandlerEvent::Parked(handle));
-                Handled::Parked(request.query.unwrap_or_default())
+                let account = Account::Peer(PeerKey::of(request.peer));
+                let bytes = request.parked_bytes();
+                match self.ledger.hold(account, Purpose::Start, bytes) {
+                    Ok(hold) => {
+                        self.report(HandlerEvent::Parked(handle));
+                        Handled::Parked((request.query.unwrap_or_default(), hold))
+                    }
+                    Err(full) => Handled::Refused(full.into()),
+                }
             }
             "/panic" => panic!("a requested panic"),
             "/bad" => Handled::Reply(Response::empty(200).header("x", "a\r\nb: c")),
@@ -58,14 +110,19 @@ impl Handler for TestHandler {
                 Handled::Reply(Response::with_type(200, "text/plain", body))
             }
             "/owned" => {
-                let body = Body::Owned(vec![b'x'; 4 * 1024 * 1024]);
+                // More than the buffers of a socket take.
+                let body = Body::Owned(vec![b'x'; OWNED_BYTES]);
                 Handled::Reply(Response::with_type(200, "text/plain", body))
             }
             path => Handled::Reply(Response::json(200, format!("\"{path}\""))),
         }
     }
 
-    fn resume(&self, pending: String, response: &'static str) -> Handled<String> {
+    fn resume(
+        &self,
+        (pending, _): (String, Hold),
+        response: &'static str,
+    ) -> Handled<Self::Pending> {
         assert!(response != "panic", "a requested panic");
         Handled::Reply(Response::json(200, format!("{pending} {response}")))
     }
@@ -78,6 +135,8 @@ impl Handler for TestHandler {
 /// A running front.
 pub(super) struct Front {
     server: Option<Server>,
+    pub(super) ledger: Arc<Ledger>,
+    pub(super) hold: Arc<Barrier>,
     pub(super) mailboxes: Arc<Mailboxes<&'static str>>,
     pub(super) events: Receiver<HandlerEvent>,
     pub(super) address: SocketAddr,
@@ -94,25 +153,42 @@ impl Front {
     }
 
     pub(super) fn with_settings(change: impl FnOnce(&mut Settings)) -> Self {
-        let (handler, events) = TestHandler::new();
         let mailboxes = Arc::new(Mailboxes::new(2));
         let mut settings = Settings::default();
         change(&mut settings);
+        let ledger = Arc::clone(&settings.ledger);
+        let (handler, events) = TestHandler::new(Arc::clone(&ledger));
+        let (clock, hold) = (Arc::clone(&handler.clock), Arc::clone(&handler.hold));
         let server = Server::start(
             TcpListener::bind("127.0.0.1:0").unwrap(),
             Arc::new(handler),
             Arc::clone(&mailboxes),
             settings,
-            Arc::new(SystemClock),
+            clock,
             Arc::new(|cause: &str| panic!("{cause}")),
         )
         .unwrap();
         Self {
             address: server.address(),
             server: Some(server),
+            ledger,
+            hold,
             mailboxes,
             events,
         }
+    }
+
+    /// With so many bytes for requests and responses, all of which one peer may hold.
+    pub(super) fn with_bytes(max: usize, change: impl FnOnce(&mut Limits)) -> Self {
+        Self::with_settings(|settings| {
+            settings.ledger = Ledger::new(Budget::new(max), ALL_FOR_ONE);
+            change(&mut settings.limits);
+        })
+    }
+
+    /// The bytes that are charged now.
+    pub(super) fn held(&self) -> usize {
+        self.ledger.budget().used()
     }
 
     pub(super) fn server(&self) -> &Server {
@@ -131,7 +207,7 @@ impl Front {
     pub(super) fn next_parked(&self) -> RequestHandle {
         match self.next_event() {
             HandlerEvent::Parked(handle) => handle,
-            HandlerEvent::Abandoned(handle) => panic!("{handle:?} was abandoned"),
+            other => panic!("{other:?}"),
         }
     }
 

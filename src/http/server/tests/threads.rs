@@ -1,6 +1,6 @@
 //! Wake-ups of the I/O threads, their heartbeats, and their death.
 
-use super::harness::{Client, Front, TIMEOUT, TestHandler};
+use super::harness::{Client, Front, HandlerEvent, TIMEOUT, TestHandler};
 use crate::app::RequestHandle;
 use crate::clock::Clock;
 use crate::health::{self, HealthInputs};
@@ -45,7 +45,7 @@ impl Clock for Breaking {
 
 #[test]
 fn the_death_of_a_thread_is_reported() {
-    let (handler, _events) = TestHandler::new();
+    let (handler, _events) = TestHandler::new(Settings::default().ledger);
     let clock = Arc::new(Breaking::default());
     let (reporter, deaths) = channel();
     let reporter = Mutex::new(reporter);
@@ -166,4 +166,31 @@ fn a_stuck_thread_fails_the_liveness_probe_of_another() {
     drop(clients);
     let shutdown = server.shutdown(clock.now());
     assert_eq!(shutdown.stuck_threads, 0);
+}
+
+#[test]
+fn a_turn_is_bounded_in_time() {
+    let front = Front::start();
+    let mut clients = [front.connect(), front.connect(), front.connect()];
+    for client in &mut clients {
+        assert_eq!(client.get("/").read().status, 200);
+    }
+    let [mut first, _second, mut third] = clients;
+    // The first and the third are on the same thread, which has no turn for the third before the
+    // first request of the first ends.
+    let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: t\r\n\r\n");
+    first.send(&(get("/hold") + &get("/tick").repeat(5)));
+    let served = || match front.next_event() {
+        HandlerEvent::Served(path) => path,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(served(), "/hold");
+    third.send(&get("/other"));
+    front.hold.wait();
+    let order: Vec<String> = (0..6).map(|_| served()).collect();
+    let ticks = order.iter().take_while(|path| *path == "/tick").count();
+    assert!(ticks <= 2, "a turn went on for {ticks} ms: {order:?}");
+    for client in [&mut first, &mut third] {
+        assert_eq!(client.read().status, 200);
+    }
 }

@@ -1,8 +1,9 @@
 //! The same front behind TLS.
 
-use super::harness::{Client, Front, HandlerEvent, TIMEOUT};
-use crate::http::message::{Limits, Refusal};
-use crate::http::server::Server;
+use super::harness::{ALL_FOR_ONE, Client, Front, HandlerEvent, TIMEOUT};
+use crate::budget::{Budget, Ledger};
+use crate::http::message::Refusal;
+use crate::http::server::{Server, Settings};
 use crate::http::tls::Tls;
 use crate::http::tls::tests::{Folder, Pair, Peer, Trust, is_resumed};
 use std::io::{Read as _, Write as _};
@@ -22,13 +23,13 @@ impl Secure {
         Self::with(|_| {})
     }
 
-    fn with(change: impl FnOnce(&mut Limits)) -> Self {
+    fn with(change: impl FnOnce(&mut Settings)) -> Self {
         let pair = Pair::generate();
         let folder = Folder::with(&pair);
         let tls = Arc::new(folder.load().unwrap());
         let front = Front::with_settings(|settings| {
             settings.tls = Some(Arc::clone(&tls));
-            change(&mut settings.limits);
+            change(settings);
         });
         let trust = Trust::in_pair(&pair);
         Self {
@@ -46,10 +47,6 @@ impl Secure {
 
 fn handshakes_failed(server: &Server) -> u64 {
     server.stats().sum(|thread| &thread.handshakes_failed)
-}
-
-fn held(server: &Server) -> u64 {
-    server.stats().sum(|thread| &thread.held_bytes)
 }
 
 /// The TLS records with which a peer would send `content`.
@@ -105,7 +102,7 @@ fn a_hundred_requests_at_once_are_answered_in_order() {
 
 #[test]
 fn large_responses_and_bodies_arrive_complete() {
-    let secure = Secure::with(|limits| limits.body_bytes = 1024 * 1024);
+    let secure = Secure::with(|settings| settings.limits.body_bytes = 1024 * 1024);
     let mut client = secure.connect();
     assert_eq!(client.get("/large").read().body.len(), 8 * 1024 * 1024);
     let large = "x".repeat(1024 * 1024);
@@ -117,7 +114,7 @@ fn large_responses_and_bodies_arrive_complete() {
     assert_eq!(client.read().body, large);
     secure
         .front
-        .until("nothing is kept", |server| held(server) == 0);
+        .until("nothing is kept", |_| secure.front.held() == 0);
 }
 
 #[test]
@@ -166,7 +163,7 @@ fn a_close_without_close_notify_is_noticed() {
 
 #[test]
 fn an_idle_connection_ends_with_close_notify() {
-    let secure = Secure::with(|limits| limits.idle_timeout = Duration::from_millis(60));
+    let secure = Secure::with(|settings| settings.limits.idle_timeout = Duration::from_millis(60));
     let mut client = secure.connect();
     assert_eq!(client.get("/").read().status, 200);
     client.expect_end();
@@ -174,7 +171,7 @@ fn an_idle_connection_ends_with_close_notify() {
 
 #[test]
 fn a_missing_handshake_times_out() {
-    let secure = Secure::with(|limits| limits.head_timeout = Duration::from_millis(60));
+    let secure = Secure::with(|settings| settings.limits.head_timeout = Duration::from_millis(60));
     let mut silent = secure.front.connect();
     let mut slow = secure.front.connect();
     slow.stream.write_all(&[22, 3, 1, 2, 0, 1]).unwrap();
@@ -240,14 +237,16 @@ fn a_handshake_has_a_bound_on_its_bytes() {
 
 #[test]
 fn bytes_of_incomplete_records_are_counted_and_bounded() {
-    let secure = Secure::with(|limits| limits.held_bytes = 200 * 1024);
+    let secure = Secure::with(|settings| {
+        settings.ledger = Ledger::new(Budget::new(200 * 1024), ALL_FOR_ONE);
+    });
     let mut first = secure.connect();
     let record = records(&mut first.stream, &[b'x'; 16 * 1024]);
     let part = &record[..record.len() - 1];
     first.stream.sock.write_all(part).unwrap();
     secure
         .front
-        .until("it is counted", |server| held(server) > 16_000);
+        .until("it is counted", |_| secure.front.held() > 16_000);
     let mut others: Vec<_> = (0..20).map(|_| secure.connect()).collect();
     for other in &mut others {
         let record = records(&mut other.stream, &[b'x'; 16 * 1024]);
@@ -260,12 +259,12 @@ fn bytes_of_incomplete_records_are_counted_and_bounded() {
     drop((first, others));
     secure
         .front
-        .until("nothing is kept", |server| held(server) == 0);
+        .until("nothing is kept", |_| secure.front.held() == 0);
 }
 
 #[test]
 fn a_peer_that_does_not_read_its_response_is_cut() {
-    let secure = Secure::with(|limits| limits.write_timeout = Duration::from_millis(60));
+    let secure = Secure::with(|settings| settings.limits.write_timeout = Duration::from_millis(60));
     let mut client = secure.connect();
     client.get("/large");
     secure.front.until("it is cut", |server| {
@@ -276,12 +275,12 @@ fn a_peer_that_does_not_read_its_response_is_cut() {
     assert!(cut.is_err(), "no close_notify after a partial response");
     secure
         .front
-        .until("nothing is kept", |server| held(server) == 0);
+        .until("nothing is kept", |_| secure.front.held() == 0);
 }
 
 #[test]
 fn one_connection_too_many_gets_a_503_within_tls() {
-    let secure = Secure::with(|limits| limits.connections = 1);
+    let secure = Secure::with(|settings| settings.limits.connections = 1);
     let mut only = secure.connect();
     assert_eq!(only.get("/").read().status, 200);
     assert_eq!(secure.connect().read_last().status, 503);

@@ -1,0 +1,297 @@
+//! [`Ledger`]: which caller holds how many bytes of a [`Budget`], and how many it may hold.
+//!
+//! Until half of the budget is used, nobody is limited. Beyond that a caller may hold its share
+//! only, so that others can still be served, and the last part of the budget is for stops and
+//! labels: they free what starts hold. Pure but for its lock. What is charged is decided in the
+//! HTTP front.
+
+use super::{Budget, Charge};
+use crate::threads::lock;
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+/// The peer that a connection counts for: an IPv4 address, or the /64 of an IPv6 address. Providers
+/// assign a whole /64 to each customer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PeerKey(IpAddr);
+
+impl PeerKey {
+    /// The peer of this address; an IPv4 address in IPv6 counts as IPv4.
+    #[must_use]
+    pub fn of(address: IpAddr) -> Self {
+        match address.to_canonical() {
+            IpAddr::V6(v6) => {
+                let network = v6.to_bits() & !u128::from(u64::MAX);
+                Self(IpAddr::V6(network.into()))
+            }
+            v4 @ IpAddr::V4(_) => Self(v4),
+        }
+    }
+}
+
+/// Who is charged for bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Account {
+    /// A caller that has no name, or is not authenticated yet.
+    Peer(PeerKey),
+    /// The caller whose token has this name.
+    Token(Arc<str>),
+}
+
+/// What bytes are held for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// A request that is being received, or a response that is being sent.
+    Transfer,
+    /// A request that waits for an instance.
+    Start,
+    /// A request that waits for a stop or for labels.
+    Write,
+}
+
+/// Why bytes cannot be held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Full {
+    /// The budget is used.
+    Budget,
+    /// The caller holds its share.
+    Share,
+}
+
+/// How the budget is divided, in percent of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Division {
+    /// What one caller may hold once half of all is used; 100: there is no limit.
+    pub caller: usize,
+    /// What only stops and labels may use.
+    pub writes: usize,
+}
+
+impl Default for Division {
+    fn default() -> Self {
+        Self {
+            caller: 50,
+            writes: 12,
+        }
+    }
+}
+
+impl Division {
+    /// How many of `max` a caller may hold for this purpose. Less for starts, so that a caller can
+    /// stop what it has started.
+    #[must_use]
+    pub const fn share(self, max: usize, purpose: Purpose) -> usize {
+        part(self.total(max, purpose), self.caller)
+    }
+
+    /// How many of `max` all callers may hold for this purpose.
+    #[must_use]
+    pub const fn total(self, max: usize, purpose: Purpose) -> usize {
+        match purpose {
+            Purpose::Start => max - part(max, self.writes),
+            Purpose::Write | Purpose::Transfer => max,
+        }
+    }
+}
+
+const fn part(of: usize, percent: usize) -> usize {
+    of / 100 * percent + of % 100 * percent / 100
+}
+
+/// Who holds how many bytes of a budget.
+#[derive(Debug)]
+pub struct Ledger {
+    budget: Arc<Budget>,
+    division: Division,
+    sums: Mutex<Sums>,
+}
+
+#[derive(Debug, Default)]
+struct Sums {
+    /// Held by requests that wait.
+    waiting: usize,
+    by_account: HashMap<Account, usize>,
+}
+
+impl Sums {
+    fn of(&self, account: &Account) -> usize {
+        self.by_account.get(account).copied().unwrap_or(0)
+    }
+
+    fn add(&mut self, account: &Account, purpose: Purpose, bytes: usize) {
+        *self.by_account.entry(account.clone()).or_default() += bytes;
+        if purpose != Purpose::Transfer {
+            self.waiting += bytes;
+        }
+    }
+
+    fn subtract(&mut self, account: &Account, purpose: Purpose, bytes: usize) {
+        if let Some(held) = self.by_account.get_mut(account) {
+            *held -= bytes;
+            if *held == 0 {
+                self.by_account.remove(account);
+            }
+        }
+        if purpose != Purpose::Transfer {
+            self.waiting -= bytes;
+        }
+    }
+}
+
+impl Ledger {
+    /// The part of the budget for what cannot be refused any more ([`Hold::force`]).
+    const RESERVE_DIVISOR: usize = 16;
+
+    /// A ledger in which nothing is held.
+    #[must_use]
+    pub fn new(budget: Arc<Budget>, division: Division) -> Arc<Self> {
+        Arc::new(Self {
+            budget,
+            division,
+            sums: Mutex::default(),
+        })
+    }
+
+    /// The budget that is divided.
+    #[must_use]
+    pub const fn budget(&self) -> &Arc<Budget> {
+        &self.budget
+    }
+
+    /// Whether at most half of the budget is used, so that nobody is limited.
+    #[must_use]
+    pub fn is_calm(&self) -> bool {
+        self.budget.used() <= self.budget.max() / 2
+    }
+
+    /// What this account holds, zero bytes at first.
+    #[must_use]
+    pub fn open(self: &Arc<Self>, account: Account, purpose: Purpose) -> Hold {
+        Hold {
+            charge: self.budget.open(),
+            ledger: Arc::clone(self),
+            account,
+            purpose,
+        }
+    }
+
+    /// What this account holds: so many bytes.
+    ///
+    /// # Errors
+    /// [`Full`].
+    pub fn hold(
+        self: &Arc<Self>,
+        account: Account,
+        purpose: Purpose,
+        bytes: usize,
+    ) -> Result<Hold, Full> {
+        let mut hold = self.open(account, purpose);
+        hold.resize(bytes)?;
+        Ok(hold)
+    }
+
+    /// Without the reserve of [`Hold::force`].
+    fn max(&self) -> usize {
+        let max = self.budget.max();
+        max - max / Self::RESERVE_DIVISOR
+    }
+
+    /// Requests that wait take at most three quarters, so that others can be received and answered.
+    fn waiting_max(&self) -> usize {
+        self.budget.max() / 4 * 3
+    }
+
+    fn sums(&self) -> MutexGuard<'_, Sums> {
+        lock(&self.sums)
+    }
+
+    /// Whether this account may hold so many more bytes.
+    fn admit(&self, sums: &Sums, hold: &Hold, more: usize) -> Result<(), Full> {
+        let (division, purpose) = (self.division, hold.purpose);
+        let max = self.budget.max();
+        let used = self.budget.used() + more;
+        let own = sums.of(&hold.account) + more;
+        let is_limited = used > max / 2 && division.caller < 100;
+        if is_limited && own > division.share(max, purpose) {
+            return Err(Full::Share);
+        }
+        let waits = purpose != Purpose::Transfer;
+        let waiting = sums.waiting + more;
+        if used > self.max() || (waits && waiting > division.total(self.waiting_max(), purpose)) {
+            return Err(Full::Budget);
+        }
+        Ok(())
+    }
+}
+
+/// Bytes that an account holds; they are released when it is dropped.
+#[derive(Debug)]
+pub struct Hold {
+    charge: Charge,
+    ledger: Arc<Ledger>,
+    account: Account,
+    purpose: Purpose,
+}
+
+impl Hold {
+    /// How many bytes it is.
+    #[must_use]
+    pub const fn bytes(&self) -> usize {
+        self.charge.bytes()
+    }
+
+    /// Makes it so many bytes. Less is always possible.
+    ///
+    /// # Errors
+    /// [`Full`]: it stays as it is.
+    pub fn resize(&mut self, bytes: usize) -> Result<(), Full> {
+        self.change(bytes, false)
+    }
+
+    /// As [`Hold::resize`], for bytes that are in memory already and are to stay there: it may use
+    /// the reserve, and no share limits it.
+    ///
+    /// # Errors
+    /// [`Full::Budget`] when the reserve is used, too.
+    pub fn force(&mut self, bytes: usize) -> Result<(), Full> {
+        self.change(bytes, true)
+    }
+
+    fn change(&mut self, bytes: usize, forced: bool) -> Result<(), Full> {
+        let before = self.bytes();
+        if bytes == before {
+            return Ok(());
+        }
+        let mut sums = lock(&self.ledger.sums);
+        if bytes < before {
+            sums.subtract(&self.account, self.purpose, before - bytes);
+            let _ = self.charge.resize(bytes);
+            return Ok(());
+        }
+        let more = bytes - before;
+        if !forced {
+            self.ledger.admit(&sums, self, more)?;
+        }
+        // Others may have charged the same budget meanwhile.
+        if !self.charge.resize(bytes) {
+            return Err(Full::Budget);
+        }
+        sums.add(&self.account, self.purpose, more);
+        Ok(())
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        if self.bytes() > 0 {
+            let bytes = self.bytes();
+            self.ledger
+                .sums()
+                .subtract(&self.account, self.purpose, bytes);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
