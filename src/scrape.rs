@@ -120,6 +120,7 @@ impl Collector {
             let resource = watch.resource();
             registry.count(&metrics::WATCH_EVENTS, &[resource], watch.events());
             registry.count(&metrics::WATCH_SKIPPED, &[resource], watch.skipped());
+            registry.count(&metrics::LABELS_LEFT_OUT, &[resource], watch.left_out());
             for (cause, word) in Cause::ALL {
                 let count = watch.restarts(cause);
                 registry.count(&metrics::WATCH_RESTARTS, &[resource, word], count);

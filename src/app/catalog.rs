@@ -5,7 +5,7 @@
 //! reported. [`SharedCatalog`] holds the present one for all threads. Parsing is in
 //! [`crate::model::template`]; the threads that read ConfigMaps are not here.
 
-use crate::kube::types::ConfigMap;
+use crate::kube::types::{ConfigMap, TEMPLATE_SUFFIX};
 use crate::model::job::JobSettings;
 use crate::model::names::AppType;
 use crate::model::status::Budgets;
@@ -15,9 +15,6 @@ use crate::threads::lock;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-
-/// Suffix of the ConfigMap keys that are templates.
-const SUFFIX: &str = ".yaml";
 
 /// The template of one app type.
 #[derive(Debug)]
@@ -134,7 +131,7 @@ impl Sources {
 /// The types that a ConfigMap defines. Other keys are ignored (contract A10: only startable types).
 fn types_of(config_map: &ConfigMap) -> impl Iterator<Item = AppType> {
     let names = config_map.data.keys();
-    let names = names.filter_map(|key| key.strip_suffix(SUFFIX));
+    let names = names.filter_map(|key| key.strip_suffix(TEMPLATE_SUFFIX));
     names.filter_map(|name| AppType::new(name).ok())
 }
 
@@ -144,7 +141,7 @@ fn with_types(config_map: &Arc<ConfigMap>) -> impl Iterator<Item = (&Arc<ConfigM
 
 /// The key of a type's template.
 fn key_of(app_type: &AppType) -> String {
-    format!("{app_type}{SUFFIX}")
+    format!("{app_type}{TEMPLATE_SUFFIX}")
 }
 
 impl Catalog {

@@ -58,6 +58,15 @@ where
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
+/// How much of a message is kept, in bytes. That of a quota or a webhook is for people.
+pub const MESSAGE_BYTES_MAX: usize = 4096;
+
+/// How much of a reason, a name or a path of a field is kept, in bytes.
+const WORD_BYTES_MAX: usize = 256;
+
+/// How many invalid fields are kept.
+const CAUSES_MAX: usize = 32;
+
 /// Longest text that is kept from a body that is not a `Status`, in characters.
 const OTHER_BODY_CHARS_MAX: usize = 200;
 
@@ -70,9 +79,10 @@ impl Status {
     pub fn from_body(code: u16, body: &[u8]) -> Self {
         let parsed: Option<Self> = serde_json::from_slice(body).ok();
         match parsed {
-            Some(status) if !status.message.is_empty() || !status.reason.is_empty() => {
-                Self { code, ..status }
-            }
+            Some(status) if !status.message.is_empty() || !status.reason.is_empty() => Self {
+                code,
+                ..status.bounded()
+            },
             _ => {
                 let text = String::from_utf8_lossy(body);
                 let message = text.trim().chars().take(OTHER_BODY_CHARS_MAX).collect();
@@ -83,6 +93,31 @@ impl Status {
                 }
             }
         }
+    }
+
+    /// The same with texts and causes cut to their bounds: requests that wait hold it.
+    #[must_use]
+    pub(super) fn bounded(mut self) -> Self {
+        let cut = |text: &mut String, bytes: usize| {
+            text.truncate(text.floor_char_boundary(bytes));
+            text.shrink_to_fit();
+        };
+        cut(&mut self.message, MESSAGE_BYTES_MAX);
+        for word in [
+            &mut self.reason,
+            &mut self.details.name,
+            &mut self.details.kind,
+        ] {
+            cut(word, WORD_BYTES_MAX);
+        }
+        self.details.causes.truncate(CAUSES_MAX);
+        for cause in &mut self.details.causes {
+            cause
+                .field
+                .iter_mut()
+                .for_each(|field| cut(field, WORD_BYTES_MAX));
+        }
+        self
     }
 
     /// The version or the continue token is too old; a new list is needed.
@@ -121,7 +156,8 @@ impl Status {
 
 #[cfg(test)]
 mod tests {
-    use super::Status;
+    use super::*;
+    use serde_json::json;
 
     fn read(code: u16, body: &str) -> Status {
         Status::from_body(code, body.as_bytes())
@@ -150,6 +186,29 @@ mod tests {
         assert_eq!(status.message.chars().count(), 200);
         assert_eq!(read(500, "").message, "");
         assert_eq!(read(503, "{}").code, 503);
+    }
+
+    #[test]
+    fn a_status_is_bounded() {
+        let status = |bytes: usize, causes: usize| {
+            let (text, cause) = ("x".repeat(bytes), json!({"field": "f".repeat(bytes)}));
+            let details = json!({"name": text, "kind": text, "causes": vec![cause; causes]});
+            let body = json!({"message": text, "reason": text, "details": details});
+            read(422, &body.to_string())
+        };
+        let cut = status(MESSAGE_BYTES_MAX + 1, CAUSES_MAX + 1);
+        assert_eq!(cut.message.len(), MESSAGE_BYTES_MAX);
+        let Details {
+            name, kind, causes, ..
+        } = cut.details;
+        let field = causes[0].field.clone().unwrap();
+        for word in [&cut.reason, &name, &kind, &field] {
+            assert_eq!(word.len(), WORD_BYTES_MAX);
+        }
+        assert_eq!(causes.len(), CAUSES_MAX);
+        assert_eq!(status(WORD_BYTES_MAX, 1).reason.len(), WORD_BYTES_MAX);
+        let whole = status(MESSAGE_BYTES_MAX, 0);
+        assert_eq!(whole.message.len(), MESSAGE_BYTES_MAX);
     }
 
     #[test]

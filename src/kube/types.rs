@@ -7,8 +7,10 @@
 //!
 //! Field names follow the Kubernetes API reference (batch/v1, core/v1).
 
+mod bounded;
 mod conditions;
 mod decode;
+mod own;
 mod pairs;
 mod review;
 mod scalars;
@@ -17,11 +19,19 @@ mod wire;
 #[cfg(test)]
 mod tests;
 
+pub use bounded::{
+    CONTAINERS_MAX, MESSAGE_BYTES_MAX, NAME_BYTES_MAX, POD_MESSAGE_BYTES_MAX, REASON_BYTES_MAX,
+};
 pub use conditions::{Condition, ConditionStatus, ConditionType, Conditions};
-pub use decode::{Found, Page, Skipped, WatchEvent, decode_event, decode_found, decode_list};
-pub use pairs::Pairs;
+pub use decode::{
+    Found, Page, SKIPPED_MAX, Skipped, WatchEvent, decode_event, decode_found, decode_list,
+};
+pub use own::{
+    META_ANNOTATION, META_BYTES_MAX, META_LABEL, META_PAIRS_MAX, VALUE_BYTES_MAX, decode_pair,
+};
+pub use pairs::{LeftOut, Pairs};
 pub use review::TokenReview;
-pub use scalars::{ResourceVersion, Timestamp, Uid};
+pub use scalars::{ResourceVersion, Timestamp, UID_BYTES_MAX, Uid};
 
 use super::status::null_is_default;
 use serde::Deserialize;
@@ -39,6 +49,9 @@ const INSTANCE_TYPE: &str = "config-controller.semafor.ch/instance-type";
 
 /// The key (label and annotation) of its name.
 const INSTANCE_NAME: &str = "config-controller.semafor.ch/instance-name";
+
+/// Suffix of the keys of a ConfigMap that are templates.
+pub const TEMPLATE_SUFFIX: &str = ".yaml";
 
 /// The collection of a kind of objects in the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,13 +124,20 @@ pub struct ObjectMeta {
     pub creation_timestamp: Option<Timestamp>,
     /// When its grace period ends; set while it is being deleted.
     pub deletion_timestamp: Option<Timestamp>,
-    /// Our labels; without type and name of the instance where the annotations repeat them.
+    /// Those of our labels that are read for its kind, within bounds; without type and name of the
+    /// instance where the annotations repeat them.
     pub labels: Pairs,
-    /// Our annotations.
+    /// Those of our annotations that are read for its kind, within bounds.
     pub annotations: Pairs,
 }
 
 impl ObjectMeta {
+    /// The meta labels beyond the bounds, which are not kept.
+    #[must_use]
+    pub fn left_out(&self) -> LeftOut {
+        self.labels.left_out()
+    }
+
     /// Whether it is being deleted.
     #[must_use]
     pub fn is_deleting(&self) -> bool {
@@ -129,8 +149,10 @@ impl ObjectMeta {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct Detail {
     /// One CamelCase word.
+    #[serde(default, deserialize_with = "bounded::reason")]
     pub reason: Option<Box<str>>,
     /// A human-readable message.
+    #[serde(default, deserialize_with = "bounded::message")]
     pub message: Option<Box<str>>,
 }
 
@@ -314,8 +336,10 @@ pub struct Terminated {
     #[serde(deserialize_with = "null_is_default")]
     pub exit_code: i32,
     /// `Completed`, `Error`, `OOMKilled`, ….
+    #[serde(deserialize_with = "bounded::reason")]
     pub reason: Option<Box<str>>,
     /// Its termination message, or the end of its log.
+    #[serde(deserialize_with = "bounded::message")]
     pub message: Option<Box<str>>,
     /// When this run ended.
     pub finished_at: Option<Timestamp>,
@@ -327,7 +351,7 @@ pub struct Terminated {
 pub struct ConfigMap {
     /// Metadata of the ConfigMap.
     pub metadata: ObjectMeta,
-    /// Its text entries (`data`); `binaryData` is not read.
+    /// Its entries (`data`) that are templates, by key; others and `binaryData` are not read.
     pub data: BTreeMap<String, String>,
 }
 

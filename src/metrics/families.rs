@@ -89,6 +89,8 @@ families! {
         "Lists and watches that were restarted, by cause; `closed` is normal";
     WATCH_SKIPPED = "config_controller_watch_skipped_total", COUNTER, ["resource"],
         "Objects that could not be decoded and were skipped; each is logged";
+    LABELS_LEFT_OUT = "config_controller_labels_left_out_total", COUNTER, ["resource"],
+        "Objects that came to have more meta labels than are kept, set by other clients; each is logged";
     VIEW_AGE = "config_controller_view_age_seconds", GAUGE, ["resource"],
         "Upper bound of the age of the cache of a resource";
     TEMPLATE_VALID = "config_controller_template_valid", GAUGE, ["type"],

@@ -6,7 +6,9 @@
 //! patch.
 
 use super::names;
-use crate::kube::types::ObjectMeta;
+use crate::kube::types::{
+    LeftOut, META_ANNOTATION, META_BYTES_MAX, META_LABEL, META_PAIRS_MAX, ObjectMeta, decode_pair,
+};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -26,12 +28,6 @@ pub const STARTED_BY: &str = "config-controller.semafor.ch/started-by";
 /// Annotation of the Job: number of consecutive failures before it.
 pub const FAILURES: &str = "config-controller.semafor.ch/failures";
 
-/// Prefix of a meta label that is stored as a label; its key follows.
-const META_LABEL: &str = "config-controller.semafor.ch/meta-";
-
-/// Prefix of a meta label that is stored as an annotation; the hash of its key follows.
-const META_ANNOTATION: &str = "config-controller.semafor.ch/meta.";
-
 /// The meta label with the session of an instance; if it is not set, lists show the instance's name
 /// (contract 3.3).
 pub const SESSION_ID: &str = "sessionID";
@@ -40,16 +36,18 @@ pub const SESSION_ID: &str = "sessionID";
 pub const RESERVED: [&str; 6] = ["ip", "addr", "name", "hostname", "errored", "start"];
 
 /// Maximum number of meta labels of an instance.
-pub const PAIRS_MAX: usize = 64;
+pub const PAIRS_MAX: usize = META_PAIRS_MAX;
 
 /// Maximum size of an instance's meta labels, in bytes of keys and values. Kubernetes allows 256 KiB of
-/// annotations per pod, and every replica keeps all of them in memory.
-pub const BYTES_MAX: usize = 16 * 1024;
+/// annotations per pod and bounds labels only with the whole object, and every replica keeps what
+/// is within this bound in memory.
+pub const BYTES_MAX: usize = META_BYTES_MAX;
 
 /// Meta labels of one instance by key.
 pub type MetaLabels = BTreeMap<String, String>;
 
-/// The meta labels of an object, from its labels and annotations.
+/// The meta labels of an object, from its labels and annotations. Those beyond the bounds, which
+/// another client has written, are not among them (see [`ObjectMeta::left_out`]).
 ///
 /// An annotation that is not `["key","value"]` is ignored. If a key has both forms, the label
 /// counts. We remove one form when writing the other, so another client (2.7.1 after a rollback)
@@ -64,7 +62,7 @@ pub fn meta_labels(object: &ObjectMeta) -> MetaLabels {
         .annotations
         .iter()
         .filter(|(key, _)| key.starts_with(META_ANNOTATION))
-        .filter_map(|(_, pair)| serde_json::from_str::<(String, String)>(pair).ok());
+        .filter_map(|(_, pair)| decode_pair(pair));
     // The last entry of a key wins, which is the label.
     annotations.chain(labels).collect()
 }
@@ -171,7 +169,7 @@ impl MetaChange {
             change.insert(key.clone(), text);
         }
         let change = Self(change);
-        change.check_limits(&MetaLabels::new())?;
+        change.check_limits(&MetaLabels::new(), LeftOut::default())?;
         Ok(change)
     }
 
@@ -200,17 +198,27 @@ impl MetaChange {
         (!inherited.is_empty()).then_some(Self(inherited))
     }
 
-    /// Checks the size that an instance with the labels `own` would have after the change.
+    /// Checks the size that an instance with the labels `own` would have after the change; `left_out`
+    /// are those that it has beyond the bounds. While there are any, a change can remove labels and
+    /// change those in `own`; another key could be one of those left out.
     ///
     /// # Errors
     /// [`MetaError::Limit`] if the change takes it above [`PAIRS_MAX`] or [`BYTES_MAX`], or further above.
-    pub fn check_limits(&self, own: &MetaLabels) -> Result<(), MetaError> {
+    pub fn check_limits(&self, own: &MetaLabels, left_out: LeftOut) -> Result<(), MetaError> {
+        let set = self.0.iter();
+        let set = set.filter_map(|(key, value)| Some((key, value.as_ref()?)));
         let kept = own.iter().filter(|(key, _)| !self.0.contains_key(*key));
-        let set = self
-            .0
-            .iter()
-            .filter_map(|(key, value)| Some((key, value.as_ref()?)));
-        Size::of(kept.chain(set)).check_after(Size::of(own))
+        let beyond = Size {
+            pairs: left_out.pairs,
+            bytes: left_out.bytes,
+        };
+        let (mut before, mut after) = (Size::of(own), Size::of(kept.chain(set.clone())));
+        before += beyond;
+        after += beyond;
+        if left_out.pairs > 0 && set.into_iter().any(|(key, _)| !own.contains_key(key)) {
+            return Err(MetaError::Limit(after));
+        }
+        after.check_after(before)
     }
 
     /// Size of the change itself, with the keys that it removes.
@@ -378,7 +386,10 @@ mod tests {
         let expected = expected.map_or(Ok(()), |(pairs, bytes)| {
             Err(MetaError::Limit(Size { pairs, bytes }))
         });
-        assert_eq!(change(input).check_limits(own), expected);
+        assert_eq!(
+            change(input).check_limits(own, LeftOut::default()),
+            expected
+        );
     }
 
     #[test]
@@ -411,6 +422,28 @@ mod tests {
     }
 
     #[test]
+    fn while_labels_are_left_out_only_known_ones_can_be_set() {
+        let own = labels(64, "v");
+        let left_out = LeftOut {
+            pairs: 100,
+            bytes: 700,
+        };
+        let check = |input: Value| change(input).check_limits(&own, left_out);
+        assert_eq!(check(json!({"k0000": null, "left-out": null})), Ok(()));
+        assert_eq!(check(json!({"k0000": "another"})), Ok(()));
+        let limit = |pairs, bytes| Err(MetaError::Limit(Size { pairs, bytes }));
+        assert_eq!(check(json!({"new": "v"})), limit(165, 1088));
+        // It would not be seen: another one takes the place of the one that is removed.
+        assert_eq!(check(json!({"new": "v", "k0000": null})), limit(164, 1082));
+        let above = LeftOut {
+            pairs: 1,
+            bytes: BYTES_MAX,
+        };
+        let longer = change(json!({"k0000": "longer"}));
+        assert!(longer.check_limits(&labels(1, "v"), above).is_err());
+    }
+
+    #[test]
     fn a_body_that_exceeds_the_bounds_by_itself_is_rejected() {
         let many: Map<String, Value> = (0..65).map(|n| (format!("k{n}"), json!("v"))).collect();
         let expected = Size {
@@ -440,7 +473,7 @@ mod tests {
         assert_eq!(inherited.0.len(), 62);
         assert_eq!(inherited.0.get(SESSION_ID), Some(&Some("s".into())));
         assert!(!inherited.0.contains_key("k0001"));
-        assert_eq!(inherited.check_limits(&own), Ok(()));
+        assert_eq!(inherited.check_limits(&own, LeftOut::default()), Ok(()));
         assert_eq!(
             MetaChange::inheriting(&labels(64, "new"), predecessor),
             None

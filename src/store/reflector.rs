@@ -15,7 +15,7 @@ use crate::kube::Client;
 use crate::kube::error::{Error, Failure};
 use crate::kube::request::Scope;
 use crate::kube::transport::EventStream;
-use crate::kube::types::{Resource, decode_event};
+use crate::kube::types::{LeftOut, META_BYTES_MAX, META_PAIRS_MAX, Resource, decode_event};
 use crate::kube::watch::{Cause, Effect, End, Input, Lines, Next, Note, SILENCE, Watch};
 use crate::shutdown::Stop;
 use crate::threads::{self, Heartbeat, Heartbeats, OnDeath};
@@ -79,6 +79,7 @@ pub struct WatchStats {
     resource: &'static str,
     events: AtomicU64,
     skipped: AtomicU64,
+    left_out: AtomicU64,
     restarts: [AtomicU64; Cause::ALL.len()],
 }
 
@@ -88,6 +89,7 @@ impl WatchStats {
             resource,
             events: AtomicU64::new(0),
             skipped: AtomicU64::new(0),
+            left_out: AtomicU64::new(0),
             restarts: Default::default(),
         }
     }
@@ -108,6 +110,12 @@ impl WatchStats {
     #[must_use]
     pub fn skipped(&self) -> u64 {
         self.skipped.load(Ordering::Relaxed)
+    }
+
+    /// Number of objects so far of which meta labels were left out.
+    #[must_use]
+    pub fn left_out(&self) -> u64 {
+        self.left_out.load(Ordering::Relaxed)
     }
 
     /// How many lists or watches were restarted for that cause, so far.
@@ -274,6 +282,9 @@ impl<K: Resource, S: Sink<K>> Running<K, S> {
                 }
             }
         }
+        changes
+            .iter()
+            .for_each(|change| self.reporter.changed(change));
         if complete || !changes.is_empty() {
             (self.reflector.on_change)(&changes);
         }
@@ -313,6 +324,24 @@ impl Reporter {
                 self.restarted(*cause, why, wait, now);
             }
         }
+    }
+
+    /// Logs and counts an object with more meta labels than are kept, once: the cache holds that they
+    /// were left out.
+    fn changed<K: Resource>(&self, change: &Change<K>) {
+        let pairs_left_out = |object: &Arc<K>| object.metadata().left_out().pairs;
+        let Some(new) = change.new.as_ref().filter(|new| pairs_left_out(new) > 0) else {
+            return;
+        };
+        if change.old.as_ref().map_or(0, pairs_left_out) > 0 {
+            return;
+        }
+        self.stats.left_out.fetch_add(1, Ordering::Relaxed);
+        let (name, resource) = (&new.metadata().name, self.stats.resource);
+        let LeftOut { pairs, bytes } = new.metadata().left_out();
+        log::warn!(
+            "\"{name}\" of {resource} has too many meta labels: {pairs} of {bytes} bytes are left out, beyond the first {META_PAIRS_MAX} of {META_BYTES_MAX} bytes by key"
+        );
     }
 
     /// Logs that a permission is missing, and the consequence.

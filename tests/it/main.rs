@@ -7,6 +7,7 @@
 //! | `wait` | how long a start is waited for, what a 202 says, how a failure is reported |
 //! | `stop` | DELETE, and a start while the same name goes |
 //! | `labels` | PATCH, and what reads show of it |
+//! | `stored` | what other clients store beyond our bounds: labels, entries of ConfigMaps, sizes of lists |
 //! | `reads` | responses from the cache make no call to Kubernetes |
 //! | `legacy` | the older routes |
 //! | `templates` | ConfigMaps that are edited, broken or deleted |
@@ -84,6 +85,7 @@ mod shutdown;
 mod simulation;
 mod start;
 mod stop;
+mod stored;
 mod templates;
 mod tidy;
 mod timing;

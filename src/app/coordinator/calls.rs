@@ -200,7 +200,7 @@ fn label(operation: &Operation, instance: &Instance, memory: &Memory) -> Next {
     let mut size = Size::default();
     let most = operation.merged_max.unwrap_or(usize::MAX);
     for (waiter, change) in operation.labels().take(most) {
-        if let Err(error) = change.check_limits(&labels) {
+        if let Err(error) = change.check_limits(&labels, pod.metadata.left_out()) {
             rejected.push((waiter.number, Response::Failed(error.into())));
             continue;
         }

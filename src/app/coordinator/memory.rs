@@ -147,6 +147,9 @@ impl Memory {
     fn lacking<'a>(&'a self, instance: &'a Instance) -> Option<(&'a Arc<Pod>, MetaChange)> {
         let pod = instance.pod.as_ref()?;
         let predecessor = self.predecessor(instance)?;
+        if pod.metadata.left_out().pairs > 0 {
+            return None;
+        }
         let own = labels::meta_labels(&pod.metadata);
         let change = MetaChange::inheriting(&own, labels::meta_labels(&predecessor.metadata))?;
         Some((predecessor, change))

@@ -3,13 +3,13 @@
 //! Unknown fields are skipped without being allocated, `null` counts as missing. An object that
 //! cannot be decoded is reported with its name and the reason, and does not affect the others of
 //! its list or watch. Pages and events are decoded as a whole, and object by object only if that
-//! fails. The shapes of single objects are in `types/wire.rs`.
+//! fails; no object becomes a tree of values, which takes many times its bytes. The shapes of single objects are in `types/wire.rs`.
 
+use super::bounded::{self, Name};
 use super::{ObjectMeta, Resource, ResourceVersion};
 use crate::kube::status::Status;
-use serde::Deserialize;
-use serde::de::Error as _;
-use serde_json::Value;
+use serde::de::{Deserialize, Deserializer, Error as _};
+use serde_json::value::RawValue;
 
 /// One page of a list.
 #[derive(Debug)]
@@ -20,9 +20,14 @@ pub struct Page<K> {
     pub version: ResourceVersion,
     /// The token for the next page, if there is one.
     pub continue_token: Option<String>,
-    /// Objects that could not be decoded.
+    /// Objects that could not be decoded, at most [`SKIPPED_MAX`].
     pub skipped: Vec<Skipped>,
+    /// Size of the response, in bytes.
+    pub bytes: usize,
 }
+
+/// How many objects of one page are reported as skipped.
+pub const SKIPPED_MAX: usize = 100;
 
 /// The object of one name, or its absence.
 #[derive(Debug)]
@@ -62,37 +67,53 @@ pub enum WatchEvent<K> {
 /// # Errors
 /// When it is not JSON, or not a list.
 pub fn decode_list<K: Resource>(body: &[u8]) -> Result<Page<K>, serde_json::Error> {
-    match serde_json::from_slice::<ListWire<K>>(body) {
-        Ok(wire) => {
-            let mut items = wire.items.unwrap_or_default();
-            items.retain(K::is_ours);
-            Ok(page(wire.metadata, items))
-        }
+    match serde_json::from_slice::<ListWire<Ours<K>>>(body) {
+        Ok(wire) => Ok(wire.page(body, Vec::new())),
         Err(error) if error.is_data() => decode_list_singly(body),
         Err(error) => Err(error),
     }
 }
 
-fn page<K>(metadata: Option<ListMetaWire>, items: Vec<K>) -> Page<K> {
-    let metadata = metadata.unwrap_or_default();
-    Page {
-        items,
-        version: metadata.resource_version.unwrap_or_default(),
-        continue_token: metadata.continue_token.filter(|token| !token.is_empty()),
-        skipped: Vec::new(),
+/// Objects of a list that are ours.
+struct Ours<K>(Vec<K>);
+
+impl<'de, K: Resource> Deserialize<'de> for Ours<K> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let items = bounded::fold(deserializer, Vec::new(), |items, object: K| {
+            items.extend(Some(object).filter(K::is_ours));
+        });
+        items.map(Self)
+    }
+}
+
+/// As [`Ours`], and those that cannot be decoded.
+struct Singly<K>(Vec<K>, Vec<Skipped>);
+
+impl<'de, K: Resource> Deserialize<'de> for Singly<K> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let start = Self(Vec::new(), Vec::new());
+        bounded::fold(
+            deserializer,
+            start,
+            |items, object: &RawValue| match K::decode(object.get().as_bytes()) {
+                Ok(object) => items.0.extend(object),
+                Err(error) if items.1.len() < SKIPPED_MAX => {
+                    items.1.push(skipped(object, &error));
+                }
+                Err(_) => {}
+            },
+        )
     }
 }
 
 fn decode_list_singly<K: Resource>(body: &[u8]) -> Result<Page<K>, serde_json::Error> {
-    let wire: ListWire<Value> = serde_json::from_slice(body)?;
-    let mut page = page(wire.metadata, Vec::new());
-    for value in wire.items.unwrap_or_default() {
-        match K::decode(value.to_string().as_bytes()) {
-            Ok(object) => page.items.extend(object),
-            Err(error) => page.skipped.push(skipped(&value, &error)),
-        }
-    }
-    Ok(page)
+    let mut wire: ListWire<Singly<K>> = serde_json::from_slice(body)?;
+    let Singly(items, skipped) = wire.items.take().unwrap_or(Singly(Vec::new(), Vec::new()));
+    let ours = ListWire {
+        metadata: wire.metadata,
+        items: Some(Ours(items)),
+    };
+    Ok(ours.page(body, skipped))
 }
 
 /// Reads a list of at most one object.
@@ -100,26 +121,53 @@ fn decode_list_singly<K: Resource>(body: &[u8]) -> Result<Page<K>, serde_json::E
 /// # Errors
 /// When it is not JSON, not a list, or its object cannot be decoded.
 pub fn decode_found<K: Resource>(body: &[u8]) -> Result<Found<K>, serde_json::Error> {
-    let wire: ListWire<Value> = serde_json::from_slice(body)?;
+    let wire: ListWire<First<'_>> = serde_json::from_slice(body)?;
     let metadata = wire.metadata.unwrap_or_default();
-    let first = wire.items.unwrap_or_default().into_iter().next();
+    let first = wire.items.and_then(|items| items.0);
     // Via text, since decoders of objects are large code.
-    let read = |object: Value| serde_json::from_slice(object.to_string().as_bytes());
+    let read = |object: &RawValue| serde_json::from_str(object.get());
     Ok(Found {
         object: first.map(read).transpose()?,
         version: metadata.resource_version.unwrap_or_default(),
     })
 }
 
-fn skipped(value: &Value, error: &serde_json::Error) -> Skipped {
-    let name = value
-        .pointer("/metadata/name")
-        .and_then(Value::as_str)
-        .unwrap_or("?");
-    Skipped {
-        name: name.into(),
-        reason: error.to_string(),
+/// The first object of a list.
+struct First<'a>(Option<&'a RawValue>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for First<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        bounded::fold(deserializer, Self(None), |first, object| {
+            first.0.get_or_insert(object);
+        })
     }
+}
+
+/// How much of the name and of the reason of a skipped object is logged, in bytes.
+const SKIPPED_TEXT_BYTES_MAX: usize = 300;
+
+fn skipped(object: &RawValue, error: &serde_json::Error) -> Skipped {
+    let named: Option<NamedWire> = serde_json::from_str(object.get()).ok();
+    let name = named.and_then(|named| named.metadata?.name);
+    let mut reason = error.to_string();
+    reason.truncate(reason.floor_char_boundary(SKIPPED_TEXT_BYTES_MAX));
+    Skipped {
+        name: name.map_or_else(|| "?".into(), |name| name.0.into()),
+        reason,
+    }
+}
+
+/// What can be read of an object that cannot be decoded.
+#[derive(Default, serde::Deserialize)]
+struct NamedWire {
+    metadata: Option<NameWire>,
+}
+
+#[derive(Default, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct NameWire {
+    name: Option<Name>,
+    resource_version: Option<ResourceVersion>,
 }
 
 /// Reads one line of a watch.
@@ -146,28 +194,43 @@ fn decode_other_event<K>(
     line: &[u8],
     error: &serde_json::Error,
 ) -> Result<WatchEvent<K>, serde_json::Error> {
-    let value: Value = serde_json::from_slice(line)?;
-    let (Some(Value::String(kind)), Some(object)) = (value.get("type"), value.get("object")) else {
+    let OtherEventWire { kind, object } = serde_json::from_slice(line)?;
+    let (Some(kind), Some(object)) = (kind, object) else {
         return Err(serde_json::Error::custom(error));
     };
-    let version = object.pointer("/metadata/resourceVersion");
-    let version = version.and_then(Value::as_str).unwrap_or_default().into();
-    Ok(match kind.as_str() {
+    if &*kind.0 == "ERROR" {
+        let status: Status = serde_json::from_str(object.get())?;
+        return Ok(WatchEvent::Error(status.bounded()));
+    }
+    let named: NamedWire = serde_json::from_str(object.get()).unwrap_or_default();
+    let version = named
+        .metadata
+        .and_then(|metadata| metadata.resource_version);
+    let version = version.unwrap_or_default();
+    Ok(match &*kind.0 {
         "BOOKMARK" => WatchEvent::Bookmark(version),
-        "ERROR" => WatchEvent::Error(Status::deserialize(object)?),
         _ => WatchEvent::Skipped(skipped(object, error), version),
     })
 }
 
+/// An event, whatever it is about.
+#[derive(serde::Deserialize)]
+struct OtherEventWire<'a> {
+    #[serde(rename = "type")]
+    kind: Option<Name>,
+    #[serde(borrow)]
+    object: Option<&'a RawValue>,
+}
+
 /// An event of an object.
-#[derive(Deserialize)]
+#[derive(serde::Deserialize)]
 struct EventWire<K> {
     #[serde(rename = "type")]
     kind: ObjectEvent,
     object: K,
 }
 
-#[derive(Deserialize)]
+#[derive(serde::Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 enum ObjectEvent {
     Added,
@@ -175,13 +238,26 @@ enum ObjectEvent {
     Deleted,
 }
 
-#[derive(Deserialize)]
-struct ListWire<K> {
+#[derive(serde::Deserialize)]
+struct ListWire<T> {
     metadata: Option<ListMetaWire>,
-    items: Option<Vec<K>>,
+    items: Option<T>,
 }
 
-#[derive(Default, Deserialize)]
+impl<K> ListWire<Ours<K>> {
+    fn page(self, body: &[u8], skipped: Vec<Skipped>) -> Page<K> {
+        let metadata = self.metadata.unwrap_or_default();
+        Page {
+            items: self.items.map(|items| items.0).unwrap_or_default(),
+            version: metadata.resource_version.unwrap_or_default(),
+            continue_token: metadata.continue_token.filter(|token| !token.is_empty()),
+            skipped,
+            bytes: body.len(),
+        }
+    }
+}
+
+#[derive(Default, serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct ListMetaWire {
     resource_version: Option<ResourceVersion>,

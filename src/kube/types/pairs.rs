@@ -1,24 +1,43 @@
 //! Our labels and annotations of one object, in one allocation or none.
 //!
-//! Which keys are kept is decided here: those that begin with
+//! Which keys are ours is decided here: those that begin with
 //! [`OWN_PREFIX`](super::OWN_PREFIX), and those of one app type,
 //! `<type>.config-controller.semafor.ch/…`. Their meaning is not known here.
 
 use super::{INSTANCE_NAME, INSTANCE_TYPE, OWN_PREFIX};
-use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use std::fmt;
 
 /// Ends each key and each value. A value that contains it is dropped; neither we
 /// nor Kubernetes write one.
 const END: char = '\0';
 
-/// Keys that nearly every object has, held as one byte: their place in this list, plus 1.
-const COMMON_KEYS: [&str; 4] = [
+/// Keys that nearly every instance has, held as one byte: their place in this list, plus 1.
+pub(super) const COMMON_KEYS: [&str; 4] = [
     INSTANCE_TYPE,
     INSTANCE_NAME,
     "config-controller.semafor.ch/started-by",
     "config-controller.semafor.ch/failures",
 ];
+
+/// Stands in the place of a key before what was left out, which is held as a pair: it costs nothing
+/// where nothing was.
+const LEFT_OUT: &str = "left out";
+
+/// Meta labels of an object that are not kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LeftOut {
+    /// Their number.
+    pub pairs: usize,
+    /// Bytes of their keys and values.
+    pub bytes: usize,
+}
+
+impl LeftOut {
+    pub(super) fn add(&mut self, other: Self) {
+        self.pairs += other.pairs;
+        self.bytes += other.bytes;
+    }
+}
 
 /// Pairs of strings, sorted by key; only keys that are ours.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -35,6 +54,32 @@ impl Pairs {
 
     /// All pairs, by key; keys are whole, prefix included.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.all().filter(|(key, _)| *key != LEFT_OUT)
+    }
+
+    /// How many meta labels of the object are not among its pairs.
+    #[must_use]
+    pub fn left_out(&self) -> LeftOut {
+        let mut all = self.all();
+        let found = all.find(|(key, _)| *key == LEFT_OUT);
+        let numbers = found.and_then(|(_, numbers)| numbers.split_once(' '));
+        numbers.map_or_else(LeftOut::default, |(pairs, bytes)| LeftOut {
+            pairs: pairs.parse().unwrap_or_default(),
+            bytes: bytes.parse().unwrap_or_default(),
+        })
+    }
+
+    /// These pairs, with the number of those that are not kept.
+    pub(super) fn with_left_out(self, LeftOut { pairs, bytes }: LeftOut) -> Self {
+        if pairs == 0 {
+            return self;
+        }
+        let kept = self.0.as_deref().unwrap_or_default();
+        let text = format!("{kept}{LEFT_OUT}{END}{pairs} {bytes}{END}");
+        Self(Some(text.into()))
+    }
+
+    fn all(&self) -> impl Iterator<Item = (&str, &str)> {
         let mut rest = self.0.as_deref().unwrap_or_default();
         let mut next = move || {
             // They are short, and a search for long texts has a higher fixed cost.
@@ -53,7 +98,8 @@ impl Pairs {
             [INSTANCE_TYPE, INSTANCE_NAME].contains(key) && others.get(key) == Some(*value)
         };
         if self.iter().any(|pair| is_repeated(&pair)) {
-            *self = self.iter().filter(|pair| !is_repeated(pair)).collect();
+            let others: Self = self.iter().filter(|pair| !is_repeated(pair)).collect();
+            *self = others.with_left_out(self.left_out());
         }
     }
 
@@ -71,7 +117,7 @@ impl Pairs {
 }
 
 /// Whether we keep a pair of that key.
-fn is_ours(key: &str) -> bool {
+pub(super) fn is_ours(key: &str) -> bool {
     key.starts_with(OWN_PREFIX)
         || key
             .split_once(OWN_PREFIX)
@@ -117,47 +163,7 @@ impl<K: AsRef<str>, V: AsRef<str>> FromIterator<(K, V)> for Pairs {
 
 impl fmt::Debug for Pairs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_map().entries(self.iter()).finish()
-    }
-}
-
-/// A key, if it is ours.
-struct OurKey(Option<String>);
-
-impl<'de> Deserialize<'de> for OurKey {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        super::scalars::from_text(deserializer, "a key", |key| {
-            Some(Self(is_ours(key).then(|| key.into())))
-        })
-    }
-}
-
-struct PairsVisitor;
-
-impl<'de> Visitor<'de> for PairsVisitor {
-    type Value = Pairs;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a map of strings")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Pairs, A::Error> {
-        let mut kept: Vec<(String, String)> = Vec::new();
-        while let Some(OurKey(key)) = map.next_key()? {
-            let Some(key) = key else {
-                map.next_value::<IgnoredAny>()?;
-                continue;
-            };
-            let value: Option<String> = map.next_value()?;
-            kept.push((key, value.unwrap_or_default()));
-        }
-        Ok(kept.into_iter().collect())
-    }
-}
-
-impl<'de> Deserialize<'de> for Pairs {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(PairsVisitor)
+        f.debug_map().entries(self.all()).finish()
     }
 }
 

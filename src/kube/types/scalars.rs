@@ -35,8 +35,13 @@ impl Uid {
     }
 }
 
+/// How much of a UID is kept, in bytes. Those that Kubernetes assigns have 36; in references to other
+/// objects their authors may write anything.
+pub const UID_BYTES_MAX: usize = 64;
+
 impl From<&str> for Uid {
     fn from(text: &str) -> Self {
+        let text = &text[..text.floor_char_boundary(UID_BYTES_MAX)];
         Self(uuid_bytes(text).map_or_else(|| UidForm::Text(text.into()), UidForm::Uuid))
     }
 }
@@ -127,6 +132,9 @@ impl ResourceVersion {
         }
     }
 }
+
+/// Longest version that is accepted, in bytes; those of Kubernetes are numbers.
+const VERSION_BYTES_MAX: usize = 64;
 
 impl From<&str> for ResourceVersion {
     fn from(text: &str) -> Self {
@@ -242,7 +250,9 @@ impl<'de> Deserialize<'de> for Uid {
 
 impl<'de> Deserialize<'de> for ResourceVersion {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        from_text(deserializer, "a resource version", |text| Some(text.into()))
+        from_text(deserializer, "a resource version", |text| {
+            (text.len() <= VERSION_BYTES_MAX).then(|| text.into())
+        })
     }
 }
 

@@ -1,5 +1,7 @@
 //! Decoding, with literals as Kubernetes 1.36 sends them (shortened).
 
+mod bounds;
+
 use super::*;
 use serde_json::{Value, json};
 
@@ -415,7 +417,7 @@ fn long_messages_of_events_are_cut() {
 #[test]
 fn pairs_keep_our_keys_only() {
     let raw = json!({
-        "config-controller.semafor.ch/meta-user": "bob",
+        "config-controller.semafor.ch/started-by": "bob",
         "hello.config-controller.semafor.ch/backoff-limit": "3",
         "xconfig-controller.semafor.ch/no": "1",
         "kubectl.kubernetes.io/last-applied-configuration": "long",
@@ -426,15 +428,15 @@ fn pairs_keep_our_keys_only() {
     let all: Vec<_> = pairs.iter().collect();
     let expected = [
         ("config-controller.semafor.ch/instance-type", ""),
-        ("config-controller.semafor.ch/meta-user", "bob"),
+        ("config-controller.semafor.ch/started-by", "bob"),
         ("hello.config-controller.semafor.ch/backoff-limit", "3"),
     ];
     assert_eq!(all, expected);
     assert_eq!(
-        pairs.get("config-controller.semafor.ch/meta-user"),
+        pairs.get("config-controller.semafor.ch/started-by"),
         Some("bob")
     );
-    assert_eq!(pairs.get("config-controller.semafor.ch/meta"), None);
+    assert_eq!(pairs.get("config-controller.semafor.ch/started"), None);
     let foreign: Pairs = serde_json::from_value(json!({"a": "b"})).unwrap();
     assert_eq!(foreign, Pairs::default());
 }

@@ -4,28 +4,35 @@
 //! missing; unknown fields are skipped. These structs are not used outside of
 //! this folder.
 
+use super::bounded::{self, CONTAINERS_MAX, Name, POD_MESSAGE_BYTES_MAX, Text};
+use super::own::{self, Own};
+use super::pairs;
 use super::scalars::from_text;
 use super::{
     ConditionStatus, ConditionType, Conditions, ConfigMap, ContainerDetails, ContainerKind,
     ContainerState, ContainerStatus, Detail, EVENT_MESSAGE_BYTES_MAX, Event, EventReason, Job,
     JobStatus, ObjectMeta, Pairs, Pod, PodPhase, RegardingKind, ResourceVersion, RestartPolicy,
-    Terminated, Timestamp, Uid,
+    TEMPLATE_SUFFIX, Terminated, Timestamp, Uid,
 };
-use serde::de::{Deserialize, Deserializer};
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use std::collections::BTreeMap;
+use std::fmt;
 
 #[derive(serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct MetaWire {
-    name: Box<str>,
+    name: Name,
     uid: Option<Uid>,
     resource_version: Option<ResourceVersion>,
     creation_timestamp: Option<Timestamp>,
     deletion_timestamp: Option<Timestamp>,
     deletion_grace_period_seconds: Option<u32>,
-    labels: Option<Pairs>,
-    annotations: Option<Pairs>,
-    owner_references: Option<Vec<OwnerWire>>,
+    #[serde(default, deserialize_with = "own::labels")]
+    labels: Own,
+    #[serde(default, deserialize_with = "own::annotations")]
+    annotations: Own,
+    #[serde(default, deserialize_with = "controller_uid")]
+    owner_references: Option<Uid>,
 }
 
 #[derive(serde::Deserialize)]
@@ -34,22 +41,48 @@ struct OwnerWire {
     controller: Option<bool>,
 }
 
-fn controller_uid(owners: Option<Vec<OwnerWire>>) -> Option<Uid> {
-    let mut owners = owners.unwrap_or_default().into_iter();
-    owners.find(|owner| owner.controller == Some(true))?.uid
+/// The UID of the first owner that is the controller; Kubernetes allows one.
+fn controller_uid<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Uid>, D::Error> {
+    bounded::fold(deserializer, None, |found, owner: OwnerWire| {
+        if found.is_none() && owner.controller == Some(true) {
+            *found = owner.uid;
+        }
+    })
 }
 
-impl From<MetaWire> for ObjectMeta {
-    fn from(wire: MetaWire) -> Self {
-        let annotations = wire.annotations.unwrap_or_default();
-        let mut labels = wire.labels.unwrap_or_default();
+/// Which pairs of an object are kept.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Keeps {
+    /// Those of an instance: its type and name, who started it.
+    Instance,
+    /// Those of an instance, and its meta labels.
+    InstanceAndMeta,
+    /// All of our annotations but meta labels: the settings of app types.
+    Settings,
+    /// None.
+    Nothing,
+}
+
+impl MetaWire {
+    fn into_meta(self, keeps: Keeps) -> ObjectMeta {
+        let of_instance = |own: Own| own.only(|key| pairs::COMMON_KEYS.contains(&key));
+        let (labels, annotations) = match keeps {
+            Keeps::InstanceAndMeta => (of_instance(self.labels), of_instance(self.annotations)),
+            Keeps::Instance => (
+                of_instance(self.labels).without_meta(),
+                of_instance(self.annotations).without_meta(),
+            ),
+            Keeps::Settings => (Own::default(), self.annotations.without_meta()),
+            Keeps::Nothing => (Own::default(), Own::default()),
+        };
+        let (mut labels, annotations) = Own::join(labels, annotations);
         labels.drop_repeated_in(&annotations);
-        Self {
-            name: wire.name,
-            uid: wire.uid.unwrap_or_default(),
-            resource_version: wire.resource_version.unwrap_or_default(),
-            creation_timestamp: wire.creation_timestamp,
-            deletion_timestamp: wire.deletion_timestamp,
+        ObjectMeta {
+            name: self.name.0,
+            uid: self.uid.unwrap_or_default(),
+            resource_version: self.resource_version.unwrap_or_default(),
+            creation_timestamp: self.creation_timestamp,
+            deletion_timestamp: self.deletion_timestamp,
             labels,
             annotations,
         }
@@ -69,7 +102,9 @@ struct ConditionWire {
     kind: Option<KnownCondition>,
     status: Option<ConditionStatus>,
     last_transition_time: Option<Timestamp>,
+    #[serde(default, deserialize_with = "bounded::reason")]
     reason: Option<Box<str>>,
+    #[serde(default, deserialize_with = "bounded::message")]
     message: Option<Box<str>>,
 }
 
@@ -110,29 +145,36 @@ words!(
     "Unknown" => Self::Unknown,
 );
 
-/// The conditions of these kinds; others are dropped.
-fn conditions(wires: Option<Vec<ConditionWire>>, is_read: fn(ConditionType) -> bool) -> Conditions {
-    let mut known = Conditions::default();
-    for wire in wires.unwrap_or_default() {
-        let kind = wire.kind.and_then(|kind| kind.0);
-        let Some(kind) = kind.filter(|kind| is_read(*kind)) else {
-            continue;
-        };
-        known.set(
-            kind,
-            wire.status.unwrap_or_default(),
-            wire.last_transition_time,
-            detail(wire.reason, wire.message),
-        );
-    }
-    known
+/// Reads the conditions of these kinds; others are dropped.
+fn conditions<'de, D: Deserializer<'de>>(
+    deserializer: D,
+    is_read: impl Fn(ConditionType) -> bool,
+) -> Result<Conditions, D::Error> {
+    bounded::fold(
+        deserializer,
+        Conditions::default(),
+        |known, wire: ConditionWire| {
+            let kind = wire.kind.and_then(|kind| kind.0);
+            if let Some(kind) = kind.filter(|kind| is_read(*kind)) {
+                known.set(
+                    kind,
+                    wire.status.unwrap_or_default(),
+                    wire.last_transition_time,
+                    detail(wire.reason, wire.message),
+                );
+            }
+        },
+    )
 }
 
 pub(super) fn conditions_of_jobs<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Conditions, D::Error> {
-    let wires = Deserialize::deserialize(deserializer)?;
-    Ok(conditions(wires, |kind| !kind.is_of_pods()))
+    conditions(deserializer, |kind| !kind.is_of_pods())
+}
+
+fn conditions_of_pods<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Conditions, D::Error> {
+    conditions(deserializer, ConditionType::is_of_pods)
 }
 
 /// Kubernetes' default of `backoffLimit`.
@@ -170,7 +212,7 @@ impl From<JobWire> for Job {
         let spec = wire.spec.unwrap_or_default();
         let template = spec.template.unwrap_or_default();
         let template_meta = template.metadata.unwrap_or_default();
-        let metadata = ObjectMeta::from(wire.metadata);
+        let metadata = wire.metadata.into_meta(Keeps::Instance);
         let of_template = [
             &template_meta.annotations.unwrap_or_default(),
             &template_meta.labels.unwrap_or_default(),
@@ -201,13 +243,14 @@ pub(super) struct PodWire {
 #[serde(rename_all = "camelCase")]
 struct PodSpecWire {
     restart_policy: Option<RestartPolicy>,
-    init_containers: Option<Vec<InitContainerWire>>,
+    #[serde(default, deserialize_with = "bounded::first::<_, CONTAINERS_MAX, _>")]
+    init_containers: Vec<InitContainerWire>,
 }
 
 #[derive(serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct InitContainerWire {
-    name: Option<Box<str>>,
+    name: Option<Name>,
     restart_policy: Option<RestartPolicy>,
 }
 
@@ -215,14 +258,19 @@ struct InitContainerWire {
 #[serde(rename_all = "camelCase")]
 struct PodStatusWire {
     phase: Option<PodPhase>,
+    #[serde(default, deserialize_with = "bounded::reason")]
     reason: Option<Box<str>>,
+    #[serde(default, deserialize_with = "bounded::message")]
     message: Option<Box<str>>,
     #[serde(rename = "podIP")]
     pod_ip: Option<Address>,
     start_time: Option<Timestamp>,
-    conditions: Option<Vec<ConditionWire>>,
-    container_statuses: Option<Vec<ContainerWire>>,
-    init_container_statuses: Option<Vec<ContainerWire>>,
+    #[serde(default, deserialize_with = "conditions_of_pods")]
+    conditions: Conditions,
+    #[serde(default, deserialize_with = "bounded::first::<_, CONTAINERS_MAX, _>")]
+    container_statuses: Vec<ContainerWire>,
+    #[serde(default, deserialize_with = "bounded::first::<_, CONTAINERS_MAX, _>")]
+    init_container_statuses: Vec<ContainerWire>,
 }
 
 /// An address, or none where Kubernetes has written the empty string.
@@ -242,7 +290,7 @@ impl<'de> Deserialize<'de> for Address {
 #[derive(serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct ContainerWire {
-    name: Option<Box<str>>,
+    name: Option<Name>,
     state: Option<StateWire>,
     last_state: Option<StateWire>,
 }
@@ -277,7 +325,7 @@ impl From<StateWire> for ContainerState {
 fn container(wire: ContainerWire, kind: ContainerKind) -> ContainerStatus {
     let state = wire.state.unwrap_or_default().into();
     let details = ContainerDetails {
-        name: wire.name.unwrap_or_default(),
+        name: wire.name.map(|name| name.0).unwrap_or_default(),
         last_terminated: wire.last_state.unwrap_or_default().terminated,
     };
     let is_first_run =
@@ -290,39 +338,64 @@ fn container(wire: ContainerWire, kind: ContainerKind) -> ContainerStatus {
 }
 
 impl From<PodWire> for Pod {
-    fn from(mut wire: PodWire) -> Self {
+    fn from(wire: PodWire) -> Self {
         let spec = wire.spec.unwrap_or_default();
         let status = wire.status.unwrap_or_default();
-        let inits = spec.init_containers.unwrap_or_default().into_iter();
+        let inits = spec.init_containers.into_iter();
         let sidecars: Vec<Option<Box<str>>> = inits
             .filter(|init| init.restart_policy == Some(RestartPolicy::Always))
-            .map(|init| init.name)
+            .map(|init| init.name.map(|name| name.0))
             .collect();
-        let inits = status.init_container_statuses.unwrap_or_default();
-        let inits = inits.into_iter().map(|wire| {
-            let kind = if sidecars.contains(&wire.name) {
+        let inits = status.init_container_statuses.into_iter().map(|wire| {
+            let is_sidecar = |name: &Option<Box<str>>| {
+                name.as_deref() == wire.name.as_ref().map(|name| &*name.0)
+            };
+            let kind = if sidecars.iter().any(is_sidecar) {
                 ContainerKind::Sidecar
             } else {
                 ContainerKind::Init
             };
             container(wire, kind)
         });
-        let apps = status.container_statuses.unwrap_or_default().into_iter();
+        let apps = status.container_statuses.into_iter();
         let apps = apps.map(|wire| container(wire, ContainerKind::App));
+        let mut containers: Box<[ContainerStatus]> = inits.chain(apps).collect();
+        bound_messages(&mut containers);
+        let grace = wire.metadata.deletion_grace_period_seconds;
         Self {
-            owner_uid: controller_uid(wire.metadata.owner_references.take()),
-            deletion_grace_secs: wire
-                .metadata
-                .deletion_grace_period_seconds
-                .unwrap_or_default(),
-            metadata: wire.metadata.into(),
+            owner_uid: wire.metadata.owner_references.clone(),
+            deletion_grace_secs: grace.unwrap_or_default(),
+            metadata: wire.metadata.into_meta(Keeps::InstanceAndMeta),
             phase: status.phase.unwrap_or_default(),
             detail: detail(status.reason, status.message).map(Box::new),
             pod_ip: status.pod_ip.and_then(|address| address.0),
             start_time: status.start_time,
-            conditions: conditions(status.conditions, ConditionType::is_of_pods),
-            containers: inits.chain(apps).collect(),
+            conditions: status.conditions,
+            containers,
             restart_policy: spec.restart_policy.unwrap_or_default(),
+        }
+    }
+}
+
+/// Cuts the messages of containers so that they have no more than [`POD_MESSAGE_BYTES_MAX`] in all.
+fn bound_messages(containers: &mut [ContainerStatus]) {
+    let mut left = POD_MESSAGE_BYTES_MAX;
+    let mut cut = |message: &mut Option<Box<str>>| {
+        if let Some(text) = message.take_if(|text| text.len() > left) {
+            let part = &text[..text.floor_char_boundary(left)];
+            *message = (!part.is_empty()).then(|| part.into());
+        }
+        left -= message.as_ref().map_or(0, |text| text.len());
+    };
+    for container in containers {
+        match &mut container.state {
+            ContainerState::Waiting(Some(detail)) => cut(&mut detail.message),
+            ContainerState::Terminated(ended) => cut(&mut ended.message),
+            _ => {}
+        }
+        let details = container.details.as_mut();
+        if let Some(ended) = details.and_then(|details| details.last_terminated.as_mut()) {
+            cut(&mut ended.message);
         }
     }
 }
@@ -330,18 +403,54 @@ impl From<PodWire> for Pod {
 #[derive(serde::Deserialize)]
 pub(super) struct ConfigMapWire {
     metadata: MetaWire,
-    data: Option<BTreeMap<String, Option<String>>>,
+    #[serde(default, deserialize_with = "templates")]
+    data: BTreeMap<String, String>,
 }
 
 impl From<ConfigMapWire> for ConfigMap {
     fn from(wire: ConfigMapWire) -> Self {
-        let data = wire.data.unwrap_or_default().into_iter();
         Self {
-            metadata: wire.metadata.into(),
-            data: data
-                .map(|(key, text)| (key, text.unwrap_or_default()))
-                .collect(),
+            metadata: wire.metadata.into_meta(Keeps::Settings),
+            data: wire.data,
         }
+    }
+}
+
+/// Reads the entries that are templates; others are skipped without being allocated.
+fn templates<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<BTreeMap<String, String>, D::Error> {
+    deserializer.deserialize_option(TemplatesVisitor)
+}
+
+struct TemplatesVisitor;
+
+impl<'de> Visitor<'de> for TemplatesVisitor {
+    type Value = BTreeMap<String, String>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a map of strings")
+    }
+
+    fn visit_none<E>(self) -> Result<Self::Value, E> {
+        Ok(Self::Value::default())
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut templates = Self::Value::default();
+        while let Some(key) = map.next_key::<String>()? {
+            if key.ends_with(TEMPLATE_SUFFIX) {
+                let text: Option<String> = map.next_value()?;
+                templates.insert(key, text.unwrap_or_default());
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(templates)
     }
 }
 
@@ -363,7 +472,7 @@ pub(super) struct EventWire {
     metadata: MetaWire,
     involved_object: Option<RegardingWire>,
     reason: Option<EventReason>,
-    message: Option<String>,
+    message: Option<Text<EVENT_MESSAGE_BYTES_MAX>>,
     last_timestamp: Option<Timestamp>,
     event_time: Option<Timestamp>,
     series: Option<SeriesWire>,
@@ -372,7 +481,7 @@ pub(super) struct EventWire {
 #[derive(Default, serde::Deserialize)]
 struct RegardingWire {
     kind: Option<RegardingKind>,
-    name: Option<Box<str>>,
+    name: Option<Name>,
     uid: Option<Uid>,
 }
 
@@ -385,22 +494,21 @@ struct SeriesWire {
 impl From<EventWire> for Event {
     fn from(wire: EventWire) -> Self {
         let regarding = wire.involved_object.unwrap_or_default();
-        let metadata = ObjectMeta::from(wire.metadata);
+        let metadata = wire.metadata.into_meta(Keeps::Nothing);
         // Events of the newer API count in `series` and leave `lastTimestamp` empty.
         let series_last = wire.series.and_then(|series| series.last_observed_time);
         let last = series_last.or(wire.last_timestamp).or(wire.event_time);
-        let mut message = wire.message.unwrap_or_default();
-        message.truncate(message.floor_char_boundary(EVENT_MESSAGE_BYTES_MAX));
+        let message = wire.message.map(|message| message.0).unwrap_or_default();
         let reason = match wire.reason.unwrap_or_default() {
             EventReason::FailedPull if !message.starts_with(PULL_FAILED) => EventReason::Other,
             reason => reason,
         };
         Self {
             regarding_kind: regarding.kind.unwrap_or_default(),
-            regarding_name: regarding.name.unwrap_or_default(),
+            regarding_name: regarding.name.map(|name| name.0).unwrap_or_default(),
             regarding_uid: regarding.uid.unwrap_or_default(),
             reason,
-            message: message.into(),
+            message,
             last: last.or(metadata.creation_timestamp),
             metadata,
         }

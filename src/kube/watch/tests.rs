@@ -27,6 +27,7 @@ fn page(names: &[&str], version: &str, continue_token: Option<&str>) -> Input<Co
         version: version.into(),
         continue_token: continue_token.map(Into::into),
         skipped: Vec::new(),
+        bytes: 0,
     }))
 }
 

@@ -5,7 +5,7 @@ use crate::clock::SystemClock;
 use crate::kube::Error;
 use crate::kube::request::Request;
 use crate::kube::transport::{Response, Transport};
-use crate::kube::types::{CONFIG_MAPS, ConfigMap};
+use crate::kube::types::{CONFIG_MAPS, ConfigMap, META_LABEL, Pod};
 use crate::store::store;
 use serde_json::json;
 use std::sync::Mutex;
@@ -224,4 +224,35 @@ fn a_panic_is_reported() {
         harness.deaths.recv().unwrap(),
         "thread watch-configmaps panicked"
     );
+}
+
+#[test]
+fn an_object_of_which_labels_are_left_out_is_counted_once() {
+    let reporter = Reporter {
+        stats: Arc::new(WatchStats::new("pods")),
+        poll: Duration::ZERO,
+        loss: None,
+        failing: None,
+    };
+    let pod = |labels: usize| {
+        let label = |n| (format!("{META_LABEL}k{n}"), json!("v"));
+        let labels: serde_json::Map<_, _> = (0..labels).map(label).collect();
+        let pod = json!({"metadata": {"name": "p", "labels": labels}});
+        Pod::decode(pod.to_string().as_bytes())
+            .unwrap()
+            .map(Arc::new)
+    };
+    let (within, above, further) = (pod(64), pod(65), pod(9500));
+    for (old, new, expected) in [
+        (None, &within, 0),
+        (within.clone(), &above, 1),
+        (above.clone(), &further, 1),
+        (further.clone(), &None, 1),
+        (None, &further, 2),
+        (further.clone(), &within, 2),
+    ] {
+        let new = new.clone();
+        reporter.changed(&Change { old, new });
+        assert_eq!(reporter.stats.left_out(), expected);
+    }
 }

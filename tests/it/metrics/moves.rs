@@ -62,6 +62,13 @@ const PROOFS: &[(&Family, Proof)] = &[
     (&metrics::WATCH_EVENTS, Moves(start)),
     (&metrics::WATCH_RESTARTS, Moves(cut_watches)),
     (&metrics::WATCH_SKIPPED, Moves(write_an_undecodable_object)),
+    (
+        &metrics::LABELS_LEFT_OUT,
+        Within(
+            "tests/it/stored.rs",
+            "labels_of_other_clients_are_kept_up_to_the_bound",
+        ),
+    ),
     (&metrics::VIEW_AGE, Moves(cut_off)),
     (
         &metrics::SPANS,

@@ -1,0 +1,245 @@
+//! What is kept of objects whose size others control: each field at its bound, and labels beyond
+//! theirs.
+
+use super::super::bounded::{CONTAINERS_MAX, POD_MESSAGE_BYTES_MAX};
+use super::*;
+use serde_json::Map;
+
+fn label(key: &str) -> String {
+    format!("{META_LABEL}{key}")
+}
+
+/// A pod with these labels and annotations.
+fn with_meta(labels: &Map<String, Value>, annotations: &Map<String, Value>) -> Pod {
+    pod(&json!({"metadata": {"name": "p", "labels": labels, "annotations": annotations}}))
+}
+
+/// So many labels `k<n>`.
+fn labels(count: usize, value: &str) -> Map<String, Value> {
+    let keys = (0..count).map(|n| label(&format!("k{n:05}")));
+    keys.map(|key| (key, json!(value))).collect()
+}
+
+/// So many annotations `a<n>`.
+fn annotations(count: usize, value: &str) -> Map<String, Value> {
+    let pairs = (0..count).map(|n| {
+        let pair = json!([format!("a{n:05}"), value]).to_string();
+        (format!("{META_ANNOTATION}{n:010}"), json!(pair))
+    });
+    pairs.collect()
+}
+
+/// How many meta labels are kept as labels and as annotations.
+fn kept(pod: &Pod) -> (usize, usize) {
+    let count = |pairs: &Pairs| pairs.iter().count();
+    (
+        count(&pod.metadata.labels),
+        count(&pod.metadata.annotations),
+    )
+}
+
+fn left_out(pairs: usize, bytes: usize) -> LeftOut {
+    LeftOut { pairs, bytes }
+}
+
+#[test]
+fn meta_labels_are_kept_in_the_order_of_their_keys_up_to_a_number() {
+    let full = with_meta(&labels(META_PAIRS_MAX, "v"), &Map::new());
+    assert_eq!(kept(&full), (META_PAIRS_MAX, 0));
+    assert_eq!(full.metadata.left_out(), LeftOut::default());
+
+    let all = labels(9500, "v");
+    let over = with_meta(&all, &Map::new());
+    assert_eq!(kept(&over), (META_PAIRS_MAX, 0));
+    assert_eq!(over.metadata.left_out(), left_out(9436, 9436 * 7));
+    assert_eq!(over.metadata.labels.get(&label("k00063")), Some("v"));
+    let reversed: Map<_, _> = all.into_iter().rev().collect();
+    assert_eq!(with_meta(&reversed, &Map::new()), over);
+}
+
+#[test]
+fn meta_labels_are_kept_in_the_order_of_their_keys_up_to_their_bytes() {
+    // Of `["a00000","…"]` only key and value count.
+    let all = |last: usize| {
+        let mut all = annotations(15, &"x".repeat(1024 - 6));
+        let pair = json!(["z", "x".repeat(last - 1)]).to_string();
+        all.insert(format!("{META_ANNOTATION}z"), json!(pair));
+        with_meta(&Map::new(), &all)
+    };
+    assert_eq!(kept(&all(1024)), (0, 16));
+    let over = all(1025);
+    assert_eq!(kept(&over), (0, 15));
+    assert_eq!(over.metadata.left_out(), left_out(1, 1025));
+
+    // What comes after the first that does not fit is left out, even if it is small.
+    let mut labels = labels(1, &"x".repeat(META_BYTES_MAX - 6));
+    labels.insert(label("z"), json!(""));
+    assert_eq!(kept(&with_meta(&labels, &Map::new())), (1, 0));
+    labels.insert(label("a"), json!(""));
+    let over = with_meta(&labels, &Map::new());
+    assert_eq!(kept(&over), (1, 0));
+    assert_eq!(over.metadata.left_out(), left_out(2, META_BYTES_MAX + 1));
+    let large = labels.shift_remove(&label("k00000")).unwrap();
+    labels.insert(label("k00000"), large);
+    assert_eq!(with_meta(&labels, &Map::new()), over);
+}
+
+#[test]
+fn both_forms_count_together_and_labels_come_first() {
+    let both = with_meta(&labels(40, "v"), &annotations(24, "v"));
+    assert_eq!(kept(&both), (40, 24));
+    let over = with_meta(&labels(40, "v"), &annotations(30, "v"));
+    assert_eq!(kept(&over), (40, 24));
+    assert_eq!(over.metadata.left_out(), left_out(6, 42));
+    let last = format!("{META_ANNOTATION}{:010}", 23);
+    assert!(over.metadata.annotations.get(&last).is_some());
+    let over = with_meta(&labels(65, "v"), &annotations(80, "v"));
+    assert_eq!(kept(&over), (64, 0));
+    assert_eq!(over.metadata.left_out(), left_out(81, 81 * 7));
+}
+
+#[test]
+fn an_annotation_that_a_label_repeats_does_not_count() {
+    let labels = labels(64, "v");
+    let repeat = |n: usize| {
+        let pair = json!([format!("k{n:05}"), "old"]).to_string();
+        (format!("{META_ANNOTATION}{n:010}"), json!(pair))
+    };
+    let over = with_meta(&labels, &(0..10).map(repeat).collect());
+    assert_eq!(kept(&over), (64, 0));
+    assert_eq!(over.metadata.left_out(), LeftOut::default());
+}
+
+#[test]
+fn only_what_is_read_is_kept_of_each_kind() {
+    let own = |name: &str| format!("{OWN_PREFIX}{name}");
+    let meta = format!("{META_ANNOTATION}a");
+    let object = json!({"metadata": {
+        "name": "x",
+        "labels": {own("instance-type"): "hello", label("k"): "v", own("other"): "x", &meta: "x"},
+        "annotations": {
+            own("instance-name"): "ann", &meta: "[\"a\",\"b\"]", own("restart-delay"): "1s",
+            label("k"): "v",
+        },
+    }});
+    let keys = |pairs: &Pairs| -> Vec<String> { pairs.iter().map(|(key, _)| key.into()).collect() };
+    let of = |meta: &ObjectMeta| [keys(&meta.labels), keys(&meta.annotations)];
+    let (app_type, name) = (own("instance-type"), own("instance-name"));
+    let pod = Pod::deserialize(&object).unwrap();
+    let expected = [vec![app_type.clone(), label("k")], vec![name.clone(), meta]];
+    assert_eq!(of(&pod.metadata), expected);
+    let job = Job::deserialize(&object).unwrap();
+    assert_eq!(of(&job.metadata), [vec![app_type], vec![name.clone()]]);
+    let map = ConfigMap::deserialize(&object).unwrap();
+    assert_eq!(
+        of(&map.metadata),
+        [vec![], vec![name, own("restart-delay")]]
+    );
+    let event = Event::deserialize(&object).unwrap();
+    assert_eq!(of(&event.metadata), [Vec::<String>::new(), vec![]]);
+}
+
+#[test]
+fn values_of_other_pairs_are_cut() {
+    let key = format!("{OWN_PREFIX}instance-name");
+    let length = |bytes: usize| {
+        let annotations = json!({&key: "x".repeat(bytes)});
+        let pod = pod(&json!({"metadata": {"name": "p", "annotations": annotations}}));
+        pod.metadata.annotations.get(&key).unwrap().len()
+    };
+    assert_eq!(length(VALUE_BYTES_MAX), VALUE_BYTES_MAX);
+    assert_eq!(length(VALUE_BYTES_MAX + 1), VALUE_BYTES_MAX);
+}
+
+#[test]
+fn texts_of_a_pod_are_cut() {
+    let text = |max: usize| "x".repeat(max + 1);
+    let (name, reason) = (text(NAME_BYTES_MAX), text(REASON_BYTES_MAX));
+    let message = text(MESSAGE_BYTES_MAX);
+    let ended = json!({"terminated": {"exitCode": 1, "reason": reason, "message": message}});
+    let waiting = json!({"waiting": {"reason": reason, "message": message}});
+    let pod = pod(&json!({
+        "metadata": {
+            "name": name, "ownerReferences": [{"controller": true, "uid": text(UID_BYTES_MAX)}],
+        },
+        "status": {
+            "reason": reason, "message": message,
+            "conditions": [{"type": "Ready", "reason": reason, "message": message}],
+            "containerStatuses": [{"name": name, "state": waiting, "lastState": ended}],
+        },
+    }));
+    assert_eq!(pod.metadata.name.len(), NAME_BYTES_MAX);
+    assert_eq!(pod.owner_uid.unwrap().to_string().len(), UID_BYTES_MAX);
+    let container = &pod.containers[0];
+    assert_eq!(container.name().len(), NAME_BYTES_MAX);
+    let ContainerState::Waiting(Some(waiting)) = &container.state else {
+        panic!("{container:?}")
+    };
+    let last = container.last_terminated().unwrap();
+    let ready = pod.conditions.get(ConditionType::Ready).unwrap();
+    let detail = pod.detail.as_deref().unwrap();
+    for (reason, message) in [
+        (detail.reason.as_deref(), detail.message.as_deref()),
+        (waiting.reason.as_deref(), waiting.message.as_deref()),
+        (last.reason.as_deref(), last.message.as_deref()),
+        (Some(ready.reason()), Some(ready.message())),
+    ] {
+        assert_eq!(reason.unwrap().len(), REASON_BYTES_MAX);
+        assert_eq!(message.unwrap().len(), MESSAGE_BYTES_MAX);
+    }
+}
+
+#[test]
+fn the_containers_of_a_pod_and_their_messages_are_bounded() {
+    let pod_of = |count: usize, message: usize| {
+        let state = json!({"terminated": {"exitCode": 1, "message": "x".repeat(message)}});
+        let containers = vec![json!({"name": "a", "state": state}); count];
+        pod(&json!({"metadata": {"name": "p"}, "status": {
+            "containerStatuses": containers, "initContainerStatuses": containers,
+        }}))
+    };
+    let messages = |pod: &Pod| -> Vec<usize> {
+        let states = pod.containers.iter().map(|container| &container.state);
+        let ended = states.filter_map(|state| match state {
+            ContainerState::Terminated(ended) => ended.message.as_ref(),
+            _ => None,
+        });
+        ended.map(|message| message.len()).collect()
+    };
+    let both = 2 * CONTAINERS_MAX;
+    assert_eq!(pod_of(CONTAINERS_MAX, 1).containers.len(), both);
+    assert_eq!(pod_of(CONTAINERS_MAX + 1, 1).containers.len(), both);
+    let quarter = POD_MESSAGE_BYTES_MAX / 4;
+    assert_eq!(messages(&pod_of(2, quarter)), [quarter; 4]);
+    assert_eq!(messages(&pod_of(3, quarter)), [quarter; 4]);
+    let rest = POD_MESSAGE_BYTES_MAX - 5 * 3000;
+    let cut = [3000, 3000, 3000, 3000, 3000, rest];
+    assert_eq!(messages(&pod_of(4, 3000)), cut);
+}
+
+#[test]
+fn only_templates_are_kept_of_a_config_map() {
+    let map = json!({
+        "metadata": {"name": "m"},
+        "data": {"a.yaml": "spec", "b.yml": "x", "notes.txt": ["skipped"], "c.yaml": null},
+        "binaryData": {"d.yaml": "AAAA"},
+    });
+    let map = ConfigMap::deserialize(&map).unwrap();
+    let expected = [("a.yaml", "spec"), ("c.yaml", "")];
+    let expected = expected.map(|(key, text)| (key.to_owned(), text.to_owned()));
+    assert_eq!(map.data, BTreeMap::from(expected));
+}
+
+#[test]
+fn what_cannot_be_decoded_is_reported_briefly() {
+    let long = "x".repeat(10_000);
+    let bad = json!({"metadata": {"name": long}, "status": {"podIP": long}});
+    let items = vec![bad; SKIPPED_MAX + 1];
+    let list = json!({"metadata": {"resourceVersion": "9"}, "items": items});
+    let page: Page<Pod> = decode_list(list.to_string().as_bytes()).unwrap();
+    assert_eq!(page.skipped.len(), SKIPPED_MAX);
+    let Skipped { name, reason } = &page.skipped[0];
+    assert_eq!((name.len(), reason.len()), (NAME_BYTES_MAX, 300));
+    let version = json!({"metadata": {"name": "p", "resourceVersion": "1".repeat(65)}});
+    assert!(Pod::deserialize(&version).is_err());
+}
