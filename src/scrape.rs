@@ -1,12 +1,12 @@
 //! Collects everything that `/metrics` reports: what was counted, and what there is now.
 //!
 //! It stands beside [`crate::service`] and reads all parts from above, so that none of them depends
-//! on the metrics of another. An I/O thread makes the text. Expensive values (a pass over all
-//! instances, queries to the operating system) are therefore read at most once a second, however
-//! often `/metrics` is scraped.
+//! on the metrics of another. An I/O thread makes the text. Expensive values (queries to the
+//! operating system) are therefore read at most once a second, however often `/metrics` is scraped.
 
-use crate::app::cache::{Cache, STATUS_WORDS};
+use crate::app::cache::Cache;
 use crate::app::catalog::SharedCatalog;
+use crate::app::index::{Counts, STATUS_WORDS};
 use crate::budget::Budget;
 use crate::clock::Clock;
 use crate::http::message::Refusal;
@@ -54,8 +54,6 @@ pub struct Collector {
 #[derive(Clone, Debug)]
 struct Expensive {
     at: Instant,
-    /// How many instances there are, by type and status.
-    instances: BTreeMap<String, [u64; STATUS_WORDS.len()]>,
     process: Option<Process>,
     open_files: Option<u64>,
 }
@@ -153,24 +151,17 @@ impl Collector {
     }
 
     /// Each type on offer with each status, and all other types together.
-    fn encode_instances(
-        &self,
-        instances: &BTreeMap<String, [u64; STATUS_WORDS.len()]>,
-        registry: &mut Registry,
-    ) {
+    fn encode_instances(&self, instances: &BTreeMap<AppType, Counts>, registry: &mut Registry) {
         let catalog = self.sources.catalogs.current();
         let mut others = [0; STATUS_WORDS.len()];
-        let offered: BTreeSet<&str> = catalog.types().map(AppType::as_str).collect();
-        for (_, counts) in instances
-            .iter()
-            .filter(|(t, _)| !offered.contains(t.as_str()))
-        {
+        let offered: BTreeSet<&AppType> = catalog.types().collect();
+        for (_, counts) in instances.iter().filter(|(t, _)| !offered.contains(t)) {
             others.iter_mut().zip(counts).for_each(|(sum, n)| *sum += n);
         }
         for app_type in offered {
             let counts = instances.get(app_type).copied().unwrap_or_default();
             for (status, count) in STATUS_WORDS.iter().zip(counts) {
-                registry.count(&metrics::INSTANCES, &[app_type, status], count);
+                registry.count(&metrics::INSTANCES, &[app_type.as_str(), status], count);
             }
         }
         for (status, count) in STATUS_WORDS.iter().zip(others).filter(|(_, n)| *n > 0) {
@@ -180,7 +171,6 @@ impl Collector {
 
     fn encode_expensive(&self, now: Instant, registry: &mut Registry) {
         let expensive = self.expensive(now);
-        self.encode_instances(&expensive.instances, registry);
         if let Some(process) = expensive.process {
             registry.count(&metrics::PROCESS_RESIDENT, &[], process.resident_bytes);
             registry.count(&metrics::PROCESS_VIRTUAL, &[], process.virtual_bytes);
@@ -209,7 +199,6 @@ impl Collector {
             .filter(|kept| now.saturating_duration_since(kept.at) < EXPENSIVE_FOR);
         let expensive = fresh.unwrap_or_else(|| Expensive {
             at: now,
-            instances: self.sources.cache.counts(),
             process: Process::read(),
             open_files: process::open_files(),
         });
@@ -229,6 +218,7 @@ impl Scrape for Collector {
         self.encode_watches(now, &mut registry);
         self.encode_templates(&mut registry);
         self.encode_spans(&mut registry);
+        self.encode_instances(&self.sources.cache.counts(), &mut registry);
         self.encode_expensive(now, &mut registry);
         registry.count(&metrics::BUILD_INFO, &[env!("CARGO_PKG_VERSION")], 1);
         registry.text()
@@ -245,6 +235,7 @@ mod tests {
     use crate::http::server::{Handled, Handler, Server, Settings};
     use crate::kube::types::{ConfigMap, Job, Pod, Resource};
     use crate::model::labels;
+    use crate::model::names::InstanceKey;
     use crate::store::{Writer, store};
     use serde_json::json;
     use std::io::{Read as _, Write as _};
@@ -267,15 +258,10 @@ mod tests {
 
     /// An empty cache and its writers.
     fn cache(now: Instant) -> (Cache, Writer<Job>, Writer<Pod>) {
-        let (jobs, jobs_seen) = store::new(now);
-        let (pods, pods_seen) = store::new(now);
-        let (_, config_maps) = store::new::<ConfigMap>(now);
-        let cache = Cache {
-            config_maps,
-            jobs: jobs_seen,
-            pods: pods_seen,
-            events: crate::store::EventWriter::default().store(),
-        };
+        let (jobs, pods) = (store::new(now).0, store::new(now).0);
+        let config_maps = store::new::<ConfigMap>(now).0;
+        let events = crate::store::EventWriter::default();
+        let cache = Cache::over(&config_maps, &jobs, &pods, &events).0;
         (cache, jobs, pods)
     }
 
@@ -292,7 +278,12 @@ mod tests {
         })
     }
 
-    fn add_instance(jobs: &Writer<Job>, pods: &Writer<Pod>, number: usize) {
+    fn add_instance(
+        cache: &Cache,
+        jobs: &Writer<Job>,
+        pods: &Writer<Pod>,
+        number: usize,
+    ) -> InstanceKey {
         let names =
             json!({labels::INSTANCE_TYPE: "hello", labels::INSTANCE_NAME: format!("n{number}")});
         let (name, version) = (format!("hello-n{number}"), (number + 1).to_string());
@@ -311,6 +302,9 @@ mod tests {
         let job = Job::decode(job.to_string().as_bytes()).unwrap().unwrap();
         let pod = Pod::decode(pod.to_string().as_bytes()).unwrap().unwrap();
         drop((jobs.own_write(job), pods.own_write(pod)));
+        let key = InstanceKey::new("hello", &format!("n{number}")).unwrap();
+        cache.refresh(&key);
+        key
     }
 
     /// A handler that always panics.
@@ -360,21 +354,23 @@ mod tests {
     }
 
     #[test]
-    fn ten_thousand_instances_are_counted_once_a_second() {
+    fn ten_thousand_instances_are_counted_without_being_read() {
         let now = Instant::now();
         let (cache, jobs, pods) = cache(now);
+        let mut key = None;
         for number in 0..10_000 {
-            add_instance(&jobs, &pods, number);
+            key = Some(add_instance(&cache, &jobs, &pods, number));
         }
-        let collector = collector_of(cache, now);
-        let text = collector.text();
-        // No type is on offer here, so all are of one that is not.
-        let line = "config_controller_instances{type=\"_other\",status=\"ready\"} 10000\n";
-        assert!(text.contains(line), "{text}");
-        add_instance(&jobs, &pods, 10_000);
-        assert!(
-            collector.text().contains(line),
-            "reported again within the second"
-        );
+        let collector = collector_of(cache.clone(), now);
+        let check = |ready: u64| {
+            let text = collector.text();
+            // No type is on offer here, so all are of one that is not.
+            let name = "config_controller_instances{type=\"_other\",status=\"ready\"}";
+            assert!(text.contains(&format!("{name} {ready}\n")), "{text}");
+        };
+        check(10_000);
+        let job = cache.jobs.get(&key.unwrap().job_name()).unwrap();
+        drop(jobs.own_delete(&job.metadata.name, &job.metadata.uid));
+        check(9999);
     }
 }

@@ -204,7 +204,7 @@ impl Service {
         let client = Client::new(Arc::new(metered), namespace);
         let now = clock.now();
         let stores = Stores::new(now);
-        let cache = stores.cache();
+        let (cache, census) = stores.cache();
         let catalog = Arc::new(SharedCatalog::new(config.start_budgets));
         let mailboxes = Arc::new(Mailboxes::<Response>::new(config.io_threads));
         let (inbox, inputs) = Inbox::new(engine::INPUTS_MAX);
@@ -218,6 +218,7 @@ impl Service {
             executor: Executor {
                 client: client.clone(),
                 writers: stores.instances.clone(),
+                cache: cache.clone(),
             },
             clock: Arc::clone(&clock),
             reporter: Reporter {
@@ -241,7 +242,7 @@ impl Service {
             endings: &endings,
         };
         let (authenticator, reviews) = background.authenticator(mode, &mailboxes)?;
-        let watches = background.reflectors(stores, &catalog, &inbox, &cache)?;
+        let watches = background.reflectors(stores, &catalog, &inbox, (&cache, &census))?;
         let collector = Arc::new(Collector::new(Sources {
             metrics: Arc::clone(&metrics),
             cache: cache.clone(),
@@ -251,7 +252,14 @@ impl Service {
             clock: Arc::clone(&clock),
         }));
         let app_clock = Arc::clone(&clock);
-        let app = App::new(cache, catalog, inbox, config.waits, app_clock, reviews);
+        let app = App::new(
+            (cache, census),
+            catalog,
+            inbox,
+            config.waits,
+            app_clock,
+            reviews,
+        );
         let health_source = Arc::new(Signals {
             app: app.clone(),
             stopping: AtomicBool::new(false),

@@ -5,17 +5,24 @@
 //! may be at different points in time; this is the current knowledge of this replica.
 //! [`super::coordinator`] decides what follows from it.
 
-use crate::kube::types::{ConfigMap, Job, ObjectMeta, Pod, Resource, Uid};
+use super::index::{self, Counts, Index};
+use super::keys::{is_of, own_key_of};
+use crate::kube::types::{ConfigMap, Job, Pod, Resource, Uid};
 use crate::model::labels::{self, MetaLabels};
-use crate::model::names::InstanceKey;
+use crate::model::names::{AppType, InstanceKey};
 use crate::model::status::{self, InstanceStatus};
-use crate::store::{EventStore, Store};
+use crate::store::{EventStore, EventWriter, Scanner, Store, Writer};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// The three stores, and the Events.
+mod check;
+
+/// The three stores, the Events, and an index of the instances. Clones share all.
+///
+/// Threads that serve requests have no more than this, so nothing here takes longer with more
+/// instances. What goes through all of them needs a [`Census`].
 #[derive(Clone, Debug)]
 pub struct Cache {
     /// ConfigMaps with templates.
@@ -26,10 +33,29 @@ pub struct Cache {
     pub pods: Store<Pod>,
     /// Kubernetes' Events of Jobs and pods, if the service may read them.
     pub events: EventStore,
+    index: Arc<Index>,
 }
 
-/// The words for statuses in metrics, in the order of [`Cache::counts`].
-pub const STATUS_WORDS: [&str; 5] = ["starting", "ready", "failed", "finished", "stopping"];
+/// Goes through all instances, for threads that may take long: no thread that serves requests.
+#[derive(Clone, Debug)]
+pub struct Census {
+    /// All Jobs.
+    pub jobs: Scanner<Job>,
+    /// All pods.
+    pub pods: Scanner<Pod>,
+}
+
+impl Census {
+    /// All instances of a type, by name.
+    #[must_use]
+    pub fn entries(&self, cache: &Cache, app_type: &str) -> Vec<Entry> {
+        let jobs = self.jobs.filter(|job| job.app_type() == Some(app_type));
+        let entries = jobs.into_iter().filter_map(|job| cache.entry(job));
+        let mut entries: Vec<Entry> = entries.collect();
+        entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        entries
+    }
+}
 
 /// The object with the Job name of a key.
 #[derive(Clone, Debug)]
@@ -69,6 +95,11 @@ impl Instance {
         pod.map(|pod| labels::meta_labels(&pod.metadata))
             .unwrap_or_default()
     }
+
+    /// The session that PATCH has set.
+    fn session(&self) -> Option<String> {
+        labels::session(&self.pod.as_deref()?.metadata)
+    }
 }
 
 /// A ready instance, as callers get it.
@@ -104,6 +135,32 @@ impl Entry {
 }
 
 impl Cache {
+    /// The readers of these stores, which are still empty.
+    #[must_use]
+    pub fn over(
+        config_maps: &Writer<ConfigMap>,
+        jobs: &Writer<Job>,
+        pods: &Writer<Pod>,
+        events: &EventWriter,
+    ) -> (Self, Census) {
+        let index = Arc::new(Index::default());
+        let (of_jobs, of_pods) = (Arc::clone(&index), Arc::clone(&index));
+        jobs.observe(move |change| of_jobs.job_changed(change));
+        pods.observe(move |change| of_pods.pod_changed(change));
+        let cache = Self {
+            config_maps: config_maps.store(),
+            jobs: jobs.store(),
+            pods: pods.store(),
+            events: events.store(),
+            index,
+        };
+        let census = Census {
+            jobs: jobs.scanner(),
+            pods: pods.scanner(),
+        };
+        (cache, census)
+    }
+
     /// Whether all three stores are synced.
     #[must_use]
     pub fn is_synced(&self) -> bool {
@@ -150,57 +207,54 @@ impl Cache {
             .and_then(ready)
     }
 
-    /// All instances of a type, by name.
-    #[must_use]
-    pub fn entries(&self, app_type: &str) -> Vec<Entry> {
-        let jobs = self.jobs.by_index(app_type);
-        let mut entries: Vec<Entry> = jobs.into_iter().filter_map(|job| self.entry(job)).collect();
-        entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-        entries
-    }
-
     /// The first instance of these types, by type and name, with this name or this meta label
-    /// `sessionID`. Instances that are being deleted come last: their session may already have
+    /// `sessionID`. One of that name comes before those with that label, which any caller can set on
+    /// its own instances. Instances that are being deleted come last: their session may already have
     /// another one.
+    ///
+    /// Of those with the label no more than [`index::SESSIONS_MAX`] a type are looked at.
     #[must_use]
     pub fn find(&self, name_or_session: &str, among: impl Fn(&str) -> bool) -> Option<InstanceKey> {
-        let jobs = self.all_jobs().into_iter();
-        let keys = jobs.filter_map(|job| {
+        let of_name = self.jobs.by_index(name_or_session).into_iter();
+        let named = of_name.filter_map(|job| {
             let key = own_key_of(&job).filter(|key| among(key.app_type.as_str()))?;
-            let is_deleting = job.metadata.is_deleting();
-            let is_it = key.name.as_str() == name_or_session
-                || self.entry(job)?.session() == name_or_session;
-            is_it.then_some((is_deleting, key))
+            Some((job.metadata.is_deleting(), key))
         });
-        keys.min().map(|(_, key)| key)
-    }
-
-    /// How many instances of each type are in which status; see [`STATUS_WORDS`].
-    #[must_use]
-    pub fn counts(&self) -> BTreeMap<String, [u64; STATUS_WORDS.len()]> {
-        let mut counts = BTreeMap::<String, [u64; STATUS_WORDS.len()]>::new();
-        for job in self.all_jobs() {
-            let Some(key) = own_key_of(&job) else {
-                continue;
+        let (is_leaving, named) = match named.min() {
+            Some((false, key)) => return Some(key),
+            named => (named.is_some(), named.map(|(_, key)| key)),
+        };
+        let keys = self.index.with_session(name_or_session, among);
+        let labelled = keys.into_iter().filter_map(|key| {
+            let Lookup::Instance(instance) = self.lookup(&key) else {
+                return None;
             };
-            let instance = self.instance(job);
-            let place = match instance.status {
-                InstanceStatus::Starting(_) => 0,
-                InstanceStatus::Ready { .. } => 1,
-                InstanceStatus::Failed { .. } => 2,
-                InstanceStatus::Finished(_) => 3,
-                InstanceStatus::Stopping { .. } => 4,
-            };
-            counts.entry(key.app_type.to_string()).or_default()[place] += 1;
+            let is_it = instance.session().as_deref() == Some(name_or_session);
+            is_it.then(|| (instance.job.metadata.is_deleting(), key))
+        });
+        match labelled.min() {
+            Some((true, _)) if is_leaving => named,
+            Some((_, key)) => Some(key),
+            None => named,
         }
-        counts
     }
 
-    /// All Jobs, taken out: the cache is not locked while statuses are read from it.
-    fn all_jobs(&self) -> Vec<Arc<Job>> {
-        let mut jobs = Vec::with_capacity(self.jobs.count());
-        self.jobs.for_each(|job| jobs.push(Arc::clone(job)));
-        jobs
+    /// How many instances of each type are in which status; see [`index::STATUS_WORDS`].
+    #[must_use]
+    pub fn counts(&self) -> BTreeMap<AppType, Counts> {
+        self.index.counts()
+    }
+
+    /// Computes the status of this instance again for [`Cache::counts`]. To be called after each
+    /// change, by the thread that has made it.
+    pub fn refresh(&self, key: &InstanceKey) {
+        let Some(changes) = self.index.changes(key) else {
+            return;
+        };
+        if let Lookup::Instance(instance) = self.lookup(key) {
+            let place = index::place_of(&instance.status);
+            self.index.settle(key, changes, place);
+        }
     }
 
     /// How old the cache of each resource may be.
@@ -213,7 +267,9 @@ impl Cache {
         ]
     }
 
-    fn entry(&self, job: Arc<Job>) -> Option<Entry> {
+    /// The entry of a Job in the list of its type, if it is an instance.
+    #[must_use]
+    pub fn entry(&self, job: Arc<Job>) -> Option<Entry> {
         let key = own_key_of(&job)?;
         let instance = self.instance(job);
         let is_ready = matches!(instance.status, InstanceStatus::Ready { .. });
@@ -244,47 +300,6 @@ pub fn ready(instance: &Instance) -> Option<Ready> {
     };
     let meta = instance.meta();
     Some(Ready { ip, meta })
-}
-
-/// The key of a Job's instance: from annotations of Jobs of this service, from the template's
-/// labels of Jobs of 2.7.1.
-#[must_use]
-pub fn key_of(job: &Job) -> Option<InstanceKey> {
-    key_from(|key| instance_label(job, key))
-}
-
-/// Whether a Job is the instance of this key: a Job of that name may be another's.
-fn is_of(job: &Job, key: &InstanceKey) -> bool {
-    instance_label(job, labels::INSTANCE_TYPE) == Some(key.app_type.as_str())
-        && instance_label(job, labels::INSTANCE_NAME) == Some(key.name.as_str())
-}
-
-/// The value of a Job's own metadata under this key.
-fn instance_label<'a>(job: &'a Job, key: &str) -> Option<&'a str> {
-    let own = job.metadata.annotations.get(key);
-    own.or_else(|| job.template.get(key))
-}
-
-/// The key of a pod's instance: from annotations of pods of this service, from labels of pods of
-/// 2.7.1.
-#[must_use]
-pub fn key_of_pod(metadata: &ObjectMeta) -> Option<InstanceKey> {
-    key_from(|key| {
-        metadata
-            .annotations
-            .get(key)
-            .or_else(|| metadata.labels.get(key))
-    })
-}
-
-fn key_from<'a>(read: impl Fn(&str) -> Option<&'a str>) -> Option<InstanceKey> {
-    InstanceKey::new(read(labels::INSTANCE_TYPE)?, read(labels::INSTANCE_NAME)?).ok()
-}
-
-/// As [`key_of`], if the Job has the name that its key requires. A manual Job with another name can
-/// be neither found nor stopped by its key.
-fn own_key_of(job: &Job) -> Option<InstanceKey> {
-    key_of(job).filter(|key| *key.job_name() == *job.metadata.name)
 }
 
 #[cfg(test)]

@@ -2,8 +2,9 @@
 //!
 //! Pure. [`crate::model::status`] interprets the contents of Events.
 
-use super::cache::{Cache, key_of, key_of_pod};
+use super::cache::Cache;
 use super::coordinator::CacheChange;
+use super::keys::{key_of, key_of_pod};
 use crate::kube::types::{ConditionType, Event, Job, Pod, RegardingKind, Resource, Uid};
 use crate::model::names::InstanceKey;
 use crate::store::Change;

@@ -12,11 +12,12 @@
 //! between. Waiting and retrying belong to the coordinator. No decision is made here.
 
 use super::api_call::{Action, ApiCall, CallOutcome, Completed};
-use super::cache::{Cache, key_of};
+use super::cache::Cache;
 use super::catalog::SharedCatalog;
 use super::changes::removed;
 use super::coordinator::{Context, Coordinator, Effect, Input, NewWaiter};
 use super::error::{Bound, Error};
+use super::keys::key_of;
 use super::reporter::Reporter;
 use super::request::{RequestHandle, ResponseSink};
 use crate::clock::Clock;
@@ -269,6 +270,8 @@ pub struct Executor {
     pub client: Client,
     /// The stores that results are applied to.
     pub writers: Writers,
+    /// Reads the same stores.
+    pub cache: Cache,
 }
 
 /// A completed call and its result.
@@ -366,6 +369,7 @@ impl Executor {
                 (CallOutcome::Failed(error), None)
             }
         };
+        self.cache.refresh(&call.key);
         Completed { outcome, gone }
     }
 

@@ -1,11 +1,14 @@
-//! [`Feed`]: passes changes of the cache on to the coordinator, from the first lists on.
+//! [`Feed`]: passes changes of the cache on to the coordinator, from the first lists on, and has the
+//! statuses of what changed counted.
 //!
 //! Which names a change concerns is computed in [`super::changes`], and what follows from it is
 //! decided in [`super::coordinator`].
 
-use super::cache::{Cache, key_of, key_of_pod};
+use super::cache::{Cache, Census};
 use super::coordinator::{CacheChange, Input};
 use super::engine::Inbox;
+use super::keys::{key_of, key_of_pod};
+use crate::model::names::InstanceKey;
 use crate::threads::lock;
 use std::sync::Mutex;
 
@@ -19,6 +22,7 @@ const FOUND_AT_ONCE: usize = 256;
 #[derive(Debug)]
 pub struct Feed {
     cache: Cache,
+    census: Census,
     inbox: Inbox,
     is_open: Mutex<bool>,
 }
@@ -26,9 +30,10 @@ pub struct Feed {
 impl Feed {
     /// Nothing has been listed yet.
     #[must_use]
-    pub const fn new(cache: Cache, inbox: Inbox) -> Self {
+    pub const fn new(cache: Cache, census: Census, inbox: Inbox) -> Self {
         Self {
             cache,
+            census,
             inbox,
             is_open: Mutex::new(false),
         }
@@ -41,6 +46,7 @@ impl Feed {
         let mut is_open = lock(&self.is_open);
         if *is_open {
             let changes = changes();
+            self.refresh(&changes);
             if !changes.is_empty() {
                 self.inbox.send(Input::Changed(changes));
             }
@@ -52,18 +58,26 @@ impl Feed {
 
     /// Passes on the names of all Jobs, and of pods whose Job is gone.
     fn pass_on_found(&self) {
-        let Cache { jobs, pods, .. } = &self.cache;
-        let (jobs_found, pods_found) = (jobs.snapshot(), pods.snapshot());
+        let Census { jobs, pods } = &self.census;
+        let (jobs_found, pods_found) = (jobs.all(), pods.all());
         let of_jobs = jobs_found.iter().filter_map(|job| key_of(job));
         let of_pods = pods_found
             .iter()
             .filter_map(|pod| key_of_pod(&pod.metadata));
-        let left_over = of_pods.filter(|key| jobs.get(&key.job_name()).is_none());
+        let is_left_over = |key: &InstanceKey| self.cache.jobs.get(&key.job_name()).is_none();
+        let left_over = of_pods.filter(is_left_over);
         let mut all = of_jobs.chain(left_over).map(CacheChange::of).peekable();
         while all.peek().is_some() {
-            let names = all.by_ref().take(FOUND_AT_ONCE).collect();
+            let names: Vec<CacheChange> = all.by_ref().take(FOUND_AT_ONCE).collect();
+            self.refresh(&names);
             self.inbox.send(Input::Listed(names));
         }
+    }
+
+    fn refresh(&self, changes: &[CacheChange]) {
+        changes
+            .iter()
+            .for_each(|change| self.cache.refresh(&change.key));
     }
 }
 
@@ -78,7 +92,7 @@ mod tests {
     fn nothing_passes_until_jobs_and_pods_are_listed_and_then_all_there_is() {
         let mut world = World::unsynced();
         let (inbox, inputs) = Inbox::new(10);
-        let feed = Feed::new(world.cache.clone(), inbox);
+        let feed = Feed::new(world.cache.clone(), world.census.clone(), inbox);
         let change = || vec![CacheChange::of(n1())];
         feed.pass_on(change);
         drop(world.jobs.apply(StoreEvent::Init));

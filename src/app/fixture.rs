@@ -14,11 +14,12 @@ pub(crate) use requests::*;
 
 use super::Intent;
 use super::api_call::{Action, CallOutcome, Completed};
-use super::cache::Cache;
+use super::cache::{Cache, Census};
 use super::catalog::Catalog;
 use super::coordinator::{
     CacheChange, Context, Coordinator, Effect, Input, Limits, NewWaiter, WRITE_WAIT, Want,
 };
+use super::keys::key_of;
 use crate::kube::error::Error;
 use crate::kube::types::{ConfigMap, Job, Pod, Resource, Timestamp, Uid};
 use crate::kube::watch::StoreEvent;
@@ -66,6 +67,14 @@ pub(crate) fn n1() -> InstanceKey {
     key("scim", "n1")
 }
 
+/// Type and name of an instance, as its Job and its pods have them.
+fn names_json(key: &InstanceKey) -> Value {
+    json!({
+        "config-controller.semafor.ch/instance-type": key.app_type.as_str(),
+        "config-controller.semafor.ch/instance-name": key.name.as_str(),
+    })
+}
+
 /// Stores, templates and the time.
 pub(crate) struct World {
     started: Instant,
@@ -76,6 +85,7 @@ pub(crate) struct World {
     pub(crate) pods: Writer<Pod>,
     pub(crate) events: EventWriter,
     pub(crate) cache: Cache,
+    pub(crate) census: Census,
     pub(crate) catalog: Catalog,
     /// Jobs that have left the cache and were not reported to the coordinator yet.
     gone: Vec<Uid>,
@@ -98,12 +108,7 @@ impl World {
         let (jobs, _) = crate::store::store::new(started);
         let (pods, _) = crate::store::store::new(started);
         let events = EventWriter::default();
-        let cache = Cache {
-            config_maps: config_maps.store(),
-            jobs: jobs.store(),
-            pods: pods.store(),
-            events: events.store(),
-        };
+        let (cache, census) = Cache::over(&config_maps, &jobs, &pods, &events);
         Self {
             started,
             elapsed: Duration::ZERO,
@@ -113,6 +118,7 @@ impl World {
             pods,
             events,
             cache,
+            census,
             catalog: Catalog::default(),
             gone: Vec::new(),
         }
@@ -173,10 +179,7 @@ impl World {
 
     /// The Job of an instance as Kubernetes has it, with the next version.
     pub(crate) fn job_json(&mut self, key: &InstanceKey, uid: &str, patch: &Value) -> Value {
-        let names = json!({
-            "config-controller.semafor.ch/instance-type": key.app_type.as_str(),
-            "config-controller.semafor.ch/instance-name": key.name.as_str(),
-        });
+        let names = names_json(key);
         let mut job = json!({
             "metadata": {
                 "name": key.job_name(), "uid": uid, "creationTimestamp": self.stamp(),
@@ -220,12 +223,15 @@ impl World {
         });
     }
 
-    /// The watch shows the pod `p-<uid>` of the Job with that UID.
+    /// The watch shows the pod `p-<uid>` of the Job with that UID, or else of one of scim/n1.
     pub(crate) fn pod(&mut self, uid: &str, patch: Value) {
+        let owner = Uid::from(uid);
+        let jobs = self.census.jobs.filter(|job| job.metadata.uid == owner);
+        let key = jobs.first().and_then(|job| key_of(job)).unwrap_or_else(n1);
         let mut pod = json!({
             "metadata": {
                 "name": format!("p-{uid}"), "uid": format!("p-{uid}"), "creationTimestamp": self.stamp(),
-                "resourceVersion": self.next_version(),
+                "resourceVersion": self.next_version(), "annotations": names_json(&key),
                 "ownerReferences": [{"uid": uid, "name": "scim-n1", "controller": true}],
             },
             "spec": {"restartPolicy": "Never"},

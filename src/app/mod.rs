@@ -7,7 +7,8 @@
 //! | file | what lives there |
 //! |---|---|
 //! | `request`, `request_id`, `error` | requests, responses and errors |
-//! | `cache`, `catalog`, `changes` | instances, app types, and which of them a change concerns |
+//! | `cache`, `index`, `keys` | instances: one by its key, all together, which objects belong to which |
+//! | `catalog`, `changes`, `feed` | app types; which names a change concerns, and their way to the coordinator |
 //! | `coordinator` | every decision about starts, stops and waits |
 //! | `api_call`, `engine` | its calls; the threads that run it and make them, and its inbox |
 //! | `lifecycle`, `reporter`, `timings` | lifecycle events and their reporter |
@@ -23,6 +24,8 @@ pub mod error;
 pub mod feed;
 #[cfg(test)]
 pub(crate) mod fixture;
+pub mod index;
+pub mod keys;
 pub mod lifecycle;
 pub mod reporter;
 mod request;
@@ -40,7 +43,7 @@ pub use request_id::{RequestId, RequestIds};
 use crate::clock::Clock;
 use crate::model::labels::MetaChange;
 use crate::model::names::{AppType, InstanceKey};
-use cache::{Cache, Entry, Ready};
+use cache::{Cache, Census, Entry, Ready};
 use catalog::SharedCatalog;
 use coordinator::{Input, NewWaiter, WRITE_WAIT, Want};
 use engine::Inbox;
@@ -53,6 +56,7 @@ use std::time::{Duration, Instant};
 #[derive(Clone, Debug)]
 pub struct App {
     cache: Cache,
+    census: Census,
     catalog: Arc<SharedCatalog>,
     inbox: Inbox,
     waits: Waits,
@@ -66,7 +70,7 @@ impl App {
     /// of Kubernetes' tokens.
     #[must_use]
     pub fn new(
-        cache: Cache,
+        (cache, census): (Cache, Census),
         catalog: Arc<SharedCatalog>,
         inbox: Inbox,
         waits: Waits,
@@ -75,6 +79,7 @@ impl App {
     ) -> Self {
         Self {
             cache,
+            census,
             catalog,
             inbox,
             waits,
@@ -118,7 +123,7 @@ impl App {
     /// [`Error::NotSynced`]: an empty list would be wrong.
     pub fn instances(&self, app_type: &str) -> Result<Vec<Entry>, Error> {
         self.check_synced()?;
-        Ok(self.cache.entries(app_type))
+        Ok(self.census.entries(&self.cache, app_type))
     }
 
     /// The instance of this key, if it is ready.

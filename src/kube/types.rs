@@ -196,6 +196,15 @@ impl Job {
             .get(INSTANCE_TYPE)
             .or_else(|| self.template.get(INSTANCE_TYPE))
     }
+
+    /// The raw name of the instance: from an annotation, else from the template's label.
+    #[must_use]
+    pub fn instance_name(&self) -> Option<&str> {
+        self.metadata
+            .annotations
+            .get(INSTANCE_NAME)
+            .or_else(|| self.template.get(INSTANCE_NAME))
+    }
 }
 
 /// The status of a Job, set by the Job controller.
@@ -431,7 +440,7 @@ pub struct Event {
 
 impl Resource for Job {
     const COLLECTION: Collection = JOBS;
-    /// The raw app type.
+    /// The raw name of the instance: one Job for each type that has one of that name.
     type Index = str;
 
     fn is_ours(&self) -> bool {
@@ -443,7 +452,7 @@ impl Resource for Job {
     }
 
     fn index(&self) -> Option<&str> {
-        self.app_type()
+        self.instance_name()
     }
 }
 

@@ -58,7 +58,7 @@ families! {
     STOPS = "config_controller_stops_total", COUNTER, ["type", "cause"],
         "Deletions by this replica, by cause: `asked` (a caller requested the stop of a Job), `replaced` (the Job had ended), `forced` (force deletion of a pod on a lost node)";
     INSTANCES = "config_controller_instances", GAUGE, ["type", "status"],
-        "Instances in the namespace, counted at most once a second; all replicas report the same instances, so aggregate with max";
+        "Instances in the namespace; all replicas report the same instances, so aggregate with max";
     WAITING_REQUESTS = "config_controller_waiting_requests", GAUGE, [],
         "Requests that wait for an instance or for Kubernetes";
     ABANDONED = "config_controller_abandoned_requests_total", COUNTER, [],

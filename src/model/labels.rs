@@ -67,6 +67,20 @@ pub fn meta_labels(object: &ObjectMeta) -> MetaLabels {
     annotations.chain(labels).collect()
 }
 
+/// The session that PATCH has set on an object: the value of [`SESSION_ID`] in [`meta_labels`].
+#[must_use]
+pub fn session(object: &ObjectMeta) -> Option<String> {
+    // Most objects have none, and reading all pairs is expensive.
+    let mut labels = object.labels.iter();
+    let mut annotations = object.annotations.iter();
+    let may_have = labels.any(|(key, _)| key.strip_prefix(META_LABEL) == Some(SESSION_ID))
+        || annotations
+            .any(|(key, pair)| key.starts_with(META_ANNOTATION) && pair.contains(SESSION_ID));
+    may_have
+        .then(|| meta_labels(object).remove(SESSION_ID))
+        .flatten()
+}
+
 /// Why the body of a PATCH cannot become meta labels.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MetaError {

@@ -3,7 +3,7 @@
 //! Wiring only, as all of [`super`].
 
 use super::{Background, Error, no_thread, on_death, seed};
-use crate::app::cache::Cache;
+use crate::app::cache::{Cache, Census};
 use crate::app::catalog::SharedCatalog;
 use crate::app::changes;
 use crate::app::engine::{Inbox, Writers};
@@ -34,13 +34,9 @@ impl Stores {
         }
     }
 
-    pub(super) fn cache(&self) -> Cache {
-        Cache {
-            config_maps: self.config_maps.store(),
-            jobs: self.instances.jobs.store(),
-            pods: self.instances.pods.store(),
-            events: self.instances.events.store(),
-        }
+    pub(super) fn cache(&self) -> (Cache, Census) {
+        let Writers { jobs, pods, events } = &self.instances;
+        Cache::over(&self.config_maps, jobs, pods, events)
     }
 }
 
@@ -51,10 +47,10 @@ impl Background<'_> {
         stores: Stores,
         catalogs: &Arc<SharedCatalog>,
         inbox: &Inbox,
-        cache: &Cache,
+        (cache, census): (&Cache, &Census),
     ) -> Result<Vec<Arc<WatchStats>>, Error> {
         let catalogs = Arc::clone(catalogs);
-        let feed = Arc::new(Feed::new(cache.clone(), inbox.clone()));
+        let feed = Arc::new(Feed::new(cache.clone(), census.clone(), inbox.clone()));
         let (of_jobs, of_pods) = (Arc::clone(&feed), Arc::clone(&feed));
         let Writers { jobs, pods, events } = stores.instances;
         let (job_events, pod_events) = (events.clone(), events.clone());

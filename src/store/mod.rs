@@ -15,4 +15,4 @@ pub mod store;
 pub use crate::kube::watch::StoreEvent;
 pub use events::{EventStore, EventWriter};
 pub use reflector::{OnChange, Reflector, WatchStats};
-pub use store::{Change, Sink, Store, Writer};
+pub use store::{Change, Observer, Scanner, Sink, Store, Writer};

@@ -21,7 +21,8 @@ use crate::kube::watch::StoreEvent;
 use index::Index;
 use layers::{Layers, List};
 use overlay::{is_ahead, is_until};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::fmt;
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 mod check;
@@ -80,9 +81,31 @@ pub trait Sink<K>: Send + 'static {
     fn watching(&self, open: bool);
 }
 
+/// Called with each change for readers while the cache is locked: a reader that sees the change also
+/// sees what the observer has made of it. It must not read a cache.
+pub type Observer<K> = Box<dyn Fn(&Change<K>) + Send + Sync>;
+
 /// Reads the cache; clones are cheap and share it.
+///
+/// Threads that serve requests have no more than this, so nothing here goes through all objects:
+///
+/// ```compile_fail
+/// use config_controller::kube::types::Job;
+/// use config_controller::store::Store;
+///
+/// fn all(store: &Store<Job>) {
+///     let _ = store.all();
+/// }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Store<K: Resource> {
+    shared: Arc<Shared<K>>,
+}
+
+/// Goes through all objects of the cache, for threads that may take long: no thread that serves
+/// requests. Clones share the cache.
+#[derive(Clone, Debug)]
+pub struct Scanner<K: Resource> {
     shared: Arc<Shared<K>>,
 }
 
@@ -95,10 +118,39 @@ pub struct Writer<K: Resource> {
     shared: Arc<Shared<K>>,
 }
 
-#[derive(Debug)]
 struct Shared<K: Resource> {
     state: RwLock<State<K>>,
     freshness: Freshness,
+    observer: OnceLock<Observer<K>>,
+}
+
+impl<K: Resource> fmt::Debug for Shared<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared")
+            .field("state", &self.state)
+            .field("freshness", &self.freshness)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<K: Resource> Shared<K> {
+    fn read(&self) -> RwLockReadGuard<'_, State<K>> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the state, and passes what has changed for readers to the observer.
+    fn change<C: AsRef<[Change<K>]>>(&self, edit: impl FnOnce(&mut State<K>) -> C) -> C {
+        let mut state = self.write();
+        let changes = edit(&mut state);
+        if let Some(observer) = self.observer.get() {
+            changes.as_ref().iter().for_each(observer);
+        }
+        changes
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, State<K>> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// A new, empty cache that is not synced; its age counts from `now`.
@@ -107,6 +159,7 @@ pub fn new<K: Resource>(now: Instant) -> (Writer<K>, Store<K>) {
     let shared = Arc::new(Shared {
         state: RwLock::new(State::default()),
         freshness: Freshness::new(now),
+        observer: OnceLock::new(),
     });
     let writer = Writer {
         shared: shared.clone(),
@@ -116,10 +169,7 @@ pub fn new<K: Resource>(now: Instant) -> (Writer<K>, Store<K>) {
 
 impl<K: Resource> Store<K> {
     fn state(&self) -> RwLockReadGuard<'_, State<K>> {
-        self.shared
-            .state
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.shared.read()
     }
 
     /// The object of that name.
@@ -128,24 +178,11 @@ impl<K: Resource> Store<K> {
         self.state().layers.get(name).cloned()
     }
 
-    /// The objects with that key in the second index (of Jobs: the app type; of
-    /// pods: the UID of the controller), by name.
+    /// The objects with that key in the second index (of Jobs: the name of the instance; of pods:
+    /// the UID of the controller), by name. There are few: one for each app type, one for each try.
     #[must_use]
     pub fn by_index(&self, key: &K::Index) -> Vec<Arc<K>> {
         self.state().index.get(key).cloned().collect()
-    }
-
-    /// All objects, by name.
-    #[must_use]
-    pub fn snapshot(&self) -> Vec<Arc<K>> {
-        let mut all: Vec<_> = self.state().layers.iter().cloned().collect();
-        all.sort_unstable_by(|a, b| a.metadata().name.cmp(&b.metadata().name));
-        all
-    }
-
-    /// Calls `visit` with every object, in arbitrary order. The cache is locked meanwhile.
-    pub fn for_each(&self, visit: impl FnMut(&Arc<K>)) {
-        self.state().layers.iter().for_each(visit);
     }
 
     /// How many objects there are.
@@ -169,20 +206,54 @@ impl<K: Resource> Store<K> {
     }
 }
 
-impl<K: Resource> Writer<K> {
-    fn state(&self) -> RwLockWriteGuard<'_, State<K>> {
-        self.shared
-            .state
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
+impl<K: Resource> Scanner<K> {
+    /// All objects, by name.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<K>> {
+        let mut all = self.filter(|_| true);
+        all.sort_unstable_by(|a, b| a.metadata().name.cmp(&b.metadata().name));
+        all
     }
 
+    /// Those for which `is_wanted` holds, in arbitrary order. The cache is locked meanwhile.
+    pub fn filter(&self, is_wanted: impl Fn(&K) -> bool) -> Vec<Arc<K>> {
+        let state = self.shared.read();
+        let objects = state.layers.iter();
+        objects
+            .filter(|object| is_wanted(object))
+            .cloned()
+            .collect()
+    }
+}
+
+impl<K: Resource> Writer<K> {
     /// A reader of this cache.
     #[must_use]
     pub fn store(&self) -> Store<K> {
         Store {
             shared: self.shared.clone(),
         }
+    }
+
+    /// Goes through all objects of this cache.
+    #[must_use]
+    pub fn scanner(&self) -> Scanner<K> {
+        Scanner {
+            shared: self.shared.clone(),
+        }
+    }
+
+    /// Passes changes to this observer from now on. There is one for each cache: the first.
+    pub fn observe(&self, observer: impl Fn(&Change<K>) + Send + Sync + 'static) {
+        let _ = self.shared.observer.set(Box::new(observer));
+    }
+
+    /// Changes at most one object; returns what has changed for readers.
+    fn change_one(
+        &self,
+        edit: impl FnOnce(&mut State<K>) -> Option<Change<K>>,
+    ) -> Option<Change<K>> {
+        self.shared.change(|state| Changed(edit(state))).0
     }
 
     /// Applies an object that one of our own calls returned; returns what has changed for readers.
@@ -192,55 +263,53 @@ impl<K: Resource> Writer<K> {
             return None;
         }
         let object = Arc::new(object);
-        let mut state = self.state();
-        if let Some(pending) = &mut state.pending {
-            pending.write(object.clone());
-        }
-        let metadata = object.metadata();
-        let (name, version) = (&metadata.name, &metadata.resource_version);
-        if is_ahead(version, &state.version) {
-            return state.change(name, |layers| layers.write(object.clone()));
-        }
-        // The watch has passed this write. If the object is not in the base, it was deleted since.
-        let is_passed = is_until(version, &state.version);
-        if is_passed && !state.layers.base_holds(name, &metadata.uid) {
-            return None;
-        }
-        state.change(name, |layers| layers.put(object.clone()))
+        self.change_one(|state| state.own_write(&object))
     }
 
     /// Applies that the object of that name and UID is gone, as one of our own calls
     /// reported; returns what has changed for readers.
     #[must_use]
     pub fn own_delete(&self, name: &str, uid: &Uid) -> Option<Change<K>> {
-        let mut state = self.state();
-        if let Some(pending) = &mut state.pending {
-            pending.delete(name, uid);
-        }
-        state.change(name, |layers| layers.delete(name, uid))
+        self.change_one(|state| {
+            if let Some(pending) = &mut state.pending {
+                pending.delete(name, uid);
+            }
+            state.change(name, |layers| layers.delete(name, uid))
+        })
     }
 
     /// Applies the result of our own read that found no object of that name at this version.
     /// Returns the changes for readers.
     #[must_use]
     pub fn own_absence(&self, name: &str, version: &ResourceVersion) -> Option<Change<K>> {
-        let mut state = self.state();
-        if let Some(pending) = &mut state.pending {
-            pending.absent(name, version);
-        }
-        let is_ahead = is_ahead(version, &state.version);
-        state.change(name, |layers| layers.absent(name, version, is_ahead))
+        self.change_one(|state| {
+            if let Some(pending) = &mut state.pending {
+                pending.absent(name, version);
+            }
+            let is_ahead = is_ahead(version, &state.version);
+            state.change(name, |layers| layers.absent(name, version, is_ahead))
+        })
+    }
+}
+
+/// What has changed of at most one object, as a slice.
+struct Changed<K>(Option<Change<K>>);
+
+impl<K> AsRef<[Change<K>]> for Changed<K> {
+    fn as_ref(&self) -> &[Change<K>] {
+        self.0.as_slice()
     }
 }
 
 impl<K: Resource> Sink<K> for Writer<K> {
     fn apply(&self, event: StoreEvent<K>) -> Vec<Change<K>> {
-        let mut state = self.state();
-        let changes = state.event(event);
-        if state.synced {
-            self.shared.freshness.set_synced();
-        }
-        changes
+        self.shared.change(|state| {
+            let changes = state.event(event);
+            if state.synced {
+                self.shared.freshness.set_synced();
+            }
+            changes
+        })
     }
 
     fn contact(&self, now: Instant) {
@@ -291,6 +360,23 @@ impl<K: Resource> State<K> {
             StoreEvent::Progress(version) => self.advance(&version),
         }
         Vec::new()
+    }
+
+    fn own_write(&mut self, object: &Arc<K>) -> Option<Change<K>> {
+        if let Some(pending) = &mut self.pending {
+            pending.write(object.clone());
+        }
+        let metadata = object.metadata();
+        let (name, version) = (&metadata.name, &metadata.resource_version);
+        if is_ahead(version, &self.version) {
+            return self.change(name, |layers| layers.write(object.clone()));
+        }
+        // The watch has passed this write. If the object is not in the base, it was deleted since.
+        let is_passed = is_until(version, &self.version);
+        if is_passed && !self.layers.base_holds(name, &metadata.uid) {
+            return None;
+        }
+        self.change(name, |layers| layers.put(object.clone()))
     }
 
     /// The watch has reached this version; only a list may go back.

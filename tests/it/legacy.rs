@@ -50,3 +50,19 @@ fn release_needs_no_template_and_no_pod() {
     environment.wait_empty("/app");
     environment.get("/release/ann").expect(200);
 }
+
+#[test]
+fn release_stops_the_instance_of_that_name_before_one_with_that_label() {
+    let environment = TestEnvironment::new();
+    environment.start_instance("/app/hello/ann");
+    environment
+        .patch("/app/hello/ann", &json!({"sessionID": "zoe"}))
+        .expect(200);
+    environment.start_instance("/app/hello/zoe");
+    environment.get("/release/zoe").expect(200);
+    eventually("only the other one is left", || {
+        (environment.jobs() == ["hello-ann"]).then_some(())
+    });
+    environment.get("/release/zoe").expect(200);
+    environment.wait_no_jobs();
+}

@@ -35,12 +35,8 @@ impl Watcher {
     fn new() -> Self {
         let (now, events) = (Instant::now(), EventWriter::default());
         let (jobs, pods) = (store::store::new(now).0, store::store::new(now).0);
-        let cache = Cache {
-            config_maps: store::store::new::<ConfigMap>(now).1,
-            jobs: jobs.store(),
-            pods: pods.store(),
-            events: events.store(),
-        };
+        let config_maps = store::store::new::<ConfigMap>(now).0;
+        let cache = Cache::over(&config_maps, &jobs, &pods, &events).0;
         Self {
             jobs,
             pods,

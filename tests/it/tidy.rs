@@ -267,6 +267,8 @@ const PURE: &[&str] = &[
     "src/app/changes.rs",
     "src/app/coordinator",
     "src/app/error.rs",
+    "src/app/index.rs",
+    "src/app/keys.rs",
     "src/app/lifecycle.rs",
     "src/app/request.rs",
     "src/app/request_id.rs",

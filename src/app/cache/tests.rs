@@ -2,12 +2,14 @@
 
 use super::*;
 use crate::app::fixture::{World, decode, key, n1, ready_pod};
+use crate::app::index::SESSIONS_MAX;
+use crate::app::keys::key_of;
 use crate::kube::watch::StoreEvent;
 use crate::store::{Sink as _, Writer};
 use serde_json::json;
 
 fn entries(world: &World) -> Vec<(String, Option<String>, bool, Option<i64>)> {
-    let entries = world.cache.entries("scim").into_iter();
+    let entries = world.census.entries(&world.cache, "scim").into_iter();
     entries
         .map(|e| (e.name, e.ip.map(|ip| ip.to_string()), e.is_ready, e.started))
         .collect()
@@ -103,7 +105,7 @@ fn a_list_has_one_entry_an_instance_by_name() {
             ("c".into(), None, false, None),
         ]
     );
-    assert_eq!(world.cache.entries("nope"), []);
+    assert_eq!(world.census.entries(&world.cache, "nope"), []);
 }
 
 #[test]
@@ -116,7 +118,8 @@ fn a_list_never_has_the_address_of_a_deleted_pod() {
     });
     world.pod("u1", pod);
     assert_eq!(entries(&world), [("n1".into(), None, false, None)]);
-    assert_eq!(world.cache.entries("scim")[0].meta["username"], "bob");
+    let entries = world.census.entries(&world.cache, "scim");
+    assert_eq!(entries[0].meta["username"], "bob");
 }
 
 #[test]
@@ -151,27 +154,6 @@ fn a_job_without_a_name_label_is_no_instance() {
     drop(world.jobs.apply(event));
     assert!(matches!(world.cache.lookup(&n1()), Lookup::NameConflict));
     assert_eq!(entries(&world), []);
-}
-
-#[test]
-fn deleted_instances_are_found_last() {
-    let mut world = World::new();
-    let find = |world: &World| world.cache.find("b", |_| true);
-    // An instance is the session of its name, unless PATCH has set another.
-    let (a, b) = (key("scim", "a"), key("scim", "b"));
-    world.job_of(&a, "u1", json!({}));
-    world.pod("u1", {
-        let mut pod = ready_pod("10.0.0.1");
-        pod["metadata"] = json!({"labels": {"config-controller.semafor.ch/meta-sessionID": "b"}});
-        pod
-    });
-    world.job_of(&b, "u2", json!({}));
-    assert_eq!(find(&world), Some(a.clone()));
-    let leaves = json!({"metadata": {"deletionTimestamp": world.stamp()}});
-    world.job_of(&a, "u1", leaves.clone());
-    assert_eq!(find(&world), Some(b.clone()));
-    world.job_of(&b, "u2", leaves);
-    assert_eq!(find(&world), Some(a));
 }
 
 #[test]
@@ -255,6 +237,21 @@ fn the_ages_are_those_of_the_three_stores() {
     assert_eq!(ages, [("configmaps", 7), ("jobs", 2), ("pods", 0)]);
 }
 
+/// The statuses of all instances are computed again, and the index is sound.
+fn settle(world: &World) {
+    for job in world.census.jobs.all() {
+        world.cache.refresh(&key_of(&job).unwrap());
+    }
+    world.cache.check(&world.census).unwrap();
+}
+
+/// The counts of a type.
+fn counts(world: &World, app_type: &str) -> Option<Counts> {
+    settle(world);
+    let app_type = AppType::new(app_type).unwrap();
+    world.cache.counts().get(&app_type).copied()
+}
+
 #[test]
 fn instances_are_counted_by_type_and_status() {
     let mut world = World::new();
@@ -268,11 +265,9 @@ fn instances_are_counted_by_type_and_status() {
     world.ready("u3", "10.0.0.3");
     // A Job made by hand under another name is no instance.
     world.job("u4", json!({"metadata": {"name": "by-hand"}}));
-    let counts = world.cache.counts();
-    let of = |app_type: &str| counts.get(app_type).copied();
-    assert_eq!(counts.len(), 2);
-    assert_eq!(of("scim"), Some([2, 0, 0, 0, 0]));
-    assert_eq!(of("other"), Some([0, 1, 0, 0, 0]));
+    assert_eq!(counts(&world, "scim"), Some([2, 0, 0, 0, 0]));
+    assert_eq!(counts(&world, "other"), Some([0, 1, 0, 0, 0]));
+    assert_eq!(world.cache.counts().len(), 2);
     world.job_of(
         &key("scim", "a"),
         "u1",
@@ -283,5 +278,80 @@ fn instances_are_counted_by_type_and_status() {
         {"type": "Complete", "status": "True", "lastTransitionTime": world.stamp()},
     ]}});
     world.job_of(&key("scim", "b"), "u2", complete);
-    assert_eq!(world.cache.counts()["scim"], [0, 0, 1, 1, 1]);
+    assert_eq!(counts(&world, "scim"), Some([0, 0, 1, 1, 1]));
+    world.job_gone("u5");
+    assert_eq!(counts(&world, "scim"), Some([0, 0, 0, 1, 1]));
+}
+
+#[test]
+fn a_status_that_was_computed_before_the_last_change_does_not_count() {
+    let mut world = World::new();
+    world.job("u1", json!({}));
+    let changes = world.cache.index.changes(&n1()).unwrap();
+    world.ready("u1", "10.0.0.1");
+    world.cache.refresh(&n1());
+    let starting = 0;
+    world.cache.index.settle(&n1(), changes, starting);
+    world.cache.check(&world.census).unwrap();
+}
+
+/// A pod of the Job with that UID, with a session set by PATCH.
+fn session(world: &mut World, uid: &str, session: &str) {
+    let mut pod = ready_pod("10.0.0.1");
+    pod["metadata"] = json!({"labels": {"config-controller.semafor.ch/meta-sessionID": session}});
+    world.pod(uid, pod);
+}
+
+#[test]
+fn an_instance_of_a_name_is_found_before_one_with_that_label() {
+    let mut world = World::new();
+    let (a, b) = (key("hello", "a"), key("scim", "s1"));
+    world.job_of(&a, "u1", json!({}));
+    session(&mut world, "u1", "s1");
+    assert_eq!(world.cache.find("s1", |_| true), Some(a.clone()));
+    world.job_of(&b, "u2", json!({}));
+    assert_eq!(world.cache.find("s1", |_| true), Some(b.clone()));
+    let may_use = |app_type: &str| app_type == "hello";
+    assert_eq!(world.cache.find("s1", may_use), Some(a.clone()));
+    let leaves = json!({"metadata": {"deletionTimestamp": world.stamp()}});
+    world.job_of(&b, "u2", leaves.clone());
+    assert_eq!(world.cache.find("s1", |_| true), Some(a.clone()));
+    world.job_of(&a, "u1", leaves);
+    assert_eq!(world.cache.find("s1", |_| true), Some(b));
+}
+
+#[test]
+fn labels_of_one_type_do_not_hide_those_of_another() {
+    let mut world = World::new();
+    for number in 0..=SESSIONS_MAX {
+        let uid = format!("u{number}");
+        world.job_of(&key("hello", &uid), &uid, json!({}));
+        session(&mut world, &uid, "s");
+    }
+    world.job_of(&key("scim", "a"), "mine", json!({}));
+    session(&mut world, "mine", "s");
+    let may_use = |app_type: &str| app_type == "scim";
+    assert_eq!(world.cache.find("s", may_use), Some(key("scim", "a")));
+    assert_eq!(world.cache.find("s", |_| true), Some(key("hello", "u0")));
+    let found = world.cache.index.with_session("s", |_| true);
+    assert_eq!(found.len(), SESSIONS_MAX + 1);
+}
+
+#[test]
+fn only_the_session_of_the_pod_that_counts_is_one() {
+    let mut world = World::new();
+    world.job("u1", json!({}));
+    pod_made_after(&mut world, 1, false);
+    let labels = |session: &str| json!({"config-controller.semafor.ch/meta-sessionID": session});
+    world.pod(
+        "u1",
+        json!({"metadata": {"name": "p1", "uid": "p1", "labels": labels("old")}}),
+    );
+    let time = "2026-05-01T10:00:09Z";
+    let newer =
+        json!({"name": "p9", "uid": "p9", "creationTimestamp": time, "labels": labels("new")});
+    world.pod("u1", json!({"metadata": newer}));
+    assert_eq!(world.cache.find("old", |_| true), None);
+    assert_eq!(world.cache.find("new", |_| true), Some(n1()));
+    settle(&world);
 }

@@ -55,6 +55,7 @@ fn decoded(job: &Value) -> Job {
 /// An executor that gets these responses, and the writer of its Jobs, which are listed at version 5.
 fn executor(responses: &[(u16, Value)], jobs: &[Value]) -> (Executor, Writer<Job>) {
     let now = Instant::now();
+    let config_maps = store::new(now).0;
     let writers = Writers {
         jobs: store::new(now).0,
         pods: store::new(now).0,
@@ -68,7 +69,14 @@ fn executor(responses: &[(u16, Value)], jobs: &[Value]) -> (Executor, Writer<Job
     let _ = writer.apply(StoreEvent::InitDone("5".into()));
     let transport = Arc::new(Canned(Mutex::new(responses.to_vec())));
     let client = Client::new(transport, "apps");
-    (Executor { client, writers }, writer)
+    let Writers { jobs, pods, events } = &writers;
+    let cache = Cache::over(&config_maps, jobs, pods, events).0;
+    let executor = Executor {
+        client,
+        writers,
+        cache,
+    };
+    (executor, writer)
 }
 
 fn call(action: Action) -> ApiCall {

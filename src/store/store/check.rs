@@ -1,21 +1,21 @@
-//! [`Store::check`]: the invariants of a store, for tests and the simulation.
+//! [`Scanner::check`]: the invariants of a store, for tests and the simulation.
 //!
 //! It is compiled in every profile, so that tests check the release build, too; the service never
 //! calls it, since it reads everything.
 
-use super::{State, Store};
+use super::{Scanner, State};
 use crate::kube::types::Resource;
 use std::collections::HashSet;
 use std::sync::Arc;
 
-impl<K: Resource> Store<K> {
+impl<K: Resource> Scanner<K> {
     /// Checks the invariants. To be called between two steps; it changes nothing.
     ///
     /// # Errors
     /// A message that names the first broken invariant, and the object.
     pub fn check(&self) -> Result<(), String> {
-        let state = self.state();
-        if state.synced != self.is_synced() {
+        let state = self.shared.read();
+        if state.synced != self.shared.freshness.is_synced() {
             return Err("readers do not see whether a list was complete".into());
         }
         state.check().map_err(|broken| {

@@ -1,5 +1,5 @@
-//! [`Index`]: the objects of one kind by a second key (of Jobs the app type, of pods the UID of the
-//! controller).
+//! [`Index`]: the objects of one kind by a second key (of Jobs the name of the instance, of pods the
+//! UID of the controller).
 //!
 //! Pure. It contains exactly the objects that readers see; [`super`] keeps it consistent with the
 //! layers.

@@ -5,6 +5,7 @@ use super::*;
 use crate::kube::types::{ConfigMap, Job, Pod};
 
 mod broken;
+mod observer;
 mod random;
 
 /// A writer that checks the store's invariants after every step.
@@ -14,34 +15,34 @@ impl Checked {
     #[track_caller]
     fn apply(&self, event: StoreEvent<Pod>) -> Vec<Change<Pod>> {
         let changes = self.0.apply(event);
-        self.0.store().check().unwrap();
+        self.0.scanner().check().unwrap();
         changes
     }
 
     #[track_caller]
     fn own_write(&self, object: Pod) -> Option<Change<Pod>> {
         let change = self.0.own_write(object);
-        self.0.store().check().unwrap();
+        self.0.scanner().check().unwrap();
         change
     }
 
     #[track_caller]
     fn own_delete(&self, name: &str, uid: &Uid) -> Option<Change<Pod>> {
         let change = self.0.own_delete(name, uid);
-        self.0.store().check().unwrap();
+        self.0.scanner().check().unwrap();
         change
     }
 
     #[track_caller]
     fn own_absence(&self, name: &str, version: &ResourceVersion) -> Option<Change<Pod>> {
         let change = self.0.own_absence(name, version);
-        self.0.store().check().unwrap();
+        self.0.scanner().check().unwrap();
         change
     }
 
     /// How many own writes and own deletions the watch has not reached yet.
     fn overlaid(&self) -> (usize, usize) {
-        self.0.state().layers.overlaid()
+        self.0.shared.write().layers.overlaid()
     }
 }
 
@@ -87,11 +88,16 @@ fn list(writer: &Checked, pods: &[(&str, &str, &str)], version: &str) -> Vec<Cha
     writer.apply(StoreEvent::InitDone(version.into()))
 }
 
+/// All objects, by name.
+fn all<K: Resource>(store: &Store<K>) -> Vec<Arc<K>> {
+    let shared = Arc::clone(&store.shared);
+    Scanner { shared }.all()
+}
+
 /// What readers see: name, UID and version of each.
 #[track_caller]
 fn shows(store: &Store<Pod>, expected: &[(&str, &str, &str)]) {
-    let seen: Vec<_> = store
-        .snapshot()
+    let seen: Vec<_> = all(store)
         .iter()
         .map(|pod| {
             let metadata = &pod.metadata;
@@ -380,7 +386,18 @@ fn events_on_their_way_do_not_restore_an_object_that_a_read_found_gone() {
     shows(&store, &[("a", "3", "9")]);
     assert!(writer.own_absence("a", &"8".into()).is_none());
     shows(&store, &[("a", "3", "9")]);
-    assert_eq!(writer.0.state().layers.overlay().absent.iter().count(), 0);
+    assert_eq!(
+        writer
+            .0
+            .shared
+            .write()
+            .layers
+            .overlay()
+            .absent
+            .iter()
+            .count(),
+        0
+    );
 }
 
 #[test]
@@ -417,7 +434,7 @@ fn the_index_keeps_many_in_order_of_names() {
     let _ = writer.apply(delete("a", "1", "6"));
     let _ = writer.apply(delete("c", "3", "7"));
     shows(&store, &[]);
-    assert_eq!(writer.0.state().index.len(), 0);
+    assert_eq!(writer.0.shared.write().index.len(), 0);
 }
 
 #[test]
@@ -426,12 +443,15 @@ fn jobs_of_other_owners_are_not_stored() {
     let mut job = Job::default();
     job.metadata.name = "a".into();
     assert!(writer.own_write(job.clone()).is_none());
-    job.template = [("config-controller.semafor.ch/instance-type", "hello")]
-        .into_iter()
-        .collect();
+    job.template = [
+        ("config-controller.semafor.ch/instance-type", "hello"),
+        ("config-controller.semafor.ch/instance-name", "ann"),
+    ]
+    .into_iter()
+    .collect();
     assert!(writer.own_write(job).is_some());
-    assert_eq!(store.by_index("hello").len(), 1);
-    assert!(store.by_index("other").is_empty());
+    assert_eq!(store.by_index("ann").len(), 1);
+    assert!(store.by_index("hello").is_empty());
 }
 
 #[test]
@@ -467,30 +487,30 @@ fn own_deletions_are_bounded_and_evicted_ones_stay_gone() {
         let uid = number.to_string().as_str().into();
         assert!(writer.own_delete(&format!("p{number}"), &uid).is_some());
     }
-    store.check().unwrap();
+    writer.scanner().check().unwrap();
     assert_eq!(store.count(), 0);
-    assert_eq!(writer.state().layers.overlaid(), (0, DELETED_MAX));
+    assert_eq!(writer.shared.write().layers.overlaid(), (0, DELETED_MAX));
     // The oldest deletion is evicted, so a late event may bring that object back.
     let late = |number| StoreEvent::Apply(numbered(number, 5001));
     assert_eq!(writer.apply(late(9)).len(), 1);
     assert_eq!(writer.apply(late(10)).len(), 0);
-    store.check().unwrap();
+    writer.scanner().check().unwrap();
 }
 
 #[test]
 fn own_absences_are_bounded_and_the_oldest_is_evicted() {
-    let (writer, store) = new(Instant::now());
+    let (writer, _) = new(Instant::now());
     for number in 0..=ABSENT_MAX {
         let name = format!("p{number}");
         assert!(writer.own_absence(&name, &"9000".into()).is_none());
     }
-    store.check().unwrap();
+    writer.scanner().check().unwrap();
     let _ = writer.apply(StoreEvent::Init);
     let _ = writer.apply(StoreEvent::InitDone("5".into()));
     let late = |number| StoreEvent::Apply(numbered(number, 6));
     assert_eq!(writer.apply(late(0)).len(), 1);
     assert_eq!(writer.apply(late(1)).len(), 0);
-    store.check().unwrap();
+    writer.scanner().check().unwrap();
 }
 
 #[test]
@@ -501,13 +521,13 @@ fn own_writes_are_bounded_and_evicted_ones_stay_visible() {
     for number in 0..WRITTEN_MAX + 10 {
         assert!(writer.own_write(numbered(number, 6)).is_some());
     }
-    store.check().unwrap();
+    writer.scanner().check().unwrap();
     assert_eq!(store.count(), WRITTEN_MAX + 10);
-    assert_eq!(writer.state().layers.overlaid(), (WRITTEN_MAX, 0));
+    assert_eq!(writer.shared.write().layers.overlaid(), (WRITTEN_MAX, 0));
     let _ = writer.apply(StoreEvent::Progress("99999".into()));
     assert_eq!(store.count(), WRITTEN_MAX + 10);
-    assert_eq!(writer.state().layers.overlaid(), (0, 0));
-    store.check().unwrap();
+    assert_eq!(writer.shared.write().layers.overlaid(), (0, 0));
+    writer.scanner().check().unwrap();
 }
 
 #[test]

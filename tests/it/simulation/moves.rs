@@ -472,12 +472,12 @@ impl World {
         };
         let (jobs, pods) = (truth(Resource::Jobs), truth(Resource::Pods));
         for replica in self.replicas.iter().flatten() {
-            let seen = replica.cache.jobs.snapshot();
+            let seen = replica.census.jobs.all();
             let seen: Vec<_> = seen.iter().map(|job| shown(&job.metadata)).collect();
             check(Promise::CacheIsCurrent, seen == jobs, || {
                 format!("{seen:?}, not {jobs:?}")
             })?;
-            let seen = replica.cache.pods.snapshot();
+            let seen = replica.census.pods.all();
             let seen: Vec<_> = seen.iter().map(|pod| shown(&pod.metadata)).collect();
             check(Promise::CacheIsCurrent, seen == pods, || {
                 format!("{seen:?}, not {pods:?}")

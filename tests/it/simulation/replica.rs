@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use config_controller::app::api_call::{Action, ApiCall};
-use config_controller::app::cache::Cache;
+use config_controller::app::cache::{Cache, Census};
 use config_controller::app::catalog::SharedCatalog;
 use config_controller::app::changes;
 use config_controller::app::coordinator::{Context, Coordinator, Effect, Input, Limits};
@@ -25,7 +25,7 @@ use config_controller::model::labels;
 use config_controller::model::names::InstanceKey;
 use config_controller::shutdown::Stop;
 use config_controller::store::reflector::Running;
-use config_controller::store::{EventWriter, OnChange, Reflector, Writer, store};
+use config_controller::store::{EventWriter, OnChange, Reflector, Scanner, Writer, store};
 use config_controller::threads::Heartbeats;
 
 use super::dice::Time;
@@ -51,6 +51,9 @@ pub(super) struct Replica {
     pub(super) app: App,
     /// Its cache.
     pub(super) cache: Cache,
+    /// All that its cache has.
+    pub(super) census: Census,
+    config_maps: Scanner<ConfigMap>,
     /// Its reflectors: ConfigMaps, Jobs, pods.
     pub(super) reflectors: [Box<dyn AnyReflector>; 3],
     /// The calls in flight.
@@ -113,12 +116,8 @@ impl Replica {
         let (jobs, pods) = (store::new::<Job>(now).0, store::new::<Pod>(now).0);
         // As with a Role without permission to read Events.
         let events = EventWriter::default();
-        let cache = Cache {
-            config_maps: config_maps.store(),
-            jobs: jobs.store(),
-            pods: pods.store(),
-            events: events.store(),
-        };
+        let (cache, census) = Cache::over(&config_maps, &jobs, &pods, &events);
+        let scanner = config_maps.scanner();
         let writers = Writers {
             jobs: jobs.clone(),
             pods: pods.clone(),
@@ -130,24 +129,31 @@ impl Replica {
             link: &link,
             seed,
         };
-        let reflectors = wiring.reflectors(config_maps, jobs, pods, &catalog, &cache, &inbox);
+        let reflectors =
+            wiring.reflectors(config_maps, jobs, pods, &catalog, (&cache, &census), &inbox);
         Self {
             app: App::new(
-                cache.clone(),
+                (cache.clone(), census.clone()),
                 Arc::clone(&catalog),
                 inbox.clone(),
                 WAITS,
                 Arc::clone(&clock),
                 None,
             ),
+            executor: Executor {
+                client,
+                writers,
+                cache: cache.clone(),
+            },
             cache,
+            census,
+            config_maps: scanner,
             reflectors,
             calls: Vec::new(),
             coordinator: Coordinator::new(limits),
             broken: None,
             inbox,
             inputs,
-            executor: Executor { client, writers },
             catalog,
             time: time.clone(),
         }
@@ -230,11 +236,12 @@ impl Replica {
         true
     }
 
-    /// Checks the invariants of its stores.
+    /// Checks the invariants of its stores, and of the index over them.
     pub(super) fn check_stores(&self) -> Result<(), String> {
-        self.cache.config_maps.check()?;
-        self.cache.jobs.check()?;
-        self.cache.pods.check()
+        self.config_maps.check()?;
+        self.census.jobs.check()?;
+        self.census.pods.check()?;
+        self.cache.check(&self.census)
     }
 
     /// The revisions that its caches have reached.
@@ -261,11 +268,11 @@ impl Wiring<'_> {
         jobs: Writer<Job>,
         pods: Writer<Pod>,
         catalog: &Arc<SharedCatalog>,
-        cache: &Cache,
+        (cache, census): (&Cache, &Census),
         inbox: &Inbox,
     ) -> [Box<dyn AnyReflector>; 3] {
         let read = Arc::clone(catalog);
-        let feed = Arc::new(Feed::new(cache.clone(), inbox.clone()));
+        let feed = Arc::new(Feed::new(cache.clone(), census.clone(), inbox.clone()));
         let (of_jobs, of_pods) = (Arc::clone(&feed), feed);
         [
             self.reflector(

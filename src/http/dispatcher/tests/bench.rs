@@ -78,7 +78,14 @@ impl Bench {
             json!({"metadata": {"name": "apps"}, "data": {"zeta.yaml": "x", "scim.yaml": "x"}});
         catalog.update(&[added(&map)]);
         let of_app = Arc::clone(&clock) as Arc<dyn Clock>;
-        let app = App::new(world.cache.clone(), catalog, inbox, waits, of_app, None);
+        let app = App::new(
+            (world.cache.clone(), world.census.clone()),
+            catalog,
+            inbox,
+            waits,
+            of_app,
+            None,
+        );
         let instrumentation = Instrumentation {
             metrics: Arc::new(Metrics::new(1, &endpoints::labels())),
             traces: Traces::default(),

@@ -3,19 +3,19 @@
 use super::*;
 
 /// A sound store: `a` and `b` of the watch, `c` of an own write, `b` deleted by an own call.
-fn sound() -> (Writer<Pod>, Store<Pod>) {
-    let (writer, store) = synced(&[("a", "1", "4"), ("b", "2", "5")], "6");
+fn sound() -> Writer<Pod> {
+    let (writer, _) = synced(&[("a", "1", "4"), ("b", "2", "5")], "6");
     let _ = writer.own_write(pod("c", "3", "9"));
     let _ = writer.own_delete("b", &"2".into());
-    (writer.0, store)
+    writer.0
 }
 
 #[track_caller]
 fn found(expected: &str, breaks: impl FnOnce(&mut State<Pod>)) {
-    let (writer, store) = sound();
-    assert_eq!(store.check(), Ok(()));
-    breaks(&mut writer.state());
-    let broken = store.check().unwrap_err();
+    let writer = sound();
+    assert_eq!(writer.scanner().check(), Ok(()));
+    breaks(&mut writer.shared.write());
+    let broken = writer.scanner().check().unwrap_err();
     assert!(broken.contains(expected), "{broken}");
 }
 
@@ -76,7 +76,7 @@ fn an_exceeded_bound_is_reported() {
     found("exceeds its bounds", |state| {
         state.layers.overlay().deleted.break_bound();
     });
-    let (writer, store) = sound();
-    writer.state().synced = false;
-    assert!(store.check().unwrap_err().contains("complete"));
+    let writer = sound();
+    writer.shared.write().synced = false;
+    assert!(writer.scanner().check().unwrap_err().contains("complete"));
 }

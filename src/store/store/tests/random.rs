@@ -323,7 +323,7 @@ impl Model {
 
     #[track_caller]
     fn check(&self) {
-        let seen = self.store.snapshot();
+        let seen = all(&self.store);
         let seen = seen
             .iter()
             .map(|pod| (pod.metadata.name.to_string(), shown(pod)));

@@ -1,0 +1,65 @@
+//! [`Cache::check`]: the invariants of the index, for tests and the simulation.
+//!
+//! It is compiled in every profile, so that tests check the release build, too; the service never
+//! calls it, since it reads everything.
+
+use super::{Cache, Census};
+use crate::app::index::{Counts, place_of};
+use crate::app::keys::{key_of_pod, own_key_of};
+use crate::model::labels;
+use crate::model::names::AppType;
+use std::collections::BTreeMap;
+
+impl Cache {
+    /// Checks that the index has what all objects show. To be called between two steps.
+    ///
+    /// # Errors
+    /// A message that names what differs.
+    pub fn check(&self, census: &Census) -> Result<(), String> {
+        self.check_counts(census)?;
+        self.check_sessions(census)
+    }
+
+    fn check_counts(&self, census: &Census) -> Result<(), String> {
+        // Until both are listed, statuses are not computed.
+        if !(self.jobs.is_synced() && self.pods.is_synced()) {
+            return Ok(());
+        }
+        let mut counts = BTreeMap::<AppType, Counts>::new();
+        for job in census.jobs.all() {
+            if let Some(key) = own_key_of(&job) {
+                let status = self.instance(job).status;
+                counts.entry(key.app_type).or_default()[place_of(&status)] += 1;
+            }
+        }
+        let counted = self.counts();
+        if counted != counts {
+            return Err(format!(
+                "the instances are counted as {counted:?}, not {counts:?}"
+            ));
+        }
+        Ok(())
+    }
+
+    fn check_sessions(&self, census: &Census) -> Result<(), String> {
+        let mut pods = 0;
+        for pod in census.pods.all() {
+            let key = key_of_pod(&pod.metadata);
+            let Some((key, session)) = key.zip(labels::session(&pod.metadata)) else {
+                continue;
+            };
+            pods += 1;
+            let found = self.index.with_session(&session, |_| true);
+            if !found.contains(&key) {
+                return Err(format!("{key} is not found by its session {session:?}"));
+            }
+        }
+        let indexed = self.index.sessions();
+        if indexed != pods {
+            return Err(format!(
+                "{indexed} pods with sessions are indexed, not {pods}"
+            ));
+        }
+        Ok(())
+    }
+}

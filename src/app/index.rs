@@ -1,0 +1,250 @@
+//! [`Index`]: what is asked of all instances together, kept up to date by each change: how many are
+//! in which status, and which have which session.
+//!
+//! Pure. The stores report their changes ([`Index::job_changed`], [`Index::pod_changed`]) while they
+//! are locked, so the index reads no store. A status needs the Job and its pods: it is computed from
+//! the stores afterwards, and counts only if the instance has not changed since
+//! ([`Index::settle`]). Nothing here takes longer with more instances.
+
+use super::keys::{key_of_pod, own_key_of};
+use crate::kube::types::{Job, Pod};
+use crate::model::labels;
+use crate::model::names::{AppType, InstanceKey, InstanceName};
+use crate::model::status::InstanceStatus;
+use crate::store::Change;
+use crate::threads::lock;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::{Mutex, MutexGuard};
+
+/// The words for statuses in metrics, in the order of [`Counts`].
+pub const STATUS_WORDS: [&str; 5] = ["starting", "ready", "failed", "finished", "stopping"];
+
+/// How many instances are in which status; see [`STATUS_WORDS`].
+pub type Counts = [u64; STATUS_WORDS.len()];
+
+/// Of the instances of one type with the same session, so many are looked at. Labels are for
+/// callers to set, so there may be any number.
+pub const SESSIONS_MAX: usize = 64;
+
+/// The place of a status in [`Counts`].
+#[must_use]
+pub const fn place_of(status: &InstanceStatus) -> usize {
+    match status {
+        InstanceStatus::Starting(_) => STARTING,
+        InstanceStatus::Ready { .. } => 1,
+        InstanceStatus::Failed { .. } => 2,
+        InstanceStatus::Finished(_) => 3,
+        InstanceStatus::Stopping { .. } => 4,
+    }
+}
+
+/// A Job that was just made: its status is computed next.
+const STARTING: usize = 0;
+
+/// The index of all instances.
+#[derive(Debug, Default)]
+pub struct Index(Mutex<State>);
+
+/// How often an instance has changed, as far as it matters: whether it has since.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Changes(u32);
+
+#[derive(Debug, Default)]
+struct State {
+    hasher: RandomState,
+    /// By the hash of type and name.
+    counted: HashMap<u64, Counted>,
+    /// Types that have instances.
+    types: BTreeMap<AppType, Counts>,
+    sessions: Sessions,
+}
+
+/// The pods with a session, by the hash of the session and the type (never `None`); each with the
+/// name of its instance and a hash of its own name, in that order. There is rarely more than one.
+type Sessions = BTreeMap<(u64, Option<AppType>), Vec<(InstanceName, u64)>>;
+
+/// An instance as it was counted.
+#[derive(Debug)]
+struct Counted {
+    /// Wraps around: no status is computed during 2^32 changes.
+    changes: u32,
+    place: u8,
+}
+
+impl Index {
+    /// A Job has changed.
+    pub fn job_changed(&self, change: &Change<Job>) {
+        let old = change.old.as_deref().and_then(own_key_of);
+        let new = change.new.as_deref().and_then(own_key_of);
+        let mut state = self.state();
+        if old != new {
+            old.iter().for_each(|key| state.remove(key));
+            new.iter().for_each(|key| state.add(key));
+        } else if let Some(key) = &new {
+            state.touch(key);
+        }
+    }
+
+    /// A pod has changed.
+    pub fn pod_changed(&self, change: &Change<Pod>) {
+        let read = |pod: &Pod| {
+            let session = labels::session(&pod.metadata);
+            key_of_pod(&pod.metadata).map(|key| (key, session))
+        };
+        let old = change.old.as_deref().and_then(read);
+        let new = change.new.as_deref().and_then(read);
+        let mut state = self.state();
+        for (key, _) in old.iter().chain(&new) {
+            state.touch(key);
+        }
+        if old == new {
+            return;
+        }
+        let pod = &*change.object().metadata.name;
+        if let Some((key, Some(session))) = old {
+            state.remove_session(&session, &key, pod);
+        }
+        if let Some((key, Some(session))) = new {
+            state.add_session(&session, &key, pod);
+        }
+    }
+
+    /// Something else of this instance has changed than its Job and its pods.
+    pub fn touch(&self, key: &InstanceKey) {
+        self.state().touch(key);
+    }
+
+    /// How often this instance has changed; `None` if there is none.
+    #[must_use]
+    pub fn changes(&self, key: &InstanceKey) -> Option<Changes> {
+        let state = self.state();
+        let counted = state.counted.get(&state.hash(key))?;
+        Some(Changes(counted.changes))
+    }
+
+    /// Counts the status at this place for an instance, if the instance has not changed since the
+    /// status was computed. Else whoever has changed it does that.
+    pub fn settle(&self, key: &InstanceKey, since: Changes, place: usize) {
+        let mut state = self.state();
+        let hash = state.hash(key);
+        let State { counted, types, .. } = &mut *state;
+        let counted = counted.get_mut(&hash);
+        if let Some(counted) = counted.filter(|counted| counted.changes == since.0)
+            && let Some(counts) = types.get_mut(&key.app_type)
+        {
+            counts[usize::from(counted.place)] -= 1;
+            counts[place] += 1;
+            counted.place = u8::try_from(place).expect("there are five places");
+        }
+    }
+
+    /// How many instances of each type are in which status.
+    #[must_use]
+    pub fn counts(&self) -> BTreeMap<AppType, Counts> {
+        self.state().types.clone()
+    }
+
+    /// The instances of these types that have a pod with this session, by type and name; of each
+    /// type no more than [`SESSIONS_MAX`]. Whether it is the pod that counts is not known here.
+    #[must_use]
+    pub fn with_session(&self, session: &str, among: impl Fn(&str) -> bool) -> Vec<InstanceKey> {
+        let state = self.state();
+        let hash = state.hasher.hash_one(session);
+        let from_here = state.sessions.range((hash, None)..);
+        let of_it = from_here.take_while(|((other, _), _)| *other == hash);
+        let mut found = Vec::new();
+        for ((_, app_type), pods) in of_it {
+            let Some(app_type) = app_type.as_ref().filter(|one| among(one.as_str())) else {
+                continue;
+            };
+            // Pods of one instance stand together.
+            let firsts = pods.chunk_by(|(a, _), (b, _)| a == b).map(|pods| &pods[0]);
+            found.extend(firsts.take(SESSIONS_MAX).map(|(name, _)| InstanceKey {
+                app_type: app_type.clone(),
+                name: name.clone(),
+            }));
+        }
+        found
+    }
+
+    /// How many pods with a session there are; for tests, since it counts them.
+    #[must_use]
+    pub fn sessions(&self) -> usize {
+        self.state().sessions.values().map(Vec::len).sum()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.0)
+    }
+}
+
+impl State {
+    fn hash(&self, key: &InstanceKey) -> u64 {
+        self.hasher
+            .hash_one((key.app_type.as_str(), key.name.as_str()))
+    }
+
+    fn add(&mut self, key: &InstanceKey) {
+        let counted = Counted {
+            changes: 0,
+            place: STARTING as u8,
+        };
+        self.counted.insert(self.hash(key), counted);
+        self.types.entry(key.app_type.clone()).or_default()[STARTING] += 1;
+    }
+
+    fn remove(&mut self, key: &InstanceKey) {
+        if let Some(counted) = self.counted.remove(&self.hash(key))
+            && let Some(counts) = self.types.get_mut(&key.app_type)
+        {
+            counts[usize::from(counted.place)] -= 1;
+            if *counts == Counts::default() {
+                self.types.remove(&key.app_type);
+            }
+        }
+    }
+
+    fn touch(&mut self, key: &InstanceKey) {
+        let hash = self.hash(key);
+        if let Some(counted) = self.counted.get_mut(&hash) {
+            counted.changes = counted.changes.wrapping_add(1);
+        }
+    }
+
+    /// The place of a session and type in `sessions`; types with instances are in memory once.
+    fn place_of_session(&self, session: &str, app_type: &AppType) -> (u64, Option<AppType>) {
+        let known = self.types.get_key_value(app_type);
+        let app_type = known.map_or(app_type, |(known, _)| known);
+        (self.hasher.hash_one(session), Some(app_type.clone()))
+    }
+
+    fn add_session(&mut self, session: &str, key: &InstanceKey, pod: &str) {
+        let place = self.place_of_session(session, &key.app_type);
+        let entry = (key.name.clone(), self.hasher.hash_one(pod));
+        match self.sessions.entry(place) {
+            Entry::Vacant(vacant) => {
+                vacant.insert(vec![entry]);
+            }
+            Entry::Occupied(mut known) => {
+                let pods = known.get_mut();
+                let at = pods.partition_point(|other| *other < entry);
+                pods.insert(at, entry);
+            }
+        }
+    }
+
+    fn remove_session(&mut self, session: &str, key: &InstanceKey, pod: &str) {
+        let place = self.place_of_session(session, &key.app_type);
+        let entry = (key.name.clone(), self.hasher.hash_one(pod));
+        if let Some(pods) = self.sessions.get_mut(&place) {
+            if let Ok(at) = pods.binary_search(&entry) {
+                pods.remove(at);
+            }
+            if pods.is_empty() {
+                self.sessions.remove(&place);
+            }
+        }
+    }
+}
