@@ -5,7 +5,9 @@
 //! reports all of them. What a value means is decided where it is used, not here.
 
 mod auth;
+mod relations;
 mod settings;
+mod syntax;
 mod traces;
 
 pub use auth::Auth;
@@ -88,6 +90,8 @@ pub struct Config {
     pub held_bytes_max: usize,
     /// How places of waiting requests and these bytes are divided.
     pub division: Division,
+    /// Whether `CONNECTIONS_MAX` is set; its default is lowered where the machine allows fewer.
+    pub connections_are_set: bool,
     /// How callers are authenticated.
     pub auth: Auth,
     /// Wrong tokens allowed per minute and peer address.
@@ -103,14 +107,16 @@ pub struct Config {
 /// Variables that are read in addition to [`SETTINGS`].
 const SURROUNDINGS: [&str; 3] = ["KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT", "HOME"];
 
-/// As [`parse`], from the operating system's strings, which need not be UTF-8.
+/// As [`parse`], from the operating system's strings, which need not be UTF-8. `further` finds the
+/// problems of a service that only the machine knows: those of files and of its limits.
 ///
 /// # Errors
-/// As [`parse`]; if an argument or a variable that is read is not UTF-8, only those problems. Other
+/// As [`parse`], and those of `further`; if an argument or a variable that is read is not UTF-8, only those problems. Other
 /// variables are ignored.
 pub fn parse_os(
     arguments: impl IntoIterator<Item = OsString>,
     environment: impl IntoIterator<Item = (OsString, OsString)>,
+    further: impl FnOnce(&Config) -> Vec<String>,
 ) -> Result<Command, Vec<String>> {
     let mut problems = Vec::new();
     let arguments: Vec<String> = (1..)
@@ -137,7 +143,7 @@ pub fn parse_os(
             problems.push(format!("{name} is not valid UTF-8"));
         }
     }
-    match parse(arguments, &texts) {
+    match parse_with(arguments, &texts, further) {
         Ok(command @ (Command::Help | Command::Version)) => Ok(command),
         _ if !problems.is_empty() => Err(problems),
         parsed => parsed,
@@ -156,6 +162,17 @@ pub fn parse<I>(
 where
     I: IntoIterator<Item = String>,
 {
+    parse_with(arguments, environment, |_| Vec::new())
+}
+
+fn parse_with<I>(
+    arguments: I,
+    environment: &BTreeMap<String, String>,
+    further: impl FnOnce(&Config) -> Vec<String>,
+) -> Result<Command, Vec<String>>
+where
+    I: IntoIterator<Item = String>,
+{
     let mut problems = Vec::new();
     let mut arguments = arguments.into_iter().peekable();
     let command = arguments.next_if(|first| first == "check" || first == "serve");
@@ -170,8 +187,12 @@ where
         problems,
     };
     let config = reader.config();
-    if !reader.problems.is_empty() {
-        return Err(reader.problems);
+    let mut problems = reader.problems;
+    if files.is_none() {
+        problems.extend(further(&config));
+    }
+    if !problems.is_empty() {
+        return Err(problems);
     }
     let config = Box::new(config);
     Ok(match files {
@@ -230,7 +251,7 @@ impl Reader<'_> {
     fn config(&mut self) -> Config {
         let config = Config {
             namespace: self.namespace(),
-            configmap_selector: self.text("CONFIGMAP_SELECTOR"),
+            configmap_selector: self.selector(),
             listen: self.parsed("LISTEN", "an IP address such as 127.0.0.1 or ::"),
             port: self.parsed("SERVICE_PORT", "a port from 0 to 65535"),
             tls: self.tls(),
@@ -256,6 +277,7 @@ impl Reader<'_> {
                 caller: self.number("CALLER_SHARE_MAX", 1, 100),
                 writes: self.number("WRITE_RESERVE", 0, 50),
             },
+            connections_are_set: self.raw("CONNECTIONS_MAX").is_some(),
             auth: self.auth(),
             auth_failures_max: self.number("AUTH_FAILURES_MAX", 1, 1_000_000),
             log_filter: self.log_filter(),
@@ -282,33 +304,11 @@ impl Reader<'_> {
             idle_timeout: self.duration("IDLE_TIMEOUT"),
             head_timeout: self.duration("HEAD_TIMEOUT"),
             head_bytes: self.number("HEAD_BYTES_MAX", 256, 1 << 20),
-            header_count: self.number("HEADERS_MAX", 1, 1000),
+            header_count: self.number("HEADERS_MAX", 1, Limits::HEADER_COUNT_MAX),
             body_timeout: self.duration("BODY_TIMEOUT"),
-            body_bytes: self.number("BODY_BYTES_MAX", 0, 1 << 30),
+            // The labels of an instance are smaller by far.
+            body_bytes: self.number("BODY_BYTES_MAX", 0, 1 << 20),
             ..Limits::default()
-        }
-    }
-
-    fn check_relations(&mut self, config: &Config) {
-        if config.front.idle_timeout <= Duration::from_secs(5) {
-            self.problem(
-                "IDLE_TIMEOUT",
-                "must be more than 5s, because clients keep idle connections for 4 s",
-            );
-        }
-        if config.waits.start_wait > config.waits.start_wait_max {
-            self.problem("START_WAIT", "must not be longer than START_WAIT_MAX");
-        }
-        if config.drain_delay > config.drain {
-            self.problem("DRAIN_DELAY", "must not be longer than DRAIN");
-        }
-        for (name, value) in [
-            ("POLL", config.poll),
-            ("HEAD_TIMEOUT", config.front.head_timeout),
-        ] {
-            if value.is_zero() {
-                self.problem(name, "must be at least 1ms");
-            }
         }
     }
 
@@ -361,7 +361,11 @@ impl Reader<'_> {
     fn duration(&mut self, name: &str) -> Duration {
         let text = self.text(name);
         parse_duration(&text).unwrap_or_else(|| {
-            self.unexpected(name, &text, "a duration such as 500ms, 10s or 5m");
+            self.unexpected(
+                name,
+                &text,
+                "a duration such as 500ms, 10s or 5m, at most 720h",
+            );
             parse_duration(Self::default(name)).expect("the defaults of the table are tested")
         })
     }
@@ -374,6 +378,16 @@ impl Reader<'_> {
             self.unexpected("JOB_NAMESPACE", &namespace, expected);
         }
         Some(namespace)
+    }
+
+    fn selector(&mut self) -> String {
+        let name = "CONFIGMAP_SELECTOR";
+        let selector = self.text(name);
+        if !syntax::is_selector(&selector) {
+            let expected = "a label selector such as apps, app=portal or app in (portal, daemon)";
+            self.unexpected(name, &selector, expected);
+        }
+        selector
     }
 
     fn tls(&mut self) -> Option<TlsFiles> {
@@ -444,7 +458,14 @@ impl Reader<'_> {
                 of_us("info")
             }
         };
-        self.variable("RUST_LOG").unwrap_or(filter)
+        let Some(filter) = self.variable("RUST_LOG") else {
+            return filter;
+        };
+        if !syntax::is_log_filter(&filter) {
+            let expected = "levels and targets of env_logger such as info,ureq=debug, without the level trace, which is compiled out";
+            self.unexpected("RUST_LOG", &filter, expected);
+        }
+        filter
     }
 
     fn log_format(&mut self) -> LogFormat {

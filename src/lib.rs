@@ -33,7 +33,7 @@
 //! | [`store`] | what the watches deliver, in memory; the threads that keep it up to date |
 //! | [`app`] | what the service does: the coordinator decides, the engine carries out |
 //! | [`http`] | the HTTP front: connections, authentication, endpoints, JSON |
-//! | [`service`] | wiring, the order of starting and stopping |
+//! | [`service`] | wiring, the order of starting and stopping; what the settings name and the machine lacks |
 //! | [`scrape`] | what `/metrics` reports, read from all parts |
 //! | [`check`] | what `config-controller check` finds: missing permissions, invalid templates |
 //! | [`config`], [`health`], [`logging`] | settings, probes, the log |

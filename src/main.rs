@@ -8,7 +8,11 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 fn main() -> ExitCode {
-    let command = config::parse_os(std::env::args_os().skip(1), std::env::vars_os());
+    let command = config::parse_os(
+        std::env::args_os().skip(1),
+        std::env::vars_os(),
+        service::problems,
+    );
     let ended = command.map_err(service::Error::Settings).and_then(run);
     ended.unwrap_or_else(|error| {
         eprintln!("{error}");

@@ -1,6 +1,6 @@
 //! CPU time, memory, threads and open files of this process, for Prometheus' usual `process_*` metrics.
 //!
-//! Read from `/proc`; on systems without it all values are `None`. The names of the metrics are in
+//! Read from `/proc` and the cgroup; on systems without it all values are `None`. The names of the metrics are in
 //! [`crate::metrics`], not here.
 
 use std::fs;
@@ -79,6 +79,20 @@ pub fn open_files() -> Option<u64> {
 #[must_use]
 pub fn open_files_max() -> Option<u64> {
     rustix::process::getrlimit(rustix::process::Resource::Nofile).current
+}
+
+/// The memory limit of the container, in bytes; `None` if there is none or it cannot be read.
+#[must_use]
+pub fn memory_max() -> Option<u64> {
+    // Of the second and the first version of cgroups.
+    let files = [
+        "/sys/fs/cgroup/memory.max",
+        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+    ];
+    let text = files
+        .iter()
+        .find_map(|file| fs::read_to_string(file).ok())?;
+    text.trim().parse().ok()
 }
 
 #[cfg(test)]

@@ -10,7 +10,10 @@
 //! When a thread that the service needs dies, the process exits: all state is in the
 //! cluster, so a restart is the best repair.
 
+mod problems;
 mod reflecting;
+
+pub use problems::problems;
 
 use crate::app::catalog::SharedCatalog;
 use crate::app::coordinator::Coordinator;
@@ -73,6 +76,16 @@ impl Error {
             Self::Start(_) => 1,
             Self::Settings(_) => 2,
             Self::Died(_) => 3,
+        }
+    }
+}
+
+impl Error {
+    /// Its problems, one or more.
+    fn into_problems(self) -> Vec<String> {
+        match self {
+            Self::Settings(problems) => problems,
+            Self::Start(problem) | Self::Died(problem) => vec![problem],
         }
     }
 }

@@ -49,6 +49,14 @@ impl fmt::Debug for Traces {
     }
 }
 
+/// Whether traces can be sent with these settings; nothing is started or sent.
+///
+/// # Errors
+/// The problem of the URL, the headers or the CA file.
+pub fn check(settings: &Settings) -> Result<(), String> {
+    otlp::check(settings)
+}
+
 /// Results of spans, as counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {

@@ -88,12 +88,77 @@ fn all_problems_are_reported_together() {
             "--start-wait needs a value: --start-wait=VALUE",
             "JOB_NAMESPACE is 'Apps'; expected at most 63 characters of a-z, 0-9 and -",
             "SERVICE_PORT is '70000'; expected a port from 0 to 65535",
-            "POLL is 'soon'; expected a duration such as 500ms, 10s or 5m",
+            "POLL is 'soon'; expected a duration such as 500ms, 10s or 5m, at most 720h",
             "WORKERS is 0; expected a whole number from 1 to 256",
             "LOG_FORMAT is 'xml'; expected text or json",
-            "IDLE_TIMEOUT must be more than 5s, because clients keep idle connections for 4 s",
+            "IDLE_TIMEOUT is '5s'; expected more than 5s, because clients keep idle connections for 4 s",
         ],
     );
+}
+
+/// Each would be accepted and not be obeyed.
+#[test]
+fn values_that_cannot_be_honoured_are_refused() {
+    let above = |bound: &str, limit: &str| {
+        format!("at most {bound}, which is '{limit}': lower it, or raise {bound}")
+    };
+    let selector = "a label selector such as apps, app=portal or app in (portal, daemon)";
+    let filter = "levels and targets of env_logger such as info,ureq=debug, without the level trace, which is compiled out";
+    for (name, value, expected) in [
+        ("START_WAIT", "301s", above("START_WAIT_MAX", "300s")),
+        ("DRAIN_DELAY", "16s", above("DRAIN", "15s")),
+        ("PARKED_MAX", "12001", above("CONNECTIONS_MAX", "12000")),
+        ("PARKED_PER_KEY_MAX", "6001", above("PARKED_MAX", "6000")),
+        (
+            "CONNECTIONS_PER_PEER_MAX",
+            "12001",
+            above("CONNECTIONS_MAX", "12000"),
+        ),
+        (
+            "HELD_BYTES_MAX",
+            "1048576",
+            "at least 2162688, 4 times HEAD_BYTES_MAX and BODY_BYTES_MAX together: raise it, or lower those".into(),
+        ),
+        ("POLL", "0", "at least 1ms".into()),
+        ("HEAD_TIMEOUT", "0ms", "at least 1ms".into()),
+        ("BODY_TIMEOUT", "0s", "at least 1ms".into()),
+        ("CONFIGMAP_SELECTOR", "a b", selector.into()),
+        ("RUST_LOG", "trace", filter.into()),
+        (
+            "START_WAIT_MAX",
+            "721h",
+            "a duration such as 500ms, 10s or 5m, at most 720h".into(),
+        ),
+    ] {
+        let problem = format!("{name} is '{value}'; expected {expected}");
+        let large_bodies = ("BODY_BYTES_MAX", "524288");
+        check_problems(&[], &[large_bodies, (name, value)], &[&problem]);
+    }
+    for (name, least, most) in [
+        ("IO_THREADS", 1, 64),
+        ("WORKERS", 1, 256),
+        ("PARKED_MAX", 1, 1_000_000),
+        ("CONNECTIONS_MAX", 1, 1_000_000),
+        ("HEAD_BYTES_MAX", 256, 1 << 20),
+        ("HEADERS_MAX", 1, 256),
+        ("BODY_BYTES_MAX", 0, 1 << 20),
+        ("AUTH_FAILURES_MAX", 1, 1_000_000),
+    ] {
+        let value = (most + 1).to_string();
+        let problem = format!("{name} is {value}; expected a whole number from {least} to {most}");
+        let problems = parse([], &environment(&[(name, &value)])).unwrap_err();
+        assert_eq!(problems[0], problem);
+        let most = most.to_string();
+        let pairs = [
+            ("CONNECTIONS_MAX", "1000000"),
+            ("HELD_BYTES_MAX", "16777216"),
+            (name, most.as_str()),
+        ];
+        assert!(parse([], &environment(&pairs)).is_ok(), "{name}={most}");
+    }
+    // Defaults that a smaller bound never reaches.
+    let small = serve(&[], &[("CONNECTIONS_MAX", "10")]);
+    assert_eq!(small.waiting.parked_max, 6000);
 }
 
 #[test]

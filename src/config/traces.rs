@@ -31,8 +31,7 @@ impl Reader<'_> {
         let queue_max = self.number("OTEL_BSP_MAX_QUEUE_SIZE", 1, QUEUE_MAX);
         let batch_max = self.number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 1, QUEUE_MAX);
         if batch_max > queue_max {
-            let text = "must not be more than OTEL_BSP_MAX_QUEUE_SIZE";
-            self.problem("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", text);
+            self.above("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "OTEL_BSP_MAX_QUEUE_SIZE");
         }
         let timeout = self.millis(&self.of_traces("TIMEOUT"));
         Some(Settings {
@@ -320,7 +319,7 @@ mod tests {
         check_problem(
             "OTEL_BSP_MAX_EXPORT_BATCH_SIZE",
             "4096",
-            "must not be more than OTEL_BSP_MAX_QUEUE_SIZE",
+            "is '4096'; expected at most OTEL_BSP_MAX_QUEUE_SIZE, which is '2048': lower it, or raise OTEL_BSP_MAX_QUEUE_SIZE",
         );
         check_problem(
             "OTEL_EXPORTER_OTLP_HEADERS",

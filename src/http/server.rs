@@ -16,6 +16,7 @@ mod stats;
 mod timers;
 mod turn;
 
+pub use files::connections_possible;
 pub use stats::{Counter, FrontStats, ThreadStats};
 
 use crate::app::RequestHandle;
@@ -201,7 +202,7 @@ impl Server {
         let address = listener.local_addr()?;
         let threads = mailboxes.io_threads();
         let mut limits = settings.limits;
-        if let Some(room) = files::connections_possible() {
+        if let Some(room) = connections_possible() {
             files::fit(&mut limits, room);
         }
         let stats = Arc::new(FrontStats::new(threads));

@@ -215,7 +215,8 @@ pub fn is_label_name(text: &str) -> bool {
 
 /// Whether `text` is a DNS-1123 subdomain (RFC 1123 §2.1 as Kubernetes applies it): labels joined
 /// by dots.
-fn is_dns_subdomain(text: &str) -> bool {
+#[must_use]
+pub fn is_dns_subdomain(text: &str) -> bool {
     text.split('.').all(is_dns_label)
 }
 

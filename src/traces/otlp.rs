@@ -37,6 +37,14 @@ pub(super) struct Tracer {
     tally: Arc<Tally>,
 }
 
+/// Whether traces can be sent.
+///
+/// # Errors
+/// The problem of the settings.
+pub(super) fn check(settings: &Settings) -> Result<(), String> {
+    Post::new(settings).map(drop)
+}
+
 /// A span that has not ended.
 pub(super) struct Span(opentelemetry_sdk::trace::Span);
 

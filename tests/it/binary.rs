@@ -150,16 +150,21 @@ fn all_problems_of_the_settings_are_reported_together() {
         .env("START_WAIT", "soon")
         .env("SERVICE_PORT", "99999")
         .env("JOB_NAMESPACE", "No_Such")
+        .env("KUBECONFIG", "/no/kubeconfig")
+        .env("TLS_CERT", "/no/certificate")
+        .env("TLS_KEY", "/no/key")
         .arg("--workers=0")
         .arg("--nonsense=1"));
     let lines = stderr_lines(&output, 2);
-    assert_eq!(lines.len(), 5, "{lines:?}");
+    assert_eq!(lines.len(), 7, "{lines:?}");
     for (name, line) in [
         "--nonsense",
         "JOB_NAMESPACE",
         "SERVICE_PORT",
         "START_WAIT",
         "WORKERS",
+        "/no/kubeconfig",
+        "/no/certificate",
     ]
     .iter()
     .zip(&lines)

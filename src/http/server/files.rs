@@ -6,9 +6,9 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 /// Files that are not connections: logs, pollers, connections to Kubernetes.
 const OTHER_FILES: u64 = 64;
 
-/// Raises the soft limit of open files to the hard one; returns how many connections it allows, or
+/// Raises the soft limit of open files to the hard one. Returns how many connections it allows, or
 /// `None` if there is no limit.
-pub(super) fn connections_possible() -> Option<usize> {
+pub fn connections_possible() -> Option<usize> {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current != maximum
         && let Err(error) = setrlimit(
@@ -29,6 +29,9 @@ pub(super) fn connections_possible() -> Option<usize> {
 /// peer could use all connections.
 pub(super) fn fit(limits: &mut Limits, room: usize) {
     if room < limits.connections {
+        log::warn!(
+            "at most {room} connections, not CONNECTIONS_MAX: the limit of open files has no room for more"
+        );
         let per_peer = limits.connections_per_peer.saturating_mul(room) / limits.connections;
         limits.connections_per_peer = per_peer.max(1);
         limits.connections = room;

@@ -2,7 +2,7 @@
 
 use super::harness::{Client, Front, OWNED_BYTES, TIMEOUT};
 use crate::budget::{Account, Budget, Division, Ledger, Purpose};
-use crate::http::message::{Headers, Method, Refusal, Request};
+use crate::http::message::{Headers, Limits, Method, Refusal, Request};
 use std::io::Write as _;
 use std::time::{Duration, Instant};
 
@@ -323,4 +323,32 @@ fn a_caller_that_holds_half_is_refused_while_others_use_the_rest() {
     }
     let share = Division::default().share(MAX, Purpose::Start);
     assert_eq!(parked, share / bytes);
+}
+
+/// What `HEAD_BYTES_MAX`, `HEADERS_MAX` and `BODY_BYTES_MAX` allow at most.
+#[test]
+fn the_largest_bounds_that_can_be_set_are_honoured() {
+    let (head_bytes, body_bytes) = (1 << 20, 1 << 20);
+    let header_count = Limits::HEADER_COUNT_MAX;
+    let front = Front::with(|limits| {
+        *limits = Limits {
+            head_bytes,
+            body_bytes,
+            header_count,
+            ..limits.clone()
+        };
+    });
+    let mut client = front.connect();
+    let start = "GET / HTTP/1.1\r\nHost: test\r\nX: ";
+    let rest = head_bytes - start.len() - "\r\n\r\n".len();
+    let large = format!("{start}{}\r\n\r\n", "x".repeat(rest));
+    assert_eq!(client.send(&large).read().status, 200);
+    let many = "X: y\r\n".repeat(header_count - 1);
+    let many = format!("GET / HTTP/1.1\r\nHost: test\r\n{many}\r\n");
+    assert_eq!(client.send(&many).read().status, 200);
+    let body = "x".repeat(body_bytes);
+    let post =
+        format!("PATCH /echo HTTP/1.1\r\nHost: test\r\nContent-Length: {body_bytes}\r\n\r\n");
+    let echoed = client.send(&post).send(&body).read();
+    assert_eq!((echoed.status, echoed.body.len()), (200, body_bytes));
 }
