@@ -5,8 +5,10 @@
 //! without a lock, because that is done for each request.
 
 mod ledger;
+mod waiting;
 
 pub use ledger::{Account, Division, Full, Hold, Ledger, PeerKey, Purpose};
+pub use waiting::{Exceeded, Held, WaitingBounds};
 
 use crate::threads::lock;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -88,8 +88,6 @@ pub struct Config {
     pub front: Limits,
     /// Bytes that requests and responses may hold in all.
     pub held_bytes_max: usize,
-    /// How places of waiting requests and these bytes are divided.
-    pub division: Division,
     /// Whether `CONNECTIONS_MAX` is set; its default is lowered where the machine allows fewer.
     pub connections_are_set: bool,
     /// How callers are authenticated.
@@ -249,6 +247,10 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn config(&mut self) -> Config {
+        let division = Division {
+            caller: self.number("CALLER_SHARE_MAX", 1, 100),
+            writes: self.number("WRITE_RESERVE", 0, 50),
+        };
         let config = Config {
             namespace: self.namespace(),
             configmap_selector: self.selector(),
@@ -270,13 +272,10 @@ impl Reader<'_> {
             waiting: WaitingLimits {
                 parked_max: self.number("PARKED_MAX", 1, 1_000_000),
                 parked_per_key_max: self.number("PARKED_PER_KEY_MAX", 1, 1_000_000),
+                division,
             },
             front: self.front(),
             held_bytes_max: self.number("HELD_BYTES_MAX", 1 << 20, 1 << 40),
-            division: Division {
-                caller: self.number("CALLER_SHARE_MAX", 1, 100),
-                writes: self.number("WRITE_RESERVE", 0, 50),
-            },
             connections_are_set: self.raw("CONNECTIONS_MAX").is_some(),
             auth: self.auth(),
             auth_failures_max: self.number("AUTH_FAILURES_MAX", 1, 1_000_000),

@@ -21,7 +21,7 @@ use crate::app::engine::{self, Executor, Inbox, Parts};
 use crate::app::reporter::Reporter;
 use crate::app::review::Reviews;
 use crate::app::{App, Response, ResponseSink};
-use crate::budget::{Budget, Ledger};
+use crate::budget::{Ledger, WaitingBounds};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Auth, Config};
 use crate::health::{HealthInputs, HealthSource};
@@ -290,12 +290,15 @@ impl Service {
             traces: traces.clone(),
             clock: Arc::clone(&clock),
         };
-        let budget = Arc::clone(front.ledger.budget());
+        let held = Arc::clone(front.ledger.budget());
         let dispatcher = Dispatcher {
             api,
             hosts: config.allowed_hosts.clone(),
             authenticator,
-            ledger: Arc::clone(&front.ledger),
+            bounds: WaitingBounds {
+                bytes: Arc::clone(&front.ledger),
+                places: Ledger::of_places(config.waiting.parked_max, config.waiting.division),
+            },
             instrumentation,
         };
         if let Some(tls) = &front.tls {
@@ -310,7 +313,7 @@ impl Service {
             on_death(&endings),
         )
         .map_err(|error| Error::Start(format!("cannot start the HTTP server: {error}")))?;
-        collector.set_front(server.stats(), budget);
+        collector.set_front(server.stats(), held);
         Ok(Self {
             server,
             app,
@@ -454,7 +457,7 @@ fn front_settings(
     Ok(FrontSettings {
         tls: tls.transpose()?,
         limits: config.front.clone(),
-        ledger: Ledger::new(Budget::new(config.held_bytes_max), config.division),
+        ledger: Ledger::of_bytes(config.held_bytes_max, config.waiting.division),
         id_seed,
         heartbeats: heartbeats.clone(),
         ..FrontSettings::default()

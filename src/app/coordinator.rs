@@ -37,12 +37,14 @@ pub use resolve::REPORT_HOLD;
 use super::api_call::Completed;
 use super::error::{Bound, Error};
 use super::request::{Origin, RequestHandle, Response};
+use crate::budget::{Division, Held};
 use crate::kube::types::Uid;
 use crate::model::names::InstanceKey;
 use context::Step;
 use operation::{WaitState, Waiter};
 use record::{Record, Tally, Trigger};
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Bounds on waiters: requests that wait, in number. Their bytes are bounded by the HTTP server.
@@ -53,6 +55,8 @@ pub struct Limits {
     pub parked_max: usize,
     /// Requests that may wait for one name at the same time (`PARKED_PER_KEY_MAX`).
     pub parked_per_key_max: usize,
+    /// How those of one name are divided. Those of all names are by [`crate::budget::Ledger`].
+    pub division: Division,
 }
 
 /// Maximum number of followed starts of this replica, for metrics and spans. A start with an image
@@ -98,6 +102,8 @@ pub struct NewWaiter {
     pub key: InstanceKey,
     /// The sender.
     pub by: Origin,
+    /// What it holds until it is answered; a start, until its call has ended.
+    pub held: Arc<Held>,
     /// The latest time of its response; a label waits for a pod until then, and the change itself has
     /// [`WRITE_WAIT`].
     pub deadline: Instant,
@@ -234,8 +240,8 @@ impl Coordinator {
     }
 
     fn requested(&mut self, request: NewWaiter, context: &Context<'_>, out: &mut Vec<Effect>) {
-        let (key, handle) = (request.key, request.handle);
-        if let Err(error) = self.admit(&key) {
+        let (key, handle) = (request.key.clone(), request.handle);
+        if let Err(error) = self.admit(&request) {
             out.push(Effect::Respond(handle, Response::Failed(error)));
             return;
         }
@@ -251,6 +257,7 @@ impl Coordinator {
         let waiter = Waiter {
             handle: Some(handle),
             by: Some(request.by),
+            held: Some(request.held),
             deadline,
             want: request.want,
             state,
@@ -259,17 +266,28 @@ impl Coordinator {
         self.advance(&key, context, out, |record, step| record.join(waiter, step));
     }
 
-    fn admit(&self, key: &InstanceKey) -> Result<(), Error> {
+    fn admit(&self, request: &NewWaiter) -> Result<(), Error> {
         if self.is_draining {
             return Err(Error::Draining);
         }
-        let record = self.records.get(key);
+        let record = self.records.get(&request.key);
         if self.waiting.len() >= self.limits.parked_max || !self.has_capacity(record) {
             return Err(Error::TooManyRequests(Bound::Parked));
         }
         let operation = record.and_then(|record| record.operation.as_ref());
-        if operation.map_or(0, |it| it.waiters.len()) >= self.limits.parked_per_key_max {
+        let waiters = operation.map_or(&[][..], |it| &it.waiters);
+        let (max, division) = (self.limits.parked_per_key_max, self.limits.division);
+        let purpose = request.want.purpose();
+        if waiters.len() >= division.total(max, purpose) {
             return Err(Error::TooManyRequests(Bound::ParkedPerKey));
+        }
+        if waiters.len() >= max / 2 && division.caller < 100 {
+            let account = request.held.account();
+            let holders = waiters.iter().filter_map(|it| it.held.as_deref());
+            let own = holders.filter(|held| held.account() == account).count();
+            if own >= division.share(max, purpose) {
+                return Err(Error::TooManyRequests(Bound::CallerShare));
+            }
         }
         Ok(())
     }

@@ -74,6 +74,8 @@ pub enum Error {
 pub enum Bound {
     /// The setting `PARKED_MAX`: all waiters of this replica.
     Parked,
+    /// The setting `CALLER_SHARE_MAX`: the waiters of one caller.
+    CallerShare,
     /// The setting `PARKED_PER_KEY_MAX`: the waiters of one instance.
     ParkedPerKey,
     /// Requests on their way to the coordinator.
@@ -88,6 +90,7 @@ impl Bound {
     pub const fn cause(self) -> &'static str {
         match self {
             Self::Parked => "parked_max",
+            Self::CallerShare => "caller_share_max",
             Self::ParkedPerKey => "parked_per_key_max",
             Self::Inbox => "inbox",
             Self::Reviews => "token_reviews",
@@ -100,6 +103,7 @@ impl fmt::Display for Bound {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Parked => "PARKED_MAX",
+            Self::CallerShare => "CALLER_SHARE_MAX",
             Self::ParkedPerKey => "PARKED_PER_KEY_MAX",
             Self::Inbox => "the coordinator's inbox",
             Self::Reviews => "token reviews",
@@ -169,6 +173,9 @@ impl fmt::Display for Error {
             Self::Refused(text) => write!(f, "Kubernetes rejected the instance: {text}"),
             Self::LimitReached => f.write_str(
                 "the limit of instances is reached, and the instance that this request waited for was stopped; retry later",
+            ),
+            Self::TooManyRequests(Bound::CallerShare) => f.write_str(
+                "the waiting requests of this caller use its share (CALLER_SHARE_MAX); retry when some have been answered",
             ),
             Self::TooManyRequests(bound) => {
                 write!(f, "too many waiting requests ({bound}); retry later")

@@ -333,6 +333,7 @@ pub(crate) struct Fixture {
 pub(crate) const ROOMY: Limits = Limits {
     parked_max: 1000,
     parked_per_key_max: 1000,
+    division: crate::budget::Division::UNLIMITED,
 };
 
 impl Fixture {
@@ -421,6 +422,7 @@ impl Fixture {
             handle: handle(n),
             key: key.clone(),
             by: origin(caller),
+            held: held(caller),
             deadline,
             want,
         };

@@ -258,6 +258,7 @@ impl App {
             handle: request.handle,
             key: request.key,
             by: request.by,
+            held: request.held,
             deadline: self.clock.now() + wait,
             want,
         })

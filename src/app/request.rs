@@ -7,6 +7,7 @@ use super::cache::Ready;
 use super::error::Error;
 use super::request_id::RequestId;
 use super::timings::Timings;
+use crate::budget::Held;
 use crate::model::names::InstanceKey;
 use crate::model::status::Finding;
 use crate::model::template::Variables;
@@ -57,6 +58,8 @@ pub struct InstanceRequest {
     pub by: Origin,
     /// How long it waits (`Prefer: wait`), if set.
     pub wait: Option<Duration>,
+    /// What it holds while it waits.
+    pub held: Arc<Held>,
 }
 
 /// What a request for the instance may cause.

@@ -1,9 +1,9 @@
-//! [`Ledger`]: which caller holds how many bytes of a [`Budget`], and how many it may hold.
+//! [`Ledger`]: which caller holds how much of a [`Budget`], and how much it may hold.
 //!
 //! Until half of the budget is used, nobody is limited. Beyond that a caller may hold its share
 //! only, so that others can still be served, and the last part of the budget is for stops and
-//! labels: they free what starts hold. Pure but for its lock. What is charged is decided in the
-//! HTTP front.
+//! labels: they free what starts hold. One ledger counts bytes, one counts the places of requests
+//! that wait. Pure but for its lock. What is charged is decided in the HTTP front.
 
 use super::{Budget, Charge};
 use crate::threads::lock;
@@ -78,11 +78,17 @@ impl Default for Division {
 }
 
 impl Division {
-    /// How many of `max` a caller may hold for this purpose. Less for starts, so that a caller can
-    /// stop what it has started.
+    /// Everybody may hold everything.
+    pub const UNLIMITED: Self = Self {
+        caller: 100,
+        writes: 0,
+    };
+
+    /// How many of `max` a caller may hold for this purpose, at least one. Less for starts, so that a
+    /// caller can stop what it has started.
     #[must_use]
-    pub const fn share(self, max: usize, purpose: Purpose) -> usize {
-        part(self.total(max, purpose), self.caller)
+    pub fn share(self, max: usize, purpose: Purpose) -> usize {
+        part(self.total(max, purpose), self.caller).max(1)
     }
 
     /// How many of `max` all callers may hold for this purpose.
@@ -104,7 +110,17 @@ const fn part(of: usize, percent: usize) -> usize {
 pub struct Ledger {
     budget: Arc<Budget>,
     division: Division,
+    bounds: Bounds,
     sums: Mutex<Sums>,
+}
+
+/// Parts of the budget.
+#[derive(Clone, Copy, Debug)]
+struct Bounds {
+    /// Without the reserve for what cannot be refused any more ([`Hold::force`]).
+    unforced: usize,
+    /// For requests that wait.
+    waiting: usize,
 }
 
 #[derive(Debug, Default)]
@@ -140,15 +156,33 @@ impl Sums {
 }
 
 impl Ledger {
-    /// The part of the budget for what cannot be refused any more ([`Hold::force`]).
-    const RESERVE_DIVISOR: usize = 16;
-
-    /// A ledger in which nothing is held.
+    /// A ledger of so many bytes, none of them held. Requests that wait take at most three quarters
+    /// of them, so that others can be received and answered; a sixteenth is a reserve for what
+    /// cannot be refused any more.
     #[must_use]
-    pub fn new(budget: Arc<Budget>, division: Division) -> Arc<Self> {
+    pub fn of_bytes(max: usize, division: Division) -> Arc<Self> {
+        let bounds = Bounds {
+            unforced: max - max / 16,
+            waiting: max / 4 * 3,
+        };
+        Self::new(max, division, bounds)
+    }
+
+    /// A ledger of so many places of requests that wait, none of them held.
+    #[must_use]
+    pub fn of_places(max: usize, division: Division) -> Arc<Self> {
+        let bounds = Bounds {
+            unforced: max,
+            waiting: max,
+        };
+        Self::new(max, division, bounds)
+    }
+
+    fn new(max: usize, division: Division, bounds: Bounds) -> Arc<Self> {
         Arc::new(Self {
-            budget,
+            budget: Budget::new(max),
             division,
+            bounds,
             sums: Mutex::default(),
         })
     }
@@ -191,17 +225,6 @@ impl Ledger {
         Ok(hold)
     }
 
-    /// Without the reserve of [`Hold::force`].
-    fn max(&self) -> usize {
-        let max = self.budget.max();
-        max - max / Self::RESERVE_DIVISOR
-    }
-
-    /// Requests that wait take at most three quarters, so that others can be received and answered.
-    fn waiting_max(&self) -> usize {
-        self.budget.max() / 4 * 3
-    }
-
     fn sums(&self) -> MutexGuard<'_, Sums> {
         lock(&self.sums)
     }
@@ -218,7 +241,8 @@ impl Ledger {
         }
         let waits = purpose != Purpose::Transfer;
         let waiting = sums.waiting + more;
-        if used > self.max() || (waits && waiting > division.total(self.waiting_max(), purpose)) {
+        let waiting_max = division.total(self.bounds.waiting, purpose);
+        if used > self.bounds.unforced || (waits && waiting > waiting_max) {
             return Err(Full::Budget);
         }
         Ok(())
@@ -235,6 +259,12 @@ pub struct Hold {
 }
 
 impl Hold {
+    /// Who is charged for it.
+    #[must_use]
+    pub const fn account(&self) -> &Account {
+        &self.account
+    }
+
     /// How many bytes it is.
     #[must_use]
     pub const fn bytes(&self) -> usize {

@@ -17,7 +17,7 @@ use super::router::{self, Routed};
 use super::server::{Handled, Handler};
 use crate::app::review::{Asked, Scope};
 use crate::app::{self, Error, RequestHandle, ResponseSink, TokenStatus};
-use crate::budget::{Full, Hold, Ledger, Purpose};
+use crate::budget::{Full, Hold, Purpose, WaitingBounds};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::traces::{Context, OTHER_METHOD, Received, RequestSpan, Traces};
@@ -34,8 +34,8 @@ pub struct Dispatcher {
     pub hosts: AllowedHosts,
     /// Every request passes it before its handler.
     pub authenticator: Authenticator,
-    /// A request that waits is charged in it.
-    pub ledger: Arc<Ledger>,
+    /// What requests that wait may hold.
+    pub bounds: WaitingBounds,
     /// Metrics, clock and traces.
     pub instrumentation: Instrumentation,
 }
@@ -80,8 +80,6 @@ impl Exchange {
 pub struct Waiting {
     exchange: Exchange,
     what_for: WaitingFor,
-    /// What it holds until its response.
-    _hold: Hold,
 }
 
 /// What a request waits for.
@@ -98,6 +96,8 @@ enum WaitingFor {
 struct PendingAuthentication {
     request: Request,
     routed: Routed,
+    /// Its bytes. The reviewer bounds the number of requests that wait for it.
+    _hold: Hold,
 }
 
 impl ResponseSink for super::mailbox::Mailboxes<app::Response> {
@@ -142,11 +142,12 @@ impl Handler for Dispatcher {
         let Waiting {
             mut exchange,
             what_for,
-            ..
         } = *waiting;
         let handled = match (what_for, response) {
             (WaitingFor::Review(pending), app::Response::TokenReviewed(result)) => {
-                let PendingAuthentication { request, routed } = *pending;
+                let PendingAuthentication {
+                    request, routed, ..
+                } = *pending;
                 self.reviewed(&mut exchange, routed, &request, result)
             }
             // The app responds only to requests whose token was reviewed.
@@ -205,7 +206,7 @@ impl Dispatcher {
         exchange: &mut Exchange,
         routed: Routed,
         request: Request,
-    ) -> Handled<(WaitingFor, Hold)> {
+    ) -> Handled<WaitingFor> {
         // Unknown paths require authentication, too.
         let access = match &routed {
             Routed::To(endpoint, _) => endpoint.access,
@@ -233,8 +234,12 @@ impl Dispatcher {
             }
             Ok(Asked::Waits) => match self.hold_until_reviewed(exchange, &request) {
                 Ok(hold) => {
-                    let pending = PendingAuthentication { request, routed };
-                    Handled::Parked((WaitingFor::Review(Box::new(pending)), hold))
+                    let pending = PendingAuthentication {
+                        request,
+                        routed,
+                        _hold: hold,
+                    };
+                    Handled::Parked(WaitingFor::Review(Box::new(pending)))
                 }
                 Err(full) => {
                     // The review continues, so that a retry finds its result.
@@ -253,7 +258,9 @@ impl Dispatcher {
             Method::Patch | Method::Delete => Purpose::Write,
             _ => Purpose::Start,
         };
-        self.ledger.hold(account, purpose, request.parked_bytes())
+        self.bounds
+            .bytes
+            .hold(account, purpose, request.parked_bytes())
     }
 
     /// Continues a request whose token was reviewed.
@@ -263,7 +270,7 @@ impl Dispatcher {
         routed: Routed,
         request: &Request,
         result: Result<TokenStatus, Error>,
-    ) -> Handled<(WaitingFor, Hold)> {
+    ) -> Handled<WaitingFor> {
         let token_status = match result {
             Ok(token_status) => token_status,
             Err(error) => return Handled::Reply(self.failed(exchange, error)),
@@ -280,12 +287,7 @@ impl Dispatcher {
     }
 
     /// Serves a request whose caller is authenticated.
-    fn serve(
-        &self,
-        exchange: &Exchange,
-        routed: Routed,
-        request: &Request,
-    ) -> Handled<(WaitingFor, Hold)> {
+    fn serve(&self, exchange: &Exchange, routed: Routed, request: &Request) -> Handled<WaitingFor> {
         let (endpoint, target) = match routed {
             Routed::To(endpoint, target) => (endpoint, target),
             Routed::BadName(_, error) => {
@@ -305,13 +307,11 @@ impl Dispatcher {
             request,
             caller: &exchange.caller,
             handle: exchange.handle,
-            ledger: &self.ledger,
+            bounds: &self.bounds,
         };
         match endpoint.call(&self.api, &call, target) {
             Ok(Handled::Reply(response)) => Handled::Reply(response),
-            Ok(Handled::Parked((pending, hold))) => {
-                Handled::Parked((WaitingFor::App(pending), hold))
-            }
+            Ok(Handled::Parked(pending)) => Handled::Parked(WaitingFor::App(pending)),
             Ok(Handled::Refused(refusal)) => Handled::Refused(refusal),
             Err(error) => Handled::Reply(self.failed(exchange, error)),
         }
@@ -342,18 +342,10 @@ impl Dispatcher {
     }
 
     /// Counts a response and ends the span, or keeps the exchange while the request waits.
-    fn conclude(
-        &self,
-        exchange: Exchange,
-        handled: Handled<(WaitingFor, Hold)>,
-    ) -> Handled<Box<Waiting>> {
+    fn conclude(&self, exchange: Exchange, handled: Handled<WaitingFor>) -> Handled<Box<Waiting>> {
         let (status, handled) = match handled {
-            Handled::Parked((what_for, hold)) => {
-                return Handled::Parked(Box::new(Waiting {
-                    exchange,
-                    what_for,
-                    _hold: hold,
-                }));
+            Handled::Parked(what_for) => {
+                return Handled::Parked(Box::new(Waiting { exchange, what_for }));
             }
             Handled::Reply(response) => {
                 let label = endpoints::label(exchange.endpoint);

@@ -15,8 +15,8 @@ use super::message::{Body, Request, Response};
 use super::server::Handled;
 use super::{body, openapi, prefer, problem, timing};
 use crate::app::timings::Timings;
-use crate::app::{self, App, Error, InstanceRequest, Intent, Origin, RequestHandle};
-use crate::budget::{Hold, Ledger, Purpose};
+use crate::app::{self, App, Bound, Error, InstanceRequest, Intent, Origin, RequestHandle};
+use crate::budget::{Exceeded, Full, Held, Purpose, WaitingBounds};
 use crate::health::{self, HealthSource};
 use crate::metrics::{self, Scrape};
 use crate::model::labels::MetaChange;
@@ -51,12 +51,11 @@ pub(super) struct Call<'a> {
     pub(super) request: &'a Request,
     pub(super) caller: &'a Caller,
     pub(super) handle: RequestHandle,
-    pub(super) ledger: &'a Arc<Ledger>,
+    pub(super) bounds: &'a WaitingBounds,
 }
 
-/// The result of a handler: a response, a request that waits for the app and what it holds until
-/// then, or an error.
-pub(super) type Outcome = Result<Handled<(Pending, Hold)>, Error>;
+/// The result of a handler: a response, a request that waits for the app, or an error.
+pub(super) type Outcome = Result<Handled<Pending>, Error>;
 
 /// The state of a request that waits for the app, from which its response is made.
 #[derive(Debug)]
@@ -148,8 +147,8 @@ impl Api {
         } else {
             (Intent::Find, Starts::AsAsked)
         };
-        call.park(Purpose::Start, Pending::Ensure(starts), || {
-            self.app.ensure(call.about(key), intent)
+        call.park(key, Purpose::Start, Pending::Ensure(starts), |request| {
+            self.app.ensure(request, intent)
         })
     }
 
@@ -174,8 +173,8 @@ impl Api {
 
     /// `DELETE /app/{type}/{name}`
     pub(super) fn stop(&self, call: &Call<'_>, key: InstanceKey) -> Outcome {
-        call.park(Purpose::Write, Pending::Stop, || {
-            self.app.stop(call.about(key))
+        call.park(key, Purpose::Write, Pending::Stop, |request| {
+            self.app.stop(request)
         })
     }
 
@@ -187,8 +186,8 @@ impl Api {
             Err(detail) => return reply(problem::detail(422, detail)),
         };
         let change = MetaChange::from_body(&object)?;
-        call.park(Purpose::Write, Pending::Label, || {
-            self.app.label(call.about(key), change)
+        call.park(key, Purpose::Write, Pending::Label, |request| {
+            self.app.label(request, change)
         })
     }
 
@@ -256,26 +255,31 @@ impl Call<'_> {
             .map_err(|error| Error::VariableInvalid(error.to_string().into()))
     }
 
-    /// Parks the request for what `hand_over` gives to the app, if its caller may hold as much.
+    /// Parks this request about an instance, and has `hand_over` give it to the app, if its caller
+    /// may hold as much.
     fn park(
         &self,
+        key: InstanceKey,
         purpose: Purpose,
         pending: Pending,
-        hand_over: impl FnOnce() -> Result<(), Error>,
+        hand_over: impl FnOnce(InstanceRequest) -> Result<(), Error>,
     ) -> Outcome {
         let account = self.caller.account(self.request.peer);
         let bytes = self.request.parked_bytes();
-        match self.ledger.hold(account, purpose, bytes) {
-            Ok(hold) => {
-                hand_over()?;
-                Ok(Handled::Parked((pending, hold)))
+        match self.bounds.hold(&account, purpose, bytes) {
+            Ok(held) => {
+                hand_over(self.about(key, held))?;
+                Ok(Handled::Parked(pending))
             }
-            Err(full) => Ok(Handled::Refused(full.into())),
+            Err(Exceeded::Bytes(full)) => Ok(Handled::Refused(full.into())),
+            Err(Exceeded::Places(full)) => Err(Error::TooManyRequests(match full {
+                Full::Budget => Bound::Parked,
+                Full::Share => Bound::CallerShare,
+            })),
         }
     }
 
-    /// This request, about that instance.
-    fn about(&self, key: InstanceKey) -> InstanceRequest {
+    fn about(&self, key: InstanceKey, held: Arc<Held>) -> InstanceRequest {
         let by = Origin {
             caller: self.caller.shown(self.request.peer),
             request: self.request.id.clone(),
@@ -286,6 +290,7 @@ impl Call<'_> {
             key,
             by,
             wait: prefer::wait(&self.request.headers),
+            held,
         }
     }
 }

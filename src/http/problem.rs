@@ -6,7 +6,7 @@
 
 use super::auth::Denied;
 use super::message::Response;
-use crate::app::Error;
+use crate::app::{Bound, Error};
 use serde_json::{Value, json};
 
 /// An error as the response shows it.
@@ -46,6 +46,7 @@ impl From<&Error> for Problem {
             Error::Stopped => (409, "stopped", None),
             Error::Refused(_) => (403, "refused", None),
             Error::LimitReached => (429, "limit_reached", Some(1)),
+            Error::TooManyRequests(Bound::CallerShare) => (429, "share_exhausted", Some(1)),
             Error::TooManyRequests(_) => (429, "too_many_requests", Some(1)),
             Error::NotPermitted => (500, "not_permitted", None),
             Error::NamespaceMissing => (500, "namespace_missing", None),

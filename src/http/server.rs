@@ -20,7 +20,7 @@ pub use files::connections_possible;
 pub use stats::{Counter, FrontStats, ThreadStats};
 
 use crate::app::RequestHandle;
-use crate::budget::{Budget, Division, Ledger};
+use crate::budget::{Division, Ledger};
 use crate::clock::Clock;
 use crate::http::mailbox::{Mailboxes, Waker};
 use crate::http::message::{Limits, Refusal, Request, Response};
@@ -94,7 +94,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             limits: Limits::default(),
-            ledger: Ledger::new(Budget::new(HELD_BYTES_MAX), Division::default()),
+            ledger: Ledger::of_bytes(HELD_BYTES_MAX, Division::default()),
             drain_idle: Duration::from_secs(5),
             tls: None,
             id_seed: 0,

@@ -219,6 +219,7 @@ fn bounds() -> Outcome {
     let environment = Fake::builder()
         .pod_script(PodScript::by_hand())
         .setting("PARKED_MAX", "2")
+        .setting("CALLER_SHARE_MAX", "100")
         .setting("BODY_BYTES_MAX", "100")
         .start();
     let address = environment.address(0);

@@ -29,6 +29,7 @@ fn waiters_for_one_name_are_bounded() {
     let environment = TestEnvironment::builder()
         .pod_script(PodScript::by_hand())
         .setting("PARKED_PER_KEY_MAX", "3")
+        .setting("CALLER_SHARE_MAX", "100")
         .start();
     let client = environment.client();
     let requests: Vec<_> = (0..8).map(|_| client.begin_get("/app/hello/ann")).collect();
@@ -52,6 +53,7 @@ fn waiters_are_bounded_in_total() {
     let environment = TestEnvironment::builder()
         .pod_script(PodScript::by_hand())
         .setting("PARKED_MAX", "4")
+        .setting("CALLER_SHARE_MAX", "100")
         .start();
     let client = environment.client();
     let names = ["a", "b", "c", "d", "e", "f", "g"];
@@ -73,10 +75,60 @@ fn waiters_are_bounded_in_total() {
 }
 
 #[test]
+fn starts_leave_places_for_stops_and_labels() {
+    let environment = TestEnvironment::builder()
+        .pod_script(PodScript::by_hand())
+        .setting("PARKED_MAX", "10")
+        .setting("WRITE_RESERVE", "20")
+        .setting("CALLER_SHARE_MAX", "100")
+        .start();
+    let client = environment.client();
+    let path = |number: usize| format!("/app/hello/n{number}");
+    let requests: Vec<_> = (0..10)
+        .map(|number| client.begin_get(&path(number)))
+        .collect();
+    let waiting = check_refused(requests, 8, "PARKED_MAX");
+    client.delete(&path(0)).expect(200);
+    let label = client.begin(
+        "PATCH",
+        &path(1),
+        &[("Content-Type", "application/json")],
+        "{}",
+    );
+    environment.make_ready("hello-n1");
+    label.finish().expect(200);
+    drop(waiting);
+}
+
+#[test]
+fn one_caller_holds_at_most_half_of_the_places() {
+    let environment = TestEnvironment::builder()
+        .pod_script(PodScript::by_hand())
+        .setting("PARKED_MAX", "8")
+        .setting("WRITE_RESERVE", "0")
+        .start();
+    let client = environment.client();
+    let requests: Vec<_> = (0..6)
+        .map(|number| client.begin_get(&format!("/app/hello/n{number}")))
+        .collect();
+    eventually("two are answered", || {
+        let answered = requests.iter().filter(|r| r.is_answered()).count();
+        (answered == 2).then_some(())
+    });
+    let (refused, waiting): (Vec<_>, Vec<_>) = requests.into_iter().partition(Pending::is_answered);
+    for request in refused {
+        let message = request.finish().expect_error(429, "share_exhausted");
+        assert!(message.contains("CALLER_SHARE_MAX"), "{message}");
+    }
+    drop(waiting);
+}
+
+#[test]
 fn a_caller_that_hangs_up_frees_its_place() {
     let environment = TestEnvironment::builder()
         .pod_script(PodScript::by_hand())
         .setting("PARKED_PER_KEY_MAX", "1")
+        .setting("CALLER_SHARE_MAX", "100")
         .start();
     let client = environment.client();
     let first = client.begin_get("/app/hello/ann");

@@ -48,6 +48,14 @@ impl Coordinator {
         )
     }
 
+    /// How many requests hold a place: those that wait, and changes whose caller hung up.
+    #[must_use]
+    pub fn holders(&self) -> usize {
+        let operations = self.records.values().filter_map(|it| it.operation.as_ref());
+        let waiters = operations.flat_map(|operation| &operation.waiters);
+        waiters.filter(|waiter| waiter.held.is_some()).count()
+    }
+
     /// Checks what the coordinator holds of one record and of its waiters; adds their handles and
     /// numbers.
     fn check_waiters(

@@ -8,6 +8,7 @@ use crate::app::api_call::{Action, ApiCall, StopCause};
 use crate::app::error::Error;
 use crate::app::lifecycle::OwnStart;
 use crate::app::request::{Intent, Origin, RequestHandle};
+use crate::budget::{Held, Purpose};
 use crate::kube::types::Uid;
 use crate::model::labels::MetaChange;
 use crate::model::status::Finding;
@@ -55,6 +56,8 @@ pub(super) struct Waiter {
     pub(super) handle: Option<RequestHandle>,
     /// The sender; `None` for a request of the coordinator itself.
     pub(super) by: Option<Origin>,
+    /// What it holds; `None` for a request of the coordinator itself.
+    pub(super) held: Option<Arc<Held>>,
     /// The latest time of its response.
     pub(super) deadline: Instant,
     /// What it wants.
@@ -92,6 +95,16 @@ impl Want {
             Self::Instance(Intent::Find) | Self::Stop { .. } | Self::Gone(_) | Self::Label(_) => {
                 None
             }
+        }
+    }
+
+    /// What its request holds its place for.
+    #[must_use]
+    pub const fn purpose(&self) -> Purpose {
+        if self.is_for_instance() {
+            Purpose::Start
+        } else {
+            Purpose::Write
         }
     }
 

@@ -248,6 +248,7 @@ impl Record {
             operation.waiters.push(Waiter {
                 handle: None,
                 by: None,
+                held: None,
                 deadline: step.context.now + WRITE_WAIT,
                 want: Want::Label(Arc::new(change)),
                 state: WaitState::New,

@@ -99,6 +99,7 @@ fn waiters_are_bounded_in_total() {
 fn waiters_are_bounded_per_name() {
     let mut fixture = Fixture::with_limits(Limits {
         parked_per_key_max: 2,
+        division: Division::UNLIMITED,
         ..ROOMY
     });
     fixture.get(1);
@@ -143,6 +144,7 @@ fn work_of_abandoned_requests_is_bounded() {
 fn abandoned_waits_for_a_deletion_leave_no_record() {
     let mut fixture = Fixture::with_limits(Limits {
         parked_per_key_max: 1,
+        division: Division::UNLIMITED,
         ..ROOMY
     });
     fixture.world.job("u1", json!({}));

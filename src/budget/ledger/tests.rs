@@ -19,7 +19,7 @@ fn ledger() -> Arc<Ledger> {
         caller: 50,
         writes: 25,
     };
-    Ledger::new(Budget::new(MAX), division)
+    Ledger::of_bytes(MAX, division)
 }
 
 #[test]
@@ -70,6 +70,27 @@ fn starts_leave_room_for_stops_and_labels() {
 }
 
 #[test]
+fn places_are_for_requests_that_wait_alone() {
+    let division = Division {
+        caller: 50,
+        writes: 25,
+    };
+    let ledger = Ledger::of_places(4, division);
+    let mut held = Vec::new();
+    let mut take = |account, purpose| {
+        let hold = ledger.hold(account, purpose, 1);
+        hold.map(|hold| held.push(hold))
+    };
+    assert_eq!(take(peer(1), Purpose::Start), Ok(()));
+    assert_eq!(take(peer(2), Purpose::Start), Ok(()));
+    assert_eq!(take(peer(1), Purpose::Start), Err(Full::Share));
+    assert_eq!(take(peer(3), Purpose::Start), Ok(()));
+    assert_eq!(take(peer(4), Purpose::Start), Err(Full::Budget));
+    assert_eq!(take(peer(1), Purpose::Write), Ok(()));
+    assert_eq!(take(peer(4), Purpose::Write), Err(Full::Budget));
+}
+
+#[test]
 fn what_is_in_memory_may_use_the_reserve_and_no_more() {
     let ledger = ledger();
     let _first = ledger.hold(peer(1), Purpose::Transfer, 800).unwrap();
@@ -106,7 +127,7 @@ fn check(ledger: &Ledger, holds: &[Hold]) {
     assert!(ledger.budget().used() <= MAX);
     let sums = ledger.sums();
     assert_eq!(sums.waiting, sum(&|hold| hold.purpose != Purpose::Transfer));
-    assert!(sums.waiting <= ledger.waiting_max());
+    assert!(sums.waiting <= ledger.bounds.waiting);
     for account in holds.iter().map(|hold| &hold.account) {
         assert_eq!(sums.of(account), sum(&|hold| hold.account == *account));
     }

@@ -36,14 +36,11 @@ impl Api {
             let found = app::Response::Ready { ready, timings };
             return reply(self.aged(created(found, Starts::AsAsked)?));
         }
-        let request = InstanceRequest {
-            wait: Some(CREATE_WAIT),
-            ..call.about(key)
-        };
         let intent = Intent::StartOrStop(variables.into());
-        let (intent, starts) = self.start(call, &request.key, intent)?;
-        call.park(Purpose::Start, Pending::Create(starts), || {
-            self.app.ensure(request, intent)
+        let (intent, starts) = self.start(call, &key, intent)?;
+        call.park(key, Purpose::Start, Pending::Create(starts), |request| {
+            let wait = Some(CREATE_WAIT);
+            self.app.ensure(InstanceRequest { wait, ..request }, intent)
         })
     }
 
@@ -54,12 +51,9 @@ impl Api {
         let Some(key) = self.app.find(&name, may_use)? else {
             return Err(Error::NoSession(name.into()));
         };
-        let request = InstanceRequest {
-            wait: None,
-            ..call.about(key)
-        };
-        call.park(Purpose::Write, Pending::Release(name), || {
-            self.app.stop(request)
+        call.park(key, Purpose::Write, Pending::Release(name), |request| {
+            let wait = None;
+            self.app.stop(InstanceRequest { wait, ..request })
         })
     }
 }

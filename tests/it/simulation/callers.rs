@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use config_controller::app::coordinator::WRITE_WAIT;
 use config_controller::app::{
-    App, Error, InstanceRequest, Intent, Origin, RequestHandle, Response,
+    App, Bound, Error, InstanceRequest, Intent, Origin, RequestHandle, Response,
 };
 use config_controller::clock::Clock;
 use config_controller::model::labels::MetaChange;
@@ -101,18 +101,23 @@ impl World {
             slot: 0,
             serial,
         };
-        let request = InstanceRequest {
+        let by = Origin {
+            trace: None,
+            caller: "sim".into(),
+            request: self.ids.make(),
+        };
+        let request = |held| InstanceRequest {
             handle,
             key: key_of(pair),
-            by: Origin {
-                trace: None,
-                caller: "sim".into(),
-                request: self.ids.make(),
-            },
+            by,
             wait,
+            held,
         };
         let floors = replica.floors();
-        let immediate = submit(&replica.app, request, kind);
+        let immediate = match replica.hold(serial as usize, kind.is_change()) {
+            Ok(held) => submit(&replica.app, request(held), kind),
+            Err(_) => Some(Response::Failed(Error::TooManyRequests(Bound::CallerShare))),
+        };
         let waiting = Waiting {
             pair: pair.clone(),
             replica: number,

@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use config_controller::app::coordinator::Limits;
+use config_controller::budget::Division;
 use config_controller::clock::Clock;
 use serde_json::Value;
 
@@ -55,6 +56,7 @@ impl Profile {
             limits: Limits {
                 parked_max: limits.0,
                 parked_per_key_max: limits.1,
+                division: Division::default(),
             },
             broken,
         }

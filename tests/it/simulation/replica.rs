@@ -15,6 +15,7 @@ use config_controller::app::coordinator::{Context, Coordinator, Effect, Input, L
 use config_controller::app::engine::{Called, Executor, Inbox, Inputs, Writers};
 use config_controller::app::feed::Feed;
 use config_controller::app::{App, RequestHandle, Response, Waits};
+use config_controller::budget::{Account, Exceeded, Held, Ledger, Purpose, WaitingBounds};
 use config_controller::clock::Clock;
 use config_controller::kube::Client;
 use config_controller::kube::request::Scope;
@@ -56,6 +57,8 @@ pub(super) struct Replica {
     config_maps: Scanner<ConfigMap>,
     /// Its reflectors: ConfigMaps, Jobs, pods.
     pub(super) reflectors: [Box<dyn AnyReflector>; 3],
+    /// What its waiting requests may hold.
+    pub(super) bounds: WaitingBounds,
     /// The calls in flight.
     pub(super) calls: Vec<InFlight>,
     coordinator: Coordinator,
@@ -67,6 +70,9 @@ pub(super) struct Replica {
     executor: Executor,
     time: Time,
 }
+
+/// The bytes that all requests may hold; some of those in a burst are refused.
+const BYTES_MAX: usize = 8 * 1024;
 
 /// A call in flight.
 pub(super) enum InFlight {
@@ -149,6 +155,10 @@ impl Replica {
             census,
             config_maps: scanner,
             reflectors,
+            bounds: WaitingBounds {
+                bytes: Ledger::of_bytes(BYTES_MAX, limits.division),
+                places: Ledger::of_places(limits.parked_max, limits.division),
+            },
             calls: Vec::new(),
             coordinator: Coordinator::new(limits),
             broken: None,
@@ -210,6 +220,22 @@ impl Replica {
     /// How many requests wait at the coordinator.
     pub(super) fn waiting(&self) -> usize {
         self.coordinator.waiting()
+    }
+
+    /// Charges a request to one of three callers. Its size depends on its number, so that a wrong
+    /// sum is seen.
+    pub(super) fn hold(&self, number: usize, is_change: bool) -> Result<Arc<Held>, Exceeded> {
+        let account = Account::Token(["a", "b", "c"][number % 3].into());
+        let purpose = match is_change {
+            true => Purpose::Write,
+            false => Purpose::Start,
+        };
+        self.bounds.hold(&account, purpose, 256 + number % 7 * 64)
+    }
+
+    /// How many requests hold a place at the coordinator.
+    pub(super) fn holders(&self) -> usize {
+        self.coordinator.holders()
     }
 
     /// Delivers the call at that index to the API server; its result is then on its way.

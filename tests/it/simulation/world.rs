@@ -262,6 +262,13 @@ impl World {
         check(Promise::Bounded, within, || {
             format!("{parked} wait, {} calls", replica.calls.len())
         })?;
+        // A place is held by a request until it is answered, and by a start until its call ended.
+        let places = replica.bounds.places.budget().used();
+        let least = replica.holders();
+        let most = least + replica.calls.len();
+        check(Promise::Bounded, (least..=most).contains(&places), || {
+            format!("{places} places are held, not {least} to {most}")
+        })?;
         let is_calling = |waiting: &&Waiting| {
             let key = key_of(&waiting.pair);
             waiting.kind.is_change() && replica.calls.iter().any(|call| *call.key() == key)

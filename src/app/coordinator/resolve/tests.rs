@@ -86,6 +86,7 @@ fn check_row(state: State, case: Case, expected: [&str; 7]) {
         let waiter = Waiter {
             handle: None,
             by: Some(origin("ann")),
+            held: None,
             deadline: now,
             want,
             state: state.clone(),

@@ -70,6 +70,7 @@ fn a_retried_call_is_marked_as_a_retry() {
         handle: handle(2),
         key: n1(),
         by: origin("bob"),
+        held: crate::app::fixture::held("bob"),
         deadline: fixture.world.instant() + Duration::from_secs(10),
         want: Want::Stop { until: None },
     });

@@ -521,6 +521,7 @@ fn a_start_is_linked_to_the_requests_that_join_it() {
                 trace: Some(trace(n)),
                 ..origin("ann")
             },
+            held: crate::app::fixture::held("ann"),
             deadline: fixture.world.instant() + Duration::from_secs(10),
             want: Want::Instance(Intent::Start(Arc::default())),
         };

@@ -78,6 +78,7 @@ impl RandomSchedule {
             coordinator: Coordinator::new(Limits {
                 parked_max: 12,
                 parked_per_key_max: 5,
+                division: Division::UNLIMITED,
             }),
             names: (0..4).map(|n| key("scim", &format!("n{n}"))).collect(),
             live: HashMap::new(),
@@ -158,6 +159,7 @@ impl RandomSchedule {
             handle: handle(self.requests),
             key,
             by: crate::app::fixture::origin("ann"),
+            held: crate::app::fixture::held("ann"),
             deadline,
             want,
         };

@@ -5,7 +5,7 @@ use crate::app::coordinator::{Input, NewWaiter};
 use crate::app::engine::{self, Inbox, Inputs};
 use crate::app::fixture::{World, added, handle};
 use crate::app::{App, Waits};
-use crate::budget::{Account, Budget, Division};
+use crate::budget::{Division, Ledger};
 use crate::health::{HealthInputs, HealthSource};
 use crate::http::auth::authenticator::Mode;
 use crate::http::dispatcher::*;
@@ -104,7 +104,10 @@ impl Bench {
             api,
             hosts: AllowedHosts::default(),
             authenticator,
-            ledger: Ledger::new(Budget::new(HELD_BYTES_MAX), Division::default()),
+            bounds: WaitingBounds {
+                bytes: Ledger::of_bytes(HELD_BYTES_MAX, Division::default()),
+                places: Ledger::of_places(100, Division::default()),
+            },
             instrumentation,
         };
         Self {
@@ -200,14 +203,7 @@ pub(super) fn resumed(bench: &Bench, pending: Pending, response_of_app: app::Res
         span: None,
     };
     let what_for = WaitingFor::App(pending);
-    let waiting = Box::new(Waiting {
-        exchange,
-        what_for,
-        _hold: bench
-            .dispatcher
-            .ledger
-            .open(Account::Token("t".into()), Purpose::Start),
-    });
+    let waiting = Box::new(Waiting { exchange, what_for });
     let Handled::Reply(response) = bench.dispatcher.resume(waiting, response_of_app) else {
         panic!("it waits on");
     };

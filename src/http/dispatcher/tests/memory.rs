@@ -2,17 +2,13 @@
 
 use super::bench::{Bench, reply};
 use super::*;
-use crate::budget::{Budget, Division};
+use crate::budget::{Division, Ledger};
 use crate::http::message::Refusal;
 
 #[test]
 fn without_memory_only_requests_that_would_wait_are_refused() {
     let mut bench = Bench::new();
-    let division = Division {
-        caller: 100,
-        writes: 0,
-    };
-    bench.dispatcher.ledger = Ledger::new(Budget::new(100), division);
+    bench.dispatcher.bounds.bytes = Ledger::of_bytes(100, Division::UNLIMITED);
     bench.world.job("u1", json!({}));
     bench.world.ready("u1", "10.0.0.1");
     for target in [

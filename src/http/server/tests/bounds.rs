@@ -1,7 +1,7 @@
 //! Each bound, reached.
 
 use super::harness::{Client, Front, OWNED_BYTES, TIMEOUT};
-use crate::budget::{Account, Budget, Division, Ledger, Purpose};
+use crate::budget::{Account, Division, Ledger, Purpose};
 use crate::http::message::{Headers, Limits, Method, Refusal, Request};
 use std::io::Write as _;
 use std::time::{Duration, Instant};
@@ -294,7 +294,7 @@ fn a_response_that_does_not_fit_is_refused_and_none_is_cut() {
 fn a_caller_that_holds_half_is_refused_while_others_use_the_rest() {
     const MAX: usize = 1024 * 1024;
     let front = Front::with_settings(|settings| {
-        settings.ledger = Ledger::new(Budget::new(MAX), Division::default());
+        settings.ledger = Ledger::of_bytes(MAX, Division::default());
     });
     let other = Account::Token("other".into());
     let _other = front

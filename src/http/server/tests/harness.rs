@@ -1,7 +1,7 @@
 //! A small handler behind a real [`Server`], and a client that sends bytes as given.
 
 use crate::app::RequestHandle;
-use crate::budget::{Account, Budget, Division, Hold, Ledger, PeerKey, Purpose};
+use crate::budget::{Account, Division, Hold, Ledger, PeerKey, Purpose};
 use crate::clock::Clock;
 use crate::http::mailbox::Mailboxes;
 use crate::http::message::{Body, Limits, Request, Response};
@@ -18,12 +18,6 @@ pub(super) const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The length of the body of `/owned`.
 pub(super) const OWNED_BYTES: usize = 16 * 1024 * 1024;
-
-/// A division by which one peer may hold everything.
-pub(super) const ALL_FOR_ONE: Division = Division {
-    caller: 100,
-    writes: 0,
-};
 
 /// What the handler reports to the test.
 #[derive(Debug, PartialEq, Eq)]
@@ -181,7 +175,7 @@ impl Front {
     /// With so many bytes for requests and responses, all of which one peer may hold.
     pub(super) fn with_bytes(max: usize, change: impl FnOnce(&mut Limits)) -> Self {
         Self::with_settings(|settings| {
-            settings.ledger = Ledger::new(Budget::new(max), ALL_FOR_ONE);
+            settings.ledger = Ledger::of_bytes(max, Division::UNLIMITED);
             change(&mut settings.limits);
         })
     }

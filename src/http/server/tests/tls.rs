@@ -1,7 +1,7 @@
 //! The same front behind TLS.
 
-use super::harness::{ALL_FOR_ONE, Client, Front, HandlerEvent, TIMEOUT};
-use crate::budget::{Budget, Ledger};
+use super::harness::{Client, Front, HandlerEvent, TIMEOUT};
+use crate::budget::{Division, Ledger};
 use crate::http::message::Refusal;
 use crate::http::server::{Server, Settings};
 use crate::http::tls::Tls;
@@ -238,7 +238,7 @@ fn a_handshake_has_a_bound_on_its_bytes() {
 #[test]
 fn bytes_of_incomplete_records_are_counted_and_bounded() {
     let secure = Secure::with(|settings| {
-        settings.ledger = Ledger::new(Budget::new(200 * 1024), ALL_FOR_ONE);
+        settings.ledger = Ledger::of_bytes(200 * 1024, Division::UNLIMITED);
     });
     let mut first = secure.connect();
     let record = records(&mut first.stream, &[b'x'; 16 * 1024]);
