@@ -36,7 +36,9 @@ fn run(command: Command) -> Result<ExitCode, service::Error> {
         }
         Command::Serve(config) => {
             logging::init(&config.log_filter, config.log_format);
-            service::run(&config)?;
+            let ended = service::run(&config);
+            log::logger().flush();
+            ended?;
         }
     }
     Ok(ExitCode::SUCCESS)

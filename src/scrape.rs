@@ -12,6 +12,7 @@ use crate::clock::Clock;
 use crate::http::message::Refusal;
 use crate::http::server::FrontStats;
 use crate::kube::watch::Cause;
+use crate::logging;
 use crate::metrics::{self, Metrics, OTHER, Registry, Scrape};
 use crate::model::names::AppType;
 use crate::process::{self, Process};
@@ -220,6 +221,9 @@ impl Scrape for Collector {
         self.encode_spans(&mut registry);
         self.encode_instances(&self.sources.cache.counts(), &mut registry);
         self.encode_expensive(now, &mut registry);
+        for (level, count) in logging::left_out() {
+            registry.count(&metrics::LOG_LEFT_OUT, &[level], count);
+        }
         registry.count(&metrics::BUILD_INFO, &[env!("CARGO_PKG_VERSION")], 1);
         registry.text()
     }

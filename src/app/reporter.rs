@@ -197,6 +197,13 @@ fn work(
 mod tests {
     use super::*;
 
+    /// By their module, lines of events have a larger bound.
+    #[test]
+    fn events_are_logged_from_the_module_that_the_log_knows() {
+        let module = module_path!().strip_suffix("::tests").unwrap();
+        assert_eq!(module, crate::logging::INSTANCE_EVENTS);
+    }
+
     #[test]
     fn past_instants_become_wall_clock_times() {
         let second = Duration::from_secs(1);

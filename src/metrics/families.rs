@@ -72,7 +72,7 @@ families! {
     REJECTED = "config_controller_rejected_total", COUNTER, ["cause"],
         "Refused requests and connections, by cause: a bound or rule of the HTTP front, the system (`accept_failed`), authentication (`auth_…`), or a bound on waiting requests";
     PANICS = "config_controller_panics_total", COUNTER, [],
-        "Requests that got a 500 because a handler panicked; each is logged";
+        "Requests that got a 500 because a handler panicked; the log says why";
     HELD_BYTES = "config_controller_http_held_bytes", GAUGE, [],
         "Bytes of memory that hold requests and responses in flight";
     HELD_BYTES_MAX = "config_controller_http_held_bytes_max", GAUGE, [],
@@ -88,7 +88,7 @@ families! {
     WATCH_RESTARTS = "config_controller_watch_restarts_total", COUNTER, ["resource", "cause"],
         "Lists and watches that were restarted, by cause; `closed` is normal";
     WATCH_SKIPPED = "config_controller_watch_skipped_total", COUNTER, ["resource"],
-        "Objects that could not be decoded and were skipped; each is logged";
+        "Objects that could not be decoded and were skipped; the log names them";
     LABELS_LEFT_OUT = "config_controller_labels_left_out_total", COUNTER, ["resource"],
         "Objects that came to have more meta labels than are kept, set by other clients; each is logged";
     VIEW_AGE = "config_controller_view_age_seconds", GAUGE, ["resource"],
@@ -97,6 +97,8 @@ families! {
         "1 if the template of an app type is valid, else 0";
     SPANS = "config_controller_spans_total", COUNTER, ["result"],
         "Spans of traces by result: `sent`, `failed` (the collector was unreachable or rejected them), `dropped` (the queue was full)";
+    LOG_LEFT_OUT = "config_controller_log_lines_left_out_total", COUNTER, ["level"],
+        "Log lines that were left out because their cause had too many in a minute; the log says how many and quotes the first";
     BUILD_INFO = "config_controller_build_info", GAUGE, ["version"],
         "Always 1";
     PROCESS_CPU = "process_cpu_seconds_total", COUNTER, [],

@@ -176,6 +176,7 @@ impl<K: Resource, S: Sink<K>> Running<K, S> {
             poll: reflector.poll,
             loss: reflector.loss,
             failing: None,
+            cuts: Cuts::default(),
         };
         Self {
             heartbeat: (reflector.heartbeats).register(&Reflector::<K, S>::thread(), now),
@@ -291,6 +292,41 @@ impl<K: Resource, S: Sink<K>> Running<K, S> {
     }
 }
 
+/// A watch that is cut more often within this time is reported once, by a number: a proxy may cut it
+/// several times a second.
+const CUTS_REPORTED_EVERY: Duration = Duration::from_secs(60);
+
+/// Cuts of a watch that is reopened at once.
+#[derive(Debug, Default)]
+struct Cuts {
+    /// The first one, which was logged.
+    since: Option<Instant>,
+    /// Those after it.
+    more: u32,
+}
+
+impl Cuts {
+    /// Notes one; returns whether it is to be logged.
+    fn is_first(&mut self, now: Instant) -> bool {
+        if self.since.is_some() {
+            self.more += 1;
+            return false;
+        }
+        self.since = Some(now);
+        true
+    }
+
+    /// How many there were, and since when, once their time is over and some were not logged.
+    fn ended(&mut self, now: Instant) -> Option<(u32, Duration)> {
+        let passed = now.saturating_duration_since(self.since?);
+        if passed < CUTS_REPORTED_EVERY {
+            return None;
+        }
+        let more = std::mem::take(self).more;
+        (more > 0).then_some((more + 1, passed))
+    }
+}
+
 /// Logs and counts the events of a watch of any kind.
 #[derive(Debug)]
 struct Reporter {
@@ -299,12 +335,17 @@ struct Reporter {
     loss: Option<&'static str>,
     /// Since when the watch has been failing, once that was logged.
     failing: Option<Instant>,
+    cuts: Cuts,
 }
 
 impl Reporter {
     /// `wait` is the time until the next attempt, where there is one.
     fn report(&mut self, note: &Note, wait: Option<Duration>, now: Instant) {
         let resource = self.stats.resource;
+        if let Some((count, passed)) = self.cuts.ended(now) {
+            let secs = passed.as_secs();
+            log::info!("watch on {resource} was cut {count} times in the last {secs} s");
+        }
         match note {
             Note::Contact => {
                 if let Some(since) = self.failing.take() {
@@ -377,13 +418,13 @@ impl Reporter {
         };
         if is_outage && self.failing.is_some() {
             log::debug!("watch on {resource} still fails ({why}); {next}");
-            return;
-        }
-        if is_outage {
+        } else if is_outage {
             self.failing = Some(now);
             log::warn!("watch on {resource} failed ({why}); {next}");
-        } else {
+        } else if self.cuts.is_first(now) {
             log::info!("watch on {resource} ended ({why}); {next}");
+        } else {
+            log::debug!("watch on {resource} ended again ({why}); {next}");
         }
     }
 }

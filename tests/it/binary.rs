@@ -10,6 +10,8 @@ use std::process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
 
 use config_controller::config::SETTINGS;
+use config_controller::logging::limit::LINES_MAX;
+use serde_json::json;
 
 use crate::fake_kube::FakeKube;
 use crate::fake_kube::cluster::resource::Resource;
@@ -271,6 +273,62 @@ fn after_sigterm_or_sigint_it_exits_with_0() {
     assert_eq!(environment.jobs(), ["hello-ann"], "instances go on");
 }
 
+/// A proxy that cuts watches, and a ConfigMap that is edited again and again.
+#[test]
+fn the_log_has_few_lines_of_one_cause_and_counts_the_others() {
+    let environment = TestEnvironment::builder().unstarted().start();
+    let running = Running::start(&environment.kubeconfig());
+    running.wait_ready();
+    let watches =
+        || ["configmaps", "events", "jobs", "pods"].map(|one| environment.kube.count("watch", one));
+    for _ in 0..6 {
+        let before = watches();
+        environment.kube.cut_connections();
+        eventually("all watches are open again", || {
+            let more = watches()
+                .iter()
+                .zip(before)
+                .all(|(now, before)| *now > before);
+            more.then_some(())
+        });
+    }
+    let edits = LINES_MAX as usize + 20;
+    for number in 0..edits {
+        let app_type = format!("t{number}");
+        apply_templates(
+            &environment.kube,
+            "edited",
+            &[(&app_type, TEMPLATE)],
+            json!({}),
+        );
+        eventually("the edit is seen", || {
+            let types = running.client.get("/app");
+            types
+                .text
+                .contains(&format!("\"{app_type}\""))
+                .then_some(())
+        });
+    }
+    running.signal("TERM");
+    let (status, log) = running.ended();
+    assert_eq!(status.code(), Some(0), "{log}");
+    let count = |words: &str| log.lines().filter(|line| line.contains(words)).count();
+    for watch in ["configmaps", "events", "jobs", "pods"] {
+        assert!(count(&format!("watch on {watch} ended")) <= 1, "{log}");
+    }
+    let offers = |line: &&str| line.contains(" is on offer") && !line.contains("left out");
+    let written = log.lines().filter(offers).count();
+    assert_eq!(written, LINES_MAX as usize, "{log}");
+    // That of the environment is the first.
+    let left_out = edits + 1 - written;
+    let summary = format!("INFO  left out {left_out} lines like this in the last ");
+    assert_eq!(count(&summary), 1, "{log}");
+    assert!(
+        count("shutting down") == 1 && count("shut down") == 1,
+        "{log}"
+    );
+}
+
 #[test]
 fn a_wrong_ca_is_logged_and_returned_to_callers() {
     let folder = TemporaryFolder::new();
@@ -295,7 +353,7 @@ fn a_wrong_ca_is_logged_and_returned_to_callers() {
 fn it_serves_over_tls() {
     let folder = TemporaryFolder::new();
     let server = FakeKube::builder().tls().start().expect("the fake starts");
-    apply_templates(&server, "t", &[("hello", TEMPLATE)], serde_json::json!({}));
+    apply_templates(&server, "t", &[("hello", TEMPLATE)], json!({}));
     let kubeconfig = server.kubeconfig(NAMESPACE);
     let running = Running::start(&folder.write("kubeconfig", &kubeconfig));
     running.wait_ready();

@@ -215,6 +215,23 @@ fn an_undecodable_line_starts_a_new_list() {
 }
 
 #[test]
+fn cuts_of_a_watch_are_logged_once_and_then_counted() {
+    let mut cuts = Cuts::default();
+    let began = Instant::now();
+    let at = |secs| began + Duration::from_secs(secs);
+    assert!(cuts.is_first(at(0)));
+    let later = [1, 1, 30, 59].map(|secs| cuts.is_first(at(secs)));
+    assert_eq!(later, [false; 4]);
+    assert_eq!(cuts.ended(at(59)), None);
+    assert_eq!(cuts.ended(at(62)), Some((5, Duration::from_secs(62))));
+    assert_eq!(cuts.ended(at(200)), None);
+    // A single cut needs no count.
+    assert!(cuts.is_first(at(200)));
+    assert_eq!(cuts.ended(at(260)), None);
+    assert!(cuts.is_first(at(260)));
+}
+
+#[test]
 fn a_panic_is_reported() {
     let harness = Harness::new();
     harness.changed(1);
@@ -233,6 +250,7 @@ fn an_object_of_which_labels_are_left_out_is_counted_once() {
         poll: Duration::ZERO,
         loss: None,
         failing: None,
+        cuts: Cuts::default(),
     };
     let pod = |labels: usize| {
         let label = |n| (format!("{META_LABEL}k{n}"), json!("v"));

@@ -56,6 +56,13 @@ const PROOFS: &[(&Family, Proof)] = &[
     ),
     (&metrics::HELD_BYTES, Moves(send_half_a_body)),
     (&metrics::HELD_BYTES_MAX, Is(|_| 25_165_824.0)),
+    (
+        &metrics::LOG_LEFT_OUT,
+        Within(
+            "src/logging.rs",
+            "lines_that_are_left_out_are_counted_by_level",
+        ),
+    ),
     (&metrics::HTTP_THREADS, Is(|_| 2.0)),
     (&metrics::KUBE_REQUESTS, Moves(start)),
     (&metrics::KUBE_REQUEST_DURATION, Moves(start)),
