@@ -137,10 +137,7 @@ fn of_merged_labels_only_the_one_that_kubernetes_rejects_fails() {
         fixture.label_with(n, &json!({key: "v"}));
     }
     let (mut responses, mut calls) = (fixture.done(), 0);
-    loop {
-        let Some(at) = responses.iter().position(|line| line.starts_with("call")) else {
-            break;
-        };
+    while let Some(at) = responses.iter().position(|line| line.starts_with("call")) {
         responses.remove(at);
         calls += 1;
         responses.extend(if change(&fixture)[bad] == "v" {
