@@ -5,6 +5,8 @@
 //! |---|---|
 //! | `strikes` | the attacks |
 //! | `parser` | inputs that must be refused, or must not |
+//! | `field` | the processes that attacks need |
+//! | `memory_group` | the memory limit of the service |
 //! | `arena` | one attack on one target, and what is seen of it |
 //! | `probe` | the well-behaved client beside it |
 //! | `report` | tables, goals, JSON |
@@ -19,6 +21,8 @@ mod client;
 mod environment;
 
 mod arena;
+mod field;
+mod memory_group;
 mod options;
 mod parser;
 mod probe;
@@ -26,16 +30,13 @@ mod report;
 mod strikes;
 
 use arena::{Outcome, Target};
-use environment::{Cluster, Wrapper};
+use field::Field;
 use options::{Options, USAGE};
 use report::{Report, Row};
 use std::net::SocketAddr;
 use std::process::ExitCode;
-use std::time::Duration;
-use strikes::{Aim, Start, Strike, Targets};
-
-/// Ready instances behind the service: their list is the large response.
-const INSTANCES: usize = 2_000;
+use std::time::{Duration, Instant};
+use strikes::{Aim, Start, Strike, Targets, table};
 
 /// How long the well-behaved client is alone before each attack.
 const ALONE: Duration = Duration::from_secs(1);
@@ -44,10 +45,8 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let result = match words[..] {
-        ["probe", address, path] => as_probe(address, path),
-        ["strike", name, address, id, path, large, medium, hold] => {
-            as_strike(name, address, id, [path, large, medium], hold)
-        }
+        ["probe", aim] => as_probe(aim),
+        ["strike", name, aim] => as_strike(name, aim),
         _ => lead(arguments),
     };
     match result {
@@ -60,37 +59,22 @@ fn main() -> ExitCode {
     }
 }
 
-fn as_probe(address: &str, path: &str) -> Result<bool, String> {
-    let address = address.parse();
-    probe::run(address.map_err(|_| "no address".to_owned())?, path);
+fn as_probe(aim: &str) -> Result<bool, String> {
+    probe::run(&Aim::from_json(aim).ok_or("no aim")?);
     Ok(true)
 }
 
-fn as_strike(
-    name: &str,
-    address: &str,
-    id: &str,
-    paths: [&str; 3],
-    hold: &str,
-) -> Result<bool, String> {
+fn as_strike(name: &str, aim: &str) -> Result<bool, String> {
     raise_files();
     let strike = strikes::named(name).ok_or("no strike of that name")?;
-    let address: SocketAddr = address.parse().map_err(|_| "no address")?;
-    if !address.ip().is_loopback() {
+    let aim = Aim::from_json(aim).ok_or("no aim")?;
+    if !aim.address.ip().is_loopback() {
         return Err("only loopback is attacked".to_owned());
     }
-    let [path, large, medium] = paths.map(str::to_owned);
-    let hold: u64 = hold.parse().map_err(|_| "no time")?;
-    let aim = Aim {
-        address,
-        id: id.parse().ok().filter(|id| *id != 0),
-        path,
-        large,
-        medium,
-        hold: Duration::from_millis(hold),
-    };
-    let note = (strike.run)(&aim).unwrap_or_else(|problem| problem);
-    println!("{note}");
+    match (strike.run)(&aim) {
+        Ok(note) => println!("right {note}"),
+        Err(wrong) => println!("wrong {wrong}"),
+    }
     Ok(true)
 }
 
@@ -112,10 +96,7 @@ fn lead(arguments: Vec<String>) -> Result<bool, String> {
     let aim = aim(&options);
     match &options.url {
         Some(_) => attack_remote(&chosen, &aim, &mut report)?,
-        None => {
-            let cluster = Cluster::start(INSTANCES)?;
-            attack_local(&chosen, &aim, &cluster, &options, &mut report)?;
-        }
+        None => attack_local(&chosen, &aim, &options, &mut report)?,
     }
     if with_parser {
         eprintln!("parser inputs …");
@@ -132,13 +113,13 @@ fn lead(arguments: Vec<String>) -> Result<bool, String> {
 fn chosen(options: &Options) -> Result<Vec<&'static Strike>, String> {
     let names: Vec<&str> = match (options.only.is_empty(), options.short) {
         (false, _) => options.only.iter().map(String::as_str).collect(),
-        (true, true) => strikes::SHORT.to_vec(),
-        (true, false) => strikes::ALL.iter().map(|strike| strike.name).collect(),
+        (true, true) => table::SHORT.to_vec(),
+        (true, false) => table::ALL.iter().map(|strike| strike.name).collect(),
     };
     let names = names.into_iter().filter(|name| *name != "parser");
     let found = names.map(|name| strikes::named(name).ok_or(name));
     found.collect::<Result<_, _>>().map_err(|name| {
-        let all: Vec<&str> = strikes::ALL.iter().map(|strike| strike.name).collect();
+        let all: Vec<&str> = table::ALL.iter().map(|strike| strike.name).collect();
         format!(
             "there is no attack '{name}', but {}, parser",
             all.join(", ")
@@ -161,14 +142,20 @@ fn aim(options: &Options) -> Aim {
         path,
         large: "/app/hello".to_owned(),
         medium: "/app/hello/i1".to_owned(),
-        hold: Duration::from_secs(if options.short { 1 } else { 4 }),
+        live: "/livez".to_owned(),
+        lines: String::new(),
+        hold: Duration::from_secs(if options.short { 1 } else { 3 }),
     }
+}
+
+fn is_plain(strike: &Strike) -> bool {
+    matches!(strike.start, Start::Plain)
 }
 
 /// What runs somewhere on loopback already: nothing is known of its process.
 fn attack_remote(chosen: &[&'static Strike], aim: &Aim, report: &mut Report) -> Result<(), String> {
     let mut target = Target::remote(aim.clone())?;
-    for strike in chosen.iter().filter(|strike| strike.start == Start::Plain) {
+    for strike in chosen.iter().filter(|strike| is_plain(strike)) {
         eprintln!("{} …", strike.title);
         report.alone.push(target.probe.watch(ALONE)?);
         let service = arena::strike(&mut target, strike);
@@ -184,35 +171,28 @@ fn attack_remote(chosen: &[&'static Strike], aim: &Aim, report: &mut Report) -> 
 fn attack_local(
     chosen: &[&'static Strike],
     aim: &Aim,
-    cluster: &Cluster,
     options: &Options,
     report: &mut Report,
 ) -> Result<(), String> {
-    let served = environment::service(&cluster.kubeconfig, &Wrapper::default())?;
-    let mut standing = Target::local(served, aim)?;
-    prepare_medium_response(standing.aim.address)?;
-    // What the process holds for good is there before the first attack.
-    standing.probe.watch(ALONE)?;
+    let mut field = Field::new(aim)?;
     for strike in chosen {
-        eprintln!("{} …", strike.title);
-        if !options.short || report.alone.is_empty() {
-            report.alone.push(standing.probe.watch(ALONE)?);
+        let begun = Instant::now();
+        eprint!("{} …", strike.title);
+        let is_over = matches!(strike.start, Start::Over(_));
+        if !is_over && (!options.short || report.alone.is_empty()) {
+            report.alone.push(field.standing()?.probe.watch(ALONE)?);
         }
-        let service = match strike.start {
-            Start::Plain => arena::strike(&mut standing, strike),
-            start => arena::wrapper(start).and_then(|wrapper| {
-                let served = environment::service(&cluster.kubeconfig, &wrapper)?;
-                arena::strike(&mut Target::local(served, aim)?, strike)
-            }),
-        };
-        let tiny =
-            (!options.short && strike.targets == Targets::All).then(|| attack_tiny(strike, aim));
+        let service = field.strike(strike);
+        let compared = options.compare && strike.targets == Targets::All;
+        let tiny = compared.then(|| attack_tiny(strike, aim));
+        eprintln!(" {:.0} s", begun.elapsed().as_secs_f64());
         report.rows.push(Row {
             strike,
             service,
             tiny,
         });
     }
+    report.groupless = field.groupless().map(str::to_owned);
     Ok(())
 }
 
@@ -222,7 +202,8 @@ fn attack_tiny(strike: &Strike, aim: &Aim) -> Result<Outcome, String> {
     let mut aim = aim.clone();
     aim.large = "/large".to_owned();
     aim.medium = "/medium".to_owned();
-    arena::strike(&mut Target::local(served, &aim)?, strike)
+    aim.live = aim.path.clone();
+    arena::strike(&mut Target::local(served, None, &aim)?, strike)
 }
 
 /// Gives an instance a meta label that makes its response 4 KB long.

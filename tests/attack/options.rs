@@ -4,24 +4,27 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 /// How it is called.
 pub(crate) const USAGE: &str = "\
-Usage: tests/attack/run [--short] [--only NAME[,NAME…]] [--json FILE] [URL]
+Usage: tests/attack/run [--short] [--compare] [--only NAME[,NAME…]] [--json FILE] [URL]
 
 Without a URL the released program is started on loopback with its default bounds, over a fake
-API server, and attacked; beside it, a program on stock tiny_http. With a URL what runs there is
-attacked: it must be http, on an address in 127.0.0.0/8, and its path be answered 200.
+API server, in a memory cgroup of 96 MiB where the machine has them, and attacked. With a URL what
+runs there is attacked: it must be http, on an address in 127.0.0.0/8, and its path be answered 200.
 
-  --short       those that have brought servers down, in less than a minute, without tiny_http
+  --short       those that have brought servers down, in less than a minute
+  --compare     the same attacks on a program on stock tiny_http, too
   --only NAMES  these attacks only (an unknown name lists those there are); `parser` is one
   --json FILE   writes the figures there, too
 
-Ends with 1 when the service died, was not well afterwards, held more than 64 MiB, or took what it
-must refuse.
+Ends with 1 when the service died, was not well afterwards, held more than 64 MiB, responded as it
+must not (a response cut, a refusal without its code, somebody else not served, a liveness probe of
+more than a second), or took what it must refuse.
 ";
 
 /// What is to be done.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Options {
     pub(crate) short: bool,
+    pub(crate) compare: bool,
     pub(crate) only: Vec<String>,
     pub(crate) json: Option<String>,
     pub(crate) url: Option<Url>,
@@ -46,6 +49,7 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Optio
         match argument.as_str() {
             "--help" | "-h" => return Err(String::new()),
             "--short" => options.short = true,
+            "--compare" => options.compare = true,
             "--only" => options.only.extend(value()?.split(',').map(str::to_owned)),
             "--json" => options.json = Some(value()?),
             url if url.starts_with("http://") => options.url = Some(parse_url(url)?),

@@ -73,7 +73,7 @@ pub(crate) fn run(options: &Options) -> Result<Vec<Parsed>, String> {
     }
     let cluster = Cluster::start(1)?;
     let service = environment::service(&cluster.kubeconfig, &Wrapper::default())?;
-    let compare = !options.short;
+    let compare = options.compare;
     INPUTS
         .iter()
         .map(|input| one(input, service.address, compare))

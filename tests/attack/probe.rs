@@ -3,13 +3,17 @@
 //!
 //! It requests the same path every 2 ms, over a connection that it keeps for 20 requests. Opening
 //! the next one is part of that request's time, so accepting is measured too. A request that fails,
-//! or takes a second, counts with its time and as a failure.
+//! or takes a second, counts with its time and as a failure. Beside them it sends liveness probes as
+//! a kubelet does.
 
-use crate::client::{Client, get};
+use crate::client::{self, Client, get};
 use crate::environment::LineProcess;
+use crate::strikes::Aim;
 use std::io::BufRead as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
@@ -18,12 +22,21 @@ const PAUSE: Duration = Duration::from_millis(2);
 const TIMEOUT: Duration = Duration::from_secs(1);
 const REQUESTS_PER_CONNECTION: u32 = 20;
 
+/// How often the liveness probe is asked for, over a new connection each time.
+const LIVE_PAUSE: Duration = Duration::from_millis(100);
+
+/// The kubelet's own, in the manifests.
+const LIVE_TIMEOUT: Duration = Duration::from_secs(3);
+
 /// The client's measurements.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Observed {
     pub(crate) asked: u64,
     pub(crate) failed: u64,
+    pub(crate) p50: Duration,
     pub(crate) p99: Duration,
+    /// The longest time of a liveness probe; one that failed counts with its timeout.
+    pub(crate) live: Duration,
 }
 
 /// The handle of the process that started the client.
@@ -32,10 +45,10 @@ pub(crate) struct Probe(LineProcess);
 
 impl Probe {
     /// Starts it; it sends requests from now on.
-    pub(crate) fn start(address: SocketAddr, path: &str) -> Result<Self, String> {
+    pub(crate) fn start(aim: &Aim) -> Result<Self, String> {
         let program = std::env::current_exe().map_err(|error| error.to_string())?;
         let mut command = Command::new(program);
-        command.args(["probe", &address.to_string(), path]);
+        command.args(["probe", &aim.to_json()]);
         LineProcess::spawn(&mut command).map(Self)
     }
 
@@ -45,10 +58,12 @@ impl Probe {
         let line = self.0.read_line()?;
         let numbers: Vec<u64> = line.split(' ').filter_map(|n| n.parse().ok()).collect();
         match numbers[..] {
-            [asked, failed, p99] => Ok(Observed {
+            [asked, failed, p50, p99, live] => Ok(Observed {
                 asked,
                 failed,
+                p50: Duration::from_micros(p50),
                 p99: Duration::from_micros(p99),
+                live: Duration::from_micros(live),
             }),
             _ => Err(format!("the well-behaved client printed '{line}'")),
         }
@@ -63,10 +78,11 @@ impl Probe {
 }
 
 /// The client itself, until the end of its input.
-pub(crate) fn run(address: SocketAddr, path: &str) {
+pub(crate) fn run(aim: &Aim) {
     let (asked, asking) = channel();
     std::thread::spawn(move || listen(&asked));
-    let request = get(path, "");
+    let live = poll_live(aim);
+    let request = get(&aim.path, &aim.lines);
     let mut times: Vec<u128> = Vec::new();
     let mut failed = 0;
     let mut connection: Option<Client> = None;
@@ -75,8 +91,10 @@ pub(crate) fn run(address: SocketAddr, path: &str) {
         match asking.recv_timeout(PAUSE) {
             Ok(()) => {
                 times.sort_unstable();
-                let p99 = times.get(times.len() * 99 / 100).copied().unwrap_or(0);
-                println!("{} {failed} {p99}", times.len());
+                let at = |part: usize| times.get(times.len() * part / 100).copied();
+                let (p50, p99) = (at(50).unwrap_or(0), at(99).unwrap_or(0));
+                let live = live.swap(0, Ordering::SeqCst);
+                println!("{} {failed} {p50} {p99} {live}", times.len());
                 times.clear();
                 failed = 0;
                 continue;
@@ -90,12 +108,33 @@ pub(crate) fn run(address: SocketAddr, path: &str) {
             left = REQUESTS_PER_CONNECTION;
         }
         left -= 1;
-        if ask(&mut connection, address, &request) != Some(200) {
+        if ask(&mut connection, aim.address, &request) != Some(200) {
             failed += 1;
             left = 0;
         }
         times.push(begun.elapsed().as_micros());
     }
+}
+
+/// Sends liveness probes from a thread of its own; their longest time in microseconds.
+fn poll_live(aim: &Aim) -> Arc<AtomicU64> {
+    let longest = Arc::new(AtomicU64::new(0));
+    let shared = Arc::clone(&longest);
+    let (address, path) = (aim.address, aim.live.clone());
+    std::thread::spawn(move || {
+        loop {
+            let begun = Instant::now();
+            let status = client::status(address, FROM, &path, LIVE_TIMEOUT);
+            let took = match status {
+                Ok(200) => begun.elapsed(),
+                _ => LIVE_TIMEOUT,
+            };
+            let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+            shared.fetch_max(micros, Ordering::SeqCst);
+            std::thread::sleep(LIVE_PAUSE);
+        }
+    });
+    longest
 }
 
 fn ask(connection: &mut Option<Client>, address: SocketAddr, request: &[u8]) -> Option<u16> {

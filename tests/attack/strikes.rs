@@ -1,19 +1,28 @@
-//! The attacks, in the order of the table, and what each of them needs.
+//! What an attack is, and what each of them needs; `table` lists them.
 //!
 //! A strike is one function. It runs in a process of its own with the lowest priority, since real
 //! attackers are other machines. It holds its connections until it returns, within [`LONGEST`], and
-//! returns a short summary. The files below group strikes by the resource that they exhaust.
+//! returns a short summary; as an error, where the service did not respond as it must. The other
+//! files group strikes by the resource that they exhaust.
 
 pub(crate) mod connections;
+pub(crate) mod held;
+pub(crate) mod kubernetes;
 pub(crate) mod memory;
 pub(crate) mod polite;
+pub(crate) mod readers;
 pub(crate) mod requests;
+pub(crate) mod shares;
+pub(crate) mod table;
+pub(crate) mod tokens;
+pub(crate) mod volley;
 
+use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::time::Duration;
 
 /// After this time a strike is killed.
-pub(crate) const LONGEST: Duration = Duration::from_secs(40);
+pub(crate) const LONGEST: Duration = Duration::from_secs(60);
 
 /// What a strike is aimed at.
 #[derive(Clone, Debug)]
@@ -27,12 +36,44 @@ pub(crate) struct Aim {
     pub(crate) large: String,
     /// A path with a response of about 4 KB.
     pub(crate) medium: String,
+    /// The path of its liveness probe.
+    pub(crate) live: String,
+    /// Header lines of the well-behaved client's requests, each with its line end.
+    pub(crate) lines: String,
     /// How long things are held.
     pub(crate) hold: Duration,
 }
 
+impl Aim {
+    /// For the process that strikes.
+    pub(crate) fn to_json(&self) -> String {
+        json!({
+            "address": self.address.to_string(), "id": self.id, "path": self.path,
+            "large": self.large, "medium": self.medium, "live": self.live, "lines": self.lines,
+            "hold": u64::try_from(self.hold.as_millis()).unwrap_or(u64::MAX),
+        })
+        .to_string()
+    }
+
+    /// What [`Aim::to_json`] wrote.
+    pub(crate) fn from_json(text: &str) -> Option<Self> {
+        let value: Value = serde_json::from_str(text).ok()?;
+        let text = |name: &str| value[name].as_str().map(str::to_owned);
+        Some(Self {
+            address: value["address"].as_str()?.parse().ok()?,
+            id: value["id"].as_u64().and_then(|id| u32::try_from(id).ok()),
+            path: text("path")?,
+            large: text("large")?,
+            medium: text("medium")?,
+            live: text("live")?,
+            lines: text("lines")?,
+            hold: Duration::from_millis(value["hold"].as_u64()?),
+        })
+    }
+}
+
 /// How the server is started for it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum Start {
     /// As it is.
     Plain,
@@ -40,6 +81,82 @@ pub(crate) enum Start {
     FewFiles,
     /// As a user of its own with a limit of 300 threads.
     FewThreads,
+    /// The service only, over an API server of its own.
+    Over(Setup),
+}
+
+/// Who may call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Auth {
+    /// Everybody.
+    None,
+    /// Who has a token of the file with [`tokens::file`].
+    Token,
+    /// Who has a token of the API server.
+    Kubernetes,
+}
+
+/// A service of its own, and its bounds during the strike.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Setup {
+    /// What the API server holds, in the words of `bench-cluster`.
+    pub(crate) cluster: &'static [&'static str],
+    /// Whether the strike leaves that as it is, so that the next one may use it.
+    pub(crate) keeps: bool,
+    /// Settings of the service that are not at their default.
+    pub(crate) flags: &'static [&'static str],
+    pub(crate) auth: Auth,
+    /// Lines for `bench-cluster`, right before the strike.
+    pub(crate) before: &'static [&'static str],
+    /// The processor time that the service may take.
+    pub(crate) processor_max: Option<Duration>,
+    /// The lines that it may log in a minute.
+    pub(crate) log_max: Option<u64>,
+}
+
+impl Setup {
+    /// An API server that holds this, below a service with its default settings.
+    pub(crate) const fn over(cluster: &'static [&'static str]) -> Self {
+        Self {
+            cluster,
+            keeps: false,
+            flags: &[],
+            auth: Auth::None,
+            before: &[],
+            processor_max: None,
+            log_max: None,
+        }
+    }
+
+    pub(crate) const fn keeping(self) -> Self {
+        let keeps = true;
+        Self { keeps, ..self }
+    }
+
+    pub(crate) const fn flags(self, flags: &'static [&'static str]) -> Self {
+        Self { flags, ..self }
+    }
+
+    pub(crate) const fn auth(self, auth: Auth) -> Self {
+        Self { auth, ..self }
+    }
+
+    pub(crate) const fn before(self, before: &'static [&'static str]) -> Self {
+        Self { before, ..self }
+    }
+
+    pub(crate) const fn processor_max(self, max: Duration) -> Self {
+        let processor_max = Some(max);
+        Self {
+            processor_max,
+            ..self
+        }
+    }
+
+    pub(crate) const fn log_max(self, lines: u64) -> Self {
+        let log_max = Some(lines);
+        Self { log_max, ..self }
+    }
 }
 
 /// The targets that a strike applies to.
@@ -60,168 +177,44 @@ pub(crate) struct Strike {
     pub(crate) targets: Targets,
     /// Why the client beside it is not judged, if it is not.
     pub(crate) unjudged: Option<&'static str>,
-    pub(crate) run: fn(&Aim) -> Result<String, String>,
+    pub(crate) run: Run,
 }
 
-type Run = fn(&Aim) -> Result<String, String>;
+pub(crate) type Run = fn(&Aim) -> Result<String, String>;
 
-const fn strike(name: &'static str, title: &'static str, run: Run) -> Strike {
-    Strike {
-        name,
-        title,
-        start: Start::Plain,
-        targets: Targets::All,
-        unjudged: None,
-        run,
+impl Strike {
+    const fn new(name: &'static str, title: &'static str, run: Run) -> Self {
+        Self {
+            name,
+            title,
+            start: Start::Plain,
+            targets: Targets::All,
+            unjudged: None,
+            run,
+        }
+    }
+
+    const fn start(self, start: Start) -> Self {
+        Self { start, ..self }
+    }
+
+    const fn of_service(self) -> Self {
+        let targets = Targets::Service;
+        Self { targets, ..self }
+    }
+
+    const fn over(self, setup: Setup) -> Self {
+        self.of_service().start(Start::Over(setup))
+    }
+
+    /// One during which no client can be served as before.
+    const fn unjudged(self, why: &'static str) -> Self {
+        let unjudged = Some(why);
+        Self { unjudged, ..self }
     }
 }
-
-const fn started(start: Start, name: &'static str, title: &'static str, run: Run) -> Strike {
-    let plain = strike(name, title, run);
-    Strike { start, ..plain }
-}
-
-/// A strike during which no client can be served as before.
-const fn unjudged(why: &'static str, name: &'static str, title: &'static str, run: Run) -> Strike {
-    let plain = strike(name, title, run);
-    Strike {
-        unjudged: Some(why),
-        ..plain
-    }
-}
-
-const fn of_service(name: &'static str, title: &'static str, run: Run) -> Strike {
-    let plain = strike(name, title, run);
-    Strike {
-        targets: Targets::Service,
-        ..plain
-    }
-}
-
-/// All attacks.
-pub(crate) const ALL: &[Strike] = &[
-    strike("idle", "10,000 idle connections", connections::idle),
-    strike(
-        "slow",
-        "5,000 slow ones: a byte of a head a second",
-        connections::slow,
-    ),
-    strike("header", "1 GiB of one header", memory::header),
-    strike("url", "256 MiB of URL", memory::url),
-    strike("headers", "100,000 header lines", memory::headers),
-    strike(
-        "length",
-        "Content-Length 10^11, then 9·10^18, on any path",
-        requests::length,
-    ),
-    of_service("parked", "5,000 parked requests", requests::parked),
-    of_service(
-        "overparked",
-        "7,000 requests that would wait (bound: 6,000)",
-        requests::overparked,
-    ),
-    strike("connects", "2,000 connects a second", connections::connects),
-    strike(
-        "resets",
-        "2,000 a second: connect, GET, RST",
-        connections::resets,
-    ),
-    strike(
-        "nonreaders",
-        "64 that never read a large response",
-        memory::nonreaders,
-    ),
-    strike(
-        "pipeline",
-        "1 that pipelines and never reads",
-        memory::pipeline_one,
-    ),
-    strike(
-        "pipelines",
-        "20 that pipeline and never read",
-        memory::pipeline_many,
-    ),
-    strike(
-        "bodies",
-        "500 POSTs whose body never comes",
-        requests::bodies,
-    ),
-    strike(
-        "heads",
-        "3,000 × 16 KB of a head that does not end",
-        memory::heads,
-    ),
-    strike(
-        "uploads",
-        "500 × 900 KB of a body that does not end",
-        memory::uploads,
-    ),
-    strike(
-        "http2",
-        "HTTP/2 preface × 200, closed at once",
-        requests::http2,
-    ),
-    strike(
-        "refused",
-        "1,000 requests that are refused, unread input behind them",
-        requests::refused,
-    ),
-    started(
-        Start::FewFiles,
-        "files",
-        "700 connections, 256 open files allowed",
-        connections::files,
-    ),
-    unjudged(
-        "no files left",
-        "nofiles",
-        "the limit of open files falls while it runs",
-        connections::no_files,
-    ),
-    started(
-        Start::FewThreads,
-        "threads",
-        "400 connections, 300 threads allowed",
-        connections::threads,
-    ),
-    unjudged(
-        "full load",
-        "alive64",
-        "no attack: 64 keep-alive clients at once",
-        polite::keep_alive_64,
-    ),
-    unjudged(
-        "full load",
-        "alive256",
-        "no attack: 256 keep-alive clients at once",
-        polite::keep_alive_256,
-    ),
-    strike(
-        "medium",
-        "no attack: responses of 4 KB on keep-alive",
-        polite::medium_responses,
-    ),
-];
-
-/// Those of the short run: what has brought servers down, in a few seconds.
-pub(crate) const SHORT: &[&str] = &[
-    "idle",
-    "slow",
-    "header",
-    "headers",
-    "length",
-    "parked",
-    "resets",
-    "nonreaders",
-    "pipelines",
-    "bodies",
-    "uploads",
-    "http2",
-    "files",
-    "nofiles",
-];
 
 /// The strike of that name.
 pub(crate) fn named(name: &str) -> Option<&'static Strike> {
-    ALL.iter().find(|strike| strike.name == name)
+    table::ALL.iter().find(|strike| strike.name == name)
 }

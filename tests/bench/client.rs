@@ -16,7 +16,33 @@ const RESPONSE_BYTES_MAX: usize = 64 << 20;
 
 /// Connects from this local address.
 pub(crate) fn connect(to: SocketAddr, from: Ipv4Addr, timeout: Duration) -> Result<TcpStream> {
+    connect_by(
+        Socket::new(Domain::IPV4, Type::STREAM, None)?,
+        to,
+        from,
+        timeout,
+    )
+}
+
+/// As [`connect`], with a small buffer for what arrives and in short segments, as on a network: the
+/// kernels between take little, and what is not read stays with the sender's program.
+pub(crate) fn connect_narrow(
+    to: SocketAddr,
+    from: Ipv4Addr,
+    timeout: Duration,
+) -> Result<TcpStream> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    socket.set_recv_buffer_size(4096)?;
+    socket.set_tcp_mss(1_000)?;
+    connect_by(socket, to, from, timeout)
+}
+
+fn connect_by(
+    socket: Socket,
+    to: SocketAddr,
+    from: Ipv4Addr,
+    timeout: Duration,
+) -> Result<TcpStream> {
     socket.set_reuse_address(true)?;
     socket.bind(&SockAddr::from(SocketAddr::from((from, 0))))?;
     socket.connect_timeout(&SockAddr::from(to), timeout)?;
@@ -81,9 +107,9 @@ pub(crate) struct ResponseHead {
     /// Its status code.
     pub(crate) status: u16,
     /// Bytes of its head.
-    head: usize,
+    pub(crate) head: usize,
     /// Bytes of its body.
-    body: usize,
+    pub(crate) body: usize,
 }
 
 impl ResponseHead {

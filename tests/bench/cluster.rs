@@ -1,128 +1,82 @@
-//! `bench-cluster READY`: a fake API server in a process of its own, with READY instances that
-//! are ready, for measurements and attacks.
+//! `bench-cluster WORD…`: a fake API server in a process of its own, filled as the words say, for
+//! measurements and attacks. What it may hold is in `cluster/contents.rs`.
 //!
-//! A process of its own, so that its cost is not counted as the service's. Types: `hello` (ready
-//! immediately; the READY instances are `hello/i0`, `hello/i1`, …) and `never` (never becomes
-//! ready). It prints the path of a kubeconfig once it is ready. Then it responds to lines of its
-//! input: to `calls` with the number of requests so far, without watches. At the end of its input
-//! it removes the kubeconfig and exits.
+//! A process of its own, so that its cost is not counted as the service's. It prints the path of a
+//! kubeconfig once it is ready. Then it responds to each line of its input with a line:
+//!
+//! | line | what it does |
+//! |---|---|
+//! | `calls` | the number of requests so far, without watches |
+//! | `edit TIMES SECONDS` | changes the template of `t0` so many times a second, meanwhile |
+//! | `touch` | changes a label of each pod |
+//! | `cut MILLIS SECONDS` | closes all connections, again and again, meanwhile |
+//! | `delay VERB RESOURCE MILLIS` | delays the response to each such request |
+//! | `endless` | each response goes on until the client closes, and all is listed again |
+//! | `hold` | the controllers rest: a new Job gets no pod |
+//! | `clear` | ends all faults; the controllers go on |
+//!
+//! At the end of its input it removes the kubeconfig and exits.
 
 #[path = "../fake_kube/mod.rs"]
 mod fake_kube;
 
+#[path = "cluster/contents.rs"]
+mod contents;
+
 use std::io::{BufRead as _, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
+use std::thread::{Scope, sleep};
+use std::time::{Duration, Instant};
 
+use contents::Contents;
 use fake_kube::FakeKube;
 use fake_kube::cluster::resource::Resource;
-use serde_json::{Value, json};
+use fake_kube::faults::{Fault, FaultRule};
+use serde_json::json;
 
 const NAMESPACE: &str = "default";
 
 /// What the service may do, here as in a cluster.
 const ROLE: &str = include_str!("../../manifests/base/role.yaml");
 
-/// The app types, as a cluster would have them in a ConfigMap.
-const APPS: &str = r#"
-apiVersion: v1
-kind: ConfigMap
-metadata:
-  name: apps
-  labels: {config-controller.semafor.ch/template: "true"}
-data:
-  hello.yaml: |
-    spec:
-      restartPolicy: Never
-      containers: [{name: hello, image: hello}]
-  never.yaml: |
-    metadata: {annotations: {fake-kube/never-ready: "true"}}
-    spec:
-      restartPolicy: Never
-      containers: [{name: never, image: never}]
-"#;
+/// How many writes can be watched again: the objects of some attacks are large.
+const HISTORY_MAX: usize = 50_000;
 
 fn main() -> ExitCode {
-    let ready = std::env::args().nth(1).and_then(|text| text.parse().ok());
-    match ready.map(run) {
-        Some(Ok(())) => ExitCode::SUCCESS,
-        Some(Err(message)) => {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    match Contents::parse(&words).and_then(run) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
             eprintln!("bench-cluster: {message}");
             ExitCode::FAILURE
-        }
-        None => {
-            eprintln!("bench-cluster READY");
-            ExitCode::from(2)
         }
     }
 }
 
-fn run(ready: usize) -> Result<(), String> {
+fn run(contents: Contents) -> Result<(), String> {
     let fake = FakeKube::builder()
         .role(NAMESPACE, ROLE)
+        .history_max(HISTORY_MAX)
         .start()
         .map_err(|error| format!("cannot listen: {error}"))?;
-    let applied = fake.apply_yaml(NAMESPACE, APPS);
-    applied.map_err(|refusal| format!("the app types were refused: {refusal:?}"))?;
-    fill(&fake, ready)?;
+    contents.fill(&fake)?;
     let kubeconfig =
         std::env::temp_dir().join(format!("bench-cluster-{}.yaml", std::process::id()));
     std::fs::write(&kubeconfig, fake.kubeconfig(NAMESPACE))
         .map_err(|error| format!("cannot write {}: {error}", kubeconfig.display()))?;
-    let served = serve(&fake, &kubeconfig);
+    let served = std::thread::scope(|scope| serve(scope, &fake, &kubeconfig));
     // Left over in the folder for temporary files at worst.
     let _ = std::fs::remove_file(&kubeconfig);
     served
 }
 
-/// Makes the instances, and lets the controllers make them ready.
-fn fill(fake: &FakeKube, ready: usize) -> Result<(), String> {
-    fake.set_auto(false);
-    for number in 0..ready {
-        let made = fake.apply(NAMESPACE, &job(number));
-        made.map_err(|refusal| format!("an instance was refused: {refusal:?}"))?;
-    }
-    fake.settle();
-    fake.set_auto(true);
-    let is_ready = |pod: &Value| {
-        let conditions = pod["status"]["conditions"].as_array();
-        let mut conditions = conditions.into_iter().flatten();
-        conditions.any(|one| one["type"] == "Ready" && one["status"] == "True")
-    };
-    let pods = fake.all(Resource::Pods, NAMESPACE);
-    match pods.iter().filter(|pod| is_ready(pod)).count() {
-        count if count == ready => Ok(()),
-        count => Err(format!("{count} of {ready} instances became ready")),
-    }
-}
-
-/// The Job of an instance, as the service makes it.
-fn job(number: usize) -> Value {
-    let name = format!("i{number}");
-    let marks = json!({
-        "config-controller.semafor.ch/instance-type": "hello",
-        "config-controller.semafor.ch/instance-name": name,
-    });
-    json!({
-        "apiVersion": "batch/v1",
-        "kind": "Job",
-        "metadata": {"name": format!("hello-{name}"), "labels": marks, "annotations": marks},
-        "spec": {
-            "podReplacementPolicy": "Failed",
-            "backoffLimit": 0,
-            "template": {
-                "metadata": {"labels": marks, "annotations": marks},
-                "spec": {
-                    "restartPolicy": "Never",
-                    "containers": [{"name": "hello", "image": "hello"}],
-                },
-            },
-        },
-    })
-}
-
 /// Responds to lines until the end of the input.
-fn serve(fake: &FakeKube, kubeconfig: &Path) -> Result<(), String> {
+fn serve<'s>(
+    scope: &'s Scope<'s, '_>,
+    fake: &'s FakeKube,
+    kubeconfig: &Path,
+) -> Result<(), String> {
     let mut out = std::io::stdout().lock();
     let mut write_line = |line: String| {
         writeln!(out, "{line}")
@@ -131,14 +85,75 @@ fn serve(fake: &FakeKube, kubeconfig: &Path) -> Result<(), String> {
     };
     write_line(kubeconfig.display().to_string())?;
     for line in std::io::stdin().lock().lines() {
-        match line {
-            Ok(line) if line == "calls" => {
-                let calls = fake.count("*", "*") - fake.count("watch", "*");
-                write_line(calls.to_string())?;
-            }
-            Ok(_) => write_line("?".to_owned())?,
-            Err(_) => break,
-        }
+        let Ok(line) = line else { break };
+        let words: Vec<&str> = line.split_whitespace().collect();
+        write_line(obey(scope, fake, &words).unwrap_or_else(|| "?".to_owned()))?;
     }
     Ok(())
+}
+
+/// Carries out one line, and returns the response to it.
+fn obey<'s>(scope: &'s Scope<'s, '_>, fake: &'s FakeKube, words: &[&str]) -> Option<String> {
+    let number = |text: &str| text.parse::<u64>().ok();
+    match words {
+        ["calls"] => {
+            let calls = fake.count("*", "*") - fake.count("watch", "*");
+            return Some(calls.to_string());
+        }
+        ["edit", times, seconds] => {
+            let every = Duration::from_secs(1) / u32::try_from(number(times)?).ok()?;
+            let seconds = Duration::from_secs(number(seconds)?);
+            let edit = |round| drop(fake.apply(NAMESPACE, &contents::app_type(0, round)));
+            scope.spawn(move || again_and_again(every, seconds, edit));
+        }
+        ["cut", millis, seconds] => {
+            let every = Duration::from_millis(number(millis)?);
+            let seconds = Duration::from_secs(number(seconds)?);
+            scope.spawn(move || again_and_again(every, seconds, |_| fake.cut_connections()));
+        }
+        ["touch"] => touch(fake),
+        ["delay", verb, resource, millis] => {
+            let delay = Fault::Delay(Duration::from_millis(number(millis)?));
+            fake.fault(FaultRule::new(verb, resource, delay));
+        }
+        ["endless"] => {
+            fake.fault(FaultRule::new("*", "*", Fault::Endless));
+            fake.with(|model| model.cluster.skip_revisions(10));
+            fake.compact();
+            fake.cut_connections();
+        }
+        ["hold"] => fake.set_auto(false),
+        ["clear"] => {
+            fake.clear_faults();
+            fake.set_auto(true);
+        }
+        _ => return None,
+    }
+    Some("done".to_owned())
+}
+
+/// Does this every so often, for so long; the number of the round is given.
+fn again_and_again(every: Duration, longest: Duration, mut act: impl FnMut(u64)) {
+    let begun = Instant::now();
+    let mut due = Duration::ZERO;
+    let mut round = 0;
+    while begun.elapsed() < longest {
+        round += 1;
+        act(round);
+        due += every;
+        sleep(due.saturating_sub(begun.elapsed()));
+    }
+}
+
+/// Changes a label of each pod, so that each is sent to all watches.
+fn touch(fake: &FakeKube) {
+    for pod in fake.all(Resource::Pods, NAMESPACE) {
+        let name = fake_kube::cluster::meta(&pod, "name").to_owned();
+        let key = (Resource::Pods, NAMESPACE.to_owned(), name);
+        fake.with(|model| {
+            model.cluster.change(&key, |pod| {
+                pod["metadata"]["labels"]["touched"] = json!("yes");
+            })
+        });
+    }
 }

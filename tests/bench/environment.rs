@@ -12,10 +12,11 @@ use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
-use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long a program may take until it serves.
+/// How long a program may take until it serves, unless something else is said.
 const START_MAX: Duration = Duration::from_secs(120);
 
 /// An address for ourselves, apart from those of measured peers.
@@ -128,7 +129,7 @@ impl Drop for LineProcess {
     }
 }
 
-/// The fake API server with so many ready instances.
+/// The fake API server, filled.
 #[derive(Debug)]
 pub(crate) struct Cluster {
     line_process: LineProcess,
@@ -136,11 +137,16 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    /// Starts it and waits until all is in place.
+    /// Starts one with so many ready instances.
     pub(crate) fn start(ready: usize) -> Result<Self, String> {
+        Self::holding(&[&format!("ready={ready}")])
+    }
+
+    /// Starts one that holds this, in the words of `bench-cluster`, and waits until all is in place.
+    pub(crate) fn holding(words: &[&str]) -> Result<Self, String> {
         let own = std::env::current_exe().map_err(|error| error.to_string())?;
         let program = own.with_file_name("bench-cluster");
-        let mut line_process = LineProcess::spawn(Command::new(program).arg(ready.to_string()))?;
+        let mut line_process = LineProcess::spawn(Command::new(program).args(words))?;
         match line_process.read_line()? {
             line if line.is_empty() => Err("the fake API server did not start".to_owned()),
             kubeconfig => Ok(Self {
@@ -152,10 +158,18 @@ impl Cluster {
 
     /// How many requests it has had that were no watches.
     pub(crate) fn calls(&mut self) -> Result<u64, String> {
-        self.line_process.write_line("calls")?;
-        let line = self.line_process.read_line()?;
+        let line = self.order("calls")?;
         line.parse()
             .map_err(|_| format!("the fake API server printed '{line}'"))
+    }
+
+    /// Lets it carry out a line of `bench-cluster`; its response.
+    pub(crate) fn order(&mut self, line: &str) -> Result<String, String> {
+        self.line_process.write_line(line)?;
+        match self.line_process.read_line()? {
+            response if response == "?" => Err(format!("the fake API server cannot '{line}'")),
+            response => Ok(response),
+        }
     }
 }
 
@@ -186,33 +200,106 @@ impl Wrapper {
 pub(crate) struct Served {
     pub(crate) process: Process,
     pub(crate) address: SocketAddr,
+    /// The log of the service, where [`Launch::log`] keeps it.
+    pub(crate) log: Log,
+}
+
+/// How the service is started.
+#[derive(Clone, Debug)]
+pub(crate) struct Launch {
+    pub(crate) wrapper: Wrapper,
+    /// Settings besides those that every start needs, as flags.
+    pub(crate) flags: Vec<String>,
+    /// Whether it logs at its default level, into [`Served::log`]; otherwise errors are shown.
+    pub(crate) log: bool,
+    /// How long it may take until it is ready.
+    pub(crate) longest: Duration,
+}
+
+impl Default for Launch {
+    fn default() -> Self {
+        Self {
+            wrapper: Wrapper::default(),
+            flags: Vec::new(),
+            log: false,
+            longest: START_MAX,
+        }
+    }
+}
+
+/// The lines that a process has logged: their number, and the last of them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Log(Arc<Mutex<(u64, String)>>);
+
+impl Log {
+    /// Reads them in a thread of its own, so that the process never waits for us.
+    fn of(stderr: ChildStderr) -> Self {
+        let log = Self::default();
+        let copy = log.clone();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                let mut kept = copy.0.lock().unwrap_or_else(PoisonError::into_inner);
+                *kept = (kept.0 + 1, line);
+            }
+        });
+        log
+    }
+
+    pub(crate) fn lines(&self) -> u64 {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    pub(crate) fn last(&self) -> String {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.1.clone()
+    }
 }
 
 /// Starts the service over a fake API server, and waits until it is ready.
 pub(crate) fn service(kubeconfig: &str, wrapper: &Wrapper) -> Result<Served, String> {
+    let wrapper = wrapper.clone();
+    let launch = Launch {
+        wrapper,
+        ..Launch::default()
+    };
+    launched(kubeconfig, &launch)
+}
+
+/// Starts the service in this way, and waits until it is ready.
+pub(crate) fn launched(kubeconfig: &str, launch: &Launch) -> Result<Served, String> {
     let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|any| any.local_addr());
     let address = free.map_err(|error| format!("no port is free: {error}"))?;
-    let mut command = wrapper.command(built("SERVICE")?);
+    let mut command = launch.wrapper.command(built("SERVICE")?);
     command
         .env_clear()
         .arg("--listen=127.0.0.1")
         .arg(format!("--service-port={}", address.port()))
         .arg(format!("--kubeconfig={kubeconfig}"))
-        .arg("--log-level=error")
+        .args(&launch.flags)
         .stdin(Stdio::null());
+    match launch.log {
+        true => command.stderr(Stdio::piped()),
+        false => command.arg("--log-level=error"),
+    };
     let mut process = Process::spawn(&mut command)?;
-    let deadline = Instant::now() + START_MAX;
+    let log = process.child.stderr.take().map(Log::of).unwrap_or_default();
+    let deadline = Instant::now() + launch.longest;
     let timeout = Duration::from_secs(1);
     while client::status(address, OURSELVES, "/readyz", timeout).ok() != Some(200) {
         if let Some(status) = process.ended() {
-            return Err(format!("the service ended: {status}"));
+            return Err(format!("the service ended: {status}; {}", log.last()));
         }
         if Instant::now() > deadline {
-            return Err("the service was not ready in time".to_owned());
+            let (longest, last) = (launch.longest.as_secs(), log.last());
+            return Err(format!("not ready within {longest} s; {last}"));
         }
         std::thread::sleep(Duration::from_millis(2));
     }
-    Ok(Served { process, address })
+    Ok(Served {
+        process,
+        address,
+        log,
+    })
 }
 
 /// Starts one of the bare programs.
@@ -228,7 +315,11 @@ pub(crate) fn bare(arguments: &[&str], wrapper: &Wrapper) -> Result<Served, Stri
     }
     let address = line.trim().parse();
     let address = address.map_err(|_| format!("a bare program did not start: '{line}'"))?;
-    Ok(Served { process, address })
+    Ok(Served {
+        process,
+        address,
+        log: Log::default(),
+    })
 }
 
 /// A number from `/proc/ID/status`; memory in KiB. 0 when the process has gone.

@@ -129,7 +129,7 @@ pub(crate) enum Reply {
 pub(crate) struct Outcome {
     /// The reply.
     pub(crate) reply: Reply,
-    /// `Delay`, `DropWatchAfter`, `SilentWatch`, `SplitWatch`.
+    /// `Delay`, `DropWatchAfter`, `SilentWatch`, `SplitWatch`, `Endless`.
     pub(crate) faults: Vec<Fault>,
 }
 

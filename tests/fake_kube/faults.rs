@@ -42,6 +42,8 @@ pub(crate) enum Fault {
     SilentWatch,
     /// Each line of a watch is sent in two chunks.
     SplitWatch,
+    /// The response, or the watch, is a list that goes on until the client closes.
+    Endless,
     /// A watch from an old version gets HTTP 410 instead of an ERROR event.
     GoneAsStatus,
 }

@@ -346,6 +346,10 @@ impl Front {
         }
         match reply {
             Reply::Nothing => Ok(false),
+            _ if faults.contains(&Fault::Endless) => {
+                wire::write_endless(&mut stream)?;
+                Ok(false)
+            }
             Reply::Response(response) => {
                 wire::write_response(&mut stream, &response, keep_alive)?;
                 Ok(true)

@@ -3,7 +3,6 @@
 use super::Aim;
 use super::connections::{attacker, crowd, tally};
 use crate::client::{self, get};
-use socket2::SockRef;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
@@ -75,11 +74,11 @@ pub(crate) fn headers(aim: &Aim) -> Result<String, String> {
 }
 
 pub(crate) fn nonreaders(aim: &Aim) -> Result<String, String> {
-    let streams = crowd(aim, 64);
     let request = get(&aim.large, "");
+    let timeout = Duration::from_secs(1);
+    let open = |_| client::connect_narrow(aim.address, attacker(0), timeout).ok();
+    let streams: Vec<TcpStream> = (0..64).filter_map(open).collect();
     for mut stream in &streams {
-        // The less the kernel takes for the peer, the more is left to the server.
-        let _ = SockRef::from(stream).set_recv_buffer_size(4096);
         let _ = stream.write_all(&request);
     }
     std::thread::sleep(aim.hold);
@@ -142,6 +141,6 @@ pub(crate) fn heads(aim: &Aim) -> Result<String, String> {
 }
 
 pub(crate) fn uploads(aim: &Aim) -> Result<String, String> {
-    let head = b"PATCH /app/hello/i0 HTTP/1.1\r\nHost: attack\r\nContent-Length: 1000000\r\n\r\n";
-    fill(aim, 500, head, 900_000)
+    let head = b"PATCH /app/hello/i0 HTTP/1.1\r\nHost: attack\r\nContent-Length: 65536\r\n\r\n";
+    fill(aim, 3_000, head, 60_000)
 }

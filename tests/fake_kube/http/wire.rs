@@ -242,3 +242,17 @@ pub(crate) fn write_chunk(stream: &mut impl Write, bytes: &[u8]) -> io::Result<(
     stream.write_all(&chunk)?;
     stream.flush()
 }
+
+/// How many bytes a body without an end sends at most, should the client never close.
+const ENDLESS_BYTES_MAX: usize = 512 << 20;
+
+/// Writes a head and a list that does not end: an error once the client has closed.
+pub(crate) fn write_endless(stream: &mut impl Write) -> io::Result<()> {
+    write_watch_head(stream)?;
+    write_chunk(stream, br#"{"kind":"List","metadata":{},"items":[{}"#)?;
+    let items = br#",{"metadata":{"name":"x"}}"#.repeat(2_000);
+    for _ in 0..ENDLESS_BYTES_MAX / items.len() {
+        write_chunk(stream, &items)?;
+    }
+    Ok(())
+}
