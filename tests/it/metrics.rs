@@ -327,8 +327,10 @@ fn a_create_beyond_the_bound_is_counted() {
 #[test]
 fn denied_requests_are_counted_by_reason() {
     let folder = TemporaryFolder::new();
-    let token = "0123456789abcdefgh";
-    let file = folder.write("tokens", &format!("{token} - hello\n"));
+    // Only an unbound token may read the metrics.
+    let (token, unbound) = ("0123456789abcdefgh", "hgfedcba9876543210");
+    let tokens = format!("{token} - hello\n{unbound} prometheus\n");
+    let file = folder.write("tokens", &tokens);
     let environment = TestEnvironment::builder()
         .setting("AUTH", "token")
         .setting("AUTH_TOKENS_FILE", &file.display().to_string())
@@ -350,7 +352,7 @@ fn denied_requests_are_counted_by_reason() {
     ] {
         assert_eq!(ask(path, authorization).status, status, "{authorization:?}");
     }
-    let text = ask("/metrics", Some(&good)).text;
+    let text = ask("/metrics", Some(&format!("Bearer {unbound}"))).text;
     for (cause, count) in [
         ("missing", 1),
         ("malformed", 1),
