@@ -238,6 +238,10 @@ fn parse_flags(
     Ok(values)
 }
 
+/// The default of `CONNECTIONS_MAX` with TLS: each connection keeps about 11 KiB of state, with its
+/// handshake, which must fit beside everything else in the memory limit of the manifests.
+const TLS_CONNECTIONS: usize = 3000;
+
 /// Looks up settings and collects their problems.
 struct Reader<'a> {
     flags: &'a BTreeMap<&'static str, String>,
@@ -251,7 +255,7 @@ impl Reader<'_> {
             caller: self.number("CALLER_SHARE_MAX", 1, 100),
             writes: self.number("WRITE_RESERVE", 0, 50),
         };
-        let config = Config {
+        let mut config = Config {
             namespace: self.namespace(),
             configmap_selector: self.selector(),
             listen: self.parsed("LISTEN", "an IP address such as 127.0.0.1 or ::"),
@@ -283,6 +287,9 @@ impl Reader<'_> {
             log_format: self.log_format(),
             traces: self.traces(),
         };
+        if config.tls.is_some() && !config.connections_are_set {
+            config.front.fit(TLS_CONNECTIONS);
+        }
         self.check_relations(&config);
         config
     }

@@ -170,6 +170,13 @@ fn https_needs_certificate_and_key() {
     };
     assert_eq!(both.tls, Some(tls));
     assert_eq!(serve(&[], &[("TLS_CERT", ""), ("TLS_KEY", "")]).tls, None);
+    assert_eq!(both.front.connections, 3000, "each takes more memory");
+    assert_eq!(both.front.connections_per_peer, 2000);
+    let set = serve(
+        &["--tls-key=k", "--connections-max=9000"],
+        &[("TLS_CERT", "c")],
+    );
+    assert_eq!(set.front.connections, 9000);
     let rest = "is missing: set TLS_CERT and TLS_KEY for HTTPS, or neither for plain HTTP";
     let missing = |name: &str| format!("{name} {rest}");
     check_problems(&[], &[("TLS_CERT", "c.pem")], &[&missing("TLS_KEY")]);

@@ -203,7 +203,12 @@ impl Server {
         let threads = mailboxes.io_threads();
         let mut limits = settings.limits;
         if let Some(room) = connections_possible() {
-            files::fit(&mut limits, room);
+            if room < limits.connections {
+                log::warn!(
+                    "at most {room} connections, not CONNECTIONS_MAX: the limit of open files has no room for more"
+                );
+            }
+            limits.fit(room);
         }
         let stats = Arc::new(FrontStats::new(threads));
         let control = Arc::new(Control {

@@ -43,6 +43,16 @@ pub struct Limits {
 impl Limits {
     /// The largest effective [`Limits::header_count`].
     pub const HEADER_COUNT_MAX: usize = 256;
+
+    /// Lowers the bound on connections to `room`, and the bound per peer in proportion: otherwise
+    /// one peer could use all connections.
+    pub fn fit(&mut self, room: usize) {
+        if room < self.connections {
+            let per_peer = self.connections_per_peer.saturating_mul(room) / self.connections;
+            self.connections_per_peer = per_peer.max(1);
+            self.connections = room;
+        }
+    }
 }
 
 impl Default for Limits {
@@ -62,5 +72,26 @@ impl Default for Limits {
             linger_timeout: Duration::from_secs(1),
             linger_bytes: 64 * 1024,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn with_few_files_one_peer_cannot_use_all_connections() {
+        let mut limits = Limits::default();
+        limits.fit(192);
+        assert_eq!(
+            (limits.connections, limits.connections_per_peer),
+            (192, 128)
+        );
+        let before = Limits::default();
+        let mut limits = before.clone();
+        limits.fit(before.connections);
+        assert_eq!(limits, before, "room enough");
+        limits.fit(0);
+        assert_eq!(limits.connections_per_peer, 1);
     }
 }

@@ -1,6 +1,5 @@
 //! The limit of open files, since each connection is one: raised once, at the start.
 
-use crate::http::message::Limits;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Files that are not connections: logs, pollers, connections to Kubernetes.
@@ -23,38 +22,4 @@ pub fn connections_possible() -> Option<usize> {
     }
     let files = getrlimit(Resource::Nofile).current?;
     Some(usize::try_from(files.saturating_sub(OTHER_FILES)).unwrap_or(usize::MAX))
-}
-
-/// Lowers the bound on connections to `room`, and the bound per peer in proportion: otherwise one
-/// peer could use all connections.
-pub(super) fn fit(limits: &mut Limits, room: usize) {
-    if room < limits.connections {
-        log::warn!(
-            "at most {room} connections, not CONNECTIONS_MAX: the limit of open files has no room for more"
-        );
-        let per_peer = limits.connections_per_peer.saturating_mul(room) / limits.connections;
-        limits.connections_per_peer = per_peer.max(1);
-        limits.connections = room;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn with_few_files_one_peer_cannot_use_all_connections() {
-        let mut limits = Limits::default();
-        fit(&mut limits, 192);
-        assert_eq!(
-            (limits.connections, limits.connections_per_peer),
-            (192, 128)
-        );
-        let before = Limits::default();
-        let mut limits = before.clone();
-        fit(&mut limits, before.connections);
-        assert_eq!(limits, before, "room enough");
-        fit(&mut limits, 0);
-        assert_eq!(limits.connections_per_peer, 1);
-    }
 }
