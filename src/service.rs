@@ -18,6 +18,7 @@ pub use problems::problems;
 use crate::app::catalog::SharedCatalog;
 use crate::app::coordinator::Coordinator;
 use crate::app::engine::{self, Executor, Inbox, Parts};
+use crate::app::rendering::Renderer;
 use crate::app::reporter::Reporter;
 use crate::app::review::Reviews;
 use crate::app::{App, Response, ResponseSink};
@@ -232,6 +233,7 @@ impl Service {
                 client: client.clone(),
                 writers: stores.instances.clone(),
                 cache: cache.clone(),
+                renderer: Renderer::default(),
             },
             clock: Arc::clone(&clock),
             reporter: Reporter {

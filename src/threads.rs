@@ -8,7 +8,6 @@ use crate::clock::{Clock, Moment};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
@@ -127,29 +126,23 @@ pub struct Workers<'a> {
 }
 
 impl Workers<'_> {
-    /// Starts them; each works on what comes from the queue, until it is closed.
+    /// Starts them; each works on what `next` waits for, until that is `None`.
     ///
     /// # Errors
     /// If the system cannot create a thread.
     pub fn spawn<T: Send + 'static>(
         self,
         on_death: &OnDeath,
-        queue: Receiver<T>,
+        next: impl Fn() -> Option<T> + Clone + Send + 'static,
         work: impl Fn(T) + Clone + Send + 'static,
     ) -> io::Result<()> {
-        let queue = Arc::new(Mutex::new(queue));
         for number in 0..self.count {
-            let (queue, work) = (Arc::clone(&queue), work.clone());
+            let (next, work) = (next.clone(), work.clone());
             let (clock, longest) = (Arc::clone(self.clock), self.longest);
             let name = format!("{}-{number}", self.name);
             let heartbeat = self.heartbeats.register(&name, clock.now());
             spawn(name, Arc::clone(on_death), move || {
-                loop {
-                    // One thread at a time waits for the queue; the others wait for its lock.
-                    let next = lock(&queue).recv();
-                    let Ok(next) = next else {
-                        return;
-                    };
+                while let Some(next) = next() {
                     heartbeat.beat(clock.now(), longest);
                     work(next);
                     heartbeat.idle();

@@ -3,13 +3,16 @@
 //! Pure values, shared by the coordinator (which decides) and the executor (which makes one attempt
 //! of one call). Nothing here decides or does anything.
 
+use super::error::Error;
+use super::queue::Lane;
 use super::request::Origin;
+use crate::budget::{Account, Held};
 use crate::kube;
 use crate::kube::types::Uid;
+use crate::model::job::JobSettings;
 use crate::model::labels::MetaChange;
 use crate::model::names::InstanceKey;
-use crate::model::template::Variables;
-use serde_json::Value;
+use crate::model::template::{Template, Variables};
 use std::sync::Arc;
 
 /// One call for one name.
@@ -21,20 +24,36 @@ pub struct ApiCall {
     pub action: Action,
     /// Whether the same call has just failed, so that the failure is already logged.
     pub is_retry: bool,
+    /// With which calls it takes turns.
+    pub lane: Lane,
+    /// The caller that it is made for, the first of several; `None` if the coordinator makes it by
+    /// itself.
+    pub caller: Option<Account>,
+}
+
+/// A Job to create. Its manifest is rendered when the call is made.
+#[derive(Clone, Debug)]
+pub struct NewJob {
+    /// The template of its type.
+    pub template: Arc<Template>,
+    /// The settings of the template.
+    pub settings: JobSettings,
+    /// The values for the template, of one of the waiters for the instance.
+    pub variables: Arc<Variables>,
+    /// Consecutive failures of this name before it.
+    pub failures: u32,
+    /// The request that it is made for.
+    pub by: Origin,
+    /// What that request holds: the values stay in memory until the call has ended, even if its
+    /// caller hangs up.
+    pub held: Option<Arc<Held>>,
 }
 
 /// The request to Kubernetes.
 #[derive(Clone, Debug)]
 pub enum Action {
     /// POST this Job.
-    CreateJob {
-        /// The manifest.
-        manifest: Value,
-        /// The values in it, of one of the waiters for the instance.
-        variables: Arc<Variables>,
-        /// The request that it is made for.
-        by: Origin,
-    },
+    CreateJob(Box<NewJob>),
     /// Read the Job of the name, or that there is none.
     ReadJob,
     /// DELETE the Job, with its UID as precondition.
@@ -71,8 +90,8 @@ impl Action {
     #[must_use]
     pub fn requester(&self) -> Option<&Origin> {
         match self {
-            Self::CreateJob { by, .. }
-            | Self::DeleteJob {
+            Self::CreateJob(new) => Some(&new.by),
+            Self::DeleteJob {
                 cause: StopCause::Requested(by),
                 ..
             } => Some(by),
@@ -115,6 +134,8 @@ pub enum CallOutcome {
     },
     /// Any other call succeeded.
     Done,
+    /// The manifest cannot be rendered, so no call was made.
+    NotRendered(Error),
     /// It failed.
     Failed(kube::Error),
 }

@@ -18,18 +18,22 @@ use super::changes::removed;
 use super::coordinator::{Context, Coordinator, Effect, Input, NewWaiter};
 use super::error::{Bound, Error};
 use super::keys::key_of;
+use super::queue::CallQueue;
+use super::rendering::Renderer;
 use super::reporter::Reporter;
 use super::request::{RequestHandle, ResponseSink};
+use crate::budget::Account;
 use crate::clock::Clock;
 use crate::kube::transport::CALL_LONGEST;
 use crate::kube::types::{Found, Job, Pod, Resource as _, ResourceVersion, Uid};
 use crate::kube::{self, Class, Client};
 use crate::model::labels::MetaChange;
+use crate::model::names::AppType;
 use crate::store::{EventWriter, Writer};
 use crate::threads::{self, Heartbeat, Heartbeats, OnDeath, Workers};
 use log::Level;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 /// Inputs that the coordinator takes before it reads the clock again.
@@ -144,7 +148,7 @@ pub struct Parts {
     pub workers: usize,
     /// Where the heartbeats of the threads go.
     pub heartbeats: Heartbeats,
-    /// More calls than this never wait, since each belongs to a name with an operation.
+    /// More calls than this never wait for a worker, since each belongs to a name with an operation.
     pub calls_max: usize,
 }
 
@@ -154,9 +158,9 @@ pub struct Parts {
 /// # Errors
 /// When a thread cannot be started.
 pub fn start(parts: Parts, on_death: &OnDeath) -> std::io::Result<()> {
-    // Capacity for each name that may have a call in flight, so that the coordinator never blocks.
-    let (calls, queue) = sync_channel::<Arc<ApiCall>>(parts.calls_max);
-    let (executor, inbox) = (parts.executor.clone(), parts.inbox.clone());
+    let calls = Arc::new(Calls::new(parts.calls_max));
+    let queue = Arc::clone(&calls);
+    let (mut executor, inbox) = (parts.executor.clone(), parts.inbox.clone());
     let workers = Workers {
         name: "worker",
         count: parts.workers,
@@ -164,7 +168,9 @@ pub fn start(parts: Parts, on_death: &OnDeath) -> std::io::Result<()> {
         heartbeats: &parts.heartbeats,
         clock: &parts.clock,
     };
-    workers.spawn(on_death, queue, move |call| {
+    executor.renderer = Renderer::start(workers, on_death)?;
+    let next = move || Some(queue.take());
+    workers.spawn(on_death, next, move |call| {
         let key = call.key.clone();
         let completed = executor.apply(executor.call(call));
         inbox.send(Input::Completed(key, completed));
@@ -180,9 +186,46 @@ pub fn start(parts: Parts, on_death: &OnDeath) -> std::io::Result<()> {
     Ok(())
 }
 
+/// The calls that wait for a worker.
+#[derive(Debug)]
+struct Calls {
+    queue: Mutex<CallQueue<AppType, Option<Account>, Arc<ApiCall>>>,
+    added: Condvar,
+}
+
+impl Calls {
+    fn new(max: usize) -> Self {
+        Self {
+            queue: Mutex::new(CallQueue::new(max)),
+            added: Condvar::new(),
+        }
+    }
+
+    /// Adds a call.
+    fn push(&self, call: Arc<ApiCall>) {
+        let (app_type, caller) = (call.key.app_type.clone(), call.caller.clone());
+        let turn = (call.lane, app_type, caller);
+        let pushed = threads::lock(&self.queue).push(turn, call);
+        pushed.expect("each call is of a name with an operation, and there is capacity for those");
+        self.added.notify_one();
+    }
+
+    /// Takes the next call, and waits for one.
+    fn take(&self) -> Arc<ApiCall> {
+        let mut queue = threads::lock(&self.queue);
+        loop {
+            if let Some(call) = queue.take() {
+                return call;
+            }
+            let woken = self.added.wait(queue);
+            queue = woken.unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
 struct CoordinatorThread {
     parts: Parts,
-    calls: SyncSender<Arc<ApiCall>>,
+    calls: Arc<Calls>,
     heartbeat: Arc<Heartbeat>,
 }
 
@@ -224,8 +267,7 @@ impl CoordinatorThread {
         for effect in effects.drain(..) {
             match effect {
                 Effect::Respond(handle, response) => self.parts.sink.respond(handle, response),
-                // Without workers the process is about to exit.
-                Effect::Call(call) => drop(self.calls.send(call)),
+                Effect::Call(call) => self.calls.push(call),
                 Effect::Report(event) => self.parts.reporter.report(*event),
             }
         }
@@ -272,6 +314,8 @@ pub struct Executor {
     pub writers: Writers,
     /// Reads the same stores.
     pub cache: Cache,
+    /// Renders manifests.
+    pub renderer: Renderer,
 }
 
 /// A completed call and its result.
@@ -285,6 +329,7 @@ pub struct Called {
 #[derive(Debug)]
 enum Returned {
     Created(Job),
+    NotRendered(Error),
     Found(Found<Job>),
     Deleted {
         /// `None` when it is already gone.
@@ -306,9 +351,10 @@ impl Executor {
         let client = trace.map(|trace| self.client.made_for(trace));
         let client = client.as_ref().unwrap_or(&self.client);
         let result = match &call.action {
-            Action::CreateJob { manifest, .. } => {
-                client.create_job(manifest).map(Returned::Created)
-            }
+            Action::CreateJob(new) => match self.renderer.manifest(&call.key, new) {
+                Ok(manifest) => client.create_job(&name, manifest).map(Returned::Created),
+                Err(error) => Ok(Returned::NotRendered(error)),
+            },
             Action::ReadJob => client.find_job(&name).map(Returned::Found),
             Action::DeleteJob { uid, .. } => {
                 let held = self.writers.jobs.store().get(&name);
@@ -327,7 +373,7 @@ impl Executor {
             } => {
                 let merged = MetaChange::merged(changes.iter().map(|change| &**change));
                 let patch = merged.merge_patch();
-                client.patch_pod(pod, uid, &patch).map(Returned::Pod)
+                client.patch_pod(pod, uid, patch).map(Returned::Pod)
             }
             Action::ForceDeletePod { pod, uid, .. } => {
                 client.delete_pod(pod, uid).map(|()| Returned::PodDeleted)
@@ -346,6 +392,7 @@ impl Executor {
                 let gone = self.writers.job_written(job);
                 (CallOutcome::Created(uid), gone)
             }
+            Ok(Returned::NotRendered(error)) => (CallOutcome::NotRendered(error), None),
             Ok(Returned::Found(found)) => {
                 let deleted = self.forget(&call);
                 let (outcome, gone) = self.found(&call, found);

@@ -492,7 +492,7 @@ impl Fixture {
     /// The call for scim/n1 has succeeded.
     pub(crate) fn done(&mut self) -> Vec<String> {
         let outcome = match self.calls.get(&n1()) {
-            Some(Action::CreateJob { .. }) => {
+            Some(Action::CreateJob(_)) => {
                 let job = self.world.cache.jobs.get(&n1().job_name());
                 let uid = job.map_or_else(|| uid("u1"), |job| job.metadata.uid.clone());
                 CallOutcome::Created(uid)

@@ -11,6 +11,7 @@
 //! | `catalog`, `changes`, `feed` | app types; which names a change concerns, and their way to the coordinator |
 //! | `coordinator` | every decision about starts, stops and waits |
 //! | `api_call`, `engine` | its calls; the threads that run it and make them, and its inbox |
+//! | `queue`, `rendering` | the order of the calls that wait; manifests, rendered when a call is made |
 //! | `lifecycle`, `reporter`, `timings` | lifecycle events and their reporter |
 //! | `review` | reviews of bearer tokens, with threads of its own |
 
@@ -27,6 +28,8 @@ pub(crate) mod fixture;
 pub mod index;
 pub mod keys;
 pub mod lifecycle;
+pub mod queue;
+pub mod rendering;
 pub mod reporter;
 mod request;
 mod request_id;

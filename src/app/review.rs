@@ -129,7 +129,10 @@ impl Reviews {
             heartbeats,
             clock: &shared.clock,
         };
-        workers.spawn(on_death, queued, work)?;
+        let queued = Arc::new(Mutex::new(queued));
+        // One thread at a time waits for the queue; the others wait for its lock.
+        let next = move || threads::lock(&queued).recv().ok();
+        workers.spawn(on_death, next, work)?;
         Ok(Self { shared, queue })
     }
 

@@ -51,17 +51,13 @@ impl Client {
         &self.namespace
     }
 
-    /// Creates the Job of this manifest.
+    /// Creates the Job of that name with this manifest, in JSON.
     ///
     /// # Errors
     /// `AlreadyExists` when a Job of that name exists; `NotFound` when the
     /// namespace does not exist; see [`Error::class`] for the others. Unless
     /// [`Error::connect_failed`], the Job may have been created despite the error.
-    pub fn create_job(&self, manifest: &Value) -> Result<Job, Error> {
-        let name = manifest
-            .pointer("/metadata/name")
-            .and_then(Value::as_str)
-            .unwrap_or_default();
+    pub fn create_job(&self, name: &str, manifest: Vec<u8>) -> Result<Job, Error> {
         self.object(request::create_job(&self.namespace, name, manifest)?)
     }
 
@@ -92,7 +88,7 @@ impl Client {
     ///
     /// # Errors
     /// `NotFound` when no object has that name, `Conflict` when the object has another UID.
-    pub fn patch_pod(&self, name: &str, uid: &Uid, merge_patch: &Value) -> Result<Pod, Error> {
+    pub fn patch_pod(&self, name: &str, uid: &Uid, merge_patch: Value) -> Result<Pod, Error> {
         self.object(request::patch_pod(&self.namespace, name, uid, merge_patch)?)
     }
 
@@ -245,9 +241,7 @@ mod tests {
     #[test]
     fn errors_are_classified_and_empty_names_never_sent() {
         let (client, transport) = client(409, json!({"reason": "AlreadyExists", "code": 409}));
-        let error = client
-            .create_job(&json!({"metadata": {"name": "a"}}))
-            .unwrap_err();
+        let error = client.create_job("a", b"{}".to_vec()).unwrap_err();
         assert_eq!(error.class(), Class::AlreadyExists);
         assert_eq!(error.name.as_deref(), Some("a"));
         assert_eq!(transport.2.lock().unwrap().len(), 1);

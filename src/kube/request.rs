@@ -156,14 +156,16 @@ pub fn watch(
     on_collection(Verb::Watch, collection, &scope.namespace, &query)
 }
 
-/// A new Job.
+/// A new Job, with this manifest in JSON.
 ///
 /// # Errors
 /// When the namespace is not a valid name.
-pub fn create_job(namespace: &str, name: &str, manifest: &Value) -> Result<Request, Error> {
+pub fn create_job(namespace: &str, name: &str, manifest: Vec<u8>) -> Result<Request, Error> {
     let mut request = on_collection(Verb::Create, JOBS, namespace, &Query::default())?;
     request.name = Some(name.into());
-    Ok(with_body(request, manifest, "application/json"))
+    request.body = Some(manifest);
+    request.content_type = Some("application/json");
+    Ok(request)
 }
 
 /// Reviews this token for that audience (TokenReview, which is cluster-scoped).
@@ -234,9 +236,13 @@ pub fn delete(
 ///
 /// # Errors
 /// When namespace or name are not valid, the UID is empty, or the patch is not an object.
-pub fn patch_pod(namespace: &str, name: &str, uid: &Uid, patch: &Value) -> Result<Request, Error> {
+pub fn patch_pod(
+    namespace: &str,
+    name: &str,
+    uid: &Uid,
+    mut patch: Value,
+) -> Result<Request, Error> {
     let request = on_object(Verb::Patch, PODS, namespace, name, uid)?;
-    let mut patch = patch.clone();
     let metadata = patch.as_object_mut();
     let metadata = metadata.map(|patch| patch.entry("metadata").or_insert_with(|| json!({})));
     let Some(Value::Object(metadata)) = metadata else {
@@ -375,7 +381,7 @@ mod tests {
     #[test]
     fn objects_are_created_in_their_collection() {
         let manifest = json!({"metadata": {"name": "hello-ann"}});
-        let request = create_job("apps", "hello-ann", &manifest).unwrap();
+        let request = create_job("apps", "hello-ann", manifest.to_string().into_bytes()).unwrap();
         assert_eq!(
             request.path_and_query,
             "/apis/batch/v1/namespaces/apps/jobs"
@@ -404,13 +410,13 @@ mod tests {
     fn patches_carry_the_uid() {
         let uid = Uid::from("u1");
         let patch = json!({"metadata": {"labels": {"a": null}}});
-        let request = patch_pod("apps", "hello-ann-x", &uid, &patch).unwrap();
+        let request = patch_pod("apps", "hello-ann-x", &uid, patch).unwrap();
         assert_eq!(request.content_type, Some("application/merge-patch+json"));
         assert_eq!(
             body(&request),
             json!({"metadata": {"labels": {"a": null}, "uid": "u1"}})
         );
-        assert!(patch_pod("apps", "x", &uid, &json!([])).is_err());
+        assert!(patch_pod("apps", "x", &uid, json!([])).is_err());
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! Find or start: one GET makes one Job, also under races and lost responses. Single requests are
 //! rows of `contract_starts`.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::fake_kube::cluster::resource::Resource;
 use crate::fake_kube::faults::{Fault, FaultRule};
-use crate::harness::{NAMESPACE, PREFIX, Pending, TestEnvironment, eventually};
+use crate::harness::{NAMESPACE, PREFIX, Pending, TEMPLATE, TestEnvironment, eventually};
 
 #[test]
 fn a_hundred_gets_of_one_new_name_make_one_job() {
@@ -134,4 +136,47 @@ fn create_false_waits_for_a_start_between_two_calls() {
         let started = starting.finish().expect(200);
         assert_eq!(looking.finish().expect(200), started, "{verb}");
     }
+}
+
+/// An environment in which each start takes 100 ms, and 200 starts of the type `hello` that have
+/// just been requested.
+fn many_starts() -> (TestEnvironment, Vec<Pending>) {
+    let environment = TestEnvironment::builder()
+        .template("other", TEMPLATE)
+        .start();
+    environment.start_instance("/app/hello/there");
+    environment.count_from_here();
+    let slow = Fault::Delay(Duration::from_millis(100));
+    environment
+        .kube
+        .fault(FaultRule::new("create", "jobs", slow));
+    let client = environment.client();
+    let starts = (0..200).map(|n| client.begin_get(&format!("/app/hello/n{n}")));
+    let starts = starts.collect();
+    eventually("starts have begun", || {
+        (environment.kube.count("create", "jobs") >= 8).then_some(())
+    });
+    (environment, starts)
+}
+
+#[test]
+fn a_start_waits_not_behind_many_of_another_type() {
+    let (environment, starts) = many_starts();
+    environment.get("/app/other/ann").expect(200);
+    let before = environment.kube.count("create", "jobs");
+    assert!(before < 100, "{before} starts were before it");
+    for start in starts {
+        start.finish().expect(200);
+    }
+}
+
+#[test]
+fn a_change_waits_not_behind_many_starts() {
+    let (environment, _starts) = many_starts();
+    environment
+        .patch("/app/hello/there", &json!({"k": "v"}))
+        .expect(200);
+    environment.delete("/app/hello/there").expect(200);
+    let before = environment.kube.count("create", "jobs");
+    assert!(before < 100, "{before} starts were before it");
 }

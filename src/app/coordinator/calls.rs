@@ -6,16 +6,18 @@ use super::context::Context;
 use super::memory::Memory;
 use super::operation::{CallKind, Operation};
 use super::resolve::{Observed, State};
-use crate::app::api_call::{Action, StopCause};
+use crate::app::api_call::{Action, NewJob, StopCause};
 use crate::app::cache::Instance;
 use crate::app::error::Error;
+use crate::app::queue::Lane;
+use crate::app::rendering;
 use crate::app::request::Response;
-use crate::model::job::{self, JobParts};
+use crate::budget::Account;
+use crate::model::job::JobSettings;
 use crate::model::labels::{self, Size};
 use crate::model::names::InstanceKey;
 use crate::model::status::InstanceStatus;
-use crate::model::template::{RenderError, Variables};
-use serde_json::Value;
+use crate::model::template::Template;
 use std::sync::Arc;
 
 /// The call that is to be made now, if one is; or the numbers of the waiters that need none, and what
@@ -69,6 +71,27 @@ pub(super) fn due(
     is_overdue.then_some(CallKind::ForceDelete)
 }
 
+/// The lane of a call of that kind: that of a read is a change's, if it is made for one.
+#[must_use]
+pub(super) fn lane(kind: CallKind, operation: &Operation) -> Lane {
+    let is_change = match kind {
+        CallKind::Create | CallKind::ForceDelete => false,
+        CallKind::Read => operation.waiters.iter().any(|it| it.want.is_change()),
+        CallKind::Delete => operation.stops().next().is_some(),
+        CallKind::Label => true,
+    };
+    if is_change { Lane::Change } else { Lane::Start }
+}
+
+/// The caller that a call of that kind is made for: the first of several.
+#[must_use]
+pub(super) fn caller(kind: CallKind, lane: Lane, operation: &Operation) -> Option<Account> {
+    let waiters = operation.waiters.iter().filter(|it| it.needs(kind));
+    let mut waiters = waiters.filter(|it| it.want.is_change() == (lane == Lane::Change));
+    let held = waiters.next()?.held.as_ref()?;
+    Some(held.account().clone())
+}
+
 /// The due call of that kind.
 pub(super) fn next(
     kind: CallKind,
@@ -102,27 +125,29 @@ fn create(
     context: &Context<'_>,
 ) -> Next {
     let waiters = operation.waiters.iter();
-    let mut starts =
-        waiters.filter_map(|it| Some((it.number, it.want.variables()?, it.by.as_ref()?)));
-    let Some((number, variables, by)) = starts.next() else {
+    let mut starts = waiters.filter_map(|it| Some((it, it.want.variables()?, it.by.as_ref()?)));
+    let Some((waiter, variables, by)) = starts.next() else {
         return Ok(None);
     };
-    let manifest = manifest(key, variables, &by.caller, memory, context)
-        .map_err(|error| vec![(number, Response::Failed(error))])?;
-    Ok(Some(Action::CreateJob {
-        manifest,
-        variables: variables.clone(),
+    let rejected = |error| vec![(waiter.number, Response::Failed(error))];
+    let (template, settings) = offer(key, context).map_err(rejected)?;
+    let new = NewJob {
+        template: Arc::clone(template),
+        settings: settings.clone(),
+        variables: Arc::clone(variables),
+        failures: memory.failures_before_new(),
         by: by.clone(),
-    }))
+        held: waiter.held.clone(),
+    };
+    rendering::check(&new).map_err(rejected)?;
+    Ok(Some(Action::CreateJob(Box::new(new))))
 }
 
-fn manifest(
+/// The template of a type and its settings.
+fn offer<'a>(
     key: &InstanceKey,
-    variables: &Variables,
-    started_by: &str,
-    memory: &Memory,
-    context: &Context<'_>,
-) -> Result<Value, Error> {
+    context: &Context<'a>,
+) -> Result<(&'a Arc<Template>, &'a JobSettings), Error> {
     let Some(offer) = context.catalog.get(&key.app_type) else {
         let known = context.catalog.types().map(ToString::to_string).collect();
         return Err(Error::UnknownType {
@@ -130,30 +155,11 @@ fn manifest(
             known,
         });
     };
-    let template = offer
-        .template
-        .as_ref()
-        .map_err(|error| Error::from(&**error))?;
-    let settings = offer
-        .settings
-        .as_ref()
-        .map_err(|text| Error::TemplateInvalid(text.clone()))?;
-    let rendered = template.render(variables).map_err(render_error)?;
-    let parts = JobParts {
-        key,
-        settings,
-        started_by,
-        failures: memory.failures_before_new(),
-    };
-    Ok(job::manifest(rendered, &parts))
-}
-
-fn render_error(error: RenderError) -> Error {
-    match error {
-        RenderError::VariableMissing { name } => Error::VariableMissing(name.to_string()),
-        RenderError::Invalid(error) => Error::from(&error),
-        other => Error::VariableInvalid(other.to_string().into()),
-    }
+    let template = offer.template.as_ref();
+    let template = template.map_err(|error| Error::from(&**error))?;
+    let settings = offer.settings.as_ref();
+    let settings = settings.map_err(|text| Error::TemplateInvalid(text.clone()))?;
+    Ok((template, settings))
 }
 
 /// Force-deletes an overdue pod: its Job first, since the finalizer of the Job controller keeps the

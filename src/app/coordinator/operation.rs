@@ -150,6 +150,20 @@ impl Waiter {
         );
         self.want.is_for_instance() && state
     }
+
+    /// Whether it needs a call of this kind.
+    #[must_use]
+    pub(super) const fn needs(&self, kind: CallKind) -> bool {
+        let is_stop = matches!(self.want, Want::Stop { .. });
+        let is_label = matches!(self.want, Want::Label(_));
+        match kind {
+            CallKind::Create => self.needs_call(),
+            CallKind::Read => self.needs_call() || is_stop || is_label,
+            CallKind::Delete => self.needs_call() || is_stop,
+            CallKind::Label => is_label,
+            CallKind::ForceDelete => false,
+        }
+    }
 }
 
 /// The state of the call to Kubernetes.
@@ -228,7 +242,7 @@ impl Calling {
     #[must_use]
     pub(super) fn kind(&self) -> CallKind {
         match &self.call.action {
-            Action::CreateJob { .. } => CallKind::Create,
+            Action::CreateJob(_) => CallKind::Create,
             Action::ReadJob => CallKind::Read,
             Action::DeleteJob {
                 cause: StopCause::Stuck,

@@ -47,11 +47,18 @@ impl Record {
         self.report_outcome(&mut calling, &completed, step);
         match &completed.outcome {
             CallOutcome::Failed(error) => self.failed(&calling, error, step),
+            CallOutcome::NotRendered(error) => {
+                let rejected = Rejected {
+                    error: error.clone(),
+                    is_for_all: false,
+                };
+                self.reject(&rejected, &calling, step);
+            }
             outcome => self.succeeded(&calling, outcome, step),
         }
         let trigger = match completed.outcome {
             CallOutcome::NameConflict => Trigger::NameConflict,
-            CallOutcome::Failed(_) => Trigger::Any,
+            CallOutcome::Failed(_) | CallOutcome::NotRendered(_) => Trigger::Any,
             // The cache shows it already; the watch may report nothing more of it.
             _ => Trigger::CacheChanged,
         };
@@ -163,9 +170,12 @@ impl Record {
             // It was not carried out.
             operation.forget_deletions_sent(None);
         }
-        let Some(rejected) = operation.failed(calling, error, step.context.now) else {
-            return;
-        };
+        if let Some(rejected) = operation.failed(calling, error, step.context.now) {
+            self.reject(&rejected, calling, step);
+        }
+    }
+
+    fn reject(&mut self, rejected: &Rejected, calling: &Calling, step: &mut Step<'_>) {
         let response = Response::Failed(rejected.error.clone());
         self.respond_all(&response, step, |waiter| rejected.includes(waiter, calling));
     }
@@ -185,11 +195,11 @@ impl Rejected {
     #[must_use]
     fn includes(&self, waiter: &Waiter, calling: &Calling) -> bool {
         let would_send_it = match &calling.call.action {
-            Action::CreateJob { variables, .. } => waiter.want.variables() == Some(variables),
+            Action::CreateJob(new) => waiter.want.variables() == Some(&new.variables),
             Action::LabelPod { waiters, .. } => has(waiters, waiter),
             Action::ReadJob | Action::DeleteJob { .. } | Action::ForceDeletePod { .. } => true,
         };
-        needs(waiter, calling.kind()) && (self.is_for_all || would_send_it)
+        waiter.needs(calling.kind()) && (self.is_for_all || would_send_it)
     }
 }
 
@@ -315,19 +325,6 @@ impl Operation {
             grace,
         });
         None
-    }
-}
-
-/// Whether a waiter needs a call of this kind.
-fn needs(waiter: &Waiter, kind: CallKind) -> bool {
-    let is_stop = matches!(waiter.want, Want::Stop { .. });
-    let is_label = matches!(waiter.want, Want::Label(_));
-    match kind {
-        CallKind::Create => waiter.needs_call(),
-        CallKind::Read => waiter.needs_call() || is_stop || is_label,
-        CallKind::Delete => waiter.needs_call() || is_stop,
-        CallKind::Label => is_label,
-        CallKind::ForceDelete => false,
     }
 }
 

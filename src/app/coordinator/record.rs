@@ -353,8 +353,11 @@ impl Record {
         match calls::next(kind, step.key, operation, observed, &self.memory, context) {
             Ok(None) => false,
             Ok(Some(action)) => {
+                let lane = calls::lane(kind, operation);
                 let call = Arc::new(ApiCall {
                     key: step.key.clone(),
+                    lane,
+                    caller: calls::caller(kind, lane, operation),
                     action,
                     is_retry,
                 });
@@ -377,9 +380,9 @@ impl Record {
         };
         let mut start = None;
         match &call.action {
-            Action::CreateJob { by, .. } => {
+            Action::CreateJob(new) => {
                 step.report(step.event(None, LifecycleKind::Requested));
-                let start = start.insert(Box::new(OwnStart::new(by.clone(), step.context.now)));
+                let start = start.insert(Box::new(OwnStart::new(new.by.clone(), step.context.now)));
                 let waiters = operation.waiters.iter();
                 for waiter in waiters.filter(|it| it.want.is_for_instance()) {
                     waiter.by.iter().for_each(|by| start.join(by));

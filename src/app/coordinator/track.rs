@@ -90,7 +90,7 @@ impl Track {
             return;
         };
         let is_news =
-            observed.state != State::Ready && !matches!(pending, Some(Action::CreateJob { .. }));
+            observed.state != State::Ready && !matches!(pending, Some(Action::CreateJob(_)));
         if track.is_none() && !is_news {
             return;
         }

@@ -1,15 +1,18 @@
 //! The inbox, and calls of the executor with canned responses.
 
 use super::*;
-use crate::app::api_call::StopCause;
+use crate::app::api_call::{NewJob, StopCause};
 use crate::app::fixture::{conflict, handle, origin, unavailable};
+use crate::app::queue::Lane;
 use crate::kube::Error;
 use crate::kube::error::{Failure, Verb};
 use crate::kube::request::Request;
 use crate::kube::transport::{EventStream, Response, Transport};
 use crate::kube::watch::StoreEvent;
+use crate::model::job::JobSettings;
 use crate::model::labels::{INSTANCE_NAME, INSTANCE_TYPE};
 use crate::model::names::InstanceKey;
+use crate::model::template::Template;
 use crate::store::{Sink as _, store};
 use serde_json::{Value, json};
 use std::sync::Mutex;
@@ -75,6 +78,7 @@ fn executor(responses: &[(u16, Value)], jobs: &[Value]) -> (Executor, Writer<Job
         client,
         writers,
         cache,
+        renderer: Renderer::default(),
     };
     (executor, writer)
 }
@@ -84,12 +88,27 @@ fn call(action: Action) -> ApiCall {
         key: key(),
         action,
         is_retry: false,
+        lane: Lane::Change,
+        caller: None,
     }
 }
 
 fn made(executor: &Executor, action: Action) -> Completed {
     let called = executor.call(Arc::new(call(action)));
     executor.apply(called)
+}
+
+/// Creates a Job whose template has this line.
+fn create(line: &str) -> Action {
+    let text = format!("spec:\n  containers:\n  - name: app\n{line}");
+    Action::CreateJob(Box::new(NewJob {
+        template: Arc::new(Template::parse("t", &text).unwrap()),
+        settings: JobSettings::default(),
+        variables: Arc::default(),
+        failures: 0,
+        by: origin("ann"),
+        held: None,
+    }))
 }
 
 fn delete_u1() -> Action {
@@ -174,17 +193,23 @@ fn a_created_job_replaces_the_one_before_in_the_cache() {
     let before = [job("ann", "u1", "4")];
     for (cached, gone) in [(&before[..], Some("u1")), (&[], None)] {
         let (executor, writer) = executor(&[(201, job("ann", "u2", "8"))], cached);
-        let create = Action::CreateJob {
-            manifest: job("ann", "", ""),
-            variables: Arc::default(),
-            by: origin("ann"),
-        };
-        let completed = made(&executor, create);
+        let completed = made(&executor, create(""));
         assert!(matches!(completed.outcome, CallOutcome::Created(uid) if uid == "u2".into()));
         assert_eq!(completed.gone, gone.map(Uid::from));
         let shown = writer.store().get(&key().job_name()).unwrap();
         assert_eq!(shown.metadata.uid, "u2".into());
     }
+}
+
+/// There is no response for a call.
+#[test]
+fn a_job_whose_manifest_cannot_be_rendered_is_not_created() {
+    let (executor, _) = executor(&[], &[]);
+    let completed = made(&executor, create("    image: ${alternatives['tag']}\n"));
+    let CallOutcome::NotRendered(error) = completed.outcome else {
+        panic!("{completed:?}");
+    };
+    assert!(matches!(error, crate::app::Error::VariableMissing(name) if name == "tag"));
 }
 
 /// The cache before the call shows whether this call began the deletion.

@@ -7,7 +7,6 @@ use crate::kube::error::Class;
 use crate::kube::kubeconfig::{Login, Secret, Source};
 use crate::kube::request::{self, Scope};
 use crate::kube::types::{JOBS, PODS};
-use serde_json::json;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -113,7 +112,7 @@ fn get() -> Request {
 }
 
 fn post() -> Request {
-    request::create_job("apps", "a", &json!({"metadata": {"name": "a"}})).unwrap()
+    request::create_job("apps", "a", br#"{"metadata":{"name":"a"}}"#.to_vec()).unwrap()
 }
 
 fn watch() -> Request {

@@ -7,7 +7,7 @@
 #[cfg(test)]
 mod tests;
 
-use super::{Parsed, RenderError, Template, Variables, fill, select};
+use super::{Parsed, RenderError, Selection, Template, Variables, fill, select};
 use crate::yaml;
 use serde_json::Value;
 
@@ -16,6 +16,24 @@ use serde_json::Value;
 pub const RENDERED_BYTES_MAX: usize = 1024 * 1024;
 
 impl Template {
+    /// Checks what costs little: that the variables of a template without control lines are there
+    /// and usable.
+    ///
+    /// # Errors
+    /// As [`Template::render`], which finds the others.
+    pub fn check(&self, variables: &Variables) -> Result<(), RenderError> {
+        if self.parsed.is_none() {
+            return Ok(());
+        }
+        check_values(&self.select(variables)?.values, variables)
+    }
+
+    /// The lines and values of one rendering.
+    fn select(&self, variables: &Variables) -> Result<Selection, RenderError> {
+        let name = &self.source_name;
+        select::select(name, &self.parts, variables, yaml::TEXT_BYTES_MAX)
+    }
+
     /// The pod template with `variables` filled in. It is a map with `spec` (a map with `containers`,
     /// a list of at least one map); `metadata` and its `labels` are maps, null or missing.
     ///
@@ -23,7 +41,7 @@ impl Template {
     /// If a variable is missing or unusable, or the selected lines are not a pod template.
     pub fn render(&self, variables: &Variables) -> Result<Value, RenderError> {
         let name = &self.source_name;
-        let selection = select::select(name, &self.parts, variables, yaml::TEXT_BYTES_MAX)?;
+        let selection = self.select(variables)?;
         let chosen;
         let parsed = match &self.parsed {
             Some(parsed) => parsed,
@@ -33,14 +51,20 @@ impl Template {
             }
         };
         let values = &selection.values;
-        if values.iter().any(|value| value.contains('\0')) {
-            let mut given = variables.iter();
-            let culprit = given.find(|(name, value)| name.contains('\0') || value.contains('\0'));
-            // The template's own text contains none, so a variable does.
-            let name = culprit.map_or("", |(name, _)| name);
-            let name = name.replace('\0', "\u{fffd}");
-            return Err(RenderError::ValueWithNul { name });
-        }
+        check_values(values, variables)?;
         fill::fill(name, parsed, values, RENDERED_BYTES_MAX)
     }
+}
+
+/// Rejects a value that a container cannot receive.
+fn check_values(values: &[String], variables: &Variables) -> Result<(), RenderError> {
+    if !values.iter().any(|value| value.contains('\0')) {
+        return Ok(());
+    }
+    let mut given = variables.iter();
+    let culprit = given.find(|(name, value)| name.contains('\0') || value.contains('\0'));
+    // The template's own text contains none, so a variable does.
+    let name = culprit.map_or("", |(name, _)| name);
+    let name = name.replace('\0', "\u{fffd}");
+    Err(RenderError::ValueWithNul { name })
 }

@@ -14,6 +14,7 @@ use config_controller::app::changes;
 use config_controller::app::coordinator::{Context, Coordinator, Effect, Input, Limits};
 use config_controller::app::engine::{Called, Executor, Inbox, Inputs, Writers};
 use config_controller::app::feed::Feed;
+use config_controller::app::rendering::Renderer;
 use config_controller::app::{App, RequestHandle, Response, Waits};
 use config_controller::budget::{Account, Exceeded, Held, Ledger, Purpose, WaitingBounds};
 use config_controller::clock::Clock;
@@ -96,7 +97,7 @@ impl InFlight {
         let Self::Sent(call) = self else {
             return false;
         };
-        call.key == *key && matches!(call.action, Action::CreateJob { .. })
+        call.key == *key && matches!(call.action, Action::CreateJob(_))
     }
 }
 
@@ -150,6 +151,7 @@ impl Replica {
                 client,
                 writers,
                 cache: cache.clone(),
+                renderer: Renderer::default(),
             },
             cache,
             census,

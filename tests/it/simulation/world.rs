@@ -490,7 +490,7 @@ pub(super) fn key_of(pair: &Pair) -> InstanceKey {
 /// The UID of the object that a call must change; `None` for a new one.
 fn target_of(action: &Action) -> Option<String> {
     match action {
-        Action::CreateJob { .. } | Action::ReadJob => None,
+        Action::CreateJob(_) | Action::ReadJob => None,
         Action::DeleteJob { uid, .. }
         | Action::ForceDeletePod { uid, .. }
         | Action::LabelPod { uid, .. } => Some(uid.to_string()),
@@ -505,7 +505,7 @@ pub(super) fn what(which: usize) -> &'static str {
 /// A call in a few words.
 fn verb_of(action: &Action) -> String {
     match action {
-        Action::CreateJob { .. } => "create".to_owned(),
+        Action::CreateJob(_) => "create".to_owned(),
         Action::ReadJob => "read".to_owned(),
         Action::DeleteJob { uid, .. } => format!("delete {uid}"),
         Action::ForceDeletePod { pod, .. } => format!("force deletion of pod {pod}"),

@@ -4,11 +4,14 @@ use super::{NOTHING, ready};
 use crate::app::api_call::CallOutcome;
 use crate::app::coordinator::{Effect, Input, NewWaiter, Want};
 use crate::app::fixture::{
-    Fixture, conflict, exists, handle, invalid, key, lost, n1, no_connection, no_right, not_found,
-    origin, refused, throttled, uid, unavailable,
+    Fixture, conflict, exists, handle, held, invalid, key, lost, n1, no_connection, no_right,
+    not_found, origin, refused, throttled, uid, unavailable,
 };
+use crate::app::queue::Lane;
+use crate::app::{Error, Intent};
 use crate::kube::error::Verb;
 use serde_json::json;
+use std::sync::Arc;
 use std::time::Duration;
 
 #[test]
@@ -70,7 +73,7 @@ fn a_retried_call_is_marked_as_a_retry() {
         handle: handle(2),
         key: n1(),
         by: origin("bob"),
-        held: crate::app::fixture::held("bob"),
+        held: held("bob"),
         deadline: fixture.world.instant() + Duration::from_secs(10),
         want: Want::Stop { until: None },
     });
@@ -270,4 +273,78 @@ fn a_label_at_its_deadline_fails_with_the_error_of_its_call() {
     assert_eq!(fixture.fails(no_right(Verb::Patch)), NOTHING);
     assert_eq!(fixture.pass(0.05), ["1: NotPermitted"]);
     fixture.check_idle();
+}
+
+/// Its template or its values are found to be invalid only by the worker.
+#[test]
+fn a_manifest_that_cannot_be_rendered_fails_the_starts_with_its_values() {
+    let invalid = || CallOutcome::NotRendered(Error::VariableInvalid("too long".into()));
+    let zoned = key("zoned", "n1");
+    let mut fixture = Fixture::new();
+    let called = fixture.get_of(1, &zoned, "zone=a", 10);
+    assert_eq!(called, ["call create for ann"]);
+    assert_eq!(fixture.get_of(2, &zoned, "zone=b", 10), NOTHING);
+    assert_eq!(fixture.get_of(3, &zoned, "zone=a", 10), NOTHING);
+    let failed = fixture.ends_of(&zoned, invalid());
+    let expected = [
+        "1: VariableInvalid",
+        "3: VariableInvalid",
+        "call create for ann",
+    ];
+    assert_eq!(failed, expected);
+    assert_eq!(fixture.ends_of(&zoned, invalid()), ["2: VariableInvalid"]);
+    assert_eq!(fixture.reported(), ["- requested", "- requested"]);
+    fixture.check_idle();
+    // What costs little is checked at once.
+    let missing = fixture.get_of(4, &zoned, "", 10);
+    assert_eq!(missing, ["4: VariableMissing"]);
+}
+
+#[test]
+fn calls_take_turns_by_what_they_are_for_and_for_whom() {
+    let turn = |effects: &[Effect]| {
+        let calls = effects.iter().filter_map(|effect| match effect {
+            Effect::Call(call) => Some((call.lane, call.caller.clone().unwrap())),
+            _ => None,
+        });
+        calls.collect::<Vec<_>>()
+    };
+    let mut fixture = ready();
+    let mut send = |n, name: &str, caller, want| {
+        let request = NewWaiter {
+            handle: handle(n),
+            key: key("scim", name),
+            by: origin(caller),
+            held: held(caller),
+            deadline: fixture.world.instant() + Duration::from_secs(10),
+            want,
+        };
+        let mut out = Vec::new();
+        let context = fixture.world.context();
+        fixture
+            .coordinator
+            .step(Input::Requested(request), &context, &mut out);
+        turn(&out)
+    };
+    let account = |name: &str| held(name).account().clone();
+    let start = || Want::Instance(Intent::Start(Arc::default()));
+    let label = || Want::Label(Arc::default());
+    let stop = || Want::Stop { until: None };
+    assert_eq!(
+        send(1, "n2", "ann", start()),
+        [(Lane::Start, account("ann"))]
+    );
+    assert_eq!(
+        send(2, "n1", "bob", label()),
+        [(Lane::Change, account("bob"))]
+    );
+    // Both read the Job first.
+    assert_eq!(
+        send(3, "n3", "cem", label()),
+        [(Lane::Change, account("cem"))]
+    );
+    assert_eq!(
+        send(4, "n4", "dee", stop()),
+        [(Lane::Change, account("dee"))]
+    );
 }

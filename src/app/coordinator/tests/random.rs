@@ -8,6 +8,7 @@ use crate::app::fixture::{
     World, conflict, decode, exists, handle, line, lost, merge, no_connection, no_right, not_found,
     ready_pod, throttled, unavailable,
 };
+use crate::app::rendering::Renderer;
 use crate::app::{Intent, Response};
 use crate::kube::types::{Job, Pod, Uid};
 use crate::kube::watch::StoreEvent;
@@ -316,9 +317,7 @@ impl RandomSchedule {
             2 => CallOutcome::Failed(unavailable(verb)),
             3 => CallOutcome::Failed(no_right(verb)),
             4 => CallOutcome::Failed(throttled(2)),
-            5 if matches!(call.action, Action::CreateJob { .. }) => {
-                CallOutcome::Failed(conflict(verb))
-            }
+            5 if matches!(call.action, Action::CreateJob(_)) => CallOutcome::Failed(conflict(verb)),
             6 => {
                 // Carried out, but the response is lost.
                 let _ = self.make(&call, false);
@@ -334,7 +333,9 @@ impl RandomSchedule {
     fn make(&mut self, call: &ApiCall, is_delivered: bool) -> CallOutcome {
         let key = &call.key;
         match &call.action {
-            Action::CreateJob { manifest, .. } => {
+            Action::CreateJob(new) => {
+                let manifest = Renderer::default().manifest(key, new).unwrap();
+                let manifest: Value = serde_json::from_slice(&manifest).unwrap();
                 assert_eq!(manifest["metadata"]["name"], key.job_name());
                 if !self.create(key) {
                     return CallOutcome::Failed(exists());
@@ -382,7 +383,7 @@ impl RandomSchedule {
             self.gone = removed(change.as_slice());
         }
         match &call.action {
-            Action::CreateJob { .. } => CallOutcome::Created(self.live[key].uid.as_str().into()),
+            Action::CreateJob(_) => CallOutcome::Created(self.live[key].uid.as_str().into()),
             Action::ReadJob => CallOutcome::Found(self.live[key].uid.as_str().into()),
             Action::DeleteJob { .. } => CallOutcome::Deleted { is_first: true },
             Action::ForceDeletePod { .. } | Action::LabelPod { .. } => CallOutcome::Done,
