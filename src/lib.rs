@@ -72,8 +72,12 @@
 //!   every step.
 //! - **Each step of a Job's life is reported once.** Log lines, metrics, spans and `Server-Timing` come
 //!   from [`app::lifecycle`] events; nothing is decided from them.
-//! - **Reads cost nothing.** A GET of a ready instance or a list is served from the stores; no handler
-//!   calls Kubernetes (an unknown bearer token is reviewed by [`app::review`]).
+//! - **Reads cost nothing.** A GET of a ready instance is served from the stores, a list from bytes
+//!   that all its readers share; no handler calls Kubernetes (an unknown bearer token is reviewed by
+//!   [`app::review`]).
+//! - **No request costs more with more instances.** Threads that serve requests have [`store::Store`],
+//!   which cannot go through all objects; [`app::index`] is kept up to date by each change, and
+//!   [`app::assembler`] makes lists on a thread of its own.
 //! - **No request passes unauthenticated.** [`http::dispatcher`] authenticates every request before its
 //!   handler runs; an endpoint is closed unless its row in [`http::endpoints`] says `Open`.
 //! - **Waiting costs no thread.** A request that waits is a waiter in a record of the coordinator.
@@ -88,7 +92,7 @@
 //!
 //! # What is deliberately absent
 //!
-//! No async runtime, no leader election, no database, no lock, no second cache, no thread per
+//! No async runtime, no leader election, no database, no lock, no second cache of objects, no thread per
 //! connection or per waiting request, no retry below the coordinator.
 
 // A test that unwraps fails where it should.

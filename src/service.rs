@@ -15,6 +15,8 @@ mod reflecting;
 
 pub use problems::problems;
 
+use crate::app::assembler::Assembler;
+use crate::app::cache::{Cache, Census};
 use crate::app::catalog::SharedCatalog;
 use crate::app::coordinator::Coordinator;
 use crate::app::engine::{self, Executor, Inbox, Parts};
@@ -30,7 +32,7 @@ use crate::http::auth::authenticator::{Authenticator, Mode};
 use crate::http::auth::file::TokensFile;
 use crate::http::dispatcher::{Dispatcher, Instrumentation};
 use crate::http::endpoints;
-use crate::http::handlers::Api;
+use crate::http::handlers::{self, Api};
 use crate::http::listener;
 use crate::http::mailbox::Mailboxes;
 use crate::http::server::{Server, Settings as FrontSettings};
@@ -257,6 +259,8 @@ impl Service {
             endings: &endings,
         };
         let (authenticator, reviews) = background.authenticator(mode, &mailboxes)?;
+        let sink = Arc::clone(&mailboxes) as Arc<dyn ResponseSink>;
+        background.lists(&cache, &census, sink)?;
         let watches = background.reflectors(stores, &catalog, &inbox, (&cache, &census))?;
         let collector = Arc::new(Collector::new(Sources {
             metrics: Arc::clone(&metrics),
@@ -267,14 +271,7 @@ impl Service {
             clock: Arc::clone(&clock),
         }));
         let app_clock = Arc::clone(&clock);
-        let app = App::new(
-            (cache, census),
-            catalog,
-            inbox,
-            config.waits,
-            app_clock,
-            reviews,
-        );
+        let app = App::new(cache, catalog, inbox, config.waits, app_clock, reviews);
         let health_source = Arc::new(Signals {
             app: app.clone(),
             stopping: AtomicBool::new(false),
@@ -409,6 +406,24 @@ struct Background<'a> {
 }
 
 impl Background<'_> {
+    /// Starts the thread that makes lists.
+    fn lists(
+        &self,
+        cache: &Cache,
+        census: &Census,
+        sink: Arc<dyn ResponseSink>,
+    ) -> Result<(), Error> {
+        let assembler = Assembler {
+            cache: cache.clone(),
+            census: census.clone(),
+            encode: handlers::entry,
+            sink,
+            clock: Arc::clone(self.clock),
+        };
+        let started = assembler.start(self.heartbeats, &on_death(self.endings));
+        started.map_err(no_thread)
+    }
+
     /// Starts the threads behind the authenticator.
     fn authenticator(
         &self,

@@ -45,18 +45,6 @@ pub struct Census {
     pub pods: Scanner<Pod>,
 }
 
-impl Census {
-    /// All instances of a type, by name.
-    #[must_use]
-    pub fn entries(&self, cache: &Cache, app_type: &str) -> Vec<Entry> {
-        let jobs = self.jobs.filter(|job| job.app_type() == Some(app_type));
-        let entries = jobs.into_iter().filter_map(|job| cache.entry(job));
-        let mut entries: Vec<Entry> = entries.collect();
-        entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-        entries
-    }
-}
-
 /// The object with the Job name of a key.
 #[derive(Clone, Debug)]
 pub enum Lookup {
@@ -239,6 +227,12 @@ impl Cache {
         }
     }
 
+    /// What is known of all instances together.
+    #[must_use]
+    pub fn index(&self) -> &Index {
+        &self.index
+    }
+
     /// How many instances of each type are in which status; see [`index::STATUS_WORDS`].
     #[must_use]
     pub fn counts(&self) -> BTreeMap<AppType, Counts> {
@@ -267,11 +261,12 @@ impl Cache {
         ]
     }
 
-    /// The entry of a Job in the list of its type, if it is an instance.
+    /// The entry of this instance in the list of its type, if there is one.
     #[must_use]
-    pub fn entry(&self, job: Arc<Job>) -> Option<Entry> {
-        let key = own_key_of(&job)?;
-        let instance = self.instance(job);
+    pub fn entry(&self, key: &InstanceKey) -> Option<Entry> {
+        let Lookup::Instance(instance) = self.lookup(key) else {
+            return None;
+        };
         let is_ready = matches!(instance.status, InstanceStatus::Ready { .. });
         // The pod of a Job that is being deleted will be deleted, too, even if the watch has not
         // shown that yet.

@@ -36,7 +36,8 @@ pub use resolve::REPORT_HOLD;
 
 use super::api_call::Completed;
 use super::error::{Bound, Error};
-use super::request::{Origin, RequestHandle, Response};
+use super::request::{Origin, Response};
+use super::request_handle::RequestHandle;
 use crate::budget::{Division, Held};
 use crate::kube::types::Uid;
 use crate::model::names::InstanceKey;

@@ -1,12 +1,16 @@
 //! [`Index`]: what is asked of all instances together, kept up to date by each change: how many are
-//! in which status, and which have which session.
+//! in which status, which have which session, and the lists.
 //!
-//! Pure. The stores report their changes ([`Index::job_changed`], [`Index::pod_changed`]) while they
+//! The stores report their changes ([`Index::job_changed`], [`Index::pod_changed`]) while they
 //! are locked, so the index reads no store. A status needs the Job and its pods: it is computed from
 //! the stores afterwards, and counts only if the instance has not changed since
 //! ([`Index::settle`]). Nothing here takes longer with more instances.
 
 use super::keys::{key_of_pod, own_key_of};
+use super::list::List;
+use super::lists::{Lists, Task};
+use super::request_handle::RequestHandle;
+use crate::clock::Clock;
 use crate::kube::types::{Job, Pod};
 use crate::model::labels;
 use crate::model::names::{AppType, InstanceKey, InstanceName};
@@ -16,7 +20,8 @@ use crate::threads::lock;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher as _, RandomState};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 /// The words for statuses in metrics, in the order of [`Counts`].
 pub const STATUS_WORDS: [&str; 5] = ["starting", "ready", "failed", "finished", "stopping"];
@@ -45,7 +50,11 @@ const STARTING: usize = 0;
 
 /// The index of all instances.
 #[derive(Debug, Default)]
-pub struct Index(Mutex<State>);
+pub struct Index {
+    state: Mutex<State>,
+    /// Somebody waits for a list.
+    is_wanted: Condvar,
+}
 
 /// How often an instance has changed, as far as it matters: whether it has since.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +68,7 @@ struct State {
     /// Types that have instances.
     types: BTreeMap<AppType, Counts>,
     sessions: Sessions,
+    lists: Lists,
 }
 
 /// The pods with a session, by the hash of the session and the type (never `None`); each with the
@@ -175,8 +185,61 @@ impl Index {
         self.state().sessions.values().map(Vec::len).sum()
     }
 
+    /// The list of a type, if it is known and nothing has changed since; an empty one if the type
+    /// has no instances.
+    #[must_use]
+    pub fn list(&self, app_type: &str, now: Instant) -> Option<Arc<List>> {
+        let mut state = self.state();
+        if state.types.contains_key(app_type) {
+            state.lists.read(app_type, now)
+        } else {
+            Some(Arc::default())
+        }
+    }
+
+    /// This request gets the list of the type later.
+    pub fn await_list(&self, app_type: &AppType, reader: RequestHandle, now: Instant) {
+        self.state().lists.wait(app_type, reader, now);
+        self.is_wanted.notify_one();
+    }
+
+    /// The caller of this request has hung up.
+    pub fn abandon(&self, reader: RequestHandle) {
+        self.state().lists.abandon(reader);
+    }
+
+    /// See [`Lists::take_due`].
+    #[must_use]
+    pub fn take_due(&self, now: Instant) -> Option<Task> {
+        self.state().lists.take_due(now)
+    }
+
+    /// See [`Lists::finish`].
+    pub fn finish(&self, app_type: &AppType, list: &Arc<List>, now: Instant) -> Vec<RequestHandle> {
+        self.state().lists.finish(app_type, list, now)
+    }
+
+    /// Blocks until a list is due, or for that time at most; then drops lists that nobody reads.
+    pub fn wait_for_readers(&self, clock: &dyn Clock, longest: Duration) {
+        let mut state = self.state();
+        let now = clock.now();
+        let due = state.lists.next_due(now);
+        let wait = due.map_or(longest, |due| due.saturating_duration_since(now));
+        if !wait.is_zero() {
+            let woken = self.is_wanted.wait_timeout(state, wait.min(longest));
+            state = woken.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        state.lists.forget_unread(clock.now());
+    }
+
+    /// The lists that readers would get now; for tests, since it takes long.
+    #[must_use]
+    pub fn lists(&self) -> Vec<(AppType, Arc<List>)> {
+        self.state().lists.clean()
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
-        lock(&self.0)
+        lock(&self.state)
     }
 }
 
@@ -193,6 +256,7 @@ impl State {
         };
         self.counted.insert(self.hash(key), counted);
         self.types.entry(key.app_type.clone()).or_default()[STARTING] += 1;
+        self.lists.change(&key.app_type, &key.name);
     }
 
     fn remove(&mut self, key: &InstanceKey) {
@@ -200,8 +264,10 @@ impl State {
             && let Some(counts) = self.types.get_mut(&key.app_type)
         {
             counts[usize::from(counted.place)] -= 1;
+            self.lists.change(&key.app_type, &key.name);
             if *counts == Counts::default() {
                 self.types.remove(&key.app_type);
+                self.lists.emptied(&key.app_type);
             }
         }
     }
@@ -210,6 +276,7 @@ impl State {
         let hash = self.hash(key);
         if let Some(counted) = self.counted.get_mut(&hash) {
             counted.changes = counted.changes.wrapping_add(1);
+            self.lists.change(&key.app_type, &key.name);
         }
     }
 

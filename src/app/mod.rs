@@ -6,8 +6,9 @@
 //!
 //! | file | what lives there |
 //! |---|---|
-//! | `request`, `request_id`, `error` | requests, responses and errors |
+//! | `request`, `request_handle`, `request_id`, `error` | requests, responses and errors |
 //! | `cache`, `index`, `keys` | instances: one by its key, all together, which objects belong to which |
+//! | `list`, `lists`, `assembler` | lists that all readers share; which are read and out of date; the thread that makes them |
 //! | `catalog`, `changes`, `feed` | app types; which names a change concerns, and their way to the coordinator |
 //! | `coordinator` | every decision about starts, stops and waits |
 //! | `api_call`, `engine` | its calls; the threads that run it and make them, and its inbox |
@@ -16,6 +17,7 @@
 //! | `review` | reviews of bearer tokens, with threads of its own |
 
 pub mod api_call;
+pub mod assembler;
 pub mod cache;
 pub mod catalog;
 pub mod changes;
@@ -28,28 +30,32 @@ pub(crate) mod fixture;
 pub mod index;
 pub mod keys;
 pub mod lifecycle;
+pub mod list;
+pub mod lists;
 pub mod queue;
 pub mod rendering;
 pub mod reporter;
 mod request;
+mod request_handle;
 mod request_id;
 pub mod review;
 pub mod timings;
 
 pub use error::{Bound, Error};
 pub use request::{
-    InstanceRequest, Intent, Origin, Progress, RequestHandle, Response, ResponseSink, TokenStatus,
-    Waits,
+    InstanceRequest, Intent, Origin, Progress, Response, ResponseSink, TokenStatus, Waits,
 };
+pub use request_handle::RequestHandle;
 pub use request_id::{RequestId, RequestIds};
 
 use crate::clock::Clock;
 use crate::model::labels::MetaChange;
 use crate::model::names::{AppType, InstanceKey};
-use cache::{Cache, Census, Entry, Ready};
+use cache::{Cache, Ready};
 use catalog::SharedCatalog;
 use coordinator::{Input, NewWaiter, WRITE_WAIT, Want};
 use engine::Inbox;
+use list::List;
 use review::{Asked, Bearer, Reviews, Scope};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -59,7 +65,6 @@ use std::time::{Duration, Instant};
 #[derive(Clone, Debug)]
 pub struct App {
     cache: Cache,
-    census: Census,
     catalog: Arc<SharedCatalog>,
     inbox: Inbox,
     waits: Waits,
@@ -73,7 +78,7 @@ impl App {
     /// of Kubernetes' tokens.
     #[must_use]
     pub fn new(
-        (cache, census): (Cache, Census),
+        cache: Cache,
         catalog: Arc<SharedCatalog>,
         inbox: Inbox,
         waits: Waits,
@@ -82,7 +87,6 @@ impl App {
     ) -> Self {
         Self {
             cache,
-            census,
             catalog,
             inbox,
             waits,
@@ -120,13 +124,26 @@ impl App {
         Ok(self.catalog.current().types().cloned().collect())
     }
 
-    /// The instances of a type, by name; none where the type is unknown.
+    /// The instances of a type, by name; none where the type is unknown. `None` if they have changed
+    /// since the last list: a request for them waits ([`App::await_list`]).
     ///
     /// # Errors
     /// [`Error::NotSynced`]: an empty list would be wrong.
-    pub fn instances(&self, app_type: &str) -> Result<Vec<Entry>, Error> {
+    pub fn list(&self, app_type: &str) -> Result<Option<Arc<List>>, Error> {
         self.check_synced()?;
-        Ok(self.census.entries(&self.cache, app_type))
+        Ok(self.cache.index().list(app_type, self.clock.now()))
+    }
+
+    /// The request of `handle` gets the instances of a type soon, also while this replica shuts
+    /// down.
+    ///
+    /// # Errors
+    /// An error that is known immediately.
+    pub fn await_list(&self, app_type: &str, handle: RequestHandle) -> Result<(), Error> {
+        let app_type = AppType::new(app_type).map_err(Error::BadName)?;
+        let index = self.cache.index();
+        index.await_list(&app_type, handle, self.clock.now());
+        Ok(())
     }
 
     /// The instance of this key, if it is ready.
@@ -202,6 +219,7 @@ impl App {
         if let Some(reviews) = &self.reviews {
             reviews.abandon(handle);
         }
+        self.cache.index().abandon(handle);
         self.inbox.abandon(handle);
     }
 
@@ -222,7 +240,7 @@ impl App {
         self.cache.is_synced() && self.catalog.is_read()
     }
 
-    /// Responds to all waiting requests; from now on no request waits. Requested stops and labels
+    /// Responds to all waiting requests; from now on no request waits, but for lists. Requested stops and labels
     /// can be made until then: their callers must know the result.
     pub fn drain(&self, until: Instant) {
         self.is_draining.store(true, Ordering::SeqCst);

@@ -5,6 +5,8 @@
 
 use super::cache::Ready;
 use super::error::Error;
+use super::list::List;
+use super::request_handle::RequestHandle;
 use super::request_id::RequestId;
 use super::timings::Timings;
 use crate::budget::Held;
@@ -15,19 +17,6 @@ use crate::traces::Context;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// Where the response to one waiting request goes: the I/O thread that owns its connection, the
-/// index of the connection there, and the number of the request. Its holder can respond through the
-/// [`ResponseSink`]. A handle of a closed connection or of an answered request is ignored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct RequestHandle {
-    /// The I/O thread, counted from 0.
-    pub io: u32,
-    /// The connection's index in that thread's table; reused by later connections.
-    pub slot: u32,
-    /// The number of the request within that thread; never reused.
-    pub serial: u64,
-}
 
 /// The sender of a request, and its ID.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,6 +79,8 @@ pub enum Response {
         /// The durations of the phases of its start so far.
         timings: Option<Timings>,
     },
+    /// The instances of a type.
+    List(Arc<List>),
     /// The request is carried out.
     Done,
     /// The request failed.

@@ -8,7 +8,8 @@
 mod memory;
 
 use super::error::{Bound, Error};
-use super::request::{RequestHandle, Response, ResponseSink, TokenStatus};
+use super::request::{Response, ResponseSink, TokenStatus};
+use super::request_handle::RequestHandle;
 use crate::clock::Clock;
 use crate::kube::transport::CALL_LONGEST;
 use crate::kube::{self, Class, Client};

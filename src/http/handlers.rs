@@ -9,14 +9,16 @@ mod legacy;
 mod responses;
 
 pub(super) use legacy::NO_INSTANCE_TO_RELEASE;
+pub use responses::entry;
 
 use super::auth::{Caller, Types};
+use super::conditional::Condition;
 use super::message::{Body, Request, Response};
 use super::server::Handled;
 use super::{body, openapi, prefer, problem, timing};
 use crate::app::timings::Timings;
 use crate::app::{self, App, Bound, Error, InstanceRequest, Intent, Origin, RequestHandle};
-use crate::budget::{Exceeded, Full, Held, Purpose, WaitingBounds};
+use crate::budget::{Exceeded, Full, Held, Hold, Purpose, WaitingBounds};
 use crate::health::{self, HealthSource};
 use crate::metrics::{self, Scrape};
 use crate::model::labels::MetaChange;
@@ -62,6 +64,8 @@ pub(super) type Outcome = Result<Handled<Pending>, Error>;
 pub(super) enum Pending {
     /// A GET of an instance.
     Ensure(Starts),
+    /// A GET of the instances of a type, and what it holds meanwhile.
+    List(Condition, Hold),
     /// A PATCH.
     Label,
     /// A DELETE.
@@ -90,8 +94,12 @@ impl Api {
         response: app::Response,
         failed: impl FnOnce(Error) -> Response,
     ) -> Response {
-        use app::Response::{Done, Failed, Progress, Ready, TokenReviewed};
+        use app::Response::{Done, Failed, List, Progress, Ready, TokenReviewed};
         match (pending, response) {
+            (Pending::List(condition, hold), List(list)) => {
+                drop(hold);
+                self.aged(responses::list(&list, &condition))
+            }
             // There is none yet, and this caller may not start it.
             (
                 Pending::Ensure(Starts::Refused) | Pending::Create(Starts::Refused),
@@ -100,7 +108,7 @@ impl Api {
             (Pending::Create(starts), response) => {
                 let timings = match &response {
                     Ready { timings, .. } | Progress { timings, .. } => timings.clone(),
-                    Done | Failed(_) | TokenReviewed(_) => None,
+                    List(_) | Done | Failed(_) | TokenReviewed(_) => None,
                 };
                 let created = legacy::created(response, starts).unwrap_or_else(failed);
                 self.timed(timings.as_ref(), created)
@@ -116,8 +124,8 @@ impl Api {
                 failed(Error::NoSession(name.into()))
             }
             (_, Failed(error)) => failed(error),
-            // Only a request that waits for its review gets one.
-            (_, TokenReviewed(_)) => failed(Error::Internal),
+            // Only requests that wait for them get these.
+            (_, List(_) | TokenReviewed(_)) => failed(Error::Internal),
         }
     }
 
@@ -131,9 +139,21 @@ impl Api {
     }
 
     /// `GET /app/{type}`
-    pub(super) fn instances(&self, _: &Call<'_>, app_type: &str) -> Outcome {
-        let entries = self.app.instances(app_type)?;
-        reply(self.aged(responses::list(&entries)))
+    pub(super) fn instances(&self, call: &Call<'_>, app_type: &str) -> Outcome {
+        let condition = Condition::of(&call.request.headers);
+        if let Some(list) = self.app.list(app_type)? {
+            return reply(self.aged(responses::list(&list, &condition)));
+        }
+        // It waits for milliseconds, so it takes no place of those that wait for an instance.
+        let account = call.caller.account(call.request.peer);
+        let bytes = call.request.parked_bytes();
+        match call.bounds.bytes.hold(account, Purpose::Transfer, bytes) {
+            Ok(hold) => {
+                self.app.await_list(app_type, call.handle)?;
+                Ok(Handled::Parked(Pending::List(condition, hold)))
+            }
+            Err(full) => Ok(Handled::Refused(full.into())),
+        }
     }
 
     /// `GET /app/{type}/{name}`

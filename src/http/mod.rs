@@ -17,6 +17,7 @@
 
 pub mod auth;
 pub mod body;
+pub mod conditional;
 pub mod connection;
 pub mod dispatcher;
 pub mod endpoints;

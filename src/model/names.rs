@@ -5,6 +5,7 @@
 //! Whether a Job of that name exists is not known here.
 
 use sha2::{Digest, Sha256};
+use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -99,6 +100,13 @@ macro_rules! checked_name {
             /// The original text.
             #[must_use]
             pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        /// They compare and hash as their text.
+        impl Borrow<str> for $name {
+            fn borrow(&self) -> &str {
                 &self.0
             }
         }

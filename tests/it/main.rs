@@ -71,6 +71,7 @@ mod input;
 mod labels;
 mod legacy;
 mod limits;
+mod lists;
 mod manifests;
 mod metrics;
 mod openapi;

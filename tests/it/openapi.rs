@@ -419,6 +419,8 @@ const EXCHANGES: &[(&str, &str, (&str, &str), &str)] = &[
     ("GET", "/create/hello?sessionID=a", CROSS_SITE, ""),
     // The entries of lists while there are instances.
     ("GET", "/app/hello", NO_HEADER, ""),
+    ("GET", "/app/hello", ("If-None-Match", "*"), ""),
+    ("HEAD", "/api/hello", ("If-None-Match", "*"), ""),
     ("DELETE", "/app/hello/ann", ("Prefer", "wait=20"), ""),
     ("DELETE", "/app/hello/ann", NO_HEADER, ""),
     ("DELETE", "/app/hello/..", NO_HEADER, ""),

@@ -4,7 +4,7 @@
 use super::operation::{CallState, WaitState, Waiter, Want};
 use super::record::Record;
 use super::{Coordinator, FOLLOWED_MAX, GONE_MAX, LOST_MAX, Tally};
-use crate::app::request::RequestHandle;
+use crate::app::request_handle::RequestHandle;
 use crate::model::names::InstanceKey;
 use std::collections::HashSet;
 

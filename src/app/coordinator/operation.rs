@@ -7,7 +7,8 @@
 use crate::app::api_call::{Action, ApiCall, StopCause};
 use crate::app::error::Error;
 use crate::app::lifecycle::OwnStart;
-use crate::app::request::{Intent, Origin, RequestHandle};
+use crate::app::request::{Intent, Origin};
+use crate::app::request_handle::RequestHandle;
 use crate::budget::{Held, Purpose};
 use crate::kube::types::Uid;
 use crate::model::labels::MetaChange;

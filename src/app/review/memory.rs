@@ -1,7 +1,8 @@
 //! The cache of token statuses, and the requests that wait for reviews. Pure, and bounded.
 
 use super::Scope;
-use crate::app::request::{RequestHandle, TokenStatus};
+use crate::app::request::TokenStatus;
+use crate::app::request_handle::RequestHandle;
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 

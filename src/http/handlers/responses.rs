@@ -5,11 +5,14 @@
 
 use crate::app::Progress;
 use crate::app::cache::{Entry, Ready};
-use crate::http::message::Response;
+use crate::app::list::List;
+use crate::http::conditional::Condition;
+use crate::http::message::{Body, Response};
 use crate::model::labels::{MetaLabels, RESERVED, SESSION_ID};
 use crate::model::status::Finding;
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
 use serde_json::{Value, json};
+use std::sync::Arc;
 
 /// The 200 of a GET of an instance that is ready.
 pub(super) fn ready(ready: &Ready) -> Response {
@@ -65,10 +68,23 @@ pub(super) fn add_finding(body: &mut Value, finding: &Finding) {
     }
 }
 
-/// The instances of a type.
-pub(super) fn list(entries: &[Entry]) -> Response {
-    let entries: Vec<Listed<'_>> = entries.iter().map(Listed).collect();
-    Response::json(200, text_of(&entries))
+/// The instances of a type; 304 if the caller has them already.
+pub(super) fn list(list: &List, condition: &Condition) -> Response {
+    let response = if condition.is_met_by(list.etag()) {
+        Response::empty(304)
+    } else {
+        let bytes = Body::Shared(Arc::clone(list.bytes()));
+        Response::with_type(200, "application/json", bytes)
+    };
+    // A cache, also that of a browser, asks each time whether the list is still the same.
+    response
+        .header("etag", list.etag().to_owned())
+        .header("cache-control", "no-cache")
+}
+
+/// Appends the JSON of one entry of a list.
+pub fn entry(entry: &Entry, into: &mut Vec<u8>) {
+    serde_json::to_writer(into, &Listed(entry)).expect("text can be written into memory");
 }
 
 /// One entry of a list, with the fields and types of the contract (3.3).

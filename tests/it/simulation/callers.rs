@@ -220,7 +220,10 @@ impl World {
                 self.stop_is_answered(&waiting);
             }
             Response::Failed(error) => self.error_is_fair(error)?,
-            Response::Done | Response::Progress { .. } | Response::TokenReviewed(_) => {}
+            Response::Done
+            | Response::Progress { .. }
+            | Response::List(_)
+            | Response::TokenReviewed(_) => {}
         }
         Ok(())
     }
@@ -328,6 +331,7 @@ fn outcome_of(response: &Response) -> String {
             let text = format!("{error:?}");
             text.split(['(', ' ']).next().unwrap_or("").to_owned()
         }
+        Response::List(_) => "list".to_owned(),
         Response::TokenReviewed(_) => "reviewed".to_owned(),
     }
 }

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use config_controller::app::api_call::{Action, ApiCall};
+use config_controller::app::assembler::Assembler;
 use config_controller::app::cache::{Cache, Census};
 use config_controller::app::catalog::SharedCatalog;
 use config_controller::app::changes;
@@ -15,9 +16,10 @@ use config_controller::app::coordinator::{Context, Coordinator, Effect, Input, L
 use config_controller::app::engine::{Called, Executor, Inbox, Inputs, Writers};
 use config_controller::app::feed::Feed;
 use config_controller::app::rendering::Renderer;
-use config_controller::app::{App, RequestHandle, Response, Waits};
+use config_controller::app::{App, RequestHandle, Response, ResponseSink, Waits};
 use config_controller::budget::{Account, Exceeded, Held, Ledger, Purpose, WaitingBounds};
 use config_controller::clock::Clock;
+use config_controller::http::handlers;
 use config_controller::kube::Client;
 use config_controller::kube::request::Scope;
 use config_controller::kube::transport::Transport;
@@ -56,6 +58,7 @@ pub(super) struct Replica {
     /// All that its cache has.
     pub(super) census: Census,
     config_maps: Scanner<ConfigMap>,
+    assembler: Assembler,
     /// Its reflectors: ConfigMaps, Jobs, pods.
     pub(super) reflectors: [Box<dyn AnyReflector>; 3],
     /// What its waiting requests may hold.
@@ -101,6 +104,14 @@ impl InFlight {
     }
 }
 
+/// Callers that only read lists.
+#[derive(Debug)]
+struct Nobody;
+
+impl ResponseSink for Nobody {
+    fn respond(&self, _: RequestHandle, _: Response) {}
+}
+
 /// The output of the coordinator.
 #[derive(Default)]
 pub(super) struct Output {
@@ -140,7 +151,7 @@ impl Replica {
             wiring.reflectors(config_maps, jobs, pods, &catalog, (&cache, &census), &inbox);
         Self {
             app: App::new(
-                (cache.clone(), census.clone()),
+                cache.clone(),
                 Arc::clone(&catalog),
                 inbox.clone(),
                 WAITS,
@@ -152,6 +163,13 @@ impl Replica {
                 writers,
                 cache: cache.clone(),
                 renderer: Renderer::default(),
+            },
+            assembler: Assembler {
+                cache: cache.clone(),
+                census: census.clone(),
+                encode: handlers::entry,
+                sink: Arc::new(Nobody),
+                clock: Arc::clone(&clock),
             },
             cache,
             census,
@@ -269,7 +287,26 @@ impl Replica {
         self.config_maps.check()?;
         self.census.jobs.check()?;
         self.census.pods.check()?;
-        self.cache.check(&self.census)
+        self.cache.check(&self.census)?;
+        self.assembler.check()?;
+        self.read_lists();
+        Ok(())
+    }
+
+    /// Callers read the list of each type, so that each further change must mark it as changed.
+    fn read_lists(&self) {
+        for app_type in self.cache.counts().keys() {
+            if let Ok(None) = self.app.list(app_type.as_str()) {
+                let nobody = RequestHandle {
+                    io: 0,
+                    slot: 0,
+                    serial: 0,
+                };
+                let waits = self.app.await_list(app_type.as_str(), nobody);
+                assert!(waits.is_ok(), "the type has instances");
+            }
+        }
+        while self.assembler.step() {}
     }
 
     /// The revisions that its caches have reached.

@@ -1,5 +1,6 @@
 //! The dispatcher over a world of literals; the end of the inbox at which the coordinator would read.
 
+use crate::app::assembler::Assembler;
 use crate::app::catalog::SharedCatalog;
 use crate::app::coordinator::{Input, NewWaiter};
 use crate::app::engine::{self, Inbox, Inputs};
@@ -50,6 +51,16 @@ impl Scrape for NoScrape {
     }
 }
 
+/// The responses of the app to waiting requests.
+#[derive(Debug, Default)]
+struct Answers(Mutex<Vec<app::Response>>);
+
+impl ResponseSink for Answers {
+    fn respond(&self, _: RequestHandle, response: app::Response) {
+        self.0.lock().unwrap().push(response);
+    }
+}
+
 /// The handler over a world, and the end of the inbox at which the coordinator would read.
 pub(super) struct Bench {
     pub(super) world: World,
@@ -78,14 +89,7 @@ impl Bench {
             json!({"metadata": {"name": "apps"}, "data": {"zeta.yaml": "x", "scim.yaml": "x"}});
         catalog.update(&[added(&map)]);
         let of_app = Arc::clone(&clock) as Arc<dyn Clock>;
-        let app = App::new(
-            (world.cache.clone(), world.census.clone()),
-            catalog,
-            inbox,
-            waits,
-            of_app,
-            None,
-        );
+        let app = App::new(world.cache.clone(), catalog, inbox, waits, of_app, None);
         let instrumentation = Instrumentation {
             metrics: Arc::new(Metrics::new(1, &endpoints::labels())),
             traces: Traces::default(),
@@ -124,6 +128,25 @@ impl Bench {
 
     pub(super) fn get(&self, target: &str) -> Response {
         reply(self.send(Request::new(Method::Get, target)))
+    }
+
+    /// The response to a GET of a list, which waits unless the list is known.
+    pub(super) fn list(&self, request: Request) -> Response {
+        let waiting = match self.send(request) {
+            Handled::Parked(waiting) => waiting,
+            other => return reply(other),
+        };
+        let sink = Arc::new(Answers::default());
+        let assembler = Assembler {
+            cache: self.world.cache.clone(),
+            census: self.world.census.clone(),
+            encode: crate::http::handlers::entry,
+            sink: Arc::clone(&sink) as Arc<dyn ResponseSink>,
+            clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
+        };
+        assert!(assembler.step(), "no list is due");
+        let answered = sink.0.lock().unwrap().pop();
+        reply(self.dispatcher.resume(waiting, answered.unwrap()))
     }
 
     pub(super) fn patch(&self, content_type: &str, body: &str) -> Handled<Box<Waiting>> {
@@ -190,6 +213,7 @@ pub(super) fn check(response: &Response, status: u16, body: &str) {
 pub(super) fn resumed(bench: &Bench, pending: Pending, response_of_app: app::Response) -> Response {
     let (method, path) = match &pending {
         Pending::Ensure(_) => (Method::Get, "/app/scim/n1"),
+        Pending::List(..) => (Method::Get, "/app/scim"),
         Pending::Label => (Method::Patch, "/app/scim/n1"),
         Pending::Stop => (Method::Delete, "/app/scim/n1"),
         Pending::Create(_) => (Method::Get, "/create/scim"),

@@ -2,15 +2,19 @@
 
 use super::bench::{Bench, reply};
 use super::*;
+use crate::app::fixture::key;
 use crate::budget::{Division, Ledger};
 use crate::http::message::Refusal;
 
 #[test]
 fn without_memory_only_requests_that_would_wait_are_refused() {
     let mut bench = Bench::new();
-    bench.dispatcher.bounds.bytes = Ledger::of_bytes(100, Division::UNLIMITED);
     bench.world.job("u1", json!({}));
     bench.world.ready("u1", "10.0.0.1");
+    // Its list is known; that of another type has to be made.
+    drop(bench.list(Request::new(Method::Get, "/app/scim")));
+    bench.world.job_of(&key("zeta", "a"), "u2", json!({}));
+    bench.dispatcher.bounds.bytes = Ledger::of_bytes(100, Division::UNLIMITED);
     for target in [
         "/app/scim/n1",
         "/create/scim?sessionID=n1",
@@ -25,6 +29,7 @@ fn without_memory_only_requests_that_would_wait_are_refused() {
     patch.headers.push("Content-Type", b"application/json");
     patch.body = br#"{"a":"b"}"#.to_vec();
     for request in [
+        Request::new(Method::Get, "/app/zeta"),
         Request::new(Method::Get, "/app/scim/n2"),
         Request::new(Method::Get, "/create/scim?sessionID=n2"),
         Request::new(Method::Get, "/release/n1"),

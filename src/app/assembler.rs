@@ -1,0 +1,138 @@
+//! [`Assembler`]: makes the lists that callers wait for, on a thread of its own.
+//!
+//! It reads entries from the stores and encodes those that have changed. The JSON of an entry is
+//! made by a function of the HTTP front. Which list is due is decided in [`super::lists`], how one is
+//! put together in [`super::list`].
+
+use super::cache::{Cache, Census, Entry};
+use super::keys::own_key_of;
+use super::list::{Changed, List};
+use super::lists::{Changes, Task};
+use super::request::{Response, ResponseSink};
+use super::request_handle::RequestHandle;
+use crate::clock::Clock;
+use crate::kube::types::Job;
+use crate::model::names::{AppType, InstanceKey, InstanceName};
+use crate::threads::{self, Heartbeats, OnDeath};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Appends the JSON of an entry.
+pub type Encode = fn(&Entry, &mut Vec<u8>);
+
+/// How long the thread sleeps while nobody waits for a list: so often it drops unread ones.
+const NAP: Duration = Duration::from_secs(60);
+
+/// Makes lists.
+#[derive(Debug)]
+pub struct Assembler {
+    /// The instances.
+    pub cache: Cache,
+    /// All of them.
+    pub census: Census,
+    /// The JSON of an entry.
+    pub encode: Encode,
+    /// Where responses go.
+    pub sink: Arc<dyn ResponseSink>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Assembler {
+    /// Starts the thread, which ends with the process.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start(self, heartbeats: &Heartbeats, on_death: &OnDeath) -> std::io::Result<()> {
+        let heartbeat = heartbeats.register("lists", self.clock.now());
+        let run = move || {
+            loop {
+                heartbeat.beat(self.clock.now(), Duration::ZERO);
+                let is_more = self.step();
+                if !is_more {
+                    heartbeat.idle();
+                    self.cache.index().wait_for_readers(&*self.clock, NAP);
+                }
+            }
+        };
+        threads::spawn("lists".into(), Arc::clone(on_death), run)?;
+        Ok(())
+    }
+
+    /// Makes the list that is due, and responds to its readers; whether one was due.
+    pub fn step(&self) -> bool {
+        let index = self.cache.index();
+        let Some(task) = index.take_due(self.clock.now()) else {
+            return false;
+        };
+        let list = Arc::new(self.list(&task));
+        let late = index.finish(&task.app_type, &list, self.clock.now());
+        self.respond(&task.readers, &list);
+        self.respond(&late, &list);
+        true
+    }
+
+    fn respond(&self, readers: &[RequestHandle], list: &Arc<List>) {
+        for reader in readers {
+            let response = Response::List(Arc::clone(list));
+            self.sink.respond(*reader, response);
+        }
+    }
+
+    fn list(&self, task: &Task) -> List {
+        let Task {
+            app_type, changes, ..
+        } = task;
+        match (changes, &task.before) {
+            (Changes::Of(names), Some(before)) => before.after(self.changed(app_type, names)),
+            _ => List::default().after(self.all(app_type)),
+        }
+    }
+
+    /// The entries of these instances.
+    fn changed<'a>(
+        &self,
+        app_type: &AppType,
+        names: impl IntoIterator<Item = &'a InstanceName>,
+    ) -> Changed {
+        let mut changed = Changed::default();
+        for name in names {
+            let key = InstanceKey {
+                app_type: app_type.clone(),
+                name: name.clone(),
+            };
+            match self.cache.entry(&key) {
+                Some(entry) => changed.entry(name.as_str(), |into| (self.encode)(&entry, into)),
+                None => changed.gone(name.as_str()),
+            }
+        }
+        changed
+    }
+
+    /// Checks that readers get the present state of all entries. To be called between two steps by
+    /// tests and the simulation; the service never does.
+    ///
+    /// # Errors
+    /// A message with the list that is out of date.
+    pub fn check(&self) -> Result<(), String> {
+        for (app_type, list) in self.cache.index().lists() {
+            let now = List::default().after(self.all(&app_type));
+            if list.bytes() != now.bytes() {
+                let [read, now] = [&list, &now].map(|list| String::from_utf8_lossy(list.bytes()));
+                return Err(format!("readers of {app_type} get {read}, not {now}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The entries of all instances of a type.
+    fn all(&self, app_type: &AppType) -> Changed {
+        let is_it = |job: &Job| job.app_type() == Some(app_type.as_str());
+        let jobs = self.census.jobs.filter(is_it);
+        let names: Vec<InstanceName> = jobs
+            .iter()
+            .filter_map(|job| own_key_of(job).map(|key| key.name))
+            .collect();
+        self.changed(app_type, &names)
+    }
+}

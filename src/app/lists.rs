@@ -1,0 +1,220 @@
+//! [`Lists`]: which types are read, what has changed of them since, and who waits for the next list.
+//!
+//! Pure: time is an argument. A type that nobody reads has nothing here. Who assembles a list, and
+//! from what, is in [`super::assembler`].
+
+use super::list::List;
+use super::request_handle::RequestHandle;
+use crate::model::names::{AppType, InstanceName};
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// The list of a type is assembled no more often than this.
+pub const PERIOD: Duration = Duration::from_millis(50);
+
+/// A list that nobody has read for so long is dropped.
+pub const UNREAD_KEPT: Duration = Duration::from_secs(300);
+
+/// So many more names may have changed than the list has entries. Beyond that all entries are made
+/// again, which then costs no more than the changes have.
+pub const NAMES_MORE_MAX: usize = 64;
+
+/// The lists of all types that are read.
+#[derive(Debug, Default)]
+pub struct Lists {
+    kept: HashMap<AppType, Kept>,
+}
+
+/// One list.
+#[derive(Debug)]
+struct Kept {
+    /// As it was last assembled.
+    current: Option<Arc<List>>,
+    /// What has changed since the last assembly began.
+    changes: Changes,
+    /// Requests that wait for the next list. Each is the only one of its connection.
+    readers: Vec<RequestHandle>,
+    /// Whether the next list is being assembled.
+    is_assembling: bool,
+    assembled_at: Option<Instant>,
+    read_at: Instant,
+}
+
+/// What has changed of a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Changes {
+    /// Possibly all.
+    All,
+    /// The entries of these instances.
+    Of(BTreeSet<InstanceName>),
+}
+
+/// What is due.
+#[derive(Debug)]
+pub struct Task {
+    /// The type.
+    pub app_type: AppType,
+    /// The last list.
+    pub before: Option<Arc<List>>,
+    /// What has changed since; with no changes the last list is the response.
+    pub changes: Changes,
+    /// The requests that get the new list.
+    pub readers: Vec<RequestHandle>,
+}
+
+impl Changes {
+    fn none() -> Self {
+        Self::Of(BTreeSet::new())
+    }
+
+    fn is_none(&self) -> bool {
+        *self == Self::none()
+    }
+}
+
+impl Kept {
+    fn new(now: Instant) -> Self {
+        Self {
+            current: None,
+            changes: Changes::All,
+            readers: Vec::new(),
+            is_assembling: false,
+            assembled_at: None,
+            read_at: now,
+        }
+    }
+
+    /// The last list, if nothing has changed since.
+    fn clean(&self) -> Option<&Arc<List>> {
+        let is_clean = self.changes.is_none() && !self.is_assembling;
+        self.current.as_ref().filter(|_| is_clean)
+    }
+
+    /// When its readers are to get a list.
+    fn due(&self, now: Instant) -> Option<Instant> {
+        if self.readers.is_empty() || self.is_assembling {
+            return None;
+        }
+        let assembled_at = self.assembled_at.filter(|_| self.clean().is_none());
+        Some(assembled_at.map_or(now, |at| at + PERIOD))
+    }
+
+    const fn is_in_use(&self) -> bool {
+        self.is_assembling || !self.readers.is_empty()
+    }
+}
+
+impl Lists {
+    /// The list of a type that has instances, if it is known and nothing has changed since.
+    pub fn read(&mut self, app_type: &str, now: Instant) -> Option<Arc<List>> {
+        let kept = self.kept.get_mut(app_type)?;
+        kept.read_at = now;
+        kept.clean().cloned()
+    }
+
+    /// A request waits for the list of this type. Until [`Lists::abandon`] or its response it is the
+    /// only one of its connection.
+    pub fn wait(&mut self, app_type: &AppType, reader: RequestHandle, now: Instant) {
+        let kept = self.kept.entry(app_type.clone());
+        let kept = kept.or_insert_with(|| Kept::new(now));
+        kept.read_at = now;
+        kept.readers.push(reader);
+    }
+
+    /// The caller of this request has hung up.
+    pub fn abandon(&mut self, reader: RequestHandle) {
+        for kept in self.kept.values_mut() {
+            kept.readers.retain(|other| *other != reader);
+        }
+    }
+
+    /// The entry of this instance has changed, or has come or gone.
+    pub fn change(&mut self, app_type: &AppType, name: &InstanceName) {
+        if let Some(kept) = self.kept.get_mut(app_type)
+            && let Changes::Of(names) = &mut kept.changes
+        {
+            names.insert(name.clone());
+            let entries = kept.current.as_ref().map_or(0, |list| list.len());
+            if names.len() > entries + NAMES_MORE_MAX {
+                kept.changes = Changes::All;
+            }
+        }
+    }
+
+    /// The type has no instances any more: its list is dropped, unless somebody waits for it.
+    pub fn emptied(&mut self, app_type: &AppType) {
+        if self
+            .kept
+            .get(app_type)
+            .is_some_and(|kept| !kept.is_in_use())
+        {
+            self.kept.remove(app_type);
+        }
+    }
+
+    /// When [`Lists::take_due`] has something next.
+    #[must_use]
+    pub fn next_due(&self, now: Instant) -> Option<Instant> {
+        self.kept.values().filter_map(|kept| kept.due(now)).min()
+    }
+
+    /// Takes out what is due, the longest overdue first; [`Lists::finish`] must follow.
+    pub fn take_due(&mut self, now: Instant) -> Option<Task> {
+        let due = self.kept.iter_mut();
+        let due = due.filter_map(|(app_type, kept)| Some((kept.due(now)?, app_type, kept)));
+        let first = due.filter(|(at, ..)| *at <= now).min_by_key(|(at, ..)| *at);
+        let (_, app_type, kept) = first?;
+        kept.is_assembling = true;
+        Some(Task {
+            app_type: app_type.clone(),
+            before: kept.current.clone(),
+            changes: std::mem::replace(&mut kept.changes, Changes::none()),
+            readers: std::mem::take(&mut kept.readers),
+        })
+    }
+
+    /// The list of a task is assembled. Returns the requests that have come meanwhile, if nothing
+    /// has changed meanwhile.
+    pub fn finish(
+        &mut self,
+        app_type: &AppType,
+        list: &Arc<List>,
+        now: Instant,
+    ) -> Vec<RequestHandle> {
+        let Some(kept) = self.kept.get_mut(app_type) else {
+            return Vec::new();
+        };
+        kept.is_assembling = false;
+        kept.assembled_at = Some(now);
+        kept.current = Some(Arc::clone(list));
+        if kept.clean().is_none() {
+            return Vec::new();
+        }
+        let readers = std::mem::take(&mut kept.readers);
+        if list.is_empty() {
+            self.kept.remove(app_type);
+        }
+        readers
+    }
+
+    /// Drops lists that nobody has read for [`UNREAD_KEPT`].
+    pub fn forget_unread(&mut self, now: Instant) {
+        let is_read = |kept: &Kept| now.saturating_duration_since(kept.read_at) < UNREAD_KEPT;
+        self.kept
+            .retain(|_, kept| kept.is_in_use() || is_read(kept));
+    }
+
+    /// The lists that are known and clean; for tests, since it takes long.
+    #[must_use]
+    pub fn clean(&self) -> Vec<(AppType, Arc<List>)> {
+        let lists = self.kept.iter();
+        let clean = lists.filter_map(|(app_type, kept)| Some((app_type, kept.clean()?)));
+        clean
+            .map(|(app_type, list)| (app_type.clone(), Arc::clone(list)))
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;

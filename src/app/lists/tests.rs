@@ -1,0 +1,187 @@
+//! Which list is due when, and for whom.
+
+use super::*;
+use crate::app::list::Changed;
+
+fn app_type() -> AppType {
+    AppType::new("hello").unwrap()
+}
+
+fn name(name: &str) -> InstanceName {
+    InstanceName::new(name).unwrap()
+}
+
+fn reader(serial: u64) -> RequestHandle {
+    RequestHandle {
+        io: 0,
+        slot: 0,
+        serial,
+    }
+}
+
+/// A list with these names.
+fn list(names: &[&str]) -> Arc<List> {
+    let mut changed = Changed::default();
+    for name in names {
+        changed.entry(name, |into| into.push(b'1'));
+    }
+    Arc::new(List::default().after(changed))
+}
+
+fn of(names: &[&str]) -> Changes {
+    Changes::Of(names.iter().map(|text| name(text)).collect())
+}
+
+/// Lists with a list of "a" that nothing has changed since, assembled at that time.
+fn read(now: Instant) -> Lists {
+    let mut lists = Lists::default();
+    lists.wait(&app_type(), reader(1), now);
+    let task = lists.take_due(now).unwrap();
+    assert_eq!(
+        (task.changes, task.readers),
+        (Changes::All, vec![reader(1)])
+    );
+    assert_eq!(lists.finish(&app_type(), &list(&["a"]), now), []);
+    lists
+}
+
+#[test]
+fn a_type_that_nobody_reads_costs_nothing() {
+    let mut lists = Lists::default();
+    lists.change(&app_type(), &name("a"));
+    assert!(lists.read("hello", Instant::now()).is_none());
+    assert!(lists.kept.is_empty());
+}
+
+#[test]
+fn a_list_is_read_until_it_changes() {
+    let now = Instant::now();
+    let mut lists = read(now);
+    assert!(lists.read("hello", now).is_some());
+    assert_eq!(lists.next_due(now), None);
+    lists.change(&app_type(), &name("b"));
+    assert!(lists.read("hello", now).is_none());
+    // Without readers it is not assembled.
+    assert_eq!(lists.next_due(now), None);
+    assert!(lists.take_due(now + PERIOD).is_none());
+}
+
+#[test]
+fn a_list_is_assembled_once_a_period_for_all_its_readers() {
+    let now = Instant::now();
+    let mut lists = read(now);
+    lists.change(&app_type(), &name("b"));
+    lists.wait(&app_type(), reader(2), now);
+    lists.wait(&app_type(), reader(3), now);
+    assert_eq!(lists.next_due(now), Some(now + PERIOD));
+    assert!(lists.take_due(now).is_none());
+    let task = lists.take_due(now + PERIOD).unwrap();
+    assert_eq!(task.changes, of(&["b"]));
+    assert_eq!(task.readers, [reader(2), reader(3)]);
+    assert_eq!(task.before.unwrap().len(), 1);
+    // It is being assembled: nobody may get the old one, nor have it assembled twice.
+    assert!(lists.read("hello", now).is_none());
+    assert!(lists.take_due(now + PERIOD).is_none());
+}
+
+#[test]
+fn readers_that_come_meanwhile_get_the_list_unless_it_has_changed_again() {
+    let now = Instant::now();
+    for changes in [false, true] {
+        let mut lists = read(now);
+        lists.change(&app_type(), &name("b"));
+        lists.wait(&app_type(), reader(2), now);
+        let _ = lists.take_due(now + PERIOD).unwrap();
+        lists.wait(&app_type(), reader(3), now);
+        if changes {
+            lists.change(&app_type(), &name("a"));
+        }
+        let late = lists.finish(&app_type(), &list(&["a", "b"]), now + PERIOD);
+        if changes {
+            assert_eq!(late, []);
+            let task = lists.take_due(now + 2 * PERIOD).unwrap();
+            assert_eq!((task.changes, task.readers), (of(&["a"]), vec![reader(3)]));
+        } else {
+            assert_eq!(late, [reader(3)]);
+            assert!(lists.read("hello", now).is_some());
+        }
+    }
+}
+
+#[test]
+fn a_reader_of_a_clean_list_gets_it_at_once() {
+    let now = Instant::now();
+    let mut lists = read(now);
+    // It was out of date when the reader looked.
+    lists.wait(&app_type(), reader(2), now);
+    let task = lists.take_due(now).unwrap();
+    assert_eq!((task.changes, task.readers), (of(&[]), vec![reader(2)]));
+}
+
+#[test]
+fn the_longest_overdue_list_comes_first() {
+    let now = Instant::now();
+    let mut lists = Lists::default();
+    let other = AppType::new("other").unwrap();
+    for (app_type, at) in [(&other, now + PERIOD / 2), (&app_type(), now)] {
+        lists.wait(app_type, reader(1), at);
+        let _ = lists.take_due(at).unwrap();
+        lists.finish(app_type, &list(&["a"]), at);
+        lists.change(app_type, &name("a"));
+    }
+    lists.wait(&other, reader(2), now + PERIOD);
+    lists.wait(&app_type(), reader(3), now + PERIOD);
+    let first = lists.take_due(now + 2 * PERIOD).unwrap();
+    assert_eq!(first.app_type, app_type());
+    assert_eq!(lists.take_due(now + 2 * PERIOD).unwrap().app_type, other);
+}
+
+#[test]
+fn a_reader_that_hangs_up_has_no_list_made() {
+    let now = Instant::now();
+    let mut lists = read(now);
+    lists.change(&app_type(), &name("a"));
+    lists.wait(&app_type(), reader(2), now);
+    lists.abandon(reader(2));
+    assert_eq!(lists.next_due(now), None);
+}
+
+#[test]
+fn changed_names_are_bounded_by_the_entries_of_the_list() {
+    let now = Instant::now();
+    let mut lists = read(now);
+    let change = |lists: &mut Lists, number: usize| {
+        lists.change(&app_type(), &name(&number.to_string()));
+    };
+    (0..NAMES_MORE_MAX + 1).for_each(|number| change(&mut lists, number));
+    assert_ne!(lists.kept[&app_type()].changes, Changes::All);
+    change(&mut lists, NAMES_MORE_MAX + 1);
+    assert_eq!(lists.kept[&app_type()].changes, Changes::All);
+    change(&mut lists, 0);
+    assert_eq!(lists.kept[&app_type()].changes, Changes::All);
+}
+
+#[test]
+fn lists_without_instances_or_readers_are_dropped() {
+    let now = Instant::now();
+    let mut lists = read(now);
+    lists.emptied(&app_type());
+    assert!(lists.kept.is_empty());
+
+    let mut lists = read(now);
+    lists.change(&app_type(), &name("a"));
+    lists.wait(&app_type(), reader(2), now);
+    lists.emptied(&app_type());
+    let _ = lists.take_due(now + PERIOD).unwrap();
+    lists.finish(&app_type(), &list(&[]), now);
+    assert!(lists.kept.is_empty());
+
+    let mut lists = read(now);
+    lists.forget_unread(now + UNREAD_KEPT - PERIOD);
+    assert_eq!(lists.kept.len(), 1);
+    let _ = lists.read("hello", now + PERIOD);
+    lists.forget_unread(now + UNREAD_KEPT);
+    assert_eq!(lists.kept.len(), 1);
+    lists.forget_unread(now + UNREAD_KEPT + PERIOD);
+    assert!(lists.kept.is_empty());
+}
