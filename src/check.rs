@@ -11,6 +11,7 @@ use crate::config::{Auth, Config};
 use crate::kube::error::Verb;
 use crate::kube::request::Scope;
 use crate::kube::types::{ConfigMap, Resource as _};
+use crate::kube::watch::PageLimit;
 use crate::kube::{self, Client};
 use crate::model::status::Budgets;
 use crate::model::template::Template;
@@ -186,9 +187,13 @@ fn check_permission(
 fn config_maps(client: &Client, selector: &str) -> Result<Vec<Arc<ConfigMap>>, kube::Error> {
     let scope = Scope::labelled(client.namespace(), selector);
     let mut all = Vec::new();
-    let mut next = None;
+    let (mut next, mut limit) = (None, PageLimit::default());
     loop {
-        let page = client.list::<ConfigMap>(&scope, next.as_deref())?;
+        let page = match client.list::<ConfigMap>(&scope, next.as_deref(), limit.get()) {
+            Err(error) if limit.failed(&error) => continue,
+            page => page?,
+        };
+        limit.succeeded(page.bytes);
         all.extend(page.items.into_iter().map(Arc::new));
         next = page.continue_token;
         if next.is_none() {

@@ -102,7 +102,7 @@ impl Client {
         self.call(request, |_| Ok(()))
     }
 
-    /// One page of a list. In a namespace that does not exist it is empty, not an error.
+    /// One page of a list with at most `limit` objects. In a namespace that does not exist it is empty, not an error.
     ///
     /// # Errors
     /// `Expired` when the continue token is too old; a new list is needed.
@@ -110,9 +110,10 @@ impl Client {
         &self,
         scope: &Scope,
         continue_token: Option<&str>,
+        limit: u32,
     ) -> Result<Page<K>, Error> {
         self.call(
-            request::list(K::COLLECTION, scope, continue_token)?,
+            request::list(K::COLLECTION, scope, continue_token, limit)?,
             decode_list,
         )
     }

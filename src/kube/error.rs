@@ -94,8 +94,10 @@ pub enum Failure {
     TimedOut(String),
     /// No credentials are available (token file, exec plugin); nothing was sent.
     Credentials(String),
-    /// The response could not be decoded, or was larger than its bound.
+    /// The response could not be decoded.
     InvalidResponse(String),
+    /// The response is larger than its bound.
+    TooLarge(String),
     /// The request could not be built (an empty name, for example); nothing was sent.
     Request(String),
 }
@@ -126,7 +128,9 @@ impl Error {
                 return Class::Unavailable;
             }
             Failure::Credentials(_) => return Class::Unauthorized,
-            Failure::InvalidResponse(_) | Failure::Request(_) => return Class::Protocol,
+            Failure::InvalidResponse(_) | Failure::TooLarge(_) | Failure::Request(_) => {
+                return Class::Protocol;
+            }
         };
         match status {
             status if status.is("NotFound", 404) => Class::NotFound,
@@ -199,6 +203,7 @@ impl Error {
             Failure::TimedOut(_) => "Kubernetes did not respond in time".into(),
             Failure::Credentials(_) => "our credentials for Kubernetes cannot be read".into(),
             Failure::InvalidResponse(_) => "Kubernetes sent an invalid response".into(),
+            Failure::TooLarge(_) => "Kubernetes sent a response that is too large".into(),
             Failure::Request(reason) => reason.clone(),
         }
     }
@@ -226,6 +231,7 @@ impl fmt::Display for Error {
             Failure::TimedOut(reason) => write!(f, ": timed out: {reason}"),
             Failure::Credentials(reason) => write!(f, ": no credentials: {reason}"),
             Failure::InvalidResponse(reason) => write!(f, ": invalid response: {reason}"),
+            Failure::TooLarge(reason) => write!(f, ": response too large: {reason}"),
             Failure::Request(reason) => write!(f, ": {reason}"),
         }
     }

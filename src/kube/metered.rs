@@ -69,7 +69,7 @@ fn code(error: &Error) -> String {
         Failure::Lost(_) => "lost",
         Failure::TimedOut(_) => "timed_out",
         Failure::Credentials(_) => "credentials",
-        Failure::InvalidResponse(_) => "answer",
+        Failure::InvalidResponse(_) | Failure::TooLarge(_) => "answer",
         Failure::Request(_) => "request",
     };
     word.to_owned()

@@ -13,6 +13,7 @@
 //! coordinator waits and retries, [`crate::store`] keeps objects.
 
 pub mod auth;
+mod buffer;
 pub mod client;
 pub mod error;
 pub mod kubeconfig;

@@ -11,11 +11,6 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 
-/// Objects on one page of a list. A page is read as a whole, and the allocator does not return all
-/// of its memory (about 8 KiB an object). With 500, the default of client-go, the process kept up
-/// to 8 MiB.
-pub const PAGE_OBJECTS: u32 = 100;
-
 /// How long the API server keeps a watch open; then it closes the watch, and we reopen it.
 /// Below 5 minutes, after which load balancers often cut idle connections.
 pub const WATCH_SECS: u32 = 290;
@@ -107,7 +102,8 @@ impl Scope {
     }
 }
 
-/// One page of a list, from the most recent state (`resourceVersion` unset).
+/// One page of a list with at most `limit` objects, from the most recent state (`resourceVersion`
+/// unset).
 ///
 /// # Errors
 /// When the namespace is not a valid name.
@@ -115,9 +111,10 @@ pub fn list(
     collection: Collection,
     scope: &Scope,
     continue_token: Option<&str>,
+    limit: u32,
 ) -> Result<Request, Error> {
     let mut query = scope.query();
-    query.add("limit", &PAGE_OBJECTS.to_string());
+    query.add("limit", &limit.to_string());
     if let Some(token) = continue_token {
         query.add("continue", token);
     }
@@ -341,15 +338,15 @@ mod tests {
     #[test]
     fn lists_are_paged_and_selectors_encoded() {
         let scope = Scope::labelled("apps", "app=config-controller,tier in (a, b)");
-        let request = list(CONFIG_MAPS, &scope, None).unwrap();
+        let request = list(CONFIG_MAPS, &scope, None, 100).unwrap();
         assert_eq!(
             request.path_and_query,
             "/api/v1/namespaces/apps/configmaps?labelSelector=app%3Dconfig-controller%2Ctier%20in%20%28a%2C%20b%29&limit=100"
         );
-        let next = list(JOBS, &Scope::all("apps"), Some("a/b+c=")).unwrap();
+        let next = list(JOBS, &Scope::all("apps"), Some("a/b+c="), 1).unwrap();
         assert_eq!(
             next.path_and_query,
-            "/apis/batch/v1/namespaces/apps/jobs?limit=100&continue=a%2Fb%2Bc%3D"
+            "/apis/batch/v1/namespaces/apps/jobs?limit=1&continue=a%2Fb%2Bc%3D"
         );
         assert_eq!(
             (next.verb, next.verb.method(), next.body),

@@ -6,13 +6,21 @@
 //! credentials are reloaded once. All other retries belong to the coordinator and the reflectors.
 //! Every wait and every body is bounded.
 
+mod body;
+#[cfg(test)]
+mod tests;
+
+pub use body::{RESPONSE_BYTES_MAX, RESPONSES_BYTES_MAX, SMALL_BYTES};
+
 use super::auth::{self, Cluster, Credentials, Proof, Server};
 use super::error::{Error, Failure, Verb};
 use super::kubeconfig::ClientIdentity;
 use super::request::Request;
 use super::status::Status;
+use crate::budget::{Budget, Charge};
 use crate::clock::Clock;
 use crate::threads::lock;
+use body::read_whole;
 use std::fmt;
 use std::io::{self, Read};
 use std::net::ToSocketAddrs as _;
@@ -22,14 +30,6 @@ use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConf
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 use ureq::{Agent, Timeout, http};
-
-/// Largest response to a list, in bytes. A page of 100 objects of up to 1.5 MiB each (etcd's limit)
-/// is larger in theory, but our pages are around 1 MiB.
-pub const LIST_BODY_BYTES_MAX: u64 = 64 * 1024 * 1024;
-
-/// Largest response to any other request, in bytes: one object as JSON, at most
-/// 1.5 MiB in etcd.
-pub const BODY_BYTES_MAX: u64 = 8 * 1024 * 1024;
 
 /// Longest that an idle connection is kept, in seconds.
 const IDLE_SECS_MAX: u64 = 20;
@@ -77,7 +77,7 @@ impl Default for Settings {
 }
 
 /// The response to a request, success or not.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct Response {
     /// HTTP status code.
     pub status: u16,
@@ -85,6 +85,8 @@ pub struct Response {
     pub body: Vec<u8>,
     /// From the header `Retry-After`, where it holds seconds.
     pub retry_after: Option<Duration>,
+    /// The memory of the body, where it is large.
+    pub charge: Option<Charge>,
 }
 
 impl Response {
@@ -111,6 +113,16 @@ pub trait EventStream: fmt::Debug + Send {
     /// # Errors
     /// [`Failure::TimedOut`] after a long silence, [`Failure::Lost`] for any other end.
     fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Failure>;
+
+    /// Waits for the memory of a large event, which shares a budget with large responses; `None` if
+    /// it is not bounded.
+    ///
+    /// # Errors
+    /// [`Failure::TimedOut`] if others hold it for too long.
+    fn charge(&self, bytes: usize) -> Result<Option<Charge>, Failure> {
+        let _ = bytes;
+        Ok(None)
+    }
 }
 
 /// Sends requests to the API server.
@@ -146,6 +158,8 @@ pub struct HttpTransport {
     credentials: Credentials,
     clock: Arc<dyn Clock>,
     agents: Mutex<Agents>,
+    /// For large responses and events.
+    budget: Arc<Budget>,
 }
 
 /// Built from the current content of the files.
@@ -185,6 +199,7 @@ impl HttpTransport {
             cluster: cluster.clone(),
             settings,
             agents: Mutex::new(agents),
+            budget: Budget::new(RESPONSES_BYTES_MAX),
         })
     }
 
@@ -339,15 +354,14 @@ impl HttpTransport {
 
 impl Transport for HttpTransport {
     fn send(&self, request: &Request) -> Result<Response, Error> {
-        let (lane, limit, time) = match request.verb {
+        let (lane, time) = match request.verb {
             // A list of one name is a call like any other.
-            Verb::List if request.name.is_none() => {
-                (Lane::List, LIST_BODY_BYTES_MAX, self.settings.list)
-            }
-            _ => (Lane::Call, BODY_BYTES_MAX, self.settings.call),
+            Verb::List if request.name.is_none() => (Lane::List, self.settings.list),
+            _ => (Lane::Call, self.settings.call),
         };
         let until = Some(self.clock.now() + time);
-        let whole = || read_whole(self.exchange(lane, request, until)?, limit);
+        let deadline = Instant::now() + time;
+        let whole = || read_whole(self.exchange(lane, request, until)?, &self.budget, deadline);
         let response = match whole() {
             // The response was cut off. Repeating a GET is safe.
             Err(Failure::Lost(_)) if request.verb.method() == "GET" => whole(),
@@ -361,9 +375,15 @@ impl Transport for HttpTransport {
             .exchange(Lane::Watch, request, None)
             .map_err(|why| request.error(why))?;
         if response.status().as_u16() == 200 {
-            return Ok(Box::new(HttpStream(response.into_body().into_reader())));
+            return Ok(Box::new(HttpStream {
+                reader: response.into_body().into_reader(),
+                budget: Arc::clone(&self.budget),
+                wait: self.settings.response,
+            }));
         }
-        let whole = read_whole(response, BODY_BYTES_MAX).map_err(|why| request.error(why))?;
+        let deadline = Instant::now() + self.settings.call;
+        let whole = read_whole(response, &self.budget, deadline);
+        let whole = whole.map_err(|why| request.error(why))?;
         let code = whole.status;
         whole.into_success(request)?;
         Err(request.error(Failure::InvalidResponse(format!(
@@ -372,26 +392,12 @@ impl Transport for HttpTransport {
     }
 }
 
-fn read_whole(mut response: http::Response<ureq::Body>, limit: u64) -> Result<Response, Failure> {
-    let retry_after = response.headers().get("retry-after");
-    let retry_after = retry_after
-        .and_then(|secs| secs.to_str().ok()?.parse().ok())
-        .map(Duration::from_secs);
-    let status = response.status().as_u16();
-    let body = response
-        .body_mut()
-        .with_config()
-        .limit(limit)
-        .read_to_vec()
-        .map_err(failure)?;
-    Ok(Response {
-        status,
-        body,
-        retry_after,
-    })
+struct HttpStream {
+    reader: ureq::BodyReader<'static>,
+    budget: Arc<Budget>,
+    /// How long an event waits for memory.
+    wait: Duration,
 }
-
-struct HttpStream(ureq::BodyReader<'static>);
 
 impl fmt::Debug for HttpStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -401,10 +407,15 @@ impl fmt::Debug for HttpStream {
 
 impl EventStream for HttpStream {
     fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Failure> {
-        match self.0.read(buffer).map_err(|error| failure(error.into())) {
+        let read = self.reader.read(buffer);
+        match read.map_err(|error| failure(error.into())) {
             Err(Failure::Connect(why)) => Err(Failure::Lost(why)),
             read => read,
         }
+    }
+
+    fn charge(&self, bytes: usize) -> Result<Option<Charge>, Failure> {
+        body::charged(&self.budget, bytes, Instant::now() + self.wait).map(Some)
     }
 }
 
@@ -572,6 +583,3 @@ fn client_cert(
     let key = PrivateKey::from_pem(&key_pem).map_err(|_| "its client key is not PEM")?;
     Ok(ClientCert::new_with_certs(&chain, key))
 }
-
-#[cfg(test)]
-mod tests;

@@ -50,6 +50,10 @@ const INSTANCE_TYPE: &str = "config-controller.semafor.ch/instance-type";
 /// The key (label and annotation) of its name.
 const INSTANCE_NAME: &str = "config-controller.semafor.ch/instance-name";
 
+/// Size of the largest object as JSON, in bytes, alone or in a list or an event. etcd takes 1.5 MiB, and
+/// a character of one byte (`<`, a control character) has up to six in JSON.
+pub const OBJECT_BYTES_MAX: usize = 10 * 1024 * 1024;
+
 /// Suffix of the keys of a ConfigMap that are templates.
 pub const TEMPLATE_SUFFIX: &str = ".yaml";
 

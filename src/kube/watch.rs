@@ -26,10 +26,12 @@
 //!   Only a list shows that it went back.
 
 mod lines;
+mod page_limit;
 #[cfg(test)]
 mod tests;
 
-pub use lines::{LINE_BYTES_MAX, Lines, TooLong};
+pub use lines::{LINE_BYTES_MAX, Lines, Overflow};
+pub use page_limit::{PAGE_OBJECTS, PageLimit};
 
 use super::error::{Class, Error, Failure};
 use super::status::Status;
@@ -106,6 +108,8 @@ pub enum Next {
     List {
         /// The token of the page; `None` for the first.
         continue_token: Option<String>,
+        /// How many objects it may have.
+        limit: u32,
     },
     /// Request a watch after this version.
     Open {
@@ -151,11 +155,13 @@ pub enum Cause {
     Failed,
     /// A list or watch got a 403, which does not yet count as a missing permission.
     Refused,
+    /// A page of a list was too large; one with fewer objects follows.
+    TooLarge,
 }
 
 impl Cause {
     /// All causes in the order of their numbers, with a stable word for metrics.
-    pub const ALL: [(Self, &str); 9] = [
+    pub const ALL: [(Self, &str); 10] = [
         (Self::Closed, "closed"),
         (Self::Silent, "silent"),
         (Self::Lost, "lost"),
@@ -165,6 +171,7 @@ impl Cause {
         (Self::WentBack, "went_back"),
         (Self::Failed, "failed"),
         (Self::Refused, "refused"),
+        (Self::TooLarge, "too_large"),
     ];
 }
 
@@ -238,6 +245,7 @@ enum State {
 pub struct Watch {
     state: State,
     version: ResourceVersion,
+    page_limit: PageLimit,
     poll: Duration,
     refused_since: Option<Instant>,
     refusal_reported: bool,
@@ -252,6 +260,7 @@ impl Watch {
         Self {
             state: State::ListLater(None),
             version: ResourceVersion::default(),
+            page_limit: PageLimit::default(),
             poll,
             refused_since: None,
             refusal_reported: false,
@@ -285,6 +294,7 @@ impl Watch {
             State::Opening => self.open(),
             State::Listing(continue_token) => Next::List {
                 continue_token: continue_token.clone(),
+                limit: self.page_limit.get(),
             },
             State::Watching { .. } => Next::Read,
         }
@@ -297,6 +307,7 @@ impl Watch {
         self.state = State::Listing(token.clone());
         Next::List {
             continue_token: token,
+            limit: self.page_limit.get(),
         }
     }
 
@@ -327,6 +338,7 @@ impl Watch {
             return self.relist(Cause::Broken, why, effects);
         }
         effects.note(Note::Contact);
+        self.page_limit.succeeded(page.bytes);
         let skipped = page.skipped.into_iter().map(Note::Skipped);
         effects.extend(skipped.map(Effect::Note));
         let items = page.items.into_iter();
@@ -362,6 +374,10 @@ impl Watch {
         self.allowed();
         if error.class() == Class::Expired {
             return self.relist(Cause::Expired, error.to_string(), effects);
+        }
+        if self.page_limit.failed(&error) {
+            effects.note(Note::Restart(Cause::TooLarge, error.to_string()));
+            return self.woken(effects);
         }
         effects.note(Note::Restart(Cause::Failed, error.to_string()));
         let asked = match &mut self.state {

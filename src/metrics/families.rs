@@ -86,7 +86,7 @@ families! {
     WATCH_EVENTS = "config_controller_watch_events_total", COUNTER, ["resource"],
         "Watch events, including bookmarks";
     WATCH_RESTARTS = "config_controller_watch_restarts_total", COUNTER, ["resource", "cause"],
-        "Lists and watches that were restarted, by cause; `closed` is normal";
+        "Lists and watches that were restarted, by cause; `closed` is normal, `too_large` is a page of a list that is requested again with fewer objects";
     WATCH_SKIPPED = "config_controller_watch_skipped_total", COUNTER, ["resource"],
         "Objects that could not be decoded and were skipped; the log names them";
     LABELS_LEFT_OUT = "config_controller_labels_left_out_total", COUNTER, ["resource"],

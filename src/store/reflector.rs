@@ -16,7 +16,9 @@ use crate::kube::error::{Error, Failure};
 use crate::kube::request::Scope;
 use crate::kube::transport::EventStream;
 use crate::kube::types::{LeftOut, META_BYTES_MAX, META_PAIRS_MAX, Resource, decode_event};
-use crate::kube::watch::{Cause, Effect, End, Input, Lines, Next, Note, SILENCE, Watch};
+use crate::kube::watch::{
+    Cause, Effect, End, Input, LINE_BYTES_MAX, Lines, Next, Note, SILENCE, Watch,
+};
 use crate::shutdown::Stop;
 use crate::threads::{self, Heartbeat, Heartbeats, OnDeath};
 use std::fmt;
@@ -216,9 +218,10 @@ impl<K: Resource, S: Sink<K>> Running<K, S> {
     pub fn perform(&mut self) -> Input<K> {
         let Reflector { client, scope, .. } = &self.reflector;
         match &self.next {
-            Next::List { continue_token } => {
-                Input::Listed(client.list(scope, continue_token.as_deref()))
-            }
+            Next::List {
+                continue_token,
+                limit,
+            } => Input::Listed(client.list(scope, continue_token.as_deref(), *limit)),
             Next::Open { version } => {
                 let opened = client.watch::<K>(scope, version).map(|stream| {
                     let (lines, buffer) = (Lines::default(), vec![0; READ_BYTES]);
@@ -404,12 +407,13 @@ impl Reporter {
         let next = match (cause, wait) {
             (_, Some(wait)) => format!("retrying in {:.1} s", wait.as_secs_f32()),
             (Cause::Silent, None) => "listing again".into(),
+            (Cause::TooLarge, None) => "listing fewer objects at once".into(),
             (_, None) => "reopening it".into(),
         };
         let is_outage = match cause {
             // A 403 that lasts is logged once, as a missing permission. Silence is usual where
             // nothing changes: the API server sends no bookmark then.
-            Cause::Closed | Cause::Refused | Cause::Silent => {
+            Cause::Closed | Cause::Refused | Cause::Silent | Cause::TooLarge => {
                 log::debug!("watch on {resource} ended ({why}); {next}");
                 return;
             }
@@ -453,8 +457,9 @@ impl Open {
                 Err(other) => return Input::Event(Err(format!("{other:?}"))),
             };
             received();
-            if self.lines.push(&self.buffer[..read]).is_err() {
-                return Input::Event(Err("a line of the watch is too long".into()));
+            let memory = || self.stream.charge(LINE_BYTES_MAX);
+            if let Err(overflow) = self.lines.push(&self.buffer[..read], memory) {
+                return Input::Event(Err(overflow.to_string()));
             }
         }
     }

@@ -1,5 +1,7 @@
 //! The program itself: arguments, exit codes, signals, and a kill in the middle of its work.
 
+mod memory;
+
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader, Read as _};

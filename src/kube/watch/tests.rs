@@ -59,6 +59,7 @@ fn away(verb: Verb) -> Error {
 fn list(continue_token: Option<&str>) -> Next {
     Next::List {
         continue_token: continue_token.map(Into::into),
+        limit: PAGE_OBJECTS,
     }
 }
 
@@ -369,4 +370,38 @@ fn an_object_that_cannot_be_decoded_is_reported_and_skipped() {
             .contains(&Effect::Note(Note::Skipped(skipped)))
     );
     scenario.check(Input::Ended(End::Closed), open("15"));
+}
+
+/// A page that is larger than a response may be.
+fn too_large() -> Input<ConfigMap> {
+    Input::Listed(Err(Error {
+        failure: Failure::TooLarge("x".into()),
+        ..away(Verb::List)
+    }))
+}
+
+fn list_of(continue_token: Option<&str>, limit: u32) -> Next {
+    Next::List {
+        continue_token: continue_token.map(Into::into),
+        limit,
+    }
+}
+
+#[test]
+fn a_page_that_is_too_large_is_requested_again_with_fewer_objects() {
+    let mut scenario = Scenario::new();
+    scenario.check(Input::Woken, list(None));
+    scenario.check(page(&["a"], "10", Some("t1")), list(Some("t1")));
+    for limit in [50, 25, 12, 6, 3, 1] {
+        let effects = scenario.check(too_large(), list_of(Some("t1"), limit));
+        assert_eq!(causes(&effects), [Cause::TooLarge]);
+    }
+    // An object that does not fit alone is retried after a while, from where the list was.
+    let effects = scenario.check(too_large(), BACK_OFF);
+    assert_eq!(causes(&effects), [Cause::Failed]);
+    scenario.check(Input::Woken, list_of(Some("t1"), 1));
+    let effects = scenario.check(page(&["b"], "10", Some("t2")), list_of(Some("t2"), 2));
+    let apply = Effect::Store(StoreEvent::InitApply(config_map("b", "10")));
+    assert_eq!(effects, [Effect::Note(Note::Contact), apply]);
+    scenario.check(page(&["c"], "10", None), open("10"));
 }
