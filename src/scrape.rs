@@ -300,6 +300,7 @@ mod tests {
             "metadata": {
                 "name": name, "uid": format!("p{number}"), "resourceVersion": version,
                 "ownerReferences": [{"controller": true, "uid": uid, "kind": "Job", "name": name}],
+                "labels": {"batch.kubernetes.io/controller-uid": uid},
             },
             "status": {"podIP": "127.0.0.9", "conditions": [{"type": "Ready", "status": "True"}]},
         });

@@ -61,7 +61,7 @@ pub enum Lookup {
 pub struct Instance {
     /// Its Job.
     pub job: Arc<Job>,
-    /// The pod that determines the status: the newest, preferably one that is not being deleted.
+    /// The pod that determines the status.
     pub pod: Option<Arc<Pod>>,
     /// The previous pod of the same Job with meta labels.
     pub predecessor: Option<Arc<Pod>>,
@@ -170,8 +170,10 @@ impl Cache {
         let assessment = status::assess(&job, &pods, &|uid| self.events.of(uid));
         let pod = assessment.pod;
         let before = pods.iter().filter(|known| {
-            pod.as_ref().is_some_and(|pod| !Arc::ptr_eq(pod, known))
-                && !labels::meta_labels(&known.metadata).is_empty()
+            let is_before = |pod: &Arc<Pod>| {
+                !Arc::ptr_eq(pod, known) && status::is_predecessor(&job, known, pod)
+            };
+            pod.as_ref().is_some_and(is_before) && !labels::meta_labels(&known.metadata).is_empty()
         });
         let predecessor = before.max_by_key(|pod| pod.metadata.creation_timestamp);
         let leaving = pods.iter().filter(|pod| pod.metadata.is_deleting());

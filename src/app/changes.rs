@@ -127,6 +127,7 @@ mod tests {
     fn pod(patch: &Value) -> Arc<Pod> {
         let mut pod = json!({"metadata": {
             "name": "p", "uid": "p", "ownerReferences": [{"uid": "u1", "controller": true}],
+            "labels": {"batch.kubernetes.io/controller-uid": "u1"},
         }});
         crate::app::fixture::merge(&mut pod, patch);
         Arc::new(decode(&pod))

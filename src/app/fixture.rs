@@ -233,6 +233,7 @@ impl World {
                 "name": format!("p-{uid}"), "uid": format!("p-{uid}"), "creationTimestamp": self.stamp(),
                 "resourceVersion": self.next_version(), "annotations": names_json(&key),
                 "ownerReferences": [{"uid": uid, "name": "scim-n1", "controller": true}],
+                "labels": {"batch.kubernetes.io/controller-uid": uid},
             },
             "spec": {"restartPolicy": "Never"},
             "status": {"phase": "Pending"},

@@ -247,7 +247,8 @@ pub enum PodPhase {
 pub struct Pod {
     /// Metadata of the pod.
     pub metadata: ObjectMeta,
-    /// UID of its controller (the owner reference with `controller: true`): its Job.
+    /// UID of its controller (the owner reference with `controller: true`), if that is a Job: the Job
+    /// controller's label must say the same.
     pub owner_uid: Option<Uid>,
     /// Its phase.
     pub phase: PodPhase,

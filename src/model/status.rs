@@ -313,24 +313,47 @@ fn latest_event(events: EventsOf<'_>, uid: &Uid, reasons: &[EventReason]) -> Opt
 /// The status of an instance from its Job, the pods that this Job controls, and Events about them.
 #[must_use]
 pub fn assess(job: &Job, pods: &[Arc<Pod>], events: EventsOf<'_>) -> Assessment {
-    let pod = newest(pods);
+    let pod = current(job, pods);
     let status = status_of(job, pod.as_deref(), events);
     Assessment { status, pod }
 }
 
-/// The pod that determines the status: not being deleted first, then the youngest.
-fn newest(pods: &[Arc<Pod>]) -> Option<Arc<Pod>> {
-    pods.iter().max_by(|a, b| rank(a).cmp(&rank(b))).cloned()
+/// The pod that determines the status. One that is not being deleted comes before one that is, and one
+/// that runs before one that has ended. Of those that have ended the youngest counts.
+///
+/// Of two that run, the elder counts: the Job controller makes a pod only after the end of the one
+/// before, so somebody else made the younger, or has taken one from before the Job. (The controller
+/// removes one of the two within about a second.)
+fn current(job: &Job, pods: &[Arc<Pod>]) -> Option<Arc<Pod>> {
+    pods.iter().max_by_key(|pod| rank(job, pod)).cloned()
 }
 
 /// The pod with the highest rank determines the status.
-fn rank(pod: &Pod) -> (bool, Option<Timestamp>, &str) {
+fn rank<'a>(job: &Job, pod: &'a Pod) -> (bool, bool, bool, i64, &'a str) {
     let meta = &pod.metadata;
+    let runs = !has_ended(pod);
+    let made = meta.creation_timestamp.map_or(0, Timestamp::seconds);
     (
         meta.deletion_timestamp.is_none(),
-        meta.creation_timestamp,
+        runs,
+        !is_before(pod, job),
+        if runs { -made } else { made },
         &meta.name,
     )
+}
+
+/// Whether the pod was made before this Job, so that the Job controller did not make it.
+fn is_before(pod: &Pod, job: &Job) -> bool {
+    let made = pod.metadata.creation_timestamp;
+    made.is_some() && made < job.metadata.creation_timestamp
+}
+
+/// Whether this other pod of a Job came before the current one, so that its meta labels are passed on.
+#[must_use]
+pub fn is_predecessor(job: &Job, pod: &Pod, current: &Pod) -> bool {
+    let is_over = pod.metadata.is_deleting() || has_ended(pod);
+    let is_elder = pod.metadata.creation_timestamp <= current.metadata.creation_timestamp;
+    is_over && is_elder && !is_before(pod, job)
 }
 
 fn status_of(job: &Job, pod: Option<&Pod>, events: EventsOf<'_>) -> InstanceStatus {

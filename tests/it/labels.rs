@@ -1,10 +1,11 @@
 //! PATCH of meta labels: their cost, their form on the pod, and pods that come late. Bodies are rows
-//! of `contract_labels`.
+//! of `contract_labels`. Forged pods get and give none.
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::fake_kube::cluster::resource::Resource;
 use crate::fake_kube::dynamics::pod_script::PodScript;
 use crate::fake_kube::dynamics::pods::PodMove;
 use crate::fake_kube::faults::{Fault, FaultRule};
@@ -192,4 +193,59 @@ fn of_patches_at_once_those_beyond_the_bound_are_rejected() {
         }
     }
     assert_eq!(set, 64);
+}
+
+/// Whoever may create pods can name a Job as their controller.
+#[test]
+fn a_forged_pod_is_never_the_instance() {
+    let environment = TestEnvironment::new();
+    let ip = environment.start_instance("/app/hello/ann");
+    let job = environment.wait_job("hello-ann");
+    environment.advance(Duration::from_secs(2));
+    let template = &job["spec"]["template"];
+    for (name, is_marked) in [("a-plain", false), ("a-marked", true)] {
+        let mut labels = json!({format!("{PREFIX}meta-username"): "forger"});
+        if is_marked {
+            let marks = template["metadata"]["labels"].as_object().expect("labels");
+            labels
+                .as_object_mut()
+                .expect("labels")
+                .extend(marks.clone());
+        }
+        let forged = json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {
+                "name": name, "labels": labels, "annotations": template["metadata"]["annotations"],
+                "ownerReferences": [{
+                    "apiVersion": "batch/v1", "kind": "Job", "name": "hello-ann",
+                    "uid": job["metadata"]["uid"], "controller": true,
+                }],
+            },
+            "spec": template["spec"],
+        });
+        environment.kube.apply(NAMESPACE, &forged).expect("a pod");
+    }
+    eventually("the forged pods are ready", || {
+        ["a-plain", "a-marked"]
+            .iter()
+            .all(|name| {
+                let pod = environment.kube.get(Resource::Pods, NAMESPACE, name);
+                pod.is_some_and(|pod| pod["status"]["podIP"].is_string())
+            })
+            .then_some(())
+    });
+    // Its pod is the last that the watch shows.
+    environment.start_instance("/app/hello/bob");
+    let real = format!(r#"{{"ip":"{ip}"}}"#);
+    environment.get("/app/hello/ann").expect_text(200, &real);
+    environment
+        .patch("/app/hello/ann", &json!({"by": "ann"}))
+        .expect(200);
+    let labelled = format!(r#"{{"ip":"{ip}","by":"ann"}}"#);
+    environment
+        .get("/app/hello/ann")
+        .expect_text(200, &labelled);
+    let list = environment.get("/app/hello").expect(200);
+    assert_eq!(list[0]["ip"], json!(ip));
+    assert_eq!(list.as_array().map(Vec::len), Some(2));
 }

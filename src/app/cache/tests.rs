@@ -1,7 +1,7 @@
 //! What the stores hold, and what is read from it.
 
 use super::*;
-use crate::app::fixture::{World, decode, key, n1, ready_pod};
+use crate::app::fixture::{World, decode, key, merge, n1, ready_pod};
 use crate::app::index::SESSIONS_MAX;
 use crate::app::keys::key_of;
 use crate::kube::watch::StoreEvent;
@@ -64,6 +64,58 @@ fn a_pod_with_an_owner_that_is_no_controller_never_counts() {
     let mut pod = ready_pod("10.0.0.1");
     pod["metadata"] = json!({"ownerReferences": [{"uid": "u1", "name": "scim-n1"}]});
     world.pod("u1", pod);
+    assert_eq!(world.cache.ready(&n1()), None);
+}
+
+/// A pod that names the Job `u1` as its controller, made by hand so many seconds after T0.
+fn forged_pod(world: &mut World, secs: u32, labels: &serde_json::Value) {
+    let mut pod = ready_pod("10.0.0.66");
+    let time = format!("2026-05-01T10:00:{secs:02}Z");
+    pod["metadata"] = json!({
+        "name": "a-forged", "uid": "forged", "creationTimestamp": time,
+        "labels": {
+            "batch.kubernetes.io/controller-uid": null,
+            "config-controller.semafor.ch/meta-username": "forger",
+        },
+    });
+    merge(&mut pod["metadata"]["labels"], labels);
+    world.pod("u1", pod);
+}
+
+#[test]
+fn a_forged_pod_lends_neither_its_address_nor_its_labels() {
+    let marks = json!({"batch.kubernetes.io/controller-uid": "u1"});
+    let of_another = json!({"batch.kubernetes.io/controller-uid": "u2"});
+    for (labels, secs) in [
+        (json!({}), 0),
+        (json!({}), 20),
+        (json!({"batch.kubernetes.io/job-name": "scim-n1"}), 20),
+        (of_another, 20),
+        (marks.clone(), 1),
+        (marks, 20),
+    ] {
+        let mut world = World::new();
+        world.job(
+            "u1",
+            json!({"metadata": {"creationTimestamp": "2026-05-01T10:00:10Z"}}),
+        );
+        let mut real = ready_pod("10.0.0.1");
+        real["metadata"] = json!({"creationTimestamp": "2026-05-01T10:00:11Z"});
+        world.pod("u1", real);
+        forged_pod(&mut world, secs, &labels);
+        let Lookup::Instance(instance) = world.cache.lookup(&n1()) else {
+            panic!("it is there");
+        };
+        let ready = ready(&instance).unwrap();
+        assert_eq!(ready.ip.to_string(), "10.0.0.1", "{labels} at {secs}");
+        assert!(ready.meta.is_empty(), "{labels} at {secs}");
+        assert!(instance.predecessor.is_none(), "{labels} at {secs}");
+        assert_eq!(world.cache.find("forger", |_| true), None);
+    }
+    // Without a label of the Job controller it does not count alone, either.
+    let mut world = World::new();
+    world.job("u1", json!({}));
+    forged_pod(&mut world, 20, &json!({}));
     assert_eq!(world.cache.ready(&n1()), None);
 }
 
@@ -159,7 +211,7 @@ fn a_job_without_a_name_label_is_no_instance() {
     for at in ["/metadata", "/spec/template/metadata"] {
         for kind in ["labels", "annotations"] {
             let pairs = job.pointer_mut(&format!("{at}/{kind}")).unwrap();
-            crate::app::fixture::merge(pairs, &names);
+            merge(pairs, &names);
         }
     }
     let event = StoreEvent::Apply(decode(&job));
@@ -190,14 +242,16 @@ fn sync<K: Resource>(store: &Writer<K>) {
     let _ = store.apply(StoreEvent::InitDone("1".into()));
 }
 
-/// A pod of the Job `u1`, made so many seconds after T0, with a user name set by PATCH or without.
+/// A pod of the Job `u1` that has ended, made so many seconds after T0, with a user name set by PATCH
+/// or without.
 fn pod_made_after(world: &mut World, secs: u32, is_labelled: bool) {
     let (name, time) = (format!("p{secs}"), format!("2026-05-01T10:00:{secs:02}Z"));
     let mut metadata = json!({"name": name, "uid": name, "creationTimestamp": time});
     if is_labelled {
         metadata["labels"] = json!({"config-controller.semafor.ch/meta-username": "bob"});
     }
-    world.pod("u1", json!({"metadata": metadata}));
+    let status = json!({"phase": "Failed"});
+    world.pod("u1", json!({"metadata": metadata, "status": status}));
 }
 
 #[test]
@@ -357,7 +411,10 @@ fn only_the_session_of_the_pod_that_counts_is_one() {
     let labels = |session: &str| json!({"config-controller.semafor.ch/meta-sessionID": session});
     world.pod(
         "u1",
-        json!({"metadata": {"name": "p1", "uid": "p1", "labels": labels("old")}}),
+        json!({
+            "metadata": {"name": "p1", "uid": "p1", "labels": labels("old")},
+            "status": {"phase": "Failed"},
+        }),
     );
     let time = "2026-05-01T10:00:09Z";
     let newer =

@@ -273,6 +273,7 @@ fn a_pod_leaves_the_cache_when_its_force_deletion_finds_none() {
         let (executor, _) = executor(&[response], &[]);
         let pods = executor.writers.pods.clone();
         let pod = json!({"metadata": {"name": "p", "uid": "p1", "resourceVersion": "4",
+            "labels": {"batch.kubernetes.io/controller-uid": "u1"},
             "ownerReferences": [{"uid": "u1", "name": "hello-ann", "controller": true}]}});
         let pod = Pod::decode(pod.to_string().as_bytes()).unwrap().unwrap();
         let _ = pods.apply(StoreEvent::Apply(pod));

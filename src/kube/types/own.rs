@@ -6,6 +6,7 @@
 //! before. [`LeftOut`] says how much there is beyond. [`crate::model::labels`] knows what meta labels
 //! mean.
 
+use super::Uid;
 use super::bounded::Text;
 use super::pairs::{LeftOut, Pairs, is_ours};
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
@@ -28,9 +29,15 @@ pub const META_BYTES_MAX: usize = 16 * 1024;
 /// How much of the value of any other pair is kept, in bytes: more than any valid one has.
 pub const VALUE_BYTES_MAX: usize = 1024;
 
+/// The label with which the Job controller marks the pods that it has made or taken over; the value is
+/// the UID of their Job.
+const CONTROLLER_UID: &str = "batch.kubernetes.io/controller-uid";
+
 /// Our labels or our annotations.
 #[derive(Default)]
 pub(super) struct Own {
+    /// Among labels, the one of the Job controller.
+    pub(super) controller: Option<Uid>,
     plain: Vec<(String, Box<str>)>,
     meta: Meta,
 }
@@ -159,6 +166,7 @@ impl<'de> Visitor<'de> for OwnVisitor {
                 continue;
             };
             match (key.strip_prefix(META_LABEL), self.0) {
+                _ if key == CONTROLLER_UID => own.controller = map.next_value()?,
                 (Some(short), Form::Label) => {
                     let value: Box<str> = map.next_value::<Option<_>>()?.unwrap_or_default();
                     let bytes = short.len() + value.len();
@@ -191,7 +199,8 @@ struct OurKey(Option<String>);
 impl<'de> Deserialize<'de> for OurKey {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         super::scalars::from_text(deserializer, "a key", |key| {
-            Some(Self(is_ours(key).then(|| key.into())))
+            let is_read = is_ours(key) || key == CONTROLLER_UID;
+            Some(Self(is_read.then(|| key.into())))
         })
     }
 }

@@ -32,7 +32,7 @@ const POD: &str = r#"{
     "name": "hello-ann-75rhn", "generateName": "hello-ann-", "uid": "6b4a0e83-73e4-4558-b840-90f4107e594f",
     "resourceVersion": "4377", "creationTimestamp": "2026-11-22T19:10:40Z",
     "finalizers": ["batch.kubernetes.io/job-tracking"],
-    "labels": {"batch.kubernetes.io/job-name": "hello-ann", "config-controller.semafor.ch/instance-name": "ann", "config-controller.semafor.ch/instance-type": "hello"},
+    "labels": {"batch.kubernetes.io/job-name": "hello-ann", "batch.kubernetes.io/controller-uid": "2293ff2d-892e-4d55-a8d3-375647fb5084", "config-controller.semafor.ch/instance-name": "ann", "config-controller.semafor.ch/instance-type": "hello"},
     "annotations": {"config-controller.semafor.ch/instance-name": "ann", "config-controller.semafor.ch/instance-type": "hello"},
     "ownerReferences": [{"apiVersion": "batch/v1", "kind": "Job", "controller": true, "name": "hello-ann", "uid": "2293ff2d-892e-4d55-a8d3-375647fb5084"}]
   },

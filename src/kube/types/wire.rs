@@ -362,8 +362,12 @@ impl From<PodWire> for Pod {
         let mut containers: Box<[ContainerStatus]> = inits.chain(apps).collect();
         bound_messages(&mut containers);
         let grace = wire.metadata.deletion_grace_period_seconds;
+        let marked = wire.metadata.labels.controller.as_ref();
+        let owner = wire.metadata.owner_references.as_ref();
         Self {
-            owner_uid: wire.metadata.owner_references.clone(),
+            // Whoever may change pods can name a Job as the owner; the Job controller lets go of a
+            // pod without its label.
+            owner_uid: owner.filter(|owner| marked == Some(*owner)).cloned(),
             deletion_grace_secs: grace.unwrap_or_default(),
             metadata: wire.metadata.into_meta(Keeps::InstanceAndMeta),
             phase: status.phase.unwrap_or_default(),

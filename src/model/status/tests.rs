@@ -188,24 +188,36 @@ fn a_ready_pod_needs_its_address() {
 }
 
 #[test]
-fn the_newest_pod_that_is_not_being_deleted_counts() {
-    let usual = job(json!({}));
+fn of_several_pods_the_one_that_the_job_controller_made_last_counts() {
+    let usual = job(json!({"metadata": {"creationTimestamp": at(1)}}));
     let old = pod(ready("z", 1, "10.0.0.1"));
-    let new = pod(ready("a", 2, "10.0.0.2"));
-    check(&usual, &[old.clone(), new.clone()], "ready 10.0.0.2");
-    check(&usual, &[new, old.clone()], "ready 10.0.0.2");
+    // While one runs, the Job controller makes no other.
+    let forged = pod(ready("a", 2, "10.0.0.2"));
+    let forged_before = pod(ready("zz", 0, "10.0.0.4"));
+    let pods = [forged, old.clone(), forged_before];
+    check(&usual, &pods, "ready 10.0.0.1");
+    let [forged, old, forged_before] = pods;
+    check(
+        &usual,
+        &[forged_before, old.clone(), forged],
+        "ready 10.0.0.1",
+    );
     let mut leaving = ready("b", 3, "10.0.0.3");
     leaving["metadata"]["deletionTimestamp"] = json!(at(9));
-    check(&usual, &[old, pod(leaving)], "ready 10.0.0.1");
+    check(&usual, &[old.clone(), pod(leaving)], "ready 10.0.0.1");
     let dead = pod(
         json!({"metadata": {"name": "0"}, "status": {"phase": "Failed", "containerStatuses": container(ended(1, "Error"))}}),
     );
     let retry = pod(json!({"metadata": {"creationTimestamp": at(20)}}));
     check(
         &usual,
-        &[retry, dead],
+        &[retry, dead.clone()],
         "starting scheduling Scheduling 600s@20 node_not_ready",
     );
+    // One that has ended is no younger one that runs.
+    let mut ended_later = ready("b", 3, "10.0.0.3");
+    ended_later["status"]["phase"] = json!("Failed");
+    check(&usual, &[old, dead, pod(ended_later)], "ready 10.0.0.1");
 }
 
 #[test]

@@ -266,6 +266,7 @@ impl RandomSchedule {
             let meta = json!({"metadata": {
                 "name": format!("p-{uid}"), "uid": format!("p-{uid}"), "resourceVersion": version,
                 "ownerReferences": [{"uid": uid, "controller": true}],
+                "labels": {"batch.kubernetes.io/controller-uid": uid},
             }});
             merge(&mut pod, &meta);
             self.live.get_mut(&key).unwrap().pod = Some(pod.clone());

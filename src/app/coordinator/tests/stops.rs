@@ -362,6 +362,18 @@ fn show_pod(fixture: &mut Fixture, name: &str, is_labelled: bool) {
     fixture.world.pod("u1", pod);
 }
 
+/// The watch shows that this pod, which has a meta label, is being deleted.
+fn pod_leaves(fixture: &mut Fixture, name: &str) {
+    let stamp = fixture.world.stamp();
+    fixture.world.pod(
+        "u1",
+        json!({"metadata": {
+            "name": name, "uid": name, "deletionTimestamp": stamp,
+            "labels": {"config-controller.semafor.ch/meta-username": "bob"},
+        }}),
+    );
+}
+
 fn hide_pod(fixture: &Fixture, name: &str) {
     drop(fixture.world.pods.own_delete(name, &uid(name)));
 }
@@ -380,6 +392,8 @@ fn labelled() -> Fixture {
 fn a_pod_gets_the_meta_labels_of_the_one_that_it_replaces() {
     for was_gone in [false, true] {
         let mut fixture = labelled();
+        pod_leaves(&mut fixture, "p1");
+        assert_eq!(fixture.changed(), NOTHING);
         if was_gone {
             hide_pod(&fixture, "p1");
             assert_eq!(fixture.changed(), NOTHING);
@@ -406,12 +420,13 @@ fn a_pod_gets_the_meta_labels_of_the_one_that_it_replaces() {
 #[test]
 fn a_pod_that_appears_during_the_call_for_another_gets_the_meta_labels() {
     let mut fixture = labelled();
+    pod_leaves(&mut fixture, "p1");
     show_pod(&mut fixture, "p2", false);
     assert_eq!(fixture.changed(), ["call label p2"]);
     fixture.pass(1.0);
+    pod_leaves(&mut fixture, "p2");
     show_pod(&mut fixture, "p3", false);
     assert_eq!(fixture.changed(), NOTHING);
-    show_pod(&mut fixture, "p2", true);
     assert_eq!(fixture.done(), ["call label p3"]);
     show_pod(&mut fixture, "p3", true);
     assert_eq!(fixture.done(), NOTHING);
@@ -447,8 +462,10 @@ fn the_pod_of_the_next_job_gets_no_meta_labels() {
 #[test]
 fn labelling_a_new_pod_is_retried_for_ten_seconds() {
     let mut fixture = labelled();
+    pod_leaves(&mut fixture, "p1");
     show_pod(&mut fixture, "p2", false);
     assert_eq!(fixture.changed(), ["call label p2"]);
+    hide_pod(&fixture, "p1");
     for pause in [0.1, 0.2, 0.4, 0.8, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0] {
         assert_eq!(fixture.fails(unavailable(Verb::Patch)), NOTHING);
         assert_eq!(fixture.pass(pause), ["call label p2"]);

@@ -161,6 +161,7 @@ fn texts_of_a_pod_are_cut() {
     let pod = pod(&json!({
         "metadata": {
             "name": name, "ownerReferences": [{"controller": true, "uid": text(UID_BYTES_MAX)}],
+            "labels": {"batch.kubernetes.io/controller-uid": text(UID_BYTES_MAX)},
         },
         "status": {
             "reason": reason, "message": message,
