@@ -5,9 +5,11 @@
 //! without a lock, because that is done for each request.
 
 mod ledger;
+mod shared;
 mod waiting;
 
 pub use ledger::{Account, Division, Full, Hold, Ledger, PeerKey, Purpose};
+pub use shared::{Loan, SharedBytes};
 pub use waiting::{Exceeded, Held, WaitingBounds};
 
 use crate::threads::lock;

@@ -260,7 +260,7 @@ impl Service {
         };
         let (authenticator, reviews) = background.authenticator(mode, &mailboxes)?;
         let sink = Arc::clone(&mailboxes) as Arc<dyn ResponseSink>;
-        background.lists(&cache, &census, sink)?;
+        background.lists(&cache, &census, Arc::clone(&front.ledger), sink)?;
         let watches = background.reflectors(stores, &catalog, &inbox, (&cache, &census))?;
         let collector = Arc::new(Collector::new(Sources {
             metrics: Arc::clone(&metrics),
@@ -411,11 +411,13 @@ impl Background<'_> {
         &self,
         cache: &Cache,
         census: &Census,
+        ledger: Arc<Ledger>,
         sink: Arc<dyn ResponseSink>,
     ) -> Result<(), Error> {
         let assembler = Assembler {
             cache: cache.clone(),
             census: census.clone(),
+            ledger,
             encode: handlers::entry,
             sink,
             clock: Arc::clone(self.clock),

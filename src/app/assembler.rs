@@ -9,7 +9,7 @@ use super::keys::own_key_of;
 use super::list::{Changed, List};
 use super::lists::{Changes, Task};
 use super::request::{Response, ResponseSink};
-use super::request_handle::RequestHandle;
+use crate::budget::{Division, Full, Ledger};
 use crate::clock::Clock;
 use crate::kube::types::Job;
 use crate::model::names::{AppType, InstanceKey, InstanceName};
@@ -32,6 +32,8 @@ pub struct Assembler {
     pub census: Census,
     /// The JSON of an entry.
     pub encode: Encode,
+    /// What the lists are charged to.
+    pub ledger: Arc<Ledger>,
     /// Where responses go.
     pub sink: Arc<dyn ResponseSink>,
     /// The time.
@@ -65,27 +67,27 @@ impl Assembler {
         let Some(task) = index.take_due(self.clock.now()) else {
             return false;
         };
-        let list = Arc::new(self.list(&task));
-        let late = index.finish(&task.app_type, &list, self.clock.now());
-        self.respond(&task.readers, &list);
-        self.respond(&late, &list);
+        let list = self.list(&task).map(Arc::new);
+        let late = index.finish(&task.app_type, list.as_ref().ok(), self.clock.now());
+        for reader in task.readers.iter().chain(&late) {
+            let response = match &list {
+                Ok(list) => Response::List(Arc::clone(list)),
+                Err(full) => Response::Failed((*full).into()),
+            };
+            self.sink.respond(*reader, response);
+        }
         true
     }
 
-    fn respond(&self, readers: &[RequestHandle], list: &Arc<List>) {
-        for reader in readers {
-            let response = Response::List(Arc::clone(list));
-            self.sink.respond(*reader, response);
-        }
-    }
-
-    fn list(&self, task: &Task) -> List {
+    fn list(&self, task: &Task) -> Result<List, Full> {
         let Task {
             app_type, changes, ..
         } = task;
         match (changes, &task.before) {
-            (Changes::Of(names), Some(before)) => before.after(self.changed(app_type, names)),
-            _ => List::default().after(self.all(app_type)),
+            (Changes::Of(names), Some(before)) => {
+                before.after(self.changed(app_type, names), &self.ledger)
+            }
+            _ => List::new(self.all(app_type), &self.ledger),
         }
     }
 
@@ -116,8 +118,10 @@ impl Assembler {
     /// A message with the list that is out of date.
     pub fn check(&self) -> Result<(), String> {
         for (app_type, list) in self.cache.index().lists() {
-            let now = List::default().after(self.all(&app_type));
-            if list.bytes() != now.bytes() {
+            let unlimited = Ledger::of_bytes(usize::MAX / 4, Division::UNLIMITED);
+            let now = List::new(self.all(&app_type), &unlimited);
+            let now = now.map_err(|full| format!("there is no list of {app_type}: {full:?}"))?;
+            if list.bytes()[..] != now.bytes()[..] {
                 let [read, now] = [&list, &now].map(|list| String::from_utf8_lossy(list.bytes()));
                 return Err(format!("readers of {app_type} get {read}, not {now}"));
             }

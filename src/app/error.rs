@@ -4,6 +4,7 @@
 //! the operator; others pass with time (retry). Texts are here; status codes and stable codes are
 //! in `http/problem.rs` and nowhere else.
 
+use crate::budget::Full;
 use crate::model::labels::MetaError;
 use crate::model::names::{InstanceKey, NameError};
 use crate::model::template::TemplateError;
@@ -50,6 +51,8 @@ pub enum Error {
     /// The limit of instances is reached, and the instance that this request waited for was stopped.
     /// A retry helps.
     LimitReached,
+    /// There is no memory for the response. A retry helps.
+    Overloaded,
     /// A bound on waiting requests is reached. A retry helps.
     TooManyRequests(Bound),
     /// The service lacks a permission; the log names verb and resource. The operator grants it.
@@ -124,6 +127,15 @@ impl From<&TemplateError> for Error {
     }
 }
 
+impl From<Full> for Error {
+    fn from(full: Full) -> Self {
+        match full {
+            Full::Budget => Self::Overloaded,
+            Full::Share => Self::TooManyRequests(Bound::CallerShare),
+        }
+    }
+}
+
 impl From<MetaError> for Error {
     fn from(error: MetaError) -> Self {
         let text = error.to_string().into();
@@ -175,11 +187,14 @@ impl fmt::Display for Error {
                 "the limit of instances is reached, and the instance that this request waited for was stopped; retry later",
             ),
             Self::TooManyRequests(Bound::CallerShare) => f.write_str(
-                "the waiting requests of this caller use its share (CALLER_SHARE_MAX); retry when some have been answered",
+                "the requests of this caller use its share (CALLER_SHARE_MAX); retry when some have been answered",
             ),
             Self::TooManyRequests(bound) => {
                 write!(f, "too many waiting requests ({bound}); retry later")
             }
+            Self::Overloaded => f.write_str(
+                "requests and responses use all memory set aside for them; retry later",
+            ),
             Self::NotPermitted => f.write_str(
                 "config-controller lacks a permission; its log names the verb and the resource",
             ),

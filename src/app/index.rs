@@ -193,7 +193,7 @@ impl Index {
         if state.types.contains_key(app_type) {
             state.lists.read(app_type, now)
         } else {
-            Some(Arc::default())
+            Some(List::empty())
         }
     }
 
@@ -215,7 +215,12 @@ impl Index {
     }
 
     /// See [`Lists::finish`].
-    pub fn finish(&self, app_type: &AppType, list: &Arc<List>, now: Instant) -> Vec<RequestHandle> {
+    pub fn finish(
+        &self,
+        app_type: &AppType,
+        list: Option<&Arc<List>>,
+        now: Instant,
+    ) -> Vec<RequestHandle> {
         self.state().lists.finish(app_type, list, now)
     }
 

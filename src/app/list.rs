@@ -4,16 +4,17 @@
 //! that have not changed. The JSON of an entry is made by whoever reads it. Which entries have
 //! changed is kept in [`super::lists`].
 
+use crate::budget::{Division, Full, Ledger, SharedBytes};
 use std::fmt::Write as _;
 use std::hash::{DefaultHasher, Hasher as _};
-use std::iter::{from_fn, repeat_n};
+use std::iter::from_fn;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 /// A list of instances.
 #[derive(Debug)]
 pub struct List {
-    bytes: Arc<[u8]>,
+    bytes: Arc<SharedBytes>,
     etag: Box<str>,
     /// The names, one after the other.
     names: Box<str>,
@@ -64,23 +65,47 @@ impl Changed {
     }
 }
 
-impl Default for List {
-    fn default() -> Self {
-        Self::of(std::iter::empty)
-    }
-}
-
 impl List {
-    /// This list after these changes.
+    /// The list without entries, which is in no budget.
+    ///
+    /// # Panics
+    /// Never: its bytes are fewer than its ledger has.
     #[must_use]
-    pub fn after(&self, mut changed: Changed) -> Self {
+    pub fn empty() -> Arc<Self> {
+        static EMPTY: LazyLock<Arc<List>> = LazyLock::new(|| {
+            let ledger = Ledger::of_bytes(1024, Division::UNLIMITED);
+            let empty = List::new(Changed::default(), &ledger);
+            Arc::new(empty.expect("two bytes fit in its ledger"))
+        });
+        Arc::clone(&EMPTY)
+    }
+
+    /// The list of these entries alone.
+    ///
+    /// # Errors
+    /// [`Full`] if there is no memory for it.
+    pub fn new(mut entries: Changed, ledger: &Arc<Ledger>) -> Result<Self, Full> {
+        entries.sort();
+        let present = || {
+            entries
+                .iter()
+                .filter_map(|(name, entry)| Some((name, entry?)))
+        };
+        Self::of(present, ledger)
+    }
+
+    /// This list after these changes.
+    ///
+    /// # Errors
+    /// [`Full`] if there is no memory for it.
+    pub fn after(&self, mut changed: Changed, ledger: &Arc<Ledger>) -> Result<Self, Full> {
         changed.sort();
-        Self::of(|| self.merged(&changed))
+        Self::of(|| self.merged(&changed), ledger)
     }
 
     /// The JSON array.
     #[must_use]
-    pub const fn bytes(&self) -> &Arc<[u8]> {
+    pub const fn bytes(&self) -> &Arc<SharedBytes> {
         &self.bytes
     }
 
@@ -104,7 +129,10 @@ impl List {
 
     /// A list of these entries, which are by name. They are gone through twice, so that the bytes
     /// are written to where they stay.
-    fn of<'a, I: Iterator<Item = (&'a str, &'a [u8])>>(entries: impl Fn() -> I) -> Self {
+    fn of<'a, I: Iterator<Item = (&'a str, &'a [u8])>>(
+        entries: impl Fn() -> I,
+        ledger: &Arc<Ledger>,
+    ) -> Result<Self, Full> {
         let (mut count, mut name_bytes, mut bytes) = (0, 0, 2);
         for (name, entry) in entries() {
             name_bytes += name.len();
@@ -113,31 +141,32 @@ impl List {
         }
         let mut names = String::with_capacity(name_bytes);
         let mut ends = Vec::with_capacity(count);
-        let mut array: Arc<[u8]> = repeat_n(0, bytes).collect();
-        let into = Arc::get_mut(&mut array).expect("nobody else has it yet");
-        let mut at = 0;
-        let mut write = |piece: &[u8]| {
-            into[at..at + piece.len()].copy_from_slice(piece);
-            at += piece.len();
-            u32::try_from(at).expect("a list is bounded far below 4 GiB by the memory of a pod")
-        };
-        write(b"[");
-        for (name, entry) in entries() {
-            if !ends.is_empty() {
-                write(b",");
+        let array = SharedBytes::new(ledger, bytes, |into| {
+            let mut at = 0;
+            let mut write = |piece: &[u8]| {
+                into[at..at + piece.len()].copy_from_slice(piece);
+                at += piece.len();
+                u32::try_from(at).expect("a list is bounded far below 4 GiB by the memory of a pod")
+            };
+            write(b"[");
+            for (name, entry) in entries() {
+                if !ends.is_empty() {
+                    write(b",");
+                }
+                names.push_str(name);
+                let name =
+                    u32::try_from(names.len()).expect("names are shorter than their entries");
+                let entry = write(entry);
+                ends.push(End { name, entry });
             }
-            names.push_str(name);
-            let name = u32::try_from(names.len()).expect("names are shorter than their entries");
-            let entry = write(entry);
-            ends.push(End { name, entry });
-        }
-        write(b"]");
-        Self {
+            write(b"]");
+        })?;
+        Ok(Self {
             etag: etag_of(&array),
             bytes: array,
             names: names.into(),
             ends: ends.into(),
-        }
+        })
     }
 
     fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
@@ -199,31 +228,46 @@ mod tests {
         changed
     }
 
+    fn ledger() -> Arc<Ledger> {
+        Ledger::of_bytes(1 << 20, Division::default())
+    }
+
+    fn of(entries: Changed) -> List {
+        List::new(entries, &ledger()).unwrap()
+    }
+
+    fn after(list: &List, changed: Changed) -> List {
+        list.after(changed, &ledger()).unwrap()
+    }
+
     fn text(list: &List) -> &str {
         std::str::from_utf8(list.bytes()).unwrap()
     }
 
     #[test]
     fn an_empty_list_is_an_empty_array() {
-        let list = List::default();
+        let list = of(Changed::default());
         assert_eq!((text(&list), list.len()), ("[]", 0));
         assert!(list.is_empty());
-        let gone = list.after(changed(&[("a", None)]));
+        let gone = after(&list, changed(&[("a", None)]));
         assert_eq!(text(&gone), "[]");
     }
 
     #[test]
     fn entries_are_added_replaced_and_removed_by_name() {
-        let list = List::default().after(changed(&[("b", Some("2")), ("a", Some("{}"))]));
+        let list = of(changed(&[("b", Some("2")), ("a", Some("{}"))]));
         assert_eq!((text(&list), list.len()), ("[{},2]", 2));
-        let list = list.after(changed(&[
-            ("c", Some("3")),
-            ("a", None),
-            ("b", Some("22")),
-            ("0", Some("0")),
-        ]));
+        let list = after(
+            &list,
+            changed(&[
+                ("c", Some("3")),
+                ("a", None),
+                ("b", Some("22")),
+                ("0", Some("0")),
+            ]),
+        );
         assert_eq!(text(&list), "[0,22,3]");
-        assert_eq!(text(&list.after(Changed::default())), "[0,22,3]");
+        assert_eq!(text(&after(&list, Changed::default())), "[0,22,3]");
     }
 
     #[test]
@@ -236,7 +280,7 @@ mod tests {
             (state >> 33) % below
         };
         let mut model = BTreeMap::new();
-        let mut list = List::default();
+        let mut list = of(Changed::default());
         for step in 0..2000 {
             let mut changes = BTreeMap::new();
             for _ in 0..random(4) {
@@ -247,7 +291,7 @@ mod tests {
                 .iter()
                 .map(|(name, json)| (name.as_str(), json.as_deref()))
                 .collect();
-            list = list.after(changed(&borrowed));
+            list = after(&list, changed(&borrowed));
             for (name, json) in changes {
                 match json {
                     Some(json) => drop(model.insert(name, json)),
@@ -262,14 +306,22 @@ mod tests {
 
     #[test]
     fn the_tag_depends_on_the_bytes_alone() {
-        let one = List::default().after(changed(&[("a", Some("1"))]));
-        let same = one
-            .after(changed(&[("a", None), ("b", Some("2"))]))
-            .after(changed(&[("a", Some("1")), ("b", None)]));
-        let other = one.after(changed(&[("a", Some("2"))]));
+        let one = of(changed(&[("a", Some("1"))]));
+        let same = after(&one, changed(&[("a", None), ("b", Some("2"))]));
+        let same = after(&same, changed(&[("a", Some("1")), ("b", None)]));
+        let other = after(&one, changed(&[("a", Some("2"))]));
         assert_eq!(one.etag(), same.etag());
         assert_ne!(one.etag(), other.etag());
         let is_strong = |tag: &str| tag.starts_with('"') && tag.ends_with('"') && tag.len() > 2;
         assert!(is_strong(one.etag()), "{}", one.etag());
+    }
+
+    #[test]
+    fn without_memory_there_is_no_list() {
+        let ledger = Ledger::of_bytes(16, Division::default());
+        let entries = || changed(&[("a", Some("1234567"))]);
+        assert_eq!(List::new(entries(), &ledger).unwrap_err(), Full::Budget);
+        let list = List::new(changed(&[("a", Some("123456"))]), &ledger).unwrap();
+        assert_eq!(list.after(entries(), &ledger).unwrap_err(), Full::Budget);
     }
 }

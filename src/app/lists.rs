@@ -174,12 +174,13 @@ impl Lists {
         })
     }
 
-    /// The list of a task is assembled. Returns the requests that have come meanwhile, if nothing
-    /// has changed meanwhile.
+    /// The list of a task is assembled, or there is no memory for it: then the one before is dropped,
+    /// and the next is made anew. Returns the requests that have come meanwhile, if nothing has
+    /// changed meanwhile.
     pub fn finish(
         &mut self,
         app_type: &AppType,
-        list: &Arc<List>,
+        list: Option<&Arc<List>>,
         now: Instant,
     ) -> Vec<RequestHandle> {
         let Some(kept) = self.kept.get_mut(app_type) else {
@@ -187,12 +188,15 @@ impl Lists {
         };
         kept.is_assembling = false;
         kept.assembled_at = Some(now);
-        kept.current = Some(Arc::clone(list));
+        kept.current = list.cloned();
+        if list.is_none() {
+            kept.changes = Changes::All;
+        }
         if kept.clean().is_none() {
             return Vec::new();
         }
         let readers = std::mem::take(&mut kept.readers);
-        if list.is_empty() {
+        if list.is_some_and(|list| list.is_empty()) {
             self.kept.remove(app_type);
         }
         readers

@@ -37,6 +37,8 @@ pub enum Account {
     Peer(PeerKey),
     /// The caller whose token has this name.
     Token(Arc<str>),
+    /// The service itself, which no share limits.
+    Service,
 }
 
 /// What bytes are held for.
@@ -48,6 +50,14 @@ pub enum Purpose {
     Start,
     /// A request that waits for a stop or for labels.
     Write,
+    /// Bytes that responses to several callers share: half of all at most.
+    Shared,
+}
+
+impl Purpose {
+    const fn waits(self) -> bool {
+        matches!(self, Self::Start | Self::Write)
+    }
 }
 
 /// Why bytes cannot be held.
@@ -97,6 +107,7 @@ impl Division {
         match purpose {
             Purpose::Start => max - part(max, self.writes),
             Purpose::Write | Purpose::Transfer => max,
+            Purpose::Shared => max / 2,
         }
     }
 }
@@ -137,7 +148,7 @@ impl Sums {
 
     fn add(&mut self, account: &Account, purpose: Purpose, bytes: usize) {
         *self.by_account.entry(account.clone()).or_default() += bytes;
-        if purpose != Purpose::Transfer {
+        if purpose.waits() {
             self.waiting += bytes;
         }
     }
@@ -149,7 +160,7 @@ impl Sums {
                 self.by_account.remove(account);
             }
         }
-        if purpose != Purpose::Transfer {
+        if purpose.waits() {
             self.waiting -= bytes;
         }
     }
@@ -229,17 +240,50 @@ impl Ledger {
         lock(&self.sums)
     }
 
+    /// Whether so many bytes are more than a caller may hold.
+    fn is_beyond_share(&self, own: usize, purpose: Purpose) -> bool {
+        let (division, max) = (self.division, self.budget.max());
+        division.caller < 100 && own > division.share(max, purpose)
+    }
+
+    /// Charges an account for bytes that are in the budget already ([`super::SharedBytes`]).
+    ///
+    /// # Errors
+    /// [`Full::Share`].
+    pub(super) fn lend(&self, account: &Account, bytes: usize) -> Result<(), Full> {
+        let mut sums = self.sums();
+        let own = sums.of(account) + bytes;
+        if !self.is_calm() && self.is_beyond_share(own, Purpose::Transfer) {
+            return Err(Full::Share);
+        }
+        sums.add(account, Purpose::Transfer, bytes);
+        Ok(())
+    }
+
+    pub(super) fn give_back(&self, account: &Account, bytes: usize) {
+        self.sums().subtract(account, Purpose::Transfer, bytes);
+    }
+
+    /// How many bytes this account is charged.
+    #[must_use]
+    pub fn charged(&self, account: &Account) -> usize {
+        self.sums().of(account)
+    }
+
     /// Whether this account may hold so many more bytes.
     fn admit(&self, sums: &Sums, hold: &Hold, more: usize) -> Result<(), Full> {
         let (division, purpose) = (self.division, hold.purpose);
         let max = self.budget.max();
         let used = self.budget.used() + more;
         let own = sums.of(&hold.account) + more;
-        let is_limited = used > max / 2 && division.caller < 100;
-        if is_limited && own > division.share(max, purpose) {
+        if hold.account == Account::Service {
+            let fits = own <= division.total(max, purpose) && used <= self.bounds.unforced;
+            return fits.then_some(()).ok_or(Full::Budget);
+        }
+        if used > max / 2 && self.is_beyond_share(own, purpose) {
             return Err(Full::Share);
         }
-        let waits = purpose != Purpose::Transfer;
+        let waits = purpose.waits();
         let waiting = sums.waiting + more;
         let waiting_max = division.total(self.bounds.waiting, purpose);
         if used > self.bounds.unforced || (waits && waiting > waiting_max) {

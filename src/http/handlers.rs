@@ -97,8 +97,12 @@ impl Api {
         use app::Response::{Done, Failed, List, Progress, Ready, TokenReviewed};
         match (pending, response) {
             (Pending::List(condition, hold), List(list)) => {
+                let account = hold.account().clone();
                 drop(hold);
-                self.aged(responses::list(&list, &condition))
+                match responses::list(&list, &condition, &account) {
+                    Ok(response) => self.aged(response),
+                    Err(full) => failed(full.into()),
+                }
             }
             // There is none yet, and this caller may not start it.
             (
@@ -141,11 +145,14 @@ impl Api {
     /// `GET /app/{type}`
     pub(super) fn instances(&self, call: &Call<'_>, app_type: &str) -> Outcome {
         let condition = Condition::of(&call.request.headers);
+        let account = call.caller.account(call.request.peer);
         if let Some(list) = self.app.list(app_type)? {
-            return reply(self.aged(responses::list(&list, &condition)));
+            return match responses::list(&list, &condition, &account) {
+                Ok(response) => reply(self.aged(response)),
+                Err(full) => Ok(Handled::Refused(full.into())),
+            };
         }
         // It waits for milliseconds, so it takes no place of those that wait for an instance.
-        let account = call.caller.account(call.request.peer);
         let bytes = call.request.parked_bytes();
         match call.bounds.bytes.hold(account, Purpose::Transfer, bytes) {
             Ok(hold) => {

@@ -48,6 +48,7 @@ impl From<&Error> for Problem {
             Error::LimitReached => (429, "limit_reached", Some(1)),
             Error::TooManyRequests(Bound::CallerShare) => (429, "share_exhausted", Some(1)),
             Error::TooManyRequests(_) => (429, "too_many_requests", Some(1)),
+            Error::Overloaded => (503, "overloaded", Some(1)),
             Error::NotPermitted => (500, "not_permitted", None),
             Error::NamespaceMissing => (500, "namespace_missing", None),
             Error::Unavailable { retry_after } => (

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::app::list::Changed;
+use crate::budget::{Division, Ledger};
 
 fn app_type() -> AppType {
     AppType::new("hello").unwrap()
@@ -25,7 +26,8 @@ fn list(names: &[&str]) -> Arc<List> {
     for name in names {
         changed.entry(name, |into| into.push(b'1'));
     }
-    Arc::new(List::default().after(changed))
+    let ledger = Ledger::of_bytes(1000, Division::default());
+    Arc::new(List::new(changed, &ledger).unwrap())
 }
 
 fn of(names: &[&str]) -> Changes {
@@ -41,7 +43,7 @@ fn read(now: Instant) -> Lists {
         (task.changes, task.readers),
         (Changes::All, vec![reader(1)])
     );
-    assert_eq!(lists.finish(&app_type(), &list(&["a"]), now), []);
+    assert_eq!(lists.finish(&app_type(), Some(&list(&["a"])), now), []);
     lists
 }
 
@@ -96,7 +98,7 @@ fn readers_that_come_meanwhile_get_the_list_unless_it_has_changed_again() {
         if changes {
             lists.change(&app_type(), &name("a"));
         }
-        let late = lists.finish(&app_type(), &list(&["a", "b"]), now + PERIOD);
+        let late = lists.finish(&app_type(), Some(&list(&["a", "b"])), now + PERIOD);
         if changes {
             assert_eq!(late, []);
             let task = lists.take_due(now + 2 * PERIOD).unwrap();
@@ -126,7 +128,7 @@ fn the_longest_overdue_list_comes_first() {
     for (app_type, at) in [(&other, now + PERIOD / 2), (&app_type(), now)] {
         lists.wait(app_type, reader(1), at);
         let _ = lists.take_due(at).unwrap();
-        lists.finish(app_type, &list(&["a"]), at);
+        lists.finish(app_type, Some(&list(&["a"])), at);
         lists.change(app_type, &name("a"));
     }
     lists.wait(&other, reader(2), now + PERIOD);
@@ -173,7 +175,7 @@ fn lists_without_instances_or_readers_are_dropped() {
     lists.wait(&app_type(), reader(2), now);
     lists.emptied(&app_type());
     let _ = lists.take_due(now + PERIOD).unwrap();
-    lists.finish(&app_type(), &list(&[]), now);
+    lists.finish(&app_type(), Some(&list(&[])), now);
     assert!(lists.kept.is_empty());
 
     let mut lists = read(now);
@@ -184,4 +186,24 @@ fn lists_without_instances_or_readers_are_dropped() {
     assert_eq!(lists.kept.len(), 1);
     lists.forget_unread(now + UNREAD_KEPT + PERIOD);
     assert!(lists.kept.is_empty());
+}
+
+#[test]
+fn without_memory_for_a_list_the_next_is_made_anew_after_the_period() {
+    let now = Instant::now();
+    let mut lists = read(now);
+    lists.change(&app_type(), &name("b"));
+    lists.wait(&app_type(), reader(2), now);
+    let task = lists.take_due(now + PERIOD).unwrap();
+    assert_eq!(task.changes, of(&["b"]));
+    lists.wait(&app_type(), reader(3), now + PERIOD);
+    assert_eq!(lists.finish(&app_type(), None, now + PERIOD), []);
+    assert!(lists.read("hello", now + PERIOD).is_none());
+    assert!(lists.take_due(now + PERIOD).is_none());
+    let task = lists.take_due(now + 2 * PERIOD).unwrap();
+    assert_eq!(
+        (task.changes, task.readers),
+        (Changes::All, vec![reader(3)])
+    );
+    assert!(task.before.is_none());
 }

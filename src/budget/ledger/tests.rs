@@ -126,7 +126,7 @@ fn check(ledger: &Ledger, holds: &[Hold]) {
     assert_eq!(ledger.budget().used(), sum(&|_| true));
     assert!(ledger.budget().used() <= MAX);
     let sums = ledger.sums();
-    assert_eq!(sums.waiting, sum(&|hold| hold.purpose != Purpose::Transfer));
+    assert_eq!(sums.waiting, sum(&|hold| hold.purpose.waits()));
     assert!(sums.waiting <= ledger.bounds.waiting);
     for account in holds.iter().map(|hold| &hold.account) {
         assert_eq!(sums.of(account), sum(&|hold| hold.account == *account));

@@ -6,13 +6,13 @@
 use crate::app::Progress;
 use crate::app::cache::{Entry, Ready};
 use crate::app::list::List;
+use crate::budget::{Account, Full};
 use crate::http::conditional::Condition;
 use crate::http::message::{Body, Response};
 use crate::model::labels::{MetaLabels, RESERVED, SESSION_ID};
 use crate::model::status::Finding;
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
 use serde_json::{Value, json};
-use std::sync::Arc;
 
 /// The 200 of a GET of an instance that is ready.
 pub(super) fn ready(ready: &Ready) -> Response {
@@ -68,18 +68,24 @@ pub(super) fn add_finding(body: &mut Value, finding: &Finding) {
     }
 }
 
-/// The instances of a type; 304 if the caller has them already.
-pub(super) fn list(list: &List, condition: &Condition) -> Response {
+/// The instances of a type for this account; 304 if the caller has them already.
+///
+/// # Errors
+/// [`Full::Share`].
+pub(super) fn list(
+    list: &List,
+    condition: &Condition,
+    account: &Account,
+) -> Result<Response, Full> {
     let response = if condition.is_met_by(list.etag()) {
         Response::empty(304)
     } else {
-        let bytes = Body::Shared(Arc::clone(list.bytes()));
+        let bytes = Body::Shared(list.bytes().lend(account)?);
         Response::with_type(200, "application/json", bytes)
     };
     // A cache, also that of a browser, asks each time whether the list is still the same.
-    response
-        .header("etag", list.etag().to_owned())
-        .header("cache-control", "no-cache")
+    let response = response.header("etag", list.etag().to_owned());
+    Ok(response.header("cache-control", "no-cache"))
 }
 
 /// Appends the JSON of one entry of a list.

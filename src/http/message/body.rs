@@ -3,8 +3,8 @@
 //! Pure. A body is never copied to be shared. How bodies are queued and sent is decided in
 //! [`crate::http::connection`]; bodies of requests are plain bytes.
 
+use crate::budget::Loan;
 use std::ops::Deref;
-use std::sync::Arc;
 
 /// The body of a response; reads as its bytes.
 #[derive(Clone, Debug)]
@@ -14,18 +14,16 @@ pub enum Body {
     /// Bytes of this response alone.
     Owned(Vec<u8>),
     /// Bytes that several responses share.
-    Shared(Arc<[u8]>),
+    Shared(Loan),
 }
 
 impl Body {
-    /// How many bytes of memory this response keeps allocated. Shared bytes count once for each
-    /// response that has them: the last one may keep them alone.
+    /// How many bytes of memory this response alone keeps allocated.
     #[must_use]
     pub fn held_bytes(&self) -> usize {
         match self {
-            Self::Static(_) => 0,
+            Self::Static(_) | Self::Shared(_) => 0,
             Self::Owned(bytes) => bytes.capacity(),
-            Self::Shared(bytes) => bytes.len(),
         }
     }
 }
@@ -60,22 +58,28 @@ impl Eq for Body {}
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::budget::{Account, Division, Ledger, SharedBytes};
+
+    fn shared() -> Body {
+        let ledger = Ledger::of_bytes(100, Division::default());
+        let bytes = SharedBytes::new(&ledger, 2, |bytes| bytes.copy_from_slice(b"ab"));
+        Body::Shared(bytes.unwrap().lend(&Account::Service).unwrap())
+    }
 
     #[test]
     fn bodies_compare_by_their_bytes() {
-        let shared = Body::Shared(Arc::from(&b"ab"[..]));
+        let shared = shared();
         assert_eq!(shared, Body::Static(b"ab"));
         assert_eq!(shared, Body::Owned(b"ab".to_vec()));
         assert_ne!(shared, Body::default());
     }
 
     #[test]
-    fn only_the_bytes_of_the_program_are_free() {
+    fn only_bytes_of_one_response_are_counted() {
         let mut owned = Vec::with_capacity(100);
         owned.extend_from_slice(b"ab");
         assert!(Body::Owned(owned).held_bytes() >= 100);
-        let bytes: Arc<[u8]> = Arc::from(&b"ab"[..]);
-        assert_eq!(Body::Shared(Arc::clone(&bytes)).held_bytes(), 2);
+        assert_eq!(shared().held_bytes(), 0);
         assert_eq!(Body::Static(b"ab").held_bytes(), 0);
     }
 }

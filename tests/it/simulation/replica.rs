@@ -149,6 +149,10 @@ impl Replica {
         };
         let reflectors =
             wiring.reflectors(config_maps, jobs, pods, &catalog, (&cache, &census), &inbox);
+        let bounds = WaitingBounds {
+            bytes: Ledger::of_bytes(BYTES_MAX, limits.division),
+            places: Ledger::of_places(limits.parked_max, limits.division),
+        };
         Self {
             app: App::new(
                 cache.clone(),
@@ -168,6 +172,7 @@ impl Replica {
                 cache: cache.clone(),
                 census: census.clone(),
                 encode: handlers::entry,
+                ledger: Arc::clone(&bounds.bytes),
                 sink: Arc::new(Nobody),
                 clock: Arc::clone(&clock),
             },
@@ -175,10 +180,7 @@ impl Replica {
             census,
             config_maps: scanner,
             reflectors,
-            bounds: WaitingBounds {
-                bytes: Ledger::of_bytes(BYTES_MAX, limits.division),
-                places: Ledger::of_places(limits.parked_max, limits.division),
-            },
+            bounds,
             calls: Vec::new(),
             coordinator: Coordinator::new(limits),
             broken: None,

@@ -1,6 +1,7 @@
 //! Responses, deadlines, bounds and the end of a connection.
 
 use super::*;
+use crate::budget::{Account, Division, Ledger, SharedBytes};
 use crate::http::message::Body;
 
 fn open(now: Instant) -> Connection {
@@ -52,20 +53,24 @@ fn no_request_is_begun_behind_an_unread_response() {
 }
 
 #[test]
-fn a_body_that_responses_share_is_sent_without_a_copy_and_counts_until_it_is_sent() {
+fn a_body_that_responses_share_is_sent_without_a_copy_and_counts_once() {
     let now = Instant::now();
     let (mut connection, _) = fed(now, &get(""));
-    let bytes: Arc<[u8]> = vec![b'x'; 200_000].into();
-    let shared = Response::with_type(200, "text/plain", Body::Shared(Arc::clone(&bytes)));
+    let ledger = Ledger::of_bytes(1 << 20, Division::default());
+    let bytes = SharedBytes::new(&ledger, 200_000, |bytes| bytes.fill(b'x')).unwrap();
+    let account = Account::Token("reader".into());
+    let body = Body::Shared(bytes.lend(&account).unwrap());
+    let shared = Response::with_type(200, "text/plain", body);
     connection
         .respond(shared, false, &mut heads(), now)
         .unwrap();
     let [head, body] = connection.output().map(<[u8]>::len);
     assert_eq!(connection.output()[1].as_ptr(), bytes.as_ptr());
-    assert!(connection.held_bytes() >= body);
+    assert!(connection.held_bytes() < body, "it is not the connection's");
+    assert_eq!(ledger.charged(&account), 200_000);
     connection.written(head + body, now);
     assert_eq!(connection.held_bytes(), 0);
-    assert_eq!(Arc::strong_count(&bytes), 1);
+    assert_eq!(ledger.charged(&account), 0);
 }
 
 #[test]

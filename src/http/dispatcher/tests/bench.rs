@@ -141,6 +141,7 @@ impl Bench {
             cache: self.world.cache.clone(),
             census: self.world.census.clone(),
             encode: crate::http::handlers::entry,
+            ledger: Arc::clone(&self.dispatcher.bounds.bytes),
             sink: Arc::clone(&sink) as Arc<dyn ResponseSink>,
             clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
         };
