@@ -53,6 +53,7 @@
 //! | What happens after a 409 on create? | `app/coordinator/outcome.rs` |
 //! | Where are waiting requests (waiters) bounded? | [`app::coordinator`] in number, `http/server` in bytes |
 //! | Which of many waiting calls is made next? | [`app::queue`]; where its manifest is rendered: [`app::rendering`] |
+//! | When is a list made anew, and from what? | `app/lists.rs`, `app/assembler.rs` |
 //! | Who force-deletes a pod, and when? | `app/coordinator/calls.rs`, `app/coordinator/memory.rs` |
 //! | How is a stale cache detected? | [`kube::watch`], `store/freshness.rs` |
 //! | Where is a failure of an instance logged? | [`app::reporter`] |

@@ -85,6 +85,11 @@ fn only_a_list_that_has_changed_waits() {
     assert_eq!(reply(waits(&bench)).status, 200);
     bench.world.ready("u1", "10.0.0.1");
     assert!(matches!(parked(waits(&bench)), Pending::List(..)));
+    // So it is with what changes by itself, for example with time.
+    *bench.clock.passed.lock().unwrap() += app::lists::PERIOD;
+    drop(get(&bench));
+    bench.world.cache.index().touch(&key("scim", "n1"));
+    assert!(matches!(parked(waits(&bench)), Pending::List(..)));
 }
 
 #[test]
