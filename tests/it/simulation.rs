@@ -21,11 +21,13 @@
 //! | `promises` | what must hold, each a pure check with its description |
 //! | `world` | the state of a schedule, and when each promise is checked |
 //! | `callers` | requests, and whether each response was true |
+//! | `labels` | the labels that requests set, and whether one is lost |
 //! | `moves` | the random events, and the end of a schedule |
 
 mod broken;
 mod callers;
 mod dice;
+mod labels;
 mod moves;
 mod promises;
 mod replica;
@@ -127,7 +129,7 @@ impl Found {
 /// Runs one schedule; returns its counts, or the broken promise and, if `steps` is set, its steps.
 fn run(seed: u64, broken: Broken, steps: bool) -> Result<Tally, (Breach, Vec<String>)> {
     let mut dice = Dice::new(seed);
-    let profile = Profile::draw(&mut dice, broken);
+    let profile = Profile::draw(seed, &mut dice, broken);
     let mut world = World::new(seed, dice, profile, steps);
     let result = catch_unwind(AssertUnwindSafe(|| world.play()));
     let result = result.unwrap_or_else(|panic| {

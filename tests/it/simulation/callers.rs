@@ -10,7 +10,6 @@ use config_controller::app::{
 };
 use config_controller::clock::Clock;
 use config_controller::model::labels::MetaChange;
-use serde_json::{Map, json};
 
 use super::promises::{self, Breach, Floors, Promise, check};
 use super::replica::WAITS;
@@ -114,8 +113,10 @@ impl World {
             held,
         };
         let floors = replica.floors();
+        let change =
+            (kind == RequestKind::Label).then(|| self.labels.send(serial, self.profile.is_crowded));
         let immediate = match replica.hold(serial as usize, kind.is_change()) {
-            Ok(held) => submit(&replica.app, request(held), kind),
+            Ok(held) => submit(&replica.app, request(held), kind, change),
             Err(_) => Some(Response::Failed(Error::TooManyRequests(Bound::CallerShare))),
         };
         let waiting = Waiting {
@@ -195,6 +196,7 @@ impl World {
                 format!("{serial} does not wait")
             });
         };
+        self.labels.answer(serial);
         let outcome = outcome_of(response);
         self.log(|| format!("{serial}: gets {outcome}"));
         self.count(&format!("{:?} {outcome}", waiting.kind));
@@ -220,6 +222,9 @@ impl World {
                 self.stop_is_answered(&waiting);
             }
             Response::Failed(error) => self.error_is_fair(error)?,
+            Response::Done if waiting.kind == RequestKind::Label => {
+                self.labels.are_set(serial, history, waiting.requested_at)?;
+            }
             Response::Done
             | Response::Progress { .. }
             | Response::List(_)
@@ -237,6 +242,7 @@ impl World {
                 | Error::NameTaken(_)
                 | Error::NotSynced
                 | Error::TooManyRequests(_)
+                | Error::LabelsLimit(_)
         );
         check(
             Promise::NoErrorsWithoutFaults,
@@ -282,8 +288,12 @@ impl World {
 }
 
 /// Passes a request to the service; returns the immediate response, if any.
-fn submit(app: &App, request: InstanceRequest, kind: RequestKind) -> Option<Response> {
-    let serial = request.handle.serial;
+fn submit(
+    app: &App,
+    request: InstanceRequest,
+    kind: RequestKind,
+    change: Option<MetaChange>,
+) -> Option<Response> {
     let ensure = |request: InstanceRequest, intent| match app.ready(&request.key) {
         Ok(Some(ready)) => Some(Response::Ready {
             ready,
@@ -303,21 +313,10 @@ fn submit(app: &App, request: InstanceRequest, kind: RequestKind) -> Option<Resp
             app.stop(request).err().map(Response::Failed)
         }
         RequestKind::Label => app
-            .label(request, label_of(serial))
+            .label(request, change.unwrap_or_default())
             .err()
             .map(Response::Failed),
     }
-}
-
-fn label_of(serial: u64) -> MetaChange {
-    let mut body = Map::new();
-    let key = if serial.is_multiple_of(3) {
-        "user"
-    } else {
-        "session"
-    };
-    body.insert(key.to_owned(), json!(serial.to_string()));
-    MetaChange::from_body(&body).expect("a label of a schedule is one")
 }
 
 /// A response in one word.

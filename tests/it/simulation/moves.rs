@@ -37,7 +37,7 @@ const PAIRS: [&[(&str, &str)]; 4] = [
 
 impl Profile {
     /// Draws the parameters of a schedule.
-    pub(super) fn draw(dice: &mut Dice, broken: Broken) -> Self {
+    pub(super) fn draw(seed: u64, dice: &mut Dice, broken: Broken) -> Self {
         let is_calm = dice.chance(150);
         let pairs = dice.pick(&PAIRS).iter();
         let limits = if dice.chance(150) { (6, 3) } else { (40, 20) };
@@ -58,6 +58,8 @@ impl Profile {
                 parked_per_key_max: limits.1,
                 division: Division::default(),
             },
+            // Not drawn, so that the events of all other schedules stay as they are.
+            is_crowded: matches!(seed % 7, 3 | 4),
             broken,
         }
     }
@@ -123,7 +125,13 @@ impl World {
                 .pick(&[RequestKind::Find, RequestKind::EnsureOrStop]),
             _ => RequestKind::Ensure,
         };
-        self.send_request(number, &pair, kind, wait)
+        let sent = self.send_request(number, &pair, kind, wait)?;
+        if kind == RequestKind::Label && self.profile.is_crowded {
+            for _ in 0..self.serial % 5 {
+                self.send_request(number, &pair, kind, wait)?;
+            }
+        }
+        Ok(sent)
     }
 
     fn deliver_random_call(&mut self) -> Result<bool, Breach> {

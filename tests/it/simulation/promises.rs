@@ -38,6 +38,9 @@ pub(super) enum Promise {
     StopLasts,
     DeletionIsRemembered,
     CallHitsItsTarget,
+    LabelIsSet,
+    LabelsAreKept,
+    LabelsAreBounded,
     AnsweredOnce,
     CoordinatorIsSound,
     AnsweredInTime,
@@ -88,6 +91,13 @@ impl Promise {
             Self::CallHitsItsTarget => {
                 "a call changes the object it was meant for, and no other of that name"
             }
+            Self::LabelIsSet => {
+                "when a PATCH succeeds, its labels were written since the request was made, unless a later request set the same keys"
+            }
+            Self::LabelsAreKept => {
+                "a label is never replaced by that of a request that was answered before, and never removed"
+            }
+            Self::LabelsAreBounded => "with one replica no pod has more labels than permitted",
             Self::CoordinatorIsSound => "the invariants of the coordinator and of the stores hold",
             Self::AnsweredOnce => "each waiting request gets exactly one response",
             Self::AnsweredInTime => "each waiting request is answered by its deadline",

@@ -15,6 +15,7 @@ use config_controller::app::changes;
 use config_controller::app::coordinator::{Context, Coordinator, Effect, Input, Limits};
 use config_controller::app::engine::{Called, Executor, Inbox, Inputs, Writers};
 use config_controller::app::feed::Feed;
+use config_controller::app::queue::CallQueue;
 use config_controller::app::rendering::Renderer;
 use config_controller::app::{App, RequestHandle, Response, ResponseSink, Waits};
 use config_controller::budget::{Account, Exceeded, Held, Ledger, Purpose, WaitingBounds};
@@ -26,7 +27,7 @@ use config_controller::kube::transport::Transport;
 use config_controller::kube::types::{ConfigMap, Job, Pod, Resource, ResourceVersion, WatchEvent};
 use config_controller::kube::watch::{self, Next};
 use config_controller::model::labels;
-use config_controller::model::names::InstanceKey;
+use config_controller::model::names::{AppType, InstanceKey};
 use config_controller::shutdown::Stop;
 use config_controller::store::reflector::Running;
 use config_controller::store::{EventWriter, OnChange, Reflector, Scanner, Writer, store};
@@ -65,6 +66,9 @@ pub(super) struct Replica {
     pub(super) bounds: WaitingBounds,
     /// The calls in flight.
     pub(super) calls: Vec<InFlight>,
+    /// The names of those that wait for a worker.
+    queue: CallQueue<AppType, Option<Account>, InstanceKey>,
+    workers: usize,
     coordinator: Coordinator,
     /// The first invariant that did not hold after a step.
     broken: Option<String>,
@@ -78,8 +82,33 @@ pub(super) struct Replica {
 /// The bytes that all requests may hold; some of those in a burst are refused.
 const BYTES_MAX: usize = 8 * 1024;
 
+fn assembler(
+    cache: &Cache,
+    census: &Census,
+    bounds: &WaitingBounds,
+    clock: Arc<dyn Clock>,
+) -> Assembler {
+    Assembler {
+        cache: cache.clone(),
+        census: census.clone(),
+        encode: handlers::entry,
+        ledger: Arc::clone(&bounds.bytes),
+        sink: Arc::new(Nobody),
+        clock,
+    }
+}
+
+fn waiting_bounds(limits: Limits) -> WaitingBounds {
+    WaitingBounds {
+        bytes: Ledger::of_bytes(BYTES_MAX, limits.division),
+        places: Ledger::of_places(limits.parked_max, limits.division),
+    }
+}
+
 /// A call in flight.
 pub(super) enum InFlight {
+    /// It waits for a worker.
+    Queued(Arc<ApiCall>),
     /// The API server has not received it yet.
     Sent(Arc<ApiCall>),
     /// The API server has processed it, or it has failed; the result is on its way.
@@ -90,14 +119,19 @@ impl InFlight {
     /// The instance that it is for.
     pub(super) fn key(&self) -> &InstanceKey {
         match self {
-            Self::Sent(call) => &call.key,
+            Self::Queued(call) | Self::Sent(call) => &call.key,
             Self::Completed(key, _) => key,
         }
     }
 
+    /// Whether a worker makes it.
+    pub(super) fn is_taken(&self) -> bool {
+        !matches!(self, Self::Queued(_))
+    }
+
     /// Whether it will create a Job of that name.
     pub(super) fn will_create(&self, key: &InstanceKey) -> bool {
-        let Self::Sent(call) = self else {
+        let (Self::Queued(call) | Self::Sent(call)) = self else {
             return false;
         };
         call.key == *key && matches!(call.action, Action::CreateJob(_))
@@ -123,7 +157,12 @@ pub(super) struct Output {
 
 impl Replica {
     /// A replica that has just started.
-    pub(super) fn new(server: &Arc<Mutex<Server>>, time: &Time, limits: Limits, seed: u64) -> Self {
+    pub(super) fn new(
+        server: &Arc<Mutex<Server>>,
+        time: &Time,
+        (limits, workers): (Limits, usize),
+        seed: u64,
+    ) -> Self {
         let clock: Arc<dyn Clock> = Arc::new(time.clone());
         let now = time.now();
         let link = Arc::new(Link::new(Arc::clone(server), time.clone()));
@@ -136,10 +175,15 @@ impl Replica {
         let events = EventWriter::default();
         let (cache, census) = Cache::over(&config_maps, &jobs, &pods, &events);
         let scanner = config_maps.scanner();
-        let writers = Writers {
-            jobs: jobs.clone(),
-            pods: pods.clone(),
-            events: events.clone(),
+        let executor = Executor {
+            client: client.clone(),
+            writers: Writers {
+                jobs: jobs.clone(),
+                pods: pods.clone(),
+                events: events.clone(),
+            },
+            cache: cache.clone(),
+            renderer: Renderer::default(),
         };
         let wiring = Wiring {
             client: &client,
@@ -149,10 +193,7 @@ impl Replica {
         };
         let reflectors =
             wiring.reflectors(config_maps, jobs, pods, &catalog, (&cache, &census), &inbox);
-        let bounds = WaitingBounds {
-            bytes: Ledger::of_bytes(BYTES_MAX, limits.division),
-            places: Ledger::of_places(limits.parked_max, limits.division),
-        };
+        let bounds = waiting_bounds(limits);
         Self {
             app: App::new(
                 cache.clone(),
@@ -162,26 +203,16 @@ impl Replica {
                 Arc::clone(&clock),
                 None,
             ),
-            executor: Executor {
-                client,
-                writers,
-                cache: cache.clone(),
-                renderer: Renderer::default(),
-            },
-            assembler: Assembler {
-                cache: cache.clone(),
-                census: census.clone(),
-                encode: handlers::entry,
-                ledger: Arc::clone(&bounds.bytes),
-                sink: Arc::new(Nobody),
-                clock: Arc::clone(&clock),
-            },
+            executor,
+            assembler: assembler(&cache, &census, &bounds, clock),
             cache,
             census,
             config_maps: scanner,
             reflectors,
             bounds,
             calls: Vec::new(),
+            queue: CallQueue::new(limits.parked_max),
+            workers,
             coordinator: Coordinator::new(limits),
             broken: None,
             inbox,
@@ -260,6 +291,35 @@ impl Replica {
         self.coordinator.holders()
     }
 
+    /// Adds calls, which wait until a worker is free.
+    pub(super) fn add_calls(&mut self, calls: Vec<Arc<ApiCall>>) -> Result<(), Breach> {
+        for call in calls {
+            let turn = (call.lane, call.key.app_type.clone(), call.caller.clone());
+            let pushed = self.queue.push(turn, call.key.clone());
+            promises::check(Promise::Bounded, pushed.is_ok(), || {
+                format!("{} calls wait", self.queue.len())
+            })?;
+            self.calls.push(InFlight::Queued(call));
+        }
+        self.take_calls();
+        Ok(())
+    }
+
+    /// Free workers take the calls whose turn it is.
+    fn take_calls(&mut self) {
+        while self.calls.iter().filter(|call| call.is_taken()).count() < self.workers {
+            let Some(key) = self.queue.take() else {
+                return;
+            };
+            let mut calls = self.calls.iter_mut();
+            if let Some(waiting) = calls.find(|call| *call.key() == key)
+                && let InFlight::Queued(call) = waiting
+            {
+                *waiting = InFlight::Sent(Arc::clone(call));
+            }
+        }
+    }
+
     /// Delivers the call at that index to the API server; its result is then on its way.
     pub(super) fn deliver_call(&mut self, at: usize) -> bool {
         let InFlight::Sent(call) = &self.calls[at] else {
@@ -273,7 +333,7 @@ impl Replica {
 
     /// Delivers the result of the call at that index to the coordinator.
     pub(super) fn deliver_result(&mut self, at: usize) -> bool {
-        if let InFlight::Sent(_) = &self.calls[at] {
+        if !matches!(self.calls[at], InFlight::Completed(..)) {
             return false;
         }
         let InFlight::Completed(key, called) = self.calls.swap_remove(at) else {
@@ -281,6 +341,7 @@ impl Replica {
         };
         let completed = self.executor.apply(*called);
         self.inbox.send(Input::Completed(key, completed));
+        self.take_calls();
         true
     }
 

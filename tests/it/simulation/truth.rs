@@ -55,6 +55,13 @@ impl ObjectHistory {
         self.states[before.saturating_sub(1)..].iter()
     }
 
+    /// The writes after this revision: the object before and after each, as long as it exists.
+    pub(super) fn changes_after(&self, revision: u64) -> impl Iterator<Item = (&Value, &Value)> {
+        let pairs = self.states.windows(2);
+        let new = pairs.filter(move |pair| pair[1].revision > revision);
+        new.filter_map(|pair| Some((pair[0].object.as_deref()?, pair[1].object.as_deref()?)))
+    }
+
     /// The earliest time since which `is` had held without a break, as of some moment since this
     /// revision was the newest; in milliseconds since 1970.
     pub(super) fn lasting_ms(&self, floor: u64, is: impl Fn(&Value) -> bool) -> Option<i64> {

@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use super::broken::Broken;
 use super::callers::{RequestKind, Waiting};
 use super::dice::{Dice, Time};
+use super::labels::{self, Labels};
 use super::promises::{self, Breach, Promise, check};
 use super::replica::{InFlight, Replica};
 use super::server::{Server, lock};
@@ -53,6 +54,8 @@ pub(super) struct Profile {
     pub(super) moves: usize,
     /// The limits of the coordinators.
     pub(super) limits: Limits,
+    /// Requests for labels come together, and each replica has one worker.
+    pub(super) is_crowded: bool,
     /// What is wrong with the API server on purpose.
     pub(super) broken: Broken,
 }
@@ -75,6 +78,7 @@ pub(super) struct World {
     pub(super) ids: RequestIds,
     pub(super) serial: u64,
     pub(super) waiting: BTreeMap<u64, Waiting>,
+    pub(super) labels: Labels,
     /// Requests abandoned since the replica's coordinator last ran. A response may still be on its
     /// way, and the request may still be carried out.
     pub(super) hung_up: BTreeMap<u64, Waiting>,
@@ -116,6 +120,7 @@ impl World {
             ids: RequestIds::new(seed, 0),
             serial: 0,
             waiting: BTreeMap::new(),
+            labels: Labels::default(),
             hung_up: BTreeMap::new(),
             stopped: BTreeMap::new(),
             deleted: vec![Vec::new(); count],
@@ -153,7 +158,9 @@ impl World {
     /// Starts a replica with empty caches.
     pub(super) fn boot(&mut self, number: usize) {
         let seed = self.dice.next();
-        let replica = Replica::new(&self.server, &self.time, self.profile.limits, seed);
+        let workers = if self.profile.is_crowded { 1 } else { 8 };
+        let bounds = (self.profile.limits, workers);
+        let replica = Replica::new(&self.server, &self.time, bounds, seed);
         self.replicas[number] = Some(replica);
         self.deleted[number].clear();
         self.log(|| format!("replica {number} starts"));
@@ -178,6 +185,7 @@ impl World {
 
     /// Reads the writes since the last time, and checks what must always hold.
     pub(super) fn observe(&mut self) -> Result<(), Breach> {
+        let before = self.truth.revision();
         let touched = {
             let server = lock(&self.server);
             self.truth.absorb(&server.model.cluster)
@@ -189,6 +197,10 @@ impl World {
                 continue;
             };
             promises::one_name_one_instance(history)?;
+            self.labels.are_kept(history, before)?;
+            if self.profile.replicas == 1 {
+                labels::are_bounded(history)?;
+            }
             let came_back =
                 self.stopped.get(&pair) == Some(&true) && history.live_jobs().count() > 0;
             check(Promise::StopLasts, !came_back, || {
@@ -229,6 +241,7 @@ impl World {
         for (handle, response) in &out.responses {
             self.check_response(*handle, response)?;
         }
+        let mut calls = Vec::new();
         for call in out.calls {
             self.log(|| {
                 format!(
@@ -238,9 +251,15 @@ impl World {
                 )
             });
             self.called(number, &call.key)?;
-            if let Some(replica) = &mut self.replicas[number] {
-                replica.calls.push(InFlight::Sent(call));
+            if let Action::LabelPod { waiters, .. } = &call.action
+                && waiters.len() > 1
+            {
+                self.count("merged labels");
             }
+            calls.push(call);
+        }
+        if let Some(replica) = &mut self.replicas[number] {
+            replica.add_calls(calls)?;
         }
         self.hung_up.retain(|_, gone| gone.replica != number);
         self.check_coordinator(number)?;
@@ -293,7 +312,7 @@ impl World {
         };
         let target = match &replica.calls[at] {
             InFlight::Sent(call) => target_of(&call.action),
-            InFlight::Completed(..) => return Ok(false),
+            InFlight::Queued(_) | InFlight::Completed(..) => return Ok(false),
         };
         let before = lock(&self.server).model.cluster.revision();
         replica.deliver_call(at);
@@ -436,13 +455,11 @@ impl World {
             let mut more = self.run_reflectors()?;
             more |= self.run_all_coordinators()?;
             for number in 0..self.replicas.len() {
-                while self.replicas[number]
-                    .as_ref()
-                    .is_some_and(|replica| !replica.calls.is_empty())
-                {
-                    self.deliver_call(number, 0)?;
+                let taken = |replica: &Replica| replica.calls.iter().position(InFlight::is_taken);
+                while let Some(at) = self.replicas[number].as_ref().and_then(taken) {
+                    self.deliver_call(number, at)?;
                     if let Some(replica) = &mut self.replicas[number] {
-                        replica.deliver_result(0);
+                        replica.deliver_result(at);
                     }
                     more = true;
                 }
