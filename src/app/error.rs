@@ -140,7 +140,7 @@ impl From<MetaError> for Error {
     fn from(error: MetaError) -> Self {
         let text = error.to_string().into();
         match error {
-            MetaError::Limit(_) => Self::LabelsLimit(text),
+            MetaError::Limit(_) | MetaError::TooManyKeys => Self::LabelsLimit(text),
             MetaError::Reserved(_) | MetaError::NotScalar(_) | MetaError::EmptyKey => {
                 Self::ReservedKey(text)
             }

@@ -7,13 +7,21 @@
 
 mod fault;
 
+use serde::Deserializer as _;
+use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde_json::{Map, Value, json};
+use std::fmt;
 
-/// Reads the body of a PATCH as a JSON object.
+/// Reads the body of a PATCH as a JSON object. Of one with more than `keys_max` keys it keeps one more
+/// than that, and only checks the syntax of the rest: thousands of keys take milliseconds.
 ///
 /// # Errors
 /// The value of `detail` in the 422 response.
-pub fn object(content_type: Option<&str>, body: &[u8]) -> Result<Map<String, Value>, Value> {
+pub fn object(
+    content_type: Option<&str>,
+    body: &[u8],
+    keys_max: usize,
+) -> Result<Map<String, Value>, Value> {
     if body.is_empty() {
         return Err(missing(&json!(["body"])));
     }
@@ -21,7 +29,7 @@ pub fn object(content_type: Option<&str>, body: &[u8]) -> Result<Map<String, Val
         let text = String::from_utf8_lossy(body);
         return Err(not_an_object(&json!(text)));
     }
-    match serde_json::from_slice(body) {
+    match read(body, keys_max) {
         Ok(Value::Object(object)) => Ok(object),
         Ok(Value::Null) => Err(missing(&json!(["body"]))),
         Ok(other) => Err(not_an_object(&other)),
@@ -35,6 +43,39 @@ pub fn object(content_type: Option<&str>, body: &[u8]) -> Result<Map<String, Val
                 "ctx": {"error": message},
             }]))
         }
+    }
+}
+
+fn read(body: &[u8], keys_max: usize) -> serde_json::Result<Value> {
+    if body.trim_ascii_start().first() != Some(&b'{') {
+        return serde_json::from_slice(body);
+    }
+    let mut reader = serde_json::Deserializer::from_slice(body);
+    let object = reader.deserialize_map(FirstKeys(keys_max.saturating_add(1)))?;
+    reader.end()?;
+    Ok(Value::Object(object))
+}
+
+/// The first so many keys of an object.
+struct FirstKeys(usize);
+
+impl<'de> Visitor<'de> for FirstKeys {
+    type Value = Map<String, Value>;
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
+        let mut kept = Map::new();
+        while kept.len() < self.0 {
+            let Some((key, value)) = entries.next_entry()? else {
+                return Ok(kept);
+            };
+            kept.insert(key, value);
+        }
+        while entries.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(kept)
     }
 }
 
@@ -87,7 +128,7 @@ mod tests {
 
     #[track_caller]
     fn check_refused(content_type: Option<&str>, body: &str, expected: Value) {
-        assert_eq!(object(content_type, body.as_bytes()), Err(expected));
+        assert_eq!(object(content_type, body.as_bytes(), 9), Err(expected));
     }
 
     #[test]
@@ -97,8 +138,22 @@ mod tests {
             "application/json; charset=utf-8",
             "Application/merge-patch+JSON",
         ] {
-            assert_eq!(object(Some(content_type), b"{\"a\": 1}").unwrap()["a"], 1);
+            let read = object(Some(content_type), b"{\"a\": 1}", 9).unwrap();
+            assert_eq!(read["a"], 1);
         }
+    }
+
+    #[test]
+    fn of_many_keys_the_first_are_kept_and_all_are_checked() {
+        let keys = |body: &str| Some(object(JSON, body.as_bytes(), 2).ok()?.len());
+        assert_eq!(keys(" {}"), Some(0));
+        assert_eq!(keys(r#"{"a": 1, "b": 2}"#), Some(2));
+        assert_eq!(keys(r#"{"a": 1, "b": 2, "c": 3}"#), Some(3));
+        assert_eq!(keys(r#"{"a": 1, "b": 2, "c": 3, "d": [{}]}"#), Some(3));
+        assert_eq!(keys(r#"{"a": 1, "a": 2, "a": 3, "a": 4}"#), Some(1));
+        assert_eq!(keys(r#"{"a": 1, "b": 2, "c": 3, "d": [{}}"#), None);
+        assert_eq!(keys(r#"{"a": 1, "b": 2, "c": 3, "d": 4"#), None);
+        assert_eq!(keys(r#"{"a": 1, "b": 2, "c": 3, "d": 4} x"#), None);
     }
 
     #[test]
@@ -127,7 +182,7 @@ mod tests {
             (b"{\n\"a\": \xff}", 7, "Expecting value"),
             (b"{\"a\":1e999}", 0, "Expecting value"),
         ] {
-            let error = object(JSON, body).unwrap_err();
+            let error = object(JSON, body, 9).unwrap_err();
             let expected = json!([{
                 "type": "json_invalid", "loc": ["body", at], "msg": "JSON decode error",
                 "input": {}, "ctx": {"error": message},

@@ -21,7 +21,7 @@ use crate::app::{self, App, Bound, Error, InstanceRequest, Intent, Origin, Reque
 use crate::budget::{Exceeded, Full, Held, Hold, Purpose, WaitingBounds};
 use crate::health::{self, HealthSource};
 use crate::metrics::{self, Scrape};
-use crate::model::labels::MetaChange;
+use crate::model::labels::{self, MetaChange};
 use crate::model::names::InstanceKey;
 use crate::model::template::Variables;
 use serde_json::json;
@@ -208,7 +208,8 @@ impl Api {
     /// `PATCH /app/{type}/{name}`
     pub(super) fn label(&self, call: &Call<'_>, key: InstanceKey) -> Outcome {
         let request = call.request;
-        let object = match body::object(request.headers.get("content-type"), &request.body) {
+        let content_type = request.headers.get("content-type");
+        let object = match body::object(content_type, &request.body, labels::KEYS_MAX) {
             Ok(object) => object,
             Err(detail) => return reply(problem::detail(422, detail)),
         };

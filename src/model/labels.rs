@@ -43,6 +43,10 @@ pub const PAIRS_MAX: usize = META_PAIRS_MAX;
 /// is within this bound in memory.
 pub const BYTES_MAX: usize = META_BYTES_MAX;
 
+/// Maximum number of keys that one change may set or remove: enough to replace all, and more would take
+/// long to read.
+pub const KEYS_MAX: usize = 256;
+
 /// Meta labels of one instance by key.
 pub type MetaLabels = BTreeMap<String, String>;
 
@@ -90,6 +94,8 @@ pub enum MetaError {
     NotScalar(String),
     /// The key is empty.
     EmptyKey,
+    /// The change has more than [`KEYS_MAX`] keys.
+    TooManyKeys,
     /// The instance would exceed [`PAIRS_MAX`] or [`BYTES_MAX`]; holds the size that it would have.
     Limit(Size),
 }
@@ -144,6 +150,10 @@ impl fmt::Display for MetaError {
                 f,
                 "the value of '{key}' is an object or an array; expected a string, a number, true or false, or null to remove the label"
             ),
+            Self::TooManyKeys => write!(
+                f,
+                "a PATCH may set or remove at most {KEYS_MAX} labels; send several"
+            ),
             Self::EmptyKey => write!(f, "empty key; use at least one character"),
             Self::Limit(Size { pairs, bytes }) => write!(
                 f,
@@ -163,6 +173,9 @@ impl MetaChange {
     /// # Errors
     /// The first invalid pair, or [`MetaError::Limit`] if the pairs to set exceed the bounds by themselves.
     pub fn from_body(body: &Map<String, Value>) -> Result<Self, MetaError> {
+        if body.len() > KEYS_MAX {
+            return Err(MetaError::TooManyKeys);
+        }
         let mut change = BTreeMap::new();
         for (key, value) in body {
             if key.is_empty() {
@@ -476,6 +489,10 @@ mod tests {
         let removals: Map<String, Value> =
             (0..65).map(|n| (format!("k{n}"), Value::Null)).collect();
         assert!(MetaChange::from_body(&removals).is_ok());
+        let removals = |count| (0..count).map(|n| (format!("k{n}"), Value::Null)).collect();
+        assert!(MetaChange::from_body(&removals(KEYS_MAX)).is_ok());
+        let more = MetaChange::from_body(&removals(KEYS_MAX + 1));
+        assert_eq!(more, Err(MetaError::TooManyKeys));
     }
 
     #[test]

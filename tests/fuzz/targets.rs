@@ -128,7 +128,7 @@ fn check_request(request: &Request) {
         let _ = origin::refusal(endpoint.effect, &request.headers);
     }
     let _ = prefer::wait(&request.headers);
-    let _ = body::object(request.headers.get("content-type"), &request.body);
+    let _ = body::object(request.headers.get("content-type"), &request.body, 2);
     if let Some(query) = &request.query {
         let _ = Variables::from_query(query);
     }

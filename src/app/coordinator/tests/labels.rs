@@ -176,7 +176,7 @@ fn a_merged_call_is_bounded_in_bytes_and_in_keys() {
     }
     // A single change is always made.
     let mut fixture = labelling(1);
-    fixture.label_with(2, &removing(2000, 40));
+    fixture.label_with(2, &removing(200, 400));
     fixture.label_with(3, &removing(1, 1));
     assert_eq!(fixture.done(), ["1: done", "call label p-u1"]);
     assert_eq!(fixture.done(), ["2: done", "call label p-u1"]);
