@@ -1,6 +1,7 @@
 //! Strikes at the share of others: one caller takes all places, all callers want one name.
 
 use super::Aim;
+use super::connections::attacker;
 use super::held::{patch, shots};
 use super::kubernetes::one;
 use super::tokens::{self, BOUND};
@@ -16,10 +17,13 @@ const OTHERS_MAX: Duration = Duration::from_secs(5);
 
 /// One caller waits for as many instances as there are places; another one is served.
 fn take_all(aim: &Aim, taker: &str, other: &str) -> Result<String, String> {
-    let mut all = shots(aim, 6_000, |number| {
+    let request = |number| {
         let path = format!("/app/never/k{number}");
         get(&path, &format!("Prefer: wait=300\r\n{taker}"))
-    });
+    };
+    // From one address, whoever it says it is.
+    let shot = |number| Shot::new(aim.address, attacker(0), request(number));
+    let mut all: Vec<Shot> = (0..6_000).map(shot).collect();
     volley(&mut all, Duration::from_secs(3));
     let begun = Instant::now();
     let path = "/app/hello/others";
