@@ -19,6 +19,7 @@ use crate::process::{self, Process};
 use crate::store::WatchStats;
 use crate::traces::Traces;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -36,6 +37,8 @@ pub struct Sources {
     pub catalogs: Arc<SharedCatalog>,
     /// One of each watch.
     pub watches: Vec<Arc<WatchStats>>,
+    /// How many ConfigMaps are beyond their bound.
+    pub config_maps_left_out: Arc<AtomicU64>,
     /// The spans.
     pub traces: Traces,
     /// The clock for the ages of caches.
@@ -149,6 +152,8 @@ impl Collector {
             let labels = [app_type.as_str()];
             registry.count(&metrics::TEMPLATE_VALID, &labels, valid.into());
         }
+        let left_out = self.sources.config_maps_left_out.load(Ordering::Relaxed);
+        registry.count(&metrics::CONFIG_MAPS_LEFT_OUT, &[], left_out);
     }
 
     /// Each type on offer with each status, and all other types together.
@@ -277,6 +282,7 @@ mod tests {
             cache,
             catalogs: Arc::default(),
             watches: Vec::new(),
+            config_maps_left_out: Arc::default(),
             traces: Traces::default(),
             clock,
         })

@@ -261,12 +261,14 @@ impl Service {
         let (authenticator, reviews) = background.authenticator(mode, &mailboxes)?;
         let sink = Arc::clone(&mailboxes) as Arc<dyn ResponseSink>;
         background.lists(&cache, &census, Arc::clone(&front.ledger), sink)?;
+        let config_maps_left_out = Arc::clone(&stores.left_out);
         let watches = background.reflectors(stores, &catalog, &inbox, (&cache, &census))?;
         let collector = Arc::new(Collector::new(Sources {
             metrics: Arc::clone(&metrics),
             cache: cache.clone(),
             catalogs: Arc::clone(&catalog),
             watches,
+            config_maps_left_out,
             traces: traces.clone(),
             clock: Arc::clone(&clock),
         }));

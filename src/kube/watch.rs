@@ -88,6 +88,8 @@ pub enum Input<K> {
     Event(Result<WatchEvent<K>, String>),
     /// The watch has ended.
     Ended(End),
+    /// The store needs a new list.
+    Unfit,
 }
 
 /// How a watch ended.
@@ -157,11 +159,13 @@ pub enum Cause {
     Refused,
     /// A page of a list was too large; one with fewer objects follows.
     TooLarge,
+    /// The store has not taken a change, since a bound would be exceeded; a list follows.
+    Unfit,
 }
 
 impl Cause {
     /// All causes in the order of their numbers, with a stable word for metrics.
-    pub const ALL: [(Self, &str); 10] = [
+    pub const ALL: [(Self, &str); 11] = [
         (Self::Closed, "closed"),
         (Self::Silent, "silent"),
         (Self::Lost, "lost"),
@@ -172,6 +176,7 @@ impl Cause {
         (Self::Failed, "failed"),
         (Self::Refused, "refused"),
         (Self::TooLarge, "too_large"),
+        (Self::Unfit, "unfit"),
     ];
 }
 
@@ -281,6 +286,10 @@ impl Watch {
             Input::Opened(Err(error)) => self.open_failed(error, now, &mut effects),
             Input::Event(event) => self.event(event, &mut effects),
             Input::Ended(end) => self.ended(end, now, &mut effects),
+            Input::Unfit => {
+                let why = "more templates than are kept, or room for more".into();
+                self.relist(Cause::Unfit, why, &mut effects)
+            }
         };
         Step { effects, next }
     }

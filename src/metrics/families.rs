@@ -86,7 +86,7 @@ families! {
     WATCH_EVENTS = "config_controller_watch_events_total", COUNTER, ["resource"],
         "Watch events, including bookmarks";
     WATCH_RESTARTS = "config_controller_watch_restarts_total", COUNTER, ["resource", "cause"],
-        "Lists and watches that were restarted, by cause; `closed` is normal, `too_large` is a page of a list that is requested again with fewer objects";
+        "Lists and watches that were restarted, by cause; `closed` is normal, `too_large` is a page of a list that is requested again with fewer objects, `unfit` a change of the templates that are left out";
     WATCH_SKIPPED = "config_controller_watch_skipped_total", COUNTER, ["resource"],
         "Objects that could not be decoded and were skipped; the log names them";
     LABELS_LEFT_OUT = "config_controller_labels_left_out_total", COUNTER, ["resource"],
@@ -95,6 +95,8 @@ families! {
         "Upper bound of the age of the cache of a resource";
     TEMPLATE_VALID = "config_controller_template_valid", GAUGE, ["type"],
         "1 if the template of an app type is valid, else 0";
+    CONFIG_MAPS_LEFT_OUT = "config_controller_config_maps_left_out", GAUGE, [],
+        "ConfigMaps with templates that are left out, since those before them by name have all bytes of templates that are kept";
     SPANS = "config_controller_spans_total", COUNTER, ["result"],
         "Spans of traces by result: `sent`, `failed` (the collector was unreachable or rejected them), `dropped` (the queue was full)";
     LOG_LEFT_OUT = "config_controller_log_lines_left_out_total", COUNTER, ["level"],

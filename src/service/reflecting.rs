@@ -12,13 +12,16 @@ use crate::kube::request::Scope;
 use crate::kube::types::{ConfigMap, Event, Resource};
 use crate::kube::watch::WATCH_RETRY;
 use crate::model::labels;
-use crate::store::{self, Change, EventWriter, Reflector, Sink, WatchStats, Writer};
+use crate::store::{self, Change, EventWriter, Reflector, Sink, TemplateSink, WatchStats, Writer};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
 /// The writers of all stores.
 pub(super) struct Stores {
     config_maps: Writer<ConfigMap>,
+    /// How many ConfigMaps are beyond their bound.
+    pub(super) left_out: Arc<AtomicU64>,
     pub(super) instances: Writers,
 }
 
@@ -26,6 +29,7 @@ impl Stores {
     pub(super) fn new(now: Instant) -> Self {
         Self {
             config_maps: store::store::new(now).0,
+            left_out: Arc::default(),
             instances: Writers {
                 jobs: store::store::new(now).0,
                 pods: store::store::new(now).0,
@@ -55,12 +59,11 @@ impl Background<'_> {
         let Writers { jobs, pods, events } = stores.instances;
         let (job_events, pod_events) = (events.clone(), events.clone());
         let templates = self.scope(&self.config.configmap_selector);
+        let config_maps = TemplateSink::new(stores.config_maps, stores.left_out);
         Ok(vec![
-            spawn(
-                self.reflector(stores.config_maps, templates, move |changes| {
-                    catalogs.update(changes);
-                }),
-            )?,
+            spawn(self.reflector(config_maps, templates, move |changes| {
+                catalogs.update(changes);
+            }))?,
             // Jobs of 2.7.1 carry our labels on their pod template only: no selector finds them.
             spawn(self.reflector(jobs, self.scope(""), move |changes| {
                 changes::jobs_past(changes).for_each(|uid| job_events.forget(uid));

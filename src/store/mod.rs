@@ -2,7 +2,7 @@
 //!
 //! [`store`] (pure) holds the objects of one kind and decides which state of an object is newer.
 //! `freshness` (pure) computes how old the cache may be. [`events`] (pure) holds Events by object,
-//! within bounds. [`reflector`] is the thread that keeps one store up to date; [`backoff`] (pure)
+//! within bounds; [`templates`] (pure) bounds those of ConfigMaps. [`reflector`] is the thread that keeps one store up to date; [`backoff`] (pure)
 //! computes its delays after failures. The meaning of objects is not known here.
 
 pub mod backoff;
@@ -11,8 +11,10 @@ mod freshness;
 pub mod reflector;
 #[allow(clippy::module_inception, reason = "the file is named after its type")]
 pub mod store;
+pub mod templates;
 
 pub use crate::kube::watch::StoreEvent;
 pub use events::{EventStore, EventWriter};
 pub use reflector::{OnChange, Reflector, WatchStats};
 pub use store::{Change, Observer, Scanner, Sink, Store, Writer};
+pub use templates::TemplateSink;

@@ -263,6 +263,9 @@ impl<K: Resource, S: Sink<K>> Running<K, S> {
         self.heartbeat.beat(now, longest);
         self.next = step.next;
         self.carry_out(step.effects, wait, now);
+        if self.next == Next::Read && self.reflector.writer.needs_list() {
+            return self.take(Input::Unfit);
+        }
         wait
     }
 
@@ -413,7 +416,7 @@ impl Reporter {
         let is_outage = match cause {
             // A 403 that lasts is logged once, as a missing permission. Silence is usual where
             // nothing changes: the API server sends no bookmark then.
-            Cause::Closed | Cause::Refused | Cause::Silent | Cause::TooLarge => {
+            Cause::Closed | Cause::Refused | Cause::Silent | Cause::TooLarge | Cause::Unfit => {
                 log::debug!("watch on {resource} ended ({why}); {next}");
                 return;
             }

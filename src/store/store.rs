@@ -79,6 +79,11 @@ pub trait Sink<K>: Send + 'static {
 
     /// Whether a watch is open.
     fn watching(&self, open: bool);
+
+    /// Whether it has not taken a change and needs a new list for that.
+    fn needs_list(&self) -> bool {
+        false
+    }
 }
 
 /// Called with each change for readers while the cache is locked: a reader that sees the change also

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use crate::fake_kube::cluster::resource::Resource;
 use crate::fake_kube::cluster::write::Part;
-use crate::harness::{NAMESPACE, PREFIX, TestEnvironment, eventually, name_of};
+use crate::harness::{NAMESPACE, PREFIX, TEMPLATE, TestEnvironment, eventually, name_of};
 
 const PATH: &str = "/app/hello/ann";
 
@@ -72,4 +72,71 @@ fn labels_of_other_clients_are_kept_up_to_the_bound() {
     environment
         .patch(PATH, &json!({"another": "v"}))
         .expect(200);
+}
+
+/// A ConfigMap with one type of its own name and about so many bytes.
+fn config_map(name: &str, bytes: usize) -> Value {
+    let comment = format!("# {}\n", "x".repeat(bytes));
+    json!({
+        "apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"name": name, "labels": {format!("{PREFIX}template"): "true"}},
+        "data": {format!("{name}.yaml"): format!("{TEMPLATE}{comment}")},
+    })
+}
+
+#[test]
+fn templates_are_kept_by_name_up_to_the_bound() {
+    const LARGE: usize = 1_000_000;
+    let mut environment = TestEnvironment::new();
+    let put = |environment: &TestEnvironment, name: &str, bytes: usize| {
+        let put = environment.kube.apply(NAMESPACE, &config_map(name, bytes));
+        put.expect("a ConfigMap is taken");
+    };
+    // As many as fit beside the one of the types that are always there.
+    for n in 0..4 {
+        put(&environment, &format!("u{n}"), LARGE);
+    }
+    let types = |from: &TestEnvironment, replica: usize| -> Vec<String> {
+        let types = from.replica(replica).get("/app").expect(200);
+        let types = types.as_array().expect("an array").iter();
+        let types = types.filter_map(|found| found.as_str().map(str::to_owned));
+        types.filter(|found| found != "hello").collect()
+    };
+    let seen = |environment: &TestEnvironment, expected: &[&str], left_out: usize| {
+        let line = format!("config_controller_config_maps_left_out {left_out}");
+        eventually(&format!("{expected:?} and {left_out}"), || {
+            let metrics = environment.get("/metrics").text;
+            let is_counted = metrics.lines().any(|found| found == line);
+            (is_counted && types(environment, 0) == expected).then_some(())
+        });
+    };
+    let all = ["u0", "u1", "u2", "u3"];
+    seen(&environment, &all, 0);
+    put(&environment, "u4", LARGE);
+    put(&environment, "z", 10);
+    seen(&environment, &all, 2);
+    put(&environment, "a", 10);
+    seen(&environment, &["a", "u0", "u1", "u2", "u3"], 2);
+    put(&environment, "b", LARGE);
+    let shifted = ["a", "b", "u0", "u1", "u2"];
+    seen(&environment, &shifted, 3);
+    assert_eq!(
+        environment.get("/app/z/ann").expect(404)["code"],
+        "unknown_type"
+    );
+    let other = environment.add_replica();
+    environment.wait_ready(other);
+    assert_eq!(
+        types(&environment, other),
+        shifted,
+        "all replicas keep the same"
+    );
+    environment
+        .kube
+        .delete(Resource::ConfigMaps, NAMESPACE, "u0", "Background")
+        .expect("it is there");
+    seen(&environment, &["a", "b", "u1", "u2", "u3"], 2);
+    put(&environment, "u1", 10);
+    put(&environment, "u2", 10);
+    seen(&environment, &["a", "b", "u1", "u2", "u3", "u4", "z"], 0);
 }

@@ -94,6 +94,29 @@ fn entries_of_config_maps_that_are_no_templates() {
     check_peak(&running, LIMIT_KIB / 2);
 }
 
+/// More templates than are kept, each as large as a ConfigMap may be.
+#[test]
+fn templates_of_many_megabytes() {
+    let fake = fake();
+    let entry = "    - {name: SOME_NAME, value: \"some value of a variable, which is a bit longer than most others are\"}\n";
+    let template = format!(
+        "spec:\n  restartPolicy: Never\n  containers:\n  - name: app\n    image: i\n    env:\n{}",
+        entry.repeat(950_000 / entry.len())
+    );
+    for n in 0..40 {
+        let name = format!("t{n:02}");
+        let types = [(name.as_str(), template.as_str())];
+        apply_templates(&fake, &name, &types, json!({}));
+    }
+    let running = start(&fake);
+    running.wait_ready();
+    let types = running.client.get("/app").json();
+    assert_eq!(types.as_array().map(Vec::len), Some(5), "{types}");
+    let started = running.client.get("/app/t00/ann");
+    assert_eq!(started.status, 200, "{}", started.text);
+    check_peak(&running, LIMIT_KIB * 3 / 4);
+}
+
 #[test]
 fn responses_that_never_end() {
     let fake = fake();

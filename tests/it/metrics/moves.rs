@@ -76,6 +76,13 @@ const PROOFS: &[(&Family, Proof)] = &[
             "labels_of_other_clients_are_kept_up_to_the_bound",
         ),
     ),
+    (
+        &metrics::CONFIG_MAPS_LEFT_OUT,
+        Within(
+            "tests/it/stored.rs",
+            "templates_are_kept_by_name_up_to_the_bound",
+        ),
+    ),
     (&metrics::VIEW_AGE, Moves(cut_off)),
     (
         &metrics::SPANS,
