@@ -66,13 +66,14 @@ impl fmt::Debug for Bearer {
     }
 }
 
-/// Which tokens are reviewed.
+/// How many tokens are reviewed at the same time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// All.
+    /// As many as may be.
     All,
-    /// Those that were good before: too many wrong ones came from the same address.
-    KnownGood,
+    /// A few of those that were not good before: too many wrong ones came from the same address. A
+    /// good one among them is still found.
+    Few,
 }
 
 /// The result of [`Reviews::ask`].
@@ -82,7 +83,7 @@ pub enum Asked {
     Known(TokenStatus),
     /// The request gets it later.
     Waits,
-    /// The token is not reviewed.
+    /// As many tokens of its scope are in review as may be.
     OutOfScope,
 }
 

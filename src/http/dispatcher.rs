@@ -15,7 +15,7 @@ use super::origin;
 use super::problem::{self, Problem, Shape};
 use super::router::{self, Routed};
 use super::server::{Handled, Handler};
-use crate::app::review::{Asked, Scope};
+use crate::app::review::Asked;
 use crate::app::{self, Error, RequestHandle, ResponseSink, TokenStatus};
 use crate::budget::{Full, Hold, Purpose, WaitingBounds};
 use crate::clock::Clock;
@@ -24,6 +24,7 @@ use crate::traces::{Context, OTHER_METHOD, Received, RequestSpan, Traces};
 use percent_encoding::{AsciiSet, utf8_percent_encode};
 use serde_json::json;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The handler that the front calls.
 #[derive(Debug)]
@@ -213,23 +214,19 @@ impl Dispatcher {
             _ => Access::Authenticated,
         };
         let app_type = routed.app_type();
-        let (bearer, refused_for) =
-            match self.authenticator.authenticate(&request, access, app_type) {
-                Ok(Authentication::Admitted(caller)) => {
-                    exchange.caller = caller;
-                    return self.serve(exchange, routed, &request);
-                }
-                Ok(Authentication::Review {
-                    bearer,
-                    refused_for,
-                }) => (bearer, refused_for),
-                Err(denied) => return Handled::Reply(self.denied(exchange, &denied)),
-            };
-        let scope = refused_for.map_or(Scope::All, |_| Scope::KnownGood);
+        let (bearer, scope) = match self.authenticator.authenticate(&request, access, app_type) {
+            Ok(Authentication::Admitted(caller)) => {
+                exchange.caller = caller;
+                return self.serve(exchange, routed, &request);
+            }
+            Ok(Authentication::Review { bearer, scope }) => (bearer, scope),
+            Err(denied) => return Handled::Reply(self.denied(exchange, &denied)),
+        };
         match self.api.app.review(&bearer, exchange.handle, scope) {
             Ok(Asked::Known(status)) => self.reviewed(exchange, routed, &request, Ok(status)),
             Ok(Asked::OutOfScope) => {
-                let retry_after = refused_for.unwrap_or_default();
+                // Room for a review is soon there again.
+                let retry_after = Duration::from_secs(1);
                 Handled::Reply(self.denied(exchange, &Denied::TooMany { retry_after }))
             }
             Ok(Asked::Waits) => match self.hold_until_reviewed(exchange, &request) {

@@ -3,7 +3,7 @@
 use super::Scope;
 use crate::app::request::TokenStatus;
 use crate::app::request_handle::RequestHandle;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 /// How long a valid token is cached; for that long it still works after it was revoked.
@@ -21,6 +21,11 @@ pub(super) const WAITING_MAX: usize = 1000;
 /// Tokens that may be in review at the same time; beyond it requests get 429.
 pub(super) const IN_REVIEW_MAX: usize = 256;
 
+/// Tokens from addresses with too many wrong ones that may be in review at the same time, all of
+/// these addresses together. It bounds how many reviews they cause, while a good token from there
+/// soon finds room.
+pub(super) const FEW_IN_REVIEW_MAX: usize = 2;
+
 /// The part of both bounds that is reserved for tokens that were good before. However many wrong
 /// tokens come, callers that are known are still reviewed.
 const RESERVE: usize = 4;
@@ -34,7 +39,7 @@ pub(super) struct Memory {
     /// knowledge that it was good.
     known: HashMap<Digest, (TokenStatus, Instant)>,
     /// The tokens that are being reviewed, also if no request waits any longer.
-    in_review: HashSet<Digest>,
+    in_review: HashMap<Digest, Scope>,
     /// In the order of their arrival.
     waiting: Vec<(RequestHandle, Digest)>,
 }
@@ -43,7 +48,7 @@ pub(super) struct Memory {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Look {
     Known(TokenStatus),
-    /// Not cached, and not to be reviewed.
+    /// Not cached, and as many of its scope are in review as may be.
     OutOfScope,
     /// The request waits, and the review must be made.
     WaitsFirst,
@@ -69,11 +74,12 @@ impl Memory {
             return Look::Known(status.clone());
         }
         let was_good = known.is_some_and(|(status, _)| is_good(status));
-        if scope == Scope::KnownGood && !was_good {
+        let scope = if was_good { Scope::All } else { scope };
+        let allowed = |max: usize| if was_good { max } else { max - max / RESERVE };
+        let is_first = !self.in_review.contains_key(digest);
+        if scope == Scope::Few && is_first && self.few_in_review() >= FEW_IN_REVIEW_MAX {
             return Look::OutOfScope;
         }
-        let allowed = |max: usize| if was_good { max } else { max - max / RESERVE };
-        let is_first = !self.in_review.contains(digest);
         if self.waiting.len() >= allowed(WAITING_MAX)
             || (is_first && self.in_review.len() >= allowed(IN_REVIEW_MAX))
         {
@@ -83,7 +89,7 @@ impl Memory {
         if !is_first {
             return Look::Waits;
         }
-        self.in_review.insert(*digest);
+        self.in_review.insert(*digest, scope);
         Look::WaitsFirst
     }
 
@@ -107,6 +113,11 @@ impl Memory {
             .waiting
             .extract_if(.., |(_, reviewed)| reviewed == digest);
         waited.map(|(handle, _)| handle).collect()
+    }
+
+    fn few_in_review(&self) -> usize {
+        let scopes = self.in_review.values();
+        scopes.filter(|scope| **scope == Scope::Few).count()
     }
 
     /// The request no longer waits.
@@ -144,7 +155,7 @@ fn is_good(status: &TokenStatus) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use Scope::{All, KnownGood};
+    use Scope::{All, Few};
 
     fn token(serial: usize) -> RequestHandle {
         RequestHandle {
@@ -260,19 +271,24 @@ mod tests {
     }
 
     #[test]
-    fn only_tokens_that_were_good_are_in_the_narrow_scope() {
+    fn few_tokens_are_reviewed_for_addresses_with_too_many_wrong_ones() {
         let (mut memory, now) = known_good();
-        let other = memory.look(&digest(1), token(1), KnownGood, now);
-        assert_eq!(other, Look::OutOfScope);
-        let good = memory.look(&digest(0), token(0), KnownGood, now);
-        assert_eq!(good, Look::WaitsFirst);
-        // It was revoked.
-        let _ = memory.end(&digest(0), Some(TokenStatus::Unknown), now);
-        let wrong = memory.look(&digest(0), token(0), KnownGood, now);
-        assert_eq!(wrong, Look::Known(TokenStatus::Unknown));
-        let later = now + INVALID_FOR;
-        let wrong = memory.look(&digest(0), token(0), KnownGood, later);
-        assert_eq!(wrong, Look::OutOfScope);
+        for number in 1..=FEW_IN_REVIEW_MAX {
+            let look = memory.look(&digest(number), token(number), Few, now);
+            assert_eq!(look, Look::WaitsFirst);
+        }
+        let next = FEW_IN_REVIEW_MAX + 1;
+        let look = memory.look(&digest(next), token(next), Few, now);
+        assert_eq!(look, Look::OutOfScope);
+        let same = memory.look(&digest(1), token(next), Few, now);
+        assert_eq!(same, Look::Waits, "its review is made anyway");
+        let good = memory.look(&digest(0), token(0), Few, now);
+        assert_eq!(good, Look::WaitsFirst, "it was good before");
+        let other = memory.look(&digest(next), token(next), All, now);
+        assert_eq!(other, Look::WaitsFirst, "it comes from another address");
+        let _ = memory.end(&digest(1), Some(user()), now);
+        let look = memory.look(&digest(next + 1), token(next + 1), Few, now);
+        assert_eq!(look, Look::WaitsFirst, "there is room again");
     }
 
     #[test]
@@ -284,7 +300,7 @@ mod tests {
             let _ = memory.end(&digest(number), Some(TokenStatus::Unknown), now);
         }
         assert_eq!(memory.known.len(), TOKENS_MAX);
-        let good = memory.look(&digest(0), token(0), KnownGood, now);
+        let good = memory.look(&digest(0), token(0), Few, now);
         assert_eq!(good, Look::WaitsFirst);
         // Good ones replace the wrong ones, and then the oldest of themselves.
         for number in 1..TOKENS_MAX + 100 {
@@ -292,7 +308,7 @@ mod tests {
             let _ = memory.end(&digest(number), Some(user()), now + INVALID_FOR);
         }
         assert_eq!(memory.known.len(), TOKENS_MAX);
-        let oldest = memory.look(&digest(0), token(0), KnownGood, now + VALID_FOR);
+        let oldest = memory.look(&digest(0), token(0), Few, now + VALID_FOR);
         assert_ne!(oldest, Look::WaitsFirst);
     }
 }

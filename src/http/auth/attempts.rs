@@ -58,12 +58,11 @@ impl Attempts {
         }
     }
 
-    /// How long tokens of this address that are not known to be good are refused, if they are.
+    /// Whether as many wrong tokens have come from this address as are allowed, or more.
     #[must_use]
-    pub fn refused_for(&self, peer: IpAddr, now: Instant) -> Option<Duration> {
-        let record = self.records.get(&PeerKey::of(peer))?;
-        let is_refused = record.failures >= self.failures_max && !record.is_over(now);
-        is_refused.then(|| (record.since + WINDOW).saturating_duration_since(now))
+    pub fn are_used(&self, peer: IpAddr, now: Instant) -> bool {
+        let record = self.records.get(&PeerKey::of(peer));
+        record.is_some_and(|it| it.failures >= self.failures_max && !it.is_over(now))
     }
 
     /// Counts a wrong token.
@@ -109,13 +108,12 @@ mod tests {
         text.parse().unwrap()
     }
 
-    fn refused(attempts: &Attempts, peer: &str, now: Instant) -> Option<u64> {
-        let left = attempts.refused_for(address(peer), now);
-        left.map(|left| left.as_secs())
+    fn are_used(attempts: &Attempts, peer: &str, now: Instant) -> bool {
+        attempts.are_used(address(peer), now)
     }
 
     #[test]
-    fn an_address_is_refused_from_the_last_allowed_failure_to_the_end_of_the_window() {
+    fn an_address_is_limited_from_the_last_allowed_failure_to_the_end_of_the_window() {
         let start = Instant::now();
         let at = |secs| start + Duration::from_secs(secs);
         let left = Duration::from_secs;
@@ -124,13 +122,13 @@ mod tests {
         let peer = address("10.0.0.1");
         assert_eq!(attempts.failed(peer, at(0)), Failed::Allowed);
         assert_eq!(attempts.failed(peer, at(10)), Failed::Allowed);
-        assert_eq!(refused(&attempts, "10.0.0.1", at(10)), None);
+        assert!(!are_used(&attempts, "10.0.0.1", at(10)));
         assert_eq!(attempts.failed(peer, at(20)), Failed::Allowed);
-        assert_eq!(refused(&attempts, "10.0.0.1", at(21)), Some(39));
-        assert_eq!(refused(&attempts, "10.0.0.2", at(21)), None);
+        assert!(are_used(&attempts, "10.0.0.1", at(21)));
+        assert!(!are_used(&attempts, "10.0.0.2", at(21)));
         assert_eq!(attempts.failed(peer, at(21)), Failed::FirstBeyond(left(39)));
         assert_eq!(attempts.failed(peer, at(22)), Failed::Beyond(left(38)));
-        assert_eq!(refused(&attempts, "10.0.0.1", at(60)), None);
+        assert!(!are_used(&attempts, "10.0.0.1", at(60)));
         assert_eq!(
             attempts.failed(peer, at(60)),
             Failed::Allowed,
@@ -143,8 +141,8 @@ mod tests {
         let now = Instant::now();
         let mut attempts = Attempts::new(1);
         let _ = attempts.failed(address("2001:db8::1"), now);
-        assert_eq!(refused(&attempts, "2001:db8::2", now), Some(60));
-        assert_eq!(refused(&attempts, "2001:db8:0:1::2", now), None);
+        assert!(are_used(&attempts, "2001:db8::2", now));
+        assert!(!are_used(&attempts, "2001:db8:0:1::2", now));
     }
 
     #[test]
@@ -156,10 +154,10 @@ mod tests {
             let _ = attempts.failed(peer(number), now);
         }
         assert_eq!(attempts.records.len(), PEERS_MAX);
-        assert!(attempts.refused_for(peer(PEERS_MAX - 1), now).is_some());
+        assert!(attempts.are_used(peer(PEERS_MAX - 1), now));
         for outside in [PEERS_MAX, PEERS_MAX + 7] {
             assert_eq!(attempts.failed(peer(outside), now), Failed::Allowed);
-            assert_eq!(attempts.refused_for(peer(outside), now), None);
+            assert!(!attempts.are_used(peer(outside), now));
         }
         let later = now + WINDOW;
         let _ = attempts.failed(peer(0), later);

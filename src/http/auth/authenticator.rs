@@ -8,14 +8,13 @@ use super::attempts::{Attempts, Failed};
 use super::file::TokensFile;
 use super::{Access, Caller, Denied, Types, bearer};
 use crate::app::TokenStatus;
-use crate::app::review::Bearer;
+use crate::app::review::{Bearer, Scope};
 use crate::clock::Clock;
 use crate::http::message::Request;
 use crate::threads::lock;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 /// The prefix of service accounts in user names (Kubernetes, "Authenticating").
 const SERVICE_ACCOUNT: &str = "system:serviceaccount:";
@@ -40,9 +39,8 @@ pub enum Authentication {
     Review {
         /// The token.
         bearer: Bearer,
-        /// Too many wrong tokens came from its address: for this long only tokens that were good
-        /// before are reviewed.
-        refused_for: Option<Duration>,
+        /// With how many others: a few, if too many wrong ones came from its address.
+        scope: Scope,
     },
 }
 
@@ -84,11 +82,8 @@ impl Authenticator {
         }
         let bearer = bearer(&request.headers)?;
         let Mode::Tokens(file) = &self.mode else {
-            let refused_for = self.refused_for(request.peer);
-            return Ok(Authentication::Review {
-                bearer,
-                refused_for,
-            });
+            let scope = self.scope(request.peer);
+            return Ok(Authentication::Review { bearer, scope });
         };
         let caller = file.tokens().find(&bearer).cloned();
         let caller = self.decide(request.peer, app_type, caller)?;
@@ -121,11 +116,13 @@ impl Authenticator {
         self.decide(peer, app_type, Some(caller))
     }
 
-    /// How long tokens from there that are not known to be good are refused, if they are.
-    fn refused_for(&self, peer: IpAddr) -> Option<Duration> {
-        let now = self.clock.now();
+    fn scope(&self, peer: IpAddr) -> Scope {
         let any_failed = self.any_failed.load(Ordering::Relaxed);
-        any_failed.then(|| lock(&self.attempts).refused_for(peer, now))?
+        if any_failed && lock(&self.attempts).are_used(peer, self.clock.now()) {
+            Scope::Few
+        } else {
+            Scope::All
+        }
     }
 
     /// Checks what the owner of a good token may do; counts a wrong token, which has no owner.
@@ -223,7 +220,7 @@ mod tests {
         assert_eq!(authenticate(&authenticator, Authenticated, None), MISSING);
         let review = Ok(Authentication::Review {
             bearer: Bearer::new("a-token"),
-            refused_for: None,
+            scope: Scope::All,
         });
         let token = Some("a-token");
         assert_eq!(authenticate(&authenticator, Authenticated, token), review);
@@ -254,23 +251,23 @@ mod tests {
     }
 
     #[test]
-    fn after_too_many_wrong_tokens_only_tokens_that_were_good_are_reviewed() {
+    fn after_too_many_wrong_tokens_few_are_reviewed_at_the_same_time() {
         let authenticator = kubernetes();
-        let refused_for = || {
+        let scope = || {
             let asked = authenticate(&authenticator, Authenticated, Some("a-token"));
             match asked {
-                Ok(Authentication::Review { refused_for, .. }) => refused_for,
+                Ok(Authentication::Review { scope, .. }) => scope,
                 other => panic!("{other:?}"),
             }
         };
         for _ in 0..3 {
-            assert_eq!(refused_for(), None);
+            assert_eq!(scope(), Scope::All);
             assert_eq!(
                 reviewed(&authenticator, &TokenStatus::Unknown),
                 Err(Denied::Unknown)
             );
         }
-        assert!(refused_for().is_some());
+        assert_eq!(scope(), Scope::Few);
         let further = reviewed(&authenticator, &TokenStatus::Unknown);
         assert!(
             matches!(further, Err(Denied::TooMany { .. })),
