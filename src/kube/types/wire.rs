@@ -447,7 +447,8 @@ impl<'de> Visitor<'de> for TemplatesVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut templates = Self::Value::default();
         while let Some(key) = map.next_key::<String>()? {
-            if key.ends_with(TEMPLATE_SUFFIX) {
+            let name = key.strip_suffix(TEMPLATE_SUFFIX);
+            if name.is_some_and(|name| !name.is_empty()) {
                 let text: Option<String> = map.next_value()?;
                 templates.insert(key, text.unwrap_or_default());
             } else {

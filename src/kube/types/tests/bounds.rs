@@ -222,7 +222,10 @@ fn the_containers_of_a_pod_and_their_messages_are_bounded() {
 fn only_templates_are_kept_of_a_config_map() {
     let map = json!({
         "metadata": {"name": "m"},
-        "data": {"a.yaml": "spec", "b.yml": "x", "notes.txt": ["skipped"], "c.yaml": null},
+        "data": {
+            "a.yaml": "spec", "b.yml": "x", "notes.txt": ["skipped"], "c.yaml": null,
+            ".yaml": ["no type"],
+        },
         "binaryData": {"d.yaml": "AAAA"},
     });
     let map = ConfigMap::deserialize(&map).unwrap();
