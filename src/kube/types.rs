@@ -28,6 +28,7 @@ pub use decode::{
 };
 pub use own::{
     META_ANNOTATION, META_BYTES_MAX, META_LABEL, META_PAIRS_MAX, VALUE_BYTES_MAX, decode_pair,
+    encode_pair, meta_bytes,
 };
 pub use pairs::{LeftOut, Pairs};
 pub use review::TokenReview;

@@ -8,6 +8,7 @@
 use super::names;
 use crate::kube::types::{
     LeftOut, META_ANNOTATION, META_BYTES_MAX, META_LABEL, META_PAIRS_MAX, ObjectMeta, decode_pair,
+    encode_pair, meta_bytes,
 };
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -38,7 +39,7 @@ pub const RESERVED: [&str; 6] = ["ip", "addr", "name", "hostname", "errored", "s
 /// Maximum number of meta labels of an instance.
 pub const PAIRS_MAX: usize = META_PAIRS_MAX;
 
-/// Maximum size of an instance's meta labels, in bytes of keys and values. Kubernetes allows 256 KiB of
+/// Maximum size of an instance's meta labels, in bytes of keys and values in JSON. Kubernetes allows 256 KiB of
 /// annotations per pod and bounds labels only with the whole object, and every replica keeps what
 /// is within this bound in memory.
 pub const BYTES_MAX: usize = META_BYTES_MAX;
@@ -105,7 +106,7 @@ pub enum MetaError {
 pub struct Size {
     /// Number of keys.
     pub pairs: usize,
-    /// Bytes of all keys and values.
+    /// Bytes of all keys and values, in JSON: so many are stored.
     pub bytes: usize,
 }
 
@@ -121,7 +122,7 @@ impl Size {
         let mut size = Self::default();
         for (key, value) in labels {
             size.pairs += 1;
-            size.bytes += key.len() + value.len();
+            size.bytes += meta_bytes(key, value);
         }
         size
     }
@@ -157,7 +158,7 @@ impl fmt::Display for MetaError {
             Self::EmptyKey => write!(f, "empty key; use at least one character"),
             Self::Limit(Size { pairs, bytes }) => write!(
                 f,
-                "this change would leave the instance with {pairs} labels of {bytes} bytes, but at most {PAIRS_MAX} labels of {BYTES_MAX} bytes (keys and values) are allowed: remove labels by setting them to null, or shorten their values"
+                "this change would leave the instance with {pairs} labels of {bytes} bytes, but at most {PAIRS_MAX} labels of {BYTES_MAX} bytes (keys and values in JSON) are allowed: remove labels by setting them to null, or shorten their values"
             ),
         }
     }
@@ -215,7 +216,7 @@ impl MetaChange {
         for (key, value) in lacking {
             let larger = Size {
                 pairs: size.pairs + 1,
-                bytes: size.bytes + key.len() + value.len(),
+                bytes: size.bytes + meta_bytes(&key, &value),
             };
             if larger.check_after(before).is_ok() {
                 size = larger;
@@ -252,7 +253,7 @@ impl MetaChange {
     #[must_use]
     pub fn size(&self) -> Size {
         let bytes = |(key, value): (&String, &Option<String>)| {
-            key.len() + value.as_ref().map_or(0, String::len)
+            meta_bytes(key, value.as_deref().unwrap_or_default())
         };
         Size {
             pairs: self.0.len(),
@@ -296,7 +297,7 @@ impl MetaChange {
             let as_annotation = value
                 .as_ref()
                 .filter(|_| as_label.is_none())
-                .map(|value| json!([key, value]).to_string());
+                .map(|value| encode_pair(key, value));
             if label_key_fits {
                 labels.insert(format!("{META_LABEL}{key}"), json!(as_label));
             }
@@ -433,6 +434,27 @@ mod tests {
         check_limit(&almost, json!({"ü": "abc"}), None);
         check_limit(&almost, json!({"ü": "abcd"}), Some((2, BYTES_MAX + 1)));
         check_limit(&almost, json!({"k0000": "short", "new": "v"}), None);
+    }
+
+    #[test]
+    fn control_characters_count_as_the_six_bytes_that_are_stored() {
+        let own = |count: usize| labels(1, &"\u{1}".repeat(count));
+        check_limit(&own(2728), json!({"k": "\u{1}"}), None);
+        let almost = 5 + 6 * 2728;
+        check_limit(
+            &own(2728),
+            json!({"k": "\u{1}\u{1}\""}),
+            Some((2, almost + 15)),
+        );
+        check_refused(
+            json!({"k": "\u{1}".repeat(BYTES_MAX)}),
+            MetaError::Limit(Size {
+                pairs: 1,
+                bytes: 1 + 6 * BYTES_MAX,
+            }),
+        );
+        let inherited = MetaChange::inheriting(&own(2728), [("k".into(), "\n".repeat(6))].into());
+        assert_eq!(inherited, None);
     }
 
     #[test]

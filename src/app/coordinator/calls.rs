@@ -27,8 +27,8 @@ pub(super) type Next = Result<Option<Action>, Vec<(u64, Response)>>;
 /// Maximum number of keys in the changes of labels that one call merges.
 const MERGED_PAIRS_MAX: usize = 1024;
 
-/// Maximum size of the changes of labels that one call merges, in bytes of keys and values. A single
-/// change is bounded by the body of its request instead.
+/// Maximum size of the changes of labels that one call merges, in bytes of keys and values in
+/// JSON. A single change is bounded by the body of its request instead.
 const MERGED_BYTES_MAX: usize = 64 * 1024;
 
 /// The kind of call that is due, even if it has to wait for its retry. `is_overdue`: a pod has

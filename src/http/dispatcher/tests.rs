@@ -316,6 +316,29 @@ fn invalid_label_bodies_are_refused() {
 }
 
 #[test]
+fn control_characters_count_for_the_limit_of_labels_as_they_are_stored() {
+    let bench = Bench::new();
+    let patch = |count: usize| {
+        let body = json!({"k": "\u{1}".repeat(count)}).to_string();
+        bench.patch("application/json", &body)
+    };
+    for count in [2731, 16 * 1024] {
+        let response = reply(patch(count));
+        let body: Value = serde_json::from_slice(&response.body).unwrap();
+        assert_eq!(
+            (response.status, &body["detail"]["code"]),
+            (422, &json!("labels_limit"))
+        );
+        let size = format!("1 labels of {} bytes", 1 + 6 * count);
+        assert!(
+            body["detail"]["msg"].as_str().unwrap().contains(&size),
+            "{body}"
+        );
+    }
+    assert!(matches!(parked(patch(2730)), Pending::Label));
+}
+
+#[test]
 fn invalid_names_and_queries_are_refused() {
     let bench = Bench::new();
     let dots = "the names '.' and '..' are not allowed, because clients and proxies resolve them; choose another name";

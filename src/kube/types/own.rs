@@ -23,7 +23,7 @@ pub const META_ANNOTATION: &str = "config-controller.semafor.ch/meta.";
 /// How many meta labels of an object are kept.
 pub const META_PAIRS_MAX: usize = 64;
 
-/// How many bytes of meta labels of an object are kept: of their keys and values, as callers see them.
+/// How many bytes of meta labels of an object are kept, as [`meta_bytes`] counts them.
 pub const META_BYTES_MAX: usize = 16 * 1024;
 
 /// How much of the value of any other pair is kept, in bytes: more than any valid one has.
@@ -118,6 +118,29 @@ impl Own {
     }
 }
 
+/// What a meta label counts: the bytes of its key and its value in JSON. So much of it is kept, and so
+/// much is in each list; a control character has six.
+#[must_use]
+pub fn meta_bytes(key: &str, value: &str) -> usize {
+    let bytes = key.bytes().chain(value.bytes());
+    bytes.map(json_bytes).sum()
+}
+
+/// How many bytes a byte of a text has in JSON.
+const fn json_bytes(byte: u8) -> usize {
+    match byte {
+        b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 0x08 | 0x0c => 2,
+        0..=0x1f => 6,
+        _ => 1,
+    }
+}
+
+/// The text of an annotation that stores a meta label, the shortest one.
+#[must_use]
+pub fn encode_pair(key: &str, value: &str) -> String {
+    serde_json::json!([key, value]).to_string()
+}
+
 /// Key and value of a meta label that is stored as an annotation; `None` where it is not one.
 #[must_use]
 pub fn decode_pair(annotation: &str) -> Option<(String, String)> {
@@ -169,13 +192,15 @@ impl<'de> Visitor<'de> for OwnVisitor {
                 _ if key == CONTROLLER_UID => own.controller = map.next_value()?,
                 (Some(short), Form::Label) => {
                     let value: Box<str> = map.next_value::<Option<_>>()?.unwrap_or_default();
-                    let bytes = short.len() + value.len();
+                    let bytes = meta_bytes(short, &value);
                     own.meta.add(key, value, bytes);
                 }
                 (None, Form::Annotation) if key.starts_with(META_ANNOTATION) => {
                     let pair: Box<str> = map.next_value::<Option<_>>()?.unwrap_or_default();
                     if let Some((short, value)) = decode_pair(&pair) {
-                        own.meta.add(key, pair, short.len() + value.len());
+                        // Others may have written more than the pair needs.
+                        let pair = encode_pair(&short, &value).into();
+                        own.meta.add(key, pair, meta_bytes(&short, &value));
                     }
                 }
                 // The form of the other map has no meaning in this one.

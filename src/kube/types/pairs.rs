@@ -28,7 +28,7 @@ const LEFT_OUT: &str = "left out";
 pub struct LeftOut {
     /// Their number.
     pub pairs: usize,
-    /// Bytes of their keys and values.
+    /// Bytes of their keys and values in JSON.
     pub bytes: usize,
 }
 

@@ -85,6 +85,47 @@ fn meta_labels_are_kept_in_the_order_of_their_keys_up_to_their_bytes() {
 }
 
 #[test]
+fn what_is_kept_of_meta_labels_is_what_counts() {
+    let one = |pair: &str| {
+        let annotation = (format!("{META_ANNOTATION}k"), json!(pair));
+        with_meta(&Map::new(), &Map::from_iter([annotation]))
+    };
+    let value = |pod: &Pod| {
+        let mut annotations = pod.metadata.annotations.iter();
+        annotations.next().map(|(_, pair)| pair.to_owned())
+    };
+    // Blanks and escapes that nobody needs are not kept.
+    let compact = one(r#"["k","vA"]"#);
+    let blank = " ".repeat(250_000);
+    let padded = one(&format!(r#"{blank}["k",{blank}"v\u0041"{blank}]"#));
+    assert_eq!(value(&padded).as_deref(), Some(r#"["k","vA"]"#));
+    assert_eq!(padded, compact);
+    // A control character is kept as six bytes.
+    let fits = (META_BYTES_MAX - 1) / 6;
+    let pair = |count: usize| encode_pair("k", &"\u{1}".repeat(count));
+    let full = one(&pair(fits));
+    assert_eq!(value(&full), Some(pair(fits)));
+    assert_eq!(full.metadata.left_out(), LeftOut::default());
+    let over = one(&pair(META_BYTES_MAX));
+    assert_eq!(kept(&over), (0, 0));
+    assert_eq!(
+        over.metadata.left_out(),
+        left_out(1, 1 + 6 * META_BYTES_MAX)
+    );
+}
+
+#[test]
+fn a_pair_counts_as_many_bytes_as_it_has_in_json() {
+    let all: String = ('\0'..'\u{300}').collect();
+    for value in all.chars().map(String::from).chain([all.clone()]) {
+        let frame = encode_pair("", "").len();
+        let stored = encode_pair("k\"", &value);
+        assert_eq!(meta_bytes("k\"", &value), stored.len() - frame, "{value:?}");
+        assert_eq!(decode_pair(&stored), Some(("k\"".to_owned(), value)));
+    }
+}
+
+#[test]
 fn both_forms_count_together_and_labels_come_first() {
     let both = with_meta(&labels(40, "v"), &annotations(24, "v"));
     assert_eq!(kept(&both), (40, 24));
