@@ -7,13 +7,14 @@
 
 mod fault;
 
-use serde::Deserializer as _;
-use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde::Deserialize;
+use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value, json};
 use std::fmt;
 
 /// Reads the body of a PATCH as a JSON object. Of one with more than `keys_max` keys it keeps one more
-/// than that, and only checks the syntax of the rest: thousands of keys take milliseconds.
+/// than that, and of arrays and objects in it nothing: only their syntax is checked, because a body
+/// of thousands of values would take milliseconds.
 ///
 /// # Errors
 /// The value of `detail` in the 422 response.
@@ -69,13 +70,66 @@ impl<'de> Visitor<'de> for FirstKeys {
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
         let mut kept = Map::new();
         while kept.len() < self.0 {
-            let Some((key, value)) = entries.next_entry()? else {
+            let Some((key, Shallow(value))) = entries.next_entry()? else {
                 return Ok(kept);
             };
             kept.insert(key, value);
         }
         while entries.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
         Ok(kept)
+    }
+}
+
+/// A value; an array or an object without what is in it.
+struct Shallow(Value);
+
+impl<'de> Deserialize<'de> for Shallow {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ShallowVisitor).map(Self)
+    }
+}
+
+struct ShallowVisitor;
+
+impl<'de> Visitor<'de> for ShallowVisitor {
+    type Value = Value;
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("a value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, flag: bool) -> Result<Value, E> {
+        Ok(flag.into())
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<Value, E> {
+        Ok(number.into())
+    }
+
+    fn visit_i64<E>(self, number: i64) -> Result<Value, E> {
+        Ok(number.into())
+    }
+
+    fn visit_f64<E>(self, number: f64) -> Result<Value, E> {
+        Ok(number.into())
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Value, E> {
+        Ok(text.into())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        while items.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(json!([]))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
+        while entries.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(json!({}))
     }
 }
 
@@ -154,6 +208,19 @@ mod tests {
         assert_eq!(keys(r#"{"a": 1, "b": 2, "c": 3, "d": [{}}"#), None);
         assert_eq!(keys(r#"{"a": 1, "b": 2, "c": 3, "d": 4"#), None);
         assert_eq!(keys(r#"{"a": 1, "b": 2, "c": 3, "d": 4} x"#), None);
+    }
+
+    #[test]
+    fn scalars_are_kept_as_they_are_and_structures_without_what_is_in_them() {
+        let body = r#"{"a": "\u00e9", "b": -1, "c": 1.50, "d": 18446744073709551615, "e": null,
+            "f": true, "g": [1, [2]], "h": {"i": {}}}"#;
+        let expected = json!({
+            "a": "é", "b": -1, "c": 1.5, "d": u64::MAX, "e": null, "f": true, "g": [], "h": {},
+        });
+        assert_eq!(
+            object(JSON, body.as_bytes(), 9).map(Value::Object),
+            Ok(expected)
+        );
     }
 
     #[test]
