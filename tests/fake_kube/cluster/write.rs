@@ -71,6 +71,25 @@ pub(crate) enum Part {
     Status,
 }
 
+/// The most that etcd takes for one object.
+const OBJECT_BYTES_MAX: usize = 1024 * 1024 + 512 * 1024;
+
+/// Refuses what is too large for etcd. It stores an object in another form, about as large.
+fn check_size(object: &Value) -> Result<(), Refusal> {
+    fn bytes(value: &Value) -> usize {
+        match value {
+            Value::String(text) => text.len() + 3,
+            Value::Array(values) => values.iter().map(bytes).sum(),
+            Value::Object(map) => map.iter().map(|(key, it)| key.len() + 3 + bytes(it)).sum(),
+            Value::Null | Value::Bool(_) | Value::Number(_) => 2,
+        }
+    }
+    if bytes(object) > OBJECT_BYTES_MAX {
+        return Err(status::unclassified("etcdserver: request is too large"));
+    }
+    Ok(())
+}
+
 impl Cluster {
     /// Creates an object and returns it as it is stored.
     pub(crate) fn create(
@@ -108,6 +127,7 @@ impl Cluster {
         if dry_run {
             return Ok(Arc::new(object));
         }
+        check_size(&object)?;
         Ok(self.put(key, object))
     }
 
@@ -247,6 +267,7 @@ impl Cluster {
         if may_be_removed(&object) {
             return Ok(self.remove_as(key, object));
         }
+        check_size(&object)?;
         Ok(self.put(key.clone(), object))
     }
 

@@ -24,6 +24,7 @@ checks! {
     a_jobs_template_cannot_be_changed,
     a_status_is_written_separately,
     a_patch_for_another_uid_changes_nothing,
+    an_object_may_have_thousands_of_labels_and_is_bounded_as_a_whole,
 }
 
 fn number(object: &Value) -> u64 {
@@ -418,4 +419,25 @@ fn a_patch_for_another_uid_changes_nothing(environment: &TestEnvironment) {
     assert_eq!(refused["details"]["causes"][0]["field"], "metadata.uid");
     let read = environment.api.get(&path).expect(200);
     assert!(read["metadata"]["labels"]["l"].is_null());
+}
+
+fn an_object_may_have_thousands_of_labels_and_is_bounded_as_a_whole(environment: &TestEnvironment) {
+    environment.config_map("a", &json!({}));
+    let path = environment.one("configmaps", "a");
+    let labels = |count: usize, prefix: &str| {
+        let label = |n: usize| (format!("example.com/{prefix}{n:05}"), json!("v".repeat(20)));
+        let labels: serde_json::Map<_, _> = (0..count).map(label).collect();
+        json!({"metadata": {"labels": labels}})
+    };
+    let labelled = environment.api.patch(&path, &labels(9500, "a")).expect(200);
+    let found = labelled["metadata"]["labels"]
+        .as_object()
+        .map(|all| all.len());
+    assert_eq!(found, Some(9500));
+    // The request itself would be accepted: what does not fit is the object that results.
+    let mut more = labels(3000, "b");
+    more["data"] = json!({"k": "x".repeat(1_040_000)});
+    let refused = environment.api.patch(&path, &more).expect(500);
+    assert_eq!(refused["message"], "etcdserver: request is too large");
+    assert!(refused["reason"].is_null());
 }
