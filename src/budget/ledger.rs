@@ -270,6 +270,16 @@ impl Ledger {
         self.sums().of(account)
     }
 
+    /// Whether the account may hold so many more bytes by its share.
+    fn check_share(&self, sums: &Sums, hold: &Hold, more: usize) -> Result<(), Full> {
+        let is_short = self.budget.used() + more > self.budget.max() / 2;
+        let own = sums.of(&hold.account) + more;
+        if is_short && self.is_beyond_share(own, hold.purpose) {
+            return Err(Full::Share);
+        }
+        Ok(())
+    }
+
     /// Whether this account may hold so many more bytes.
     fn admit(&self, sums: &Sums, hold: &Hold, more: usize) -> Result<(), Full> {
         let (division, purpose) = (self.division, hold.purpose);
@@ -280,9 +290,7 @@ impl Ledger {
             let fits = own <= division.total(max, purpose) && used <= self.bounds.unforced;
             return fits.then_some(()).ok_or(Full::Budget);
         }
-        if used > max / 2 && self.is_beyond_share(own, purpose) {
-            return Err(Full::Share);
-        }
+        self.check_share(sums, hold, more)?;
         let waits = purpose.waits();
         let waiting = sums.waiting + more;
         let waiting_max = division.total(self.bounds.waiting, purpose);
@@ -291,6 +299,17 @@ impl Ledger {
         }
         Ok(())
     }
+}
+
+/// Which bounds count when bytes are added.
+#[derive(Clone, Copy, Debug)]
+enum Limit {
+    /// All of them.
+    All,
+    /// The share of the account, and the whole budget with its reserve.
+    Share,
+    /// The whole budget with its reserve.
+    Reserve,
 }
 
 /// Bytes that an account holds; they are released when it is dropped.
@@ -320,19 +339,26 @@ impl Hold {
     /// # Errors
     /// [`Full`]: it stays as it is.
     pub fn resize(&mut self, bytes: usize) -> Result<(), Full> {
-        self.change(bytes, false)
+        self.change(bytes, Limit::All)
     }
 
-    /// As [`Hold::resize`], for bytes that are in memory already and are to stay there: it may use
-    /// the reserve, and no share limits it.
+    /// As [`Hold::resize`], for bytes that are in memory already: it may use the reserve.
+    ///
+    /// # Errors
+    /// [`Full`] when the reserve is used, too, or the caller holds its share.
+    pub fn keep(&mut self, bytes: usize) -> Result<(), Full> {
+        self.change(bytes, Limit::Share)
+    }
+
+    /// As [`Hold::keep`], for bytes that must stay: no share limits it.
     ///
     /// # Errors
     /// [`Full::Budget`] when the reserve is used, too.
     pub fn force(&mut self, bytes: usize) -> Result<(), Full> {
-        self.change(bytes, true)
+        self.change(bytes, Limit::Reserve)
     }
 
-    fn change(&mut self, bytes: usize, forced: bool) -> Result<(), Full> {
+    fn change(&mut self, bytes: usize, limit: Limit) -> Result<(), Full> {
         let before = self.bytes();
         if bytes == before {
             return Ok(());
@@ -344,8 +370,10 @@ impl Hold {
             return Ok(());
         }
         let more = bytes - before;
-        if !forced {
-            self.ledger.admit(&sums, self, more)?;
+        match limit {
+            Limit::All => self.ledger.admit(&sums, self, more)?,
+            Limit::Share => self.ledger.check_share(&sums, self, more)?,
+            Limit::Reserve => {}
         }
         // Others may have charged the same budget meanwhile.
         if !self.charge.resize(bytes) {

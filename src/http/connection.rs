@@ -18,7 +18,7 @@ mod head;
 mod output;
 mod scan;
 
-use crate::http::message::{Limits, Method, Refusal, Request, Response};
+use crate::http::message::{Body, Limits, Method, Refusal, Request, Response};
 use crate::http::wire::{self, BadHeader, Heads, Persistence};
 use body::{Decoder, Progress};
 use head::{BLANK_LINES_MAX, Head};
@@ -395,6 +395,18 @@ impl Connection {
     #[must_use]
     pub fn output(&self) -> [&[u8]; 2] {
         self.output.pieces()
+    }
+
+    /// Bytes of memory that a connection needs for this body beside its head.
+    #[must_use]
+    pub fn body_bytes(body: &Body) -> usize {
+        Output::body_bytes(body)
+    }
+
+    /// Whether part of what is waiting to be sent has been sent.
+    #[must_use]
+    pub const fn has_begun_to_send(&self) -> bool {
+        self.output.has_begun()
     }
 
     /// Whether [`Connection::output`] is empty.

@@ -26,6 +26,10 @@ use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// The value of the label `cause` of `config_controller_rejected_total` where a request or its
+/// response has no room in `HELD_BYTES_MAX`.
+const HELD_BYTES: &str = "held_bytes_max";
+
 /// The handler that the front calls.
 #[derive(Debug)]
 pub struct Dispatcher {
@@ -241,7 +245,7 @@ impl Dispatcher {
                 Err(full) => {
                     // The review continues, so that a retry finds its result.
                     self.api.app.abandon(exchange.handle);
-                    Handled::Refused(full.into())
+                    Handled::Reply(self.failed(exchange, full.into()))
                 }
             },
             Err(error) => Handled::Reply(self.failed(exchange, error)),
@@ -329,6 +333,7 @@ impl Dispatcher {
     fn failed(&self, exchange: &Exchange, mut error: Error) -> Response {
         match &mut error {
             Error::TooManyRequests(bound) => self.instrumentation.metrics.rejected(bound.cause()),
+            Error::Overloaded => self.instrumentation.metrics.rejected(HELD_BYTES),
             // As the list of types, the error names only those that the caller may use.
             Error::UnknownType { known, .. } => {
                 known.retain(|app_type| exchange.caller.types.contain(app_type));

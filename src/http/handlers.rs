@@ -149,7 +149,7 @@ impl Api {
         if let Some(list) = self.app.list(app_type)? {
             return match responses::list(&list, &condition, &account) {
                 Ok(response) => reply(self.aged(response)),
-                Err(full) => Ok(Handled::Refused(full.into())),
+                Err(full) => Err(full.into()),
             };
         }
         // It waits for milliseconds, so it takes no place of those that wait for an instance.
@@ -159,7 +159,7 @@ impl Api {
                 self.app.await_list(app_type, call.handle)?;
                 Ok(Handled::Parked(Pending::List(condition, hold)))
             }
-            Err(full) => Ok(Handled::Refused(full.into())),
+            Err(full) => Err(full.into()),
         }
     }
 
@@ -299,7 +299,7 @@ impl Call<'_> {
                 hand_over(self.about(key, held))?;
                 Ok(Handled::Parked(pending))
             }
-            Err(Exceeded::Bytes(full)) => Ok(Handled::Refused(full.into())),
+            Err(Exceeded::Bytes(full)) => Err(full.into()),
             Err(Exceeded::Places(full)) => Err(Error::TooManyRequests(match full {
                 Full::Budget => Bound::Parked,
                 Full::Share => Bound::CallerShare,

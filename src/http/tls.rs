@@ -38,7 +38,7 @@ const FILE_BYTES_MAX: u64 = 1024 * 1024;
 const RESUMABLE_MAX: usize = 1024;
 
 /// Bytes of a response that are encrypted at a time: one record (RFC 8446 §5.1).
-const RECORD_BYTES: usize = 16 * 1024;
+pub(in crate::http) const RECORD_BYTES: usize = 16 * 1024;
 
 /// Most bytes without content that a peer may send in a row: a handshake, or empty records. One
 /// record with content is smaller.

@@ -102,6 +102,19 @@ fn what_is_in_memory_may_use_the_reserve_and_no_more() {
     assert_eq!(ledger.budget().used(), MAX);
 }
 
+#[test]
+fn what_has_not_begun_uses_the_reserve_within_the_share() {
+    let ledger = ledger();
+    let mut first = ledger.hold(peer(1), Purpose::Transfer, 800).unwrap();
+    assert_eq!(first.keep(801), Err(Full::Share));
+    assert_eq!(first.force(801), Ok(()), "it has begun");
+    let mut second = ledger.hold(peer(2), Purpose::Transfer, 699).unwrap();
+    assert_eq!(second.resize(700), Err(Full::Budget));
+    assert_eq!(second.keep(799), Ok(()));
+    assert_eq!(second.keep(800), Err(Full::Budget));
+    assert_eq!(second.bytes(), 799);
+}
+
 /// Pseudo-random numbers (splitmix64).
 struct Numbers(u64);
 

@@ -44,6 +44,20 @@ impl Output {
         }
     }
 
+    /// Bytes that a body takes here: a small one is copied, a large one is kept as it is.
+    pub(super) fn body_bytes(body: &Body) -> usize {
+        if body.len() > COPY_BYTES_MAX {
+            body.held_bytes()
+        } else {
+            body.len()
+        }
+    }
+
+    /// Whether part of the present output has been sent.
+    pub(super) const fn has_begun(&self) -> bool {
+        self.written > 0 || self.tail_written > 0
+    }
+
     pub(super) fn pieces(&self) -> [&[u8]; 2] {
         let tail = self
             .tail

@@ -8,8 +8,8 @@ use crate::budget::Full;
 use serde_json::json;
 use std::mem::discriminant;
 
-/// Why the server itself responds with an error. Every variant ends the connection, except
-/// [`Refusal::Panicked`].
+/// Why the server itself responds with an error. What it finds while it receives a request ends the
+/// connection; a refusal of a complete request does not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Refusal {
     /// The head, the target or the framing of the body is malformed; the text names the problem.

@@ -19,6 +19,7 @@ use crate::threads::Heartbeat;
 use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll};
+use std::collections::VecDeque;
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -33,6 +34,7 @@ const POLL_MAX: Duration = Duration::from_millis(500);
 
 const EVENTS_PER_ROUND: usize = 1024;
 const ACCEPTS_PER_ROUND: usize = 256;
+const ANSWERS_PER_ROUND: usize = 64;
 const SCRATCH_BYTES: usize = 64 * 1024;
 
 /// Connections that are refused with a response at the same time; more get what one write takes.
@@ -47,7 +49,10 @@ pub(super) struct IoThread<H: Handler> {
     acceptor: Option<Acceptor>,
     /// Connections that have more to do.
     again: Vec<usize>,
-    mail: Vec<(RequestHandle, H::AppResponse)>,
+    /// Responses of the app that have come.
+    mail: VecDeque<(RequestHandle, H::AppResponse)>,
+    /// Where they are received.
+    mailbag: Vec<(RequestHandle, H::AppResponse)>,
     /// Connections of this thread that are only being refused.
     refusing: usize,
 }
@@ -85,7 +90,8 @@ impl<H: Handler> IoThread<H> {
             timers: Timers::default(),
             acceptor,
             again: Vec::new(),
-            mail: Vec::new(),
+            mail: VecDeque::new(),
+            mailbag: Vec::new(),
             refusing: 0,
         })
     }
@@ -119,8 +125,9 @@ impl<H: Handler> IoThread<H> {
                 self.turn(index);
             }
             if has_mail {
-                self.take_mail();
+                self.receive();
             }
+            self.answer();
             self.accept();
             self.expire();
             self.slots.release();
@@ -141,7 +148,10 @@ impl<H: Handler> IoThread<H> {
     fn timeout(&self) -> Duration {
         let now = self.core.now;
         let accepting = |acceptor: &Acceptor| acceptor.is_ready(now);
-        if !self.again.is_empty() || self.acceptor.as_ref().is_some_and(accepting) {
+        if !self.again.is_empty()
+            || !self.mail.is_empty()
+            || self.acceptor.as_ref().is_some_and(accepting)
+        {
             return Duration::ZERO;
         }
         let resume_at = self.acceptor.as_ref().and_then(Acceptor::resume_at);
@@ -216,10 +226,24 @@ impl<H: Handler> IoThread<H> {
         }
     }
 
-    fn take_mail(&mut self) {
-        let mut mail = std::mem::take(&mut self.mail);
-        self.core.shared.mailboxes.take(self.core.io, &mut mail);
-        for (handle, response) in mail.drain(..) {
+    /// Receives what other threads have sent.
+    fn receive(&mut self) {
+        let (shared, io) = (&self.core.shared, self.core.io);
+        shared.mailboxes.take(io, &mut self.mailbag);
+        self.mail.extend(self.mailbag.drain(..));
+        let handovers = std::mem::take(&mut *shared.handovers(io));
+        for accepted in handovers {
+            self.open(accepted.stream, accepted.peer, Ok(accepted.permit));
+        }
+    }
+
+    /// Answers requests whose responses have come, some in a round: all readers of a list get it at
+    /// the same time.
+    fn answer(&mut self) {
+        for _ in 0..ANSWERS_PER_ROUND {
+            let Some((handle, response)) = self.mail.pop_front() else {
+                return;
+            };
             let index = handle.slot as usize;
             let slot = self.slots.get_mut(index);
             if slot.is_some_and(|slot| self.core.resume(slot, handle, response)) {
@@ -227,11 +251,6 @@ impl<H: Handler> IoThread<H> {
             } else {
                 self.core.stats().stale_responses.add(1);
             }
-        }
-        self.mail = mail;
-        let handovers = std::mem::take(&mut *self.core.shared.handovers(self.core.io));
-        for accepted in handovers {
-            self.open(accepted.stream, accepted.peer, Ok(accepted.permit));
         }
     }
 

@@ -4,7 +4,7 @@
 //! nothing outside this file uses the stream except through the functions below. What the bytes
 //! mean is not known here.
 
-use crate::http::tls::{Received, Session};
+use crate::http::tls::{RECORD_BYTES, Received, Session};
 use mio::net::TcpStream;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::Shutdown;
@@ -120,6 +120,11 @@ impl Socket {
             self.tls = None;
         }
         fall_back
+    }
+
+    /// Bytes of memory that sending so many plain bytes takes: with TLS one record at a time.
+    pub(super) fn bytes_to_send(&self, plain: usize) -> usize {
+        self.tls.as_ref().map_or(0, |_| plain.min(RECORD_BYTES))
     }
 
     /// Bytes buffered for the peer.

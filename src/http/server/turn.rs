@@ -33,6 +33,9 @@ const TURN_MAX: Duration = Duration::from_millis(1);
 /// by then. It is not refused for lack of memory, so that probes are always answered.
 const SMALL_BYTES: usize = 4 * 1024;
 
+/// Bytes that a turn sends: hundreds of readers of long responses delay a small one by milliseconds.
+const SENT_PER_TURN: usize = 64 * 1024;
+
 /// More than the head of any response of a handler takes.
 const RESPONSE_HEAD_BYTES: usize = 1024;
 
@@ -116,6 +119,7 @@ impl<H: Handler> Core<H> {
     pub(super) fn turn(&mut self, slot: &mut Slot<H::Pending>, index: usize) -> Turn {
         let mut requests = REQUESTS_PER_TURN;
         let mut reads = READS_PER_TURN;
+        let mut to_send = SENT_PER_TURN;
         let mut began = None;
         loop {
             let mut moved = false;
@@ -138,7 +142,7 @@ impl<H: Handler> Core<H> {
                 }
                 moved = true;
             }
-            moved |= self.write(slot);
+            moved |= self.write(slot, &mut to_send);
             if slot.connection.wants_half_close() {
                 slot.socket.close_sending();
                 slot.connection.half_closed(self.now);
@@ -147,7 +151,7 @@ impl<H: Handler> Core<H> {
             if slot.connection.is_closed() {
                 return Turn::Closed;
             }
-            let is_over = requests == 0 || reads == 0;
+            let is_over = requests == 0 || reads == 0 || to_send == 0;
             if (is_over || !moved) && !self.charge_rest(slot) {
                 return if slot.connection.is_closed() {
                     Turn::Closed
@@ -240,13 +244,18 @@ impl<H: Handler> Core<H> {
         }
     }
 
-    /// Sends what is waiting; whether anything was sent.
-    fn write(&mut self, slot: &mut Slot<H::Pending>) -> bool {
+    /// Sends what is waiting, `left` bytes at most; whether anything was sent.
+    fn write(&mut self, slot: &mut Slot<H::Pending>, left: &mut usize) -> bool {
         let mut moved = false;
-        while slot.writable && slot.socket.has_to_write(!slot.connection.is_flushed()) {
-            match slot.socket.write(slot.connection.output()) {
+        while *left > 0 && slot.writable && slot.socket.has_to_write(!slot.connection.is_flushed())
+        {
+            let [head, tail] = slot.connection.output();
+            let head = &head[..head.len().min(*left)];
+            let tail = &tail[..tail.len().min(*left - head.len())];
+            match slot.socket.write([head, tail]) {
                 Ok(Sent { count, filled }) => {
                     slot.writable = !filled;
+                    *left -= count;
                     if count > 0 {
                         slot.connection.written(count, self.now);
                     }
@@ -355,18 +364,25 @@ impl<H: Handler> Core<H> {
         }
     }
 
-    /// Charges a response before it begins, because it is not cut later. A small one is charged
-    /// after the turn if it has not been sent by then.
+    /// Charges a response before it begins, because it is not cut later. Until memory is short, a
+    /// small one is charged after the turn if it has not been sent by then. When all memory is used
+    /// small ones are still sent, to callers that do not hold their share.
     fn charge_response(
         &self,
         slot: &mut Slot<H::Pending>,
         response: &Response,
     ) -> Result<(), Full> {
-        let bytes = RESPONSE_HEAD_BYTES + response.body.held_bytes();
-        if bytes <= SMALL_BYTES && (slot.connection.is_flushed() || self.ledger().is_calm()) {
+        let bytes = RESPONSE_HEAD_BYTES
+            + Connection::body_bytes(&response.body)
+            + slot.socket.bytes_to_send(response.body.len());
+        let is_small = bytes <= SMALL_BYTES;
+        if is_small && self.ledger().is_calm() {
             return Ok(());
         }
-        slot.hold.resize(slot.held_bytes() + bytes)
+        match slot.hold.resize(slot.held_bytes() + bytes) {
+            Err(Full::Budget) if is_small && slot.connection.is_flushed() => Ok(()),
+            result => result,
+        }
     }
 
     /// Charges what a connection has received; refuses its request if it may not hold as much.
@@ -395,7 +411,14 @@ impl<H: Handler> Core<H> {
                 Err(full) => self.refuse_full(slot, full),
             };
         }
-        if slot.hold.force(held).is_err() {
+        // What has been charged is never cut. A small response is, if its peer reads nothing while
+        // memory is short.
+        let kept = if slot.connection.has_begun_to_send() {
+            slot.hold.force(held)
+        } else {
+            slot.hold.keep(held)
+        };
+        if kept.is_err() {
             self.stats().shed.add(1);
             self.abort(slot);
         }

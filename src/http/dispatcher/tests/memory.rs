@@ -4,7 +4,6 @@ use super::bench::{Bench, reply};
 use super::*;
 use crate::app::fixture::key;
 use crate::budget::{Division, Ledger};
-use crate::http::message::Refusal;
 
 #[test]
 fn without_memory_only_requests_that_would_wait_are_refused() {
@@ -37,11 +36,10 @@ fn without_memory_only_requests_that_would_wait_are_refused() {
         patch,
     ] {
         let what = format!("{request:?}");
-        let handled = bench.send(request);
-        assert!(
-            matches!(handled, Handled::Refused(Refusal::NoMemory)),
-            "{what}: {handled:?}"
-        );
+        let response = reply(bench.send(request));
+        assert_eq!(response.status, 503, "{what}");
+        let text = std::str::from_utf8(&response.body).unwrap();
+        assert!(text.contains(r#""code":"overloaded""#), "{what}: {text}");
         assert!(
             bench.inbox.take(1).is_empty(),
             "{what} reached the coordinator"
