@@ -264,3 +264,28 @@ fn a_stuck_worker_fails_the_liveness_probe() {
     environment.kube.cut_connections();
     environment.kube.clear_faults();
 }
+
+#[test]
+fn an_outage_of_two_minutes_fails_no_liveness_probe() {
+    const STEP: Duration = Duration::from_secs(5);
+    let environment = TestEnvironment::new();
+    environment.get("/app/hello/ann").expect(200);
+    environment.kube.stop_listening();
+    environment.kube.cut_connections();
+    let client = environment.client();
+    let _stop = client.begin("DELETE", "/app/hello/ann", &[], "");
+    for number in 0..24 {
+        // Its response takes the coordinator's thread a moment, in which the others run, too.
+        let path = format!("/app/hello/n{number}");
+        let start = client.begin("GET", &path, &[("Prefer", "wait=1")], "");
+        environment.advance(STEP);
+        let status = start.finish().status;
+        assert!([202, 503].contains(&status), "{status}");
+        environment.get("/livez").expect(200);
+    }
+    environment.kube.start_listening();
+    environment.advance(STEP);
+    eventually("starts work again", || {
+        (environment.get("/app/hello/bob").status == 200).then_some(())
+    });
+}
