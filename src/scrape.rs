@@ -333,7 +333,7 @@ mod tests {
             Handled::Parked(())
         }
 
-        fn abandon(&self, _: RequestHandle) {}
+        fn abandon(&self, _: RequestHandle, _: Option<()>) {}
     }
 
     #[test]

@@ -214,13 +214,21 @@ impl App {
         self.hand_over(request, Want::Label(Arc::new(change)))
     }
 
-    /// The caller of this request has hung up. Never blocks.
+    /// The caller of this request, which waits for an instance, has hung up. Never blocks.
     pub fn abandon(&self, handle: RequestHandle) {
+        self.inbox.abandon(handle);
+    }
+
+    /// The caller of this request, which waits for the review of its token, has hung up.
+    pub fn abandon_review(&self, handle: RequestHandle) {
         if let Some(reviews) = &self.reviews {
             reviews.abandon(handle);
         }
+    }
+
+    /// The caller of this request, which waits for a list, has hung up.
+    pub fn abandon_list(&self, handle: RequestHandle) {
         self.cache.index().abandon(handle);
-        self.inbox.abandon(handle);
     }
 
     /// How old the oldest of the caches may be. The cache of Events does not count: no request

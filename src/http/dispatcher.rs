@@ -102,7 +102,7 @@ struct PendingAuthentication {
     request: Request,
     routed: Routed,
     /// Its bytes. The reviewer bounds the number of requests that wait for it.
-    _hold: Hold,
+    hold: Hold,
 }
 
 impl ResponseSink for super::mailbox::Mailboxes<app::Response> {
@@ -151,8 +151,12 @@ impl Handler for Dispatcher {
         let handled = match (what_for, response) {
             (WaitingFor::Review(pending), app::Response::TokenReviewed(result)) => {
                 let PendingAuthentication {
-                    request, routed, ..
+                    request,
+                    routed,
+                    hold,
                 } = *pending;
+                // It is charged anew if it waits again.
+                drop(hold);
                 self.reviewed(&mut exchange, routed, &request, result)
             }
             // The app responds only to requests whose token was reviewed.
@@ -165,8 +169,18 @@ impl Handler for Dispatcher {
         self.conclude(exchange, handled)
     }
 
-    fn abandon(&self, handle: RequestHandle) {
-        self.api.app.abandon(handle);
+    fn abandon(&self, handle: RequestHandle, waiting: Option<Box<Waiting>>) {
+        let app = &self.api.app;
+        match waiting.map(|waiting| waiting.what_for) {
+            Some(WaitingFor::Review(_)) => app.abandon_review(handle),
+            Some(WaitingFor::App(Pending::List(..))) => app.abandon_list(handle),
+            Some(WaitingFor::App(_)) => app.abandon(handle),
+            None => {
+                app.abandon_review(handle);
+                app.abandon_list(handle);
+                app.abandon(handle);
+            }
+        }
     }
 }
 
@@ -238,13 +252,13 @@ impl Dispatcher {
                     let pending = PendingAuthentication {
                         request,
                         routed,
-                        _hold: hold,
+                        hold,
                     };
                     Handled::Parked(WaitingFor::Review(Box::new(pending)))
                 }
                 Err(full) => {
                     // The review continues, so that a retry finds its result.
-                    self.api.app.abandon(exchange.handle);
+                    self.api.app.abandon_review(exchange.handle);
                     Handled::Reply(self.failed(exchange, full.into()))
                 }
             },

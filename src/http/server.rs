@@ -52,8 +52,9 @@ pub trait Handler: Send + Sync + 'static {
     fn resume(&self, pending: Self::Pending, response: Self::AppResponse)
     -> Handled<Self::Pending>;
 
-    /// The peer of this parked request has hung up; a response would be dropped.
-    fn abandon(&self, handle: RequestHandle);
+    /// The peer of this parked request has hung up; a response would be dropped. `pending` is what
+    /// was kept of the request; `None` if the handler panicked, and the request may wait for anything.
+    fn abandon(&self, handle: RequestHandle, pending: Option<Self::Pending>);
 }
 
 /// The result of a handler.

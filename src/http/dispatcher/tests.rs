@@ -263,7 +263,7 @@ fn stops_and_labels_are_queued_for_the_coordinator() {
         "config-controller.semafor.ch/meta-x": null,
     });
     assert_eq!(*labels, expected);
-    bench.dispatcher.abandon(handle(9));
+    bench.dispatcher.abandon(handle(9), None);
     assert!(matches!(
         bench.input(),
         Input::Abandoned(left) if left == handle(9)

@@ -328,7 +328,7 @@ impl<H: Handler> Core<H> {
                     log::error!("the handler of request {id} panicked");
                 }
                 // It may have handed the request on before: nothing waits for it now.
-                self.abandon(handle);
+                self.abandon(handle, None);
                 self.refuse(slot, Refusal::Panicked);
             }
         }
@@ -459,13 +459,13 @@ impl<H: Handler> Core<H> {
         if let Some(parked) = slot.parked.take() {
             self.stats().parked.subtract(1);
             self.stats().abandoned.add(1);
-            self.abandon(parked.handle);
+            self.abandon(parked.handle, Some(parked.pending));
         }
     }
 
-    fn abandon(&self, handle: RequestHandle) {
+    fn abandon(&self, handle: RequestHandle, pending: Option<H::Pending>) {
         let handler = &self.shared.handler;
-        if catch_unwind(AssertUnwindSafe(|| handler.abandon(handle))).is_err() {
+        if catch_unwind(AssertUnwindSafe(|| handler.abandon(handle, pending))).is_err() {
             self.stats().panics.add(1);
         }
     }

@@ -121,7 +121,7 @@ impl Handler for TestHandler {
         Handled::Reply(Response::json(200, format!("{pending} {response}")))
     }
 
-    fn abandon(&self, handle: RequestHandle) {
+    fn abandon(&self, handle: RequestHandle, _: Option<Self::Pending>) {
         self.report(HandlerEvent::Abandoned(handle));
     }
 }

@@ -112,7 +112,7 @@ impl Handler for Blocking {
         unreachable!("no request waits")
     }
 
-    fn abandon(&self, _: RequestHandle) {}
+    fn abandon(&self, _: RequestHandle, _: Option<()>) {}
 }
 
 #[test]
