@@ -57,6 +57,7 @@ use coordinator::{Input, NewWaiter, WRITE_WAIT, Want};
 use engine::Inbox;
 use list::List;
 use review::{Asked, Bearer, Reviews, Scope};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -96,7 +97,7 @@ impl App {
         }
     }
 
-    /// Asks for the status of this bearer token. On [`Asked::Waits`] `handle` gets
+    /// Asks for the status of this bearer token, which came from `peer`. On [`Asked::Waits`] `handle` gets
     /// [`Response::TokenReviewed`] later.
     ///
     /// # Errors
@@ -106,13 +107,14 @@ impl App {
         &self,
         bearer: &Bearer,
         handle: RequestHandle,
+        peer: IpAddr,
         scope: Scope,
     ) -> Result<Asked, Error> {
         let reviews = self.reviews.as_ref().ok_or(Error::Internal)?;
         if self.is_draining.load(Ordering::SeqCst) {
             return Err(Error::Draining);
         }
-        reviews.ask(bearer, handle, scope)
+        reviews.ask(bearer, handle, peer, scope)
     }
 
     /// The app types on offer, sorted.

@@ -76,7 +76,7 @@ impl<T: Clone + Eq + Hash, C: Clone + Eq + Hash, I> CallQueue<T, C, I> {
 }
 
 /// Something to take items from.
-trait Source {
+pub(super) trait Source {
     type Item;
 
     fn take(&mut self) -> Option<Self::Item>;
@@ -98,7 +98,7 @@ impl<I> Source for VecDeque<I> {
 
 /// Sources that take turns. None of them is empty.
 #[derive(Debug)]
-struct Ring<K, S> {
+pub(super) struct Ring<K, S> {
     order: VecDeque<K>,
     members: HashMap<K, S>,
 }
@@ -114,7 +114,7 @@ impl<K, S> Default for Ring<K, S> {
 
 impl<K: Clone + Eq + Hash, S: Default> Ring<K, S> {
     /// The source of this key, to which an item is added; a new one is last in turn.
-    fn member(&mut self, key: K) -> &mut S {
+    pub(super) fn member(&mut self, key: K) -> &mut S {
         if !self.members.contains_key(&key) {
             self.order.push_back(key.clone());
         }

@@ -8,15 +8,19 @@
 mod memory;
 
 use super::error::{Bound, Error};
+use super::queue::{Ring, Source as _};
 use super::request::{Response, ResponseSink, TokenStatus};
 use super::request_handle::RequestHandle;
+use crate::budget::PeerKey;
 use crate::clock::Clock;
 use crate::kube::transport::CALL_LONGEST;
 use crate::kube::{self, Class, Client};
 use crate::threads::{self, Heartbeats, OnDeath, Workers};
-use memory::{Look, Memory};
+use memory::{Look, Memory, Waiter};
 use sha2::{Digest as _, Sha256};
+use std::collections::VecDeque;
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -91,12 +95,15 @@ pub enum Asked {
 #[derive(Clone, Debug)]
 pub struct Reviews {
     shared: Arc<Shared>,
-    queue: SyncSender<(Bearer, Instant)>,
+    /// Wakes a thread for each review in the queue.
+    wake: SyncSender<()>,
 }
 
 #[derive(Debug)]
 struct Shared {
     memory: Mutex<Memory>,
+    /// The tokens to review, and since when they wait; their addresses take turns.
+    queue: Mutex<Ring<PeerKey, VecDeque<(Bearer, Instant)>>>,
     clock: Arc<dyn Clock>,
     sink: Arc<dyn ResponseSink>,
     /// Whether the last call failed, so that a failure is logged once.
@@ -117,11 +124,12 @@ impl Reviews {
     ) -> std::io::Result<Self> {
         let shared = Arc::new(Shared {
             memory: Mutex::default(),
+            queue: Mutex::default(),
             clock,
             sink,
             failing: AtomicBool::new(false),
         });
-        let (queue, queued) = sync_channel(QUEUE_MAX);
+        let (wake, woken) = sync_channel(QUEUE_MAX);
         let (reviewer, client) = (Arc::clone(&shared), client.clone());
         let work = move |(bearer, since)| reviewer.work(&bearer, since, &client);
         let workers = Workers {
@@ -131,14 +139,17 @@ impl Reviews {
             heartbeats,
             clock: &shared.clock,
         };
-        let queued = Arc::new(Mutex::new(queued));
-        // One thread at a time waits for the queue; the others wait for its lock.
-        let next = move || threads::lock(&queued).recv().ok();
+        let (queuer, woken) = (Arc::clone(&shared), Arc::new(Mutex::new(woken)));
+        let next = move || {
+            // One thread at a time waits to be woken; the others wait for its lock.
+            threads::lock(&woken).recv().ok()?;
+            threads::lock(&queuer.queue).take()
+        };
         workers.spawn(on_death, next, work)?;
-        Ok(Self { shared, queue })
+        Ok(Self { shared, wake })
     }
 
-    /// Looks up the status of a token, or has it reviewed for the request of `handle`.
+    /// Looks up the status of a token, or has it reviewed for the request of `handle` from `peer`.
     ///
     /// # Errors
     /// [`Error::TooManyRequests`] with [`Bound::Reviews`].
@@ -146,23 +157,25 @@ impl Reviews {
         &self,
         bearer: &Bearer,
         handle: RequestHandle,
+        peer: IpAddr,
         scope: Scope,
     ) -> Result<Asked, Error> {
         const FULL: Error = Error::TooManyRequests(Bound::Reviews);
         let now = self.shared.clock.now();
         let mut memory = self.shared.memory();
-        match memory.look(bearer.digest(), handle, scope, now) {
+        let peer = PeerKey::of(peer);
+        match memory.look(bearer.digest(), Waiter { handle, peer }, scope, now) {
             Look::Known(status) => Ok(Asked::Known(status)),
             Look::OutOfScope => Ok(Asked::OutOfScope),
             Look::Waits => Ok(Asked::Waits),
             Look::Full => Err(FULL),
-            Look::WaitsFirst => match self.queue.try_send((bearer.clone(), now)) {
-                Ok(()) => Ok(Asked::Waits),
-                Err(_) => {
-                    drop(memory.end(bearer.digest(), None, now));
-                    Err(FULL)
-                }
-            },
+            Look::WaitsFirst => {
+                let mut queue = threads::lock(&self.shared.queue);
+                queue.member(peer).push_back((bearer.clone(), now));
+                // There is room for all that may be in review, and the threads outlive the sender.
+                let _ = self.wake.try_send(());
+                Ok(Asked::Waits)
+            }
         }
     }
 

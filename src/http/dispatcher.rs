@@ -240,7 +240,8 @@ impl Dispatcher {
             Ok(Authentication::Review { bearer, scope }) => (bearer, scope),
             Err(denied) => return Handled::Reply(self.denied(exchange, &denied)),
         };
-        match self.api.app.review(&bearer, exchange.handle, scope) {
+        let (app, peer) = (&self.api.app, request.peer);
+        match app.review(&bearer, exchange.handle, peer, scope) {
             Ok(Asked::Known(status)) => self.reviewed(exchange, routed, &request, Ok(status)),
             Ok(Asked::OutOfScope) => {
                 // Room for a review is soon there again.

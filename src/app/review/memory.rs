@@ -3,6 +3,7 @@
 use super::Scope;
 use crate::app::request::TokenStatus;
 use crate::app::request_handle::RequestHandle;
+use crate::budget::PeerKey;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
@@ -30,6 +31,9 @@ pub(super) const FEW_IN_REVIEW_MAX: usize = 2;
 /// tokens come, callers that are known are still reviewed.
 const RESERVE: usize = 4;
 
+/// The part of the rest of both bounds that one address may use, unless its token was good before.
+const PEER_SHARE: usize = 2;
+
 type Digest = [u8; 32];
 
 /// The statuses of tokens, and the requests that wait for some.
@@ -39,9 +43,24 @@ pub(super) struct Memory {
     /// knowledge that it was good.
     known: HashMap<Digest, (TokenStatus, Instant)>,
     /// The tokens that are being reviewed, also if no request waits any longer.
-    in_review: HashMap<Digest, Scope>,
+    in_review: HashMap<Digest, Review>,
     /// In the order of their arrival.
-    waiting: Vec<(RequestHandle, Digest)>,
+    waiting: Vec<(Waiter, Digest)>,
+}
+
+/// A request that may wait for a review, and the address from which it came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Waiter {
+    pub(super) handle: RequestHandle,
+    pub(super) peer: PeerKey,
+}
+
+/// A review in progress.
+#[derive(Debug)]
+struct Review {
+    scope: Scope,
+    /// The address of the first request for it.
+    peer: PeerKey,
 }
 
 /// The result of looking a token up.
@@ -54,7 +73,7 @@ pub(super) enum Look {
     WaitsFirst,
     /// The request waits for a review in progress.
     Waits,
-    /// Not cached, and no capacity to wait.
+    /// Not cached, and no capacity to wait: none at all, or none for this address.
     Full,
 }
 
@@ -63,7 +82,7 @@ impl Memory {
     pub(super) fn look(
         &mut self,
         digest: &Digest,
-        handle: RequestHandle,
+        waiter: Waiter,
         scope: Scope,
         now: Instant,
     ) -> Look {
@@ -75,21 +94,23 @@ impl Memory {
         }
         let was_good = known.is_some_and(|(status, _)| is_good(status));
         let scope = if was_good { Scope::All } else { scope };
-        let allowed = |max: usize| if was_good { max } else { max - max / RESERVE };
         let is_first = !self.in_review.contains_key(digest);
         if scope == Scope::Few && is_first && self.few_in_review() >= FEW_IN_REVIEW_MAX {
             return Look::OutOfScope;
         }
-        if self.waiting.len() >= allowed(WAITING_MAX)
-            || (is_first && self.in_review.len() >= allowed(IN_REVIEW_MAX))
+        let peer = waiter.peer;
+        let waiting = self.waiting.iter().map(|(waiter, _)| waiter.peer);
+        let in_review = self.in_review.values().map(|review| review.peer);
+        if !has_room(waiting, WAITING_MAX, peer, was_good)
+            || (is_first && !has_room(in_review, IN_REVIEW_MAX, peer, was_good))
         {
             return Look::Full;
         }
-        self.waiting.push((handle, *digest));
+        self.waiting.push((waiter, *digest));
         if !is_first {
             return Look::Waits;
         }
-        self.in_review.insert(*digest, scope);
+        self.in_review.insert(*digest, Review { scope, peer });
         Look::WaitsFirst
     }
 
@@ -112,22 +133,23 @@ impl Memory {
         let waited = self
             .waiting
             .extract_if(.., |(_, reviewed)| reviewed == digest);
-        waited.map(|(handle, _)| handle).collect()
+        waited.map(|(waiter, _)| waiter.handle).collect()
     }
 
     fn few_in_review(&self) -> usize {
-        let scopes = self.in_review.values();
-        scopes.filter(|scope| **scope == Scope::Few).count()
+        let reviews = self.in_review.values();
+        reviews.filter(|review| review.scope == Scope::Few).count()
     }
 
     /// The request no longer waits.
     pub(super) fn leave(&mut self, handle: RequestHandle) {
-        self.waiting.retain(|(waiting, _)| *waiting != handle);
+        self.waiting.retain(|(waiter, _)| waiter.handle != handle);
     }
 
     /// Removes and returns all waiters.
     pub(super) fn leave_all(&mut self) -> Vec<RequestHandle> {
-        self.waiting.drain(..).map(|(handle, _)| handle).collect()
+        let waiting = self.waiting.drain(..);
+        waiting.map(|(waiter, _)| waiter.handle).collect()
     }
 
     /// Makes room for the status of one more token: evicts those of wrong tokens that have expired,
@@ -148,6 +170,20 @@ impl Memory {
     }
 }
 
+/// Whether a bound leaves room for a request from `peer`; `used` are the addresses of those there are.
+fn has_room(
+    used: impl ExactSizeIterator<Item = PeerKey>,
+    max: usize,
+    peer: PeerKey,
+    was_good: bool,
+) -> bool {
+    if was_good {
+        return used.len() < max;
+    }
+    let unreserved = max - max / RESERVE;
+    used.len() < unreserved && used.filter(|other| *other == peer).count() < unreserved / PEER_SHARE
+}
+
 fn is_good(status: &TokenStatus) -> bool {
     matches!(status, TokenStatus::User(_))
 }
@@ -156,12 +192,21 @@ fn is_good(status: &TokenStatus) -> bool {
 mod tests {
     use super::*;
     use Scope::{All, Few};
+    use std::net::Ipv4Addr;
 
-    fn token(serial: usize) -> RequestHandle {
-        RequestHandle {
-            io: 0,
-            slot: 0,
-            serial: serial as u64,
+    /// A request from an address of its own.
+    fn token(serial: usize) -> Waiter {
+        from(u32::try_from(serial).unwrap(), serial)
+    }
+
+    fn from(peer: u32, serial: usize) -> Waiter {
+        Waiter {
+            handle: RequestHandle {
+                io: 0,
+                slot: 0,
+                serial: serial as u64,
+            },
+            peer: PeerKey::of(Ipv4Addr::from(peer).into()),
         }
     }
 
@@ -188,8 +233,8 @@ mod tests {
             memory.look(&digest(2), token(3), All, now),
             Look::WaitsFirst
         );
-        memory.leave(token(1));
-        assert_eq!(memory.end(&digest(1), Some(user()), now), [token(2)]);
+        memory.leave(token(1).handle);
+        assert_eq!(memory.end(&digest(1), Some(user()), now), [token(2).handle]);
         assert_eq!(
             memory.look(&digest(1), token(4), All, now),
             Look::Known(user())
@@ -220,7 +265,7 @@ mod tests {
         let now = Instant::now();
         let mut memory = Memory::default();
         let _ = memory.look(&digest(1), token(1), All, now);
-        assert_eq!(memory.end(&digest(1), None, now), [token(1)]);
+        assert_eq!(memory.end(&digest(1), None, now), [token(1).handle]);
         assert_eq!(
             memory.look(&digest(1), token(2), All, now),
             Look::WaitsFirst
@@ -236,7 +281,7 @@ mod tests {
             assert_ne!(memory.look(&digest(1), token(serial), All, now), Look::Full);
         }
         assert_eq!(memory.look(&digest(1), token(most), All, now), Look::Full);
-        memory.leave(token(7));
+        memory.leave(token(7).handle);
         assert_eq!(memory.look(&digest(1), token(most), All, now), Look::Waits);
         assert_eq!(memory.leave_all().len(), most);
         assert_eq!(memory.end(&digest(1), Some(user()), now), []);
@@ -268,6 +313,49 @@ mod tests {
             memory.look(&digest(0), token(0), All, now),
             Look::WaitsFirst
         );
+    }
+
+    #[test]
+    fn an_address_uses_no_more_than_half_of_the_reviews() {
+        let (mut memory, now) = known_good();
+        let half = (IN_REVIEW_MAX - IN_REVIEW_MAX / RESERVE) / PEER_SHARE;
+        for number in 1..=half {
+            let look = memory.look(&digest(number), from(1, number), All, now);
+            assert_eq!(look, Look::WaitsFirst);
+        }
+        let next = half + 1;
+        let look = memory.look(&digest(next), from(1, next), All, now);
+        assert_eq!(look, Look::Full);
+        // Hanging up does not end a review.
+        memory.leave(from(1, 1).handle);
+        let look = memory.look(&digest(next), from(1, next), All, now);
+        assert_eq!(look, Look::Full);
+        let good = memory.look(&digest(0), from(1, 0), All, now);
+        assert_eq!(good, Look::WaitsFirst, "it was good before");
+        let other = memory.look(&digest(next), from(2, next), All, now);
+        assert_eq!(other, Look::WaitsFirst, "it comes from another address");
+    }
+
+    #[test]
+    fn an_address_uses_no_more_than_half_of_the_waiting_places() {
+        let (mut memory, now) = known_good();
+        let half = (WAITING_MAX - WAITING_MAX / RESERVE) / PEER_SHARE;
+        for serial in 0..half {
+            let look = memory.look(&digest(1), from(1, serial), All, now);
+            assert_ne!(look, Look::Full);
+        }
+        for number in [1, 2] {
+            let look = memory.look(&digest(number), from(1, half), All, now);
+            assert_eq!(look, Look::Full);
+        }
+        let good = memory.look(&digest(0), from(1, half), All, now);
+        assert_eq!(good, Look::WaitsFirst, "it was good before");
+        let other = memory.look(&digest(2), from(2, half + 1), All, now);
+        assert_eq!(other, Look::WaitsFirst, "it comes from another address");
+        memory.leave(from(1, 1).handle);
+        memory.leave(from(1, 2).handle);
+        let look = memory.look(&digest(1), from(1, 1), All, now);
+        assert_eq!(look, Look::Waits, "there is room again");
     }
 
     #[test]

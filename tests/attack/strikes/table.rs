@@ -190,6 +190,12 @@ pub(crate) const ALL: &[Strike] = &[
     )
     .over(REVIEWED.before(&["delay create tokenreviews 8000"])),
     Strike::new(
+        "in-review",
+        "192 wrong tokens of one address, and one 750 times, TokenReviews take 0.3 s",
+        tokens::in_review,
+    )
+    .over(REVIEWED.before(&["delay create tokenreviews 300"])),
+    Strike::new(
         "templates",
         "200 starts of a type with a template of 784 KB",
         held::templates,

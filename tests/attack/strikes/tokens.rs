@@ -1,7 +1,7 @@
 //! The tokens that strikes use, and strikes with wrong ones.
 
 use super::connections::attacker;
-use super::volley::{Shot, judged};
+use super::volley::{Shot, judged, volley};
 use super::{Aim, Auth};
 use crate::client::get;
 use crate::environment::OURSELVES;
@@ -89,4 +89,28 @@ pub(crate) fn from_many_addresses(aim: &Aim) -> Result<String, String> {
     let good = judged("good from others", &ask(aim, others, &tokens), &["200"])
         .map_err(|problem| format!("{wrong}; {here}; {problem}"))?;
     Ok(format!("{wrong}; {here}; {good}"))
+}
+
+/// Wrong tokens of one address, first each another one, then all the same, while the API server
+/// reviews slowly; meanwhile good ones that are new, each from another address.
+pub(crate) fn in_review(aim: &Aim) -> Result<String, String> {
+    let mut seen = Vec::new();
+    let floods = [("each another", 192), ("all the same", 750)];
+    for (number, (what, count)) in floods.into_iter().enumerate() {
+        let shoot = |wrong: usize| {
+            // Each another one, or one for all.
+            let token = format!("{WRONG}-{number}-{}", wrong * (1 - number));
+            let request = get(&aim.path, &line(&token));
+            Shot::new(aim.address, attacker(number), request)
+        };
+        let mut wrong: Vec<Shot> = (0..count).map(shoot).collect();
+        volley(&mut wrong, Duration::from_millis(200));
+        let good = [good(2 * number + 1), good(2 * number + 2)];
+        let others = |other: usize| attacker(10 + 2 * number + other);
+        let good = judged("new good ones", &ask(aim, others, &good), &["200"]);
+        volley(&mut wrong, Duration::from_secs(8));
+        let wrong = judged(what, &wrong, &["401 ", "429 ", "503 "]);
+        seen.push(format!("{}; {}", wrong?, good?));
+    }
+    Ok(seen.join("; "))
 }
