@@ -9,7 +9,7 @@ mod shared;
 mod waiting;
 
 pub use ledger::{Account, Division, Full, Hold, Ledger, PeerKey, Purpose};
-pub use shared::{Loan, SharedBytes};
+pub use shared::{Draft, Loan, SharedBytes};
 pub use waiting::{Exceeded, Held, WaitingBounds};
 
 use crate::threads::lock;

@@ -5,15 +5,17 @@
 //! put together in [`super::list`].
 
 use super::cache::{Cache, Census, Entry};
+use super::error::Error;
 use super::keys::own_key_of;
-use super::list::{Changed, List};
+use super::list::List;
 use super::lists::{Changes, Task};
 use super::request::{Response, ResponseSink};
-use crate::budget::{Division, Full, Ledger};
+use crate::budget::{Division, Ledger};
 use crate::clock::Clock;
 use crate::kube::types::Job;
 use crate::model::names::{AppType, InstanceKey, InstanceName};
 use crate::threads::{self, Heartbeats, OnDeath};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -64,51 +66,58 @@ impl Assembler {
     /// Makes the list that is due, and responds to its readers; whether one was due.
     pub fn step(&self) -> bool {
         let index = self.cache.index();
-        let Some(task) = index.take_due(self.clock.now()) else {
+        let Some(mut task) = index.take_due(self.clock.now()) else {
             return false;
         };
-        let list = self.list(&task).map(Arc::new);
+        let list = self.list(&mut task);
         let late = index.finish(&task.app_type, list.as_ref().ok(), self.clock.now());
         for reader in task.readers.iter().chain(&late) {
             let response = match &list {
                 Ok(list) => Response::List(Arc::clone(list)),
-                Err(full) => Response::Failed((*full).into()),
+                Err(error) => Response::Failed(error.clone()),
             };
             self.sink.respond(*reader, response);
         }
         true
     }
 
-    fn list(&self, task: &Task) -> Result<List, Full> {
-        let Task {
-            app_type, changes, ..
-        } = task;
-        match (changes, &task.before) {
-            (Changes::Of(names), Some(before)) => {
-                before.after(self.changed(app_type, names), &self.ledger)
-            }
-            _ => List::new(self.all(app_type), &self.ledger),
+    /// The list of this task. If there is no memory for it beside those that are kept for later
+    /// readers, the one before makes room, and then those of the other types.
+    fn list(&self, task: &mut Task) -> Result<Arc<List>, Error> {
+        let index = self.cache.index();
+        let is_full = |list: &Result<_, Error>| matches!(list, Err(Error::Overloaded));
+        let mut list = self.next(task);
+        if is_full(&list) && index.drop_last_list(&task.app_type) {
+            task.before = None;
+            list = self.next(task);
         }
+        if is_full(&list) && index.drop_all_lists() {
+            list = self.next(task);
+        }
+        list
     }
 
-    /// The entries of these instances.
-    fn changed<'a>(
-        &self,
-        app_type: &AppType,
-        names: impl IntoIterator<Item = &'a InstanceName>,
-    ) -> Changed {
-        let mut changed = Changed::default();
-        for name in names {
-            let key = InstanceKey {
-                app_type: app_type.clone(),
-                name: name.clone(),
-            };
-            match self.cache.entry(&key) {
-                Some(entry) => changed.entry(name.as_str(), |into| (self.encode)(&entry, into)),
-                None => changed.gone(name.as_str()),
+    fn next(&self, task: &Task) -> Result<Arc<List>, Error> {
+        let app_type = &task.app_type;
+        let encode = |name: &InstanceName, into: &mut Vec<u8>| self.entry(app_type, name, into);
+        let list = match (&task.changes, &task.before) {
+            (Changes::Of(names), Some(before)) if names.is_empty() => {
+                return Ok(Arc::clone(before));
             }
-        }
-        changed
+            (Changes::Of(names), Some(before)) => before.after(names, encode, &self.ledger),
+            _ => List::new(&self.names(app_type), encode, &self.ledger),
+        };
+        list.map(Arc::new)
+    }
+
+    /// Appends the JSON of an instance; returns whether there is one.
+    fn entry(&self, app_type: &AppType, name: &InstanceName, into: &mut Vec<u8>) -> bool {
+        let key = InstanceKey {
+            app_type: app_type.clone(),
+            name: name.clone(),
+        };
+        let entry = self.cache.entry(&key);
+        entry.inspect(|entry| (self.encode)(entry, into)).is_some()
     }
 
     /// Checks that readers get the present state of all entries. To be called between two steps by
@@ -119,8 +128,10 @@ impl Assembler {
     pub fn check(&self) -> Result<(), String> {
         for (app_type, list) in self.cache.index().lists() {
             let unlimited = Ledger::of_bytes(usize::MAX / 4, Division::UNLIMITED);
-            let now = List::new(self.all(&app_type), &unlimited);
-            let now = now.map_err(|full| format!("there is no list of {app_type}: {full:?}"))?;
+            let encode =
+                |name: &InstanceName, into: &mut Vec<u8>| self.entry(&app_type, name, into);
+            let now = List::new(&self.names(&app_type), encode, &unlimited);
+            let now = now.map_err(|error| format!("there is no list of {app_type}: {error}"))?;
             if list.bytes()[..] != now.bytes()[..] {
                 let [read, now] = [&list, &now].map(|list| String::from_utf8_lossy(list.bytes()));
                 return Err(format!("readers of {app_type} get {read}, not {now}"));
@@ -129,14 +140,12 @@ impl Assembler {
         Ok(())
     }
 
-    /// The entries of all instances of a type.
-    fn all(&self, app_type: &AppType) -> Changed {
+    /// The names of all instances of a type.
+    fn names(&self, app_type: &AppType) -> BTreeSet<InstanceName> {
         let is_it = |job: &Job| job.app_type() == Some(app_type.as_str());
         let jobs = self.census.jobs.filter(is_it);
-        let names: Vec<InstanceName> = jobs
-            .iter()
+        jobs.iter()
             .filter_map(|job| own_key_of(job).map(|key| key.name))
-            .collect();
-        self.changed(app_type, &names)
+            .collect()
     }
 }

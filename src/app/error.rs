@@ -53,6 +53,13 @@ pub enum Error {
     LimitReached,
     /// There is no memory for the response. A retry helps.
     Overloaded,
+    /// A list is larger than any may be. The operator raises the bound.
+    ListTooLarge {
+        /// Its bytes.
+        bytes: usize,
+        /// The bound: a quarter of the setting `HELD_BYTES_MAX`.
+        max: usize,
+    },
     /// A bound on waiting requests is reached. A retry helps.
     TooManyRequests(Bound),
     /// The service lacks a permission; the log names verb and resource. The operator grants it.
@@ -193,7 +200,11 @@ impl fmt::Display for Error {
                 write!(f, "too many waiting requests ({bound}); retry later")
             }
             Self::Overloaded => f.write_str(
-                "requests and responses use all memory set aside for them; retry later",
+                "requests and responses use all memory set aside for them (HELD_BYTES_MAX); retry later",
+            ),
+            Self::ListTooLarge { bytes, max } => write!(
+                f,
+                "the list has {bytes} bytes; at most {max} (a quarter of HELD_BYTES_MAX) can be sent: stop instances, use fewer labels, or raise HELD_BYTES_MAX"
             ),
             Self::NotPermitted => f.write_str(
                 "config-controller lacks a permission; its log names the verb and the resource",

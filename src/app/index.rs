@@ -224,6 +224,16 @@ impl Index {
         self.state().lists.finish(app_type, list, now)
     }
 
+    /// See [`Lists::drop_last`].
+    pub fn drop_last_list(&self, app_type: &AppType) -> bool {
+        self.state().lists.drop_last(app_type)
+    }
+
+    /// See [`Lists::drop_all`].
+    pub fn drop_all_lists(&self) -> bool {
+        self.state().lists.drop_all()
+    }
+
     /// Blocks until a list is due, or for that time at most; then drops lists that nobody reads.
     pub fn wait_for_readers(&self, clock: &dyn Clock, longest: Duration) {
         let mut state = self.state();

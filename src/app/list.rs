@@ -1,14 +1,15 @@
 //! [`List`]: the instances of one type as bytes that all readers share.
 //!
 //! Pure. A list is one JSON array. Its entries stand by name, so that the next list copies those
-//! that have not changed. The JSON of an entry is made by whoever reads it. Which entries have
-//! changed is kept in [`super::lists`].
+//! that have not changed. The JSON of an entry is made by whoever asks for the list. Which entries
+//! have changed is kept in [`super::lists`].
 
-use crate::budget::{Division, Full, Ledger, SharedBytes};
+use super::error::Error;
+use crate::budget::{Division, Draft, Full, Ledger, SharedBytes};
+use crate::model::names::InstanceName;
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::hash::{DefaultHasher, Hasher as _};
-use std::iter::from_fn;
-use std::ops::Range;
 use std::sync::{Arc, LazyLock};
 
 /// A list of instances.
@@ -30,41 +31,6 @@ struct End {
     entry: u32,
 }
 
-/// Entries that have changed; filled in any order, each name once.
-#[derive(Debug, Default)]
-pub struct Changed {
-    text: Vec<u8>,
-    /// By name once sorted; without a range it is gone.
-    entries: Vec<(Box<str>, Option<Range<usize>>)>,
-}
-
-impl Changed {
-    /// The entry of this name is what `encode` appends.
-    pub fn entry(&mut self, name: &str, encode: impl FnOnce(&mut Vec<u8>)) {
-        let start = self.text.len();
-        encode(&mut self.text);
-        let range = start..self.text.len();
-        self.entries.push((name.into(), Some(range)));
-    }
-
-    /// There is no entry of this name now.
-    pub fn gone(&mut self, name: &str) {
-        self.entries.push((name.into(), None));
-    }
-
-    fn sort(&mut self) {
-        self.entries.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
-    }
-
-    /// By name; `None` instead of the JSON where it is gone.
-    fn iter(&self) -> impl Iterator<Item = (&str, Option<&[u8]>)> {
-        let text = |range: &Range<usize>| &self.text[range.clone()];
-        self.entries
-            .iter()
-            .map(move |(name, range)| (&**name, range.as_ref().map(text)))
-    }
-}
-
 impl List {
     /// The list without entries, which is in no budget.
     ///
@@ -74,8 +40,9 @@ impl List {
     pub fn empty() -> Arc<Self> {
         static EMPTY: LazyLock<Arc<List>> = LazyLock::new(|| {
             let ledger = Ledger::of_bytes(1024, Division::UNLIMITED);
-            let empty = List::new(Changed::default(), &ledger);
-            Arc::new(empty.expect("two bytes fit in its ledger"))
+            let mut draft = Draft::new(&ledger, 2).expect("two bytes fit in its ledger");
+            draft.append(b"[]").expect("there is room for them");
+            Arc::new(List::of(draft, String::new(), Vec::new()))
         });
         Arc::clone(&EMPTY)
     }
@@ -83,24 +50,64 @@ impl List {
     /// The list of these entries alone.
     ///
     /// # Errors
-    /// [`Full`] if there is no memory for it.
-    pub fn new(mut entries: Changed, ledger: &Arc<Ledger>) -> Result<Self, Full> {
-        entries.sort();
-        let present = || {
-            entries
-                .iter()
-                .filter_map(|(name, entry)| Some((name, entry?)))
-        };
-        Self::of(present, ledger)
+    /// As of [`List::after`].
+    pub fn new(
+        names: &BTreeSet<InstanceName>,
+        encode: impl Fn(&InstanceName, &mut Vec<u8>) -> bool,
+        ledger: &Arc<Ledger>,
+    ) -> Result<Self, Error> {
+        Self::empty().after(names, encode, ledger)
     }
 
-    /// This list after these changes.
+    /// This list once the entries of these names have changed. `encode` appends the JSON of one, or
+    /// returns `false` if there is none. It is called twice for each: what does not fit is refused
+    /// before it is rendered, and the bytes are written to where they stay. Entries may change
+    /// between the two calls.
     ///
     /// # Errors
-    /// [`Full`] if there is no memory for it.
-    pub fn after(&self, mut changed: Changed, ledger: &Arc<Ledger>) -> Result<Self, Full> {
-        changed.sort();
-        Self::of(|| self.merged(&changed), ledger)
+    /// [`Error::Overloaded`] if there is no memory for it, [`Error::ListTooLarge`] if there never is.
+    pub fn after(
+        &self,
+        names: &BTreeSet<InstanceName>,
+        encode: impl Fn(&InstanceName, &mut Vec<u8>) -> bool,
+        ledger: &Arc<Ledger>,
+    ) -> Result<Self, Error> {
+        let (mut count, mut name_bytes, mut bytes) = (0, 0, 2);
+        self.visit_after(names, &encode, |name, entry| {
+            name_bytes += name.len();
+            bytes += entry.len() + usize::from(count > 0);
+            count += 1;
+            Ok(())
+        })?;
+        let max = ledger.shared_max();
+        if bytes > max {
+            return Err(Error::ListTooLarge { bytes, max });
+        }
+        let mut draft = Draft::new(ledger, bytes)?;
+        let mut names_text = String::with_capacity(name_bytes);
+        let mut ends: Vec<End> = Vec::with_capacity(count);
+        self.visit_after(names, &encode, |name, entry| {
+            draft.append(if ends.is_empty() { b"[" } else { b"," })?;
+            draft.append(entry)?;
+            names_text.push_str(name);
+            ends.push(End {
+                name: place(names_text.len()),
+                entry: place(draft.len()),
+            });
+            Ok(())
+        })?;
+        draft.append(if ends.is_empty() { b"[]" } else { b"]" })?;
+        Ok(Self::of(draft, names_text, ends))
+    }
+
+    fn of(draft: Draft, names: String, ends: Vec<End>) -> Self {
+        let bytes = draft.finish();
+        Self {
+            etag: etag_of(&bytes),
+            bytes,
+            names: names.into(),
+            ends: ends.into(),
+        }
     }
 
     /// The JSON array.
@@ -127,48 +134,6 @@ impl List {
         self.ends.is_empty()
     }
 
-    /// A list of these entries, which are by name. They are gone through twice, so that the bytes
-    /// are written to where they stay.
-    fn of<'a, I: Iterator<Item = (&'a str, &'a [u8])>>(
-        entries: impl Fn() -> I,
-        ledger: &Arc<Ledger>,
-    ) -> Result<Self, Full> {
-        let (mut count, mut name_bytes, mut bytes) = (0, 0, 2);
-        for (name, entry) in entries() {
-            name_bytes += name.len();
-            bytes += entry.len() + usize::from(count > 0);
-            count += 1;
-        }
-        let mut names = String::with_capacity(name_bytes);
-        let mut ends = Vec::with_capacity(count);
-        let array = SharedBytes::new(ledger, bytes, |into| {
-            let mut at = 0;
-            let mut write = |piece: &[u8]| {
-                into[at..at + piece.len()].copy_from_slice(piece);
-                at += piece.len();
-                u32::try_from(at).expect("a list is bounded far below 4 GiB by the memory of a pod")
-            };
-            write(b"[");
-            for (name, entry) in entries() {
-                if !ends.is_empty() {
-                    write(b",");
-                }
-                names.push_str(name);
-                let name =
-                    u32::try_from(names.len()).expect("names are shorter than their entries");
-                let entry = write(entry);
-                ends.push(End { name, entry });
-            }
-            write(b"]");
-        })?;
-        Ok(Self {
-            etag: etag_of(&array),
-            bytes: array,
-            names: names.into(),
-            ends: ends.into(),
-        })
-    }
-
     fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
         // A bracket or a comma stands before each entry.
         let mut before = End { name: 0, entry: 0 };
@@ -180,26 +145,32 @@ impl List {
         })
     }
 
-    /// The entries after these changes, which are sorted.
-    fn merged<'a>(&'a self, changed: &'a Changed) -> impl Iterator<Item = (&'a str, &'a [u8])> {
+    /// Calls `visit` with each entry of the list once those of these names have changed, by name.
+    fn visit_after(
+        &self,
+        names: &BTreeSet<InstanceName>,
+        encode: impl Fn(&InstanceName, &mut Vec<u8>) -> bool,
+        mut visit: impl FnMut(&str, &[u8]) -> Result<(), Full>,
+    ) -> Result<(), Full> {
         let mut kept = self.iter().peekable();
-        let mut changed = changed.iter().peekable();
-        from_fn(move || {
-            loop {
-                let Some((name, _)) = changed.peek() else {
-                    return kept.next();
-                };
-                if let Some(before) = kept.next_if(|(kept, _)| kept < name) {
-                    return Some(before);
-                }
-                let (name, entry) = changed.next()?;
-                let _ = kept.next_if(|(kept, _)| *kept == name);
-                if let Some(entry) = entry {
-                    return Some((name, entry));
-                }
+        let mut json = Vec::new();
+        for name in names {
+            while let Some((before, entry)) = kept.next_if(|(kept, _)| *kept < name.as_str()) {
+                visit(before, entry)?;
             }
-        })
+            let _ = kept.next_if(|(kept, _)| *kept == name.as_str());
+            json.clear();
+            if encode(name, &mut json) {
+                visit(name.as_str(), &json)?;
+            }
+        }
+        kept.try_for_each(|(name, entry)| visit(name, entry))
     }
+}
+
+/// A place in the bytes of a list.
+fn place(at: usize) -> u32 {
+    u32::try_from(at).expect("a list is bounded far below 4 GiB by the memory of a pod")
 }
 
 fn etag_of(bytes: &[u8]) -> Box<str> {
@@ -215,29 +186,40 @@ fn etag_of(bytes: &[u8]) -> Box<str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::cell::Cell;
     use std::collections::BTreeMap;
 
+    /// Changed entries; without JSON one is gone.
+    type Changed = BTreeMap<InstanceName, Option<String>>;
+
     fn changed(entries: &[(&str, Option<&str>)]) -> Changed {
-        let mut changed = Changed::default();
-        for (name, json) in entries {
-            match json {
-                Some(json) => changed.entry(name, |into| into.extend_from_slice(json.as_bytes())),
-                None => changed.gone(name),
-            }
-        }
-        changed
+        let entry = |(name, json): &(&str, Option<&str>)| {
+            let name = InstanceName::new(name).unwrap();
+            (name, json.map(str::to_owned))
+        };
+        entries.iter().map(entry).collect()
     }
 
     fn ledger() -> Arc<Ledger> {
         Ledger::of_bytes(1 << 20, Division::default())
     }
 
-    fn of(entries: Changed) -> List {
-        List::new(entries, &ledger()).unwrap()
+    fn within(list: &List, changed: &Changed, ledger: &Arc<Ledger>) -> Result<List, Error> {
+        let names = changed.keys().cloned().collect();
+        let encode = |name: &InstanceName, into: &mut Vec<u8>| {
+            let json = changed[name].as_ref();
+            json.inspect(|json| into.extend_from_slice(json.as_bytes()))
+                .is_some()
+        };
+        list.after(&names, encode, ledger)
     }
 
-    fn after(list: &List, changed: Changed) -> List {
-        list.after(changed, &ledger()).unwrap()
+    fn of(entries: &Changed) -> List {
+        after(&List::empty(), entries)
+    }
+
+    fn after(list: &List, changed: &Changed) -> List {
+        within(list, changed, &ledger()).unwrap()
     }
 
     fn text(list: &List) -> &str {
@@ -246,20 +228,20 @@ mod tests {
 
     #[test]
     fn an_empty_list_is_an_empty_array() {
-        let list = of(Changed::default());
+        let list = of(&Changed::default());
         assert_eq!((text(&list), list.len()), ("[]", 0));
         assert!(list.is_empty());
-        let gone = after(&list, changed(&[("a", None)]));
+        let gone = after(&list, &changed(&[("a", None)]));
         assert_eq!(text(&gone), "[]");
     }
 
     #[test]
     fn entries_are_added_replaced_and_removed_by_name() {
-        let list = of(changed(&[("b", Some("2")), ("a", Some("{}"))]));
+        let list = of(&changed(&[("b", Some("2")), ("a", Some("{}"))]));
         assert_eq!((text(&list), list.len()), ("[{},2]", 2));
         let list = after(
             &list,
-            changed(&[
+            &changed(&[
                 ("c", Some("3")),
                 ("a", None),
                 ("b", Some("22")),
@@ -267,7 +249,7 @@ mod tests {
             ]),
         );
         assert_eq!(text(&list), "[0,22,3]");
-        assert_eq!(text(&after(&list, Changed::default())), "[0,22,3]");
+        assert_eq!(text(&after(&list, &Changed::default())), "[0,22,3]");
     }
 
     #[test]
@@ -280,18 +262,15 @@ mod tests {
             (state >> 33) % below
         };
         let mut model = BTreeMap::new();
-        let mut list = of(Changed::default());
+        let mut list = of(&Changed::default());
         for step in 0..2000 {
-            let mut changes = BTreeMap::new();
+            let mut changes = Changed::new();
             for _ in 0..random(4) {
-                let name = "é".repeat(usize::try_from(random(9)).unwrap());
+                let name = "e".repeat(1 + usize::try_from(random(9)).unwrap());
+                let name = InstanceName::new(&name).unwrap();
                 changes.insert(name, (random(3) > 0).then(|| step.to_string()));
             }
-            let borrowed: Vec<_> = changes
-                .iter()
-                .map(|(name, json)| (name.as_str(), json.as_deref()))
-                .collect();
-            list = after(&list, changed(&borrowed));
+            list = after(&list, &changes);
             for (name, json) in changes {
                 match json {
                     Some(json) => drop(model.insert(name, json)),
@@ -306,10 +285,10 @@ mod tests {
 
     #[test]
     fn the_tag_depends_on_the_bytes_alone() {
-        let one = of(changed(&[("a", Some("1"))]));
-        let same = after(&one, changed(&[("a", None), ("b", Some("2"))]));
-        let same = after(&same, changed(&[("a", Some("1")), ("b", None)]));
-        let other = after(&one, changed(&[("a", Some("2"))]));
+        let one = of(&changed(&[("a", Some("1"))]));
+        let same = after(&one, &changed(&[("a", None), ("b", Some("2"))]));
+        let same = after(&same, &changed(&[("a", Some("1")), ("b", None)]));
+        let other = after(&one, &changed(&[("a", Some("2"))]));
         assert_eq!(one.etag(), same.etag());
         assert_ne!(one.etag(), other.etag());
         let is_strong = |tag: &str| tag.starts_with('"') && tag.ends_with('"') && tag.len() > 2;
@@ -318,10 +297,63 @@ mod tests {
 
     #[test]
     fn without_memory_there_is_no_list() {
-        let ledger = Ledger::of_bytes(16, Division::default());
-        let entries = || changed(&[("a", Some("1234567"))]);
-        assert_eq!(List::new(entries(), &ledger).unwrap_err(), Full::Budget);
-        let list = List::new(changed(&[("a", Some("123456"))]), &ledger).unwrap();
-        assert_eq!(list.after(entries(), &ledger).unwrap_err(), Full::Budget);
+        // Two lists of eight bytes fit.
+        let ledger = Ledger::of_bytes(32, Division::default());
+        let entry = |json| changed(&[("a", Some(json))]);
+        let make = |json| within(&List::empty(), &entry(json), &ledger);
+        let large = make("1234567").unwrap_err();
+        assert!(
+            matches!(large, Error::ListTooLarge { bytes: 9, max: 8 }),
+            "{large:?}"
+        );
+        let list = make("123456").unwrap();
+        let next = within(&list, &entry("654321"), &ledger).unwrap();
+        let third = within(&next, &entry("1"), &ledger).unwrap_err();
+        assert!(matches!(third, Error::Overloaded), "{third:?}");
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_before_it_is_rendered() {
+        let ledger = Ledger::of_bytes(4000, Division::default());
+        let names: BTreeSet<InstanceName> = (0..1000)
+            .map(|number| InstanceName::new(&format!("n{number}")).unwrap())
+            .collect();
+        let (calls, longest) = (Cell::new(0), Cell::new(0));
+        let encode = |_: &InstanceName, into: &mut Vec<u8>| {
+            into.push(b'1');
+            calls.set(calls.get() + 1);
+            longest.set(longest.get().max(into.len()));
+            true
+        };
+        assert!(List::new(&names, encode, &ledger).is_err());
+        // Each was measured alone, and nothing was kept.
+        assert_eq!((calls.get(), longest.get()), (1000, 1));
+        assert_eq!(ledger.budget().used(), 0);
+    }
+
+    #[test]
+    fn entries_may_change_while_a_list_is_made() {
+        let names: BTreeSet<InstanceName> = ["a", "b"]
+            .iter()
+            .map(|name| InstanceName::new(name).unwrap())
+            .collect();
+        for [first, second] in [["1", "22222"], ["11111", "2"], ["", "2"], ["1", ""]] {
+            let ledger = ledger();
+            let calls = Cell::new(0);
+            let encode = |_: &InstanceName, into: &mut Vec<u8>| {
+                let json = if calls.get() < 2 { first } else { second };
+                calls.set(calls.get() + 1);
+                into.extend_from_slice(json.as_bytes());
+                !json.is_empty()
+            };
+            let list = List::new(&names, encode, &ledger).unwrap();
+            let entries = if second.is_empty() {
+                String::new()
+            } else {
+                format!("{second},{second}")
+            };
+            assert_eq!(text(&list), format!("[{entries}]"));
+            assert_eq!(ledger.budget().used(), list.bytes().len());
+        }
     }
 }

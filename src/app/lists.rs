@@ -202,6 +202,27 @@ impl Lists {
         readers
     }
 
+    /// Drops the list of a type whose next one is being assembled, to make room for that; returns
+    /// whether there was one.
+    pub fn drop_last(&mut self, app_type: &AppType) -> bool {
+        let kept = self.kept.get_mut(app_type);
+        kept.is_some_and(|kept| kept.current.take().is_some())
+    }
+
+    /// Drops the lists of all types, as [`Lists::drop_last`]; the next of each is made anew.
+    pub fn drop_all(&mut self) -> bool {
+        let mut has_dropped = false;
+        for kept in self.kept.values_mut() {
+            if kept.current.take().is_some() {
+                has_dropped = true;
+                if !kept.is_assembling {
+                    kept.changes = Changes::All;
+                }
+            }
+        }
+        has_dropped
+    }
+
     /// Drops lists that nobody has read for [`UNREAD_KEPT`].
     pub fn forget_unread(&mut self, now: Instant) {
         let is_read = |kept: &Kept| now.saturating_duration_since(kept.read_at) < UNREAD_KEPT;

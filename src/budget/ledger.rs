@@ -139,6 +139,18 @@ struct Sums {
     /// Held by requests that wait.
     waiting: usize,
     by_account: HashMap<Account, usize>,
+    /// The part of it that responses share with those to other callers.
+    lent: HashMap<Account, usize>,
+}
+
+/// Takes so many bytes from those of an account.
+fn subtract(sums: &mut HashMap<Account, usize>, account: &Account, bytes: usize) {
+    if let Some(held) = sums.get_mut(account) {
+        *held -= bytes;
+        if *held == 0 {
+            sums.remove(account);
+        }
+    }
 }
 
 impl Sums {
@@ -154,12 +166,7 @@ impl Sums {
     }
 
     fn subtract(&mut self, account: &Account, purpose: Purpose, bytes: usize) {
-        if let Some(held) = self.by_account.get_mut(account) {
-            *held -= bytes;
-            if *held == 0 {
-                self.by_account.remove(account);
-            }
-        }
+        subtract(&mut self.by_account, account, bytes);
         if purpose.waits() {
             self.waiting -= bytes;
         }
@@ -246,22 +253,37 @@ impl Ledger {
         division.caller < 100 && own > division.share(max, purpose)
     }
 
+    /// The most bytes of one [`super::SharedBytes`], and of all that one account is lent: half of
+    /// what all of them may be. So there is room for the largest, whatever one account keeps.
+    #[must_use]
+    pub fn shared_max(&self) -> usize {
+        self.division.total(self.budget.max(), Purpose::Shared) / 2
+    }
+
     /// Charges an account for bytes that are in the budget already ([`super::SharedBytes`]).
     ///
     /// # Errors
-    /// [`Full::Share`].
+    /// [`Full::Share`] if it is lent too many, however much of the budget is used; or as for any
+    /// other bytes.
     pub(super) fn lend(&self, account: &Account, bytes: usize) -> Result<(), Full> {
         let mut sums = self.sums();
         let own = sums.of(account) + bytes;
-        if !self.is_calm() && self.is_beyond_share(own, Purpose::Transfer) {
+        let lent = sums.lent.get(account).copied().unwrap_or(0) + bytes;
+        let is_limited = self.division.caller < 100;
+        if (is_limited && lent > self.shared_max())
+            || (!self.is_calm() && self.is_beyond_share(own, Purpose::Transfer))
+        {
             return Err(Full::Share);
         }
         sums.add(account, Purpose::Transfer, bytes);
+        sums.lent.insert(account.clone(), lent);
         Ok(())
     }
 
     pub(super) fn give_back(&self, account: &Account, bytes: usize) {
-        self.sums().subtract(account, Purpose::Transfer, bytes);
+        let mut sums = self.sums();
+        sums.subtract(account, Purpose::Transfer, bytes);
+        subtract(&mut sums.lent, account, bytes);
     }
 
     /// How many bytes this account is charged.

@@ -2,7 +2,7 @@
 //!
 //! They count once in the budget, for as long as anybody has them, also once a newer list has
 //! replaced them. A caller to whom they are being sent is charged for them once, however many of its
-//! requests get them: a slow reader of many old lists uses its own share.
+//! requests get them: a slow reader of many old lists uses its own share, and never all of them.
 
 use super::{Account, Full, Hold, Ledger, Purpose};
 use crate::threads::lock;
@@ -27,31 +27,81 @@ pub struct Loan {
     account: Account,
 }
 
-impl SharedBytes {
-    /// So many bytes, made by `fill`, which gets zeros.
+/// Shared bytes that are being written. What does not fit is refused before it is allocated.
+#[derive(Debug)]
+pub struct Draft {
+    bytes: Vec<u8>,
+    ledger: Arc<Ledger>,
+    hold: Hold,
+}
+
+impl Draft {
+    /// Room for so many bytes.
     ///
     /// # Errors
-    /// [`Full::Budget`] if they do not fit; then nothing is allocated.
-    pub fn new(
-        ledger: &Arc<Ledger>,
-        len: usize,
-        fill: impl FnOnce(&mut [u8]),
-    ) -> Result<Arc<Self>, Full> {
-        let hold = ledger.hold(Account::Service, Purpose::Shared, len)?;
-        let mut bytes = vec![0; len].into_boxed_slice();
-        fill(&mut bytes);
-        Ok(Arc::new(Self {
-            bytes,
+    /// [`Full::Budget`] if they do not fit, or are more than [`Ledger::shared_max`].
+    pub fn new(ledger: &Arc<Ledger>, len: usize) -> Result<Self, Full> {
+        let mut draft = Self {
+            bytes: Vec::new(),
             ledger: Arc::clone(ledger),
-            _hold: hold,
-            loans: Mutex::default(),
-        }))
+            hold: ledger.open(Account::Service, Purpose::Shared),
+        };
+        draft.reserve(len)?;
+        Ok(draft)
     }
 
+    /// Appends this. There need not be room for it.
+    ///
+    /// # Errors
+    /// As of [`Draft::new`].
+    pub fn append(&mut self, piece: &[u8]) -> Result<(), Full> {
+        let len = self.bytes.len() + piece.len();
+        if len > self.hold.bytes() {
+            self.reserve(len)?;
+        }
+        self.bytes.extend_from_slice(piece);
+        Ok(())
+    }
+
+    fn reserve(&mut self, len: usize) -> Result<(), Full> {
+        if len > self.ledger.shared_max() {
+            return Err(Full::Budget);
+        }
+        self.hold.resize(len)?;
+        self.bytes.reserve_exact(len - self.bytes.len());
+        Ok(())
+    }
+
+    /// How many bytes were appended.
+    #[must_use]
+    #[allow(clippy::len_without_is_empty)] // Nobody asks.
+    pub const fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// What was appended.
+    ///
+    /// # Panics
+    /// Never: it holds no less.
+    #[must_use]
+    pub fn finish(mut self) -> Arc<SharedBytes> {
+        let bytes = self.bytes.into_boxed_slice();
+        let less = self.hold.resize(bytes.len());
+        less.expect("no more than what is held already");
+        Arc::new(SharedBytes {
+            bytes,
+            ledger: self.ledger,
+            _hold: self.hold,
+            loans: Mutex::default(),
+        })
+    }
+}
+
+impl SharedBytes {
     /// The bytes for a response to this account.
     ///
     /// # Errors
-    /// [`Full::Share`] if it holds its share already.
+    /// [`Full::Share`] if it holds its share already, or is lent [`Ledger::shared_max`] of others.
     pub fn lend(self: &Arc<Self>, account: &Account) -> Result<Loan, Full> {
         let mut loans = lock(&self.loans);
         if !loans.contains_key(account) {
@@ -116,7 +166,9 @@ mod tests {
     use crate::budget::Division;
 
     fn bytes(ledger: &Arc<Ledger>, len: usize) -> Result<Arc<SharedBytes>, Full> {
-        SharedBytes::new(ledger, len, |bytes| bytes.fill(b'x'))
+        let mut draft = Draft::new(ledger, len)?;
+        draft.append(&vec![b'x'; len])?;
+        Ok(draft.finish())
     }
 
     fn account(name: &str) -> Account {
@@ -126,46 +178,73 @@ mod tests {
     #[test]
     fn shared_bytes_count_once_and_until_the_last_loan_ends() {
         let ledger = Ledger::of_bytes(1600, Division::default());
-        let list = bytes(&ledger, 500).unwrap();
+        let list = bytes(&ledger, 400).unwrap();
         let loans: Vec<Loan> = (0..100)
             .map(|_| list.lend(&account("a")).unwrap())
             .collect();
         let other = list.lend(&account("b")).unwrap();
-        assert_eq!(ledger.budget().used(), 500);
-        assert_eq!(ledger.charged(&account("a")), 500);
+        assert_eq!(ledger.budget().used(), 400);
+        assert_eq!(ledger.charged(&account("a")), 400);
         drop(list);
-        assert_eq!(loans[0].len(), 500);
+        assert_eq!(loans[0].len(), 400);
         drop(loans);
         assert_eq!(ledger.charged(&account("a")), 0);
-        assert_eq!(ledger.budget().used(), 500);
+        assert_eq!(ledger.budget().used(), 400);
         drop(other);
         assert_eq!(ledger.budget().used(), 0);
     }
 
     #[test]
-    fn all_shared_bytes_take_at_most_half() {
+    fn all_shared_bytes_take_at_most_half_and_one_a_quarter() {
         let ledger = Ledger::of_bytes(1600, Division::default());
-        let _first = bytes(&ledger, 500).unwrap();
-        assert_eq!(bytes(&ledger, 301).unwrap_err(), Full::Budget);
-        assert!(bytes(&ledger, 300).is_ok());
+        assert_eq!(bytes(&ledger, 401).unwrap_err(), Full::Budget);
+        let _first = bytes(&ledger, 400).unwrap();
+        let _second = bytes(&ledger, 300).unwrap();
+        assert_eq!(bytes(&ledger, 101).unwrap_err(), Full::Budget);
+        assert!(bytes(&ledger, 100).is_ok());
     }
 
     #[test]
-    fn a_reader_of_many_old_lists_uses_its_own_share() {
+    fn a_draft_grows_as_far_as_there_is_room_and_holds_what_it_has() {
         let ledger = Ledger::of_bytes(1600, Division::default());
-        let old = [bytes(&ledger, 300).unwrap(), bytes(&ledger, 300).unwrap()];
-        let mut loans: Vec<Loan> = old
-            .iter()
-            .map(|list| list.lend(&account("slow")).unwrap())
-            .collect();
-        let _other = ledger.hold(account("b"), Purpose::Transfer, 201).unwrap();
-        let new = bytes(&ledger, 201).unwrap_err();
-        assert_eq!(new, Full::Budget, "shared bytes take at most half");
-        let new = bytes(&ledger, 200).unwrap();
-        loans.push(old[0].lend(&account("slow")).unwrap());
-        loans.push(new.lend(&account("slow")).unwrap());
-        let held = ledger.hold(account("slow"), Purpose::Transfer, 1);
-        assert_eq!(held.unwrap_err(), Full::Share);
-        assert!(new.lend(&account("c")).is_ok(), "others are served");
+        let _other = bytes(&ledger, 400).unwrap();
+        let _another = bytes(&ledger, 100).unwrap();
+        let mut draft = Draft::new(&ledger, 200).unwrap();
+        assert_eq!(ledger.budget().used(), 700);
+        draft.append(&[b'x'; 300]).unwrap();
+        assert_eq!(draft.append(b"x"), Err(Full::Budget));
+        assert_eq!(ledger.budget().used(), 800);
+        drop(draft);
+        let mut draft = Draft::new(&ledger, 200).unwrap();
+        draft.append(b"ab").unwrap();
+        let finished = draft.finish();
+        assert_eq!((&finished[..], ledger.budget().used()), (&b"ab"[..], 502));
+    }
+
+    #[test]
+    fn a_reader_of_many_old_lists_leaves_room_for_a_current_one() {
+        for len in [400, 300, 100, 7] {
+            let ledger = Ledger::of_bytes(1600, Division::default());
+            let slow = account("slow");
+            let mut loans: Vec<Loan> = Vec::new();
+            let refused = loop {
+                let list = bytes(&ledger, len).expect("it has left room");
+                match list.lend(&slow) {
+                    Ok(loan) => loans.push(loan),
+                    Err(full) => break full,
+                }
+            };
+            assert_eq!((refused, loans.len()), (Full::Share, 400 / len));
+            assert!(ledger.is_calm(), "it is refused nevertheless");
+            let again = loans[0].shared.lend(&slow);
+            assert!(again.is_ok(), "what it has costs nothing");
+            let current = bytes(&ledger, 400).unwrap();
+            assert!(current.lend(&account("c")).is_ok(), "others are served");
+            assert_eq!(current.lend(&slow).unwrap_err(), Full::Share);
+            loans.clear();
+            drop(again);
+            assert!(current.lend(&slow).is_ok());
+            assert_eq!(ledger.charged(&slow), 0);
+        }
     }
 }

@@ -348,7 +348,9 @@ impl Dispatcher {
     fn failed(&self, exchange: &Exchange, mut error: Error) -> Response {
         match &mut error {
             Error::TooManyRequests(bound) => self.instrumentation.metrics.rejected(bound.cause()),
-            Error::Overloaded => self.instrumentation.metrics.rejected(HELD_BYTES),
+            Error::Overloaded | Error::ListTooLarge { .. } => {
+                self.instrumentation.metrics.rejected(HELD_BYTES);
+            }
             // As the list of types, the error names only those that the caller may use.
             Error::UnknownType { known, .. } => {
                 known.retain(|app_type| exchange.caller.types.contain(app_type));

@@ -49,6 +49,8 @@ impl From<&Error> for Problem {
             Error::TooManyRequests(Bound::CallerShare) => (429, "share_exhausted", Some(1)),
             Error::TooManyRequests(_) => (429, "too_many_requests", Some(1)),
             Error::Overloaded => (503, "overloaded", Some(1)),
+            // Only fewer or shorter labels and instances help, and none of them soon.
+            Error::ListTooLarge { .. } => (503, "overloaded", Some(60)),
             Error::NotPermitted => (500, "not_permitted", None),
             Error::NamespaceMissing => (500, "namespace_missing", None),
             Error::Unavailable { retry_after } => (

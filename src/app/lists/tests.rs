@@ -1,7 +1,6 @@
 //! Which list is due when, and for whom.
 
 use super::*;
-use crate::app::list::Changed;
 use crate::budget::{Division, Ledger};
 
 fn app_type() -> AppType {
@@ -22,12 +21,13 @@ fn reader(serial: u64) -> RequestHandle {
 
 /// A list with these names.
 fn list(names: &[&str]) -> Arc<List> {
-    let mut changed = Changed::default();
-    for name in names {
-        changed.entry(name, |into| into.push(b'1'));
-    }
+    let names = names.iter().map(|text| name(text)).collect();
+    let encode = |_: &InstanceName, into: &mut Vec<u8>| {
+        into.push(b'1');
+        true
+    };
     let ledger = Ledger::of_bytes(1000, Division::default());
-    Arc::new(List::new(changed, &ledger).unwrap())
+    Arc::new(List::new(&names, encode, &ledger).unwrap())
 }
 
 fn of(names: &[&str]) -> Changes {
@@ -206,4 +206,25 @@ fn without_memory_for_a_list_the_next_is_made_anew_after_the_period() {
         (Changes::All, vec![reader(3)])
     );
     assert!(task.before.is_none());
+}
+
+#[test]
+fn lists_are_dropped_to_make_room_and_made_anew() {
+    let now = Instant::now();
+    let mut lists = read(now);
+    let other = AppType::new("other").unwrap();
+    lists.wait(&other, reader(2), now);
+    let _ = lists.take_due(now).unwrap();
+    assert!(!lists.drop_last(&other), "it has no list yet");
+    assert!(lists.drop_all());
+    assert!(!lists.drop_all(), "there is none left");
+    lists.change(&other, &name("b"));
+    lists.finish(&other, Some(&list(&["a"])), now);
+    assert!(lists.read("hello", now).is_none());
+    for (app_type, changes) in [(&other, of(&["b"])), (&app_type(), Changes::All)] {
+        lists.wait(app_type, reader(3), now);
+        let task = lists.take_due(now + PERIOD).unwrap();
+        assert_eq!((&task.app_type, task.changes), (app_type, changes));
+    }
+    assert!(lists.drop_last(&other));
 }

@@ -58,12 +58,13 @@ impl Eq for Body {}
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::budget::{Account, Division, Ledger, SharedBytes};
+    use crate::budget::{Account, Division, Draft, Ledger};
 
     fn shared() -> Body {
         let ledger = Ledger::of_bytes(100, Division::default());
-        let bytes = SharedBytes::new(&ledger, 2, |bytes| bytes.copy_from_slice(b"ab"));
-        Body::Shared(bytes.unwrap().lend(&Account::Service).unwrap())
+        let mut draft = Draft::new(&ledger, 2).unwrap();
+        draft.append(b"ab").unwrap();
+        Body::Shared(draft.finish().lend(&Account::Service).unwrap())
     }
 
     #[test]

@@ -140,7 +140,7 @@ impl Refusal {
             Self::TooManyConnections => "too many connections",
             Self::TooManyFromPeer => "too many connections from this address",
             Self::NoMemory => {
-                "requests that are being received or wait use all memory set aside for them; retry later"
+                "requests and responses use all memory set aside for them (HELD_BYTES_MAX); retry later"
             }
             Self::ShareExhausted => {
                 "requests of this caller use its share of the memory set aside for requests; retry when some have been answered"

@@ -1,7 +1,7 @@
 //! Responses, deadlines, bounds and the end of a connection.
 
 use super::*;
-use crate::budget::{Account, Division, Ledger, SharedBytes};
+use crate::budget::{Account, Division, Draft, Ledger};
 use crate::http::message::Body;
 
 fn open(now: Instant) -> Connection {
@@ -57,7 +57,9 @@ fn a_body_that_responses_share_is_sent_without_a_copy_and_counts_once() {
     let now = Instant::now();
     let (mut connection, _) = fed(now, &get(""));
     let ledger = Ledger::of_bytes(1 << 20, Division::default());
-    let bytes = SharedBytes::new(&ledger, 200_000, |bytes| bytes.fill(b'x')).unwrap();
+    let mut draft = Draft::new(&ledger, 200_000).unwrap();
+    draft.append(&[b'x'; 200_000]).unwrap();
+    let bytes = draft.finish();
     let account = Account::Token("reader".into());
     let body = Body::Shared(bytes.lend(&account).unwrap());
     let shared = Response::with_type(200, "text/plain", body);

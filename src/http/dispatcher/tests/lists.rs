@@ -2,8 +2,10 @@
 
 use super::bench::{Bench, check, header, parked, reply};
 use super::*;
-use crate::app::fixture::{key, ready_pod};
+use crate::app::fixture::{handle, key, ready_pod};
+use crate::budget::{Division, Ledger};
 use crate::http::handlers::Pending;
+use crate::metrics::Registry;
 use serde_json::json;
 
 fn request(method: Method, conditions: &[&str]) -> Request {
@@ -106,4 +108,129 @@ fn lists_are_served_while_the_replica_shuts_down() {
     bench.world.job("u1", json!({}));
     bench.dispatcher.api.app.drain(bench.clock.now());
     assert_eq!(get(&bench).status, 200);
+}
+
+/// A bench whose ledger has so many bytes, with 40 instances of each of these types.
+fn with_ledger(max: usize, types: &[&str]) -> Bench {
+    let mut bench = Bench::new();
+    bench.dispatcher.bounds.bytes = Ledger::of_bytes(max, Division::default());
+    for app_type in types {
+        for number in 0..40 {
+            let uid = format!("{app_type}{number}");
+            bench
+                .world
+                .job_of(&key(app_type, &format!("n{number}")), &uid, json!({}));
+        }
+    }
+    bench
+}
+
+fn of_type(app_type: &str, peer: u8) -> Request {
+    let mut request = Request::new(Method::Get, &format!("/app/{app_type}"));
+    request.peer = [10, 0, 0, peer].into();
+    request
+}
+
+/// How many requests were counted as refused for memory.
+fn refused_for_memory(bench: &Bench) -> usize {
+    let mut registry = Registry::default();
+    bench
+        .dispatcher
+        .instrumentation
+        .metrics
+        .encode(&mut registry);
+    let start = r#"config_controller_rejected_total{cause="held_bytes_max"} "#;
+    let text = registry.text();
+    let count = text.lines().find_map(|line| line.strip_prefix(start));
+    count.map_or(0, |count| count.parse().unwrap())
+}
+
+/// One change of each type, and the time until its next list may be made.
+fn change(bench: &Bench, types: &[&str]) {
+    for app_type in types {
+        bench.world.cache.index().touch(&key(app_type, "n1"));
+    }
+    *bench.clock.passed.lock().unwrap() += app::lists::PERIOD;
+}
+
+/// The bytes of a list of 40 instances.
+fn length() -> usize {
+    let bench = with_ledger(1 << 20, &["scim"]);
+    bench.list(of_type("scim", 1)).body.len()
+}
+
+#[test]
+fn the_largest_list_is_served_after_each_change_beside_those_of_other_types() {
+    let types = ["scim", "zeta", "yak"];
+    // Two fit, and what a reader holds while it waits.
+    let bench = with_ledger(length() * 4 + 3, &types);
+    for round in 0..6 {
+        for app_type in types {
+            let response = bench.list(of_type(app_type, 1));
+            assert_eq!(response.status, 200, "round {round} of {app_type}");
+        }
+        change(&bench, &types);
+    }
+}
+
+#[test]
+fn a_reader_of_old_lists_gets_429_and_others_the_current_one() {
+    let bench = with_ledger(length() * 4 + 3, &["scim"]);
+    let slow = bench.list(of_type("scim", 1));
+    for _ in 0..3 {
+        change(&bench, &["scim"]);
+        let refused = bench.list(of_type("scim", 1));
+        assert_eq!(refused.status, 429);
+        assert_eq!(bench.list(of_type("scim", 2)).status, 200);
+    }
+    drop(slow);
+    assert_eq!(bench.list(of_type("scim", 1)).status, 200);
+}
+
+#[test]
+fn a_list_without_memory_is_refused_and_counted() {
+    let bench = with_ledger(length() * 4 + 3, &["scim"]);
+    let held = [1, 2].map(|peer| {
+        let response = bench.list(of_type("scim", peer));
+        change(&bench, &["scim"]);
+        response
+    });
+    let response = bench.list(of_type("scim", 3));
+    assert_eq!(response.status, 503);
+    let body: Value = serde_json::from_slice(&response.body).unwrap();
+    assert_eq!(body["code"], "overloaded");
+    assert_eq!(refused_for_memory(&bench), 1);
+    drop(held);
+    *bench.clock.passed.lock().unwrap() += app::lists::PERIOD;
+    assert_eq!(bench.list(of_type("scim", 3)).status, 200);
+}
+
+#[test]
+fn a_list_that_is_too_large_is_refused_with_its_bound() {
+    let bench = with_ledger(length() * 4 - 1, &["scim", "zeta"]);
+    let response = bench.list(of_type("scim", 1));
+    assert_eq!(response.status, 503);
+    assert_eq!(header(&response, "retry-after"), Some("60"));
+    let body: Value = serde_json::from_slice(&response.body).unwrap();
+    assert_eq!(body["code"], "overloaded");
+    let bound = format!(
+        "has {} bytes; at most {} (a quarter of HELD_BYTES_MAX)",
+        length(),
+        length() - 1
+    );
+    assert!(body["msg"].as_str().unwrap().contains(&bound), "{body}");
+    assert_eq!(refused_for_memory(&bench), 1);
+}
+
+#[test]
+fn a_list_that_nothing_has_changed_is_not_made_again() {
+    let bench = with_ledger(1 << 20, &["scim"]);
+    let first = bench.list(of_type("scim", 1));
+    // The list was not there yet when this reader looked.
+    let index = bench.world.cache.index();
+    index.await_list(&key("scim", "n1").app_type, handle(8), bench.clock.now());
+    let Some(app::Response::List(second)) = bench.assemble().pop() else {
+        panic!("no list");
+    };
+    assert_eq!(second.bytes().as_ptr(), first.body.as_ptr());
 }
