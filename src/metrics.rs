@@ -19,7 +19,7 @@ use prometheus::proto::{self, MetricFamily, MetricType};
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts, TextEncoder};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// The media type of [`Registry::text`].
 pub const MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -281,8 +281,8 @@ fn metric(family: &Family, labels: &[&str]) -> proto::Metric {
 
 /// The source of what `/metrics` returns.
 pub trait Scrape: fmt::Debug + Send + Sync {
-    /// The metrics now, in the Prometheus text format.
-    fn text(&self) -> String;
+    /// The metrics in the Prometheus text format: of now, unless very many are asked for.
+    fn text(&self) -> Arc<str>;
 }
 
 #[cfg(test)]

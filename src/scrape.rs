@@ -17,6 +17,7 @@ use crate::metrics::{self, Metrics, OTHER, Registry, Scrape};
 use crate::model::names::AppType;
 use crate::process::{self, Process};
 use crate::store::WatchStats;
+use crate::threads::lock;
 use crate::traces::Traces;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -52,6 +53,49 @@ pub struct Collector {
     /// Set once the front runs, which is started after this collector.
     front: OnceLock<(Arc<FrontStats>, Arc<Budget>)>,
     expensive: Mutex<Option<Expensive>>,
+    recent: Mutex<Recent>,
+}
+
+/// The last text. It takes milliseconds to make, on an I/O thread, so it is made for a few scrapes
+/// only; others get the last one.
+#[derive(Debug)]
+struct Recent {
+    text: Arc<str>,
+    /// How many texts may be made, as of `at`.
+    left: u32,
+    at: Option<Instant>,
+}
+
+/// Texts that may be made at once. Prometheus needs one in seconds.
+const TEXTS_AT_ONCE: u32 = 20;
+
+/// After this time one more may be made.
+const TEXT_PERIOD: Duration = Duration::from_millis(50);
+
+impl Default for Recent {
+    fn default() -> Self {
+        Self {
+            text: "".into(),
+            left: TEXTS_AT_ONCE,
+            at: None,
+        }
+    }
+}
+
+impl Recent {
+    /// Whether one more may be made; then it is counted.
+    fn may_make(&mut self, now: Instant) -> bool {
+        let at = *self.at.get_or_insert(now);
+        let periods = now.saturating_duration_since(at).as_millis() / TEXT_PERIOD.as_millis();
+        let periods = u32::try_from(periods).unwrap_or(u32::MAX);
+        if periods > 0 {
+            self.left = self.left.saturating_add(periods).min(TEXTS_AT_ONCE);
+            self.at = Some(now);
+        }
+        let may = self.left > 0;
+        self.left = self.left.saturating_sub(1);
+        may
+    }
 }
 
 /// Values that are expensive to read.
@@ -70,6 +114,7 @@ impl Collector {
             sources,
             front: OnceLock::new(),
             expensive: Mutex::default(),
+            recent: Mutex::default(),
         }
     }
 
@@ -214,8 +259,18 @@ impl Collector {
 }
 
 impl Scrape for Collector {
-    fn text(&self) -> String {
+    fn text(&self) -> Arc<str> {
         let now = self.sources.clock.now();
+        let mut recent = lock(&self.recent);
+        if recent.may_make(now) {
+            recent.text = self.make(now).into();
+        }
+        Arc::clone(&recent.text)
+    }
+}
+
+impl Collector {
+    fn make(&self, now: Instant) -> String {
         let mut registry = Registry::default();
         self.sources.metrics.encode(&mut registry);
         if let Some((front, held)) = self.front.get() {
@@ -362,6 +417,25 @@ mod tests {
         client.read_to_string(&mut response).unwrap();
         assert!(response.starts_with("HTTP/1.1 500 "), "{response}");
         panics(1);
+    }
+
+    #[test]
+    fn very_many_scrapes_get_the_last_text() {
+        let now = Instant::now();
+        let collector = collector_of(cache(now).0, now);
+        let first = collector.text();
+        for number in 1..TEXTS_AT_ONCE {
+            assert!(!Arc::ptr_eq(&first, &collector.text()), "number {number}");
+        }
+        let last = collector.text();
+        assert!(Arc::ptr_eq(&last, &collector.text()));
+        let mut recent = lock(&collector.recent);
+        assert!(!recent.may_make(now + TEXT_PERIOD / 2));
+        assert!(recent.may_make(now + TEXT_PERIOD));
+        assert!(!recent.may_make(now + TEXT_PERIOD));
+        let later = now + Duration::from_secs(3600);
+        let made = (0..2 * TEXTS_AT_ONCE).filter(|_| recent.may_make(later));
+        assert_eq!(made.count(), TEXTS_AT_ONCE as usize);
     }
 
     #[test]

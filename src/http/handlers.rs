@@ -238,7 +238,7 @@ impl Api {
 
     /// `GET /metrics`
     pub(super) fn metrics(&self, _: &Call<'_>) -> Outcome {
-        let text = Body::Owned(self.scrape.text().into());
+        let text = Body::Owned(self.scrape.text().as_bytes().to_vec());
         reply(Response::with_type(200, metrics::MEDIA_TYPE, text))
     }
 

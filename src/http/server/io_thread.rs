@@ -19,6 +19,7 @@ use crate::threads::Heartbeat;
 use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll};
+use rustix::net::sockopt::set_socket_send_buffer_size;
 use std::collections::VecDeque;
 use std::io;
 use std::net::IpAddr;
@@ -36,6 +37,10 @@ const EVENTS_PER_ROUND: usize = 1024;
 const ACCEPTS_PER_ROUND: usize = 256;
 const ANSWERS_PER_ROUND: usize = 64;
 const SCRATCH_BYTES: usize = 64 * 1024;
+
+/// What the kernel buffers of a response, which counts in the memory limit of a pod, too. By itself it
+/// would grow to megabytes for each connection whose peer does not read.
+const SEND_BUFFER_BYTES: usize = 64 * 1024;
 
 /// Connections that are refused with a response at the same time; more get what one write takes.
 const REFUSING_MAX: usize = 32;
@@ -334,6 +339,7 @@ impl<H: Handler> IoThread<H> {
         // Without a delay for small segments (RFC 1122 §4.2.3.4); an error means that the peer has
         // gone, which the next read reports.
         let _ = stream.set_nodelay(true);
+        let _ = set_socket_send_buffer_size(&stream, SEND_BUFFER_BYTES);
         let limits = Arc::clone(&self.core.shared.limits);
         let now = self.core.now;
         let (mut connection, permit, refusal) = match permit {

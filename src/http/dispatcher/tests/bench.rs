@@ -46,7 +46,7 @@ impl HealthSource for FixedHealth {
 struct NoScrape;
 
 impl Scrape for NoScrape {
-    fn text(&self) -> String {
+    fn text(&self) -> Arc<str> {
         "metrics".into()
     }
 }
