@@ -3,7 +3,8 @@
 
 use super::Aim;
 use super::connections::attacker;
-use super::held::shots;
+use super::held::{patch, shots};
+use super::kubernetes::one;
 use super::volley::{Shot, judged, paced, volley};
 use crate::client::get;
 use std::time::{Duration, Instant};
@@ -16,7 +17,65 @@ fn read(aim: &Aim, readers: usize, bytes_a_second: usize) -> Result<String, Stri
     let begun = Instant::now();
     paced(&mut all, Duration::from_secs(25), bytes_a_second);
     let seen = judged("read", &all, &["200", "429 ", "503 "])?;
-    Ok(format!("{seen} in {:.1} s", begun.elapsed().as_secs_f64()))
+    let seen = format!("{seen} in {:.1} s", begun.elapsed().as_secs_f64());
+    served(
+        all.iter().filter(|shot| shot.result() == "200").count(),
+        seen,
+    )
+}
+
+/// What was seen, if anybody was served: a service that refuses everybody withstands nothing.
+fn served(count: usize, seen: String) -> Result<String, String> {
+    match count {
+        0 => Err(format!("{seen} (nobody was served)")),
+        _ => Ok(seen),
+    }
+}
+
+/// So many read the list from one address, each this slowly and each another version of it, since
+/// their caller changes an instance all the time. Somebody else gets the current list each time.
+pub(crate) fn of_old_lists(aim: &Aim) -> Result<String, String> {
+    const READERS: usize = 30;
+    const PACE: usize = 2_000;
+    /// What somebody else's list may take.
+    const LONGEST: Duration = Duration::from_secs(2);
+    // Its entry is at the beginning of the list.
+    let path = "/app/hello/i1";
+    let list = get(&aim.large, "");
+    let deadline = Instant::now() + aim.hold.max(Duration::from_secs(6));
+    let mut slow: Vec<Shot> = Vec::new();
+    let (mut others, mut old, mut longest) = (Vec::new(), 0, Duration::ZERO);
+    for version in 0.. {
+        if Instant::now() > deadline {
+            break;
+        }
+        let next = Instant::now() + Duration::from_millis(50);
+        let body = format!("{{\"version\":\"v{version}x\"}}");
+        let change = Shot::new(aim.address, attacker(0), patch(path, "", body.as_bytes()));
+        let mut change = [change];
+        volley(&mut change, Duration::from_secs(5));
+        judged("changed", &change, &["200"])?;
+        if slow.len() < READERS {
+            slow.push(Shot::narrow(aim.address, attacker(0), list.clone()));
+        }
+        paced(&mut slow, Duration::ZERO, PACE);
+        if version % 5 == 4 {
+            let other = one(aim, list.clone());
+            longest = longest.max(other.took.unwrap_or(Duration::MAX));
+            let is_current = other.shows(&format!("\"version\":\"v{version}x\""));
+            old += usize::from(!is_current);
+            others.push(other);
+        }
+        let left = next.saturating_duration_since(Instant::now());
+        paced(&mut slow, left, PACE);
+    }
+    let slow = judged("slow", &slow, &["200", "slow after 200", "429 ", "open"])?;
+    let others = judged("others", &others, &["200"]).map_err(|wrong| format!("{slow}; {wrong}"))?;
+    let seen = format!("{slow}; {others} in {} ms at most", longest.as_millis());
+    match old {
+        0 if longest <= LONGEST => Ok(seen),
+        old => Err(format!("{seen}, {old} of them out of date")),
+    }
 }
 
 pub(crate) fn slowly(aim: &Aim) -> Result<String, String> {
@@ -32,7 +91,7 @@ pub(crate) fn steadily(aim: &Aim) -> Result<String, String> {
 fn poll(aim: &Aim, clients: usize, path: &str, status: &str) -> Result<String, String> {
     let mut all = shots(aim, clients, |_| get(path, ""));
     let deadline = Instant::now() + aim.hold.max(Duration::from_secs(3));
-    let mut responses = 0;
+    let (mut responses, mut whole) = (0, 0);
     while Instant::now() < deadline {
         for shot in &mut all {
             if shot.is_whole() {
@@ -42,6 +101,7 @@ fn poll(aim: &Aim, clients: usize, path: &str, status: &str) -> Result<String, S
                     &[status, "429 ", "503 "],
                 )?;
                 responses += 1;
+                whole += usize::from(shot.is_of(status));
                 shot.again();
             }
         }
@@ -52,7 +112,13 @@ fn poll(aim: &Aim, clients: usize, path: &str, status: &str) -> Result<String, S
         &all,
         &[status, "429 ", "503 ", "open", "slow after 200"],
     )?;
-    Ok(format!("{responses} responses; {seen}"))
+    served(
+        whole,
+        format!(
+            "{responses} responses, {whole} with {}; {seen}",
+            status.trim()
+        ),
+    )
 }
 
 /// A name that nothing has.

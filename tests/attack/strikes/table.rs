@@ -249,7 +249,13 @@ pub(crate) const ALL: &[Strike] = &[
         "12 that read a list of 14 MB at 2 MB/s",
         readers::steadily,
     )
-    .over(Setup::over(&["ready=4000", "pairs=48"])),
+    .over(Setup::over(&["ready=4000", "pairs=48"]).flags(&["--held-bytes-max=62914560"])),
+    Strike::new(
+        "old-lists",
+        "30 that read old lists of 10,000 at 2 KB/s, an instance changes 20 times a second",
+        readers::of_old_lists,
+    )
+    .over(MANY),
     Strike::new(
         "nosuch",
         "10,000 instances; 4 that release one there is not, again and again",

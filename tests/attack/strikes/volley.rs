@@ -111,10 +111,20 @@ impl Shot {
         self.head.is_some_and(|head| self.received >= head.total())
     }
 
+    /// Whether this is its result, as [`judged`] accepts it.
+    pub(crate) fn is_of(&self, accepted: &str) -> bool {
+        is_of(&self.result(), accepted)
+    }
+
     /// The body, if it is short.
     pub(crate) fn body(&self) -> Value {
         let start = self.head.map_or(0, |head| head.head);
         serde_json::from_slice(&self.kept[start..]).unwrap_or_default()
+    }
+
+    /// Whether this is somewhere in the first 64 KiB.
+    pub(crate) fn shows(&self, text: &str) -> bool {
+        String::from_utf8_lossy(&self.kept).contains(text)
     }
 
     /// The status, for an error with its code; else how far it has come.
@@ -166,6 +176,13 @@ pub(crate) fn paced(shots: &mut [Shot], longest: Duration, bytes_a_second: usize
     }
 }
 
+fn is_of(result: &str, accepted: &str) -> bool {
+    match accepted.strip_suffix(' ') {
+        None => result == accepted,
+        Some(status) => result.len() > accepted.len() && result.starts_with(status),
+    }
+}
+
 /// How often each result was seen, as a sentence; an error if one was that begins with none of
 /// these. So `"200"` accepts a whole response, `"503 "` one with any code, and only with one.
 pub(crate) fn judged(what: &str, shots: &[Shot], accepted: &[&str]) -> Result<String, String> {
@@ -176,13 +193,7 @@ pub(crate) fn judged(what: &str, shots: &[Shot], accepted: &[&str]) -> Result<St
     let count = |(result, count): (&String, &usize)| format!("{count} × {result}");
     let seen: Vec<String> = counts.iter().map(count).collect();
     let seen = format!("{what}: {}", seen.join(", "));
-    let is_right = |result: &String| {
-        let is = |one: &&str| match one.strip_suffix(' ') {
-            None => result == one,
-            Some(status) => result.len() > one.len() && result.starts_with(status),
-        };
-        accepted.iter().any(is)
-    };
+    let is_right = |result: &String| accepted.iter().any(|one| is_of(result, one));
     match counts.keys().find(|result| !is_right(result)) {
         None => Ok(seen),
         Some(wrong) => Err(format!("{seen} (not accepted: {wrong})")),
