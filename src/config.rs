@@ -21,6 +21,7 @@ use crate::http::message::Limits;
 use crate::http::tls::TlsFiles;
 use crate::kube::auth::{Environment, SERVICE_ACCOUNT_DIR};
 use crate::model::duration::parse_duration;
+use crate::model::labels::ALL_BYTES_MAX;
 use crate::model::names::is_dns_label;
 use crate::model::status::{Budget, Budgets};
 use std::collections::BTreeMap;
@@ -277,6 +278,7 @@ impl Reader<'_> {
                 parked_max: self.number("PARKED_MAX", 1, 1_000_000),
                 parked_per_key_max: self.number("PARKED_PER_KEY_MAX", 1, 1_000_000),
                 division,
+                label_bytes_max: ALL_BYTES_MAX,
             },
             front: self.front(),
             held_bytes_max: self.number("HELD_BYTES_MAX", 1 << 20, 1 << 40),

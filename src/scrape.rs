@@ -280,6 +280,8 @@ impl Collector {
         self.encode_templates(&mut registry);
         self.encode_spans(&mut registry);
         self.encode_instances(&self.sources.cache.counts(), &mut registry);
+        let label_bytes = self.sources.cache.index().label_bytes();
+        registry.count(&metrics::LABEL_BYTES, &[], label_bytes as u64);
         self.encode_expensive(now, &mut registry);
         for (level, count) in logging::left_out() {
             registry.count(&metrics::LOG_LEFT_OUT, &[level], count);

@@ -82,6 +82,8 @@ pub enum Action {
         uid: Uid,
         /// Their changes, shared with them; of each key the last counts.
         changes: Vec<Arc<MetaChange>>,
+        /// By how many bytes they lengthen the labels of the pod, as far as the cache knows.
+        growth: usize,
     },
 }
 

@@ -58,6 +58,9 @@ pub struct Limits {
     pub parked_per_key_max: usize,
     /// How those of one name are divided. Those of all names are by [`crate::budget::Ledger`].
     pub division: Division,
+    /// Bytes of meta labels up to which a PATCH may lengthen those of all instances together
+    /// ([`crate::model::labels::ALL_BYTES_MAX`]).
+    pub label_bytes_max: usize,
 }
 
 /// Maximum number of followed starts of this replica, for metrics and spans. A start with an image
@@ -311,6 +314,7 @@ impl Coordinator {
     ) {
         let may_work = !self.is_draining && self.has_capacity(self.records.get(key));
         let (number, is_draining) = (self.next_number, self.is_draining);
+        let label_bytes_max = self.limits.label_bytes_max;
         let before = out.len();
         self.change(key, |record, others| {
             let mut step = Step {
@@ -319,6 +323,8 @@ impl Coordinator {
                 number,
                 may_work,
                 may_follow: others.followed < FOLLOWED_MAX,
+                label_growth: others.label_growth,
+                label_bytes_max,
                 is_draining,
                 out,
             };
@@ -393,6 +399,7 @@ impl Tally {
         self.gone += of.gone;
         self.lost += of.lost;
         self.followed += of.followed;
+        self.label_growth += of.label_growth;
     }
 
     fn subtract(&mut self, of: Self) {
@@ -400,5 +407,6 @@ impl Tally {
         self.gone -= of.gone;
         self.lost -= of.lost;
         self.followed -= of.followed;
+        self.label_growth -= of.label_growth;
     }
 }

@@ -147,7 +147,9 @@ impl From<MetaError> for Error {
     fn from(error: MetaError) -> Self {
         let text = error.to_string().into();
         match error {
-            MetaError::Limit(_) | MetaError::TooManyKeys => Self::LabelsLimit(text),
+            MetaError::Limit(_) | MetaError::AllLimit(_) | MetaError::TooManyKeys => {
+                Self::LabelsLimit(text)
+            }
             MetaError::Reserved(_) | MetaError::NotScalar(_) | MetaError::EmptyKey => {
                 Self::ReservedKey(text)
             }

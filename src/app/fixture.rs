@@ -335,6 +335,7 @@ pub(crate) const ROOMY: Limits = Limits {
     parked_max: 1000,
     parked_per_key_max: 1000,
     division: crate::budget::Division::UNLIMITED,
+    label_bytes_max: crate::model::labels::ALL_BYTES_MAX,
 };
 
 impl Fixture {
@@ -459,8 +460,19 @@ impl Fixture {
 
     /// The same, until that time.
     pub(crate) fn label_until(&mut self, n: u64, body: &Value, until: Instant) -> Vec<String> {
+        self.label_of(n, &n1(), body, until)
+    }
+
+    /// The same of that instance.
+    pub(crate) fn label_of(
+        &mut self,
+        n: u64,
+        key: &InstanceKey,
+        body: &Value,
+        until: Instant,
+    ) -> Vec<String> {
         let change = MetaChange::from_body(body.as_object().unwrap()).unwrap();
-        self.request(n, &n1(), "bob", until, Want::Label(Arc::new(change)))
+        self.request(n, key, "bob", until, Want::Label(Arc::new(change)))
     }
 
     /// The service shuts down; changes have five seconds.

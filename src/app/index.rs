@@ -1,5 +1,5 @@
 //! [`Index`]: what is asked of all instances together, kept up to date by each change: how many are
-//! in which status, which have which session, and the lists.
+//! in which status, which have which session, how long their meta labels are, and the lists.
 //!
 //! The stores report their changes ([`Index::job_changed`], [`Index::pod_changed`]) while they
 //! are locked, so the index reads no store. A status needs the Job and its pods: it is computed from
@@ -68,6 +68,8 @@ struct State {
     /// Types that have instances.
     types: BTreeMap<AppType, Counts>,
     sessions: Sessions,
+    /// Bytes of the meta labels of all pods; see [`labels::size`].
+    label_bytes: usize,
     lists: Lists,
 }
 
@@ -109,6 +111,12 @@ impl Index {
         for (key, _) in old.iter().chain(&new) {
             state.touch(key);
         }
+        let size = |pod: &Option<Arc<Pod>>| {
+            let size = pod.as_ref().map(|pod| labels::size(&pod.metadata));
+            size.unwrap_or_default().bytes
+        };
+        state.label_bytes += size(&change.new);
+        state.label_bytes -= size(&change.old);
         if old == new {
             return;
         }
@@ -154,6 +162,13 @@ impl Index {
     #[must_use]
     pub fn counts(&self) -> BTreeMap<AppType, Counts> {
         self.state().types.clone()
+    }
+
+    /// Bytes of the meta labels of all pods, also of those that are being deleted; see
+    /// [`labels::size`].
+    #[must_use]
+    pub fn label_bytes(&self) -> usize {
+        self.state().label_bytes
     }
 
     /// The instances of these types that have a pod with this session, by type and name; of each

@@ -44,6 +44,12 @@ pub const PAIRS_MAX: usize = META_PAIRS_MAX;
 /// is within this bound in memory.
 pub const BYTES_MAX: usize = META_BYTES_MAX;
 
+/// Maximum size of the meta labels of all instances together, counted like [`BYTES_MAX`]: enough for
+/// 10,000 instances with 1.6 KiB each. Every replica keeps them all in memory, of which it has
+/// 96 MiB, and after a restart it reads them again. Only a PATCH is held to it: what other clients
+/// write counts, but is kept.
+pub const ALL_BYTES_MAX: usize = 16 * 1024 * 1024;
+
 /// Maximum number of keys that one change may set or remove: enough to replace all, and more would take
 /// long to read.
 pub const KEYS_MAX: usize = 256;
@@ -70,6 +76,12 @@ pub fn meta_labels(object: &ObjectMeta) -> MetaLabels {
         .filter_map(|(_, pair)| decode_pair(pair));
     // The last entry of a key wins, which is the label.
     annotations.chain(labels).collect()
+}
+
+/// Size of the meta labels of an object; without those left out.
+#[must_use]
+pub fn size(object: &ObjectMeta) -> Size {
+    Size::of(&meta_labels(object))
 }
 
 /// The session that PATCH has set on an object: the value of [`SESSION_ID`] in [`meta_labels`].
@@ -99,6 +111,8 @@ pub enum MetaError {
     TooManyKeys,
     /// The instance would exceed [`PAIRS_MAX`] or [`BYTES_MAX`]; holds the size that it would have.
     Limit(Size),
+    /// All instances together would exceed this bound, in bytes; see [`ALL_BYTES_MAX`].
+    AllLimit(usize),
 }
 
 /// Size of a set of meta labels, whether stored as labels or annotations.
@@ -108,6 +122,15 @@ pub struct Size {
     pub pairs: usize,
     /// Bytes of all keys and values, in JSON: so many are stored.
     pub bytes: usize,
+}
+
+/// Bytes of the meta labels of all instances together, and their bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AllBytes {
+    /// Bytes that they have, or will have once the calls in flight are done.
+    pub bytes: usize,
+    /// See [`ALL_BYTES_MAX`].
+    pub max: usize,
 }
 
 impl std::ops::AddAssign for Size {
@@ -159,6 +182,10 @@ impl fmt::Display for MetaError {
             Self::Limit(Size { pairs, bytes }) => write!(
                 f,
                 "this change would leave the instance with {pairs} labels of {bytes} bytes, but at most {PAIRS_MAX} labels of {BYTES_MAX} bytes (keys and values in JSON) are allowed: remove labels by setting them to null, or shorten their values"
+            ),
+            Self::AllLimit(max) => write!(
+                f,
+                "this change would leave all instances together with more than {max} bytes of labels (keys and values in JSON): remove labels of any instances by setting them to null, shorten their values, or stop instances"
             ),
         }
     }
@@ -233,20 +260,44 @@ impl MetaChange {
     /// # Errors
     /// [`MetaError::Limit`] if the change takes it above [`PAIRS_MAX`] or [`BYTES_MAX`], or further above.
     pub fn check_limits(&self, own: &MetaLabels, left_out: LeftOut) -> Result<(), MetaError> {
-        let set = self.0.iter();
-        let set = set.filter_map(|(key, value)| Some((key, value.as_ref()?)));
-        let kept = own.iter().filter(|(key, _)| !self.0.contains_key(*key));
         let beyond = Size {
             pairs: left_out.pairs,
             bytes: left_out.bytes,
         };
-        let (mut before, mut after) = (Size::of(own), Size::of(kept.chain(set.clone())));
+        let (mut before, mut after) = (Size::of(own), self.size_after(own));
         before += beyond;
         after += beyond;
-        if left_out.pairs > 0 && set.into_iter().any(|(key, _)| !own.contains_key(key)) {
+        if left_out.pairs > 0 && self.set().any(|(key, _)| !own.contains_key(key)) {
             return Err(MetaError::Limit(after));
         }
         after.check_after(before)
+    }
+
+    /// Checks the change of an instance with the labels `own` against the bound on all instances
+    /// together, and returns how many bytes all have after it.
+    ///
+    /// # Errors
+    /// [`MetaError::AllLimit`] if it lengthens the labels of this instance and all are above the bound
+    /// then.
+    pub fn check_all(&self, own: &MetaLabels, all: AllBytes) -> Result<AllBytes, MetaError> {
+        let (before, after) = (Size::of(own).bytes, self.size_after(own).bytes);
+        let bytes = (all.bytes + after).saturating_sub(before);
+        if after > before && bytes > all.max {
+            return Err(MetaError::AllLimit(all.max));
+        }
+        Ok(AllBytes { bytes, ..all })
+    }
+
+    /// The pairs that it sets.
+    fn set(&self) -> impl Iterator<Item = (&String, &String)> {
+        let pairs = self.0.iter();
+        pairs.filter_map(|(key, value)| Some((key, value.as_ref()?)))
+    }
+
+    /// Size that the labels `own` have after the change.
+    fn size_after(&self, own: &MetaLabels) -> Size {
+        let kept = own.iter().filter(|(key, _)| !self.0.contains_key(*key));
+        Size::of(kept.chain(self.set()))
     }
 
     /// Size of the change itself, with the keys that it removes.

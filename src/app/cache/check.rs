@@ -17,7 +17,8 @@ impl Cache {
     /// A message that names what differs.
     pub fn check(&self, census: &Census) -> Result<(), String> {
         self.check_counts(census)?;
-        self.check_sessions(census)
+        self.check_sessions(census)?;
+        self.check_label_bytes(census)
     }
 
     fn check_counts(&self, census: &Census) -> Result<(), String> {
@@ -36,6 +37,21 @@ impl Cache {
         if counted != counts {
             return Err(format!(
                 "the instances are counted as {counted:?}, not {counts:?}"
+            ));
+        }
+        Ok(())
+    }
+
+    fn check_label_bytes(&self, census: &Census) -> Result<(), String> {
+        let pods = census.pods.all();
+        let bytes: usize = pods
+            .iter()
+            .map(|pod| labels::size(&pod.metadata).bytes)
+            .sum();
+        let counted = self.index.label_bytes();
+        if counted != bytes {
+            return Err(format!(
+                "the meta labels are counted as {counted} bytes, not {bytes}"
             ));
         }
         Ok(())

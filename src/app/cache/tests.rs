@@ -424,3 +424,31 @@ fn only_the_session_of_the_pod_that_counts_is_one() {
     assert_eq!(world.cache.find("new", |_| true), Some(n1()));
     settle(&world);
 }
+
+#[test]
+fn the_bytes_of_all_labels_are_counted() {
+    let mut world = World::new();
+    let label = |value: &str| {
+        let labels = json!({"config-controller.semafor.ch/meta-user": value});
+        let pair = json!({"config-controller.semafor.ch/meta.c8687a08aa": "[\"a b\",\"\\n\"]"});
+        json!({"metadata": {"labels": labels, "annotations": pair}})
+    };
+    let bytes = |world: &World| {
+        settle(world);
+        world.cache.index.label_bytes()
+    };
+    for uid in ["u1", "u2"] {
+        world.job_of(&key("scim", uid), uid, json!({}));
+        world.pod(uid, label("bob"));
+    }
+    assert_eq!(bytes(&world), 2 * (4 + 3 + 3 + 2));
+    world.pod("u2", label("x"));
+    assert_eq!(bytes(&world), 12 + 10);
+    world.pod_gone("u1");
+    assert_eq!(bytes(&world), 10);
+    // The same object again, and one without labels.
+    world.pod("u2", label("x"));
+    assert_eq!(bytes(&world), 10);
+    world.pod("u2", json!({}));
+    assert_eq!(bytes(&world), 0);
+}

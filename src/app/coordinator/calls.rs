@@ -2,7 +2,7 @@
 //!
 //! Pure. [`super::outcome`] decides when it is retried.
 
-use super::context::Context;
+use super::context::{Context, Step};
 use super::memory::Memory;
 use super::operation::{CallKind, Operation};
 use super::resolve::{Observed, State};
@@ -95,14 +95,13 @@ pub(super) fn caller(kind: CallKind, lane: Lane, operation: &Operation) -> Optio
 /// The due call of that kind.
 pub(super) fn next(
     kind: CallKind,
-    key: &InstanceKey,
     operation: &Operation,
     observed: &Observed,
     memory: &Memory,
-    context: &Context<'_>,
+    step: &Step<'_>,
 ) -> Next {
     match (kind, &observed.instance) {
-        (CallKind::Create, _) => create(key, operation, memory, context),
+        (CallKind::Create, _) => create(step.key, operation, memory, step.context),
         (CallKind::Read, _) => Ok(Some(Action::ReadJob)),
         (CallKind::Delete, Some(instance)) => {
             let by = operation.stops().next().and_then(|stop| stop.by.clone());
@@ -111,7 +110,7 @@ pub(super) fn next(
             Ok(Some(Action::DeleteJob { uid, cause }))
         }
         (CallKind::ForceDelete, Some(instance)) => Ok(force_delete(instance)),
-        (CallKind::Label, Some(instance)) => label(operation, instance, memory),
+        (CallKind::Label, Some(instance)) => label(operation, instance, memory, step),
         (CallKind::Delete | CallKind::ForceDelete | CallKind::Label, None) => Ok(None),
     }
 }
@@ -179,23 +178,28 @@ fn force_delete(instance: &Instance) -> Option<Action> {
 }
 
 /// Merges the waiting changes of labels into one call, in the order of their arrival. Each is checked
-/// against the labels that those before it leave; one that exceeds the bounds gets the error.
+/// against the labels that those before it leave; one that exceeds the bounds gets the error. So does
+/// one that lengthens labels where all instances together have too many.
 ///
 /// The labels of the pod before are passed on first, in a call of their own: they are older than
 /// every request.
-fn label(operation: &Operation, instance: &Instance, memory: &Memory) -> Next {
+fn label(operation: &Operation, instance: &Instance, memory: &Memory, step: &Step<'_>) -> Next {
     let Some(pod) = &instance.pod else {
         return Ok(None);
     };
-    let call = |waiters, changes| Action::LabelPod {
+    let call = |waiters, changes, growth| Action::LabelPod {
         waiters,
         pod: pod.metadata.name.clone(),
         uid: pod.metadata.uid.clone(),
         changes,
+        growth,
     };
     if let Some(own) = operation.own_label() {
         return match memory.inheritance(instance) {
-            Some(change) => Ok(Some(call(vec![own.number], vec![Arc::new(change)]))),
+            Some(change) => {
+                let growth = change.size().bytes;
+                Ok(Some(call(vec![own.number], vec![Arc::new(change)], growth)))
+            }
             // They have been passed on in the meantime.
             None => Err(vec![(own.number, Response::Done)]),
         };
@@ -204,23 +208,31 @@ fn label(operation: &Operation, instance: &Instance, memory: &Memory) -> Next {
     let mut labels = labels::meta_labels(&pod.metadata);
     let (mut waiters, mut changes, mut rejected) = (Vec::new(), Vec::new(), Vec::new());
     let mut size = Size::default();
+    let before = step.label_bytes();
+    let mut all = before;
     let most = operation.merged_max.unwrap_or(usize::MAX);
     for (waiter, change) in operation.labels().take(most) {
-        if let Err(error) = change.check_limits(&labels, pod.metadata.left_out()) {
-            rejected.push((waiter.number, Response::Failed(error.into())));
-            continue;
-        }
+        let within = change.check_limits(&labels, pod.metadata.left_out());
+        let after = match within.and_then(|()| change.check_all(&labels, all)) {
+            Ok(after) => after,
+            Err(error) => {
+                rejected.push((waiter.number, Response::Failed(error.into())));
+                continue;
+            }
+        };
         size += change.size();
         let fits = size.pairs <= MERGED_PAIRS_MAX && size.bytes <= MERGED_BYTES_MAX;
         if !fits && !changes.is_empty() {
             break;
         }
         change.apply(&mut labels);
+        all = after;
         waiters.push(waiter.number);
         changes.push(Arc::clone(change));
     }
     if !rejected.is_empty() {
         return Err(rejected);
     }
-    Ok((!waiters.is_empty()).then(|| call(waiters, changes)))
+    let growth = all.bytes.saturating_sub(before.bytes);
+    Ok((!waiters.is_empty()).then(|| call(waiters, changes, growth)))
 }

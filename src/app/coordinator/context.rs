@@ -10,6 +10,7 @@ use crate::app::lifecycle::{Lifecycle, LifecycleKind};
 use crate::app::request::Response;
 use crate::app::request_handle::RequestHandle;
 use crate::kube::types::Uid;
+use crate::model::labels::AllBytes;
 use crate::model::names::InstanceKey;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
@@ -51,6 +52,10 @@ pub(super) struct Step<'a> {
     pub(super) may_work: bool,
     /// Whether another start of this replica can be followed.
     pub(super) may_follow: bool,
+    /// Bytes by which the calls in flight for other names lengthen meta labels.
+    pub(super) label_growth: usize,
+    /// See [`super::Limits::label_bytes_max`].
+    pub(super) label_bytes_max: usize,
     /// Whether the service is shutting down: then deadlines apply even to calls in flight.
     pub(super) is_draining: bool,
     /// The effects so far.
@@ -58,6 +63,15 @@ pub(super) struct Step<'a> {
 }
 
 impl Step<'_> {
+    /// The meta labels of all instances together, with what the calls in flight add to them.
+    #[must_use]
+    pub(super) fn label_bytes(&self) -> AllBytes {
+        AllBytes {
+            bytes: self.context.cache.index().label_bytes() + self.label_growth,
+            max: self.label_bytes_max,
+        }
+    }
+
     /// An event of now, without our own start, that is still to be reported.
     #[must_use]
     pub(super) fn event(&self, job_uid: Option<&Uid>, kind: LifecycleKind) -> Lifecycle {

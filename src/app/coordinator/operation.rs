@@ -287,6 +287,15 @@ impl Operation {
         }
     }
 
+    /// Bytes by which the call in flight lengthens meta labels.
+    #[must_use]
+    pub(super) fn label_growth(&self) -> usize {
+        match self.calling().map(|calling| &calling.call.action) {
+            Some(Action::LabelPod { growth, .. }) => *growth,
+            _ => 0,
+        }
+    }
+
     /// Whether a call of this kind is under way.
     #[must_use]
     pub(super) fn is_calling(&self, kind: CallKind) -> bool {

@@ -70,6 +70,8 @@ pub(super) struct Tally {
     pub(super) lost: usize,
     /// Starts of this replica that are followed.
     pub(super) followed: usize,
+    /// Bytes by which calls in flight lengthen meta labels.
+    pub(super) label_growth: usize,
 }
 
 impl Record {
@@ -82,6 +84,7 @@ impl Record {
             gone: self.memory.gone_at().is_some().into(),
             lost: self.memory.lost_at().is_some().into(),
             followed: is_followed.into(),
+            label_growth: self.operation.as_ref().map_or(0, |it| it.label_growth()),
         }
     }
 
@@ -351,7 +354,7 @@ impl Record {
             return false;
         }
         let is_retry = retry.is_some();
-        match calls::next(kind, step.key, operation, observed, &self.memory, context) {
+        match calls::next(kind, operation, observed, &self.memory, step) {
             Ok(None) => false,
             Ok(Some(action)) => {
                 let lane = calls::lane(kind, operation);

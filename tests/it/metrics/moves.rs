@@ -44,6 +44,7 @@ const PROOFS: &[(&Family, Proof)] = &[
     (&metrics::TIME_TO_VERDICT, MovesByFailure(fail)),
     (&metrics::STOPS, Moves(stop)),
     (&metrics::INSTANCES, Moves(start)),
+    (&metrics::LABEL_BYTES, Moves(label)),
     (&metrics::WAITING_REQUESTS, MovesByFailure(wait)),
     (&metrics::ABANDONED, MovesByFailure(hang_up)),
     (&metrics::CONNECTIONS, Moves(connect)),
@@ -113,6 +114,13 @@ fn ask(environment: &mut TestEnvironment) -> Held {
 
 fn start(environment: &mut TestEnvironment) -> Held {
     environment.start_instance("/app/hello/ann");
+    nothing()
+}
+
+fn label(environment: &mut TestEnvironment) -> Held {
+    start(environment);
+    let labels = json!({"username": "ann"});
+    environment.patch("/app/hello/ann", &labels).expect(200);
     nothing()
 }
 

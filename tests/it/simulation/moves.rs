@@ -9,6 +9,7 @@ use std::time::Duration;
 use config_controller::app::coordinator::Limits;
 use config_controller::budget::Division;
 use config_controller::clock::Clock;
+use config_controller::model::labels::ALL_BYTES_MAX;
 use serde_json::Value;
 
 use super::broken::Broken;
@@ -57,6 +58,8 @@ impl Profile {
                 parked_max: limits.0,
                 parked_per_key_max: limits.1,
                 division: Division::default(),
+                // Some crowds exceed it.
+                label_bytes_max: if seed % 7 == 3 { 300 } else { ALL_BYTES_MAX },
             },
             // Not drawn, so that the events of all other schedules stay as they are.
             is_crowded: matches!(seed % 7, 3 | 4),

@@ -1,8 +1,8 @@
 //! Changes of labels that wait for the same name: what one call merges, and who gets which response.
 
-use super::NOTHING;
+use super::{Limits, NOTHING, WRITE_WAIT};
 use crate::app::api_call::Action;
-use crate::app::fixture::{Fixture, invalid, ready_pod, uid, unavailable};
+use crate::app::fixture::{Fixture, ROOMY, invalid, key, n1, ready_pod, uid, unavailable};
 use crate::kube::error::Verb;
 use crate::model::labels::MetaChange;
 use serde_json::{Map, Value, json};
@@ -87,6 +87,59 @@ fn of_merged_labels_only_those_that_exceed_the_bound_are_rejected() {
         ["2: done", "3: done", "5: done", "6: done", "7: done"]
     );
     fixture.check_idle();
+}
+
+/// Another instance's PATCH that is not done yet counts, too.
+#[test]
+fn all_labels_are_bounded_together_and_one_that_shortens_always_passes() {
+    let mut fixture = Fixture::with_limits(Limits {
+        label_bytes_max: 20,
+        ..ROOMY
+    });
+    let (other, until) = (key("scim", "n2"), fixture.world.instant() + WRITE_WAIT);
+    for (key, uid) in [(&n1(), "u1"), (&other, "u2")] {
+        fixture.world.job_of(key, uid, json!({}));
+        // Three labels of three bytes each.
+        fixture.world.pod(uid, pod_with_labels(3));
+    }
+    assert_eq!(
+        fixture.label_with(1, &json!({"k0": "longer"})),
+        ["1: LabelsLimit"]
+    );
+    assert_eq!(
+        fixture.label_with(2, &json!({"k0": "www"})),
+        ["call label p-u1"]
+    );
+    assert_eq!(
+        fixture.label_of(3, &other, &json!({"k0": "ww"}), until),
+        ["3: LabelsLimit"]
+    );
+    assert_eq!(
+        fixture.label_of(4, &other, &json!({"k0": "w"}), until),
+        ["call label p-u2"]
+    );
+    for (n, body) in [
+        (5, json!({"k1": "ww"})),
+        (6, json!({"k0": ""})),
+        (7, json!({"k0": "www", "k2": null})),
+        (8, json!({"k3": "wwwwwww"})),
+    ] {
+        assert_eq!(fixture.label_with(n, &body), NOTHING);
+    }
+    let done = fixture.done();
+    assert_eq!(done, ["2: done", "8: LabelsLimit", "call label p-u1 for 3"]);
+
+    // Above the bound, as after what another client has written.
+    let mut fixture = Fixture::with_limits(Limits {
+        label_bytes_max: 5,
+        ..ROOMY
+    });
+    fixture.world.job("u1", json!({}));
+    fixture.world.pod("u1", pod_with_labels(3));
+    let error = fixture.label_with(1, &json!({"k0": "w", "k1": "ww"}));
+    assert_eq!(error, ["1: LabelsLimit"]);
+    let swapped = json!({"k0": null, "new": ""});
+    assert_eq!(fixture.label_with(2, &swapped), ["call label p-u1"]);
 }
 
 #[test]

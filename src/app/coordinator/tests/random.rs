@@ -80,6 +80,7 @@ impl RandomSchedule {
                 parked_max: 12,
                 parked_per_key_max: 5,
                 division: Division::UNLIMITED,
+                label_bytes_max: 16,
             }),
             names: (0..4).map(|n| key("scim", &format!("n{n}"))).collect(),
             live: HashMap::new(),
