@@ -1,5 +1,5 @@
-//! [`Budget`]: a bound on bytes in memory that several threads share, and [`Charge`], a part of it
-//! that is in use.
+//! [`Budget`]: a bound on bytes in memory, or on places, that several threads share, and
+//! [`Charge`], a part of it that is in use. [`Ledger`] divides one among callers.
 //!
 //! A leaf: it knows neither what the bytes are nor who holds them. The used bytes can be read
 //! without a lock, because that is done for each request.

@@ -40,7 +40,7 @@
 //! | [`metrics`], [`process`] | the table of metrics and their counters; what the system reports of this process |
 //! | [`traces`] | requests and starts as spans for a collector (OTLP) |
 //! | [`clock`], [`shutdown`], [`threads`] | time, signals, threads as values |
-//! | [`budget`] | a bound on bytes that threads share |
+//! | [`budget`] | bounds on bytes and places that threads share, and the share of each caller |
 //! | [`yaml`] | YAML as kubectl reads it, for templates and kubeconfigs |
 //!
 //! # Where to look
@@ -51,7 +51,7 @@
 //! | What does "ready" mean? | [`model::status`] |
 //! | When is a failed instance replaced? | `app/coordinator/resolve.rs`; the restart delay: `app/coordinator/memory.rs` |
 //! | What happens after a 409 on create? | `app/coordinator/outcome.rs` |
-//! | Where are waiting requests (waiters) bounded? | [`app::coordinator`] in number, `http/server` in bytes |
+//! | What may all requests hold, and what one caller? | [`budget`]: bytes and places; charged in `http/handlers.rs` and `http/server/turn.rs` |
 //! | Which of many waiting calls is made next? | [`app::queue`]; where its manifest is rendered: [`app::rendering`] |
 //! | When is a list made anew, and from what? | `app/lists.rs`, `app/assembler.rs` |
 //! | Who force-deletes a pod, and when? | `app/coordinator/calls.rs`, `app/coordinator/memory.rs` |

@@ -7,7 +7,7 @@
 use crate::app::cache::Cache;
 use crate::app::catalog::SharedCatalog;
 use crate::app::index::{Counts, STATUS_WORDS};
-use crate::budget::Budget;
+use crate::budget::WaitingBounds;
 use crate::clock::Clock;
 use crate::http::message::Refusal;
 use crate::http::server::FrontStats;
@@ -51,7 +51,7 @@ pub struct Sources {
 pub struct Collector {
     sources: Sources,
     /// Set once the front runs, which is started after this collector.
-    front: OnceLock<(Arc<FrontStats>, Arc<Budget>)>,
+    front: OnceLock<(Arc<FrontStats>, WaitingBounds)>,
     expensive: Mutex<Option<Expensive>>,
     recent: Mutex<Recent>,
 }
@@ -119,12 +119,12 @@ impl Collector {
     }
 
     /// Adds the counters of the front, once it runs.
-    pub fn set_front(&self, stats: Arc<FrontStats>, held: Arc<Budget>) {
+    pub fn set_front(&self, stats: Arc<FrontStats>, held: WaitingBounds) {
         // There is one front, so this is called once.
         let _ = self.front.set((stats, held));
     }
 
-    fn encode_front(front: &FrontStats, held: &Budget, registry: &mut Registry) {
+    fn encode_front(front: &FrontStats, held: &WaitingBounds, registry: &mut Registry) {
         registry.count(&metrics::WAITING_REQUESTS, &[], front.sum(|t| &t.parked));
         registry.count(&metrics::ABANDONED, &[], front.sum(|t| &t.abandoned));
         registry.count(&metrics::CONNECTIONS, &[], front.sum(|t| &t.connections));
@@ -134,8 +134,11 @@ impl Collector {
             front.sum(|t| &t.accepted),
         );
         registry.count(&metrics::PANICS, &[], front.sum(|t| &t.panics));
-        registry.count(&metrics::HELD_BYTES, &[], held.used() as u64);
-        registry.count(&metrics::HELD_BYTES_MAX, &[], held.max() as u64);
+        let (bytes, places) = (held.bytes.budget(), held.places.budget());
+        registry.count(&metrics::HELD_BYTES, &[], bytes.used() as u64);
+        registry.count(&metrics::HELD_BYTES_MAX, &[], bytes.max() as u64);
+        registry.count(&metrics::PLACES_HELD, &[], places.used() as u64);
+        registry.count(&metrics::PLACES_HELD_MAX, &[], places.max() as u64);
         registry.count(&metrics::HTTP_THREADS, &[], front.threads.len() as u64);
         for (cause, count) in [
             ("idle", front.sum(|t| &t.idle_closed)),
@@ -295,6 +298,7 @@ impl Collector {
 mod tests {
     use super::*;
     use crate::app::RequestHandle;
+    use crate::budget::{Division, Ledger};
     use crate::clock::SystemClock;
     use crate::http::mailbox::Mailboxes;
     use crate::http::message::Request;
@@ -393,6 +397,13 @@ mod tests {
         fn abandon(&self, _: RequestHandle, _: Option<()>) {}
     }
 
+    fn bounds() -> WaitingBounds {
+        WaitingBounds {
+            bytes: Ledger::of_bytes(1, Division::default()),
+            places: Ledger::of_places(1, Division::default()),
+        }
+    }
+
     #[test]
     fn a_panic_is_counted() {
         let server = Server::start(
@@ -406,7 +417,7 @@ mod tests {
         .unwrap();
         let now = Instant::now();
         let collector = collector_of(cache(now).0, now);
-        collector.set_front(server.stats(), Budget::new(1));
+        collector.set_front(server.stats(), bounds());
         let panics = |count: u64| {
             let line = format!("config_controller_panics_total {count}\n");
             assert!(collector.text().contains(&line), "{}", collector.text());

@@ -291,15 +291,15 @@ impl Service {
             traces: traces.clone(),
             clock: Arc::clone(&clock),
         };
-        let held = Arc::clone(front.ledger.budget());
+        let bounds = WaitingBounds {
+            bytes: Arc::clone(&front.ledger),
+            places: Ledger::of_places(config.waiting.parked_max, config.waiting.division),
+        };
         let dispatcher = Dispatcher {
             api,
             hosts: config.allowed_hosts.clone(),
             authenticator,
-            bounds: WaitingBounds {
-                bytes: Arc::clone(&front.ledger),
-                places: Ledger::of_places(config.waiting.parked_max, config.waiting.division),
-            },
+            bounds: bounds.clone(),
             instrumentation,
         };
         if let Some(tls) = &front.tls {
@@ -314,7 +314,7 @@ impl Service {
             on_death(&endings),
         )
         .map_err(|error| Error::Start(format!("cannot start the HTTP server: {error}")))?;
-        collector.set_front(server.stats(), held);
+        collector.set_front(server.stats(), bounds);
         Ok(Self {
             server,
             app,

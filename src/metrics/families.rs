@@ -79,6 +79,10 @@ families! {
         "Bytes of memory that hold requests and responses in flight";
     HELD_BYTES_MAX = "config_controller_http_held_bytes_max", GAUGE, [],
         "The bound on them (`HELD_BYTES_MAX`)";
+    PLACES_HELD = "config_controller_places_held", GAUGE, [],
+        "Places of waiting requests in use, also by starts whose caller hung up";
+    PLACES_HELD_MAX = "config_controller_places_held_max", GAUGE, [],
+        "The bound on them (`PARKED_MAX`)";
     HTTP_THREADS = "config_controller_http_threads", GAUGE, [],
         "I/O threads that serve connections";
     KUBE_REQUESTS = "config_controller_kube_requests_total", COUNTER, ["verb", "resource", "code"],

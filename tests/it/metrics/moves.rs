@@ -64,6 +64,8 @@ const PROOFS: &[(&Family, Proof)] = &[
             "lines_that_are_left_out_are_counted_by_level",
         ),
     ),
+    (&metrics::PLACES_HELD, MovesByFailure(wait)),
+    (&metrics::PLACES_HELD_MAX, Is(|_| 6000.0)),
     (&metrics::HTTP_THREADS, Is(|_| 2.0)),
     (&metrics::KUBE_REQUESTS, Moves(start)),
     (&metrics::KUBE_REQUEST_DURATION, Moves(start)),
