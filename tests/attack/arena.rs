@@ -117,6 +117,8 @@ pub(crate) struct Outcome {
     pub(crate) after: After,
     /// As in [`Strike::unjudged`].
     pub(crate) unjudged: Option<&'static str>,
+    /// As in [`Strike::is_live`].
+    pub(crate) is_live: bool,
 }
 
 /// How a server is started for a strike; an error is the reason why this machine cannot.
@@ -222,7 +224,7 @@ pub(crate) fn strike(target: &mut Target, strike: &Strike) -> Result<Outcome, St
         (false, None) if is_well(&target.aim) => After::Healthy,
         (false, None) => After::Unresponsive,
     };
-    if beside.live > LIVE_MAX && strike.unjudged.is_none() {
+    if beside.live > LIVE_MAX && strike.is_live {
         let live = beside.live.as_secs_f64();
         wrong.push(format!("a liveness probe took {live:.1} s"));
     }
@@ -239,6 +241,7 @@ pub(crate) fn strike(target: &mut Target, strike: &Strike) -> Result<Outcome, St
         beside,
         after,
         unjudged: strike.unjudged,
+        is_live: strike.is_live,
     })
 }
 

@@ -158,7 +158,10 @@ impl Report {
         let failures = judged().max_by_key(|(_, o)| o.beside.failed);
         let (failures, failures_at) =
             failures.map_or((0, ""), |(title, o)| (o.beside.failed, title));
-        let live = judged().max_by_key(|(_, o)| o.beside.live);
+        let live = self
+            .outcomes()
+            .filter(|(_, o)| o.is_live)
+            .max_by_key(|(_, o)| o.beside.live);
         let (live, live_at) =
             live.map_or((Duration::ZERO, ""), |(title, o)| (o.beside.live, title));
         let all = self.outcomes().count();

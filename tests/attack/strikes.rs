@@ -177,6 +177,8 @@ pub(crate) struct Strike {
     pub(crate) targets: Targets,
     /// Why the client beside it is not judged, if it is not.
     pub(crate) unjudged: Option<&'static str>,
+    /// Whether liveness probes can be answered during it.
+    pub(crate) is_live: bool,
     pub(crate) run: Run,
 }
 
@@ -190,6 +192,7 @@ impl Strike {
             start: Start::Plain,
             targets: Targets::All,
             unjudged: None,
+            is_live: true,
             run,
         }
     }
@@ -205,6 +208,12 @@ impl Strike {
 
     const fn over(self, setup: Setup) -> Self {
         self.of_service().start(Start::Over(setup))
+    }
+
+    /// One during which no client can connect, not even a kubelet.
+    const fn lifeless(self, why: &'static str) -> Self {
+        let is_live = false;
+        Self { is_live, ..self }.unjudged(why)
     }
 
     /// One during which no client can be served as before.

@@ -99,7 +99,7 @@ pub(crate) const ALL: &[Strike] = &[
         "the limit of open files falls while it runs",
         connections::no_files,
     )
-    .unjudged("no files left"),
+    .lifeless("no files left"),
     Strike::new(
         "threads",
         "400 connections, 300 threads allowed",
@@ -146,7 +146,8 @@ pub(crate) const ALL: &[Strike] = &[
         "600 PATCHes of 64 KiB, all of it small values",
         held::values,
     )
-    .over(FEW),
+    .over(FEW)
+    .unjudged("full load"),
     Strike::new(
         "queries",
         "5,900 starts that wait, with queries of 15,000 bytes",
