@@ -5,7 +5,8 @@
 
 /// Where the response to one waiting request goes: the I/O thread that owns its connection, the
 /// index of the connection there, and the number of the request. Its holder can respond through the
-/// [`ResponseSink`]. A handle of a closed connection or of an answered request is ignored.
+/// [`ResponseSink`](super::request::ResponseSink). A handle of a closed connection or of an answered
+/// request is ignored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RequestHandle {
     /// The I/O thread, counted from 0.
