@@ -52,7 +52,7 @@ pub(crate) fn run(options: &Options) -> Result<Findings, String> {
     let mut subjects = start(&clusters)?;
     for subject in &subjects {
         // Warm-up, before anything is measured.
-        wrk::load(subject.served.address, PATH, 8, 1)?;
+        wrk::load(subject.served.address, PATH, None, 8, 1)?;
     }
     let before = calls(&mut clusters)?;
     for round in 1..=options.rounds {
@@ -115,7 +115,7 @@ fn calls(clusters: &mut [Cluster]) -> Result<u64, String> {
 fn measure(served: &Served, connections: usize, seconds: u64) -> Result<Round, String> {
     let id = served.process.id();
     let before = environment::processor_time_of(id);
-    let load = wrk::load(served.address, PATH, connections, seconds)?;
+    let load = wrk::load(served.address, PATH, None, connections, seconds)?;
     let used = environment::processor_time_of(id).saturating_sub(before);
     let cost = used.as_secs_f64() * 1e6 / load.requests;
     Ok(Round { load, cost })

@@ -4,6 +4,7 @@
 //! | file | what |
 //! |---|---|
 //! | `front` | scenario: GET of a ready instance |
+//! | `lists` | scenario: lists, 304 and `/release` beside a GET of a ready instance |
 //! | `footprint` | scenario: memory, and the time until it is ready |
 //! | `wrk` | the load generator, and what it prints |
 //! | `environment` | the processes that are measured |
@@ -18,6 +19,7 @@ mod client;
 mod environment;
 mod footprint;
 mod front;
+mod lists;
 mod wrk;
 
 use serde_json::{Map, Value};
@@ -32,6 +34,7 @@ Usage: tests/bench/run [--json FILE] [--rounds N] [--seconds N] [scenario…]
 
 Scenarios (all of them where none is named):
   front         throughput, latency and cost of a GET of a ready instance
+  lists         lists, 304 and /release over 10,000 instances
   footprint     memory, and how soon it is ready
 ";
 
@@ -53,7 +56,11 @@ pub(crate) struct Findings {
 
 type Scenario = fn(&Options) -> Result<Findings, String>;
 
-const SCENARIOS: &[(&str, Scenario)] = &[("front", front::run), ("footprint", footprint::run)];
+const SCENARIOS: &[(&str, Scenario)] = &[
+    ("front", front::run),
+    ("lists", lists::run),
+    ("footprint", footprint::run),
+];
 
 fn main() -> ExitCode {
     match parse(std::env::args().skip(1)).and_then(|options| run(&options)) {

@@ -15,10 +15,11 @@ pub(crate) struct Load {
     pub(crate) errors: f64,
 }
 
-/// Puts load on a path.
+/// Puts load on a path, with this header line if there is one.
 pub(crate) fn load(
     address: SocketAddr,
     path: &str,
+    header: Option<&str>,
     connections: usize,
     seconds: u64,
 ) -> Result<Load, String> {
@@ -26,6 +27,7 @@ pub(crate) fn load(
         .args(["-t2", "--latency"])
         .arg(format!("-c{connections}"))
         .arg(format!("-d{seconds}s"))
+        .args(header.iter().flat_map(|header| ["-H", header]))
         .arg(format!("http://{address}{path}"))
         .output()
         .map_err(|error| format!("wrk cannot be started: {error}"))?;
