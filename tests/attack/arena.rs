@@ -117,6 +117,8 @@ pub(crate) struct Outcome {
     pub(crate) after: After,
     /// As in [`Strike::unjudged`].
     pub(crate) unjudged: Option<&'static str>,
+    /// As in [`Strike::p99_floor`].
+    pub(crate) p99_floor: Duration,
     /// As in [`Strike::is_live`].
     pub(crate) is_live: bool,
 }
@@ -241,6 +243,7 @@ pub(crate) fn strike(target: &mut Target, strike: &Strike) -> Result<Outcome, St
         beside,
         after,
         unjudged: strike.unjudged,
+        p99_floor: strike.p99_floor,
         is_live: strike.is_live,
     })
 }

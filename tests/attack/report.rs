@@ -4,7 +4,7 @@ use crate::arena::{After, Outcome};
 use crate::memory_group::LIMIT_BYTES;
 use crate::parser::Parsed;
 use crate::probe::Observed;
-use crate::strikes::Strike;
+use crate::strikes::{P99_FLOOR, Strike};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -14,10 +14,6 @@ const RSS_MAX_KIB: u64 = 64 << 10;
 
 /// The p99 of the client beside an attack, in multiples of its p99 alone.
 const P99_FACTOR_MAX: f64 = 10.0;
-
-/// Below this a p99 is good whatever it was alone: two processors, shared with the attackers and the
-/// API server, make a client wait so long for its turn.
-const P99_FLOOR: Duration = Duration::from_millis(10);
 
 /// One attack; an error is the reason why it was not run.
 #[derive(Debug)]
@@ -68,7 +64,7 @@ impl Report {
 
     /// Whether the client beside it was served well enough.
     fn is_fair(&self, outcome: &Outcome) -> bool {
-        self.factor(outcome) <= P99_FACTOR_MAX || outcome.beside.p99 <= P99_FLOOR
+        self.factor(outcome) <= P99_FACTOR_MAX || outcome.beside.p99 <= outcome.p99_floor
     }
 
     fn outcomes(&self) -> impl Iterator<Item = (&'static str, &Outcome)> {

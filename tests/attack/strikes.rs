@@ -24,6 +24,10 @@ use std::time::Duration;
 /// After this time a strike is killed.
 pub(crate) const LONGEST: Duration = Duration::from_secs(60);
 
+/// A p99 of the client beside an attack that is good whatever it was alone: two processors, shared
+/// with the attackers and the API server, make a client wait so long for its turn.
+pub(crate) const P99_FLOOR: Duration = Duration::from_millis(10);
+
 /// What a strike is aimed at.
 #[derive(Clone, Debug)]
 pub(crate) struct Aim {
@@ -177,6 +181,8 @@ pub(crate) struct Strike {
     pub(crate) targets: Targets,
     /// Why the client beside it is not judged, if it is not.
     pub(crate) unjudged: Option<&'static str>,
+    /// As [`P99_FLOOR`], for this one.
+    pub(crate) p99_floor: Duration,
     /// Whether liveness probes can be answered during it.
     pub(crate) is_live: bool,
     pub(crate) run: Run,
@@ -192,6 +198,7 @@ impl Strike {
             start: Start::Plain,
             targets: Targets::All,
             unjudged: None,
+            p99_floor: P99_FLOOR,
             is_live: true,
             run,
         }
@@ -208,6 +215,10 @@ impl Strike {
 
     const fn over(self, setup: Setup) -> Self {
         self.of_service().start(Start::Over(setup))
+    }
+
+    const fn p99_floor(self, p99_floor: Duration) -> Self {
+        Self { p99_floor, ..self }
     }
 
     /// One during which no client can connect, not even a kubelet.
