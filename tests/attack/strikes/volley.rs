@@ -9,7 +9,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 /// Time limit for opening a connection.
-const CONNECT: Duration = Duration::from_millis(500);
+const CONNECT: Duration = Duration::from_secs(3);
 
 /// Bodies longer than this are not kept: only their length counts.
 const KEPT_BYTES_MAX: usize = 64 << 10;
