@@ -22,7 +22,7 @@ use std::time::Duration;
 /// Appends the JSON of an entry.
 pub type Encode = fn(&Entry, &mut Vec<u8>);
 
-/// How long the thread sleeps while nobody waits for a list: so often it drops unread ones.
+/// How long the thread sleeps while nobody waits for a list. After each sleep it drops unread lists.
 const NAP: Duration = Duration::from_secs(60);
 
 /// Makes lists.

@@ -147,20 +147,13 @@ impl Api {
         let condition = Condition::of(&call.request.headers);
         let account = call.caller.account(call.request.peer);
         if let Some(list) = self.app.list(app_type)? {
-            return match responses::list(&list, &condition, &account) {
-                Ok(response) => reply(self.aged(response)),
-                Err(full) => Err(full.into()),
-            };
+            return reply(self.aged(responses::list(&list, &condition, &account)?));
         }
         // It waits for milliseconds, so it takes no place of those that wait for an instance.
         let bytes = call.request.parked_bytes();
-        match call.bounds.bytes.hold(account, Purpose::Transfer, bytes) {
-            Ok(hold) => {
-                self.app.await_list(app_type, call.handle)?;
-                Ok(Handled::Parked(Pending::List(condition, hold)))
-            }
-            Err(full) => Err(full.into()),
-        }
+        let hold = call.bounds.bytes.hold(account, Purpose::Transfer, bytes)?;
+        self.app.await_list(app_type, call.handle)?;
+        Ok(Handled::Parked(Pending::List(condition, hold)))
     }
 
     /// `GET /app/{type}/{name}`

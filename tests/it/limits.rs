@@ -3,10 +3,10 @@
 use crate::fake_kube::dynamics::pod_script::PodScript;
 use crate::harness::{Pending, TestEnvironment, eventually};
 
-/// Waits until all but `waiting` of these are answered, checks that those are 429, and returns
-/// the ones that wait.
+/// Waits until all but `waiting` of these are answered, checks that those are 429 with this code and
+/// name the bound, and returns the ones that wait.
 #[track_caller]
-fn check_refused(requests: Vec<Pending>, waiting: usize, bound: &str) -> Vec<Pending> {
+fn check_refused(requests: Vec<Pending>, waiting: usize, code: &str, bound: &str) -> Vec<Pending> {
     let refused = requests.len() - waiting;
     eventually("those beyond the bound are answered", || {
         let answered = requests.iter().filter(|r| r.is_answered()).count();
@@ -17,7 +17,7 @@ fn check_refused(requests: Vec<Pending>, waiting: usize, bound: &str) -> Vec<Pen
         requests.into_iter().partition(Pending::is_answered);
     for request in answered {
         let response = request.finish();
-        let message = response.expect_error(429, "too_many_requests");
+        let message = response.expect_error(429, code);
         assert!(message.contains(bound), "{message}");
         assert_eq!(response.header("retry-after"), "1");
     }
@@ -33,7 +33,7 @@ fn waiters_for_one_name_are_bounded() {
         .start();
     let client = environment.client();
     let requests: Vec<_> = (0..8).map(|_| client.begin_get("/app/hello/ann")).collect();
-    let waiting = check_refused(requests, 3, "PARKED_PER_KEY_MAX");
+    let waiting = check_refused(requests, 3, "too_many_requests", "PARKED_PER_KEY_MAX");
     // Another name is not concerned, nor is what is read from memory.
     let other = client.begin_get("/app/hello/bob");
     environment.make_ready("hello-bob");
@@ -61,7 +61,7 @@ fn waiters_are_bounded_in_total() {
         .iter()
         .map(|name| client.begin_get(&format!("/app/hello/{name}")))
         .collect();
-    let waiting = check_refused(requests, 4, "PARKED_MAX");
+    let waiting = check_refused(requests, 4, "too_many_requests", "PARKED_MAX");
     eventually("all waiters have their Jobs", || {
         (environment.jobs().len() == 4).then_some(())
     });
@@ -87,7 +87,7 @@ fn starts_leave_places_for_stops_and_labels() {
     let requests: Vec<_> = (0..10)
         .map(|number| client.begin_get(&path(number)))
         .collect();
-    let waiting = check_refused(requests, 8, "PARKED_MAX");
+    let waiting = check_refused(requests, 8, "too_many_requests", "PARKED_MAX");
     client.delete(&path(0)).expect(200);
     let label = client.begin(
         "PATCH",
@@ -111,16 +111,12 @@ fn one_caller_holds_at_most_half_of_the_places() {
     let requests: Vec<_> = (0..6)
         .map(|number| client.begin_get(&format!("/app/hello/n{number}")))
         .collect();
-    eventually("two are answered", || {
-        let answered = requests.iter().filter(|r| r.is_answered()).count();
-        (answered == 2).then_some(())
-    });
-    let (refused, waiting): (Vec<_>, Vec<_>) = requests.into_iter().partition(Pending::is_answered);
-    for request in refused {
-        let message = request.finish().expect_error(429, "share_exhausted");
-        assert!(message.contains("CALLER_SHARE_MAX"), "{message}");
-    }
-    drop(waiting);
+    drop(check_refused(
+        requests,
+        4,
+        "share_exhausted",
+        "CALLER_SHARE_MAX",
+    ));
 }
 
 #[test]
