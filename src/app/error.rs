@@ -30,8 +30,12 @@ pub enum Error {
     VariableMissing(String),
     /// A value in the query is invalid for the template; holds the message. The caller changes it.
     VariableInvalid(Arc<str>),
-    /// A PATCH has a key or value that cannot be a meta label; holds the message.
+    /// A PATCH has a key that cannot be set; holds the message.
     ReservedKey(Arc<str>),
+    /// A PATCH has an empty key; holds the message.
+    KeyInvalid(Arc<str>),
+    /// A PATCH has a value that cannot be a meta label; holds the message.
+    ValueInvalid(Arc<str>),
     /// A PATCH would give an instance more or longer labels than permitted; holds the message with
     /// the bound.
     LabelsLimit(Arc<str>),
@@ -53,7 +57,7 @@ pub enum Error {
     LimitReached,
     /// There is no memory for the response. A retry helps.
     Overloaded,
-    /// A list is larger than any may be. The operator raises the bound.
+    /// A list is larger than any may be; a retry does not help. The operator raises the bound.
     ListTooLarge {
         /// Its bytes.
         bytes: usize,
@@ -150,9 +154,9 @@ impl From<MetaError> for Error {
             MetaError::Limit(_) | MetaError::AllLimit(_) | MetaError::TooManyKeys => {
                 Self::LabelsLimit(text)
             }
-            MetaError::Reserved(_) | MetaError::NotScalar(_) | MetaError::EmptyKey => {
-                Self::ReservedKey(text)
-            }
+            MetaError::Reserved(_) => Self::ReservedKey(text),
+            MetaError::EmptyKey => Self::KeyInvalid(text),
+            MetaError::NotScalar(_) => Self::ValueInvalid(text),
         }
     }
 }
@@ -174,7 +178,10 @@ impl fmt::Display for Error {
                 "the template needs a value for '{variable}': add {variable}=... to the query"
             ),
             Self::VariableInvalid(text) => write!(f, "invalid value for the template: {text}"),
-            Self::ReservedKey(text) | Self::LabelsLimit(text) => f.write_str(text),
+            Self::ReservedKey(text)
+            | Self::KeyInvalid(text)
+            | Self::ValueInvalid(text)
+            | Self::LabelsLimit(text) => f.write_str(text),
             Self::NameTaken(key) => write!(
                 f,
                 "the Job name '{}' is used by an object that is not {key}; choose another name",
@@ -206,7 +213,7 @@ impl fmt::Display for Error {
             ),
             Self::ListTooLarge { bytes, max } => write!(
                 f,
-                "the list has {bytes} bytes; at most {max} (a quarter of HELD_BYTES_MAX) can be sent: stop instances, use fewer labels, or raise HELD_BYTES_MAX"
+                "the list has {bytes} bytes, and at most {max} (a quarter of HELD_BYTES_MAX) can be sent: raise HELD_BYTES_MAX, or stop instances; GET, PATCH and DELETE of a single instance still work"
             ),
             Self::NotPermitted => f.write_str(
                 "config-controller lacks a permission; its log names the verb and the resource",

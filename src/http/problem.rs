@@ -40,6 +40,8 @@ impl From<&Error> for Problem {
             Error::VariableMissing(_) => (422, "variable_missing", None),
             Error::VariableInvalid(_) => (422, "variable_invalid", None),
             Error::ReservedKey(_) => (422, "reserved_key", None),
+            Error::KeyInvalid(_) => (422, "key_invalid", None),
+            Error::ValueInvalid(_) => (422, "value_invalid", None),
             Error::LabelsLimit(_) => (422, "labels_limit", None),
             Error::NameTaken(_) | Error::NameOfOtherType(_) => (409, "name_taken", None),
             Error::NoInstance(_) | Error::NoSession(_) => (404, "not_found", None),
@@ -49,8 +51,7 @@ impl From<&Error> for Problem {
             Error::TooManyRequests(Bound::CallerShare) => (429, "share_exhausted", Some(1)),
             Error::TooManyRequests(_) => (429, "too_many_requests", Some(1)),
             Error::Overloaded => (503, "overloaded", Some(1)),
-            // Only fewer or shorter labels and instances help, and none of them soon.
-            Error::ListTooLarge { .. } => (503, "overloaded", Some(60)),
+            Error::ListTooLarge { .. } => (503, "overloaded", None),
             Error::NotPermitted => (500, "not_permitted", None),
             Error::NamespaceMissing => (500, "namespace_missing", None),
             Error::Unavailable { retry_after } => (

@@ -249,7 +249,7 @@ impl Operation {
             }
             (Class::Refused, _) => same(Error::Refused(message())),
             (Class::Invalid, CallKind::Create) => same(Error::TemplateInvalid(message())),
-            (Class::Invalid, CallKind::Label) => same(Error::ReservedKey(message())),
+            (Class::Invalid, CallKind::Label) => same(Error::ValueInvalid(message())),
             // A missing permission counts from when it was reported.
             (Class::Forbidden | Class::Unauthorized, _) => {
                 let grace = Some((Graced::Right, now));

@@ -200,7 +200,7 @@ fn of_merged_labels_only_the_one_that_kubernetes_rejects_fails() {
         });
     }
     let expected = |n: u64| match n {
-        77 => "77: ReservedKey".to_owned(),
+        77 => "77: ValueInvalid".to_owned(),
         n => format!("{n}: done"),
     };
     assert_eq!(responses, (1..=101).map(expected).collect::<Vec<_>>());

@@ -285,7 +285,7 @@ fn a_refused_label_fails_only_its_request() {
     assert_eq!(fixture.label(3), NOTHING);
     assert_eq!(
         fixture.fails(invalid(Verb::Patch)),
-        ["2: ReservedKey", "call label p-u1"]
+        ["2: ValueInvalid", "call label p-u1"]
     );
     fixture.pass(2.0);
     fixture.fails(no_right(Verb::Patch));
