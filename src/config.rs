@@ -241,7 +241,7 @@ fn parse_flags(
 
 /// The default of `CONNECTIONS_MAX` with TLS: each connection keeps about 11 KiB of state, with its
 /// handshake, which must fit beside everything else in the memory limit of the manifests.
-const TLS_CONNECTIONS: usize = 3000;
+const TLS_CONNECTIONS: usize = 2000;
 
 /// Looks up settings and collects their problems.
 struct Reader<'a> {

@@ -89,7 +89,7 @@ settings! {
     "PARKED_PER_KEY_MAX" = "1000",
         "Maximum number of requests that wait for the same instance";
     "CONNECTIONS_MAX" = "12000",
-        "Maximum number of open connections; with TLS, where each takes about 11 KiB, the default is 3000";
+        "Maximum number of open connections; with TLS, where each takes about 11 KiB, the default is 2000";
     "CONNECTIONS_PER_PEER_MAX" = "8000",
         "Maximum number of open connections per peer address (IPv6: per /64 network)";
     "IDLE_TIMEOUT" = "75s",

@@ -5,7 +5,7 @@
 //! and write and never blocks. [`Session::has_to_write`] and [`Session::deadline`] return when to
 //! call it again. No HTTP lives here.
 //!
-//! An idle session keeps about 8 KiB, a busy one at most 60 KiB more: one record being received and
+//! An idle session keeps about 8 KiB, a busy one at most 60 KiB more: two records being received and
 //! one being sent, or a handshake of [`QUIET_BYTES_MAX`]. [`Session::held_bytes`] counts the bytes
 //! that depend on the peer.
 
@@ -43,6 +43,16 @@ pub(in crate::http) const RECORD_BYTES: usize = 16 * 1024;
 /// Most bytes without content that a peer may send in a row: a handshake, or empty records. One
 /// record with content is smaller.
 pub const QUIET_BYTES_MAX: usize = 20 * 1024;
+
+/// The smallest buffer that the library reads into; each session keeps one.
+const BUFFER_MIN: usize = 4096;
+
+/// What the library takes for each record beside its content: an entry of its table, which may be
+/// half empty, and the allocator's overhead.
+const CHUNK_BYTES: usize = 64;
+
+/// Records whose entries are part of what an idle session keeps.
+const CHUNKS_FREE: usize = 4;
 
 /// How often a session reads from its socket before other connections get a turn.
 const READS_AT_ONCE: usize = 16;
@@ -201,6 +211,9 @@ impl Tls {
             tls,
             records: Records::default(),
             quiet: 0,
+            buffer: BUFFER_MIN,
+            content: 0,
+            chunks: 0,
             taken: 0,
             handshake_by: Some(now + handshake),
             first: None,
@@ -260,6 +273,12 @@ pub struct Session {
     records: Records,
     /// Bytes since the last content.
     quiet: usize,
+    /// The size of the buffer that records are read into.
+    buffer: usize,
+    /// Bytes of the records whose content has not been read to its end.
+    content: usize,
+    /// The most records that were processed at a time.
+    chunks: usize,
     /// Bytes of the response in the record that is being sent.
     taken: usize,
     /// `None` once the handshake is complete.
@@ -275,18 +294,31 @@ struct Tap<'a, S> {
     stream: &'a mut S,
     records: &'a mut Records,
     first: &'a mut Option<u8>,
+    /// The room that the library has for more.
+    room: usize,
     /// Less was read than there was room for.
     short: bool,
 }
 
 impl<S: Read> Read for Tap<'_, S> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.room = into.len();
         let count = self.stream.read(into)?;
         let bytes = &into[..count];
         self.first.get_or_insert(*bytes.first().unwrap_or(&0));
         self.records.pass(bytes);
         self.short = count < into.len();
         Ok(count)
+    }
+}
+
+/// A socket from which nothing arrives; notes the room for it.
+struct Silent(Option<usize>);
+
+impl Read for Silent {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.0 = Some(into.len());
+        Err(ErrorKind::WouldBlock.into())
     }
 }
 
@@ -304,13 +336,23 @@ impl Session {
         stream: &mut (impl Read + Write),
         into: &mut [u8],
     ) -> io::Result<Received> {
+        let received = self.read_content(stream, into);
+        self.shrink();
+        received
+    }
+
+    fn read_content(
+        &mut self,
+        stream: &mut (impl Read + Write),
+        into: &mut [u8],
+    ) -> io::Result<Received> {
         let mut count = 0;
         let mut emptied = false;
         for _ in 0..READS_AT_ONCE {
             match self.tls.reader().read(&mut into[count..]) {
                 Ok(0) => return Ok(Received::some(count)),
                 Ok(more) => count += more,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.content = 0,
                 Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
                     return Ok(Received::some(count));
                 }
@@ -359,9 +401,16 @@ impl Session {
             stream: &mut *stream,
             records: &mut self.records,
             first: &mut self.first,
+            room: 0,
             short: false,
         };
+        let before = tap.records.pending();
         let count = self.tls.read_tls(&mut tap)?;
+        let length = before + tap.room;
+        if before == 0 || length > self.buffer {
+            // The library's buffer at least doubles when it grows.
+            self.buffer = length.max(if before == 0 { 0 } else { 2 * self.buffer });
+        }
         let emptied = tap.short;
         self.quiet += count;
         match self.tls.process_new_packets() {
@@ -370,8 +419,12 @@ impl Session {
                     self.handshake_by = None;
                     self.quiet = self.records.pending();
                 }
-                if state.plaintext_bytes_to_read() > 0 {
+                let content = state.plaintext_bytes_to_read();
+                let records = self.records.take_ended();
+                if content > 0 {
                     self.quiet = self.records.pending();
+                    self.content = content + records * CHUNK_BYTES;
+                    self.chunks = self.chunks.max(records);
                 }
                 if self.quiet > QUIET_BYTES_MAX {
                     let why = "the peer sends records without content";
@@ -386,6 +439,16 @@ impl Session {
                 }
                 Err(io::Error::new(ErrorKind::InvalidData, error))
             }
+        }
+    }
+
+    /// Makes the library return the buffer of a long record that has ended: it does so on its next
+    /// read, and the peer may send nothing more.
+    fn shrink(&mut self) {
+        if self.buffer > BUFFER_MIN && self.records.pending() == 0 {
+            let mut silent = Silent(None);
+            let _ = self.tls.read_tls(&mut silent);
+            self.buffer = silent.0.unwrap_or(self.buffer);
         }
     }
 
@@ -458,10 +521,14 @@ impl Session {
         self.handshake_by.is_some() && letter
     }
 
-    /// Bytes buffered for an incomplete record, in either direction.
+    /// Bytes of memory for what the peer has sent, and for the response that is being sent, beyond
+    /// those of an idle session.
     #[must_use]
-    pub const fn held_bytes(&self) -> usize {
-        self.quiet + self.taken
+    pub fn held_bytes(&self) -> usize {
+        let buffer = self.buffer.saturating_sub(BUFFER_MIN);
+        // The library keeps its table of records as large as it has been once.
+        let table = self.chunks.saturating_sub(CHUNKS_FREE) * CHUNK_BYTES;
+        buffer.max(self.quiet) + self.content + table + self.taken
     }
 }
 

@@ -49,6 +49,7 @@ fn stderr_lines(output: &Output, code: i32) -> Vec<String> {
 struct Running {
     child: Child,
     log: BufReader<ChildStderr>,
+    address: SocketAddr,
     client: Client,
     line: String,
 }
@@ -57,7 +58,14 @@ impl Running {
     /// Starts it, and waits until it has logged its address.
     #[track_caller]
     fn start(kubeconfig: &Path) -> Self {
+        Self::with(kubeconfig, &[])
+    }
+
+    /// As [`Running::start`], with these settings.
+    #[track_caller]
+    fn with(kubeconfig: &Path, settings: &[(&str, &str)]) -> Self {
         let mut child = program()
+            .envs(settings.iter().copied())
             .env("KUBECONFIG", kubeconfig)
             .env("SERVICE_PORT", "0")
             .env("LISTEN", "127.0.0.1")
@@ -72,6 +80,7 @@ impl Running {
         Self {
             child,
             log,
+            address,
             client,
             line,
         }

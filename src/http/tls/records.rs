@@ -14,6 +14,8 @@ pub(super) struct Records {
     left: usize,
     /// Of header and content, arrived.
     pending: usize,
+    /// Records that have ended.
+    ended: usize,
 }
 
 impl Records {
@@ -34,9 +36,15 @@ impl Records {
                 bytes = &bytes[count..];
             }
             if self.pending >= HEADER_BYTES && self.left == 0 {
-                *self = Self::default();
+                self.pending = 0;
+                self.ended += 1;
             }
         }
+    }
+
+    /// How many records have ended since the last call.
+    pub(super) const fn take_ended(&mut self) -> usize {
+        std::mem::replace(&mut self.ended, 0)
     }
 
     /// How many bytes of the incomplete record have arrived.
@@ -65,5 +73,7 @@ mod tests {
         records.pass(&[3, 1, 0]);
         records.pass(&[7; 256]);
         assert_eq!(records.pending(), 0);
+        assert_eq!(records.take_ended(), 3);
+        assert_eq!(records.take_ended(), 0);
     }
 }

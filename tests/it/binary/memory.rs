@@ -2,7 +2,13 @@
 //! never more than the limit in our manifests.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::sync::Arc;
 
+use rustix::process::{Resource as Limited, Rlimit, getrlimit, setrlimit};
+use rustls::pki_types::CertificateDer;
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use serde_json::{Map, json};
 
 use super::Running;
@@ -11,7 +17,8 @@ use crate::fake_kube::cluster::resource::Resource;
 use crate::fake_kube::cluster::write::Part;
 use crate::fake_kube::faults::{Fault, FaultRule};
 use crate::harness::{
-    NAMESPACE, PREFIX, TEMPLATE, TemporaryFolder, apply_templates, eventually, name_of,
+    NAMESPACE, PREFIX, TEMPLATE, TEST_TIMEOUT, TemporaryFolder, apply_templates, eventually,
+    name_of,
 };
 
 /// The memory limit of our manifests.
@@ -115,6 +122,80 @@ fn templates_of_many_megabytes() {
     let started = running.client.get("/app/t00/ann");
     assert_eq!(started.status, 200, "{}", started.text);
     check_peak(&running, LIMIT_KIB * 3 / 4);
+}
+
+/// Connections with TLS, each with most of a head that does not end. What is beyond the bound on
+/// bytes is refused, and no session keeps the buffer of a record that has ended.
+#[test]
+fn heads_that_do_not_end_over_tls() {
+    const CONNECTIONS: usize = 2950;
+    raise_files();
+    let folder = TemporaryFolder::new();
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]);
+    let made = made.expect("a certificate can be made");
+    let path = |name: &str, text: &str| folder.write(name, text).display().to_string();
+    let settings = [
+        ("TLS_CERT", &*path("tls.crt", &made.cert.pem())),
+        (
+            "TLS_KEY",
+            &*path("tls.key", &made.signing_key.serialize_pem()),
+        ),
+        ("CONNECTIONS_MAX", "3000"),
+        ("CONNECTIONS_PER_PEER_MAX", "3000"),
+        ("CALLER_SHARE_MAX", "100"),
+    ];
+    let fake = fake();
+    let kubeconfig = folder.write("kubeconfig", &fake.kubeconfig(NAMESPACE));
+    let running = Running::with(&kubeconfig, &settings);
+    let client = trusting(made.cert.der());
+    let mut peers: Vec<_> = (0..CONNECTIONS)
+        .map(|_| secure(&running, &client).expect("a connection"))
+        .collect();
+    let head = format!("GET /app HTTP/1.1\r\nHost: a\r\nX: {}", "x".repeat(15_000));
+    for peer in &mut peers {
+        // One that is refused while it is sent is what the test is about.
+        let _ = peer.write_all(head.as_bytes());
+    }
+    // The last has been processed, then all have.
+    let mut status = [0; 9];
+    let last = peers.last_mut().expect("there are many");
+    last.read_exact(&mut status)
+        .expect("it is refused, at the latest when it takes too long");
+    assert_eq!(&status, b"HTTP/1.1 ");
+    check_peak(&running, LIMIT_KIB * 3 / 4);
+}
+
+/// The system lets this process have as many files as it may.
+fn raise_files() {
+    let maximum = getrlimit(Limited::Nofile).maximum;
+    let current = maximum;
+    setrlimit(Limited::Nofile, Rlimit { current, maximum }).expect("it is no more than it may be");
+}
+
+fn trusting(certificate: &CertificateDer<'static>) -> Arc<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    roots.add(certificate.clone()).expect("a certificate");
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("the provider has them");
+    Arc::new(config.with_root_certificates(roots).with_no_client_auth())
+}
+
+/// A connection after its handshake.
+fn secure(
+    running: &Running,
+    client: &Arc<ClientConfig>,
+) -> std::io::Result<StreamOwned<ClientConnection, TcpStream>> {
+    let socket = TcpStream::connect(running.address)?;
+    socket.set_read_timeout(Some(TEST_TIMEOUT))?;
+    let name = "127.0.0.1".try_into().expect("an address");
+    let connection = ClientConnection::new(Arc::clone(client), name).expect("a client");
+    let mut peer = StreamOwned::new(connection, socket);
+    while peer.conn.is_handshaking() {
+        peer.conn.complete_io(&mut peer.sock)?;
+    }
+    Ok(peer)
 }
 
 #[test]

@@ -263,6 +263,24 @@ fn bytes_of_incomplete_records_are_counted_and_bounded() {
 }
 
 #[test]
+fn the_table_of_many_short_records_is_counted() {
+    let secure = Secure::start();
+    let mut client = secure.connect();
+    let mut bytes = records(&mut client.stream, b"GET / HTTP/1.1\r\nHost: a\r\nX: ");
+    for _ in 0..150 {
+        bytes.extend(records(&mut client.stream, b"y"));
+    }
+    client.stream.sock.write_all(&bytes).unwrap();
+    secure
+        .front
+        .until("it is counted", |_| secure.front.held() > 150 * 32);
+    drop(client);
+    secure
+        .front
+        .until("nothing is kept", |_| secure.front.held() == 0);
+}
+
+#[test]
 fn a_peer_that_does_not_read_its_response_is_cut() {
     let secure = Secure::with(|settings| settings.limits.write_timeout = Duration::from_millis(60));
     let mut client = secure.connect();
