@@ -171,7 +171,7 @@ fn https_needs_certificate_and_key() {
     assert_eq!(both.tls, Some(tls));
     assert_eq!(serve(&[], &[("TLS_CERT", ""), ("TLS_KEY", "")]).tls, None);
     assert_eq!(both.front.connections, 2000, "each takes more memory");
-    assert_eq!(both.front.connections_per_peer, 2000);
+    assert_eq!(both.front.connections_per_peer, 1333);
     let set = serve(
         &["--tls-key=k", "--connections-max=9000"],
         &[("TLS_CERT", "c")],
