@@ -9,7 +9,7 @@ use crate::kube::types::{ConfigMap, TEMPLATE_SUFFIX};
 use crate::model::job::JobSettings;
 use crate::model::names::AppType;
 use crate::model::status::Budgets;
-use crate::model::template::{Template, TemplateError};
+use crate::model::template::{PROBLEM_BYTES_MAX, Template, TemplateError};
 use crate::store::Change;
 use crate::threads::lock;
 use std::collections::BTreeMap;
@@ -50,7 +50,10 @@ impl Offer {
         let annotations = &metadata.annotations;
         let settings =
             JobSettings::from_annotations(annotations, app_type.as_str(), defaults.budgets)
-                .map_err(Into::into);
+                .map_err(|mut text| {
+                    text.truncate(text.floor_char_boundary(PROBLEM_BYTES_MAX));
+                    text.into()
+                });
         Self {
             source: Arc::clone(source),
             template,

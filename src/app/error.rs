@@ -6,11 +6,14 @@
 
 use crate::budget::Full;
 use crate::model::labels::MetaError;
-use crate::model::names::{InstanceKey, NameError};
+use crate::model::names::{AppType, InstanceKey, NameError};
 use crate::model::template::TemplateError;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// How many of the known types an error names.
+pub const KNOWN_TYPES_MAX: usize = 100;
 
 /// An error that a caller gets.
 #[derive(Clone, Debug)]
@@ -19,8 +22,8 @@ pub enum Error {
     UnknownType {
         /// The requested type.
         app_type: String,
-        /// The types on offer.
-        known: Vec<String>,
+        /// The types that the caller may use, set by [`crate::http`]: this layer knows no callers.
+        known: Vec<AppType>,
     },
     /// The name is invalid. The caller chooses another.
     BadName(NameError),
@@ -161,16 +164,31 @@ impl From<MetaError> for Error {
     }
 }
 
+fn write_unknown_type(
+    f: &mut fmt::Formatter<'_>,
+    app_type: &str,
+    known: &[AppType],
+) -> fmt::Result {
+    write!(f, "unknown app type '{app_type}'; ")?;
+    let named = known.iter().take(KNOWN_TYPES_MAX).map(AppType::as_str);
+    let named: Vec<&str> = named.collect();
+    match known.len() - named.len() {
+        0 if known.is_empty() => write!(f, "no other type is available"),
+        0 => write!(f, "known types: {}", named.join(", ")),
+        more => {
+            let named = named.join(", ");
+            write!(
+                f,
+                "known types: {named} and {more} more, which GET /app lists"
+            )
+        }
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::UnknownType { app_type, known } if known.is_empty() => {
-                write!(f, "unknown app type '{app_type}'; no other type is available")
-            }
-            Self::UnknownType { app_type, known } => {
-                let known = known.join(", ");
-                write!(f, "unknown app type '{app_type}'; known types: {known}")
-            }
+            Self::UnknownType { app_type, known } => write_unknown_type(f, app_type, known),
             Self::BadName(error) => error.fmt(f),
             Self::TemplateInvalid(text) => write!(f, "the template is invalid: {text}"),
             Self::VariableMissing(variable) => write!(

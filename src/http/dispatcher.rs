@@ -353,7 +353,8 @@ impl Dispatcher {
             }
             // As the list of types, the error names only those that the caller may use.
             Error::UnknownType { known, .. } => {
-                known.retain(|app_type| exchange.caller.types.contain(app_type));
+                *known = self.api.app.types().unwrap_or_default();
+                known.retain(|app_type| exchange.caller.types.contain(app_type.as_str()));
             }
             _ => {}
         }

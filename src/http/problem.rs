@@ -148,6 +148,8 @@ impl Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::app::error::KNOWN_TYPES_MAX;
+    use crate::model::names::AppType;
     use std::time::Duration;
 
     #[track_caller]
@@ -161,7 +163,9 @@ mod tests {
     fn errors_of_a_get_are_plain_objects() {
         let error = Error::UnknownType {
             app_type: "nope".into(),
-            known: vec!["hello".into(), "slow".into()],
+            known: ["hello", "slow"]
+                .map(|one| AppType::new(one).unwrap())
+                .into(),
         };
         check(
             &error,
@@ -169,6 +173,20 @@ mod tests {
             404,
             r#"{"status":"error","msg":"unknown app type 'nope'; known types: hello, slow","code":"unknown_type"}"#,
         );
+    }
+
+    #[test]
+    fn errors_name_a_bounded_number_of_types() {
+        let message = |count: usize| {
+            let known: Vec<AppType> = (0..count)
+                .map(|n| AppType::new(&format!("t{n}")).unwrap())
+                .collect();
+            let app_type = "nope".into();
+            Error::UnknownType { app_type, known }.to_string()
+        };
+        assert!(message(KNOWN_TYPES_MAX).ends_with(", t98, t99"));
+        let over = message(KNOWN_TYPES_MAX + 1);
+        assert!(over.ends_with(", t99 and 1 more, which GET /app lists"));
     }
 
     #[test]

@@ -102,7 +102,7 @@ families! {
     TEMPLATE_VALID = "config_controller_template_valid", GAUGE, ["type"],
         "1 if the template of an app type is valid, else 0";
     CONFIG_MAPS_LEFT_OUT = "config_controller_config_maps_left_out", GAUGE, [],
-        "ConfigMaps with templates that are left out, since those before them by name have all bytes of templates that are kept";
+        "ConfigMaps with templates that are left out, since those before them by name have all bytes, or the number, of templates that are kept";
     SPANS = "config_controller_spans_total", COUNTER, ["result"],
         "Spans of traces by result: `sent`, `failed` (the collector was unreachable or rejected them), `dropped` (the queue was full)";
     LOG_LEFT_OUT = "config_controller_log_lines_left_out_total", COUNTER, ["level"],

@@ -7,9 +7,9 @@
 //! The steps: `mako.rs` splits the text into parts, `select.rs` evaluates control lines,
 //! `expression.rs` evaluates `${…}`, `fill.rs` puts the values into the parsed YAML.
 //!
-//! A template without control lines is parsed once. One with control lines has a different text for
-//! each rendering, so its YAML is parsed when rendered. Until then, only its control lines and
-//! expressions are checked.
+//! Only the text of a template is kept, and it is parsed for each rendering: a parsed one may take sixty
+//! times its bytes. One with control lines has a different text for each rendering, so only its control
+//! lines and expressions are checked when the ConfigMap is read.
 
 mod expression;
 mod fill;
@@ -27,7 +27,6 @@ pub use select::STEPS_MAX;
 pub use variables::{QUERY_BYTES_MAX, VARIABLES_MAX, Variables, VariablesError};
 
 use crate::yaml::{self, Tree};
-use mako::Part;
 use select::{Lines, Selection};
 use std::fmt;
 
@@ -35,10 +34,10 @@ use std::fmt;
 #[derive(Clone, Debug)]
 pub struct Template {
     source_name: String,
+    text: Box<str>,
     variables: Vec<TemplateVariable>,
-    parts: Vec<Part>,
-    /// The parsed text, if no line depends on a value.
-    parsed: Option<Parsed>,
+    /// Whether no line depends on a value.
+    is_fixed: bool,
 }
 
 /// A variable that a template uses.
@@ -49,6 +48,10 @@ pub struct TemplateVariable {
     /// Whether rendering requires it.
     pub required: bool,
 }
+
+/// How much of a text of the template a problem quotes, in bytes: problems are kept, logged and returned
+/// in each response.
+pub const PROBLEM_BYTES_MAX: usize = 512;
 
 /// A problem of a template and its line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -129,14 +132,9 @@ impl Template {
         }
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let source = mako::parse(text).map_err(at)?;
-        let mut template = Self {
-            source_name: source_name.to_owned(),
-            variables: source.variables,
-            parts: source.parts,
-            parsed: None,
-        };
-        if let Some(selection) = Selection::fixed(&template.parts) {
-            let parsed = Parsed::parse(source_name, &selection)?;
+        let fixed = Selection::fixed(&source.parts);
+        if let Some(selection) = &fixed {
+            let parsed = Parsed::parse(source_name, selection)?;
             // Filled with the placeholders themselves: an error now is an error with any value.
             let tried = fill::fill(source_name, &parsed, &selection.values, usize::MAX);
             tried.map_err(|error| match error {
@@ -145,12 +143,13 @@ impl Template {
                 // It is too large; nothing was evaluated.
                 _ => at((1, Problem::Yaml(yaml::ErrorKind::TooMuchText))),
             })?;
-            template
-                .parts
-                .retain(|part| matches!(part, Part::Value { .. }));
-            template.parsed = Some(parsed);
         }
-        Ok(template)
+        Ok(Self {
+            source_name: source_name.to_owned(),
+            text: text.into(),
+            variables: source.variables,
+            is_fixed: fixed.is_some(),
+        })
     }
 
     /// The variables that it uses, in the order of the text, without those of a loop over all variables.
@@ -174,7 +173,15 @@ impl Parsed {
 }
 
 impl TemplateError {
-    fn new(source_name: &str, line: u32, problem: Problem) -> Self {
+    fn new(source_name: &str, line: u32, mut problem: Problem) -> Self {
+        use yaml::ErrorKind::BadTag;
+        if let Problem::Expression(text)
+        | Problem::Control(text)
+        | Problem::KeyTwice(text)
+        | Problem::Yaml(BadTag(text)) = &mut problem
+        {
+            text.truncate(text.floor_char_boundary(PROBLEM_BYTES_MAX));
+        }
         Self {
             source_name: source_name.to_owned(),
             line,

@@ -12,13 +12,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-/// How many bytes of templates are kept, with the annotations of their ConfigMaps and
-/// [`CONFIG_MAP_BYTES`] for each. Usual templates have a few KB, so that is about a thousand. Text and
-/// parsed templates take up to ten times as much memory, half of the limit in our manifests.
+/// How many bytes of templates are kept, with the annotations of their ConfigMaps, and
+/// [`CONFIG_MAP_BYTES`] for each. Usual templates have a few KB, so that is about a thousand. They are in
+/// memory twice, for the store and for the catalog; the rest of the limit in our manifests is for others.
 pub const TEMPLATES_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// What a ConfigMap counts without its templates, in bytes.
 pub const CONFIG_MAP_BYTES: usize = 1024;
+
+/// How many templates are kept. The smallest one takes 2.6 KB of memory, and as much for a moment while
+/// metrics are rendered; several times that, where its name is long.
+pub const TEMPLATES_MAX: usize = 2048;
 
 /// Writes ConfigMaps to a store, within the bound.
 #[derive(Debug)]
@@ -41,7 +45,7 @@ struct State {
 /// What is kept.
 #[derive(Debug, Default)]
 struct Tally {
-    bytes: usize,
+    size: Size,
     /// The first name that is left out.
     ceiling: Option<Box<str>>,
     left_out: u64,
@@ -50,10 +54,10 @@ struct Tally {
 impl Tally {
     /// Whether the next ConfigMap of a list is kept.
     fn admit(&mut self, object: &ConfigMap) -> bool {
-        let bytes = self.bytes + size(object);
-        let fits = self.ceiling.is_none() && bytes <= TEMPLATES_BYTES_MAX;
+        let after = self.size.after(Size::default(), Size::of(object));
+        let fits = self.ceiling.is_none() && after.fits();
         if fits {
-            self.bytes = bytes;
+            self.size = after;
         } else {
             self.left_out += 1;
             self.ceiling
@@ -63,12 +67,35 @@ impl Tally {
     }
 }
 
-/// What a ConfigMap counts.
-fn size(object: &ConfigMap) -> usize {
-    let annotations = object.metadata.annotations.iter();
-    let annotations = annotations.map(|(key, value)| key.len() + value.len());
-    let data = object.data.iter().map(|(key, text)| key.len() + text.len());
-    CONFIG_MAP_BYTES + annotations.sum::<usize>() + data.sum::<usize>()
+/// What ConfigMaps count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Size {
+    bytes: usize,
+    templates: usize,
+}
+
+impl Size {
+    fn of(object: &ConfigMap) -> Self {
+        let annotations = object.metadata.annotations.iter();
+        let annotations = annotations.map(|(key, value)| key.len() + value.len());
+        let data = object.data.iter().map(|(key, text)| key.len() + text.len());
+        Self {
+            bytes: CONFIG_MAP_BYTES + annotations.sum::<usize>() + data.sum::<usize>(),
+            templates: object.data.len(),
+        }
+    }
+
+    /// The size with `new` in the place of `old`.
+    fn after(self, old: Self, new: Self) -> Self {
+        Self {
+            bytes: self.bytes - old.bytes + new.bytes,
+            templates: self.templates - old.templates + new.templates,
+        }
+    }
+
+    fn fits(self) -> bool {
+        self.bytes <= TEMPLATES_BYTES_MAX && self.templates <= TEMPLATES_MAX
+    }
 }
 
 impl TemplateSink {
@@ -85,16 +112,17 @@ impl TemplateSink {
 
     /// Whether this change goes to the store; else a list may be needed.
     fn takes(&self, state: &mut State, object: &ConfigMap) -> bool {
-        let (name, new) = (&object.metadata.name, size(object));
-        let old = self.store.get(name).map_or(0, |known| size(&known));
-        let bytes = state.kept.bytes - old + new;
+        let (name, new) = (&object.metadata.name, Size::of(object));
+        let old = self.store.get(name);
+        let old = old.map_or(Size::default(), |known| Size::of(&known));
+        let after = state.kept.size.after(old, new);
         let takes = match &state.kept.ceiling {
-            None => bytes <= TEMPLATES_BYTES_MAX,
+            None => after.fits(),
             Some(ceiling) if name > ceiling => return false,
             Some(_) => old == new,
         };
         if takes {
-            state.kept.bytes = bytes;
+            state.kept.size = after;
         }
         state.needs_list |= !takes;
         takes
@@ -112,7 +140,7 @@ impl TemplateSink {
         }
         match ceiling {
             Some(first) => log::warn!(
-                "{left_out} ConfigMaps with templates, from \"{first}\" on by name, are left out: those before it have all of the {TEMPLATES_BYTES_MAX} bytes that are kept"
+                "{left_out} ConfigMaps with templates, from \"{first}\" on by name, are left out: those before it have all of the {TEMPLATES_BYTES_MAX} bytes or {TEMPLATES_MAX} templates that are kept"
             ),
             None => log::info!("no ConfigMap with templates is left out any longer"),
         }
@@ -141,7 +169,8 @@ impl Sink<ConfigMap> for TemplateSink {
             StoreEvent::Delete { name, uid, .. } => {
                 let known = self.store.get(name);
                 let gone = known.filter(|known| known.metadata().uid == *uid);
-                state.kept.bytes -= gone.as_deref().map_or(0, size);
+                let gone = gone.as_deref().map_or(Size::default(), Size::of);
+                state.kept.size = state.kept.size.after(gone, Size::default());
                 let ceiling = state.kept.ceiling.as_ref();
                 state.needs_list |= ceiling.is_some_and(|ceiling| name <= ceiling);
             }
@@ -183,7 +212,7 @@ mod tests {
         let key = "t.yaml";
         let text = "x".repeat(bytes - CONFIG_MAP_BYTES - key.len());
         object.data.insert(key.into(), text);
-        assert_eq!(size(&object), bytes);
+        assert_eq!(Size::of(&object).bytes, bytes);
         object
     }
 
@@ -230,9 +259,11 @@ mod tests {
             let snapshot = self.sink.writer.scanner().all();
             let names: Vec<&str> = snapshot.iter().map(|map| &*map.metadata.name).collect();
             assert_eq!(names, kept);
-            let bytes: usize = snapshot.iter().map(|map| size(map)).sum();
-            assert_eq!(lock(&self.sink.state).kept.bytes, bytes);
-            assert!(bytes <= TEMPLATES_BYTES_MAX);
+            let size = snapshot.iter().fold(Size::default(), |size, map| {
+                size.after(Size::default(), Size::of(map))
+            });
+            assert_eq!(lock(&self.sink.state).kept.size, size);
+            assert!(size.fits());
             assert_eq!(self.sink.left_out.load(Ordering::Relaxed), left_out);
             assert_eq!(self.sink.needs_list(), needs_list);
         }
@@ -245,6 +276,20 @@ mod tests {
         // None after the first that does not fit is kept, even if it is small.
         let over = [("a", HALF), ("b", HALF + 1), ("c", 2000)];
         Scenario::new(&over).check(&["a"], 2, false);
+    }
+
+    #[test]
+    fn the_number_of_templates_is_bounded() {
+        let templates = |count: usize| {
+            let mut object = config_map("a", HALF, 1);
+            let data = (0..count).map(|n| (format!("{n}.yaml"), "{}".to_owned()));
+            object.data = data.collect();
+            object
+        };
+        let mut tally = Tally::default();
+        assert!(tally.admit(&templates(TEMPLATES_MAX)));
+        assert!(!tally.admit(&templates(1)));
+        assert!(!Tally::default().admit(&templates(TEMPLATES_MAX + 1)));
     }
 
     #[test]

@@ -140,3 +140,24 @@ fn templates_are_kept_by_name_up_to_the_bound() {
     put(&environment, "u2", 10);
     seen(&environment, &["a", "b", "u1", "u2", "u3", "u4", "z"], 0);
 }
+
+#[test]
+fn templates_are_kept_by_name_up_to_a_number() {
+    let environment = TestEnvironment::new();
+    for map in ["m0", "m1", "m2"] {
+        let data = (0..1000).map(|n| (format!("{map}-{n}.yaml"), json!(TEMPLATE)));
+        let mut many = config_map(map, 0);
+        many["data"] = Value::Object(data.collect());
+        let put = environment.kube.apply(NAMESPACE, &many);
+        put.expect("a ConfigMap is taken");
+    }
+    eventually("those of two are known", || {
+        let types = environment.get("/app").expect(200);
+        let count = types.as_array().expect("an array").len();
+        (count == 1 + 2 * 1000).then_some(())
+    });
+    let unknown = environment.get("/app/m2-0/ann").expect(404);
+    assert_eq!(unknown["code"], "unknown_type");
+    let message = unknown["msg"].as_str().expect("a text");
+    assert!(message.ends_with(" and 1901 more, which GET /app lists"));
+}

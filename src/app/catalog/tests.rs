@@ -251,3 +251,32 @@ fn after_any_changes_the_catalog_is_that_of_all_config_maps_read_at_once() {
         assert_eq!(offers.collect::<BTreeMap<_, _>>(), after.offers);
     }
 }
+
+#[test]
+fn what_is_kept_of_problems_is_bounded() {
+    let long = "x".repeat(100_000);
+    let texts = [
+        format!("{long}: 1\n{long}: 2\n"),
+        format!("a: !!{long} b\n"),
+        format!("a: ${{{long}}}\n"),
+        format!("a: ${{alternatives[\"{long}\"] 'b'}}\n"),
+        format!("% {long}\n"),
+    ];
+    for text in texts {
+        let key = AppType::new("bad").unwrap();
+        let maps = [config_map("a", json!({"bad.yaml": text}))];
+        let problem = Catalog::read(&maps, Budgets::default()).0;
+        let problem = problem.get(&key).unwrap().problem().unwrap();
+        let start: String = problem.chars().take(100).collect();
+        assert!(problem.len() < 2 * PROBLEM_BYTES_MAX, "{start}");
+    }
+    let key = format!("{}restart-delay", crate::model::labels::PREFIX);
+    let map = json!({
+        "metadata": {"name": "a", "annotations": {key: long}},
+        "data": {"good.yaml": GOOD},
+    });
+    let map = ConfigMap::decode(map.to_string().as_bytes()).unwrap();
+    let catalog = Catalog::read(&[Arc::new(map.unwrap())], Budgets::default()).0;
+    let offer = catalog.get(&AppType::new("good").unwrap()).unwrap();
+    assert_eq!(offer.problem().unwrap().len(), PROBLEM_BYTES_MAX);
+}

@@ -148,10 +148,9 @@ fn offer<'a>(
     context: &Context<'a>,
 ) -> Result<(&'a Arc<Template>, &'a JobSettings), Error> {
     let Some(offer) = context.catalog.get(&key.app_type) else {
-        let known = context.catalog.types().map(ToString::to_string).collect();
         return Err(Error::UnknownType {
             app_type: key.app_type.to_string(),
-            known,
+            known: Vec::new(),
         });
     };
     let template = offer.template.as_ref();

@@ -7,7 +7,7 @@
 #[cfg(test)]
 mod tests;
 
-use super::{Parsed, RenderError, Selection, Template, Variables, fill, select};
+use super::{Parsed, RenderError, Selection, Template, Variables, fill, mako, select};
 use crate::yaml;
 use serde_json::Value;
 
@@ -15,14 +15,17 @@ use serde_json::Value;
 /// about this much per object; its API server accepts 3 MiB per request.
 pub const RENDERED_BYTES_MAX: usize = 1024 * 1024;
 
+/// Templates up to this size are checked before they are rendered.
+const CHECKED_BYTES_MAX: usize = 64 * 1024;
+
 impl Template {
-    /// Checks what costs little: that the variables of a template without control lines are there
-    /// and usable.
+    /// Checks what costs little: that the variables of a template of usual size without control lines are
+    /// there and usable.
     ///
     /// # Errors
     /// As [`Template::render`], which finds the others.
     pub fn check(&self, variables: &Variables) -> Result<(), RenderError> {
-        if self.parsed.is_none() {
+        if !self.is_fixed || self.text.len() > CHECKED_BYTES_MAX {
             return Ok(());
         }
         check_values(&self.select(variables)?.values, variables)
@@ -31,7 +34,11 @@ impl Template {
     /// The lines and values of one rendering.
     fn select(&self, variables: &Variables) -> Result<Selection, RenderError> {
         let name = &self.source_name;
-        select::select(name, &self.parts, variables, yaml::TEXT_BYTES_MAX)
+        let invalid = |(line, problem)| RenderError::invalid(name, line, problem);
+        let parts = mako::parse(&self.text).map_err(invalid)?.parts;
+        // Its own text is bounded, so that of a fixed one does not count.
+        let own = if self.is_fixed { self.text.len() } else { 0 };
+        select::select(name, &parts, variables, yaml::TEXT_BYTES_MAX + own)
     }
 
     /// The pod template with `variables` filled in. It is a map with `spec` (a map with `containers`,
@@ -42,17 +49,9 @@ impl Template {
     pub fn render(&self, variables: &Variables) -> Result<Value, RenderError> {
         let name = &self.source_name;
         let selection = self.select(variables)?;
-        let chosen;
-        let parsed = match &self.parsed {
-            Some(parsed) => parsed,
-            None => {
-                chosen = Parsed::parse(name, &selection).map_err(RenderError::Invalid)?;
-                &chosen
-            }
-        };
-        let values = &selection.values;
-        check_values(values, variables)?;
-        fill::fill(name, parsed, values, RENDERED_BYTES_MAX)
+        let parsed = Parsed::parse(name, &selection).map_err(RenderError::Invalid)?;
+        check_values(&selection.values, variables)?;
+        fill::fill(name, &parsed, &selection.values, RENDERED_BYTES_MAX)
     }
 }
 

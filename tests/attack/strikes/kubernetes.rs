@@ -60,6 +60,21 @@ pub(crate) fn notes(aim: &Aim) -> Result<String, String> {
     judged("types", &[one(aim, get("/app", ""))], &["200"])
 }
 
+/// More types than are kept. Metrics, the list of types and errors name those that are.
+pub(crate) fn crumbs(aim: &Aim) -> Result<String, String> {
+    sleep(aim.hold);
+    let types = one(aim, get("/app", ""));
+    let unknown = one(aim, get("/app/nosuch/i", ""));
+    let mut scrapes = shots(aim, 20, |_| get("/metrics", ""));
+    volley(&mut scrapes, Duration::from_secs(5));
+    Ok([
+        judged("types", &[types], &["200"])?,
+        judged("no such type", &[unknown], &["404 unknown_type"])?,
+        judged("metrics", &scrapes, &["200", "429 ", "503 "])?,
+    ]
+    .join("; "))
+}
+
 /// Every response of the API server has no end, while callers start, label and stop.
 pub(crate) fn endless(aim: &Aim) -> Result<String, String> {
     let mut all = shots(aim, 60, |number| match number % 3 {

@@ -215,6 +215,12 @@ pub(crate) const ALL: &[Strike] = &[
     )
     .over(Setup::over(&["ready=100", "notes=60"])),
     Strike::new(
+        "crumbs",
+        "50 ConfigMaps with 400 templates of 2 KB each, all of it small values",
+        kubernetes::crumbs,
+    )
+    .over(Setup::over(&["ready=100", "crumbs=50"])),
+    Strike::new(
         "endless",
         "responses of the API server without an end, at the start and later",
         kubernetes::endless,

@@ -43,6 +43,8 @@ pub(crate) struct Contents {
     pairs: usize,
     /// `types`: ConfigMaps with one more type each: `t0`, `t1`, …
     types: usize,
+    /// `crumbs`: ConfigMaps with 400 templates of 2 KB each, all of it small values.
+    crumbs: usize,
     /// `notes`: ConfigMaps with one large entry each that is no template.
     notes: usize,
     /// `template`: bytes of the template of the type `large`; without it there is no such type.
@@ -69,6 +71,7 @@ impl Contents {
                 "ready" => &mut contents.ready,
                 "pairs" => &mut contents.pairs,
                 "types" => &mut contents.types,
+                "crumbs" => &mut contents.crumbs,
                 "notes" => &mut contents.notes,
                 "template" => &mut contents.template,
                 "tokens" => &mut contents.tokens,
@@ -92,8 +95,9 @@ impl Contents {
         }
         let types = (0..self.types).map(|number| app_type(number, 0));
         let notes = (0..self.notes).map(note);
+        let crumbs = (0..self.crumbs).map(crumbs);
         let large = (self.template > 0).then(|| large(self.template));
-        for object in types.chain(notes).chain(large) {
+        for object in types.chain(crumbs).chain(notes).chain(large) {
             let applied = fake.apply(NAMESPACE, &object);
             applied.map_err(|refusal| format!("a ConfigMap was refused: {refusal:?}"))?;
         }
@@ -193,6 +197,16 @@ pub(crate) fn app_type(number: usize, round: u64) -> Value {
     );
     let data = [(format!("{name}.yaml"), json!(template))];
     config_map(name, data.into_iter().collect())
+}
+
+/// A ConfigMap with many templates of as many values as possible.
+fn crumbs(number: usize) -> Value {
+    let values = "0,".repeat(1_000);
+    let template = json!(format!(
+        "spec: {{containers: [{{name: a, image: a, x: [{values}0]}}]}}"
+    ));
+    let data = (0..400).map(|n| (format!("c{number}-{n}.yaml"), template.clone()));
+    config_map(format!("crumbs-{number}"), data.collect())
 }
 
 /// A ConfigMap with an entry that is no template.
