@@ -114,7 +114,7 @@ impl TemplateSink {
     fn takes(&self, state: &mut State, object: &ConfigMap) -> bool {
         let (name, new) = (&object.metadata.name, Size::of(object));
         let old = self.store.get(name);
-        let old = old.map_or(Size::default(), |known| Size::of(&known));
+        let old = old.map(|known| Size::of(&known)).unwrap_or_default();
         let after = state.kept.size.after(old, new);
         let takes = match &state.kept.ceiling {
             None => after.fits(),
@@ -169,7 +169,7 @@ impl Sink<ConfigMap> for TemplateSink {
             StoreEvent::Delete { name, uid, .. } => {
                 let known = self.store.get(name);
                 let gone = known.filter(|known| known.metadata().uid == *uid);
-                let gone = gone.as_deref().map_or(Size::default(), Size::of);
+                let gone = gone.as_deref().map(Size::of).unwrap_or_default();
                 state.kept.size = state.kept.size.after(gone, Size::default());
                 let ceiling = state.kept.ceiling.as_ref();
                 state.needs_list |= ceiling.is_some_and(|ceiling| name <= ceiling);
