@@ -212,6 +212,7 @@ impl Tls {
             records: Records::default(),
             quiet: 0,
             buffer: BUFFER_MIN,
+            unread: 0,
             content: 0,
             chunks: 0,
             taken: 0,
@@ -275,7 +276,9 @@ pub struct Session {
     quiet: usize,
     /// The size of the buffer that records are read into.
     buffer: usize,
-    /// Bytes of the records whose content has not been read to its end.
+    /// Bytes of content that have not been read.
+    unread: usize,
+    /// Bytes of memory of the records that they are in.
     content: usize,
     /// The most records that were processed at a time.
     chunks: usize,
@@ -351,8 +354,11 @@ impl Session {
         for _ in 0..READS_AT_ONCE {
             match self.tls.reader().read(&mut into[count..]) {
                 Ok(0) => return Ok(Received::some(count)),
-                Ok(more) => count += more,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => self.content = 0,
+                Ok(more) => {
+                    count += more;
+                    self.unread = self.unread.saturating_sub(more);
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
                     return Ok(Received::some(count));
                 }
@@ -419,11 +425,11 @@ impl Session {
                     self.handshake_by = None;
                     self.quiet = self.records.pending();
                 }
-                let content = state.plaintext_bytes_to_read();
+                self.unread = state.plaintext_bytes_to_read();
                 let records = self.records.take_ended();
-                if content > 0 {
+                if self.unread > 0 {
                     self.quiet = self.records.pending();
-                    self.content = content + records * CHUNK_BYTES;
+                    self.content = self.unread + records * CHUNK_BYTES;
                     self.chunks = self.chunks.max(records);
                 }
                 if self.quiet > QUIET_BYTES_MAX {
@@ -528,7 +534,8 @@ impl Session {
         let buffer = self.buffer.saturating_sub(BUFFER_MIN);
         // The library keeps its table of records as large as it has been once.
         let table = self.chunks.saturating_sub(CHUNKS_FREE) * CHUNK_BYTES;
-        buffer.max(self.quiet) + self.content + table + self.taken
+        let content = if self.unread > 0 { self.content } else { 0 };
+        buffer.max(self.quiet) + content + table + self.taken
     }
 }
 
