@@ -212,6 +212,7 @@ impl Tls {
             records: Records::default(),
             quiet: 0,
             buffer: BUFFER_MIN,
+            buffer_peak: BUFFER_MIN,
             unread: 0,
             content: 0,
             chunks: 0,
@@ -276,6 +277,8 @@ pub struct Session {
     quiet: usize,
     /// The size of the buffer that records are read into.
     buffer: usize,
+    /// The largest that it has been.
+    buffer_peak: usize,
     /// Bytes of content that have not been read.
     unread: usize,
     /// Bytes of memory of the records that they are in.
@@ -416,6 +419,7 @@ impl Session {
         if before == 0 || length > self.buffer {
             // The library's buffer at least doubles when it grows.
             self.buffer = length.max(if before == 0 { 0 } else { 2 * self.buffer });
+            self.buffer_peak = self.buffer_peak.max(self.buffer);
         }
         let emptied = tap.short;
         self.quiet += count;
@@ -528,10 +532,17 @@ impl Session {
     }
 
     /// Bytes of memory for what the peer has sent, and for the response that is being sent, beyond
-    /// those of an idle session.
+    /// those of an idle session. `is_empty`: nothing of what it has sent is kept elsewhere.
     #[must_use]
-    pub fn held_bytes(&self) -> usize {
-        let buffer = self.buffer.saturating_sub(BUFFER_MIN);
+    pub fn held_bytes(&self, is_empty: bool) -> usize {
+        // What was received lies in the hole that the buffer of a long record has left. The rest of
+        // the hole is too small for the buffer of another.
+        let buffer = if is_empty {
+            self.buffer
+        } else {
+            self.buffer_peak
+        };
+        let buffer = buffer.saturating_sub(BUFFER_MIN);
         // The library keeps its table of records as large as it has been once.
         let table = self.chunks.saturating_sub(CHUNKS_FREE) * CHUNK_BYTES;
         let content = if self.unread > 0 { self.content } else { 0 };

@@ -127,8 +127,8 @@ impl Socket {
         self.tls.as_ref().map_or(0, |_| plain.min(RECORD_BYTES))
     }
 
-    /// Bytes buffered for the peer.
-    pub(super) fn held_bytes(&self) -> usize {
-        self.tls.as_ref().map_or(0, |tls| tls.held_bytes())
+    /// Bytes buffered for the peer; see [`Session::held_bytes`].
+    pub(super) fn held_bytes(&self, is_empty: bool) -> usize {
+        self.tls.as_ref().map_or(0, |tls| tls.held_bytes(is_empty))
     }
 }

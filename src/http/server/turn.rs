@@ -79,7 +79,8 @@ impl<P> Slot<P> {
 
     /// The bytes that it has in memory. Those of a request that waits are charged to its caller.
     fn held_bytes(&self) -> usize {
-        self.connection.held_bytes() + self.socket.held_bytes()
+        let of_connection = self.connection.held_bytes();
+        of_connection + self.socket.held_bytes(of_connection == 0)
     }
 }
 
@@ -434,7 +435,7 @@ impl<H: Handler> Core<H> {
             }
             return true;
         }
-        if slot.socket.held_bytes() > SMALL_BYTES && slot.connection.is_flushed() {
+        if slot.socket.held_bytes(true) > SMALL_BYTES && slot.connection.is_flushed() {
             // An incomplete TLS record: no response can be sent before its end.
             self.stats().refused[refusal.index()].add(1);
             self.abort(slot);
