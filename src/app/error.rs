@@ -73,7 +73,7 @@ pub enum Error {
     NotPermitted,
     /// The namespace does not exist. The operator creates it or configures another.
     NamespaceMissing,
-    /// Kubernetes is unreachable or does not respond. A retry helps.
+    /// Kubernetes is unreachable, overloaded, or does not respond as it should. A retry helps.
     Unavailable {
         /// The time to wait before a retry.
         retry_after: Duration,
@@ -240,7 +240,7 @@ impl fmt::Display for Error {
                 f.write_str("the namespace of the instances does not exist; create it, or set JOB_NAMESPACE")
             }
             Self::Unavailable { .. } => {
-                f.write_str("Kubernetes is unreachable or does not respond; retry later")
+                f.write_str("Kubernetes is unreachable, overloaded, or does not respond as it should; retry later")
             }
             Self::NotSynced => {
                 f.write_str("this replica has not read the state of the namespace yet; retry later. If this persists, its log says why")

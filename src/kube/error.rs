@@ -66,14 +66,16 @@ pub enum Class {
     Unauthorized,
     /// A 403: this service lacks a permission.
     Forbidden,
-    /// A 403: an admission plug-in (quota, webhook) rejected the object.
+    /// Admission rejected the request: a plug-in (a 403, for example of a quota), or a webhook or a policy,
+    /// which choose the status code.
     Refused,
-    /// The object does not match its schema (400, 422).
+    /// The object does not match its schema, or is too large (400, 413, 422).
     Invalid,
-    /// The API server is unreachable, slow or failing (5xx, connection, timeout); retry.
+    /// The API server is unreachable, slow or failing (5xx, connection, timeout), or the response is not
+    /// that of an API server: cut off, too large, another body or status code. Retry.
     Unavailable,
-    /// The response or the request is not valid in Kubernetes' protocol.
-    Protocol,
+    /// The request could not be built: a bug of this service.
+    Unsendable,
 }
 
 /// How a call failed.
@@ -119,21 +121,23 @@ impl Error {
     /// The class of the error.
     ///
     /// 403 on a POST: if it names a kind and no object, a permission is missing; otherwise a quota
-    /// or webhook rejected the object. 403 on all other verbs: a permission is missing.
+    /// rejected the object. 403 on all other verbs: a permission is missing.
     #[must_use]
     pub fn class(&self) -> Class {
         let status = match &self.failure {
             Failure::Status { status, .. } => status,
-            Failure::Connect(_) | Failure::Lost(_) | Failure::TimedOut(_) => {
-                return Class::Unavailable;
-            }
+            Failure::Connect(_)
+            | Failure::Lost(_)
+            | Failure::TimedOut(_)
+            | Failure::InvalidResponse(_)
+            | Failure::TooLarge(_) => return Class::Unavailable,
             Failure::Credentials(_) => return Class::Unauthorized,
-            Failure::InvalidResponse(_) | Failure::TooLarge(_) | Failure::Request(_) => {
-                return Class::Protocol;
-            }
+            Failure::Request(_) => return Class::Unsendable,
         };
         match status {
-            status if status.is("NotFound", 404) => Class::NotFound,
+            status if status.is_denied_by_admission() => Class::Refused,
+            // Without that reason it is a proxy's, or of a server without that API.
+            status if status.reason == "NotFound" => Class::NotFound,
             status if status.reason == "AlreadyExists" => Class::AlreadyExists,
             status if status.is("Conflict", 409) => Class::Conflict,
             status if status.is_expired() => Class::Expired,
@@ -146,7 +150,7 @@ impl Error {
                     Class::Refused
                 }
             }
-            status if status.is("Invalid", 422) || status.is("BadRequest", 400) => {
+            status if status.is_invalid() => {
                 // A patch with another UID in it is refused as a change of the UID
                 // (seen on 1.36); a deletion with one is a 409.
                 if status.names_uid() {
@@ -155,8 +159,7 @@ impl Error {
                     Class::Invalid
                 }
             }
-            status if status.code >= 500 => Class::Unavailable,
-            _ => Class::Protocol,
+            _ => Class::Unavailable,
         }
     }
 
@@ -169,7 +172,13 @@ impl Error {
     /// Whether the request may have reached the server and its outcome is unknown.
     #[must_use]
     pub fn is_ambiguous(&self) -> bool {
-        matches!(self.failure, Failure::Lost(_) | Failure::TimedOut(_))
+        matches!(
+            self.failure,
+            Failure::Lost(_)
+                | Failure::TimedOut(_)
+                | Failure::InvalidResponse(_)
+                | Failure::TooLarge(_)
+        )
     }
 
     /// The delay before a retry that the server asks for, if any.
@@ -312,7 +321,9 @@ mod tests {
             r#"{"reason":"Timeout"}"#,
             Class::Unavailable,
         );
-        check(Verb::List, 302, "", Class::Protocol);
+        check(Verb::List, 302, "", Class::Unavailable);
+        let too_large = r#"{"reason":"RequestEntityTooLarge"}"#;
+        check(Verb::Create, 413, too_large, Class::Invalid);
         let throttled = r#"{"reason":"TooManyRequests","details":{"retryAfterSeconds":2}}"#;
         check(Verb::List, 429, throttled, Class::Throttled);
         assert_eq!(

@@ -132,6 +132,24 @@ impl Status {
         self.is("Unauthorized", 401)
     }
 
+    /// The API server rejects the content of the request. It always gives a reason, unlike a proxy.
+    #[must_use]
+    pub fn is_invalid(&self) -> bool {
+        let reasons = ["Invalid", "BadRequest", "RequestEntityTooLarge"];
+        reasons.contains(&self.reason.as_str())
+    }
+
+    /// Whether a webhook or a `ValidatingAdmissionPolicy` denied the request. They choose code and reason;
+    /// the API server begins the message.
+    #[must_use]
+    pub fn is_denied_by_admission(&self) -> bool {
+        let text = &self.message;
+        let webhook =
+            text.starts_with("admission webhook ") && text.contains(" denied the request");
+        webhook
+            || text.contains("ValidatingAdmissionPolicy '") && text.contains(" denied request: ")
+    }
+
     /// Whether a 403 names a resource but no object: a permission of this service is missing.
     ///
     /// On a POST, RBAC names the kind and no object; a quota names the

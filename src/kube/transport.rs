@@ -306,7 +306,7 @@ impl HttpTransport {
         let agent = self.agent(lane, proof)?;
         let http = self
             .http_request(request, proof)
-            .map_err(|error| failure(error.into()))?;
+            .map_err(|error| Failure::Request(error.to_string()))?;
         let response = match &request.body {
             Some(body) => {
                 let http = http.map(|()| body.as_slice());
@@ -419,7 +419,7 @@ impl EventStream for HttpStream {
     }
 }
 
-/// Classifies an error of the HTTP library.
+/// Classifies an error of the HTTP library; none of them is about a request.
 fn failure(error: ureq::Error) -> Failure {
     use io::ErrorKind as Kind;
     let text = error.to_string();
@@ -442,7 +442,6 @@ fn failure(error: ureq::Error) -> Failure {
             )),
             _ => Failure::Lost(text),
         },
-        ureq::Error::BadUri(_) | ureq::Error::Http(_) => Failure::Request(text),
         _ => Failure::InvalidResponse(text),
     }
 }

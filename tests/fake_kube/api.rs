@@ -212,6 +212,9 @@ impl Model {
             .and_then(|()| self.serve(request, target, faults));
         match result {
             Ok(_) if faults.contains(&Fault::LoseAnswer) => Reply::Nothing,
+            Ok(Reply::Response(_)) if faults.contains(&Fault::SpoilAnswer) => {
+                Reply::Response(response(200, json!({})))
+            }
             Ok(reply) => reply,
             Err(refusal) => Reply::Response(refused(&refusal)),
         }
@@ -232,6 +235,7 @@ impl Model {
                     return Err(status::too_many_requests(*retry_after_secs));
                 }
                 Fault::Status(code) => return Err(status::server_error(*code)),
+                Fault::Raw(code, text) => return Err(status::raw(*code, text)),
                 Fault::Unauthorized => return Err(status::unauthorized()),
                 Fault::Forbidden => return Err(self.access.refuse(attributes)),
                 _ => {}

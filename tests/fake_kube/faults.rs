@@ -18,6 +18,9 @@ pub(crate) enum Fault {
     },
     /// This status code (5xx); the request has no effect.
     Status(u16),
+    /// A response with this status code and this text as its body, as from a proxy; the request has no
+    /// effect.
+    Raw(u16, &'static str),
     /// 401 for every token.
     Unauthorized,
     /// 403 as from RBAC for every role, as from a server that has just started.
@@ -30,6 +33,8 @@ pub(crate) enum Fault {
     Drop,
     /// The request is carried out, but the connection is closed without a response.
     LoseAnswer,
+    /// The request is carried out, but its response has another body.
+    SpoilAnswer,
     /// A list shows the state of this many writes ago.
     StaleList(u64),
     /// A list contains its first item twice.

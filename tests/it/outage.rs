@@ -101,31 +101,45 @@ fn throttled_and_failed_calls_are_retried() {
         Fault::Status(500),
         Fault::Status(503),
         Fault::Drop,
+        Fault::Raw(429, ""),
+        Fault::Raw(429, "<html>slow down</html>"),
+        Fault::Raw(418, r#"{"kind":"Status","reason":"Teapot","message":"no"}"#),
+        Fault::Raw(302, ""),
+        Fault::Raw(400, "<html>400 Bad Request</html>"),
+        Fault::Raw(404, "404 page not found"),
+        Fault::Raw(200, ""),
+        Fault::Raw(200, "<html>200 OK</html>"),
+        Fault::Raw(200, "{}"),
+        Fault::Raw(200, r#"{"kind":"Job","metadata":{"name":"hello-a"#),
+        Fault::SpoilAnswer,
+        Fault::Endless,
     ] {
         let environment = TestEnvironment::new();
         let fault_name = format!("{fault:?}");
-        environment
-            .kube
-            .fault(FaultRule::new("create", "jobs", fault.clone()).times(2));
-        environment
-            .kube
-            .fault(FaultRule::new("patch", "pods", fault.clone()).times(2));
-        environment
-            .kube
-            .fault(FaultRule::new("delete", "jobs", fault).times(2));
-        assert_eq!(
-            environment.get("/app/hello/ann").status,
-            200,
-            "{fault_name}"
-        );
+        for (verb, resource) in [
+            ("create", "jobs"),
+            ("list", "jobs"),
+            ("patch", "pods"),
+            ("delete", "jobs"),
+        ] {
+            let rule = FaultRule::new(verb, resource, fault.clone());
+            environment.kube.fault(rule.times(2));
+        }
+        let missing = environment.delete("/app/hello/nobody");
+        assert_eq!(missing.status, 404, "{fault_name}");
+        let started = environment.get("/app/hello/ann");
+        assert_eq!(started.status, 200, "{fault_name}");
         let patched = environment.patch("/app/hello/ann", &json!({"k": "v"}));
         assert_eq!(patched.status, 200, "{fault_name}");
-        assert_eq!(
-            environment.delete("/app/hello/ann").status,
-            200,
-            "{fault_name}"
-        );
-        assert_eq!(environment.kube.count("create", "jobs"), 3, "{fault_name}");
+        let stopped = environment.delete("/app/hello/ann");
+        assert_eq!(stopped.status, 200, "{fault_name}");
+        // Those two are carried out.
+        let posts = match fault {
+            Fault::SpoilAnswer | Fault::Endless => 1..=2,
+            _ => 3..=3,
+        };
+        let posted = environment.kube.count("create", "jobs");
+        assert!(posts.contains(&posted), "{fault_name}: {posted} POSTs");
     }
 }
 

@@ -248,7 +248,7 @@ fn a_broken_api_server_is_detected() {
         (Broken::IgnoresDeletions, Promise::StopIsDone),
         (Broken::HidesDeletions, Promise::ReadyIsTrue),
         (Broken::TruncatesLists, Promise::CacheIsCurrent),
-        (Broken::InvalidResponses, Promise::NoInternalErrors),
+        (Broken::RejectsDeletions, Promise::NoInternalErrors),
     ];
     for (broken, promise) in expected {
         let found = (0..BROKEN_SCHEDULES).find_map(|seed| {

@@ -260,20 +260,13 @@ impl Operation {
                 let grace = Some((Graced::Connection, calling.since));
                 self.retry_call(calling, kind, grace, Error::UNAVAILABLE, wished, now)
             }
-            (Class::Unavailable | Class::Throttled, _) => {
+            (Class::Invalid | Class::Unsendable, _) => same(Error::Internal),
+            // Kubernetes is overloaded or failing, or its response means nothing here.
+            _ => {
                 let retry_after = wished.unwrap_or(PAUSE_MAX);
                 let reported = Error::Unavailable { retry_after };
                 self.retry_call(calling, kind, None, reported, wished, now)
             }
-            (
-                Class::NotFound
-                | Class::AlreadyExists
-                | Class::Conflict
-                | Class::Expired
-                | Class::Invalid
-                | Class::Protocol,
-                _,
-            ) => same(Error::Internal),
         }
     }
 
@@ -342,7 +335,7 @@ fn end_without_job(error: &kube::Error) -> Option<(&'static str, &'static str)> 
         Class::Invalid => Some(("failed", "invalid")),
         // A namespace that does not exist.
         Class::NotFound => Some(("failed", "not_found")),
-        Class::Protocol => Some(("failed", "protocol")),
+        Class::Unsendable => Some(("failed", "unsendable")),
         // If it was created, its start is not followed: another replica may have created it.
         Class::Unavailable if error.is_ambiguous() => Some(("unknown", "answer_lost")),
         Class::Forbidden

@@ -4,6 +4,7 @@
 mod calls;
 mod deadlines;
 mod ends;
+mod faulty;
 mod intents;
 mod labels;
 mod lifecycle;

@@ -2,6 +2,7 @@
 //! scripts. TLS is tested with the fake API server and on the real cluster.
 
 mod bounds;
+mod broken;
 
 use super::*;
 use crate::clock::SystemClock;

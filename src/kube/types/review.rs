@@ -6,7 +6,8 @@ use serde::Deserialize;
 /// The API server's response about a token.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct TokenReview {
-    status: Option<ReviewStatus>,
+    /// Required, since any other JSON object would deny the token.
+    status: ReviewStatus,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -27,7 +28,7 @@ impl TokenReview {
     /// `status.audiences`) and not for this service.
     #[must_use]
     pub fn into_user(self, audience: &str) -> Option<Box<str>> {
-        let status = self.status?;
+        let status = self.status;
         let audiences = status.audiences.unwrap_or_default();
         let for_us = audiences.iter().any(|known| known == audience);
         let user = status.user?.username?;
@@ -60,10 +61,14 @@ mod tests {
             r#"{"status":{"authenticated":false,"user":{"username":"u"},"audiences":["us"]}}"#,
             // The response of 1.36 to an invalid token.
             r#"{"status":{"user":{},"error":"invalid bearer token"}}"#,
-            r#"{"status":null}"#,
-            "{}",
         ] {
             check(none, None);
+        }
+        for other in ["{}", r#"{"status":null}"#, r#"{"status":"Failure"}"#] {
+            assert!(
+                serde_json::from_str::<TokenReview>(other).is_err(),
+                "{other}"
+            );
         }
     }
 }

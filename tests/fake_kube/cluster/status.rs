@@ -340,6 +340,15 @@ pub(crate) fn server_error(code: u16) -> Refusal {
     refusal(code, reason, message.to_owned(), None)
 }
 
+/// A response that is no `Status`.
+pub(crate) fn raw(code: u16, text: &str) -> Refusal {
+    Refusal {
+        code,
+        status: json!(text),
+        retry_after_secs: None,
+    }
+}
+
 /// 504 of a read that requests a version from the future.
 pub(crate) fn version_too_large(wanted: u64, current: u64) -> Refusal {
     let mut refusal = refusal(

@@ -27,8 +27,8 @@ pub(super) enum Broken {
     HidesDeletions,
     /// Lists of all Jobs omit the last one.
     TruncatesLists,
-    /// Every create gets a response that Kubernetes never sends.
-    InvalidResponses,
+    /// Every deletion is rejected as invalid, as if this service had sent a wrong request.
+    RejectsDeletions,
 }
 
 impl Broken {
@@ -59,9 +59,9 @@ impl Broken {
                     items.pop();
                 }
             }
-            Self::InvalidResponses if request.method == "POST" => {
-                response.code = 418;
-                response.body = json!("teapot");
+            Self::RejectsDeletions if request.method == "DELETE" => {
+                response.code = 422;
+                response.body = json!({"kind": "Status", "reason": "Invalid"});
             }
             _ => {}
         }

@@ -138,7 +138,13 @@ impl Server {
         let status = self.dice.pick(&[500, 502, 503, 504]);
         Some(match (verb, self.dice.roll(9)) {
             (_, 0 | 1) => Fault::TooManyRequests { retry_after_secs },
-            (_, 2 | 3) => Fault::Status(status),
+            (_, 2 | 3) => match few {
+                0 => Fault::Raw(429, "<html>slow down</html>"),
+                1 => Fault::Raw(302, ""),
+                2 => Fault::Raw(200, "<html>welcome</html>"),
+                3 => Fault::Raw(200, "{}"),
+                _ => Fault::Status(status),
+            },
             (_, 4) => Fault::Drop,
             ("watch", 5) => Fault::StaleWatch(few),
             ("watch", 6) => Fault::SplitWatch,
@@ -150,6 +156,7 @@ impl Server {
             }
             ("list", _) => Fault::DuplicateItem,
             (_, 5) => Fault::Forbidden,
+            _ if few < 2 => Fault::SpoilAnswer,
             _ => Fault::LoseAnswer,
         })
     }

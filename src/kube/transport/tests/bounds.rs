@@ -58,7 +58,7 @@ fn responses_are_bounded() {
         }
         let error = length_of(RESPONSE_BYTES_MAX + 1).unwrap_err();
         assert!(matches!(error.failure, Failure::TooLarge(_)), "{error:?}");
-        assert_eq!(error.class(), Class::Protocol);
+        assert_eq!(error.class(), Class::Unavailable);
     }
 }
 
