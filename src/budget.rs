@@ -4,11 +4,13 @@
 //! A leaf: it knows neither what the bytes are nor who holds them. The used bytes can be read
 //! without a lock, because that is done for each request.
 
+mod division;
 mod ledger;
 mod shared;
 mod waiting;
 
-pub use ledger::{Account, Division, Full, Hold, Ledger, PeerKey, Purpose};
+pub use division::{Bounds, Division, Full, Purpose, Sums, is_beyond};
+pub use ledger::{Account, Hold, Ledger, PeerKey};
 pub use shared::{Draft, Loan, SharedBytes};
 pub use waiting::{Exceeded, Held, WaitingBounds};
 

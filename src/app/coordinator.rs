@@ -38,7 +38,7 @@ use super::api_call::Completed;
 use super::error::{Bound, Error};
 use super::request::{Origin, Response};
 use super::request_handle::RequestHandle;
-use crate::budget::{Division, Held};
+use crate::budget::{Bounds, Division, Full, Held, Sums};
 use crate::kube::types::Uid;
 use crate::model::names::InstanceKey;
 use context::Step;
@@ -51,12 +51,12 @@ use std::time::{Duration, Instant};
 /// Bounds on waiters: requests that wait, in number. Their bytes are bounded by the HTTP server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Requests that may wait at the same time (`PARKED_MAX`), and names with an operation. An
-    /// operation can outlive its callers, but their number is bounded.
+    /// Names that may have an operation (`PARKED_MAX`). An operation can outlive its callers. How
+    /// many requests wait is bounded by [`crate::budget::Ledger`].
     pub parked_max: usize,
     /// Requests that may wait for one name at the same time (`PARKED_PER_KEY_MAX`).
     pub parked_per_key_max: usize,
-    /// How those of one name are divided. Those of all names are by [`crate::budget::Ledger`].
+    /// How those of one name are divided.
     pub division: Division,
     /// Bytes of meta labels up to which a PATCH may lengthen those of all instances together
     /// ([`crate::model::labels::ALL_BYTES_MAX`]).
@@ -275,25 +275,28 @@ impl Coordinator {
             return Err(Error::Draining);
         }
         let record = self.records.get(&request.key);
-        if self.waiting.len() >= self.limits.parked_max || !self.has_capacity(record) {
+        if !self.has_capacity(record) {
             return Err(Error::TooManyRequests(Bound::Parked));
         }
         let operation = record.and_then(|record| record.operation.as_ref());
-        let waiters = operation.map_or(&[][..], |it| &it.waiters);
-        let (max, division) = (self.limits.parked_per_key_max, self.limits.division);
-        let purpose = request.want.purpose();
-        if waiters.len() >= division.total(max, purpose) {
-            return Err(Error::TooManyRequests(Bound::ParkedPerKey));
-        }
-        if waiters.len() >= max / 2 && division.caller < 100 {
-            let account = request.held.account();
-            let holders = waiters.iter().filter_map(|it| it.held.as_deref());
-            let own = holders.filter(|held| held.account() == account).count();
-            if own >= division.share(max, purpose) {
-                return Err(Error::TooManyRequests(Bound::CallerShare));
+        let (purpose, account) = (request.want.purpose(), request.held.account());
+        let mut all = Sums::default().plus(purpose, 1);
+        let mut own = all;
+        for waiter in operation.iter().flat_map(|it| &it.waiters) {
+            let purpose = waiter.want.purpose();
+            all = all.plus(purpose, 1);
+            let held = waiter.held.as_deref();
+            if held.is_some_and(|held| held.account() == account) {
+                own = own.plus(purpose, 1);
             }
         }
-        Ok(())
+        let bounds = Bounds::of_places(self.limits.parked_per_key_max, self.limits.division);
+        let fits = bounds.check(purpose, &all);
+        let fits = fits.and_then(|()| bounds.check_share(purpose, &all, &own, 1));
+        fits.map_err(|full| match full {
+            Full::Budget => Error::TooManyRequests(Bound::ParkedPerKey),
+            Full::Share => full.into(),
+        })
     }
 
     /// Whether a name may have an operation. Each has at most one call in flight, so this bounds

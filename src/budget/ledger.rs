@@ -1,10 +1,9 @@
-//! [`Ledger`]: which caller holds how much of a [`Budget`], and how much it may hold.
+//! [`Ledger`]: which caller holds how much of a [`Budget`].
 //!
-//! Until half of the budget is used, nobody is limited. Beyond that a caller may hold its share
-//! only, so that others can still be served, and the last part of the budget is for stops and
-//! labels: they free what starts hold. One ledger counts bytes, one counts the places of requests
-//! that wait. Pure but for its lock. What is charged is decided in the HTTP front.
+//! One ledger counts bytes, one counts the places of requests that wait. How much a caller may hold
+//! is in [`super::division`]. Pure but for its lock. What is charged is decided in the HTTP front.
 
+use super::division::{Bounds, Division, Full, Purpose, Sums};
 use super::{Budget, Charge};
 use crate::threads::lock;
 use std::collections::HashMap;
@@ -41,167 +40,55 @@ pub enum Account {
     Service,
 }
 
-/// What bytes are held for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Purpose {
-    /// A request that is being received, or a response that is being sent.
-    Transfer,
-    /// A request that waits for an instance.
-    Start,
-    /// A request that waits for a stop or for labels.
-    Write,
-    /// Bytes that responses to several callers share: half of all at most.
-    Shared,
-}
-
-impl Purpose {
-    const fn waits(self) -> bool {
-        matches!(self, Self::Start | Self::Write)
-    }
-}
-
-/// Why bytes cannot be held.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Full {
-    /// The budget is used.
-    Budget,
-    /// The caller holds its share.
-    Share,
-}
-
-/// How the budget is divided, in percent of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Division {
-    /// What one caller may hold once half of all is used; 100: there is no limit.
-    pub caller: usize,
-    /// What only stops and labels may use.
-    pub writes: usize,
-}
-
-impl Default for Division {
-    fn default() -> Self {
-        Self {
-            caller: 50,
-            writes: 12,
-        }
-    }
-}
-
-impl Division {
-    /// Everybody may hold everything.
-    pub const UNLIMITED: Self = Self {
-        caller: 100,
-        writes: 0,
-    };
-
-    /// How many of `max` a caller may hold for this purpose, at least one. Less for starts, so that a
-    /// caller can stop what it has started.
-    #[must_use]
-    pub fn share(self, max: usize, purpose: Purpose) -> usize {
-        part(self.total(max, purpose), self.caller).max(1)
-    }
-
-    /// How many of `max` all callers may hold for this purpose.
-    #[must_use]
-    pub const fn total(self, max: usize, purpose: Purpose) -> usize {
-        match purpose {
-            Purpose::Start => max - part(max, self.writes),
-            Purpose::Write | Purpose::Transfer => max,
-            Purpose::Shared => max / 2,
-        }
-    }
-}
-
-const fn part(of: usize, percent: usize) -> usize {
-    of / 100 * percent + of % 100 * percent / 100
-}
-
 /// Who holds how many bytes of a budget.
 #[derive(Debug)]
 pub struct Ledger {
     budget: Arc<Budget>,
-    division: Division,
     bounds: Bounds,
-    sums: Mutex<Sums>,
-}
-
-/// Parts of the budget.
-#[derive(Clone, Copy, Debug)]
-struct Bounds {
-    /// Without the reserve for what cannot be refused any more ([`Hold::force`]).
-    unforced: usize,
-    /// For requests that wait.
-    waiting: usize,
+    books: Mutex<Books>,
 }
 
 #[derive(Debug, Default)]
-struct Sums {
-    /// Held by requests that wait.
-    waiting: usize,
-    by_account: HashMap<Account, usize>,
-    /// The part of it that responses share with those to other callers.
-    lent: HashMap<Account, usize>,
+struct Books {
+    all: Sums,
+    /// As [`Purpose::Shared`], what a caller is lent of the bytes that the service holds.
+    by_account: HashMap<Account, Sums>,
 }
 
-/// Takes so many bytes from those of an account.
-fn subtract(sums: &mut HashMap<Account, usize>, account: &Account, bytes: usize) {
-    if let Some(held) = sums.get_mut(account) {
-        *held -= bytes;
-        if *held == 0 {
-            sums.remove(account);
-        }
-    }
-}
-
-impl Sums {
-    fn of(&self, account: &Account) -> usize {
-        self.by_account.get(account).copied().unwrap_or(0)
+impl Books {
+    fn of(&self, account: &Account) -> Sums {
+        self.by_account.get(account).copied().unwrap_or_default()
     }
 
-    fn add(&mut self, account: &Account, purpose: Purpose, bytes: usize) {
-        *self.by_account.entry(account.clone()).or_default() += bytes;
-        if purpose.waits() {
-            self.waiting += bytes;
-        }
-    }
-
+    /// Takes so many bytes from those of an account.
     fn subtract(&mut self, account: &Account, purpose: Purpose, bytes: usize) {
-        subtract(&mut self.by_account, account, bytes);
-        if purpose.waits() {
-            self.waiting -= bytes;
+        if let Some(own) = self.by_account.get_mut(account) {
+            *own = own.minus(purpose, bytes);
+            if own.total() == 0 {
+                self.by_account.remove(account);
+            }
         }
     }
 }
 
 impl Ledger {
-    /// A ledger of so many bytes, none of them held. Requests that wait take at most three quarters
-    /// of them, so that others can be received and answered; a sixteenth is a reserve for what
-    /// cannot be refused any more.
+    /// A ledger of so many bytes, none of them held, within [`Bounds::of_bytes`].
     #[must_use]
     pub fn of_bytes(max: usize, division: Division) -> Arc<Self> {
-        let bounds = Bounds {
-            unforced: max - max / 16,
-            waiting: max / 4 * 3,
-        };
-        Self::new(max, division, bounds)
+        Self::new(max, Bounds::of_bytes(max, division))
     }
 
     /// A ledger of so many places of requests that wait, none of them held.
     #[must_use]
     pub fn of_places(max: usize, division: Division) -> Arc<Self> {
-        let bounds = Bounds {
-            unforced: max,
-            waiting: max,
-        };
-        Self::new(max, division, bounds)
+        Self::new(max, Bounds::of_places(max, division))
     }
 
-    fn new(max: usize, division: Division, bounds: Bounds) -> Arc<Self> {
+    fn new(max: usize, bounds: Bounds) -> Arc<Self> {
         Arc::new(Self {
             budget: Budget::new(max),
-            division,
             bounds,
-            sums: Mutex::default(),
+            books: Mutex::default(),
         })
     }
 
@@ -211,10 +98,10 @@ impl Ledger {
         &self.budget
     }
 
-    /// Whether at most half of the budget is used, so that nobody is limited.
+    /// Whether at most half is used, so that nobody is limited.
     #[must_use]
     pub fn is_calm(&self) -> bool {
-        self.budget.used() <= self.budget.max() / 2
+        self.budget.used() <= self.bounds.all / 2
     }
 
     /// What this account holds, zero bytes at first.
@@ -243,95 +130,53 @@ impl Ledger {
         Ok(hold)
     }
 
-    fn sums(&self) -> MutexGuard<'_, Sums> {
-        lock(&self.sums)
+    fn books(&self) -> MutexGuard<'_, Books> {
+        lock(&self.books)
     }
 
-    /// Whether so many bytes are more than a caller may hold.
-    fn is_beyond_share(&self, own: usize, purpose: Purpose) -> bool {
-        let (division, max) = (self.division, self.budget.max());
-        division.caller < 100 && own > division.share(max, purpose)
-    }
-
-    /// The most bytes of one [`super::SharedBytes`], and of all that one account is lent: half of
-    /// what all of them may be. So there is room for the largest, whatever one account keeps.
+    /// The most bytes of one [`super::SharedBytes`]: half of what all of them may be. So there is
+    /// room for the largest beside what one caller keeps.
     #[must_use]
-    pub fn shared_max(&self) -> usize {
-        self.division.total(self.budget.max(), Purpose::Shared) / 2
+    pub const fn shared_max(&self) -> usize {
+        self.bounds.shared / 2
     }
 
     /// Charges an account for bytes that are in the budget already ([`super::SharedBytes`]).
     ///
     /// # Errors
-    /// [`Full::Share`] if it is lent too many, however much of the budget is used; or as for any
-    /// other bytes.
+    /// [`Full::Share`].
     pub(super) fn lend(&self, account: &Account, bytes: usize) -> Result<(), Full> {
-        let mut sums = self.sums();
-        let own = sums.of(account) + bytes;
-        let lent = sums.lent.get(account).copied().unwrap_or(0) + bytes;
-        let is_limited = self.division.caller < 100;
-        if (is_limited && lent > self.shared_max())
-            || (!self.is_calm() && self.is_beyond_share(own, Purpose::Transfer))
-        {
-            return Err(Full::Share);
-        }
-        sums.add(account, Purpose::Transfer, bytes);
-        sums.lent.insert(account.clone(), lent);
+        let purpose = Purpose::Shared;
+        let mut books = self.books();
+        let own = books.of(account).plus(purpose, bytes);
+        self.check_share(purpose, &books.all, account, &own, bytes)?;
+        books.by_account.insert(account.clone(), own);
         Ok(())
     }
 
     pub(super) fn give_back(&self, account: &Account, bytes: usize) {
-        let mut sums = self.sums();
-        sums.subtract(account, Purpose::Transfer, bytes);
-        subtract(&mut sums.lent, account, bytes);
+        self.books().subtract(account, Purpose::Shared, bytes);
     }
 
     /// How many bytes this account is charged.
     #[must_use]
     pub fn charged(&self, account: &Account) -> usize {
-        self.sums().of(account)
+        self.books().of(account).total()
     }
 
-    /// Whether the account may hold so many more bytes by its share.
-    fn check_share(&self, sums: &Sums, hold: &Hold, more: usize) -> Result<(), Full> {
-        let is_short = self.budget.used() + more > self.budget.max() / 2;
-        let own = sums.of(&hold.account) + more;
-        if is_short && self.is_beyond_share(own, hold.purpose) {
-            return Err(Full::Share);
+    fn check_share(
+        &self,
+        purpose: Purpose,
+        all: &Sums,
+        account: &Account,
+        own: &Sums,
+        more: usize,
+    ) -> Result<(), Full> {
+        if *account == Account::Service {
+            return Ok(());
         }
-        Ok(())
+        self.bounds.check_share(purpose, all, own, more)
     }
-
-    /// Whether this account may hold so many more bytes.
-    fn admit(&self, sums: &Sums, hold: &Hold, more: usize) -> Result<(), Full> {
-        let (division, purpose) = (self.division, hold.purpose);
-        let max = self.budget.max();
-        let used = self.budget.used() + more;
-        let own = sums.of(&hold.account) + more;
-        if hold.account == Account::Service {
-            let fits = own <= division.total(max, purpose) && used <= self.bounds.unforced;
-            return fits.then_some(()).ok_or(Full::Budget);
-        }
-        self.check_share(sums, hold, more)?;
-        let waits = purpose.waits();
-        let waiting = sums.waiting + more;
-        let waiting_max = division.total(self.bounds.waiting, purpose);
-        if used > self.bounds.unforced || (waits && waiting > waiting_max) {
-            return Err(Full::Budget);
-        }
-        Ok(())
-    }
-}
-
-/// Which bounds count when bytes are added.
-#[derive(Clone, Copy, Debug)]
-enum Limit {
-    /// All of them.
-    All,
-    /// The share of the account, and the whole budget with its reserve.
-    Share,
-    /// The whole budget with its reserve.
-    Reserve,
 }
 
 /// Bytes that an account holds; they are released when it is dropped.
@@ -361,59 +206,51 @@ impl Hold {
     /// # Errors
     /// [`Full`]: it stays as it is.
     pub fn resize(&mut self, bytes: usize) -> Result<(), Full> {
-        self.change(bytes, Limit::All)
+        self.change(bytes, false)
     }
 
-    /// As [`Hold::resize`], for bytes that are in memory already: it may use the reserve.
-    ///
-    /// # Errors
-    /// [`Full`] when the reserve is used, too, or the caller holds its share.
-    pub fn keep(&mut self, bytes: usize) -> Result<(), Full> {
-        self.change(bytes, Limit::Share)
-    }
-
-    /// As [`Hold::keep`], for bytes that must stay: no share limits it.
+    /// As [`Hold::resize`], for bytes that are in memory already and must stay: it may use the
+    /// reserve, and no share limits it.
     ///
     /// # Errors
     /// [`Full::Budget`] when the reserve is used, too.
     pub fn force(&mut self, bytes: usize) -> Result<(), Full> {
-        self.change(bytes, Limit::Reserve)
+        self.change(bytes, true)
     }
 
-    fn change(&mut self, bytes: usize, limit: Limit) -> Result<(), Full> {
-        let before = self.bytes();
+    fn change(&mut self, bytes: usize, is_forced: bool) -> Result<(), Full> {
+        let (before, purpose) = (self.bytes(), self.purpose);
         if bytes == before {
             return Ok(());
         }
-        let mut sums = lock(&self.ledger.sums);
+        let ledger = &self.ledger;
+        let mut books = lock(&ledger.books);
         if bytes < before {
-            sums.subtract(&self.account, self.purpose, before - bytes);
+            books.all = books.all.minus(purpose, before - bytes);
+            books.subtract(&self.account, purpose, before - bytes);
             let _ = self.charge.resize(bytes);
             return Ok(());
         }
         let more = bytes - before;
-        match limit {
-            Limit::All => self.ledger.admit(&sums, self, more)?,
-            Limit::Share => self.ledger.check_share(&sums, self, more)?,
-            Limit::Reserve => {}
+        let all = books.all.plus(purpose, more);
+        let own = books.of(&self.account).plus(purpose, more);
+        if !is_forced {
+            ledger.bounds.check(purpose, &all)?;
+            ledger.check_share(purpose, &all, &self.account, &own, more)?;
         }
-        // Others may have charged the same budget meanwhile.
         if !self.charge.resize(bytes) {
             return Err(Full::Budget);
         }
-        sums.add(&self.account, self.purpose, more);
+        books.all = all;
+        books.by_account.insert(self.account.clone(), own);
         Ok(())
     }
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        if self.bytes() > 0 {
-            let bytes = self.bytes();
-            self.ledger
-                .sums()
-                .subtract(&self.account, self.purpose, bytes);
-        }
+        let less = self.change(0, false);
+        debug_assert!(less.is_ok(), "less is always possible");
     }
 }
 

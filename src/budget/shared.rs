@@ -101,7 +101,7 @@ impl SharedBytes {
     /// The bytes for a response to this account.
     ///
     /// # Errors
-    /// [`Full::Share`] if it holds its share already, or is lent [`Ledger::shared_max`] of others.
+    /// [`Full::Share`] if it holds its share already, of all bytes or of shared ones.
     pub fn lend(self: &Arc<Self>, account: &Account) -> Result<Loan, Full> {
         let mut loans = lock(&self.loans);
         if !loans.contains_key(account) {
@@ -202,6 +202,42 @@ mod tests {
         let _second = bytes(&ledger, 300).unwrap();
         assert_eq!(bytes(&ledger, 101).unwrap_err(), Full::Budget);
         assert!(bytes(&ledger, 100).is_ok());
+    }
+
+    #[test]
+    fn several_readers_of_old_lists_leave_room_for_a_current_one() {
+        let ledger = Ledger::of_bytes(1600, Division::default());
+        let mut lent = |name: &str| {
+            let mut loans: Vec<Loan> = Vec::new();
+            loop {
+                let list = bytes(&ledger, 100).expect("they have left room");
+                match list.lend(&account(name)) {
+                    Ok(loan) => loans.push(loan),
+                    Err(full) => return (full, loans),
+                }
+            }
+        };
+        let readers = ["a", "b", "c"].map(&mut lent);
+        let count = readers.each_ref().map(|(full, loans)| (*full, loans.len()));
+        assert_eq!(count, [4, 2, 1].map(|count| (Full::Share, count)));
+        let current = bytes(&ledger, 100).unwrap();
+        assert!(current.lend(&account("d")).is_ok());
+    }
+
+    #[test]
+    fn shared_bytes_leave_room_for_callers_beside_one_that_holds_half() {
+        let ledger = Ledger::of_bytes(1600, Division::default());
+        let large = ledger.hold(account("large"), Purpose::Transfer, 750);
+        assert!(large.is_ok());
+        let mut lists = Vec::new();
+        while let Ok(list) = bytes(&ledger, 20) {
+            lists.push(list);
+        }
+        assert_eq!(lists.len(), 28);
+        for purpose in [Purpose::Transfer, Purpose::Start, Purpose::Write] {
+            let mut other = ledger.hold(account("other"), purpose, 1).unwrap();
+            assert_eq!(other.resize(90), Ok(()), "{purpose:?}");
+        }
     }
 
     #[test]

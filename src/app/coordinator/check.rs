@@ -38,7 +38,6 @@ impl Coordinator {
             tally == self.tally,
             "the counts are not those of the records",
         )?;
-        hold(waiting <= limit, "too many requests wait")?;
         hold(tally.in_work <= limit, "too many names are in work")?;
         hold(tally.gone <= GONE_MAX, "too many failures are remembered")?;
         hold(tally.lost <= LOST_MAX, "too many reports are kept")?;

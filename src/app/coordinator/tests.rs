@@ -17,7 +17,8 @@ use super::operation::{CallState, Last, Operation};
 use super::*;
 use crate::app::api_call::CallOutcome;
 use crate::app::cache::{Instance, Lookup};
-use crate::app::fixture::{Fixture, ROOMY, World, handle, key, n1, unavailable};
+use crate::app::fixture::{Fixture, ROOMY, World, handle, held, key, n1, origin, unavailable};
+use crate::app::request::Intent;
 use crate::kube::error::Verb;
 use crate::model::job::JobSettings;
 use serde_json::json;
@@ -77,26 +78,6 @@ fn failed_after(secs: f64) -> Fixture {
 }
 
 #[test]
-fn waiters_are_bounded_in_total() {
-    let mut fixture = Fixture::with_limits(Limits {
-        parked_max: 3,
-        ..ROOMY
-    });
-    assert_eq!(fixture.get(1), ["call create for ann"]);
-    assert_eq!(fixture.get(2), NOTHING);
-    assert_eq!(
-        fixture.get_of(3, &key("scim", "n2"), "", 10),
-        ["call create for ann"]
-    );
-    assert_eq!(fixture.get(4), ["4: TooManyRequests"]);
-    assert_eq!(fixture.stop(5), ["5: TooManyRequests"]);
-    assert_eq!(fixture.coordinator.waiting(), 3);
-    fixture.hang_up(2);
-    assert_eq!(fixture.get(6), NOTHING);
-    assert_eq!(fixture.get(7), ["7: TooManyRequests"]);
-}
-
-#[test]
 fn waiters_are_bounded_per_name() {
     let mut fixture = Fixture::with_limits(Limits {
         parked_per_key_max: 2,
@@ -110,6 +91,53 @@ fn waiters_are_bounded_per_name() {
         fixture.get_of(4, &key("scim", "n2"), "", 10),
         ["call create for ann"]
     );
+}
+
+#[test]
+fn each_further_caller_finds_a_place_for_the_same_name() {
+    let mut fixture = Fixture::with_limits(Limits {
+        parked_per_key_max: 16,
+        division: Division::default(),
+        ..ROOMY
+    });
+    let mut number = 0;
+    let mut taken = |caller: &str, want: &Want| {
+        let mut count = 0;
+        loop {
+            number += 1;
+            let mut out = Vec::new();
+            let request = NewWaiter {
+                handle: handle(number),
+                key: n1(),
+                by: origin(caller),
+                held: held(caller),
+                deadline: fixture.world.instant() + Duration::from_secs(10),
+                want: want.clone(),
+            };
+            let context = fixture.world.context();
+            fixture
+                .coordinator
+                .step(Input::Requested(request), &context, &mut out);
+            let refusal = out.into_iter().find_map(|effect| match effect {
+                Effect::Respond(_, Response::Failed(Error::TooManyRequests(bound))) => Some(bound),
+                _ => None,
+            });
+            match refusal {
+                None => count += 1,
+                Some(bound) => return (count, bound),
+            }
+        }
+    };
+    // One place is for stops and labels alone.
+    let start = Want::Instance(Intent::Start(Arc::default()));
+    assert_eq!(taken("ann", &start), (7, Bound::CallerShare));
+    assert_eq!(taken("bob", &start), (4, Bound::CallerShare));
+    assert_eq!(taken("cem", &start), (2, Bound::CallerShare));
+    let label = Want::Label(Arc::default());
+    assert_eq!(taken("ann", &label), (1, Bound::CallerShare));
+    assert_eq!(taken("dan", &start), (1, Bound::CallerShare));
+    assert_eq!(taken("eve", &start), (1, Bound::ParkedPerKey));
+    assert_eq!(taken("eve", &label), (0, Bound::ParkedPerKey));
 }
 
 #[test]
@@ -437,7 +465,6 @@ fn each_broken_invariant_of_the_coordinator_is_reported() {
         ("the counts are not those of the records", |it| {
             it.tally.in_work += 1;
         }),
-        ("too many requests wait", |it| it.limits.parked_max = 0),
         ("too many names are in work", |it| {
             it.limits.parked_max = 0;
             it.waiting.clear();

@@ -366,8 +366,8 @@ impl<H: Handler> Core<H> {
     }
 
     /// Charges a response before it begins, because it is not cut later. Until memory is short, a
-    /// small one is charged after the turn if it has not been sent by then. When all memory is used
-    /// small ones are still sent, to callers that do not hold their share.
+    /// small one is charged after the turn if it has not been sent by then. A small one for which
+    /// there is no room is sent nevertheless, if its peer reads.
     fn charge_response(
         &self,
         slot: &mut Slot<H::Pending>,
@@ -381,7 +381,7 @@ impl<H: Handler> Core<H> {
             return Ok(());
         }
         match slot.hold.resize(slot.held_bytes() + bytes) {
-            Err(Full::Budget) if is_small && slot.connection.is_flushed() => Ok(()),
+            Err(_) if is_small && slot.connection.is_flushed() => Ok(()),
             result => result,
         }
     }
@@ -417,7 +417,7 @@ impl<H: Handler> Core<H> {
         let kept = if slot.connection.has_begun_to_send() {
             slot.hold.force(held)
         } else {
-            slot.hold.keep(held)
+            slot.hold.resize(held)
         };
         if kept.is_err() {
             self.stats().shed.add(1);

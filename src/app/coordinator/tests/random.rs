@@ -160,8 +160,8 @@ impl RandomSchedule {
         let request = NewWaiter {
             handle: handle(self.requests),
             key,
-            by: crate::app::fixture::origin("ann"),
-            held: crate::app::fixture::held("ann"),
+            by: origin("ann"),
+            held: held("ann"),
             deadline,
             want,
         };
