@@ -10,6 +10,7 @@
 mod bounded;
 mod conditions;
 mod decode;
+mod messages;
 mod own;
 mod pairs;
 mod review;
@@ -20,11 +21,14 @@ mod wire;
 mod tests;
 
 pub use bounded::{
-    CONTAINERS_MAX, MESSAGE_BYTES_MAX, NAME_BYTES_MAX, POD_MESSAGE_BYTES_MAX, REASON_BYTES_MAX,
+    CONTAINER_NAME_BYTES_MAX, CONTAINERS_MAX, MESSAGE_BYTES_MAX, NAME_BYTES_MAX, REASON_BYTES_MAX,
 };
 pub use conditions::{Condition, ConditionStatus, ConditionType, Conditions};
 pub use decode::{
     Found, Page, SKIPPED_MAX, Skipped, WatchEvent, decode_event, decode_found, decode_list,
+};
+pub use messages::{
+    OBJECT_MESSAGES_BYTES_MAX, SHORT_BYTES_MAX, SHORT_CONTAINERS_MAX, SHORT_MESSAGES_BYTES_MAX,
 };
 pub use own::{
     META_ANNOTATION, META_BYTES_MAX, META_LABEL, META_PAIRS_MAX, VALUE_BYTES_MAX, decode_pair,
@@ -105,6 +109,14 @@ pub trait Resource:
 
     /// Its key in the store's second index, if it has one.
     fn index(&self) -> Option<&Self::Index>;
+
+    /// What its messages count, in bytes: texts that apps and controllers write.
+    fn text_bytes(&self) -> usize {
+        0
+    }
+
+    /// Drops most of these texts: it counts at most [`SHORT_BYTES_MAX`] then.
+    fn shorten(&mut self) {}
 
     /// Decodes one object from JSON; `None` when it is well-formed but not ours.
     ///
@@ -460,6 +472,14 @@ impl Resource for Job {
     fn index(&self) -> Option<&str> {
         self.instance_name()
     }
+
+    fn text_bytes(&self) -> usize {
+        Self::text_bytes(self)
+    }
+
+    fn shorten(&mut self) {
+        Self::shorten(self);
+    }
 }
 
 impl Resource for Pod {
@@ -473,6 +493,14 @@ impl Resource for Pod {
 
     fn index(&self) -> Option<&Uid> {
         self.owner_uid.as_ref()
+    }
+
+    fn text_bytes(&self) -> usize {
+        Self::text_bytes(self)
+    }
+
+    fn shorten(&mut self) {
+        Self::shorten(self);
     }
 }
 

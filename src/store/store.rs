@@ -16,7 +16,7 @@
 //! The meaning of objects is not known here, and nothing here waits or calls Kubernetes.
 
 use super::freshness::Freshness;
-use crate::kube::types::{Resource, ResourceVersion, Uid};
+use crate::kube::types::{Resource, ResourceVersion, SHORT_BYTES_MAX, Uid};
 use crate::kube::watch::StoreEvent;
 use index::Index;
 use layers::{Layers, List};
@@ -24,6 +24,11 @@ use overlay::{is_ahead, is_until};
 use std::fmt;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
+
+/// How many bytes of messages the objects of one kind may have in all, as
+/// [`Resource::text_bytes`] counts them. What comes beyond is shortened: the last lines of some
+/// thousand failed apps fit.
+pub const TEXT_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 mod check;
 mod index;
@@ -267,8 +272,7 @@ impl<K: Resource> Writer<K> {
         if !object.is_ours() {
             return None;
         }
-        let object = Arc::new(object);
-        self.change_one(|state| state.own_write(&object))
+        self.change_one(|state| state.own_write(object))
     }
 
     /// Applies that the object of that name and UID is gone, as one of our own calls
@@ -326,11 +330,26 @@ impl<K: Resource> Sink<K> for Writer<K> {
     }
 }
 
+/// Shortens an object if its messages and these of others are beyond the bound.
+fn fit<K: Resource>(mut object: K, others: usize) -> K {
+    let own = object.text_bytes();
+    if own > SHORT_BYTES_MAX && others + own > TEXT_BYTES_MAX {
+        let (kind, name) = (K::COLLECTION.plural, &object.metadata().name);
+        log::warn!(
+            "shortened the messages of {name}: those of all {kind} have {TEXT_BYTES_MAX} bytes"
+        );
+        object.shorten();
+    }
+    object
+}
+
 #[derive(Debug, Default)]
 struct State<K: Resource> {
     layers: Layers<K>,
     /// Index of the objects that readers see.
     index: Index<K>,
+    /// What the messages of the objects that readers see count.
+    text_bytes: usize,
     /// The version of the base: it reflects all changes up to this one.
     version: ResourceVersion,
     /// A list that has begun and is not complete.
@@ -343,14 +362,14 @@ impl<K: Resource> State<K> {
         match event {
             StoreEvent::Init => self.pending = Some(List::default()),
             StoreEvent::InitApply(object) => {
-                let object = self.layers.intern(object);
                 if let Some(pending) = &mut self.pending {
-                    pending.add(object);
+                    let object = fit(object, pending.text_bytes());
+                    pending.add(self.layers.intern(object));
                 }
             }
             StoreEvent::InitDone(version) => return self.replace(version),
             StoreEvent::Apply(object) => {
-                let object = self.layers.intern(object);
+                let object = self.layers.intern(self.fit(object));
                 let change = self.change(&object.metadata().name, |layers| {
                     layers.put(object.clone());
                 });
@@ -367,7 +386,17 @@ impl<K: Resource> State<K> {
         Vec::new()
     }
 
-    fn own_write(&mut self, object: &Arc<K>) -> Option<Change<K>> {
+    /// Shortens an object that will replace the one of its name, unless there is room for its messages.
+    fn fit(&self, object: K) -> K {
+        let old = self.layers.get(&object.metadata().name);
+        fit(
+            object,
+            self.text_bytes - old.map_or(0, |old| old.text_bytes()),
+        )
+    }
+
+    fn own_write(&mut self, object: K) -> Option<Change<K>> {
+        let object = &Arc::new(self.fit(object));
         if let Some(pending) = &mut self.pending {
             pending.write(object.clone());
         }
@@ -430,9 +459,11 @@ impl<K: Resource> State<K> {
     fn reindex(&mut self, change: &Change<K>) {
         if let Some(old) = &change.old {
             self.index.remove(old);
+            self.text_bytes -= old.text_bytes();
         }
         if let Some(new) = &change.new {
             self.index.add(new);
+            self.text_bytes += new.text_bytes();
         }
     }
 }

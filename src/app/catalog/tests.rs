@@ -270,9 +270,9 @@ fn what_is_kept_of_problems_is_bounded() {
         let start: String = problem.chars().take(100).collect();
         assert!(problem.len() < 2 * PROBLEM_BYTES_MAX, "{start}");
     }
-    let key = format!("{}restart-delay", crate::model::labels::PREFIX);
+    let key = format!("{}start-budget.{long}", crate::model::labels::PREFIX);
     let map = json!({
-        "metadata": {"name": "a", "annotations": {key: long}},
+        "metadata": {"name": "a", "annotations": {key: "1s"}},
         "data": {"good.yaml": GOOD},
     });
     let map = ConfigMap::decode(map.to_string().as_bytes()).unwrap();

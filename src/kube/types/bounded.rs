@@ -11,15 +11,14 @@ use std::marker::PhantomData;
 /// How much of a name is kept, in bytes: Kubernetes' own bound, which it does not check everywhere.
 pub const NAME_BYTES_MAX: usize = 253;
 
+/// How much of a container's name is kept, in bytes: Kubernetes' own bound.
+pub const CONTAINER_NAME_BYTES_MAX: usize = 63;
+
 /// How much of a reason is kept, in bytes: one word.
-pub const REASON_BYTES_MAX: usize = 256;
+pub const REASON_BYTES_MAX: usize = 64;
 
 /// How much of one message is kept, in bytes: the kubelet's bound of a termination message.
 pub const MESSAGE_BYTES_MAX: usize = 4096;
-
-/// How much of all messages of a pod's containers is kept, in bytes, in the order of the containers.
-/// The kubelet's bound of all termination messages is 12 KiB.
-pub const POD_MESSAGE_BYTES_MAX: usize = 16 * 1024;
 
 /// How many containers and how many init containers of a pod are read: its first ones.
 pub const CONTAINERS_MAX: usize = 32;

@@ -2,6 +2,7 @@
 //!
 //! Their meaning is not known here.
 
+use super::messages::Message;
 use super::{Detail, Timestamp};
 
 /// The conditions that we read, of Jobs and of pods; others are dropped while decoding.
@@ -47,6 +48,15 @@ impl ConditionType {
     /// Whether it is one of pods; the others are those of Jobs.
     pub(super) fn is_of_pods(self) -> bool {
         (self as usize) < PLACES
+    }
+
+    /// Whether reason and message are read while it has this status: those of others are dropped.
+    pub(super) fn has_detail(self, status: ConditionStatus) -> bool {
+        match self {
+            Self::PodScheduled => status != ConditionStatus::True,
+            Self::Failed | Self::FailureTarget => status == ConditionStatus::True,
+            _ => false,
+        }
     }
 
     /// Its index among those of its object; Jobs and pods have no kinds in common.
@@ -146,6 +156,18 @@ impl Conditions {
         if detail.is_some() || known.details.is_some() {
             known.details.get_or_insert_default()[place] = detail;
         }
+    }
+
+    pub(super) fn messages(&mut self) -> impl Iterator<Item = &mut Message> {
+        let details = self.0.as_mut().and_then(|known| known.details.as_mut());
+        let details = details.into_iter().flat_map(|all| all.iter_mut().flatten());
+        details.map(|detail| &mut detail.message)
+    }
+
+    pub(super) fn all_messages(&self) -> impl Iterator<Item = &Message> {
+        let details = self.0.as_ref().and_then(|known| known.details.as_ref());
+        let details = details.into_iter().flat_map(|all| all.iter().flatten());
+        details.map(|detail| &detail.message)
     }
 
     /// Bytes allocated for conditions without a reason; for the test of memory.

@@ -27,7 +27,7 @@ pub const META_PAIRS_MAX: usize = 64;
 pub const META_BYTES_MAX: usize = 16 * 1024;
 
 /// How much of the value of any other pair is kept, in bytes: more than any valid one has.
-pub const VALUE_BYTES_MAX: usize = 1024;
+pub const VALUE_BYTES_MAX: usize = 256;
 
 /// The label with which the Job controller marks the pods that it has made or taken over; the value is
 /// the UID of their Job.

@@ -12,10 +12,9 @@ use std::fmt;
 const END: char = '\0';
 
 /// Keys that nearly every instance has, held as one byte: their place in this list, plus 1.
-pub(super) const COMMON_KEYS: [&str; 4] = [
+pub(super) const COMMON_KEYS: [&str; 3] = [
     INSTANCE_TYPE,
     INSTANCE_NAME,
-    "config-controller.semafor.ch/started-by",
     "config-controller.semafor.ch/failures",
 ];
 

@@ -71,11 +71,6 @@ fn a_job_of_this_service() {
         job.metadata.creation_timestamp.unwrap().seconds(),
         1_795_374_640
     );
-    let started_by = "config-controller.semafor.ch/started-by";
-    assert_eq!(
-        job.metadata.annotations.get(started_by),
-        Some("10.128.0.17")
-    );
     // Its annotations repeat its labels and those of its template.
     assert!(job.metadata.labels == Pairs::default() && job.template == Pairs::default());
     assert_eq!((job.app_type(), job.index()), (Some("hello"), Some("ann")));

@@ -4,7 +4,8 @@
 //! missing; unknown fields are skipped. These structs are not used outside of
 //! this folder.
 
-use super::bounded::{self, CONTAINERS_MAX, Name, POD_MESSAGE_BYTES_MAX, Text};
+use super::bounded::{self, CONTAINER_NAME_BYTES_MAX, CONTAINERS_MAX, Name, Text};
+use super::messages::OBJECT_MESSAGES_BYTES_MAX;
 use super::own::{self, Own};
 use super::pairs;
 use super::scalars::from_text;
@@ -53,7 +54,7 @@ fn controller_uid<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<U
 /// Which pairs of an object are kept.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Keeps {
-    /// Those of an instance: its type and name, who started it.
+    /// Those of an instance: its type and name, failures before it.
     Instance,
     /// Those of an instance, and its meta labels.
     InstanceAndMeta,
@@ -156,12 +157,10 @@ fn conditions<'de, D: Deserializer<'de>>(
         |known, wire: ConditionWire| {
             let kind = wire.kind.and_then(|kind| kind.0);
             if let Some(kind) = kind.filter(|kind| is_read(*kind)) {
-                known.set(
-                    kind,
-                    wire.status.unwrap_or_default(),
-                    wire.last_transition_time,
-                    detail(wire.reason, wire.message),
-                );
+                let status = wire.status.unwrap_or_default();
+                let detail = detail(wire.reason, wire.message);
+                let detail = detail.filter(|_| kind.has_detail(status));
+                known.set(kind, status, wire.last_transition_time, detail);
             }
         },
     )
@@ -247,10 +246,12 @@ struct PodSpecWire {
     init_containers: Vec<InitContainerWire>,
 }
 
+type ContainerName = Text<CONTAINER_NAME_BYTES_MAX>;
+
 #[derive(serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct InitContainerWire {
-    name: Option<Name>,
+    name: Option<ContainerName>,
     restart_policy: Option<RestartPolicy>,
 }
 
@@ -290,7 +291,7 @@ impl<'de> Deserialize<'de> for Address {
 #[derive(serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct ContainerWire {
-    name: Option<Name>,
+    name: Option<ContainerName>,
     state: Option<StateWire>,
     last_state: Option<StateWire>,
 }
@@ -310,7 +311,11 @@ struct RunningWire {
 
 impl From<StateWire> for ContainerState {
     fn from(wire: StateWire) -> Self {
-        if let Some(terminated) = wire.terminated {
+        if let Some(mut terminated) = wire.terminated {
+            if terminated.exit_code == 0 {
+                // Only the texts of a failure are read.
+                (terminated.reason, terminated.message) = (None, None);
+            }
             Self::Terminated(Box::new(terminated))
         } else if let Some(running) = wire.running {
             Self::Running(running.started_at)
@@ -359,48 +364,28 @@ impl From<PodWire> for Pod {
         });
         let apps = status.container_statuses.into_iter();
         let apps = apps.map(|wire| container(wire, ContainerKind::App));
-        let mut containers: Box<[ContainerStatus]> = inits.chain(apps).collect();
-        bound_messages(&mut containers);
+        let phase = status.phase.unwrap_or_default();
+        let detail = detail(status.reason, status.message);
         let grace = wire.metadata.deletion_grace_period_seconds;
         let marked = wire.metadata.labels.controller.as_ref();
         let owner = wire.metadata.owner_references.as_ref();
-        Self {
+        let mut pod = Self {
             // Whoever may change pods can name a Job as the owner; the Job controller lets go of a
             // pod without its label.
             owner_uid: owner.filter(|owner| marked == Some(*owner)).cloned(),
             deletion_grace_secs: grace.unwrap_or_default(),
             metadata: wire.metadata.into_meta(Keeps::InstanceAndMeta),
-            phase: status.phase.unwrap_or_default(),
-            detail: detail(status.reason, status.message).map(Box::new),
+            phase,
+            // It is read as the reason of a failure alone.
+            detail: detail.filter(|_| phase == PodPhase::Failed).map(Box::new),
             pod_ip: status.pod_ip.and_then(|address| address.0),
             start_time: status.start_time,
             conditions: status.conditions,
-            containers,
+            containers: inits.chain(apps).collect(),
             restart_policy: spec.restart_policy.unwrap_or_default(),
-        }
-    }
-}
-
-/// Cuts the messages of containers so that they have no more than [`POD_MESSAGE_BYTES_MAX`] in all.
-fn bound_messages(containers: &mut [ContainerStatus]) {
-    let mut left = POD_MESSAGE_BYTES_MAX;
-    let mut cut = |message: &mut Option<Box<str>>| {
-        if let Some(text) = message.take_if(|text| text.len() > left) {
-            let part = &text[..text.floor_char_boundary(left)];
-            *message = (!part.is_empty()).then(|| part.into());
-        }
-        left -= message.as_ref().map_or(0, |text| text.len());
-    };
-    for container in containers {
-        match &mut container.state {
-            ContainerState::Waiting(Some(detail)) => cut(&mut detail.message),
-            ContainerState::Terminated(ended) => cut(&mut ended.message),
-            _ => {}
-        }
-        let details = container.details.as_mut();
-        if let Some(ended) = details.and_then(|details| details.last_terminated.as_mut()) {
-            cut(&mut ended.message);
-        }
+        };
+        pod.cut_messages(OBJECT_MESSAGES_BYTES_MAX);
+        pod
     }
 }
 

@@ -3,8 +3,8 @@
 //! It is compiled in every profile, so that tests check the release build, too; the service never
 //! calls it, since it reads everything.
 
-use super::{Scanner, State};
-use crate::kube::types::Resource;
+use super::{Scanner, State, TEXT_BYTES_MAX};
+use crate::kube::types::{Resource, SHORT_BYTES_MAX};
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -37,7 +37,7 @@ impl<K: Resource> State<K> {
             return Err("the index is not in order".into());
         }
         let mut names = HashSet::new();
-        let mut with_key = 0;
+        let (mut with_key, mut text_bytes) = (0, 0);
         for object in self.layers.iter() {
             let name = &object.metadata().name;
             if !names.insert(name) {
@@ -50,12 +50,19 @@ impl<K: Resource> State<K> {
             {
                 return Err(format!("\"{name}\" is listed, but not found by its name"));
             }
+            text_bytes += object.text_bytes();
             let Some(key) = object.index() else { continue };
             with_key += 1;
             let mut indexed = self.index.get(key);
             if !indexed.any(|indexed| Arc::ptr_eq(indexed, object)) {
                 return Err(format!("the index lacks \"{name}\""));
             }
+        }
+        let counted = self.text_bytes;
+        if counted != text_bytes || counted > TEXT_BYTES_MAX + names.len() * SHORT_BYTES_MAX {
+            return Err(format!(
+                "{counted} bytes of messages are counted, and there are {text_bytes}"
+            ));
         }
         if self.index.len() != with_key {
             let indexed = self.index.len();

@@ -175,7 +175,9 @@ impl<K: Resource> Layers<K> {
         version: &ResourceVersion,
         went_back: bool,
     ) -> Self {
-        let List { mut listed, since } = list;
+        let List {
+            mut listed, since, ..
+        } = list;
         let mut overlay = since;
         if !went_back {
             overlay.written = self.overlay.written.clone();
@@ -311,6 +313,8 @@ impl<K: Resource> Layers<K> {
 #[derive(Debug, Default)]
 pub(super) struct List<K: Resource> {
     listed: HashSet<Named<K>>,
+    /// What their messages count.
+    text_bytes: usize,
     /// The results of our own calls since it began.
     since: Overlay<K>,
 }
@@ -318,7 +322,13 @@ pub(super) struct List<K: Resource> {
 impl<K: Resource> List<K> {
     /// The list contains this object.
     pub(super) fn add(&mut self, object: Arc<K>) {
+        self.text_bytes += object.text_bytes();
         self.listed.replace(Named(object));
+    }
+
+    /// What the messages of its objects count.
+    pub(super) fn text_bytes(&self) -> usize {
+        self.text_bytes
     }
 
     /// An own call returned this object.

@@ -7,6 +7,7 @@ use crate::kube::types::{ConfigMap, Job, Pod};
 mod broken;
 mod observer;
 mod random;
+mod texts;
 
 /// A writer that checks the store's invariants after every step.
 struct Checked(Writer<Pod>);

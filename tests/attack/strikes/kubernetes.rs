@@ -31,6 +31,12 @@ pub(crate) fn labels(aim: &Aim) -> Result<String, String> {
     .join("; "))
 }
 
+/// Pods have long messages of failed containers. The list is served.
+pub(crate) fn messages(aim: &Aim) -> Result<String, String> {
+    sleep(aim.hold);
+    judged("list", &[one(aim, get(&aim.large, ""))], &["200"])
+}
+
 /// What a caller may set: many at once, or more and more.
 pub(crate) fn pairs(aim: &Aim) -> Result<String, String> {
     let body = |from: usize, count: usize| {

@@ -209,6 +209,12 @@ pub(crate) const ALL: &[Strike] = &[
     )
     .over(Setup::over(&["ready=60", "pairs=9500"]).before(&["touch"])),
     Strike::new(
+        "messages",
+        "6,000 pods with 12 messages of 4,000 bytes each",
+        kubernetes::messages,
+    )
+    .over(Setup::over(&["ready=6000", "messages=6"])),
+    Strike::new(
         "notes",
         "60 ConfigMap entries of 900 KB that are no templates",
         kubernetes::notes,

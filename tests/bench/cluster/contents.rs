@@ -41,6 +41,9 @@ pub(crate) struct Contents {
     ready: usize,
     /// `pairs`: meta labels of each of them, with values of 63 bytes.
     pairs: usize,
+    /// `messages`: containers of each of their pods that have failed twice, each with a message of 4,000
+    /// bytes.
+    messages: usize,
     /// `types`: ConfigMaps with one more type each: `t0`, `t1`, …
     types: usize,
     /// `crumbs`: ConfigMaps with 400 templates of 2 KB each, all of it small values.
@@ -70,6 +73,7 @@ impl Contents {
             let place = match name {
                 "ready" => &mut contents.ready,
                 "pairs" => &mut contents.pairs,
+                "messages" => &mut contents.messages,
                 "types" => &mut contents.types,
                 "crumbs" => &mut contents.crumbs,
                 "notes" => &mut contents.notes,
@@ -91,7 +95,10 @@ impl Contents {
         applied.map_err(|refusal| format!("the app types were refused: {refusal:?}"))?;
         self.instances(fake)?;
         if self.pairs > 0 {
-            label(fake, self.pairs);
+            change_pods(fake, |pod| label(pod, self.pairs));
+        }
+        if self.messages > 0 {
+            change_pods(fake, |pod| fail(pod, self.messages));
         }
         let types = (0..self.types).map(|number| app_type(number, 0));
         let notes = (0..self.notes).map(note);
@@ -161,19 +168,31 @@ fn job(number: usize) -> Value {
     })
 }
 
-/// Gives each pod so many meta labels, as another client could.
-fn label(fake: &FakeKube, pairs: usize) {
-    let value = "v".repeat(63);
+fn change_pods(fake: &FakeKube, change: impl Fn(&mut Value)) {
     for pod in fake.all(Resource::Pods, NAMESPACE) {
         let name = crate::fake_kube::cluster::meta(&pod, "name").to_owned();
         let key = (Resource::Pods, NAMESPACE.to_owned(), name);
-        let add = |pod: &mut Value| {
-            for number in 0..pairs {
-                pod["metadata"]["labels"][format!("{META}k{number}")] = json!(value);
-            }
-        };
-        fake.with(|model| model.cluster.change(&key, add));
+        fake.with(|model| model.cluster.change(&key, &change));
     }
+}
+
+/// Gives a pod so many meta labels, as another client could.
+fn label(pod: &mut Value, pairs: usize) {
+    let value = "v".repeat(63);
+    for number in 0..pairs {
+        pod["metadata"]["labels"][format!("{META}k{number}")] = json!(value);
+    }
+}
+
+/// Lets so many containers of a pod fail, as the kubelet would report it.
+fn fail(pod: &mut Value, containers: usize) {
+    let message = "m".repeat(4_000);
+    let time = "2026-01-02T03:04:05Z";
+    let ended = json!({"terminated": {
+        "exitCode": 1, "reason": "Error", "message": message, "startedAt": time, "finishedAt": time,
+    }});
+    let status = |number| json!({"name": format!("c{number}"), "state": ended, "lastState": ended});
+    pod["status"]["containerStatuses"] = (0..containers).map(status).collect();
 }
 
 fn config_map(name: String, data: Map<String, Value>) -> Value {

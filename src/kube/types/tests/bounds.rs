@@ -1,7 +1,7 @@
 //! What is kept of objects whose size others control: each field at its bound, and labels beyond
 //! theirs.
 
-use super::super::bounded::{CONTAINERS_MAX, POD_MESSAGE_BYTES_MAX};
+use super::super::bounded::CONTAINERS_MAX;
 use super::*;
 use serde_json::Map;
 
@@ -192,39 +192,37 @@ fn values_of_other_pairs_are_cut() {
     assert_eq!(length(VALUE_BYTES_MAX + 1), VALUE_BYTES_MAX);
 }
 
+/// A status of a container that failed, or is not started.
+fn failed(reason: &str, message: &str) -> Value {
+    json!({"terminated": {"exitCode": 1, "reason": reason, "message": message}})
+}
+
 #[test]
 fn texts_of_a_pod_are_cut() {
     let text = |max: usize| "x".repeat(max + 1);
     let (name, reason) = (text(NAME_BYTES_MAX), text(REASON_BYTES_MAX));
     let message = text(MESSAGE_BYTES_MAX);
-    let ended = json!({"terminated": {"exitCode": 1, "reason": reason, "message": message}});
     let waiting = json!({"waiting": {"reason": reason, "message": message}});
     let pod = pod(&json!({
         "metadata": {
             "name": name, "ownerReferences": [{"controller": true, "uid": text(UID_BYTES_MAX)}],
             "labels": {"batch.kubernetes.io/controller-uid": text(UID_BYTES_MAX)},
         },
-        "status": {
-            "reason": reason, "message": message,
-            "conditions": [{"type": "Ready", "reason": reason, "message": message}],
-            "containerStatuses": [{"name": name, "state": waiting, "lastState": ended}],
-        },
+        "status": {"containerStatuses": [
+            {"name": name, "state": waiting, "lastState": failed(&reason, &message)},
+        ]},
     }));
     assert_eq!(pod.metadata.name.len(), NAME_BYTES_MAX);
     assert_eq!(pod.owner_uid.unwrap().to_string().len(), UID_BYTES_MAX);
     let container = &pod.containers[0];
-    assert_eq!(container.name().len(), NAME_BYTES_MAX);
+    assert_eq!(container.name().len(), CONTAINER_NAME_BYTES_MAX);
     let ContainerState::Waiting(Some(waiting)) = &container.state else {
         panic!("{container:?}")
     };
     let last = container.last_terminated().unwrap();
-    let ready = pod.conditions.get(ConditionType::Ready).unwrap();
-    let detail = pod.detail.as_deref().unwrap();
     for (reason, message) in [
-        (detail.reason.as_deref(), detail.message.as_deref()),
         (waiting.reason.as_deref(), waiting.message.as_deref()),
         (last.reason.as_deref(), last.message.as_deref()),
-        (Some(ready.reason()), Some(ready.message())),
     ] {
         assert_eq!(reason.unwrap().len(), REASON_BYTES_MAX);
         assert_eq!(message.unwrap().len(), MESSAGE_BYTES_MAX);
@@ -232,31 +230,98 @@ fn texts_of_a_pod_are_cut() {
 }
 
 #[test]
-fn the_containers_of_a_pod_and_their_messages_are_bounded() {
-    let pod_of = |count: usize, message: usize| {
-        let state = json!({"terminated": {"exitCode": 1, "message": "x".repeat(message)}});
-        let containers = vec![json!({"name": "a", "state": state}); count];
+fn texts_that_are_not_read_are_dropped() {
+    let conditions = |kinds: &[ConditionType], status: &str| -> Vec<Value> {
+        let names = ConditionType::NAMES.iter();
+        let names = names.filter(|(_, kind)| kinds.contains(kind));
+        let one = |(name, _): &(&str, _)| json!({"type": name, "status": status, "reason": "R", "message": "m"});
+        names.map(one).collect()
+    };
+    let ended = json!({"terminated": {"exitCode": 0, "reason": "Completed", "message": "m"}});
+    let status = |phase: &str, conditions: Vec<Value>| {
         pod(&json!({"metadata": {"name": "p"}, "status": {
-            "containerStatuses": containers, "initContainerStatuses": containers,
+            "phase": phase, "reason": "R", "message": "m", "conditions": conditions,
+            "containerStatuses": [{"name": "a", "state": ended}],
         }}))
     };
-    let messages = |pod: &Pod| -> Vec<usize> {
-        let states = pod.containers.iter().map(|container| &container.state);
-        let ended = states.filter_map(|state| match state {
-            ContainerState::Terminated(ended) => ended.message.as_ref(),
-            _ => None,
-        });
-        ended.map(|message| message.len()).collect()
+    let all = ConditionType::NAMES.map(|(_, kind)| kind);
+    let ready = status("Running", conditions(&all, "True"));
+    let without = status("Running", conditions(&[], "True"));
+    assert_eq!(ready.text_bytes(), without.text_bytes());
+    assert_eq!(ready.detail, None);
+    let ContainerState::Terminated(ended) = &ready.containers[0].state else {
+        panic!("{ready:?}")
     };
+    assert_eq!((&ended.reason, &ended.message), (&None, &None));
+    let scheduling = status("Pending", conditions(&all, "False"));
+    assert_eq!(scheduling.text_bytes(), without.text_bytes() + 1);
+    let evicted = status("Failed", vec![]);
+    assert_eq!(evicted.text_bytes(), without.text_bytes() + 1);
+    let job =
+        json!({"metadata": {"name": "j"}, "status": {"conditions": conditions(&all, "True")}});
+    assert_eq!(Job::deserialize(&job).unwrap().text_bytes(), 2);
+}
+
+/// A pod whose containers have these states, init containers first.
+fn with_states(inits: &[Value], apps: &[Value]) -> Pod {
+    let status = |state: &Value| json!({"name": "a", "state": state, "lastState": state});
+    let statuses = |states: &[Value]| -> Vec<Value> { states.iter().map(status).collect() };
+    pod(&json!({"metadata": {"name": "p"}, "status": {
+        "containerStatuses": statuses(apps), "initContainerStatuses": statuses(inits),
+    }}))
+}
+
+/// The bytes of each message of its containers.
+fn messages(pod: &Pod) -> Vec<usize> {
+    let of_one = |container: &ContainerStatus| {
+        let current = match &container.state {
+            ContainerState::Terminated(ended) => Some((**ended).clone()),
+            _ => None,
+        };
+        let last = container.last_terminated().cloned();
+        let ended = current.into_iter().chain(last);
+        let bytes = ended.map(|ended| ended.message.unwrap_or_default().len());
+        bytes.collect::<Vec<_>>()
+    };
+    pod.containers.iter().flat_map(of_one).collect()
+}
+
+#[test]
+fn the_containers_of_a_pod_and_their_messages_are_bounded() {
+    let state = |bytes: usize| failed("Error", &"x".repeat(bytes));
+    let many = |count: usize| vec![state(1); count];
     let both = 2 * CONTAINERS_MAX;
-    assert_eq!(pod_of(CONTAINERS_MAX, 1).containers.len(), both);
-    assert_eq!(pod_of(CONTAINERS_MAX + 1, 1).containers.len(), both);
-    let quarter = POD_MESSAGE_BYTES_MAX / 4;
-    assert_eq!(messages(&pod_of(2, quarter)), [quarter; 4]);
-    assert_eq!(messages(&pod_of(3, quarter)), [quarter; 4]);
-    let rest = POD_MESSAGE_BYTES_MAX - 5 * 3000;
-    let cut = [3000, 3000, 3000, 3000, 3000, rest];
-    assert_eq!(messages(&pod_of(4, 3000)), cut);
+    for count in [CONTAINERS_MAX, CONTAINERS_MAX + 1] {
+        let pod = with_states(&many(count), &many(count));
+        assert_eq!(pod.containers.len(), both);
+    }
+    let quarter = OBJECT_MESSAGES_BYTES_MAX / 4;
+    let full = with_states(&[state(quarter)], &[state(quarter)]);
+    assert_eq!(messages(&full), [quarter; 4]);
+    let over = with_states(&[state(quarter)], &[state(quarter), state(quarter)]);
+    assert_eq!(messages(&over), [quarter, quarter, quarter, quarter, 0, 0]);
+    let rest = OBJECT_MESSAGES_BYTES_MAX - 2 * 3000;
+    let cut = with_states(&[], &[state(3000), state(3000)]);
+    assert_eq!(messages(&cut), [3000, 3000, rest, 0]);
+}
+
+#[test]
+fn an_object_that_is_shortened_counts_little() {
+    let states = vec![failed("Error", &"x".repeat(1000)); CONTAINERS_MAX];
+    let mut pod = with_states(&states, &states);
+    assert!(pod.text_bytes() > OBJECT_MESSAGES_BYTES_MAX);
+    pod.shorten();
+    assert_eq!(pod.text_bytes(), SHORT_BYTES_MAX);
+    assert_eq!(messages(&pod)[..2], [SHORT_MESSAGES_BYTES_MAX, 0]);
+    let named = pod.containers.iter().filter(|one| one.name() == "a");
+    assert_eq!(named.count(), SHORT_CONTAINERS_MAX);
+    let message = "x".repeat(MESSAGE_BYTES_MAX + 1);
+    let conditions = json!([{"type": "Failed", "status": "True", "message": message}]);
+    let job = json!({"metadata": {"name": "j"}, "status": {"conditions": conditions}});
+    let mut job = Job::deserialize(&job).unwrap();
+    assert_eq!(job.text_bytes(), MESSAGE_BYTES_MAX);
+    job.shorten();
+    assert_eq!(job.text_bytes(), SHORT_MESSAGES_BYTES_MAX);
 }
 
 #[test]
