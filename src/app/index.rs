@@ -68,7 +68,7 @@ struct State {
     /// Types that have instances.
     types: BTreeMap<AppType, Counts>,
     sessions: Sessions,
-    /// Bytes of the meta labels of all pods; see [`labels::size`].
+    /// Bytes of the meta labels of all pods; see [`labels::Size::kept_bytes`].
     label_bytes: usize,
     lists: Lists,
 }
@@ -113,7 +113,7 @@ impl Index {
         }
         let size = |pod: &Option<Arc<Pod>>| {
             let size = pod.as_ref().map(|pod| labels::size(&pod.metadata));
-            size.unwrap_or_default().bytes
+            size.unwrap_or_default().kept_bytes()
         };
         state.label_bytes += size(&change.new);
         state.label_bytes -= size(&change.old);
@@ -165,7 +165,7 @@ impl Index {
     }
 
     /// Bytes of the meta labels of all pods, also of those that are being deleted; see
-    /// [`labels::size`].
+    /// [`labels::Size::kept_bytes`].
     #[must_use]
     pub fn label_bytes(&self) -> usize {
         self.state().label_bytes

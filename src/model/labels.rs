@@ -44,11 +44,14 @@ pub const PAIRS_MAX: usize = META_PAIRS_MAX;
 /// is within this bound in memory.
 pub const BYTES_MAX: usize = META_BYTES_MAX;
 
-/// Maximum size of the meta labels of all instances together, counted like [`BYTES_MAX`]: enough for
-/// 10,000 instances with 1.6 KiB each. Every replica keeps them all in memory, of which it has
+/// Maximum size of the meta labels of all instances together, counted like [`BYTES_MAX`] with
+/// [`PAIR_BYTES`] more for each: enough for 10,000 instances with 1.6 KiB each. Every replica keeps them all in memory, of which it has
 /// 96 MiB, and after a restart it reads them again. Only a PATCH is held to it: what other clients
 /// write counts, but is kept.
 pub const ALL_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// What a meta label takes in memory besides key and value, in bytes: the prefix of its key, or a hash.
+pub const PAIR_BYTES: usize = 64;
 
 /// Maximum number of keys that one change may set or remove: enough to replace all, and more would take
 /// long to read.
@@ -150,6 +153,12 @@ impl Size {
         size
     }
 
+    /// What counts of these labels for [`ALL_BYTES_MAX`].
+    #[must_use]
+    pub const fn kept_bytes(self) -> usize {
+        self.bytes + self.pairs * PAIR_BYTES
+    }
+
     /// Fails if a bound is exceeded and the size grew. If 2.7.1 or kubectl took an instance above a
     /// bound, it can still be changed and reduced.
     fn check_after(self, before: Self) -> Result<(), MetaError> {
@@ -185,7 +194,7 @@ impl fmt::Display for MetaError {
             ),
             Self::AllLimit(max) => write!(
                 f,
-                "this change would leave all instances together with more than {max} bytes of labels (keys and values in JSON): remove labels of any instances by setting them to null, shorten their values, or stop instances"
+                "this change would leave all instances together with more than {max} bytes of labels (keys and values in JSON, and {PAIR_BYTES} more for each): remove labels of any instances by setting them to null, shorten their values, or stop instances"
             ),
         }
     }
@@ -280,7 +289,10 @@ impl MetaChange {
     /// [`MetaError::AllLimit`] if it lengthens the labels of this instance and all are above the bound
     /// then.
     pub fn check_all(&self, own: &MetaLabels, all: AllBytes) -> Result<AllBytes, MetaError> {
-        let (before, after) = (Size::of(own).bytes, self.size_after(own).bytes);
+        let (before, after) = (
+            Size::of(own).kept_bytes(),
+            self.size_after(own).kept_bytes(),
+        );
         let bytes = (all.bytes + after).saturating_sub(before);
         if after > before && bytes > all.max {
             return Err(MetaError::AllLimit(all.max));

@@ -46,7 +46,7 @@ impl Cache {
         let pods = census.pods.all();
         let bytes: usize = pods
             .iter()
-            .map(|pod| labels::size(&pod.metadata).bytes)
+            .map(|pod| labels::size(&pod.metadata).kept_bytes())
             .sum();
         let counted = self.index.label_bytes();
         if counted != bytes {

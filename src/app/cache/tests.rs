@@ -5,6 +5,7 @@ use crate::app::fixture::{World, decode, key, merge, n1, ready_pod};
 use crate::app::index::SESSIONS_MAX;
 use crate::app::keys::key_of;
 use crate::kube::watch::StoreEvent;
+use crate::model::labels::PAIR_BYTES;
 use crate::store::{Sink as _, Writer};
 use serde_json::json;
 
@@ -441,14 +442,14 @@ fn the_bytes_of_all_labels_are_counted() {
         world.job_of(&key("scim", uid), uid, json!({}));
         world.pod(uid, label("bob"));
     }
-    assert_eq!(bytes(&world), 2 * (4 + 3 + 3 + 2));
+    assert_eq!(bytes(&world), 2 * (4 + 3 + 3 + 2 + 2 * PAIR_BYTES));
     world.pod("u2", label("x"));
-    assert_eq!(bytes(&world), 12 + 10);
+    assert_eq!(bytes(&world), 12 + 10 + 4 * PAIR_BYTES);
     world.pod_gone("u1");
-    assert_eq!(bytes(&world), 10);
+    assert_eq!(bytes(&world), 10 + 2 * PAIR_BYTES);
     // The same object again, and one without labels.
     world.pod("u2", label("x"));
-    assert_eq!(bytes(&world), 10);
+    assert_eq!(bytes(&world), 10 + 2 * PAIR_BYTES);
     world.pod("u2", json!({}));
     assert_eq!(bytes(&world), 0);
 }

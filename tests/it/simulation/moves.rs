@@ -59,7 +59,7 @@ impl Profile {
                 parked_per_key_max: limits.1,
                 division: Division::default(),
                 // Some crowds exceed it.
-                label_bytes_max: if seed % 7 == 3 { 300 } else { ALL_BYTES_MAX },
+                label_bytes_max: if seed % 7 == 3 { 1_500 } else { ALL_BYTES_MAX },
             },
             // Not drawn, so that the events of all other schedules stay as they are.
             is_crowded: matches!(seed % 7, 3 | 4),

@@ -4,7 +4,7 @@ use super::{Limits, NOTHING, WRITE_WAIT};
 use crate::app::api_call::Action;
 use crate::app::fixture::{Fixture, ROOMY, invalid, key, n1, ready_pod, uid, unavailable};
 use crate::kube::error::Verb;
-use crate::model::labels::MetaChange;
+use crate::model::labels::{MetaChange, PAIR_BYTES};
 use serde_json::{Map, Value, json};
 
 /// A pod of the Job `u1` with so many meta labels `k<n>`.
@@ -93,7 +93,7 @@ fn of_merged_labels_only_those_that_exceed_the_bound_are_rejected() {
 #[test]
 fn all_labels_are_bounded_together_and_one_that_shortens_always_passes() {
     let mut fixture = Fixture::with_limits(Limits {
-        label_bytes_max: 20,
+        label_bytes_max: 20 + 6 * PAIR_BYTES,
         ..ROOMY
     });
     let (other, until) = (key("scim", "n2"), fixture.world.instant() + WRITE_WAIT);
@@ -131,7 +131,7 @@ fn all_labels_are_bounded_together_and_one_that_shortens_always_passes() {
 
     // Above the bound, as after what another client has written.
     let mut fixture = Fixture::with_limits(Limits {
-        label_bytes_max: 5,
+        label_bytes_max: 5 + 3 * PAIR_BYTES,
         ..ROOMY
     });
     fixture.world.job("u1", json!({}));

@@ -80,7 +80,7 @@ impl RandomSchedule {
                 parked_max: 12,
                 parked_per_key_max: 5,
                 division: Division::UNLIMITED,
-                label_bytes_max: 16,
+                label_bytes_max: 16 + 4 * crate::model::labels::PAIR_BYTES,
             }),
             names: (0..4).map(|n| key("scim", &format!("n{n}"))).collect(),
             live: HashMap::new(),
