@@ -9,7 +9,7 @@ use crate::client;
 use crate::environment::{self, Cluster, Wrapper};
 use crate::options::Options;
 use std::fmt;
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -111,6 +111,7 @@ fn send(input: &Input, address: SocketAddr) -> Result<Reaction, String> {
         match stream.read(&mut buffer) {
             Ok(0) => break true,
             Ok(count) => received.extend_from_slice(&buffer[..count]),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => break !is_silence(&error),
         }
     };

@@ -87,9 +87,11 @@ impl Client {
                 }
             }
             let mut buffer = [0; 16 * 1024];
-            match self.stream.read(&mut buffer)? {
-                0 => return Err(Error::from(ErrorKind::UnexpectedEof)),
-                count => self.input.extend_from_slice(&buffer[..count]),
+            match self.stream.read(&mut buffer) {
+                Ok(0) => return Err(Error::from(ErrorKind::UnexpectedEof)),
+                Ok(count) => self.input.extend_from_slice(&buffer[..count]),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
             }
         }
     }

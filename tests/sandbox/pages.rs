@@ -167,9 +167,11 @@ fn respond(mut connection: TcpStream, shown: &Shown) -> io::Result<()> {
         }
         connection.set_read_timeout(Some(left))?;
         let mut buffer = [0; 1024];
-        match connection.read(&mut buffer)? {
-            0 => return Ok(()),
-            count => head.extend_from_slice(&buffer[..count]),
+        match connection.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(count) => head.extend_from_slice(&buffer[..count]),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
         }
     }
     let body: String = shown.names().values().map(|n| format!("{n}\n")).collect();

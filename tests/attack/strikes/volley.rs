@@ -84,6 +84,7 @@ impl Shot {
             let room = left.min(buffer.len());
             match stream.read(&mut buffer[..room]) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Ok(0) | Err(_) => self.took = Some(self.begun.elapsed()),
                 Ok(count) => {
                     left -= count;

@@ -74,9 +74,16 @@ pub(crate) fn read_request(
 
 fn read_more(stream: &mut impl Read, pending: &mut Vec<u8>) -> io::Result<usize> {
     let mut block = [0_u8; 8192];
-    let count = stream.read(&mut block)?;
-    pending.extend_from_slice(&block[..count]);
-    Ok(count)
+    loop {
+        match stream.read(&mut block) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            read => {
+                let count = read?;
+                pending.extend_from_slice(&block[..count]);
+                return Ok(count);
+            }
+        }
+    }
 }
 
 fn parse_head(bytes: &[u8]) -> Result<Option<(Head, usize)>, u16> {

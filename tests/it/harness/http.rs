@@ -138,9 +138,12 @@ impl Connection {
                 return Ok(response);
             }
             let mut buffer = [0; 16 * 1024];
-            match self.stream.read(&mut buffer)? {
-                0 => return Err(ErrorKind::UnexpectedEof.into()),
-                read => self.received.extend_from_slice(&buffer[..read]),
+            match self.stream.read(&mut buffer) {
+                Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+                Ok(read) => self.received.extend_from_slice(&buffer[..read]),
+                // A read with a time limit ends so when the process was stopped and continued.
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
             }
         }
     }

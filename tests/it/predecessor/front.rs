@@ -4,7 +4,7 @@
 //! Written from the contract's description (part B) alone, as `original` is. Omitted: its pages of
 //! documentation, and the `server` header, since each row would fail for that reason alone (A18).
 
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -345,9 +345,11 @@ fn read(stream: &mut TcpStream, pending: &mut Vec<u8>) -> std::io::Result<Option
             }
         }
         let mut buffer = [0; 16 * 1024];
-        match stream.read(&mut buffer)? {
-            0 => return Ok(None),
-            read => pending.extend_from_slice(&buffer[..read]),
+        match stream.read(&mut buffer) {
+            Ok(0) => return Ok(None),
+            Ok(read) => pending.extend_from_slice(&buffer[..read]),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
         }
     }
 }
