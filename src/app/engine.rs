@@ -40,7 +40,8 @@ use std::time::Duration;
 /// Inputs that the coordinator takes before it reads the clock again.
 const BATCH: usize = 256;
 
-/// The longest that a worker needs for one call: when what it deletes is gone, it looks again.
+/// The longest that a worker needs for one call once its manifest is rendered: when what it deletes is
+/// gone, it looks again.
 const WORK_LONGEST: Duration = Duration::from_secs(2 * CALL_LONGEST.as_secs());
 
 /// Maximum sleep of the coordinator's thread, so that its heartbeat continues.
@@ -160,8 +161,7 @@ pub struct Parts {
 /// When a thread cannot be started.
 pub fn start(parts: Parts, on_death: &OnDeath) -> std::io::Result<()> {
     let calls = Arc::new(Calls::new(parts.calls_max));
-    let queue = Arc::clone(&calls);
-    let (mut executor, inbox) = (parts.executor.clone(), parts.inbox.clone());
+    let mut executor = parts.executor.clone();
     let workers = Workers {
         name: "worker",
         count: parts.workers,
@@ -170,12 +170,7 @@ pub fn start(parts: Parts, on_death: &OnDeath) -> std::io::Result<()> {
         clock: &parts.clock,
     };
     executor.renderer = Renderer::start(workers, on_death)?;
-    let next = move || Some(queue.take());
-    workers.spawn(on_death, next, move |call| {
-        let key = call.key.clone();
-        let completed = executor.apply(executor.call(call));
-        inbox.send(Input::Completed(key, completed));
-    })?;
+    start_workers(workers, &executor, &calls, &parts.inbox, on_death)?;
     let heartbeat = (parts.heartbeats).register("coordinator", parts.clock.now());
     let thread = CoordinatorThread {
         parts,
@@ -185,6 +180,25 @@ pub fn start(parts: Parts, on_death: &OnDeath) -> std::io::Result<()> {
     let on_death = Arc::clone(on_death);
     threads::spawn("coordinator".into(), on_death, move || thread.run())?;
     Ok(())
+}
+
+/// Starts the workers. One is idle until its manifest is rendered: the renderer has a heartbeat of its
+/// own, and may render those of all others first.
+fn start_workers(
+    workers: Workers<'_>,
+    executor: &Executor,
+    calls: &Arc<Calls>,
+    inbox: &Inbox,
+    on_death: &OnDeath,
+) -> std::io::Result<()> {
+    let (calls, preparer) = (Arc::clone(calls), executor.clone());
+    let next = move || Some(preparer.prepare(calls.take()));
+    let (executor, inbox) = (executor.clone(), inbox.clone());
+    workers.spawn(on_death, next, move |prepared| {
+        let key = prepared.call.key.clone();
+        let completed = executor.apply(executor.make(prepared));
+        inbox.send(Input::Completed(key, completed));
+    })
 }
 
 /// The calls that wait for a worker.
@@ -319,6 +333,14 @@ pub struct Executor {
     pub renderer: Renderer,
 }
 
+/// A call that can be made.
+#[derive(Debug)]
+pub struct Prepared {
+    call: Arc<ApiCall>,
+    /// That of the Job to create; empty for other calls.
+    manifest: Result<Vec<u8>, Error>,
+}
+
 /// A completed call and its result.
 #[derive(Debug)]
 pub struct Called {
@@ -344,15 +366,31 @@ enum Returned {
 }
 
 impl Executor {
-    /// Makes one attempt of a call.
+    /// Renders the manifest of a call that creates a Job.
+    #[must_use]
+    pub fn prepare(&self, call: Arc<ApiCall>) -> Prepared {
+        let manifest = match &call.action {
+            Action::CreateJob(new) => self.renderer.manifest(&call.key, new),
+            _ => Ok(Vec::new()),
+        };
+        Prepared { call, manifest }
+    }
+
+    /// Prepares a call and makes it.
     #[must_use]
     pub fn call(&self, call: Arc<ApiCall>) -> Called {
+        self.make(self.prepare(call))
+    }
+
+    /// Makes one attempt of a call.
+    #[must_use]
+    pub fn make(&self, Prepared { call, manifest }: Prepared) -> Called {
         let name = call.key.job_name();
         let trace = call.action.requester().and_then(|by| by.trace.as_ref());
         let client = trace.map(|trace| self.client.made_for(trace));
         let client = client.as_ref().unwrap_or(&self.client);
         let result = match &call.action {
-            Action::CreateJob(new) => match self.renderer.manifest(&call.key, new) {
+            Action::CreateJob(_) => match manifest {
                 Ok(manifest) => client.create_job(&name, manifest).map(Returned::Created),
                 Err(error) => Ok(Returned::NotRendered(error)),
             },

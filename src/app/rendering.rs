@@ -61,6 +61,17 @@ impl Renderer {
         Ok(Self(Some(tasks)))
     }
 
+    /// Keeps its thread busy until the receiver is dropped.
+    #[cfg(test)]
+    pub(crate) fn occupy(&self, key: &InstanceKey, new: &NewJob) -> impl Sized + use<> {
+        // The thread waits until its result is taken.
+        let (rendered, result) = sync_channel(0);
+        let (key, new) = (key.clone(), Box::new(new.clone()));
+        let tasks = self.0.as_ref().unwrap();
+        tasks.send(Task { key, new, rendered }).unwrap();
+        result
+    }
+
     /// The manifest of the Job, in JSON.
     ///
     /// # Errors

@@ -4,6 +4,7 @@ use super::*;
 use crate::app::api_call::{NewJob, StopCause};
 use crate::app::fixture::{conflict, handle, origin, unavailable};
 use crate::app::queue::Lane;
+use crate::clock::SystemClock;
 use crate::kube::Error;
 use crate::kube::error::{Failure, Verb};
 use crate::kube::request::Request;
@@ -317,6 +318,48 @@ fn a_failure_is_a_warning_once_and_names_the_requester() {
         "DEBUG call for hello/ann failed again"
     );
     assert!(line(&delete, &unavailable).starts_with("DEBUG "));
+}
+
+/// Manifests of other calls are rendered first, which may take longer than its own call.
+#[test]
+fn a_worker_that_waits_for_its_manifest_is_not_stuck() {
+    let response = (201, job("ann", "u1", "8"));
+    let (mut executor, _) = executor(&[response], &[]);
+    let on_death: OnDeath = Arc::new(|cause| panic!("{cause}"));
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let heartbeats = Heartbeats::default();
+    let workers = Workers {
+        name: "worker",
+        count: 1,
+        longest: WORK_LONGEST,
+        heartbeats: &heartbeats,
+        clock: &clock,
+    };
+    let renderer = Workers {
+        heartbeats: &Heartbeats::default(),
+        ..workers
+    };
+    executor.renderer = Renderer::start(renderer, &on_death).unwrap();
+    let action = create("    image: i");
+    let Action::CreateJob(new) = &action else {
+        panic!("{action:?}");
+    };
+    let occupied = executor.renderer.occupy(&key(), new);
+    let (inbox, inputs) = Inbox::new(1);
+    let calls = Arc::new(Calls::new(1));
+    start_workers(workers, &executor, &calls, &inbox, &on_death).unwrap();
+    calls.push(Arc::new(call(action)));
+    while !threads::lock(&calls.queue).is_empty() {
+        std::thread::yield_now();
+    }
+    let later = Instant::now() + 2 * WORK_LONGEST;
+    assert_eq!(heartbeats.stuck(later), None);
+    drop(occupied);
+    let input = inputs.receiver.recv_timeout(Duration::from_secs(10));
+    let Input::Completed(_, completed) = *input.unwrap() else {
+        panic!("it is no result");
+    };
+    assert!(matches!(completed.outcome, CallOutcome::Created(uid) if uid == "u1".into()));
 }
 
 /// A caller hangs up while the inbox is full.
