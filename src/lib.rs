@@ -111,6 +111,8 @@ pub mod logging;
 pub mod metrics;
 pub mod model;
 pub mod process;
+#[cfg(test)]
+mod random;
 pub mod scrape;
 pub mod service;
 pub mod shutdown;

@@ -186,6 +186,7 @@ fn etag_of(bytes: &[u8]) -> Box<str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::random::Random;
     use std::cell::Cell;
     use std::collections::BTreeMap;
 
@@ -254,21 +255,15 @@ mod tests {
 
     #[test]
     fn after_any_changes_a_list_is_that_of_all_entries() {
-        let mut state = 3_u64;
-        let mut random = |below: u64| {
-            state = state
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1);
-            (state >> 33) % below
-        };
+        let mut random = Random::new(3);
         let mut model = BTreeMap::new();
         let mut list = of(&Changed::default());
         for step in 0..2000 {
             let mut changes = Changed::new();
-            for _ in 0..random(4) {
-                let name = "e".repeat(1 + usize::try_from(random(9)).unwrap());
+            for _ in 0..random.below(4) {
+                let name = "e".repeat(1 + random.below(9));
                 let name = InstanceName::new(&name).unwrap();
-                changes.insert(name, (random(3) > 0).then(|| step.to_string()));
+                changes.insert(name, (random.below(3) > 0).then(|| step.to_string()));
             }
             list = after(&list, &changes);
             for (name, json) in changes {

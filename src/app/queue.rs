@@ -145,6 +145,7 @@ impl<K: Clone + Eq + Hash, S: Source> Source for Ring<K, S> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::random::Random;
     use std::collections::{BTreeMap, BTreeSet};
 
     type Key = (Lane, u64, u64);
@@ -208,12 +209,7 @@ mod tests {
     /// lanes × types × callers takings, and the calls of one caller in order.
     #[test]
     fn no_caller_starves() {
-        let mut seed = 1_u64;
-        let mut roll = |sides: u64| {
-            seed = seed.wrapping_mul(6_364_136_223_846_793_005);
-            seed = seed.wrapping_add(1_442_695_040_888_963_407);
-            (seed >> 33) % sides
-        };
+        let mut random = Random::new(1);
         let mut queue = Queue::new(60);
         // The numbers of the calls that wait; for the next one, how often others were taken since
         // the caller's last, and the most lanes, types and callers since.
@@ -221,9 +217,10 @@ mod tests {
         let mut passed: BTreeMap<(u8, u64, u64), (usize, [usize; 3])> = BTreeMap::new();
         for number in 0..4000 {
             // Full and empty in turn.
-            if roll(100) < [80, 20][(number / 200 % 2) as usize] {
-                let lane = [Lane::Change, Lane::Start][roll(2) as usize];
-                let key = (lane, roll(4), roll(4) * roll(4));
+            if random.below(100) < [80, 20][(number / 200 % 2) as usize] {
+                let lane = random.pick(&[Lane::Change, Lane::Start]);
+                let [app_type, one, other] = [(); 3].map(|()| random.pick(&[0, 1, 2, 3]));
+                let key = (lane, app_type, one * other);
                 if queue.push(key, (key, number)).is_ok() {
                     let key = (lane as u8, key.1, key.2);
                     waiting.entry(key).or_default().push_back(number);

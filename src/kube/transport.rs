@@ -140,9 +140,9 @@ pub trait Transport: fmt::Debug + Send + Sync {
     fn open(&self, request: &Request) -> Result<Box<dyn EventStream>, Error>;
 }
 
-/// Which agent sends a request; each has its own connections and time limits.
+/// The connection pool of a request; each has its own agent and time limits.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Lane {
+enum Pool {
     /// Short calls.
     Call,
     /// Lists of the reflectors.
@@ -164,8 +164,8 @@ pub struct HttpTransport {
 
 /// Built from the current content of the files.
 struct Agents {
-    /// Those of all lanes, in their order.
-    by_lane: [Agent; 3],
+    /// Those of all pools, in their order.
+    by_pool: [Agent; 3],
     ca: Vec<u8>,
     certificate: Option<Arc<ClientIdentity>>,
     /// Lists and watches have been closed for good.
@@ -207,16 +207,16 @@ impl HttpTransport {
     pub fn close_watches(&self) {
         let mut agents = lock(&self.agents);
         agents.closed = true;
-        let [_, list, watch] = agents.by_lane.clone();
+        let [_, list, watch] = agents.by_pool.clone();
         drop(agents);
         list.shutdown();
         watch.shutdown();
     }
 
-    /// The agent for that lane, rebuilt first when an exec plugin has returned another certificate.
-    fn agent(&self, lane: Lane, proof: &Proof) -> Result<Agent, Failure> {
+    /// The agent of that pool, rebuilt first when an exec plugin has returned another certificate.
+    fn agent(&self, pool: Pool, proof: &Proof) -> Result<Agent, Failure> {
         let mut agents = lock(&self.agents);
-        if agents.closed && lane != Lane::Call {
+        if agents.closed && pool != Pool::Call {
             return Err(Failure::Connect("this replica is shutting down".into()));
         }
         if agents.certificate != proof.certificate {
@@ -228,7 +228,7 @@ impl HttpTransport {
                 ..built.map_err(Failure::Credentials)?
             };
         }
-        Ok(agents.by_lane[lane as usize].clone())
+        Ok(agents.by_pool[pool as usize].clone())
     }
 
     /// Reloads the CA and builds new agents if it has changed; returns whether it has.
@@ -259,23 +259,23 @@ impl HttpTransport {
     /// ends before `until`, if that is given.
     fn exchange(
         &self,
-        lane: Lane,
+        pool: Pool,
         request: &Request,
         until: Option<Instant>,
     ) -> Result<http::Response<ureq::Body>, Failure> {
-        if lane == Lane::Watch {
+        if pool == Pool::Watch {
             self.reload_ca();
         }
         let proof = self.credentials.current().map_err(Failure::Credentials)?;
-        let first = match self.attempt(lane, request, &proof, until) {
+        let first = match self.attempt(pool, request, &proof, until) {
             Err(Failure::Connect(why)) => {
                 if !self.reload_ca() {
                     return Err(Failure::Connect(why));
                 }
-                self.attempt(lane, request, &proof, until)
+                self.attempt(pool, request, &proof, until)
             }
             Err(Failure::Lost(_)) if request.verb != Verb::Create => {
-                self.attempt(lane, request, &proof, until)
+                self.attempt(pool, request, &proof, until)
             }
             first => first,
         }?;
@@ -289,12 +289,12 @@ impl HttpTransport {
         if renewed.generation == proof.generation {
             return Ok(first);
         }
-        self.attempt(lane, request, &renewed, until)
+        self.attempt(pool, request, &renewed, until)
     }
 
     fn attempt(
         &self,
-        lane: Lane,
+        pool: Pool,
         request: &Request,
         proof: &Proof,
         until: Option<Instant>,
@@ -303,7 +303,7 @@ impl HttpTransport {
         if left.is_some_and(|left| left.is_zero()) {
             return Err(Failure::TimedOut("the time limit of the call".into()));
         }
-        let agent = self.agent(lane, proof)?;
+        let agent = self.agent(pool, proof)?;
         let http = self
             .http_request(request, proof)
             .map_err(|error| Failure::Request(error.to_string()))?;
@@ -354,14 +354,14 @@ impl HttpTransport {
 
 impl Transport for HttpTransport {
     fn send(&self, request: &Request) -> Result<Response, Error> {
-        let (lane, time) = match request.verb {
+        let (pool, time) = match request.verb {
             // A list of one name is a call like any other.
-            Verb::List if request.name.is_none() => (Lane::List, self.settings.list),
-            _ => (Lane::Call, self.settings.call),
+            Verb::List if request.name.is_none() => (Pool::List, self.settings.list),
+            _ => (Pool::Call, self.settings.call),
         };
         let until = Some(self.clock.now() + time);
         let deadline = Instant::now() + time;
-        let whole = || read_whole(self.exchange(lane, request, until)?, &self.budget, deadline);
+        let whole = || read_whole(self.exchange(pool, request, until)?, &self.budget, deadline);
         let response = match whole() {
             // The response was cut off. Repeating a GET is safe.
             Err(Failure::Lost(_)) if request.verb.method() == "GET" => whole(),
@@ -372,7 +372,7 @@ impl Transport for HttpTransport {
 
     fn open(&self, request: &Request) -> Result<Box<dyn EventStream>, Error> {
         let response = self
-            .exchange(Lane::Watch, request, None)
+            .exchange(Pool::Watch, request, None)
             .map_err(|why| request.error(why))?;
         if response.status().as_u16() == 200 {
             return Ok(Box::new(HttpStream {
@@ -483,18 +483,18 @@ fn build(
         .client_cert(client_cert)
         .unversioned_rustls_crypto_provider(provider)
         .build();
-    let agent = |lane: Lane| agent(cluster, settings, tls.clone(), lane);
+    let agent = |pool: Pool| agent(cluster, settings, tls.clone(), pool);
     Ok(Agents {
-        by_lane: [Lane::Call, Lane::List, Lane::Watch].map(agent),
+        by_pool: [Pool::Call, Pool::List, Pool::Watch].map(agent),
         ca,
         certificate,
         closed: false,
     })
 }
 
-/// The agent of a lane.
-fn agent(cluster: &Cluster, settings: Settings, tls: TlsConfig, lane: Lane) -> Agent {
-    let read = if lane == Lane::Watch {
+/// The agent of a pool.
+fn agent(cluster: &Cluster, settings: Settings, tls: TlsConfig, pool: Pool) -> Agent {
+    let read = if pool == Pool::Watch {
         settings.watch_silence
     } else {
         settings.response

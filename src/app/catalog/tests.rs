@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::kube::types::Resource;
+use crate::random::Random;
 use serde_json::{Value, json};
 
 const GOOD: &str = "spec:\n  restartPolicy: Never\n  containers:\n  - name: app\n    image: i\n";
@@ -203,20 +204,14 @@ fn in_words(note: &Note) -> String {
 
 #[test]
 fn after_any_changes_the_catalog_is_that_of_all_config_maps_read_at_once() {
-    let mut state = 7_u64;
-    let mut random = |below: u64| {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1);
-        (state >> 33) % below
-    };
+    let mut random = Random::new(7);
     let mut maps: BTreeMap<String, Arc<ConfigMap>> = BTreeMap::new();
     let (mut sources, mut catalog) = (Sources::default(), Catalog::default());
     for _ in 0..2000 {
         let before = Model::of(&maps);
         let mut changes = Vec::new();
-        for _ in 0..=random(3) {
-            let name = format!("m{}", random(4));
+        for _ in 0..=random.below(3) {
+            let name = format!("m{}", random.below(4));
             if changes
                 .iter()
                 .any(|change: &Change<ConfigMap>| *change.object().metadata.name == *name)
@@ -224,11 +219,11 @@ fn after_any_changes_the_catalog_is_that_of_all_config_maps_read_at_once() {
                 continue;
             }
             let mut data = json!({});
-            for _ in 0..random(4) {
-                let text = [GOOD, "spec: [", "x"][usize::try_from(random(3)).unwrap()];
-                data[format!("t{}.yaml", random(4))] = json!(text);
+            for _ in 0..random.below(4) {
+                let text = random.pick(&[GOOD, "spec: [", "x"]);
+                data[format!("t{}.yaml", random.below(4))] = json!(text);
             }
-            let new = (random(4) > 0).then(|| config_map(&name, data));
+            let new = (random.below(4) > 0).then(|| config_map(&name, data));
             let old = match &new {
                 Some(new) => maps.insert(name, Arc::clone(new)),
                 None => maps.remove(&name),

@@ -1,6 +1,7 @@
 //! Bounds and shares of a ledger. A random sequence of steps is compared with a model after each.
 
 use super::*;
+use crate::random::Random;
 
 const MAX: usize = 1600;
 
@@ -175,19 +176,6 @@ fn what_is_in_memory_may_use_the_reserve_and_no_more() {
     assert_eq!(ledger.budget().used(), MAX);
 }
 
-/// Pseudo-random numbers (splitmix64).
-struct Numbers(u64);
-
-impl Numbers {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut x = self.0;
-        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        usize::try_from(x >> 33).unwrap() % bound
-    }
-}
-
 fn check(ledger: &Arc<Ledger>, holds: &[Hold]) {
     let sums = |filter: &dyn Fn(&Hold) -> bool| {
         let holds = holds.iter().filter(|hold| filter(hold));
@@ -226,18 +214,18 @@ fn check(ledger: &Arc<Ledger>, holds: &[Hold]) {
 fn the_sums_equal_what_is_held_after_every_step() {
     let purposes = [Purpose::Transfer, Purpose::Start, Purpose::Write];
     for seed in 0..200 {
-        let mut numbers = Numbers(seed);
+        let mut random = Random::new(seed);
         let ledger = ledger();
         let mut holds: Vec<Hold> = Vec::new();
         for _ in 0..200 {
-            let bytes = numbers.below(500);
-            match numbers.below(4) {
+            let bytes = random.below(500);
+            match random.below(4) {
                 0 => {
-                    let account = match numbers.below(2) {
-                        0 => peer(u8::try_from(numbers.below(3)).unwrap()),
-                        _ => token(["a", "b", "c"][numbers.below(3)]),
+                    let account = match random.below(2) {
+                        0 => peer(u8::try_from(random.below(3)).unwrap()),
+                        _ => token(random.pick(&["a", "b", "c"])),
                     };
-                    let purpose = purposes[numbers.below(3)];
+                    let purpose = random.pick(&purposes);
                     // Stops and labels compete with each other only.
                     let competes = |hold: &&Hold| {
                         let alike = purpose != Purpose::Write || hold.purpose == purpose;
@@ -256,13 +244,13 @@ fn the_sums_equal_what_is_held_after_every_step() {
                         Err(_) => assert!(used + bytes > MAX / 4, "seed {seed}"),
                     }
                 }
-                1 if !holds.is_empty() => drop(holds.remove(numbers.below(holds.len()))),
+                1 if !holds.is_empty() => drop(holds.remove(random.below(holds.len()))),
                 2 if !holds.is_empty() => {
-                    let index = numbers.below(holds.len());
+                    let index = random.below(holds.len());
                     let _ = holds[index].resize(bytes);
                 }
                 3 if !holds.is_empty() => {
-                    let index = numbers.below(holds.len());
+                    let index = random.below(holds.len());
                     if holds[index].purpose == Purpose::Transfer {
                         let _ = holds[index].force(bytes);
                     }

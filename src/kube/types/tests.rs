@@ -3,6 +3,7 @@
 mod bounds;
 
 use super::*;
+use crate::random::Random;
 use serde_json::{Value, json};
 
 const JOB: &str = r#"{
@@ -311,22 +312,16 @@ fn lines_that_are_not_watch_events() {
 
 #[test]
 fn random_changes_of_the_input_never_panic() {
-    let mut seed = 1_u64;
-    let mut random = |below: usize| {
-        seed = seed
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        usize::try_from(seed >> 33).unwrap() % below
-    };
+    let mut random = Random::new(1);
     let line = format!(r#"{{"type":"MODIFIED","object":{POD}}}"#);
     for _ in 0..3000 {
         let mut bytes = line.clone().into_bytes();
-        for _ in 0..=random(4) {
-            let at = random(bytes.len());
-            match random(3) {
-                0 => bytes[at] = u8::try_from(random(256)).unwrap(),
+        for _ in 0..=random.below(4) {
+            let at = random.below(bytes.len());
+            match random.below(3) {
+                0 => bytes[at] = u8::try_from(random.below(256)).unwrap(),
                 1 => bytes.truncate(at + 1),
-                _ => drop(bytes.drain(at..(at + random(20)).min(bytes.len()))),
+                _ => drop(bytes.drain(at..(at + random.below(20)).min(bytes.len()))),
             }
             if bytes.is_empty() {
                 bytes.push(b'{');

@@ -13,22 +13,10 @@ use crate::app::{Intent, Response};
 use crate::kube::types::{Job, Pod, Uid};
 use crate::kube::watch::StoreEvent;
 use crate::model::labels::MetaChange;
+use crate::random::Random;
 use crate::store::Sink as _;
 use serde_json::Value;
 use std::sync::Arc;
-
-/// Pseudo-random numbers (splitmix64).
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % sides
-    }
-}
 
 /// A Job as Kubernetes has it; there is at most one of a name.
 struct LiveJob {
@@ -54,7 +42,7 @@ enum WatchedEvent {
 }
 
 struct RandomSchedule {
-    dice: Dice,
+    random: Random,
     world: World,
     coordinator: Coordinator,
     names: Vec<InstanceKey>,
@@ -74,7 +62,7 @@ struct RandomSchedule {
 impl RandomSchedule {
     fn new(seed: u64) -> Self {
         Self {
-            dice: Dice(seed),
+            random: Random::new(seed),
             world: World::new(),
             coordinator: Coordinator::new(Limits {
                 parked_max: 12,
@@ -96,7 +84,7 @@ impl RandomSchedule {
     }
 
     fn any_name(&mut self) -> InstanceKey {
-        let at = self.dice.roll(self.names.len() as u64) as usize;
+        let at = self.random.below(self.names.len());
         self.names[at].clone()
     }
 
@@ -142,12 +130,12 @@ impl RandomSchedule {
     fn request(&mut self) {
         let key = self.any_name();
         self.requests += 1;
-        let wait = [0, 1, 5, 10, 30][self.dice.roll(5) as usize];
+        let wait = self.random.pick(&[0, 1, 5, 10, 30]);
         let now = self.world.instant();
         let deadline = now + Duration::from_secs(wait);
-        let (want, latest) = match self.dice.roll(10) {
+        let (want, latest) = match self.random.below(10) {
             0 => {
-                let until = [None, Some(deadline)][self.dice.roll(2) as usize];
+                let until = self.random.pick(&[None, Some(deadline)]);
                 (Want::Stop { until }, now + WRITE_WAIT)
             }
             1 => (Want::Label(Arc::new(MetaChange::default())), deadline),
@@ -172,7 +160,7 @@ impl RandomSchedule {
         let mut waiting: Vec<u64> = self.waiting.keys().copied().collect();
         waiting.sort_unstable();
         if !waiting.is_empty() {
-            let n = waiting[self.dice.roll(waiting.len() as u64) as usize];
+            let n = self.random.pick(&waiting);
             self.waiting.remove(&n);
             self.step(Input::Abandoned(handle(n)));
         }
@@ -180,8 +168,8 @@ impl RandomSchedule {
 
     /// Time passes, and the coordinator is woken at each requested time, never twice at the same
     /// one.
-    fn pass(&mut self, millis: u64) {
-        let end = self.world.instant() + Duration::from_millis(millis);
+    fn pass(&mut self, time: Duration) {
+        let end = self.world.instant() + time;
         while let Some(at) = self.coordinator.next_wake().filter(|at| *at <= end) {
             self.world
                 .pass(at.saturating_duration_since(self.world.instant()));
@@ -234,7 +222,7 @@ impl RandomSchedule {
     }
 
     /// The kubelet and the controllers do something about one name.
-    fn cluster(&mut self, chance: u64) {
+    fn cluster(&mut self, chance: usize) {
         let key = self.any_name();
         let stamp = self.world.stamp();
         let Some(live) = self.live.get_mut(&key) else {
@@ -309,9 +297,13 @@ impl RandomSchedule {
         if self.calls.is_empty() {
             return;
         }
-        let at = self.dice.roll(self.calls.len() as u64) as usize;
+        let at = self.random.below(self.calls.len());
         let call = self.calls.remove(at);
-        let fault = if self.faults { self.dice.roll(20) } else { 99 };
+        let fault = if self.faults {
+            self.random.below(20)
+        } else {
+            99
+        };
         let verb = Verb::Create;
         let outcome = match fault {
             0 => CallOutcome::Failed(no_connection(verb)),
@@ -400,18 +392,18 @@ impl RandomSchedule {
     }
 
     fn turn(&mut self) {
-        match self.dice.roll(20) {
+        match self.random.below(20) {
             0..5 => self.request(),
             5 => self.hang_up(),
             6..11 => self.work(),
             11..15 => self.deliver_event(),
             15..18 => {
-                let chance = self.dice.roll(12);
+                let chance = self.random.below(12);
                 self.cluster(chance);
             }
             _ => {
-                let millis = self.dice.roll(1500);
-                self.pass(millis);
+                let millis = self.random.below(1500);
+                self.pass(Duration::from_millis(millis as u64));
             }
         }
     }
@@ -422,7 +414,7 @@ impl RandomSchedule {
         for _ in 0..200 {
             self.work();
             self.deliver_event();
-            self.pass(500);
+            self.pass(Duration::from_millis(500));
         }
         while !self.calls.is_empty() || !self.events.is_empty() {
             self.work();

@@ -5,6 +5,7 @@ use super::bench::{Bench, resumed};
 use super::*;
 use crate::app::RequestId;
 use crate::http::wire::{Heads, Persistence};
+use crate::random::Random;
 use std::time::SystemTime;
 
 /// How many requests are made.
@@ -89,39 +90,28 @@ const FIELDS: &[&str] = &[
     "Cookie",
 ];
 
-/// Marsaglia's xorshift, so that each run is the same everywhere.
-struct Random(u64);
+/// Requests made of random numbers.
+struct Requests(Random);
 
-impl Random {
-    fn below(&mut self, end: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 % end as u64).unwrap()
-    }
-
-    fn one<T: Copy>(&mut self, of: &[T]) -> T {
-        of[self.below(of.len())]
-    }
-
+impl Requests {
     fn text(&mut self) -> String {
-        (0..self.below(6)).map(|_| self.one(PIECES)).collect()
+        (0..self.0.below(6)).map(|_| self.0.pick(PIECES)).collect()
     }
 
     fn request(&mut self) -> Request {
-        let method = match self.below(6) {
+        let method = match self.0.below(6) {
             0 => Method::Patch,
             1 => Method::Delete,
             2 => Method::Other(self.text().into()),
             _ => Method::Get,
         };
         let mut request = Request::new(method, "/");
-        request.path = format!("{}{}", self.one(PATHS), self.text());
-        request.query = (self.below(2) == 0).then(|| self.text());
-        request.authority = (self.below(4) == 0).then(|| self.text());
-        request.secure = self.below(2) == 0;
-        for _ in 0..self.below(5) {
-            let (name, value) = (self.one(FIELDS), self.text());
+        request.path = format!("{}{}", self.0.pick(PATHS), self.text());
+        request.query = (self.0.below(2) == 0).then(|| self.text());
+        request.authority = (self.0.below(4) == 0).then(|| self.text());
+        request.secure = self.0.below(2) == 0;
+        for _ in 0..self.0.below(5) {
+            let (name, value) = (self.0.pick(FIELDS), self.text());
             request.headers.push(name, value.as_bytes());
         }
         request.body = self.text().into_bytes();
@@ -167,7 +157,7 @@ fn no_header_has_a_line_break_whatever_a_caller_sends() {
     let bench = Bench::new();
     let mut statuses = std::collections::BTreeSet::new();
     for run in 1..=RUNS {
-        let request = Random(run.wrapping_mul(0x9e37_79b9_7f4a_7c15)).request();
+        let request = Requests(Random::new(run)).request();
         let id = request
             .headers
             .get_bytes("x-request-id")

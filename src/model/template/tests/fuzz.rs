@@ -5,45 +5,17 @@
 
 use super::grammar::{self, Maker};
 use super::*;
+use crate::random::Random;
 use serde_json::Value;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-/// Marsaglia's xorshift: small, and the same everywhere for the same seed.
-pub(super) struct Random(u64);
-
-impl Random {
-    fn new(seed: u64, run: u64) -> Self {
-        let mixed = (seed ^ run.wrapping_mul(0x9e37_79b9_7f4a_7c15)).wrapping_add(1);
-        let mut random = Self(mixed.wrapping_mul(0xbf58_476d_1ce4_e5b9) | 1);
-        for _ in 0..4 {
-            random.next();
-        }
-        random
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    pub(super) fn below(&mut self, end: usize) -> usize {
-        usize::try_from(self.next() % end as u64).expect("it is below a usize")
-    }
-
-    pub(super) fn pick<'a>(&mut self, from: &[&'a str]) -> &'a str {
-        from[self.below(from.len())]
-    }
-
-    /// A value that a caller may send; rarely one with a NUL in it, or a long one.
-    pub(super) fn text(&mut self) -> String {
-        let text: String = (0..self.below(4)).map(|_| self.pick(VALUES)).collect();
-        match self.below(200) {
-            0 => text + "\0",
-            1 => text.repeat(200),
-            _ => text,
-        }
+/// A value that a caller may send; rarely one with a NUL in it, or a long one.
+pub(super) fn text(random: &mut Random) -> String {
+    let text: String = (0..random.below(4)).map(|_| random.pick(VALUES)).collect();
+    match random.below(200) {
+        0 => text + "\0",
+        1 => text.repeat(200),
+        _ => text,
     }
 }
 
@@ -196,7 +168,9 @@ fn runs<const N: usize>(
     let (seed, runs) = (setting("FUZZ_SEED", 42), setting("FUZZ_RUNS", default));
     let mut counts = [0; N];
     for run in 0..runs {
-        let tried = catch_unwind(AssertUnwindSafe(|| each(&mut Random::new(seed, run))));
+        let tried = catch_unwind(AssertUnwindSafe(|| {
+            each(&mut Random::new(seed ^ (run << 32)))
+        }));
         let seen = tried.unwrap_or_else(|panic| {
             eprintln!("{name}: FUZZ_SEED={seed}, run {run}");
             resume_unwind(panic)

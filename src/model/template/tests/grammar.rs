@@ -7,8 +7,9 @@
 mod meaning;
 mod written;
 
-use super::fuzz::Random;
+use super::fuzz;
 use crate::model::template::Variables;
+use crate::random::Random;
 
 /// What may stand in `${…}`.
 #[derive(Clone, Debug)]
@@ -397,11 +398,11 @@ pub(super) fn variables(random: &mut Random, mark: &str) -> Variables {
     let mut pairs = Vec::new();
     for name in NAMES {
         if random.below(4) > 0 {
-            pairs.push(((*name).to_owned(), random.text() + mark));
+            pairs.push(((*name).to_owned(), fuzz::text(random) + mark));
         }
     }
     for _ in 0..random.below(3) {
-        pairs.push((random.text() + mark, random.text() + mark));
+        pairs.push((fuzz::text(random) + mark, fuzz::text(random) + mark));
     }
     pairs.into_iter().collect()
 }

@@ -6,25 +6,13 @@
 //! above it the results of own calls since.
 
 use super::*;
+use crate::random::Random;
 use std::collections::BTreeMap;
 
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 
 /// How many steps a seed makes.
 const STEPS: usize = 400;
-
-/// SplitMix64.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        usize::try_from((z ^ (z >> 31)) % sides as u64).unwrap()
-    }
-}
 
 /// The state at one version: UID and version of each object, by name.
 type Moment = BTreeMap<&'static str, (u64, u64)>;
@@ -46,7 +34,7 @@ struct Listing {
 }
 
 struct Model {
-    dice: Dice,
+    random: Random,
     writer: Checked,
     store: Store<Pod>,
     /// The state at version 0, 1, 2, …
@@ -75,7 +63,7 @@ impl Model {
     fn new(seed: u64) -> Self {
         let (writer, store) = unsynced();
         Self {
-            dice: Dice(seed),
+            random: Random::new(seed),
             writer,
             store,
             // Version 0 stands for none.
@@ -103,12 +91,12 @@ impl Model {
 
     /// Something is created, changed or deleted, by us or by others.
     fn write(&mut self) {
-        let name = NAMES[self.dice.roll(NAMES.len())];
+        let name = self.random.pick(&NAMES);
         let mut now = self.at(self.version()).clone();
         let version = self.version() + 1;
-        let is_own = self.dice.roll(2) == 0;
+        let is_own = self.random.below(2) == 0;
         let own = match now.get(name).copied() {
-            Some((uid, _)) if self.dice.roll(3) == 0 => {
+            Some((uid, _)) if self.random.below(3) == 0 => {
                 now.remove(name);
                 Own::Deleted(name, uid)
             }
@@ -127,7 +115,7 @@ impl Model {
 
     /// A name is read that has no object.
     fn read(&mut self) {
-        let name = NAMES[self.dice.roll(NAMES.len())];
+        let name = self.random.pick(&NAMES);
         if !self.at(self.version()).contains_key(name) {
             self.under_way.push(Own::Absent(name, self.version()));
         }
@@ -138,7 +126,7 @@ impl Model {
         if self.under_way.is_empty() {
             return;
         }
-        let at = self.dice.roll(self.under_way.len());
+        let at = self.random.below(self.under_way.len());
         // An own call reports only the deletion of objects that were known.
         if let Own::Deleted(name, uid) = self.under_way[at]
             && !self.knows(name, uid)
@@ -252,7 +240,7 @@ impl Model {
         if seen < 2 {
             return;
         }
-        let back = 1 + self.dice.roll(seen.min(self.history.len()) - 1);
+        let back = 1 + self.random.below(seen.min(self.history.len()) - 1);
         self.history.truncate(back + 1);
         self.under_way.clear();
         self.restored = true;
@@ -309,14 +297,14 @@ impl Model {
     }
 
     fn step(&mut self) {
-        match self.dice.roll(100) {
+        match self.random.below(100) {
             0..26 => self.write(),
             26..30 => self.read(),
             30..55 => self.arrive(),
             55..85 => self.watch(),
             85..99 if self.listing.is_some() || self.seen.is_none() => self.list(),
             85..87 => self.list(),
-            99 if self.dice.roll(4) == 0 => self.restore(),
+            99 if self.random.below(4) == 0 => self.restore(),
             _ => {}
         }
     }

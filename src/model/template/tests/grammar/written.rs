@@ -1,7 +1,7 @@
 //! A made template as text, in the forms that mean the same.
 
-use super::super::fuzz::Random;
 use super::{Condition, Expression, Filter, Item, Line, Made, Node, Piece, Style};
+use crate::random::Random;
 
 impl Made {
     /// The text, written in one way or another.
