@@ -3,7 +3,7 @@
 use super::Scope;
 use crate::app::request::TokenStatus;
 use crate::app::request_handle::RequestHandle;
-use crate::budget::PeerKey;
+use crate::budget::{PeerKey, is_beyond};
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
@@ -30,9 +30,6 @@ pub(super) const FEW_IN_REVIEW_MAX: usize = 2;
 /// The part of both bounds that is reserved for tokens that were good before. However many wrong
 /// tokens come, callers that are known are still reviewed.
 const RESERVE: usize = 4;
-
-/// The part of the rest of both bounds that one address may use, unless its token was good before.
-const PEER_SHARE: usize = 2;
 
 type Digest = [u8; 32];
 
@@ -73,7 +70,8 @@ pub(super) enum Look {
     WaitsFirst,
     /// The request waits for a review in progress.
     Waits,
-    /// Not cached, and no capacity to wait: none at all, or none for this address.
+    /// Not cached, and no capacity to wait: none at all, or none for this caller: a token that was
+    /// good before, else an address.
     Full,
 }
 
@@ -99,10 +97,14 @@ impl Memory {
             return Look::OutOfScope;
         }
         let peer = waiter.peer;
-        let waiting = self.waiting.iter().map(|(waiter, _)| waiter.peer);
-        let in_review = self.in_review.values().map(|review| review.peer);
-        if !has_room(waiting, WAITING_MAX, peer, was_good)
-            || (is_first && !has_room(in_review, IN_REVIEW_MAX, peer, was_good))
+        let is_own = |of: &Digest, other: PeerKey| match was_good {
+            true => of == digest,
+            false => other == peer,
+        };
+        let waiting = self.waiting.iter().map(|(it, of)| is_own(of, it.peer));
+        let in_review = self.in_review.iter().map(|(of, it)| is_own(of, it.peer));
+        if !has_room(waiting, WAITING_MAX, was_good)
+            || (is_first && !has_room(in_review, IN_REVIEW_MAX, was_good))
         {
             return Look::Full;
         }
@@ -170,18 +172,15 @@ impl Memory {
     }
 }
 
-/// Whether a bound leaves room for a request from `peer`; `used` are the addresses of those there are.
-fn has_room(
-    used: impl ExactSizeIterator<Item = PeerKey>,
-    max: usize,
-    peer: PeerKey,
-    was_good: bool,
-) -> bool {
-    if was_good {
-        return used.len() < max;
-    }
-    let unreserved = max - max / RESERVE;
-    used.len() < unreserved && used.filter(|other| *other == peer).count() < unreserved / PEER_SHARE
+/// Whether a bound leaves room for a request; `used` tells of those there are whether they are of
+/// the same caller. Each caller gets at most half of what the others leave.
+fn has_room(used: impl ExactSizeIterator<Item = bool>, max: usize, was_good: bool) -> bool {
+    let max = if was_good { max } else { max - max / RESERVE };
+    let Some(free) = max.checked_sub(used.len() + 1) else {
+        return false;
+    };
+    let own = used.filter(|is_own| *is_own).count();
+    own == 0 || !is_beyond(own + 1, max / 2, free, max)
 }
 
 fn is_good(status: &TokenStatus) -> bool {
@@ -318,7 +317,7 @@ mod tests {
     #[test]
     fn an_address_uses_no_more_than_half_of_the_reviews() {
         let (mut memory, now) = known_good();
-        let half = (IN_REVIEW_MAX - IN_REVIEW_MAX / RESERVE) / PEER_SHARE;
+        let half = (IN_REVIEW_MAX - IN_REVIEW_MAX / RESERVE) / 2;
         for number in 1..=half {
             let look = memory.look(&digest(number), from(1, number), All, now);
             assert_eq!(look, Look::WaitsFirst);
@@ -339,7 +338,7 @@ mod tests {
     #[test]
     fn an_address_uses_no_more_than_half_of_the_waiting_places() {
         let (mut memory, now) = known_good();
-        let half = (WAITING_MAX - WAITING_MAX / RESERVE) / PEER_SHARE;
+        let half = (WAITING_MAX - WAITING_MAX / RESERVE) / 2;
         for serial in 0..half {
             let look = memory.look(&digest(1), from(1, serial), All, now);
             assert_ne!(look, Look::Full);
@@ -354,8 +353,44 @@ mod tests {
         assert_eq!(other, Look::WaitsFirst, "it comes from another address");
         memory.leave(from(1, 1).handle);
         memory.leave(from(1, 2).handle);
+        memory.leave(from(1, 3).handle);
         let look = memory.look(&digest(1), from(1, 1), All, now);
         assert_eq!(look, Look::Waits, "there is room again");
+    }
+
+    #[test]
+    fn each_further_address_finds_room_for_reviews() {
+        let (mut memory, now) = known_good();
+        let mut number = 0;
+        let mut taken = |peer: u32, is_same: bool| {
+            let begin = number;
+            loop {
+                let token = if is_same { 1 } else { number + 1 };
+                let look = memory.look(&digest(token), from(peer, number), All, now);
+                if look == Look::Full {
+                    return number - begin;
+                }
+                number += 1;
+            }
+        };
+        assert_eq!([1, 2, 3].map(|peer| taken(peer, false)), [96, 48, 24]);
+        // Requests with a token that is in review only have to wait.
+        assert_eq!([1, 2, 4].map(|peer| taken(peer, true)), [243, 145, 97]);
+        assert_eq!(taken(9, false), 12, "a new address still finds room");
+    }
+
+    #[test]
+    fn one_good_token_leaves_room_for_the_others_to_wait() {
+        let (mut memory, now) = known_good();
+        for serial in 0..WAITING_MAX / 2 {
+            let look = memory.look(&digest(0), token(serial), All, now);
+            assert_ne!(look, Look::Full, "{serial}");
+        }
+        let serial = WAITING_MAX / 2;
+        let look = memory.look(&digest(0), token(serial), All, now);
+        assert_eq!(look, Look::Full);
+        let other = memory.look(&digest(1), token(serial), All, now);
+        assert_eq!(other, Look::WaitsFirst);
     }
 
     #[test]
