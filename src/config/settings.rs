@@ -91,7 +91,7 @@ settings! {
     "CONNECTIONS_MAX" = "12000",
         "Maximum number of open connections; with TLS, where each takes about 11 KiB, the default is 2000";
     "CONNECTIONS_PER_PEER_MAX" = "8000",
-        "Maximum number of open connections per peer address (IPv6: per /64 network)";
+        "Maximum number of open connections per peer address (IPv6: per /64 network); a peer gets at most the same part of what the others leave, or half of it";
     "IDLE_TIMEOUT" = "75s",
         "How long a connection may be idle between two requests; must be more than 5s";
     "HEAD_TIMEOUT" = "5s",

@@ -1,6 +1,6 @@
 //! [`Admission`]: bounds on connections, in total and per peer. Nothing else is counted here.
 
-use crate::budget::PeerKey;
+use crate::budget::{PeerKey, is_beyond};
 use crate::http::message::{Limits, Refusal};
 use crate::threads::lock;
 use std::collections::HashMap;
@@ -29,7 +29,8 @@ impl Admission {
         }
     }
 
-    /// Admits one more connection of this peer; it is counted until the permit is dropped.
+    /// Admits one more connection of this peer; it is counted until the permit is dropped. Each peer
+    /// may have its part of what the others leave, at least half; so a new one finds room.
     ///
     /// # Errors
     /// [`Refusal::TooManyFromPeer`] or [`Refusal::TooManyConnections`].
@@ -37,14 +38,14 @@ impl Admission {
         let peer = PeerKey::of(address);
         let mut counts = lock(&self.counts);
         let of_peer = counts.by_peer.get(&peer).copied().unwrap_or(0);
-        if of_peer >= self.per_peer_max {
+        let (of_peer, max) = (of_peer + 1, self.connections_max);
+        let free = max.checked_sub(counts.all + 1);
+        let free = free.ok_or(Refusal::TooManyConnections)?;
+        if of_peer > 1 && is_beyond(of_peer, self.per_peer_max, free, max) {
             return Err(Refusal::TooManyFromPeer);
         }
-        if counts.all >= self.connections_max {
-            return Err(Refusal::TooManyConnections);
-        }
         counts.all += 1;
-        counts.by_peer.insert(peer, of_peer + 1);
+        counts.by_peer.insert(peer, of_peer);
         Ok(Permit {
             admission: Arc::clone(self),
             peer,
@@ -99,7 +100,22 @@ mod tests {
         let refused = admission.admit(address("10.0.0.3")).unwrap_err();
         assert_eq!(refused, Refusal::TooManyConnections);
         drop(first);
-        assert!(admission.admit(address("10.0.0.1")).is_ok());
+        assert!(admission.admit(address("10.0.0.3")).is_ok());
+    }
+
+    #[test]
+    fn each_further_peer_finds_room() {
+        let admission = admission(12_000, 8_000);
+        let mut permits = Vec::new();
+        let mut taken = |last: u8| {
+            let before = permits.len();
+            while let Ok(permit) = admission.admit(IpAddr::from([10, 0, 0, last])) {
+                permits.push(permit);
+            }
+            permits.len() - before
+        };
+        assert_eq!([1, 2, 3, 4].map(&mut taken), [8000, 2666, 889, 296]);
+        assert!(admission.admit(address("10.0.0.9")).is_ok());
     }
 
     #[test]

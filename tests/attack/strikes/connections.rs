@@ -8,8 +8,8 @@ use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpStream};
 use std::time::{Duration, Instant};
 
-/// How many connections come from one address: less than the bound for one peer.
-const PER_ADDRESS: usize = 5_000;
+/// How many connections come from one address: so many that three have their part of all.
+const PER_ADDRESS: usize = 3_500;
 
 /// Time limit for opening a connection.
 const TIMEOUT: Duration = Duration::from_millis(500);

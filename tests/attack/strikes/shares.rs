@@ -1,12 +1,13 @@
-//! Strikes at the share of others: one caller takes all places, all callers want one name.
+//! Strikes at the share of others: few callers take all places or connections, all callers want one
+//! name.
 
 use super::Aim;
-use super::connections::attacker;
+use super::connections::{attacker, tally};
 use super::held::{patch, shots};
 use super::kubernetes::one;
 use super::tokens::{self, BOUND};
 use super::volley::{Shot, judged, volley};
-use crate::client::get;
+use crate::client::{self, get};
 use std::time::{Duration, Instant};
 
 /// Labels that callers set at the same time: as many as an instance may have, with some to spare.
@@ -15,15 +16,20 @@ const KEYS: usize = 50;
 /// What anybody else's start, PATCH and DELETE may take together.
 const OTHERS_MAX: Duration = Duration::from_secs(5);
 
-/// One caller waits for as many instances as there are places; another one is served.
-fn take_all(aim: &Aim, taker: &str, other: &str) -> Result<String, String> {
+/// So many callers, each from one address, wait for so many instances each: together for as many
+/// as there are places. Another one is served.
+fn take_all(
+    aim: &Aim,
+    (callers, each): (usize, usize),
+    taker: &str,
+    other: &str,
+) -> Result<String, String> {
     let request = |number| {
         let path = format!("/app/never/k{number}");
         get(&path, &format!("Prefer: wait=300\r\n{taker}"))
     };
-    // From one address, whoever it says it is.
-    let shot = |number| Shot::new(aim.address, attacker(0), request(number));
-    let mut all: Vec<Shot> = (0..6_000).map(shot).collect();
+    let shot = |number| Shot::new(aim.address, attacker(number / each), request(number));
+    let mut all: Vec<Shot> = (0..callers * each).map(shot).collect();
     volley(&mut all, Duration::from_secs(3));
     let begun = Instant::now();
     let path = "/app/hello/others";
@@ -33,7 +39,7 @@ fn take_all(aim: &Aim, taker: &str, other: &str) -> Result<String, String> {
     let served = [start, label, one(aim, stop)];
     let took = begun.elapsed();
     volley(&mut all, Duration::from_millis(100));
-    let taken = judged("one caller", &all, &["open", "429 ", "503 "])?;
+    let taken = judged("they", &all, &["open", "429 ", "503 "])?;
     let others = judged("start, PATCH, DELETE of another", &served, &["200"]);
     let seen = |others| format!("{taken}; {others} in {} ms", took.as_millis());
     match others {
@@ -44,12 +50,41 @@ fn take_all(aim: &Aim, taker: &str, other: &str) -> Result<String, String> {
 
 /// By token: one for one type.
 pub(crate) fn by_token(aim: &Aim) -> Result<String, String> {
-    take_all(aim, &tokens::line(BOUND), &tokens::line(&tokens::good(1)))
+    take_all(
+        aim,
+        (1, 6_000),
+        &tokens::line(BOUND),
+        &tokens::line(&tokens::good(1)),
+    )
 }
 
 /// By address, where nobody has a token.
 pub(crate) fn by_address(aim: &Aim) -> Result<String, String> {
-    take_all(aim, "", "")
+    take_all(aim, (1, 6_000), "", "")
+}
+
+/// By address; each of the two is below half of all places until they meet.
+pub(crate) fn by_two(aim: &Aim) -> Result<String, String> {
+    take_all(aim, (2, 3_500), "", "")
+}
+
+/// Connections from addresses of which two could have all there are; a third is served.
+pub(crate) fn connections(aim: &Aim) -> Result<String, String> {
+    const EACH: usize = 8_000;
+    let connect = |number| {
+        let from = attacker(number / EACH);
+        client::connect(aim.address, from, Duration::from_millis(500)).ok()
+    };
+    let held: Vec<_> = (0..2 * EACH - 3_000).filter_map(connect).collect();
+    std::thread::sleep(Duration::from_secs(1));
+    let paths = [&aim.live, "/app/hello/i1", "/app/hello/others"];
+    let served = paths.map(|path| one(aim, get(path, "Prefer: wait=5\r\n")));
+    std::thread::sleep(aim.hold);
+    let seen = format!("{}: {}", held.len(), tally(&held));
+    let others = judged("/livez, an instance, a start of another", &served, &["200"]);
+    others
+        .map(|others| format!("{seen}; {others}"))
+        .map_err(|others| format!("{seen}; {others}"))
 }
 
 /// PATCHes of one name, all at once: each is done, none is lost.

@@ -161,6 +161,18 @@ pub(crate) const ALL: &[Strike] = &[
     )
     .over(FEW),
     Strike::new(
+        "by-two",
+        "two addresses wait for 3,500 instances each",
+        shares::by_two,
+    )
+    .over(FEW),
+    Strike::new(
+        "all-connections",
+        "13,000 connections of two addresses (bound: 12,000)",
+        shares::connections,
+    )
+    .over(FEW),
+    Strike::new(
         "by-token",
         "one token waits for 6,000 instances",
         shares::by_token,
