@@ -56,7 +56,9 @@ const INSTANCE_TYPE: &str = "config-controller.semafor.ch/instance-type";
 const INSTANCE_NAME: &str = "config-controller.semafor.ch/instance-name";
 
 /// Size of the largest object as JSON, in bytes, alone or in a list or an event. etcd takes 1.5 MiB, and
-/// a character of one byte (`<`, a control character) has up to six in JSON.
+/// a character of one byte (`<`, a control character) has up to six in JSON. A larger one can only be
+/// where etcd's bound was raised (`--max-request-bytes`): its list is then never complete, the log names
+/// the list, and the replica is not ready; a bound here that is raised, too, takes its memory.
 pub const OBJECT_BYTES_MAX: usize = 10 * 1024 * 1024;
 
 /// Suffix of the keys of a ConfigMap that are templates.

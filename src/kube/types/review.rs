@@ -3,6 +3,10 @@
 
 use serde::Deserialize;
 
+/// Longest name of a user that counts, in bytes: it is kept for each token. That of a service account has
+/// at most 339; only those can be allowed.
+const USER_BYTES_MAX: usize = 512;
+
 /// The API server's response about a token.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct TokenReview {
@@ -33,6 +37,7 @@ impl TokenReview {
         let for_us = audiences.iter().any(|known| known == audience);
         let user = status.user?.username?;
         let good = status.authenticated == Some(true) && for_us && !user.is_empty();
+        let good = good && user.len() <= USER_BYTES_MAX;
         good.then_some(user)
     }
 }
@@ -53,6 +58,17 @@ mod tests {
             r#"{"kind":"TokenReview","spec":{"token":"t"},"status":{"authenticated":true,"user":{"username":"u","groups":["g"]},"audiences":["us"]}}"#,
             Some("u"),
         );
+        let long = |bytes: usize| {
+            let (user, status) = (
+                "u".repeat(bytes),
+                r#""authenticated":true,"audiences":["us"]"#,
+            );
+            let json = format!(r#"{{"status":{{{status},"user":{{"username":"{user}"}}}}}}"#);
+            (json, user)
+        };
+        let (json, user) = long(USER_BYTES_MAX);
+        check(&json, Some(&user));
+        check(&long(USER_BYTES_MAX + 1).0, None);
         for none in [
             r#"{"status":{"authenticated":true,"user":{"username":"u"},"audiences":["other"]}}"#,
             r#"{"status":{"authenticated":true,"user":{"username":"u"}}}"#,
