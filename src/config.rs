@@ -110,8 +110,8 @@ const SURROUNDINGS: [&str; 3] = ["KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_
 /// problems of a service that only the machine knows: those of files and of its limits.
 ///
 /// # Errors
-/// As [`parse`], and those of `further`; if an argument or a variable that is read is not UTF-8, only those problems. Other
-/// variables are ignored.
+/// As [`parse`], and those of `further`; if an argument or a variable that is read is not UTF-8,
+/// only those problems. Other variables are ignored.
 pub fn parse_os(
     arguments: impl IntoIterator<Item = OsString>,
     environment: impl IntoIterator<Item = (OsString, OsString)>,

@@ -1,6 +1,7 @@
 //! CPU time, memory, threads and open files of this process, for Prometheus' usual `process_*` metrics.
 //!
-//! Read from `/proc` and the cgroup; on systems without it all values are `None`. The names of the metrics are in
+//! Read from `/proc` and the cgroup; on systems without it all values are `None`. The names of the
+//! metrics are in
 //! [`crate::metrics`], not here.
 
 use std::fs;

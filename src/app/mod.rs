@@ -250,8 +250,8 @@ impl App {
         self.cache.is_synced() && self.catalog.is_read()
     }
 
-    /// Responds to all waiting requests; from now on no request waits, but for lists. Requested stops and labels
-    /// can be made until then: their callers must know the result.
+    /// Responds to all waiting requests; from now on no request waits, but for lists. Requested
+    /// stops and labels can be made until then: their callers must know the result.
     pub fn drain(&self, until: Instant) {
         self.is_draining.store(true, Ordering::SeqCst);
         if let Some(reviews) = &self.reviews {

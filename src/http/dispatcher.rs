@@ -1,9 +1,9 @@
 //! [`Dispatcher`]: takes a request to its endpoint, and the response back to the front.
 //!
 //! Each request passes the same steps in the same order: route, span, host check, authentication,
-//! origin check, handler; each response is counted and ends the span. What is known of a request on entry is kept
-//! in one `Exchange` until the response, however long the request waits. What an endpoint does is
-//! in [`super::handlers`], which endpoints there are in [`super::endpoints`].
+//! origin check, handler; each response is counted and ends the span. What is known of a request on
+//! entry is kept in one `Exchange` until the response, however long the request waits. What an
+//! endpoint does is in [`super::handlers`], which endpoints there are in [`super::endpoints`].
 
 use super::auth::authenticator::{Authentication, Authenticator};
 use super::auth::{Access, Caller, Denied};

@@ -111,7 +111,8 @@ impl Client {
         self.call(request, |_| Ok(()))
     }
 
-    /// One page of a list with at most `limit` objects. In a namespace that does not exist it is empty, not an error.
+    /// One page of a list with at most `limit` objects. In a namespace that does not exist it is
+    /// empty, not an error.
     ///
     /// # Errors
     /// `Expired` when the continue token is too old; a new list is needed.
@@ -147,7 +148,8 @@ impl Client {
     /// The user of this token; `None` when the token is invalid or for another audience.
     ///
     /// # Errors
-    /// `Forbidden` when we may not review tokens (only the ClusterRole `system:auth-delegator` grants that).
+    /// `Forbidden` when we may not review tokens (only the ClusterRole `system:auth-delegator`
+    /// grants that).
     pub fn review_token(&self, token: &str, audience: &str) -> Result<Option<Box<str>>, Error> {
         let review: TokenReview = self.object(request::review_token(token, audience))?;
         Ok(review.into_user(audience))

@@ -39,9 +39,9 @@ pub const RESERVED: [&str; 6] = ["ip", "addr", "name", "hostname", "errored", "s
 /// Maximum number of meta labels of an instance.
 pub const PAIRS_MAX: usize = META_PAIRS_MAX;
 
-/// Maximum size of an instance's meta labels, in bytes of keys and values in JSON. Kubernetes allows 256 KiB of
-/// annotations per pod and bounds labels only with the whole object, and every replica keeps what
-/// is within this bound in memory.
+/// Maximum size of an instance's meta labels, in bytes of keys and values in JSON. Kubernetes
+/// allows 256 KiB of annotations per pod and bounds labels only with the whole object, and every
+/// replica keeps what is within this bound in memory.
 pub const BYTES_MAX: usize = META_BYTES_MAX;
 
 /// Maximum size of the meta labels of all instances together, counted like [`BYTES_MAX`] with

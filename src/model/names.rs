@@ -190,7 +190,8 @@ impl fmt::Debug for InstanceKey {
     }
 }
 
-/// The label value that represents `text`: the text itself if it is a valid label value, else `<slug>-<10 hex digits of its SHA-256>`.
+/// The label value that represents `text`: the text itself if it is a valid label value, else
+/// `<slug>-<10 hex digits of its SHA-256>`.
 #[must_use]
 pub fn label_value(text: &str) -> String {
     if is_label_value(text) {

@@ -2,8 +2,9 @@
 //!
 //! [`store`] (pure) holds the objects of one kind and decides which state of an object is newer.
 //! `freshness` (pure) computes how old the cache may be. [`events`] (pure) holds Events by object,
-//! within bounds; [`templates`] (pure) bounds those of ConfigMaps. [`reflector`] is the thread that keeps one store up to date; [`backoff`] (pure)
-//! computes its delays after failures. The meaning of objects is not known here.
+//! within bounds; [`templates`] (pure) bounds those of ConfigMaps. [`reflector`] is the thread that
+//! keeps one store up to date; [`backoff`] (pure) computes its delays after failures. The meaning
+//! of objects is not known here.
 
 pub mod backoff;
 pub mod events;

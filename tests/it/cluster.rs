@@ -126,7 +126,8 @@ impl Cluster {
         self.facts.get(name).map(String::as_str)
     }
 
-    /// The folder of a cluster from `tests/cluster/up`: for what reaches its node, its keys or its API server.
+    /// The folder of a cluster from `tests/cluster/up`: for what reaches its node, its keys or its
+    /// API server.
     #[track_caller]
     pub(crate) fn folder(&self) -> &Path {
         let folder = self.fact("CLUSTER_FOLDER").map(Path::new);

@@ -1,4 +1,5 @@
-//! The statuses computed from what a real cluster reported: each recording of `tests/recordings`, step by step.
+//! The statuses computed from what a real cluster reported: each recording of `tests/recordings`,
+//! step by step.
 //!
 //! The objects take the same way as in the service (stores, cache, memory), in the recorded order.
 //! The status after each object is a line; repeated lines are omitted. How recordings are made is

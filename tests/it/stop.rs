@@ -1,4 +1,5 @@
-//! DELETE: what waiters get, a start during a stop, and force deletion. Single requests are rows of `contract_stops`.
+//! DELETE: what waiters get, a start during a stop, and force deletion. Single requests are rows of
+//! `contract_stops`.
 
 use std::time::Duration;
 

@@ -40,7 +40,8 @@ impl Tokens {
     /// Parses the content of a tokens file.
     ///
     /// # Errors
-    /// All errors with their lines, none with text of the file, which may be a token. A file without a token is an error, since no caller could authenticate.
+    /// All errors with their lines, none with text of the file, which may be a token. A file
+    /// without a token is an error, since no caller could authenticate.
     pub fn parse(text: &[u8]) -> Result<Self, Vec<String>> {
         let mut tokens = Self::default();
         let mut problems = Vec::new();

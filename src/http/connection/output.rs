@@ -1,7 +1,8 @@
 //! The pending output of one connection, with its deadline. Pure.
 //!
 //! Small bodies are copied behind their heads, so that pipelined responses are sent in one write. A
-//! large body is not copied, even if responses share it, and nothing is queued behind it. Nothing here knows HTTP.
+//! large body is not copied, even if responses share it, and nothing is queued behind it. Nothing
+//! here knows HTTP.
 
 use crate::http::message::{Body, Limits};
 use std::time::Instant;

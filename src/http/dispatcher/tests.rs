@@ -1,4 +1,5 @@
-//! Requests by literals, and the exact bytes of the responses; what waits is taken from the coordinator's inbox.
+//! Requests by literals, and the exact bytes of the responses; what waits is taken from the
+//! coordinator's inbox.
 
 mod bench;
 mod headers;

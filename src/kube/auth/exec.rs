@@ -1,7 +1,8 @@
 //! Running a kubeconfig's exec plugin and reading the `ExecCredential` that it prints.
 //!
-//! Bounded in time and output. Its stderr goes to the stream of our log, as with
-//! kubectl; its stdout contains secrets and is never logged. Source: client-go's `client.authentication.k8s.io` types.
+//! Bounded in time and output. Its stderr goes to the stream of our log, as with kubectl; its
+//! stdout contains secrets and is never logged. Source: client-go's `client.authentication.k8s.io`
+//! types.
 
 use super::{Cluster, Proof, check_token};
 use crate::kube::kubeconfig::{Exec, Source};

@@ -3,7 +3,8 @@
 //! Unknown fields are skipped without being allocated, `null` counts as missing. An object that
 //! cannot be decoded is reported with its name and the reason, and does not affect the others of
 //! its list or watch. Pages and events are decoded as a whole, and object by object only if that
-//! fails; no object becomes a tree of values, which takes many times its bytes. The shapes of single objects are in `types/wire.rs`.
+//! fails; no object becomes a tree of values, which takes many times its bytes. The shapes of
+//! single objects are in `types/wire.rs`.
 
 use super::bounded::{self, Name};
 use super::{ObjectMeta, Resource, ResourceVersion};

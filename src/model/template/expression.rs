@@ -170,8 +170,8 @@ impl Expression {
         }
     }
 
-    /// Calls `seen` for each variable with a fixed name and with whether it is required. `always` means that
-    /// the expression is always evaluated.
+    /// Calls `seen` for each variable with a fixed name and with whether it is required. `always`
+    /// means that the expression is always evaluated.
     pub(super) fn each_variable(&self, always: bool, seen: &mut impl FnMut(&str, bool)) {
         match self {
             Self::Literal(_) | Self::Local(_) => {}

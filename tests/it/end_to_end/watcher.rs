@@ -8,7 +8,8 @@ use serde_json::Value;
 use super::environment::{TestEnvironment, text};
 use crate::raw_kube::RawKube;
 
-/// How long one watch lasts before it is opened again: shorter than the client's timeout for silent watches.
+/// How long one watch lasts before it is opened again: shorter than the client's timeout for silent
+/// watches.
 const WATCH_SECS: u64 = 25;
 
 /// An event of a watch.

@@ -305,7 +305,8 @@ impl World {
         Ok(())
     }
 
-    /// Delivers a replica's call at that index to the API server; returns false if it was delivered already.
+    /// Delivers a replica's call at that index to the API server; returns false if it was delivered
+    /// already.
     pub(super) fn deliver_call(&mut self, number: usize, at: usize) -> Result<bool, Breach> {
         let Some(replica) = &mut self.replicas[number] else {
             return Ok(false);
@@ -356,7 +357,8 @@ impl World {
         )
     }
 
-    /// Lets time pass. Coordinators run when they are due; reflectors at least every [`REFLECTOR_INTERVAL`].
+    /// Lets time pass. Coordinators run when they are due; reflectors at least every
+    /// [`REFLECTOR_INTERVAL`].
     pub(super) fn pass(&mut self, duration: Duration) -> Result<(), Breach> {
         let end = self.time.now() + duration;
         self.run_all_coordinators()?;
