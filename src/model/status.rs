@@ -314,7 +314,13 @@ fn latest_event(events: EventsOf<'_>, uid: &Uid, reasons: &[EventReason]) -> Opt
 #[must_use]
 pub fn assess(job: &Job, pods: &[Arc<Pod>], events: EventsOf<'_>) -> Assessment {
     let pod = current(job, pods);
-    let status = status_of(job, pod.as_deref(), events);
+    let mut status = status_of(job, pod.as_deref(), events);
+    if let InstanceStatus::Ready { .. } = status
+        && pod.as_ref().is_some_and(|pod| has_twin(job, pod, pods))
+    {
+        let message = "the Job has two pods, of which Kubernetes removes one";
+        status = InstanceStatus::Starting(Finding::new(Phase::Readying, "TwoPods", message));
+    }
     Assessment { status, pod }
 }
 
@@ -348,12 +354,47 @@ fn is_before(pod: &Pod, job: &Job) -> bool {
     made.is_some() && made < job.metadata.creation_timestamp
 }
 
+/// How much younger the successor of a pod that has ended is, at least: the Job controller waits for 10 s
+/// before it makes one (measured: 9.6 s and more).
+const SUCCESSOR_SECS: i64 = 5;
+
 /// Whether this other pod of a Job came before the current one, so that its meta labels are passed on.
+///
+/// The Job controller makes a pod only after the one before is being deleted or has ended. So one that was
+/// made beside the current pod and then removed is no predecessor: somebody else made it. All times are
+/// the API server's.
 #[must_use]
 pub fn is_predecessor(job: &Job, pod: &Pod, current: &Pod) -> bool {
-    let is_over = pod.metadata.is_deleting() || has_ended(pod);
-    let is_elder = pod.metadata.creation_timestamp <= current.metadata.creation_timestamp;
-    is_over && is_elder && !is_before(pod, job)
+    let secs = |time: Option<Timestamp>| time.map_or(0, Timestamp::seconds);
+    let made = secs(current.metadata.creation_timestamp);
+    let is_over = if pod.metadata.is_deleting() {
+        let deleted = secs(pod.metadata.deletion_timestamp);
+        deleted - i64::from(pod.deletion_grace_secs) < made
+    } else {
+        has_ended(pod) && secs(pod.metadata.creation_timestamp) + SUCCESSOR_SECS <= made
+    };
+    is_over && !is_before(pod, job)
+}
+
+/// Whether more than one pod of a Job runs, or will. The Job controller made one of them, and removes one
+/// within about a second.
+#[must_use]
+pub fn is_contested(job: &Job, pods: &[Arc<Pod>]) -> bool {
+    pods.iter().filter(|pod| is_live(job, pod)).count() > 1
+}
+
+fn is_live(job: &Job, pod: &Pod) -> bool {
+    !pod.metadata.is_deleting() && !has_ended(pod) && !is_before(pod, job)
+}
+
+/// Whether another pod that runs, or will, was made in the same second: nobody can tell which of them the
+/// Job controller made.
+fn has_twin(job: &Job, pod: &Pod, pods: &[Arc<Pod>]) -> bool {
+    let made = pod.metadata.creation_timestamp;
+    let mut others = pods
+        .iter()
+        .filter(|other| other.metadata.uid != pod.metadata.uid);
+    others.any(|other| is_live(job, other) && other.metadata.creation_timestamp == made)
 }
 
 fn status_of(job: &Job, pod: Option<&Pod>, events: EventsOf<'_>) -> InstanceStatus {

@@ -93,6 +93,7 @@ fn a_forged_pod_lends_neither_its_address_nor_its_labels() {
         (json!({"batch.kubernetes.io/job-name": "scim-n1"}), 20),
         (of_another, 20),
         (marks.clone(), 1),
+        (marks.clone(), 12),
         (marks, 20),
     ] {
         let mut world = World::new();
@@ -118,6 +119,25 @@ fn a_forged_pod_lends_neither_its_address_nor_its_labels() {
     world.job("u1", json!({}));
     forged_pod(&mut world, 20, &json!({}));
     assert_eq!(world.cache.ready(&n1()), None);
+}
+
+/// Nobody can tell which of them the Job controller made; it removes one within a second.
+#[test]
+fn of_two_pods_of_one_second_neither_is_returned() {
+    let mut world = World::new();
+    world.job("u1", json!({}));
+    world.ready("u1", "10.0.0.1");
+    assert!(world.cache.ready(&n1()).is_some());
+    forged_pod(
+        &mut world,
+        0,
+        &json!({"batch.kubernetes.io/controller-uid": "u1"}),
+    );
+    assert_eq!(world.cache.ready(&n1()), None);
+    let own_delete = world.pods.own_delete("a-forged", &"forged".into());
+    assert!(own_delete.is_some());
+    let found = world.cache.ready(&n1()).unwrap();
+    assert_eq!(found.ip.to_string(), "10.0.0.1");
 }
 
 #[test]
@@ -260,8 +280,13 @@ fn the_predecessor_of_a_pod_is_the_newest_before_it_with_meta_labels() {
     for (pods, predecessor) in [
         (&[(1, true)][..], None),
         (&[(1, false), (2, true)], None),
-        (&[(1, true), (2, false)], Some("p1")),
-        (&[(1, true), (2, true), (3, false), (4, true)], Some("p2")),
+        (&[(1, true), (11, false)], Some("p1")),
+        (
+            &[(1, true), (11, true), (21, false), (31, true)],
+            Some("p11"),
+        ),
+        // Two that were made beside each other.
+        (&[(1, true), (2, false)], None),
     ] {
         let mut world = World::new();
         world.job("u1", json!({}));

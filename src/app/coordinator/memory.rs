@@ -115,6 +115,11 @@ impl Memory {
             self.labelled = None;
             return;
         };
+        // Neither of two pods was before the other.
+        if instance.is_contested {
+            self.labelled = None;
+            return;
+        }
         // The predecessor is kept until its successor has all labels.
         if let Some((predecessor, _)) = self.lacking(instance) {
             self.labelled = Some((instance.uid().clone(), Arc::clone(predecessor)));
@@ -162,7 +167,7 @@ impl Memory {
     pub fn inheritance(&self, instance: &Instance) -> Option<MetaChange> {
         let pod = instance.pod.as_ref()?;
         let (_, change) = self.lacking(instance)?;
-        (!pod.metadata.is_deleting()).then_some(change)
+        (!instance.is_contested && !pod.metadata.is_deleting()).then_some(change)
     }
 
     fn note_termination(&mut self, instance: Option<&Instance>, now: Instant) {

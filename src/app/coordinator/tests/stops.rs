@@ -432,6 +432,33 @@ fn a_pod_that_appears_during_the_call_for_another_gets_the_meta_labels() {
     assert_eq!(fixture.done(), NOTHING);
 }
 
+/// Somebody makes a pod beside that of the Job controller, with all its marks, and the Job controller
+/// removes it.
+#[test]
+fn a_pod_that_was_made_beside_another_passes_on_no_meta_labels() {
+    for is_first in [true, false] {
+        for is_seen_alone in [true, false] {
+            let mut fixture = Fixture::new();
+            fixture.world.job("u1", json!({}));
+            let (first, second) = if is_first { ("p2", "p1") } else { ("p1", "p2") };
+            show_pod(&mut fixture, first, first == "p2");
+            if is_seen_alone {
+                fixture.changed();
+            }
+            show_pod(&mut fixture, second, second == "p2");
+            if is_seen_alone {
+                assert_eq!(fixture.changed(), NOTHING);
+            }
+            pod_leaves(&mut fixture, "p2");
+            assert_eq!(fixture.changed(), NOTHING);
+            hide_pod(&fixture, "p2");
+            assert_eq!(fixture.changed(), NOTHING);
+            fixture.pass(1.0);
+            assert_eq!(fixture.changed(), NOTHING);
+        }
+    }
+}
+
 #[test]
 fn a_pod_that_is_being_deleted_leaves_the_meta_labels_to_the_next() {
     let mut fixture = labelled();
