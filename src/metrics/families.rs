@@ -60,7 +60,7 @@ families! {
     INSTANCES = "config_controller_instances", GAUGE, ["type", "status"],
         "Instances in the namespace; all replicas report the same instances, so aggregate with max";
     LABEL_BYTES = "config_controller_label_bytes", GAUGE, [],
-        "Bytes of the meta labels of all instances, keys and values in JSON and 64 more for each; a PATCH may lengthen labels up to 16 MiB of them; all replicas report the same, so aggregate with max";
+        "Bytes of the meta labels of all instances, keys and values in JSON and 64 more for each; a PATCH may lengthen labels up to 4 MiB of them; all replicas report the same, so aggregate with max";
     WAITING_REQUESTS = "config_controller_waiting_requests", GAUGE, [],
         "Requests that wait for an instance or for Kubernetes";
     ABANDONED = "config_controller_abandoned_requests_total", COUNTER, [],

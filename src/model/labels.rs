@@ -45,10 +45,10 @@ pub const PAIRS_MAX: usize = META_PAIRS_MAX;
 pub const BYTES_MAX: usize = META_BYTES_MAX;
 
 /// Maximum size of the meta labels of all instances together, counted like [`BYTES_MAX`] with
-/// [`PAIR_BYTES`] more for each: enough for 10,000 instances with 1.6 KiB each. Every replica keeps them all in memory, of which it has
-/// 96 MiB, and after a restart it reads them again. Only a PATCH is held to it: what other clients
-/// write counts, but is kept.
-pub const ALL_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// [`PAIR_BYTES`] more for each: enough for 10,000 instances with 400 bytes each. So a list with all of
+/// them can still be sent, and they take a small part of the memory of a replica. Only a PATCH is held
+/// to it: what other clients write counts, but is kept.
+pub const ALL_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// What a meta label takes in memory besides key and value, in bytes: the prefix of its key, or a hash.
 pub const PAIR_BYTES: usize = 64;

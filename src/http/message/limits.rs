@@ -58,8 +58,8 @@ impl Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            connections: 12_000,
-            connections_per_peer: 8_000,
+            connections: 10_000,
+            connections_per_peer: 6_500,
             idle_timeout: Duration::from_secs(75),
             head_timeout: Duration::from_secs(5),
             head_bytes: 16 * 1024,

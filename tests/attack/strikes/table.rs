@@ -168,7 +168,7 @@ pub(crate) const ALL: &[Strike] = &[
     .over(FEW),
     Strike::new(
         "all-connections",
-        "13,000 connections of two addresses (bound: 12,000)",
+        "13,000 connections of two addresses (bound: 10,000)",
         shares::connections,
     )
     .over(FEW),
