@@ -85,7 +85,7 @@ mod tests {
         limits.fit(192);
         assert_eq!(
             (limits.connections, limits.connections_per_peer),
-            (192, 128)
+            (192, 124)
         );
         let before = Limits::default();
         let mut limits = before.clone();
