@@ -10,6 +10,7 @@ use std::os::unix::ffi::OsStringExt as _;
 use std::path::Path;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use config_controller::config::SETTINGS;
 use config_controller::logging::limit::LINES_MAX;
@@ -287,6 +288,7 @@ fn after_sigterm_or_sigint_it_exits_with_0() {
 /// A proxy that cuts watches, and a ConfigMap that is edited again and again.
 #[test]
 fn the_log_has_few_lines_of_one_cause_and_counts_the_others() {
+    let begun = Instant::now();
     let environment = TestEnvironment::builder().unstarted().start();
     let running = Running::start(&environment.kubeconfig());
     running.wait_ready();
@@ -329,11 +331,19 @@ fn the_log_has_few_lines_of_one_cause_and_counts_the_others() {
     }
     let offers = |line: &&str| line.contains(" is on offer") && !line.contains("left out");
     let written = log.lines().filter(offers).count();
-    assert_eq!(written, LINES_MAX as usize, "{log}");
-    // That of the environment is the first.
-    let left_out = edits + 1 - written;
-    let summary = format!("INFO  left out {left_out} lines like this in the last ");
-    assert_eq!(count(&summary), 1, "{log}");
+    // On a slow machine a minute may end meanwhile, and the next has lines of its own.
+    let minutes = 1 + begun.elapsed().as_secs() / 60;
+    let most = LINES_MAX as usize * usize::try_from(minutes).expect("few minutes have passed");
+    assert!((LINES_MAX as usize..=most).contains(&written), "{log}");
+    // The offer of the environment is the first.
+    let numbers = log.lines().filter_map(|line| {
+        let (number, cause) = line.split_once("INFO  left out ")?.1.split_once(" line")?;
+        cause
+            .contains(" is on offer")
+            .then(|| number.parse::<usize>())?
+            .ok()
+    });
+    assert_eq!(written + numbers.sum::<usize>(), edits + 1, "{log}");
     assert!(
         count("shutting down") == 1 && count("shut down") == 1,
         "{log}"
