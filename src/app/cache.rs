@@ -67,7 +67,7 @@ pub struct Instance {
     pub predecessor: Option<Arc<Pod>>,
     /// Among its pods that are being deleted, the one with the earliest end of its grace period.
     pub leaving: Option<Arc<Pod>>,
-    /// Somebody else has made a pod beside that of the Job controller; see [`status::is_contested`].
+    /// Somebody else has made a pod beside that of the Job controller; see [`status::Assessment`].
     pub is_contested: bool,
     /// Its status.
     pub status: InstanceStatus,
@@ -170,7 +170,6 @@ impl Cache {
     fn instance(&self, job: Arc<Job>) -> Instance {
         let pods = self.pods.by_index(&job.metadata.uid);
         let assessment = status::assess(&job, &pods, &|uid| self.events.of(uid));
-        let is_contested = status::is_contested(&job, &pods);
         let pod = assessment.pod;
         let before = pods.iter().filter(|known| {
             let is_before = |pod: &Arc<Pod>| {
@@ -185,7 +184,7 @@ impl Cache {
             job,
             predecessor: predecessor.cloned(),
             leaving: leaving.cloned(),
-            is_contested,
+            is_contested: assessment.is_contested,
             pod,
             status: assessment.status,
         }

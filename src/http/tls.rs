@@ -319,11 +319,13 @@ impl<S: Read> Read for Tap<'_, S> {
 }
 
 /// A socket from which nothing arrives; notes the room for it.
-struct Silent(Option<usize>);
+struct Silent {
+    room: usize,
+}
 
 impl Read for Silent {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        self.0 = Some(into.len());
+        self.room = into.len();
         Err(ErrorKind::WouldBlock.into())
     }
 }
@@ -416,11 +418,13 @@ impl Session {
         let before = tap.records.pending();
         let count = self.tls.read_tls(&mut tap)?;
         let length = before + tap.room;
-        if before == 0 || length > self.buffer {
+        if before == 0 {
+            self.buffer = length;
+        } else if length > self.buffer {
             // The library's buffer at least doubles when it grows.
-            self.buffer = length.max(if before == 0 { 0 } else { 2 * self.buffer });
-            self.buffer_peak = self.buffer_peak.max(self.buffer);
+            self.buffer = length.max(2 * self.buffer);
         }
+        self.buffer_peak = self.buffer_peak.max(self.buffer);
         let emptied = tap.short;
         self.quiet += count;
         match self.tls.process_new_packets() {
@@ -456,9 +460,10 @@ impl Session {
     /// read, and the peer may send nothing more.
     fn shrink(&mut self) {
         if self.buffer > BUFFER_MIN && self.records.pending() == 0 {
-            let mut silent = Silent(None);
+            // The library may not read at all.
+            let mut silent = Silent { room: self.buffer };
             let _ = self.tls.read_tls(&mut silent);
-            self.buffer = silent.0.unwrap_or(self.buffer);
+            self.buffer = silent.room;
         }
     }
 

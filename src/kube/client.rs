@@ -73,8 +73,8 @@ impl Client {
     pub fn find_job(&self, name: &str) -> Result<Found<Job>, Error> {
         self.call(request::find_job(&self.namespace, name)?, |body| {
             let found = decode_found(body)?;
-            let is_list = !found.version.is_empty();
-            is_list.then_some(found).ok_or_else(no_list)
+            check_is_list(&found.version)?;
+            Ok(found)
         })
     }
 
@@ -126,8 +126,8 @@ impl Client {
             request::list(K::COLLECTION, scope, continue_token, limit)?,
             |body| {
                 let page = decode_list(body)?;
-                let is_list = !page.version.is_empty();
-                is_list.then_some(page).ok_or_else(no_list)
+                check_is_list(&page.version)?;
+                Ok(page)
             },
         )
     }
@@ -213,8 +213,11 @@ fn decode_deleted<K: Resource>(body: &[u8]) -> Result<Option<K>, serde_json::Err
 }
 
 /// Without a version, it is no list of an API server, though it could be decoded as an empty one.
-fn no_list() -> serde_json::Error {
-    serde_json::Error::custom("the list has no version")
+fn check_is_list(version: &ResourceVersion) -> Result<(), serde_json::Error> {
+    if version.is_empty() {
+        return Err(serde_json::Error::custom("the list has no version"));
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -297,6 +297,9 @@ pub struct Assessment {
     pub status: InstanceStatus,
     /// The newest pod; pods that are not being deleted take precedence.
     pub pod: Option<Arc<Pod>>,
+    /// Whether more than one pod of the Job runs, or will. The Job controller made one of them, and
+    /// removes one within about a second.
+    pub is_contested: bool,
 }
 
 /// Looks up the Events about an object by its UID; none without permission to read Events.
@@ -321,7 +324,11 @@ pub fn assess(job: &Job, pods: &[Arc<Pod>], events: EventsOf<'_>) -> Assessment 
         let message = "the Job has two pods, of which Kubernetes removes one";
         status = InstanceStatus::Starting(Finding::new(Phase::Readying, "TwoPods", message));
     }
-    Assessment { status, pod }
+    Assessment {
+        status,
+        pod,
+        is_contested: pods.iter().filter(|pod| is_live(job, pod)).count() > 1,
+    }
 }
 
 /// The pod that determines the status. One that is not being deleted comes before one that is, and one
@@ -376,18 +383,12 @@ pub fn is_predecessor(job: &Job, pod: &Pod, current: &Pod) -> bool {
     is_over && !is_before(pod, job)
 }
 
-/// Whether more than one pod of a Job runs, or will. The Job controller made one of them, and removes one
-/// within about a second.
-#[must_use]
-pub fn is_contested(job: &Job, pods: &[Arc<Pod>]) -> bool {
-    pods.iter().filter(|pod| is_live(job, pod)).count() > 1
-}
-
+/// Whether a pod of this Job runs, or will.
 fn is_live(job: &Job, pod: &Pod) -> bool {
     !pod.metadata.is_deleting() && !has_ended(pod) && !is_before(pod, job)
 }
 
-/// Whether another pod that runs, or will, was made in the same second: nobody can tell which of them the
+/// Whether another pod that runs, or will, was made in the same second: nothing shows which of them the
 /// Job controller made.
 fn has_twin(job: &Job, pod: &Pod, pods: &[Arc<Pod>]) -> bool {
     let made = pod.metadata.creation_timestamp;

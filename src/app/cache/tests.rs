@@ -121,7 +121,7 @@ fn a_forged_pod_lends_neither_its_address_nor_its_labels() {
     assert_eq!(world.cache.ready(&n1()), None);
 }
 
-/// Nobody can tell which of them the Job controller made; it removes one within a second.
+/// Nothing shows which of them the Job controller made; it removes one within a second.
 #[test]
 fn of_two_pods_of_one_second_neither_is_returned() {
     let mut world = World::new();

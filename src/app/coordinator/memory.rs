@@ -111,15 +111,11 @@ impl Memory {
     }
 
     fn note_labelled(&mut self, instance: Option<&Instance>) {
-        let Some(instance) = instance else {
+        // Neither of two pods was before the other.
+        let Some(instance) = instance.filter(|it| !it.is_contested) else {
             self.labelled = None;
             return;
         };
-        // Neither of two pods was before the other.
-        if instance.is_contested {
-            self.labelled = None;
-            return;
-        }
         // The predecessor is kept until its successor has all labels.
         if let Some((predecessor, _)) = self.lacking(instance) {
             self.labelled = Some((instance.uid().clone(), Arc::clone(predecessor)));
