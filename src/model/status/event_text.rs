@@ -52,14 +52,26 @@ pub(super) fn rejected_pod(message: &str) -> Diagnosis {
         let fix = "an admission policy rejects the pod: change the template";
         return diagnosis(true, fix, why);
     }
-    if is(&["error looking up service account"]) {
-        let fix = "the service account of the pod does not exist: create it, or fix its name in the template";
-        return diagnosis(false, fix, why);
+    if let Some(missing) = missing(why) {
+        return diagnosis(false, &missing, why);
     }
     if let Some(why) = after(text, " is invalid: ") {
         return diagnosis(true, "the pod is invalid: fix the template", why);
     }
     diagnosis(false, "the pod is rejected; Kubernetes retries", why)
+}
+
+/// Why the scheduler finds no node.
+pub(super) fn not_scheduled(message: &str) -> String {
+    let found = match missing(message) {
+        Some(missing) => missing,
+        None if message.contains("unbound immediate PersistentVolumeClaims") => {
+            "a PersistentVolumeClaim of the pod has no volume: provide one, or fix its storage class"
+                .into()
+        }
+        None => "no node fits the pod: add a node, or change what the template requests".into(),
+    };
+    diagnosis(false, &found, message).message
 }
 
 /// Why a volume cannot be mounted, or the sandbox of a pod not be created.
@@ -78,6 +90,9 @@ pub(super) fn not_started(container: &str, message: &str) -> String {
     let text = after(message, "runc create failed: ").unwrap_or_else(|| without_rpc(message));
     let message = match missing(text) {
         Some(missing) => missing,
+        None if text.contains("exec format error") => {
+            format!("the program of container '{container}' {WRONG_ARCHITECTURE}")
+        }
         None if text.contains("unable to start container process") => {
             format!("the command of container '{container}' cannot be run: fix it in the template")
         }
@@ -108,13 +123,21 @@ fn missing(text: &str) -> Option<String> {
         ));
     }
     let kinds = [
-        ("secret \"", "Secret"),
-        ("configmap \"", "ConfigMap"),
-        ("persistentvolumeclaim \"", "PersistentVolumeClaim"),
+        ("secret \"", "\" not found", "Secret"),
+        ("configmap \"", "\" not found", "ConfigMap"),
+        (
+            "persistentvolumeclaim \"",
+            "\" not found",
+            "PersistentVolumeClaim",
+        ),
+        ("serviceaccount \"", "\" not found", "ServiceAccount"),
+        ("RuntimeClass \"", "\" not found", "RuntimeClass"),
+        ("no PriorityClass with name ", " was found", "PriorityClass"),
     ];
-    kinds.iter().find_map(|(before, kind)| {
-        let (name, rest) = text.split_once(before)?.1.split_once('"')?;
-        rest.starts_with(" not found").then(|| {
+    kinds.iter().find_map(|(before, behind, kind)| {
+        let (name, _) = after(text, before)?.split_once(behind)?;
+        let is_name = !name.contains([' ', '"']);
+        is_name.then(|| {
             format!(
                 "the {kind} '{name}' does not exist: create it, or fix its name in the template"
             )
@@ -122,14 +145,23 @@ fn missing(text: &str) -> Option<String> {
     })
 }
 
+const WRONG_ARCHITECTURE: &str = "is not built for the architecture of the node: use another image, or select other nodes in the template";
+
 /// Why an image cannot be pulled.
 pub(super) fn no_image(container: &str, reason: &str, message: &str) -> Diagnosis {
-    let image = match image_in(message) {
+    let named = image_in(message);
+    let image = match named {
         Some(image) => format!("image '{image}'"),
         None => format!("the image of container '{container}'"),
     };
     let text = why_not_pulled(message);
     let is = |parts: &[&str]| parts.iter().any(|part| text.contains(part));
+    // Errors of content, such as a layer, may pass: the node's store or a cache of the registry lost it.
+    let is_of_reference = !is(&CONTENT);
+    let is_unresolved = message.contains("failed to resolve reference");
+    let not_found = text.trim_end().strip_suffix(": not found");
+    let has_no_reference = not_found
+        .is_some_and(|what| is_unresolved || named.is_some_and(|image| what.ends_with(image)));
     let (is_terminal, what) = if reason == "InvalidImageName" {
         (true, "has an invalid name: fix it in the template")
     } else if reason == "ErrImageNeverPull" {
@@ -137,18 +169,25 @@ pub(super) fn no_image(container: &str, reason: &str, message: &str) -> Diagnosi
             true,
             "is not on the node, and its imagePullPolicy forbids pulling it: change that in the template",
         )
-    } else if text.trim_end().ends_with(": not found") || is(&["404 Not Found", "manifest unknown"])
-    {
+    } else if is(&[
+        "no match for platform",
+        "no matching manifest for",
+        "no image found in image index for architecture",
+    ]) {
+        (true, WRONG_ARCHITECTURE)
+    } else if has_no_reference || is_of_reference && is(&["404 Not Found", "manifest unknown"]) {
         (
             true,
             "does not exist in the registry: check its name and tag in the template",
         )
-    } else if is(&[
-        "401 Unauthorized",
-        "403 Forbidden",
-        "pull access denied",
-        "authorization failed",
-    ]) {
+    } else if is_of_reference
+        && is(&[
+            "401 Unauthorized",
+            "403 Forbidden",
+            "pull access denied",
+            "authorization failed",
+        ])
+    {
         (
             true,
             "cannot be pulled, because the registry denies access: check its name and the template's imagePullSecrets",
@@ -168,6 +207,15 @@ pub(super) fn is_bare_back_off(message: &str) -> bool {
 pub(super) fn is_same_image(message: &str, other: &str) -> bool {
     image_in(message) == image_in(other)
 }
+
+/// Texts about the content of an image, of containerd and CRI-O.
+const CONTENT: [&str; 5] = [
+    "failed to copy",
+    "failed to extract",
+    "failed to unpack",
+    "content digest ",
+    "reading blob",
+];
 
 const BACK_OFF: &str = "Back-off pulling image ";
 

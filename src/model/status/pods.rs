@@ -223,9 +223,7 @@ fn scheduling(pod: &Pod, scheduled: Option<Condition<'_>>) -> Finding {
     let reason = reason.unwrap_or("Scheduling");
     let words = scheduled.map(Condition::message);
     let message = match words.filter(|words| !words.is_empty()) {
-        Some(words) if reason == "Unschedulable" => format!(
-            "no node fits the pod: add a node, or change what the template requests ({words})"
-        ),
+        Some(words) if reason == "Unschedulable" => event_text::not_scheduled(words),
         Some(words) => words.to_owned(),
         None => "the pod is waiting for a node".to_owned(),
     };

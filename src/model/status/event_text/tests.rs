@@ -48,7 +48,7 @@ fn rejected_pods() {
         (
             r#"pods "app-ann-" is forbidden: error looking up service account apps/worker: serviceaccount "worker" not found"#,
             false,
-            r#"the service account of the pod does not exist: create it, or fix its name in the template (error looking up service account apps/worker: serviceaccount "worker" not found)"#,
+            r#"the ServiceAccount 'worker' does not exist: create it, or fix its name in the template (error looking up service account apps/worker: serviceaccount "worker" not found)"#,
         ),
         (
             r#"Pod "a-b" is invalid: spec.containers[0].image: Required value"#,
@@ -58,7 +58,12 @@ fn rejected_pods() {
         (
             r#"pods "app-ann-" is forbidden: no PriorityClass with name none was found"#,
             false,
-            "the pod is rejected; Kubernetes retries (no PriorityClass with name none was found)",
+            "the PriorityClass 'none' does not exist: create it, or fix its name in the template (no PriorityClass with name none was found)",
+        ),
+        (
+            r#"pods "app-ann-" is forbidden: pod rejected: RuntimeClass "no-such-class" not found"#,
+            false,
+            r#"the RuntimeClass 'no-such-class' does not exist: create it, or fix its name in the template (pod rejected: RuntimeClass "no-such-class" not found)"#,
         ),
         (
             r#"Internal error occurred: failed calling webhook "w": connect: connection refused"#,
@@ -71,6 +76,26 @@ fn rejected_pods() {
             is_terminal,
             expected,
         );
+    }
+}
+
+#[test]
+fn pods_without_a_node() {
+    for (words, expected) in [
+        (
+            r#"0/2 nodes are available: persistentvolumeclaim "no-such-claim" not found. not found"#,
+            r#"the PersistentVolumeClaim 'no-such-claim' does not exist: create it, or fix its name in the template (0/2 nodes are available: persistentvolumeclaim "no-such-claim" not found. not found)"#,
+        ),
+        (
+            "0/2 nodes are available: pod has unbound immediate PersistentVolumeClaims. not found",
+            "a PersistentVolumeClaim of the pod has no volume: provide one, or fix its storage class (0/2 nodes are available: pod has unbound immediate PersistentVolumeClaims. not found)",
+        ),
+        (
+            "0/3 nodes are available: 3 Insufficient memory.",
+            "no node fits the pod: add a node, or change what the template requests (0/3 nodes are available: 3 Insufficient memory.)",
+        ),
+    ] {
+        assert_eq!(not_scheduled(words), expected);
     }
 }
 
@@ -124,6 +149,10 @@ fn containers_that_do_not_start() {
         (
             r#"failed to create containerd task: failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process: exec: "/none": stat /none: no such file or directory: unknown"#,
             r#"the command of container 'app' cannot be run: fix it in the template (unable to start container process: exec: "/none": stat /none: no such file or directory: unknown)"#,
+        ),
+        (
+            r#"failed to create containerd task: failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process: error during container init: exec: "/app": exec format error"#,
+            r#"the program of container 'app' is not built for the architecture of the node: use another image, or select other nodes in the template (unable to start container process: error during container init: exec: "/app": exec format error)"#,
         ),
         (
             "container has runAsNonRoot and image will run as root",
@@ -210,9 +239,64 @@ fn images() -> [Row; 10] {
     ]
 }
 
+/// As containerd 1.6 writes it for a registry that has the reference.
+fn contents() -> [Row; 5] {
+    let pulled = |words: &str| format!(r#"failed to pull and unpack image "r/x:1": {words}"#);
+    let not_found = "rpc error: code = NotFound desc = ";
+    [
+        (
+            "ErrImagePull",
+            format!(
+                "{not_found}{}",
+                pulled("no match for platform in manifest: not found")
+            ),
+            true,
+            "image 'r/x:1' is not built for the architecture of the node: use another image, or select other nodes in the template (no match for platform in manifest: not found)",
+        ),
+        (
+            "ErrImagePull",
+            format!(
+                "{not_found}{}",
+                pulled(
+                    "failed to unpack image on snapshotter overlayfs: content digest sha256:1: not found"
+                )
+            ),
+            false,
+            "image 'r/x:1' cannot be pulled; Kubernetes retries (failed to unpack image on snapshotter overlayfs: content digest sha256:1: not found)",
+        ),
+        (
+            "ErrImagePull",
+            format!(
+                "{not_found}{}",
+                pulled(
+                    "failed to copy: httpReadSeeker: failed open: content at http://r/v2/x/manifests/sha256:3 not found: not found"
+                )
+            ),
+            false,
+            "image 'r/x:1' cannot be pulled; Kubernetes retries (failed to copy: httpReadSeeker: failed open: content at http://r/v2/x/manifests/sha256:3 not found: not found)",
+        ),
+        (
+            "ErrImagePull",
+            pulled(
+                "failed to copy: httpReadSeeker: failed open: unexpected status code https://cdn/blobs/sha256:4: 403 Forbidden",
+            ),
+            false,
+            "image 'r/x:1' cannot be pulled; Kubernetes retries (failed to copy: httpReadSeeker: failed open: unexpected status code https://cdn/blobs/sha256:4: 403 Forbidden)",
+        ),
+        (
+            "ErrImagePull",
+            pulled(
+                "failed to extract layer sha256:4: mount callback failed on /tmp/m: unexpected EOF: unknown",
+            ),
+            false,
+            "image 'r/x:1' cannot be pulled; Kubernetes retries (failed to extract layer sha256:4: mount callback failed on /tmp/m: unexpected EOF: unknown)",
+        ),
+    ]
+}
+
 #[test]
 fn images_that_cannot_be_pulled() {
-    for (reason, words, is_terminal, expected) in images() {
+    for (reason, words, is_terminal, expected) in images().into_iter().chain(contents()) {
         check(&no_image("app", reason, &words), is_terminal, expected);
     }
 }
