@@ -281,6 +281,8 @@ pub struct Pod {
     pub restart_policy: RestartPolicy,
     /// Grace period of its deletion in seconds; 0 unless it is being deleted.
     pub deletion_grace_secs: u32,
+    /// Whether it has a `metadata.generation`: no API server before Kubernetes 1.33 sets one.
+    pub has_generation: bool,
 }
 
 impl Pod {

@@ -28,6 +28,7 @@ struct MetaWire {
     creation_timestamp: Option<Timestamp>,
     deletion_timestamp: Option<Timestamp>,
     deletion_grace_period_seconds: Option<u32>,
+    generation: Option<IgnoredAny>,
     #[serde(default, deserialize_with = "own::labels")]
     labels: Own,
     #[serde(default, deserialize_with = "own::annotations")]
@@ -374,6 +375,7 @@ impl From<PodWire> for Pod {
             // pod without its label.
             owner_uid: owner.filter(|owner| marked == Some(*owner)).cloned(),
             deletion_grace_secs: grace.unwrap_or_default(),
+            has_generation: wire.metadata.generation.is_some(),
             metadata: wire.metadata.into_meta(Keeps::InstanceAndMeta),
             phase,
             // It is read as the reason of a failure alone.

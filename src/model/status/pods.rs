@@ -240,7 +240,11 @@ fn mounting(pod: &Pod, events: EventsOf<'_>) -> Finding {
     let Some(event) = latest_event(events, &pod.metadata.uid, &reasons) else {
         // A kubelet of 1.31 sets PodReadyToStartContainers only with the first container (observed), one of
         // 1.36 before it.
-        let message = "the node is preparing the pod's volumes and network (on Kubernetes 1.31 it may already be pulling the image)";
+        let message = if pod.has_generation {
+            "the node is preparing the pod's volumes and network"
+        } else {
+            "the node is preparing the pod's volumes and network (on Kubernetes 1.31 it may already be pulling the image)"
+        };
         return Finding::new(Phase::Mounting, "Mounting", message);
     };
     let is_sandbox = event.reason == EventReason::FailedCreatePodSandBox;

@@ -20,6 +20,7 @@ pub(crate) fn fill(resource: Resource, object: &mut Value) {
         Resource::Pods => {
             fill_pod_spec(&mut object["spec"], "Always");
             default(&mut object["spec"], "serviceAccountName", json!("default"));
+            object["metadata"]["generation"] = json!(1);
             object["status"] = json!({"phase": "Pending", "qosClass": "BestEffort"});
         }
         Resource::Namespaces => {

@@ -109,6 +109,22 @@ fn a_pod_on_its_node_phase_by_phase() {
 }
 
 #[test]
+fn only_a_pod_of_an_old_kubernetes_gets_its_hint() {
+    let message = |generation: Value| {
+        let metadata = json!({"generation": generation});
+        let conditions = conditions(&[("PodScheduled", "True", 2)]);
+        let pod = pod(json!({"metadata": metadata, "status": {"conditions": conditions}}));
+        finding(&job(json!({})), &[pod]).message
+    };
+    let usual = "the node is preparing the pod's volumes and network";
+    assert_eq!(&*message(json!(1)), usual);
+    assert_eq!(
+        *message(Value::Null),
+        format!("{usual} (on Kubernetes 1.31 it may already be pulling the image)")
+    );
+}
+
+#[test]
 fn init_containers() {
     let initialising = |state: Value, more: Value| {
         let mut status = json!({
