@@ -369,7 +369,10 @@ mod tests {
                 "ownerReferences": [{"controller": true, "uid": uid, "kind": "Job", "name": name}],
                 "labels": {"batch.kubernetes.io/controller-uid": uid},
             },
-            "status": {"podIP": "127.0.0.9", "conditions": [{"type": "Ready", "status": "True"}]},
+            "status": {
+                "phase": "Running", "podIP": "127.0.0.9",
+                "conditions": [{"type": "Ready", "status": "True"}],
+            },
         });
         let job = Job::decode(job.to_string().as_bytes()).unwrap().unwrap();
         let pod = Pod::decode(pod.to_string().as_bytes()).unwrap().unwrap();

@@ -13,6 +13,7 @@ mod decode;
 mod messages;
 mod own;
 mod pairs;
+mod restarts;
 mod review;
 mod scalars;
 mod wire;
@@ -200,8 +201,6 @@ pub struct Job {
     pub suspend: bool,
     /// How many failed pods it retries (`spec.backoffLimit`, with Kubernetes' default).
     pub backoff_limit: u32,
-    /// Restart policy of its pod template.
-    pub restart_policy: RestartPolicy,
     /// Its status, set by the Job controller.
     pub status: JobStatus,
 }
@@ -277,8 +276,6 @@ pub struct Pod {
     pub conditions: Conditions,
     /// Its containers, init containers first.
     pub containers: Box<[ContainerStatus]>,
-    /// Restart policy of its spec.
-    pub restart_policy: RestartPolicy,
     /// Grace period of its deletion in seconds; 0 unless it is being deleted.
     pub deletion_grace_secs: u32,
     /// Whether it has a `metadata.generation`: no API server before Kubernetes 1.33 sets one.
@@ -318,6 +315,8 @@ pub struct ContainerStatus {
     pub kind: ContainerKind,
     /// Its current state.
     pub state: ContainerState,
+    /// Whether it has ended and the kubelet runs it again, as long as its pod has not ended.
+    pub is_restarted: bool,
     /// Name and previous run; `None` while it runs for the first time, to save memory.
     pub details: Option<Box<ContainerDetails>>,
 }

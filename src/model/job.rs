@@ -18,9 +18,6 @@ pub const RESTART_DELAY: Duration = Duration::from_secs(10);
 /// Longest delay before a replacement, after consecutive failures.
 pub const RESTART_DELAY_MAX: Duration = Duration::from_secs(300);
 
-/// After this run time a failure no longer counts as consecutive.
-pub const LASTED_LONG: Duration = Duration::from_secs(600);
-
 /// Settings of a template's Jobs, from annotations of its ConfigMap:
 /// `config-controller.semafor.ch/<setting>` for all of its types,
 /// `<type>.config-controller.semafor.ch/<setting>` for one.

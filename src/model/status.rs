@@ -7,13 +7,15 @@
 mod budgets;
 mod event_text;
 mod pods;
+mod retries;
 #[cfg(test)]
 mod tests;
 
 pub use budgets::{Budget, Budgets};
 
-use crate::kube::types::{ConditionType, Event, EventReason, Job, Pod, Timestamp, Uid};
+use crate::kube::types::{ConditionType, Event, EventReason, Job, Pod, PodPhase, Timestamp, Uid};
 use pods::{has_ended, last_failure, pod_ended, progress};
+use retries::retried;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -70,6 +72,9 @@ impl Phase {
         }
     }
 }
+
+/// After this run time a failure no longer counts as consecutive.
+pub const LASTED_LONG: Duration = Duration::from_secs(600);
 
 /// Reason of an instance that exited with code 0.
 const COMPLETED: &str = "Completed";
@@ -317,7 +322,7 @@ fn latest_event(events: EventsOf<'_>, uid: &Uid, reasons: &[EventReason]) -> Opt
 #[must_use]
 pub fn assess(job: &Job, pods: &[Arc<Pod>], events: EventsOf<'_>) -> Assessment {
     let pod = current(job, pods);
-    let mut status = status_of(job, pod.as_deref(), events);
+    let mut status = status_of(job, pod.as_deref(), pods, events);
     if let InstanceStatus::Ready { .. } = status
         && pod.as_ref().is_some_and(|pod| has_twin(job, pod, pods))
     {
@@ -398,7 +403,12 @@ fn has_twin(job: &Job, pod: &Pod, pods: &[Arc<Pod>]) -> bool {
     others.any(|other| is_live(job, other) && other.metadata.creation_timestamp == made)
 }
 
-fn status_of(job: &Job, pod: Option<&Pod>, events: EventsOf<'_>) -> InstanceStatus {
+fn status_of(
+    job: &Job,
+    pod: Option<&Pod>,
+    pods: &[Arc<Pod>],
+    events: EventsOf<'_>,
+) -> InstanceStatus {
     if job.metadata.is_deleting() {
         return InstanceStatus::Stopping {
             since: job.metadata.deletion_timestamp,
@@ -420,9 +430,26 @@ fn status_of(job: &Job, pod: Option<&Pod>, events: EventsOf<'_>) -> InstanceStat
     if let Some(ended) = pod_ended(job, pod) {
         return ended;
     }
+    let is_ready = pod.phase == PodPhase::Running && pod.conditions.is_true(ConditionType::Ready);
     match pod.pod_ip {
-        Some(ip) if pod.conditions.is_true(ConditionType::Ready) => InstanceStatus::Ready { ip },
-        _ => InstanceStatus::Starting(progress(job, pod, events)),
+        Some(ip) if is_ready => InstanceStatus::Ready { ip },
+        _ => InstanceStatus::Starting(starting(job, pod, pods, events)),
+    }
+}
+
+/// A start that has a pod; from its first failure on it has the budget of failures.
+fn starting(job: &Job, pod: &Pod, pods: &[Arc<Pod>], events: EventsOf<'_>) -> Finding {
+    let Some(retried) = retried(job, pods, pod) else {
+        return progress(job, pod, None, events);
+    };
+    let finding = progress(job, pod, Some(retried.cause), events);
+    match finding.prognosis {
+        Prognosis::Retryable { .. } => Finding {
+            prognosis: Prognosis::within(Some(Budget::Starting), None),
+            ..finding
+        }
+        .since(retried.first),
+        _ => finding,
     }
 }
 
@@ -529,6 +556,7 @@ fn job_ended(job: &Job, pod: Option<&Pod>) -> Option<InstanceStatus> {
         None if pod.is_none_or(|pod| !has_ended(pod)) => of_job().awaiting_reason(),
         None => of_job().terminal(),
     };
-    let finding = finding.since(bad.since);
-    Some(InstanceStatus::failed(job, finding, bad.since))
+    // The end of its container, as before the Job had failed.
+    let since = finding.since.or(bad.since);
+    Some(InstanceStatus::failed(job, finding.since(since), bad.since))
 }

@@ -109,7 +109,7 @@ fn warnings_of_the_kubelet_are_reported() {
     for next in [PodMove::Pull, PodMove::Run] {
         environment.move_pod("hello-ann", &next);
     }
-    reported(&environment, "readying", "NotReady");
+    reported(&environment, "readying", "ContainersNotReady");
     warn("Unhealthy", "Readiness probe failed: connection refused");
     let body = reported(&environment, "readying", "Unhealthy");
     assert_eq!(body["status"], "pulling_image");

@@ -8,9 +8,9 @@
 use super::context::Context;
 use crate::app::cache::Instance;
 use crate::kube::types::{Pod, Timestamp, Uid};
-use crate::model::job::{JobSettings, LASTED_LONG};
+use crate::model::job::JobSettings;
 use crate::model::labels::{self, MetaChange};
-use crate::model::status::{self, Ending, Finding, InstanceStatus, Phase, Prognosis};
+use crate::model::status::{self, Ending, Finding, InstanceStatus, LASTED_LONG, Phase, Prognosis};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 

@@ -37,6 +37,9 @@ impl<'de, const MAX: usize> Deserialize<'de> for Text<MAX> {
 /// A name, cut to [`NAME_BYTES_MAX`].
 pub(super) type Name = Text<NAME_BYTES_MAX>;
 
+/// The name of a container.
+pub(super) type ContainerName = Text<CONTAINER_NAME_BYTES_MAX>;
+
 /// A reason, cut to [`REASON_BYTES_MAX`], or none.
 pub(super) fn reason<'de, D: Deserializer<'de>>(
     deserializer: D,

@@ -16,6 +16,8 @@ pub enum ConditionType {
     Initialized,
     /// Pod: it can receive traffic.
     Ready,
+    /// Pod: all containers run, and their probes have passed.
+    ContainersReady,
     /// Pod: it is being terminated by others (drain, preemption, eviction).
     DisruptionTarget,
     /// Job: succeeded.
@@ -29,15 +31,16 @@ pub enum ConditionType {
 }
 
 /// How many kinds a pod can have, which come first in [`ConditionType`]; a Job has fewer.
-const PLACES: usize = 5;
+const PLACES: usize = 6;
 
 impl ConditionType {
     /// All of them as Kubernetes spells them, those of pods first.
-    pub(super) const NAMES: [(&'static str, Self); 9] = [
+    pub(super) const NAMES: [(&'static str, Self); 10] = [
         ("PodScheduled", Self::PodScheduled),
         ("PodReadyToStartContainers", Self::PodReadyToStartContainers),
         ("Initialized", Self::Initialized),
         ("Ready", Self::Ready),
+        ("ContainersReady", Self::ContainersReady),
         ("DisruptionTarget", Self::DisruptionTarget),
         ("Complete", Self::Complete),
         ("Failed", Self::Failed),
@@ -53,8 +56,10 @@ impl ConditionType {
     /// Whether reason and message are read while it has this status: those of others are dropped.
     pub(super) fn has_detail(self, status: ConditionStatus) -> bool {
         match self {
-            Self::PodScheduled => status != ConditionStatus::True,
-            Self::Failed | Self::FailureTarget => status == ConditionStatus::True,
+            Self::PodScheduled | Self::Ready => status != ConditionStatus::True,
+            Self::DisruptionTarget | Self::Failed | Self::FailureTarget => {
+                status == ConditionStatus::True
+            }
             _ => false,
         }
     }

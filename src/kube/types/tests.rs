@@ -76,7 +76,6 @@ fn a_job_of_this_service() {
     assert!(job.metadata.labels == Pairs::default() && job.template == Pairs::default());
     assert_eq!((job.app_type(), job.index()), (Some("hello"), Some("ann")));
     assert_eq!((job.status.failed, job.backoff_limit), (0, 0));
-    assert_eq!(job.restart_policy, RestartPolicy::Never);
 }
 
 #[test]

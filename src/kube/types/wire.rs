@@ -4,10 +4,11 @@
 //! missing; unknown fields are skipped. These structs are not used outside of
 //! this folder.
 
-use super::bounded::{self, CONTAINER_NAME_BYTES_MAX, CONTAINERS_MAX, Name, Text};
+use super::bounded::{self, CONTAINERS_MAX, ContainerName, Name, Text};
 use super::messages::OBJECT_MESSAGES_BYTES_MAX;
 use super::own::{self, Own};
 use super::pairs;
+use super::restarts::ContainerSpecWire;
 use super::scalars::from_text;
 use super::{
     ConditionStatus, ConditionType, Conditions, ConfigMap, ContainerDetails, ContainerKind,
@@ -198,7 +199,6 @@ struct JobSpecWire {
 #[derive(Default, serde::Deserialize)]
 struct TemplateWire {
     metadata: Option<TemplateMetaWire>,
-    spec: Option<PodSpecWire>,
 }
 
 #[derive(Default, serde::Deserialize)]
@@ -222,11 +222,6 @@ impl From<JobWire> for Job {
             metadata,
             suspend: spec.suspend.unwrap_or_default(),
             backoff_limit: spec.backoff_limit.unwrap_or(BACKOFF_LIMIT_DEFAULT),
-            restart_policy: template
-                .spec
-                .unwrap_or_default()
-                .restart_policy
-                .unwrap_or_default(),
             status: wire.status.unwrap_or_default(),
         }
     }
@@ -244,16 +239,9 @@ pub(super) struct PodWire {
 struct PodSpecWire {
     restart_policy: Option<RestartPolicy>,
     #[serde(default, deserialize_with = "bounded::first::<_, CONTAINERS_MAX, _>")]
-    init_containers: Vec<InitContainerWire>,
-}
-
-type ContainerName = Text<CONTAINER_NAME_BYTES_MAX>;
-
-#[derive(serde::Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct InitContainerWire {
-    name: Option<ContainerName>,
-    restart_policy: Option<RestartPolicy>,
+    containers: Vec<ContainerSpecWire>,
+    #[serde(default, deserialize_with = "bounded::first::<_, CONTAINERS_MAX, _>")]
+    init_containers: Vec<ContainerSpecWire>,
 }
 
 #[derive(Default, serde::Deserialize)]
@@ -328,17 +316,43 @@ impl From<StateWire> for ContainerState {
     }
 }
 
-fn container(wire: ContainerWire, kind: ContainerKind) -> ContainerStatus {
+/// A container's status, and its place in the spec, if it is known.
+fn container(
+    wire: ContainerWire,
+    kind: ContainerKind,
+    specs: &[ContainerSpecWire],
+    of_pod: RestartPolicy,
+) -> ContainerStatus {
+    let name = wire.name.map(|name| name.0).unwrap_or_default();
+    let is_it = |spec: &&ContainerSpecWire| spec.name.as_ref().is_some_and(|it| it.0 == name);
+    let spec = specs.iter().find(is_it);
+    let is_sidecar =
+        kind == ContainerKind::Init && spec.is_some_and(ContainerSpecWire::is_always_restarted);
     let state = wire.state.unwrap_or_default().into();
+    let is_restarted = match &state {
+        ContainerState::Terminated(ended) => {
+            let code = ended.exit_code;
+            spec.map_or_else(
+                || of_pod.restarts(code),
+                |spec| spec.is_restarted(code, of_pod),
+            )
+        }
+        _ => false,
+    };
     let details = ContainerDetails {
-        name: wire.name.map(|name| name.0).unwrap_or_default(),
+        name,
         last_terminated: wire.last_state.unwrap_or_default().terminated,
     };
     let is_first_run =
         matches!(state, ContainerState::Running(_)) && details.last_terminated.is_none();
     ContainerStatus {
-        kind,
+        kind: if is_sidecar {
+            ContainerKind::Sidecar
+        } else {
+            kind
+        },
         state,
+        is_restarted,
         details: (!is_first_run).then(|| Box::new(details)),
     }
 }
@@ -347,24 +361,12 @@ impl From<PodWire> for Pod {
     fn from(wire: PodWire) -> Self {
         let spec = wire.spec.unwrap_or_default();
         let status = wire.status.unwrap_or_default();
-        let inits = spec.init_containers.into_iter();
-        let sidecars: Vec<Option<Box<str>>> = inits
-            .filter(|init| init.restart_policy == Some(RestartPolicy::Always))
-            .map(|init| init.name.map(|name| name.0))
-            .collect();
-        let inits = status.init_container_statuses.into_iter().map(|wire| {
-            let is_sidecar = |name: &Option<Box<str>>| {
-                name.as_deref() == wire.name.as_ref().map(|name| &*name.0)
-            };
-            let kind = if sidecars.iter().any(is_sidecar) {
-                ContainerKind::Sidecar
-            } else {
-                ContainerKind::Init
-            };
-            container(wire, kind)
-        });
+        let of_pod = spec.restart_policy.unwrap_or_default();
+        let inits = status.init_container_statuses.into_iter();
+        let inits =
+            inits.map(|wire| container(wire, ContainerKind::Init, &spec.init_containers, of_pod));
         let apps = status.container_statuses.into_iter();
-        let apps = apps.map(|wire| container(wire, ContainerKind::App));
+        let apps = apps.map(|wire| container(wire, ContainerKind::App, &spec.containers, of_pod));
         let phase = status.phase.unwrap_or_default();
         let detail = detail(status.reason, status.message);
         let grace = wire.metadata.deletion_grace_period_seconds;
@@ -384,7 +386,6 @@ impl From<PodWire> for Pod {
             start_time: status.start_time,
             conditions: status.conditions,
             containers: inits.chain(apps).collect(),
-            restart_policy: spec.restart_policy.unwrap_or_default(),
         };
         pod.cut_messages(OBJECT_MESSAGES_BYTES_MAX);
         pod

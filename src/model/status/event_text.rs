@@ -103,6 +103,29 @@ pub(super) fn not_started(container: &str, message: &str) -> String {
     diagnosis(false, &message, text).message
 }
 
+/// Which containers run, from the message of a pod's condition `Ready` or `ContainersReady`.
+pub(super) fn unready_containers(message: &str) -> String {
+    let names = after(message, "containers with unready status: [");
+    let names = names.and_then(|rest| rest.strip_suffix(']'));
+    match names {
+        None => "the app is running".to_owned(),
+        Some(names) => match names.split_once(' ') {
+            None => format!("container '{names}' is running"),
+            Some(_) => format!(
+                "the containers '{}' are running",
+                names.replace(' ', "', '")
+            ),
+        },
+    }
+}
+
+/// The kind of the probe that an Event is about.
+pub(super) fn probe(message: &str) -> &'static str {
+    let kinds = [("Startup", "startup"), ("Liveness", "liveness")];
+    let kind = kinds.iter().find(|(word, _)| message.starts_with(word));
+    kind.map_or("readiness", |(_, kind)| kind)
+}
+
 /// An object that the template names and that does not exist, or that the node has not loaded yet.
 fn missing(text: &str) -> Option<String> {
     // The kubelet waits one second for an object that it has not cached, too short on a busy node.

@@ -9,14 +9,12 @@ use super::{
 };
 use crate::kube::types::{
     Condition, ConditionStatus, ConditionType, ContainerKind, ContainerState, ContainerStatus,
-    Detail, EventReason, Job, Pod, PodPhase, RestartPolicy, Terminated, Timestamp,
+    Detail, EventReason, Job, Pod, PodPhase, Terminated, Timestamp,
 };
 
-/// The end of a pod that Kubernetes will not restart, before the Job's condition reports it.
+/// The end of a pod, or of its app, before the Job's condition reports it.
 pub(super) fn pod_ended(job: &Job, pod: &Pod) -> Option<InstanceStatus> {
-    let retried = pod.restart_policy != RestartPolicy::Never
-        || pod.conditions.is_true(ConditionType::DisruptionTarget);
-    if retried {
+    if is_disrupted(pod) {
         return None;
     }
     if let Some(finding) = ended_badly(pod) {
@@ -26,24 +24,24 @@ pub(super) fn pod_ended(job: &Job, pod: &Pod) -> Option<InstanceStatus> {
         let at = finding.since;
         return Some(InstanceStatus::failed(job, finding.terminal(), at));
     }
-    let ended: Vec<&Terminated> = pod.app_containers().filter_map(terminated).collect();
-    if ended.is_empty() {
-        return None;
-    }
-    let at = ended.iter().filter_map(|ended| ended.finished_at).max();
-    let ending = Ending::new(job, COMPLETED, at);
-    if ended.len() == pod.app_containers().count() {
-        return Some(InstanceStatus::Finished(ending));
-    }
-    // One of several containers has terminated: the pod never becomes ready, and does not end by itself.
-    Some(InstanceStatus::failed(job, ending.finding(), at))
+    // The pod never becomes ready again, even if other containers of it run on.
+    let ended = pod.app_containers().filter_map(ended_for_good);
+    let at = ended.clone().filter_map(|ended| ended.finished_at).max();
+    ended.clone().next()?;
+    Some(InstanceStatus::Finished(Ending::new(job, COMPLETED, at)))
+}
+
+/// Whether others end it, or have ended it.
+pub(super) fn is_disrupted(pod: &Pod) -> bool {
+    pod.conditions.is_true(ConditionType::DisruptionTarget)
 }
 
 /// Whether all containers of a failed pod have terminated; its phase follows up to a second later.
 fn is_over(pod: &Pod) -> bool {
-    let ended = |container: &ContainerStatus| terminated(container).is_some();
+    let ended = |container: &ContainerStatus| ended_for_good(container).is_some();
     let failed = |c: &ContainerStatus| {
-        c.kind != ContainerKind::Sidecar && terminated(c).is_some_and(|ended| ended.exit_code != 0)
+        c.kind != ContainerKind::Sidecar
+            && ended_for_good(c).is_some_and(|ended| ended.exit_code != 0)
     };
     let runs = |c: &ContainerStatus| matches!(c.state, ContainerState::Running(_));
     // After a failed init container, no app container is started.
@@ -58,60 +56,106 @@ fn has_retries(job: &Job) -> bool {
     limit > 0 && job.status.failed <= limit
 }
 
-/// The containers of a pod in the order in which they run, with their phase.
-fn containers(pod: &Pod) -> impl Iterator<Item = (Phase, &ContainerStatus)> {
-    pod.containers.iter().map(|container| match container.kind {
-        ContainerKind::Init | ContainerKind::Sidecar => (Phase::Initialising, container),
-        ContainerKind::App => (Phase::Starting, container),
-    })
+/// The phase of a start in which this container runs.
+fn phase_of(container: &ContainerStatus) -> Phase {
+    match container.kind {
+        ContainerKind::Init | ContainerKind::Sidecar => Phase::Initialising,
+        ContainerKind::App => Phase::Starting,
+    }
 }
 
-/// Why a pod failed: its first failed container, or the status of the pod itself. The latter has
-/// the reason if the pod was evicted, or rejected by the kubelet before any container was created.
-///
-/// A pod that succeeded may have a failed container, one that was stopped with it. A failed sidecar is
-/// always restarted and does not end the pod.
-pub(super) fn ended_badly(pod: &Pod) -> Option<Finding> {
-    if pod.phase == PodPhase::Succeeded {
-        return None;
-    }
-    let container = first_failure(pod, |container| {
-        terminated(container).filter(|_| container.kind != ContainerKind::Sidecar)
+/// Why a pod failed. One that succeeded may have a failed container, one that was stopped with it. A
+/// failed sidecar is always restarted and does not end the pod.
+fn ended_badly(pod: &Pod) -> Option<Finding> {
+    let has_failed = pod.phase == PodPhase::Failed;
+    let container = newest_failure(pod, |container| {
+        let ended = terminated(container).filter(|_| has_failed || !container.is_restarted);
+        ended.filter(|_| container.kind != ContainerKind::Sidecar)
     });
-    container.or_else(|| {
-        let detail = pod
-            .detail
-            .as_deref()
-            .filter(|_| pod.phase == PodPhase::Failed)?;
-        let message = detail.message.as_deref().unwrap_or("the pod has failed");
-        let reason = detail.reason.as_deref().unwrap_or("PodFailed");
-        Some(Finding::new(Phase::Starting, reason, message))
-    })
+    match pod.phase {
+        PodPhase::Succeeded => None,
+        PodPhase::Failed => of_failed_pod(pod, container).or_else(|| {
+            Some(Finding::new(
+                Phase::Starting,
+                "PodFailed",
+                "the pod has failed",
+            ))
+        }),
+        _ => container,
+    }
 }
 
 /// Why a pod failed, or its containers did before a restart: the cause once its Job has failed.
 pub(super) fn last_failure(pod: &Pod) -> Option<Finding> {
-    if pod.phase == PodPhase::Succeeded {
-        return None;
+    let container = newest_failure(pod, last_end);
+    match pod.phase {
+        PodPhase::Succeeded => None,
+        PodPhase::Failed => of_failed_pod(pod, container),
+        _ => container,
     }
-    ended_badly(pod).or_else(|| first_failure(pod, ContainerStatus::last_terminated))
 }
 
-/// The first container whose end, as `end` has it, is a failure.
-fn first_failure<'a>(
+/// Why a pod has failed: its own reason if it has one, else that of its container, else that of its
+/// disruption. The pod has a reason if the kubelet evicted or rejected it, or its time was over. Then the
+/// end of its containers is only a consequence.
+fn of_failed_pod(pod: &Pod, container: Option<Finding>) -> Option<Finding> {
+    let detail = pod.detail.as_deref().filter(|it| it.reason.is_some());
+    if detail.is_none() && container.is_some() {
+        return container;
+    }
+    let disruption = pod.conditions.holds(ConditionType::DisruptionTarget);
+    let detail = detail.or_else(|| disruption?.detail)?;
+    let reason = detail.reason.as_deref().unwrap_or("PodFailed");
+    let message = detail.message.as_deref().unwrap_or("the pod has failed");
+    let finding = Finding::new(Phase::Starting, reason, message.trim_end());
+    let ends = pod.app_containers().filter_map(terminated);
+    let ended = finding.since(ends.filter_map(|ended| ended.finished_at).max());
+    Some(match container {
+        Some(container) => Finding {
+            exit_code: container.exit_code,
+            last_output: container.last_output,
+            ..ended
+        },
+        None => ended,
+    })
+}
+
+/// The newest failure of a container of this pod, as `end` has it; one of an app container comes first.
+fn newest_failure<'a>(
     pod: &'a Pod,
     end: impl Fn(&'a ContainerStatus) -> Option<&'a Terminated>,
 ) -> Option<Finding> {
-    containers(pod).find_map(|(phase, container)| {
+    // Of several in one second the first container counts.
+    let ends = pod.containers.iter().rev();
+    let failures = ends.filter_map(|container| {
         let ended = end(container).filter(|ended| ended.exit_code != 0)?;
-        Some(container_failure(phase, container, ended))
-    })
+        Some((container, ended))
+    });
+    let (container, ended) = failures.max_by_key(|(container, ended)| {
+        (container.kind == ContainerKind::App, ended.finished_at)
+    })?;
+    Some(container_failure(phase_of(container), container, ended))
+}
+
+/// The last failed run of a container. An init container that has succeeded since has none; an app that is
+/// stopped may end with code 0.
+pub(super) fn last_end(container: &ContainerStatus) -> Option<&Terminated> {
+    let ended = terminated(container);
+    if container.kind == ContainerKind::Init && ended.is_some_and(|ended| ended.exit_code == 0) {
+        return None;
+    }
+    let failed = ended.filter(|ended| ended.exit_code != 0);
+    failed.or_else(|| container.last_terminated())
 }
 
 /// Whether the pod has terminated, so that its status is final.
 pub(super) fn has_ended(pod: &Pod) -> bool {
     matches!(pod.phase, PodPhase::Succeeded | PodPhase::Failed)
 }
+
+/// Kubernetes' reason of a container that is removed, since a rule of its pod restarts all. Exit code and
+/// time of its end are not known.
+const RESTARTING_ALL: &str = "RestartingAllContainers";
 
 /// The exit code of a container that was ended by SIGKILL: 128 and the number of the signal.
 const KILLED: i32 = 137;
@@ -130,6 +174,7 @@ fn container_failure(phase: Phase, container: &ContainerStatus, ended: &Terminat
         ),
         // The container never ran: the message comes from the container runtime.
         "StartError" => event_text::not_started(name, ended.message.as_deref().unwrap_or_default()),
+        RESTARTING_ALL => "a container has ended, and all of the pod are restarted".to_owned(),
         // Also an OOM kill of which the kubelet heard after it had heard of the end.
         _ if ended.exit_code == KILLED => format!(
             "{kind} '{name}' exited with code {KILLED} (SIGKILL): it may have exceeded its memory limit, or failed its liveness probe"
@@ -137,6 +182,9 @@ fn container_failure(phase: Phase, container: &ContainerStatus, ended: &Terminat
         _ => format!("{kind} '{name}' exited with code {}", ended.exit_code),
     };
     let mut finding = Finding::new(phase, reason, message).since(ended.finished_at);
+    if reason == RESTARTING_ALL {
+        return finding;
+    }
     finding.exit_code = Some(ended.exit_code);
     finding.last_output = ended
         .message
@@ -156,22 +204,37 @@ fn terminated(container: &ContainerStatus) -> Option<&Terminated> {
     }
 }
 
-/// The phase of a pod that has neither terminated nor become ready.
-pub(super) fn progress(job: &Job, pod: &Pod, events: EventsOf<'_>) -> Finding {
-    let scheduled = pod.conditions.get(ConditionType::PodScheduled);
-    let Some(scheduled) = scheduled.filter(|condition| condition.status == ConditionStatus::True)
-    else {
-        return scheduling(pod, scheduled);
-    };
+fn ended_for_good(container: &ContainerStatus) -> Option<&Terminated> {
+    terminated(container).filter(|_| !container.is_restarted)
+}
+
+/// The phase of a pod that has neither terminated nor become ready. `earlier` is why the Job or the kubelet
+/// has started it again; that matters more than where a usual start is.
+pub(super) fn progress(
+    job: &Job,
+    pod: &Pod,
+    earlier: Option<Finding>,
+    events: EventsOf<'_>,
+) -> Finding {
     if pod.phase == PodPhase::Failed
         && let Some(finding) = ended_badly(pod)
     {
-        return between_pods(job, finding);
+        return between_pods(job, pod, finding);
     }
-    let blocked = containers(pod).find_map(|(phase, c)| blocked(phase, c, pod, events));
-    if let Some(finding) = blocked {
-        return finding;
+    let scheduled = pod.conditions.get(ConditionType::PodScheduled);
+    if scheduled.is_some_and(|it| it.status != ConditionStatus::True) {
+        return scheduling(pod, scheduled);
     }
+    let mut all = pod.containers.iter();
+    let blocked = all.find_map(|container| blocked(container, pod, events));
+    blocked.or(earlier).unwrap_or_else(|| match scheduled {
+        Some(scheduled) => on_its_node(pod, scheduled, events),
+        None => scheduling(pod, None),
+    })
+}
+
+/// The phase of a pod that has a node and no problem with its containers.
+fn on_its_node(pod: &Pod, scheduled: Condition<'_>, events: EventsOf<'_>) -> Finding {
     let sandbox = pod.conditions.get(ConditionType::PodReadyToStartContainers);
     let has_sandbox = match sandbox {
         Some(sandbox) => sandbox.status == ConditionStatus::True,
@@ -252,22 +315,53 @@ fn mounting(pod: &Pod, events: EventsOf<'_>) -> Finding {
     Finding::new(Phase::Mounting, event.reason.as_str(), message)
 }
 
+/// Why a pod whose containers run is not ready: as its condition has it, with the latest Event about a probe.
 fn readying(pod: &Pod, events: EventsOf<'_>) -> Finding {
-    let runs = "the app is running, but its readiness probe has not passed yet";
+    let ready = pod.conditions.get(ConditionType::Ready);
+    let reason = ready.map_or("", Condition::reason);
+    let words = ready.map_or("", Condition::message);
+    let found = |reason, message: String| Finding::new(Phase::Readying, reason, message);
+    if is_on_lost_node(pod) {
+        let message = "the node of the pod no longer reports to Kubernetes; the app may still run";
+        return found("NodeNotReady", message.to_owned());
+    }
+    if reason == "ReadinessGatesNotReady" {
+        return found(
+            reason,
+            format!(
+                "the app is running, but a readiness gate of the pod is not met: check what sets its condition ({words})"
+            ),
+        );
+    }
+    let runs = event_text::unready_containers(words);
     match latest_event(events, &pod.metadata.uid, &[EventReason::Unhealthy]) {
         Some(event) => {
+            let probe = event_text::probe(&event.message);
+            let words = event.message.trim_end();
             let message = format!(
-                "{runs}: check the app, or the probe in the template ({})",
-                event.message.trim_end()
+                "{runs}, but its {probe} probe has not passed yet: check the app, or the probe in the template ({words})"
             );
-            Finding::new(Phase::Readying, "Unhealthy", message)
+            found("Unhealthy", message)
         }
-        None => Finding::new(Phase::Readying, "NotReady", runs),
+        None if reason.is_empty() => found("NotReady", format!("{runs}, but not ready yet")),
+        None => found(reason, format!("{runs}, but not ready yet")),
     }
 }
 
-/// A failed pod that its Job will replace after the Job controller's back-off.
-fn between_pods(job: &Job, failure: Finding) -> Finding {
+/// Whether the node of this pod no longer reports: the node controller takes `Ready` away and gives no
+/// reason, as only it does, and leaves `ContainersReady`.
+fn is_on_lost_node(pod: &Pod) -> bool {
+    let ready = pod.conditions.get(ConditionType::Ready);
+    ready.is_some_and(|it| it.status == ConditionStatus::False && it.reason().is_empty())
+        && pod.conditions.is_true(ConditionType::ContainersReady)
+}
+
+/// A failed pod that its Job will replace after the Job controller's back-off. Only that of a disrupted pod
+/// is added to the budget: the next pod is the first that can fail.
+fn between_pods(job: &Job, pod: &Pod, failure: Finding) -> Finding {
+    if !is_disrupted(pod) {
+        return failure.within(Budget::Starting);
+    }
     let ended = failure.since;
     let pause = i64::try_from(controller_pause(job).as_secs()).unwrap_or(0);
     let next = ended.map(|ended| Timestamp::from_seconds(ended.seconds() + pause));
@@ -278,12 +372,8 @@ fn between_pods(job: &Job, failure: Finding) -> Finding {
 }
 
 /// The finding of a container that is waiting for a reason other than a normal start.
-fn blocked(
-    phase: Phase,
-    container: &ContainerStatus,
-    pod: &Pod,
-    events: EventsOf<'_>,
-) -> Option<Finding> {
+fn blocked(container: &ContainerStatus, pod: &Pod, events: EventsOf<'_>) -> Option<Finding> {
+    let phase = phase_of(container);
     match &container.state {
         ContainerState::Waiting(detail) => {
             waiting(phase, container, detail.as_deref()?, pod, events)
@@ -308,6 +398,7 @@ fn waiting(
     match reason {
         // A normal start.
         "ContainerCreating" | "PodInitializing" => None,
+        RESTARTING_ALL => None,
         "InvalidImageName"
         | "ErrImageNeverPull"
         | "ErrImagePull"

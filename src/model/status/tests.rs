@@ -4,6 +4,7 @@
 
 mod ends;
 mod events;
+mod retries;
 mod starts;
 
 use super::*;
@@ -212,7 +213,7 @@ fn of_several_pods_the_one_that_the_job_controller_made_last_counts() {
     check(
         &usual,
         &[retry, dead.clone()],
-        "starting scheduling Scheduling 600s@20 node_not_ready",
+        "starting starting Error 10s@9 pulling_image",
     );
     // One that has ended is no younger one that runs.
     let mut ended_later = ready("b", 3, "10.0.0.3");
@@ -246,7 +247,7 @@ fn the_time_of_a_failure_report_by_prognosis() {
 
 #[test]
 fn an_ending_is_reported_with_its_cause_and_its_time() {
-    let report = |job: Job| match status_of(&job, None, &|_| Vec::new()) {
+    let report = |job: Job| match status_of(&job, None, &[], &|_| Vec::new()) {
         InstanceStatus::Finished(ending) => ending.finding(),
         other => panic!("it has not finished: {other:?}"),
     };

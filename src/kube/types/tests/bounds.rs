@@ -247,14 +247,16 @@ fn texts_that_are_not_read_are_dropped() {
     let all = ConditionType::NAMES.map(|(_, kind)| kind);
     let ready = status("Running", conditions(&all, "True"));
     let without = status("Running", conditions(&[], "True"));
-    assert_eq!(ready.text_bytes(), without.text_bytes());
+    // Why it is disrupted.
+    assert_eq!(ready.text_bytes(), without.text_bytes() + 1);
     assert_eq!(ready.detail, None);
     let ContainerState::Terminated(ended) = &ready.containers[0].state else {
         panic!("{ready:?}")
     };
     assert_eq!((&ended.reason, &ended.message), (&None, &None));
     let scheduling = status("Pending", conditions(&all, "False"));
-    assert_eq!(scheduling.text_bytes(), without.text_bytes() + 1);
+    // Why it has no node, and why it is not ready.
+    assert_eq!(scheduling.text_bytes(), without.text_bytes() + 2);
     let evicted = status("Failed", vec![]);
     assert_eq!(evicted.text_bytes(), without.text_bytes() + 1);
     let job =

@@ -53,10 +53,13 @@ fn one_of_two_containers_has_ended() {
             {"name": "app", "state": state}, {"name": "side", "state": {"running": {}}, "ready": true},
         ]})
     };
-    check_pod(
-        on_node(two(ended(0, "Completed"))),
-        "failed starting Completed never pulling_image at 9 after 9",
-    );
+    // Whatever runs on beside it, the app has ended, and the pod is never ready again.
+    for policy in ["Never", "OnFailure"] {
+        check_pod(
+            in_policy(policy, two(ended(0, "Completed"))),
+            "finished Completed at 9 after 9",
+        );
+    }
     check_pod(
         on_node(two(ended(2, "Error"))),
         "failed starting Error never pulling_image at 9 after 9",
@@ -156,7 +159,7 @@ fn a_failed_pod_with_retries_left_does_not_fail_the_start() {
     check(
         &counted,
         &[failed()],
-        "starting starting Error 10s@29 pulling_image",
+        "starting starting Error 10s@9 pulling_image",
     );
     let over = retries(json!({"backoffLimit": 2}), json!({"failed": 3}));
     check(
@@ -179,6 +182,65 @@ fn an_evicted_pod_does_not_fail_the_start() {
     check_pod(
         on_node(refused),
         "failed starting OutOfcpu never pulling_image at ? after ?",
+    );
+}
+
+/// As a kubelet of 1.36.3 writes it: an `emptyDir` with a `sizeLimit`, and a pod with
+/// `activeDeadlineSeconds` whose app exits with code 0 on SIGTERM.
+#[test]
+fn the_reason_of_the_pod_is_the_cause_of_its_end() {
+    let over = conditions(&[("PodScheduled", "True", 2), ("Ready", "False", 9)]);
+    let message = "Usage of EmptyDir volume \"data\" exceeds the limit \"1Mi\". ";
+    let evicted = on_node(json!({
+        "phase": "Failed", "reason": "Evicted", "message": message, "conditions": over,
+        "containerStatuses": container(ended(137, "Error")),
+    }));
+    let usual = job(json!({}));
+    let found = finding(&usual, std::slice::from_ref(&evicted));
+    assert_eq!(&*found.message, message.trim_end());
+    assert_eq!(found.exit_code, Some(137));
+    check(
+        &usual,
+        std::slice::from_ref(&evicted),
+        "failed starting Evicted never pulling_image at 9 after 9",
+    );
+    let failed = job_with("Failed", 12, "BackoffLimitExceeded");
+    let found = finding(&failed, std::slice::from_ref(&evicted));
+    assert_eq!(
+        (&*found.reason, found.since),
+        ("Evicted", Timestamp::parse(&at(9)))
+    );
+    let stopped = on_node(json!({
+        "phase": "Failed", "reason": "DeadlineExceeded", "conditions": over,
+        "message": "Pod was active on the node longer than the specified deadline",
+        "containerStatuses": container(ended(0, "Completed")),
+    }));
+    check_pod(
+        stopped,
+        "failed starting DeadlineExceeded never pulling_image at 9 after 9",
+    );
+}
+
+/// Its kubelet is gone, so nobody has taken the condition away (pod garbage collection).
+#[test]
+fn a_failed_pod_is_not_ready() {
+    let mut lost = ready("a", 1, "10.0.0.1");
+    lost["status"]["phase"] = json!("Failed");
+    lost["status"]["containerStatuses"] = container(json!({"running": {"startedAt": at(4)}}));
+    check_pod(
+        pod(lost.clone()),
+        "failed starting PodFailed never pulling_image at ? after ?",
+    );
+    lost["status"]["conditions"] = json!([
+        {"type": "PodScheduled", "status": "True", "lastTransitionTime": at(2)},
+        {"type": "Ready", "status": "True", "lastTransitionTime": at(5)},
+        {"type": "DisruptionTarget", "status": "True", "lastTransitionTime": at(60),
+         "reason": "DeletionByPodGC", "message": "PodGC: node no longer exists"},
+    ]);
+    let found = finding(&job(json!({})), &[pod(lost)]);
+    assert_eq!(
+        (&*found.reason, &*found.message),
+        ("DeletionByPodGC", "PodGC: node no longer exists")
     );
 }
 
@@ -272,6 +334,39 @@ fn a_missing_termination_report_is_awaited() {
         &[on_node(json!({"phase": "Succeeded"}))],
         &expected("never"),
     );
+}
+
+/// The init container failed once and then passed.
+#[test]
+fn what_has_succeeded_since_is_not_the_cause() {
+    let crash = |code: i32, second: i64| json!({"terminated": {"exitCode": code, "reason": "Error", "finishedAt": at(second)}});
+    let pod = |prepare: Value| {
+        in_policy(
+            "OnFailure",
+            json!({
+                "phase": "Running",
+                "initContainerStatuses": [{"name": "prep", "state": prepare, "lastState": crash(7, 5)}],
+                "containerStatuses": [
+                    {"name": "app", "state": waiting("CrashLoopBackOff"), "lastState": crash(3, 40)},
+                    {"name": "side", "state": {"running": {"startedAt": at(21)}}, "lastState": crash(4, 20)},
+                ],
+            }),
+        )
+    };
+    let failed = job_with("Failed", 60, "BackoffLimitExceeded");
+    for prepare in [crash(0, 6), json!({"running": {"startedAt": at(6)}})] {
+        let found = finding(&failed, &[pod(prepare)]);
+        assert_eq!(&*found.message, "container 'app' exited with code 3");
+    }
+    let only = in_policy(
+        "OnFailure",
+        json!({
+            "initContainerStatuses": [{"name": "prep", "state": crash(0, 6), "lastState": crash(7, 5)}],
+            "containerStatuses": container(waiting("ContainerCreating")),
+        }),
+    );
+    let found = finding(&failed, &[only]);
+    assert_eq!(&*found.reason, "BackoffLimitExceeded");
 }
 
 /// A Job that gives up ends its pod, in any state of the container.

@@ -147,15 +147,31 @@ fn a_pod_that_is_not_mounted() {
 fn a_probe_that_does_not_pass() {
     let running = on_node(json!({
         "phase": "Running", "containerStatuses": container(json!({"running": {"startedAt": at(7)}})),
+        "conditions": [
+            {"type": "PodScheduled", "status": "True", "lastTransitionTime": at(2)},
+            {"type": "Ready", "status": "False", "lastTransitionTime": at(2), "reason": "ContainersNotReady",
+             "message": "containers with unready status: [app]"},
+        ],
     }));
-    let words = "Readiness probe failed: HTTP probe failed with statuscode: 503\n";
-    let said = events(8, &[("Unhealthy", words)]);
-    let expected = "starting readying Unhealthy 300s@7 pulling_image";
-    let assessment = check_with_events(&job(json!({})), &[running], "p1", &said, expected);
-    assert_eq!(
-        message(&assessment),
-        "the app is running, but its readiness probe has not passed yet: check the app, or the probe in the template (Readiness probe failed: HTTP probe failed with statuscode: 503)"
-    );
+    for (words, probe) in [
+        (
+            "Readiness probe failed: HTTP probe failed with statuscode: 503\n",
+            "readiness",
+        ),
+        ("Startup probe failed: connection refused", "startup"),
+    ] {
+        let said = events(8, &[("Unhealthy", words)]);
+        let expected = "starting readying Unhealthy 300s@7 pulling_image";
+        let pods = std::slice::from_ref(&running);
+        let assessment = check_with_events(&job(json!({})), pods, "p1", &said, expected);
+        assert_eq!(
+            message(&assessment),
+            format!(
+                "container 'app' is running, but its {probe} probe has not passed yet: check the app, or the probe in the template ({})",
+                words.trim_end()
+            )
+        );
+    }
 }
 
 /// Before 1.32 a back-off did not report its cause.

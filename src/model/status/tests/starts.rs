@@ -124,6 +124,73 @@ fn only_a_pod_of_an_old_kubernetes_gets_its_hint() {
     );
 }
 
+/// Each row: the conditions `Ready` and `ContainersReady` of a pod whose containers run, as a kubelet and
+/// the node controller of 1.36.3 write them.
+#[test]
+fn why_a_running_pod_is_not_ready() {
+    let message =
+        "corresponding condition of pod readiness gate \"example.com/registered\" does not exist.";
+    for (reason, words, containers_ready, expected, said) in [
+        (
+            "ContainersNotReady",
+            "containers with unready status: [app]",
+            "False",
+            "ContainersNotReady",
+            "container 'app' is running, but not ready yet".to_owned(),
+        ),
+        (
+            "ContainersNotReady",
+            "containers with unready status: [app side]",
+            "False",
+            "ContainersNotReady",
+            "the containers 'app', 'side' are running, but not ready yet".to_owned(),
+        ),
+        (
+            "ReadinessGatesNotReady",
+            message,
+            "True",
+            "ReadinessGatesNotReady",
+            format!(
+                "the app is running, but a readiness gate of the pod is not met: check what sets its condition ({message})"
+            ),
+        ),
+        (
+            "",
+            "",
+            "True",
+            "NodeNotReady",
+            "the node of the pod no longer reports to Kubernetes; the app may still run".to_owned(),
+        ),
+        (
+            "",
+            "",
+            "False",
+            "NotReady",
+            "the app is running, but not ready yet".to_owned(),
+        ),
+    ] {
+        let mut unready = json!({"type": "Ready", "status": "False", "lastTransitionTime": at(8)});
+        if !reason.is_empty() {
+            merge(&mut unready, &json!({"reason": reason, "message": words}));
+        }
+        let pod = on_node(json!({
+            "phase": "Running", "containerStatuses": container(json!({"running": {"startedAt": at(7)}})),
+            "conditions": [
+                {"type": "PodScheduled", "status": "True", "lastTransitionTime": at(2)}, unready,
+                {"type": "ContainersReady", "status": containers_ready, "lastTransitionTime": at(8)},
+            ],
+        }));
+        assert_eq!(
+            *finding(&job(json!({})), std::slice::from_ref(&pod)).message,
+            said
+        );
+        check_pod(
+            pod,
+            &format!("starting readying {expected} 300s@8 pulling_image"),
+        );
+    }
+}
+
 #[test]
 fn init_containers() {
     let initialising = |state: Value, more: Value| {

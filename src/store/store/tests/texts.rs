@@ -18,6 +18,7 @@ fn failed(number: usize, bytes: usize, version: u64) -> Pod {
     };
     pod.containers = [ContainerStatus {
         kind: ContainerKind::App,
+        is_restarted: false,
         state: ContainerState::Terminated(Box::new(ended)),
         details: None,
     }]
