@@ -279,6 +279,7 @@ impl Reader<'_> {
                 parked_per_key_max: self.number("PARKED_PER_KEY_MAX", 1, 1_000_000),
                 division,
                 label_bytes_max: ALL_BYTES_MAX,
+                force_stop: self.word("FORCE_STOP", &["node-lost", "never"]) == "node-lost",
             },
             front: self.front(),
             held_bytes_max: self.number("HELD_BYTES_MAX", 1 << 20, 1 << 40),

@@ -48,7 +48,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Bounds on waiters: requests that wait, in number. Their bytes are bounded by the HTTP server.
+/// Bounds on waiters: requests that wait, in number (their bytes are bounded by the HTTP server); and
+/// what the coordinator may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Names that may have an operation (`PARKED_MAX`). An operation can outlive its callers. How
@@ -61,6 +62,9 @@ pub struct Limits {
     /// Bytes of meta labels up to which a PATCH may lengthen those of all instances together
     /// ([`crate::model::labels::ALL_BYTES_MAX`]).
     pub label_bytes_max: usize,
+    /// Whether a pod that is being deleted on a lost node is force-deleted (`FORCE_STOP`). A node that is
+    /// only cut off looks the same, and its containers may still run.
+    pub force_stop: bool,
 }
 
 /// Maximum number of followed starts of this replica, for metrics and spans. A start with an image
@@ -318,6 +322,7 @@ impl Coordinator {
         let may_work = !self.is_draining && self.has_capacity(self.records.get(key));
         let (number, is_draining) = (self.next_number, self.is_draining);
         let label_bytes_max = self.limits.label_bytes_max;
+        let may_force = self.limits.force_stop;
         let before = out.len();
         self.change(key, |record, others| {
             let mut step = Step {
@@ -325,6 +330,7 @@ impl Coordinator {
                 context,
                 number,
                 may_work,
+                may_force,
                 may_follow: others.followed < FOLLOWED_MAX,
                 label_growth: others.label_growth,
                 label_bytes_max,

@@ -6,10 +6,12 @@
 
 mod errors;
 mod lines;
+mod pods;
 mod requests;
 
 pub(crate) use errors::*;
 pub(crate) use lines::line;
+pub(crate) use pods::*;
 pub(crate) use requests::*;
 
 use super::Intent;
@@ -248,6 +250,14 @@ impl World {
         self.pod(uid, leaving);
     }
 
+    /// The watch shows that the pod of this Job is being deleted, and that its node is lost; its grace
+    /// ends now.
+    pub(crate) fn pod_lost(&mut self, uid: &str) {
+        let mut lost = lost_pod();
+        lost["metadata"] = json!({"deletionTimestamp": self.stamp()});
+        self.pod(uid, lost);
+    }
+
     /// The watch shows that the pod of this Job is gone.
     pub(crate) fn pod_gone(&mut self, uid: &str) {
         let (name, version) = (format!("p-{uid}"), self.next_version());
@@ -304,21 +314,6 @@ pub(crate) fn added<K: Resource>(json: &Value) -> Change<K> {
     }
 }
 
-/// A patch for a pod: it is ready.
-pub(crate) fn ready_pod(ip: &str) -> Value {
-    json!({"status": {"phase": "Running", "podIP": ip, "startTime": T0, "conditions": [
-        {"type": "PodScheduled", "status": "True"}, {"type": "Ready", "status": "True"},
-    ]}})
-}
-
-/// A patch for a pod: its container waits for this reason.
-pub(crate) fn waiting_pod(reason: &str) -> Value {
-    json!({"status": {
-        "conditions": [{"type": "PodScheduled", "status": "True", "lastTransitionTime": T0}],
-        "containerStatuses": [{"name": "app", "state": {"waiting": {"reason": reason}}}],
-    }})
-}
-
 /// A coordinator in a world.
 pub(crate) struct Fixture {
     pub(crate) world: World,
@@ -336,6 +331,7 @@ pub(crate) const ROOMY: Limits = Limits {
     parked_per_key_max: 1000,
     division: crate::budget::Division::UNLIMITED,
     label_bytes_max: crate::model::labels::ALL_BYTES_MAX,
+    force_stop: true,
 };
 
 impl Fixture {

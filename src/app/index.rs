@@ -1,5 +1,6 @@
 //! [`Index`]: what is asked of all instances together, kept up to date by each change: how many are
-//! in which status, which have which session, how long their meta labels are, and the lists.
+//! in which status, which have which session, how long their meta labels are, which nodes are lost,
+//! and the lists.
 //!
 //! The stores report their changes ([`Index::job_changed`], [`Index::pod_changed`]) while they
 //! are locked, so the index reads no store. A status needs the Job and its pods: it is computed from
@@ -14,7 +15,7 @@ use crate::clock::Clock;
 use crate::kube::types::{Job, Pod};
 use crate::model::labels;
 use crate::model::names::{AppType, InstanceKey, InstanceName};
-use crate::model::status::InstanceStatus;
+use crate::model::status::{self, InstanceStatus};
 use crate::store::Change;
 use crate::threads::lock;
 use std::collections::btree_map::Entry;
@@ -70,6 +71,8 @@ struct State {
     sessions: Sessions,
     /// Bytes of the meta labels of all pods; see [`labels::Size::kept_bytes`].
     label_bytes: usize,
+    /// How many pods bear the mark of a lost node, by its name.
+    lost_nodes: BTreeMap<Box<str>, usize>,
     lists: Lists,
 }
 
@@ -117,6 +120,7 @@ impl Index {
         };
         state.label_bytes += size(&change.new);
         state.label_bytes -= size(&change.old);
+        state.count_lost_nodes(change);
         if old == new {
             return;
         }
@@ -169,6 +173,13 @@ impl Index {
     #[must_use]
     pub fn label_bytes(&self) -> usize {
         self.state().label_bytes
+    }
+
+    /// Whether a pod of ours on this node bears the mark of a lost node ([`status::has_lost_node`]):
+    /// then the node is lost for all its pods. One that was not ready then gets no mark of its own.
+    #[must_use]
+    pub fn is_lost(&self, node: &str) -> bool {
+        self.state().lost_nodes.contains_key(node)
     }
 
     /// The instances of these types that have a pod with this session, by type and name; of each
@@ -298,6 +309,28 @@ impl State {
             if *counts == Counts::default() {
                 self.types.remove(&key.app_type);
                 self.lists.emptied(&key.app_type);
+            }
+        }
+    }
+
+    fn count_lost_nodes(&mut self, change: &Change<Pod>) {
+        let lost = |pod: &Option<Arc<Pod>>| {
+            let marked = pod.as_deref().filter(|pod| status::has_lost_node(pod))?;
+            marked.node.clone()
+        };
+        let (old, new) = (lost(&change.old), lost(&change.new));
+        if old == new {
+            return;
+        }
+        if let Some(node) = new {
+            *self.lost_nodes.entry(node).or_default() += 1;
+        }
+        if let Some(node) = old
+            && let Some(count) = self.lost_nodes.get_mut(&node)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.lost_nodes.remove(&node);
             }
         }
     }

@@ -118,7 +118,7 @@ impl Reporter {
             }
             LifecycleKind::PodForceDeleted { pod } => {
                 log::warn!(
-                    "force-deleted pod {pod} of {key}: its node is lost, since the pod is still there 30 s after its grace period"
+                    "force-deleted pod {pod} of {key}: Kubernetes says that its node is lost, and the pod is still there 30 s after its grace period"
                 );
                 self.metrics.stopped(app_type, "forced");
             }

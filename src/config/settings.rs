@@ -68,6 +68,8 @@ settings! {
         "Time allowed while a container cannot be created, or fails and is restarted";
     "START_BUDGET_READYING" = "5m",
         "Time allowed until the readiness probe passes";
+    "FORCE_STOP" = "node-lost",
+        "When a pod that is being deleted is removed by force, so that its name is free: node-lost (Kubernetes has said for 30s that its node is lost, and its grace period is over since 30s) or never";
     "DRAIN_DELAY" = "5s",
         "After SIGTERM, how long requests are still accepted, while the Service's endpoints are removed";
     "DRAIN" = "15s",

@@ -264,6 +264,8 @@ pub struct Pod {
     /// UID of its controller (the owner reference with `controller: true`), if that is a Job: the Job
     /// controller's label must say the same.
     pub owner_uid: Option<Uid>,
+    /// The node that it runs on, once it has one (`spec.nodeName`).
+    pub node: Option<Box<str>>,
     /// Its phase.
     pub phase: PodPhase,
     /// Reason and message of the pod as a whole (evicted, node lost).

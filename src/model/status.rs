@@ -12,6 +12,7 @@ mod retries;
 mod tests;
 
 pub use budgets::{Budget, Budgets};
+pub use pods::has_lost_node;
 
 use crate::kube::types::{ConditionType, Event, EventReason, Job, Pod, PodPhase, Timestamp, Uid};
 use pods::{has_ended, last_failure, pod_ended, progress};

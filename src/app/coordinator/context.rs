@@ -50,6 +50,8 @@ pub(super) struct Step<'a> {
     pub(super) number: u64,
     /// Whether the name may have a call of the coordinator's own.
     pub(super) may_work: bool,
+    /// Whether a pod on a lost node may be force-deleted; see [`super::Limits::force_stop`].
+    pub(super) may_force: bool,
     /// Whether another start of this replica can be followed.
     pub(super) may_follow: bool,
     /// Bytes by which the calls in flight for other names lengthen meta labels.

@@ -26,10 +26,14 @@ pub const LOST_MAX: usize = 1000;
 /// How long a termination report is kept after its pod is gone.
 pub const LOST_KEPT: Duration = Duration::from_secs(600);
 
-/// How long after the end of its grace period a pod may still exist. After that its node counts as
-/// lost, and the pod is force-deleted. Both times run on the monotonic clock of this replica from
-/// its first observation of the deletion: clocks of machines differ.
+/// How long after the end of its grace period a pod may still exist, and how long Kubernetes must have
+/// said without interruption that its node is lost. After both the pod is force-deleted. They run on the
+/// monotonic clock of this replica from its first observation: clocks of machines differ.
 pub const OVERDUE_AFTER: Duration = Duration::from_secs(30);
+
+/// How often a pod that outlives its grace period is looked at: the mark of a lost node may be on
+/// another pod, whose changes do not concern this name.
+const NODE_LOOK_EVERY: Duration = Duration::from_secs(10);
 
 /// The memory of one name. Its parts are boxed, since most names have few of them at a time.
 #[derive(Clone, Debug, Default)]
@@ -85,11 +89,18 @@ struct TerminationReport {
 #[derive(Clone, Debug)]
 struct Leaving {
     pod: Uid,
-    /// When it becomes overdue.
-    overdue_at: Instant,
     /// When this replica first saw that it is being deleted.
-    since: Instant,
+    seen: Instant,
+    grace: Duration,
+    /// Since when its node has been seen as lost.
+    lost_since: Option<Instant>,
     is_force_deleted: bool,
+}
+
+impl Leaving {
+    fn grace_ends(&self) -> Instant {
+        self.seen + self.grace
+    }
 }
 
 impl Memory {
@@ -102,7 +113,7 @@ impl Memory {
     ) {
         self.note_labelled(instance);
         self.note_termination(instance, context.now);
-        self.note_leaving(instance, context.now);
+        self.note_leaving(instance, context);
         let live = instance.filter(|live| !matches!(live.status, InstanceStatus::Stopping { .. }));
         match live {
             Some(instance) => self.note_live(instance, settings, context.wall),
@@ -193,29 +204,45 @@ impl Memory {
         }
     }
 
-    fn note_leaving(&mut self, instance: Option<&Instance>, now: Instant) {
+    fn note_leaving(&mut self, instance: Option<&Instance>, context: &Context<'_>) {
+        let now = context.now;
         let Some(pod) = instance.and_then(|instance| instance.leaving.as_ref()) else {
             self.leaving = None;
             return;
         };
         let uid = &pod.metadata.uid;
         self.leaving.take_if(|before| before.pod != *uid);
+        let grace = Duration::from_secs(pod.deletion_grace_secs.into());
         let leaving = self.leaving.get_or_insert_with(|| {
             Box::new(Leaving {
                 pod: uid.clone(),
-                since: now,
-                overdue_at: now,
+                seen: now,
+                grace,
+                lost_since: None,
                 is_force_deleted: false,
             })
         });
-        let grace = Duration::from_secs(pod.deletion_grace_secs.into());
-        leaving.overdue_at = leaving.since + grace + OVERDUE_AFTER;
+        leaving.grace = grace;
+        let index = context.cache.index();
+        leaving.lost_since = if pod.node.as_ref().is_some_and(|node| index.is_lost(node)) {
+            leaving.lost_since.or(Some(now))
+        } else {
+            None
+        };
     }
 
-    /// When the pod that is being deleted becomes overdue, if there is one.
+    /// When the pod that is being deleted is to be force-deleted, if there is one on a lost node.
     #[must_use]
     pub fn overdue_at(&self) -> Option<Instant> {
-        self.leaving.as_ref().map(|leaving| leaving.overdue_at)
+        let leaving = self.leaving.as_ref()?;
+        Some(leaving.grace_ends().max(leaving.lost_since?) + OVERDUE_AFTER)
+    }
+
+    /// When to look again whether the node of the pod that is being deleted is lost.
+    #[must_use]
+    pub fn look_at(&self, now: Instant) -> Option<Instant> {
+        let leaving = self.leaving.as_ref()?;
+        Some(leaving.grace_ends().max(now + NODE_LOOK_EVERY))
     }
 
     /// Kubernetes has accepted the force deletion of this pod; returns whether for the first time.

@@ -196,7 +196,8 @@ impl Record {
         if is_label || matches!(trigger, Trigger::CacheChanged | Trigger::Listed) {
             self.pass_on_labels(&observed, step);
         }
-        let is_overdue = self.memory.overdue_at().is_some_and(|at| at <= context.now);
+        let overdue_at = self.memory.overdue_at();
+        let is_overdue = step.may_force && overdue_at.is_some_and(|at| at <= context.now);
         if is_overdue && step.may_work {
             self.operation.get_or_insert_default();
         }
@@ -475,11 +476,12 @@ impl Record {
         if track.is_some_and(|track| track.awaits_report()) {
             wakes.extend(observed.report_at);
         }
-        match self.memory.overdue_at() {
-            Some(at) if !is_overdue => wakes.push(at),
+        if step.may_force && !is_overdue {
+            wakes.extend(self.memory.look_at(now));
+            wakes.extend(self.memory.overdue_at());
+        } else if is_overdue && !step.may_work {
             // All permitted calls belong to other names.
-            Some(_) if !step.may_work => wakes.push(now + FORCE_PAUSE),
-            _ => {}
+            wakes.push(now + FORCE_PAUSE);
         }
         if let Some(operation) = &self.operation {
             for waiter in &operation.waiters {

@@ -50,7 +50,7 @@ fn stuck() -> Fixture {
     let mut fixture = starting();
     fixture.hang_up(1);
     fixture.world.ready("u1", "10.0.0.1");
-    fixture.world.pod_leaving("u1");
+    fixture.world.pod_lost("u1");
     fixture.changed();
     fixture.reported();
     assert_eq!(fixture.pass(30.0), ["call force u1"]);

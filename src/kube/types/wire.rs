@@ -237,6 +237,7 @@ pub(super) struct PodWire {
 #[derive(Default, serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct PodSpecWire {
+    node_name: Option<Name>,
     restart_policy: Option<RestartPolicy>,
     #[serde(default, deserialize_with = "bounded::first::<_, CONTAINERS_MAX, _>")]
     containers: Vec<ContainerSpecWire>,
@@ -379,6 +380,7 @@ impl From<PodWire> for Pod {
             deletion_grace_secs: grace.unwrap_or_default(),
             has_generation: wire.metadata.generation.is_some(),
             metadata: wire.metadata.into_meta(Keeps::InstanceAndMeta),
+            node: spec.node_name.map(|name| name.0),
             phase,
             // It is read as the reason of a failure alone.
             detail: detail.filter(|_| phase == PodPhase::Failed).map(Box::new),

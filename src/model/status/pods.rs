@@ -321,7 +321,7 @@ fn readying(pod: &Pod, events: EventsOf<'_>) -> Finding {
     let reason = ready.map_or("", Condition::reason);
     let words = ready.map_or("", Condition::message);
     let found = |reason, message: String| Finding::new(Phase::Readying, reason, message);
-    if is_on_lost_node(pod) {
+    if has_lost_node(pod) {
         let message = "the node of the pod no longer reports to Kubernetes; the app may still run";
         return found("NodeNotReady", message.to_owned());
     }
@@ -348,12 +348,24 @@ fn readying(pod: &Pod, events: EventsOf<'_>) -> Finding {
     }
 }
 
-/// Whether the node of this pod no longer reports: the node controller takes `Ready` away and gives no
-/// reason, as only it does, and leaves `ContainersReady`.
-fn is_on_lost_node(pod: &Pod) -> bool {
-    let ready = pod.conditions.get(ConditionType::Ready);
-    ready.is_some_and(|it| it.status == ConditionStatus::False && it.reason().is_empty())
-        && pod.conditions.is_true(ConditionType::ContainersReady)
+/// Kubernetes' reason of a disruption because the Node object is gone.
+const DELETED_WITH_NODE: &str = "DeletionByPodGC";
+
+/// Whether Kubernetes says that the node of this pod is lost.
+///
+/// The node controller marks each pod that was ready on a node without heartbeats: `Ready` becomes
+/// false without a reason, and `ContainersReady`, which the kubelet sets, stays true. A kubelet always
+/// gives a reason. The deletion of a pod by a taint is no sign: its kubelet may be well (measured with
+/// Kubernetes 1.36).
+#[must_use]
+pub fn has_lost_node(pod: &Pod) -> bool {
+    let conditions = &pod.conditions;
+    let ready = conditions.get(ConditionType::Ready);
+    let is_marked = ready
+        .is_some_and(|ready| ready.status == ConditionStatus::False && ready.reason().is_empty())
+        && conditions.is_true(ConditionType::ContainersReady);
+    let disruption = conditions.holds(ConditionType::DisruptionTarget);
+    is_marked || disruption.is_some_and(|of| of.reason() == DELETED_WITH_NODE)
 }
 
 /// A failed pod that its Job will replace after the Job controller's back-off. Only that of a disrupted pod

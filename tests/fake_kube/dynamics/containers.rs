@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use serde_json::{Value, json};
 
-use super::{pod_script::Exit, set_condition};
+use super::{has_condition, pod_script::Exit, set_condition};
 
 /// The node that every pod runs on.
 pub(crate) const NODE: &str = "fake-node";
@@ -96,6 +96,14 @@ pub(crate) fn running(pod: &mut Value, ready: bool, now: &str) {
 pub(crate) fn ready(pod: &mut Value, ready: bool, now: &str) {
     each_status(pod, |status| status["ready"] = json!(ready));
     readiness(pod, ready, now);
+}
+
+/// The node controller marks a pod that was ready on a node without heartbeats: without a reason, and
+/// what the kubelet has set stays (measured with Kubernetes 1.36).
+pub(crate) fn node_lost(pod: &mut Value, now: &str) {
+    if has_condition(pod, "Ready") {
+        set_condition(pod, "Ready", false, "", "", now);
+    }
 }
 
 fn readiness(pod: &mut Value, ready: bool, now: &str) {

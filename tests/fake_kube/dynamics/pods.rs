@@ -76,6 +76,8 @@ pub(crate) enum PodMove {
     EvictByKubelet(String),
     /// The containers of a deleted pod have ended: the pod is removed.
     Terminate,
+    /// The node has no heartbeat: the node controller marks the pod, if it was ready.
+    LoseNode,
     /// The kubelet writes a warning Event, with reason and message; the pod is unchanged.
     Warn(String, String),
 }
@@ -335,6 +337,7 @@ fn stage_after(pod: &Value, next: &PodMove) -> Option<Stage> {
         | PodMove::Wait(..)
         | PodMove::Evict
         | PodMove::Terminate
+        | PodMove::LoseNode
         | PodMove::Warn(..) => {
             return None;
         }
@@ -416,6 +419,7 @@ fn simple_edit(pod: &mut Value, next: &PodMove, now: &str) {
         PodMove::Mount => containers::mounting(pod, now),
         PodMove::Wait(reason, message) => containers::waiting(pod, reason, message),
         PodMove::Ready(is) => containers::ready(pod, *is, now),
+        PodMove::LoseNode => containers::node_lost(pod, now),
         _ => {}
     }
 }

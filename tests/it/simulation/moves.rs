@@ -60,6 +60,7 @@ impl Profile {
                 division: Division::default(),
                 // Some crowds exceed it.
                 label_bytes_max: if seed % 7 == 3 { 1_500 } else { ALL_BYTES_MAX },
+                force_stop: true,
             },
             // Not drawn, so that the events of all other schedules stay as they are.
             is_crowded: matches!(seed % 7, 3 | 4),
@@ -342,11 +343,23 @@ impl World {
     }
 }
 
+/// Whether the kubelet of this pod never ends it: one of eight.
+fn hangs(pod: &Value) -> bool {
+    let sum: u32 = meta(pod, "uid").bytes().map(u32::from).sum();
+    sum.is_multiple_of(8)
+}
+
 /// A random next transition of a pod.
 fn pod_move(dice: &mut Dice, pod: &Value) -> Option<PodMove> {
     let phase = pod["status"]["phase"].as_str().unwrap_or("Pending");
     if is_deleting(pod) {
-        return dice.chance(800).then_some(PodMove::Terminate);
+        return match dice.roll(100) {
+            0..10 => Some(PodMove::LoseNode),
+            // Its kubelet hangs, as long as the faults last.
+            _ if hangs(pod) => None,
+            10..80 => Some(PodMove::Terminate),
+            _ => None,
+        };
     }
     if matches!(phase, "Succeeded" | "Failed") {
         return None;

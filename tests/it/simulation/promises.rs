@@ -30,6 +30,7 @@ pub(super) struct Breach {
 pub(super) enum Promise {
     OneJob,
     OnePod,
+    ForceHasEvidence,
     ReadyIsTrue,
     FailureReportIsTrue,
     StoppedIsTrue,
@@ -66,6 +67,9 @@ impl Promise {
             Self::OneJob => "each type and name has at most one Job that is not being deleted",
             Self::OnePod => {
                 "each type and name has at most one running pod, unless its Job was deleted by hand without it"
+            }
+            Self::ForceHasEvidence => {
+                "a pod whose containers run is removed only while Kubernetes says that its node is lost"
             }
             Self::ReadyIsTrue => {
                 "a ready response has the address of a pod that was ready since the request was made, and whose Job was this instance and neither finished nor being deleted"
@@ -153,12 +157,35 @@ impl Floors {
     }
 }
 
-/// [`Promise::OneJob`] and [`Promise::OnePod`].
+/// [`Promise::OneJob`], [`Promise::OnePod`] and [`Promise::ForceHasEvidence`].
 pub(super) fn one_name_one_instance(history: &InstanceHistory) -> Result<(), Breach> {
     let jobs = history.live_jobs().count();
     check(Promise::OneJob, jobs <= 1, || format!("{jobs} live Jobs"))?;
     let pods = history.live_pods().count();
-    check(Promise::OnePod, pods <= 1, || format!("{pods} live pods"))
+    check(Promise::OnePod, pods <= 1, || format!("{pods} live pods"))?;
+    let mut removed = history.pods.iter().filter_map(ObjectHistory::removed);
+    let forced = removed.find(|pod| runs(pod) && !is_on_lost_node(pod));
+    check(Promise::ForceHasEvidence, forced.is_none(), || {
+        forced.map_or_else(String::new, ToString::to_string)
+    })
+}
+
+fn runs(pod: &Value) -> bool {
+    let statuses = pod["status"]["containerStatuses"].as_array();
+    let mut statuses = statuses.into_iter().flatten();
+    statuses.any(|status| !status["state"]["running"].is_null())
+}
+
+/// Whether it bears the mark of the node controller.
+fn is_on_lost_node(pod: &Value) -> bool {
+    let conditions = pod["status"]["conditions"].as_array();
+    let mut conditions = conditions.into_iter().flatten();
+    let is_marked = |condition: &Value| {
+        condition["type"] == "Ready"
+            && condition["status"] == "False"
+            && condition["reason"].is_null()
+    };
+    conditions.any(is_marked) && has_condition(pod, "ContainersReady")
 }
 
 /// [`Promise::ReadyIsTrue`].

@@ -44,6 +44,14 @@ impl ObjectHistory {
         self.states.last()?.object.as_ref()
     }
 
+    /// Its last state before it was removed, if it is gone.
+    pub(super) fn removed(&self) -> Option<&Value> {
+        match self.states.as_slice() {
+            [.., last, State { object: None, .. }] => last.object.as_deref(),
+            _ => None,
+        }
+    }
+
     /// Its first state.
     pub(super) fn first(&self) -> &State {
         self.states.first().expect("a history begins with a state")

@@ -94,6 +94,7 @@ fn of_merged_labels_only_those_that_exceed_the_bound_are_rejected() {
 fn all_labels_are_bounded_together_and_one_that_shortens_always_passes() {
     let mut fixture = Fixture::with_limits(Limits {
         label_bytes_max: 20 + 6 * PAIR_BYTES,
+        force_stop: true,
         ..ROOMY
     });
     let (other, until) = (key("scim", "n2"), fixture.world.instant() + WRITE_WAIT);
@@ -132,6 +133,7 @@ fn all_labels_are_bounded_together_and_one_that_shortens_always_passes() {
     // Above the bound, as after what another client has written.
     let mut fixture = Fixture::with_limits(Limits {
         label_bytes_max: 5 + 3 * PAIR_BYTES,
+        force_stop: true,
         ..ROOMY
     });
     fixture.world.job("u1", json!({}));

@@ -69,6 +69,7 @@ impl RandomSchedule {
                 parked_per_key_max: 5,
                 division: Division::UNLIMITED,
                 label_bytes_max: 16 + 4 * crate::model::labels::PAIR_BYTES,
+                force_stop: true,
             }),
             names: (0..4).map(|n| key("scim", &format!("n{n}"))).collect(),
             live: HashMap::new(),
