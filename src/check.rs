@@ -38,6 +38,9 @@ pub enum Without {
 
 const BROKEN: Without = Without::Broken("grant it to the service account");
 const POLLED: Without = Without::Less("changes are detected by a list every POLL");
+const UNCHECKED: Without = Without::Less(
+    "an API server whose own cache is wrong is noticed late; only lists are compared",
+);
 const SILENT: Without =
     Without::Less("messages say less about why a pod is rejected, not mounted or not ready");
 
@@ -48,8 +51,10 @@ pub type Right = (Verb, &'static str, &'static str, Without);
 pub const RIGHTS: &[Right] = &[
     (Verb::Create, "batch", "jobs", BROKEN),
     (Verb::Delete, "batch", "jobs", BROKEN),
+    (Verb::Get, "batch", "jobs", UNCHECKED),
     (Verb::List, "batch", "jobs", BROKEN),
     (Verb::Watch, "batch", "jobs", POLLED),
+    (Verb::Get, "", "configmaps", UNCHECKED),
     (Verb::List, "", "configmaps", BROKEN),
     (Verb::Watch, "", "configmaps", POLLED),
     (
@@ -58,6 +63,7 @@ pub const RIGHTS: &[Right] = &[
         "pods",
         Without::Less("a pod on a dead node keeps its instance name occupied"),
     ),
+    (Verb::Get, "", "pods", UNCHECKED),
     (Verb::List, "", "pods", BROKEN),
     (Verb::Patch, "", "pods", BROKEN),
     (Verb::Watch, "", "pods", POLLED),
@@ -189,7 +195,7 @@ fn config_maps(client: &Client, selector: &str) -> Result<Vec<Arc<ConfigMap>>, k
     let mut all = Vec::new();
     let (mut next, mut limit) = (None, PageLimit::default());
     loop {
-        let page = match client.list::<ConfigMap>(&scope, next.as_deref(), limit.get()) {
+        let page = match client.list::<ConfigMap>(&scope, next.as_deref(), limit.get(), false) {
             Err(error) if limit.failed(&error) => continue,
             page => page?,
         };

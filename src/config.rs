@@ -79,6 +79,8 @@ pub struct Config {
     pub drain: Duration,
     /// Interval between two lists of a resource that the service account may not watch.
     pub poll: Duration,
+    /// Interval at which the caches are compared with Kubernetes.
+    pub relist: Duration,
     /// Threads that serve connections.
     pub io_threads: usize,
     /// Threads that call Kubernetes.
@@ -272,6 +274,7 @@ impl Reader<'_> {
             drain_delay: self.duration("DRAIN_DELAY"),
             drain: self.duration("DRAIN"),
             poll: self.duration("POLL"),
+            relist: self.duration("RELIST"),
             io_threads: self.number("IO_THREADS", 1, 64),
             workers: self.number("WORKERS", 1, 256),
             waiting: WaitingLimits {

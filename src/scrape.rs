@@ -171,9 +171,12 @@ impl Collector {
             registry.count(&metrics::WATCH_EVENTS, &[resource], watch.events());
             registry.count(&metrics::WATCH_SKIPPED, &[resource], watch.skipped());
             registry.count(&metrics::LABELS_LEFT_OUT, &[resource], watch.left_out());
+            registry.count(&metrics::VIEW_DIFFERENCES, &[resource], watch.differences());
             for (cause, word) in Cause::ALL {
                 let count = watch.restarts(cause);
                 registry.count(&metrics::WATCH_RESTARTS, &[resource, word], count);
+                let count = watch.relisted(cause);
+                registry.count(&metrics::VIEW_RELISTED, &[resource, word], count);
             }
         }
         for (resource, age) in self.sources.cache.ages(now) {

@@ -26,11 +26,11 @@ use super::request_handle::RequestHandle;
 use crate::budget::Account;
 use crate::clock::Clock;
 use crate::kube::transport::CALL_LONGEST;
-use crate::kube::types::{Found, Job, Pod, Resource as _, ResourceVersion, Uid};
+use crate::kube::types::{Found, Job, Pod, Resource, ResourceVersion, Uid};
 use crate::kube::{self, Class, Client};
 use crate::model::labels::MetaChange;
 use crate::model::names::AppType;
-use crate::store::{EventWriter, Writer};
+use crate::store::{Doubts, EventWriter, Writer};
 use crate::threads::{self, Heartbeat, Heartbeats, OnDeath, Workers};
 use log::Level;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
@@ -298,6 +298,8 @@ pub struct Writers {
     pub pods: Writer<Pod>,
     /// To drop obsolete Events.
     pub events: EventWriter,
+    /// To report responses from before what the stores had shown.
+    pub doubts: Doubts,
 }
 
 impl Writers {
@@ -346,6 +348,8 @@ pub struct Prepared {
 pub struct Called {
     call: Arc<ApiCall>,
     result: Result<Returned, kube::Error>,
+    /// The version that the response must have at least, since this replica knew it before.
+    least: ResourceVersion,
 }
 
 /// The response of Kubernetes.
@@ -363,6 +367,26 @@ enum Returned {
     },
     Pod(Pod),
     PodDeleted,
+}
+
+impl Returned {
+    /// Its version, as far as it says when the response was made.
+    fn version(&self) -> Option<&ResourceVersion> {
+        match self {
+            Self::Created(job) | Self::Deleted { job: Some(job), .. } => {
+                Some(&job.metadata.resource_version)
+            }
+            Self::Found(found) => Some(&found.version),
+            Self::Pod(pod) => Some(&pod.metadata.resource_version),
+            Self::NotRendered(_) | Self::Deleted { job: None, .. } | Self::PodDeleted => None,
+        }
+    }
+}
+
+/// The version of this object, if it has that UID.
+fn version_of<K: Resource>(held: Option<Arc<K>>, uid: &Uid) -> Option<ResourceVersion> {
+    let held = held.filter(|held| held.metadata().uid == *uid)?;
+    Some(held.metadata().resource_version.clone())
 }
 
 impl Executor {
@@ -389,6 +413,7 @@ impl Executor {
         let trace = call.action.requester().and_then(|by| by.trace.as_ref());
         let client = trace.map(|trace| self.client.made_for(trace));
         let client = client.as_ref().unwrap_or(&self.client);
+        let least = self.least(&call);
         let result = match &call.action {
             Action::CreateJob(_) => match manifest {
                 Ok(manifest) => client.create_job(&name, manifest).map(Returned::Created),
@@ -418,13 +443,37 @@ impl Executor {
                 client.delete_pod(pod, uid).map(|()| Returned::PodDeleted)
             }
         };
-        Called { call, result }
+        Called {
+            call,
+            result,
+            least,
+        }
+    }
+
+    /// The version that the response to this call cannot be older than: a new Job and a read are of now,
+    /// and what changes an object returns it.
+    fn least(&self, call: &ApiCall) -> ResourceVersion {
+        let name = call.key.job_name();
+        let least = match &call.action {
+            Action::CreateJob(_) | Action::ReadJob => return self.writers.jobs.version(),
+            Action::DeleteJob { uid, .. } => version_of(self.cache.jobs.get(&name), uid),
+            Action::LabelPod { pod, uid, .. } => version_of(self.cache.pods.get(pod), uid),
+            Action::ForceDeletePod { .. } => None,
+        };
+        least.unwrap_or_default()
     }
 
     /// Applies the result of a call to the stores, and returns its outcome.
     #[must_use]
     pub fn apply(&self, called: Called) -> Completed {
-        let Called { call, result } = called;
+        let Called {
+            call,
+            result,
+            least,
+        } = called;
+        if let Some(version) = result.as_ref().ok().and_then(Returned::version) {
+            self.writers.doubts.compare(&call.key, version, &least);
+        }
         let (outcome, gone) = match result {
             Ok(Returned::Created(job)) => {
                 let uid = job.metadata.uid.clone();

@@ -58,6 +58,10 @@ impl Reader<'_> {
             );
             self.unexpected("HELD_BYTES_MAX", &held, &expected);
         }
+        if config.relist < Duration::from_secs(5) {
+            let text = self.text("RELIST");
+            self.unexpected("RELIST", &text, "at least 5s");
+        }
         for (name, value) in [
             ("POLL", config.poll),
             ("HEAD_TIMEOUT", config.front.head_timeout),

@@ -76,6 +76,8 @@ settings! {
         "Longest time from SIGTERM until the process exits";
     "POLL" = "2s",
         "Interval between two lists of a resource that the service account may not watch";
+    "RELIST" = "15m",
+        "Interval at which Jobs, pods and ConfigMaps are compared with a new list, in case a watch has lost changes; at least 5s";
     "HELD_BYTES_MAX" = "25165824",
         "Maximum bytes that requests, until they are answered, and responses being sent may hold in all; beyond that 503";
     "CALLER_SHARE_MAX" = "50",

@@ -4,16 +4,16 @@
 //! [`crate::store`]). What a call means for an instance is decided in
 //! [`crate::app`]; the rights that these calls need are those of our manifests.
 
-use super::error::{Error, Failure, Verb};
+use super::error::{Class, Error, Failure, Verb};
 use super::request::{self, Propagation, Request, Scope};
 use super::transport::{EventStream, Transport};
 use super::types::{
     Found, JOBS, Job, PODS, Page, Pod, Resource, ResourceVersion, TokenReview, Uid, decode_found,
-    decode_list,
+    decode_list, decode_state,
 };
 use crate::traces::Context;
 use serde::Deserialize;
-use serde::de::{DeserializeOwned, Error as _};
+use serde::de::{DeserializeOwned, Error as _, IgnoredAny};
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -111,8 +111,8 @@ impl Client {
         self.call(request, |_| Ok(()))
     }
 
-    /// One page of a list with at most `limit` objects. In a namespace that does not exist it is
-    /// empty, not an error.
+    /// One page of a list with at most `limit` objects, over a connection of its own if it `is_apart`. In
+    /// a namespace that does not exist it is empty, not an error.
     ///
     /// # Errors
     /// `Expired` when the continue token is too old; a new list is needed.
@@ -121,15 +121,40 @@ impl Client {
         scope: &Scope,
         continue_token: Option<&str>,
         limit: u32,
+        is_apart: bool,
     ) -> Result<Page<K>, Error> {
+        let mut request = request::list(K::COLLECTION, scope, continue_token, limit)?;
+        request.is_apart = is_apart;
+        self.call(request, |body| {
+            let page = decode_list(body)?;
+            check_is_list(&page.version)?;
+            Ok(page)
+        })
+    }
+
+    /// The newest version of a collection.
+    ///
+    /// # Errors
+    /// See [`Error::class`].
+    pub fn newest<K: Resource>(&self) -> Result<ResourceVersion, Error> {
+        let request = request::newest(K::COLLECTION, &self.namespace)?;
         self.call(
-            request::list(K::COLLECTION, scope, continue_token, limit)?,
-            |body| {
-                let page = decode_list(body)?;
-                check_is_list(&page.version)?;
-                Ok(page)
-            },
+            request,
+            |body| Ok(decode_found::<IgnoredAny>(body)?.version),
         )
+    }
+
+    /// UID and version of the object of that name, read from etcd; `None` when there is none.
+    ///
+    /// # Errors
+    /// See [`Error::class`].
+    pub fn state<K: Resource>(&self, name: &str) -> Result<Option<(Uid, ResourceVersion)>, Error> {
+        let request = request::get(K::COLLECTION, &self.namespace, name)?;
+        match self.call(request, decode_state) {
+            Ok(state) => Ok(Some(state)),
+            Err(error) if error.class() == Class::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Opens a watch for changes after `version`.
@@ -223,7 +248,6 @@ fn check_is_list(version: &ResourceVersion) -> Result<(), serde_json::Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kube::error::Class;
     use crate::kube::transport::Response;
     use serde_json::json;
     use std::sync::Mutex;

@@ -14,6 +14,8 @@ use std::time::Duration;
 pub enum Verb {
     /// All objects, paged, or the one of a name.
     List,
+    /// One object.
+    Get,
     /// Changes as they happen.
     Watch,
     /// A new object.
@@ -30,6 +32,7 @@ impl Verb {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::List => "list",
+            Self::Get => "get",
             Self::Watch => "watch",
             Self::Create => "create",
             Self::Patch => "patch",
@@ -41,7 +44,7 @@ impl Verb {
     #[must_use]
     pub fn method(self) -> &'static str {
         match self {
-            Self::List | Self::Watch => "GET",
+            Self::List | Self::Get | Self::Watch => "GET",
             Self::Create => "POST",
             Self::Patch => "PATCH",
             Self::Delete => "DELETE",

@@ -32,6 +32,8 @@ pub struct Request {
     pub content_type: Option<&'static str>,
     /// The parent span, if traces are on.
     pub trace: Option<Context>,
+    /// Whether it needs a connection of its own, since those in use may lead to what is in doubt.
+    pub is_apart: bool,
 }
 
 impl Request {
@@ -44,6 +46,7 @@ impl Request {
             body: None,
             content_type: None,
             trace: None,
+            is_apart: false,
         }
     }
 
@@ -119,6 +122,28 @@ pub fn list(
         query.add("continue", token);
     }
     on_collection(Verb::List, collection, &scope.namespace, &query)
+}
+
+/// The newest version of a collection: a list of at most one object, of any client.
+///
+/// # Errors
+/// When the namespace is not a valid name.
+pub fn newest(collection: Collection, namespace: &str) -> Result<Request, Error> {
+    let mut request = list(collection, &Scope::all(namespace), None, 1)?;
+    request.is_apart = true;
+    Ok(request)
+}
+
+/// One object by its name. Unlike a list, which the API server answers from its own cache, this reads
+/// etcd.
+///
+/// # Errors
+/// When namespace or name are not valid.
+pub fn get(collection: Collection, namespace: &str, name: &str) -> Result<Request, Error> {
+    let request = on_collection(Verb::Get, collection, namespace, &Query::default())?;
+    let mut request = with_name(request, name)?;
+    let _ = write!(request.path_and_query, "/{name}");
+    Ok(request)
 }
 
 /// The Job of that name, as a list of at most one from the most recent state. Unlike a GET, it

@@ -7,6 +7,7 @@
 //! Every wait and every body is bounded.
 
 mod body;
+mod slices;
 #[cfg(test)]
 mod tests;
 
@@ -21,6 +22,7 @@ use crate::budget::{Budget, Charge};
 use crate::clock::Clock;
 use crate::threads::lock;
 use body::read_whole;
+use slices::Slices;
 use std::fmt;
 use std::io::{self, Read};
 use std::net::ToSocketAddrs as _;
@@ -59,8 +61,8 @@ pub struct Settings {
     pub call: Duration,
     /// The same for a page of a list.
     pub list: Duration,
-    /// How long an open watch may receive nothing.
-    pub watch_silence: Duration,
+    /// How long a read of an open watch waits.
+    pub watch_read: Duration,
 }
 
 impl Default for Settings {
@@ -71,7 +73,7 @@ impl Default for Settings {
             response: Duration::from_secs(10),
             call: Duration::from_secs(30),
             list: Duration::from_secs(60),
-            watch_silence: super::watch::SILENCE,
+            watch_read: super::watch::SLICE,
         }
     }
 }
@@ -111,7 +113,8 @@ pub trait EventStream: fmt::Debug + Send {
     /// Waits for the next bytes and puts them into `buffer`; 0 when the server has ended the watch.
     ///
     /// # Errors
-    /// [`Failure::TimedOut`] after a long silence, [`Failure::Lost`] for any other end.
+    /// [`Failure::TimedOut`] when there is nothing yet, and the next read may return more;
+    /// [`Failure::Lost`] when the watch has ended.
     fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Failure>;
 
     /// Waits for the memory of a large event, which shares a budget with large responses; `None` if
@@ -147,6 +150,8 @@ enum Pool {
     Call,
     /// Lists of the reflectors.
     List,
+    /// The same, each over a new connection.
+    Apart,
     /// Watches.
     Watch,
 }
@@ -165,7 +170,7 @@ pub struct HttpTransport {
 /// Built from the current content of the files.
 struct Agents {
     /// Those of all pools, in their order.
-    by_pool: [Agent; 3],
+    by_pool: [Agent; 4],
     ca: Vec<u8>,
     certificate: Option<Arc<ClientIdentity>>,
     /// Lists and watches have been closed for good.
@@ -207,9 +212,10 @@ impl HttpTransport {
     pub fn close_watches(&self) {
         let mut agents = lock(&self.agents);
         agents.closed = true;
-        let [_, list, watch] = agents.by_pool.clone();
+        let [_, list, apart, watch] = agents.by_pool.clone();
         drop(agents);
         list.shutdown();
+        apart.shutdown();
         watch.shutdown();
     }
 
@@ -355,6 +361,7 @@ impl HttpTransport {
 impl Transport for HttpTransport {
     fn send(&self, request: &Request) -> Result<Response, Error> {
         let (pool, time) = match request.verb {
+            Verb::List if request.is_apart => (Pool::Apart, self.settings.list),
             // A list of one name is a call like any other.
             Verb::List if request.name.is_none() => (Pool::List, self.settings.list),
             _ => (Pool::Call, self.settings.call),
@@ -485,7 +492,7 @@ fn build(
         .build();
     let agent = |pool: Pool| agent(cluster, settings, tls.clone(), pool);
     Ok(Agents {
-        by_pool: [Pool::Call, Pool::List, Pool::Watch].map(agent),
+        by_pool: [Pool::Call, Pool::List, Pool::Apart, Pool::Watch].map(agent),
         ca,
         certificate,
         closed: false,
@@ -494,10 +501,9 @@ fn build(
 
 /// The agent of a pool.
 fn agent(cluster: &Cluster, settings: Settings, tls: TlsConfig, pool: Pool) -> Agent {
-    let read = if pool == Pool::Watch {
-        settings.watch_silence
-    } else {
-        settings.response
+    let idle = match pool {
+        Pool::Apart => 0,
+        _ => settings.connections,
     };
     let config = Agent::config_builder()
         .tls_config(tls)
@@ -510,17 +516,23 @@ fn agent(cluster: &Cluster, settings: Settings, tls: TlsConfig, pool: Pool) -> A
         .max_response_header_size(HEAD_BYTES_MAX)
         .input_buffer_size(INPUT_BYTES)
         .output_buffer_size(OUTPUT_BYTES)
-        .max_idle_connections(settings.connections)
-        .max_idle_connections_per_host(settings.connections)
+        .max_idle_connections(idle)
+        .max_idle_connections_per_host(idle)
         .max_idle_age(Duration::from_secs(IDLE_SECS_MAX))
         // Our resolver ignores time limits: a thread per lookup would be needed for them.
         .timeout_connect(Some(settings.connect))
         .timeout_recv_response(Some(settings.response))
-        .timeout_per_read(Some(read))
+        .timeout_per_read(Some(settings.response))
         .timeout_per_write(Some(settings.response))
         .build();
     let resolver = ServerResolver(cluster.server.clone());
-    Agent::with_parts(config, DefaultConnector::default(), resolver)
+    match pool {
+        Pool::Watch => {
+            let connector = Slices::over(DefaultConnector::default(), settings.watch_read);
+            Agent::with_parts(config, connector, resolver)
+        }
+        _ => Agent::with_parts(config, DefaultConnector::default(), resolver),
+    }
 }
 
 /// Resolves every name to our API server, so that the URL can contain the name in

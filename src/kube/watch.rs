@@ -1,11 +1,11 @@
 //! List and watch as a pure state machine that keeps a copy of a collection up to date.
 //!
 //! ```text
-//!          ┌────────── 410, went back, broken, silent ──────────┐
+//!          ┌────────── 410, went back, broken, differs ─────────┐
 //!          ▼                                                     │
 //! Start ─▶ Listing ──last page──▶ Opening ──open──▶ Watching ────┘
 //!          ▲ │ ▲ more pages         │ ▲                │ closed,
-//!          │ └─┘                    │ └── same version ┘ lost
+//!          │ └─┘                    │ └── same version ┘ lost, silent
 //!          └──── every POLL ────────┘ watch refused
 //! ```
 //!
@@ -21,26 +21,42 @@
 //! - After a 410 (as response or as event) a new list follows.
 //! - A 403 counts as a missing permission only after 5 s: an API server that has just started returns
 //!   it to every client.
-//! - A watch that was silent is followed by a list. An API server whose etcd was restored from an older
-//!   backup accepts a watch at a version in its future, and sends nothing on it, not even a bookmark.
-//!   Only a list shows that it went back.
+//! - A watch that did not end in good order is reopened after a probe of the newest version. An API
+//!   server whose etcd was restored from an older backup accepts a watch at a version in its future, and
+//!   sends nothing on it until that version comes again, for other changes.
+//! - A watch that did not live for a while is reopened after a back-off, whatever it has sent.
+//!
+//! What else is done while a watch is open is in `upkeep.rs`.
 
 mod lines;
 mod page_limit;
+mod step;
 #[cfg(test)]
 mod tests;
+mod upkeep;
 
 pub use lines::{LINE_BYTES_MAX, Lines, Overflow};
 pub use page_limit::{PAGE_OBJECTS, PageLimit};
+pub use step::{Cause, Checked, Effect, End, Input, Next, Note, Step, StoreEvent};
+pub use upkeep::{CHECK_EVERY, IN_FLIGHT, PAGE_EVERY};
 
 use super::error::{Class, Error, Failure};
 use super::status::Status;
-use super::types::{Page, Resource, ResourceVersion, Skipped, Uid, WatchEvent};
+use super::types::{Page, Resource, ResourceVersion, WatchEvent};
 use std::time::{Duration, Instant};
+use step::Effects;
+use upkeep::Upkeep;
 
 /// How long an open watch may be silent before it is closed: an idle watch gets
 /// a bookmark every 60 s.
 pub const SILENCE: Duration = Duration::from_secs(90);
+
+/// How long a read of an open watch waits. Meanwhile nothing else is done for it.
+pub const SLICE: Duration = Duration::from_secs(1);
+
+/// A watch that nobody has looked at for so long has been left alone: this process stood still. Even on a
+/// busy machine a read returns long before.
+pub const PAUSE: Duration = Duration::from_secs(4);
 
 /// How long a 403 must last before it counts as a missing permission.
 pub const FORBIDDEN_GRACE: Duration = Duration::from_secs(5);
@@ -51,186 +67,8 @@ pub const WATCH_RETRY: Duration = Duration::from_secs(60);
 /// A watch that ends sooner, and without an event, counts as failed.
 pub const SHORT: Duration = Duration::from_secs(1);
 
-/// An event of a list or watch, for the store.
-#[derive(Debug, PartialEq)]
-pub enum StoreEvent<K> {
-    /// A list begins.
-    Init,
-    /// An object of that list.
-    InitApply(K),
-    /// That list is complete; its version.
-    InitDone(ResourceVersion),
-    /// An object is new or has changed.
-    Apply(K),
-    /// An object is gone, or no longer belongs to this service.
-    Delete {
-        /// Its name.
-        name: Box<str>,
-        /// Its UID.
-        uid: Uid,
-        /// The version of its deletion.
-        version: ResourceVersion,
-    },
-    /// Nothing else happened up to this version.
-    Progress(ResourceVersion),
-}
-
-/// An input of the machine.
-#[derive(Debug)]
-pub enum Input<K> {
-    /// The start, or the end of a wait.
-    Woken,
-    /// The response to a request for a page of a list.
-    Listed(Result<Page<K>, Error>),
-    /// The response to a request for a watch.
-    Opened(Result<(), Error>),
-    /// A line of the watch, or the reason why it cannot be decoded.
-    Event(Result<WatchEvent<K>, String>),
-    /// The watch has ended.
-    Ended(End),
-    /// The store needs a new list.
-    Unfit,
-}
-
-/// How a watch ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum End {
-    /// The server closed it regularly.
-    Closed,
-    /// Nothing was received for [`SILENCE`].
-    Silent,
-    /// The connection was lost (why).
-    Lost(String),
-}
-
-/// What to do next; an open watch is closed unless this is [`Next::Read`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Next {
-    /// Request a page of a list.
-    List {
-        /// The token of the page; `None` for the first.
-        continue_token: Option<String>,
-        /// How many objects it may have.
-        limit: u32,
-    },
-    /// Request a watch after this version.
-    Open {
-        /// The last version that was seen.
-        version: ResourceVersion,
-    },
-    /// Wait for the next line of the open watch.
-    Read,
-    /// Wait exactly this long.
-    Wait(Duration),
-    /// Back off, for at least this long.
-    BackOff {
-        /// From `Retry-After`.
-        at_least: Duration,
-    },
-}
-
-impl Next {
-    /// Back off, for as long as usual.
-    const BACK_OFF: Self = Self::BackOff {
-        at_least: Duration::ZERO,
-    };
-}
-
-/// Why a list or watch was restarted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cause {
-    /// The server closed the watch, as it does every few minutes.
-    Closed,
-    /// Nothing was received for [`SILENCE`]; a list follows.
-    Silent,
-    /// The connection was lost.
-    Lost,
-    /// The version was too old; a list follows.
-    Expired,
-    /// The watch ended immediately without an event.
-    Short,
-    /// The server sent an error or an undecodable line; a list follows.
-    Broken,
-    /// The server went back to an older version; a list follows.
-    WentBack,
-    /// A list or the opening of a watch failed.
-    Failed,
-    /// A list or watch got a 403, which does not yet count as a missing permission.
-    Refused,
-    /// A page of a list was too large; one with fewer objects follows.
-    TooLarge,
-    /// The store has not taken a change, since a bound would be exceeded; a list follows.
-    Unfit,
-}
-
-impl Cause {
-    /// All causes in the order of their numbers, with a stable word for metrics.
-    pub const ALL: [(Self, &str); 11] = [
-        (Self::Closed, "closed"),
-        (Self::Silent, "silent"),
-        (Self::Lost, "lost"),
-        (Self::Expired, "expired"),
-        (Self::Short, "short"),
-        (Self::Broken, "broken"),
-        (Self::WentBack, "went_back"),
-        (Self::Failed, "failed"),
-        (Self::Refused, "refused"),
-        (Self::TooLarge, "too_large"),
-        (Self::Unfit, "unfit"),
-    ];
-}
-
-/// What the owner of the machine must do.
-#[derive(Debug, PartialEq)]
-pub enum Effect<K> {
-    /// For the store: a change that a list or watch reports.
-    Store(StoreEvent<K>),
-    /// For store, log or metrics: a fact about the watch itself.
-    Note(Note),
-}
-
-/// A fact about the watch itself, for any kind of object.
-#[derive(Debug, PartialEq)]
-pub enum Note {
-    /// For the store: the API server has just sent something.
-    Contact,
-    /// For the store: whether a watch is open.
-    Watching(bool),
-    /// For log and metrics: a list or watch is restarted, for the reason in the text.
-    Restart(Cause, String),
-    /// For log and metrics: an object was skipped.
-    Skipped(Skipped),
-    /// For the log: a permission is missing. Reported once.
-    Refused(Error),
-}
-
-/// Receives the effects that do not depend on the kind of object, so that their code is compiled
-/// once and not for each kind.
-trait Effects {
-    fn note(&mut self, note: Note);
-
-    /// A list begins, from its first page.
-    fn list_begins(&mut self);
-}
-
-impl<K> Effects for Vec<Effect<K>> {
-    fn note(&mut self, note: Note) {
-        self.push(Effect::Note(note));
-    }
-
-    fn list_begins(&mut self) {
-        self.push(Effect::Store(StoreEvent::Init));
-    }
-}
-
-/// The result of one [`Input`].
-#[derive(Debug, PartialEq)]
-pub struct Step<K> {
-    /// The effects, in this order.
-    pub effects: Vec<Effect<K>>,
-    /// What to do next.
-    pub next: Next,
-}
+/// A watch that ends sooner is reopened after a back-off.
+pub const LIVED: Duration = Duration::from_secs(5);
 
 /// The state of the machine.
 #[derive(Debug)]
@@ -239,10 +77,16 @@ enum State {
     ListLater(Option<String>),
     /// Waits for the page with this token.
     Listing(Option<String>),
-    /// Waits for a watch to be opened, or until it is woken, and opens one then.
-    Opening,
+    /// Waits for a watch to be opened, or until it is woken, and opens one then; unless `is_sure` that
+    /// the version is not in the future, after a probe.
+    Opening { is_sure: bool },
     /// Waits for lines.
-    Watching { since: Instant, events: bool },
+    Watching {
+        since: Instant,
+        /// When something was received last.
+        heard: Instant,
+        events: bool,
+    },
 }
 
 /// Keeps a copy of one collection up to date.
@@ -256,12 +100,17 @@ pub struct Watch {
     refusal_reported: bool,
     /// While the watch is forbidden: when to retry it.
     watch_retry_at: Option<Instant>,
+    /// Why the store is listed again, if it is.
+    list_cause: Option<Cause>,
+    upkeep: Upkeep,
 }
 
 impl Watch {
-    /// Begins with a list; `poll` is the interval of lists while the watch is forbidden.
+    /// Begins with a list; `poll` is the interval of lists while the watch is forbidden, and `relist`
+    /// that of comparisons with a list while it is open, if there are to be any. The seed is that of the
+    /// jitter.
     #[must_use]
-    pub fn new(poll: Duration) -> Self {
+    pub fn new(poll: Duration, relist: Option<Duration>, seed: u64) -> Self {
         Self {
             state: State::ListLater(None),
             version: ResourceVersion::default(),
@@ -270,7 +119,15 @@ impl Watch {
             refused_since: None,
             refusal_reported: false,
             watch_retry_at: None,
+            list_cause: None,
+            upkeep: Upkeep::new(relist, seed),
         }
+    }
+
+    /// Whether the watch is open.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        matches!(self.state, State::Watching { .. })
     }
 
     /// Processes an input that arrived `now`. The first is [`Input::Woken`]; which
@@ -278,13 +135,28 @@ impl Watch {
     /// closed stream, and changes nothing.
     pub fn step<K: Resource>(&mut self, input: Input<K>, now: Instant) -> Step<K> {
         let mut effects = Vec::new();
+        let is_read = !matches!(input, Input::Probed(_));
+        (self.upkeep).step(self.is_open(), is_read, now, &mut effects);
         let next = match input {
             Input::Woken => self.woken(&mut effects),
             Input::Listed(Ok(page)) => self.listed(page, now, &mut effects),
+            Input::Listed(Err(error)) if self.is_open() => {
+                self.list_beside_failed(&error, now, &mut effects)
+            }
             Input::Listed(Err(error)) => self.list_failed(error, now, &mut effects),
             Input::Opened(Ok(())) => self.opened(now, &mut effects),
             Input::Opened(Err(error)) => self.open_failed(error, now, &mut effects),
-            Input::Event(event) => self.event(event, &mut effects),
+            Input::Event(event) => self.event(event, now, &mut effects),
+            Input::Idle => self.idle(now, &mut effects),
+            Input::Probed(newest) => self.probed(newest, now, &mut effects),
+            Input::Checked(checked) => self.checked(checked, now, &mut effects),
+            Input::Doubted => {
+                self.upkeep.doubted(now);
+                match self.is_open() {
+                    true => self.next_beside(now, &mut effects),
+                    false => self.woken(&mut effects),
+                }
+            }
             Input::Ended(end) => self.ended(end, now, &mut effects),
             Input::Unfit => {
                 let why = "more templates than are kept, or room for more".into();
@@ -300,7 +172,8 @@ impl Watch {
                 let token = continue_token.take();
                 self.list(token, effects)
             }
-            State::Opening => self.open(),
+            State::Opening { is_sure: true } => self.open(),
+            State::Opening { is_sure: false } => Next::Probe,
             State::Listing(continue_token) => Next::List {
                 continue_token: continue_token.clone(),
                 limit: self.page_limit.get(),
@@ -321,7 +194,9 @@ impl Watch {
     }
 
     fn open(&mut self) -> Next {
-        self.state = State::Opening;
+        if !matches!(self.state, State::Opening { .. }) {
+            self.state = State::Opening { is_sure: true };
+        }
         Next::Open {
             version: self.version.clone(),
         }
@@ -332,6 +207,7 @@ impl Watch {
         effects.note(Note::Watching(false));
         effects.note(Note::Restart(cause, why));
         self.state = State::ListLater(None);
+        self.list_cause = Some(cause);
         Next::BACK_OFF
     }
 
@@ -340,6 +216,7 @@ impl Watch {
             State::Listing(continue_token) => continue_token.clone(),
             _ => None,
         };
+        let is_beside = self.is_open();
         if page.version.is_empty()
             || (page.continue_token.is_some() && page.continue_token == asked)
         {
@@ -352,10 +229,17 @@ impl Watch {
         effects.extend(skipped.map(Effect::Note));
         let items = page.items.into_iter();
         effects.extend(items.map(|item| Effect::Store(StoreEvent::InitApply(item))));
+        if is_beside {
+            return self.listed_beside(page.version, page.continue_token, now, effects);
+        }
         if page.continue_token.is_some() {
             return self.list(page.continue_token, effects);
         }
         self.version = page.version.clone();
+        if let Some(cause) = self.list_cause.take() {
+            effects.note(Note::Relisted(cause));
+        }
+        self.upkeep.listed(now, effects);
         effects.push(Effect::Store(StoreEvent::InitDone(page.version)));
         self.after_list(now)
     }
@@ -400,13 +284,16 @@ impl Watch {
     fn opened(&mut self, now: Instant, effects: &mut dyn Effects) -> Next {
         self.watch_retry_at = None;
         self.allowed();
+        let is_sure = matches!(self.state, State::Opening { is_sure: true });
+        self.upkeep.opened(is_sure, now);
         self.state = State::Watching {
             since: now,
+            heard: now,
             events: false,
         };
         effects.note(Note::Contact);
         effects.note(Note::Watching(true));
-        Next::Read
+        self.next_beside(now, effects)
     }
 
     fn open_failed(&mut self, error: Error, now: Instant, effects: &mut dyn Effects) -> Next {
@@ -414,7 +301,7 @@ impl Watch {
         match error.class() {
             Class::Expired => self.relist(Cause::Expired, error.to_string(), effects),
             Class::Forbidden => {
-                self.state = State::Opening;
+                self.state = State::Opening { is_sure: true };
                 let next = self.refused(error, now, effects);
                 if let Next::Wait(_) = next {
                     self.watch_retry_at = Some(now + WATCH_RETRY);
@@ -430,7 +317,7 @@ impl Watch {
                 self.state = if matches!(error.failure, Failure::TimedOut(_)) {
                     State::ListLater(None)
                 } else {
-                    State::Opening
+                    State::Opening { is_sure: false }
                 };
                 Next::BackOff { at_least }
             }
@@ -463,12 +350,13 @@ impl Watch {
     fn event<K: Resource>(
         &mut self,
         event: Result<WatchEvent<K>, String>,
+        now: Instant,
         effects: &mut Vec<Effect<K>>,
     ) -> Next {
-        let State::Watching { events, .. } = &mut self.state else {
+        let State::Watching { events, heard, .. } = &mut self.state else {
             return self.woken(effects);
         };
-        *events = true;
+        (*events, *heard) = (true, now);
         effects.note(Note::Contact);
         match event {
             Ok(WatchEvent::Changed(object)) => {
@@ -498,7 +386,20 @@ impl Watch {
             Ok(WatchEvent::Error(status)) => return self.error_event(&status, effects),
             Err(why) => return self.relist(Cause::Broken, why, effects),
         }
-        Next::Read
+        self.upkeep.reached(&self.version, effects);
+        self.next_beside(now, effects)
+    }
+
+    /// Nothing was received for [`SLICE`].
+    fn idle(&mut self, now: Instant, effects: &mut dyn Effects) -> Next {
+        let State::Watching { heard, .. } = self.state else {
+            return self.woken(effects);
+        };
+        if now.saturating_duration_since(heard) >= SILENCE {
+            return self.ended(End::Silent, now, effects);
+        }
+        self.upkeep.idle(effects);
+        self.next_beside(now, effects)
     }
 
     /// An ERROR event ends a watch. A list follows for every code: watching from the same version
@@ -520,10 +421,11 @@ impl Watch {
     }
 
     fn ended(&mut self, end: End, now: Instant, effects: &mut dyn Effects) -> Next {
-        let State::Watching { since, events } = self.state else {
+        let State::Watching { since, events, .. } = self.state else {
             return self.woken(effects);
         };
-        let short = !events && now.saturating_duration_since(since) < SHORT;
+        let lasted = now.saturating_duration_since(since);
+        let short = !events && lasted < SHORT;
         let (cause, why) = match end {
             End::Closed if short => (Cause::Short, "it ended at once and without an event".into()),
             End::Closed => {
@@ -538,13 +440,11 @@ impl Watch {
         };
         effects.note(Note::Watching(false));
         effects.note(Note::Restart(cause, why));
-        if cause == Cause::Silent {
-            return self.list(None, effects);
-        }
-        if short {
-            self.state = State::Opening;
+        let is_sure = cause == Cause::Closed && events;
+        self.state = State::Opening { is_sure };
+        if lasted < LIVED {
             return Next::BACK_OFF;
         }
-        self.open()
+        self.woken(effects)
     }
 }

@@ -93,6 +93,10 @@ families! {
         "Watch events, including bookmarks";
     WATCH_RESTARTS = "config_controller_watch_restarts_total", COUNTER, ["resource", "cause"],
         "Lists and watches that were restarted, by cause; `closed` is normal, `too_large` is a page of a list that is requested again with fewer objects, `unfit` a change of the templates that are left out";
+    VIEW_RELISTED = "config_controller_view_relisted_total", COUNTER, ["resource", "cause"],
+        "Lists that replaced or confirmed the cache of a resource: `interval` (every `RELIST`), `went_back` (etcd was restored from a backup), `differs` (a read of one object showed another state), `expired`, `broken` and others as for watches";
+    VIEW_DIFFERENCES = "config_controller_view_differences_total", COUNTER, ["resource"],
+        "Objects of which a list has shown a state that the watch had lost; the log names some";
     WATCH_SKIPPED = "config_controller_watch_skipped_total", COUNTER, ["resource"],
         "Objects that could not be decoded and were skipped; the log names them";
     LABELS_LEFT_OUT = "config_controller_labels_left_out_total", COUNTER, ["resource"],

@@ -12,7 +12,9 @@ use crate::kube::request::Scope;
 use crate::kube::types::{ConfigMap, Event, Resource};
 use crate::kube::watch::WATCH_RETRY;
 use crate::model::labels;
-use crate::store::{self, Change, EventWriter, Reflector, Sink, TemplateSink, WatchStats, Writer};
+use crate::store::{
+    self, Change, Doubts, EventWriter, Reflector, Sink, TemplateSink, WatchStats, Writer,
+};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Instant;
@@ -34,12 +36,15 @@ impl Stores {
                 jobs: store::store::new(now).0,
                 pods: store::store::new(now).0,
                 events: EventWriter::default(),
+                doubts: Doubts::default(),
             },
         }
     }
 
     pub(super) fn cache(&self) -> (Cache, Census) {
-        let Writers { jobs, pods, events } = &self.instances;
+        let Writers {
+            jobs, pods, events, ..
+        } = &self.instances;
         Cache::over(&self.config_maps, jobs, pods, events)
     }
 }
@@ -56,26 +61,38 @@ impl Background<'_> {
         let catalogs = Arc::clone(catalogs);
         let feed = Arc::new(Feed::new(cache.clone(), census.clone(), inbox.clone()));
         let (of_jobs, of_pods) = (Arc::clone(&feed), Arc::clone(&feed));
-        let Writers { jobs, pods, events } = stores.instances;
+        let Writers {
+            jobs,
+            pods,
+            events,
+            doubts,
+        } = stores.instances;
         let (job_events, pod_events) = (events.clone(), events.clone());
         let templates = self.scope(&self.config.configmap_selector);
         let config_maps = TemplateSink::new(stores.config_maps, stores.left_out);
         Ok(vec![
-            spawn(self.reflector(config_maps, templates, move |changes| {
-                catalogs.update(changes);
-            }))?,
-            // Jobs of 2.7.1 carry our labels on their pod template only: no selector finds them.
-            spawn(self.reflector(jobs, self.scope(""), move |changes| {
-                changes::jobs_past(changes).for_each(|uid| job_events.forget(uid));
-                of_jobs.pass_on(|| changes::changes_of_jobs(changes));
-            }))?,
             spawn(
-                self.reflector(pods, self.scope(labels::INSTANCE_NAME), move |changes| {
-                    changes::pods_past(changes).for_each(|uid| pod_events.forget(uid));
-                    of_pods.pass_on(|| changes::changes_of_pods(changes));
+                self.reflector(config_maps, templates, &doubts, move |changes| {
+                    catalogs.update(changes);
                 }),
             )?,
-            spawn(self.of_events(events, feed, cache))?,
+            // Jobs of 2.7.1 carry our labels on their pod template only: no selector finds them.
+            spawn(
+                self.reflector(jobs, self.scope(""), &doubts, move |changes| {
+                    changes::jobs_past(changes).for_each(|uid| job_events.forget(uid));
+                    of_jobs.pass_on(|| changes::changes_of_jobs(changes));
+                }),
+            )?,
+            spawn(self.reflector(
+                pods,
+                self.scope(labels::INSTANCE_NAME),
+                &doubts,
+                move |changes| {
+                    changes::pods_past(changes).for_each(|uid| pod_events.forget(uid));
+                    of_pods.pass_on(|| changes::changes_of_pods(changes));
+                },
+            ))?,
+            spawn(self.of_events(events, feed, cache, &doubts))?,
         ])
     }
 
@@ -85,6 +102,7 @@ impl Background<'_> {
         writer: EventWriter,
         feed: Arc<Feed>,
         cache: &Cache,
+        doubts: &Doubts,
     ) -> Reflector<Event, EventWriter> {
         let cache = cache.clone();
         let scope = Scope {
@@ -93,8 +111,9 @@ impl Background<'_> {
         };
         Reflector {
             poll: WATCH_RETRY,
+            relist: None,
             loss: Some("messages say less about why a pod is rejected, not mounted or not ready"),
-            ..self.reflector(writer, scope, move |changes| {
+            ..self.reflector(writer, scope, doubts, move |changes| {
                 feed.pass_on(|| changes::changes_of_events(changes, &cache));
             })
         }
@@ -108,6 +127,7 @@ impl Background<'_> {
         &self,
         writer: S,
         scope: Scope,
+        doubts: &Doubts,
         on_change: impl Fn(&[Change<K>]) + Send + 'static,
     ) -> Reflector<K, S> {
         Reflector {
@@ -115,6 +135,8 @@ impl Background<'_> {
             scope,
             writer,
             poll: self.config.poll,
+            relist: Some(self.config.relist),
+            doubts: doubts.clone(),
             loss: None,
             // The jitter differs between the replicas.
             seed: seed(),

@@ -1,12 +1,13 @@
 //! The cache that serves all reads: what the watches report, in memory.
 //!
 //! [`store`] (pure) holds the objects of one kind and decides which state of an object is newer.
-//! `freshness` (pure) computes how old the cache may be. [`events`] (pure) holds Events by object,
-//! within bounds; [`templates`] (pure) bounds those of ConfigMaps. [`reflector`] is the thread that
-//! keeps one store up to date; [`backoff`] (pure) computes its delays after failures. The meaning
-//! of objects is not known here.
+//! `freshness` (pure) computes how old the cache may be, `doubts` tells all reflectors that versions may
+//! have gone back. [`events`] (pure) holds Events by object, within bounds; [`templates`] (pure) bounds
+//! those of ConfigMaps. [`reflector`] is the thread that keeps one store up to date; [`backoff`] (pure)
+//! computes its delays after failures. The meaning of objects is not known here.
 
 pub mod backoff;
+mod doubts;
 pub mod events;
 mod freshness;
 pub mod reflector;
@@ -15,7 +16,8 @@ pub mod store;
 pub mod templates;
 
 pub use crate::kube::watch::StoreEvent;
+pub use doubts::Doubts;
 pub use events::{EventStore, EventWriter};
 pub use reflector::{OnChange, Reflector, WatchStats};
-pub use store::{Change, Observer, Scanner, Sink, Store, Writer};
+pub use store::{Change, Observer, Sample, Samples, Scanner, Sink, Store, Writer};
 pub use templates::TemplateSink;

@@ -7,9 +7,9 @@
 //! read that it may be blocked in. [`Running`] is all of this without the thread,
 //! for the simulation.
 
-use super::StoreEvent;
 use super::backoff::Backoff;
 use super::store::{Change, Sink, Writer};
+use super::{Doubts, StoreEvent};
 use crate::clock::Clock;
 use crate::kube::Client;
 use crate::kube::error::{Error, Failure};
@@ -21,6 +21,7 @@ use crate::kube::watch::{
 };
 use crate::shutdown::Stop;
 use crate::threads::{self, Heartbeat, Heartbeats, OnDeath};
+use checks::Checks;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -28,8 +29,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// How long a list, the opening of a watch, or a read of it may take: a read waits for [`SILENCE`],
-/// the others have their own time limits, and new credentials may be needed first.
+mod checks;
+
+/// How long a list, the opening of a watch, or a read of it may take: they have their own time limits, and new credentials may be needed first.
 const STEP_LONGEST: Duration = Duration::from_secs(2 * SILENCE.as_secs());
 
 /// How many bytes of a watch one read requests.
@@ -55,6 +57,11 @@ pub struct Reflector<K: Resource, S = Writer<K>> {
     pub stop: Stop,
     /// Interval of lists while the permission to watch is missing.
     pub poll: Duration,
+    /// Interval of lists to compare the store with while its watch is open; `None` for a store that may
+    /// lack objects.
+    pub relist: Option<Duration>,
+    /// What suggests that versions went back.
+    pub doubts: Doubts,
     /// The effect of the missing permission, for the log; `None` if lists replace the watch.
     pub loss: Option<&'static str>,
     /// Seed of the jitter.
@@ -83,6 +90,8 @@ pub struct WatchStats {
     skipped: AtomicU64,
     left_out: AtomicU64,
     restarts: [AtomicU64; Cause::ALL.len()],
+    relisted: [AtomicU64; Cause::ALL.len()],
+    differences: AtomicU64,
 }
 
 impl WatchStats {
@@ -93,6 +102,8 @@ impl WatchStats {
             skipped: AtomicU64::new(0),
             left_out: AtomicU64::new(0),
             restarts: Default::default(),
+            relisted: Default::default(),
+            differences: AtomicU64::new(0),
         }
     }
 
@@ -124,6 +135,18 @@ impl WatchStats {
     #[must_use]
     pub fn restarts(&self, cause: Cause) -> u64 {
         self.restarts[cause as usize].load(Ordering::Relaxed)
+    }
+
+    /// How many lists replaced what the store had, for that cause, so far.
+    #[must_use]
+    pub fn relisted(&self, cause: Cause) -> u64 {
+        self.relisted[cause as usize].load(Ordering::Relaxed)
+    }
+
+    /// In how many objects the store differed from such a list although its watch was open, so far.
+    #[must_use]
+    pub fn differences(&self) -> u64 {
+        self.differences.load(Ordering::Relaxed)
     }
 }
 
@@ -158,6 +181,9 @@ pub struct Running<K: Resource, S = Writer<K>> {
     watch: Watch,
     next: Next,
     open: Option<Open>,
+    checks: Checks,
+    /// How many doubts it has followed up.
+    doubts: u64,
 }
 
 /// An open watch, and the bytes received on it.
@@ -184,9 +210,11 @@ impl<K: Resource, S: Sink<K>> Running<K, S> {
             heartbeat: (reflector.heartbeats).register(&Reflector::<K, S>::thread(), now),
             backoff: Backoff::new(reflector.seed),
             reporter,
-            watch: Watch::new(reflector.poll),
+            watch: Watch::new(reflector.poll, reflector.relist, reflector.seed),
             next: Next::Wait(Duration::ZERO),
             open: None,
+            checks: Checks::default(),
+            doubts: reflector.doubts.count(),
             reflector,
         }
     }
@@ -195,6 +223,12 @@ impl<K: Resource, S: Sink<K>> Running<K, S> {
     #[must_use]
     pub fn next(&self) -> &Next {
         &self.next
+    }
+
+    /// Whether its watch is open.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.watch.is_open()
     }
 
     fn run(mut self) {
@@ -221,7 +255,15 @@ impl<K: Resource, S: Sink<K>> Running<K, S> {
             Next::List {
                 continue_token,
                 limit,
-            } => Input::Listed(client.list(scope, continue_token.as_deref(), *limit)),
+            } => {
+                let (token, is_beside) = (continue_token.as_deref(), self.watch.is_open());
+                Input::Listed(client.list(scope, token, *limit, is_beside))
+            }
+            Next::Probe => Input::Probed(client.newest::<K>()),
+            Next::Check { again } => {
+                let writer = &self.reflector.writer;
+                Input::Checked(self.checks.check(*again, client, writer))
+            }
             Next::Open { version } => {
                 let opened = client.watch::<K>(scope, version).map(|stream| {
                     let (lines, buffer) = (Lines::default(), vec![0; READ_BYTES]);
@@ -248,7 +290,7 @@ impl<K: Resource, S: Sink<K>> Running<K, S> {
     pub fn take(&mut self, input: Input<K>) -> Option<Duration> {
         let now = self.reflector.clock.now();
         let step = self.watch.step(input, now);
-        if step.next != Next::Read {
+        if !self.watch.is_open() {
             self.open = None;
         }
         let wait = match step.next {
@@ -257,14 +299,20 @@ impl<K: Resource, S: Sink<K>> Running<K, S> {
                 let wait = self.backoff.after_failure(now);
                 Some(wait.max(at_least.min(RETRY_AFTER_MAX)))
             }
-            Next::List { .. } | Next::Open { .. } | Next::Read => None,
+            _ => None,
         };
-        let longest = wait.unwrap_or(STEP_LONGEST);
+        let longest = wait.unwrap_or_default().saturating_add(STEP_LONGEST);
         self.heartbeat.beat(now, longest);
         self.next = step.next;
         self.carry_out(step.effects, wait, now);
+        self.reflector.writer.alive(now);
         if self.next == Next::Read && self.reflector.writer.needs_list() {
             return self.take(Input::Unfit);
+        }
+        let doubts = self.reflector.doubts.count();
+        if self.next == Next::Read && self.doubts != doubts {
+            self.doubts = doubts;
+            return self.take(Input::Doubted);
         }
         wait
     }
@@ -273,6 +321,7 @@ impl<K: Resource, S: Sink<K>> Running<K, S> {
         let writer = &self.reflector.writer;
         let mut changes = Vec::new();
         let mut complete = false;
+        let mut compared = false;
         for effect in effects {
             match effect {
                 Effect::Store(event) => {
@@ -283,11 +332,23 @@ impl<K: Resource, S: Sink<K>> Running<K, S> {
                     match note {
                         Note::Contact => writer.contact(now),
                         Note::Watching(is_open) => writer.watching(is_open),
-                        Note::Restart(..) | Note::Skipped(_) | Note::Refused(_) => {}
+                        Note::Stale(since) => writer.stale(since),
+                        Note::Relisted(cause) => {
+                            compared = matches!(cause, Cause::Interval | Cause::Differs);
+                        }
+                        // The other reflectors look at their stores, too.
+                        Note::Restart(Cause::WentBack, _) => {
+                            self.reflector.doubts.raise();
+                            self.doubts = self.reflector.doubts.count();
+                        }
+                        _ => {}
                     }
                     self.reporter.report(&note, wait, now);
                 }
             }
+        }
+        if compared {
+            self.reporter.differs(&changes);
         }
         changes
             .iter()
@@ -359,7 +420,22 @@ impl Reporter {
                     log::info!("watch on {resource} works again after {secs:.1} s");
                 }
             }
-            Note::Watching(_) => {}
+            Note::Watching(_) | Note::Stale(_) => {}
+            Note::Relisted(cause) => {
+                self.stats.relisted[*cause as usize].fetch_add(1, Ordering::Relaxed);
+            }
+            Note::Paused(gap) => {
+                let secs = gap.as_secs_f32();
+                log::info!(
+                    "watch on {resource} was not read for {secs:.1} s, since this process stood still; responses count as stale until it has caught up"
+                );
+            }
+            Note::Contradiction(Some(name)) => log::error!(
+                "a read of \"{name}\" of {resource} contradicts the list of {resource}: the API server's cache does not show what etcd has; restart the API server if etcd was restored; responses count as stale meanwhile"
+            ),
+            Note::Contradiction(None) => {
+                log::info!("reads and lists of {resource} agree again");
+            }
             Note::Skipped(skipped) => {
                 self.stats.skipped.fetch_add(1, Ordering::Relaxed);
                 let (name, reason) = (&skipped.name, &skipped.reason);
@@ -391,6 +467,30 @@ impl Reporter {
         );
     }
 
+    /// Logs and counts what a list has shown that the watch has not.
+    fn differs<K: Resource>(&self, changes: &[Change<K>]) {
+        if changes.is_empty() {
+            return;
+        }
+        let count = changes.len();
+        self.stats
+            .differences
+            .fetch_add(count as u64, Ordering::Relaxed);
+        let names = changes.iter().take(DIFFERENCES_NAMED);
+        let names: Vec<_> = names
+            .map(|change| &*change.object().metadata().name)
+            .collect();
+        let (resource, names) = (self.stats.resource, names.join(", "));
+        let more = if count > DIFFERENCES_NAMED {
+            ", …"
+        } else {
+            ""
+        };
+        log::warn!(
+            "the watch on {resource} has lost changes of {count} objects, which a list has shown: {names}{more}"
+        );
+    }
+
     /// Logs that a permission is missing, and the consequence.
     fn refused(&self, error: &Error) {
         let (resource, poll) = (self.stats.resource, self.poll.as_secs_f32());
@@ -409,19 +509,29 @@ impl Reporter {
         let resource = self.stats.resource;
         let next = match (cause, wait) {
             (_, Some(wait)) => format!("retrying in {:.1} s", wait.as_secs_f32()),
-            (Cause::Silent, None) => "listing again".into(),
             (Cause::TooLarge, None) => "listing fewer objects at once".into(),
             (_, None) => "reopening it".into(),
         };
         let is_outage = match cause {
+            Cause::WentBack | Cause::Differs => {
+                log::warn!(
+                    "watch on {resource}: Kubernetes went back, or has lost events ({why}); listing again"
+                );
+                return;
+            }
             // A 403 that lasts is logged once, as a missing permission. Silence is usual where
             // nothing changes: the API server sends no bookmark then.
-            Cause::Closed | Cause::Refused | Cause::Silent | Cause::TooLarge | Cause::Unfit => {
+            Cause::Closed
+            | Cause::Refused
+            | Cause::Silent
+            | Cause::TooLarge
+            | Cause::Unfit
+            | Cause::Interval => {
                 log::debug!("watch on {resource} ended ({why}); {next}");
                 return;
             }
             Cause::Lost | Cause::Expired => false,
-            Cause::Short | Cause::Broken | Cause::WentBack | Cause::Failed => true,
+            Cause::Short | Cause::Broken | Cause::Failed => true,
         };
         if is_outage && self.failing.is_some() {
             log::debug!("watch on {resource} still fails ({why}); {next}");
@@ -435,6 +545,9 @@ impl Reporter {
         }
     }
 }
+
+/// How many objects a log line about differences names.
+const DIFFERENCES_NAMED: usize = 5;
 
 /// Longest `Retry-After` that is obeyed, so that the cache does not get older than necessary.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(10);
@@ -453,7 +566,7 @@ impl Open {
                 }
                 Ok(0) => return Input::Ended(End::Closed),
                 Ok(read) => read,
-                Err(Failure::TimedOut(_)) => return Input::Ended(End::Silent),
+                Err(Failure::TimedOut(_)) => return Input::Idle,
                 Err(Failure::Lost(why) | Failure::Connect(why)) => {
                     return Input::Ended(End::Lost(why));
                 }

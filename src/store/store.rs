@@ -16,7 +16,7 @@
 //! The meaning of objects is not known here, and nothing here waits or calls Kubernetes.
 
 use super::freshness::Freshness;
-use crate::kube::types::{Resource, ResourceVersion, SHORT_BYTES_MAX, Uid};
+use crate::kube::types::{ObjectMeta, Resource, ResourceVersion, SHORT_BYTES_MAX, Uid};
 use crate::kube::watch::StoreEvent;
 use index::Index;
 use layers::{Layers, List};
@@ -85,10 +85,65 @@ pub trait Sink<K>: Send + 'static {
     /// Whether a watch is open.
     fn watching(&self, open: bool);
 
+    /// The watch is being looked after: its thread has just done something.
+    fn alive(&self, now: Instant) {
+        let _ = now;
+    }
+
+    /// Since when the cache cannot be relied on although its watch is open, if so.
+    fn stale(&self, since: Option<Instant>) {
+        let _ = since;
+    }
+
+    /// What a check by name compares with Kubernetes: the object that was changed last, and the first
+    /// one after that name.
+    fn samples(&self, after: &str) -> Samples {
+        let _ = after;
+        Samples::default()
+    }
+
+    /// The state of the object of that name that readers see.
+    fn sample(&self, name: &str) -> Option<Sample> {
+        let _ = name;
+        None
+    }
+
     /// Whether it has not taken a change and needs a new list for that.
     fn needs_list(&self) -> bool {
         false
     }
+}
+
+/// One state of an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sample {
+    /// Its name.
+    pub name: Box<str>,
+    /// Its UID.
+    pub uid: Uid,
+    /// The version of that state.
+    pub version: ResourceVersion,
+}
+
+impl Sample {
+    /// The state of that object.
+    #[must_use]
+    pub fn of(metadata: &ObjectMeta) -> Self {
+        Self {
+            name: metadata.name.clone(),
+            uid: metadata.uid.clone(),
+            version: metadata.resource_version.clone(),
+        }
+    }
+}
+
+/// Objects to compare with Kubernetes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Samples {
+    /// The one that was changed last. Of a restored etcd it is the first to be missing.
+    pub newest: Option<Sample>,
+    /// The next one by name, from the first again after the last.
+    pub next: Option<Sample>,
 }
 
 /// Called with each change for readers while the cache is locked: a reader that sees the change also
@@ -245,6 +300,12 @@ impl<K: Resource> Writer<K> {
         }
     }
 
+    /// The version up to which the watch has shown all changes.
+    #[must_use]
+    pub fn version(&self) -> ResourceVersion {
+        self.shared.read().version.clone()
+    }
+
     /// Goes through all objects of this cache.
     #[must_use]
     pub fn scanner(&self) -> Scanner<K> {
@@ -328,6 +389,44 @@ impl<K: Resource> Sink<K> for Writer<K> {
     fn watching(&self, open: bool) {
         self.shared.freshness.watching(open);
     }
+
+    fn alive(&self, now: Instant) {
+        self.shared.freshness.alive(now);
+    }
+
+    fn stale(&self, since: Option<Instant>) {
+        self.shared.freshness.stale(since);
+    }
+
+    fn samples(&self, after: &str) -> Samples {
+        let state = self.shared.read();
+        let mut samples = Samples::default();
+        let (mut newest, mut first, mut next) = (None::<&Arc<K>>, None::<&str>, None::<&str>);
+        for object in state.layers.iter() {
+            let metadata = object.metadata();
+            let version = |object: &Arc<K>| object.metadata().resource_version.number();
+            if newest.is_none_or(|newest| version(object) > version(newest)) {
+                newest = Some(object);
+            }
+            let name = &*metadata.name;
+            first = Some(first.map_or(name, |first| first.min(name)));
+            if name > after {
+                next = Some(next.map_or(name, |next| next.min(name)));
+            }
+        }
+        samples.newest = newest.map(|newest| Sample::of(newest.metadata()));
+        let next = next.or(first).and_then(|name| state.layers.get(name));
+        samples.next = next.map(|next| Sample::of(next.metadata()));
+        samples
+    }
+
+    fn sample(&self, name: &str) -> Option<Sample> {
+        let state = self.shared.read();
+        state
+            .layers
+            .get(name)
+            .map(|object| Sample::of(object.metadata()))
+    }
 }
 
 /// Shortens an object if its messages and these of others are beyond the bound.
@@ -360,7 +459,7 @@ struct State<K: Resource> {
 impl<K: Resource> State<K> {
     fn event(&mut self, event: StoreEvent<K>) -> Vec<Change<K>> {
         match event {
-            StoreEvent::Init => self.pending = Some(List::default()),
+            StoreEvent::Init => self.pending = Some(List::begin(&self.version)),
             StoreEvent::InitApply(object) => {
                 if let Some(pending) = &mut self.pending {
                     let object = fit(object, pending.text_bytes());
@@ -370,6 +469,9 @@ impl<K: Resource> State<K> {
             StoreEvent::InitDone(version) => return self.replace(version),
             StoreEvent::Apply(object) => {
                 let object = self.layers.intern(self.fit(object));
+                if let Some(pending) = &mut self.pending {
+                    pending.changed(&object);
+                }
                 let change = self.change(&object.metadata().name, |layers| {
                     layers.put(object.clone());
                 });
@@ -377,6 +479,9 @@ impl<K: Resource> State<K> {
                 return change.into_iter().collect();
             }
             StoreEvent::Delete { name, uid, version } => {
+                if let Some(pending) = &mut self.pending {
+                    pending.removed(&name, &version);
+                }
                 let change = self.change(&name, |layers| layers.remove(&name, &uid));
                 self.advance(&version);
                 return change.into_iter().collect();
@@ -426,10 +531,14 @@ impl<K: Resource> State<K> {
         let Some(list) = self.pending.take() else {
             return Vec::new();
         };
-        let went_back = version.is_before(&self.version);
-        let after = self.layers.after_list(list, &version, went_back);
+        let went_back = list.went_back(&version);
+        let Some(after) = self.layers.after_list(list, &version, &self.version) else {
+            return Vec::new();
+        };
         let before = std::mem::replace(&mut self.layers, after);
-        self.version = version;
+        if went_back || !version.is_before(&self.version) {
+            self.version = version;
+        }
         self.synced = true;
 
         let after = &self.layers;

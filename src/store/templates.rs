@@ -4,7 +4,7 @@
 //! lists in the order of names, so the first that does not fit and all after it are left out. Where a
 //! change may give others their place, or take it from them, a new list follows.
 
-use super::store::{Change, Sink, Store, Writer};
+use super::store::{Change, Sample, Samples, Sink, Store, Writer};
 use crate::kube::types::{ConfigMap, Resource as _};
 use crate::kube::watch::StoreEvent;
 use crate::threads::lock;
@@ -131,6 +131,10 @@ impl TemplateSink {
     /// A list is complete.
     fn listed(&self, state: &mut State) {
         let before = std::mem::replace(&mut state.kept, std::mem::take(&mut state.listing));
+        // A watch that was open meanwhile may have changed what is kept.
+        let kept = self.writer.scanner().filter(|_| true);
+        let sizes = kept.iter().map(|kept| Size::of(kept));
+        state.kept.size = sizes.fold(Size::default(), |all, one| all.after(Size::default(), one));
         let Tally {
             left_out, ceiling, ..
         } = &state.kept;
@@ -160,7 +164,11 @@ impl Sink<ConfigMap> for TemplateSink {
                     return Vec::new();
                 }
             }
-            StoreEvent::InitDone(_) => self.listed(&mut state),
+            StoreEvent::InitDone(_) => {
+                let changes = self.writer.apply(event);
+                self.listed(&mut state);
+                return changes;
+            }
             StoreEvent::Apply(object) => {
                 if !self.takes(&mut state, object) {
                     return Vec::new();
@@ -185,6 +193,22 @@ impl Sink<ConfigMap> for TemplateSink {
 
     fn watching(&self, open: bool) {
         self.writer.watching(open);
+    }
+
+    fn alive(&self, now: Instant) {
+        self.writer.alive(now);
+    }
+
+    fn stale(&self, since: Option<Instant>) {
+        self.writer.stale(since);
+    }
+
+    fn samples(&self, after: &str) -> Samples {
+        self.writer.samples(after)
+    }
+
+    fn sample(&self, name: &str) -> Option<Sample> {
+        self.writer.sample(name)
     }
 
     fn needs_list(&self) -> bool {

@@ -126,6 +126,7 @@ read_env() {
     . "$folder/env"
     api_url=$CLUSTER_API_URL programs=$CLUSTER_PROGRAMS bridge_address=$CLUSTER_BRIDGE_ADDRESS
     service_range=$CLUSTER_SERVICE_RANGE api_port=$CLUSTER_API_PORT etcd_port=$CLUSTER_ETCD_PORT
+    etcd_peer_port=$((etcd_port + 1))
 }
 
 kubectl() { "$programs/kubectl" --kubeconfig="$folder/kubeconfig" "$@"; }

@@ -8,12 +8,12 @@ mod reviews;
 use serde_json::{Value, json};
 
 use super::access::{Access, Attributes};
-use super::cluster::Cluster;
 use super::cluster::read::{ListOptions, WatchEvent};
 use super::cluster::resource::Resource;
 use super::cluster::selector::Selector;
 use super::cluster::status::{self, Cause, Refusal};
 use super::cluster::write::{DeleteOptions, Part};
+use super::cluster::{Cluster, meta};
 use super::dynamics::Dynamics;
 use super::dynamics::pods::PodMove;
 use super::faults::{Fault, FaultPlan};
@@ -37,6 +37,24 @@ pub(crate) struct Model {
     pub(crate) access: Access,
     /// The requests so far.
     pub(crate) journal: Vec<Logged>,
+    /// The events that watches lose.
+    pub(crate) lost: Vec<Lost>,
+}
+
+/// Events that a relay between the API server and its clients loses.
+#[derive(Clone, Debug)]
+pub(crate) struct Lost {
+    /// `MODIFIED`, `DELETED`, ….
+    pub(crate) kinds: &'static [&'static str],
+    /// The object.
+    pub(crate) name: String,
+}
+
+impl Lost {
+    /// Whether this event is lost.
+    pub(crate) fn has(&self, event: &WatchEvent) -> bool {
+        self.kinds.contains(&event.kind) && meta(&event.object, "name") == self.name
+    }
 }
 
 /// A request without its bytes.
@@ -73,6 +91,8 @@ pub(crate) struct Logged {
     pub(crate) namespace: String,
     /// `""` for collections; of a list the one name that its field selector requires.
     pub(crate) name: String,
+    /// The limit of a list; 0 where there is none.
+    pub(crate) limit: usize,
     /// Whether it was a dry run.
     pub(crate) dry_run: bool,
     /// The status code; 0 where the connection was dropped.
@@ -430,6 +450,7 @@ impl Model {
             resource: target.resource.plural().to_owned(),
             namespace: target.namespace.clone(),
             name: target.name.clone(),
+            limit: request.query("limit").parse().unwrap_or(0),
             dry_run: request.query("dryRun") == "All",
             code: match reply {
                 Reply::Response(response) => response.code,

@@ -49,6 +49,13 @@ pub(crate) struct Change {
     pub(crate) after: Option<Arc<Value>>,
 }
 
+/// A copy of what etcd held at one moment.
+#[derive(Clone, Debug)]
+pub(crate) struct Backup {
+    revision: u64,
+    objects: BTreeMap<Key, Arc<Value>>,
+}
+
 /// The storage.
 #[derive(Debug)]
 pub(crate) struct Cluster {
@@ -116,6 +123,24 @@ impl Cluster {
     pub(crate) fn compact(&mut self) {
         self.history.clear();
         self.compacted = self.revision;
+    }
+
+    /// A copy of what is stored now.
+    pub(crate) fn back_up(&self) -> Backup {
+        Backup {
+            revision: self.revision,
+            objects: self.objects.clone(),
+        }
+    }
+
+    /// Takes the place of what is stored. Versions after that of the copy come again, for other changes;
+    /// UIDs do not.
+    pub(crate) fn restore(&mut self, backup: &Backup) {
+        self.revision = backup.revision;
+        self.objects.clone_from(&backup.objects);
+        self.history
+            .retain(|change| change.revision <= backup.revision);
+        self.compacted = self.compacted.min(backup.revision);
     }
 
     /// Increases the revision without a write, as writes of kinds that the fake

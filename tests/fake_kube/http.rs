@@ -425,7 +425,7 @@ impl Front {
             let left = end.saturating_duration_since(Instant::now());
             model = self.shared.wait(model, WATCH_LOOK.min(left));
         }
-        let events = model
+        let mut events = model
             .cluster
             .watch_events(
                 watch.resource,
@@ -434,6 +434,7 @@ impl Front {
                 watch.revision,
             )
             .map_err(|refusal| WatchEvent::error(&refusal))?;
+        events.retain(|event| !model.lost.iter().any(|lost| lost.has(event)));
         watch.revision = watch.revision.max(model.cluster.revision());
         Ok(events)
     }

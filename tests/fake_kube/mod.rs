@@ -68,12 +68,12 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::Value;
 
 use access::Access;
-use api::{Logged, Model};
+use api::{Logged, Lost, Model};
 use clock::Clock;
 use cluster::resource::Resource;
 use cluster::status::Refusal;
 use cluster::write::{DeleteOptions, Part};
-use cluster::{Cluster, Key};
+use cluster::{Backup, Cluster, Key};
 use dynamics::pod_script::{PodScript, PodScriptRule};
 use dynamics::pods::PodMove;
 use dynamics::{Dynamics, PodAddresses, PodChange, PodHook};
@@ -217,6 +217,7 @@ impl Builder {
             faults: FaultPlan::default(),
             access: self.access,
             journal: Vec::new(),
+            lost: Vec::new(),
         }
     }
 
@@ -385,6 +386,26 @@ impl FakeKube {
         self.shared.with(act)
     }
 
+    /// What etcd holds now.
+    pub(crate) fn back_up(&self) -> Backup {
+        self.shared.lock().cluster.back_up()
+    }
+
+    /// Restores etcd from an older copy: versions go back, and come again for other changes. Open
+    /// watches stay at the versions that they have reached.
+    pub(crate) fn restore(&self, backup: &Backup) {
+        self.shared.with(|model| model.cluster.restore(backup));
+    }
+
+    /// From now on watches lose the events of these kinds (`MODIFIED`, `DELETED`, …) about this object.
+    pub(crate) fn lose_events(&self, kinds: &'static [&'static str], name: &str) {
+        let lost = Lost {
+            kinds,
+            name: name.to_owned(),
+        };
+        self.shared.with(|model| model.lost.push(lost));
+    }
+
     /// Compacts all history: watches that lag behind get 410.
     pub(crate) fn compact(&self) {
         self.shared.with(|model| model.cluster.compact());
@@ -545,14 +566,15 @@ impl FakeKube {
     }
 
     /// How many requests there were with this verb (as RBAC names it) and this
-    /// resource (plural); `*` is any.
+    /// resource (plural); `*` is any. A list of one object, which only asks for the version, is none.
     pub(crate) fn count(&self, verb: &str, resource: &str) -> usize {
         let model = self.shared.lock();
         let is = |wanted: &str, text: &str| wanted == "*" || wanted == text;
         let counted = model
             .journal
             .iter()
-            .filter(|r| is(verb, &r.verb) && is(resource, &r.resource));
+            .filter(|r| is(verb, &r.verb) && is(resource, &r.resource))
+            .filter(|r| verb != "list" || r.limit != 1);
         counted.count()
     }
 

@@ -260,7 +260,7 @@ fn lines_of(bytes: &[u8], piece: usize) -> Vec<Vec<u8>> {
 /// Passes all lines to a watch, which may list and open again; returns whether an event was valid.
 fn follow<K: Resource>(bytes: &[u8], lines: &[Vec<u8>]) -> bool {
     let now = Instant::now();
-    let mut watch = Watch::new(Duration::from_secs(2));
+    let mut watch = Watch::new(Duration::from_secs(2), None, 0);
     let mut understood = types::decode_list::<K>(bytes).is_ok();
     for line in lines {
         open(&mut watch, now);
@@ -289,7 +289,10 @@ fn open(watch: &mut Watch, now: Instant) {
                 watch.step(Input::Listed(Ok(page)), now).next
             }
             Next::Open { .. } => watch.step::<Job>(Input::Opened(Ok(())), now).next,
-            Next::Wait(_) | Next::BackOff { .. } => watch.step::<Job>(Input::Woken, now).next,
+            Next::Probe => watch.step::<Job>(Input::Probed(Ok("1".into())), now).next,
+            Next::Check { .. } | Next::Wait(_) | Next::BackOff { .. } => {
+                watch.step::<Job>(Input::Woken, now).next
+            }
         };
     }
     assert_eq!(next, Next::Read, "it lists, opens and reads");

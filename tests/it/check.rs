@@ -102,7 +102,7 @@ fn under_the_role_of_2_7_1_checks_report_warnings() {
 
 #[test]
 fn each_missing_permission_is_reported() {
-    let all = "[create, delete, list, watch]";
+    let all = "[create, delete, get, list, watch]";
     for right in ["create", "delete", "list"] {
         let environment =
             TestEnvironment::builder().role(&ROLE.replace(all, &all.replace(right, "update")));

@@ -12,6 +12,7 @@
 //! | `legacy` | the older routes |
 //! | `templates` | ConfigMaps that are edited, broken or deleted |
 //! | `values` | what callers send for templates: data, whatever it looks like |
+//! | `healing` | etcd restored from a backup, lost events, odd responses |
 //! | `watch` | the cache while watches break, expire or are not allowed |
 //! | `outage` | Kubernetes away, slow, or failing |
 //! | `replicas` | several replicas on one API server |
@@ -64,6 +65,7 @@ mod conformance;
 mod contract;
 mod end_to_end;
 mod failure_reports;
+mod healing;
 mod https;
 mod image;
 mod in_cluster;

@@ -11,7 +11,6 @@ use std::time::Duration;
 use config_controller::config::SETTINGS;
 use serde_json::{Value, json};
 
-use crate::fake_kube::FakeKube;
 use crate::fake_kube::dynamics::{pod_script::PodScript, pods::PodMove};
 use crate::harness::{NAMESPACE, ROLE, TestEnvironment, eventually, name_of, repository};
 
@@ -534,14 +533,6 @@ pub(crate) fn granted(yaml: &str) -> BTreeSet<(String, String)> {
     all
 }
 
-/// What the fake was asked for.
-fn asked(kube: &FakeKube) -> BTreeSet<(String, String)> {
-    let requests = kube.requests().into_iter();
-    requests
-        .map(|request| (request.verb, request.resource))
-        .collect()
-}
-
 /// A missing verb fails the behaviour tests, which run under this Role. An unused verb fails here,
 /// where the service makes every kind of call.
 #[test]
@@ -594,7 +585,11 @@ fn the_role_grants_exactly_the_used_permissions() {
     });
     let requests = environment.kube.requests();
     assert!(requests.iter().all(|r| r.code != 403), "{requests:?}");
+    environment.start_instance("/app/hello/ann");
     eventually("all that is granted is used", || {
-        (asked(&environment.kube) == granted(ROLE)).then_some(())
+        environment.advance(Duration::from_secs(2));
+        let requests = environment.kube.requests().into_iter();
+        let asked: BTreeSet<_> = requests.map(|it| (it.verb, it.resource)).collect();
+        (asked == granted(ROLE)).then_some(())
     });
 }

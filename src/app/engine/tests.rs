@@ -64,6 +64,7 @@ fn executor(responses: &[(u16, Value)], jobs: &[Value]) -> (Executor, Writer<Job
         jobs: store::new(now).0,
         pods: store::new(now).0,
         events: EventWriter::default(),
+        doubts: Doubts::default(),
     };
     let writer = writers.jobs.clone();
     let _ = writer.apply(StoreEvent::Init);
@@ -73,7 +74,9 @@ fn executor(responses: &[(u16, Value)], jobs: &[Value]) -> (Executor, Writer<Job
     let _ = writer.apply(StoreEvent::InitDone("5".into()));
     let transport = Arc::new(Canned(Mutex::new(responses.to_vec())));
     let client = Client::new(transport, "apps");
-    let Writers { jobs, pods, events } = &writers;
+    let Writers {
+        jobs, pods, events, ..
+    } = &writers;
     let cache = Cache::over(&config_maps, jobs, pods, events).0;
     let executor = Executor {
         client,

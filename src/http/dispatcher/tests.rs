@@ -234,7 +234,11 @@ fn a_stale_cache_is_reported_in_x_view_age() {
         assert_eq!(age(&bench, target), Some("17".into()), "{target}");
     }
     assert_eq!(age(&bench, "/info"), None);
-    // While all watches are open, silence is no age.
+    // While all watches are open and looked after, silence is no age.
+    let now = bench.clock.now();
+    bench.world.config_maps.alive(now);
+    bench.world.pods.alive(now);
+    bench.world.jobs.alive(now);
     bench.world.config_maps.watching(true);
     bench.world.pods.watching(true);
     assert_eq!(age(&bench, "/app"), Some("17".into()));

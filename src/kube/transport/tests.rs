@@ -54,7 +54,7 @@ impl Peer {
         let settings = Settings {
             response: Duration::from_millis(400),
             call,
-            watch_silence: Duration::from_millis(400),
+            watch_read: Duration::from_millis(100),
             ..Settings::default()
         };
         let cluster = cluster(&format!("http://{}", self.address), login);
@@ -263,13 +263,18 @@ fn heads_are_bounded_by_the_input_buffer() {
 }
 
 #[test]
-fn a_watch_streams_until_it_ends_or_is_silent() {
+fn a_watch_streams_until_it_ends_and_a_read_in_vain_leaves_it_open() {
     let peer = Peer::new(|number, wire| {
         let _ = wire.receive();
+        // The head may take longer than a read.
+        thread::sleep(Duration::from_millis(200));
         wire.write(&format!("{STREAM_HEAD}3\r\n{{}}\n\r\n"));
         if number == 0 {
             wire.write("0\r\n\r\n");
+            return;
         }
+        thread::sleep(Duration::from_millis(250));
+        wire.write("2\r\n[]\r\n");
         let _ = wire.receive();
     });
     let transport = peer.transport(Login::Anonymous);
@@ -284,10 +289,32 @@ fn a_watch_streams_until_it_ends_or_is_silent() {
             break stream;
         }
     };
-    let start = Instant::now();
-    let end = stream.read(&mut buffer);
-    assert!(matches!(end, Err(Failure::TimedOut(_))), "{end:?}");
-    assert!(start.elapsed() >= Duration::from_millis(300));
+    let mut waits = 0;
+    let read = loop {
+        match stream.read(&mut buffer) {
+            Err(Failure::TimedOut(_)) => waits += 1,
+            read => break read,
+        }
+    };
+    assert_eq!((read, &buffer[..2]), (Ok(2), &b"[]"[..]));
+    assert!(waits >= 1);
+}
+
+#[test]
+fn a_request_apart_has_a_new_connection() {
+    let peer = Peer::new(|number, wire| {
+        while wire.receive() {
+            wire.answer(200, &number.to_string());
+        }
+    });
+    let transport = peer.transport(Login::Anonymous);
+    let mut list = request::newest(PODS, "apps").unwrap();
+    let connection = |request: &Request| transport.send(request).unwrap().body;
+    assert_eq!(connection(&list), b"0");
+    assert_eq!(connection(&list), b"1");
+    list.is_apart = false;
+    assert_eq!(connection(&list), b"2");
+    assert_eq!(connection(&list), b"2");
 }
 
 #[test]

@@ -7,9 +7,9 @@
 //! single objects are in `types/wire.rs`.
 
 use super::bounded::{self, Name};
-use super::{ObjectMeta, Resource, ResourceVersion};
+use super::{ObjectMeta, Resource, ResourceVersion, Uid};
 use crate::kube::status::Status;
-use serde::de::{Deserialize, Deserializer, Error as _};
+use serde::de::{Deserialize, DeserializeOwned, Deserializer, Error as _};
 use serde_json::value::RawValue;
 
 /// One page of a list.
@@ -121,7 +121,7 @@ fn decode_list_singly<K: Resource>(body: &[u8]) -> Result<Page<K>, serde_json::E
 ///
 /// # Errors
 /// When it is not JSON, not a list, or its object cannot be decoded.
-pub fn decode_found<K: Resource>(body: &[u8]) -> Result<Found<K>, serde_json::Error> {
+pub fn decode_found<K: DeserializeOwned>(body: &[u8]) -> Result<Found<K>, serde_json::Error> {
     let wire: ListWire<First<'_>> = serde_json::from_slice(body)?;
     let metadata = wire.metadata.unwrap_or_default();
     let first = wire.items.and_then(|items| items.0);
@@ -148,8 +148,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for First<'a> {
 const SKIPPED_TEXT_BYTES_MAX: usize = 300;
 
 fn skipped(object: &RawValue, error: &serde_json::Error) -> Skipped {
-    let named: Option<NamedWire> = serde_json::from_str(object.get()).ok();
-    let name = named.and_then(|named| named.metadata?.name);
+    let name = NameWire::of(object.get()).name;
     let mut reason = error.to_string();
     reason.truncate(reason.floor_char_boundary(SKIPPED_TEXT_BYTES_MAX));
     Skipped {
@@ -168,7 +167,27 @@ struct NamedWire {
 #[serde(rename_all = "camelCase")]
 struct NameWire {
     name: Option<Name>,
+    uid: Option<Uid>,
     resource_version: Option<ResourceVersion>,
+}
+
+impl NameWire {
+    /// As far as it can be read.
+    fn of(object: &str) -> Self {
+        let named: NamedWire = serde_json::from_str(object).unwrap_or_default();
+        named.metadata.unwrap_or_default()
+    }
+}
+
+/// Reads UID and version of one object.
+///
+/// # Errors
+/// When it is not JSON, or has neither of them.
+pub fn decode_state(body: &[u8]) -> Result<(Uid, ResourceVersion), serde_json::Error> {
+    let named: NamedWire = serde_json::from_slice(body)?;
+    let metadata = named.metadata.unwrap_or_default();
+    let state = metadata.uid.zip(metadata.resource_version);
+    state.ok_or_else(|| serde_json::Error::custom("no UID or no resourceVersion"))
 }
 
 /// Reads one line of a watch.
@@ -203,13 +222,26 @@ fn decode_other_event<K>(
         let status: Status = serde_json::from_str(object.get())?;
         return Ok(WatchEvent::Error(status.bounded()));
     }
-    let named: NamedWire = serde_json::from_str(object.get()).unwrap_or_default();
-    let version = named
-        .metadata
-        .and_then(|metadata| metadata.resource_version);
-    let version = version.unwrap_or_default();
+    let NameWire {
+        name,
+        uid,
+        resource_version,
+    } = NameWire::of(object.get());
+    let version = resource_version.unwrap_or_default();
     Ok(match &*kind.0 {
         "BOOKMARK" => WatchEvent::Bookmark(version),
+        // What it was does not matter any more, only which one it was; without that, a list tells.
+        "DELETED" => {
+            let (Some(name), Some(uid)) = (name, uid) else {
+                return Err(serde_json::Error::custom(error));
+            };
+            WatchEvent::Gone(Box::new(ObjectMeta {
+                name: name.0,
+                uid,
+                resource_version: version,
+                ..ObjectMeta::default()
+            }))
+        }
         _ => WatchEvent::Skipped(skipped(object, error), version),
     })
 }

@@ -1,11 +1,16 @@
 //! Scenarios of the machine: inputs in, steps out; no sockets, a manual clock.
 
+mod upkeep;
+
 use super::*;
 use crate::kube::error::{Failure, Verb};
-use crate::kube::types::ConfigMap;
+use crate::kube::types::{ConfigMap, Skipped, Uid};
 
 /// The interval of lists while the permission to watch is missing.
 const POLL: Duration = Duration::from_secs(2);
+
+/// The interval of comparisons with a list.
+const RELIST: Duration = Duration::from_secs(900);
 
 /// A machine and its clock.
 struct Scenario {
@@ -69,6 +74,9 @@ fn open(version: &str) -> Next {
     }
 }
 
+/// A check of the next object by name.
+const CHECK: Next = Next::Check { again: false };
+
 const BACK_OFF: Next = Next::BackOff {
     at_least: Duration::ZERO,
 };
@@ -76,24 +84,47 @@ const BACK_OFF: Next = Next::BackOff {
 impl Scenario {
     fn new() -> Self {
         Self {
-            watch: Watch::new(POLL),
+            watch: Watch::new(POLL, Some(RELIST), 1),
             now: Instant::now(),
         }
     }
 
-    /// One that has listed `a` at version 10 and has an open watch, 2 s old.
+    /// One that has listed `a` at version 10 and has an open watch, which has lived for a while.
     fn watching() -> Self {
         let mut scenario = Self::new();
         scenario.check(Input::Woken, list(None));
         scenario.check(page(&["a"], "10", None), open("10"));
         scenario.check(Input::Opened(Ok(())), Next::Read);
-        scenario.after(2.0);
+        scenario.after(1.0);
+        for _ in 1..LIVED.as_secs() {
+            scenario.check(Input::Idle, Next::Read);
+            scenario.after(1.0);
+        }
         scenario
+    }
+
+    /// Nothing is received for so many seconds.
+    fn idle(&mut self, secs: u64) -> &mut Self {
+        for _ in 0..secs {
+            self.after(1.0).check(Input::Idle, Next::Read);
+        }
+        self
+    }
+
+    /// The probe shows the version of the watch.
+    #[track_caller]
+    fn probe(&mut self, version: &str) {
+        self.check(Input::Probed(Ok(version.into())), open(version));
     }
 
     fn after(&mut self, secs: f64) -> &mut Self {
         self.now += Duration::from_secs_f64(secs);
         self
+    }
+
+    /// What happens on this input.
+    fn step(&mut self, input: Input<ConfigMap>) -> Step<ConfigMap> {
+        self.watch.step(input, self.now)
     }
 
     #[track_caller]
@@ -169,8 +200,8 @@ fn a_list_that_does_not_end_or_has_no_version_is_abandoned() {
 
 #[test]
 fn events_and_bookmarks_advance_the_version_at_which_the_watch_resumes() {
-    let lost = (End::Lost("reset".into()), Cause::Lost);
-    for (end, cause) in [(End::Closed, Cause::Closed), lost] {
+    let lost = (End::Lost("reset".into()), Cause::Lost, Next::Probe);
+    for (end, cause, next) in [(End::Closed, Cause::Closed, open("21")), lost] {
         let mut scenario = Scenario::watching();
         let added = WatchEvent::Changed(config_map("b", "11"));
         let effects = scenario.check(Input::Event(Ok(added)), Next::Read);
@@ -189,25 +220,13 @@ fn events_and_bookmarks_advance_the_version_at_which_the_watch_resumes() {
             effects[1],
             Effect::Store(StoreEvent::Delete { name, uid, version })
         );
-        let effects = scenario.check(Input::Ended(end), open("21"));
+        let effects = scenario.check(Input::Ended(end), next);
         assert_eq!(causes(&effects), [cause]);
         assert!(effects.contains(&Effect::Note(Note::Watching(false))));
+        if cause == Cause::Lost {
+            scenario.probe("21");
+        }
     }
-}
-
-#[test]
-fn a_silent_watch_is_followed_by_a_list_that_may_go_back() {
-    let mut scenario = Scenario::watching();
-    let effects = scenario.check(Input::Ended(End::Silent), list(None));
-    assert_eq!(causes(&effects), [Cause::Silent]);
-    assert!(effects.contains(&Effect::Note(Note::Watching(false))));
-    assert_eq!(effects.last(), Some(&Effect::Store(StoreEvent::Init)));
-    // While the list fails, the list is retried, and not the watch.
-    scenario.check(Input::Listed(Err(away(Verb::List))), BACK_OFF);
-    scenario.check(Input::Woken, list(None));
-    let effects = scenario.check(page(&["a"], "3", None), open("3"));
-    let done = Effect::Store(StoreEvent::InitDone("3".into()));
-    assert_eq!(effects.last(), Some(&done));
 }
 
 #[test]
@@ -222,7 +241,8 @@ fn an_expired_version_starts_a_new_list_as_response_and_as_event() {
     scenario.check(Input::Woken, list(None));
 
     let mut scenario = Scenario::watching();
-    scenario.check(Input::Ended(End::Closed), open("10"));
+    scenario.check(Input::Ended(End::Closed), Next::Probe);
+    scenario.probe("10");
     let gone = error(Verb::Watch, 410, "Gone");
     let effects = scenario.check(Input::Opened(Err(gone)), BACK_OFF);
     assert_eq!(causes(&effects), [Cause::Expired]);
@@ -254,19 +274,39 @@ fn other_errors_undecodable_lines_and_older_bookmarks_start_a_new_list() {
 #[test]
 fn a_watch_that_ends_immediately_without_an_event_is_a_failure() {
     let mut scenario = Scenario::watching();
+    scenario.check(
+        Input::Event(Ok(WatchEvent::Bookmark("10".into()))),
+        Next::Read,
+    );
     scenario.check(Input::Ended(End::Closed), open("10"));
     scenario.check(Input::Opened(Ok(())), Next::Read);
     scenario.after(0.9);
     let effects = scenario.check(Input::Ended(End::Closed), BACK_OFF);
     assert_eq!(causes(&effects), [Cause::Short]);
     assert!(!effects.contains(&Effect::Note(Note::Contact)));
-    scenario.check(Input::Woken, open("10"));
-    scenario.check(Input::Opened(Ok(())), Next::Read);
-    scenario.check(
-        Input::Event(Ok(WatchEvent::Bookmark("12".into()))),
-        Next::Read,
-    );
-    scenario.check(Input::Ended(End::Closed), open("12"));
+    scenario.check(Input::Woken, Next::Probe);
+    scenario.probe("10");
+}
+
+/// A proxy may cut a watch after each event: it was reopened 13 times a second.
+#[test]
+fn a_watch_that_is_cut_soon_is_reopened_after_a_back_off_whatever_it_has_sent() {
+    for end in [End::Closed, End::Lost("reset".into())] {
+        for (secs, is_short) in [(0.1, true), (4.9, true), (5.0, false)] {
+            let mut scenario = Scenario::watching();
+            scenario.check(Input::Ended(End::Lost("reset".into())), Next::Probe);
+            scenario.probe("10");
+            scenario.check(Input::Opened(Ok(())), CHECK);
+            let same = Input::Checked(Checked::Same { more: false });
+            scenario.check(same, Next::Read);
+            scenario.after(secs / 2.0);
+            let added = WatchEvent::Changed(config_map("b", "11"));
+            scenario.check(Input::Event(Ok(added)), Next::Read);
+            scenario.after(secs / 2.0);
+            let next = scenario.step(Input::Ended(end.clone()));
+            assert_eq!(next.next == BACK_OFF, is_short, "{end:?} after {secs} s");
+        }
+    }
 }
 
 /// A proxy may let lists through and keep watches: the cache does not grow stale for it.
@@ -287,10 +327,14 @@ fn a_watch_without_a_response_in_time_is_followed_by_a_list() {
 #[test]
 fn a_watch_that_cannot_be_opened_is_retried_at_the_same_version() {
     let mut scenario = Scenario::watching();
-    scenario.check(Input::Ended(End::Lost("reset".into())), open("10"));
+    scenario.check(Input::Ended(End::Lost("reset".into())), Next::Probe);
+    scenario.probe("10");
     for _ in 0..3 {
         scenario.check(Input::Opened(Err(away(Verb::Watch))), BACK_OFF);
-        scenario.check(Input::Woken, open("10"));
+        scenario.check(Input::Woken, Next::Probe);
+        scenario.check(Input::Probed(Err(away(Verb::List))), BACK_OFF);
+        scenario.check(Input::Woken, Next::Probe);
+        scenario.probe("10");
     }
     let mut busy = error(Verb::Watch, 429, "TooManyRequests");
     if let Failure::Status { retry_after, .. } = &mut busy.failure {
@@ -317,7 +361,7 @@ fn a_forbidden_watch_is_replaced_by_lists_after_five_seconds_and_retried_every_m
     loop {
         scenario.after(2.0).check(Input::Woken, list(None));
         polls += 1;
-        let step = scenario.watch.step(page(&["a"], "11", None), scenario.now);
+        let step = scenario.step(page(&["a"], "11", None));
         if step.next == open("11") {
             break;
         }
@@ -329,9 +373,10 @@ fn a_forbidden_watch_is_replaced_by_lists_after_five_seconds_and_retried_every_m
     scenario.after(60.0).check(Input::Woken, list(None));
     scenario.check(page(&["a"], "12", None), open("12"));
     scenario.check(Input::Opened(Ok(())), Next::Read);
-    scenario
-        .after(60.0)
-        .check(Input::Ended(End::Closed), open("12"));
+    scenario.idle(40);
+    let bookmark = WatchEvent::Bookmark("12".into());
+    scenario.check(Input::Event(Ok(bookmark)), Next::Read);
+    scenario.check(Input::Ended(End::Closed), open("12"));
     scenario.check(refused(), BACK_OFF);
     scenario.after(5.0).check(Input::Woken, open("12"));
     assert_eq!(refusals(&scenario.check(refused(), Next::Wait(POLL))), 1);

@@ -20,8 +20,8 @@ struct Scripted {
     requests: Mutex<Vec<String>>,
 }
 
-/// A piece that stands for the time after which a watch counts as silent.
-const SILENT: &[u8] = b"silent";
+/// A piece that stands for a read in vain.
+const IDLE: &[u8] = b"idle";
 
 #[derive(Debug)]
 struct Pieces(Receiver<Vec<u8>>);
@@ -34,7 +34,7 @@ impl EventStream for Pieces {
         };
         match &*piece {
             b"" => return Err(Failure::Lost("reset".into())),
-            SILENT => return Err(Failure::TimedOut("silent".into())),
+            IDLE => return Err(Failure::TimedOut("idle".into())),
             _ => {}
         }
         buffer[..piece.len()].copy_from_slice(&piece);
@@ -48,6 +48,19 @@ impl Transport for Scripted {
             .lock()
             .unwrap()
             .push(request.path_and_query.clone());
+        if let Some((_, name)) = request.path_and_query.split_once("/configmaps/") {
+            let (uid, version) = if name == "a" {
+                ("1", "5")
+            } else {
+                (name, "11")
+            };
+            let metadata = json!({"name": name, "uid": uid, "resourceVersion": version});
+            return Ok(Response {
+                status: 200,
+                body: json!({"metadata": metadata}).to_string().into(),
+                ..Response::default()
+            });
+        }
         let body = json!({
             "metadata": {"resourceVersion": self.version.load(Ordering::SeqCst).to_string()},
             "items": [{"metadata": {"name": "a", "uid": "1", "resourceVersion": "5"}}],
@@ -103,6 +116,8 @@ impl Harness {
             clock: Arc::new(SystemClock),
             stop: stop.clone(),
             poll: Duration::from_secs(2),
+            relist: Some(Duration::from_secs(900)),
+            doubts: Doubts::default(),
             loss: None,
             seed: 1,
             heartbeats: Heartbeats::default(),
@@ -127,7 +142,7 @@ impl Harness {
         }
     }
 
-    /// Opens the next watch; what is sent is read, an empty piece breaks it, [`SILENT`] times out.
+    /// Opens the next watch; what is sent is read, an empty piece breaks it, [`IDLE`] times out.
     fn open(&self) -> Sender<Vec<u8>> {
         let (sender, receiver) = channel();
         self.watches.send(receiver).unwrap();
@@ -157,6 +172,8 @@ fn it_lists_watches_resumes_and_ends() {
     harness.changed(1);
     assert_eq!(harness.store.count(), 2);
     assert_eq!(harness.stats.events(), 1);
+    watch.send(IDLE.to_vec()).unwrap();
+    harness.transport.version.store(11, Ordering::SeqCst);
     watch.send(Vec::new()).unwrap();
     let watch = harness.open();
     watch.send(added("c", "12")).unwrap();
@@ -164,9 +181,13 @@ fn it_lists_watches_resumes_and_ends() {
     assert_eq!(harness.stats.restarts(Cause::Lost), 1);
     assert_eq!(harness.store.age(SystemClock.now()), Duration::ZERO);
     let requests = harness.transport.requests.lock().unwrap().clone();
-    assert_eq!(requests.len(), 3, "{requests:?}");
+    assert_eq!(requests.len(), 6, "{requests:?}");
     assert!(requests[1].ends_with("&resourceVersion=10"), "{requests:?}");
-    assert!(requests[2].ends_with("&resourceVersion=11"), "{requests:?}");
+    assert!(requests[2].ends_with("configmaps?limit=1"), "{requests:?}");
+    assert!(requests[3].ends_with("&resourceVersion=11"), "{requests:?}");
+    // The newest object is read, and the next by name.
+    assert!(requests[4].ends_with("/configmaps/b"), "{requests:?}");
+    assert!(requests[5].ends_with("/configmaps/a"), "{requests:?}");
     assert_eq!(harness.stats.resource(), CONFIG_MAPS.plural);
 
     assert_eq!(harness.deaths.try_recv().ok(), None);
@@ -175,16 +196,16 @@ fn it_lists_watches_resumes_and_ends() {
     harness.thread.join().unwrap();
 }
 
-/// etcd was restored from an older backup: the watch is open at a version that does not exist yet.
+/// etcd was restored from an older backup: a watch would be open at a version that does not exist yet.
 #[test]
-fn after_a_silent_watch_a_list_shows_the_objects_a_restored_etcd_has_lost() {
+fn after_a_lost_watch_a_list_shows_the_objects_a_restored_etcd_has_lost() {
     let harness = Harness::new();
     harness.changed(1);
     let watch = harness.open();
     watch.send(added("lost", "700")).unwrap();
     harness.changed(1);
     harness.transport.version.store(7, Ordering::SeqCst);
-    watch.send(SILENT.to_vec()).unwrap();
+    watch.send(Vec::new()).unwrap();
     harness.changed(1);
     assert_eq!(harness.store.count(), 1);
     assert!(harness.store.get("lost").is_none());
@@ -192,9 +213,12 @@ fn after_a_silent_watch_a_list_shows_the_objects_a_restored_etcd_has_lost() {
     watch.send(added("new", "8")).unwrap();
     harness.changed(1);
     let requests = harness.transport.requests.lock().unwrap().clone();
-    assert_eq!(requests.len(), 4, "{requests:?}");
-    assert!(requests[3].ends_with("&resourceVersion=7"), "{requests:?}");
-    assert_eq!(harness.stats.restarts(Cause::Silent), 1);
+    assert_eq!(requests.len(), 5, "{requests:?}");
+    assert!(requests[2].ends_with("configmaps?limit=1"), "{requests:?}");
+    assert!(requests[4].ends_with("&resourceVersion=7"), "{requests:?}");
+    assert_eq!(harness.stats.restarts(Cause::WentBack), 1);
+    assert_eq!(harness.stats.relisted(Cause::WentBack), 1);
+    assert_eq!(harness.stats.differences(), 0);
     harness.stop.set();
     drop((watch, harness.watches));
     harness.thread.join().unwrap();

@@ -11,7 +11,7 @@
 use super::overlay::{Overlay, is_ahead, is_until};
 use crate::kube::types::{Resource, ResourceVersion, Uid};
 use std::borrow::Borrow;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
@@ -164,7 +164,9 @@ impl<K: Resource> Layers<K> {
         }
     }
 
-    /// The layers after a complete list: the list as base, and above it what it cannot contain.
+    /// The layers after a complete list: the list as base, and above it what it cannot contain. The
+    /// watch has `reached` a later version where it was open meanwhile. `None` if the list cannot be
+    /// used.
     ///
     /// That is what our own calls have written after the list's version, and what they have
     /// reported as deleted `since` it began. If the list is older than the cache, nothing from before
@@ -173,13 +175,30 @@ impl<K: Resource> Layers<K> {
         &self,
         list: List<K>,
         version: &ResourceVersion,
-        went_back: bool,
-    ) -> Self {
-        let List {
-            mut listed, since, ..
-        } = list;
-        let mut overlay = since;
+        reached: &ResourceVersion,
+    ) -> Option<Self> {
+        let went_back = list.went_back(version);
+        let (mut listed, mut overlay) = list.complete(version)?;
+        let listed_at = version;
+        let version = match version.is_before(reached) && !went_back {
+            true => reached,
+            false => version,
+        };
         if !went_back {
+            let passed = overlay.written.iter();
+            // The watch was to show them after the list's version, and may have lost them.
+            let passed = passed.filter(|(name, own)| {
+                let of = &own.metadata().resource_version;
+                is_ahead(of, listed_at)
+                    && !is_ahead(of, version)
+                    && self
+                        .base
+                        .get::<str>(name)
+                        .is_some_and(|base| Arc::ptr_eq(&base.0, own))
+            });
+            for (_, own) in passed {
+                add_newer(&mut listed, own.clone());
+            }
             overlay.written = self.overlay.written.clone();
             overlay.absent = self.overlay.absent.clone();
         }
@@ -204,7 +223,7 @@ impl<K: Resource> Layers<K> {
         let mut deleted = overlay.deleted;
         deleted.retain(|uid, name| after.holds(name, uid));
         after.overlay.deleted = deleted;
-        after
+        Some(after)
     }
 
     /// Whether one of the layers contains that very object.
@@ -309,18 +328,42 @@ impl<K: Resource> Layers<K> {
     }
 }
 
+/// How many objects a watch that is open meanwhile may report; with more, a list is not used.
+const REPORTED_MAX: usize = 8192;
+
 /// A list that has begun and is not complete. Readers do not see it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct List<K: Resource> {
     listed: HashSet<Named<K>>,
     /// What their messages count.
     text_bytes: usize,
+    /// The version of the base when it began.
+    begun_at: ResourceVersion,
     /// The results of our own calls since it began.
     since: Overlay<K>,
+    /// By name what a watch that is open has reported since it began: its version, and the object unless
+    /// that is gone.
+    reported: HashMap<Box<str>, (ResourceVersion, Option<Arc<K>>)>,
 }
 
 impl<K: Resource> List<K> {
-    /// The list contains this object.
+    /// It begins while the base has this version.
+    pub(super) fn begin(version: &ResourceVersion) -> Self {
+        Self {
+            listed: HashSet::new(),
+            text_bytes: 0,
+            begun_at: version.clone(),
+            since: Overlay::default(),
+            reported: HashMap::new(),
+        }
+    }
+
+    /// Whether a list of this version is older than the cache was when it began.
+    pub(super) fn went_back(&self, version: &ResourceVersion) -> bool {
+        version.is_before(&self.begun_at)
+    }
+
+    /// The list has this object.
     pub(super) fn add(&mut self, object: Arc<K>) {
         self.text_bytes += object.text_bytes();
         self.listed.replace(Named(object));
@@ -329,6 +372,41 @@ impl<K: Resource> List<K> {
     /// What the messages of its objects count.
     pub(super) fn text_bytes(&self) -> usize {
         self.text_bytes
+    }
+
+    /// The watch reports this object.
+    pub(super) fn changed(&mut self, object: &Arc<K>) {
+        let metadata = object.metadata();
+        let (name, version) = (&metadata.name, &metadata.resource_version);
+        self.report(name, version, Some(object.clone()));
+    }
+
+    /// The watch reports that an object of this name is gone since this version.
+    pub(super) fn removed(&mut self, name: &str, version: &ResourceVersion) {
+        self.report(name, version, None);
+    }
+
+    fn report(&mut self, name: &str, version: &ResourceVersion, object: Option<Arc<K>>) {
+        if self.reported.len() <= REPORTED_MAX {
+            self.reported.insert(name.into(), (version.clone(), object));
+        }
+    }
+
+    /// The objects of a list of this version, and of what the watch has reported since; and the results of
+    /// our own calls since it began. `None` if that was too much.
+    fn complete(self, version: &ResourceVersion) -> Option<(HashSet<Named<K>>, Overlay<K>)> {
+        if self.reported.len() > REPORTED_MAX {
+            return None;
+        }
+        let mut listed = self.listed;
+        let later = self.reported.into_iter();
+        for (name, (_, object)) in later.filter(|(_, (of, _))| is_ahead(of, version)) {
+            match object {
+                Some(object) => drop(listed.replace(Named(object))),
+                None => drop(listed.take::<str>(&name)),
+            }
+        }
+        Some((listed, self.since))
     }
 
     /// An own call returned this object.
@@ -352,6 +430,14 @@ impl<K: Resource> List<K> {
     /// An own call reported that this object is gone.
     pub(super) fn delete(&mut self, name: &str, uid: &Uid) {
         self.since.deleted.insert(uid.clone(), name.into());
+    }
+}
+
+/// Puts an object into a list unless that has a newer state of it.
+fn add_newer<K: Resource>(listed: &mut HashSet<Named<K>>, object: Arc<K>) {
+    let held = listed.get::<str>(&object.metadata().name);
+    if held.is_none_or(|held| is_newer(&*object, &*held.0)) {
+        listed.replace(Named(object));
     }
 }
 

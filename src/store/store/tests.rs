@@ -464,8 +464,18 @@ fn the_age_of_the_cache() {
     writer.contact(start + secs(4));
     assert_eq!(store.age(start + secs(9)), secs(5));
     writer.watching(true);
+    writer.alive(start + secs(90));
     assert_eq!(store.age(start + secs(93)), secs(0));
     assert_eq!(store.age(start + secs(94)), secs(90));
+    writer.contact(start + secs(92));
+    // Its thread has stood still.
+    assert_eq!(store.age(start + secs(94)), secs(4));
+    writer.stale(Some(start + secs(85)));
+    writer.alive(start + secs(94));
+    assert_eq!(store.age(start + secs(95)), secs(10));
+    writer.stale(None);
+    assert_eq!(store.age(start + secs(95)), secs(0));
+    writer.contact(start + secs(4));
     writer.watching(false);
     assert_eq!(store.age(start + secs(6)), secs(2));
 }

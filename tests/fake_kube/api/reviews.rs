@@ -47,6 +47,7 @@ impl Model {
             resource: kind.plural().to_owned(),
             namespace: String::new(),
             name: String::new(),
+            limit: 0,
             dry_run: false,
             code: match &reply {
                 Reply::Response(response) => response.code,

@@ -71,6 +71,20 @@ const PROOFS: &[(&Family, Proof)] = &[
     (&metrics::KUBE_REQUEST_DURATION, Moves(start)),
     (&metrics::WATCH_EVENTS, Moves(start)),
     (&metrics::WATCH_RESTARTS, Moves(cut_watches)),
+    (
+        &metrics::VIEW_RELISTED,
+        Within(
+            "tests/it/healing.rs",
+            "replicas_notice_a_restored_etcd_when_the_api_server_was_restarted",
+        ),
+    ),
+    (
+        &metrics::VIEW_DIFFERENCES,
+        Within(
+            "tests/it/healing.rs",
+            "lost_events_are_made_up_for_by_a_list_every_interval",
+        ),
+    ),
     (&metrics::WATCH_SKIPPED, Moves(write_an_undecodable_object)),
     (
         &metrics::LABELS_LEFT_OUT,

@@ -30,7 +30,7 @@ use config_controller::model::labels;
 use config_controller::model::names::{AppType, InstanceKey};
 use config_controller::shutdown::Stop;
 use config_controller::store::reflector::Running;
-use config_controller::store::{EventWriter, OnChange, Reflector, Scanner, Writer, store};
+use config_controller::store::{Doubts, EventWriter, OnChange, Reflector, Scanner, Writer, store};
 use config_controller::threads::Heartbeats;
 
 use super::dice::Time;
@@ -40,6 +40,9 @@ use crate::harness::{NAMESPACE, PREFIX};
 
 /// The interval of lists while the permission to watch is missing.
 const POLL: Duration = Duration::from_secs(2);
+
+/// The interval at which the caches are compared with lists.
+const RELIST: Duration = Duration::from_secs(60);
 
 /// Inputs that fit into a replica's inbox; it is emptied long before.
 const INBOX_CAPACITY: usize = 1024;
@@ -173,6 +176,7 @@ impl Replica {
         let (jobs, pods) = (store::new::<Job>(now).0, store::new::<Pod>(now).0);
         // As with a Role without permission to read Events.
         let events = EventWriter::default();
+        let doubts = Doubts::default();
         let (cache, census) = Cache::over(&config_maps, &jobs, &pods, &events);
         let scanner = config_maps.scanner();
         let executor = Executor {
@@ -181,11 +185,13 @@ impl Replica {
                 jobs: jobs.clone(),
                 pods: pods.clone(),
                 events: events.clone(),
+                doubts: doubts.clone(),
             },
             cache: cache.clone(),
             renderer: Renderer::default(),
         };
         let wiring = Wiring {
+            doubts: &doubts,
             client: &client,
             clock: &clock,
             link: &link,
@@ -382,6 +388,7 @@ impl Replica {
 }
 
 struct Wiring<'a> {
+    doubts: &'a Doubts,
     client: &'a Client,
     clock: &'a Arc<dyn Clock>,
     link: &'a Arc<Link>,
@@ -438,6 +445,8 @@ impl Wiring<'_> {
             clock: Arc::clone(self.clock),
             stop: Stop::new(),
             poll: POLL,
+            relist: Some(RELIST),
+            doubts: self.doubts.clone(),
             loss: None,
             seed: self.seed,
             heartbeats: Heartbeats::default(),
@@ -490,7 +499,7 @@ impl<K: Resource> Loop<K> {
             self.seen = seen;
         }
         let wait = self.running.take(input);
-        if *self.running.next() != Next::Read {
+        if !self.running.is_open() {
             self.pipe = None;
         }
         self.turn = wait.map_or(Turn::Ready, |wait| Turn::Waiting(self.clock.now() + wait));
@@ -516,8 +525,10 @@ impl<K: Resource> AnyReflector for Loop<K> {
     fn has_work(&mut self, server: &mut Server, now: Instant) -> bool {
         match (&self.turn, &self.pipe) {
             (Turn::Waiting(until), _) => *until <= now,
-            (Turn::Ready, Some(pipe)) => lock(pipe).prepare(server, now),
-            (Turn::Ready, None) | (Turn::Received(_), _) => true,
+            (Turn::Ready, Some(pipe)) if *self.running.next() == Next::Read => {
+                lock(pipe).prepare(server, now)
+            }
+            (Turn::Ready | Turn::Received(_), _) => true,
         }
     }
 
@@ -530,11 +541,11 @@ impl<K: Resource> AnyReflector for Loop<K> {
                     self.pipe = self.link.take_opened();
                 }
                 match input {
-                    watch::Input::Listed(_) | watch::Input::Opened(_) => {
-                        self.turn = Turn::Received(input);
-                    }
                     // A line that was read but not processed is equivalent to one not read yet.
-                    _ => self.take(input),
+                    watch::Input::Event(_) | watch::Input::Ended(_) | watch::Input::Idle => {
+                        self.take(input);
+                    }
+                    _ => self.turn = Turn::Received(input),
                 }
             }
         }

@@ -13,7 +13,7 @@ use config_controller::kube::Error;
 use config_controller::kube::error::{Failure, Verb};
 use config_controller::kube::request::Request;
 use config_controller::kube::transport::{EventStream, Response, Transport};
-use config_controller::kube::watch::SILENCE;
+use config_controller::kube::watch::SLICE;
 use percent_encoding::percent_decode_str;
 
 use super::broken::Broken;
@@ -323,6 +323,7 @@ impl Transport for Link {
             refusal,
             opened: self.time.now(),
             last_sent: self.time.now(),
+            read_since: self.time.now(),
             is_silent: outcome.faults.contains(&Fault::SilentWatch),
             is_split: outcome.faults.contains(&Fault::SplitWatch),
             frozen_until: None,
@@ -354,6 +355,8 @@ pub(super) struct Pipe {
     refusal: Option<WatchEvent>,
     opened: Instant,
     last_sent: Instant,
+    /// The reader waits since then.
+    read_since: Instant,
     is_silent: bool,
     is_split: bool,
     /// Nothing arrives until then, so this cache is stale.
@@ -370,20 +373,24 @@ impl Pipe {
         if !self.pieces.is_empty() {
             return true;
         }
-        if now.saturating_duration_since(self.last_sent) >= SILENCE {
-            self.pieces
-                .push_back(Err(Failure::TimedOut("silent".into())));
+        let is_mute = self.is_silent || self.frozen_until.is_some_and(|until| now < until);
+        let is_there = !is_mute
+            && match self.cut {
+                Some(Cut::Closed) => {
+                    self.pieces.push_back(Ok(Vec::new()));
+                    true
+                }
+                Some(Cut::Lost) => self.lose(),
+                Some(Cut::WithinLine) | None => self.prepare_line(server, now),
+            };
+        if is_there {
+            self.read_since = now;
+        } else if now.saturating_duration_since(self.read_since) >= SLICE {
+            self.read_since = now;
+            self.pieces.push_back(Err(Failure::TimedOut("idle".into())));
             return true;
         }
-        if self.is_silent || self.frozen_until.is_some_and(|until| now < until) {
-            return false;
-        }
-        match self.cut {
-            Some(Cut::Closed) => self.pieces.push_back(Ok(Vec::new())),
-            Some(Cut::Lost) => self.lose(),
-            Some(Cut::WithinLine) | None => return self.prepare_line(server, now),
-        }
-        true
+        is_there
     }
 
     fn next_line(&mut self, server: &mut Server) -> Option<Arc<[u8]>> {
@@ -393,9 +400,10 @@ impl Pipe {
         Some(Arc::clone(line))
     }
 
-    fn lose(&mut self) {
+    fn lose(&mut self) -> bool {
         let lost = Failure::Lost("connection reset".into());
         self.pieces.push_back(Err(lost));
+        true
     }
 
     fn prepare_line(&mut self, server: &mut Server, now: Instant) -> bool {

@@ -95,7 +95,7 @@ fn each_broken_response_is_a_failure_of_the_server() {
         note(
             "list",
             client
-                .list::<crate::kube::types::Pod>(&Scope::all("apps"), None, 9)
+                .list::<crate::kube::types::Pod>(&Scope::all("apps"), None, 9, false)
                 .err(),
         );
         note("review", client.review_token("t", "us").err());

@@ -1,5 +1,6 @@
-//! A store and an API server of one collection, in random order: lists in pages, a lagging watch,
-//! late responses to own calls, and an etcd restored from a backup.
+//! A store and an API server of one collection, in random order: lists in pages, also beside an open
+//! watch, a watch that lags and loses events, late responses to own calls, and an etcd restored from a
+//! backup.
 //!
 //! After every step, [`Model::expected`] computes what readers must see from the server's history,
 //! without the store's own logic. It is the state at the version that the watch has reached, and
@@ -28,9 +29,12 @@ enum Own {
 
 struct Listing {
     at: u64,
+    /// What the list shows, and events of the watch since.
     listed: Moment,
     rest: Vec<(&'static str, u64, u64)>,
     began: usize,
+    /// The version that the watch had reached when it began.
+    seen: Option<u64>,
 }
 
 struct Model {
@@ -53,6 +57,8 @@ struct Model {
     arrived: Vec<Own>,
     /// Of those, the first that counts above the base, and the first deletion that does.
     since: (usize, usize),
+    /// The versions that our own calls have made; their events are not lost.
+    own: Vec<u64>,
     /// The sum of all changes that were returned.
     mirror: BTreeMap<String, (String, String)>,
     /// The steps so far, printed when a check fails.
@@ -76,6 +82,7 @@ impl Model {
             under_way: Vec::new(),
             arrived: Vec::new(),
             since: (0, 0),
+            own: Vec::new(),
             mirror: BTreeMap::new(),
             steps: Vec::new(),
         }
@@ -109,6 +116,7 @@ impl Model {
         };
         self.history.push(now);
         if is_own {
+            self.own.push(version);
             self.under_way.push(own);
         }
     }
@@ -136,6 +144,16 @@ impl Model {
         let own = self.under_way.swap_remove(at);
         self.arrived.push(own.clone());
         self.steps.push(format!("response: {own:?}"));
+        // A read also shows what the watch has lost.
+        if let Own::Absent(name, version) = own {
+            let is_over = |held: &(u64, u64)| held.1 <= version;
+            let listed = self.listing.as_mut().map(|listing| &mut listing.listed);
+            for shown in [&mut self.base].into_iter().chain(listed) {
+                if shown.get(name).is_some_and(is_over) {
+                    shown.remove(name);
+                }
+            }
+        }
         let change = match own {
             Own::Written(name, uid, version) => self.writer.own_write(object(name, uid, version)),
             Own::Deleted(name, uid) => self.writer.own_delete(name, &uid_of(uid)),
@@ -162,14 +180,17 @@ impl Model {
         let Some(seen) = self.seen.filter(|seen| *seen < self.version()) else {
             return;
         };
-        if self.listing.is_some() {
+        if self.restored {
             return;
         }
-        let (before, after) = (self.base.clone(), self.at(seen + 1).clone());
+        let (before, after) = (self.at(seen).clone(), self.at(seen + 1).clone());
         let changed = NAMES
             .into_iter()
             .find(|name| before.get(name) != after.get(name));
-        let version = (seen + 1).to_string();
+        let number = seen + 1;
+        let version = number.to_string();
+        let is_lost = !self.own.contains(&number) && self.random.below(8) == 0;
+        let changed = changed.filter(|_| !is_lost);
         let event = match changed {
             None => StoreEvent::Progress(version.as_str().into()),
             Some(name) => match after.get(name) {
@@ -191,7 +212,19 @@ impl Model {
         }
         self.steps
             .push(format!("watch at {version}: {changed:?} in {after:?}"));
-        (self.seen, self.base) = (Some(seen + 1), after);
+        self.seen = Some(number);
+        let listed = self.listing.as_mut().filter(|listing| listing.at < number);
+        let listed = listed.map(|listing| &mut listing.listed);
+        for shown in [&mut self.base].into_iter().chain(listed) {
+            match changed.map(|name| (name, after.get(name))) {
+                Some((name, Some(now))) => drop(shown.insert(name, *now)),
+                // Of another object of that name the store lacks the deletion.
+                Some((name, None)) if shown.get(name).is_some_and(|it| it.0 == before[name].0) => {
+                    shown.remove(name);
+                }
+                _ => {}
+            }
+        }
         let changes = self.writer.apply(event);
         self.mirror(changes);
     }
@@ -209,6 +242,7 @@ impl Model {
                 rest: rest.map(|(name, held)| (*name, held.0, held.1)).collect(),
                 listed,
                 began: self.arrived.len(),
+                seen: self.seen,
             });
             return;
         };
@@ -218,14 +252,19 @@ impl Model {
             return;
         }
         let (at, began, listed) = (listing.at, listing.began, listing.listed.clone());
+        let went_back = listing.seen.is_some_and(|seen| at < seen);
         self.listing = None;
         self.steps.push(format!("list at {at}: {listed:?}"));
-        if self.seen.is_some_and(|seen| at < seen) {
+        if went_back {
             self.since.0 = began;
         }
         self.since.1 = began;
         self.restored = false;
-        (self.seen, self.base) = (Some(at), listed);
+        self.seen = self
+            .seen
+            .filter(|seen| *seen > at && !went_back)
+            .or(Some(at));
+        self.base = listed;
         let done = StoreEvent::InitDone(at.to_string().as_str().into());
         let changes = self.writer.apply(done);
         self.mirror(changes);
