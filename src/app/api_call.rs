@@ -63,6 +63,13 @@ pub enum Action {
         /// Why.
         cause: StopCause,
     },
+    /// DELETE the pod with its own grace period, with its UID as precondition: its Job is gone.
+    DeletePod {
+        /// Name of the pod.
+        pod: Box<str>,
+        /// Which pod.
+        uid: Uid,
+    },
     /// DELETE the pod with a grace period of 0, with its UID as precondition: its node is lost.
     ForceDeletePod {
         /// The Job that it is of.
@@ -98,6 +105,7 @@ impl Action {
                 ..
             } => Some(by),
             Self::DeleteJob { .. }
+            | Self::DeletePod { .. }
             | Self::ForceDeletePod { .. }
             | Self::ReadJob
             | Self::LabelPod { .. } => None,

@@ -6,7 +6,7 @@
 //! [`super::coordinator`] decides what follows from it.
 
 use super::index::{self, Counts, Index};
-use super::keys::{is_of, own_key_of};
+use super::keys::{is_of, key_of_pod, own_key_of};
 use crate::kube::types::{ConfigMap, Job, Pod, Resource, Uid};
 use crate::model::labels::{self, MetaLabels};
 use crate::model::names::{AppType, InstanceKey};
@@ -167,8 +167,26 @@ impl Cache {
         }
     }
 
+    /// The pods of this name that have not ended and whose Job is not the one with this UID: if Kubernetes
+    /// says that their Job is gone, they outlive it. (The garbage collector may be minutes behind, or the
+    /// Job was deleted without its pods.)
+    #[must_use]
+    pub fn orphans(&self, key: &InstanceKey, job: Option<&Uid>) -> Vec<Arc<Pod>> {
+        let mut orphans = Vec::new();
+        for owner in self.index.owners(key) {
+            let is_one = |pod: &Arc<Pod>| {
+                !status::has_ended(pod) && key_of_pod(&pod.metadata).as_ref() == Some(key)
+            };
+            if Some(&owner) != job {
+                orphans.extend(self.pods.by_index(&owner).into_iter().filter(is_one));
+            }
+        }
+        orphans
+    }
+
     fn instance(&self, job: Arc<Job>) -> Instance {
-        let pods = self.pods.by_index(&job.metadata.uid);
+        let mut pods = self.pods.by_index(&job.metadata.uid);
+        pods.retain(|pod| !pod.is_released);
         let assessment = status::assess(&job, &pods, &|uid| self.events.of(uid));
         let pod = assessment.pod;
         let before = pods.iter().filter(|known| {

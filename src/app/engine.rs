@@ -439,9 +439,12 @@ impl Executor {
                 let patch = merged.merge_patch();
                 client.patch_pod(pod, uid, patch).map(Returned::Pod)
             }
-            Action::ForceDeletePod { pod, uid, .. } => {
+            Action::DeletePod { pod, uid } => {
                 client.delete_pod(pod, uid).map(|()| Returned::PodDeleted)
             }
+            Action::ForceDeletePod { pod, uid, .. } => client
+                .force_delete_pod(pod, uid)
+                .map(|()| Returned::PodDeleted),
         };
         Called {
             call,
@@ -458,7 +461,7 @@ impl Executor {
             Action::CreateJob(_) | Action::ReadJob => return self.writers.jobs.version(),
             Action::DeleteJob { uid, .. } => version_of(self.cache.jobs.get(&name), uid),
             Action::LabelPod { pod, uid, .. } => version_of(self.cache.pods.get(pod), uid),
-            Action::ForceDeletePod { .. } => None,
+            Action::DeletePod { .. } | Action::ForceDeletePod { .. } => None,
         };
         least.unwrap_or_default()
     }
@@ -528,7 +531,8 @@ impl Executor {
 
     fn failed(&self, call: &ApiCall, error: &kube::Error) {
         // The watch may show it late; until then the pod would be deleted repeatedly.
-        if let Action::ForceDeletePod { pod, uid, .. } = &call.action
+        if let Action::ForceDeletePod { pod, uid, .. } | Action::DeletePod { pod, uid } =
+            &call.action
             && error.class() == Class::NotFound
         {
             drop(self.writers.pods.own_delete(pod, uid));

@@ -511,9 +511,10 @@ impl Fixture {
                 CallOutcome::Found(job.map_or_else(|| uid("u1"), |job| job.metadata.uid.clone()))
             }
             Some(Action::DeleteJob { .. }) => CallOutcome::Deleted { is_first: true },
-            Some(Action::ForceDeletePod { .. } | Action::LabelPod { .. }) | None => {
-                CallOutcome::Done
-            }
+            Some(
+                Action::DeletePod { .. } | Action::ForceDeletePod { .. } | Action::LabelPod { .. },
+            )
+            | None => CallOutcome::Done,
         };
         self.ends(outcome)
     }

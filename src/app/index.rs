@@ -12,7 +12,7 @@ use super::list::List;
 use super::lists::{Lists, Task};
 use super::request_handle::RequestHandle;
 use crate::clock::Clock;
-use crate::kube::types::{Job, Pod};
+use crate::kube::types::{Job, Pod, Uid};
 use crate::model::labels;
 use crate::model::names::{AppType, InstanceKey, InstanceName};
 use crate::model::status::{self, InstanceStatus};
@@ -71,6 +71,9 @@ struct State {
     sessions: Sessions,
     /// Bytes of the meta labels of all pods; see [`labels::Size::kept_bytes`].
     label_bytes: usize,
+    /// How many pods have not ended, by the hash of type and name, and by the Job that made them (never
+    /// `None`).
+    live_pods: BTreeMap<(u64, Option<Uid>), usize>,
     /// How many pods bear the mark of a lost node, by its name.
     lost_nodes: BTreeMap<Box<str>, usize>,
     lists: Lists,
@@ -121,6 +124,7 @@ impl Index {
         state.label_bytes += size(&change.new);
         state.label_bytes -= size(&change.old);
         state.count_lost_nodes(change);
+        state.count_live_pods(change);
         if old == new {
             return;
         }
@@ -173,6 +177,16 @@ impl Index {
     #[must_use]
     pub fn label_bytes(&self) -> usize {
         self.state().label_bytes
+    }
+
+    /// The Jobs that made the pods of this instance that have not ended; there is rarely more than one.
+    #[must_use]
+    pub fn owners(&self, key: &InstanceKey) -> Vec<Uid> {
+        let state = self.state();
+        let hash = state.hash(key);
+        let from_here = state.live_pods.range((hash, None)..);
+        let of_it = from_here.take_while(|((other, _), _)| *other == hash);
+        of_it.filter_map(|((_, owner), _)| owner.clone()).collect()
     }
 
     /// Whether a pod of ours on this node bears the mark of a lost node ([`status::has_lost_node`]):
@@ -284,10 +298,37 @@ impl Index {
     }
 }
 
+fn hash(hasher: &RandomState, key: &InstanceKey) -> u64 {
+    hasher.hash_one((key.app_type.as_str(), key.name.as_str()))
+}
+
+/// Counts pods by what `of` says of them.
+fn count<T: Ord>(
+    counts: &mut BTreeMap<T, usize>,
+    change: &Change<Pod>,
+    of: impl Fn(&Pod) -> Option<T>,
+) {
+    let old = change.old.as_deref().and_then(&of);
+    let new = change.new.as_deref().and_then(&of);
+    if old == new {
+        return;
+    }
+    if let Some(new) = new {
+        *counts.entry(new).or_default() += 1;
+    }
+    if let Some(old) = old
+        && let Some(count) = counts.get_mut(&old)
+    {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(&old);
+        }
+    }
+}
+
 impl State {
     fn hash(&self, key: &InstanceKey) -> u64 {
-        self.hasher
-            .hash_one((key.app_type.as_str(), key.name.as_str()))
+        hash(&self.hasher, key)
     }
 
     fn add(&mut self, key: &InstanceKey) {
@@ -314,25 +355,17 @@ impl State {
     }
 
     fn count_lost_nodes(&mut self, change: &Change<Pod>) {
-        let lost = |pod: &Option<Arc<Pod>>| {
-            let marked = pod.as_deref().filter(|pod| status::has_lost_node(pod))?;
-            marked.node.clone()
-        };
-        let (old, new) = (lost(&change.old), lost(&change.new));
-        if old == new {
-            return;
-        }
-        if let Some(node) = new {
-            *self.lost_nodes.entry(node).or_default() += 1;
-        }
-        if let Some(node) = old
-            && let Some(count) = self.lost_nodes.get_mut(&node)
-        {
-            *count -= 1;
-            if *count == 0 {
-                self.lost_nodes.remove(&node);
-            }
-        }
+        let lost = |pod: &Pod| pod.node.clone().filter(|_| status::has_lost_node(pod));
+        count(&mut self.lost_nodes, change, lost);
+    }
+
+    fn count_live_pods(&mut self, change: &Change<Pod>) {
+        let hasher = self.hasher.clone();
+        count(&mut self.live_pods, change, |pod| {
+            let owner = pod.owner_uid.clone().filter(|_| !status::has_ended(pod))?;
+            let key = key_of_pod(&pod.metadata)?;
+            Some((hash(&hasher, &key), Some(owner)))
+        });
     }
 
     fn touch(&mut self, key: &InstanceKey) {

@@ -85,7 +85,7 @@ impl Client {
     /// `NotFound` when no object has that name, `Conflict` when the object has another UID.
     pub fn delete_job(&self, name: &str, uid: &Uid) -> Result<Option<Job>, Error> {
         let foreground = Propagation::Foreground;
-        let request = request::delete(JOBS, &self.namespace, name, uid, foreground)?;
+        let request = request::delete(JOBS, &self.namespace, name, uid, foreground, Some(0))?;
         let job = self.call(request, decode_deleted::<Job>)?;
         Ok(job.filter(|job| job.metadata.uid == *uid))
     }
@@ -101,13 +101,23 @@ impl Client {
         )
     }
 
-    /// Force-deletes the pod with this UID (grace period 0); only for a pod on a lost node.
+    /// Deletes the pod with this UID, with its own grace period.
     ///
     /// # Errors
     /// `NotFound` when no object has that name, `Conflict` when the object has another UID.
     pub fn delete_pod(&self, name: &str, uid: &Uid) -> Result<(), Error> {
         let background = Propagation::Background;
-        let request = request::delete(PODS, &self.namespace, name, uid, background)?;
+        let request = request::delete(PODS, &self.namespace, name, uid, background, None)?;
+        self.call(request, |_| Ok(()))
+    }
+
+    /// Force-deletes the pod with this UID (grace period 0); only for a pod on a lost node.
+    ///
+    /// # Errors
+    /// `NotFound` when no object has that name, `Conflict` when the object has another UID.
+    pub fn force_delete_pod(&self, name: &str, uid: &Uid) -> Result<(), Error> {
+        let background = Propagation::Background;
+        let request = request::delete(PODS, &self.namespace, name, uid, background, Some(0))?;
         self.call(request, |_| Ok(()))
     }
 

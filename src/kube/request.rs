@@ -228,7 +228,8 @@ pub enum Propagation {
     Background,
 }
 
-/// Deletes the object with this UID, with grace period 0; another object of that name is left alone.
+/// Deletes the object with this UID, with this grace period in seconds or else its own; another object of
+/// that name is left alone.
 ///
 /// # Errors
 /// When namespace or name are not valid, or the UID is empty.
@@ -238,15 +239,18 @@ pub fn delete(
     name: &str,
     uid: &Uid,
     propagation: Propagation,
+    grace: Option<u32>,
 ) -> Result<Request, Error> {
     let request = on_object(Verb::Delete, collection, namespace, name, uid)?;
-    let options = json!({
+    let mut options = json!({
         "kind": "DeleteOptions",
         "apiVersion": "v1",
         "preconditions": {"uid": uid.to_string()},
         "propagationPolicy": propagation,
-        "gracePeriodSeconds": 0,
     });
+    if let Some(grace) = grace {
+        options["gracePeriodSeconds"] = grace.into();
+    }
     Ok(with_body(request, &options, "application/json"))
 }
 
@@ -417,7 +421,7 @@ mod tests {
     fn deletes_carry_the_uid() {
         let uid = Uid::from("8f1f9a0e-7d0c-4f7e-9d66-1f0ac2a7a001");
         let foreground = Propagation::Foreground;
-        let request = delete(JOBS, "apps", "hello-ann", &uid, foreground).unwrap();
+        let request = delete(JOBS, "apps", "hello-ann", &uid, foreground, Some(0)).unwrap();
         assert_eq!(request.verb.method(), "DELETE");
         let expected = json!({
             "kind": "DeleteOptions", "apiVersion": "v1",
@@ -425,7 +429,7 @@ mod tests {
             "propagationPolicy": "Foreground", "gracePeriodSeconds": 0,
         });
         assert_eq!(body(&request), expected);
-        assert!(delete(JOBS, "apps", "a", &Uid::default(), foreground).is_err());
+        assert!(delete(JOBS, "apps", "a", &Uid::default(), foreground, None).is_err());
     }
 
     #[test]

@@ -263,8 +263,10 @@ pub struct Pod {
     /// Metadata of the pod.
     pub metadata: ObjectMeta,
     /// UID of its controller (the owner reference with `controller: true`), if that is a Job: the Job
-    /// controller's label must say the same.
+    /// controller's label must say the same. If it has no controller: the Job of that label.
     pub owner_uid: Option<Uid>,
+    /// It has no controller: its Job was deleted without its pods (`--cascade=orphan`).
+    pub is_released: bool,
     /// The node that it runs on, once it has one (`spec.nodeName`).
     pub node: Option<Box<str>>,
     /// Its phase.
@@ -490,7 +492,7 @@ impl Resource for Job {
 
 impl Resource for Pod {
     const COLLECTION: Collection = PODS;
-    /// The UID of the controller.
+    /// The UID of the Job that made it.
     type Index = Uid;
 
     fn metadata(&self) -> &ObjectMeta {

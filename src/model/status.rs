@@ -12,10 +12,10 @@ mod retries;
 mod tests;
 
 pub use budgets::{Budget, Budgets};
-pub use pods::has_lost_node;
+pub use pods::{has_ended, has_lost_node};
 
 use crate::kube::types::{ConditionType, Event, EventReason, Job, Pod, PodPhase, Timestamp, Uid};
-use pods::{has_ended, last_failure, pod_ended, progress};
+use pods::{last_failure, pod_ended, progress};
 use retries::retried;
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -13,6 +13,7 @@ use crate::app::queue::Lane;
 use crate::app::rendering;
 use crate::app::request::Response;
 use crate::budget::Account;
+use crate::kube::types::Pod;
 use crate::model::job::JobSettings;
 use crate::model::labels::{self, Size};
 use crate::model::names::InstanceKey;
@@ -48,6 +49,9 @@ pub(super) fn due(
         if wants_change {
             return Some(CallKind::Read);
         }
+        if let Some(kind) = before_create(operation, observed) {
+            return kind.or_else(|| is_overdue.then_some(CallKind::ForceDelete));
+        }
         // No call follows from this where no request may start the instance.
         return (observed.state == State::Absent).then_some(CallKind::Create);
     };
@@ -71,11 +75,38 @@ pub(super) fn due(
     is_overdue.then_some(CallKind::ForceDelete)
 }
 
+/// What is to be done before a Job can be created, because pods of the name outlive theirs: a call, or
+/// nothing until they have ended. `None`: nothing stands in the way.
+fn before_create(operation: &Operation, observed: &Observed) -> Option<Option<CallKind>> {
+    let orphans = &observed.orphans;
+    let may_start = operation
+        .waiters
+        .iter()
+        .any(|it| it.want.variables().is_some());
+    if orphans.is_empty() || !may_start {
+        return None;
+    }
+    let is_known = |pod: &Arc<Pod>| operation.orphans.known.contains(&pod.metadata.uid);
+    if !orphans.iter().all(is_known) {
+        return Some(Some(CallKind::Read));
+    }
+    let is_to_delete = orphan_to_delete(operation, observed).is_some();
+    Some(is_to_delete.then_some(CallKind::DeletePod))
+}
+
+/// The next pod to delete of those that outlive their Job.
+fn orphan_to_delete<'a>(operation: &Operation, observed: &'a Observed) -> Option<&'a Arc<Pod>> {
+    let is_left = |pod: &&Arc<Pod>| {
+        !pod.metadata.is_deleting() && !operation.orphans.deleted.contains(&pod.metadata.uid)
+    };
+    observed.orphans.iter().find(is_left)
+}
+
 /// The lane of a call of that kind: that of a read is a change's, if it is made for one.
 #[must_use]
 pub(super) fn lane(kind: CallKind, operation: &Operation) -> Lane {
     let is_change = match kind {
-        CallKind::Create | CallKind::ForceDelete => false,
+        CallKind::Create | CallKind::DeletePod | CallKind::ForceDelete => false,
         CallKind::Read => operation.waiters.iter().any(|it| it.want.is_change()),
         CallKind::Delete => operation.stops().next().is_some(),
         CallKind::Label => true,
@@ -109,9 +140,17 @@ pub(super) fn next(
             let uid = instance.uid().clone();
             Ok(Some(Action::DeleteJob { uid, cause }))
         }
+        (CallKind::DeletePod, _) => {
+            let pod = orphan_to_delete(operation, observed);
+            Ok(pod.map(|pod| Action::DeletePod {
+                pod: pod.metadata.name.clone(),
+                uid: pod.metadata.uid.clone(),
+            }))
+        }
         (CallKind::ForceDelete, Some(instance)) => Ok(force_delete(instance)),
+        (CallKind::ForceDelete, None) => Ok(observed.leaving().map(|pod| force_delete_pod(pod))),
         (CallKind::Label, Some(instance)) => label(operation, instance, memory, step),
-        (CallKind::Delete | CallKind::ForceDelete | CallKind::Label, None) => Ok(None),
+        (CallKind::Delete | CallKind::Label, None) => Ok(None),
     }
 }
 
@@ -168,12 +207,15 @@ fn force_delete(instance: &Instance) -> Option<Action> {
         let cause = StopCause::Stuck;
         return Some(Action::DeleteJob { uid: job, cause });
     }
-    let pod = &instance.leaving.as_ref()?.metadata;
-    Some(Action::ForceDeletePod {
-        job,
-        pod: pod.name.clone(),
-        uid: pod.uid.clone(),
-    })
+    instance.leaving.as_ref().map(|pod| force_delete_pod(pod))
+}
+
+fn force_delete_pod(pod: &Pod) -> Action {
+    Action::ForceDeletePod {
+        job: pod.owner_uid.clone().unwrap_or_default(),
+        pod: pod.metadata.name.clone(),
+        uid: pod.metadata.uid.clone(),
+    }
 }
 
 /// Merges the waiting changes of labels into one call, in the order of their arrival. Each is checked

@@ -113,7 +113,6 @@ impl Memory {
     ) {
         self.note_labelled(instance);
         self.note_termination(instance, context.now);
-        self.note_leaving(instance, context);
         let live = instance.filter(|live| !matches!(live.status, InstanceStatus::Stopping { .. }));
         match live {
             Some(instance) => self.note_live(instance, settings, context.wall),
@@ -204,9 +203,10 @@ impl Memory {
         }
     }
 
-    fn note_leaving(&mut self, instance: Option<&Instance>, context: &Context<'_>) {
+    /// Records the pod that is being deleted, if one is.
+    pub fn note_leaving(&mut self, pod: Option<&Arc<Pod>>, context: &Context<'_>) {
         let now = context.now;
-        let Some(pod) = instance.and_then(|instance| instance.leaving.as_ref()) else {
+        let Some(pod) = pod else {
             self.leaving = None;
             return;
         };

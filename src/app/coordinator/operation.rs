@@ -33,9 +33,25 @@ pub(super) struct Operation {
     /// What waiters for a Job get when it is gone: of the last observed Job and, during a
     /// replacement, of the one before.
     pub(super) last: Vec<Last>,
+    /// Pods that outlive their Job.
+    pub(super) orphans: Orphans,
     /// How many changes of labels one call may merge, after Kubernetes has rejected a merged call;
     /// `None` if it has not.
     pub(super) merged_max: Option<usize>,
+}
+
+/// What is known of the pods of a name that outlive their Job, by their UIDs.
+///
+/// The watch of pods may be ahead of that of Jobs. So only a read that finds no Job, and begins after
+/// they were seen, shows that their Job is gone.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Orphans {
+    /// Those that were seen when the last read began.
+    pub(super) before_read: Vec<Uid>,
+    /// Those whose Job is gone.
+    pub(super) known: Vec<Uid>,
+    /// Those whose deletion Kubernetes has accepted.
+    pub(super) deleted: Vec<Uid>,
 }
 
 /// What waiters for a Job get when it is gone.
@@ -158,7 +174,7 @@ impl Waiter {
         let is_stop = matches!(self.want, Want::Stop { .. });
         let is_label = matches!(self.want, Want::Label(_));
         match kind {
-            CallKind::Create => self.needs_call(),
+            CallKind::Create | CallKind::DeletePod => self.needs_call(),
             CallKind::Read => self.needs_call() || is_stop || is_label,
             CallKind::Delete => self.needs_call() || is_stop,
             CallKind::Label => is_label,
@@ -236,6 +252,8 @@ pub(super) enum CallKind {
     ForceDelete,
     /// PATCH the pod.
     Label,
+    /// DELETE a pod that outlives its Job.
+    DeletePod,
 }
 
 impl Calling {
@@ -251,6 +269,7 @@ impl Calling {
             }
             | Action::ForceDeletePod { .. } => CallKind::ForceDelete,
             Action::DeleteJob { .. } => CallKind::Delete,
+            Action::DeletePod { .. } => CallKind::DeletePod,
             Action::LabelPod { .. } => CallKind::Label,
         }
     }

@@ -119,6 +119,7 @@ impl Record {
             // Kubernetes has returned 404: there is nothing to stop or to label for earlier
             // requests, or the Job to delete is already gone.
             (Action::ReadJob, CallOutcome::Absent | CallOutcome::NameConflict) => {
+                operation.orphans.known = std::mem::take(&mut operation.orphans.before_read);
                 self.respond_all(&Response::Done, step, |waiter| {
                     matches!(waiter.state, WaitState::Sent(_)) && waiter.number <= calling.step
                 });
@@ -136,6 +137,9 @@ impl Record {
                 if !is_shown && operation.waiters.iter().any(|it| it.want.is_change()) {
                     operation.read_again(calling, None, now);
                 }
+            }
+            (Action::DeletePod { uid, .. }, CallOutcome::Done) => {
+                operation.orphans.deleted.push(uid.clone());
             }
             // A finalizer may keep it for a moment.
             (Action::ForceDeletePod { job, pod, uid }, CallOutcome::Done) => {
@@ -197,7 +201,10 @@ impl Rejected {
         let would_send_it = match &calling.call.action {
             Action::CreateJob(new) => waiter.want.variables() == Some(&new.variables),
             Action::LabelPod { waiters, .. } => has(waiters, waiter),
-            Action::ReadJob | Action::DeleteJob { .. } | Action::ForceDeletePod { .. } => true,
+            Action::ReadJob
+            | Action::DeleteJob { .. }
+            | Action::DeletePod { .. }
+            | Action::ForceDeletePod { .. } => true,
         };
         waiter.needs(calling.kind()) && (self.is_for_all || would_send_it)
     }
@@ -244,7 +251,7 @@ impl Operation {
             // A quota that concurrent starts change; or the pod was replaced, and the cache will
             // show its successor.
             (Class::Conflict, CallKind::Create)
-            | (Class::NotFound | Class::Conflict, CallKind::Label) => {
+            | (Class::NotFound | Class::Conflict, CallKind::Label | CallKind::DeletePod) => {
                 self.retry_call(calling, kind, None, Error::UNAVAILABLE, wished, now)
             }
             (Class::Refused, _) => same(Error::Refused(message())),

@@ -366,7 +366,7 @@ impl Record {
                     action,
                     is_retry,
                 });
-                self.begin(Arc::clone(&call), step);
+                self.begin(Arc::clone(&call), observed, step);
                 step.out.push(Effect::Call(call));
                 false
             }
@@ -379,7 +379,7 @@ impl Record {
         }
     }
 
-    fn begin(&mut self, call: Arc<ApiCall>, step: &mut Step<'_>) {
+    fn begin(&mut self, call: Arc<ApiCall>, observed: &Observed, step: &mut Step<'_>) {
         let Some(operation) = &mut self.operation else {
             return;
         };
@@ -399,7 +399,11 @@ impl Record {
                     waiter.state = WaitState::Sent(uid.clone());
                 }
             }
-            Action::ReadJob | Action::ForceDeletePod { .. } | Action::LabelPod { .. } => {}
+            Action::ReadJob => {
+                let orphans = observed.orphans.iter().map(|pod| pod.metadata.uid.clone());
+                operation.orphans.before_read = orphans.collect();
+            }
+            Action::DeletePod { .. } | Action::ForceDeletePod { .. } | Action::LabelPod { .. } => {}
         }
         let after = match std::mem::take(&mut operation.call) {
             CallState::Retrying(retry) => Some(retry),

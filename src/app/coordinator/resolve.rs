@@ -26,9 +26,10 @@ use crate::app::cache::{self, Instance, Lookup};
 use crate::app::error::Error;
 use crate::app::request::{Progress, Response};
 use crate::app::timings::Timings;
-use crate::kube::types::Uid;
+use crate::kube::types::{Pod, Uid};
 use crate::model::names::InstanceKey;
 use crate::model::status::{self, Finding, InstanceStatus};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How long a known failure report is delayed, so that a client without back-off retries once a
@@ -65,6 +66,8 @@ pub(super) struct Observed {
     pub(super) state: State,
     /// The instance, if there is one.
     pub(super) instance: Option<Box<Instance>>,
+    /// The pods of this name that have not ended while it has no Job.
+    pub(super) orphans: Vec<Arc<Pod>>,
     /// The failure report for waiters of this Job: now, or once its pod has a termination report or
     /// the Job is gone.
     pub(super) report: Option<Finding>,
@@ -84,19 +87,23 @@ impl Observed {
         let mut instance = match lookup {
             Lookup::Instance(instance) => instance,
             absent => {
-                memory.note(None, settings, context);
-                return Self {
+                let observed = Self {
                     state: match absent {
                         Lookup::NameConflict => State::NameConflict,
                         _ => State::Absent,
                     },
                     instance: None,
+                    orphans: context.cache.orphans(key, None),
                     report: None,
                     report_at: None,
                 };
+                memory.note(None, settings, context);
+                memory.note_leaving(observed.leaving(), context);
+                return observed;
             }
         };
         memory.note(Some(&instance), settings, context);
+        memory.note_leaving(instance.leaving.as_ref(), context);
         memory.recall(&mut instance);
         let (state, report, report_at) = match &instance.status {
             InstanceStatus::Ready { .. } => (State::Ready, None, None),
@@ -126,6 +133,7 @@ impl Observed {
         Self {
             state,
             instance: Some(instance),
+            orphans: Vec::new(),
             report,
             report_at,
         }
@@ -135,6 +143,16 @@ impl Observed {
     #[must_use]
     pub(super) fn uid(&self) -> Option<&Uid> {
         self.instance.as_deref().map(Instance::uid)
+    }
+
+    /// Of its pods that are being deleted, the first to end.
+    #[must_use]
+    pub(super) fn leaving(&self) -> Option<&Arc<Pod>> {
+        if let Some(instance) = self.instance.as_deref() {
+            return instance.leaving.as_ref();
+        }
+        let leaving = self.orphans.iter().filter(|pod| pod.metadata.is_deleting());
+        leaving.min_by_key(|pod| pod.metadata.deletion_timestamp)
     }
 
     /// Whether it has a pod, being deleted or not.
@@ -153,6 +171,12 @@ impl Observed {
             Some(InstanceStatus::Stopping { since }) => Finding::stopping(*since),
             Some(InstanceStatus::Failed { .. } | InstanceStatus::Finished(_)) => {
                 Finding::stopping(None)
+            }
+            None if !self.orphans.is_empty() => {
+                let since = self
+                    .leaving()
+                    .and_then(|pod| pod.metadata.deletion_timestamp);
+                Finding::stopping(since)
             }
             Some(InstanceStatus::Ready { .. }) | None => Finding::admitting(),
         }

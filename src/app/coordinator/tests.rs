@@ -8,6 +8,7 @@ mod faulty;
 mod intents;
 mod labels;
 mod lifecycle;
+mod orphans;
 mod overdue;
 mod random;
 mod starts;

@@ -373,10 +373,14 @@ impl From<PodWire> for Pod {
         let grace = wire.metadata.deletion_grace_period_seconds;
         let marked = wire.metadata.labels.controller.as_ref();
         let owner = wire.metadata.owner_references.as_ref();
+        let is_released = owner.is_none() && marked.is_some();
         let mut pod = Self {
             // Whoever may change pods can name a Job as the owner; the Job controller lets go of a
             // pod without its label.
-            owner_uid: owner.filter(|owner| marked == Some(*owner)).cloned(),
+            owner_uid: marked
+                .filter(|marked| is_released || owner == Some(*marked))
+                .cloned(),
+            is_released,
             deletion_grace_secs: grace.unwrap_or_default(),
             has_generation: wire.metadata.generation.is_some(),
             metadata: wire.metadata.into_meta(Keeps::InstanceAndMeta),

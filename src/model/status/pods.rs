@@ -149,7 +149,8 @@ pub(super) fn last_end(container: &ContainerStatus) -> Option<&Terminated> {
 }
 
 /// Whether the pod has terminated, so that its status is final.
-pub(super) fn has_ended(pod: &Pod) -> bool {
+#[must_use]
+pub fn has_ended(pod: &Pod) -> bool {
     matches!(pod.phase, PodPhase::Succeeded | PodPhase::Failed)
 }
 

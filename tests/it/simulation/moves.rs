@@ -10,7 +10,7 @@ use config_controller::app::coordinator::Limits;
 use config_controller::budget::Division;
 use config_controller::clock::Clock;
 use config_controller::model::labels::ALL_BYTES_MAX;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::broken::Broken;
 use super::callers::RequestKind;
@@ -21,7 +21,7 @@ use super::server::{Cut, lock};
 use super::truth::Pair;
 use super::world::{Profile, World, key_of, what};
 use crate::fake_kube::cluster::resource::Resource;
-use crate::fake_kube::cluster::write::DeleteOptions;
+use crate::fake_kube::cluster::write::{DeleteOptions, Part};
 use crate::fake_kube::cluster::{Key, is_deleting, meta};
 use crate::fake_kube::dynamics::has_condition;
 use crate::fake_kube::dynamics::pod_script::{Exit, PodScript, PodScriptRule};
@@ -220,7 +220,9 @@ impl World {
     /// Deletes a random Job or pod, as another tool would.
     fn delete_random_object(&mut self) -> bool {
         let resource = self.dice.pick(&[Resource::Jobs, Resource::Pods]);
-        let how = self.dice.pick(&["Foreground", "Background"]);
+        let how = self
+            .dice
+            .pick(&["Foreground", "Foreground", "Background", "Orphan"]);
         let Some((key, _)) = self.any_object(resource) else {
             return false;
         };
@@ -233,11 +235,31 @@ impl World {
         deleted
     }
 
+    /// The garbage collector, whose view is behind, lets a Job that is being deleted go before its pods.
+    fn lose_a_job(&mut self) -> bool {
+        let Some((key, job)) = self.any_object(Resource::Jobs) else {
+            return false;
+        };
+        if !is_deleting(&job) {
+            return false;
+        }
+        let finalizers = json!({"metadata": {"finalizers": null}});
+        let freed = {
+            let cluster = &mut self.server().model.cluster;
+            cluster
+                .merge_patch(&key, &finalizers, Part::Main, false)
+                .is_ok()
+        };
+        self.count("orphaned");
+        self.log(|| format!("{key:?} goes before its pods"));
+        freed
+    }
+
     fn perturb(&mut self) -> Result<bool, Breach> {
         let number = self.any_replica();
         let secs = self.dice.pick(&[1, 3, 8]);
         let until = self.time.now() + Duration::from_secs(secs);
-        Ok(match self.dice.roll(9) {
+        Ok(match self.dice.roll(10) {
             0 | 1 => self.make_stale(number),
             2 | 3 => self.stop_between_writes(number),
             4 | 5 => self.hide_events(number)?,
@@ -246,6 +268,7 @@ impl World {
                 true
             }
             6 => self.cut_a_watch(number),
+            9 => self.lose_a_job(),
             7 => {
                 self.server().away_until = Some(until);
                 self.log(|| format!("the API server is unreachable for {secs} s"));
@@ -440,7 +463,10 @@ impl World {
         let left = |resource| {
             let server = lock(&self.server);
             let objects = server.model.cluster.objects(resource, NAMESPACE);
-            objects.map(|(key, _)| key.2.clone()).collect::<Vec<_>>()
+            // Another client has taken a pod from its Job, beside which there was another one.
+            let is_released = |pod: &Value| pod["metadata"]["ownerReferences"].is_null();
+            let left = objects.filter(|(_, it)| resource == Resource::Jobs || !is_released(it));
+            left.map(|(key, _)| key.2.clone()).collect::<Vec<_>>()
         };
         let left = [left(Resource::Jobs), left(Resource::Pods)].concat();
         check(Promise::NothingIsLeft, left.is_empty(), || {

@@ -31,6 +31,7 @@ pub(super) enum Promise {
     OneJob,
     OnePod,
     ForceHasEvidence,
+    NoneBesideAnOrphan,
     ReadyIsTrue,
     FailureReportIsTrue,
     StoppedIsTrue,
@@ -70,6 +71,9 @@ impl Promise {
             }
             Self::ForceHasEvidence => {
                 "a pod whose containers run is removed only while Kubernetes says that its node is lost"
+            }
+            Self::NoneBesideAnOrphan => {
+                "no Job is created while the replica sees a pod of that name that runs without its Job"
             }
             Self::ReadyIsTrue => {
                 "a ready response has the address of a pod that was ready since the request was made, and whose Job was this instance and neither finished nor being deleted"
@@ -170,6 +174,37 @@ pub(super) fn one_name_one_instance(history: &InstanceHistory) -> Result<(), Bre
     })
 }
 
+/// [`Promise::NoneBesideAnOrphan`].
+pub(super) fn none_beside_an_orphan(
+    history: &InstanceHistory,
+    floors: Floors,
+) -> Result<(), Breach> {
+    let has_job = |pod: &ObjectHistory| {
+        let mut jobs = history.jobs.iter();
+        jobs.any(|job| pod.made_by.as_ref() == Some(&job.uid) && job.now().is_some())
+    };
+    let lives = |pod: &Value| {
+        !matches!(
+            pod["status"]["phase"].as_str(),
+            Some("Succeeded" | "Failed")
+        )
+    };
+    let is_orphan = |pod: &&ObjectHistory| {
+        let seen = pod
+            .since(floors.pods)
+            .next()
+            .filter(|state| state.revision <= floors.pods);
+        let is_seen = seen
+            .and_then(|state| state.object.as_deref())
+            .is_some_and(lives);
+        is_seen && pod.now().is_some_and(|pod| lives(pod)) && !has_job(pod)
+    };
+    let orphan = history.pods.iter().find(is_orphan);
+    check(Promise::NoneBesideAnOrphan, orphan.is_none(), || {
+        orphan.map_or_else(String::new, |pod| pod.uid.clone())
+    })
+}
+
 fn runs(pod: &Value) -> bool {
     let statuses = pod["status"]["containerStatuses"].as_array();
     let mut statuses = statuses.into_iter().flatten();
@@ -249,13 +284,15 @@ fn cannot_succeed(history: &InstanceHistory, floors: Floors) -> bool {
     over || history.pods.iter().any(|pod| {
         let mut states = pod.since(floors.pods).filter_map(|s| s.object.as_deref());
         states.any(|pod| {
+            // With `OnFailure` only a success is the end.
             let runs_once = pod["spec"]["restartPolicy"] == "Never";
-            let ended = container_state(pod, "terminated").is_some();
+            let end = container_state(pod, "terminated");
+            let ended = end.is_some_and(|end| runs_once || end["exitCode"] == 0);
             let why = container_state(pod, "waiting").unwrap_or(&Value::Null);
             let refused = why["message"]
                 .as_str()
                 .is_some_and(|m| m.contains("404 Not Found"));
-            (runs_once && ended && !has_condition(pod, "DisruptionTarget"))
+            (ended && !has_condition(pod, "DisruptionTarget"))
                 || why["reason"] == "InvalidImageName"
                 || refused
         })

@@ -35,6 +35,8 @@ pub(super) struct ObjectHistory {
     pub(super) uid: String,
     /// The UID of its controller, if it has one.
     pub(super) owner: Option<String>,
+    /// The UID of the Job that made it, by its label.
+    pub(super) made_by: Option<String>,
     states: Vec<State>,
 }
 
@@ -193,6 +195,9 @@ impl Truth {
             None => entries.push(ObjectHistory {
                 uid: uid.to_owned(),
                 owner: controller_uid(object),
+                made_by: object["metadata"]["labels"]["batch.kubernetes.io/controller-uid"]
+                    .as_str()
+                    .map(str::to_owned),
                 states: vec![state],
             }),
         }

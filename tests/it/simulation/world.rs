@@ -251,6 +251,13 @@ impl World {
                 )
             });
             self.called(number, &call.key)?;
+            if let Action::CreateJob(_) = &call.action {
+                let pair = (call.key.app_type.to_string(), call.key.name.to_string());
+                let floors = self.replicas[number].as_ref().map(Replica::floors);
+                if let (Some(history), Some(floors)) = (self.truth.history(&pair), floors) {
+                    promises::none_beside_an_orphan(history, floors)?;
+                }
+            }
             if let Action::LabelPod { waiters, .. } = &call.action
                 && waiters.len() > 1
             {
@@ -511,6 +518,7 @@ fn target_of(action: &Action) -> Option<String> {
     match action {
         Action::CreateJob(_) | Action::ReadJob => None,
         Action::DeleteJob { uid, .. }
+        | Action::DeletePod { uid, .. }
         | Action::ForceDeletePod { uid, .. }
         | Action::LabelPod { uid, .. } => Some(uid.to_string()),
     }
@@ -527,6 +535,7 @@ fn verb_of(action: &Action) -> String {
         Action::CreateJob(_) => "create".to_owned(),
         Action::ReadJob => "read".to_owned(),
         Action::DeleteJob { uid, .. } => format!("delete {uid}"),
+        Action::DeletePod { pod, .. } => format!("delete pod {pod}"),
         Action::ForceDeletePod { pod, .. } => format!("force deletion of pod {pod}"),
         Action::LabelPod { pod, .. } => format!("label {pod}"),
     }

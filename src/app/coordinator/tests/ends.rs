@@ -155,6 +155,7 @@ fn a_failure_observed_with_the_job_is_reported_immediately() {
     assert_eq!(fixture.pass(1.0), ["2: app_error InvalidImageName"]);
     fixture.pass(60.0);
     assert_eq!(fixture.get(3), ["call replace u1"]);
+    fixture.world.pod_gone("u1");
     fixture.world.job_gone("u1");
     assert_eq!(fixture.done(), ["call create for ann after 1"]);
     fixture.world.job("u2", json!({}));

@@ -360,7 +360,9 @@ impl RandomSchedule {
                 }
             },
             // No pod here is being deleted.
-            Action::ForceDeletePod { .. } => panic!("{key}: a pod is removed"),
+            Action::DeletePod { .. } | Action::ForceDeletePod { .. } => {
+                panic!("{key}: a pod is removed")
+            }
             Action::LabelPod { uid, .. } => {
                 let pod = self.live.get(key).and_then(|live| live.pod.as_ref());
                 let same = pod
@@ -381,7 +383,9 @@ impl RandomSchedule {
             Action::CreateJob(_) => CallOutcome::Created(self.live[key].uid.as_str().into()),
             Action::ReadJob => CallOutcome::Found(self.live[key].uid.as_str().into()),
             Action::DeleteJob { .. } => CallOutcome::Deleted { is_first: true },
-            Action::ForceDeletePod { .. } | Action::LabelPod { .. } => CallOutcome::Done,
+            Action::DeletePod { .. } | Action::ForceDeletePod { .. } | Action::LabelPod { .. } => {
+                CallOutcome::Done
+            }
         }
     }
 

@@ -19,6 +19,7 @@ fn a_stop_resolves_waiters_and_later_requests_start_again() {
     // It may be gone by now, and another one may exist; the replica does not know.
     assert_eq!(fixture.stop(4), ["call delete u1 for bob"]);
     assert_eq!(fixture.done(), ["4: done"]);
+    fixture.world.pod_gone("u1");
     fixture.world.job_gone("u1");
     assert_eq!(fixture.changed(), ["call create for ann"]);
 }
@@ -293,6 +294,7 @@ fn a_refused_label_fails_only_its_request() {
         fixture.pass(1.0);
         fixture.fails(no_right(Verb::Patch));
     }
+    fixture.world.pod_gone("u1");
     fixture.world.job_gone("u1");
     assert_eq!(fixture.changed(), ["call create for ann"]);
 }
