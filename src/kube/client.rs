@@ -6,13 +6,13 @@
 
 use super::error::{Class, Error, Failure, Verb};
 use super::request::{self, Propagation, Request, Scope};
+use super::status::decode_success;
 use super::transport::{EventStream, Transport};
 use super::types::{
     Found, JOBS, Job, PODS, Page, Pod, Resource, ResourceVersion, TokenReview, Uid, decode_found,
-    decode_list, decode_state,
+    decode_list, decode_object, decode_state,
 };
 use crate::traces::Context;
-use serde::Deserialize;
 use serde::de::{DeserializeOwned, Error as _, IgnoredAny};
 use serde_json::Value;
 use std::sync::Arc;
@@ -59,10 +59,8 @@ impl Client {
     /// namespace does not exist; see [`Error::class`] for the others. Unless
     /// [`Error::connect_failed`], the Job may have been created despite the error.
     pub fn create_job(&self, name: &str, manifest: Vec<u8>) -> Result<Job, Error> {
-        self.call(
-            request::create_job(&self.namespace, name, manifest)?,
-            decode_written,
-        )
+        let request = request::create_job(&self.namespace, name, manifest)?;
+        self.call(request, |body| decode_object(body, name, None))
     }
 
     /// The Job of that name (created by this service or not), or that there is none at this
@@ -72,8 +70,11 @@ impl Client {
     /// See [`Error::class`]; a namespace that does not exist has no Jobs, which is no error.
     pub fn find_job(&self, name: &str) -> Result<Found<Job>, Error> {
         self.call(request::find_job(&self.namespace, name)?, |body| {
-            let found = decode_found(body)?;
+            let found: Found<Job> = decode_found(body)?;
             check_is_list(&found.version)?;
+            if found.object.iter().any(|job| *job.metadata.name != *name) {
+                return Err(serde_json::Error::custom("it has another name"));
+            }
             Ok(found)
         })
     }
@@ -86,8 +87,11 @@ impl Client {
     pub fn delete_job(&self, name: &str, uid: &Uid) -> Result<Option<Job>, Error> {
         let foreground = Propagation::Foreground;
         let request = request::delete(JOBS, &self.namespace, name, uid, foreground, Some(0))?;
-        let job = self.call(request, decode_deleted::<Job>)?;
-        Ok(job.filter(|job| job.metadata.uid == *uid))
+        // The response is the Job, or a Status when it is gone immediately.
+        self.call(request, |body| match decode_success(body) {
+            Ok(()) => Ok(None),
+            Err(_) => decode_object(body, name, Some(uid)).map(Some),
+        })
     }
 
     /// Applies a merge patch to the pod with this UID.
@@ -95,10 +99,8 @@ impl Client {
     /// # Errors
     /// `NotFound` when no object has that name, `Conflict` when the object has another UID.
     pub fn patch_pod(&self, name: &str, uid: &Uid, merge_patch: Value) -> Result<Pod, Error> {
-        self.call(
-            request::patch_pod(&self.namespace, name, uid, merge_patch)?,
-            decode_written,
-        )
+        let request = request::patch_pod(&self.namespace, name, uid, merge_patch)?;
+        self.call(request, |body| decode_object(body, name, Some(uid)))
     }
 
     /// Deletes the pod with this UID, with its own grace period.
@@ -226,27 +228,6 @@ impl Client {
     }
 }
 
-/// The object after it was created or changed. Any JSON object could be decoded as one.
-fn decode_written<K: Resource>(body: &[u8]) -> Result<K, serde_json::Error> {
-    let object: K = serde_json::from_slice(body)?;
-    let is_object = !object.metadata().uid.is_empty();
-    is_object
-        .then_some(object)
-        .ok_or_else(|| serde_json::Error::custom("it has no UID"))
-}
-
-/// The object that is being deleted; `None` if a `Status` says that it is gone immediately.
-fn decode_deleted<K: Resource>(body: &[u8]) -> Result<Option<K>, serde_json::Error> {
-    #[derive(Deserialize)]
-    struct Kind {
-        kind: Option<String>,
-    }
-    match serde_json::from_slice(body)? {
-        Kind { kind: Some(kind) } if kind == "Status" => Ok(None),
-        _ => decode_written(body).map(Some),
-    }
-}
-
 /// Without a version, it is no list of an API server, though it could be decoded as an empty one.
 fn check_is_list(version: &ResourceVersion) -> Result<(), serde_json::Error> {
     if version.is_empty() {
@@ -302,7 +283,7 @@ mod tests {
     #[test]
     fn a_deletion_returns_the_job_or_that_it_is_gone() {
         let uid = Uid::from("u");
-        let job = json!({"kind": "Job", "metadata": {"name": "a", "uid": "u", "deletionTimestamp": "2026-01-02T03:04:05Z"}});
+        let job = json!({"kind": "Job", "metadata": {"name": "a", "uid": "u", "resourceVersion": "7", "deletionTimestamp": "2026-01-02T03:04:05Z"}});
         let (marked, _) = client(200, job);
         assert!(
             marked
@@ -315,6 +296,51 @@ mod tests {
         let status = json!({"kind": "Status", "metadata": {}, "status": "Success", "details": {"name": "a", "uid": "u"}});
         let (gone, _) = client(200, status);
         assert_eq!(gone.delete_job("a", &uid).unwrap(), None);
+    }
+
+    /// They cannot be answers, so nothing follows from them: the call is made again.
+    #[test]
+    fn odd_responses_are_no_answers() {
+        let uid = Uid::from("u");
+        let object = |name: &str, uid: &str| json!({"metadata": {"name": name, "uid": uid, "resourceVersion": "7"}});
+        let failed = json!({"kind": "Status", "metadata": {}, "status": "Failure"});
+        let odd = [
+            Value::Null,
+            json!({}),
+            json!([]),
+            json!("a"),
+            failed,
+            object("b", "u"),
+            object("a", ""),
+            json!({"metadata": {"name": "a", "uid": "u"}}),
+        ];
+        let list = |items: Value| json!({"metadata": {"resourceVersion": "7"}, "items": items});
+        let of_reads = [
+            Value::Null,
+            json!({"items": []}),
+            list(json!([object("b", "u")])),
+            list(json!([null])),
+        ];
+        let check = |error: Error, response: &Value| {
+            assert_eq!(error.class(), Class::Unavailable, "{response}");
+            assert!(error.is_ambiguous(), "{response}");
+        };
+        for response in odd.iter().chain([&object("a", "other")]) {
+            let (client, _) = client(200, response.clone());
+            check(client.delete_job("a", &uid).unwrap_err(), response);
+            check(
+                client.patch_pod("a", &uid, json!({})).unwrap_err(),
+                response,
+            );
+        }
+        for response in &odd {
+            let (client, _) = client(201, response.clone());
+            check(client.create_job("a", Vec::new()).unwrap_err(), response);
+        }
+        for response in &of_reads {
+            let (client, _) = client(200, response.clone());
+            check(client.find_job("a").unwrap_err(), response);
+        }
     }
 
     #[test]
@@ -365,5 +391,14 @@ mod tests {
             let granted = client.may(Verb::List, "", "pods", true).unwrap();
             assert_eq!(granted, expected, "{review}");
         }
+    }
+
+    #[test]
+    fn a_response_that_is_not_an_object_is_an_error() {
+        let (client, _) = client(200, json!(["not", "a", "job"]));
+        assert_eq!(
+            client.find_job("a").unwrap_err().class(),
+            Class::Unavailable
+        );
     }
 }

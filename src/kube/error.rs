@@ -129,12 +129,13 @@ impl Error {
     pub fn class(&self) -> Class {
         let status = match &self.failure {
             Failure::Status { status, .. } => status,
+            // What cannot be a response of the API server says nothing about the call.
             Failure::Connect(_)
             | Failure::Lost(_)
             | Failure::TimedOut(_)
+            | Failure::Credentials(_)
             | Failure::InvalidResponse(_)
             | Failure::TooLarge(_) => return Class::Unavailable,
-            Failure::Credentials(_) => return Class::Unauthorized,
             Failure::Request(_) => return Class::Unsendable,
         };
         match status {
@@ -166,10 +167,15 @@ impl Error {
         }
     }
 
-    /// Whether the request is known not to have reached the server.
+    /// Whether the request is known not to have reached the server, or to have been turned away at its
+    /// door, without valid credentials.
     #[must_use]
     pub fn connect_failed(&self) -> bool {
-        matches!(self.failure, Failure::Connect(_) | Failure::Credentials(_))
+        match &self.failure {
+            Failure::Connect(_) | Failure::Credentials(_) => true,
+            Failure::Status { status, .. } => status.is_unauthorized(),
+            _ => false,
+        }
     }
 
     /// Whether the request may have reached the server and its outcome is unknown.

@@ -5,6 +5,7 @@
 //! [`super::error`]; source: apimachinery's `meta/v1` types.
 
 use serde::Deserialize;
+use serde::de::Error as _;
 
 /// A `Status` object (meta/v1), as far as we read it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -47,6 +48,23 @@ pub struct Details {
 pub struct Cause {
     /// Path of the field, as `metadata.uid`.
     pub field: Option<String>,
+}
+
+/// Reads a `Status` that says that a call was carried out.
+///
+/// # Errors
+/// When it is anything else.
+pub(super) fn decode_success(body: &[u8]) -> Result<(), serde_json::Error> {
+    #[derive(Deserialize)]
+    struct Success {
+        kind: String,
+        status: String,
+    }
+    let Success { kind, status } = serde_json::from_slice(body)?;
+    if kind != "Status" || status != "Success" {
+        return Err(serde_json::Error::custom("not a Status of success"));
+    }
+    Ok(())
 }
 
 /// A value that Kubernetes may write as `null`.

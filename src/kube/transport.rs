@@ -3,10 +3,11 @@
 //! [`Transport`] is what the rest of the program (and the simulation) sees; [`HttpTransport`] is
 //! the real one. One request is one attempt, with two safe exceptions. A pooled connection that the
 //! server has closed is replaced once (never for a POST: its response may be lost). After a 401 the
-//! credentials are reloaded once. All other retries belong to the coordinator and the reflectors.
+//! credentials are reloaded once, and the last accepted ones are tried. All other retries belong to the coordinator and the reflectors.
 //! Every wait and every body is bounded.
 
 mod body;
+mod failure;
 mod slices;
 #[cfg(test)]
 mod tests;
@@ -22,16 +23,17 @@ use crate::budget::{Budget, Charge};
 use crate::clock::Clock;
 use crate::threads::lock;
 use body::read_whole;
+use failure::failure;
 use slices::Slices;
 use std::fmt;
-use std::io::{self, Read};
+use std::io::Read;
 use std::net::ToSocketAddrs as _;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, TlsProvider};
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
-use ureq::{Agent, Timeout, http};
+use ureq::{Agent, http};
 
 /// Longest that an idle connection is kept, in seconds.
 const IDLE_SECS_MAX: u64 = 20;
@@ -285,17 +287,27 @@ impl HttpTransport {
             }
             first => first,
         }?;
-        if first.status().as_u16() != 401 {
+        if !is_unauthorized(&first) {
+            self.credentials.accepted(&proof);
             return Ok(first);
         }
         let renewed = self
             .credentials
             .renew(&proof)
             .map_err(Failure::Credentials)?;
-        if renewed.generation == proof.generation {
-            return Ok(first);
+        let second = if renewed.generation == proof.generation {
+            first
+        } else {
+            self.attempt(pool, request, &renewed, until)?
+        };
+        if !is_unauthorized(&second) {
+            self.credentials.accepted(&renewed);
+            return Ok(second);
         }
-        self.attempt(pool, request, &renewed, until)
+        match self.credentials.last_accepted(&renewed) {
+            Some(last) => self.attempt(pool, request, &last, until),
+            None => Ok(second),
+        }
     }
 
     fn attempt(
@@ -426,38 +438,8 @@ impl EventStream for HttpStream {
     }
 }
 
-/// Classifies an error of the HTTP library; none of them is about a request.
-fn failure(error: ureq::Error) -> Failure {
-    use io::ErrorKind as Kind;
-    let text = error.to_string();
-    match error {
-        ureq::Error::Timeout(Timeout::Connect | Timeout::Resolve)
-        | ureq::Error::HostNotFound
-        | ureq::Error::ConnectionFailed
-        | ureq::Error::Tls(_)
-        | ureq::Error::Rustls(_)
-        | ureq::Error::Pem(_) => Failure::Connect(text),
-        ureq::Error::Timeout(_) => Failure::TimedOut(text),
-        ureq::Error::Io(error) => match error.kind() {
-            Kind::ConnectionRefused
-            | Kind::HostUnreachable
-            | Kind::NetworkUnreachable
-            | Kind::AddrNotAvailable
-            | Kind::NotConnected => Failure::Connect(text),
-            _ if is_bad_certificate(&error) => Failure::Connect(format!(
-                "{text} (the configured certificate authority did not sign the API server's certificate, or the certificate is for another name)"
-            )),
-            _ => Failure::Lost(text),
-        },
-        _ => Failure::InvalidResponse(text),
-    }
-}
-
-fn is_bad_certificate(error: &io::Error) -> bool {
-    let inner = error
-        .get_ref()
-        .and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    matches!(inner, Some(rustls::Error::InvalidCertificate(_)))
+fn is_unauthorized(response: &http::Response<ureq::Body>) -> bool {
+    response.status().as_u16() == 401
 }
 
 fn read_ca(cluster: &Cluster) -> Result<Vec<u8>, String> {

@@ -27,7 +27,7 @@ pub use bounded::{
 pub use conditions::{Condition, ConditionStatus, ConditionType, Conditions};
 pub use decode::{
     Found, Page, SKIPPED_MAX, Skipped, WatchEvent, decode_event, decode_found, decode_list,
-    decode_state,
+    decode_object, decode_state,
 };
 pub use messages::{
     OBJECT_MESSAGES_BYTES_MAX, SHORT_BYTES_MAX, SHORT_CONTAINERS_MAX, SHORT_MESSAGES_BYTES_MAX,

@@ -47,6 +47,10 @@ pub(crate) enum Fault {
     SilentWatch,
     /// Each line of a watch is sent in two chunks.
     SplitWatch,
+    /// The request is carried out, and the response has `null` in its body.
+    Null,
+    /// The request is carried out, and the response has only half of its body.
+    HalfBody,
     /// The response, or the watch, is a list that goes on until the client closes.
     Endless,
     /// A watch from an old version gets HTTP 410 instead of an ERROR event.

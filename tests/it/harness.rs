@@ -183,7 +183,7 @@ pub(crate) struct TestEnvironment {
     pub(crate) kube: FakeKube,
     /// Time as the replicas see it.
     pub(crate) clock: Arc<MovableClock>,
-    folder: TemporaryFolder,
+    pub(crate) folder: TemporaryFolder,
     settings: Vec<(String, String)>,
     namespace: String,
     replicas: Vec<Replica>,

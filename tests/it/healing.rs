@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
+use serde_json::json;
+
 use crate::fake_kube::cluster::resource::Resource;
+use crate::fake_kube::faults::{Fault, FaultRule};
 use crate::harness::{NAMESPACE, Response, TestEnvironment, eventually};
 
 /// A GET that starts nothing.
@@ -135,4 +138,48 @@ fn an_object_that_differs_is_noticed_by_a_read_of_its_name() {
     eventually("it is forgotten", || {
         (!is_found(&environment, 0, "/app/hello/ann")).then_some(())
     });
+}
+
+/// The write was done: a stopped Job was invisible from then on, and a start got 500 at once.
+#[test]
+fn what_cannot_be_an_answer_changes_nothing() {
+    for fault in [Fault::Null, Fault::HalfBody] {
+        let environment = TestEnvironment::new();
+        let odd = |verb| FaultRule::new(verb, "jobs", fault.clone()).times(1);
+        environment.kube.fault(odd("create"));
+        environment.start_instance("/app/hello/ann");
+        let pods = |verb| FaultRule::new(verb, "pods", fault.clone()).times(1);
+        environment.kube.fault(pods("patch"));
+        environment
+            .patch("/app/hello/ann", &json!({"k": "v"}))
+            .expect(200);
+        environment.kube.fault(odd("delete"));
+        environment.delete("/app/hello/ann").expect(200);
+        environment.kube.fault(odd("list"));
+        environment.delete("/app/hello/ann").expect(404);
+        environment.start_instance("/app/hello/ann");
+
+        // While it goes on the watch shows what was done; what only a response can show is an outage,
+        // and calls for it are made with pauses.
+        for verb in ["create", "delete", "list", "patch"] {
+            let all = FaultRule::new(verb, "*", fault.clone());
+            environment.kube.fault(all);
+        }
+        environment.start_instance("/app/hello/bob");
+        environment.kube.clear_requests();
+        let client = environment.client();
+        let stop = client.begin("DELETE", "/app/hello/nobody", &[], "");
+        eventually("the name is read", || {
+            let calls = environment.kube.requests();
+            let calls = calls.iter().filter(|it| it.name == "hello-nobody");
+            (calls.count() >= 4).then_some(())
+        });
+        environment.advance(Duration::from_secs(10));
+        let stopped = stop.finish();
+        assert_eq!(stopped.status, 503, "{stopped:?}");
+        assert!(stopped.text.contains("kubernetes_unavailable"));
+        let calls = environment.kube.requests();
+        let calls = calls.iter().filter(|it| it.name == "hello-nobody");
+        assert!(calls.count() <= 20);
+    }
 }

@@ -228,7 +228,13 @@ fn an_expired_token_is_reported_until_it_is_replaced() {
     environment.kube.cut_connections();
     environment
         .get("/app/hello/bob")
-        .expect_error(500, "not_permitted");
+        .expect_error(503, "kubernetes_unavailable");
+    // Nor is it a matter of rights when the file is gone.
+    let token = environment.folder.path("token");
+    std::fs::remove_file(token).expect("there is a token");
+    environment
+        .get("/app/hello/bob")
+        .expect_error(503, "kubernetes_unavailable");
     let again = environment.get("/app/hello/ann");
     again.expect_text(200, &format!(r#"{{"ip":"{ip}"}}"#));
     environment.give_token();

@@ -258,12 +258,12 @@ impl Operation {
             (Class::Invalid, CallKind::Create) => same(Error::TemplateInvalid(message())),
             (Class::Invalid, CallKind::Label) => same(Error::ValueInvalid(message())),
             // A missing permission counts from when it was reported.
-            (Class::Forbidden | Class::Unauthorized, _) => {
+            (Class::Forbidden, _) => {
                 let grace = Some((Graced::Right, now));
                 self.retry_call(calling, kind, grace, Error::NotPermitted, wished, now)
             }
             // A failed connection counts from when it was tried, since that alone may take seconds.
-            (Class::Unavailable, _) if error.connect_failed() => {
+            (Class::Unavailable | Class::Unauthorized, _) if error.connect_failed() => {
                 let grace = Some((Graced::Connection, calling.since));
                 self.retry_call(calling, kind, grace, Error::UNAVAILABLE, wished, now)
             }

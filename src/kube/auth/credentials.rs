@@ -33,6 +33,10 @@ pub struct Credentials {
 struct Held {
     proof: Option<Proof>,
     read_at: Option<Instant>,
+    /// The last ones that the API server has accepted.
+    accepted: Option<Proof>,
+    /// The generation that it does not accept, as logged.
+    refused: Option<u64>,
     /// The error of the last read, if it failed.
     failure: Option<String>,
     /// Whether a thread is reading now.
@@ -78,6 +82,30 @@ impl Credentials {
             Some(proof) if proof.generation != used.generation => Ok(proof.clone()),
             _ => self.read(held),
         }
+    }
+
+    /// The API server has accepted these.
+    pub fn accepted(&self, proof: &Proof) {
+        let mut held = lock(&self.held);
+        let last = held.accepted.as_ref();
+        if last.is_none_or(|last| last.generation < proof.generation) {
+            held.accepted = Some(proof.clone());
+        }
+    }
+
+    /// The last ones that the API server has accepted, now that it does not accept `used`, unless those
+    /// are the same.
+    #[must_use]
+    pub fn last_accepted(&self, used: &Proof) -> Option<Proof> {
+        let mut held = lock(&self.held);
+        let last = held.accepted.clone();
+        let last = last.filter(|last| last.generation != used.generation)?;
+        if held.refused.replace(used.generation) != Some(used.generation) {
+            log::error!(
+                "the API server does not accept the credentials that were reloaded; trying the last ones that it has accepted"
+            );
+        }
+        Some(last)
     }
 
     /// Whether a reload is due.

@@ -220,6 +220,33 @@ fn the_token_is_reloaded_once_after_a_401() {
     std::fs::remove_file(&path).unwrap();
 }
 
+/// What replaced the token is not one, or is another cluster's.
+#[test]
+fn the_last_accepted_token_is_tried_after_a_401_for_its_successor() {
+    let path = std::env::temp_dir().join(format!("kube-transport-last-{}", std::process::id()));
+    std::fs::write(&path, "old").unwrap();
+    let codes = Mutex::new(vec![200, 401, 401, 200]);
+    let peer = Peer::new(move |_, wire| {
+        while wire.receive() {
+            wire.answer(lock(&codes).pop().unwrap(), "{}");
+        }
+    });
+    let transport = peer.transport(Login::TokenFile(path.clone()));
+    assert_eq!(transport.send(&get()).unwrap().status, 200);
+    std::fs::write(&path, "new").unwrap();
+    assert_eq!(transport.send(&get()).unwrap().status, 200);
+    let tokens = [
+        peer.request(),
+        peer.request(),
+        peer.request(),
+        peer.request(),
+    ];
+    for (request, token) in tokens.iter().zip(["old", "old", "new", "old"]) {
+        assert!(request.contains(&format!("Bearer {token}")), "{request}");
+    }
+    std::fs::remove_file(&path).unwrap();
+}
+
 #[test]
 fn a_failed_connection_is_distinguished_from_a_missing_response() {
     let free = TcpListener::bind("127.0.0.1:0")

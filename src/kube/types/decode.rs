@@ -179,6 +179,25 @@ impl NameWire {
     }
 }
 
+/// Reads an object that a call returns: the one of this name and, where it is known, this UID.
+///
+/// # Errors
+/// When it is anything else.
+pub fn decode_object<K: Resource>(
+    body: &[u8],
+    name: &str,
+    uid: Option<&Uid>,
+) -> Result<K, serde_json::Error> {
+    let object: K = serde_json::from_slice(body)?;
+    let metadata = object.metadata();
+    let is_it = *metadata.name == *name && uid.is_none_or(|uid| metadata.uid == *uid);
+    if !is_it || metadata.uid.is_empty() || metadata.resource_version.is_empty() {
+        let text = "not the object that was asked for, or without UID or resourceVersion";
+        return Err(serde_json::Error::custom(text));
+    }
+    Ok(object)
+}
+
 /// Reads UID and version of one object.
 ///
 /// # Errors

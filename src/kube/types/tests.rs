@@ -232,6 +232,27 @@ fn an_undecodable_item_does_not_affect_the_others() {
     assert_eq!((&*skipped.name, version), ("bad", "4377".into()));
 }
 
+/// It was skipped, so the object stayed for ever.
+#[test]
+fn of_a_deletion_only_name_and_uid_must_be_readable() {
+    let line = |metadata: &str| {
+        let line = format!(
+            r#"{{"type":"DELETED","object":{{"metadata":{metadata},"status":{{"podIP":"x","conditions":1}}}}}}"#
+        );
+        decode_event::<Pod>(line.as_bytes())
+    };
+    let event = line(r#"{"name":"bad","uid":"u","resourceVersion":"4377","labels":7}"#).unwrap();
+    let WatchEvent::Gone(gone) = event else {
+        panic!("{event:?}");
+    };
+    let read = (&*gone.name, &gone.uid, &gone.resource_version);
+    assert_eq!(read, ("bad", &"u".into(), &"4377".into()));
+    // Else a list follows.
+    for metadata in [r#"{"name":"bad"}"#, r#"{"uid":"u"}"#, "null", "7"] {
+        assert!(line(metadata).is_err(), "{metadata}");
+    }
+}
+
 #[test]
 fn an_empty_list_and_a_missing_one() {
     let empty = br#"{"metadata": {"resourceVersion": "9", "continue": ""}, "items": null}"#;

@@ -136,7 +136,7 @@ impl Server {
         let few = u64::try_from(self.dice.roll(8)).expect("it is below 8");
         let retry_after_secs = u32::try_from(self.dice.roll(4)).expect("it is below 4");
         let status = self.dice.pick(&[500, 502, 503, 504]);
-        Some(match (verb, self.dice.roll(9)) {
+        Some(match (verb, self.dice.roll(11)) {
             (_, 0 | 1) => Fault::TooManyRequests { retry_after_secs },
             (_, 2 | 3) => match few {
                 0 => Fault::Raw(429, "<html>slow down</html>"),
@@ -146,6 +146,9 @@ impl Server {
                 _ => Fault::Status(status),
             },
             (_, 4) => Fault::Drop,
+            // What cannot be an answer.
+            ("list" | "get" | "create" | "patch" | "delete", 9) => Fault::Null,
+            ("list" | "get" | "create" | "patch" | "delete", 10) => Fault::HalfBody,
             ("watch", 5) => Fault::StaleWatch(few),
             ("watch", 6) => Fault::SplitWatch,
             ("watch", 7) => Fault::SilentWatch,
