@@ -232,18 +232,10 @@ impl Model {
             .and_then(|()| self.serve(request, target, faults));
         match result {
             Ok(_) if faults.contains(&Fault::LoseAnswer) => Reply::Nothing,
-            Ok(Reply::Response(_)) if faults.contains(&Fault::SpoilAnswer) => {
-                Reply::Response(response(200, json!({})))
-            }
-            Ok(Reply::Response(mut response)) if faults.contains(&Fault::Null) => {
-                response.body = Value::Null;
-                Reply::Response(response)
-            }
-            // A text is sent as it is.
-            Ok(Reply::Response(mut response)) if faults.contains(&Fault::HalfBody) => {
-                let mut text = response.body.to_string();
-                text.truncate(text.floor_char_boundary(text.len() / 2));
-                response.body = json!(text);
+            Ok(Reply::Response(mut response)) => {
+                faults
+                    .iter()
+                    .for_each(|fault| fault.spoil(&mut response.body));
                 Reply::Response(response)
             }
             Ok(reply) => reply,

@@ -2,6 +2,7 @@
 //! Pure: the plan only returns the faults of a request; `api` and `http` carry
 //! them out.
 
+use serde_json::{Value, json};
 use std::time::Duration;
 
 use super::cluster::scatter;
@@ -55,6 +56,23 @@ pub(crate) enum Fault {
     Endless,
     /// A watch from an old version gets HTTP 410 instead of an ERROR event.
     GoneAsStatus,
+}
+
+impl Fault {
+    /// Spoils the body of a response, if it does.
+    pub(crate) fn spoil(&self, body: &mut Value) {
+        match self {
+            Self::SpoilAnswer => *body = json!({}),
+            Self::Null => *body = Value::Null,
+            Self::HalfBody => {
+                let mut text = body.to_string();
+                text.truncate(text.floor_char_boundary(text.len() / 2));
+                // A text is sent as it is.
+                *body = json!(text);
+            }
+            _ => {}
+        }
+    }
 }
 
 /// A fault, and which requests meet it.

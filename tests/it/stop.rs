@@ -31,52 +31,39 @@ fn a_start_waits_for_the_end_of_a_foreground_delete() {
 
 /// kubectl's default: the Job is gone immediately, its pod later.
 #[test]
-fn a_start_after_a_background_delete_never_gets_the_old_pod() {
+fn a_start_waits_for_the_pod_that_a_background_delete_leaves() {
     let environment = TestEnvironment::by_hand();
     let old = start(&environment);
     delete_at_api(&environment, "Background");
     let waiting = begin_when_gone(&environment);
-    make_new_pod_ready(&environment, &old);
-    assert_ne!(address(waiting), old.ip);
-    let pod = environment.kube.get(Resource::Pods, NAMESPACE, &old.pod);
-    let pod = pod.expect("the old pod is still on its way out");
-    assert!(pod["metadata"]["deletionTimestamp"].is_string());
+    check_new_instance(&environment, &old, waiting);
+    assert_eq!(
+        environment.kube.count("delete", "pods"),
+        0,
+        "it was on its way out"
+    );
 }
 
-/// The garbage collector has not run yet: the old pod is Ready and not being deleted.
+/// The garbage collector has not run yet, or the pod was taken from its Job: nobody else stops it.
 #[test]
-fn a_pod_without_its_job_does_not_count() {
-    let environment = TestEnvironment::by_hand();
-    let old = start(&environment);
-    environment.kube.set_auto(false);
-    delete_at_api(&environment, "Background");
-    let waiting = begin_when_gone(&environment);
-    eventually("the new Job is made", || {
-        let job = environment.job("hello-ann")?;
-        (job["metadata"]["uid"] != old.job_uid.as_str()).then_some(())
-    });
-    let pod = environment.kube.get(Resource::Pods, NAMESPACE, &old.pod);
-    let pod = pod.expect("the old pod is still there");
-    assert!(pod["metadata"]["deletionTimestamp"].is_null());
-    let list = environment.get("/app/hello").expect(200);
-    assert_eq!(list[0]["ip"], json!(null), "{list}");
-    assert!(!waiting.is_answered());
-    environment.kube.set_auto(true);
-    make_new_pod_ready(&environment, &old);
-    assert_ne!(address(waiting), old.ip);
-}
-
-/// The old pod has the same Job name, and may not be marked as being deleted yet.
-#[track_caller]
-fn make_new_pod_ready(environment: &TestEnvironment, old: &Old) {
-    eventually("the new pod is there", || {
-        let pod = environment.kube.pod_of(NAMESPACE, "hello-ann")?;
-        let new = name_of(&pod) != old.pod;
-        (new && environment
-            .kube
-            .move_pod(NAMESPACE, &name_of(&pod), &PodMove::Ready(true)))
-        .then_some(())
-    });
+fn a_pod_that_outlives_its_job_is_stopped_before_the_next_starts() {
+    for propagation in ["Background", "Orphan"] {
+        let environment = TestEnvironment::by_hand();
+        let old = start(&environment);
+        environment.kube.set_auto(propagation == "Orphan");
+        delete_at_api(&environment, propagation);
+        let waiting = begin_when_gone(&environment);
+        eventually("the old pod is being stopped", || {
+            let pod = environment.kube.get(Resource::Pods, NAMESPACE, &old.pod)?;
+            pod["metadata"]["deletionTimestamp"]
+                .is_string()
+                .then_some(())
+        });
+        assert_eq!(environment.kube.count("delete", "pods"), 1);
+        assert!(environment.job("hello-ann").is_none());
+        environment.kube.set_auto(true);
+        check_new_instance(&environment, &old, waiting);
+    }
 }
 
 struct Old {
