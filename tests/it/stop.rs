@@ -3,8 +3,6 @@
 
 use std::time::Duration;
 
-use serde_json::json;
-
 use crate::fake_kube::cluster::resource::Resource;
 use crate::fake_kube::dynamics::pod_script::PodScript;
 use crate::fake_kube::dynamics::pods::PodMove;
@@ -201,7 +199,7 @@ fn a_pod_on_a_lost_node_is_force_deleted_30_s_after_its_grace() {
         .client()
         .begin("GET", "/app/hello/ann", &headers, "");
     // Its kubelet hangs, or is just slow.
-    environment.advance(Duration::from_secs(300));
+    environment.advance(Duration::from_secs(100));
     assert_eq!(environment.kube.count("delete", "pods"), 0);
     let pod = environment
         .kube
