@@ -19,6 +19,9 @@ use std::time::{Duration, Instant};
 
 mod check;
 
+/// An older cache is not current.
+const CURRENT_WITHIN: Duration = Duration::from_secs(5);
+
 /// The three stores, the Events, and an index of the instances. Clones share all.
 ///
 /// Threads that serve requests have no more than this, so nothing here takes longer with more
@@ -184,7 +187,9 @@ impl Cache {
         orphans
     }
 
-    fn instance(&self, job: Arc<Job>) -> Instance {
+    /// The instance of this Job, with the pods that the cache has of it.
+    #[must_use]
+    pub fn instance(&self, job: Arc<Job>) -> Instance {
         let mut pods = self.pods.by_index(&job.metadata.uid);
         pods.retain(|pod| !pod.is_released);
         let assessment = status::assess(&job, &pods, &|uid| self.events.of(uid));
@@ -282,6 +287,12 @@ impl Cache {
             (Job::COLLECTION.plural, self.jobs.age(now)),
             (Pod::COLLECTION.plural, self.pods.age(now)),
         ]
+    }
+
+    /// Whether what it shows of Jobs and pods is from the last seconds.
+    #[must_use]
+    pub fn is_current(&self, now: Instant) -> bool {
+        self.jobs.age(now).max(self.pods.age(now)) <= CURRENT_WITHIN
     }
 
     /// The entry of this instance in the list of its type, if there is one.

@@ -7,6 +7,7 @@ use super::coordinator::CacheChange;
 use super::keys::{key_of, key_of_pod};
 use crate::kube::types::{ConditionType, Event, Job, Pod, RegardingKind, Resource, Uid};
 use crate::model::names::InstanceKey;
+use crate::model::status;
 use crate::store::Change;
 
 /// The Job that a change of the cache removed or replaced.
@@ -26,7 +27,9 @@ pub fn changes_of_jobs(changes: &[Change<Job>]) -> Vec<CacheChange> {
         let of_old = change.old.as_deref().and_then(key_of);
         let of_new = change.new.as_deref().and_then(key_of);
         let of_new = of_new.filter(|key| of_old.as_ref() != Some(key));
-        all.extend(of_old.map(|key| CacheChange { key, gone }));
+        let last = change.new.as_ref().or(change.old.as_ref());
+        let ended = last.filter(|job| status::has_job_ended(job)).cloned();
+        all.extend(of_old.map(|key| CacheChange { key, gone, ended }));
         all.extend(of_new.map(CacheChange::of));
     }
     all

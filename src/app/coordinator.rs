@@ -39,7 +39,7 @@ use super::error::{Bound, Error};
 use super::request::{Origin, Response};
 use super::request_handle::RequestHandle;
 use crate::budget::{Bounds, Division, Full, Held, Sums};
-use crate::kube::types::Uid;
+use crate::kube::types::{Job, Uid};
 use crate::model::names::InstanceKey;
 use context::Step;
 use operation::{WaitState, Waiter};
@@ -126,13 +126,19 @@ pub struct CacheChange {
     pub key: InstanceKey,
     /// The Job that the cache has no longer.
     pub gone: Option<Uid>,
+    /// The Job that has ended. By the time that the change is processed the cache may have lost it.
+    pub ended: Option<Arc<Job>>,
 }
 
 impl CacheChange {
     /// A change of this name, without a Job that is gone.
     #[must_use]
     pub const fn of(key: InstanceKey) -> Self {
-        Self { key, gone: None }
+        Self {
+            key,
+            gone: None,
+            ended: None,
+        }
     }
 }
 
@@ -242,6 +248,9 @@ impl Coordinator {
     ) {
         for change in changes {
             self.advance(&change.key, context, out, |record, step| {
+                if let Some(job) = &change.ended {
+                    record.ended(job, step);
+                }
                 record.changed(change.gone.as_ref(), trigger, step);
             });
         }

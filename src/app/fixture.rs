@@ -150,6 +150,8 @@ impl World {
 
     pub(crate) fn pass(&mut self, time: Duration) {
         self.elapsed += time;
+        self.jobs.contact(self.instant());
+        self.pods.contact(self.instant());
     }
 
     pub(crate) fn instant(&self) -> Instant {
@@ -530,8 +532,8 @@ impl Fixture {
             .gone
             .drain(..)
             .map(|uid| CacheChange {
-                key: n1(),
                 gone: Some(uid),
+                ..CacheChange::of(n1())
             })
             .collect();
         if changes.is_empty() {
@@ -553,8 +555,8 @@ impl Fixture {
     /// Reports to the coordinator that the cache no longer has this Job of scim/n1.
     pub(crate) fn job_gone(&mut self, uid: &Uid) -> Vec<String> {
         self.step(Input::Changed(vec![CacheChange {
-            key: n1(),
             gone: Some(uid.clone()),
+            ..CacheChange::of(n1())
         }]))
     }
 

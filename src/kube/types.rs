@@ -202,6 +202,8 @@ pub struct Job {
     pub suspend: bool,
     /// How many failed pods it retries (`spec.backoffLimit`, with Kubernetes' default).
     pub backoff_limit: u32,
+    /// How long after its end Kubernetes deletes it (`spec.ttlSecondsAfterFinished`), if it does.
+    pub ttl_secs: Option<u32>,
     /// Its status, set by the Job controller.
     pub status: JobStatus,
 }

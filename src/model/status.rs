@@ -177,6 +177,17 @@ impl Finding {
         self
     }
 
+    /// This is the problem that was found earlier: the time and the budget of that count.
+    pub fn continue_from(&mut self, earlier: &Self) {
+        let both = |own: Option<Timestamp>, earlier| [own, earlier].into_iter().flatten().min();
+        self.since = both(self.since, earlier.since);
+        if let (Prognosis::Retryable { from, .. }, Prognosis::Retryable { from: before, .. }) =
+            (&mut self.prognosis, earlier.prognosis)
+        {
+            *from = both(*from, before);
+        }
+    }
+
     fn within(mut self, own: Budget) -> Self {
         if let Prognosis::Retryable { budget, .. } = &mut self.prognosis {
             *budget = Some(own);
@@ -511,7 +522,7 @@ pub fn with_termination_report(job: &Job, pod: &Pod, status: &InstanceStatus) ->
     job_ended(job, Some(pod)).unwrap_or_else(|| status.clone())
 }
 
-/// The failure report of a Job that had ended before its deletion was requested.
+/// The failure report of a Job that had ended before its deletion was requested, if it was.
 ///
 /// A deletion also terminates pods, so only conditions of the Job from before it count.
 #[must_use]
@@ -521,7 +532,16 @@ pub fn ended_before_deletion(job: &Job, pod: Option<&Pod>) -> Option<Finding> {
         InstanceStatus::Finished(ending) => (ending.finding(), ending.at),
         _ => return None,
     };
-    (at? <= job.metadata.deletion_timestamp?).then_some(finding)
+    let deleted_at = job.metadata.deletion_timestamp;
+    deleted_at
+        .is_none_or(|deleted_at| at <= Some(deleted_at))
+        .then_some(finding)
+}
+
+/// Whether the conditions of this Job say that it has ended.
+#[must_use]
+pub fn has_job_ended(job: &Job) -> bool {
+    job_ended(job, None).is_some()
 }
 
 fn lasted(job: &Job, until: Option<Timestamp>) -> Option<Duration> {

@@ -1,7 +1,7 @@
 //! The reason of a start that has not succeeded: what Events add, and what is reported without the
 //! right to read them.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -191,6 +191,32 @@ fn without_the_permission_to_read_events_starts_are_reported_from_pods() {
     environment.make_ready("hello-ann");
     environment.wait_found("/app/hello/ann");
     assert_eq!(environment.kube.count("watch", "events"), 0);
+}
+
+/// Kubernetes deletes each failed Job at once. It is started after 0, 10 and 30 s, as without that.
+#[test]
+fn a_failed_job_that_expires_at_once_is_not_started_again_and_again() {
+    let text = TEMPLATE.replace(
+        "spec:",
+        "metadata: {annotations: {fake-kube/exit-code: \"1\"}}\nspec:",
+    );
+    let environment = TestEnvironment::builder()
+        .setting("START_WAIT", "3s")
+        .template("brief", &text)
+        .annotation("ttl-after-finished", "0s")
+        .start();
+    let began = Instant::now();
+    let mut ahead = Duration::ZERO;
+    while ahead + began.elapsed() < Duration::from_secs(38) {
+        let body = environment.get("/app/brief/ann").expect(202);
+        assert_eq!(body["status"], "app_error", "{body}");
+        environment.advance(Duration::from_secs(2));
+        ahead += Duration::from_secs(2);
+    }
+    // One more where a Job is gone before the response to its POST has come, which takes longer than that
+    // only here.
+    let made = environment.kube.count("create", "jobs");
+    assert!((2..=4).contains(&made), "{made} Jobs");
 }
 
 /// A Job that Kubernetes retries deletes its pod when it gives up.

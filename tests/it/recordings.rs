@@ -84,8 +84,7 @@ impl Watcher {
             self.memory.note(None, &settings, &context);
             return "absent".to_owned();
         };
-        self.memory.note(Some(&instance), &settings, &context);
-        self.memory.recall(&mut instance);
+        self.memory.note(Some(&mut instance), &settings, &context);
         line(&instance.status)
     }
 }

@@ -162,9 +162,16 @@ fn a_replica_that_did_not_start_it_reports_the_times_of_kubernetes() {
     assert_eq!(timings(&creating), [], "there is no pod yet");
     environment.kube.set_auto(true);
     environment.wait_pod("hello-ann");
+    // A replica that has not seen the pod for so long takes the start for a failed one.
+    for client in [&own, &other] {
+        wait_phase(client, "scheduling");
+    }
     environment.advance(Duration::from_secs(7));
     environment.move_pod("hello-ann", &PodMove::Schedule);
     environment.move_pod("hello-ann", &PodMove::Mount);
+    for client in [&own, &other] {
+        wait_phase(client, "mounting");
+    }
     environment.advance(Duration::from_secs(20));
     environment.move_pod("hello-ann", &PodMove::Pull);
     environment.move_pod("hello-ann", &PodMove::Run);

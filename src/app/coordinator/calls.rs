@@ -49,11 +49,15 @@ pub(super) fn due(
         if wants_change {
             return Some(CallKind::Read);
         }
-        if let Some(kind) = before_create(operation, observed) {
+        if let Some(kind) =
+            before_create(operation, observed).filter(|_| observed.expired.is_none())
+        {
             return kind.or_else(|| is_overdue.then_some(CallKind::ForceDelete));
         }
-        // No call follows from this where no request may start the instance.
-        return (observed.state == State::Absent).then_some(CallKind::Create);
+        // No call follows from this where no request may start the instance. How the last Job ended may
+        // forbid a new one for a while.
+        let may_create = observed.state == State::Absent && !operation.is_end_unknown();
+        return may_create.then_some(CallKind::Create);
     };
     // Also if the cache shows that it is being deleted: the cache may lag, and there may be another
     // Job of this name by now. Only Kubernetes knows.

@@ -10,7 +10,7 @@ use crate::app::cache::Instance;
 use crate::kube::types::{Pod, Timestamp, Uid};
 use crate::model::job::JobSettings;
 use crate::model::labels::{self, MetaChange};
-use crate::model::status::{self, Ending, Finding, InstanceStatus, LASTED_LONG, Phase, Prognosis};
+use crate::model::status::{self, Ending, Finding, InstanceStatus, LASTED_LONG, Prognosis};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -49,11 +49,26 @@ pub struct Memory {
 #[derive(Clone, Debug)]
 struct Problem {
     uid: Uid,
-    cause: Cause,
+    /// With the times of its first observation.
+    finding: Finding,
     first_seen: SystemTime,
     failure: Option<Failure>,
-    gone_at: Option<Instant>,
+    /// From when Kubernetes itself deletes the failed Job.
+    expires_at: Option<Instant>,
+    gone: Option<Gone>,
 }
+
+/// A Job with a problem is gone, or is being deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Gone {
+    at: Instant,
+    /// Whether its time to live after its end explains that.
+    has_expired: bool,
+}
+
+/// How much earlier than this replica thinks Kubernetes may delete a Job that has ended: a replica may
+/// learn late of its end.
+const EXPIRES_EARLY: Duration = Duration::from_secs(2);
 
 /// How an instance failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,16 +79,17 @@ pub struct Failure {
     in_a_row: u32,
 }
 
-/// What a budget runs for, without its beginning. Reasons alternate while the problem is the same:
-/// `ErrImagePull` and `ImagePullBackOff`.
-type Cause = (Phase, Prognosis);
-
-fn cause(finding: &Finding) -> Cause {
-    let mut prognosis = finding.prognosis;
-    if let Prognosis::Retryable { from, .. } = &mut prognosis {
-        *from = None;
-    }
-    (finding.phase, prognosis)
+/// Whether both findings are about the same problem, so that they share a budget. Reasons alternate
+/// meanwhile: `ErrImagePull` and `ImagePullBackOff`; so do the phases of failures that are retried.
+fn is_same_problem(one: &Finding, other: &Finding) -> bool {
+    let without_start = |finding: &Finding| {
+        let mut prognosis = finding.prognosis;
+        if let Prognosis::Retryable { from, .. } = &mut prognosis {
+            *from = None;
+        }
+        prognosis
+    };
+    without_start(one) == without_start(other)
 }
 
 /// The last pod of a Job with a termination report. It is shared with the cache, so nothing is held
@@ -104,18 +120,22 @@ impl Leaving {
 }
 
 impl Memory {
-    /// Records the current state of the cache.
+    /// Records the current state of the cache, and adds to the instance what is known of it from before:
+    /// the termination report of a pod that is gone, and since when it has its problem.
     pub fn note(
         &mut self,
-        instance: Option<&Instance>,
+        mut instance: Option<&mut Instance>,
         settings: &JobSettings,
         context: &Context<'_>,
     ) {
-        self.note_labelled(instance);
-        self.note_termination(instance, context.now);
-        let live = instance.filter(|live| !matches!(live.status, InstanceStatus::Stopping { .. }));
-        match live {
-            Some(instance) => self.note_live(instance, settings, context.wall),
+        self.note_labelled(instance.as_deref());
+        self.note_termination(instance.as_deref(), context.now);
+        let is_live = |it: &&mut Instance| !matches!(it.status, InstanceStatus::Stopping { .. });
+        match instance.take_if(|it| is_live(it)) {
+            Some(instance) => {
+                self.recall(instance);
+                self.note_live(instance, settings, context);
+            }
             None => self.note_gone(context),
         }
     }
@@ -251,45 +271,87 @@ impl Memory {
         leaving.is_none_or(|it| !std::mem::replace(&mut it.is_force_deleted, true))
     }
 
-    fn note_live(&mut self, instance: &Instance, settings: &JobSettings, wall: SystemTime) {
-        let Some(finding) = problem(&instance.status, settings) else {
+    fn note_live(
+        &mut self,
+        instance: &mut Instance,
+        settings: &JobSettings,
+        context: &Context<'_>,
+    ) {
+        let Some(mut finding) = problem(&instance.status, settings) else {
             self.problem = None;
             return;
         };
-        let first_seen = self.first_seen(instance.uid(), &finding, wall);
-        let failure = failure(instance, &finding, settings, first_seen);
+        let (wall, uid) = (context.wall, instance.uid());
+        let before = self.problem.take();
+        let before = before.filter(|it| it.uid == *uid && is_same_problem(&it.finding, &finding));
+        let first_seen = before.as_ref().map_or(wall, |it| it.first_seen);
+        match &before {
+            Some(before) => finding.continue_from(&before.finding),
+            None => finding.since = finding.since.or_else(|| Timestamp::from_system_time(wall)),
+        }
+        let failure = failure(instance, &finding, settings, first_seen, wall);
+        let expires_at = before.and_then(|it| it.expires_at).or_else(|| {
+            let ttl = Duration::from_secs(instance.job.ttl_secs?.into());
+            failure.map(|_| context.now + ttl.saturating_sub(EXPIRES_EARLY))
+        });
         self.problem = Some(Box::new(Problem {
-            uid: instance.uid().clone(),
-            cause: cause(&finding),
+            uid: uid.clone(),
+            finding: finding.clone(),
             first_seen,
             failure,
-            gone_at: None,
+            expires_at,
+            gone: None,
         }));
-    }
-
-    fn note_gone(&mut self, context: &Context<'_>) {
-        let is_over = |gone: Instant| context.now.saturating_duration_since(gone) >= GONE_KEPT;
-        self.problem
-            .take_if(|problem| problem.gone_at.is_some_and(is_over));
-        let Some(problem) = self.problem.as_mut().filter(|it| it.gone_at.is_none()) else {
-            return;
-        };
-        // A deletion before the delay is over resets the failures.
-        let restart_at = problem.failure.and_then(|failure| failure.restart_at);
-        if restart_at.is_some_and(|restart_at| context.wall >= restart_at) {
-            problem.gone_at = Some(context.now);
-        } else {
-            self.problem = None;
+        if let InstanceStatus::Starting(own) | InstanceStatus::Failed { finding: own, .. } =
+            &mut instance.status
+        {
+            *own = finding;
         }
     }
 
-    /// When this replica first saw this finding of this Job; `wall` if it is new.
+    fn note_gone(&mut self, context: &Context<'_>) {
+        let now = context.now;
+        let is_over = |gone: Gone| now.saturating_duration_since(gone.at) >= GONE_KEPT;
+        self.problem
+            .take_if(|it| it.failure.is_none() || it.gone.is_some_and(is_over));
+        if let Some(problem) = &mut self.problem {
+            problem.gone.get_or_insert_with(|| Gone {
+                at: now,
+                has_expired: problem.expires_at.is_some_and(|at| at <= now),
+            });
+        }
+    }
+
+    /// A caller has asked for the deletion of this Job, or of any where there is none: its failures no
+    /// longer count.
+    pub fn stopped(&mut self, uid: Option<&Uid>) {
+        let is_it = |it: &mut Box<Problem>| uid.is_none_or(|uid| it.uid == *uid);
+        self.problem.take_if(is_it);
+    }
+
+    /// A failed Job that Kubernetes has deleted since its time to live was over: it is reported until it
+    /// may be replaced.
     #[must_use]
-    pub fn first_seen(&self, uid: &Uid, finding: &Finding, wall: SystemTime) -> SystemTime {
-        let problem = self.problem.as_ref();
-        problem
-            .filter(|it| it.uid == *uid && it.cause == cause(finding))
-            .map_or(wall, |it| it.first_seen)
+    pub fn expired(&self, wall: SystemTime) -> Option<(&Uid, &Finding)> {
+        let problem = self.problem.as_deref()?;
+        let restart_at = problem.failure?.restart_at;
+        let is_kept = restart_at.is_none_or(|restart_at| restart_at > wall);
+        let has_expired = problem.gone?.has_expired;
+        (is_kept && has_expired).then_some((&problem.uid, &problem.finding))
+    }
+
+    /// When this replica first saw the problem of this Job; `wall` if it has none.
+    #[must_use]
+    pub fn first_seen(&self, uid: &Uid, wall: SystemTime) -> SystemTime {
+        let problem = self.problem.as_ref().filter(|it| it.uid == *uid);
+        problem.map_or(wall, |it| it.first_seen)
+    }
+
+    /// Since when this Job has its problem.
+    #[must_use]
+    pub fn since(&self, uid: &Uid) -> Option<Timestamp> {
+        let problem = self.problem.as_ref().filter(|it| it.uid == *uid);
+        problem.and_then(|it| it.finding.since)
     }
 
     /// The failure of this Job, if it has failed.
@@ -312,7 +374,7 @@ impl Memory {
     }
 
     /// Adds the termination report to a failed instance if its pod is gone.
-    pub fn recall(&self, instance: &mut Instance) {
+    fn recall(&self, instance: &mut Instance) {
         let has_failed = matches!(instance.status, InstanceStatus::Failed { .. });
         let own = instance.pod.as_deref();
         if has_failed
@@ -345,7 +407,10 @@ impl Memory {
     /// When the Job with the remembered failures was first seen gone.
     #[must_use]
     pub fn gone_at(&self) -> Option<Instant> {
-        self.problem.as_ref().and_then(|it| it.gone_at)
+        self.problem
+            .as_ref()
+            .and_then(|it| it.gone)
+            .map(|gone| gone.at)
     }
 
     /// When the pod with the kept termination report was first seen gone.
@@ -364,7 +429,7 @@ impl Memory {
 
     /// Evicts the failures of a gone Job.
     pub fn forget_gone(&mut self) {
-        self.problem.take_if(|it| it.gone_at.is_some());
+        self.problem.take_if(|it| it.gone.is_some());
     }
 
     /// Evicts the termination report of a gone pod.
@@ -404,12 +469,12 @@ fn failure(
     finding: &Finding,
     settings: &JobSettings,
     first_seen: SystemTime,
+    wall: SystemTime,
 ) -> Option<Failure> {
     let (at, lasted) = match &instance.status {
         InstanceStatus::Failed { at, lasted, .. } => (*at, *lasted),
         InstanceStatus::Finished(ending) => (ending.at, ending.lasted),
-        _ if finding.prognosis == Prognosis::Terminal => (None, None),
-        _ => return None,
+        _ => (None, None),
     };
     let carried = instance.job.metadata.annotations.get(labels::FAILURES);
     let carried: u32 = carried.and_then(|count| count.parse().ok()).unwrap_or(0);
@@ -418,7 +483,14 @@ fn failure(
     } else {
         carried
     };
-    let since = at.map_or(first_seen, Timestamp::system_time);
+    let since = match instance.status {
+        // A start that has probably failed is kept from when that is reported.
+        InstanceStatus::Starting(_) => {
+            let reported_at = finding.report_at(first_seen, &settings.budgets);
+            reported_at.filter(|at| *at <= wall)?
+        }
+        _ => at.map_or(first_seen, Timestamp::system_time),
+    };
     let restart_at = since.checked_add(settings.delay_after(in_a_row));
     let restart_at = restart_at.filter(|_| settings.restart_failed);
     Some(Failure {

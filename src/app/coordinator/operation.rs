@@ -61,6 +61,9 @@ pub(super) struct Last {
     pub(super) uid: Uid,
     /// The failure that was to be reported.
     pub(super) report: Option<Finding>,
+    /// Whether it has been reported that the cache has lost it, with all that was known of its end. The cache
+    /// itself is ahead of that.
+    pub(super) is_gone: bool,
     /// Whether it was suspended: it exceeded a cap.
     pub(super) was_suspended: bool,
 }
@@ -391,6 +394,20 @@ impl Operation {
         let state = WaitState::Sent(uid.clone());
         let mut stops = self.stops().filter(|waiter| waiter.state == state);
         stops.find_map(|waiter| waiter.by.clone().map(StopCause::Requested))
+    }
+
+    /// The cache has lost this Job, and its waiters get its last report.
+    pub(super) fn lose(&mut self, uid: &Uid) {
+        let mut last = self.last.iter_mut();
+        if let Some(last) = last.find(|last| last.uid == *uid) {
+            last.is_gone = true;
+        }
+    }
+
+    /// Whether the cache has just lost a Job, so that its end is yet to be reported.
+    #[must_use]
+    pub(super) fn is_end_unknown(&self) -> bool {
+        self.last.first().is_some_and(|last| !last.is_gone)
     }
 
     /// Whether the deletion of a Job other than this one was sent, and may have been carried out.

@@ -9,7 +9,7 @@ use super::operation::{
 };
 use super::record::{Record, Trigger};
 use super::track::Track;
-use crate::app::api_call::{Action, CallOutcome, Completed};
+use crate::app::api_call::{Action, CallOutcome, Completed, StopCause};
 use crate::app::cache::Lookup;
 use crate::app::error::Error;
 use crate::app::lifecycle::LifecycleKind;
@@ -79,6 +79,7 @@ impl Record {
             Track::deleted(&mut self.track, uid, cause.clone(), step);
         }
         if let Some(gone) = &completed.gone {
+            self.operation.iter_mut().for_each(|it| it.lose(gone));
             Track::gone(&mut self.track, gone, None, step);
         }
         match (calling.start.take(), &completed.outcome) {
@@ -120,6 +121,9 @@ impl Record {
             // requests, or the Job to delete is already gone.
             (Action::ReadJob, CallOutcome::Absent | CallOutcome::NameConflict) => {
                 operation.orphans.known = std::mem::take(&mut operation.orphans.before_read);
+                if operation.stops().any(|stop| stop.number <= calling.step) {
+                    self.memory.stopped(None);
+                }
                 self.respond_all(&Response::Done, step, |waiter| {
                     matches!(waiter.state, WaitState::Sent(_)) && waiter.number <= calling.step
                 });
@@ -149,7 +153,11 @@ impl Record {
                     step.report(step.event(Some(job), kind));
                 }
             }
-            (Action::DeleteJob { uid, .. }, _) => {
+            (Action::DeleteJob { uid, cause }, _) => {
+                operation.lose(uid);
+                if matches!(cause, StopCause::Requested(_)) {
+                    self.memory.stopped(Some(uid));
+                }
                 // Otherwise there was nothing left to stop at that time.
                 if matches!(outcome, CallOutcome::Deleted { .. }) {
                     operation.wait_for_end(uid, calling.step);

@@ -18,15 +18,15 @@ use super::operation::{
 };
 use super::resolve::{self, Facts, Observed, Resolution, State};
 use super::track::Track;
-use crate::app::api_call::{Action, ApiCall};
+use crate::app::api_call::{Action, ApiCall, StopCause};
 use crate::app::cache::Lookup;
 use crate::app::error::Error;
 use crate::app::lifecycle::{LifecycleKind, OwnStart};
 use crate::app::request::{Intent, Origin, Response};
 use crate::app::request_handle::RequestHandle;
 use crate::app::timings::Timings;
-use crate::kube::types::Uid;
-use crate::model::status::InstanceStatus;
+use crate::kube::types::{Job, Uid};
+use crate::model::status::{self, InstanceStatus};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -138,9 +138,27 @@ impl Record {
         self.advance(step, trigger);
     }
 
+    /// This Job has ended. If the cache has lost it since, its end is noted from here: a Job may end and
+    /// expire between two looks at the cache.
+    pub(super) fn ended(&mut self, job: &Job, step: &mut Step<'_>) {
+        let (cache, uid) = (step.context.cache, &job.metadata.uid);
+        let is_there = matches!(cache.lookup(step.key), Lookup::Instance(it) if it.uid() == uid);
+        if is_there || status::ended_before_deletion(job, None).is_none() {
+            return;
+        }
+        let mut before = job.clone();
+        before.metadata.deletion_timestamp = None;
+        let instance = Box::new(cache.instance(Arc::new(before)));
+        let lookup = Lookup::Instance(instance);
+        let observed = Observed::new(step.key, lookup, &mut self.memory, step.context);
+        Track::observe(&mut self.track, &observed, None, None, step);
+        self.remember(&observed);
+    }
+
     fn job_gone(&mut self, uid: &Uid, step: &mut Step<'_>) {
         let mut cause = None;
         if let Some(operation) = &mut self.operation {
+            operation.lose(uid);
             cause = operation.sent_deletion(uid);
             if let CallState::Calling(calling) = &mut operation.call
                 && let Action::DeleteJob {
@@ -153,6 +171,9 @@ impl Record {
                 cause = (!calling.is_reported).then(|| of_call.clone());
                 calling.is_reported = true;
             }
+        }
+        if matches!(cause, Some(StopCause::Requested(_))) {
+            self.memory.stopped(Some(uid));
         }
         Track::gone(&mut self.track, uid, cause, step);
     }
@@ -224,14 +245,16 @@ impl Record {
     /// Keeps what waiters for a Job get when it is gone. Until they are resolved, the one of the
     /// previous Job is kept as well.
     fn remember(&mut self, observed: &Observed) {
-        let (Some(operation), Some(instance)) = (&mut self.operation, &observed.instance) else {
+        let (Some(operation), Some(uid)) = (&mut self.operation, observed.uid()) else {
             return;
         };
-        let is_it = |last: &Last| last.uid == *instance.uid();
+        let is_it = |last: &Last| last.uid == *uid;
         let known = operation.last.iter().position(is_it);
         let mut last = known.map_or_else(Last::default, |index| operation.last.remove(index));
-        last.uid = instance.uid().clone();
-        last.was_suspended |= instance.job.suspend;
+        last.uid = uid.clone();
+        let instance = observed.instance.as_deref();
+        last.is_gone |= instance.is_none();
+        last.was_suspended |= instance.is_some_and(|instance| instance.job.suspend);
         // A resolved failure is not reported; a failure that lasted until the deletion is.
         if observed.report.is_some() || observed.state != State::Deleting {
             last.report.clone_from(&observed.report);
@@ -286,8 +309,10 @@ impl Record {
         };
         let context = step.context;
         let failure = observed.uid().and_then(|uid| self.memory.failure(uid));
+        // A start that may still succeed may have done so, as far as an old cache knows.
+        let is_known = || observed.state != State::Failing || context.cache.is_current(context.now);
         let may_replace = match failure {
-            Some(failure) => failure.restart_at.is_some_and(|at| at <= context.wall),
+            Some(failure) => failure.restart_at.is_some_and(|at| at <= context.wall) && is_known(),
             None => observed.state == State::Finished,
         };
         let is_start_pending = operation.is_start_pending();
@@ -493,7 +518,7 @@ impl Record {
                     wakes.push(waiter.deadline);
                 }
                 match waiter.state {
-                    WaitState::Held(_, until) => wakes.push(until),
+                    WaitState::Held(_, until) if until > now => wakes.push(until),
                     WaitState::Pod(until) if until > now => wakes.push(until),
                     _ => {}
                 }

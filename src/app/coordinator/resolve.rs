@@ -7,7 +7,7 @@
 //! | observed | new | next | ready (this Job) | held (this Job) | replacement (this Job) | another Job |
 //! |---|---|---|---|---|---|---|
 //! | name conflict | taken | taken | taken | taken | taken | taken |
-//! | absent | next ¹ | next ¹ | | | | its last report |
+//! | absent | next ¹ | next ¹ | | | | its last report ⁵ |
 //! | deleting | next ¹ | next ¹ | its last report | its last report | waits | its last report |
 //! | ready | ready | ready | ready | ready | ready | its last report |
 //! | starting | ready (this Job) | ready (this Job) | waits | ready (this Job) | ready (this Job) ² | its last report |
@@ -17,7 +17,9 @@
 //! - ¹ A waiter that starts nothing gets `no instance`, unless it can wait for a start in progress.
 //! - ² Waits during our own deletion: the pod may be gone before the Job.
 //! - ³ If it may start an instance, and the restart delay of a failed one is over.
-//! - ⁴ A waiter that starts nothing gets `no instance` for a finished instance.
+//! - ⁴ A waiter that starts nothing gets `no instance` for a finished instance, and for a failed one that
+//!   has expired: Kubernetes has deleted it, and it is reported until it may be replaced.
+//! - ⁵ Once the change is reported that removed the Job: it says how the Job ended.
 
 use super::context::Context;
 use super::memory::Memory;
@@ -68,6 +70,8 @@ pub(super) struct Observed {
     pub(super) instance: Option<Box<Instance>>,
     /// The pods of this name that have not ended while it has no Job.
     pub(super) orphans: Vec<Arc<Pod>>,
+    /// The failed Job that Kubernetes has deleted, while it is still reported.
+    pub(super) expired: Option<Uid>,
     /// The failure report for waiters of this Job: now, or once its pod has a termination report or
     /// the Job is gone.
     pub(super) report: Option<Finding>,
@@ -87,24 +91,15 @@ impl Observed {
         let mut instance = match lookup {
             Lookup::Instance(instance) => instance,
             absent => {
-                let observed = Self {
-                    state: match absent {
-                        Lookup::NameConflict => State::NameConflict,
-                        _ => State::Absent,
-                    },
-                    instance: None,
-                    orphans: context.cache.orphans(key, None),
-                    report: None,
-                    report_at: None,
-                };
                 memory.note(None, settings, context);
+                let orphans = context.cache.orphans(key, None);
+                let observed = Self::without_job(&absent, orphans, memory, context);
                 memory.note_leaving(observed.leaving(), context);
                 return observed;
             }
         };
-        memory.note(Some(&instance), settings, context);
+        memory.note(Some(&mut instance), settings, context);
         memory.note_leaving(instance.leaving.as_ref(), context);
-        memory.recall(&mut instance);
         let (state, report, report_at) = match &instance.status {
             InstanceStatus::Ready { .. } => (State::Ready, None, None),
             InstanceStatus::Stopping { .. } => {
@@ -112,10 +107,14 @@ impl Observed {
                 let report = status::ended_before_deletion(&instance.job, pod);
                 (State::Deleting, report, None)
             }
-            InstanceStatus::Finished(ending) => (State::Finished, Some(ending.finding()), None),
+            InstanceStatus::Finished(ending) => {
+                let mut report = ending.finding();
+                report.since = memory.since(instance.uid()).or(report.since);
+                (State::Finished, Some(report), None)
+            }
             InstanceStatus::Failed { finding, .. } | InstanceStatus::Starting(finding) => {
                 let has_failed = matches!(instance.status, InstanceStatus::Failed { .. });
-                let first_seen = memory.first_seen(instance.uid(), finding, context.wall);
+                let first_seen = memory.first_seen(instance.uid(), context.wall);
                 let at = finding.report_at(first_seen, &settings.budgets);
                 let is_due = at.is_some_and(|at| at <= context.wall);
                 let state = match (has_failed, is_due) {
@@ -134,15 +133,47 @@ impl Observed {
             state,
             instance: Some(instance),
             orphans: Vec::new(),
+            expired: None,
             report,
             report_at,
         }
     }
 
-    /// The UID of its Job.
+    fn without_job(
+        absent: &Lookup,
+        orphans: Vec<Arc<Pod>>,
+        memory: &Memory,
+        context: &Context<'_>,
+    ) -> Self {
+        let expired = match absent {
+            Lookup::NameConflict => None,
+            _ => memory.expired(context.wall),
+        };
+        Self {
+            state: match (absent, expired) {
+                (Lookup::NameConflict, _) => State::NameConflict,
+                (_, Some(_)) => State::Failed,
+                _ => State::Absent,
+            },
+            instance: None,
+            orphans,
+            expired: expired.map(|(uid, _)| uid.clone()),
+            report: expired.map(|(_, finding)| finding.clone()),
+            report_at: None,
+        }
+    }
+
+    /// The UID of its Job, which may have expired.
     #[must_use]
     pub(super) fn uid(&self) -> Option<&Uid> {
-        self.instance.as_deref().map(Instance::uid)
+        let own = self.instance.as_deref().map(Instance::uid);
+        own.or(self.expired.as_ref())
+    }
+
+    /// Whether this Job is there.
+    fn is_there(&self, uid: &Uid) -> bool {
+        let instance = self.instance.as_deref();
+        instance.is_some_and(|instance| instance.uid() == uid)
     }
 
     /// Of its pods that are being deleted, the first to end.
@@ -224,6 +255,12 @@ impl Facts<'_> {
         }
     }
 
+    /// Whether the cache has just lost this Job, so that its end is yet to be reported.
+    fn is_end_unknown(&self, uid: &Uid) -> bool {
+        let last = self.last.iter().find(|last| last.uid == *uid);
+        last.is_some_and(|last| !last.is_gone)
+    }
+
     fn failure(&self, finding: &Finding) -> Response {
         self.progress(finding.clone(), true)
     }
@@ -250,12 +287,13 @@ pub(super) fn resolve(waiter: &Waiter, observed: &Observed, facts: &Facts<'_>) -
         Want::Instance(_) => resolve_instance(waiter, observed, facts),
         // Only the result of its call resolves it.
         Want::Stop { .. } => Resolution::Wait(waiter.state.clone()),
-        Want::Gone(uid) if observed.uid() == Some(uid) => Resolution::Wait(WaitState::New),
+        Want::Gone(uid) if observed.is_there(uid) => Resolution::Wait(WaitState::New),
         Want::Gone(_) => Resolution::Respond(Response::Done),
         Want::Label(_) => match observed.state {
             _ if observed.has_pod() => Resolution::Wait(WaitState::New),
             // Only a 404 of Kubernetes counts.
             State::Absent | State::NameConflict => Resolution::Wait(waiter.state.clone()),
+            _ if observed.expired.is_some() => Resolution::Wait(waiter.state.clone()),
             State::AwaitingReason | State::Failed | State::Finished => facts.no_instance(),
             _ => match waiter.state {
                 WaitState::Pod(until) if until <= facts.now && !facts.is_job_unknown => {
@@ -281,7 +319,7 @@ fn resolve_instance(waiter: &Waiter, observed: &Observed, facts: &Facts<'_>) -> 
     };
     let may_start = waiter.want.variables().is_some();
     let uid = || observed.uid().cloned().unwrap_or_default();
-    let is_well_ended = observed.state == Finished;
+    let is_over = observed.state == Finished || observed.expired.is_some();
     let replaces = may_start && facts.may_replace;
     let finds_nothing = !may_start && !facts.is_start_pending;
     let report = || match &observed.report {
@@ -290,6 +328,9 @@ fn resolve_instance(waiter: &Waiter, observed: &Observed, facts: &Facts<'_>) -> 
     };
     match (observed.state, state) {
         (NameConflict, _) => Respond(Response::Failed(Error::NameTaken(facts.key.clone()))),
+        (_, Ready(job) | Held(job, _)) if !is_this(job) && facts.is_end_unknown(job) => {
+            Wait(waiter.state.clone())
+        }
         (_, Ready(job) | Held(job, _)) if !is_this(job) => Respond(facts.last_report(job)),
         (Deleting, Ready(job) | Held(job, _)) => Respond(facts.last_report(job)),
         (Deleting, Replacement(_)) => Wait(waiter.state.clone()),
@@ -307,7 +348,7 @@ fn resolve_instance(waiter: &Waiter, observed: &Observed, facts: &Facts<'_>) -> 
         (Failing | Failed | Finished, Ready(_)) => report(),
         (_, Held(_, until)) if *until <= facts.now => report(),
         (_, Held(..) | Replacement(_)) => Wait(waiter.state.clone()),
-        (_, New | Next) if is_well_ended && !may_start => facts.no_instance(),
+        (_, New | Next) if is_over && !may_start => facts.no_instance(),
         (_, New | Next) if replaces => Wait(Replacement(uid())),
         (_, New | Pod(_) | Sent(_)) => Wait(Held(uid(), facts.now + REPORT_HOLD)),
         // The request is older than this Job, so it gets a failure that is known as soon as the

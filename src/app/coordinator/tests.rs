@@ -303,13 +303,13 @@ fn a_late_tick_resolves_all_expired_waiters() {
 }
 
 /// The memory of a name with a failed Job, and with this next observation.
-fn remembered(world: &World, then: Option<&Instance>) -> Memory {
-    let Lookup::Instance(failed) = world.cache.lookup(&n1()) else {
+fn remembered(world: &World, then: Option<&mut Instance>) -> Memory {
+    let Lookup::Instance(mut failed) = world.cache.lookup(&n1()) else {
         panic!("it is there");
     };
     let mut memory = Memory::default();
     let settings = JobSettings::default();
-    memory.note(Some(&failed), &settings, &world.context());
+    memory.note(Some(&mut failed), &settings, &world.context());
     memory.note(then, &settings, &world.context());
     memory
 }
@@ -392,7 +392,7 @@ fn kept_termination_reports_are_bounded_and_the_oldest_are_evicted() {
     ]}});
     world.pod("u1", failed);
     let lost = |world: &World| {
-        let mut memory = remembered(world, Some(&without));
+        let mut memory = remembered(world, Some(&mut without.clone()));
         assert!(memory.lost_at().is_some());
         memory.forget_gone();
         memory
@@ -505,6 +505,7 @@ fn each_broken_invariant_of_an_operation_is_reported() {
                 uid: "u1".into(),
                 report: None,
                 was_suspended: false,
+                is_gone: true,
             };
             operation(it).last = vec![last.clone(), last];
         }),

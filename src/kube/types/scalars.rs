@@ -186,6 +186,13 @@ impl Timestamp {
         UNIX_EPOCH + Duration::from_secs(u64::from(self.0.get()))
     }
 
+    /// The second of a [`SystemTime`]; `None` before 1970.
+    #[must_use]
+    pub fn from_system_time(time: SystemTime) -> Option<Self> {
+        let secs = time.duration_since(UNIX_EPOCH).ok()?.as_secs();
+        i64::try_from(secs).ok().map(Self::from_seconds)
+    }
+
     /// Reads RFC 3339; `None` when it is malformed.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {

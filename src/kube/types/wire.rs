@@ -193,6 +193,7 @@ pub(super) struct JobWire {
 struct JobSpecWire {
     suspend: Option<bool>,
     backoff_limit: Option<u32>,
+    ttl_seconds_after_finished: Option<u32>,
     template: Option<TemplateWire>,
 }
 
@@ -222,6 +223,7 @@ impl From<JobWire> for Job {
             metadata,
             suspend: spec.suspend.unwrap_or_default(),
             backoff_limit: spec.backoff_limit.unwrap_or(BACKOFF_LIMIT_DEFAULT),
+            ttl_secs: spec.ttl_seconds_after_finished,
             status: wire.status.unwrap_or_default(),
         }
     }

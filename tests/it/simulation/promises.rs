@@ -329,7 +329,9 @@ fn begun_ms(history: &InstanceHistory, budget: Budget, floors: Floors) -> Option
         Budget::PullError => of_pods(&|pod| waits(pod, &PULL_ERRORS)),
         Budget::Starting => of_pods(&|pod| {
             let config = ["CreateContainerConfigError", "CrashLoopBackOff"];
-            waits(pod, &config) || container_state(pod, "terminated").is_some()
+            // A run after a failure has the budget of the failure.
+            let last = &pod["status"]["containerStatuses"][0]["lastState"]["terminated"];
+            waits(pod, &config) || container_state(pod, "terminated").is_some() || !last.is_null()
         }),
         Budget::Scheduling => created(&|pod| !has_condition(pod, "PodScheduled")),
         Budget::Mounting | Budget::Pulling | Budget::Initialising => created(&unready),

@@ -26,9 +26,9 @@ impl Remembered {
     }
 
     fn note(&mut self) {
-        let seen = self.world.cache.lookup(&n1());
-        let instance = match &seen {
-            Lookup::Instance(instance) => Some(&**instance),
+        let mut seen = self.world.cache.lookup(&n1());
+        let instance = match &mut seen {
+            Lookup::Instance(instance) => Some(&mut **instance),
             _ => None,
         };
         self.memory
@@ -128,14 +128,18 @@ fn a_successful_end_resets_the_failures() {
 }
 
 #[test]
-fn only_a_deletion_after_the_delay_keeps_the_failures() {
-    for (waited, carried) in [(39, 0), (40, 3)] {
+fn only_a_deletion_that_a_caller_asked_for_forgets_the_failures() {
+    for waited in [0, 39, 40] {
         let mut name = Remembered::new();
         name.pass(60);
         name.ended("u1", "Failed", 2);
         name.pass(waited);
         name.gone("u1");
-        assert_eq!(name.carried(), carried, "{waited}");
+        assert_eq!(name.carried(), 3, "{waited}");
+        name.memory.stopped(Some(&uid("u0")));
+        assert_eq!(name.carried(), 3);
+        name.memory.stopped(None);
+        assert_eq!(name.carried(), 0);
     }
     // A Job that is being deleted counts as gone.
     let mut name = Remembered::new();
@@ -147,6 +151,130 @@ fn only_a_deletion_after_the_delay_keeps_the_failures() {
     name.pass(100);
     name.gone("u1");
     assert_eq!(name.carried(), 3);
+    name.memory.stopped(Some(&uid("u1")));
+    assert_eq!(name.carried(), 0);
+}
+
+/// The exit code that is reported of a failed Job that is gone.
+fn expired(name: &Remembered) -> Option<i32> {
+    let (of, finding) = name.memory.expired(name.world.wall())?;
+    assert_eq!(*of, uid("u1"));
+    finding.exit_code
+}
+
+#[test]
+fn a_failed_job_that_has_expired_is_reported_until_its_delay_is_over() {
+    for (ttl, waited, reported) in [(0, 0, true), (5, 5, true), (5, 2, false), (60, 5, false)] {
+        let mut name = Remembered::new();
+        name.pass(60);
+        name.world.pod("u1", failed_pod(3));
+        let spec = json!({"spec": {"ttlSecondsAfterFinished": ttl}});
+        name.ended_with("u1", "Failed", 0, spec);
+        name.pass(waited);
+        name.gone("u1");
+        assert_eq!(expired(&name), reported.then_some(3), "{ttl} {waited}");
+        name.pass(10 - waited);
+        assert_eq!(expired(&name), None, "{ttl} {waited}");
+        assert_eq!(name.carried(), 1);
+    }
+    // Without a time to live, others have deleted it.
+    let mut name = Remembered::new();
+    name.world.pod("u1", failed_pod(3));
+    name.ended("u1", "Failed", 0);
+    name.gone("u1");
+    assert_eq!(expired(&name), None);
+}
+
+/// A start that is past its budget is reported as failing. Since nothing ends that, it is replaced like one
+/// that has failed.
+#[test]
+fn a_start_that_has_probably_failed_may_be_replaced_after_its_delay() {
+    let mut name = Remembered::new();
+    name.world.job("u1", json!({}));
+    name.world
+        .pod("u1", waiting_pod("CreateContainerConfigError"));
+    name.note();
+    name.pass(9);
+    name.note();
+    assert_eq!((name.delay("u1"), name.carried()), (None, 0));
+    name.pass(1);
+    name.note();
+    assert_eq!((name.delay("u1"), name.carried()), (Some(10), 1));
+    name.pass(4);
+    name.note();
+    assert_eq!(name.delay("u1"), Some(6));
+    name.world.ready("u1", "10.0.0.1");
+    name.note();
+    assert_eq!((name.delay("u1"), name.carried()), (None, 0));
+}
+
+/// What the instance is found to have now, as it is reported.
+fn found(name: &mut Remembered) -> Finding {
+    let Lookup::Instance(mut instance) = name.world.cache.lookup(&n1()) else {
+        panic!("it is there");
+    };
+    let context = name.world.context();
+    name.memory
+        .note(Some(&mut instance), &name.settings, &context);
+    match instance.status {
+        InstanceStatus::Starting(finding) | InstanceStatus::Failed { finding, .. } => finding,
+        other => panic!("no problem: {other:?}"),
+    }
+}
+
+#[test]
+fn since_is_there_and_stays() {
+    let mut name = Remembered::new();
+    name.world.job("u1", json!({}));
+    name.pass(5);
+    let begun = Timestamp::from_system_time(name.world.wall());
+    for reason in ["ErrImagePull", "ImagePullBackOff", "ErrImagePull"] {
+        name.world.pod("u1", waiting_pod(reason));
+        assert_eq!(found(&mut name).since, begun, "{reason}");
+        name.pass(3);
+    }
+    // The end of the pod is known before that of its Job.
+    let end = Timestamp::from_system_time(name.world.wall());
+    let stamp = name.world.stamp();
+    name.world.pod("u1", failed_pod(3));
+    merge_end(&mut name, &stamp);
+    assert_eq!(found(&mut name).since, end);
+    name.pass(3);
+    name.world.ended("u1", "Failed", json!({}));
+    assert_eq!(found(&mut name).since, end);
+}
+
+/// The container of the failed pod has ended at that time.
+fn merge_end(name: &mut Remembered, stamp: &str) {
+    let mut pod = failed_pod(3);
+    let ended = &mut pod["status"]["containerStatuses"][0]["state"]["terminated"];
+    ended["finishedAt"] = json!(stamp);
+    name.world.pod("u1", pod);
+}
+
+/// Each crash has a time of its own; the budget of all begins with the first.
+#[test]
+fn a_crash_loop_has_the_budget_of_its_first_crash() {
+    let mut name = Remembered::new();
+    name.world.job("u1", json!({}));
+    name.pass(5);
+    let first = Timestamp::from_system_time(name.world.wall());
+    for _ in 0..3 {
+        let mut looping = waiting_pod("CrashLoopBackOff");
+        looping["status"]["containerStatuses"][0]["lastState"] = json!({"terminated": {
+            "exitCode": 3, "finishedAt": name.world.stamp(),
+        }});
+        name.world.pod("u1", looping);
+        let found = found(&mut name);
+        let seen = name.world.wall();
+        let report_at = found.report_at(seen, &name.settings.budgets).unwrap();
+        assert_eq!(found.since, first);
+        assert_eq!(
+            report_at,
+            first.unwrap().system_time() + Duration::from_secs(10)
+        );
+        name.pass(7);
+    }
 }
 
 #[test]
@@ -175,7 +303,7 @@ fn with_restart_failed_never_there_is_no_restart_time() {
     assert_eq!(failure.restart_at, None);
     name.pass(10_000);
     name.gone("u1");
-    assert_eq!(name.carried(), 0);
+    assert_eq!(name.carried(), 1);
 }
 
 #[test]
@@ -199,12 +327,7 @@ fn reasons_of_one_problem_share_its_first_observation() {
         let Lookup::Instance(instance) = name.world.cache.lookup(&n1()) else {
             panic!("it is there");
         };
-        let InstanceStatus::Starting(finding) = &instance.status else {
-            panic!("it starts");
-        };
-        let first = name
-            .memory
-            .first_seen(instance.uid(), finding, name.world.wall());
+        let first = name.memory.first_seen(instance.uid(), name.world.wall());
         name.world.wall().duration_since(first).unwrap().as_secs()
     };
     for (reason, expected) in [
@@ -223,6 +346,7 @@ fn reasons_of_one_problem_share_its_first_observation() {
     // Another Job has its own problems.
     name.world.job("u2", json!({}));
     name.world.pod("u2", waiting_pod("ErrImagePull"));
+    name.note();
     assert_eq!(begun(&name), 0);
 }
 
@@ -233,16 +357,9 @@ fn failed_pod(code: i32) -> Value {
     ]}})
 }
 
-/// The exit code of the failed instance, after the termination report was added.
-fn exit_code(name: &Remembered) -> Option<i32> {
-    let Lookup::Instance(mut instance) = name.world.cache.lookup(&n1()) else {
-        panic!("it is there");
-    };
-    name.memory.recall(&mut instance);
-    match instance.status {
-        InstanceStatus::Failed { finding, .. } => finding.exit_code,
-        other => panic!("it has failed: {other:?}"),
-    }
+/// The exit code of the failed instance, with the termination report.
+fn exit_code(name: &mut Remembered) -> Option<i32> {
+    found(name).exit_code
 }
 
 #[test]
@@ -254,13 +371,13 @@ fn a_termination_report_outlives_its_pod() {
     name.world.pod_gone("u1");
     name.note();
     name.ended("u1", "Failed", 0);
-    assert_eq!(exit_code(&name), Some(3));
+    assert_eq!(exit_code(&mut name), Some(3));
     name.pass(LOST_KEPT.as_secs() - 1);
     name.note();
-    assert_eq!(exit_code(&name), Some(3));
+    assert_eq!(exit_code(&mut name), Some(3));
     name.pass(1);
     name.note();
-    assert_eq!(exit_code(&name), None);
+    assert_eq!(exit_code(&mut name), None);
     name.check_no_report();
 }
 
@@ -272,7 +389,7 @@ fn a_termination_report_counts_for_its_own_job_only() {
     name.note();
     name.world.pod_gone("u1");
     name.ended("u2", "Failed", 0);
-    assert_eq!(exit_code(&name), None);
+    assert_eq!(exit_code(&mut name), None);
     name.check_no_report();
     // A ready instance and a gone Job have no termination report.
     name.world.pod("u2", failed_pod(4));

@@ -66,6 +66,7 @@ fn check_row(state: State, case: Case, expected: [&str; 7]) {
         uid: other,
         report: None,
         was_suspended: false,
+        is_gone: true,
     }];
     let facts = Facts {
         key: &key,
@@ -168,11 +169,13 @@ fn the_last_report_of_a_deleted_job_is_returned() {
             uid: uid("u1"),
             report: Some(finding),
             was_suspended: true,
+            is_gone: true,
         },
         Last {
             uid: uid("u2"),
             report: None,
             was_suspended: true,
+            is_gone: true,
         },
     ];
     let facts = Facts {

@@ -1,11 +1,14 @@
 //! Instances that have ended, or cannot become ready: failure reports, delays and replacements.
 
 use super::{NOTHING, check_replaced, failed_after, ready, starting};
-use crate::app::coordinator::REPORT_HOLD;
+use crate::app::api_call::CallOutcome;
+use crate::app::coordinator::{CacheChange, Input, REPORT_HOLD};
 use crate::app::fixture::{Fixture, conflict, n1, ready_pod, waiting_pod};
 use crate::kube::error::Verb;
 use crate::model::status::TERMINATION_REPORT_WAIT;
+use crate::store::Sink as _;
 use serde_json::{Value, json};
+use std::time::Duration;
 
 #[test]
 fn a_finished_instance_is_replaced_immediately() {
@@ -230,12 +233,78 @@ fn a_retryable_start_is_reported_after_its_budget() {
     );
     assert_eq!(fixture.get(3), NOTHING);
     assert_eq!(fixture.pass(1.0), ["3: app_error ImagePullBackOff"]);
-    // A probable failure replaces nothing.
-    fixture.pass(1000.0);
-    assert_eq!(fixture.get(4), NOTHING);
     fixture.world.ready("u1", "10.0.0.1");
-    assert_eq!(fixture.changed(), ["4: ready 10.0.0.1"]);
+    fixture.changed();
+    assert_eq!(fixture.get(4), ["4: ready 10.0.0.1"]);
     fixture.check_idle();
+}
+
+/// Such a start may never end: the restart delay runs from its report.
+#[test]
+fn a_start_that_has_probably_failed_is_replaced_after_its_delay() {
+    let mut fixture = starting();
+    fixture.world.pod("u1", waiting_pod("ErrImagePull"));
+    fixture.changed();
+    assert_eq!(fixture.pass(10.0), ["1: app_error ErrImagePull"]);
+    fixture.pass(8.9);
+    assert_eq!(fixture.get(2), NOTHING);
+    assert_eq!(fixture.pass(1.0), ["2: app_error ErrImagePull"]);
+    fixture.pass(0.2);
+    // The cache is old: the pod may be ready by now.
+    let old = fixture.world.instant() - Duration::from_secs(6);
+    fixture.world.pods.contact(old);
+    assert_eq!(fixture.get(3), NOTHING);
+    assert_eq!(fixture.pass(1.0), ["3: app_error ErrImagePull"]);
+    assert_eq!(fixture.get(1), ["call replace u1"]);
+    fixture.world.deleting("u1");
+    fixture.done();
+    fixture.world.pod_gone("u1");
+    fixture.world.job_gone("u1");
+    assert_eq!(fixture.changed(), ["call create for ann after 1"]);
+}
+
+/// A fixture in which the Job `u1`, which Kubernetes deletes at once when it has ended, has failed and is
+/// gone.
+fn expired() -> Fixture {
+    let mut fixture = starting();
+    fixture.pass(1.0);
+    fixture.world.pod("u1", failed_pod(1));
+    assert_eq!(fixture.changed(), ["1: app_error Error"]);
+    let spec = json!({"spec": {"ttlSecondsAfterFinished": 0}});
+    fixture.world.ended("u1", "Failed", spec);
+    fixture.changed();
+    fixture.world.deleting("u1");
+    fixture.changed();
+    fixture.world.pod_gone("u1");
+    fixture.world.job_gone("u1");
+    fixture.changed();
+    fixture
+}
+
+/// Otherwise a client that polls would start it again and again.
+#[test]
+fn a_failed_job_that_kubernetes_has_deleted_keeps_its_delay() {
+    let mut fixture = expired();
+    assert_eq!(fixture.get(2), NOTHING);
+    assert_eq!(fixture.pass(1.0), ["2: app_error Error"]);
+    // A request whose wait is shorter than the hold, and one that starts nothing.
+    assert_eq!(fixture.get_of(3, &n1(), "", 0), ["3: app_error Error"]);
+    assert_eq!(fixture.find_of(4, &n1()), ["4: NoInstance"]);
+    // The delay ends while one is held.
+    fixture.pass(8.5);
+    assert_eq!(fixture.get(5), NOTHING);
+    let late = fixture.pass(1.0);
+    assert_eq!(late, ["5: app_error Error"]);
+    assert_eq!(fixture.get(6), ["call create for ann after 1"]);
+}
+
+/// There is nothing to stop, but a caller wants it anew.
+#[test]
+fn a_stop_ends_the_delay_of_a_job_that_is_gone() {
+    let mut fixture = expired();
+    assert_eq!(fixture.stop(2), ["call read"]);
+    assert_eq!(fixture.ends(CallOutcome::Absent), ["2: NoInstance"]);
+    assert_eq!(fixture.get(3), ["call create for ann"]);
 }
 
 #[test]
@@ -375,4 +444,28 @@ fn a_failure_before_its_reason_is_reported_at_the_deadline() {
     assert_eq!(fixture.changed(), NOTHING);
     assert_eq!(fixture.pass(0.1), ["1: app_error BackoffLimitExceeded"]);
     fixture.check_idle();
+}
+
+/// Between two looks at the cache: the Job has failed, has expired, and is gone. The cache shows only that
+/// it is absent; the change itself has what it was.
+#[test]
+fn a_job_that_ends_and_expires_between_two_looks_is_reported() {
+    let mut fixture = starting();
+    fixture.pass(1.0);
+    let spec = json!({"spec": {"ttlSecondsAfterFinished": 0}});
+    fixture.world.ended("u1", "Failed", spec);
+    let ended = fixture.world.cache.jobs.get("scim-n1");
+    fixture.world.deleting("u1");
+    fixture.world.job_gone("u1");
+    let change = CacheChange {
+        ended,
+        ..CacheChange::of(n1())
+    };
+    let found = fixture.step(Input::Changed(vec![change]));
+    assert_eq!(found, ["1: app_error BackoffLimitExceeded"]);
+    assert_eq!(fixture.changed(), NOTHING);
+    assert_eq!(fixture.get(2), NOTHING);
+    assert_eq!(fixture.pass(1.0), ["2: app_error BackoffLimitExceeded"]);
+    fixture.pass(9.0);
+    assert_eq!(fixture.get(3), ["call create for ann after 1"]);
 }

@@ -290,7 +290,8 @@ impl RandomSchedule {
                 key
             }
         };
-        self.step(Input::Changed(vec![CacheChange { key, gone }]));
+        let ended = None;
+        self.step(Input::Changed(vec![CacheChange { key, gone, ended }]));
     }
 
     /// A worker makes one of the calls.
