@@ -5,7 +5,7 @@
 //! plain templates. It changes nothing, in the cluster or elsewhere. The catalog and [`crate::model`]
 //! read templates, as they do for the service; no rule about templates belongs here.
 
-use crate::app::catalog::{Catalog, Note};
+use crate::app::catalog::{Catalog, NO_PROBE, Note, Offer};
 use crate::clock::Clock;
 use crate::config::{Auth, Config};
 use crate::kube::error::Verb;
@@ -223,7 +223,12 @@ fn check_templates(config_maps: &[Arc<ConfigMap>], budgets: Budgets, report: &mu
                 let variables = template.map(required_variables).unwrap_or_default();
                 match problem {
                     Some(problem) => report.add(CheckResult::Bad, what, problem),
-                    None => report.add(CheckResult::Good, what, variables),
+                    None => {
+                        report.add(CheckResult::Good, what.as_str(), variables);
+                        for warning in offer.map(Offer::warnings).unwrap_or_default() {
+                            report.add(CheckResult::Worse, what.as_str(), warning);
+                        }
+                    }
                 }
             }
             Note::Duplicate {
@@ -297,7 +302,12 @@ fn check_text(path: &str, text: &str, config_maps: &mut Vec<Arc<ConfigMap>>, rep
     let manifests: Vec<&Value> = documents.iter().filter(|one| !one.is_null()).collect();
     if manifests.is_empty() || !manifests.iter().all(|one| is_manifest(one)) {
         match Template::parse(path, text) {
-            Ok(template) => report.add(CheckResult::Good, path, required_variables(&template)),
+            Ok(template) => {
+                report.add(CheckResult::Good, path, required_variables(&template));
+                if !template.may_have_probe() {
+                    report.add(CheckResult::Worse, path, NO_PROBE);
+                }
+            }
             Err(error) => report.add(CheckResult::Bad, path, error.to_string()),
         }
         return;

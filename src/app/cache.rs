@@ -8,6 +8,7 @@
 use super::index::{self, Counts, Index};
 use super::keys::{is_of, key_of_pod, own_key_of};
 use crate::kube::types::{ConfigMap, Job, Pod, Resource, Uid};
+use crate::model::job::min_ready;
 use crate::model::labels::{self, MetaLabels};
 use crate::model::names::{AppType, InstanceKey};
 use crate::model::status::{self, InstanceStatus};
@@ -219,8 +220,20 @@ impl Cache {
         let job = self.jobs.get(&key.job_name())?;
         is_of(&job, key)
             .then(|| self.instance(job))
+            .filter(|instance| self.is_settled(key, instance))
             .as_ref()
             .and_then(ready)
+    }
+
+    /// Whether a ready instance counts as ready: with `min-ready`, only for so long.
+    fn is_settled(&self, key: &InstanceKey, instance: &Instance) -> bool {
+        min_ready(&instance.job).is_zero() || self.index.is_settled(key)
+    }
+
+    /// A ready instance has been ready for as long as its template wants.
+    pub fn set_settled(&self, key: &InstanceKey) {
+        self.index.set_settled(key);
+        self.refresh(key);
     }
 
     /// The first instance of these types, by type and name, with this name or this meta label
@@ -274,7 +287,11 @@ impl Cache {
             return;
         };
         if let Lookup::Instance(instance) = self.lookup(key) {
-            let place = index::place_of(&instance.status);
+            let place = if self.is_settled(key, &instance) {
+                index::place_of(&instance.status)
+            } else {
+                index::place_before_settled(&instance.status)
+            };
             self.index.settle(key, changes, place);
         }
     }
@@ -301,7 +318,8 @@ impl Cache {
         let Lookup::Instance(instance) = self.lookup(key) else {
             return None;
         };
-        let is_ready = matches!(instance.status, InstanceStatus::Ready { .. });
+        let is_ready = matches!(instance.status, InstanceStatus::Ready { .. })
+            && self.is_settled(key, &instance);
         // The pod of a Job that is being deleted will be deleted, too, even if the watch has not
         // shown that yet.
         let is_stopping = matches!(instance.status, InstanceStatus::Stopping { .. });

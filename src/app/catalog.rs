@@ -68,12 +68,29 @@ impl Offer {
         template.or_else(|| self.settings.as_ref().err().map(ToString::to_string))
     }
 
+    /// What its author should know of a valid template and its annotations.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let (Ok(template), Ok(settings)) = (&self.template, &self.settings) else {
+            return Vec::new();
+        };
+        let mut warnings = settings.warnings();
+        if !template.may_have_probe() && settings.min_ready.is_zero() {
+            warnings.push(NO_PROBE.to_owned());
+        }
+        warnings
+    }
+
     /// Whether it differs from the offer before it, apart from its ConfigMap.
     fn is_news(&self, before: &Self, key: &str) -> bool {
         before.source.data.get(key) != self.source.data.get(key)
             || before.problem() != self.problem()
+            || before.warnings() != self.warnings()
     }
 }
+
+/// The warning of a template that does not say when its app is ready.
+pub const NO_PROBE: &str = "no container has a readinessProbe, so the app counts as ready as soon as it runs, also if it ends a moment later: add one, or set the annotation min-ready";
 
 /// All templates by app type.
 #[derive(Clone, Debug, Default)]
@@ -323,15 +340,16 @@ impl SharedCatalog {
     /// change of the store, in order.
     pub fn update(&self, changes: &[Change<ConfigMap>]) {
         let (catalog, notes) = self.current().after(&mut lock(&self.sources), changes);
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(catalog);
+        let catalog = Arc::new(catalog);
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&catalog);
         self.is_read.store(true, Ordering::SeqCst);
         for note in notes {
-            log_note(&note);
+            log_note(&note, &catalog);
         }
     }
 }
 
-fn log_note(note: &Note) {
+fn log_note(note: &Note, catalog: &Catalog) {
     match note {
         Note::Read {
             app_type,
@@ -339,6 +357,10 @@ fn log_note(note: &Note) {
             problem: None,
         } => {
             log::info!("app type {app_type} is on offer, from ConfigMap {config_map}");
+            let offer = catalog.get(app_type);
+            for warning in offer.map(Offer::warnings).unwrap_or_default() {
+                log::warn!("app type {app_type} of ConfigMap {config_map}: {warning}");
+            }
         }
         Note::Read {
             app_type,

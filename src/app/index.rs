@@ -46,6 +46,15 @@ pub const fn place_of(status: &InstanceStatus) -> usize {
     }
 }
 
+/// The same of an instance that has not been ready for long enough.
+#[must_use]
+pub const fn place_before_settled(status: &InstanceStatus) -> usize {
+    match status {
+        InstanceStatus::Ready { .. } => STARTING,
+        _ => place_of(status),
+    }
+}
+
 /// A Job that was just made: its status is computed next.
 const STARTING: usize = 0;
 
@@ -89,6 +98,8 @@ struct Counted {
     /// Wraps around: no status is computed during 2^32 changes.
     changes: u32,
     place: u8,
+    /// Whether it has been ready for as long as its template wants, without a change since.
+    is_settled: bool,
 }
 
 impl Index {
@@ -164,6 +175,26 @@ impl Index {
             counts[place] += 1;
             counted.place = u8::try_from(place).expect("there are five places");
         }
+    }
+
+    /// This instance has been ready for as long as its template wants. That holds until it changes.
+    pub fn set_settled(&self, key: &InstanceKey) {
+        let mut state = self.state();
+        let hash = state.hash(key);
+        let State { counted, lists, .. } = &mut *state;
+        let counted = counted.get_mut(&hash).filter(|it| !it.is_settled);
+        if let Some(counted) = counted {
+            counted.is_settled = true;
+            lists.change(&key.app_type, &key.name);
+        }
+    }
+
+    /// Whether it has.
+    #[must_use]
+    pub fn is_settled(&self, key: &InstanceKey) -> bool {
+        let state = self.state();
+        let counted = state.counted.get(&state.hash(key));
+        counted.is_some_and(|counted| counted.is_settled)
     }
 
     /// How many instances of each type are in which status.
@@ -335,6 +366,7 @@ impl State {
         let counted = Counted {
             changes: 0,
             place: STARTING as u8,
+            is_settled: false,
         };
         self.counted.insert(self.hash(key), counted);
         self.types.entry(key.app_type.clone()).or_default()[STARTING] += 1;
@@ -372,6 +404,7 @@ impl State {
         let hash = self.hash(key);
         if let Some(counted) = self.counted.get_mut(&hash) {
             counted.changes = counted.changes.wrapping_add(1);
+            counted.is_settled = false;
             self.lists.change(&key.app_type, &key.name);
         }
     }

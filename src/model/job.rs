@@ -8,7 +8,7 @@ use super::duration::parse_duration;
 use super::labels;
 use super::names::{self, InstanceKey};
 use super::status::{Budget, Budgets};
-use crate::kube::types::Pairs;
+use crate::kube::types::{Job, Pairs};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -33,6 +33,8 @@ pub struct JobSettings {
     pub restart_failed: bool,
     /// `restart-delay`: how long a failed instance is kept, doubled with each consecutive failure.
     pub restart_delay: Duration,
+    /// `min-ready`: how long the app must have been ready to count as ready.
+    pub min_ready: Duration,
     /// `start-budget.<phase>`: when a start without progress is reported as failing.
     pub budgets: Budgets,
 }
@@ -45,6 +47,7 @@ impl Default for JobSettings {
             ttl_after_finished: None,
             restart_failed: true,
             restart_delay: RESTART_DELAY,
+            min_ready: Duration::ZERO,
             budgets: Budgets::default(),
         }
     }
@@ -102,8 +105,25 @@ impl JobSettings {
             ttl_after_finished: duration("ttl-after-finished")?,
             restart_failed,
             restart_delay: duration("restart-delay")?.unwrap_or(RESTART_DELAY),
+            min_ready: duration("min-ready")?.unwrap_or_default(),
             budgets,
         })
+    }
+
+    /// What their author should know: settings that do not go well together.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let ttl = self
+            .ttl_after_finished
+            .filter(|ttl| *ttl < self.restart_delay);
+        let text = ttl.map(|ttl| {
+            format!(
+                "ttl-after-finished ({}s) is shorter than restart-delay ({}s): Kubernetes deletes a failed instance before it may be replaced, and a replica that has not seen its failure starts it again at once",
+                ttl.as_secs(),
+                self.restart_delay.as_secs()
+            )
+        });
+        text.into_iter().collect()
     }
 
     /// How long a failed instance is kept, after this many consecutive failures before it.
@@ -115,6 +135,9 @@ impl JobSettings {
             .min(RESTART_DELAY_MAX.max(self.restart_delay))
     }
 }
+
+/// Annotation of a Job: how long its app must have been ready to count as ready.
+const MIN_READY: &str = "config-controller.semafor.ch/min-ready";
 
 /// Prefix of the settings of budgets.
 const START_BUDGET: &str = "start-budget.";
@@ -183,7 +206,18 @@ pub fn manifest(mut template: Value, parts: &JobParts<'_>) -> Value {
     if parts.failures > 0 {
         metadata["annotations"][labels::FAILURES] = json!(parts.failures.to_string());
     }
+    let min_ready = parts.settings.min_ready;
+    if !min_ready.is_zero() {
+        metadata["annotations"][MIN_READY] = json!(format!("{}ms", min_ready.as_millis()));
+    }
     json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec})
+}
+
+/// How long the app of this Job must have been ready to count as ready; the template may have changed since.
+#[must_use]
+pub fn min_ready(job: &Job) -> Duration {
+    let text = job.metadata.annotations.get(MIN_READY);
+    text.and_then(parse_duration).unwrap_or_default()
 }
 
 /// Adds type and name of the instance to this metadata, a map.
@@ -222,6 +256,7 @@ fn keep_last_output(spec: &mut Value) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kube::types::Resource as _;
     use crate::model::names::{AppType, InstanceName};
     use crate::model::template::{Template, Variables};
 
@@ -336,6 +371,35 @@ mod tests {
         let job = made(rendered, "n1", &JobSettings::default(), 0);
         let metadata = &job["spec"]["template"]["metadata"];
         assert_eq!(metadata["labels"][labels::INSTANCE_NAME], "n1");
+    }
+
+    #[test]
+    fn the_job_remembers_how_long_its_app_must_have_been_ready() {
+        let annotations = json!({"metadata": {"name": "c", "annotations": {
+            "config-controller.semafor.ch/min-ready": "3s",
+        }}});
+        let map = crate::kube::types::ConfigMap::decode(annotations.to_string().as_bytes());
+        let annotations = map.unwrap().unwrap().metadata.annotations;
+        let settings = JobSettings::from_annotations(&annotations, "scim", Budgets::default());
+        let template = json!({"spec": {"restartPolicy": "Never", "containers": []}});
+        let made = made(template, "n1", &settings.unwrap(), 0);
+        let job = Job::decode(made.to_string().as_bytes()).unwrap().unwrap();
+        assert_eq!(min_ready(&job), Duration::from_secs(3));
+    }
+
+    #[test]
+    fn a_time_to_live_that_ends_before_the_delay_is_warned_of() {
+        let with = |ttl: Option<u64>| JobSettings {
+            ttl_after_finished: ttl.map(Duration::from_secs),
+            ..JobSettings::default()
+        };
+        assert_eq!(with(None).warnings(), [""; 0]);
+        assert_eq!(with(Some(10)).warnings(), [""; 0]);
+        let warnings = with(Some(0)).warnings();
+        assert!(
+            warnings[0].starts_with("ttl-after-finished (0s) is shorter than restart-delay (10s)"),
+            "{warnings:?}"
+        );
     }
 
     #[test]

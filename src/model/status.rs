@@ -177,6 +177,19 @@ impl Finding {
         self
     }
 
+    /// The finding of an instance that is ready since then, but not for as long as its template wants.
+    #[must_use]
+    pub fn settling(since: Option<Timestamp>, min_ready: Duration) -> Self {
+        let message = format!(
+            "the app is ready, and must remain so for {min_ready:?} (min-ready) before callers get its address"
+        );
+        Self {
+            since,
+            prognosis: Prognosis::within(None, None),
+            ..Self::new(Phase::Readying, "MinReady", message)
+        }
+    }
+
     /// This is the problem that was found earlier: the time and the budget of that count.
     pub fn continue_from(&mut self, earlier: &Self) {
         let both = |own: Option<Timestamp>, earlier| [own, earlier].into_iter().flatten().min();

@@ -38,6 +38,8 @@ pub struct Template {
     variables: Vec<TemplateVariable>,
     /// Whether no line depends on a value.
     is_fixed: bool,
+    /// Whether it says when the app is ready, or its lines depend on a value.
+    may_have_probe: bool,
 }
 
 /// A variable that a template uses.
@@ -133,8 +135,10 @@ impl Template {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let source = mako::parse(text).map_err(at)?;
         let fixed = Selection::fixed(&source.parts);
+        let mut may_have_probe = true;
         if let Some(selection) = &fixed {
             let parsed = Parsed::parse(source_name, selection)?;
+            may_have_probe = fill::has_probe(&parsed.tree);
             // Filled with the placeholders themselves: an error now is an error with any value.
             let tried = fill::fill(source_name, &parsed, &selection.values, usize::MAX);
             tried.map_err(|error| match error {
@@ -149,7 +153,15 @@ impl Template {
             text: text.into(),
             variables: source.variables,
             is_fixed: fixed.is_some(),
+            may_have_probe,
         })
+    }
+
+    /// Whether it may say when the app is ready: by a readiness or startup probe of a container, or by a
+    /// readiness gate. With control lines that depends on values.
+    #[must_use]
+    pub const fn may_have_probe(&self) -> bool {
+        self.may_have_probe
     }
 
     /// The variables that it uses, in the order of the text, without those of a loop over all variables.

@@ -235,3 +235,39 @@ fn the_namespace_can_be_named() {
     // Our Role is one of the other namespace.
     assert_eq!(code, Some(1), "{lines:?}");
 }
+
+#[test]
+fn what_an_author_should_know_of_a_template_is_a_warning() {
+    let folder = TemporaryFolder::new();
+    let path = folder.path("apps.yaml");
+    let bare = TEMPLATE
+        .lines()
+        .filter(|line| !line.contains("readinessProbe"));
+    let bare: String = bare.map(|line| format!("    {line}\n")).collect();
+    let manifest = |annotations: &str| {
+        format!(
+            "kind: ConfigMap\nmetadata:\n  name: apps\n  annotations: {{{annotations}}}\ndata:\n  bare.yaml: |\n{bare}"
+        )
+    };
+    let warnings = |annotations: &str| {
+        std::fs::write(&path, manifest(annotations)).expect("the file can be written");
+        let (code, lines, _) = check(None, &[&path.display().to_string()]);
+        assert_eq!(code, Some(0), "{lines:?}");
+        with("warn", &lines)
+    };
+    let found = warnings("");
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(
+        found[0].contains("no container has a readinessProbe"),
+        "{found:?}"
+    );
+    let key = "config-controller.semafor.ch";
+    let found = warnings(&format!(
+        "{key}/min-ready: 3s, {key}/ttl-after-finished: 1s"
+    ));
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(
+        found[0].contains("ttl-after-finished (1s) is shorter than restart-delay (10s)"),
+        "{found:?}"
+    );
+}

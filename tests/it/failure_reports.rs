@@ -193,6 +193,44 @@ fn without_the_permission_to_read_events_starts_are_reported_from_pods() {
     assert_eq!(environment.kube.count("watch", "events"), 0);
 }
 
+/// It has no probe, so it is ready as soon as it runs.
+#[test]
+fn with_min_ready_an_app_that_ends_at_once_is_never_found() {
+    let environment = patient().annotation("min-ready", "3s").start();
+    let waiting = environment.client().begin_get("/app/hello/ann");
+    environment.make_ready("hello-ann");
+    eventually("it counts as starting", || {
+        let response = environment.get_at_once("/app/hello/ann").expect(202);
+        (response["reason"] == "MinReady").then_some(())
+    });
+    assert_eq!(
+        environment.get("/app/hello").json()["ann"]["ready"],
+        Value::Null
+    );
+    let exit = Exit {
+        after_ms: 0,
+        code: 3,
+        reason: String::new(),
+        message: String::new(),
+    };
+    environment.move_pod("hello-ann", &PodMove::Exit(exit));
+    let body = waiting.finish().expect(202);
+    assert_eq!(
+        (&body["status"], &body["exitCode"]),
+        (&"app_error".into(), &3.into())
+    );
+    // Another one goes on, and is found once that time is over.
+    let waiting = environment.client().begin_get("/app/hello/bob");
+    environment.make_ready("hello-bob");
+    eventually("it counts as starting", || {
+        let response = environment.get_at_once("/app/hello/bob").expect(202);
+        (response["reason"] == "MinReady").then_some(())
+    });
+    environment.advance(Duration::from_secs(3));
+    waiting.finish().expect(200);
+    environment.get_at_once("/app/hello/bob").expect(200);
+}
+
 /// Kubernetes deletes each failed Job at once. It is started after 0, 10 and 30 s, as without that.
 #[test]
 fn a_failed_job_that_expires_at_once_is_not_started_again_and_again() {

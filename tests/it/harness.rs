@@ -48,6 +48,7 @@ spec:
   containers:
   - name: app
     image: example/app:1
+    readinessProbe: {tcpSocket: {port: 8080}}
 ";
 
 /// A server that may replace our service before the fake; it stops when it is dropped.

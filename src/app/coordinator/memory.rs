@@ -7,8 +7,8 @@
 
 use super::context::Context;
 use crate::app::cache::Instance;
-use crate::kube::types::{Pod, Timestamp, Uid};
-use crate::model::job::JobSettings;
+use crate::kube::types::{ConditionType, Pod, Timestamp, Uid};
+use crate::model::job::{JobSettings, min_ready};
 use crate::model::labels::{self, MetaChange};
 use crate::model::status::{self, Ending, Finding, InstanceStatus, LASTED_LONG, Prognosis};
 use std::sync::Arc;
@@ -43,7 +43,20 @@ pub struct Memory {
     labelled: Option<(Uid, Arc<Pod>)>,
     termination: Option<Box<TerminationReport>>,
     leaving: Option<Box<Leaving>>,
+    settling: Option<Box<Settling>>,
 }
+
+/// A ready pod of an instance with `min-ready`.
+#[derive(Clone, Debug)]
+struct Settling {
+    pod: Uid,
+    /// From when it counts as ready.
+    until: Instant,
+}
+
+/// A pod that is ready for so long, by its own time, when this replica first sees it, counts as ready at
+/// once: the replica has just started. Clocks may differ by less than that.
+const READY_LONG: Duration = Duration::from_secs(60);
 
 /// The problem of a Job, or of the last one.
 #[derive(Clone, Debug)]
@@ -134,9 +147,14 @@ impl Memory {
         match instance.take_if(|it| is_live(it)) {
             Some(instance) => {
                 self.recall(instance);
-                self.note_live(instance, settings, context);
+                if !self.note_settling(instance, context) {
+                    self.note_live(instance, settings, context);
+                }
             }
-            None => self.note_gone(context),
+            None => {
+                self.settling = None;
+                self.note_gone(context);
+            }
         }
     }
 
@@ -271,6 +289,44 @@ impl Memory {
         leaving.is_none_or(|it| !std::mem::replace(&mut it.is_force_deleted, true))
     }
 
+    /// A ready instance that has not been ready for as long as its template wants is a starting one.
+    /// Returns whether it is that.
+    fn note_settling(&mut self, instance: &mut Instance, context: &Context<'_>) -> bool {
+        let min_ready = min_ready(&instance.job);
+        let is_ready = matches!(instance.status, InstanceStatus::Ready { .. });
+        let Some(pod) = instance
+            .pod
+            .as_deref()
+            .filter(|_| is_ready && !min_ready.is_zero())
+        else {
+            self.settling = None;
+            return false;
+        };
+        let since = pod.conditions.get(ConditionType::Ready);
+        let since = since.and_then(|ready| ready.since);
+        let uid = &pod.metadata.uid;
+        self.settling.take_if(|it| it.pod != *uid);
+        let settling = self.settling.get_or_insert_with(|| {
+            let age = since.and_then(|at| context.wall.duration_since(at.system_time()).ok());
+            let is_known = age.is_some_and(|age| age >= min_ready.max(READY_LONG));
+            Box::new(Settling {
+                pod: uid.clone(),
+                until: context.now + if is_known { Duration::ZERO } else { min_ready },
+            })
+        });
+        let is_settled = settling.until <= context.now;
+        if !is_settled {
+            instance.status = InstanceStatus::Starting(Finding::settling(since, min_ready));
+        }
+        !is_settled
+    }
+
+    /// From when the ready pod of this instance counts as ready, if it has `min-ready`.
+    #[must_use]
+    pub fn settled_at(&self) -> Option<Instant> {
+        self.settling.as_ref().map(|it| it.until)
+    }
+
     fn note_live(
         &mut self,
         instance: &mut Instance,
@@ -400,8 +456,13 @@ impl Memory {
             labelled,
             termination,
             leaving,
+            settling,
         } = self;
-        problem.is_none() && labelled.is_none() && termination.is_none() && leaving.is_none()
+        problem.is_none()
+            && labelled.is_none()
+            && termination.is_none()
+            && leaving.is_none()
+            && settling.is_none()
     }
 
     /// When the Job with the remembered failures was first seen gone.

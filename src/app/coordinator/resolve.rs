@@ -75,7 +75,8 @@ pub(super) struct Observed {
     /// The failure report for waiters of this Job: now, or once its pod has a termination report or
     /// the Job is gone.
     pub(super) report: Option<Finding>,
-    /// When a failure becomes due to be reported, unless the state changes before.
+    /// When a failure becomes due to be reported, or a ready pod counts as ready, unless the state changes
+    /// before.
     pub(super) report_at: Option<Instant>,
 }
 
@@ -101,7 +102,12 @@ impl Observed {
         memory.note(Some(&mut instance), settings, context);
         memory.note_leaving(instance.leaving.as_ref(), context);
         let (state, report, report_at) = match &instance.status {
-            InstanceStatus::Ready { .. } => (State::Ready, None, None),
+            InstanceStatus::Ready { .. } => {
+                if memory.settled_at().is_some() {
+                    context.cache.set_settled(key);
+                }
+                (State::Ready, None, None)
+            }
             InstanceStatus::Stopping { .. } => {
                 let pod = memory.explaining_pod(&instance);
                 let report = status::ended_before_deletion(&instance.job, pod);
@@ -126,7 +132,8 @@ impl Observed {
                 let report = (has_failed || is_due).then(|| finding.clone());
                 let in_time = at.and_then(|at| at.duration_since(context.wall).ok());
                 let in_time = in_time.filter(|_| !is_due);
-                (state, report, in_time.map(|in_time| context.now + in_time))
+                let report_at = in_time.map(|in_time| context.now + in_time);
+                (state, report, report_at.or_else(|| memory.settled_at()))
             }
         };
         Self {

@@ -12,10 +12,11 @@ use std::fmt;
 const END: char = '\0';
 
 /// Keys that nearly every instance has, held as one byte: their place in this list, plus 1.
-pub(super) const COMMON_KEYS: [&str; 3] = [
+pub(super) const COMMON_KEYS: [&str; 4] = [
     INSTANCE_TYPE,
     INSTANCE_NAME,
     "config-controller.semafor.ch/failures",
+    "config-controller.semafor.ch/min-ready",
 ];
 
 /// Stands in the place of a key before what was left out, which is held as a pair: it costs nothing

@@ -205,3 +205,20 @@ pub(super) fn check_shape(tree: &Tree) -> Result<(), (u32, &'static str)> {
         _ => Err(at(containers, problem)),
     }
 }
+
+/// Whether something of a checked template says when the app is ready. If not, Kubernetes takes it for
+/// ready as soon as it runs.
+pub(super) fn has_probe(tree: &Tree) -> bool {
+    let Some(spec) = tree.get(tree.root(), "spec") else {
+        return false;
+    };
+    let containers = tree.get(spec, "containers").map(|id| &tree.node(id).kind);
+    let probed = match containers {
+        Some(Kind::Sequence(items)) => items.iter().any(|item| {
+            let mut probes = ["readinessProbe", "startupProbe"].iter();
+            probes.any(|probe| tree.get(*item, probe).is_some())
+        }),
+        _ => false,
+    };
+    probed || tree.get(spec, "readinessGates").is_some()
+}

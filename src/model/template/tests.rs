@@ -511,3 +511,30 @@ fn yaml_errors_name_the_line_of_the_template() {
     check_error(&long, 1, "shorten it");
     assert!(Template::parse("t", "\u{feff}spec: {containers: [{a: b}]}").is_ok());
 }
+
+#[test]
+fn a_template_may_say_when_its_app_is_ready() {
+    for (text, expected) in [
+        ("spec:\n  containers:\n  - name: a\n", false),
+        (
+            "spec:\n  containers:\n  - name: a\n  - name: b\n    readinessProbe: {}\n",
+            true,
+        ),
+        (
+            "spec:\n  containers:\n  - name: a\n    startupProbe: {}\n",
+            true,
+        ),
+        (
+            "spec:\n  readinessGates: []\n  containers:\n  - name: a\n",
+            true,
+        ),
+        // That depends on a value.
+        (
+            "spec:\n  containers:\n  - name: a\n% if 'x' in alternatives:\n    readinessProbe: {}\n% endif\n",
+            true,
+        ),
+    ] {
+        let template = Template::parse("t", text).unwrap();
+        assert_eq!(template.may_have_probe(), expected, "{text}");
+    }
+}

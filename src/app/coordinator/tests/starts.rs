@@ -3,8 +3,9 @@
 
 use super::{NOTHING, failed_after, starting};
 use crate::app::api_call::CallOutcome;
-use crate::app::fixture::{Fixture, exists, key, n1, waiting_pod};
+use crate::app::fixture::{Fixture, exists, key, n1, ready_pod, waiting_pod};
 use serde_json::json;
+use std::time::Duration;
 
 #[test]
 fn a_hundred_requests_cause_one_create_and_get_its_address() {
@@ -172,4 +173,54 @@ fn on_drain_changes_have_a_grace_period() {
     fixture.label(6);
     assert_eq!(fixture.drain(), ["1: node_not_ready NoPod", "6: Draining"]);
     fixture.check_idle();
+}
+
+/// An app without a probe is ready as soon as it runs, and fails a moment later.
+#[test]
+fn with_min_ready_callers_wait_until_the_app_has_been_ready_for_so_long() {
+    let wants =
+        json!({"metadata": {"annotations": {"config-controller.semafor.ch/min-ready": "3000ms"}}});
+    let ready_since = |fixture: &Fixture| {
+        let mut pod = ready_pod("10.0.0.1");
+        pod["status"]["conditions"] = json!([
+            {"type": "PodScheduled", "status": "True"},
+            {"type": "Ready", "status": "True", "lastTransitionTime": fixture.world.stamp()},
+        ]);
+        pod
+    };
+    let settling = || {
+        let mut fixture = Fixture::new();
+        fixture.get(1);
+        fixture.world.job("u1", wants.clone());
+        fixture.done();
+        let pod = ready_since(&fixture);
+        fixture.world.pod("u1", pod);
+        assert_eq!(fixture.changed(), NOTHING);
+        fixture
+    };
+    let mut fixture = settling();
+    assert_eq!(fixture.pass(2.9), NOTHING);
+    assert_eq!(fixture.world.cache.ready(&n1()), None);
+    assert_eq!(
+        fixture.get_of(2, &n1(), "", 0),
+        ["2: pulling_image MinReady"]
+    );
+    assert_eq!(fixture.pass(0.1), ["1: ready 10.0.0.1"]);
+    // From now on the cache is enough, until something changes.
+    assert!(fixture.world.cache.ready(&n1()).is_some());
+    assert_eq!(fixture.get(3), ["3: ready 10.0.0.1"]);
+    let mut fixture = settling();
+    fixture.pass(2.0);
+    let ended = json!({"status": {"phase": "Failed", "containerStatuses": [
+        {"name": "app", "state": {"terminated": {"exitCode": 3}}},
+    ]}});
+    fixture.world.pod("u1", ended);
+    assert_eq!(fixture.changed(), ["1: app_error Error"]);
+    // A replica that has just started finds it ready for long.
+    let mut fixture = Fixture::new();
+    fixture.world.job("u1", wants.clone());
+    let pod = ready_since(&fixture);
+    fixture.world.pod("u1", pod);
+    fixture.world.pass(Duration::from_secs(60));
+    assert_eq!(fixture.get(1), ["1: ready 10.0.0.1"]);
 }
