@@ -53,8 +53,11 @@ pub enum Error {
     NoSession(Box<str>),
     /// The instance was stopped while this request waited for it.
     Stopped,
-    /// A quota or an admission webhook rejected the Job; holds the message of Kubernetes.
+    /// An admission plug-in or webhook rejected the Job; holds the message of Kubernetes.
     Refused(Arc<str>),
+    /// A quota was used up until the deadline; holds the message of Kubernetes. A retry helps once an
+    /// instance has been stopped.
+    QuotaExceeded(Arc<str>),
     /// The limit of instances is reached, and the instance that this request waited for was stopped.
     /// A retry helps.
     LimitReached,
@@ -216,7 +219,7 @@ impl fmt::Display for Error {
             Self::Stopped => f.write_str(
                 "the instance was stopped while this request waited for it; retry to start a new one",
             ),
-            Self::Refused(text) => write!(f, "Kubernetes rejected the instance: {text}"),
+            Self::Refused(text) | Self::QuotaExceeded(text) => write!(f, "Kubernetes rejected the instance: {text}"),
             Self::LimitReached => f.write_str(
                 "the limit of instances is reached, and the instance that this request waited for was stopped; retry later",
             ),

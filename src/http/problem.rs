@@ -47,6 +47,7 @@ impl From<&Error> for Problem {
             Error::NoInstance(_) | Error::NoSession(_) => (404, "not_found", None),
             Error::Stopped => (409, "stopped", None),
             Error::Refused(_) => (403, "refused", None),
+            Error::QuotaExceeded(_) => (403, "refused", Some(1)),
             Error::LimitReached => (429, "limit_reached", Some(1)),
             Error::TooManyRequests(Bound::CallerShare) => (429, "share_exhausted", Some(1)),
             Error::TooManyRequests(_) => (429, "too_many_requests", Some(1)),

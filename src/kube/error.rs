@@ -72,6 +72,8 @@ pub enum Class {
     /// Admission rejected the request: a plug-in (a 403, for example of a quota), or a webhook or a policy,
     /// which choose the status code.
     Refused,
+    /// A 403: a quota is used up. What frees it may happen at any time.
+    QuotaExceeded,
     /// The object does not match its schema, or is too large (400, 413, 422).
     Invalid,
     /// The API server is unreachable, slow or failing (5xx, connection, timeout), or the response is not
@@ -150,6 +152,8 @@ impl Error {
             status if status.is("Forbidden", 403) => {
                 if self.verb != Verb::Create || status.names_kind_only() {
                     Class::Forbidden
+                } else if status.is_exceeded_quota() {
+                    Class::QuotaExceeded
                 } else {
                     Class::Refused
                 }

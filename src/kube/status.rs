@@ -170,6 +170,12 @@ impl Status {
 
     /// Whether a 403 names a resource but no object: a permission of this service is missing.
     ///
+    /// The sentence of the quota admission plug-in (`jobs.batch "x" is forbidden: exceeded quota: …`); there
+    /// is no reason of its own for it.
+    pub(super) fn is_exceeded_quota(&self) -> bool {
+        self.message.contains("exceeded quota")
+    }
+
     /// On a POST, RBAC names the kind and no object; a quota names the
     /// object, and a webhook gives no details at all (seen on 1.36).
     #[must_use]

@@ -151,10 +151,12 @@ fn refused_by_kubernetes() -> Outcome {
             "denied the request: no",
         ),
     ] {
-        let rule = FaultRule::new("create", "jobs", fault).times(1);
-        environment.kube.fault(rule);
-        let message = get_hello(&environment, &[])?.error(403, "refused")?;
+        environment
+            .kube
+            .fault(FaultRule::new("create", "jobs", fault));
+        let message = get_hello(&environment, &[("Prefer", "wait=1")])?.error(403, "refused")?;
         holds(message.contains(words), || message)?;
+        environment.kube.clear_faults();
     }
     get_hello(&environment, LONG_WAIT)?.is(200).map(drop)
 }

@@ -15,6 +15,7 @@ use crate::app::error::Error;
 use crate::app::lifecycle::LifecycleKind;
 use crate::app::request::Response;
 use crate::kube::{self, Class};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How long a failed connection or a missing permission counts as a restart of the API server. A
@@ -96,7 +97,11 @@ impl Record {
                 }
             }
             (Some(mut start), CallOutcome::Failed(error)) => {
-                if let Some((result, reason)) = end_without_job(error) {
+                let is_first = self
+                    .operation
+                    .as_ref()
+                    .is_some_and(|it| it.disagreements == 0);
+                if let Some((result, reason)) = end_without_job(error, is_first) {
                     let mut event = step.event(None, LifecycleKind::NotCreated);
                     start.leave(None, event.at);
                     event.start_ended = Some(start.end(result, reason.into(), event.at));
@@ -247,6 +252,9 @@ impl Operation {
                 self.read_again(calling, wished, now);
                 None
             }
+            (Class::QuotaExceeded, CallKind::Create) => {
+                self.quota_exceeded(calling, message(), wished, now)
+            }
             // No request waits for this call, so there is time.
             (_, CallKind::ForceDelete) => {
                 self.call = CallState::Retrying(Retry::force_deletion(now));
@@ -262,7 +270,7 @@ impl Operation {
             | (Class::NotFound | Class::Conflict, CallKind::Label | CallKind::DeletePod) => {
                 self.retry_call(calling, kind, None, Error::UNAVAILABLE, wished, now)
             }
-            (Class::Refused, _) => same(Error::Refused(message())),
+            (Class::Refused | Class::QuotaExceeded, _) => same(Error::Refused(message())),
             (Class::Invalid, CallKind::Create) => same(Error::TemplateInvalid(message())),
             (Class::Invalid, CallKind::Label) => same(Error::ValueInvalid(message())),
             // A missing permission counts from when it was reported.
@@ -283,6 +291,23 @@ impl Operation {
                 self.retry_call(calling, kind, None, reported, wished, now)
             }
         }
+    }
+
+    /// A quota on Jobs is used up. Kubernetes responds so for a name that exists, too: then there is a Job
+    /// to join. A Job that is gone frees it up to 70 ms later.
+    fn quota_exceeded(
+        &mut self,
+        calling: &Calling,
+        message: Arc<str>,
+        wished: Option<Duration>,
+        now: Instant,
+    ) -> Option<Rejected> {
+        if self.disagreements == 0 {
+            self.read_again(calling, wished, now);
+            return None;
+        }
+        let reported = Error::QuotaExceeded(message);
+        self.retry_call(calling, CallKind::Create, None, reported, wished, now)
     }
 
     /// Kubernetes and the cache contradict each other: reads the Job, without delay only the first
@@ -343,9 +368,11 @@ fn pause(tries: u32, wished: Option<Duration>) -> Duration {
 }
 
 /// The result and the reason of a start without a created Job, as far as known. `None` if the call
-/// is retried or another caller's Job exists.
-fn end_without_job(error: &kube::Error) -> Option<(&'static str, &'static str)> {
+/// is retried or another caller's Job exists. `is_first`: nothing of this operation has failed before.
+fn end_without_job(error: &kube::Error, is_first: bool) -> Option<(&'static str, &'static str)> {
     match error.class() {
+        // It is retried, but the operator is to know.
+        Class::QuotaExceeded if is_first => Some(("denied", "quota")),
         Class::Refused => Some(("denied", "refused")),
         Class::Invalid => Some(("failed", "invalid")),
         // A namespace that does not exist.
@@ -356,6 +383,7 @@ fn end_without_job(error: &kube::Error) -> Option<(&'static str, &'static str)> 
         Class::Forbidden
         | Class::AlreadyExists
         | Class::Conflict
+        | Class::QuotaExceeded
         | Class::Expired
         | Class::Throttled
         | Class::Unauthorized

@@ -5,7 +5,7 @@ use crate::app::api_call::CallOutcome;
 use crate::app::coordinator::{Effect, Input, NewWaiter, Want};
 use crate::app::fixture::{
     Fixture, conflict, exists, handle, held, invalid, key, lost, n1, no_connection, no_right,
-    not_found, origin, refused, throttled, uid, unavailable,
+    not_found, origin, quota_exceeded, refused, throttled, uid, unavailable,
 };
 use crate::app::queue::Lane;
 use crate::app::{Error, Intent};
@@ -184,6 +184,35 @@ fn a_rejection_by_kubernetes_is_reported_immediately() {
         assert_eq!(fixture.fails(error), [expected]);
         fixture.check_idle();
     }
+}
+
+/// A full quota is answered for a name that exists, too; and what is gone frees it a moment later.
+#[test]
+fn with_a_full_quota_the_name_is_read_once_and_the_call_is_retried_until_the_deadline() {
+    let mut fixture = Fixture::new();
+    fixture.get_of(1, &n1(), "", 3);
+    assert_eq!(fixture.fails(quota_exceeded()), ["call read"]);
+    assert_eq!(fixture.ends(CallOutcome::Absent), ["call create for ann"]);
+    for pause in [0.1, 0.2, 0.4, 0.8, 1.0] {
+        assert_eq!(fixture.fails(quota_exceeded()), NOTHING);
+        assert_eq!(fixture.pass(pause), ["call create for ann"]);
+    }
+    assert_eq!(fixture.fails(quota_exceeded()), NOTHING);
+    assert_eq!(fixture.pass(0.5), ["1: QuotaExceeded"]);
+    fixture.check_idle();
+}
+
+#[test]
+fn with_a_full_quota_the_job_of_another_replica_is_joined() {
+    let mut fixture = Fixture::new();
+    fixture.get(1);
+    assert_eq!(fixture.fails(quota_exceeded()), ["call read"]);
+    fixture.world.job("u1", json!({}));
+    fixture.world.ready("u1", "10.0.0.1");
+    assert_eq!(
+        fixture.ends(CallOutcome::Found("u1".into())),
+        ["1: ready 10.0.0.1"]
+    );
 }
 
 #[test]
